@@ -1,0 +1,26 @@
+//! `repro exec KEY`: the worker's side of a run.
+
+use super::Common;
+use crate::engine::exec as worker;
+use crate::engine::executor::local::UNAVAILABLE;
+use crate::engine::stage::Unavailable;
+use crate::stage;
+use anyhow::Result;
+
+pub(super) fn exec(common: &Common, key: &str) -> Result<String> {
+    let key = key.parse().map_err(anyhow::Error::msg)?;
+    worker::exec(&common.store(), stage::KINDS, key)?;
+    Ok(String::new())
+}
+
+/// For errors that are not among [`crate::engine::error::Error`].
+pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
+    let causes = |test: fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(test);
+    if causes(|cause| cause.is::<Unavailable>()) {
+        UNAVAILABLE
+    } else if causes(|cause| cause.is::<std::io::Error>()) {
+        7
+    } else {
+        1
+    }
+}

@@ -1,0 +1,170 @@
+//! `repro show`, `export`, `verify` and `graph`: looking at what there is.
+
+use super::{Common, GraphFormat, Session};
+use crate::engine::error::Error;
+use crate::engine::plan::NodeId;
+use crate::engine::progress::seconds;
+use crate::engine::store::Entry;
+use crate::engine::survey::{Checked, Standing, Survey, Surveyor};
+use crate::fs;
+use anyhow::Result;
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::Path;
+
+fn survey(session: &Session, targets: &[NodeId]) -> Result<Survey> {
+    let surveyor = Surveyor::new(&session.plan, &session.store, BTreeSet::new(), session.refetch);
+    surveyor.survey(&session.plan.closure(targets))
+}
+
+pub(super) fn show(common: &Common, target: &str) -> Result<String> {
+    let session = Session::open(common)?;
+    let targets = session.select(&[target.to_owned()])?;
+    let survey = survey(&session, &targets)?;
+    let mut text = String::new();
+    let mut all = Vec::new();
+    for id in &targets {
+        let name = &session.plan.node(*id).name;
+        let Some(checked) = survey.checked.get(id) else {
+            all.push(json!({ "node": name, "state": "depends" }));
+            writeln!(text, "{name}\n  its inputs are not up to date, so it has no key yet (`repro why {name}`)\n")?;
+            continue;
+        };
+        let entry = match &checked.standing {
+            Standing::Cached(entry) => Some(entry.clone()),
+            _ => session.store.entry(checked.key)?,
+        };
+        let log = session.store.job_folder(checked.key);
+        all.push(json!({ "node": name, "key": checked.key, "recipe": checked.recipe, "entry": entry, "logs": log }));
+        describe(&mut text, name, checked, entry.as_ref(), &log)?;
+    }
+    Ok(if common.json { format!("{:#}\n", json!(all)) } else { text.trim_end().to_owned() + "\n" })
+}
+
+fn describe(text: &mut String, name: &str, checked: &Checked, entry: Option<&Entry>, log: &Path) -> Result<()> {
+    let recipe = &checked.recipe;
+    writeln!(text, "{name}\n  key      {}", checked.key)?;
+    writeln!(text, "  kind     {} version {}", recipe.kind, recipe.version)?;
+    for (name, value) in &recipe.params {
+        writeln!(text, "  param    {name} = {value}")?;
+    }
+    if let Some(seed) = &recipe.seed {
+        writeln!(text, "  seed     {} with label {}", seed.run, seed.label)?;
+    }
+    for (slot, artifacts) in &recipe.inputs {
+        for (file, digest) in artifacts.iter().flatten() {
+            writeln!(text, "  input    {slot}/{file} {digest}")?;
+        }
+    }
+    match entry {
+        Some(entry) => {
+            for (file, stored) in &entry.outputs {
+                writeln!(text, "  output   {file} {} ({} bytes)", stored.digest, stored.bytes)?;
+            }
+            let memory = entry.peak_memory.map_or("unknown".into(), |bytes| format!("{} MiB", bytes >> 20));
+            writeln!(text, "  took     {}, peak memory {memory}, on {}", seconds(entry.seconds), entry.host)?;
+            writeln!(text, "  program  {}", entry.program)?;
+        }
+        None => writeln!(text, "  no answer in the cache yet")?,
+    }
+    writeln!(text, "  logs     {}\n", log.display())?;
+    Ok(())
+}
+
+pub(super) fn export(common: &Common, target: &str, directory: &Path) -> Result<String> {
+    let session = Session::open(common)?;
+    let targets = session.select(&[target.to_owned()])?;
+    let survey = survey(&session, &targets)?;
+    let stale: Vec<&str> = targets
+        .iter()
+        .filter(|id| !matches!(survey.standing[id], Standing::Cached(_)))
+        .map(|id| session.plan.node(*id).name.as_str())
+        .collect();
+    if let Some(first) = stale.first() {
+        let fault = crate::engine::error::Fault {
+            source: "export".into(),
+            place: None,
+            message: format!("`{first}` is not up to date ({} such nodes)", stale.len()),
+            hint: Some(format!("`repro run {target}` makes it")),
+        };
+        return Err(Error::Usage(fault).into());
+    }
+    let mut text = String::new();
+    for id in &targets {
+        let Standing::Cached(entry) = &survey.standing[id] else { continue };
+        let name = &session.plan.node(*id).name;
+        let folder = if targets.len() == 1 { directory.to_owned() } else { directory.join(name) };
+        for (file, stored) in &entry.outputs {
+            let path = folder.join(file);
+            fs::create_dir_all(path.parent().unwrap_or(&folder))?;
+            fs::write(&path, fs::read(&session.store.object(stored.digest))?)?;
+            writeln!(text, "{}", path.display())?;
+        }
+    }
+    Ok(text)
+}
+
+pub(super) fn verify(common: &Common) -> Result<String> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let verified = common.store().verify(threads)?;
+    if verified.bad.is_empty() {
+        return Ok(match common.json {
+            true => format!("{:#}\n", json!(verified)),
+            false => format!(
+                "{} objects, {} entries, {} recipes: all sound\n",
+                verified.objects, verified.entries, verified.recipes
+            ),
+        });
+    }
+    if common.json {
+        std::io::Write::write_all(&mut std::io::stdout(), format!("{:#}\n", json!(verified)).as_bytes())?;
+    }
+    Err(Error::Corrupt(format!("the cache is damaged:\n  {}", verified.bad.join("\n  "))).into())
+}
+
+/// Boxes and arrows, from what uses to what is used reversed: arrows follow the data.
+pub(super) fn graph(common: &Common, format: GraphFormat, full: bool) -> Result<String> {
+    let session = Session::open(common)?;
+    let plan = &session.plan;
+    let mut boxes: Vec<(String, String)> = Vec::new();
+    let mut arrows: BTreeSet<(String, String)> = BTreeSet::new();
+    let name = |id: NodeId| if full { plan.node(id).name.clone() } else { plan.node(id).stage.clone() };
+    for id in plan.ids() {
+        let node = plan.node(id);
+        if boxes.last().is_none_or(|(last, _)| *last != name(id)) {
+            let count = plan.nodes.iter().filter(|n| n.stage == node.stage).count();
+            let label = match full {
+                true => node.name.clone(),
+                false if count == 1 => format!("{} ({})", node.stage, node.kind.name()),
+                false => format!("{} ({}, {count} nodes)", node.stage, node.kind.name()),
+            };
+            boxes.push((name(id), label));
+        }
+        arrows.extend(node.upstream().into_iter().map(|up| (name(up), name(id))));
+    }
+    let index = |name: &str| boxes.iter().position(|(n, _)| n == name).unwrap_or_default();
+    let mut text = String::new();
+    match format {
+        GraphFormat::Mermaid => {
+            writeln!(text, "flowchart LR")?;
+            for (i, (_, label)) in boxes.iter().enumerate() {
+                writeln!(text, "  n{i}[\"{label}\"]")?;
+            }
+            for (from, to) in &arrows {
+                writeln!(text, "  n{} --> n{}", index(from), index(to))?;
+            }
+        }
+        GraphFormat::Dot => {
+            writeln!(text, "digraph {:?} {{\n  rankdir=LR;\n  node [shape=box];", session.pipeline.source)?;
+            for (i, (_, label)) in boxes.iter().enumerate() {
+                writeln!(text, "  n{i} [label={label:?}];")?;
+            }
+            for (from, to) in &arrows {
+                writeln!(text, "  n{} -> n{};", index(from), index(to))?;
+            }
+            writeln!(text, "}}")?;
+        }
+    }
+    Ok(text)
+}

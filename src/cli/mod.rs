@@ -1,0 +1,263 @@
+//! The command line: one short function per command. The only room that knows all others, and the only one that talks.
+
+mod exec;
+mod inspect;
+mod plan;
+mod run;
+
+use crate::engine::error::{Error, Fault};
+use crate::engine::pipeline::Pipeline;
+use crate::engine::plan::{NodeId, Plan};
+use crate::engine::progress::Verbosity;
+use crate::engine::store::Store;
+use crate::{fs, kernel, stage};
+use anyhow::{Context as _, Result};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+#[derive(Parser)]
+#[command(name = "repro", version, about, max_term_width = 100, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done or up to date, 1 a stage failed, 2 usage or bad pipeline.yaml, 3 --check: work pending, \
+4 a digest differs, 5 cache corruption, 6 the cache is locked by a live run, 7 disk or network, 130 interrupted.";
+
+/// What every command understands.
+#[derive(Args, Clone)]
+struct Common {
+    /// Work in this folder
+    #[arg(short = 'C', long, global = true, value_name = "DIR", default_value = ".")]
+    directory: PathBuf,
+    /// The pipeline file, relative to that folder
+    #[arg(long, global = true, value_name = "FILE", default_value = "pipeline.yaml")]
+    pipeline: PathBuf,
+    /// Use this profile of the pipeline instead of its default one
+    #[arg(long, global = true, value_name = "NAME")]
+    profile: Option<String>,
+    /// Set a field for this once, as in `-S nets.epochs=10`; may be repeated
+    #[arg(short = 'S', long = "set", global = true, value_name = "STAGE.FIELD=VALUE")]
+    set: Vec<String>,
+    /// A folder that holds the MNIST files; it is looked at before any mirror
+    #[arg(long, global = true, value_name = "DIR", env = DATA_VARIABLE)]
+    data: Option<PathBuf>,
+    /// Ask again for data that could not be had before
+    #[arg(long, global = true)]
+    refetch: bool,
+    /// Answer in JSON, on standard output
+    #[arg(long, global = true)]
+    json: bool,
+    /// Tell failures only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Tell more: keys, reasons, what is cached
+    #[arg(short, long, global = true)]
+    verbose: bool,
+}
+
+/// The environment variable that names the data folder.
+const DATA_VARIABLE: &str = "REPRO_DATA";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Bring the targets, or everything, up to date
+    Run(RunArgs),
+    /// Say what `run` would do, and why
+    Plan {
+        /// Stages, instances (`nets@hidden=50,pair=1`) or kinds
+        targets: Vec<String>,
+        /// Exit with 3 if anything is not up to date
+        #[arg(long)]
+        check: bool,
+        /// Take these targets as not up to date
+        #[arg(short, long)]
+        force: bool,
+    },
+    /// Tell why a node would run, or since when it is up to date
+    Why {
+        /// Stage, instance or kind
+        target: String,
+    },
+    /// Show a node's recipe, key, outputs and provenance
+    Show {
+        /// Stage, instance or kind
+        target: String,
+    },
+    /// Copy the outputs of nodes out of the cache
+    Export {
+        /// Stage, instance or kind
+        target: String,
+        /// Where to; made if it is not there
+        directory: PathBuf,
+    },
+    /// Hash everything in the cache again and check entries against objects
+    Verify,
+    /// Draw the pipeline
+    Graph {
+        /// The language to draw in
+        #[arg(long, value_enum, default_value_t = GraphFormat::Mermaid)]
+        format: GraphFormat,
+        /// A box for each node instead of each stage
+        #[arg(long)]
+        full: bool,
+    },
+    /// Answer one recorded question (used by `run`)
+    #[command(hide = true)]
+    Exec {
+        /// The question's key
+        key: String,
+    },
+}
+
+#[derive(Args)]
+struct RunArgs {
+    /// Stages, instances (`nets@hidden=50,pair=1`) or kinds; everything if there is none
+    targets: Vec<String>,
+    /// Only say what would be done, as `plan` does
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// How many nodes to run at once [default: the number of cores]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// Run the targets even if they are up to date
+    #[arg(short, long)]
+    force: bool,
+    /// Go on with what does not depend on a failure
+    #[arg(short, long)]
+    keep_going: bool,
+    /// If another run holds the cache, wait for it
+    #[arg(long)]
+    wait_for_lock: bool,
+}
+
+/// How `graph` draws.
+#[derive(Clone, Copy, ValueEnum)]
+enum GraphFormat {
+    /// For Markdown pages.
+    Mermaid,
+    /// For Graphviz.
+    Dot,
+}
+
+/// Runs the program on the process's arguments; gives the exit code.
+pub fn main() -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(refusal) => {
+            // Help and version come this way too; that nobody reads them any more is no error.
+            let _ = refusal.print();
+            return u8::try_from(refusal.exit_code()).unwrap_or(2);
+        }
+    };
+    match dispatch(cli) {
+        Ok(text) => {
+            let mut stdout = std::io::stdout().lock();
+            // A reader that has seen enough (`| head`) closes the pipe: the command is done all the same.
+            let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+            0
+        }
+        Err(error) => complain(&error),
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<String> {
+    kernel::check_forced_isa().map_err(Error::Infrastructure)?;
+    let common = &cli.common;
+    match cli.command {
+        Command::Run(args) => run::run(common, &args),
+        Command::Plan { targets, check, force } => plan::plan(common, &targets, check, force),
+        Command::Why { target } => plan::why(common, &target),
+        Command::Show { target } => inspect::show(common, &target),
+        Command::Export { target, directory } => inspect::export(common, &target, &directory),
+        Command::Verify => inspect::verify(common),
+        Command::Graph { format, full } => inspect::graph(common, format, full),
+        Command::Exec { key } => exec::exec(common, &key),
+    }
+}
+
+/// Prints the error chain once, with its hint; gives the exit code.
+fn complain(error: &anyhow::Error) -> u8 {
+    let known = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
+    let mut stderr = std::io::stderr().lock();
+    let _ = writeln!(stderr, "error: {error:#}");
+    if let Some(hint) = known.and_then(Error::hint) {
+        let _ = writeln!(stderr, "hint: {hint}");
+    }
+    known.map_or(exec::exit_code(error), Error::exit_code)
+}
+
+impl Common {
+    fn verbosity(&self) -> Verbosity {
+        match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (_, true) => Verbosity::Verbose,
+            _ => Verbosity::Normal,
+        }
+    }
+
+    /// The data folder, absolute; an empty name is none.
+    fn data_folder(&self) -> Result<Option<PathBuf>> {
+        let Some(folder) = self.data.as_deref().filter(|folder| !folder.as_os_str().is_empty()) else {
+            return Ok(None);
+        };
+        let absolute = std::path::absolute(folder);
+        absolute.map(Some).with_context(|| format!("`{}` cannot be a data folder", folder.display()))
+    }
+
+    fn store(&self) -> Store {
+        Store::at(&self.directory.join("cache"))
+    }
+}
+
+/// A pipeline, resolved, and its cache.
+struct Session {
+    pipeline: Pipeline,
+    profile: Option<String>,
+    plan: Plan,
+    store: Store,
+    /// Remembered fallbacks do not count: the user has brought data, or asks again.
+    refetch: bool,
+}
+
+impl Session {
+    fn open(common: &Common) -> Result<Session> {
+        let path = common.directory.join(&common.pipeline);
+        let text = match fs::read_if_there(&path)? {
+            Some(bytes) => String::from_utf8(bytes).map_err(|_| no_pipeline(&path, "it is not UTF-8"))?,
+            None => return Err(no_pipeline(&path, "there is no such file").into()),
+        };
+        let source = common.pipeline.display().to_string();
+        let mut pipeline = Pipeline::parse(&source, &text).map_err(Error::from)?;
+        let profile = pipeline.apply_profile(common.profile.as_deref()).map_err(Error::from)?;
+        for assignment in &common.set {
+            pipeline.apply_override(assignment).map_err(Error::from)?;
+        }
+        let plan = Plan::new(&pipeline, stage::KINDS).map_err(Error::from)?;
+        let refetch = common.refetch || common.data_folder()?.is_some();
+        Ok(Session { pipeline, profile, plan, store: common.store(), refetch })
+    }
+
+    fn select(&self, targets: &[String]) -> Result<Vec<NodeId>> {
+        let mut found = BTreeSet::new();
+        for target in targets {
+            found.extend(self.plan.select(target).map_err(Error::from)?);
+        }
+        Ok(found.into_iter().collect())
+    }
+}
+
+fn no_pipeline(path: &Path, why: &str) -> Error {
+    Error::Usage(Fault {
+        source: path.display().to_string(),
+        place: None,
+        message: why.to_owned(),
+        hint: Some("name the folder with `-C DIR`, or the file with `--pipeline FILE`".into()),
+    })
+}

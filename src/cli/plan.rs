@@ -1,0 +1,137 @@
+//! `repro plan` and `repro why`: what would run, and why. Both ask the survey that `run` begins with.
+
+use super::{Common, Session};
+use crate::engine::error::Error;
+use crate::engine::event::SCHEMA;
+use crate::engine::plan::NodeId;
+use crate::engine::reason::Reason;
+use crate::engine::survey::{Standing, Survey, Surveyor};
+use anyhow::Result;
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+pub(super) fn plan(common: &Common, targets: &[String], check: bool, force: bool) -> Result<String> {
+    let session = Session::open(common)?;
+    let targets = session.select(targets)?;
+    let forced = forced(&session, force, &targets);
+    let surveyor = Surveyor::new(&session.plan, &session.store, forced, session.refetch);
+    let survey = surveyor.survey(&session.plan.closure(&targets))?;
+    let text = if common.json { as_json(&session, common, &survey) } else { as_text(&session, common, &survey)? };
+    let pending = survey.standing.values().filter(|s| !matches!(s, Standing::Cached(_))).count();
+    if check && pending > 0 {
+        std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes())?;
+        return Err(Error::Pending(pending).into());
+    }
+    Ok(text)
+}
+
+/// `--force` alone forces everything; with targets, those.
+pub(super) fn forced(session: &Session, force: bool, targets: &[NodeId]) -> BTreeSet<NodeId> {
+    match (force, targets.is_empty()) {
+        (false, _) => BTreeSet::new(),
+        (true, true) => session.plan.ids().collect(),
+        (true, false) => targets.iter().copied().collect(),
+    }
+}
+
+pub(super) fn why(common: &Common, target: &str) -> Result<String> {
+    let session = Session::open(common)?;
+    let targets = session.select(&[target.to_owned()])?;
+    let surveyor = Surveyor::new(&session.plan, &session.store, BTreeSet::new(), session.refetch);
+    let mut survey = surveyor.survey(&session.plan.closure(&targets))?;
+    survey.standing.retain(|id, _| targets.contains(id));
+    if common.json {
+        return Ok(as_json(&session, common, &survey));
+    }
+    let mut text = String::new();
+    for (id, standing) in &survey.standing {
+        let name = &session.plan.node(*id).name;
+        match standing {
+            Standing::Cached(entry) => {
+                let key = survey.checked[id].key.short();
+                writeln!(text, "{name}: up to date, made as {key} on {} (`repro show {name}`)", entry.host)?;
+            }
+            Standing::Due(reasons) => told(&mut text, name, "will run", reasons)?,
+            Standing::Depends(reasons) => {
+                told(&mut text, name, "will run, unless what is upstream comes out equal", reasons)?
+            }
+        }
+    }
+    Ok(text)
+}
+
+fn told(text: &mut String, name: &str, state: &str, reasons: &[Reason]) -> std::fmt::Result {
+    writeln!(text, "{name}: {state}")?;
+    reasons.iter().try_for_each(|reason| writeln!(text, "  {reason}"))
+}
+
+fn state(standing: &Standing) -> (&'static str, &[Reason]) {
+    match standing {
+        Standing::Cached(_) => ("cached", &[]),
+        Standing::Due(reasons) => ("run", reasons),
+        Standing::Depends(reasons) => ("depends", reasons),
+    }
+}
+
+fn as_json(session: &Session, common: &Common, survey: &Survey) -> String {
+    let node = |(id, standing): (&NodeId, &Standing)| {
+        let node = session.plan.node(*id);
+        let (state, reasons) = state(standing);
+        let checked = survey.checked.get(id);
+        json!({
+            "node": node.name, "stage": node.stage, "kind": node.kind.name(), "state": state, "reasons": reasons,
+            "key": checked.map(|c| c.key), "fell_back": checked.and_then(|c| c.fell_back.as_ref()),
+        })
+    };
+    let nodes: Vec<_> = survey.standing.iter().map(node).collect();
+    let whole = json!({ "schema": SCHEMA, "profile": session.profile, "overrides": common.set, "nodes": nodes });
+    format!("{whole:#}\n")
+}
+
+fn as_text(session: &Session, common: &Common, survey: &Survey) -> Result<String> {
+    let mut text = String::new();
+    let profile = session.profile.as_ref().map(|p| format!("profile `{p}`: ")).unwrap_or_default();
+    writeln!(text, "{profile}{} nodes", survey.standing.len())?;
+    for assignment in &common.set {
+        writeln!(text, "set for this once: {assignment}")?;
+    }
+    writeln!(text, "\n{:<12} {:>7} {:>7} {:>8}", "stage", "cached", "run", "depends")?;
+    let mut counts: BTreeMap<NodeId, (&str, [usize; 3])> = BTreeMap::new();
+    let mut first: BTreeMap<&str, NodeId> = BTreeMap::new();
+    let mut causes: BTreeMap<String, usize> = BTreeMap::new();
+    let mut pending = String::new();
+    for (id, standing) in &survey.standing {
+        let node = session.plan.node(*id);
+        let leader = *first.entry(&node.stage).or_insert(*id);
+        let column = match standing {
+            Standing::Cached(_) => 0,
+            Standing::Due(_) => 1,
+            Standing::Depends(_) => 2,
+        };
+        counts.entry(leader).or_insert((&node.stage, [0; 3])).1[column] += 1;
+        let (state, reasons) = state(standing);
+        if column > 0 {
+            let wording = reasons.iter().map(Reason::to_string).collect::<Vec<_>>().join("; ");
+            writeln!(pending, "  {state:<8} {}: {wording}", node.name)?;
+        }
+        if let Standing::Due(reasons) = standing {
+            reasons.iter().for_each(|reason| *causes.entry(reason.to_string()).or_default() += 1);
+        }
+        if let Some(cause) = survey.checked.get(id).and_then(|c| c.fell_back.as_ref()) {
+            writeln!(pending, "  note     {}: its fallback is used, since {cause}", node.name)?;
+        }
+    }
+    for (stage, [cached, run, depends]) in counts.values() {
+        writeln!(text, "{stage:<12} {cached:>7} {run:>7} {depends:>8}")?;
+    }
+    if causes.is_empty() {
+        writeln!(text, "\neverything is up to date\n{pending}")?;
+        return Ok(text.trim_end().to_owned() + "\n");
+    }
+    writeln!(text, "\n{pending}\nreasons:")?;
+    for (cause, nodes) in causes {
+        writeln!(text, "  {nodes} x {cause}")?;
+    }
+    Ok(text)
+}

@@ -1,0 +1,129 @@
+//! `repro run`.
+
+use super::{Common, RunArgs, Session, plan};
+use crate::engine::event::{Event, Observer, SCHEMA};
+use crate::engine::executor::local::Local;
+use crate::engine::key::Artifact;
+use crate::engine::plan::{NodeId, Plan};
+use crate::engine::progress::{All, Json, Lines, Terminal};
+use crate::engine::schedule::{self, Settings};
+use crate::engine::store::Store;
+use crate::engine::survey::{Standing, Surveyor};
+use crate::engine::{deliver, event};
+use crate::fs;
+use anyhow::{Context as _, Result};
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, stderr, stdout};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+/// Set by Ctrl-C.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
+    if args.dry_run {
+        return plan::plan(common, &args.targets, false, args.force);
+    }
+    let session = Session::open(common)?;
+    let targets = session.select(&args.targets)?;
+    let wanted = session.plan.closure(&targets);
+    let (plan, store) = (&session.plan, &session.store);
+    store.prepare()?;
+    let _lock = store.lock(args.wait_for_lock)?;
+    stop_on_ctrl_c()?;
+    let id = run_id();
+    let mut observer = observers(common, store, &id)?;
+    observer.observe(&Event::Started {
+        schema: SCHEMA,
+        run: id,
+        profile: session.profile.clone(),
+        overrides: common.set.clone(),
+        nodes: wanted.len(),
+    });
+    let forced = plan::forced(&session, args.force, &targets);
+    let surveyor = Surveyor::new(plan, store, forced, session.refetch);
+    let survey = surveyor.survey(&wanted)?;
+    if session.refetch {
+        forget_choices(plan, store, &survey.checked)?;
+    }
+    let slots = args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
+    let mut executor = local_executor(common, slots)?;
+    let settings = Settings { keep_going: args.keep_going, interrupted: &INTERRUPTED };
+    let (_, artifacts) = schedule::run(plan, store, &surveyor, &survey, &mut executor, &settings, &mut observer)?;
+    deliver_all(common, &session, &artifacts, &mut observer)?;
+    Ok(String::new())
+}
+
+/// Standard error for people, standard output for `--json`, the cache for the history.
+fn observers(common: &Common, store: &Store, id: &str) -> Result<All> {
+    let verbosity = common.verbosity();
+    let history: Box<dyn Observer> = Box::new(Json(fs::create(&store.history(id))?));
+    let shown: Box<dyn Observer> = if common.json {
+        Box::new(Json(stdout()))
+    } else if stderr().is_terminal() {
+        Box::new(Terminal::new(verbosity))
+    } else {
+        Box::new(Lines::new(stderr(), verbosity))
+    };
+    Ok(All(vec![shown, history]))
+}
+
+/// This program again, in the same folder, with the same data folder.
+fn local_executor(common: &Common, slots: usize) -> Result<Local> {
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let directory = common.directory.display().to_string();
+    let arguments = ["-C", &directory, "exec"].map(str::to_owned).to_vec();
+    let environment = common.data_folder()?.map(|folder| (super::DATA_VARIABLE.to_owned(), folder));
+    Ok(Local::new(program, arguments, environment.into_iter().collect(), slots))
+}
+
+fn forget_choices(
+    plan: &Plan,
+    store: &Store,
+    checked: &BTreeMap<NodeId, crate::engine::survey::Checked>,
+) -> Result<()> {
+    for (id, checked) in checked {
+        let due = !matches!(checked.standing, Standing::Cached(_));
+        if due && plan.node(*id).question.fallback.is_some() {
+            store.forget_choice(checked.key)?;
+        }
+    }
+    Ok(())
+}
+
+/// Lays out the outputs of kinds that deliver, under `reports/<profile>/`.
+fn deliver_all(
+    common: &Common,
+    session: &Session,
+    artifacts: &BTreeMap<NodeId, Artifact>,
+    observer: &mut dyn Observer,
+) -> Result<()> {
+    let profile = session.profile.as_deref().unwrap_or("default");
+    let shown = Path::new("reports").join(profile);
+    for (id, artifact) in artifacts {
+        if session.plan.node(*id).kind.delivers() {
+            let written = deliver::deliver(&session.store, artifact, &common.directory.join(&shown))?;
+            let folder = shown.display().to_string();
+            observer.observe(&event::Event::Delivered { folder, written, files: artifact.len() });
+        }
+    }
+    Ok(())
+}
+
+/// Once: stop starting, end what runs, exit 130. Twice: at once; the cache is whole at any moment.
+#[expect(clippy::exit, reason = "the second Ctrl-C asks for exactly that")]
+fn stop_on_ctrl_c() -> Result<()> {
+    ctrlc::set_handler(|| {
+        if INTERRUPTED.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    })
+    .context("cannot listen for Ctrl-C")
+}
+
+/// Sorts by time, and differs between two runs that begin in the same second.
+fn run_id() -> String {
+    let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    format!("{seconds}-{}", std::process::id())
+}

@@ -1,0 +1,102 @@
+//! Failures that someone branches on: each has an exit code, a cause and, where there is one, a hint.
+
+use super::value::{Misfit, Place};
+use std::fmt;
+
+/// What ended a command. Anything else (a disk, a permission) is infrastructure.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The pipeline file, an override or a target is wrong.
+    #[error("{0}")]
+    Usage(Fault),
+    /// Stages failed; each was told when it did.
+    #[error("{failed} of the nodes failed, {skipped} skipped because of that")]
+    StageFailed {
+        /// How many failed.
+        failed: usize,
+        /// How many depend on them.
+        skipped: usize,
+    },
+    /// `plan --check`: not everything is up to date.
+    #[error("{0} nodes are not up to date")]
+    Pending(usize),
+    /// Stored bytes are not what their names say.
+    #[error("{0}")]
+    Corrupt(String),
+    /// Another run holds the cache.
+    #[error("{0}")]
+    Locked(String),
+    /// Disk, network or cluster.
+    #[error("{0}")]
+    Infrastructure(String),
+    /// Ctrl-C.
+    #[error("interrupted; finished work is kept, run again to go on")]
+    Interrupted,
+}
+
+impl Error {
+    /// The process's exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::StageFailed { .. } => 1,
+            Error::Usage(_) => 2,
+            Error::Pending(_) => 3,
+            Error::Corrupt(_) => 5,
+            Error::Locked(_) => 6,
+            Error::Infrastructure(_) => 7,
+            Error::Interrupted => 130,
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Error::Usage(fault) => fault.hint.as_deref(),
+            Error::Corrupt(_) => Some("what was bad is set aside; `repro run` remakes it"),
+            Error::Locked(_) => Some("wait for it, or pass `--wait-for-lock`"),
+            Error::Pending(_) => Some("`repro run` brings them up to date"),
+            _ => None,
+        }
+    }
+}
+
+/// What is wrong with something the user wrote: place, cause, hint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fault {
+    /// The file, or what else was read (`-S`, a target).
+    pub source: String,
+    /// Where in it.
+    pub place: Option<Place>,
+    /// One sentence, lower case, literals in backticks.
+    pub message: String,
+    /// The nearest name, or the command to type.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.place {
+            Some(place) => write!(f, "{}:{place}: {}", self.source, self.message),
+            None => write!(f, "{}: {}", self.source, self.message),
+        }
+    }
+}
+
+impl Fault {
+    /// A fault of `source`, where a value there does not fit; `what` says which thing was being read.
+    pub fn of(source: &str, what: &str, misfit: &Misfit) -> Fault {
+        let lead = if what.is_empty() { String::new() } else { format!("{what}: ") };
+        Fault {
+            source: source.to_owned(),
+            place: misfit.place,
+            message: format!("{lead}{misfit}"),
+            hint: misfit.hint.clone(),
+        }
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Error {
+        Error::Usage(fault)
+    }
+}

@@ -1,0 +1,124 @@
+//! What happens in a run, as data. The scheduler tells; observers show, write down or count.
+
+use super::reason::Reason;
+use serde::Serialize;
+
+/// Something that happened. Its JSON form is stated by [`SCHEMA`].
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// The run begins; everything is still to be checked.
+    Started {
+        /// See [`SCHEMA`].
+        schema: u32,
+        /// The run's id.
+        run: String,
+        /// The profile, if there is one.
+        profile: Option<String>,
+        /// What was set by `-S`.
+        overrides: Vec<String>,
+        /// Nodes to bring up to date.
+        nodes: usize,
+    },
+    /// A node's answer was in the cache.
+    Cached {
+        /// The node.
+        node: String,
+        /// Its stage kind.
+        kind: &'static str,
+        /// What it took when it ran.
+        saved_seconds: f64,
+    },
+    /// A node begins.
+    Running {
+        /// The node.
+        node: String,
+        /// Its stage kind.
+        kind: &'static str,
+        /// Its key.
+        key: String,
+        /// Why.
+        reasons: Vec<Reason>,
+    },
+    /// A node is done.
+    Finished {
+        /// The node.
+        node: String,
+        /// Its stage kind.
+        kind: &'static str,
+        /// Its key.
+        key: String,
+        /// What it took.
+        seconds: f64,
+    },
+    /// A node failed.
+    Failed {
+        /// The node.
+        node: String,
+        /// Its stage kind.
+        kind: &'static str,
+        /// What happened, one sentence.
+        cause: String,
+        /// The last lines of its log.
+        log: Vec<String>,
+        /// Where the whole log is.
+        log_path: String,
+    },
+    /// A node does not run since one it needs failed.
+    Skipped {
+        /// The node.
+        node: String,
+        /// The one that failed.
+        because: String,
+    },
+    /// The answer could not be had; the fallback is used.
+    FellBack {
+        /// The node.
+        node: String,
+        /// What is used instead.
+        instead: String,
+        /// Why.
+        cause: String,
+    },
+    /// Outputs laid out for people.
+    Delivered {
+        /// The folder.
+        folder: String,
+        /// How many files had to be written.
+        written: usize,
+        /// How many files there are.
+        files: usize,
+    },
+    /// The run is over.
+    Ended(Summary),
+}
+
+/// Version of the JSON form of [`Event`] and of plans.
+pub const SCHEMA: u32 = 1;
+
+/// A run in numbers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Summary {
+    /// Nodes asked for.
+    pub nodes: usize,
+    /// Found in the cache.
+    pub cached: usize,
+    /// Run.
+    pub ran: usize,
+    /// Failed.
+    pub failed: usize,
+    /// Not run since what they need failed, or the run was interrupted.
+    pub skipped: usize,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+    /// Seconds that the cached nodes took when they ran.
+    pub saved_seconds: f64,
+}
+
+/// Someone who is told.
+pub trait Observer {
+    /// Takes note of what happened.
+    fn observe(&mut self, event: &Event);
+    /// Called a few times a second while nothing happens.
+    fn tick(&mut self) {}
+}

@@ -1,0 +1,39 @@
+//! How a job gets a process. An executor starts jobs and says when they end; what they made is for the store to say.
+
+pub mod local;
+
+use super::key::Key;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// One attempt at a question that has been recorded in the store.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The question.
+    pub key: Key,
+    /// Where its output streams go.
+    pub logs: PathBuf,
+}
+
+/// How a job's process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It said it was done. Only an entry in the store proves it.
+    Exited,
+    /// It said the answer cannot be had now, and why.
+    Unavailable(String),
+    /// It failed, was killed, or could not be started.
+    Failed(String),
+}
+
+/// Runs jobs. One is chosen for a whole run.
+pub trait Executor {
+    /// How many jobs it takes at once.
+    fn slots(&self) -> usize;
+    /// Starts a job.
+    fn submit(&mut self, job: Job);
+    /// The next job to end, if one does within `patience`.
+    fn wait(&mut self, patience: Duration) -> Option<(Key, Outcome)>;
+    /// Ends all running jobs.
+    fn kill(&mut self);
+}

@@ -1,0 +1,239 @@
+//! Questions and answers: a [`Key`] names a question, a [`Digest`] names an answer.
+//!
+//! A [`Recipe`] says everything that decides the bytes a node puts out; its BLAKE3 is the node's key. Planning, running,
+//! explaining and verifying all go through [`Recipe::key`].
+//!
+//! | ingredient | in the key? | why |
+//! |---|---|---|
+//! | stage kind | yes | another computation |
+//! | `VERSION` of that kind | yes | its author says when output changes; a golden test per kind holds them to it |
+//! | parameters | yes, but for those at their default | a new parameter with a default keeps old keys |
+//! | digests of the input files, by slot and file name | yes | content, not history: an upstream rerun with equal bytes stops there |
+//! | seed and label of random streams | yes, where the kind draws any | |
+//! | order of inputs in a slot that takes many | no: sorted | reordering a grid asks the same question |
+//! | stage and instance names, profile, comments | no | naming a thing does not change it |
+//! | paths, clock, host, user, environment | no | a stage must not read them; an entry records host and time |
+//! | `-j`, executor, instruction set, threads | no | the bits do not depend on them |
+//! | the program's own hash | no | each release would rerun everything; an entry records it |
+//! | fallback for data that cannot be had (`otherwise`) | no | it asks a different question, under that question's key |
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::Value as Json;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, Read};
+use std::str::FromStr;
+
+/// Parameters in canonical form: names sorted, those at their default left out.
+pub type Params = BTreeMap<String, Json>;
+
+/// The files of one node, by name.
+pub type Artifact = BTreeMap<String, Digest>;
+
+macro_rules! hash_name {
+    ($(#[$meta:meta])* $name:ident) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name([u8; 32]);
+
+        impl $name {
+            /// The first ten hex digits: enough for people.
+            pub fn short(&self) -> String {
+                self.to_string()[..10].to_owned()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.short())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = String;
+            fn from_str(hex: &str) -> Result<Self, String> {
+                let hash = blake3::Hash::from_hex(hex).map_err(|_| format!("`{hex}` is not 64 hex digits"))?;
+                Ok($name(*hash.as_bytes()))
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+            }
+        }
+    };
+}
+
+hash_name! {
+    /// BLAKE3 of a [`Recipe`]: names a question.
+    Key
+}
+
+hash_name! {
+    /// BLAKE3 of a file's bytes: names an answer.
+    Digest
+}
+
+impl Digest {
+    /// Of bytes in memory.
+    pub fn of(bytes: &[u8]) -> Digest {
+        Digest(*blake3::hash(bytes).as_bytes())
+    }
+
+    /// Of everything `reader` gives.
+    pub fn of_reader(reader: impl Read) -> io::Result<Digest> {
+        Ok(Digest(*blake3::Hasher::new().update_reader(reader)?.finalize().as_bytes()))
+    }
+}
+
+/// Everything that decides a node's output. See the table above.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// The stage kind's name.
+    pub kind: String,
+    /// The stage kind's version.
+    pub version: u32,
+    /// Its parameters.
+    pub params: Params,
+    /// By slot: the artifacts that fill it, sorted.
+    pub inputs: BTreeMap<String, Vec<Artifact>>,
+    /// Keys the node's random streams, if it draws any.
+    pub seed: Option<Seed>,
+}
+
+/// What a node's random streams are keyed by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Seed {
+    /// The pipeline's `seed`.
+    pub run: String,
+    /// The node's own label, told by its kind.
+    pub label: String,
+}
+
+impl Recipe {
+    /// The one key function.
+    pub fn key(&self) -> Key {
+        let mut hash = blake3::Hasher::new_derive_key("repro recipe v1");
+        hash.update(self.canonical().as_bytes());
+        Key(*hash.finalize().as_bytes())
+    }
+
+    /// The recipe as canonical JSON: no spaces, every mapping sorted by name.
+    pub fn canonical(&self) -> String {
+        // Taken apart so that a new field cannot be forgotten here.
+        let Recipe { kind, version, params, inputs, seed } = self;
+        let whole = serde_json::json!({
+            "kind": kind, "version": version, "params": params, "inputs": inputs, "seed": seed,
+        });
+        let mut out = String::new();
+        write_canonical(&whole, &mut out);
+        out
+    }
+}
+
+/// serde_json keeps mappings sorted unless some crate in the build asks it not to; a key must not hang on that.
+fn write_canonical(value: &Json, out: &mut String) {
+    match value {
+        Json::Object(map) => {
+            let sorted: BTreeMap<_, _> = map.iter().collect();
+            out.push('{');
+            for (i, (name, value)) in sorted.into_iter().enumerate() {
+                out.push_str(if i == 0 { "" } else { "," });
+                out.push_str(&Json::from(name.as_str()).to_string());
+                out.push(':');
+                write_canonical(value, out);
+            }
+            out.push('}');
+        }
+        Json::Array(items) => {
+            out.push('[');
+            for (i, item) in items.iter().enumerate() {
+                out.push_str(if i == 0 { "" } else { "," });
+                write_canonical(item, out);
+            }
+            out.push(']');
+        }
+        scalar => out.push_str(&scalar.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn recipe() -> Recipe {
+        let digest = Digest::of(b"images");
+        Recipe {
+            kind: "train".into(),
+            version: 1,
+            params: [("hidden".into(), json!(50)), ("prior".into(), json!({"normal": {"variance": 0.01}}))].into(),
+            inputs: [("data".into(), vec![[("images".into(), digest)].into()])].into(),
+            seed: Some(Seed { run: "0".into(), label: "pair=1".into() }),
+        }
+    }
+
+    #[test]
+    fn every_ingredient_changes_the_key() {
+        let base = recipe();
+        let mut changed: Vec<Recipe> = (0..7).map(|_| base.clone()).collect();
+        changed[0].kind = "align".into();
+        changed[1].version = 2;
+        changed[2].params.insert("hidden".into(), json!(51));
+        changed[3].params.insert("epochs".into(), json!(1));
+        changed[4].inputs.get_mut("data").unwrap()[0].insert("images".into(), Digest::of(b"other"));
+        changed[5].seed = None;
+        changed[6].seed.as_mut().unwrap().label = "pair=2".into();
+        let mut keys: Vec<Key> = changed.iter().chain([&base]).map(Recipe::key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), 8);
+    }
+
+    #[test]
+    fn numbers_of_different_types_make_different_keys() {
+        let (mut whole, mut float) = (recipe(), recipe());
+        whole.params.insert("x".into(), json!(1));
+        float.params.insert("x".into(), json!(1.0));
+        assert_ne!(whole.key(), float.key());
+    }
+
+    #[test]
+    fn the_key_of_a_known_recipe_is_pinned() {
+        // If this fails, every cache in the world is stale: raise the version in the hash's context instead.
+        insta::assert_snapshot!(recipe().canonical());
+        insta::assert_snapshot!(recipe().key());
+    }
+
+    #[test]
+    fn a_recipe_survives_its_file() {
+        let text = serde_json::to_string(&recipe()).unwrap();
+        let back: Recipe = serde_json::from_str(&text).unwrap();
+        assert_eq!(back.key(), recipe().key());
+        assert!(serde_json::from_str::<Recipe>(&text.replace("\"kind\"", "\"knid\"")).is_err());
+    }
+
+    #[test]
+    fn names_of_hashes_are_checked_when_read() {
+        assert!("xyz".parse::<Key>().is_err());
+        assert!("../../etc/passwd".parse::<Digest>().is_err());
+        let key = recipe().key();
+        assert_eq!(key.to_string().parse(), Ok(key));
+        assert_eq!(key.short(), key.to_string()[..10]);
+    }
+}

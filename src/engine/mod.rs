@@ -1,0 +1,17 @@
+//! The engine: from pipeline.yaml to artifacts. Knows no mathematics and no stage kind.
+
+pub mod deliver;
+pub mod error;
+pub mod event;
+pub mod exec;
+pub mod executor;
+pub mod key;
+pub mod pipeline;
+pub mod plan;
+pub mod progress;
+pub mod reason;
+pub mod schedule;
+pub mod stage;
+pub mod store;
+pub mod survey;
+pub mod value;

@@ -1,0 +1,289 @@
+//! pipeline.yaml as written: stages, profiles, seed. Nothing is resolved here: no kind is known, no grid expanded.
+
+use super::error::Fault;
+use super::value::{Entry, Misfit, Node, Place, Value, suggest};
+
+/// The file, as written.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    /// The file's name, for messages.
+    pub source: String,
+    /// Keys every random stream.
+    pub seed: String,
+    /// The profile to use when none is asked for.
+    pub default_profile: Option<String>,
+    /// In written order.
+    pub stages: Vec<StageDecl>,
+    /// In written order: for each, the stages it changes and the fields it sets there.
+    pub profiles: Vec<ProfileDecl>,
+}
+
+/// `name: { kind: { field: value, ... } }`.
+#[derive(Clone, Debug)]
+pub struct StageDecl {
+    /// The stage's name.
+    pub name: String,
+    /// Where the name stands.
+    pub place: Option<Place>,
+    /// The kind's name.
+    pub kind: String,
+    /// Where the kind stands.
+    pub kind_place: Option<Place>,
+    /// Parameters and inputs.
+    pub fields: Vec<Entry>,
+}
+
+/// `name: { stage: { field: value, ... } }`.
+#[derive(Clone, Debug)]
+pub struct ProfileDecl {
+    /// The profile's name.
+    pub name: String,
+    /// The stages it changes.
+    pub stages: Vec<Entry>,
+}
+
+const TOP_LEVEL: [&str; 4] = ["seed", "profile", "stages", "profiles"];
+
+impl Pipeline {
+    /// Reads the text of `source`.
+    pub fn parse(source: &str, text: &str) -> Result<Pipeline, Fault> {
+        Node::parse(text).and_then(|node| read(source, &node)).map_err(|misfit| Fault::of(source, "", &misfit))
+    }
+
+    /// Applies profile `name`, or the default one, to the stages; says which it was.
+    pub fn apply_profile(&mut self, name: Option<&str>) -> Result<Option<String>, Fault> {
+        let Some(name) = name.map(str::to_owned).or_else(|| self.default_profile.clone()) else { return Ok(None) };
+        let Some(profile) = self.profiles.iter().find(|p| p.name == name).cloned() else {
+            let hint = suggest(&name, self.profiles.iter().map(|p| p.name.as_str()));
+            return Err(self.fault(None, format!("there is no profile `{name}`"), hint));
+        };
+        for stage in &profile.stages {
+            let fields = stage.value.as_map().unwrap_or_default();
+            for field in fields {
+                self.set_field(&stage.key, stage.place, field.clone())
+                    .map_err(|fault| Fault { message: format!("profile `{name}`: {}", fault.message), ..fault })?;
+            }
+        }
+        Ok(Some(name))
+    }
+
+    /// Applies `-S stage.field[.inner...]=value` or `-S seed=value`; the value is YAML.
+    pub fn apply_override(&mut self, assignment: &str) -> Result<(), Fault> {
+        let fault = |message: String, hint: Option<String>| Fault {
+            source: format!("-S {assignment}"),
+            place: None,
+            message,
+            hint,
+        };
+        let form = || Some("write `-S stage.field=value`, as in `-S nets.epochs=10`".to_owned());
+        let (path, text) = assignment.split_once('=').ok_or_else(|| fault("there is no `=`".into(), form()))?;
+        let mut value = Node::parse(text).map_err(|misfit| fault(misfit.message, None))?;
+        forget_places(&mut value);
+        let mut steps = path.split('.');
+        let stage = steps.next().unwrap_or_default();
+        let Some(field) = steps.next() else {
+            if stage == "seed" {
+                self.seed = seed_text(&value).map_err(|misfit| fault(misfit.message, None))?;
+                return Ok(());
+            }
+            return Err(fault("no field is named".into(), form()));
+        };
+        for inner in steps.rev() {
+            let entry = Entry { key: inner.to_owned(), place: None, value };
+            value = Node { place: None, value: Value::Map(vec![entry]) };
+        }
+        self.set_field(stage, None, Entry { key: field.to_owned(), place: None, value })
+            .map_err(|f| fault(f.message, f.hint))
+    }
+
+    fn set_field(&mut self, stage: &str, place: Option<Place>, field: Entry) -> Result<(), Fault> {
+        let Some(decl) = self.stages.iter_mut().find(|s| s.name == stage) else {
+            let hint = suggest(stage, self.stages.iter().map(|s| s.name.as_str()));
+            return Err(self.fault(place, format!("there is no stage `{stage}`"), hint));
+        };
+        match decl.fields.iter_mut().find(|f| f.key == field.key) {
+            Some(present) => *present = field,
+            None => decl.fields.push(field),
+        }
+        Ok(())
+    }
+
+    fn fault(&self, place: Option<Place>, message: String, hint: Option<String>) -> Fault {
+        Fault { source: self.source.clone(), place, message, hint }
+    }
+}
+
+fn read(source: &str, node: &Node) -> Result<Pipeline, Misfit> {
+    let mut pipeline = Pipeline {
+        source: source.to_owned(),
+        seed: "0".to_owned(),
+        default_profile: None,
+        stages: Vec::new(),
+        profiles: Vec::new(),
+    };
+    for entry in mapping(node, "a pipeline")? {
+        match entry.key.as_str() {
+            "seed" => pipeline.seed = seed_text(&entry.value)?,
+            "profile" => pipeline.default_profile = Some(text(&entry.value, "the default profile's name")?),
+            "stages" => {
+                pipeline.stages =
+                    mapping(&entry.value, "`stages`")?.iter().map(stage).collect::<Result<_, Misfit>>()?;
+            }
+            "profiles" => {
+                pipeline.profiles =
+                    mapping(&entry.value, "`profiles`")?.iter().map(profile).collect::<Result<_, Misfit>>()?;
+            }
+            unknown => {
+                let message = format!("unknown top-level field `{unknown}`");
+                return Err(Misfit::at(entry.place, message, suggest(unknown, TOP_LEVEL)));
+            }
+        }
+    }
+    if pipeline.stages.is_empty() {
+        let hint = "write `stages: { data: { fetch: { dataset: mnist } } }`, for one";
+        return Err(Misfit::at(node.place, "the pipeline has no `stages`", Some(hint.into())));
+    }
+    Ok(pipeline)
+}
+
+fn stage(entry: &Entry) -> Result<StageDecl, Misfit> {
+    check_name(entry)?;
+    let what = format!("the stage `{}`", entry.key);
+    let [kind] = mapping(&entry.value, &what)? else {
+        let hint = format!("write `{}: {{ kind: {{ ... }} }}`, with one kind", entry.key);
+        return Err(Misfit::at(entry.value.place, format!("{what} must have its kind as its single key"), Some(hint)));
+    };
+    let fields = match &kind.value.value {
+        Value::Null => &[],
+        _ => mapping(&kind.value, &format!("what `{}` is given", kind.key))?,
+    };
+    Ok(StageDecl {
+        name: entry.key.clone(),
+        place: entry.place,
+        kind: kind.key.clone(),
+        kind_place: kind.place,
+        fields: fields.to_vec(),
+    })
+}
+
+fn profile(entry: &Entry) -> Result<ProfileDecl, Misfit> {
+    check_name(entry)?;
+    let stages = match &entry.value.value {
+        Value::Null => &[],
+        _ => mapping(&entry.value, &format!("the profile `{}`", entry.key))?,
+    };
+    for stage in stages {
+        mapping(&stage.value, &format!("what the profile `{}` sets in `{}`", entry.key, stage.key))?;
+    }
+    Ok(ProfileDecl { name: entry.key.clone(), stages: stages.to_vec() })
+}
+
+/// Names become parts of folder names, targets and instance names.
+fn check_name(entry: &Entry) -> Result<(), Misfit> {
+    let name = &entry.key;
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if (1..=64).contains(&name.len()) && name.chars().all(fits) {
+        return Ok(());
+    }
+    let shown: String = name.chars().take(40).flat_map(char::escape_default).collect();
+    let hint = "a name is 1 to 64 letters, digits, `-` and `_`".to_owned();
+    Err(Misfit::at(entry.place, format!("`{shown}` cannot be a name"), Some(hint)))
+}
+
+fn mapping<'a>(node: &'a Node, what: &str) -> Result<&'a [Entry], Misfit> {
+    let refuse = || Misfit::at(node.place, format!("{what} must be a mapping, not {}", node.kind()), None);
+    node.as_map().ok_or_else(refuse)
+}
+
+fn text(node: &Node, what: &str) -> Result<String, Misfit> {
+    let refuse = || Misfit::at(node.place, format!("{what} must be a text, not {}", node.kind()), None);
+    node.as_text().map(str::to_owned).ok_or_else(refuse)
+}
+
+fn seed_text(node: &Node) -> Result<String, Misfit> {
+    match &node.value {
+        Value::Int(seed) => Ok(seed.to_string()),
+        _ => text(node, "the seed"),
+    }
+}
+
+fn forget_places(node: &mut Node) {
+    node.place = None;
+    match &mut node.value {
+        Value::List(items) => items.iter_mut().for_each(forget_places),
+        Value::Map(entries) => entries.iter_mut().for_each(|entry| {
+            entry.place = None;
+            forget_places(&mut entry.value);
+        }),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "
+seed: 7
+profile: small
+stages:
+  data: { toy: { size: 3 } }
+  nets: { toy: { from: data, width: [1, 2] } }
+profiles:
+  small: { data: { size: 1 } }
+  large:
+";
+
+    fn field<'a>(pipeline: &'a Pipeline, stage: &str, field: &str) -> &'a Value {
+        let stage = pipeline.stages.iter().find(|s| s.name == stage).unwrap();
+        &stage.fields.iter().find(|f| f.key == field).unwrap().value.value
+    }
+
+    #[test]
+    fn a_pipeline_reads_as_written() {
+        let pipeline = Pipeline::parse("p.yaml", TEXT).unwrap();
+        assert_eq!(pipeline.seed, "7");
+        assert_eq!(pipeline.stages.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["data", "nets"]);
+        assert_eq!(pipeline.stages[1].kind, "toy");
+        assert_eq!(pipeline.stages[1].place, Some(Place { line: 6, column: 3 }));
+    }
+
+    #[test]
+    fn a_profile_replaces_fields_and_the_command_line_has_the_last_word() {
+        let mut pipeline = Pipeline::parse("p.yaml", TEXT).unwrap();
+        assert_eq!(pipeline.apply_profile(None).unwrap().as_deref(), Some("small"));
+        assert_eq!(field(&pipeline, "data", "size"), &Value::Int(1));
+        pipeline.apply_override("data.size=5").unwrap();
+        assert_eq!(field(&pipeline, "data", "size"), &Value::Int(5));
+        pipeline.apply_override("nets.prior.normal.variance=0.1").unwrap();
+        let Value::Map(prior) = field(&pipeline, "nets", "prior") else { panic!("a mapping") };
+        assert_eq!(prior[0].key, "normal");
+        pipeline.apply_override("seed=8").unwrap();
+        assert_eq!(pipeline.seed, "8");
+    }
+
+    #[test]
+    fn what_cannot_be_applied_says_so_with_a_hint() {
+        let mut pipeline = Pipeline::parse("p.yaml", TEXT).unwrap();
+        let mut case = |assignment: &str, message: &str, hint: &str| {
+            let fault = pipeline.apply_override(assignment).unwrap_err();
+            assert_eq!((fault.to_string().as_str(), fault.hint.as_deref()), (message, Some(hint)));
+        };
+        let form = "write `-S stage.field=value`, as in `-S nets.epochs=10`";
+        case("data", "-S data: there is no `=`", form);
+        case("data=1", "-S data=1: no field is named", form);
+        case("dato.size=1", "-S dato.size=1: there is no stage `dato`", "did you mean `data`?");
+        let fault = pipeline.apply_profile(Some("smal")).unwrap_err();
+        assert_eq!(fault.to_string(), "p.yaml: there is no profile `smal`");
+        assert_eq!(fault.hint.as_deref(), Some("did you mean `small`?"));
+    }
+
+    #[test]
+    fn names_that_could_leave_their_folder_are_refused() {
+        for name in ["..", "a/b", "\"a\\0b\"", "\"\\u202Eevil\"", "\"\"", &"x".repeat(10_000)] {
+            let fault = Pipeline::parse("p.yaml", &format!("stages: {{ ? {name} : {{ toy: }} }}")).unwrap_err();
+            assert!(fault.message.contains("cannot be a name"), "{fault}");
+            assert!(fault.message.len() < 400, "the message does not repeat a giant name");
+        }
+    }
+}

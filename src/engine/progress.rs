@@ -1,0 +1,281 @@
+//! Who is told of a run: stable lines, a terminal, a stream of JSON, the history of runs.
+//!
+//! Observers know events alone. Progress goes to standard error; standard output carries data only.
+
+use super::event::{Event, Observer, Summary};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+/// How much to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    /// Failures, and warnings about the data.
+    Quiet,
+    /// What runs, and the sum.
+    Normal,
+    /// Also what is cached, and keys.
+    Verbose,
+}
+
+/// Several observers as one.
+pub struct All(pub Vec<Box<dyn Observer>>);
+
+impl Observer for All {
+    fn observe(&mut self, event: &Event) {
+        self.0.iter_mut().for_each(|observer| observer.observe(event));
+    }
+
+    fn tick(&mut self) {
+        self.0.iter_mut().for_each(|observer| observer.tick());
+    }
+}
+
+/// One JSON object a line: for `--json` and for the history. Errors of the stream are not the run's: it goes on.
+pub struct Json<W>(pub W);
+
+impl<W: Write> Observer for Json<W> {
+    fn observe(&mut self, event: &Event) {
+        if let Ok(line) = serde_json::to_string(event) {
+            let _ = writeln!(self.0, "{line}");
+        }
+    }
+}
+
+/// The history of a run, on disk.
+pub type History = Json<File>;
+
+/// One stable line per node that ran or failed.
+pub struct Lines<W> {
+    out: W,
+    verbosity: Verbosity,
+    wording: Wording,
+}
+
+impl<W: Write> Lines<W> {
+    /// On `out`.
+    pub fn new(out: W, verbosity: Verbosity) -> Self {
+        Lines { out, verbosity, wording: Wording::default() }
+    }
+}
+
+impl<W: Write> Observer for Lines<W> {
+    fn observe(&mut self, event: &Event) {
+        for line in self.wording.lines(event, self.verbosity) {
+            let _ = writeln!(self.out, "{line}");
+        }
+    }
+}
+
+/// A bar with counts and time left, under the lines of what failed.
+pub struct Terminal {
+    bar: ProgressBar,
+    verbosity: Verbosity,
+    wording: Wording,
+    running: BTreeMap<String, Instant>,
+}
+
+impl Terminal {
+    /// On standard error, which must be a terminal.
+    pub fn new(verbosity: Verbosity) -> Self {
+        let bar = ProgressBar::new(0);
+        let style = ProgressStyle::with_template("{bar:28} {pos}/{len}  {elapsed_precise}  {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Terminal { bar, verbosity, wording: Wording::default(), running: BTreeMap::new() }
+    }
+
+    fn refresh(&self) {
+        let (done, all) = (self.wording.done, self.wording.nodes);
+        self.bar.set_length(all as u64);
+        self.bar.set_position(done as u64);
+        let left = self.wording.time_left().map(|left| format!("about {} left  ", seconds(left))).unwrap_or_default();
+        let longest = self.running.iter().min_by_key(|(_, since)| **since);
+        let now = longest.map_or(String::new(), |(node, since)| {
+            let more = if self.running.len() > 1 { format!(" +{}", self.running.len() - 1) } else { String::new() };
+            format!("{node} {}{more}", seconds(since.elapsed().as_secs_f64()))
+        });
+        self.bar.set_message(format!("{left}{now}"));
+    }
+}
+
+impl Observer for Terminal {
+    fn observe(&mut self, event: &Event) {
+        match event {
+            Event::Running { node, .. } => _ = self.running.insert(node.clone(), Instant::now()),
+            Event::Finished { node, .. } | Event::Failed { node, .. } => _ = self.running.remove(node),
+            _ => {}
+        }
+        let lines = self.wording.lines(event, self.verbosity);
+        if let Event::Ended(_) = event {
+            self.bar.finish_and_clear();
+        }
+        let passing = matches!(event, Event::Running { .. } | Event::Finished { .. } | Event::Cached { .. });
+        if !passing || self.verbosity == Verbosity::Verbose {
+            lines.iter().for_each(|line| self.bar.suspend(|| _ = writeln!(std::io::stderr(), "{line}")));
+        }
+        self.refresh();
+    }
+
+    fn tick(&mut self) {
+        self.refresh();
+    }
+}
+
+/// The one place where events become sentences.
+#[derive(Default)]
+struct Wording {
+    nodes: usize,
+    done: usize,
+    ran: usize,
+    began: Option<Instant>,
+}
+
+impl Wording {
+    fn lines(&mut self, event: &Event, verbosity: Verbosity) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut say = |at: Verbosity, line: String| {
+            if verbosity >= at {
+                lines.push(line);
+            }
+        };
+        match event {
+            Event::Started { nodes, profile, overrides, .. } => {
+                (self.nodes, self.began) = (*nodes, Some(Instant::now()));
+                let profile = profile.as_ref().map(|p| format!("profile `{p}`, ")).unwrap_or_default();
+                let set = overrides.iter().map(|o| format!(", -S {o}")).collect::<String>();
+                say(Verbosity::Normal, format!("{profile}{nodes} nodes{set}"));
+            }
+            Event::Cached { node, .. } => {
+                self.done += 1;
+                say(Verbosity::Verbose, format!("[{}/{}] {node}: cached", self.done, self.nodes));
+            }
+            Event::Running { node, key, reasons, .. } => {
+                let why = reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                say(Verbosity::Verbose, format!("{node}: running {}, since {why}", &key[..10.min(key.len())]));
+            }
+            Event::Finished { node, seconds: took, .. } => {
+                self.done += 1;
+                self.ran += 1;
+                say(Verbosity::Normal, format!("[{}/{}] {node}: ran {}", self.done, self.nodes, seconds(*took)));
+            }
+            Event::Failed { node, cause, log, log_path, .. } => {
+                self.done += 1;
+                say(Verbosity::Quiet, format!("[{}/{}] {node}: failed: {cause}", self.done, self.nodes));
+                log.iter().for_each(|line| say(Verbosity::Quiet, format!("    {line}")));
+                say(Verbosity::Quiet, format!("    the whole log: {log_path}"));
+            }
+            Event::Skipped { node, because } => {
+                self.done += 1;
+                say(Verbosity::Normal, format!("[{}/{}] {node}: skipped, `{because}` failed", self.done, self.nodes));
+            }
+            Event::FellBack { node, instead, cause } => {
+                say(Verbosity::Quiet, format!("warning: `{node}` could not be had: {cause}"));
+                say(Verbosity::Quiet, format!("warning: its fallback {instead} is used instead, in every result"));
+            }
+            Event::Delivered { folder, written, files } => {
+                let state =
+                    if *written == 0 { "unchanged".into() } else { format!("{written} of {files} files written") };
+                say(Verbosity::Normal, format!("{folder}: {state}"));
+            }
+            Event::Ended(summary) => say(Verbosity::Normal, sum(summary)),
+        }
+        lines
+    }
+
+    /// From the pace so far; nothing until something has run.
+    fn time_left(&self) -> Option<f64> {
+        let elapsed = self.began?.elapsed();
+        let pace = elapsed.as_secs_f64() / self.ran as f64;
+        (self.ran > 0 && elapsed > Duration::from_secs(2)).then(|| pace * self.nodes.saturating_sub(self.done) as f64)
+    }
+}
+
+fn sum(summary: &Summary) -> String {
+    let Summary { nodes, cached, ran, failed, skipped, seconds: took, saved_seconds } = summary;
+    if cached == nodes {
+        return format!("{nodes} nodes: all cached, nothing to do; {}", seconds(*took));
+    }
+    let saved = if *saved_seconds >= 0.1 { format!(" (saved {})", seconds(*saved_seconds)) } else { String::new() };
+    format!("{nodes} nodes: {cached} cached, {ran} ran, {failed} failed, {skipped} skipped; {}{saved}", seconds(*took))
+}
+
+/// `0.04s`, `12.3s`, `4m05s`, `2h03m`.
+pub fn seconds(x: f64) -> String {
+    match x {
+        x if x < 1.0 => format!("{x:.2}s"),
+        x if x < 60.0 => format!("{x:.1}s"),
+        x if x < 3600.0 => format!("{}m{:02}s", (x / 60.0) as u64, (x % 60.0) as u64),
+        x => format!("{}h{:02}m", (x / 3600.0) as u64, (x % 3600.0 / 60.0) as u64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reason::Reason;
+    use super::*;
+
+    fn said(verbosity: Verbosity) -> String {
+        let mut lines = Lines::new(Vec::new(), verbosity);
+        let node = || "nets@hidden=50".to_owned();
+        let events = [
+            Event::Started {
+                schema: 1,
+                run: "r".into(),
+                profile: Some("quick".into()),
+                overrides: vec!["a.b=1".into()],
+                nodes: 4,
+            },
+            Event::FellBack { node: "data".into(), instead: "{}".into(), cause: "no mirror answered".into() },
+            Event::Cached { node: "data".into(), kind: "fetch", saved_seconds: 2.0 },
+            Event::Running {
+                node: node(),
+                kind: "train",
+                key: "0123456789abcdef".into(),
+                reasons: vec![Reason::FirstTime],
+            },
+            Event::Finished { node: node(), kind: "train", key: String::new(), seconds: 12.34 },
+            Event::Failed {
+                node: "curves".into(),
+                kind: "evaluate",
+                cause: "exit code 1".into(),
+                log: vec!["no memory".into()],
+                log_path: "cache/x".into(),
+            },
+            Event::Skipped { node: "report".into(), because: "curves".into() },
+            Event::Delivered { folder: "reports/quick".into(), written: 1, files: 3 },
+            Event::Ended(Summary {
+                nodes: 4,
+                cached: 1,
+                ran: 1,
+                failed: 1,
+                skipped: 1,
+                seconds: 75.0,
+                saved_seconds: 2.0,
+            }),
+        ];
+        events.iter().for_each(|event| lines.observe(event));
+        String::from_utf8(lines.out).unwrap()
+    }
+
+    #[test]
+    fn normal_lines_tell_what_ran_and_the_sum() {
+        insta::assert_snapshot!(said(Verbosity::Normal));
+    }
+
+    #[test]
+    fn quiet_lines_tell_failures_and_substituted_data_only() {
+        insta::assert_snapshot!(said(Verbosity::Quiet));
+    }
+
+    #[test]
+    fn verbose_lines_tell_reasons() {
+        insta::assert_snapshot!(said(Verbosity::Verbose));
+    }
+
+    #[test]
+    fn durations_read_like_people_say_them() {
+        assert_eq!([0.04, 12.34, 245.0, 7385.0].map(seconds), ["0.04s", "12.3s", "4m05s", "2h03m"]);
+    }
+}

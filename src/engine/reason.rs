@@ -1,0 +1,284 @@
+//! Why a node runs: each cause is a variant that carries old and new, worded in one place.
+//!
+//! A question that was never asked is explained against the *nearest* earlier one of its kind: the recipe with the fewest
+//! differences, preferring one that the present plan no longer asks. Knows recipes and keys, not the disk.
+
+use super::key::{Artifact, Digest, Key, Recipe};
+use serde::Serialize;
+use serde_json::Value as Json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// A cause of a node's running.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Reason {
+    /// No recipe of this kind was ever recorded.
+    FirstTime,
+    /// The answer was asked for before but never finished.
+    NeverFinished,
+    /// A parameter differs from the nearest earlier recipe's.
+    ParamChanged {
+        /// Path to it, as `prior.normal.variance`.
+        path: String,
+        /// What it was; none if it was at its default or not there.
+        old: Option<Json>,
+        /// What it is.
+        new: Option<Json>,
+    },
+    /// An input's bytes differ.
+    InputChanged {
+        /// `slot/file`.
+        slot: String,
+        /// What it was.
+        old: Option<Digest>,
+        /// What it is.
+        new: Option<Digest>,
+    },
+    /// A slot that takes many is filled by other artifacts.
+    InputsChanged {
+        /// The slot.
+        slot: String,
+        /// How many of them are new.
+        added: usize,
+        /// How many are no longer there.
+        removed: usize,
+    },
+    /// The stage kind's version was raised.
+    VersionBumped {
+        /// What it was.
+        old: u32,
+        /// What it is.
+        new: u32,
+    },
+    /// The run's seed, or the node's label, differs.
+    SeedChanged {
+        /// What it was.
+        old: String,
+        /// What it is.
+        new: String,
+    },
+    /// An output's bytes are gone from the cache.
+    OutputMissing {
+        /// The file.
+        file: String,
+    },
+    /// An output's bytes were changed in the cache.
+    OutputDamaged {
+        /// The file.
+        file: String,
+    },
+    /// `--force`.
+    Forced,
+    /// A node upstream will run; this one runs too unless that gives equal bytes.
+    Upstream {
+        /// The first such node.
+        node: String,
+        /// How many there are.
+        count: usize,
+        /// Why that one runs.
+        because: Vec<Reason>,
+    },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Reason::FirstTime => write!(f, "first time"),
+            Reason::NeverFinished => write!(f, "not finished yet"),
+            Reason::ParamChanged { path, old, new } => {
+                let show = |value: &Option<Json>| value.as_ref().map_or("(default)".to_owned(), show_value);
+                write!(f, "param {path} {} -> {}", show(old), show(new))
+            }
+            Reason::InputChanged { slot, old, new } => {
+                let show = |digest: &Option<Digest>| digest.map_or("nothing".to_owned(), |d| d.short());
+                write!(f, "input {slot} {} -> {}", show(old), show(new))
+            }
+            Reason::InputsChanged { slot, added, removed } => {
+                write!(f, "inputs {slot}: {added} new, {removed} gone")
+            }
+            Reason::VersionBumped { old, new } => write!(f, "stage version {old} -> {new}"),
+            Reason::SeedChanged { old, new } => write!(f, "seed {old} -> {new}"),
+            Reason::OutputMissing { file } => write!(f, "output `{file}` is missing"),
+            Reason::OutputDamaged { file } => write!(f, "output `{file}` was changed on disk"),
+            Reason::Forced => write!(f, "forced"),
+            Reason::Upstream { node, count, because } => {
+                let causes: Vec<String> = because.iter().map(Reason::to_string).collect();
+                let more = if *count > 1 { format!(" and {} more", count - 1) } else { String::new() };
+                write!(f, "depends on {node}{more} ({})", causes.join("; "))
+            }
+        }
+    }
+}
+
+fn show_value(value: &Json) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// The recipes asked before, by kind.
+pub struct Past {
+    by_kind: BTreeMap<String, Vec<(Key, Recipe)>>,
+}
+
+impl Past {
+    /// Of these recipes.
+    pub fn new(recipes: Vec<(Key, Recipe)>) -> Past {
+        let mut by_kind: BTreeMap<String, Vec<(Key, Recipe)>> = BTreeMap::new();
+        for (key, recipe) in recipes {
+            by_kind.entry(recipe.kind.clone()).or_default().push((key, recipe));
+        }
+        Past { by_kind }
+    }
+
+    /// Why `recipe`, never answered, has to be: its differences from the nearest earlier one. `current` are the keys
+    /// that the present plan asks for anyway; a recipe that it no longer asks is a likelier ancestor.
+    pub fn explain(&self, recipe: &Recipe, current: &BTreeSet<Key>) -> Vec<Reason> {
+        let Some(past) = self.by_kind.get(&recipe.kind) else { return vec![Reason::FirstTime] };
+        let key = recipe.key();
+        if past.iter().any(|(earlier, _)| *earlier == key) {
+            return vec![Reason::NeverFinished];
+        }
+        past.iter()
+            .map(|(earlier, old)| (differences(old, recipe), current.contains(earlier), earlier))
+            .min_by_key(|(reasons, in_plan, earlier)| (reasons.len(), *in_plan, *earlier))
+            .map_or_else(|| vec![Reason::FirstTime], |(reasons, _, _)| reasons)
+    }
+}
+
+/// What changed from `old` to `new`, two recipes of one kind.
+pub fn differences(old: &Recipe, new: &Recipe) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    if old.version != new.version {
+        reasons.push(Reason::VersionBumped { old: old.version, new: new.version });
+    }
+    let leaves = |recipe: &Recipe| {
+        let mut leaves = BTreeMap::new();
+        recipe.params.iter().for_each(|(name, value)| flatten(name, value, &mut leaves));
+        leaves
+    };
+    let (before, after) = (leaves(old), leaves(new));
+    for path in union(&before, &after) {
+        let (old, new) = (before.get(&path), after.get(&path));
+        if old != new {
+            reasons.push(Reason::ParamChanged { path, old: old.cloned(), new: new.cloned() });
+        }
+    }
+    if old.seed != new.seed {
+        let show = |recipe: &Recipe| recipe.seed.as_ref().map_or("none".into(), |s| format!("{} {}", s.run, s.label));
+        reasons.push(Reason::SeedChanged { old: show(old), new: show(new) });
+    }
+    for slot in union(&old.inputs, &new.inputs) {
+        let none = Vec::new();
+        let (before, after) = (old.inputs.get(&slot).unwrap_or(&none), new.inputs.get(&slot).unwrap_or(&none));
+        if before == after {
+            continue;
+        }
+        if before.len() <= 1 && after.len() <= 1 {
+            let empty = Artifact::new();
+            let (before, after) = (before.first().unwrap_or(&empty), after.first().unwrap_or(&empty));
+            for file in union(before, after) {
+                let (old, new) = (before.get(&file).copied(), after.get(&file).copied());
+                if old != new {
+                    reasons.push(Reason::InputChanged { slot: format!("{slot}/{file}"), old, new });
+                }
+            }
+        } else {
+            let (before, after): (BTreeSet<_>, BTreeSet<_>) = (before.iter().collect(), after.iter().collect());
+            let (added, removed) = (after.difference(&before).count(), before.difference(&after).count());
+            reasons.push(Reason::InputsChanged { slot, added, removed });
+        }
+    }
+    reasons
+}
+
+fn union<V>(a: &BTreeMap<String, V>, b: &BTreeMap<String, V>) -> BTreeSet<String> {
+    a.keys().chain(b.keys()).cloned().collect()
+}
+
+/// The scalars of a parameter by path; a bare name like `none` is a leaf called by the parameter's own name.
+fn flatten(path: &str, value: &Json, leaves: &mut BTreeMap<String, Json>) {
+    match value {
+        Json::Object(map) if !map.is_empty() => {
+            map.iter().for_each(|(name, value)| flatten(&format!("{path}.{name}"), value, leaves));
+        }
+        _ => {
+            leaves.insert(path.to_owned(), value.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::key::Seed;
+    use super::*;
+    use serde_json::json;
+
+    fn train(prior: Json, pair: u32) -> Recipe {
+        Recipe {
+            kind: "train".into(),
+            version: 1,
+            params: [("prior".into(), prior), ("pair".into(), json!(pair))].into(),
+            inputs: [("data".into(), vec![[("images".into(), Digest::of(b"x"))].into()])].into(),
+            seed: Some(Seed { run: "0".into(), label: format!("pair={pair}") }),
+        }
+    }
+
+    fn explain(past: &[Recipe], current: &[Recipe], new: &Recipe) -> Vec<String> {
+        let current = current.iter().map(Recipe::key).collect();
+        let past = Past::new(past.iter().map(|r| (r.key(), r.clone())).collect());
+        past.explain(new, &current).iter().map(Reason::to_string).collect()
+    }
+
+    #[test]
+    fn a_changed_parameter_is_told_by_path_with_old_and_new() {
+        let old = train(json!({"normal": {"variance": 0.01}}), 1);
+        let new = train(json!({"normal": {"variance": 0.005}}), 1);
+        assert_eq!(explain(&[old], &[], &new), ["param prior.normal.variance 0.01 -> 0.005"]);
+    }
+
+    #[test]
+    fn the_nearest_earlier_recipe_explains_and_one_no_longer_asked_is_nearer() {
+        let none = train(json!("none"), 1);
+        let normal = train(json!({"normal": {"variance": 0.01}}), 1);
+        let other_pair = train(json!({"normal": {"variance": 0.005}}), 2);
+        let new = train(json!({"normal": {"variance": 0.005}}), 1);
+        assert_eq!(
+            explain(&[none.clone(), normal.clone(), other_pair.clone()], &[none, other_pair], &new),
+            ["param prior.normal.variance 0.01 -> 0.005"]
+        );
+        let still_asked = train(json!({"normal": {"variance": 1.0}}), 1);
+        assert_eq!(
+            explain(&[still_asked.clone(), normal], &[still_asked], &new),
+            ["param prior.normal.variance 0.01 -> 0.005"]
+        );
+    }
+
+    #[test]
+    fn every_kind_of_difference_has_its_sentence() {
+        let old = train(json!("none"), 1);
+        let mut new = old.clone();
+        new.version = 2;
+        new.params.insert("epochs".into(), json!(5));
+        new.seed = Some(Seed { run: "1".into(), label: "pair=1".into() });
+        new.inputs.get_mut("data").unwrap()[0].insert("images".into(), Digest::of(b"y"));
+        let a: Artifact = [("c.csv".to_owned(), Digest::of(b"a"))].into();
+        let b: Artifact = [("c.csv".to_owned(), Digest::of(b"b"))].into();
+        let mut before = old.clone();
+        before.inputs.insert("curves".into(), vec![a.clone(), b.clone()]);
+        new.inputs.insert("curves".into(), vec![a]);
+        let mut reasons = differences(&before, &new);
+        reasons.push(Reason::OutputMissing { file: "net".into() });
+        reasons.push(Reason::OutputDamaged { file: "net".into() });
+        reasons.push(Reason::Forced);
+        reasons.push(Reason::Upstream { node: "nets@pair=1".into(), count: 2, because: vec![Reason::FirstTime] });
+        let text: Vec<String> = reasons.iter().map(Reason::to_string).collect();
+        insta::assert_snapshot!(text.join("\n"));
+    }
+
+    #[test]
+    fn the_first_recipe_of_a_kind_and_an_unfinished_one_say_so() {
+        let recipe = train(json!("none"), 1);
+        assert_eq!(explain(&[], &[], &recipe), ["first time"]);
+        assert_eq!(explain(std::slice::from_ref(&recipe), &[], &recipe), ["not finished yet"]);
+    }
+}

@@ -1,0 +1,398 @@
+//! The cache on disk: questions, answers, and how an answer is published.
+//!
+//! ```text
+//! cache/v1/
+//!   recipes/<key>.json    the question, as asked
+//!   entries/<key>.json    the answer: digests and sizes of the outputs; seconds, memory, host, program as provenance
+//!   objects/<digest>      an output's bytes: read-only, its modification time set to SEALED
+//!   choices/<key>         the answer to this question could not be had; its fallback is used instead (holds the cause)
+//!   jobs/<key>/           stdout and stderr of the last attempt
+//!   quarantine/<digest>   bytes that did not have the digest they stood under
+//!   runs/<id>.jsonl       the history of runs
+//!   tmp/                  workspaces and half-written files, on the same disk; swept when no run holds the lock
+//!   lock                  held by a run
+//! ```
+//!
+//! An answer is published in three steps, each a rename: its objects, then its entry. The entry's rename is the commit
+//! point; a crash before it leaves objects nobody names, and the node runs again. Publishing twice is harmless.
+//!
+//! A lookup trusts an object whose size is the entry's and whose modification time is still `SEALED`. Whoever edits an
+//! object moves that time; then its bytes are hashed again, and sealed again or set aside.
+//!
+//! Knows keys and digests; not what a stage is.
+
+use super::error::Error;
+use super::key::{Artifact, Digest, Key, Recipe};
+use crate::fs;
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+use tempfile::TempDir;
+
+/// The modification time of every sealed object: 2001-09-09 01:46:40 UTC, a second that nothing else is likely to set.
+const SEALED: Duration = Duration::from_secs(1_000_000_000);
+
+/// The answer to a question. Only `outputs` matters to those downstream; the rest is provenance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The outputs by name.
+    pub outputs: BTreeMap<String, Stored>,
+    /// Wall-clock seconds the stage took.
+    pub seconds: f64,
+    /// Peak resident memory of its process in bytes, where the system tells.
+    pub peak_memory: Option<u64>,
+    /// When it was finished, seconds since 1970 UTC.
+    pub finished: u64,
+    /// The host it ran on.
+    pub host: String,
+    /// BLAKE3 of the program that ran it.
+    pub program: Digest,
+}
+
+/// An object as an entry remembers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// Names its bytes.
+    pub digest: Digest,
+    /// Their number.
+    pub bytes: u64,
+}
+
+impl Entry {
+    /// The digests alone.
+    pub fn artifact(&self) -> Artifact {
+        self.outputs.iter().map(|(name, stored)| (name.clone(), stored.digest)).collect()
+    }
+}
+
+/// What the cache knows of a key.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Lookup {
+    /// The answer, whole.
+    Hit(Entry),
+    /// Never answered.
+    Absent,
+    /// Answered once, but this output's bytes are gone.
+    Missing(String),
+    /// Answered once, but this output's bytes have changed; they have been set aside.
+    Damaged(String),
+}
+
+/// Who may write: held by a run for as long as it lasts.
+#[derive(Debug)]
+pub struct RunLock(#[expect(dead_code, reason = "held for its release when dropped")] File);
+
+/// The cache folder.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// The cache under `folder`, which need not exist yet.
+    pub fn at(folder: &Path) -> Store {
+        Store { root: folder.join("v1") }
+    }
+
+    /// Makes the folders a run writes to.
+    pub fn prepare(&self) -> Result<()> {
+        ["recipes", "entries", "objects", "choices", "jobs", "runs", "tmp"]
+            .into_iter()
+            .try_for_each(|folder| fs::create_dir_all(&self.root.join(folder)))
+    }
+
+    /// Takes the lock; with `wait`, waits for whoever holds it. Then nobody works in `tmp`, and it is swept.
+    pub fn lock(&self, wait: bool) -> Result<RunLock> {
+        let path = self.root.join("lock");
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .with_context(|| format!("cannot open `{}`", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) if wait => file.lock().context("cannot wait for the lock")?,
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // The holder's name is a courtesy: that it cannot be read must not hide that the cache is locked.
+                let _ = file.read_to_string(&mut holder);
+                let message = format!("the cache `{}` is in use by {}", self.root.display(), holder.trim());
+                return Err(Error::Locked(message).into());
+            }
+            Err(TryLockError::Error(e)) => return Err(e).with_context(|| format!("cannot lock `{}`", path.display())),
+        }
+        file.set_len(0).and_then(|()| file.rewind()).context("cannot write the lock")?;
+        writeln!(file, "process {} on {}", std::process::id(), host()).context("cannot write the lock")?;
+        self.sweep();
+        Ok(RunLock(file))
+    }
+
+    /// Removes what crashed jobs left in `tmp`. What cannot be removed is left for the next run: it harms nothing.
+    fn sweep(&self) {
+        let tmp = self.root.join("tmp");
+        for name in fs::list(&tmp).unwrap_or_default() {
+            let path = tmp.join(name);
+            let _ = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        }
+    }
+
+    /// A scratch folder on the cache's disk.
+    pub fn scratch(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+
+    /// Where an object lies.
+    pub fn object(&self, digest: Digest) -> PathBuf {
+        self.root.join("objects").join(digest.to_string())
+    }
+
+    /// Where a job's output streams go.
+    pub fn job_folder(&self, key: Key) -> PathBuf {
+        self.root.join("jobs").join(key.to_string())
+    }
+
+    /// Where run `id` writes its history.
+    pub fn history(&self, id: &str) -> PathBuf {
+        self.root.join("runs").join(format!("{id}.jsonl"))
+    }
+
+    fn entry_path(&self, key: Key) -> PathBuf {
+        self.root.join("entries").join(format!("{key}.json"))
+    }
+
+    fn recipe_path(&self, key: Key) -> PathBuf {
+        self.root.join("recipes").join(format!("{key}.json"))
+    }
+
+    fn choice_path(&self, key: Key) -> PathBuf {
+        self.root.join("choices").join(key.to_string())
+    }
+
+    /// Whether the question is answered.
+    pub fn lookup(&self, key: Key) -> Result<Lookup> {
+        let Some(entry) = self.entry(key)? else { return Ok(Lookup::Absent) };
+        for (name, stored) in &entry.outputs {
+            match self.check(*stored)? {
+                Check::Sound => {}
+                Check::Gone => return Ok(Lookup::Missing(name.clone())),
+                Check::Bad => return Ok(Lookup::Damaged(name.clone())),
+            }
+        }
+        Ok(Lookup::Hit(entry))
+    }
+
+    /// The entry of `key`, whether or not its objects are there. One that cannot be read counts as none: it is remade.
+    pub fn entry(&self, key: Key) -> Result<Option<Entry>> {
+        let bytes = fs::read_if_there(&self.entry_path(key))?;
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+
+    /// Looks at an object's metadata; reads it only if they are not as they were sealed.
+    fn check(&self, stored: Stored) -> Result<Check> {
+        let path = self.object(stored.digest);
+        let Ok(meta) = std::fs::symlink_metadata(&path) else { return Ok(Check::Gone) };
+        let sealed = meta.modified().is_ok_and(|at| at == SystemTime::UNIX_EPOCH + SEALED);
+        if meta.is_file() && sealed && meta.len() == stored.bytes {
+            return Ok(Check::Sound);
+        }
+        if self.verify_object(stored.digest)? {
+            // Somebody touched or copied it, but its bytes are right. Sealing is a shortcut for next time; if this
+            // user may not seal it, the shortcut is lost and nothing else.
+            let _ = seal(&path);
+            return Ok(Check::Sound);
+        }
+        Ok(Check::Bad)
+    }
+
+    /// Hashes an object; if it is not what its name says, sets it aside and answers false.
+    pub fn verify_object(&self, digest: Digest) -> Result<bool> {
+        let path = self.object(digest);
+        let is_file = std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file());
+        if is_file && digest_of_file(&path)? == digest {
+            return Ok(true);
+        }
+        let quarantine = self.root.join("quarantine");
+        fs::create_dir_all(&quarantine)?;
+        fs::rename(&path, &quarantine.join(digest.to_string()))?;
+        Ok(false)
+    }
+
+    /// Writes the question down, so that a child process can be told its key alone.
+    pub fn record_recipe(&self, recipe: &Recipe) -> Result<Key> {
+        let key = recipe.key();
+        let path = self.recipe_path(key);
+        if !path.exists() {
+            fs::write_atomic(&path, &self.scratch(), recipe.canonical().as_bytes())?;
+        }
+        Ok(key)
+    }
+
+    /// The question behind `key`.
+    pub fn recipe(&self, key: Key) -> Result<Option<Recipe>> {
+        let path = self.recipe_path(key);
+        let Some(bytes) = fs::read_if_there(&path)? else { return Ok(None) };
+        let recipe: Recipe =
+            serde_json::from_slice(&bytes).with_context(|| format!("cannot read the recipe `{}`", path.display()))?;
+        if recipe.key() != key {
+            return Err(Error::Corrupt(format!("the recipe `{}` has another key", path.display())).into());
+        }
+        Ok(Some(recipe))
+    }
+
+    /// All readable recipes, by key.
+    pub fn recipes(&self) -> Result<Vec<(Key, Recipe)>> {
+        let keys = self.keys("recipes")?;
+        Ok(keys.into_iter().filter_map(|key| Some((key, self.recipe(key).ok()??))).collect())
+    }
+
+    /// The keys that name the files of a folder; other files there are not ours.
+    fn keys(&self, folder: &str) -> Result<Vec<Key>> {
+        let names = fs::list(&self.root.join(folder))?;
+        Ok(names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok()).collect())
+    }
+
+    /// A fresh, empty folder for one attempt, removed when dropped.
+    pub fn workspace(&self) -> Result<TempDir> {
+        let tmp = self.scratch();
+        TempDir::new_in(&tmp).with_context(|| format!("cannot make a workspace in `{}`", tmp.display()))
+    }
+
+    /// Takes the file at `path` into the store; the file is moved.
+    pub fn ingest(&self, path: &Path) -> Result<Stored> {
+        let digest = digest_of_file(path)?;
+        let meta = std::fs::metadata(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+        let stored = Stored { digest, bytes: meta.len() };
+        let object = self.object(digest);
+        if matches!(self.check(stored)?, Check::Sound) {
+            return Ok(stored);
+        }
+        fs::open(path)?.sync_all().with_context(|| format!("cannot sync `{}`", path.display()))?;
+        seal(path).with_context(|| format!("cannot seal `{}`", path.display()))?;
+        fs::rename(path, &object)?;
+        Ok(stored)
+    }
+
+    /// Publishes an answer. Its objects must be in the store.
+    pub fn publish(&self, key: Key, entry: &Entry) -> Result<()> {
+        let json = serde_json::to_vec_pretty(entry).context("cannot write the entry")?;
+        fs::write_atomic(&self.entry_path(key), &self.scratch(), &json)
+    }
+
+    /// Why the fallback of this question is used, if it is.
+    pub fn choice(&self, question: Key) -> Result<Option<String>> {
+        let bytes = fs::read_if_there(&self.choice_path(question))?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// Remembers that `question` could not be answered, and why.
+    pub fn choose_fallback(&self, question: Key, cause: &str) -> Result<()> {
+        fs::write_atomic(&self.choice_path(question), &self.scratch(), cause.as_bytes())
+    }
+
+    /// Forgets that.
+    pub fn forget_choice(&self, question: Key) -> Result<()> {
+        fs::remove_if_there(&self.choice_path(question))
+    }
+
+    /// Hashes every object, on `threads` threads, and checks every recipe and entry. What is bad is set aside.
+    pub fn verify(&self, threads: usize) -> Result<Verified> {
+        let mut verified = Verified::default();
+        let names = fs::list(&self.root.join("objects"))?;
+        let digests: Vec<Digest> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        for name in names.iter().filter(|name| name.parse::<Digest>().is_err()) {
+            verified.bad.push(format!("object `{name}` is not named by a digest"));
+        }
+        let chunk = digests.len().div_ceil(threads.max(1)).max(1);
+        let sound: Vec<Result<Vec<bool>>> = std::thread::scope(|scope| {
+            let check = |part: &[Digest]| part.iter().map(|d| self.verify_object(*d)).collect();
+            let workers: Vec<_> = digests.chunks(chunk).map(|part| scope.spawn(move || check(part))).collect();
+            workers
+                .into_iter()
+                .map(|w| w.join().unwrap_or_else(|_| anyhow::bail!("BUG: a hashing thread died")))
+                .collect()
+        });
+        for (part, sound) in digests.chunks(chunk).zip(sound) {
+            for (digest, sound) in part.iter().zip(sound?) {
+                verified.objects += 1;
+                if !sound {
+                    verified.bad.push(format!("object `{digest}` does not have the bytes of its name"));
+                }
+            }
+        }
+        for key in self.keys("recipes")? {
+            verified.recipes += 1;
+            if let Err(error) = self.recipe(key) {
+                verified.bad.push(format!("recipe `{key}`: {error:#}"));
+                fs::remove_if_there(&self.recipe_path(key))?;
+            }
+        }
+        for key in self.keys("entries")? {
+            verified.entries += 1;
+            match self.entry(key)? {
+                None => {
+                    verified.bad.push(format!("entry `{key}` cannot be read"));
+                    fs::remove_if_there(&self.entry_path(key))?;
+                }
+                Some(entry) => {
+                    for (name, stored) in &entry.outputs {
+                        match std::fs::metadata(self.object(stored.digest)) {
+                            Ok(meta) if meta.len() == stored.bytes => {}
+                            _ => verified
+                                .bad
+                                .push(format!("entry `{key}` lacks its output `{name}` ({})", stored.digest)),
+                        }
+                    }
+                }
+            }
+        }
+        Ok(verified)
+    }
+}
+
+/// What [`Store::verify`] saw.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    /// Objects hashed.
+    pub objects: usize,
+    /// Entries checked.
+    pub entries: usize,
+    /// Recipes checked.
+    pub recipes: usize,
+    /// What was wrong, a sentence each.
+    pub bad: Vec<String>,
+}
+
+enum Check {
+    Sound,
+    Gone,
+    Bad,
+}
+
+/// Hashes a file of any size by memory map, on all cores where it is large.
+fn digest_of_file(path: &Path) -> Result<Digest> {
+    let hash = blake3::Hasher::new()
+        .update_mmap_rayon(path)
+        .with_context(|| format!("cannot read `{}`", path.display()))?
+        .finalize();
+    hash.to_hex().parse().map_err(anyhow::Error::msg)
+}
+
+/// Read-only, and with the modification time that says it has not been touched.
+fn seal(path: &Path) -> std::io::Result<()> {
+    let file = File::open(path)?;
+    file.set_modified(SystemTime::UNIX_EPOCH + SEALED)?;
+    let mut permissions = file.metadata()?.permissions();
+    permissions.set_readonly(true);
+    file.set_permissions(permissions)
+}
+
+/// This host's name.
+pub fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

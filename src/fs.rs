@@ -1,0 +1,120 @@
+//! File operations whose errors name the path, and writes that are whole or not there.
+//!
+//! Knows nothing of caches or stages.
+
+use anyhow::{Context as _, Result};
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+/// Reads a whole file.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))
+}
+
+/// Reads a whole file as UTF-8.
+pub fn read_text(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))
+}
+
+/// Reads a whole file; `None` if there is none.
+pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e).with_context(|| format!("cannot read `{}`", path.display())),
+    }
+}
+
+/// Writes a file in place: for workspaces, which nobody else sees yet.
+pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
+    fs::write(path, bytes).with_context(|| format!("cannot write `{}`", path.display()))
+}
+
+/// Writes a file so that a reader, or a crash, sees either the old content or the whole new one: a temporary file in
+/// `scratch` (on the same disk), synced, then renamed to `path`.
+pub fn write_atomic(path: &Path, scratch: &Path, bytes: &[u8]) -> Result<()> {
+    let attempt = || -> io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(scratch)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    attempt().with_context(|| format!("cannot write `{}`", path.display()))
+}
+
+/// Makes a folder and those above it.
+pub fn create_dir_all(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).with_context(|| format!("cannot create the folder `{}`", path.display()))
+}
+
+/// Opens a file for reading.
+pub fn open(path: &Path) -> Result<File> {
+    File::open(path).with_context(|| format!("cannot open `{}`", path.display()))
+}
+
+/// Creates or empties a file for writing.
+pub fn create(path: &Path) -> Result<File> {
+    File::create(path).with_context(|| format!("cannot create `{}`", path.display()))
+}
+
+/// Renames `from` to `to`, replacing what is there.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).with_context(|| format!("cannot move `{}` to `{}`", from.display(), to.display()))
+}
+
+/// Removes a file; that it is not there is no error.
+pub fn remove_if_there(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e).with_context(|| format!("cannot remove `{}`", path.display())),
+    }
+}
+
+/// The names in a folder, sorted; none if the folder is not there. Names that are not UTF-8 are not ours and are left out.
+pub fn list(path: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e).with_context(|| format!("cannot list `{}`", path.display())),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.with_context(|| format!("cannot list `{}`", path.display()))?;
+        names.extend(entry.file_name().into_string());
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_the_path() {
+        let error = read(Path::new("/nowhere/at/all")).unwrap_err();
+        assert!(format!("{error:#}").starts_with("cannot read `/nowhere/at/all`: "));
+    }
+
+    #[test]
+    fn an_atomic_write_replaces_the_file_and_leaves_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, scratch) = (dir.path().join("file"), dir.path().join("scratch"));
+        create_dir_all(&scratch).unwrap();
+        write_atomic(&path, &scratch, b"old").unwrap();
+        write_atomic(&path, &scratch, b"new").unwrap();
+        assert_eq!(read(&path).unwrap(), b"new");
+        assert_eq!(list(&scratch).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_not_there_is_an_empty_answer() {
+        let nowhere = Path::new("/nowhere/at/all");
+        assert_eq!(list(nowhere).unwrap(), Vec::<String>::new());
+        assert_eq!(read_if_there(nowhere).unwrap(), None);
+        remove_if_there(nowhere).unwrap();
+    }
+}

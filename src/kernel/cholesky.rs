@@ -1,0 +1,203 @@
+//! Cholesky factorisation G = UᵀU of a symmetric positive definite matrix, in f64, and solving with it.
+//!
+//! Upper triangle, row-major: then every inner loop runs along a row. Blocked right-looking elimination (Golub and
+//! Van Loan, *Matrix Computations*, 4.2), in which each element still loses its terms one by one in ascending order:
+//! the bits are those of the textbook loop. This file does not know why a matrix may fail to be positive definite.
+
+use super::gram::pack;
+use super::per_isa;
+
+/// Rows eliminated before the rest of the matrix is brought up to date.
+const BLOCK: usize = 64;
+/// Outputs of a register tile: 6 x 8 accumulators fill twelve AVX2 registers, or six of AVX-512.
+const ROWS: usize = 6;
+const LANES: usize = 8;
+
+/// An upper triangular factor U with G = UᵀU.
+#[derive(Clone, Debug)]
+pub struct Cholesky {
+    n: usize,
+    /// [n, n]; what lies strictly below the diagonal means nothing.
+    u: Vec<f64>,
+}
+
+impl Cholesky {
+    /// Factors `g` [n, n], of which only the upper triangle is read; `None` if a pivot is not a number above zero.
+    ///
+    /// # Panics
+    /// If `g` is not [n, n].
+    pub fn factor(mut g: Vec<f64>, n: usize) -> Option<Cholesky> {
+        assert_eq!(g.len(), n * n, "not a matrix [{n}, {n}]");
+        for from in (0..n).step_by(BLOCK) {
+            let to = n.min(from + BLOCK);
+            let mut definite = false;
+            eliminate(&mut g, n, from, to, &mut definite);
+            if !definite {
+                return None;
+            }
+            let rest: Vec<f64> = (from..to).flat_map(|k| &g[k * n + to..(k + 1) * n]).copied().collect();
+            update(&mut g, n, to, &pack::<f64, ROWS>(&rest, n - to), &pack::<f64, LANES>(&rest, n - to));
+        }
+        Some(Cholesky { n, u: g })
+    }
+
+    /// The pivots u_kk²: what is left of g_kk after the columns before it have explained what they can, `[n]`.
+    pub fn pivots(&self) -> impl Iterator<Item = f64> + '_ {
+        (0..self.n).map(|k| self.u[k * self.n + k]).map(|u| u * u)
+    }
+
+    /// Overwrites the right-hand sides `b` [n, m] with the solution of G x = b.
+    ///
+    /// # Panics
+    /// If `b` is not [n, m].
+    pub fn solve(&self, b: &mut [f64], m: usize) {
+        assert_eq!(b.len(), self.n * m, "right-hand sides are not [{}, {m}]", self.n);
+        let row = |k: usize| &self.u[k * self.n..(k + 1) * self.n];
+        for k in 0..self.n {
+            let (done, rest) = b.split_at_mut((k + 1) * m);
+            let y = &mut done[k * m..];
+            y.iter_mut().for_each(|y| *y /= row(k)[k]);
+            for (b, &u) in rest.chunks_exact_mut(m.max(1)).zip(&row(k)[k + 1..]) {
+                subtract(b, u, y);
+            }
+        }
+        for k in (0..self.n).rev() {
+            let (rest, done) = b.split_at_mut((k + 1) * m);
+            let x = &mut rest[k * m..];
+            for (known, &u) in done.chunks_exact(m.max(1)).zip(&row(k)[k + 1..]) {
+                subtract(x, u, known);
+            }
+            x.iter_mut().for_each(|x| *x /= row(k)[k]);
+        }
+    }
+}
+
+/// y -= a x.
+#[inline(always)]
+fn subtract(y: &mut [f64], a: f64, x: &[f64]) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = (-a).mul_add(x, *y);
+    }
+}
+
+per_isa! {
+    /// Turns rows `from`..`to` of what is left of G into rows of U.
+    fn eliminate(g: &mut [f64], n: usize, from: usize, to: usize, definite: &mut bool) {
+        *definite = true;
+        for k in from..to {
+            let (above, row) = g.split_at_mut(k * n);
+            let row = &mut row[k..n];
+            for above in above[from * n..].chunks_exact(n) {
+                subtract(row, above[k], &above[k..]);
+            }
+            // Not `<=`: a pivot that is not a number fails as well.
+            *definite &= row[0] > 0.0 && row[0].is_finite();
+            let u = row[0].sqrt();
+            for x in row {
+                *x /= u;
+            }
+        }
+    }
+}
+
+per_isa! {
+    /// Takes the finished rows' outer products out of the square that starts at row and column `to`.
+    fn update(g: &mut [f64], n: usize, to: usize, left: &[[f64; ROWS]], right: &[[f64; LANES]]) {
+        let depth = left.len() / (n - to).div_ceil(ROWS).max(1);
+        for (right, j) in right.chunks_exact(depth.max(1)).zip((to..n).step_by(LANES)) {
+            let width = LANES.min(n - j);
+            for (left, i) in left.chunks_exact(depth.max(1)).zip((to..n.min(j + LANES)).step_by(ROWS)) {
+                let mut tile = [[0.0f64; LANES]; ROWS];
+                for (tile, i) in tile.iter_mut().zip(i..n) {
+                    tile[..width].copy_from_slice(&g[i * n + j..][..width]);
+                }
+                for (l, r) in left.iter().zip(right) {
+                    for (row, &l) in tile.iter_mut().zip(l) {
+                        for (out, &r) in row.iter_mut().zip(r) {
+                            *out = (-l).mul_add(r, *out);
+                        }
+                    }
+                }
+                for (tile, i) in tile.iter().zip(i..n) {
+                    g[i * n + j..][..width].copy_from_slice(&tile[..width]);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::gram::tests::noise;
+    use crate::kernel::test::on_every_isa;
+
+    /// XᵀX + I with more rows than columns: positive definite.
+    fn definite(n: usize) -> Vec<f64> {
+        let x: Vec<f64> = noise((n + 3) * n, 1).into_iter().map(f64::from).collect();
+        let entry = |i: usize, j: usize| (0..n + 3).map(|k| x[k * n + i] * x[k * n + j]).sum::<f64>();
+        (0..n * n).map(|at| entry(at / n, at % n) + f64::from(at / n == at % n)).collect()
+    }
+
+    fn textbook(g: &[f64], n: usize) -> Vec<f64> {
+        let mut u = g.to_vec();
+        for k in 0..n {
+            for j in k..n {
+                for p in 0..k {
+                    u[k * n + j] = (-u[p * n + k]).mul_add(u[p * n + j], u[k * n + j]);
+                }
+            }
+            let pivot = u[k * n + k].sqrt();
+            u[k * n + k..(k + 1) * n].iter_mut().for_each(|x| *x /= pivot);
+        }
+        u
+    }
+
+    #[test]
+    fn blocks_and_lanes_give_the_bits_of_the_textbook_loop() {
+        for n in [0, 1, 2, 7, 63, 64, 65, 150, 201] {
+            let g = definite(n);
+            let expected = textbook(&g, n);
+            on_every_isa(|isa| {
+                let mut upper = g.clone();
+                (0..n).for_each(|i| upper[i * n..i * n + i].fill(f64::NAN));
+                let u = Cholesky::factor(upper, n).expect("positive definite").u;
+                for i in 0..n {
+                    for j in i..n {
+                        assert_eq!(u[i * n + j].to_bits(), expected[i * n + j].to_bits(), "{isa:?} {n} at {i}, {j}");
+                    }
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn solving_undoes_multiplying() {
+        for (n, m) in [(0, 2), (1, 1), (5, 0), (70, 10), (130, 3)] {
+            let g = definite(n);
+            let x: Vec<f64> = noise(n * m, 5).into_iter().map(f64::from).collect();
+            let mut b = vec![0.0; n * m];
+            for i in 0..n {
+                for c in 0..m {
+                    b[i * m + c] = (0..n).map(|j| g[i * n + j] * x[j * m + c]).sum();
+                }
+            }
+            Cholesky::factor(g, n).expect("positive definite").solve(&mut b, m);
+            assert!(b.iter().zip(&x).all(|(b, x)| (b - x).abs() < 1e-9), "{n} x {m}");
+        }
+    }
+
+    #[test]
+    fn an_indefinite_matrix_is_refused() {
+        assert!(Cholesky::factor(vec![1.0, 2.0, 2.0, 1.0], 2).is_none());
+        assert!(Cholesky::factor(vec![0.0], 1).is_none());
+        assert!(Cholesky::factor(vec![f64::NAN], 1).is_none());
+        assert!(Cholesky::factor(vec![f64::INFINITY], 1).is_none());
+    }
+
+    #[test]
+    fn pivots_multiply_to_the_determinant() {
+        let factor = Cholesky::factor(vec![4.0, 2.0, 2.0, 5.0], 2).expect("positive definite");
+        assert_eq!(factor.pivots().collect::<Vec<_>>(), [4.0, 4.0]);
+    }
+}

@@ -1,0 +1,224 @@
+//! The second layer and what lies between the layers: small dense matrices.
+//!
+//! Activations are row-major [n, h], a row for each image. Each loop keeps a few outputs in registers and runs over
+//! the summed index in ascending order. This file does not know what a loss or an optimiser is.
+
+use super::per_isa;
+use super::sparse::Panels;
+
+/// Classes, and the lanes they are padded to.
+const CLASSES: usize = 10;
+const LANES: usize = 16;
+/// Images whose logits are summed side by side, so that they share the loads of the weights.
+const IMAGES: usize = 4;
+
+per_isa! {
+    /// relu: negative numbers become zero. NaN stays NaN, so that a diverged net cannot pass for a dead one.
+    pub fn relu(z: &mut [f32]) {
+        for z in z {
+            *z = if *z <= 0.0 { 0.0 } else { *z };
+        }
+    }
+}
+
+per_isa! {
+    /// Dropout: numbers of `a` [images, padded h] whose flag in `keep` [images, h] is not set become zero, the others
+    /// are multiplied by `scale`. The padding stays as it is.
+    ///
+    /// # Panics
+    /// If there are no images, or no neurons.
+    pub fn drop_out(a: &mut [f32], keep: &[bool], images: usize, scale: f32) {
+        for (a, keep) in a.chunks_exact_mut(a.len() / images).zip(keep.chunks_exact(keep.len() / images)) {
+            for (a, &keep) in a.iter_mut().zip(keep) {
+                *a = if keep { *a * scale } else { 0.0 };
+            }
+        }
+    }
+}
+
+per_isa! {
+    /// `out` [n, 10] = a [n, h] · w2ᵀ, with `w2` [10, h]; each logit ascending over neurons.
+    ///
+    /// # Panics
+    /// If the shapes do not fit together.
+    pub fn logits(a: &[f32], w2: &[f32], h: usize, out: &mut [f32]) {
+        assert_eq!(w2.len(), CLASSES * h, "w2 is not [10, h]");
+        assert_eq!(a.len() * CLASSES, out.len() * h, "activations and logits are not of the same images");
+        let by_neuron: Vec<[f32; LANES]> =
+            (0..h).map(|j| std::array::from_fn(|c| if c < CLASSES { w2[c * h + j] } else { 0.0 })).collect();
+        let (out, _) = out.as_chunks_mut::<CLASSES>();
+        for (block, out) in out.chunks_mut(IMAGES).enumerate() {
+            let a = &a[block * IMAGES * h..];
+            match out.first_chunk_mut() {
+                Some(out) => image_logits::<IMAGES>(a, &by_neuron, out),
+                None => {
+                    for (i, out) in out.iter_mut().enumerate() {
+                        image_logits(&a[i * h..], &by_neuron, std::array::from_mut(out));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn image_logits<const N: usize>(a: &[f32], w2: &[[f32; LANES]], out: &mut [[f32; CLASSES]; N]) {
+    let rows: [&[f32]; N] = std::array::from_fn(|i| &a[i * w2.len()..][..w2.len()]);
+    let mut sums = [[0.0f32; LANES]; N];
+    for (j, w) in w2.iter().enumerate() {
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            for c in 0..LANES {
+                sums[c] = row[j].mul_add(w[c], sums[c]);
+            }
+        }
+    }
+    for (out, sums) in out.iter_mut().zip(&sums) {
+        out.copy_from_slice(&sums[..CLASSES]);
+    }
+}
+
+per_isa! {
+    /// The gradient of the outgoing weights: `out` [10, h] = outputsᵀ · a, with `outputs` [n, 10] the gradient of the
+    /// logits and `a` [n, h] the activations; each element ascending over images. h must be a multiple of 16.
+    ///
+    /// # Panics
+    /// If the shapes do not fit together.
+    pub fn outgoing_gradient(outputs: &[f32], a: &[f32], h: usize, out: &mut [f32]) {
+        assert_eq!((h % LANES, out.len()), (0, CLASSES * h), "the output is not [10, a multiple of 16]");
+        assert_eq!(a.len() * CLASSES, outputs.len() * h, "activations and logits are not of the same images");
+        let (outputs, _) = outputs.as_chunks::<CLASSES>();
+        for j in (0..h).step_by(LANES) {
+            outgoing_lanes::<0>(outputs, a, h, j, out);
+            outgoing_lanes::<HALF>(outputs, a, h, j, out);
+        }
+    }
+}
+
+/// Half of the classes: the sums of as many fit into AVX2's registers.
+const HALF: usize = CLASSES / 2;
+
+#[inline(always)]
+fn outgoing_lanes<const FIRST: usize>(outputs: &[[f32; CLASSES]], a: &[f32], h: usize, j: usize, out: &mut [f32]) {
+    let mut sums = [[0.0f32; LANES]; HALF];
+    for (output, a) in outputs.iter().zip(a.chunks_exact(h)) {
+        let Some(a) = a[j..].first_chunk::<LANES>() else { return };
+        for (sums, &output) in sums.iter_mut().zip(&output[FIRST..]) {
+            for lane in 0..LANES {
+                sums[lane] = output.mul_add(a[lane], sums[lane]);
+            }
+        }
+    }
+    for (c, sums) in sums.iter().enumerate() {
+        out[(FIRST + c) * h + j..][..LANES].copy_from_slice(sums);
+    }
+}
+
+per_isa! {
+    /// The gradient of the pre-activations: `out` [n, h], as panels, = scale · outputs · w2 where the neuron fired
+    /// (`a` > 0), zero elsewhere; `outputs` [n, 10] is the gradient of the logits, `w2` [10, padded h] the outgoing
+    /// weights, `a` [n, padded h] the activations; each element ascending over classes.
+    ///
+    /// # Panics
+    /// If the shapes do not fit together.
+    pub fn hidden_gradient(outputs: &[f32], w2: &[f32], a: &[f32], scale: f32, out: &mut Panels) {
+        let (h, n) = (out.padded(), out.depth());
+        assert_eq!((w2.len(), a.len(), outputs.len()), (CLASSES * h, n * h, n * CLASSES), "shapes do not fit");
+        let (outputs, _) = outputs.as_chunks::<CLASSES>();
+        for (first, panel) in out.panels_mut() {
+            for ((output, a), out) in outputs.iter().zip(a.chunks_exact(h)).zip(panel.chunks_exact_mut(panel.len() / n)) {
+                let (out, _) = out.as_chunks_mut::<LANES>();
+                for (out, j) in out.iter_mut().zip((first..).step_by(LANES)) {
+                    let mut sums = [0.0f32; LANES];
+                    for (c, output) in output.iter().enumerate() {
+                        let w = &w2[c * h + j..][..LANES];
+                        for lane in 0..LANES {
+                            sums[lane] = output.mul_add(w[lane], sums[lane]);
+                        }
+                    }
+                    let a = &a[j..][..LANES];
+                    for lane in 0..LANES {
+                        out[lane] = if a[lane] > 0.0 { scale * sums[lane] } else { 0.0 };
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::test::on_every_isa;
+
+    fn numbers(n: usize, salt: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 71 + salt * 13) % 101) as f32 / 50.0 - 1.0).collect()
+    }
+
+    #[test]
+    fn logits_equal_their_naive_twin_bit_for_bit() {
+        for (n, h) in [(0, 3), (3, 0), (1, 1), (4, 10), (7, 33), (130, 100)] {
+            let (a, w2) = (numbers(n * h, 1), numbers(CLASSES * h, 2));
+            let twin = |i: usize, c: usize| (0..h).fold(0.0f32, |sum, j| a[i * h + j].mul_add(w2[c * h + j], sum));
+            let expected: Vec<f32> = (0..n * CLASSES).map(|at| twin(at / CLASSES, at % CLASSES)).collect();
+            on_every_isa(|isa| {
+                let mut out = vec![f32::NAN; n * CLASSES];
+                logits(&a, &w2, h, &mut out);
+                assert_eq!(out, expected, "{isa:?}, {n} x {h}");
+            });
+        }
+    }
+
+    #[test]
+    fn outgoing_gradients_equal_their_naive_twin_bit_for_bit() {
+        for (n, h) in [(0, 16), (1, 16), (5, 48), (129, 64)] {
+            let (outputs, a) = (numbers(n * CLASSES, 1), numbers(n * h, 2));
+            let twin =
+                |c: usize, j: usize| (0..n).fold(0.0f32, |sum, i| outputs[i * CLASSES + c].mul_add(a[i * h + j], sum));
+            let expected: Vec<f32> = (0..CLASSES * h).map(|at| twin(at / h, at % h)).collect();
+            on_every_isa(|isa| {
+                let mut out = vec![f32::NAN; CLASSES * h];
+                outgoing_gradient(&outputs, &a, h, &mut out);
+                assert_eq!(out, expected, "{isa:?}, {n} x {h}");
+            });
+        }
+    }
+
+    #[test]
+    fn hidden_gradients_equal_their_naive_twin_bit_for_bit() {
+        for (n, h) in [(1, 1), (3, 10), (5, 64), (9, 100), (4, 144)] {
+            let shape = Panels::zeros(h, n);
+            let padded = shape.padded();
+            let (outputs, w2, a) = (numbers(n * CLASSES, 1), numbers(CLASSES * padded, 2), numbers(n * padded, 3));
+            let twin = |i: usize, j: usize| {
+                let sum = (0..CLASSES).fold(0.0f32, |sum, c| outputs[i * CLASSES + c].mul_add(w2[c * padded + j], sum));
+                if a[i * padded + j] > 0.0 { 1.5 * sum } else { 0.0 }
+            };
+            let expected: Vec<f32> = (0..h * n).map(|at| twin(at % n, at / n)).collect();
+            on_every_isa(|isa| {
+                let mut out = shape.clone();
+                out.data_mut().fill(f32::NAN);
+                hidden_gradient(&outputs, &w2, &a, 1.5, &mut out);
+                assert_eq!(out.unpack(), expected, "{isa:?}, {n} x {h}");
+            });
+        }
+    }
+
+    #[test]
+    fn relu_clears_the_negative_and_keeps_what_is_no_number() {
+        on_every_isa(|_| {
+            let mut z = [-1.0, 0.0, 2.0, f32::NEG_INFINITY, f32::NAN];
+            relu(&mut z);
+            assert_eq!(z[..4], [0.0, 0.0, 2.0, 0.0]);
+            assert!(z[4].is_nan());
+        });
+    }
+
+    #[test]
+    fn dropout_scales_what_it_keeps_and_leaves_the_padding() {
+        on_every_isa(|_| {
+            let mut a = [1.0, 2.0, 7.0, 3.0, 4.0, 7.0];
+            drop_out(&mut a, &[true, false, false, true], 2, 2.0);
+            assert_eq!(a, [2.0, 0.0, 7.0, 0.0, 8.0, 7.0]);
+        });
+    }
+}

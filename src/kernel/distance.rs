@@ -1,0 +1,86 @@
+//! Squared distances between the rows of two matrices.
+//!
+//! This file does not know what the rows stand for, nor what is matched by their distances.
+
+use super::per_isa;
+
+/// Rows of `b` that are compared side by side.
+const LANES: usize = 16;
+/// Rows of `a` that share one pass over them.
+const ROWS: usize = 4;
+
+/// |a_i - b_j|² for every pair of rows, [n, m]; `a` is [n, `columns`] and `b` [m, `columns`].
+///
+/// # Panics
+/// If `out` is not [n, m].
+pub fn squared_distances(a: &[f32], b: &[f32], columns: usize, out: &mut [f32]) {
+    let width = columns.max(1);
+    let (n, m) = (a.len() / width, b.len() / width);
+    assert_eq!(out.len(), n * m, "distances are not [{n}, {m}]");
+    for (group, j) in b.chunks(LANES * width).zip((0..m).step_by(LANES)) {
+        let mut lanes = vec![[0.0; LANES]; columns];
+        for (lane, row) in group.chunks_exact(width).enumerate() {
+            lanes.iter_mut().zip(row).for_each(|(lanes, &x)| lanes[lane] = x);
+        }
+        compare(a, &lanes, j, m, out);
+    }
+}
+
+per_isa! {
+    /// Fills columns `j`.. of `out` [n, m] for the rows of b that lie in `lanes`.
+    fn compare(a: &[f32], lanes: &[[f32; LANES]], j: usize, m: usize, out: &mut [f32]) {
+        let width = lanes.len().max(1);
+        let filled = LANES.min(m - j);
+        for (rows, out) in a.chunks(ROWS * width).zip(out.chunks_mut(ROWS * m)) {
+            let mut sums = [[0.0f32; LANES]; ROWS];
+            if rows.len() == ROWS * width {
+                for (k, lanes) in lanes.iter().enumerate() {
+                    for (r, sums) in sums.iter_mut().enumerate() {
+                        add_squares(rows[r * width + k], lanes, sums);
+                    }
+                }
+            } else {
+                for (row, sums) in rows.chunks_exact(width).zip(&mut sums) {
+                    for (&x, lanes) in row.iter().zip(lanes) {
+                        add_squares(x, lanes, sums);
+                    }
+                }
+            }
+            for (out, sums) in out.chunks_exact_mut(m).zip(&sums) {
+                out[j..j + filled].copy_from_slice(&sums[..filled]);
+            }
+        }
+    }
+}
+
+/// sums += (x - lanes)², lane by lane.
+#[inline(always)]
+fn add_squares(x: f32, lanes: &[f32; LANES], sums: &mut [f32; LANES]) {
+    for (sum, &y) in sums.iter_mut().zip(lanes) {
+        let difference = x - y;
+        *sum = difference.mul_add(difference, *sum);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::gram::tests::noise;
+    use crate::kernel::test::on_every_isa;
+
+    #[test]
+    fn distances_equal_their_naive_twin_on_every_isa() {
+        on_every_isa(|isa| {
+            for (n, m, d) in [(0, 3, 2), (3, 0, 2), (1, 1, 1), (4, 16, 5), (7, 17, 33), (13, 40, 101)] {
+                let (a, b) = (noise(n * d, 1), noise(m * d, 2));
+                let mut out = vec![f32::NAN; n * m];
+                squared_distances(&a, &b, d, &mut out);
+                for (at, out) in out.iter().enumerate() {
+                    let (a, b) = (&a[at / m * d..][..d], &b[at % m * d..][..d]);
+                    let naive = a.iter().zip(b).fold(0.0f32, |sum, (a, b)| (a - b).mul_add(a - b, sum));
+                    assert_eq!(out.to_bits(), naive.to_bits(), "{isa:?} {n} x {m} x {d}");
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,226 @@
+//! One step of an optimiser, element by element: a gradient comes in, a weight and its moments move.
+//!
+//! The same rule is applied to a gradient that lies in memory ([`apply`]) and to one that never does ([`descend`]: the
+//! product of a transposed batch and the gradient of its pre-activations, used up row by row while in registers).
+//! This file does not know what a layer, a prior or a schedule is.
+
+use super::per_isa;
+use super::sparse::{Panels, Place, Sink, Sparse, product};
+
+/// What to do to every weight, given its gradient g. In both rules g first grows by `decay` · w, and the weight moved
+/// is then pulled to zero by `shrink`, and stays there if it comes that far (soft threshold).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Update {
+    /// v <- momentum · v + g; w <- w - rate · v.
+    Momentum {
+        /// Length of a step.
+        rate: f32,
+        /// What is kept of the last velocity.
+        momentum: f32,
+        /// See [`Update`].
+        decay: f32,
+        /// See [`Update`].
+        shrink: f32,
+    },
+    /// m <- beta1 · m + (1 - beta1) g; v <- beta2 · v + (1 - beta2) g²; w <- w - rate · m / (scale · sqrt(v) + epsilon).
+    Adam {
+        /// Length of a step, over 1 - beta1^t.
+        rate: f32,
+        /// 1 / sqrt(1 - beta2^t).
+        scale: f32,
+        /// (beta1, 1 - beta1).
+        mean: (f32, f32),
+        /// (beta2, 1 - beta2).
+        square: (f32, f32),
+        /// Keeps the quotient finite.
+        epsilon: f32,
+        /// See [`Update`].
+        decay: f32,
+        /// See [`Update`].
+        shrink: f32,
+    },
+}
+
+/// What an optimiser remembers of each weight, in the layout of the weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Moments {
+    first: Vec<f32>,
+    second: Vec<f32>,
+}
+
+impl Moments {
+    /// Nothing remembered yet, for `weights` weights.
+    pub fn zeros(weights: usize) -> Moments {
+        Moments { first: vec![0.0; weights], second: vec![0.0; weights] }
+    }
+}
+
+impl Update {
+    #[inline(always)]
+    fn apply(self, gradient: &[f32], w: &mut [f32], first: &mut [f32], second: &mut [f32]) {
+        match self {
+            Update::Momentum { rate, momentum, decay, shrink } => {
+                for ((&g, w), v) in gradient.iter().zip(w).zip(first) {
+                    *v = momentum.mul_add(*v, decay.mul_add(*w, g));
+                    *w = soft_threshold(rate.mul_add(-*v, *w), shrink);
+                }
+            }
+            Update::Adam { rate, scale, mean, square, epsilon, decay, shrink } => {
+                for (((&g, w), m), v) in gradient.iter().zip(w).zip(first).zip(second) {
+                    let g = decay.mul_add(*w, g);
+                    *m = mean.0.mul_add(*m, mean.1 * g);
+                    *v = square.0.mul_add(*v, square.1 * (g * g));
+                    *w = soft_threshold(*w - rate * *m / scale.mul_add(v.sqrt(), epsilon), shrink);
+                }
+            }
+        }
+    }
+}
+
+/// sign(w) max(|w| - t, 0); NaN stays NaN.
+#[inline(always)]
+fn soft_threshold(w: f32, t: f32) -> f32 {
+    if w.abs() <= t { 0.0 } else { w - t.copysign(w) }
+}
+
+per_isa! {
+    /// Moves the weights `w` by their `gradient`.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn apply(update: Update, gradient: &[f32], w: &mut [f32], moments: &mut Moments) {
+        assert_eq!((gradient.len(), moments.first.len()), (w.len(), w.len()), "lengths differ");
+        update.apply(gradient, w, &mut moments.first, &mut moments.second);
+    }
+}
+
+per_isa! {
+    /// Moves the weights `w` [d, h] by the gradient x · z, with `x` [d, images] the transposed batch and `z` [images, h]
+    /// the gradient of its pre-activations. The same bits as storing that product and calling [`apply`].
+    ///
+    /// # Panics
+    /// If the shapes do not fit together.
+    pub fn descend(update: Update, x: &Sparse, z: &Panels, w: &mut Panels, moments: &mut Moments) {
+        assert_eq!((w.depth(), w.columns()), (x.rows(), z.columns()), "the weights do not fit the product");
+        let w = w.data_mut();
+        assert_eq!(moments.first.len(), w.len(), "lengths differ");
+        product(x, 0..x.rows(), z, &mut Descend { update, w, moments });
+    }
+}
+
+/// Uses sums up as a gradient.
+struct Descend<'a> {
+    update: Update,
+    w: &'a mut [f32],
+    moments: &'a mut Moments,
+}
+
+impl Sink for Descend<'_> {
+    #[inline(always)]
+    fn take<const W: usize>(&mut self, place: Place, sums: &[f32; W]) {
+        let here = place.offset..place.offset + W;
+        let (first, second) = (&mut self.moments.first[here.clone()], &mut self.moments.second[here.clone()]);
+        self.update.apply(sums, &mut self.w[here], first, second);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::sparse::project_to_panels;
+    use crate::kernel::test::on_every_isa;
+
+    const SGD: Update = Update::Momentum { rate: 0.5, momentum: 0.5, decay: 0.0, shrink: 0.0 };
+    const ADAM: Update = Update::Adam {
+        rate: 0.01,
+        scale: 1.5,
+        mean: (0.9, 0.1),
+        square: (0.99, 0.01),
+        epsilon: 1e-8,
+        decay: 0.25,
+        shrink: 0.001,
+    };
+
+    /// Applies `update` to one weight, again and again.
+    #[track_caller]
+    fn case(update: Update, mut w: f32, gradients: &[f32], expected: &[f32]) {
+        let mut moments = Moments::zeros(1);
+        for (&g, &expected) in gradients.iter().zip(expected) {
+            let mut weights = [w];
+            apply(update, &[g], &mut weights, &mut moments);
+            w = weights[0];
+            assert!((w - expected).abs() <= 1e-6 * expected.abs(), "{w} is not {expected}");
+        }
+    }
+
+    #[test]
+    fn momentum_by_hand() {
+        // v = 1, 0.5 + 1, 0.75 - 2; w = 4 - 0.5 v each time.
+        case(SGD, 4.0, &[1.0, 1.0, -2.0], &[3.5, 2.75, 3.375]);
+    }
+
+    #[test]
+    fn decay_adds_to_the_gradient_by_hand() {
+        // v = 1 + 0.25 · 4 = 2, then 0.5 · 2 + 0.25 · 3 = 1.75.
+        let update = Update::Momentum { rate: 0.5, momentum: 0.5, decay: 0.25, shrink: 0.0 };
+        case(update, 4.0, &[1.0, 0.0], &[3.0, 2.125]);
+    }
+
+    #[test]
+    fn shrinking_stops_at_zero_by_hand() {
+        let update = Update::Momentum { rate: 1.0, momentum: 0.0, decay: 0.0, shrink: 0.5 };
+        case(update, 2.0, &[0.25, 0.0, 0.5, 0.0, -3.0], &[1.25, 0.75, 0.0, 0.0, 2.5]);
+        case(update, -2.0, &[0.0, -1.25, 1.0], &[-1.5, 0.0, -0.5]);
+    }
+
+    #[test]
+    fn adam_by_hand() {
+        // g = 3: m = 0.3, v = 0.09, w = 1 - 0.01 · 0.3 / (1.5 · 0.3) = 1 - 1/150.
+        let update = Update::Adam {
+            rate: 0.01,
+            scale: 1.5,
+            mean: (0.9, 0.1),
+            square: (0.99, 0.01),
+            epsilon: 1e-12,
+            decay: 0.0,
+            shrink: 0.0,
+        };
+        case(update, 1.0, &[3.0], &[1.0 - 1.0 / 150.0]);
+        // then g = -1: m = 0.17, v = 0.0991.
+        case(update, 1.0, &[3.0, -1.0], &[1.0 - 1.0 / 150.0, 1.0 - 1.0 / 150.0 - 0.0017 / (1.5 * 0.314_801_5)]);
+    }
+
+    #[test]
+    fn a_weight_that_is_no_number_stays_none() {
+        let mut w = [f32::NAN];
+        apply(SGD, &[0.0], &mut w, &mut Moments::zeros(1));
+        assert!(w[0].is_nan());
+    }
+
+    #[test]
+    fn a_gradient_used_up_in_registers_moves_the_weights_as_one_stored_does_on_every_isa() {
+        for (images, d, h) in [(1, 1, 1), (5, 30, 10), (13, 50, 100), (3, 784, 64)] {
+            let pixels: Vec<u8> = (0..images * d).map(|i| if i % 3 == 0 { (i * 37 % 251) as u8 } else { 0 }).collect();
+            let x = Sparse::from_pixels(&pixels, d).transposed();
+            let numbers = |n: usize| (0..n).map(|i| (i * 71 % 101) as f32 / 50.0 - 1.0).collect::<Vec<_>>();
+            let (z, w) = (Panels::pack(&numbers(h * images), h, images), Panels::pack(&numbers(h * d), h, d));
+            for update in [SGD, ADAM] {
+                let mut stored = w.clone();
+                let mut moments = Moments::zeros(stored.data_mut().len());
+                for _ in 0..3 {
+                    let mut gradient = Panels::zeros(h, d);
+                    project_to_panels(&x, &z, &mut gradient);
+                    apply(update, gradient.data_mut(), stored.data_mut(), &mut moments);
+                }
+                on_every_isa(|isa| {
+                    let mut fused = w.clone();
+                    let mut memory = Moments::zeros(fused.data_mut().len());
+                    for _ in 0..3 {
+                        descend(update, &x, &z, &mut fused, &mut memory);
+                    }
+                    assert_eq!((&fused, &memory), (&stored, &moments), "{isa:?}, {images} x {d} x {h}, {update:?}");
+                });
+            }
+        }
+    }
+}

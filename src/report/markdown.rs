@@ -1,0 +1,38 @@
+//! Small pieces of Markdown. Knows no document, only how one thing is written.
+
+/// `text` as Markdown that reads as just that text, on one line, also inside a table.
+pub fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' => escaped.push(' '),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '&' | '~' | '#' => escaped.extend(['\\', c]),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// A paragraph with the figure at `path` and its caption, which may be Markdown.
+pub fn figure(caption: &str, path: &str) -> String {
+    format!("![{caption}](<{path}>)\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use pulldown_cmark::{Event, Options, Parser};
+
+    proptest! {
+        #[test]
+        fn escaped_text_reads_as_itself(text in "[ -~]{0,20}") {
+            let cell = format!("x{text}x");
+            let table = format!("| {} |\n| --- |\n", escape(&cell));
+            let read: String = Parser::new_ext(&table, Options::ENABLE_TABLES)
+                .filter_map(|event| if let Event::Text(text) = event { Some(text.to_string()) } else { None })
+                .collect();
+            prop_assert_eq!(read, cell);
+        }
+    }
+}

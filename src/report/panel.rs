@@ -1,0 +1,228 @@
+//! One panel: its field, axes, references, bands, lines and markers, in this order from back to front.
+//!
+//! Knows its place and its rulers, but neither the other panels nor the legend.
+
+use super::axis::Ruler;
+use super::canvas::{At, Canvas, DrawError, text_width};
+use super::figure::{Field, Mark, Panel, Series};
+use super::style::*;
+use plotters::style::RGBColor;
+use plotters::style::text_anchor::HPos;
+
+/// Light to dark: ColorBrewer's YlGnBu, whose lightness alone tells its steps apart.
+const STEPS: [RGBColor; 9] = [
+    RGBColor(255, 255, 217),
+    RGBColor(237, 248, 177),
+    RGBColor(199, 233, 180),
+    RGBColor(127, 205, 187),
+    RGBColor(65, 182, 196),
+    RGBColor(29, 145, 192),
+    RGBColor(34, 94, 168),
+    RGBColor(37, 52, 148),
+    RGBColor(8, 29, 88),
+];
+/// A field's colour bar, with its gap, in pixels.
+pub(super) const BAR: f64 = 26.0;
+
+/// A panel's place and rulers.
+pub(super) struct Frame<'a> {
+    pub(super) x: Option<&'a Ruler>,
+    pub(super) y: Option<&'a Ruler>,
+    pub(super) bar: Option<&'a Ruler>,
+    pub(super) left: f64,
+    pub(super) top: f64,
+    pub(super) size: At,
+    pub(super) labelled: [bool; 2],
+}
+
+impl Frame<'_> {
+    /// Draws `panel` here.
+    pub(super) fn draw(&self, canvas: &Canvas, panel: &Panel) -> Result<(), DrawError> {
+        canvas.text(&panel.title, (self.left, self.top - 10.0), type_of(NORMAL, INK, HPos::Left).bold())?;
+        if let (Some(field), Some(bar)) = (&panel.field, self.bar) {
+            self.field(canvas, field, bar)?;
+        }
+        self.axes(canvas, panel)?;
+        for (reference, pattern) in panel.references.iter().zip(REFERENCE_DASHES.iter().cycle()) {
+            if let Some(y) = self.y(reference.y) {
+                canvas.dashed(&[(self.left, y), (self.right(), y)], 1.0, GREY, pattern)?;
+            }
+        }
+        for series in &panel.series {
+            self.band(canvas, series)?;
+        }
+        let mut empty = panel.field.is_none();
+        for series in &panel.series {
+            empty &= !self.series(canvas, series)?;
+        }
+        if empty {
+            let middle = (self.left + 0.5 * self.size.0, self.top + 0.5 * self.size.1);
+            canvas.text("no data", middle, type_of(NORMAL, GREY, HPos::Center))?;
+        }
+        Ok(())
+    }
+
+    fn axes(&self, canvas: &Canvas, panel: &Panel) -> Result<(), DrawError> {
+        let (left, right, top, bottom) = (self.left, self.right(), self.top, self.bottom());
+        // Over a field a grid would be one pattern too many: there, ticks alone mark the places.
+        let (reach, colour) = if panel.field.is_some() { (4.0, INK) } else { (f64::INFINITY, GRID) };
+        for (at, text) in self.x.iter().flat_map(|ruler| &ruler.ticks) {
+            let x = left + at * self.size.0;
+            canvas.line(&[(x, bottom), (x, top.max(bottom - reach))], 1.0, colour)?;
+            if self.labelled[0] {
+                canvas.text(text, (x, bottom + TICK + 0.5 * SMALL), type_of(SMALL, INK, HPos::Center))?;
+            }
+        }
+        for (at, text) in self.y.iter().flat_map(|ruler| &ruler.ticks) {
+            let y = bottom - at * self.size.1;
+            canvas.line(&[(left, y), (right.min(left + reach), y)], 1.0, colour)?;
+            if self.labelled[1] {
+                canvas.text(text, (left - TICK, y), type_of(SMALL, INK, HPos::Right))?;
+            }
+        }
+        canvas.line(&[(left, top), (left, bottom), (right, bottom)], 1.0, GREY)?;
+        if self.labelled[0] {
+            let below = bottom + TICK + SMALL + NORMAL;
+            canvas.text(&panel.x.label, (left + 0.5 * self.size.0, below), type_of(NORMAL, INK, HPos::Center))?;
+        }
+        if self.labelled[1] {
+            let widest = self.y.iter().flat_map(|ruler| &ruler.ticks).map(|(_, text)| text_width(text, SMALL));
+            let beside = left - TICK - widest.fold(0.0, f64::max) - NORMAL;
+            let middle = (beside, top + 0.5 * self.size.1);
+            canvas.text(&panel.y.label, middle, type_of(NORMAL, INK, HPos::Center).upright())?;
+        }
+        Ok(())
+    }
+
+    /// Draws the line and the markers; says whether there was anything to draw.
+    fn series(&self, canvas: &Canvas, series: &Series) -> Result<bool, DrawError> {
+        let places: Vec<Option<At>> = series.points.iter().map(|&(x, y)| Some((self.x(x)?, self.y(y)?))).collect();
+        if series.mark != Mark::Hollow {
+            for run in places.split(Option::is_none) {
+                let run: Vec<At> = run.iter().copied().flatten().collect();
+                if run.len() > 1 {
+                    canvas.dashed(&run, 1.7, colour(series.style), dash(series.style))?;
+                }
+            }
+        }
+        // On a long curve about seven markers, each style's at places of its own so that close curves' do not meet.
+        let long = series.mark == Mark::Curve && places.len() > 14;
+        let every = if long { places.len().div_ceil(7) } else { 1 };
+        let first = (series.style * 5 + every / 2) % every;
+        let alone = places.iter().flatten().count() == 1;
+        for (i, &place) in places.iter().enumerate() {
+            if let Some(place) = place
+                && (i % every == first || alone)
+            {
+                marker(canvas, place, series.style, series.mark)?;
+            }
+        }
+        Ok(places.iter().any(Option::is_some))
+    }
+
+    fn band(&self, canvas: &Canvas, series: &Series) -> Result<(), DrawError> {
+        let Some(band) = &series.band else { return Ok(()) };
+        let ends = series.points.iter().zip(band).map(|(&(x, y), &(low, high))| {
+            self.y(y)?;
+            Some((self.x(x)?, self.y_or_bottom(low)?, self.y_or_bottom(high)?))
+        });
+        let ends: Vec<Option<(f64, f64, f64)>> = ends.collect();
+        if series.mark == Mark::Curve {
+            for run in ends.split(Option::is_none) {
+                let run: Vec<_> = run.iter().copied().flatten().collect();
+                let there = run.iter().map(|&(x, low, _)| (x, low));
+                let back = run.iter().rev().map(|&(x, _, high)| (x, high));
+                if run.len() > 1 {
+                    canvas.area(&there.chain(back).collect::<Vec<At>>(), colour(series.style), 0.16)?;
+                }
+            }
+            return Ok(());
+        }
+        for (x, low, high) in ends.into_iter().flatten() {
+            for whisker in [[(x, low), (x, high)], [(x - 3.0, low), (x + 3.0, low)], [(x - 3.0, high), (x + 3.0, high)]]
+            {
+                canvas.line(&whisker, 1.2, colour(series.style))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The field in steps of colour, between its values by bilinear interpolation, and its colour bar.
+    fn field(&self, canvas: &Canvas, field: &Field, bar: &Ruler) -> Result<(), DrawError> {
+        let (Some(left), Some(right)) = (self.x(field.x.0), self.x(field.x.1)) else { return Ok(()) };
+        let (Some(bottom), Some(top)) = (self.y(field.y.0), self.y(field.y.1)) else { return Ok(()) };
+        const CELL: f64 = 2.0;
+        let (columns, rows) = (((right - left) / CELL).ceil() as usize, ((bottom - top) / CELL).ceil() as usize);
+        let step = |at: f64| ((at * STEPS.len() as f64) as usize).min(STEPS.len() - 1);
+        for row in 0..rows {
+            let v = (row as f64 + 0.5) / rows as f64;
+            let colours: Vec<Option<usize>> = (0..columns)
+                .map(|column| bar.place(field.at((column as f64 + 0.5) / columns as f64, v)?).map(step))
+                .collect();
+            let (mut x, low) = (0, bottom - row as f64 * (bottom - top) / rows as f64);
+            let high = (low - CELL - 0.4).max(top);
+            for run in colours.chunk_by(|a, b| a == b) {
+                let place = |i: usize| left + i as f64 * (right - left) / columns as f64;
+                let ends = (place(x), place(x + run.len()));
+                if let Some(step) = run[0] {
+                    canvas.area(&rectangle(ends.0, high, ends.1, low), STEPS[step], 1.0)?;
+                }
+                x += run.len();
+            }
+        }
+        let x = self.right() + BAR - 12.0;
+        for (i, &colour) in STEPS.iter().enumerate() {
+            let end = |i: usize| self.bottom() - self.size.1 * i as f64 / STEPS.len() as f64;
+            canvas.area(&rectangle(x, end(i + 1), x + 12.0, end(i)), colour, 1.0)?;
+        }
+        for (at, text) in &bar.ticks {
+            canvas.text(text, (x + 12.0 + TICK, self.bottom() - at * self.size.1), type_of(SMALL, INK, HPos::Left))?;
+        }
+        let widest = bar.ticks.iter().map(|(_, text)| text_width(text, SMALL)).fold(0.0, f64::max);
+        let beside = (x + 12.0 + TICK + widest + NORMAL, self.top + 0.5 * self.size.1);
+        canvas.text(&field.axis.label, beside, type_of(NORMAL, INK, HPos::Center).upright())
+    }
+
+    fn x(&self, value: f64) -> Option<f64> {
+        self.x?.place(value).map(|at| self.left + at * self.size.0)
+    }
+
+    fn y(&self, value: f64) -> Option<f64> {
+        self.y?.place(value).map(|at| self.bottom() - at * self.size.1)
+    }
+
+    /// A band's end: on a log axis one at or below zero is at the bottom.
+    fn y_or_bottom(&self, value: f64) -> Option<f64> {
+        self.y?.place_or_low(value).map(|at| self.bottom() - at * self.size.1)
+    }
+
+    fn right(&self) -> f64 {
+        self.left + self.size.0
+    }
+
+    fn bottom(&self) -> f64 {
+        self.top + self.size.1
+    }
+}
+
+impl Field {
+    /// The value at (`u`, `v`), each from 0 to 1 between the first and the last column and row, by bilinear
+    /// interpolation.
+    pub(super) fn at(&self, u: f64, v: f64) -> Option<f64> {
+        let rows = self.values.len().checked_sub(1)?;
+        let columns = self.values.first()?.len().checked_sub(1)?;
+        let (x, y) = (u * columns as f64, v * rows as f64);
+        let (i, j) = (x as usize, y as usize);
+        let value = |row: usize, column: usize| self.values.get(row.min(rows))?.get(column.min(columns)).copied();
+        let along = |row: usize| {
+            let (a, b) = (value(row, i)?, value(row, i + 1)?);
+            Some(a + (x - i as f64) * (b - a))
+        };
+        let (a, b) = (along(j)?, along(j + 1)?);
+        Some(a + (y - j as f64) * (b - a))
+    }
+}
+
+fn rectangle(left: f64, top: f64, right: f64, bottom: f64) -> [At; 4] {
+    [(left, top), (right, top), (right, bottom), (left, bottom)]
+}

@@ -1,0 +1,57 @@
+//! `align`: matches the neurons of B to those of A and permutes B accordingly. The same function, other parameters.
+
+use super::artifact::{IMAGES, NET, read_examples, read_net, words, write_json, write_net};
+use crate::engine::stage::{Arity, Context, Slot, Stage};
+use crate::kernel::sparse::Sparse;
+use crate::study::curve::align::{Cost, align};
+use crate::study::data::{PIXELS, Split};
+use anyhow::{Result, anyhow};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+pub(super) struct Align;
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Params {
+    #[serde(default)]
+    cost: Cost,
+}
+
+/// How the matching went, and the permutation itself: neuron i of the output is neuron `permutation[i]` of B.
+const ALIGNMENT: &str = "alignment.json";
+
+impl Stage for Align {
+    const NAME: &'static str = "align";
+    const VERSION: u32 = 1;
+    const SLOTS: &'static [Slot] = &[
+        Slot { name: "a", arity: Arity::One, files: &[NET] },
+        Slot { name: "b", arity: Arity::One, files: &[NET] },
+        // Only activations are compared on images.
+        Slot { name: "data", arity: Arity::Optional, files: IMAGES },
+    ];
+    const OUTPUTS: &'static [&'static str] = &[NET, ALIGNMENT];
+    type Params = Params;
+
+    fn run(params: Params, cx: &Context) -> Result<()> {
+        let (a, _) = read_net(cx.input("a")?.path(NET)?)?;
+        let (b, mut card) = read_net(cx.input("b")?.path(NET)?)?;
+        let images = match cx.inputs("data").first() {
+            Some(data) => Some(Sparse::from_pixels(&read_examples(data, Split::Train)?.pixels, PIXELS)),
+            None => None,
+        };
+        let matched = align(&a, &b, params.cost, images.as_ref()).map_err(|e| anyhow!("{e}"))?;
+        let permuted = matched.permutation.apply(&b).map_err(|e| anyhow!("{e}"))?;
+        card.aligned = Some(words(&params.cost)?);
+        write_net(&cx.output(NET), &permuted, &card, cx.recipe())?;
+        let alignment = json!({
+            "cost": params.cost,
+            "total_cost": matched.total_cost,
+            "identity_cost": matched.identity_cost,
+            "certified_gap": matched.certified_gap,
+            "correlation": matched.correlation,
+            "permutation": matched.permutation.as_slice(),
+        });
+        write_json(&cx.output(ALIGNMENT), &alignment)
+    }
+}

@@ -1,0 +1,236 @@
+//! The files that stages hand to each other: images as IDX, nets as safetensors with a card, rows as CSV.
+//!
+//! All are formats that other tools open, and equal content gives equal bytes. Knows no stage.
+
+use crate::engine::key::Recipe;
+use crate::engine::stage::{Context, Input};
+use crate::fs;
+use crate::study::data::{Examples, Split, idx};
+use crate::study::net::{CLASSES, INPUTS, Mlp};
+use anyhow::{Context as _, Result, anyhow, bail};
+use safetensors::tensor::{Dtype, TensorView};
+use safetensors::{SafeTensors, serialize};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::path::Path;
+
+/// The splits of a dataset, as IDX files.
+pub(super) const IMAGES: &[&str] = &[
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "validation-images-idx3-ubyte",
+    "validation-labels-idx1-ubyte",
+    "test-images-idx3-ubyte",
+    "test-labels-idx1-ubyte",
+];
+
+/// What a dataset is, in words and numbers.
+pub(super) const DATA_CARD: &str = "data.json";
+
+/// A net: tensors `w1` [h, 784] and `w2` [10, h], f32, and under the metadata key [`METADATA`] its card and recipe.
+pub(super) const NET: &str = "net.safetensors";
+
+const METADATA: &str = "repro";
+
+/// See [`DATA_CARD`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DataCard {
+    /// `mnist` or `digits`.
+    pub(super) dataset: String,
+    /// Images in the training split.
+    pub(super) train: usize,
+    /// Held out of it.
+    pub(super) validation: usize,
+    /// In the test split.
+    pub(super) test: usize,
+}
+
+/// What a net is, as those downstream name it in their columns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct NetCard {
+    /// Neurons of the hidden layer.
+    pub(super) hidden: u32,
+    /// The prior's label.
+    pub(super) prior: String,
+    /// Which pair it belongs to.
+    pub(super) pair: u32,
+    /// Which end of the pair it is.
+    pub(super) end: String,
+    /// What its neurons were matched by, if they were permuted.
+    pub(super) aligned: Option<String>,
+}
+
+/// The names of a split's two files: images, labels.
+fn files(split: Split) -> (&'static str, &'static str) {
+    match split {
+        Split::Train => (IMAGES[0], IMAGES[1]),
+        Split::Validation => (IMAGES[2], IMAGES[3]),
+        Split::Test => (IMAGES[4], IMAGES[5]),
+    }
+}
+
+pub(super) fn write_examples(cx: &Context, split: Split, examples: &Examples) -> Result<()> {
+    let (images, labels) = files(split);
+    fs::write(&cx.output(images), idx::write_images(&examples.pixels))?;
+    fs::write(&cx.output(labels), idx::write_labels(&examples.labels))
+}
+
+pub(super) fn read_examples(input: &Input, split: Split) -> Result<Examples> {
+    let (images, labels) = files(split);
+    let (pixels, answers) = (fs::read(input.path(images)?)?, fs::read(input.path(labels)?)?);
+    Ok(idx::read_examples((images, &pixels), (labels, &answers))?)
+}
+
+#[derive(Serialize, Deserialize)]
+struct NetMetadata {
+    net: NetCard,
+    recipe: Recipe,
+}
+
+pub(super) fn write_net(path: &Path, net: &Mlp, card: &NetCard, recipe: &Recipe) -> Result<()> {
+    let bytes = |layer: &[f32]| layer.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>();
+    let (w1, w2) = (bytes(net.w1()), bytes(net.w2()));
+    let h = net.hidden();
+    let tensors = [
+        ("w1", TensorView::new(Dtype::F32, vec![h, INPUTS], &w1)?),
+        ("w2", TensorView::new(Dtype::F32, vec![CLASSES, h], &w2)?),
+    ];
+    let metadata = NetMetadata { net: card.clone(), recipe: recipe.clone() };
+    // One key only: safetensors writes several in no fixed order.
+    let metadata = HashMap::from([(METADATA.to_owned(), serde_json::to_string(&metadata)?)]);
+    fs::write(path, serialize(tensors, Some(metadata))?)
+}
+
+pub(super) fn read_net(path: &Path) -> Result<(Mlp, NetCard)> {
+    let bytes = fs::read(path)?;
+    let parse = || -> Result<(Mlp, NetCard)> {
+        let (_, header) = SafeTensors::read_metadata(&bytes)?;
+        let metadata = header.metadata().as_ref().and_then(|m| m.get(METADATA)).context("it has no card")?;
+        let card = serde_json::from_str::<NetMetadata>(metadata)?.net;
+        let tensors = SafeTensors::deserialize(&bytes)?;
+        let net = Mlp::from_layers(&layer(&tensors, "w1")?, &layer(&tensors, "w2")?)
+            .ok_or_else(|| anyhow!("`w1` and `w2` do not belong together"))?;
+        Ok((net, card))
+    };
+    parse().with_context(|| format!("`{}` is not a net", path.display()))
+}
+
+fn layer(tensors: &SafeTensors, name: &str) -> Result<Vec<f32>> {
+    let tensor = tensors.tensor(name)?;
+    if tensor.dtype() != Dtype::F32 {
+        bail!("`{name}` is not f32");
+    }
+    let (weights, _) = tensor.data().as_chunks::<4>();
+    Ok(weights.iter().map(|w| f32::from_le_bytes(*w)).collect())
+}
+
+pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    fs::write(path, serde_json::to_string_pretty(value)? + "\n")
+}
+
+pub(super) fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T> {
+    let bytes = fs::read(path)?;
+    serde_json::from_slice(&bytes).with_context(|| format!("`{}` is not as it should be", path.display()))
+}
+
+/// A parameter in words, as in `sgd momentum 0.9 rate 0.01`.
+pub(super) fn words(parameter: &impl Serialize) -> Result<String> {
+    fn flatten(value: &serde_json::Value, words: &mut Vec<String>) {
+        match value {
+            serde_json::Value::Object(map) => map.iter().for_each(|(name, value)| {
+                words.push(name.clone());
+                flatten(value, words);
+            }),
+            serde_json::Value::String(text) => words.push(text.clone()),
+            other => words.push(other.to_string()),
+        }
+    }
+    let mut words = Vec::new();
+    flatten(&serde_json::to_value(parameter)?, &mut words);
+    Ok(words.join(" "))
+}
+
+/// Rows under a header. Numbers are written in their shortest form that reads back the same.
+pub(super) struct Csv(String);
+
+impl Csv {
+    pub(super) fn new(columns: &[&str]) -> Csv {
+        let mut csv = Csv(String::new());
+        csv.row(&columns.iter().map(|c| c as &dyn Display).collect::<Vec<_>>());
+        csv
+    }
+
+    pub(super) fn row(&mut self, cells: &[&dyn Display]) {
+        for (i, cell) in cells.iter().enumerate() {
+            let text = cell.to_string();
+            self.0.push_str(if i == 0 { "" } else { "," });
+            if text.contains([',', '"', '\n']) {
+                self.0.push_str(&format!("\"{}\"", text.replace('"', "\"\"")));
+            } else {
+                self.0.push_str(&text);
+            }
+        }
+        self.0.push('\n');
+    }
+
+    pub(super) fn write(&self, path: &Path) -> Result<()> {
+        fs::write(path, &self.0)
+    }
+}
+
+/// A cell that may be empty.
+pub(super) struct Cell<T>(pub(super) Option<T>);
+
+impl<T: Display> Display for Cell<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |x| x.fmt(f))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::study::net::{Init, Optimizer};
+
+    fn recipe() -> Recipe {
+        Recipe { kind: "train".into(), version: 1, params: Default::default(), inputs: Default::default(), seed: None }
+    }
+
+    #[test]
+    fn a_net_survives_its_file_and_equal_nets_give_equal_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut net = Mlp::zeros(3);
+        net.params_mut().iter_mut().enumerate().for_each(|(i, w)| *w = i as f32 * 0.1);
+        let card = NetCard { hidden: 3, prior: "none".into(), pair: 1, end: "a".into(), aligned: None };
+        let paths = [dir.path().join("one"), dir.path().join("two")];
+        paths.iter().for_each(|path| write_net(path, &net, &card, &recipe()).unwrap());
+        assert_eq!(read_net(&paths[0]).unwrap(), (net, card));
+        assert_eq!(fs::read(&paths[0]).unwrap(), fs::read(&paths[1]).unwrap());
+    }
+
+    #[test]
+    fn what_is_not_a_net_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("net");
+        for bytes in [&b""[..], b"not a net", &[0xff; 64], b"\x02\0\0\0\0\0\0\0{}"] {
+            fs::write(&path, bytes).unwrap();
+            let error = format!("{:#}", read_net(&path).unwrap_err());
+            assert!(error.contains("is not a net"), "{error}");
+        }
+    }
+
+    #[test]
+    fn parameters_read_as_words() {
+        assert_eq!(words(&Optimizer::default()).unwrap(), "sgd momentum 0.9 rate 0.01");
+        assert_eq!(words(&Init::default()).unwrap(), "uniform");
+    }
+
+    #[test]
+    fn cells_that_would_break_a_row_are_quoted() {
+        let mut csv = Csv::new(&["a", "b"]);
+        csv.row(&[&0.1, &"x, \"y\""]);
+        csv.row(&[&Cell(None::<f64>), &Cell(Some(2))]);
+        assert_eq!(csv.0, "a,b\n0.1,\"x, \"\"y\"\"\"\n,2\n");
+    }
+}

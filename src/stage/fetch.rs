@@ -1,0 +1,227 @@
+//! `fetch`: brings a dataset in, checked, split and cut to size.
+//!
+//! The one stage that looks outside its workspace: at the folder that `REPRO_DATA` names, then at MNIST's mirrors. Neither
+//! can change the answer, since every byte is checked against published digests.
+
+use super::artifact::{DATA_CARD, DataCard, IMAGES, write_examples, write_json};
+use crate::engine::stage::{Context, Slot, Stage, Unavailable};
+use crate::fs;
+use crate::study::bounded::ImageCount;
+use crate::study::data::digits::digits;
+use crate::study::data::mnist::{self, FILES, MIRRORS};
+use crate::study::data::{Examples, Split};
+use anyhow::{Context as _, Result, anyhow};
+use serde::{Deserialize, Serialize};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub(super) struct Fetch;
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Params {
+    dataset: Dataset,
+    /// What to use if the dataset cannot be had.
+    #[serde(default)]
+    otherwise: Option<Dataset>,
+    /// Use this many training images: the first ones; all by default.
+    #[serde(default)]
+    train: Option<ImageCount>,
+    /// Use this many test images.
+    #[serde(default)]
+    test: Option<ImageCount>,
+    /// Hold out this many of the training images, drawn by seed.
+    #[serde(default)]
+    validation: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Dataset {
+    /// The four files of MNIST.
+    Mnist,
+    /// Strokes drawn by seed: no files, no network.
+    Digits,
+}
+
+impl Dataset {
+    fn name(self) -> &'static str {
+        match self {
+            Dataset::Mnist => "mnist",
+            Dataset::Digits => "digits",
+        }
+    }
+}
+
+/// How many images both datasets have, and no more can be asked for.
+const TRAIN: u32 = 60_000;
+const TEST: u32 = 10_000;
+
+impl Stage for Fetch {
+    const NAME: &'static str = "fetch";
+    const VERSION: u32 = 1;
+    const SLOTS: &'static [Slot] = &[];
+    const OUTPUTS: &'static [&'static str] =
+        &[DATA_CARD, IMAGES[0], IMAGES[1], IMAGES[2], IMAGES[3], IMAGES[4], IMAGES[5]];
+    type Params = Params;
+
+    fn check(params: &Params) -> Result<(), String> {
+        let train = params.train.map_or(TRAIN, ImageCount::get);
+        let test = params.test.map_or(TEST, ImageCount::get);
+        if train > TRAIN || test > TEST {
+            return Err(format!("there are {TRAIN} training and {TEST} test images, not {train} and {test}"));
+        }
+        if params.validation >= train {
+            return Err(format!("holding out {} of {train} training images leaves none", params.validation));
+        }
+        Ok(())
+    }
+
+    /// MNIST whole is the same whatever the seed.
+    fn label(params: &Params) -> Option<String> {
+        let draws = params.dataset == Dataset::Digits || params.validation > 0;
+        draws.then(|| "data".to_owned())
+    }
+
+    fn fallback(params: &Params) -> Option<Params> {
+        params.otherwise.map(|dataset| Params { dataset, otherwise: None, ..*params })
+    }
+
+    fn question(params: Params) -> Params {
+        Params { otherwise: None, ..params }
+    }
+
+    fn run(params: Params, cx: &Context) -> Result<()> {
+        let seed = cx.recipe().seed.as_ref().map_or("", |seed| &seed.run);
+        let (train, test) = (params.train.map_or(TRAIN, ImageCount::get), params.test.map_or(TEST, ImageCount::get));
+        let (mut training, mut testing) = match params.dataset {
+            Dataset::Mnist => mnist()?,
+            Dataset::Digits => digits(seed, train as usize, test as usize),
+        };
+        training.truncate(train as usize);
+        testing.truncate(test as usize);
+        let (training, held_out) = training.split_off(params.validation as usize, seed);
+        let parts: [(Split, &Examples); 3] =
+            [(Split::Train, &training), (Split::Validation, &held_out), (Split::Test, &testing)];
+        parts.into_iter().try_for_each(|(split, examples)| write_examples(cx, split, examples))?;
+        let card = DataCard {
+            dataset: params.dataset.name().to_owned(),
+            train: training.len(),
+            validation: held_out.len(),
+            test: testing.len(),
+        };
+        write_json(&cx.output(DATA_CARD), &card)
+    }
+}
+
+fn mnist() -> Result<(Examples, Examples)> {
+    let folder = std::env::var_os("REPRO_DATA").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    let mut files: [Vec<u8>; 4] = Default::default();
+    for (file, bytes) in FILES.iter().zip(&mut files) {
+        let found = match &folder {
+            Some(folder) => from_folder(folder, file)?,
+            None => None,
+        };
+        *bytes = match found {
+            Some(bytes) => bytes,
+            None => from_mirrors(file, folder.as_deref())?,
+        };
+        mnist::verify(file, bytes).with_context(|| match &folder {
+            Some(folder) => format!("the files in `{}` are not MNIST", folder.display()),
+            None => "a mirror served something else".to_owned(),
+        })?;
+    }
+    Ok(mnist::assemble(&files)?)
+}
+
+/// The file, unpacked, if the folder has it, packed or not.
+fn from_folder(folder: &Path, file: &mnist::File) -> Result<Option<Vec<u8>>> {
+    if let Some(packed) = fs::read_if_there(&folder.join(format!("{}.gz", file.name)))? {
+        return Ok(Some(mnist::gunzip(file.name, &packed, file.bytes)?));
+    }
+    fs::read_if_there(&folder.join(file.name))
+}
+
+/// How long a mirror may take to answer, and to deliver 10 MB; how often each is asked.
+const CONNECT: Duration = Duration::from_secs(5);
+const DELIVER: Duration = Duration::from_secs(60);
+const ATTEMPTS: u32 = 2;
+
+/// The file, unpacked, from the first mirror that serves it whole.
+fn from_mirrors(file: &mnist::File, folder: Option<&Path>) -> Result<Vec<u8>> {
+    let config = ureq::Agent::config_builder().timeout_connect(Some(CONNECT)).timeout_global(Some(DELIVER)).build();
+    let agent = ureq::Agent::new_with_config(config);
+    let mut causes = Vec::new();
+    for mirror in MIRRORS {
+        for _ in 0..ATTEMPTS {
+            let fetched = download(&agent, &format!("{mirror}{}.gz", file.name), file.gz_bytes)
+                .and_then(|packed| Ok(mnist::gunzip(file.name, &packed, file.bytes)?))
+                .and_then(|bytes| mnist::verify(file, &bytes).map(|()| bytes).map_err(Into::into));
+            match fetched {
+                Ok(bytes) => return Ok(bytes),
+                Err(cause) => causes.push(format!("{cause:#}")),
+            }
+        }
+    }
+    causes.dedup();
+    let place =
+        folder.map_or("no data folder is given".into(), |f| format!("`{}` has no `{}`", f.display(), file.name));
+    let advice = "set `REPRO_DATA` (or `--data`) to a folder with the four MNIST files";
+    Err(Unavailable(format!("{place}, and no mirror served it ({}); {advice}", causes.join("; "))).into())
+}
+
+/// The body of `url`, which must be of `bytes` bytes: no more are read whatever is sent.
+fn download(agent: &ureq::Agent, url: &str, bytes: usize) -> Result<Vec<u8>> {
+    let response = agent.get(url).call().with_context(|| format!("cannot fetch `{url}`"))?;
+    let mut body = Vec::new();
+    response
+        .into_body()
+        .into_reader()
+        .take(bytes as u64 + 1)
+        .read_to_end(&mut body)
+        .with_context(|| format!("cannot read `{url}` to its end"))?;
+    if body.len() != bytes {
+        return Err(anyhow!("`{url}` has not the {bytes} bytes it should have"));
+    }
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn params(json: serde_json::Value) -> Params {
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn the_fallback_asks_another_question_with_the_same_sizes() {
+        let asked = params(serde_json::json!({"dataset": "mnist", "otherwise": "digits", "train": 100}));
+        let fallback = Fetch::fallback(&asked).unwrap();
+        assert_eq!(fallback, params(serde_json::json!({"dataset": "digits", "train": 100})));
+        assert_eq!(Fetch::question(asked), params(serde_json::json!({"dataset": "mnist", "train": 100})));
+        assert_eq!(Fetch::fallback(&fallback), None);
+    }
+
+    #[test]
+    fn more_images_than_there_are_and_none_left_are_refused() {
+        let case = |json, message: &str| assert_eq!(Fetch::check(&params(json)), Err(message.to_owned()));
+        case(
+            serde_json::json!({"dataset": "mnist", "train": 70000}),
+            "there are 60000 training and 10000 test images, not 70000 and 10000",
+        );
+        case(
+            serde_json::json!({"dataset": "mnist", "train": 10, "validation": 10}),
+            "holding out 10 of 10 training images leaves none",
+        );
+    }
+
+    #[test]
+    fn only_what_draws_hangs_on_the_seed() {
+        let label = |json| Fetch::label(&params(json));
+        assert_eq!(label(serde_json::json!({"dataset": "mnist"})), None);
+        assert!(label(serde_json::json!({"dataset": "mnist", "validation": 5000})).is_some());
+        assert!(label(serde_json::json!({"dataset": "digits"})).is_some());
+    }
+}

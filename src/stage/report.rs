@@ -1,0 +1,377 @@
+//! `report`: what was run and what came out, as Markdown and as one HTML page, with figures and tables beside.
+//!
+//! Every number in the text comes from an input artifact whose digest is printed with it.
+
+use super::KINDS;
+use super::artifact::{DATA_CARD, DataCard, read_json};
+use super::conclusions::{Conclusion, Findings};
+use super::plot::{CARD, FigureCard, SVG, by_strength};
+use super::tables::{CURVES, ENDPOINTS, METRICS, Mean, NETS, POINTS, REFITS, SUMMARY, means, texts, wholes};
+use super::talk::{Published, ordered, published, title};
+use crate::engine::key::Digest;
+use crate::engine::stage::{Arity, Context, Input, Slot, Stage};
+use crate::fs;
+use crate::report::html;
+use crate::report::markdown::{escape, figure};
+use crate::report::table::{Align, Table};
+use anyhow::{Context as _, Result};
+use polars::prelude::DataFrame;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+pub(super) struct Report;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Params {
+    /// The profile's name, for the commands that the report gives.
+    profile: String,
+    /// One sentence under the title.
+    #[serde(default)]
+    about: String,
+    /// Of the program and of every stage kind. Filled in when the question is asked, so that the report follows them.
+    #[serde(default)]
+    versions: BTreeMap<String, String>,
+}
+
+const MARKDOWN: &str = "report.md";
+const HTML: &str = "report.html";
+const TABLES: &[&str] = &[POINTS.file, METRICS.file, REFITS.file, NETS.file, CURVES.file, SUMMARY.file, ENDPOINTS.file];
+
+/// The tables that people may want beside the report; the long ones stay in the cache.
+const LAID_OUT: &[&str] = &[METRICS.file, REFITS.file, NETS.file, SUMMARY.file, ENDPOINTS.file];
+
+impl Stage for Report {
+    const NAME: &'static str = "report";
+    const VERSION: u32 = 1;
+    const SLOTS: &'static [Slot] = &[
+        Slot { name: "data", arity: Arity::One, files: &[DATA_CARD] },
+        Slot { name: "tables", arity: Arity::One, files: TABLES },
+        Slot { name: "figures", arity: Arity::Many, files: &[SVG, CARD] },
+    ];
+    const OUTPUTS: &'static [&'static str] = &[MARKDOWN, HTML, "figures/", "tables/"];
+    const DELIVERS: bool = true;
+    type Params = Params;
+
+    fn question(params: Params) -> Params {
+        let program = ("repro".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        let kinds = KINDS.iter().map(|kind| (kind.name().to_owned(), kind.version().to_string()));
+        Params { versions: kinds.chain([program]).collect(), ..params }
+    }
+
+    fn run(params: Params, cx: &Context) -> Result<()> {
+        let inputs = Inputs::read(cx)?;
+        for folder in ["figures", "tables"] {
+            fs::create_dir_all(&cx.output(folder))?;
+        }
+        for shown in &inputs.figures {
+            fs::write(&cx.output(&shown.path()), &shown.svg)?;
+        }
+        for table in LAID_OUT {
+            fs::write(&cx.output(&format!("tables/{table}")), fs::read(inputs.tables.path(table)?)?)?;
+        }
+        let markdown = inputs.markdown(&params)?;
+        let image = |path: &str| inputs.figures.iter().find(|f| f.path() == path).map(|f| f.svg.clone());
+        fs::write(&cx.output(HTML), html::page(&inputs.title(), &markdown, &image))?;
+        fs::write(&cx.output(MARKDOWN), markdown)
+    }
+}
+
+/// A figure with what is known of it.
+struct Shown {
+    card: FigureCard,
+    svg: String,
+    digest: Digest,
+}
+
+impl Shown {
+    fn path(&self) -> String {
+        format!("figures/{}.svg", self.card.name)
+    }
+}
+
+struct Inputs<'a> {
+    data: DataCard,
+    tables: &'a Input,
+    figures: Vec<Shown>,
+    nets: DataFrame,
+    endpoints: DataFrame,
+    findings: Findings,
+    seed: String,
+}
+
+impl<'a> Inputs<'a> {
+    fn read(cx: &'a Context) -> Result<Inputs<'a>> {
+        let data: DataCard = read_json(cx.input("data")?.path(DATA_CARD)?)?;
+        let tables = cx.input("tables")?;
+        let mut figures = Vec::new();
+        for input in cx.inputs("figures") {
+            let digest = *input.artifact.get(SVG).context("BUG: a figure without its picture")?;
+            figures.push(Shown { card: read_json(input.path(CARD)?)?, svg: fs::read_text(input.path(SVG)?)?, digest });
+        }
+        figures.sort_by(|a, b| a.card.cmp(&b.card));
+        let nets = NETS.read(tables.path(NETS.file)?)?;
+        let endpoints = ENDPOINTS.read(tables.path(ENDPOINTS.file)?)?;
+        let summary = SUMMARY.read(tables.path(SUMMARY.file)?)?;
+        let findings = Findings { cells: cells(&summary)?, images: data.test };
+        let seed = texts(&nets, "seed")?.into_iter().next().unwrap_or_default();
+        Ok(Inputs { data, tables, figures, nets, endpoints, findings, seed })
+    }
+
+    fn title(&self) -> String {
+        format!("How connected are the minima? ({})", self.data.dataset)
+    }
+
+    fn markdown(&self, params: &Params) -> Result<String> {
+        let mut text = String::new();
+        writeln!(text, "# How connected are the minima of neural networks?\n")?;
+        self.write_data_notice(&mut text)?;
+        if !params.about.is_empty() {
+            writeln!(text, "{}\n", escape(&params.about))?;
+        }
+        self.write_setting(&mut text, params)?;
+        self.write_endpoints(&mut text)?;
+        self.write_talk_tables(&mut text)?;
+        writeln!(text, "## Figures\n")?;
+        for shown in &self.figures {
+            writeln!(text, "### {}\n", escape(&shown.card.title))?;
+            writeln!(text, "{}\n", figure(&shown.card.caption, &shown.path()).trim_end())?;
+            let command = format!("repro run --profile {} plot@figure={}", params.profile, shown.card.name);
+            writeln!(text, "Artifact `{}`, made alone by `{command}`.\n", shown.digest)?;
+        }
+        self.write_conclusions(&mut text)?;
+        self.write_provenance(&mut text, params)?;
+        Ok(text)
+    }
+
+    /// First of all: whether this is MNIST.
+    fn write_data_notice(&self, text: &mut String) -> Result<()> {
+        let DataCard { dataset, train, validation, test } = &self.data;
+        if dataset == "mnist" {
+            writeln!(text, "Data: `mnist`, {train} training, {validation} validation and {test} test images.\n")?;
+        } else {
+            writeln!(
+                text,
+                "**Data: `{dataset}`, a generated stand-in, not MNIST** ({train} training, {validation} validation, {test} \
+                 test images). The published numbers below are for MNIST and do not apply to it; set `REPRO_DATA` to a \
+                 folder with the four MNIST files, or go online, and run again.\n"
+            )?;
+        }
+        Ok(())
+    }
+
+    fn write_setting(&self, text: &mut String, params: &Params) -> Result<()> {
+        let list = |column: &str| -> Result<String> {
+            let values: BTreeSet<i64> = wholes(&self.nets, column)?.into_iter().collect();
+            Ok(values.iter().map(i64::to_string).collect::<Vec<_>>().join(", "))
+        };
+        let words = |column: &str| -> Result<String> {
+            let values: BTreeSet<String> = texts(&self.nets, column)?.into_iter().collect();
+            Ok(values.into_iter().collect::<Vec<_>>().join("; "))
+        };
+        let methods = ordered(self.findings.cells.keys().map(|(_, _, method, _)| method.clone()));
+        let row = |name: &str, value: String| vec![name.to_owned(), value];
+        let rows = vec![
+            row("profile", params.profile.clone()),
+            row("seed", self.seed.clone()),
+            row("hidden neurons", list("hidden")?),
+            row("priors", by_strength(texts(&self.nets, "prior")?).join(", ")),
+            row("pairs", list("pair")?),
+            row("methods", methods.iter().map(|m| title(m)).collect::<Vec<_>>().join(", ")),
+            row("epochs", list("epochs")?),
+            row("batch", list("batch")?),
+            row("optimiser", words("optimizer")?),
+            row("init", words("init")?),
+            row("training engine", words("engine")?),
+            row("training images", list("images")?),
+        ];
+        let columns = vec![("setting".to_owned(), Align::Left), ("value".to_owned(), Align::Left)];
+        writeln!(text, "## What was run\n\n{}", Table { columns, rows }.to_markdown())?;
+        writeln!(
+            text,
+            "Nets f(x) = W2 relu(W1 x) without biases; the two ends of a pair differ in init, shuffles and dropout masks. \
+             Where the sources leave a choice open, this is it: init `{}`; the arc turns around the mean of all 2h neurons; OT \
+             matches whole neurons (incoming row and outgoing column); WA refits W2 to A's own logits on the training \
+             images, by normal equations with a relative ridge of 1e-8 or the next power of ten that suffices (`tables/refits.csv` \
+             has rank, ridge and residual of each); the normalised error is (E(t) - E_end) / (E_lin_max - E_end). Intervals are \
+             95 % bootstrap intervals of the mean over pairs; with few pairs they are too narrow.\n",
+            words("init")?
+        )?;
+        Ok(())
+    }
+
+    fn write_endpoints(&self, text: &mut String) -> Result<()> {
+        let frame = &self.endpoints;
+        let (hidden, prior) = (wholes(frame, "hidden")?, texts(frame, "prior")?);
+        let (quantity, values) = (texts(frame, "quantity")?, means(frame)?);
+        let cells: BTreeMap<(i64, &str, &str), &Mean> =
+            (0..values.len()).map(|i| ((hidden[i], prior[i].as_str(), quantity[i].as_str()), &values[i])).collect();
+        let quantities: Vec<(&str, &str, usize)> = [
+            ("test_error", "test error, %", 2),
+            ("validation_error", "validation error, %", 2),
+            ("train_error", "train error, %", 2),
+            ("train_loss", "train loss, nats", 4),
+            ("norm_w1", "norm of W1", 2),
+            ("norm_w2", "norm of W2", 2),
+            ("active_neurons", "active neurons", 1),
+        ]
+        .into_iter()
+        .filter(|(quantity, ..)| cells.keys().any(|(_, _, q)| q == quantity))
+        .collect();
+        let mut columns = vec![("hidden".to_owned(), Align::Right), ("prior".to_owned(), Align::Left)];
+        columns.extend(quantities.iter().map(|(_, name, _)| ((*name).to_owned(), Align::Right)));
+        let mut rows = Vec::new();
+        for prior in by_strength(prior.iter().cloned()) {
+            for hidden in hidden.iter().copied().collect::<BTreeSet<_>>() {
+                let cell = |&(quantity, _, digits): &(&str, &str, usize)| {
+                    cells.get(&(hidden, prior.as_str(), quantity)).map_or(String::new(), |m| show(m, digits))
+                };
+                rows.push([hidden.to_string(), prior.clone()].into_iter().chain(quantities.iter().map(cell)).collect());
+            }
+        }
+        writeln!(text, "## The ends of the curves\n\n{}", Table { columns, rows }.to_markdown())?;
+        writeln!(
+            text,
+            "Mean over both ends of all pairs, with its 95 % interval. A test error of 2 % on {} images has a standard error of \
+             {:.2} points by itself.\n",
+            self.data.test,
+            crate::study::stats::binomial_standard_error(2.0, self.data.test)
+        )?;
+        Ok(())
+    }
+
+    /// The talk's two tables, and one more for each further prior.
+    fn write_talk_tables(&self, text: &mut String) -> Result<()> {
+        let summary = self.tables.artifact.get(SUMMARY.file).context("BUG: no summary")?;
+        let published = published();
+        let keys = self.findings.cells.keys();
+        let widths: BTreeSet<i64> = keys.clone().map(|(hidden, ..)| *hidden).collect();
+        let methods = ordered(keys.clone().map(|(_, _, method, _)| method.clone()));
+        writeln!(text, "## Largest test error on the curve, %\n")?;
+        for prior in by_strength(keys.map(|(_, prior, ..)| prior.clone())) {
+            writeln!(text, "### Prior: {}\n", escape(&prior))?;
+            let mut columns = vec![("method".to_owned(), Align::Left)];
+            columns.extend(widths.iter().map(|h| (format!("h = {h}"), Align::Left)));
+            let row = |method: &String| {
+                let cell = |hidden: &i64| {
+                    let ours = self.findings.cells.get(&(*hidden, prior.clone(), method.clone(), "max_error".into()));
+                    let theirs = published
+                        .iter()
+                        .find(|cell| cell.prior == prior && cell.method == method && cell.hidden == *hidden);
+                    ours.map_or(String::new(), |ours| beside(ours, theirs, self.data.dataset == "mnist"))
+                };
+                [title(method)].into_iter().chain(widths.iter().map(cell)).collect()
+            };
+            let rows = methods.iter().map(row).collect();
+            writeln!(text, "{}", Table { columns, rows }.to_markdown())?;
+        }
+        writeln!(
+            text,
+            "Each cell: our mean over pairs [95 % interval]; behind the bar the talk's number and a mark: `=` it lies within our \
+             interval, `~` outside but within {AGREES:.0} % of it, `!` further off. With one pair there is no interval. The talk \
+             does not say over how many pairs it averaged. From artifact `{summary}` (`tables/{}`).\n",
+            SUMMARY.file
+        )?;
+        Ok(())
+    }
+
+    fn write_conclusions(&self, text: &mut String) -> Result<()> {
+        writeln!(text, "## The talk's conclusions, held against these numbers\n")?;
+        for (i, Conclusion { claim, verdict, evidence }) in self.findings.conclusions().into_iter().enumerate() {
+            writeln!(text, "{}. *{claim}*\n   **{}**\n", i + 1, escape(&verdict))?;
+            for line in evidence {
+                writeln!(text, "   - {}", escape(&line))?;
+            }
+            writeln!(text)?;
+        }
+        writeln!(
+            text,
+            "Means over pairs are compared; a difference below two standard errors of the test error counts as noise.\n"
+        )?;
+        Ok(())
+    }
+
+    fn write_provenance(&self, text: &mut String, params: &Params) -> Result<()> {
+        writeln!(text, "## Where the numbers come from\n")?;
+        let columns = vec![("table".to_owned(), Align::Left), ("BLAKE3 of the artifact".to_owned(), Align::Left)];
+        let rows = self.tables.artifact.iter().map(|(file, digest)| vec![file.clone(), digest.to_string()]).collect();
+        writeln!(text, "{}", Table { columns, rows }.to_markdown())?;
+        writeln!(
+            text,
+            "All tables are made by `repro run --profile {0} aggregate` and copied out by `repro export --profile {0} \
+             aggregate DIR`; `repro show --profile {0} STAGE` tells a node's recipe, key and digests.\n",
+            params.profile
+        )?;
+        let versions: Vec<String> = params.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        writeln!(text, "Versions: {}.", versions.join(", "))?;
+        Ok(())
+    }
+}
+
+fn cells(summary: &DataFrame) -> Result<BTreeMap<(i64, String, String, String), Mean>> {
+    let (hidden, prior, method) = (wholes(summary, "hidden")?, texts(summary, "prior")?, texts(summary, "method")?);
+    let (split, metric, values) = (texts(summary, "split")?, texts(summary, "metric")?, means(summary)?);
+    let key = |i: usize| (hidden[i], prior[i].clone(), method[i].clone(), metric[i].clone());
+    Ok((0..values.len()).filter(|&i| split[i] == "test").map(|i| (key(i), values[i].clone())).collect())
+}
+
+/// Within this share, in %, of the published number, ours agrees with it.
+const AGREES: f64 = 25.0;
+
+fn beside(ours: &Mean, theirs: Option<&Published>, is_mnist: bool) -> String {
+    let Some(theirs) = theirs else { return show(ours, 2) };
+    if !is_mnist {
+        return format!("{} / {}", show(ours, 2), theirs.max_error);
+    }
+    let off = 100.0 * (ours.mean - theirs.max_error).abs() / theirs.max_error;
+    let inside = ours.interval.is_some_and(|(low, high)| (low..=high).contains(&theirs.max_error));
+    let mark = if inside {
+        "="
+    } else if off <= AGREES {
+        "~"
+    } else {
+        "!"
+    };
+    format!("{} / {} {mark}", show(ours, 2), theirs.max_error)
+}
+
+fn show(mean: &Mean, digits: usize) -> String {
+    let Mean { mean, interval, .. } = mean;
+    interval.map_or_else(
+        || format!("{mean:.digits$}"),
+        |(low, high)| format!("{mean:.digits$} [{low:.digits$}, {high:.digits$}]"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_marked_by_how_it_stands_to_the_published_number() {
+        let theirs = Published { prior: "none", method: "linear", hidden: 50, max_error: 20.0 };
+        let case = |mean: f64, interval, expected: &str| {
+            assert_eq!(beside(&Mean { count: 2, mean, interval }, Some(&theirs), true), expected);
+        };
+        case(21.0, Some((19.0, 23.0)), "21.00 [19.00, 23.00] / 20 =");
+        case(21.0, Some((20.5, 23.0)), "21.00 [20.50, 23.00] / 20 ~");
+        case(26.0, None, "26.00 / 20 !");
+        case(24.0, None, "24.00 / 20 ~");
+    }
+
+    #[test]
+    fn generated_data_are_never_marked_against_mnist() {
+        let theirs = Published { prior: "none", method: "linear", hidden: 50, max_error: 20.0 };
+        let ours = Mean { count: 1, mean: 20.0, interval: None };
+        assert_eq!(beside(&ours, Some(&theirs), false), "20.00 / 20");
+    }
+
+    #[test]
+    fn the_versions_of_all_kinds_are_part_of_the_question() {
+        let params = Params { profile: "quick".into(), about: String::new(), versions: BTreeMap::new() };
+        let versions = Report::question(params).versions;
+        assert_eq!(versions.len(), KINDS.len() + 1);
+        assert_eq!(versions["repro"], env!("CARGO_PKG_VERSION"));
+    }
+}

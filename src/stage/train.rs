@@ -1,0 +1,142 @@
+//! `train`: one endpoint.
+
+use super::artifact::{Cell, Csv, IMAGES, NET, NetCard, read_examples, words, write_net};
+use super::tables::{HISTORY, NETS};
+use crate::engine::stage::{Arity, Context, Slot, Stage};
+use crate::kernel::sparse::Sparse;
+use crate::study::bounded::{Epochs, ImageCount, Width};
+use crate::study::data::{PIXELS, Split};
+use crate::study::net::{
+    EngineKind, EpochRecord, Health, Init, Optimizer, Prior, Quality, TrainSettings, evaluate, train,
+};
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+pub(super) struct Train;
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Params {
+    hidden: Width,
+    #[serde(default)]
+    prior: Prior,
+    /// Which pair the net belongs to: nothing but a name for its random streams.
+    #[serde(default = "first_pair")]
+    pair: u32,
+    #[serde(default)]
+    end: End,
+    #[serde(default = "epochs")]
+    epochs: Epochs,
+    #[serde(default = "batch")]
+    batch: ImageCount,
+    #[serde(default)]
+    optimizer: Optimizer,
+    #[serde(default)]
+    init: Init,
+    #[serde(default)]
+    engine: EngineKind,
+}
+
+/// An end of a pair.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum End {
+    #[default]
+    A,
+    B,
+}
+
+impl End {
+    fn name(self) -> &'static str {
+        match self {
+            End::A => "a",
+            End::B => "b",
+        }
+    }
+}
+
+fn first_pair() -> u32 {
+    1
+}
+
+fn epochs() -> Epochs {
+    talk().epochs
+}
+
+fn batch() -> ImageCount {
+    talk().batch
+}
+
+fn talk() -> TrainSettings {
+    TrainSettings::new(Width::try_from(1).expect("a width in bounds"))
+}
+
+impl Stage for Train {
+    const NAME: &'static str = "train";
+    const VERSION: u32 = 1;
+    const SLOTS: &'static [Slot] = &[Slot { name: "data", arity: Arity::One, files: IMAGES }];
+    const OUTPUTS: &'static [&'static str] = &[NET, HISTORY.file, NETS.file];
+    type Params = Params;
+
+    /// The same init and shuffles whatever the prior, the optimiser and the engine: those are compared with all else equal.
+    fn label(params: &Params) -> Option<String> {
+        Some(format!("hidden={},pair={},end={}", params.hidden.get(), params.pair, params.end.name()))
+    }
+
+    fn run(params: Params, cx: &Context) -> Result<()> {
+        let Params { hidden, prior, pair, end, epochs, batch, optimizer, init, engine } = params;
+        let settings = TrainSettings { hidden, prior, epochs, batch, optimizer, init, engine };
+        let data = cx.input("data")?;
+        let training = read_examples(data, Split::Train)?;
+        let validation = read_examples(data, Split::Validation)?;
+        let testing = read_examples(data, Split::Test)?;
+        let seed = cx.seed()?;
+        let trained = train(&settings, &seed.run, &seed.label, &training, &validation)?;
+        let card =
+            NetCard { hidden: hidden.get(), prior: prior.to_string(), pair, end: end.name().to_owned(), aligned: None };
+        write_net(&cx.output(NET), &trained.net, &card, cx.recipe())?;
+        write_history(&trained.history).write(&cx.output(HISTORY.file))?;
+
+        let images = Sparse::from_pixels(&training.pixels, PIXELS);
+        let of = |images: &Sparse, labels: &[u8]| (!labels.is_empty()).then(|| evaluate(&trained.net, images, labels));
+        let on_train = of(&images, &training.labels);
+        let on_validation = of(&Sparse::from_pixels(&validation.pixels, PIXELS), &validation.labels);
+        let on_test = of(&Sparse::from_pixels(&testing.pixels, PIXELS), &testing.labels);
+        let health = Health::of(&trained.net, &images);
+        let error = |quality: Option<Quality>| Cell(quality.map(|q| q.error));
+        let loss = |quality: Option<Quality>| Cell(quality.map(|q| q.loss));
+        let mut csv = Csv::new(&NETS.names());
+        csv.row(&[
+            &card.hidden,
+            &card.prior,
+            &card.pair,
+            &card.end,
+            &seed.run,
+            &epochs.get(),
+            &batch.get(),
+            &words(&optimizer)?,
+            &words(&init)?,
+            &words(&engine)?,
+            &training.len(),
+            &error(on_train),
+            &loss(on_train),
+            &error(on_validation),
+            &loss(on_validation),
+            &error(on_test),
+            &loss(on_test),
+            &health.norm_w1,
+            &health.norm_w2,
+            &health.active_neurons,
+        ]);
+        csv.write(&cx.output(NETS.file))
+    }
+}
+
+fn write_history(history: &[EpochRecord]) -> Csv {
+    let mut csv = Csv::new(&HISTORY.names());
+    for EpochRecord { epoch, rate, train, validation } in history {
+        let (error, loss) = (Cell(validation.map(|v| v.error)), Cell(validation.map(|v| v.loss)));
+        csv.row(&[epoch, rate, &train.error, &train.loss, &error, &loss]);
+    }
+    csv
+}

@@ -1,0 +1,87 @@
+//! Numbers that cannot be absurd: parameters checked once, where they are read.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! bounded {
+    ($(#[$meta:meta])* $name:ident, $inner:ty, $repr:literal, $rule:literal, $holds:expr) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
+        #[serde(try_from = $repr, into = $repr)]
+        pub struct $name($inner);
+
+        impl $name {
+            /// The number itself.
+            pub const fn get(self) -> $inner {
+                self.0
+            }
+        }
+
+        impl TryFrom<$inner> for $name {
+            type Error = String;
+            fn try_from(x: $inner) -> Result<Self, String> {
+                let holds: fn($inner) -> bool = $holds;
+                if holds(x) { Ok($name(x)) } else { Err(format!("`{x}` is not {}", $rule)) }
+            }
+        }
+
+        impl From<$name> for $inner {
+            fn from(x: $name) -> $inner {
+                x.0
+            }
+        }
+    };
+}
+
+bounded! {
+    /// A finite number above zero: a variance, a scale, a learning rate.
+    Positive, f64, "f64", "a number above zero", |x| x.is_finite() && x > 0.0
+}
+
+bounded! {
+    /// A number in [0, 1): a probability of dropping, a momentum.
+    Fraction, f64, "f64", "a number from 0 up to, but not including, 1", |x| (0.0..1.0).contains(&x)
+}
+
+bounded! {
+    /// Neurons in a hidden layer.
+    Width, u32, "u32", "a number of neurons from 1 to 65536", |x| (1..=65_536).contains(&x)
+}
+
+bounded! {
+    /// Passes over the training images; none leaves a net as it was initialised.
+    Epochs, u32, "u32", "a number of epochs from 0 to 100000", |x| x <= 100_000
+}
+
+bounded! {
+    /// A number of images, one at least.
+    ImageCount, u32, "u32", "a number of images from 1 to 1000000", |x| (1..=1_000_000).contains(&x)
+}
+
+bounded! {
+    /// Points on a curve, both its ends included.
+    GridPoints, u32, "u32", "a number of points from 2 to 10001", |x| (2..=10_001).contains(&x)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absurd_numbers_are_refused_with_the_rule_they_break() {
+        assert_eq!(Positive::try_from(-0.01), Err("`-0.01` is not a number above zero".to_owned()));
+        assert!(Positive::try_from(f64::NAN).is_err());
+        assert!(Positive::try_from(f64::INFINITY).is_err());
+        assert!(Fraction::try_from(1.5).is_err());
+        assert!(Fraction::try_from(1.0).is_err());
+        assert!(Width::try_from(0).is_err());
+        assert!(ImageCount::try_from(0).is_err());
+    }
+
+    #[test]
+    fn numbers_in_bounds_pass_unchanged() {
+        assert_eq!(Positive::try_from(0.01).map(Positive::get), Ok(0.01));
+        assert_eq!(Fraction::try_from(0.0).map(Fraction::get), Ok(0.0));
+        assert_eq!(Width::try_from(2000).map(Width::get), Ok(2000));
+        assert_eq!(Epochs::try_from(0).map(Epochs::get), Ok(0));
+    }
+}

@@ -1,0 +1,17 @@
+//! The straight line (1 - t) A + t B.
+
+use super::Curve;
+
+/// (1 - t) A + t B.
+#[derive(Debug)]
+pub(super) struct Linear;
+
+impl Curve for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn coefficients(&self, t: f64) -> [f64; 3] {
+        [1.0 - t, t, 0.0]
+    }
+}

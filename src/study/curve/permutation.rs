@@ -1,0 +1,132 @@
+//! Reordering the neurons of a net: rows of W1 and columns of W2 together, which leaves its function as it is.
+//!
+//! This file does not know what makes a permutation a good one.
+
+use crate::study::net::{INPUTS, Mlp};
+use serde::{Deserialize, Serialize};
+
+/// An order of n neurons: place i is taken by the neuron that was at `self.as_slice()[i]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<usize>", into = "Vec<usize>")]
+pub struct Permutation(Vec<usize>);
+
+impl Permutation {
+    /// The order that changes nothing.
+    pub fn identity(n: usize) -> Permutation {
+        Permutation((0..n).collect())
+    }
+
+    /// For each place, which neuron takes it.
+    pub fn as_slice(&self) -> &[usize] {
+        &self.0
+    }
+
+    /// The order that undoes this one.
+    pub fn inverse(&self) -> Permutation {
+        let mut inverse = vec![0; self.0.len()];
+        for (place, &neuron) in self.0.iter().enumerate() {
+            inverse[neuron] = place;
+        }
+        Permutation(inverse)
+    }
+
+    /// `net` with its neurons in this order; refused if there are not as many.
+    pub fn apply(&self, net: &Mlp) -> Result<Mlp, String> {
+        let h = net.hidden();
+        if self.0.len() != h {
+            return Err(format!("a permutation of {} cannot reorder {h} neurons", self.0.len()));
+        }
+        let mut permuted = Mlp::zeros(h);
+        let (w1, w2) = permuted.layers_mut();
+        for (row, &neuron) in w1.chunks_exact_mut(INPUTS).zip(&self.0) {
+            row.copy_from_slice(&net.w1()[neuron * INPUTS..][..INPUTS]);
+        }
+        for (row, source) in w2.chunks_exact_mut(h.max(1)).zip(net.w2().chunks_exact(h.max(1))) {
+            row.iter_mut().zip(&self.0).for_each(|(w, &neuron)| *w = source[neuron]);
+        }
+        Ok(permuted)
+    }
+}
+
+impl TryFrom<Vec<usize>> for Permutation {
+    type Error = String;
+    /// Checks that each of 0..n is there once.
+    fn try_from(order: Vec<usize>) -> Result<Permutation, String> {
+        let mut seen = vec![false; order.len()];
+        for &neuron in &order {
+            match seen.get_mut(neuron) {
+                Some(seen) if !*seen => *seen = true,
+                Some(_) => return Err(format!("not a permutation: `{neuron}` occurs twice")),
+                None => return Err(format!("not a permutation of {}: `{neuron}` is out of range", order.len())),
+            }
+        }
+        Ok(Permutation(order))
+    }
+}
+
+impl From<Permutation> for Vec<usize> {
+    fn from(permutation: Permutation) -> Vec<usize> {
+        permutation.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{images, net};
+    use super::*;
+    use crate::study::net::evaluate;
+    use proptest::prelude::*;
+
+    fn orders() -> impl Strategy<Value = Permutation> {
+        (1usize..40)
+            .prop_flat_map(|n| Just((0..n).collect::<Vec<usize>>()).prop_shuffle())
+            .prop_map(|order| Permutation::try_from(order).expect("a permutation"))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn an_inverse_undoes_its_permutation(p in orders()) {
+            let net = net(p.as_slice().len(), "net");
+            let permuted = p.apply(&net).expect("equal widths");
+            prop_assert_eq!(p.inverse().apply(&permuted), Ok(net));
+            prop_assert_eq!(p.inverse().inverse(), p);
+        }
+
+        #[test]
+        fn a_permuted_net_is_the_same_function(p in orders()) {
+            let (x, labels) = images(20);
+            let net = net(p.as_slice().len(), "net");
+            let permuted = p.apply(&net).expect("equal widths");
+            // The sums over neurons run in another order: equal but for rounding.
+            let (before, after) = (evaluate(&net, &x, &labels), evaluate(&permuted, &x, &labels));
+            prop_assert!((after.loss / before.loss - 1.0).abs() < 1e-5);
+            prop_assert_eq!(after.error, before.error);
+        }
+
+        #[test]
+        fn a_permutation_is_read_back_as_it_was_written(p in orders()) {
+            let written = serde_json::to_string(&p).expect("numbers");
+            prop_assert_eq!(serde_json::from_str::<Permutation>(&written).expect("a permutation"), p);
+        }
+    }
+
+    #[test]
+    fn a_neuron_moves_with_all_its_weights() {
+        let net = net(3, "net");
+        let moved = Permutation::try_from(vec![2, 0, 1]).and_then(|p| p.apply(&net)).expect("equal widths");
+        assert_eq!(moved.w1()[..INPUTS], net.w1()[2 * INPUTS..]);
+        assert_eq!(moved.w2()[..3], [net.w2()[2], net.w2()[0], net.w2()[1]]);
+        assert_eq!(Permutation::identity(3).apply(&net), Ok(net));
+    }
+
+    #[test]
+    fn what_is_no_permutation_is_refused() {
+        let error = |order: Vec<usize>| Permutation::try_from(order).expect_err("not a permutation");
+        assert_eq!(error(vec![0, 1, 1]), "not a permutation: `1` occurs twice");
+        assert_eq!(error(vec![0, 3, 1]), "not a permutation of 3: `3` is out of range");
+        let wide = Permutation::identity(3).apply(&net(2, "net"));
+        assert_eq!(wide, Err("a permutation of 3 cannot reorder 2 neurons".to_owned()));
+    }
+}

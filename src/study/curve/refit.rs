@@ -1,0 +1,423 @@
+//! Weight adjustment (WA): W1 follows a curve from A to B, W2 is refitted by least squares along the way.
+//!
+//! Anokhin and Yarotsky, arXiv 2008.00741; SCIENCE: "WA, weight adjustment". Normal equations: XᵀX in f32 over blocks of
+//! images, the blocks added up in f64, solved in f64 by Cholesky with a ridge that makes up for the minimum norm where
+//! neurons are dead or doubled. This file does not know which curve W1 follows.
+
+use super::measure::measure_heads;
+use super::{Path, Point, grid};
+use crate::kernel::cholesky::Cholesky;
+use crate::kernel::dense::{logits, relu};
+use crate::kernel::gram::gram;
+use crate::kernel::sparse::{Panels, Sparse, project};
+use crate::study::net::{CLASSES, INPUTS, Mlp};
+use serde::{Deserialize, Serialize};
+
+/// Images whose products are summed in f32 before they are added up in f64.
+const BLOCK: usize = 1024;
+/// The least ridge, relative to the mean of the Gram matrix's diagonal.
+const RIDGE: f64 = 1e-8;
+/// A pivot counts towards the rank if it is above the ridge by this factor: a doubled neuron leaves about twice the
+/// ridge, one of a dozen linear relations hardly more.
+const RANK_FACTOR: f64 = 10.0;
+
+/// Which logits W2 is fitted to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Targets {
+    /// A's own, while W1 goes to B's; then W2 goes straight to B's. Two segments, as in the talk.
+    #[default]
+    A,
+    /// (1 - t) A's + t B's: one segment, both ends exact (ours).
+    Blend,
+}
+
+/// How to refit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// What W2 is fitted to.
+    pub targets: Targets,
+    /// Points per segment, both ends included; 21 in the talk.
+    pub points: u32,
+}
+
+/// A curve of nets with refitted W2.
+#[derive(Clone, Debug)]
+pub struct Refitted<'a> {
+    path: Path<'a>,
+    steps: Vec<Step>,
+}
+
+/// One point of a refitted curve.
+#[derive(Clone, Debug)]
+struct Step {
+    t: f64,
+    /// Where W1 is on its path.
+    s: f64,
+    /// [10, h].
+    w2: Vec<f32>,
+    fit: Option<Fit>,
+}
+
+/// How well a refit went.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fit {
+    /// Where W1 is between A's (0) and B's (1).
+    pub s: f64,
+    /// Estimated rank of the hidden features: pivots of the Cholesky factor above ten times the ridge.
+    pub rank: usize,
+    /// The ridge that was needed, relative to tr(G)/h: 1e-8, or a power of ten above it.
+    pub ridge: f64,
+    /// |F W2ᵀ - T| / |T| of the refit; by the normal equations, so what is below 1e-3 is rounding.
+    pub residual: f64,
+    /// The same if A's W2 is kept.
+    pub residual_kept: f64,
+}
+
+/// Refits W2 along `path` on `images` [n, 784], the training images.
+///
+/// Refused: no images, and nets whose features are not finite.
+pub fn refit<'a>(path: Path<'a>, settings: Settings, images: &Sparse) -> Result<Refitted<'a>, String> {
+    if images.rows() == 0 {
+        return Err("a refit needs images".to_owned());
+    }
+    let (a, b) = (path.a, path.b);
+    let pinned = |t, s, w2: &[f32]| Step { t, s, w2: w2.to_vec(), fit: None };
+    let fitted = |t, s, targets: &[f32]| {
+        let (w2, fit) = fit(&path, s, targets, images)?;
+        Ok::<_, String>(Step { t, s, w2, fit: Some(fit) })
+    };
+    let of_a = outputs(a, images);
+    let mut steps = vec![pinned(0.0, 0.0, a.w2())];
+    let points = settings.points.max(2);
+    match settings.targets {
+        Targets::A => {
+            let ts = grid(2 * points - 1);
+            let (moving, tail) = ts.split_at(points as usize);
+            for &t in &moving[1..] {
+                steps.push(fitted(t, 2.0 * t, &of_a)?);
+            }
+            let last = steps[steps.len() - 1].w2.clone();
+            for &t in tail {
+                steps.push(pinned(t, 1.0, &straight(&last, b.w2(), 2.0 * t - 1.0)));
+            }
+        }
+        Targets::Blend => {
+            let of_b = outputs(b, images);
+            for &t in &grid(points)[1..points as usize - 1] {
+                steps.push(fitted(t, t, &straight(&of_a, &of_b, t))?);
+            }
+            steps.push(pinned(1.0, 1.0, b.w2()));
+        }
+    }
+    Ok(Refitted { path, steps })
+}
+
+/// (1 - s) a + s b, exactly a at 0 and b at 1.
+fn straight(a: &[f32], b: &[f32], s: f64) -> Vec<f32> {
+    a.iter().zip(b).map(|(&a, &b)| ((1.0 - s) * f64::from(a) + s * f64::from(b)) as f32).collect()
+}
+
+impl Refitted<'_> {
+    /// The nets along the curve, one for each point of the grid; the first is A and the last is B, bit for bit.
+    pub fn nets(&self) -> impl Iterator<Item = Mlp> + '_ {
+        self.steps.iter().map(|step| {
+            let mut net = Mlp::zeros(self.path.a.hidden());
+            let (w1, w2) = net.layers_mut();
+            w1.copy_from_slice(&self.path.w1(step.s));
+            w2.copy_from_slice(&step.w2);
+            net
+        })
+    }
+
+    /// How each refit went, in the order of the curve.
+    pub fn fits(&self) -> impl Iterator<Item = Fit> + '_ {
+        self.steps.iter().filter_map(|step| step.fit)
+    }
+
+    /// Error and loss of each net, on `images` [n, 784] with their `labels` `[n]`.
+    ///
+    /// # Panics
+    /// If there are not as many labels as images.
+    pub fn measure(&self, images: &Sparse, labels: &[u8]) -> Vec<Point> {
+        let same_w1 = self.steps.chunk_by(|one, next| one.s == next.s);
+        same_w1
+            .flat_map(|steps| {
+                let heads: Vec<_> = steps.iter().map(|step| (step.t, &step.w2[..])).collect();
+                measure_heads(&self.path.w1(steps[0].s), &heads, images, labels)
+            })
+            .collect()
+    }
+}
+
+/// Logits of `net`, [n, 10].
+fn outputs(net: &Mlp, images: &Sparse) -> Vec<f32> {
+    let h = net.hidden();
+    let mut out = vec![0.0; images.rows() * CLASSES];
+    features(net.w1(), images, |first, hidden| {
+        let n = hidden.len() / h;
+        logits(hidden, net.w2(), h, &mut out[first * CLASSES..][..n * CLASSES]);
+    });
+    out
+}
+
+/// Calls `each` with the first image and the hidden features relu(X W1ᵀ) [n, h] of every block.
+fn features(w1: &[f32], images: &Sparse, mut each: impl FnMut(usize, &[f32])) {
+    let h = w1.len() / INPUTS;
+    let w1 = Panels::pack(w1, h, INPUTS);
+    for first in (0..images.rows()).step_by(BLOCK) {
+        let rows = first..images.rows().min(first + BLOCK);
+        let mut hidden = vec![0.0; rows.len() * h];
+        project(images, rows, &w1, &mut hidden);
+        relu(&mut hidden);
+        each(first, &hidden);
+    }
+}
+
+/// W2 [10, h] that brings the features of W1(s) closest to `targets` [n, 10].
+fn fit(path: &Path, s: f64, targets: &[f32], images: &Sparse) -> Result<(Vec<f32>, Fit), String> {
+    let h = path.a.hidden();
+    let width = h + CLASSES;
+    // The targets ride along as ten more columns, so that one product holds FᵀF, FᵀT and TᵀT.
+    let mut products = vec![0.0; width * width];
+    features(&path.w1(s), images, |first, hidden| {
+        let mut joined = Vec::with_capacity(hidden.len() / h * width);
+        for (hidden, targets) in hidden.chunks_exact(h).zip(targets[first * CLASSES..].chunks_exact(CLASSES)) {
+            joined.extend_from_slice(hidden);
+            joined.extend_from_slice(targets);
+        }
+        gram(&joined, width, &mut products);
+    });
+    let normal = Normal { h, products };
+    let (factor, ridge) = normal.factor().ok_or("cannot refit: the hidden features are not finite numbers")?;
+    let mut w = normal.right_hand_side();
+    let rank = match &factor {
+        Some(factor) => {
+            factor.solve(&mut w, CLASSES);
+            factor.pivots().filter(|&pivot| pivot > RANK_FACTOR * ridge * normal.scale()).count()
+        }
+        // Every neuron is dead, and the solution of minimum norm is zero.
+        None => 0,
+    };
+    let w2: Vec<f32> = (0..CLASSES * h).map(|k| w[k % h * CLASSES + k / h] as f32).collect();
+    let residual = |w2: &[f32]| normal.residual(w2);
+    let fit = Fit { s, rank, ridge, residual: residual(&w2), residual_kept: residual(path.a.w2()) };
+    Ok((w2, fit))
+}
+
+/// [F T]ᵀ[F T], [h + 10, h + 10], upper triangle.
+struct Normal {
+    h: usize,
+    products: Vec<f64>,
+}
+
+impl Normal {
+    fn at(&self, i: usize, j: usize) -> f64 {
+        self.products[i.min(j) * (self.h + CLASSES) + i.max(j)]
+    }
+
+    /// tr(G)/h, the unit of the ridge.
+    fn scale(&self) -> f64 {
+        (0..self.h).map(|j| self.at(j, j)).sum::<f64>() / self.h as f64
+    }
+
+    /// G = FᵀF plus the least ridge that makes it positive definite, factored, and that ridge relative to the scale;
+    /// no factor if G is zero; nothing at all if it is not finite.
+    fn factor(&self) -> Option<(Option<Cholesky>, f64)> {
+        let scale = self.scale();
+        if scale == 0.0 {
+            return Some((None, 0.0));
+        }
+        let ridges = std::iter::successors(Some(RIDGE), |ridge| Some(ridge * 10.0));
+        // A ridge of the whole trace outweighs any rounding, so more would not help.
+        ridges.take_while(|&ridge| ridge <= self.h as f64).find_map(|ridge| {
+            let mut g: Vec<f64> = self
+                .products
+                .chunks_exact(self.h + CLASSES)
+                .take(self.h)
+                .flat_map(|row| &row[..self.h])
+                .copied()
+                .collect();
+            (0..self.h).for_each(|j| g[j * self.h + j] += ridge * scale);
+            Cholesky::factor(g, self.h).map(|factor| (Some(factor), ridge))
+        })
+    }
+
+    /// FᵀT, [h, 10].
+    fn right_hand_side(&self) -> Vec<f64> {
+        (0..self.h * CLASSES).map(|k| self.at(k / CLASSES, self.h + k % CLASSES)).collect()
+    }
+
+    /// |F W2ᵀ - T| / |T|, from tr(W2 G W2ᵀ) - 2 tr(W2 FᵀT) + tr(TᵀT); 0 if the targets are all zero.
+    fn residual(&self, w2: &[f32]) -> f64 {
+        let (mut squared, mut targets) = (0.0, 0.0);
+        for (class, w) in w2.chunks_exact(self.h).enumerate() {
+            let target = self.h + class;
+            targets += self.at(target, target);
+            squared += self.at(target, target);
+            for (i, &wi) in w.iter().enumerate() {
+                let row = &self.products[i * (self.h + CLASSES)..][..self.h];
+                let off: f64 = row[i + 1..].iter().zip(&w[i + 1..]).map(|(g, &wj)| g * f64::from(wj)).sum();
+                squared += f64::from(wi) * (row[i] * f64::from(wi) + 2.0 * (off - self.at(i, target)));
+            }
+        }
+        if targets > 0.0 { (squared.max(0.0) / targets).sqrt() } else { 0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{images, net};
+    use super::super::{CURVES, Center};
+    use super::*;
+    use crate::kernel::test::on_every_isa;
+    use crate::study::net::{Quality, evaluate};
+
+    const IMAGES: usize = BLOCK + 200;
+
+    fn joined<'a>(curve: usize, a: &'a Mlp, b: &'a Mlp) -> Path<'a> {
+        Path::new(CURVES[curve], Center::Neurons, a, b).expect("equal widths")
+    }
+
+    fn settings(targets: Targets, points: u32) -> Settings {
+        Settings { targets, points }
+    }
+
+    #[test]
+    fn a_refitted_curve_starts_at_a_and_ends_at_b_bit_for_bit() {
+        let (x, _) = images(300);
+        let (a, b) = (net(12, "a"), net(12, "b"));
+        for (targets, points) in [(Targets::A, 7), (Targets::Blend, 4)] {
+            for curve in 0..CURVES.len() {
+                let refitted = refit(joined(curve, &a, &b), settings(targets, 4), &x).expect("a refit");
+                let nets: Vec<Mlp> = refitted.nets().collect();
+                assert_eq!((nets.len(), &nets[0], &nets[points - 1]), (points, &a, &b), "{targets:?}");
+                let ts: Vec<f64> = refitted.steps.iter().map(|step| step.t).collect();
+                assert_eq!(ts, grid(points as u32));
+            }
+        }
+    }
+
+    #[test]
+    fn measuring_gives_the_bits_of_evaluating_each_net() {
+        let (x, labels) = images(300);
+        let (a, b) = (net(12, "a"), net(12, "b"));
+        let refitted = refit(joined(1, &a, &b), settings(Targets::A, 4), &x).expect("a refit");
+        for (net, Point { error, loss, .. }) in refitted.nets().zip(refitted.measure(&x, &labels)) {
+            assert_eq!(Quality { error, loss }, evaluate(&net, &x, &labels));
+        }
+    }
+
+    #[test]
+    fn a_refit_is_the_least_squares_solution_and_no_worse_than_keeping_w2() {
+        let (x, _) = images(IMAGES);
+        let (a, b) = (net(20, "a"), net(20, "b"));
+        let refitted = refit(joined(0, &a, &b), settings(Targets::A, 5), &x).expect("a refit");
+        let targets = outputs(&a, &x);
+        for (net, fit) in refitted.nets().skip(1).zip(refitted.fits()) {
+            let found = outputs(&net, &x);
+            let miss: Vec<f64> = found.iter().zip(&targets).map(|(y, t)| f64::from(y - t)).collect();
+            let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
+            let relative = norm(&mut miss.iter().copied()) / norm(&mut targets.iter().map(|&t| f64::from(t)));
+            assert!((fit.residual - relative).abs() < 1e-3 * relative, "{fit:?} {relative}");
+            assert!(fit.residual <= fit.residual_kept + 1e-6, "{fit:?}");
+            assert_eq!((fit.rank, fit.ridge), (20, RIDGE));
+            // What is left is orthogonal to every feature.
+            let mut hidden = Vec::new();
+            features(net.w1(), &x, |_, block| hidden.extend_from_slice(block));
+            for (j, class) in (0..20).flat_map(|j| (0..CLASSES).map(move |class| (j, class))) {
+                let feature = || hidden[j..].iter().step_by(20).map(|&f| f64::from(f));
+                let miss = || miss[class..].iter().step_by(CLASSES).copied();
+                let dot: f64 = feature().zip(miss()).map(|(f, m)| f * m).sum();
+                let cosine = dot / (norm(&mut feature()) * norm(&mut miss()));
+                assert!(cosine.abs() < 1e-4, "neuron {j}, class {class}: {cosine}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_loss_on_the_straight_tail_is_never_above_its_ends() {
+        let (x, labels) = images(300);
+        let (a, b) = (net(12, "a"), net(12, "b"));
+        let points = refit(joined(1, &a, &b), settings(Targets::A, 9), &x).expect("a refit").measure(&x, &labels);
+        let tail = &points[8..];
+        let worst_end = tail[0].loss.max(tail[tail.len() - 1].loss);
+        assert!(tail.iter().all(|point| point.loss <= worst_end + 1e-9), "{tail:?}");
+    }
+
+    #[test]
+    fn halfway_only_the_center_tells_the_arc_from_the_line() {
+        // Without a center the arc's W1 is the line's times a number, which the refit undoes.
+        let (x, _) = images(300);
+        let (a, b) = (net(12, "a"), net(12, "b"));
+        let middle = |curve: usize, center| {
+            let path = Path::new(CURVES[curve], center, &a, &b).expect("equal widths");
+            let refitted = refit(path, settings(Targets::Blend, 3), &x).expect("a refit");
+            refitted.fits().next().expect("one refit").residual
+        };
+        assert!((middle(0, Center::Zero) - middle(1, Center::Zero)).abs() < 1e-5);
+        assert!((middle(0, Center::Neurons) - middle(1, Center::Neurons)).abs() > 1e-4);
+    }
+
+    #[test]
+    fn dead_and_doubled_neurons_lower_the_rank_and_break_nothing() {
+        let (x, _) = images(300);
+        let (mut a, mut b) = (net(12, "a"), net(12, "b"));
+        for net in [&mut a, &mut b] {
+            let w1 = net.layers_mut().0;
+            w1[..INPUTS].fill(-1.0); // neuron 0 is dead
+            w1.copy_within(INPUTS..2 * INPUTS, 2 * INPUTS); // neurons 1 and 2 are one
+            w1.copy_within(INPUTS..2 * INPUTS, 3 * INPUTS); // and so is 3
+        }
+        let refitted = refit(joined(0, &a, &b), settings(Targets::A, 3), &x).expect("a refit");
+        for (fit, net) in refitted.fits().zip(refitted.nets().skip(1)) {
+            assert_eq!(fit.rank, 9, "{fit:?}");
+            assert!(fit.residual <= fit.residual_kept + 1e-6 && fit.residual < 1.0, "{fit:?}");
+            let w2 = net.w2();
+            assert_eq!(w2[0], 0.0, "a dead neuron gets no weight");
+            assert!((w2[1] - w2[2]).abs() < 1e-3 * w2[1].abs(), "doubled neurons share: {} {}", w2[1], w2[2]);
+        }
+    }
+
+    #[test]
+    fn with_every_neuron_dead_the_refit_is_zero() {
+        let (x, _) = images(20);
+        let (a, mut b) = (net(3, "a"), net(3, "b"));
+        b.layers_mut().0.fill(-1.0);
+        let refitted = refit(joined(0, &a, &b), settings(Targets::A, 2), &x).expect("a refit");
+        let fit = refitted.fits().next().expect("one refit");
+        assert_eq!((fit.rank, fit.ridge, fit.residual), (0, 0.0, 1.0));
+        assert!(refitted.steps[1].w2.iter().all(|&w| w == 0.0));
+    }
+
+    #[test]
+    fn fewer_images_than_neurons_are_fitted_exactly() {
+        let (x, _) = images(10);
+        let (a, b) = (net(40, "a"), net(40, "b"));
+        let refitted = refit(joined(0, &a, &b), settings(Targets::A, 3), &x).expect("a refit");
+        for fit in refitted.fits() {
+            assert!(fit.residual < 1e-3, "{fit:?}");
+            assert!((10..20).contains(&fit.rank), "ten, but for rounding: {fit:?}");
+        }
+    }
+
+    #[test]
+    fn every_isa_refits_to_the_same_bits() {
+        let (x, _) = images(100);
+        let (a, b) = (net(17, "a"), net(17, "b"));
+        let nets = || -> Vec<Mlp> {
+            refit(joined(1, &a, &b), settings(Targets::Blend, 4), &x).expect("a refit").nets().collect()
+        };
+        let expected = nets();
+        on_every_isa(|isa| assert_eq!(nets(), expected, "{isa:?}"));
+    }
+
+    #[test]
+    fn what_cannot_be_refitted_is_refused() {
+        let (a, mut b) = (net(3, "a"), net(3, "b"));
+        let refused = |b: &Mlp, n| refit(joined(0, &a, b), settings(Targets::A, 3), &images(n).0).map(drop);
+        assert_eq!(refused(&b, 0), Err("a refit needs images".to_owned()));
+        b.params_mut()[5] = f32::INFINITY;
+        assert_eq!(refused(&b, 20), Err("cannot refit: the hidden features are not finite numbers".to_owned()));
+    }
+}

@@ -1,0 +1,114 @@
+//! Images of digits with their labels: where they come from and how they are split.
+
+pub mod digits;
+pub mod idx;
+pub mod mnist;
+
+use super::rng;
+
+/// Side of an image in pixels.
+pub const SIDE: usize = 28;
+/// Pixels of an image.
+pub const PIXELS: usize = SIDE * SIDE;
+
+/// Which part of the data a number was measured on. Names of columns say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Split {
+    /// What the nets are fitted to.
+    Train,
+    /// Held out of the training images by seed: the only split anything may be chosen by.
+    Validation,
+    /// What the results are reported on.
+    Test,
+}
+
+impl Split {
+    /// The name used in columns and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Split::Train => "train",
+            Split::Validation => "validation",
+            Split::Test => "test",
+        }
+    }
+}
+
+/// Images and their labels.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Examples {
+    /// [n, 784], 0 = background, 255 = ink.
+    pub pixels: Vec<u8>,
+    /// [n], 0..=9.
+    pub labels: Vec<u8>,
+}
+
+impl Examples {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// The examples at `indices`, in that order.
+    pub fn select(&self, indices: &[u32]) -> Examples {
+        let mut chosen = Examples::default();
+        for &i in indices {
+            let i = i as usize;
+            chosen.pixels.extend_from_slice(&self.pixels[i * PIXELS..(i + 1) * PIXELS]);
+            chosen.labels.push(self.labels[i]);
+        }
+        chosen
+    }
+
+    /// The first `n`, or all if there are fewer.
+    pub fn truncate(&mut self, n: usize) {
+        self.pixels.truncate(n * PIXELS);
+        self.labels.truncate(n);
+    }
+
+    /// Takes `held_out` examples out, drawn by `seed`; both parts keep their order. Gives (rest, held out).
+    ///
+    /// # Panics
+    /// If `held_out` exceeds the number of examples.
+    pub fn split_off(&self, held_out: usize, seed: &str) -> (Examples, Examples) {
+        let n = self.len();
+        let mut order: Vec<u32> = (0..n as u32).collect();
+        rng::shuffle(&mut rng::stream(seed, "validation split"), &mut order);
+        let (rest, out) = order.split_at_mut(n - held_out);
+        rest.sort_unstable();
+        out.sort_unstable();
+        (self.select(rest), self.select(out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbered(n: usize) -> Examples {
+        let pixels = (0..n).flat_map(|i| [i as u8; PIXELS]).collect();
+        Examples { pixels, labels: (0..n).map(|i| (i % 10) as u8).collect() }
+    }
+
+    #[test]
+    fn a_split_partitions_the_examples_and_depends_on_the_seed() {
+        let all = numbered(50);
+        let (rest, out) = all.split_off(15, "0");
+        assert_eq!((rest.len(), out.len()), (35, 15));
+        let mut firsts: Vec<u8> = rest.pixels.iter().chain(&out.pixels).step_by(PIXELS).copied().collect();
+        firsts.sort_unstable();
+        assert_eq!(firsts, (0..50).collect::<Vec<u8>>());
+        assert_eq!(all.split_off(15, "0").1, out);
+        assert_ne!(all.split_off(15, "1").1, out);
+    }
+
+    #[test]
+    fn holding_out_nothing_changes_nothing() {
+        let all = numbered(7);
+        assert_eq!(all.split_off(0, "0"), (all.clone(), Examples::default()));
+    }
+}

@@ -1,0 +1,78 @@
+//! The second engine: dfdx finds the gradients by itself, from the definition of the net alone.
+//!
+//! It shares nothing with the kernels but the rule that moves a weight by its gradient. dfdx multiplies dense matrices
+//! in an order of its own, so the last bits of its numbers depend on the machine.
+
+use super::engine::{Batch, Engine, Seen};
+use super::{CLASSES, INPUTS, Mlp};
+use crate::kernel::update::{Moments, Update, apply};
+use dfdx::prelude::*;
+
+/// A net in training on dfdx.
+pub(super) struct Autodiff {
+    net: Mlp,
+    moments: Moments,
+    device: Cpu,
+}
+
+impl Autodiff {
+    /// About to train `net`.
+    pub(super) fn new(net: &Mlp) -> Self {
+        Autodiff { net: net.clone(), moments: Moments::zeros(net.params().len()), device: Cpu::default() }
+    }
+}
+
+impl Engine for Autodiff {
+    fn step(&mut self, batch: &Batch, update: Update) -> Seen {
+        let (gradient, seen) = self.gradient(batch);
+        apply(update, gradient.params(), self.net.params_mut(), &mut self.moments);
+        seen
+    }
+
+    fn gradient(&mut self, batch: &Batch) -> (Mlp, Seen) {
+        let (images, h, device) = (batch.chosen.len(), self.net.hidden(), &self.device);
+        let mut pixels = vec![0.0; INPUTS * images]; // [784, B]
+        for (image, &i) in batch.chosen.iter().enumerate() {
+            let (columns, values) = batch.images.row(i as usize);
+            for (&column, &value) in columns.iter().zip(values) {
+                pixels[column as usize * images + image] = value;
+            }
+        }
+        let mut targets = vec![0.0; CLASSES * images]; // [10, B]
+        for (image, label) in batch.chosen_labels().enumerate() {
+            targets[usize::from(label) * images + image] = 1.0;
+        }
+
+        // Images come last and nothing that has a gradient is transposed: dfdx 0.13 lays out the gradient of a
+        // transposed tensor's log-softmax as if it were not transposed.
+        let x = device.tensor_from_vec(pixels, (Const::<INPUTS>, images));
+        let w1 = device.tensor_from_vec(self.net.w1().to_vec(), (h, Const::<INPUTS>));
+        let w2 = device.tensor_from_vec(self.net.w2().to_vec(), (Const::<CLASSES>, h));
+        let mut hidden = w1.leaky_trace().matmul(x).relu();
+        if let Some(keep) = batch.keep {
+            let mask = keep.flags.iter().map(|&kept| if kept { keep.scale } else { 0.0 }).collect();
+            hidden = hidden * device.tensor_from_vec(mask, (images, h)).permute::<_, Axes2<1, 0>>();
+        }
+        let logits = w2.leaky_trace().matmul(hidden);
+        let wrong = wrong_answers(&logits.as_vec(), batch);
+        let targets = device.tensor_from_vec(targets, (Const::<CLASSES>, images));
+        let loss = (logits.log_softmax::<Axis<0>>() * targets).sum().negate() / images as f32;
+        let seen = Seen { loss: f64::from(loss.array()) * images as f64, wrong };
+
+        let gradients = loss.backward();
+        let gradient = Mlp::from_layers(&gradients.get(&w1).as_vec(), &gradients.get(&w2).as_vec());
+        (gradient.expect("gradients have the shapes of their weights"), seen)
+    }
+
+    fn net(&self) -> Mlp {
+        self.net.clone()
+    }
+}
+
+/// How many images' largest logit, the first of equals, is not their label's; `logits` [10, B].
+fn wrong_answers(logits: &[f32], batch: &Batch) -> usize {
+    let images = batch.chosen.len();
+    let logit = |class: usize, image: usize| logits[class * images + image];
+    let answer = |i| (1..CLASSES).fold(0, |best, class| if logit(class, i) > logit(best, i) { class } else { best });
+    batch.chosen_labels().enumerate().filter(|&(i, label)| answer(i) != usize::from(label)).count()
+}

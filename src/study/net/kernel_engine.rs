@@ -1,0 +1,206 @@
+//! The default engine: gradients written out by hand over our own kernels.
+//!
+//! Shapes: B images in the batch, h neurons, H = h padded by [`Panels`]; weights stay padded while training, and the
+//! padding stays zero. The gradient of W1 is used up as it arises and never stored.
+
+use super::engine::{Batch, Engine, Seen};
+use super::{CLASSES, INPUTS, Mlp};
+use crate::kernel::dense::{drop_out, hidden_gradient, logits, outgoing_gradient, relu};
+use crate::kernel::sparse::{Panels, Sparse, project, project_to_panels};
+use crate::kernel::update::{Moments, Update, apply, descend};
+
+/// A net in training on our kernels.
+pub(super) struct KernelEngine {
+    /// [784, h], as panels.
+    w1: Panels,
+    w1_moments: Moments,
+    /// [10, H].
+    w2: Vec<f32>,
+    w2_moments: Moments,
+}
+
+/// What the way back leaves: the gradient of W1 as its two factors, and that of W2.
+struct Backward {
+    /// The transposed batch, [784, B].
+    pixels: Sparse,
+    /// The gradient of the pre-activations, [B, h], as panels.
+    hidden: Panels,
+    /// The gradient of W2, [10, H].
+    outgoing: Vec<f32>,
+}
+
+impl KernelEngine {
+    /// About to train `net`.
+    pub(super) fn new(net: &Mlp) -> Self {
+        let mut w1 = Panels::pack(net.w1(), net.hidden(), INPUTS);
+        let mut w2 = vec![0.0; CLASSES * w1.padded()];
+        for (padded, row) in w2.chunks_exact_mut(w1.padded()).zip(net.w2().chunks_exact(net.hidden())) {
+            padded[..row.len()].copy_from_slice(row);
+        }
+        let (w1_moments, w2_moments) = (Moments::zeros(w1.data_mut().len()), Moments::zeros(w2.len()));
+        KernelEngine { w1, w1_moments, w2, w2_moments }
+    }
+
+    fn backward(&self, batch: &Batch) -> (Backward, Seen) {
+        let (images, h, padded) = (batch.chosen.len(), self.w1.columns(), self.w1.padded());
+        let x = batch.images.gather(batch.chosen);
+
+        let mut a = vec![0.0; images * padded]; // [B, H]
+        project(&x, 0..images, &self.w1, &mut a);
+        relu(&mut a);
+        if let Some(keep) = batch.keep {
+            drop_out(&mut a, &keep.flags, images, keep.scale);
+        }
+        let mut outputs = vec![0.0; images * CLASSES]; // [B, 10]
+        logits(&a, &self.w2, padded, &mut outputs);
+        let seen = Seen::of_logits(&mut outputs, batch.chosen_labels());
+
+        let mut outgoing = vec![0.0; CLASSES * padded];
+        outgoing_gradient(&outputs, &a, padded, &mut outgoing);
+        let mut hidden = Panels::zeros(h, images);
+        // A dropped neuron has a = 0 and so no gradient; one that fired has the factor it was kept with.
+        hidden_gradient(&outputs, &self.w2, &a, batch.keep.map_or(1.0, |keep| keep.scale), &mut hidden);
+        (Backward { pixels: x.transposed(), hidden, outgoing }, seen)
+    }
+
+    /// A net from padded layers: `w1` [784, h] as panels, `w2` [10, H].
+    fn unpadded(w1: &Panels, w2: &[f32]) -> Mlp {
+        let rows = w2.chunks_exact(w1.padded());
+        let w2: Vec<f32> = rows.flat_map(|row| &row[..w1.columns()]).copied().collect();
+        Mlp::from_layers(&w1.unpack(), &w2).expect("the layers belong together")
+    }
+}
+
+impl Engine for KernelEngine {
+    fn step(&mut self, batch: &Batch, update: Update) -> Seen {
+        let (Backward { pixels, hidden, outgoing }, seen) = self.backward(batch);
+        apply(update, &outgoing, &mut self.w2, &mut self.w2_moments);
+        descend(update, &pixels, &hidden, &mut self.w1, &mut self.w1_moments);
+        seen
+    }
+
+    fn gradient(&mut self, batch: &Batch) -> (Mlp, Seen) {
+        let (Backward { pixels, hidden, outgoing }, seen) = self.backward(batch);
+        let mut incoming = Panels::zeros(self.w1.columns(), INPUTS);
+        project_to_panels(&pixels, &hidden, &mut incoming);
+        (Self::unpadded(&incoming, &outgoing), seen)
+    }
+
+    fn net(&self) -> Mlp {
+        Self::unpadded(&self.w1, &self.w2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test::examples;
+    use super::super::{Init, Keep, Optimizer, Prior, Sgd};
+    use super::*;
+    use crate::study::data::Examples;
+    use crate::study::rng::stream;
+
+    const IMAGES: usize = 6;
+    const HIDDEN: usize = 8;
+    const CHOSEN: [u32; IMAGES] = [3, 0, 7, 2, 2, 5];
+
+    /// The objective's part that has a gradient, in f64: mean cross-entropy + decay / 2 · |w|².
+    fn objective(w: &[f64], data: &Examples, keep: Option<&Keep>, decay: f64) -> f64 {
+        let (w1, w2) = w.split_at(HIDDEN * INPUTS);
+        let mut loss = 0.0;
+        for (row, &i) in CHOSEN.iter().enumerate() {
+            let pixels = &data.pixels[i as usize * INPUTS..][..INPUTS];
+            let neuron = |j: usize| {
+                let z: f64 =
+                    w1[j * INPUTS..][..INPUTS].iter().zip(pixels).map(|(w, &x)| w * f64::from(x) / 255.0).sum();
+                let factor = keep.map_or(1.0, |k| if k.flags[row * HIDDEN + j] { f64::from(k.scale) } else { 0.0 });
+                z.max(0.0) * factor
+            };
+            let a: Vec<f64> = (0..HIDDEN).map(neuron).collect();
+            let f: Vec<f64> = w2.chunks(HIDDEN).map(|row| row.iter().zip(&a).map(|(w, a)| w * a).sum()).collect();
+            loss += f.iter().map(|f| f.exp()).sum::<f64>().ln() - f[usize::from(data.labels[i as usize])];
+        }
+        loss / IMAGES as f64 + 0.5 * decay * w.iter().map(|w| w * w).sum::<f64>()
+    }
+
+    /// One step of plain descent at rate 0.5 under `prior`: the weights before and after, and for every weight the
+    /// objective's slope by central differences.
+    fn step(prior: Prior) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
+        let data = examples(8, "gradients");
+        let images = Sparse::from_pixels(&data.pixels, INPUTS);
+        let net = Init::Normal { std: 0.3.try_into().unwrap() }
+            .draw((HIDDEN as u32).try_into().unwrap(), &mut stream("0", "net"));
+        let keep = prior.keep(IMAGES, HIDDEN, &mut stream("0", "dropout"));
+        let batch = Batch { images: &images, labels: &data.labels, chosen: &CHOSEN, keep: keep.as_ref() };
+        let sgd = Optimizer::Sgd(Sgd { momentum: 0.0.try_into().unwrap(), ..Sgd::default() });
+        let mut engine = KernelEngine::new(&net);
+        engine.step(&batch, sgd.update(1, 0.5, prior, data.len()));
+
+        let wide = |net: &Mlp| net.params().iter().map(|&w| f64::from(w)).collect::<Vec<_>>();
+        let mut w = wide(&net);
+        let slopes = (0..w.len()).map(|at| {
+            let here = w[at];
+            let mut shifted = |by: f64| {
+                w[at] = here + by;
+                let value = objective(&w, &data, keep.as_ref(), prior.decay(data.len()));
+                w[at] = here;
+                value
+            };
+            (shifted(1e-5) - shifted(-1e-5)) / 2e-5
+        });
+        let slopes = slopes.collect();
+        (wide(&net), wide(&engine.net()), slopes)
+    }
+
+    #[test]
+    fn a_step_descends_the_objective_of_every_smooth_prior_by_central_differences() {
+        let normal = Prior::Normal { variance: 0.5.try_into().unwrap() };
+        for prior in [Prior::None, normal, Prior::Dropout(0.4.try_into().unwrap())] {
+            let (before, after, slopes) = step(prior);
+            let alive = slopes.iter().filter(|slope| slope.abs() > 1e-4).count();
+            assert!(alive > 500, "{prior}: only {alive} slopes to compare");
+            for ((before, after), slope) in before.iter().zip(&after).zip(&slopes) {
+                assert!(((before - after) / 0.5 - slope).abs() < 2e-6, "{prior}: {} {slope}", (before - after) / 0.5);
+            }
+        }
+    }
+
+    #[test]
+    fn a_step_with_the_laplace_prior_minimises_its_proximal_objective() {
+        // The minimum of (u - (w - rate g))² / (2 rate) + |u| / (N b): zero is among its subgradients.
+        let (before, after, slopes) = step(Prior::Laplace { scale: 2.0.try_into().unwrap() });
+        let weight = 1.0 / (8.0 * 2.0);
+        let zeros = after.iter().filter(|&&u| u == 0.0).count();
+        assert!(zeros > 100 && zeros < after.len() / 2, "{zeros} zeros");
+        for ((w, u), slope) in before.iter().zip(&after).zip(&slopes) {
+            let smooth = (u - w) / 0.5 + slope;
+            if *u == 0.0 {
+                assert!(smooth.abs() <= weight + 2e-6);
+            } else {
+                assert!((smooth + weight * u.signum()).abs() < 2e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn the_gradient_is_a_mean_over_the_batchs_own_images() {
+        let data = examples(4, "mean");
+        let images = Sparse::from_pixels(&data.pixels, INPUTS);
+        let net = Init::Uniform.draw(40.try_into().unwrap(), &mut stream("0", "net"));
+        let gradient = |chosen: &[u32]| {
+            let batch = Batch { images: &images, labels: &data.labels, chosen, keep: None };
+            KernelEngine::new(&net).gradient(&batch).0
+        };
+        let (once, thrice) = (gradient(&[2]), gradient(&[2, 2, 2]));
+        for (once, thrice) in once.params().iter().zip(thrice.params()) {
+            assert!((once - thrice).abs() <= 1e-6);
+        }
+    }
+
+    #[test]
+    fn a_net_survives_the_engines_layout() {
+        for hidden in [1, 16, 63, 64, 100] {
+            let net = Init::Uniform.draw(hidden.try_into().unwrap(), &mut stream("0", "net"));
+            assert_eq!(KernelEngine::new(&net).net(), net);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Optimisers and the schedule of their rate (SCIENCE: "Model, data, training").
+//!
+//! This file turns settings into one step's [`Update`]; applying it to weights is the kernels' work.
+
+use super::prior::Prior;
+use crate::kernel::update::Update;
+use crate::study::bounded::{Fraction, Positive};
+use serde::{Deserialize, Serialize};
+
+/// How weights follow their gradients.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Optimizer {
+    /// Stochastic gradient descent with momentum.
+    Sgd(Sgd),
+    /// Adam (Kingma and Ba, 2015).
+    Adam(Adam),
+}
+
+/// v <- momentum v + g; w <- w - rate v.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sgd {
+    /// Learning rate, before the schedule.
+    pub rate: Positive,
+    /// What is kept of the last velocity.
+    pub momentum: Fraction,
+}
+
+/// m <- beta1 m + (1 - beta1) g; v <- beta2 v + (1 - beta2) g²; at step t = 1, 2, ...
+/// w <- w - rate m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + epsilon).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Adam {
+    /// Learning rate, before the schedule.
+    pub rate: Positive,
+    /// What is kept of the mean gradient.
+    pub beta1: Fraction,
+    /// What is kept of the mean squared gradient.
+    pub beta2: Fraction,
+    /// Keeps the quotient finite.
+    pub epsilon: Positive,
+}
+
+const ABOVE_ZERO: &str = "a default above zero";
+const FRACTION: &str = "a default from 0 up to 1";
+
+impl Default for Sgd {
+    fn default() -> Self {
+        Sgd { rate: Positive::try_from(0.01).expect(ABOVE_ZERO), momentum: Fraction::try_from(0.9).expect(FRACTION) }
+    }
+}
+
+impl Default for Adam {
+    fn default() -> Self {
+        Adam {
+            rate: Positive::try_from(0.001).expect(ABOVE_ZERO),
+            beta1: Fraction::try_from(0.9).expect(FRACTION),
+            beta2: Fraction::try_from(0.999).expect(FRACTION),
+            epsilon: Positive::try_from(1e-8).expect(ABOVE_ZERO),
+        }
+    }
+}
+
+impl Default for Optimizer {
+    fn default() -> Self {
+        Optimizer::Sgd(Sgd::default())
+    }
+}
+
+impl Optimizer {
+    /// Learning rate, before the schedule.
+    pub fn rate(self) -> f64 {
+        match self {
+            Optimizer::Sgd(sgd) => sgd.rate.get(),
+            Optimizer::Adam(adam) => adam.rate.get(),
+        }
+    }
+
+    /// What step `step` (from 1) does to every weight, at the learning rate `rate`, under `prior` with `images`
+    /// training images.
+    pub fn update(self, step: u64, rate: f64, prior: Prior, images: usize) -> Update {
+        let decay = prior.decay(images) as f32;
+        let shrink = (rate * prior.shrink(images)) as f32;
+        match self {
+            Optimizer::Sgd(sgd) => {
+                Update::Momentum { rate: rate as f32, momentum: sgd.momentum.get() as f32, decay, shrink }
+            }
+            Optimizer::Adam(adam) => {
+                let (beta1, beta2) = (adam.beta1.get(), adam.beta2.get());
+                let unbiased = |beta: f64| 1.0 - libm::pow(beta, step as f64);
+                Update::Adam {
+                    rate: (rate / unbiased(beta1)) as f32,
+                    scale: (1.0 / unbiased(beta2).sqrt()) as f32,
+                    mean: (beta1 as f32, (1.0 - beta1) as f32),
+                    square: (beta2 as f32, (1.0 - beta2) as f32),
+                    epsilon: adam.epsilon.get() as f32,
+                    decay,
+                    shrink,
+                }
+            }
+        }
+    }
+}
+
+/// What the learning rate is multiplied by in `epoch` (from 1) of `epochs`: 1 for the first half, then linear to 0.01
+/// at nine tenths, then 0.01 (the ICML authors' code).
+pub fn factor(epoch: u32, epochs: u32) -> f64 {
+    let alpha = f64::from(epoch) / f64::from(epochs);
+    if alpha <= 0.5 {
+        1.0
+    } else if alpha <= 0.9 {
+        1.0 - 0.99 * (alpha - 0.5) / 0.4
+    } else {
+        0.01
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schedule_by_hand() {
+        for (epoch, expected) in [(1, 1.0), (15, 1.0), (16, 0.9175), (21, 0.505), (27, 0.01), (28, 0.01), (30, 0.01)] {
+            assert!((factor(epoch, 30) - expected).abs() < 1e-12, "epoch {epoch}: {}", factor(epoch, 30));
+        }
+        assert_eq!(factor(1, 1), 0.01, "a single epoch is all end");
+    }
+
+    #[test]
+    fn an_optimizer_reads_as_it_is_written_with_defaults_filled_in() {
+        let read = |json: &str| serde_json::from_str::<Optimizer>(json).map_err(|e| e.to_string());
+        assert_eq!(read(r#"{"sgd":{}}"#), Ok(Optimizer::default()));
+        assert_eq!(read(r#"{"adam":{}}"#), Ok(Optimizer::Adam(Adam::default())));
+        assert_eq!(read(r#"{"adam":{"beta1":0.5}}"#).unwrap().rate(), 0.001);
+        assert!(read(r#"{"sgd":{"nesterov":true}}"#).unwrap_err().contains("unknown field `nesterov`"));
+        assert!(read(r#"{"sgd":{"momentum":1}}"#).is_err());
+        let json = serde_json::to_string(&Optimizer::default()).unwrap();
+        assert_eq!(json, r#"{"sgd":{"rate":0.01,"momentum":0.9}}"#);
+    }
+
+    #[test]
+    fn a_prior_enters_the_update_by_the_number_of_images_and_the_rate() {
+        let normal = Prior::Normal { variance: Positive::try_from(0.01).unwrap() };
+        let laplace = Prior::Laplace { scale: Positive::try_from(0.1).unwrap() };
+        let sgd = Optimizer::default();
+        let expected = Update::Momentum { rate: 0.005, momentum: 0.9, decay: 0.002, shrink: 0.0 };
+        assert_eq!(sgd.update(1, 0.005, normal, 50_000), expected);
+        let expected = Update::Momentum { rate: 0.005, momentum: 0.9, decay: 0.0, shrink: 1e-6 };
+        assert_eq!(sgd.update(1, 0.005, laplace, 50_000), expected);
+    }
+
+    #[test]
+    fn adams_first_steps_by_hand() {
+        let Update::Adam { rate, scale, .. } = Optimizer::Adam(Adam::default()).update(2, 0.001, Prior::None, 1) else {
+            panic!("not adam");
+        };
+        assert!((rate - 0.001 / 0.19).abs() < 1e-9);
+        assert!((scale - 1.0 / 0.001_999f32.sqrt()).abs() < 1e-5);
+    }
+}

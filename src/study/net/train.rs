@@ -1,0 +1,264 @@
+//! Training: epochs, shuffles, dropout and the record of it all (SCIENCE: "Model, data, training").
+//!
+//! Every random stream is named by the net's label and the epoch, so that a net depends on its own recipe alone.
+//! This file does not know how gradients are computed, or where images come from.
+
+use super::engine::{Batch, EngineKind, Seen};
+use super::init::Init;
+use super::optimizer::{Optimizer, factor};
+use super::prior::Prior;
+use super::{INPUTS, Mlp, Quality, evaluate};
+use crate::kernel::sparse::Sparse;
+use crate::study::bounded::{Epochs, ImageCount, Width};
+use crate::study::data::Examples;
+use crate::study::rng;
+use std::fmt;
+
+/// How a net is made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TrainSettings {
+    /// Neurons of the hidden layer.
+    pub hidden: Width,
+    /// Prior on the parameters.
+    pub prior: Prior,
+    /// Passes over the training images.
+    pub epochs: Epochs,
+    /// Images in a step; the last of an epoch may have fewer.
+    pub batch: ImageCount,
+    /// How weights follow their gradients.
+    pub optimizer: Optimizer,
+    /// What training begins with.
+    pub init: Init,
+    /// What computes the gradients.
+    pub engine: EngineKind,
+}
+
+impl TrainSettings {
+    /// The talk's own way to make an endpoint with `hidden` neurons.
+    pub fn new(hidden: Width) -> Self {
+        TrainSettings {
+            hidden,
+            prior: Prior::default(),
+            epochs: Epochs::try_from(30).expect("a default in bounds"),
+            batch: ImageCount::try_from(128).expect("a default in bounds"),
+            optimizer: Optimizer::default(),
+            init: Init::default(),
+            engine: EngineKind::default(),
+        }
+    }
+}
+
+/// A net and how it came about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trained {
+    /// The net after the last epoch.
+    pub net: Mlp,
+    /// One record for each epoch.
+    pub history: Vec<EpochRecord>,
+}
+
+/// What is known of one epoch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EpochRecord {
+    /// Counted from 1.
+    pub epoch: u32,
+    /// The learning rate, the schedule's factor included.
+    pub rate: f64,
+    /// Of the training images as each was met, dropout and all: the net still changes in between.
+    pub train: Quality,
+    /// On the images held out, after the epoch; none if none are.
+    pub validation: Option<Quality>,
+}
+
+/// Why there is no net.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrainError {
+    /// There is nothing to train on.
+    NoImages,
+    /// A loss or a weight stopped being a finite number in this epoch.
+    Diverged {
+        /// Counted from 1.
+        epoch: u32,
+    },
+}
+
+impl fmt::Display for TrainError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            TrainError::NoImages => write!(f, "no training images are left"),
+            TrainError::Diverged { epoch } => {
+                write!(f, "training diverged in epoch {epoch}: loss is not finite; hint: try a smaller `rate`")
+            }
+        }
+    }
+}
+
+impl std::error::Error for TrainError {}
+
+/// Trains a net on `train`; `validation` is only looked at. All randomness comes from `seed` and the net's `label`.
+pub fn train(
+    settings: &TrainSettings,
+    seed: &str,
+    label: &str,
+    train: &Examples,
+    validation: &Examples,
+) -> Result<Trained, TrainError> {
+    let net = settings.init.draw(settings.hidden, &mut rng::stream(seed, &format!("{label}/init")));
+    let epochs = settings.epochs.get();
+    if epochs == 0 {
+        return Ok(Trained { net, history: Vec::new() });
+    }
+    if train.is_empty() {
+        return Err(TrainError::NoImages);
+    }
+    let images = Sparse::from_pixels(&train.pixels, INPUTS);
+    let held_out = Sparse::from_pixels(&validation.pixels, INPUTS);
+    let mut trained = Trained { net, history: Vec::new() };
+    let mut engine = settings.engine.start(&trained.net);
+    let mut step = 0;
+    for epoch in 1..=epochs {
+        let rate = settings.optimizer.rate() * factor(epoch, epochs);
+        let order = shuffled(seed, label, epoch, train.len());
+        let mut dropout = rng::stream(seed, &format!("{label}/dropout/{epoch}"));
+        let mut sum = Seen::default();
+        for chosen in order.chunks(settings.batch.get() as usize) {
+            step += 1;
+            let keep = settings.prior.keep(chosen.len(), trained.net.hidden(), &mut dropout);
+            let batch = Batch { images: &images, labels: &train.labels, chosen, keep: keep.as_ref() };
+            let seen = engine.step(&batch, settings.optimizer.update(step, rate, settings.prior, train.len()));
+            if !seen.loss.is_finite() {
+                return Err(TrainError::Diverged { epoch });
+            }
+            sum = Seen { loss: sum.loss + seen.loss, wrong: sum.wrong + seen.wrong };
+        }
+        trained.net = engine.net();
+        if !trained.net.params().iter().all(|w| w.is_finite()) {
+            return Err(TrainError::Diverged { epoch });
+        }
+        trained.history.push(EpochRecord {
+            epoch,
+            rate,
+            train: Quality::of_sums(sum.loss, sum.wrong, train.len()),
+            validation: (!validation.is_empty()).then(|| evaluate(&trained.net, &held_out, &validation.labels)),
+        });
+    }
+    Ok(trained)
+}
+
+/// The order in which an epoch meets the images.
+fn shuffled(seed: &str, label: &str, epoch: u32, images: usize) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..images as u32).collect();
+    rng::shuffle(&mut rng::stream(seed, &format!("{label}/shuffle/{epoch}")), &mut order);
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test::{BLANK, examples};
+    use super::*;
+    use crate::kernel::test::on_every_isa;
+    use crate::study::net::{Adam, Sgd};
+
+    fn settings(hidden: u32, epochs: u32) -> TrainSettings {
+        let batch = 32.try_into().unwrap();
+        TrainSettings { epochs: epochs.try_into().unwrap(), batch, ..TrainSettings::new(hidden.try_into().unwrap()) }
+    }
+
+    fn sgd(rate: f64) -> Optimizer {
+        Optimizer::Sgd(Sgd { rate: rate.try_into().unwrap(), ..Sgd::default() })
+    }
+
+    fn priors() -> [Prior; 4] {
+        [
+            Prior::None,
+            Prior::Normal { variance: 0.1.try_into().unwrap() },
+            Prior::Laplace { scale: 0.1.try_into().unwrap() },
+            Prior::Dropout(0.5.try_into().unwrap()),
+        ]
+    }
+
+    #[test]
+    fn every_optimizer_learns_separable_digits_under_every_prior() {
+        let (data, unseen) = (examples(1000, "train"), examples(500, "validation"));
+        for optimizer in [sgd(0.05), Optimizer::Adam(Adam::default())] {
+            for prior in priors() {
+                let settings = TrainSettings { optimizer, prior, ..settings(24, 10) };
+                let trained = train(&settings, "0", "net", &data, &unseen).unwrap();
+                let last = trained.history.last().unwrap();
+                assert_eq!((last.epoch, trained.history.len()), (10, 10));
+                let quality = last.validation.unwrap();
+                assert!(quality.error < 2.0, "{prior}, {optimizer:?}: {quality:?}");
+                assert!(last.train.loss < trained.history[0].train.loss);
+                assert!((last.rate - 0.01 * optimizer.rate()).abs() < 1e-15, "the schedule was followed");
+            }
+        }
+    }
+
+    #[test]
+    fn training_has_the_same_bits_on_every_isa() {
+        let (data, unseen) = (examples(70, "train"), examples(9, "validation"));
+        for prior in priors() {
+            let settings = TrainSettings { prior, ..settings(20, 3) };
+            let run = || train(&settings, "0", "net", &data, &unseen).unwrap();
+            let reference = run();
+            on_every_isa(|isa| assert_eq!(run(), reference, "{prior}, {isa:?}"));
+        }
+    }
+
+    #[test]
+    fn no_epochs_leave_the_net_as_it_was_initialised() {
+        let settings = settings(9, 0);
+        let trained = train(&settings, "0", "net", &Examples::default(), &Examples::default()).unwrap();
+        assert_eq!(trained.net, settings.init.draw(settings.hidden, &mut rng::stream("0", "net/init")));
+        assert_eq!(trained.history, []);
+    }
+
+    #[test]
+    fn the_ends_of_a_pair_differ_in_init_and_in_shuffles_and_an_epoch_from_the_next() {
+        let init = |label| train(&settings(9, 0), "0", label, &Examples::default(), &Examples::default()).unwrap().net;
+        assert_ne!(init("pair=1,end=a"), init("pair=1,end=b"));
+        let order = |label, epoch| shuffled("0", label, epoch, 1000);
+        assert_ne!(order("pair=1,end=a", 1), order("pair=1,end=b", 1));
+        assert_ne!(order("pair=1,end=a", 1), order("pair=1,end=a", 2));
+        assert_eq!(order("pair=1,end=a", 2), order("pair=1,end=a", 2));
+    }
+
+    #[test]
+    fn looking_at_validation_images_changes_nothing() {
+        let (data, settings) = (examples(50, "train"), settings(5, 2));
+        let blind = train(&settings, "0", "net", &data, &Examples::default()).unwrap();
+        assert!(blind.history.iter().all(|record| record.validation.is_none()));
+        assert_eq!(train(&settings, "0", "net", &data, &examples(20, "validation")).unwrap().net, blind.net);
+    }
+
+    #[test]
+    fn a_diverged_training_is_an_error_that_names_the_epoch() {
+        let settings = TrainSettings { optimizer: sgd(1e12), ..settings(9, 3) };
+        let error = train(&settings, "0", "net", &examples(100, "train"), &Examples::default()).unwrap_err();
+        assert_eq!(error, TrainError::Diverged { epoch: 1 });
+        let message = "training diverged in epoch 1: loss is not finite; hint: try a smaller `rate`";
+        assert_eq!(error.to_string(), message);
+    }
+
+    #[test]
+    fn training_on_no_images_is_refused() {
+        let error = train(&settings(9, 1), "0", "net", &Examples::default(), &Examples::default()).unwrap_err();
+        assert_eq!(error, TrainError::NoImages);
+    }
+
+    #[test]
+    fn a_weight_that_the_data_never_drive_shrinks_by_the_formula() {
+        let data = examples(320, "train");
+        let prior = Prior::Normal { variance: (1.0 / 32.0).try_into().unwrap() };
+        let settings = TrainSettings { prior, ..settings(6, 20) };
+        let trained = train(&settings, "0", "net", &data, &Examples::default()).unwrap();
+        let init = settings.init.draw(settings.hidden, &mut rng::stream("0", "net/init"));
+        let rates: f64 = trained.history.iter().map(|record| record.rate * 10.0).sum(); // ten batches an epoch
+        let exponent = prior.decay(data.len()) * rates / (1.0 - 0.9);
+        assert!(exponent > 1.0, "the prior must act: {exponent}");
+        for at in (0..6).map(|j| j * INPUTS + BLANK) {
+            let shrunk = f64::from(trained.net.params()[at] / init.params()[at]).ln();
+            assert!((shrunk / -exponent - 1.0).abs() < 0.03, "{shrunk} is not {}", -exponent);
+        }
+    }
+}
