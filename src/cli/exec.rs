@@ -3,13 +3,13 @@
 use super::Common;
 use crate::engine::exec as worker;
 use crate::engine::executor::local::UNAVAILABLE;
+use crate::engine::key::{Digest, Key};
 use crate::engine::stage::Unavailable;
 use crate::stage;
 use anyhow::Result;
 
-pub(super) fn exec(common: &Common, key: &str) -> Result<String> {
-    let key = key.parse().map_err(anyhow::Error::msg)?;
-    worker::exec(&common.store(), stage::KINDS, key)?;
+pub(super) fn exec(common: &Common, key: Key, program: Option<Digest>) -> Result<String> {
+    worker::exec(&common.store(), stage::KINDS, key, program)?;
     Ok(String::new())
 }
 

@@ -64,7 +64,8 @@ fn describe(text: &mut String, name: &str, checked: &Checked, entry: Option<&Ent
             }
             let memory = entry.peak_memory.map_or("unknown".into(), |bytes| format!("{} MiB", bytes >> 20));
             writeln!(text, "  took     {}, peak memory {memory}, on {}", seconds(entry.seconds), entry.host)?;
-            writeln!(text, "  program  {}", entry.program)?;
+            let program = entry.program.map_or("unknown".into(), |digest| digest.to_string());
+            writeln!(text, "  program  {program}")?;
         }
         None => writeln!(text, "  no answer in the cache yet")?,
     }

@@ -6,6 +6,7 @@ mod plan;
 mod run;
 
 use crate::engine::error::{Error, Fault};
+use crate::engine::key::{Digest, Key};
 use crate::engine::pipeline::Pipeline;
 use crate::engine::plan::{NodeId, Plan};
 use crate::engine::progress::Verbosity;
@@ -112,7 +113,10 @@ enum Command {
     #[command(hide = true)]
     Exec {
         /// The question's key
-        key: String,
+        key: Key,
+        /// This program's digest, for the record
+        #[arg(long)]
+        program: Option<Digest>,
     },
 }
 
@@ -178,7 +182,7 @@ fn dispatch(cli: Cli) -> Result<String> {
         Command::Export { target, directory } => inspect::export(common, &target, &directory),
         Command::Verify => inspect::verify(common),
         Command::Graph { format, full } => inspect::graph(common, format, full),
-        Command::Exec { key } => exec::exec(common, &key),
+        Command::Exec { key, program } => exec::exec(common, key, program),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::engine::key::Artifact;
 use crate::engine::plan::{NodeId, Plan};
 use crate::engine::progress::{All, Json, Lines, Terminal};
 use crate::engine::schedule::{self, Settings};
-use crate::engine::store::Store;
+use crate::engine::store::{Store, digest_of_file};
 use crate::engine::survey::{Standing, Surveyor};
 use crate::engine::{deliver, event};
 use crate::fs;
@@ -47,8 +47,9 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     if session.refetch {
         forget_choices(plan, store, &survey.checked)?;
     }
+    let due = survey.standing.values().any(|standing| !matches!(standing, Standing::Cached(_)));
     let slots = args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
-    let mut executor = local_executor(common, slots)?;
+    let mut executor = local_executor(common, slots, due)?;
     let settings = Settings { keep_going: args.keep_going, interrupted: &INTERRUPTED };
     let (_, artifacts) = schedule::run(plan, store, &surveyor, &survey, &mut executor, &settings, &mut observer)?;
     deliver_all(common, &session, &artifacts, &mut observer)?;
@@ -69,11 +70,14 @@ fn observers(common: &Common, store: &Store, id: &str) -> Result<All> {
     Ok(All(vec![shown, history]))
 }
 
-/// This program again, in the same folder, with the same data folder.
-fn local_executor(common: &Common, slots: usize) -> Result<Local> {
+/// This program again, in the same folder, with the same data folder. Its digest is taken once, if anything is `due`.
+fn local_executor(common: &Common, slots: usize, due: bool) -> Result<Local> {
     let program = std::env::current_exe().context("cannot find this program")?;
     let directory = common.directory.display().to_string();
-    let arguments = ["-C", &directory, "exec"].map(str::to_owned).to_vec();
+    let mut arguments = ["-C", &directory, "exec"].map(str::to_owned).to_vec();
+    if due {
+        arguments.extend(["--program".to_owned(), digest_of_file(&program)?.to_string()]);
+    }
     let environment = common.data_folder()?.map(|folder| (super::DATA_VARIABLE.to_owned(), folder));
     Ok(Local::new(program, arguments, environment.into_iter().collect(), slots))
 }

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
-/// Runs the stage that `key` names and publishes its answer.
-pub fn exec(store: &Store, kinds: &[&'static dyn Kind], key: Key) -> Result<Entry> {
+/// Runs the stage that `key` names and publishes its answer; `program` is this program's digest, if whoever asks knows it.
+pub fn exec(store: &Store, kinds: &[&'static dyn Kind], key: Key, program: Option<Digest>) -> Result<Entry> {
     let recipe = store.recipe(key)?.ok_or_else(|| anyhow!("no recipe is recorded under `{key}`"))?;
     let kind = kinds
         .iter()
@@ -31,7 +31,7 @@ pub fn exec(store: &Store, kinds: &[&'static dyn Kind], key: Key) -> Result<Entr
         peak_memory: peak_memory(),
         finished: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs()),
         host: host(),
-        program: program()?,
+        program,
     };
     store.publish(key, &entry)?;
     Ok(entry)
@@ -100,10 +100,4 @@ fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
-}
-
-/// BLAKE3 of this program: provenance, never part of a key.
-fn program() -> Result<Digest> {
-    let path = std::env::current_exe().context("cannot find this program")?;
-    Digest::of_reader(fs::open(&path)?).with_context(|| format!("cannot read `{}`", path.display()))
 }

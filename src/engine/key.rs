@@ -21,7 +21,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, Read};
 use std::str::FromStr;
 
 /// Parameters in canonical form: names sorted, those at their default left out.
@@ -91,11 +90,6 @@ impl Digest {
     /// Of bytes in memory.
     pub fn of(bytes: &[u8]) -> Digest {
         Digest(*blake3::hash(bytes).as_bytes())
-    }
-
-    /// Of everything `reader` gives.
-    pub fn of_reader(reader: impl Read) -> io::Result<Digest> {
-        Ok(Digest(*blake3::Hasher::new().update_reader(reader)?.finalize().as_bytes()))
     }
 }
 

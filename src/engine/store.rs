@@ -49,8 +49,8 @@ pub struct Entry {
     pub finished: u64,
     /// The host it ran on.
     pub host: String,
-    /// BLAKE3 of the program that ran it.
-    pub program: Digest,
+    /// BLAKE3 of the program that ran it, if that was known.
+    pub program: Option<Digest>,
 }
 
 /// An object as an entry remembers it.
@@ -375,7 +375,7 @@ enum Check {
 }
 
 /// Hashes a file of any size by memory map, on all cores where it is large.
-fn digest_of_file(path: &Path) -> Result<Digest> {
+pub fn digest_of_file(path: &Path) -> Result<Digest> {
     let hash = blake3::Hasher::new()
         .update_mmap_rayon(path)
         .with_context(|| format!("cannot read `{}`", path.display()))?
