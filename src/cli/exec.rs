@@ -13,6 +13,11 @@ pub(super) fn exec(common: &Common, key: Key, program: Option<Digest>) -> Result
     Ok(String::new())
 }
 
+/// What would help, if the stage knew.
+pub(super) fn hint(error: &anyhow::Error) -> Option<&str> {
+    error.chain().find_map(|cause| cause.downcast_ref::<Unavailable>()).map(|unavailable| unavailable.hint.as_str())
+}
+
 /// For errors that are not among [`crate::engine::error::Error`].
 pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
     let causes = |test: fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(test);

@@ -3,9 +3,9 @@
 use super::{Common, GraphFormat, Session};
 use crate::engine::error::Error;
 use crate::engine::plan::NodeId;
-use crate::engine::progress::seconds;
 use crate::engine::store::Entry;
 use crate::engine::survey::{Checked, Standing, Survey, Surveyor};
+use crate::engine::wording::{count, seconds};
 use crate::fs;
 use anyhow::Result;
 use serde_json::json;
@@ -86,7 +86,7 @@ pub(super) fn export(common: &Common, target: &str, directory: &Path) -> Result<
         let fault = crate::engine::error::Fault {
             source: "export".into(),
             place: None,
-            message: format!("`{first}` is not up to date ({} such nodes)", stale.len()),
+            message: format!("`{first}` is not up to date ({} in all)", count(stale.len())),
             hint: Some(format!("`repro run {target}` makes it")),
         };
         return Err(Error::Usage(fault).into());

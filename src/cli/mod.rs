@@ -6,6 +6,7 @@ mod plan;
 mod run;
 
 use crate::engine::error::{Error, Fault};
+use crate::engine::executor::local::{ERROR, HINT};
 use crate::engine::key::{Digest, Key};
 use crate::engine::pipeline::Pipeline;
 use crate::engine::plan::{NodeId, Plan};
@@ -190,11 +191,11 @@ fn dispatch(cli: Cli) -> Result<String> {
 fn complain(error: &anyhow::Error) -> u8 {
     let known = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
     let mut stderr = std::io::stderr().lock();
-    let _ = writeln!(stderr, "error: {error:#}");
-    if let Some(hint) = known.and_then(Error::hint) {
-        let _ = writeln!(stderr, "hint: {hint}");
+    let _ = writeln!(stderr, "{ERROR}{error:#}");
+    if let Some(hint) = known.and_then(Error::hint).or_else(|| exec::hint(error)) {
+        let _ = writeln!(stderr, "{HINT}{hint}");
     }
-    known.map_or(exec::exit_code(error), Error::exit_code)
+    known.map_or_else(|| exec::exit_code(error), Error::exit_code)
 }
 
 impl Common {

@@ -6,6 +6,7 @@ use crate::engine::event::SCHEMA;
 use crate::engine::plan::NodeId;
 use crate::engine::reason::Reason;
 use crate::engine::survey::{Standing, Survey, Surveyor};
+use crate::engine::wording::count;
 use anyhow::Result;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -92,7 +93,7 @@ fn as_json(session: &Session, common: &Common, survey: &Survey) -> String {
 fn as_text(session: &Session, common: &Common, survey: &Survey) -> Result<String> {
     let mut text = String::new();
     let profile = session.profile.as_ref().map(|p| format!("profile `{p}`: ")).unwrap_or_default();
-    writeln!(text, "{profile}{} nodes", survey.standing.len())?;
+    writeln!(text, "{profile}{}", count(survey.standing.len()))?;
     for assignment in &common.set {
         writeln!(text, "set for this once: {assignment}")?;
     }

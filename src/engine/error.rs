@@ -1,6 +1,7 @@
 //! Failures that someone branches on: each has an exit code, a cause and, where there is one, a hint.
 
 use super::value::{Misfit, Place};
+use super::wording::count;
 use std::fmt;
 
 /// What ended a command. Anything else (a disk, a permission) is infrastructure.
@@ -10,7 +11,7 @@ pub enum Error {
     #[error("{0}")]
     Usage(Fault),
     /// Stages failed; each was told when it did.
-    #[error("{failed} of the nodes failed, {skipped} skipped because of that")]
+    #[error("{} failed, {skipped} skipped because of that", count(*failed))]
     StageFailed {
         /// How many failed.
         failed: usize,
@@ -18,7 +19,7 @@ pub enum Error {
         skipped: usize,
     },
     /// `plan --check`: not everything is up to date.
-    #[error("{0} nodes are not up to date")]
+    #[error("{} not up to date", count(*.0))]
     Pending(usize),
     /// Stored bytes are not what their names say.
     #[error("{0}")]
@@ -29,6 +30,14 @@ pub enum Error {
     /// Disk, network or cluster.
     #[error("{0}")]
     Infrastructure(String),
+    /// The answer to a question cannot be had now, and it has no fallback.
+    #[error("`{node}` could not be had")]
+    Unavailable {
+        /// The node that asks.
+        node: String,
+        /// What would help, as its stage has it.
+        hint: Option<String>,
+    },
     /// Ctrl-C.
     #[error("interrupted; finished work is kept, run again to go on")]
     Interrupted,
@@ -43,7 +52,7 @@ impl Error {
             Error::Pending(_) => 3,
             Error::Corrupt(_) => 5,
             Error::Locked(_) => 6,
-            Error::Infrastructure(_) => 7,
+            Error::Infrastructure(_) | Error::Unavailable { .. } => 7,
             Error::Interrupted => 130,
         }
     }
@@ -52,6 +61,7 @@ impl Error {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Error::Usage(fault) => fault.hint.as_deref(),
+            Error::Unavailable { hint, .. } => hint.as_deref(),
             Error::Corrupt(_) => Some("what was bad is set aside; `repro run` remakes it"),
             Error::Locked(_) => Some("wait for it, or pass `--wait-for-lock`"),
             Error::Pending(_) => Some("`repro run` brings them up to date"),

@@ -15,3 +15,4 @@ pub mod stage;
 pub mod store;
 pub mod survey;
 pub mod value;
+pub mod wording;

@@ -3,6 +3,7 @@
 //! Observers know events alone. Progress goes to standard error; standard output carries data only.
 
 use super::event::{Event, Observer, Summary};
+use super::wording::{count, seconds};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -81,7 +82,7 @@ impl Terminal {
     /// On standard error, which must be a terminal.
     pub fn new(verbosity: Verbosity) -> Self {
         let bar = ProgressBar::new(0);
-        let style = ProgressStyle::with_template("{bar:28} {pos}/{len}  {elapsed_precise}  {msg}");
+        let style = ProgressStyle::with_template("{bar:28} {pos}/{len}  {elapsed_precise}  {wide_msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         Terminal { bar, verbosity, wording: Wording::default(), running: BTreeMap::new() }
     }
@@ -145,7 +146,7 @@ impl Wording {
                 (self.nodes, self.began) = (*nodes, Some(Instant::now()));
                 let profile = profile.as_ref().map(|p| format!("profile `{p}`, ")).unwrap_or_default();
                 let set = overrides.iter().map(|o| format!(", -S {o}")).collect::<String>();
-                say(Verbosity::Normal, format!("{profile}{nodes} nodes{set}"));
+                say(Verbosity::Normal, format!("{profile}{}{set}", count(*nodes)));
             }
             Event::Cached { node, .. } => {
                 self.done += 1;
@@ -172,7 +173,7 @@ impl Wording {
             }
             Event::FellBack { node, instead, cause } => {
                 say(Verbosity::Quiet, format!("warning: `{node}` could not be had: {cause}"));
-                say(Verbosity::Quiet, format!("warning: its fallback {instead} is used instead, in every result"));
+                say(Verbosity::Quiet, format!("warning: every result below is of its fallback {instead} instead"));
             }
             Event::Delivered { folder, written, files } => {
                 let state =
@@ -195,20 +196,11 @@ impl Wording {
 fn sum(summary: &Summary) -> String {
     let Summary { nodes, cached, ran, failed, skipped, seconds: took, saved_seconds } = summary;
     if cached == nodes {
-        return format!("{nodes} nodes: all cached, nothing to do; {}", seconds(*took));
+        return format!("{}: all cached, nothing to do; {}", count(*nodes), seconds(*took));
     }
     let saved = if *saved_seconds >= 0.1 { format!(" (saved {})", seconds(*saved_seconds)) } else { String::new() };
-    format!("{nodes} nodes: {cached} cached, {ran} ran, {failed} failed, {skipped} skipped; {}{saved}", seconds(*took))
-}
-
-/// `0.04s`, `12.3s`, `4m05s`, `2h03m`.
-pub fn seconds(x: f64) -> String {
-    match x {
-        x if x < 1.0 => format!("{x:.2}s"),
-        x if x < 60.0 => format!("{x:.1}s"),
-        x if x < 3600.0 => format!("{}m{:02}s", (x / 60.0) as u64, (x % 60.0) as u64),
-        x => format!("{}h{:02}m", (x / 3600.0) as u64, (x % 3600.0 / 60.0) as u64),
-    }
+    let nodes = count(*nodes);
+    format!("{nodes}: {cached} cached, {ran} ran, {failed} failed, {skipped} skipped; {}{saved}", seconds(*took))
 }
 
 #[cfg(test)]
@@ -272,10 +264,5 @@ mod tests {
     #[test]
     fn verbose_lines_tell_reasons() {
         insta::assert_snapshot!(said(Verbosity::Verbose));
-    }
-
-    #[test]
-    fn durations_read_like_people_say_them() {
-        assert_eq!([0.04, 12.34, 245.0, 7385.0].map(seconds), ["0.04s", "12.3s", "4m05s", "2h03m"]);
     }
 }

@@ -86,7 +86,7 @@ struct Run<'a> {
     running: BTreeMap<Key, Vec<NodeId>>,
     artifacts: BTreeMap<NodeId, Artifact>,
     current_keys: BTreeSet<Key>,
-    unavailable: Option<String>,
+    unavailable: Option<Error>,
     summary: Summary,
     began: Instant,
 }
@@ -152,8 +152,8 @@ impl<'a> Run<'a> {
             }
         }
         self.summary.skipped = self.summary.nodes - self.summary.cached - self.summary.ran - self.summary.failed;
-        if let Some(cause) = self.unavailable.take() {
-            return Err(Error::Infrastructure(cause).into());
+        if let Some(error) = self.unavailable.take() {
+            return Err(error.into());
         }
         if self.summary.failed > 0 {
             return Err(Error::StageFailed { failed: self.summary.failed, skipped: self.summary.skipped }.into());
@@ -215,7 +215,8 @@ impl<'a> Run<'a> {
     fn act_on(&mut self, id: NodeId, checked: Checked) -> Result<()> {
         let kind = self.plan.node(id).kind.name();
         if let Some(cause) = &checked.fell_back {
-            let instead = serde_json::to_string(&checked.recipe.params)?;
+            let params = checked.recipe.params.iter();
+            let instead = params.map(|(name, value)| format!("`{name}: {value}`")).collect::<Vec<_>>().join(", ");
             self.observer.observe(&Event::FellBack { node: self.name(id), instead, cause: cause.clone() });
         }
         match checked.standing {
@@ -267,30 +268,32 @@ impl<'a> Run<'a> {
         }
         for id in nodes {
             match outcome {
-                Outcome::Unavailable(cause) if self.plan.node(id).question.fallback.is_some() => {
-                    self.store.choose_fallback(key, cause)?;
-                    let checked = self.surveyor.check_fallback(id, cause.clone(), |up| &self.artifacts[&up])?;
+                Outcome::Unavailable(told) if self.plan.node(id).question.fallback.is_some() => {
+                    self.store.choose_fallback(key, &told.cause)?;
+                    let checked = self.surveyor.check_fallback(id, told.cause.clone(), |up| &self.artifacts[&up])?;
                     self.act_on(id, checked)?;
                 }
-                Outcome::Unavailable(cause) => {
-                    self.unavailable = Some(format!("`{}`: {cause}", self.name(id)));
-                    self.fail(id, key, cause.clone());
+                Outcome::Unavailable(told) => {
+                    self.unavailable = Some(Error::Unavailable { node: self.name(id), hint: told.hint.clone() });
+                    self.fail(id, key, &told.cause);
                 }
-                Outcome::Failed(cause) => self.fail(id, key, cause.clone()),
-                Outcome::Exited => self.fail(id, key, "it ended well but left no answer in the cache".into()),
+                Outcome::Failed(told) => self.fail(id, key, &told.cause),
+                Outcome::Exited => self.fail(id, key, "it ended well but left no answer in the cache"),
             }
         }
         Ok(())
     }
 
-    fn fail(&mut self, id: NodeId, key: Key, cause: String) {
+    fn fail(&mut self, id: NodeId, key: Key, cause: &str) {
         let logs = self.store.job_folder(key);
+        let mut log = local::tail(&logs, LOG_LINES);
+        log.retain(|line| line.strip_prefix(local::ERROR) != Some(cause));
         self.summary.failed += 1;
         let event = Event::Failed {
             node: self.name(id),
             kind: self.plan.node(id).kind.name(),
-            cause,
-            log: local::tail(&logs, LOG_LINES),
+            cause: cause.to_owned(),
+            log,
             log_path: logs.join(local::STDERR).display().to_string(),
         };
         self.observer.observe(&event);

@@ -79,8 +79,13 @@ pub trait Stage: 'static {
 
 /// The answer cannot be had now (no folder, no mirror); nothing is wrong with the question.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Unavailable(pub String);
+#[error("{cause}")]
+pub struct Unavailable {
+    /// One sentence.
+    pub cause: String,
+    /// What would help.
+    pub hint: String,
+}
 
 /// What a running stage sees.
 pub struct Context {

@@ -100,7 +100,7 @@ impl Findings {
             if cells > 0 {
                 let n = f64::from(cells);
                 evidence.push(format!(
-                    "{} instead of {}: mean error along the curve {:.2} % -> {:.2} %, averaged over {cells} cells",
+                    "{} instead of {}: from a mean error along the curve of {:.2} % to {:.2} %, averaged over {cells} cells",
                     title(better),
                     title(base),
                     sums.0 / n,

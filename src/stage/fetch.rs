@@ -10,7 +10,7 @@ use crate::study::bounded::ImageCount;
 use crate::study::data::digits::digits;
 use crate::study::data::mnist::{self, FILES, MIRRORS};
 use crate::study::data::{Examples, Split};
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -154,35 +154,33 @@ fn from_mirrors(file: &mnist::File, folder: Option<&Path>) -> Result<Vec<u8>> {
     let agent = ureq::Agent::new_with_config(config);
     let mut causes = Vec::new();
     for mirror in MIRRORS {
-        for _ in 0..ATTEMPTS {
-            let fetched = download(&agent, &format!("{mirror}{}.gz", file.name), file.gz_bytes)
-                .and_then(|packed| Ok(mnist::gunzip(file.name, &packed, file.bytes)?))
-                .and_then(|bytes| mnist::verify(file, &bytes).map(|()| bytes).map_err(Into::into));
-            match fetched {
-                Ok(bytes) => return Ok(bytes),
-                Err(cause) => causes.push(format!("{cause:#}")),
-            }
+        let attempt = || -> Result<Vec<u8>> {
+            let packed = download(&agent, &format!("{mirror}{}.gz", file.name), file.gz_bytes)?;
+            let bytes = mnist::gunzip(file.name, &packed, file.bytes)?;
+            mnist::verify(file, &bytes)?;
+            Ok(bytes)
+        };
+        match (1..ATTEMPTS).fold(attempt(), |outcome, _| outcome.or_else(|_| attempt())) {
+            Ok(bytes) => return Ok(bytes),
+            Err(cause) => causes.push(format!("`{mirror}`: {cause:#}")),
         }
     }
-    causes.dedup();
-    let place =
-        folder.map_or("no data folder is given".into(), |f| format!("`{}` has no `{}`", f.display(), file.name));
-    let advice = "set `REPRO_DATA` (or `--data`) to a folder with the four MNIST files";
-    Err(Unavailable(format!("{place}, and no mirror served it ({}); {advice}", causes.join("; "))).into())
+    let place = match folder {
+        Some(folder) => format!("the folder `{}` has no `{}`", folder.display(), file.name),
+        None => "no data folder is given".to_owned(),
+    };
+    let cause = format!("{place}, and no mirror served it ({})", causes.join("; "));
+    let hint = "set `REPRO_DATA`, or pass `--data DIR`, with a folder that holds the four MNIST files".to_owned();
+    Err(Unavailable { cause, hint }.into())
 }
 
 /// The body of `url`, which must be of `bytes` bytes: no more are read whatever is sent.
 fn download(agent: &ureq::Agent, url: &str, bytes: usize) -> Result<Vec<u8>> {
-    let response = agent.get(url).call().with_context(|| format!("cannot fetch `{url}`"))?;
+    let response = agent.get(url).call()?;
     let mut body = Vec::new();
-    response
-        .into_body()
-        .into_reader()
-        .take(bytes as u64 + 1)
-        .read_to_end(&mut body)
-        .with_context(|| format!("cannot read `{url}` to its end"))?;
+    response.into_body().into_reader().take(bytes as u64 + 1).read_to_end(&mut body).context("it broke off")?;
     if body.len() != bytes {
-        return Err(anyhow!("`{url}` has not the {bytes} bytes it should have"));
+        bail!("it serves not the {bytes} bytes it should");
     }
     Ok(body)
 }

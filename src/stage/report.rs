@@ -233,7 +233,7 @@ impl<'a> Inputs<'a> {
         writeln!(text, "## The ends of the curves\n\n{}", Table { columns, rows }.to_markdown())?;
         writeln!(
             text,
-            "Mean over both ends of all pairs, with its 95 % interval. A test error of 2 % on {} images has a standard error of \
+            "Mean over both ends of all pairs ± half the width of its 95 % interval. A test error of 2 % on {} images has a standard error of \
              {:.2} points by itself.\n",
             self.data.test,
             crate::study::stats::binomial_standard_error(2.0, self.data.test)
@@ -268,9 +268,10 @@ impl<'a> Inputs<'a> {
         }
         writeln!(
             text,
-            "Each cell: our mean over pairs [95 % interval]; behind the bar the talk's number and a mark: `=` it lies within our \
-             interval, `~` outside but within {AGREES:.0} % of it, `!` further off. With one pair there is no interval. The talk \
-             does not say over how many pairs it averaged. From artifact `{summary}` (`tables/{}`).\n",
+            "Each cell: our mean over pairs ± half the width of its 95 % interval; behind the bar the talk's number and a mark: \
+             `=` it lies within our interval, `~` outside but within {AGREES:.0} % of it, `!` further off. With one pair there \
+             is no interval. The talk does not say over how many pairs it averaged. From artifact `{summary}` (`tables/{}`, \
+             which has both ends of each interval).\n",
             SUMMARY.file
         )?;
         Ok(())
@@ -336,11 +337,12 @@ fn beside(ours: &Mean, theirs: Option<&Published>, is_mnist: bool) -> String {
     format!("{} / {} {mark}", show(ours, 2), theirs.max_error)
 }
 
+/// The mean, and half the width of its interval.
 fn show(mean: &Mean, digits: usize) -> String {
     let Mean { mean, interval, .. } = mean;
     interval.map_or_else(
         || format!("{mean:.digits$}"),
-        |(low, high)| format!("{mean:.digits$} [{low:.digits$}, {high:.digits$}]"),
+        |(low, high)| format!("{mean:.digits$} ± {:.digits$}", (high - low) / 2.0),
     )
 }
 
@@ -354,8 +356,8 @@ mod tests {
         let case = |mean: f64, interval, expected: &str| {
             assert_eq!(beside(&Mean { count: 2, mean, interval }, Some(&theirs), true), expected);
         };
-        case(21.0, Some((19.0, 23.0)), "21.00 [19.00, 23.00] / 20 =");
-        case(21.0, Some((20.5, 23.0)), "21.00 [20.50, 23.00] / 20 ~");
+        case(21.0, Some((19.0, 23.0)), "21.00 ± 2.00 / 20 =");
+        case(21.0, Some((20.5, 23.0)), "21.00 ± 1.25 / 20 ~");
         case(26.0, None, "26.00 / 20 !");
         case(24.0, None, "24.00 / 20 ~");
     }

@@ -3,7 +3,7 @@
 //! A thread per child waits for it and reports over a channel: simpler than polling, and with as many children as cores
 //! the threads cost nothing. Knows no plan, no store and no stage: a child is told a key and the cache folder.
 
-use super::{Executor, Job, Outcome};
+use super::{Executor, Job, Outcome, Told};
 use crate::engine::key::Key;
 use crate::fs;
 use anyhow::{Context as _, Result};
@@ -17,6 +17,11 @@ use std::time::Duration;
 
 /// The exit code by which `repro exec` says that the answer cannot be had now (sysexits' `EX_UNAVAILABLE`).
 pub const UNAVAILABLE: u8 = 69;
+
+/// What the lines begin with by which `repro` says why it failed, and what would help.
+pub const ERROR: &str = "error: ";
+/// See [`ERROR`].
+pub const HINT: &str = "hint: ";
 
 /// The name of the log that a job writes its standard error to.
 pub const STDERR: &str = "stderr";
@@ -65,7 +70,8 @@ impl Executor for Local {
                 });
             }
             Err(error) => {
-                let _ = report.send((job.key, Outcome::Failed(format!("{error:#}"))));
+                let told = Told { cause: format!("{error:#}"), hint: None };
+                let _ = report.send((job.key, Outcome::Failed(told)));
             }
         }
     }
@@ -87,12 +93,17 @@ impl Executor for Local {
 fn outcome(status: &std::io::Result<ExitStatus>, logs: &Path) -> Outcome {
     match status {
         Ok(status) if status.success() => Outcome::Exited,
-        Ok(status) if status.code() == Some(i32::from(UNAVAILABLE)) => {
-            Outcome::Unavailable(tail(logs, 1).pop().unwrap_or_else(|| "no cause was given".into()))
-        }
-        Ok(status) => Outcome::Failed(describe(*status)),
-        Err(error) => Outcome::Failed(format!("cannot wait for the process: {error}")),
+        Ok(status) if status.code() == Some(i32::from(UNAVAILABLE)) => Outcome::Unavailable(told(logs, *status)),
+        Ok(status) => Outcome::Failed(told(logs, *status)),
+        Err(error) => Outcome::Failed(Told { cause: format!("cannot wait for the process: {error}"), hint: None }),
     }
+}
+
+/// What the job itself said last; how it ended, if it said nothing.
+fn told(logs: &Path, status: ExitStatus) -> Told {
+    let lines = tail(logs, 2);
+    let said = |lead: &str| lines.iter().find_map(|line| line.strip_prefix(lead)).map(str::to_owned);
+    Told { cause: said(ERROR).unwrap_or_else(|| describe(status)), hint: said(HINT) }
 }
 
 fn describe(status: ExitStatus) -> String {

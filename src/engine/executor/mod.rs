@@ -20,10 +20,19 @@ pub struct Job {
 pub enum Outcome {
     /// It said it was done. Only an entry in the store proves it.
     Exited,
-    /// It said the answer cannot be had now, and why.
-    Unavailable(String),
+    /// It said that the answer cannot be had now.
+    Unavailable(Told),
     /// It failed, was killed, or could not be started.
-    Failed(String),
+    Failed(Told),
+}
+
+/// Why a job has no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// One sentence.
+    pub cause: String,
+    /// What would help, if the job knew.
+    pub hint: Option<String>,
 }
 
 /// Runs jobs. One is chosen for a whole run.

@@ -1,0 +1,31 @@
+//! How numbers read in sentences.
+
+/// `1 node`, `2 nodes`.
+pub fn count(nodes: usize) -> String {
+    format!("{nodes} node{}", if nodes == 1 { "" } else { "s" })
+}
+
+/// `0.04s`, `12.3s`, `4m05s`, `2h03m`.
+pub fn seconds(x: f64) -> String {
+    match x {
+        x if x < 1.0 => format!("{x:.2}s"),
+        x if x < 60.0 => format!("{x:.1}s"),
+        x if x < 3600.0 => format!("{}m{:02}s", (x / 60.0) as u64, (x % 60.0) as u64),
+        x => format!("{}h{:02}m", (x / 3600.0) as u64, (x % 3600.0 / 60.0) as u64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_like_people_say_them() {
+        assert_eq!([0.04, 12.34, 245.0, 7385.0].map(seconds), ["0.04s", "12.3s", "4m05s", "2h03m"]);
+    }
+
+    #[test]
+    fn one_node_is_not_nodes() {
+        assert_eq!([0, 1, 2].map(count), ["0 nodes", "1 node", "2 nodes"]);
+    }
+}
