@@ -73,7 +73,7 @@ fn describe(text: &mut String, name: &str, checked: &Checked, entry: Option<&Ent
     Ok(())
 }
 
-pub(super) fn export(common: &Common, target: &str, directory: &Path) -> Result<String> {
+pub(super) fn export(common: &Common, target: &str, destination: &Path) -> Result<String> {
     let session = Session::open(common)?;
     let targets = session.select(&[target.to_owned()])?;
     let survey = survey(&session, &targets)?;
@@ -95,7 +95,7 @@ pub(super) fn export(common: &Common, target: &str, directory: &Path) -> Result<
     for id in &targets {
         let Standing::Cached(entry) = &survey.standing[id] else { continue };
         let name = &session.plan.node(*id).name;
-        let folder = if targets.len() == 1 { directory.to_owned() } else { directory.join(name) };
+        let folder = if targets.len() == 1 { destination.to_owned() } else { destination.join(name) };
         for (file, stored) in &entry.outputs {
             let path = folder.join(file);
             fs::create_dir_all(path.parent().unwrap_or(&folder))?;

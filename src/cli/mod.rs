@@ -96,8 +96,9 @@ enum Command {
     Export {
         /// Stage, instance or kind
         target: String,
-        /// Where to; made if it is not there
-        directory: PathBuf,
+        /// The folder to copy them to; made if it is not there
+        #[arg(value_name = "DIR")]
+        destination: PathBuf,
     },
     /// Hash everything in the cache again and check entries against objects
     Verify,
@@ -180,7 +181,7 @@ fn dispatch(cli: Cli) -> Result<String> {
         Command::Plan { targets, check, force } => plan::plan(common, &targets, check, force),
         Command::Why { target } => plan::why(common, &target),
         Command::Show { target } => inspect::show(common, &target),
-        Command::Export { target, directory } => inspect::export(common, &target, &directory),
+        Command::Export { target, destination } => inspect::export(common, &target, &destination),
         Command::Verify => inspect::verify(common),
         Command::Graph { format, full } => inspect::graph(common, format, full),
         Command::Exec { key, program } => exec::exec(common, key, program),
@@ -244,7 +245,7 @@ impl Session {
         for assignment in &common.set {
             pipeline.apply_override(assignment).map_err(Error::from)?;
         }
-        let plan = Plan::new(&pipeline, stage::KINDS).map_err(Error::from)?;
+        let plan = Plan::new(&pipeline, stage::KINDS).map_err(|fault| Error::from(during(fault, &common.set)))?;
         let refetch = common.refetch || common.data_folder()?.is_some();
         Ok(Session { pipeline, profile, plan, store: common.store(), refetch })
     }
@@ -256,6 +257,15 @@ impl Session {
         }
         Ok(found.into_iter().collect())
     }
+}
+
+/// What was set for this once may be to blame: the file alone would mislead.
+fn during(fault: Fault, set: &[String]) -> Fault {
+    if set.is_empty() {
+        return fault;
+    }
+    let set: Vec<String> = set.iter().map(|assignment| format!("`-S {assignment}`")).collect();
+    Fault { message: format!("{} (with {})", fault.message, set.join(", ")), ..fault }
 }
 
 fn no_pipeline(path: &Path, why: &str) -> Error {

@@ -14,5 +14,7 @@ pub mod schedule;
 pub mod stage;
 pub mod store;
 pub mod survey;
+#[cfg(test)]
+mod toy;
 pub mod value;
 pub mod wording;

@@ -12,6 +12,7 @@ pub struct Pipeline {
     pub seed: String,
     /// The profile to use when none is asked for.
     pub default_profile: Option<String>,
+    default_profile_place: Option<Place>,
     /// In written order.
     pub stages: Vec<StageDecl>,
     /// In written order: for each, the stages it changes and the fields it sets there.
@@ -52,10 +53,13 @@ impl Pipeline {
 
     /// Applies profile `name`, or the default one, to the stages; says which it was.
     pub fn apply_profile(&mut self, name: Option<&str>) -> Result<Option<String>, Fault> {
+        let asked = name.is_some();
         let Some(name) = name.map(str::to_owned).or_else(|| self.default_profile.clone()) else { return Ok(None) };
         let Some(profile) = self.profiles.iter().find(|p| p.name == name).cloned() else {
-            let hint = suggest(&name, self.profiles.iter().map(|p| p.name.as_str()));
-            return Err(self.fault(None, format!("there is no profile `{name}`"), hint));
+            let none = || Some("no profile is declared under `profiles`".to_owned());
+            let hint = suggest(&name, self.profiles.iter().map(|p| p.name.as_str())).or_else(none);
+            let place = if asked { None } else { self.default_profile_place };
+            return Err(self.fault(place, format!("there is no profile `{name}`"), hint));
         };
         for stage in &profile.stages {
             let fields = stage.value.as_map().unwrap_or_default();
@@ -118,13 +122,17 @@ fn read(source: &str, node: &Node) -> Result<Pipeline, Misfit> {
         source: source.to_owned(),
         seed: "0".to_owned(),
         default_profile: None,
+        default_profile_place: None,
         stages: Vec::new(),
         profiles: Vec::new(),
     };
     for entry in mapping(node, "a pipeline")? {
         match entry.key.as_str() {
             "seed" => pipeline.seed = seed_text(&entry.value)?,
-            "profile" => pipeline.default_profile = Some(text(&entry.value, "the default profile's name")?),
+            "profile" => {
+                pipeline.default_profile = Some(text(&entry.value, "the default profile's name")?);
+                pipeline.default_profile_place = entry.value.place;
+            }
             "stages" => {
                 pipeline.stages =
                     mapping(&entry.value, "`stages`")?.iter().map(stage).collect::<Result<_, Misfit>>()?;
@@ -191,7 +199,8 @@ fn check_name(entry: &Entry) -> Result<(), Misfit> {
 }
 
 fn mapping<'a>(node: &'a Node, what: &str) -> Result<&'a [Entry], Misfit> {
-    let refuse = || Misfit::at(node.place, format!("{what} must be a mapping, not {}", node.kind()), None);
+    let hint = || Some("write `name: ...` under it, indented".to_owned());
+    let refuse = || Misfit::at(node.place, format!("{what} must be a mapping, not {}", node.kind()), hint());
     node.as_map().ok_or_else(refuse)
 }
 

@@ -56,7 +56,7 @@ impl PlanNode {
 impl Plan {
     /// Resolves `pipeline`, whose profile has been applied, over `kinds`.
     pub fn new(pipeline: &Pipeline, kinds: &[&'static dyn Kind]) -> Result<Plan, Fault> {
-        let mut builder = Builder { pipeline, nodes: Vec::new(), instances: HashMap::new() };
+        let mut builder = Builder { pipeline, kinds, nodes: Vec::new(), instances: HashMap::new() };
         let kinds = builder.kinds(kinds)?;
         for i in builder.order(&kinds)? {
             builder.expand(&pipeline.stages[i], kinds[i])?;
@@ -173,6 +173,7 @@ impl Reference {
 
 struct Builder<'p> {
     pipeline: &'p Pipeline,
+    kinds: &'p [&'static dyn Kind],
     nodes: Vec<PlanNode>,
     instances: HashMap<&'p str, Vec<NodeId>>,
 }
@@ -240,6 +241,20 @@ impl<'p> Builder<'p> {
         Ok(walk.order)
     }
 
+    /// For a hint: the stages whose outputs fit into `slot`.
+    fn makers(&self, slot: &Slot) -> String {
+        let fits = |kind: &&dyn Kind| slot.files.iter().all(|file| kind.outputs().contains(file));
+        let kind_of = |stage: &StageDecl| self.kinds.iter().copied().find(|kind| kind.name() == stage.kind);
+        let fitting = self.pipeline.stages.iter().filter(|stage| kind_of(stage).is_some_and(|kind| fits(&kind)));
+        let names: Vec<String> = fitting.map(|stage| format!("`{}`", stage.name)).collect();
+        if !names.is_empty() {
+            return format!("write `{}: STAGE`, with one of {}", slot.name, names.join(", "));
+        }
+        let kinds: Vec<String> =
+            self.kinds.iter().filter(|kind| fits(kind)).map(|k| format!("`{}`", k.name())).collect();
+        format!("it takes a stage of kind {}, and there is none", kinds.join(" or "))
+    }
+
     /// The references written in a slot, with their places.
     fn references(&self, stage: &'p StageDecl, slot: &Slot) -> Result<Vec<(&'p str, Option<Place>)>, Fault> {
         let name = slot.name;
@@ -248,9 +263,7 @@ impl<'p> Builder<'p> {
                 return Ok(Vec::new());
             }
             let message = format!("stage `{}`: the input `{name}` is missing", stage.name);
-            let hint =
-                Some(format!("write `{name}: STAGE`, naming the stage that makes `{}`", slot.files.join("`, `")));
-            return Err(self.fault(stage.kind_place, message, hint));
+            return Err(self.fault(stage.kind_place, message, Some(self.makers(slot))));
         };
         let text = |node: &'p Node| {
             node.as_text().map(|text| (text, node.place)).ok_or_else(|| {
@@ -289,7 +302,8 @@ impl<'p> Builder<'p> {
                 let node = self.instance(stage, kind, joined, &combination)?;
                 if !names.insert(node.name.clone()) {
                     let message = format!("stage `{}`: two nodes are called `{}`", stage.name, node.name);
-                    return Err(self.fault(stage.place, message, Some("a value is listed twice".into())));
+                    let hint = "a list has this value twice; remove one";
+                    return Err(self.fault(repeated(&axes).or(stage.place), message, Some(hint.into())));
                 }
                 self.nodes.push(node);
             }
@@ -318,7 +332,7 @@ impl<'p> Builder<'p> {
                     "stage `{}`: `{}` takes `{missing}`, which `{}` does not make",
                     stage.name, slot.name, reference.stage
                 );
-                return Err(self.fault(*place, message, Some(format!("it makes `{}`", made.join("`, `")))));
+                return Err(self.fault(*place, message, Some(self.makers(slot))));
             }
             candidates.extend(found);
             fixed.push(reference);
@@ -480,6 +494,15 @@ fn is_grid(node: &Node) -> bool {
         Value::Map(entries) => entries.iter().any(|entry| is_grid(&entry.value)),
         _ => false,
     }
+}
+
+/// Where a grid lists a value for the second time.
+fn repeated(axes: &[(&Entry, Vec<Node>)]) -> Option<Place> {
+    let again = |values: &[Node]| {
+        let mut seen = HashSet::new();
+        values.iter().find(|value| !seen.insert(render(&value.to_json()))).and_then(|value| value.place)
+    };
+    axes.iter().find_map(|(_, values)| again(values))
 }
 
 /// How many values a parameter takes; `None` if that overflows.

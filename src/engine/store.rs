@@ -227,8 +227,10 @@ impl Store {
     pub fn record_recipe(&self, recipe: &Recipe) -> Result<Key> {
         let key = recipe.key();
         let path = self.recipe_path(key);
-        if !path.exists() {
-            fs::write_atomic(&path, &self.scratch(), recipe.canonical().as_bytes())?;
+        let text = recipe.canonical();
+        // Not only where there is none: a damaged one would fail the child process again and again.
+        if fs::read_if_there(&path)?.is_none_or(|bytes| bytes != text.as_bytes()) {
+            fs::write_atomic(&path, &self.scratch(), text.as_bytes())?;
         }
         Ok(key)
     }

@@ -6,8 +6,9 @@
 use super::per_isa;
 use super::sparse::Panels;
 
-/// Classes, and the lanes they are padded to.
-const CLASSES: usize = 10;
+/// Classes.
+pub(super) const CLASSES: usize = 10;
+/// Lanes that a run of neurons or the classes are padded to.
 const LANES: usize = 16;
 /// Images whose logits are summed side by side, so that they share the loads of the weights.
 const IMAGES: usize = 4;

@@ -131,8 +131,8 @@ impl<'a> Inputs<'a> {
             writeln!(text, "{}\n", escape(&params.about))?;
         }
         self.write_setting(&mut text, params)?;
-        self.write_endpoints(&mut text)?;
-        self.write_talk_tables(&mut text)?;
+        self.write_endpoints(&mut text, params)?;
+        self.write_talk_tables(&mut text, params)?;
         writeln!(text, "## Figures\n")?;
         for shown in &self.figures {
             writeln!(text, "### {}\n", escape(&shown.card.title))?;
@@ -143,6 +143,13 @@ impl<'a> Inputs<'a> {
         self.write_conclusions(&mut text)?;
         self.write_provenance(&mut text, params)?;
         Ok(text)
+    }
+
+    /// Where a table comes from, and what makes it alone.
+    fn source(&self, table: &str, params: &Params) -> Result<String> {
+        let digest = self.tables.artifact.get(table).with_context(|| format!("BUG: no table `{table}`"))?;
+        let command = format!("repro run --profile {} aggregate", params.profile);
+        Ok(format!("From artifact `{digest}` (`tables/{table}`), made alone by `{command}`."))
     }
 
     /// First of all: whether this is MNIST.
@@ -201,7 +208,7 @@ impl<'a> Inputs<'a> {
         Ok(())
     }
 
-    fn write_endpoints(&self, text: &mut String) -> Result<()> {
+    fn write_endpoints(&self, text: &mut String, params: &Params) -> Result<()> {
         let frame = &self.endpoints;
         let (hidden, prior) = (wholes(frame, "hidden")?, texts(frame, "prior")?);
         let (quantity, values) = (texts(frame, "quantity")?, means(frame)?);
@@ -234,16 +241,16 @@ impl<'a> Inputs<'a> {
         writeln!(
             text,
             "Mean over both ends of all pairs ± half the width of its 95 % interval. A test error of 2 % on {} images has a standard error of \
-             {:.2} points by itself.\n",
+             {:.2} points by itself. {}\n",
             self.data.test,
-            crate::study::stats::binomial_standard_error(2.0, self.data.test)
+            crate::study::stats::binomial_standard_error(2.0, self.data.test),
+            self.source(ENDPOINTS.file, params)?
         )?;
         Ok(())
     }
 
     /// The talk's two tables, and one more for each further prior.
-    fn write_talk_tables(&self, text: &mut String) -> Result<()> {
-        let summary = self.tables.artifact.get(SUMMARY.file).context("BUG: no summary")?;
+    fn write_talk_tables(&self, text: &mut String, params: &Params) -> Result<()> {
         let published = published();
         let keys = self.findings.cells.keys();
         let widths: BTreeSet<i64> = keys.clone().map(|(hidden, ..)| *hidden).collect();
@@ -270,9 +277,9 @@ impl<'a> Inputs<'a> {
             text,
             "Each cell: our mean over pairs ± half the width of its 95 % interval; behind the bar the talk's number and a mark: \
              `=` it lies within our interval, `~` outside but within {AGREES:.0} % of it, `!` further off. With one pair there \
-             is no interval. The talk does not say over how many pairs it averaged. From artifact `{summary}` (`tables/{}`, \
-             which has both ends of each interval).\n",
-            SUMMARY.file
+             is no interval; `tables/{}` has both ends of each. The talk does not say over how many pairs it averaged. {}\n",
+            SUMMARY.file,
+            self.source(SUMMARY.file, params)?
         )?;
         Ok(())
     }

@@ -20,7 +20,7 @@ macro_rules! bounded {
             type Error = String;
             fn try_from(x: $inner) -> Result<Self, String> {
                 let holds: fn($inner) -> bool = $holds;
-                if holds(x) { Ok($name(x)) } else { Err(format!("`{x}` is not {}", $rule)) }
+                if holds(x) { Ok($name(x)) } else { Err(format!("`{x}` is out of bounds; write {}", $rule)) }
             }
         }
 
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn absurd_numbers_are_refused_with_the_rule_they_break() {
-        assert_eq!(Positive::try_from(-0.01), Err("`-0.01` is not a number above zero".to_owned()));
+        assert_eq!(Positive::try_from(-0.01), Err("`-0.01` is out of bounds; write a number above zero".to_owned()));
         assert!(Positive::try_from(f64::NAN).is_err());
         assert!(Positive::try_from(f64::INFINITY).is_err());
         assert!(Fraction::try_from(1.5).is_err());

@@ -112,7 +112,11 @@ mod tests {
 
     #[test]
     fn an_absurd_or_unknown_prior_is_refused() {
-        assert!(read(r#"{"normal":{"variance":-1}}"#).unwrap_err().contains("`-1` is not a number above zero"));
+        assert!(
+            read(r#"{"normal":{"variance":-1}}"#)
+                .unwrap_err()
+                .contains("`-1` is out of bounds; write a number above zero")
+        );
         assert!(read(r#"{"normal":{"variance":1,"mean":0}}"#).unwrap_err().contains("unknown field `mean`"));
         assert!(read(r#"{"dropout":1}"#).is_err());
         assert!(read(r#""flat""#).is_err());

@@ -1,0 +1,409 @@
+//! Toy stages, an executor that runs them in this process, and a bench to try pipelines on: the engine is tested without
+//! any stage of the study.
+
+use super::event::{Event, Observer, Summary};
+use super::executor::{Executor, Job, Outcome, Told};
+use super::key::{Artifact, Key, Recipe};
+use super::pipeline::Pipeline;
+use super::plan::{NodeId, Plan};
+use super::schedule::{self, Settings};
+use super::stage::{Arity, Context, Kind, KindOf, Slot, Stage, Unavailable};
+use super::store::Store;
+use super::survey::{Survey, Surveyor};
+use crate::fs;
+use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// All toy kinds.
+pub(super) const KINDS: &[&'static dyn Kind] =
+    &[&KindOf::<Source>::KIND, &KindOf::<Pair>::KIND, &KindOf::<Gather>::KIND];
+
+const TEXT: &str = "text";
+
+/// Writes its text. On request it fails, or cannot be had.
+pub(super) struct Source;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SourceParams {
+    /// `fail` makes it fail.
+    text: String,
+    #[serde(default = "one")]
+    width: u32,
+    #[serde(default)]
+    end: End,
+    #[serde(default)]
+    style: Style,
+    #[serde(default)]
+    ratio: f64,
+    /// In the key, but in no output.
+    #[serde(default)]
+    note: Option<String>,
+    /// Asked instead, should this not be to be had.
+    #[serde(default)]
+    otherwise: Option<String>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum End {
+    #[default]
+    A,
+    B,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+enum Style {
+    #[default]
+    Plain,
+    Framed {
+        by: u32,
+        #[serde(default)]
+        round: bool,
+    },
+}
+
+impl Stage for Source {
+    const NAME: &'static str = "source";
+    const VERSION: u32 = 1;
+    const SLOTS: &'static [Slot] = &[];
+    const OUTPUTS: &'static [&'static str] = &[TEXT];
+    type Params = SourceParams;
+
+    fn check(params: &SourceParams) -> Result<(), String> {
+        if params.width == 0 { Err("`width` must not be zero".into()) } else { Ok(()) }
+    }
+
+    fn label(params: &SourceParams) -> Option<String> {
+        (params.text == "drawn").then(|| format!("width={}", params.width))
+    }
+
+    fn fallback(params: &SourceParams) -> Option<SourceParams> {
+        params.otherwise.clone().map(|text| SourceParams { text, otherwise: None, ..params.clone() })
+    }
+
+    fn question(params: SourceParams) -> SourceParams {
+        SourceParams { otherwise: None, ..params }
+    }
+
+    fn run(params: SourceParams, cx: &Context) -> Result<()> {
+        if params.text == "fail" {
+            bail!("it was told to fail");
+        }
+        let SourceParams { text, width, end, style, .. } = params;
+        let style = if style == Style::Plain { String::new() } else { format!("{style:?}") };
+        let end = if matches!(end, End::B) { "'" } else { "" };
+        fs::write(&cx.output(TEXT), format!("{text}{end}{style}").repeat(width as usize))
+    }
+}
+
+/// Joins two texts; without the second, brackets the first.
+pub(super) struct Pair;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Note {
+    /// In the key, but in no output.
+    #[serde(default)]
+    note: Option<String>,
+    #[serde(default)]
+    width: u32,
+}
+
+impl Stage for Pair {
+    const NAME: &'static str = "pair";
+    const VERSION: u32 = 1;
+    const SLOTS: &'static [Slot] = &[
+        Slot { name: "left", arity: Arity::One, files: &[TEXT] },
+        Slot { name: "right", arity: Arity::Optional, files: &[TEXT] },
+    ];
+    const OUTPUTS: &'static [&'static str] = &[TEXT];
+    type Params = Note;
+
+    fn run(_: Note, cx: &Context) -> Result<()> {
+        let mut parts = vec![fs::read_text(cx.input("left")?.path(TEXT)?)?];
+        for right in cx.inputs("right") {
+            parts.push(fs::read_text(right.path(TEXT)?)?);
+        }
+        fs::write(&cx.output(TEXT), format!("({})", parts.join(" ")))
+    }
+}
+
+/// Sorts any number of texts into one, and counts them in a file of its own.
+pub(super) struct Gather;
+
+impl Stage for Gather {
+    const NAME: &'static str = "gather";
+    const VERSION: u32 = 1;
+    const SLOTS: &'static [Slot] = &[Slot { name: "all", arity: Arity::Many, files: &[TEXT] }];
+    const OUTPUTS: &'static [&'static str] = &[TEXT, "count"];
+    const DELIVERS: bool = true;
+    type Params = Note;
+
+    fn run(_: Note, cx: &Context) -> Result<()> {
+        let inputs = cx.inputs("all").iter();
+        let mut parts: Vec<String> =
+            inputs.map(|input| fs::read_text(input.path(TEXT)?)).collect::<Result<_>>()?;
+        parts.sort();
+        fs::write(&cx.output("count"), parts.len().to_string())?;
+        fs::write(&cx.output(TEXT), format!("[{}]", parts.join(" ")))
+    }
+}
+
+/// The plan of a pipeline of toy stages, which need not be valid.
+pub(super) fn plan(yaml: &str) -> Result<Plan, super::error::Fault> {
+    Plan::new(&Pipeline::parse("toy.yaml", yaml)?, KINDS)
+}
+
+/// Ids of nodes by name.
+pub(super) fn id(plan: &Plan, name: &str) -> NodeId {
+    plan.ids().find(|id| plan.node(*id).name == name).unwrap_or_else(|| panic!("there is no node `{name}`"))
+}
+
+/// What becomes of a job.
+#[derive(Clone, PartialEq)]
+pub(super) enum Fate {
+    /// It runs.
+    Runs,
+    /// It ends well without having done anything.
+    Pretends,
+    /// Its process is lost.
+    Lost,
+    /// What it wants cannot be had.
+    Unavailable,
+    /// It never ends.
+    Hangs,
+}
+
+/// Runs jobs in this process, one at each `wait`.
+struct Mock<'a> {
+    store: &'a Store,
+    slots: usize,
+    fate: &'a dyn Fn(&Recipe) -> Fate,
+    /// Which of so many running jobs ends next.
+    pick: &'a mut dyn FnMut(usize) -> usize,
+    running: Vec<Job>,
+    submitted: Vec<Key>,
+    most_at_once: usize,
+    killed: bool,
+}
+
+impl Executor for Mock<'_> {
+    fn slots(&self) -> usize {
+        self.slots
+    }
+
+    fn submit(&mut self, job: Job) {
+        self.submitted.push(job.key);
+        self.running.push(job);
+        self.most_at_once = self.most_at_once.max(self.running.len());
+    }
+
+    fn wait(&mut self, _: Duration) -> Option<(Key, Outcome)> {
+        let fate = |job: &Job| (self.fate)(&self.store.recipe(job.key).unwrap().expect("a job has a recipe"));
+        let able: Vec<usize> = (0..self.running.len()).filter(|&i| fate(&self.running[i]) != Fate::Hangs).collect();
+        let &chosen = able.get((self.pick)(able.len()) % able.len().max(1))?;
+        let fate = fate(&self.running[chosen]);
+        let key = self.running.remove(chosen).key;
+        let told = |cause: &str| Told { cause: cause.to_owned(), hint: Some("try later".into()) };
+        let outcome = match fate {
+            Fate::Runs => match super::exec::exec(self.store, KINDS, key, None) {
+                Ok(_) => Outcome::Exited,
+                Err(error) => match error.downcast_ref::<Unavailable>() {
+                    Some(unavailable) => Outcome::Unavailable(told(&unavailable.cause)),
+                    None => Outcome::Failed(told(&format!("{error:#}"))),
+                },
+            },
+            Fate::Pretends => Outcome::Exited,
+            Fate::Lost => Outcome::Failed(told("the process was lost")),
+            Fate::Unavailable => Outcome::Unavailable(told("nobody answered")),
+            Fate::Hangs => unreachable!("a job that hangs does not end"),
+        };
+        Some((key, outcome))
+    }
+
+    fn kill(&mut self) {
+        self.killed = true;
+    }
+}
+
+/// Writes down what it is told, one line an event.
+#[derive(Default)]
+struct Notes(Vec<String>);
+
+impl Observer for Notes {
+    fn observe(&mut self, event: &Event) {
+        self.0.push(match event {
+            Event::Cached { node, .. } => format!("cached {node}"),
+            Event::Running { node, reasons, .. } => {
+                let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+                format!("running {node}: {}", reasons.join("; "))
+            }
+            Event::Finished { node, .. } => format!("finished {node}"),
+            Event::Failed { node, cause, .. } => format!("failed {node}: {cause}"),
+            Event::Skipped { node, because } => format!("skipped {node}: {because}"),
+            Event::FellBack { node, instead, cause } => format!("fell back {node}: {instead}, {cause}"),
+            Event::Ended(summary) => {
+                let Summary { nodes, cached, ran, failed, skipped, .. } = summary;
+                format!("ended: {nodes} nodes, {cached} cached, {ran} ran, {failed} failed, {skipped} skipped")
+            }
+            Event::Started { .. } | Event::Delivered { .. } => return,
+        });
+    }
+}
+
+/// A cache of one's own to try pipelines on.
+pub(super) struct Bench {
+    dir: TempDir,
+    pub(super) store: Store,
+}
+
+impl Bench {
+    /// With an empty cache. In memory where there is such a disk: a sync then costs nothing.
+    pub(super) fn new() -> Bench {
+        let memory = Path::new("/dev/shm");
+        let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+        let store = Store::at(&dir.path().join("cache"));
+        store.prepare().unwrap();
+        Bench { dir, store }
+    }
+
+    /// Where its files lie.
+    pub(super) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A run of `yaml`, to be varied before it is started.
+    pub(super) fn trial<'a>(&'a self, yaml: &str) -> Trial<'a> {
+        Trial {
+            store: &self.store,
+            plan: plan(yaml).unwrap(),
+            slots: 2,
+            targets: Vec::new(),
+            forced: Vec::new(),
+            refetch: false,
+            keep_going: false,
+            interrupted: false,
+            fate: Box::new(|_| Fate::Runs),
+            pick: Box::new(|_| 0),
+        }
+    }
+
+    /// A plain run of `yaml`.
+    pub(super) fn run(&self, yaml: &str) -> Ran {
+        self.trial(yaml).run()
+    }
+}
+
+/// A run to be.
+pub(super) struct Trial<'a> {
+    store: &'a Store,
+    pub(super) plan: Plan,
+    pub(super) slots: usize,
+    pub(super) targets: Vec<&'a str>,
+    pub(super) forced: Vec<&'a str>,
+    pub(super) refetch: bool,
+    pub(super) keep_going: bool,
+    pub(super) interrupted: bool,
+    pub(super) fate: Box<dyn Fn(&Recipe) -> Fate + 'a>,
+    pub(super) pick: Box<dyn FnMut(usize) -> usize + 'a>,
+}
+
+impl Trial<'_> {
+    fn surveyor(&self) -> Surveyor<'_> {
+        let forced = self.forced.iter().map(|name| id(&self.plan, name)).collect();
+        Surveyor::new(&self.plan, self.store, forced, self.refetch)
+    }
+
+    fn wanted(&self) -> BTreeSet<NodeId> {
+        self.plan.closure(&self.targets.iter().map(|name| id(&self.plan, name)).collect::<Vec<_>>())
+    }
+
+    /// Where everything stands.
+    pub(super) fn survey(&self) -> Survey {
+        self.surveyor().survey(&self.wanted()).unwrap()
+    }
+
+    /// Runs it.
+    pub(super) fn run(mut self) -> Ran {
+        let mut pick = std::mem::replace(&mut self.pick, Box::new(|_| 0));
+        let survey = self.survey();
+        let mut notes = Notes::default();
+        let mut mock = Mock {
+            store: self.store,
+            slots: self.slots,
+            fate: &*self.fate,
+            pick: &mut *pick,
+            running: Vec::new(),
+            submitted: Vec::new(),
+            most_at_once: 0,
+            killed: false,
+        };
+        let interrupted = AtomicBool::new(self.interrupted);
+        let settings = Settings { keep_going: self.keep_going, interrupted: &interrupted };
+        let outcome = schedule::run(
+            &self.plan,
+            self.store,
+            &self.surveyor(),
+            &survey,
+            &mut mock,
+            &settings,
+            &mut notes,
+        );
+        let (submitted, most_at_once, killed) = (mock.submitted, mock.most_at_once, mock.killed);
+        let (summary, artifacts) = match outcome {
+            Ok((summary, artifacts)) => (Ok(summary), artifacts),
+            Err(error) => (Err(error), BTreeMap::new()),
+        };
+        let named = |(id, artifact): (NodeId, Artifact)| (self.plan.node(id).name.clone(), artifact);
+        Ran {
+            store: self.store.clone(),
+            outcome: summary,
+            artifacts: artifacts.into_iter().map(named).collect(),
+            events: notes.0,
+            submitted,
+            most_at_once,
+            killed,
+        }
+    }
+}
+
+/// What a run was.
+pub(super) struct Ran {
+    store: Store,
+    pub(super) outcome: Result<Summary>,
+    /// By node; none if the run failed.
+    pub(super) artifacts: BTreeMap<String, Artifact>,
+    /// One line each.
+    pub(super) events: Vec<String>,
+    pub(super) submitted: Vec<Key>,
+    pub(super) most_at_once: usize,
+    pub(super) killed: bool,
+}
+
+impl Ran {
+    /// What the events that begin with `verb` go on with.
+    pub(super) fn told(&self, verb: &str) -> Vec<&str> {
+        self.events.iter().filter_map(|line| line.strip_prefix(verb)?.strip_prefix(' ')).collect()
+    }
+
+    /// The nodes that ran to their end, in that order.
+    pub(super) fn finished(&self) -> Vec<&str> {
+        self.told("finished")
+    }
+
+    /// What the node called `name` wrote.
+    pub(super) fn text(&self, name: &str) -> String {
+        fs::read_text(&self.store.object(self.artifacts[name][TEXT])).unwrap()
+    }
+}
