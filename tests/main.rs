@@ -1,1 +1,14 @@
+//! The program from outside: each test is a project folder of its own, a few runs of `repro`, and what they said and left.
+//!
+//! A test's name is its claim. What ran comes first, results second: a cache that gives right numbers by working twice is
+//! broken. No test needs the network, MNIST or the time of day.
 
+mod cache;
+mod data;
+mod golden;
+mod house;
+mod inspect;
+mod malformed;
+mod readme;
+mod space;
+mod survive;

@@ -314,7 +314,7 @@ impl<'p> Builder<'p> {
 
     fn join(&self, stage: &'p StageDecl, slot: &Slot, joined: Vec<Joined>) -> Result<Vec<Joined>, Fault> {
         let references = self.references(stage, slot)?;
-        let mut candidates = Vec::new();
+        let (mut candidates, mut taken) = (Vec::new(), HashSet::new());
         let mut fixed = Vec::new();
         for (text, place) in &references {
             let reference = Reference::parse(text).map_err(|m| self.misfit(stage, &m))?;
@@ -334,7 +334,8 @@ impl<'p> Builder<'p> {
                 );
                 return Err(self.fault(*place, message, Some(self.makers(slot))));
             }
-            candidates.extend(found);
+            // A set: references may overlap.
+            candidates.extend(found.into_iter().filter(|id| taken.insert(*id)));
             fixed.push(reference);
         }
         if candidates.is_empty() {
@@ -360,9 +361,13 @@ impl<'p> Builder<'p> {
         for id in &candidates {
             index.entry(shared(&open(id), &known)).or_default().push(*id);
         }
+        let partners = |partial: &Joined| index.get(&shared(&partial.axes, &theirs)).map_or(&[][..], Vec::as_slice);
+        if joined.iter().map(|partial| partners(partial).len()).sum::<usize>() > MAX_NODES {
+            return Err(self.too_many(stage, stage.place));
+        }
         let mut out = Vec::new();
-        for partial in joined {
-            for id in index.get(&shared(&partial.axes, &theirs)).into_iter().flatten() {
+        for partial in &joined {
+            for id in partners(partial) {
                 let mut next = partial.clone();
                 next.axes.extend(open(id).into_iter().filter(|(axis, _)| !known.contains(axis)));
                 next.inputs.insert(slot.name, vec![*id]);
@@ -374,6 +379,11 @@ impl<'p> Builder<'p> {
             return Err(self.fault(stage.place, message, Some("compare the grids of the stages it uses".into())));
         }
         Ok(out)
+    }
+
+    fn too_many(&self, stage: &StageDecl, place: Option<Place>) -> Fault {
+        let message = format!("stage `{}` expands to more than {MAX_NODES} nodes", stage.name);
+        self.fault(place, message, Some("shorten its lists".into()))
     }
 
     /// The parameter fields with the values each can take, and the number of nodes that makes.
@@ -389,10 +399,7 @@ impl<'p> Builder<'p> {
         let mut count = joined;
         for field in stage.fields.iter().filter(|f| !is_slot(f)) {
             count = width(&field.value).and_then(|n| count.checked_mul(n)).filter(|&n| n <= MAX_NODES).ok_or_else(
-                || {
-                    let message = format!("stage `{}` expands to more than {MAX_NODES} nodes", stage.name);
-                    self.fault(field.place, message, Some("shorten its lists".into()))
-                },
+                || self.too_many(stage, field.place),
             )?;
             if count == 0 {
                 let message = format!("stage `{}`: the grid `{}` is empty", stage.name, field.key);
@@ -560,5 +567,312 @@ fn render(value: &Json) -> String {
             map.iter().map(entry).collect::<Vec<_>>().join("-")
         }
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::key::Digest;
+    use super::super::toy::{id, plan};
+    use super::*;
+
+    fn names(yaml: &str) -> Vec<String> {
+        plan(yaml).unwrap().nodes.into_iter().map(|node| node.name).collect()
+    }
+
+    fn refusal(yaml: &str) -> (String, Option<String>) {
+        let fault = plan(yaml).err().unwrap_or_else(|| panic!("taken: {yaml}"));
+        (fault.to_string(), fault.hint)
+    }
+
+    /// By slot, the names of the nodes in it.
+    fn inputs<'a>(plan: &'a Plan, name: &str) -> Vec<(&'a str, Vec<&'a str>)> {
+        let slots = plan.node(id(plan, name)).inputs.iter();
+        slots.map(|(slot, ids)| (*slot, ids.iter().map(|id| plan.node(*id).name.as_str()).collect())).collect()
+    }
+
+    /// A stand-in for what each node would put out, different for each.
+    fn artifacts(plan: &Plan) -> Vec<Artifact> {
+        let of = |node: &PlanNode| [("text".to_owned(), Digest::of(node.name.as_bytes()))].into();
+        plan.nodes.iter().map(of).collect()
+    }
+
+    fn recipe(plan: &Plan, name: &str) -> Recipe {
+        let artifacts = artifacts(plan);
+        plan.recipe(id(plan, name), false, |up| &artifacts[up.0])
+    }
+
+    #[test]
+    fn lists_expand_in_written_order_the_last_fastest() {
+        assert_eq!(
+            names("stages: { s: { source: { width: [2, 1], text: [x, v] } } }"),
+            ["s@width=2,text=x", "s@width=2,text=v", "s@width=1,text=x", "s@width=1,text=v"]
+        );
+    }
+
+    #[test]
+    fn a_list_inside_a_mapping_expands_and_a_value_is_named_without_its_only_field() {
+        assert_eq!(
+            names("stages: { s: { source: { text: x, style: [plain, { framed: { by: [1, 2] } }] } } }"),
+            ["s@style=plain", "s@style=framed-1", "s@style=framed-2"]
+        );
+        assert_eq!(
+            names("stages: { s: { source: { text: x, style: { framed: { by: [1, 2], round: true } } } } }"),
+            ["s@style=framed-by-1-round-true", "s@style=framed-by-2-round-true"]
+        );
+    }
+
+    #[test]
+    fn a_single_value_is_no_axis_and_a_list_of_one_is() {
+        assert_eq!(names("stages: { s: { source: { text: x } } }"), ["s"]);
+        assert_eq!(names("stages: { s: { source: { text: [x] } } }"), ["s@text=x"]);
+    }
+
+    const ENDS: &str = "
+stages:
+  s: { source: { text: x, width: [1, 2], end: [a, b] } }
+  p: { pair: { left: s@end=a, right: s@end=b } }
+";
+
+    #[test]
+    fn axes_of_the_same_name_are_joined_and_one_that_is_fixed_is_not_inherited() {
+        let plan = plan(ENDS).unwrap();
+        let pairs: Vec<_> = plan.nodes[4..].iter().map(|node| node.name.as_str()).collect();
+        assert_eq!(pairs, ["p@width=1", "p@width=2"]);
+        assert_eq!(inputs(&plan, "p@width=2"), [("left", vec!["s@width=2,end=a"]), ("right", vec!["s@width=2,end=b"])]);
+    }
+
+    #[test]
+    fn axes_that_are_not_shared_are_crossed() {
+        let yaml = "
+stages:
+  s: { source: { text: [x, v] } }
+  t: { source: { text: z, width: [1, 2] } }
+  p: { pair: { left: s, right: t, note: [k, m] } }
+";
+        assert_eq!(
+            names(yaml)[4..],
+            [
+                "p@text=x,width=1,note=k",
+                "p@text=x,width=1,note=m",
+                "p@text=x,width=2,note=k",
+                "p@text=x,width=2,note=m",
+                "p@text=v,width=1,note=k",
+                "p@text=v,width=1,note=m",
+                "p@text=v,width=2,note=k",
+                "p@text=v,width=2,note=m",
+            ]
+        );
+    }
+
+    #[test]
+    fn inputs_whose_shared_axes_have_no_value_in_common_are_refused() {
+        let yaml = "
+stages:
+  s: { source: { text: x, width: [1, 2] } }
+  t: { source: { text: x, width: [3, 4] } }
+  p: { pair: { left: s, right: t } }
+";
+        let (message, hint) = refusal(yaml);
+        assert_eq!(message, "toy.yaml:5:3: stage `p`: its inputs have no axis values in common");
+        assert_eq!(hint.as_deref(), Some("compare the grids of the stages it uses"));
+    }
+
+    #[test]
+    fn a_slot_that_takes_many_gathers_all_that_match_each_once_and_inherits_no_axis() {
+        let plan = plan(&format!("{ENDS}  g: {{ gather: {{ all: [p, s@end=a, s@width=1] }} }}")).unwrap();
+        let all = vec!["p@width=1", "p@width=2", "s@width=1,end=a", "s@width=2,end=a", "s@width=1,end=b"];
+        assert_eq!(inputs(&plan, "g"), [("all", all)]);
+    }
+
+    #[test]
+    fn an_optional_input_may_be_absent_and_a_needed_one_may_not() {
+        let with = plan("stages: { s: { source: { text: x } }, p: { pair: { left: s } } }").unwrap();
+        assert_eq!(inputs(&with, "p"), [("left", vec!["s"])]);
+        let (message, hint) = refusal("stages: { s: { source: { text: x } }, p: { pair: { right: s } } }");
+        assert_eq!(message, "toy.yaml:1:44: stage `p`: the input `left` is missing");
+        assert_eq!(hint.as_deref(), Some("write `left: STAGE`, naming the stage that makes `text`"));
+    }
+
+    #[test]
+    fn a_selector_may_name_any_parameter_by_value_defaults_included() {
+        let plan = plan(ENDS).unwrap();
+        let select = |target: &str| -> Vec<&str> {
+            plan.select(target).unwrap().iter().map(|id| plan.node(*id).name.as_str()).collect()
+        };
+        assert_eq!(select("s@ratio=0,width=2"), ["s@width=2,end=a", "s@width=2,end=b"]);
+        assert_eq!(select("s@style=plain,end=b,width=1"), ["s@width=1,end=b"]);
+        assert_eq!(select("pair"), ["p@width=1", "p@width=2"], "a kind stands for all its stages");
+        assert_eq!(select("p@width=1"), ["p@width=1"]);
+    }
+
+    #[test]
+    fn a_target_that_selects_nothing_says_what_there_is() {
+        let plan = plan(ENDS).unwrap();
+        let case = |target: &str, message: &str, hint: &str| {
+            let fault = plan.select(target).unwrap_err();
+            assert_eq!((fault.to_string().as_str(), fault.hint.as_deref()), (message, Some(hint)));
+        };
+        case("q", "target: nothing is called `q`", "known: `p`, `pair`, `s`, `source`");
+        case("pare", "target: nothing is called `pare`", "did you mean `pair`?");
+        case("p@width=3", "target: no node matches `p@width=3`", "did you mean `p@width=2`?");
+        case("p@width", "target: `width` in `p@width` is not `name=value`", "write `stage@name=value,name=value`");
+    }
+
+    #[test]
+    fn the_closure_of_a_target_is_what_it_hangs_on_and_that_of_nothing_is_everything() {
+        let plan = plan(ENDS).unwrap();
+        let closed: Vec<&str> =
+            plan.closure(&[id(&plan, "p@width=2")]).iter().map(|id| plan.node(*id).name.as_str()).collect();
+        assert_eq!(closed, ["s@width=2,end=a", "s@width=2,end=b", "p@width=2"]);
+        assert_eq!(plan.closure(&[]).len(), 6);
+    }
+
+    #[test]
+    fn stages_may_stand_in_any_order_and_nodes_come_after_their_inputs() {
+        let yaml = "
+stages:
+  g: { gather: { all: [p, s] } }
+  p: { pair: { left: s } }
+  s: { source: { text: x } }
+";
+        assert_eq!(names(yaml), ["s", "p", "g"]);
+    }
+
+    #[test]
+    fn a_cycle_is_printed_from_stage_to_stage() {
+        let yaml = "
+stages:
+  s: { source: { text: x } }
+  a: { pair: { left: s, right: c } }
+  b: { pair: { left: a } }
+  c: { gather: { all: [s, b] } }
+";
+        let (message, hint) = refusal(yaml);
+        assert_eq!(message, "toy.yaml:4:3: the stages go round in a circle: a -> c -> b -> a");
+        assert_eq!(hint.as_deref(), Some("one of them must not use the next; `a` is the first"));
+        let (message, _) = refusal("stages: { a: { pair: { left: a } } }");
+        assert_eq!(message, "toy.yaml:1:11: the stages go round in a circle: a -> a");
+    }
+
+    #[test]
+    fn what_cannot_be_resolved_is_refused_with_place_and_hint() {
+        let case = |stages: &str, message: &str, hint: Option<&str>| {
+            let (said, help) = refusal(&format!("stages:\n  s: {{ source: {{ text: x }} }}\n{stages}"));
+            assert_eq!((said.as_str(), help.as_deref()), (message, hint));
+        };
+        case(
+            "  p: { pear: { left: s } }",
+            "toy.yaml:3:8: stage `p`: unknown stage kind `pear`",
+            Some("did you mean `pair`?"),
+        );
+        case(
+            "  p: { pair: { left: t } }",
+            "toy.yaml:3:22: stage `p`: `left` names no stage: `t`",
+            Some("known: `p`, `s`"),
+        );
+        case(
+            "  p: { pair: { left: s@width=2 } }",
+            "toy.yaml:3:22: stage `p`: no instance matches `left: s@width=2`",
+            Some("known: `s`"),
+        );
+        case("  p: { pair: { left: [s, s] } }", "toy.yaml:3:22: stage `p`: `left` must name a stage, not a list", None);
+        case("  g: { gather: { all: [] } }", "toy.yaml:3:23: stage `g`: `all` is an empty list", None);
+        case(
+            "  p: { pair: { left: s, rihgt: s } }",
+            "toy.yaml:3:25: stage `p`: unknown field `rihgt`",
+            Some("did you mean `right`?"),
+        );
+        case("  t: { source: { text: x, width: 0 } }", "toy.yaml:3:3: stage `t`: `width` must not be zero", None);
+        case(
+            "  t: { source: { text: x, style: { framed: { by: [] } } } }",
+            "toy.yaml:3:34: stage `t`: the grid `style` is empty",
+            Some("list one value at least"),
+        );
+        case(
+            "  t: { source: { text: x, width: [1, 2, 1] } }",
+            "toy.yaml:3:3: stage `t`: two nodes are called `t@width=1`",
+            Some("a value is listed twice"),
+        );
+        case(
+            "  t: { source: { text: x, width: [1, 2] } }\n  p: { pair: { left: t, width: [1, 2] } }",
+            "toy.yaml:4:25: stage `p`: the axis `width` comes from its inputs already",
+            Some("give one value, not a list"),
+        );
+    }
+
+    #[test]
+    fn a_grid_of_a_thousand_million_nodes_is_refused_before_it_is_made() {
+        let thousand = (1..=1000).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
+        let (message, hint) = refusal(&format!(
+            "stages: {{ s: {{ source: {{ text: x, width: [{thousand}], ratio: [{thousand}], note: [{thousand}] }} }} }}"
+        ));
+        assert!(message.ends_with("stage `s` expands to more than 1000000 nodes"), "{message}");
+        assert_eq!(hint.as_deref(), Some("shorten its lists"));
+    }
+
+    #[test]
+    fn a_join_of_too_many_nodes_is_refused_before_it_is_made() {
+        let many = (1..=5000).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
+        let (message, _) = refusal(&format!(
+            "stages:\n  s: {{ source: {{ text: x, width: [{many}] }} }}\n  t: {{ source: {{ text: x, ratio: [{many}] }} }}
+  p: {{ pair: {{ left: s, right: t }} }}"
+        ));
+        assert_eq!(message, "toy.yaml:4:3: stage `p` expands to more than 1000000 nodes");
+    }
+
+    #[test]
+    fn a_chain_of_ten_thousand_stages_does_not_overflow_the_stack() {
+        let links = (1..10_000).rev().map(|i| format!("  s{i}: {{ pair: {{ left: s{} }} }}\n", i - 1));
+        let yaml = format!("stages:\n{}  s0: {{ source: {{ text: x }} }}\n", links.collect::<String>());
+        assert_eq!(plan(&yaml).unwrap().nodes.len(), 10_000);
+    }
+
+    #[test]
+    fn the_order_in_a_slot_that_takes_many_is_not_in_the_key() {
+        let key = |all: &str| {
+            let yaml = format!("stages:\n  s: {{ source: {{ text: [x, v] }} }}\n  g: {{ gather: {{ all: {all} }} }}");
+            recipe(&plan(&yaml).unwrap(), "g").key()
+        };
+        assert_eq!(key("[s@text=x, s@text=v]"), key("[s@text=v, s@text=x]"));
+        assert_eq!(key("[s@text=x, s@text=v]"), key("s"));
+        assert_ne!(key("s@text=x"), key("s"));
+    }
+
+    #[test]
+    fn names_of_stages_and_values_at_their_defaults_are_not_in_the_key() {
+        let key = |name: &str, fields: &str| {
+            let yaml = format!("stages: {{ {name}: {{ source: {{ text: x{fields} }} }} }}");
+            recipe(&plan(&yaml).unwrap(), name).key()
+        };
+        let plain = key("s", "");
+        assert_eq!(key("other", ""), plain);
+        assert_eq!(key("s", ", width: 1, end: a, style: plain, ratio: 0, note: null"), plain);
+        assert_eq!(key("s", ", otherwise: v"), plain, "the fallback is another question");
+        assert_ne!(key("s", ", width: 2"), plain);
+    }
+
+    #[test]
+    fn the_seed_is_in_the_key_of_what_draws_and_in_no_other() {
+        let key = |seed: u8, text: &str| {
+            recipe(&plan(&format!("seed: {seed}\nstages: {{ s: {{ source: {{ text: {text} }} }} }}")).unwrap(), "s")
+                .key()
+        };
+        assert_eq!(key(1, "x"), key(2, "x"));
+        assert_ne!(key(1, "drawn"), key(2, "drawn"));
+    }
+
+    #[test]
+    fn a_recipe_holds_only_the_files_its_slots_take() {
+        let plan = plan("stages: { s: { source: { text: x } }, g: { gather: { all: s } }, p: { pair: { left: g } } }");
+        let plan = plan.unwrap();
+        let mut artifacts = artifacts(&plan);
+        let count = |n: &[u8]| Some(("count".to_owned(), Digest::of(n)));
+        let p = id(&plan, "p");
+        artifacts[1].extend(count(b"1"));
+        let before = plan.recipe(p, false, |up| &artifacts[up.0]);
+        artifacts[1].extend(count(b"2"));
+        assert_eq!(plan.recipe(p, false, |up| &artifacts[up.0]), before);
+        assert_eq!(before.inputs["left"][0].keys().collect::<Vec<_>>(), ["text"]);
     }
 }

@@ -152,8 +152,7 @@ impl Stage for Gather {
 
     fn run(_: Note, cx: &Context) -> Result<()> {
         let inputs = cx.inputs("all").iter();
-        let mut parts: Vec<String> =
-            inputs.map(|input| fs::read_text(input.path(TEXT)?)).collect::<Result<_>>()?;
+        let mut parts: Vec<String> = inputs.map(|input| fs::read_text(input.path(TEXT)?)).collect::<Result<_>>()?;
         parts.sort();
         fs::write(&cx.output("count"), parts.len().to_string())?;
         fs::write(&cx.output(TEXT), format!("[{}]", parts.join(" ")))
@@ -351,15 +350,8 @@ impl Trial<'_> {
         };
         let interrupted = AtomicBool::new(self.interrupted);
         let settings = Settings { keep_going: self.keep_going, interrupted: &interrupted };
-        let outcome = schedule::run(
-            &self.plan,
-            self.store,
-            &self.surveyor(),
-            &survey,
-            &mut mock,
-            &settings,
-            &mut notes,
-        );
+        let outcome =
+            schedule::run(&self.plan, self.store, &self.surveyor(), &survey, &mut mock, &settings, &mut notes);
         let (submitted, most_at_once, killed) = (mock.submitted, mock.most_at_once, mock.killed);
         let (summary, artifacts) = match outcome {
             Ok((summary, artifacts)) => (Ok(summary), artifacts),

@@ -255,11 +255,12 @@ mod tests {
 
     #[test]
     fn the_logarithm_is_within_two_units_in_the_last_place() {
-        let wide = (0..200_000).map(|i| f64::from_bits(0x0010_0000_0000_0000 + i * 0x0000_51d7_3a1f_9e2d));
-        let sums = (0..=900_000).map(|i| 1.0 + f64::from(i) / 1e5).chain((1..52).map(|k| 1.0 + 1.0 / (1u64 << k) as f64));
+        let wide = (0..200_000).map(|i| f64::from_bits(0x0010_0000_0000_0000 + i * 0x29d5_3a1f_9e2d));
+        let sums =
+            (0..=900_000).map(|i| 1.0 + f64::from(i) / 1e5).chain((1..52).map(|k| 1.0 + 1.0 / (1u64 << k) as f64));
         for x in wide.chain(sums) {
             let exact = libm::log(x);
-            assert!((ln(x) - exact).abs() <= 2.0 * f64::EPSILON * exact.abs(), "ln({x}) is {exact}, not {}", ln(x));
+            assert!((ln(x) - exact).abs() <= 2.0 * f64::EPSILON * exact.abs(), "ln({x}) is {}, not {exact}", ln(x));
         }
         assert_eq!(ln(1.0).to_bits(), 0.0f64.to_bits());
         assert!(ln(f64::NAN).is_nan());

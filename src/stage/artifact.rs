@@ -33,6 +33,9 @@ pub(super) const NET: &str = "net.safetensors";
 
 const METADATA: &str = "repro";
 
+/// The dataset that the published numbers are for.
+pub(super) const MNIST: &str = "mnist";
+
 /// See [`DATA_CARD`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DataCard {

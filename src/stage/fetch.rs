@@ -3,7 +3,7 @@
 //! The one stage that looks outside its workspace: at the folder that `REPRO_DATA` names, then at MNIST's mirrors. Neither
 //! can change the answer, since every byte is checked against published digests.
 
-use super::artifact::{DATA_CARD, DataCard, IMAGES, write_examples, write_json};
+use super::artifact::{DATA_CARD, DataCard, IMAGES, MNIST, write_examples, write_json};
 use crate::engine::stage::{Context, Slot, Stage, Unavailable};
 use crate::fs;
 use crate::study::bounded::ImageCount;
@@ -48,7 +48,7 @@ enum Dataset {
 impl Dataset {
     fn name(self) -> &'static str {
         match self {
-            Dataset::Mnist => "mnist",
+            Dataset::Mnist => MNIST,
             Dataset::Digits => "digits",
         }
     }

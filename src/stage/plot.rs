@@ -2,9 +2,9 @@
 //!
 //! What each figure shows is said here; how figures look is `report::figure`'s business.
 
-use super::artifact::write_json;
+use super::artifact::{DATA_CARD, DataCard, MNIST, read_json, write_json};
 use super::tables::{CURVES, Mean, SUMMARY, means, numbers, texts, wholes};
-use super::talk::{METHODS, ordered, published, title};
+use super::talk::{METHODS, Published, ordered, published, title};
 use crate::engine::stage::{Arity, Context, Slot, Stage};
 use crate::fs;
 use crate::report::axis::Axis;
@@ -63,7 +63,9 @@ impl Stage for Plot {
 
     fn run(params: Params, cx: &Context) -> Result<()> {
         let tables = cx.input("tables")?;
+        let data: DataCard = read_json(cx.input("data")?.path(DATA_CARD)?)?;
         let study = Study {
+            published: if data.dataset == MNIST { published() } else { Vec::new() },
             curves: rows(&CURVES.read(tables.path(CURVES.file)?)?, "quantity", true)?,
             summary: rows(&SUMMARY.read(tables.path(SUMMARY.file)?)?, "metric", false)?,
         };
@@ -116,6 +118,8 @@ fn rows(frame: &DataFrame, quantity: &str, along: bool) -> Result<Vec<Row>> {
 }
 
 struct Study {
+    /// Empty where the data are not those of the talk.
+    published: Vec<Published>,
     curves: Vec<Row>,
     summary: Vec<Row>,
 }
@@ -242,7 +246,7 @@ impl Study {
             for method in self.methods() {
                 let ours = |row: &Row| (row.prior == prior && row.method == method).then_some(row.hidden as f64);
                 series.push(self.against(&title(&method), style(&method), ours));
-                let theirs = published().into_iter().filter(|cell| cell.prior == prior && cell.method == method);
+                let theirs = self.published.iter().filter(|cell| cell.prior == prior && cell.method == method);
                 let points: Vec<(f64, f64)> = theirs
                     .map(|cell| (cell.hidden as f64, cell.max_error))
                     .filter(|(hidden, _)| widths.contains(hidden))

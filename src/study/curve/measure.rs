@@ -4,16 +4,28 @@
 //! center's row give those of every t by an elementwise combination; only relu and the small second layer are done for
 //! each point. Images pass in blocks that stay in cache, so memory does not grow with their number.
 //!
-//! This file does not know which curves there are.
+//! This file does not know which curves there are, nor how the W2 of a point came about.
 
 use super::{Path, Point};
 use crate::kernel::blend::blend;
-use crate::kernel::dense::{logits, relu};
+use crate::kernel::dense::logits;
+use crate::kernel::softmax::{Seen, cross_entropy};
 use crate::kernel::sparse::{Panels, Sparse, project};
-use crate::study::net::{CLASSES, INPUTS, Quality, cross_entropy};
+use crate::study::net::{CLASSES, INPUTS, Quality};
+use std::ops::Range;
 
 /// Images at once: their pre-activations under both nets take 2 MB at h = 2000.
 const BLOCK: usize = 128;
+
+/// A net whose W1 lies on a path.
+pub(super) struct Stop<'a> {
+    /// Where it is on the curve it belongs to.
+    pub t: f64,
+    /// Where W1 is on the path.
+    pub s: f64,
+    /// [10, h].
+    pub w2: &'a [f32],
+}
 
 impl Path<'_> {
     /// Error and loss at each of `ts`, on `images` [n, 784] with their `labels` `[n]`.
@@ -24,72 +36,70 @@ impl Path<'_> {
     /// # Panics
     /// If there are not as many labels as images.
     pub fn measure(&self, ts: &[f64], images: &Sparse, labels: &[u8]) -> Vec<Point> {
+        let w2: Vec<_> = ts.iter().map(|&t| self.w2(t)).collect();
+        let stops: Vec<_> = ts.iter().zip(&w2).map(|(&t, w2)| Stop { t, s: t, w2 }).collect();
+        self.measure_stops(&stops, images, labels)
+    }
+
+    /// Error and loss of each of `stops`; exactly those of the net where s is 0 or 1. Neighbours with the same s share
+    /// their hidden layer.
+    ///
+    /// # Panics
+    /// If there are not as many labels as images.
+    pub(super) fn measure_stops(&self, stops: &[Stop], images: &Sparse, labels: &[u8]) -> Vec<Point> {
         assert_eq!(images.rows(), labels.len(), "images and labels differ in number");
         let h = self.a.hidden();
-        // The center's rows of W1 are all the same: one stands for them.
-        let layers = [(self.a.w1(), h), (self.b.w1(), h), (&self.center.w1()[..INPUTS], 1)]
-            .map(|(w1, rows)| (Panels::pack(w1, rows, INPUTS), rows));
-        let coefficients = ts.iter().map(|&t| self.curve.coefficients(t).map(|c| c as f32));
-        let steps: Vec<_> = coefficients.zip(ts.iter().map(|&t| self.w2(t))).collect();
-        let mut tallies = vec![Tally::default(); ts.len()];
-        let mut hidden = vec![0.0; BLOCK * h];
+        let mut hidden_layer = HiddenLayer::of(self);
+        let mut seen = vec![Seen::default(); stops.len()];
+        let (mut hidden, mut outputs) = (vec![0.0; BLOCK * h], vec![0.0; BLOCK * CLASSES]);
         for (block, labels) in labels.chunks(BLOCK).enumerate() {
-            let first = block * BLOCK;
-            let [a, b, m] = layers.each_ref().map(|(w1, rows)| {
-                let mut z = vec![0.0; labels.len() * rows];
-                project(images, first..first + labels.len(), w1, &mut z);
-                z
-            });
-            let hidden = &mut hidden[..labels.len() * h];
-            for ((c, w2), tally) in steps.iter().zip(&mut tallies) {
-                blend(*c, &a, &b, &m, h, hidden);
-                tally.add(hidden, w2, h, labels);
+            let (hidden, outputs) = (&mut hidden[..labels.len() * h], &mut outputs[..labels.len() * CLASSES]);
+            hidden_layer.project(images, block * BLOCK..block * BLOCK + labels.len());
+            let mut last = None;
+            for (stop, seen) in stops.iter().zip(&mut seen) {
+                if last.replace(stop.s) != Some(stop.s) {
+                    hidden_layer.at(stop.s, hidden);
+                }
+                logits(hidden, stop.w2, h, outputs);
+                cross_entropy(outputs, labels, seen);
             }
         }
-        ts.iter().zip(tallies).map(|(&t, tally)| tally.point(t, labels.len())).collect()
+        let points = stops.iter().zip(seen).map(|(stop, Seen { loss, wrong })| {
+            let Quality { error, loss } = Quality::of_sums(loss, wrong, labels.len());
+            Point { t: stop.t, error, loss }
+        });
+        points.collect()
     }
 }
 
-/// As [`Path::measure`], for nets that share `w1` [h, 784] and differ in W2: `heads` are (t, W2 [10, h]).
-/// One forward pass serves them all, with the bits of [`evaluate`](crate::study::net::evaluate).
-pub(super) fn measure_heads(w1: &[f32], heads: &[(f64, &[f32])], images: &Sparse, labels: &[u8]) -> Vec<Point> {
-    assert_eq!(images.rows(), labels.len(), "images and labels differ in number");
-    let h = w1.len() / INPUTS;
-    let w1 = Panels::pack(w1, h, INPUTS);
-    let mut tallies = vec![Tally::default(); heads.len()];
-    for (block, labels) in labels.chunks(BLOCK).enumerate() {
-        let first = block * BLOCK;
-        let mut hidden = vec![0.0; labels.len() * h];
-        project(images, first..first + labels.len(), &w1, &mut hidden);
-        relu(&mut hidden);
-        for ((_, w2), tally) in heads.iter().zip(&mut tallies) {
-            tally.add(&hidden, w2, h, labels);
-        }
+/// The hidden layer all along a path, for some images at a time.
+pub(super) struct HiddenLayer<'a> {
+    path: &'a Path<'a>,
+    /// W1 of A, of B, and the center's: its rows are all the same, so one stands for them.
+    layers: [Panels; 3],
+    /// Pre-activations of the images under each: [n, h], [n, h], `[n]`.
+    z: [Vec<f32>; 3],
+}
+
+impl<'a> HiddenLayer<'a> {
+    pub(super) fn of(path: &'a Path) -> HiddenLayer<'a> {
+        let h = path.a.hidden();
+        let layers = [(path.a.w1(), h), (path.b.w1(), h), (&path.center.w1()[..INPUTS], 1)];
+        HiddenLayer { path, layers: layers.map(|(w1, rows)| Panels::pack(w1, rows, INPUTS)), z: Default::default() }
     }
-    heads.iter().zip(tallies).map(|(&(t, _), tally)| tally.point(t, labels.len())).collect()
-}
 
-/// What has been counted at one point so far, image by image.
-#[derive(Clone, Default)]
-struct Tally {
-    loss: f64,
-    wrong: usize,
-}
-
-impl Tally {
-    fn add(&mut self, hidden: &[f32], w2: &[f32], h: usize, labels: &[u8]) {
-        let mut outputs = vec![0.0; labels.len() * CLASSES];
-        logits(hidden, w2, h, &mut outputs);
-        for (outputs, &label) in outputs.chunks_exact(CLASSES).zip(labels) {
-            let (nats, wrong) = cross_entropy(outputs, label);
-            self.loss += nats;
-            self.wrong += usize::from(wrong);
+    /// Turns to the images `rows`.
+    pub(super) fn project(&mut self, images: &Sparse, rows: Range<usize>) {
+        for (w1, z) in self.layers.iter().zip(&mut self.z) {
+            z.resize(rows.len() * w1.columns(), 0.0);
+            project(images, rows.clone(), w1, z);
         }
     }
 
-    fn point(&self, t: f64, images: usize) -> Point {
-        let Quality { error, loss } = Quality::of_sums(self.loss, self.wrong, images);
-        Point { t, error, loss }
+    /// relu(X W1(s)ᵀ) of the images turned to, [n, h]; rows of `out` may be longer, and what is beyond h stays.
+    pub(super) fn at(&self, s: f64, out: &mut [f32]) {
+        let [a, b, m] = &self.z;
+        blend(self.path.curve.coefficients(s).map(|c| c as f32), a, b, m, self.path.a.hidden(), out);
     }
 }
 

@@ -2,19 +2,25 @@
 //!
 //! Anokhin and Yarotsky, arXiv 2008.00741; SCIENCE: "WA, weight adjustment". Normal equations: XᵀX in f32 over blocks of
 //! images, the blocks added up in f64, solved in f64 by Cholesky with a ridge that makes up for the minimum norm where
-//! neurons are dead or doubled. This file does not know which curve W1 follows.
+//! neurons are dead or doubled.
+//!
+//! Pre-activations are linear in W1, so two projections of a block of images serve every point of the curve that has
+//! room for its sums at the time: all of them up to h = 900, four at h = 2000. This file does not know which curve W1
+//! follows.
 
-use super::measure::measure_heads;
+use super::measure::{HiddenLayer, Stop};
 use super::{Path, Point, grid};
 use crate::kernel::cholesky::Cholesky;
-use crate::kernel::dense::{logits, relu};
+use crate::kernel::dense::logits;
 use crate::kernel::gram::gram;
-use crate::kernel::sparse::{Panels, Sparse, project};
-use crate::study::net::{CLASSES, INPUTS, Mlp};
+use crate::kernel::sparse::Sparse;
+use crate::study::net::{CLASSES, Mlp};
 use serde::{Deserialize, Serialize};
 
 /// Images whose products are summed in f32 before they are added up in f64.
 const BLOCK: usize = 1024;
+/// Bytes of sums at once.
+const ROOM: usize = 128 << 20;
 /// The least ridge, relative to the mean of the Gram matrix's diagonal.
 const RIDGE: f64 = 1e-8;
 /// A pivot counts towards the rank if it is above the ridge by this factor: a doubled neuron leaves about twice the
@@ -78,37 +84,43 @@ pub struct Fit {
 ///
 /// Refused: no images, and nets whose features are not finite.
 pub fn refit<'a>(path: Path<'a>, settings: Settings, images: &Sparse) -> Result<Refitted<'a>, String> {
+    refit_together(sums_at_once(path.a.hidden()), path, settings, images)
+}
+
+/// How many points' sums there is room for.
+fn sums_at_once(h: usize) -> usize {
+    (ROOM / (size_of::<f64>() * (h + CLASSES) * (h + CLASSES))).max(1)
+}
+
+/// Refits `together` points in one pass over the images; the number makes no difference to the bits.
+fn refit_together<'a>(
+    together: usize,
+    path: Path<'a>,
+    settings: Settings,
+    images: &Sparse,
+) -> Result<Refitted<'a>, String> {
     if images.rows() == 0 {
         return Err("a refit needs images".to_owned());
     }
-    let (a, b) = (path.a, path.b);
-    let pinned = |t, s, w2: &[f32]| Step { t, s, w2: w2.to_vec(), fit: None };
-    let fitted = |t, s, targets: &[f32]| {
-        let (w2, fit) = fit(&path, s, targets, images)?;
-        Ok::<_, String>(Step { t, s, w2, fit: Some(fit) })
-    };
-    let of_a = outputs(a, images);
-    let mut steps = vec![pinned(0.0, 0.0, a.w2())];
     let points = settings.points.max(2);
-    match settings.targets {
-        Targets::A => {
-            let ts = grid(2 * points - 1);
-            let (moving, tail) = ts.split_at(points as usize);
-            for &t in &moving[1..] {
-                steps.push(fitted(t, 2.0 * t, &of_a)?);
-            }
-            let last = steps[steps.len() - 1].w2.clone();
-            for &t in tail {
-                steps.push(pinned(t, 1.0, &straight(&last, b.w2(), 2.0 * t - 1.0)));
-            }
+    let (ts, moving) = match settings.targets {
+        Targets::A => (grid(2 * points - 1), 1..points as usize),
+        Targets::Blend => (grid(points), 1..points as usize - 1),
+    };
+    // Where W1 is at t.
+    let s = |t: f64| if settings.targets == Targets::A { (2.0 * t).min(1.0) } else { t };
+    let mut steps = vec![Step { t: 0.0, s: 0.0, w2: path.a.w2().to_vec(), fit: None }];
+    for ts in ts[moving.clone()].chunks(together) {
+        let ss: Vec<f64> = ts.iter().map(|&t| s(t)).collect();
+        for (&t, normal) in ts.iter().zip(normal_equations(&path, settings.targets, &ss, images)) {
+            let (w2, fit) = normal.fit(s(t), path.a.w2())?;
+            steps.push(Step { t, s: s(t), w2, fit: Some(fit) });
         }
-        Targets::Blend => {
-            let of_b = outputs(b, images);
-            for &t in &grid(points)[1..points as usize - 1] {
-                steps.push(fitted(t, t, &straight(&of_a, &of_b, t))?);
-            }
-            steps.push(pinned(1.0, 1.0, b.w2()));
-        }
+    }
+    let last = steps[steps.len() - 1].w2.clone();
+    for &t in &ts[moving.end..] {
+        let w2 = straight(&last, path.b.w2(), 2.0 * t - 1.0);
+        steps.push(Step { t, s: s(t), w2, fit: None });
     }
     Ok(Refitted { path, steps })
 }
@@ -140,69 +152,42 @@ impl Refitted<'_> {
     /// # Panics
     /// If there are not as many labels as images.
     pub fn measure(&self, images: &Sparse, labels: &[u8]) -> Vec<Point> {
-        let same_w1 = self.steps.chunk_by(|one, next| one.s == next.s);
-        same_w1
-            .flat_map(|steps| {
-                let heads: Vec<_> = steps.iter().map(|step| (step.t, &step.w2[..])).collect();
-                measure_heads(&self.path.w1(steps[0].s), &heads, images, labels)
-            })
-            .collect()
+        let stops: Vec<_> = self.steps.iter().map(|&Step { t, s, ref w2, .. }| Stop { t, s, w2 }).collect();
+        self.path.measure_stops(&stops, images, labels)
     }
 }
 
-/// Logits of `net`, [n, 10].
-fn outputs(net: &Mlp, images: &Sparse) -> Vec<f32> {
-    let h = net.hidden();
-    let mut out = vec![0.0; images.rows() * CLASSES];
-    features(net.w1(), images, |first, hidden| {
-        let n = hidden.len() / h;
-        logits(hidden, net.w2(), h, &mut out[first * CLASSES..][..n * CLASSES]);
-    });
-    out
-}
-
-/// Calls `each` with the first image and the hidden features relu(X W1ᵀ) [n, h] of every block.
-fn features(w1: &[f32], images: &Sparse, mut each: impl FnMut(usize, &[f32])) {
-    let h = w1.len() / INPUTS;
-    let w1 = Panels::pack(w1, h, INPUTS);
-    for first in (0..images.rows()).step_by(BLOCK) {
-        let rows = first..images.rows().min(first + BLOCK);
-        let mut hidden = vec![0.0; rows.len() * h];
-        project(images, rows, &w1, &mut hidden);
-        relu(&mut hidden);
-        each(first, &hidden);
-    }
-}
-
-/// W2 [10, h] that brings the features of W1(s) closest to `targets` [n, 10].
-fn fit(path: &Path, s: f64, targets: &[f32], images: &Sparse) -> Result<(Vec<f32>, Fit), String> {
+/// The normal equations at each of `ss`, summed up in one pass over the images.
+fn normal_equations(path: &Path, targets: Targets, ss: &[f64], images: &Sparse) -> Vec<Normal> {
     let h = path.a.hidden();
     let width = h + CLASSES;
-    // The targets ride along as ten more columns, so that one product holds FᵀF, FᵀT and TᵀT.
-    let mut products = vec![0.0; width * width];
-    features(&path.w1(s), images, |first, hidden| {
-        let mut joined = Vec::with_capacity(hidden.len() / h * width);
-        for (hidden, targets) in hidden.chunks_exact(h).zip(targets[first * CLASSES..].chunks_exact(CLASSES)) {
-            joined.extend_from_slice(hidden);
-            joined.extend_from_slice(targets);
+    let mut normals: Vec<_> = ss.iter().map(|_| Normal { h, products: vec![0.0; width * width] }).collect();
+    let mut hidden_layer = HiddenLayer::of(path);
+    for first in (0..images.rows()).step_by(BLOCK) {
+        let rows = first..images.rows().min(first + BLOCK);
+        let n = rows.len();
+        hidden_layer.project(images, rows);
+        let outputs = |net: &Mlp, s: f64| {
+            let (mut hidden, mut outputs) = (vec![0.0; n * h], vec![0.0; n * CLASSES]);
+            hidden_layer.at(s, &mut hidden);
+            logits(&hidden, net.w2(), h, &mut outputs);
+            outputs
+        };
+        let of_a = outputs(path.a, 0.0);
+        let of_b = (targets == Targets::Blend).then(|| outputs(path.b, 1.0));
+        // The targets ride along as ten more columns, so that one product holds FᵀF, FᵀT and TᵀT.
+        let mut joined = vec![0.0; n * width];
+        for (&s, normal) in ss.iter().zip(&mut normals) {
+            hidden_layer.at(s, &mut joined);
+            let targets = of_b.as_ref().map(|of_b| straight(&of_a, of_b, s));
+            let targets = targets.as_ref().unwrap_or(&of_a).chunks_exact(CLASSES);
+            for (joined, targets) in joined.chunks_exact_mut(width).zip(targets) {
+                joined[h..].copy_from_slice(targets);
+            }
+            gram(&joined, width, &mut normal.products);
         }
-        gram(&joined, width, &mut products);
-    });
-    let normal = Normal { h, products };
-    let (factor, ridge) = normal.factor().ok_or("cannot refit: the hidden features are not finite numbers")?;
-    let mut w = normal.right_hand_side();
-    let rank = match &factor {
-        Some(factor) => {
-            factor.solve(&mut w, CLASSES);
-            factor.pivots().filter(|&pivot| pivot > RANK_FACTOR * ridge * normal.scale()).count()
-        }
-        // Every neuron is dead, and the solution of minimum norm is zero.
-        None => 0,
-    };
-    let w2: Vec<f32> = (0..CLASSES * h).map(|k| w[k % h * CLASSES + k / h] as f32).collect();
-    let residual = |w2: &[f32]| normal.residual(w2);
-    let fit = Fit { s, rank, ridge, residual: residual(&w2), residual_kept: residual(path.a.w2()) };
-    Ok((w2, fit))
+    }
+    normals
 }
 
 /// [F T]ᵀ[F T], [h + 10, h + 10], upper triangle.
@@ -212,6 +197,24 @@ struct Normal {
 }
 
 impl Normal {
+    /// W2 [10, h] that brings the features of W1(s) closest to the targets, compared with keeping `kept`.
+    fn fit(&self, s: f64, kept: &[f32]) -> Result<(Vec<f32>, Fit), String> {
+        let h = self.h;
+        let (factor, ridge) = self.factor().ok_or("cannot refit: the hidden features are not finite numbers")?;
+        let mut w = self.right_hand_side();
+        let rank = match &factor {
+            Some(factor) => {
+                factor.solve(&mut w, CLASSES);
+                factor.pivots().filter(|&pivot| pivot > RANK_FACTOR * ridge * self.scale()).count()
+            }
+            // Every neuron is dead, and the solution of minimum norm is zero.
+            None => 0,
+        };
+        let w2: Vec<f32> = (0..CLASSES * h).map(|k| w[k % h * CLASSES + k / h] as f32).collect();
+        let fit = Fit { s, rank, ridge, residual: self.residual(&w2), residual_kept: self.residual(kept) };
+        Ok((w2, fit))
+    }
+
     fn at(&self, i: usize, j: usize) -> f64 {
         self.products[i.min(j) * (self.h + CLASSES) + i.max(j)]
     }
@@ -270,8 +273,10 @@ mod tests {
     use super::super::fixture::{images, net};
     use super::super::{CURVES, Center};
     use super::*;
+    use crate::kernel::dense::relu;
+    use crate::kernel::sparse::{Panels, project};
     use crate::kernel::test::on_every_isa;
-    use crate::study::net::{Quality, evaluate};
+    use crate::study::net::{INPUTS, Quality, evaluate};
 
     const IMAGES: usize = BLOCK + 200;
 
@@ -281,6 +286,16 @@ mod tests {
 
     fn settings(targets: Targets, points: u32) -> Settings {
         Settings { targets, points }
+    }
+
+    /// Hidden features [n, h] and logits [n, 10] of `net`, by a forward pass of its own.
+    fn forward(net: &Mlp, images: &Sparse) -> (Vec<f32>, Vec<f32>) {
+        let (h, n) = (net.hidden(), images.rows());
+        let (mut hidden, mut outputs) = (vec![0.0; n * h], vec![0.0; n * CLASSES]);
+        project(images, 0..n, &Panels::pack(net.w1(), h, INPUTS), &mut hidden);
+        relu(&mut hidden);
+        logits(&hidden, net.w2(), h, &mut outputs);
+        (hidden, outputs)
     }
 
     #[test]
@@ -299,13 +314,44 @@ mod tests {
     }
 
     #[test]
-    fn measuring_gives_the_bits_of_evaluating_each_net() {
+    fn measuring_gives_the_bits_of_evaluating_each_net_whose_w1_is_an_ends() {
         let (x, labels) = images(300);
         let (a, b) = (net(12, "a"), net(12, "b"));
-        let refitted = refit(joined(1, &a, &b), settings(Targets::A, 4), &x).expect("a refit");
-        for (net, Point { error, loss, .. }) in refitted.nets().zip(refitted.measure(&x, &labels)) {
-            assert_eq!(Quality { error, loss }, evaluate(&net, &x, &labels));
+        for targets in [Targets::A, Targets::Blend] {
+            let refitted = refit(joined(1, &a, &b), settings(targets, 4), &x).expect("a refit");
+            let points = refitted.measure(&x, &labels);
+            for ((net, step), Point { error, loss, .. }) in refitted.nets().zip(&refitted.steps).zip(points) {
+                let evaluated = evaluate(&net, &x, &labels);
+                if step.s == 0.0 || step.s == 1.0 {
+                    assert_eq!(Quality { error, loss }, evaluated, "{targets:?} {step:?}");
+                } else {
+                    // Pre-activations are combined after rounding instead of before.
+                    assert!((loss / evaluated.loss - 1.0).abs() < 1e-6, "{targets:?} {step:?}");
+                    assert!((error - evaluated.error).abs() < 150.0 / 300.0, "{targets:?} {step:?}");
+                }
+            }
         }
+    }
+
+    #[test]
+    fn how_many_points_are_refitted_together_makes_no_difference_to_the_bits() {
+        let (x, _) = images(IMAGES);
+        let (a, b) = (net(12, "a"), net(12, "b"));
+        for targets in [Targets::A, Targets::Blend] {
+            let refitted = |together| {
+                let refitted = refit_together(together, joined(1, &a, &b), settings(targets, 5), &x).expect("a refit");
+                (refitted.nets().collect::<Vec<_>>(), refitted.fits().collect::<Vec<_>>())
+            };
+            let expected = refitted(1);
+            for together in [2, 3, 20] {
+                assert_eq!(refitted(together), expected, "{targets:?}, {together} together");
+            }
+        }
+    }
+
+    #[test]
+    fn there_is_room_for_every_width() {
+        assert_eq!([10, 900, 2000, 100_000].map(|h| sums_at_once(h).min(20)), [20, 20, 4, 1]);
     }
 
     #[test]
@@ -313,9 +359,9 @@ mod tests {
         let (x, _) = images(IMAGES);
         let (a, b) = (net(20, "a"), net(20, "b"));
         let refitted = refit(joined(0, &a, &b), settings(Targets::A, 5), &x).expect("a refit");
-        let targets = outputs(&a, &x);
+        let targets = forward(&a, &x).1;
         for (net, fit) in refitted.nets().skip(1).zip(refitted.fits()) {
-            let found = outputs(&net, &x);
+            let (hidden, found) = forward(&net, &x);
             let miss: Vec<f64> = found.iter().zip(&targets).map(|(y, t)| f64::from(y - t)).collect();
             let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
             let relative = norm(&mut miss.iter().copied()) / norm(&mut targets.iter().map(|&t| f64::from(t)));
@@ -323,8 +369,6 @@ mod tests {
             assert!(fit.residual <= fit.residual_kept + 1e-6, "{fit:?}");
             assert_eq!((fit.rank, fit.ridge), (20, RIDGE));
             // What is left is orthogonal to every feature.
-            let mut hidden = Vec::new();
-            features(net.w1(), &x, |_, block| hidden.extend_from_slice(block));
             for (j, class) in (0..20).flat_map(|j| (0..CLASSES).map(move |class| (j, class))) {
                 let feature = || hidden[j..].iter().step_by(20).map(|&f| f64::from(f));
                 let miss = || miss[class..].iter().step_by(CLASSES).copied();

@@ -1,10 +1,11 @@
 //! What computes gradients: one interface, two engines. An engine knows neither schedule, prior nor optimiser; it is
 //! handed batches and updates.
 
+use super::Mlp;
 use super::autodiff::Autodiff;
 use super::kernel_engine::KernelEngine;
 use super::prior::Keep;
-use super::{CLASSES, Mlp, cross_entropy_gradient};
+pub use crate::kernel::softmax::Seen;
 use crate::kernel::sparse::Sparse;
 use crate::kernel::update::Update;
 use serde::{Deserialize, Serialize};
@@ -29,32 +30,9 @@ impl Batch<'_> {
     }
 }
 
-/// What was seen of a batch in passing, before its step.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Seen {
-    /// Sum of the images' cross-entropies, in nats.
-    pub loss: f64,
-    /// Images the net was wrong about.
-    pub wrong: usize,
-}
-
-impl Seen {
-    /// From logits [B, 10], which are replaced by the gradient of their mean cross-entropy.
-    pub(super) fn of_logits(logits: &mut [f32], labels: impl Iterator<Item = u8>) -> Seen {
-        let weight = CLASSES as f64 / logits.len() as f64;
-        let mut seen = Seen::default();
-        for (logits, label) in logits.as_chunks_mut::<CLASSES>().0.iter_mut().zip(labels) {
-            let (loss, wrong) = cross_entropy_gradient(&logits.clone(), label, weight, logits);
-            seen.loss += loss;
-            seen.wrong += usize::from(wrong);
-        }
-        seen
-    }
-}
-
 /// A net in training.
 pub trait Engine {
-    /// Moves the net by the gradient of the batch's mean cross-entropy.
+    /// Moves the net by the gradient of the batch's mean cross-entropy. What was seen is from before the step.
     fn step(&mut self, batch: &Batch, update: Update) -> Seen;
 
     /// The gradient of the batch's mean cross-entropy, and what was seen. Nothing moves.

@@ -6,6 +6,7 @@
 use super::engine::{Batch, Engine, Seen};
 use super::{CLASSES, INPUTS, Mlp};
 use crate::kernel::dense::{drop_out, hidden_gradient, logits, outgoing_gradient, relu};
+use crate::kernel::softmax::cross_entropy_gradient;
 use crate::kernel::sparse::{Panels, Sparse, project, project_to_panels};
 use crate::kernel::update::{Moments, Update, apply, descend};
 
@@ -53,7 +54,8 @@ impl KernelEngine {
         }
         let mut outputs = vec![0.0; images * CLASSES]; // [B, 10]
         logits(&a, &self.w2, padded, &mut outputs);
-        let seen = Seen::of_logits(&mut outputs, batch.chosen_labels());
+        let (labels, mut seen) = (batch.chosen_labels().collect::<Vec<u8>>(), Seen::default());
+        cross_entropy_gradient(&mut outputs, &labels, 1.0 / images as f64, &mut seen);
 
         let mut outgoing = vec![0.0; CLASSES * padded];
         outgoing_gradient(&outputs, &a, padded, &mut outgoing);

@@ -4,7 +4,6 @@ mod autodiff;
 mod engine;
 mod init;
 mod kernel_engine;
-mod loss;
 mod mlp;
 mod optimizer;
 mod prior;
@@ -12,13 +11,13 @@ mod train;
 
 pub use engine::{Batch, Engine, EngineKind, Seen};
 pub use init::Init;
-pub use loss::{cross_entropy, cross_entropy_gradient};
 pub use mlp::{CLASSES, INPUTS, Mlp};
 pub use optimizer::{Adam, Optimizer, Sgd, factor};
 pub use prior::{Keep, Prior};
 pub use train::{EpochRecord, TrainError, TrainSettings, Trained, train};
 
 use crate::kernel::dense::{logits, relu};
+use crate::kernel::softmax::cross_entropy;
 use crate::kernel::sparse::{Panels, Sparse, project};
 
 /// Images whose activations are held at once: 4 MB at h = 2000.
@@ -47,7 +46,7 @@ impl Quality {
 pub fn evaluate(net: &Mlp, images: &Sparse, labels: &[u8]) -> Quality {
     assert_eq!(images.rows(), labels.len(), "images and labels differ in number");
     let (h, w1) = (net.hidden(), Panels::pack(net.w1(), net.hidden(), INPUTS));
-    let (mut loss, mut wrong) = (0.0, 0);
+    let mut seen = Seen::default();
     for (block, labels) in labels.chunks(BLOCK).enumerate() {
         let first = block * BLOCK;
         let mut hidden = vec![0.0; labels.len() * h];
@@ -55,13 +54,9 @@ pub fn evaluate(net: &Mlp, images: &Sparse, labels: &[u8]) -> Quality {
         relu(&mut hidden);
         let mut outputs = vec![0.0; labels.len() * CLASSES];
         logits(&hidden, net.w2(), h, &mut outputs);
-        for (outputs, &label) in outputs.chunks_exact(CLASSES).zip(labels) {
-            let (nats, is_wrong) = cross_entropy(outputs, label);
-            loss += nats;
-            wrong += usize::from(is_wrong);
-        }
+        cross_entropy(&outputs, labels, &mut seen);
     }
-    Quality::of_sums(loss, wrong, labels.len())
+    Quality::of_sums(seen.loss, seen.wrong, labels.len())
 }
 
 /// Whether a prior has made a net collapse.

@@ -1,0 +1,256 @@
+//! Lays a figure out and draws it as SVG: rulers, frames, legend, title.
+//!
+//! Does not know how a panel or a legend is drawn, nor what is measured.
+
+use super::axis::{Axis, Ruler};
+pub use super::canvas::DrawError;
+use super::canvas::{At, svg, text_width};
+use super::figure::{Figure, Panel};
+use super::legend::Legend;
+use super::panel::{BAR, Frame};
+use super::style::*;
+use plotters::style::text_anchor::HPos;
+
+impl Figure {
+    /// The figure as SVG with selectable text.
+    pub fn to_svg(&self) -> Result<String, DrawError> {
+        let layout = Layout::new(self);
+        svg((layout.width.ceil() as u32, layout.height.ceil() as u32), &self.title, |canvas| {
+            canvas.text(&self.title, (MARGIN, MARGIN + 0.5 * LARGE), type_of(LARGE, INK, HPos::Left).bold())?;
+            for (i, panel) in self.panels.iter().enumerate() {
+                layout.frame(self, i).draw(canvas, panel)?;
+            }
+            layout.legend.draw(canvas)
+        })
+    }
+}
+
+/// Where everything goes, in pixels.
+struct Layout {
+    columns: usize,
+    /// One for each panel; None where there is nothing to measure.
+    rulers: Vec<[Option<Ruler>; 2]>,
+    bars: Vec<Option<Ruler>>,
+    /// Whether all panels have one x, one y axis.
+    shared: [bool; 2],
+    /// A panel's drawing, and the distance from one to the next.
+    panel: At,
+    pitch: At,
+    /// The first panel's upper left corner.
+    origin: At,
+    width: f64,
+    height: f64,
+    legend: Legend,
+}
+
+impl Layout {
+    fn new(figure: &Figure) -> Layout {
+        let panels = &figure.panels;
+        let columns = figure.columns.clamp(1, panels.len().max(1));
+        let rows = panels.len().div_ceil(columns);
+        let all_equal = |axis: fn(&Panel) -> &Axis| panels.windows(2).all(|pair| axis(&pair[0]) == axis(&pair[1]));
+        let shared = [all_equal(|panel| &panel.x), all_equal(|panel| &panel.y)];
+        let seen = |i: usize, shared: bool| if shared { &panels[..] } else { &panels[i..=i] };
+        let rulers: Vec<[Option<Ruler>; 2]> = (0..panels.len())
+            .map(|i| {
+                [
+                    Ruler::new(&panels[i].x, seen(i, shared[0]).iter().flat_map(Panel::across)),
+                    Ruler::new(&panels[i].y, seen(i, shared[1]).iter().flat_map(Panel::up)),
+                ]
+            })
+            .collect();
+        let meanings = || panels.iter().filter_map(|panel| panel.field.as_ref()).map(|field| &field.axis);
+        let one_bar = meanings().zip(meanings().skip(1)).all(|(a, b)| a == b);
+        let bars: Vec<Option<Ruler>> = (0..panels.len())
+            .map(|i| {
+                let axis = &panels[i].field.as_ref()?.axis;
+                Ruler::new(axis, seen(i, one_bar).iter().flat_map(Panel::above))
+            })
+            .collect();
+
+        let panel = match columns {
+            1 => (500.0, 300.0),
+            2 => (310.0, 220.0),
+            _ => (220.0, 180.0),
+        };
+        let widest = |ruler: &Ruler| ruler.ticks.iter().map(|(_, text)| text_width(text, SMALL)).fold(0.0, f64::max);
+        let beside = rulers.iter().filter_map(|[_, y]| y.as_ref()).map(widest).fold(0.0, f64::max);
+        let left = beside + TICK + 2.0 * NORMAL;
+        let below = TICK + SMALL + 2.0 * NORMAL;
+        let above = if panels.iter().all(|panel| panel.title.is_empty()) { 4.0 } else { 2.0 * NORMAL };
+        let bar = bars.iter().flatten().map(|bar| BAR + TICK + widest(bar) + 2.0 * NORMAL).fold(0.0, f64::max);
+        let title = if figure.title.is_empty() { 0.0 } else { LARGE + MARGIN };
+        let pitch = (
+            panel.0 + bar + if shared[1] { 2.5 * MARGIN } else { MARGIN + left },
+            panel.1 + above + if shared[0] { MARGIN } else { below },
+        );
+        let origin = (MARGIN + left, MARGIN + title + above);
+        // Half a tick label, or a long title, may reach past the last panel.
+        let width = (origin.0 + pitch.0 * (columns - 1) as f64 + panel.0 + bar + 2.0 * MARGIN)
+            .max(text_width(&figure.title, LARGE) * 1.1 + 2.0 * MARGIN);
+        let bottom = origin.1 + pitch.1 * (rows.max(1) - 1) as f64 + panel.1 + below + 0.5 * MARGIN;
+        let legend = Legend::new(panels, (origin.0, bottom), width - origin.0 - MARGIN);
+        let height = bottom + legend.height() + 0.5 * MARGIN;
+        Layout { columns, rulers, bars, shared, panel, pitch, origin, width, height, legend }
+    }
+
+    /// The frame of panel `i`. A shared axis is labelled in the first column, or under the last panel of a column.
+    fn frame<'a>(&'a self, figure: &Figure, i: usize) -> Frame<'a> {
+        let (column, row) = (i % self.columns, i / self.columns);
+        let left = self.origin.0 + self.pitch.0 * column as f64;
+        let top = self.origin.1 + self.pitch.1 * row as f64;
+        let [x, y] = &self.rulers[i];
+        let labelled = [!self.shared[0] || i + self.columns >= figure.panels.len(), !self.shared[1] || column == 0];
+        Frame { x: x.as_ref(), y: y.as_ref(), bar: self.bars[i].as_ref(), left, top, size: self.panel, labelled }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::figure::{Field, Reference, Series};
+    use super::*;
+    use plotters::style::RGBColor;
+
+    fn curve(label: &str, style: usize, points: &[(f64, f64)]) -> Series {
+        Series { label: label.into(), style, points: points.to_vec(), ..Series::default() }
+    }
+
+    fn panel(title: &str, x: Axis, y: Axis, series: Vec<Series>) -> Panel {
+        Panel { title: title.into(), x, y, series, ..Panel::default() }
+    }
+
+    fn two_panels() -> Figure {
+        let series =
+            || vec![curve("a < b & \"c\"", 0, &[(0.0, 1.0), (1.0, 20.0)]), curve("arc", 8, &[(0.0, 2.0), (1.0, 3.0)])];
+        let axes = || (Axis::linear("position, t"), Axis::log("error, %"));
+        let mut one = panel("one", axes().0, axes().1, series());
+        one.references.push(Reference { label: "chance".into(), y: 90.0 });
+        Figure {
+            title: "two <panels>".into(),
+            columns: 2,
+            panels: vec![one, panel("two", axes().0, axes().1, series())],
+        }
+    }
+
+    /// Every piece of text of the SVG, in order; fails unless it is XML and every coordinate is a number on the sheet.
+    #[track_caller]
+    fn texts(figure: &Figure) -> Vec<String> {
+        let svg = figure.to_svg().unwrap();
+        let document = roxmltree::Document::parse(&svg).unwrap();
+        let size: Vec<f64> =
+            document.root_element().attribute("viewBox").unwrap().split(' ').map(|n| n.parse().unwrap()).collect();
+        for node in document.descendants() {
+            for name in ["x", "y", "cx", "cy", "x1", "y1", "points"] {
+                for number in node.attribute(name).unwrap_or("").split([' ', ',']).filter(|n| !n.is_empty()) {
+                    let number: f64 = number.parse().unwrap();
+                    assert!((0.0..=size[2].max(size[3])).contains(&number), "{node:?}");
+                }
+            }
+        }
+        let texts = document.descendants().filter(|node| node.is_text()).filter_map(|node| node.text());
+        texts.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).collect()
+    }
+
+    fn count(figure: &Figure, text: &str) -> usize {
+        texts(figure).iter().filter(|seen| *seen == text).count()
+    }
+
+    #[test]
+    fn titles_labels_and_legend_are_all_there_as_text() {
+        let texts = texts(&two_panels());
+        for text in
+            ["two <panels>", "one", "two", "position, t", "error, %", "a < b & \"c\"", "arc", "chance", "0.4", "10"]
+        {
+            assert!(texts.iter().any(|seen| seen == text), "`{text}` is not among {texts:?}");
+        }
+    }
+
+    #[test]
+    fn equal_axes_are_shared_and_others_are_not() {
+        let mut figure = two_panels();
+        assert_eq!((count(&figure, "position, t"), count(&figure, "error, %"), count(&figure, "50")), (2, 1, 1));
+        figure.panels[1].y = Axis::linear("error, %");
+        assert_eq!(count(&figure, "error, %"), 2);
+        figure.columns = 1;
+        assert_eq!(count(&figure, "position, t"), 1, "one x axis for the column");
+    }
+
+    #[test]
+    fn an_entry_of_the_legend_appears_once() {
+        assert_eq!(count(&two_panels(), "arc"), 1);
+    }
+
+    #[test]
+    fn equal_figures_give_equal_bytes() {
+        assert_eq!(two_panels().to_svg().unwrap(), two_panels().to_svg().unwrap());
+    }
+
+    #[test]
+    fn a_panel_without_anything_to_show_says_so() {
+        let nothing = |points: &[(f64, f64)]| {
+            let series = vec![curve("nothing", 0, points)];
+            Figure { panels: vec![panel("", Axis::linear("t"), Axis::log("error, %"), series)], ..Figure::default() }
+        };
+        assert_eq!(count(&nothing(&[]), "no data"), 1);
+        assert_eq!(count(&nothing(&[(0.0, 0.0), (0.5, -1.0), (f64::NAN, 1.0), (1.0, f64::INFINITY)]), "no data"), 1);
+        assert_eq!(count(&nothing(&[(0.0, 1.0)]), "no data"), 0);
+        assert!(texts(&Figure::default()).is_empty());
+    }
+
+    #[test]
+    fn what_has_no_place_is_a_gap_in_the_line() {
+        let lines = |middle: f64| {
+            let points = [(0.0, 1.0), (1.0, 2.0), (2.0, middle), (3.0, 2.0), (4.0, 1.0)];
+            let series = vec![curve("", 0, &points)];
+            let figure =
+                Figure { panels: vec![panel("", Axis::linear("t"), Axis::log("e"), series)], ..Figure::default() };
+            let svg = figure.to_svg().unwrap();
+            assert!(!svg.contains("NaN") && !svg.contains("inf"));
+            svg.matches("stroke=\"#0072B2\"").count()
+        };
+        assert_eq!(lines(3.0), 1);
+        assert_eq!([lines(0.0), lines(f64::NAN), lines(f64::INFINITY)], [2, 2, 2]);
+    }
+
+    #[test]
+    fn a_lone_point_is_marked() {
+        for style in 0..28 {
+            let series = vec![curve("", style, &[(0.3, 1e-5)])];
+            let figure =
+                Figure { panels: vec![panel("", Axis::linear("t"), Axis::linear("e"), series)], ..Figure::default() };
+            let RGBColor(r, g, b) = colour(style);
+            let fill = format!("fill=\"#{r:02X}{g:02X}{b:02X}\"");
+            let shapes =
+                |line: &&str| (line.starts_with("<circle") || line.starts_with("<polygon")) && line.contains(&fill);
+            assert_eq!(figure.to_svg().unwrap().lines().filter(shapes).count(), 1, "{style}");
+        }
+    }
+
+    #[test]
+    fn no_two_of_the_first_twenty_one_styles_look_the_same_in_grey() {
+        let look = |style: usize| ((style + 3 * (style / COLOURS.len())) % MARKERS.len(), dash(style));
+        let looks: Vec<_> = (0..21).map(look).collect();
+        assert!((0..21).all(|i| !looks[..i].contains(&looks[i])));
+    }
+
+    #[test]
+    fn a_band_that_reaches_zero_ends_at_the_bottom_of_a_log_axis() {
+        let mut series = curve("", 0, &[(0.0, 1.0), (1.0, 2.0)]);
+        series.band = Some(vec![(0.0, 2.0), (1.0, 4.0)]);
+        let figure =
+            Figure { panels: vec![panel("", Axis::linear("t"), Axis::log("e"), vec![series])], ..Figure::default() };
+        texts(&figure);
+        assert!(figure.to_svg().unwrap().contains("opacity=\"0.16\""));
+    }
+
+    #[test]
+    fn a_field_is_interpolated_between_its_values_and_has_a_bar() {
+        let axis = Axis::linear("loss, nats").range(0.0, 3.0);
+        let field = Field { axis, x: (0.0, 1.0), y: (0.0, 1.0), values: vec![vec![0.0, 1.0], vec![2.0, 3.0]] };
+        assert_eq!((field.at(0.0, 0.0), field.at(1.0, 1.0), field.at(0.5, 0.5)), (Some(0.0), Some(3.0), Some(1.5)));
+        assert_eq!(Field::default().at(0.5, 0.5), None);
+        let panel = Panel { field: Some(field), ..panel("", Axis::linear("x"), Axis::linear("y"), vec![]) };
+        let figure = Figure { panels: vec![panel], ..Figure::default() };
+        assert_eq!((count(&figure, "loss, nats"), count(&figure, "no data"), count(&figure, "3")), (1, 0, 1));
+    }
+}

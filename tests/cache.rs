@@ -1,0 +1,299 @@
+//! The specification of the cache: what makes a node run again, one ingredient a test, and what does not.
+
+use crate::space::{Space, TINY, copy, name, nothing, set, with_any};
+use std::collections::BTreeSet;
+
+/// Runs, edits pipeline.yaml, runs again: what ran the second time.
+#[track_caller]
+fn rerun(from: &str, to: &str) -> BTreeSet<String> {
+    let space = Space::run_tiny();
+    space.edit(from, to);
+    let planned = space.pending(&[]);
+    let ran = space.ran(&[]);
+    assert!(ran.is_subset(&planned), "what ran had been planned");
+    assert_eq!(space.ran(&[]), nothing(), "and is up to date now");
+    ran
+}
+
+/// What comes after the curves.
+const GATHERERS: [&str; 4] = ["tables", "figures@figure=error-by-method", "figures@figure=error-by-width", "report"];
+
+fn and_gatherers(nodes: BTreeSet<String>) -> BTreeSet<String> {
+    nodes.into_iter().chain(set(GATHERERS)).collect()
+}
+
+#[test]
+fn the_first_run_runs_every_node_and_the_second_none_and_says_so() {
+    let space = Space::tiny();
+    let first = space.ok(&["run", "--json"]);
+    assert_eq!(first.ran(), space.nodes());
+    assert_eq!(first.ran().len(), 29);
+    assert_eq!(first.cached(), nothing());
+    let second = space.ok(&["run", "--json"]);
+    assert_eq!((second.ran(), second.cached()), (nothing(), space.nodes()));
+    let said = space.ok(&["run"]).stderr;
+    assert!(said.contains("29 nodes: all cached, nothing to do"), "{said}");
+    assert!(said.contains("reports/default: unchanged"), "{said}");
+}
+
+// What invalidates.
+
+#[test]
+fn a_parameter_reruns_its_stage_and_what_hangs_on_it() {
+    let nodes = Space::tiny().nodes();
+    let ran = rerun("epochs: 2", "epochs: 3");
+    assert_eq!(ran, &nodes - &set(["data"]));
+}
+
+#[test]
+fn a_priors_variance_reruns_the_nets_with_that_prior_and_what_hangs_on_them_as_planned() {
+    let space = Space::run_tiny();
+    space.edit("variance: 0.01", "variance: 0.005");
+    let plan = space.plan(&[]);
+    let in_state = |state: &str| -> BTreeSet<String> { plan.iter().filter(|n| n["state"] == state).map(name).collect() };
+    let changed = with_any(&space.nodes(), &["normal-0.005"]);
+    assert_eq!(in_state("run"), with_any(&changed, &["nets@"]));
+    assert_eq!(in_state("run").len(), 4);
+    assert_eq!(in_state("depends"), &and_gatherers(changed.clone()) - &in_state("run"));
+    for node in plan.iter().filter(|n| n["state"] != "cached") {
+        let why = space.ok(&["why", &name(node)]).stdout;
+        assert!(why.contains("param prior.normal.variance 0.01 -> 0.005"), "{why}");
+    }
+    assert_eq!(space.ran(&[]), and_gatherers(changed));
+    let report = space.read("reports/default/report.md");
+    assert!(report.contains("normal 0.005") && !report.contains("normal 0.01"), "the report follows");
+}
+
+#[test]
+fn the_seed_reruns_whatever_draws_and_what_hangs_on_it() {
+    assert_eq!(rerun("seed: 0", "seed: 1"), Space::tiny().nodes());
+}
+
+#[test]
+fn an_inputs_content_reruns_those_that_read_it() {
+    let space = Space::run_tiny();
+    let output = space.ok(&["run", "--json", "-S", "data.validation=50"]);
+    assert_eq!(output.ran(), space.nodes());
+    let reason = output.events().into_iter().find(|e| e["event"] == "running" && e["kind"] == "train").unwrap();
+    let reasons = reason["reasons"].as_array().unwrap();
+    assert!(reasons.iter().all(|r| r["kind"] == "input-changed"), "{reasons:?}");
+    assert!(reasons.iter().any(|r| r["slot"] == "data/train-images-idx3-ubyte"), "{reasons:?}");
+    assert!(!reasons.iter().any(|r| r["slot"] == "data/test-images-idx3-ubyte"), "the test images are the same");
+}
+
+#[test]
+fn an_added_grid_value_runs_only_the_new_nodes_and_what_gathers_them() {
+    let ran = rerun("hidden: [3, 4]", "hidden: [3, 4, 5]");
+    assert_eq!(ran, and_gatherers(with_any(&ran, &["hidden=5"])));
+    assert_eq!(ran.len(), 4 + 2 + 4 + 2 + GATHERERS.len());
+}
+
+#[test]
+fn a_removed_grid_value_runs_only_what_gathered_it() {
+    assert_eq!(rerun("hidden: [3, 4]", "hidden: [3]"), set(GATHERERS));
+}
+
+#[test]
+fn a_curves_parameter_reruns_the_curves_that_use_it_and_what_gathers_them() {
+    let nodes = Space::tiny().nodes();
+    let straight = rerun("[linear, arc+wa], points: 5", "[linear, arc+wa], points: 7");
+    assert_eq!(straight, and_gatherers(with_any(&nodes, &["curve=linear"])), "a refitted curve has no use for `points`");
+    let refitted = rerun("wa_points: 3", "wa_points: 4");
+    assert_eq!(refitted, and_gatherers(with_any(&nodes, &["curve=arc+wa"])));
+}
+
+#[test]
+fn an_added_curve_trains_nothing() {
+    let ran = rerun("[linear, arc+wa]", "[linear, arc, arc+wa]");
+    assert_eq!(ran, and_gatherers(with_any(&ran, &["curve=arc"])));
+    assert_eq!(ran.len(), 4 + GATHERERS.len());
+}
+
+#[test]
+fn an_added_figure_runs_itself_and_the_report() {
+    let ran = rerun("[error-by-method, error-by-width]", "[error-by-method, error-by-width, max-error-by-width]");
+    assert_eq!(ran, set(["figures@figure=max-error-by-width", "report"]));
+}
+
+#[test]
+fn words_of_the_report_run_the_report_alone() {
+    assert_eq!(rerun("profile: tiny", "profile: tiny, about: \"In few words.\""), set(["report"]));
+}
+
+#[test]
+fn a_value_set_on_the_command_line_counts_as_one_in_the_file_and_is_not_written_back() {
+    let space = Space::run_tiny();
+    let set_once = space.ran(&["-S", "nets.prior=[none, {normal: {variance: 0.005}}]"]);
+    assert_eq!(set_once, and_gatherers(with_any(&set_once, &["normal-0.005"])));
+    assert_eq!(space.read("pipeline.yaml"), TINY);
+    assert_eq!(space.ran(&[]), nothing(), "the old answers are still there");
+    assert_eq!(space.edit("variance: 0.01", "variance: 0.005").ran(&[]), nothing(), "and so are the new ones");
+}
+
+// What does not.
+
+#[test]
+fn changing_back_runs_nothing() {
+    let space = Space::run_tiny();
+    space.edit("epochs: 2", "epochs: 3").ok(&["run"]);
+    assert_eq!(space.edit("epochs: 3", "epochs: 2").ran(&[]), nothing());
+}
+
+#[test]
+fn comments_and_layout_do_not_invalidate() {
+    let space = Space::run_tiny();
+    let (before, from) = TINY.split_once("  nets:\n").unwrap();
+    let (_, after) = from.split_once("  matched:\n").unwrap();
+    let nets = "  nets:  # two ends of each pair\n    train:\n      end:\n        - a\n        - \"b\"\n      hidden: [0x3, 4]\n      \
+                epochs: 2\n      data: 'data'\n      prior:\n        - none\n        - normal:\n            variance: 1.0e-2\n";
+    space.write("pipeline.yaml", format!("# A study.\n\n{before}{nets}\n  matched:\n{after}"));
+    assert_eq!(space.ran(&[]), nothing());
+}
+
+#[test]
+fn the_order_of_stages_does_not_invalidate() {
+    let space = Space::run_tiny();
+    let stages: Vec<&str> = TINY.split_once("stages:\n").unwrap().1.split_inclusive("}\n").collect();
+    let reversed: String = stages.into_iter().rev().collect();
+    space.write("pipeline.yaml", format!("stages:\n{reversed}seed: 0\n"));
+    assert_eq!(space.ran(&[]), nothing());
+}
+
+#[test]
+fn the_name_of_a_stage_does_not_invalidate() {
+    let space = Space::run_tiny();
+    let renamed = TINY.replace("nets@", "minima@").replace("nets: nets", "nets: minima").replace("  nets:", "  minima:");
+    space.write("pipeline.yaml", renamed.replace("matched", "aligned"));
+    assert_eq!(space.ran(&[]), nothing());
+    assert!(space.nodes().contains("minima@hidden=3,prior=none,end=a"));
+}
+
+#[test]
+fn the_order_of_a_grid_does_not_invalidate() {
+    assert_eq!(rerun("hidden: [3, 4], prior: [none, {", "hidden: [4, 3], prior: [none, {"), nothing());
+    assert_eq!(rerun("[error-by-method, error-by-width]", "[error-by-width, error-by-method]"), nothing());
+}
+
+#[test]
+fn the_order_of_inputs_where_many_are_taken_does_not_invalidate() {
+    assert_eq!(rerun("[curves, matched-curves]", "[matched-curves, curves]"), nothing());
+}
+
+#[test]
+fn a_grid_of_one_value_asks_what_the_value_asks() {
+    assert_eq!(rerun("curve: arc, points", "curve: [arc], points"), nothing());
+}
+
+#[test]
+fn a_value_written_out_at_its_default_does_not_invalidate() {
+    let written = "pair: 1, batch: 100, engine: kernel, optimizer: { sgd: { rate: 0.01, momentum: 0.9 } }, epochs: 2";
+    assert_eq!(rerun("epochs: 2", written), nothing());
+    assert_eq!(rerun("test: 100 }", "test: 100, validation: 0, otherwise: null }"), nothing());
+}
+
+#[test]
+fn a_fallback_that_is_not_needed_does_not_invalidate() {
+    assert_eq!(rerun("test: 100 }", "test: 100, otherwise: mnist }"), nothing());
+}
+
+#[test]
+fn a_curves_parameter_it_has_no_use_for_does_not_invalidate() {
+    assert_eq!(rerun("curve: arc, points", "curve: arc, wa_points: 9, points"), nothing());
+}
+
+#[test]
+fn switching_the_profile_and_back_runs_nothing_the_second_time() {
+    let space = Space::run_tiny();
+    let profiles = "profiles:\n  more: { nets: { epochs: 3 }, report: { profile: more } }\n  same: {}\n";
+    space.write("pipeline.yaml", format!("{TINY}{profiles}"));
+    assert_eq!(space.ran(&["--profile", "same"]), nothing());
+    assert_eq!(space.ran(&["--profile", "more"]), &space.nodes() - &set(["data"]));
+    assert_eq!(space.ran(&[]), nothing());
+    assert_eq!(space.ran(&["--profile", "more"]), nothing());
+    assert_ne!(space.read("reports/more/report.md"), space.read("reports/default/report.md"));
+}
+
+#[test]
+fn how_many_jobs_at_once_and_which_instructions_do_not_invalidate() {
+    let space = Space::run_tiny().env("REPRO_SIMD", "scalar");
+    assert_eq!(space.ran(&["-j", "1"]), nothing());
+    assert_eq!(space.ran(&["-j", "7"]), nothing());
+}
+
+#[test]
+fn moving_the_project_runs_nothing() {
+    let (space, elsewhere) = (Space::run_tiny(), Space::tiny());
+    for folder in ["cache", "reports"] {
+        std::fs::rename(space.join(folder), elsewhere.join(folder)).unwrap();
+    }
+    assert_eq!(elsewhere.ran(&[]), nothing());
+}
+
+#[test]
+fn a_copy_that_lost_the_times_of_files_runs_nothing_and_is_sealed_again() {
+    let (space, elsewhere) = (Space::run_tiny(), Space::tiny());
+    copy(space.path(), elsewhere.path(), false);
+    assert_eq!(elsewhere.ran(&[]), nothing());
+    let times = |space: &Space| -> BTreeSet<_> {
+        space.files("objects").iter().map(|path| path.metadata().unwrap().modified().unwrap()).collect()
+    };
+    assert_eq!(times(&elsewhere), times(&space));
+    assert_eq!(times(&space).len(), 1);
+}
+
+#[test]
+fn the_folder_it_is_called_from_does_not_invalidate() {
+    let (space, elsewhere) = (Space::run_tiny(), Space::tiny());
+    let folder = space.path().to_str().unwrap();
+    assert_eq!(elsewhere.ran(&["-C", folder]), nothing());
+    assert!(!elsewhere.join("cache").exists(), "nothing is written here");
+}
+
+#[test]
+fn two_nodes_that_ask_the_same_question_run_once() {
+    let space = Space::with(
+        "stages:\n  one: { fetch: { dataset: digits, train: 20, test: 10 } }\n  \
+         two: { fetch: { dataset: digits, train: 20, test: 10 } }\n",
+    );
+    let output = space.ok(&["run", "--json", "-j", "2"]);
+    assert_eq!(output.ran().union(&output.cached()).count(), 2);
+    assert_eq!(space.files("entries").len(), 1);
+}
+
+// Where a rerun stops.
+
+#[test]
+fn a_change_whose_bytes_come_out_equal_stops_there() {
+    // A straight line turns around nothing: its key changes with `center`, its bytes do not.
+    let space = Space::run_tiny();
+    space.edit("[linear, arc+wa], points: 5", "linear, center: zero, points: 5").ok(&["run"]);
+    let before = space.digests();
+    space.edit("center: zero", "center: outputs");
+    let straight = with_any(&space.nodes(), &["curves@"]);
+    let straight = &straight - &with_any(&straight, &["matched"]);
+    assert_eq!(space.pending(&[]), and_gatherers(straight.clone()), "the plan cannot know");
+    assert_eq!(space.ran(&[]), straight);
+    assert_eq!(space.digests(), before);
+}
+
+#[test]
+fn a_forced_node_runs_alone_and_what_hangs_on_it_stays() {
+    let space = Space::run_tiny();
+    let before = space.digests();
+    let net = "nets@hidden=3,prior=none,end=a";
+    assert_eq!(space.ran(&["--force", net]), set([net]));
+    assert_eq!(space.ran(&[]), nothing());
+    assert_eq!(space.digests(), before);
+    assert_eq!(space.ran(&["--force"]), space.nodes(), "without a target, everything is forced");
+    assert_eq!(space.digests(), before, "and gives the same bits");
+}
+
+#[test]
+fn an_answer_that_is_lost_and_found_equal_reruns_nothing_else() {
+    let space = Space::run_tiny();
+    let net = "nets@hidden=3,prior=none,end=a";
+    let key = space.plan(&[net]).into_iter().find(|node| name(node) == net).unwrap()["key"].as_str().unwrap().to_owned();
+    std::fs::remove_file(space.join(format!("cache/v1/entries/{key}.json"))).unwrap();
+    assert!(space.pending(&[]).len() > 4, "the plan cannot know");
+    assert_eq!(space.ran(&[]), set([net]));
+}

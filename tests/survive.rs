@@ -1,0 +1,317 @@
+//! What a cache lives through: lost and edited files, crashes, interrupts, a second run, failing stages.
+
+use crate::space::{Space, flip, name, nothing, overwrite, set, with_any};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+#[test]
+fn deleted_or_edited_reports_are_restored_and_no_stage_runs() {
+    let space = Space::run_tiny();
+    let (report, figure) = ("reports/default/report.md", "reports/default/figures/error-by-method.svg");
+    let (text, drawing) = (space.read(report), space.read(figure));
+    fs::remove_dir_all(space.join("reports")).unwrap();
+    assert_eq!(space.ran(&[]), nothing());
+    assert_eq!((space.read(report), space.read(figure)), (text.clone(), drawing.clone()));
+    space.write(report, "mine").write("reports/default/notes.txt", "kept");
+    fs::remove_file(space.join(figure)).unwrap();
+    let said = space.ok(&["run"]).stderr;
+    assert!(said.contains("nothing to do") && said.contains("reports/default: 2 of 9 files written"), "{said}");
+    assert_eq!((space.read(report), space.read(figure)), (text, drawing));
+    assert_eq!(space.read("reports/default/notes.txt"), "kept", "what is not ours is left alone");
+}
+
+/// One object of each output file of each stage kind: digest -> (a node that made it, its file).
+fn a_sample_of_objects(space: &Space) -> BTreeMap<String, (String, String)> {
+    let mut seen = BTreeSet::new();
+    let mut sample = BTreeMap::new();
+    for (node, outputs) in space.digests() {
+        let stage = node.split('@').next().unwrap().to_owned();
+        for (file, digest) in outputs {
+            if seen.insert((stage.clone(), file.clone())) {
+                sample.entry(digest).or_insert((node.clone(), file));
+            }
+        }
+    }
+    sample
+}
+
+#[test]
+fn a_flipped_byte_is_named_by_verify_and_the_next_run_remakes_the_object() {
+    let space = Space::run_tiny();
+    let undisturbed = space.digests();
+    let sample = a_sample_of_objects(&space);
+    assert!(sample.len() > 20, "every stage kind is in it: {sample:?}");
+    for (digest, (node, file)) in &sample {
+        flip(&space.object(digest));
+        let verified = space.exits(5, &["verify"]);
+        assert!(verified.stderr.contains(digest), "{file} of {node}:\n{}", verified.stderr);
+        assert!(verified.stderr.contains("hint: "), "{}", verified.stderr);
+        assert!(space.ran(&[]).contains(node), "{file} of {node}");
+        assert_eq!(space.digests(), undisturbed, "{file} of {node}");
+    }
+    let sound = space.ok(&["verify"]).stdout;
+    assert!(sound.contains("all sound"), "{sound}");
+}
+
+#[test]
+fn a_flipped_byte_is_noticed_by_the_next_run_itself() {
+    let space = Space::run_tiny();
+    let undisturbed = space.digests();
+    for node in ["nets@hidden=3,prior=none,end=a", "tables", "report"] {
+        let (file, digest) = undisturbed[node].iter().next().unwrap();
+        flip(&space.object(digest));
+        let output = space.ok(&["run", "--json"]);
+        assert_eq!(output.ran(), set([node]), "equal bytes stop there");
+        let running = output.events().into_iter().find(|e| e["event"] == "running").unwrap();
+        assert_eq!(running["reasons"][0]["kind"], "output-damaged", "{running}");
+        assert_eq!(running["reasons"][0]["file"], file.as_str());
+        assert_eq!(space.digests(), undisturbed);
+    }
+}
+
+#[test]
+fn damaged_bytes_are_kept_aside() {
+    let space = Space::run_tiny();
+    let digest = space.digests()["report"]["report.md"].clone();
+    let mut bytes = fs::read(space.object(&digest)).unwrap();
+    flip(&space.object(&digest));
+    space.exits(5, &["verify"]);
+    let kept = fs::read(space.join("cache/v1/quarantine").join(&digest)).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    assert_eq!(kept, bytes);
+}
+
+#[test]
+fn a_deleted_emptied_or_truncated_object_is_remade() {
+    let space = Space::run_tiny();
+    let undisturbed = space.digests();
+    let node = "nets@hidden=4,prior=none,end=b";
+    let net = space.object(&undisturbed[node]["net.safetensors"]);
+    let bytes = fs::read(&net).unwrap();
+    let harms: [&dyn Fn(); 4] = [
+        &|| fs::remove_file(&net).unwrap(),
+        &|| overwrite(&net, b""),
+        &|| overwrite(&net, &bytes[..bytes.len() - 1]),
+        &|| {
+            fs::remove_file(&net).unwrap();
+            fs::create_dir(&net).unwrap();
+        },
+    ];
+    for harm in harms {
+        harm();
+        assert_eq!(space.ran(&[]), set([node]));
+        assert_eq!(space.digests(), undisturbed);
+    }
+}
+
+#[test]
+fn a_deleted_object_is_named_by_verify() {
+    let space = Space::run_tiny();
+    let digest = &space.digests()["tables"]["summary.csv"];
+    fs::remove_file(space.object(digest)).unwrap();
+    let verified = space.exits(5, &["verify"]);
+    assert!(verified.stderr.contains(digest.as_str()), "{}", verified.stderr);
+    assert!(verified.stderr.contains("lacks its output `summary.csv`"), "{}", verified.stderr);
+}
+
+#[test]
+fn a_deleted_emptied_truncated_or_garbled_entry_is_remade() {
+    let space = Space::run_tiny();
+    let undisturbed = space.digests();
+    let plan = space.plan(&[]);
+    let key = plan.iter().find(|node| name(node) == "tables").unwrap()["key"].as_str().unwrap();
+    let entry = space.join(format!("cache/v1/entries/{key}.json"));
+    let text = fs::read(&entry).unwrap();
+    let harms: [&dyn Fn(); 5] = [
+        &|| fs::remove_file(&entry).unwrap(),
+        &|| overwrite(&entry, b""),
+        &|| overwrite(&entry, &text[..text.len() / 2]),
+        &|| overwrite(&entry, b"{}"),
+        &|| overwrite(&entry, b"\xff\xfe"),
+    ];
+    for harm in harms {
+        harm();
+        assert_eq!(space.ran(&[]), set(["tables"]));
+        assert_eq!(space.digests(), undisturbed);
+    }
+    overwrite(&entry, b"");
+    assert!(space.exits(5, &["verify"]).stderr.contains(key), "verify names it");
+}
+
+#[test]
+fn a_damaged_recipe_is_named_by_verify_and_does_not_stop_a_run() {
+    let space = Space::run_tiny();
+    let undisturbed = space.digests();
+    for recipe in space.files("recipes") {
+        flip(&recipe);
+    }
+    assert_eq!(space.ran(&["--force"]), space.nodes());
+    assert_eq!(space.digests(), undisturbed);
+    let recipe = space.files("recipes").into_iter().next().unwrap();
+    flip(&recipe);
+    let key = recipe.file_stem().unwrap().to_str().unwrap().to_owned();
+    assert!(space.exits(5, &["verify"]).stderr.contains(&key));
+    assert_eq!(space.ran(&[]), nothing());
+    space.ok(&["verify"]);
+}
+
+#[test]
+fn files_that_are_not_ours_do_not_stop_a_run_and_the_cache_can_be_deleted() {
+    let space = Space::run_tiny();
+    let undisturbed = space.digests();
+    for folder in ["recipes", "entries", "jobs", "runs", "tmp", "choices"] {
+        space.write(&format!("cache/v1/{folder}/.DS_Store"), "x").write(&format!("cache/v1/{folder}/x.json"), "x");
+    }
+    assert_eq!(space.ran(&[]), nothing());
+    space.ok(&["verify"]);
+    fs::remove_dir_all(space.join("cache")).unwrap();
+    assert_eq!(space.ran(&[]), space.nodes());
+    assert_eq!(space.digests(), undisturbed);
+}
+
+#[test]
+fn a_run_killed_at_any_moment_is_gone_on_with_and_gives_what_an_undisturbed_one_gives() {
+    let undisturbed = Space::run_tiny().digests();
+    let mut struck = 0;
+    for moment in [1, 5, 12, 18, 24, 27] {
+        let space = Space::tiny();
+        let mut run = space.spawn(&["run", "--json"]);
+        run.until_finished(moment);
+        run.signal("KILL");
+        let finished = run.finished();
+        let (code, _) = run.wait();
+        struck += usize::from(code.is_none());
+        let ran = space.ran(&[]);
+        assert_eq!(ran.intersection(&finished).count(), 0, "finished nodes are not run again");
+        assert!(ran.len() + finished.len() <= space.nodes().len());
+        assert_eq!(space.digests(), undisturbed, "killed after {moment}");
+        space.ok(&["verify"]);
+        assert_eq!(space.files("tmp").len(), 0, "what the crash left is swept");
+    }
+    assert!(struck > 0, "none was killed before its end");
+}
+
+/// A net that takes minutes, beside two that take none.
+const SLOW: &str = "\
+stages:
+  data:
+    fetch: { dataset: digits, train: 2000, test: 10 }
+  quick:
+    train: { data: data, hidden: 3, epochs: 1, end: [a, b] }
+  slow:
+    train: { data: data, hidden: 2000, epochs: 100000 }
+";
+
+/// Starts [`SLOW`] and waits until only the slow net is left.
+fn busy(space: &Space) -> crate::space::Running {
+    let mut run = space.spawn(&["run", "--json", "-j", "2"]);
+    run.until_finished(3);
+    run
+}
+
+#[test]
+fn a_run_killed_mid_job_keeps_what_was_finished() {
+    let space = Space::with(SLOW);
+    let run = busy(&space);
+    run.signal("KILL");
+    assert_eq!(run.wait().0, None);
+    assert_eq!(space.ran(&["data", "quick"]), nothing());
+    assert_eq!(space.pending(&[]), set(["slow"]));
+    let why = space.ok(&["why", "slow"]).stdout;
+    assert!(why.contains("not finished yet"), "{why}");
+    assert_eq!(space.ran(&["-S", "slow.epochs=0"]), set(["slow"]));
+}
+
+#[test]
+fn ctrl_c_ends_the_run_with_130_and_keeps_what_was_finished() {
+    for signal in ["INT", "TERM"] {
+        let space = Space::with(SLOW);
+        let run = busy(&space);
+        run.signal(signal);
+        let (code, stderr) = run.wait();
+        assert_eq!(code, Some(130), "{stderr}");
+        assert!(stderr.contains("interrupted; finished work is kept"), "{stderr}");
+        assert_eq!(space.ran(&["data", "quick"]), nothing());
+    }
+}
+
+#[test]
+fn a_second_run_is_refused_with_6_and_says_who_is_in_the_way() {
+    let space = Space::with(SLOW);
+    let run = busy(&space);
+    let refused = space.exits(6, &["run"]);
+    assert_eq!(refused.stdout, "");
+    assert!(refused.stderr.contains("is in use by process"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("hint: wait for it, or pass `--wait-for-lock`"), "{}", refused.stderr);
+    // Looking is always free.
+    assert_eq!(space.pending(&[]), set(["slow"]));
+    space.ok(&["show", "quick"]);
+    drop(run);
+    assert_eq!(space.ran(&["quick"]), nothing(), "the lock of a killed run holds nobody up");
+}
+
+#[test]
+fn a_run_that_waits_for_the_lock_goes_on_when_it_is_free() {
+    let space = Space::with(SLOW);
+    let first = busy(&space);
+    let mut second = space.spawn(&["run", "--json", "--wait-for-lock", "quick"]);
+    drop(first);
+    second.until(|event| event["event"] == "ended");
+    assert_eq!(second.finished(), nothing());
+    assert_eq!(second.wait().0, Some(0));
+}
+
+/// One net of three diverges; a curve and a match hang on it.
+const DIVERGES: &str = "\
+stages:
+  data:
+    fetch: { dataset: digits, train: 200, test: 10 }
+  bad:
+    train: { data: data, hidden: 3, epochs: 1, optimizer: { sgd: { rate: 1.0e+30 } } }
+  good:
+    train: { data: data, hidden: 3, epochs: 1, end: [a, b] }
+  broken:
+    align: { a: bad, b: bad }
+  broken-curves:
+    evaluate: { a: bad, b: broken, data: data, curve: linear }
+  curves:
+    evaluate: { a: good@end=a, b: good@end=b, data: data, curve: linear }
+";
+
+#[test]
+fn a_failing_stage_ends_the_run_with_1_and_tells_its_log_and_what_was_skipped() {
+    let space = Space::with(DIVERGES);
+    let failed = space.exits(1, &["run", "-j", "1"]);
+    assert_eq!(failed.stdout, "");
+    let said = failed.stderr;
+    assert!(said.contains("bad: failed: "), "{said}");
+    assert!(said.contains("diverged"), "the cause: {said}");
+    assert!(said.contains("broken: skipped, `bad` failed"), "{said}");
+    assert!(said.contains("the whole log: "), "{said}");
+    assert!(!said.contains("good"), "nothing is started after a failure: {said}");
+    let log = said.lines().find_map(|line| line.trim().strip_prefix("the whole log: ")).unwrap();
+    assert!(space.read(log).contains("diverged"));
+    let again = space.exits(1, &["run", "--json", "-j", "1"]);
+    assert_eq!((again.ran(), again.told("failed")), (nothing(), set(["bad"])), "a failure is not cached");
+}
+
+#[test]
+fn with_keep_going_all_that_does_not_hang_on_the_failure_runs() {
+    let space = Space::with(DIVERGES);
+    let failed = space.exits(1, &["run", "--json", "-k"]);
+    assert_eq!(failed.ran(), set(["data", "good@end=a", "good@end=b", "curves"]));
+    assert_eq!(failed.told("failed"), set(["bad"]));
+    assert_eq!(failed.told("skipped"), set(["broken", "broken-curves"]));
+    let ended = failed.events().pop().unwrap();
+    assert_eq!((&ended["failed"], &ended["skipped"]), (&1.into(), &2.into()), "{ended}");
+    assert_eq!(space.edit("rate: 1.0e+30", "rate: 0.01").ran(&[]), set(["bad", "broken", "broken-curves"]));
+}
+
+#[test]
+fn a_quiet_run_still_tells_its_failures() {
+    let space = Space::with(DIVERGES);
+    let failed = space.exits(1, &["-q", "run", "-k"]);
+    assert!(failed.stderr.contains("bad: failed: ") && failed.stderr.contains("diverged"), "{}", failed.stderr);
+    assert_eq!(with_any(&space.pending(&[]), &["good", "curves"]), set(["broken-curves"]));
+}
