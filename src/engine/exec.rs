@@ -4,7 +4,7 @@
 
 use super::error::Error;
 use super::key::{Digest, Key, Recipe};
-use super::stage::{Context, Input, Kind};
+use super::stage::{Context, Input, Kind, belongs};
 use super::store::{Entry, Store, Stored, host};
 use crate::fs;
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -74,11 +74,6 @@ fn collect(store: &Store, kind: &dyn Kind, workspace: &Path) -> Result<BTreeMap<
         outputs.insert(name.clone(), store.ingest(&workspace.join(&name))?);
     }
     Ok(outputs)
-}
-
-/// A declared output is a file, or with a slash at its end a folder with any files.
-fn belongs(file: &str, declared: &str) -> bool {
-    if declared.ends_with('/') { file.starts_with(declared) } else { file == declared }
 }
 
 fn walk(folder: &Path, prefix: &str, found: &mut Vec<String>) -> Result<()> {

@@ -10,7 +10,7 @@
 use super::error::Fault;
 use super::key::{Artifact, Recipe, Seed};
 use super::pipeline::{Pipeline, StageDecl};
-use super::stage::{Arity, Kind, Question, Slot};
+use super::stage::{Arity, Kind, Question, Slot, belongs};
 use super::value::{Entry, Misfit, Node, Place, Value, suggest};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -83,7 +83,8 @@ impl Plan {
             let Some(sources) = node.inputs.get(slot.name) else { continue };
             let taken = |id: &NodeId| {
                 let all = artifact(*id);
-                slot.files.iter().filter_map(|f| all.get(*f).map(|d| ((*f).to_owned(), *d))).collect()
+                let wanted = |file: &str| slot.files.iter().any(|declared| belongs(file, declared));
+                all.iter().filter(|(file, _)| wanted(file)).map(|(file, digest)| (file.clone(), *digest)).collect()
             };
             let mut artifacts: Vec<Artifact> = sources.iter().map(taken).collect();
             artifacts.sort_unstable();
@@ -241,11 +242,12 @@ impl<'p> Builder<'p> {
         Ok(walk.order)
     }
 
-    /// For a hint: the stages whose outputs fit into `slot`.
-    fn makers(&self, slot: &Slot) -> String {
+    /// For a hint: the other stages whose outputs fit into `slot` of `user`.
+    fn makers(&self, user: &StageDecl, slot: &Slot) -> String {
         let fits = |kind: &&dyn Kind| slot.files.iter().all(|file| kind.outputs().contains(file));
         let kind_of = |stage: &StageDecl| self.kinds.iter().copied().find(|kind| kind.name() == stage.kind);
-        let fitting = self.pipeline.stages.iter().filter(|stage| kind_of(stage).is_some_and(|kind| fits(&kind)));
+        let others = self.pipeline.stages.iter().filter(|stage| stage.name != user.name);
+        let fitting = others.filter(|stage| kind_of(stage).is_some_and(|kind| fits(&kind)));
         let names: Vec<String> = fitting.map(|stage| format!("`{}`", stage.name)).collect();
         if !names.is_empty() {
             return format!("write `{}: STAGE`, with one of {}", slot.name, names.join(", "));
@@ -263,7 +265,7 @@ impl<'p> Builder<'p> {
                 return Ok(Vec::new());
             }
             let message = format!("stage `{}`: the input `{name}` is missing", stage.name);
-            return Err(self.fault(stage.kind_place, message, Some(self.makers(slot))));
+            return Err(self.fault(stage.kind_place, message, Some(self.makers(stage, slot))));
         };
         let text = |node: &'p Node| {
             node.as_text().map(|text| (text, node.place)).ok_or_else(|| {
@@ -332,7 +334,7 @@ impl<'p> Builder<'p> {
                     "stage `{}`: `{}` takes `{missing}`, which `{}` does not make",
                     stage.name, slot.name, reference.stage
                 );
-                return Err(self.fault(*place, message, Some(self.makers(slot))));
+                return Err(self.fault(*place, message, Some(self.makers(stage, slot))));
             }
             // A set: references may overlap.
             candidates.extend(found.into_iter().filter(|id| taken.insert(*id)));
@@ -691,7 +693,7 @@ stages:
         assert_eq!(inputs(&with, "p"), [("left", vec!["s"])]);
         let (message, hint) = refusal("stages: { s: { source: { text: x } }, p: { pair: { right: s } } }");
         assert_eq!(message, "toy.yaml:1:44: stage `p`: the input `left` is missing");
-        assert_eq!(hint.as_deref(), Some("write `left: STAGE`, naming the stage that makes `text`"));
+        assert_eq!(hint.as_deref(), Some("write `left: STAGE`, with one of `s`"));
     }
 
     #[test]
@@ -791,8 +793,8 @@ stages:
         );
         case(
             "  t: { source: { text: x, width: [1, 2, 1] } }",
-            "toy.yaml:3:3: stage `t`: two nodes are called `t@width=1`",
-            Some("a value is listed twice"),
+            "toy.yaml:3:41: stage `t`: two nodes are called `t@width=1`",
+            Some("a list has this value twice; remove one"),
         );
         case(
             "  t: { source: { text: x, width: [1, 2] } }\n  p: { pair: { left: t, width: [1, 2] } }",
@@ -813,7 +815,7 @@ stages:
 
     #[test]
     fn a_join_of_too_many_nodes_is_refused_before_it_is_made() {
-        let many = (1..=5000).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
+        let many = (1..=1001).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
         let (message, _) = refusal(&format!(
             "stages:\n  s: {{ source: {{ text: x, width: [{many}] }} }}\n  t: {{ source: {{ text: x, ratio: [{many}] }} }}
   p: {{ pair: {{ left: s, right: t }} }}"

@@ -2,8 +2,7 @@
 //!
 //! A node is `Waiting` until all it uses is settled, then `Ready`, which means that it may be *checked*, not that it must
 //! run. A check finds its answer in the cache (`Settled`) or hands a job to the executor (`Running`). When a job's process
-//! ends, the store is asked again: only an entry there settles the node, whatever the process said. What hangs on a failed
-//! node is `Skipped`.
+//! ends well, the store is asked again: only an entry there settles the node. What hangs on a failed node is `Skipped`.
 //!
 //! Knows no stage kind, prints nothing, and starts no process itself.
 
@@ -15,7 +14,7 @@ use super::plan::{NodeId, Plan};
 use super::store::{Entry, Lookup, Store};
 use super::survey::{Checked, Standing, Survey, Surveyor};
 use anyhow::Result;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -64,9 +63,11 @@ pub fn run(
     if outcome.is_err() {
         run.executor.kill();
     }
+    let Summary { nodes, cached, ran, failed, .. } = run.summary;
+    run.summary.skipped = nodes - cached - ran - failed;
     run.summary.seconds = run.began.elapsed().as_secs_f64();
     run.observer.observe(&Event::Ended(run.summary.clone()));
-    outcome?;
+    outcome.and_then(|()| run.verdict())?;
     Ok((run.summary, run.artifacts))
 }
 
@@ -151,7 +152,11 @@ impl<'a> Run<'a> {
                 None => self.observer.tick(),
             }
         }
-        self.summary.skipped = self.summary.nodes - self.summary.cached - self.summary.ran - self.summary.failed;
+        Ok(())
+    }
+
+    /// What a run that came to its end says of its failures.
+    fn verdict(&mut self) -> Result<()> {
         if let Some(error) = self.unavailable.take() {
             return Err(error.into());
         }
@@ -185,16 +190,23 @@ impl<'a> Run<'a> {
                     }
                 }
             }
-            State::Failed | State::Skipped => {
-                for down in self.downstream.get(&id).cloned().unwrap_or_default() {
-                    if self.state[&down] == State::Waiting {
-                        self.set(down, State::Skipped);
-                        let (node, because) = (self.name(down), self.name(id));
-                        self.observer.observe(&Event::Skipped { node, because });
-                    }
+            State::Failed => self.skip_what_hangs_on(id),
+            State::Waiting | State::Running | State::Skipped => {}
+        }
+    }
+
+    /// Nearest first, and without recursion: a chain may be long.
+    fn skip_what_hangs_on(&mut self, failed: NodeId) {
+        let mut open = VecDeque::from([failed]);
+        while let Some(id) = open.pop_front() {
+            for down in self.downstream.get(&id).cloned().unwrap_or_default() {
+                if self.state[&down] == State::Waiting {
+                    self.set(down, State::Skipped);
+                    let (node, because) = (self.name(down), self.name(failed));
+                    self.observer.observe(&Event::Skipped { node, because });
+                    open.push_back(down);
                 }
             }
-            State::Waiting | State::Running => {}
         }
     }
 

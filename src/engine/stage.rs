@@ -21,7 +21,7 @@ pub struct Slot {
     pub name: &'static str,
     /// How many nodes may fill it.
     pub arity: Arity,
-    /// The output files it takes from each; a kind that lacks one of them cannot fill it.
+    /// The outputs it takes from each, as declared there; a kind that lacks one of them cannot fill it.
     pub files: &'static [&'static str],
 }
 
@@ -36,6 +36,11 @@ pub enum Arity {
     Many,
 }
 
+/// Whether `file` is the output called `declared`, or in it.
+pub fn belongs(file: &str, declared: &str) -> bool {
+    if declared.ends_with('/') { file.starts_with(declared) } else { file == declared }
+}
+
 /// A stage kind, as its author writes it.
 pub trait Stage: 'static {
     /// Its name in pipeline.yaml.
@@ -44,7 +49,7 @@ pub trait Stage: 'static {
     const VERSION: u32;
     /// Its inputs.
     const SLOTS: &'static [Slot];
-    /// The files it writes, all of them, always.
+    /// The files it writes, all of them, always; with a slash at its end, a folder with one file or more.
     const OUTPUTS: &'static [&'static str];
     /// Whether its outputs are also laid out for people, under `reports/<profile>/`.
     const DELIVERS: bool = false;

@@ -72,6 +72,8 @@ impl<'a> Surveyor<'a> {
                 }
                 survey.standing.insert(id, checked.standing.clone());
                 survey.checked.insert(id, checked);
+            } else if self.forced.contains(&id) {
+                survey.standing.insert(id, Standing::Due(vec![Reason::Forced]));
             } else {
                 survey.standing.insert(id, Standing::Depends(Vec::new()));
             }

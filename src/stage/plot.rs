@@ -57,7 +57,10 @@ enum Name {
 impl Stage for Plot {
     const NAME: &'static str = "plot";
     const VERSION: u32 = 1;
-    const SLOTS: &'static [Slot] = &[Slot { name: "tables", arity: Arity::One, files: &[CURVES.file, SUMMARY.file] }];
+    const SLOTS: &'static [Slot] = &[
+        Slot { name: "data", arity: Arity::One, files: &[DATA_CARD] },
+        Slot { name: "tables", arity: Arity::One, files: &[CURVES.file, SUMMARY.file] },
+    ];
     const OUTPUTS: &'static [&'static str] = &[SVG, CARD];
     type Params = Params;
 
