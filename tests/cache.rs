@@ -50,7 +50,8 @@ fn a_priors_variance_reruns_the_nets_with_that_prior_and_what_hangs_on_them_as_p
     let space = Space::run_tiny();
     space.edit("variance: 0.01", "variance: 0.005");
     let plan = space.plan(&[]);
-    let in_state = |state: &str| -> BTreeSet<String> { plan.iter().filter(|n| n["state"] == state).map(name).collect() };
+    let in_state =
+        |state: &str| -> BTreeSet<String> { plan.iter().filter(|n| n["state"] == state).map(name).collect() };
     let changed = with_any(&space.nodes(), &["normal-0.005"]);
     assert_eq!(in_state("run"), with_any(&changed, &["nets@"]));
     assert_eq!(in_state("run").len(), 4);
@@ -97,7 +98,11 @@ fn a_removed_grid_value_runs_only_what_gathered_it() {
 fn a_curves_parameter_reruns_the_curves_that_use_it_and_what_gathers_them() {
     let nodes = Space::tiny().nodes();
     let straight = rerun("[linear, arc+wa], points: 5", "[linear, arc+wa], points: 7");
-    assert_eq!(straight, and_gatherers(with_any(&nodes, &["curve=linear"])), "a refitted curve has no use for `points`");
+    assert_eq!(
+        straight,
+        and_gatherers(with_any(&nodes, &["curve=linear"])),
+        "a refitted curve has no use for `points`"
+    );
     let refitted = rerun("wa_points: 3", "wa_points: 4");
     assert_eq!(refitted, and_gatherers(with_any(&nodes, &["curve=arc+wa"])));
 }
@@ -162,7 +167,8 @@ fn the_order_of_stages_does_not_invalidate() {
 #[test]
 fn the_name_of_a_stage_does_not_invalidate() {
     let space = Space::run_tiny();
-    let renamed = TINY.replace("nets@", "minima@").replace("nets: nets", "nets: minima").replace("  nets:", "  minima:");
+    let renamed =
+        TINY.replace("nets@", "minima@").replace("nets: nets", "nets: minima").replace("  nets:", "  minima:");
     space.write("pipeline.yaml", renamed.replace("matched", "aligned"));
     assert_eq!(space.ran(&[]), nothing());
     assert!(space.nodes().contains("minima@hidden=3,prior=none,end=a"));
@@ -186,7 +192,7 @@ fn a_grid_of_one_value_asks_what_the_value_asks() {
 
 #[test]
 fn a_value_written_out_at_its_default_does_not_invalidate() {
-    let written = "pair: 1, batch: 100, engine: kernel, optimizer: { sgd: { rate: 0.01, momentum: 0.9 } }, epochs: 2";
+    let written = "pair: 1, batch: 128, engine: kernel, optimizer: { sgd: { rate: 0.01, momentum: 0.9 } }, epochs: 2";
     assert_eq!(rerun("epochs: 2", written), nothing());
     assert_eq!(rerun("test: 100 }", "test: 100, validation: 0, otherwise: null }"), nothing());
 }
@@ -292,7 +298,8 @@ fn a_forced_node_runs_alone_and_what_hangs_on_it_stays() {
 fn an_answer_that_is_lost_and_found_equal_reruns_nothing_else() {
     let space = Space::run_tiny();
     let net = "nets@hidden=3,prior=none,end=a";
-    let key = space.plan(&[net]).into_iter().find(|node| name(node) == net).unwrap()["key"].as_str().unwrap().to_owned();
+    let key =
+        space.plan(&[net]).into_iter().find(|node| name(node) == net).unwrap()["key"].as_str().unwrap().to_owned();
     std::fs::remove_file(space.join(format!("cache/v1/entries/{key}.json"))).unwrap();
     assert!(space.pending(&[]).len() > 4, "the plan cannot know");
     assert_eq!(space.ran(&[]), set([net]));

@@ -1,0 +1,201 @@
+//! Where the data come from, and what happens when they do not come. No test reaches the network: see `space`.
+
+use crate::space::{Space, nothing, set};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Asks for MNIST, and says what to use otherwise.
+const FALLBACK: &str = "\
+stages:
+  data:
+    fetch: { dataset: mnist, otherwise: digits, train: 300, test: 100 }
+  nets:
+    train: { data: data, hidden: 3, end: [a, b], epochs: 1 }
+  curves:
+    evaluate: { a: nets@end=a, b: nets@end=b, data: data, curve: linear, points: 3 }
+  tables:
+    aggregate: { curves: curves, nets: nets }
+  figures:
+    plot: { data: data, tables: tables, figure: error-by-method }
+  report:
+    report: { data: data, tables: tables, figures: figures, profile: default }
+";
+
+fn fallback() -> Space {
+    Space::with(FALLBACK)
+}
+
+fn strict() -> Space {
+    Space::with(&FALLBACK.replace("otherwise: digits, ", ""))
+}
+
+const FILES: [&str; 4] =
+    ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
+
+/// The real files, where whoever runs the tests has them; what needs them is left out otherwise.
+fn mnist() -> Option<PathBuf> {
+    let folder = PathBuf::from(std::env::var_os("REPRO_DATA")?);
+    let there = |name: &&str| folder.join(name).is_file() || folder.join(format!("{name}.gz")).is_file();
+    FILES.iter().all(there).then_some(folder)
+}
+
+/// The packed or plain file of that name in a folder of the real files.
+fn file(folder: &Path, name: &str) -> PathBuf {
+    let packed = folder.join(format!("{name}.gz"));
+    if packed.is_file() { packed } else { folder.join(name) }
+}
+
+fn dataset(space: &Space) -> String {
+    let digest = &space.digests()["data"]["data.json"];
+    let card: serde_json::Value = serde_json::from_slice(&std::fs::read(space.object(digest)).unwrap()).unwrap();
+    card["dataset"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn without_folder_and_network_the_fallback_is_used_and_told_on_every_run_and_in_the_report() {
+    let space = fallback();
+    let began = Instant::now();
+    let first = space.ok(&["run"]).stderr;
+    assert!(began.elapsed() < Duration::from_secs(30), "a refused connection is no reason to wait");
+    assert!(first.contains("warning: `data` could not be had: "), "{first}");
+    assert!(first.contains("`dataset: \"digits\"`"), "what is used instead: {first}");
+    assert_eq!(dataset(&space), "digits");
+    let report = space.read("reports/default/report.md");
+    let top: String = report.lines().take(4).collect();
+    assert!(top.contains("`digits`") && top.contains("not MNIST"), "{top}");
+
+    let second = space.ok(&["run"]).stderr;
+    assert!(second.contains("all cached, nothing to do"), "{second}");
+    assert!(second.contains("warning: `data` could not be had: "), "said again: {second}");
+    let quiet = space.ok(&["-q", "run"]);
+    assert!(quiet.stderr.contains("warning: "), "substituted data are told even to those who want quiet");
+    assert_eq!(quiet.stdout, "");
+    let plan = space.plan(&[]);
+    assert!(plan[0]["fell_back"].as_str().unwrap().contains("no data folder is given"), "{}", plan[0]);
+    assert!(space.ok(&["plan"]).stdout.contains("its fallback is used"));
+}
+
+#[test]
+fn the_fallback_answers_its_own_question_and_not_that_of_mnist() {
+    let space = fallback();
+    space.ok(&["run"]);
+    let used = space.plan(&[])[0]["key"].clone();
+    space.edit("dataset: mnist, otherwise: digits", "dataset: digits");
+    assert_eq!(space.ran(&[]), nothing(), "the same as having asked for digits");
+    assert_eq!(space.plan(&[])[0]["key"], used);
+    space.edit("dataset: digits", "dataset: mnist");
+    let stopped = space.exits(7, &["run"]).stderr;
+    assert!(stopped.contains("could not be had"), "{stopped}");
+}
+
+#[test]
+fn without_a_fallback_the_run_stops_with_7_and_tells_how_to_point_to_the_files() {
+    let stopped = strict().exits(7, &["run"]);
+    assert_eq!(stopped.stdout, "");
+    assert!(stopped.stderr.contains("no mirror served it"), "{}", stopped.stderr);
+    let hint = stopped.stderr.lines().find(|line| line.starts_with("hint: ")).expect("there is a hint");
+    assert!(hint.contains("REPRO_DATA") && hint.contains("--data DIR"), "{hint}");
+}
+
+#[test]
+fn refetch_asks_again_and_comes_back_to_the_fallback() {
+    let space = fallback();
+    space.ok(&["run"]);
+    let again = space.ok(&["run", "--json", "--refetch"]);
+    assert_eq!(again.told("running"), set(["data"]), "asked again");
+    assert_eq!(again.told("fell-back"), set(["data"]));
+    assert_eq!(again.ran(), nothing(), "nothing new came of it");
+    assert_eq!(space.ok(&["run", "--json"]).told("running"), nothing(), "and that is remembered");
+}
+
+#[test]
+fn an_empty_data_variable_is_none() {
+    let space = fallback().env("REPRO_DATA", "");
+    let said = space.ok(&["run"]).stderr;
+    assert!(said.contains("no data folder is given"), "{said}");
+}
+
+#[test]
+fn a_folder_that_lacks_the_files_is_named() {
+    let space = strict();
+    space.write("empty/README", "nothing here");
+    let stopped = space.exits(7, &["run", "--data", "empty"]).stderr;
+    let folder = space.join("empty").display().to_string();
+    assert!(stopped.contains(&folder) && stopped.contains("train-images-idx3-ubyte"), "{stopped}");
+}
+
+#[test]
+fn a_folder_of_wrong_bytes_is_refused_by_name_even_where_there_is_a_fallback() {
+    let space = fallback();
+    space.ok(&["run"]);
+    let case = |name: &str, bytes: &[u8], says: &str| {
+        space.write(&format!("wrong/{name}"), bytes);
+        let refused = space.exits(1, &["run", "--data", "wrong"]).stderr;
+        assert!(refused.contains("train-images-idx3-ubyte") && refused.contains(says), "{refused}");
+        std::fs::remove_dir_all(space.join("wrong")).unwrap();
+    };
+    case("train-images-idx3-ubyte", b"not images", "SHA-256");
+    case("train-images-idx3-ubyte", b"", "SHA-256");
+    case("train-images-idx3-ubyte.gz", b"not gzip", "cannot be unzipped");
+    case("train-images-idx3-ubyte.gz", b"", "cannot be unzipped");
+    let after = space.ok(&["run", "--json"]);
+    assert_eq!(after.told("running"), set(["data"]), "the fallback was dropped, and MNIST is asked for again");
+    assert_eq!((after.told("fell-back"), after.ran()), (set(["data"]), nothing()));
+}
+
+#[test]
+fn a_given_folder_drops_the_fallback() {
+    let Some(folder) = mnist() else { return };
+    let space = fallback();
+    space.ok(&["run"]);
+    assert_eq!(dataset(&space), "digits");
+    let data = folder.to_str().unwrap();
+    let output = space.ok(&["run", "--json", "--data", data]);
+    assert_eq!(output.ran(), space.nodes());
+    assert_eq!(output.told("fell-back"), nothing());
+    assert_eq!(dataset(&space), "mnist");
+    let report = space.read("reports/default/report.md");
+    assert!(report.lines().take(4).any(|line| line.contains("Data: `mnist`")), "the report follows");
+    assert_eq!(space.ran(&[]), nothing(), "once there, MNIST needs no folder");
+    assert_eq!(space.ok(&["run"]).stderr.matches("warning").count(), 0);
+}
+
+#[test]
+fn mnist_from_a_folder_is_mnist_whoever_names_it_and_however_it_is_packed() {
+    let Some(folder) = mnist() else { return };
+    let named = strict().env("REPRO_DATA", folder.to_str().unwrap());
+    named.ok(&["run", "data"]);
+    let plain = strict();
+    for name in FILES {
+        let source = file(&folder, name);
+        let bytes = std::fs::read(&source).unwrap();
+        let packed = source.extension().is_some_and(|e| e == "gz");
+        if packed {
+            let unpacked = std::process::Command::new("gzip").arg("-dc").arg(&source).output().unwrap();
+            plain.write(&format!("plain/{name}"), unpacked.stdout);
+        } else {
+            plain.write(&format!("plain/{name}"), bytes);
+        }
+    }
+    plain.ok(&["run", "data", "--data", "plain"]);
+    let keys =
+        |space: &Space| space.files("entries").iter().map(|p| p.file_name().unwrap().to_owned()).collect::<Vec<_>>();
+    let objects =
+        |space: &Space| space.files("objects").iter().map(|p| p.file_name().unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!((keys(&named), objects(&named)), (keys(&plain), objects(&plain)));
+}
+
+#[test]
+fn one_flipped_byte_in_a_real_file_is_refused_by_name() {
+    let Some(folder) = mnist() else { return };
+    let space = strict();
+    for name in FILES {
+        let source = file(&folder, name);
+        let target = source.file_name().unwrap().to_str().unwrap();
+        space.write(&format!("mine/{target}"), std::fs::read(&source).unwrap());
+    }
+    let labels = space.join("mine").join(file(&folder, FILES[3]).file_name().unwrap());
+    crate::space::flip(&labels);
+    let refused = space.exits(1, &["run", "data", "--data", "mine"]).stderr;
+    assert!(refused.contains(FILES[3]), "{refused}");
+}

@@ -1,0 +1,350 @@
+//! Looking before, after and without running: plan, why, show, export, graph, events, targets, quiet.
+
+use crate::space::{Space, flip, name, nothing, set, with_any};
+use serde_json::Value as Json;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+/// Few nodes, for texts that are read whole.
+const SMALL: &str = "\
+profile: once
+stages:
+  data:
+    fetch: { dataset: digits, train: 100, test: 20 }
+  nets:
+    train: { data: data, hidden: 3, prior: [none, { dropout: 0.5 }], end: [a, b], epochs: 1 }
+  curves:
+    evaluate: { a: nets@end=a, b: nets@end=b, data: data, curve: linear, points: 3 }
+  tables:
+    aggregate: { curves: curves, nets: nets }
+profiles:
+  once: {}
+  twice: { nets: { epochs: 2 } }
+";
+
+fn small() -> Space {
+    Space::with(SMALL)
+}
+
+/// Everything in a folder, with its bytes.
+fn snapshot_of(space: &Space) -> Vec<(PathBuf, Vec<u8>)> {
+    fn walk(folder: PathBuf, found: &mut Vec<(PathBuf, Vec<u8>)>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { walk(path, found) } else { found.push((path.clone(), fs::read(&path).unwrap())) }
+        }
+    }
+    let mut found = Vec::new();
+    walk(space.path().to_owned(), &mut found);
+    found.sort();
+    found
+}
+
+#[test]
+fn a_plan_before_the_first_run_reads_well() {
+    insta::assert_snapshot!(small().ok(&["plan"]).stdout);
+}
+
+#[test]
+fn a_plan_after_a_change_reads_well() {
+    let space = small();
+    space.ok(&["run"]);
+    insta::assert_snapshot!(space.ok(&["plan", "-S", "nets.prior=[none, {dropout: 0.25}]"]).stdout);
+}
+
+#[test]
+fn a_plan_of_what_is_up_to_date_says_so() {
+    let space = small();
+    space.ok(&["run"]);
+    let said = space.ok(&["plan"]).stdout;
+    assert!(said.contains("everything is up to date"), "{said}");
+}
+
+#[test]
+fn a_plan_in_json_has_every_field_of_its_schema() {
+    let space = small();
+    space.ok(&["run"]);
+    let text = space.ok(&["plan", "--json", "-S", "nets.epochs=2"]).stdout;
+    let plan: Json = serde_json::from_str(&text).unwrap();
+    let fields = |value: &Json| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    assert_eq!(fields(&plan), set(["schema", "profile", "overrides", "nodes"]));
+    assert_eq!((&plan["schema"], &plan["profile"]), (&1.into(), &"once".into()));
+    assert_eq!(plan["overrides"], serde_json::json!(["nets.epochs=2"]));
+    for node in plan["nodes"].as_array().unwrap() {
+        assert_eq!(fields(node), set(["node", "stage", "kind", "state", "reasons", "key", "fell_back"]));
+        let (state, reasons) = (node["state"].as_str().unwrap(), node["reasons"].as_array().unwrap());
+        assert!(["cached", "run", "depends"].contains(&state));
+        assert_eq!(reasons.is_empty(), state == "cached", "{node}");
+        assert_eq!(node["key"].is_null(), state == "depends", "what depends has no key yet: {node}");
+    }
+    let net = plan["nodes"].as_array().unwrap().iter().find(|n| n["kind"] == "train").unwrap();
+    let reason = serde_json::json!([{ "kind": "param-changed", "path": "epochs", "old": 1, "new": 2 }]);
+    assert_eq!(net["reasons"], reason);
+}
+
+#[test]
+fn plan_and_run_name_the_same_nodes() {
+    let space = small();
+    assert_eq!(space.pending(&[]), space.ok(&["run", "--json"]).ran());
+    let change = ["-S", "nets.prior=[none, {dropout: 0.25}]"];
+    let planned = space.pending(&change);
+    assert_eq!(
+        planned,
+        set(["nets@prior=dropout-0.25,end=a", "nets@prior=dropout-0.25,end=b", "curves@prior=dropout-0.25", "tables"])
+    );
+    assert_eq!(space.ran(&change), planned);
+}
+
+#[test]
+fn check_exits_with_3_while_anything_is_pending_and_with_0_after() {
+    let space = small();
+    let pending = space.exits(3, &["plan", "--check"]);
+    assert!(pending.stdout.contains("nets"), "the plan is there all the same");
+    assert!(pending.stderr.contains("8 nodes not up to date"), "{}", pending.stderr);
+    space.ok(&["run"]);
+    space.ok(&["plan", "--check"]);
+    space.exits(3, &["plan", "--check", "-S", "nets.epochs=3"]);
+    space.ok(&["plan", "--check", "data", "-S", "nets.epochs=3"]);
+}
+
+#[test]
+fn looking_writes_nothing() {
+    let fresh = small();
+    let before = snapshot_of(&fresh);
+    for look in [&["plan"][..], &["run", "-n"], &["why", "nets"], &["show", "nets"], &["graph"], &["verify"]] {
+        fresh.ok(look);
+        assert_eq!(snapshot_of(&fresh).len(), before.len(), "{look:?}");
+    }
+    let space = small();
+    space.ok(&["run"]);
+    let before = snapshot_of(&space);
+    for look in [&["plan"][..], &["run", "-n"], &["run", "-n", "-f"], &["why", "nets"], &["show", "nets"], &["verify"]]
+    {
+        space.ok(look);
+        assert!(snapshot_of(&space) == before, "{look:?} wrote something");
+    }
+}
+
+#[test]
+fn a_dry_run_says_what_plan_says() {
+    let space = small();
+    assert_eq!(space.ok(&["run", "-n"]).stdout, space.ok(&["plan"]).stdout);
+    assert_eq!(space.ok(&["run", "-n", "-f", "data"]).stdout, space.ok(&["plan", "-f", "data"]).stdout);
+}
+
+#[test]
+fn why_tells_the_change_or_that_there_is_none() {
+    let space = small();
+    let why = |arguments: &[&str]| space.ok(&[&["why"], arguments].concat()).stdout;
+    insta::assert_snapshot!(why(&["nets@prior=none,end=a"]), @r"
+    nets@prior=none,end=a: will run, unless what is upstream comes out equal
+      depends on data (first time)
+    ");
+    space.ok(&["run"]);
+    let fresh = why(&["tables"]);
+    assert!(fresh.starts_with("tables: up to date, made as "), "{fresh}");
+    insta::assert_snapshot!(why(&["nets@prior=none,end=a", "--profile", "twice"]), @r"
+    nets@prior=none,end=a: will run
+      param epochs 1 -> 2
+    ");
+    insta::assert_snapshot!(why(&["tables", "--profile", "twice"]), @r"
+    tables: will run, unless what is upstream comes out equal
+      depends on nets@prior=none,end=a and 3 more (param epochs 1 -> 2)
+    ");
+    insta::assert_snapshot!(why(&["data", "-S", "seed=1"]), @r"
+    data: will run
+      seed 0 -> 1
+    ");
+    flip(&space.object(&space.digests()["data"]["data.json"]));
+    insta::assert_snapshot!(why(&["data"]), @r"
+    data: will run
+      output `data.json` was changed on disk
+    ");
+}
+
+#[test]
+fn show_tells_recipe_key_outputs_and_provenance() {
+    let space = small();
+    let before = space.ok(&["show", "data"]).stdout;
+    assert!(before.contains("no answer in the cache yet"), "{before}");
+    let unknown = space.ok(&["show", "tables"]).stdout;
+    assert!(unknown.contains("has no key yet"), "{unknown}");
+    space.ok(&["run"]);
+    let text = space.ok(&["show", "nets@prior=dropout-0.5,end=b"]).stdout;
+    for part in [
+        "kind     train version ",
+        "param    epochs = 1",
+        "seed     0 with label hidden=3,pair=1,end=b",
+        "input    data/train-images-idx3-ubyte ",
+        "output   net.safetensors ",
+        "took     ",
+        "peak memory ",
+        "program  ",
+        "logs     ",
+    ] {
+        assert!(text.contains(part), "`{part}` in:\n{text}");
+    }
+    let json: Json = serde_json::from_str(&space.ok(&["show", "nets", "--json"]).stdout).unwrap();
+    assert_eq!(json.as_array().unwrap().len(), 4);
+    let digests = space.digests();
+    for node in json.as_array().unwrap() {
+        let outputs = node["entry"]["outputs"].as_object().unwrap();
+        for (file, stored) in outputs {
+            assert_eq!(stored["digest"], digests[&name(node)][file].as_str());
+        }
+        assert_eq!(node["recipe"]["kind"], "train");
+        let program = node["entry"]["program"].as_str().unwrap();
+        assert_eq!(program.len(), 64);
+    }
+}
+
+#[test]
+fn export_copies_the_very_bytes() {
+    let space = small();
+    space.ok(&["run"]);
+    let digests = space.digests();
+    let equal = |node: &str, folder: &str| {
+        for (file, digest) in &digests[node] {
+            let exported = fs::read(space.join(folder).join(file)).unwrap();
+            assert!(exported == fs::read(space.object(digest)).unwrap(), "{node} {file}");
+        }
+    };
+    let said = space.ok(&["export", "tables", "one/deep"]).stdout;
+    assert_eq!(said.lines().count(), digests["tables"].len());
+    assert!(said.lines().all(|path| space.join(path).is_file()), "stdout lists the files: {said}");
+    equal("tables", "one/deep");
+    space.ok(&["export", "nets", "many"]);
+    for node in with_any(&space.nodes(), &["nets@"]) {
+        equal(&node, &format!("many/{node}"));
+    }
+    // Copies are the user's own.
+    space.write("one/deep/summary.csv", "mine");
+    space.ok(&["verify"]);
+}
+
+#[test]
+fn export_of_what_is_not_up_to_date_is_refused_with_the_command_to_type() {
+    let refused = small().exits(2, &["export", "nets", "folder"]).stderr;
+    assert!(refused.contains("is not up to date") && refused.contains("hint: `repro run nets` makes it"), "{refused}");
+}
+
+#[test]
+fn the_graph_in_mermaid_and_dot_shows_stages_and_arrows() {
+    let space = small();
+    insta::assert_snapshot!("mermaid", space.ok(&["graph"]).stdout);
+    insta::assert_snapshot!("dot", space.ok(&["graph", "--format", "dot"]).stdout);
+    let full = space.ok(&["graph", "--full"]).stdout;
+    assert_eq!(full.matches("[\"nets@").count(), 4, "{full}");
+    assert_eq!(full.matches(" --> ").count(), 4 + 2 * 3 + 2 + 4, "{full}");
+}
+
+#[test]
+fn every_line_of_run_json_is_an_event_and_the_history_keeps_them() {
+    let space = small();
+    let output = space.ok(&["run", "--json"]);
+    assert_eq!(output.stderr, "");
+    let events = output.events();
+    let of = |event: &str| events.iter().filter(|e| e["event"] == event).count();
+    assert_eq!((of("started"), of("running"), of("finished"), of("ended")), (1, 8, 8, 1));
+    assert_eq!(events[0]["event"], "started");
+    assert_eq!(
+        (&events[0]["schema"], &events[0]["nodes"], &events[0]["profile"]),
+        (&1.into(), &8.into(), &"once".into())
+    );
+    let ended = events.iter().find(|e| e["event"] == "ended").unwrap();
+    assert_eq!((&ended["ran"], &ended["cached"], &ended["failed"]), (&8.into(), &0.into(), &0.into()));
+    let history = space.files("runs");
+    let kept = fs::read_to_string(history.iter().next().unwrap()).unwrap();
+    assert_eq!((history.len(), kept), (1, output.stdout));
+}
+
+#[test]
+fn a_target_is_a_stage_an_instance_a_part_of_a_grid_or_a_kind() {
+    let case = |target: &str, expected: BTreeSet<String>| {
+        let space = small();
+        assert_eq!(space.ran(&[target]), expected, "{target}");
+    };
+    let nets = set([
+        "data",
+        "nets@prior=none,end=a",
+        "nets@prior=none,end=b",
+        "nets@prior=dropout-0.5,end=a",
+        "nets@prior=dropout-0.5,end=b",
+    ]);
+    case("nets", nets.clone());
+    case("train", nets.clone());
+    case("nets@prior=none,end=a", set(["data", "nets@prior=none,end=a"]));
+    case("nets@prior=none", set(["data", "nets@prior=none,end=a", "nets@prior=none,end=b"]));
+    case("train@end=a", set(["data", "nets@prior=none,end=a", "nets@prior=dropout-0.5,end=a"]));
+    case("nets@epochs=1", nets);
+    case("curves@prior=none", set(["data", "nets@prior=none,end=a", "nets@prior=none,end=b", "curves@prior=none"]));
+    let space = small();
+    assert_eq!(space.ran(&["data", "nets@end=b"]).len(), 3, "several targets");
+}
+
+#[test]
+fn quiet_says_nothing_when_all_is_well() {
+    let space = Space::tiny();
+    for _ in 0..2 {
+        let output = space.ok(&["-q", "run"]);
+        assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", ""));
+    }
+}
+
+#[test]
+fn standard_output_is_for_data_alone() {
+    let space = small();
+    let run = space.ok(&["run"]);
+    assert_eq!(run.stdout, "");
+    assert_eq!(run.stderr.lines().filter(|line| line.contains(": ran ")).count(), 8, "one stable line per node");
+    assert!(!run.stderr.contains('\x1b'), "no colours and no bar where nobody sees them");
+    for look in
+        [&["plan"][..], &["why", "nets"], &["show", "data"], &["graph"], &["verify"], &["export", "data", "out"]]
+    {
+        assert_eq!(space.ok(look).stderr, "", "{look:?}");
+    }
+}
+
+#[test]
+fn verbose_tells_what_is_cached_and_why_the_rest_runs() {
+    let space = small();
+    space.ok(&["run"]);
+    let said = space.ok(&["-v", "run", "--profile", "twice"]).stderr;
+    assert!(said.contains("data: cached"), "{said}");
+    assert!(said.contains("since param epochs 1 -> 2"), "{said}");
+}
+
+#[test]
+fn verify_counts_what_it_has_looked_at() {
+    let space = small();
+    assert!(space.ok(&["verify"]).stdout.contains("0 objects"), "an empty cache is sound");
+    space.ok(&["run"]);
+    let verified: Json = serde_json::from_str(&space.ok(&["verify", "--json"]).stdout).unwrap();
+    assert_eq!(verified["objects"], space.files("objects").len());
+    assert_eq!((&verified["entries"], &verified["recipes"]), (&8.into(), &8.into()));
+    assert_eq!(verified["bad"], serde_json::json!([]));
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let space = small();
+    let mut child = space.command(&["graph"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn unknown_commands_and_options_exit_with_2() {
+    let space = small();
+    for wrong in [&["rum"][..], &["run", "--jbos", "3"], &["run", "-j", "0"], &["-q", "-v", "run"], &[]] {
+        let refused = space.exits(2, wrong);
+        assert!(
+            refused.stderr.contains("Usage: ") || refused.stderr.contains("For more information"),
+            "{}",
+            refused.stderr
+        );
+    }
+    assert_eq!(space.ran(&["nets@prior=none,end=a"]).len(), 2);
+    assert_ne!(space.pending(&[]), nothing());
+}

@@ -1,0 +1,167 @@
+//! README.md, the shipped pipeline.yaml and .ci/run say what is true.
+
+use crate::space::Space;
+use std::path::{Path, PathBuf};
+
+fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(project(path)).unwrap_or_else(|e| panic!("cannot read {path}: {e}"))
+}
+
+/// The lines of README's code blocks in a language.
+fn code(language: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut inside = None;
+    for line in read("README.md").lines() {
+        match (line.strip_prefix("```"), &inside) {
+            (Some(opened), None) => inside = Some(opened.trim().to_owned()),
+            (Some(_), Some(_)) => inside = None,
+            (None, Some(opened)) if opened == language => lines.push(line.to_owned()),
+            (None, _) => {}
+        }
+    }
+    assert_eq!(inside, None, "every block is closed");
+    lines
+}
+
+/// The shipped pipeline, where it can be planned without leaving a trace in the project.
+fn shipped() -> Space {
+    Space::with(&read("pipeline.yaml"))
+}
+
+const RUN: &str = "cargo run --release -- run";
+const TEST: &str = "cargo test --release";
+
+#[test]
+fn the_two_commands_are_the_first_that_readme_gives() {
+    let blocks = code("sh");
+    let commands: Vec<&str> = blocks.iter().map(|line| line.split('#').next().unwrap().trim()).collect();
+    assert_eq!(commands[..2], [RUN, TEST]);
+}
+
+#[test]
+fn ci_runs_the_test_command_as_readme_gives_it() {
+    assert!(read(".ci/run").lines().any(|line| line.trim() == TEST));
+}
+
+/// `repro` commands in README: of its code blocks, and between backticks.
+fn commands() -> Vec<String> {
+    let text = read("README.md");
+    let quoted = text.split('`').skip(1).step_by(2).filter(|quote| !quote.contains('\n'));
+    let lines = code("sh").into_iter().map(|line| line.split(" #").next().unwrap().trim().to_owned());
+    let all = lines.chain(quoted.map(str::to_owned));
+    let ours = all.map(|line| line.replace("cargo run --release -- ", "repro "));
+    ours.filter(|line| line.starts_with("repro ")).collect()
+}
+
+/// As a shell would: single quotes keep a word together.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (i, part) in line.split('\'').enumerate() {
+        match i % 2 {
+            0 => words.extend(part.split_whitespace().map(str::to_owned)),
+            _ => words.push(part.to_owned()),
+        }
+    }
+    words
+}
+
+#[test]
+fn every_command_in_readme_is_one_that_the_program_knows() {
+    let commands = commands();
+    assert!(commands.len() >= 8, "{commands:?}");
+    let space = shipped();
+    for line in commands {
+        let line = line.replace("[TARGET...]", "").replace("TARGET", "nets").replace(" DIR", " folder");
+        let mut arguments = words(&line);
+        arguments.remove(0);
+        if arguments.first().is_none_or(|first| first != "help") {
+            arguments.push("--help".to_owned());
+        }
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let help = space.ok(&arguments).stdout;
+        assert!(help.contains("Usage: "), "`{line}`:\n{help}");
+    }
+}
+
+#[test]
+fn every_plan_in_readme_can_be_made() {
+    let plans: Vec<String> = commands().into_iter().filter(|line| line.starts_with("repro plan ")).collect();
+    assert!(!plans.is_empty());
+    for line in plans {
+        let arguments = words(&line);
+        shipped().ok(&arguments[1..].iter().map(String::as_str).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn every_option_and_target_that_readme_quotes_is_taken() {
+    let text = read("README.md");
+    let quoted: Vec<&str> = text.split('`').skip(1).step_by(2).filter(|quote| !quote.contains('\n')).collect();
+    let space = shipped();
+    let (mut targets, mut overrides) = (0, 0);
+    for quote in quoted {
+        if quote.starts_with("-S ") || quote.starts_with("--profile ") {
+            overrides += 1;
+            space.ok(&[&["plan"], &*words(quote).iter().map(String::as_str).collect::<Vec<_>>()].concat());
+        } else if quote.contains('@') && !quote.contains(' ') {
+            targets += 1;
+            space.ok(&["plan", quote]);
+        }
+    }
+    assert!(targets > 0 && overrides > 0);
+}
+
+#[test]
+fn every_profile_plans_and_has_the_nodes_it_should() {
+    // data + nets + matched + curves + matched curves + tables + figures + report.
+    let case = |profile: &str, widths: usize, priors: usize, pairs: usize, figures: usize| {
+        let pairings = widths * priors * pairs;
+        let expected = 1 + 2 * pairings + pairings + 4 * pairings + 2 * pairings + 1 + figures + 1;
+        assert_eq!(shipped().plan(&["--profile", profile]).len(), expected, "{profile}");
+    };
+    case("quick", 3, 3, 2, 4);
+    case("tables", 6, 3, 3, 4);
+    case("paper", 6, 8, 5, 5);
+    case("ci", 2, 2, 2, 4);
+    let declared = read("pipeline.yaml").split_once("profiles:\n").unwrap().1.to_owned();
+    let profiles = declared.lines().filter(|l| l.starts_with("  ") && !l.starts_with("   ") && !l.contains('#'));
+    let profiles: Vec<&str> = profiles.map(|line| line.trim().trim_end_matches(':')).collect();
+    assert_eq!(profiles, ["quick", "tables", "paper", "ci"], "a new profile is pinned here");
+}
+
+#[test]
+fn quick_is_the_default_profile() {
+    let said = shipped().ok(&["plan"]).stdout;
+    assert!(said.starts_with("profile `quick`: "), "{said}");
+}
+
+#[test]
+fn every_profile_delivers_to_the_folder_of_its_name() {
+    // The report's `profile` parameter, for the commands it prints, must be the profile it was made with.
+    for profile in ["quick", "tables", "paper", "ci"] {
+        let plan = shipped().ok(&["show", "--json", "report", "--profile", profile]).stdout;
+        assert!(plan.contains("\"state\": \"depends\""), "{plan}");
+        let text = read("pipeline.yaml");
+        let written = format!("profile: {profile}");
+        assert!(
+            text.matches(&format!("report: {{ {written}")).count()
+                + text.matches(&format!("figures, {written}")).count()
+                == 1
+        );
+    }
+}
+
+#[test]
+fn files_that_readme_links_to_are_there() {
+    let text = read("README.md");
+    let links: Vec<&str> = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()).collect();
+    let local: Vec<&&str> = links.iter().filter(|link| !link.contains("://") && !link.starts_with('#')).collect();
+    assert!(local.len() >= 3, "{links:?}");
+    for link in local {
+        assert!(project(link).exists(), "{link}");
+    }
+}

@@ -29,7 +29,7 @@ stages:
   tables:
     aggregate: { curves: [curves, matched-curves], nets: nets }
   figures:
-    plot: { tables: tables, figure: [error-by-method, error-by-width] }
+    plot: { data: data, tables: tables, figure: [error-by-method, error-by-width] }
   report:
     report: { data: data, tables: tables, figures: figures, profile: tiny }
 ";

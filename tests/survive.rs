@@ -20,15 +20,15 @@ fn deleted_or_edited_reports_are_restored_and_no_stage_runs() {
     assert_eq!(space.read("reports/default/notes.txt"), "kept", "what is not ours is left alone");
 }
 
-/// One object of each output file of each stage kind: digest -> (a node that made it, its file).
-fn a_sample_of_objects(space: &Space) -> BTreeMap<String, (String, String)> {
+/// One object of each output file of each stage: digest -> its name. Some are the output of several nodes.
+fn a_sample_of_objects(space: &Space) -> BTreeMap<String, String> {
     let mut seen = BTreeSet::new();
     let mut sample = BTreeMap::new();
     for (node, outputs) in space.digests() {
         let stage = node.split('@').next().unwrap().to_owned();
         for (file, digest) in outputs {
             if seen.insert((stage.clone(), file.clone())) {
-                sample.entry(digest).or_insert((node.clone(), file));
+                sample.insert(digest, format!("{node}/{file}"));
             }
         }
     }
@@ -40,14 +40,17 @@ fn a_flipped_byte_is_named_by_verify_and_the_next_run_remakes_the_object() {
     let space = Space::run_tiny();
     let undisturbed = space.digests();
     let sample = a_sample_of_objects(&space);
-    assert!(sample.len() > 20, "every stage kind is in it: {sample:?}");
-    for (digest, (node, file)) in &sample {
+    assert!(sample.len() > 20, "every stage is in it: {sample:?}");
+    for (digest, what) in &sample {
         flip(&space.object(digest));
         let verified = space.exits(5, &["verify"]);
-        assert!(verified.stderr.contains(digest), "{file} of {node}:\n{}", verified.stderr);
+        assert!(verified.stderr.contains(digest), "{what}:\n{}", verified.stderr);
         assert!(verified.stderr.contains("hint: "), "{}", verified.stderr);
-        assert!(space.ran(&[]).contains(node), "{file} of {node}");
-        assert_eq!(space.digests(), undisturbed, "{file} of {node}");
+        let ran = space.ran(&[]);
+        let makers = undisturbed.iter().filter(|(_, outputs)| outputs.values().any(|d| d == digest));
+        let makers: BTreeSet<String> = makers.map(|(node, _)| node.clone()).collect();
+        assert!(!ran.is_empty() && ran.is_subset(&makers), "{what}: {ran:?} of {makers:?}");
+        assert_eq!(space.digests(), undisturbed, "{what}");
     }
     let sound = space.ok(&["verify"]).stdout;
     assert!(sound.contains("all sound"), "{sound}");
@@ -57,14 +60,16 @@ fn a_flipped_byte_is_named_by_verify_and_the_next_run_remakes_the_object() {
 fn a_flipped_byte_is_noticed_by_the_next_run_itself() {
     let space = Space::run_tiny();
     let undisturbed = space.digests();
-    for node in ["nets@hidden=3,prior=none,end=a", "tables", "report"] {
-        let (file, digest) = undisturbed[node].iter().next().unwrap();
+    for (node, file) in
+        [("nets@hidden=3,prior=none,end=a", "history.csv"), ("tables", "summary.csv"), ("report", "report.md")]
+    {
+        let digest = &undisturbed[node][file];
         flip(&space.object(digest));
         let output = space.ok(&["run", "--json"]);
         assert_eq!(output.ran(), set([node]), "equal bytes stop there");
         let running = output.events().into_iter().find(|e| e["event"] == "running").unwrap();
         assert_eq!(running["reasons"][0]["kind"], "output-damaged", "{running}");
-        assert_eq!(running["reasons"][0]["file"], file.as_str());
+        assert_eq!(running["reasons"][0]["file"], file);
         assert_eq!(space.digests(), undisturbed);
     }
 }
@@ -305,7 +310,7 @@ fn with_keep_going_all_that_does_not_hang_on_the_failure_runs() {
     assert_eq!(failed.told("skipped"), set(["broken", "broken-curves"]));
     let ended = failed.events().pop().unwrap();
     assert_eq!((&ended["failed"], &ended["skipped"]), (&1.into(), &2.into()), "{ended}");
-    assert_eq!(space.edit("rate: 1.0e+30", "rate: 0.01").ran(&[]), set(["bad", "broken", "broken-curves"]));
+    assert_eq!(space.edit("rate: 1.0e+30", "rate: 0.02").ran(&[]), set(["bad", "broken", "broken-curves"]));
 }
 
 #[test]

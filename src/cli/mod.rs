@@ -14,6 +14,7 @@ use crate::engine::progress::Verbosity;
 use crate::engine::store::Store;
 use crate::{fs, kernel, stage};
 use anyhow::{Context as _, Result};
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -48,7 +49,7 @@ struct Common {
     #[arg(short = 'S', long = "set", global = true, value_name = "STAGE.FIELD=VALUE")]
     set: Vec<String>,
     /// A folder that holds the MNIST files; it is looked at before any mirror
-    #[arg(long, global = true, value_name = "DIR", env = DATA_VARIABLE)]
+    #[arg(long, global = true, value_name = "DIR", env = DATA_VARIABLE, value_parser = OsStringValueParser::new().map(PathBuf::from))]
     data: Option<PathBuf>,
     /// Ask again for data that could not be had before
     #[arg(long, global = true)]

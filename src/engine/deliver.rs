@@ -38,3 +38,79 @@ fn make_readable(path: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::toy::Bench;
+    use super::*;
+    use std::path::PathBuf;
+
+    /// An artifact of a file and one in a folder, and where it was delivered to.
+    fn delivered(bench: &Bench) -> (Artifact, PathBuf) {
+        let mut artifact = Artifact::new();
+        for (name, bytes) in [("report.md", "text"), ("figures/a.svg", "<svg/>")] {
+            let made = bench.path().join("made");
+            fs::write(&made, bytes).unwrap();
+            artifact.insert(name.to_owned(), bench.store.ingest(&made).unwrap().digest);
+        }
+        let folder = bench.path().join("reports/quick");
+        assert_eq!(deliver(&bench.store, &artifact, &folder).unwrap(), 2);
+        (artifact, folder)
+    }
+
+    #[test]
+    fn what_lies_there_as_made_is_not_written_again() {
+        let bench = Bench::new();
+        let (artifact, folder) = delivered(&bench);
+        assert_eq!(fs::read_text(&folder.join("figures/a.svg")).unwrap(), "<svg/>");
+        assert_eq!(deliver(&bench.store, &artifact, &folder).unwrap(), 0);
+    }
+
+    #[test]
+    fn deleted_and_edited_files_are_restored() {
+        let bench = Bench::new();
+        let (artifact, folder) = delivered(&bench);
+        fs::write(&folder.join("report.md"), "edited").unwrap();
+        std::fs::remove_dir_all(folder.join("figures")).unwrap();
+        assert_eq!(deliver(&bench.store, &artifact, &folder).unwrap(), 2);
+        assert_eq!(fs::read_text(&folder.join("report.md")).unwrap(), "text");
+        assert_eq!(fs::read_text(&folder.join("figures/a.svg")).unwrap(), "<svg/>");
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(deliver(&bench.store, &artifact, &folder).unwrap(), 2);
+    }
+
+    #[test]
+    fn files_that_are_not_ours_are_left_alone() {
+        let bench = Bench::new();
+        let (artifact, folder) = delivered(&bench);
+        fs::write(&folder.join("figures/notes.txt"), "mine").unwrap();
+        deliver(&bench.store, &artifact, &folder).unwrap();
+        assert_eq!(fs::list(&folder.join("figures")).unwrap(), ["a.svg", "notes.txt"]);
+        assert_eq!(fs::read_text(&folder.join("figures/notes.txt")).unwrap(), "mine");
+    }
+
+    #[test]
+    fn a_delivered_file_is_for_everyone_and_may_be_edited_without_harm_to_the_cache() {
+        let bench = Bench::new();
+        let (artifact, folder) = delivered(&bench);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = std::fs::metadata(folder.join("report.md")).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o644);
+        }
+        fs::write(&folder.join("report.md"), "edited").unwrap();
+        assert!(bench.store.verify_object(artifact["report.md"]).unwrap());
+    }
+
+    #[test]
+    fn a_folder_in_the_place_of_a_file_is_an_error_that_names_it() {
+        let bench = Bench::new();
+        let (artifact, folder) = delivered(&bench);
+        let path = folder.join("report.md");
+        std::fs::remove_file(&path).unwrap();
+        fs::create_dir_all(&path.join("inside")).unwrap();
+        let error = deliver(&bench.store, &artifact, &folder).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot write `{}`", path.display()));
+    }
+}

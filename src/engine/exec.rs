@@ -96,3 +96,132 @@ fn peak_memory() -> Option<u64> {
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::key::Artifact;
+    use super::super::pipeline::Pipeline;
+    use super::super::plan::{NodeId, Plan};
+    use super::super::stage::{Arity, KindOf, Slot, Stage};
+    use super::super::store::Lookup;
+    use super::super::toy::Bench;
+    use super::*;
+    use serde::{Deserialize, Serialize};
+
+    /// Declares a file and a folder, and writes what it is told.
+    struct Writer;
+
+    #[derive(Serialize, Deserialize)]
+    struct Files {
+        /// Separated by spaces.
+        files: String,
+        link: Option<String>,
+    }
+
+    impl Stage for Writer {
+        const NAME: &'static str = "writer";
+        const VERSION: u32 = 3;
+        const SLOTS: &'static [Slot] =
+            &[Slot { name: "from", arity: Arity::Optional, files: &["table.csv", "figures/"] }];
+        const OUTPUTS: &'static [&'static str] = &["table.csv", "figures/"];
+        type Params = Files;
+
+        fn run(params: Files, cx: &Context) -> Result<()> {
+            for file in params.files.split(' ').filter(|file| !file.is_empty()) {
+                let path = cx.output(file);
+                fs::create_dir_all(path.parent().unwrap())?;
+                fs::write(&path, file)?;
+            }
+            if let Some(link) = params.link {
+                std::os::unix::fs::symlink("/etc/hostname", cx.output(&link))?;
+            }
+            Ok(())
+        }
+    }
+
+    const KINDS: &[&'static dyn Kind] = &[&KindOf::<Writer>::KIND];
+
+    fn recipe(files: &[&str], link: Option<&str>) -> Recipe {
+        let params =
+            [("files".to_owned(), serde_json::json!(files.join(" "))), ("link".to_owned(), serde_json::json!(link))];
+        Recipe { kind: "writer".into(), version: 3, params: params.into(), inputs: BTreeMap::new(), seed: None }
+    }
+
+    /// Runs a recipe, which must be refused: nothing may be left of it but its question.
+    fn refusal(recipe: &Recipe) -> anyhow::Error {
+        let bench = Bench::new();
+        let key = bench.store.record_recipe(recipe).unwrap();
+        let error = exec(&bench.store, KINDS, key, None).unwrap_err();
+        assert_eq!(bench.store.lookup(key).unwrap(), Lookup::Absent);
+        assert_eq!(fs::list(&bench.store.scratch()).unwrap(), [""; 0], "the workspace is gone");
+        error
+    }
+
+    #[test]
+    fn declared_files_and_all_files_of_declared_folders_are_published() {
+        let bench = Bench::new();
+        let files = ["table.csv", "figures/b.svg", "figures/deep/a.svg"];
+        let key = bench.store.record_recipe(&recipe(&files, None)).unwrap();
+        let program = Some(Digest::of(b"program"));
+        let entry = exec(&bench.store, KINDS, key, program).unwrap();
+        let stored =
+            |file: &str| (file.to_owned(), Stored { digest: Digest::of(file.as_bytes()), bytes: file.len() as u64 });
+        assert_eq!(entry.outputs, files.map(stored).into());
+        assert_eq!(entry.program, program);
+        assert_eq!(bench.store.lookup(key).unwrap(), Lookup::Hit(entry));
+        assert_eq!(fs::list(&bench.store.scratch()).unwrap(), [""; 0], "the workspace is gone");
+    }
+
+    #[test]
+    fn an_output_that_was_not_declared_is_refused() {
+        let error = refusal(&recipe(&["table.csv", "figures/a.svg", "notes.txt"], None));
+        assert_eq!(error.to_string(), "the stage `writer` wrote `notes.txt`, which it does not declare");
+    }
+
+    #[test]
+    fn a_declared_output_that_is_missing_is_refused() {
+        let error = refusal(&recipe(&["figures/a.svg"], None));
+        assert_eq!(error.to_string(), "the stage `writer` did not write its output `table.csv`");
+        let error = refusal(&recipe(&["table.csv"], None));
+        assert_eq!(error.to_string(), "the stage `writer` did not write its output `figures/`");
+    }
+
+    #[test]
+    fn an_output_that_is_a_symbolic_link_is_refused() {
+        for link in ["table.csv", "figures/a.svg"] {
+            let files: Vec<&str> = ["table.csv", "figures/b.svg"].into_iter().filter(|file| *file != link).collect();
+            let error = refusal(&recipe(&files, Some(link)));
+            assert_eq!(error.to_string(), format!("the output `{link}` is neither a file nor a folder"));
+        }
+    }
+
+    #[test]
+    fn a_slot_that_takes_a_folder_is_given_all_files_in_it() {
+        let yaml = "stages: { a: { writer: { files: '' } }, b: { writer: { from: a, files: '' } } }";
+        let plan = Plan::new(&Pipeline::parse("toy.yaml", yaml).unwrap(), KINDS).unwrap();
+        let file = |name: &str| (name.to_owned(), Digest::of(name.as_bytes()));
+        let made: Artifact = ["table.csv", "figures/b.svg", "figures/deep/a.svg"].map(file).into();
+        let recipe = plan.recipe(NodeId(1), false, |_| &made);
+        assert_eq!(recipe.inputs["from"], [made]);
+    }
+
+    #[test]
+    fn an_input_whose_bytes_are_gone_is_corruption() {
+        let digest = Digest::of(b"gone");
+        let input: Artifact = [("table.csv".to_owned(), digest)].into();
+        let inputs = [("from".to_owned(), vec![input])].into();
+        let error = refusal(&Recipe { inputs, ..recipe(&["table.csv", "figures/a.svg"], None) });
+        assert_eq!(error.to_string(), format!("the input `from/table.csv` ({digest}) is not there"));
+        assert!(matches!(error.downcast_ref(), Some(Error::Corrupt(_))));
+    }
+
+    #[test]
+    fn a_question_that_was_not_recorded_or_is_of_another_version_is_refused() {
+        let bench = Bench::new();
+        let key = recipe(&[], None).key();
+        let error = exec(&bench.store, KINDS, key, None).unwrap_err();
+        assert_eq!(error.to_string(), format!("no recipe is recorded under `{key}`"));
+        let error = refusal(&Recipe { version: 2, ..recipe(&[], None) });
+        assert_eq!(error.to_string(), "this program has no stage `writer` of version 2");
+    }
+}

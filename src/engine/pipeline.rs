@@ -81,7 +81,7 @@ impl Pipeline {
         };
         let form = || Some("write `-S stage.field=value`, as in `-S nets.epochs=10`".to_owned());
         let (path, text) = assignment.split_once('=').ok_or_else(|| fault("there is no `=`".into(), form()))?;
-        let mut value = Node::parse(text).map_err(|misfit| fault(misfit.message, None))?;
+        let mut value = Node::parse(text).map_err(|misfit| fault(misfit.message, misfit.hint))?;
         forget_places(&mut value);
         let mut steps = path.split('.');
         let stage = steps.next().unwrap_or_default();
@@ -126,7 +126,8 @@ fn read(source: &str, node: &Node) -> Result<Pipeline, Misfit> {
         stages: Vec::new(),
         profiles: Vec::new(),
     };
-    for entry in mapping(node, "a pipeline")? {
+    let nothing = matches!(node.value, Value::Null);
+    for entry in if nothing { &[] } else { mapping(node, "a pipeline")? } {
         match entry.key.as_str() {
             "seed" => pipeline.seed = seed_text(&entry.value)?,
             "profile" => {
@@ -157,7 +158,7 @@ fn read(source: &str, node: &Node) -> Result<Pipeline, Misfit> {
 fn stage(entry: &Entry) -> Result<StageDecl, Misfit> {
     check_name(entry)?;
     let what = format!("the stage `{}`", entry.key);
-    let [kind] = mapping(&entry.value, &what)? else {
+    let Some([kind]) = entry.value.as_map() else {
         let hint = format!("write `{}: {{ kind: {{ ... }} }}`, with one kind", entry.key);
         return Err(Misfit::at(entry.value.place, format!("{what} must have its kind as its single key"), Some(hint)));
     };
@@ -199,7 +200,7 @@ fn check_name(entry: &Entry) -> Result<(), Misfit> {
 }
 
 fn mapping<'a>(node: &'a Node, what: &str) -> Result<&'a [Entry], Misfit> {
-    let hint = || Some("write `name: ...` under it, indented".to_owned());
+    let hint = || Some("write `name: ...` there, a line each".to_owned());
     let refuse = || Misfit::at(node.place, format!("{what} must be a mapping, not {}", node.kind()), hint());
     node.as_map().ok_or_else(refuse)
 }

@@ -77,7 +77,11 @@ impl Plan {
     /// The recipe of a node, given what fills its slots; with `fallen_back`, that of its fallback.
     pub fn recipe<'a>(&self, id: NodeId, fallen_back: bool, artifact: impl Fn(NodeId) -> &'a Artifact) -> Recipe {
         let node = self.node(id);
-        let params = node.question.fallback.as_ref().filter(|_| fallen_back).unwrap_or(&node.question.params);
+        let Question { params, label, fallback, fallback_label, .. } = &node.question;
+        let (params, label) = match fallback {
+            Some(fallback) if fallen_back => (fallback, fallback_label),
+            _ => (params, label),
+        };
         let mut inputs = BTreeMap::new();
         for slot in node.kind.slots() {
             let Some(sources) = node.inputs.get(slot.name) else { continue };
@@ -95,7 +99,7 @@ impl Plan {
             version: node.kind.version(),
             params: params.clone(),
             inputs,
-            seed: node.question.label.clone().map(|label| Seed { run: self.seed.clone(), label }),
+            seed: label.clone().map(|label| Seed { run: self.seed.clone(), label }),
         }
     }
 
@@ -249,6 +253,9 @@ impl<'p> Builder<'p> {
         let others = self.pipeline.stages.iter().filter(|stage| stage.name != user.name);
         let fitting = others.filter(|stage| kind_of(stage).is_some_and(|kind| fits(&kind)));
         let names: Vec<String> = fitting.map(|stage| format!("`{}`", stage.name)).collect();
+        if let [only] = &names[..] {
+            return format!("write `{}: {}`", slot.name, only.trim_matches('`'));
+        }
         if !names.is_empty() {
             return format!("write `{}: STAGE`, with one of {}", slot.name, names.join(", "));
         }
@@ -270,14 +277,15 @@ impl<'p> Builder<'p> {
         let text = |node: &'p Node| {
             node.as_text().map(|text| (text, node.place)).ok_or_else(|| {
                 let message = format!("stage `{}`: `{name}` must name a stage, not {}", stage.name, node.kind());
-                self.fault(node.place, message, None)
+                let hint = format!("write `{name}: STAGE`, or `{name}: STAGE@axis=value` for some of its instances");
+                self.fault(node.place, message, Some(hint))
             })
         };
         match &field.value.value {
             Value::List(items) if slot.arity == Arity::Many && !items.is_empty() => items.iter().map(text).collect(),
             Value::List(items) if items.is_empty() => {
                 let message = format!("stage `{}`: `{name}` is an empty list", stage.name);
-                Err(self.fault(field.value.place, message, None))
+                Err(self.fault(field.value.place, message, Some("name one stage at least".into())))
             }
             _ => Ok(vec![text(&field.value)?]),
         }
@@ -400,9 +408,10 @@ impl<'p> Builder<'p> {
         let mut axes = Vec::new();
         let mut count = joined;
         for field in stage.fields.iter().filter(|f| !is_slot(f)) {
-            count = width(&field.value).and_then(|n| count.checked_mul(n)).filter(|&n| n <= MAX_NODES).ok_or_else(
-                || self.too_many(stage, field.place),
-            )?;
+            count = width(&field.value)
+                .and_then(|n| count.checked_mul(n))
+                .filter(|&n| n <= MAX_NODES)
+                .ok_or_else(|| self.too_many(stage, field.place))?;
             if count == 0 {
                 let message = format!("stage `{}`: the grid `{}` is empty", stage.name, field.key);
                 return Err(self.fault(field.value.place, message, Some("list one value at least".into())));
@@ -693,7 +702,7 @@ stages:
         assert_eq!(inputs(&with, "p"), [("left", vec!["s"])]);
         let (message, hint) = refusal("stages: { s: { source: { text: x } }, p: { pair: { right: s } } }");
         assert_eq!(message, "toy.yaml:1:44: stage `p`: the input `left` is missing");
-        assert_eq!(hint.as_deref(), Some("write `left: STAGE`, with one of `s`"));
+        assert_eq!(hint.as_deref(), Some("write `left: s`"));
     }
 
     #[test]
@@ -778,8 +787,16 @@ stages:
             "toy.yaml:3:22: stage `p`: no instance matches `left: s@width=2`",
             Some("known: `s`"),
         );
-        case("  p: { pair: { left: [s, s] } }", "toy.yaml:3:22: stage `p`: `left` must name a stage, not a list", None);
-        case("  g: { gather: { all: [] } }", "toy.yaml:3:23: stage `g`: `all` is an empty list", None);
+        case(
+            "  p: { pair: { left: [s, s] } }",
+            "toy.yaml:3:22: stage `p`: `left` must name a stage, not a list",
+            Some("write `left: STAGE`, or `left: STAGE@axis=value` for some of its instances"),
+        );
+        case(
+            "  g: { gather: { all: [] } }",
+            "toy.yaml:3:23: stage `g`: `all` is an empty list",
+            Some("name one stage at least"),
+        );
         case(
             "  p: { pair: { left: s, rihgt: s } }",
             "toy.yaml:3:25: stage `p`: unknown field `rihgt`",
@@ -811,6 +828,15 @@ stages:
         ));
         assert!(message.ends_with("stage `s` expands to more than 1000000 nodes"), "{message}");
         assert_eq!(hint.as_deref(), Some("shorten its lists"));
+    }
+
+    #[test]
+    fn the_nodes_of_all_stages_count_together() {
+        let thousand = (1..=1000).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
+        let (message, _) = refusal(&format!(
+            "stages:\n  s: {{ source: {{ text: x }} }}\n  t: {{ source: {{ text: x, width: [{thousand}], ratio: [{thousand}] }} }}"
+        ));
+        assert!(message.contains("stage `t` expands to 1000000 nodes; with those before it that is more"), "{message}");
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Why a node runs: each cause is a variant that carries old and new, worded in one place.
 //!
-//! A question that was never asked is explained against the *nearest* earlier one of its kind: the recipe with the fewest
-//! differences, preferring one that the present plan no longer asks. Knows recipes and keys, not the disk.
+//! A question that was never asked is explained against the *nearest* earlier one of its kind, the recipe with the fewest
+//! differences: that is what it was changed from. If the plan still asks that one too, nothing was changed; the question is
+//! new beside it, and runs for the first time. Knows recipes and keys, not the disk.
 
-use super::key::{Artifact, Digest, Key, Recipe};
+use super::key::{Artifact, Digest, Key, Recipe, Seed};
 use serde::Serialize;
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +14,7 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Reason {
-    /// No recipe of this kind was ever recorded.
+    /// Nothing like it was asked before, but for what is still asked.
     FirstTime,
     /// The answer was asked for before but never finished.
     NeverFinished,
@@ -51,7 +52,7 @@ pub enum Reason {
         /// What it is.
         new: u32,
     },
-    /// The run's seed, or the node's label, differs.
+    /// The pipeline's seed, or the node's own label, differs.
     SeedChanged {
         /// What it was.
         old: String,
@@ -130,8 +131,8 @@ impl Past {
         Past { by_kind }
     }
 
-    /// Why `recipe`, never answered, has to be: its differences from the nearest earlier one. `current` are the keys
-    /// that the present plan asks for anyway; a recipe that it no longer asks is a likelier ancestor.
+    /// Why `recipe`, never answered, has to be: its differences from the nearest earlier one, unless that is among
+    /// `current`, the keys that the present plan asks for anyway.
     pub fn explain(&self, recipe: &Recipe, current: &BTreeSet<Key>) -> Vec<Reason> {
         let Some(past) = self.by_kind.get(&recipe.kind) else { return vec![Reason::FirstTime] };
         let key = recipe.key();
@@ -140,9 +141,18 @@ impl Past {
         }
         past.iter()
             .map(|(earlier, old)| (differences(old, recipe), current.contains(earlier), earlier))
-            .min_by_key(|(reasons, in_plan, earlier)| (reasons.len(), *in_plan, *earlier))
+            .min_by_key(|(reasons, still_asked, earlier)| (reasons.len(), *still_asked, one_sided(reasons), *earlier))
+            .filter(|(_, still_asked, _)| !still_asked)
             .map_or_else(|| vec![Reason::FirstTime], |(reasons, _, _)| reasons)
     }
+}
+
+/// How many parameters are there on one side only: of two equally near recipes, one of the same shape is nearer.
+fn one_sided(reasons: &[Reason]) -> usize {
+    let one_sided = |reason: &&Reason| {
+        matches!(reason, Reason::ParamChanged { old: None, .. } | Reason::ParamChanged { new: None, .. })
+    };
+    reasons.iter().filter(one_sided).count()
 }
 
 /// What changed from `old` to `new`, two recipes of one kind.
@@ -163,9 +173,14 @@ pub fn differences(old: &Recipe, new: &Recipe) -> Vec<Reason> {
             reasons.push(Reason::ParamChanged { path, old: old.cloned(), new: new.cloned() });
         }
     }
-    if old.seed != new.seed {
-        let show = |recipe: &Recipe| recipe.seed.as_ref().map_or("none".into(), |s| format!("{} {}", s.run, s.label));
-        reasons.push(Reason::SeedChanged { old: show(old), new: show(new) });
+    let seed =
+        |recipe: &Recipe, of: fn(&Seed) -> &String| recipe.seed.as_ref().map_or("none".into(), |s| of(s).clone());
+    let runs = (seed(old, |s| &s.run), seed(new, |s| &s.run));
+    let labels = (seed(old, |s| &s.label), seed(new, |s| &s.label));
+    // A label follows the parameters: where those have changed, it says nothing more.
+    let telling = if runs.0 != runs.1 { Some(runs) } else { Some(labels).filter(|_| old.params == new.params) };
+    if let Some((old, new)) = telling.filter(|(old, new)| old != new) {
+        reasons.push(Reason::SeedChanged { old, new });
     }
     for slot in union(&old.inputs, &new.inputs) {
         let none = Vec::new();
@@ -209,7 +224,6 @@ fn flatten(path: &str, value: &Json, leaves: &mut BTreeMap<String, Json>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::key::Seed;
     use super::*;
     use serde_json::json;
 
@@ -234,6 +248,13 @@ mod tests {
         let old = train(json!({"normal": {"variance": 0.01}}), 1);
         let new = train(json!({"normal": {"variance": 0.005}}), 1);
         assert_eq!(explain(&[old], &[], &new), ["param prior.normal.variance 0.01 -> 0.005"]);
+    }
+
+    #[test]
+    fn what_stands_beside_a_question_that_is_still_asked_is_new() {
+        let asked = train(json!({"normal": {"variance": 0.01}}), 1);
+        let beside = train(json!({"normal": {"variance": 0.005}}), 1);
+        assert_eq!(explain(std::slice::from_ref(&asked), std::slice::from_ref(&asked), &beside), ["first time"]);
     }
 
     #[test]

@@ -48,6 +48,15 @@ pub struct Settings<'a> {
     pub interrupted: &'a AtomicBool,
 }
 
+/// Ctrl-C reaches this process and its jobs at once, but each takes note in its own time: a job may be seen to die of it
+/// before the flag is set. One that was stopped for another reason costs this second.
+fn await_interrupt(interrupted: &AtomicBool) {
+    let until = Instant::now() + Duration::from_secs(1);
+    while !interrupted.load(Ordering::Relaxed) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Brings all nodes of `survey` up to date. Gives the artifacts of those that are.
 pub fn run(
     plan: &Plan,
@@ -143,6 +152,9 @@ impl<'a> Run<'a> {
                 break;
             }
             let ended = self.executor.wait(TICK);
+            if matches!(ended, Some((_, Outcome::Stopped(_)))) {
+                await_interrupt(settings.interrupted);
+            }
             // First, for Ctrl-C also reaches the jobs: what they die of then is no failure of theirs.
             if settings.interrupted.load(Ordering::Relaxed) {
                 return Err(Error::Interrupted.into());
@@ -289,7 +301,7 @@ impl<'a> Run<'a> {
                     self.unavailable = Some(Error::Unavailable { node: self.name(id), hint: told.hint.clone() });
                     self.fail(id, key, &told.cause);
                 }
-                Outcome::Failed(told) => self.fail(id, key, &told.cause),
+                Outcome::Stopped(told) | Outcome::Failed(told) => self.fail(id, key, &told.cause),
                 Outcome::Exited => self.fail(id, key, "it ended well but left no answer in the cache"),
             }
         }
@@ -310,5 +322,365 @@ impl<'a> Run<'a> {
         };
         self.observer.observe(&event);
         self.set(id, State::Failed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::key::Recipe;
+    use super::super::toy::{Bench, Fate, Ran, Trial, id};
+    use super::*;
+    use proptest::prelude::*;
+
+    const PIPELINE: &str = "
+stages:
+  s: { source: { text: x } }
+  t: { source: { text: v } }
+  p: { pair: { left: s, right: t } }
+  g: { gather: { all: [p, s] } }
+";
+
+    fn error(ran: &Ran) -> String {
+        ran.outcome.as_ref().expect_err("the run should not have gone well").to_string()
+    }
+
+    fn question(trial: &Trial, name: &str) -> Key {
+        trial.plan.recipe(id(&trial.plan, name), false, |_| panic!("it has inputs")).key()
+    }
+
+    #[test]
+    fn a_first_run_runs_everything_after_its_inputs() {
+        let bench = Bench::new();
+        let ran = bench.run(PIPELINE);
+        assert_eq!(
+            ran.events,
+            [
+                "running s: first time",
+                "running t: first time",
+                "finished s",
+                "finished t",
+                "running p: first time",
+                "finished p",
+                "running g: first time",
+                "finished g",
+                "ended: 4 nodes, 0 cached, 4 ran, 0 failed, 0 skipped"
+            ]
+        );
+        assert_eq!(ran.text("g"), "[(x v) x]");
+    }
+
+    #[test]
+    fn an_unchanged_pipeline_submits_nothing() {
+        let bench = Bench::new();
+        let first = bench.run(PIPELINE);
+        let second = bench.run(PIPELINE);
+        assert_eq!(
+            second.events,
+            ["cached s", "cached t", "cached p", "cached g", "ended: 4 nodes, 4 cached, 0 ran, 0 failed, 0 skipped"]
+        );
+        assert_eq!(second.submitted, []);
+        assert_eq!(second.artifacts, first.artifacts);
+    }
+
+    #[test]
+    fn only_what_changed_runs_and_says_why() {
+        let bench = Bench::new();
+        bench.run(PIPELINE);
+        let ran = bench.run(&PIPELINE.replace("text: v", "text: w"));
+        assert_eq!(ran.told("cached"), ["s"]);
+        assert_eq!(ran.finished(), ["t", "p", "g"]);
+        assert_eq!(ran.told("running")[0], "t: param text v -> w");
+        assert!(ran.told("running")[1].starts_with("p: input right/text "), "{:?}", ran.events);
+        assert_eq!(ran.text("g"), "[(x w) x]");
+    }
+
+    #[test]
+    fn an_upstream_run_that_gives_equal_bytes_stops_there() {
+        let bench = Bench::new();
+        bench.run(PIPELINE);
+        let ran = bench.run(&PIPELINE.replace("text: v", "text: v, note: reworded"));
+        assert_eq!(ran.finished(), ["t"]);
+        assert_eq!(ran.told("cached"), ["s", "p", "g"]);
+    }
+
+    #[test]
+    fn one_question_asked_by_two_nodes_runs_once() {
+        let twins = "stages: { a: { source: { text: x } }, b: { source: { text: x } } }";
+        for slots in [1, 2] {
+            let bench = Bench::new();
+            let ran = Trial { slots, ..bench.trial(twins) }.run();
+            assert_eq!(ran.submitted.len(), 1);
+            assert_eq!((ran.text("a"), ran.text("b")), ("x".into(), "x".into()));
+        }
+    }
+
+    #[test]
+    fn as_many_jobs_run_at_once_as_there_are_slots() {
+        let six = "stages: { s: { source: { text: x, width: [1, 2, 3, 4, 5, 6] } } }";
+        for slots in [1, 3, 10] {
+            let bench = Bench::new();
+            assert_eq!(Trial { slots, ..bench.trial(six) }.run().most_at_once, slots.min(6));
+        }
+    }
+
+    const BROKEN: &str = "
+stages:
+  bad: { source: { text: fail } }
+  hit: { pair: { left: bad } }
+  t: { source: { text: v } }
+  u: { pair: { left: t } }
+  g: { gather: { all: [hit, u] } }
+";
+
+    #[test]
+    fn a_failure_skips_what_hangs_on_it_and_starts_nothing_else() {
+        let bench = Bench::new();
+        let ran = Trial { slots: 1, ..bench.trial(BROKEN) }.run();
+        assert_eq!(
+            ran.events,
+            [
+                "running bad: first time",
+                "failed bad: it was told to fail",
+                "skipped hit: bad",
+                "skipped g: bad",
+                "ended: 5 nodes, 0 cached, 0 ran, 1 failed, 4 skipped"
+            ]
+        );
+        let failed = ran.outcome.unwrap_err();
+        assert!(matches!(failed.downcast_ref(), Some(Error::StageFailed { failed: 1, skipped: 4 })), "{failed}");
+    }
+
+    #[test]
+    fn what_was_running_at_a_failure_may_finish_and_is_kept() {
+        let bench = Bench::new();
+        let ran = bench.run(BROKEN);
+        assert_eq!(ran.finished(), ["t"], "t ran beside bad, u had not begun");
+        assert!(error(&ran).contains("1 node failed"), "{}", error(&ran));
+        let mended = bench.run(&BROKEN.replace("fail", "x"));
+        assert_eq!(mended.told("cached"), ["t"]);
+        assert_eq!(mended.text("g"), "[(v) (x)]");
+    }
+
+    #[test]
+    fn keep_going_runs_what_does_not_hang_on_the_failure() {
+        let bench = Bench::new();
+        let ran = Trial { keep_going: true, slots: 1, ..bench.trial(BROKEN) }.run();
+        assert_eq!(ran.finished(), ["t", "u"]);
+        assert_eq!(ran.told("skipped"), ["hit: bad", "g: bad"]);
+        assert_eq!(ran.told("ended:"), ["5 nodes, 0 cached, 2 ran, 1 failed, 2 skipped"]);
+        assert!(ran.outcome.is_err());
+    }
+
+    #[test]
+    fn a_failure_at_the_head_of_a_chain_of_ten_thousand_does_not_overflow_the_stack() {
+        let links = (1..10_000).map(|i| format!("  s{i}: {{ pair: {{ left: s{} }} }}\n", i - 1));
+        let yaml = format!("stages:\n  s0: {{ source: {{ text: fail }} }}\n{}", links.collect::<String>());
+        let ran = Bench::new().run(&yaml);
+        assert_eq!(ran.told("skipped").len(), 9_999);
+        assert_eq!(ran.told("skipped")[9_998], "s9999: s0");
+    }
+
+    #[test]
+    fn a_job_that_ends_well_without_an_answer_has_failed() {
+        let bench = Bench::new();
+        let ran = Trial { fate: Box::new(|_| Fate::Pretends), ..bench.trial(PIPELINE) }.run();
+        assert_eq!(ran.told("failed")[0], "s: it ended well but left no answer in the cache");
+        assert_eq!(ran.finished(), [""; 0]);
+    }
+
+    #[test]
+    fn a_lost_job_has_failed_and_the_next_run_makes_up_for_it() {
+        let bench = Bench::new();
+        let lose_p = |recipe: &Recipe| if recipe.kind == "pair" { Fate::Lost } else { Fate::Runs };
+        let ran = Trial { fate: Box::new(lose_p), ..bench.trial(PIPELINE) }.run();
+        assert_eq!(ran.told("failed"), ["p: the process was lost"]);
+        let again = bench.run(PIPELINE);
+        assert_eq!(again.told("running")[0], "p: not finished yet");
+        assert_eq!(again.finished(), ["p", "g"]);
+    }
+
+    #[test]
+    fn an_interrupt_ends_the_run_kills_its_jobs_and_counts_the_rest_as_skipped() {
+        let bench = Bench::new();
+        let ran = Trial { interrupted: true, fate: Box::new(|_| Fate::Hangs), ..bench.trial(PIPELINE) }.run();
+        assert!(ran.killed);
+        assert_eq!(ran.told("ended:"), ["4 nodes, 0 cached, 0 ran, 0 failed, 4 skipped"]);
+        assert!(matches!(ran.outcome.unwrap_err().downcast_ref(), Some(Error::Interrupted)));
+    }
+
+    #[test]
+    fn a_job_that_dies_of_an_interrupt_has_not_failed() {
+        let bench = Bench::new();
+        let ran = Trial { interrupted: true, fate: Box::new(|_| Fate::Lost), ..bench.trial(PIPELINE) }.run();
+        assert_eq!(ran.told("failed"), [""; 0]);
+        assert_eq!(error(&ran), Error::Interrupted.to_string());
+    }
+
+    #[test]
+    fn a_forced_node_runs_though_it_is_cached_and_what_hangs_on_equal_bytes_does_not() {
+        let bench = Bench::new();
+        bench.run(PIPELINE);
+        let ran = Trial { forced: vec!["s", "p"], ..bench.trial(PIPELINE) }.run();
+        assert_eq!(ran.told("running"), ["s: forced", "p: forced"]);
+        assert_eq!(ran.told("cached"), ["t", "g"]);
+    }
+
+    #[test]
+    fn a_target_runs_with_what_it_needs_and_nothing_else() {
+        let bench = Bench::new();
+        let ran = Trial { targets: vec!["t"], ..bench.trial(PIPELINE) }.run();
+        assert_eq!(ran.finished(), ["t"]);
+        assert_eq!(Trial { targets: vec!["p"], ..bench.trial(PIPELINE) }.run().finished(), ["s", "p"]);
+    }
+
+    const HARD_TO_GET: &str = "
+stages:
+  s: { source: { text: rare, otherwise: common } }
+  p: { pair: { left: s } }
+";
+
+    /// A run while `rare` cannot be had.
+    fn without_rare<'a>(bench: &'a Bench, yaml: &str) -> Trial<'a> {
+        let rare = |recipe: &Recipe| recipe.params.get("text").is_some_and(|text| text == "rare");
+        Trial { fate: Box::new(move |r| if rare(r) { Fate::Unavailable } else { Fate::Runs }), ..bench.trial(yaml) }
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_replaced_by_its_fallback_and_that_is_said() {
+        let bench = Bench::new();
+        let ran = without_rare(&bench, HARD_TO_GET).run();
+        assert_eq!(ran.told("fell back"), ["s: `text: \"common\"`, nobody answered"]);
+        assert_eq!(ran.finished(), ["s", "p"]);
+        assert_eq!(ran.text("p"), "(common)");
+    }
+
+    #[test]
+    fn a_fallback_is_never_the_answer_to_the_question() {
+        let bench = Bench::new();
+        without_rare(&bench, HARD_TO_GET).run();
+        let question = question(&bench.trial(HARD_TO_GET), "s");
+        assert_eq!(bench.store.lookup(question).unwrap(), Lookup::Absent);
+        assert_eq!(bench.store.choice(question).unwrap().as_deref(), Some("nobody answered"));
+        let direct = bench.run(&HARD_TO_GET.replace(", otherwise: common", ""));
+        assert_eq!(direct.text("p"), "(rare)", "the question itself is still open");
+    }
+
+    #[test]
+    fn a_fallback_is_remembered_and_said_again_on_every_run() {
+        let bench = Bench::new();
+        without_rare(&bench, HARD_TO_GET).run();
+        let again = bench.run(HARD_TO_GET);
+        assert_eq!(again.submitted, []);
+        assert_eq!(again.told("fell back"), ["s: `text: \"common\"`, nobody answered"]);
+        assert_eq!(again.text("p"), "(common)");
+    }
+
+    #[test]
+    fn a_refetch_asks_the_question_again() {
+        let bench = Bench::new();
+        without_rare(&bench, HARD_TO_GET).run();
+        let still = Trial { refetch: true, ..without_rare(&bench, HARD_TO_GET) }.run();
+        assert_eq!(still.told("fell back").len(), 1);
+        assert_eq!(still.submitted.len(), 1, "the question was asked, its fallback was cached");
+        let had = Trial { refetch: true, ..bench.trial(HARD_TO_GET) }.run();
+        assert_eq!(had.told("fell back"), [""; 0]);
+        assert_eq!(had.text("p"), "(rare)");
+        assert_eq!(bench.run(HARD_TO_GET).text("p"), "(rare)", "an answer counts for more than the choice before it");
+    }
+
+    #[test]
+    fn without_a_fallback_what_cannot_be_had_ends_the_run_with_its_hint() {
+        let bench = Bench::new();
+        let ran = without_rare(&bench, &HARD_TO_GET.replace(", otherwise: common", "")).run();
+        assert_eq!(
+            ran.events[1..],
+            ["failed s: nobody answered", "skipped p: s", "ended: 2 nodes, 0 cached, 0 ran, 1 failed, 1 skipped"]
+        );
+        let error = ran.outcome.unwrap_err().downcast::<Error>().unwrap();
+        assert_eq!((error.to_string().as_str(), error.hint()), ("`s` could not be had", Some("try later")));
+    }
+
+    #[test]
+    fn nodes_that_ask_the_same_may_fall_back_on_different_things() {
+        let yaml = "
+stages:
+  a: { source: { text: rare, otherwise: one } }
+  b: { source: { text: rare, otherwise: two } }
+  c: { source: { text: rare } }
+  g: { gather: { all: [a, b] } }
+";
+        let bench = Bench::new();
+        let ran = Trial { keep_going: true, ..without_rare(&bench, yaml) }.run();
+        assert_eq!(ran.told("failed"), ["c: nobody answered"]);
+        let ran = Trial { targets: vec!["g"], ..bench.trial(yaml) }.run();
+        assert_eq!(ran.text("g"), "[one two]");
+    }
+
+    /// A pipeline of `stages.len()` stages: each a source of one of two texts, or a gathering of some of those before it.
+    fn dag(stages: &[(bool, usize, u8)], note: usize) -> String {
+        let mut yaml = "stages:\n".to_owned();
+        for (i, (leaf, text, used)) in stages.iter().enumerate() {
+            let before: Vec<String> = (0..i).filter(|j| used >> j & 1 == 1).map(|j| format!("s{j}")).collect();
+            let text = ["x", "v"][text % 2];
+            yaml += &if *leaf || before.is_empty() {
+                format!("  s{i}: {{ source: {{ text: {text}, note: n{note} }} }}\n")
+            } else {
+                format!("  s{i}: {{ gather: {{ all: [{}], note: {text} }} }}\n", before.join(", "))
+            };
+        }
+        yaml
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_order_of_endings_gives_the_same_artifacts(
+            stages in prop::collection::vec((any::<bool>(), 0usize..2, any::<u8>()), 1..8),
+            slots in 1usize..5,
+            picks in prop::collection::vec(any::<usize>(), 8),
+        ) {
+            let yaml = dag(&stages, 0);
+            let (plain, other) = (Bench::new(), Bench::new());
+            let mut picks = picks.into_iter().cycle();
+            let pick = Box::new(move |_| picks.next().unwrap());
+            let other = Trial { slots, pick, ..other.trial(&yaml) }.run();
+            prop_assert_eq!(plain.run(&yaml).artifacts, other.artifacts);
+        }
+
+        #[test]
+        fn what_runs_is_what_the_plan_said_but_for_early_cutoffs(
+            before in prop::collection::vec((any::<bool>(), 0usize..2, any::<u8>()), 1..8),
+            changed in any::<prop::sample::Index>(),
+            to in (any::<bool>(), 0usize..2, any::<u8>()),
+            note in 0usize..2,
+        ) {
+            let mut after = before.clone();
+            *changed.get_mut(&mut after) = to;
+            let bench = Bench::new();
+            let old = bench.run(&dag(&before, 0)).artifacts;
+            let trial = bench.trial(&dag(&after, note));
+            let (survey, plan) = (trial.survey(), trial.plan.clone());
+            let ran = trial.run();
+            let started: Vec<&str> = ran.told("running").iter().map(|line| line.split(':').next().unwrap()).collect();
+            for (node, standing) in &survey.standing {
+                let name = plan.node(*node).name.as_str();
+                let did_run = started.contains(&name);
+                match standing {
+                    Standing::Cached(_) => prop_assert!(!did_run, "{name} was cached and ran"),
+                    // Nodes that ask the same question share one job.
+                    Standing::Due(_) => {
+                        let key = survey.checked[node].key;
+                        prop_assert!(ran.submitted.contains(&key), "{name} was due and its question was not asked");
+                    }
+                    Standing::Depends(_) => {
+                        let recipe = plan.recipe(*node, false, |up| &ran.artifacts[&plan.node(up).name]);
+                        prop_assert!(did_run || bench.store.lookup(recipe.key()).unwrap() != Lookup::Absent);
+                    }
+                }
+            }
+            prop_assert_eq!(bench.trial(&dag(&after, note)).run().submitted.len(), 0);
+            prop_assert_eq!(bench.run(&dag(&before, 0)).artifacts, old, "what was cached before still is");
+        }
     }
 }

@@ -57,7 +57,8 @@ pub trait Stage: 'static {
     /// Its parameters. Fields that have a default are left out of the key while they are at it.
     type Params: Serialize + DeserializeOwned;
 
-    /// Refuses parameters that do not go together; each field by itself has been checked by its type.
+    /// Refuses parameters that do not go together, with a cause and, behind `; `, a hint; each field by itself has been
+    /// checked by its type.
     fn check(_params: &Self::Params) -> Result<(), String> {
         Ok(())
     }
@@ -180,6 +181,8 @@ pub struct Question {
     pub label: Option<String>,
     /// See [`Stage::fallback`].
     pub fallback: Option<Params>,
+    /// [`Stage::label`] of the fallback: it may draw where the question does not.
+    pub fallback_label: Option<String>,
 }
 
 /// Makes a [`Kind`] of a [`Stage`].
@@ -218,11 +221,12 @@ impl<S: Stage> Kind for KindOf<S> {
 
     fn resolve(&self, fields: &Node) -> Result<Question, Misfit> {
         let params: S::Params = read(fields)?;
-        S::check(&params).map_err(Misfit::new)?;
+        S::check(&params).map_err(<Misfit as serde::de::Error>::custom)?;
         let (label, fallback) = (S::label(&params), S::fallback(&params));
+        let fallback_label = fallback.as_ref().and_then(S::label);
         let full = to_map(&S::question(params))?;
         let fallback = fallback.map(|f| to_map(&S::question(f)).map(|f| without_defaults::<S>(&f))).transpose()?;
-        Ok(Question { params: without_defaults::<S>(&full), full, label, fallback })
+        Ok(Question { params: without_defaults::<S>(&full), full, label, fallback, fallback_label })
     }
 
     fn run(&self, cx: &Context) -> Result<()> {
@@ -250,4 +254,107 @@ fn without_defaults<S: Stage>(full: &Params) -> Params {
         }
     }
     kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::toy::{Source, SourceParams};
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    const SOURCE: KindOf<Source> = KindOf::KIND;
+
+    fn resolve(fields: &Json) -> Result<Question, Misfit> {
+        // JSON is YAML.
+        SOURCE.resolve(&Node::parse(&fields.to_string()).unwrap())
+    }
+
+    fn reread(params: &Params) -> Option<Params> {
+        KindOf::<Source>::params(params).ok().and_then(|p: SourceParams| to_map(&p).ok())
+    }
+
+    #[test]
+    fn parameters_at_their_defaults_are_left_out_and_all_are_there_to_select_by() {
+        let question = resolve(&json!({"text": "x", "width": 1, "end": "b", "style": {"framed": {"by": 2}}})).unwrap();
+        let key = json!({"text": "x", "end": "b", "style": {"framed": {"by": 2, "round": false}}});
+        assert_eq!(json!(question.params), key);
+        assert_eq!(question.full["width"], json!(1));
+        assert_eq!(question.full["ratio"], json!(0.0));
+    }
+
+    #[test]
+    fn a_parameter_without_a_default_is_never_left_out() {
+        assert_eq!(json!(resolve(&json!({"text": ""})).unwrap().params), json!({"text": ""}));
+    }
+
+    #[test]
+    fn what_does_not_change_the_answer_is_left_out_of_the_question() {
+        let question = resolve(&json!({"text": "x", "width": 3, "otherwise": "v"})).unwrap();
+        assert_eq!(json!(question.params), json!({"text": "x", "width": 3}));
+        assert_eq!(json!(question.fallback), json!({"text": "v", "width": 3}));
+        assert_eq!(resolve(&json!({"text": "x"})).unwrap().fallback, None);
+    }
+
+    #[test]
+    fn only_what_draws_has_a_label() {
+        assert_eq!(resolve(&json!({"text": "drawn", "width": 2})).unwrap().label.as_deref(), Some("width=2"));
+        assert_eq!(resolve(&json!({"text": "x"})).unwrap().label, None);
+    }
+
+    #[test]
+    fn a_recipe_of_other_parameters_is_refused_when_run() {
+        let inputs = BTreeMap::new();
+        let params = [("txet".to_owned(), json!("x"))].into();
+        let recipe = Recipe { kind: "source".into(), version: 1, params, inputs: BTreeMap::new(), seed: None };
+        let error = SOURCE.run(&Context::new(recipe, inputs, PathBuf::from("/nowhere"))).unwrap_err();
+        assert!(error.to_string().starts_with("the recipe's parameters do not fit `source`: unknown field `txet`"));
+    }
+
+    #[test]
+    fn a_folder_holds_the_files_below_it_and_a_file_only_itself() {
+        assert!(belongs("figures/a.svg", "figures/") && belongs("a.csv", "a.csv"));
+        assert!(!belongs("figures", "figures/") && !belongs("a.csv.bak", "a.csv") && !belongs("a.csv/b", "a.csv"));
+    }
+
+    /// Fields that may be given, each at values of which one is its default.
+    fn fields() -> impl Strategy<Value = BTreeMap<&'static str, Json>> {
+        let framed = |round: Json| json!({"framed": {"by": 2, "round": round}});
+        let choices = [
+            ("width", vec![json!(1), json!(2)]),
+            ("end", vec![json!("a"), json!("b")]),
+            ("style", vec![json!("plain"), framed(json!(false)), framed(json!(true)), json!({"framed": {"by": 2}})]),
+            ("ratio", vec![json!(0.0), json!(0), json!(0.5), json!(1e-9)]),
+            ("note", vec![json!(null), json!(""), json!("n")]),
+        ];
+        let field = |(name, values): (&'static str, Vec<Json>)| {
+            prop::option::of(prop::sample::select(values)).prop_map(move |value| value.map(|value| (name, value)))
+        };
+        let given: Vec<_> = choices.into_iter().map(field).collect();
+        (given, "[a-z]{0,3}")
+            .prop_map(|(given, text)| given.into_iter().flatten().chain([("text", json!(text))]).collect())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_field_is_left_out_if_and_only_if_that_means_the_same(fields in fields()) {
+            let question = resolve(&json!(fields)).unwrap();
+            let full = Some(question.full);
+            prop_assert_eq!(&reread(&question.params), &full, "the rest means the same");
+            for name in question.params.keys() {
+                let mut shorter = question.params.clone();
+                shorter.remove(name);
+                prop_assert_ne!(&reread(&shorter), &full, "`{}` could be left out", name);
+            }
+        }
+
+        #[test]
+        fn the_key_sees_what_is_meant_not_how_it_is_written(one in fields(), other in fields()) {
+            let (one, other) = (resolve(&json!(one)).unwrap(), resolve(&json!(other)).unwrap());
+            prop_assert_eq!(one.params == other.params, one.full == other.full);
+            prop_assert_eq!(resolve(&json!(one.full)).unwrap().params, one.params, "written out in full");
+        }
+    }
 }

@@ -9,7 +9,7 @@
 //!   jobs/<key>/           stdout and stderr of the last attempt
 //!   quarantine/<digest>   bytes that did not have the digest they stood under
 //!   runs/<id>.jsonl       the history of runs
-//!   tmp/                  workspaces and half-written files, on the same disk; swept when no run holds the lock
+//!   tmp/                  workspaces and half-written files, on the same disk; swept when their owner is gone
 //!   lock                  held by a run
 //! ```
 //!
@@ -86,6 +86,19 @@ pub enum Lookup {
 #[derive(Debug)]
 pub struct RunLock(#[expect(dead_code, reason = "held for its release when dropped")] File);
 
+/// A folder under `tmp/`, locked while its owner lives, removed when dropped.
+pub struct Workspace {
+    folder: TempDir,
+    _held: File,
+}
+
+impl Workspace {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
 /// The cache folder.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -105,7 +118,7 @@ impl Store {
             .try_for_each(|folder| fs::create_dir_all(&self.root.join(folder)))
     }
 
-    /// Takes the lock; with `wait`, waits for whoever holds it. Then nobody works in `tmp`, and it is swept.
+    /// Takes the lock; with `wait`, waits for whoever holds it. Then sweeps `tmp`.
     pub fn lock(&self, wait: bool) -> Result<RunLock> {
         let path = self.root.join("lock");
         let mut file = OpenOptions::new()
@@ -133,11 +146,15 @@ impl Store {
         Ok(RunLock(file))
     }
 
-    /// Removes what crashed jobs left in `tmp`. What cannot be removed is left for the next run: it harms nothing.
+    /// Removes what crashed jobs left in `tmp`; a job that outlived its run is still at work, and its workspace stays.
+    /// What cannot be removed is left for the next run: it harms nothing.
     fn sweep(&self) {
-        let tmp = self.root.join("tmp");
+        let tmp = self.scratch();
         for name in fs::list(&tmp).unwrap_or_default() {
             let path = tmp.join(name);
+            if File::open(&path).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock))) {
+                continue;
+            }
             let _ = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
         }
     }
@@ -219,7 +236,14 @@ impl Store {
         }
         let quarantine = self.root.join("quarantine");
         fs::create_dir_all(&quarantine)?;
-        fs::rename(&path, &quarantine.join(digest.to_string()))?;
+        let aside = quarantine.join(digest.to_string());
+        // A file cannot be moved onto a folder, nor the other way round; the last damage is the one to look at.
+        if aside.is_dir() {
+            std::fs::remove_dir_all(&aside).with_context(|| format!("cannot remove `{}`", aside.display()))?;
+        } else {
+            fs::remove_if_there(&aside)?;
+        }
+        fs::rename(&path, &aside)?;
         Ok(false)
     }
 
@@ -259,10 +283,16 @@ impl Store {
         Ok(names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok()).collect())
     }
 
-    /// A fresh, empty folder for one attempt, removed when dropped.
-    pub fn workspace(&self) -> Result<TempDir> {
+    /// A fresh, empty folder for one attempt.
+    pub fn workspace(&self) -> Result<Workspace> {
         let tmp = self.scratch();
-        TempDir::new_in(&tmp).with_context(|| format!("cannot make a workspace in `{}`", tmp.display()))
+        let attempt = || {
+            let folder = TempDir::new_in(&tmp)?;
+            let held = File::open(folder.path())?;
+            held.lock()?;
+            std::io::Result::Ok(Workspace { folder, _held: held })
+        };
+        attempt().with_context(|| format!("cannot make a workspace in `{}`", tmp.display()))
     }
 
     /// Takes the file at `path` into the store; the file is moved.
@@ -397,4 +427,296 @@ fn seal(path: &Path) -> std::io::Result<()> {
 /// This host's name.
 pub fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::toy::Bench;
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    fn recipe(kind: &str) -> Recipe {
+        let (params, inputs) = (BTreeMap::new(), BTreeMap::new());
+        Recipe { kind: kind.into(), version: 1, params, inputs, seed: None }
+    }
+
+    /// Publishes an answer of one file as a job would.
+    fn publish(store: &Store, kind: &str, bytes: &[u8]) -> (Key, Entry) {
+        let key = store.record_recipe(&recipe(kind)).unwrap();
+        let workspace = store.workspace().unwrap();
+        let path = workspace.path().join("out");
+        fs::write(&path, bytes).unwrap();
+        let outputs = [("out".to_owned(), store.ingest(&path).unwrap())].into();
+        let entry = Entry { outputs, seconds: 1.5, peak_memory: None, finished: 7, host: "here".into(), program: None };
+        store.publish(key, &entry).unwrap();
+        (key, entry)
+    }
+
+    /// Replaces an object's bytes as an editor would.
+    fn overwrite(path: &Path, bytes: &[u8]) {
+        std::fs::remove_file(path).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    fn modified(path: &Path) -> SystemTime {
+        std::fs::metadata(path).unwrap().modified().unwrap()
+    }
+
+    #[test]
+    fn what_was_published_is_found() {
+        let Bench { store, .. } = &Bench::new();
+        let (key, entry) = publish(store, "k", b"bytes");
+        assert_eq!(store.lookup(key).unwrap(), Lookup::Hit(entry.clone()));
+        assert_eq!(fs::read(&store.object(entry.outputs["out"].digest)).unwrap(), b"bytes");
+        assert_eq!(entry.outputs["out"], Stored { digest: Digest::of(b"bytes"), bytes: 5 });
+    }
+
+    #[test]
+    fn what_was_never_published_is_absent() {
+        let Bench { store, .. } = &Bench::new();
+        let key = store.record_recipe(&recipe("k")).unwrap();
+        assert_eq!(store.lookup(key).unwrap(), Lookup::Absent);
+        let nowhere = Store::at(Path::new("/nowhere/at/all"));
+        assert_eq!(nowhere.lookup(key).unwrap(), Lookup::Absent, "a cache that is not there is an empty one");
+    }
+
+    #[test]
+    fn an_object_that_is_gone_is_missing() {
+        let Bench { store, .. } = &Bench::new();
+        let (key, entry) = publish(store, "k", b"bytes");
+        std::fs::remove_file(store.object(entry.outputs["out"].digest)).unwrap();
+        assert_eq!(store.lookup(key).unwrap(), Lookup::Missing("out".into()));
+    }
+
+    #[test]
+    fn an_object_that_was_changed_is_set_aside_and_can_be_made_again() {
+        type Change = fn(&Path);
+        let changes: [(&str, Change); 5] = [
+            ("edited", |path| overwrite(path, b"bytez")),
+            ("truncated", |path| overwrite(path, b"byt")),
+            ("emptied", |path| overwrite(path, b"")),
+            ("truncated with its time kept", |path| {
+                overwrite(path, b"byt");
+                seal(path).unwrap();
+            }),
+            ("replaced by a symbolic link to equal bytes", |path| {
+                let elsewhere = path.with_extension("elsewhere");
+                fs::rename(path, &elsewhere).unwrap();
+                std::os::unix::fs::symlink(&elsewhere, path).unwrap();
+            }),
+        ];
+        for (how, change) in changes {
+            let Bench { store, .. } = &Bench::new();
+            let (key, entry) = publish(store, "k", b"bytes");
+            let digest = entry.outputs["out"].digest;
+            change(&store.object(digest));
+            assert_eq!(store.lookup(key).unwrap(), Lookup::Damaged("out".into()), "{how}");
+            let aside = store.root.join("quarantine").join(digest.to_string());
+            assert!(std::fs::symlink_metadata(aside).is_ok(), "{how}: it is kept for a look");
+            assert_eq!(store.lookup(key).unwrap(), Lookup::Missing("out".into()), "{how}");
+            publish(store, "k", b"bytes");
+            assert!(matches!(store.lookup(key).unwrap(), Lookup::Hit(_)), "{how}");
+        }
+    }
+
+    #[test]
+    fn an_object_that_was_touched_is_sound_and_is_sealed_again() {
+        let Bench { store, .. } = &Bench::new();
+        let (key, entry) = publish(store, "k", b"bytes");
+        let path = store.object(entry.outputs["out"].digest);
+        File::open(&path).unwrap().set_modified(SystemTime::now()).unwrap();
+        assert!(matches!(store.lookup(key).unwrap(), Lookup::Hit(_)));
+        assert_eq!(modified(&path), SystemTime::UNIX_EPOCH + SEALED);
+    }
+
+    #[test]
+    fn a_sealed_object_is_not_read_again_by_a_lookup_but_is_by_verify() {
+        let Bench { store, .. } = &Bench::new();
+        let (key, entry) = publish(store, "k", b"bytes");
+        let path = store.object(entry.outputs["out"].digest);
+        overwrite(&path, b"bytez");
+        seal(&path).unwrap();
+        assert!(matches!(store.lookup(key).unwrap(), Lookup::Hit(_)), "size and time are all a lookup looks at");
+        assert_eq!(
+            store.verify(2).unwrap().bad[0],
+            format!("object `{}` does not have the bytes of its name", Digest::of(b"bytes"))
+        );
+        assert_eq!(store.lookup(key).unwrap(), Lookup::Missing("out".into()));
+    }
+
+    #[test]
+    fn objects_are_sealed_read_only() {
+        let Bench { store, .. } = &Bench::new();
+        let (_, entry) = publish(store, "k", b"bytes");
+        let path = store.object(entry.outputs["out"].digest);
+        assert!(std::fs::metadata(&path).unwrap().permissions().readonly());
+        assert_eq!(modified(&path), SystemTime::UNIX_EPOCH + SEALED);
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_read_counts_as_absent_and_can_be_made_again() {
+        for garbage in
+            ["", "{\"outputs\": {", "[]", "{\"outputs\": {\"out\": {\"digest\": \"../../x\", \"bytes\": 1}}}"]
+        {
+            let Bench { store, .. } = &Bench::new();
+            let (key, _) = publish(store, "k", b"bytes");
+            fs::write(&store.entry_path(key), garbage).unwrap();
+            assert_eq!(store.lookup(key).unwrap(), Lookup::Absent, "{garbage}");
+            publish(store, "k", b"bytes");
+            assert!(matches!(store.lookup(key).unwrap(), Lookup::Hit(_)), "{garbage}");
+        }
+    }
+
+    #[test]
+    fn equal_bytes_are_stored_once_and_publishing_twice_is_harmless() {
+        let Bench { store, .. } = &Bench::new();
+        let (key, entry) = publish(store, "k", b"bytes");
+        let (other, again) = publish(store, "l", b"bytes");
+        publish(store, "k", b"bytes");
+        assert_eq!(entry.outputs, again.outputs);
+        assert_eq!(fs::list(&store.root.join("objects")).unwrap().len(), 1);
+        assert_eq!(store.lookup(key).unwrap(), Lookup::Hit(entry));
+        assert_eq!(store.lookup(other).unwrap(), Lookup::Hit(again));
+    }
+
+    #[test]
+    fn taking_a_file_in_mends_a_damaged_object_of_its_name() {
+        let Bench { store, .. } = &Bench::new();
+        let (_, entry) = publish(store, "k", b"bytes");
+        let path = store.object(entry.outputs["out"].digest);
+        overwrite(&path, b"bytez");
+        publish(store, "l", b"bytes");
+        assert_eq!(fs::read(&path).unwrap(), b"bytes");
+    }
+
+    #[test]
+    fn a_recipe_comes_back_as_asked_and_a_changed_one_is_corruption() {
+        let Bench { store, .. } = &Bench::new();
+        let key = store.record_recipe(&recipe("k")).unwrap();
+        assert_eq!(store.recipe(key).unwrap(), Some(recipe("k")));
+        assert_eq!(store.recipe(recipe("other").key()).unwrap(), None);
+        fs::write(&store.recipe_path(key), recipe("other").canonical()).unwrap();
+        let error = store.recipe(key).unwrap_err();
+        assert!(matches!(error.downcast_ref(), Some(Error::Corrupt(_))), "{error}");
+        assert_eq!(store.recipes().unwrap(), [], "the others do not suffer from it");
+        store.record_recipe(&recipe("k")).unwrap();
+        assert_eq!(store.recipe(key).unwrap(), Some(recipe("k")), "asking again mends it");
+    }
+
+    #[test]
+    fn the_lock_is_held_by_one_at_a_time_and_names_its_holder() {
+        let Bench { store, .. } = &Bench::new();
+        let held = store.lock(false).unwrap();
+        let error = store.lock(false).unwrap_err();
+        assert!(matches!(error.downcast_ref(), Some(Error::Locked(_))), "{error}");
+        assert!(error.to_string().ends_with(&format!("in use by process {} on {}", std::process::id(), host())));
+        drop(held);
+        store.lock(false).unwrap();
+    }
+
+    #[test]
+    fn who_waits_for_the_lock_gets_it_when_it_is_released() {
+        let Bench { store, .. } = &Bench::new();
+        let held = store.lock(false).unwrap();
+        let (begins, began) = channel();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(move || {
+                begins.send(()).unwrap();
+                store.lock(true).map(drop)
+            });
+            began.recv().unwrap();
+            drop(held);
+            waiting.join().unwrap().unwrap();
+        });
+    }
+
+    #[test]
+    fn whoever_takes_the_lock_sweeps_what_crashed_jobs_left() {
+        let Bench { store, .. } = &Bench::new();
+        let left = TempDir::new_in(store.scratch()).unwrap().keep();
+        fs::write(&left.join("half"), "an ou").unwrap();
+        fs::write(&store.scratch().join(".tmpfile"), "{").unwrap();
+        let outside = store.root.join("kept");
+        fs::create_dir_all(&outside).unwrap();
+        std::os::unix::fs::symlink(&outside, store.scratch().join("link")).unwrap();
+        store.lock(false).unwrap();
+        assert_eq!(fs::list(&store.scratch()).unwrap(), [""; 0]);
+        assert!(outside.is_dir(), "a link is not followed");
+    }
+
+    #[test]
+    fn a_workspace_in_use_is_not_swept() {
+        let Bench { store, .. } = &Bench::new();
+        let workspace = store.workspace().unwrap();
+        fs::write(&workspace.path().join("half"), "an ou").unwrap();
+        store.lock(false).unwrap();
+        assert_eq!(fs::list(workspace.path()).unwrap(), ["half"], "its job may have outlived the run that began it");
+    }
+
+    #[test]
+    fn a_workspace_is_empty_and_gone_when_dropped() {
+        let Bench { store, .. } = &Bench::new();
+        let workspace = store.workspace().unwrap();
+        let path = workspace.path().to_owned();
+        assert_eq!(fs::list(&path).unwrap(), [""; 0]);
+        drop(workspace);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_choice_is_remembered_until_it_is_forgotten() {
+        let Bench { store, .. } = &Bench::new();
+        let key = recipe("k").key();
+        assert_eq!(store.choice(key).unwrap(), None);
+        store.choose_fallback(key, "no mirror answered").unwrap();
+        assert_eq!(store.choice(key).unwrap().as_deref(), Some("no mirror answered"));
+        assert_eq!(store.lookup(key).unwrap(), Lookup::Absent, "it answers nothing");
+        store.forget_choice(key).unwrap();
+        store.forget_choice(key).unwrap();
+        assert_eq!(store.choice(key).unwrap(), None);
+    }
+
+    #[test]
+    fn verify_counts_what_is_sound() {
+        let Bench { store, .. } = &Bench::new();
+        assert_eq!(store.verify(4).unwrap(), Verified::default());
+        publish(store, "k", b"bytes");
+        publish(store, "l", b"other");
+        store.record_recipe(&recipe("unanswered")).unwrap();
+        for threads in [0, 1, 7] {
+            let sound = Verified { objects: 2, entries: 2, recipes: 3, bad: Vec::new() };
+            assert_eq!(store.verify(threads).unwrap(), sound);
+        }
+    }
+
+    #[test]
+    fn verify_names_everything_that_is_bad_and_sets_it_aside() {
+        let Bench { store, .. } = &Bench::new();
+        let (damaged, entry) = publish(store, "damaged", b"damaged");
+        let (gone, lost) = publish(store, "gone", b"gone");
+        let (unread, _) = publish(store, "unread", b"unread");
+        let (renamed, _) = publish(store, "renamed", b"renamed");
+        let (bad, missing) = (entry.outputs["out"].digest, lost.outputs["out"].digest);
+        overwrite(&store.object(bad), b"Damaged");
+        std::fs::remove_file(store.object(missing)).unwrap();
+        fs::write(&store.entry_path(unread), "{").unwrap();
+        fs::write(&store.recipe_path(renamed), recipe("x").canonical()).unwrap();
+        fs::write(&store.root.join("objects/notes.txt"), "mine").unwrap();
+        let verified = store.verify(2).unwrap();
+        let mut expected = vec![
+            "object `notes.txt` is not named by a digest".to_owned(),
+            format!("object `{bad}` does not have the bytes of its name"),
+            format!("entry `{damaged}` lacks its output `out` ({bad})"),
+            format!("entry `{gone}` lacks its output `out` ({missing})"),
+            format!("entry `{unread}` cannot be read"),
+            format!("recipe `{renamed}`: the recipe `{}` has another key", store.recipe_path(renamed).display()),
+        ];
+        let mut said = verified.bad.clone();
+        expected.sort();
+        said.sort();
+        assert_eq!(said, expected);
+        assert_eq!((verified.objects, verified.entries, verified.recipes), (3, 4, 4));
+        assert_eq!(store.lookup(unread).unwrap(), Lookup::Absent);
+        assert_eq!(store.recipe(renamed).unwrap(), None);
+    }
 }

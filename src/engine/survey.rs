@@ -1,7 +1,8 @@
 //! Where every node stands before anything runs: cached, due, or dependent on one that is due.
 //!
 //! `plan`, `why` and `run` all begin with a survey, and the scheduler asks the same [`Surveyor`] again about each node
-//! that had to wait for its inputs: what is planned and what is run cannot differ. Reads the store, changes nothing.
+//! that had to wait for its inputs: what is planned and what is run cannot differ. Reads the store and changes nothing
+//! there, except that a damaged object it comes upon is set aside.
 
 use super::key::{Artifact, Key, Recipe};
 use super::plan::{NodeId, Plan};
@@ -80,12 +81,18 @@ impl<'a> Surveyor<'a> {
         }
         // Reasons come second: what explains a question best is an earlier one that this plan no longer asks.
         let current: BTreeSet<Key> = survey.checked.values().map(|c| c.key).collect();
+        let mut roots = BTreeMap::new();
         for &id in wanted {
             let reasons = match &survey.standing[&id] {
                 Standing::Cached(_) => continue,
                 Standing::Due(known) if !known.is_empty() => continue,
                 Standing::Due(_) => self.explain(&survey.checked[&id].recipe, &current)?,
-                Standing::Depends(_) => self.upstream_reasons(id, &survey),
+                Standing::Depends(_) => {
+                    let from = self.due_upstream(id, &survey, &roots);
+                    let reasons = self.upstream_reasons(&from, &survey);
+                    roots.insert(id, from);
+                    reasons
+                }
             };
             match survey.standing.get_mut(&id) {
                 Some(Standing::Due(slot) | Standing::Depends(slot)) => *slot = reasons,
@@ -101,10 +108,13 @@ impl<'a> Surveyor<'a> {
         let key = recipe.key();
         let standing = self.standing(id, key)?;
         let has_fallback = self.plan.node(id).question.fallback.is_some();
-        if has_fallback && !self.refetch && !matches!(standing, Standing::Cached(_)) {
-            if let Some(cause) = self.store.choice(key)? {
-                return self.check_fallback(id, cause, artifact);
-            }
+        let open = !matches!(standing, Standing::Cached(_));
+        if has_fallback
+            && open
+            && !self.refetch
+            && let Some(cause) = self.store.choice(key)?
+        {
+            return self.check_fallback(id, cause, artifact);
         }
         Ok(Checked { recipe, key, standing, fell_back: None })
     }
@@ -142,23 +152,28 @@ impl<'a> Surveyor<'a> {
         })
     }
 
-    /// The changes that started it all, through whichever nodes lie between.
-    fn upstream_reasons(&self, id: NodeId, survey: &Survey) -> Vec<Reason> {
-        let mut roots: BTreeSet<NodeId> = BTreeSet::new();
-        let mut open: Vec<NodeId> = vec![id];
-        let mut seen: BTreeSet<NodeId> = BTreeSet::new();
-        while let Some(next) = open.pop() {
-            for up in self.plan.node(next).upstream() {
-                match &survey.standing[&up] {
-                    Standing::Cached(_) => {}
-                    Standing::Due(_) => _ = roots.insert(up),
-                    Standing::Depends(_) if seen.insert(up) => open.push(up),
-                    Standing::Depends(_) => {}
-                }
+    /// The due nodes that `id` hangs on, through whichever lie between; `roots` has those of the nodes before it.
+    fn due_upstream(
+        &self,
+        id: NodeId,
+        survey: &Survey,
+        roots: &BTreeMap<NodeId, BTreeSet<NodeId>>,
+    ) -> BTreeSet<NodeId> {
+        let mut due = BTreeSet::new();
+        for up in self.plan.node(id).upstream() {
+            match &survey.standing[&up] {
+                Standing::Cached(_) => {}
+                Standing::Due(_) => _ = due.insert(up),
+                Standing::Depends(_) => due.extend(&roots[&up]),
             }
         }
+        due
+    }
+
+    /// The changes that started it all: those of the nodes in `roots`, which are due.
+    fn upstream_reasons(&self, roots: &BTreeSet<NodeId>, survey: &Survey) -> Vec<Reason> {
         let mut by_cause: BTreeMap<String, (NodeId, usize, Vec<Reason>)> = BTreeMap::new();
-        for root in roots {
+        for &root in roots {
             let Standing::Due(because) = &survey.standing[&root] else { continue };
             let wording = because.iter().map(Reason::to_string).collect::<Vec<_>>().join("; ");
             by_cause.entry(wording).or_insert_with(|| (root, 0, because.clone())).1 += 1;
@@ -169,5 +184,142 @@ impl<'a> Surveyor<'a> {
             because,
         };
         by_cause.into_values().map(upstream).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::toy::{Bench, Trial, id};
+    use super::*;
+
+    const PIPELINE: &str = "
+stages:
+  s: { source: { text: x } }
+  nets: { source: { text: v, end: b, width: [1, 2, 3] } }
+  p: { pair: { left: s, right: nets } }
+  g: { gather: { all: p } }
+";
+
+    /// Each node's standing in a line.
+    fn standings(trial: &Trial) -> Vec<String> {
+        let line = |(id, standing): (&NodeId, &Standing)| {
+            let (state, reasons) = match standing {
+                Standing::Cached(_) => ("cached", &Vec::new()),
+                Standing::Due(reasons) => ("due", reasons),
+                Standing::Depends(reasons) => ("depends", reasons),
+            };
+            let reasons: Vec<String> = reasons.iter().map(Reason::to_string).collect();
+            format!("{} {state} {}", trial.plan.node(*id).name, reasons.join("; ")).trim_end().to_owned()
+        };
+        trial.survey().standing.iter().map(line).collect()
+    }
+
+    /// What is pending when `yaml` is asked after [`PIPELINE`] has run.
+    fn pending(bench: &Bench, yaml: &str) -> Vec<String> {
+        let mut lines = standings(&bench.trial(yaml));
+        lines.retain(|line| !line.ends_with("cached"));
+        lines
+    }
+
+    #[test]
+    fn everything_is_cached_after_a_run() {
+        let bench = Bench::new();
+        bench.run(PIPELINE);
+        assert_eq!(pending(&bench, PIPELINE), [""; 0]);
+    }
+
+    #[test]
+    fn in_an_empty_cache_what_needs_nothing_is_due_and_the_rest_depends_on_it() {
+        assert_eq!(
+            standings(&Bench::new().trial(PIPELINE)),
+            [
+                "s due first time",
+                "nets@width=1 due first time",
+                "nets@width=2 due first time",
+                "nets@width=3 due first time",
+                "p@width=1 depends depends on s and 1 more (first time)",
+                "p@width=2 depends depends on s and 1 more (first time)",
+                "p@width=3 depends depends on s and 1 more (first time)",
+                "g depends depends on s and 3 more (first time)",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_changed_parameter_leads_through_all_that_hangs_on_it_to_the_root() {
+        let bench = Bench::new();
+        bench.run(PIPELINE);
+        assert_eq!(
+            pending(&bench, &PIPELINE.replace("[1, 2, 3]", "[1, 2, 4]")),
+            [
+                "nets@width=4 due param width 3 -> 4",
+                "p@width=4 depends depends on nets@width=4 (param width 3 -> 4)",
+                "g depends depends on nets@width=4 (param width 3 -> 4)",
+            ]
+        );
+    }
+
+    #[test]
+    fn different_causes_are_told_apart_and_equal_ones_are_counted() {
+        let bench = Bench::new();
+        bench.run(PIPELINE);
+        let lines = pending(&bench, &PIPELINE.replace("text: x", "text: z").replace("text: v", "text: w"));
+        assert_eq!(
+            lines.last().unwrap(),
+            "g depends depends on nets@width=1 and 2 more (param text v -> w); depends on s (param text x -> z)"
+        );
+    }
+
+    #[test]
+    fn a_lost_or_damaged_output_is_a_reason_of_its_own() {
+        let bench = Bench::new();
+        let ran = bench.run(PIPELINE);
+        let object = |name: &str| bench.store.object(ran.artifacts[name]["text"]);
+        std::fs::remove_file(object("g")).unwrap();
+        std::fs::remove_file(object("s")).unwrap();
+        std::fs::write(object("s"), "edited").unwrap();
+        let lines = pending(&bench, PIPELINE);
+        assert_eq!(lines[0], "s due output `text` was changed on disk");
+        assert_eq!(lines.last().unwrap(), "g depends depends on s (output `text` was changed on disk)");
+        let remade = bench.run(PIPELINE);
+        assert_eq!(remade.finished(), ["s", "g"], "s gave equal bytes, so nothing between them ran");
+    }
+
+    #[test]
+    fn a_forced_node_is_due_even_where_it_hangs_on_another() {
+        let bench = Bench::new();
+        bench.run(PIPELINE);
+        let trial = Trial { forced: vec!["s", "g"], ..bench.trial(PIPELINE) };
+        let lines = standings(&trial);
+        assert_eq!(lines[0], "s due forced");
+        assert_eq!(lines[4], "p@width=1 depends depends on s (forced)");
+        assert_eq!(lines[7], "g due forced");
+        assert_eq!(trial.run().told("running"), ["s: forced", "g: forced"]);
+    }
+
+    #[test]
+    fn a_question_once_asked_and_never_answered_says_so() {
+        let bench = Bench::new();
+        let trial = bench.trial(PIPELINE);
+        let survey = trial.survey();
+        bench.store.record_recipe(&survey.checked[&id(&trial.plan, "s")].recipe).unwrap();
+        assert_eq!(standings(&trial)[0], "s due not finished yet");
+    }
+
+    #[test]
+    fn a_survey_of_a_cache_that_is_not_there_does_not_make_it() {
+        let bench = Bench::new();
+        let store = Store::at(&bench.path().join("elsewhere"));
+        let trial = Trial { store: &store, ..bench.trial(PIPELINE) };
+        assert_eq!(standings(&trial)[0], "s due first time");
+        assert!(!bench.path().join("elsewhere").exists());
+    }
+
+    #[test]
+    fn the_reasons_in_a_chain_of_ten_thousand_are_found_at_once() {
+        let links = (1..10_000).map(|i| format!("  s{i}: {{ pair: {{ left: s{} }} }}\n", i - 1));
+        let yaml = format!("stages:\n  s0: {{ source: {{ text: x }} }}\n{}", links.collect::<String>());
+        let last = standings(&Bench::new().trial(&yaml)).pop();
+        assert_eq!(last.as_deref(), Some("s9999 depends depends on s0 (first time)"));
     }
 }

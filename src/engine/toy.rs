@@ -306,7 +306,7 @@ impl Bench {
 
 /// A run to be.
 pub(super) struct Trial<'a> {
-    store: &'a Store,
+    pub(super) store: &'a Store,
     pub(super) plan: Plan,
     pub(super) slots: usize,
     pub(super) targets: Vec<&'a str>,
@@ -336,7 +336,8 @@ impl Trial<'_> {
     /// Runs it.
     pub(super) fn run(mut self) -> Ran {
         let mut pick = std::mem::replace(&mut self.pick, Box::new(|_| 0));
-        let survey = self.survey();
+        let surveyor = self.surveyor();
+        let survey = surveyor.survey(&self.wanted()).unwrap();
         let mut notes = Notes::default();
         let mut mock = Mock {
             store: self.store,
@@ -350,8 +351,7 @@ impl Trial<'_> {
         };
         let interrupted = AtomicBool::new(self.interrupted);
         let settings = Settings { keep_going: self.keep_going, interrupted: &interrupted };
-        let outcome =
-            schedule::run(&self.plan, self.store, &self.surveyor(), &survey, &mut mock, &settings, &mut notes);
+        let outcome = schedule::run(&self.plan, self.store, &surveyor, &survey, &mut mock, &settings, &mut notes);
         let (submitted, most_at_once, killed) = (mock.submitted, mock.most_at_once, mock.killed);
         let (summary, artifacts) = match outcome {
             Ok((summary, artifacts)) => (Ok(summary), artifacts),

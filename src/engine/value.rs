@@ -74,6 +74,13 @@ impl Node {
                     let hint = "remove one of the two, or give one another name";
                     Misfit::at(place, format!("{key} is given twice"), Some(hint.into()))
                 }
+                other if other.to_string().contains("budget breached") => {
+                    let hint = "write it out, with fewer aliases within aliases";
+                    Misfit::at(place, "there is too much in this file once it is unfolded", Some(hint.into()))
+                }
+                serde_yaml::Error::NonFiniteFloat { value, .. } => {
+                    Misfit::at(place, format!("`{value}` is not a finite number"), Some("write a finite number".into()))
+                }
                 other => {
                     let hint = "this is not YAML: look at the indentation, brackets and quotes there and just before";
                     Misfit::at(place, first_line(&other.to_string()), Some(hint.into()))
@@ -423,7 +430,8 @@ struct Variant<'a> {
 
 impl<'a> Variant<'a> {
     fn content(self) -> Result<(&'a str, &'a Node), Misfit> {
-        let missing = || Misfit::new(format!("`{}` wants a value: `{{ {}: ... }}`", self.name, self.name));
+        let hint = || Some(format!("write `{{ {}: ... }}`", self.name));
+        let missing = || Misfit::at(None, format!("`{}` wants a value", self.name), hint());
         self.content.map(|content| (self.name, content)).ok_or_else(missing)
     }
 }
@@ -444,7 +452,7 @@ impl<'a> de::VariantAccess<'a> for Variant<'a> {
             None | Some(Node { value: Value::Null, .. }) => Ok(()),
             Some(content) => {
                 let message = format!("`{}` takes no value, found {}", self.name, content.kind());
-                Err(Misfit::at(content.place, message, None))
+                Err(Misfit::at(content.place, message, Some(format!("write `{}` alone", self.name))))
             }
         }
     }
@@ -522,8 +530,8 @@ mod tests {
             "width: 3\nprior: { normal: { varience: 1 } }",
             "2:20: `prior.normal`: unknown field `varience`; did you mean `variance`?",
         );
-        case("width: 3\nprior: normal", "2:8: `prior`: `normal` wants a value: `{ normal: ... }`; ");
-        case("width: 3\nprior: { none: 1 }", "2:16: `prior`: `none` takes no value, found `1`; ");
+        case("width: 3\nprior: normal", "2:8: `prior`: `normal` wants a value; write `{ normal: ... }`");
+        case("width: 3\nprior: { none: 1 }", "2:16: `prior`: `none` takes no value, found `1`; write `none` alone");
         case("width: 3\nprior: gaussian", "2:8: `prior`: unknown value `gaussian`; known: `none`, `normal`, `dropout`");
         case("[1]", "1:1: expected a mapping of fields, found a list; ");
     }

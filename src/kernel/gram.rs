@@ -43,7 +43,11 @@ pub(super) fn pack<T: Copy + Default, const W: usize>(x: &[T], columns: usize) -
     for (group, from) in packed.chunks_exact_mut(n.max(1)).zip((0..columns).step_by(W)) {
         let width = W.min(columns - from);
         for (k, lanes) in group.iter_mut().enumerate() {
-            lanes[..width].copy_from_slice(&x[k * columns + from..][..width]);
+            let row = &x[k * columns + from..][..width];
+            match row.first_chunk() {
+                Some(whole) => *lanes = *whole,
+                None => lanes[..width].copy_from_slice(row),
+            }
         }
     }
     packed

@@ -127,7 +127,7 @@ impl Sink for Descend<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::sparse::project_to_panels;
+    use crate::kernel::sparse::project_back;
     use crate::kernel::test::on_every_isa;
 
     const SGD: Update = Update::Momentum { rate: 0.5, momentum: 0.5, decay: 0.0, shrink: 0.0 };
@@ -201,7 +201,8 @@ mod tests {
     fn a_gradient_used_up_in_registers_moves_the_weights_as_one_stored_does_on_every_isa() {
         for (images, d, h) in [(1, 1, 1), (5, 30, 10), (13, 50, 100), (3, 784, 64)] {
             let pixels: Vec<u8> = (0..images * d).map(|i| if i % 3 == 0 { (i * 37 % 251) as u8 } else { 0 }).collect();
-            let x = Sparse::from_pixels(&pixels, d).transposed();
+            let (batch, mut x) = (Sparse::from_pixels(&pixels, d), Sparse::empty());
+            batch.transpose(&mut x);
             let numbers = |n: usize| (0..n).map(|i| (i * 71 % 101) as f32 / 50.0 - 1.0).collect::<Vec<_>>();
             let (z, w) = (Panels::pack(&numbers(h * images), h, images), Panels::pack(&numbers(h * d), h, d));
             for update in [SGD, ADAM] {
@@ -209,8 +210,8 @@ mod tests {
                 let mut moments = Moments::zeros(stored.data_mut().len());
                 for _ in 0..3 {
                     let mut gradient = Panels::zeros(h, d);
-                    project_to_panels(&x, &z, &mut gradient);
-                    apply(update, gradient.data_mut(), stored.data_mut(), &mut moments);
+                    project_back(&batch, &z, &mut gradient);
+                    apply(update, gradient.data(), stored.data_mut(), &mut moments);
                 }
                 on_every_isa(|isa| {
                     let mut fused = w.clone();

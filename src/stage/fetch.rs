@@ -70,10 +70,15 @@ impl Stage for Fetch {
         let train = params.train.map_or(TRAIN, ImageCount::get);
         let test = params.test.map_or(TEST, ImageCount::get);
         if train > TRAIN || test > TEST {
-            return Err(format!("there are {TRAIN} training and {TEST} test images, not {train} and {test}"));
+            return Err(format!(
+                "there are {TRAIN} training and {TEST} test images, not {train} and {test}; ask for fewer"
+            ));
         }
         if params.validation >= train {
-            return Err(format!("holding out {} of {train} training images leaves none", params.validation));
+            return Err(format!(
+                "holding out {} of {train} training images leaves none; hold out fewer",
+                params.validation
+            ));
         }
         Ok(())
     }
@@ -207,11 +212,11 @@ mod tests {
         let case = |json, message: &str| assert_eq!(Fetch::check(&params(json)), Err(message.to_owned()));
         case(
             serde_json::json!({"dataset": "mnist", "train": 70000}),
-            "there are 60000 training and 10000 test images, not 70000 and 10000",
+            "there are 60000 training and 10000 test images, not 70000 and 10000; ask for fewer",
         );
         case(
             serde_json::json!({"dataset": "mnist", "train": 10, "validation": 10}),
-            "holding out 10 of 10 training images leaves none",
+            "holding out 10 of 10 training images leaves none; hold out fewer",
         );
     }
 

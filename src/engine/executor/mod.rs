@@ -22,6 +22,8 @@ pub enum Outcome {
     Exited,
     /// It said that the answer cannot be had now.
     Unavailable(Told),
+    /// It was asked to stop: by Ctrl-C, which reaches jobs too, or by whoever rules the machine.
+    Stopped(Told),
     /// It failed, was killed, or could not be started.
     Failed(Told),
 }

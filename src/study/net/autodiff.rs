@@ -33,9 +33,8 @@ impl Engine for Autodiff {
         let (images, h, device) = (batch.chosen.len(), self.net.hidden(), &self.device);
         let mut pixels = vec![0.0; INPUTS * images]; // [784, B]
         for (image, &i) in batch.chosen.iter().enumerate() {
-            let (columns, values) = batch.images.row(i as usize);
-            for (&column, &value) in columns.iter().zip(values) {
-                pixels[column as usize * images + image] = value;
+            for (column, value) in batch.images.row(i as usize) {
+                pixels[column * images + image] = value;
             }
         }
         let mut targets = vec![0.0; CLASSES * images]; // [10, B]

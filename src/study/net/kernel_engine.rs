@@ -1,14 +1,18 @@
 //! The default engine: gradients written out by hand over our own kernels.
 //!
 //! Shapes: B images in the batch, h neurons, H = h padded by [`Panels`]; weights stay padded while training, and the
-//! padding stays zero. The gradient of W1 is used up as it arises and never stored.
+//! padding stays zero. The gradient of W1 is used up as it arises and never stored, unless it is so narrow that
+//! transposing the batch would cost more than storing it.
 
 use super::engine::{Batch, Engine, Seen};
 use super::{CLASSES, INPUTS, Mlp};
 use crate::kernel::dense::{drop_out, hidden_gradient, logits, outgoing_gradient, relu};
 use crate::kernel::softmax::cross_entropy_gradient;
-use crate::kernel::sparse::{Panels, Sparse, project, project_to_panels};
+use crate::kernel::sparse::{Panels, Sparse, project, project_back};
 use crate::kernel::update::{Moments, Update, apply, descend};
+
+/// H up to which the gradient of W1 is stored.
+const NARROW: usize = 32;
 
 /// A net in training on our kernels.
 pub(super) struct KernelEngine {
@@ -18,16 +22,26 @@ pub(super) struct KernelEngine {
     /// [10, H].
     w2: Vec<f32>,
     w2_moments: Moments,
+    pass: Pass,
 }
 
-/// What the way back leaves: the gradient of W1 as its two factors, and that of W2.
-struct Backward {
-    /// The transposed batch, [784, B].
-    pixels: Sparse,
-    /// The gradient of the pre-activations, [B, h], as panels.
-    hidden: Panels,
+/// One pass, forward and back: room that every step uses again.
+struct Pass {
+    /// The batch, [B, 784].
+    x: Sparse,
+    labels: Vec<u8>,
+    /// Activations, [B, H].
+    a: Vec<f32>,
+    /// Logits, then their gradient, [B, 10].
+    outputs: Vec<f32>,
     /// The gradient of W2, [10, H].
     outgoing: Vec<f32>,
+    /// The gradient of the pre-activations, [B, h], as panels.
+    hidden: Panels,
+    /// The transposed batch, [784, B]; of a net that is not narrow.
+    pixels: Sparse,
+    /// The gradient of W1, [784, h], as panels; of a narrow net.
+    incoming: Panels,
 }
 
 impl KernelEngine {
@@ -39,30 +53,43 @@ impl KernelEngine {
             padded[..row.len()].copy_from_slice(row);
         }
         let (w1_moments, w2_moments) = (Moments::zeros(w1.data_mut().len()), Moments::zeros(w2.len()));
-        KernelEngine { w1, w1_moments, w2, w2_moments }
+        let pass = Pass {
+            x: Sparse::empty(),
+            labels: Vec::new(),
+            a: Vec::new(),
+            outputs: Vec::new(),
+            outgoing: vec![0.0; w2.len()],
+            hidden: Panels::zeros(net.hidden(), 0),
+            pixels: Sparse::empty(),
+            incoming: Panels::zeros(net.hidden(), 0),
+        };
+        KernelEngine { w1, w1_moments, w2, w2_moments, pass }
     }
 
-    fn backward(&self, batch: &Batch) -> (Backward, Seen) {
-        let (images, h, padded) = (batch.chosen.len(), self.w1.columns(), self.w1.padded());
-        let x = batch.images.gather(batch.chosen);
+    /// Fills `pass` with the batch's gradients; that of W1 as two factors, the transpose of `x` and `hidden`.
+    fn backward(&mut self, batch: &Batch) -> Seen {
+        let KernelEngine { w1, w2, pass: Pass { x, labels, a, outputs, outgoing, hidden, .. }, .. } = self;
+        let (images, padded) = (batch.chosen.len(), w1.padded());
 
-        let mut a = vec![0.0; images * padded]; // [B, H]
-        project(&x, 0..images, &self.w1, &mut a);
-        relu(&mut a);
+        batch.images.gather(batch.chosen, x);
+        a.resize(images * padded, 0.0);
+        project(x, 0..images, w1, a);
+        relu(a);
         if let Some(keep) = batch.keep {
-            drop_out(&mut a, &keep.flags, images, keep.scale);
+            drop_out(a, &keep.flags, images, keep.scale);
         }
-        let mut outputs = vec![0.0; images * CLASSES]; // [B, 10]
-        logits(&a, &self.w2, padded, &mut outputs);
-        let (labels, mut seen) = (batch.chosen_labels().collect::<Vec<u8>>(), Seen::default());
-        cross_entropy_gradient(&mut outputs, &labels, 1.0 / images as f64, &mut seen);
+        outputs.resize(images * CLASSES, 0.0);
+        logits(a, w2, padded, outputs);
+        labels.clear();
+        labels.extend(batch.chosen_labels());
+        let mut seen = Seen::default();
+        cross_entropy_gradient(outputs, labels, 1.0 / images as f64, &mut seen);
 
-        let mut outgoing = vec![0.0; CLASSES * padded];
-        outgoing_gradient(&outputs, &a, padded, &mut outgoing);
-        let mut hidden = Panels::zeros(h, images);
+        outgoing_gradient(outputs, a, padded, outgoing);
+        hidden.set_depth(images);
         // A dropped neuron has a = 0 and so no gradient; one that fired has the factor it was kept with.
-        hidden_gradient(&outputs, &self.w2, &a, batch.keep.map_or(1.0, |keep| keep.scale), &mut hidden);
-        (Backward { pixels: x.transposed(), hidden, outgoing }, seen)
+        hidden_gradient(outputs, w2, a, batch.keep.map_or(1.0, |keep| keep.scale), hidden);
+        seen
     }
 
     /// A net from padded layers: `w1` [784, h] as panels, `w2` [10, H].
@@ -75,17 +102,25 @@ impl KernelEngine {
 
 impl Engine for KernelEngine {
     fn step(&mut self, batch: &Batch, update: Update) -> Seen {
-        let (Backward { pixels, hidden, outgoing }, seen) = self.backward(batch);
-        apply(update, &outgoing, &mut self.w2, &mut self.w2_moments);
-        descend(update, &pixels, &hidden, &mut self.w1, &mut self.w1_moments);
+        let seen = self.backward(batch);
+        let Pass { x, hidden, outgoing, pixels, incoming, .. } = &mut self.pass;
+        apply(update, outgoing, &mut self.w2, &mut self.w2_moments);
+        if self.w1.padded() <= NARROW {
+            incoming.set_depth(INPUTS);
+            project_back(x, hidden, incoming);
+            apply(update, incoming.data(), self.w1.data_mut(), &mut self.w1_moments);
+        } else {
+            x.transpose(pixels);
+            descend(update, pixels, hidden, &mut self.w1, &mut self.w1_moments);
+        }
         seen
     }
 
     fn gradient(&mut self, batch: &Batch) -> (Mlp, Seen) {
-        let (Backward { pixels, hidden, outgoing }, seen) = self.backward(batch);
+        let seen = self.backward(batch);
         let mut incoming = Panels::zeros(self.w1.columns(), INPUTS);
-        project_to_panels(&pixels, &hidden, &mut incoming);
-        (Self::unpadded(&incoming, &outgoing), seen)
+        project_back(&self.pass.x, &self.pass.hidden, &mut incoming);
+        (Self::unpadded(&incoming, &self.pass.outgoing), seen)
     }
 
     fn net(&self) -> Mlp {
