@@ -64,9 +64,10 @@ pub struct Entry {
 }
 
 impl Node {
-    /// Reads a YAML document. Duplicate keys, unbounded aliases and anything else that is not YAML are refused.
+    /// Reads a YAML document; only `true` and `false` are booleans, so `n` is a text. Duplicate keys, unbounded aliases and anything else that is not YAML are refused.
     pub fn parse(text: &str) -> Result<Node, Misfit> {
-        serde_yaml::from_str::<Spanned<Value>>(text).map(Node::from).map_err(|error| {
+        let options = serde_yaml::options! { strict_booleans: true };
+        serde_yaml::from_str_with_options::<Spanned<Value>>(text, options).map(Node::from).map_err(|error| {
             let place = error.location().map(Place::from);
             match error.without_snippet() {
                 serde_yaml::Error::DuplicateMappingKey { key, .. } => {

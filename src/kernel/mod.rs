@@ -133,7 +133,7 @@ pub(crate) mod test {
     thread_local!(pub(super) static FORCED: Cell<Option<Isa>> = const { Cell::new(None) });
 
     /// Calls `check` with the kernels of this thread forced to each available instruction set in turn.
-    pub fn on_every_isa(check: impl Fn(Isa)) {
+    pub(crate) fn on_every_isa(check: impl Fn(Isa)) {
         for isa in Isa::available() {
             FORCED.set(Some(isa));
             check(isa);

@@ -2,6 +2,7 @@
 
 mod autodiff;
 mod engine;
+mod engine_kind;
 mod init;
 mod kernel_engine;
 mod mlp;
@@ -9,7 +10,8 @@ mod optimizer;
 mod prior;
 mod train;
 
-pub use engine::{Batch, Engine, EngineKind, Seen};
+pub use engine::{Batch, Engine, Seen};
+pub use engine_kind::EngineKind;
 pub use init::Init;
 pub use mlp::{CLASSES, INPUTS, Mlp};
 pub use optimizer::{Adam, Optimizer, Sgd, factor};
@@ -103,10 +105,10 @@ mod test {
     use crate::study::rng::{below, stream};
 
     /// First of the pixels that no example ever inks.
-    pub const BLANK: usize = 700;
+    pub(super) const BLANK: usize = 700;
 
     /// `n` examples drawn by `seed`: a digit inks most of its own 50 pixels and a few of the others.
-    pub fn examples(n: usize, seed: &str) -> Examples {
+    pub(super) fn examples(n: usize, seed: &str) -> Examples {
         let mut rng = stream(seed, "test examples");
         let mut examples = Examples::default();
         for _ in 0..n {

@@ -3,7 +3,8 @@
 //! Every random stream is named by the net's label and the epoch, so that a net depends on its own recipe alone.
 //! This file does not know how gradients are computed, or where images come from.
 
-use super::engine::{Batch, EngineKind, Seen};
+use super::engine::{Batch, Seen};
+use super::engine_kind::EngineKind;
 use super::init::Init;
 use super::optimizer::{Optimizer, factor};
 use super::prior::Prior;

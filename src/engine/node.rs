@@ -1,0 +1,69 @@
+//! A node of the plan, and how nodes are referred to by name and value.
+
+use super::grid::render;
+use super::stage::{Kind, Question};
+use super::value::Misfit;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Index of a node in the plan's nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub usize);
+
+/// One question, still without its inputs' digests.
+#[derive(Clone)]
+pub struct PlanNode {
+    /// `stage@axis=value,...`.
+    pub name: String,
+    /// The stage's name.
+    pub stage: String,
+    /// What computes it.
+    pub kind: &'static dyn Kind,
+    /// Parameters and what follows from them.
+    pub question: Question,
+    /// By slot: the nodes that fill it.
+    pub inputs: BTreeMap<&'static str, Vec<NodeId>>,
+    /// The grid axes it lies on, own and inherited, with its values as they read in its name.
+    pub(super) axes: Vec<(String, String)>,
+}
+
+impl PlanNode {
+    /// The nodes it uses, each once.
+    pub fn upstream(&self) -> BTreeSet<NodeId> {
+        self.inputs.values().flatten().copied().collect()
+    }
+}
+
+/// `stage` or `stage@name=value,...`.
+pub(super) struct Reference {
+    pub(super) stage: String,
+    values: Vec<(String, String)>,
+}
+
+impl Reference {
+    pub(super) fn parse(text: &str) -> Result<Reference, Misfit> {
+        let (stage, rest) = text.split_once('@').unwrap_or((text, ""));
+        let mut values = Vec::new();
+        for pair in rest.split(',').filter(|pair| !pair.is_empty()) {
+            let refuse = || {
+                let hint = "write `stage@name=value,name=value`".to_owned();
+                Misfit::at(None, format!("`{pair}` in `{text}` is not `name=value`"), Some(hint))
+            };
+            let (name, value) = pair.split_once('=').ok_or_else(refuse)?;
+            values.push((name.to_owned(), value.to_owned()));
+        }
+        Ok(Reference { stage: stage.to_owned(), values })
+    }
+
+    /// Whether it names a value of this axis.
+    pub(super) fn fixes(&self, axis: &str) -> bool {
+        self.values.iter().any(|(name, _)| name == axis)
+    }
+
+    /// Whether a node of the right stage has the values.
+    pub(super) fn matches(&self, node: &PlanNode) -> bool {
+        self.values.iter().all(|(name, value)| {
+            let axis = node.axes.iter().find(|(axis, _)| axis == name).map(|(_, v)| v.clone());
+            axis.or_else(|| node.question.full.get(name).map(render)).is_some_and(|v| v == *value)
+        })
+    }
+}
