@@ -50,7 +50,11 @@ pub(crate) struct Space {
 impl Space {
     /// With `pipeline` in pipeline.yaml.
     pub(crate) fn with(pipeline: &str) -> Space {
-        let folder = tempfile::Builder::new().prefix("repro-test-").tempdir().unwrap();
+        Space::within(&std::env::temp_dir(), pipeline)
+    }
+
+    fn within(parent: &Path, pipeline: &str) -> Space {
+        let folder = tempfile::Builder::new().prefix("repro-test-").tempdir_in(parent).unwrap();
         let space = Space { folder, environment: Vec::new() };
         space.write("pipeline.yaml", pipeline);
         space
@@ -63,12 +67,12 @@ impl Space {
 
     /// With [`TINY`], run to its end: a copy of one such folder, times of files included.
     pub(crate) fn run_tiny() -> Space {
+        // A static is never dropped: this one folder, of a megabyte, stays behind where cargo keeps such things.
         static ONCE: LazyLock<Space> = LazyLock::new(|| {
-            let space = Space::tiny();
+            let space = Space::within(Path::new(env!("CARGO_TARGET_TMPDIR")), TINY);
             space.ok(&["run"]);
             space
         });
-        // A static is never dropped, so the original would stay behind; it is small, and the system sweeps /tmp.
         let space = Space::tiny();
         copy(ONCE.path(), space.path(), true);
         space

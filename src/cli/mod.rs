@@ -214,6 +214,15 @@ impl Common {
         let Some(folder) = self.data.as_deref().filter(|folder| !folder.as_os_str().is_empty()) else {
             return Ok(None);
         };
+        if !folder.is_dir() {
+            let fault = Fault {
+                source: format!("--data {}", folder.display()),
+                place: None,
+                message: "there is no such folder".into(),
+                hint: Some(format!("`--data`, or `{DATA_VARIABLE}`, names a folder with the four MNIST files")),
+            };
+            return Err(Error::Usage(fault).into());
+        }
         let absolute = std::path::absolute(folder);
         absolute.map(Some).with_context(|| format!("`{}` cannot be a data folder", folder.display()))
     }

@@ -100,7 +100,7 @@ mod tests {
             assert_eq!(mode & 0o777, 0o644);
         }
         fs::write(&folder.join("report.md"), "edited").unwrap();
-        assert!(bench.store.verify_object(artifact["report.md"]).unwrap());
+        assert!(bench.store.is_sound(artifact["report.md"]).unwrap());
     }
 
     #[test]

@@ -17,7 +17,7 @@
 //! point; a crash before it leaves objects nobody names, and the node runs again. Publishing twice is harmless.
 //!
 //! A lookup trusts an object whose size is the entry's and whose modification time is still `SEALED`. Whoever edits an
-//! object moves that time; then its bytes are hashed again, and sealed again or set aside.
+//! object moves that time; then its bytes are hashed again, and sealed again or taken for damaged.
 //!
 //! Knows keys and digests; not what a stage is.
 
@@ -78,7 +78,7 @@ pub enum Lookup {
     Absent,
     /// Answered once, but this output's bytes are gone.
     Missing(String),
-    /// Answered once, but this output's bytes have changed; they have been set aside.
+    /// Answered once, but this output's bytes have changed.
     Damaged(String),
 }
 
@@ -218,7 +218,7 @@ impl Store {
         if meta.is_file() && sealed && meta.len() == stored.bytes {
             return Ok(Check::Sound);
         }
-        if self.verify_object(stored.digest)? {
+        if self.is_sound(stored.digest)? {
             // Somebody touched or copied it, but its bytes are right. Sealing is a shortcut for next time; if this
             // user may not seal it, the shortcut is lost and nothing else.
             let _ = seal(&path);
@@ -227,13 +227,15 @@ impl Store {
         Ok(Check::Bad)
     }
 
-    /// Hashes an object; if it is not what its name says, sets it aside and answers false.
-    pub fn verify_object(&self, digest: Digest) -> Result<bool> {
+    /// Hashes an object: whether it is a file with the bytes of its name.
+    pub fn is_sound(&self, digest: Digest) -> Result<bool> {
         let path = self.object(digest);
         let is_file = std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file());
-        if is_file && digest_of_file(&path)? == digest {
-            return Ok(true);
-        }
+        Ok(is_file && digest_of_file(&path)? == digest)
+    }
+
+    /// Moves an object that is not sound out of the way, for a look at what happened to it.
+    fn set_aside(&self, digest: Digest) -> Result<()> {
         let quarantine = self.root.join("quarantine");
         fs::create_dir_all(&quarantine)?;
         let aside = quarantine.join(digest.to_string());
@@ -243,8 +245,7 @@ impl Store {
         } else {
             fs::remove_if_there(&aside)?;
         }
-        fs::rename(&path, &aside)?;
-        Ok(false)
+        fs::rename(&self.object(digest), &aside)
     }
 
     /// Writes the question down, so that a child process can be told its key alone.
@@ -301,8 +302,10 @@ impl Store {
         let meta = std::fs::metadata(path).with_context(|| format!("cannot read `{}`", path.display()))?;
         let stored = Stored { digest, bytes: meta.len() };
         let object = self.object(digest);
-        if matches!(self.check(stored)?, Check::Sound) {
-            return Ok(stored);
+        match self.check(stored)? {
+            Check::Sound => return Ok(stored),
+            Check::Bad => self.set_aside(digest)?,
+            Check::Gone => {}
         }
         fs::open(path)?.sync_all().with_context(|| format!("cannot sync `{}`", path.display()))?;
         seal(path).with_context(|| format!("cannot seal `{}`", path.display()))?;
@@ -342,7 +345,7 @@ impl Store {
         }
         let chunk = digests.len().div_ceil(threads.max(1)).max(1);
         let sound: Vec<Result<Vec<bool>>> = std::thread::scope(|scope| {
-            let check = |part: &[Digest]| part.iter().map(|d| self.verify_object(*d)).collect();
+            let check = |part: &[Digest]| part.iter().map(|d| self.is_sound(*d)).collect();
             let workers: Vec<_> = digests.chunks(chunk).map(|part| scope.spawn(move || check(part))).collect();
             workers
                 .into_iter()
@@ -353,6 +356,7 @@ impl Store {
             for (digest, sound) in part.iter().zip(sound?) {
                 verified.objects += 1;
                 if !sound {
+                    self.set_aside(*digest)?;
                     verified.bad.push(format!("object `{digest}` does not have the bytes of its name"));
                 }
             }
@@ -511,10 +515,10 @@ mod tests {
             let digest = entry.outputs["out"].digest;
             change(&store.object(digest));
             assert_eq!(store.lookup(key).unwrap(), Lookup::Damaged("out".into()), "{how}");
+            assert_eq!(store.lookup(key).unwrap(), Lookup::Damaged("out".into()), "{how}: looking changes nothing");
+            publish(store, "k", b"bytes");
             let aside = store.root.join("quarantine").join(digest.to_string());
             assert!(std::fs::symlink_metadata(aside).is_ok(), "{how}: it is kept for a look");
-            assert_eq!(store.lookup(key).unwrap(), Lookup::Missing("out".into()), "{how}");
-            publish(store, "k", b"bytes");
             assert!(matches!(store.lookup(key).unwrap(), Lookup::Hit(_)), "{how}");
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! `plan`, `why` and `run` all begin with a survey, and the scheduler asks the same [`Surveyor`] again about each node
 //! that had to wait for its inputs: what is planned and what is run cannot differ. Reads the store and changes nothing
-//! there, except that a damaged object it comes upon is set aside.
+//! there.
 
 use super::key::{Artifact, Key, Recipe};
 use super::plan::{NodeId, Plan};

@@ -8,7 +8,7 @@ use crate::study::bounded::{GridPoints, ImageCount};
 use crate::study::curve::metrics::{Lengths, metrics};
 use crate::study::curve::refit::{Fit, Settings, Targets, refit};
 use crate::study::curve::{Center, Method, Path, Point, grid};
-use crate::study::data::{Examples, PIXELS, Split};
+use crate::study::data::{PIXELS, Split};
 use anyhow::{Result, anyhow};
 use serde::{Deserialize, Serialize};
 
@@ -75,28 +75,30 @@ impl Stage for Evaluate {
             }
         }
         let path = Path::new(params.curve.curve, params.center, &a, &b).map_err(|e| anyhow!("{e}"))?;
-        let measured: Measured;
-        if params.curve.refitted {
+        let along = |measure: &dyn Fn(&Sparse, &[u8]) -> Vec<Point>| -> Vec<(Split, Vec<Point>)> {
+            splits.iter().map(|(split, images, labels)| (*split, measure(images, labels))).collect()
+        };
+        let measured = if params.curve.refitted {
             let mut seen = read_examples(data, Split::Train)?;
             seen.truncate(params.wa_images.map_or(seen.len(), |n| n.get() as usize));
             let settings = Settings { targets: params.wa_targets, points: params.wa_points.get() };
-            let refitted = refit(path, settings, &images(&seen)).map_err(|e| anyhow!("{e}"))?;
-            let points = splits.iter().map(|(split, images, labels)| (*split, refitted.measure(images, labels)));
-            let points = points.collect();
-            let fits = refitted.fits().map(|fit| (seen.len(), fit)).collect();
-            measured = Measured { points, lengths: Lengths::of(refitted.nets()), fits };
+            let images = Sparse::from_pixels(&seen.pixels, PIXELS);
+            let refitted = refit(path, settings, &images).map_err(|e| anyhow!("{e}"))?;
+            Measured {
+                points: along(&|images, labels| refitted.measure(images, labels)),
+                lengths: Lengths::of(refitted.nets()),
+                fits: refitted.fits().map(|fit| (seen.len(), fit)).collect(),
+            }
         } else {
             let ts = grid(params.points.get());
-            let points = splits.iter().map(|(split, images, labels)| (*split, path.measure(&ts, images, labels)));
-            let points = points.collect();
-            measured = Measured { points, lengths: Lengths::of(ts.iter().map(|&t| path.point(t))), fits: Vec::new() };
-        }
+            Measured {
+                points: along(&|images, labels| path.measure(&ts, images, labels)),
+                lengths: Lengths::of(ts.iter().map(|&t| path.point(t))),
+                fits: Vec::new(),
+            }
+        };
         measured.write(&Name::of(&card, &end, params.curve), cx)
     }
-}
-
-fn images(examples: &Examples) -> Sparse {
-    Sparse::from_pixels(&examples.pixels, PIXELS)
 }
 
 /// The columns that say which curve a row belongs to.
