@@ -97,7 +97,9 @@ fn as_text(session: &Session, common: &Common, survey: &Survey) -> Result<String
     for assignment in &common.set {
         writeln!(text, "set for this once: {assignment}")?;
     }
-    writeln!(text, "\n{:<12} {:>7} {:>7} {:>8}", "stage", "cached", "run", "depends")?;
+    let stages = survey.standing.keys().map(|id| session.plan.node(*id).stage.len());
+    let width = stages.chain(["stage".len()]).max().unwrap_or_default();
+    writeln!(text, "\n{:<width$} {:>7} {:>7} {:>8}", "stage", "cached", "run", "depends")?;
     let mut counts: BTreeMap<NodeId, (&str, [usize; 3])> = BTreeMap::new();
     let mut first: BTreeMap<&str, NodeId> = BTreeMap::new();
     let mut causes: BTreeMap<String, usize> = BTreeMap::new();
@@ -124,7 +126,7 @@ fn as_text(session: &Session, common: &Common, survey: &Survey) -> Result<String
         }
     }
     for (stage, [cached, run, depends]) in counts.values() {
-        writeln!(text, "{stage:<12} {cached:>7} {run:>7} {depends:>8}")?;
+        writeln!(text, "{stage:<width$} {cached:>7} {run:>7} {depends:>8}")?;
     }
     if causes.is_empty() {
         writeln!(text, "\neverything is up to date\n{pending}")?;
