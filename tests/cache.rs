@@ -270,16 +270,24 @@ fn two_nodes_that_ask_the_same_question_run_once() {
 
 #[test]
 fn a_change_whose_bytes_come_out_equal_stops_there() {
-    // A straight line turns around nothing: its key changes with `center`, its bytes do not.
+    // A refit sees no more images than there are: its key changes with `wa_images`, its bytes do not.
     let space = Space::run_tiny();
-    space.edit("[linear, arc+wa], points: 5", "linear, center: zero, points: 5").ok(&["run"]);
+    space.edit("[linear, arc+wa], points: 5", "linear+wa, wa_images: 300").ok(&["run"]);
     let before = space.digests();
-    space.edit("center: zero", "center: outputs");
-    let straight = with_any(&space.nodes(), &["curves@"]);
-    let straight = &straight - &with_any(&straight, &["matched"]);
-    assert_eq!(space.pending(&[]), and_gatherers(straight.clone()), "the plan cannot know");
-    assert_eq!(space.ran(&[]), straight);
+    space.edit("wa_images: 300", "wa_images: 400");
+    let refitted = with_any(&space.nodes(), &["curves@"]);
+    let refitted = &refitted - &with_any(&refitted, &["matched"]);
+    assert_eq!(space.pending(&[]), and_gatherers(refitted.clone()), "the plan cannot know");
+    assert_eq!(space.ran(&[]), refitted);
     assert_eq!(space.digests(), before);
+}
+
+#[test]
+fn a_choice_that_a_curve_does_not_use_is_no_part_of_its_question() {
+    let space = Space::run_tiny();
+    space.edit("[linear, arc+wa], points: 5", "linear, points: 5").ok(&["run"]);
+    space.edit("linear, points: 5", "linear, points: 5, center: zero, wa_targets: blend, wa_images: 10");
+    assert_eq!(space.ran(&[]), nothing(), "a straight line turns around nothing and is not refitted");
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! `evaluate`: joins two nets by a curve and measures error and loss along it, on each split.
 
-use super::artifact::{Cell, Csv, IMAGES, NET, NetCard, read_examples, read_net};
+use super::artifact::{Cell, Csv, IMAGES, NET, NetCard, read_examples, read_net, words};
 use super::tables::{METRICS, POINTS, REFITS};
 use crate::engine::stage::{Arity, Context, Slot, Stage};
 use crate::kernel::sparse::Sparse;
 use crate::study::bounded::{GridPoints, ImageCount};
+use crate::study::curve::align::Cost;
 use crate::study::curve::metrics::{Lengths, metrics};
 use crate::study::curve::refit::{Fit, Settings, Targets, refit};
 use crate::study::curve::{Center, Method, Path, Point, grid};
@@ -57,10 +58,11 @@ impl Stage for Evaluate {
 
     /// What a curve does not use does not ask another question.
     fn question(params: Params) -> Params {
+        let center = if params.curve.curve.uses_center() { params.center } else { Center::default() };
         if params.curve.refitted {
-            return Params { points: points(), ..params };
+            return Params { points: points(), center, ..params };
         }
-        Params { wa_points: wa_points(), wa_targets: Targets::default(), wa_images: None, ..params }
+        Params { wa_points: wa_points(), wa_targets: Targets::default(), wa_images: None, center, ..params }
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {
@@ -97,7 +99,7 @@ impl Stage for Evaluate {
                 fits: Vec::new(),
             }
         };
-        measured.write(&Name::of(&card, &end, params.curve), cx)
+        measured.write(&Name::of(&card, &end, &params)?, cx)
     }
 }
 
@@ -110,17 +112,26 @@ struct Name {
 }
 
 impl Name {
-    /// `linear`, `linear+wa`, `linear+ot`, `linear+ot+wa`: alignment comes before the refit. Matching by anything but whole
-    /// neurons is named, as in `linear+ot:incoming`.
-    fn of(a: &NetCard, b: &NetCard, curve: Method) -> Name {
-        let aligned = match b.aligned.as_deref() {
-            None => String::new(),
-            Some("neurons") => "+ot".to_owned(),
-            Some(cost) => format!("+ot:{cost}"),
-        };
-        let refitted = if curve.refitted { "+wa" } else { "" };
-        let method = format!("{}{aligned}{refitted}", curve.curve.name());
-        Name { hidden: a.hidden, prior: a.prior.clone(), method, pair: a.pair }
+    /// `linear`, `arc`, `linear+wa`, `linear+ot`, `linear+ot+wa`: alignment comes before the refit. A choice that is not the
+    /// default is named with what it concerns, as in `arc:zero`, `linear+ot:incoming`, `linear+wa:blend`.
+    fn of(a: &NetCard, b: &NetCard, params: &Params) -> Result<Name> {
+        let mut method = params.curve.curve.name().to_owned();
+        if params.center != Center::default() {
+            method += &format!(":{}", words(&params.center)?);
+        }
+        if let Some(cost) = &b.aligned {
+            method += "+ot";
+            if *cost != words(&Cost::default())? {
+                method += &format!(":{cost}");
+            }
+        }
+        if params.curve.refitted {
+            method += "+wa";
+            if params.wa_targets != Targets::default() {
+                method += &format!(":{}", words(&params.wa_targets)?);
+            }
+        }
+        Ok(Name { hidden: a.hidden, prior: a.prior.clone(), method, pair: a.pair })
     }
 }
 
@@ -167,5 +178,37 @@ impl Measured {
         rows.write(&cx.output(POINTS.file))?;
         sums.write(&cx.output(METRICS.file))?;
         refits.write(&cx.output(REFITS.file))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(json: serde_json::Value, aligned: Option<&str>) -> String {
+        let params = Evaluate::question(serde_json::from_value(json).unwrap());
+        let card = |aligned: Option<&str>| NetCard {
+            hidden: 5,
+            prior: "none".into(),
+            pair: 1,
+            end: "b".into(),
+            aligned: aligned.map(str::to_owned),
+        };
+        Name::of(&card(None), &card(aligned), &params).unwrap().method
+    }
+
+    #[test]
+    fn a_method_is_named_by_every_choice_that_is_not_the_default() {
+        let case = |json, aligned, expected: &str| assert_eq!(name(json, aligned), expected);
+        case(serde_json::json!({"curve": "linear"}), None, "linear");
+        case(serde_json::json!({"curve": "arc"}), Some("neurons"), "arc+ot");
+        case(serde_json::json!({"curve": "arc", "center": "zero"}), None, "arc:zero");
+        case(serde_json::json!({"curve": "linear", "center": "zero"}), None, "linear");
+        case(serde_json::json!({"curve": "linear+wa", "wa_targets": "blend"}), None, "linear+wa:blend");
+        case(
+            serde_json::json!({"curve": "arc+wa", "center": "outputs"}),
+            Some("incoming"),
+            "arc:outputs+ot:incoming+wa",
+        );
     }
 }

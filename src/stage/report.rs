@@ -202,12 +202,13 @@ impl<'a> Inputs<'a> {
         writeln!(
             text,
             "Nets f(x) = W2 relu(W1 x) without biases; the two ends of a pair differ in init, shuffles and dropout masks. \
-             Where the sources leave a choice open, this is it: init `{}`; the arc turns around the mean of all 2h neurons; OT \
-             matches whole neurons (incoming row and outgoing column); WA refits W2 to A's own logits on the training \
-             images, by normal equations with a relative ridge of 1e-8 or the next power of ten that suffices (`tables/refits.csv` \
-             has rank, ridge and residual of each); the normalised error is (E(t) - E_end) / (E_lin_max - E_end). Intervals are \
-             95 % bootstrap intervals of the mean over pairs; with few pairs they are too narrow.\n",
-            words("init")?
+             Where the sources leave a choice open, a method's plain name means this, and any other choice stands in its \
+             name: `arc` turns around the mean of all 2h neurons (else `arc:zero`, `arc:outputs`); `+ot` matches whole \
+             neurons, incoming row and outgoing column (else `+ot:incoming`, `+ot:activations`), and the curve ends at the \
+             permuted net, the same function; `+wa` refits W2 to A's own logits (else `+wa:blend`) by normal equations with a \
+             relative ridge of 1e-8 or the next power of ten that suffices (`tables/refits.csv` has the number of training \
+             images, rank, ridge and residual of each). The normalised error is (E(t) - E_end) / (E_lin_max - E_end). \
+             Intervals are 95 % bootstrap intervals of the mean over pairs; with few pairs they are too narrow.\n"
         )?;
         Ok(())
     }

@@ -23,6 +23,11 @@ pub trait Curve: fmt::Debug + Sync {
 
     /// [alpha, beta, gamma] at t in [0, 1]: exactly [1, 0, 0] at t = 0 and [0, 1, 0] at t = 1.
     fn coefficients(&self, t: f64) -> [f64; 3];
+
+    /// Whether the center has any part in it.
+    fn uses_center(&self) -> bool {
+        self.coefficients(0.5)[2] != 0.0
+    }
 }
 
 /// Every closed-form curve.
