@@ -18,7 +18,7 @@ stages:
   figures:
     plot: { data: data, tables: tables, figure: error-by-method }
   report:
-    report: { data: data, tables: tables, figures: figures, profile: default }
+    report: { data: data, tables: tables, figures: figures }
 ";
 
 fn fallback() -> Space {

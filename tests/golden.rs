@@ -39,7 +39,7 @@ stages:
       tables: tables
       figure: [error-by-method, normalised-error-by-prior, error-by-width, max-error-by-width, max-error-by-variance]
   report:
-    report: { data: data, tables: tables, figures: figures, profile: golden }
+    report: { data: data, tables: tables, figures: figures }
 ";
 
 /// The kinds in the order in which data flow, so that the first that differs is the one to look at.

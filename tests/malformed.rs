@@ -504,7 +504,7 @@ stages:
     );
     insta::assert_snapshot!(said, @r"
     error: pipeline.yaml:5:34: stage `nets`: `hidden`: `0` is out of bounds
-    hint: write a number of neurons from 1 to 65536
+    hint: write a number of neurons from 1 to 8192
     ");
 }
 

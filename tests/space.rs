@@ -31,7 +31,7 @@ stages:
   figures:
     plot: { data: data, tables: tables, figure: [error-by-method, error-by-width] }
   report:
-    report: { data: data, tables: tables, figures: figures, profile: tiny }
+    report: { data: data, tables: tables, figures: figures }
 ";
 
 /// What is left of the world outside: no data folder, no forced instruction set, and a proxy that nobody listens at, so

@@ -2,7 +2,7 @@
 
 use super::Common;
 use crate::engine::exec as worker;
-use crate::engine::executor::local::UNAVAILABLE;
+use crate::engine::executor::log::UNAVAILABLE;
 use crate::engine::key::{Digest, Key};
 use crate::engine::stage::Unavailable;
 use crate::stage;

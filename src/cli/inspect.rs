@@ -2,6 +2,7 @@
 
 use super::{Common, GraphFormat, Session};
 use crate::engine::error::Error;
+use crate::engine::event::SCHEMA;
 use crate::engine::plan::NodeId;
 use crate::engine::store::Entry;
 use crate::engine::survey::{Checked, Standing, Survey, Surveyor};
@@ -91,7 +92,7 @@ pub(super) fn export(common: &Common, target: &str, destination: &Path) -> Resul
         };
         return Err(Error::Usage(fault).into());
     }
-    let mut text = String::new();
+    let mut written = Vec::new();
     for id in &targets {
         let Standing::Cached(entry) = &survey.standing[id] else { continue };
         let name = &session.plan.node(*id).name;
@@ -100,15 +101,18 @@ pub(super) fn export(common: &Common, target: &str, destination: &Path) -> Resul
             let path = folder.join(file);
             fs::create_dir_all(path.parent().unwrap_or(&folder))?;
             fs::write(&path, fs::read(&session.store.object(stored.digest))?)?;
-            writeln!(text, "{}", path.display())?;
+            written.push(path.display().to_string());
         }
     }
-    Ok(text)
+    Ok(if common.json { format!("{:#}\n", json!(written)) } else { written.join("\n") + "\n" })
 }
 
 pub(super) fn verify(common: &Common) -> Result<String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let verified = common.store().verify(threads)?;
+    let store = common.store();
+    // Beside a live run nothing is moved: it may be about to replace what is bad.
+    let lock = store.lock_if_free()?;
+    let verified = store.verify(threads, lock.is_some())?;
     if verified.bad.is_empty() {
         return Ok(match common.json {
             true => format!("{:#}\n", json!(verified)),
@@ -124,7 +128,7 @@ pub(super) fn verify(common: &Common) -> Result<String> {
     Err(Error::Corrupt(format!("the cache is damaged:\n  {}", verified.bad.join("\n  "))).into())
 }
 
-/// Boxes and arrows, from what uses to what is used reversed: arrows follow the data.
+/// Boxes and arrows; arrows follow the data.
 pub(super) fn graph(common: &Common, format: GraphFormat, full: bool) -> Result<String> {
     let session = Session::open(common)?;
     let plan = &session.plan;
@@ -143,6 +147,10 @@ pub(super) fn graph(common: &Common, format: GraphFormat, full: bool) -> Result<
             boxes.push((name(id), label));
         }
         arrows.extend(node.upstream().into_iter().map(|up| (name(up), name(id))));
+    }
+    if common.json {
+        let boxes: Vec<_> = boxes.iter().map(|(name, label)| json!({ "name": name, "label": label })).collect();
+        return Ok(format!("{:#}\n", json!({ "schema": SCHEMA, "boxes": boxes, "arrows": arrows })));
     }
     let index = |name: &str| boxes.iter().position(|(n, _)| n == name).unwrap_or_default();
     let mut text = String::new();

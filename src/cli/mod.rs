@@ -6,12 +6,13 @@ mod plan;
 mod run;
 
 use crate::engine::error::{Error, Fault};
-use crate::engine::executor::local::{ERROR, HINT};
+use crate::engine::executor::log::{ERROR, HINT};
 use crate::engine::key::{Digest, Key};
 use crate::engine::pipeline::Pipeline;
 use crate::engine::plan::{NodeId, Plan};
 use crate::engine::progress::Verbosity;
 use crate::engine::store::Store;
+use crate::stage::DATA_VARIABLE;
 use crate::{fs, kernel, stage};
 use anyhow::{Context as _, Result};
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
@@ -64,9 +65,6 @@ struct Common {
     #[arg(short, long, global = true)]
     verbose: bool,
 }
-
-/// The environment variable that names the data folder.
-const DATA_VARIABLE: &str = "REPRO_DATA";
 
 #[derive(Subcommand)]
 enum Command {

@@ -1,6 +1,7 @@
 //! `repro run`.
 
 use super::{Common, RunArgs, Session, plan};
+use crate::engine::deliver;
 use crate::engine::event::{Event, Observer, SCHEMA};
 use crate::engine::executor::local::Local;
 use crate::engine::key::Artifact;
@@ -9,10 +10,10 @@ use crate::engine::progress::{All, Json, Lines, Terminal};
 use crate::engine::schedule::{self, Settings};
 use crate::engine::store::{Store, digest_of_file};
 use crate::engine::survey::{Standing, Surveyor};
-use crate::engine::{deliver, event};
 use crate::fs;
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{IsTerminal as _, stderr, stdout};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -73,12 +74,11 @@ fn observers(common: &Common, store: &Store, id: &str) -> Result<All> {
 /// This program again, in the same folder, with the same data folder. Its digest is taken once, if anything is `due`.
 fn local_executor(common: &Common, slots: usize, due: bool) -> Result<Local> {
     let program = std::env::current_exe().context("cannot find this program")?;
-    let directory = common.directory.display().to_string();
-    let mut arguments = ["-C", &directory, "exec"].map(str::to_owned).to_vec();
+    let mut arguments: Vec<OsString> = vec!["-C".into(), common.directory.clone().into(), "exec".into()];
     if due {
-        arguments.extend(["--program".to_owned(), digest_of_file(&program)?.to_string()]);
+        arguments.extend(["--program".into(), digest_of_file(&program)?.to_string().into()]);
     }
-    let environment = common.data_folder()?.map(|folder| (super::DATA_VARIABLE.to_owned(), folder));
+    let environment = common.data_folder()?.map(|folder| (crate::stage::DATA_VARIABLE.to_owned(), folder));
     Ok(Local::new(program, arguments, environment.into_iter().collect(), slots))
 }
 
@@ -96,7 +96,7 @@ fn forget_choices(
     Ok(())
 }
 
-/// Lays out the outputs of kinds that deliver, under `reports/<profile>/`.
+/// Lays out the outputs of kinds that deliver, in `reports/<profile>/`, or in a folder each below it if there are several.
 fn deliver_all(
     common: &Common,
     session: &Session,
@@ -104,13 +104,15 @@ fn deliver_all(
     observer: &mut dyn Observer,
 ) -> Result<()> {
     let profile = session.profile.as_deref().unwrap_or("default");
-    let shown = Path::new("reports").join(profile);
-    for (id, artifact) in artifacts {
-        if session.plan.node(*id).kind.delivers() {
-            let written = deliver::deliver(&session.store, artifact, &common.directory.join(&shown))?;
-            let folder = shown.display().to_string();
-            observer.observe(&event::Event::Delivered { folder, written, files: artifact.len() });
-        }
+    let delivers = |id: &NodeId| session.plan.node(*id).kind.delivers();
+    let alone = session.plan.ids().filter(delivers).count() == 1;
+    for (id, artifact) in artifacts.iter().filter(|(id, _)| delivers(id)) {
+        let folder = Path::new("reports").join(profile);
+        // Several would overwrite each other.
+        let folder = if alone { folder } else { folder.join(&session.plan.node(*id).name) };
+        let written = deliver::deliver(&session.store, artifact, &common.directory.join(&folder))?;
+        let folder = folder.display().to_string();
+        observer.observe(&Event::Delivered { folder, written, files: artifact.len() });
     }
     Ok(())
 }

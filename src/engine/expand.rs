@@ -182,6 +182,10 @@ impl<'p> Builder<'p> {
             let found: Vec<NodeId> =
                 instances.iter().copied().filter(|id| reference.matches(&self.nodes[id.0])).collect();
             if found.is_empty() {
+                if let Some(misfit) = reference.unknown(instances.iter().map(|id| &self.nodes[id.0])) {
+                    let message = format!("stage `{}`: `{}: {text}`: {}", stage.name, slot.name, misfit.message);
+                    return Err(self.fault(*place, message, misfit.hint));
+                }
                 let message = format!("stage `{}`: no instance matches `{}: {text}`", stage.name, slot.name);
                 let names = instances.iter().map(|id| self.nodes[id.0].name.as_str());
                 return Err(self.fault(*place, message, suggest(text, names)));
@@ -292,7 +296,7 @@ impl<'p> Builder<'p> {
             }
         }
         let fields = Node { place: stage.kind_place, value: Value::Map(fields) };
-        let question = kind.resolve(&fields).map_err(|mut misfit| {
+        let question = kind.resolve(&fields, &self.pipeline.invocation).map_err(|mut misfit| {
             let slots = kind.slots().iter().map(|s| s.name);
             if let Some(name) = misfit.message.strip_prefix("unknown field `").and_then(|rest| rest.strip_suffix('`'))
                 && misfit.path.is_empty()

@@ -2,7 +2,7 @@
 
 use super::grid::render;
 use super::stage::{Kind, Question};
-use super::value::Misfit;
+use super::value::{Misfit, suggest};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Index of a node in the plan's nodes.
@@ -57,6 +57,20 @@ impl Reference {
     /// Whether it names a value of this axis.
     pub(super) fn fixes(&self, axis: &str) -> bool {
         self.values.iter().any(|(name, _)| name == axis)
+    }
+
+    /// The first name among its values that none of `nodes` has, as axis or as parameter, and what they do have.
+    pub(super) fn unknown<'n>(&self, nodes: impl Iterator<Item = &'n PlanNode> + Clone) -> Option<Misfit> {
+        let has = |node: &PlanNode, name: &str| {
+            node.axes.iter().any(|(axis, _)| axis == name) || node.question.full.contains_key(name)
+        };
+        let (name, _) = self.values.iter().find(|(name, _)| !nodes.clone().any(|node| has(node, name)))?;
+        let known: BTreeSet<&str> = nodes
+            .flat_map(|node| {
+                node.axes.iter().map(|(axis, _)| axis.as_str()).chain(node.question.full.keys().map(String::as_str))
+            })
+            .collect();
+        Some(Misfit::at(None, format!("`{}` has no `{name}`", self.stage), suggest(name, known)))
     }
 
     /// Whether a node of the right stage has the values.

@@ -1,6 +1,7 @@
 //! pipeline.yaml as written: stages, profiles, seed. Nothing is resolved here: no kind is known, no grid expanded.
 
 use super::error::Fault;
+use super::stage::Invocation;
 use super::value::{Entry, Misfit, Node, Place, Value, suggest};
 
 /// The file, as written.
@@ -8,6 +9,8 @@ use super::value::{Entry, Misfit, Node, Place, Value, suggest};
 pub struct Pipeline {
     /// The file's name, for messages.
     pub source: String,
+    /// The profile and the overrides that have been applied.
+    pub invocation: Invocation,
     /// Keys every random stream.
     pub seed: String,
     /// The profile to use when none is asked for.
@@ -68,6 +71,7 @@ impl Pipeline {
                     .map_err(|fault| Fault { message: format!("profile `{name}`: {}", fault.message), ..fault })?;
             }
         }
+        self.invocation.profile = Some(name.clone());
         Ok(Some(name))
     }
 
@@ -88,16 +92,19 @@ impl Pipeline {
         let Some(field) = steps.next() else {
             if stage == "seed" {
                 self.seed = seed_text(&value).map_err(|misfit| fault(misfit.message, None))?;
+                self.invocation.overrides.push(assignment.to_owned());
                 return Ok(());
             }
             return Err(fault("no field is named".into(), form()));
         };
-        for inner in steps.rev() {
-            let entry = Entry { key: inner.to_owned(), place: None, value };
-            value = Node { place: None, value: Value::Map(vec![entry]) };
-        }
+        let steps: Vec<&str> = steps.collect();
+        let present =
+            self.stages.iter().find(|s| s.name == stage).and_then(|s| s.fields.iter().find(|f| f.key == field));
+        let value = within(present.map(|f| &f.value), &steps, value).map_err(|m| fault(m.message, m.hint))?;
         self.set_field(stage, None, Entry { key: field.to_owned(), place: None, value })
-            .map_err(|f| fault(f.message, f.hint))
+            .map_err(|f| fault(f.message, f.hint))?;
+        self.invocation.overrides.push(assignment.to_owned());
+        Ok(())
     }
 
     fn set_field(&mut self, stage: &str, place: Option<Place>, field: Entry) -> Result<(), Fault> {
@@ -117,9 +124,30 @@ impl Pipeline {
     }
 }
 
+/// `value` at `path` inside `present`; what else stands there stays. A grid has no one inside to set.
+fn within(present: Option<&Node>, path: &[&str], value: Node) -> Result<Node, Misfit> {
+    let Some((first, rest)) = path.split_first() else { return Ok(value) };
+    let mut entries = match present.map(|node| &node.value) {
+        Some(Value::Map(entries)) => entries.clone(),
+        Some(Value::List(_)) => {
+            let hint = "write the whole list: `-S stage.field=[...]`".to_owned();
+            return Err(Misfit::at(None, format!("`{first}` would be set inside a grid"), Some(hint)));
+        }
+        _ => Vec::new(),
+    };
+    let at = entries.iter().position(|entry| entry.key == *first);
+    let value = within(at.map(|i| &entries[i].value), rest, value)?;
+    match at {
+        Some(i) => entries[i].value = value,
+        None => entries.push(Entry { key: (*first).to_owned(), place: None, value }),
+    }
+    Ok(Node { place: None, value: Value::Map(entries) })
+}
+
 fn read(source: &str, node: &Node) -> Result<Pipeline, Misfit> {
     let mut pipeline = Pipeline {
         source: source.to_owned(),
+        invocation: Invocation::default(),
         seed: "0".to_owned(),
         default_profile: None,
         default_profile_place: None,
@@ -268,6 +296,9 @@ profiles:
         pipeline.apply_override("nets.prior.normal.variance=0.1").unwrap();
         let Value::Map(prior) = field(&pipeline, "nets", "prior") else { panic!("a mapping") };
         assert_eq!(prior[0].key, "normal");
+        pipeline.apply_override("nets.prior.normal.mean=1").unwrap();
+        let Value::Map(prior) = field(&pipeline, "nets", "prior") else { panic!("a mapping") };
+        assert_eq!(prior[0].value.as_map().unwrap().len(), 2, "what stood there stays");
         pipeline.apply_override("seed=8").unwrap();
         assert_eq!(pipeline.seed, "8");
     }
@@ -282,6 +313,8 @@ profiles:
         let form = "write `-S stage.field=value`, as in `-S nets.epochs=10`";
         case("data", "-S data: there is no `=`", form);
         case("data=1", "-S data=1: no field is named", form);
+        let whole = "write the whole list: `-S stage.field=[...]`";
+        case("nets.width.x=1", "-S nets.width.x=1: `x` would be set inside a grid", whole);
         case("dato.size=1", "-S dato.size=1: there is no stage `dato`", "did you mean `data`?");
         let fault = pipeline.apply_profile(Some("smal")).unwrap_err();
         assert_eq!(fault.to_string(), "p.yaml: there is no profile `smal`");

@@ -83,6 +83,9 @@ impl Plan {
         }
         let found: Vec<NodeId> = of_stage.iter().copied().filter(|id| wanted.matches(self.node(*id))).collect();
         if found.is_empty() {
+            if let Some(misfit) = wanted.unknown(of_stage.iter().map(|id| self.node(*id))) {
+                return Err(fault(misfit.message, misfit.hint));
+            }
             let names: Vec<&str> = of_stage.iter().map(|id| self.node(*id).name.as_str()).collect();
             return Err(fault(format!("no node matches `{target}`"), suggest(target, names)));
         }

@@ -6,7 +6,6 @@ use super::event::{Event, Observer, Summary};
 use super::wording::{count, seconds};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -44,9 +43,6 @@ impl<W: Write> Observer for Json<W> {
         }
     }
 }
-
-/// The history of a run, on disk.
-pub type History = Json<File>;
 
 /// One stable line per node that ran or failed.
 pub struct Lines<W> {

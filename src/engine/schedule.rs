@@ -8,7 +8,7 @@
 
 use super::error::Error;
 use super::event::{Event, Observer, Summary};
-use super::executor::{Executor, Job, Outcome, local};
+use super::executor::{Executor, Job, Outcome, log};
 use super::key::{Artifact, Key};
 use super::plan::{NodeId, Plan};
 use super::store::{Entry, Lookup, Store};
@@ -310,15 +310,15 @@ impl<'a> Run<'a> {
 
     fn fail(&mut self, id: NodeId, key: Key, cause: &str) {
         let logs = self.store.job_folder(key);
-        let mut log = local::tail(&logs, LOG_LINES);
-        log.retain(|line| line.strip_prefix(local::ERROR) != Some(cause));
+        let mut lines = log::tail(&logs, LOG_LINES);
+        lines.retain(|line| line.strip_prefix(log::ERROR) != Some(cause));
         self.summary.failed += 1;
         let event = Event::Failed {
             node: self.name(id),
             kind: self.plan.node(id).kind.name(),
             cause: cause.to_owned(),
-            log,
-            log_path: logs.join(local::STDERR).display().to_string(),
+            log: lines,
+            log_path: logs.join(log::STDERR).display().to_string(),
         };
         self.observer.observe(&event);
         self.set(id, State::Failed);

@@ -74,13 +74,23 @@ pub trait Stage: 'static {
         None
     }
 
-    /// What goes into the key; differs from `params` where a field does not change the answer.
-    fn question(params: Self::Params) -> Self::Params {
+    /// What goes into the key; differs from `params` where a field does not change the answer, or where the answer tells
+    /// how the run was invoked.
+    fn question(params: Self::Params, _invocation: &Invocation) -> Self::Params {
         params
     }
 
     /// Does the work.
     fn run(params: Self::Params, cx: &Context) -> Result<()>;
+}
+
+/// How the user asked, beyond pipeline.yaml itself: for a stage that tells it to readers, and no other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Invocation {
+    /// The profile's name.
+    pub profile: Option<String>,
+    /// What was set by `-S`.
+    pub overrides: Vec<String>,
 }
 
 /// The answer cannot be had now (no folder, no mirror); nothing is wrong with the question.
@@ -165,7 +175,7 @@ pub trait Kind: Sync {
     /// See [`Stage::DELIVERS`].
     fn delivers(&self) -> bool;
     /// Reads, checks and canonicalises the fields of a stage that are not slots.
-    fn resolve(&self, fields: &Node) -> Result<Question, Misfit>;
+    fn resolve(&self, fields: &Node, invocation: &Invocation) -> Result<Question, Misfit>;
     /// Does the work.
     fn run(&self, cx: &Context) -> Result<()>;
 }
@@ -219,13 +229,14 @@ impl<S: Stage> Kind for KindOf<S> {
         S::DELIVERS
     }
 
-    fn resolve(&self, fields: &Node) -> Result<Question, Misfit> {
+    fn resolve(&self, fields: &Node, invocation: &Invocation) -> Result<Question, Misfit> {
         let params: S::Params = read(fields)?;
         S::check(&params).map_err(<Misfit as serde::de::Error>::custom)?;
         let (label, fallback) = (S::label(&params), S::fallback(&params));
         let fallback_label = fallback.as_ref().and_then(S::label);
-        let full = to_map(&S::question(params))?;
-        let fallback = fallback.map(|f| to_map(&S::question(f)).map(|f| without_defaults::<S>(&f))).transpose()?;
+        let full = to_map(&S::question(params, invocation))?;
+        let fallback =
+            fallback.map(|f| to_map(&S::question(f, invocation)).map(|f| without_defaults::<S>(&f))).transpose()?;
         Ok(Question { params: without_defaults::<S>(&full), full, label, fallback, fallback_label })
     }
 
@@ -267,7 +278,7 @@ mod tests {
 
     fn resolve(fields: &Json) -> Result<Question, Misfit> {
         // JSON is YAML.
-        SOURCE.resolve(&Node::parse(&fields.to_string()).unwrap())
+        SOURCE.resolve(&Node::parse(&fields.to_string()).unwrap(), &Invocation::default())
     }
 
     fn reread(params: &Params) -> Option<Params> {

@@ -335,8 +335,15 @@ impl Store {
         fs::remove_if_there(&self.choice_path(question))
     }
 
-    /// Hashes every object, on `threads` threads, and checks every recipe and entry. What is bad is set aside.
-    pub fn verify(&self, threads: usize) -> Result<Verified> {
+    /// The lock, if a run has ever made one and nobody holds it now. Writes nothing.
+    pub fn lock_if_free(&self) -> Result<Option<RunLock>> {
+        let Ok(file) = File::open(self.root.join("lock")) else { return Ok(None) };
+        Ok(file.try_lock().is_ok().then_some(RunLock(file)))
+    }
+
+    /// Hashes every object, on `threads` threads, and checks every recipe and entry. With `set_aside`, which only the
+    /// holder of the lock may ask, what is bad is moved out of the way.
+    pub fn verify(&self, threads: usize, set_aside: bool) -> Result<Verified> {
         let mut verified = Verified::default();
         let names = fs::list(&self.root.join("objects"))?;
         let digests: Vec<Digest> = names.iter().filter_map(|name| name.parse().ok()).collect();
@@ -356,7 +363,9 @@ impl Store {
             for (digest, sound) in part.iter().zip(sound?) {
                 verified.objects += 1;
                 if !sound {
-                    self.set_aside(*digest)?;
+                    if set_aside {
+                        self.set_aside(*digest)?;
+                    }
                     verified.bad.push(format!("object `{digest}` does not have the bytes of its name"));
                 }
             }
@@ -365,7 +374,9 @@ impl Store {
             verified.recipes += 1;
             if let Err(error) = self.recipe(key) {
                 verified.bad.push(format!("recipe `{key}`: {error:#}"));
-                fs::remove_if_there(&self.recipe_path(key))?;
+                if set_aside {
+                    fs::remove_if_there(&self.recipe_path(key))?;
+                }
             }
         }
         for key in self.keys("entries")? {
@@ -373,7 +384,9 @@ impl Store {
             match self.entry(key)? {
                 None => {
                     verified.bad.push(format!("entry `{key}` cannot be read"));
-                    fs::remove_if_there(&self.entry_path(key))?;
+                    if set_aside {
+                        fs::remove_if_there(&self.entry_path(key))?;
+                    }
                 }
                 Some(entry) => {
                     for (name, stored) in &entry.outputs {
@@ -542,7 +555,7 @@ mod tests {
         seal(&path).unwrap();
         assert!(matches!(store.lookup(key).unwrap(), Lookup::Hit(_)), "size and time are all a lookup looks at");
         assert_eq!(
-            store.verify(2).unwrap().bad[0],
+            store.verify(2, true).unwrap().bad[0],
             format!("object `{}` does not have the bytes of its name", Digest::of(b"bytes"))
         );
         assert_eq!(store.lookup(key).unwrap(), Lookup::Missing("out".into()));
@@ -683,13 +696,13 @@ mod tests {
     #[test]
     fn verify_counts_what_is_sound() {
         let Bench { store, .. } = &Bench::new();
-        assert_eq!(store.verify(4).unwrap(), Verified::default());
+        assert_eq!(store.verify(4, true).unwrap(), Verified::default());
         publish(store, "k", b"bytes");
         publish(store, "l", b"other");
         store.record_recipe(&recipe("unanswered")).unwrap();
         for threads in [0, 1, 7] {
             let sound = Verified { objects: 2, entries: 2, recipes: 3, bad: Vec::new() };
-            assert_eq!(store.verify(threads).unwrap(), sound);
+            assert_eq!(store.verify(threads, true).unwrap(), sound);
         }
     }
 
@@ -706,7 +719,7 @@ mod tests {
         fs::write(&store.entry_path(unread), "{").unwrap();
         fs::write(&store.recipe_path(renamed), recipe("x").canonical()).unwrap();
         fs::write(&store.root.join("objects/notes.txt"), "mine").unwrap();
-        let verified = store.verify(2).unwrap();
+        let verified = store.verify(2, true).unwrap();
         let mut expected = vec![
             "object `notes.txt` is not named by a digest".to_owned(),
             format!("object `{bad}` does not have the bytes of its name"),

@@ -7,7 +7,7 @@ use super::key::{Artifact, Key, Recipe};
 use super::pipeline::Pipeline;
 use super::plan::{NodeId, Plan};
 use super::schedule::{self, Settings};
-use super::stage::{Arity, Context, Kind, KindOf, Slot, Stage, Unavailable};
+use super::stage::{Arity, Context, Invocation, Kind, KindOf, Slot, Stage, Unavailable};
 use super::store::Store;
 use super::survey::{Survey, Surveyor};
 use crate::fs;
@@ -92,7 +92,7 @@ impl Stage for Source {
         params.otherwise.clone().map(|text| SourceParams { text, otherwise: None, ..params.clone() })
     }
 
-    fn question(params: SourceParams) -> SourceParams {
+    fn question(params: SourceParams, _: &Invocation) -> SourceParams {
         SourceParams { otherwise: None, ..params }
     }
 

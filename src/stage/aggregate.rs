@@ -1,6 +1,6 @@
 //! `aggregate`: puts the rows of all curves and nets together and averages over pairs.
 
-use super::tables::{CURVES, ENDPOINTS, METRICS, NETS, POINTS, REFITS, SUMMARY, Table, numbers, texts, wholes};
+use super::tables::{CURVES, ENDPOINTS, METRICS, NETS, POINTS, REFITS, SUMMARY, Table, numbers, shown};
 use crate::engine::stage::{Arity, Context, Slot, Stage};
 use crate::study::stats::{bootstrap, mean};
 use anyhow::Result;
@@ -55,7 +55,9 @@ impl Stage for Aggregate {
         let metrics = &METRICS.names()[CURVE.len()..];
         let summary = Averages::of(&sums, &["hidden", "prior", "method", "split"], metrics, seed)?;
         SUMMARY.write(&summary.into_frame("metric")?, &cx.output(SUMMARY.file))?;
-        let quantities = &NETS.names()[11..];
+        let names = NETS.names();
+        let described = names.iter().position(|name| *name == "images").map_or(0, |i| i + 1);
+        let quantities = &names[described..];
         let endpoints = Averages::of(&nets, &["hidden", "prior"], quantities, seed)?;
         ENDPOINTS.write(&endpoints.into_frame("quantity")?, &cx.output(ENDPOINTS.file))
     }
@@ -148,13 +150,4 @@ impl Averages {
         }
         Ok(frame)
     }
-}
-
-/// A key column's cells, comparable.
-fn shown(frame: &DataFrame, column: &str) -> Result<Vec<String>> {
-    Ok(match frame.column(column)?.dtype() {
-        DataType::String => texts(frame, column)?,
-        DataType::Int64 => wholes(frame, column)?.iter().map(i64::to_string).collect(),
-        _ => numbers(frame, column)?.iter().map(f64::to_string).collect(),
-    })
 }

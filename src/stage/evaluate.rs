@@ -2,7 +2,7 @@
 
 use super::artifact::{Cell, Csv, IMAGES, NET, NetCard, read_examples, read_net, words};
 use super::tables::{METRICS, POINTS, REFITS};
-use crate::engine::stage::{Arity, Context, Slot, Stage};
+use crate::engine::stage::{Arity, Context, Invocation, Slot, Stage};
 use crate::kernel::sparse::Sparse;
 use crate::study::bounded::{GridPoints, ImageCount};
 use crate::study::curve::align::Cost;
@@ -10,7 +10,7 @@ use crate::study::curve::metrics::{Lengths, metrics};
 use crate::study::curve::refit::{Fit, Settings, Targets, refit};
 use crate::study::curve::{Center, Method, Path, Point, grid};
 use crate::study::data::{PIXELS, Split};
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
 pub(super) struct Evaluate;
@@ -57,7 +57,7 @@ impl Stage for Evaluate {
     type Params = Params;
 
     /// What a curve does not use does not ask another question.
-    fn question(params: Params) -> Params {
+    fn question(params: Params, _: &Invocation) -> Params {
         let center = if params.curve.curve.uses_center() { params.center } else { Center::default() };
         if params.curve.refitted {
             return Params { points: points(), center, ..params };
@@ -68,6 +68,10 @@ impl Stage for Evaluate {
     fn run(params: Params, cx: &Context) -> Result<()> {
         let (a, card) = read_net(cx.input("a")?.path(NET)?)?;
         let (b, end) = read_net(cx.input("b")?.path(NET)?)?;
+        if (card.hidden, &card.prior, card.pair) != (end.hidden, &end.prior, end.pair) {
+            let name = |c: &NetCard| format!("`hidden={}, prior={}, pair={}`", c.hidden, c.prior, c.pair);
+            bail!("{} and {} are not the ends of one pair", name(&card), name(&end));
+        }
         let data = cx.input("data")?;
         let mut splits = Vec::new();
         for split in [Split::Train, Split::Validation, Split::Test] {
@@ -186,7 +190,7 @@ mod tests {
     use super::*;
 
     fn name(json: serde_json::Value, aligned: Option<&str>) -> String {
-        let params = Evaluate::question(serde_json::from_value(json).unwrap());
+        let params = Evaluate::question(serde_json::from_value(json).unwrap(), &Invocation::default());
         let card = |aligned: Option<&str>| NetCard {
             hidden: 5,
             prior: "none".into(),

@@ -4,7 +4,7 @@
 //! can change the answer, since every byte is checked against published digests.
 
 use super::artifact::{DATA_CARD, DataCard, IMAGES, MNIST, write_examples, write_json};
-use crate::engine::stage::{Context, Slot, Stage, Unavailable};
+use crate::engine::stage::{Context, Invocation, Slot, Stage, Unavailable};
 use crate::fs;
 use crate::study::bounded::ImageCount;
 use crate::study::data::digits::digits;
@@ -17,6 +17,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(super) struct Fetch;
+
+/// The environment variable that names the data folder.
+pub const DATA_VARIABLE: &str = "REPRO_DATA";
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -93,7 +96,7 @@ impl Stage for Fetch {
         params.otherwise.map(|dataset| Params { dataset, otherwise: None, ..*params })
     }
 
-    fn question(params: Params) -> Params {
+    fn question(params: Params, _: &Invocation) -> Params {
         Params { otherwise: None, ..params }
     }
 
@@ -121,7 +124,7 @@ impl Stage for Fetch {
 }
 
 fn mnist() -> Result<(Examples, Examples)> {
-    let folder = std::env::var_os("REPRO_DATA").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    let folder = std::env::var_os(DATA_VARIABLE).filter(|folder| !folder.is_empty()).map(PathBuf::from);
     let mut files: [Vec<u8>; 4] = Default::default();
     for (file, bytes) in FILES.iter().zip(&mut files) {
         let found = match &folder {
@@ -160,7 +163,7 @@ fn from_mirrors(file: &mnist::File, folder: Option<&Path>) -> Result<Vec<u8>> {
     let mut causes = Vec::new();
     for mirror in MIRRORS {
         let attempt = || -> Result<Vec<u8>> {
-            let packed = download(&agent, &format!("{mirror}{}.gz", file.name), file.gz_bytes)?;
+            let packed = download(&agent, &format!("{mirror}{}.gz", file.name), file.bytes)?;
             let bytes = mnist::gunzip(file.name, &packed, file.bytes)?;
             mnist::verify(file, &bytes)?;
             Ok(bytes)
@@ -179,13 +182,13 @@ fn from_mirrors(file: &mnist::File, folder: Option<&Path>) -> Result<Vec<u8>> {
     Err(Unavailable { cause, hint }.into())
 }
 
-/// The body of `url`, which must be of `bytes` bytes: no more are read whatever is sent.
-fn download(agent: &ureq::Agent, url: &str, bytes: usize) -> Result<Vec<u8>> {
+/// The body of `url`, of at most `limit` bytes: no more are read, whatever is sent.
+fn download(agent: &ureq::Agent, url: &str, limit: usize) -> Result<Vec<u8>> {
     let response = agent.get(url).call()?;
     let mut body = Vec::new();
-    response.into_body().into_reader().take(bytes as u64 + 1).read_to_end(&mut body).context("it broke off")?;
-    if body.len() != bytes {
-        bail!("it serves not the {bytes} bytes it should");
+    response.into_body().into_reader().take(limit as u64 + 1).read_to_end(&mut body).context("it broke off")?;
+    if body.len() > limit {
+        bail!("it serves more than {limit} bytes");
     }
     Ok(body)
 }
@@ -203,7 +206,10 @@ mod tests {
         let asked = params(serde_json::json!({"dataset": "mnist", "otherwise": "digits", "train": 100}));
         let fallback = Fetch::fallback(&asked).unwrap();
         assert_eq!(fallback, params(serde_json::json!({"dataset": "digits", "train": 100})));
-        assert_eq!(Fetch::question(asked), params(serde_json::json!({"dataset": "mnist", "train": 100})));
+        assert_eq!(
+            Fetch::question(asked, &Invocation::default()),
+            params(serde_json::json!({"dataset": "mnist", "train": 100}))
+        );
         assert_eq!(Fetch::fallback(&fallback), None);
     }
 

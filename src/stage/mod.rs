@@ -19,6 +19,7 @@ mod talk;
 mod train;
 
 use crate::engine::stage::{Kind, KindOf};
+pub use fetch::DATA_VARIABLE;
 
 /// Every stage kind, in the order in which data flow.
 pub const KINDS: &[&dyn Kind] = &[

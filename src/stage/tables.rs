@@ -3,7 +3,7 @@
 //! Polars concatenates, sorts, joins and parses. It takes no mean: what reaches an artifact as a number is computed by
 //! `study::stats`, in a stated order.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use polars::prelude::*;
 use std::fs::File;
 use std::path::Path;
@@ -198,7 +198,25 @@ impl Table {
             }
         }
         let all = all.context("there is nothing to put together")?;
-        Ok(all.sort(keys.iter().copied(), SortMultipleOptions::default().with_maintain_order(true))?)
+        let all = all.sort(keys.iter().copied(), SortMultipleOptions::default().with_maintain_order(true))?;
+        self.refuse_twins(&all, keys)?;
+        Ok(all)
+    }
+
+    /// Rows that agree in all of `keys` would be taken for one another, and averaged as if they were pairs.
+    fn refuse_twins(&self, sorted: &DataFrame, keys: &[&str]) -> Result<()> {
+        let names: Vec<Vec<String>> = keys.iter().map(|key| shown(sorted, key)).collect::<Result<_>>()?;
+        if let Some(i) = (1..sorted.height()).find(|&i| names.iter().all(|column| column[i] == column[i - 1])) {
+            let row: Vec<String> =
+                keys.iter().zip(&names).map(|(key, column)| format!("{key}={}", column[i])).collect();
+            bail!(
+                "two rows of `{}` are both `{}`: they differ in something that no column tells, such as epochs; aggregate them \
+                 apart",
+                self.file,
+                row.join(",")
+            );
+        }
+        Ok(())
     }
 
     /// Writes `frame` as this table.
@@ -236,10 +254,19 @@ pub(super) fn wholes(frame: &DataFrame, column: &str) -> Result<Vec<i64>> {
     Ok(frame.column(column)?.i64()?.iter().map(Option::unwrap_or_default).collect())
 }
 
+/// A column's cells as text, comparable.
+pub(super) fn shown(frame: &DataFrame, column: &str) -> Result<Vec<String>> {
+    Ok(match frame.column(column)?.dtype() {
+        DataType::String => texts(frame, column)?,
+        DataType::Int64 => wholes(frame, column)?.iter().map(i64::to_string).collect(),
+        _ => numbers(frame, column)?.iter().map(f64::to_string).collect(),
+    })
+}
+
 /// A mean over pairs, read back from one of the tables of means.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Mean {
-    /// Pairs it was taken over.
+    /// How many values it was taken over: pairs, or nets in the table of ends.
     pub(super) count: usize,
     pub(super) mean: f64,
     /// 95 % bootstrap interval; none of fewer than two pairs.

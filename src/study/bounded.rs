@@ -43,8 +43,8 @@ bounded! {
 }
 
 bounded! {
-    /// Neurons in a hidden layer.
-    Width, u32, "u32", "a number of neurons from 1 to 65536", |x| (1..=65_536).contains(&x)
+    /// Neurons in a hidden layer; matching and refitting hold matrices of their square.
+    Width, u32, "u32", "a number of neurons from 1 to 8192", |x| (1..=8_192).contains(&x)
 }
 
 bounded! {

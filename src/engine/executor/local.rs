@@ -3,28 +3,19 @@
 //! A thread per child waits for it and reports over a channel: simpler than polling, and with as many children as cores
 //! the threads cost nothing. Knows no plan, no store and no stage: a child is told a key and the cache folder.
 
+use super::log::{ERROR, HINT, STDERR, UNAVAILABLE, tail};
 use super::{Executor, Job, Outcome, Told};
 use crate::engine::key::Key;
 use crate::fs;
 use anyhow::{Context as _, Result};
 use shared_child::SharedChild;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
-
-/// The exit code by which `repro exec` says that the answer cannot be had now (sysexits' `EX_UNAVAILABLE`).
-pub const UNAVAILABLE: u8 = 69;
-
-/// What the lines begin with by which `repro` says why it failed, and what would help.
-pub const ERROR: &str = "error: ";
-/// See [`ERROR`].
-pub const HINT: &str = "hint: ";
-
-/// The name of the log that a job writes its standard error to.
-pub const STDERR: &str = "stderr";
 
 /// A job that ended, and how.
 type Ended = (Key, Outcome);
@@ -32,7 +23,7 @@ type Ended = (Key, Outcome);
 /// Starts `program exec KEY` for each job.
 pub struct Local {
     program: PathBuf,
-    arguments: Vec<String>,
+    arguments: Vec<OsString>,
     environment: Vec<(String, PathBuf)>,
     slots: usize,
     running: BTreeMap<Key, Arc<SharedChild>>,
@@ -41,7 +32,7 @@ pub struct Local {
 
 impl Local {
     /// With `slots` children at once; each is given `arguments` and then its key, and `environment` besides ours.
-    pub fn new(program: PathBuf, arguments: Vec<String>, environment: Vec<(String, PathBuf)>, slots: usize) -> Local {
+    pub fn new(program: PathBuf, arguments: Vec<OsString>, environment: Vec<(String, PathBuf)>, slots: usize) -> Local {
         Local { program, arguments, environment, slots, running: BTreeMap::new(), done: channel() }
     }
 
@@ -125,14 +116,6 @@ fn describe(status: ExitStatus) -> String {
         return format!("the process died of signal {signal}{guess}");
     }
     status.code().map_or_else(|| "the process ended without an exit code".into(), |code| format!("exit code {code}"))
-}
-
-/// The last lines of a job's standard error.
-pub fn tail(logs: &Path, lines: usize) -> Vec<String> {
-    let text = std::fs::read(logs.join(STDERR)).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let all: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    all[all.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned()).collect()
 }
 
 #[cfg(all(test, unix))]

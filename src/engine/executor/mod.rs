@@ -1,6 +1,7 @@
 //! How a job gets a process. An executor starts jobs and says when they end; what they made is for the store to say.
 
 pub mod local;
+pub mod log;
 
 use super::key::Key;
 use std::path::PathBuf;
