@@ -11,4 +11,5 @@ mod inspect;
 mod malformed;
 mod readme;
 mod space;
+mod stages;
 mod survive;

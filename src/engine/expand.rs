@@ -300,9 +300,11 @@ impl<'p> Builder<'p> {
             let slots = kind.slots().iter().map(|s| s.name);
             if let Some(name) = misfit.message.strip_prefix("unknown field `").and_then(|rest| rest.strip_suffix('`'))
                 && misfit.path.is_empty()
-                && let near @ Some(_) = suggest(name, slots).filter(|hint| hint.starts_with("did you mean"))
             {
-                misfit.hint = near;
+                // Unquoted, `{ a: nets@end=a,pair=1 }` is two fields.
+                let quotes = || name.contains('=').then(|| "write a reference with a comma in quotes".to_owned());
+                let near = suggest(name, slots).filter(|hint| hint.starts_with("did you mean"));
+                misfit.hint = quotes().or(near).or(misfit.hint);
             }
             self.misfit(stage, &misfit)
         })?;

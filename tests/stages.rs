@@ -1,0 +1,46 @@
+//! What the stages refuse to put together.
+
+use crate::space::Space;
+
+#[test]
+fn rows_that_no_column_tells_apart_are_not_averaged_as_pairs() {
+    let space = Space::tiny();
+    let failed = space.edit("epochs: 2", "epochs: [1, 2]").exits(1, &["run"]);
+    assert!(failed.stderr.contains("two rows of `points.csv` are both `hidden=3,"), "{}", failed.stderr);
+    assert!(failed.stderr.contains("aggregate them apart"), "{}", failed.stderr);
+}
+
+#[test]
+fn a_curve_between_nets_of_different_priors_is_refused() {
+    let space = Space::tiny();
+    space.edit(
+        "evaluate: { a: nets@end=a, b: nets@end=b,",
+        "evaluate: { a: nets@prior=none,end=a, b: nets@prior=normal-0.01,end=b,",
+    );
+    let refused = space.exits(2, &["run"]).stderr;
+    assert!(refused.contains("hint: write a reference with a comma in quotes"), "{refused}");
+    space.edit("nets@prior=none,end=a", "\"nets@prior=none,end=a\"");
+    space.edit("nets@prior=normal-0.01,end=b", "\"nets@prior=normal-0.01,end=b\"");
+    let failed = space.exits(1, &["run", "-k"]);
+    let said = "`hidden=3, prior=none, pair=1` and `hidden=3, prior=normal 0.01, pair=1` are not the ends of one pair";
+    assert!(failed.stderr.contains(said), "{}", failed.stderr);
+}
+
+#[test]
+fn two_reports_lie_in_folders_of_their_own() {
+    let space = Space::tiny();
+    space.edit("figures: figures }", "figures: figures, about: [one, two] }").ok(&["run"]);
+    for about in ["one", "two"] {
+        let report = space.read(format!("reports/default/report@about={about}/report.md"));
+        assert!(report.contains(&format!("\n{about}\n")), "{report}");
+    }
+}
+
+#[test]
+fn an_axis_that_is_not_there_is_named_with_the_nearest() {
+    let refused = Space::tiny().exits(2, &["plan", "nets@hiden=3"]);
+    insta::assert_snapshot!(refused.stderr, @r"
+    error: target: `nets` has no `hiden`
+    hint: did you mean `hidden`?
+    ");
+}
