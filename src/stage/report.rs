@@ -339,7 +339,8 @@ impl<'a> Inputs<'a> {
         }
         writeln!(
             text,
-            "Each comparison is of the same pairs on both sides. It counts for a side if the mean difference over pairs is \
+            "Each comparison takes the pairs of the same number on both sides, which share init and shuffles unless they differ \
+             in width. It counts for a side if the mean difference over pairs is \
              larger than two standard errors of a difference of two test errors, and its bootstrap interval excludes 0; \
              otherwise it is open. One pair decides nothing.\n"
         )?;
