@@ -24,7 +24,7 @@ pub struct Seen {
 }
 
 per_isa! {
-    /// Adds what the `logits` [n, 10] say about images with these `labels` [n] to `seen`, image by image.
+    /// Adds what the `logits` `[n, 10]` say about images with these `labels` `[n]` to `seen`, image by image.
     ///
     /// # Panics
     /// If the lengths do not belong together, or a label is above 9.

@@ -3,7 +3,7 @@
 //! The dense matrix lies in [`Panels`]: 64 columns side by side, so that one row of a product is accumulated in
 //! registers while the panel stays in cache. The same product serves both directions of training: forward, the rows
 //! are images and the panels hold weights; backward, the rows are pixels (the transposed batch) and the panels hold
-//! the gradient of the pre-activations. What becomes of a finished row is up to a [`Sink`].
+//! the gradient of the pre-activations. What becomes of a finished row is up to a `Sink`.
 //!
 //! Left out: four rows at once where a panel is 16 wide, so that their multiply-adds need not wait for each other, won
 //! at most 10 % of a step at h = 10, near the noise, and nothing at h = 50. Projecting a batch straight from the rows
@@ -35,7 +35,7 @@ fn padded(columns: usize) -> usize {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sparse {
     columns: usize,
-    /// [rows + 1]: row i holds the entries start[i]..start[i + 1].
+    /// `[rows + 1]`: row i holds the entries `start[i]..start[i + 1]`.
     start: Vec<u32>,
     entry: Vec<Entry>,
 }
@@ -274,7 +274,7 @@ pub(crate) trait Sink {
     fn take<const W: usize>(&mut self, place: Place, sums: &[f32; W]);
 }
 
-/// x[rows] · w, each element summed over the non-zeros of its row of `x`, ascending by column.
+/// `x[rows]` · w, each element summed over the non-zeros of its row of `x`, ascending by column.
 #[inline(always)]
 pub(crate) fn product(x: &Sparse, rows: Range<usize>, w: &Panels, sink: &mut impl Sink) {
     assert_eq!(x.columns, w.depth, "the factors do not fit together");
@@ -331,9 +331,9 @@ impl Sink for Rows<'_> {
 }
 
 per_isa! {
-    /// Pre-activations of images `rows` of `x` under `w`: `out` [rows, h] = x[rows] · w, row-major.
+    /// Pre-activations of images `rows` of `x` under `w`: `out` `[rows, h]` = `x[rows]` · w, row-major.
     ///
-    /// `out` may also be [rows, padded h]; then the padding's zeros are written too.
+    /// `out` may also be `[rows, padded h]`; then the padding's zeros are written too.
     ///
     /// # Panics
     /// If the shapes do not fit together.

@@ -1,6 +1,6 @@
 //! Axes: which part of the number line a panel shows, where its ticks are and how they read.
 //!
-//! This file does not know pixels: a [`Ruler`] places values between 0 (low end) and 1 (high end).
+//! This file does not know pixels: a `Ruler` places values between 0 (low end) and 1 (high end).
 
 /// How values are spaced along an axis.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

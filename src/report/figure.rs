@@ -82,7 +82,7 @@ pub struct Field {
     pub x: (f64, f64),
     /// The y of the first and of the last row.
     pub y: (f64, f64),
-    /// [rows][columns], at least 2 by 2.
+    /// `[rows][columns]`, at least 2 by 2.
     pub values: Vec<Vec<f64>>,
 }
 

@@ -115,7 +115,7 @@ fn set(seed: &str, name: &str, n: usize) -> Examples {
     Examples { pixels, labels }
 }
 
-/// Draws the digit `label` into `image` [784], which must be blank.
+/// Draws the digit `label` into `image` `[784]`, which must be blank.
 fn draw(rng: &mut ChaCha8Rng, label: u8, image: &mut [u8]) {
     let ways = SKELETONS[usize::from(label)];
     let skeleton = ways[rng::below(rng, ways.len() as u32) as usize];
@@ -231,7 +231,7 @@ impl Pen {
         Pen { radius: 1.15 * libm::exp(0.2 * rng::normal(rng)), blur: 0.6 + 0.5 * rng::uniform(rng) }
     }
 
-    /// Draws the segments, in pixels from the upper left corner, into the blank `image` [784].
+    /// Draws the segments, in pixels from the upper left corner, into the blank `image` `[784]`.
     fn ink(&self, segments: &[(Point, Point)], image: &mut [u8]) {
         let reach = self.radius + self.blur;
         // Squared distance of each pixel's centre to the nearest segment, as far as the pen reaches.

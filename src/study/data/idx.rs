@@ -9,7 +9,7 @@ use thiserror::Error;
 
 /// Unsigned bytes in three dimensions: [n, rows, columns].
 const IMAGES_MAGIC: u32 = 0x0803;
-/// Unsigned bytes in one dimension: [n].
+/// Unsigned bytes in one dimension: `[n]`.
 const LABELS_MAGIC: u32 = 0x0801;
 
 /// Why bytes are not the IDX file they should be.
@@ -42,7 +42,7 @@ pub fn read_images(name: &str, bytes: &[u8]) -> Result<Vec<u8>, IdxError> {
     exactly(name, bytes, body, u64::from(count) * PIXELS as u64)
 }
 
-/// The labels, [n], each 0..=9, of a label file; `name` is what errors call it.
+/// The labels, `[n]`, each 0..=9, of a label file; `name` is what errors call it.
 pub fn read_labels(name: &str, bytes: &[u8]) -> Result<Vec<u8>, IdxError> {
     let ([count], body) = header(name, bytes, LABELS_MAGIC)?;
     let labels = exactly(name, bytes, body, u64::from(count))?;
@@ -76,7 +76,7 @@ pub fn write_images(pixels: &[u8]) -> Vec<u8> {
     file([IMAGES_MAGIC, dimension(pixels.len() / PIXELS), SIDE as u32, SIDE as u32], pixels)
 }
 
-/// The label file of `labels`, [n].
+/// The label file of `labels`, `[n]`.
 ///
 /// # Panics
 /// If there are more than 2^32 - 1 of them.

@@ -38,7 +38,7 @@ impl Split {
 pub struct Examples {
     /// [n, 784], 0 = background, 255 = ink.
     pub pixels: Vec<u8>,
-    /// [n], 0..=9.
+    /// `[n]`, 0..=9.
     pub labels: Vec<u8>,
 }
 

@@ -12,16 +12,16 @@ use crate::kernel::update::Update;
 pub struct Batch<'a> {
     /// All training images, [N, 784].
     pub images: &'a Sparse,
-    /// All labels, [N].
+    /// All labels, `[N]`.
     pub labels: &'a [u8],
-    /// Which images are in the batch, [B].
+    /// Which images are in the batch, `[B]`.
     pub chosen: &'a [u32],
     /// The neurons that dropout keeps, [B, h].
     pub keep: Option<&'a Keep>,
 }
 
 impl Batch<'_> {
-    /// The labels of the chosen images, [B].
+    /// The labels of the chosen images, `[B]`.
     pub fn chosen_labels(&self) -> impl Iterator<Item = u8> {
         self.chosen.iter().map(|&i| self.labels[i as usize])
     }

@@ -41,7 +41,7 @@ impl Quality {
     }
 }
 
-/// Error and loss of `net` on `images` [n, 784] with their `labels` [n]; NaN if there are none.
+/// Error and loss of `net` on `images` `[n, 784]` with their `labels` `[n]`; NaN if there are none.
 ///
 /// # Panics
 /// If there are not as many labels as images.
