@@ -45,8 +45,12 @@ per_isa! {
     pub fn logits(a: &[f32], w2: &[f32], h: usize, out: &mut [f32]) {
         assert_eq!(w2.len(), CLASSES * h, "w2 is not [10, h]");
         assert_eq!(a.len() * CLASSES, out.len() * h, "activations and logits are not of the same images");
-        let by_neuron: Vec<[f32; LANES]> =
-            (0..h).map(|j| std::array::from_fn(|c| if c < CLASSES { w2[c * h + j] } else { 0.0 })).collect();
+        let mut by_neuron = vec![[0.0f32; LANES]; h];
+        for (c, row) in w2.chunks_exact(h.max(1)).enumerate() {
+            for (neuron, &w) in by_neuron.iter_mut().zip(row) {
+                neuron[c] = w;
+            }
+        }
         let (out, _) = out.as_chunks_mut::<CLASSES>();
         for (block, out) in out.chunks_mut(IMAGES).enumerate() {
             let a = &a[block * IMAGES * h..];
@@ -126,17 +130,20 @@ per_isa! {
         assert_eq!((w2.len(), a.len(), outputs.len()), (CLASSES * h, n * h, n * CLASSES), "shapes do not fit");
         let (outputs, _) = outputs.as_chunks::<CLASSES>();
         for (first, panel) in out.panels_mut() {
-            for ((output, a), out) in outputs.iter().zip(a.chunks_exact(h)).zip(panel.chunks_exact_mut(panel.len() / n)) {
-                let (out, _) = out.as_chunks_mut::<LANES>();
-                for (out, j) in out.iter_mut().zip((first..).step_by(LANES)) {
+            let width = panel.len() / n.max(1);
+            for j in (0..width).step_by(LANES) {
+                // In registers while the images pass; fetched anew for each, this took five times as long.
+                let mut w = [[0.0f32; LANES]; CLASSES];
+                for (c, w) in w.iter_mut().enumerate() {
+                    w.copy_from_slice(&w2[c * h + first + j..][..LANES]);
+                }
+                for ((output, a), out) in outputs.iter().zip(a.chunks_exact(h)).zip(panel.chunks_exact_mut(width)) {
                     let mut sums = [0.0f32; LANES];
-                    for (c, output) in output.iter().enumerate() {
-                        let w = &w2[c * h + j..][..LANES];
-                        for lane in 0..LANES {
-                            sums[lane] = output.mul_add(w[lane], sums[lane]);
-                        }
+                    for c in 0..CLASSES {
+                        sums = add(output[c], &w[c], sums);
                     }
-                    let a = &a[j..][..LANES];
+                    let a = &a[first + j..][..LANES];
+                    let out = &mut out[j..][..LANES];
                     for lane in 0..LANES {
                         out[lane] = if a[lane] > 0.0 { scale * sums[lane] } else { 0.0 };
                     }
@@ -144,6 +151,15 @@ per_isa! {
             }
         }
     }
+}
+
+/// By value, or LLVM adds lane by lane, in memory.
+#[inline(always)]
+fn add(x: f32, w: &[f32; LANES], mut sums: [f32; LANES]) -> [f32; LANES] {
+    for lane in 0..LANES {
+        sums[lane] = x.mul_add(w[lane], sums[lane]);
+    }
+    sums
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //!
 //! This room knows nothing of nets, images or files: only of numbers in slices.
 
+pub mod aligned;
 pub mod blend;
 pub mod cholesky;
 pub mod dense;

@@ -4,8 +4,9 @@
 //! product of a transposed batch and the gradient of its pre-activations, used up row by row while in registers).
 //! This file does not know what a layer, a prior or a schedule is.
 
+use super::aligned::Aligned;
 use super::per_isa;
-use super::sparse::{Panels, Place, Sink, Sparse, product};
+use super::sparse::{Panels, Place, Sink, Sparse, all, product};
 
 /// What to do to every weight, given its gradient g. In both rules g first grows by `decay` · w, and the weight moved
 /// is then pulled to zero by `shrink`, and stays there if it comes that far (soft threshold).
@@ -44,14 +45,14 @@ pub enum Update {
 /// What an optimiser remembers of each weight, in the layout of the weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Moments {
-    first: Vec<f32>,
-    second: Vec<f32>,
+    first: Aligned,
+    second: Aligned,
 }
 
 impl Moments {
     /// Nothing remembered yet, for `weights` weights.
     pub fn zeros(weights: usize) -> Moments {
-        Moments { first: vec![0.0; weights], second: vec![0.0; weights] }
+        Moments { first: Aligned::zeros(weights), second: Aligned::zeros(weights) }
     }
 }
 
@@ -104,7 +105,7 @@ per_isa! {
         assert_eq!((w.depth(), w.columns()), (x.rows(), z.columns()), "the weights do not fit the product");
         let w = w.data_mut();
         assert_eq!(moments.first.len(), w.len(), "lengths differ");
-        product(x, 0..x.rows(), z, &mut Descend { update, w, moments });
+        product(x, &all(x), z, &mut Descend { update, w, moments });
     }
 }
 
@@ -202,7 +203,8 @@ mod tests {
         for (images, d, h) in [(1, 1, 1), (5, 30, 10), (13, 50, 100), (3, 784, 64)] {
             let pixels: Vec<u8> = (0..images * d).map(|i| if i % 3 == 0 { (i * 37 % 251) as u8 } else { 0 }).collect();
             let (batch, mut x) = (Sparse::from_pixels(&pixels, d), Sparse::empty());
-            batch.transpose(&mut x);
+            let all: Vec<u32> = (0..images as u32).collect();
+            batch.transpose(&all, &mut x);
             let numbers = |n: usize| (0..n).map(|i| (i * 71 % 101) as f32 / 50.0 - 1.0).collect::<Vec<_>>();
             let (z, w) = (Panels::pack(&numbers(h * images), h, images), Panels::pack(&numbers(h * d), h, d));
             for update in [SGD, ADAM] {
@@ -210,7 +212,7 @@ mod tests {
                 let mut moments = Moments::zeros(stored.data_mut().len());
                 for _ in 0..3 {
                     let mut gradient = Panels::zeros(h, d);
-                    project_back(&batch, &z, &mut gradient);
+                    project_back(&batch, &all, &z, &mut gradient);
                     apply(update, gradient.data(), stored.data_mut(), &mut moments);
                 }
                 on_every_isa(|isa| {

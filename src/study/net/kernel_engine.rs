@@ -6,9 +6,10 @@
 
 use super::engine::{Batch, Engine, Seen};
 use super::{CLASSES, INPUTS, Mlp};
+use crate::kernel::aligned::Aligned;
 use crate::kernel::dense::{drop_out, hidden_gradient, logits, outgoing_gradient, relu};
 use crate::kernel::softmax::cross_entropy_gradient;
-use crate::kernel::sparse::{Panels, Sparse, project, project_back};
+use crate::kernel::sparse::{Panels, Sparse, project_back, project_chosen};
 use crate::kernel::update::{Moments, Update, apply, descend};
 
 /// H up to which the gradient of W1 is stored.
@@ -27,11 +28,9 @@ pub(super) struct KernelEngine {
 
 /// One pass, forward and back: room that every step uses again.
 struct Pass {
-    /// The batch, [B, 784].
-    x: Sparse,
     labels: Vec<u8>,
     /// Activations, [B, H].
-    a: Vec<f32>,
+    a: Aligned,
     /// Logits, then their gradient, [B, 10].
     outputs: Vec<f32>,
     /// The gradient of W2, [10, H].
@@ -54,9 +53,8 @@ impl KernelEngine {
         }
         let (w1_moments, w2_moments) = (Moments::zeros(w1.data_mut().len()), Moments::zeros(w2.len()));
         let pass = Pass {
-            x: Sparse::empty(),
             labels: Vec::new(),
-            a: Vec::new(),
+            a: Aligned::default(),
             outputs: Vec::new(),
             outgoing: vec![0.0; w2.len()],
             hidden: Panels::zeros(net.hidden(), 0),
@@ -66,14 +64,13 @@ impl KernelEngine {
         KernelEngine { w1, w1_moments, w2, w2_moments, pass }
     }
 
-    /// Fills `pass` with the batch's gradients; that of W1 as two factors, the transpose of `x` and `hidden`.
+    /// Fills `pass` with the batch's gradients; that of W1 as a factor, `hidden`: the other one is the batch itself.
     fn backward(&mut self, batch: &Batch) -> Seen {
-        let KernelEngine { w1, w2, pass: Pass { x, labels, a, outputs, outgoing, hidden, .. }, .. } = self;
+        let KernelEngine { w1, w2, pass: Pass { labels, a, outputs, outgoing, hidden, .. }, .. } = self;
         let (images, padded) = (batch.chosen.len(), w1.padded());
 
-        batch.images.gather(batch.chosen, x);
-        a.resize(images * padded, 0.0);
-        project(x, 0..images, w1, a);
+        a.resize(images * padded);
+        project_chosen(batch.images, batch.chosen, w1, a);
         relu(a);
         if let Some(keep) = batch.keep {
             drop_out(a, &keep.flags, images, keep.scale);
@@ -103,14 +100,14 @@ impl KernelEngine {
 impl Engine for KernelEngine {
     fn step(&mut self, batch: &Batch, update: Update) -> Seen {
         let seen = self.backward(batch);
-        let Pass { x, hidden, outgoing, pixels, incoming, .. } = &mut self.pass;
+        let Pass { hidden, outgoing, pixels, incoming, .. } = &mut self.pass;
         apply(update, outgoing, &mut self.w2, &mut self.w2_moments);
         if self.w1.padded() <= NARROW {
             incoming.set_depth(INPUTS);
-            project_back(x, hidden, incoming);
+            project_back(batch.images, batch.chosen, hidden, incoming);
             apply(update, incoming.data(), self.w1.data_mut(), &mut self.w1_moments);
         } else {
-            x.transpose(pixels);
+            batch.images.transpose(batch.chosen, pixels);
             descend(update, pixels, hidden, &mut self.w1, &mut self.w1_moments);
         }
         seen
@@ -119,7 +116,7 @@ impl Engine for KernelEngine {
     fn gradient(&mut self, batch: &Batch) -> (Mlp, Seen) {
         let seen = self.backward(batch);
         let mut incoming = Panels::zeros(self.w1.columns(), INPUTS);
-        project_back(&self.pass.x, &self.pass.hidden, &mut incoming);
+        project_back(batch.images, batch.chosen, &self.pass.hidden, &mut incoming);
         (Self::unpadded(&incoming, &self.pass.outgoing), seen)
     }
 
