@@ -1,16 +1,20 @@
 //! Sparse rows times a dense matrix: the first layer of a net on images that are four fifths background.
 //!
 //! The dense matrix lies in [`Panels`]: 64 columns side by side, so that a row of a product is accumulated in registers
-//! while the panel stays in cache; four rows at once, so that their multiply-adds need not wait for each other. The same
+//! while the panel stays in cache; images four at once, so that their multiply-adds need not wait for each other. The same
 //! product serves both directions of training: forward, the rows are images and the panels hold weights; backward, the
 //! rows are pixels (the transposed batch) and the panels hold the gradient of the pre-activations. What becomes of
 //! finished rows is up to a `Sink`.
 //!
-//! Measured on a Zen 4 core, in nanoseconds for 16 multiply-adds where 0.27 is the least its registers allow: 0.76 for
-//! one row at a time over panels that begin anywhere (every other load then spans two cache lines), 0.58 for one row
-//! over aligned panels, 0.39 for four rows. Left out, as no faster: rows padded and interleaved (SELL-C-sigma, 0.38, but
-//! it must be built), intrinsics (0.38), panels of 16 columns that stay in the first cache (0.51), and broadcasts by
-//! shuffle instead of by load.
+//! Measured on a Zen 4 core, in nanoseconds for 16 multiply-adds, of which its registers allow one in 0.27: 0.76 for one
+//! row at a time over panels that begin anywhere (every other load then spans two cache lines), 0.58 over panels that
+//! begin at a cache line, 0.39 for four rows at once. Backward one row at a time is best: the rows are short, and what is
+//! done with one overlaps with the sums of the next.
+//!
+//! Left out, as no faster: rows padded and interleaved (SELL-C-sigma, 0.38, but it must be built), intrinsics (0.38),
+//! panels of 16 columns that stay in the first cache (0.51) or of 32 (0.44), broadcasts by shuffle instead of by load.
+//! Left out, as not worth the reading: the next batch on its way from memory while this one is summed (4 us of a step's 50
+//! at h = 10 and of 120 at h = 50).
 //!
 //! This file does not know what a neuron, a label or an optimiser is.
 
@@ -20,9 +24,9 @@ use std::ops::Range;
 
 /// Columns of a full panel: four AVX-512 registers, eight of AVX2.
 const PANEL: usize = 64;
-/// Rows whose sums are taken side by side.
-const ROWS: usize = 4;
 
+/// Images that are projected side by side.
+const IMAGES: usize = 4;
 /// What the columns of a narrower panel are a multiple of.
 const LANES: usize = 16;
 
@@ -274,8 +278,8 @@ pub(crate) fn all(x: &Sparse) -> Vec<Row> {
     (0..x.rows() as u32).map(|i| Row { from: i, to: i }).collect()
 }
 
-/// The rows `from` of `x`, those of like length together, so that four of them end at about the same time; and sees to
-/// it that they are on their way from memory. Without the latter, a step at h = 50 took an eighth longer.
+/// The rows `from` of `x`, those of like length together, so that neighbours end at about the same time; and sees to it
+/// that they are on their way from memory. Without the latter, a step at h = 50 took an eighth longer.
 #[inline(always)]
 fn by_length(x: &Sparse, from: impl Iterator<Item = u32>) -> Vec<Row> {
     let mut rows: Vec<Row> = from.zip(0..).map(|(from, to)| Row { from, to }).collect();
@@ -302,33 +306,39 @@ fn fetch(entries: &[Entry]) {
     let _ = entries;
 }
 
-/// The `rows` of x · w, each element summed over the non-zeros of its row of `x`, ascending by column.
+/// The `rows` of x · w, `N` side by side, each element summed over the non-zeros of its row of `x`, ascending by column.
 #[inline(always)]
-pub(crate) fn product(x: &Sparse, rows: &[Row], w: &Panels, sink: &mut impl Sink) {
+pub(crate) fn product<const N: usize>(x: &Sparse, rows: &[Row], w: &Panels, sink: &mut impl Sink) {
     assert_eq!(x.columns, w.depth, "the factors do not fit together");
     for column in (0..w.columns).step_by(PANEL) {
         let width = width(w.columns - column);
         let panel = &w.data[column * w.depth..][..width * w.depth];
         match width {
-            64 => panel_product::<64>(x, rows, column, panel, sink),
-            48 => panel_product::<48>(x, rows, column, panel, sink),
-            32 => panel_product::<32>(x, rows, column, panel, sink),
-            _ => panel_product::<16>(x, rows, column, panel, sink),
+            64 => panel_product::<N, 64>(x, rows, column, panel, sink),
+            48 => panel_product::<N, 48>(x, rows, column, panel, sink),
+            32 => panel_product::<N, 32>(x, rows, column, panel, sink),
+            _ => panel_product::<N, 16>(x, rows, column, panel, sink),
         }
     }
 }
 
 #[inline(always)]
-fn panel_product<const W: usize>(x: &Sparse, rows: &[Row], column: usize, panel: &[f32], sink: &mut impl Sink) {
+fn panel_product<const N: usize, const W: usize>(
+    x: &Sparse,
+    rows: &[Row],
+    column: usize,
+    panel: &[f32],
+    sink: &mut impl Sink,
+) {
     let (panel, _) = panel.as_chunks::<W>();
-    let (fours, rest) = rows.as_chunks::<ROWS>();
+    let (groups, rest) = rows.as_chunks::<N>();
     let place = |row: &Row| {
         let row = row.to as usize;
         Place { row, column, offset: column * rows.len() + row * W }
     };
-    for four in fours {
-        let entries = four.each_ref().map(|row| x.entries(row.from as usize));
-        for (row, sums) in four.iter().zip(&sums(entries, panel)) {
+    for group in groups {
+        let entries = group.each_ref().map(|row| x.entries(row.from as usize));
+        for (row, sums) in group.iter().zip(&sums(entries, panel)) {
             sink.take(place(row), sums);
         }
     }
@@ -411,7 +421,7 @@ per_isa! {
     /// If the shapes do not fit together.
     pub fn project(x: &Sparse, rows: Range<usize>, w: &Panels, out: &mut [f32]) {
         let sink = &mut Rows::of(rows.len(), w, out);
-        product(x, &by_length(x, rows.start as u32..rows.end as u32), w, sink);
+        product::<IMAGES>(x, &by_length(x, rows.start as u32..rows.end as u32), w, sink);
     }
 }
 
@@ -419,7 +429,7 @@ per_isa! {
     /// As [`project`], of the images `chosen`.
     pub fn project_chosen(x: &Sparse, chosen: &[u32], w: &Panels, out: &mut [f32]) {
         let sink = &mut Rows::of(chosen.len(), w, out);
-        product(x, &by_length(x, chosen.iter().copied()), w, sink);
+        product::<IMAGES>(x, &by_length(x, chosen.iter().copied()), w, sink);
     }
 }
 

@@ -2,6 +2,10 @@
 //!
 //! The same rule is applied to a gradient that lies in memory ([`apply`]) and to one that never does ([`descend`]: the
 //! product of a transposed batch and the gradient of its pre-activations, used up row by row while in registers).
+//!
+//! Left out: the momentum of pixels that no image of a batch inks could be caught up with later, bit for bit. Moving all
+//! weights by a blank batch takes 8 % of a step at h = 500 and 10 % at h = 2000, of which that would save a third.
+//!
 //! This file does not know what a layer, a prior or a schedule is.
 
 use super::aligned::Aligned;
@@ -105,7 +109,7 @@ per_isa! {
         assert_eq!((w.depth(), w.columns()), (x.rows(), z.columns()), "the weights do not fit the product");
         let w = w.data_mut();
         assert_eq!(moments.first.len(), w.len(), "lengths differ");
-        product(x, &all(x), z, &mut Descend { update, w, moments });
+        product::<1>(x, &all(x), z, &mut Descend { update, w, moments });
     }
 }
 
