@@ -10,6 +10,7 @@
 
 pub mod blend;
 pub mod cholesky;
+mod compact;
 pub mod dense;
 pub mod distance;
 pub mod gram;
