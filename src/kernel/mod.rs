@@ -11,6 +11,7 @@
 pub mod aligned;
 pub mod blend;
 pub mod cholesky;
+mod compact;
 pub mod dense;
 pub mod distance;
 pub mod gram;

@@ -19,6 +19,7 @@
 //! This file does not know what a neuron, a label or an optimiser is.
 
 use super::aligned::Aligned;
+use super::compact::{SLACK, compact};
 use super::per_isa;
 use std::ops::Range;
 
@@ -49,6 +50,14 @@ pub struct Sparse {
     /// Row i holds the entries from `bounds[i].0` up to `bounds[i].1`; between rows there may be gaps.
     bounds: Vec<(u32, u32)>,
     entry: Vec<Entry>,
+}
+
+/// Of the same shape, with the same non-zeros.
+impl PartialEq for Sparse {
+    fn eq(&self, other: &Sparse) -> bool {
+        let shape = |x: &Sparse| (x.rows(), x.columns);
+        shape(self) == shape(other) && (0..self.rows()).all(|i| self.entries(i) == other.entries(i))
+    }
 }
 
 /// A non-zero: 256 times its column, plus the pixel, of which its value is the 255th part.
@@ -91,35 +100,48 @@ impl Sparse {
         Sparse { columns: 0, bounds: Vec::new(), entry: Vec::new() }
     }
 
+    /// No rows yet, of `columns` columns.
+    ///
+    /// # Panics
+    /// If there are more than 2^24 columns.
+    pub fn with_columns(columns: usize) -> Sparse {
+        assert!(columns <= Entry::COLUMNS, "more than 2^24 columns");
+        Sparse { columns, ..Sparse::empty() }
+    }
+
     /// The non-zeros of `pixels` [n, `columns`], each as pixel / 255.
     ///
     /// # Panics
     /// If `pixels` is not whole rows, `columns` is 0 or above 2^24, or there are 2^32 non-zeros or more.
     pub fn from_pixels(pixels: &[u8], columns: usize) -> Sparse {
-        assert!(pixels.len().is_multiple_of(columns), "{} pixels are not rows of {columns}", pixels.len());
-        assert!(columns <= Entry::COLUMNS, "more than 2^24 columns");
-        let entries = pixels.iter().filter(|&&pixel| pixel != 0).count();
-        assert!(u32::try_from(entries).is_ok(), "2^32 non-zeros or more");
-        let mut bounds = Vec::with_capacity(pixels.len() / columns);
-        // Every pixel is written where the next non-zero belongs, and the place moves on if it was one: there is no
-        // branch to foresee. So the last pixels may be written one beyond the end.
-        let mut entry = vec![Entry::default(); entries + 1];
-        let mut end = 0;
-        for row in pixels.chunks_exact(columns) {
-            let start = end as u32;
-            for (eight, first) in row.chunks(8).zip((0..).step_by(8)) {
-                if eight == [0; 8] {
-                    continue;
-                }
-                for (c, &pixel) in (first..).zip(eight) {
-                    entry[end] = Entry::new(c, pixel);
-                    end += usize::from(pixel != 0);
-                }
-            }
-            bounds.push((start, end as u32));
+        let mut sparse = Sparse::with_columns(columns);
+        sparse.append(pixels);
+        sparse
+    }
+
+    /// Appends the non-zeros of `pixels` [n, columns], each as pixel / 255.
+    ///
+    /// # Panics
+    /// If `pixels` is not whole rows, there are no columns, or there are 2^32 non-zeros or more then.
+    pub fn append(&mut self, pixels: &[u8]) {
+        assert!(pixels.len().is_multiple_of(self.columns), "{} pixels are not rows of {}", pixels.len(), self.columns);
+        // A row is made where it stays in cache and then copied: what is behind the last entry is not touched before
+        // it is needed, and memory costs most when it is first touched.
+        let mut words = vec![0; self.columns + SLACK];
+        for row in pixels.chunks_exact(self.columns) {
+            let count = compact(row, &mut words);
+            let start = self.entry.len() as u32;
+            self.entry.extend(words[..count].iter().map(|&word| Entry(word)));
+            let end = u32::try_from(self.entry.len()).expect("fewer than 2^32 non-zeros");
+            self.bounds.push((start, end));
         }
-        entry.truncate(entries);
-        Sparse { columns, bounds, entry }
+    }
+
+    /// A copy of the first `n` rows, or of all if there are fewer.
+    pub fn head(&self, n: usize) -> Sparse {
+        let bounds = self.bounds[..n.min(self.rows())].to_vec();
+        let end = bounds.last().map_or(0, |&(_, end)| end as usize);
+        Sparse { columns: self.columns, bounds, entry: self.entry[..end].to_vec() }
     }
 
     /// Makes `out` the transpose of the rows `chosen`; its rows ascend by their place among them.
@@ -592,6 +614,19 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn rows_appended_and_the_first_rows_are_those_of_the_whole() {
+        let (pixels, d) = (pixels(9, 30), 30);
+        let whole = Sparse::from_pixels(&pixels, d);
+        for n in [0, 1, 4, 9] {
+            let mut pieces = Sparse::from_pixels(&pixels[..n * d], d);
+            assert_eq!(whole.head(n), pieces);
+            pieces.append(&pixels[n * d..]);
+            assert_eq!(pieces, whole);
+        }
+        assert_eq!(whole.head(10), whole);
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! `align`: matches the neurons of B to those of A and permutes B accordingly. The same function, other parameters.
 
-use super::artifact::{IMAGES, NET, read_examples, read_net, words, write_json, write_net};
+use super::artifact::{IMAGES, NET, read_labelled, read_net, words, write_json, write_net};
 use crate::engine::stage::{Arity, Context, Slot, Stage};
-use crate::kernel::sparse::Sparse;
 use crate::study::curve::align::{Cost, align};
-use crate::study::data::{PIXELS, Split};
+use crate::study::data::Split;
 use anyhow::{Result, anyhow};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -37,7 +36,7 @@ impl Stage for Align {
         let (a, _) = read_net(cx.input("a")?.path(NET)?)?;
         let (b, mut card) = read_net(cx.input("b")?.path(NET)?)?;
         let images = match cx.inputs("data").first() {
-            Some(data) => Some(Sparse::from_pixels(&read_examples(data, Split::Train)?.pixels, PIXELS)),
+            Some(data) => Some(read_labelled(data, Split::Train)?.images),
             None => None,
         };
         let matched = align(&a, &b, params.cost, images.as_ref()).map_err(|e| anyhow!("{e}"))?;

@@ -5,7 +5,8 @@
 use crate::engine::key::Recipe;
 use crate::engine::stage::{Context, Input};
 use crate::fs;
-use crate::study::data::{Examples, Split, idx};
+use crate::kernel::sparse::Sparse;
+use crate::study::data::{Examples, Labelled, PIXELS, Split, idx};
 use crate::study::net::{CLASSES, INPUTS, Mlp};
 use anyhow::{Context as _, Result, anyhow, bail};
 use safetensors::tensor::{Dtype, TensorView};
@@ -13,6 +14,7 @@ use safetensors::{SafeTensors, serialize};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt::Display;
+use std::io::Read as _;
 use std::path::Path;
 
 /// The splits of a dataset, as IDX files.
@@ -79,10 +81,38 @@ pub(super) fn write_examples(cx: &Context, split: Split, examples: &Examples) ->
     fs::write(&cx.output(labels), idx::write_labels(&examples.labels))
 }
 
-pub(super) fn read_examples(input: &Input, split: Split) -> Result<Examples> {
+/// Images read at once: what they fill stays in cache until it has been made sparse.
+const PIECE: usize = 256;
+
+pub(super) fn read_labelled(input: &Input, split: Split) -> Result<Labelled> {
     let (images, labels) = files(split);
-    let (pixels, answers) = (fs::read(input.path(images)?)?, fs::read(input.path(labels)?)?);
-    Ok(idx::read_examples((images, &pixels), (labels, &answers))?)
+    let labelled = Labelled {
+        images: read_images(images, input.path(images)?)?,
+        labels: idx::read_labels(labels, &fs::read(input.path(labels)?)?)?,
+    };
+    idx::check_pair((images, labelled.images.rows()), (labels, labelled.len()))?;
+    Ok(labelled)
+}
+
+/// The images of the file `name` at `path`, [n, 784], made sparse piece by piece: neither all their bytes nor all their
+/// pixels are ever in memory, whose first touch costs more than the reading.
+fn read_images(name: &str, path: &Path) -> Result<Sparse> {
+    let cannot = || format!("cannot read `{}`", path.display());
+    let mut file = fs::open(path)?;
+    let length = file.metadata().with_context(cannot)?.len();
+    let mut header = Vec::new();
+    file.by_ref().take(idx::IMAGES_HEADER as u64).read_to_end(&mut header).with_context(cannot)?;
+    let mut left = idx::count_images(name, &header, length)?;
+    let mut images = Sparse::with_columns(PIXELS);
+    let mut pixels = vec![0; PIECE * PIXELS];
+    while left > 0 {
+        let piece = left.min(PIECE);
+        let pixels = &mut pixels[..piece * PIXELS];
+        file.read_exact(pixels).with_context(cannot)?;
+        images.append(pixels);
+        left -= piece;
+    }
+    Ok(images)
 }
 
 #[derive(Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! `evaluate`: joins two nets by a curve and measures error and loss along it, on each split.
 
-use super::artifact::{Cell, Csv, IMAGES, NET, NetCard, read_examples, read_net, words};
+use super::artifact::{Cell, Csv, IMAGES, NET, NetCard, read_labelled, read_net, words};
 use super::tables::{METRICS, POINTS, REFITS};
 use crate::engine::stage::{Arity, Context, Invocation, Slot, Stage};
 use crate::kernel::sparse::Sparse;
@@ -9,7 +9,7 @@ use crate::study::curve::align::Cost;
 use crate::study::curve::metrics::{Lengths, metrics};
 use crate::study::curve::refit::{Fit, Settings, Targets, refit};
 use crate::study::curve::{Center, Method, Path, Point, grid};
-use crate::study::data::{PIXELS, Split};
+use crate::study::data::Split;
 use anyhow::{Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
@@ -73,27 +73,27 @@ impl Stage for Evaluate {
             bail!("{} and {} are not the ends of one pair", name(&card), name(&end));
         }
         let data = cx.input("data")?;
-        let mut splits = Vec::new();
-        for split in [Split::Train, Split::Validation, Split::Test] {
-            let examples = read_examples(data, split)?;
-            if !examples.is_empty() {
-                splits.push((split, Sparse::from_pixels(&examples.pixels, PIXELS), examples.labels));
-            }
-        }
+        let read = |split| read_labelled(data, split);
+        let splits = [
+            (Split::Train, read(Split::Train)?),
+            (Split::Validation, read(Split::Validation)?),
+            (Split::Test, read(Split::Test)?),
+        ];
         let path = Path::new(params.curve.curve, params.center, &a, &b).map_err(|e| anyhow!("{e}"))?;
         let along = |measure: &dyn Fn(&Sparse, &[u8]) -> Vec<Point>| -> Vec<(Split, Vec<Point>)> {
-            splits.iter().map(|(split, images, labels)| (*split, measure(images, labels))).collect()
+            let present = splits.iter().filter(|(_, data)| !data.is_empty());
+            present.map(|(split, data)| (*split, measure(&data.images, &data.labels))).collect()
         };
         let measured = if params.curve.refitted {
-            let mut seen = read_examples(data, Split::Train)?;
-            seen.truncate(params.wa_images.map_or(seen.len(), |n| n.get() as usize));
+            let training = &splits[0].1.images;
+            let first = params.wa_images.map(|n| training.head(n.get() as usize));
+            let images = first.as_ref().unwrap_or(training);
             let settings = Settings { targets: params.wa_targets, points: params.wa_points.get() };
-            let images = Sparse::from_pixels(&seen.pixels, PIXELS);
-            let refitted = refit(path, settings, &images).map_err(|e| anyhow!("{e}"))?;
+            let refitted = refit(path, settings, images).map_err(|e| anyhow!("{e}"))?;
             Measured {
                 points: along(&|images, labels| refitted.measure(images, labels)),
                 lengths: Lengths::of(refitted.nets()),
-                fits: refitted.fits().map(|fit| (seen.len(), fit)).collect(),
+                fits: refitted.fits().map(|fit| (images.rows(), fit)).collect(),
             }
         } else {
             let ts = grid(params.points.get());

@@ -1,13 +1,12 @@
 //! `train`: one endpoint.
 
-use super::artifact::{Cell, Csv, IMAGES, NET, NetCard, read_examples, words, write_net};
+use super::artifact::{Cell, Csv, IMAGES, NET, NetCard, read_labelled, words, write_net};
 use super::tables::{HISTORY, NETS};
 use crate::engine::stage::{Arity, Context, Slot, Stage};
-use crate::kernel::sparse::Sparse;
 use crate::study::bounded::{Epochs, ImageCount, Width};
-use crate::study::data::{PIXELS, Split};
+use crate::study::data::{Labelled, Split};
 use crate::study::net::{
-    EngineKind, EpochRecord, Health, Init, Optimizer, Prior, Quality, TrainSettings, evaluate, train,
+    EngineKind, EpochRecord, Init, Optimizer, Prior, Quality, TrainSettings, evaluate, examine, train,
 };
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -87,9 +86,9 @@ impl Stage for Train {
         let Params { hidden, prior, pair, end, epochs, batch, optimizer, init, engine } = params;
         let settings = TrainSettings { hidden, prior, epochs, batch, optimizer, init, engine };
         let data = cx.input("data")?;
-        let training = read_examples(data, Split::Train)?;
-        let validation = read_examples(data, Split::Validation)?;
-        let testing = read_examples(data, Split::Test)?;
+        let training = read_labelled(data, Split::Train)?;
+        let validation = read_labelled(data, Split::Validation)?;
+        let testing = read_labelled(data, Split::Test)?;
         let seed = cx.seed()?;
         let trained = train(&settings, &seed.run, &seed.label, &training, &validation)?;
         let card =
@@ -97,12 +96,10 @@ impl Stage for Train {
         write_net(&cx.output(NET), &trained.net, &card, cx.recipe())?;
         write_history(&trained.history).write(&cx.output(HISTORY.file))?;
 
-        let images = Sparse::from_pixels(&training.pixels, PIXELS);
-        let of = |images: &Sparse, labels: &[u8]| (!labels.is_empty()).then(|| evaluate(&trained.net, images, labels));
-        let on_train = of(&images, &training.labels);
-        let on_validation = of(&Sparse::from_pixels(&validation.pixels, PIXELS), &validation.labels);
-        let on_test = of(&Sparse::from_pixels(&testing.pixels, PIXELS), &testing.labels);
-        let health = Health::of(&trained.net, &images);
+        let of = |data: &Labelled| (!data.is_empty()).then(|| evaluate(&trained.net, &data.images, &data.labels));
+        let (on_train, health) = examine(&trained.net, &training.images, &training.labels);
+        let on_train = (!training.is_empty()).then_some(on_train);
+        let (on_validation, on_test) = (of(&validation), of(&testing));
         let error = |quality: Option<Quality>| Cell(quality.map(|q| q.error));
         let loss = |quality: Option<Quality>| Cell(quality.map(|q| q.loss));
         let mut csv = Csv::new(&NETS.names());

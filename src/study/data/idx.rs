@@ -33,37 +33,53 @@ pub enum IdxError {
     Pair { images_file: String, images: usize, labels_file: String, labels: usize },
 }
 
-/// The pixels, [n, 784], of an image file; `name` is what errors call it.
-pub fn read_images(name: &str, bytes: &[u8]) -> Result<Vec<u8>, IdxError> {
-    let ([count, rows, columns], body) = header(name, bytes, IMAGES_MAGIC)?;
+/// Bytes of an image file before its pixels, [n, 784].
+pub const IMAGES_HEADER: usize = 16;
+
+/// How many images the image file `name` of `length` bytes holds, of which `first` are the first [`IMAGES_HEADER`] or
+/// more, or all that there are; for reading it piece by piece.
+pub fn count_images(name: &str, first: &[u8], length: u64) -> Result<usize, IdxError> {
+    let ([count, rows, columns], _) = header(name, first, IMAGES_MAGIC)?;
     if (rows, columns) != (SIDE as u32, SIDE as u32) {
         return Err(IdxError::Sides { file: name.to_owned(), rows, columns });
     }
-    exactly(name, bytes, body, u64::from(count) * PIXELS as u64)
+    exactly(name, length, IMAGES_HEADER as u64 + u64::from(count) * PIXELS as u64)?;
+    Ok(count as usize)
+}
+
+/// The pixels, [n, 784], of an image file; `name` is what errors call it.
+pub fn read_images(name: &str, bytes: &[u8]) -> Result<Vec<u8>, IdxError> {
+    count_images(name, bytes, bytes.len() as u64)?;
+    Ok(bytes[IMAGES_HEADER..].to_vec())
 }
 
 /// The labels, `[n]`, each 0..=9, of a label file; `name` is what errors call it.
 pub fn read_labels(name: &str, bytes: &[u8]) -> Result<Vec<u8>, IdxError> {
-    let ([count], body) = header(name, bytes, LABELS_MAGIC)?;
-    let labels = exactly(name, bytes, body, u64::from(count))?;
+    let ([count], labels) = header(name, bytes, LABELS_MAGIC)?;
+    exactly(name, bytes.len() as u64, (bytes.len() - labels.len()) as u64 + u64::from(count))?;
     match labels.iter().position(|&label| label > 9) {
         Some(index) => Err(IdxError::Label { file: name.to_owned(), index, label: labels[index] }),
-        None => Ok(labels),
+        None => Ok(labels.to_vec()),
     }
+}
+
+/// Refuses an image file and a label file, each as (name, how many it holds), that do not belong together.
+pub fn check_pair(images: (&str, usize), labels: (&str, usize)) -> Result<(), IdxError> {
+    if images.1 != labels.1 {
+        return Err(IdxError::Pair {
+            images_file: images.0.to_owned(),
+            images: images.1,
+            labels_file: labels.0.to_owned(),
+            labels: labels.1,
+        });
+    }
+    Ok(())
 }
 
 /// An image file and its label file, each as (name, bytes), which must hold as many images as labels.
 pub fn read_examples(images: (&str, &[u8]), labels: (&str, &[u8])) -> Result<Examples, IdxError> {
     let examples = Examples { pixels: read_images(images.0, images.1)?, labels: read_labels(labels.0, labels.1)? };
-    let count = examples.pixels.len() / PIXELS;
-    if count != examples.labels.len() {
-        return Err(IdxError::Pair {
-            images_file: images.0.to_owned(),
-            images: count,
-            labels_file: labels.0.to_owned(),
-            labels: examples.labels.len(),
-        });
-    }
+    check_pair((images.0, examples.pixels.len() / PIXELS), (labels.0, examples.len()))?;
     Ok(examples)
 }
 
@@ -100,14 +116,12 @@ fn header<'a, const D: usize>(name: &str, bytes: &'a [u8], magic: u32) -> Result
     Ok((dimensions, body))
 }
 
-/// A copy of `body` if it has the length that the header asks for.
-fn exactly(name: &str, bytes: &[u8], body: &[u8], expected: u64) -> Result<Vec<u8>, IdxError> {
-    let (header, found) = ((bytes.len() - body.len()) as u64, body.len() as u64);
+/// Refuses a file that has not the length that its header asks for.
+fn exactly(name: &str, found: u64, expected: u64) -> Result<(), IdxError> {
     if found != expected {
-        let file = name.to_owned();
-        return Err(IdxError::Length { file, expected: header + expected, found: header + found });
+        return Err(IdxError::Length { file: name.to_owned(), expected, found });
     }
-    Ok(body.to_vec())
+    Ok(())
 }
 
 fn dimension(n: usize) -> u32 {

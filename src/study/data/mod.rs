@@ -5,6 +5,7 @@ pub mod idx;
 pub mod mnist;
 
 use super::rng;
+use crate::kernel::sparse::Sparse;
 
 /// Side of an image in pixels.
 pub const SIDE: usize = 28;
@@ -82,6 +83,33 @@ impl Examples {
         rest.sort_unstable();
         out.sort_unstable();
         (self.select(rest), self.select(out))
+    }
+}
+
+/// Images and their labels, as nets take them in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Labelled {
+    /// [n, 784], ink / 255.
+    pub images: Sparse,
+    /// `[n]`, 0..=9.
+    pub labels: Vec<u8>,
+}
+
+impl Labelled {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+}
+
+impl From<&Examples> for Labelled {
+    fn from(examples: &Examples) -> Labelled {
+        Labelled { images: Sparse::from_pixels(&examples.pixels, PIXELS), labels: examples.labels.clone() }
     }
 }
 

@@ -46,19 +46,7 @@ impl Quality {
 /// # Panics
 /// If there are not as many labels as images.
 pub fn evaluate(net: &Mlp, images: &Sparse, labels: &[u8]) -> Quality {
-    assert_eq!(images.rows(), labels.len(), "images and labels differ in number");
-    let (h, w1) = (net.hidden(), Panels::pack(net.w1(), net.hidden(), INPUTS));
-    let mut seen = Seen::default();
-    for (block, labels) in labels.chunks(BLOCK).enumerate() {
-        let first = block * BLOCK;
-        let mut hidden = vec![0.0; labels.len() * h];
-        project(images, first..first + labels.len(), &w1, &mut hidden);
-        relu(&mut hidden);
-        let mut outputs = vec![0.0; labels.len() * CLASSES];
-        logits(&hidden, net.w2(), h, &mut outputs);
-        cross_entropy(&outputs, labels, &mut seen);
-    }
-    Quality::of_sums(seen.loss, seen.wrong, labels.len())
+    pass(net, images, labels, |_| ())
 }
 
 /// Whether a prior has made a net collapse.
@@ -72,28 +60,43 @@ pub struct Health {
     pub active_neurons: usize,
 }
 
-impl Health {
-    /// Of `net` on `images` [n, 784].
-    pub fn of(net: &Mlp, images: &Sparse) -> Health {
-        let (h, w1) = (net.hidden(), Panels::pack(net.w1(), net.hidden(), INPUTS));
-        let mut fires = vec![false; h];
-        for first in (0..images.rows()).step_by(BLOCK) {
-            let block = first..images.rows().min(first + BLOCK);
-            let mut hidden = vec![0.0; block.len() * h];
-            project(images, block, &w1, &mut hidden);
-            for image in hidden.chunks_exact(h) {
-                for (fires, &z) in fires.iter_mut().zip(image) {
-                    *fires |= z > 0.0;
-                }
-            }
+/// As [`evaluate`], and the health of `net` on the same images.
+///
+/// # Panics
+/// If there are not as many labels as images.
+pub fn examine(net: &Mlp, images: &Sparse, labels: &[u8]) -> (Quality, Health) {
+    let mut fires = vec![false; net.hidden()];
+    let quality = pass(net, images, labels, |activations| {
+        for (fires, &a) in fires.iter_mut().zip(activations) {
+            *fires |= a > 0.0;
         }
-        let norm = |layer: &[f32]| layer.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>().sqrt();
-        Health {
-            norm_w1: norm(net.w1()),
-            norm_w2: norm(net.w2()),
-            active_neurons: fires.into_iter().filter(|&fires| fires).count(),
-        }
+    });
+    let norm = |layer: &[f32]| layer.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>().sqrt();
+    let health = Health {
+        norm_w1: norm(net.w1()),
+        norm_w2: norm(net.w2()),
+        active_neurons: fires.into_iter().filter(|&fires| fires).count(),
+    };
+    (quality, health)
+}
+
+/// A forward pass in blocks, which shows `each` image's activations `[h]`.
+fn pass(net: &Mlp, images: &Sparse, labels: &[u8], mut each: impl FnMut(&[f32])) -> Quality {
+    assert_eq!(images.rows(), labels.len(), "images and labels differ in number");
+    let (h, w1) = (net.hidden(), Panels::pack(net.w1(), net.hidden(), INPUTS));
+    let (mut hidden, mut outputs) = (Vec::new(), Vec::new());
+    let mut seen = Seen::default();
+    for (block, labels) in labels.chunks(BLOCK).enumerate() {
+        let first = block * BLOCK;
+        hidden.resize(labels.len() * h, 0.0);
+        project(images, first..first + labels.len(), &w1, &mut hidden);
+        relu(&mut hidden);
+        hidden.chunks_exact(h).for_each(&mut each);
+        outputs.resize(labels.len() * CLASSES, 0.0);
+        logits(&hidden, net.w2(), h, &mut outputs);
+        cross_entropy(&outputs, labels, &mut seen);
     }
+    Quality::of_sums(seen.loss, seen.wrong, labels.len())
 }
 
 #[cfg(test)]
@@ -170,7 +173,9 @@ mod tests {
         let mut pixels = vec![0; 800 * INPUTS];
         pixels[700 * INPUTS + 5] = 1;
         pixels[700 * INPUTS + 6] = 255;
-        let health = Health::of(&net, &Sparse::from_pixels(&pixels, INPUTS));
+        let images = Sparse::from_pixels(&pixels, INPUTS);
+        let (quality, health) = examine(&net, &images, &[3; 800]);
         assert_eq!(health, Health { norm_w1: 13.0, norm_w2: 2.0, active_neurons: 1 });
+        assert_eq!(quality, evaluate(&net, &images, &[3; 800]));
     }
 }

@@ -8,10 +8,9 @@ use super::engine_kind::EngineKind;
 use super::init::Init;
 use super::optimizer::{Optimizer, factor};
 use super::prior::Prior;
-use super::{INPUTS, Mlp, Quality, evaluate};
-use crate::kernel::sparse::Sparse;
+use super::{Mlp, Quality, evaluate};
 use crate::study::bounded::{Epochs, ImageCount, Width};
-use crate::study::data::Examples;
+use crate::study::data::Labelled;
 use crate::study::rng;
 use std::fmt;
 
@@ -101,8 +100,8 @@ pub fn train(
     settings: &TrainSettings,
     seed: &str,
     label: &str,
-    train: &Examples,
-    validation: &Examples,
+    train: &Labelled,
+    validation: &Labelled,
 ) -> Result<Trained, TrainError> {
     let net = settings.init.draw(settings.hidden, &mut rng::stream(seed, &format!("{label}/init")));
     let epochs = settings.epochs.get();
@@ -112,8 +111,6 @@ pub fn train(
     if train.is_empty() {
         return Err(TrainError::NoImages);
     }
-    let images = Sparse::from_pixels(&train.pixels, INPUTS);
-    let held_out = Sparse::from_pixels(&validation.pixels, INPUTS);
     let mut trained = Trained { net, history: Vec::new() };
     let mut engine = settings.engine.start(&trained.net);
     let mut step = 0;
@@ -125,7 +122,7 @@ pub fn train(
         for chosen in order.chunks(settings.batch.get() as usize) {
             step += 1;
             let keep = settings.prior.keep(chosen.len(), trained.net.hidden(), &mut dropout);
-            let batch = Batch { images: &images, labels: &train.labels, chosen, keep: keep.as_ref() };
+            let batch = Batch { images: &train.images, labels: &train.labels, chosen, keep: keep.as_ref() };
             let seen = engine.step(&batch, settings.optimizer.update(step, rate, settings.prior, train.len()));
             if !seen.loss.is_finite() {
                 return Err(TrainError::Diverged { epoch });
@@ -140,7 +137,8 @@ pub fn train(
             epoch,
             rate,
             train: Quality::of_sums(sum.loss, sum.wrong, train.len()),
-            validation: (!validation.is_empty()).then(|| evaluate(&trained.net, &held_out, &validation.labels)),
+            validation: (!validation.is_empty())
+                .then(|| evaluate(&trained.net, &validation.images, &validation.labels)),
         });
     }
     Ok(trained)
@@ -155,10 +153,19 @@ fn shuffled(seed: &str, label: &str, epoch: u32, images: usize) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::test::{BLANK, examples};
+    use super::super::test::{self, BLANK};
     use super::*;
     use crate::kernel::test::on_every_isa;
-    use crate::study::net::{Adam, Sgd};
+    use crate::study::data::Examples;
+    use crate::study::net::{Adam, INPUTS, Sgd};
+
+    fn examples(n: usize, seed: &str) -> Labelled {
+        Labelled::from(&test::examples(n, seed))
+    }
+
+    fn none() -> Labelled {
+        Labelled::from(&Examples::default())
+    }
 
     fn settings(hidden: u32, epochs: u32) -> TrainSettings {
         let batch = 32.try_into().unwrap();
@@ -209,14 +216,14 @@ mod tests {
     #[test]
     fn no_epochs_leave_the_net_as_it_was_initialised() {
         let settings = settings(9, 0);
-        let trained = train(&settings, "0", "net", &Examples::default(), &Examples::default()).unwrap();
+        let trained = train(&settings, "0", "net", &none(), &none()).unwrap();
         assert_eq!(trained.net, settings.init.draw(settings.hidden, &mut rng::stream("0", "net/init")));
         assert_eq!(trained.history, []);
     }
 
     #[test]
     fn the_ends_of_a_pair_differ_in_init_and_in_shuffles_and_an_epoch_from_the_next() {
-        let init = |label| train(&settings(9, 0), "0", label, &Examples::default(), &Examples::default()).unwrap().net;
+        let init = |label| train(&settings(9, 0), "0", label, &none(), &none()).unwrap().net;
         assert_ne!(init("pair=1,end=a"), init("pair=1,end=b"));
         let order = |label, epoch| shuffled("0", label, epoch, 1000);
         assert_ne!(order("pair=1,end=a", 1), order("pair=1,end=b", 1));
@@ -227,7 +234,7 @@ mod tests {
     #[test]
     fn looking_at_validation_images_changes_nothing() {
         let (data, settings) = (examples(50, "train"), settings(5, 2));
-        let blind = train(&settings, "0", "net", &data, &Examples::default()).unwrap();
+        let blind = train(&settings, "0", "net", &data, &none()).unwrap();
         assert!(blind.history.iter().all(|record| record.validation.is_none()));
         assert_eq!(train(&settings, "0", "net", &data, &examples(20, "validation")).unwrap().net, blind.net);
     }
@@ -235,7 +242,7 @@ mod tests {
     #[test]
     fn a_diverged_training_is_an_error_that_names_the_epoch() {
         let settings = TrainSettings { optimizer: sgd(1e12), ..settings(9, 3) };
-        let error = train(&settings, "0", "net", &examples(100, "train"), &Examples::default()).unwrap_err();
+        let error = train(&settings, "0", "net", &examples(100, "train"), &none()).unwrap_err();
         assert_eq!(error, TrainError::Diverged { epoch: 1 });
         let message = "training diverged in epoch 1: a loss or a weight is not finite; try a smaller `rate`";
         assert_eq!(error.to_string(), message);
@@ -243,7 +250,7 @@ mod tests {
 
     #[test]
     fn training_on_no_images_is_refused() {
-        let error = train(&settings(9, 1), "0", "net", &Examples::default(), &Examples::default()).unwrap_err();
+        let error = train(&settings(9, 1), "0", "net", &none(), &none()).unwrap_err();
         assert_eq!(error, TrainError::NoImages);
     }
 
@@ -252,7 +259,7 @@ mod tests {
         let data = examples(320, "train");
         let prior = Prior::Normal { variance: (1.0 / 32.0).try_into().unwrap() };
         let settings = TrainSettings { prior, ..settings(6, 20) };
-        let trained = train(&settings, "0", "net", &data, &Examples::default()).unwrap();
+        let trained = train(&settings, "0", "net", &data, &none()).unwrap();
         let init = settings.init.draw(settings.hidden, &mut rng::stream("0", "net/init"));
         let rates: f64 = trained.history.iter().map(|record| record.rate * 10.0).sum(); // ten batches an epoch
         let exponent = prior.decay(data.len()) * rates / (1.0 - 0.9);
@@ -267,10 +274,11 @@ mod tests {
     #[test]
     fn a_hundred_hidden_neurons_reach_two_to_four_percent_on_the_generated_digits() {
         let (training, testing) = crate::study::data::digits::digits("0", 60_000, 10_000);
+        let (training, testing) = (Labelled::from(&training), Labelled::from(&testing));
         let mut settings = TrainSettings::new(Width::try_from(100).unwrap());
         settings.epochs = Epochs::try_from(12).unwrap();
-        let trained = train(&settings, "0", "digits", &training, &Examples::default()).unwrap();
-        let error = evaluate(&trained.net, &Sparse::from_pixels(&testing.pixels, INPUTS), &testing.labels).error;
+        let trained = train(&settings, "0", "digits", &training, &none()).unwrap();
+        let error = evaluate(&trained.net, &testing.images, &testing.labels).error;
         assert!((2.0..4.0).contains(&error), "{error} %");
     }
 }
