@@ -89,16 +89,16 @@ impl Stage for Evaluate {
             seen.truncate(params.wa_images.map_or(seen.len(), |n| n.get() as usize));
             let settings = Settings { targets: params.wa_targets, points: params.wa_points.get() };
             let images = Sparse::from_pixels(&seen.pixels, PIXELS);
-            let refitted = refit(path, settings, &images).map_err(|e| anyhow!("{e}"))?;
+            let refitted = refit(path, settings, &images, cx.threads()).map_err(|e| anyhow!("{e}"))?;
             Measured {
-                points: along(&|images, labels| refitted.measure(images, labels)),
+                points: along(&|images, labels| refitted.measure(images, labels, cx.threads())),
                 lengths: Lengths::of(refitted.nets()),
                 fits: refitted.fits().map(|fit| (seen.len(), fit)).collect(),
             }
         } else {
             let ts = grid(params.points.get());
             Measured {
-                points: along(&|images, labels| path.measure(&ts, images, labels)),
+                points: along(&|images, labels| path.measure(&ts, images, labels, cx.threads())),
                 lengths: Lengths::of(ts.iter().map(|&t| path.point(t))),
                 fits: Vec::new(),
             }
