@@ -159,7 +159,7 @@ mod avx512 {
     use std::arch::x86_64::*;
 
     /// Twenty registers of sums: ten classes, twice sixteen images.
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512vl")]
     pub(super) fn second_layer(
         c: [f32; 3],
         neurons: &[Pair],

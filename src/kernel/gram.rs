@@ -207,7 +207,7 @@ mod avx512 {
     const LANES: usize = 16;
 
     /// Adds the products of 48 columns with 48 to `sums` [48, 48], eight rows of sums at once.
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512vl")]
     pub(super) fn add_square(left: &[Row<f32>], right: &[Row<f32>], sums: &mut [Row<f64>]) {
         for (sums, i) in sums.chunks_exact_mut(ROWS).zip((0..PANEL).step_by(ROWS)) {
             // They are asked for while the tile is summed up.
@@ -218,18 +218,18 @@ mod avx512 {
             for (left, right) in left.iter().zip(right) {
                 // SAFETY: three times sixteen are the 48 of a row.
                 let right = [0, 1, 2].map(|v| unsafe { _mm512_load_ps(right.0.as_ptr().add(v * LANES)) });
-                for (row, &l) in tile.iter_mut().zip(&left.0[i..i + ROWS]) {
+                for (tile, &l) in tile.iter_mut().zip(&left.0[i..i + ROWS]) {
                     let l = _mm512_set1_ps(l);
-                    for (out, r) in row.iter_mut().zip(right) {
-                        *out = _mm512_fmadd_ps(l, r, *out);
+                    for (sum, r) in tile.iter_mut().zip(right) {
+                        *sum = _mm512_fmadd_ps(l, r, *sum);
                     }
                 }
             }
-            for (sums, row) in sums.iter_mut().zip(tile) {
-                for (sums, row) in sums.0.chunks_exact_mut(LANES).zip(row) {
+            for (sums, tile) in sums.iter_mut().zip(&tile) {
+                for (sums, tile) in sums.0.chunks_exact_mut(LANES).zip(tile) {
                     let mut terms = [0.0f32; LANES];
                     // SAFETY: sixteen numbers are a register's.
-                    unsafe { _mm512_storeu_ps(terms.as_mut_ptr(), row) };
+                    unsafe { _mm512_storeu_ps(terms.as_mut_ptr(), *tile) };
                     for (sum, term) in sums.iter_mut().zip(terms) {
                         *sum += f64::from(term);
                     }

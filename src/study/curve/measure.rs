@@ -21,7 +21,7 @@ const BLOCK: usize = 1024;
 /// Images that a thread projects at once: enough to be worth reading W1 for.
 pub(super) const SHARE: usize = 128;
 /// Points that a thread measures at once, so that they share what it has in cache of the images.
-const STOPS: usize = 4;
+const STOPS: usize = 8;
 
 /// A net whose W1 lies on a path.
 pub(super) struct Stop<'a> {
