@@ -7,9 +7,10 @@ use crate::engine::key::{Digest, Key};
 use crate::engine::stage::Unavailable;
 use crate::stage;
 use anyhow::Result;
+use std::num::NonZero;
 
-pub(super) fn exec(common: &Common, key: Key, program: Option<Digest>) -> Result<String> {
-    worker::exec(&common.store(), stage::KINDS, key, program)?;
+pub(super) fn exec(common: &Common, key: Key, program: Option<Digest>, threads: NonZero<usize>) -> Result<String> {
+    worker::exec(&common.store(), stage::KINDS, key, program, threads)?;
     Ok(String::new())
 }
 

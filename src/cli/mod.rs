@@ -19,6 +19,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 #[derive(Parser)]
@@ -118,6 +119,9 @@ enum Command {
         /// This program's digest, for the record
         #[arg(long)]
         program: Option<Digest>,
+        /// How many threads it may use
+        #[arg(long, default_value = "1")]
+        threads: NonZero<usize>,
     },
 }
 
@@ -183,7 +187,7 @@ fn dispatch(cli: Cli) -> Result<String> {
         Command::Export { target, destination } => inspect::export(common, &target, &destination),
         Command::Verify => inspect::verify(common),
         Command::Graph { format, full } => inspect::graph(common, format, full),
-        Command::Exec { key, program } => exec::exec(common, key, program),
+        Command::Exec { key, program, threads } => exec::exec(common, key, program, threads),
     }
 }
 

@@ -9,11 +9,19 @@ use super::store::{Entry, Store, Stored, host};
 use crate::fs;
 use anyhow::{Context as _, Result, anyhow, bail};
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
-/// Runs the stage that `key` names and publishes its answer; `program` is this program's digest, if whoever asks knows it.
-pub fn exec(store: &Store, kinds: &[&'static dyn Kind], key: Key, program: Option<Digest>) -> Result<Entry> {
+/// Runs the stage that `key` names on up to `threads` threads and publishes its answer; `program` is this program's
+/// digest, if whoever asks knows it.
+pub fn exec(
+    store: &Store,
+    kinds: &[&'static dyn Kind],
+    key: Key,
+    program: Option<Digest>,
+    threads: NonZero<usize>,
+) -> Result<Entry> {
     let recipe = store.recipe(key)?.ok_or_else(|| anyhow!("no recipe is recorded under `{key}`"))?;
     let kind = kinds
         .iter()
@@ -22,7 +30,7 @@ pub fn exec(store: &Store, kinds: &[&'static dyn Kind], key: Key, program: Optio
     let inputs = place_inputs(store, &recipe)?;
     let workspace = store.workspace()?;
     let began = Instant::now();
-    kind.run(&Context::new(recipe, inputs, workspace.path().to_owned()))?;
+    kind.run(&Context::new(recipe, inputs, workspace.path().to_owned(), threads))?;
     let seconds = began.elapsed().as_secs_f64();
     let outputs = collect(store, *kind, workspace.path())?;
     let entry = Entry {
@@ -139,6 +147,8 @@ mod tests {
         }
     }
 
+    const ONE: NonZero<usize> = NonZero::<usize>::MIN;
+
     const KINDS: &[&'static dyn Kind] = &[&KindOf::<Writer>::KIND];
 
     fn recipe(files: &[&str], link: Option<&str>) -> Recipe {
@@ -151,7 +161,7 @@ mod tests {
     fn refusal(recipe: &Recipe) -> anyhow::Error {
         let bench = Bench::new();
         let key = bench.store.record_recipe(recipe).unwrap();
-        let error = exec(&bench.store, KINDS, key, None).unwrap_err();
+        let error = exec(&bench.store, KINDS, key, None, ONE).unwrap_err();
         assert_eq!(bench.store.lookup(key).unwrap(), Lookup::Absent);
         assert_eq!(fs::list(&bench.store.scratch()).unwrap(), [""; 0], "the workspace is gone");
         error
@@ -163,7 +173,7 @@ mod tests {
         let files = ["table.csv", "figures/b.svg", "figures/deep/a.svg"];
         let key = bench.store.record_recipe(&recipe(&files, None)).unwrap();
         let program = Some(Digest::of(b"program"));
-        let entry = exec(&bench.store, KINDS, key, program).unwrap();
+        let entry = exec(&bench.store, KINDS, key, program, ONE).unwrap();
         let stored =
             |file: &str| (file.to_owned(), Stored { digest: Digest::of(file.as_bytes()), bytes: file.len() as u64 });
         assert_eq!(entry.outputs, files.map(stored).into());
@@ -219,7 +229,7 @@ mod tests {
     fn a_question_that_was_not_recorded_or_is_of_another_version_is_refused() {
         let bench = Bench::new();
         let key = recipe(&[], None).key();
-        let error = exec(&bench.store, KINDS, key, None).unwrap_err();
+        let error = exec(&bench.store, KINDS, key, None, ONE).unwrap_err();
         assert_eq!(error.to_string(), format!("no recipe is recorded under `{key}`"));
         let error = refusal(&Recipe { version: 2, ..recipe(&[], None) });
         assert_eq!(error.to_string(), "this program has no stage `writer` of version 2");

@@ -15,6 +15,7 @@ use super::store::{Entry, Lookup, Store};
 use super::survey::{Checked, Standing, Survey, Surveyor};
 use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,12 @@ fn await_interrupt(interrupted: &AtomicBool) {
     while !interrupted.load(Ordering::Relaxed) && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// How many threads a job may use while `open` jobs run or might: twice its fair share of the slots, since jobs end at
+/// different times and the system shares out its cores, but no more than there are slots.
+fn threads(slots: usize, open: usize) -> NonZero<usize> {
+    NonZero::new((2 * slots / open.max(1)).min(slots)).unwrap_or(NonZero::<usize>::MIN)
 }
 
 /// Brings all nodes of `survey` up to date. Gives the artifacts of those that are.
@@ -265,7 +272,8 @@ impl<'a> Run<'a> {
                 let waiting = self.running.entry(key).or_default();
                 waiting.push(id);
                 if waiting.len() == 1 {
-                    self.executor.submit(Job { key, logs: self.store.job_folder(key) });
+                    let threads = threads(self.executor.slots(), self.running.len() + self.ready.len());
+                    self.executor.submit(Job { key, logs: self.store.job_folder(key), threads });
                 }
             }
         }
@@ -421,6 +429,17 @@ stages:
             let bench = Bench::new();
             assert_eq!(Trial { slots, ..bench.trial(six) }.run().most_at_once, slots.min(6));
         }
+    }
+
+    #[test]
+    fn a_job_may_use_twice_its_share_of_the_slots_and_all_of_them_when_few_are_left() {
+        let case = |slots, open| threads(slots, open).get();
+        assert_eq!([1, 2, 3, 100].map(|open| case(2, open)), [2, 2, 1, 1]);
+        assert_eq!([1, 3, 4, 9].map(|open| case(8, open)), [8, 5, 4, 1]);
+        assert_eq!([case(0, 0), case(1, 1)], [1, 1]);
+        let five = "stages: { s: { source: { text: x, width: [1, 2, 3, 4, 5] } }, g: { gather: { all: s } } }";
+        let bench = Bench::new();
+        assert_eq!(bench.run(five).threads, [1, 1, 1, 1, 2, 2], "two slots; the fifth leaves none waiting");
     }
 
     const BROKEN: &str = "

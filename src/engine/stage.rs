@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 /// A place for inputs.
@@ -108,6 +109,7 @@ pub struct Context {
     recipe: Recipe,
     inputs: BTreeMap<String, Vec<Input>>,
     workspace: PathBuf,
+    threads: NonZero<usize>,
 }
 
 /// One artifact that fills a slot.
@@ -132,8 +134,13 @@ impl Input {
 
 impl Context {
     /// For `recipe`, with its inputs' files in place and `workspace` an empty folder.
-    pub fn new(recipe: Recipe, inputs: BTreeMap<String, Vec<Input>>, workspace: PathBuf) -> Context {
-        Context { recipe, inputs, workspace }
+    pub fn new(
+        recipe: Recipe,
+        inputs: BTreeMap<String, Vec<Input>>,
+        workspace: PathBuf,
+        threads: NonZero<usize>,
+    ) -> Context {
+        Context { recipe, inputs, workspace, threads }
     }
 
     /// The recipe that is being answered.
@@ -154,6 +161,11 @@ impl Context {
     /// Where to write the output `file`.
     pub fn output(&self, file: &str) -> PathBuf {
         self.workspace.join(file)
+    }
+
+    /// How many threads the stage may use. They are in no key: the bits must not depend on them.
+    pub fn threads(&self) -> NonZero<usize> {
+        self.threads
     }
 
     /// Seed and label of this node's random streams.
@@ -318,7 +330,8 @@ mod tests {
         let inputs = BTreeMap::new();
         let params = [("txet".to_owned(), json!("x"))].into();
         let recipe = Recipe { kind: "source".into(), version: 1, params, inputs: BTreeMap::new(), seed: None };
-        let error = SOURCE.run(&Context::new(recipe, inputs, PathBuf::from("/nowhere"))).unwrap_err();
+        let error =
+            SOURCE.run(&Context::new(recipe, inputs, PathBuf::from("/nowhere"), NonZero::<usize>::MIN)).unwrap_err();
         assert!(error.to_string().starts_with("the recipe's parameters do not fit `source`: unknown field `txet`"));
     }
 

@@ -193,6 +193,7 @@ struct Mock<'a> {
     pick: &'a mut dyn FnMut(usize) -> usize,
     running: Vec<Job>,
     submitted: Vec<Key>,
+    threads: Vec<usize>,
     most_at_once: usize,
     killed: bool,
 }
@@ -204,6 +205,7 @@ impl Executor for Mock<'_> {
 
     fn submit(&mut self, job: Job) {
         self.submitted.push(job.key);
+        self.threads.push(job.threads.get());
         self.running.push(job);
         self.most_at_once = self.most_at_once.max(self.running.len());
     }
@@ -213,10 +215,10 @@ impl Executor for Mock<'_> {
         let able: Vec<usize> = (0..self.running.len()).filter(|&i| fate(&self.running[i]) != Fate::Hangs).collect();
         let &chosen = able.get((self.pick)(able.len()) % able.len().max(1))?;
         let fate = fate(&self.running[chosen]);
-        let key = self.running.remove(chosen).key;
+        let Job { key, threads, .. } = self.running.remove(chosen);
         let told = |cause: &str| Told { cause: cause.to_owned(), hint: Some("try later".into()) };
         let outcome = match fate {
-            Fate::Runs => match super::exec::exec(self.store, KINDS, key, None) {
+            Fate::Runs => match super::exec::exec(self.store, KINDS, key, None, threads) {
                 Ok(_) => Outcome::Exited,
                 Err(error) => match error.downcast_ref::<Unavailable>() {
                     Some(unavailable) => Outcome::Unavailable(told(&unavailable.cause)),
@@ -346,13 +348,14 @@ impl Trial<'_> {
             pick: &mut *pick,
             running: Vec::new(),
             submitted: Vec::new(),
+            threads: Vec::new(),
             most_at_once: 0,
             killed: false,
         };
         let interrupted = AtomicBool::new(self.interrupted);
         let settings = Settings { keep_going: self.keep_going, interrupted: &interrupted };
         let outcome = schedule::run(&self.plan, self.store, &surveyor, &survey, &mut mock, &settings, &mut notes);
-        let (submitted, most_at_once, killed) = (mock.submitted, mock.most_at_once, mock.killed);
+        let Mock { submitted, threads, most_at_once, killed, .. } = mock;
         let (summary, artifacts) = match outcome {
             Ok((summary, artifacts)) => (Ok(summary), artifacts),
             Err(error) => (Err(error), BTreeMap::new()),
@@ -364,6 +367,7 @@ impl Trial<'_> {
             artifacts: artifacts.into_iter().map(named).collect(),
             events: notes.0,
             submitted,
+            threads,
             most_at_once,
             killed,
         }
@@ -379,6 +383,8 @@ pub(super) struct Ran {
     /// One line each.
     pub(super) events: Vec<String>,
     pub(super) submitted: Vec<Key>,
+    /// How many threads each of them was given.
+    pub(super) threads: Vec<usize>,
     pub(super) most_at_once: usize,
     pub(super) killed: bool,
 }

@@ -1,28 +1,193 @@
-//! One point of a curve, in the hidden layer: an elementwise combination of pre-activations, then relu.
+//! One point of a curve, from the hidden layer on: an elementwise combination of pre-activations, then relu, then the
+//! second layer.
+//!
+//! Two forms for two uses. [`blend`] lays the hidden layer out for products over images. [`Images::logits`] does the
+//! second layer in the same pass, thirty-two images side by side, so that nothing but ten logits for each leaves the
+//! registers: with the classes side by side, six lanes of sixteen would be idle, and the hidden layer be written and
+//! read once more.
 //!
 //! This file does not know which curve the coefficients come from.
 
-use super::per_isa;
+use super::dense::CLASSES;
+use super::gram::{PANEL, Tall};
+use super::{Isa, isa, per_isa};
+
+/// relu(c0 a + c1 b + shift). As in the net's own relu, NaN stays NaN.
+#[inline(always)]
+fn neuron(c: [f32; 3], a: f32, b: f32, shift: f32) -> f32 {
+    let z = c[0].mul_add(a, c[1].mul_add(b, shift));
+    if z <= 0.0 { 0.0 } else { z }
+}
 
 per_isa! {
-    /// `out[i, j] = relu(c0 a[i, j] + c1 b[i, j] + c2 m[i])`; `a` and `b` are [n, `columns`], `m` is `[n]`.
+    /// Overwrites the first `columns` columns of `out`: element (i, j) is `relu(c0 a[i, j] + c1 b[i, j] + c2 m[i])`; `a`
+    /// and `b` are [n, `columns`], `m` is `[n]`.
     ///
-    /// `out` has n rows of `columns` numbers or more; what lies beyond `columns` stays as it is.
     /// With `c` = [1, 0, 0] that is relu(a) to the bit, and with [0, 1, 0] relu(b), if all inputs are finite.
     ///
     /// # Panics
     /// If the shapes do not fit together.
-    pub fn blend(c: [f32; 3], a: &[f32], b: &[f32], m: &[f32], columns: usize, out: &mut [f32]) {
+    pub fn blend(c: [f32; 3], a: &[f32], b: &[f32], m: &[f32], columns: usize, out: &mut Tall) {
         assert_eq!((a.len(), b.len()), (m.len() * columns, m.len() * columns), "not rows of {columns}");
-        let (width, stride) = (columns.max(1), out.len() / m.len().max(1));
-        assert!(out.len() == m.len() * stride && (stride >= columns || m.is_empty()), "the output is not rows of {columns} or more");
-        let rows = a.chunks_exact(width).zip(b.chunks_exact(width)).zip(out.chunks_exact_mut(stride.max(1)));
-        for (((a, b), out), &m) in rows.zip(m) {
+        assert!(out.rows() == m.len() && out.columns() >= columns, "the output is not rows of {columns} or more");
+        let (rows, out) = (m.len(), out.data_mut());
+        for (i, &m) in m.iter().enumerate() {
+            let (a, b) = (&a[i * columns..][..columns], &b[i * columns..][..columns]);
             let shift = c[2] * m;
-            for ((&a, &b), out) in a.iter().zip(b).zip(out) {
-                let z = c[0].mul_add(a, c[1].mul_add(b, shift));
-                // As in the net's own relu, NaN stays NaN.
-                *out = if z <= 0.0 { 0.0 } else { z };
+            for (panel, (a, b)) in a.chunks(PANEL).zip(b.chunks(PANEL)).enumerate() {
+                let out = &mut out[panel * rows + i].0;
+                match (a.as_array(), b.as_array()) {
+                    (Some(a), Some(b)) => whole(c, a, b, shift, out),
+                    _ => {
+                        for ((&a, &b), out) in a.iter().zip(b).zip(out) {
+                            *out = neuron(c, a, b, shift);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn whole(c: [f32; 3], a: &[f32; PANEL], b: &[f32; PANEL], shift: f32, out: &mut [f32; PANEL]) {
+    for lane in 0..PANEL {
+        out[lane] = neuron(c, a[lane], b[lane], shift);
+    }
+}
+
+/// Images side by side.
+const LANES: usize = 32;
+
+/// A neuron's pre-activations under two nets, on as many images, aligned to cache lines.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+struct Pair {
+    a: [f32; LANES],
+    b: [f32; LANES],
+}
+
+/// Pre-activations of up to 32 images under two nets.
+#[derive(Clone, Debug)]
+pub struct Images {
+    /// `[h]`.
+    neurons: Vec<Pair>,
+    m: [f32; LANES],
+}
+
+impl Images {
+    /// How many there is room for.
+    pub const MOST: usize = LANES;
+
+    /// All zeros, for `h` neurons.
+    pub fn zeros(h: usize) -> Images {
+        Images { neurons: vec![Pair { a: [0.0; LANES], b: [0.0; LANES] }; h], m: [0.0; LANES] }
+    }
+
+    /// Takes in the first `m.len()` images: `a` and `b` are [n, h], `m` is `[n]`. The others mean nothing.
+    ///
+    /// # Panics
+    /// If the shapes do not fit together, or there are more than [`Images::MOST`].
+    pub fn set(&mut self, a: &[f32], b: &[f32], m: &[f32]) {
+        let (n, h) = (m.len(), self.neurons.len());
+        assert_eq!((a.len(), b.len()), (n * h, n * h), "not [n, {h}]");
+        self.m[..n].copy_from_slice(m);
+        for i in 0..n {
+            let rows = a[i * h..][..h].iter().zip(&b[i * h..][..h]);
+            for (pair, (&a, &b)) in self.neurons.iter_mut().zip(rows) {
+                (pair.a[i], pair.b[i]) = (a, b);
+            }
+        }
+    }
+
+    /// `out` [32, 10] = relu(c0 a + c1 b + c2 m) · w2ᵀ, with `w2` neuron by neuron, [h, 10]; each logit ascending over
+    /// neurons.
+    ///
+    /// # Panics
+    /// If `w2` is not of as many neurons.
+    pub fn logits(&self, c: [f32; 3], w2: &[[f32; CLASSES]], out: &mut [[f32; CLASSES]; LANES]) {
+        assert_eq!(w2.len(), self.neurons.len(), "w2 is of other neurons");
+        let shift = self.m.map(|m| c[2] * m);
+        let mut sums = [[0.0; LANES]; CLASSES];
+        second_layer(c, &self.neurons, &shift, w2, &mut sums);
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = std::array::from_fn(|class| sums[class][i]);
+        }
+    }
+}
+
+/// Logits class by class, [10, 32].
+type Logits = [[f32; LANES]; CLASSES];
+
+fn second_layer(c: [f32; 3], neurons: &[Pair], shift: &[f32; LANES], w2: &[[f32; CLASSES]], out: &mut Logits) {
+    #[cfg(target_arch = "x86_64")]
+    if isa() == Isa::Avx512 {
+        // SAFETY: `isa()` answers only with sets that the processor was found to have.
+        return unsafe { avx512::second_layer(c, neurons, shift, w2, out) };
+    }
+    second_layer_by_eights(c, neurons, shift, w2, out);
+}
+
+per_isa! {
+    fn second_layer_by_eights(c: [f32; 3], neurons: &[Pair], shift: &[f32; LANES], w2: &[[f32; CLASSES]], out: &mut Logits) {
+        const EIGHT: usize = 8;
+        for first in (0..LANES).step_by(EIGHT) {
+            let shift: [f32; EIGHT] = std::array::from_fn(|lane| shift[first + lane]);
+            let mut tile = [[0.0f32; EIGHT]; CLASSES];
+            for (pair, w2) in neurons.iter().zip(w2) {
+                let (a, b) = (&pair.a[first..first + EIGHT], &pair.b[first..first + EIGHT]);
+                let mut hidden = [0.0; EIGHT];
+                for lane in 0..EIGHT {
+                    hidden[lane] = neuron(c, a[lane], b[lane], shift[lane]);
+                }
+                for (tile, &w) in tile.iter_mut().zip(w2) {
+                    for lane in 0..EIGHT {
+                        tile[lane] = hidden[lane].mul_add(w, tile[lane]);
+                    }
+                }
+            }
+            for (out, tile) in out.iter_mut().zip(&tile) {
+                out[first..first + EIGHT].copy_from_slice(tile);
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use super::{CLASSES, LANES, Logits, Pair};
+    use std::arch::x86_64::*;
+
+    /// Twenty registers of sums: ten classes, twice sixteen images.
+    #[target_feature(enable = "avx512f,avx512vl")]
+    pub(super) fn second_layer(
+        c: [f32; 3],
+        neurons: &[Pair],
+        shift: &[f32; LANES],
+        w2: &[[f32; CLASSES]],
+        out: &mut Logits,
+    ) {
+        // SAFETY: twice sixteen numbers are the 32 that `x` holds.
+        let load = |x: &[f32; LANES]| [0, 16].map(|first| unsafe { _mm512_loadu_ps(x.as_ptr().add(first)) });
+        let (zero, c0, c1, shift) = (_mm512_setzero_ps(), _mm512_set1_ps(c[0]), _mm512_set1_ps(c[1]), load(shift));
+        let mut tile = [[zero; 2]; CLASSES];
+        for (pair, w2) in neurons.iter().zip(w2) {
+            let (a, b) = (load(&pair.a), load(&pair.b));
+            let hidden = [0, 1].map(|half| {
+                let z = _mm512_fmadd_ps(c0, a[half], _mm512_fmadd_ps(c1, b[half], shift[half]));
+                _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLE_UQ>(z, zero), z)
+            });
+            for (tile, &w) in tile.iter_mut().zip(w2) {
+                let w = _mm512_set1_ps(w);
+                for (sum, hidden) in tile.iter_mut().zip(hidden) {
+                    *sum = _mm512_fmadd_ps(hidden, w, *sum);
+                }
+            }
+        }
+        for (out, tile) in out.iter_mut().zip(tile) {
+            for (out, tile) in out.chunks_exact_mut(16).zip(tile) {
+                // SAFETY: the chunk is sixteen numbers.
+                unsafe { _mm512_storeu_ps(out.as_mut_ptr(), tile) };
             }
         }
     }
@@ -31,25 +196,40 @@ per_isa! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::dense;
     use crate::kernel::gram::tests::noise;
     use crate::kernel::test::on_every_isa;
 
+    const C: [f32; 3] = [0.6, -0.3, 0.7];
+
+    /// relu(c0 a + c1 b + c2 m), [n, columns].
+    fn naive(c: [f32; 3], a: &[f32], b: &[f32], m: &[f32], columns: usize) -> Vec<f32> {
+        let z = |i: usize| c[0].mul_add(a[i], c[1].mul_add(b[i], c[2] * m[i / columns]));
+        (0..a.len()).map(z).map(|z| if z > 0.0 { z } else { 0.0 }).collect()
+    }
+
+    /// What `blend` makes of NaNs, row by row.
+    fn blended(c: [f32; 3], a: &[f32], b: &[f32], m: &[f32], columns: usize, wider: usize) -> Vec<Vec<f32>> {
+        let mut out = Tall::new(columns + wider);
+        out.set_rows(m.len());
+        out.data_mut().iter_mut().for_each(|row| row.0.fill(f32::NAN));
+        blend(c, a, b, m, columns, &mut out);
+        let rows = m.len();
+        let data = out.data_mut();
+        (0..rows).map(|i| (0..columns + wider).map(|j| data[j / PANEL * rows + i].0[j % PANEL]).collect()).collect()
+    }
+
     #[test]
-    fn every_isa_gives_the_bits_of_the_formula() {
+    fn every_isa_blends_to_the_bits_of_the_formula_and_leaves_other_columns_alone() {
         on_every_isa(|isa| {
-            for (n, columns) in [(0, 0), (0, 3), (3, 0), (1, 1), (5, 7), (3, 64), (4, 129)] {
+            for (n, columns) in [(0, 0), (0, 3), (3, 0), (1, 1), (5, 47), (3, 48), (4, 129)] {
                 let (a, b, m) = (noise(n * columns, 1), noise(n * columns, 2), noise(n, 3));
-                let mut out = vec![f32::NAN; n * columns];
-                blend([0.6, -0.3, 0.7], &a, &b, &m, columns, &mut out);
-                for i in 0..n * columns {
-                    let z = 0.6f32.mul_add(a[i], (-0.3f32).mul_add(b[i], 0.7 * m[i / columns]));
-                    assert_eq!(out[i].to_bits(), (if z > 0.0 { z } else { 0.0 }).to_bits(), "{isa:?} {n} x {columns}");
-                }
-                let mut wider = vec![7.0; n * (columns + 3)];
-                blend([0.6, -0.3, 0.7], &a, &b, &m, columns, &mut wider);
-                for (row, wider) in wider.chunks_exact(columns + 3).enumerate() {
-                    assert_eq!(wider[..columns], out[row * columns..][..columns], "{isa:?} {n} x {columns}");
-                    assert_eq!(wider[columns..], [7.0; 3], "{isa:?} {n} x {columns}");
+                let expected = naive(C, &a, &b, &m, columns);
+                for wider in [0, 3] {
+                    for (i, row) in blended(C, &a, &b, &m, columns, wider).iter().enumerate() {
+                        assert_eq!(row[..columns], expected[i * columns..][..columns], "{isa:?} {n} x {columns}");
+                        assert!(row[columns..].iter().all(|x| x.is_nan()), "{isa:?} {n} x {columns}");
+                    }
                 }
             }
         });
@@ -57,12 +237,39 @@ mod tests {
 
     #[test]
     fn unit_coefficients_give_an_end_to_the_bit() {
-        let (a, b, m) = (noise(77, 1), noise(77, 2), noise(7, 3));
+        let (a, b, m) = (noise(770, 1), noise(770, 2), noise(7, 3));
         let relu = |x: &[f32]| x.iter().map(|x| x.max(0.0)).collect::<Vec<f32>>();
-        let mut out = vec![f32::NAN; 77];
-        blend([1.0, 0.0, 0.0], &a, &b, &m, 11, &mut out);
-        assert_eq!(out, relu(&a));
-        blend([0.0, 1.0, 0.0], &a, &b, &m, 11, &mut out);
-        assert_eq!(out, relu(&b));
+        assert_eq!(blended([1.0, 0.0, 0.0], &a, &b, &m, 110, 0).concat(), relu(&a));
+        assert_eq!(blended([0.0, 1.0, 0.0], &a, &b, &m, 110, 0).concat(), relu(&b));
+    }
+
+    #[test]
+    fn logits_have_the_bits_of_the_hidden_layer_and_the_second_one_after_the_other_on_every_isa() {
+        on_every_isa(|isa| {
+            for (n, h) in [(32, 1), (1, 7), (31, 65), (0, 3)] {
+                let (a, b, m, w2) = (noise(n * h, 1), noise(n * h, 2), noise(n, 3), noise(CLASSES * h, 4));
+                let mut expected = vec![f32::NAN; n * CLASSES];
+                dense::logits(&naive(C, &a, &b, &m, h), &w2, h, &mut expected);
+                let by_neuron: Vec<_> = (0..h).map(|j| std::array::from_fn(|class| w2[class * h + j])).collect();
+                let mut images = Images::zeros(h);
+                images.set(&noise(32 * h, 5), &noise(32 * h, 6), &noise(32, 7)); // what was there before
+                images.set(&a, &b, &m);
+                let mut out = [[f32::NAN; CLASSES]; Images::MOST];
+                images.logits(C, &by_neuron, &mut out);
+                let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(out[..n].as_flattened()), bits(&expected), "{isa:?} {n} x {h}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_hidden_layer_that_is_not_a_number_gives_logits_that_are_none() {
+        on_every_isa(|isa| {
+            let mut images = Images::zeros(2);
+            images.set(&[f32::NAN, 1.0], &[0.0, 0.0], &[0.0]);
+            let mut out = [[0.0; CLASSES]; Images::MOST];
+            images.logits([1.0, 0.0, 0.0], &[[1.0; CLASSES]; 2], &mut out);
+            assert!(out[0].iter().all(|x| x.is_nan()), "{isa:?}");
+        });
     }
 }

@@ -4,7 +4,6 @@
 //! Van Loan, *Matrix Computations*, 4.2), in which each element still loses its terms one by one in ascending order:
 //! the bits are those of the textbook loop. This file does not know why a matrix may fail to be positive definite.
 
-use super::gram::pack;
 use super::per_isa;
 
 /// Rows eliminated before the rest of the matrix is brought up to date.
@@ -36,7 +35,7 @@ impl Cholesky {
                 return None;
             }
             let rest: Vec<f64> = (from..to).flat_map(|k| &g[k * n + to..(k + 1) * n]).copied().collect();
-            update(&mut g, n, to, &pack::<f64, ROWS>(&rest, n - to), &pack::<f64, LANES>(&rest, n - to));
+            update(&mut g, n, to, &pack::<ROWS>(&rest, n - to), &pack::<LANES>(&rest, n - to));
         }
         Some(Cholesky { n, u: g })
     }
@@ -52,24 +51,21 @@ impl Cholesky {
     /// If `b` is not [n, m].
     pub fn solve(&self, b: &mut [f64], m: usize) {
         assert_eq!(b.len(), self.n * m, "right-hand sides are not [{}, {m}]", self.n);
-        let row = |k: usize| &self.u[k * self.n..(k + 1) * self.n];
-        for k in 0..self.n {
-            let (done, rest) = b.split_at_mut((k + 1) * m);
-            let y = &mut done[k * m..];
-            y.iter_mut().for_each(|y| *y /= row(k)[k]);
-            for (b, &u) in rest.chunks_exact_mut(m.max(1)).zip(&row(k)[k + 1..]) {
-                subtract(b, u, y);
-            }
-        }
-        for k in (0..self.n).rev() {
-            let (rest, done) = b.split_at_mut((k + 1) * m);
-            let x = &mut rest[k * m..];
-            for (known, &u) in done.chunks_exact(m.max(1)).zip(&row(k)[k + 1..]) {
-                subtract(x, u, known);
-            }
-            x.iter_mut().for_each(|x| *x /= row(k)[k]);
+        substitute(&self.u, self.n, b, m);
+    }
+}
+
+/// Columns `W` by `W`, each group as [depth, `W`] in one piece, the last one padded with zeros.
+fn pack<const W: usize>(x: &[f64], columns: usize) -> Vec<[f64; W]> {
+    let n = x.len() / columns.max(1);
+    let mut packed = vec![[0.0; W]; n * columns.div_ceil(W)];
+    for (group, from) in packed.chunks_exact_mut(n.max(1)).zip((0..columns).step_by(W)) {
+        let width = W.min(columns - from);
+        for (k, lanes) in group.iter_mut().enumerate() {
+            lanes[..width].copy_from_slice(&x[k * columns + from..][..width]);
         }
     }
+    packed
 }
 
 /// y -= a x.
@@ -77,6 +73,28 @@ impl Cholesky {
 fn subtract(y: &mut [f64], a: f64, x: &[f64]) {
     for (y, &x) in y.iter_mut().zip(x) {
         *y = (-a).mul_add(x, *y);
+    }
+}
+
+per_isa! {
+    /// Overwrites `b` [n, m] with the x of UᵀU x = b.
+    fn substitute(u: &[f64], n: usize, b: &mut [f64], m: usize) {
+        for (k, row) in u.chunks_exact(n.max(1)).enumerate() {
+            let (done, rest) = b.split_at_mut((k + 1) * m);
+            let y = &mut done[k * m..];
+            y.iter_mut().for_each(|y| *y /= row[k]);
+            for (b, &u) in rest.chunks_exact_mut(m.max(1)).zip(&row[k + 1..]) {
+                subtract(b, u, y);
+            }
+        }
+        for (k, row) in u.chunks_exact(n.max(1)).enumerate().rev() {
+            let (rest, done) = b.split_at_mut((k + 1) * m);
+            let x = &mut rest[k * m..];
+            for (known, &u) in done.chunks_exact(m.max(1)).zip(&row[k + 1..]) {
+                subtract(x, u, known);
+            }
+            x.iter_mut().for_each(|x| *x /= row[k]);
+        }
     }
 }
 

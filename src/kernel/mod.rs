@@ -17,6 +17,7 @@ pub mod distance;
 pub mod gram;
 pub mod softmax;
 pub mod sparse;
+pub mod threads;
 pub mod update;
 
 use std::sync::OnceLock;

@@ -89,16 +89,16 @@ impl Stage for Evaluate {
             let first = params.wa_images.map(|n| training.head(n.get() as usize));
             let images = first.as_ref().unwrap_or(training);
             let settings = Settings { targets: params.wa_targets, points: params.wa_points.get() };
-            let refitted = refit(path, settings, images).map_err(|e| anyhow!("{e}"))?;
+            let refitted = refit(path, settings, images, cx.threads()).map_err(|e| anyhow!("{e}"))?;
             Measured {
-                points: along(&|images, labels| refitted.measure(images, labels)),
+                points: along(&|images, labels| refitted.measure(images, labels, cx.threads())),
                 lengths: Lengths::of(refitted.nets()),
                 fits: refitted.fits().map(|fit| (images.rows(), fit)).collect(),
             }
         } else {
             let ts = grid(params.points.get());
             Measured {
-                points: along(&|images, labels| path.measure(&ts, images, labels)),
+                points: along(&|images, labels| path.measure(&ts, images, labels, cx.threads())),
                 lengths: Lengths::of(ts.iter().map(|&t| path.point(t))),
                 fits: Vec::new(),
             }

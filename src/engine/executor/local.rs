@@ -31,7 +31,8 @@ pub struct Local {
 }
 
 impl Local {
-    /// With `slots` children at once; each is given `arguments` and then its key, and `environment` besides ours.
+    /// With `slots` children at once; each is given `arguments`, then its key and `--threads N`, and `environment` besides
+    /// ours.
     pub fn new(program: PathBuf, arguments: Vec<OsString>, environment: Vec<(String, PathBuf)>, slots: usize) -> Local {
         Local { program, arguments, environment, slots, running: BTreeMap::new(), done: channel() }
     }
@@ -40,7 +41,8 @@ impl Local {
         fs::create_dir_all(&job.logs)?;
         let (stdout, stderr) = (fs::create(&job.logs.join("stdout"))?, fs::create(&job.logs.join(STDERR))?);
         let mut command = Command::new(&self.program);
-        command.args(&self.arguments).arg(job.key.to_string()).envs(self.environment.iter().map(|(k, v)| (k, v)));
+        command.args(&self.arguments).arg(job.key.to_string()).args(["--threads", &job.threads.to_string()]);
+        command.envs(self.environment.iter().map(|(k, v)| (k, v)));
         command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
         SharedChild::spawn(&mut command).with_context(|| format!("cannot start `{}`", self.program.display()))
     }
@@ -122,6 +124,7 @@ fn describe(status: ExitStatus) -> String {
 mod tests {
     use super::*;
     use crate::engine::key::Recipe;
+    use std::num::NonZero;
     use tempfile::TempDir;
 
     fn key(kind: &str) -> Key {
@@ -137,7 +140,7 @@ mod tests {
     fn submit(local: &mut Local, kind: &str) -> (Key, TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let key = key(kind);
-        local.submit(Job { key, logs: dir.path().join("logs") });
+        local.submit(Job { key, logs: dir.path().join("logs"), threads: NonZero::new(3).unwrap() });
         (key, dir)
     }
 
@@ -194,11 +197,11 @@ mod tests {
     }
 
     #[test]
-    fn a_job_is_told_its_key_and_its_streams_are_kept() {
-        let mut local = shell("echo \"$0 $EXTRA\"; echo aside >&2", vec![("EXTRA".into(), "given".into())]);
+    fn a_job_is_told_its_key_and_how_many_threads_it_may_use_and_its_streams_are_kept() {
+        let mut local = shell("echo \"$0 $* $EXTRA\"; echo aside >&2", vec![("EXTRA".into(), "given".into())]);
         let (key, dir) = submit(&mut local, "k");
         assert_eq!(next(&mut local).1, Outcome::Exited);
-        assert_eq!(fs::read_text(&dir.path().join("logs/stdout")).unwrap(), format!("{key} given\n"));
+        assert_eq!(fs::read_text(&dir.path().join("logs/stdout")).unwrap(), format!("{key} --threads 3 given\n"));
         assert_eq!(tail(&dir.path().join("logs"), 5), ["aside"]);
     }
 

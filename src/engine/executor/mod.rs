@@ -4,6 +4,7 @@ pub mod local;
 pub mod log;
 
 use super::key::Key;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ pub struct Job {
     pub key: Key,
     /// Where its output streams go.
     pub logs: PathBuf,
+    /// How many threads it may use.
+    pub threads: NonZero<usize>,
 }
 
 /// How a job's process ended.

@@ -9,7 +9,7 @@ use super::permutation::Permutation;
 use super::{Center, same_width};
 use crate::kernel::dense::relu;
 use crate::kernel::distance::squared_distances;
-use crate::kernel::gram::cross;
+use crate::kernel::gram::{Products, Tall};
 use crate::kernel::sparse::{Panels, Sparse, project};
 use crate::study::net::{CLASSES, INPUTS, Mlp};
 use serde::{Deserialize, Serialize};
@@ -89,7 +89,7 @@ fn activation_costs(a: &Mlp, b: &Mlp, images: &Sparse) -> Vec<f64> {
     let h = a.hidden();
     let layers = [a, b].map(|net| Panels::pack(net.w1(), h, INPUTS));
     let mut moments = [Moments::new(h), Moments::new(h)];
-    let mut products = vec![0.0; h * h];
+    let mut products = Products::cross(h, h);
     for first in (0..images.rows()).step_by(BLOCK) {
         let rows = first..images.rows().min(first + BLOCK);
         let [f, g] = layers.each_ref().map(|w1| {
@@ -98,7 +98,7 @@ fn activation_costs(a: &Mlp, b: &Mlp, images: &Sparse) -> Vec<f64> {
             relu(&mut hidden);
             hidden
         });
-        cross(&f, h, &g, h, &mut products);
+        products.add_cross(&Tall::pack(&f, h), &Tall::pack(&g, h));
         moments[0].add(&f);
         moments[1].add(&g);
     }
@@ -106,7 +106,7 @@ fn activation_costs(a: &Mlp, b: &Mlp, images: &Sparse) -> Vec<f64> {
     let [f, g] = &moments;
     let cost = |k: usize| {
         let (i, j) = (k / h, k % h);
-        let covariance = products[k] / n - f.sum[i] / n * (g.sum[j] / n);
+        let covariance = products.at(i, j) / n - f.sum[i] / n * (g.sum[j] / n);
         let variances = f.variance(i, n) * g.variance(j, n);
         if variances > 0.0 { 1.0 - covariance / variances.sqrt() } else { 1.0 }
     };

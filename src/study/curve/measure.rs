@@ -2,20 +2,26 @@
 //!
 //! Hidden pre-activations are linear in W1, so two projections, X·W1_Aᵀ and X·W1_Bᵀ, and one number per image for the
 //! center's row give those of every t by an elementwise combination; only relu and the small second layer are done for
-//! each point. Images pass in blocks that stay in cache, so memory does not grow with their number.
+//! each point. Images pass in blocks, so memory does not grow with their number. Threads share out a block's images
+//! while they are projected, and the points while they are measured: each point's losses are added up image by image.
 //!
 //! This file does not know which curves there are, nor how the W2 of a point came about.
 
 use super::{Path, Point};
-use crate::kernel::blend::blend;
-use crate::kernel::dense::logits;
+use crate::kernel::blend::Images;
 use crate::kernel::softmax::{Seen, cross_entropy};
 use crate::kernel::sparse::{Panels, Sparse, project};
+use crate::kernel::threads::share;
 use crate::study::net::{CLASSES, INPUTS, Quality};
+use std::num::NonZero;
 use std::ops::Range;
 
-/// Images at once: their pre-activations under both nets take 2 MB at h = 2000.
-const BLOCK: usize = 128;
+/// Images at once: their pre-activations under both nets take 16 MB at h = 2000.
+const BLOCK: usize = 1024;
+/// Images that a thread projects at once: enough to be worth reading W1 for.
+pub(super) const SHARE: usize = 128;
+/// Points that a thread measures at once, so that they share what it has in cache of the images.
+const STOPS: usize = 8;
 
 /// A net whose W1 lies on a path.
 pub(super) struct Stop<'a> {
@@ -28,41 +34,60 @@ pub(super) struct Stop<'a> {
 }
 
 impl Path<'_> {
-    /// Error and loss at each of `ts`, on `images` [n, 784] with their `labels` `[n]`.
+    /// Error and loss at each of `ts`, on `images` [n, 784] with their `labels` `[n]`; the number of `threads` makes no
+    /// difference to the bits.
     ///
     /// At t = 0 and t = 1 the numbers are exactly those of the ends; between them they differ from those of
     /// [`Path::point`] by the rounding of the pre-activations in f32.
     ///
     /// # Panics
     /// If there are not as many labels as images.
-    pub fn measure(&self, ts: &[f64], images: &Sparse, labels: &[u8]) -> Vec<Point> {
+    pub fn measure(&self, ts: &[f64], images: &Sparse, labels: &[u8], threads: NonZero<usize>) -> Vec<Point> {
         let w2: Vec<_> = ts.iter().map(|&t| self.w2(t)).collect();
         let stops: Vec<_> = ts.iter().zip(&w2).map(|(&t, w2)| Stop { t, s: t, w2 }).collect();
-        self.measure_stops(&stops, images, labels)
+        self.measure_stops(&stops, images, labels, threads)
     }
 
-    /// Error and loss of each of `stops`; exactly those of the net where s is 0 or 1. Neighbours with the same s share
-    /// their hidden layer.
+    /// Error and loss of each of `stops`; exactly those of the net where s is 0 or 1.
     ///
     /// # Panics
     /// If there are not as many labels as images.
-    pub(super) fn measure_stops(&self, stops: &[Stop], images: &Sparse, labels: &[u8]) -> Vec<Point> {
+    pub(super) fn measure_stops(
+        &self,
+        stops: &[Stop],
+        images: &Sparse,
+        labels: &[u8],
+        threads: NonZero<usize>,
+    ) -> Vec<Point> {
         assert_eq!(images.rows(), labels.len(), "images and labels differ in number");
         let h = self.a.hidden();
-        let mut hidden_layer = HiddenLayer::of(self);
+        let layer = HiddenLayer::of(self);
+        let w2: Vec<_> = stops.iter().map(|stop| by_neuron(stop.w2)).collect();
         let mut seen = vec![Seen::default(); stops.len()];
-        let (mut hidden, mut outputs) = (vec![0.0; BLOCK * h], vec![0.0; BLOCK * CLASSES]);
+        let mut side_by_side = vec![Images::zeros(h); labels.len().min(BLOCK).div_ceil(Images::MOST)];
+        let mut workspaces = vec![PreActivations::default(); threads.get()];
         for (block, labels) in labels.chunks(BLOCK).enumerate() {
-            let (hidden, outputs) = (&mut hidden[..labels.len() * h], &mut outputs[..labels.len() * CLASSES]);
-            hidden_layer.project(images, block * BLOCK..block * BLOCK + labels.len());
-            let mut last = None;
-            for (stop, seen) in stops.iter().zip(&mut seen) {
-                if last.replace(stop.s) != Some(stop.s) {
-                    hidden_layer.at(stop.s, hidden);
+            let side_by_side = &mut side_by_side[..labels.len().div_ceil(Images::MOST)];
+            let shares = side_by_side.chunks_mut(SHARE / Images::MOST).zip(labels.chunks(SHARE)).enumerate();
+            share(&mut workspaces, shares, |z, (k, (side_by_side, labels))| {
+                let first = block * BLOCK + k * SHARE;
+                z.set_rows(labels.len(), h);
+                layer.project(images, first..first + labels.len(), z.each_mut());
+                for (k, images) in side_by_side.iter_mut().enumerate() {
+                    let rows = k * Images::MOST..labels.len().min((k + 1) * Images::MOST);
+                    images.set(&z.a[rows.start * h..rows.end * h], &z.b[rows.start * h..rows.end * h], &z.m[rows]);
                 }
-                logits(hidden, stop.w2, h, outputs);
-                cross_entropy(outputs, labels, seen);
-            }
+            });
+            let measured = stops.chunks(STOPS).zip(w2.chunks(STOPS)).zip(seen.chunks_mut(STOPS));
+            share(&mut workspaces, measured, |_, ((stops, w2), seen)| {
+                for (images, labels) in side_by_side.iter().zip(labels.chunks(Images::MOST)) {
+                    for ((stop, w2), seen) in stops.iter().zip(w2).zip(&mut *seen) {
+                        let mut outputs = [[0.0; CLASSES]; Images::MOST];
+                        images.logits(layer.coefficients(stop.s), w2, &mut outputs);
+                        cross_entropy(outputs[..labels.len()].as_flattened(), labels, seen);
+                    }
+                }
+            });
         }
         let points = stops.iter().zip(seen).map(|(stop, Seen { loss, wrong })| {
             let Quality { error, loss } = Quality::of_sums(loss, wrong, labels.len());
@@ -72,34 +97,57 @@ impl Path<'_> {
     }
 }
 
-/// The hidden layer all along a path, for some images at a time.
+/// `w2` [10, h] as [h, 10].
+pub(super) fn by_neuron(w2: &[f32]) -> Vec<[f32; CLASSES]> {
+    let h = w2.len() / CLASSES;
+    (0..h).map(|j| std::array::from_fn(|class| w2[class * h + j])).collect()
+}
+
+/// The hidden layer all along a path.
 pub(super) struct HiddenLayer<'a> {
     path: &'a Path<'a>,
     /// W1 of A, of B, and the center's: its rows are all the same, so one stands for them.
     layers: [Panels; 3],
-    /// Pre-activations of the images under each: [n, h], [n, h], `[n]`.
-    z: [Vec<f32>; 3],
+}
+
+/// Pre-activations of some images under A and B, [n, h], and the center's row, `[n]`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PreActivations {
+    pub a: Vec<f32>,
+    pub b: Vec<f32>,
+    pub m: Vec<f32>,
+}
+
+impl PreActivations {
+    /// Makes room for `n` images and `h` neurons; what is there then means nothing.
+    pub(super) fn set_rows(&mut self, n: usize, h: usize) {
+        self.a.resize(n * h, 0.0);
+        self.b.resize(n * h, 0.0);
+        self.m.resize(n, 0.0);
+    }
+
+    pub(super) fn each_mut(&mut self) -> [&mut [f32]; 3] {
+        [&mut self.a, &mut self.b, &mut self.m]
+    }
 }
 
 impl<'a> HiddenLayer<'a> {
     pub(super) fn of(path: &'a Path) -> HiddenLayer<'a> {
         let h = path.a.hidden();
         let layers = [(path.a.w1(), h), (path.b.w1(), h), (&path.center.w1()[..INPUTS], 1)];
-        HiddenLayer { path, layers: layers.map(|(w1, rows)| Panels::pack(w1, rows, INPUTS)), z: Default::default() }
+        HiddenLayer { path, layers: layers.map(|(w1, rows)| Panels::pack(w1, rows, INPUTS)) }
     }
 
-    /// Turns to the images `rows`.
-    pub(super) fn project(&mut self, images: &Sparse, rows: Range<usize>) {
-        for (w1, z) in self.layers.iter().zip(&mut self.z) {
-            z.resize(rows.len() * w1.columns(), 0.0);
+    /// The pre-activations of the images `rows`: under A, under B, and the center's.
+    pub(super) fn project(&self, images: &Sparse, rows: Range<usize>, z: [&mut [f32]; 3]) {
+        for (w1, z) in self.layers.iter().zip(z) {
             project(images, rows.clone(), w1, z);
         }
     }
 
-    /// relu(X W1(s)ᵀ) of the images turned to, [n, h]; rows of `out` may be longer, and what is beyond h stays.
-    pub(super) fn at(&self, s: f64, out: &mut [f32]) {
-        let [a, b, m] = &self.z;
-        blend(self.path.curve.coefficients(s).map(|c| c as f32), a, b, m, self.path.a.hidden(), out);
+    /// What the pre-activations are to be multiplied by at `s`.
+    pub(super) fn coefficients(&self, s: f64) -> [f32; 3] {
+        self.path.curve.coefficients(s).map(|c| c as f32)
     }
 }
 
@@ -112,7 +160,8 @@ mod tests {
     use crate::study::net::evaluate;
 
     /// More than two blocks, the last one ragged.
-    const IMAGES: usize = 2 * BLOCK + 37;
+    const IMAGES: usize = 2 * BLOCK + 133;
+    const ONE: NonZero<usize> = NonZero::<usize>::MIN;
 
     fn quality(point: &Point) -> Quality {
         Quality { error: point.error, loss: point.loss }
@@ -123,7 +172,7 @@ mod tests {
         let (x, labels) = images(IMAGES);
         let (a, b) = (net(19, "a"), net(19, "b"));
         for (&curve, center) in CURVES.iter().zip([Center::Outputs, Center::Neurons]) {
-            let points = Path::new(curve, center, &a, &b).expect("equal widths").measure(&[0.0, 1.0], &x, &labels);
+            let points = Path::new(curve, center, &a, &b).expect("equal widths").measure(&[0.0, 1.0], &x, &labels, ONE);
             assert_eq!(quality(&points[0]), evaluate(&a, &x, &labels), "{curve:?}");
             assert_eq!(quality(&points[1]), evaluate(&b, &x, &labels), "{curve:?}");
         }
@@ -137,7 +186,7 @@ mod tests {
         for (&curve, center) in CURVES.iter().flat_map(|c| [Center::Neurons, Center::Outputs].map(|center| (c, center)))
         {
             let path = Path::new(curve, center, &a, &b).expect("equal widths");
-            for point in path.measure(&grid(7), &x, &labels) {
+            for point in path.measure(&grid(7), &x, &labels, ONE) {
                 let naive = evaluate(&path.point(point.t), &x, &labels);
                 assert!((point.loss / naive.loss - 1.0).abs() < 1e-6, "{curve:?} {point:?} {naive:?}");
                 assert!((point.error - naive.error).abs() < 150.0 / IMAGES as f64, "{curve:?} {point:?} {naive:?}");
@@ -157,7 +206,7 @@ mod tests {
         let ts = grid(13);
         let crossings: Vec<f64> =
             ts.iter().map(|&t| arc.curve.coefficients(t)).map(|[alpha, beta, _]| beta / (alpha + beta)).collect();
-        let (on_arc, on_line) = (arc.measure(&ts, &x, &labels), line.measure(&crossings, &x, &labels));
+        let (on_arc, on_line) = (arc.measure(&ts, &x, &labels, ONE), line.measure(&crossings, &x, &labels, ONE));
         for (on_arc, on_line) in on_arc.iter().zip(&on_line) {
             assert_eq!(on_arc.error, on_line.error, "at {} and {}", on_arc.t, on_line.t);
         }
@@ -169,7 +218,17 @@ mod tests {
         let (x, labels) = images(50);
         let (a, b) = (net(21, "a"), net(21, "b"));
         let path = Path::new(CURVES[1], Center::Neurons, &a, &b).expect("equal widths");
-        let expected = path.measure(&grid(4), &x, &labels);
-        on_every_isa(|isa| assert_eq!(path.measure(&grid(4), &x, &labels), expected, "{isa:?}"));
+        let expected = path.measure(&grid(4), &x, &labels, ONE);
+        on_every_isa(|isa| assert_eq!(path.measure(&grid(4), &x, &labels, ONE), expected, "{isa:?}"));
+    }
+
+    #[test]
+    fn the_number_of_threads_makes_no_difference_to_the_bits() {
+        let (x, labels) = images(IMAGES);
+        let (a, b) = (net(21, "a"), net(21, "b"));
+        let path = Path::new(CURVES[1], Center::Neurons, &a, &b).expect("equal widths");
+        let [one, two, three] = [1, 2, 3].map(|n| path.measure(&grid(9), &x, &labels, NonZero::new(n).expect("some")));
+        assert_eq!(one, two);
+        assert_eq!(one, three);
     }
 }

@@ -5,22 +5,24 @@
 //! neurons are dead or doubled.
 //!
 //! Pre-activations are linear in W1, so two projections of a block of images serve every point of the curve that has
-//! room for its sums at the time: all of them up to h = 900, four at h = 2000. This file does not know which curve W1
-//! follows.
+//! room for its sums at the time: all of them up to h = 1350, ten at h = 2000. Threads share out a block's images while
+//! they are projected, and the points after that. This file does not know which curve W1 follows.
 
-use super::measure::{HiddenLayer, Stop};
+use super::measure::{HiddenLayer, PreActivations, SHARE, Stop, by_neuron};
 use super::{Path, Point, grid};
+use crate::kernel::blend::{Images, blend};
 use crate::kernel::cholesky::Cholesky;
-use crate::kernel::dense::logits;
-use crate::kernel::gram::gram;
+use crate::kernel::gram::{Products, Tall};
 use crate::kernel::sparse::Sparse;
+use crate::kernel::threads::share;
 use crate::study::net::{CLASSES, Mlp};
 use serde::{Deserialize, Serialize};
+use std::num::NonZero;
 
 /// Images whose products are summed in f32 before they are added up in f64.
 const BLOCK: usize = 1024;
 /// Bytes of sums at once.
-const ROOM: usize = 128 << 20;
+const ROOM: usize = 160 << 20;
 /// The least ridge, relative to the mean of the Gram matrix's diagonal.
 const RIDGE: f64 = 1e-8;
 /// A pivot counts towards the rank if it is above the ridge by this factor: a doubled neuron leaves about twice the
@@ -80,16 +82,22 @@ pub struct Fit {
     pub residual_kept: f64,
 }
 
-/// Refits W2 along `path` on `images` [n, 784], the training images.
+/// Refits W2 along `path` on `images` [n, 784], the training images; the number of `threads` makes no difference to the
+/// bits.
 ///
 /// Refused: no images, and nets whose features are not finite.
-pub fn refit<'a>(path: Path<'a>, settings: Settings, images: &Sparse) -> Result<Refitted<'a>, String> {
-    refit_together(sums_at_once(path.a.hidden()), path, settings, images)
+pub fn refit<'a>(
+    path: Path<'a>,
+    settings: Settings,
+    images: &Sparse,
+    threads: NonZero<usize>,
+) -> Result<Refitted<'a>, String> {
+    refit_together(sums_at_once(path.a.hidden()), path, settings, images, threads)
 }
 
-/// How many points' sums there is room for.
+/// How many points' sums there is room for: half a matrix each.
 fn sums_at_once(h: usize) -> usize {
-    (ROOM / (size_of::<f64>() * (h + CLASSES) * (h + CLASSES))).max(1)
+    (ROOM / (size_of::<f64>() * (h + CLASSES) * (h + CLASSES) / 2)).max(1)
 }
 
 /// Refits `together` points in one pass over the images; the number makes no difference to the bits.
@@ -98,6 +106,7 @@ fn refit_together<'a>(
     path: Path<'a>,
     settings: Settings,
     images: &Sparse,
+    threads: NonZero<usize>,
 ) -> Result<Refitted<'a>, String> {
     if images.rows() == 0 {
         return Err("a refit needs images".to_owned());
@@ -112,8 +121,12 @@ fn refit_together<'a>(
     let mut steps = vec![Step { t: 0.0, s: 0.0, w2: path.a.w2().to_vec(), fit: None }];
     for ts in ts[moving.clone()].chunks(together) {
         let ss: Vec<f64> = ts.iter().map(|&t| s(t)).collect();
-        for (&t, normal) in ts.iter().zip(normal_equations(&path, settings.targets, &ss, images)) {
-            let (w2, fit) = normal.fit(s(t), path.a.w2())?;
+        let normals = normal_equations(&path, settings.targets, &ss, images, threads);
+        let mut fits: Vec<_> = ss.iter().map(|_| None).collect();
+        let items = normals.into_iter().zip(&ss).zip(&mut fits);
+        share(&mut vec![(); threads.get()], items, |(), ((normal, &s), fit)| *fit = Some(normal.fit(s, path.a.w2())));
+        for (&t, fitted) in ts.iter().zip(fits.into_iter().flatten()) {
+            let (w2, fit) = fitted?;
             steps.push(Step { t, s: s(t), w2, fit: Some(fit) });
         }
     }
@@ -147,53 +160,66 @@ impl Refitted<'_> {
         self.steps.iter().filter_map(|step| step.fit)
     }
 
-    /// Error and loss of each net, on `images` [n, 784] with their `labels` `[n]`.
+    /// Error and loss of each net, on `images` [n, 784] with their `labels` `[n]`; the number of `threads` makes no
+    /// difference to the bits.
     ///
     /// # Panics
     /// If there are not as many labels as images.
-    pub fn measure(&self, images: &Sparse, labels: &[u8]) -> Vec<Point> {
+    pub fn measure(&self, images: &Sparse, labels: &[u8], threads: NonZero<usize>) -> Vec<Point> {
         let stops: Vec<_> = self.steps.iter().map(|&Step { t, s, ref w2, .. }| Stop { t, s, w2 }).collect();
-        self.path.measure_stops(&stops, images, labels)
+        self.path.measure_stops(&stops, images, labels, threads)
     }
 }
 
 /// The normal equations at each of `ss`, summed up in one pass over the images.
-fn normal_equations(path: &Path, targets: Targets, ss: &[f64], images: &Sparse) -> Vec<Normal> {
+fn normal_equations(
+    path: &Path,
+    targets: Targets,
+    ss: &[f64],
+    images: &Sparse,
+    threads: NonZero<usize>,
+) -> Vec<Normal> {
     let h = path.a.hidden();
-    let width = h + CLASSES;
-    let mut normals: Vec<_> = ss.iter().map(|_| Normal { h, products: vec![0.0; width * width] }).collect();
-    let mut hidden_layer = HiddenLayer::of(path);
+    let mut normals: Vec<_> = ss.iter().map(|_| Normal { h, products: Products::gram(h + CLASSES) }).collect();
+    let layer = HiddenLayer::of(path);
+    let ends = [(0.0, by_neuron(path.a.w2())), (1.0, by_neuron(path.b.w2()))];
+    let ends = if targets == Targets::Blend { &ends[..] } else { &ends[..1] };
+    let mut z = PreActivations::default();
+    let mut outputs = [const { Vec::new() }; 2];
+    // The targets ride along as ten more columns, so that one product holds FᵀF, FᵀT and TᵀT.
+    let mut joined = vec![Tall::new(h + CLASSES); threads.get()];
+    let mut side_by_side = vec![Images::zeros(h); threads.get()];
     for first in (0..images.rows()).step_by(BLOCK) {
-        let rows = first..images.rows().min(first + BLOCK);
-        let n = rows.len();
-        hidden_layer.project(images, rows);
-        let outputs = |net: &Mlp, s: f64| {
-            let (mut hidden, mut outputs) = (vec![0.0; n * h], vec![0.0; n * CLASSES]);
-            hidden_layer.at(s, &mut hidden);
-            logits(&hidden, net.w2(), h, &mut outputs);
-            outputs
-        };
-        let of_a = outputs(path.a, 0.0);
-        let of_b = (targets == Targets::Blend).then(|| outputs(path.b, 1.0));
-        // The targets ride along as ten more columns, so that one product holds FᵀF, FᵀT and TᵀT.
-        let mut joined = vec![0.0; n * width];
-        for (&s, normal) in ss.iter().zip(&mut normals) {
-            hidden_layer.at(s, &mut joined);
-            let targets = of_b.as_ref().map(|of_b| straight(&of_a, of_b, s));
-            let targets = targets.as_ref().unwrap_or(&of_a).chunks_exact(CLASSES);
-            for (joined, targets) in joined.chunks_exact_mut(width).zip(targets) {
-                joined[h..].copy_from_slice(targets);
+        let n = BLOCK.min(images.rows() - first);
+        z.set_rows(n, h);
+        outputs.iter_mut().for_each(|outputs| outputs.resize(n * CLASSES, 0.0));
+        let [of_a, of_b] = &mut outputs;
+        let pieces = z.a.chunks_mut(SHARE * h).zip(z.b.chunks_mut(SHARE * h)).zip(z.m.chunks_mut(SHARE));
+        let pieces = pieces.zip(of_a.chunks_mut(SHARE * CLASSES)).zip(of_b.chunks_mut(SHARE * CLASSES)).enumerate();
+        share(&mut side_by_side, pieces, |side_by_side, (k, ((((a, b), m), of_a), of_b))| {
+            let first = first + k * SHARE;
+            layer.project(images, first..first + m.len(), [&mut *a, &mut *b, &mut *m]);
+            for ((s, w2), out) in ends.iter().zip([of_a, of_b]) {
+                logits(layer.coefficients(*s), [a, b, m], w2, side_by_side, out);
             }
-            gram(&joined, width, &mut normal.products);
-        }
+        });
+        share(&mut joined, ss.iter().zip(&mut normals), |joined, (&s, normal)| {
+            joined.set_rows(n);
+            blend(layer.coefficients(s), &z.a, &z.b, &z.m, h, joined);
+            match targets {
+                Targets::A => joined.put(h, CLASSES, &outputs[0]),
+                Targets::Blend => joined.put(h, CLASSES, &straight(&outputs[0], &outputs[1], s)),
+            }
+            normal.products.add_gram(joined);
+        });
     }
     normals
 }
 
-/// [F T]ᵀ[F T], [h + 10, h + 10], upper triangle.
+/// [F T]ᵀ[F T], [h + 10, h + 10].
 struct Normal {
     h: usize,
-    products: Vec<f64>,
+    products: Products,
 }
 
 impl Normal {
@@ -215,13 +241,9 @@ impl Normal {
         Ok((w2, fit))
     }
 
-    fn at(&self, i: usize, j: usize) -> f64 {
-        self.products[i.min(j) * (self.h + CLASSES) + i.max(j)]
-    }
-
     /// tr(G)/h, the unit of the ridge.
     fn scale(&self) -> f64 {
-        (0..self.h).map(|j| self.at(j, j)).sum::<f64>() / self.h as f64
+        (0..self.h).map(|j| self.products.at(j, j)).sum::<f64>() / self.h as f64
     }
 
     /// G = FᵀF plus the least ridge that makes it positive definite, factored, and that ridge relative to the scale;
@@ -234,37 +256,57 @@ impl Normal {
         let ridges = std::iter::successors(Some(RIDGE), |ridge| Some(ridge * 10.0));
         // A ridge of the whole trace outweighs any rounding, so more would not help.
         ridges.take_while(|&ridge| ridge <= self.h as f64).find_map(|ridge| {
-            let mut g: Vec<f64> = self
-                .products
-                .chunks_exact(self.h + CLASSES)
-                .take(self.h)
-                .flat_map(|row| &row[..self.h])
-                .copied()
-                .collect();
-            (0..self.h).for_each(|j| g[j * self.h + j] += ridge * scale);
+            let mut g = vec![0.0; self.h * self.h];
+            for (j, row) in g.chunks_exact_mut(self.h).enumerate() {
+                row[j..].iter_mut().zip(self.products.row_from(j, j)).for_each(|(g, product)| *g = product);
+                row[j] += ridge * scale;
+            }
             Cholesky::factor(g, self.h).map(|factor| (Some(factor), ridge))
         })
     }
 
     /// FᵀT, [h, 10].
     fn right_hand_side(&self) -> Vec<f64> {
-        (0..self.h * CLASSES).map(|k| self.at(k / CLASSES, self.h + k % CLASSES)).collect()
+        (0..self.h * CLASSES).map(|k| self.products.at(k / CLASSES, self.h + k % CLASSES)).collect()
     }
 
     /// |F W2ᵀ - T| / |T|, from tr(W2 G W2ᵀ) - 2 tr(W2 FᵀT) + tr(TᵀT); 0 if the targets are all zero.
     fn residual(&self, w2: &[f32]) -> f64 {
+        let by_neuron = by_neuron(w2);
+        // Class by class beside each other: the sums of one alone would wait for each other's additions.
+        let off_diagonal = |i: usize| {
+            let mut sums = [-0.0; CLASSES];
+            for (g, w) in self.products.row_from(i, i + 1).zip(&by_neuron[i + 1..]) {
+                for (sum, &w) in sums.iter_mut().zip(w) {
+                    *sum += g * f64::from(w);
+                }
+            }
+            sums
+        };
+        let off_diagonal: Vec<_> = (0..self.h).map(off_diagonal).collect();
         let (mut squared, mut targets) = (0.0, 0.0);
-        for (class, w) in w2.chunks_exact(self.h).enumerate() {
-            let target = self.h + class;
-            targets += self.at(target, target);
-            squared += self.at(target, target);
-            for (i, &wi) in w.iter().enumerate() {
-                let row = &self.products[i * (self.h + CLASSES)..][..self.h];
-                let off: f64 = row[i + 1..].iter().zip(&w[i + 1..]).map(|(g, &wj)| g * f64::from(wj)).sum();
-                squared += f64::from(wi) * (row[i] * f64::from(wi) + 2.0 * (off - self.at(i, target)));
+        for class in 0..CLASSES {
+            let target = self.products.at(self.h + class, self.h + class);
+            targets += target;
+            squared += target;
+            for (i, (w, off)) in by_neuron.iter().zip(&off_diagonal).enumerate() {
+                let (w, off) = (f64::from(w[class]), off[class]);
+                squared += w * (self.products.at(i, i) * w + 2.0 * (off - self.products.at(i, self.h + class)));
             }
         }
         if targets > 0.0 { (squared.max(0.0) / targets).sqrt() } else { 0.0 }
+    }
+}
+
+/// relu(c0 a + c1 b + c2 m) · w2ᵀ, [n, 10], with `w2` neuron by neuron.
+fn logits(c: [f32; 3], [a, b, m]: [&[f32]; 3], w2: &[[f32; CLASSES]], images: &mut Images, out: &mut [f32]) {
+    let h = w2.len();
+    let rows = a.chunks(Images::MOST * h).zip(b.chunks(Images::MOST * h)).zip(m.chunks(Images::MOST));
+    for (((a, b), m), out) in rows.zip(out.chunks_mut(Images::MOST * CLASSES)) {
+        images.set(a, b, m);
+        let mut all = [[0.0; CLASSES]; Images::MOST];
+        images.logits(c, w2, &mut all);
+        out.copy_from_slice(&all.as_flattened()[..out.len()]);
     }
 }
 
@@ -273,12 +315,13 @@ mod tests {
     use super::super::fixture::{images, net};
     use super::super::{CURVES, Center};
     use super::*;
-    use crate::kernel::dense::relu;
+    use crate::kernel::dense::{logits, relu};
     use crate::kernel::sparse::{Panels, project};
     use crate::kernel::test::on_every_isa;
     use crate::study::net::{INPUTS, Quality, evaluate};
 
     const IMAGES: usize = BLOCK + 200;
+    const ONE: NonZero<usize> = NonZero::<usize>::MIN;
 
     fn joined<'a>(curve: usize, a: &'a Mlp, b: &'a Mlp) -> Path<'a> {
         Path::new(CURVES[curve], Center::Neurons, a, b).expect("equal widths")
@@ -304,7 +347,7 @@ mod tests {
         let (a, b) = (net(12, "a"), net(12, "b"));
         for (targets, points) in [(Targets::A, 7), (Targets::Blend, 4)] {
             for curve in 0..CURVES.len() {
-                let refitted = refit(joined(curve, &a, &b), settings(targets, 4), &x).expect("a refit");
+                let refitted = refit(joined(curve, &a, &b), settings(targets, 4), &x, ONE).expect("a refit");
                 let nets: Vec<Mlp> = refitted.nets().collect();
                 assert_eq!((nets.len(), &nets[0], &nets[points - 1]), (points, &a, &b), "{targets:?}");
                 let ts: Vec<f64> = refitted.steps.iter().map(|step| step.t).collect();
@@ -318,8 +361,8 @@ mod tests {
         let (x, labels) = images(300);
         let (a, b) = (net(12, "a"), net(12, "b"));
         for targets in [Targets::A, Targets::Blend] {
-            let refitted = refit(joined(1, &a, &b), settings(targets, 4), &x).expect("a refit");
-            let points = refitted.measure(&x, &labels);
+            let refitted = refit(joined(1, &a, &b), settings(targets, 4), &x, ONE).expect("a refit");
+            let points = refitted.measure(&x, &labels, ONE);
             for ((net, step), Point { error, loss, .. }) in refitted.nets().zip(&refitted.steps).zip(points) {
                 let evaluated = evaluate(&net, &x, &labels);
                 if step.s == 0.0 || step.s == 1.0 {
@@ -339,7 +382,8 @@ mod tests {
         let (a, b) = (net(12, "a"), net(12, "b"));
         for targets in [Targets::A, Targets::Blend] {
             let refitted = |together| {
-                let refitted = refit_together(together, joined(1, &a, &b), settings(targets, 5), &x).expect("a refit");
+                let refitted =
+                    refit_together(together, joined(1, &a, &b), settings(targets, 5), &x, ONE).expect("a refit");
                 (refitted.nets().collect::<Vec<_>>(), refitted.fits().collect::<Vec<_>>())
             };
             let expected = refitted(1);
@@ -350,15 +394,32 @@ mod tests {
     }
 
     #[test]
+    fn the_number_of_threads_makes_no_difference_to_the_bits() {
+        let (x, _) = images(IMAGES);
+        let (a, b) = (net(50, "a"), net(50, "b"));
+        for targets in [Targets::A, Targets::Blend] {
+            let refitted = |threads| {
+                let threads = NonZero::new(threads).expect("some");
+                let refitted = refit(joined(1, &a, &b), settings(targets, 5), &x, threads).expect("a refit");
+                (refitted.nets().collect::<Vec<_>>(), refitted.fits().collect::<Vec<_>>())
+            };
+            let expected = refitted(1);
+            for threads in [2, 3] {
+                assert_eq!(refitted(threads), expected, "{targets:?}, {threads} threads");
+            }
+        }
+    }
+
+    #[test]
     fn there_is_room_for_every_width() {
-        assert_eq!([10, 900, 2000, 100_000].map(|h| sums_at_once(h).min(20)), [20, 20, 4, 1]);
+        assert_eq!([10, 1350, 2000, 100_000].map(|h| sums_at_once(h).min(20)), [20, 20, 10, 1]);
     }
 
     #[test]
     fn a_refit_is_the_least_squares_solution_and_no_worse_than_keeping_w2() {
         let (x, _) = images(IMAGES);
         let (a, b) = (net(20, "a"), net(20, "b"));
-        let refitted = refit(joined(0, &a, &b), settings(Targets::A, 5), &x).expect("a refit");
+        let refitted = refit(joined(0, &a, &b), settings(Targets::A, 5), &x, ONE).expect("a refit");
         let targets = forward(&a, &x).1;
         for (net, fit) in refitted.nets().skip(1).zip(refitted.fits()) {
             let (hidden, found) = forward(&net, &x);
@@ -383,7 +444,8 @@ mod tests {
     fn the_loss_on_the_straight_tail_is_never_above_its_ends() {
         let (x, labels) = images(300);
         let (a, b) = (net(12, "a"), net(12, "b"));
-        let points = refit(joined(1, &a, &b), settings(Targets::A, 9), &x).expect("a refit").measure(&x, &labels);
+        let points =
+            refit(joined(1, &a, &b), settings(Targets::A, 9), &x, ONE).expect("a refit").measure(&x, &labels, ONE);
         let tail = &points[8..];
         let worst_end = tail[0].loss.max(tail[tail.len() - 1].loss);
         assert!(tail.iter().all(|point| point.loss <= worst_end + 1e-9), "{tail:?}");
@@ -396,7 +458,7 @@ mod tests {
         let (a, b) = (net(12, "a"), net(12, "b"));
         let middle = |curve: usize, center| {
             let path = Path::new(CURVES[curve], center, &a, &b).expect("equal widths");
-            let refitted = refit(path, settings(Targets::Blend, 3), &x).expect("a refit");
+            let refitted = refit(path, settings(Targets::Blend, 3), &x, ONE).expect("a refit");
             refitted.fits().next().expect("one refit").residual
         };
         assert!((middle(0, Center::Zero) - middle(1, Center::Zero)).abs() < 1e-5);
@@ -413,7 +475,7 @@ mod tests {
             w1.copy_within(INPUTS..2 * INPUTS, 2 * INPUTS); // neurons 1 and 2 are one
             w1.copy_within(INPUTS..2 * INPUTS, 3 * INPUTS); // and so is 3
         }
-        let refitted = refit(joined(0, &a, &b), settings(Targets::A, 3), &x).expect("a refit");
+        let refitted = refit(joined(0, &a, &b), settings(Targets::A, 3), &x, ONE).expect("a refit");
         for (fit, net) in refitted.fits().zip(refitted.nets().skip(1)) {
             assert_eq!(fit.rank, 9, "{fit:?}");
             assert!(fit.residual <= fit.residual_kept + 1e-6 && fit.residual < 1.0, "{fit:?}");
@@ -428,7 +490,7 @@ mod tests {
         let (x, _) = images(20);
         let (a, mut b) = (net(3, "a"), net(3, "b"));
         b.layers_mut().0.fill(-1.0);
-        let refitted = refit(joined(0, &a, &b), settings(Targets::A, 2), &x).expect("a refit");
+        let refitted = refit(joined(0, &a, &b), settings(Targets::A, 2), &x, ONE).expect("a refit");
         let fit = refitted.fits().next().expect("one refit");
         assert_eq!((fit.rank, fit.ridge, fit.residual), (0, 0.0, 1.0));
         assert!(refitted.steps[1].w2.iter().all(|&w| w == 0.0));
@@ -438,7 +500,7 @@ mod tests {
     fn fewer_images_than_neurons_are_fitted_exactly() {
         let (x, _) = images(10);
         let (a, b) = (net(40, "a"), net(40, "b"));
-        let refitted = refit(joined(0, &a, &b), settings(Targets::A, 3), &x).expect("a refit");
+        let refitted = refit(joined(0, &a, &b), settings(Targets::A, 3), &x, ONE).expect("a refit");
         for fit in refitted.fits() {
             assert!(fit.residual < 1e-3, "{fit:?}");
             assert!((10..20).contains(&fit.rank), "ten, but for rounding: {fit:?}");
@@ -450,7 +512,7 @@ mod tests {
         let (x, _) = images(100);
         let (a, b) = (net(17, "a"), net(17, "b"));
         let nets = || -> Vec<Mlp> {
-            refit(joined(1, &a, &b), settings(Targets::Blend, 4), &x).expect("a refit").nets().collect()
+            refit(joined(1, &a, &b), settings(Targets::Blend, 4), &x, ONE).expect("a refit").nets().collect()
         };
         let expected = nets();
         on_every_isa(|isa| assert_eq!(nets(), expected, "{isa:?}"));
@@ -459,7 +521,7 @@ mod tests {
     #[test]
     fn what_cannot_be_refitted_is_refused() {
         let (a, mut b) = (net(3, "a"), net(3, "b"));
-        let refused = |b: &Mlp, n| refit(joined(0, &a, b), settings(Targets::A, 3), &images(n).0).map(drop);
+        let refused = |b: &Mlp, n| refit(joined(0, &a, b), settings(Targets::A, 3), &images(n).0, ONE).map(drop);
         assert_eq!(refused(&b, 0), Err("a refit needs images".to_owned()));
         b.params_mut()[5] = f32::INFINITY;
         assert_eq!(refused(&b, 20), Err("cannot refit: the hidden features are not finite numbers".to_owned()));
