@@ -44,6 +44,19 @@ pub fn write_atomic(path: &Path, scratch: &Path, bytes: &[u8]) -> Result<()> {
     attempt().with_context(|| format!("cannot write `{}`", path.display()))
 }
 
+/// Writes a file for people as [`write_atomic`] does, readable by everyone: temporary files are private.
+pub fn write_for_all(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    write_atomic(path, folder, bytes)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o644))
+            .with_context(|| format!("cannot make `{}` readable", path.display()))?;
+    }
+    Ok(())
+}
+
 /// Makes a folder and those above it.
 pub fn create_dir_all(path: &Path) -> Result<()> {
     fs::create_dir_all(path).with_context(|| format!("cannot create the folder `{}`", path.display()))

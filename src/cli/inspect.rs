@@ -1,10 +1,10 @@
 //! `repro show`, `export`, `verify` and `graph`: looking at what there is.
 
-use super::{Common, GraphFormat, Session};
+use super::{Common, GraphFormat, Session, lock};
 use crate::engine::error::Error;
 use crate::engine::event::SCHEMA;
 use crate::engine::plan::NodeId;
-use crate::engine::store::Entry;
+use crate::engine::store::{Entry, Verified};
 use crate::engine::survey::{Checked, Standing, Survey, Surveyor};
 use crate::engine::wording::{count, seconds};
 use crate::fs;
@@ -107,25 +107,28 @@ pub(super) fn export(common: &Common, target: &str, destination: &Path) -> Resul
     Ok(if common.json { format!("{:#}\n", json!(written)) } else { written.join("\n") + "\n" })
 }
 
-pub(super) fn verify(common: &Common) -> Result<String> {
+pub(super) fn verify(common: &Common, locked: bool) -> Result<String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let store = common.store();
     // Beside a live run nothing is moved: it may be about to replace what is bad.
     let lock = store.lock_if_free()?;
     let verified = store.verify(threads, lock.is_some())?;
     if verified.bad.is_empty() {
-        return Ok(match common.json {
-            true => format!("{:#}\n", json!(verified)),
-            false => format!(
-                "{} objects, {} entries, {} recipes: all sound\n",
-                verified.objects, verified.entries, verified.recipes
-            ),
-        });
+        if locked {
+            return lock::verify(common, &verified);
+        }
+        return Ok(if common.json { format!("{:#}\n", json!(verified)) } else { sound(&verified) });
     }
     if common.json {
         std::io::Write::write_all(&mut std::io::stdout(), format!("{:#}\n", json!(verified)).as_bytes())?;
     }
     Err(Error::Corrupt(format!("the cache is damaged:\n  {}", verified.bad.join("\n  "))).into())
+}
+
+/// What is said of a cache that is not damaged.
+pub(super) fn sound(verified: &Verified) -> String {
+    let Verified { objects, entries, recipes, .. } = verified;
+    format!("{objects} objects, {entries} entries, {recipes} recipes: all sound\n")
 }
 
 /// Boxes and arrows; arrows follow the data.

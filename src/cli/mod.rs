@@ -2,6 +2,7 @@
 
 mod exec;
 mod inspect;
+mod lock;
 mod plan;
 mod run;
 
@@ -32,8 +33,8 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done or up to date, 1 a stage failed, 2 usage or bad pipeline.yaml, 3 --check: work pending, \
-4 a digest differs, 5 cache corruption, 6 the cache is locked by a live run, 7 disk or network, 130 interrupted.";
+Exit codes: 0 done or up to date, 1 a stage failed, 2 usage or bad pipeline.yaml, 3 work pending where none may be, \
+4 a digest differs from the lock, 5 cache corruption, 6 the cache is locked by a live run, 7 disk or network, 130 interrupted.";
 
 /// What every command understands.
 #[derive(Args, Clone)]
@@ -101,7 +102,16 @@ enum Command {
         destination: PathBuf,
     },
     /// Hash everything in the cache again and check entries against objects
-    Verify,
+    Verify {
+        /// Also compare what is cached with the lock: exit with 4 on a difference, with 3 if anything is not cached
+        #[arg(long)]
+        locked: bool,
+    },
+    /// Write the digests of this profile's outputs into the lock beside the pipeline file
+    ///
+    /// Everything must be up to date. The parts of other profiles stay as they are. `run --locked` and `verify --locked`
+    /// hold the outputs to it.
+    Lock,
     /// Draw the pipeline
     Graph {
         /// The language to draw in
@@ -141,6 +151,9 @@ struct RunArgs {
     /// Go on with what does not depend on a failure
     #[arg(short, long)]
     keep_going: bool,
+    /// Hold every output to the lock: exit with 4 at the first that differs
+    #[arg(long, conflicts_with = "dry_run")]
+    locked: bool,
     /// If another run holds the cache, wait for it
     #[arg(long)]
     wait_for_lock: bool,
@@ -185,7 +198,8 @@ fn dispatch(cli: Cli) -> Result<String> {
         Command::Why { target } => plan::why(common, &target),
         Command::Show { target } => inspect::show(common, &target),
         Command::Export { target, destination } => inspect::export(common, &target, &destination),
-        Command::Verify => inspect::verify(common),
+        Command::Verify { locked } => inspect::verify(common, locked),
+        Command::Lock => lock::lock(common),
         Command::Graph { format, full } => inspect::graph(common, format, full),
         Command::Exec { key, program, threads } => exec::exec(common, key, program, threads),
     }

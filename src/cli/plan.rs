@@ -22,7 +22,7 @@ pub(super) fn plan(common: &Common, targets: &[String], check: bool, force: bool
     let pending = survey.standing.values().filter(|s| !matches!(s, Standing::Cached(_))).count();
     if check && pending > 0 {
         std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes())?;
-        return Err(Error::Pending(pending).into());
+        return Err(Error::Pending { nodes: pending, hint: "`repro run` brings them up to date".into() }.into());
     }
     Ok(text)
 }

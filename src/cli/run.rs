@@ -1,6 +1,6 @@
 //! `repro run`.
 
-use super::{Common, RunArgs, Session, plan};
+use super::{Common, RunArgs, Session, lock, plan};
 use crate::engine::deliver;
 use crate::engine::event::{Event, Observer, SCHEMA};
 use crate::engine::executor::local::Local;
@@ -26,7 +26,9 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     if args.dry_run {
         return plan::plan(common, &args.targets, false, args.force);
     }
-    let session = Session::open(common)?;
+    let mut session = Session::open(common)?;
+    let locked = if args.locked { Some(lock::hold(common, &mut session)?) } else { None };
+    let expected = locked.as_ref().map(|lock| lock::expected(lock, &session)).transpose()?;
     let targets = session.select(&args.targets)?;
     let wanted = session.plan.closure(&targets);
     let (plan, store) = (&session.plan, &session.store);
@@ -51,8 +53,12 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     let due = survey.standing.values().any(|standing| !matches!(standing, Standing::Cached(_)));
     let slots = args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
     let mut executor = local_executor(common, slots, due)?;
-    let settings = Settings { keep_going: args.keep_going, interrupted: &INTERRUPTED };
+    let settings = Settings { keep_going: args.keep_going, interrupted: &INTERRUPTED, expected: expected.as_ref() };
     let (_, artifacts) = schedule::run(plan, store, &surveyor, &survey, &mut executor, &settings, &mut observer)?;
+    if let Some(expected) = &expected {
+        let (lock, root) = (expected.source().to_owned(), expected.root().to_string());
+        observer.observe(&Event::AsLocked { lock, root, nodes: artifacts.len() });
+    }
     deliver_all(common, &session, &artifacts, &mut observer)?;
     Ok(String::new())
 }

@@ -18,25 +18,11 @@ pub fn deliver(store: &Store, artifact: &Artifact, folder: &Path) -> Result<usiz
         if std::fs::read(&path).is_ok_and(|bytes| Digest::of(&bytes) == *digest) {
             continue;
         }
-        let parent = path.parent().unwrap_or(folder);
-        fs::create_dir_all(parent)?;
-        fs::write_atomic(&path, parent, &fs::read(&store.object(*digest))?)?;
-        make_readable(&path)?;
+        fs::create_dir_all(path.parent().unwrap_or(folder))?;
+        fs::write_for_all(&path, &fs::read(&store.object(*digest))?)?;
         written += 1;
     }
     Ok(written)
-}
-
-/// Temporary files are private; a delivered one is for everyone, as far as the user's mask allows by default.
-fn make_readable(path: &Path) -> Result<()> {
-    #[cfg(unix)]
-    {
-        use anyhow::Context as _;
-        use std::os::unix::fs::PermissionsExt as _;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644))
-            .with_context(|| format!("cannot make `{}` readable", path.display()))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -18,9 +18,17 @@ pub enum Error {
         /// How many depend on them.
         skipped: usize,
     },
-    /// `plan --check`: not everything is up to date.
-    #[error("{} not up to date", count(*.0))]
-    Pending(usize),
+    /// Not everything is up to date, where that was asked for.
+    #[error("{} not up to date", count(*nodes))]
+    Pending {
+        /// How many are not.
+        nodes: usize,
+        /// What brings them up to date.
+        hint: String,
+    },
+    /// Outputs are not what pipeline.lock expects.
+    #[error("{0}")]
+    Differs(Fault),
     /// Stored bytes are not what their names say.
     #[error("{0}")]
     Corrupt(String),
@@ -49,7 +57,8 @@ impl Error {
         match self {
             Error::StageFailed { .. } => 1,
             Error::Usage(_) => 2,
-            Error::Pending(_) => 3,
+            Error::Pending { .. } => 3,
+            Error::Differs(_) => 4,
             Error::Corrupt(_) => 5,
             Error::Locked(_) => 6,
             Error::Infrastructure(_) | Error::Unavailable { .. } => 7,
@@ -60,11 +69,11 @@ impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<&str> {
         match self {
-            Error::Usage(fault) => fault.hint.as_deref(),
+            Error::Usage(fault) | Error::Differs(fault) => fault.hint.as_deref(),
             Error::Unavailable { hint, .. } => hint.as_deref(),
             Error::Corrupt(_) => Some("what was bad is set aside; `repro run` remakes it"),
             Error::Locked(_) => Some("wait for it, or pass `--wait-for-lock`"),
-            Error::Pending(_) => Some("`repro run` brings them up to date"),
+            Error::Pending { hint, .. } => Some(hint),
             _ => None,
         }
     }

@@ -80,6 +80,15 @@ pub enum Event {
         /// Why.
         cause: String,
     },
+    /// Every output has the digest that the lock expects.
+    AsLocked {
+        /// The lock.
+        lock: String,
+        /// The one hash that stands for all digests of the profile, those of nodes that were not asked for included.
+        root: String,
+        /// How many nodes were compared.
+        nodes: usize,
+    },
     /// Outputs laid out for people.
     Delivered {
         /// The folder.

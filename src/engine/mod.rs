@@ -8,6 +8,7 @@ pub mod executor;
 mod expand;
 mod grid;
 pub mod key;
+pub mod lock;
 mod node;
 pub mod pipeline;
 pub mod plan;

@@ -171,6 +171,9 @@ impl Wording {
                 say(Verbosity::Quiet, format!("warning: `{node}` could not be had: {cause}"));
                 say(Verbosity::Quiet, format!("warning: every result below is of its fallback {instead} instead"));
             }
+            Event::AsLocked { lock, root, nodes } => {
+                say(Verbosity::Normal, format!("{lock}: {} as expected, root {root}", count(*nodes)));
+            }
             Event::Delivered { folder, written, files } => {
                 let state =
                     if *written == 0 { "unchanged".into() } else { format!("{written} of {files} files written") };
@@ -232,6 +235,7 @@ mod tests {
                 log_path: "cache/x".into(),
             },
             Event::Skipped { node: "report".into(), because: "curves".into() },
+            Event::AsLocked { lock: "pipeline.lock".into(), root: "5f0c".into(), nodes: 4 },
             Event::Delivered { folder: "reports/quick".into(), written: 1, files: 3 },
             Event::Ended(Summary {
                 nodes: 4,

@@ -10,6 +10,7 @@ use super::error::Error;
 use super::event::{Event, Observer, Summary};
 use super::executor::{Executor, Job, Outcome, log};
 use super::key::{Artifact, Key};
+use super::lock::Expected;
 use super::plan::{NodeId, Plan};
 use super::store::{Entry, Lookup, Store};
 use super::survey::{Checked, Standing, Survey, Surveyor};
@@ -47,6 +48,8 @@ pub struct Settings<'a> {
     pub keep_going: bool,
     /// Set when the user wants it to stop.
     pub interrupted: &'a AtomicBool,
+    /// What the nodes are held to: the first that differs ends the run; its answer is kept.
+    pub expected: Option<&'a Expected<'a>>,
 }
 
 /// Ctrl-C reaches this process and its jobs at once, but each takes note in its own time: a job may be seen to die of it
@@ -74,8 +77,8 @@ pub fn run(
     settings: &Settings,
     observer: &mut dyn Observer,
 ) -> Result<(Summary, BTreeMap<NodeId, Artifact>)> {
-    let mut run = Run::new(plan, store, surveyor, survey, executor, observer);
-    let outcome = run.until_done(settings);
+    let mut run = Run::new(plan, store, surveyor, survey, executor, settings, observer);
+    let outcome = run.until_done();
     if outcome.is_err() {
         run.executor.kill();
     }
@@ -93,6 +96,7 @@ struct Run<'a> {
     surveyor: &'a Surveyor<'a>,
     survey: &'a Survey,
     executor: &'a mut dyn Executor,
+    settings: &'a Settings<'a>,
     observer: &'a mut dyn Observer,
     state: BTreeMap<NodeId, State>,
     /// How many of a node's inputs are not settled.
@@ -115,6 +119,7 @@ impl<'a> Run<'a> {
         surveyor: &'a Surveyor<'a>,
         survey: &'a Survey,
         executor: &'a mut dyn Executor,
+        settings: &'a Settings<'a>,
         observer: &'a mut dyn Observer,
     ) -> Self {
         let mut unsettled = BTreeMap::new();
@@ -130,6 +135,7 @@ impl<'a> Run<'a> {
             surveyor,
             survey,
             executor,
+            settings,
             observer,
             state: survey.standing.keys().map(|&id| (id, State::Waiting)).collect(),
             ready: BTreeSet::new(),
@@ -146,11 +152,11 @@ impl<'a> Run<'a> {
 
     /// 1. Whatever needs nothing is ready. 2. Check ready nodes while there are free slots. 3. Wait for a job to end.
     /// 4. Done when nothing is ready and nothing runs.
-    fn until_done(&mut self, settings: &Settings) -> Result<()> {
+    fn until_done(&mut self) -> Result<()> {
         let roots: Vec<NodeId> = self.unsettled.iter().filter(|(_, n)| **n == 0).map(|(id, _)| *id).collect();
         roots.into_iter().for_each(|id| self.set(id, State::Ready));
         loop {
-            let stopping = self.summary.failed > 0 && !settings.keep_going;
+            let stopping = self.summary.failed > 0 && !self.settings.keep_going;
             while !stopping && self.running.len() < self.executor.slots() {
                 let Some(&id) = self.ready.first() else { break };
                 self.check(id)?;
@@ -160,10 +166,10 @@ impl<'a> Run<'a> {
             }
             let ended = self.executor.wait(TICK);
             if matches!(ended, Some((_, Outcome::Stopped(_)))) {
-                await_interrupt(settings.interrupted);
+                await_interrupt(self.settings.interrupted);
             }
             // First, for Ctrl-C also reaches the jobs: what they die of then is no failure of theirs.
-            if settings.interrupted.load(Ordering::Relaxed) {
+            if self.settings.interrupted.load(Ordering::Relaxed) {
                 return Err(Error::Interrupted.into());
             }
             match ended {
@@ -255,7 +261,7 @@ impl<'a> Run<'a> {
                 self.summary.cached += 1;
                 self.summary.saved_seconds += entry.seconds;
                 self.observer.observe(&Event::Cached { node: self.name(id), kind, saved_seconds: entry.seconds });
-                self.settle(id, &entry);
+                self.settle(id, &entry)?;
             }
             Standing::Due(known) | Standing::Depends(known) => {
                 let reasons = match self.survey.standing.get(&id) {
@@ -280,9 +286,14 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn settle(&mut self, id: NodeId, entry: &Entry) {
-        self.artifacts.insert(id, entry.artifact());
+    fn settle(&mut self, id: NodeId, entry: &Entry) -> Result<()> {
+        let artifact = entry.artifact();
+        if let Some(expected) = self.settings.expected {
+            expected.refuse(&expected.differences(&self.plan.node(id).name, &artifact))?;
+        }
+        self.artifacts.insert(id, artifact);
         self.set(id, State::Settled);
+        Ok(())
     }
 
     /// That the process ended well is not enough: only an answer in the store settles its nodes.
@@ -294,7 +305,7 @@ impl<'a> Run<'a> {
                 let (node, kind) = (self.name(id), self.plan.node(id).kind.name());
                 let (key, seconds) = (key.to_string(), entry.seconds);
                 self.observer.observe(&Event::Finished { node, kind, key, seconds });
-                self.settle(id, &entry);
+                self.settle(id, &entry)?;
             }
             return Ok(());
         }
@@ -335,7 +346,8 @@ impl<'a> Run<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::key::Recipe;
+    use super::super::key::{Digest, Recipe};
+    use super::super::lock::Lock;
     use super::super::toy::{Bench, Fate, Ran, Trial, id};
     use super::*;
     use proptest::prelude::*;
@@ -633,6 +645,45 @@ stages:
         assert_eq!(ran.told("failed"), ["c: nobody answered"]);
         let ran = Trial { targets: vec!["g"], ..bench.trial(yaml) }.run();
         assert_eq!(ran.text("g"), "[one two]");
+    }
+
+    /// The lock of a run that went well.
+    fn locked(ran: &Ran) -> Lock {
+        let mut lock = Lock::new("pipeline.lock");
+        lock.set(None, ran.artifacts.clone());
+        lock
+    }
+
+    #[test]
+    fn a_run_that_gives_what_is_expected_goes_on_to_its_end() {
+        let lock = locked(&Bench::new().run(PIPELINE));
+        let bench = Bench::new();
+        for submitted in [4, 0] {
+            let expected = lock.expected(None, &["g", "p", "s", "t"].into()).unwrap();
+            let ran = Trial { expected: Some(expected), ..bench.trial(PIPELINE) }.run();
+            assert_eq!((ran.outcome.is_ok(), ran.submitted.len()), (true, submitted));
+        }
+    }
+
+    #[test]
+    fn the_first_node_that_is_not_as_expected_ends_the_run_whether_it_ran_or_was_cached_and_its_answer_is_kept() {
+        let lock = locked(&Bench::new().run(&PIPELINE.replace("text: v", "text: w")));
+        let bench = Bench::new();
+        for (submitted, events) in [
+            (2, ["running s: first time", "running t: first time", "finished s", "finished t"]),
+            (0, ["cached s", "cached t", "", ""]),
+        ] {
+            let expected = lock.expected(None, &["g", "p", "s", "t"].into()).unwrap();
+            let ran = Trial { expected: Some(expected), ..bench.trial(PIPELINE) }.run();
+            let told: Vec<&str> = ran.events.iter().map(String::as_str).filter(|e| !e.starts_with("ended")).collect();
+            assert_eq!(told, events.into_iter().filter(|event| !event.is_empty()).collect::<Vec<_>>());
+            assert_eq!((ran.submitted.len(), ran.killed), (submitted, true));
+            let (v, w) = (Digest::of(b"v"), Digest::of(b"w"));
+            let message =
+                format!("pipeline.lock: 1 output of [no profile] differs:\n  `t`, `text`: expected {w}, found {v}");
+            assert_eq!(error(&ran), message);
+        }
+        assert_eq!(bench.run(PIPELINE).told("cached"), ["s", "t"]);
     }
 
     /// A pipeline of `stages.len()` stages: each a source of one of two texts, or a gathering of some of those before it.

@@ -4,6 +4,7 @@
 use super::event::{Event, Observer, Summary};
 use super::executor::{Executor, Job, Outcome, Told};
 use super::key::{Artifact, Key, Recipe};
+use super::lock::Expected;
 use super::pipeline::Pipeline;
 use super::plan::{NodeId, Plan};
 use super::schedule::{self, Settings};
@@ -258,7 +259,7 @@ impl Observer for Notes {
                 let Summary { nodes, cached, ran, failed, skipped, .. } = summary;
                 format!("ended: {nodes} nodes, {cached} cached, {ran} ran, {failed} failed, {skipped} skipped")
             }
-            Event::Started { .. } | Event::Delivered { .. } => return,
+            Event::Started { .. } | Event::AsLocked { .. } | Event::Delivered { .. } => return,
         });
     }
 }
@@ -295,6 +296,7 @@ impl Bench {
             refetch: false,
             keep_going: false,
             interrupted: false,
+            expected: None,
             fate: Box::new(|_| Fate::Runs),
             pick: Box::new(|_| 0),
         }
@@ -316,6 +318,7 @@ pub(super) struct Trial<'a> {
     pub(super) refetch: bool,
     pub(super) keep_going: bool,
     pub(super) interrupted: bool,
+    pub(super) expected: Option<Expected<'a>>,
     pub(super) fate: Box<dyn Fn(&Recipe) -> Fate + 'a>,
     pub(super) pick: Box<dyn FnMut(usize) -> usize + 'a>,
 }
@@ -353,7 +356,8 @@ impl Trial<'_> {
             killed: false,
         };
         let interrupted = AtomicBool::new(self.interrupted);
-        let settings = Settings { keep_going: self.keep_going, interrupted: &interrupted };
+        let expected = self.expected.as_ref();
+        let settings = Settings { keep_going: self.keep_going, interrupted: &interrupted, expected };
         let outcome = schedule::run(&self.plan, self.store, &surveyor, &survey, &mut mock, &settings, &mut notes);
         let Mock { submitted, threads, most_at_once, killed, .. } = mock;
         let (summary, artifacts) = match outcome {

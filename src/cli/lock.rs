@@ -1,0 +1,145 @@
+//! `repro lock`, and what `run --locked` and `verify --locked` hold to: the lock beside the pipeline file.
+
+use super::{Common, Session, inspect};
+use crate::engine::error::{Error, Fault};
+use crate::engine::key::Artifact;
+use crate::engine::lock::{Expected, Lock, command};
+use crate::engine::plan::NodeId;
+use crate::engine::store::Verified;
+use crate::engine::survey::{Standing, Survey, Surveyor};
+use crate::engine::wording::count;
+use crate::fs;
+use anyhow::{Context as _, Result};
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::path::PathBuf;
+
+/// The lock's path from the project's folder: `pipeline.lock` beside `pipeline.yaml`.
+fn file(common: &Common) -> PathBuf {
+    common.pipeline.with_extension("lock")
+}
+
+/// The lock as it is; `None` if there is none.
+fn read(common: &Common) -> Result<Option<Lock>> {
+    let (file, path) = (file(common), common.directory.join(file(common)));
+    let Some(bytes) = fs::read_if_there(&path)? else { return Ok(None) };
+    let source = file.display().to_string();
+    let text = String::from_utf8(bytes).map_err(|_| {
+        let hint = Some("restore the file, or remove it and lock again".into());
+        Error::from(Fault { source: source.clone(), place: None, message: "it is not UTF-8".into(), hint })
+    })?;
+    Ok(Some(Lock::parse(&source, &text).map_err(Error::from)?))
+}
+
+/// Digests of what was set for once must not stand for the profile.
+fn refuse_overrides(common: &Common) -> Result<()> {
+    let Some(assignment) = common.set.first() else { return Ok(()) };
+    let fault = Fault {
+        source: format!("-S {assignment}"),
+        place: None,
+        message: format!("`{}` holds for profiles as `{}` has them", file(common).display(), common.pipeline.display()),
+        hint: Some("leave it out, or make a profile of it".into()),
+    };
+    Err(Error::Usage(fault).into())
+}
+
+/// The lock to hold `session` to, which gives up its fallbacks: what cannot be had has no digest to compare.
+pub(super) fn hold(common: &Common, session: &mut Session) -> Result<Lock> {
+    refuse_overrides(common)?;
+    session.plan.nodes.iter_mut().for_each(|node| node.question.fallback = None);
+    let missing = || {
+        let hint = format!("`{}` writes it", command("lock", session.profile.as_deref()));
+        let source = file(common).display().to_string();
+        Error::Usage(Fault { source, place: None, message: "there is no such file".into(), hint: Some(hint) })
+    };
+    Ok(read(common)?.ok_or_else(missing)?)
+}
+
+/// What `lock` expects of the nodes of `session`.
+pub(super) fn expected<'a>(lock: &'a Lock, session: &'a Session) -> Result<Expected<'a>> {
+    let names: BTreeSet<&str> = session.plan.nodes.iter().map(|node| node.name.as_str()).collect();
+    Ok(lock.expected(session.profile.as_deref(), &names).map_err(Error::from)?)
+}
+
+fn survey(session: &Session) -> Result<Survey> {
+    let surveyor = Surveyor::new(&session.plan, &session.store, BTreeSet::new(), session.refetch);
+    surveyor.survey(&session.plan.ids().collect())
+}
+
+/// The nodes that are up to date, inputs first, and the number of those that are not.
+fn cached(survey: &Survey) -> (Vec<(NodeId, Artifact)>, usize) {
+    let artifact = |(id, standing): (&NodeId, &Standing)| match standing {
+        Standing::Cached(entry) => Some((*id, entry.artifact())),
+        _ => None,
+    };
+    let found: Vec<(NodeId, Artifact)> = survey.standing.iter().filter_map(artifact).collect();
+    let pending = survey.standing.len() - found.len();
+    (found, pending)
+}
+
+fn pending(nodes: usize, session: &Session) -> Error {
+    let hint = format!("`{}` brings them up to date", command("run", session.profile.as_deref()));
+    Error::Pending { nodes, hint }
+}
+
+pub(super) fn lock(common: &Common) -> Result<String> {
+    refuse_overrides(common)?;
+    let session = Session::open(common)?;
+    let (profile, file) = (session.profile.as_deref(), file(common));
+    let survey = survey(&session)?;
+    // First: running once more would not help.
+    if let Some((id, _)) = survey.checked.iter().find(|(_, checked)| checked.fell_back.is_some()) {
+        let node = session.plan.node(*id).name.clone();
+        let hint = format!("`{} --refetch` asks again; what came instead cannot stand for it", command("run", profile));
+        return Err(Error::Unavailable { node, hint: Some(hint) })
+            .with_context(|| format!("`{}` holds no answers of fallbacks", file.display()));
+    }
+    let (found, missing) = cached(&survey);
+    if missing > 0 {
+        return Err(pending(missing, &session).into());
+    }
+    let nodes: BTreeMap<String, Artifact> =
+        found.into_iter().map(|(id, artifact)| (session.plan.node(id).name.clone(), artifact)).collect();
+    let mut lock = read(common)?.unwrap_or_else(|| Lock::new(&file.display().to_string()));
+    let all = nodes.len();
+    let (root, changed) = lock.set(profile, nodes);
+    fs::write_for_all(&common.directory.join(&file), lock.to_string().as_bytes())?;
+    let file = file.display().to_string();
+    Ok(match common.json {
+        true => {
+            let said = json!({ "lock": file, "profile": profile, "root": root, "nodes": all, "changed": changed });
+            format!("{said:#}\n")
+        }
+        false => format!("{file}: {}, {changed} new or changed; root {root}\n", count(all)),
+    })
+}
+
+/// Compares what is cached with the lock; `verified` is what is said of the cache itself.
+pub(super) fn verify(common: &Common, verified: &Verified) -> Result<String> {
+    let mut session = Session::open(common)?;
+    let lock = hold(common, &mut session)?;
+    let expected = expected(&lock, &session)?;
+    let (found, missing) = cached(&survey(&session)?);
+    let compare = |(id, artifact): &(NodeId, Artifact)| expected.differences(&session.plan.node(*id).name, artifact);
+    let differences: Vec<_> = found.iter().flat_map(compare).collect();
+    let text = if common.json {
+        let held = json!({
+            "lock": expected.source(), "root": expected.root(), "compared": found.len(), "not_cached": missing,
+            "differences": differences,
+        });
+        let mut whole = json!(verified);
+        whole["locked"] = held;
+        format!("{whole:#}\n")
+    } else {
+        let as_expected = if differences.is_empty() { " as expected" } else { "" };
+        let compared = format!("{}: {} compared{as_expected}, {missing} not cached", expected.source(), found.len());
+        format!("{}{compared}; root {}\n", inspect::sound(verified), expected.root())
+    };
+    if differences.is_empty() && missing == 0 {
+        return Ok(text);
+    }
+    std::io::stdout().write_all(text.as_bytes())?;
+    expected.refuse(&differences)?;
+    Err(pending(missing, &session).into())
+}

@@ -1,0 +1,559 @@
+//! pipeline.lock: the digest that every output is expected to have, per profile. Text to values and back.
+//!
+//! ```text
+//! # The digest of every output of every node, per profile, without overrides. ...
+//! version: 1
+//!
+//! [profile ci]
+//! root: 5f0c...
+//! curves@curve=arc,hidden=10 metrics.csv=3f1c... points.csv=9a02...
+//! nets@hidden=10,end=a net.safetensors=77d1...
+//! ```
+//!
+//! Profiles and nodes are sorted, one line a node, so that two branches that change different nodes merge by themselves
+//! but for the root. The **root** of a profile is the BLAKE3 of its nodes' lines: one hash that stands for all of them, and
+//! that a line edited by hand no longer has. `repro lock` makes it anew.
+//!
+//! A line names each file's digest, not one for the whole artifact: it is two to three times as long, and a difference
+//! then says which file differs. What a profile's lock holds for is that profile as pipeline.yaml has it: `-S` is refused
+//! wherever a lock is made or held to, and a fallback (`otherwise`) never stands for the answer itself.
+//!
+//! Knows no files, no cache and no plan: text, names and digests alone.
+
+use super::error::{Error, Fault};
+use super::key::{Artifact, Digest};
+use super::value::{Misfit, Place};
+use super::wording::count;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Write as _};
+use std::str::FromStr as _;
+
+/// What stands on top of every lock.
+const ABOUT: &str = "# The digest of every output of every node, per profile, without overrides. Written by `repro lock`, \
+                     checked by `repro run --locked`.";
+
+/// The form of the text below; raised when an older program would misread it.
+const VERSION: &str = "version: 1";
+
+/// What git leaves where two branches changed the same lines.
+const CONFLICT: [&str; 4] = ["<<<<<<<", "|||||||", "=======", ">>>>>>>"];
+
+/// What helps with a line that makes no sense.
+const RESTORE: &str = "restore the file, or remove it and lock again";
+
+/// How many differences are told; what hangs on the first of them mostly differs too.
+const SHOWN: usize = 12;
+
+/// A whole lock.
+#[derive(Clone, Debug)]
+pub struct Lock {
+    /// The file's name, for messages.
+    source: String,
+    /// By profile; `None` is the pipeline without any.
+    sections: BTreeMap<Option<String>, Section>,
+}
+
+/// One profile's part.
+#[derive(Clone, Debug, Default)]
+struct Section {
+    /// As it stands in the text, right or wrong.
+    root: Option<Digest>,
+    /// Where that stands.
+    place: Option<Place>,
+    nodes: BTreeMap<String, Artifact>,
+}
+
+/// What the nodes of one profile are held to.
+#[derive(Clone, Debug)]
+pub struct Expected<'a> {
+    source: &'a str,
+    profile: Option<&'a str>,
+    section: &'a Section,
+}
+
+/// An output that is not what the lock has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The node.
+    pub node: String,
+    /// Its output.
+    pub file: String,
+    /// The lock's digest; none if the lock has no such file.
+    pub expected: Option<Digest>,
+    /// The digest found; none if there is no such file.
+    pub found: Option<Digest>,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let named = |digest: &Option<Digest>| digest.map_or("no such file".to_owned(), |digest| digest.to_string());
+        let Difference { node, file, expected, found } = self;
+        write!(f, "`{node}`, `{file}`: expected {}, found {}", named(expected), named(found))
+    }
+}
+
+/// `repro VERB --profile P`.
+pub fn command(verb: &str, profile: Option<&str>) -> String {
+    format!("repro {verb}{}", profile.map(|name| format!(" --profile {name}")).unwrap_or_default())
+}
+
+fn title(profile: Option<&str>) -> String {
+    profile.map_or("no profile".to_owned(), |name| format!("profile {name}"))
+}
+
+impl Lock {
+    /// One that expects nothing yet.
+    pub fn new(source: &str) -> Lock {
+        Lock { source: source.to_owned(), sections: BTreeMap::new() }
+    }
+
+    /// Reads the text of `source`. Roots are not checked: that of a profile that is about to be locked may be stale.
+    pub fn parse(source: &str, text: &str) -> Result<Lock, Fault> {
+        let sections = read(text).map_err(|misfit| Fault::of(source, "", &misfit))?;
+        Ok(Lock { source: source.to_owned(), sections })
+    }
+
+    /// What is expected of `nodes`, which are all those of `profile`. Refused if the lock does not list exactly these, or
+    /// if its root is not theirs.
+    pub fn expected<'a>(&'a self, profile: Option<&'a str>, nodes: &BTreeSet<&str>) -> Result<Expected<'a>, Fault> {
+        let title = title(profile);
+        let fault = |place, message: String, hint: String| {
+            Err(Fault { source: self.source.clone(), place, message, hint: Some(hint) })
+        };
+        let relock = format!("`{}` locks what the cache has now", command("lock", profile));
+        let Some(section) = self.sections.get(&profile.map(str::to_owned)) else {
+            return fault(None, format!("[{title}] is not in the lock"), relock);
+        };
+        if section.root != Some(section.true_root()) {
+            let message = format!("the root of [{title}] is not that of its lines: a line was lost, added or edited");
+            return fault(section.place, message, format!("restore the file, or {relock}"));
+        }
+        let locked: BTreeSet<&str> = section.nodes.keys().map(String::as_str).collect();
+        if let Some(first) = nodes.difference(&locked).next() {
+            let all = count(nodes.difference(&locked).count());
+            return fault(section.place, format!("[{title}] lacks `{first}` ({all} in all)"), relock);
+        }
+        if let Some(first) = locked.difference(nodes).next() {
+            let all = count(locked.difference(nodes).count());
+            let message = format!("[{title}] has `{first}`, which the pipeline has not ({all} in all)");
+            return fault(section.place, message, relock);
+        }
+        Ok(Expected { source: &self.source, profile, section })
+    }
+
+    /// Expects `nodes`, and no others, of `profile` from now on. Gives their root, and how many of them are new or changed.
+    pub fn set(&mut self, profile: Option<&str>, nodes: BTreeMap<String, Artifact>) -> (Digest, usize) {
+        let mut section = Section { root: None, place: None, nodes };
+        let root = section.true_root();
+        section.root = Some(root);
+        let before = self.sections.remove(&profile.map(str::to_owned)).unwrap_or_default().nodes;
+        let changed = section.nodes.iter().filter(|(name, artifact)| before.get(*name) != Some(artifact)).count();
+        self.sections.insert(profile.map(str::to_owned), section);
+        (root, changed)
+    }
+}
+
+impl fmt::Display for Lock {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        writeln!(f, "{ABOUT}\n{VERSION}")?;
+        for (profile, section) in &self.sections {
+            writeln!(f, "\n[{}]", title(profile.as_deref()))?;
+            if let Some(root) = section.root {
+                writeln!(f, "root: {root}")?;
+            }
+            section.nodes.iter().try_for_each(|(name, artifact)| writeln!(f, "{}", line(name, artifact)))?;
+        }
+        Ok(())
+    }
+}
+
+impl Section {
+    fn true_root(&self) -> Digest {
+        let lines = self.nodes.iter().map(|(name, artifact)| line(name, artifact) + "\n");
+        Digest::of(lines.collect::<String>().as_bytes())
+    }
+}
+
+impl Expected<'_> {
+    /// The outputs of `node` that are not as expected.
+    pub fn differences(&self, node: &str, found: &Artifact) -> Vec<Difference> {
+        let nothing = Artifact::new();
+        let expected = self.section.nodes.get(node).unwrap_or(&nothing);
+        let files: BTreeSet<&String> = expected.keys().chain(found.keys()).collect();
+        let differs = files.into_iter().filter(|file| expected.get(*file) != found.get(*file));
+        let describe = |file: &String| Difference {
+            node: node.to_owned(),
+            file: file.clone(),
+            expected: expected.get(file).copied(),
+            found: found.get(file).copied(),
+        };
+        differs.map(describe).collect()
+    }
+
+    /// An error if there are any.
+    pub fn refuse(&self, differences: &[Difference]) -> Result<(), Error> {
+        let Some(first) = differences.first() else { return Ok(()) };
+        let mut lines: String = differences.iter().take(SHOWN).map(|difference| format!("\n  {difference}")).collect();
+        if differences.len() > SHOWN {
+            let _ = write!(lines, "\n  and {} more", differences.len() - SHOWN);
+        }
+        let (outputs, verb) = if differences.len() == 1 { ("output", "differs") } else { ("outputs", "differ") };
+        Err(Error::Differs(Fault {
+            source: self.source.to_owned(),
+            place: None,
+            message: format!("{} {outputs} of [{}] {verb}:{lines}", differences.len(), title(self.profile)),
+            hint: Some(format!(
+                "what was found is kept (`repro show {}`); if it is meant, `{}` expects it from now on",
+                first.node,
+                command("lock", self.profile)
+            )),
+        }))
+    }
+
+    /// The lock's name, for messages.
+    pub fn source(&self) -> &str {
+        self.source
+    }
+
+    /// The one hash that stands for all of it.
+    pub fn root(&self) -> Digest {
+        self.section.true_root()
+    }
+}
+
+/// A node's line: its name, then its files.
+fn line(name: &str, artifact: &Artifact) -> String {
+    let mut line = escape(name);
+    for (file, digest) in artifact {
+        let _ = write!(line, " {}={digest}", escape(file));
+    }
+    line
+}
+
+/// Spaces part the words of a line; values with spaces in them are rare, and read `a%20b`.
+fn escape(name: &str) -> String {
+    let mut out = String::new();
+    for c in name.chars() {
+        if c == '%' || c.is_whitespace() || c.is_control() {
+            let mut bytes = [0; 4];
+            c.encode_utf8(&mut bytes).bytes().for_each(|byte| _ = write!(out, "%{byte:02x}"));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+fn unescape(word: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = word.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+                (digit(rest.next())? * 16 + digit(rest.next())?) as u8
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn read(text: &str) -> Result<BTreeMap<Option<String>, Section>, Misfit> {
+    let mut sections: BTreeMap<Option<String>, Section> = BTreeMap::new();
+    let mut profile: Option<Option<String>> = None;
+    let mut versioned = false;
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim_end();
+        let place = Some(Place { line: number, column: 1 });
+        let refuse = |message: String, hint: &str| Misfit::at(place, message, Some(hint.to_owned()));
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if CONFLICT.iter().any(|mark| line.starts_with(mark)) {
+            let hint = "keep the lines of either side, then `repro lock --profile NAME` makes that profile's part anew";
+            return Err(refuse("a merge conflict is not resolved".into(), hint));
+        }
+        if !versioned {
+            if line != VERSION {
+                let hint = "a lock is written by `repro lock`; one of a newer `repro` needs that program";
+                return Err(refuse(format!("expected `{VERSION}` first, found `{}`", shown(line)), hint));
+            }
+            versioned = true;
+        } else if line.starts_with('[') {
+            let refusal = || refuse(format!("`{}` is not `[profile NAME]`", shown(line)), RESTORE);
+            let named = heading(line).ok_or_else(refusal)?;
+            if sections.insert(named.clone(), Section { place, ..Section::default() }).is_some() {
+                return Err(refuse(format!("{line} is there twice"), "remove the one that is out of date"));
+            }
+            profile = Some(named);
+        } else {
+            let section = profile
+                .as_ref()
+                .and_then(|profile| sections.get_mut(profile))
+                .ok_or_else(|| refuse(format!("`{}` stands before any `[profile NAME]`", shown(line)), RESTORE))?;
+            if let Some(root) = line.strip_prefix("root: ") {
+                if section.root.is_some() {
+                    return Err(refuse("the root is there twice".into(), "remove one; `repro lock` makes it right"));
+                }
+                section.root = Some(digest_of(root).map_err(|message| refuse(message, RESTORE))?);
+                section.place = place;
+                continue;
+            }
+            let (name, artifact) = node(line).map_err(|message| refuse(message, RESTORE))?;
+            if section.nodes.contains_key(&name) {
+                return Err(refuse(format!("`{name}` is there twice"), "remove the line that is out of date"));
+            }
+            section.nodes.insert(name, artifact);
+        }
+    }
+    if !versioned {
+        return Err(Misfit::at(None, "the lock is empty", Some("remove the file; `repro lock` writes one".into())));
+    }
+    Ok(sections)
+}
+
+/// `[profile NAME]` or `[no profile]`.
+fn heading(line: &str) -> Option<Option<String>> {
+    let inside = line.strip_prefix('[')?.strip_suffix(']')?;
+    if inside == title(None) {
+        return Some(None);
+    }
+    let name = inside.strip_prefix("profile ")?;
+    (!name.is_empty() && !name.contains(char::is_whitespace)).then(|| Some(name.to_owned()))
+}
+
+fn node(line: &str) -> Result<(String, Artifact), String> {
+    let name_of = |word: &str| unescape(word).ok_or_else(|| format!("`{}` is not a name", shown(word)));
+    let mut words = line.split(' ');
+    let name = name_of(words.next().unwrap_or_default())?;
+    let mut artifact = Artifact::new();
+    for word in words {
+        let (file, digest) = word.rsplit_once('=').ok_or_else(|| format!("`{}` is not `file=digest`", shown(word)))?;
+        if artifact.insert(name_of(file)?, digest_of(digest)?).is_some() {
+            return Err(format!("`{}` of `{name}` is there twice", shown(file)));
+        }
+    }
+    Ok((name, artifact))
+}
+
+fn digest_of(hex: &str) -> Result<Digest, String> {
+    Digest::from_str(hex).map_err(|_| format!("`{}` is not 64 hex digits", shown(hex)))
+}
+
+/// What is quoted of a text that may be anything.
+fn shown(text: &str) -> String {
+    const LONGEST: usize = 60;
+    let start: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+    if text.chars().count() > LONGEST { start + "..." } else { start }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn artifact(files: &[(&str, &str)]) -> Artifact {
+        files.iter().map(|(file, bytes)| ((*file).to_owned(), Digest::of(bytes.as_bytes()))).collect()
+    }
+
+    fn nodes() -> BTreeMap<String, Artifact> {
+        let net = |bytes| artifact(&[("net.safetensors", bytes), ("history.csv", "losses")]);
+        [("nets@end=b".to_owned(), net("b")), ("nets@end=a".to_owned(), net("a")), ("data".to_owned(), artifact(&[]))]
+            .into()
+    }
+
+    /// Two profiles.
+    fn lock() -> Lock {
+        let mut lock = Lock::new("pipeline.lock");
+        lock.set(Some("quick"), [("data".to_owned(), artifact(&[("data.json", "{}")]))].into());
+        lock.set(Some("ci"), nodes());
+        lock
+    }
+
+    fn parse(text: &str) -> Lock {
+        Lock::parse("pipeline.lock", text).unwrap()
+    }
+
+    fn told(fault: &Fault) -> String {
+        format!("{fault}\nhint: {}", fault.hint.as_deref().unwrap_or("none"))
+    }
+
+    /// What `ci` is refused for, with these nodes in the plan.
+    fn refusal(lock: &Lock, nodes: &[&str]) -> String {
+        told(&lock.expected(Some("ci"), &nodes.iter().copied().collect()).unwrap_err())
+    }
+
+    const NODES: [&str; 3] = ["data", "nets@end=a", "nets@end=b"];
+
+    #[test]
+    fn a_lock_reads_well() {
+        insta::assert_snapshot!(lock().to_string());
+    }
+
+    #[test]
+    fn a_lock_survives_its_file_whatever_the_order_of_its_lines() {
+        let text = lock().to_string();
+        assert_eq!(parse(&text).to_string(), text);
+        assert_eq!(parse(&text.replace('\n', "\r\n")).to_string(), text);
+        let (before, ci) = text.split_once("\n[profile ci]\n").unwrap();
+        let (ci, quick) = ci.split_once("\n[profile quick]\n").unwrap();
+        let mut lines: Vec<&str> = ci.lines().collect();
+        lines.reverse();
+        let shuffled = format!("{before}\n[profile quick]\n{quick}# mine\n[profile ci]\n{}\n", lines.join("\n"));
+        assert_eq!(parse(&shuffled).to_string(), text);
+        assert!(parse(&shuffled).expected(Some("ci"), &NODES.into()).is_ok());
+    }
+
+    #[test]
+    fn one_profile_is_locked_and_the_others_stay_even_where_their_root_is_wrong() {
+        let text = lock().to_string();
+        let quick = text.split_once("[profile quick]").unwrap().1;
+        let broken = text.replace(quick, &quick.replace("data.json=", "other.json="));
+        let mut lock = parse(&broken);
+        let mut changed = nodes();
+        changed.insert("nets@end=b".to_owned(), artifact(&[("net.safetensors", "other")]));
+        changed.insert("nets@end=c".to_owned(), artifact(&[]));
+        assert_eq!(lock.set(Some("ci"), changed).1, 2);
+        let quick = |text: &str| text.split_once("[profile quick]").unwrap().1.to_owned();
+        assert_eq!(quick(&lock.to_string()), quick(&broken));
+        let fault = lock.expected(Some("quick"), &["data"].into()).unwrap_err();
+        assert!(fault.message.starts_with("the root of [profile quick] is not that of its lines"), "{fault}");
+    }
+
+    #[test]
+    fn the_pipeline_without_a_profile_is_not_a_profile_called_no_profile() {
+        let mut lock = Lock::new("pipeline.lock");
+        lock.set(None, nodes());
+        assert!(lock.to_string().contains("\n[no profile]\n"));
+        let lock = parse(&lock.to_string());
+        assert!(lock.expected(None, &NODES.into()).is_ok());
+        assert!(lock.expected(Some("no profile"), &NODES.into()).is_err());
+        let fault = Lock::new("pipeline.lock").expected(None, &NODES.into()).unwrap_err();
+        assert_eq!(fault.hint.as_deref(), Some("`repro lock` locks what the cache has now"));
+    }
+
+    #[test]
+    fn any_change_of_a_line_is_seen_in_the_root() {
+        let root = |nodes| lock().set(Some("ci"), nodes).0;
+        let mut seen = vec![root(nodes())];
+        let mut change = |change: &dyn Fn(&mut BTreeMap<String, Artifact>)| {
+            let mut changed = nodes();
+            change(&mut changed);
+            seen.push(root(changed));
+        };
+        change(&|nodes| _ = nodes.remove("data"));
+        change(&|nodes| _ = nodes.insert("data".into(), artifact(&[("data.json", "{}")])));
+        change(&|nodes| _ = nodes.insert("more".into(), artifact(&[])));
+        change(&|nodes| _ = nodes.get_mut("nets@end=a").unwrap().insert("history.csv".into(), Digest::of(b"")));
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), 5);
+    }
+
+    #[test]
+    fn an_edited_line_or_a_lost_root_is_refused() {
+        let text = lock().to_string();
+        let edited = text.replacen("history.csv", "histories.csv", 1);
+        insta::assert_snapshot!(refusal(&parse(&edited), &NODES), @r"
+        pipeline.lock:5:1: the root of [profile ci] is not that of its lines: a line was lost, added or edited
+        hint: restore the file, or `repro lock --profile ci` locks what the cache has now
+        ");
+        let root = text.lines().find(|line| line.starts_with("root: ")).unwrap();
+        insta::assert_snapshot!(refusal(&parse(&text.replacen(&format!("{root}\n"), "", 1)), &NODES), @r"
+        pipeline.lock:4:1: the root of [profile ci] is not that of its lines: a line was lost, added or edited
+        hint: restore the file, or `repro lock --profile ci` locks what the cache has now
+        ");
+    }
+
+    #[test]
+    fn a_lock_of_other_nodes_than_the_plans_is_refused() {
+        insta::assert_snapshot!(refusal(&lock(), &["data", "nets@end=a", "nets@end=b", "nets@end=c", "tables"]), @r"
+        pipeline.lock: [profile ci] lacks `nets@end=c` (2 nodes in all)
+        hint: `repro lock --profile ci` locks what the cache has now
+        ");
+        insta::assert_snapshot!(refusal(&lock(), &["data"]), @r"
+        pipeline.lock: [profile ci] has `nets@end=a`, which the pipeline has not (2 nodes in all)
+        hint: `repro lock --profile ci` locks what the cache has now
+        ");
+        insta::assert_snapshot!(refusal(&Lock::new("pipeline.lock"), &NODES), @r"
+        pipeline.lock: [profile ci] is not in the lock
+        hint: `repro lock --profile ci` locks what the cache has now
+        ");
+    }
+
+    #[test]
+    fn what_is_no_lock_is_refused_with_place_and_hint() {
+        let case = |text: &str| told(&Lock::parse("pipeline.lock", text).unwrap_err());
+        let good = lock().to_string();
+        let (head, ci) = good.split_once("[profile ci]\n").unwrap();
+        let with = |line: &str| case(&good.replace("[profile ci]\n", &format!("[profile ci]\n{line}\n")));
+        let digest = Digest::of(b"");
+        let faults = [
+            case(""),
+            case("# a comment\n"),
+            case("stages: {}\n"),
+            case("version: 2\n"),
+            case(&format!("version: 1\ndata data.json={digest}\n")),
+            case(&format!("version: 1\n[profile a b]\n")),
+            case(&format!("{head}[profile ci]\n<<<<<<< HEAD\n{ci}")),
+            case(&good.replace("[profile quick]", "=======")),
+            case(&good.replace("[profile quick]", "[profile ci]")),
+            with("nets@end=a net.safetensors=3f1c"),
+            with("nets@end=c net.safetensors"),
+            with("nets@end=%zz"),
+            with(&format!("nets@end=c f={digest} f={digest}")),
+            with("nets@end=a"),
+            with(&format!("root: {digest}")),
+            with(&format!("nets@end=c {}\u{1b}[2J", "x".repeat(500))),
+        ];
+        insta::assert_snapshot!(faults.join("\n"));
+    }
+
+    #[test]
+    fn differences_name_node_file_and_both_digests() {
+        let lock = lock();
+        let expected = lock.expected(Some("ci"), &NODES.into()).unwrap();
+        assert_eq!(expected.differences("nets@end=a", &nodes()["nets@end=a"]), []);
+        assert!(expected.refuse(&[]).is_ok());
+        let found = artifact(&[("net.safetensors", "other"), ("more.csv", "")]);
+        let differences = expected.differences("nets@end=a", &found);
+        let error = expected.refuse(&differences).unwrap_err();
+        assert_eq!(error.exit_code(), 4);
+        insta::assert_snapshot!(format!("{error}\nhint: {}", error.hint().unwrap()), @r"
+        pipeline.lock: 3 outputs of [profile ci] differ:
+          `nets@end=a`, `history.csv`: expected 31582e470d5f57ef22db8d0a3f900e5438db2923092f4a09364e5f05e270787e, found no such file
+          `nets@end=a`, `more.csv`: expected no such file, found af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262
+          `nets@end=a`, `net.safetensors`: expected 17762fddd969a453925d65717ac3eea21320b66b54342fde15128d6caf21215f, found 3f796163ebf94718de1cd7582655c012f995c06f1e6970ea2bdc15bcd88a324a
+        hint: what was found is kept (`repro show nets@end=a`); if it is meant, `repro lock --profile ci` expects it from now on
+        ");
+        let error = expected.refuse(&differences[..1]).unwrap_err();
+        assert!(error.to_string().starts_with("pipeline.lock: 1 output of [profile ci] differs:\n"), "{error}");
+        let many: Vec<Difference> = (0..20).map(|_| differences[0].clone()).collect();
+        assert!(expected.refuse(&many).unwrap_err().to_string().ends_with("\n  and 8 more"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_names_survive_the_file(nodes in prop::collection::btree_map(
+            "[a-z]{1,3}(@\\PC{0,6}=[ \\PC\\s%]{0,8})?",
+            prop::collection::btree_map("[a-z.=% \\n\u{a0}/]{0,6}", any::<u8>().prop_map(|byte| Digest::of(&[byte])), 0..3),
+            0..4,
+        )) {
+            let mut lock = Lock::new("pipeline.lock");
+            lock.set(Some("ci"), nodes.clone());
+            let lock = parse(&lock.to_string());
+            prop_assert_eq!(&lock.sections[&Some("ci".to_owned())].nodes, &nodes);
+        }
+
+        #[test]
+        fn no_text_makes_the_reader_panic(text in "(version: 1\n)?(\\[profile [a-z]{1,2}\\]\n|root: .{0,3}\n|[a-z%=@ ]{0,6}\n|\\PC{0,9}\n){0,6}") {
+            if let Err(fault) = Lock::parse("pipeline.lock", &text) {
+                prop_assert!(fault.hint.is_some(), "{}", fault);
+            }
+        }
+    }
+}

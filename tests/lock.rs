@@ -1,0 +1,274 @@
+//! pipeline.lock: what makes it, what is held to it, and what is refused.
+
+use crate::space::{Output, Space, flip};
+use repro::engine::key::{Artifact, Digest};
+use repro::engine::lock::Lock;
+use serde_json::Value as Json;
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+
+/// Two profiles, and one whose data cannot be had here.
+const SMALL: &str = "\
+profile: once
+stages:
+  data:
+    fetch: { dataset: digits, train: 100, test: 20 }
+  nets:
+    train: { data: data, hidden: 3, end: [a, b], epochs: 1 }
+  curves:
+    evaluate: { a: nets@end=a, b: nets@end=b, data: data, curve: linear, points: 3 }
+profiles:
+  once: {}
+  twice: { nets: { epochs: 2 } }
+  real: { data: { dataset: mnist, otherwise: digits } }
+";
+
+/// Run and locked.
+fn locked() -> Space {
+    let space = Space::with(SMALL);
+    space.ok(&["run"]);
+    space.ok(&["lock"]);
+    space
+}
+
+const LOCK: &str = "pipeline.lock";
+
+/// The digests of `space`, as the engine names them.
+fn artifacts(space: &Space) -> BTreeMap<String, Artifact> {
+    let parse = |(file, digest): (String, String)| (file, digest.parse::<Digest>().unwrap());
+    let artifact = |files: BTreeMap<String, String>| files.into_iter().map(parse).collect();
+    space.digests().into_iter().map(|(node, files)| (node, artifact(files))).collect()
+}
+
+/// A lock that expects something else of one file.
+fn with_other(space: &Space, node: &str, file: &str) -> String {
+    let mut expected = artifacts(space);
+    expected.get_mut(node).unwrap().insert(file.to_owned(), Digest::of(b"something else"));
+    let mut lock = Lock::new(LOCK);
+    lock.set(Some("once"), expected);
+    lock.to_string()
+}
+
+/// Digests change with every version of a stage: the claims here are of the sentences around them.
+fn without_digests(text: &str) -> String {
+    let shorten = |word: &str| if word.parse::<Digest>().is_ok() { "DIGEST".to_owned() } else { word.to_owned() };
+    let line = |line: &str| {
+        let words = line.split(' ').map(|word| match word.strip_suffix(',') {
+            Some(word) => shorten(word) + ",",
+            None => shorten(word),
+        });
+        words.collect::<Vec<_>>().join(" ")
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn said(output: &Output) -> String {
+    without_digests(&format!("{}{}", output.stdout, output.stderr))
+}
+
+#[test]
+fn a_lock_holds_the_digest_of_every_output_of_every_node() {
+    let space = locked();
+    let mut lock = Lock::new(LOCK);
+    lock.set(Some("once"), artifacts(&space));
+    assert_eq!(space.read(LOCK), lock.to_string());
+    let mode = std::fs::metadata(space.join(LOCK)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o644, "it is for everyone");
+}
+
+#[test]
+fn what_is_as_locked_passes_and_says_the_root() {
+    let space = locked();
+    insta::assert_snapshot!(said(&space.ok(&["verify", "--locked"])), @r"
+    16 objects, 4 entries, 4 recipes: all sound
+    pipeline.lock: 4 compared as expected, 0 not cached; root DIGEST
+    ");
+    std::fs::remove_dir_all(space.join("cache")).unwrap();
+    let said = space.ok(&["run", "--locked"]).stderr;
+    let root = space.read(LOCK).lines().find_map(|line| line.strip_prefix("root: ")).unwrap().to_owned();
+    assert!(said.contains(&format!("\npipeline.lock: 4 nodes as expected, root {root}\n")), "{said}");
+    let said = space.ok(&["run", "--locked", "nets", "--json"]);
+    let event = said.events().into_iter().find(|event| event["event"] == "as-locked").unwrap();
+    assert_eq!((&event["nodes"], &event["root"]), (&3.into(), &root.into()), "the nodes that were asked for");
+}
+
+#[test]
+fn locking_again_changes_nothing_and_another_profile_joins_without_moving_the_first() {
+    let space = locked();
+    let first = space.read(LOCK);
+    insta::assert_snapshot!(said(&space.ok(&["lock"])), @"pipeline.lock: 4 nodes, 0 new or changed; root DIGEST");
+    assert_eq!(space.read(LOCK), first);
+    space.ok(&["run", "--profile", "twice"]);
+    let json: Json = serde_json::from_str(&space.ok(&["lock", "--profile", "twice", "--json"]).stdout).unwrap();
+    assert_eq!((&json["profile"], &json["nodes"], &json["changed"]), (&"twice".into(), &4.into(), &4.into()));
+    let both = space.read(LOCK);
+    assert!(both.starts_with(&first), "{both}");
+    space.ok(&["run", "--locked"]);
+    space.ok(&["run", "--locked", "--profile", "twice"]);
+}
+
+#[test]
+fn a_lock_is_made_of_what_is_up_to_date_only() {
+    let space = Space::with(SMALL);
+    space.ok(&["run", "nets"]);
+    insta::assert_snapshot!(said(&space.exits(3, &["lock"])), @r"
+    error: 1 node not up to date
+    hint: `repro run --profile once` brings them up to date
+    ");
+    assert!(!space.join(LOCK).exists());
+}
+
+#[test]
+fn a_digest_that_differs_ends_the_run_with_4_and_the_answer_is_kept() {
+    let space = locked();
+    space.write(LOCK, with_other(&space, "nets@end=b", "net.safetensors"));
+    std::fs::remove_dir_all(space.join("cache")).unwrap();
+    let output = space.exits(4, &["run", "--locked", "-j", "1", "--json"]);
+    insta::assert_snapshot!(without_digests(&output.stderr), @r"
+    error: pipeline.lock: 1 output of [profile once] differs:
+      `nets@end=b`, `net.safetensors`: expected DIGEST, found DIGEST
+    hint: what was found is kept (`repro show nets@end=b`); if it is meant, `repro lock --profile once` expects it from now on
+    ");
+    assert!(output.stderr.contains(&Digest::of(b"something else").to_string()), "{}", output.stderr);
+    assert!(!output.ran().contains("curves"), "what hangs on it did not start");
+    let again = space.ok(&["run", "--json"]);
+    assert!(again.cached().contains("nets@end=b"), "it need not run again");
+    assert_eq!(space.exits(4, &["run", "--locked"]).stderr.lines().last(), output.stderr.lines().last());
+}
+
+#[test]
+fn verify_compares_what_is_cached_and_tells_what_is_not() {
+    let space = locked();
+    let true_lock = space.read(LOCK);
+    space.write(LOCK, with_other(&space, "curves", "points.csv"));
+    insta::assert_snapshot!(said(&space.exits(4, &["verify", "--locked"])), @r"
+    16 objects, 4 entries, 4 recipes: all sound
+    pipeline.lock: 4 compared, 0 not cached; root DIGEST
+    error: pipeline.lock: 1 output of [profile once] differs:
+      `curves`, `points.csv`: expected DIGEST, found DIGEST
+    hint: what was found is kept (`repro show curves`); if it is meant, `repro lock --profile once` expects it from now on
+    ");
+    let json: Json = serde_json::from_str(&space.exits(4, &["verify", "--locked", "--json"]).stdout).unwrap();
+    let other = Digest::of(b"something else").to_string();
+    let difference = &json["locked"]["differences"][0];
+    assert_eq!((&difference["node"], &difference["expected"]), (&"curves".into(), &other.into()));
+    space.write(LOCK, &true_lock);
+    std::fs::remove_dir_all(space.join("cache/v1/entries")).unwrap();
+    space.ok(&["run", "nets"]);
+    insta::assert_snapshot!(said(&space.exits(3, &["verify", "--locked"])), @r"
+    16 objects, 3 entries, 4 recipes: all sound
+    pipeline.lock: 3 compared as expected, 1 not cached; root DIGEST
+    error: 1 node not up to date
+    hint: `repro run --profile once` brings them up to date
+    ");
+    space.ok(&["run"]);
+    flip(&space.object(&space.digests()["data"]["data.json"]));
+    space.exits(5, &["verify", "--locked"]);
+}
+
+#[test]
+fn a_pipeline_with_other_nodes_than_the_lock_is_refused_before_anything_runs() {
+    let space = locked();
+    let before = space.files("runs").len();
+    space.edit("end: [a, b]", "end: [a, b], prior: [none, {dropout: 0.5}]");
+    insta::assert_snapshot!(said(&space.exits(2, &["run", "--locked"])), @r"
+    error: pipeline.lock:5:1: [profile once] lacks `curves@prior=dropout-0.5` (6 nodes in all)
+    hint: `repro lock --profile once` locks what the cache has now
+    ");
+    let with_more = locked();
+    with_more
+        .edit("  curves:\n    evaluate: { a: nets@end=a, b: nets@end=b, data: data, curve: linear, points: 3 }\n", "");
+    insta::assert_snapshot!(said(&with_more.exits(2, &["verify", "--locked"])), @r"
+    error: pipeline.lock:5:1: [profile once] has `curves`, which the pipeline has not (1 node in all)
+    hint: `repro lock --profile once` locks what the cache has now
+    ");
+    assert_eq!(space.files("runs").len(), before);
+}
+
+#[test]
+fn without_a_lock_or_with_a_spoilt_one_the_command_to_type_is_told() {
+    let space = Space::with(SMALL);
+    insta::assert_snapshot!(said(&space.exits(2, &["run", "--locked"])), @r"
+    error: pipeline.lock: there is no such file
+    hint: `repro lock --profile once` writes it
+    ");
+    assert!(!space.join("cache").exists());
+    let space = locked();
+    insta::assert_snapshot!(said(&space.exits(2, &["run", "--locked", "--profile", "twice"])), @r"
+    error: pipeline.lock: [profile twice] is not in the lock
+    hint: `repro lock --profile twice` locks what the cache has now
+    ");
+    let good = space.read(LOCK);
+    space.write(LOCK, good.replacen("curves ", "curves x ", 1));
+    insta::assert_snapshot!(said(&space.exits(2, &["run", "--locked"])), @r"
+    error: pipeline.lock:6:1: `x` is not `file=digest`
+    hint: restore the file, or remove it and lock again
+    ");
+    space.write(LOCK, good.replace("[profile once]", "<<<<<<< HEAD\n[profile once]"));
+    let conflict = said(&space.exits(2, &["lock"]));
+    insta::assert_snapshot!(conflict, @r"
+    error: pipeline.lock:4:1: a merge conflict is not resolved
+    hint: keep the lines of either side, then `repro lock --profile NAME` makes that profile's part anew
+    ");
+    assert_eq!(said(&space.exits(2, &["verify", "--locked"])), conflict);
+    space.write(LOCK, b"version: 1\n\xff");
+    insta::assert_snapshot!(said(&space.exits(2, &["run", "--locked"])), @r"
+    error: pipeline.lock: it is not UTF-8
+    hint: restore the file, or remove it and lock again
+    ");
+    space.write(LOCK, good.replacen("root: ", "# root: ", 1));
+    space.ok(&["lock"]);
+    assert_eq!(space.read(LOCK), good, "a lost root is made anew");
+}
+
+#[test]
+fn what_is_set_for_once_is_neither_locked_nor_held_to_the_lock() {
+    let space = locked();
+    let before = space.read(LOCK);
+    for command in [&["lock"][..], &["run", "--locked"], &["verify", "--locked"]] {
+        let refused = said(&space.exits(2, &[command, &["-S", "nets.epochs=2"]].concat()));
+        assert!(refused.ends_with(
+            "\
+error: -S nets.epochs=2: `pipeline.lock` holds for profiles as `pipeline.yaml` has them
+hint: leave it out, or make a profile of it"
+        ));
+    }
+    assert_eq!(space.read(LOCK), before);
+    let refused = space.exits(2, &["run", "--locked", "--dry-run"]).stderr;
+    assert!(refused.contains("cannot be used with"), "{refused}");
+}
+
+#[test]
+fn an_answer_of_a_fallback_is_neither_locked_nor_taken_for_what_is_locked() {
+    let space = Space::with(SMALL);
+    space.ok(&["run", "--profile", "real"]);
+    insta::assert_snapshot!(said(&space.exits(7, &["lock", "--profile", "real"])), @r"
+    error: `pipeline.lock` holds no answers of fallbacks: `data` could not be had
+    hint: `repro run --profile real --refetch` asks again; what came instead cannot stand for it
+    ");
+    // As if someone who has the data had locked them.
+    let mut lock = Lock::new(LOCK);
+    let plan = space.plan(&["--profile", "real"]);
+    let artifact: Artifact = [("data.json".to_owned(), Digest::of(b"mnist"))].into();
+    lock.set(Some("real"), plan.iter().map(|node| (crate::space::name(node), artifact.clone())).collect());
+    space.write(LOCK, lock.to_string());
+    let refused = space.exits(7, &["run", "--locked", "--profile", "real"]).stderr;
+    assert!(refused.contains("error: `data` could not be had\n"), "{refused}");
+    insta::assert_snapshot!(said(&space.exits(3, &["verify", "--locked", "--profile", "real"])), @r"
+    16 objects, 4 entries, 5 recipes: all sound
+    pipeline.lock: 0 compared as expected, 4 not cached; root DIGEST
+    error: 4 nodes not up to date
+    hint: `repro run --profile real` brings them up to date
+    ");
+}
+
+#[test]
+fn the_lock_lies_beside_the_pipeline_file_under_its_name() {
+    let space = Space::with("stages: {}");
+    space.write("studies/small.yaml", SMALL);
+    let small = ["--pipeline", "studies/small.yaml"];
+    space.ok(&[&["run"], &small[..]].concat());
+    space.ok(&[&["lock"], &small[..]].concat());
+    assert!(space.read("studies/small.lock").contains("\n[profile once]\n"));
+    space.ok(&[&["run", "--locked"], &small[..]].concat());
+}
