@@ -13,6 +13,7 @@ pub mod cholesky;
 pub mod dense;
 pub mod distance;
 pub mod gram;
+pub mod limit;
 pub mod softmax;
 pub mod sparse;
 pub mod update;
