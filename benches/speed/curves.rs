@@ -20,7 +20,7 @@ pub(crate) fn groups() -> Vec<Group> {
     let names = |works: &[&str]| works.iter().map(|&work| work.to_owned()).collect();
     vec![
         Group { works: names(&["curve/two-forward-passes", "curve/linear", "curve/arc"]), make: curves },
-        Group { works: names(&["curve/wa"]), make: curves },
+        Group { works: names(&["wa"]), make: curves },
         Group {
             works: names(&["assign/random", "assign/aligned"]),
             make: |_, names| Ok(names.iter().map(|name| assignment(name)).collect()),

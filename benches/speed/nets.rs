@@ -10,25 +10,15 @@ use repro::study::net::{CLASSES, INPUTS, Prior, TrainSettings, train};
 use std::rc::Rc;
 use std::time::Instant;
 
-const WIDTHS: [u32; 6] = [10, 50, 100, 500, 1000, 2000];
+/// Widths, and epochs that take a second or more, so that making the images sparse is as small a part as in a real run.
+const WIDTHS: [(u32, u32); 6] = [(10, 30), (50, 20), (100, 10), (500, 4), (1000, 2), (2000, 1)];
 const PRIORS: [&str; 3] = ["none", "dropout", "normal"];
 const NETS: usize = 2;
 
 pub(crate) fn groups() -> Vec<Group> {
     let works = |hidden: u32| PRIORS.map(|prior| format!("train/{hidden}/{prior}")).to_vec();
     let make = |data: &Rc<Data>, names: &[String]| names.iter().map(|name| training(data, name)).collect();
-    WIDTHS.into_iter().map(|hidden| Group { works: works(hidden), make }).collect()
-}
-
-/// So many that a run takes a second or two, and turning pixels into a sparse matrix is as small a part of it as it is
-/// of 30 epochs.
-fn epochs(hidden: u32) -> u32 {
-    match hidden {
-        ..30 => 20,
-        ..80 => 8,
-        ..300 => 4,
-        _ => 1,
-    }
+    WIDTHS.into_iter().map(|(hidden, _)| Group { works: works(hidden), make }).collect()
 }
 
 fn training(data: &Rc<Data>, name: &str) -> Result<Work> {
@@ -40,7 +30,7 @@ fn training(data: &Rc<Data>, name: &str) -> Result<Work> {
         _ => Prior::None,
     };
     let width = hidden.try_into().map_err(anyhow::Error::msg)?;
-    let epochs = epochs(hidden);
+    let (_, epochs) = WIDTHS.into_iter().find(|width| width.0 == hidden).context("a width")?;
     let settings =
         TrainSettings { prior, epochs: epochs.try_into().map_err(anyhow::Error::msg)?, ..TrainSettings::new(width) };
 
