@@ -15,6 +15,7 @@ mod compact;
 pub mod dense;
 pub mod distance;
 pub mod gram;
+pub mod limit;
 pub mod softmax;
 pub mod sparse;
 pub mod threads;

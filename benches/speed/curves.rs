@@ -1,0 +1,114 @@
+//! Whole curves at h = 2000 on all images, and the matching of two nets' neurons. Does not know how either is done.
+
+use super::data::{Data, net, sparse};
+use super::{Cost, Group, Sample, Work};
+use anyhow::{Error, Result};
+use repro::kernel::sparse::Sparse;
+use repro::study::curve::assignment::{assign, total};
+use repro::study::curve::refit::{Settings, Targets, refit};
+use repro::study::curve::{CURVES, Center, Method, Path, grid};
+use repro::study::net::{Mlp, evaluate};
+use std::hint::black_box;
+use std::rc::Rc;
+use std::time::Instant;
+
+const HIDDEN: u32 = 2000;
+const POINTS: u32 = 61;
+const WA_POINTS: u32 = 21;
+
+pub(crate) fn groups() -> Vec<Group> {
+    let names = |works: &[&str]| works.iter().map(|&work| work.to_owned()).collect();
+    vec![
+        Group { works: names(&["curve/two-forward-passes", "curve/linear", "curve/arc"]), make: curves },
+        Group { works: names(&["wa"]), make: curves },
+        Group {
+            works: names(&["assign/random", "assign/aligned"]),
+            make: |_, names| Ok(names.iter().map(|name| assignment(name)).collect()),
+        },
+    ]
+}
+
+fn curves(data: &Rc<Data>, names: &[String]) -> Result<Vec<Work>> {
+    let splits = Rc::new([&data.train, &data.test].map(|split| (sparse(split), split.labels.clone())));
+    let ends = Rc::new([net(HIDDEN, "a")?, net(HIDDEN, "b")?]);
+    let work = |name: &String| {
+        let (name, splits, ends) = (name.clone(), Rc::clone(&splits), Rc::clone(&ends));
+        let method = name.trim_start_matches("curve/").to_owned();
+        let run = move || {
+            let start = Instant::now();
+            match method.as_str() {
+                "two-forward-passes" => forward(&splits, &ends),
+                "wa" => refitted(&splits, &ends)?,
+                curve => closed_form(curve, &splits, &ends)?,
+            }
+            Ok(start.elapsed().as_secs_f64().into())
+        };
+        Work { name, cost: Cost::default(), run: Box::new(run) }
+    };
+    Ok(names.iter().map(work).collect())
+}
+
+/// Training and test images, with their labels.
+type Splits = [(Sparse, Vec<u8>); 2];
+
+fn forward(splits: &Splits, ends: &[Mlp; 2]) {
+    for (images, labels) in splits {
+        black_box(ends.each_ref().map(|net| evaluate(net, images, labels)));
+    }
+}
+
+fn closed_form(name: &str, splits: &Splits, [a, b]: &[Mlp; 2]) -> Result<()> {
+    let method = Method::try_from(name.to_owned()).map_err(Error::msg)?;
+    let path = Path::new(method.curve, Center::Neurons, a, b).map_err(Error::msg)?;
+    let ts = grid(POINTS);
+    splits.iter().for_each(|(images, labels)| _ = black_box(path.measure(&ts, images, labels)));
+    Ok(())
+}
+
+/// The refits on the training images, then the errors of all 41 points on training and test images.
+fn refitted(splits: &Splits, [a, b]: &[Mlp; 2]) -> Result<()> {
+    let path = Path::new(CURVES[0], Center::Neurons, a, b).map_err(Error::msg)?;
+    let settings = Settings { targets: Targets::A, points: WA_POINTS };
+    let refitted = refit(path, settings, &splits[0].0).map_err(Error::msg)?;
+    splits.iter().for_each(|(images, labels)| _ = black_box(refitted.measure(images, labels)));
+    Ok(())
+}
+
+/// Tells the total cost too: it is a peer's if both had the same matrix and both found an optimum.
+fn assignment(name: &str) -> Work {
+    let n = HIDDEN as usize;
+    let costs = if name.ends_with("random") { random_costs(n) } else { aligned_costs(n) };
+    let run = move || {
+        let start = Instant::now();
+        let assignment = black_box(assign(&costs, n)?);
+        let seconds = start.elapsed().as_secs_f64();
+        Ok(Sample { seconds, found: Some(("total cost", total(&costs, &assignment.columns))) })
+    };
+    Work { name: name.to_owned(), cost: Cost::default(), run: Box::new(run) }
+}
+
+/// The i-th output of splitmix64 from state `salt`, in [0, 1): a formula that `benches/peers/run.py` repeats to the bit.
+fn uniform(salt: u64, i: usize) -> f64 {
+    let mut x = salt.wrapping_add((i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((x ^ (x >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+fn random_costs(n: usize) -> Vec<f64> {
+    (0..n * n).map(|i| uniform(0, i)).collect()
+}
+
+/// Coordinates of a neuron, in the small.
+const COORDINATES: usize = 16;
+
+/// Squared distances between n points and the same points moved a little and put in another order.
+fn aligned_costs(n: usize) -> Vec<f64> {
+    let point = |i: usize, k: usize| uniform(1, i * COORDINATES + k);
+    let moved = |j: usize, k: usize| point((7 * j + 3) % n, k) + 0.05 * uniform(2, j * COORDINATES + k);
+    let a: Vec<f64> = (0..n * COORDINATES).map(|at| point(at / COORDINATES, at % COORDINATES)).collect();
+    let b: Vec<f64> = (0..n * COORDINATES).map(|at| moved(at / COORDINATES, at % COORDINATES)).collect();
+    let distance = |a: &[f64], b: &[f64]| a.iter().zip(b).fold(0.0, |sum, (a, b)| sum + (a - b) * (a - b));
+    let rows = a.chunks_exact(COORDINATES);
+    rows.flat_map(|a| b.chunks_exact(COORDINATES).map(move |b| distance(a, b))).collect()
+}

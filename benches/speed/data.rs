@@ -1,0 +1,70 @@
+//! The images that the benches work on: MNIST from `REPRO_DATA`, or the built-in digits. Does not know what is timed.
+
+use anyhow::{Context as _, Result};
+use repro::kernel::sparse::Sparse;
+use repro::study::data::digits::digits;
+use repro::study::data::mnist::{FILES, assemble, gunzip, verify};
+use repro::study::data::{Examples, PIXELS};
+use repro::study::net::{Init, Mlp};
+use repro::study::rng;
+use std::path::{Path, PathBuf};
+
+/// 60,000 images to train on and 10,000 to test on.
+pub(crate) struct Data {
+    pub(crate) train: Examples,
+    pub(crate) test: Examples,
+    /// What they are, in words.
+    pub(crate) source: &'static str,
+}
+
+impl Data {
+    /// From the folder `REPRO_DATA`, packed or not, else generated.
+    pub(crate) fn load() -> Result<Data> {
+        let Some(folder) = std::env::var_os("REPRO_DATA").filter(|folder| !folder.is_empty()).map(PathBuf::from) else {
+            let (train, test) = digits("0", 60_000, 10_000);
+            return Ok(Data { train, test, source: "generated digits" });
+        };
+        let mut files: [Vec<u8>; 4] = Default::default();
+        for (file, bytes) in FILES.iter().zip(&mut files) {
+            *bytes = read(&folder.join(file.name)).or_else(|_| {
+                let packed = read(&folder.join(format!("{}.gz", file.name)))?;
+                Ok::<_, anyhow::Error>(gunzip(file.name, &packed, file.bytes)?)
+            })?;
+        }
+        let is_mnist = FILES.iter().zip(&files).all(|(file, bytes)| verify(file, bytes).is_ok());
+        let (train, test) = assemble(&files)?;
+        Ok(Data { train, test, source: if is_mnist { MNIST } else { "other images from REPRO_DATA" } })
+    }
+
+    pub(crate) fn is_mnist(&self) -> bool {
+        self.source == MNIST
+    }
+
+    /// Non-zero pixels of a training image, in the mean.
+    pub(crate) fn ink(&self) -> f64 {
+        let inked = self.train.pixels.iter().filter(|&&pixel| pixel != 0).count();
+        inked as f64 / self.train.len() as f64
+    }
+}
+
+const MNIST: &str = "MNIST";
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))
+}
+
+pub(crate) fn sparse(examples: &Examples) -> Sparse {
+    Sparse::from_pixels(&examples.pixels, PIXELS)
+}
+
+/// A net as training begins with it.
+pub(crate) fn net(hidden: u32, label: &str) -> Result<Mlp> {
+    let hidden = hidden.try_into().map_err(anyhow::Error::msg)?;
+    Ok(Init::Uniform.draw(hidden, &mut rng::stream("0", label)))
+}
+
+/// Numbers without pattern, from -1 to 1.
+pub(crate) fn noise(n: usize, label: &str) -> Vec<f32> {
+    let mut rng = rng::stream("0", label);
+    (0..n).map(|_| 2.0 * rng::uniform(&mut rng) as f32 - 1.0).collect()
+}

@@ -1,0 +1,160 @@
+//! What this machine can do at best: multiply-adds a core, and bytes a core from an array of a given size. What several
+//! threads get at once is measured on as many at once. This file does not know what is compared with it.
+
+use super::{Cost, Group, Work};
+use repro::kernel::limit;
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::time::Instant;
+
+/// Bytes that a work moves between the processor and an array.
+#[derive(Clone, Copy)]
+pub(crate) struct Traffic {
+    /// What is read plus what is written.
+    pub(crate) bytes: f64,
+    /// The array's own size in bytes: it tells which cache it lies in.
+    pub(crate) array: usize,
+    /// Whether it is written back too.
+    pub(crate) rewritten: bool,
+}
+
+impl Traffic {
+    /// An array that is read `times` times.
+    pub(crate) fn read(array: usize, times: f64) -> Option<Traffic> {
+        Some(Traffic { bytes: times * array as f64, array, rewritten: false })
+    }
+
+    /// An array that is read and written `times` times.
+    pub(crate) fn rewritten(array: usize, times: f64) -> Option<Traffic> {
+        Some(Traffic { bytes: 2.0 * times * array as f64, array, rewritten: true })
+    }
+}
+
+/// What was measured already, by number of threads.
+#[derive(Default)]
+pub(crate) struct Limits {
+    peak: HashMap<usize, f64>,
+    bandwidth: HashMap<(usize, bool, usize), f64>,
+}
+
+/// A limit is the best of as many tries.
+const TRIES: usize = 9;
+
+impl Limits {
+    /// f32 operations a second and thread: a multiply-add is two.
+    pub(crate) fn peak(&mut self, threads: usize) -> f64 {
+        *self.peak.entry(threads).or_insert_with(|| {
+            let narrow = best_rate(threads, || 2.0 * (limit::CHAINS * ROUNDS) as f64 / multiply_adds());
+            let wide = best_rate(threads, || 2.0 * (limit::WIDE_CHAINS * ROUNDS) as f64 / multiply_adds_wide());
+            narrow.max(wide)
+        })
+    }
+
+    /// Bytes a second and thread that pass between the processor and such an array, a different one for each thread.
+    pub(crate) fn bandwidth(&mut self, traffic: Traffic, threads: usize) -> f64 {
+        let Traffic { array, rewritten, .. } = traffic;
+        *self.bandwidth.entry((array, rewritten, threads)).or_insert_with(|| {
+            let times = if rewritten { 2.0 } else { 1.0 };
+            best_rate(threads, || times * array as f64 / pass(array, rewritten))
+        })
+    }
+}
+
+/// The best of several tries, each the mean over the threads.
+fn best_rate(threads: usize, rate: impl Fn() -> f64 + Sync) -> f64 {
+    let tries = (0..TRIES).map(|_| together(threads, |_| rate()).iter().sum::<f64>() / threads as f64);
+    tries.fold(0.0, f64::max)
+}
+
+/// Does `work` on as many threads, begun at once.
+pub(crate) fn together<T: Send>(threads: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let start = Barrier::new(threads);
+    let begin = |thread| {
+        start.wait();
+        work(thread)
+    };
+    std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..threads)
+            .map(|thread| {
+                scope.spawn({
+                    let begin = &begin;
+                    move || begin(thread)
+                })
+            })
+            .collect();
+        handles.into_iter().map(|handle| handle.join().expect("a bench does not panic")).collect()
+    })
+}
+
+/// Seconds that `work` takes, by as many repetitions as take 10 ms.
+pub(crate) fn seconds_each(mut work: impl FnMut()) -> f64 {
+    work();
+    let mut times = 1u32;
+    loop {
+        let start = Instant::now();
+        (0..times).for_each(|_| work());
+        let seconds = start.elapsed().as_secs_f64();
+        if seconds >= 0.01 {
+            return seconds / f64::from(times);
+        }
+        times *= 2;
+    }
+}
+
+const ROUNDS: usize = 4096;
+
+fn multiply_adds() -> f64 {
+    let mut chains = std::array::from_fn(|i| i as f32);
+    seconds_each(|| limit::multiply_adds(ROUNDS, 0.999, 0.1, black_box(&mut chains)))
+}
+
+fn multiply_adds_wide() -> f64 {
+    let mut chains = std::array::from_fn(|i| i as f32);
+    seconds_each(|| limit::multiply_adds_wide(ROUNDS, 0.999, 0.1, black_box(&mut chains)))
+}
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// Seconds of one pass over an array of so many bytes.
+fn pass(bytes: usize, rewritten: bool) -> f64 {
+    let mut memory = vec![1.0; (bytes + LINE) / size_of::<f32>()];
+    // Begun at a cache line: a load that straddles two is slower, which is not the array's fault.
+    let first = memory.as_ptr().align_offset(LINE);
+    let array = &mut memory[first..][..bytes / size_of::<f32>()];
+    let mut sums = [0.0; limit::SUMS];
+    // 1.0 times itself stays what it is, so that no pass meets numbers that are slower to multiply.
+    seconds_each(|| match rewritten {
+        true => limit::rewrite(black_box(&mut *array), 1.0),
+        false => limit::read(array, black_box(&mut sums)),
+    })
+}
+
+/// Half of this machine's L2, W1 and its velocity at h = 2000, and more than its L3 holds.
+const ARRAYS: [(&str, usize); 3] = [("512-KiB", 512 << 10), ("12-MiB", 12 << 20), ("256-MiB", 256 << 20)];
+
+/// The limits themselves, to be seen.
+pub(crate) fn groups() -> Vec<Group> {
+    let passes = ["read", "rewrite"].iter().flat_map(|pass| ARRAYS.map(|(name, _)| format!("limit/{pass}/{name}")));
+    let works = ["limit/multiply-adds", "limit/multiply-adds-wide"].map(str::to_owned).into_iter().chain(passes);
+    vec![Group { works: works.collect(), make: |_, names| Ok(names.iter().map(|name| make(name)).collect()) }]
+}
+
+fn make(name: &str) -> Work {
+    let array = ARRAYS.iter().find(|(array, _)| name.ends_with(array)).map_or(0, |array| array.1);
+    let chains = |chains: usize| Cost { multiply_adds: (chains * ROUNDS) as f64, ..Cost::default() };
+    let (cost, mut run): (Cost, Box<dyn FnMut() -> f64>) = match name.split('/').nth(1) {
+        Some("multiply-adds") => (chains(limit::CHAINS), Box::new(multiply_adds)),
+        Some("multiply-adds-wide") => (chains(limit::WIDE_CHAINS), Box::new(multiply_adds_wide)),
+        Some("read") => {
+            let cost = Cost { traffic: Traffic::read(array, 1.0), ..Cost::default() };
+            (cost, Box::new(move || pass(array, false)))
+        }
+        _ => {
+            let cost = Cost { traffic: Traffic::rewritten(array, 1.0), ..Cost::default() };
+            (cost, Box::new(move || pass(array, true)))
+        }
+    };
+    Work { name: name.to_owned(), cost, run: Box::new(move || Ok(run().into())) }
+}

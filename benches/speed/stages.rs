@@ -1,0 +1,89 @@
+//! Stages as `repro run` runs them, each in a process of its own: their time, their peak memory, and how long a process
+//! takes until its data are ready. Does not know what a stage does.
+
+use super::data::Data;
+use super::{Cost, Group, Sample, Work};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::rc::Rc;
+use std::time::Instant;
+use tempfile::TempDir;
+
+pub(crate) fn groups() -> Vec<Group> {
+    let names = |works: &[&str]| works.iter().map(|work| format!("stage/{work}")).collect();
+    vec![
+        Group { works: names(&["data-ready"]), make: |data, _| Ok(vec![ready(data)?]) },
+        Group { works: names(&["train", "align", "curve", "wa"]), make: stages },
+    ]
+}
+
+/// `ready` trains a net that diverges in its second step: all that such a process does is start, get its data ready, and
+/// stop.
+const PIPELINE: &str = "\
+seed: 0
+stages:
+  data: { fetch: { dataset: DATASET } }
+  ready: { train: { data: data, hidden: 64, epochs: 1, optimizer: { sgd: { rate: 1.0e+30 } } } }
+  train: { train: { data: data, hidden: 2000, epochs: 1, end: [a, b] } }
+  align: { align: { a: train@end=a, b: train@end=b } }
+  curve: { evaluate: { a: train@end=a, b: align, data: data, curve: linear } }
+  wa: { evaluate: { a: train@end=a, b: train@end=b, data: data, curve: linear+wa, wa_points: 6 } }
+";
+
+fn space(data: &Data) -> Result<TempDir> {
+    let space = TempDir::new()?;
+    let dataset = if data.is_mnist() { "mnist" } else { "digits" };
+    std::fs::write(space.path().join("pipeline.yaml"), PIPELINE.replace("DATASET", dataset))?;
+    Ok(space)
+}
+
+fn repro(space: &Path, arguments: &[&str]) -> Result<Output> {
+    let program = env!("CARGO_BIN_EXE_repro");
+    Command::new(program).arg("-C").arg(space).args(arguments).output().with_context(|| format!("cannot run {program}"))
+}
+
+/// What `repro show --json` says of a node.
+fn show(space: &Path, target: &str) -> Result<Value> {
+    let mut nodes: Value = serde_json::from_slice(&repro(space, &["show", "--json", target])?.stdout)?;
+    Ok(nodes[0].take())
+}
+
+fn ready(data: &Data) -> Result<Work> {
+    let space = space(data)?;
+    // Records the question; the answer is the divergence.
+    repro(space.path(), &["-q", "run", "ready"])?;
+    let key = show(space.path(), "ready")?["key"].as_str().context("`ready` has a key")?.to_owned();
+    let run = move || {
+        let start = Instant::now();
+        let output = repro(space.path(), &["exec", &key])?;
+        let seconds = start.elapsed().as_secs_f64();
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(said.contains("training diverged in epoch 1"), "`ready` did not do as it should: {said}");
+        Ok(seconds.into())
+    };
+    Ok(Work { name: "stage/data-ready".to_owned(), cost: Cost::default(), run: Box::new(run) })
+}
+
+fn stages(data: &Rc<Data>, names: &[String]) -> Result<Vec<Work>> {
+    let space = Rc::new(space(data)?);
+    let work = |name: &String| {
+        let (name, space) = (name.clone(), Rc::clone(&space));
+        let stage = name.trim_start_matches("stage/");
+        let target = if stage == "train" { "train@end=a" } else { stage }.to_owned();
+        Work { name, cost: Cost::default(), run: Box::new(move || stage_run(space.path(), &target)) }
+    };
+    Ok(names.iter().map(work).collect())
+}
+
+/// Runs one stage again, in a cache that has what it needs or will then have it; seconds and memory are those it records.
+fn stage_run(space: &Path, target: &str) -> Result<Sample> {
+    let output = repro(space, &["-q", "run", "--force", target])?;
+    ensure!(output.status.success(), "{target}: {}", String::from_utf8_lossy(&output.stderr));
+    let shown = show(space, target)?;
+    let number =
+        |field: &str| shown["entry"][field].as_f64().with_context(|| format!("`{target}` has no `{field}`: {shown}"));
+    let peak = number("peak_memory")? / f64::from(1 << 20);
+    Ok(Sample { seconds: number("seconds")?, found: Some(("peak MiB", peak)) })
+}
