@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn the_words_of_a_row_are_those_of_its_naive_twin() {
         for n in [0, 1, 7, 8, 9, 15, 16, 17, 31, 33, 64, 784, 5000] {
-            let patchy = |i: usize| if i * i / 40 % 3 == 0 { 0 } else { (i * 37 % 256) as u8 };
+            let patchy = |i: usize| if (i * i / 40).is_multiple_of(3) { 0 } else { (i * 37 % 256) as u8 };
             for row in [(0..n).map(patchy).collect(), vec![0; n], vec![255; n]] {
                 let kept = row.iter().enumerate().filter(|&(_, &byte)| byte != 0);
                 let expected: Vec<u32> = kept.map(|(place, &byte)| 256 * place as u32 + u32::from(byte)).collect();
