@@ -85,15 +85,17 @@ impl Stage for Evaluate {
             splits.iter().map(|(split, images, labels)| (*split, measure(images, labels))).collect()
         };
         let measured = if params.curve.refitted {
-            let mut seen = read_examples(data, Split::Train)?;
-            seen.truncate(params.wa_images.map_or(seen.len(), |n| n.get() as usize));
+            let images = {
+                let mut seen = read_examples(data, Split::Train)?;
+                seen.truncate(params.wa_images.map_or(seen.len(), |n| n.get() as usize));
+                Sparse::from_pixels(&seen.pixels, PIXELS)
+            };
             let settings = Settings { targets: params.wa_targets, points: params.wa_points.get() };
-            let images = Sparse::from_pixels(&seen.pixels, PIXELS);
             let refitted = refit(path, settings, &images, cx.threads()).map_err(|e| anyhow!("{e}"))?;
             Measured {
                 points: along(&|images, labels| refitted.measure(images, labels, cx.threads())),
                 lengths: Lengths::of(refitted.nets()),
-                fits: refitted.fits().map(|fit| (seen.len(), fit)).collect(),
+                fits: refitted.fits().map(|fit| (images.rows(), fit)).collect(),
             }
         } else {
             let ts = grid(params.points.get());
