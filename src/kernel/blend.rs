@@ -6,6 +6,11 @@
 //! registers: with the classes side by side, six lanes of sixteen would be idle, and the hidden layer be written and
 //! read once more.
 //!
+//! Eight points of a curve one after the other on the same images, all of them in L2, reach 0.8 of the peak.
+//!
+//! Left out: asking for lines ahead, which gained nothing; laying images side by side a few neurons at a time, so as to
+//! stay in L1, which was slower than image by image.
+//!
 //! This file does not know which curve the coefficients come from.
 
 use super::dense::CLASSES;
