@@ -96,7 +96,7 @@ fn what_is_as_locked_passes_and_says_the_root() {
 fn locking_again_changes_nothing_and_another_profile_joins_without_moving_the_first() {
     let space = locked();
     let first = space.read(LOCK);
-    insta::assert_snapshot!(said(&space.ok(&["lock"])), @"pipeline.lock: 4 nodes, 0 new or changed; root DIGEST");
+    insta::assert_snapshot!(said(&space.ok(&["lock"])), @"pipeline.lock: 4 nodes, 0 new, changed or gone; root DIGEST");
     assert_eq!(space.read(LOCK), first);
     space.ok(&["run", "--profile", "twice"]);
     let json: Json = serde_json::from_str(&space.ok(&["lock", "--profile", "twice", "--json"]).stdout).unwrap();

@@ -47,6 +47,13 @@ fn ci_runs_the_test_command_as_readme_gives_it() {
     assert!(read(".ci/run").lines().any(|line| line.trim() == TEST));
 }
 
+#[test]
+fn ci_holds_the_ci_profile_to_the_lock() {
+    let script = read(".ci/run");
+    assert!(script.contains("cp pipeline.yaml pipeline.lock \"$space/\""), "{script}");
+    assert!(script.lines().any(|line| line.ends_with(" run --profile ci --locked")), "{script}");
+}
+
 /// `repro` commands in README: of its code blocks, and between backticks.
 fn commands() -> Vec<String> {
     let text = read("README.md");

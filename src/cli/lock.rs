@@ -111,7 +111,7 @@ pub(super) fn lock(common: &Common) -> Result<String> {
             let said = json!({ "lock": file, "profile": profile, "root": root, "nodes": all, "changed": changed });
             format!("{said:#}\n")
         }
-        false => format!("{file}: {}, {changed} new or changed; root {root}\n", count(all)),
+        false => format!("{file}: {}, {changed} new, changed or gone; root {root}\n", count(all)),
     })
 }
 

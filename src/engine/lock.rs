@@ -142,13 +142,15 @@ impl Lock {
         Ok(Expected { source: &self.source, profile, section })
     }
 
-    /// Expects `nodes`, and no others, of `profile` from now on. Gives their root, and how many of them are new or changed.
+    /// Expects `nodes`, and no others, of `profile` from now on. Gives their root, and how many nodes are new, changed or
+    /// gone.
     pub fn set(&mut self, profile: Option<&str>, nodes: BTreeMap<String, Artifact>) -> (Digest, usize) {
         let mut section = Section { root: None, place: None, nodes };
         let root = section.true_root();
         section.root = Some(root);
         let before = self.sections.remove(&profile.map(str::to_owned)).unwrap_or_default().nodes;
-        let changed = section.nodes.iter().filter(|(name, artifact)| before.get(*name) != Some(artifact)).count();
+        let names: BTreeSet<&String> = before.keys().chain(section.nodes.keys()).collect();
+        let changed = names.into_iter().filter(|name| before.get(*name) != section.nodes.get(*name)).count();
         self.sections.insert(profile.map(str::to_owned), section);
         (root, changed)
     }
@@ -415,7 +417,8 @@ mod tests {
         let mut changed = nodes();
         changed.insert("nets@end=b".to_owned(), artifact(&[("net.safetensors", "other")]));
         changed.insert("nets@end=c".to_owned(), artifact(&[]));
-        assert_eq!(lock.set(Some("ci"), changed).1, 2);
+        changed.remove("data");
+        assert_eq!(lock.set(Some("ci"), changed).1, 3, "one changed, one new, one gone");
         let quick = |text: &str| text.split_once("[profile quick]").unwrap().1.to_owned();
         assert_eq!(quick(&lock.to_string()), quick(&broken));
         let fault = lock.expected(Some("quick"), &["data"].into()).unwrap_err();
@@ -496,7 +499,7 @@ mod tests {
             case("stages: {}\n"),
             case("version: 2\n"),
             case(&format!("version: 1\ndata data.json={digest}\n")),
-            case(&format!("version: 1\n[profile a b]\n")),
+            case("version: 1\n[profile a b]\n"),
             case(&format!("{head}[profile ci]\n<<<<<<< HEAD\n{ci}")),
             case(&good.replace("[profile quick]", "=======")),
             case(&good.replace("[profile quick]", "[profile ci]")),
