@@ -29,7 +29,7 @@ WIDTHS = {10: 8, 50: 8, 100: 7, 500: 5, 1000: 5, 2000: 4}  # and the ratio deman
 PRIORS = ["none", "dropout", "normal"]
 VARIANTS = ["default", "foreach", "fused"]  # of optim.SGD, under autograd
 BY_HAND = ["by hand", "numpy"]
-# Compiling takes most of a minute, and one place is enough to see whether it helps; NumPy's threads are set at its start.
+# Compiling takes as long as all other settings together, so it is tried in one place; NumPy's threads are set at its start.
 LEFT_OUT = [("compile", "1 thread"), ("compile", "2 threads"), ("numpy", "1 thread")]
 BATCH = 128
 WIDE = 2000

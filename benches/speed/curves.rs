@@ -7,7 +7,7 @@ use repro::kernel::sparse::Sparse;
 use repro::study::curve::assignment::{assign, total};
 use repro::study::curve::refit::{Settings, Targets, refit};
 use repro::study::curve::{CURVES, Center, Method, Path, grid};
-use repro::study::net::{Mlp, evaluate};
+use repro::study::net::{CLASSES, Mlp, evaluate};
 use std::hint::black_box;
 use std::num::NonZero;
 use std::rc::Rc;
@@ -16,6 +16,8 @@ use std::time::Instant;
 const HIDDEN: u32 = 2000;
 const POINTS: u32 = 61;
 const WA_POINTS: u32 = 21;
+/// Of them, those that are not A itself.
+const REFITS: f64 = (WA_POINTS - 1) as f64;
 
 pub(crate) fn groups() -> Vec<Group> {
     let names = |works: &[&str]| works.iter().map(|&work| work.to_owned()).collect();
@@ -32,9 +34,11 @@ pub(crate) fn groups() -> Vec<Group> {
 fn curves(data: &Rc<Data>, names: &[String]) -> Result<Vec<Work>> {
     let splits = Rc::new([&data.train, &data.test].map(|split| (sparse(split), split.labels.clone())));
     let ends = Rc::new([net(HIDDEN, "a")?, net(HIDDEN, "b")?]);
+    let data = Rc::clone(data);
     let work = |name: &String| {
         let (name, splits, ends) = (name.clone(), Rc::clone(&splits), Rc::clone(&ends));
         let method = name.trim_start_matches("curve/").to_owned();
+        let cost = cost(&data, &method);
         let run = move || {
             let start = Instant::now();
             match method.as_str() {
@@ -44,7 +48,7 @@ fn curves(data: &Rc<Data>, names: &[String]) -> Result<Vec<Work>> {
             }
             Ok(start.elapsed().as_secs_f64().into())
         };
-        Work { name, cost: Cost::default(), run: Box::new(run) }
+        Work { name, cost, run: Box::new(run) }
     };
     Ok(names.iter().map(work).collect())
 }
@@ -52,6 +56,25 @@ fn curves(data: &Rc<Data>, names: &[String]) -> Result<Vec<Work>> {
 /// As many as a job has that runs alone.
 fn threads() -> NonZero<usize> {
     std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN)
+}
+
+/// The first layer of both ends, a combination of two layers for each point, and the second layer of each; with WA also
+/// half a Gram matrix of the training images for each refit, and its factor, of which a multiply-add counts twice, for f64.
+fn cost(data: &Data, method: &str) -> Cost {
+    let images = (data.train.len() + data.test.len()) as f64;
+    let (h, classes) = (f64::from(HIDDEN), CLASSES as f64);
+    let (both_ends, combination, second) = (2.0 * data.ink() * h, 2.0 * h, classes * h);
+    let multiply_adds = match method {
+        "two-forward-passes" => images * (both_ends + 2.0 * second),
+        "wa" => {
+            let points = 2.0 * REFITS + 1.0;
+            let normal = data.train.len() as f64 * (h + classes) * (h + classes) / 2.0 + h * h * h / 3.0;
+            images * (both_ends + REFITS * combination + points * second) + REFITS * normal
+        }
+        _ => images * (both_ends + f64::from(POINTS) * (combination + second)),
+    };
+    let threads = if method == "two-forward-passes" { 1 } else { threads().get() };
+    Cost { multiply_adds: multiply_adds / threads as f64, threads, images, ..Cost::default() }
 }
 
 /// Training and test images, with their labels.

@@ -70,19 +70,12 @@ fn best_rate(threads: usize, rate: impl Fn() -> f64 + Sync) -> f64 {
 /// Does `work` on as many threads, begun at once.
 pub(crate) fn together<T: Send>(threads: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let start = Barrier::new(threads);
-    let begin = |thread| {
+    let begin = &|thread| {
         start.wait();
         work(thread)
     };
     std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..threads)
-            .map(|thread| {
-                scope.spawn({
-                    let begin = &begin;
-                    move || begin(thread)
-                })
-            })
-            .collect();
+        let handles: Vec<_> = (0..threads).map(|thread| scope.spawn(move || begin(thread))).collect();
         handles.into_iter().map(|handle| handle.join().expect("a bench does not panic")).collect()
     })
 }
@@ -102,6 +95,7 @@ pub(crate) fn seconds_each(mut work: impl FnMut()) -> f64 {
     }
 }
 
+/// Multiply-adds of each chain in a call.
 const ROUNDS: usize = 4096;
 
 fn multiply_adds() -> f64 {
