@@ -1,11 +1,10 @@
 //! Numbers whose first lies at the start of a cache line, so that no register's worth of them spans two.
 //!
 //! A vector of sixteen that spans two lines is loaded as two; over panels that began anywhere, the sparse product took
-//! a third longer. This file does not know what the numbers are.
+//! a third longer. Left out: huge pages under them, which made no difference beyond the noise at h = 2000.
+//!
+//! This file does not know what the numbers are.
 
-#[cfg(target_os = "linux")]
-use rustix::mm::{Advice, madvise};
-use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 
 /// A cache line.
@@ -14,10 +13,6 @@ use std::ops::{Deref, DerefMut};
 struct Line([f32; LINE]);
 
 const LINE: usize = 16;
-
-/// Bytes.
-#[cfg(target_os = "linux")]
-const HUGE_PAGE: usize = 2 << 20;
 
 /// A vector of numbers, in whole cache lines; what fills the last line is zero.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,38 +24,14 @@ pub struct Aligned {
 impl Aligned {
     /// `len` zeros.
     pub fn zeros(len: usize) -> Aligned {
-        let mut numbers = Aligned::default();
-        numbers.resize(len);
-        numbers
+        Aligned { len, lines: vec![Line([0.0; LINE]); len.div_ceil(LINE)] }
     }
 
     /// Makes it `len` long; what its numbers are then means nothing.
     pub fn resize(&mut self, len: usize) {
         self.len = len;
-        let more = len.div_ceil(LINE).saturating_sub(self.lines.len());
-        self.lines.reserve_exact(more);
-        on_huge_pages(self.lines.spare_capacity_mut());
         self.lines.resize(len.div_ceil(LINE), Line([0.0; LINE]));
     }
-}
-
-/// Asks for huge pages under memory that is about to be written for the first time, if there is much of it: a step at
-/// h = 2000 walks through 19 MB of weights and velocities, and looking up where its pages are took a sixth of the time.
-/// Where they cannot be had, nothing else changes.
-fn on_huge_pages(memory: &mut [MaybeUninit<Line>]) {
-    #[cfg(target_os = "linux")]
-    {
-        const PAGE: usize = 4 << 10;
-        let start = memory.as_mut_ptr().cast::<u8>();
-        let skipped = start.align_offset(PAGE);
-        let bytes = size_of_val(memory).saturating_sub(skipped);
-        if bytes >= HUGE_PAGE {
-            // SAFETY: the range lies within `memory`, which is ours, and is only advised about, not changed.
-            _ = unsafe { madvise(start.add(skipped).cast(), bytes, Advice::LinuxHugepage) };
-        }
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = memory;
 }
 
 impl Deref for Aligned {
