@@ -4,7 +4,17 @@
 //! ascending over the summed index, fused multiply-add**. Vector lanes and threads run *across* outputs; nothing ever
 //! splits a sum. A kernel is written once, in plain Rust over slices and fixed-size arrays with [`f32::mul_add`], and
 //! `per_isa!` compiles that one body for each instruction set; which of them runs is chosen when the program runs.
-//! Beside each kernel its tests keep a naive twin, equal bit for bit.
+//! Beside each kernel its tests keep a naive twin, equal bit for bit. Three have AVX-512 by hand besides, with the same
+//! sums in the same order, because LLVM keeps their tiles in memory or has no word for the instruction: [`gram`], the
+//! second layer in [`blend`], and the packing of non-zeros.
+//!
+//! Whether LLVM keeps an array in registers hangs on how it is written: sums that go through a function by value stay
+//! there, those behind a reference, or handed to another function at the end, are stored at every addition. Look at the
+//! assembly after a change, or at `cargo bench`.
+//!
+//! Held by the tests on every instruction set of the machine that runs them, and by `pipeline.lock`. Once, under
+//! qemu-user 7.2, the `ci` profile was run whole on an emulated Haswell (AVX2) and a Nehalem (neither AVX nor FMA): all
+//! digests were those of the lock. On aarch64 nothing has been run.
 //!
 //! This room knows nothing of nets, images or files: only of numbers in slices.
 
