@@ -15,7 +15,7 @@
 
 use super::dense::CLASSES;
 use super::gram::{PANEL, Tall};
-use super::{Isa, isa, per_isa};
+use super::per_isa;
 
 /// relu(c0 a + c1 b + shift). As in the net's own relu, NaN stays NaN.
 #[inline(always)]
@@ -41,7 +41,7 @@ per_isa! {
             let shift = c[2] * m;
             for (panel, (a, b)) in a.chunks(PANEL).zip(b.chunks(PANEL)).enumerate() {
                 let out = &mut out[panel * rows + i].0;
-                match (a.as_array(), b.as_array()) {
+                match (a.first_chunk(), b.first_chunk()) {
                     (Some(a), Some(b)) => whole(c, a, b, shift, out),
                     _ => {
                         for ((&a, &b), out) in a.iter().zip(b).zip(out) {
@@ -126,7 +126,7 @@ type Logits = [[f32; LANES]; CLASSES];
 
 fn second_layer(c: [f32; 3], neurons: &[Pair], shift: &[f32; LANES], w2: &[[f32; CLASSES]], out: &mut Logits) {
     #[cfg(target_arch = "x86_64")]
-    if isa() == Isa::Avx512 {
+    if super::isa() == super::Isa::Avx512 {
         // SAFETY: `isa()` answers only with sets that the processor was found to have.
         return unsafe { avx512::second_layer(c, neurons, shift, w2, out) };
     }

@@ -15,7 +15,7 @@
 //!
 //! This file does not know that the columns are neurons.
 
-use super::{Isa, isa, per_isa};
+use super::per_isa;
 
 /// Columns of a panel.
 pub(super) const PANEL: usize = 48;
@@ -142,7 +142,10 @@ impl Products {
             let end = if self.symmetric { j + 1 } else { self.rows.div_ceil(PANEL) };
             // The right panel, read again and again, stays in L2 while the left ones pass by.
             for (i, square) in (0..end).zip(&mut squares) {
-                add_square(x.panel(i), y.panel(j), square);
+                // Of the last panels, what is beyond the columns is left out as far as tiles go.
+                let [height, width] = [self.rows - i * PANEL, self.columns - j * PANEL].map(|left| left.min(PANEL));
+                let square = &mut square[..height.next_multiple_of(WHOLE_TILES)];
+                add_square(x.panel(i), y.panel(j), width, square);
             }
         }
     }
@@ -165,22 +168,25 @@ impl Products {
     }
 }
 
-/// Adds the products of 48 columns with 48 to `sums` [48, 48].
-fn add_square(left: &[Row<f32>], right: &[Row<f32>], sums: &mut [Row<f64>]) {
+/// Rows of sums that are whole tiles of either kind.
+const WHOLE_TILES: usize = 24;
+
+/// Adds the products of 24 or 48 columns with the first `width` of 48 to `sums` [24 or 48, 48].
+fn add_square(left: &[Row<f32>], right: &[Row<f32>], width: usize, sums: &mut [Row<f64>]) {
     #[cfg(target_arch = "x86_64")]
-    if isa() == Isa::Avx512 {
+    if super::isa() == super::Isa::Avx512 {
         // SAFETY: `isa()` answers only with sets that the processor was found to have.
-        return unsafe { avx512::add_square(left, right, sums) };
+        return unsafe { avx512::add_square(left, right, width, sums) };
     }
-    add_square_by_small_tiles(left, right, sums);
+    add_square_by_small_tiles(left, right, width, sums);
 }
 
 per_isa! {
-    fn add_square_by_small_tiles(left: &[Row<f32>], right: &[Row<f32>], sums: &mut [Row<f64>]) {
+    fn add_square_by_small_tiles(left: &[Row<f32>], right: &[Row<f32>], width: usize, sums: &mut [Row<f64>]) {
         const ROWS: usize = 6;
         const LANES: usize = 16;
         for (sums, i) in sums.chunks_exact_mut(ROWS).zip((0..).step_by(ROWS)) {
-            for j in (0..PANEL).step_by(LANES) {
+            for j in (0..width).step_by(LANES) {
                 let mut tile = [[0.0f32; LANES]; ROWS];
                 for (left, right) in left.iter().zip(right) {
                     let (left, right) = (&left.0[i..i + ROWS], &right.0[j..j + LANES]);
@@ -204,29 +210,41 @@ per_isa! {
 mod avx512 {
     use super::{PANEL, Row};
     use std::arch::x86_64::*;
+    use std::array::from_fn;
 
     const ROWS: usize = 8;
     const LANES: usize = 16;
     /// How many rows ahead lines are asked for: without, a tenth of the time went by waiting for L2; 8 and 64 gain less.
     const AHEAD: usize = 24;
 
-    /// Adds the products of 48 columns with 48 to `sums` [48, 48], eight rows of sums at once.
+    /// As [`super::add_square`], eight rows of sums at once.
     #[target_feature(enable = "avx512f,avx512vl")]
-    pub(super) fn add_square(left: &[Row<f32>], right: &[Row<f32>], sums: &mut [Row<f64>]) {
+    pub(super) fn add_square(left: &[Row<f32>], right: &[Row<f32>], width: usize, sums: &mut [Row<f64>]) {
+        match width.div_ceil(LANES) {
+            1 => add_columns::<1>(left, right, sums),
+            2 => add_columns::<2>(left, right, sums),
+            _ => add_columns::<3>(left, right, sums),
+        }
+    }
+
+    /// `V` times 16 columns.
+    #[target_feature(enable = "avx512f,avx512vl")]
+    fn add_columns<const V: usize>(left: &[Row<f32>], right: &[Row<f32>], sums: &mut [Row<f64>]) {
+        const { assert!(V * LANES <= PANEL) };
         for (sums, i) in sums.chunks_exact_mut(ROWS).zip((0..PANEL).step_by(ROWS)) {
             // They are asked for while the tile is summed up.
-            for line in sums.iter().flat_map(|row| row.0.chunks_exact(8)) {
+            for line in sums.iter().flat_map(|row| row.0[..V * LANES].chunks_exact(8)) {
                 _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
             }
-            let mut tile = [[_mm512_setzero_ps(); PANEL / LANES]; ROWS];
+            let mut tile = [[_mm512_setzero_ps(); V]; ROWS];
             for (left, right) in left.iter().zip(right) {
                 let ahead = |row: &Row<f32>, lane| row.0.as_ptr().wrapping_add(AHEAD * PANEL + lane).cast();
                 _mm_prefetch::<_MM_HINT_T0>(ahead(left, i));
-                for lane in (0..PANEL).step_by(LANES) {
+                for lane in (0..V * LANES).step_by(LANES) {
                     _mm_prefetch::<_MM_HINT_T0>(ahead(right, lane));
                 }
-                // SAFETY: three times sixteen are the 48 of a row.
-                let right = [0, 1, 2].map(|v| unsafe { _mm512_load_ps(right.0.as_ptr().add(v * LANES)) });
+                // SAFETY: a row is aligned to 64 bytes, and V times sixteen are no more than its 48 numbers.
+                let right: [__m512; V] = from_fn(|v| unsafe { _mm512_load_ps(right.0.as_ptr().add(v * LANES)) });
                 for (tile, &l) in tile.iter_mut().zip(&left.0[i..i + ROWS]) {
                     let l = _mm512_set1_ps(l);
                     for (sum, r) in tile.iter_mut().zip(right) {
@@ -277,7 +295,7 @@ pub(super) mod tests {
     #[test]
     fn a_gram_matrix_equals_its_naive_twin_on_every_isa() {
         on_every_isa(|isa| {
-            for (n, p) in [(0, 0), (0, 3), (1, 1), (2, 6), (3, 48), (7, 49), (31, 40), (129, 101)] {
+            for (n, p) in [(0, 0), (0, 3), (1, 1), (2, 6), (3, 48), (7, 49), (31, 40), (5, 72), (4, 73), (129, 101)] {
                 let x = noise(n * p, 1);
                 let mut sums = begun(Products::gram(p));
                 sums.add_gram(&tall(&x, n, p));
