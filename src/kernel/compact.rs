@@ -8,6 +8,7 @@
 //!
 //! This file does not know what a byte means, or where the words are kept.
 
+#[cfg(target_arch = "x86_64")]
 use super::{Isa, isa};
 
 /// Words that [`compact`] may write beyond those it counts.
