@@ -162,7 +162,7 @@ def training(options, ratios, facts, hand):
         if options.quick and hidden not in (10, 100):
             continue
         seconds = 0.2 if options.quick else 1
-        variants = VARIANTS if options.quick else [*VARIANTS, "compile"]
+        variants = VARIANTS if options.quick or options.eager else [*VARIANTS, "compile"]
         fields = [trainers(variants, hidden, seconds), trainers(BY_HAND, hidden, seconds)]
         mine, [peer, by_hand] = duel(lambda: ours(f"train/{hidden}"), fields, options.rounds, max)
 
@@ -282,6 +282,7 @@ def circumstances(data):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two widths, no WA, one round; printed, not written")
+    parser.add_argument("--eager", action="store_true", help="leave torch.compile out, which takes as long as all else")
     parser.add_argument("--rounds", type=int, help="how often ours and the peer take turns; 5 by default")
     parser.add_argument("--tables", type=int, nargs="*", default=[], metavar="PAIRS", help="the talk's tables too, with so many pairs")
     options = parser.parse_args()
@@ -302,7 +303,7 @@ def main():
     page = "\n\n".join(
         [
             MARKS[0],
-            circumstances(data),
+            circumstances(data) + (" Without torch.compile." if options.eager else ""),
             "### Ours and the peer's best",
             table(["work", "ours", "the peer's best", "its setting", "ratio", "demanded", "met"], ratios),
             "### Ours alone",

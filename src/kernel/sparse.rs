@@ -371,6 +371,7 @@ fn panel_product<const N: usize, const W: usize>(
 }
 
 /// The products of `N` sparse rows and a panel [depth, W].
+#[expect(clippy::needless_range_loop, reason = "the rows advance together, and by index they stay in registers")]
 #[inline(always)]
 fn sums<const N: usize, const W: usize>(rows: [&[Entry]; N], panel: &[[f32; W]]) -> [[f32; W]; N] {
     let mut sums = [[0.0f32; W]; N];
