@@ -1,6 +1,7 @@
 //! Whole curves at h = 2000 on all images, and the matching of two nets' neurons. Does not know how either is done.
 
 use super::data::{Data, net, sparse};
+use super::limits::together;
 use super::{Cost, Group, Sample, Work};
 use anyhow::{Error, Result};
 use repro::kernel::sparse::Sparse;
@@ -73,7 +74,7 @@ fn cost(data: &Data, method: &str) -> Cost {
         }
         _ => images * (both_ends + f64::from(POINTS) * (combination + second)),
     };
-    let threads = if method == "two-forward-passes" { 1 } else { threads().get() };
+    let threads = threads().get();
     Cost { multiply_adds: multiply_adds / threads as f64, threads, images, ..Cost::default() }
 }
 
@@ -81,9 +82,9 @@ fn cost(data: &Data, method: &str) -> Cost {
 type Splits = [(Sparse, Vec<u8>); 2];
 
 fn forward(splits: &Splits, ends: &[Mlp; 2]) {
-    for (images, labels) in splits {
-        black_box(ends.each_ref().map(|net| evaluate(net, images, labels)));
-    }
+    together(ends.len(), |end| {
+        splits.iter().for_each(|(images, labels)| _ = black_box(evaluate(&ends[end], images, labels)));
+    });
 }
 
 fn closed_form(name: &str, splits: &Splits, [a, b]: &[Mlp; 2]) -> Result<()> {

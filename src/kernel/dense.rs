@@ -153,10 +153,11 @@ per_isa! {
     }
 }
 
-/// By value, or LLVM adds lane by lane, in memory.
+/// sums + x · w. Sums that come and go by value stay in registers; LLVM adds to those behind a reference lane by lane, in
+/// memory.
 #[inline(always)]
-fn add(x: f32, w: &[f32; LANES], mut sums: [f32; LANES]) -> [f32; LANES] {
-    for lane in 0..LANES {
+pub(super) fn add<const W: usize>(x: f32, w: &[f32; W], mut sums: [f32; W]) -> [f32; W] {
+    for lane in 0..W {
         sums[lane] = x.mul_add(w[lane], sums[lane]);
     }
     sums

@@ -20,6 +20,7 @@
 
 use super::aligned::Aligned;
 use super::compact::{SLACK, compact};
+use super::dense::add;
 use super::per_isa;
 use std::ops::Range;
 
@@ -382,12 +383,13 @@ fn sums<const N: usize, const W: usize>(rows: [&[Entry]; N], panel: &[[f32; W]])
     }
     for k in 0..shortest {
         for r in 0..N {
-            sums[r] = add(heads[r][k], panel, sums[r]);
+            let entry = heads[r][k];
+            sums[r] = add(entry.value(), &panel[entry.column()], sums[r]);
         }
     }
     for r in 0..N {
         for &entry in &rows[r][shortest..] {
-            sums[r] = add(entry, panel, sums[r]);
+            sums[r] = add(entry.value(), &panel[entry.column()], sums[r]);
         }
     }
     // Handed out as a copy: sums whose place in memory becomes known are stored there at every addition.
@@ -398,16 +400,6 @@ fn sums<const N: usize, const W: usize>(rows: [&[Entry]; N], panel: &[[f32; W]])
         }
     }
     done
-}
-
-/// Sums that come and go by value stay in registers; LLVM adds to those behind a reference lane by lane, in memory.
-#[inline(always)]
-fn add<const W: usize>(entry: Entry, panel: &[[f32; W]], mut sums: [f32; W]) -> [f32; W] {
-    let (w, value) = (&panel[entry.column()], entry.value());
-    for lane in 0..W {
-        sums[lane] = value.mul_add(w[lane], sums[lane]);
-    }
-    sums
 }
 
 /// Lays sums out row by row, `stride` apart, and cuts off the padding that reaches beyond.
