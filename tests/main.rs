@@ -11,6 +11,7 @@ mod inspect;
 mod lock;
 mod malformed;
 mod readme;
+mod recompute;
 mod repeat;
 mod space;
 mod stages;

@@ -4,13 +4,22 @@ use super::Common;
 use crate::engine::exec as worker;
 use crate::engine::executor::log::UNAVAILABLE;
 use crate::engine::key::{Digest, Key};
+use crate::engine::recompute::AGAIN;
 use crate::engine::stage::Unavailable;
 use crate::stage;
 use anyhow::Result;
 use std::num::NonZero;
+use std::path::Path;
 
 pub(super) fn exec(common: &Common, key: Key, program: Option<Digest>, threads: NonZero<usize>) -> Result<String> {
     worker::exec(&common.store(), stage::KINDS, key, program, threads)?;
+    Ok(String::new())
+}
+
+/// Answers it into `folder/<key>/`, for a comparison.
+pub(super) fn aside(common: &Common, key: Key, threads: NonZero<usize>, folder: &Path) -> Result<String> {
+    let folder = folder.join(key.to_string()).join(AGAIN);
+    worker::exec_aside(&common.store(), stage::KINDS, key, threads, &folder)?;
     Ok(String::new())
 }
 

@@ -1,6 +1,6 @@
 //! `repro show`, `export`, `verify` and `graph`: looking at what there is.
 
-use super::{Common, GraphFormat, Session, lock};
+use super::{Common, GraphFormat, Session, VerifyArgs, lock, recompute};
 use crate::engine::error::Error;
 use crate::engine::event::SCHEMA;
 use crate::engine::plan::NodeId;
@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-fn survey(session: &Session, targets: &[NodeId]) -> Result<Survey> {
+pub(super) fn survey(session: &Session, targets: &[NodeId]) -> Result<Survey> {
     let surveyor = Surveyor::new(&session.plan, &session.store, BTreeSet::new(), session.refetch);
     surveyor.survey(&session.plan.closure(targets))
 }
@@ -107,15 +107,18 @@ pub(super) fn export(common: &Common, target: &str, destination: &Path) -> Resul
     Ok(if common.json { format!("{:#}\n", json!(written)) } else { written.join("\n") + "\n" })
 }
 
-pub(super) fn verify(common: &Common, locked: bool) -> Result<String> {
+pub(super) fn verify(common: &Common, args: &VerifyArgs) -> Result<String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let store = common.store();
     // Beside a live run nothing is moved: it may be about to replace what is bad.
     let lock = store.lock_if_free()?;
     let verified = store.verify(threads, lock.is_some())?;
     if verified.bad.is_empty() {
-        if locked {
+        if args.locked {
             return lock::verify(common, &verified);
+        }
+        if args.recompute {
+            return recompute::recompute(common, args, &verified);
         }
         return Ok(if common.json { format!("{:#}\n", json!(verified)) } else { sound(&verified) });
     }

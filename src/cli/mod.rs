@@ -4,6 +4,7 @@ mod exec;
 mod inspect;
 mod lock;
 mod plan;
+mod recompute;
 mod run;
 
 use crate::engine::error::{Error, Fault};
@@ -34,7 +35,7 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done or up to date, 1 a stage failed, 2 usage or bad pipeline.yaml, 3 work pending where none may be, \
-4 a digest differs from the lock, 5 cache corruption, 6 the cache is locked by a live run, 7 disk or network, 130 interrupted.";
+4 an output differs from the lock or from what it is when run again, 5 cache corruption, 6 the cache is locked by a live run, 7 disk or network, 130 interrupted.";
 
 /// What every command understands.
 #[derive(Args, Clone)]
@@ -102,11 +103,7 @@ enum Command {
         destination: PathBuf,
     },
     /// Hash everything in the cache again and check entries against objects
-    Verify {
-        /// Also compare what is cached with the lock: exit with 4 on a difference, with 3 if anything is not cached
-        #[arg(long)]
-        locked: bool,
-    },
+    Verify(VerifyArgs),
     /// Write the digests of this profile's outputs into the lock beside the pipeline file
     ///
     /// Everything must be up to date. The parts of other profiles stay as they are. `run --locked` and `verify --locked`
@@ -132,7 +129,32 @@ enum Command {
         /// How many threads it may use
         #[arg(long, default_value = "1")]
         threads: NonZero<usize>,
+        /// Leave its outputs in this folder, under its key, and publish nothing
+        #[arg(long, value_name = "DIR")]
+        aside: Option<PathBuf>,
     },
+}
+
+#[derive(Args)]
+struct VerifyArgs {
+    /// Also compare what is cached with the lock: exit with 4 on a difference, with 3 if anything is not cached
+    #[arg(long)]
+    locked: bool,
+    /// Also run what is cached again, aside, and compare bit by bit: exit with 4 on a difference, which is kept
+    #[arg(long, conflicts_with = "locked")]
+    recompute: bool,
+    /// What to run again: stages, instances or kinds; everything if there is none
+    #[arg(requires = "recompute")]
+    targets: Vec<String>,
+    /// Run so many nodes again, drawn from the targets
+    #[arg(long, value_name = "N", requires = "recompute")]
+    sample: Option<usize>,
+    /// Draw other nodes: the same seed draws the same ones
+    #[arg(long, value_name = "S", default_value = "0", requires = "sample")]
+    seed: u64,
+    /// How many nodes to run at once [default: the number of cores]
+    #[arg(short, long, value_name = "N", requires = "recompute", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
 }
 
 #[derive(Args)]
@@ -198,10 +220,11 @@ fn dispatch(cli: Cli) -> Result<String> {
         Command::Why { target } => plan::why(common, &target),
         Command::Show { target } => inspect::show(common, &target),
         Command::Export { target, destination } => inspect::export(common, &target, &destination),
-        Command::Verify { locked } => inspect::verify(common, locked),
+        Command::Verify(args) => inspect::verify(common, &args),
         Command::Lock => lock::lock(common),
         Command::Graph { format, full } => inspect::graph(common, format, full),
-        Command::Exec { key, program, threads } => exec::exec(common, key, program, threads),
+        Command::Exec { key, threads, aside: Some(folder), .. } => exec::aside(common, key, threads, &folder),
+        Command::Exec { key, program, threads, aside: None } => exec::exec(common, key, program, threads),
     }
 }
 

@@ -7,7 +7,7 @@ use super::key::{Digest, Key, Recipe};
 use super::stage::{Context, Input, Kind, belongs};
 use super::store::{Entry, Store, Stored, host};
 use crate::fs;
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::path::Path;
@@ -22,17 +22,13 @@ pub fn exec(
     program: Option<Digest>,
     threads: NonZero<usize>,
 ) -> Result<Entry> {
-    let recipe = store.recipe(key)?.ok_or_else(|| anyhow!("no recipe is recorded under `{key}`"))?;
-    let kind = kinds
-        .iter()
-        .find(|kind| kind.name() == recipe.kind && kind.version() == recipe.version)
-        .ok_or_else(|| anyhow!("this program has no stage `{}` of version {}", recipe.kind, recipe.version))?;
+    let (recipe, kind) = question(store, kinds, key)?;
     let inputs = place_inputs(store, &recipe)?;
     let workspace = store.workspace()?;
     let began = Instant::now();
     kind.run(&Context::new(recipe, inputs, workspace.path().to_owned(), threads))?;
     let seconds = began.elapsed().as_secs_f64();
-    let outputs = collect(store, *kind, workspace.path())?;
+    let outputs = collect(store, kind, workspace.path())?;
     let entry = Entry {
         outputs,
         seconds,
@@ -43,6 +39,30 @@ pub fn exec(
     };
     store.publish(key, &entry)?;
     Ok(entry)
+}
+
+/// Runs the stage that `key` names, but leaves its outputs in `folder`: nothing is published.
+pub fn exec_aside(
+    store: &Store,
+    kinds: &[&'static dyn Kind],
+    key: Key,
+    threads: NonZero<usize>,
+    folder: &Path,
+) -> Result<()> {
+    let (recipe, kind) = question(store, kinds, key)?;
+    fs::create_dir_all(folder)?;
+    let inputs = place_inputs(store, &recipe)?;
+    kind.run(&Context::new(recipe, inputs, folder.to_owned(), threads))?;
+    written(kind, folder).map(drop)
+}
+
+fn question(store: &Store, kinds: &[&'static dyn Kind], key: Key) -> Result<(Recipe, &'static dyn Kind)> {
+    let recipe = store.recipe(key)?.ok_or_else(|| anyhow!("no recipe is recorded under `{key}`"))?;
+    let kind = kinds
+        .iter()
+        .find(|kind| kind.name() == recipe.kind && kind.version() == recipe.version)
+        .ok_or_else(|| anyhow!("this program has no stage `{}` of version {}", recipe.kind, recipe.version))?;
+    Ok((recipe, *kind))
 }
 
 fn place_inputs(store: &Store, recipe: &Recipe) -> Result<BTreeMap<String, Vec<Input>>> {
@@ -65,37 +85,26 @@ fn place_inputs(store: &Store, recipe: &Recipe) -> Result<BTreeMap<String, Vec<I
     Ok(inputs)
 }
 
-/// Takes the declared outputs into the store. A missing one, or one that was not declared, is an error of the stage.
+/// Takes the declared outputs into the store.
 fn collect(store: &Store, kind: &dyn Kind, workspace: &Path) -> Result<BTreeMap<String, Stored>> {
-    let mut found = Vec::new();
-    walk(workspace, "", &mut found)?;
+    let ingest = |name: String| store.ingest(&workspace.join(&name)).map(|stored| (name, stored));
+    written(kind, workspace)?.into_iter().map(ingest).collect()
+}
+
+/// The outputs in `workspace`. A missing one, or one that was not declared, is an error of the stage.
+fn written(kind: &dyn Kind, workspace: &Path) -> Result<Vec<String>> {
+    let found = fs::files_below(workspace)?;
     for declared in kind.outputs() {
         if !found.iter().any(|name| belongs(name, declared)) {
             bail!("the stage `{}` did not write its output `{declared}`", kind.name());
         }
     }
-    let mut outputs = BTreeMap::new();
-    for name in found {
-        if !kind.outputs().iter().any(|declared| belongs(&name, declared)) {
+    for name in &found {
+        if !kind.outputs().iter().any(|declared| belongs(name, declared)) {
             bail!("the stage `{}` wrote `{name}`, which it does not declare", kind.name());
         }
-        outputs.insert(name.clone(), store.ingest(&workspace.join(&name))?);
     }
-    Ok(outputs)
-}
-
-fn walk(folder: &Path, prefix: &str, found: &mut Vec<String>) -> Result<()> {
-    for name in fs::list(folder)? {
-        let path = folder.join(&name);
-        let relative = format!("{prefix}{name}");
-        let meta = std::fs::symlink_metadata(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-        match meta {
-            meta if meta.is_dir() => walk(&path, &format!("{relative}/"), found)?,
-            meta if meta.is_file() => found.push(relative),
-            _ => bail!("the output `{relative}` is neither a file nor a folder"),
-        }
-    }
-    Ok(())
+    Ok(found)
 }
 
 /// Peak resident memory of this process in bytes, where the system tells (Linux: `VmHWM`).

@@ -14,6 +14,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod progress;
 pub mod reason;
+pub mod recompute;
 pub mod schedule;
 pub mod stage;
 pub mod store;

@@ -42,6 +42,13 @@ pub fn belongs(file: &str, declared: &str) -> bool {
     if declared.ends_with('/') { file.starts_with(declared) } else { file == declared }
 }
 
+/// The first byte in which two contents of whatever format differ.
+pub fn first_byte(cached: &[u8], again: &[u8]) -> String {
+    let at = cached.iter().zip(again).take_while(|(a, b)| a == b).count();
+    let byte = |bytes: &[u8]| bytes.get(at).map_or("none".to_owned(), |byte| format!("0x{byte:02x}"));
+    format!("byte {at}: cached {}, again {}", byte(cached), byte(again))
+}
+
 /// A stage kind, as its author writes it.
 pub trait Stage: 'static {
     /// Its name in pipeline.yaml.
@@ -79,6 +86,12 @@ pub trait Stage: 'static {
     /// how the run was invoked.
     fn question(params: Self::Params, _invocation: &Invocation) -> Self::Params {
         params
+    }
+
+    /// Where two contents of its output `file`, which do differ, first do, in words; `cached` and `again` are what the
+    /// values are told of.
+    fn difference(_file: &str, cached: &[u8], again: &[u8]) -> String {
+        first_byte(cached, again)
     }
 
     /// Does the work.
@@ -188,6 +201,8 @@ pub trait Kind: Sync {
     fn delivers(&self) -> bool;
     /// Reads, checks and canonicalises the fields of a stage that are not slots.
     fn resolve(&self, fields: &Node, invocation: &Invocation) -> Result<Question, Misfit>;
+    /// See [`Stage::difference`].
+    fn difference(&self, file: &str, cached: &[u8], again: &[u8]) -> String;
     /// Does the work.
     fn run(&self, cx: &Context) -> Result<()>;
 }
@@ -250,6 +265,10 @@ impl<S: Stage> Kind for KindOf<S> {
         let fallback =
             fallback.map(|f| to_map(&S::question(f, invocation)).map(|f| without_defaults::<S>(&f))).transpose()?;
         Ok(Question { params: without_defaults::<S>(&full), full, label, fallback, fallback_label })
+    }
+
+    fn difference(&self, file: &str, cached: &[u8], again: &[u8]) -> String {
+        S::difference(file, cached, again)
     }
 
     fn run(&self, cx: &Context) -> Result<()> {

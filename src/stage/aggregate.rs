@@ -1,5 +1,6 @@
 //! `aggregate`: puts the rows of all curves and nets together and averages over pairs.
 
+use super::format;
 use super::tables::{CURVES, ENDPOINTS, METRICS, NETS, POINTS, REFITS, SUMMARY, Table, numbers, shown};
 use crate::engine::stage::{Arity, Context, Slot, Stage};
 use crate::study::stats::{bootstrap, mean};
@@ -29,6 +30,10 @@ impl Stage for Aggregate {
     /// For the bootstrap.
     fn label(_: &Params) -> Option<String> {
         Some("aggregate".to_owned())
+    }
+
+    fn difference(file: &str, cached: &[u8], again: &[u8]) -> String {
+        format::difference(file, cached, again)
     }
 
     fn run(Params {}: Params, cx: &Context) -> Result<()> {

@@ -1,6 +1,7 @@
 //! `evaluate`: joins two nets by a curve and measures error and loss along it, on each split.
 
 use super::artifact::{Cell, Csv, IMAGES, NET, NetCard, read_labelled, read_net, words};
+use super::format;
 use super::tables::{METRICS, POINTS, REFITS};
 use crate::engine::stage::{Arity, Context, Invocation, Slot, Stage};
 use crate::kernel::sparse::Sparse;
@@ -63,6 +64,10 @@ impl Stage for Evaluate {
             return Params { points: points(), center, ..params };
         }
         Params { wa_points: wa_points(), wa_targets: Targets::default(), wa_images: None, center, ..params }
+    }
+
+    fn difference(file: &str, cached: &[u8], again: &[u8]) -> String {
+        format::difference(file, cached, again)
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {

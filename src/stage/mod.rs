@@ -12,6 +12,7 @@ mod artifact;
 mod conclusions;
 mod evaluate;
 mod fetch;
+mod format;
 mod plot;
 mod report;
 mod tables;

@@ -1,6 +1,7 @@
 //! `train`: one endpoint.
 
 use super::artifact::{Cell, Csv, IMAGES, NET, NetCard, read_labelled, words, write_net};
+use super::format;
 use super::tables::{HISTORY, NETS};
 use crate::engine::stage::{Arity, Context, Slot, Stage};
 use crate::study::bounded::{Epochs, ImageCount, Width};
@@ -80,6 +81,10 @@ impl Stage for Train {
     /// The same init and shuffles whatever the prior, the optimiser and the engine: those are compared with all else equal.
     fn label(params: &Params) -> Option<String> {
         Some(format!("hidden={},pair={},end={}", params.hidden.get(), params.pair, params.end.name()))
+    }
+
+    fn difference(file: &str, cached: &[u8], again: &[u8]) -> String {
+        format::difference(file, cached, again)
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {
