@@ -44,6 +44,20 @@ pub fn write_atomic(path: &Path, scratch: &Path, bytes: &[u8]) -> Result<()> {
     attempt().with_context(|| format!("cannot write `{}`", path.display()))
 }
 
+/// Writes a file that must not be there yet, as [`write_atomic`] does; gives whether it was not.
+pub fn write_new(path: &Path, scratch: &Path, bytes: &[u8]) -> Result<bool> {
+    let attempt = || -> io::Result<bool> {
+        let mut file = tempfile::NamedTempFile::new_in(scratch)?;
+        file.write_all(bytes)?;
+        match file.persist_noclobber(path) {
+            Ok(_) => Ok(true),
+            Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(e) => Err(e.error),
+        }
+    };
+    attempt().with_context(|| format!("cannot write `{}`", path.display()))
+}
+
 /// Writes a file for people as [`write_atomic`] does, readable by everyone: temporary files are private.
 pub fn write_for_all(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -72,6 +86,12 @@ pub fn create(path: &Path) -> Result<File> {
     File::create(path).with_context(|| format!("cannot create `{}`", path.display()))
 }
 
+/// Opens a file for reading and writing, as it is or made empty.
+pub fn open_or_create(path: &Path) -> Result<File> {
+    let opened = File::options().create(true).truncate(false).read(true).write(true).open(path);
+    opened.with_context(|| format!("cannot open `{}`", path.display()))
+}
+
 /// Renames `from` to `to`, replacing what is there.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).with_context(|| format!("cannot move `{}` to `{}`", from.display(), to.display()))
@@ -80,6 +100,15 @@ pub fn rename(from: &Path, to: &Path) -> Result<()> {
 /// Removes a file; that it is not there is no error.
 pub fn remove_if_there(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e).with_context(|| format!("cannot remove `{}`", path.display())),
+    }
+}
+
+/// Removes a folder with all that is in it; that it is not there is no error.
+pub fn remove_folder_if_there(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(e).with_context(|| format!("cannot remove `{}`", path.display())),

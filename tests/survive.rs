@@ -242,29 +242,46 @@ fn ctrl_c_ends_the_run_with_130_and_keeps_what_was_finished() {
 }
 
 #[test]
-fn a_second_run_is_refused_with_6_and_says_who_is_in_the_way() {
-    let space = Space::with(SLOW);
-    let run = busy(&space);
-    let refused = space.exits(6, &["run"]);
-    assert_eq!(refused.stdout, "");
-    assert!(refused.stderr.contains("is in use by process"), "{}", refused.stderr);
-    assert!(refused.stderr.contains("hint: wait for it, or pass `--wait-for-lock`"), "{}", refused.stderr);
-    // Looking is always free.
-    assert_eq!(space.pending(&[]), set(["slow"]));
-    space.ok(&["show", "quick"]);
-    drop(run);
-    assert_eq!(space.ran(&["quick"]), nothing(), "the lock of a killed run holds nobody up");
+fn two_runs_at_once_share_the_cache_and_no_node_runs_twice() {
+    let undisturbed = Space::run_tiny().digests();
+    let space = Space::tiny();
+    let runs: Vec<_> = (0..3).map(|_| space.spawn(&["run", "--json", "-j", "2"])).collect();
+    let mut ran = BTreeMap::new();
+    for mut run in runs {
+        run.until(|event| event["event"] == "ended");
+        run.finished().into_iter().for_each(|node| *ran.entry(node).or_insert(0) += 1);
+        assert_eq!(run.wait().0, Some(0));
+    }
+    assert_eq!(ran.keys().cloned().collect::<BTreeSet<_>>(), space.nodes());
+    assert!(ran.values().all(|&times| times == 1), "{ran:?}");
+    assert_eq!(space.digests(), undisturbed);
+    assert_eq!((space.files("tmp").len(), space.files("leases").len()), (0, 0));
 }
 
 #[test]
-fn a_run_that_waits_for_the_lock_goes_on_when_it_is_free() {
+fn a_second_run_waits_for_what_the_first_is_at_work_on_and_takes_over_when_it_is_killed() {
     let space = Space::with(SLOW);
     let first = busy(&space);
-    let mut second = space.spawn(&["run", "--json", "--wait-for-lock", "quick"]);
-    drop(first);
-    second.until(|event| event["event"] == "ended");
+    let mut second = space.spawn(&["run", "--json", "-j", "2"]);
+    second.until(|event| event["event"] == "elsewhere" && event["node"] == "slow");
+    // Looking is always free.
+    assert_eq!(space.pending(&[]), set(["slow"]));
+    space.ok(&["show", "quick"]);
+    space.ok(&["verify"]);
+    first.signal("KILL");
+    second.until(|event| event["event"] == "running" && event["node"] == "slow");
     assert_eq!(second.finished(), nothing());
-    assert_eq!(second.wait().0, Some(0));
+}
+
+#[test]
+fn gc_is_refused_with_6_while_a_run_is_at_work() {
+    let space = Space::with(SLOW);
+    let run = busy(&space);
+    let refused = space.exits(6, &["gc", "--delete"]);
+    assert!(refused.stderr.contains("is in use"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("hint: wait until nobody else is at work there"), "{}", refused.stderr);
+    space.ok(&["gc"]);
+    drop(run);
 }
 
 /// One net of three diverges; a curve and a match hang on it.

@@ -1,9 +1,9 @@
 //! `repro exec KEY`: the worker's side of a run.
 
 use super::Common;
-use crate::engine::exec as worker;
-use crate::engine::executor::log::UNAVAILABLE;
-use crate::engine::key::{Digest, Key};
+use crate::engine::exec::{self as worker, Manner, Taken};
+use crate::engine::executor::log::{TAKEN, UNAVAILABLE};
+use crate::engine::key::Key;
 use crate::engine::recompute::AGAIN;
 use crate::engine::stage::Unavailable;
 use crate::stage;
@@ -11,15 +11,20 @@ use anyhow::Result;
 use std::num::NonZero;
 use std::path::Path;
 
-pub(super) fn exec(common: &Common, key: Key, program: Option<Digest>, threads: NonZero<usize>) -> Result<String> {
-    worker::exec(&common.store(), stage::KINDS, key, program, threads)?;
+pub(super) fn exec(common: &Common, key: Key, manner: Manner) -> Result<String> {
+    let store = common.store();
+    // A job may outlive the run that started it.
+    let _hold = store.share(true)?;
+    worker::exec(&store, stage::KINDS, key, manner)?;
     Ok(String::new())
 }
 
 /// Answers it into `folder/<key>/`, for a comparison.
 pub(super) fn aside(common: &Common, key: Key, threads: NonZero<usize>, folder: &Path) -> Result<String> {
     let folder = folder.join(key.to_string()).join(AGAIN);
-    worker::exec_aside(&common.store(), stage::KINDS, key, threads, &folder)?;
+    let store = common.store();
+    let _hold = store.share(true)?;
+    worker::exec_aside(&store, stage::KINDS, key, threads, &folder)?;
     Ok(String::new())
 }
 
@@ -33,6 +38,8 @@ pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
     let causes = |test: fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(test);
     if causes(|cause| cause.is::<Unavailable>()) {
         UNAVAILABLE
+    } else if causes(|cause| cause.is::<Taken>()) {
+        TAKEN
     } else if causes(|cause| cause.is::<std::io::Error>()) {
         7
     } else {

@@ -111,12 +111,14 @@ pub(super) fn verify(common: &Common, args: &VerifyArgs) -> Result<String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let store = common.store();
     // Beside a live run nothing is moved: it may be about to replace what is bad.
-    let lock = store.lock_if_free()?;
-    let verified = store.verify(threads, lock.is_some())?;
+    let alone = store.alone_if_free()?;
+    let verified = store.verify(threads, alone.is_some())?;
     if verified.bad.is_empty() {
         if args.locked {
             return lock::verify(common, &verified);
         }
+        // What is run again shares the cache.
+        drop(alone);
         if args.recompute {
             return recompute::recompute(common, args, &verified);
         }

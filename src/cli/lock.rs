@@ -2,7 +2,7 @@
 
 use super::{Common, Session, inspect};
 use crate::engine::error::{Error, Fault};
-use crate::engine::key::Artifact;
+use crate::engine::key::{Artifact, Digest};
 use crate::engine::lock::{Expected, Lock, command};
 use crate::engine::plan::NodeId;
 use crate::engine::store::Verified;
@@ -30,6 +30,11 @@ fn read(common: &Common) -> Result<Option<Lock>> {
         Error::from(Fault { source: source.clone(), place: None, message: "it is not UTF-8".into(), hint })
     })?;
     Ok(Some(Lock::parse(&source, &text).map_err(Error::from)?))
+}
+
+/// Every digest that the lock expects, of any profile.
+pub(super) fn digests(common: &Common) -> Result<BTreeSet<Digest>> {
+    Ok(read(common)?.map(|lock| lock.digests().collect()).unwrap_or_default())
 }
 
 /// Digests of what was set for once must not stand for the profile.

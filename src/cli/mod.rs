@@ -1,6 +1,7 @@
 //! The command line: one short function per command. The only room that knows all others, and the only one that talks.
 
 mod exec;
+mod gc;
 mod inspect;
 mod lock;
 mod plan;
@@ -8,6 +9,7 @@ mod recompute;
 mod run;
 
 use crate::engine::error::{Error, Fault};
+use crate::engine::exec::Manner;
 use crate::engine::executor::log::{ERROR, HINT};
 use crate::engine::key::{Digest, Key};
 use crate::engine::pipeline::Pipeline;
@@ -35,7 +37,7 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done or up to date, 1 a stage failed, 2 usage or bad pipeline.yaml, 3 work pending where none may be, \
-4 an output differs from the lock or from what it is when run again, 5 cache corruption, 6 the cache is locked by a live run, 7 disk or network, 130 interrupted.";
+4 an output differs from the lock or from what it is when run again, 5 cache corruption, 6 the cache is in use, 7 disk or network, 130 interrupted.";
 
 /// What every command understands.
 #[derive(Args, Clone)]
@@ -109,6 +111,32 @@ enum Command {
     /// Everything must be up to date. The parts of other profiles stay as they are. `run --locked` and `verify --locked`
     /// hold the outputs to it.
     Lock,
+    /// Say what of the cache nobody needs any more, or remove it
+    ///
+    /// What any profile asks for now, what the last runs used, what is pinned and what the lock expects stays.
+    Gc {
+        /// Remove it
+        #[arg(long)]
+        delete: bool,
+        /// Keep what so many last runs used
+        #[arg(long, value_name = "N", default_value = "10")]
+        keep_runs: usize,
+        /// If anybody is at work in the cache, wait
+        #[arg(long)]
+        wait_for_lock: bool,
+    },
+    /// Keep the outputs of nodes from removal by `gc`
+    Pin {
+        /// Stages, instances or kinds
+        #[arg(required = true)]
+        targets: Vec<String>,
+    },
+    /// Let pinned outputs go
+    Unpin {
+        /// Stages, instances or kinds
+        #[arg(required = true)]
+        targets: Vec<String>,
+    },
     /// Draw the pipeline
     Graph {
         /// The language to draw in
@@ -129,6 +157,9 @@ enum Command {
         /// How many threads it may use
         #[arg(long, default_value = "1")]
         threads: NonZero<usize>,
+        /// Answer it even if it has an answer
+        #[arg(long)]
+        again: bool,
         /// Leave its outputs in this folder, under its key, and publish nothing
         #[arg(long, value_name = "DIR")]
         aside: Option<PathBuf>,
@@ -173,10 +204,16 @@ struct RunArgs {
     /// Go on with what does not depend on a failure
     #[arg(short, long)]
     keep_going: bool,
+    /// Run nothing: exit with 3 at the first node that is not up to date
+    #[arg(long, conflicts_with = "force")]
+    require_cached: bool,
+    /// Try a failed node again, up to so many times
+    #[arg(long, value_name = "N", default_value = "0")]
+    retries: u32,
     /// Hold every output to the lock: exit with 4 at the first that differs
     #[arg(long, conflicts_with = "dry_run")]
     locked: bool,
-    /// If another run holds the cache, wait for it
+    /// If another command holds the cache for itself (`gc`), wait for it
     #[arg(long)]
     wait_for_lock: bool,
 }
@@ -222,9 +259,14 @@ fn dispatch(cli: Cli) -> Result<String> {
         Command::Export { target, destination } => inspect::export(common, &target, &destination),
         Command::Verify(args) => inspect::verify(common, &args),
         Command::Lock => lock::lock(common),
+        Command::Gc { delete, keep_runs, wait_for_lock } => gc::gc(common, delete, keep_runs, wait_for_lock),
+        Command::Pin { targets } => gc::pin(common, &targets),
+        Command::Unpin { targets } => gc::unpin(common, &targets),
         Command::Graph { format, full } => inspect::graph(common, format, full),
         Command::Exec { key, threads, aside: Some(folder), .. } => exec::aside(common, key, threads, &folder),
-        Command::Exec { key, program, threads, aside: None } => exec::exec(common, key, program, threads),
+        Command::Exec { key, program, threads, again, aside: None } => {
+            exec::exec(common, key, Manner { program, threads, again })
+        }
     }
 }
 

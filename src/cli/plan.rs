@@ -36,6 +36,17 @@ pub(super) fn forced(session: &Session, force: bool, targets: &[NodeId]) -> BTre
     }
 }
 
+/// Fails at the first node that is not up to date, and says why it is not.
+pub(super) fn require_cached(session: &Session, survey: &Survey) -> Result<()> {
+    let mut pending = survey.standing.iter().filter(|(_, standing)| !matches!(standing, Standing::Cached(_)));
+    let Some((first, standing)) = pending.next() else { return Ok(()) };
+    let node = &session.plan.node(*first).name;
+    let because = state(standing).1.iter().map(Reason::to_string).collect::<Vec<_>>().join("; ");
+    let hint = format!("`repro run {node}` makes it; it runs because of: {because}");
+    let nodes = 1 + pending.count();
+    Err(anyhow::Error::from(Error::Pending { nodes, hint }).context(format!("`{node}` is not cached")))
+}
+
 pub(super) fn why(common: &Common, target: &str) -> Result<String> {
     let session = Session::open(common)?;
     let targets = session.select(&[target.to_owned()])?;

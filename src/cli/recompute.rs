@@ -24,6 +24,7 @@ pub(super) fn recompute(common: &Common, args: &VerifyArgs, verified: &Verified)
         None => all,
     };
     session.store.prepare()?;
+    let _hold = session.store.share(true)?;
     let scratch = session.store.workspace()?;
     stop_on_ctrl_c()?;
     let program = std::env::current_exe().context("cannot find this program")?;

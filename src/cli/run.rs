@@ -33,7 +33,8 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     let wanted = session.plan.closure(&targets);
     let (plan, store) = (&session.plan, &session.store);
     store.prepare()?;
-    let _lock = store.lock(args.wait_for_lock)?;
+    let _hold = store.share(args.wait_for_lock)?;
+    store.sweep();
     stop_on_ctrl_c()?;
     let id = run_id();
     let mut observer = observers(common, store, &id)?;
@@ -50,16 +51,26 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     if session.refetch {
         forget_choices(plan, store, &survey.checked)?;
     }
+    if args.require_cached {
+        plan::require_cached(&session, &survey)?;
+    }
     let due = survey.standing.values().any(|standing| !matches!(standing, Standing::Cached(_)));
     let slots = slots(args.jobs);
     let mut executor = local_executor(common, slots, due)?;
-    let settings = Settings { keep_going: args.keep_going, interrupted: &INTERRUPTED, expected: expected.as_ref() };
+    let settings = Settings {
+        keep_going: args.keep_going,
+        retries: args.retries,
+        interrupted: &INTERRUPTED,
+        expected: expected.as_ref(),
+    };
     let (_, artifacts) = schedule::run(plan, store, &surveyor, &survey, &mut executor, &settings, &mut observer)?;
     if let Some(expected) = &expected {
         let (lock, root) = (expected.source().to_owned(), expected.root().to_string());
         observer.observe(&Event::AsLocked { lock, root, nodes: artifacts.len() });
     }
     deliver_all(common, &session, &artifacts, &mut observer)?;
+    // Once more: what was killed along with an earlier run may have taken its time to die.
+    store.sweep();
     Ok(String::new())
 }
 

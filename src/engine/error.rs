@@ -32,7 +32,7 @@ pub enum Error {
     /// Stored bytes are not what their names say.
     #[error("{0}")]
     Corrupt(String),
-    /// Another run holds the cache.
+    /// Another process holds the cache alone, or is at work where this one must be alone.
     #[error("{0}")]
     Locked(String),
     /// Disk, network or cluster.
@@ -72,7 +72,7 @@ impl Error {
             Error::Usage(fault) | Error::Differs(fault) => fault.hint.as_deref(),
             Error::Unavailable { hint, .. } => hint.as_deref(),
             Error::Corrupt(_) => Some("what was bad is set aside; `repro run` remakes it"),
-            Error::Locked(_) => Some("wait for it, or pass `--wait-for-lock`"),
+            Error::Locked(_) => Some("wait until nobody else is at work there, or pass `--wait-for-lock`"),
             Error::Pending { hint, .. } => Some(hint),
             _ => None,
         }

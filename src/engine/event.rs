@@ -26,6 +26,8 @@ pub enum Event {
         node: String,
         /// Its stage kind.
         kind: &'static str,
+        /// Its key.
+        key: String,
         /// What it took when it ran.
         saved_seconds: f64,
     },
@@ -39,6 +41,24 @@ pub enum Event {
         key: String,
         /// Why.
         reasons: Vec<Reason>,
+    },
+    /// Another run is at work on a node's question; its answer is waited for.
+    Elsewhere {
+        /// The node.
+        node: String,
+        /// Who is at work.
+        owner: String,
+    },
+    /// A node's job failed and is tried again.
+    Retrying {
+        /// The node.
+        node: String,
+        /// What happened, one sentence.
+        cause: String,
+        /// The attempt that begins now, from 2.
+        attempt: u32,
+        /// How many attempts there are at most.
+        of: u32,
     },
     /// A node is done.
     Finished {

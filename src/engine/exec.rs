@@ -4,8 +4,10 @@
 
 use super::error::Error;
 use super::key::{Digest, Key, Recipe};
+use super::lease::Claim;
+use super::owner::{Owner, host};
 use super::stage::{Context, Input, Kind, belongs};
-use super::store::{Entry, Store, Stored, host};
+use super::store::{Entry, Lookup, Store, Stored};
 use crate::fs;
 use anyhow::{Result, anyhow, bail};
 use std::collections::BTreeMap;
@@ -13,16 +15,34 @@ use std::num::NonZero;
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
-/// Runs the stage that `key` names on up to `threads` threads and publishes its answer; `program` is this program's
-/// digest, if whoever asks knows it.
-pub fn exec(
-    store: &Store,
-    kinds: &[&'static dyn Kind],
-    key: Key,
-    program: Option<Digest>,
-    threads: NonZero<usize>,
-) -> Result<Entry> {
+/// Another process is at work on the question, or has just answered it: there is nothing to do here.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.as_ref().map_or("it has been answered meanwhile".to_owned(), |owner| format!("{owner} is at work on it")))]
+pub struct Taken(pub Option<Owner>);
+
+/// How to answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// This program's digest, if whoever asks knows it.
+    pub program: Option<Digest>,
+    /// On how many threads at most.
+    pub threads: NonZero<usize>,
+    /// Whether there may be an answer already.
+    pub again: bool,
+}
+
+/// Runs the stage that `key` names and publishes its answer. Fails with [`Taken`] if that is somebody else's already.
+pub fn exec(store: &Store, kinds: &[&'static dyn Kind], key: Key, manner: Manner) -> Result<Entry> {
+    let Manner { program, threads, again } = manner;
     let (recipe, kind) = question(store, kinds, key)?;
+    let _lease = match store.claim(key)? {
+        Claim::Ours(lease) => lease,
+        Claim::Theirs(owner) => bail!(Taken(Some(owner))),
+    };
+    // Whoever had the lease before us may have answered since we were asked.
+    if !again && matches!(store.lookup(key)?, Lookup::Hit(_)) {
+        bail!(Taken(None));
+    }
     let inputs = place_inputs(store, &recipe)?;
     let workspace = store.workspace()?;
     let began = Instant::now();
@@ -156,7 +176,7 @@ mod tests {
         }
     }
 
-    const ONE: NonZero<usize> = NonZero::<usize>::MIN;
+    const PLAIN: Manner = Manner { program: None, threads: NonZero::<usize>::MIN, again: false };
 
     const KINDS: &[&'static dyn Kind] = &[&KindOf::<Writer>::KIND];
 
@@ -170,9 +190,9 @@ mod tests {
     fn refusal(recipe: &Recipe) -> anyhow::Error {
         let bench = Bench::new();
         let key = bench.store.record_recipe(recipe).unwrap();
-        let error = exec(&bench.store, KINDS, key, None, ONE).unwrap_err();
+        let error = exec(&bench.store, KINDS, key, PLAIN).unwrap_err();
         assert_eq!(bench.store.lookup(key).unwrap(), Lookup::Absent);
-        assert_eq!(fs::list(&bench.store.scratch()).unwrap(), [""; 0], "the workspace is gone");
+        assert_eq!(fs::list(&bench.store.scratch().unwrap()).unwrap(), [""; 0], "the workspace is gone");
         error
     }
 
@@ -182,13 +202,13 @@ mod tests {
         let files = ["table.csv", "figures/b.svg", "figures/deep/a.svg"];
         let key = bench.store.record_recipe(&recipe(&files, None)).unwrap();
         let program = Some(Digest::of(b"program"));
-        let entry = exec(&bench.store, KINDS, key, program, ONE).unwrap();
+        let entry = exec(&bench.store, KINDS, key, Manner { program, ..PLAIN }).unwrap();
         let stored =
             |file: &str| (file.to_owned(), Stored { digest: Digest::of(file.as_bytes()), bytes: file.len() as u64 });
         assert_eq!(entry.outputs, files.map(stored).into());
         assert_eq!(entry.program, program);
         assert_eq!(bench.store.lookup(key).unwrap(), Lookup::Hit(entry));
-        assert_eq!(fs::list(&bench.store.scratch()).unwrap(), [""; 0], "the workspace is gone");
+        assert_eq!(fs::list(&bench.store.scratch().unwrap()).unwrap(), [""; 0], "the workspace is gone");
     }
 
     #[test]
@@ -238,7 +258,7 @@ mod tests {
     fn a_question_that_was_not_recorded_or_is_of_another_version_is_refused() {
         let bench = Bench::new();
         let key = recipe(&[], None).key();
-        let error = exec(&bench.store, KINDS, key, None, ONE).unwrap_err();
+        let error = exec(&bench.store, KINDS, key, PLAIN).unwrap_err();
         assert_eq!(error.to_string(), format!("no recipe is recorded under `{key}`"));
         let error = refusal(&Recipe { version: 2, ..recipe(&[], None) });
         assert_eq!(error.to_string(), "this program has no stage `writer` of version 2");

@@ -114,6 +114,14 @@ impl Lock {
         Ok(Lock { source: source.to_owned(), sections })
     }
 
+    /// Every digest it expects, of any profile.
+    pub fn digests(&self) -> impl Iterator<Item = Digest> {
+        self.sections
+            .values()
+            .flat_map(|section| section.nodes.values())
+            .flat_map(|artifact| artifact.values().copied())
+    }
+
     /// What is expected of `nodes`, which are all those of `profile`. Refused if the lock does not list exactly these, or
     /// if its root is not theirs.
     pub fn expected<'a>(&'a self, profile: Option<&'a str>, nodes: &BTreeSet<&str>) -> Result<Expected<'a>, Fault> {

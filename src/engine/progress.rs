@@ -152,6 +152,12 @@ impl Wording {
                 let why = reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
                 say(Verbosity::Verbose, format!("{node}: running {}, since {why}", &key[..10.min(key.len())]));
             }
+            Event::Elsewhere { node, owner } => {
+                say(Verbosity::Normal, format!("{node}: {owner} is at work on it; waiting for its answer"));
+            }
+            Event::Retrying { node, cause, attempt, of } => {
+                say(Verbosity::Normal, format!("{node}: failed: {cause}; attempt {attempt} of {of} begins"));
+            }
             Event::Finished { node, seconds: took, .. } => {
                 self.done += 1;
                 self.ran += 1;
@@ -219,7 +225,7 @@ mod tests {
                 nodes: 4,
             },
             Event::FellBack { node: "data".into(), instead: "{}".into(), cause: "no mirror answered".into() },
-            Event::Cached { node: "data".into(), kind: "fetch", saved_seconds: 2.0 },
+            Event::Cached { node: "data".into(), kind: "fetch", key: "aa".into(), saved_seconds: 2.0 },
             Event::Running {
                 node: node(),
                 kind: "train",

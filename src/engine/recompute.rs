@@ -115,7 +115,7 @@ pub fn recompute(
         while running.len() < executor.slots() {
             let Some(key) = open.pop_front() else { break };
             running.insert(key, Instant::now());
-            executor.submit(Job { key, logs: scratch.join(key.to_string()), threads });
+            executor.submit(Job { key, logs: scratch.join(key.to_string()), threads, again: false });
         }
         if running.is_empty() {
             return Ok(());
@@ -135,7 +135,7 @@ pub fn recompute(
 
 fn judge(store: &Store, subject: &Subject, folder: &Path, outcome: &Outcome, seconds: f64) -> Result<Verdict> {
     let cause = match outcome {
-        Outcome::Exited => None,
+        Outcome::Exited | Outcome::Taken => None,
         Outcome::Unavailable(told) | Outcome::Stopped(told) | Outcome::Failed(told) => Some(told.cause.clone()),
     };
     if let Some(cause) = cause {

@@ -4,6 +4,9 @@
 //! run. A check finds its answer in the cache (`Settled`) or hands a job to the executor (`Running`). When a job's process
 //! ends well, the store is asked again: only an entry there settles the node. What hangs on a failed node is `Skipped`.
 //!
+//! Other runs may share the cache. A question that one of them is at work on is waited for; if its lease ends without an
+//! answer, it is asked here.
+//!
 //! Knows no stage kind, prints nothing, and starts no process itself.
 
 use super::error::Error;
@@ -12,6 +15,7 @@ use super::executor::{Executor, Job, Outcome, log};
 use super::key::{Artifact, Key};
 use super::lock::Expected;
 use super::plan::{NodeId, Plan};
+use super::reason::Reason;
 use super::store::{Entry, Lookup, Store};
 use super::survey::{Checked, Standing, Survey, Surveyor};
 use anyhow::Result;
@@ -32,7 +36,7 @@ enum State {
     Waiting,
     /// All inputs are settled; not checked yet.
     Ready,
-    /// Its job has been submitted.
+    /// Its job has been submitted, here or by another run.
     Running,
     /// Its artifact is known.
     Settled,
@@ -46,6 +50,8 @@ enum State {
 pub struct Settings<'a> {
     /// Go on with what does not depend on a failure.
     pub keep_going: bool,
+    /// How often a failed job is tried again.
+    pub retries: u32,
     /// Set when the user wants it to stop.
     pub interrupted: &'a AtomicBool,
     /// What the nodes are held to: the first that differs ends the run; its answer is kept.
@@ -105,6 +111,12 @@ struct Run<'a> {
     ready: BTreeSet<NodeId>,
     /// Two nodes may ask the same question; one job answers both.
     running: BTreeMap<Key, Vec<NodeId>>,
+    /// The same for questions that another run is at work on.
+    elsewhere: BTreeMap<Key, Vec<NodeId>>,
+    /// How often a question's job has failed.
+    failures: BTreeMap<Key, u32>,
+    /// What has been answered here, and need not be again even if it was forced.
+    answered: BTreeSet<Key>,
     artifacts: BTreeMap<NodeId, Artifact>,
     current_keys: BTreeSet<Key>,
     unavailable: Option<Error>,
@@ -140,6 +152,9 @@ impl<'a> Run<'a> {
             state: survey.standing.keys().map(|&id| (id, State::Waiting)).collect(),
             ready: BTreeSet::new(),
             running: BTreeMap::new(),
+            elsewhere: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            answered: BTreeSet::new(),
             artifacts: BTreeMap::new(),
             current_keys: survey.checked.values().map(|c| c.key).collect(),
             unavailable: None,
@@ -150,8 +165,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// 1. Whatever needs nothing is ready. 2. Check ready nodes while there are free slots. 3. Wait for a job to end.
-    /// 4. Done when nothing is ready and nothing runs.
+    /// 1. Whatever needs nothing is ready. 2. Check ready nodes while there are free slots. 3. Wait for a job to end, and
+    /// see what other runs have done. 4. Done when nothing is ready and nothing runs.
     fn until_done(&mut self) -> Result<()> {
         let roots: Vec<NodeId> = self.unsettled.iter().filter(|(_, n)| **n == 0).map(|(id, _)| *id).collect();
         roots.into_iter().for_each(|id| self.set(id, State::Ready));
@@ -161,7 +176,7 @@ impl<'a> Run<'a> {
                 let Some(&id) = self.ready.first() else { break };
                 self.check(id)?;
             }
-            if self.running.is_empty() {
+            if self.running.is_empty() && (self.elsewhere.is_empty() || stopping) {
                 break;
             }
             let ended = self.executor.wait(TICK);
@@ -175,6 +190,31 @@ impl<'a> Run<'a> {
             match ended {
                 Some((key, outcome)) => self.job_ended(key, &outcome)?,
                 None => self.observer.tick(),
+            }
+            self.look_elsewhere()?;
+        }
+        Ok(())
+    }
+
+    /// Settles what other runs have answered; asks here what they have given up.
+    fn look_elsewhere(&mut self) -> Result<()> {
+        let keys: Vec<Key> = self.elsewhere.keys().copied().collect();
+        for key in keys {
+            let at_work = self.store.at_work(key)?.is_some();
+            // In this order: a lease ends after its answer has been published.
+            if let Lookup::Hit(entry) = self.store.lookup(key)? {
+                for id in self.elsewhere.remove(&key).unwrap_or_default() {
+                    self.found(id, key, &entry)?;
+                }
+            } else if !at_work && self.running.len() < self.executor.slots() {
+                let nodes = self.elsewhere.remove(&key).unwrap_or_default();
+                for &id in &nodes {
+                    let (node, kind) = (self.name(id), self.plan.node(id).kind.name());
+                    let reasons = vec![Reason::NeverFinished];
+                    self.observer.observe(&Event::Running { node, kind, key: key.to_string(), reasons });
+                }
+                self.running.insert(key, nodes);
+                self.submit(key, false);
             }
         }
         Ok(())
@@ -241,10 +281,15 @@ impl<'a> Run<'a> {
 
     fn check(&mut self, id: NodeId) -> Result<()> {
         // One that was due is looked up again: another node may have asked the same question meanwhile.
-        let checked = match self.survey.checked.get(&id) {
+        let mut checked = match self.survey.checked.get(&id) {
             Some(checked) if matches!(checked.standing, Standing::Cached(_)) => checked.clone(),
             _ => self.surveyor.check(id, |up| &self.artifacts[&up])?,
         };
+        if self.answered.contains(&checked.key)
+            && let Lookup::Hit(entry) = self.store.lookup(checked.key)?
+        {
+            checked.standing = Standing::Cached(entry);
+        }
         self.act_on(id, checked)
     }
 
@@ -257,33 +302,56 @@ impl<'a> Run<'a> {
             self.observer.observe(&Event::FellBack { node: self.name(id), instead, cause: cause.clone() });
         }
         match checked.standing {
-            Standing::Cached(entry) => {
-                self.summary.cached += 1;
-                self.summary.saved_seconds += entry.seconds;
-                self.observer.observe(&Event::Cached { node: self.name(id), kind, saved_seconds: entry.seconds });
-                self.settle(id, &entry)?;
-            }
+            Standing::Cached(entry) => self.found(id, checked.key, &entry)?,
             Standing::Due(known) | Standing::Depends(known) => {
+                let forced = known.contains(&Reason::Forced);
                 let reasons = match self.survey.standing.get(&id) {
                     Some(Standing::Due(reasons)) if checked.fell_back.is_none() => reasons.clone(),
                     _ if known.is_empty() => self.surveyor.explain(&checked.recipe, &self.current_keys)?,
                     _ => known,
                 };
                 self.store.record_recipe(&checked.recipe)?;
-                let key = checked.key;
-                self.observer.observe(&Event::Running { node: self.name(id), kind, key: key.to_string(), reasons });
                 if self.state[&id] == State::Ready {
                     self.set(id, State::Running);
                 }
-                let waiting = self.running.entry(key).or_default();
-                waiting.push(id);
-                if waiting.len() == 1 {
-                    let threads = threads(self.executor.slots(), self.running.len() + self.ready.len());
-                    self.executor.submit(Job { key, logs: self.store.job_folder(key), threads });
+                let key = checked.key;
+                if let Some(nodes) = self.elsewhere.get_mut(&key) {
+                    nodes.push(id);
+                } else if !self.running.contains_key(&key)
+                    && let Some(owner) = self.store.at_work(key)?
+                {
+                    self.observer.observe(&Event::Elsewhere { node: self.name(id), owner: owner.to_string() });
+                    self.elsewhere.insert(key, vec![id]);
+                } else {
+                    self.observer.observe(&Event::Running { node: self.name(id), kind, key: key.to_string(), reasons });
+                    let waiting = self.running.entry(key).or_default();
+                    waiting.push(id);
+                    if waiting.len() == 1 {
+                        self.submit(key, forced);
+                    }
                 }
             }
         }
         Ok(())
+    }
+
+    fn submit(&mut self, key: Key, again: bool) {
+        let threads = threads(self.executor.slots(), self.running.len() + self.ready.len());
+        self.executor.submit(Job { key, logs: self.store.job_folder(key), threads, again });
+    }
+
+    /// Settles a node whose answer is in the cache.
+    fn found(&mut self, id: NodeId, key: Key, entry: &Entry) -> Result<()> {
+        self.summary.cached += 1;
+        self.summary.saved_seconds += entry.seconds;
+        let kind = self.plan.node(id).kind.name();
+        self.observer.observe(&Event::Cached {
+            node: self.name(id),
+            kind,
+            key: key.to_string(),
+            saved_seconds: entry.seconds,
+        });
+        self.settle(id, entry)
     }
 
     fn settle(&mut self, id: NodeId, entry: &Entry) -> Result<()> {
@@ -299,7 +367,12 @@ impl<'a> Run<'a> {
     /// That the process ended well is not enough: only an answer in the store settles its nodes.
     fn job_ended(&mut self, key: Key, outcome: &Outcome) -> Result<()> {
         let nodes = self.running.remove(&key).unwrap_or_default();
+        if *outcome == Outcome::Taken {
+            self.elsewhere.entry(key).or_default().extend(nodes);
+            return Ok(());
+        }
         if let (Outcome::Exited, Lookup::Hit(entry)) = (outcome, self.store.lookup(key)?) {
+            self.answered.insert(key);
             for id in nodes {
                 self.summary.ran += 1;
                 let (node, kind) = (self.name(id), self.plan.node(id).kind.name());
@@ -308,6 +381,20 @@ impl<'a> Run<'a> {
                 self.settle(id, &entry)?;
             }
             return Ok(());
+        }
+        if let Outcome::Failed(told) = outcome {
+            let failures = self.failures.entry(key).or_default();
+            *failures += 1;
+            if *failures <= self.settings.retries {
+                let (attempt, of) = (*failures + 1, self.settings.retries + 1);
+                for &id in &nodes {
+                    let (node, cause) = (self.name(id), told.cause.clone());
+                    self.observer.observe(&Event::Retrying { node, cause, attempt, of });
+                }
+                self.running.insert(key, nodes);
+                self.submit(key, true);
+                return Ok(());
+            }
         }
         for id in nodes {
             match outcome {
@@ -321,6 +408,7 @@ impl<'a> Run<'a> {
                     self.fail(id, key, &told.cause);
                 }
                 Outcome::Stopped(told) | Outcome::Failed(told) => self.fail(id, key, &told.cause),
+                Outcome::Taken => unreachable!("BUG: a job that was left to another run did not fail"),
                 Outcome::Exited => self.fail(id, key, "it ended well but left no answer in the cache"),
             }
         }
@@ -431,6 +519,86 @@ stages:
             let ran = Trial { slots, ..bench.trial(twins) }.run();
             assert_eq!(ran.submitted.len(), 1);
             assert_eq!((ran.text("a"), ran.text("b")), ("x".into(), "x".into()));
+        }
+    }
+
+    #[test]
+    fn one_question_asked_by_two_forced_nodes_runs_once() {
+        let twins = "stages: { a: { source: { text: x } }, b: { source: { text: x } } }";
+        for slots in [1, 2] {
+            let bench = Bench::new();
+            let first = bench.run(twins);
+            let ran = Trial { slots, forced: vec!["a", "b"], ..bench.trial(twins) }.run();
+            assert_eq!(ran.submitted, first.submitted, "{:?}", ran.events);
+        }
+    }
+
+    /// A question whose lease another host holds, as far as anyone can tell from here.
+    fn held_elsewhere(bench: &Bench, name: &str) -> (Key, std::path::PathBuf) {
+        let trial = bench.trial(PIPELINE);
+        let key = question(&trial, name);
+        let owner = super::super::owner::Owner { host: "far".into(), ..super::super::owner::Owner::this().clone() };
+        let lease = bench.path().join(format!("cache/v1/leases/{key}"));
+        std::fs::write(&lease, serde_json::to_vec(&owner).unwrap()).unwrap();
+        (key, lease)
+    }
+
+    #[test]
+    fn what_another_run_is_at_work_on_is_waited_for_and_not_run_here() {
+        let bench = Bench::new();
+        let elsewhere = Bench::new();
+        let answer = elsewhere.run(PIPELINE).artifacts["t"].clone();
+        let (key, lease) = held_elsewhere(&bench, "t");
+        let ran = std::thread::scope(|scope| {
+            let run = scope.spawn(|| bench.run(PIPELINE));
+            // The other run publishes its answer, and then gives its lease back.
+            let workspace = bench.store.workspace().unwrap();
+            let path = workspace.path().join("text");
+            std::fs::copy(elsewhere.store.object(answer["text"]), &path).unwrap();
+            let outputs = [("text".to_owned(), bench.store.ingest(&path).unwrap())].into();
+            let Lookup::Hit(entry) = elsewhere.store.lookup(key).unwrap() else { panic!("it has run there") };
+            bench.store.publish(key, &Entry { outputs, ..entry }).unwrap();
+            std::fs::remove_file(lease).unwrap();
+            run.join().unwrap()
+        });
+        assert!(!ran.submitted.contains(&key), "{:?}", ran.events);
+        assert_eq!(ran.told("cached"), ["t"]);
+        assert_eq!(ran.text("g"), "[(x v) x]");
+    }
+
+    #[test]
+    fn what_another_run_gave_up_is_run_here() {
+        let bench = Bench::new();
+        let (key, lease) = held_elsewhere(&bench, "t");
+        let ran = std::thread::scope(|scope| {
+            let run = scope.spawn(|| bench.run(PIPELINE));
+            std::thread::sleep(Duration::from_millis(50));
+            std::fs::remove_file(lease).unwrap();
+            run.join().unwrap()
+        });
+        assert_eq!((ran.told("elsewhere"), ran.submitted.contains(&key)), (vec!["t"], true));
+        assert_eq!(ran.text("g"), "[(x v) x]");
+    }
+
+    #[test]
+    fn a_failed_job_is_tried_again_as_often_as_asked_and_no_more() {
+        let pipeline = "stages: { s: { source: { text: x } } }";
+        for (retries, failures, runs) in [(0, 1, false), (2, 2, true), (2, 3, false)] {
+            let bench = Bench::new();
+            let left = std::cell::Cell::new(failures);
+            let fate = |_: &Recipe| {
+                left.set(left.get() - 1);
+                if left.get() < 0 { Fate::Runs } else { Fate::Lost }
+            };
+            // The mock asks for a job's fate twice: whether it hangs, and what it is.
+            let asked = std::cell::Cell::new(false);
+            let fate = |recipe: &Recipe| match asked.replace(!asked.get()) {
+                false => Fate::Runs,
+                true => fate(recipe),
+            };
+            let ran = Trial { retries, fate: Box::new(fate), ..bench.trial(pipeline) }.run();
+            assert_eq!(ran.outcome.is_ok(), runs, "{:?}", ran.events);
+            assert_eq!(ran.told("retrying").len(), retries as usize);
         }
     }
 

@@ -8,10 +8,12 @@
 //!   choices/<key>         the answer to this question could not be had; its fallback is used instead (holds the cause)
 //!   jobs/<key>/           stdout and stderr of the last attempt
 //!   aside/<key>/          outputs that came out otherwise when a node ran again (again/), and the cache's (cached/)
+//!   pins/<key>            kept from removal; holds the node's name
 //!   quarantine/<digest>   bytes that did not have the digest they stood under
 //!   runs/<id>.jsonl       the history of runs
-//!   tmp/                  workspaces and half-written files, on the same disk; swept when their owner is gone
-//!   lock                  held by a run
+//!   leases/<key>          who is at work on it now
+//!   tmp/<owner>/          workspaces and half-written files, on the same disk; swept when their owner is gone
+//!   lock                  shared by all who work here, held alone by whoever removes or moves things
 //! ```
 //!
 //! An answer is published in three steps, each a rename: its objects, then its entry. The entry's rename is the commit
@@ -24,12 +26,13 @@
 
 use super::error::Error;
 use super::key::{Artifact, Digest, Key, Recipe};
+use super::lease::{Claim, Leases};
+use super::owner::Owner;
 use crate::fs;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
@@ -83,14 +86,23 @@ pub enum Lookup {
     Damaged(String),
 }
 
-/// Who may write: held by a run for as long as it lasts.
+/// Leave to work in the cache, shared or alone, until dropped.
 #[derive(Debug)]
-pub struct RunLock(#[expect(dead_code, reason = "held for its release when dropped")] File);
+pub struct Hold {
+    _lock: File,
+    scratch: PathBuf,
+}
 
-/// A folder under `tmp/`, locked while its owner lives, removed when dropped.
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // Ours alone, and empty unless another thread of this process is still at work.
+        let _ = std::fs::remove_dir(&self.scratch);
+    }
+}
+
+/// A folder under `tmp/`, removed when dropped.
 pub struct Workspace {
     folder: TempDir,
-    _held: File,
 }
 
 impl Workspace {
@@ -114,55 +126,80 @@ impl Store {
 
     /// Makes the folders a run writes to.
     pub fn prepare(&self) -> Result<()> {
-        ["recipes", "entries", "objects", "choices", "jobs", "runs", "tmp"]
+        ["recipes", "entries", "objects", "choices", "jobs", "leases", "runs", "tmp"]
             .into_iter()
             .try_for_each(|folder| fs::create_dir_all(&self.root.join(folder)))
     }
 
-    /// Takes the lock; with `wait`, waits for whoever holds it. Then sweeps `tmp`.
-    pub fn lock(&self, wait: bool) -> Result<RunLock> {
-        let path = self.root.join("lock");
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .with_context(|| format!("cannot open `{}`", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) if wait => file.lock().context("cannot wait for the lock")?,
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                // The holder's name is a courtesy: that it cannot be read must not hide that the cache is locked.
-                let _ = file.read_to_string(&mut holder);
-                let message = format!("the cache `{}` is in use by {}", self.root.display(), holder.trim());
-                return Err(Error::Locked(message).into());
-            }
-            Err(TryLockError::Error(e)) => return Err(e).with_context(|| format!("cannot lock `{}`", path.display())),
-        }
-        file.set_len(0).and_then(|()| file.rewind()).context("cannot write the lock")?;
-        writeln!(file, "process {} on {}", std::process::id(), host()).context("cannot write the lock")?;
-        self.sweep();
-        Ok(RunLock(file))
+    /// Leave to add to the cache, beside others; with `wait`, waits for whoever holds it alone.
+    pub fn share(&self, wait: bool) -> Result<Hold> {
+        self.hold(wait, File::try_lock_shared, File::lock_shared)
     }
 
-    /// Removes what crashed jobs left in `tmp`; a job that outlived its run is still at work, and its workspace stays.
-    /// What cannot be removed is left for the next run: it harms nothing.
-    fn sweep(&self) {
-        let tmp = self.scratch();
+    /// Leave to remove from the cache and to move things there; with `wait`, waits until nobody else is at work.
+    pub fn alone(&self, wait: bool) -> Result<Hold> {
+        self.hold(wait, File::try_lock, File::lock)
+    }
+
+    fn hold(
+        &self,
+        wait: bool,
+        attempt: fn(&File) -> Result<(), TryLockError>,
+        insist: fn(&File) -> std::io::Result<()>,
+    ) -> Result<Hold> {
+        let path = self.root.join("lock");
+        let lock = fs::open_or_create(&path)?;
+        let hold = |lock| Hold { _lock: lock, scratch: self.scratch_folder() };
+        match attempt(&lock) {
+            Ok(()) => Ok(hold(lock)),
+            Err(TryLockError::WouldBlock) if wait => {
+                insist(&lock).with_context(|| format!("cannot wait for `{}`", path.display()))?;
+                Ok(hold(lock))
+            }
+            Err(TryLockError::WouldBlock) => {
+                Err(Error::Locked(format!("the cache `{}` is in use", self.root.display())).into())
+            }
+            Err(TryLockError::Error(e)) => Err(e).with_context(|| format!("cannot lock `{}`", path.display())),
+        }
+    }
+
+    /// Removes what processes that are gone left in `tmp`. What cannot be removed is left for the next run: it harms
+    /// nothing. What has no owner's name is nobody's.
+    pub fn sweep(&self) {
+        let tmp = self.root.join("tmp");
         for name in fs::list(&tmp).unwrap_or_default() {
-            let path = tmp.join(name);
-            if File::open(&path).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock))) {
+            if Owner::from_tag(&name).is_some_and(|owner| owner.lives() != Some(false)) {
                 continue;
             }
-            let _ = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            let path = tmp.join(name);
+            let is_folder = std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir());
+            let _ = if is_folder { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
         }
     }
 
-    /// A scratch folder on the cache's disk.
-    pub fn scratch(&self) -> PathBuf {
-        self.root.join("tmp")
+    fn scratch_folder(&self) -> PathBuf {
+        self.root.join("tmp").join(Owner::this().tag())
+    }
+
+    /// This process's scratch folder, on the cache's disk.
+    pub fn scratch(&self) -> Result<PathBuf> {
+        let folder = self.scratch_folder();
+        fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
+    /// Takes the lease of `key`, unless somebody else is at work on it.
+    pub fn claim(&self, key: Key) -> Result<Claim> {
+        self.leases(&self.scratch()?).claim(key)
+    }
+
+    /// Who is at work on `key`.
+    pub fn at_work(&self, key: Key) -> Result<Option<Owner>> {
+        self.leases(&self.scratch_folder()).holder(key)
+    }
+
+    fn leases<'a>(&self, scratch: &'a Path) -> Leases<'a> {
+        Leases { folder: self.root.join("leases"), scratch }
     }
 
     /// Where an object lies.
@@ -261,7 +298,7 @@ impl Store {
         let text = recipe.canonical();
         // Not only where there is none: a damaged one would fail the child process again and again.
         if fs::read_if_there(&path)?.is_none_or(|bytes| bytes != text.as_bytes()) {
-            fs::write_atomic(&path, &self.scratch(), text.as_bytes())?;
+            fs::write_atomic(&path, &self.scratch()?, text.as_bytes())?;
         }
         Ok(key)
     }
@@ -292,14 +329,10 @@ impl Store {
 
     /// A fresh, empty folder for one attempt.
     pub fn workspace(&self) -> Result<Workspace> {
-        let tmp = self.scratch();
-        let attempt = || {
-            let folder = TempDir::new_in(&tmp)?;
-            let held = File::open(folder.path())?;
-            held.lock()?;
-            std::io::Result::Ok(Workspace { folder, _held: held })
-        };
-        attempt().with_context(|| format!("cannot make a workspace in `{}`", tmp.display()))
+        let scratch = self.scratch()?;
+        let folder = TempDir::new_in(&scratch);
+        let folder = folder.with_context(|| format!("cannot make a workspace in `{}`", scratch.display()))?;
+        Ok(Workspace { folder })
     }
 
     /// Takes the file at `path` into the store; the file is moved.
@@ -322,7 +355,7 @@ impl Store {
     /// Publishes an answer. Its objects must be in the store.
     pub fn publish(&self, key: Key, entry: &Entry) -> Result<()> {
         let json = serde_json::to_vec_pretty(entry).context("cannot write the entry")?;
-        fs::write_atomic(&self.entry_path(key), &self.scratch(), &json)
+        fs::write_atomic(&self.entry_path(key), &self.scratch()?, &json)
     }
 
     /// Why the fallback of this question is used, if it is.
@@ -333,7 +366,7 @@ impl Store {
 
     /// Remembers that `question` could not be answered, and why.
     pub fn choose_fallback(&self, question: Key, cause: &str) -> Result<()> {
-        fs::write_atomic(&self.choice_path(question), &self.scratch(), cause.as_bytes())
+        fs::write_atomic(&self.choice_path(question), &self.scratch()?, cause.as_bytes())
     }
 
     /// Forgets that.
@@ -341,14 +374,92 @@ impl Store {
         fs::remove_if_there(&self.choice_path(question))
     }
 
-    /// The lock, if a run has ever made one and nobody holds it now. Writes nothing.
-    pub fn lock_if_free(&self) -> Result<Option<RunLock>> {
-        let Ok(file) = File::open(self.root.join("lock")) else { return Ok(None) };
-        Ok(file.try_lock().is_ok().then_some(RunLock(file)))
+    /// Every key there is a question or an answer for.
+    pub fn all_keys(&self) -> Result<BTreeSet<Key>> {
+        Ok(self.keys("recipes")?.into_iter().chain(self.keys("entries")?).collect())
+    }
+
+    /// The names of all objects.
+    pub fn all_objects(&self) -> Result<Vec<Digest>> {
+        Ok(fs::list(&self.root.join("objects"))?.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// An object's size; 0 if it is not there.
+    pub fn object_bytes(&self, digest: Digest) -> u64 {
+        std::fs::symlink_metadata(self.object(digest)).map_or(0, |meta| meta.len())
+    }
+
+    /// Removes an object. Whoever calls holds the cache alone.
+    pub fn remove_object(&self, digest: Digest) -> Result<()> {
+        fs::remove_if_there(&self.object(digest))
+    }
+
+    /// Removes a question with its answer, its logs and what was remembered of it: the answer first.
+    pub fn forget(&self, key: Key) -> Result<()> {
+        fs::remove_if_there(&self.entry_path(key))?;
+        fs::remove_if_there(&self.recipe_path(key))?;
+        self.forget_choice(key)?;
+        fs::remove_folder_if_there(&self.job_folder(key))
+    }
+
+    /// Somebody who is at work on some question.
+    pub fn anyone_at_work(&self) -> Result<Option<Owner>> {
+        for name in fs::list(&self.root.join("leases"))? {
+            if let Ok(key) = name.parse()
+                && let Some(owner) = self.at_work(key)?
+            {
+                return Ok(Some(owner));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The ids of the runs whose history there is, oldest first.
+    pub fn runs(&self) -> Result<Vec<String>> {
+        let names = fs::list(&self.root.join("runs"))?;
+        Ok(names.iter().filter_map(|name| name.strip_suffix(".jsonl").map(str::to_owned)).collect())
+    }
+
+    /// Removes the history of run `id`.
+    pub fn forget_run(&self, id: &str) -> Result<()> {
+        fs::remove_if_there(&self.history(id))
+    }
+
+    /// The pinned keys, each with the name it was pinned under.
+    pub fn pins(&self) -> Result<BTreeMap<Key, String>> {
+        let mut pins = BTreeMap::new();
+        for name in fs::list(&self.root.join("pins"))? {
+            if let Ok(key) = name.parse() {
+                let label = fs::read_if_there(&self.pin_path(key))?.unwrap_or_default();
+                pins.insert(key, String::from_utf8_lossy(&label).into_owned());
+            }
+        }
+        Ok(pins)
+    }
+
+    /// Keeps `key` from being removed, under the name of `node`.
+    pub fn pin(&self, key: Key, node: &str) -> Result<()> {
+        fs::create_dir_all(&self.root.join("pins"))?;
+        fs::write_atomic(&self.pin_path(key), &self.scratch()?, node.as_bytes())
+    }
+
+    /// Lets `key` go.
+    pub fn unpin(&self, key: Key) -> Result<()> {
+        fs::remove_if_there(&self.pin_path(key))
+    }
+
+    fn pin_path(&self, key: Key) -> PathBuf {
+        self.root.join("pins").join(key.to_string())
+    }
+
+    /// Leave as of [`Store::alone`], if there is a cache and nobody is at work in it. Writes nothing.
+    pub fn alone_if_free(&self) -> Result<Option<Hold>> {
+        let Ok(lock) = File::open(self.root.join("lock")) else { return Ok(None) };
+        Ok(lock.try_lock().is_ok().then(|| Hold { _lock: lock, scratch: self.scratch_folder() }))
     }
 
     /// Hashes every object, on `threads` threads, and checks every recipe and entry. With `set_aside`, which only the
-    /// holder of the lock may ask, what is bad is moved out of the way.
+    /// holder of the cache alone may ask, what is bad is moved out of the way.
     pub fn verify(&self, threads: usize, set_aside: bool) -> Result<Verified> {
         let mut verified = Verified::default();
         let names = fs::list(&self.root.join("objects"))?;
@@ -445,11 +556,6 @@ fn seal(path: &Path) -> std::io::Result<()> {
     let mut permissions = file.metadata()?.permissions();
     permissions.set_readonly(true);
     file.set_permissions(permissions)
-}
-
-/// This host's name.
-pub fn host() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
@@ -627,25 +733,28 @@ mod tests {
     }
 
     #[test]
-    fn the_lock_is_held_by_one_at_a_time_and_names_its_holder() {
+    fn many_may_work_in_the_cache_and_one_alone_may_remove() {
         let Bench { store, .. } = &Bench::new();
-        let held = store.lock(false).unwrap();
-        let error = store.lock(false).unwrap_err();
+        let held = [store.share(false).unwrap(), store.share(false).unwrap()];
+        let error = store.alone(false).unwrap_err();
         assert!(matches!(error.downcast_ref(), Some(Error::Locked(_))), "{error}");
-        assert!(error.to_string().ends_with(&format!("in use by process {} on {}", std::process::id(), host())));
+        assert!(error.to_string().ends_with("is in use"), "{error}");
         drop(held);
-        store.lock(false).unwrap();
+        let alone = store.alone(false).unwrap();
+        assert!(store.share(false).is_err() && store.alone_if_free().unwrap().is_none());
+        drop(alone);
+        assert!(store.alone_if_free().unwrap().is_some());
     }
 
     #[test]
-    fn who_waits_for_the_lock_gets_it_when_it_is_released() {
+    fn who_waits_for_the_cache_gets_it_when_it_is_free() {
         let Bench { store, .. } = &Bench::new();
-        let held = store.lock(false).unwrap();
+        let held = store.alone(false).unwrap();
         let (begins, began) = channel();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(move || {
                 begins.send(()).unwrap();
-                store.lock(true).map(drop)
+                store.share(true).map(drop)
             });
             began.recv().unwrap();
             drop(held);
@@ -654,26 +763,24 @@ mod tests {
     }
 
     #[test]
-    fn whoever_takes_the_lock_sweeps_what_crashed_jobs_left() {
+    fn what_the_dead_left_is_swept_and_what_the_living_have_is_not() {
         let Bench { store, .. } = &Bench::new();
-        let left = TempDir::new_in(store.scratch()).unwrap().keep();
-        fs::write(&left.join("half"), "an ou").unwrap();
-        fs::write(&store.scratch().join(".tmpfile"), "{").unwrap();
+        let tmp = store.root.join("tmp");
+        let dead = tmp.join(Owner { pid: u32::MAX, ..Owner::this().clone() }.tag());
+        fs::create_dir_all(&dead.join("workspace")).unwrap();
+        fs::write(&dead.join("workspace/half"), "an ou").unwrap();
+        fs::write(&tmp.join("stray"), "{").unwrap();
         let outside = store.root.join("kept");
         fs::create_dir_all(&outside).unwrap();
-        std::os::unix::fs::symlink(&outside, store.scratch().join("link")).unwrap();
-        store.lock(false).unwrap();
-        assert_eq!(fs::list(&store.scratch()).unwrap(), [""; 0]);
-        assert!(outside.is_dir(), "a link is not followed");
-    }
-
-    #[test]
-    fn a_workspace_in_use_is_not_swept() {
-        let Bench { store, .. } = &Bench::new();
+        std::os::unix::fs::symlink(&outside, tmp.join("link")).unwrap();
         let workspace = store.workspace().unwrap();
-        fs::write(&workspace.path().join("half"), "an ou").unwrap();
-        store.lock(false).unwrap();
-        assert_eq!(fs::list(workspace.path()).unwrap(), ["half"], "its job may have outlived the run that began it");
+        let far = Owner { host: "elsewhere".into(), ..Owner::this().clone() }.tag();
+        fs::create_dir_all(&tmp.join(&far)).unwrap();
+        store.sweep();
+        let mut left = vec![far, Owner::this().tag()];
+        left.sort_unstable();
+        assert_eq!(fs::list(&tmp).unwrap(), left);
+        assert!(workspace.path().is_dir() && outside.is_dir(), "a link is not followed");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! any stage of the study.
 
 use super::event::{Event, Observer, Summary};
+use super::exec::{Manner, Taken};
 use super::executor::{Executor, Job, Outcome, Told};
 use super::key::{Artifact, Key, Recipe};
 use super::lock::Expected;
@@ -216,11 +217,12 @@ impl Executor for Mock<'_> {
         let able: Vec<usize> = (0..self.running.len()).filter(|&i| fate(&self.running[i]) != Fate::Hangs).collect();
         let &chosen = able.get((self.pick)(able.len()) % able.len().max(1))?;
         let fate = fate(&self.running[chosen]);
-        let Job { key, threads, .. } = self.running.remove(chosen);
+        let Job { key, threads, again, .. } = self.running.remove(chosen);
         let told = |cause: &str| Told { cause: cause.to_owned(), hint: Some("try later".into()) };
         let outcome = match fate {
-            Fate::Runs => match super::exec::exec(self.store, KINDS, key, None, threads) {
+            Fate::Runs => match super::exec::exec(self.store, KINDS, key, Manner { program: None, threads, again }) {
                 Ok(_) => Outcome::Exited,
+                Err(error) if error.is::<Taken>() => Outcome::Taken,
                 Err(error) => match error.downcast_ref::<Unavailable>() {
                     Some(unavailable) => Outcome::Unavailable(told(&unavailable.cause)),
                     None => Outcome::Failed(told(&format!("{error:#}"))),
@@ -251,6 +253,8 @@ impl Observer for Notes {
                 let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
                 format!("running {node}: {}", reasons.join("; "))
             }
+            Event::Elsewhere { node, .. } => format!("elsewhere {node}"),
+            Event::Retrying { node, attempt, .. } => format!("retrying {node}: {attempt}"),
             Event::Finished { node, .. } => format!("finished {node}"),
             Event::Failed { node, cause, .. } => format!("failed {node}: {cause}"),
             Event::Skipped { node, because } => format!("skipped {node}: {because}"),
@@ -295,6 +299,7 @@ impl Bench {
             forced: Vec::new(),
             refetch: false,
             keep_going: false,
+            retries: 0,
             interrupted: false,
             expected: None,
             fate: Box::new(|_| Fate::Runs),
@@ -317,6 +322,7 @@ pub(super) struct Trial<'a> {
     pub(super) forced: Vec<&'a str>,
     pub(super) refetch: bool,
     pub(super) keep_going: bool,
+    pub(super) retries: u32,
     pub(super) interrupted: bool,
     pub(super) expected: Option<Expected<'a>>,
     pub(super) fate: Box<dyn Fn(&Recipe) -> Fate + 'a>,
@@ -357,7 +363,8 @@ impl Trial<'_> {
         };
         let interrupted = AtomicBool::new(self.interrupted);
         let expected = self.expected.as_ref();
-        let settings = Settings { keep_going: self.keep_going, interrupted: &interrupted, expected };
+        let settings =
+            Settings { keep_going: self.keep_going, retries: self.retries, interrupted: &interrupted, expected };
         let outcome = schedule::run(&self.plan, self.store, &surveyor, &survey, &mut mock, &settings, &mut notes);
         let Mock { submitted, threads, most_at_once, killed, .. } = mock;
         let (summary, artifacts) = match outcome {

@@ -29,3 +29,18 @@ mod tests {
         assert_eq!([0, 1, 2].map(count), ["0 nodes", "1 node", "2 nodes"]);
     }
 }
+
+/// `17 B`, `4.0 KiB`, `12.3 MiB`.
+pub fn bytes(x: u64) -> String {
+    if x < 1024 {
+        return format!("{x} B");
+    }
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    let mut size = x as f64 / 1024.0;
+    let mut unit = 0;
+    while size >= 1024.0 && unit + 1 < units.len() {
+        size /= 1024.0;
+        unit += 1;
+    }
+    format!("{size:.1} {}", units[unit])
+}

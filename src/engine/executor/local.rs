@@ -3,7 +3,7 @@
 //! A thread per child waits for it and reports over a channel: simpler than polling, and with as many children as cores
 //! the threads cost nothing. Knows no plan, no store and no stage: a child is told a key and the cache folder.
 
-use super::log::{ERROR, HINT, STDERR, UNAVAILABLE, tail};
+use super::log::{ERROR, HINT, STDERR, TAKEN, UNAVAILABLE, tail};
 use super::{Executor, Job, Outcome, Told};
 use crate::engine::key::Key;
 use crate::fs;
@@ -42,6 +42,7 @@ impl Local {
         let (stdout, stderr) = (fs::create(&job.logs.join("stdout"))?, fs::create(&job.logs.join(STDERR))?);
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).arg(job.key.to_string()).args(["--threads", &job.threads.to_string()]);
+        command.args(job.again.then_some("--again"));
         command.envs(self.environment.iter().map(|(k, v)| (k, v)));
         command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
         SharedChild::spawn(&mut command).with_context(|| format!("cannot start `{}`", self.program.display()))
@@ -89,6 +90,7 @@ impl Executor for Local {
 fn outcome(status: &std::io::Result<ExitStatus>, logs: &Path) -> Outcome {
     match status {
         Ok(status) if status.success() => Outcome::Exited,
+        Ok(status) if status.code() == Some(i32::from(TAKEN)) => Outcome::Taken,
         Ok(status) if status.code() == Some(i32::from(UNAVAILABLE)) => Outcome::Unavailable(told(logs, *status)),
         Ok(status) if asked_to_stop(*status) => Outcome::Stopped(told(logs, *status)),
         Ok(status) => Outcome::Failed(told(logs, *status)),
@@ -140,7 +142,7 @@ mod tests {
     fn submit(local: &mut Local, kind: &str) -> (Key, TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let key = key(kind);
-        local.submit(Job { key, logs: dir.path().join("logs"), threads: NonZero::new(3).unwrap() });
+        local.submit(Job { key, logs: dir.path().join("logs"), threads: NonZero::new(3).unwrap(), again: false });
         (key, dir)
     }
 
@@ -178,6 +180,11 @@ mod tests {
         let killed = "the process died of signal 9 (killed; out of memory?)";
         assert_eq!(outcome_of("kill -9 $$"), Outcome::Failed(told(killed, None)));
         assert_eq!(outcome_of("kill -15 $$"), Outcome::Stopped(told("the process died of signal 15", None)));
+    }
+
+    #[test]
+    fn a_job_may_leave_its_question_to_another_process() {
+        assert_eq!(outcome_of("exit 75"), Outcome::Taken);
     }
 
     #[test]

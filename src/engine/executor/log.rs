@@ -5,6 +5,9 @@ use std::path::Path;
 /// The exit code by which `repro exec` says that the answer cannot be had now (sysexits' `EX_UNAVAILABLE`).
 pub const UNAVAILABLE: u8 = 69;
 
+/// The exit code by which it says that another process is at work on the question, or has answered it (`EX_TEMPFAIL`).
+pub const TAKEN: u8 = 75;
+
 /// What the line begins with by which `repro` says why it failed.
 pub const ERROR: &str = "error: ";
 /// What the line begins with by which it says what would help.

@@ -17,6 +17,8 @@ pub struct Job {
     pub logs: PathBuf,
     /// How many threads it may use.
     pub threads: NonZero<usize>,
+    /// Whether the question has an answer already and is to be answered all the same.
+    pub again: bool,
 }
 
 /// How a job's process ended.
@@ -24,6 +26,8 @@ pub struct Job {
 pub enum Outcome {
     /// It said it was done. Only an entry in the store proves it.
     Exited,
+    /// It left the question to another process, which is at work on it or has answered it.
+    Taken,
     /// It said that the answer cannot be had now.
     Unavailable(Told),
     /// It was asked to stop: by Ctrl-C, which reaches jobs too, or by whoever rules the machine.

@@ -1,0 +1,173 @@
+//! What the engine itself costs: a run in which nothing changed, of pipelines of many trivial nodes.
+//!
+//! ```sh
+//! cargo bench --bench engine                # 100 to 100,000 nodes
+//! cargo bench --bench engine -- 1000 10000  # of these sizes
+//! ```
+//!
+//! The pipeline is made up: ten layers, each node of one hanging on its fellow in the layer before, and one that gathers
+//! the last layer. Its cache is filled as jobs would fill it; then everything that `repro run` does in its own process is done
+//! and timed, several times over, with the files in the page cache. What a process costs to start is not in it.
+
+#![allow(missing_docs, clippy::print_stdout, reason = "a program, whose output is its table")]
+
+use anyhow::Result;
+use repro::engine::event::{Event, Observer};
+use repro::engine::executor::{Executor, Job, Outcome};
+use repro::engine::key::{Artifact, Key};
+use repro::engine::pipeline::Pipeline;
+use repro::engine::plan::{NodeId, Plan};
+use repro::engine::schedule::{self, Settings};
+use repro::engine::stage::{Arity, Context, Kind, KindOf, Slot, Stage};
+use repro::engine::store::{Entry, Store};
+use repro::engine::survey::Surveyor;
+use repro::fs;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+const LAYERS: usize = 10;
+const KINDS: &[&'static dyn Kind] = &[&KindOf::<Trivial>::KIND, &KindOf::<Gather>::KIND];
+const OUT: &str = "out";
+
+/// Does nothing, after one other at most.
+struct Trivial;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Numbers {
+    layer: usize,
+    #[serde(default)]
+    n: usize,
+}
+
+impl Stage for Trivial {
+    const NAME: &'static str = "trivial";
+    const VERSION: u32 = 1;
+    const SLOTS: &'static [Slot] = &[Slot { name: "after", arity: Arity::Optional, files: &[OUT] }];
+    const OUTPUTS: &'static [&'static str] = &[OUT];
+    type Params = Numbers;
+
+    fn run(_: Numbers, _: &Context) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Does nothing, after many.
+struct Gather;
+
+impl Stage for Gather {
+    const NAME: &'static str = "gather";
+    const VERSION: u32 = 1;
+    const SLOTS: &'static [Slot] = &[Slot { name: "all", arity: Arity::Many, files: &[OUT] }];
+    const OUTPUTS: &'static [&'static str] = &[OUT];
+    type Params = Numbers;
+
+    fn run(_: Numbers, _: &Context) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn pipeline(nodes: usize) -> String {
+    let wide: Vec<String> = (0..nodes / LAYERS).map(|n| n.to_string()).collect();
+    let mut yaml = format!("stages:\n  layer-0: {{ trivial: {{ layer: 0, n: [{}] }} }}\n", wide.join(", "));
+    for layer in 1..LAYERS {
+        let before = layer - 1;
+        let _ = writeln!(yaml, "  layer-{layer}: {{ trivial: {{ layer: {layer}, after: layer-{before} }} }}");
+    }
+    let _ = writeln!(yaml, "  last: {{ gather: {{ layer: {LAYERS}, all: layer-{} }} }}", LAYERS - 1);
+    yaml
+}
+
+/// Answers every question of `plan` with a few bytes of its own.
+fn fill(store: &Store, plan: &Plan) -> Result<()> {
+    store.prepare()?;
+    let mut artifacts: BTreeMap<NodeId, Artifact> = BTreeMap::new();
+    let workspace = store.workspace()?;
+    for id in plan.ids() {
+        let key = store.record_recipe(&plan.recipe(id, false, |up| &artifacts[&up]))?;
+        let path = workspace.path().join(OUT);
+        fs::write(&path, key.to_string())?;
+        let outputs = [(OUT.to_owned(), store.ingest(&path)?)].into();
+        let entry = Entry {
+            outputs,
+            seconds: 0.001,
+            peak_memory: Some(1 << 20),
+            finished: 1_700_000_000,
+            host: "bench".into(),
+            program: None,
+        };
+        store.publish(key, &entry)?;
+        artifacts.insert(id, entry.artifact());
+    }
+    Ok(())
+}
+
+/// Nothing is to be run.
+struct Idle;
+
+impl Executor for Idle {
+    fn slots(&self) -> usize {
+        2
+    }
+    fn submit(&mut self, job: Job) {
+        panic!("{} is not in the cache", job.key);
+    }
+    fn wait(&mut self, _: Duration) -> Option<(Key, Outcome)> {
+        None
+    }
+    fn kill(&mut self) {}
+}
+
+struct Silent;
+
+impl Observer for Silent {
+    fn observe(&mut self, _: &Event) {}
+}
+
+/// One unchanged run: seconds to read and plan, and to survey and settle.
+fn unchanged(folder: &Path) -> Result<[f64; 2]> {
+    let began = Instant::now();
+    let text = fs::read_text(&folder.join("pipeline.yaml"))?;
+    let plan = Plan::new(&Pipeline::parse("pipeline.yaml", &text).map_err(|f| anyhow::anyhow!("{f}"))?, KINDS)
+        .map_err(|f| anyhow::anyhow!("{f}"))?;
+    let planned = began.elapsed().as_secs_f64();
+    let store = Store::at(&folder.join("cache"));
+    store.prepare()?;
+    let _hold = store.share(false)?;
+    let surveyor = Surveyor::new(&plan, &store, BTreeSet::new(), false);
+    let survey = surveyor.survey(&plan.closure(&[]))?;
+    let settings = Settings { keep_going: false, retries: 0, interrupted: &AtomicBool::new(false), expected: None };
+    schedule::run(&plan, &store, &surveyor, &survey, &mut Idle, &settings, &mut Silent)?;
+    Ok([planned, began.elapsed().as_secs_f64() - planned])
+}
+
+fn median(mut of: Vec<f64>) -> f64 {
+    of.sort_by(f64::total_cmp);
+    of[of.len() / 2]
+}
+
+fn main() -> Result<()> {
+    let asked: Vec<usize> = std::env::args().skip(1).filter_map(|size| size.parse().ok()).collect();
+    let sizes = if asked.is_empty() { vec![100, 1_000, 10_000, 100_000] } else { asked };
+    println!("| nodes | plan | survey and settle | together | peak memory |");
+    println!("|---|---|---|---|---|");
+    for nodes in sizes {
+        let dir = tempfile::tempdir()?;
+        fs::write(&dir.path().join("pipeline.yaml"), pipeline(nodes))?;
+        let plan =
+            Plan::new(&Pipeline::parse("pipeline.yaml", &pipeline(nodes)).map_err(|f| anyhow::anyhow!("{f}"))?, KINDS);
+        fill(&Store::at(&dir.path().join("cache")), &plan.map_err(|f| anyhow::anyhow!("{f}"))?)?;
+        let runs: Vec<[f64; 2]> = (0..5).map(|_| unchanged(dir.path())).collect::<Result<_>>()?;
+        let [plan, rest] = [0, 1].map(|part| 1e3 * median(runs.iter().map(|run| run[part]).collect()));
+        let both = 1e3 * median(runs.iter().map(|run| run[0] + run[1]).collect());
+        let status = fs::read_text(Path::new("/proc/self/status")).unwrap_or_default();
+        let peak =
+            status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or("unknown").trim_start_matches("VmHWM:");
+        println!("| {nodes} | {plan:.1} ms | {rest:.1} ms | {both:.1} ms | {} |", peak.trim());
+    }
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! `repro gc`, `pin` and `unpin`: what of the cache stays.
+
+use super::{Common, Session, lock};
+use crate::engine::error::Error;
+use crate::engine::event::SCHEMA;
+use crate::engine::gc::{Garbage, Roots, Share};
+use crate::engine::key::Key;
+use crate::engine::lock::command;
+use crate::engine::plan::NodeId;
+use crate::engine::store::Store;
+use crate::engine::survey::{Standing, Surveyor};
+use crate::engine::wording::{bytes, count};
+use crate::fs;
+use anyhow::Result;
+use serde_json::{Value as Json, json};
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+pub(super) fn gc(common: &Common, delete: bool, runs: usize, wait: bool) -> Result<String> {
+    let store = common.store();
+    let _alone = match delete {
+        true => {
+            store.prepare()?;
+            Some(store.alone(wait)?)
+        }
+        false => None,
+    };
+    let roots = roots(common, &store, runs)?;
+    let garbage = Garbage::of(&store, &roots)?;
+    if delete {
+        garbage.remove(&store)?;
+        store.sweep();
+    }
+    if common.json {
+        let said = json!({ "schema": SCHEMA, "deleted": delete, "bytes": garbage.bytes(), "kinds": garbage.kinds });
+        return Ok(format!("{said:#}\n"));
+    }
+    Ok(told(&garbage, delete))
+}
+
+/// What every profile asks for now, what the last runs used, what is pinned, and what the lock expects.
+fn roots(common: &Common, store: &Store, runs: usize) -> Result<Roots> {
+    let mut roots = Roots { runs, digests: lock::digests(common)?, ..Roots::default() };
+    roots.keys.extend(store.pins()?.into_keys());
+    let histories = store.runs()?;
+    for id in histories.iter().rev().take(runs) {
+        roots.keys.extend(used(&fs::read(&store.history(id))?));
+    }
+    let whole = Session::open(common)?;
+    let mut profiles: Vec<Option<String>> = whole.pipeline.profiles.iter().map(|p| Some(p.name.clone())).collect();
+    profiles.push(whole.profile);
+    for profile in profiles {
+        let session = Session::open(&Common { profile, ..common.clone() })?;
+        let surveyor = Surveyor::new(&session.plan, store, BTreeSet::new(), false);
+        let survey = surveyor.survey(&session.plan.ids().collect())?;
+        roots.keys.extend(survey.checked.values().map(|checked| checked.key));
+    }
+    Ok(roots)
+}
+
+/// The keys of `targets`, with their names. All must be up to date: what is not there cannot be kept.
+fn keys(session: &Session, targets: &[String]) -> Result<Vec<(Key, String)>> {
+    let targets = session.select(targets)?;
+    let surveyor = Surveyor::new(&session.plan, &session.store, BTreeSet::new(), session.refetch);
+    let survey = surveyor.survey(&session.plan.closure(&targets))?;
+    let cached = |id: &NodeId| match &survey.checked.get(id)?.standing {
+        Standing::Cached(_) => Some((survey.checked[id].key, session.plan.node(*id).name.clone())),
+        _ => None,
+    };
+    let found: Vec<(Key, String)> = targets.iter().filter_map(cached).collect();
+    let nodes = targets.len() - found.len();
+    if nodes > 0 {
+        let hint = format!("`{}` brings them up to date", command("run", session.profile.as_deref()));
+        return Err(Error::Pending { nodes, hint }.into());
+    }
+    Ok(found)
+}
+
+/// The keys that a run's history names. A line that cannot be read, as the last one of a crash, names none.
+fn used(history: &[u8]) -> BTreeSet<Key> {
+    let events = history.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice::<Json>(line).ok());
+    events.filter_map(|event| event["key"].as_str()?.parse().ok()).collect()
+}
+
+fn told(garbage: &Garbage, deleted: bool) -> String {
+    if garbage.is_empty() {
+        return "nothing to remove\n".into();
+    }
+    let mut text = String::new();
+    let width = garbage.kinds.keys().map(String::len).chain(["no answer's".len()]).max().unwrap_or_default();
+    let _ = writeln!(text, "{:<width$} {:>8} {:>8} {:>10}", "kind", "kept", "removed", "bytes");
+    for (kind, Share { kept, removed, bytes: size }) in &garbage.kinds {
+        let kind = if kind.is_empty() { "no answer's" } else { kind };
+        let _ = writeln!(text, "{kind:<width$} {kept:>8} {removed:>8} {:>10}", bytes(*size));
+    }
+    let size = bytes(garbage.bytes());
+    let _ = match deleted {
+        true => writeln!(text, "\n{size} freed"),
+        false => writeln!(text, "\n{size} can be freed: `repro gc --delete` removes what is counted as removed"),
+    };
+    text
+}
+
+pub(super) fn pin(common: &Common, targets: &[String]) -> Result<String> {
+    let session = Session::open(common)?;
+    let _hold = session.store.share(true)?;
+    let keys = keys(&session, targets)?;
+    for (key, node) in &keys {
+        session.store.pin(*key, node)?;
+    }
+    Ok(format!("{} pinned\n", count(keys.len())))
+}
+
+pub(super) fn unpin(common: &Common, targets: &[String]) -> Result<String> {
+    let session = Session::open(common)?;
+    let _hold = session.store.share(true)?;
+    let keys = keys(&session, targets)?;
+    for (key, _) in &keys {
+        session.store.unpin(*key)?;
+    }
+    Ok(format!("{} no longer pinned\n", count(keys.len())))
+}

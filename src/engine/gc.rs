@@ -1,0 +1,176 @@
+//! What of the cache nobody needs any more, and its removal.
+//!
+//! Kept is what hangs on a root: a key that a current profile asks for, that one of the last runs used, that is pinned, or
+//! whose outputs are those of the lock. With a key stay its question, its answer, its logs, its outputs, and the inputs it
+//! was made of. Everything else goes: answers first and objects last, so that a crash in between leaves no answer without
+//! its bytes.
+//!
+//! Knows keys and digests; which are roots is for the caller to say.
+
+use super::error::Error;
+use super::key::{Digest, Key};
+use super::store::{Entry, Store};
+use anyhow::Result;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What is to be kept.
+#[derive(Debug, Default)]
+pub struct Roots {
+    /// Questions, with all that belongs to them.
+    pub keys: BTreeSet<Key>,
+    /// Outputs: so is every question whose outputs are all among them.
+    pub digests: BTreeSet<Digest>,
+    /// How many of the last runs' histories.
+    pub runs: usize,
+}
+
+/// What is nobody's.
+#[derive(Debug, Default, Serialize)]
+pub struct Garbage {
+    /// By stage kind. Objects that no answer names are under the empty name.
+    pub kinds: BTreeMap<String, Share>,
+    #[serde(skip)]
+    keys: Vec<Key>,
+    #[serde(skip)]
+    objects: Vec<Digest>,
+    #[serde(skip)]
+    runs: Vec<String>,
+}
+
+/// What a stage kind has in the cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Share {
+    /// Answers that stay.
+    pub kept: usize,
+    /// Answers that go.
+    pub removed: usize,
+    /// Bytes of the objects that go.
+    pub bytes: u64,
+}
+
+impl Garbage {
+    /// Finds what is not kept by `roots`.
+    pub fn of(store: &Store, roots: &Roots) -> Result<Garbage> {
+        let mut garbage = Garbage::default();
+        let mut live: BTreeSet<Digest> = roots.digests.clone();
+        let mut dead: Vec<(String, Entry)> = Vec::new();
+        for key in store.all_keys()? {
+            let (entry, recipe) = (store.entry(key)?, store.recipe(key).ok().flatten());
+            let locked = |entry: &Entry| entry.outputs.values().all(|stored| roots.digests.contains(&stored.digest));
+            let kept = roots.keys.contains(&key) || entry.as_ref().is_some_and(locked);
+            let kind = recipe.as_ref().map(|recipe| recipe.kind.clone()).unwrap_or_default();
+            if kept {
+                live.extend(entry.iter().flat_map(|entry| entry.outputs.values().map(|stored| stored.digest)));
+                live.extend(recipe.iter().flat_map(|recipe| recipe.inputs.values().flatten().flat_map(|a| a.values())));
+            } else {
+                garbage.keys.push(key);
+            }
+            if let Some(entry) = entry {
+                let share = garbage.kinds.entry(kind.clone()).or_default();
+                *(if kept { &mut share.kept } else { &mut share.removed }) += 1;
+                if !kept {
+                    dead.push((kind, entry));
+                }
+            }
+        }
+        let mut owner: BTreeMap<Digest, String> = BTreeMap::new();
+        for (kind, entry) in dead {
+            entry.outputs.values().for_each(|stored| _ = owner.insert(stored.digest, kind.clone()));
+        }
+        for digest in store.all_objects()?.into_iter().filter(|digest| !live.contains(digest)) {
+            let kind = owner.remove(&digest).unwrap_or_default();
+            garbage.kinds.entry(kind).or_default().bytes += store.object_bytes(digest);
+            garbage.objects.push(digest);
+        }
+        let mut runs = store.runs()?;
+        runs.truncate(runs.len().saturating_sub(roots.runs));
+        garbage.runs = runs;
+        Ok(garbage)
+    }
+
+    /// Bytes in all.
+    pub fn bytes(&self) -> u64 {
+        self.kinds.values().map(|share| share.bytes).sum()
+    }
+
+    /// Whether there is nothing to remove.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.objects.is_empty() && self.runs.is_empty()
+    }
+
+    /// Removes it. Whoever calls holds the cache alone; a lease that lives on another host is a refusal.
+    pub fn remove(&self, store: &Store) -> Result<()> {
+        if let Some(owner) = store.anyone_at_work()? {
+            return Err(Error::Locked(format!("{owner} is at work in the cache")).into());
+        }
+        self.keys.iter().try_for_each(|key| store.forget(*key))?;
+        self.objects.iter().try_for_each(|digest| store.remove_object(*digest))?;
+        self.runs.iter().try_for_each(|id| store.forget_run(id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::toy::Bench;
+    use super::*;
+
+    const A: &str = "stages:\n  a: { source: { text: one } }\n  b: { pair: { left: a } }\n";
+    const B: &str = "stages:\n  a: { source: { text: two } }\n  b: { pair: { left: a } }\n";
+
+    fn keys(bench: &Bench, yaml: &str) -> BTreeSet<Key> {
+        bench.trial(yaml).survey().checked.values().map(|checked| checked.key).collect()
+    }
+
+    fn removed(garbage: &Garbage) -> Vec<(&str, usize)> {
+        garbage.kinds.iter().map(|(kind, share)| (kind.as_str(), share.removed)).collect()
+    }
+
+    #[test]
+    fn what_hangs_on_a_root_stays_and_the_rest_goes() {
+        let bench = Bench::new();
+        bench.run(A);
+        bench.run(B);
+        let roots = Roots { keys: keys(&bench, A), ..Roots::default() };
+        let garbage = Garbage::of(&bench.store, &roots).unwrap();
+        assert_eq!(removed(&garbage), [("pair", 1), ("source", 1)]);
+        assert_eq!(garbage.bytes(), "two".len() as u64 + "(two)".len() as u64);
+        garbage.remove(&bench.store).unwrap();
+        assert_eq!(bench.run(A).submitted, [], "what was kept is whole");
+        assert_eq!(bench.store.verify(1, false).unwrap().bad, [""; 0]);
+        assert_eq!(bench.run(B).submitted.len(), 2);
+    }
+
+    #[test]
+    fn outputs_of_the_lock_keep_their_questions() {
+        let bench = Bench::new();
+        let digests = bench.run(A).artifacts.values().flat_map(|artifact| artifact.values().copied()).collect();
+        let garbage = Garbage::of(&bench.store, &Roots { digests, ..Roots::default() }).unwrap();
+        assert!(garbage.is_empty(), "{garbage:?}");
+    }
+
+    #[test]
+    fn bytes_that_a_kept_answer_shares_stay() {
+        let bench = Bench::new();
+        bench.run(A);
+        bench.run("stages:\n  a: { source: { text: one, note: other } }\n");
+        let roots = Roots { keys: keys(&bench, A), ..Roots::default() };
+        let garbage = Garbage::of(&bench.store, &roots).unwrap();
+        assert_eq!((removed(&garbage), garbage.bytes()), (vec![("pair", 0), ("source", 1)], 0));
+        garbage.remove(&bench.store).unwrap();
+        assert_eq!(bench.run(A).submitted, []);
+    }
+
+    #[test]
+    fn an_object_that_no_answer_names_goes() {
+        let bench = Bench::new();
+        let ran = bench.run(A);
+        let key = ran.submitted[1];
+        bench.store.forget(key).unwrap();
+        let roots = Roots { keys: keys(&bench, A), ..Roots::default() };
+        let garbage = Garbage::of(&bench.store, &roots).unwrap();
+        assert_eq!(garbage.kinds[""].bytes, "(one)".len() as u64);
+        garbage.remove(&bench.store).unwrap();
+        assert_eq!(bench.store.all_objects().unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,232 @@
+//! Who is at work on which question: a lease is a file `leases/<key>` that names its owner, and it comes and goes whole.
+//!
+//! A lease of this host holds while its process lives, one of another host while its heartbeat (the file's modification
+//! time, moved every [`BEAT`]) is younger than [`EXPIRY`] by the clock of the disk they share: no host's own clock counts.
+//! A lease that holds no longer is taken over by whoever asks next.
+//!
+//! Leases keep two runs from doing the same work twice. That an answer is published whole does not hang on them.
+
+use super::key::Key;
+use super::owner::Owner;
+use crate::fs;
+use anyhow::{Context as _, Result};
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+/// How often a lease says that its owner lives.
+const BEAT: Duration = Duration::from_secs(10);
+/// After how long without a heartbeat a lease of another host no longer holds.
+const EXPIRY: Duration = Duration::from_secs(90);
+
+/// The leases of a cache.
+pub(super) struct Leases<'a> {
+    /// Where they lie.
+    pub folder: PathBuf,
+    /// A folder for half-written files, on the same disk.
+    pub scratch: &'a Path,
+}
+
+/// What asking for a lease gives.
+#[derive(Debug)]
+pub enum Claim {
+    /// It is ours until dropped.
+    Ours(Lease),
+    /// Somebody is at work already.
+    Theirs(Owner),
+}
+
+/// A lease that is held. Given back when dropped.
+#[derive(Debug)]
+pub struct Lease {
+    path: PathBuf,
+    /// Ends the heartbeat when it goes.
+    _beating: Sender<()>,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // Somebody may have thought us dead and taken it over; then it is not ours to remove.
+        if read(&self.path).as_ref() == Some(Owner::this()) {
+            let _ = fs::remove_if_there(&self.path);
+        }
+    }
+}
+
+impl Leases<'_> {
+    fn path(&self, key: Key) -> PathBuf {
+        self.folder.join(key.to_string())
+    }
+
+    /// Who holds the lease of `key`.
+    pub(super) fn holder(&self, key: Key) -> Result<Option<Owner>> {
+        let path = self.path(key);
+        let Some(owner) = read(&path) else { return Ok(None) };
+        let holds = match owner.lives() {
+            Some(lives) => lives,
+            None => self.beats(&path)?,
+        };
+        Ok(holds.then_some(owner))
+    }
+
+    /// Takes the lease of `key`, unless somebody holds it.
+    pub(super) fn claim(&self, key: Key) -> Result<Claim> {
+        let path = self.path(key);
+        let name = serde_json::to_vec(Owner::this()).context("cannot write a lease")?;
+        loop {
+            if fs::write_new(&path, self.scratch, &name)? {
+                return Ok(Claim::Ours(Lease { _beating: beat(path.clone()), path }));
+            }
+            if let Some(owner) = self.holder(key)? {
+                return Ok(Claim::Theirs(owner));
+            }
+            self.bury(key)?;
+        }
+    }
+
+    /// Removes a lease that no longer holds; one at a time, so that nobody removes what another has just taken over.
+    fn bury(&self, key: Key) -> Result<()> {
+        let path = self.folder.join("burial");
+        let turn = fs::open_or_create(&path)?;
+        turn.lock().with_context(|| format!("cannot lock `{}`", path.display()))?;
+        if self.holder(key)?.is_none() {
+            fs::remove_if_there(&self.path(key))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the lease at `path` has a young heartbeat.
+    fn beats(&self, path: &Path) -> Result<bool> {
+        let modified = |file: &File| file.metadata().and_then(|meta| meta.modified());
+        let now = tempfile::tempfile_in(self.scratch).and_then(|file| modified(&file));
+        let now = now.with_context(|| format!("cannot ask `{}` for the time", self.scratch.display()))?;
+        let last = File::open(path).and_then(|file| modified(&file));
+        // One that has gone meanwhile does not hold; one from the future does.
+        Ok(last.is_ok_and(|last| now.duration_since(last).unwrap_or_default() < EXPIRY))
+    }
+}
+
+/// The owner that the lease at `path` names. One that cannot be read names nobody: leases are written whole.
+fn read(path: &Path) -> Option<Owner> {
+    serde_json::from_slice(&fs::read_if_there(path).ok()??).ok()
+}
+
+/// "Now", as whoever keeps the disk has it.
+const NOW: Timestamps = Timestamps {
+    last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+    last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+};
+
+/// Moves the modification time of `path` until the sender is dropped.
+fn beat(path: PathBuf) -> Sender<()> {
+    let (alive, ended) = channel();
+    std::thread::spawn(move || {
+        while ended.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
+            // A beat that is missed costs nothing; after many, others take us for dead, and the work is done twice.
+            let _ = File::options().write(true).open(&path).map(|file| rustix::fs::futimens(&file, &NOW));
+        }
+    });
+    alive
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::key::Recipe;
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::time::SystemTime;
+    use tempfile::TempDir;
+
+    fn key() -> Key {
+        let (params, inputs) = (BTreeMap::new(), BTreeMap::new());
+        Recipe { kind: "k".into(), version: 1, params, inputs, seed: None }.key()
+    }
+
+    fn leases(dir: &TempDir) -> Leases<'_> {
+        Leases { folder: dir.path().to_owned(), scratch: dir.path() }
+    }
+
+    fn is_ours(claim: &Claim) -> bool {
+        matches!(claim, Claim::Ours(_))
+    }
+
+    fn leave(dir: &TempDir, owner: &Owner) {
+        std::fs::write(dir.path().join(key().to_string()), serde_json::to_vec(owner).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_lease_is_held_by_one_until_it_is_given_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let leases = leases(&dir);
+        assert_eq!(leases.holder(key()).unwrap(), None);
+        let held = leases.claim(key()).unwrap();
+        assert!(is_ours(&held));
+        assert_eq!(leases.holder(key()).unwrap().as_ref(), Some(Owner::this()));
+        let Claim::Theirs(owner) = leases.claim(key()).unwrap() else { panic!("held twice") };
+        assert_eq!(owner, *Owner::this());
+        drop(held);
+        assert_eq!(leases.holder(key()).unwrap(), None);
+        assert!(is_ours(&leases.claim(key()).unwrap()));
+    }
+
+    #[test]
+    fn a_lease_of_a_dead_process_or_of_an_earlier_boot_is_taken_over() {
+        let this = Owner::this();
+        for dead in [
+            Owner { started: this.started + 1, ..this.clone() },
+            Owner { pid: u32::MAX, ..this.clone() },
+            Owner { boot: "earlier".into(), ..this.clone() },
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            leave(&dir, &dead);
+            assert_eq!(leases(&dir).holder(key()).unwrap(), None);
+            assert!(is_ours(&leases(&dir).claim(key()).unwrap()), "{dead}");
+        }
+    }
+
+    #[test]
+    fn a_lease_of_another_host_holds_while_its_heart_beats() {
+        let dir = tempfile::tempdir().unwrap();
+        let other = Owner { host: "elsewhere".into(), ..Owner::this().clone() };
+        leave(&dir, &other);
+        assert_eq!(leases(&dir).holder(key()).unwrap(), Some(other.clone()));
+        let file = File::options().write(true).open(dir.path().join(key().to_string())).unwrap();
+        file.set_modified(SystemTime::now() - EXPIRY + BEAT).unwrap();
+        assert_eq!(leases(&dir).holder(key()).unwrap(), Some(other));
+        file.set_modified(SystemTime::now() - EXPIRY - BEAT).unwrap();
+        assert_eq!(leases(&dir).holder(key()).unwrap(), None);
+        assert!(is_ours(&leases(&dir).claim(key()).unwrap()));
+    }
+
+    #[test]
+    fn a_lease_that_was_taken_over_is_not_removed_by_whoever_lost_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = leases(&dir).claim(key()).unwrap();
+        let other = Owner { host: "elsewhere".into(), ..Owner::this().clone() };
+        leave(&dir, &other);
+        drop(held);
+        assert_eq!(leases(&dir).holder(key()).unwrap(), Some(other));
+    }
+
+    #[test]
+    fn a_lease_that_cannot_be_read_holds_nobody_up() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(key().to_string()), "{").unwrap();
+        assert!(is_ours(&leases(&dir).claim(key()).unwrap()));
+    }
+
+    #[test]
+    fn of_many_who_ask_at_once_one_gets_the_lease_even_of_the_dead() {
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..20 {
+            leave(&dir, &Owner { pid: u32::MAX, ..Owner::this().clone() });
+            let claims: Vec<Claim> = std::thread::scope(|scope| {
+                let asking: Vec<_> = (0..8).map(|_| scope.spawn(|| leases(&dir).claim(key()).unwrap())).collect();
+                asking.into_iter().map(|claim| claim.join().unwrap()).collect()
+            });
+            assert_eq!(claims.iter().filter(|claim| is_ours(claim)).count(), 1);
+        }
+    }
+}
