@@ -6,6 +6,7 @@
 mod cache;
 mod data;
 mod golden;
+mod history;
 mod house;
 mod inspect;
 mod lock;

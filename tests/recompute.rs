@@ -10,7 +10,7 @@ use std::path::Path;
 /// which the entry is made to name.
 fn forge(space: &Space, node: &str, file: &str, change: impl Fn(&mut Vec<u8>)) {
     let shown: Json = serde_json::from_str(&space.ok(&["show", node, "--json"]).stdout).unwrap();
-    let shown = shown["nodes"].as_array().unwrap_or_else(|| shown.as_array().unwrap())[0].clone();
+    let shown = shown["nodes"][0].clone();
     let old = shown["entry"]["outputs"][file]["digest"].as_str().unwrap();
     let mut bytes = fs::read(space.object(old)).unwrap();
     change(&mut bytes);

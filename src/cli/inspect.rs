@@ -40,7 +40,11 @@ pub(super) fn show(common: &Common, target: &str) -> Result<String> {
         all.push(json!({ "node": name, "key": checked.key, "recipe": checked.recipe, "entry": entry, "logs": log }));
         describe(&mut text, name, checked, entry.as_ref(), &log)?;
     }
-    Ok(if common.json { format!("{:#}\n", json!(all)) } else { text.trim_end().to_owned() + "\n" })
+    Ok(if common.json {
+        format!("{:#}\n", json!({ "schema": SCHEMA, "nodes": all }))
+    } else {
+        text.trim_end().to_owned() + "\n"
+    })
 }
 
 fn describe(text: &mut String, name: &str, checked: &Checked, entry: Option<&Entry>, log: &Path) -> Result<()> {

@@ -4,6 +4,7 @@ mod exec;
 mod gc;
 mod inspect;
 mod lock;
+mod log;
 mod plan;
 mod recompute;
 mod run;
@@ -137,6 +138,14 @@ enum Command {
         #[arg(required = true)]
         targets: Vec<String>,
     },
+    /// List the runs there were, newest first, or tell one of them node by node
+    Log {
+        /// A run's id, the beginning or end of one, `last`, or `last~1` for the one before it
+        run: Option<String>,
+        /// List so many runs
+        #[arg(long, value_name = "N", default_value = "20", conflicts_with = "run")]
+        limit: usize,
+    },
     /// Draw the pipeline
     Graph {
         /// The language to draw in
@@ -262,6 +271,8 @@ fn dispatch(cli: Cli) -> Result<String> {
         Command::Gc { delete, keep_runs, wait_for_lock } => gc::gc(common, delete, keep_runs, wait_for_lock),
         Command::Pin { targets } => gc::pin(common, &targets),
         Command::Unpin { targets } => gc::unpin(common, &targets),
+        Command::Log { run: Some(run), .. } => log::run(common, &run),
+        Command::Log { run: None, limit } => log::runs(common, limit),
         Command::Graph { format, full } => inspect::graph(common, format, full),
         Command::Exec { key, threads, aside: Some(folder), .. } => exec::aside(common, key, threads, &folder),
         Command::Exec { key, program, threads, again, aside: None } => {

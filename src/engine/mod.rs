@@ -8,6 +8,7 @@ pub mod executor;
 mod expand;
 pub mod gc;
 mod grid;
+pub mod history;
 pub mod key;
 pub mod lease;
 pub mod lock;
