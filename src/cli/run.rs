@@ -47,6 +47,7 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     let forced = plan::forced(&session, args.force, &targets);
     let surveyor = Surveyor::new(plan, store, forced, session.refetch);
     let survey = surveyor.survey(&wanted)?;
+    plan.files.remember(store)?;
     if session.refetch {
         forget_choices(plan, store, &survey.checked)?;
     }
@@ -55,6 +56,7 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     let mut executor = local_executor(common, slots, due)?;
     let settings = Settings { keep_going: args.keep_going, interrupted: &INTERRUPTED, expected: expected.as_ref() };
     let (_, artifacts) = schedule::run(plan, store, &surveyor, &survey, &mut executor, &settings, &mut observer)?;
+    plan.files.check_unchanged()?;
     if let Some(expected) = &expected {
         let (lock, root) = (expected.source().to_owned(), expected.root().to_string());
         observer.observe(&Event::AsLocked { lock, root, nodes: artifacts.len() });
