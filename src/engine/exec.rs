@@ -48,11 +48,12 @@ pub fn exec(store: &Store, kinds: &[&'static dyn Kind], key: Key, manner: Manner
         bail!(Taken(None));
     }
     let inputs = place_inputs(store, &recipe)?;
+    let declared = kind.outputs_for(&recipe.params)?;
     let workspace = store.workspace()?;
     let began = Instant::now();
     kind.run(&Context::new(recipe, inputs, workspace.path().to_owned(), threads))?;
     let seconds = began.elapsed().as_secs_f64();
-    let outputs = collect(store, *kind, workspace.path())?;
+    let outputs = collect(store, kind.name(), declared.as_deref(), workspace.path())?;
     let entry = Entry {
         outputs,
         seconds,
@@ -85,19 +86,24 @@ fn place_inputs(store: &Store, recipe: &Recipe) -> Result<BTreeMap<String, Vec<I
     Ok(inputs)
 }
 
-/// Takes the declared outputs into the store. A missing one, or one that was not declared, is an error of the stage.
-fn collect(store: &Store, kind: &dyn Kind, workspace: &Path) -> Result<BTreeMap<String, Stored>> {
+/// Takes the outputs into the store. Of those `declared`, a missing one is an error of the stage; so is one beyond them.
+fn collect(
+    store: &Store,
+    kind: &str,
+    declared: Option<&[String]>,
+    workspace: &Path,
+) -> Result<BTreeMap<String, Stored>> {
     let mut found = Vec::new();
     walk(workspace, "", &mut found)?;
-    for declared in kind.outputs() {
-        if !found.iter().any(|name| belongs(name, declared)) {
-            bail!("the stage `{}` did not write its output `{declared}`", kind.name());
-        }
+    if let Some(missing) =
+        declared.unwrap_or_default().iter().find(|declared| !found.iter().any(|name| belongs(name, declared)))
+    {
+        bail!("the stage `{kind}` did not write its output `{missing}`");
     }
     let mut outputs = BTreeMap::new();
     for name in found {
-        if !kind.outputs().iter().any(|declared| belongs(&name, declared)) {
-            bail!("the stage `{}` wrote `{name}`, which it does not declare", kind.name());
+        if declared.is_some_and(|declared| !declared.iter().any(|declared| belongs(&name, declared))) {
+            bail!("the stage `{kind}` wrote `{name}`, which it does not declare");
         }
         outputs.insert(name.clone(), store.ingest(&workspace.join(&name))?);
     }
@@ -231,7 +237,7 @@ mod tests {
         let plan = Plan::new(&Pipeline::parse("toy.yaml", yaml).unwrap(), KINDS).unwrap();
         let file = |name: &str| (name.to_owned(), Digest::of(name.as_bytes()));
         let made: Artifact = ["table.csv", "figures/b.svg", "figures/deep/a.svg"].map(file).into();
-        let recipe = plan.recipe(NodeId(1), false, |_| &made);
+        let recipe = plan.recipe(NodeId(1), false, |_| &made).unwrap();
         assert_eq!(recipe.inputs["from"], [made]);
     }
 
