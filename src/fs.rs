@@ -3,6 +3,7 @@
 //! Knows nothing of caches or stages.
 
 use anyhow::{Context as _, Result, bail};
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -113,6 +114,20 @@ pub fn remove_folder_if_there(path: &Path) -> Result<()> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(e).with_context(|| format!("cannot remove `{}`", path.display())),
     }
+}
+
+/// The names in a folder, sorted, whatever bytes they are of.
+pub fn entries(path: &Path) -> Result<Vec<OsString>> {
+    let read = || fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>();
+    let mut names = read().with_context(|| format!("cannot list `{}`", path.display()))?;
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Copies a file's bytes to `to`, which is made or replaced.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    let copied = fs::copy(from, to).map(drop);
+    copied.with_context(|| format!("cannot copy `{}` to `{}`", from.display(), to.display()))
 }
 
 /// The names in a folder, sorted; none if the folder is not there. Names that are not UTF-8 are not ours and are left out.

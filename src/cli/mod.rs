@@ -12,6 +12,7 @@ mod run;
 use crate::engine::error::{Error, Fault};
 use crate::engine::exec::Manner;
 use crate::engine::executor::log::{ERROR, HINT};
+use crate::engine::files::Files;
 use crate::engine::key::{Digest, Key};
 use crate::engine::pipeline::Pipeline;
 use crate::engine::plan::{NodeId, Plan};
@@ -347,9 +348,10 @@ impl Session {
         for assignment in &common.set {
             pipeline.apply_override(assignment).map_err(Error::from)?;
         }
-        let plan = Plan::new(&pipeline, stage::KINDS).map_err(|fault| Error::from(during(fault, &common.set)))?;
-        let refetch = common.refetch || common.data_folder()?.is_some();
-        Ok(Session { pipeline, profile, plan, store: common.store(), refetch })
+        let mut plan = Plan::new(&pipeline, stage::KINDS).map_err(|fault| Error::from(during(fault, &common.set)))?;
+        let (store, refetch) = (common.store(), common.refetch || common.data_folder()?.is_some());
+        plan.files = Files::of(&common.directory, &store.memo());
+        Ok(Session { pipeline, profile, plan, store, refetch })
     }
 
     fn select(&self, targets: &[String]) -> Result<Vec<NodeId>> {

@@ -48,6 +48,7 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     let forced = plan::forced(&session, args.force, &targets);
     let surveyor = Surveyor::new(plan, store, forced, session.refetch);
     let survey = surveyor.survey(&wanted)?;
+    plan.files.remember(store)?;
     if session.refetch {
         forget_choices(plan, store, &survey.checked)?;
     }
@@ -64,6 +65,7 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
         expected: expected.as_ref(),
     };
     let (_, artifacts) = schedule::run(plan, store, &surveyor, &survey, &mut executor, &settings, &mut observer)?;
+    plan.files.check_unchanged()?;
     if let Some(expected) = &expected {
         let (lock, root) = (expected.source().to_owned(), expected.root().to_string());
         observer.observe(&Event::AsLocked { lock, root, nodes: artifacts.len() });

@@ -18,6 +18,9 @@ pub enum Error {
         /// How many depend on them.
         skipped: usize,
     },
+    /// A declared file is no longer what it was when the run began.
+    #[error("the file `{0}` changed while the run read it; what was made is of the file as it was")]
+    FileChanged(String),
     /// Not everything is up to date, where that was asked for.
     #[error("{} not up to date", count(*nodes))]
     Pending {
@@ -55,7 +58,7 @@ impl Error {
     /// The process's exit code.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::StageFailed { .. } => 1,
+            Error::StageFailed { .. } | Error::FileChanged(_) => 1,
             Error::Usage(_) => 2,
             Error::Pending { .. } => 3,
             Error::Differs(_) => 4,
@@ -74,6 +77,7 @@ impl Error {
             Error::Corrupt(_) => Some("what was bad is set aside; `repro run` remakes it"),
             Error::Locked(_) => Some("wait until nobody else is at work there, or pass `--wait-for-lock`"),
             Error::Pending { hint, .. } => Some(hint),
+            Error::FileChanged(_) => Some("`repro run` again goes by the file as it is now"),
             _ => None,
         }
     }

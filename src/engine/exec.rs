@@ -44,11 +44,12 @@ pub fn exec(store: &Store, kinds: &[&'static dyn Kind], key: Key, manner: Manner
         bail!(Taken(None));
     }
     let inputs = place_inputs(store, &recipe)?;
+    let declared = kind.outputs_for(&recipe.params)?;
     let workspace = store.workspace()?;
     let began = Instant::now();
     kind.run(&Context::new(recipe, inputs, workspace.path().to_owned(), threads))?;
     let seconds = began.elapsed().as_secs_f64();
-    let outputs = collect(store, kind, workspace.path())?;
+    let outputs = collect(store, kind.name(), declared.as_deref(), workspace.path())?;
     let entry = Entry {
         outputs,
         seconds,
@@ -72,8 +73,9 @@ pub fn exec_aside(
     let (recipe, kind) = question(store, kinds, key)?;
     fs::create_dir_all(folder)?;
     let inputs = place_inputs(store, &recipe)?;
+    let declared = kind.outputs_for(&recipe.params)?;
     kind.run(&Context::new(recipe, inputs, folder.to_owned(), threads))?;
-    written(kind, folder).map(drop)
+    written(kind.name(), declared.as_deref(), folder).map(drop)
 }
 
 fn question(store: &Store, kinds: &[&'static dyn Kind], key: Key) -> Result<(Recipe, &'static dyn Kind)> {
@@ -105,24 +107,28 @@ fn place_inputs(store: &Store, recipe: &Recipe) -> Result<BTreeMap<String, Vec<I
     Ok(inputs)
 }
 
-/// Takes the declared outputs into the store.
-fn collect(store: &Store, kind: &dyn Kind, workspace: &Path) -> Result<BTreeMap<String, Stored>> {
+/// Takes the outputs into the store.
+fn collect(
+    store: &Store,
+    kind: &str,
+    declared: Option<&[String]>,
+    workspace: &Path,
+) -> Result<BTreeMap<String, Stored>> {
     let ingest = |name: String| store.ingest(&workspace.join(&name)).map(|stored| (name, stored));
-    written(kind, workspace)?.into_iter().map(ingest).collect()
+    written(kind, declared, workspace)?.into_iter().map(ingest).collect()
 }
 
-/// The outputs in `workspace`. A missing one, or one that was not declared, is an error of the stage.
-fn written(kind: &dyn Kind, workspace: &Path) -> Result<Vec<String>> {
+/// The outputs in `workspace`. Of those `declared`, a missing one is an error of the stage; so is one beyond them.
+fn written(kind: &str, declared: Option<&[String]>, workspace: &Path) -> Result<Vec<String>> {
     let found = fs::files_below(workspace)?;
-    for declared in kind.outputs() {
-        if !found.iter().any(|name| belongs(name, declared)) {
-            bail!("the stage `{}` did not write its output `{declared}`", kind.name());
-        }
+    if let Some(missing) =
+        declared.unwrap_or_default().iter().find(|declared| !found.iter().any(|name| belongs(name, declared)))
+    {
+        bail!("the stage `{kind}` did not write its output `{missing}`");
     }
-    for name in &found {
-        if !kind.outputs().iter().any(|declared| belongs(name, declared)) {
-            bail!("the stage `{}` wrote `{name}`, which it does not declare", kind.name());
-        }
+    let beyond = |name: &&String| declared.is_some_and(|all| !all.iter().any(|declared| belongs(name, declared)));
+    if let Some(name) = found.iter().find(beyond) {
+        bail!("the stage `{kind}` wrote `{name}`, which it does not declare");
     }
     Ok(found)
 }
@@ -240,7 +246,7 @@ mod tests {
         let plan = Plan::new(&Pipeline::parse("toy.yaml", yaml).unwrap(), KINDS).unwrap();
         let file = |name: &str| (name.to_owned(), Digest::of(name.as_bytes()));
         let made: Artifact = ["table.csv", "figures/b.svg", "figures/deep/a.svg"].map(file).into();
-        let recipe = plan.recipe(NodeId(1), false, |_| &made);
+        let recipe = plan.recipe(NodeId(1), false, |_| &made).unwrap();
         assert_eq!(recipe.inputs["from"], [made]);
     }
 

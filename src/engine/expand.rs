@@ -4,13 +4,17 @@
 //! artifact stands for each matching instance; the axes it leaves open are inherited, and axes of the same name from
 //! several slots must agree (a natural join), so that a net is matched with the net of its own width, prior and pair. A
 //! slot that takes many gathers all matching instances and inherits nothing.
+//!
+//! A kind may be open: then its stage names slots of its own under `inputs`, where a single reference takes one artifact and
+//! a list gathers many, and parameters of its own under `params`, each of which may be a grid axis.
 
 use super::error::Fault;
 use super::grid::{alternatives, combinations, is_grid, render, repeated, width};
 use super::node::{NodeId, PlanNode, Reference};
 use super::pipeline::{Pipeline, StageDecl};
-use super::stage::{Arity, Kind, Slot};
+use super::stage::{ALL, Arity, FILES, GATHERED, Kind, belongs};
 use super::value::{Entry, Misfit, Node, Place, Value, suggest};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// More nodes than this are taken for a mistake.
@@ -37,7 +41,30 @@ struct Builder<'p> {
 #[derive(Clone, Default)]
 struct Joined {
     axes: Vec<(String, String)>,
-    inputs: BTreeMap<&'static str, Vec<NodeId>>,
+    inputs: BTreeMap<Cow<'static, str>, Vec<NodeId>>,
+}
+
+/// A slot of a stage: one of its kind, or an open one.
+struct Port<'p> {
+    /// In the plan and in recipes.
+    name: Cow<'static, str>,
+    /// In pipeline.yaml.
+    field: &'p str,
+    arity: Arity,
+    files: &'static [&'static str],
+    written: Option<&'p Node>,
+}
+
+/// The field of an open kind that names its slots.
+const INPUTS: &str = "inputs";
+
+/// The field of an open kind that holds parameters of the stage's own.
+const PARAMS: &str = "params";
+
+/// The parameters of a stage's own.
+fn own<'p>(stage: &'p StageDecl, kind: &dyn Kind) -> &'p [Entry] {
+    let field = if kind.is_open() { stage.fields.iter().find(|field| field.key == PARAMS) } else { None };
+    field.and_then(|field| field.value.as_map()).unwrap_or_default()
 }
 
 impl<'p> Builder<'p> {
@@ -67,11 +94,11 @@ impl<'p> Builder<'p> {
         let mut uses: Vec<Vec<usize>> = Vec::new();
         for (stage, kind) in stages.iter().zip(kinds) {
             let mut used = Vec::new();
-            for slot in kind.slots() {
-                for (text, place) in self.references(stage, slot)? {
+            for port in self.ports(stage, *kind)? {
+                for (text, place) in self.references(stage, &port)? {
                     let name = Reference::parse(text).map_err(|m| self.misfit(stage, &m))?.stage;
                     let Some(&target) = index.get(name.as_str()) else {
-                        let message = format!("stage `{}`: `{}` names no stage: `{name}`", stage.name, slot.name);
+                        let message = format!("stage `{}`: `{}` names no stage: `{name}`", stage.name, port.field);
                         return Err(self.fault(
                             place,
                             message,
@@ -96,18 +123,54 @@ impl<'p> Builder<'p> {
         Ok(walk.order)
     }
 
+    /// The slots of a stage, with what is written in them.
+    fn ports(&self, stage: &'p StageDecl, kind: &'static dyn Kind) -> Result<Vec<Port<'p>>, Fault> {
+        let field = |name: &str| stage.fields.iter().find(|field| field.key == name).map(|field| &field.value);
+        let own = kind.slots().iter().map(|slot| Port {
+            name: Cow::Borrowed(slot.name),
+            field: slot.name,
+            arity: slot.arity,
+            files: slot.files,
+            written: field(slot.name),
+        });
+        let mut ports: Vec<Port> = own.collect();
+        let Some(inputs) = field(INPUTS).filter(|_| kind.is_open()) else { return Ok(ports) };
+        let Some(entries) = inputs.as_map() else {
+            let message = format!("stage `{}`: `{INPUTS}` must be a mapping, not {}", stage.name, inputs.kind());
+            return Err(self.fault(inputs.place, message, Some(format!("write `{INPUTS}: {{ name: STAGE }}`"))));
+        };
+        for Entry { key, place, value } in entries {
+            let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+            if key == FILES || key.is_empty() || key.len() > 64 || !key.chars().all(fits) {
+                let shown: String = key.chars().take(40).flat_map(char::escape_default).collect();
+                let message = format!("stage `{}`: `{shown}` cannot be the name of an input", stage.name);
+                let hint = format!("a name is 1 to 64 letters, digits, `-` and `_`, and not `{FILES}`");
+                return Err(self.fault(*place, message, Some(hint)));
+            }
+            let gathers = matches!(value.value, Value::List(_));
+            ports.push(Port {
+                name: Cow::Owned(if gathers { format!("{key}{GATHERED}") } else { key.clone() }),
+                field: key,
+                arity: if gathers { Arity::Many } else { Arity::One },
+                files: ALL,
+                written: Some(value),
+            });
+        }
+        Ok(ports)
+    }
+
     /// For a hint: the other stages whose outputs fit into `slot` of `user`.
-    fn makers(&self, user: &StageDecl, slot: &Slot) -> String {
-        let fits = |kind: &&dyn Kind| slot.files.iter().all(|file| kind.outputs().contains(file));
+    fn makers(&self, user: &StageDecl, port: &Port) -> String {
+        let fits = |kind: &&dyn Kind| port.files == ALL || port.files.iter().all(|file| kind.outputs().contains(file));
         let kind_of = |stage: &StageDecl| self.kinds.iter().copied().find(|kind| kind.name() == stage.kind);
         let others = self.pipeline.stages.iter().filter(|stage| stage.name != user.name);
         let fitting = others.filter(|stage| kind_of(stage).is_some_and(|kind| fits(&kind)));
         let names: Vec<String> = fitting.map(|stage| format!("`{}`", stage.name)).collect();
         if let [only] = &names[..] {
-            return format!("write `{}: {}`", slot.name, only.trim_matches('`'));
+            return format!("write `{}: {}`", port.field, only.trim_matches('`'));
         }
         if !names.is_empty() {
-            return format!("write `{}: STAGE`, with one of {}", slot.name, names.join(", "));
+            return format!("write `{}: STAGE`, with one of {}", port.field, names.join(", "));
         }
         let kinds: Vec<String> =
             self.kinds.iter().filter(|kind| fits(kind)).map(|k| format!("`{}`", k.name())).collect();
@@ -115,14 +178,14 @@ impl<'p> Builder<'p> {
     }
 
     /// The references written in a slot, with their places.
-    fn references(&self, stage: &'p StageDecl, slot: &Slot) -> Result<Vec<(&'p str, Option<Place>)>, Fault> {
-        let name = slot.name;
-        let Some(field) = stage.fields.iter().find(|f| f.key == name) else {
-            if slot.arity == Arity::Optional {
+    fn references(&self, stage: &'p StageDecl, port: &Port<'p>) -> Result<Vec<(&'p str, Option<Place>)>, Fault> {
+        let name = port.field;
+        let Some(written) = port.written else {
+            if port.arity.may_be_empty() {
                 return Ok(Vec::new());
             }
             let message = format!("stage `{}`: the input `{name}` is missing", stage.name);
-            return Err(self.fault(stage.kind_place, message, Some(self.makers(stage, slot))));
+            return Err(self.fault(stage.kind_place, message, Some(self.makers(stage, port))));
         };
         let text = |node: &'p Node| {
             node.as_text().map(|text| (text, node.place)).ok_or_else(|| {
@@ -131,21 +194,21 @@ impl<'p> Builder<'p> {
                 self.fault(node.place, message, Some(hint))
             })
         };
-        match &field.value.value {
-            Value::List(items) if slot.arity == Arity::Many && !items.is_empty() => items.iter().map(text).collect(),
+        match &written.value {
+            Value::List(items) if port.arity.gathers() && !items.is_empty() => items.iter().map(text).collect(),
             Value::List(items) if items.is_empty() => {
                 let message = format!("stage `{}`: `{name}` is an empty list", stage.name);
-                Err(self.fault(field.value.place, message, Some("name one stage at least".into())))
+                Err(self.fault(written.place, message, Some("name one stage at least".into())))
             }
-            _ => Ok(vec![text(&field.value)?]),
+            _ => Ok(vec![text(written)?]),
         }
     }
 
     /// Makes the instances of one stage.
     fn expand(&mut self, stage: &'p StageDecl, kind: &'static dyn Kind) -> Result<(), Fault> {
         let mut joined = vec![Joined::default()];
-        for slot in kind.slots() {
-            joined = self.join(stage, slot, joined)?;
+        for port in self.ports(stage, kind)? {
+            joined = self.join(stage, &port, joined)?;
         }
         let (axes, count) = self.axes(stage, kind, joined.len())?;
         if self.nodes.len() + count > MAX_NODES {
@@ -172,8 +235,8 @@ impl<'p> Builder<'p> {
         Ok(())
     }
 
-    fn join(&self, stage: &'p StageDecl, slot: &Slot, joined: Vec<Joined>) -> Result<Vec<Joined>, Fault> {
-        let references = self.references(stage, slot)?;
+    fn join(&self, stage: &'p StageDecl, port: &Port<'p>, joined: Vec<Joined>) -> Result<Vec<Joined>, Fault> {
+        let references = self.references(stage, port)?;
         let (mut candidates, mut taken) = (Vec::new(), HashSet::new());
         let mut fixed = Vec::new();
         for (text, place) in &references {
@@ -183,20 +246,24 @@ impl<'p> Builder<'p> {
                 instances.iter().copied().filter(|id| reference.matches(&self.nodes[id.0])).collect();
             if found.is_empty() {
                 if let Some(misfit) = reference.unknown(instances.iter().map(|id| &self.nodes[id.0])) {
-                    let message = format!("stage `{}`: `{}: {text}`: {}", stage.name, slot.name, misfit.message);
+                    let message = format!("stage `{}`: `{}: {text}`: {}", stage.name, port.field, misfit.message);
                     return Err(self.fault(*place, message, misfit.hint));
                 }
-                let message = format!("stage `{}`: no instance matches `{}: {text}`", stage.name, slot.name);
+                let message = format!("stage `{}`: no instance matches `{}: {text}`", stage.name, port.field);
                 let names = instances.iter().map(|id| self.nodes[id.0].name.as_str());
                 return Err(self.fault(*place, message, suggest(text, names)));
             }
-            let made = self.nodes[found[0].0].kind.outputs();
-            if let Some(missing) = slot.files.iter().find(|file| !made.contains(file)) {
+            let maker = &self.nodes[found[0].0];
+            let made = maker.kind.outputs_for(&maker.question.params).map_err(|e| Misfit::new(format!("{e:#}")));
+            // What is in files is known when they are looked at.
+            let made = made.map_err(|misfit| self.misfit(stage, &misfit))?;
+            let lacks = |file: &&&str| made.as_ref().is_some_and(|made| !made.iter().any(|made| belongs(made, file)));
+            if let Some(missing) = port.files.iter().find(lacks) {
                 let message = format!(
                     "stage `{}`: `{}` takes `{missing}`, which `{}` does not make",
-                    stage.name, slot.name, reference.stage
+                    stage.name, port.field, reference.stage
                 );
-                return Err(self.fault(*place, message, Some(self.makers(stage, slot))));
+                return Err(self.fault(*place, message, Some(self.makers(stage, port))));
             }
             // A set: references may overlap.
             candidates.extend(found.into_iter().filter(|id| taken.insert(*id)));
@@ -205,9 +272,9 @@ impl<'p> Builder<'p> {
         if candidates.is_empty() {
             return Ok(joined);
         }
-        if slot.arity == Arity::Many {
+        if port.arity.gathers() {
             let fill = |mut j: Joined| {
-                j.inputs.insert(slot.name, candidates.clone());
+                j.inputs.insert(port.name.clone(), candidates.clone());
                 j
             };
             return Ok(joined.into_iter().map(fill).collect());
@@ -234,7 +301,7 @@ impl<'p> Builder<'p> {
             for id in partners(partial) {
                 let mut next = partial.clone();
                 next.axes.extend(open(id).into_iter().filter(|(axis, _)| !known.contains(axis)));
-                next.inputs.insert(slot.name, vec![*id]);
+                next.inputs.insert(port.name.clone(), vec![*id]);
                 out.push(next);
             }
         }
@@ -258,10 +325,18 @@ impl<'p> Builder<'p> {
         kind: &'static dyn Kind,
         joined: usize,
     ) -> Result<(Vec<(&'p Entry, Vec<Node>)>, usize), Fault> {
-        let is_slot = |field: &&Entry| kind.slots().iter().any(|slot| slot.name == field.key);
+        let own = own(stage, kind);
+        let is_slot = |field: &Entry| {
+            kind.slots().iter().any(|slot| slot.name == field.key) || (kind.is_open() && field.key == INPUTS)
+        };
+        let is_spread = |field: &Entry| !own.is_empty() && field.key == PARAMS;
         let mut axes = Vec::new();
         let mut count = joined;
-        for field in stage.fields.iter().filter(|f| !is_slot(f)) {
+        for field in stage.fields.iter().filter(|f| !is_slot(f) && !is_spread(f)).chain(own) {
+            if !is_axis(kind, own, field) {
+                axes.push((field, vec![field.value.clone()]));
+                continue;
+            }
             count = width(&field.value)
                 .and_then(|n| count.checked_mul(n))
                 .filter(|&n| n <= MAX_NODES)
@@ -283,10 +358,12 @@ impl<'p> Builder<'p> {
         combination: &[(&Entry, &Node)],
     ) -> Result<PlanNode, Fault> {
         let mut axes = joined.axes.clone();
-        let mut fields = Vec::new();
+        let own = own(stage, kind);
+        let (mut fields, mut params) = (Vec::new(), Vec::new());
         for (field, value) in combination {
-            fields.push(Entry { value: (*value).clone(), ..(*field).clone() });
-            if is_grid(&field.value) {
+            let to = if is_own(own, field) { &mut params } else { &mut fields };
+            to.push(Entry { value: (*value).clone(), ..(*field).clone() });
+            if is_axis(kind, own, field) {
                 if axes.iter().any(|(axis, _)| *axis == field.key) {
                     let message =
                         format!("stage `{}`: the axis `{}` comes from its inputs already", stage.name, field.key);
@@ -295,8 +372,13 @@ impl<'p> Builder<'p> {
                 axes.push((field.key.clone(), render(&value.to_json())));
             }
         }
+        let full: Vec<_> = params.iter().map(|param: &Entry| (param.key.clone(), param.value.to_json())).collect();
+        if !params.is_empty() {
+            let value = Node { place: stage.kind_place, value: Value::Map(params) };
+            fields.push(Entry { key: PARAMS.to_owned(), place: stage.kind_place, value });
+        }
         let fields = Node { place: stage.kind_place, value: Value::Map(fields) };
-        let question = kind.resolve(&fields, &self.pipeline.invocation).map_err(|mut misfit| {
+        let mut question = kind.resolve(&fields, &self.pipeline.invocation).map_err(|mut misfit| {
             let slots = kind.slots().iter().map(|s| s.name);
             if let Some(name) = misfit.message.strip_prefix("unknown field `").and_then(|rest| rest.strip_suffix('`'))
                 && misfit.path.is_empty()
@@ -308,10 +390,21 @@ impl<'p> Builder<'p> {
             }
             self.misfit(stage, &misfit)
         })?;
+        full.into_iter().for_each(|(name, value)| _ = question.full.entry(name).or_insert(value));
         let values: Vec<String> = axes.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
         let name = if values.is_empty() { stage.name.clone() } else { format!("{}@{}", stage.name, values.join(",")) };
         Ok(PlanNode { name, stage: stage.name.clone(), kind, question, inputs: joined.inputs.clone(), axes })
     }
+}
+
+/// Whether `field` is one of the stage's own parameters.
+fn is_own(own: &[Entry], field: &Entry) -> bool {
+    own.iter().any(|entry| std::ptr::eq(entry, field))
+}
+
+/// Whether the values of `field` are those of a grid axis.
+fn is_axis(kind: &dyn Kind, own: &[Entry], field: &Entry) -> bool {
+    is_grid(&field.value) && (is_own(own, field) || !kind.lists().contains(&field.key.as_str()))
 }
 
 #[derive(Clone, Copy, PartialEq)]

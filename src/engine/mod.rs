@@ -6,6 +6,7 @@ pub mod event;
 pub mod exec;
 pub mod executor;
 mod expand;
+pub mod files;
 pub mod gc;
 mod grid;
 pub mod history;

@@ -3,6 +3,7 @@
 use super::grid::render;
 use super::stage::{Kind, Question};
 use super::value::{Misfit, suggest};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Index of a node in the plan's nodes.
@@ -21,7 +22,7 @@ pub struct PlanNode {
     /// Parameters and what follows from them.
     pub question: Question,
     /// By slot: the nodes that fill it.
-    pub inputs: BTreeMap<&'static str, Vec<NodeId>>,
+    pub inputs: BTreeMap<Cow<'static, str>, Vec<NodeId>>,
     /// The grid axes it lies on, own and inherited, with its values as they read in its name.
     pub(super) axes: Vec<(String, String)>,
 }

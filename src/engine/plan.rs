@@ -1,15 +1,17 @@
 //! The pipeline as meant: its nodes, what each asks, and which of them a target means.
 //!
-//! Knows no files and no cache: what is up to date is for the survey to find out.
+//! Knows no cache: what is up to date is for the survey to find out.
 
-use super::error::Fault;
+use super::error::{Error, Fault};
 use super::expand::nodes;
+use super::files::Files;
 use super::key::{Artifact, Recipe, Seed};
 use super::node::Reference;
 pub use super::node::{NodeId, PlanNode};
 use super::pipeline::Pipeline;
-use super::stage::{Kind, Question, belongs};
-use super::value::suggest;
+use super::stage::{ALL, FILES, Kind, Question, belongs};
+use super::value::{Place, suggest};
+use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Every node that the pipeline asks for.
@@ -17,13 +19,20 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Plan {
     /// Inputs before those that use them.
     pub nodes: Vec<PlanNode>,
+    /// The project's files that they read.
+    pub files: Files,
     seed: String,
+    source: String,
+    /// Where each stage stands.
+    places: BTreeMap<String, Option<Place>>,
 }
 
 impl Plan {
     /// Resolves `pipeline`, whose profile has been applied, over `kinds`.
     pub fn new(pipeline: &Pipeline, kinds: &[&'static dyn Kind]) -> Result<Plan, Fault> {
-        Ok(Plan { nodes: nodes(pipeline, kinds)?, seed: pipeline.seed.clone() })
+        let places = pipeline.stages.iter().map(|stage| (stage.name.clone(), stage.place)).collect();
+        let (seed, source) = (pipeline.seed.clone(), pipeline.source.clone());
+        Ok(Plan { nodes: nodes(pipeline, kinds)?, files: Files::default(), seed, source, places })
     }
 
     /// The node at `id`.
@@ -37,7 +46,12 @@ impl Plan {
     }
 
     /// The recipe of a node, given what fills its slots; with `fallen_back`, that of its fallback.
-    pub fn recipe<'a>(&self, id: NodeId, fallen_back: bool, artifact: impl Fn(NodeId) -> &'a Artifact) -> Recipe {
+    pub fn recipe<'a>(
+        &self,
+        id: NodeId,
+        fallen_back: bool,
+        artifact: impl Fn(NodeId) -> &'a Artifact,
+    ) -> Result<Recipe> {
         let node = self.node(id);
         let Question { params, label, fallback, fallback_label, .. } = &node.question;
         let (params, label) = match fallback {
@@ -45,24 +59,55 @@ impl Plan {
             _ => (params, label),
         };
         let mut inputs = BTreeMap::new();
-        for slot in node.kind.slots() {
-            let Some(sources) = node.inputs.get(slot.name) else { continue };
-            let taken = |id: &NodeId| {
-                let all = artifact(*id);
-                let wanted = |file: &str| slot.files.iter().any(|declared| belongs(file, declared));
-                all.iter().filter(|(file, _)| wanted(file)).map(|(file, digest)| (file.clone(), *digest)).collect()
-            };
-            let mut artifacts: Vec<Artifact> = sources.iter().map(taken).collect();
+        for (name, sources) in &node.inputs {
+            let slot = node.kind.slots().iter().find(|slot| slot.name == name);
+            let files = slot.map_or(ALL, |slot| slot.files);
+            let mut artifacts = Vec::new();
+            for source in sources {
+                let all = artifact(*source);
+                let wanted = |file: &str| files.iter().any(|declared| belongs(file, declared));
+                let taken = all.iter().filter(|(file, _)| wanted(file));
+                let taken: Artifact = taken.map(|(file, digest)| (file.clone(), *digest)).collect();
+                self.check_files(node, name, files, *source, &taken)?;
+                artifacts.push(taken);
+            }
             artifacts.sort_unstable();
-            inputs.insert(slot.name.to_owned(), artifacts);
+            inputs.insert(name.clone().into_owned(), artifacts);
         }
-        Recipe {
+        if !node.question.files.is_empty() {
+            inputs.insert(FILES.to_owned(), vec![self.look_at_files(id)?]);
+        }
+        Ok(Recipe {
             kind: node.kind.name().to_owned(),
             version: node.kind.version(),
             params: params.clone(),
             inputs,
             seed: label.clone().map(|label| Seed { run: self.seed.clone(), label }),
+        })
+    }
+
+    /// The declared files of a node, as they were when this was first asked.
+    pub fn look_at_files(&self, id: NodeId) -> Result<Artifact> {
+        let node = self.node(id);
+        self.files.artifact(&node.question.files).map_err(|misfit| {
+            let fault = Fault::of(&self.source, &format!("stage `{}`", node.stage), &misfit);
+            let place = self.places.get(&node.stage).copied().flatten();
+            Error::from(Fault { place: fault.place.or(place), ..fault }).into()
+        })
+    }
+
+    /// What a stage puts out that reads files is known only now: whether that is all that a slot takes.
+    fn check_files(&self, node: &PlanNode, slot: &str, files: &[&str], source: NodeId, taken: &Artifact) -> Result<()> {
+        let source = self.node(source);
+        let lacks = |file: &&&str| !taken.keys().any(|taken| belongs(taken, file));
+        if source.question.files.is_empty() {
+            return Ok(());
         }
+        let Some(missing) = files.iter().find(lacks) else { return Ok(()) };
+        let message =
+            format!("stage `{}`: `{slot}` takes `{missing}`, which `{}` does not have", node.stage, source.name);
+        let place = self.places.get(&node.stage).copied().flatten();
+        Err(Error::from(Fault { source: self.source.clone(), place, message, hint: None }).into())
     }
 
     /// The nodes that `target` names: a stage, an instance, a stage or a kind with some values (`nets@prior=none`).
@@ -125,7 +170,7 @@ mod tests {
     /// By slot, the names of the nodes in it.
     fn inputs<'a>(plan: &'a Plan, name: &str) -> Vec<(&'a str, Vec<&'a str>)> {
         let slots = plan.node(id(plan, name)).inputs.iter();
-        slots.map(|(slot, ids)| (*slot, ids.iter().map(|id| plan.node(*id).name.as_str()).collect())).collect()
+        slots.map(|(slot, ids)| (&**slot, ids.iter().map(|id| plan.node(*id).name.as_str()).collect())).collect()
     }
 
     /// A stand-in for what each node would put out, different for each.
@@ -136,7 +181,7 @@ mod tests {
 
     fn recipe(plan: &Plan, name: &str) -> Recipe {
         let artifacts = artifacts(plan);
-        plan.recipe(id(plan, name), false, |up| &artifacts[up.0])
+        plan.recipe(id(plan, name), false, |up| &artifacts[up.0]).unwrap()
     }
 
     #[test]
@@ -425,9 +470,9 @@ stages:
         let count = |n: &[u8]| Some(("count".to_owned(), Digest::of(n)));
         let p = id(&plan, "p");
         artifacts[1].extend(count(b"1"));
-        let before = plan.recipe(p, false, |up| &artifacts[up.0]);
+        let before = plan.recipe(p, false, |up| &artifacts[up.0]).unwrap();
         artifacts[1].extend(count(b"2"));
-        assert_eq!(plan.recipe(p, false, |up| &artifacts[up.0]), before);
+        assert_eq!(plan.recipe(p, false, |up| &artifacts[up.0]).unwrap(), before);
         assert_eq!(before.inputs["left"][0].keys().collect::<Vec<_>>(), ["text"]);
     }
 }

@@ -5,6 +5,7 @@
 //! new beside it, and runs for the first time. Knows recipes and keys, not the disk.
 
 use super::key::{Artifact, Digest, Key, Recipe, Seed};
+use super::stage::FILES;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +32,15 @@ pub enum Reason {
     InputChanged {
         /// `slot/file`.
         slot: String,
+        /// What it was.
+        old: Option<Digest>,
+        /// What it is.
+        new: Option<Digest>,
+    },
+    /// A declared file of the project differs.
+    FileChanged {
+        /// Its name.
+        file: String,
         /// What it was.
         old: Option<Digest>,
         /// What it is.
@@ -94,6 +104,10 @@ impl fmt::Display for Reason {
             Reason::InputChanged { slot, old, new } => {
                 let show = |digest: &Option<Digest>| digest.map_or("nothing".to_owned(), |d| d.short());
                 write!(f, "input {slot} {} -> {}", show(old), show(new))
+            }
+            Reason::FileChanged { file, old, new } => {
+                let show = |digest: &Option<Digest>| digest.map_or("nothing".to_owned(), |d| d.short());
+                write!(f, "file {file} {} -> {}", show(old), show(new))
             }
             Reason::InputsChanged { slot, added, removed } => {
                 write!(f, "inputs {slot}: {added} new, {removed} gone")
@@ -193,7 +207,9 @@ pub fn differences(old: &Recipe, new: &Recipe) -> Vec<Reason> {
             let (before, after) = (before.first().unwrap_or(&empty), after.first().unwrap_or(&empty));
             for file in union(before, after) {
                 let (old, new) = (before.get(&file).copied(), after.get(&file).copied());
-                if old != new {
+                if old != new && slot == FILES {
+                    reasons.push(Reason::FileChanged { file, old, new });
+                } else if old != new {
                     reasons.push(Reason::InputChanged { slot: format!("{slot}/{file}"), old, new });
                 }
             }

@@ -323,6 +323,7 @@ impl<'a> Run<'a> {
                     _ if known.is_empty() => self.surveyor.explain(&checked.recipe, &self.current_keys)?,
                     _ => known,
                 };
+                self.plan.files.take_in(self.store, &self.plan.node(id).question.files)?;
                 self.store.record_recipe(&checked.recipe)?;
                 if self.state[&id] == State::Ready {
                     self.set(id, State::Running);
@@ -466,7 +467,7 @@ stages:
     }
 
     fn question(trial: &Trial, name: &str) -> Key {
-        trial.plan.recipe(id(&trial.plan, name), false, |_| panic!("it has inputs")).key()
+        trial.plan.recipe(id(&trial.plan, name), false, |_| panic!("it has inputs")).unwrap().key()
     }
 
     #[test]
@@ -925,7 +926,7 @@ stages:
                         prop_assert!(ran.submitted.contains(&key), "{name} was due and its question was not asked");
                     }
                     Standing::Depends(_) => {
-                        let recipe = plan.recipe(*node, false, |up| &ran.artifacts[&plan.node(up).name]);
+                        let recipe = plan.recipe(*node, false, |up| &ran.artifacts[&plan.node(up).name]).unwrap();
                         prop_assert!(did_run || bench.store.lookup(recipe.key()).unwrap() != Lookup::Absent);
                     }
                 }

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A place for inputs.
 #[derive(Clone, Copy, Debug)]
@@ -22,9 +23,20 @@ pub struct Slot {
     pub name: &'static str,
     /// How many nodes may fill it.
     pub arity: Arity,
-    /// The outputs it takes from each, as declared there; a kind that lacks one of them cannot fill it.
+    /// The outputs it takes from each, as declared there; a kind that lacks one of them cannot fill it. [`ALL`] takes what
+    /// there is.
     pub files: &'static [&'static str],
 }
+
+/// Every file of an artifact.
+pub const ALL: &[&str] = &["*"];
+
+/// The slot that holds a stage's own files of the project, by name.
+pub const FILES: &str = "files";
+
+/// What the name of an open slot that gathers many ends with in a recipe: one artifact in it is not the same as one in a
+/// slot that takes one.
+pub const GATHERED: &str = "[]";
 
 /// How many nodes a slot takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,11 +47,52 @@ pub enum Arity {
     Optional,
     /// A set of one or more; their order means nothing.
     Many,
+    /// A set, which may be empty.
+    Any,
+}
+
+impl Arity {
+    /// Whether several nodes may fill the slot, and lend it none of their axes.
+    pub fn gathers(self) -> bool {
+        matches!(self, Arity::Many | Arity::Any)
+    }
+
+    /// Whether it may be left empty.
+    pub fn may_be_empty(self) -> bool {
+        matches!(self, Arity::Optional | Arity::Any)
+    }
 }
 
 /// Whether `file` is the output called `declared`, or in it.
 pub fn belongs(file: &str, declared: &str) -> bool {
-    if declared.ends_with('/') { file.starts_with(declared) } else { file == declared }
+    match declared {
+        "*" => true,
+        folder if folder.ends_with('/') => file.starts_with(folder),
+        declared => file == declared,
+    }
+}
+
+/// A file or folder of the project that a stage reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declared {
+    /// Where it is, from the project's folder; or absolute.
+    pub path: String,
+    /// Whether its files keep this path as their name. If not, a file goes by its last part, and one in a folder by its
+    /// path within that: the place on disk is not part of the question then.
+    pub by_path: bool,
+}
+
+/// What a stage asks of the machine. In no key.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Terms {
+    /// It is ended when it takes longer.
+    pub time_limit: Option<Duration>,
+    /// How often it is tried again when it fails.
+    pub retries: u32,
+    /// The threads that it takes; its share of all, if it does not say.
+    pub threads: Option<NonZero<usize>>,
+    /// The memory that it takes, in bytes.
+    pub memory: u64,
 }
 
 /// The first byte in which two contents of whatever format differ.
@@ -61,6 +114,10 @@ pub trait Stage: 'static {
     const OUTPUTS: &'static [&'static str];
     /// Whether its outputs are also laid out for people, under `reports/<profile>/`.
     const DELIVERS: bool = false;
+    /// Whether a stage may name slots of its own, under `inputs`, and parameters of its own, under `params`.
+    const OPEN: bool = false;
+    /// Fields where a list is one value, not a grid axis.
+    const LISTS: &'static [&'static str] = &[];
 
     /// Its parameters. Fields that have a default are left out of the key while they are at it.
     type Params: Serialize + DeserializeOwned;
@@ -75,6 +132,21 @@ pub trait Stage: 'static {
     /// differ here; two that should share their draws, for a paired comparison, must not.
     fn label(_params: &Self::Params) -> Option<String> {
         None
+    }
+
+    /// What it writes for these parameters, as in [`Stage::OUTPUTS`]; none if that is for the files it reads to say.
+    fn outputs(_params: &Self::Params) -> Option<Vec<String>> {
+        Some(Self::OUTPUTS.iter().map(|output| (*output).to_owned()).collect())
+    }
+
+    /// The files of the project that it reads.
+    fn files(_params: &Self::Params) -> Vec<Declared> {
+        Vec::new()
+    }
+
+    /// What it asks of the machine.
+    fn terms(_params: &Self::Params) -> Terms {
+        Terms::default()
     }
 
     /// What to ask instead if the answer turns out [`Unavailable`].
@@ -199,6 +271,12 @@ pub trait Kind: Sync {
     fn outputs(&self) -> &'static [&'static str];
     /// See [`Stage::DELIVERS`].
     fn delivers(&self) -> bool;
+    /// See [`Stage::OPEN`].
+    fn is_open(&self) -> bool;
+    /// See [`Stage::LISTS`].
+    fn lists(&self) -> &'static [&'static str];
+    /// See [`Stage::outputs`].
+    fn outputs_for(&self, params: &Params) -> Result<Option<Vec<String>>>;
     /// Reads, checks and canonicalises the fields of a stage that are not slots.
     fn resolve(&self, fields: &Node, invocation: &Invocation) -> Result<Question, Misfit>;
     /// See [`Stage::difference`].
@@ -220,6 +298,10 @@ pub struct Question {
     pub fallback: Option<Params>,
     /// [`Stage::label`] of the fallback: it may draw where the question does not.
     pub fallback_label: Option<String>,
+    /// See [`Stage::files`].
+    pub files: Vec<Declared>,
+    /// See [`Stage::terms`].
+    pub terms: Terms,
 }
 
 /// Makes a [`Kind`] of a [`Stage`].
@@ -256,15 +338,28 @@ impl<S: Stage> Kind for KindOf<S> {
         S::DELIVERS
     }
 
+    fn is_open(&self) -> bool {
+        S::OPEN
+    }
+
+    fn lists(&self) -> &'static [&'static str] {
+        S::LISTS
+    }
+
+    fn outputs_for(&self, params: &Params) -> Result<Option<Vec<String>>> {
+        Ok(S::outputs(&Self::params(params)?))
+    }
+
     fn resolve(&self, fields: &Node, invocation: &Invocation) -> Result<Question, Misfit> {
         let params: S::Params = read(fields)?;
         S::check(&params).map_err(<Misfit as serde::de::Error>::custom)?;
         let (label, fallback) = (S::label(&params), S::fallback(&params));
         let fallback_label = fallback.as_ref().and_then(S::label);
+        let (files, terms) = (S::files(&params), S::terms(&params));
         let full = to_map(&S::question(params, invocation))?;
         let fallback =
             fallback.map(|f| to_map(&S::question(f, invocation)).map(|f| without_defaults::<S>(&f))).transpose()?;
-        Ok(Question { params: without_defaults::<S>(&full), full, label, fallback, fallback_label })
+        Ok(Question { params: without_defaults::<S>(&full), full, label, fallback, fallback_label, files, terms })
     }
 
     fn difference(&self, file: &str, cached: &[u8], again: &[u8]) -> String {

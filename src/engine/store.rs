@@ -14,6 +14,7 @@
 //!   leases/<key>          who is at work on it now
 //!   tmp/<owner>/          workspaces and half-written files, on the same disk; swept when their owner is gone
 //!   lock                  shared by all who work here, held alone by whoever removes or moves things
+//!   files.json            digests of the project's files, to save hashing them again
 //! ```
 //!
 //! An answer is published in three steps, each a rename: its objects, then its entry. The entry's rename is the commit
@@ -350,6 +351,30 @@ impl Store {
         seal(path).with_context(|| format!("cannot seal `{}`", path.display()))?;
         fs::rename(path, &object)?;
         Ok(stored)
+    }
+
+    /// Takes a copy of the file at `path`, which stays, into the store, unless it is there; gives whether its bytes were
+    /// those of `digest`.
+    pub fn take_in(&self, path: &Path, digest: Digest) -> Result<bool> {
+        let bytes = std::fs::metadata(self.object(digest)).map_or(0, |meta| meta.len());
+        if matches!(self.check(Stored { digest, bytes })?, Check::Sound) {
+            return Ok(true);
+        }
+        let workspace = self.workspace()?;
+        let copy = workspace.path().join("copy");
+        fs::copy(path, &copy)?;
+        // What was hashed is what is stored: other bytes are an object that nobody names.
+        Ok(self.ingest(&copy)?.digest == digest)
+    }
+
+    /// Where the digests of the project's files are remembered.
+    pub fn memo(&self) -> PathBuf {
+        self.root.join("files.json")
+    }
+
+    /// Writes them down.
+    pub fn write_memo(&self, bytes: &[u8]) -> Result<()> {
+        fs::write_atomic(&self.memo(), &self.scratch()?, bytes)
     }
 
     /// Publishes an answer. Its objects must be in the store.

@@ -65,6 +65,8 @@ impl<'a> Surveyor<'a> {
         let mut survey = Survey { standing: BTreeMap::new(), checked: BTreeMap::new() };
         let mut artifacts: BTreeMap<NodeId, Artifact> = BTreeMap::new();
         for &id in wanted {
+            // All at once, before anything runs: what is edited later is a change during the run.
+            self.plan.look_at_files(id)?;
             let upstream = self.plan.node(id).upstream();
             if upstream.iter().all(|up| artifacts.contains_key(up)) {
                 let checked = self.check(id, |up| &artifacts[&up])?;
@@ -104,7 +106,7 @@ impl<'a> Surveyor<'a> {
 
     /// Looks at one node whose inputs are known. A node never answered comes back `Due` without reasons.
     pub fn check<'b>(&self, id: NodeId, artifact: impl Fn(NodeId) -> &'b Artifact) -> Result<Checked> {
-        let recipe = self.plan.recipe(id, false, &artifact);
+        let recipe = self.plan.recipe(id, false, &artifact)?;
         let key = recipe.key();
         let standing = self.standing(id, key)?;
         let has_fallback = self.plan.node(id).question.fallback.is_some();
@@ -126,7 +128,7 @@ impl<'a> Surveyor<'a> {
         cause: String,
         artifact: impl Fn(NodeId) -> &'b Artifact,
     ) -> Result<Checked> {
-        let recipe = self.plan.recipe(id, true, &artifact);
+        let recipe = self.plan.recipe(id, true, &artifact)?;
         let key = recipe.key();
         Ok(Checked { recipe, key, standing: self.standing(id, key)?, fell_back: Some(cause) })
     }

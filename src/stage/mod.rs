@@ -4,25 +4,28 @@
 //! fetch -> train -> align -> evaluate -> aggregate -> plot -> report
 //! ```
 //!
-//! A new kind is one file here and one line in [`KINDS`].
+//! and, for any study, `file` and `command`. A new kind is one file here and one line in [`KINDS`].
 
 mod aggregate;
 mod align;
 mod artifact;
+mod command;
 mod conclusions;
 mod evaluate;
 mod fetch;
+mod file;
 mod format;
 mod plot;
 mod report;
 mod tables;
 mod talk;
+mod texts;
 mod train;
 
 use crate::engine::stage::{Kind, KindOf};
 pub use fetch::DATA_VARIABLE;
 
-/// Every stage kind, in the order in which data flow.
+/// Every stage kind: those of the study, in the order in which data flow, and those for any study.
 pub const KINDS: &[&dyn Kind] = &[
     &KindOf::<fetch::Fetch>::KIND,
     &KindOf::<train::Train>::KIND,
@@ -31,4 +34,9 @@ pub const KINDS: &[&dyn Kind] = &[
     &KindOf::<aggregate::Aggregate>::KIND,
     &KindOf::<plot::Plot>::KIND,
     &KindOf::<report::Report>::KIND,
+    &KindOf::<file::File>::KIND,
+    &KindOf::<command::Command>::KIND,
 ];
+
+/// How many of them are the study's.
+const OF_THE_STUDY: usize = 7;

@@ -1,0 +1,356 @@
+//! `command`: any program, given its inputs as files and asked for files.
+//!
+//! It runs in a fresh folder that holds its own declared `files` under their paths in the project and its inputs, copied
+//! and read-only, as `inputs/NAME/FILE`; an input that gathers many as `inputs/NAME/K/FILE`, with K counted from 0 in an
+//! order that means nothing. Its environment is `env`, `PATH`, `HOME`, `TMPDIR` and, for each of its `params`,
+//! `REPRO_PARAM_NAME`: nothing of the caller's. What it declares as `outputs` is collected, the rest is named in its log.
+//!
+//! A stage of this kind promises what no test here can hold it to: the same files and parameters give the same bytes. Not
+//! knowing what the program is, this file neither pins its version nor keeps it from reading the disk by absolute paths.
+
+use super::format;
+use super::texts::{Text, Texts, written};
+use crate::engine::stage::{Context, Declared, FILES, GATHERED, Invocation, Slot, Stage, Terms, belongs};
+use crate::fs;
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Permissions;
+use std::io::Write as _;
+use std::num::NonZero;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Command as Program, ExitStatus, Stdio};
+use std::time::Duration;
+
+pub(super) struct Command;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Params {
+    /// A line for `/bin/sh -c`, or a program and its arguments.
+    run: Texts,
+    /// What of the project it consists of: files and folders.
+    #[serde(default)]
+    files: Vec<String>,
+    /// What it writes: files, and folders with a slash at their end.
+    outputs: Vec<String>,
+    #[serde(default)]
+    env: BTreeMap<String, Text>,
+    #[serde(default)]
+    params: BTreeMap<String, Json>,
+    /// In seconds.
+    #[serde(default)]
+    time_limit: Option<f64>,
+    #[serde(default)]
+    retries: u32,
+    #[serde(default)]
+    threads: Option<NonZero<usize>>,
+    /// As `512MiB`.
+    #[serde(default)]
+    memory: Option<Text>,
+}
+
+/// Where programs are looked for, unless `env` says otherwise.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// The folder of what it is given.
+const INPUTS: &str = "inputs";
+
+impl Stage for Command {
+    const NAME: &'static str = "command";
+    const VERSION: u32 = 1;
+    const SLOTS: &'static [Slot] = &[];
+    const OUTPUTS: &'static [&'static str] = &[];
+    const OPEN: bool = true;
+    const LISTS: &'static [&'static str] = &["run", "files", "outputs"];
+    type Params = Params;
+
+    fn check(params: &Params) -> Result<(), String> {
+        if params.run.all().first().is_none_or(|first| first.0.trim().is_empty()) {
+            return Err("`run` is empty; write a line for the shell, or `[program, argument, ...]`".into());
+        }
+        if params.outputs.is_empty() {
+            return Err("`outputs` is empty; name the files that the command writes".into());
+        }
+        for (field, paths) in [("files", &params.files), ("outputs", &params.outputs)] {
+            let mut seen = BTreeSet::new();
+            for path in paths {
+                check_path(field, path)?;
+                if !seen.insert(path.trim_end_matches('/')) {
+                    return Err(format!("`{field}` has `{path}` twice; remove one"));
+                }
+            }
+        }
+        if let Some(both) = params.outputs.iter().find(|output| params.files.contains(output)) {
+            return Err(format!("`{both}` is one of its `files` and of its `outputs`; write to another file"));
+        }
+        let mut variables = BTreeMap::new();
+        for (name, value) in &params.params {
+            if !is_name(name) {
+                return Err(format!("`{name}` cannot be a parameter; a name is made of letters, digits, `-` and `_`"));
+            }
+            if written(value).is_none() {
+                return Err(format!("the parameter `{name}` is neither text nor number; write one, or a list of them"));
+            }
+            if let Some(other) = variables.insert(variable(name), name) {
+                return Err(format!("`{other}` and `{name}` are both `{}`; rename one", variable(name)));
+            }
+        }
+        if let Some(name) = params.env.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
+            return Err(format!("`{}` cannot be a variable; write `NAME: value`", name.escape_default()));
+        }
+        if params.time_limit.is_some_and(|limit| time_limit(limit).is_none()) {
+            return Err("`time-limit` is no time; write a number of seconds above 0".into());
+        }
+        match &params.memory {
+            Some(memory) if bytes(&memory.0).is_none() => {
+                Err(format!("`{}` is no size of memory; write one as `512MiB` or `2GiB`", memory.0))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn outputs(params: &Params) -> Option<Vec<String>> {
+        Some(params.outputs.clone())
+    }
+
+    fn files(params: &Params) -> Vec<Declared> {
+        params.files.iter().map(|path| Declared { path: path.clone(), by_path: true }).collect()
+    }
+
+    fn terms(params: &Params) -> Terms {
+        Terms {
+            time_limit: params.time_limit.and_then(time_limit),
+            retries: params.retries,
+            threads: params.threads,
+            memory: params.memory.as_ref().and_then(|memory| bytes(&memory.0)).unwrap_or_default(),
+        }
+    }
+
+    /// What it may take of time and machine changes no answer; its files are asked for by name and digest.
+    fn question(params: Params, _: &Invocation) -> Params {
+        Params { files: Vec::new(), time_limit: None, retries: 0, threads: None, memory: None, ..params }
+    }
+
+    fn difference(file: &str, cached: &[u8], again: &[u8]) -> String {
+        format::difference(file, cached, again)
+    }
+
+    fn run(params: Params, cx: &Context) -> Result<()> {
+        // Below the workspace, and gone before that is looked through for outputs.
+        let scratch = tempfile::tempdir_in(cx.output("")).context("cannot make a folder to run in")?;
+        let [work, home, tmp] = ["work", "home", "tmp"].map(|name| scratch.path().join(name));
+        [&work, &home, &tmp].into_iter().try_for_each(|folder| fs::create_dir_all(folder))?;
+        let own = place(cx, &work)?;
+        let mut program = match &params.run {
+            Texts::One(line) => {
+                let mut shell = Program::new("/bin/sh");
+                shell.args(["-c", &line.0]);
+                shell
+            }
+            Texts::Many(words) => {
+                let mut program = Program::new(&words[0].0);
+                program.args(words[1..].iter().map(|word| &word.0));
+                program
+            }
+        };
+        program.current_dir(&work).stdin(Stdio::null()).env_clear();
+        program.env("PATH", PATH).env("HOME", &home).env("TMPDIR", &tmp);
+        program.envs(params.params.iter().map(|(name, value)| (variable(name), written(value).unwrap_or_default())));
+        program.envs(params.env.iter().map(|(name, value)| (name, &value.0)));
+        // Who ends this job ends its whole group. The program may take its leave; this process stays until it has, to
+        // clear up. That another handler is there already would be as good.
+        let _ = ctrlc::set_handler(|| {});
+        let status = program.status().with_context(|| format!("cannot start `{}`", params.run.all()[0].0))?;
+        if let Some(failure) = failure(status) {
+            bail!(failure);
+        }
+        collect(&params.outputs, &own, &work, cx)?;
+        scratch.close().context("cannot remove the folder it ran in")
+    }
+}
+
+/// Lays out what the program is given; gives the names of its own files.
+fn place(cx: &Context, work: &Path) -> Result<BTreeSet<String>> {
+    let copy = |from: &Path, to: &Path, mode: u32| -> Result<()> {
+        fs::create_dir_all(to.parent().unwrap_or(work))?;
+        fs::copy(from, to)?;
+        let set = std::fs::set_permissions(to, Permissions::from_mode(mode));
+        set.with_context(|| format!("cannot set the permissions of `{}`", to.display()))
+    };
+    let mut own = BTreeSet::new();
+    for (slot, artifacts) in &cx.recipe().inputs {
+        for (k, input) in cx.inputs(slot).iter().enumerate() {
+            let folder = match slot.strip_suffix(GATHERED) {
+                Some(name) => work.join(INPUTS).join(name).join(k.to_string()),
+                None => work.join(INPUTS).join(slot),
+            };
+            for file in artifacts[k].keys() {
+                if slot == FILES {
+                    copy(input.path(file)?, &work.join(file), 0o755)?;
+                    own.insert(file.clone());
+                } else {
+                    copy(input.path(file)?, &folder.join(file), 0o444)?;
+                }
+            }
+        }
+    }
+    Ok(own)
+}
+
+/// Copies the outputs out of `work`: not moved, since the program may have left a process behind that writes to them.
+fn collect(declared: &[String], own: &BTreeSet<String>, work: &Path, cx: &Context) -> Result<()> {
+    let (mut files, mut others) = (BTreeSet::new(), BTreeSet::new());
+    walk(work, "", &mut files, &mut others)?;
+    files.retain(|file| !own.contains(file));
+    let is_output = |file: &String| declared.iter().any(|output| belongs(file, output));
+    if let Some(special) = others.iter().find(|file| is_output(file)) {
+        bail!("the output `{special}` is neither a file nor a folder");
+    }
+    let stray: Vec<String> = files.iter().filter(|file| !is_output(file)).map(|file| format!("`{file}`")).collect();
+    if let Some(missing) = declared.iter().find(|output| !files.iter().any(|file| belongs(file, output))) {
+        let but = if stray.is_empty() { String::new() } else { format!(", but {}", stray.join(", ")) };
+        bail!("the command did not write its output `{missing}`{but}");
+    }
+    if !stray.is_empty() {
+        // A log that cannot be written to must not fail what went well.
+        let _ = writeln!(std::io::stderr(), "not declared, and left out: {}", stray.join(", "));
+    }
+    for file in files.iter().filter(|file| is_output(file)) {
+        let to = cx.output(file);
+        fs::create_dir_all(to.parent().unwrap_or(&to))?;
+        fs::copy(&work.join(file), &to)?;
+        let set = std::fs::set_permissions(&to, Permissions::from_mode(0o644));
+        set.with_context(|| format!("cannot set the permissions of `{}`", to.display()))?;
+    }
+    Ok(())
+}
+
+/// Files in and below a folder, but for the inputs; what is neither file nor folder goes to `others`.
+fn walk(folder: &Path, prefix: &str, files: &mut BTreeSet<String>, others: &mut BTreeSet<String>) -> Result<()> {
+    for name in fs::list(folder)? {
+        let (path, relative) = (folder.join(&name), format!("{prefix}{name}"));
+        let meta = std::fs::symlink_metadata(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+        match meta {
+            _ if relative == INPUTS => {}
+            meta if meta.is_dir() => walk(&path, &format!("{relative}/"), files, others)?,
+            meta if meta.is_file() => _ = files.insert(relative),
+            _ => _ = others.insert(relative),
+        }
+    }
+    Ok(())
+}
+
+fn failure(status: ExitStatus) -> Option<String> {
+    match (status.code(), status.signal()) {
+        (Some(0), _) => None,
+        (Some(127), _) => Some("the command ended with exit code 127, a shell's word for a program not found".into()),
+        (Some(code), _) => Some(format!("the command ended with exit code {code}")),
+        (_, Some(9)) => Some("the command died of signal 9 (killed; out of memory?)".into()),
+        (_, Some(signal)) => Some(format!("the command died of signal {signal}")),
+        _ => Some("the command ended without an exit code".into()),
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+}
+
+/// The environment variable that carries a parameter.
+fn variable(param: &str) -> String {
+    format!("REPRO_PARAM_{}", param.to_ascii_uppercase().replace('-', "_"))
+}
+
+/// Names in the folder that the program runs in: below it, written plainly, and not among the inputs.
+fn check_path(field: &str, path: &str) -> Result<(), String> {
+    let parts = || path.strip_suffix('/').unwrap_or(path).split('/');
+    let shown: String = path.chars().take(40).flat_map(char::escape_default).collect();
+    if path.contains('\0') || parts().any(|part| matches!(part, "" | "." | "..")) {
+        let hint = match field {
+            "files" => "a file from elsewhere comes in by a stage of kind `file`",
+            _ => "name a file below the folder that the command runs in",
+        };
+        return Err(format!("`{shown}` in `{field}` is no path below the project; {hint}"));
+    }
+    if parts().next() == Some(INPUTS) {
+        return Err(format!("`{shown}` in `{field}` is where inputs are laid; give it another folder"));
+    }
+    Ok(())
+}
+
+fn time_limit(seconds: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(seconds).ok().filter(|limit| !limit.is_zero())
+}
+
+/// Reads `512MiB`.
+fn bytes(text: &str) -> Option<u64> {
+    const UNITS: [(&str, u64); 10] = [
+        ("", 1),
+        ("B", 1),
+        ("kB", 1000),
+        ("KB", 1000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("TiB", 1 << 40),
+    ];
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let (_, factor) = UNITS.into_iter().find(|(name, _)| *name == unit.trim())?;
+    number.parse::<u64>().ok()?.checked_mul(factor).filter(|bytes| *bytes > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(fields: &str) -> String {
+        let params: Params = serde_json::from_str(&format!("{{{fields}}}")).unwrap();
+        Command::check(&params).unwrap_err()
+    }
+
+    #[test]
+    fn sizes_of_memory_are_read_with_their_units() {
+        assert_eq!(["1", "3 kB", "2KiB", "512MiB"].map(bytes), [Some(1), Some(3000), Some(2048), Some(512 << 20)]);
+        for wrong in ["", "MiB", "0", "1.5GiB", "-1", "1XB", "99999999999999TiB"] {
+            assert_eq!(bytes(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_leads_out_of_the_folder_or_into_the_inputs_is_no_output_and_no_file() {
+        for path in ["", "/etc/passwd", "../x", "a/../../x", "./x", "a//b", "a\\u0000b"] {
+            for field in ["files", "outputs"] {
+                let other = if field == "outputs" { "" } else { r#","outputs":["x"]"# };
+                let said = refusal(&format!(r#""run":"true","{field}":["{path}"]{other}"#));
+                assert!(said.contains("is no path below the project"), "{path}: {said}");
+            }
+        }
+        let said = refusal(r#""run":"true","outputs":["inputs/x"]"#);
+        assert_eq!(said, "`inputs/x` in `outputs` is where inputs are laid; give it another folder");
+    }
+
+    #[test]
+    fn two_parameters_that_would_be_one_variable_are_refused() {
+        let said = refusal(r#""run":"true","outputs":["x"],"params":{"a-b":1,"a_b":2}"#);
+        assert_eq!(said, "`a-b` and `a_b` are both `REPRO_PARAM_A_B`; rename one");
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_refused() {
+        assert!(refusal(r#""run":[],"outputs":["x"]"#).starts_with("`run` is empty"));
+        assert!(refusal(r#""run":" ","outputs":["x"]"#).starts_with("`run` is empty"));
+        assert!(refusal(r#""run":"true","outputs":[]"#).starts_with("`outputs` is empty"));
+        assert!(refusal(r#""run":"true","outputs":["x","x/"]"#).contains("twice"));
+        assert!(refusal(r#""run":"true","outputs":["x"],"files":["x"]"#).contains("one of its `files`"));
+        assert!(refusal(r#""run":"true","outputs":["x"],"time-limit":0"#).contains("is no time"));
+        assert!(refusal(r#""run":"true","outputs":["x"],"time-limit":1e300"#).contains("is no time"));
+        assert!(refusal(r#""run":"true","outputs":["x"],"memory":"much""#).contains("no size of memory"));
+        assert!(refusal(r#""run":"true","outputs":["x"],"params":{"a":{}}"#).contains("neither text nor number"));
+        assert!(refusal(r#""run":"true","outputs":["x"],"env":{"A=B":"c"}"#).contains("cannot be a variable"));
+    }
+}

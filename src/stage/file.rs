@@ -1,0 +1,67 @@
+//! `file`: brings files or folders of the project in, by content.
+//!
+//! Names and bytes are the question; where they lie is not. The engine finds, hashes and stores them: this kind only puts
+//! them out. It knows nothing of what is in them.
+
+use super::texts::Texts;
+use crate::engine::stage::{Context, Declared, FILES, Invocation, Slot, Stage};
+use crate::fs;
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+pub(super) struct File;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Params {
+    /// From the project's folder, or absolute. Always given, and in no key.
+    #[serde(default)]
+    path: Option<Texts>,
+}
+
+impl Stage for File {
+    const NAME: &'static str = "file";
+    const VERSION: u32 = 1;
+    const SLOTS: &'static [Slot] = &[];
+    const OUTPUTS: &'static [&'static str] = &[];
+    const LISTS: &'static [&'static str] = &["path"];
+    type Params = Params;
+
+    fn check(params: &Params) -> Result<(), String> {
+        match params.path.as_ref().map(Texts::all) {
+            None | Some([]) => {
+                Err("the field `path` is missing; write `path: FILE`, a folder, or a list of them".into())
+            }
+            Some(paths) if paths.iter().any(|path| path.0.is_empty()) => {
+                Err("`path` is empty; write `path: .` for the whole project".into())
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn outputs(_: &Params) -> Option<Vec<String>> {
+        None
+    }
+
+    fn files(params: &Params) -> Vec<Declared> {
+        let paths = params.path.iter().flat_map(Texts::all);
+        paths.map(|path| Declared { path: path.0.clone(), by_path: false }).collect()
+    }
+
+    fn question(_: Params, _: &Invocation) -> Params {
+        Params { path: None }
+    }
+
+    fn run(_: Params, cx: &Context) -> Result<()> {
+        let files = cx.input(FILES)?;
+        for name in files.artifact.keys() {
+            let (from, to) = (files.path(name)?, cx.output(name));
+            fs::create_dir_all(to.parent().unwrap_or(&to))?;
+            // The same bytes under a second name cost nothing, where the disk has that.
+            if std::fs::hard_link(from, &to).is_err() {
+                fs::copy(from, &to)?;
+            }
+        }
+        Ok(())
+    }
+}

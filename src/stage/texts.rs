@@ -1,0 +1,87 @@
+//! What a user may write where a text is wanted: any scalar, or a list of them. Knows no stage.
+
+use serde::de::{Deserializer, Error};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+/// A text; a number or `true` in its place reads as it would be written.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub(super) struct Text(pub(super) String);
+
+/// A text, or a list of texts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub(super) enum Texts {
+    /// `x`
+    One(Text),
+    /// `[x, y]`
+    Many(Vec<Text>),
+}
+
+impl Texts {
+    /// All of them.
+    pub(super) fn all(&self) -> &[Text] {
+        match self {
+            Texts::One(text) => std::slice::from_ref(text),
+            Texts::Many(texts) => texts,
+        }
+    }
+}
+
+/// How a scalar is written; none if it is nothing, a list or a mapping.
+pub(super) fn written(value: &Json) -> Option<String> {
+    match value {
+        Json::String(text) => Some(text.clone()),
+        Json::Bool(_) | Json::Number(_) => Some(value.to_string()),
+        Json::Null | Json::Array(_) | Json::Object(_) => None,
+    }
+}
+
+fn text<E: Error>(value: &Json) -> Result<Text, E> {
+    let found = match value {
+        Json::Null => "nothing",
+        Json::Array(_) => "a list",
+        _ => "a mapping",
+    };
+    written(value).map(Text).ok_or_else(|| E::custom(format!("expected a text, found {found}; write a text")))
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text, D::Error> {
+        text(&Json::deserialize(deserializer)?)
+    }
+}
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Texts, D::Error> {
+        match Json::deserialize(deserializer)? {
+            Json::Array(items) => items.iter().map(text).collect::<Result<_, _>>().map(Texts::Many),
+            one => text(&one).map(Texts::One),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{from_value, json};
+
+    #[test]
+    fn a_scalar_reads_as_it_is_written_and_nothing_else_is_a_text() {
+        for (value, expected) in [(json!("x"), "x"), (json!(3), "3"), (json!(1.0), "1.0"), (json!(true), "true")] {
+            assert_eq!(from_value::<Text>(value).unwrap().0, expected);
+        }
+        for value in [json!(null), json!([]), json!({})] {
+            assert!(from_value::<Text>(value.clone()).is_err(), "{value}");
+        }
+        assert_eq!(from_value::<Texts>(json!(["a", 1])).unwrap().all(), [Text("a".into()), Text("1".into())]);
+    }
+
+    #[test]
+    fn one_text_and_a_list_of_one_are_written_as_they_were_read() {
+        for value in [json!("x"), json!(["x"])] {
+            assert_eq!(json!(from_value::<Texts>(value.clone()).unwrap()), value);
+        }
+    }
+}
