@@ -104,3 +104,57 @@ fn nothing_has_run_is_said_and_a_run_that_is_not_there_is_refused() {
     let refused = space.exits(2, &["log", "last~3"]).stderr;
     assert!(refused.contains("there is no run `last~3`") && refused.contains("there are 3 runs"), "{refused}");
 }
+
+#[test]
+fn a_diff_of_two_runs_tells_parameters_metrics_and_files() {
+    let space = three_runs();
+    let text = space.ok(&["diff", "last~1", "last"]).stdout;
+    assert!(
+        text.starts_with(
+            "# From run `1795436901-101`, profile `once` to run `1795436902-102`, profile `twice`, `-S data.test=30`\n"
+        ),
+        "{text}"
+    );
+    for line in ["| data  | test      | 20     | 30    |", "| nets  | epochs    | 1      | 2     |"] {
+        assert!(text.contains(line), "`{line}` in:\n{text}");
+    }
+    assert!(text.contains("## Metrics: tables, summary.csv"), "{text}");
+    assert!(text.contains("And ") && text.contains(": `--limit "), "long tables are cut: {text}");
+    let nets = text.lines().find(|line| line.starts_with("| nets ") && line.contains("net.safetensors")).unwrap();
+    let cells: Vec<&str> = nets.split('|').map(str::trim).collect();
+    assert_eq!(cells[3..7], ["0", "4", "0", "0"], "same, changed, removed, added: {nets}");
+
+    let whole = json(&space, &["diff", "last~1", "last", "--json"]);
+    assert_eq!(whole["schema"], 1);
+    let tables = whole["tables"].as_array().unwrap();
+    let summary = tables.iter().find(|t| t["node"] == "tables" && t["file"] == "endpoints.csv").unwrap();
+    let cell = &summary["changes"]["cells"][0];
+    let number = |side: &str| cell[side].as_str().unwrap().parse::<f64>().unwrap();
+    assert_eq!(cell["change"].as_f64().unwrap(), number("after") - number("before"));
+    assert!(cell["row"].as_str().unwrap().starts_with("hidden=3, prior="), "{cell}");
+}
+
+#[test]
+fn a_diff_of_a_run_with_one_that_did_the_same_is_empty() {
+    let space = three_runs();
+    let text = space.ok(&["diff", "last~2", "last~1"]).stdout;
+    assert!(text.ends_with("\nNothing is different.\n"), "{text}");
+    assert!(!text.contains("## Parameters") && !text.contains("## Metrics"), "{text}");
+    let whole = json(&space, &["diff", "last~2", "last~1", "--json"]);
+    assert!(whole["files"].as_array().unwrap().iter().all(|file| file["state"] == "same"), "{whole}");
+}
+
+#[test]
+fn a_diff_of_two_profiles_tells_what_differs_even_where_one_has_not_run() {
+    let space = Space::with(SMALL);
+    space.ok(&["run"]);
+    let text = space.ok(&["diff", "--profiles", "once", "twice"]).stdout;
+    assert!(text.starts_with("# From profile `once` to profile `twice`\n"), "{text}");
+    assert!(text.contains("| nets  | epochs    | 1      | 2     |"), "{text}");
+    assert!(text.contains("| nets   |             4 |       0 |     0 |          4 |"), "{text}");
+    space.ok(&["run", "--profile", "twice"]);
+    let text = space.ok(&["diff", "--profiles", "once", "twice"]).stdout;
+    assert!(text.contains("## Metrics: nets, nets.csv") && !text.contains("not cached"), "{text}");
+    let refused = space.exits(2, &["diff", "--profiles", "once", "thrice"]).stderr;
+    assert!(refused.contains("there is no profile `thrice`"), "{refused}");
+}

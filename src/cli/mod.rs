@@ -1,5 +1,6 @@
 //! The command line: one short function per command. The only room that knows all others, and the only one that talks.
 
+mod diff;
 mod exec;
 mod gc;
 mod inspect;
@@ -147,6 +148,22 @@ enum Command {
         #[arg(long, value_name = "N", default_value = "20", conflicts_with = "run")]
         limit: usize,
     },
+    /// Compare two runs, or two profiles: parameters, metrics, files
+    ///
+    /// Nodes are compared by name. In tables, numbers are told with their change; rows are told apart by the leading
+    /// columns.
+    Diff {
+        /// A run as in `log` [default: the last but one]; with `--profiles`, a profile
+        before: Option<String>,
+        /// Another [default: the last run]
+        after: Option<String>,
+        /// Compare what two profiles have in the cache
+        #[arg(long, requires = "before", requires = "after")]
+        profiles: bool,
+        /// Tell at most so many lines in a table
+        #[arg(long, value_name = "N", default_value = "20")]
+        limit: usize,
+    },
     /// Draw the pipeline
     Graph {
         /// The language to draw in
@@ -274,6 +291,8 @@ fn dispatch(cli: Cli) -> Result<String> {
         Command::Unpin { targets } => gc::unpin(common, &targets),
         Command::Log { run: Some(run), .. } => log::run(common, &run),
         Command::Log { run: None, limit } => log::runs(common, limit),
+        Command::Diff { before, after, profiles: false, limit } => diff::runs(common, before, after, limit),
+        Command::Diff { before, after, profiles: true, limit } => diff::profiles(common, before, after, limit),
         Command::Graph { format, full } => inspect::graph(common, format, full),
         Command::Exec { key, threads, aside: Some(folder), .. } => exec::aside(common, key, threads, &folder),
         Command::Exec { key, program, threads, again, aside: None } => {

@@ -1,6 +1,7 @@
 //! The engine: from pipeline.yaml to artifacts. Knows no mathematics and no stage kind.
 
 pub mod deliver;
+pub mod diff;
 pub mod error;
 pub mod event;
 pub mod exec;

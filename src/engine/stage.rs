@@ -102,6 +102,32 @@ pub fn first_byte(cached: &[u8], again: &[u8]) -> String {
     format!("byte {at}: cached {}, again {}", byte(cached), byte(again))
 }
 
+/// What has changed in a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Changes {
+    /// Cells of rows that both have.
+    pub cells: Vec<Cell>,
+    /// Rows of the second alone.
+    pub added: usize,
+    /// Rows of the first alone.
+    pub removed: usize,
+    /// Columns that only one has.
+    pub columns: Vec<String>,
+}
+
+/// A cell that has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cell {
+    /// What tells its row from the others, as `hidden=50, prior=none`.
+    pub row: String,
+    /// Its column.
+    pub column: String,
+    /// What it was.
+    pub before: String,
+    /// What it is.
+    pub after: String,
+}
+
 /// A stage kind, as its author writes it.
 pub trait Stage: 'static {
     /// Its name in pipeline.yaml.
@@ -164,6 +190,11 @@ pub trait Stage: 'static {
     /// values are told of.
     fn difference(_file: &str, cached: &[u8], again: &[u8]) -> String {
         first_byte(cached, again)
+    }
+
+    /// What in its output `file`, whose two contents do differ, has changed, if that is a table.
+    fn changes(_file: &str, _before: &[u8], _after: &[u8]) -> Option<Changes> {
+        None
     }
 
     /// Does the work.
@@ -281,6 +312,8 @@ pub trait Kind: Sync {
     fn resolve(&self, fields: &Node, invocation: &Invocation) -> Result<Question, Misfit>;
     /// See [`Stage::difference`].
     fn difference(&self, file: &str, cached: &[u8], again: &[u8]) -> String;
+    /// See [`Stage::changes`].
+    fn changes(&self, file: &str, before: &[u8], after: &[u8]) -> Option<Changes>;
     /// Does the work.
     fn run(&self, cx: &Context) -> Result<()>;
 }
@@ -364,6 +397,10 @@ impl<S: Stage> Kind for KindOf<S> {
 
     fn difference(&self, file: &str, cached: &[u8], again: &[u8]) -> String {
         S::difference(file, cached, again)
+    }
+
+    fn changes(&self, file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {
+        S::changes(file, before, after)
     }
 
     fn run(&self, cx: &Context) -> Result<()> {

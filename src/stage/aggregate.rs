@@ -2,7 +2,7 @@
 
 use super::format;
 use super::tables::{CURVES, ENDPOINTS, METRICS, NETS, POINTS, REFITS, SUMMARY, Table, numbers, shown};
-use crate::engine::stage::{Arity, Context, Slot, Stage};
+use crate::engine::stage::{Arity, Changes, Context, Slot, Stage};
 use crate::study::stats::{bootstrap, mean};
 use anyhow::Result;
 use polars::prelude::*;
@@ -34,6 +34,10 @@ impl Stage for Aggregate {
 
     fn difference(file: &str, cached: &[u8], again: &[u8]) -> String {
         format::difference(file, cached, again)
+    }
+
+    fn changes(file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {
+        format::changes(file, before, after)
     }
 
     fn run(Params {}: Params, cx: &Context) -> Result<()> {

@@ -10,7 +10,7 @@
 
 use super::format;
 use super::texts::{Text, Texts, written};
-use crate::engine::stage::{Context, Declared, FILES, GATHERED, Invocation, Slot, Stage, Terms, belongs};
+use crate::engine::stage::{Changes, Context, Declared, FILES, GATHERED, Invocation, Slot, Stage, Terms, belongs};
 use crate::fs;
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -137,6 +137,10 @@ impl Stage for Command {
 
     fn difference(file: &str, cached: &[u8], again: &[u8]) -> String {
         format::difference(file, cached, again)
+    }
+
+    fn changes(file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {
+        format::changes(file, before, after)
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {

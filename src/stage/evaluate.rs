@@ -3,7 +3,7 @@
 use super::artifact::{Cell, Csv, IMAGES, NET, NetCard, read_labelled, read_net, words};
 use super::format;
 use super::tables::{METRICS, POINTS, REFITS};
-use crate::engine::stage::{Arity, Context, Invocation, Slot, Stage};
+use crate::engine::stage::{Arity, Changes, Context, Invocation, Slot, Stage};
 use crate::kernel::sparse::Sparse;
 use crate::study::bounded::{GridPoints, ImageCount};
 use crate::study::curve::align::Cost;
@@ -68,6 +68,10 @@ impl Stage for Evaluate {
 
     fn difference(file: &str, cached: &[u8], again: &[u8]) -> String {
         format::difference(file, cached, again)
+    }
+
+    fn changes(file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {
+        format::changes(file, before, after)
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {

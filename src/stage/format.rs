@@ -2,11 +2,11 @@
 //!
 //! Knows safetensors, CSV and bytes by their file names; no stage.
 
-use crate::engine::stage::first_byte;
+use crate::engine::stage::{Cell, Changes, first_byte};
 use csv::{ReaderBuilder, StringRecord};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where two contents of `file` first differ: an array's element, a table's cell, or a byte. Values are told of the one as
 /// `cached`, of the other as `again`.
@@ -84,6 +84,69 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().rev().fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
+/// What has changed between two tables. Rows are told apart by as few of the leading columns as will do, and compared by
+/// the values there: a number that moved is a change of its row, not another row.
+pub(super) fn changes(file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {
+    if !file.ends_with(".csv") {
+        return None;
+    }
+    let (before, after) = (Rows::read(before)?, Rows::read(after)?);
+    let shared: Vec<&String> = before.header.iter().filter(|name| after.header.contains(name)).collect();
+    let width = (0..=shared.len()).find(|n| before.told_apart(&shared[..*n]) && after.told_apart(&shared[..*n]))?;
+    let (keys, values) = shared.split_at(width);
+    let (old, new) = (before.by(keys), after.by(keys));
+    let mut changes = Changes {
+        added: new.keys().filter(|key| !old.contains_key(*key)).count(),
+        removed: old.keys().filter(|key| !new.contains_key(*key)).count(),
+        ..Changes::default()
+    };
+    let alone = |one: &Rows, other: &Rows| -> Vec<String> {
+        one.header.iter().filter(|name| !other.header.contains(name)).cloned().collect()
+    };
+    changes.columns = [alone(&before, &after), alone(&after, &before)].concat();
+    // In the second table's order.
+    for row in &after.rows {
+        let key = after.cells(row, keys);
+        let Some(was) = old.get(&key) else { continue };
+        let cells = values.iter().zip(before.cells(was, values).into_iter().zip(after.cells(row, values)));
+        for (column, (before, after)) in cells.filter(|(_, (before, after))| before != after) {
+            let named: Vec<String> = keys.iter().zip(&key).map(|(name, value)| format!("{name}={value}")).collect();
+            let (before, after) = (before.to_owned(), after.to_owned());
+            changes.cells.push(Cell { row: named.join(", "), column: (*column).clone(), before, after });
+        }
+    }
+    Some(changes)
+}
+
+/// A table under its header.
+struct Rows {
+    header: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Rows {
+    fn read(bytes: &[u8]) -> Option<Rows> {
+        let mut rows = records(bytes)?.into_iter().map(|(_, row)| row);
+        Some(Rows { header: rows.next()?, rows: rows.collect() })
+    }
+
+    fn cells<'a>(&self, row: &'a [String], columns: &[&String]) -> Vec<&'a str> {
+        let cell = |name: &&String| {
+            let at = self.header.iter().position(|known| known == *name);
+            at.and_then(|at| row.get(at)).map_or("", String::as_str)
+        };
+        columns.iter().map(cell).collect()
+    }
+
+    fn by<'a>(&'a self, keys: &[&String]) -> BTreeMap<Vec<&'a str>, &'a Vec<String>> {
+        self.rows.iter().map(|row| (self.cells(row, keys), row)).collect()
+    }
+
+    fn told_apart(&self, keys: &[&String]) -> bool {
+        self.by(keys).len() == self.rows.len()
+    }
+}
+
 /// `None` if one is not CSV, or all cells are equal.
 fn cells(cached: &[u8], again: &[u8]) -> Option<String> {
     let (cached, again) = (records(cached)?, records(again)?);
@@ -150,6 +213,26 @@ mod tests {
         case("t,error\n0,1\n", "t,error\n0,1\n1,2\n", "line 3: cached no such line, again `1,2`");
         case("t\n0\n", "t\n0,1\n", "line 2, column 2: cached nothing, again `1`");
         case("t\n0\n", "t\n\"0\"\n", "byte 2: cached 0x30, again 0x22");
+    }
+
+    #[test]
+    fn rows_are_matched_by_the_leading_columns_that_tell_them_apart() {
+        let before = "hidden,prior,error\n10,none,1\n10,normal,2\n50,none,3\n";
+        let after = "hidden,prior,error\n10,normal,2.5\n10,none,1\n100,none,4\n";
+        let found = changes("t.csv", before.as_bytes(), after.as_bytes()).unwrap();
+        let cell = |row: &str, column: &str, before: &str, after: &str| Cell {
+            row: row.into(),
+            column: column.into(),
+            before: before.into(),
+            after: after.into(),
+        };
+        let expected = vec![cell("hidden=10, prior=normal", "error", "2", "2.5")];
+        assert_eq!(found, Changes { cells: expected, added: 1, removed: 1, columns: Vec::new() });
+        let found = changes("t.csv", b"error,loss\n1,2\n", b"error,norm\n2,2\n").unwrap();
+        assert_eq!(found.cells, [cell("", "error", "1", "2")], "a single row needs no name");
+        assert_eq!(found.columns, ["loss", "norm"]);
+        assert_eq!(changes("t.csv", b"a\n1\n1\n", b"a\n1\n2\n"), None, "two rows that are the same");
+        assert_eq!(changes("t.svg", b"a", b"b"), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::artifact::{Cell, Csv, IMAGES, NET, NetCard, read_labelled, words, write_net};
 use super::format;
 use super::tables::{HISTORY, NETS};
-use crate::engine::stage::{Arity, Context, Slot, Stage};
+use crate::engine::stage::{Arity, Changes, Context, Slot, Stage};
 use crate::study::bounded::{Epochs, ImageCount, Width};
 use crate::study::data::{Labelled, Split};
 use crate::study::net::{
@@ -85,6 +85,10 @@ impl Stage for Train {
 
     fn difference(file: &str, cached: &[u8], again: &[u8]) -> String {
         format::difference(file, cached, again)
+    }
+
+    fn changes(file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {
+        format::changes(file, before, after)
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {
