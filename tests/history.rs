@@ -19,6 +19,11 @@ profiles:
   twice: { nets: { epochs: 2 } }
 ";
 
+/// With single spaces, so that a table's widths do not matter.
+fn words(text: &str) -> String {
+    text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") + "\n").collect()
+}
+
 fn json(space: &Space, arguments: &[&str]) -> Json {
     serde_json::from_str(&space.ok(arguments).stdout).unwrap()
 }
@@ -115,8 +120,8 @@ fn a_diff_of_two_runs_tells_parameters_metrics_and_files() {
         ),
         "{text}"
     );
-    for line in ["| data  | test      | 20     | 30    |", "| nets  | epochs    | 1      | 2     |"] {
-        assert!(text.contains(line), "`{line}` in:\n{text}");
+    for line in ["| data | test | 20 | 30 |", "| nets | epochs | 1 | 2 |"] {
+        assert!(words(&text).contains(line), "`{line}` in:\n{text}");
     }
     assert!(text.contains("## Metrics: tables, summary.csv"), "{text}");
     assert!(text.contains("And ") && text.contains(": `--limit "), "long tables are cut: {text}");
@@ -150,8 +155,8 @@ fn a_diff_of_two_profiles_tells_what_differs_even_where_one_has_not_run() {
     space.ok(&["run"]);
     let text = space.ok(&["diff", "--profiles", "once", "twice"]).stdout;
     assert!(text.starts_with("# From profile `once` to profile `twice`\n"), "{text}");
-    assert!(text.contains("| nets  | epochs    | 1      | 2     |"), "{text}");
-    assert!(text.contains("| nets   |             4 |       0 |     0 |          4 |"), "{text}");
+    assert!(words(&text).contains("| nets | epochs | 1 | 2 |") && !text.contains("seed"), "{text}");
+    assert!(words(&text).contains("| nets | 4 | 0 | 0 | 4 |"), "{text}");
     space.ok(&["run", "--profile", "twice"]);
     let text = space.ok(&["diff", "--profiles", "once", "twice"]).stdout;
     assert!(text.contains("## Metrics: nets, nets.csv") && !text.contains("not cached"), "{text}");

@@ -1,6 +1,6 @@
-//! `repro show`, `export`, `verify` and `graph`: looking at what there is.
+//! `repro show`, `export` and `verify`: looking at what there is.
 
-use super::{Common, GraphFormat, Session, VerifyArgs, lock, recompute};
+use super::{Common, Session, VerifyArgs, lock, recompute};
 use crate::engine::error::Error;
 use crate::engine::event::SCHEMA;
 use crate::engine::plan::NodeId;
@@ -138,54 +138,4 @@ pub(super) fn verify(common: &Common, args: &VerifyArgs) -> Result<String> {
 pub(super) fn sound(verified: &Verified) -> String {
     let Verified { objects, entries, recipes, .. } = verified;
     format!("{objects} objects, {entries} entries, {recipes} recipes: all sound\n")
-}
-
-/// Boxes and arrows; arrows follow the data.
-pub(super) fn graph(common: &Common, format: GraphFormat, full: bool) -> Result<String> {
-    let session = Session::open(common)?;
-    let plan = &session.plan;
-    let mut boxes: Vec<(String, String)> = Vec::new();
-    let mut arrows: BTreeSet<(String, String)> = BTreeSet::new();
-    let name = |id: NodeId| if full { plan.node(id).name.clone() } else { plan.node(id).stage.clone() };
-    for id in plan.ids() {
-        let node = plan.node(id);
-        if boxes.last().is_none_or(|(last, _)| *last != name(id)) {
-            let count = plan.nodes.iter().filter(|n| n.stage == node.stage).count();
-            let label = match full {
-                true => node.name.clone(),
-                false if count == 1 => format!("{} ({})", node.stage, node.kind.name()),
-                false => format!("{} ({}, {count} nodes)", node.stage, node.kind.name()),
-            };
-            boxes.push((name(id), label));
-        }
-        arrows.extend(node.upstream().into_iter().map(|up| (name(up), name(id))));
-    }
-    if common.json {
-        let boxes: Vec<_> = boxes.iter().map(|(name, label)| json!({ "name": name, "label": label })).collect();
-        return Ok(format!("{:#}\n", json!({ "schema": SCHEMA, "boxes": boxes, "arrows": arrows })));
-    }
-    let index = |name: &str| boxes.iter().position(|(n, _)| n == name).unwrap_or_default();
-    let mut text = String::new();
-    match format {
-        GraphFormat::Mermaid => {
-            writeln!(text, "flowchart LR")?;
-            for (i, (_, label)) in boxes.iter().enumerate() {
-                writeln!(text, "  n{i}[\"{label}\"]")?;
-            }
-            for (from, to) in &arrows {
-                writeln!(text, "  n{} --> n{}", index(from), index(to))?;
-            }
-        }
-        GraphFormat::Dot => {
-            writeln!(text, "digraph {:?} {{\n  rankdir=LR;\n  node [shape=box];", session.pipeline.source)?;
-            for (i, (_, label)) in boxes.iter().enumerate() {
-                writeln!(text, "  n{i} [label={label:?}];")?;
-            }
-            for (from, to) in &arrows {
-                writeln!(text, "  n{} -> n{};", index(from), index(to))?;
-            }
-            writeln!(text, "}}")?;
-        }
-    }
-    Ok(text)
 }

@@ -3,9 +3,11 @@
 mod diff;
 mod exec;
 mod gc;
+mod graph;
 mod inspect;
 mod lock;
 mod log;
+mod manual;
 mod plan;
 mod recompute;
 mod run;
@@ -18,12 +20,14 @@ use crate::engine::key::{Digest, Key};
 use crate::engine::pipeline::Pipeline;
 use crate::engine::plan::{NodeId, Plan};
 use crate::engine::progress::Verbosity;
+use crate::engine::schema::schema;
 use crate::engine::store::Store;
 use crate::stage::DATA_VARIABLE;
 use crate::{fs, kernel, stage};
 use anyhow::{Context as _, Result};
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::num::NonZero;
@@ -41,6 +45,11 @@ struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes: 0 done or up to date, 1 a stage failed, 2 usage or bad pipeline.yaml, 3 work pending where none may be, \
 4 an output differs from the lock or from what it is when run again, 5 cache corruption, 6 the cache is in use, 7 disk or network, 130 interrupted.";
+
+const TARGETS: &str = "\
+Targets: a stage (`nets`), a kind (`train`), an instance by its name, a stage or kind with some values (`nets@prior=none`), \
+or a pattern for stages, values or whole names (`*curves`, `nets@prior=dropout*`, `nets@*prior=none*`), where `*` is any \
+text, `?` any character and `[ab]` one of those. A value with a comma in it stands in quotes: `s@text=\"a,b\"`.";
 
 /// What every command understands.
 #[derive(Args, Clone)]
@@ -77,8 +86,10 @@ struct Common {
 #[derive(Subcommand)]
 enum Command {
     /// Bring the targets, or everything, up to date
+    #[command(after_help = TARGETS)]
     Run(RunArgs),
     /// Say what `run` would do, and why
+    #[command(after_help = TARGETS)]
     Plan {
         /// Stages, instances (`nets@hidden=50,pair=1`) or kinds
         targets: Vec<String>,
@@ -90,16 +101,19 @@ enum Command {
         force: bool,
     },
     /// Tell why a node would run, or since when it is up to date
+    #[command(after_help = TARGETS)]
     Why {
         /// Stage, instance or kind
         target: String,
     },
     /// Show a node's recipe, key, outputs and provenance
+    #[command(after_help = TARGETS)]
     Show {
         /// Stage, instance or kind
         target: String,
     },
     /// Copy the outputs of nodes out of the cache
+    #[command(after_help = TARGETS)]
     Export {
         /// Stage, instance or kind
         target: String,
@@ -108,6 +122,7 @@ enum Command {
         destination: PathBuf,
     },
     /// Hash everything in the cache again and check entries against objects
+    #[command(after_help = TARGETS)]
     Verify(VerifyArgs),
     /// Write the digests of this profile's outputs into the lock beside the pipeline file
     ///
@@ -164,7 +179,7 @@ enum Command {
         #[arg(long, value_name = "N", default_value = "20")]
         limit: usize,
     },
-    /// Draw the pipeline
+    /// Draw the pipeline, coloured by what is cached and what would run
     Graph {
         /// The language to draw in
         #[arg(long, value_enum, default_value_t = GraphFormat::Mermaid)]
@@ -172,6 +187,19 @@ enum Command {
         /// A box for each node instead of each stage
         #[arg(long)]
         full: bool,
+    },
+    /// Print the JSON Schema of the pipeline file, for editors and checkers
+    Schema,
+    /// Print what completes commands and options on Tab
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page, or write it and one for each command to a folder
+    Man {
+        /// The folder; made if it is not there
+        #[arg(value_name = "DIR")]
+        destination: Option<PathBuf>,
     },
     /// Answer one recorded question (used by `run`)
     #[command(hide = true)]
@@ -252,6 +280,8 @@ enum GraphFormat {
     Mermaid,
     /// For Graphviz.
     Dot,
+    /// A picture.
+    Svg,
 }
 
 /// Runs the program on the process's arguments; gives the exit code.
@@ -293,7 +323,10 @@ fn dispatch(cli: Cli) -> Result<String> {
         Command::Log { run: None, limit } => log::runs(common, limit),
         Command::Diff { before, after, profiles: false, limit } => diff::runs(common, before, after, limit),
         Command::Diff { before, after, profiles: true, limit } => diff::profiles(common, before, after, limit),
-        Command::Graph { format, full } => inspect::graph(common, format, full),
+        Command::Schema => Ok(format!("{:#}\n", schema(stage::KINDS))),
+        Command::Completions { shell } => Ok(manual::completions(shell)),
+        Command::Man { destination } => manual::man(destination.as_deref()),
+        Command::Graph { format, full } => graph::graph(common, format, full),
         Command::Exec { key, threads, aside: Some(folder), .. } => exec::aside(common, key, threads, &folder),
         Command::Exec { key, program, threads, again, aside: None } => {
             exec::exec(common, key, Manner { program, threads, again })

@@ -70,7 +70,7 @@ impl State {
                 kind: node.kind,
                 version: node.kind.version(),
                 params: recipe.map_or(&node.question.params, |recipe| &recipe.params).clone(),
-                seed: recipe.and_then(|recipe| recipe.seed.as_ref()).map(|seed| seed.run.clone()),
+                seed: node.question.label.is_some().then(|| plan.seed().to_owned()),
                 artifact: match standing {
                     Standing::Cached(entry) => Some(entry.artifact()),
                     _ => None,

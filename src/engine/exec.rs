@@ -149,12 +149,13 @@ mod tests {
     use super::super::store::Lookup;
     use super::super::toy::Bench;
     use super::*;
+    use schemars::JsonSchema;
     use serde::{Deserialize, Serialize};
 
     /// Declares a file and a folder, and writes what it is told.
     struct Writer;
 
-    #[derive(Serialize, Deserialize)]
+    #[derive(Serialize, Deserialize, JsonSchema)]
     struct Files {
         /// Separated by spaces.
         files: String,

@@ -22,6 +22,7 @@ pub mod progress;
 pub mod reason;
 pub mod recompute;
 pub mod schedule;
+pub mod schema;
 pub mod stage;
 pub mod store;
 pub mod survey;

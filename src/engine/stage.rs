@@ -7,6 +7,8 @@
 use super::key::{Artifact, Params, Recipe, Seed};
 use super::value::{Misfit, Node, read};
 use anyhow::{Result, anyhow};
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
@@ -146,7 +148,7 @@ pub trait Stage: 'static {
     const LISTS: &'static [&'static str] = &[];
 
     /// Its parameters. Fields that have a default are left out of the key while they are at it.
-    type Params: Serialize + DeserializeOwned;
+    type Params: Serialize + DeserializeOwned + JsonSchema;
 
     /// Refuses parameters that do not go together, with a cause and, behind `; `, a hint; each field by itself has been
     /// checked by its type.
@@ -310,6 +312,8 @@ pub trait Kind: Sync {
     fn outputs_for(&self, params: &Params) -> Result<Option<Vec<String>>>;
     /// Reads, checks and canonicalises the fields of a stage that are not slots.
     fn resolve(&self, fields: &Node, invocation: &Invocation) -> Result<Question, Misfit>;
+    /// The JSON Schema of its parameters: one value each, without grids.
+    fn schema(&self) -> Json;
     /// See [`Stage::difference`].
     fn difference(&self, file: &str, cached: &[u8], again: &[u8]) -> String;
     /// See [`Stage::changes`].
@@ -393,6 +397,11 @@ impl<S: Stage> Kind for KindOf<S> {
         let fallback =
             fallback.map(|f| to_map(&S::question(f, invocation)).map(|f| without_defaults::<S>(&f))).transpose()?;
         Ok(Question { params: without_defaults::<S>(&full), full, label, fallback, fallback_label, files, terms })
+    }
+
+    fn schema(&self) -> Json {
+        let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+        settings.into_generator().into_root_schema_for::<S::Params>().to_value()
     }
 
     fn difference(&self, file: &str, cached: &[u8], again: &[u8]) -> String {

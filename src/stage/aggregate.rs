@@ -6,11 +6,12 @@ use crate::engine::stage::{Arity, Changes, Context, Slot, Stage};
 use crate::study::stats::{bootstrap, mean};
 use anyhow::Result;
 use polars::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(super) struct Aggregate;
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {}
 

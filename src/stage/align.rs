@@ -6,12 +6,13 @@ use crate::engine::stage::{Arity, Context, Slot, Stage};
 use crate::study::curve::align::{Cost, align};
 use crate::study::data::Split;
 use anyhow::{Result, anyhow};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 pub(super) struct Align;
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {
     #[serde(default)]

@@ -13,6 +13,7 @@ use super::texts::{Text, Texts, written};
 use crate::engine::stage::{Changes, Context, Declared, FILES, GATHERED, Invocation, Slot, Stage, Terms, belongs};
 use crate::fs;
 use anyhow::{Context as _, Result, bail};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +28,7 @@ use std::time::Duration;
 
 pub(super) struct Command;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Params {
     /// A line for `/bin/sh -c`, or a program and its arguments.

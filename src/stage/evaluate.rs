@@ -12,11 +12,12 @@ use crate::study::curve::refit::{Fit, Settings, Targets, refit};
 use crate::study::curve::{Center, Method, Path, Point, grid};
 use crate::study::data::Split;
 use anyhow::{Result, anyhow, bail};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(super) struct Evaluate;
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {
     /// `linear`, `arc`, `linear+wa`, `arc+wa`.

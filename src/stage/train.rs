@@ -10,11 +10,12 @@ use crate::study::net::{
     EngineKind, EpochRecord, Init, Optimizer, Prior, Quality, TrainSettings, evaluate, examine, train,
 };
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(super) struct Train;
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {
     hidden: Width,
@@ -38,7 +39,7 @@ pub(super) struct Params {
 }
 
 /// An end of a pair.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum End {
     #[default]
