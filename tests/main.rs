@@ -14,6 +14,7 @@ mod malformed;
 mod readme;
 mod recompute;
 mod repeat;
+mod schema;
 mod space;
 mod stages;
 mod survive;
