@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, stderr, stdout};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
@@ -71,6 +72,7 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
         observer.observe(&Event::AsLocked { lock, root, nodes: artifacts.len() });
     }
     deliver_all(common, &session, &artifacts, &mut observer)?;
+    store.remember()?;
     // Once more: what was killed along with an earlier run may have taken its time to die.
     store.sweep();
     Ok(String::new())
@@ -119,7 +121,7 @@ fn forget_choices(
 fn deliver_all(
     common: &Common,
     session: &Session,
-    artifacts: &BTreeMap<NodeId, Artifact>,
+    artifacts: &BTreeMap<NodeId, Arc<Artifact>>,
     observer: &mut dyn Observer,
 ) -> Result<()> {
     let profile = session.profile.as_deref().unwrap_or("default");
