@@ -3,8 +3,8 @@
 //! Knows nothing of caches or stages.
 
 use anyhow::{Context as _, Result};
-use std::ffi::OsString;
 use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;

@@ -58,7 +58,8 @@ impl Garbage {
         let mut dead: Vec<(String, Arc<Entry>)> = Vec::new();
         for key in store.all_keys()? {
             let (entry, recipe) = (store.entry(key)?, store.recipe(key).ok().flatten());
-            let locked = |entry: &Arc<Entry>| entry.outputs.values().all(|stored| roots.digests.contains(&stored.digest));
+            let locked =
+                |entry: &Arc<Entry>| entry.outputs.values().all(|stored| roots.digests.contains(&stored.digest));
             let kept = roots.keys.contains(&key) || entry.as_ref().is_some_and(locked);
             let kind = recipe.as_ref().map(|recipe| recipe.kind.clone()).unwrap_or_default();
             if kept {

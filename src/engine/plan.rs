@@ -110,6 +110,19 @@ impl Plan {
         Err(Error::from(Fault { source: self.source.clone(), place, message, hint: None }).into())
     }
 
+    /// The recipe of a node whose inputs are not known yet, without them: to be compared, not to be asked.
+    pub fn recipe_without_inputs(&self, id: NodeId) -> Recipe {
+        let node = self.node(id);
+        let Question { params, label, .. } = &*node.question;
+        Recipe {
+            kind: node.kind.name().to_owned(),
+            version: node.kind.version(),
+            params: params.clone(),
+            inputs: BTreeMap::new(),
+            seed: label.clone().map(|label| Seed { run: self.seed.clone(), label }),
+        }
+    }
+
     /// The nodes that `target` names: a stage, an instance, a stage or a kind with some values (`nets@prior=none`).
     pub fn select(&self, target: &str) -> Result<Vec<NodeId>, Fault> {
         let fault = |message: String, hint| Fault { source: "target".into(), place: None, message, hint };

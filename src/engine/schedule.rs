@@ -21,8 +21,8 @@ use super::survey::{Checked, Standing, Survey, Surveyor};
 use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZero;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long to wait for a job before looking around: the progress bar moves, an interrupt is noticed.

@@ -372,7 +372,8 @@ impl Trial<'_> {
             Ok((summary, artifacts)) => (Ok(summary), artifacts),
             Err(error) => (Err(error), BTreeMap::new()),
         };
-        let named = |(id, artifact): (NodeId, Arc<Artifact>)| (self.plan.node(id).name.clone(), Artifact::clone(&artifact));
+        let named =
+            |(id, artifact): (NodeId, Arc<Artifact>)| (self.plan.node(id).name.clone(), Artifact::clone(&artifact));
         Ran {
             store: self.store.clone(),
             outcome: summary,
