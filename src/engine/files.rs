@@ -257,3 +257,31 @@ fn digest(path: &Path) -> Result<Digest> {
     }
     hash.finalize().to_hex().parse().map_err(anyhow::Error::msg)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_trusted_only_when_both_lay_two_seconds_back() {
+        let second = 1_000_000_000;
+        let stat = |mtime: i128, ctime: i128| Stat { inode: 1, size: 1, mtime: mtime * second, ctime: ctime * second };
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
+        assert!(stat(98, 98).is_settled(now) && stat(-5, 0).is_settled(now));
+        for (mtime, ctime) in [(99, 1), (1, 99), (100, 100), (200, 1)] {
+            assert!(!stat(mtime, ctime).is_settled(now), "{mtime} {ctime}");
+        }
+        assert!(!stat(98, 98).is_settled(SystemTime::UNIX_EPOCH), "a clock that was set back");
+    }
+
+    #[test]
+    fn a_file_is_hashed_as_the_cache_hashes_it_whatever_its_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for size in [0, 1, PIECE as usize, PIECE as usize + 1, 3 * PIECE as usize] {
+            let bytes: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
+            fs::write(&path, &bytes).unwrap();
+            assert_eq!(digest(&path).unwrap(), Digest::of(&bytes), "{size}");
+        }
+    }
+}
