@@ -135,13 +135,14 @@ fn unchanged(folder: &Path) -> Result<[f64; 2]> {
     let plan = Plan::new(&Pipeline::parse("pipeline.yaml", &text).map_err(|f| anyhow::anyhow!("{f}"))?, KINDS)
         .map_err(|f| anyhow::anyhow!("{f}"))?;
     let planned = began.elapsed().as_secs_f64();
-    let store = Store::at(&folder.join("cache"));
+    let store = Store::at(&folder.join("cache")).remembering();
     store.prepare()?;
     let _hold = store.share(false)?;
     let surveyor = Surveyor::new(&plan, &store, BTreeSet::new(), false);
     let survey = surveyor.survey(&plan.closure(&[]))?;
     let settings = Settings { keep_going: false, retries: 0, interrupted: &AtomicBool::new(false), expected: None };
     schedule::run(&plan, &store, &surveyor, &survey, &mut Idle, &settings, &mut Silent)?;
+    store.remember()?;
     Ok([planned, began.elapsed().as_secs_f64() - planned])
 }
 

@@ -16,8 +16,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, stderr, stdout};
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 /// Set by Ctrl-C.
@@ -76,6 +76,7 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
         observer.observe(&Event::AsLocked { lock, root, nodes: artifacts.len() });
     }
     deliver_all(common, &session, &artifacts, &mut observer)?;
+    store.remember()?;
     // Once more: what was killed along with an earlier run may have taken its time to die.
     store.sweep();
     Ok(String::new())
@@ -124,7 +125,7 @@ fn forget_choices(
 fn deliver_all(
     common: &Common,
     session: &Session,
-    artifacts: &BTreeMap<NodeId, Artifact>,
+    artifacts: &BTreeMap<NodeId, Arc<Artifact>>,
     observer: &mut dyn Observer,
 ) -> Result<()> {
     let profile = session.profile.as_deref().unwrap_or("default");

@@ -12,6 +12,7 @@ mod grid;
 pub mod key;
 pub mod lease;
 pub mod lock;
+mod memo;
 mod node;
 pub mod owner;
 pub mod pipeline;

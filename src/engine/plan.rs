@@ -53,7 +53,7 @@ impl Plan {
         artifact: impl Fn(NodeId) -> &'a Artifact,
     ) -> Result<Recipe> {
         let node = self.node(id);
-        let Question { params, label, fallback, fallback_label, .. } = &node.question;
+        let Question { params, label, fallback, fallback_label, .. } = &*node.question;
         let (params, label) = match fallback {
             Some(fallback) if fallen_back => (fallback, fallback_label),
             _ => (params, label),

@@ -22,6 +22,7 @@ use super::survey::{Checked, Standing, Survey, Surveyor};
 use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZero;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -83,7 +84,7 @@ pub fn run(
     executor: &mut dyn Executor,
     settings: &Settings,
     observer: &mut dyn Observer,
-) -> Result<(Summary, BTreeMap<NodeId, Artifact>)> {
+) -> Result<(Summary, BTreeMap<NodeId, Arc<Artifact>>)> {
     let mut run = Run::new(plan, store, surveyor, survey, executor, settings, observer);
     let outcome = run.until_done();
     if outcome.is_err() {
@@ -118,7 +119,7 @@ struct Run<'a> {
     failures: BTreeMap<Key, u32>,
     /// What has been answered here, and need not be again even if it was forced.
     answered: BTreeSet<Key>,
-    artifacts: BTreeMap<NodeId, Artifact>,
+    artifacts: BTreeMap<NodeId, Arc<Artifact>>,
     current_keys: BTreeSet<Key>,
     unavailable: Option<Error>,
     summary: Summary,
@@ -303,7 +304,7 @@ impl<'a> Run<'a> {
         // One that was due is looked up again: another node may have asked the same question meanwhile.
         let mut checked = match self.survey.checked.get(&id) {
             Some(checked) if matches!(checked.standing, Standing::Cached(_)) => checked.clone(),
-            _ => self.surveyor.check(id, |up| &self.artifacts[&up])?,
+            _ => self.surveyor.check(id, |up| &*self.artifacts[&up])?,
         };
         if self.answered.contains(&checked.key)
             && let Lookup::Hit(entry) = self.store.lookup(checked.key)?
@@ -317,7 +318,7 @@ impl<'a> Run<'a> {
     fn act_on(&mut self, id: NodeId, checked: Checked) -> Result<()> {
         let kind = self.plan.node(id).kind.name();
         if let Some(cause) = &checked.fell_back {
-            let params = checked.recipe.params.iter();
+            let params = self.plan.node(id).question.fallback.iter().flatten();
             let instead = params.map(|(name, value)| format!("`{name}: {value}`")).collect::<Vec<_>>().join(", ");
             self.observer.observe(&Event::FellBack { node: self.name(id), instead, cause: cause.clone() });
         }
@@ -325,13 +326,14 @@ impl<'a> Run<'a> {
             Standing::Cached(entry) => self.found(id, checked.key, &entry)?,
             Standing::Due(known) | Standing::Depends(known) => {
                 let forced = known.contains(&Reason::Forced);
+                let recipe = checked.recipe.as_ref().expect("BUG: a node that is due has its recipe");
                 let reasons = match self.survey.standing.get(&id) {
                     Some(Standing::Due(reasons)) if checked.fell_back.is_none() => reasons.clone(),
-                    _ if known.is_empty() => self.surveyor.explain(&checked.recipe, &self.current_keys)?,
+                    _ if known.is_empty() => self.surveyor.explain(recipe, &self.current_keys)?,
                     _ => known,
                 };
                 self.plan.files.take_in(self.store, &self.plan.node(id).question.files)?;
-                self.store.record_recipe(&checked.recipe)?;
+                self.store.record_recipe(recipe)?;
                 if self.state[&id] == State::Ready {
                     self.set(id, State::Running);
                 }
@@ -378,7 +380,10 @@ impl<'a> Run<'a> {
     }
 
     fn settle(&mut self, id: NodeId, entry: &Entry) -> Result<()> {
-        let artifact = entry.artifact();
+        let artifact = match self.survey.artifacts.get(&id) {
+            Some(known) if matches!(self.survey.standing[&id], Standing::Cached(_)) => Arc::clone(known),
+            _ => Arc::new(entry.artifact()),
+        };
         if let Some(expected) = self.settings.expected {
             expected.refuse(&expected.differences(&self.plan.node(id).name, &artifact))?;
         }
@@ -425,7 +430,7 @@ impl<'a> Run<'a> {
             match outcome {
                 Outcome::Unavailable(told) if self.plan.node(id).question.fallback.is_some() => {
                     self.store.choose_fallback(key, &told.cause)?;
-                    let checked = self.surveyor.check_fallback(id, told.cause.clone(), |up| &self.artifacts[&up])?;
+                    let checked = self.surveyor.check_fallback(id, told.cause.clone(), |up| &*self.artifacts[&up])?;
                     self.act_on(id, checked)?;
                 }
                 Outcome::Unavailable(told) => {
@@ -582,7 +587,7 @@ stages:
             std::fs::copy(elsewhere.store.object(answer["text"]), &path).unwrap();
             let outputs = [("text".to_owned(), bench.store.ingest(&path).unwrap())].into();
             let Lookup::Hit(entry) = elsewhere.store.lookup(key).unwrap() else { panic!("it has run there") };
-            bench.store.publish(key, &Entry { outputs, ..entry }).unwrap();
+            bench.store.publish(key, &Entry { outputs, ..Entry::clone(&entry) }).unwrap();
             std::fs::remove_file(lease).unwrap();
             run.join().unwrap()
         });
