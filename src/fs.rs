@@ -196,6 +196,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn times_are_trusted_only_when_both_lay_two_seconds_back() {
+        let second = 1_000_000_000;
+        let stat = |mtime: i128, ctime: i128| Stat { inode: 1, size: 1, mtime: mtime * second, ctime: ctime * second };
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
+        assert!(stat(98, 98).is_settled(now) && stat(-5, 0).is_settled(now));
+        for (mtime, ctime) in [(99, 1), (1, 99), (100, 100), (200, 1)] {
+            assert!(!stat(mtime, ctime).is_settled(now), "{mtime} {ctime}");
+        }
+        assert!(!stat(98, 98).is_settled(SystemTime::UNIX_EPOCH), "a clock that was set back");
+    }
+
+    #[test]
     fn an_error_names_the_path() {
         let error = read(Path::new("/nowhere/at/all")).unwrap_err();
         assert!(format!("{error:#}").starts_with("cannot read `/nowhere/at/all`: "));

@@ -10,6 +10,7 @@ mod house;
 mod inspect;
 mod lock;
 mod malformed;
+mod open;
 mod readme;
 mod repeat;
 mod space;

@@ -3,7 +3,7 @@
 use super::{Common, RunArgs, Session, lock, plan};
 use crate::engine::deliver;
 use crate::engine::event::{Event, Observer, SCHEMA};
-use crate::engine::executor::local::Local;
+use crate::engine::executor::local::{Groups, Local};
 use crate::engine::key::Artifact;
 use crate::engine::plan::{NodeId, Plan};
 use crate::engine::progress::{All, Json, Lines, Terminal};
@@ -16,12 +16,15 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, stderr, stdout};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 /// Set by Ctrl-C.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// The run's jobs, which Ctrl-C does not reach by itself.
+static JOBS: OnceLock<Groups> = OnceLock::new();
 
 pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     if args.dry_run {
@@ -59,6 +62,7 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     let due = survey.standing.values().any(|standing| !matches!(standing, Standing::Cached(_)));
     let slots = args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
     let mut executor = local_executor(common, slots, due)?;
+    let _ = JOBS.set(executor.groups());
     let settings = Settings {
         keep_going: args.keep_going,
         retries: args.retries,
@@ -143,6 +147,7 @@ fn deliver_all(
 fn stop_on_ctrl_c() -> Result<()> {
     ctrlc::set_handler(|| {
         if INTERRUPTED.swap(true, Ordering::Relaxed) {
+            JOBS.get().inspect(|jobs| jobs.kill());
             std::process::exit(130);
         }
     })

@@ -224,3 +224,19 @@ fn digest(path: &Path) -> Result<Digest> {
     }
     hash.finalize().to_hex().parse().map_err(anyhow::Error::msg)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_hashed_as_the_cache_hashes_it_whatever_its_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for size in [0, 1, PIECE as usize, PIECE as usize + 1, 3 * PIECE as usize] {
+            let bytes: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
+            fs::write(&path, &bytes).unwrap();
+            assert_eq!(digest(&path).unwrap(), Digest::of(&bytes), "{size}");
+        }
+    }
+}

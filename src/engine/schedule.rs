@@ -16,6 +16,7 @@ use super::key::{Artifact, Key};
 use super::lock::Expected;
 use super::plan::{NodeId, Plan};
 use super::reason::Reason;
+use super::stage::Terms;
 use super::store::{Entry, Lookup, Store};
 use super::survey::{Checked, Standing, Survey, Surveyor};
 use anyhow::Result;
@@ -59,8 +60,8 @@ pub struct Settings<'a> {
     pub expected: Option<&'a Expected<'a>>,
 }
 
-/// Ctrl-C reaches this process and its jobs at once, but each takes note in its own time: a job may be seen to die of it
-/// before the flag is set. One that was stopped for another reason costs this second.
+/// A machine that shuts down signals this process and its jobs at once, but each takes note in its own time: a job may be
+/// seen to die of it before the flag is set. One that was stopped for another reason costs this second.
 fn await_interrupt(interrupted: &AtomicBool) {
     let until = Instant::now() + Duration::from_secs(1);
     while !interrupted.load(Ordering::Relaxed) && Instant::now() < until {
@@ -173,8 +174,7 @@ impl<'a> Run<'a> {
         roots.into_iter().for_each(|id| self.set(id, State::Ready));
         loop {
             let stopping = self.summary.failed > 0 && !self.settings.keep_going;
-            while !stopping && self.running.len() < self.executor.slots() {
-                let Some(&id) = self.ready.first() else { break };
+            while !stopping && let Some(id) = self.next_with_room() {
                 self.check(id)?;
             }
             if self.running.is_empty() && (self.elsewhere.is_empty() || stopping) {
@@ -184,7 +184,7 @@ impl<'a> Run<'a> {
             if matches!(ended, Some((_, Outcome::Stopped(_)))) {
                 await_interrupt(self.settings.interrupted);
             }
-            // First, for Ctrl-C also reaches the jobs: what they die of then is no failure of theirs.
+            // First, for the jobs may have been told too: what they die of then is no failure of theirs.
             if self.settings.interrupted.load(Ordering::Relaxed) {
                 return Err(Error::Interrupted.into());
             }
@@ -197,6 +197,26 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// The first ready node that there is room for.
+    fn next_with_room(&self) -> Option<NodeId> {
+        // Every job takes a slot at least: most often this saves looking at all that is ready.
+        let full = self.running.len() >= self.executor.slots();
+        if full { None } else { self.ready.iter().copied().find(|&id| self.has_room_for(id)) }
+    }
+
+    /// Whether what a node asks for is there beside what runs; one that asks for more than there is at all runs alone.
+    fn has_room_for(&self, id: NodeId) -> bool {
+        let claim = |id: NodeId| {
+            let Terms { threads, memory, .. } = self.plan.node(id).question.terms;
+            (threads.map_or(1, NonZero::get), memory)
+        };
+        let taken = self.running.values().map(|nodes| claim(nodes[0]));
+        let (threads, memory) = taken.fold(claim(id), |(threads, memory), (more_threads, more_memory)| {
+            (threads.saturating_add(more_threads), memory.saturating_add(more_memory))
+        });
+        self.running.is_empty() || (threads <= self.executor.slots() && memory <= self.executor.memory())
+    }
+
     /// Settles what other runs have answered; asks here what they have given up.
     fn look_elsewhere(&mut self) -> Result<()> {
         let keys: Vec<Key> = self.elsewhere.keys().copied().collect();
@@ -207,7 +227,7 @@ impl<'a> Run<'a> {
                 for id in self.elsewhere.remove(&key).unwrap_or_default() {
                     self.found(id, key, &entry)?;
                 }
-            } else if !at_work && self.running.len() < self.executor.slots() {
+            } else if !at_work && self.has_room_for(self.elsewhere[&key][0]) {
                 let nodes = self.elsewhere.remove(&key).unwrap_or_default();
                 for &id in &nodes {
                     let (node, kind) = (self.name(id), self.plan.node(id).kind.name());
@@ -339,8 +359,10 @@ impl<'a> Run<'a> {
     }
 
     fn submit(&mut self, key: Key, again: bool) {
-        let threads = threads(self.executor.slots(), self.running.len() + self.ready.len());
-        self.executor.submit(Job { key, logs: self.store.job_folder(key), threads, again });
+        let share = threads(self.executor.slots(), self.running.len() + self.ready.len());
+        let Terms { threads, time_limit, .. } = self.plan.node(self.running[&key][0]).question.terms;
+        let (logs, threads) = (self.store.job_folder(key), threads.unwrap_or(share));
+        self.executor.submit(Job { key, logs, threads, again, time_limit });
     }
 
     /// Settles a node whose answer is in the cache.
@@ -391,8 +413,10 @@ impl<'a> Run<'a> {
         if let Outcome::Failed(told) = outcome {
             let failures = self.failures.entry(key).or_default();
             *failures += 1;
-            if *failures <= self.settings.retries {
-                let (attempt, of) = (*failures + 1, self.settings.retries + 1);
+            let asked = nodes.iter().map(|&id| self.plan.node(id).question.terms.retries).max().unwrap_or_default();
+            let retries = self.settings.retries.max(asked);
+            if *failures <= retries {
+                let (attempt, of) = (*failures + 1, retries.saturating_add(1));
                 for &id in &nodes {
                     let (node, cause) = (self.name(id), told.cause.clone());
                     self.observer.observe(&Event::Retrying { node, cause, attempt, of });
