@@ -3,10 +3,13 @@
 //! Knows nothing of caches or stages.
 
 use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 /// Reads a whole file.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
@@ -24,6 +27,15 @@ pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
         Ok(bytes) => Ok(Some(bytes)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e).with_context(|| format!("cannot read `{}`", path.display())),
+    }
+}
+
+/// What tells a file from what it was; `None` if there is none. Links are not followed.
+pub fn stat_if_there(path: &Path) -> Result<Option<Stat>> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) => Ok(Some(Stat::of(&meta))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e).with_context(|| format!("cannot look at `{}`", path.display())),
     }
 }
 
@@ -167,9 +179,54 @@ pub fn files_below(folder: &Path) -> Result<Vec<String>> {
     Ok(found)
 }
 
+/// How coarse the times of files may be.
+pub const GRANULARITY: Duration = Duration::from_secs(2);
+
+/// What tells a file from what it was, short of its bytes. Times in nanoseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stat {
+    inode: u64,
+    size: u64,
+    mtime: i128,
+    ctime: i128,
+}
+
+impl Stat {
+    /// Of a file with these metadata.
+    pub fn of(meta: &Metadata) -> Stat {
+        let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+        Stat {
+            inode: meta.ino(),
+            size: meta.size(),
+            mtime: nanoseconds(meta.mtime(), meta.mtime_nsec()),
+            ctime: nanoseconds(meta.ctime(), meta.ctime_nsec()),
+        }
+    }
+
+    /// Whether an edit at `now` or later would show.
+    pub fn is_settled(&self, now: SystemTime) -> bool {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let last = self.mtime.max(self.ctime) + GRANULARITY.as_nanos() as i128;
+        i128::try_from(now).is_ok_and(|now| last <= now)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_trusted_only_when_both_lay_two_seconds_back() {
+        let second = 1_000_000_000;
+        let stat = |mtime: i128, ctime: i128| Stat { inode: 1, size: 1, mtime: mtime * second, ctime: ctime * second };
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
+        assert!(stat(98, 98).is_settled(now) && stat(-5, 0).is_settled(now));
+        for (mtime, ctime) in [(99, 1), (1, 99), (100, 100), (200, 1)] {
+            assert!(!stat(mtime, ctime).is_settled(now), "{mtime} {ctime}");
+        }
+        assert!(!stat(98, 98).is_settled(SystemTime::UNIX_EPOCH), "a clock that was set back");
+    }
 
     #[test]
     fn an_error_names_the_path() {

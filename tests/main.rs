@@ -11,6 +11,7 @@ mod house;
 mod inspect;
 mod lock;
 mod malformed;
+mod open;
 mod readme;
 mod recompute;
 mod repeat;

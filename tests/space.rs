@@ -322,11 +322,16 @@ impl Running {
         told(&self.seen, "finished")
     }
 
-    /// Sends a signal to the whole process group.
+    /// Sends a signal to the process group, as a terminal does; `KILL` goes to its jobs too, each the first of its own.
     pub(crate) fn signal(&self, signal: &str) {
-        let group = format!("-{}", self.child.id());
-        let sent = Command::new("kill").args(["-s", signal, "--", &group]).stderr(Stdio::null()).status().unwrap();
-        assert!(sent.success(), "the process group {group} is there until it is waited for");
+        let send = |group: u32| {
+            let group = format!("-{group}");
+            Command::new("kill").args(["-s", signal, "--", &group]).stderr(Stdio::null()).status().unwrap().success()
+        };
+        let jobs = if signal == "KILL" { children(self.child.id()) } else { Vec::new() };
+        assert!(send(self.child.id()), "the process group is there until it is waited for");
+        // A job may have ended meanwhile.
+        jobs.into_iter().for_each(|job| _ = send(job));
     }
 
     /// Waits for the end; gives the exit code, none if a signal killed it, and standard error.
@@ -335,6 +340,17 @@ impl Running {
         std::io::Read::read_to_string(&mut self.child.stderr.take().unwrap(), &mut stderr).unwrap();
         (self.child.wait().unwrap().code(), stderr)
     }
+}
+
+/// The processes that process `parent` has started.
+fn children(parent: u32) -> Vec<u32> {
+    let started = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let rest = stat.rsplit_once(')').map(|(_, rest)| rest.to_owned()).unwrap_or_default();
+        rest.split_whitespace().nth(1) == Some(&parent.to_string())
+    };
+    let names = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+    names.filter_map(|name| name.parse().ok()).filter(started).collect()
 }
 
 impl Drop for Running {

@@ -88,7 +88,7 @@ fn fill(store: &Store, plan: &Plan) -> Result<()> {
     let mut artifacts: BTreeMap<NodeId, Artifact> = BTreeMap::new();
     let workspace = store.workspace()?;
     for id in plan.ids() {
-        let key = store.record_recipe(&plan.recipe(id, false, |up| &artifacts[&up]))?;
+        let key = store.record_recipe(&plan.recipe(id, false, |up| &artifacts[&up])?)?;
         let path = workspace.path().join(OUT);
         fs::write(&path, key.to_string())?;
         let outputs = [(OUT.to_owned(), store.ingest(&path)?)].into();
@@ -135,13 +135,14 @@ fn unchanged(folder: &Path) -> Result<[f64; 2]> {
     let plan = Plan::new(&Pipeline::parse("pipeline.yaml", &text).map_err(|f| anyhow::anyhow!("{f}"))?, KINDS)
         .map_err(|f| anyhow::anyhow!("{f}"))?;
     let planned = began.elapsed().as_secs_f64();
-    let store = Store::at(&folder.join("cache"));
+    let store = Store::at(&folder.join("cache")).remembering();
     store.prepare()?;
     let _hold = store.share(false)?;
     let surveyor = Surveyor::new(&plan, &store, BTreeSet::new(), false);
     let survey = surveyor.survey(&plan.closure(&[]))?;
     let settings = Settings { keep_going: false, retries: 0, interrupted: &AtomicBool::new(false), expected: None };
     schedule::run(&plan, &store, &surveyor, &survey, &mut Idle, &settings, &mut Silent)?;
+    store.remember()?;
     Ok([planned, began.elapsed().as_secs_f64() - planned])
 }
 

@@ -3,9 +3,10 @@
 use super::{Common, Session, VerifyArgs, lock, recompute};
 use crate::engine::error::Error;
 use crate::engine::event::SCHEMA;
+use crate::engine::key::{Key, Recipe};
 use crate::engine::plan::NodeId;
 use crate::engine::store::{Entry, Verified};
-use crate::engine::survey::{Checked, Standing, Survey, Surveyor};
+use crate::engine::survey::{Standing, Survey, Surveyor};
 use crate::engine::wording::{count, seconds};
 use crate::fs;
 use anyhow::Result;
@@ -13,6 +14,7 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 pub(super) fn survey(session: &Session, targets: &[NodeId]) -> Result<Survey> {
     let surveyor = Surveyor::new(&session.plan, &session.store, BTreeSet::new(), session.refetch);
@@ -33,12 +35,17 @@ pub(super) fn show(common: &Common, target: &str) -> Result<String> {
             continue;
         };
         let entry = match &checked.standing {
-            Standing::Cached(entry) => Some(entry.clone()),
+            Standing::Cached(entry) => Some(Arc::clone(entry)),
             _ => session.store.entry(checked.key)?,
         };
         let log = session.store.job_folder(checked.key);
-        all.push(json!({ "node": name, "key": checked.key, "recipe": checked.recipe, "entry": entry, "logs": log }));
-        describe(&mut text, name, checked, entry.as_ref(), &log)?;
+        let recipe = match &checked.recipe {
+            Some(recipe) => Some(recipe.clone()),
+            None => session.store.recipe(checked.key)?,
+        };
+        let (key, answer) = (checked.key, entry.as_deref());
+        all.push(json!({ "node": name, "key": key, "recipe": recipe, "entry": answer, "logs": log }));
+        describe(&mut text, name, key, recipe.as_ref(), answer, &log)?;
     }
     Ok(if common.json {
         format!("{:#}\n", json!({ "schema": SCHEMA, "nodes": all }))
@@ -47,20 +54,18 @@ pub(super) fn show(common: &Common, target: &str) -> Result<String> {
     })
 }
 
-fn describe(text: &mut String, name: &str, checked: &Checked, entry: Option<&Entry>, log: &Path) -> Result<()> {
-    let recipe = &checked.recipe;
-    writeln!(text, "{name}\n  key      {}", checked.key)?;
-    writeln!(text, "  kind     {} version {}", recipe.kind, recipe.version)?;
-    for (name, value) in &recipe.params {
-        writeln!(text, "  param    {name} = {value}")?;
-    }
-    if let Some(seed) = &recipe.seed {
-        writeln!(text, "  seed     {} with label {}", seed.run, seed.label)?;
-    }
-    for (slot, artifacts) in &recipe.inputs {
-        for (file, digest) in artifacts.iter().flatten() {
-            writeln!(text, "  input    {slot}/{file} {digest}")?;
-        }
+fn describe(
+    text: &mut String,
+    name: &str,
+    key: Key,
+    recipe: Option<&Recipe>,
+    entry: Option<&Entry>,
+    log: &Path,
+) -> Result<()> {
+    writeln!(text, "{name}\n  key      {key}")?;
+    match recipe {
+        Some(recipe) => describe_recipe(text, recipe)?,
+        None => writeln!(text, "  its recipe is no longer in the cache")?,
     }
     match entry {
         Some(entry) => {
@@ -75,6 +80,22 @@ fn describe(text: &mut String, name: &str, checked: &Checked, entry: Option<&Ent
         None => writeln!(text, "  no answer in the cache yet")?,
     }
     writeln!(text, "  logs     {}\n", log.display())?;
+    Ok(())
+}
+
+fn describe_recipe(text: &mut String, recipe: &Recipe) -> Result<()> {
+    writeln!(text, "  kind     {} version {}", recipe.kind, recipe.version)?;
+    for (name, value) in &recipe.params {
+        writeln!(text, "  param    {name} = {value}")?;
+    }
+    if let Some(seed) = &recipe.seed {
+        writeln!(text, "  seed     {} with label {}", seed.run, seed.label)?;
+    }
+    for (slot, artifacts) in &recipe.inputs {
+        for (file, digest) in artifacts.iter().flatten() {
+            writeln!(text, "  input    {slot}/{file} {digest}")?;
+        }
+    }
     Ok(())
 }
 

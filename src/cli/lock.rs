@@ -14,6 +14,7 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The lock's path from the project's folder: `pipeline.lock` beside `pipeline.yaml`.
 fn file(common: &Common) -> PathBuf {
@@ -52,7 +53,7 @@ fn refuse_overrides(common: &Common) -> Result<()> {
 /// The lock to hold `session` to, which gives up its fallbacks: what cannot be had has no digest to compare.
 pub(super) fn hold(common: &Common, session: &mut Session) -> Result<Lock> {
     refuse_overrides(common)?;
-    session.plan.nodes.iter_mut().for_each(|node| node.question.fallback = None);
+    session.plan.nodes.iter_mut().for_each(|node| Arc::make_mut(&mut node.question).fallback = None);
     let missing = || {
         let hint = format!("`{}` writes it", command("lock", session.profile.as_deref()));
         let source = file(common).display().to_string();

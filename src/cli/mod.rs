@@ -401,7 +401,7 @@ impl Session {
             pipeline.apply_override(assignment).map_err(Error::from)?;
         }
         let mut plan = Plan::new(&pipeline, stage::KINDS).map_err(|fault| Error::from(during(fault, &common.set)))?;
-        let (store, refetch) = (common.store(), common.refetch || common.data_folder()?.is_some());
+        let (store, refetch) = (common.store().remembering(), common.refetch || common.data_folder()?.is_some());
         plan.files = Files::of(&common.directory, &store.memo());
         Ok(Session { pipeline, profile, plan, store, refetch })
     }

@@ -3,7 +3,7 @@
 use super::{Common, RunArgs, Session, lock, plan};
 use crate::engine::deliver;
 use crate::engine::event::{Event, Observer, SCHEMA};
-use crate::engine::executor::local::Local;
+use crate::engine::executor::local::{Groups, Local};
 use crate::engine::key::Artifact;
 use crate::engine::plan::{NodeId, Plan};
 use crate::engine::progress::{All, Json, Lines, Terminal};
@@ -17,10 +17,14 @@ use std::ffi::OsString;
 use std::io::{IsTerminal as _, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 /// Set by Ctrl-C.
 pub(super) static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// The run's jobs, which Ctrl-C does not reach by itself.
+static JOBS: OnceLock<Groups> = OnceLock::new();
 
 pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     if args.dry_run {
@@ -58,6 +62,7 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     let due = survey.standing.values().any(|standing| !matches!(standing, Standing::Cached(_)));
     let slots = slots(args.jobs);
     let mut executor = local_executor(common, slots, due)?;
+    let _ = JOBS.set(executor.groups());
     let settings = Settings {
         keep_going: args.keep_going,
         retries: args.retries,
@@ -71,6 +76,7 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
         observer.observe(&Event::AsLocked { lock, root, nodes: artifacts.len() });
     }
     deliver_all(common, &session, &artifacts, &mut observer)?;
+    store.remember()?;
     // Once more: what was killed along with an earlier run may have taken its time to die.
     store.sweep();
     Ok(String::new())
@@ -128,7 +134,7 @@ fn forget_choices(
 fn deliver_all(
     common: &Common,
     session: &Session,
-    artifacts: &BTreeMap<NodeId, Artifact>,
+    artifacts: &BTreeMap<NodeId, Arc<Artifact>>,
     observer: &mut dyn Observer,
 ) -> Result<()> {
     let profile = session.profile.as_deref().unwrap_or("default");
@@ -150,6 +156,7 @@ fn deliver_all(
 pub(super) fn stop_on_ctrl_c() -> Result<()> {
     ctrlc::set_handler(|| {
         if INTERRUPTED.swap(true, Ordering::Relaxed) {
+            JOBS.get().inspect(|jobs| jobs.kill());
             std::process::exit(130);
         }
     })

@@ -61,23 +61,25 @@ impl State {
     }
 
     /// A profile: what the pipeline asks for under it, and what of that is cached.
-    pub fn of_plan(name: &str, plan: &Plan, survey: &Survey) -> State {
+    pub fn of_plan(store: &Store, name: &str, plan: &Plan, survey: &Survey) -> Result<State> {
         let node = |id| {
-            let (node, standing) = (plan.node(id), &survey.standing[&id]);
-            let recipe = survey.checked.get(&id).map(|checked| &checked.recipe);
-            Node {
+            let node = plan.node(id);
+            let fallen_back = survey.checked.get(&id).filter(|checked| checked.fell_back.is_some());
+            let instead = fallen_back.map(|checked| store.recipe(checked.key)).transpose()?.flatten();
+            let recipe = instead.unwrap_or_else(|| plan.recipe_without_inputs(id));
+            Ok(Node {
                 name: node.name.clone(),
                 kind: node.kind,
-                version: node.kind.version(),
-                params: recipe.map_or(&node.question.params, |recipe| &recipe.params).clone(),
-                seed: node.question.label.is_some().then(|| plan.seed().to_owned()),
-                artifact: match standing {
+                version: recipe.version,
+                params: recipe.params,
+                seed: recipe.seed.map(|seed| seed.run),
+                artifact: match &survey.standing[&id] {
                     Standing::Cached(entry) => Some(entry.artifact()),
                     _ => None,
                 },
-            }
+            })
         };
-        State { name: format!("profile `{name}`"), nodes: plan.ids().map(node).collect() }
+        Ok(State { name: format!("profile `{name}`"), nodes: plan.ids().map(node).collect::<Result<_>>()? })
     }
 
     fn stages(&self) -> Vec<(&str, Vec<&Node>)> {

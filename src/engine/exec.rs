@@ -214,7 +214,7 @@ mod tests {
             |file: &str| (file.to_owned(), Stored { digest: Digest::of(file.as_bytes()), bytes: file.len() as u64 });
         assert_eq!(entry.outputs, files.map(stored).into());
         assert_eq!(entry.program, program);
-        assert_eq!(bench.store.lookup(key).unwrap(), Lookup::Hit(entry));
+        assert_eq!(bench.store.lookup(key).unwrap(), Lookup::Hit(entry.into()));
         assert_eq!(fs::list(&bench.store.scratch().unwrap()).unwrap(), [""; 0], "the workspace is gone");
     }
 

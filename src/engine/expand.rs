@@ -12,10 +12,11 @@ use super::error::Fault;
 use super::grid::{alternatives, combinations, is_grid, render, repeated, width};
 use super::node::{NodeId, PlanNode, Reference};
 use super::pipeline::{Pipeline, StageDecl};
-use super::stage::{ALL, Arity, FILES, GATHERED, Kind, belongs};
+use super::stage::{ALL, Arity, FILES, GATHERED, Kind, Question, belongs};
 use super::value::{Entry, Misfit, Node, Place, Value, suggest};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 /// More nodes than this are taken for a mistake.
 pub(super) const MAX_NODES: usize = 200_000;
@@ -220,9 +221,27 @@ impl<'p> Builder<'p> {
         }
         let first = self.nodes.len();
         let mut names = HashSet::new();
+        let combinations = combinations(&axes);
+        if let (Some(joined), Some(combination)) = (joined.first(), combinations.first()) {
+            self.axes_of(stage, kind, joined, combination)?;
+        }
+        // Once for all nodes that ask the same of different inputs.
+        let questions = combinations.iter().map(|combination| self.question(stage, kind, combination));
+        let questions: Vec<Arc<Question>> = questions.collect::<Result<_, _>>()?;
         for joined in &joined {
-            for combination in combinations(&axes) {
-                let node = self.instance(stage, kind, joined, &combination)?;
+            for (combination, question) in combinations.iter().zip(&questions) {
+                let lies = self.axes_of(stage, kind, joined, combination)?;
+                let values: Vec<String> = lies.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
+                let name =
+                    if values.is_empty() { stage.name.clone() } else { format!("{}@{}", stage.name, values.join(",")) };
+                let node = PlanNode {
+                    name,
+                    stage: stage.name.clone(),
+                    kind,
+                    question: Arc::clone(question),
+                    inputs: joined.inputs.clone(),
+                    axes: lies,
+                };
                 if !names.insert(node.name.clone()) {
                     let message = format!("stage `{}`: two nodes are called `{}`", stage.name, node.name);
                     let hint = "a list has this value twice; remove one";
@@ -350,27 +369,39 @@ impl<'p> Builder<'p> {
         Ok((axes, count))
     }
 
-    fn instance(
+    /// The axes of an instance, those of its inputs first, with its values.
+    fn axes_of(
         &self,
         stage: &StageDecl,
         kind: &'static dyn Kind,
         joined: &Joined,
         combination: &[(&Entry, &Node)],
-    ) -> Result<PlanNode, Fault> {
+    ) -> Result<Vec<(String, String)>, Fault> {
         let mut axes = joined.axes.clone();
+        let own = own(stage, kind);
+        for (field, value) in combination.iter().filter(|(field, _)| is_axis(kind, own, field)) {
+            if axes.iter().any(|(axis, _)| *axis == field.key) {
+                let message = format!("stage `{}`: the axis `{}` comes from its inputs already", stage.name, field.key);
+                return Err(self.fault(field.place, message, Some("give one value, not a list".into())));
+            }
+            axes.push((field.key.clone(), render(&value.to_json())));
+        }
+        Ok(axes)
+    }
+
+    /// What an instance asks, but for its inputs.
+    fn question(
+        &self,
+        stage: &StageDecl,
+        kind: &'static dyn Kind,
+        combination: &[(&Entry, &Node)],
+    ) -> Result<Arc<Question>, Fault> {
         let own = own(stage, kind);
         let (mut fields, mut params) = (Vec::new(), Vec::new());
         for (field, value) in combination {
             let to = if is_own(own, field) { &mut params } else { &mut fields };
-            to.push(Entry { value: (*value).clone(), ..(*field).clone() });
-            if is_axis(kind, own, field) {
-                if axes.iter().any(|(axis, _)| *axis == field.key) {
-                    let message =
-                        format!("stage `{}`: the axis `{}` comes from its inputs already", stage.name, field.key);
-                    return Err(self.fault(field.place, message, Some("give one value, not a list".into())));
-                }
-                axes.push((field.key.clone(), render(&value.to_json())));
-            }
+            // Field by field: the list that the value is from may be long.
+            to.push(Entry { key: field.key.clone(), place: field.place, value: (*value).clone() });
         }
         let full: Vec<_> = params.iter().map(|param: &Entry| (param.key.clone(), param.value.to_json())).collect();
         if !params.is_empty() {
@@ -391,9 +422,7 @@ impl<'p> Builder<'p> {
             self.misfit(stage, &misfit)
         })?;
         full.into_iter().for_each(|(name, value)| _ = question.full.entry(name).or_insert(value));
-        let values: Vec<String> = axes.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
-        let name = if values.is_empty() { stage.name.clone() } else { format!("{}@{}", stage.name, values.join(",")) };
-        Ok(PlanNode { name, stage: stage.name.clone(), kind, question, inputs: joined.inputs.clone(), axes })
+        Ok(Arc::new(question))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The project's files that stages declare: found, hashed, taken into the cache, and looked at again at the end of a run.
 //!
 //! A path is looked at once in a process, so that a run speaks of one state of it. Hashing is saved by a memo, `(inode,
-//! size, mtime, ctime) -> digest`: a file is written down there only if both its times lay [`GRANULARITY`] or more before
+//! size, mtime, ctime) -> digest`: a file is written down there only if both its times lay [`fs::GRANULARITY`] or more before
 //! it was hashed, since an edit within one tick of the clock would leave no trace in them.
 //!
 //! Knows no stage and no key; where the memo lies is for the caller to say.
@@ -11,19 +11,15 @@ use super::key::{Artifact, Digest};
 use super::stage::Declared;
 use super::store::Store;
 use super::value::Misfit;
-use crate::fs;
+use crate::fs::{self, Stat};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
-
-/// How coarse the times of files may be.
-const GRANULARITY: Duration = Duration::from_secs(2);
+use std::time::SystemTime;
 
 /// How many bytes are read at once: enough for all cores to hash.
 const PIECE: u64 = 4 << 20;
@@ -34,35 +30,6 @@ pub struct Files {
     root: PathBuf,
     memo: Arc<BTreeMap<String, Seen>>,
     looks: Arc<Mutex<BTreeMap<String, Look>>>,
-}
-
-/// What tells a file from what it was, short of its bytes. Times in nanoseconds since 1970.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Stat {
-    inode: u64,
-    size: u64,
-    mtime: i128,
-    ctime: i128,
-}
-
-impl Stat {
-    fn of(meta: &Metadata) -> Stat {
-        let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
-        Stat {
-            inode: meta.ino(),
-            size: meta.size(),
-            mtime: nanoseconds(meta.mtime(), meta.mtime_nsec()),
-            ctime: nanoseconds(meta.ctime(), meta.ctime_nsec()),
-        }
-    }
-
-    /// Whether an edit at `now` or later would show.
-    fn is_settled(&self, now: SystemTime) -> bool {
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let last = self.mtime.max(self.ctime) + GRANULARITY.as_nanos() as i128;
-        i128::try_from(now).is_ok_and(|now| last <= now)
-    }
 }
 
 /// A file as it was when it was hashed.
@@ -256,4 +223,20 @@ fn digest(path: &Path) -> Result<Digest> {
         piece.clear();
     }
     hash.finalize().to_hex().parse().map_err(anyhow::Error::msg)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_hashed_as_the_cache_hashes_it_whatever_its_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for size in [0, 1, PIECE as usize, PIECE as usize + 1, 3 * PIECE as usize] {
+            let bytes: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
+            fs::write(&path, &bytes).unwrap();
+            assert_eq!(digest(&path).unwrap(), Digest::of(&bytes), "{size}");
+        }
+    }
 }

@@ -13,6 +13,7 @@ use super::store::{Entry, Store};
 use anyhow::Result;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What is to be kept.
 #[derive(Debug, Default)]
@@ -54,10 +55,11 @@ impl Garbage {
     pub fn of(store: &Store, roots: &Roots) -> Result<Garbage> {
         let mut garbage = Garbage::default();
         let mut live: BTreeSet<Digest> = roots.digests.clone();
-        let mut dead: Vec<(String, Entry)> = Vec::new();
+        let mut dead: Vec<(String, Arc<Entry>)> = Vec::new();
         for key in store.all_keys()? {
             let (entry, recipe) = (store.entry(key)?, store.recipe(key).ok().flatten());
-            let locked = |entry: &Entry| entry.outputs.values().all(|stored| roots.digests.contains(&stored.digest));
+            let locked =
+                |entry: &Arc<Entry>| entry.outputs.values().all(|stored| roots.digests.contains(&stored.digest));
             let kept = roots.keys.contains(&key) || entry.as_ref().is_some_and(locked);
             let kind = recipe.as_ref().map(|recipe| recipe.kind.clone()).unwrap_or_default();
             if kept {

@@ -14,6 +14,7 @@ pub mod history;
 pub mod key;
 pub mod lease;
 pub mod lock;
+mod memo;
 mod node;
 pub mod owner;
 pub mod pipeline;

@@ -6,6 +6,7 @@ use super::value::{Misfit, suggest};
 use glob::Pattern;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Index of a node in the plan's nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,7 +22,7 @@ pub struct PlanNode {
     /// What computes it.
     pub kind: &'static dyn Kind,
     /// Parameters and what follows from them.
-    pub question: Question,
+    pub question: Arc<Question>,
     /// By slot: the nodes that fill it.
     pub inputs: BTreeMap<Cow<'static, str>, Vec<NodeId>>,
     /// The grid axes it lies on, own and inherited, with its values as they read in its name.

@@ -36,11 +36,6 @@ impl Plan {
         Ok(Plan { nodes: nodes(pipeline, kinds)?, files: Files::default(), seed, source, places })
     }
 
-    /// What keys every random stream.
-    pub fn seed(&self) -> &str {
-        &self.seed
-    }
-
     /// The node at `id`.
     pub fn node(&self, id: NodeId) -> &PlanNode {
         &self.nodes[id.0]
@@ -59,7 +54,7 @@ impl Plan {
         artifact: impl Fn(NodeId) -> &'a Artifact,
     ) -> Result<Recipe> {
         let node = self.node(id);
-        let Question { params, label, fallback, fallback_label, .. } = &node.question;
+        let Question { params, label, fallback, fallback_label, .. } = &*node.question;
         let (params, label) = match fallback {
             Some(fallback) if fallen_back => (fallback, fallback_label),
             _ => (params, label),
@@ -114,6 +109,19 @@ impl Plan {
             format!("stage `{}`: `{slot}` takes `{missing}`, which `{}` does not have", node.stage, source.name);
         let place = self.places.get(&node.stage).copied().flatten();
         Err(Error::from(Fault { source: self.source.clone(), place, message, hint: None }).into())
+    }
+
+    /// The recipe of a node whose inputs are not known yet, without them: to be compared, not to be asked.
+    pub fn recipe_without_inputs(&self, id: NodeId) -> Recipe {
+        let node = self.node(id);
+        let Question { params, label, .. } = &*node.question;
+        Recipe {
+            kind: node.kind.name().to_owned(),
+            version: node.kind.version(),
+            params: params.clone(),
+            inputs: BTreeMap::new(),
+            seed: label.clone().map(|label| Seed { run: self.seed.clone(), label }),
+        }
     }
 
     /// The nodes that `target` names: a stage, an instance by its whole name, a stage or a kind with some values

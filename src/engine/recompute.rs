@@ -7,7 +7,7 @@
 use super::error::Error;
 use super::executor::{Executor, Job, Outcome, log};
 use super::key::Key;
-use super::stage::Kind;
+use super::stage::{Kind, Terms};
 use super::store::{Entry, Store, digest_of_file};
 use crate::fs;
 use anyhow::{Context as _, Result};
@@ -17,6 +17,7 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -32,7 +33,9 @@ pub struct Subject {
     /// The question.
     pub key: Key,
     /// The answer.
-    pub entry: Entry,
+    pub entry: Arc<Entry>,
+    /// What it asks of the machine.
+    pub terms: Terms,
 }
 
 /// What came of running a node again.
@@ -115,7 +118,9 @@ pub fn recompute(
         while running.len() < executor.slots() {
             let Some(key) = open.pop_front() else { break };
             running.insert(key, Instant::now());
-            executor.submit(Job { key, logs: scratch.join(key.to_string()), threads, again: false });
+            let Terms { threads: asked, time_limit, .. } = asking[&key][0].terms;
+            let (logs, threads) = (scratch.join(key.to_string()), asked.unwrap_or(threads));
+            executor.submit(Job { key, logs, threads, again: false, time_limit });
         }
         if running.is_empty() {
             return Ok(());

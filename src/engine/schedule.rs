@@ -16,11 +16,13 @@ use super::key::{Artifact, Key};
 use super::lock::Expected;
 use super::plan::{NodeId, Plan};
 use super::reason::Reason;
+use super::stage::Terms;
 use super::store::{Entry, Lookup, Store};
 use super::survey::{Checked, Standing, Survey, Surveyor};
 use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZero;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -58,8 +60,8 @@ pub struct Settings<'a> {
     pub expected: Option<&'a Expected<'a>>,
 }
 
-/// Ctrl-C reaches this process and its jobs at once, but each takes note in its own time: a job may be seen to die of it
-/// before the flag is set. One that was stopped for another reason costs this second.
+/// A machine that shuts down signals this process and its jobs at once, but each takes note in its own time: a job may be
+/// seen to die of it before the flag is set. One that was stopped for another reason costs this second.
 fn await_interrupt(interrupted: &AtomicBool) {
     let until = Instant::now() + Duration::from_secs(1);
     while !interrupted.load(Ordering::Relaxed) && Instant::now() < until {
@@ -82,7 +84,7 @@ pub fn run(
     executor: &mut dyn Executor,
     settings: &Settings,
     observer: &mut dyn Observer,
-) -> Result<(Summary, BTreeMap<NodeId, Artifact>)> {
+) -> Result<(Summary, BTreeMap<NodeId, Arc<Artifact>>)> {
     let mut run = Run::new(plan, store, surveyor, survey, executor, settings, observer);
     let outcome = run.until_done();
     if outcome.is_err() {
@@ -130,7 +132,7 @@ struct Run<'a> {
     failures: BTreeMap<Key, u32>,
     /// What has been answered here, and need not be again even if it was forced.
     answered: BTreeSet<Key>,
-    artifacts: BTreeMap<NodeId, Artifact>,
+    artifacts: BTreeMap<NodeId, Arc<Artifact>>,
     current_keys: BTreeSet<Key>,
     unavailable: Option<Error>,
     summary: Summary,
@@ -185,8 +187,7 @@ impl<'a> Run<'a> {
         roots.into_iter().for_each(|id| self.set(id, State::Ready));
         loop {
             let stopping = self.summary.failed > 0 && !self.settings.keep_going;
-            while !stopping && self.running.len() < self.executor.slots() {
-                let Some(&id) = self.ready.first() else { break };
+            while !stopping && let Some(id) = self.next_with_room() {
                 self.check(id)?;
             }
             if self.running.is_empty() && (self.elsewhere.is_empty() || stopping) {
@@ -196,7 +197,7 @@ impl<'a> Run<'a> {
             if matches!(ended, Some((_, Outcome::Stopped(_)))) {
                 await_interrupt(self.settings.interrupted);
             }
-            // First, for Ctrl-C also reaches the jobs: what they die of then is no failure of theirs.
+            // First, for the jobs may have been told too: what they die of then is no failure of theirs.
             if self.settings.interrupted.load(Ordering::Relaxed) {
                 return Err(Error::Interrupted.into());
             }
@@ -209,6 +210,26 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// The first ready node that there is room for.
+    fn next_with_room(&self) -> Option<NodeId> {
+        // Every job takes a slot at least: most often this saves looking at all that is ready.
+        let full = self.running.len() >= self.executor.slots();
+        if full { None } else { self.ready.iter().copied().find(|&id| self.has_room_for(id)) }
+    }
+
+    /// Whether what a node asks for is there beside what runs; one that asks for more than there is at all runs alone.
+    fn has_room_for(&self, id: NodeId) -> bool {
+        let claim = |id: NodeId| {
+            let Terms { threads, memory, .. } = self.plan.node(id).question.terms;
+            (threads.map_or(1, NonZero::get), memory)
+        };
+        let taken = self.running.values().map(|nodes| claim(nodes[0]));
+        let (threads, memory) = taken.fold(claim(id), |(threads, memory), (more_threads, more_memory)| {
+            (threads.saturating_add(more_threads), memory.saturating_add(more_memory))
+        });
+        self.running.is_empty() || (threads <= self.executor.slots() && memory <= self.executor.memory())
+    }
+
     /// Settles what other runs have answered; asks here what they have given up.
     fn look_elsewhere(&mut self) -> Result<()> {
         let keys: Vec<Key> = self.elsewhere.keys().copied().collect();
@@ -219,7 +240,7 @@ impl<'a> Run<'a> {
                 for id in self.elsewhere.remove(&key).unwrap_or_default() {
                     self.found(id, key, &entry)?;
                 }
-            } else if !at_work && self.running.len() < self.executor.slots() {
+            } else if !at_work && self.has_room_for(self.elsewhere[&key][0]) {
                 let nodes = self.elsewhere.remove(&key).unwrap_or_default();
                 for &id in &nodes {
                     let (node, kind) = (self.name(id), self.plan.node(id).kind.name());
@@ -296,7 +317,7 @@ impl<'a> Run<'a> {
         // One that was due is looked up again: another node may have asked the same question meanwhile.
         let mut checked = match self.survey.checked.get(&id) {
             Some(checked) if matches!(checked.standing, Standing::Cached(_)) => checked.clone(),
-            _ => self.surveyor.check(id, |up| &self.artifacts[&up])?,
+            _ => self.surveyor.check(id, |up| &*self.artifacts[&up])?,
         };
         if self.answered.contains(&checked.key)
             && let Lookup::Hit(entry) = self.store.lookup(checked.key)?
@@ -310,7 +331,7 @@ impl<'a> Run<'a> {
     fn act_on(&mut self, id: NodeId, checked: Checked) -> Result<()> {
         let kind = self.plan.node(id).kind.name();
         if let Some(cause) = &checked.fell_back {
-            let params = checked.recipe.params.iter();
+            let params = self.plan.node(id).question.fallback.iter().flatten();
             let instead = params.map(|(name, value)| format!("`{name}: {value}`")).collect::<Vec<_>>().join(", ");
             self.observer.observe(&Event::FellBack { node: self.name(id), instead, cause: cause.clone() });
         }
@@ -318,13 +339,14 @@ impl<'a> Run<'a> {
             Standing::Cached(entry) => self.found(id, checked.key, &entry)?,
             Standing::Due(known) | Standing::Depends(known) => {
                 let forced = known.contains(&Reason::Forced);
+                let recipe = checked.recipe.as_ref().expect("BUG: a node that is due has its recipe");
                 let reasons = match self.survey.standing.get(&id) {
                     Some(Standing::Due(reasons)) if checked.fell_back.is_none() => reasons.clone(),
-                    _ if known.is_empty() => self.surveyor.explain(&checked.recipe, &self.current_keys)?,
+                    _ if known.is_empty() => self.surveyor.explain(recipe, &self.current_keys)?,
                     _ => known,
                 };
                 self.plan.files.take_in(self.store, &self.plan.node(id).question.files)?;
-                self.store.record_recipe(&checked.recipe)?;
+                self.store.record_recipe(recipe)?;
                 if self.state[&id] == State::Ready {
                     self.set(id, State::Running);
                 }
@@ -350,8 +372,10 @@ impl<'a> Run<'a> {
     }
 
     fn submit(&mut self, key: Key, again: bool) {
-        let threads = threads(self.executor.slots(), self.running.len() + self.ready.len());
-        self.executor.submit(Job { key, logs: self.store.job_folder(key), threads, again });
+        let share = threads(self.executor.slots(), self.running.len() + self.ready.len());
+        let Terms { threads, time_limit, .. } = self.plan.node(self.running[&key][0]).question.terms;
+        let (logs, threads) = (self.store.job_folder(key), threads.unwrap_or(share));
+        self.executor.submit(Job { key, logs, threads, again, time_limit });
     }
 
     /// Settles a node whose answer is in the cache.
@@ -369,7 +393,10 @@ impl<'a> Run<'a> {
     }
 
     fn settle(&mut self, id: NodeId, entry: &Entry) -> Result<()> {
-        let artifact = entry.artifact();
+        let artifact = match self.survey.artifacts.get(&id) {
+            Some(known) if matches!(self.survey.standing[&id], Standing::Cached(_)) => Arc::clone(known),
+            _ => Arc::new(entry.artifact()),
+        };
         if let Some(expected) = self.settings.expected {
             expected.refuse(&expected.differences(&self.plan.node(id).name, &artifact))?;
         }
@@ -399,8 +426,10 @@ impl<'a> Run<'a> {
         if let Outcome::Failed(told) = outcome {
             let failures = self.failures.entry(key).or_default();
             *failures += 1;
-            if *failures <= self.settings.retries {
-                let (attempt, of) = (*failures + 1, self.settings.retries + 1);
+            let asked = nodes.iter().map(|&id| self.plan.node(id).question.terms.retries).max().unwrap_or_default();
+            let retries = self.settings.retries.max(asked);
+            if *failures <= retries {
+                let (attempt, of) = (*failures + 1, retries.saturating_add(1));
                 for &id in &nodes {
                     let (node, cause) = (self.name(id), told.cause.clone());
                     self.observer.observe(&Event::Retrying { node, cause, attempt, of });
@@ -414,7 +443,7 @@ impl<'a> Run<'a> {
             match outcome {
                 Outcome::Unavailable(told) if self.plan.node(id).question.fallback.is_some() => {
                     self.store.choose_fallback(key, &told.cause)?;
-                    let checked = self.surveyor.check_fallback(id, told.cause.clone(), |up| &self.artifacts[&up])?;
+                    let checked = self.surveyor.check_fallback(id, told.cause.clone(), |up| &*self.artifacts[&up])?;
                     self.act_on(id, checked)?;
                 }
                 Outcome::Unavailable(told) => {
@@ -571,7 +600,7 @@ stages:
             std::fs::copy(elsewhere.store.object(answer["text"]), &path).unwrap();
             let outputs = [("text".to_owned(), bench.store.ingest(&path).unwrap())].into();
             let Lookup::Hit(entry) = elsewhere.store.lookup(key).unwrap() else { panic!("it has run there") };
-            bench.store.publish(key, &Entry { outputs, ..entry }).unwrap();
+            bench.store.publish(key, &Entry { outputs, ..Entry::clone(&entry) }).unwrap();
             std::fs::remove_file(lease).unwrap();
             run.join().unwrap()
         });

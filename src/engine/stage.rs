@@ -435,7 +435,8 @@ fn without_defaults<S: Stage>(full: &Params) -> Params {
     for name in full.keys() {
         let mut shorter = kept.clone();
         shorter.remove(name);
-        let reread = KindOf::<S>::params(&shorter).ok().and_then(|p| to_map(&p).ok());
+        let json = Json::Object(shorter.clone().into_iter().collect());
+        let reread = serde_json::from_value::<S::Params>(json).ok().and_then(|p| to_map(&p).ok());
         if reread.as_ref() == Some(full) {
             kept = shorter;
         }

@@ -11,6 +11,7 @@
 //!   pins/<key>            kept from removal; holds the node's name
 //!   quarantine/<digest>   bytes that did not have the digest they stood under
 //!   runs/<id>.jsonl       the history of runs
+//!   entries.memo          what entries said when they were last read, to save reading them again
 //!   leases/<key>          who is at work on it now
 //!   tmp/<owner>/          workspaces and half-written files, on the same disk; swept when their owner is gone
 //!   lock                  shared by all who work here, held alone by whoever removes or moves things
@@ -28,6 +29,7 @@
 use super::error::Error;
 use super::key::{Artifact, Digest, Key, Recipe};
 use super::lease::{Claim, Leases};
+use super::memo::Memo;
 use super::owner::Owner;
 use crate::fs;
 use anyhow::{Context as _, Result};
@@ -35,11 +37,19 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
 /// The modification time of every sealed object: 2001-09-09 01:46:40 UTC, a second that nothing else is likely to set.
 const SEALED: Duration = Duration::from_secs(1_000_000_000);
+
+/// Where the memo of entries lies.
+const MEMO: &str = "entries.memo";
+
+fn lock(memo: &Mutex<Memo>) -> MutexGuard<'_, Memo> {
+    memo.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The answer to a question. Only `outputs` matters to those downstream; the rest is provenance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,7 +88,7 @@ impl Entry {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Lookup {
     /// The answer, whole.
-    Hit(Entry),
+    Hit(Arc<Entry>),
     /// Never answered.
     Absent,
     /// Answered once, but this output's bytes are gone.
@@ -117,12 +127,26 @@ impl Workspace {
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    /// If many entries are going to be asked for.
+    memo: Option<Arc<Mutex<Memo>>>,
 }
 
 impl Store {
     /// The cache under `folder`, which need not exist yet.
     pub fn at(folder: &Path) -> Store {
-        Store { root: folder.join("v1") }
+        Store { root: folder.join("v1"), memo: None }
+    }
+
+    /// The same, about to be asked for many entries: what was last read of them is read at once.
+    pub fn remembering(self) -> Store {
+        let memo = Memo::read(&self.root.join(MEMO));
+        Store { memo: Some(Arc::new(Mutex::new(memo))), ..self }
+    }
+
+    /// Writes down what entries have said, for the next time.
+    pub fn remember(&self) -> Result<()> {
+        let Some(memo) = &self.memo else { return Ok(()) };
+        lock(memo).write(&self.root.join(MEMO), &self.scratch()?)
     }
 
     /// Makes the folders a run writes to.
@@ -249,9 +273,18 @@ impl Store {
     }
 
     /// The entry of `key`, whether or not its objects are there. One that cannot be read counts as none: it is remade.
-    pub fn entry(&self, key: Key) -> Result<Option<Entry>> {
-        let bytes = fs::read_if_there(&self.entry_path(key))?;
-        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    pub fn entry(&self, key: Key) -> Result<Option<Arc<Entry>>> {
+        let path = self.entry_path(key);
+        let Some(memo) = &self.memo else { return Ok(read_entry(&path)?.map(Arc::new)) };
+        let Some(stat) = fs::stat_if_there(&path)? else { return Ok(None) };
+        if let Some(entry) = lock(memo).entry(key, stat) {
+            return Ok(Some(entry));
+        }
+        let Some(entry) = read_entry(&path)?.map(Arc::new) else { return Ok(None) };
+        if fs::stat_if_there(&path)? == Some(stat) {
+            lock(memo).learn(key, stat, &entry);
+        }
+        Ok(Some(entry))
     }
 
     /// Looks at an object's metadata; reads it only if they are not as they were sealed.
@@ -559,6 +592,10 @@ pub struct Verified {
     pub bad: Vec<String>,
 }
 
+fn read_entry(path: &Path) -> Result<Option<Entry>> {
+    Ok(fs::read_if_there(path)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+}
+
 enum Check {
     Sound,
     Gone,
@@ -620,7 +657,7 @@ mod tests {
     fn what_was_published_is_found() {
         let Bench { store, .. } = &Bench::new();
         let (key, entry) = publish(store, "k", b"bytes");
-        assert_eq!(store.lookup(key).unwrap(), Lookup::Hit(entry.clone()));
+        assert_eq!(store.lookup(key).unwrap(), Lookup::Hit(entry.clone().into()));
         assert_eq!(fs::read(&store.object(entry.outputs["out"].digest)).unwrap(), b"bytes");
         assert_eq!(entry.outputs["out"], Stored { digest: Digest::of(b"bytes"), bytes: 5 });
     }
@@ -729,8 +766,8 @@ mod tests {
         publish(store, "k", b"bytes");
         assert_eq!(entry.outputs, again.outputs);
         assert_eq!(fs::list(&store.root.join("objects")).unwrap().len(), 1);
-        assert_eq!(store.lookup(key).unwrap(), Lookup::Hit(entry));
-        assert_eq!(store.lookup(other).unwrap(), Lookup::Hit(again));
+        assert_eq!(store.lookup(key).unwrap(), Lookup::Hit(entry.into()));
+        assert_eq!(store.lookup(other).unwrap(), Lookup::Hit(again.into()));
     }
 
     #[test]

@@ -11,12 +11,16 @@ use super::store::{Entry, Lookup, Store};
 use anyhow::Result;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// How many of those most alike an estimate is the mean of.
+const ALIKE: usize = 8;
 
 /// Where a node stands.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Standing {
     /// Its answer is in the cache.
-    Cached(Entry),
+    Cached(Arc<Entry>),
     /// It will run.
     Due(Vec<Reason>),
     /// Something upstream will run; this one will too, unless that gives equal bytes.
@@ -26,8 +30,8 @@ pub enum Standing {
 /// A node whose inputs are known.
 #[derive(Clone, Debug)]
 pub struct Checked {
-    /// The question, or that of its fallback.
-    pub recipe: Recipe,
+    /// The question, or that of its fallback; none once its answer is known.
+    pub recipe: Option<Recipe>,
     /// Its key.
     pub key: Key,
     /// [`Standing::Cached`] or [`Standing::Due`].
@@ -36,12 +40,22 @@ pub struct Checked {
     pub fell_back: Option<String>,
 }
 
+impl Checked {
+    fn new(recipe: Recipe, key: Key, standing: Standing, fell_back: Option<String>) -> Checked {
+        // Many nodes are cached, and nobody asks for their recipes any more.
+        let recipe = if matches!(standing, Standing::Cached(_)) { None } else { Some(recipe) };
+        Checked { recipe, key, standing, fell_back }
+    }
+}
+
 /// All nodes asked for.
 pub struct Survey {
     /// By node.
     pub standing: BTreeMap<NodeId, Standing>,
     /// Keys, recipes and fallbacks of the nodes whose inputs are known.
     pub checked: BTreeMap<NodeId, Checked>,
+    /// The outputs of those that are cached.
+    pub artifacts: BTreeMap<NodeId, Arc<Artifact>>,
 }
 
 /// Finds out where nodes stand.
@@ -62,16 +76,15 @@ impl<'a> Surveyor<'a> {
 
     /// Looks at all of `wanted`, which must hold the inputs of each of its nodes.
     pub fn survey(&self, wanted: &BTreeSet<NodeId>) -> Result<Survey> {
-        let mut survey = Survey { standing: BTreeMap::new(), checked: BTreeMap::new() };
-        let mut artifacts: BTreeMap<NodeId, Artifact> = BTreeMap::new();
+        let mut survey = Survey { standing: BTreeMap::new(), checked: BTreeMap::new(), artifacts: BTreeMap::new() };
         for &id in wanted {
             // All at once, before anything runs: what is edited later is a change during the run.
             self.plan.look_at_files(id)?;
             let upstream = self.plan.node(id).upstream();
-            if upstream.iter().all(|up| artifacts.contains_key(up)) {
-                let checked = self.check(id, |up| &artifacts[&up])?;
+            if upstream.iter().all(|up| survey.artifacts.contains_key(up)) {
+                let checked = self.check(id, |up| &*survey.artifacts[&up])?;
                 if let Standing::Cached(entry) = &checked.standing {
-                    artifacts.insert(id, entry.artifact());
+                    survey.artifacts.insert(id, Arc::new(entry.artifact()));
                 }
                 survey.standing.insert(id, checked.standing.clone());
                 survey.checked.insert(id, checked);
@@ -88,7 +101,10 @@ impl<'a> Surveyor<'a> {
             let reasons = match &survey.standing[&id] {
                 Standing::Cached(_) => continue,
                 Standing::Due(known) if !known.is_empty() => continue,
-                Standing::Due(_) => self.explain(&survey.checked[&id].recipe, &current)?,
+                Standing::Due(_) => match &survey.checked[&id].recipe {
+                    Some(recipe) => self.explain(recipe, &current)?,
+                    None => Vec::new(),
+                },
                 Standing::Depends(_) => {
                     let from = self.due_upstream(id, &survey, &roots);
                     let reasons = self.upstream_reasons(&from, &survey);
@@ -118,7 +134,7 @@ impl<'a> Surveyor<'a> {
         {
             return self.check_fallback(id, cause, artifact);
         }
-        Ok(Checked { recipe, key, standing, fell_back: None })
+        Ok(Checked::new(recipe, key, standing, None))
     }
 
     /// Looks at a node's fallback, which is used because of `cause`.
@@ -130,16 +146,45 @@ impl<'a> Surveyor<'a> {
     ) -> Result<Checked> {
         let recipe = self.plan.recipe(id, true, &artifact)?;
         let key = recipe.key();
-        Ok(Checked { recipe, key, standing: self.standing(id, key)?, fell_back: Some(cause) })
+        Ok(Checked::new(recipe, key, self.standing(id, key)?, Some(cause)))
     }
 
     /// Why `recipe`, which has no answer, must run; `current` are the keys the plan asks for anyway.
     pub fn explain(&self, recipe: &Recipe, current: &BTreeSet<Key>) -> Result<Vec<Reason>> {
+        Ok(self.past()?.explain(recipe, current))
+    }
+
+    /// How long the jobs of all nodes that are not cached would take one after the other, in seconds, told from what those
+    /// most like them took; and for how many of them there is nothing like. A node that depends counts in full.
+    pub fn estimate(&self, survey: &Survey) -> Result<(f64, usize)> {
+        let (mut seconds, mut unknown) = (0.0, 0);
+        for (id, standing) in &survey.standing {
+            if matches!(standing, Standing::Cached(_)) {
+                continue;
+            }
+            let asked = survey.checked.get(id).and_then(|checked| checked.recipe.clone());
+            let recipe = match asked {
+                Some(recipe) => recipe,
+                None => self.plan.recipe_without_inputs(*id),
+            };
+            let mut took = Vec::new();
+            for key in self.past()?.alike(&recipe).into_iter().take(ALIKE) {
+                took.extend(self.store.entry(key)?.map(|entry| entry.seconds));
+            }
+            match took.len() {
+                0 => unknown += 1,
+                n => seconds += took.iter().sum::<f64>() / n as f64,
+            }
+        }
+        Ok((seconds, unknown))
+    }
+
+    fn past(&self) -> Result<&Past> {
         if self.past.get().is_none() {
             // Read at the first miss only: an unchanged run never pays for it.
             let _ = self.past.set(Past::new(self.store.recipes()?));
         }
-        Ok(self.past.get().map_or_else(Vec::new, |past| past.explain(recipe, current)))
+        Ok(self.past.get_or_init(|| Past::new(Vec::new())))
     }
 
     fn standing(&self, id: NodeId, key: Key) -> Result<Standing> {
@@ -304,7 +349,7 @@ stages:
         let bench = Bench::new();
         let trial = bench.trial(PIPELINE);
         let survey = trial.survey();
-        bench.store.record_recipe(&survey.checked[&id(&trial.plan, "s")].recipe).unwrap();
+        bench.store.record_recipe(survey.checked[&id(&trial.plan, "s")].recipe.as_ref().unwrap()).unwrap();
         assert_eq!(standings(&trial)[0], "s due not finished yet");
     }
 

@@ -18,6 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -372,7 +373,8 @@ impl Trial<'_> {
             Ok((summary, artifacts)) => (Ok(summary), artifacts),
             Err(error) => (Err(error), BTreeMap::new()),
         };
-        let named = |(id, artifact): (NodeId, Artifact)| (self.plan.node(id).name.clone(), artifact);
+        let named =
+            |(id, artifact): (NodeId, Arc<Artifact>)| (self.plan.node(id).name.clone(), Artifact::clone(&artifact));
         Ran {
             store: self.store.clone(),
             outcome: summary,

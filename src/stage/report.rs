@@ -9,12 +9,13 @@ use super::tables::{CURVES, ENDPOINTS, METRICS, Mean, NETS, POINTS, REFITS, SUMM
 use super::talk::{Published, ordered, published, title};
 use super::{KINDS, OF_THE_STUDY};
 use crate::engine::key::Digest;
-use crate::engine::stage::{Arity, Context, Input, Invocation, Slot, Stage};
+use crate::engine::stage::{ALL, Arity, Context, Input, Invocation, Slot, Stage};
 use crate::fs;
 use crate::report::html;
 use crate::report::markdown::{escape, figure};
 use crate::report::table::{Align, Table};
 use anyhow::{Context as _, Result};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use polars::prelude::DataFrame;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,8 @@ impl Stage for Report {
         Slot { name: "data", arity: Arity::One, files: &[DATA_CARD] },
         Slot { name: "tables", arity: Arity::One, files: TABLES },
         Slot { name: "figures", arity: Arity::Many, files: &[SVG, CARD] },
+        // Whatever the user's own stages have drawn.
+        Slot { name: "extras", arity: Arity::Any, files: ALL },
     ];
     const OUTPUTS: &'static [&'static str] = &[MARKDOWN, HTML, "figures/", "tables/"];
     const DELIVERS: bool = true;
@@ -93,11 +96,17 @@ impl Stage for Report {
         for shown in &inputs.figures {
             fs::write(&cx.output(&shown.path()), &shown.svg)?;
         }
+        for extra in &inputs.extras {
+            fs::write(&cx.output(&extra.path()), &extra.bytes)?;
+        }
         for table in LAID_OUT {
             fs::write(&cx.output(&format!("tables/{table}")), fs::read(inputs.tables.path(table)?)?)?;
         }
         let markdown = inputs.markdown(&params)?;
-        let image = |path: &str| inputs.figures.iter().find(|f| f.path() == path).map(|f| f.svg.clone());
+        let extra = |path: &str| inputs.extras.iter().find(|extra| extra.path() == path).map(Extra::to_html);
+        let image = |path: &str| {
+            inputs.figures.iter().find(|f| f.path() == path).map(|f| f.svg.clone()).or_else(|| extra(path))
+        };
         fs::write(&cx.output(HTML), html::page(&inputs.title(), &markdown, &image))?;
         fs::write(&cx.output(MARKDOWN), markdown)
     }
@@ -116,10 +125,63 @@ impl Shown {
     }
 }
 
+/// A picture that one of the user's own stages has drawn.
+struct Extra {
+    /// A file name, of no other picture of the report.
+    name: String,
+    bytes: Vec<u8>,
+    digest: Digest,
+}
+
+/// The pictures that a browser shows, by the ends of their names.
+const PICTURES: [(&str, &str); 3] = [(".svg", "image/svg+xml"), (".png", "image/png"), (".jpg", "image/jpeg")];
+
+impl Extra {
+    /// The pictures among the files of `inputs`, under names that are not in `taken`.
+    fn read(inputs: &[Input], mut taken: BTreeSet<String>) -> Result<Vec<Extra>> {
+        let mut extras = Vec::new();
+        for input in inputs {
+            for (file, &digest) in &input.artifact {
+                let Some((end, _)) = PICTURES.iter().find(|(end, _)| file.ends_with(end)) else { continue };
+                let plain = file.replace('/', "-");
+                let stem = plain.strip_suffix(end).unwrap_or(&plain);
+                let numbered = (2..).map(|n| format!("{stem}-{n}{end}"));
+                let name = std::iter::once(plain.clone()).chain(numbered).find(|name| !taken.contains(name));
+                let name = name.unwrap_or(plain);
+                taken.insert(name.clone());
+                extras.push(Extra { name, bytes: fs::read(input.path(file)?)?, digest });
+            }
+        }
+        Ok(extras)
+    }
+
+    fn path(&self) -> String {
+        format!("figures/{}", self.name)
+    }
+
+    /// The title that an SVG gives itself; else the file's name.
+    fn caption(&self) -> String {
+        let text = String::from_utf8_lossy(&self.bytes);
+        let title = text.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>"));
+        let plain = |title: &str| title.trim().replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+        title.map(|(title, _)| plain(title)).filter(|title| !title.is_empty()).unwrap_or_else(|| self.name.clone())
+    }
+
+    /// As an image, not as markup: whatever a stranger's SVG holds, nothing runs and nothing is fetched.
+    fn to_html(&self) -> String {
+        let kind = PICTURES.iter().find(|(end, _)| self.name.ends_with(end)).map_or("", |(_, kind)| kind);
+        let data = BASE64_STANDARD.encode(&self.bytes);
+        format!(
+            "<img alt=\"\" style=\"display: block; max-width: 100%; margin: 0 auto\" src=\"data:{kind};base64,{data}\">"
+        )
+    }
+}
+
 struct Inputs<'a> {
     data: DataCard,
     tables: &'a Input,
     figures: Vec<Shown>,
+    extras: Vec<Extra>,
     nets: DataFrame,
     endpoints: DataFrame,
     cells: BTreeMap<(i64, String, String, String), Mean>,
@@ -137,6 +199,8 @@ impl<'a> Inputs<'a> {
             figures.push(Shown { card: read_json(input.path(CARD)?)?, svg: fs::read_text(input.path(SVG)?)?, digest });
         }
         figures.sort_by(|a, b| a.card.cmp(&b.card));
+        let taken = figures.iter().map(|shown| format!("{}.svg", shown.card.name)).collect();
+        let extras = Extra::read(cx.inputs("extras"), taken)?;
         let nets = NETS.read(tables.path(NETS.file)?)?;
         let endpoints = ENDPOINTS.read(tables.path(ENDPOINTS.file)?)?;
         let summary = SUMMARY.read(tables.path(SUMMARY.file)?)?;
@@ -147,7 +211,7 @@ impl<'a> Inputs<'a> {
             seed: seed.clone(),
         };
         let cells = cells(&summary)?;
-        Ok(Inputs { data, tables, figures, nets, endpoints, cells, findings, seed })
+        Ok(Inputs { data, tables, figures, extras, nets, endpoints, cells, findings, seed })
     }
 
     fn title(&self) -> String {
@@ -170,6 +234,13 @@ impl<'a> Inputs<'a> {
             writeln!(text, "{}\n", figure(&shown.card.caption, &shown.path()).trim_end())?;
             let command = params.command(&format!("run plot@figure={}", shown.card.name));
             writeln!(text, "Artifact `{}`, made alone by `{command}`.\n", shown.digest)?;
+        }
+        if !self.extras.is_empty() {
+            writeln!(text, "## Further figures\n")?;
+        }
+        for extra in &self.extras {
+            writeln!(text, "{}\n", figure(&escape(&extra.caption()), &extra.path()).trim_end())?;
+            writeln!(text, "Artifact `{}`, made by a stage of this pipeline's own.\n", extra.digest)?;
         }
         self.write_conclusions(&mut text)?;
         self.write_provenance(&mut text, params)?;
@@ -448,6 +519,15 @@ mod tests {
             Report::question(params, &invocation).command("run aggregate"),
             r"repro run --profile quick -S 'nets.prior=['\''none'\'']' aggregate"
         );
+    }
+
+    #[test]
+    fn a_picture_of_the_users_own_is_called_by_its_title_or_else_its_name() {
+        let caption =
+            |bytes: &str| Extra { name: "a.svg".into(), bytes: bytes.into(), digest: Digest::of(b"") }.caption();
+        assert_eq!(caption("<svg><title> x &lt; y </title></svg>"), "x < y");
+        assert_eq!(caption("<svg><title></title></svg>"), "a.svg");
+        assert_eq!(caption("<title>"), "a.svg");
     }
 
     #[test]

@@ -1,21 +1,27 @@
 //! Jobs as child processes of this program, on this machine.
 //!
 //! A thread per child waits for it and reports over a channel: simpler than polling, and with as many children as cores
-//! the threads cost nothing. Knows no plan, no store and no stage: a child is told a key and the cache folder.
+//! the threads cost nothing. Each child is the first of a process group of its own, and whatever it has started ends with
+//! it: a terminal's Ctrl-C does not reach it, so whoever gives up a run ends its groups. Knows no plan, no store and no
+//! stage: a child is told a key and the cache folder.
 
 use super::log::{ERROR, HINT, STDERR, TAKEN, UNAVAILABLE, tail};
 use super::{Executor, Job, Outcome, Told};
 use crate::engine::key::Key;
 use crate::fs;
 use anyhow::{Context as _, Result};
-use shared_child::SharedChild;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
-use std::sync::Arc;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long one that was asked to end is waited for before it is made to.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// A job that ended, and how.
 type Ended = (Key, Outcome);
@@ -26,26 +32,97 @@ pub struct Local {
     arguments: Vec<OsString>,
     environment: Vec<(String, PathBuf)>,
     slots: usize,
-    running: BTreeMap<Key, Arc<SharedChild>>,
+    groups: Groups,
     done: (Sender<Ended>, Receiver<Ended>),
+}
+
+/// The process groups of running jobs.
+#[derive(Clone, Default)]
+pub struct Groups(Arc<Mutex<BTreeMap<Key, Group>>>);
+
+struct Group {
+    /// Its first process: not waited for yet, so its id is nobody else's.
+    leader: Pid,
+    began: Instant,
+    limit: Option<Duration>,
+    /// Since when it has been too late.
+    late: Option<Instant>,
+}
+
+impl Group {
+    fn signal(&self, signal: Signal) {
+        // A group that has just ended by itself cannot be ended, and need not be.
+        let _ = kill_process_group(self.leader, signal);
+    }
+}
+
+impl Groups {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Group>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends them all at once.
+    pub fn kill(&self) {
+        self.lock().values().for_each(|group| group.signal(Signal::KILL));
+    }
+
+    /// Asks those to end whose time is up, and makes those that were asked long enough ago.
+    fn end_late(&self) {
+        for group in self.lock().values_mut() {
+            let up = group.limit.is_some_and(|limit| group.began.elapsed() >= limit);
+            match group.late {
+                None if up => {
+                    group.late = Some(Instant::now());
+                    group.signal(Signal::TERM);
+                }
+                Some(since) if since.elapsed() >= GRACE => group.signal(Signal::KILL),
+                _ => {}
+            }
+        }
+    }
+
+    /// Waits for a job's process, and ends what it left behind. Gives the time limit, if it was that which ended it.
+    fn bury(&self, key: Key, child: &mut Child) -> (std::io::Result<ExitStatus>, Option<Duration>) {
+        let leader = self.lock().get(&key).map(|group| group.leader);
+        while leader.is_some_and(|leader| {
+            let ended = waitid(WaitId::Pid(leader), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+            matches!(ended, Err(rustix::io::Errno::INTR))
+        }) {}
+        let group = {
+            let mut groups = self.lock();
+            groups.get(&key).inspect(|group| group.signal(Signal::KILL));
+            groups.remove(&key)
+        };
+        (child.wait(), group.filter(|group| group.late.is_some()).and_then(|group| group.limit))
+    }
 }
 
 impl Local {
     /// With `slots` children at once; each is given `arguments`, then its key and `--threads N`, and `environment` besides
     /// ours.
     pub fn new(program: PathBuf, arguments: Vec<OsString>, environment: Vec<(String, PathBuf)>, slots: usize) -> Local {
-        Local { program, arguments, environment, slots, running: BTreeMap::new(), done: channel() }
+        Local { program, arguments, environment, slots, groups: Groups::default(), done: channel() }
     }
 
-    fn spawn(&self, job: &Job) -> Result<SharedChild> {
+    /// The groups of its jobs, for whoever must end them in a hurry.
+    pub fn groups(&self) -> Groups {
+        self.groups.clone()
+    }
+
+    fn spawn(&self, job: &Job) -> Result<Child> {
         fs::create_dir_all(&job.logs)?;
         let (stdout, stderr) = (fs::create(&job.logs.join("stdout"))?, fs::create(&job.logs.join(STDERR))?);
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).arg(job.key.to_string()).args(["--threads", &job.threads.to_string()]);
         command.args(job.again.then_some("--again"));
         command.envs(self.environment.iter().map(|(k, v)| (k, v)));
-        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
-        SharedChild::spawn(&mut command).with_context(|| format!("cannot start `{}`", self.program.display()))
+        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).process_group(0);
+        // Locked until it is among the others: who ends them all must not miss one.
+        let mut groups = self.groups.lock();
+        let child = command.spawn().with_context(|| format!("cannot start `{}`", self.program.display()))?;
+        let (leader, began) = (Pid::from_child(&child), Instant::now());
+        groups.insert(job.key, Group { leader, began, limit: job.time_limit, late: None });
+        Ok(child)
     }
 }
 
@@ -54,17 +131,22 @@ impl Executor for Local {
         self.slots
     }
 
+    #[cfg(target_os = "linux")]
+    fn memory(&self) -> u64 {
+        let system = rustix::system::sysinfo();
+        system.totalram.saturating_mul(u64::from(system.mem_unit))
+    }
+
     fn submit(&mut self, job: Job) {
-        let report = self.done.0.clone();
+        let (report, groups) = (self.done.0.clone(), self.groups());
         match self.spawn(&job) {
-            Ok(child) => {
-                let child = Arc::new(child);
-                self.running.insert(job.key, Arc::clone(&child));
-                std::thread::spawn(move || {
-                    let outcome = outcome(&child.wait(), &job.logs);
+            Ok(mut child) => {
+                _ = std::thread::spawn(move || {
+                    let (status, late) = groups.bury(job.key, &mut child);
+                    let outcome = late.map_or_else(|| outcome(&status, &job.logs), too_late);
                     // Nobody listens any more once the run has been given up.
                     let _ = report.send((job.key, outcome));
-                });
+                })
             }
             Err(error) => {
                 let told = Told { cause: format!("{error:#}"), hint: None };
@@ -74,17 +156,22 @@ impl Executor for Local {
     }
 
     fn wait(&mut self, patience: Duration) -> Option<(Key, Outcome)> {
-        let (key, outcome) = self.done.1.recv_timeout(patience).ok()?;
-        self.running.remove(&key);
-        Some((key, outcome))
+        self.groups.end_late();
+        self.done.1.recv_timeout(patience).ok()
     }
 
     fn kill(&mut self) {
-        for child in self.running.values() {
-            // One that has just ended by itself cannot be killed, and need not be.
-            let _ = child.kill();
+        self.groups.lock().values().for_each(|group| group.signal(Signal::TERM));
+        let until = Instant::now() + GRACE;
+        while !self.groups.lock().is_empty() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
         }
+        self.groups.kill();
     }
+}
+
+fn too_late(limit: Duration) -> Outcome {
+    Outcome::Failed(Told { cause: format!("it took longer than {} s", limit.as_secs_f64()), hint: None })
 }
 
 fn outcome(status: &std::io::Result<ExitStatus>, logs: &Path) -> Outcome {
@@ -92,18 +179,10 @@ fn outcome(status: &std::io::Result<ExitStatus>, logs: &Path) -> Outcome {
         Ok(status) if status.success() => Outcome::Exited,
         Ok(status) if status.code() == Some(i32::from(TAKEN)) => Outcome::Taken,
         Ok(status) if status.code() == Some(i32::from(UNAVAILABLE)) => Outcome::Unavailable(told(logs, *status)),
-        Ok(status) if asked_to_stop(*status) => Outcome::Stopped(told(logs, *status)),
+        Ok(status) if matches!(status.signal(), Some(1 | 2 | 15)) => Outcome::Stopped(told(logs, *status)),
         Ok(status) => Outcome::Failed(told(logs, *status)),
         Err(error) => Outcome::Failed(Told { cause: format!("cannot wait for the process: {error}"), hint: None }),
     }
-}
-
-/// Whether it died of SIGHUP, SIGINT or SIGTERM.
-fn asked_to_stop(status: ExitStatus) -> bool {
-    #[cfg(unix)]
-    return matches!(std::os::unix::process::ExitStatusExt::signal(&status), Some(1 | 2 | 15));
-    #[cfg(not(unix))]
-    false
 }
 
 /// What the job itself said last; how it ended, if it said nothing.
@@ -114,15 +193,14 @@ fn told(logs: &Path, status: ExitStatus) -> Told {
 }
 
 fn describe(status: ExitStatus) -> String {
-    #[cfg(unix)]
-    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+    if let Some(signal) = status.signal() {
         let guess = if signal == 9 { " (killed; out of memory?)" } else { "" };
         return format!("the process died of signal {signal}{guess}");
     }
     status.code().map_or_else(|| "the process ended without an exit code".into(), |code| format!("exit code {code}"))
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::key::Recipe;
@@ -140,9 +218,13 @@ mod tests {
     }
 
     fn submit(local: &mut Local, kind: &str) -> (Key, TempDir) {
+        submit_within(local, kind, None)
+    }
+
+    fn submit_within(local: &mut Local, kind: &str, time_limit: Option<Duration>) -> (Key, TempDir) {
         let dir = tempfile::tempdir().unwrap();
-        let key = key(kind);
-        local.submit(Job { key, logs: dir.path().join("logs"), threads: NonZero::new(3).unwrap(), again: false });
+        let (key, logs, threads) = (key(kind), dir.path().join("logs"), NonZero::new(3).unwrap());
+        local.submit(Job { key, logs, threads, again: false, time_limit });
         (key, dir)
     }
 
@@ -223,6 +305,39 @@ mod tests {
         ended.sort_unstable();
         submitted.sort_unstable();
         assert_eq!(ended, submitted);
+    }
+
+    /// Until there is no process of this id.
+    fn await_end(pid: &str) {
+        let until = Instant::now() + Duration::from_secs(60);
+        let lives = || std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+        while lives() {
+            assert!(Instant::now() < until, "process {pid} lives on");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn what_a_job_leaves_behind_ends_with_it() {
+        let mut local = shell("sleep 1000 & echo $!", Vec::new());
+        let (_, dir) = submit(&mut local, "k");
+        assert_eq!(next(&mut local).1, Outcome::Exited);
+        await_end(fs::read_text(&dir.path().join("logs/stdout")).unwrap().trim());
+    }
+
+    #[test]
+    fn a_job_that_takes_too_long_ends_with_all_it_has_started_even_if_it_will_not() {
+        let mut local = shell("trap '' TERM; sleep 1000 & echo $!; wait; sleep 1000", Vec::new());
+        let (_, dir) = submit_within(&mut local, "k", Some(Duration::from_millis(300)));
+        let until = Instant::now() + Duration::from_secs(60);
+        let outcome = loop {
+            assert!(Instant::now() < until, "it goes on");
+            if let Some((_, outcome)) = local.wait(Duration::from_millis(50)) {
+                break outcome;
+            }
+        };
+        assert_eq!(outcome, Outcome::Failed(told("it took longer than 0.3 s", None)));
+        await_end(fs::read_text(&dir.path().join("logs/stdout")).unwrap().trim());
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct Job {
     pub threads: NonZero<usize>,
     /// Whether the question has an answer already and is to be answered all the same.
     pub again: bool,
+    /// It is ended, and has failed, when it takes longer.
+    pub time_limit: Option<Duration>,
 }
 
 /// How a job's process ended.
@@ -30,7 +32,7 @@ pub enum Outcome {
     Taken,
     /// It said that the answer cannot be had now.
     Unavailable(Told),
-    /// It was asked to stop: by Ctrl-C, which reaches jobs too, or by whoever rules the machine.
+    /// It was asked to stop: by whoever rules the machine, or because the run was given up.
     Stopped(Told),
     /// It failed, was killed, or could not be started.
     Failed(Told),
@@ -49,10 +51,14 @@ pub struct Told {
 pub trait Executor {
     /// How many jobs it takes at once.
     fn slots(&self) -> usize;
+    /// How much memory they have together, in bytes; no bound if it does not know.
+    fn memory(&self) -> u64 {
+        u64::MAX
+    }
     /// Starts a job.
     fn submit(&mut self, job: Job);
     /// The next job to end, if one does within `patience`.
     fn wait(&mut self, patience: Duration) -> Option<(Key, Outcome)>;
-    /// Ends all running jobs.
+    /// Ends all running jobs, with whatever they have started.
     fn kill(&mut self);
 }
