@@ -242,6 +242,37 @@ fn the_graph_in_mermaid_and_dot_shows_stages_and_arrows() {
 }
 
 #[test]
+fn the_graph_as_a_picture_is_well_formed_and_coloured_by_state() {
+    let space = small();
+    space.ok(&["run", "nets@prior=none"]);
+    let states = |arguments: &[&str]| {
+        let picture = space.ok(&[&["graph", "--format", "svg"], arguments].concat()).stdout;
+        let document = roxmltree::Document::parse(&picture).unwrap();
+        let boxes = document.descendants().filter(|node| node.attribute("rx") == Some("4"));
+        let colours: Vec<String> = boxes.map(|node| node.attribute("fill").unwrap().to_owned()).collect();
+        let count = |colour: &str| colours.iter().filter(|fill| *fill == colour).count();
+        [count("#e3f4e6"), count("#e6ecfa"), count("#ffe9cf")]
+    };
+    assert_eq!(states(&[]), [1, 1, 2], "cached: data; depends: tables; run, in part: nets, curves");
+    assert_eq!(states(&["--full"]), [3, 2, 3], "of the curves, one may run at once");
+    let json: Json = serde_json::from_str(&space.ok(&["graph", "--json"]).stdout).unwrap();
+    let nets = json["boxes"].as_array().unwrap().iter().find(|unit| unit["name"] == "nets").unwrap();
+    assert_eq!((&nets["cached"], &nets["run"]), (&2.into(), &2.into()));
+}
+
+#[test]
+fn a_pattern_is_a_target_for_every_command() {
+    let space = small();
+    assert_eq!(space.plan(&["*et?@*prior=none*"]).len(), 3, "two nets and what they hang on");
+    let shown: Json = serde_json::from_str(&space.ok(&["show", "c*", "--json"]).stdout).unwrap();
+    assert_eq!(shown["nodes"].as_array().unwrap().len(), 2);
+    let refused = space.exits(2, &["plan", "nest*"]).stderr;
+    assert!(refused.contains("no node fits `nest*`") && refused.contains("stages: `curves`, `data`"), "{refused}");
+    let help = space.ok(&["run", "--help"]).stdout;
+    assert!(help.contains("Targets: ") && help.contains("in quotes"), "{help}");
+}
+
+#[test]
 fn every_line_of_run_json_is_an_event_and_the_history_keeps_them() {
     let space = small();
     let output = space.ok(&["run", "--json"]);

@@ -191,7 +191,7 @@ fn draw(blocks: &[Block], items: &[Item], layers: &[Vec<usize>], colours: &[Colo
     let top = if top.is_finite() { top } else { 0.0 };
     let bottom = items.iter().map(|item| item.y + item.height / 2.0).fold(top, f64::max);
     let y = |item: &Item| item.y - top + MARGIN;
-    let legend_width: f64 = colours.iter().map(|colour| legend_step(colour)).sum();
+    let legend_width: f64 = colours.iter().map(legend_step).sum();
     let wide = (x - COLUMN_GAP).max(legend_width + MARGIN) + MARGIN;
     let high = bottom - top + 2.0 * MARGIN + 32.0;
     let mut text = format!(
