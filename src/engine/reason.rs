@@ -6,14 +6,14 @@
 
 use super::key::{Artifact, Digest, Key, Recipe, Seed};
 use super::stage::FILES;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// A cause of a node's running.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Reason {
     /// Nothing like it was asked before, but for what is still asked.
