@@ -29,7 +29,7 @@ pub(super) fn profiles(common: &Common, before: Option<String>, after: Option<St
         let name = profile.clone().unwrap_or_default();
         let session = Session::open(&Common { profile, ..common.clone() })?;
         let all: Vec<_> = session.plan.ids().collect();
-        State::of_plan(&session.store, &name, &session.plan, &inspect::survey(&session, &all)?)
+        Ok(State::of_plan(&name, &session.plan, &inspect::survey(&session, &all)?))
     };
     let (before, after) = (state(before)?, state(after)?);
     tell(common, &diff(&common.store(), &before, &after)?, limit)

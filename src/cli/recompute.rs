@@ -13,6 +13,7 @@ use crate::engine::wording::{count, seconds};
 use anyhow::{Context as _, Result};
 use serde_json::json;
 use std::io::Write as _;
+use std::sync::Arc;
 
 /// `verified` is what is said of the cache itself.
 pub(super) fn recompute(common: &Common, args: &VerifyArgs, verified: &Verified) -> Result<String> {
@@ -75,7 +76,7 @@ fn subjects(common: &Common, session: &Session, targets: &[String]) -> Result<Ve
             let node = session.plan.node(*id);
             let key = survey.checked[id].key;
             let (name, terms) = (node.name.clone(), node.question.terms);
-            subjects.push(Subject { node: name, kind: node.kind, key, entry: entry.clone(), terms });
+            subjects.push(Subject { node: name, kind: node.kind, key, entry: Arc::clone(entry), terms });
         }
     }
     let nodes = wanted.len() - subjects.len();

@@ -61,25 +61,24 @@ impl State {
     }
 
     /// A profile: what the pipeline asks for under it, and what of that is cached.
-    pub fn of_plan(store: &Store, name: &str, plan: &Plan, survey: &Survey) -> Result<State> {
+    pub fn of_plan(name: &str, plan: &Plan, survey: &Survey) -> State {
         let node = |id| {
-            let node = plan.node(id);
-            let fallen_back = survey.checked.get(&id).filter(|checked| checked.fell_back.is_some());
-            let instead = fallen_back.map(|checked| store.recipe(checked.key)).transpose()?.flatten();
-            let recipe = instead.unwrap_or_else(|| plan.recipe_without_inputs(id));
-            Ok(Node {
+            let (node, asked) = (plan.node(id), plan.recipe_without_inputs(id));
+            let fell_back = survey.checked.get(&id).is_some_and(|checked| checked.fell_back.is_some());
+            let instead = node.question.fallback.clone().filter(|_| fell_back);
+            Node {
                 name: node.name.clone(),
                 kind: node.kind,
-                version: recipe.version,
-                params: recipe.params,
-                seed: recipe.seed.map(|seed| seed.run),
+                version: asked.version,
+                params: instead.unwrap_or(asked.params),
+                seed: asked.seed.map(|seed| seed.run),
                 artifact: match &survey.standing[&id] {
                     Standing::Cached(entry) => Some(entry.artifact()),
                     _ => None,
                 },
-            })
+            }
         };
-        Ok(State { name: format!("profile `{name}`"), nodes: plan.ids().map(node).collect::<Result<_>>()? })
+        State { name: format!("profile `{name}`"), nodes: plan.ids().map(node).collect() }
     }
 
     fn stages(&self) -> Vec<(&str, Vec<&Node>)> {
