@@ -177,3 +177,16 @@ fn a_diff_of_two_profiles_tells_what_differs_even_where_one_has_not_run() {
     let refused = space.exits(2, &["diff", "--profiles", "once", "thrice"]).stderr;
     assert!(refused.contains("there is no profile `thrice`"), "{refused}");
 }
+
+#[test]
+fn a_diff_leaves_out_what_many_nodes_tell_one_by_one_where_a_stage_gathers_them() {
+    let space = Space::run_tiny();
+    space.ok(&["run", "-S", "nets.epochs=3"]);
+    let text = space.ok(&["diff"]).stdout;
+    assert!(text.contains("## Metrics: tables, summary.csv") && !text.contains("## Metrics: curves"), "{text}");
+    let left_out = text.lines().find(|line| line.contains("left out")).unwrap();
+    assert!(left_out.contains("16 of `nets`"), "{left_out}");
+    let whole = json(&space, &["diff", "--json"]);
+    let tables = whole["tables"].as_array().unwrap();
+    assert_eq!(tables.iter().filter(|table| table["node"].as_str().unwrap().starts_with("nets@")).count(), 16);
+}

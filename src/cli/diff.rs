@@ -77,6 +77,9 @@ fn parameters(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
     section(text, "Parameters", &columns, diff.parameters.iter().map(row).collect(), limit)
 }
 
+/// The tables of so many nodes are told one by one.
+const FEW: usize = 4;
+
 /// A table for each output of a stage, over all its nodes.
 fn metrics(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
     let mut tables: BTreeMap<(&str, &str), Vec<&crate::engine::diff::Table>> = BTreeMap::new();
@@ -84,7 +87,14 @@ fn metrics(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
         let stage = table.node.split('@').next().unwrap_or_default();
         tables.entry((stage, &table.file)).or_default().push(table);
     }
+    // What many nodes tell one by one, a stage that gathers them tells together.
+    let gathered = tables.values().any(|nodes| nodes.len() <= FEW);
+    let mut left_out: BTreeMap<&str, usize> = BTreeMap::new();
     for ((stage, file), nodes) in tables {
+        if gathered && nodes.len() > FEW {
+            *left_out.entry(stage).or_default() += nodes.len();
+            continue;
+        }
         let mut rows = Vec::new();
         let (mut added, mut removed, mut columns) = (0, 0, Vec::new());
         for table in nodes {
@@ -116,6 +126,10 @@ fn metrics(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
             columns.dedup();
             writeln!(text, "\nColumns that only one has: {}.", columns.join(", "))?;
         }
+    }
+    if !left_out.is_empty() {
+        let each: Vec<String> = left_out.iter().map(|(stage, n)| format!("{n} of `{stage}`")).collect();
+        writeln!(text, "\nChanged tables that are left out here, and are in `--json`: {}.", each.join(", "))?;
     }
     Ok(())
 }
