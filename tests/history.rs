@@ -173,13 +173,13 @@ fn a_diff_of_two_profiles_tells_what_differs_even_where_one_has_not_run() {
     assert!(words(&text).contains("| nets | 4 | 0 | 0 | 4 |"), "{text}");
     space.ok(&["run", "--profile", "twice"]);
     let text = space.ok(&["diff", "--profiles", "once", "twice"]).stdout;
-    assert!(text.contains("## Metrics: nets, nets.csv") && !text.contains("not cached"), "{text}");
+    assert!(text.contains("## Metrics: tables, endpoints.csv") && !text.contains("not cached"), "{text}");
     let refused = space.exits(2, &["diff", "--profiles", "once", "thrice"]).stderr;
     assert!(refused.contains("there is no profile `thrice`"), "{refused}");
 }
 
 #[test]
-fn a_diff_leaves_out_what_many_nodes_tell_one_by_one_where_a_stage_gathers_them() {
+fn a_diff_leaves_out_what_several_nodes_tell_one_by_one_where_a_stage_gathers_them() {
     let space = Space::run_tiny();
     space.ok(&["run", "-S", "nets.epochs=3"]);
     let text = space.ok(&["diff"]).stdout;

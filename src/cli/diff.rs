@@ -9,7 +9,7 @@ use crate::report::table::{Align, Table};
 use crate::stage::KINDS;
 use anyhow::Result;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 /// Between two runs; the last two by default.
@@ -77,21 +77,25 @@ fn parameters(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
     section(text, "Parameters", &columns, diff.parameters.iter().map(row).collect(), limit)
 }
 
-/// The tables of so many nodes are told one by one.
-const FEW: usize = 4;
+fn stage_of(node: &str) -> &str {
+    node.split('@').next().unwrap_or(node)
+}
 
 /// A table for each output of a stage, over all its nodes.
 fn metrics(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
     let mut tables: BTreeMap<(&str, &str), Vec<&crate::engine::diff::Table>> = BTreeMap::new();
     for table in &diff.tables {
-        let stage = table.node.split('@').next().unwrap_or_default();
-        tables.entry((stage, &table.file)).or_default().push(table);
+        tables.entry((stage_of(&table.node), &table.file)).or_default().push(table);
     }
-    // What many nodes tell one by one, a stage that gathers them tells together.
-    let gathered = tables.values().any(|nodes| nodes.len() <= FEW);
+    // What several nodes tell one by one, a stage that gathers them tells together.
+    let mut nodes_of: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for table in &diff.tables {
+        nodes_of.entry(stage_of(&table.node)).or_default().insert(&table.node);
+    }
+    let gathered = nodes_of.values().any(|nodes| nodes.len() == 1);
     let mut left_out: BTreeMap<&str, usize> = BTreeMap::new();
     for ((stage, file), nodes) in tables {
-        if gathered && nodes.len() > FEW {
+        if gathered && nodes_of[stage].len() > 1 {
             *left_out.entry(stage).or_default() += nodes.len();
             continue;
         }
