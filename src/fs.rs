@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of caches or stages.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
@@ -189,6 +189,27 @@ impl Stat {
         let last = self.mtime.max(self.ctime) + GRANULARITY.as_nanos() as i128;
         i128::try_from(now).is_ok_and(|now| last <= now)
     }
+}
+
+/// The files in a folder and those below it, by their paths from there, sorted folder by folder. Anything else that lies
+/// there, a link say, is an error.
+pub fn files_below(folder: &Path) -> Result<Vec<String>> {
+    fn walk(folder: &Path, prefix: &str, found: &mut Vec<String>) -> Result<()> {
+        for name in list(folder)? {
+            let path = folder.join(&name);
+            let relative = format!("{prefix}{name}");
+            let meta = fs::symlink_metadata(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+            match meta {
+                meta if meta.is_dir() => walk(&path, &format!("{relative}/"), found)?,
+                meta if meta.is_file() => found.push(relative),
+                _ => bail!("the output `{relative}` is neither a file nor a folder"),
+            }
+        }
+        Ok(())
+    }
+    let mut found = Vec::new();
+    walk(folder, "", &mut found)?;
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -186,6 +186,8 @@ fn show_tells_recipe_key_outputs_and_provenance() {
         assert!(text.contains(part), "`{part}` in:\n{text}");
     }
     let json: Json = serde_json::from_str(&space.ok(&["show", "nets", "--json"]).stdout).unwrap();
+    assert_eq!(json["schema"], 1);
+    let json = &json["nodes"];
     assert_eq!(json.as_array().unwrap().len(), 4);
     let digests = space.digests();
     for node in json.as_array().unwrap() {

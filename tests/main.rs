@@ -6,12 +6,14 @@
 mod cache;
 mod data;
 mod golden;
+mod history;
 mod house;
 mod inspect;
 mod lock;
 mod malformed;
 mod open;
 mod readme;
+mod recompute;
 mod repeat;
 mod space;
 mod stages;

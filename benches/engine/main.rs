@@ -36,7 +36,7 @@ const OUT: &str = "out";
 /// Does nothing, after one other at most.
 struct Trivial;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Numbers {
     layer: usize,

@@ -4,15 +4,27 @@ use super::Common;
 use crate::engine::exec::{self as worker, Manner, Taken};
 use crate::engine::executor::log::{TAKEN, UNAVAILABLE};
 use crate::engine::key::Key;
+use crate::engine::recompute::AGAIN;
 use crate::engine::stage::Unavailable;
 use crate::stage;
 use anyhow::Result;
+use std::num::NonZero;
+use std::path::Path;
 
 pub(super) fn exec(common: &Common, key: Key, manner: Manner) -> Result<String> {
     let store = common.store();
     // A job may outlive the run that started it.
     let _hold = store.share(true)?;
     worker::exec(&store, stage::KINDS, key, manner)?;
+    Ok(String::new())
+}
+
+/// Answers it into `folder/<key>/`, for a comparison.
+pub(super) fn aside(common: &Common, key: Key, threads: NonZero<usize>, folder: &Path) -> Result<String> {
+    let folder = folder.join(key.to_string()).join(AGAIN);
+    let store = common.store();
+    let _hold = store.share(true)?;
+    worker::exec_aside(&store, stage::KINDS, key, threads, &folder)?;
     Ok(String::new())
 }
 

@@ -1,6 +1,6 @@
-//! `repro show`, `export`, `verify` and `graph`: looking at what there is.
+//! `repro show`, `export` and `verify`: looking at what there is.
 
-use super::{Common, GraphFormat, Session, lock};
+use super::{Common, Session, VerifyArgs, lock, recompute};
 use crate::engine::error::Error;
 use crate::engine::event::SCHEMA;
 use crate::engine::key::{Key, Recipe};
@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-fn survey(session: &Session, targets: &[NodeId]) -> Result<Survey> {
+pub(super) fn survey(session: &Session, targets: &[NodeId]) -> Result<Survey> {
     let surveyor = Surveyor::new(&session.plan, &session.store, BTreeSet::new(), session.refetch);
     surveyor.survey(&session.plan.closure(targets))
 }
@@ -47,7 +47,11 @@ pub(super) fn show(common: &Common, target: &str) -> Result<String> {
         all.push(json!({ "node": name, "key": key, "recipe": recipe, "entry": answer, "logs": log }));
         describe(&mut text, name, key, recipe.as_ref(), answer, &log)?;
     }
-    Ok(if common.json { format!("{:#}\n", json!(all)) } else { text.trim_end().to_owned() + "\n" })
+    Ok(if common.json {
+        format!("{:#}\n", json!({ "schema": SCHEMA, "nodes": all }))
+    } else {
+        text.trim_end().to_owned() + "\n"
+    })
 }
 
 fn describe(
@@ -128,15 +132,20 @@ pub(super) fn export(common: &Common, target: &str, destination: &Path) -> Resul
     Ok(if common.json { format!("{:#}\n", json!(written)) } else { written.join("\n") + "\n" })
 }
 
-pub(super) fn verify(common: &Common, locked: bool) -> Result<String> {
+pub(super) fn verify(common: &Common, args: &VerifyArgs) -> Result<String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let store = common.store();
     // Beside a live run nothing is moved: it may be about to replace what is bad.
     let alone = store.alone_if_free()?;
     let verified = store.verify(threads, alone.is_some())?;
     if verified.bad.is_empty() {
-        if locked {
+        if args.locked {
             return lock::verify(common, &verified);
+        }
+        // What is run again shares the cache.
+        drop(alone);
+        if args.recompute {
+            return recompute::recompute(common, args, &verified);
         }
         return Ok(if common.json { format!("{:#}\n", json!(verified)) } else { sound(&verified) });
     }
@@ -150,54 +159,4 @@ pub(super) fn verify(common: &Common, locked: bool) -> Result<String> {
 pub(super) fn sound(verified: &Verified) -> String {
     let Verified { objects, entries, recipes, .. } = verified;
     format!("{objects} objects, {entries} entries, {recipes} recipes: all sound\n")
-}
-
-/// Boxes and arrows; arrows follow the data.
-pub(super) fn graph(common: &Common, format: GraphFormat, full: bool) -> Result<String> {
-    let session = Session::open(common)?;
-    let plan = &session.plan;
-    let mut boxes: Vec<(String, String)> = Vec::new();
-    let mut arrows: BTreeSet<(String, String)> = BTreeSet::new();
-    let name = |id: NodeId| if full { plan.node(id).name.clone() } else { plan.node(id).stage.clone() };
-    for id in plan.ids() {
-        let node = plan.node(id);
-        if boxes.last().is_none_or(|(last, _)| *last != name(id)) {
-            let count = plan.nodes.iter().filter(|n| n.stage == node.stage).count();
-            let label = match full {
-                true => node.name.clone(),
-                false if count == 1 => format!("{} ({})", node.stage, node.kind.name()),
-                false => format!("{} ({}, {count} nodes)", node.stage, node.kind.name()),
-            };
-            boxes.push((name(id), label));
-        }
-        arrows.extend(node.upstream().into_iter().map(|up| (name(up), name(id))));
-    }
-    if common.json {
-        let boxes: Vec<_> = boxes.iter().map(|(name, label)| json!({ "name": name, "label": label })).collect();
-        return Ok(format!("{:#}\n", json!({ "schema": SCHEMA, "boxes": boxes, "arrows": arrows })));
-    }
-    let index = |name: &str| boxes.iter().position(|(n, _)| n == name).unwrap_or_default();
-    let mut text = String::new();
-    match format {
-        GraphFormat::Mermaid => {
-            writeln!(text, "flowchart LR")?;
-            for (i, (_, label)) in boxes.iter().enumerate() {
-                writeln!(text, "  n{i}[\"{label}\"]")?;
-            }
-            for (from, to) in &arrows {
-                writeln!(text, "  n{} --> n{}", index(from), index(to))?;
-            }
-        }
-        GraphFormat::Dot => {
-            writeln!(text, "digraph {:?} {{\n  rankdir=LR;\n  node [shape=box];", session.pipeline.source)?;
-            for (i, (_, label)) in boxes.iter().enumerate() {
-                writeln!(text, "  n{i} [label={label:?}];")?;
-            }
-            for (from, to) in &arrows {
-                writeln!(text, "  n{} -> n{};", index(from), index(to))?;
-            }
-            writeln!(text, "}}")?;
-        }
-    }
-    Ok(text)
 }

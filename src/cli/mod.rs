@@ -1,10 +1,15 @@
 //! The command line: one short function per command. The only room that knows all others, and the only one that talks.
 
+mod diff;
 mod exec;
 mod gc;
+mod graph;
 mod inspect;
 mod lock;
+mod log;
+mod manual;
 mod plan;
+mod recompute;
 mod run;
 
 use crate::engine::error::{Error, Fault};
@@ -15,12 +20,14 @@ use crate::engine::key::{Digest, Key};
 use crate::engine::pipeline::Pipeline;
 use crate::engine::plan::{NodeId, Plan};
 use crate::engine::progress::Verbosity;
+use crate::engine::schema::schema;
 use crate::engine::store::Store;
 use crate::stage::DATA_VARIABLE;
 use crate::{fs, kernel, stage};
 use anyhow::{Context as _, Result};
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::num::NonZero;
@@ -37,7 +44,12 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done or up to date, 1 a stage failed, 2 usage or bad pipeline.yaml, 3 work pending where none may be, \
-4 a digest differs from the lock, 5 cache corruption, 6 the cache is in use, 7 disk or network, 130 interrupted.";
+4 an output differs from the lock or from what it is when run again, 5 cache corruption, 6 the cache is in use, 7 disk or network, 130 interrupted.";
+
+const TARGETS: &str = "\
+Targets: a stage (`nets`), a kind (`train`), an instance by its name, a stage or kind with some values (`nets@prior=none`), \
+or a pattern for stages, values or whole names (`*curves`, `nets@prior=dropout*`, `nets@*prior=none*`), where `*` is any \
+text, `?` any character and `[ab]` one of those. A value with a comma in it stands in quotes: `s@text=\"a,b\"`.";
 
 /// What every command understands.
 #[derive(Args, Clone)]
@@ -74,8 +86,10 @@ struct Common {
 #[derive(Subcommand)]
 enum Command {
     /// Bring the targets, or everything, up to date
+    #[command(after_help = TARGETS)]
     Run(RunArgs),
     /// Say what `run` would do, and why
+    #[command(after_help = TARGETS)]
     Plan {
         /// Stages, instances (`nets@hidden=50,pair=1`) or kinds
         targets: Vec<String>,
@@ -87,16 +101,19 @@ enum Command {
         force: bool,
     },
     /// Tell why a node would run, or since when it is up to date
+    #[command(after_help = TARGETS)]
     Why {
         /// Stage, instance or kind
         target: String,
     },
     /// Show a node's recipe, key, outputs and provenance
+    #[command(after_help = TARGETS)]
     Show {
         /// Stage, instance or kind
         target: String,
     },
     /// Copy the outputs of nodes out of the cache
+    #[command(after_help = TARGETS)]
     Export {
         /// Stage, instance or kind
         target: String,
@@ -105,11 +122,8 @@ enum Command {
         destination: PathBuf,
     },
     /// Hash everything in the cache again and check entries against objects
-    Verify {
-        /// Also compare what is cached with the lock: exit with 4 on a difference, with 3 if anything is not cached
-        #[arg(long)]
-        locked: bool,
-    },
+    #[command(after_help = TARGETS)]
+    Verify(VerifyArgs),
     /// Write the digests of this profile's outputs into the lock beside the pipeline file
     ///
     /// Everything must be up to date. The parts of other profiles stay as they are. `run --locked` and `verify --locked`
@@ -141,7 +155,31 @@ enum Command {
         #[arg(required = true)]
         targets: Vec<String>,
     },
-    /// Draw the pipeline
+    /// List the runs there were, newest first, or tell one of them node by node
+    Log {
+        /// A run's id, the beginning or end of one, `last`, or `last~1` for the one before it
+        run: Option<String>,
+        /// List so many runs
+        #[arg(long, value_name = "N", default_value = "20", conflicts_with = "run")]
+        limit: usize,
+    },
+    /// Compare two runs, or two profiles: parameters, metrics, files
+    ///
+    /// Nodes are compared by name. In tables, numbers are told with their change; rows are told apart by the leading
+    /// columns.
+    Diff {
+        /// A run as in `log` [default: the last but one]; with `--profiles`, a profile
+        before: Option<String>,
+        /// Another [default: the last run]
+        after: Option<String>,
+        /// Compare what two profiles have in the cache
+        #[arg(long, requires = "before", requires = "after")]
+        profiles: bool,
+        /// Tell at most so many lines in a table
+        #[arg(long, value_name = "N", default_value = "20")]
+        limit: usize,
+    },
+    /// Draw the pipeline, coloured by what is cached and what would run
     Graph {
         /// The language to draw in
         #[arg(long, value_enum, default_value_t = GraphFormat::Mermaid)]
@@ -149,6 +187,19 @@ enum Command {
         /// A box for each node instead of each stage
         #[arg(long)]
         full: bool,
+    },
+    /// Print the JSON Schema of the pipeline file, for editors and checkers
+    Schema,
+    /// Print what completes commands and options on Tab
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page, or write it and one for each command to a folder
+    Man {
+        /// The folder; made if it is not there
+        #[arg(value_name = "DIR")]
+        destination: Option<PathBuf>,
     },
     /// Answer one recorded question (used by `run`)
     #[command(hide = true)]
@@ -164,7 +215,32 @@ enum Command {
         /// Answer it even if it has an answer
         #[arg(long)]
         again: bool,
+        /// Leave its outputs in this folder, under its key, and publish nothing
+        #[arg(long, value_name = "DIR")]
+        aside: Option<PathBuf>,
     },
+}
+
+#[derive(Args)]
+struct VerifyArgs {
+    /// Also compare what is cached with the lock: exit with 4 on a difference, with 3 if anything is not cached
+    #[arg(long)]
+    locked: bool,
+    /// Also run what is cached again, aside, and compare bit by bit: exit with 4 on a difference, which is kept
+    #[arg(long, conflicts_with = "locked")]
+    recompute: bool,
+    /// What to run again: stages, instances or kinds; everything if there is none
+    #[arg(requires = "recompute")]
+    targets: Vec<String>,
+    /// Run so many nodes again, drawn from the targets
+    #[arg(long, value_name = "N", requires = "recompute")]
+    sample: Option<usize>,
+    /// Draw other nodes: the same seed draws the same ones
+    #[arg(long, value_name = "S", default_value = "0", requires = "sample")]
+    seed: u64,
+    /// How many nodes to run at once [default: the number of cores]
+    #[arg(short, long, value_name = "N", requires = "recompute", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
 }
 
 #[derive(Args)]
@@ -204,6 +280,8 @@ enum GraphFormat {
     Mermaid,
     /// For Graphviz.
     Dot,
+    /// A picture.
+    Svg,
 }
 
 /// Runs the program on the process's arguments; gives the exit code.
@@ -236,13 +314,23 @@ fn dispatch(cli: Cli) -> Result<String> {
         Command::Why { target } => plan::why(common, &target),
         Command::Show { target } => inspect::show(common, &target),
         Command::Export { target, destination } => inspect::export(common, &target, &destination),
-        Command::Verify { locked } => inspect::verify(common, locked),
+        Command::Verify(args) => inspect::verify(common, &args),
         Command::Lock => lock::lock(common),
         Command::Gc { delete, keep_runs, wait_for_lock } => gc::gc(common, delete, keep_runs, wait_for_lock),
         Command::Pin { targets } => gc::pin(common, &targets),
         Command::Unpin { targets } => gc::unpin(common, &targets),
-        Command::Graph { format, full } => inspect::graph(common, format, full),
-        Command::Exec { key, program, threads, again } => exec::exec(common, key, Manner { program, threads, again }),
+        Command::Log { run: Some(run), .. } => log::run(common, &run),
+        Command::Log { run: None, limit } => log::runs(common, limit),
+        Command::Diff { before, after, profiles: false, limit } => diff::runs(common, before, after, limit),
+        Command::Diff { before, after, profiles: true, limit } => diff::profiles(common, before, after, limit),
+        Command::Schema => Ok(format!("{:#}\n", schema(stage::KINDS))),
+        Command::Completions { shell } => Ok(manual::completions(shell)),
+        Command::Man { destination } => manual::man(destination.as_deref()),
+        Command::Graph { format, full } => graph::graph(common, format, full),
+        Command::Exec { key, threads, aside: Some(folder), .. } => exec::aside(common, key, threads, &folder),
+        Command::Exec { key, program, threads, again, aside: None } => {
+            exec::exec(common, key, Manner { program, threads, again })
+        }
     }
 }
 

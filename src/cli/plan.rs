@@ -6,7 +6,7 @@ use crate::engine::event::SCHEMA;
 use crate::engine::plan::NodeId;
 use crate::engine::reason::Reason;
 use crate::engine::survey::{Standing, Survey, Surveyor};
-use crate::engine::wording::count;
+use crate::engine::wording::{count, seconds};
 use anyhow::Result;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,11 @@ pub(super) fn plan(common: &Common, targets: &[String], check: bool, force: bool
     let forced = forced(&session, force, &targets);
     let surveyor = Surveyor::new(&session.plan, &session.store, forced, session.refetch);
     let survey = surveyor.survey(&session.plan.closure(&targets))?;
-    let text = if common.json { as_json(&session, common, &survey) } else { as_text(&session, common, &survey)? };
+    let estimate = surveyor.estimate(&survey)?;
+    let text = match common.json {
+        true => as_json(&session, common, &survey, Some(estimate)),
+        false => as_text(&session, common, &survey, estimate)?,
+    };
     let pending = survey.standing.values().filter(|s| !matches!(s, Standing::Cached(_))).count();
     if check && pending > 0 {
         std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes())?;
@@ -54,7 +58,7 @@ pub(super) fn why(common: &Common, target: &str) -> Result<String> {
     let mut survey = surveyor.survey(&session.plan.closure(&targets))?;
     survey.standing.retain(|id, _| targets.contains(id));
     if common.json {
-        return Ok(as_json(&session, common, &survey));
+        return Ok(as_json(&session, common, &survey, None));
     }
     let mut text = String::new();
     for (id, standing) in &survey.standing {
@@ -86,7 +90,8 @@ fn state(standing: &Standing) -> (&'static str, &[Reason]) {
     }
 }
 
-fn as_json(session: &Session, common: &Common, survey: &Survey) -> String {
+/// `estimate` as of [`Surveyor::estimate`], where it was asked for.
+fn as_json(session: &Session, common: &Common, survey: &Survey, estimate: Option<(f64, usize)>) -> String {
     let node = |(id, standing): (&NodeId, &Standing)| {
         let node = session.plan.node(*id);
         let (state, reasons) = state(standing);
@@ -97,11 +102,14 @@ fn as_json(session: &Session, common: &Common, survey: &Survey) -> String {
         })
     };
     let nodes: Vec<_> = survey.standing.iter().map(node).collect();
-    let whole = json!({ "schema": SCHEMA, "profile": session.profile, "overrides": common.set, "nodes": nodes });
+    let mut whole = json!({ "schema": SCHEMA, "profile": session.profile, "overrides": common.set, "nodes": nodes });
+    if let Some((seconds, unknown)) = estimate {
+        whole["estimate"] = json!({ "seconds": seconds, "nodes_unlike_any_before": unknown });
+    }
     format!("{whole:#}\n")
 }
 
-fn as_text(session: &Session, common: &Common, survey: &Survey) -> Result<String> {
+fn as_text(session: &Session, common: &Common, survey: &Survey, estimate: (f64, usize)) -> Result<String> {
     let mut text = String::new();
     let profile = session.profile.as_ref().map(|p| format!("profile `{p}`: ")).unwrap_or_default();
     writeln!(text, "{profile}{}", count(survey.standing.len()))?;
@@ -146,6 +154,21 @@ fn as_text(session: &Session, common: &Common, survey: &Survey) -> Result<String
     writeln!(text, "\n{pending}\nreasons:")?;
     for (cause, nodes) in causes {
         writeln!(text, "  {nodes} x {cause}")?;
+    }
+    let pending = survey.standing.values().filter(|standing| !matches!(standing, Standing::Cached(_))).count();
+    match estimate {
+        (_, unknown) if unknown == pending => {}
+        (work, 0) => {
+            writeln!(text, "\nabout {} of jobs one after the other, told from what was most like them", seconds(work))?
+        }
+        (work, unknown) => {
+            let known = seconds(work);
+            writeln!(
+                text,
+                "\nabout {known} of jobs one after the other, besides {} unlike any before",
+                count(unknown)
+            )?;
+        }
     }
     Ok(text)
 }

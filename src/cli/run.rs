@@ -15,13 +15,13 @@ use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, stderr, stdout};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 /// Set by Ctrl-C.
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+pub(super) static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// The run's jobs, which Ctrl-C does not reach by itself.
 static JOBS: OnceLock<Groups> = OnceLock::new();
@@ -60,7 +60,7 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
         plan::require_cached(&session, &survey)?;
     }
     let due = survey.standing.values().any(|standing| !matches!(standing, Standing::Cached(_)));
-    let slots = args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
+    let slots = slots(args.jobs);
     let mut executor = local_executor(common, slots, due)?;
     let _ = JOBS.set(executor.groups());
     let settings = Settings {
@@ -96,13 +96,22 @@ fn observers(common: &Common, store: &Store, id: &str) -> Result<All> {
     Ok(All(vec![shown, history]))
 }
 
+/// How many jobs at once: as many as asked for, or as there are cores.
+pub(super) fn slots(jobs: Option<u16>) -> usize {
+    jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
+}
+
 /// This program again, in the same folder, with the same data folder. Its digest is taken once, if anything is `due`.
 fn local_executor(common: &Common, slots: usize, due: bool) -> Result<Local> {
     let program = std::env::current_exe().context("cannot find this program")?;
+    let told = if due { vec!["--program".into(), digest_of_file(&program)?.to_string().into()] } else { Vec::new() };
+    child_processes(common, program, told, slots)
+}
+
+/// `program` again, `slots` at once; `exec` is also `told` this.
+pub(super) fn child_processes(common: &Common, program: PathBuf, told: Vec<OsString>, slots: usize) -> Result<Local> {
     let mut arguments: Vec<OsString> = vec!["-C".into(), common.directory.clone().into(), "exec".into()];
-    if due {
-        arguments.extend(["--program".into(), digest_of_file(&program)?.to_string().into()]);
-    }
+    arguments.extend(told);
     let environment = common.data_folder()?.map(|folder| (crate::stage::DATA_VARIABLE.to_owned(), folder));
     Ok(Local::new(program, arguments, environment.into_iter().collect(), slots))
 }
@@ -144,7 +153,7 @@ fn deliver_all(
 
 /// Once: stop starting, end what runs, exit 130. Twice: at once; the cache is whole at any moment.
 #[expect(clippy::exit, reason = "the second Ctrl-C asks for exactly that")]
-fn stop_on_ctrl_c() -> Result<()> {
+pub(super) fn stop_on_ctrl_c() -> Result<()> {
     ctrlc::set_handler(|| {
         if INTERRUPTED.swap(true, Ordering::Relaxed) {
             JOBS.get().inspect(|jobs| jobs.kill());

@@ -1,7 +1,8 @@
 //! What happens in a run, as data. The scheduler tells; observers show, write down or count.
 
 use super::reason::Reason;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// Something that happened. Its JSON form is stated by [`SCHEMA`].
 #[derive(Clone, Debug, Serialize)]
@@ -122,7 +123,8 @@ pub enum Event {
     Ended(Summary),
 }
 
-/// Version of the JSON form of [`Event`] and of plans.
+/// Version of the JSON form of [`Event`] and of all that commands say in JSON. Raised when a field goes or changes its
+/// meaning; a reader passes over events and fields that it does not know.
 pub const SCHEMA: u32 = 1;
 
 /// A run in numbers.
@@ -142,6 +144,40 @@ pub struct Summary {
     pub seconds: f64,
     /// Seconds that the cached nodes took when they ran.
     pub saved_seconds: f64,
+    /// How it ended.
+    pub outcome: Ending,
+}
+
+/// How a run ended, in one word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    /// Everything asked for is up to date.
+    #[default]
+    Done,
+    /// A stage failed.
+    Failed,
+    /// Something could not be had: data, a disk.
+    Unavailable,
+    /// An output differs from the lock.
+    Differs,
+    /// The cache is damaged.
+    Corrupt,
+    /// Ctrl-C.
+    Interrupted,
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Ending::Done => "done",
+            Ending::Failed => "failed",
+            Ending::Unavailable => "unavailable",
+            Ending::Differs => "differs",
+            Ending::Corrupt => "corrupt",
+            Ending::Interrupted => "interrupted",
+        })
+    }
 }
 
 /// Someone who is told.

@@ -9,7 +9,7 @@ use super::owner::{Owner, host};
 use super::stage::{Context, Input, Kind, belongs};
 use super::store::{Entry, Lookup, Store, Stored};
 use crate::fs;
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::path::Path;
@@ -34,11 +34,7 @@ pub struct Manner {
 /// Runs the stage that `key` names and publishes its answer. Fails with [`Taken`] if that is somebody else's already.
 pub fn exec(store: &Store, kinds: &[&'static dyn Kind], key: Key, manner: Manner) -> Result<Entry> {
     let Manner { program, threads, again } = manner;
-    let recipe = store.recipe(key)?.ok_or_else(|| anyhow!("no recipe is recorded under `{key}`"))?;
-    let kind = kinds
-        .iter()
-        .find(|kind| kind.name() == recipe.kind && kind.version() == recipe.version)
-        .ok_or_else(|| anyhow!("this program has no stage `{}` of version {}", recipe.kind, recipe.version))?;
+    let (recipe, kind) = question(store, kinds, key)?;
     let _lease = match store.claim(key)? {
         Claim::Ours(lease) => lease,
         Claim::Theirs(owner) => bail!(Taken(Some(owner))),
@@ -66,6 +62,31 @@ pub fn exec(store: &Store, kinds: &[&'static dyn Kind], key: Key, manner: Manner
     Ok(entry)
 }
 
+/// Runs the stage that `key` names, but leaves its outputs in `folder`: nothing is published.
+pub fn exec_aside(
+    store: &Store,
+    kinds: &[&'static dyn Kind],
+    key: Key,
+    threads: NonZero<usize>,
+    folder: &Path,
+) -> Result<()> {
+    let (recipe, kind) = question(store, kinds, key)?;
+    fs::create_dir_all(folder)?;
+    let inputs = place_inputs(store, &recipe)?;
+    let declared = kind.outputs_for(&recipe.params)?;
+    kind.run(&Context::new(recipe, inputs, folder.to_owned(), threads))?;
+    written(kind.name(), declared.as_deref(), folder).map(drop)
+}
+
+fn question(store: &Store, kinds: &[&'static dyn Kind], key: Key) -> Result<(Recipe, &'static dyn Kind)> {
+    let recipe = store.recipe(key)?.ok_or_else(|| anyhow!("no recipe is recorded under `{key}`"))?;
+    let kind = kinds
+        .iter()
+        .find(|kind| kind.name() == recipe.kind && kind.version() == recipe.version)
+        .ok_or_else(|| anyhow!("this program has no stage `{}` of version {}", recipe.kind, recipe.version))?;
+    Ok((recipe, *kind))
+}
+
 fn place_inputs(store: &Store, recipe: &Recipe) -> Result<BTreeMap<String, Vec<Input>>> {
     let mut inputs = BTreeMap::new();
     for (slot, artifacts) in &recipe.inputs {
@@ -86,42 +107,30 @@ fn place_inputs(store: &Store, recipe: &Recipe) -> Result<BTreeMap<String, Vec<I
     Ok(inputs)
 }
 
-/// Takes the outputs into the store. Of those `declared`, a missing one is an error of the stage; so is one beyond them.
+/// Takes the outputs into the store.
 fn collect(
     store: &Store,
     kind: &str,
     declared: Option<&[String]>,
     workspace: &Path,
 ) -> Result<BTreeMap<String, Stored>> {
-    let mut found = Vec::new();
-    walk(workspace, "", &mut found)?;
+    let ingest = |name: String| store.ingest(&workspace.join(&name)).map(|stored| (name, stored));
+    written(kind, declared, workspace)?.into_iter().map(ingest).collect()
+}
+
+/// The outputs in `workspace`. Of those `declared`, a missing one is an error of the stage; so is one beyond them.
+fn written(kind: &str, declared: Option<&[String]>, workspace: &Path) -> Result<Vec<String>> {
+    let found = fs::files_below(workspace)?;
     if let Some(missing) =
         declared.unwrap_or_default().iter().find(|declared| !found.iter().any(|name| belongs(name, declared)))
     {
         bail!("the stage `{kind}` did not write its output `{missing}`");
     }
-    let mut outputs = BTreeMap::new();
-    for name in found {
-        if declared.is_some_and(|declared| !declared.iter().any(|declared| belongs(&name, declared))) {
-            bail!("the stage `{kind}` wrote `{name}`, which it does not declare");
-        }
-        outputs.insert(name.clone(), store.ingest(&workspace.join(&name))?);
+    let beyond = |name: &&String| declared.is_some_and(|all| !all.iter().any(|declared| belongs(name, declared)));
+    if let Some(name) = found.iter().find(beyond) {
+        bail!("the stage `{kind}` wrote `{name}`, which it does not declare");
     }
-    Ok(outputs)
-}
-
-fn walk(folder: &Path, prefix: &str, found: &mut Vec<String>) -> Result<()> {
-    for name in fs::list(folder)? {
-        let path = folder.join(&name);
-        let relative = format!("{prefix}{name}");
-        let meta = std::fs::symlink_metadata(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-        match meta {
-            meta if meta.is_dir() => walk(&path, &format!("{relative}/"), found)?,
-            meta if meta.is_file() => found.push(relative),
-            _ => bail!("the output `{relative}` is neither a file nor a folder"),
-        }
-    }
-    Ok(())
+    Ok(found)
 }
 
 /// Peak resident memory of this process in bytes, where the system tells (Linux: `VmHWM`).
@@ -140,12 +149,13 @@ mod tests {
     use super::super::store::Lookup;
     use super::super::toy::Bench;
     use super::*;
+    use schemars::JsonSchema;
     use serde::{Deserialize, Serialize};
 
     /// Declares a file and a folder, and writes what it is told.
     struct Writer;
 
-    #[derive(Serialize, Deserialize)]
+    #[derive(Serialize, Deserialize, JsonSchema)]
     struct Files {
         /// Separated by spaces.
         files: String,

@@ -400,7 +400,8 @@ impl<'p> Builder<'p> {
         let (mut fields, mut params) = (Vec::new(), Vec::new());
         for (field, value) in combination {
             let to = if is_own(own, field) { &mut params } else { &mut fields };
-            to.push(Entry { value: (*value).clone(), ..(*field).clone() });
+            // Field by field: the list that the value is from may be long.
+            to.push(Entry { key: field.key.clone(), place: field.place, value: (*value).clone() });
         }
         let full: Vec<_> = params.iter().map(|param: &Entry| (param.key.clone(), param.value.to_json())).collect();
         if !params.is_empty() {

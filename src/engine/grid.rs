@@ -42,7 +42,7 @@ pub(super) fn alternatives(node: &Node) -> Vec<Node> {
             for entry in entries {
                 let values = alternatives(&entry.value);
                 let extend = |map: &Vec<Entry>, value: &Node| {
-                    let entry = Entry { value: value.clone(), ..entry.clone() };
+                    let entry = Entry { key: entry.key.clone(), place: entry.place, value: value.clone() };
                     map.iter().cloned().chain([entry]).collect::<Vec<_>>()
                 };
                 maps = maps.iter().flat_map(|map| values.iter().map(move |value| extend(map, value))).collect();

@@ -1,6 +1,7 @@
 //! The engine: from pipeline.yaml to artifacts. Knows no mathematics and no stage kind.
 
 pub mod deliver;
+pub mod diff;
 pub mod error;
 pub mod event;
 pub mod exec;
@@ -9,6 +10,7 @@ mod expand;
 pub mod files;
 pub mod gc;
 mod grid;
+pub mod history;
 pub mod key;
 pub mod lease;
 pub mod lock;
@@ -19,7 +21,9 @@ pub mod pipeline;
 pub mod plan;
 pub mod progress;
 pub mod reason;
+pub mod recompute;
 pub mod schedule;
+pub mod schema;
 pub mod stage;
 pub mod store;
 pub mod survey;

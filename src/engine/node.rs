@@ -3,6 +3,7 @@
 use super::grid::render;
 use super::stage::{Kind, Question};
 use super::value::{Misfit, suggest};
+use glob::Pattern;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,28 +30,45 @@ pub struct PlanNode {
 }
 
 impl PlanNode {
+    /// What it is on an axis, or a parameter is, as that reads in names.
+    fn value(&self, name: &str) -> Option<String> {
+        let axis = self.axes.iter().find(|(axis, _)| axis == name).map(|(_, value)| value.clone());
+        axis.or_else(|| self.question.full.get(name).map(render))
+    }
+
     /// The nodes it uses, each once.
     pub fn upstream(&self) -> BTreeSet<NodeId> {
         self.inputs.values().flatten().copied().collect()
     }
 }
 
-/// `stage` or `stage@name=value,...`.
+/// `stage` or `stage@name=value,...`. A value with a comma in it stands in double quotes.
 pub(super) struct Reference {
     pub(super) stage: String,
     values: Vec<(String, String)>,
+}
+
+/// Splits at commas that stand outside double quotes.
+fn split(text: &str) -> Vec<&str> {
+    let mut inside = false;
+    text.split(|c: char| {
+        inside ^= c == '"';
+        c == ',' && !inside
+    })
+    .collect()
 }
 
 impl Reference {
     pub(super) fn parse(text: &str) -> Result<Reference, Misfit> {
         let (stage, rest) = text.split_once('@').unwrap_or((text, ""));
         let mut values = Vec::new();
-        for pair in rest.split(',').filter(|pair| !pair.is_empty()) {
+        for pair in split(rest).into_iter().filter(|pair| !pair.is_empty()) {
             let refuse = || {
                 let hint = "write `stage@name=value,name=value`".to_owned();
                 Misfit::at(None, format!("`{pair}` in `{text}` is not `name=value`"), Some(hint))
             };
             let (name, value) = pair.split_once('=').ok_or_else(refuse)?;
+            let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
             values.push((name.to_owned(), value.to_owned()));
         }
         Ok(Reference { stage: stage.to_owned(), values })
@@ -77,9 +95,18 @@ impl Reference {
 
     /// Whether a node of the right stage has the values.
     pub(super) fn matches(&self, node: &PlanNode) -> bool {
-        self.values.iter().all(|(name, value)| {
-            let axis = node.axes.iter().find(|(axis, _)| axis == name).map(|(_, v)| v.clone());
-            axis.or_else(|| node.question.full.get(name).map(render)).is_some_and(|v| v == *value)
-        })
+        self.values.iter().all(|(name, value)| node.value(name).is_some_and(|v| v == *value))
     }
+
+    /// Whether stage or kind, and the values, are as the patterns in their places say.
+    pub(super) fn fits(&self, node: &PlanNode) -> bool {
+        let fits = |pattern: &str, text: &str| Pattern::new(pattern).is_ok_and(|pattern| pattern.matches(text));
+        (fits(&self.stage, &node.stage) || fits(&self.stage, node.kind.name()))
+            && self.values.iter().all(|(name, value)| node.value(name).is_some_and(|v| fits(value, &v)))
+    }
+}
+
+/// Whether `target` is a pattern: `*` is any text, `?` any character, `[ab]` one of those.
+pub(super) fn is_pattern(target: &str) -> bool {
+    target.contains(['*', '?', '['])
 }

@@ -6,12 +6,13 @@ use super::error::{Error, Fault};
 use super::expand::nodes;
 use super::files::Files;
 use super::key::{Artifact, Recipe, Seed};
-use super::node::Reference;
 pub use super::node::{NodeId, PlanNode};
+use super::node::{Reference, is_pattern};
 use super::pipeline::Pipeline;
 use super::stage::{ALL, FILES, Kind, Question, belongs};
 use super::value::{Place, suggest};
 use anyhow::Result;
+use glob::Pattern;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Every node that the pipeline asks for.
@@ -33,6 +34,11 @@ impl Plan {
         let places = pipeline.stages.iter().map(|stage| (stage.name.clone(), stage.place)).collect();
         let (seed, source) = (pipeline.seed.clone(), pipeline.source.clone());
         Ok(Plan { nodes: nodes(pipeline, kinds)?, files: Files::default(), seed, source, places })
+    }
+
+    /// What keys every random stream.
+    pub fn seed(&self) -> &str {
+        &self.seed
     }
 
     /// The node at `id`.
@@ -119,9 +125,42 @@ impl Plan {
         Ok(())
     }
 
-    /// The nodes that `target` names: a stage, an instance, a stage or a kind with some values (`nets@prior=none`).
+    /// The recipe of a node whose inputs are not known yet, without them: to be compared, not to be asked.
+    pub fn recipe_without_inputs(&self, id: NodeId) -> Recipe {
+        let node = self.node(id);
+        let Question { params, label, .. } = &*node.question;
+        Recipe {
+            kind: node.kind.name().to_owned(),
+            version: node.kind.version(),
+            params: params.clone(),
+            inputs: BTreeMap::new(),
+            seed: label.clone().map(|label| Seed { run: self.seed.clone(), label }),
+        }
+    }
+
+    /// The nodes that `target` names: a stage, an instance by its whole name, a stage or a kind with some values
+    /// (`nets@prior=none`, `s@text="a,b"`), or a pattern (`*curves`, `nets@prior=dropout*`, `nets@*prior=none*`).
     pub fn select(&self, target: &str) -> Result<Vec<NodeId>, Fault> {
         let fault = |message: String, hint| Fault { source: "target".into(), place: None, message, hint };
+        // Any name that was printed can be typed, whatever its values hold.
+        if let Some(id) = self.ids().find(|id| self.node(*id).name == target) {
+            return Ok(vec![id]);
+        }
+        if is_pattern(target) {
+            let whole = Pattern::new(target)
+                .map_err(|error| fault(format!("`{target}` is no pattern: {}", error.msg), None))?;
+            let parts = Reference::parse(target).ok();
+            let fits =
+                |node: &PlanNode| whole.matches(&node.name) || parts.as_ref().is_some_and(|parts| parts.fits(node));
+            let found: Vec<NodeId> = self.ids().filter(|id| fits(self.node(*id))).collect();
+            if found.is_empty() {
+                let stages: BTreeSet<&str> = self.nodes.iter().map(|node| node.stage.as_str()).collect();
+                let stages: Vec<String> = stages.iter().map(|stage| format!("`{stage}`")).collect();
+                let hint = format!("a pattern stands for stages, values or whole names; stages: {}", stages.join(", "));
+                return Err(fault(format!("no node fits `{target}`"), Some(hint)));
+            }
+            return Ok(found);
+        }
         let wanted = Reference::parse(target).map_err(|misfit| fault(misfit.message, misfit.hint))?;
         let is_stage = self.nodes.iter().any(|n| n.stage == wanted.stage);
         let of_stage: Vec<NodeId> = self
@@ -295,6 +334,37 @@ stages:
         assert_eq!(select("s@style=plain,end=b,width=1"), ["s@width=1,end=b"]);
         assert_eq!(select("pair"), ["p@width=1", "p@width=2"], "a kind stands for all its stages");
         assert_eq!(select("p@width=1"), ["p@width=1"]);
+    }
+
+    #[test]
+    fn a_pattern_stands_for_stages_for_values_and_for_whole_names() {
+        let plan = plan(ENDS).unwrap();
+        let select = |target: &str| -> Vec<&str> {
+            plan.select(target).unwrap().iter().map(|id| plan.node(*id).name.as_str()).collect()
+        };
+        assert_eq!(select("s@*,end=b"), ["s@width=1,end=b", "s@width=2,end=b"]);
+        assert_eq!(select("s@end=[a]"), ["s@width=1,end=a", "s@width=2,end=a"]);
+        assert_eq!(select("*@width=2"), ["s@width=2,end=a", "s@width=2,end=b", "p@width=2"]);
+        assert_eq!(select("pai?"), ["p@width=1", "p@width=2"], "kinds too");
+        assert_eq!(select("*").len(), 6);
+        let fault = plan.select("x*").unwrap_err();
+        assert_eq!(fault.to_string(), "target: no node fits `x*`");
+        assert!(fault.hint.unwrap().ends_with("stages: `p`, `s`"));
+        assert!(plan.select("s@[").unwrap_err().to_string().starts_with("target: `s@[` is no pattern: "));
+    }
+
+    #[test]
+    fn a_value_may_hold_commas_and_signs_in_quotes_and_a_printed_name_is_always_a_target() {
+        let plan = plan("stages: { s: { source: { text: ['a,b=c', 'd=e', 'f*'], width: [1, 2] } } }").unwrap();
+        let select = |target: &str| -> Vec<&str> {
+            plan.select(target).unwrap().iter().map(|id| plan.node(*id).name.as_str()).collect()
+        };
+        for id in plan.ids() {
+            assert_eq!(plan.select(&plan.node(id).name).unwrap(), [id]);
+        }
+        assert_eq!(select("s@text=\"a,b=c\",width=2"), ["s@text=a,b=c,width=2"]);
+        assert_eq!(select("s@text=d=e"), ["s@text=d=e,width=1", "s@text=d=e,width=2"]);
+        assert_eq!(select("s@text=f[*],width=1"), ["s@text=f*,width=1"]);
     }
 
     #[test]

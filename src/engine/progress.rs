@@ -199,7 +199,7 @@ impl Wording {
 }
 
 fn sum(summary: &Summary) -> String {
-    let Summary { nodes, cached, ran, failed, skipped, seconds: took, saved_seconds } = summary;
+    let Summary { nodes, cached, ran, failed, skipped, seconds: took, saved_seconds, outcome: _ } = summary;
     if cached == nodes {
         return format!("{}: all cached, nothing to do; {}", count(*nodes), seconds(*took));
     }
@@ -251,6 +251,7 @@ mod tests {
                 skipped: 1,
                 seconds: 75.0,
                 saved_seconds: 2.0,
+                outcome: super::super::event::Ending::Failed,
             }),
         ];
         events.iter().for_each(|event| lines.observe(event));

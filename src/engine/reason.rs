@@ -6,13 +6,14 @@
 
 use super::key::{Artifact, Digest, Key, Recipe, Seed};
 use super::stage::FILES;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// A cause of a node's running.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Reason {
     /// Nothing like it was asked before, but for what is still asked.
@@ -130,17 +131,76 @@ fn show_value(value: &Json) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
+/// How many earlier recipes of a kind a new one is compared with, at most: beyond, those with the greatest keys are left
+/// out, and a reason may be told against one that is not the very nearest.
+const COMPARED: usize = 5_000;
+
 /// The recipes asked before, by kind.
 pub struct Past {
-    by_kind: BTreeMap<String, Vec<(Key, Recipe)>>,
+    by_kind: BTreeMap<String, Vec<Earlier>>,
+}
+
+struct Earlier {
+    key: Key,
+    recipe: Recipe,
+    features: Features,
+}
+
+/// What two recipes of a kind may differ in, by name, as hashes: comparing them must be cheap, since every node that is due
+/// is compared with every earlier one.
+struct Features(Vec<(u64, u64)>);
+
+impl Features {
+    fn of(recipe: &Recipe) -> Features {
+        let hash = |text: &str| {
+            let bytes = *blake3::hash(text.as_bytes()).as_bytes();
+            bytes.first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
+        };
+        let mut features = vec![(hash("version"), u64::from(recipe.version))];
+        let mut leaves = BTreeMap::new();
+        recipe.params.iter().for_each(|(name, value)| flatten(name, value, &mut leaves));
+        features.extend(leaves.iter().map(|(path, value)| (hash(&format!("param {path}")), hash(&value.to_string()))));
+        features.extend(recipe.seed.iter().map(|seed| (hash("seed"), hash(&seed.run))));
+        for (slot, artifacts) in &recipe.inputs {
+            match &artifacts[..] {
+                [one] => features.extend(
+                    one.iter().map(|(file, digest)| (hash(&format!("input {slot}/{file}")), hash(&digest.to_string()))),
+                ),
+                many => features.push((hash(&format!("inputs {slot}")), hash(&format!("{many:?}")))),
+            }
+        }
+        features.sort_unstable();
+        Features(features)
+    }
+
+    /// In how many names they differ; given up at `enough`.
+    fn distance(&self, other: &Features, enough: usize) -> usize {
+        let (mut a, mut b) = (&self.0[..], &other.0[..]);
+        let mut distance = 0;
+        while let ([first, rest_a @ ..], [second, rest_b @ ..]) = (a, b) {
+            distance += usize::from(first != second);
+            if distance >= enough {
+                return enough;
+            }
+            (a, b) = match first.0.cmp(&second.0) {
+                Ordering::Less => (rest_a, b),
+                Ordering::Greater => (a, rest_b),
+                Ordering::Equal => (rest_a, rest_b),
+            };
+        }
+        distance + a.len() + b.len()
+    }
 }
 
 impl Past {
     /// Of these recipes.
     pub fn new(recipes: Vec<(Key, Recipe)>) -> Past {
-        let mut by_kind: BTreeMap<String, Vec<(Key, Recipe)>> = BTreeMap::new();
+        let mut by_kind: BTreeMap<String, Vec<Earlier>> = BTreeMap::new();
         for (key, recipe) in recipes {
-            by_kind.entry(recipe.kind.clone()).or_default().push((key, recipe));
+            let earlier = by_kind.entry(recipe.kind.clone()).or_default();
+            if earlier.len() < COMPARED {
+                earlier.push(Earlier { key, features: Features::of(&recipe), recipe });
+            }
         }
         Past { by_kind }
     }
@@ -150,14 +210,37 @@ impl Past {
     pub fn explain(&self, recipe: &Recipe, current: &BTreeSet<Key>) -> Vec<Reason> {
         let Some(past) = self.by_kind.get(&recipe.kind) else { return vec![Reason::FirstTime] };
         let key = recipe.key();
-        if past.iter().any(|(earlier, _)| *earlier == key) {
+        if past.iter().any(|earlier| earlier.key == key) {
             return vec![Reason::NeverFinished];
         }
-        past.iter()
-            .map(|(earlier, old)| (differences(old, recipe), current.contains(earlier), earlier))
+        self.nearest(recipe)
+            .into_iter()
+            .map(|earlier| (differences(&earlier.recipe, recipe), current.contains(&earlier.key), earlier.key))
             .min_by_key(|(reasons, still_asked, earlier)| (reasons.len(), *still_asked, one_sided(reasons), *earlier))
             .filter(|(_, still_asked, _)| !still_asked)
-            .map_or_else(|| vec![Reason::FirstTime], |(reasons, _, _)| reasons)
+            .map_or_else(|| vec![Reason::FirstTime], |(reasons, ..)| reasons)
+    }
+
+    /// The earlier recipes that differ from `recipe` in the fewest names.
+    fn nearest(&self, recipe: &Recipe) -> Vec<&Earlier> {
+        let features = Features::of(recipe);
+        let (mut best, mut found) = (usize::MAX, Vec::new());
+        for earlier in self.by_kind.get(&recipe.kind).into_iter().flatten() {
+            let distance = earlier.features.distance(&features, best.saturating_add(1));
+            if distance < best {
+                found.clear();
+            }
+            if distance <= best {
+                found.push(earlier);
+                best = distance;
+            }
+        }
+        found
+    }
+
+    /// The keys of the earlier questions that are most like `recipe`.
+    pub fn alike(&self, recipe: &Recipe) -> Vec<Key> {
+        self.nearest(recipe).into_iter().map(|earlier| earlier.key).collect()
     }
 }
 

@@ -10,7 +10,7 @@
 //! Knows no stage kind, prints nothing, and starts no process itself.
 
 use super::error::Error;
-use super::event::{Event, Observer, Summary};
+use super::event::{Ending, Event, Observer, Summary};
 use super::executor::{Executor, Job, Outcome, log};
 use super::key::{Artifact, Key};
 use super::lock::Expected;
@@ -93,9 +93,22 @@ pub fn run(
     let Summary { nodes, cached, ran, failed, .. } = run.summary;
     run.summary.skipped = nodes - cached - ran - failed;
     run.summary.seconds = run.began.elapsed().as_secs_f64();
+    let outcome = outcome.and_then(|()| run.verdict());
+    run.summary.outcome = ending(&outcome);
     run.observer.observe(&Event::Ended(run.summary.clone()));
-    outcome.and_then(|()| run.verdict())?;
+    outcome?;
     Ok((run.summary, run.artifacts))
+}
+
+fn ending(outcome: &Result<()>) -> Ending {
+    let Err(error) = outcome else { return Ending::Done };
+    match error.chain().find_map(|cause| cause.downcast_ref::<Error>()) {
+        Some(Error::StageFailed { .. }) => Ending::Failed,
+        Some(Error::Differs(_)) => Ending::Differs,
+        Some(Error::Corrupt(_)) => Ending::Corrupt,
+        Some(Error::Interrupted) => Ending::Interrupted,
+        _ => Ending::Unavailable,
+    }
 }
 
 struct Run<'a> {

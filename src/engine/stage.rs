@@ -7,6 +7,8 @@
 use super::key::{Artifact, Params, Recipe, Seed};
 use super::value::{Misfit, Node, read};
 use anyhow::{Result, anyhow};
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
@@ -95,6 +97,39 @@ pub struct Terms {
     pub memory: u64,
 }
 
+/// The first byte in which two contents of whatever format differ.
+pub fn first_byte(cached: &[u8], again: &[u8]) -> String {
+    let at = cached.iter().zip(again).take_while(|(a, b)| a == b).count();
+    let byte = |bytes: &[u8]| bytes.get(at).map_or("none".to_owned(), |byte| format!("0x{byte:02x}"));
+    format!("byte {at}: cached {}, again {}", byte(cached), byte(again))
+}
+
+/// What has changed in a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Changes {
+    /// Cells of rows that both have.
+    pub cells: Vec<Cell>,
+    /// Rows of the second alone.
+    pub added: usize,
+    /// Rows of the first alone.
+    pub removed: usize,
+    /// Columns that only one has.
+    pub columns: Vec<String>,
+}
+
+/// A cell that has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cell {
+    /// What tells its row from the others, as `hidden=50, prior=none`.
+    pub row: String,
+    /// Its column.
+    pub column: String,
+    /// What it was.
+    pub before: String,
+    /// What it is.
+    pub after: String,
+}
+
 /// A stage kind, as its author writes it.
 pub trait Stage: 'static {
     /// Its name in pipeline.yaml.
@@ -113,7 +148,7 @@ pub trait Stage: 'static {
     const LISTS: &'static [&'static str] = &[];
 
     /// Its parameters. Fields that have a default are left out of the key while they are at it.
-    type Params: Serialize + DeserializeOwned;
+    type Params: Serialize + DeserializeOwned + JsonSchema;
 
     /// Refuses parameters that do not go together, with a cause and, behind `; `, a hint; each field by itself has been
     /// checked by its type.
@@ -151,6 +186,17 @@ pub trait Stage: 'static {
     /// how the run was invoked.
     fn question(params: Self::Params, _invocation: &Invocation) -> Self::Params {
         params
+    }
+
+    /// Where two contents of its output `file`, which do differ, first do, in words; `cached` and `again` are what the
+    /// values are told of.
+    fn difference(_file: &str, cached: &[u8], again: &[u8]) -> String {
+        first_byte(cached, again)
+    }
+
+    /// What in its output `file`, whose two contents do differ, has changed, if that is a table.
+    fn changes(_file: &str, _before: &[u8], _after: &[u8]) -> Option<Changes> {
+        None
     }
 
     /// Does the work.
@@ -266,6 +312,12 @@ pub trait Kind: Sync {
     fn outputs_for(&self, params: &Params) -> Result<Option<Vec<String>>>;
     /// Reads, checks and canonicalises the fields of a stage that are not slots.
     fn resolve(&self, fields: &Node, invocation: &Invocation) -> Result<Question, Misfit>;
+    /// The JSON Schema of its parameters: one value each, without grids.
+    fn schema(&self) -> Json;
+    /// See [`Stage::difference`].
+    fn difference(&self, file: &str, cached: &[u8], again: &[u8]) -> String;
+    /// See [`Stage::changes`].
+    fn changes(&self, file: &str, before: &[u8], after: &[u8]) -> Option<Changes>;
     /// Does the work.
     fn run(&self, cx: &Context) -> Result<()>;
 }
@@ -345,6 +397,19 @@ impl<S: Stage> Kind for KindOf<S> {
         let fallback =
             fallback.map(|f| to_map(&S::question(f, invocation)).map(|f| without_defaults::<S>(&f))).transpose()?;
         Ok(Question { params: without_defaults::<S>(&full), full, label, fallback, fallback_label, files, terms })
+    }
+
+    fn schema(&self) -> Json {
+        let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+        settings.into_generator().into_root_schema_for::<S::Params>().to_value()
+    }
+
+    fn difference(&self, file: &str, cached: &[u8], again: &[u8]) -> String {
+        S::difference(file, cached, again)
+    }
+
+    fn changes(&self, file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {
+        S::changes(file, before, after)
     }
 
     fn run(&self, cx: &Context) -> Result<()> {

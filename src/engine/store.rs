@@ -7,6 +7,7 @@
 //!   objects/<digest>      an output's bytes: read-only, its modification time set to SEALED
 //!   choices/<key>         the answer to this question could not be had; its fallback is used instead (holds the cause)
 //!   jobs/<key>/           stdout and stderr of the last attempt
+//!   aside/<key>/          outputs that came out otherwise when a node ran again (again/), and the cache's (cached/)
 //!   pins/<key>            kept from removal; holds the node's name
 //!   quarantine/<digest>   bytes that did not have the digest they stood under
 //!   runs/<id>.jsonl       the history of runs
@@ -234,6 +235,11 @@ impl Store {
     /// Where a job's output streams go.
     pub fn job_folder(&self, key: Key) -> PathBuf {
         self.root.join("jobs").join(key.to_string())
+    }
+
+    /// Where a node's outputs are kept that came out otherwise when it ran again.
+    pub fn aside(&self, key: Key) -> PathBuf {
+        self.root.join("aside").join(key.to_string())
     }
 
     /// Where run `id` writes its history.

@@ -13,6 +13,9 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// How many of those most alike an estimate is the mean of.
+const ALIKE: usize = 8;
+
 /// Where a node stands.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Standing {
@@ -149,11 +152,40 @@ impl<'a> Surveyor<'a> {
 
     /// Why `recipe`, which has no answer, must run; `current` are the keys the plan asks for anyway.
     pub fn explain(&self, recipe: &Recipe, current: &BTreeSet<Key>) -> Result<Vec<Reason>> {
+        Ok(self.past()?.explain(recipe, current))
+    }
+
+    /// How long the jobs of all nodes that are not cached would take one after the other, in seconds, told from what those
+    /// most like them took; and for how many of them there is nothing like. A node that depends counts in full.
+    pub fn estimate(&self, survey: &Survey) -> Result<(f64, usize)> {
+        let (mut seconds, mut unknown) = (0.0, 0);
+        for (id, standing) in &survey.standing {
+            if matches!(standing, Standing::Cached(_)) {
+                continue;
+            }
+            let asked = survey.checked.get(id).and_then(|checked| checked.recipe.clone());
+            let recipe = match asked {
+                Some(recipe) => recipe,
+                None => self.plan.recipe_without_inputs(*id),
+            };
+            let mut took = Vec::new();
+            for key in self.past()?.alike(&recipe).into_iter().take(ALIKE) {
+                took.extend(self.store.entry(key)?.map(|entry| entry.seconds));
+            }
+            match took.len() {
+                0 => unknown += 1,
+                n => seconds += took.iter().sum::<f64>() / n as f64,
+            }
+        }
+        Ok((seconds, unknown))
+    }
+
+    fn past(&self) -> Result<&Past> {
         if self.past.get().is_none() {
             // Read at the first miss only: an unchanged run never pays for it.
             let _ = self.past.set(Past::new(self.store.recipes()?));
         }
-        Ok(self.past.get().map_or_else(Vec::new, |past| past.explain(recipe, current)))
+        Ok(self.past.get_or_init(|| Past::new(Vec::new())))
     }
 
     fn standing(&self, id: NodeId, key: Key) -> Result<Standing> {

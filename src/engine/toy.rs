@@ -14,6 +14,7 @@ use super::store::Store;
 use super::survey::{Survey, Surveyor};
 use crate::fs;
 use anyhow::{Result, bail};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -31,7 +32,7 @@ const TEXT: &str = "text";
 /// Writes its text. On request it fails, or cannot be had.
 pub(super) struct Source;
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SourceParams {
     /// `fail` makes it fail.
@@ -56,7 +57,7 @@ fn one() -> u32 {
     1
 }
 
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum End {
     #[default]
@@ -64,7 +65,7 @@ enum End {
     B,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 enum Style {
     #[default]
@@ -113,7 +114,7 @@ impl Stage for Source {
 /// Joins two texts; without the second, brackets the first.
 pub(super) struct Pair;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Note {
     /// In the key, but in no output.

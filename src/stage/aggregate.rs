@@ -1,15 +1,17 @@
 //! `aggregate`: puts the rows of all curves and nets together and averages over pairs.
 
+use super::format;
 use super::tables::{CURVES, ENDPOINTS, METRICS, NETS, POINTS, REFITS, SUMMARY, Table, numbers, shown};
-use crate::engine::stage::{Arity, Context, Slot, Stage};
+use crate::engine::stage::{Arity, Changes, Context, Slot, Stage};
 use crate::study::stats::{bootstrap, mean};
 use anyhow::Result;
 use polars::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(super) struct Aggregate;
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {}
 
@@ -29,6 +31,14 @@ impl Stage for Aggregate {
     /// For the bootstrap.
     fn label(_: &Params) -> Option<String> {
         Some("aggregate".to_owned())
+    }
+
+    fn difference(file: &str, cached: &[u8], again: &[u8]) -> String {
+        format::difference(file, cached, again)
+    }
+
+    fn changes(file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {
+        format::changes(file, before, after)
     }
 
     fn run(Params {}: Params, cx: &Context) -> Result<()> {

@@ -1,16 +1,18 @@
 //! `align`: matches the neurons of B to those of A and permutes B accordingly. The same function, other parameters.
 
 use super::artifact::{IMAGES, NET, read_labelled, read_net, words, write_json, write_net};
+use super::format;
 use crate::engine::stage::{Arity, Context, Slot, Stage};
 use crate::study::curve::align::{Cost, align};
 use crate::study::data::Split;
 use anyhow::{Result, anyhow};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 pub(super) struct Align;
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {
     #[serde(default)]
@@ -31,6 +33,10 @@ impl Stage for Align {
     ];
     const OUTPUTS: &'static [&'static str] = &[NET, ALIGNMENT];
     type Params = Params;
+
+    fn difference(file: &str, cached: &[u8], again: &[u8]) -> String {
+        format::difference(file, cached, again)
+    }
 
     fn run(params: Params, cx: &Context) -> Result<()> {
         let (a, _) = read_net(cx.input("a")?.path(NET)?)?;

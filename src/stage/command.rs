@@ -8,10 +8,12 @@
 //! A stage of this kind promises what no test here can hold it to: the same files and parameters give the same bytes. Not
 //! knowing what the program is, this file neither pins its version nor keeps it from reading the disk by absolute paths.
 
+use super::format;
 use super::texts::{Text, Texts, written};
-use crate::engine::stage::{Context, Declared, FILES, GATHERED, Invocation, Slot, Stage, Terms, belongs};
+use crate::engine::stage::{Changes, Context, Declared, FILES, GATHERED, Invocation, Slot, Stage, Terms, belongs};
 use crate::fs;
 use anyhow::{Context as _, Result, bail};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +28,7 @@ use std::time::Duration;
 
 pub(super) struct Command;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Params {
     /// A line for `/bin/sh -c`, or a program and its arguments.
@@ -132,6 +134,14 @@ impl Stage for Command {
     /// What it may take of time and machine changes no answer; its files are asked for by name and digest.
     fn question(params: Params, _: &Invocation) -> Params {
         Params { files: Vec::new(), time_limit: None, retries: 0, threads: None, memory: None, ..params }
+    }
+
+    fn difference(file: &str, cached: &[u8], again: &[u8]) -> String {
+        format::difference(file, cached, again)
+    }
+
+    fn changes(file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {
+        format::changes(file, before, after)
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {

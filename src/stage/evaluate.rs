@@ -1,8 +1,9 @@
 //! `evaluate`: joins two nets by a curve and measures error and loss along it, on each split.
 
 use super::artifact::{Cell, Csv, IMAGES, NET, NetCard, read_labelled, read_net, words};
+use super::format;
 use super::tables::{METRICS, POINTS, REFITS};
-use crate::engine::stage::{Arity, Context, Invocation, Slot, Stage};
+use crate::engine::stage::{Arity, Changes, Context, Invocation, Slot, Stage};
 use crate::kernel::sparse::Sparse;
 use crate::study::bounded::{GridPoints, ImageCount};
 use crate::study::curve::align::Cost;
@@ -11,11 +12,12 @@ use crate::study::curve::refit::{Fit, Settings, Targets, refit};
 use crate::study::curve::{Center, Method, Path, Point, grid};
 use crate::study::data::Split;
 use anyhow::{Result, anyhow, bail};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(super) struct Evaluate;
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {
     /// `linear`, `arc`, `linear+wa`, `arc+wa`.
@@ -63,6 +65,14 @@ impl Stage for Evaluate {
             return Params { points: points(), center, ..params };
         }
         Params { wa_points: wa_points(), wa_targets: Targets::default(), wa_images: None, center, ..params }
+    }
+
+    fn difference(file: &str, cached: &[u8], again: &[u8]) -> String {
+        format::difference(file, cached, again)
+    }
+
+    fn changes(file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {
+        format::changes(file, before, after)
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {

@@ -11,6 +11,7 @@ use crate::study::data::digits::digits;
 use crate::study::data::mnist::{self, FILES, MIRRORS};
 use crate::study::data::{Examples, Split};
 use anyhow::{Context as _, Result, bail};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ pub(super) struct Fetch;
 /// The environment variable that names the data folder.
 pub const DATA_VARIABLE: &str = "REPRO_DATA";
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {
     dataset: Dataset,
@@ -39,7 +40,7 @@ pub(super) struct Params {
     validation: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Dataset {
     /// The four files of MNIST.

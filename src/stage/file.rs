@@ -7,11 +7,12 @@ use super::texts::Texts;
 use crate::engine::stage::{Context, Declared, FILES, Invocation, Slot, Stage};
 use crate::fs;
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(super) struct File;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {
     /// From the project's folder, or absolute. Always given, and in no key.

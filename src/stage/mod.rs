@@ -14,6 +14,7 @@ mod conclusions;
 mod evaluate;
 mod fetch;
 mod file;
+mod format;
 mod plot;
 mod report;
 mod tables;

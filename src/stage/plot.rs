@@ -11,6 +11,7 @@ use crate::report::axis::Axis;
 use crate::report::figure::{Figure, Mark, Panel, Series};
 use anyhow::{Context as _, Result};
 use polars::prelude::DataFrame;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -33,13 +34,13 @@ pub(super) struct FigureCard {
     pub(super) caption: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {
     figure: Name,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Name {
     /// E(t) by method, without prior and with the normal one.

@@ -17,13 +17,14 @@ use crate::report::table::{Align, Table};
 use anyhow::{Context as _, Result};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use polars::prelude::DataFrame;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 pub(super) struct Report;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {
     /// One sentence under the title; left out where overrides may have made it untrue.
@@ -31,12 +32,15 @@ pub(super) struct Params {
     about: String,
     /// The profile's name. This and what follows is filled in when the question is asked, so that the report follows it.
     #[serde(default)]
+    #[schemars(skip)]
     profile: Option<String>,
     /// What was set by `-S`.
     #[serde(default)]
+    #[schemars(skip)]
     overrides: Vec<String>,
     /// Of the program and of every stage kind of the study.
     #[serde(default)]
+    #[schemars(skip)]
     versions: BTreeMap<String, String>,
 }
 

@@ -1,8 +1,10 @@
 //! What a user may write where a text is wanted: any scalar, or a list of them. Knows no stage.
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+use std::borrow::Cow;
 
 /// A text; a number or `true` in its place reads as it would be written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -10,7 +12,7 @@ use serde_json::Value as Json;
 pub(super) struct Text(pub(super) String);
 
 /// A text, or a list of texts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum Texts {
     /// `x`
@@ -45,6 +47,16 @@ fn text<E: Error>(value: &Json) -> Result<Text, E> {
         _ => "a mapping",
     };
     written(value).map(Text).ok_or_else(|| E::custom(format!("expected a text, found {found}; write a text")))
+}
+
+impl JsonSchema for Text {
+    fn schema_name() -> Cow<'static, str> {
+        "Text".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "number", "boolean"] })
+    }
 }
 
 impl<'de> Deserialize<'de> for Text {

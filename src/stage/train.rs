@@ -1,19 +1,21 @@
 //! `train`: one endpoint.
 
 use super::artifact::{Cell, Csv, IMAGES, NET, NetCard, read_labelled, words, write_net};
+use super::format;
 use super::tables::{HISTORY, NETS};
-use crate::engine::stage::{Arity, Context, Slot, Stage};
+use crate::engine::stage::{Arity, Changes, Context, Slot, Stage};
 use crate::study::bounded::{Epochs, ImageCount, Width};
 use crate::study::data::{Labelled, Split};
 use crate::study::net::{
     EngineKind, EpochRecord, Init, Optimizer, Prior, Quality, TrainSettings, evaluate, examine, train,
 };
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(super) struct Train;
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {
     hidden: Width,
@@ -37,7 +39,7 @@ pub(super) struct Params {
 }
 
 /// An end of a pair.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum End {
     #[default]
@@ -80,6 +82,14 @@ impl Stage for Train {
     /// The same init and shuffles whatever the prior, the optimiser and the engine: those are compared with all else equal.
     fn label(params: &Params) -> Option<String> {
         Some(format!("hidden={},pair={},end={}", params.hidden.get(), params.pair, params.end.name()))
+    }
+
+    fn difference(file: &str, cached: &[u8], again: &[u8]) -> String {
+        format::difference(file, cached, again)
+    }
+
+    fn changes(file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {
+        format::changes(file, before, after)
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {

@@ -1,12 +1,14 @@
 //! Numbers that cannot be absurd: parameters checked once, where they are read.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 macro_rules! bounded {
     ($(#[$meta:meta])* $name:ident, $inner:ty, $repr:literal, $rule:literal, $holds:expr) => {
         $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize, Deserialize, JsonSchema)]
         #[serde(try_from = $repr, into = $repr)]
+        #[schemars(description = $rule)]
         pub struct $name($inner);
 
         impl $name {

@@ -12,10 +12,11 @@ use crate::kernel::distance::squared_distances;
 use crate::kernel::gram::{Products, Tall};
 use crate::kernel::sparse::{Panels, Sparse, project};
 use crate::study::net::{CLASSES, INPUTS, Mlp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What it costs to match neuron i of A to neuron j of B.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cost {
     /// |a_i - b_j|² over whole neurons: incoming row and outgoing column.

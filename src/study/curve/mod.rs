@@ -13,7 +13,9 @@ pub mod permutation;
 pub mod refit;
 
 use super::net::{INPUTS, Mlp};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 
 /// A closed-form curve: psi(t) = alpha(t) A + beta(t) B + gamma(t) M, with M the center of the two nets.
@@ -34,7 +36,7 @@ pub trait Curve: fmt::Debug + Sync {
 pub const CURVES: &[&dyn Curve] = &[&linear::Linear, &arc::Arc];
 
 /// What a curve is centered on, its M.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Center {
     /// The mean over the 2h neurons of both nets: one row for W1 and one column for W2, the same for every neuron.
@@ -98,6 +100,17 @@ impl Method {
     /// Every method: each curve as it is, then each with WA.
     pub fn all() -> impl Iterator<Item = Method> {
         [false, true].into_iter().flat_map(|refitted| CURVES.iter().map(move |&curve| Method { curve, refitted }))
+    }
+}
+
+impl JsonSchema for Method {
+    fn schema_name() -> Cow<'static, str> {
+        "Method".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let names: Vec<String> = Method::all().map(|method| method.to_string()).collect();
+        json_schema!({ "enum": names })
     }
 }
 

@@ -16,6 +16,7 @@ use crate::kernel::gram::{Products, Tall};
 use crate::kernel::sparse::Sparse;
 use crate::kernel::threads::share;
 use crate::study::net::{CLASSES, Mlp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::num::NonZero;
 
@@ -30,7 +31,7 @@ const RIDGE: f64 = 1e-8;
 const RANK_FACTOR: f64 = 10.0;
 
 /// Which logits W2 is fitted to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Targets {
     /// A's own, while W1 goes to B's; then W2 goes straight to B's. Two segments, as in the talk.

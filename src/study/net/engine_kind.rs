@@ -4,10 +4,11 @@ use super::Mlp;
 use super::autodiff::Autodiff;
 use super::engine::Engine;
 use super::kernel_engine::KernelEngine;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The engines there are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum EngineKind {
     /// Our own kernels: the same bits on every machine.

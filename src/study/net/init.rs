@@ -4,10 +4,11 @@ use super::Mlp;
 use crate::study::bounded::{Positive, Width};
 use crate::study::rng;
 use rand_chacha::rand_core::Rng;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How the weights are drawn, independently of each other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Init {
     /// Uniform within ± 1 / sqrt(fan-in): 784 for the first layer, h for the second.

@@ -5,10 +5,11 @@
 use super::prior::Prior;
 use crate::kernel::update::Update;
 use crate::study::bounded::{Fraction, Positive};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How weights follow their gradients.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Optimizer {
     /// Stochastic gradient descent with momentum.
@@ -18,7 +19,7 @@ pub enum Optimizer {
 }
 
 /// v <- momentum v + g; w <- w - rate v.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sgd {
     /// Learning rate, before the schedule.
@@ -29,7 +30,7 @@ pub struct Sgd {
 
 /// m <- beta1 m + (1 - beta1) g; v <- beta2 v + (1 - beta2) g²; at step t = 1, 2, ...
 /// w <- w - rate m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + epsilon).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Adam {
     /// Learning rate, before the schedule.

@@ -1,0 +1,205 @@
+//! `repro diff`: what is different between two runs, or two profiles, as Markdown or JSON.
+
+use super::{Common, Session, inspect};
+use crate::engine::diff::{Diff, Fate, File, State, diff};
+use crate::engine::event::SCHEMA;
+use crate::engine::history;
+use crate::engine::stage::Cell;
+use crate::report::table::{Align, Table};
+use crate::stage::KINDS;
+use anyhow::Result;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// Between two runs; the last two by default.
+pub(super) fn runs(common: &Common, before: Option<String>, after: Option<String>, limit: usize) -> Result<String> {
+    let store = common.store();
+    let state = |name: Option<String>, default: &str| {
+        let run = history::read(&store, &history::find(&store, name.as_deref().unwrap_or(default))?)?;
+        State::of_run(&store, KINDS, &run)
+    };
+    let (before, after) = (state(before, "last~1")?, state(after, "last")?);
+    tell(common, &diff(&store, &before, &after)?, limit)
+}
+
+/// Between two profiles.
+pub(super) fn profiles(common: &Common, before: Option<String>, after: Option<String>, limit: usize) -> Result<String> {
+    let state = |profile: Option<String>| -> Result<State> {
+        let name = profile.clone().unwrap_or_default();
+        let session = Session::open(&Common { profile, ..common.clone() })?;
+        let all: Vec<_> = session.plan.ids().collect();
+        Ok(State::of_plan(&name, &session.plan, &inspect::survey(&session, &all)?))
+    };
+    let (before, after) = (state(before)?, state(after)?);
+    tell(common, &diff(&common.store(), &before, &after)?, limit)
+}
+
+fn tell(common: &Common, diff: &Diff, limit: usize) -> Result<String> {
+    if common.json {
+        let mut whole = json!(diff);
+        whole["schema"] = json!(SCHEMA);
+        // The change itself, so that nobody has to parse a cell to sort by it.
+        for table in whole["tables"].as_array_mut().into_iter().flatten() {
+            for cell in table["changes"]["cells"].as_array_mut().into_iter().flatten() {
+                let [before, after] = ["before", "after"].map(|side| cell[side].as_str().unwrap_or_default());
+                cell["change"] = json!(numbers(before, after).map(|(before, after)| after - before));
+            }
+        }
+        return Ok(format!("{whole:#}\n"));
+    }
+    let mut text = format!("# From {} to {}\n", diff.before, diff.after);
+    stages(&mut text, diff, limit)?;
+    parameters(&mut text, diff, limit)?;
+    metrics(&mut text, diff, limit)?;
+    files(&mut text, diff, limit)?;
+    if diff.stages.is_empty() && diff.parameters.is_empty() && diff.files.iter().all(|file| file.state == Fate::Same) {
+        writeln!(text, "\nNothing is different.")?;
+    }
+    Ok(text)
+}
+
+fn stages(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
+    let row = |stage: &crate::engine::diff::Stage| {
+        let counts = [stage.both, stage.removed, stage.added, stage.not_cached];
+        [stage.stage.clone()].into_iter().chain(counts.map(|n| n.to_string())).collect()
+    };
+    let columns = [("stage", false), ("nodes of both", true), ("removed", true), ("added", true), ("not cached", true)];
+    section(text, "Nodes", &columns, diff.stages.iter().map(row).collect(), limit)
+}
+
+fn parameters(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
+    let row = |p: &crate::engine::diff::Parameter| {
+        let values = |values: &[String]| if values.is_empty() { "-".to_owned() } else { values.join(", ") };
+        vec![p.stage.clone(), p.parameter.clone(), values(&p.before), values(&p.after)]
+    };
+    let columns = [("stage", false), ("parameter", false), ("before", false), ("after", false)];
+    section(text, "Parameters", &columns, diff.parameters.iter().map(row).collect(), limit)
+}
+
+/// A table for each output of a stage, over all its nodes.
+fn metrics(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
+    let mut tables: BTreeMap<(&str, &str), Vec<&crate::engine::diff::Table>> = BTreeMap::new();
+    for table in &diff.tables {
+        let stage = table.node.split('@').next().unwrap_or_default();
+        tables.entry((stage, &table.file)).or_default().push(table);
+    }
+    for ((stage, file), nodes) in tables {
+        let mut rows = Vec::new();
+        let (mut added, mut removed, mut columns) = (0, 0, Vec::new());
+        for table in nodes {
+            let instance = table.node.split_once('@').map_or("", |(_, instance)| instance);
+            rows.extend(table.changes.cells.iter().map(|cell| metric(instance, cell)));
+            added += table.changes.added;
+            removed += table.changes.removed;
+            columns.extend(table.changes.columns.iter().map(|column| format!("`{column}`")));
+        }
+        let headings = [
+            ("node", false),
+            ("row", false),
+            ("column", false),
+            ("before", true),
+            ("after", true),
+            ("change", true),
+            ("%", true),
+        ];
+        let title = format!("Metrics: {stage}, {file}");
+        if rows.is_empty() {
+            writeln!(text, "\n## {title}\n")?;
+        }
+        section(text, &title, &headings, rows, limit)?;
+        if added + removed > 0 {
+            writeln!(text, "\nRows: {added} added, {removed} removed.")?;
+        }
+        if !columns.is_empty() {
+            columns.sort();
+            columns.dedup();
+            writeln!(text, "\nColumns that only one has: {}.", columns.join(", "))?;
+        }
+    }
+    Ok(())
+}
+
+fn metric(instance: &str, cell: &Cell) -> Vec<String> {
+    let (mut change, mut percent) = (String::new(), String::new());
+    if let Some((before, after)) = numbers(&cell.before, &cell.after) {
+        change = Short(after - before).to_string();
+        if before != 0.0 {
+            percent = format!("{:+.1}", 100.0 * (after - before) / before.abs());
+        }
+    }
+    vec![
+        instance.to_owned(),
+        cell.row.clone(),
+        cell.column.clone(),
+        cell.before.clone(),
+        cell.after.clone(),
+        change,
+        percent,
+    ]
+}
+
+/// A number with a few significant digits, whatever its size.
+struct Short(f64);
+
+impl std::fmt::Display for Short {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self.0.abs() {
+            x if x != 0.0 && !(1e-3..1e6).contains(&x) => write!(f, "{:+.3e}", self.0),
+            _ => write!(f, "{:+.4}", self.0),
+        }
+    }
+}
+
+fn numbers(before: &str, after: &str) -> Option<(f64, f64)> {
+    Some((before.parse().ok()?, after.parse().ok()?))
+}
+
+/// A line for each output of a stage; the nodes where it has changed by name.
+fn files(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
+    let mut outputs: BTreeMap<(&str, &str), Vec<&File>> = BTreeMap::new();
+    diff.files.iter().for_each(|file| outputs.entry((&file.stage, &file.file)).or_default().push(file));
+    let row = |((stage, file), all): ((&str, &str), Vec<&File>)| {
+        let changed: Vec<&str> = all.iter().filter(|file| file.state != Fate::Same).map(|f| f.node.as_str()).collect();
+        let shown: Vec<&str> =
+            changed.iter().take(3).map(|node| node.split_once('@').map_or(*node, |(_, i)| i)).collect();
+        let more = changed.len().saturating_sub(shown.len());
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let count = |fate| all.iter().filter(|file| file.state == fate).count().to_string();
+        let counts = [count(Fate::Same), count(Fate::Changed), count(Fate::Removed), count(Fate::Added)];
+        [vec![stage.to_owned(), file.to_owned()], counts.into(), vec![shown.join("; ") + &more]].concat()
+    };
+    let columns = [
+        ("stage", false),
+        ("file", false),
+        ("same", true),
+        ("changed", true),
+        ("removed", true),
+        ("added", true),
+        ("where", false),
+    ];
+    let rows: Vec<Vec<String>> = outputs.into_iter().map(row).collect();
+    section(text, "Files", &columns, rows, limit)
+}
+
+/// A heading and a table; nothing if that has no rows.
+fn section(
+    text: &mut String,
+    title: &str,
+    columns: &[(&str, bool)],
+    mut rows: Vec<Vec<String>>,
+    limit: usize,
+) -> Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let all = rows.len();
+    rows.truncate(limit);
+    let align = |right: bool| if right { Align::Right } else { Align::Left };
+    let columns = columns.iter().map(|(name, right)| ((*name).to_owned(), align(*right))).collect();
+    write!(text, "\n## {title}\n\n{}", Table { columns, rows }.to_markdown())?;
+    if all > limit {
+        writeln!(text, "\nAnd {} more: `--limit {all}`.", all - limit)?;
+    }
+    Ok(())
+}

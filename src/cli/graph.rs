@@ -1,0 +1,137 @@
+//! `repro graph`: the pipeline as boxes and arrows, coloured by where it stands.
+
+use super::{Common, GraphFormat, Session, inspect};
+use crate::engine::event::SCHEMA;
+use crate::engine::plan::NodeId;
+use crate::engine::survey::Standing;
+use crate::report::graph::{Block, Colour, svg};
+use anyhow::Result;
+use serde_json::json;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write as _;
+
+/// In this order: a box has the colour of its last state that any of its nodes is in.
+const STATES: [Colour; 3] = [
+    Colour { name: "cached", fill: "#e3f4e6", line: "#3a8f4d" },
+    Colour { name: "depends", fill: "#e6ecfa", line: "#5b77b8" },
+    Colour { name: "run", fill: "#ffe9cf", line: "#c9701a" },
+];
+
+/// A stage, or a node if the graph is to be full.
+struct Unit {
+    name: String,
+    kind: &'static str,
+    /// How many of its nodes are in each of [`STATES`].
+    states: [usize; 3],
+}
+
+impl Unit {
+    fn colour(&self) -> usize {
+        self.states.iter().rposition(|n| *n > 0).unwrap_or(0)
+    }
+
+    fn counts(&self) -> String {
+        let counts = self.states.iter().zip(STATES).filter(|(n, _)| **n > 0);
+        counts.map(|(n, state)| format!("{n} {}", state.name)).collect::<Vec<_>>().join(", ")
+    }
+
+    fn label(&self, full: bool) -> String {
+        match self.states.iter().sum::<usize>() {
+            _ if full => self.name.clone(),
+            1 => format!("{} ({})", self.name, self.kind),
+            n => format!("{} ({}, {n} nodes)", self.name, self.kind),
+        }
+    }
+
+    fn block(&self, full: bool) -> Block {
+        let nodes = self.states.iter().sum::<usize>();
+        let lines = match full {
+            true => vec![self.name.clone()],
+            false if nodes == 1 => vec![self.name.clone(), self.kind.to_owned(), self.counts()],
+            false => vec![self.name.clone(), format!("{}, {nodes} nodes", self.kind), self.counts()],
+        };
+        let parts = if nodes > 1 { self.states.to_vec() } else { Vec::new() };
+        Block { lines, colour: self.colour(), parts }
+    }
+}
+
+/// Arrows follow the data.
+pub(super) fn graph(common: &Common, format: GraphFormat, full: bool) -> Result<String> {
+    let session = Session::open(common)?;
+    let plan = &session.plan;
+    let ids: Vec<NodeId> = plan.ids().collect();
+    let survey = inspect::survey(&session, &ids)?;
+    let mut units: Vec<Unit> = Vec::new();
+    let mut unit_of_stage: HashMap<&str, usize> = HashMap::new();
+    let mut unit_of: Vec<usize> = Vec::with_capacity(ids.len());
+    let mut arrows: BTreeSet<(usize, usize)> = BTreeSet::new();
+    for id in ids {
+        let node = plan.node(id);
+        let known = if full { None } else { unit_of_stage.get(node.stage.as_str()).copied() };
+        let unit = known.unwrap_or_else(|| {
+            let name = if full { &node.name } else { &node.stage };
+            units.push(Unit { name: name.clone(), kind: node.kind.name(), states: [0; 3] });
+            units.len() - 1
+        });
+        unit_of_stage.insert(&node.stage, unit);
+        unit_of.push(unit);
+        let state = match survey.standing[&id] {
+            Standing::Cached(_) => 0,
+            Standing::Depends(_) => 1,
+            Standing::Due(_) => 2,
+        };
+        units[unit].states[state] += 1;
+        // Inputs stand before those that use them.
+        arrows.extend(node.upstream().into_iter().map(|up| (unit_of[up.0], unit)));
+    }
+    if common.json {
+        let boxed = |unit: &Unit| {
+            let [cached, depends, run] = unit.states;
+            let label = unit.label(full);
+            json!({ "name": unit.name, "label": label, "cached": cached, "depends": depends, "run": run })
+        };
+        let boxes: Vec<_> = units.iter().map(boxed).collect();
+        let arrows: Vec<_> = arrows.iter().map(|(from, to)| [&units[*from].name, &units[*to].name]).collect();
+        return Ok(format!("{:#}\n", json!({ "schema": SCHEMA, "boxes": boxes, "arrows": arrows })));
+    }
+    let mut text = String::new();
+    match format {
+        GraphFormat::Svg => {
+            let blocks: Vec<Block> = units.iter().map(|unit| unit.block(full)).collect();
+            return Ok(svg(&blocks, &arrows.into_iter().collect::<Vec<_>>(), &STATES));
+        }
+        GraphFormat::Mermaid => {
+            writeln!(text, "flowchart LR")?;
+            for (i, unit) in units.iter().enumerate() {
+                writeln!(
+                    text,
+                    "  n{i}[\"{}\"]:::{}",
+                    unit.label(full).replace('"', "#quot;"),
+                    STATES[unit.colour()].name
+                )?;
+            }
+            for (from, to) in &arrows {
+                writeln!(text, "  n{from} --> n{to}")?;
+            }
+            for Colour { name, fill, line } in STATES {
+                writeln!(text, "  classDef {name} fill:{fill},stroke:{line},color:#000000")?;
+            }
+        }
+        GraphFormat::Dot => {
+            writeln!(
+                text,
+                "digraph {:?} {{\n  rankdir=LR;\n  node [shape=box, style=filled];",
+                session.pipeline.source
+            )?;
+            for (i, unit) in units.iter().enumerate() {
+                let Colour { fill, line, .. } = STATES[unit.colour()];
+                writeln!(text, "  n{i} [label={:?}, fillcolor={fill:?}, color={line:?}];", unit.label(full))?;
+            }
+            for (from, to) in &arrows {
+                writeln!(text, "  n{from} -> n{to};")?;
+            }
+            writeln!(text, "}}")?;
+        }
+    }
+    Ok(text)
+}

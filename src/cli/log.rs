@@ -1,0 +1,104 @@
+//! `repro log`: the runs there were, and one of them.
+
+use super::Common;
+use crate::engine::event::SCHEMA;
+use crate::engine::history::{self, Node, Run, State};
+use crate::engine::reason::Reason;
+use crate::engine::wording::{count, seconds};
+use anyhow::Result;
+use serde_json::json;
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime};
+
+/// The last `limit` runs, newest first.
+pub(super) fn runs(common: &Common, limit: usize) -> Result<String> {
+    let store = common.store();
+    let ids = store.runs()?;
+    let runs = ids.iter().rev().take(limit).map(|id| history::read(&store, id)).collect::<Result<Vec<Run>>>()?;
+    if common.json {
+        let told = |run: &Run| {
+            let mut run = json!(run);
+            run.as_object_mut().map(|run| run.remove("nodes"));
+            run
+        };
+        let runs: Vec<_> = runs.iter().map(told).collect();
+        return Ok(format!("{:#}\n", json!({ "schema": SCHEMA, "of": ids.len(), "runs": runs })));
+    }
+    if runs.is_empty() {
+        return Ok("nothing has run yet\n".into());
+    }
+    let width = |of: fn(&Run) -> usize, title: &str| runs.iter().map(of).chain([title.len()]).max().unwrap_or_default();
+    let (id, profile) = (width(|run| run.run.len(), "run"), width(|run| name(run).len(), "profile"));
+    let mut text = format!(
+        "{:<id$}  {:<20}  {:<profile$}  {:>6}  {:>5}  {:>6}  {:>7}  outcome\n",
+        "run", "when (UTC)", "profile", "cached", "ran", "failed", "seconds"
+    );
+    for run in &runs {
+        let took = run.seconds.map_or("?".to_owned(), |took| format!("{took:.1}"));
+        let set: String = run.overrides.iter().map(|assignment| format!("  -S {assignment}")).collect();
+        writeln!(
+            text,
+            "{:<id$}  {:<20}  {:<profile$}  {:>6}  {:>5}  {:>6}  {took:>7}  {}{set}",
+            run.run,
+            when(run),
+            name(run),
+            run.cached,
+            run.ran,
+            run.failed,
+            outcome(run)
+        )?;
+    }
+    if ids.len() > runs.len() {
+        writeln!(text, "and {} more: `repro log --limit {}`", ids.len() - runs.len(), ids.len())?;
+    }
+    Ok(text)
+}
+
+/// The run that `name` means, node by node.
+pub(super) fn run(common: &Common, id: &str) -> Result<String> {
+    let store = common.store();
+    let run = history::read(&store, &history::find(&store, id)?)?;
+    if common.json {
+        let mut whole = json!(run);
+        whole["schema"] = json!(SCHEMA);
+        return Ok(format!("{whole:#}\n"));
+    }
+    let mut text = String::new();
+    let took = run.seconds.map(|took| format!(" in {}", seconds(took))).unwrap_or_default();
+    writeln!(text, "run {}, {}: profile `{}`, {}", run.run, when(&run), name(&run), count(run.wanted))?;
+    for assignment in &run.overrides {
+        writeln!(text, "set for this once: {assignment}")?;
+    }
+    writeln!(text, "{}{took}: {} cached, {} ran, {} failed\n", outcome(&run), run.cached, run.ran, run.failed)?;
+    for node in &run.nodes {
+        writeln!(text, "  {}", line(node))?;
+    }
+    Ok(text)
+}
+
+fn line(node: &Node) -> String {
+    let reasons = node.reasons.iter().map(Reason::to_string).collect::<Vec<_>>().join("; ");
+    let took = node.seconds.map(seconds).unwrap_or_default();
+    let cause = node.cause.as_deref().unwrap_or_default();
+    match node.state {
+        State::Cached => format!("cached   {}", node.node),
+        State::Ran => format!("ran      {}: {took}, since {reasons}", node.node),
+        State::Began => format!("began    {}: since {reasons}", node.node),
+        State::Failed => format!("failed   {}: {cause}", node.node),
+        State::Skipped => format!("skipped  {}: {cause}", node.node),
+    }
+}
+
+fn name(run: &Run) -> &str {
+    run.profile.as_deref().unwrap_or("-")
+}
+
+fn outcome(run: &Run) -> String {
+    run.outcome.map_or("unfinished".to_owned(), |outcome| outcome.to_string())
+}
+
+/// In UTC, to the second.
+fn when(run: &Run) -> String {
+    let time = run.began.and_then(|began| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(began)));
+    time.map_or("?".to_owned(), |time| humantime::format_rfc3339_seconds(time).to_string())
+}

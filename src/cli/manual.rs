@@ -1,0 +1,40 @@
+//! `repro completions` and `repro man`: the command line, told to shells and to `man`.
+
+use super::Cli;
+use crate::fs;
+use anyhow::Result;
+use clap::{Command, CommandFactory as _};
+use clap_complete::Shell;
+use clap_mangen::Man;
+use std::path::Path;
+
+/// A script for `shell`.
+pub(super) fn completions(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "repro", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}
+
+/// The page of `repro`; in a folder, also one for each of its commands. Lists the files it wrote.
+pub(super) fn man(folder: Option<&Path>) -> Result<String> {
+    let mut repro = Cli::command();
+    // So that the commands' own names begin with the program's.
+    repro.build();
+    let Some(folder) = folder else { return Ok(String::from_utf8_lossy(&page(&repro)?).into_owned()) };
+    fs::create_dir_all(folder)?;
+    let shown = repro.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help");
+    let mut written = String::new();
+    for command in std::iter::once(&repro).chain(shown) {
+        let name = command.get_display_name().unwrap_or_else(|| command.get_name());
+        let path = folder.join(format!("{name}.1"));
+        fs::write(&path, page(command)?)?;
+        written += &format!("{}\n", path.display());
+    }
+    Ok(written)
+}
+
+fn page(command: &Command) -> Result<Vec<u8>> {
+    let mut page = Vec::new();
+    Man::new(command.clone()).render(&mut page)?;
+    Ok(page)
+}

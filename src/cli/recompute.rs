@@ -1,0 +1,118 @@
+//! `repro verify --recompute`: runs cached nodes again, aside, and compares.
+
+use super::run::{INTERRUPTED, child_processes, slots, stop_on_ctrl_c};
+use super::{Common, Session, VerifyArgs, inspect};
+use crate::engine::error::{Error, Fault};
+use crate::engine::event::SCHEMA;
+use crate::engine::lock::command;
+use crate::engine::progress::Verbosity;
+use crate::engine::recompute::{Subject, Verdict, recompute as engine, sample};
+use crate::engine::store::Verified;
+use crate::engine::survey::Standing;
+use crate::engine::wording::{count, seconds};
+use anyhow::{Context as _, Result};
+use serde_json::json;
+use std::io::Write as _;
+use std::sync::Arc;
+
+/// `verified` is what is said of the cache itself.
+pub(super) fn recompute(common: &Common, args: &VerifyArgs, verified: &Verified) -> Result<String> {
+    let session = Session::open(common)?;
+    let all = subjects(common, &session, &args.targets)?;
+    let of = all.len();
+    let subjects = match args.sample {
+        Some(n) => sample(all, n, args.seed),
+        None => all,
+    };
+    session.store.prepare()?;
+    let _hold = session.store.share(true)?;
+    let scratch = session.store.workspace()?;
+    stop_on_ctrl_c()?;
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let told = vec!["--aside".into(), scratch.path().into()];
+    let mut executor = child_processes(common, program, told, slots(args.jobs))?;
+    if common.verbosity() > Verbosity::Quiet {
+        writeln!(std::io::stderr(), "running {} of {of} again, aside", subjects.len())?;
+    }
+    let mut verdicts: Vec<(String, Verdict)> = Vec::new();
+    let mut take = |subject: &Subject, verdict: &Verdict| {
+        if !common.json {
+            // A line as soon as it is known; that nobody reads it any more is no reason to stop comparing.
+            let _ = std::io::stdout().write_all(line(&subject.node, verdict).as_bytes());
+        }
+        verdicts.push((subject.node.clone(), verdict.clone()));
+    };
+    engine(&session.store, &subjects, &mut executor, scratch.path(), &INTERRUPTED, &mut take)?;
+    let reproduced = verdicts.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Reproduced { .. })).count();
+    let sum = if common.json {
+        let named = |(node, verdict): &(String, Verdict)| {
+            let mut verdict = json!(verdict);
+            verdict["node"] = json!(node);
+            verdict
+        };
+        let nodes: Vec<_> = verdicts.iter().map(named).collect();
+        format!(
+            "{:#}\n",
+            json!({ "schema": SCHEMA, "cache": verified, "of": of, "reproduced": reproduced, "nodes": nodes })
+        )
+    } else {
+        format!("{}{reproduced} of {} reproduced\n", inspect::sound(verified), count(verdicts.len()))
+    };
+    let Some(error) = trouble(&verdicts) else { return Ok(sum) };
+    std::io::stdout().write_all(sum.as_bytes())?;
+    Err(error.into())
+}
+
+/// The cached nodes that `targets` name, or all; it is an error if one is not cached.
+fn subjects(common: &Common, session: &Session, targets: &[String]) -> Result<Vec<Subject>> {
+    let wanted = match session.select(targets)? {
+        none if none.is_empty() => session.plan.ids().collect(),
+        some => some,
+    };
+    let survey = inspect::survey(session, &wanted)?;
+    let mut subjects = Vec::new();
+    for id in &wanted {
+        if let Standing::Cached(entry) = &survey.standing[id] {
+            let node = session.plan.node(*id);
+            let key = survey.checked[id].key;
+            subjects.push(Subject { node: node.name.clone(), kind: node.kind, key, entry: Arc::clone(entry) });
+        }
+    }
+    let nodes = wanted.len() - subjects.len();
+    if nodes > 0 {
+        let set: String = common.set.iter().map(|assignment| format!(" -S '{assignment}'")).collect();
+        let targets: String = targets.iter().map(|target| format!(" {target}")).collect();
+        let run = command("run", session.profile.as_deref());
+        let hint = format!("`{run}{set}{targets}` brings them up to date; only what is cached can be compared");
+        return Err(Error::Pending { nodes, hint }.into());
+    }
+    Ok(subjects)
+}
+
+fn line(node: &str, verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Reproduced { seconds: took } => format!("{node}: reproduced, {}\n", seconds(*took)),
+        Verdict::Different { differences, kept } => {
+            let each = |d: &crate::engine::recompute::Difference| format!("{node}: {}: {}\n", d.file, d.first);
+            let all: String = differences.iter().map(each).collect();
+            format!("{all}{node}: both are kept in `{}`\n", kept.display())
+        }
+        Verdict::Failed { cause, log } => format!("{node}: failed: {cause}; its log: {}\n", log.display()),
+    }
+}
+
+/// A difference tells more than a failure does.
+fn trouble(verdicts: &[(String, Verdict)]) -> Option<Error> {
+    let different = verdicts.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Different { .. }));
+    let failed = verdicts.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Failed { .. })).count();
+    if let Some((first, _)) = different.clone().next() {
+        let nodes = count(different.count());
+        return Some(Error::Differs(Fault {
+            source: "cache".into(),
+            place: None,
+            message: format!("{nodes} came out otherwise than what is cached, `{first}` for one"),
+            hint: Some(format!("`repro run --force {first}` makes the cached answer anew, if that is the wrong one")),
+        }));
+    }
+    (failed > 0).then_some(Error::StageFailed { failed, skipped: 0 })
+}

@@ -1,0 +1,260 @@
+//! The history of runs, read back from what they were told as they went.
+//!
+//! A line that is torn, or that another version wrote, is skipped: a history says what it can. Knows events as they stand
+//! in files; not what a node is, nor whether its answer is still there.
+
+use super::error::Fault;
+use super::event::Ending;
+use super::key::Key;
+use super::reason::Reason;
+use super::store::Store;
+use super::value::suggest;
+use crate::fs;
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A run, as far as its history goes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Run {
+    /// Its id.
+    pub run: String,
+    /// When it began, seconds since 1970 UTC; from its id.
+    pub began: Option<u64>,
+    /// Its profile, if it had one.
+    pub profile: Option<String>,
+    /// What was set by `-S`.
+    pub overrides: Vec<String>,
+    /// How many nodes it was to bring up to date.
+    pub wanted: usize,
+    /// How many of them were cached.
+    pub cached: usize,
+    /// How many it ran.
+    pub ran: usize,
+    /// How many failed.
+    pub failed: usize,
+    /// How long it took; unknown if it is going on, or was killed.
+    pub seconds: Option<f64>,
+    /// How it ended; the same.
+    pub outcome: Option<Ending>,
+    /// What became of each node, in that order.
+    pub nodes: Vec<Node>,
+}
+
+/// What became of a node.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Node {
+    /// Its name.
+    pub node: String,
+    /// In one word.
+    pub state: State,
+    /// Its question.
+    pub key: Option<Key>,
+    /// Why it ran.
+    pub reasons: Vec<Reason>,
+    /// What it took, now or when it ran.
+    pub seconds: Option<f64>,
+    /// Why it failed, or which failure it was skipped for.
+    pub cause: Option<String>,
+}
+
+/// See [`Node`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Its answer was there.
+    Cached,
+    /// It began; nothing tells that it ended.
+    Began,
+    /// It ran to its end.
+    Ran,
+    /// It failed.
+    Failed,
+    /// It was not run, since another failed.
+    Skipped,
+}
+
+/// An event as it stands in a history; what is not needed here is left there.
+#[derive(Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+enum Line {
+    Started {
+        profile: Option<String>,
+        overrides: Vec<String>,
+        nodes: usize,
+    },
+    Cached {
+        node: String,
+        key: Option<Key>,
+        saved_seconds: f64,
+    },
+    Running {
+        node: String,
+        key: Key,
+        reasons: Vec<Reason>,
+    },
+    Finished {
+        node: String,
+        key: Key,
+        seconds: f64,
+    },
+    Failed {
+        node: String,
+        cause: String,
+    },
+    Skipped {
+        node: String,
+        because: String,
+    },
+    Ended {
+        seconds: f64,
+        outcome: Option<Ending>,
+    },
+    #[serde(other)]
+    Other,
+}
+
+impl Run {
+    /// Reads the text of the history of run `id`.
+    fn parse(id: &str, text: &str) -> Run {
+        let began = id.split('-').next().and_then(|seconds| seconds.parse().ok());
+        let mut run = Run { run: id.to_owned(), began, ..Run::default() };
+        let mut places = BTreeMap::new();
+        for line in text.lines().filter_map(|line| serde_json::from_str(line).ok()) {
+            run.take(line, &mut places);
+        }
+        let count = |state| run.nodes.iter().filter(|node| node.state == state).count();
+        (run.cached, run.ran, run.failed) = (count(State::Cached), count(State::Ran), count(State::Failed));
+        run
+    }
+
+    fn take(&mut self, line: Line, places: &mut BTreeMap<String, usize>) {
+        let mut node = |name: &str| {
+            let place = places.get(name).copied().unwrap_or(self.nodes.len());
+            if place == self.nodes.len() {
+                places.insert(name.to_owned(), place);
+                let (node, key, reasons, seconds, cause) = (name.to_owned(), None, Vec::new(), None, None);
+                self.nodes.push(Node { node, state: State::Began, key, reasons, seconds, cause });
+            }
+            place
+        };
+        match line {
+            Line::Started { profile, overrides, nodes } => {
+                (self.profile, self.overrides, self.wanted) = (profile, overrides, nodes);
+            }
+            Line::Cached { node: name, key, saved_seconds } => {
+                let node = node(&name);
+                let node = &mut self.nodes[node];
+                (node.state, node.key, node.seconds) = (State::Cached, key, Some(saved_seconds));
+            }
+            Line::Running { node: name, key, reasons } => {
+                let node = node(&name);
+                let node = &mut self.nodes[node];
+                (node.key, node.reasons) = (Some(key), reasons);
+            }
+            Line::Finished { node: name, key, seconds } => {
+                let node = node(&name);
+                let node = &mut self.nodes[node];
+                (node.state, node.key, node.seconds) = (State::Ran, Some(key), Some(seconds));
+            }
+            Line::Failed { node: name, cause } => {
+                let node = node(&name);
+                let node = &mut self.nodes[node];
+                (node.state, node.cause) = (State::Failed, Some(cause));
+            }
+            Line::Skipped { node: name, because } => {
+                let node = node(&name);
+                let node = &mut self.nodes[node];
+                (node.state, node.cause) = (State::Skipped, Some(format!("`{because}` failed")));
+            }
+            Line::Ended { seconds, outcome } => (self.seconds, self.outcome) = (Some(seconds), outcome),
+            Line::Other => {}
+        }
+    }
+}
+
+/// The run called `id`.
+pub fn read(store: &Store, id: &str) -> Result<Run> {
+    let text = fs::read(&store.history(id))?;
+    Ok(Run::parse(id, &String::from_utf8_lossy(&text)))
+}
+
+/// The id that is meant by `name`: `last`, `last~1` (the one before it), a whole id, or so much of an id's beginning or
+/// end that only one fits.
+pub fn find(store: &Store, name: &str) -> Result<String> {
+    let ids = store.runs()?;
+    let fault = |message: String, hint: Option<String>| -> anyhow::Error {
+        super::error::Error::from(Fault { source: "run".into(), place: None, message, hint }).into()
+    };
+    if ids.is_empty() {
+        return Err(fault("nothing has run yet".into(), Some("`repro run` makes a first one".into())));
+    }
+    if let Some(back) = name.strip_prefix("last") {
+        let back = if back.is_empty() { Some(0) } else { back.strip_prefix('~').and_then(|n| n.parse::<usize>().ok()) };
+        let found = back.and_then(|back| ids.iter().rev().nth(back));
+        let form = || format!("there are {} runs: write `last`, `last~1`, ...; `repro log` lists them", ids.len());
+        return found.cloned().ok_or_else(|| fault(format!("there is no run `{name}`"), Some(form())));
+    }
+    let fits = |id: &&String| id.starts_with(name) || id.ends_with(name);
+    let fitting: Vec<&String> = ids.iter().filter(fits).collect();
+    match (ids.iter().find(|id| *id == name), &fitting[..]) {
+        (Some(id), _) => Ok(id.clone()),
+        (None, [id]) => Ok((*id).clone()),
+        (None, []) => {
+            let near = suggest(name, ids.iter().map(String::as_str)).unwrap_or_default();
+            Err(fault(format!("there is no run `{name}`"), Some(format!("{near}; `repro log` lists them"))))
+        }
+        (None, [first, .., last]) => {
+            let hint = Some(format!("`{first}` and `{last}` do, for two"));
+            Err(fault(format!("{} runs begin or end with `{name}`", fitting.len()), hint))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::toy::Bench;
+    use super::*;
+
+    const KEY: &str = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
+
+    #[test]
+    fn a_torn_or_foreign_line_is_skipped_and_the_rest_is_read() {
+        let text = format!(
+            "{{\"event\":\"started\",\"schema\":1,\"run\":\"7-1\",\"profile\":\"ci\",\"overrides\":[\"a.b=1\"],\"nodes\":4}}\n\
+             not json\n\
+             {{\"event\":\"invented-later\",\"node\":\"x\"}}\n\
+             {{\"event\":\"cached\",\"node\":\"a\",\"kind\":\"k\",\"saved_seconds\":2.5}}\n\
+             {{\"event\":\"running\",\"node\":\"b\",\"kind\":\"k\",\"key\":\"{KEY}\",\"reasons\":[{{\"kind\":\"first-time\"}}]}}\n\
+             {{\"event\":\"running\",\"node\":\"c\",\"kind\":\"k\",\"key\":\"{KEY}\",\"reasons\":[]}}\n\
+             {{\"event\":\"finished\",\"node\":\"b\",\"kind\":\"k\",\"key\":\"{KEY}\",\"seconds\":1.5}}\n\
+             {{\"event\":\"finished\",\"node\":\"c\",\"ki"
+        );
+        let run = Run::parse("7-1", &text);
+        assert_eq!((run.began, run.profile.as_deref(), run.wanted), (Some(7), Some("ci"), 4));
+        assert_eq!((run.cached, run.ran, run.failed, run.outcome), (1, 1, 0, None));
+        let told: Vec<_> = run.nodes.iter().map(|n| (n.node.as_str(), n.state, n.seconds)).collect();
+        assert_eq!(told, [("a", State::Cached, Some(2.5)), ("b", State::Ran, Some(1.5)), ("c", State::Began, None)]);
+        assert_eq!(run.nodes[1].reasons, [Reason::FirstTime]);
+    }
+
+    #[test]
+    fn a_run_is_named_by_its_age_or_by_a_part_of_its_id_that_only_it_has() {
+        let bench = Bench::new();
+        let find = |name: &str| find(&bench.store, name).map_err(|error| error.to_string());
+        assert_eq!(find("last"), Err("run: nothing has run yet".into()));
+        for id in ["1000-7", "1001-7", "1002-77"] {
+            fs::write(&bench.store.history(id), "").unwrap();
+        }
+        let found = |name: &str| find(name).unwrap();
+        assert_eq!((found("last"), found("last~2")), ("1002-77".into(), "1000-7".into()));
+        assert_eq!(
+            (found("1001"), found("-77"), found("1000-7")),
+            ("1001-7".into(), "1002-77".into(), "1000-7".into())
+        );
+        assert_eq!(find("100"), Err("run: 3 runs begin or end with `100`".into()));
+        for name in ["last~3", "last~x", "lastly", "9"] {
+            assert_eq!(find(name), Err(format!("run: there is no run `{name}`")));
+        }
+    }
+}

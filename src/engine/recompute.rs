@@ -1,0 +1,219 @@
+//! Runs cached nodes again, aside, and compares bit by bit: whether an answer is what its question gives.
+//!
+//! A job writes into a scratch folder of its own; nothing is published, and the cache stays as it is. Outputs that come out
+//! otherwise are kept beside those of the cache, for a look. Knows no file format: where two files first differ is for
+//! their stage kind to say. Prints nothing.
+
+use super::error::Error;
+use super::executor::{Executor, Job, Outcome, log};
+use super::key::Key;
+use super::stage::Kind;
+use super::store::{Entry, Store, digest_of_file};
+use crate::fs;
+use anyhow::{Context as _, Result};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long to wait for a job before looking whether the user wants it to stop.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What is run again: the question behind `key` and the answer that the cache has.
+pub struct Subject {
+    /// The node that asks; another may ask the same.
+    pub node: String,
+    /// What computes it.
+    pub kind: &'static dyn Kind,
+    /// The question.
+    pub key: Key,
+    /// The answer.
+    pub entry: Arc<Entry>,
+}
+
+/// What came of running a node again.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum Verdict {
+    /// The same bytes.
+    Reproduced {
+        /// What it took this time.
+        seconds: f64,
+    },
+    /// Other bytes.
+    Different {
+        /// The outputs that differ.
+        differences: Vec<Difference>,
+        /// Where both are kept.
+        kept: PathBuf,
+    },
+    /// It has no answer this time.
+    Failed {
+        /// One sentence.
+        cause: String,
+        /// Where its log is.
+        log: PathBuf,
+    },
+}
+
+/// An output that came out otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The output.
+    pub file: String,
+    /// Where the two first differ, in words.
+    pub first: String,
+}
+
+/// In a job's folder: what it wrote.
+pub const AGAIN: &str = "again";
+
+/// In a kept job's folder: the cache's copies of what differs.
+const CACHED: &str = "cached";
+
+/// `n` of `all`, in their order; the same ones for the same `seed`: the first `n` of a shuffle (Fisher and Yates).
+pub fn sample<T>(all: Vec<T>, n: usize, seed: u64) -> Vec<T> {
+    let mut rng = ChaCha8Rng::from_seed(blake3::derive_key("repro verify sample v1", &seed.to_le_bytes()));
+    let mut order: Vec<usize> = (0..all.len()).collect();
+    for i in 0..n.min(all.len()) {
+        let left = (all.len() - i) as u64;
+        // Without bias: what lies above the last whole multiple of `left` is drawn again.
+        let limit = u64::MAX - (u64::MAX % left + 1) % left;
+        let drawn = std::iter::repeat_with(|| rng.next_u64()).find(|x| *x <= limit).unwrap_or_default();
+        order.swap(i, i + (drawn % left) as usize);
+    }
+    let chosen: BTreeSet<usize> = order.into_iter().take(n).collect();
+    all.into_iter().enumerate().filter(|(i, _)| chosen.contains(i)).map(|(_, item)| item).collect()
+}
+
+/// Runs `subjects` again by `executor`, whose jobs write what `key` gives into `scratch/<key>/again`; tells the verdict on
+/// each as it comes.
+pub fn recompute(
+    store: &Store,
+    subjects: &[Subject],
+    executor: &mut dyn Executor,
+    scratch: &Path,
+    interrupted: &AtomicBool,
+    told: &mut dyn FnMut(&Subject, &Verdict),
+) -> Result<()> {
+    let mut asking: BTreeMap<Key, Vec<&Subject>> = BTreeMap::new();
+    let mut open: VecDeque<Key> = VecDeque::new();
+    for subject in subjects {
+        let nodes = asking.entry(subject.key).or_default();
+        if nodes.is_empty() {
+            open.push_back(subject.key);
+        }
+        nodes.push(subject);
+    }
+    let threads = NonZero::new(executor.slots() / open.len().max(1)).unwrap_or(NonZero::<usize>::MIN);
+    let mut running: BTreeMap<Key, Instant> = BTreeMap::new();
+    loop {
+        while running.len() < executor.slots() {
+            let Some(key) = open.pop_front() else { break };
+            running.insert(key, Instant::now());
+            executor.submit(Job { key, logs: scratch.join(key.to_string()), threads, again: false, time_limit: None });
+        }
+        if running.is_empty() {
+            return Ok(());
+        }
+        let ended = executor.wait(TICK);
+        if interrupted.load(Ordering::Relaxed) {
+            executor.kill();
+            return Err(Error::Interrupted.into());
+        }
+        let Some((key, outcome)) = ended else { continue };
+        let seconds = running.remove(&key).map_or(0.0, |since| since.elapsed().as_secs_f64());
+        let Some(nodes) = asking.get(&key) else { continue };
+        let verdict = judge(store, nodes[0], &scratch.join(key.to_string()), &outcome, seconds)?;
+        nodes.iter().for_each(|subject| told(subject, &verdict));
+    }
+}
+
+fn judge(store: &Store, subject: &Subject, folder: &Path, outcome: &Outcome, seconds: f64) -> Result<Verdict> {
+    let cause = match outcome {
+        Outcome::Exited | Outcome::Taken => None,
+        Outcome::Unavailable(told) | Outcome::Stopped(told) | Outcome::Failed(told) => Some(told.cause.clone()),
+    };
+    if let Some(cause) = cause {
+        return Ok(Verdict::Failed { cause, log: keep(store, subject.key, folder)?.join(log::STDERR) });
+    }
+    let differences = compare(store, subject, folder)?;
+    if differences.is_empty() {
+        // What is left of a job that gave the same is of no use, and the scratch folder goes in the end.
+        let _ = std::fs::remove_dir_all(folder);
+        return Ok(Verdict::Reproduced { seconds });
+    }
+    Ok(Verdict::Different { differences, kept: keep(store, subject.key, folder)? })
+}
+
+fn compare(store: &Store, subject: &Subject, folder: &Path) -> Result<Vec<Difference>> {
+    let again = folder.join(AGAIN);
+    let mut differences = Vec::new();
+    let mut differs = |file: &str, first: String| differences.push(Difference { file: file.to_owned(), first });
+    for (file, stored) in &subject.entry.outputs {
+        let path = again.join(file);
+        if path.is_file() && digest_of_file(&path)? == stored.digest {
+            continue;
+        }
+        let cached = fs::read(&store.object(stored.digest))?;
+        match fs::read_if_there(&path)? {
+            Some(bytes) => differs(file, subject.kind.difference(file, &cached, &bytes)),
+            None => differs(file, "it is in the cache, and was not written again".into()),
+        }
+        let copy = folder.join(CACHED).join(file);
+        fs::create_dir_all(copy.parent().unwrap_or(folder))?;
+        fs::write(&copy, cached)?;
+    }
+    for file in fs::files_below(&again)?.iter().filter(|file| !subject.entry.outputs.contains_key(*file)) {
+        differs(file, "it was written, and is not in the cache".into());
+    }
+    Ok(differences)
+}
+
+/// Moves a job's folder to where it can be looked at.
+fn keep(store: &Store, key: Key, folder: &Path) -> Result<PathBuf> {
+    let kept = store.aside(key);
+    fs::create_dir_all(kept.parent().unwrap_or(&kept))?;
+    if kept.is_dir() {
+        std::fs::remove_dir_all(&kept).with_context(|| format!("cannot remove `{}`", kept.display()))?;
+    }
+    fs::rename(folder, &kept)?;
+    Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_sample_is_known_by_its_seed() {
+        let draw = |seed| sample((0..100).collect::<Vec<_>>(), 5, seed);
+        assert_eq!(draw(0), draw(0));
+        assert_ne!(draw(0), draw(1));
+    }
+
+    #[test]
+    fn every_item_is_drawn_equally_often() {
+        let mut drawn = [0u32; 7];
+        (0..7_000).for_each(|seed| sample((0..7).collect(), 2, seed).into_iter().for_each(|i: usize| drawn[i] += 1));
+        // Binomial with mean 2000 and deviation 38: five of those.
+        assert!(drawn.iter().all(|n| n.abs_diff(2_000) < 190), "{drawn:?}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_sample_has_as_many_items_as_asked_for_in_their_order(all in 0usize..50, n in 0usize..60, seed: u64) {
+            let drawn = sample((0..all).collect(), n, seed);
+            prop_assert_eq!(drawn.len(), n.min(all));
+            prop_assert!(drawn.is_sorted_by(|a: &usize, b| a < b));
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The JSON Schema of pipeline.yaml, made from the kinds: what an editor completes and underlines.
+//!
+//! It knows names, types, choices and defaults; what needs the whole pipeline (whether an input is there and fits, a grid's
+//! twins, bounds that a type tells in words) only `repro plan` knows.
+
+use super::stage::{Arity, Kind};
+use serde_json::{Map, Value as Json, json};
+
+/// What a stage's or a profile's name looks like.
+const NAME: &str = "^[A-Za-z0-9_-]{1,64}$";
+
+/// The schema of a pipeline of `kinds`.
+pub fn schema(kinds: &[&'static dyn Kind]) -> Json {
+    let mut of_kind = Map::new();
+    let mut of_field: Map<String, Json> = Map::new();
+    for kind in kinds {
+        let fields = fields(*kind);
+        for (name, field) in fields["properties"].as_object().into_iter().flatten() {
+            let forms = of_field.entry(name.clone()).or_insert_with(|| json!({ "anyOf": [] }));
+            if let Some(forms) = forms["anyOf"].as_array_mut().filter(|forms| !forms.contains(field)) {
+                forms.push(field.clone());
+            }
+        }
+        of_kind.insert(kind.name().to_owned(), fields);
+    }
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "a pipeline of repro",
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["stages"],
+        "properties": {
+            "seed": { "description": "Keys every random stream.", "type": ["integer", "string"], "default": 0 },
+            "profile": { "description": "The profile to use when none is asked for.", "type": "string" },
+            "stages": {
+                "description": "Each stage by its name: `name: { kind: { field: value } }`.",
+                "type": "object",
+                "minProperties": 1,
+                "propertyNames": { "pattern": NAME },
+                "additionalProperties": {
+                    "type": "object",
+                    "minProperties": 1,
+                    "maxProperties": 1,
+                    "additionalProperties": false,
+                    "properties": of_kind,
+                },
+            },
+            "profiles": {
+                "description": "Each profile by its name: the fields it sets instead, by stage.",
+                "type": ["object", "null"],
+                "propertyNames": { "pattern": NAME },
+                "additionalProperties": {
+                    "type": ["object", "null"],
+                    "propertyNames": { "pattern": NAME },
+                    "additionalProperties": {
+                        "type": "object",
+                        "additionalProperties": false,
+                        "properties": of_field,
+                    },
+                },
+            },
+        },
+    })
+}
+
+/// What stands under a kind: its parameters, each a value or a grid, and its inputs.
+fn fields(kind: &dyn Kind) -> Json {
+    let own = kind.schema();
+    let mut properties = Map::new();
+    let mut required: Vec<Json> = own["required"].as_array().cloned().unwrap_or_default();
+    for (name, field) in own["properties"].as_object().into_iter().flatten() {
+        let whole = kind.lists().contains(&name.as_str());
+        properties.insert(name.clone(), if whole { field.clone() } else { grid(field) });
+    }
+    for slot in kind.slots() {
+        properties.insert(slot.name.to_owned(), reference(slot.arity, slot.files));
+        if !slot.arity.may_be_empty() {
+            required.push(json!(slot.name));
+        }
+    }
+    if kind.is_open() {
+        let each = json!({ "anyOf": [text(), { "type": "array", "items": text() }] });
+        let description = "Inputs by name: a stage or some instances of it, or a list of them to gather.";
+        properties.insert(
+            "inputs".to_owned(),
+            json!({ "description": description, "type": "object", "additionalProperties": each }),
+        );
+    }
+    // Nothing at all is as good as no fields.
+    let form = if required.is_empty() { json!(["object", "null"]) } else { json!("object") };
+    json!({ "type": form, "additionalProperties": false, "required": required, "properties": properties })
+}
+
+fn text() -> Json {
+    json!({ "type": "string" })
+}
+
+fn reference(arity: Arity, files: &[&str]) -> Json {
+    let description = format!("A stage, or some of its instances (`nets@end=a`), with {}.", files.join(", "));
+    match arity.gathers() {
+        false => json!({ "description": description, "type": "string" }),
+        true => json!({
+            "description": description,
+            "anyOf": [text(), { "type": "array", "items": text() }],
+        }),
+    }
+}
+
+/// A value, a list of values, or a mapping with such lists in it.
+fn grid(value: &Json) -> Json {
+    let mut one = value.clone();
+    let mut outer = Map::new();
+    if let Some(one) = one.as_object_mut() {
+        // What is said of the field stands outside, where editors look.
+        for told in ["description", "default"] {
+            outer.extend(one.remove(told).map(|text| (told.to_owned(), text)));
+        }
+        for choice in ["anyOf", "oneOf"] {
+            if let Some(choices) = one.get_mut(choice).and_then(Json::as_array_mut) {
+                choices.iter_mut().for_each(inside);
+            }
+        }
+    }
+    inside(&mut one);
+    outer.insert("anyOf".to_owned(), json!([one, { "type": "array", "items": one }]));
+    Json::Object(outer)
+}
+
+/// Grids in the fields of a mapping.
+fn inside(value: &mut Json) {
+    if let Some(properties) = value.get_mut("properties").and_then(Json::as_object_mut) {
+        properties.values_mut().for_each(|field| *field = grid(field));
+    }
+}

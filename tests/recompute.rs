@@ -1,0 +1,133 @@
+//! `verify --recompute`: what is cached is run again, aside, and compared bit by bit.
+
+use crate::space::{Space, TINY};
+use serde_json::Value as Json;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// Puts other bytes in the place of a node's output, as somebody would who wants nobody to notice: under their own digest,
+/// which the entry is made to name.
+fn forge(space: &Space, node: &str, file: &str, change: impl Fn(&mut Vec<u8>)) {
+    let shown: Json = serde_json::from_str(&space.ok(&["show", node, "--json"]).stdout).unwrap();
+    let shown = shown["nodes"][0].clone();
+    let old = shown["entry"]["outputs"][file]["digest"].as_str().unwrap();
+    let mut bytes = fs::read(space.object(old)).unwrap();
+    change(&mut bytes);
+    let new = blake3::hash(&bytes).to_string();
+    fs::write(space.object(&new), &bytes).unwrap();
+    let path = format!("cache/v1/entries/{}.json", shown["key"].as_str().unwrap());
+    let mut entry: Json = serde_json::from_str(&space.read(&path)).unwrap();
+    entry["outputs"][file] = serde_json::json!({ "digest": new, "bytes": bytes.len() });
+    space.write(&path, entry.to_string());
+}
+
+/// The cache without what a command may leave beside it.
+fn cache(space: &Space) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let folders = ["objects", "entries", "recipes", "jobs", "runs", "choices", "tmp"];
+    let files = folders.iter().flat_map(|folder| space.files(folder)).filter(|path| path.is_file());
+    files.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
+const NET: &str = "nets@hidden=3,prior=none,end=a";
+
+#[test]
+fn every_stage_gives_its_bytes_again_and_the_cache_stays_as_it_is() {
+    let space = Space::run_tiny();
+    let before = cache(&space);
+    let said = space.ok(&["verify", "--recompute", "-j", "2"]);
+    let nodes = space.nodes();
+    let told: BTreeSet<String> =
+        said.stdout.lines().filter_map(|line| Some(line.split_once(": reproduced, ")?.0.to_owned())).collect();
+    assert_eq!(told, nodes);
+    assert!(said.stdout.ends_with(&format!("{0} of {0} nodes reproduced\n", nodes.len())), "{}", said.stdout);
+    assert!(cache(&space) == before);
+    assert!(!space.join("cache/v1/aside").exists());
+}
+
+#[test]
+fn a_forged_net_is_told_by_array_element_and_both_values_and_both_are_kept() {
+    let space = Space::run_tiny();
+    // The last weight of all, w2[9, 2], little-endian.
+    forge(&space, NET, "net.safetensors", |bytes| {
+        let at = bytes.len() - 4;
+        bytes[at..].copy_from_slice(&1.5f32.to_le_bytes());
+    });
+    space.ok(&["verify"]);
+    let before = cache(&space);
+    let refused = space.exits(4, &["verify", "--recompute", "nets"]);
+    let line = refused.stdout.lines().find(|line| line.contains("net.safetensors")).unwrap();
+    assert!(
+        line.starts_with(&format!("{NET}: net.safetensors: array `w2`, element [9, 2]: cached 1.5, again ")),
+        "{line}"
+    );
+    assert!(refused.stdout.ends_with("7 of 8 nodes reproduced\n"), "{}", refused.stdout);
+    assert!(
+        refused.stderr.contains(&format!("1 node came out otherwise than what is cached, `{NET}` for one")),
+        "{}",
+        refused.stderr
+    );
+    assert!(cache(&space) == before, "nothing in the cache changes");
+    let kept = refused.stdout.lines().find_map(|line| line.split_once("both are kept in `")).unwrap().1;
+    let kept = space.join(Path::new(kept.trim_end_matches('`')));
+    let (cached, again) = (fs::read(kept.join("cached/net.safetensors")), fs::read(kept.join("again/net.safetensors")));
+    let (cached, again) = (cached.unwrap(), again.unwrap());
+    assert_eq!(cached.len(), again.len());
+    assert!(cached != again);
+}
+
+#[test]
+fn a_forged_table_is_told_by_line_column_and_both_values_and_a_figure_by_its_byte() {
+    let space = Space::run_tiny();
+    forge(&space, "curves@hidden=4,prior=none,curve=arc+wa", "points.csv", |bytes| {
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let (rest, _) = lines[2].rsplit_once(',').unwrap();
+        lines[2] = format!("{rest},0.125");
+        *bytes = (lines.join("\n") + "\n").into_bytes();
+    });
+    let said = space.exits(4, &["verify", "--recompute", "curves", "--json"]).stdout;
+    let said: Json = serde_json::from_str(&said).unwrap();
+    assert_eq!((&said["schema"], &said["of"], &said["reproduced"]), (&1.into(), &8.into(), &7.into()));
+    let node = said["nodes"].as_array().unwrap().iter().find(|node| node["outcome"] == "different").unwrap();
+    let first = node["differences"][0]["first"].as_str().unwrap();
+    assert!(first.starts_with("line 3, column `loss`: cached `0.125`, again `"), "{first}");
+
+    let space = Space::run_tiny();
+    forge(&space, "figures@figure=error-by-width", "figure.svg", |bytes| bytes[1] = b'S');
+    let said = space.exits(4, &["verify", "--recompute", "figures"]).stdout;
+    assert!(said.contains(": byte 1: cached 0x53, again 0x73"), "{said}");
+}
+
+#[test]
+fn a_sample_is_the_same_for_the_same_seed_and_another_for_another() {
+    let space = Space::run_tiny();
+    let drawn = |arguments: &[&str]| -> BTreeSet<String> {
+        let said = space.ok(&[&["verify", "--recompute", "--sample", "4"], arguments].concat()).stdout;
+        assert!(said.ends_with("4 of 4 nodes reproduced\n"), "{said}");
+        said.lines().filter_map(|line| Some(line.split_once(": reproduced, ")?.0.to_owned())).collect()
+    };
+    assert_eq!(drawn(&[]), drawn(&["--seed", "0"]), "the default seed is 0");
+    assert_ne!(drawn(&[]), drawn(&["--seed", "1"]));
+    assert!(drawn(&["matched-curves"]).iter().all(|node| node.starts_with("matched-curves@")));
+}
+
+#[test]
+fn what_is_not_cached_cannot_be_compared_and_the_command_that_makes_it_is_told() {
+    let space = Space::with(TINY);
+    let refused = space.exits(3, &["verify", "--recompute", "nets", "-S", "nets.epochs=3"]).stderr;
+    assert!(refused.contains("8 nodes not up to date"), "{refused}");
+    assert!(refused.contains("hint: `repro run -S 'nets.epochs=3' nets` brings them up to date"), "{refused}");
+}
+
+#[test]
+fn a_damaged_input_is_told_before_anything_is_run_again() {
+    let space = Space::run_tiny();
+    let shown = space.ok(&["show", "data"]).stdout;
+    let images = shown.lines().find(|line| line.contains("output   train-images")).unwrap();
+    // As long as before and sealed as before, so that only hashing tells: `verify` does, before anything runs.
+    let digest = images.split_whitespace().nth(2).unwrap();
+    crate::space::flip(&space.object(digest));
+    let refused = space.exits(5, &["verify", "--recompute", NET]);
+    assert!(refused.stderr.contains(digest), "{}", refused.stderr);
+}
