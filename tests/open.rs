@@ -160,6 +160,14 @@ fn an_input_under_another_name_does() {
     assert_eq!(after(rename), set(["count"]));
 }
 
+#[test]
+fn the_keys_of_known_questions_are_pinned() {
+    // If this fails, what users have cached is asked for anew: see `engine::key`.
+    let space = run_space();
+    let keys = space.plan(&[]).iter().map(|node| format!("{} {}", node["node"], node["key"])).collect::<Vec<_>>();
+    insta::assert_snapshot!(keys.join("\n"), @"");
+}
+
 // What does not.
 
 #[test]
@@ -282,6 +290,13 @@ fn what_cannot_be_brought_in_is_refused_with_its_name() {
     case(|raw| fs::write(raw.join(bad), "").unwrap(), "the name of `data/raw/\u{fffd}.csv` is not UTF-8");
     let fifo = |raw: &Path| assert!(Command::new("mkfifo").arg(raw.join("f")).status().unwrap().success());
     case(fifo, "`data/raw/f` is neither a file nor a folder");
+}
+
+#[test]
+fn the_cache_is_not_brought_into_itself() {
+    let space = Space::with("stages:\n  c: { file: { path: . } }\n");
+    let refused = space.exits(2, &["run"]).stderr;
+    assert!(refused.contains("stage `c`: `./cache/v1` is the cache itself\nhint: declare the folders"), "{refused}");
 }
 
 #[test]
