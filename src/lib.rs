@@ -30,6 +30,8 @@
 //!
 //! # Where to add
 //!
+//! A study of one's own needs no change here: `file` and `command` stages bring data and programs in.
+//!
 //! A curve: a file in `study/curve/` and a line in its list. A prior: `study/net/prior.rs`. A stage kind: a file in `stage/`
 //! and a line in its list. An executor: a file in `engine/executor/` and a line in `cli/run.rs`.
 

@@ -50,7 +50,10 @@ fn a_plan_before_the_first_run_reads_well() {
 fn a_plan_after_a_change_reads_well() {
     let space = small();
     space.ok(&["run"]);
-    insta::assert_snapshot!(space.ok(&["plan", "-S", "nets.prior=[none, {dropout: 0.25}]"]).stdout);
+    let plan = space.ok(&["plan", "-S", "nets.prior=[none, {dropout: 0.25}]"]).stdout;
+    let (plan, estimate) = plan.split_once("\nabout ").expect("nets like these have run");
+    assert!(estimate.ends_with("s of jobs one after the other, told from what was most like them\n"), "{estimate}");
+    insta::assert_snapshot!(plan);
 }
 
 #[test]
@@ -68,7 +71,7 @@ fn a_plan_in_json_has_every_field_of_its_schema() {
     let text = space.ok(&["plan", "--json", "-S", "nets.epochs=2"]).stdout;
     let plan: Json = serde_json::from_str(&text).unwrap();
     let fields = |value: &Json| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
-    assert_eq!(fields(&plan), set(["schema", "profile", "overrides", "nodes"]));
+    assert_eq!(fields(&plan), set(["schema", "profile", "overrides", "nodes", "estimate"]));
     assert_eq!((&plan["schema"], &plan["profile"]), (&1.into(), &"once".into()));
     assert_eq!(plan["overrides"], serde_json::json!(["nets.epochs=2"]));
     for node in plan["nodes"].as_array().unwrap() {

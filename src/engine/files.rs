@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -28,6 +29,8 @@ const PIECE: u64 = 4 << 20;
 #[derive(Clone, Default)]
 pub struct Files {
     root: PathBuf,
+    /// The cache, which is nobody's data.
+    cache: PathBuf,
     memo: Arc<BTreeMap<String, Seen>>,
     looks: Arc<Mutex<BTreeMap<String, Look>>>,
 }
@@ -52,8 +55,9 @@ struct Sight {
 impl Files {
     /// Those of the project at `root`. A memo that cannot be read is an empty one: it only saves time.
     pub fn of(root: &Path, memo: &Path) -> Files {
+        let cache = memo.parent().unwrap_or(memo).to_owned();
         let memo = fs::read_if_there(memo).ok().flatten().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        Files { root: root.to_owned(), memo: Arc::new(memo.unwrap_or_default()), looks: Arc::default() }
+        Files { root: root.to_owned(), cache, memo: Arc::new(memo.unwrap_or_default()), looks: Arc::default() }
     }
 
     fn looks(&self) -> MutexGuard<'_, BTreeMap<String, Look>> {
@@ -76,7 +80,10 @@ impl Files {
 
     /// The files of a declared path by the names they go by, with where they lie.
     fn named(&self, declared: &Declared) -> Result<BTreeMap<String, (PathBuf, Digest)>, Misfit> {
-        let path = declared.path.trim_end_matches('/');
+        let path = match declared.path.trim_end_matches('/') {
+            "" => "/",
+            path => path,
+        };
         let look = self.look(path)?;
         let name = |below: &str| match (below, declared.by_path) {
             ("", true) => path.to_owned(),
@@ -127,6 +134,8 @@ impl Files {
             regular(path, &meta)?;
             return Ok([(String::new(), meta)].into());
         }
+        let place = |meta: &Metadata| (meta.dev(), meta.ino());
+        let cache = std::fs::metadata(&self.cache).ok().map(|meta| place(&meta));
         let mut open = vec![String::new()];
         while let Some(folder) = open.pop() {
             let names = fs::entries(&self.root.join(joined(path, &folder)));
@@ -143,6 +152,9 @@ impl Files {
                 if meta.is_dir() && link.is_symlink() {
                     let hint = Some("declare the folder that it leads to".to_owned());
                     return Err(Misfit::at(None, format!("`{here}` is a symbolic link to a folder"), hint));
+                } else if meta.is_dir() && cache == Some(place(&meta)) {
+                    let hint = Some("declare the folders beside it, one by one".to_owned());
+                    return Err(Misfit::at(None, format!("`{here}` is the cache itself"), hint));
                 } else if meta.is_dir() {
                     open.push(below);
                 } else {

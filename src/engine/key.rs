@@ -9,6 +9,10 @@
 //! | `VERSION` of that kind | yes | its author says when output changes; a golden test per kind holds them to it |
 //! | parameters | yes, but for those at their default | a new parameter with a default keeps old keys |
 //! | digests of the input files, by slot and file name | yes | content, not history: an upstream rerun with equal bytes stops there |
+//! | names and digests of the project's files that a stage declares | yes | where they lie, and when they were touched, is not |
+//! | a command's line, outputs, environment and parameters | yes: they are its parameters | |
+//! | a command's time limit, retries, threads, memory | no | what it may take changes no answer |
+//! | the programs that a command finds on the machine | no | their bytes are not declared; name what matters in its `env` |
 //! | seed and label of random streams | yes, where the kind draws any | |
 //! | order of inputs in a slot that takes many | no: sorted | reordering a grid asks the same question |
 //! | stage and instance names, profile, comments | no | naming a thing does not change it |

@@ -65,12 +65,9 @@ impl Plan {
             let files = slot.map_or(ALL, |slot| slot.files);
             let mut artifacts = Vec::new();
             for source in sources {
-                let all = artifact(*source);
                 let wanted = |file: &str| files.iter().any(|declared| belongs(file, declared));
-                let taken = all.iter().filter(|(file, _)| wanted(file));
-                let taken: Artifact = taken.map(|(file, digest)| (file.clone(), *digest)).collect();
-                self.check_files(node, name, files, *source, &taken)?;
-                artifacts.push(taken);
+                let taken = artifact(*source).iter().filter(|(file, _)| wanted(file));
+                artifacts.push(taken.map(|(file, digest)| (file.clone(), *digest)).collect::<Artifact>());
             }
             artifacts.sort_unstable();
             inputs.insert(name.clone().into_owned(), artifacts);
@@ -97,18 +94,30 @@ impl Plan {
         })
     }
 
-    /// What a stage puts out that reads files is known only now: whether that is all that a slot takes.
-    fn check_files(&self, node: &PlanNode, slot: &str, files: &[&str], source: NodeId, taken: &Artifact) -> Result<()> {
-        let source = self.node(source);
-        let lacks = |file: &&&str| !taken.keys().any(|taken| belongs(taken, file));
-        if source.question.files.is_empty() {
-            return Ok(());
+    /// Refuses a slot that takes what the files in it do not have: what a stage puts out that only brings files in is known
+    /// once they are looked at.
+    pub fn check_slots(&self, id: NodeId) -> Result<()> {
+        let node = self.node(id);
+        for slot in node.kind.slots().iter().filter(|slot| slot.files != ALL) {
+            for &source in node.inputs.get(slot.name).into_iter().flatten() {
+                let Question { params, files, .. } = &*self.node(source).question;
+                if files.is_empty() || self.node(source).kind.outputs_for(params)?.is_some() {
+                    continue;
+                }
+                let found = self.look_at_files(source)?;
+                let lacks = |file: &&&str| !found.keys().any(|found| belongs(found, file));
+                if let Some(missing) = slot.files.iter().find(lacks) {
+                    let (name, place) = (&node.stage, self.places.get(&node.stage).copied().flatten());
+                    let message = format!(
+                        "stage `{name}`: `{}` takes `{missing}`, which `{}` does not have",
+                        slot.name,
+                        self.node(source).name
+                    );
+                    return Err(Error::from(Fault { source: self.source.clone(), place, message, hint: None }).into());
+                }
+            }
         }
-        let Some(missing) = files.iter().find(lacks) else { return Ok(()) };
-        let message =
-            format!("stage `{}`: `{slot}` takes `{missing}`, which `{}` does not have", node.stage, source.name);
-        let place = self.places.get(&node.stage).copied().flatten();
-        Err(Error::from(Fault { source: self.source.clone(), place, message, hint: None }).into())
+        Ok(())
     }
 
     /// The recipe of a node whose inputs are not known yet, without them: to be compared, not to be asked.

@@ -80,6 +80,7 @@ impl<'a> Surveyor<'a> {
         for &id in wanted {
             // All at once, before anything runs: what is edited later is a change during the run.
             self.plan.look_at_files(id)?;
+            self.plan.check_slots(id)?;
             let upstream = self.plan.node(id).upstream();
             if upstream.iter().all(|up| survey.artifacts.contains_key(up)) {
                 let checked = self.check(id, |up| &*survey.artifacts[&up])?;

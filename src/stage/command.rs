@@ -146,7 +146,8 @@ impl Stage for Command {
 
     fn run(params: Params, cx: &Context) -> Result<()> {
         // Below the workspace, and gone before that is looked through for outputs.
-        let scratch = tempfile::tempdir_in(cx.output("")).context("cannot make a folder to run in")?;
+        let scratch = std::path::absolute(cx.output("")).and_then(tempfile::tempdir_in);
+        let scratch = scratch.context("cannot make a folder to run in")?;
         let [work, home, tmp] = ["work", "home", "tmp"].map(|name| scratch.path().join(name));
         [&work, &home, &tmp].into_iter().try_for_each(|folder| fs::create_dir_all(folder))?;
         let own = place(cx, &work)?;

@@ -34,7 +34,7 @@ impl Stage for File {
                 Err("the field `path` is missing; write `path: FILE`, a folder, or a list of them".into())
             }
             Some(paths) if paths.iter().any(|path| path.0.is_empty()) => {
-                Err("`path` is empty; write `path: .` for the whole project".into())
+                Err("`path` is empty; write `path: FILE`, a folder, or a list of them".into())
             }
             Some(_) => Ok(()),
         }
