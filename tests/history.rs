@@ -100,6 +100,20 @@ fn a_run_that_was_killed_is_in_the_log_as_far_as_it_got() {
 }
 
 #[test]
+fn a_run_that_failed_says_what_did_and_what_was_skipped_for_it() {
+    let space = Space::with(
+        "stages:\n  bad: { command: { run: 'echo no >&2; exit 3', outputs: [out] } }\n  \
+         after: { command: { run: 'cat inputs/x/out > out', outputs: [out], inputs: { x: bad } } }\n",
+    );
+    space.exits(1, &["run"]);
+    assert!(space.ok(&["log"]).stdout.lines().nth(1).unwrap().ends_with("  failed"));
+    let told = space.ok(&["log", "last"]).stdout;
+    assert!(told.contains("\n  failed   bad: ") && told.contains("\n  skipped  after: `bad` failed\n"), "{told}");
+    let whole = json(&space, &["log", "last", "--json"]);
+    assert_eq!((&whole["outcome"], &whole["failed"]), (&"failed".into(), &1.into()));
+}
+
+#[test]
 fn nothing_has_run_is_said_and_a_run_that_is_not_there_is_refused() {
     let space = Space::with(SMALL);
     assert_eq!(space.ok(&["log"]).stdout, "nothing has run yet\n");

@@ -50,7 +50,10 @@ fn a_plan_before_the_first_run_reads_well() {
 fn a_plan_after_a_change_reads_well() {
     let space = small();
     space.ok(&["run"]);
-    insta::assert_snapshot!(space.ok(&["plan", "-S", "nets.prior=[none, {dropout: 0.25}]"]).stdout);
+    let plan = space.ok(&["plan", "-S", "nets.prior=[none, {dropout: 0.25}]"]).stdout;
+    let (plan, estimate) = plan.split_once("\nabout ").expect("nets like these have run");
+    assert!(estimate.ends_with("s of jobs one after the other, told from what was most like them\n"), "{estimate}");
+    insta::assert_snapshot!(plan);
 }
 
 #[test]
@@ -68,7 +71,7 @@ fn a_plan_in_json_has_every_field_of_its_schema() {
     let text = space.ok(&["plan", "--json", "-S", "nets.epochs=2"]).stdout;
     let plan: Json = serde_json::from_str(&text).unwrap();
     let fields = |value: &Json| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
-    assert_eq!(fields(&plan), set(["schema", "profile", "overrides", "nodes"]));
+    assert_eq!(fields(&plan), set(["schema", "profile", "overrides", "nodes", "estimate"]));
     assert_eq!((&plan["schema"], &plan["profile"]), (&1.into(), &"once".into()));
     assert_eq!(plan["overrides"], serde_json::json!(["nets.epochs=2"]));
     for node in plan["nodes"].as_array().unwrap() {
@@ -239,6 +242,37 @@ fn the_graph_in_mermaid_and_dot_shows_stages_and_arrows() {
     let full = space.ok(&["graph", "--full"]).stdout;
     assert_eq!(full.matches("[\"nets@").count(), 4, "{full}");
     assert_eq!(full.matches(" --> ").count(), 4 + 2 * 3 + 2 + 4, "{full}");
+}
+
+#[test]
+fn the_graph_as_a_picture_is_well_formed_and_coloured_by_state() {
+    let space = small();
+    space.ok(&["run", "nets@prior=none"]);
+    let states = |arguments: &[&str]| {
+        let picture = space.ok(&[&["graph", "--format", "svg"], arguments].concat()).stdout;
+        let document = roxmltree::Document::parse(&picture).unwrap();
+        let boxes = document.descendants().filter(|node| node.attribute("rx") == Some("4"));
+        let colours: Vec<String> = boxes.map(|node| node.attribute("fill").unwrap().to_owned()).collect();
+        let count = |colour: &str| colours.iter().filter(|fill| *fill == colour).count();
+        [count("#e3f4e6"), count("#e6ecfa"), count("#ffe9cf")]
+    };
+    assert_eq!(states(&[]), [1, 1, 2], "cached: data; depends: tables; run, in part: nets, curves");
+    assert_eq!(states(&["--full"]), [3, 2, 3], "of the curves, one may run at once");
+    let json: Json = serde_json::from_str(&space.ok(&["graph", "--json"]).stdout).unwrap();
+    let nets = json["boxes"].as_array().unwrap().iter().find(|unit| unit["name"] == "nets").unwrap();
+    assert_eq!((&nets["cached"], &nets["run"]), (&2.into(), &2.into()));
+}
+
+#[test]
+fn a_pattern_is_a_target_for_every_command() {
+    let space = small();
+    assert_eq!(space.plan(&["*et?@*prior=none*"]).len(), 3, "two nets and what they hang on");
+    let shown: Json = serde_json::from_str(&space.ok(&["show", "c*", "--json"]).stdout).unwrap();
+    assert_eq!(shown["nodes"].as_array().unwrap().len(), 2);
+    let refused = space.exits(2, &["plan", "nest*"]).stderr;
+    assert!(refused.contains("no node fits `nest*`") && refused.contains("stages: `curves`, `data`"), "{refused}");
+    let help = space.ok(&["run", "--help"]).stdout;
+    assert!(help.contains("Targets: ") && help.contains("in quotes"), "{help}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod open;
 mod readme;
 mod recompute;
 mod repeat;
+mod schema;
 mod space;
 mod stages;
 mod survive;

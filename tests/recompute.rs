@@ -131,3 +131,32 @@ fn a_damaged_input_is_told_before_anything_is_run_again() {
     let refused = space.exits(5, &["verify", "--recompute", NET]);
     assert!(refused.stderr.contains(digest), "{}", refused.stderr);
 }
+
+#[test]
+fn a_program_that_gives_other_bytes_each_time_is_found_out() {
+    let space = Space::with(
+        "stages:\n  drawn: { command: { run: 'head -c 8 /dev/urandom > out.bin', outputs: [out.bin] } }\n  \
+         told: { command: { run: 'echo told > out.txt', outputs: [out.txt] } }\n",
+    );
+    space.ok(&["run"]);
+    let refused = space.exits(4, &["verify", "--recompute"]);
+    assert!(refused.stdout.contains("told: reproduced, "), "{}", refused.stdout);
+    assert!(refused.stdout.contains("drawn: out.bin: byte 0: cached 0x"), "{}", refused.stdout);
+    assert!(refused.stdout.ends_with("1 of 2 nodes reproduced\n"), "{}", refused.stdout);
+}
+
+#[test]
+fn a_node_that_fails_when_run_again_is_told_with_its_log_and_is_no_difference() {
+    let space = Space::tiny();
+    let secret = space.join("undeclared.txt");
+    let pipeline =
+        format!("stages:\n  s: {{ command: {{ run: 'cat {} > out', outputs: [out] }} }}\n", secret.display());
+    space.write("pipeline.yaml", pipeline).write("undeclared.txt", "x");
+    space.ok(&["run"]);
+    fs::remove_file(secret).unwrap();
+    let refused = space.exits(1, &["verify", "--recompute"]);
+    let log = refused.stdout.lines().find_map(|line| line.split_once("; its log: ")).unwrap().1;
+    assert!(space.read(log).contains("undeclared.txt"), "{}", refused.stdout);
+    assert!(refused.stdout.ends_with("0 of 1 node reproduced\n"), "{}", refused.stdout);
+    space.ok(&["plan", "--check"]);
+}

@@ -75,7 +75,8 @@ fn subjects(common: &Common, session: &Session, targets: &[String]) -> Result<Ve
         if let Standing::Cached(entry) = &survey.standing[id] {
             let node = session.plan.node(*id);
             let key = survey.checked[id].key;
-            subjects.push(Subject { node: node.name.clone(), kind: node.kind, key, entry: Arc::clone(entry) });
+            let (name, terms) = (node.name.clone(), node.question.terms);
+            subjects.push(Subject { node: name, kind: node.kind, key, entry: Arc::clone(entry), terms });
         }
     }
     let nodes = wanted.len() - subjects.len();

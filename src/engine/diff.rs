@@ -63,16 +63,16 @@ impl State {
     /// A profile: what the pipeline asks for under it, and what of that is cached.
     pub fn of_plan(name: &str, plan: &Plan, survey: &Survey) -> State {
         let node = |id| {
-            let (node, standing) = (plan.node(id), &survey.standing[&id]);
+            let (node, asked) = (plan.node(id), plan.recipe_without_inputs(id));
             let fell_back = survey.checked.get(&id).is_some_and(|checked| checked.fell_back.is_some());
-            let fallback = node.question.fallback.as_ref().filter(|_| fell_back);
+            let instead = node.question.fallback.clone().filter(|_| fell_back);
             Node {
                 name: node.name.clone(),
                 kind: node.kind,
-                version: node.kind.version(),
-                params: fallback.unwrap_or(&node.question.params).clone(),
-                seed: node.question.label.is_some().then(|| plan.seed().to_owned()),
-                artifact: match standing {
+                version: asked.version,
+                params: instead.unwrap_or(asked.params),
+                seed: asked.seed.map(|seed| seed.run),
+                artifact: match &survey.standing[&id] {
                     Standing::Cached(entry) => Some(entry.artifact()),
                     _ => None,
                 },

@@ -36,11 +36,6 @@ impl Plan {
         Ok(Plan { nodes: nodes(pipeline, kinds)?, files: Files::default(), seed, source, places })
     }
 
-    /// What keys every random stream.
-    pub fn seed(&self) -> &str {
-        &self.seed
-    }
-
     /// The node at `id`.
     pub fn node(&self, id: NodeId) -> &PlanNode {
         &self.nodes[id.0]

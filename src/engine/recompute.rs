@@ -7,7 +7,7 @@
 use super::error::Error;
 use super::executor::{Executor, Job, Outcome, log};
 use super::key::Key;
-use super::stage::Kind;
+use super::stage::{Kind, Terms};
 use super::store::{Entry, Store, digest_of_file};
 use crate::fs;
 use anyhow::{Context as _, Result};
@@ -34,6 +34,8 @@ pub struct Subject {
     pub key: Key,
     /// The answer.
     pub entry: Arc<Entry>,
+    /// What it asks of the machine.
+    pub terms: Terms,
 }
 
 /// What came of running a node again.
@@ -116,7 +118,9 @@ pub fn recompute(
         while running.len() < executor.slots() {
             let Some(key) = open.pop_front() else { break };
             running.insert(key, Instant::now());
-            executor.submit(Job { key, logs: scratch.join(key.to_string()), threads, again: false, time_limit: None });
+            let Terms { threads: asked, time_limit, .. } = asking[&key][0].terms;
+            let (logs, threads) = (scratch.join(key.to_string()), asked.unwrap_or(threads));
+            executor.submit(Job { key, logs, threads, again: false, time_limit });
         }
         if running.is_empty() {
             return Ok(());

@@ -9,19 +9,23 @@ use serde_json::{Map, Value as Json, json};
 /// What a stage's or a profile's name looks like.
 const NAME: &str = "^[A-Za-z0-9_-]{1,64}$";
 
+/// Where what stands under each kind is defined.
+const DEFINITIONS: &str = "#/$defs";
+
 /// The schema of a pipeline of `kinds`.
 pub fn schema(kinds: &[&'static dyn Kind]) -> Json {
-    let mut of_kind = Map::new();
+    let definitions: Map<String, Json> = kinds.iter().map(|kind| (kind.name().to_owned(), fields(*kind))).collect();
+    let refer = |path: &str| json!({ "$ref": format!("{DEFINITIONS}/{path}") });
+    let of_kind: Map<String, Json> = kinds.iter().map(|kind| (kind.name().to_owned(), refer(kind.name()))).collect();
+    // A profile names no kinds: a field there is as in any of those that have it.
     let mut of_field: Map<String, Json> = Map::new();
-    for kind in kinds {
-        let fields = fields(*kind);
-        for (name, field) in fields["properties"].as_object().into_iter().flatten() {
+    for (kind, fields) in &definitions {
+        for name in fields["properties"].as_object().into_iter().flat_map(Map::keys) {
             let forms = of_field.entry(name.clone()).or_insert_with(|| json!({ "anyOf": [] }));
-            if let Some(forms) = forms["anyOf"].as_array_mut().filter(|forms| !forms.contains(field)) {
-                forms.push(field.clone());
+            if let Some(forms) = forms["anyOf"].as_array_mut() {
+                forms.push(refer(&format!("{kind}/properties/{name}")));
             }
         }
-        of_kind.insert(kind.name().to_owned(), fields);
     }
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -60,6 +64,7 @@ pub fn schema(kinds: &[&'static dyn Kind]) -> Json {
                 },
             },
         },
+        "$defs": definitions,
     })
 }
 
@@ -70,7 +75,14 @@ fn fields(kind: &dyn Kind) -> Json {
     let mut required: Vec<Json> = own["required"].as_array().cloned().unwrap_or_default();
     for (name, field) in own["properties"].as_object().into_iter().flatten() {
         let whole = kind.lists().contains(&name.as_str());
-        properties.insert(name.clone(), if whole { field.clone() } else { grid(field) });
+        properties.insert(
+            name.clone(),
+            if whole {
+                field.clone()
+            } else {
+                grid(field, &format!("{DEFINITIONS}/{}/properties/{name}", kind.name()))
+            },
+        );
     }
     for slot in kind.slots() {
         properties.insert(slot.name.to_owned(), reference(slot.arity, slot.files));
@@ -106,8 +118,8 @@ fn reference(arity: Arity, files: &[&str]) -> Json {
     }
 }
 
-/// A value, a list of values, or a mapping with such lists in it.
-fn grid(value: &Json) -> Json {
+/// A value, a list of values, or a mapping with such lists in it; it stands `at` this place of the schema.
+fn grid(value: &Json, at: &str) -> Json {
     let mut one = value.clone();
     let mut outer = Map::new();
     if let Some(one) = one.as_object_mut() {
@@ -115,20 +127,20 @@ fn grid(value: &Json) -> Json {
         for told in ["description", "default"] {
             outer.extend(one.remove(told).map(|text| (told.to_owned(), text)));
         }
-        for choice in ["anyOf", "oneOf"] {
-            if let Some(choices) = one.get_mut(choice).and_then(Json::as_array_mut) {
-                choices.iter_mut().for_each(inside);
-            }
-        }
     }
-    inside(&mut one);
-    outer.insert("anyOf".to_owned(), json!([one, { "type": "array", "items": one }]));
+    let first = format!("{at}/anyOf/0");
+    inside(&mut one, &first);
+    outer.insert("anyOf".to_owned(), json!([one, { "type": "array", "items": { "$ref": first } }]));
     Json::Object(outer)
 }
 
-/// Grids in the fields of a mapping.
-fn inside(value: &mut Json) {
+/// Grids in the fields of a mapping, or of those among several forms.
+fn inside(value: &mut Json, at: &str) {
+    for choice in ["anyOf", "oneOf"] {
+        let forms = value.get_mut(choice).and_then(Json::as_array_mut).into_iter().flatten();
+        forms.enumerate().for_each(|(i, form)| inside(form, &format!("{at}/{choice}/{i}")));
+    }
     if let Some(properties) = value.get_mut("properties").and_then(Json::as_object_mut) {
-        properties.values_mut().for_each(|field| *field = grid(field));
+        properties.iter_mut().for_each(|(name, field)| *field = grid(field, &format!("{at}/properties/{name}")));
     }
 }

@@ -7,8 +7,9 @@
 use super::key::{Artifact, Params, Recipe, Seed};
 use super::value::{Misfit, Node, read};
 use anyhow::{Result, anyhow};
-use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
+use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
@@ -400,7 +401,10 @@ impl<S: Stage> Kind for KindOf<S> {
     }
 
     fn schema(&self) -> Json {
+        // `uint32` and the like are no formats that a checker must know.
+        let plain = RecursiveTransform(|schema: &mut Schema| _ = schema.remove("format"));
         let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+        let settings = settings.with_transform(plain);
         settings.into_generator().into_root_schema_for::<S::Params>().to_value()
     }
 
