@@ -1,5 +1,8 @@
 //! File operations whose errors name the path, and writes that are whole or not there.
 //!
+//! Whatever the engine does to files passes here, and each operation is counted on its way: a test can let the N-th one of
+//! a process fail, or end the process there, for every N (see [`arm`]).
+//!
 //! Knows nothing of caches or stages.
 
 use anyhow::{Context as _, Result, bail};
@@ -9,48 +12,94 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
+use tempfile::TempDir;
+
+/// What becomes of a process's file operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// This one fails, as on a full disk.
+    Fail(u64),
+    /// Before this one the process dies.
+    Die(u64),
+}
+
+static FAULT: OnceLock<Option<Fault>> = OnceLock::new();
+static OPERATIONS: AtomicU64 = AtomicU64::new(0);
+
+/// For tests: `fail:N` lets the N-th file operation of this process fail as on a full disk, `die:N` kills the process
+/// before it; anything else does nothing. Holds from the first call on.
+pub fn arm(fault: &str) {
+    let (what, n) = fault.split_once(':').unwrap_or_default();
+    let fault = match (what, n.parse()) {
+        ("fail", Ok(n)) => Some(Fault::Fail(n)),
+        ("die", Ok(n)) => Some(Fault::Die(n)),
+        _ => None,
+    };
+    let _ = FAULT.set(fault);
+}
+
+/// Passed before every operation.
+fn step() -> io::Result<()> {
+    let n = OPERATIONS.fetch_add(1, Ordering::Relaxed) + 1;
+    match FAULT.get().copied().flatten() {
+        Some(Fault::Fail(at)) if at == n => Err(rustix::io::Errno::NOSPC.into()),
+        Some(Fault::Die(at)) if at == n => {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            Err(rustix::io::Errno::INTR.into())
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Reads a whole file.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))
+    step().and_then(|()| fs::read(path)).with_context(|| format!("cannot read `{}`", path.display()))
 }
 
 /// Reads a whole file as UTF-8.
 pub fn read_text(path: &Path) -> Result<String> {
-    fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))
+    step().and_then(|()| fs::read_to_string(path)).with_context(|| format!("cannot read `{}`", path.display()))
 }
 
 /// Reads a whole file; `None` if there is none.
 pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
+    match step().and_then(|()| fs::read(path)) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e).with_context(|| format!("cannot read `{}`", path.display())),
     }
 }
 
-/// What tells a file from what it was; `None` if there is none. Links are not followed.
-pub fn stat_if_there(path: &Path) -> Result<Option<Stat>> {
-    match fs::symlink_metadata(path) {
-        Ok(meta) => Ok(Some(Stat::of(&meta))),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+/// A file's metadata; `None` if there is none. Links are not followed.
+pub fn metadata_if_there(path: &Path) -> Result<Option<Metadata>> {
+    match step().and_then(|()| fs::symlink_metadata(path)) {
+        Ok(meta) => Ok(Some(meta)),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
         Err(e) => Err(e).with_context(|| format!("cannot look at `{}`", path.display())),
     }
 }
 
+/// What tells a file from what it was; `None` if there is none. Links are not followed.
+pub fn stat_if_there(path: &Path) -> Result<Option<Stat>> {
+    Ok(metadata_if_there(path)?.map(|meta| Stat::of(&meta)))
+}
+
 /// Writes a file in place: for workspaces, which nobody else sees yet.
 pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
-    fs::write(path, bytes).with_context(|| format!("cannot write `{}`", path.display()))
+    step().and_then(|()| fs::write(path, bytes)).with_context(|| format!("cannot write `{}`", path.display()))
 }
 
 /// Writes a file so that a reader, or a crash, sees either the old content or the whole new one: a temporary file in
 /// `scratch` (on the same disk), synced, then renamed to `path`.
 pub fn write_atomic(path: &Path, scratch: &Path, bytes: &[u8]) -> Result<()> {
     let attempt = || -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(scratch)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
+        let mut file = step().and_then(|()| tempfile::NamedTempFile::new_in(scratch))?;
+        step().and_then(|()| file.write_all(bytes))?;
+        step().and_then(|()| file.as_file().sync_all())?;
+        step()?;
         file.persist(path)?;
         Ok(())
     };
@@ -60,8 +109,9 @@ pub fn write_atomic(path: &Path, scratch: &Path, bytes: &[u8]) -> Result<()> {
 /// Writes a file that must not be there yet, as [`write_atomic`] does; gives whether it was not.
 pub fn write_new(path: &Path, scratch: &Path, bytes: &[u8]) -> Result<bool> {
     let attempt = || -> io::Result<bool> {
-        let mut file = tempfile::NamedTempFile::new_in(scratch)?;
-        file.write_all(bytes)?;
+        let mut file = step().and_then(|()| tempfile::NamedTempFile::new_in(scratch))?;
+        step().and_then(|()| file.write_all(bytes))?;
+        step()?;
         match file.persist_noclobber(path) {
             Ok(_) => Ok(true),
             Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
@@ -78,7 +128,8 @@ pub fn write_for_all(path: &Path, bytes: &[u8]) -> Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o644))
+        step()
+            .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o644)))
             .with_context(|| format!("cannot make `{}` readable", path.display()))?;
     }
     Ok(())
@@ -86,33 +137,33 @@ pub fn write_for_all(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Makes a folder and those above it.
 pub fn create_dir_all(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).with_context(|| format!("cannot create the folder `{}`", path.display()))
+    step().and_then(|()| fs::create_dir_all(path)).with_context(|| format!("cannot create the folder `{}`", path.display()))
 }
 
 /// Opens a file for reading.
 pub fn open(path: &Path) -> Result<File> {
-    File::open(path).with_context(|| format!("cannot open `{}`", path.display()))
+    step().and_then(|()| File::open(path)).with_context(|| format!("cannot open `{}`", path.display()))
 }
 
 /// Creates or empties a file for writing.
 pub fn create(path: &Path) -> Result<File> {
-    File::create(path).with_context(|| format!("cannot create `{}`", path.display()))
+    step().and_then(|()| File::create(path)).with_context(|| format!("cannot create `{}`", path.display()))
 }
 
 /// Opens a file for reading and writing, as it is or made empty.
 pub fn open_or_create(path: &Path) -> Result<File> {
-    let opened = File::options().create(true).truncate(false).read(true).write(true).open(path);
-    opened.with_context(|| format!("cannot open `{}`", path.display()))
+    let options = || File::options().create(true).truncate(false).read(true).write(true).open(path);
+    step().and_then(|()| options()).with_context(|| format!("cannot open `{}`", path.display()))
 }
 
 /// Renames `from` to `to`, replacing what is there.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).with_context(|| format!("cannot move `{}` to `{}`", from.display(), to.display()))
+    step().and_then(|()| fs::rename(from, to)).with_context(|| format!("cannot move `{}` to `{}`", from.display(), to.display()))
 }
 
 /// Removes a file; that it is not there is no error.
 pub fn remove_if_there(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
+    match step().and_then(|()| fs::remove_file(path)) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(e).with_context(|| format!("cannot remove `{}`", path.display())),
@@ -121,7 +172,7 @@ pub fn remove_if_there(path: &Path) -> Result<()> {
 
 /// Removes a folder with all that is in it; that it is not there is no error.
 pub fn remove_folder_if_there(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
+    match step().and_then(|()| fs::remove_dir_all(path)) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(e).with_context(|| format!("cannot remove `{}`", path.display())),
@@ -130,21 +181,51 @@ pub fn remove_folder_if_there(path: &Path) -> Result<()> {
 
 /// The names in a folder, sorted, whatever bytes they are of.
 pub fn entries(path: &Path) -> Result<Vec<OsString>> {
-    let read = || fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>();
+    let read = || step().and_then(|()| fs::read_dir(path))?.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>();
     let mut names = read().with_context(|| format!("cannot list `{}`", path.display()))?;
     names.sort_unstable();
     Ok(names)
 }
 
+/// Hands a file's bytes to the disk.
+pub fn sync(path: &Path) -> Result<()> {
+    let synced = step().and_then(|()| File::open(path)?.sync_all());
+    synced.with_context(|| format!("cannot sync `{}`", path.display()))
+}
+
+/// Makes a file read-only and sets its modification time.
+pub fn seal(path: &Path, modified: SystemTime) -> Result<()> {
+    let attempt = || {
+        let file = File::open(path)?;
+        file.set_modified(modified)?;
+        let mut permissions = file.metadata()?.permissions();
+        permissions.set_readonly(true);
+        file.set_permissions(permissions)
+    };
+    step().and_then(|()| attempt()).with_context(|| format!("cannot seal `{}`", path.display()))
+}
+
+/// A fresh folder in `folder`, removed when dropped.
+pub fn temporary_folder(folder: &Path) -> Result<TempDir> {
+    let made = step().and_then(|()| TempDir::new_in(folder));
+    made.with_context(|| format!("cannot make a workspace in `{}`", folder.display()))
+}
+
+/// BLAKE3 of a file of any size, by memory map, on all cores where it is large.
+pub fn hash(path: &Path) -> Result<blake3::Hash> {
+    let attempt = || blake3::Hasher::new().update_mmap_rayon(path).map(|hasher| hasher.finalize());
+    step().and_then(|()| attempt()).with_context(|| format!("cannot read `{}`", path.display()))
+}
+
 /// Copies a file's bytes to `to`, which is made or replaced.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
-    let copied = fs::copy(from, to).map(drop);
+    let copied = step().and_then(|()| fs::copy(from, to)).map(drop);
     copied.with_context(|| format!("cannot copy `{}` to `{}`", from.display(), to.display()))
 }
 
 /// The names in a folder, sorted; none if the folder is not there. Names that are not UTF-8 are not ours and are left out.
 pub fn list(path: &Path) -> Result<Vec<String>> {
-    let entries = match fs::read_dir(path) {
+    let entries = match step().and_then(|()| fs::read_dir(path)) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(e).with_context(|| format!("cannot list `{}`", path.display())),

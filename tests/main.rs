@@ -5,6 +5,7 @@
 
 mod cache;
 mod data;
+mod faults;
 mod golden;
 mod history;
 mod house;

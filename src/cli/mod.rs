@@ -308,6 +308,8 @@ pub fn main() -> u8 {
 fn dispatch(cli: Cli) -> Result<String> {
     kernel::check_forced_isa().map_err(Error::Infrastructure)?;
     let common = &cli.common;
+    let fault = if matches!(cli.command, Command::Exec { .. }) { "REPRO_FAULT_JOB" } else { "REPRO_FAULT" };
+    std::env::var(fault).iter().for_each(|fault| fs::arm(fault));
     match cli.command {
         Command::Run(args) => run::run(common, &args),
         Command::Plan { targets, check, force } => plan::plan(common, &targets, check, force),

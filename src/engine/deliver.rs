@@ -15,7 +15,7 @@ pub fn deliver(store: &Store, artifact: &Artifact, folder: &Path) -> Result<usiz
     for (name, digest) in artifact {
         let path = folder.join(name);
         // A folder or an unreadable file in its place is an error that the write below reports.
-        if std::fs::read(&path).is_ok_and(|bytes| Digest::of(&bytes) == *digest) {
+        if fs::read(&path).is_ok_and(|bytes| Digest::of(&bytes) == *digest) {
             continue;
         }
         fs::create_dir_all(path.parent().unwrap_or(folder))?;

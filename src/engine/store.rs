@@ -290,15 +290,15 @@ impl Store {
     /// Looks at an object's metadata; reads it only if they are not as they were sealed.
     fn check(&self, stored: Stored) -> Result<Check> {
         let path = self.object(stored.digest);
-        let Ok(meta) = std::fs::symlink_metadata(&path) else { return Ok(Check::Gone) };
-        let sealed = meta.modified().is_ok_and(|at| at == SystemTime::UNIX_EPOCH + SEALED);
+        let Some(meta) = fs::metadata_if_there(&path)? else { return Ok(Check::Gone) };
+        let sealed = meta.modified().is_ok_and(|at| at == sealed_at());
         if meta.is_file() && sealed && meta.len() == stored.bytes {
             return Ok(Check::Sound);
         }
         if self.is_sound(stored.digest)? {
             // Somebody touched or copied it, but its bytes are right. Sealing is a shortcut for next time; if this
             // user may not seal it, the shortcut is lost and nothing else.
-            let _ = seal(&path);
+            let _ = fs::seal(&path, sealed_at());
             return Ok(Check::Sound);
         }
         Ok(Check::Bad)
@@ -307,7 +307,7 @@ impl Store {
     /// Hashes an object: whether it is a file with the bytes of its name.
     pub fn is_sound(&self, digest: Digest) -> Result<bool> {
         let path = self.object(digest);
-        let is_file = std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file());
+        let is_file = fs::metadata_if_there(&path)?.is_some_and(|meta| meta.is_file());
         Ok(is_file && digest_of_file(&path)? == digest)
     }
 
@@ -318,7 +318,7 @@ impl Store {
         let aside = quarantine.join(digest.to_string());
         // A file cannot be moved onto a folder, nor the other way round; the last damage is the one to look at.
         if aside.is_dir() {
-            std::fs::remove_dir_all(&aside).with_context(|| format!("cannot remove `{}`", aside.display()))?;
+            fs::remove_folder_if_there(&aside)?;
         } else {
             fs::remove_if_there(&aside)?;
         }
@@ -364,24 +364,22 @@ impl Store {
     /// A fresh, empty folder for one attempt.
     pub fn workspace(&self) -> Result<Workspace> {
         let scratch = self.scratch()?;
-        let folder = TempDir::new_in(&scratch);
-        let folder = folder.with_context(|| format!("cannot make a workspace in `{}`", scratch.display()))?;
-        Ok(Workspace { folder })
+        Ok(Workspace { folder: fs::temporary_folder(&scratch)? })
     }
 
     /// Takes the file at `path` into the store; the file is moved.
     pub fn ingest(&self, path: &Path) -> Result<Stored> {
         let digest = digest_of_file(path)?;
-        let meta = std::fs::metadata(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-        let stored = Stored { digest, bytes: meta.len() };
+        let bytes = fs::metadata_if_there(path)?.map_or(0, |meta| meta.len());
+        let stored = Stored { digest, bytes };
         let object = self.object(digest);
         match self.check(stored)? {
             Check::Sound => return Ok(stored),
             Check::Bad => self.set_aside(digest)?,
             Check::Gone => {}
         }
-        fs::open(path)?.sync_all().with_context(|| format!("cannot sync `{}`", path.display()))?;
-        seal(path).with_context(|| format!("cannot seal `{}`", path.display()))?;
+        fs::sync(path)?;
+        fs::seal(path, sealed_at())?;
         fs::rename(path, &object)?;
         Ok(stored)
     }
@@ -604,20 +602,11 @@ enum Check {
 
 /// Hashes a file of any size by memory map, on all cores where it is large.
 pub fn digest_of_file(path: &Path) -> Result<Digest> {
-    let hash = blake3::Hasher::new()
-        .update_mmap_rayon(path)
-        .with_context(|| format!("cannot read `{}`", path.display()))?
-        .finalize();
-    hash.to_hex().parse().map_err(anyhow::Error::msg)
+    fs::hash(path)?.to_hex().parse().map_err(anyhow::Error::msg)
 }
 
-/// Read-only, and with the modification time that says it has not been touched.
-fn seal(path: &Path) -> std::io::Result<()> {
-    let file = File::open(path)?;
-    file.set_modified(SystemTime::UNIX_EPOCH + SEALED)?;
-    let mut permissions = file.metadata()?.permissions();
-    permissions.set_readonly(true);
-    file.set_permissions(permissions)
+fn sealed_at() -> SystemTime {
+    SystemTime::UNIX_EPOCH + SEALED
 }
 
 #[cfg(test)]
@@ -688,7 +677,7 @@ mod tests {
             ("emptied", |path| overwrite(path, b"")),
             ("truncated with its time kept", |path| {
                 overwrite(path, b"byt");
-                seal(path).unwrap();
+                fs::seal(&path, sealed_at()).unwrap();
             }),
             ("replaced by a symbolic link to equal bytes", |path| {
                 let elsewhere = path.with_extension("elsewhere");
@@ -726,7 +715,7 @@ mod tests {
         let (key, entry) = publish(store, "k", b"bytes");
         let path = store.object(entry.outputs["out"].digest);
         overwrite(&path, b"bytez");
-        seal(&path).unwrap();
+        fs::seal(&path, sealed_at()).unwrap();
         assert!(matches!(store.lookup(key).unwrap(), Lookup::Hit(_)), "size and time are all a lookup looks at");
         assert_eq!(
             store.verify(2, true).unwrap().bad[0],
