@@ -137,7 +137,9 @@ pub fn write_for_all(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Makes a folder and those above it.
 pub fn create_dir_all(path: &Path) -> Result<()> {
-    step().and_then(|()| fs::create_dir_all(path)).with_context(|| format!("cannot create the folder `{}`", path.display()))
+    step()
+        .and_then(|()| fs::create_dir_all(path))
+        .with_context(|| format!("cannot create the folder `{}`", path.display()))
 }
 
 /// Opens a file for reading.
@@ -158,7 +160,9 @@ pub fn open_or_create(path: &Path) -> Result<File> {
 
 /// Renames `from` to `to`, replacing what is there.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
-    step().and_then(|()| fs::rename(from, to)).with_context(|| format!("cannot move `{}` to `{}`", from.display(), to.display()))
+    step()
+        .and_then(|()| fs::rename(from, to))
+        .with_context(|| format!("cannot move `{}` to `{}`", from.display(), to.display()))
 }
 
 /// Removes a file; that it is not there is no error.
@@ -181,7 +185,12 @@ pub fn remove_folder_if_there(path: &Path) -> Result<()> {
 
 /// The names in a folder, sorted, whatever bytes they are of.
 pub fn entries(path: &Path) -> Result<Vec<OsString>> {
-    let read = || step().and_then(|()| fs::read_dir(path))?.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>();
+    let read = || {
+        step()
+            .and_then(|()| fs::read_dir(path))?
+            .map(|entry| entry.map(|entry| entry.file_name()))
+            .collect::<io::Result<Vec<_>>>()
+    };
     let mut names = read().with_context(|| format!("cannot list `{}`", path.display()))?;
     names.sort_unstable();
     Ok(names)

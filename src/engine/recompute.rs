@@ -10,7 +10,7 @@ use super::key::Key;
 use super::stage::{Kind, Terms};
 use super::store::{Entry, Store, digest_of_file};
 use crate::fs;
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use serde::Serialize;
@@ -149,7 +149,7 @@ fn judge(store: &Store, subject: &Subject, folder: &Path, outcome: &Outcome, sec
     let differences = compare(store, subject, folder)?;
     if differences.is_empty() {
         // What is left of a job that gave the same is of no use, and the scratch folder goes in the end.
-        let _ = std::fs::remove_dir_all(folder);
+        let _ = fs::remove_folder_if_there(folder);
         return Ok(Verdict::Reproduced { seconds });
     }
     Ok(Verdict::Different { differences, kept: keep(store, subject.key, folder)? })
@@ -183,9 +183,7 @@ fn compare(store: &Store, subject: &Subject, folder: &Path) -> Result<Vec<Differ
 fn keep(store: &Store, key: Key, folder: &Path) -> Result<PathBuf> {
     let kept = store.aside(key);
     fs::create_dir_all(kept.parent().unwrap_or(&kept))?;
-    if kept.is_dir() {
-        std::fs::remove_dir_all(&kept).with_context(|| format!("cannot remove `{}`", kept.display()))?;
-    }
+    fs::remove_folder_if_there(&kept)?;
     fs::rename(folder, &kept)?;
     Ok(kept)
 }
