@@ -3,7 +3,7 @@
 //! Kept is what hangs on a root: a key that a current profile asks for, that one of the last runs used, that is pinned, or
 //! whose outputs are those of the lock. With a key stay its question, its answer, its logs, its outputs, and the inputs it
 //! was made of. Everything else goes: answers first and objects last, so that a crash in between leaves no answer without
-//! its bytes.
+//! its bytes. With it goes what was only kept for a look: damaged bytes, and what came out otherwise when it was run again.
 //!
 //! Knows keys and digests; which are roots is for the caller to say.
 
@@ -108,7 +108,8 @@ impl Garbage {
         }
         self.keys.iter().try_for_each(|key| store.forget(*key))?;
         self.objects.iter().try_for_each(|digest| store.remove_object(*digest))?;
-        self.runs.iter().try_for_each(|id| store.forget_run(id))
+        self.runs.iter().try_for_each(|id| store.forget_run(id))?;
+        store.forget_curiosities()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who is at work on which question: a lease is a file `leases/<key>` that names its owner, and it comes and goes whole.
 //!
 //! A lease of this host holds while its process lives, one of another host while its heartbeat (the file's modification
-//! time, moved every [`BEAT`]) is younger than [`EXPIRY`] by the clock of the disk they share: no host's own clock counts.
+//! time, moved every ten seconds) is younger than ninety by the clock of the disk they share: no host's own clock counts.
 //! A lease that holds no longer is taken over by whoever asks next.
 //!
 //! Leases keep two runs from doing the same work twice. That an answer is published whole does not hang on them.

@@ -180,8 +180,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// 1. Whatever needs nothing is ready. 2. Check ready nodes while there are free slots. 3. Wait for a job to end, and
-    /// see what other runs have done. 4. Done when nothing is ready and nothing runs.
+    /// Whatever needs nothing is ready. Then, until nothing is ready and nothing runs: check ready nodes while there are
+    /// free slots, wait for a job to end, and see what other runs have done.
     fn until_done(&mut self) -> Result<()> {
         let roots: Vec<NodeId> = self.unsettled.iter().filter(|(_, n)| **n == 0).map(|(id, _)| *id).collect();
         roots.into_iter().for_each(|id| self.set(id, State::Ready));

@@ -458,6 +458,11 @@ impl Store {
         fs::remove_folder_if_there(&self.job_folder(key))
     }
 
+    /// Removes what was kept for a look only.
+    pub fn forget_curiosities(&self) -> Result<()> {
+        ["quarantine", "aside"].into_iter().try_for_each(|folder| fs::remove_folder_if_there(&self.root.join(folder)))
+    }
+
     /// Somebody who is at work on some question.
     pub fn anyone_at_work(&self) -> Result<Option<Owner>> {
         for name in fs::list(&self.root.join("leases"))? {
@@ -677,7 +682,7 @@ mod tests {
             ("emptied", |path| overwrite(path, b"")),
             ("truncated with its time kept", |path| {
                 overwrite(path, b"byt");
-                fs::seal(&path, sealed_at()).unwrap();
+                fs::seal(path, sealed_at()).unwrap();
             }),
             ("replaced by a symbolic link to equal bytes", |path| {
                 let elsewhere = path.with_extension("elsewhere");

@@ -15,21 +15,6 @@ pub fn seconds(x: f64) -> String {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_read_like_people_say_them() {
-        assert_eq!([0.04, 12.34, 245.0, 7385.0].map(seconds), ["0.04s", "12.3s", "4m05s", "2h03m"]);
-    }
-
-    #[test]
-    fn one_node_is_not_nodes() {
-        assert_eq!([0, 1, 2].map(count), ["0 nodes", "1 node", "2 nodes"]);
-    }
-}
-
 /// `17 B`, `4.0 KiB`, `12.3 MiB`.
 pub fn bytes(x: u64) -> String {
     if x < 1024 {
@@ -43,4 +28,25 @@ pub fn bytes(x: u64) -> String {
         unit += 1;
     }
     format!("{size:.1} {}", units[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_like_people_say_them() {
+        assert_eq!([0.04, 12.34, 245.0, 7385.0].map(seconds), ["0.04s", "12.3s", "4m05s", "2h03m"]);
+    }
+
+    #[test]
+    fn one_node_is_not_nodes() {
+        assert_eq!([0, 1, 2].map(count), ["0 nodes", "1 node", "2 nodes"]);
+    }
+
+    #[test]
+    fn bytes_read_in_the_unit_that_fits() {
+        let read = [0, 1023, 1024, 1536, 5 << 20, 3 << 30].map(bytes);
+        assert_eq!(read, ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "5.0 MiB", "3.0 GiB"]);
+    }
 }

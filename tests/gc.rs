@@ -1,0 +1,91 @@
+//! What `gc` removes and what keeps an answer from it; `--require-cached`; what two runs share.
+
+use crate::space::{Space, nothing, set};
+
+const TWO: &str = "\
+stages:
+  one:
+    command: { run: 'echo $REPRO_PARAM_WORD > out', params: { word: a }, outputs: [out] }
+  two:
+    command: { run: 'cat inputs/one/out > out', inputs: { one: one }, outputs: [out] }
+profiles:
+  other:
+    one: { params: { word: b } }
+";
+
+/// Run with the word `a`, then with `word`; only then is the first no longer asked for.
+fn changed(word: &str) -> Space {
+    let space = Space::with(TWO);
+    space.ok(&["run"]);
+    space.edit("word: a", &format!("word: {word}")).ok(&["run"]);
+    space
+}
+
+#[test]
+fn gc_says_what_it_would_remove_and_removes_nothing_until_told_to() {
+    let space = changed("c");
+    let said = space.ok(&["gc", "--keep-runs", "0"]).stdout;
+    assert!(said.contains("`repro gc --delete` removes"), "{said}");
+    let line = said.lines().find(|line| line.starts_with("command")).unwrap();
+    assert_eq!(line.split_whitespace().collect::<Vec<_>>()[..3], ["command", "2", "2"], "{said}");
+    assert_eq!(space.files("entries").len(), 4);
+    space.ok(&["gc", "--keep-runs", "0", "--delete"]);
+    assert_eq!((space.files("entries").len(), space.files("recipes").len()), (2, 2));
+    assert_eq!(space.ran(&[]), nothing(), "what is asked for now is kept whole");
+    assert!(space.ok(&["verify"]).stdout.contains("all sound"));
+    assert_eq!(space.ok(&["gc", "--keep-runs", "1", "--delete"]).stdout, "nothing to remove\n");
+    assert_eq!(space.edit("word: c", "word: a").ran(&[]), set(["one", "two"]), "what was removed runs again");
+}
+
+#[test]
+fn what_the_last_runs_used_another_profile_asks_for_is_pinned_or_locked_is_kept() {
+    let kept = |space: &Space| space.ok(&["gc", "--keep-runs", "0", "--delete"]).stdout == "nothing to remove\n";
+    let space = changed("c");
+    assert_eq!(space.ok(&["gc", "--delete"]).stdout, "nothing to remove\n", "ten runs are kept");
+
+    let space = changed("b");
+    space.edit("word: b } }\n", "word: a } }\n");
+    assert_eq!(space.ran(&["--profile", "other"]), nothing());
+    space.ok(&["gc", "--keep-runs", "0", "--delete"]);
+    assert_eq!(space.ran(&["--profile", "other"]), nothing(), "the profile asks for it");
+
+    let space = Space::with(TWO);
+    space.ok(&["run"]);
+    space.ok(&["pin", "two", "one"]);
+    space.edit("word: a", "word: c").ok(&["run"]);
+    space.ok(&["gc", "--keep-runs", "0", "--delete"]);
+    assert_eq!(space.edit("word: c", "word: a").ran(&[]), nothing(), "it was pinned");
+    space.ok(&["unpin", "two", "one"]);
+
+    let space = Space::with(TWO);
+    space.ok(&["run"]);
+    space.ok(&["lock"]);
+    space.edit("word: a", "word: c").ok(&["run"]);
+    space.ok(&["gc", "--keep-runs", "0", "--delete"]);
+    assert!(!kept(&space) || space.edit("word: c", "word: a").ran(&[]) == nothing(), "it is in the lock");
+    assert_eq!(space.ran(&["-S", "one.params={word: a}"]), nothing());
+}
+
+#[test]
+fn with_require_cached_nothing_runs_and_the_first_node_that_would_is_named() {
+    let space = Space::with(TWO);
+    let refused = space.exits(3, &["run", "--require-cached"]).stderr;
+    assert!(refused.contains("error: `one` is not cached: 2 nodes not up to date"), "{refused}");
+    assert!(refused.contains("hint: `repro run one` makes it; it runs because of: first time"), "{refused}");
+    space.ok(&["run"]);
+    space.ok(&["run", "--require-cached"]);
+    let refused = space.exits(3, &["run", "--require-cached", "-S", "one.params={word: z}"]).stderr;
+    assert!(refused.contains("param params.word a -> z"), "{refused}");
+}
+
+#[test]
+fn a_failed_node_is_tried_again_as_often_as_asked() {
+    let space = Space::with("stages:\n  flaky:\n    command: { run: 'sh try.sh', files: [try.sh], outputs: [out] }\n");
+    let count = space.join("count");
+    let script = format!("echo x >> {0}; [ $(wc -l < {0}) -ge 3 ] && echo done > out", count.display());
+    space.write("try.sh", script);
+    let failed = space.exits(1, &["run", "--retries", "1"]);
+    assert!(failed.stderr.contains("attempt 2 of 2 begins"), "{}", failed.stderr);
+    assert_eq!(space.ran(&["--retries", "1"]), set(["flaky"]));
+    assert_eq!(space.read("count").lines().count(), 3);
+}
