@@ -38,6 +38,16 @@ pub enum Claim {
     Theirs(Owner),
 }
 
+/// How a lease stands.
+enum Look {
+    /// There is none.
+    Absent,
+    /// There is one that no longer holds.
+    Stale,
+    /// Somebody holds it.
+    Held(Owner),
+}
+
 /// A lease that is held. Given back when dropped.
 #[derive(Debug)]
 pub struct Lease {
@@ -49,7 +59,8 @@ pub struct Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         // Somebody may have thought us dead and taken it over; then it is not ours to remove.
-        if read(&self.path).as_ref() == Some(Owner::this()) {
+        let named = fs::read_if_there(&self.path).ok().flatten();
+        if named.and_then(|bytes| serde_json::from_slice(&bytes).ok()).as_ref() == Some(Owner::this()) {
             let _ = fs::remove_if_there(&self.path);
         }
     }
@@ -62,13 +73,23 @@ impl Leases<'_> {
 
     /// Who holds the lease of `key`.
     pub(super) fn holder(&self, key: Key) -> Result<Option<Owner>> {
+        Ok(match self.look(key)? {
+            Look::Held(owner) => Some(owner),
+            Look::Absent | Look::Stale => None,
+        })
+    }
+
+    /// Reads the lease of `key`, once.
+    fn look(&self, key: Key) -> Result<Look> {
         let path = self.path(key);
-        let Some(owner) = read(&path) else { return Ok(None) };
+        let Some(bytes) = fs::read_if_there(&path)? else { return Ok(Look::Absent) };
+        // One that cannot be read names nobody: leases are written whole.
+        let Ok(owner) = serde_json::from_slice::<Owner>(&bytes) else { return Ok(Look::Stale) };
         let holds = match owner.lives() {
             Some(lives) => lives,
             None => self.beats(&path)?,
         };
-        Ok(holds.then_some(owner))
+        Ok(if holds { Look::Held(owner) } else { Look::Stale })
     }
 
     /// Takes the lease of `key`, unless somebody holds it.
@@ -87,14 +108,16 @@ impl Leases<'_> {
     }
 
     /// Removes a lease that no longer holds; one at a time, so that nobody removes what another has just taken over.
-    fn bury(&self, key: Key) -> Result<()> {
+    pub(super) fn bury(&self, key: Key) -> Result<()> {
         let path = self.folder.join("burial");
         let turn = fs::open_or_create(&path)?;
         turn.lock().with_context(|| format!("cannot lock `{}`", path.display()))?;
-        if self.holder(key)?.is_none() {
-            fs::remove_if_there(&self.path(key))?;
+        // One that is not there may be taken at any moment; one that was seen not to hold any longer is replaced only by
+        // whoever has the turn.
+        match self.look(key)? {
+            Look::Stale => fs::remove_if_there(&self.path(key)),
+            Look::Absent | Look::Held(_) => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether the lease at `path` has a young heartbeat.
@@ -106,11 +129,6 @@ impl Leases<'_> {
         // One that has gone meanwhile does not hold; one from the future does.
         Ok(last.is_ok_and(|last| now.duration_since(last).unwrap_or_default() < EXPIRY))
     }
-}
-
-/// The owner that the lease at `path` names. One that cannot be read names nobody: leases are written whole.
-fn read(path: &Path) -> Option<Owner> {
-    serde_json::from_slice(&fs::read_if_there(path).ok()??).ok()
 }
 
 /// "Now", as whoever keeps the disk has it.
@@ -220,7 +238,7 @@ mod tests {
     #[test]
     fn of_many_who_ask_at_once_one_gets_the_lease_even_of_the_dead() {
         let dir = tempfile::tempdir().unwrap();
-        for _ in 0..20 {
+        for _ in 0..300 {
             leave(&dir, &Owner { pid: u32::MAX, ..Owner::this().clone() });
             let claims: Vec<Claim> = std::thread::scope(|scope| {
                 let asking: Vec<_> = (0..8).map(|_| scope.spawn(|| leases(&dir).claim(key()).unwrap())).collect();

@@ -188,9 +188,16 @@ impl Store {
         }
     }
 
-    /// Removes what processes that are gone left in `tmp`. What cannot be removed is left for the next run: it harms
-    /// nothing. What has no owner's name is nobody's.
+    /// Removes what processes that are gone left in `tmp`, and their leases. What cannot be removed is left for the next
+    /// run: it harms nothing. What has no owner's name is nobody's.
     pub fn sweep(&self) {
+        let scratch = self.scratch_folder();
+        let leases = self.leases(&scratch);
+        for name in fs::list(&leases.folder).unwrap_or_default() {
+            if let Ok(key) = name.parse() {
+                let _ = leases.bury(key);
+            }
+        }
         let tmp = self.root.join("tmp");
         for name in fs::list(&tmp).unwrap_or_default() {
             if Owner::from_tag(&name).is_some_and(|owner| owner.lives() != Some(false)) {
