@@ -162,6 +162,9 @@ fn main() -> Result<()> {
         let plan =
             Plan::new(&Pipeline::parse("pipeline.yaml", &pipeline(nodes)).map_err(|f| anyhow::anyhow!("{f}"))?, KINDS);
         fill(&Store::at(&dir.path().join("cache")), &plan.map_err(|f| anyhow::anyhow!("{f}"))?)?;
+        // What was written a moment ago is not yet remembered, and what filling took is not the run's.
+        std::thread::sleep(fs::GRANULARITY);
+        fs::write(Path::new("/proc/self/clear_refs"), "5")?;
         let runs: Vec<[f64; 2]> = (0..5).map(|_| unchanged(dir.path())).collect::<Result<_>>()?;
         let [plan, rest] = [0, 1].map(|part| 1e3 * median(runs.iter().map(|run| run[part]).collect()));
         let both = 1e3 * median(runs.iter().map(|run| run[0] + run[1]).collect());
