@@ -6,6 +6,7 @@
 mod cache;
 mod data;
 mod faults;
+mod fuzz;
 mod gc;
 mod golden;
 mod history;
