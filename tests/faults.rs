@@ -5,6 +5,7 @@
 
 use crate::space::{Space, nothing};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 /// Two programs, one after the other, and a file of the project.
 const SMALL: &str = "\
@@ -84,4 +85,27 @@ fn any_file_operation_of_a_job_may_fail() {
 #[test]
 fn a_job_may_die_before_any_of_its_file_operations() {
     every_operation("REPRO_FAULT_JOB", "die");
+}
+
+#[test]
+fn a_run_may_be_killed_at_any_of_three_hundred_moments() {
+    const MOMENTS: u32 = 300;
+    let space = small();
+    let began = Instant::now();
+    space.ok(&["run", "--json", "-j", "2"]);
+    let (whole, undisturbed) = (began.elapsed(), space.digests());
+    let mut killed = 0;
+    for moment in 0..MOMENTS {
+        let space = small();
+        let run = space.spawn(&["run", "--json", "-j", "2"]);
+        std::thread::sleep(whole * moment / MOMENTS);
+        run.signal("KILL");
+        killed += u32::from(run.wait().0.is_none());
+        if space.join("cache").exists() {
+            space.ok(&["verify"]);
+        }
+        space.ok(&["run"]);
+        assert_eq!(space.digests(), undisturbed, "killed after {moment} parts of {MOMENTS} of {whole:?}");
+    }
+    assert!(killed > MOMENTS / 3, "only {killed} were killed before their end");
 }
