@@ -395,9 +395,18 @@ impl<S: Stage> Kind for KindOf<S> {
         let fallback_label = fallback.as_ref().and_then(S::label);
         let (files, terms) = (S::files(&params), S::terms(&params));
         let full = to_map(&S::question(params, invocation))?;
-        let fallback =
-            fallback.map(|f| to_map(&S::question(f, invocation)).map(|f| without_defaults::<S>(&f))).transpose()?;
-        Ok(Question { params: without_defaults::<S>(&full), full, label, fallback, fallback_label, files, terms })
+        let fallback = fallback
+            .map(|f| to_map(&S::question(f, invocation)).map(|f| without_defaults::<S>(&f, fields)))
+            .transpose()?;
+        Ok(Question {
+            params: without_defaults::<S>(&full, fields),
+            full,
+            label,
+            fallback,
+            fallback_label,
+            files,
+            terms,
+        })
     }
 
     fn schema(&self) -> Json {
@@ -430,14 +439,24 @@ fn to_map(params: &impl Serialize) -> Result<Params, Misfit> {
 }
 
 /// Leaves out each field whose absence means the same: that is the definition of being at its default.
-fn without_defaults<S: Stage>(full: &Params) -> Params {
+fn without_defaults<S: Stage>(full: &Params, fields: &Node) -> Params {
+    let means_the_same = |params: &Params| {
+        let json = Json::Object(params.clone().into_iter().collect());
+        let reread = serde_json::from_value::<S::Params>(json).ok().and_then(|p| to_map(&p).ok());
+        reread.as_ref() == Some(full)
+    };
     let mut kept = full.clone();
-    for name in full.keys() {
+    // What was not written in the file is at its default, unless the stage has changed it since: one look for all of it.
+    let is_written = |name: &str| fields.as_map().is_some_and(|fields| fields.iter().any(|field| field.key == name));
+    let mut written = full.clone();
+    written.retain(|name, _| is_written(name));
+    if means_the_same(&written) {
+        kept = written;
+    }
+    for name in kept.clone().keys() {
         let mut shorter = kept.clone();
         shorter.remove(name);
-        let json = Json::Object(shorter.clone().into_iter().collect());
-        let reread = serde_json::from_value::<S::Params>(json).ok().and_then(|p| to_map(&p).ok());
-        if reread.as_ref() == Some(full) {
+        if means_the_same(&shorter) {
             kept = shorter;
         }
     }
