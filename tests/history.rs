@@ -1,23 +1,7 @@
 //! `log` and `diff`: what runs did, and what is different between two of them.
 
-use crate::space::Space;
+use crate::space::{SMALL, Space};
 use serde_json::Value as Json;
-
-const SMALL: &str = "\
-profile: once
-stages:
-  data:
-    fetch: { dataset: digits, train: 100, test: 20 }
-  nets:
-    train: { data: data, hidden: 3, prior: [none, { dropout: 0.5 }], end: [a, b], epochs: 1 }
-  curves:
-    evaluate: { a: nets@end=a, b: nets@end=b, data: data, curve: linear, points: 3 }
-  tables:
-    aggregate: { curves: curves, nets: nets }
-profiles:
-  once: {}
-  twice: { nets: { epochs: 2 } }
-";
 
 /// With single spaces, so that a table's widths do not matter.
 fn words(text: &str) -> String {

@@ -1,27 +1,10 @@
 //! Looking before, after and without running: plan, why, show, export, graph, events, targets, quiet.
 
-use crate::space::{Space, flip, name, nothing, set, with_any};
+use crate::space::{SMALL, Space, flip, name, nothing, set, with_any};
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
-
-/// Few nodes, for texts that are read whole.
-const SMALL: &str = "\
-profile: once
-stages:
-  data:
-    fetch: { dataset: digits, train: 100, test: 20 }
-  nets:
-    train: { data: data, hidden: 3, prior: [none, { dropout: 0.5 }], end: [a, b], epochs: 1 }
-  curves:
-    evaluate: { a: nets@end=a, b: nets@end=b, data: data, curve: linear, points: 3 }
-  tables:
-    aggregate: { curves: curves, nets: nets }
-profiles:
-  once: {}
-  twice: { nets: { epochs: 2 } }
-";
 
 fn small() -> Space {
     Space::with(SMALL)

@@ -34,6 +34,23 @@ stages:
     report: { data: data, tables: tables, figures: figures }
 ";
 
+/// Few nodes, for texts that are read whole.
+pub(crate) const SMALL: &str = "\
+profile: once
+stages:
+  data:
+    fetch: { dataset: digits, train: 100, test: 20 }
+  nets:
+    train: { data: data, hidden: 3, prior: [none, { dropout: 0.5 }], end: [a, b], epochs: 1 }
+  curves:
+    evaluate: { a: nets@end=a, b: nets@end=b, data: data, curve: linear, points: 3 }
+  tables:
+    aggregate: { curves: curves, nets: nets }
+profiles:
+  once: {}
+  twice: { nets: { epochs: 2 } }
+";
+
 /// What is left of the world outside: no data folder, no forced instruction set, and a proxy that nobody listens at, so
 /// that no test can reach the network by mistake.
 const FORGOTTEN: [&str; 8] =

@@ -1,19 +1,16 @@
 //! `repro gc`, `pin` and `unpin`: what of the cache stays.
 
-use super::{Common, Session, lock};
-use crate::engine::error::Error;
+use super::{Common, Session, inspect, lock};
 use crate::engine::event::SCHEMA;
 use crate::engine::gc::{Garbage, Roots, Share};
+use crate::engine::history;
 use crate::engine::key::Key;
-use crate::engine::lock::command;
 use crate::engine::plan::NodeId;
 use crate::engine::store::Store;
-use crate::engine::survey::{Standing, Surveyor};
+use crate::engine::survey::Standing;
 use crate::engine::wording::{bytes, count};
-use crate::fs;
 use anyhow::Result;
-use serde_json::{Value as Json, json};
-use std::collections::BTreeSet;
+use serde_json::json;
 use std::fmt::Write as _;
 
 pub(super) fn gc(common: &Common, delete: bool, runs: usize, wait: bool) -> Result<String> {
@@ -41,19 +38,22 @@ pub(super) fn gc(common: &Common, delete: bool, runs: usize, wait: bool) -> Resu
 /// What every profile asks for now, what the last runs used, what is pinned, and what the lock expects.
 fn roots(common: &Common, store: &Store, runs: usize) -> Result<Roots> {
     let mut roots = Roots { runs, digests: lock::digests(common)?, ..Roots::default() };
-    roots.keys.extend(store.pins()?.into_keys());
+    roots.keys.extend(store.pins()?);
     let histories = store.runs()?;
     for id in histories.iter().rev().take(runs) {
-        roots.keys.extend(used(&fs::read(&store.history(id))?));
+        roots.keys.extend(history::read(store, id)?.nodes.iter().filter_map(|node| node.key));
     }
     let whole = Session::open(common)?;
     let mut profiles: Vec<Option<String>> = whole.pipeline.profiles.iter().map(|p| Some(p.name.clone())).collect();
     profiles.push(whole.profile);
     for profile in profiles {
         let session = Session::open(&Common { profile, ..common.clone() })?;
-        let surveyor = Surveyor::new(&session.plan, store, BTreeSet::new(), false);
-        let survey = surveyor.survey(&session.plan.ids().collect())?;
+        let survey = inspect::survey(&session, &[])?;
         roots.keys.extend(survey.checked.values().map(|checked| checked.key));
+        // With the question whose fallback is used goes the memory that it could not be answered.
+        for (id, _) in survey.checked.iter().filter(|(_, checked)| checked.fell_back.is_some()) {
+            roots.keys.insert(session.plan.recipe(*id, false, |up| &*survey.artifacts[&up])?.key());
+        }
     }
     Ok(roots)
 }
@@ -61,8 +61,7 @@ fn roots(common: &Common, store: &Store, runs: usize) -> Result<Roots> {
 /// The keys of `targets`, with their names. All must be up to date: what is not there cannot be kept.
 fn keys(session: &Session, targets: &[String]) -> Result<Vec<(Key, String)>> {
     let targets = session.select(targets)?;
-    let surveyor = Surveyor::new(&session.plan, &session.store, BTreeSet::new(), session.refetch);
-    let survey = surveyor.survey(&session.plan.closure(&targets))?;
+    let survey = inspect::survey(session, &targets)?;
     let cached = |id: &NodeId| match &survey.checked.get(id)?.standing {
         Standing::Cached(_) => Some((survey.checked[id].key, session.plan.node(*id).name.clone())),
         _ => None,
@@ -70,16 +69,9 @@ fn keys(session: &Session, targets: &[String]) -> Result<Vec<(Key, String)>> {
     let found: Vec<(Key, String)> = targets.iter().filter_map(cached).collect();
     let nodes = targets.len() - found.len();
     if nodes > 0 {
-        let hint = format!("`{}` brings them up to date", command("run", session.profile.as_deref()));
-        return Err(Error::Pending { nodes, hint }.into());
+        return Err(lock::pending(nodes, session).into());
     }
     Ok(found)
-}
-
-/// The keys that a run's history names. A line that cannot be read, as the last one of a crash, names none.
-fn used(history: &[u8]) -> BTreeSet<Key> {
-    let events = history.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice::<Json>(line).ok());
-    events.filter_map(|event| event["key"].as_str()?.parse().ok()).collect()
 }
 
 fn told(garbage: &Garbage, deleted: bool) -> String {

@@ -6,7 +6,7 @@ use crate::engine::key::{Artifact, Digest};
 use crate::engine::lock::{Expected, Lock, command};
 use crate::engine::plan::NodeId;
 use crate::engine::store::Verified;
-use crate::engine::survey::{Standing, Survey, Surveyor};
+use crate::engine::survey::{Standing, Survey};
 use crate::engine::wording::count;
 use crate::fs;
 use anyhow::{Context as _, Result};
@@ -68,11 +68,6 @@ pub(super) fn expected<'a>(lock: &'a Lock, session: &'a Session) -> Result<Expec
     Ok(lock.expected(session.profile.as_deref(), &names).map_err(Error::from)?)
 }
 
-fn survey(session: &Session) -> Result<Survey> {
-    let surveyor = Surveyor::new(&session.plan, &session.store, BTreeSet::new(), session.refetch);
-    surveyor.survey(&session.plan.ids().collect())
-}
-
 /// The nodes that are up to date, inputs first, and the number of those that are not.
 fn cached(survey: &Survey) -> (Vec<(NodeId, Artifact)>, usize) {
     let artifact = |(id, standing): (&NodeId, &Standing)| match standing {
@@ -84,7 +79,8 @@ fn cached(survey: &Survey) -> (Vec<(NodeId, Artifact)>, usize) {
     (found, pending)
 }
 
-fn pending(nodes: usize, session: &Session) -> Error {
+/// That `nodes` nodes are not up to date, with the command that mends it.
+pub(super) fn pending(nodes: usize, session: &Session) -> Error {
     let hint = format!("`{}` brings them up to date", command("run", session.profile.as_deref()));
     Error::Pending { nodes, hint }
 }
@@ -93,7 +89,7 @@ pub(super) fn lock(common: &Common) -> Result<String> {
     refuse_overrides(common)?;
     let session = Session::open(common)?;
     let (profile, file) = (session.profile.as_deref(), file(common));
-    let survey = survey(&session)?;
+    let survey = inspect::survey(&session, &[])?;
     // First: running once more would not help.
     if let Some((id, _)) = survey.checked.iter().find(|(_, checked)| checked.fell_back.is_some()) {
         let node = session.plan.node(*id).name.clone();
@@ -126,7 +122,7 @@ pub(super) fn verify(common: &Common, verified: &Verified) -> Result<String> {
     let mut session = Session::open(common)?;
     let lock = hold(common, &mut session)?;
     let expected = expected(&lock, &session)?;
-    let (found, missing) = cached(&survey(&session)?);
+    let (found, missing) = cached(&inspect::survey(&session, &[])?);
     let compare = |(id, artifact): &(NodeId, Artifact)| expected.differences(&session.plan.node(*id).name, artifact);
     let differences: Vec<_> = found.iter().flat_map(compare).collect();
     let text = if common.json {

@@ -82,7 +82,7 @@ impl Garbage {
         }
         for digest in store.all_objects()?.into_iter().filter(|digest| !live.contains(digest)) {
             let kind = owner.remove(&digest).unwrap_or_default();
-            garbage.kinds.entry(kind).or_default().bytes += store.object_bytes(digest);
+            garbage.kinds.entry(kind).or_default().bytes += store.object_bytes(digest)?;
             garbage.objects.push(digest);
         }
         let mut runs = store.runs()?;

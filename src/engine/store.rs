@@ -204,8 +204,8 @@ impl Store {
                 continue;
             }
             let path = tmp.join(name);
-            let is_folder = std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir());
-            let _ = if is_folder { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            let is_folder = fs::metadata_if_there(&path).is_ok_and(|meta| meta.is_some_and(|meta| meta.is_dir()));
+            let _ = if is_folder { fs::remove_folder_if_there(&path) } else { fs::remove_if_there(&path) };
         }
     }
 
@@ -394,7 +394,7 @@ impl Store {
     /// Takes a copy of the file at `path`, which stays, into the store, unless it is there; gives whether its bytes were
     /// those of `digest`.
     pub fn take_in(&self, path: &Path, digest: Digest) -> Result<bool> {
-        let bytes = std::fs::metadata(self.object(digest)).map_or(0, |meta| meta.len());
+        let bytes = self.object_bytes(digest)?;
         if matches!(self.check(Stored { digest, bytes })?, Check::Sound) {
             return Ok(true);
         }
@@ -448,8 +448,8 @@ impl Store {
     }
 
     /// An object's size; 0 if it is not there.
-    pub fn object_bytes(&self, digest: Digest) -> u64 {
-        std::fs::symlink_metadata(self.object(digest)).map_or(0, |meta| meta.len())
+    pub fn object_bytes(&self, digest: Digest) -> Result<u64> {
+        Ok(fs::metadata_if_there(&self.object(digest))?.map_or(0, |meta| meta.len()))
     }
 
     /// Removes an object. Whoever calls holds the cache alone.
@@ -493,16 +493,9 @@ impl Store {
         fs::remove_if_there(&self.history(id))
     }
 
-    /// The pinned keys, each with the name it was pinned under.
-    pub fn pins(&self) -> Result<BTreeMap<Key, String>> {
-        let mut pins = BTreeMap::new();
-        for name in fs::list(&self.root.join("pins"))? {
-            if let Ok(key) = name.parse() {
-                let label = fs::read_if_there(&self.pin_path(key))?.unwrap_or_default();
-                pins.insert(key, String::from_utf8_lossy(&label).into_owned());
-            }
-        }
-        Ok(pins)
+    /// The pinned keys.
+    pub fn pins(&self) -> Result<Vec<Key>> {
+        Ok(fs::list(&self.root.join("pins"))?.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
     /// Keeps `key` from being removed, under the name of `node`.
@@ -575,8 +568,8 @@ impl Store {
                 }
                 Some(entry) => {
                     for (name, stored) in &entry.outputs {
-                        match std::fs::metadata(self.object(stored.digest)) {
-                            Ok(meta) if meta.len() == stored.bytes => {}
+                        match fs::metadata_if_there(&self.object(stored.digest))? {
+                            Some(meta) if meta.len() == stored.bytes => {}
                             _ => verified
                                 .bad
                                 .push(format!("entry `{key}` lacks its output `{name}` ({})", stored.digest)),
