@@ -12,6 +12,7 @@ mod golden;
 mod history;
 mod house;
 mod inspect;
+mod isolation;
 mod lock;
 mod malformed;
 mod open;

@@ -62,7 +62,12 @@ const NOBODY: &str = "http://127.0.0.1:9";
 pub(crate) struct Space {
     folder: TempDir,
     environment: Vec<(String, String)>,
+    bound: bool,
 }
+
+/// What starts a program of root's that permissions bind, as they bind everybody else's.
+const BOUND: [&str; 4] =
+    ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search", "--"];
 
 impl Space {
     /// With `pipeline` in pipeline.yaml.
@@ -72,7 +77,7 @@ impl Space {
 
     fn within(parent: &Path, pipeline: &str) -> Space {
         let folder = tempfile::Builder::new().prefix("repro-test-").tempdir_in(parent).unwrap();
-        let space = Space { folder, environment: Vec::new() };
+        let space = Space { folder, environment: Vec::new(), bound: false };
         space.write("pipeline.yaml", pipeline);
         space
     }
@@ -99,6 +104,11 @@ impl Space {
     pub(crate) fn env(mut self, name: &str, value: impl Into<String>) -> Space {
         self.environment.push((name.to_owned(), value.into()));
         self
+    }
+
+    /// From now on permissions bind the program, even where it is root's.
+    pub(crate) fn bound(self) -> Space {
+        Space { bound: true, ..self }
     }
 
     /// Keeps the folder after the test, for looking at.
@@ -137,7 +147,14 @@ impl Space {
 
     /// `repro` in this folder, in a world of its own.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_repro"));
+        let program = env!("CARGO_BIN_EXE_repro");
+        let mut command = if self.bound && rustix::process::geteuid().is_root() {
+            let mut command = Command::new(BOUND[0]);
+            command.args(&BOUND[1..]).arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
         command.args(arguments).current_dir(self.path()).stdin(Stdio::null());
         FORGOTTEN.iter().for_each(|name| _ = command.env_remove(name));
         PROXIES.iter().for_each(|name| _ = command.env(name, NOBODY));
