@@ -214,6 +214,11 @@ pub fn seal(path: &Path, modified: SystemTime) -> Result<()> {
     step().and_then(|()| attempt()).with_context(|| format!("cannot seal `{}`", path.display()))
 }
 
+/// Whether nothing more can be written to the disk that `path` lies on.
+pub fn is_full(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|disk| disk.f_bavail == 0)
+}
+
 /// A fresh folder in `folder`, removed when dropped.
 pub fn temporary_folder(folder: &Path) -> Result<TempDir> {
     let made = step().and_then(|()| TempDir::new_in(folder));

@@ -5,13 +5,12 @@
 //! and temporary files are not there. Open are one recipe, the objects that it names, and the four folders that a job takes
 //! its lease in, works in and publishes to. What appears there must be its answer. Culprits show that this finds them out.
 
-use crate::space::{Space, name};
+use crate::space::{Shut, Space, name};
 use repro::engine::key::Digest;
 use repro::stage::KINDS;
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What the study has no use for.
@@ -58,65 +57,33 @@ fn outputs(space: &Space, key: &str) -> BTreeSet<String> {
     entry["outputs"].as_object().unwrap().values().map(|file| file["digest"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Everything in a folder and below it, folders before what they hold.
-fn everything(folder: &Path) -> Vec<PathBuf> {
-    let mut found = vec![folder.to_owned()];
-    let mut next = 0;
-    while let Some(path) = found.get(next).cloned() {
-        if path.is_dir() {
-            found.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
-        }
-        next += 1;
-    }
-    found
-}
-
-fn permit(path: &Path, mode: u32) {
-    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-}
-
-/// The project, shut but for what one job needs. Open again when dropped.
-struct Shut(Vec<PathBuf>);
-
-impl Shut {
-    fn for_all_but(space: &Space, node: &Node) -> Shut {
-        let cache = space.join("cache/v1");
-        let writable = ["objects", "entries", "leases", "tmp"].map(|folder| cache.join(folder));
-        let recipe = cache.join(format!("recipes/{}.json", node.key));
-        let readable: BTreeSet<PathBuf> =
-            node.inputs.iter().map(|digest| space.object(digest)).chain([recipe, cache.join("lock")]).collect();
-        let shut = Shut(everything(space.path()));
-        for path in shut.0.iter().rev() {
-            let mode = match path {
-                path if path.is_dir() => 0o100 | if writable.contains(path) { 0o200 } else { 0 },
-                path if readable.contains(path) => 0o600,
-                _ => 0o000,
-            };
-            permit(path, mode);
-        }
-        shut
-    }
-}
-
-impl Drop for Shut {
-    fn drop(&mut self) {
-        // From the top, for what is in a shut folder cannot be seen.
-        self.0.iter().for_each(|path| permit(path, 0o700));
-    }
+/// Shuts the project but for what one job needs.
+fn shut(space: &Space, node: &Node) -> Shut {
+    let cache = space.join("cache/v1");
+    let writable = ["objects", "entries", "leases", "tmp"].map(|folder| cache.join(folder));
+    let recipe = cache.join(format!("recipes/{}.json", node.key));
+    let inputs = node.inputs.iter().map(|digest| space.object(digest));
+    let readable: BTreeSet<PathBuf> = inputs.chain([recipe, cache.join("lock")]).collect();
+    space.shut(|path| match path {
+        path if writable.iter().any(|folder| folder == path) => 0o300,
+        path if path.is_dir() => 0o100,
+        path if readable.contains(path) => 0o600,
+        _ => 0o000,
+    })
 }
 
 /// Answers a node's question anew in a project that is shut but for what it declares; gives what was wrong with that.
 fn alone(space: &Space, node: &Node) -> Result<(), String> {
-    let before: BTreeSet<PathBuf> = everything(space.path()).into_iter().collect();
+    let before: BTreeSet<PathBuf> = space.everything().into_iter().collect();
     fs::remove_file(space.join(format!("cache/v1/entries/{}.json", node.key))).unwrap();
     node.outputs.difference(&node.inputs).for_each(|digest| fs::remove_file(space.object(digest)).unwrap());
-    let shut = Shut::for_all_but(space, node);
+    let shut = shut(space, node);
     let ended = space.run(&["exec", &node.key]);
     drop(shut);
     if ended.code != Some(0) {
         return Err(format!("{}: {}", node.name, ended.stderr));
     }
-    let after: BTreeSet<PathBuf> = everything(space.path()).into_iter().collect();
+    let after: BTreeSet<PathBuf> = space.everything().into_iter().collect();
     let strays: Vec<&PathBuf> = after.symmetric_difference(&before).collect();
     if !strays.is_empty() || outputs(space, &node.key) != node.outputs {
         return Err(format!("{}: other files, or other bytes: {strays:?}", node.name));
@@ -154,7 +121,7 @@ fn fares(run: &str) -> Result<(), String> {
     let culprit = format!("c: {{ command: {{ run: '{run}', outputs: [out], env: {env} }} }}");
     space.write("pipeline.yaml", format!("stages:\n  other: {{ file: {{ path: secret }} }}\n  {culprit}\n"));
     space.write("secret", "secret").ok(&["run", "-j", "1"]);
-    let strays = everything(space.path()).into_iter().filter(|path| path.ends_with("stray"));
+    let strays = space.everything().into_iter().filter(|path| path.ends_with("stray"));
     strays.for_each(|stray| fs::remove_file(stray).unwrap());
     alone(&space, &nodes(&space, &["c"])[0])
 }

@@ -5,6 +5,7 @@
 
 mod cache;
 mod data;
+mod disk;
 mod faults;
 mod fuzz;
 mod gc;
@@ -13,6 +14,7 @@ mod history;
 mod house;
 mod inspect;
 mod isolation;
+mod jobs;
 mod lock;
 mod malformed;
 mod open;

@@ -172,7 +172,10 @@ impl Stage for Command {
         let _ = ctrlc::set_handler(|| {});
         let status = program.status().with_context(|| format!("cannot start `{}`", params.run.all()[0].0))?;
         if let Some(failure) = failure(status) {
-            bail!(failure);
+            // On a full disk there was no room for what the program had to say of it.
+            let full =
+                if fs::is_full(&work) { format!("; the disk of `{}` is full", work.display()) } else { String::new() };
+            bail!("{failure}{full}");
         }
         collect(&params.outputs, &own, &work, cx)?;
         scratch.close().context("cannot remove the folder it ran in")
