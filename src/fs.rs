@@ -152,6 +152,15 @@ pub fn create(path: &Path) -> Result<File> {
     step().and_then(|()| File::create(path)).with_context(|| format!("cannot create `{}`", path.display()))
 }
 
+/// Creates a file for writing that must not be there yet; `None` if it is.
+pub fn create_new(path: &Path) -> Result<Option<File>> {
+    match step().and_then(|()| File::create_new(path)) {
+        Ok(file) => Ok(Some(file)),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+        Err(e) => Err(e).with_context(|| format!("cannot create `{}`", path.display())),
+    }
+}
+
 /// Opens a file for reading and writing, as it is or made empty.
 pub fn open_or_create(path: &Path) -> Result<File> {
     let options = || File::options().create(true).truncate(false).read(true).write(true).open(path);

@@ -4,6 +4,7 @@
 //! broken. No test needs the network, MNIST or the time of day.
 
 mod cache;
+mod clock;
 mod data;
 mod disk;
 mod faults;

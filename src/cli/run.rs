@@ -10,15 +10,14 @@ use crate::engine::progress::{All, Json, Lines, Terminal};
 use crate::engine::schedule::{self, Settings};
 use crate::engine::store::{Store, digest_of_file};
 use crate::engine::survey::{Standing, Surveyor};
-use crate::fs;
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{IsTerminal as _, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
 
 /// Set by Ctrl-C.
 pub(super) static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -40,8 +39,8 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     let _hold = store.share(args.wait_for_lock)?;
     store.sweep();
     stop_on_ctrl_c()?;
-    let id = run_id();
-    let mut observer = observers(common, store, &id)?;
+    let (id, history) = store.begin_history()?;
+    let mut observer = observers(common, history);
     observer.observe(&Event::Started {
         schema: SCHEMA,
         run: id,
@@ -83,9 +82,8 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
 }
 
 /// Standard error for people, standard output for `--json`, the cache for the history.
-fn observers(common: &Common, store: &Store, id: &str) -> Result<All> {
+fn observers(common: &Common, history: File) -> All {
     let verbosity = common.verbosity();
-    let history: Box<dyn Observer> = Box::new(Json(fs::create(&store.history(id))?));
     let shown: Box<dyn Observer> = if common.json {
         Box::new(Json(stdout()))
     } else if stderr().is_terminal() {
@@ -93,7 +91,7 @@ fn observers(common: &Common, store: &Store, id: &str) -> Result<All> {
     } else {
         Box::new(Lines::new(stderr(), verbosity))
     };
-    Ok(All(vec![shown, history]))
+    All(vec![shown, Box::new(Json(history))])
 }
 
 /// How many jobs at once: as many as asked for, or as there are cores.
@@ -161,10 +159,4 @@ pub(super) fn stop_on_ctrl_c() -> Result<()> {
         }
     })
     .context("cannot listen for Ctrl-C")
-}
-
-/// Sorts by time, and differs between two runs that begin in the same second.
-fn run_id() -> String {
-    let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    format!("{seconds}-{}", std::process::id())
 }

@@ -485,7 +485,28 @@ impl Store {
     /// The ids of the runs whose history there is, oldest first.
     pub fn runs(&self) -> Result<Vec<String>> {
         let names = fs::list(&self.root.join("runs"))?;
-        Ok(names.iter().filter_map(|name| name.strip_suffix(".jsonl").map(str::to_owned)).collect())
+        let mut ids: Vec<String> =
+            names.iter().filter_map(|name| name.strip_suffix(".jsonl").map(str::to_owned)).collect();
+        ids.sort_by_key(|id| age(id));
+        Ok(ids)
+    }
+
+    /// Begins the history of a run; gives its id too, `<seconds since 1970>-<number>`. It comes after all there are, even
+    /// where the clock has been set back: the last run is the one that began last.
+    pub fn begin_history(&self) -> Result<(String, File)> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let by_clock = (now, u64::from(std::process::id()));
+        let last = self.runs()?.last().and_then(|id| age(id));
+        let after = last.and_then(|(seconds, number)| Some((seconds, number.checked_add(1)?)));
+        let (seconds, mut number) = after.map_or(by_clock, |after| by_clock.max(after));
+        loop {
+            let id = format!("{seconds}-{number}");
+            if let Some(history) = fs::create_new(&self.history(&id))? {
+                return Ok((id, history));
+            }
+            // Another run began at the same moment.
+            number = number.wrapping_add(1);
+        }
     }
 
     /// Removes the history of run `id`.
@@ -593,6 +614,12 @@ pub struct Verified {
     pub recipes: usize,
     /// What was wrong, a sentence each.
     pub bad: Vec<String>,
+}
+
+/// What runs are ordered by, from their ids.
+fn age(id: &str) -> Option<(u64, u64)> {
+    let (seconds, number) = id.split_once('-')?;
+    Some((seconds.parse().ok()?, number.parse().ok()?))
 }
 
 fn read_entry(path: &Path) -> Result<Option<Entry>> {
