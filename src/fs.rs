@@ -147,9 +147,10 @@ pub fn open(path: &Path) -> Result<File> {
     step().and_then(|()| File::open(path)).with_context(|| format!("cannot open `{}`", path.display()))
 }
 
-/// Creates or empties a file for writing.
+/// Creates a file for writing in the place of the one that was there, which may have been a link to somebody else's.
 pub fn create(path: &Path) -> Result<File> {
-    step().and_then(|()| File::create(path)).with_context(|| format!("cannot create `{}`", path.display()))
+    remove_if_there(path)?;
+    step().and_then(|()| File::create_new(path)).with_context(|| format!("cannot create `{}`", path.display()))
 }
 
 /// Creates a file for writing that must not be there yet; `None` if it is.

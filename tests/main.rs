@@ -16,6 +16,7 @@ mod house;
 mod inspect;
 mod isolation;
 mod jobs;
+mod links;
 mod lock;
 mod malformed;
 mod open;
