@@ -141,7 +141,7 @@ fn deliver_all(
     for (id, artifact) in artifacts.iter().filter(|(id, _)| delivers(id)) {
         let folder = Path::new("reports").join(profile);
         // Several would overwrite each other.
-        let folder = if alone { folder } else { folder.join(&session.plan.node(*id).name) };
+        let folder = if alone { folder } else { folder.join(deliver::folder_name(&session.plan.node(*id).name)) };
         let written = deliver::deliver(&session.store, artifact, &common.directory.join(&folder))?;
         let folder = folder.display().to_string();
         observer.observe(&Event::Delivered { folder, written, files: artifact.len() });

@@ -33,7 +33,7 @@ use super::memo::Memo;
 use super::owner::Owner;
 use crate::fs;
 use anyhow::{Context as _, Result};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -54,7 +54,8 @@ fn lock(memo: &Mutex<Memo>) -> MutexGuard<'_, Memo> {
 /// The answer to a question. Only `outputs` matters to those downstream; the rest is provenance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// The outputs by name.
+    /// The outputs by name: a path below whatever folder they are put into.
+    #[serde(deserialize_with = "outputs")]
     pub outputs: BTreeMap<String, Stored>,
     /// Wall-clock seconds the stage took.
     pub seconds: f64,
@@ -66,6 +67,16 @@ pub struct Entry {
     pub host: String,
     /// BLAKE3 of the program that ran it, if that was known.
     pub program: Option<Digest>,
+}
+
+/// A cache may come from elsewhere: an entry whose outputs would be put outside of their folder is none.
+fn outputs<'de, D: Deserializer<'de>>(json: D) -> Result<BTreeMap<String, Stored>, D::Error> {
+    let outputs = BTreeMap::<String, Stored>::deserialize(json)?;
+    let leads_out = |name: &&String| name.contains('\0') || name.split('/').any(|part| matches!(part, "" | "." | ".."));
+    match outputs.keys().find(leads_out) {
+        Some(name) => Err(serde::de::Error::custom(format!("`{}` is no output's name", name.escape_default()))),
+        None => Ok(outputs),
+    }
 }
 
 /// An object as an entry remembers it.
@@ -776,6 +787,18 @@ mod tests {
             assert_eq!(store.lookup(key).unwrap(), Lookup::Absent, "{garbage}");
             publish(store, "k", b"bytes");
             assert!(matches!(store.lookup(key).unwrap(), Lookup::Hit(_)), "{garbage}");
+        }
+    }
+
+    #[test]
+    fn an_entry_whose_outputs_lead_out_of_their_folder_counts_as_absent() {
+        for name in ["", "/x", "..", "../x", "a/../../x", "./x", "a//x", "a/", "a\0"] {
+            let Bench { store, .. } = &Bench::new();
+            let (key, mut entry) = publish(store, "k", b"bytes");
+            let stored = entry.outputs.remove("out").unwrap();
+            entry.outputs.insert(name.to_owned(), stored);
+            store.publish(key, &entry).unwrap();
+            assert_eq!(store.lookup(key).unwrap(), Lookup::Absent, "{name}");
         }
     }
 

@@ -73,6 +73,10 @@ impl Stage for Command {
         if params.run.all().first().is_none_or(|first| first.0.trim().is_empty()) {
             return Err("`run` is empty; write a line for the shell, or `[program, argument, ...]`".into());
         }
+        let texts = params.run.all().iter().chain(params.env.values()).map(|text| text.0.clone());
+        if texts.chain(params.params.values().filter_map(written)).any(|text| text.contains('\0')) {
+            return Err("there is a NUL in `run`, `env` or `params`; no program can be given one".into());
+        }
         if params.outputs.is_empty() {
             return Err("`outputs` is empty; name the files that the command writes".into());
         }
