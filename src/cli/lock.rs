@@ -5,8 +5,8 @@ use crate::engine::error::{Error, Fault};
 use crate::engine::key::{Artifact, Digest};
 use crate::engine::lock::{Expected, Lock, command};
 use crate::engine::plan::NodeId;
-use crate::engine::store::Verified;
 use crate::engine::survey::{Standing, Survey};
+use crate::engine::verify::Verified;
 use crate::engine::wording::count;
 use crate::fs;
 use anyhow::{Context as _, Result};
@@ -105,7 +105,8 @@ pub(super) fn lock(common: &Common) -> Result<String> {
         found.into_iter().map(|(id, artifact)| (session.plan.node(id).name.clone(), artifact)).collect();
     let mut lock = read(common)?.unwrap_or_else(|| Lock::new(&file.display().to_string()));
     let all = nodes.len();
-    let (root, changed) = lock.set(profile, nodes);
+    let tell = session.plan.nodes.iter().filter(|node| node.kind.tells_root());
+    let (root, changed) = lock.set(profile, nodes, tell.map(|node| node.name.clone()).collect());
     fs::write_for_all(&common.directory.join(&file), lock.to_string().as_bytes())?;
     let file = file.display().to_string();
     Ok(match common.json {

@@ -40,15 +40,6 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     let _hold = store.share(args.wait_for_lock)?;
     store.sweep();
     stop_on_ctrl_c()?;
-    let id = run_id();
-    let mut observer = observers(common, store, &id)?;
-    observer.observe(&Event::Started {
-        schema: SCHEMA,
-        run: id,
-        profile: session.profile.clone(),
-        overrides: common.set.clone(),
-        nodes: wanted.len(),
-    });
     let forced = plan::forced(&session, args.force, &targets);
     let surveyor = Surveyor::new(plan, store, forced, session.refetch);
     let survey = surveyor.survey(&wanted)?;
@@ -59,6 +50,15 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     if args.require_cached {
         plan::require_cached(&session, &survey)?;
     }
+    let id = run_id();
+    let mut observer = observers(common, store, &id)?;
+    observer.observe(&Event::Started {
+        schema: SCHEMA,
+        run: id,
+        profile: session.profile.clone(),
+        overrides: common.set.clone(),
+        nodes: wanted.len(),
+    });
     let due = survey.standing.values().any(|standing| !matches!(standing, Standing::Cached(_)));
     let slots = slots(args.jobs);
     let mut executor = local_executor(common, slots, due)?;

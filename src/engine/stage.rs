@@ -37,6 +37,9 @@ pub const ALL: &[&str] = &["*"];
 /// The slot that holds a stage's own files of the project, by name.
 pub const FILES: &str = "files";
 
+/// The parameter of a kind that tells the root of what it hangs on, filled in when the question is asked.
+pub const ROOT: &str = "root";
+
 /// What the name of an open slot that gathers many ends with in a recipe: one artifact in it is not the same as one in a
 /// slot that takes one.
 pub const GATHERED: &str = "[]";
@@ -143,6 +146,9 @@ pub trait Stage: 'static {
     const OUTPUTS: &'static [&'static str];
     /// Whether its outputs are also laid out for people, under `reports/<profile>/`.
     const DELIVERS: bool = false;
+    /// Whether it tells readers the root of all that it hangs on: it is given that as the parameter [`ROOT`], and is itself
+    /// no part of any root.
+    const TELLS_ROOT: bool = false;
     /// Whether a stage may name slots of its own, under `inputs`, and parameters of its own, under `params`.
     const OPEN: bool = false;
     /// Fields where a list is one value, not a grid axis.
@@ -305,6 +311,8 @@ pub trait Kind: Sync {
     fn outputs(&self) -> &'static [&'static str];
     /// See [`Stage::DELIVERS`].
     fn delivers(&self) -> bool;
+    /// See [`Stage::TELLS_ROOT`].
+    fn tells_root(&self) -> bool;
     /// See [`Stage::OPEN`].
     fn is_open(&self) -> bool;
     /// See [`Stage::LISTS`].
@@ -374,6 +382,10 @@ impl<S: Stage> Kind for KindOf<S> {
 
     fn delivers(&self) -> bool {
         S::DELIVERS
+    }
+
+    fn tells_root(&self) -> bool {
+        S::TELLS_ROOT
     }
 
     fn is_open(&self) -> bool {
