@@ -79,15 +79,17 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     store.remember()?;
     // Once more: what was killed along with an earlier run may have taken its time to die.
     store.sweep();
+    // The process is about to end, and to take many nodes apart takes a tenth of a run in which nothing changed.
+    std::mem::forget((survey, artifacts, session));
     Ok(String::new())
 }
 
 /// Standard error for people, standard output for `--json`, the cache for the history.
 fn observers(common: &Common, store: &Store, id: &str) -> Result<All> {
     let verbosity = common.verbosity();
-    let history: Box<dyn Observer> = Box::new(Json(fs::create(&store.history(id))?));
+    let history: Box<dyn Observer> = Box::new(Json::new(fs::create(&store.history(id))?));
     let shown: Box<dyn Observer> = if common.json {
-        Box::new(Json(stdout()))
+        Box::new(Json::new(stdout()))
     } else if stderr().is_terminal() {
         Box::new(Terminal::new(verbosity))
     } else {

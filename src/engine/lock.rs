@@ -516,7 +516,7 @@ mod tests {
         hint: `repro lock --profile ci` locks what the cache has now
         ");
         insta::assert_snapshot!(refusal(&lock(), &["data"]), @r"
-        pipeline.lock: [profile ci] has `nets@end=a`, which the pipeline has not (2 nodes in all)
+        pipeline.lock: [profile ci] has `nets@end=a`, which the pipeline has not (3 nodes in all)
         hint: `repro lock --profile ci` locks what the cache has now
         ");
         insta::assert_snapshot!(refusal(&Lock::new("pipeline.lock"), &NODES), @r"

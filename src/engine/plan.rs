@@ -109,7 +109,8 @@ impl Plan {
     pub fn check_slots(&self, id: NodeId) -> Result<()> {
         let node = self.node(id);
         for slot in node.kind.slots().iter().filter(|slot| slot.files != ALL) {
-            for &source in node.inputs.get(slot.name).into_iter().flatten() {
+            let filling = node.inputs.iter().filter(|(name, _)| name == slot.name);
+            for &source in filling.flat_map(|(_, nodes)| nodes) {
                 let Question { params, files, .. } = &*self.node(source).question;
                 if files.is_empty() || self.node(source).kind.outputs_for(params)?.is_some() {
                     continue;
