@@ -93,6 +93,20 @@ fn what_is_as_locked_passes_and_says_the_root() {
 }
 
 #[test]
+fn verify_refuses_a_lock_whose_lines_were_edited_held_to_it_or_not() {
+    let space = locked();
+    space.ok(&["verify"]);
+    let node = space.read(LOCK).lines().find(|line| line.starts_with("nets@")).unwrap().to_owned();
+    space.write(LOCK, space.read(LOCK).replace(&format!("{node}\n"), ""));
+    for arguments in [&["verify"][..], &["verify", "--locked"]] {
+        insta::assert_snapshot!(space.exits(2, arguments).stderr, @r"
+        error: pipeline.lock:5:1: the root of [profile once] is not that of its lines: a line was lost, added or edited
+        hint: restore the file, or `repro lock --profile once` locks what the cache has now
+        ");
+    }
+}
+
+#[test]
 fn a_report_prints_the_root_that_the_lock_has_whatever_stages_are_called() {
     let space = Space::run_tiny();
     space.ok(&["lock"]);

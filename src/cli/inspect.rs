@@ -141,6 +141,7 @@ pub(super) fn verify(common: &Common, args: &VerifyArgs) -> Result<String> {
         if args.locked {
             return lock::verify(common, &verified);
         }
+        lock::check_roots(common)?;
         if args.recompute {
             return recompute::recompute(common, args, &verified);
         }

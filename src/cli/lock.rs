@@ -33,6 +33,11 @@ fn read(common: &Common) -> Result<Option<Lock>> {
     Ok(Some(Lock::parse(&source, &text).map_err(Error::from)?))
 }
 
+/// Refuses a lock whose lines are not as they were locked; that there is none is no error.
+pub(super) fn check_roots(common: &Common) -> Result<()> {
+    Ok(read(common)?.map_or(Ok(()), |lock| lock.check_roots()).map_err(Error::from)?)
+}
+
 /// Every digest that the lock expects, of any profile.
 pub(super) fn digests(common: &Common) -> Result<BTreeSet<Digest>> {
     Ok(read(common)?.map(|lock| lock.digests().collect()).unwrap_or_default())

@@ -121,6 +121,24 @@ impl Lock {
         Ok(Lock { source: source.to_owned(), sections })
     }
 
+    /// Refuses a lock with a profile whose root is not that of its lines.
+    pub fn check_roots(&self) -> Result<(), Fault> {
+        self.sections.iter().try_for_each(|(profile, section)| self.check_root(profile.as_deref(), section))
+    }
+
+    fn check_root(&self, profile: Option<&str>, section: &Section) -> Result<(), Fault> {
+        if section.root == Some(section.true_root()) {
+            return Ok(());
+        }
+        let (title, lock) = (title(profile), command("lock", profile));
+        Err(Fault {
+            source: self.source.clone(),
+            place: section.place,
+            message: format!("the root of [{title}] is not that of its lines: a line was lost, added or edited"),
+            hint: Some(format!("restore the file, or `{lock}` locks what the cache has now")),
+        })
+    }
+
     /// Every digest it expects, of any profile.
     pub fn digests(&self) -> impl Iterator<Item = Digest> {
         self.sections
@@ -140,10 +158,7 @@ impl Lock {
         let Some(section) = self.sections.get(&profile.map(str::to_owned)) else {
             return fault(None, format!("[{title}] is not in the lock"), relock);
         };
-        if section.root != Some(section.true_root()) {
-            let message = format!("the root of [{title}] is not that of its lines: a line was lost, added or edited");
-            return fault(section.place, message, format!("restore the file, or {relock}"));
-        }
+        self.check_root(profile, section)?;
         let locked: BTreeSet<&str> = section.nodes.keys().map(String::as_str).collect();
         if let Some(first) = nodes.difference(&locked).next() {
             let all = count(nodes.difference(&locked).count());
