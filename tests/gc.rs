@@ -76,6 +76,7 @@ fn with_require_cached_nothing_runs_and_the_first_node_that_would_is_named() {
     space.ok(&["run", "--require-cached"]);
     let refused = space.exits(3, &["run", "--require-cached", "-S", "one.params={word: z}"]).stderr;
     assert!(refused.contains("param params.word a -> z"), "{refused}");
+    assert_eq!(space.ok(&["log"]).stdout.matches("unfinished").count(), 0, "what was refused is no run");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::space::{Output, Space, flip};
 use repro::engine::key::{Artifact, Digest};
 use repro::engine::lock::Lock;
 use serde_json::Value as Json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
 
 /// Two profiles, and one whose data cannot be had here.
@@ -45,7 +45,7 @@ fn with_other(space: &Space, node: &str, file: &str) -> String {
     let mut expected = artifacts(space);
     expected.get_mut(node).unwrap().insert(file.to_owned(), Digest::of(b"something else"));
     let mut lock = Lock::new(LOCK);
-    lock.set(Some("once"), expected);
+    lock.set(Some("once"), expected, BTreeSet::new());
     lock.to_string()
 }
 
@@ -70,7 +70,7 @@ fn said(output: &Output) -> String {
 fn a_lock_holds_the_digest_of_every_output_of_every_node() {
     let space = locked();
     let mut lock = Lock::new(LOCK);
-    lock.set(Some("once"), artifacts(&space));
+    lock.set(Some("once"), artifacts(&space), BTreeSet::new());
     assert_eq!(space.read(LOCK), lock.to_string());
     let mode = std::fs::metadata(space.join(LOCK)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o644, "it is for everyone");
@@ -90,6 +90,36 @@ fn what_is_as_locked_passes_and_says_the_root() {
     let said = space.ok(&["run", "--locked", "nets", "--json"]);
     let event = said.events().into_iter().find(|event| event["event"] == "as-locked").unwrap();
     assert_eq!((&event["nodes"], &event["root"]), (&3.into(), &root.into()), "the nodes that were asked for");
+}
+
+#[test]
+fn verify_refuses_a_lock_whose_lines_were_edited_held_to_it_or_not() {
+    let space = locked();
+    space.ok(&["verify"]);
+    let node = space.read(LOCK).lines().find(|line| line.starts_with("nets@")).unwrap().to_owned();
+    space.write(LOCK, space.read(LOCK).replace(&format!("{node}\n"), ""));
+    let refused = space.exits(2, &["verify"]).stderr;
+    insta::assert_snapshot!(refused, @r"
+    error: pipeline.lock:5:1: the root of [profile once] is not that of its lines: a line was lost, added or edited
+    hint: restore the file, or `repro lock --profile once` locks what the cache has now
+    ");
+    assert_eq!(space.exits(2, &["verify", "--locked"]).stderr, refused);
+}
+
+#[test]
+fn a_report_prints_the_root_that_the_lock_has_whatever_stages_are_called() {
+    let space = Space::run_tiny();
+    space.ok(&["lock"]);
+    let root = |text: &str| text.lines().find_map(|line| line.strip_prefix("root: ")).unwrap().to_owned();
+    let locked = root(&space.read(LOCK));
+    assert!(space.read("reports/default/report.md").contains(&format!("hangs on: `{locked}`.")));
+    assert!(space.read("reports/default/report.html").contains(&locked));
+    space.edit("  matched-curves:\n", "  other-curves:\n").edit("[curves, matched-curves]", "[curves, other-curves]");
+    assert!(space.ran(&[]).is_empty(), "the report told nothing of the names");
+    space.ok(&["lock"]);
+    assert_eq!(root(&space.read(LOCK)), locked);
+    space.ok(&["run", "-S", "nets.epochs=1"]);
+    assert!(!space.read("reports/default/report.md").contains(&locked));
 }
 
 #[test]
@@ -250,7 +280,8 @@ fn an_answer_of_a_fallback_is_neither_locked_nor_taken_for_what_is_locked() {
     let mut lock = Lock::new(LOCK);
     let plan = space.plan(&["--profile", "real"]);
     let artifact: Artifact = [("data.json".to_owned(), Digest::of(b"mnist"))].into();
-    lock.set(Some("real"), plan.iter().map(|node| (crate::space::name(node), artifact.clone())).collect());
+    let nodes = plan.iter().map(|node| (crate::space::name(node), artifact.clone())).collect();
+    lock.set(Some("real"), nodes, BTreeSet::new());
     space.write(LOCK, lock.to_string());
     let refused = space.exits(7, &["run", "--locked", "--profile", "real"]).stderr;
     assert!(refused.contains("error: `data` could not be had\n"), "{refused}");

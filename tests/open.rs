@@ -557,6 +557,21 @@ fn a_program_that_takes_too_long_is_ended_with_all_it_has_started() {
 }
 
 #[test]
+fn a_program_that_takes_too_long_is_ended_even_if_its_run_was_killed() {
+    let space = line("true", "      time-limit: 0.4\n");
+    let pids = space.join("pids");
+    space.edit("true", &format!("sleep 1000 & echo $$ $! > p; mv p {}; sleep 1000", pids.display()));
+    let run = space.spawn(&["run", "--json"]);
+    eventually("it runs", || pids.exists());
+    run.orphan_jobs();
+    for pid in space.read("pids").split_whitespace() {
+        eventually("it is gone", || !lives(pid));
+    }
+    space.edit(&format!("sleep 1000 & echo $$ $! > p; mv p {}; sleep 1000", pids.display()), "touch out.txt");
+    assert_eq!(space.ran(&[]), set(["c"]), "and nothing holds the next run up");
+}
+
+#[test]
 fn a_run_that_is_given_up_leaves_no_program_behind() {
     for (signals, trap) in
         [(&["INT"][..], ""), (&["TERM"], ""), (&["INT", "INT"], "trap '' TERM; "), (&["TERM"], "trap '' TERM; ")]

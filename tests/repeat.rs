@@ -73,11 +73,22 @@ fn one_flipped_digit_of_one_digest_is_found() {
     space.write("pipeline.lock", &flipped);
     let refused = space.exits(2, &[&["run", "--locked"], &CI[..]].concat()).stderr;
     assert!(refused.contains("the root of [profile ci] is not that of its lines"), "{refused}");
-    // And with a root that fits, by its definition: the BLAKE3 of the lines below it, up to the next profile.
+    // And with a root that fits, by its definition: the BLAKE3 of all outputs as JSON, node by node in the order of that
+    // text, without the names of nodes and without those that tell the root.
     let (head, below) = flipped.split_once("root: ").unwrap();
     let (_, lines) = below.split_once('\n').unwrap();
     let own = lines.find("\n\n[").map_or(lines, |end| &lines[..=end]);
-    space.write("pipeline.lock", format!("{head}root: {}\n{lines}", Digest::of(own.as_bytes())));
+    let mut outputs: Vec<String> = own
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with("> "))
+        .map(|line| {
+            let files = line.split(' ').skip(1).map(|word| format!("\"{}\"", word.replace('=', "\":\"")));
+            format!("{{{}}}", files.collect::<Vec<_>>().join(","))
+        })
+        .collect();
+    outputs.sort();
+    let root = Digest::of(format!("[{}]", outputs.join(",")).as_bytes());
+    space.write("pipeline.lock", format!("{head}root: {root}\n{lines}"));
     let refused = space.exits(4, &[&["run", node, "--locked"], &CI[..]].concat()).stderr;
     let message = format!(
         "error: pipeline.lock: 1 output of [profile ci] differs:\n  `{node}`, `net.safetensors`: expected {other}{}, \

@@ -402,6 +402,12 @@ impl Running {
         jobs.into_iter().for_each(|job| _ = send(job));
     }
 
+    /// Kills the run itself and none of its jobs, as a machine short of memory might.
+    pub(crate) fn orphan_jobs(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Waits for the end; gives the exit code, none if a signal killed it, and standard error.
     pub(crate) fn wait(mut self) -> (Option<i32>, String) {
         let mut stderr = String::new();

@@ -2,14 +2,17 @@
 
 use super::Common;
 use crate::engine::exec::{self as worker, Manner, Taken};
+use crate::engine::executor::local::GRACE;
 use crate::engine::executor::log::{TAKEN, UNAVAILABLE};
 use crate::engine::key::Key;
 use crate::engine::recompute::AGAIN;
 use crate::engine::stage::Unavailable;
 use crate::stage;
 use anyhow::Result;
+use rustix::process::{Signal, getpgrp, getpid, kill_process_group};
 use std::num::NonZero;
 use std::path::Path;
+use std::time::Duration;
 
 pub(super) fn exec(common: &Common, key: Key, manner: Manner) -> Result<String> {
     let store = common.store();
@@ -26,6 +29,23 @@ pub(super) fn aside(common: &Common, key: Key, threads: NonZero<usize>, folder: 
     let _hold = store.share(true)?;
     worker::exec_aside(&store, stage::KINDS, key, threads, &folder)?;
     Ok(String::new())
+}
+
+/// Reads a number of seconds.
+pub(super) fn time_limit(seconds: &str) -> Result<Duration, String> {
+    let limit = seconds.parse().map(Duration::try_from_secs_f64);
+    limit.ok().and_then(Result::ok).ok_or_else(|| format!("`{seconds}` is no number of seconds"))
+}
+
+/// Ends this process's group, if it is the first of it, when `limit` is long over. Whoever started it does so in time; this
+/// is for one whose run was killed.
+pub(super) fn end_after(limit: Duration) {
+    std::thread::spawn(move || {
+        std::thread::sleep(limit.saturating_add(2 * GRACE));
+        if getpgrp() == getpid() {
+            let _ = kill_process_group(getpgrp(), Signal::KILL);
+        }
+    });
 }
 
 /// What would help, if the stage knew.

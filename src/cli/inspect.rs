@@ -6,8 +6,9 @@ use crate::engine::error::Error;
 use crate::engine::event::SCHEMA;
 use crate::engine::key::{Key, Recipe};
 use crate::engine::plan::NodeId;
-use crate::engine::store::{Entry, Verified};
+use crate::engine::store::Entry;
 use crate::engine::survey::{Standing, Survey, Surveyor};
+use crate::engine::verify::{Verified, quarantine, verify as look};
 use crate::engine::wording::{count, seconds};
 use crate::fs;
 use anyhow::Result;
@@ -136,15 +137,12 @@ pub(super) fn export(common: &Common, target: &str, destination: &Path) -> Resul
 pub(super) fn verify(common: &Common, args: &VerifyArgs) -> Result<String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let store = common.store();
-    // Beside a live run nothing is moved: it may be about to replace what is bad.
-    let alone = store.alone_if_free()?;
-    let verified = store.verify(threads, alone.is_some())?;
+    let verified = look(&store, threads)?;
     if verified.bad.is_empty() {
         if args.locked {
             return lock::verify(common, &verified);
         }
-        // What is run again shares the cache.
-        drop(alone);
+        lock::check_roots(common)?;
         if args.recompute {
             return recompute::recompute(common, args, &verified);
         }
@@ -153,7 +151,13 @@ pub(super) fn verify(common: &Common, args: &VerifyArgs) -> Result<String> {
     if common.json {
         std::io::Write::write_all(&mut std::io::stdout(), format!("{:#}\n", json!(verified)).as_bytes())?;
     }
-    Err(Error::Corrupt(format!("the cache is damaged:\n  {}", verified.bad.join("\n  "))).into())
+    let sentences: String = verified.bad.iter().map(|bad| format!("\n  {bad}")).collect();
+    let left = match quarantine(&store, &verified.bad) {
+        Ok(true) => String::new(),
+        Ok(false) => "\nnothing was moved out of the way: somebody is at work in the cache".to_owned(),
+        Err(error) => format!("\nnot everything was moved out of the way: {error:#}"),
+    };
+    Err(Error::Corrupt(format!("the cache is damaged:{sentences}{left}")).into())
 }
 
 /// What is said of a cache that is not damaged.

@@ -5,8 +5,8 @@ use crate::engine::error::{Error, Fault};
 use crate::engine::key::{Artifact, Digest};
 use crate::engine::lock::{Expected, Lock, command};
 use crate::engine::plan::NodeId;
-use crate::engine::store::Verified;
 use crate::engine::survey::{Standing, Survey};
+use crate::engine::verify::Verified;
 use crate::engine::wording::count;
 use crate::fs;
 use anyhow::{Context as _, Result};
@@ -31,6 +31,11 @@ fn read(common: &Common) -> Result<Option<Lock>> {
         Error::from(Fault { source: source.clone(), place: None, message: "it is not UTF-8".into(), hint })
     })?;
     Ok(Some(Lock::parse(&source, &text).map_err(Error::from)?))
+}
+
+/// Refuses a lock whose lines are not as they were locked; that there is none is no error.
+pub(super) fn check_roots(common: &Common) -> Result<()> {
+    Ok(read(common)?.map_or(Ok(()), |lock| lock.check_roots()).map_err(Error::from)?)
 }
 
 /// Every digest that the lock expects, of any profile.
@@ -105,7 +110,8 @@ pub(super) fn lock(common: &Common) -> Result<String> {
         found.into_iter().map(|(id, artifact)| (session.plan.node(id).name.clone(), artifact)).collect();
     let mut lock = read(common)?.unwrap_or_else(|| Lock::new(&file.display().to_string()));
     let all = nodes.len();
-    let (root, changed) = lock.set(profile, nodes);
+    let tell = session.plan.nodes.iter().filter(|node| node.kind.tells_root());
+    let (root, changed) = lock.set(profile, nodes, tell.map(|node| node.name.clone()).collect());
     fs::write_for_all(&common.directory.join(&file), lock.to_string().as_bytes())?;
     let file = file.display().to_string();
     Ok(match common.json {

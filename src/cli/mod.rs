@@ -33,6 +33,7 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 #[derive(Parser)]
 #[command(name = "repro", version, about, max_term_width = 100, after_help = EXIT_CODES)]
@@ -219,6 +220,9 @@ enum Command {
         /// Leave its outputs in this folder, under its key, and publish nothing
         #[arg(long, value_name = "DIR")]
         aside: Option<PathBuf>,
+        /// End it, with all it has started, some seconds after this time if nobody else has
+        #[arg(long, value_name = "SECONDS", value_parser = exec::time_limit)]
+        time_limit: Option<Duration>,
     },
 }
 
@@ -333,9 +337,12 @@ fn dispatch(cli: Cli) -> Result<String> {
         Command::Completions { shell } => Ok(manual::completions(shell)),
         Command::Man { destination } => manual::man(destination.as_deref()),
         Command::Graph { format, full } => graph::graph(common, format, full),
-        Command::Exec { key, threads, aside: Some(folder), .. } => exec::aside(common, key, threads, &folder),
-        Command::Exec { key, program, threads, again, aside: None } => {
-            exec::exec(common, key, Manner { program, threads, again })
+        Command::Exec { key, program, threads, again, aside, time_limit } => {
+            time_limit.into_iter().for_each(exec::end_after);
+            match aside {
+                Some(folder) => exec::aside(common, key, threads, &folder),
+                None => exec::exec(common, key, Manner { program, threads, again }),
+            }
         }
     }
 }

@@ -39,15 +39,6 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     let _hold = store.share(args.wait_for_lock)?;
     store.sweep();
     stop_on_ctrl_c()?;
-    let (id, history) = store.begin_history()?;
-    let mut observer = observers(common, history);
-    observer.observe(&Event::Started {
-        schema: SCHEMA,
-        run: id,
-        profile: session.profile.clone(),
-        overrides: common.set.clone(),
-        nodes: wanted.len(),
-    });
     let forced = plan::forced(&session, args.force, &targets);
     let surveyor = Surveyor::new(plan, store, forced, session.refetch);
     let survey = surveyor.survey(&wanted)?;
@@ -58,6 +49,15 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     if args.require_cached {
         plan::require_cached(&session, &survey)?;
     }
+    let (id, history) = store.begin_history()?;
+    let mut observer = observers(common, history);
+    observer.observe(&Event::Started {
+        schema: SCHEMA,
+        run: id,
+        profile: session.profile.clone(),
+        overrides: common.set.clone(),
+        nodes: wanted.len(),
+    });
     let due = survey.standing.values().any(|standing| !matches!(standing, Standing::Cached(_)));
     let slots = slots(args.jobs);
     let mut executor = local_executor(common, slots, due)?;
@@ -78,6 +78,8 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     store.remember()?;
     // Once more: what was killed along with an earlier run may have taken its time to die.
     store.sweep();
+    // The process is about to end, and to take many nodes apart takes a tenth of a run in which nothing changed.
+    std::mem::forget((survey, artifacts, session));
     Ok(String::new())
 }
 
@@ -85,13 +87,13 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
 fn observers(common: &Common, history: File) -> All {
     let verbosity = common.verbosity();
     let shown: Box<dyn Observer> = if common.json {
-        Box::new(Json(stdout()))
+        Box::new(Json::new(stdout()))
     } else if stderr().is_terminal() {
         Box::new(Terminal::new(verbosity))
     } else {
         Box::new(Lines::new(stderr(), verbosity))
     };
-    All(vec![shown, Box::new(Json(history))])
+    All(vec![shown, Box::new(Json::new(history))])
 }
 
 /// How many jobs at once: as many as asked for, or as there are cores.

@@ -239,7 +239,7 @@ impl<'p> Builder<'p> {
                     stage: stage.name.clone(),
                     kind,
                     question: Arc::clone(question),
-                    inputs: joined.inputs.clone(),
+                    inputs: joined.inputs.clone().into_iter().collect(),
                     axes: lies,
                 };
                 if !names.insert(node.name.clone()) {

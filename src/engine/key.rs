@@ -20,6 +20,7 @@
 //! | `-j`, executor, instruction set, threads | no | the bits do not depend on them |
 //! | the program's own hash | no | each release would rerun everything; an entry records it |
 //! | fallback for data that cannot be had (`otherwise`) | no | it asks a different question, under that question's key |
+//! | the [`root`] of all that is upstream | only for kinds that tell it to readers: it is a parameter of theirs | what they say must be so |
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value as Json;
@@ -142,11 +143,7 @@ impl Recipe {
             out.push('[');
             for (i, artifact) in artifacts.iter().enumerate() {
                 out.push_str(if i == 0 { "" } else { "," });
-                write_map(artifact, out, |digest, out| {
-                    out.push('"');
-                    out.push_str(&blake3::Hash::from_bytes(digest.0).to_hex());
-                    out.push('"');
-                });
+                write_artifact(artifact, out);
             }
             out.push(']');
         });
@@ -170,6 +167,29 @@ impl Recipe {
         out.push('}');
         out
     }
+}
+
+/// The one hash that stands for the outputs of many nodes: BLAKE3 of their artifacts as canonical JSON, in the order of
+/// that text. The nodes' names are no part of it, so that naming a thing otherwise does not change it.
+pub fn root<'a>(artifacts: impl IntoIterator<Item = &'a Artifact>) -> Digest {
+    let mut lines: Vec<String> = artifacts
+        .into_iter()
+        .map(|artifact| {
+            let mut line = String::new();
+            write_artifact(artifact, &mut line);
+            line
+        })
+        .collect();
+    lines.sort_unstable();
+    Digest::of(format!("[{}]", lines.join(",")).as_bytes())
+}
+
+fn write_artifact(artifact: &Artifact, out: &mut String) {
+    write_map(artifact, out, |digest, out| {
+        out.push('"');
+        out.push_str(&blake3::Hash::from_bytes(digest.0).to_hex());
+        out.push('"');
+    });
 }
 
 fn write_map<V>(map: &BTreeMap<String, V>, out: &mut String, write: impl Fn(&V, &mut String)) {

@@ -8,11 +8,13 @@
 //! root: 5f0c...
 //! curves@curve=arc,hidden=10 metrics.csv=3f1c... points.csv=9a02...
 //! nets@hidden=10,end=a net.safetensors=77d1...
+//! > report report.html=40ee... report.md=c01d...
 //! ```
 //!
 //! Profiles and nodes are sorted, one line a node, so that two branches that change different nodes merge by themselves
-//! but for the root. The **root** of a profile is the BLAKE3 of its nodes' lines: one hash that stands for all of them, and
-//! that a line edited by hand no longer has. `repro lock` makes it anew.
+//! but for the root. The **root** of a profile is one hash that stands for all outputs ([`root`]), and that lines edited by
+//! hand no longer have. `repro lock` makes it anew. A report prints it, and so cannot be part of it: such nodes stand behind
+//! a `>`. Held to their digests they are all the same.
 //!
 //! A line names each file's digest, not one for the whole artifact: it is two to three times as long, and a difference
 //! then says which file differs. What a profile's lock holds for is that profile as pipeline.yaml has it: `-S` is refused
@@ -21,7 +23,7 @@
 //! Knows no files, no cache and no plan: text, names and digests alone.
 
 use super::error::{Error, Fault};
-use super::key::{Artifact, Digest};
+use super::key::{Artifact, Digest, root};
 use super::value::{Misfit, Place};
 use super::wording::count;
 use serde::Serialize;
@@ -34,7 +36,7 @@ const ABOUT: &str = "# The digest of every output of every node, per profile, wi
                      checked by `repro run --locked`.";
 
 /// The form of the text below; raised when an older program would misread it.
-const VERSION: &str = "version: 1";
+const VERSION: &str = "version: 2";
 
 /// What git leaves where two branches changed the same lines.
 const CONFLICT: [&str; 4] = ["<<<<<<<", "|||||||", "=======", ">>>>>>>"];
@@ -62,7 +64,12 @@ struct Section {
     /// Where that stands.
     place: Option<Place>,
     nodes: BTreeMap<String, Artifact>,
+    /// Those among them that tell readers the root.
+    telling: BTreeSet<String>,
 }
+
+/// What marks the line of a node that tells the root.
+const TELLS: &str = "> ";
 
 /// What the nodes of one profile are held to.
 #[derive(Clone, Debug)]
@@ -114,6 +121,24 @@ impl Lock {
         Ok(Lock { source: source.to_owned(), sections })
     }
 
+    /// Refuses a lock with a profile whose root is not that of its lines.
+    pub fn check_roots(&self) -> Result<(), Fault> {
+        self.sections.iter().try_for_each(|(profile, section)| self.check_root(profile.as_deref(), section))
+    }
+
+    fn check_root(&self, profile: Option<&str>, section: &Section) -> Result<(), Fault> {
+        if section.root == Some(section.true_root()) {
+            return Ok(());
+        }
+        let (title, lock) = (title(profile), command("lock", profile));
+        Err(Fault {
+            source: self.source.clone(),
+            place: section.place,
+            message: format!("the root of [{title}] is not that of its lines: a line was lost, added or edited"),
+            hint: Some(format!("restore the file, or `{lock}` locks what the cache has now")),
+        })
+    }
+
     /// Every digest it expects, of any profile.
     pub fn digests(&self) -> impl Iterator<Item = Digest> {
         self.sections
@@ -133,10 +158,7 @@ impl Lock {
         let Some(section) = self.sections.get(&profile.map(str::to_owned)) else {
             return fault(None, format!("[{title}] is not in the lock"), relock);
         };
-        if section.root != Some(section.true_root()) {
-            let message = format!("the root of [{title}] is not that of its lines: a line was lost, added or edited");
-            return fault(section.place, message, format!("restore the file, or {relock}"));
-        }
+        self.check_root(profile, section)?;
         let locked: BTreeSet<&str> = section.nodes.keys().map(String::as_str).collect();
         if let Some(first) = nodes.difference(&locked).next() {
             let all = count(nodes.difference(&locked).count());
@@ -150,10 +172,15 @@ impl Lock {
         Ok(Expected { source: &self.source, profile, section })
     }
 
-    /// Expects `nodes`, and no others, of `profile` from now on. Gives their root, and how many nodes are new, changed or
-    /// gone.
-    pub fn set(&mut self, profile: Option<&str>, nodes: BTreeMap<String, Artifact>) -> (Digest, usize) {
-        let mut section = Section { root: None, place: None, nodes };
+    /// Expects `nodes`, of which those in `telling` tell the root, and no others of `profile` from now on. Gives their root,
+    /// and how many nodes are new, changed or gone.
+    pub fn set(
+        &mut self,
+        profile: Option<&str>,
+        nodes: BTreeMap<String, Artifact>,
+        telling: BTreeSet<String>,
+    ) -> (Digest, usize) {
+        let mut section = Section { root: None, place: None, nodes, telling };
         let root = section.true_root();
         section.root = Some(root);
         let before = self.sections.remove(&profile.map(str::to_owned)).unwrap_or_default().nodes;
@@ -172,7 +199,10 @@ impl fmt::Display for Lock {
             if let Some(root) = section.root {
                 writeln!(f, "root: {root}")?;
             }
-            section.nodes.iter().try_for_each(|(name, artifact)| writeln!(f, "{}", line(name, artifact)))?;
+            for (name, artifact) in &section.nodes {
+                let mark = if section.telling.contains(name) { TELLS } else { "" };
+                writeln!(f, "{mark}{}", line(name, artifact))?;
+            }
         }
         Ok(())
     }
@@ -180,8 +210,7 @@ impl fmt::Display for Lock {
 
 impl Section {
     fn true_root(&self) -> Digest {
-        let lines = self.nodes.iter().map(|(name, artifact)| line(name, artifact) + "\n");
-        Digest::of(lines.collect::<String>().as_bytes())
+        root(self.nodes.iter().filter(|(name, _)| !self.telling.contains(*name)).map(|(_, artifact)| artifact))
     }
 }
 
@@ -287,7 +316,8 @@ fn read(text: &str) -> Result<BTreeMap<Option<String>, Section>, Misfit> {
         }
         if !versioned {
             if line != VERSION {
-                let hint = "a lock is written by `repro lock`; one of a newer `repro` needs that program";
+                let hint =
+                    "one of another `repro` needs that program; or remove the file, and `repro lock` writes it anew";
                 return Err(refuse(format!("expected `{VERSION}` first, found `{}`", shown(line)), hint));
             }
             versioned = true;
@@ -311,9 +341,13 @@ fn read(text: &str) -> Result<BTreeMap<Option<String>, Section>, Misfit> {
                 section.place = place;
                 continue;
             }
-            let (name, artifact) = node(line).map_err(|message| refuse(message, RESTORE))?;
+            let told = line.strip_prefix(TELLS);
+            let (name, artifact) = node(told.unwrap_or(line)).map_err(|message| refuse(message, RESTORE))?;
             if section.nodes.contains_key(&name) {
                 return Err(refuse(format!("`{name}` is there twice"), "remove the line that is out of date"));
+            }
+            if told.is_some() {
+                section.telling.insert(name.clone());
             }
             section.nodes.insert(name, artifact);
         }
@@ -370,15 +404,21 @@ mod tests {
 
     fn nodes() -> BTreeMap<String, Artifact> {
         let net = |bytes| artifact(&[("net.safetensors", bytes), ("history.csv", "losses")]);
-        [("nets@end=b".to_owned(), net("b")), ("nets@end=a".to_owned(), net("a")), ("data".to_owned(), artifact(&[]))]
+        let report = artifact(&[("report.md", "of all that")]);
+        [("nets@end=b", net("b")), ("nets@end=a", net("a")), ("data", artifact(&[])), ("report", report)]
+            .map(|(name, artifact)| (name.to_owned(), artifact))
             .into()
+    }
+
+    fn telling() -> BTreeSet<String> {
+        ["report".to_owned()].into()
     }
 
     /// Two profiles.
     fn lock() -> Lock {
         let mut lock = Lock::new("pipeline.lock");
-        lock.set(Some("quick"), [("data".to_owned(), artifact(&[("data.json", "{}")]))].into());
-        lock.set(Some("ci"), nodes());
+        lock.set(Some("quick"), [("data".to_owned(), artifact(&[("data.json", "{}")]))].into(), BTreeSet::new());
+        lock.set(Some("ci"), nodes(), telling());
         lock
     }
 
@@ -395,7 +435,7 @@ mod tests {
         told(&lock.expected(Some("ci"), &nodes.iter().copied().collect()).unwrap_err())
     }
 
-    const NODES: [&str; 3] = ["data", "nets@end=a", "nets@end=b"];
+    const NODES: [&str; 4] = ["data", "nets@end=a", "nets@end=b", "report"];
 
     #[test]
     fn a_lock_reads_well() {
@@ -426,7 +466,7 @@ mod tests {
         changed.insert("nets@end=b".to_owned(), artifact(&[("net.safetensors", "other")]));
         changed.insert("nets@end=c".to_owned(), artifact(&[]));
         changed.remove("data");
-        assert_eq!(lock.set(Some("ci"), changed).1, 3, "one changed, one new, one gone");
+        assert_eq!(lock.set(Some("ci"), changed, telling()).1, 3, "one changed, one new, one gone");
         let quick = |text: &str| text.split_once("[profile quick]").unwrap().1.to_owned();
         assert_eq!(quick(&lock.to_string()), quick(&broken));
         let fault = lock.expected(Some("quick"), &["data"].into()).unwrap_err();
@@ -436,7 +476,7 @@ mod tests {
     #[test]
     fn the_pipeline_without_a_profile_is_not_a_profile_called_no_profile() {
         let mut lock = Lock::new("pipeline.lock");
-        lock.set(None, nodes());
+        lock.set(None, nodes(), telling());
         assert!(lock.to_string().contains("\n[no profile]\n"));
         let lock = parse(&lock.to_string());
         assert!(lock.expected(None, &NODES.into()).is_ok());
@@ -446,8 +486,8 @@ mod tests {
     }
 
     #[test]
-    fn any_change_of_a_line_is_seen_in_the_root() {
-        let root = |nodes| lock().set(Some("ci"), nodes).0;
+    fn any_change_of_an_output_is_seen_in_the_root_and_a_name_or_a_report_is_not() {
+        let root = |nodes| lock().set(Some("ci"), nodes, telling()).0;
         let mut seen = vec![root(nodes())];
         let mut change = |change: &dyn Fn(&mut BTreeMap<String, Artifact>)| {
             let mut changed = nodes();
@@ -457,10 +497,16 @@ mod tests {
         change(&|nodes| _ = nodes.remove("data"));
         change(&|nodes| _ = nodes.insert("data".into(), artifact(&[("data.json", "{}")])));
         change(&|nodes| _ = nodes.insert("more".into(), artifact(&[])));
+        change(&|nodes| _ = nodes.insert("report2".into(), artifact(&[("report.md", "of all that")])));
         change(&|nodes| _ = nodes.get_mut("nets@end=a").unwrap().insert("history.csv".into(), Digest::of(b"")));
         seen.sort_unstable();
         seen.dedup();
-        assert_eq!(seen.len(), 5);
+        assert_eq!(seen.len(), 6);
+        let mut same = nodes();
+        same.insert("report".into(), artifact(&[("report.md", "of something else")]));
+        let data = same.remove("data").unwrap();
+        same.insert("images".into(), data);
+        assert_eq!(root(same), root(nodes()));
     }
 
     #[test]
@@ -480,12 +526,12 @@ mod tests {
 
     #[test]
     fn a_lock_of_other_nodes_than_the_plans_is_refused() {
-        insta::assert_snapshot!(refusal(&lock(), &["data", "nets@end=a", "nets@end=b", "nets@end=c", "tables"]), @r"
+        insta::assert_snapshot!(refusal(&lock(), &["data", "nets@end=a", "nets@end=b", "nets@end=c", "report", "tables"]), @r"
         pipeline.lock: [profile ci] lacks `nets@end=c` (2 nodes in all)
         hint: `repro lock --profile ci` locks what the cache has now
         ");
         insta::assert_snapshot!(refusal(&lock(), &["data"]), @r"
-        pipeline.lock: [profile ci] has `nets@end=a`, which the pipeline has not (2 nodes in all)
+        pipeline.lock: [profile ci] has `nets@end=a`, which the pipeline has not (3 nodes in all)
         hint: `repro lock --profile ci` locks what the cache has now
         ");
         insta::assert_snapshot!(refusal(&Lock::new("pipeline.lock"), &NODES), @r"
@@ -505,9 +551,9 @@ mod tests {
             case(""),
             case("# a comment\n"),
             case("stages: {}\n"),
-            case("version: 2\n"),
-            case(&format!("version: 1\ndata data.json={digest}\n")),
-            case("version: 1\n[profile a b]\n"),
+            case("version: 1\n"),
+            case(&format!("version: 2\ndata data.json={digest}\n")),
+            case("version: 2\n[profile a b]\n"),
             case(&format!("{head}[profile ci]\n<<<<<<< HEAD\n{ci}")),
             case(&good.replace("[profile quick]", "=======")),
             case(&good.replace("[profile quick]", "[profile ci]")),
@@ -554,14 +600,16 @@ mod tests {
             prop::collection::btree_map("[a-z.=% \\n\u{a0}/]{0,6}", any::<u8>().prop_map(|byte| Digest::of(&[byte])), 0..3),
             0..4,
         )) {
+            let telling: BTreeSet<String> = nodes.keys().step_by(2).cloned().collect();
             let mut lock = Lock::new("pipeline.lock");
-            lock.set(Some("ci"), nodes.clone());
+            lock.set(Some("ci"), nodes.clone(), telling.clone());
             let lock = parse(&lock.to_string());
-            prop_assert_eq!(&lock.sections[&Some("ci".to_owned())].nodes, &nodes);
+            let section = &lock.sections[&Some("ci".to_owned())];
+            prop_assert_eq!((&section.nodes, &section.telling), (&nodes, &telling));
         }
 
         #[test]
-        fn no_text_makes_the_reader_panic(text in "(version: 1\n)?(\\[profile [a-z]{1,2}\\]\n|root: .{0,3}\n|[a-z%=@ ]{0,6}\n|\\PC{0,9}\n){0,6}") {
+        fn no_text_makes_the_reader_panic(text in "(version: 2\n)?(> )?(\\[profile [a-z]{1,2}\\]\n|root: .{0,3}\n|[a-z%=@ ]{0,6}\n|\\PC{0,9}\n){0,6}") {
             if let Err(fault) = Lock::parse("pipeline.lock", &text) {
                 prop_assert!(fault.hint.is_some(), "{}", fault);
             }

@@ -30,4 +30,5 @@ pub mod survey;
 #[cfg(test)]
 mod toy;
 pub mod value;
+pub mod verify;
 pub mod wording;

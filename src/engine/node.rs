@@ -5,7 +5,7 @@ use super::stage::{Kind, Question};
 use super::value::{Misfit, suggest};
 use glob::Pattern;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Index of a node in the plan's nodes.
@@ -23,8 +23,8 @@ pub struct PlanNode {
     pub kind: &'static dyn Kind,
     /// Parameters and what follows from them.
     pub question: Arc<Question>,
-    /// By slot: the nodes that fill it.
-    pub inputs: BTreeMap<Cow<'static, str>, Vec<NodeId>>,
+    /// By slot, in their order: the nodes that fill it. A plan may have very many nodes, and a map is ten times as large.
+    pub inputs: Box<[(Cow<'static, str>, Vec<NodeId>)]>,
     /// The grid axes it lies on, own and inherited, with its values as they read in its name.
     pub(super) axes: Vec<(String, String)>,
 }
@@ -38,7 +38,7 @@ impl PlanNode {
 
     /// The nodes it uses, each once.
     pub fn upstream(&self) -> BTreeSet<NodeId> {
-        self.inputs.values().flatten().copied().collect()
+        self.inputs.iter().flat_map(|(_, nodes)| nodes).copied().collect()
     }
 }
 

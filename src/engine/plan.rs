@@ -5,11 +5,11 @@
 use super::error::{Error, Fault};
 use super::expand::nodes;
 use super::files::Files;
-use super::key::{Artifact, Recipe, Seed};
+use super::key::{Artifact, Digest, Recipe, Seed, root};
 pub use super::node::{NodeId, PlanNode};
 use super::node::{Reference, is_pattern};
 use super::pipeline::Pipeline;
-use super::stage::{ALL, FILES, Kind, Question, belongs};
+use super::stage::{ALL, FILES, Kind, Question, ROOT, belongs};
 use super::value::{Place, suggest};
 use anyhow::Result;
 use glob::Pattern;
@@ -46,7 +46,7 @@ impl Plan {
         (0..self.nodes.len()).map(NodeId)
     }
 
-    /// The recipe of a node, given what fills its slots; with `fallen_back`, that of its fallback.
+    /// The recipe of a node, given what the nodes that it hangs on have put out; with `fallen_back`, that of its fallback.
     pub fn recipe<'a>(
         &self,
         id: NodeId,
@@ -75,13 +75,23 @@ impl Plan {
         if !node.question.files.is_empty() {
             inputs.insert(FILES.to_owned(), vec![self.look_at_files(id)?]);
         }
+        let mut params = params.clone();
+        if node.kind.tells_root() {
+            params.insert(ROOT.to_owned(), self.root_upstream(id, artifact).to_string().into());
+        }
         Ok(Recipe {
             kind: node.kind.name().to_owned(),
             version: node.kind.version(),
-            params: params.clone(),
+            params,
             inputs,
             seed: label.clone().map(|label| Seed { run: self.seed.clone(), label }),
         })
+    }
+
+    /// The root of all that a node hangs on.
+    fn root_upstream<'a>(&self, id: NodeId, artifact: impl Fn(NodeId) -> &'a Artifact) -> Digest {
+        let counts = |up: &NodeId| *up != id && !self.node(*up).kind.tells_root();
+        root(self.closure(&[id]).into_iter().filter(counts).map(artifact))
     }
 
     /// The declared files of a node, as they were when this was first asked.
@@ -99,7 +109,8 @@ impl Plan {
     pub fn check_slots(&self, id: NodeId) -> Result<()> {
         let node = self.node(id);
         for slot in node.kind.slots().iter().filter(|slot| slot.files != ALL) {
-            for &source in node.inputs.get(slot.name).into_iter().flatten() {
+            let filling = node.inputs.iter().filter(|(name, _)| name == slot.name);
+            for &source in filling.flat_map(|(_, nodes)| nodes) {
                 let Question { params, files, .. } = &*self.node(source).question;
                 if files.is_empty() || self.node(source).kind.outputs_for(params)?.is_some() {
                     continue;

@@ -6,7 +6,7 @@ use super::event::{Event, Observer, Summary};
 use super::wording::{count, harmless, seconds};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::time::{Duration, Instant};
 
 /// How much to say.
@@ -34,13 +34,23 @@ impl Observer for All {
 }
 
 /// One JSON object a line: for `--json` and for the history. Errors of the stream are not the run's: it goes on.
-pub struct Json<W>(pub W);
+pub struct Json<W: Write>(BufWriter<W>);
+
+impl<W: Write> Json<W> {
+    /// On `out`.
+    pub fn new(out: W) -> Self {
+        Json(BufWriter::new(out))
+    }
+}
 
 impl<W: Write> Observer for Json<W> {
     fn observe(&mut self, event: &Event) {
         if let Ok(line) = serde_json::to_string(event) {
-            // At once: whoever kills the run leaves whole lines.
             let _ = self.0.write_all((line + "\n").as_bytes());
+        }
+        // At once, in whole lines, should the run be killed; but thousands of nodes may be cached, and they lose nothing.
+        if !matches!(event, Event::Cached { .. }) {
+            let _ = self.0.flush();
         }
     }
 }

@@ -128,7 +128,8 @@ impl fmt::Display for Reason {
 }
 
 fn show_value(value: &Json) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    let shown = |text: &str| text.parse().map_or_else(|_| text.to_owned(), |digest: Digest| digest.short());
+    value.as_str().map_or_else(|| value.to_string(), shown)
 }
 
 /// How many earlier recipes of a kind a new one is compared with, at most: beyond, those with the greatest keys are left

@@ -861,7 +861,7 @@ stages:
     /// The lock of a run that went well.
     fn locked(ran: &Ran) -> Lock {
         let mut lock = Lock::new("pipeline.lock");
-        lock.set(None, ran.artifacts.clone());
+        lock.set(None, ran.artifacts.clone(), BTreeSet::new());
         lock
     }
 

@@ -10,8 +10,9 @@ use anyhow::{Result, anyhow};
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::de::value::MapDeserializer;
+use serde::{Deserialize as _, Serialize};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -36,6 +37,9 @@ pub const ALL: &[&str] = &["*"];
 
 /// The slot that holds a stage's own files of the project, by name.
 pub const FILES: &str = "files";
+
+/// The parameter of a kind that tells the root of what it hangs on, filled in when the question is asked.
+pub const ROOT: &str = "root";
 
 /// What the name of an open slot that gathers many ends with in a recipe: one artifact in it is not the same as one in a
 /// slot that takes one.
@@ -143,6 +147,9 @@ pub trait Stage: 'static {
     const OUTPUTS: &'static [&'static str];
     /// Whether its outputs are also laid out for people, under `reports/<profile>/`.
     const DELIVERS: bool = false;
+    /// Whether it tells readers the root of all that it hangs on: it is given that as the parameter [`ROOT`], and is itself
+    /// no part of any root.
+    const TELLS_ROOT: bool = false;
     /// Whether a stage may name slots of its own, under `inputs`, and parameters of its own, under `params`.
     const OPEN: bool = false;
     /// Fields where a list is one value, not a grid axis.
@@ -305,6 +312,8 @@ pub trait Kind: Sync {
     fn outputs(&self) -> &'static [&'static str];
     /// See [`Stage::DELIVERS`].
     fn delivers(&self) -> bool;
+    /// See [`Stage::TELLS_ROOT`].
+    fn tells_root(&self) -> bool;
     /// See [`Stage::OPEN`].
     fn is_open(&self) -> bool;
     /// See [`Stage::LISTS`].
@@ -376,6 +385,10 @@ impl<S: Stage> Kind for KindOf<S> {
         S::DELIVERS
     }
 
+    fn tells_root(&self) -> bool {
+        S::TELLS_ROOT
+    }
+
     fn is_open(&self) -> bool {
         S::OPEN
     }
@@ -440,27 +453,25 @@ fn to_map(params: &impl Serialize) -> Result<Params, Misfit> {
 
 /// Leaves out each field whose absence means the same: that is the definition of being at its default.
 fn without_defaults<S: Stage>(full: &Params, fields: &Node) -> Params {
-    let means_the_same = |params: &Params| {
-        let json = Json::Object(params.clone().into_iter().collect());
-        let reread = serde_json::from_value::<S::Params>(json).ok().and_then(|p| to_map(&p).ok());
-        reread.as_ref() == Some(full)
+    // Every node's parameters come by here several times: they are looked at where they are.
+    let means_the_same = |kept: &[&str]| {
+        let params = kept.iter().map(|name| (*name, &full[*name]));
+        let reread = S::Params::deserialize(MapDeserializer::<_, serde_json::Error>::new(params));
+        let Ok(Json::Object(reread)) = reread.and_then(serde_json::to_value) else { return false };
+        reread.len() == full.len() && reread.iter().all(|(name, value)| full.get(name) == Some(value))
     };
-    let mut kept = full.clone();
-    // What was not written in the file is at its default, unless the stage has changed it since: one look for all of it.
     let is_written = |name: &str| fields.as_map().is_some_and(|fields| fields.iter().any(|field| field.key == name));
-    let mut written = full.clone();
-    written.retain(|name, _| is_written(name));
-    if means_the_same(&written) {
-        kept = written;
-    }
-    for name in kept.clone().keys() {
-        let mut shorter = kept.clone();
-        shorter.remove(name);
+    let all: Vec<&str> = full.keys().map(String::as_str).collect();
+    // What was not written in the file is at its default, unless the stage has changed it since: one look for all of it.
+    let written: Vec<&str> = all.iter().copied().filter(|name| is_written(name)).collect();
+    let mut kept = if means_the_same(&written) { written } else { all };
+    for name in kept.clone() {
+        let shorter: Vec<&str> = kept.iter().copied().filter(|other| *other != name).collect();
         if means_the_same(&shorter) {
             kept = shorter;
         }
     }
-    kept
+    kept.into_iter().map(|name| (name.to_owned(), full[name].clone())).collect()
 }
 
 #[cfg(test)]

@@ -265,11 +265,11 @@ impl Store {
         self.root.join("runs").join(format!("{id}.jsonl"))
     }
 
-    fn entry_path(&self, key: Key) -> PathBuf {
+    pub(super) fn entry_path(&self, key: Key) -> PathBuf {
         self.root.join("entries").join(format!("{key}.json"))
     }
 
-    fn recipe_path(&self, key: Key) -> PathBuf {
+    pub(super) fn recipe_path(&self, key: Key) -> PathBuf {
         self.root.join("recipes").join(format!("{key}.json"))
     }
 
@@ -330,7 +330,7 @@ impl Store {
     }
 
     /// Moves an object that is not sound out of the way, for a look at what happened to it.
-    fn set_aside(&self, digest: Digest) -> Result<()> {
+    pub(super) fn set_aside(&self, digest: Digest) -> Result<()> {
         let quarantine = self.root.join("quarantine");
         fs::create_dir_all(&quarantine)?;
         let aside = quarantine.join(digest.to_string());
@@ -374,7 +374,7 @@ impl Store {
     }
 
     /// The keys that name the files of a folder; other files there are not ours.
-    fn keys(&self, folder: &str) -> Result<Vec<Key>> {
+    pub(super) fn keys(&self, folder: &str) -> Result<Vec<Key>> {
         let names = fs::list(&self.root.join(folder))?;
         Ok(names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok()).collect())
     }
@@ -455,7 +455,12 @@ impl Store {
 
     /// The names of all objects.
     pub fn all_objects(&self) -> Result<Vec<Digest>> {
-        Ok(fs::list(&self.root.join("objects"))?.iter().filter_map(|name| name.parse().ok()).collect())
+        Ok(self.object_names()?.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// The same, and what else lies there.
+    pub(super) fn object_names(&self) -> Result<Vec<String>> {
+        fs::list(&self.root.join("objects"))
     }
 
     /// An object's size; 0 if it is not there.
@@ -544,87 +549,6 @@ impl Store {
     fn pin_path(&self, key: Key) -> PathBuf {
         self.root.join("pins").join(key.to_string())
     }
-
-    /// Leave as of [`Store::alone`], if there is a cache and nobody is at work in it. Writes nothing.
-    pub fn alone_if_free(&self) -> Result<Option<Hold>> {
-        let Ok(lock) = File::open(self.root.join("lock")) else { return Ok(None) };
-        Ok(lock.try_lock().is_ok().then(|| Hold { _lock: lock, scratch: self.scratch_folder() }))
-    }
-
-    /// Hashes every object, on `threads` threads, and checks every recipe and entry. With `set_aside`, which only the
-    /// holder of the cache alone may ask, what is bad is moved out of the way.
-    pub fn verify(&self, threads: usize, set_aside: bool) -> Result<Verified> {
-        let mut verified = Verified::default();
-        let names = fs::list(&self.root.join("objects"))?;
-        let digests: Vec<Digest> = names.iter().filter_map(|name| name.parse().ok()).collect();
-        for name in names.iter().filter(|name| name.parse::<Digest>().is_err()) {
-            verified.bad.push(format!("object `{name}` is not named by a digest"));
-        }
-        let chunk = digests.len().div_ceil(threads.max(1)).max(1);
-        let sound: Vec<Result<Vec<bool>>> = std::thread::scope(|scope| {
-            let check = |part: &[Digest]| part.iter().map(|d| self.is_sound(*d)).collect();
-            let workers: Vec<_> = digests.chunks(chunk).map(|part| scope.spawn(move || check(part))).collect();
-            workers
-                .into_iter()
-                .map(|w| w.join().unwrap_or_else(|_| anyhow::bail!("BUG: a hashing thread died")))
-                .collect()
-        });
-        for (part, sound) in digests.chunks(chunk).zip(sound) {
-            for (digest, sound) in part.iter().zip(sound?) {
-                verified.objects += 1;
-                if !sound {
-                    if set_aside {
-                        self.set_aside(*digest)?;
-                    }
-                    verified.bad.push(format!("object `{digest}` does not have the bytes of its name"));
-                }
-            }
-        }
-        for key in self.keys("recipes")? {
-            verified.recipes += 1;
-            if let Err(error) = self.recipe(key) {
-                verified.bad.push(format!("recipe `{key}`: {error:#}"));
-                if set_aside {
-                    fs::remove_if_there(&self.recipe_path(key))?;
-                }
-            }
-        }
-        for key in self.keys("entries")? {
-            verified.entries += 1;
-            match self.entry(key)? {
-                None => {
-                    verified.bad.push(format!("entry `{key}` cannot be read"));
-                    if set_aside {
-                        fs::remove_if_there(&self.entry_path(key))?;
-                    }
-                }
-                Some(entry) => {
-                    for (name, stored) in &entry.outputs {
-                        match fs::metadata_if_there(&self.object(stored.digest))? {
-                            Some(meta) if meta.len() == stored.bytes => {}
-                            _ => verified
-                                .bad
-                                .push(format!("entry `{key}` lacks its output `{name}` ({})", stored.digest)),
-                        }
-                    }
-                }
-            }
-        }
-        Ok(verified)
-    }
-}
-
-/// What [`Store::verify`] saw.
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Verified {
-    /// Objects hashed.
-    pub objects: usize,
-    /// Entries checked.
-    pub entries: usize,
-    /// Recipes checked.
-    pub recipes: usize,
-    /// What was wrong, a sentence each.
-    pub bad: Vec<String>,
 }
 
 /// What runs are ordered by, from their ids.
@@ -648,38 +572,15 @@ pub fn digest_of_file(path: &Path) -> Result<Digest> {
     fs::hash(path)?.to_hex().parse().map_err(anyhow::Error::msg)
 }
 
-fn sealed_at() -> SystemTime {
+pub(super) fn sealed_at() -> SystemTime {
     SystemTime::UNIX_EPOCH + SEALED
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::toy::Bench;
+    use super::super::toy::{Bench, overwrite, publish, recipe};
     use super::*;
     use std::sync::mpsc::channel;
-
-    fn recipe(kind: &str) -> Recipe {
-        let (params, inputs) = (BTreeMap::new(), BTreeMap::new());
-        Recipe { kind: kind.into(), version: 1, params, inputs, seed: None }
-    }
-
-    /// Publishes an answer of one file as a job would.
-    fn publish(store: &Store, kind: &str, bytes: &[u8]) -> (Key, Entry) {
-        let key = store.record_recipe(&recipe(kind)).unwrap();
-        let workspace = store.workspace().unwrap();
-        let path = workspace.path().join("out");
-        fs::write(&path, bytes).unwrap();
-        let outputs = [("out".to_owned(), store.ingest(&path).unwrap())].into();
-        let entry = Entry { outputs, seconds: 1.5, peak_memory: None, finished: 7, host: "here".into(), program: None };
-        store.publish(key, &entry).unwrap();
-        (key, entry)
-    }
-
-    /// Replaces an object's bytes as an editor would.
-    fn overwrite(path: &Path, bytes: &[u8]) {
-        std::fs::remove_file(path).unwrap();
-        fs::write(path, bytes).unwrap();
-    }
 
     fn modified(path: &Path) -> SystemTime {
         std::fs::metadata(path).unwrap().modified().unwrap()
@@ -750,21 +651,6 @@ mod tests {
         File::open(&path).unwrap().set_modified(SystemTime::now()).unwrap();
         assert!(matches!(store.lookup(key).unwrap(), Lookup::Hit(_)));
         assert_eq!(modified(&path), SystemTime::UNIX_EPOCH + SEALED);
-    }
-
-    #[test]
-    fn a_sealed_object_is_not_read_again_by_a_lookup_but_is_by_verify() {
-        let Bench { store, .. } = &Bench::new();
-        let (key, entry) = publish(store, "k", b"bytes");
-        let path = store.object(entry.outputs["out"].digest);
-        overwrite(&path, b"bytez");
-        fs::seal(&path, sealed_at()).unwrap();
-        assert!(matches!(store.lookup(key).unwrap(), Lookup::Hit(_)), "size and time are all a lookup looks at");
-        assert_eq!(
-            store.verify(2, true).unwrap().bad[0],
-            format!("object `{}` does not have the bytes of its name", Digest::of(b"bytes"))
-        );
-        assert_eq!(store.lookup(key).unwrap(), Lookup::Missing("out".into()));
     }
 
     #[test]
@@ -847,9 +733,9 @@ mod tests {
         assert!(error.to_string().ends_with("is in use"), "{error}");
         drop(held);
         let alone = store.alone(false).unwrap();
-        assert!(store.share(false).is_err() && store.alone_if_free().unwrap().is_none());
+        assert!(store.share(false).is_err());
         drop(alone);
-        assert!(store.alone_if_free().unwrap().is_some());
+        assert!(store.share(false).is_ok());
     }
 
     #[test]
@@ -910,49 +796,5 @@ mod tests {
         store.forget_choice(key).unwrap();
         store.forget_choice(key).unwrap();
         assert_eq!(store.choice(key).unwrap(), None);
-    }
-
-    #[test]
-    fn verify_counts_what_is_sound() {
-        let Bench { store, .. } = &Bench::new();
-        assert_eq!(store.verify(4, true).unwrap(), Verified::default());
-        publish(store, "k", b"bytes");
-        publish(store, "l", b"other");
-        store.record_recipe(&recipe("unanswered")).unwrap();
-        for threads in [0, 1, 7] {
-            let sound = Verified { objects: 2, entries: 2, recipes: 3, bad: Vec::new() };
-            assert_eq!(store.verify(threads, true).unwrap(), sound);
-        }
-    }
-
-    #[test]
-    fn verify_names_everything_that_is_bad_and_sets_it_aside() {
-        let Bench { store, .. } = &Bench::new();
-        let (damaged, entry) = publish(store, "damaged", b"damaged");
-        let (gone, lost) = publish(store, "gone", b"gone");
-        let (unread, _) = publish(store, "unread", b"unread");
-        let (renamed, _) = publish(store, "renamed", b"renamed");
-        let (bad, missing) = (entry.outputs["out"].digest, lost.outputs["out"].digest);
-        overwrite(&store.object(bad), b"Damaged");
-        std::fs::remove_file(store.object(missing)).unwrap();
-        fs::write(&store.entry_path(unread), "{").unwrap();
-        fs::write(&store.recipe_path(renamed), recipe("x").canonical()).unwrap();
-        fs::write(&store.root.join("objects/notes.txt"), "mine").unwrap();
-        let verified = store.verify(2, true).unwrap();
-        let mut expected = vec![
-            "object `notes.txt` is not named by a digest".to_owned(),
-            format!("object `{bad}` does not have the bytes of its name"),
-            format!("entry `{damaged}` lacks its output `out` ({bad})"),
-            format!("entry `{gone}` lacks its output `out` ({missing})"),
-            format!("entry `{unread}` cannot be read"),
-            format!("recipe `{renamed}`: the recipe `{}` has another key", store.recipe_path(renamed).display()),
-        ];
-        let mut said = verified.bad.clone();
-        expected.sort();
-        said.sort();
-        assert_eq!(said, expected);
-        assert_eq!((verified.objects, verified.entries, verified.recipes), (3, 4, 4));
-        assert_eq!(store.lookup(unread).unwrap(), Lookup::Absent);
-        assert_eq!(store.recipe(renamed).unwrap(), None);
     }
 }

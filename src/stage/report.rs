@@ -42,9 +42,27 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(skip)]
     versions: BTreeMap<String, String>,
+    /// Stands for all outputs that this hangs on; filled in once these are known.
+    #[serde(default)]
+    #[schemars(skip)]
+    root: Option<Digest>,
 }
 
 impl Params {
+    /// How a stranger checks the root.
+    fn check(&self) -> String {
+        if self.overrides.is_empty() {
+            let (lock, run) = (self.command("lock"), self.command("run --locked"));
+            let (lock, run) = (lock.trim_end(), run.trim_end());
+            format!(
+                "`{lock}` writes it into `pipeline.lock`, with the digest of each; `{run}` computes them all and refuses the \
+                 first that differs."
+            )
+        } else {
+            "Whoever runs the same has the same.".to_owned()
+        }
+    }
+
     /// A command of this program, with the same profile and overrides.
     fn command(&self, what: &str) -> String {
         let profile = self.profile.iter().map(|profile| format!(" --profile {profile}"));
@@ -63,7 +81,7 @@ const LAID_OUT: &[&str] = &[METRICS.file, REFITS.file, NETS.file, SUMMARY.file, 
 
 impl Stage for Report {
     const NAME: &'static str = "report";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SLOTS: &'static [Slot] = &[
         Slot { name: "data", arity: Arity::One, files: &[DATA_CARD] },
         Slot { name: "tables", arity: Arity::One, files: TABLES },
@@ -73,11 +91,13 @@ impl Stage for Report {
     ];
     const OUTPUTS: &'static [&'static str] = &[MARKDOWN, HTML, "figures/", "tables/"];
     const DELIVERS: bool = true;
+    const TELLS_ROOT: bool = true;
     type Params = Params;
 
     fn check(params: &Params) -> Result<(), String> {
-        let free = params.profile.is_none() && params.overrides.is_empty() && params.versions.is_empty();
-        let refusal = "`profile`, `overrides` and `versions` are filled in by the run; leave them out";
+        let Params { about: _, profile, overrides, versions, root } = params;
+        let free = profile.is_none() && overrides.is_empty() && versions.is_empty() && root.is_none();
+        let refusal = "`profile`, `overrides`, `versions` and `root` are filled in by the run; leave them out";
         if free { Ok(()) } else { Err(refusal.to_owned()) }
     }
 
@@ -434,6 +454,9 @@ impl<'a> Inputs<'a> {
             params.command("export aggregate DIR"),
             params.command("show STAGE")
         )?;
+        if let Some(root) = params.root {
+            writeln!(text, "Root of all outputs that this report hangs on: `{root}`. {}\n", params.check())?;
+        }
         let versions: Vec<String> = params.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
         writeln!(text, "Versions: {}.", versions.join(", "))?;
         Ok(())

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long one that was asked to end is waited for before it is made to.
-const GRACE: Duration = Duration::from_secs(2);
+pub const GRACE: Duration = Duration::from_secs(2);
 
 /// A job that ended, and how.
 type Ended = (Key, Outcome);
@@ -98,8 +98,8 @@ impl Groups {
 }
 
 impl Local {
-    /// With `slots` children at once; each is given `arguments`, then its key and `--threads N`, and `environment` besides
-    /// ours.
+    /// With `slots` children at once; each is given `arguments`, then its key, `--threads N` and, where it has one,
+    /// `--time-limit SECONDS`, and `environment` besides ours.
     pub fn new(program: PathBuf, arguments: Vec<OsString>, environment: Vec<(String, PathBuf)>, slots: usize) -> Local {
         Local { program, arguments, environment, slots, groups: Groups::default(), done: channel() }
     }
@@ -115,6 +115,7 @@ impl Local {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).arg(job.key.to_string()).args(["--threads", &job.threads.to_string()]);
         command.args(job.again.then_some("--again"));
+        command.args(job.time_limit.map(|limit| format!("--time-limit={}", limit.as_secs_f64())));
         command.envs(self.environment.iter().map(|(k, v)| (k, v)));
         command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).process_group(0);
         // Locked until it is among the others: who ends them all must not miss one.

@@ -1,0 +1,257 @@
+//! Whether the cache is as it was written: every object hashed again, every recipe and entry read.
+//!
+//! Looking takes no lock and holds nobody up: what a run publishes or `gc` removes meanwhile is no damage. Only what is bad
+//! is moved out of the way, and only by whoever has the cache alone, after a second look: a run may have mended it.
+
+use super::error::Error;
+use super::key::{Digest, Key};
+use super::store::Store;
+use crate::fs;
+use anyhow::{Result, anyhow};
+use serde::{Serialize, Serializer};
+use std::fmt;
+
+/// What [`verify`] saw.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    /// Objects hashed.
+    pub objects: usize,
+    /// Entries checked.
+    pub entries: usize,
+    /// Recipes checked.
+    pub recipes: usize,
+    /// What was wrong; in JSON, a sentence each.
+    pub bad: Vec<Bad>,
+}
+
+/// Something in the cache that is not as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bad {
+    /// A file among the objects that is none.
+    Stray(String),
+    /// An object whose bytes are not those of its name.
+    Object(Digest),
+    /// A recipe that cannot be read, or has another key, and why.
+    Recipe(Key, String),
+    /// An entry that cannot be read.
+    Entry(Key),
+    /// An entry one of whose outputs is not there in its full size.
+    Lacks(Key, String, Digest),
+}
+
+impl fmt::Display for Bad {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Bad::Stray(name) => write!(f, "object `{name}` is not named by a digest"),
+            Bad::Object(digest) => write!(f, "object `{digest}` does not have the bytes of its name"),
+            Bad::Recipe(key, why) => write!(f, "recipe `{key}`: {why}"),
+            Bad::Entry(key) => write!(f, "entry `{key}` cannot be read"),
+            Bad::Lacks(key, name, digest) => write!(f, "entry `{key}` lacks its output `{name}` ({digest})"),
+        }
+    }
+}
+
+impl Serialize for Bad {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Looks at the whole cache, on `threads` threads.
+pub fn verify(store: &Store, threads: usize) -> Result<Verified> {
+    let mut verified = Verified::default();
+    let mut digests: Vec<Digest> = Vec::new();
+    for name in store.object_names()? {
+        match name.parse() {
+            Ok(digest) => digests.push(digest),
+            Err(_) => verified.bad.push(Bad::Stray(name)),
+        }
+    }
+    verified.objects = digests.len();
+    verified.bad.extend(damaged(store, &digests, threads)?.into_iter().map(Bad::Object));
+    for key in store.keys("recipes")? {
+        verified.recipes += 1;
+        if let Err(error) = store.recipe(key) {
+            verified.bad.push(Bad::Recipe(key, format!("{error:#}")));
+        }
+    }
+    for key in store.keys("entries")? {
+        verified.entries += 1;
+        verified.bad.extend(check_entry(store, key)?);
+    }
+    Ok(verified)
+}
+
+/// Those of `digests` whose objects are there, but not sound.
+fn damaged(store: &Store, digests: &[Digest], threads: usize) -> Result<Vec<Digest>> {
+    let is_damaged = |digest: &Digest| match store.is_sound(*digest) {
+        Ok(sound) => Ok(!sound && is_there(store, *digest)?),
+        // It may have gone while it was being read.
+        Err(error) => {
+            if is_there(store, *digest)? {
+                Err(error)
+            } else {
+                Ok(false)
+            }
+        }
+    };
+    let check = |part: &[Digest]| -> Result<Vec<Digest>> {
+        let mut damaged = Vec::new();
+        for digest in part {
+            if is_damaged(digest)? {
+                damaged.push(*digest);
+            }
+        }
+        Ok(damaged)
+    };
+    let chunk = digests.len().div_ceil(threads.max(1)).max(1);
+    let parts: Vec<Result<Vec<Digest>>> = std::thread::scope(|scope| {
+        let workers: Vec<_> = digests.chunks(chunk).map(|part| scope.spawn(move || check(part))).collect();
+        let join = |worker: std::thread::ScopedJoinHandle<_>| {
+            worker.join().unwrap_or_else(|_| Err(anyhow!("BUG: a hashing thread died")))
+        };
+        workers.into_iter().map(join).collect()
+    });
+    Ok(parts.into_iter().collect::<Result<Vec<_>>>()?.concat())
+}
+
+fn is_there(store: &Store, digest: Digest) -> Result<bool> {
+    Ok(fs::metadata_if_there(&store.object(digest))?.is_some())
+}
+
+/// What is wrong with the entry of `key`, unless it goes meanwhile.
+fn check_entry(store: &Store, key: Key) -> Result<Vec<Bad>> {
+    let mut bad = Vec::new();
+    match store.entry(key)? {
+        None => bad.push(Bad::Entry(key)),
+        Some(entry) => {
+            for (name, stored) in &entry.outputs {
+                let meta = fs::metadata_if_there(&store.object(stored.digest))?;
+                if meta.is_none_or(|meta| meta.len() != stored.bytes) {
+                    bad.push(Bad::Lacks(key, name.clone(), stored.digest));
+                }
+            }
+        }
+    }
+    let gone = !bad.is_empty() && fs::metadata_if_there(&store.entry_path(key))?.is_none();
+    Ok(if gone { Vec::new() } else { bad })
+}
+
+/// Moves what is still bad out of the way: the next run makes it again. Gives whether it could, which is when nobody else
+/// is at work in the cache.
+pub fn quarantine(store: &Store, bad: &[Bad]) -> Result<bool> {
+    let _alone = match store.alone(false) {
+        Ok(hold) => hold,
+        Err(error) if matches!(error.downcast_ref(), Some(Error::Locked(_))) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    for bad in bad {
+        match bad {
+            Bad::Object(digest) if is_there(store, *digest)? && !store.is_sound(*digest)? => {
+                store.set_aside(*digest)?
+            }
+            Bad::Recipe(key, _) if store.recipe(*key).is_err() => fs::remove_if_there(&store.recipe_path(*key))?,
+            Bad::Entry(key) if store.entry(*key)?.is_none() => fs::remove_if_there(&store.entry_path(*key))?,
+            Bad::Stray(_) | Bad::Object(_) | Bad::Recipe(..) | Bad::Entry(_) | Bad::Lacks(..) => {}
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::key::Recipe;
+    use super::super::store::{Lookup, sealed_at};
+    use super::super::toy::{Bench, overwrite, publish, recipe};
+    use super::*;
+
+    fn sentences(verified: &Verified) -> Vec<String> {
+        let mut said: Vec<String> = verified.bad.iter().map(Bad::to_string).collect();
+        said.sort();
+        said
+    }
+
+    #[test]
+    fn what_is_sound_is_counted() {
+        let Bench { store, .. } = &Bench::new();
+        assert_eq!(verify(store, 4).unwrap(), Verified::default());
+        publish(store, "k", b"bytes");
+        publish(store, "l", b"other");
+        store.record_recipe(&recipe("unanswered")).unwrap();
+        for threads in [0, 1, 7] {
+            let sound = Verified { objects: 2, entries: 2, recipes: 3, bad: Vec::new() };
+            assert_eq!(verify(store, threads).unwrap(), sound);
+        }
+    }
+
+    #[test]
+    fn a_sealed_object_that_a_lookup_trusts_is_hashed() {
+        let Bench { store, .. } = &Bench::new();
+        let (key, entry) = publish(store, "k", b"bytes");
+        let digest = entry.outputs["out"].digest;
+        overwrite(&store.object(digest), b"bytez");
+        fs::seal(&store.object(digest), sealed_at()).unwrap();
+        assert!(matches!(store.lookup(key).unwrap(), Lookup::Hit(_)), "size and time are all a lookup looks at");
+        assert_eq!(verify(store, 2).unwrap().bad, [Bad::Object(digest)]);
+        assert!(quarantine(store, &[Bad::Object(digest)]).unwrap());
+        assert_eq!(store.lookup(key).unwrap(), Lookup::Missing("out".into()));
+    }
+
+    #[test]
+    fn everything_that_is_bad_is_named_and_set_aside() {
+        let Bench { store, .. } = &Bench::new();
+        let (damaged, entry) = publish(store, "damaged", b"damaged");
+        let (gone, lost) = publish(store, "gone", b"gone");
+        let (unread, _) = publish(store, "unread", b"unread");
+        let (renamed, _) = publish(store, "renamed", b"renamed");
+        let (bad, missing) = (entry.outputs["out"].digest, lost.outputs["out"].digest);
+        overwrite(&store.object(bad), b"Damaged!");
+        std::fs::remove_file(store.object(missing)).unwrap();
+        fs::write(&store.entry_path(unread), "{").unwrap();
+        fs::write(&store.recipe_path(renamed), recipe("x").canonical()).unwrap();
+        fs::write(&store.object(missing).with_file_name("notes.txt"), "mine").unwrap();
+        let verified = verify(store, 2).unwrap();
+        let mut expected = vec![
+            "object `notes.txt` is not named by a digest".to_owned(),
+            format!("object `{bad}` does not have the bytes of its name"),
+            format!("entry `{damaged}` lacks its output `out` ({bad})"),
+            format!("entry `{gone}` lacks its output `out` ({missing})"),
+            format!("entry `{unread}` cannot be read"),
+            format!("recipe `{renamed}`: the recipe `{}` has another key", store.recipe_path(renamed).display()),
+        ];
+        expected.sort();
+        assert_eq!(sentences(&verified), expected);
+        assert_eq!((verified.objects, verified.entries, verified.recipes), (3, 4, 4));
+        assert!(quarantine(store, &verified.bad).unwrap());
+        assert!(!is_there(store, bad).unwrap());
+        assert_eq!(store.lookup(unread).unwrap(), Lookup::Absent);
+        assert_eq!(store.recipe(renamed).unwrap(), None::<Recipe>);
+    }
+
+    #[test]
+    fn what_was_mended_meanwhile_is_left_where_it_is() {
+        let Bench { store, .. } = &Bench::new();
+        let (key, entry) = publish(store, "k", b"bytes");
+        let digest = entry.outputs["out"].digest;
+        overwrite(&store.object(digest), b"bytez");
+        let verified = verify(store, 1).unwrap();
+        publish(store, "k", b"bytes");
+        assert!(quarantine(store, &verified.bad).unwrap());
+        assert!(matches!(store.lookup(key).unwrap(), Lookup::Hit(_)));
+    }
+
+    #[test]
+    fn beside_others_it_looks_and_moves_nothing() {
+        let Bench { store, .. } = &Bench::new();
+        let (_, entry) = publish(store, "k", b"bytes");
+        let digest = entry.outputs["out"].digest;
+        overwrite(&store.object(digest), b"bytez");
+        let others = [store.share(false).unwrap(), store.share(false).unwrap()];
+        let verified = verify(store, 1).unwrap();
+        assert_eq!(verified.bad, [Bad::Object(digest)]);
+        assert!(!quarantine(store, &verified.bad).unwrap());
+        drop(others);
+        assert_eq!(verify(store, 1).unwrap(), verified);
+        assert!(store.share(false).is_ok(), "and lets go of the cache");
+    }
+}
