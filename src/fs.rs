@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -147,10 +147,18 @@ pub fn open(path: &Path) -> Result<File> {
     step().and_then(|()| File::open(path)).with_context(|| format!("cannot open `{}`", path.display()))
 }
 
-/// Creates a file for writing in the place of the one that was there, which may have been a link to somebody else's.
+/// Creates or empties a file for writing; a link, which may lead to somebody else's, makes way for it.
 pub fn create(path: &Path) -> Result<File> {
-    remove_if_there(path)?;
-    step().and_then(|()| File::create_new(path)).with_context(|| format!("cannot create `{}`", path.display()))
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
+    let attempt = || match options.open(path) {
+        Err(e) if e.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+            fs::remove_file(path)?;
+            options.open(path)
+        }
+        opened => opened,
+    };
+    step().and_then(|()| attempt()).with_context(|| format!("cannot create `{}`", path.display()))
 }
 
 /// Creates a file for writing that must not be there yet; `None` if it is.
