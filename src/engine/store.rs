@@ -16,6 +16,7 @@
 //!   tmp/<owner>/          workspaces and half-written files, on the same disk; swept when their owner is gone
 //!   lock                  shared by all who work here, held alone by whoever removes or moves things
 //!   files.json            digests of the project's files, to save hashing them again
+//!   delivered/<digest>    what was laid out in the folder of that name's digest, to take it away when it is no longer made
 //! ```
 //!
 //! An answer is published in three steps, each a rename: its objects, then its entry. The entry's rename is the commit
@@ -46,6 +47,9 @@ const SEALED: Duration = Duration::from_secs(1_000_000_000);
 
 /// Where the memo of entries lies.
 const MEMO: &str = "entries.memo";
+
+/// Where what was laid out for people is remembered.
+const DELIVERED: &str = "delivered";
 
 fn lock(memo: &Mutex<Memo>) -> MutexGuard<'_, Memo> {
     memo.lock().unwrap_or_else(PoisonError::into_inner)
@@ -403,6 +407,29 @@ impl Store {
         fs::copy(path, &copy)?;
         // What was hashed is what is stored: other bytes are an object that nobody names.
         Ok(self.ingest(&copy)?.digest == digest)
+    }
+
+    /// What was last laid out for people in `folder`; nothing if that is not known.
+    pub fn delivered(&self, folder: &str) -> Result<Artifact> {
+        let bytes = fs::read_if_there(&self.delivered_path(folder))?;
+        let mut files: Artifact = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        files.retain(|name, _| !leads_out(name));
+        Ok(files)
+    }
+
+    /// Writes that down.
+    pub fn remember_delivered(&self, folder: &str, artifact: &Artifact) -> Result<()> {
+        let path = self.delivered_path(folder);
+        fs::create_dir_all(&self.root.join(DELIVERED))?;
+        fs::write_atomic(
+            &path,
+            &self.scratch()?,
+            &serde_json::to_vec(artifact).context("cannot write what was delivered")?,
+        )
+    }
+
+    fn delivered_path(&self, folder: &str) -> PathBuf {
+        self.root.join(DELIVERED).join(Digest::of(folder.as_bytes()).to_string())
     }
 
     /// Where the digests of the project's files are remembered.
