@@ -147,9 +147,19 @@ pub fn open(path: &Path) -> Result<File> {
     step().and_then(|()| File::open(path)).with_context(|| format!("cannot open `{}`", path.display()))
 }
 
-/// Creates or empties a file for writing.
+/// Creates a file for writing in the place of the one that was there, which may have been a link to somebody else's.
 pub fn create(path: &Path) -> Result<File> {
-    step().and_then(|()| File::create(path)).with_context(|| format!("cannot create `{}`", path.display()))
+    remove_if_there(path)?;
+    step().and_then(|()| File::create_new(path)).with_context(|| format!("cannot create `{}`", path.display()))
+}
+
+/// Creates a file for writing that must not be there yet; `None` if it is.
+pub fn create_new(path: &Path) -> Result<Option<File>> {
+    match step().and_then(|()| File::create_new(path)) {
+        Ok(file) => Ok(Some(file)),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+        Err(e) => Err(e).with_context(|| format!("cannot create `{}`", path.display())),
+    }
 }
 
 /// Opens a file for reading and writing, as it is or made empty.
@@ -212,6 +222,11 @@ pub fn seal(path: &Path, modified: SystemTime) -> Result<()> {
         file.set_permissions(permissions)
     };
     step().and_then(|()| attempt()).with_context(|| format!("cannot seal `{}`", path.display()))
+}
+
+/// Whether nothing more can be written to the disk that `path` lies on.
+pub fn is_full(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|disk| disk.f_bavail == 0)
 }
 
 /// A fresh folder in `folder`, removed when dropped.

@@ -4,7 +4,9 @@
 //! broken. No test needs the network, MNIST or the time of day.
 
 mod cache;
+mod clock;
 mod data;
+mod disk;
 mod faults;
 mod fuzz;
 mod gc;
@@ -12,8 +14,13 @@ mod golden;
 mod history;
 mod house;
 mod inspect;
+mod isolation;
+mod jobs;
+mod links;
 mod lock;
+mod looking;
 mod malformed;
+mod names;
 mod open;
 mod readme;
 mod recompute;

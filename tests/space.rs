@@ -62,7 +62,12 @@ const NOBODY: &str = "http://127.0.0.1:9";
 pub(crate) struct Space {
     folder: TempDir,
     environment: Vec<(String, String)>,
+    starter: Vec<&'static str>,
 }
+
+/// What starts a program of root's that permissions bind, as they bind everybody else's.
+const BOUND: &[&str] =
+    &["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search", "--"];
 
 impl Space {
     /// With `pipeline` in pipeline.yaml.
@@ -72,7 +77,7 @@ impl Space {
 
     fn within(parent: &Path, pipeline: &str) -> Space {
         let folder = tempfile::Builder::new().prefix("repro-test-").tempdir_in(parent).unwrap();
-        let space = Space { folder, environment: Vec::new() };
+        let space = Space { folder, environment: Vec::new(), starter: Vec::new() };
         space.write("pipeline.yaml", pipeline);
         space
     }
@@ -99,6 +104,16 @@ impl Space {
     pub(crate) fn env(mut self, name: &str, value: impl Into<String>) -> Space {
         self.environment.push((name.to_owned(), value.into()));
         self
+    }
+
+    /// From now on permissions bind the program, even where it is root's.
+    pub(crate) fn bound(self) -> Space {
+        if rustix::process::geteuid().is_root() { self.started_by(BOUND) } else { self }
+    }
+
+    /// From now on these words stand before the program and its arguments.
+    pub(crate) fn started_by(self, words: &[&'static str]) -> Space {
+        Space { starter: words.to_vec(), ..self }
     }
 
     /// Keeps the folder after the test, for looking at.
@@ -137,7 +152,9 @@ impl Space {
 
     /// `repro` in this folder, in a world of its own.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_repro"));
+        let words = [&self.starter[..], &[env!("CARGO_BIN_EXE_repro")]].concat();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]);
         command.args(arguments).current_dir(self.path()).stdin(Stdio::null());
         FORGOTTEN.iter().for_each(|name| _ = command.env_remove(name));
         PROXIES.iter().for_each(|name| _ = command.env(name, NOBODY));
@@ -213,6 +230,26 @@ impl Space {
         fs::read_dir(self.join("cache/v1").join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect()
     }
 
+    /// Everything in the project, folders before what they hold.
+    pub(crate) fn everything(&self) -> Vec<PathBuf> {
+        let mut found = vec![self.path().to_owned()];
+        let mut next = 0;
+        while let Some(path) = found.get(next).cloned() {
+            if path.is_dir() {
+                found.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            }
+            next += 1;
+        }
+        found
+    }
+
+    /// Gives everything in the project its permissions, until what this gives is dropped.
+    pub(crate) fn shut(&self, mode: impl Fn(&Path) -> u32) -> Shut {
+        let shut = Shut(self.everything());
+        shut.0.iter().rev().for_each(|path| permit(path, mode(path)));
+        shut
+    }
+
     /// Starts `repro`, the first of a process group of its own.
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Running {
         let mut command = self.command(arguments);
@@ -220,6 +257,20 @@ impl Space {
         let events = BufReader::new(child.stdout.take().unwrap());
         Running { child, events, seen: Vec::new() }
     }
+}
+
+/// See [`Space::shut`].
+pub(crate) struct Shut(Vec<PathBuf>);
+
+impl Drop for Shut {
+    fn drop(&mut self) {
+        // From the top, for what is in a shut folder cannot be seen.
+        self.0.iter().filter(|path| path.exists()).for_each(|path| permit(path, 0o700));
+    }
+}
+
+fn permit(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
 /// Copies a folder, the permissions of its files and, if asked, their times.

@@ -1,6 +1,7 @@
 //! `repro show`, `export` and `verify`: looking at what there is.
 
 use super::{Common, Session, VerifyArgs, lock, recompute};
+use crate::engine::deliver::folder_name;
 use crate::engine::error::Error;
 use crate::engine::event::SCHEMA;
 use crate::engine::key::{Key, Recipe};
@@ -122,7 +123,7 @@ pub(super) fn export(common: &Common, target: &str, destination: &Path) -> Resul
     for id in &targets {
         let Standing::Cached(entry) = &survey.standing[id] else { continue };
         let name = &session.plan.node(*id).name;
-        let folder = if targets.len() == 1 { destination.to_owned() } else { destination.join(name) };
+        let folder = if targets.len() == 1 { destination.to_owned() } else { destination.join(folder_name(name)) };
         for (file, stored) in &entry.outputs {
             let path = folder.join(file);
             fs::create_dir_all(path.parent().unwrap_or(&folder))?;

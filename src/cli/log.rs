@@ -97,8 +97,12 @@ fn outcome(run: &Run) -> String {
     run.outcome.map_or("unfinished".to_owned(), |outcome| outcome.to_string())
 }
 
+/// The last second that is written with a year of four digits.
+const LAST: u64 = 253_402_300_799;
+
 /// In UTC, to the second.
 fn when(run: &Run) -> String {
-    let time = run.began.and_then(|began| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(began)));
+    let time =
+        run.began.filter(|began| *began <= LAST).map(|began| SystemTime::UNIX_EPOCH + Duration::from_secs(began));
     time.map_or("?".to_owned(), |time| humantime::format_rfc3339_seconds(time).to_string())
 }

@@ -22,6 +22,7 @@ use crate::engine::plan::{NodeId, Plan};
 use crate::engine::progress::Verbosity;
 use crate::engine::schema::schema;
 use crate::engine::store::Store;
+use crate::engine::wording::harmless;
 use crate::stage::DATA_VARIABLE;
 use crate::{fs, kernel, stage};
 use anyhow::{Context as _, Result};
@@ -298,8 +299,11 @@ pub fn main() -> u8 {
             return u8::try_from(refusal.exit_code()).unwrap_or(2);
         }
     };
+    let json = cli.common.json;
     match dispatch(cli) {
         Ok(text) => {
+            // In JSON every text is data.
+            let text = if json { text.into() } else { harmless(&text, &['\n', '\t']) };
             let mut stdout = std::io::stdout().lock();
             // A reader that has seen enough (`| head`) closes the pipe: the command is done all the same.
             let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
@@ -347,9 +351,9 @@ fn dispatch(cli: Cli) -> Result<String> {
 fn complain(error: &anyhow::Error) -> u8 {
     let known = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
     let mut stderr = std::io::stderr().lock();
-    let _ = writeln!(stderr, "{ERROR}{error:#}");
+    let _ = writeln!(stderr, "{ERROR}{}", harmless(&format!("{error:#}"), &['\n', '\t']));
     if let Some(hint) = known.and_then(Error::hint).or_else(|| exec::hint(error)) {
-        let _ = writeln!(stderr, "{HINT}{hint}");
+        let _ = writeln!(stderr, "{HINT}{}", harmless(hint, &['\n', '\t']));
     }
     known.map_or_else(|| exec::exit_code(error), Error::exit_code)
 }

@@ -1,7 +1,7 @@
 //! `repro run`.
 
 use super::{Common, RunArgs, Session, lock, plan};
-use crate::engine::deliver::{Delivered, deliver};
+use crate::engine::deliver::{Delivered, deliver, folder_name};
 use crate::engine::event::{Event, Observer, SCHEMA};
 use crate::engine::executor::local::{Groups, Local};
 use crate::engine::key::Artifact;
@@ -10,15 +10,14 @@ use crate::engine::progress::{All, Json, Lines, Terminal};
 use crate::engine::schedule::{self, Settings};
 use crate::engine::store::{Store, digest_of_file};
 use crate::engine::survey::{Standing, Surveyor};
-use crate::fs;
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{IsTerminal as _, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
 
 /// Set by Ctrl-C.
 pub(super) static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -50,8 +49,8 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     if args.require_cached {
         plan::require_cached(&session, &survey)?;
     }
-    let id = run_id();
-    let mut observer = observers(common, store, &id)?;
+    let (id, history) = store.begin_history()?;
+    let mut observer = observers(common, history);
     observer.observe(&Event::Started {
         schema: SCHEMA,
         run: id,
@@ -85,9 +84,8 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
 }
 
 /// Standard error for people, standard output for `--json`, the cache for the history.
-fn observers(common: &Common, store: &Store, id: &str) -> Result<All> {
+fn observers(common: &Common, history: File) -> All {
     let verbosity = common.verbosity();
-    let history: Box<dyn Observer> = Box::new(Json::new(fs::create(&store.history(id))?));
     let shown: Box<dyn Observer> = if common.json {
         Box::new(Json::new(stdout()))
     } else if stderr().is_terminal() {
@@ -95,7 +93,7 @@ fn observers(common: &Common, store: &Store, id: &str) -> Result<All> {
     } else {
         Box::new(Lines::new(stderr(), verbosity))
     };
-    Ok(All(vec![shown, history]))
+    All(vec![shown, Box::new(Json::new(history))])
 }
 
 /// How many jobs at once: as many as asked for, or as there are cores.
@@ -145,7 +143,7 @@ fn deliver_all(
     for (id, artifact) in artifacts.iter().filter(|(id, _)| delivers(id)) {
         let folder = Path::new("reports").join(profile);
         // Several would overwrite each other.
-        let folder = if alone { folder } else { folder.join(&session.plan.node(*id).name) };
+        let folder = if alone { folder } else { folder.join(folder_name(&session.plan.node(*id).name)) };
         let folder = folder.display().to_string();
         let Delivered { written, removed } = deliver(&session.store, artifact, &common.directory, &folder)?;
         observer.observe(&Event::Delivered { folder, written, files: artifact.len(), removed });
@@ -163,10 +161,4 @@ pub(super) fn stop_on_ctrl_c() -> Result<()> {
         }
     })
     .context("cannot listen for Ctrl-C")
-}
-
-/// Sorts by time, and differs between two runs that begin in the same second.
-fn run_id() -> String {
-    let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    format!("{seconds}-{}", std::process::id())
 }

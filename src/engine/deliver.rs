@@ -46,6 +46,21 @@ pub fn deliver(store: &Store, artifact: &Artifact, project: &Path, folder: &str)
     Ok(Delivered { written, removed })
 }
 
+/// The longest name of a folder that every disk takes, with room for a digest.
+const LONGEST: usize = 180;
+
+/// What the folder of a node is called: as the node, unless that has in its values what no folder can be called by, or what
+/// would lead out of it.
+pub fn folder_name(node: &str) -> String {
+    let fits = |c: char| c.is_alphanumeric() || " @=,.-_+".contains(c);
+    let mut name = node.replace(|c| !fits(c), "-");
+    while name.len() > LONGEST {
+        name.pop();
+    }
+    // Nodes apart stay apart.
+    if name == node { name } else { format!("{name}-{}", &Digest::of(node.as_bytes()).to_string()[..10]) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::toy::Bench;
@@ -70,6 +85,23 @@ mod tests {
         }
         assert_eq!(again(bench, &artifact), (2, 0));
         (artifact, bench.path().join(FOLDER))
+    }
+
+    #[test]
+    fn a_nodes_folder_is_one_folder_whatever_its_values_are_and_no_two_share_one() {
+        for plain in ["report", "report@about=A first look, 2.5", "nets@prior=dropout-0.5,end=a", "r@about=Überblick"]
+        {
+            assert_eq!(folder_name(plain), plain);
+        }
+        let long = "ä".repeat(10_000);
+        let values = ["/../../x", "-..-..-x", "..\0", "\u{202e}x", "\n", "\u{1b}[2J", "a:b", "a\\b", &long, &long[2..]];
+        let names: std::collections::BTreeSet<String> =
+            values.iter().map(|value| folder_name(&format!("r@about={value}"))).collect();
+        assert_eq!(names.len(), values.len());
+        assert!(
+            names.iter().all(|name| name.len() <= 200 && !name.contains(['/', '\0', '\u{202e}', '\n'])),
+            "{names:?}"
+        );
     }
 
     #[test]

@@ -126,8 +126,10 @@ impl Leases<'_> {
         let now = tempfile::tempfile_in(self.scratch).and_then(|file| modified(&file));
         let now = now.with_context(|| format!("cannot ask `{}` for the time", self.scratch.display()))?;
         let last = File::open(path).and_then(|file| modified(&file));
-        // One that has gone meanwhile does not hold; one from the future does.
-        Ok(last.is_ok_and(|last| now.duration_since(last).unwrap_or_default() < EXPIRY))
+        // One that has gone meanwhile does not hold. One from the far future was left before the clock was set back: its
+        // owner's next heartbeat would have brought it to now.
+        let apart = |last| now.duration_since(last).unwrap_or_else(|ahead| ahead.duration());
+        Ok(last.is_ok_and(|last| apart(last) < EXPIRY))
     }
 }
 
@@ -211,10 +213,15 @@ mod tests {
         leave(&dir, &other);
         assert_eq!(leases(&dir).holder(key()).unwrap(), Some(other.clone()));
         let file = File::options().write(true).open(dir.path().join(key().to_string())).unwrap();
-        file.set_modified(SystemTime::now() - EXPIRY + BEAT).unwrap();
-        assert_eq!(leases(&dir).holder(key()).unwrap(), Some(other));
-        file.set_modified(SystemTime::now() - EXPIRY - BEAT).unwrap();
-        assert_eq!(leases(&dir).holder(key()).unwrap(), None);
+        for young in [SystemTime::now() - EXPIRY + BEAT, SystemTime::now() + EXPIRY - BEAT] {
+            file.set_modified(young).unwrap();
+            assert_eq!(leases(&dir).holder(key()).unwrap(), Some(other.clone()));
+        }
+        let a_century = 100 * 366 * 24 * 3600 * Duration::from_secs(1);
+        for old in [SystemTime::now() - EXPIRY - BEAT, SystemTime::UNIX_EPOCH, SystemTime::now() + a_century] {
+            file.set_modified(old).unwrap();
+            assert_eq!(leases(&dir).holder(key()).unwrap(), None);
+        }
         assert!(is_ours(&leases(&dir).claim(key()).unwrap()));
     }
 

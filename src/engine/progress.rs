@@ -3,7 +3,7 @@
 //! Observers know events alone. Progress goes to standard error; standard output carries data only.
 
 use super::event::{Event, Observer, Summary};
-use super::wording::{count, seconds};
+use super::wording::{count, harmless, seconds};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
@@ -102,7 +102,7 @@ impl Terminal {
         let longest = self.running.iter().min_by_key(|(_, since)| **since);
         let now = longest.map_or(String::new(), |(node, since)| {
             let more = if self.running.len() > 1 { format!(" +{}", self.running.len() - 1) } else { String::new() };
-            format!("{node} {}{more}", seconds(since.elapsed().as_secs_f64()))
+            format!("{} {}{more}", harmless(node, &[]), seconds(since.elapsed().as_secs_f64()))
         });
         self.bar.set_message(format!("{left}{now}"));
     }
@@ -145,7 +145,7 @@ impl Wording {
         let mut lines = Vec::new();
         let mut say = |at: Verbosity, line: String| {
             if verbosity >= at {
-                lines.push(line);
+                lines.push(harmless(&line, &['\t']).into_owned());
             }
         };
         match event {

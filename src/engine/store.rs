@@ -34,7 +34,7 @@ use super::memo::Memo;
 use super::owner::Owner;
 use crate::fs;
 use anyhow::{Context as _, Result};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -58,7 +58,8 @@ fn lock(memo: &Mutex<Memo>) -> MutexGuard<'_, Memo> {
 /// The answer to a question. Only `outputs` matters to those downstream; the rest is provenance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// The outputs by name.
+    /// The outputs by name: a path below whatever folder they are put into.
+    #[serde(deserialize_with = "outputs")]
     pub outputs: BTreeMap<String, Stored>,
     /// Wall-clock seconds the stage took.
     pub seconds: f64,
@@ -70,6 +71,20 @@ pub struct Entry {
     pub host: String,
     /// BLAKE3 of the program that ran it, if that was known.
     pub program: Option<Digest>,
+}
+
+/// A cache may come from elsewhere: an entry whose outputs would be put outside of their folder is none.
+fn outputs<'de, D: Deserializer<'de>>(json: D) -> Result<BTreeMap<String, Stored>, D::Error> {
+    let outputs = BTreeMap::<String, Stored>::deserialize(json)?;
+    match outputs.keys().find(|name| leads_out(name)) {
+        Some(name) => Err(serde::de::Error::custom(format!("`{}` is no output's name", name.escape_default()))),
+        None => Ok(outputs),
+    }
+}
+
+/// Whether a file of this name would not lie below the folder that it is put into.
+fn leads_out(name: &str) -> bool {
+    name.contains('\0') || name.split('/').any(|part| matches!(part, "" | "." | ".."))
 }
 
 /// An object as an entry remembers it.
@@ -517,7 +532,28 @@ impl Store {
     /// The ids of the runs whose history there is, oldest first.
     pub fn runs(&self) -> Result<Vec<String>> {
         let names = fs::list(&self.root.join("runs"))?;
-        Ok(names.iter().filter_map(|name| name.strip_suffix(".jsonl").map(str::to_owned)).collect())
+        let mut ids: Vec<String> =
+            names.iter().filter_map(|name| name.strip_suffix(".jsonl").map(str::to_owned)).collect();
+        ids.sort_by_key(|id| age(id));
+        Ok(ids)
+    }
+
+    /// Begins the history of a run; gives its id too, `<seconds since 1970>-<number>`. It comes after all there are, even
+    /// where the clock has been set back: the last run is the one that began last.
+    pub fn begin_history(&self) -> Result<(String, File)> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let by_clock = (now, u64::from(std::process::id()));
+        let last = self.runs()?.last().and_then(|id| age(id));
+        let after = last.and_then(|(seconds, number)| Some((seconds, number.checked_add(1)?)));
+        let (seconds, mut number) = after.map_or(by_clock, |after| by_clock.max(after));
+        loop {
+            let id = format!("{seconds}-{number}");
+            if let Some(history) = fs::create_new(&self.history(&id))? {
+                return Ok((id, history));
+            }
+            // Another run began at the same moment.
+            number = number.wrapping_add(1);
+        }
     }
 
     /// Removes the history of run `id`.
@@ -544,6 +580,12 @@ impl Store {
     fn pin_path(&self, key: Key) -> PathBuf {
         self.root.join("pins").join(key.to_string())
     }
+}
+
+/// What runs are ordered by, from their ids.
+fn age(id: &str) -> Option<(u64, u64)> {
+    let (seconds, number) = id.split_once('-')?;
+    Some((seconds.parse().ok()?, number.parse().ok()?))
 }
 
 fn read_entry(path: &Path) -> Result<Option<Entry>> {
@@ -662,6 +704,18 @@ mod tests {
             assert_eq!(store.lookup(key).unwrap(), Lookup::Absent, "{garbage}");
             publish(store, "k", b"bytes");
             assert!(matches!(store.lookup(key).unwrap(), Lookup::Hit(_)), "{garbage}");
+        }
+    }
+
+    #[test]
+    fn an_entry_whose_outputs_lead_out_of_their_folder_counts_as_absent() {
+        for name in ["", "/x", "..", "../x", "a/../../x", "./x", "a//x", "a/", "a\0"] {
+            let Bench { store, .. } = &Bench::new();
+            let (key, mut entry) = publish(store, "k", b"bytes");
+            let stored = entry.outputs.remove("out").unwrap();
+            entry.outputs.insert(name.to_owned(), stored);
+            store.publish(key, &entry).unwrap();
+            assert_eq!(store.lookup(key).unwrap(), Lookup::Absent, "{name}");
         }
     }
 

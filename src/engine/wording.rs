@@ -1,4 +1,6 @@
-//! How numbers read in sentences.
+//! How numbers read in sentences, and how texts of others do.
+
+use std::borrow::Cow;
 
 /// `1 node`, `2 nodes`.
 pub fn count(nodes: usize) -> String {
@@ -30,9 +32,33 @@ pub fn bytes(x: u64) -> String {
     format!("{size:.1} {}", units[unit])
 }
 
+/// The text with what a terminal would act on, or would let other text pass for, written out: control characters but for
+/// those in `kept`, and marks of the direction of writing.
+pub fn harmless<'a>(text: &'a str, kept: &[char]) -> Cow<'a, str> {
+    const MARKS: [char; 12] = [
+        '\u{061c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}',
+        '\u{2067}', '\u{2068}', '\u{2069}',
+    ];
+    let harms = |c: char| (c.is_control() || MARKS.contains(&c)) && !kept.contains(&c);
+    if !text.contains(harms) {
+        return text.into();
+    }
+    let mut written = String::new();
+    for c in text.chars() {
+        if harms(c) { written.extend(c.escape_default()) } else { written.push(c) }
+    }
+    written.into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_terminal_would_act_on_is_written_out() {
+        assert_eq!(harmless("a\tb\n\u{1b}[2J\u{202e}c\r", &['\n']), "a\\tb\n\\u{1b}[2J\\u{202e}c\\r");
+        assert!(matches!(harmless("Überblick, 概観: `a`\n", &['\n']), Cow::Borrowed(_)));
+    }
 
     #[test]
     fn durations_read_like_people_say_them() {

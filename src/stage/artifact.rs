@@ -140,23 +140,31 @@ pub(super) fn write_net(path: &Path, net: &Mlp, card: &NetCard, recipe: &Recipe)
 }
 
 pub(super) fn read_net(path: &Path) -> Result<(Mlp, NetCard)> {
-    let bytes = fs::read(path)?;
-    let parse = || -> Result<(Mlp, NetCard)> {
-        let (_, header) = SafeTensors::read_metadata(&bytes)?;
-        let metadata = header.metadata().as_ref().and_then(|m| m.get(METADATA)).context("it has no card")?;
-        let card = serde_json::from_str::<NetMetadata>(metadata)?.net;
-        let tensors = SafeTensors::deserialize(&bytes)?;
-        let net = Mlp::from_layers(&layer(&tensors, "w1")?, &layer(&tensors, "w2")?)
-            .ok_or_else(|| anyhow!("`w1` and `w2` do not belong together"))?;
-        Ok((net, card))
-    };
-    parse().with_context(|| format!("`{}` is not a net", path.display()))
+    parse_net(&fs::read(path)?).with_context(|| format!("`{}` is not a net", path.display()))
 }
 
-fn layer(tensors: &SafeTensors, name: &str) -> Result<Vec<f32>> {
+/// The net of a file's bytes, which may come from a program of anybody's.
+fn parse_net(bytes: &[u8]) -> Result<(Mlp, NetCard)> {
+    let (_, header) = SafeTensors::read_metadata(bytes)?;
+    let metadata = header.metadata().as_ref().and_then(|m| m.get(METADATA)).context("it has no card")?;
+    let card = serde_json::from_str::<NetMetadata>(metadata)?.net;
+    let tensors = SafeTensors::deserialize(bytes)?;
+    let h = tensors.tensor("w1")?.shape().first().copied().unwrap_or_default();
+    if h == 0 {
+        bail!("it has no hidden neuron");
+    }
+    let (w1, w2) = (layer(&tensors, "w1", [h, INPUTS])?, layer(&tensors, "w2", [CLASSES, h])?);
+    let net = Mlp::from_layers(&w1, &w2).ok_or_else(|| anyhow!("`w1` and `w2` do not belong together"))?;
+    Ok((net, card))
+}
+
+fn layer(tensors: &SafeTensors, name: &str, shape: [usize; 2]) -> Result<Vec<f32>> {
     let tensor = tensors.tensor(name)?;
     if tensor.dtype() != Dtype::F32 {
         bail!("`{name}` is not f32");
+    }
+    if tensor.shape() != shape {
+        bail!("`{name}` has the shape {:?}, not {shape:?}", tensor.shape());
     }
     let (weights, _) = tensor.data().as_chunks::<4>();
     Ok(weights.iter().map(|w| f32::from_le_bytes(*w)).collect())
@@ -229,6 +237,8 @@ impl<T: Display> Display for Cell<T> {
 mod tests {
     use super::*;
     use crate::study::net::{Init, Optimizer};
+    use proptest::prelude::*;
+    use proptest::sample::Index;
 
     fn recipe() -> Recipe {
         Recipe { kind: "train".into(), version: 1, params: Default::default(), inputs: Default::default(), seed: None }
@@ -295,6 +305,80 @@ mod tests {
             fs::write(&path, bytes).unwrap();
             let error = format!("{:#}", read_net(&path).unwrap_err());
             assert!(error.contains("is not a net"), "{error}");
+        }
+    }
+
+    /// The bytes of a net of two neurons, and where its weights begin.
+    fn net() -> (Vec<u8>, usize) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("net");
+        let card = NetCard { hidden: 2, prior: "none".into(), pair: 1, end: "a".into(), aligned: None };
+        write_net(&path, &Mlp::zeros(2), &card, &recipe()).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        let weights = bytes.len() - 4 * 2 * (INPUTS + CLASSES);
+        (bytes, weights)
+    }
+
+    /// The same with another header.
+    fn with_header(change: impl Fn(&str) -> String) -> Vec<u8> {
+        let (bytes, weights) = net();
+        let header = change(std::str::from_utf8(&bytes[8..weights]).unwrap());
+        [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &bytes[weights..]].concat()
+    }
+
+    #[test]
+    fn a_net_whose_header_lies_is_refused_for_that() {
+        let refused = |from: &str, to: &str| {
+            let bytes = with_header(|header| {
+                assert!(header.contains(from), "{from}: {header}");
+                header.replace(from, to)
+            });
+            format!("{:#}", parse_net(&bytes).unwrap_err())
+        };
+        assert_eq!(refused("[2,784]", "[784,2]"), "`w1` has the shape [784, 2], not [784, 784]");
+        assert_eq!(refused("[10,2]", "[2,10]"), "`w2` has the shape [2, 10], not [10, 2]");
+        assert_eq!(refused("[10,2]", "[20]"), "`w2` has the shape [20], not [10, 2]");
+        assert_eq!(refused("F32", "I32"), "`w1` is not f32");
+        assert_eq!(refused("repro", "other"), "it has no card");
+        assert_eq!(refused("\"w2\"", "\"w3\""), "tensor `w2` not found");
+        assert_eq!(refused("[2,784]", "[4,784]"), "invalid shape, data type, or offset for tensor");
+        assert_eq!(
+            refused("[2,784]", "[9223372036854775807,784]"),
+            "overflow computing buffer size from shape and/or element type"
+        );
+        assert!(refused("[2,784]", "[-2,784]").starts_with("invalid JSON in header: "));
+    }
+
+    proptest! {
+        #[test]
+        fn a_net_of_damaged_bytes_is_refused_in_a_few_words_or_is_no_larger_than_its_file(
+            flips in prop::collection::vec((any::<Index>(), any::<u8>()), 0..6),
+            numbers in prop::collection::vec((any::<Index>(), any::<u64>()), 0..3),
+            length in prop::option::of(prop_oneof![any::<u64>(), 0u64..1000]),
+            keep in any::<Index>(),
+        ) {
+            // Numbers of the header replaced, then bytes, most of them in the header; then the end is cut off.
+            let mut bytes = with_header(|header| {
+                let mut header = header.to_owned();
+                for (at, number) in &numbers {
+                    let digits: Vec<usize> = header.match_indices(|c: char| c.is_ascii_digit()).map(|(at, _)| at).collect();
+                    let at = digits[at.index(digits.len())];
+                    header.replace_range(at..=at, &number.to_string());
+                }
+                header
+            });
+            if let Some(length) = length {
+                bytes[..8].copy_from_slice(&length.to_le_bytes());
+            }
+            for (at, with) in &flips {
+                let at = at.index(bytes.len().min(600));
+                bytes[at] = *with;
+            }
+            bytes.truncate(keep.index(bytes.len() * 4).max(8));
+            match parse_net(&bytes) {
+                Ok((net, _)) => prop_assert!(4 * (net.w1().len() + net.w2().len()) <= bytes.len()),
+                Err(error) => prop_assert!(format!("{error:#}").len() < 1000, "{error:#}"),
+            }
         }
     }
 

@@ -73,6 +73,10 @@ impl Stage for Command {
         if params.run.all().first().is_none_or(|first| first.0.trim().is_empty()) {
             return Err("`run` is empty; write a line for the shell, or `[program, argument, ...]`".into());
         }
+        let texts = params.run.all().iter().chain(params.env.values()).map(|text| text.0.clone());
+        if texts.chain(params.params.values().filter_map(written)).any(|text| text.contains('\0')) {
+            return Err("there is a NUL in `run`, `env` or `params`; no program can be given one".into());
+        }
         if params.outputs.is_empty() {
             return Err("`outputs` is empty; name the files that the command writes".into());
         }
@@ -172,7 +176,10 @@ impl Stage for Command {
         let _ = ctrlc::set_handler(|| {});
         let status = program.status().with_context(|| format!("cannot start `{}`", params.run.all()[0].0))?;
         if let Some(failure) = failure(status) {
-            bail!(failure);
+            // On a full disk there was no room for what the program had to say of it.
+            let full =
+                if fs::is_full(&work) { format!("; the disk of `{}` is full", work.display()) } else { String::new() };
+            bail!("{failure}{full}");
         }
         collect(&params.outputs, &own, &work, cx)?;
         scratch.close().context("cannot remove the folder it ran in")

@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use ureq::config::ConfigBuilder;
+use ureq::typestate::AgentScope;
 
 pub(super) struct Fetch;
 
@@ -134,7 +136,7 @@ fn mnist() -> Result<(Examples, Examples)> {
         };
         *bytes = match found {
             Some(bytes) => bytes,
-            None => from_mirrors(file, folder.as_deref())?,
+            None => from_mirrors(&MIRRORS, file, folder.as_deref(), &patience(CONNECT, DELIVER).build().into())?,
         };
         mnist::verify(file, bytes).with_context(|| match &folder {
             Some(folder) => format!("the files in `{}` are not MNIST", folder.display()),
@@ -157,14 +159,17 @@ const CONNECT: Duration = Duration::from_secs(5);
 const DELIVER: Duration = Duration::from_secs(60);
 const ATTEMPTS: u32 = 2;
 
+/// Who asks: by the caller's proxy, if there is one, and through ten redirections at most.
+fn patience(connect: Duration, deliver: Duration) -> ConfigBuilder<AgentScope> {
+    ureq::Agent::config_builder().timeout_connect(Some(connect)).timeout_global(Some(deliver))
+}
+
 /// The file, unpacked, from the first mirror that serves it whole.
-fn from_mirrors(file: &mnist::File, folder: Option<&Path>) -> Result<Vec<u8>> {
-    let config = ureq::Agent::config_builder().timeout_connect(Some(CONNECT)).timeout_global(Some(DELIVER)).build();
-    let agent = ureq::Agent::new_with_config(config);
+fn from_mirrors(mirrors: &[&str], file: &mnist::File, folder: Option<&Path>, agent: &ureq::Agent) -> Result<Vec<u8>> {
     let mut causes = Vec::new();
-    for mirror in MIRRORS {
+    for mirror in mirrors {
         let attempt = || -> Result<Vec<u8>> {
-            let packed = download(&agent, &format!("{mirror}{}.gz", file.name), file.bytes)?;
+            let packed = download(agent, &format!("{mirror}{}.gz", file.name), file.bytes)?;
             let bytes = mnist::gunzip(file.name, &packed, file.bytes)?;
             mnist::verify(file, &bytes)?;
             Ok(bytes)
@@ -197,6 +202,100 @@ fn download(agent: &ureq::Agent, url: &str, limit: usize) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{self, BufRead as _, BufReader, Write as _};
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Instant;
+
+    /// What a mirror is asked for in these tests: so many times the letter r.
+    const FILE: mnist::File = mnist::File {
+        name: "right",
+        bytes: 9000,
+        sha256: "14e3b1244e268c81fdb3f562487e3f44a4786910c16f5620ac3b27cd16be386b",
+    };
+    const RIGHT: &[u8] = &[b'r'; FILE.bytes];
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(bytes).unwrap();
+        packed.finish().unwrap()
+    }
+
+    /// Answers as the mirror's name says, until the other side has had enough.
+    fn serve(mut to: TcpStream) -> io::Result<()> {
+        let mut asked = String::new();
+        BufReader::new(&to).read_line(&mut asked)?;
+        let mut answer = |head: &str, body: &[u8]| to.write_all(&[head.as_bytes(), b"\r\n\r\n", body].concat());
+        match asked.split('/').nth(1).unwrap_or_default() {
+            "sound" => answer("HTTP/1.1 200 OK", &gzip(RIGHT)),
+            "wrong" => answer("HTTP/1.1 200 OK", &gzip(&[b'w'; FILE.bytes])),
+            "html" => answer("HTTP/1.1 200 OK", b"<html>log in here</html>"),
+            "bomb" => answer("HTTP/1.1 200 OK", &gzip(&[0; 1 << 20])),
+            "torn" => answer("HTTP/1.1 200 OK\r\nContent-Length: 5", b"r"),
+            "gone" => answer("HTTP/1.1 404 Not Found", b""),
+            "loop" => answer("HTTP/1.1 302 Found\r\nLocation: /loop/right.gz", b""),
+            "noise" => answer("\0\0\0", b""),
+            "endless" => answer("HTTP/1.1 200 OK", b"").and_then(|()| repeat(&mut to, &[0; 4096], Duration::ZERO)),
+            "heads" => {
+                to.write_all(b"HTTP/1.1 200 OK\r\n")?;
+                repeat(&mut to, b"X-More: to come\r\n", Duration::ZERO)
+            }
+            "trickle" => {
+                answer("HTTP/1.1 200 OK", b"")?;
+                repeat(&mut to, b"x", Duration::from_millis(300))
+            }
+            // It takes the question, and that is all.
+            _ => io::copy(&mut to, &mut io::sink()).map(drop),
+        }
+    }
+
+    fn repeat(to: &mut TcpStream, bytes: &[u8], pause: Duration) -> io::Result<()> {
+        loop {
+            to.write_all(bytes)?;
+            std::thread::sleep(pause);
+        }
+    }
+
+    /// A server that is a mirror under each of its names; gives its address.
+    fn mirrors() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for asking in listener.incoming().flatten() {
+                std::thread::spawn(|| serve(asking));
+            }
+        });
+        format!("http://{address}")
+    }
+
+    #[test]
+    fn a_mirror_that_does_not_serve_the_file_is_given_up_and_the_next_one_asked() {
+        let server = mirrors();
+        let agent = patience(Duration::from_millis(200), Duration::from_millis(200)).proxy(None).build().into();
+        let ask = |names: &[&str]| {
+            let mirrors: Vec<String> = names.iter().map(|name| format!("{server}/{name}/")).collect();
+            from_mirrors(&mirrors.iter().map(String::as_str).collect::<Vec<_>>(), &FILE, None, &agent)
+        };
+        for (name, cause) in [
+            ("wrong", "`right` has the SHA-256 `"),
+            ("html", "`right` cannot be unzipped"),
+            ("bomb", "`right` unzips to more than 9000 bytes"),
+            ("torn", "it broke off"),
+            ("gone", "http status: 404"),
+            ("loop", "too many redirects"),
+            ("noise", "protocol: http parse fail"),
+            ("endless", "it serves more than 9000 bytes"),
+            ("heads", "protocol: "),
+            ("trickle", "it broke off: timeout: global"),
+            ("stall", "timeout: global"),
+        ] {
+            let began = Instant::now();
+            let error = ask(&[name]).unwrap_err();
+            assert!(began.elapsed() < Duration::from_secs(5), "{name}");
+            assert!(error.is::<Unavailable>(), "{name}: {error:#}");
+            assert!(error.to_string().contains(&format!("(`{server}/{name}/`: {cause}")), "{name}: {error:#}");
+            assert_eq!(ask(&[name, "sound"]).unwrap(), RIGHT, "{name}");
+        }
+    }
 
     fn params(json: serde_json::Value) -> Params {
         serde_json::from_value(json).unwrap()

@@ -1,0 +1,161 @@
+//! A disk that is full, may not be written to, or may not be read: the path and the cause are named, nothing is half
+//! published, and once there is room or leave again the next run goes on.
+
+use crate::space::{Space, nothing, set};
+use std::fs;
+use std::path::Path;
+
+/// Two nodes that ask for more than a megabyte, a program and a stage of ours, after one that does not.
+const LARGE: &str = "\
+stages:
+  small:
+    command: { run: 'echo x > out', outputs: [out] }
+  program:
+    command: { run: 'head -c 3000000 /dev/zero > out', inputs: { small: small }, outputs: [out] }
+  images:
+    fetch: { dataset: digits, train: 3000, test: 10 }
+";
+
+/// The cache on a disk of one megabyte, which is then verified, enlarged and gone on with.
+const SMALL_DISK: &[&str] = &[
+    "unshare",
+    "--map-root-user",
+    "--mount",
+    "sh",
+    "-c",
+    "mkdir cache && mount -t tmpfs -o size=1m none cache && echo mounted || exit
+     \"$@\"; echo ended with $?
+     \"$1\" verify && ls cache/v1/tmp cache/v1/leases
+     mount -o remount,size=64m none cache && echo enlarged && exec \"$@\"",
+    "sh",
+];
+
+#[test]
+fn on_a_full_disk_a_run_names_the_path_and_publishes_nothing_by_halves_and_the_next_one_goes_on() {
+    let space = Space::with(LARGE).started_by(SMALL_DISK);
+    let output = space.run(&["run", "--keep-going", "-j", "1"]);
+    let Some(told) = output.stdout.strip_prefix("mounted\n") else {
+        return without_leave_to_mount();
+    };
+    assert_eq!(
+        told,
+        "ended with 1\n1 objects, 1 entries, 3 recipes: all sound\ncache/v1/leases:\n\ncache/v1/tmp:\nenlarged\n"
+    );
+    let (first, second) = output.stderr.split_once("3 nodes: 0 cached, 1 ran, 2 failed, 0 skipped").unwrap();
+    let failures: Vec<&str> = first.lines().filter(|line| line.contains(": failed: ")).collect();
+    let [program, images] = failures[..] else { panic!("{first}") };
+    assert!(images.contains("images: failed: cannot write `") && images.contains("/cache/v1/tmp/"), "{images}");
+    assert!(images.ends_with("/train-images-idx3-ubyte`: No space left on device (os error 28)"), "{images}");
+    assert!(program.contains("program: failed: the command ended with exit code 1; the disk of `"), "{program}");
+    assert!(program.contains("/cache/v1/tmp/") && program.ends_with("` is full"), "{program}");
+    assert!(second.contains("3 nodes: 1 cached, 2 ran, 0 failed"), "{second}");
+}
+
+/// The same, with the write that meets the full disk injected.
+fn without_leave_to_mount() {
+    let (mut met, mut n) = (0, 0);
+    while met < 5 {
+        n += 1;
+        let space = Space::with(LARGE);
+        let output = space.command(&["run", "-j", "1"]).env("REPRO_FAULT_JOB", format!("fail:{n}")).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        if output.status.code() != Some(0) {
+            met += 1;
+            assert!(told.contains("cache/v1/") && told.contains("`: No space left on device"), "{told}");
+        }
+        space.ok(&["verify"]);
+        space.ok(&["run"]);
+        assert_eq!(space.files("tmp").len(), 0);
+    }
+}
+
+#[test]
+fn a_full_folder_for_temporary_files_matters_to_nobody() {
+    // What lies in it, or would, can only fail.
+    let space = Space::tiny().env("TMPDIR", "/dev/full");
+    assert_eq!(space.ran(&[]), space.nodes());
+    space.ok(&["verify", "--recompute", "--sample", "5"]);
+    space.ok(&["export", "tables", "elsewhere"]);
+    space.ok(&["gc", "--delete"]);
+}
+
+#[test]
+fn a_read_only_cache_can_be_looked_at_and_a_run_says_why_it_cannot() {
+    let space = Space::run_tiny().bound();
+    let looks: [&[&str]; 9] = [
+        &["plan", "--json"],
+        &["why", "tables"],
+        &["show", "nets"],
+        &["log"],
+        &["log", "last"],
+        &["graph"],
+        &["verify"],
+        &["export", "report", "elsewhere"],
+        &["diff", "--profiles", "default", "default"],
+    ];
+    let before = looks.map(|look| space.run(look));
+    let cache = space.join("cache");
+    let shut = space.shut(|path| match path {
+        path if !path.starts_with(&cache) => 0o700,
+        path if path.is_dir() => 0o500,
+        _ => 0o400,
+    });
+    for (look, before) in looks.iter().zip(before) {
+        let now = space.run(look);
+        assert_eq!((now.code, now.stdout, now.stderr), (before.code, before.stdout, before.stderr), "{look:?}");
+    }
+    for change in [&["run"][..], &["run", "--force"], &["gc", "--delete"], &["pin", "report"]] {
+        let refused = space.exits(7, change).stderr;
+        assert_eq!(refused, "error: cannot open `./cache/v1/lock`: Permission denied (os error 13)\n", "{change:?}");
+    }
+    drop(shut);
+    assert_eq!(space.ran(&[]), nothing());
+}
+
+/// A run that meets something it has no leave for, by its path in the project; then one that has it.
+fn forbidden(path: &str, mode: u32) {
+    const SMALL: &str = "\
+stages:
+  raw:
+    file: { path: words }
+  one:
+    command: { run: 'cat inputs/raw/* > out', inputs: { raw: raw }, outputs: [out] }
+";
+    let space = Space::with(SMALL).bound();
+    space.write("words/a", "some\n").ok(&["run"]);
+    space.write("words/a", "other\n");
+    let place = space.join(path);
+    let shut = space.shut(|path| if path == place { mode } else { 0o700 });
+    let failed = space.run(&["run", "-j", "1"]);
+    drop(shut);
+    assert!(matches!(failed.code, Some(1 | 2 | 7)), "{path}: {}", failed.stderr);
+    let cause = failed.stderr.lines().find(|line| line.contains("Permission denied")).unwrap_or_default();
+    assert!(cause.contains(path), "{path}: {}", failed.stderr);
+    space.ok(&["verify"]);
+    assert!(space.ran(&[]).is_subset(&set(["raw", "one"])));
+    assert_eq!(space.read(space.object(&space.digests()["one"]["out"])), "other\n");
+    assert_eq!((space.files("tmp").len(), space.files("leases").len()), (0, 0), "{path}");
+}
+
+#[test]
+fn what_a_run_has_no_leave_for_is_named_and_once_it_has_it_it_goes_on() {
+    for folder in ["entries", "jobs", "leases", "objects", "recipes", "runs", "tmp"] {
+        forbidden(&format!("cache/v1/{folder}"), 0o500);
+    }
+    for path in ["pipeline.yaml", "words", "words/a", "cache", "cache/v1", "cache/v1/lock"] {
+        forbidden(path, 0o000);
+    }
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_named_and_the_work_is_kept() {
+    let space = Space::run_tiny().bound();
+    let folder = space.join("reports/default");
+    fs::remove_file(folder.join("report.md")).unwrap();
+    let shut = space.shut(|path| if path == Path::new(&folder) { 0o500 } else { 0o700 });
+    let failed = space.exits(7, &["run"]).stderr;
+    drop(shut);
+    assert!(failed.contains("cannot write `./reports/default/report.md`: Permission denied"), "{failed}");
+    assert_eq!(space.ran(&[]), nothing());
+    assert!(folder.join("report.md").exists());
+}

@@ -1,0 +1,103 @@
+//! What may happen to a job: its inputs go while it waits, a signal ends it, its memory runs out. The cause is named,
+//! nothing is half published, and the next run goes on.
+
+use crate::space::{Output, Space, set};
+
+/// `run` stands between `one` and `two`, which needs what both have made.
+fn between(run: &str, env: &str) -> Space {
+    let pipeline = "\
+stages:
+  one:
+    command: { run: 'echo one > out', outputs: [out] }
+  between:
+    command: { run: 'RUN', inputs: { one: one }, outputs: [out], env: { ENV } }
+  two:
+    command: { run: 'cat inputs/*/out > out', inputs: { one: one, between: between }, outputs: [out] }
+";
+    Space::with(&pipeline.replace("RUN", run).replace("ENV", env))
+}
+
+/// What is true after a run that ends well, whatever went before: the cache is sound, and nobody's workspace or lease is left.
+#[track_caller]
+fn is_clean(space: &Space) {
+    space.ok(&["verify"]);
+    // Where stale leases are taken over one at a time, a file to take turns by stays.
+    let mut left = space.files("leases").into_iter().chain(space.files("tmp"));
+    assert_eq!(left.find(|path| !path.ends_with("leases/burial")), None);
+}
+
+#[track_caller]
+fn said(output: &Output, what: &str) {
+    assert!(output.stderr.contains(what), "`{what}` in:\n{}", output.stderr);
+}
+
+#[test]
+fn an_input_that_vanishes_while_its_job_waits_is_named_and_made_again() {
+    let space = between("rm ../../../../../objects/*; echo x > out", "");
+    let failed = space.exits(1, &["run"]);
+    said(&failed, "two: failed: the input `one/out` (");
+    said(&failed, ") is not there\n");
+    assert_eq!(space.edit("rm ../../../../../objects/*; ", "").ran(&[]), set(["one", "between", "two"]));
+    is_clean(&space);
+}
+
+#[test]
+fn a_file_that_vanishes_while_its_stage_waits_is_named_and_asked_for_again() {
+    let space = Space::with(
+        "\
+stages:
+  first:
+    command: { run: 'rm ../../../../../../../words; echo x > out', outputs: [out] }
+  words:
+    file: { path: words }
+",
+    );
+    space.write("words", "some\n");
+    let failed = space.exits(7, &["run", "-j", "1"]);
+    said(&failed, "error: cannot copy `./words` to `");
+    said(&failed, "`: No such file or directory (os error 2)\n");
+    assert_eq!(space.write("words", "others\n").ran(&[]), set(["words"]));
+    is_clean(&space);
+}
+
+#[test]
+fn a_job_that_a_signal_ends_is_named_with_it_and_runs_again() {
+    for (signals, told) in [
+        ("KILL", "the process died of signal 9 (killed; out of memory?)\n"),
+        // Rust's own handler takes the first for a stack that has run over, and stands back.
+        ("SEGV SEGV", "the process died of signal 11\n"),
+        ("ABRT", "the process died of signal 6\n"),
+    ] {
+        let space = between(
+            "for signal in $SIGNALS; do kill -s $signal $PPID; done; sleep 60",
+            &format!("SIGNALS: '{signals}'"),
+        );
+        let failed = space.exits(1, &["run"]);
+        said(&failed, &format!("between: failed: {told}"));
+        said(&failed, "two: skipped, `between` failed\n");
+        let ran = space.edit(&format!("'{signals}'"), "''").edit("sleep 60", "echo x > out").ran(&[]);
+        assert_eq!(ran, set(["between", "two"]), "{signals}: finished work is kept");
+        is_clean(&space);
+    }
+}
+
+#[test]
+fn a_stage_that_runs_out_of_memory_says_so_and_runs_again_where_there_is_more() {
+    const WIDE: &str = "\
+stages:
+  data:
+    fetch: { dataset: digits, train: 100, test: 10 }
+  narrow:
+    train: { data: data, hidden: 3, epochs: 1 }
+  wide:
+    train: { data: data, hidden: 8000, epochs: 1 }
+";
+    let limited = Space::with(WIDE).started_by(&["sh", "-c", "ulimit -v 150000 && exec \"$@\"", "sh"]);
+    let failed = limited.exits(1, &["run", "--keep-going", "-j", "1"]);
+    said(&failed, "wide: failed: the process died of signal 6\n");
+    said(&failed, "    memory allocation of ");
+    limited.ok(&["verify"]);
+    let space = limited.started_by(&[]);
+    assert_eq!(space.ran(&[]), set(["wide"]));
+    is_clean(&space);
+}

@@ -1,0 +1,133 @@
+//! Links in the place of files and folders: a file of ours that was replaced by a link is remade, and nothing is ever
+//! written through it; a folder may lie elsewhere.
+
+use crate::space::{Space, copy, name, nothing, set};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+/// What somebody else's file holds.
+const THEIRS: &str = "not yours\n";
+
+/// Puts a link to `target` in the place of a file.
+fn link(path: &Path, target: &Path) {
+    fs::remove_file(path).unwrap();
+    symlink(target, path).unwrap();
+}
+
+fn is_link(path: &Path) -> bool {
+    fs::symlink_metadata(path).unwrap().is_symlink()
+}
+
+/// The node's key.
+fn key(space: &Space, node: &str) -> String {
+    space.plan(&[]).iter().find(|planned| name(planned) == node).unwrap()["key"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn an_object_replaced_by_a_link_is_named_by_verify_and_remade_and_nothing_is_written_through_it() {
+    let space = Space::run_tiny();
+    let undisturbed = space.digests();
+    let digest = &undisturbed["tables"]["summary.csv"];
+    let object = space.object(digest);
+    let copied = space.join("copied");
+    fs::copy(&object, &copied).unwrap();
+    space.write("theirs", THEIRS);
+    for target in ["theirs", "copied", "nowhere", "cache"].map(|target| space.join(target)) {
+        for verified in [true, false] {
+            link(&object, &target);
+            if verified {
+                assert!(space.exits(5, &["verify"]).stderr.contains(digest), "{}", target.display());
+            }
+            assert_eq!(space.ran(&[]), set(["tables"]), "{}", target.display());
+            assert!(!is_link(&object));
+            assert_eq!(space.digests(), undisturbed);
+        }
+    }
+    assert_eq!(space.read("theirs"), THEIRS);
+    assert_eq!(fs::read(copied).unwrap(), fs::read(object).unwrap());
+    assert!(!space.join("nowhere").exists());
+    space.ok(&["verify"]);
+}
+
+#[test]
+fn nothing_is_written_through_a_link_in_the_place_of_any_file_of_the_cache() {
+    let space = Space::run_tiny();
+    let (key, undisturbed) = (key(&space, "tables"), space.digests());
+    let files = [
+        format!("entries/{key}.json"),
+        format!("recipes/{key}.json"),
+        format!("jobs/{key}/stderr"),
+        format!("jobs/{key}/stdout"),
+    ];
+    for file in files.map(|file| space.join("cache/v1").join(file)) {
+        space.write("theirs", THEIRS);
+        link(&file, &space.join("theirs"));
+        assert_eq!(space.ran(&["--force", "tables"]), set(["tables"]), "{}", file.display());
+        assert_eq!(space.read("theirs"), THEIRS, "{}", file.display());
+        assert!(!is_link(&file), "{}", file.display());
+        assert_eq!(space.digests(), undisturbed);
+        space.ok(&["verify"]);
+    }
+}
+
+#[test]
+fn an_entry_or_a_recipe_replaced_by_a_link_to_other_bytes_is_named_by_verify_and_does_not_stop_a_run() {
+    let space = Space::run_tiny();
+    let (key, undisturbed) = (key(&space, "tables"), space.digests());
+    for (folder, ran) in [("entries", set(["tables"])), ("recipes", nothing())] {
+        space.write("theirs", "{}");
+        link(&space.join(format!("cache/v1/{folder}/{key}.json")), &space.join("theirs"));
+        assert!(space.exits(5, &["verify"]).stderr.contains(&key), "{folder}");
+        assert_eq!(space.ran(&[]), ran, "{folder}");
+        assert_eq!(space.read("theirs"), "{}");
+        assert_eq!(space.digests(), undisturbed);
+        space.ok(&["verify"]);
+    }
+}
+
+#[test]
+fn a_report_replaced_by_a_link_is_restored_and_nothing_is_written_through_it() {
+    let space = Space::run_tiny();
+    space.write("theirs", THEIRS);
+    for file in ["report.md", "report.html", "figures/error-by-method.svg"] {
+        let file = space.join("reports/default").join(file);
+        let text = space.read(&file);
+        link(&file, &space.join("theirs"));
+        assert_eq!(space.ran(&[]), nothing());
+        assert!(!is_link(&file));
+        assert_eq!((space.read(&file), space.read("theirs")), (text, THEIRS.to_owned()));
+    }
+}
+
+#[test]
+fn the_cache_any_folder_of_it_and_that_of_reports_may_lie_elsewhere() {
+    const FOLDERS: [&str; 11] = [
+        "cache",
+        "cache/v1",
+        "cache/v1/entries",
+        "cache/v1/jobs",
+        "cache/v1/leases",
+        "cache/v1/objects",
+        "cache/v1/recipes",
+        "cache/v1/runs",
+        "cache/v1/tmp",
+        "reports",
+        "reports/default",
+    ];
+    let undisturbed = Space::run_tiny().digests();
+    for folder in FOLDERS {
+        let space = Space::run_tiny();
+        let (there, elsewhere) = (space.join(folder), space.join("elsewhere"));
+        fs::create_dir(&elsewhere).unwrap();
+        copy(&there, &elsewhere, true);
+        fs::remove_dir_all(&there).unwrap();
+        symlink(&elsewhere, &there).unwrap();
+        assert_eq!(space.ran(&[]), nothing(), "{folder}");
+        assert_eq!(space.ran(&["--force", "tables"]), set(["tables"]), "{folder}");
+        assert!(is_link(&there), "{folder} stays where it is");
+        space.ok(&["verify"]);
+        space.ok(&["gc", "--delete"]);
+        assert_eq!(space.digests(), undisturbed, "{folder}");
+    }
+}
