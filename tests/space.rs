@@ -392,14 +392,16 @@ impl Running {
 
     /// Sends a signal to the process group, as a terminal does; `KILL` goes to its jobs too, each the first of its own.
     pub(crate) fn signal(&self, signal: &str) {
-        let send = |group: u32| {
+        let send = |signal: &str, group: u32| {
             let group = format!("-{group}");
             Command::new("kill").args(["-s", signal, "--", &group]).stderr(Stdio::null()).status().unwrap().success()
         };
-        let jobs = if signal == "KILL" { children(self.child.id()) } else { Vec::new() };
-        assert!(send(self.child.id()), "the process group is there until it is waited for");
+        let run = self.child.id();
+        // Stopped first, so that it starts no job that is not among those found: one may run for ever.
+        let jobs = if signal == "KILL" && send("STOP", run) { children(run) } else { Vec::new() };
+        assert!(send(signal, run), "the process group is there until it is waited for");
         // A job may have ended meanwhile.
-        jobs.into_iter().for_each(|job| _ = send(job));
+        jobs.into_iter().for_each(|job| _ = send(signal, job));
     }
 
     /// Kills the run itself and none of its jobs, as a machine short of memory might.

@@ -1,7 +1,7 @@
 //! `repro run`.
 
 use super::{Common, RunArgs, Session, lock, plan};
-use crate::engine::deliver;
+use crate::engine::deliver::{Delivered, deliver, folder_name};
 use crate::engine::event::{Event, Observer, SCHEMA};
 use crate::engine::executor::local::{Groups, Local};
 use crate::engine::key::Artifact;
@@ -143,10 +143,10 @@ fn deliver_all(
     for (id, artifact) in artifacts.iter().filter(|(id, _)| delivers(id)) {
         let folder = Path::new("reports").join(profile);
         // Several would overwrite each other.
-        let folder = if alone { folder } else { folder.join(deliver::folder_name(&session.plan.node(*id).name)) };
-        let written = deliver::deliver(&session.store, artifact, &common.directory.join(&folder))?;
+        let folder = if alone { folder } else { folder.join(folder_name(&session.plan.node(*id).name)) };
         let folder = folder.display().to_string();
-        observer.observe(&Event::Delivered { folder, written, files: artifact.len() });
+        let Delivered { written, removed } = deliver(&session.store, artifact, &common.directory, &folder)?;
+        observer.observe(&Event::Delivered { folder, written, files: artifact.len(), removed });
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Lays outputs out for people: `reports/<profile>/`, kept equal to the cache.
 //!
-//! The folder is a copy that may be edited or deleted at will; the next run restores it. Files there that are not ours
-//! are left alone.
+//! The folder is a copy that may be edited or deleted at will; the next run restores it. What was laid out there before and
+//! is no longer made is taken away again, unless it was edited since. Files there that are not ours are left alone.
 
 use super::key::{Artifact, Digest};
 use super::store::Store;
@@ -9,20 +9,41 @@ use crate::fs;
 use anyhow::Result;
 use std::path::Path;
 
-/// Makes the files of `artifact` lie in `folder`; gives how many had to be written.
-pub fn deliver(store: &Store, artifact: &Artifact, folder: &Path) -> Result<usize> {
-    let mut written = 0;
+/// What was done to a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// How many files had to be written.
+    pub written: usize,
+    /// How many that are no longer made were taken away.
+    pub removed: usize,
+}
+
+/// Makes the files of `artifact` lie in `folder` below `project`.
+pub fn deliver(store: &Store, artifact: &Artifact, project: &Path, folder: &str) -> Result<Delivered> {
+    let before = store.delivered(folder)?;
+    let here = project.join(folder);
+    let lies_at = |path: &Path, digest: &Digest| fs::read(path).is_ok_and(|bytes| Digest::of(&bytes) == *digest);
+    let (mut written, mut removed) = (0, 0);
     for (name, digest) in artifact {
-        let path = folder.join(name);
+        let path = here.join(name);
         // A folder or an unreadable file in its place is an error that the write below reports.
-        if fs::read(&path).is_ok_and(|bytes| Digest::of(&bytes) == *digest) {
-            continue;
+        if !lies_at(&path, digest) {
+            fs::create_dir_all(path.parent().unwrap_or(&here))?;
+            fs::write_for_all(&path, &fs::read(&store.object(*digest))?)?;
+            written += 1;
         }
-        fs::create_dir_all(path.parent().unwrap_or(folder))?;
-        fs::write_for_all(&path, &fs::read(&store.object(*digest))?)?;
-        written += 1;
     }
-    Ok(written)
+    for (name, digest) in before.iter().filter(|(name, _)| !artifact.contains_key(*name)) {
+        let path = here.join(name);
+        if lies_at(&path, digest) {
+            fs::remove_if_there(&path)?;
+            removed += 1;
+        }
+    }
+    if before != *artifact {
+        store.remember_delivered(folder, artifact)?;
+    }
+    Ok(Delivered { written, removed })
 }
 
 /// The longest name of a folder that every disk takes, with room for a digest.
@@ -46,6 +67,14 @@ mod tests {
     use super::*;
     use std::path::PathBuf;
 
+    const FOLDER: &str = "reports/quick";
+
+    /// Delivers, and gives how many files were written and removed.
+    fn again(bench: &Bench, artifact: &Artifact) -> (usize, usize) {
+        let Delivered { written, removed } = deliver(&bench.store, artifact, bench.path(), FOLDER).unwrap();
+        (written, removed)
+    }
+
     /// An artifact of a file and one in a folder, and where it was delivered to.
     fn delivered(bench: &Bench) -> (Artifact, PathBuf) {
         let mut artifact = Artifact::new();
@@ -54,9 +83,8 @@ mod tests {
             fs::write(&made, bytes).unwrap();
             artifact.insert(name.to_owned(), bench.store.ingest(&made).unwrap().digest);
         }
-        let folder = bench.path().join("reports/quick");
-        assert_eq!(deliver(&bench.store, &artifact, &folder).unwrap(), 2);
-        (artifact, folder)
+        assert_eq!(again(bench, &artifact), (2, 0));
+        (artifact, bench.path().join(FOLDER))
     }
 
     #[test]
@@ -81,7 +109,7 @@ mod tests {
         let bench = Bench::new();
         let (artifact, folder) = delivered(&bench);
         assert_eq!(fs::read_text(&folder.join("figures/a.svg")).unwrap(), "<svg/>");
-        assert_eq!(deliver(&bench.store, &artifact, &folder).unwrap(), 0);
+        assert_eq!(again(&bench, &artifact), (0, 0));
     }
 
     #[test]
@@ -90,11 +118,11 @@ mod tests {
         let (artifact, folder) = delivered(&bench);
         fs::write(&folder.join("report.md"), "edited").unwrap();
         std::fs::remove_dir_all(folder.join("figures")).unwrap();
-        assert_eq!(deliver(&bench.store, &artifact, &folder).unwrap(), 2);
+        assert_eq!(again(&bench, &artifact), (2, 0));
         assert_eq!(fs::read_text(&folder.join("report.md")).unwrap(), "text");
         assert_eq!(fs::read_text(&folder.join("figures/a.svg")).unwrap(), "<svg/>");
         std::fs::remove_dir_all(&folder).unwrap();
-        assert_eq!(deliver(&bench.store, &artifact, &folder).unwrap(), 2);
+        assert_eq!(again(&bench, &artifact), (2, 0));
     }
 
     #[test]
@@ -102,9 +130,25 @@ mod tests {
         let bench = Bench::new();
         let (artifact, folder) = delivered(&bench);
         fs::write(&folder.join("figures/notes.txt"), "mine").unwrap();
-        deliver(&bench.store, &artifact, &folder).unwrap();
+        again(&bench, &artifact);
         assert_eq!(fs::list(&folder.join("figures")).unwrap(), ["a.svg", "notes.txt"]);
         assert_eq!(fs::read_text(&folder.join("figures/notes.txt")).unwrap(), "mine");
+    }
+
+    #[test]
+    fn what_is_no_longer_made_is_taken_away_unless_it_was_edited_or_is_not_ours() {
+        let bench = Bench::new();
+        let (mut artifact, folder) = delivered(&bench);
+        let figure = artifact.remove("figures/a.svg").unwrap();
+        fs::write(&folder.join("figures/mine.svg"), "<svg/>").unwrap();
+        assert_eq!(again(&bench, &artifact), (0, 1));
+        assert_eq!(fs::list(&folder.join("figures")).unwrap(), ["mine.svg"], "though its bytes are those of ours");
+        artifact.insert("figures/a.svg".into(), figure);
+        assert_eq!(again(&bench, &artifact), (1, 0));
+        fs::write(&folder.join("figures/a.svg"), "edited").unwrap();
+        artifact.remove("figures/a.svg");
+        assert_eq!(again(&bench, &artifact), (0, 0));
+        assert_eq!(fs::list(&folder.join("figures")).unwrap(), ["a.svg", "mine.svg"]);
     }
 
     #[test]
@@ -128,7 +172,7 @@ mod tests {
         let path = folder.join("report.md");
         std::fs::remove_file(&path).unwrap();
         fs::create_dir_all(&path.join("inside")).unwrap();
-        let error = deliver(&bench.store, &artifact, &folder).unwrap_err();
+        let error = deliver(&bench.store, &artifact, bench.path(), FOLDER).unwrap_err();
         assert_eq!(error.to_string(), format!("cannot write `{}`", path.display()));
     }
 }

@@ -118,6 +118,9 @@ pub enum Event {
         written: usize,
         /// How many files there are.
         files: usize,
+        /// How many that are no longer made were taken away.
+        #[serde(default)]
+        removed: usize,
     },
     /// The run is over.
     Ended(Summary),

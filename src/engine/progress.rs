@@ -191,9 +191,11 @@ impl Wording {
             Event::AsLocked { lock, root, nodes } => {
                 say(Verbosity::Normal, format!("{lock}: {} as expected, root {root}", count(*nodes)));
             }
-            Event::Delivered { folder, written, files } => {
-                let state =
-                    if *written == 0 { "unchanged".into() } else { format!("{written} of {files} files written") };
+            Event::Delivered { folder, written, files, removed } => {
+                let written = (*written > 0).then(|| format!("{written} of {files} files written"));
+                let removed = (*removed > 0).then(|| format!("{removed} no longer made, and removed"));
+                let done: Vec<String> = written.into_iter().chain(removed).collect();
+                let state = if done.is_empty() { "unchanged".to_owned() } else { done.join(", ") };
                 say(Verbosity::Normal, format!("{folder}: {state}"));
             }
             Event::Ended(summary) => say(Verbosity::Normal, sum(summary)),
@@ -253,7 +255,7 @@ mod tests {
             },
             Event::Skipped { node: "report".into(), because: "curves".into() },
             Event::AsLocked { lock: "pipeline.lock".into(), root: "5f0c".into(), nodes: 4 },
-            Event::Delivered { folder: "reports/quick".into(), written: 1, files: 3 },
+            Event::Delivered { folder: "reports/quick".into(), written: 1, files: 3, removed: 0 },
             Event::Ended(Summary {
                 nodes: 4,
                 cached: 1,

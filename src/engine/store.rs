@@ -16,6 +16,7 @@
 //!   tmp/<owner>/          workspaces and half-written files, on the same disk; swept when their owner is gone
 //!   lock                  shared by all who work here, held alone by whoever removes or moves things
 //!   files.json            digests of the project's files, to save hashing them again
+//!   delivered/<digest>    what was laid out in the folder of that name's digest, to take it away when it is no longer made
 //! ```
 //!
 //! An answer is published in three steps, each a rename: its objects, then its entry. The entry's rename is the commit
@@ -47,6 +48,9 @@ const SEALED: Duration = Duration::from_secs(1_000_000_000);
 /// Where the memo of entries lies.
 const MEMO: &str = "entries.memo";
 
+/// Where what was laid out for people is remembered.
+const DELIVERED: &str = "delivered";
+
 fn lock(memo: &Mutex<Memo>) -> MutexGuard<'_, Memo> {
     memo.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -72,11 +76,15 @@ pub struct Entry {
 /// A cache may come from elsewhere: an entry whose outputs would be put outside of their folder is none.
 fn outputs<'de, D: Deserializer<'de>>(json: D) -> Result<BTreeMap<String, Stored>, D::Error> {
     let outputs = BTreeMap::<String, Stored>::deserialize(json)?;
-    let leads_out = |name: &&String| name.contains('\0') || name.split('/').any(|part| matches!(part, "" | "." | ".."));
-    match outputs.keys().find(leads_out) {
+    match outputs.keys().find(|name| leads_out(name)) {
         Some(name) => Err(serde::de::Error::custom(format!("`{}` is no output's name", name.escape_default()))),
         None => Ok(outputs),
     }
+}
+
+/// Whether a file of this name would not lie below the folder that it is put into.
+fn leads_out(name: &str) -> bool {
+    name.contains('\0') || name.split('/').any(|part| matches!(part, "" | "." | ".."))
 }
 
 /// An object as an entry remembers it.
@@ -414,6 +422,29 @@ impl Store {
         fs::copy(path, &copy)?;
         // What was hashed is what is stored: other bytes are an object that nobody names.
         Ok(self.ingest(&copy)?.digest == digest)
+    }
+
+    /// What was last laid out for people in `folder`; nothing if that is not known.
+    pub fn delivered(&self, folder: &str) -> Result<Artifact> {
+        let bytes = fs::read_if_there(&self.delivered_path(folder))?;
+        let mut files: Artifact = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        files.retain(|name, _| !leads_out(name));
+        Ok(files)
+    }
+
+    /// Writes that down.
+    pub fn remember_delivered(&self, folder: &str, artifact: &Artifact) -> Result<()> {
+        let path = self.delivered_path(folder);
+        fs::create_dir_all(&self.root.join(DELIVERED))?;
+        fs::write_atomic(
+            &path,
+            &self.scratch()?,
+            &serde_json::to_vec(artifact).context("cannot write what was delivered")?,
+        )
+    }
+
+    fn delivered_path(&self, folder: &str) -> PathBuf {
+        self.root.join(DELIVERED).join(Digest::of(folder.as_bytes()).to_string())
     }
 
     /// Where the digests of the project's files are remembered.
