@@ -1,8 +1,7 @@
 //! File operations whose errors name the path, and writes that are whole or not there.
 //!
 //! What the engine does to the cache and to reports passes here (but for file locks and heartbeats), and each operation is
-//! counted on its way: a test can let the N-th one of
-//! a process fail, or end the process there, for every N (see [`arm`]).
+//! counted on its way: a test can let the N-th one of a process fail, or end the process there, for every N (see [`arm`]).
 //!
 //! Knows nothing of caches or stages.
 
