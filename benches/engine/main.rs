@@ -12,6 +12,7 @@
 #![allow(missing_docs, clippy::print_stdout, reason = "a program, whose output is its table")]
 
 use anyhow::Result;
+use repro::engine::entry::Entry;
 use repro::engine::event::{Event, Observer};
 use repro::engine::executor::{Executor, Job, Outcome};
 use repro::engine::key::{Artifact, Key};
@@ -19,7 +20,7 @@ use repro::engine::pipeline::Pipeline;
 use repro::engine::plan::{NodeId, Plan};
 use repro::engine::schedule::{self, Settings};
 use repro::engine::stage::{Arity, Context, Kind, KindOf, Slot, Stage};
-use repro::engine::store::{Entry, Store};
+use repro::engine::store::Store;
 use repro::engine::survey::Surveyor;
 use repro::fs;
 use serde::{Deserialize, Serialize};

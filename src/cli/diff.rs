@@ -1,6 +1,6 @@
 //! `repro diff`: what is different between two runs, or two profiles, as Markdown or JSON.
 
-use super::{Common, Session, inspect};
+use super::{Common, Session};
 use crate::engine::diff::{Diff, Fate, File, State, diff};
 use crate::engine::event::SCHEMA;
 use crate::engine::history;
@@ -29,7 +29,7 @@ pub(super) fn profiles(common: &Common, before: Option<String>, after: Option<St
         let name = profile.clone().unwrap_or_default();
         let session = Session::open(&Common { profile, ..common.clone() })?;
         let all: Vec<_> = session.plan.ids().collect();
-        Ok(State::of_plan(&name, &session.plan, &inspect::survey(&session, &all)?))
+        Ok(State::of_plan(&name, &session.plan, &session.survey(&all)?))
     };
     let (before, after) = (state(before)?, state(after)?);
     tell(common, &diff(&common.store(), &before, &after)?, limit)

@@ -1,6 +1,6 @@
 //! `repro gc`, `pin` and `unpin`: what of the cache stays.
 
-use super::{Common, Session, inspect, lock};
+use super::{Common, Session, lock};
 use crate::engine::event::SCHEMA;
 use crate::engine::gc::{Garbage, Roots, Share};
 use crate::engine::history;
@@ -48,7 +48,7 @@ fn roots(common: &Common, store: &Store, runs: usize) -> Result<Roots> {
     profiles.push(whole.profile);
     for profile in profiles {
         let session = Session::open(&Common { profile, ..common.clone() })?;
-        let survey = inspect::survey(&session, &[])?;
+        let survey = session.survey(&[])?;
         roots.keys.extend(survey.checked.values().map(|checked| checked.key));
         // With the question whose fallback is used goes the memory that it could not be answered.
         for (id, _) in survey.checked.iter().filter(|(_, checked)| checked.fell_back.is_some()) {
@@ -61,7 +61,7 @@ fn roots(common: &Common, store: &Store, runs: usize) -> Result<Roots> {
 /// The keys of `targets`, with their names. All must be up to date: what is not there cannot be kept.
 fn keys(session: &Session, targets: &[String]) -> Result<Vec<(Key, String)>> {
     let targets = session.select(targets)?;
-    let survey = inspect::survey(session, &targets)?;
+    let survey = session.survey(&targets)?;
     let cached = |id: &NodeId| match &survey.checked.get(id)?.standing {
         Standing::Cached(_) => Some((survey.checked[id].key, session.plan.node(*id).name.clone())),
         _ => None,

@@ -1,6 +1,6 @@
 //! `repro graph`: the pipeline as boxes and arrows, coloured by where it stands.
 
-use super::{Common, GraphFormat, Session, inspect};
+use super::{Common, GraphFormat, Session};
 use crate::engine::event::SCHEMA;
 use crate::engine::plan::NodeId;
 use crate::engine::survey::Standing;
@@ -60,7 +60,7 @@ pub(super) fn graph(common: &Common, format: GraphFormat, full: bool) -> Result<
     let session = Session::open(common)?;
     let plan = &session.plan;
     let ids: Vec<NodeId> = plan.ids().collect();
-    let survey = inspect::survey(&session, &ids)?;
+    let survey = session.survey(&ids)?;
     let mut units: Vec<Unit> = Vec::new();
     let mut unit_of_stage: HashMap<&str, usize> = HashMap::new();
     let mut unit_of: Vec<usize> = Vec::with_capacity(ids.len());

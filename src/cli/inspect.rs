@@ -1,32 +1,24 @@
-//! `repro show`, `export` and `verify`: looking at what there is.
+//! `repro show` and `export`: looking at what there is.
 
-use super::{Common, Session, VerifyArgs, lock, recompute};
+use super::{Common, Session};
 use crate::engine::deliver::folder_name;
+use crate::engine::entry::Entry;
 use crate::engine::error::Error;
 use crate::engine::event::SCHEMA;
 use crate::engine::key::{Key, Recipe};
-use crate::engine::plan::NodeId;
-use crate::engine::store::Entry;
-use crate::engine::survey::{Standing, Survey, Surveyor};
-use crate::engine::verify::{Verified, quarantine, verify as look};
+use crate::engine::survey::Standing;
 use crate::engine::wording::{count, seconds};
 use crate::fs;
 use anyhow::Result;
 use serde_json::json;
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-pub(super) fn survey(session: &Session, targets: &[NodeId]) -> Result<Survey> {
-    let surveyor = Surveyor::new(&session.plan, &session.store, BTreeSet::new(), session.refetch);
-    surveyor.survey(&session.plan.closure(targets))
-}
-
 pub(super) fn show(common: &Common, target: &str) -> Result<String> {
     let session = Session::open(common)?;
     let targets = session.select(&[target.to_owned()])?;
-    let survey = survey(&session, &targets)?;
+    let survey = session.survey(&targets)?;
     let mut text = String::new();
     let mut all = Vec::new();
     for id in &targets {
@@ -104,7 +96,7 @@ fn describe_recipe(text: &mut String, recipe: &Recipe) -> Result<()> {
 pub(super) fn export(common: &Common, target: &str, destination: &Path) -> Result<String> {
     let session = Session::open(common)?;
     let targets = session.select(&[target.to_owned()])?;
-    let survey = survey(&session, &targets)?;
+    let survey = session.survey(&targets)?;
     let stale: Vec<&str> = targets
         .iter()
         .filter(|id| !matches!(survey.standing[id], Standing::Cached(_)))
@@ -132,36 +124,4 @@ pub(super) fn export(common: &Common, target: &str, destination: &Path) -> Resul
         }
     }
     Ok(if common.json { format!("{:#}\n", json!(written)) } else { written.join("\n") + "\n" })
-}
-
-pub(super) fn verify(common: &Common, args: &VerifyArgs) -> Result<String> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let store = common.store();
-    let verified = look(&store, threads)?;
-    if verified.bad.is_empty() {
-        if args.locked {
-            return lock::verify(common, &verified);
-        }
-        lock::check_roots(common)?;
-        if args.recompute {
-            return recompute::recompute(common, args, &verified);
-        }
-        return Ok(if common.json { format!("{:#}\n", json!(verified)) } else { sound(&verified) });
-    }
-    if common.json {
-        std::io::Write::write_all(&mut std::io::stdout(), format!("{:#}\n", json!(verified)).as_bytes())?;
-    }
-    let sentences: String = verified.bad.iter().map(|bad| format!("\n  {bad}")).collect();
-    let left = match quarantine(&store, &verified.bad) {
-        Ok(true) => String::new(),
-        Ok(false) => "\nnothing was moved out of the way: somebody is at work in the cache".to_owned(),
-        Err(error) => format!("\nnot everything was moved out of the way: {error:#}"),
-    };
-    Err(Error::Corrupt(format!("the cache is damaged:{sentences}{left}")).into())
-}
-
-/// What is said of a cache that is not damaged.
-pub(super) fn sound(verified: &Verified) -> String {
-    let Verified { objects, entries, recipes, .. } = verified;
-    format!("{objects} objects, {entries} entries, {recipes} recipes: all sound\n")
 }

@@ -1,6 +1,6 @@
 //! `repro lock`, and what `run --locked` and `verify --locked` hold to: the lock beside the pipeline file.
 
-use super::{Common, Session, inspect};
+use super::{Common, Session};
 use crate::engine::error::{Error, Fault};
 use crate::engine::key::{Artifact, Digest};
 use crate::engine::lock::{Expected, Lock, command};
@@ -94,7 +94,7 @@ pub(super) fn lock(common: &Common) -> Result<String> {
     refuse_overrides(common)?;
     let session = Session::open(common)?;
     let (profile, file) = (session.profile.as_deref(), file(common));
-    let survey = inspect::survey(&session, &[])?;
+    let survey = session.survey(&[])?;
     // First: running once more would not help.
     if let Some((id, _)) = survey.checked.iter().find(|(_, checked)| checked.fell_back.is_some()) {
         let node = session.plan.node(*id).name.clone();
@@ -128,7 +128,7 @@ pub(super) fn verify(common: &Common, verified: &Verified) -> Result<String> {
     let mut session = Session::open(common)?;
     let lock = hold(common, &mut session)?;
     let expected = expected(&lock, &session)?;
-    let (found, missing) = cached(&inspect::survey(&session, &[])?);
+    let (found, missing) = cached(&session.survey(&[])?);
     let compare = |(id, artifact): &(NodeId, Artifact)| expected.differences(&session.plan.node(*id).name, artifact);
     let differences: Vec<_> = found.iter().flat_map(compare).collect();
     let text = if common.json {
@@ -142,7 +142,7 @@ pub(super) fn verify(common: &Common, verified: &Verified) -> Result<String> {
     } else {
         let as_expected = if differences.is_empty() { " as expected" } else { "" };
         let compared = format!("{}: {} compared{as_expected}, {missing} not cached", expected.source(), found.len());
-        format!("{}{compared}; root {}\n", inspect::sound(verified), expected.root())
+        format!("{verified}: all sound\n{compared}; root {}\n", expected.root())
     };
     if differences.is_empty() && missing == 0 {
         return Ok(text);

@@ -11,6 +11,7 @@ mod manual;
 mod plan;
 mod recompute;
 mod run;
+mod verify;
 
 use crate::engine::error::{Error, Fault};
 use crate::engine::exec::Manner;
@@ -22,6 +23,7 @@ use crate::engine::plan::{NodeId, Plan};
 use crate::engine::progress::Verbosity;
 use crate::engine::schema::schema;
 use crate::engine::store::Store;
+use crate::engine::survey::{Survey, Surveyor};
 use crate::engine::wording::harmless;
 use crate::stage::DATA_VARIABLE;
 use crate::{fs, kernel, stage};
@@ -324,7 +326,7 @@ fn dispatch(cli: Cli) -> Result<String> {
         Command::Why { target } => plan::why(common, &target),
         Command::Show { target } => inspect::show(common, &target),
         Command::Export { target, destination } => inspect::export(common, &target, &destination),
-        Command::Verify(args) => inspect::verify(common, &args),
+        Command::Verify(args) => verify::verify(common, &args),
         Command::Lock => lock::lock(common),
         Command::Gc { delete, keep_runs, wait_for_lock } => gc::gc(common, delete, keep_runs, wait_for_lock),
         Command::Pin { targets } => gc::pin(common, &targets),
@@ -417,6 +419,12 @@ impl Session {
         let (store, refetch) = (common.store().remembering(), common.refetch || common.data_folder()?.is_some());
         plan.files = Files::of(&common.directory, &store.memo());
         Ok(Session { pipeline, profile, plan, store, refetch })
+    }
+
+    /// Where `targets`, and what they hang on, stand; everything if there are no targets.
+    fn survey(&self, targets: &[NodeId]) -> Result<Survey> {
+        let surveyor = Surveyor::new(&self.plan, &self.store, BTreeSet::new(), self.refetch);
+        surveyor.survey(&self.plan.closure(targets))
     }
 
     fn select(&self, targets: &[String]) -> Result<Vec<NodeId>> {

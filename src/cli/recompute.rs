@@ -1,7 +1,7 @@
 //! `repro verify --recompute`: runs cached nodes again, aside, and compares.
 
 use super::run::{INTERRUPTED, child_processes, slots, stop_on_ctrl_c};
-use super::{Common, Session, VerifyArgs, inspect};
+use super::{Common, Session, VerifyArgs};
 use crate::engine::error::{Error, Fault};
 use crate::engine::event::SCHEMA;
 use crate::engine::lock::command;
@@ -56,7 +56,7 @@ pub(super) fn recompute(common: &Common, args: &VerifyArgs, verified: &Verified)
             json!({ "schema": SCHEMA, "cache": verified, "of": of, "reproduced": reproduced, "nodes": nodes })
         )
     } else {
-        format!("{}{reproduced} of {} reproduced\n", inspect::sound(verified), count(verdicts.len()))
+        format!("{verified}: all sound\n{reproduced} of {} reproduced\n", count(verdicts.len()))
     };
     let Some(error) = trouble(&verdicts) else { return Ok(sum) };
     std::io::stdout().write_all(sum.as_bytes())?;
@@ -69,7 +69,7 @@ fn subjects(common: &Common, session: &Session, targets: &[String]) -> Result<Ve
         none if none.is_empty() => session.plan.ids().collect(),
         some => some,
     };
-    let survey = inspect::survey(session, &wanted)?;
+    let survey = session.survey(&wanted)?;
     let mut subjects = Vec::new();
     for id in &wanted {
         if let Standing::Cached(entry) = &survey.standing[id] {

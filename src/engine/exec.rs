@@ -2,12 +2,13 @@
 //!
 //! Knows the store and the contract of stages; neither the plan nor who asked.
 
+use super::entry::{Entry, Stored};
 use super::error::Error;
 use super::key::{Digest, Key, Recipe};
 use super::lease::Claim;
 use super::owner::{Owner, host};
 use super::stage::{Context, Input, Kind, belongs};
-use super::store::{Entry, Lookup, Store, Stored};
+use super::store::{Lookup, Store};
 use crate::fs;
 use anyhow::{Result, anyhow, bail};
 use std::collections::BTreeMap;

@@ -7,9 +7,10 @@
 //!
 //! Knows keys and digests; which are roots is for the caller to say.
 
+use super::entry::Entry;
 use super::error::Error;
 use super::key::{Digest, Key};
-use super::store::{Entry, Store};
+use super::store::Store;
 use anyhow::Result;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};

@@ -6,8 +6,8 @@
 //!
 //! Knows no stage, and nothing of objects.
 
+use super::entry::Entry;
 use super::key::{Digest, Key};
-use super::store::Entry;
 use crate::fs::{self, Stat};
 use anyhow::{Context as _, Result};
 use std::collections::HashMap;

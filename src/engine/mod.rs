@@ -2,6 +2,7 @@
 
 pub mod deliver;
 pub mod diff;
+pub mod entry;
 pub mod error;
 pub mod event;
 pub mod exec;

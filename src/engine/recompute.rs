@@ -4,11 +4,12 @@
 //! otherwise are kept beside those of the cache, for a look. Knows no file format: where two files first differ is for
 //! their stage kind to say. Prints nothing.
 
+use super::entry::Entry;
 use super::error::Error;
 use super::executor::{Executor, Job, Outcome, log};
 use super::key::Key;
 use super::stage::{Kind, Terms};
-use super::store::{Entry, Store, digest_of_file};
+use super::store::{Store, digest_of_file};
 use crate::fs;
 use anyhow::Result;
 use rand_chacha::ChaCha8Rng;

@@ -9,6 +9,7 @@
 //!
 //! Knows no stage kind, prints nothing, and starts no process itself.
 
+use super::entry::Entry;
 use super::error::Error;
 use super::event::{Ending, Event, Observer, Summary};
 use super::executor::{Executor, Job, Outcome, log};
@@ -17,7 +18,7 @@ use super::lock::Expected;
 use super::plan::{NodeId, Plan};
 use super::reason::Reason;
 use super::stage::Terms;
-use super::store::{Entry, Lookup, Store};
+use super::store::{Lookup, Store};
 use super::survey::{Checked, Standing, Survey, Surveyor};
 use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -27,6 +27,7 @@
 //!
 //! Knows keys and digests; not what a stage is.
 
+use super::entry::{Entry, Stored, leads_out};
 use super::error::Error;
 use super::key::{Artifact, Digest, Key, Recipe};
 use super::lease::{Claim, Leases};
@@ -34,8 +35,7 @@ use super::memo::Memo;
 use super::owner::Owner;
 use crate::fs;
 use anyhow::{Context as _, Result};
-use serde::{Deserialize, Deserializer, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,54 +53,6 @@ const DELIVERED: &str = "delivered";
 
 fn lock(memo: &Mutex<Memo>) -> MutexGuard<'_, Memo> {
     memo.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The answer to a question. Only `outputs` matters to those downstream; the rest is provenance.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
-    /// The outputs by name: a path below whatever folder they are put into.
-    #[serde(deserialize_with = "outputs")]
-    pub outputs: BTreeMap<String, Stored>,
-    /// Wall-clock seconds the stage took.
-    pub seconds: f64,
-    /// Peak resident memory of its process in bytes, where the system tells.
-    pub peak_memory: Option<u64>,
-    /// When it was finished, seconds since 1970 UTC.
-    pub finished: u64,
-    /// The host it ran on.
-    pub host: String,
-    /// BLAKE3 of the program that ran it, if that was known.
-    pub program: Option<Digest>,
-}
-
-/// A cache may come from elsewhere: an entry whose outputs would be put outside of their folder is none.
-fn outputs<'de, D: Deserializer<'de>>(json: D) -> Result<BTreeMap<String, Stored>, D::Error> {
-    let outputs = BTreeMap::<String, Stored>::deserialize(json)?;
-    match outputs.keys().find(|name| leads_out(name)) {
-        Some(name) => Err(serde::de::Error::custom(format!("`{}` is no output's name", name.escape_default()))),
-        None => Ok(outputs),
-    }
-}
-
-/// Whether a file of this name would not lie below the folder that it is put into.
-fn leads_out(name: &str) -> bool {
-    name.contains('\0') || name.split('/').any(|part| matches!(part, "" | "." | ".."))
-}
-
-/// An object as an entry remembers it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stored {
-    /// Names its bytes.
-    pub digest: Digest,
-    /// Their number.
-    pub bytes: u64,
-}
-
-impl Entry {
-    /// The digests alone.
-    pub fn artifact(&self) -> Artifact {
-        self.outputs.iter().map(|(name, stored)| (name.clone(), stored.digest)).collect()
-    }
 }
 
 /// What the cache knows of a key.

@@ -4,10 +4,11 @@
 //! that had to wait for its inputs: what is planned and what is run cannot differ. Reads the store and changes nothing
 //! there.
 
+use super::entry::Entry;
 use super::key::{Artifact, Key, Recipe};
 use super::plan::{NodeId, Plan};
 use super::reason::{Past, Reason};
-use super::store::{Entry, Lookup, Store};
+use super::store::{Lookup, Store};
 use anyhow::Result;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,6 +1,7 @@
 //! Toy stages, an executor that runs them in this process, and a bench to try pipelines on: the engine is tested without
 //! any stage of the study.
 
+use super::entry::Entry;
 use super::event::{Event, Observer, Summary};
 use super::exec::{Manner, Taken};
 use super::executor::{Executor, Job, Outcome, Told};
@@ -10,7 +11,7 @@ use super::pipeline::Pipeline;
 use super::plan::{NodeId, Plan};
 use super::schedule::{self, Settings};
 use super::stage::{Arity, Context, Invocation, Kind, KindOf, Slot, Stage, Unavailable};
-use super::store::{Entry, Store};
+use super::store::Store;
 use super::survey::{Survey, Surveyor};
 use crate::fs;
 use anyhow::{Result, bail};

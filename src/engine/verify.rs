@@ -24,6 +24,14 @@ pub struct Verified {
     pub bad: Vec<Bad>,
 }
 
+/// How much there is, in words.
+impl fmt::Display for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Verified { objects, entries, recipes, .. } = self;
+        write!(f, "{objects} objects, {entries} entries, {recipes} recipes")
+    }
+}
+
 /// Something in the cache that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bad {

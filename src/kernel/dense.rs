@@ -3,8 +3,8 @@
 //! Activations are row-major [n, h], a row for each image. Each loop keeps a few outputs in registers and runs over
 //! the summed index in ascending order. This file does not know what a loss or an optimiser is.
 
+use super::panels::Panels;
 use super::per_isa;
-use super::sparse::Panels;
 
 /// Classes.
 pub(super) const CLASSES: usize = 10;
