@@ -14,10 +14,12 @@ pub(super) const PANEL: usize = 64;
 const LANES: usize = 16;
 
 /// Columns of the panel that holds what is left of a matrix: 16, 32, 48 or 64.
+#[inline(always)]
 pub(super) fn width(left: usize) -> usize {
     left.next_multiple_of(LANES).min(PANEL)
 }
 
+#[inline(always)]
 fn padded(columns: usize) -> usize {
     columns.next_multiple_of(LANES)
 }
@@ -66,26 +68,31 @@ impl Panels {
     }
 
     /// Columns, without the padding.
+    #[inline(always)]
     pub fn columns(&self) -> usize {
         self.columns
     }
 
     /// Columns with the padding, a multiple of 16.
+    #[inline(always)]
     pub fn padded(&self) -> usize {
         padded(self.columns)
     }
 
     /// Rows.
+    #[inline(always)]
     pub fn depth(&self) -> usize {
         self.depth
     }
 
     /// Every element, panel by panel, padding included; for elementwise work.
+    #[inline(always)]
     pub fn data(&self) -> &[f32] {
         &self.data
     }
 
     /// As [`Panels::data`], for writing.
+    #[inline(always)]
     pub fn data_mut(&mut self) -> &mut [f32] {
         &mut self.data
     }
