@@ -3,8 +3,8 @@
 //! Activations are row-major [n, h], a row for each image. Each loop keeps a few outputs in registers and runs over
 //! the summed index in ascending order. This file does not know what a loss or an optimiser is.
 
-use super::panels::Panels;
-use super::per_isa;
+use super::sparse::Panels;
+use super::{add, per_isa};
 
 /// Classes.
 pub(super) const CLASSES: usize = 10;
@@ -151,16 +151,6 @@ per_isa! {
             }
         }
     }
-}
-
-/// sums + x · w. Sums that come and go by value stay in registers; LLVM adds to those behind a reference lane by lane, in
-/// memory.
-#[inline(always)]
-pub(super) fn add<const W: usize>(x: f32, w: &[f32; W], mut sums: [f32; W]) -> [f32; W] {
-    for lane in 0..W {
-        sums[lane] = x.mul_add(w[lane], sums[lane]);
-    }
-    sums
 }
 
 #[cfg(test)]

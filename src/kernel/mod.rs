@@ -26,7 +26,6 @@ pub mod dense;
 pub mod distance;
 pub mod gram;
 pub mod limit;
-pub mod panels;
 pub mod softmax;
 pub mod sparse;
 pub mod threads;
@@ -137,6 +136,16 @@ macro_rules! per_isa {
     };
 }
 pub(crate) use per_isa;
+
+/// sums + x · w. Sums that come and go by value stay in registers; LLVM adds to those behind a reference lane by lane, in
+/// memory.
+#[inline(always)]
+fn add<const W: usize>(x: f32, w: &[f32; W], mut sums: [f32; W]) -> [f32; W] {
+    for lane in 0..W {
+        sums[lane] = x.mul_add(w[lane], sums[lane]);
+    }
+    sums
+}
 
 #[cfg(test)]
 pub(crate) mod test {

@@ -18,14 +18,27 @@
 //!
 //! This file does not know what a neuron, a label or an optimiser is.
 
+use super::aligned::Aligned;
 use super::compact::{SLACK, compact};
-use super::dense::add;
-use super::panels::{PANEL, Panels, width};
-use super::per_isa;
+use super::{add, per_isa};
 use std::ops::Range;
+
+/// Columns of a full panel: four AVX-512 registers, eight of AVX2.
+const PANEL: usize = 64;
 
 /// Images that are projected side by side.
 const IMAGES: usize = 4;
+/// What the columns of a narrower panel are a multiple of.
+const LANES: usize = 16;
+
+/// Columns of the panel that holds what is left of a matrix: 16, 32, 48 or 64.
+fn width(left: usize) -> usize {
+    left.next_multiple_of(LANES).min(PANEL)
+}
+
+fn padded(columns: usize) -> usize {
+    columns.next_multiple_of(LANES)
+}
 
 /// A sparse matrix of shades, row by row: for each row its non-zeros, ascending by column.
 ///
@@ -175,6 +188,88 @@ impl Sparse {
     }
 }
 
+/// A dense matrix [depth, columns] in panels of 64 columns, each panel [depth, 64] in one piece; the last one is
+/// 16, 32, 48 or 64 wide, padded with columns of zeros.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Panels {
+    columns: usize,
+    depth: usize,
+    data: Aligned,
+}
+
+impl Panels {
+    /// All zeros.
+    pub fn zeros(columns: usize, depth: usize) -> Panels {
+        Panels { columns, depth, data: Aligned::zeros(padded(columns) * depth) }
+    }
+
+    /// Makes room for `depth` rows; what they hold then means nothing.
+    pub fn set_depth(&mut self, depth: usize) {
+        self.depth = depth;
+        self.data.resize(self.padded() * depth);
+    }
+
+    /// Packs `w` [h, d]: each row becomes a column.
+    ///
+    /// # Panics
+    /// If `w` is not [h, d].
+    pub fn pack(w: &[f32], h: usize, d: usize) -> Panels {
+        assert_eq!(w.len(), h * d, "the matrix is not [{h}, {d}]");
+        let mut panels = Panels::zeros(h, d);
+        for j in 0..h {
+            for i in 0..d {
+                let at = panels.position(i, j);
+                panels.data[at] = w[j * d + i];
+            }
+        }
+        panels
+    }
+
+    /// The matrix [h, d] that was packed.
+    pub fn unpack(&self) -> Vec<f32> {
+        let rows = (0..self.columns).flat_map(|j| (0..self.depth).map(move |i| (i, j)));
+        rows.map(|(i, j)| self.data[self.position(i, j)]).collect()
+    }
+
+    /// Columns, without the padding.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Columns with the padding, a multiple of 16.
+    pub fn padded(&self) -> usize {
+        padded(self.columns)
+    }
+
+    /// Rows.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Every element, panel by panel, padding included; for elementwise work.
+    pub fn data(&self) -> &[f32] {
+        &self.data
+    }
+
+    /// As [`Panels::data`], for writing.
+    pub fn data_mut(&mut self) -> &mut [f32] {
+        &mut self.data
+    }
+
+    /// The panels from the left: where each begins among the columns, and its [depth, width] in one piece.
+    #[inline(always)]
+    pub(crate) fn panels_mut(&mut self) -> impl Iterator<Item = (usize, &mut [f32])> {
+        let pieces = self.data.chunks_mut((PANEL * self.depth).max(1));
+        pieces.zip((0..self.columns).step_by(PANEL)).map(|(piece, first)| (first, piece))
+    }
+
+    fn position(&self, i: usize, j: usize) -> usize {
+        let first = j - j % PANEL;
+        let width = width(self.columns - first);
+        first * self.depth + i * width + j % PANEL
+    }
+}
+
 /// Where a run of finished sums belongs in the product [rows, columns].
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
@@ -236,10 +331,10 @@ fn fetch(entries: &[Entry]) {
 /// The `rows` of x · w, `N` side by side, each element summed over the non-zeros of its row of `x`, ascending by column.
 #[inline(always)]
 pub(crate) fn product<const N: usize>(x: &Sparse, rows: &[Row], w: &Panels, sink: &mut impl Sink) {
-    assert_eq!(x.columns, w.depth(), "the factors do not fit together");
-    for column in (0..w.columns()).step_by(PANEL) {
-        let width = width(w.columns() - column);
-        let panel = &w.data()[column * w.depth()..][..width * w.depth()];
+    assert_eq!(x.columns, w.depth, "the factors do not fit together");
+    for column in (0..w.columns).step_by(PANEL) {
+        let width = width(w.columns - column);
+        let panel = &w.data[column * w.depth..][..width * w.depth];
         match width {
             64 => panel_product::<N, 64>(x, rows, column, panel, sink),
             48 => panel_product::<N, 48>(x, rows, column, panel, sink),
@@ -314,7 +409,7 @@ struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     fn of(rows: usize, w: &Panels, out: &'a mut [f32]) -> Rows<'a> {
-        let stride = if out.len() == rows * w.padded() { w.padded() } else { w.columns() };
+        let stride = if out.len() == rows * w.padded() { w.padded() } else { w.columns };
         assert_eq!(out.len(), rows * stride, "the output is not [rows, columns]");
         Rows { stride, out }
     }
@@ -360,12 +455,12 @@ per_isa! {
     /// # Panics
     /// If the shapes do not fit together.
     pub fn project_back(x: &Sparse, chosen: &[u32], w: &Panels, out: &mut Panels) {
-        let shape = (chosen.len(), x.columns, w.columns());
-        assert_eq!(shape, (w.depth(), out.depth(), out.columns()), "the shapes do not fit together");
-        out.data_mut().fill(0.0);
+        let shape = (chosen.len(), x.columns, w.columns);
+        assert_eq!(shape, (w.depth, out.depth, out.columns), "the shapes do not fit together");
+        out.data.fill(0.0);
         for (column, out) in out.panels_mut() {
-            let width = width(w.columns() - column);
-            let panel = &w.data()[column * w.depth()..][..width * w.depth()];
+            let width = width(w.columns - column);
+            let panel = &w.data[column * w.depth..][..width * w.depth];
             match width {
                 64 => panel_product_back::<64>(x, chosen, panel, out),
                 48 => panel_product_back::<48>(x, chosen, panel, out),
@@ -465,7 +560,7 @@ mod tests {
             let all: Vec<u32> = (0..n as u32).collect();
             on_every_isa(|isa| {
                 let mut out = Panels::zeros(h, d);
-                out.data_mut().fill(f32::NAN);
+                out.data.fill(f32::NAN);
                 project_back(&x, &all, &panels, &mut out);
                 assert_eq!(out.unpack(), expected, "{isa:?}, {n} x {d} x {h}");
             });
@@ -473,6 +568,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn packing_loses_nothing(h in 0usize..200, d in 0usize..20) {
+            let w = noise(h * d, 5);
+            prop_assert_eq!(Panels::pack(&w, h, d).unpack(), w);
+        }
+
         #[test]
         fn the_transpose_holds_the_rows_chosen_and_transposed_again_they_are_back(
             n in 1usize..20,

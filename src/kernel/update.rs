@@ -9,9 +9,8 @@
 //! This file does not know what a layer, a prior or a schedule is.
 
 use super::aligned::Aligned;
-use super::panels::Panels;
 use super::per_isa;
-use super::sparse::{Place, Sink, Sparse, all, product};
+use super::sparse::{Panels, Place, Sink, Sparse, all, product};
 
 /// What to do to every weight, given its gradient g. In both rules g first grows by `decay` · w, and the weight moved
 /// is then pulled to zero by `shrink`, and stays there if it comes that far (soft threshold).

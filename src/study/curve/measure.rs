@@ -9,9 +9,8 @@
 
 use super::{Path, Point};
 use crate::kernel::blend::Images;
-use crate::kernel::panels::Panels;
 use crate::kernel::softmax::{Seen, cross_entropy};
-use crate::kernel::sparse::{Sparse, project};
+use crate::kernel::sparse::{Panels, Sparse, project};
 use crate::kernel::threads::share;
 use crate::study::net::{CLASSES, INPUTS, Quality};
 use std::num::NonZero;

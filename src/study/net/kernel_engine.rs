@@ -8,9 +8,8 @@ use super::engine::{Batch, Engine, Seen};
 use super::{CLASSES, INPUTS, Mlp};
 use crate::kernel::aligned::Aligned;
 use crate::kernel::dense::{drop_out, hidden_gradient, logits, outgoing_gradient, relu};
-use crate::kernel::panels::Panels;
 use crate::kernel::softmax::cross_entropy_gradient;
-use crate::kernel::sparse::{Sparse, project_back, project_chosen};
+use crate::kernel::sparse::{Panels, Sparse, project_back, project_chosen};
 use crate::kernel::update::{Moments, Update, apply, descend};
 
 /// H up to which the gradient of W1 is stored.
