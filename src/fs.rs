@@ -232,9 +232,9 @@ pub fn seal(path: &Path, modified: SystemTime) -> Result<()> {
     step().and_then(|()| attempt()).with_context(|| format!("cannot seal `{}`", path.display()))
 }
 
-/// Whether nothing more can be written to the disk that `path` lies on.
+/// Whether nothing more can be written to the disk that `path` lies on. Some disks do not tell: all their numbers are 0.
 pub fn is_full(path: &Path) -> bool {
-    rustix::fs::statvfs(path).is_ok_and(|disk| disk.f_bavail == 0)
+    rustix::fs::statvfs(path).is_ok_and(|disk| disk.f_blocks > 0 && disk.f_bavail == 0)
 }
 
 /// A fresh folder in `folder`, removed when dropped.

@@ -90,7 +90,8 @@ stages:
   wide:
     train: { data: data, hidden: 8000, epochs: 1 }
 ";
-    let limited = Space::with(WIDE).started_by(&["sh", "-c", "ulimit -v 150000 && exec \"$@\"", "sh"]);
+    let limited =
+        Space::with(WIDE).started_by(&["sh", "-c", "ulimit -v 150000 && RAYON_NUM_THREADS=1 exec \"$@\"", "sh"]);
     let failed = limited.exits(1, &["run", "--keep-going", "-j", "1"]);
     said(&failed, "wide: failed: the process died of signal 6\n");
     said(&failed, "    memory allocation of ");

@@ -558,7 +558,7 @@ fn a_program_that_takes_too_long_is_ended_with_all_it_has_started() {
 
 #[test]
 fn a_program_that_takes_too_long_is_ended_even_if_its_run_was_killed() {
-    let space = line("true", "      time-limit: 0.4\n");
+    let space = line("true", "      time-limit: 2\n");
     let pids = space.join("pids");
     space.edit("true", &format!("sleep 1000 & echo $$ $! > p; mv p {}; sleep 1000", pids.display()));
     let run = space.spawn(&["run", "--json"]);

@@ -46,8 +46,8 @@ fn repro(space: &Path, arguments: &[&str]) -> Result<Output> {
 
 /// What `repro show --json` says of a node.
 fn show(space: &Path, target: &str) -> Result<Value> {
-    let mut nodes: Value = serde_json::from_slice(&repro(space, &["show", "--json", target])?.stdout)?;
-    Ok(nodes[0].take())
+    let mut shown: Value = serde_json::from_slice(&repro(space, &["show", "--json", target])?.stdout)?;
+    Ok(shown["nodes"][0].take())
 }
 
 fn ready(data: &Data) -> Result<Work> {

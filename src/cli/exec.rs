@@ -3,13 +3,14 @@
 use super::Common;
 use crate::engine::exec::{self as worker, Manner, Taken};
 use crate::engine::executor::local::GRACE;
-use crate::engine::executor::log::{TAKEN, UNAVAILABLE};
+use crate::engine::executor::log::{ERROR, TAKEN, UNAVAILABLE};
 use crate::engine::key::Key;
 use crate::engine::recompute::AGAIN;
 use crate::engine::stage::Unavailable;
 use crate::stage;
 use anyhow::Result;
 use rustix::process::{Signal, getpgrp, getpid, kill_process_group};
+use std::io::Write as _;
 use std::num::NonZero;
 use std::path::Path;
 use std::time::Duration;
@@ -43,6 +44,8 @@ pub(super) fn end_after(limit: Duration) {
     std::thread::spawn(move || {
         std::thread::sleep(limit.saturating_add(2 * GRACE));
         if getpgrp() == getpid() {
+            // As whoever started it would have said, should it be there after all.
+            let _ = writeln!(std::io::stderr(), "{ERROR}it took longer than {} s", limit.as_secs_f64());
             let _ = kill_process_group(getpgrp(), Signal::KILL);
         }
     });

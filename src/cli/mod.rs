@@ -125,7 +125,7 @@ enum Command {
         #[arg(value_name = "DIR")]
         destination: PathBuf,
     },
-    /// Hash everything in the cache again and check entries against objects
+    /// Hash everything in the cache again, check entries against objects, and the lock's roots against its lines
     #[command(after_help = TARGETS)]
     Verify(VerifyArgs),
     /// Write the digests of this profile's outputs into the lock beside the pipeline file

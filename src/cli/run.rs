@@ -9,9 +9,9 @@ use crate::engine::plan::{NodeId, Plan};
 use crate::engine::progress::{All, Json, Lines, Terminal};
 use crate::engine::schedule::{self, Settings};
 use crate::engine::store::{Store, digest_of_file};
-use crate::engine::survey::{Standing, Surveyor};
+use crate::engine::survey::{Standing, Survey, Surveyor};
 use anyhow::{Context as _, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{IsTerminal as _, stderr, stdout};
@@ -39,25 +39,20 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     let _hold = store.share(args.wait_for_lock)?;
     store.sweep();
     stop_on_ctrl_c()?;
-    let forced = plan::forced(&session, args.force, &targets);
-    let surveyor = Surveyor::new(plan, store, forced, session.refetch);
-    let survey = surveyor.survey(&wanted)?;
-    plan.files.remember(store)?;
-    if session.refetch {
-        forget_choices(plan, store, &survey.checked)?;
-    }
-    if args.require_cached {
-        plan::require_cached(&session, &survey)?;
-    }
     let (id, history) = store.begin_history()?;
     let mut observer = observers(common, history);
     observer.observe(&Event::Started {
         schema: SCHEMA,
-        run: id,
+        run: id.clone(),
         profile: session.profile.clone(),
         overrides: common.set.clone(),
         nodes: wanted.len(),
     });
+    let surveyor = Surveyor::new(plan, store, plan::forced(&session, args.force, &targets), session.refetch);
+    let survey = look(&session, &surveyor, &wanted, args.require_cached).inspect_err(|_| {
+        // What is refused here is no run.
+        let _ = store.forget_run(&id);
+    })?;
     let due = survey.standing.values().any(|standing| !matches!(standing, Standing::Cached(_)));
     let slots = slots(args.jobs);
     let mut executor = local_executor(common, slots, due)?;
@@ -81,6 +76,19 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     // The process is about to end, and to take many nodes apart takes a tenth of a run in which nothing changed.
     std::mem::forget((survey, artifacts, session));
     Ok(String::new())
+}
+
+/// Where everything stands before anything runs; refused if it is not all cached and should be.
+fn look(session: &Session, surveyor: &Surveyor, wanted: &BTreeSet<NodeId>, require_cached: bool) -> Result<Survey> {
+    let survey = surveyor.survey(wanted)?;
+    session.plan.files.remember(&session.store)?;
+    if session.refetch {
+        forget_choices(&session.plan, &session.store, &survey.checked)?;
+    }
+    if require_cached {
+        plan::require_cached(session, &survey)?;
+    }
+    Ok(survey)
 }
 
 /// Standard error for people, standard output for `--json`, the cache for the history.

@@ -1,7 +1,8 @@
 //! Lays outputs out for people: `reports/<profile>/`, kept equal to the cache.
 //!
 //! The folder is a copy that may be edited or deleted at will; the next run restores it. What was laid out there before and
-//! is no longer made is taken away again, unless it was edited since. Files there that are not ours are left alone.
+//! is no longer made is taken away again, unless it was edited since. Files there that are not ours are left alone, and so
+//! is a whole folder that nothing is delivered to any more.
 
 use super::key::{Artifact, Digest};
 use super::store::Store;
@@ -23,7 +24,19 @@ pub fn deliver(store: &Store, artifact: &Artifact, project: &Path, folder: &str)
     let before = store.delivered(folder)?;
     let here = project.join(folder);
     let lies_at = |path: &Path, digest: &Digest| fs::read(path).is_ok_and(|bytes| Digest::of(&bytes) == *digest);
+    if before != *artifact {
+        // Both, should this be cut short: what lies there then is known to be ours.
+        let either = before.iter().chain(artifact).map(|(name, digest)| (name.clone(), *digest)).collect();
+        store.remember_delivered(folder, &either)?;
+    }
     let (mut written, mut removed) = (0, 0);
+    for (name, digest) in before.iter().filter(|(name, _)| !artifact.contains_key(*name)) {
+        let path = here.join(name);
+        if lies_at(&path, digest) {
+            fs::remove_if_there(&path)?;
+            removed += 1;
+        }
+    }
     for (name, digest) in artifact {
         let path = here.join(name);
         // A folder or an unreadable file in its place is an error that the write below reports.
@@ -31,13 +44,6 @@ pub fn deliver(store: &Store, artifact: &Artifact, project: &Path, folder: &str)
             fs::create_dir_all(path.parent().unwrap_or(&here))?;
             fs::write_for_all(&path, &fs::read(&store.object(*digest))?)?;
             written += 1;
-        }
-    }
-    for (name, digest) in before.iter().filter(|(name, _)| !artifact.contains_key(*name)) {
-        let path = here.join(name);
-        if lies_at(&path, digest) {
-            fs::remove_if_there(&path)?;
-            removed += 1;
         }
     }
     if before != *artifact {

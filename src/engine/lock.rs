@@ -14,7 +14,7 @@
 //! Profiles and nodes are sorted, one line a node, so that two branches that change different nodes merge by themselves
 //! but for the root. The **root** of a profile is one hash that stands for all outputs ([`root`]), and that lines edited by
 //! hand no longer have. `repro lock` makes it anew. A report prints it, and so cannot be part of it: such nodes stand behind
-//! a `>`. Held to their digests they are all the same.
+//! a `>`. Held to their digests they are all the same, but an edit of such a line shows only then.
 //!
 //! A line names each file's digest, not one for the whole artifact: it is two to three times as long, and a difference
 //! then says which file differs. What a profile's lock holds for is that profile as pipeline.yaml has it: `-S` is refused
@@ -507,6 +507,16 @@ mod tests {
         let data = same.remove("data").unwrap();
         same.insert("images".into(), data);
         assert_eq!(root(same), root(nodes()));
+    }
+
+    #[test]
+    fn what_tells_the_root_is_held_to_its_line_though_it_is_no_part_of_it() {
+        let text = lock().to_string();
+        let report = nodes()["report"]["report.md"].to_string();
+        let edited = parse(&text.replace(&report, &Digest::of(b"another").to_string()));
+        edited.check_roots().unwrap();
+        let expected = edited.expected(Some("ci"), &NODES.into()).unwrap();
+        assert_eq!(expected.differences("report", &nodes()["report"]).len(), 1);
     }
 
     #[test]

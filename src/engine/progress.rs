@@ -48,10 +48,15 @@ impl<W: Write> Observer for Json<W> {
         if let Ok(line) = serde_json::to_string(event) {
             let _ = self.0.write_all((line + "\n").as_bytes());
         }
-        // At once, in whole lines, should the run be killed; but thousands of nodes may be cached, and they lose nothing.
+        // At once, in whole lines, should the run be killed; but thousands of nodes may be cached, and of these the last may
+        // be missing then.
         if !matches!(event, Event::Cached { .. }) {
-            let _ = self.0.flush();
+            self.tick();
         }
+    }
+
+    fn tick(&mut self) {
+        let _ = self.0.flush();
     }
 }
 

@@ -50,7 +50,7 @@ pub enum Bad {
 impl fmt::Display for Bad {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Bad::Stray(name) => write!(f, "object `{name}` is not named by a digest"),
+            Bad::Stray(name) => write!(f, "object `{name}` is not named by a digest, and not ours: it can be removed"),
             Bad::Object(digest) => write!(f, "object `{digest}` does not have the bytes of its name"),
             Bad::Recipe(key, why) => write!(f, "recipe `{key}`: {why}"),
             Bad::Entry(key) => write!(f, "entry `{key}` cannot be read"),
@@ -158,7 +158,10 @@ pub fn quarantine(store: &Store, bad: &[Bad]) -> Result<bool> {
             Bad::Object(digest) if is_there(store, *digest)? && !store.is_sound(*digest)? => {
                 store.set_aside(*digest)?
             }
-            Bad::Recipe(key, _) if store.recipe(*key).is_err() => fs::remove_if_there(&store.recipe_path(*key))?,
+            // One that cannot be read at all may be sound.
+            Bad::Recipe(key, _) if fs::read(&store.recipe_path(*key)).is_ok() && store.recipe(*key).is_err() => {
+                fs::remove_if_there(&store.recipe_path(*key))?;
+            }
             Bad::Entry(key) if store.entry(*key)?.is_none() => fs::remove_if_there(&store.entry_path(*key))?,
             Bad::Stray(_) | Bad::Object(_) | Bad::Recipe(..) | Bad::Entry(_) | Bad::Lacks(..) => {}
         }
@@ -220,7 +223,7 @@ mod tests {
         fs::write(&store.object(missing).with_file_name("notes.txt"), "mine").unwrap();
         let verified = verify(store, 2).unwrap();
         let mut expected = vec![
-            "object `notes.txt` is not named by a digest".to_owned(),
+            "object `notes.txt` is not named by a digest, and not ours: it can be removed".to_owned(),
             format!("object `{bad}` does not have the bytes of its name"),
             format!("entry `{damaged}` lacks its output `out` ({bad})"),
             format!("entry `{gone}` lacks its output `out` ({missing})"),

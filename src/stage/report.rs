@@ -55,8 +55,9 @@ impl Params {
             let (lock, run) = (self.command("lock"), self.command("run --locked"));
             let (lock, run) = (lock.trim_end(), run.trim_end());
             format!(
-                "`{lock}` writes it into `pipeline.lock`, with the digest of each; `{run}` computes them all and refuses the \
-                 first that differs."
+                "Where all else in the profile leads to its report, this is the profile's root in the lock: `{lock}` writes it \
+                 there with the digest of each output, unless data could not be had, and `{run}` computes them all and refuses \
+                 the first that differs."
             )
         } else {
             "Whoever runs the same has the same.".to_owned()
