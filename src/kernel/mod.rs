@@ -26,6 +26,7 @@ pub mod dense;
 pub mod distance;
 pub mod gram;
 pub mod limit;
+pub mod product;
 pub mod softmax;
 pub mod sparse;
 pub mod threads;

@@ -1,68 +1,63 @@
-//! Sparse rows times a dense matrix: the first layer of a net on images that are four fifths background.
+//! Sparse matrices of shades, row by row: images that are four fifths background, and a batch of them turned over.
 //!
-//! The dense matrix lies in [`Panels`]: 64 columns side by side, so that a row of a product is accumulated in registers
-//! while the panel stays in cache; images four at once, so that their multiply-adds need not wait for each other. The same
-//! product serves both directions of training: forward, the rows are images and the panels hold weights; backward, the
-//! rows are pixels (the transposed batch) and the panels hold the gradient of the pre-activations. What becomes of
-//! finished rows is up to a `Sink`.
+//! A row is cut into segments of neighbouring columns, so that a product can stay with the part of its other factor that
+//! the first cache holds ([`super::product`]).
 //!
-//! Measured on a Zen 4 core, in nanoseconds for 16 multiply-adds, of which its registers allow one in 0.27: 0.76 for one
-//! row at a time over panels that begin anywhere (every other load then spans two cache lines), 0.58 over panels that
-//! begin at a cache line, 0.39 for four rows at once. Backward one row at a time is best: the rows are short, and what is
-//! done with one overlaps with the sums of the next.
+//! Turning a batch over writes each of its 19,000 non-zeros where its column's row ends by then. Four ends are read before
+//! one is written: a processor that takes the reading of an end for something that hangs on the writes before it waits for
+//! each, and keeps to that once it was wrong: 105 us a batch on a Zen 1 core in that mood and 28 in the other, always 35 by
+//! fours. Rows have more room than they can need, because 784 rows that begin a power of two apart meet in a few sets of
+//! the first cache. Counting first, to leave no gaps, costs 24 us.
 //!
-//! Left out, as no faster: rows padded and interleaved (SELL-C-sigma, 0.38, but it must be built), intrinsics (0.38),
-//! panels of 16 columns that stay in the first cache (0.51) or of 32 (0.44), broadcasts by shuffle instead of by load.
-//! Left out, as not worth the reading: the next batch on its way from memory while this one is summed (4 us of a step's 50
-//! at h = 10 and of 120 at h = 50).
-//!
-//! This file does not know what a neuron, a label or an optimiser is.
+//! This file does not know what is multiplied.
 
-use super::aligned::Aligned;
 use super::compact::{SLACK, compact};
-use super::{add, per_isa};
-use std::ops::Range;
 
-/// Columns of a full panel: four AVX-512 registers, eight of AVX2.
-const PANEL: usize = 64;
+/// Columns of a segment of an image: of a panel of weights 64 wide, the pixels of as many that are ever inked fill the
+/// first cache.
+const SEGMENT: usize = 160;
 
-/// Images that are projected side by side.
-const IMAGES: usize = 4;
-/// What the columns of a narrower panel are a multiple of.
-const LANES: usize = 16;
-
-/// Columns of the panel that holds what is left of a matrix: 16, 32, 48 or 64.
-fn width(left: usize) -> usize {
-    left.next_multiple_of(LANES).min(PANEL)
-}
-
-fn padded(columns: usize) -> usize {
-    columns.next_multiple_of(LANES)
-}
-
-/// A sparse matrix of shades, row by row: for each row its non-zeros, ascending by column.
-///
-/// A non-zero takes four bytes: a batch's rows are drawn from all over memory, and it is the pages they lie on that
-/// cost. Columns and values in two arrays of four bytes each made fetching a batch two fifths of a step at h = 10.
+/// A sparse matrix, row by row: for each row its non-zeros, ascending by column.
 #[derive(Clone, Debug)]
-pub struct Sparse {
+pub struct Sparse<E = Packed> {
     columns: usize,
-    /// Row i holds the entries from `bounds[i].0` up to `bounds[i].1`; between rows there may be gaps.
-    bounds: Vec<(u32, u32)>,
-    entry: Vec<Entry>,
+    /// Columns of a segment; the last one may have fewer.
+    segment: usize,
+    /// For each row where its first segment begins among the entries, and where each segment ends. Between rows there may
+    /// be gaps. Below `columns` is every column of an entry that lies in a row; products rely on it.
+    marks: Vec<u32>,
+    entries: Vec<E>,
 }
 
 /// Of the same shape, with the same non-zeros.
-impl PartialEq for Sparse {
-    fn eq(&self, other: &Sparse) -> bool {
-        let shape = |x: &Sparse| (x.rows(), x.columns);
+impl<E: PartialEq> PartialEq for Sparse<E> {
+    fn eq(&self, other: &Sparse<E>) -> bool {
+        let shape = |x: &Sparse<E>| (x.rows(), x.columns);
         shape(self) == shape(other) && (0..self.rows()).all(|i| self.entries(i) == other.entries(i))
     }
 }
 
-/// A non-zero: 256 times its column, plus the pixel, of which its value is the 255th part.
+/// A non-zero of a sparse matrix.
+pub trait NonZero: Copy {
+    /// Its column.
+    fn column(self) -> usize;
+    /// Its value.
+    fn value(self) -> f32;
+}
+
+/// A non-zero in four bytes: 256 times its column, plus the pixel, of which its value is the 255th part.
+///
+/// A batch's rows are drawn from all over memory, and it is the pages they lie on that cost. Columns and values in two
+/// arrays of four bytes each made fetching a batch two fifths of a step at h = 10.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Entry(u32);
+pub struct Packed(u32);
+
+/// A non-zero as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Plain {
+    column: u32,
+    value: f32,
+}
 
 /// pixel / 255.
 static SHADES: [f32; 256] = {
@@ -75,14 +70,12 @@ static SHADES: [f32; 256] = {
     shades
 };
 
-impl Entry {
+impl Packed {
     /// Columns there may be.
     const COLUMNS: usize = 1 << 24;
+}
 
-    fn new(column: u32, pixel: u8) -> Entry {
-        Entry(column << 8 | u32::from(pixel))
-    }
-
+impl NonZero for Packed {
     #[inline(always)]
     fn column(self) -> usize {
         (self.0 >> 8) as usize
@@ -94,18 +87,76 @@ impl Entry {
     }
 }
 
-impl Sparse {
-    /// No rows and no columns.
-    pub fn empty() -> Sparse {
-        Sparse { columns: 0, bounds: Vec::new(), entry: Vec::new() }
+impl NonZero for Plain {
+    #[inline(always)]
+    fn column(self) -> usize {
+        self.column as usize
     }
 
+    #[inline(always)]
+    fn value(self) -> f32 {
+        self.value
+    }
+}
+
+impl<E> Sparse<E> {
+    /// No rows and no columns.
+    pub fn empty() -> Sparse<E> {
+        Sparse { columns: 0, segment: SEGMENT, marks: Vec::new(), entries: Vec::new() }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.marks.len() / (self.segments() + 1)
+    }
+
+    /// Number of columns, zeros included.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Segments of a row.
+    #[inline(always)]
+    pub(super) fn segments(&self) -> usize {
+        self.columns.div_ceil(self.segment).max(1)
+    }
+
+    /// Where row `i` begins, and where each of its segments ends.
+    #[inline(always)]
+    fn marks(&self, i: usize) -> &[u32] {
+        let marks = self.segments() + 1;
+        &self.marks[i * marks..][..marks]
+    }
+
+    #[inline(always)]
+    pub(super) fn entries(&self, i: usize) -> &[E] {
+        let marks = self.marks(i);
+        &self.entries[marks[0] as usize..marks[marks.len() - 1] as usize]
+    }
+
+    /// The entries of row `i` in one of its segments.
+    #[inline(always)]
+    pub(super) fn part(&self, i: usize, segment: usize) -> &[E] {
+        let marks = self.marks(i);
+        &self.entries[marks[segment] as usize..marks[segment + 1] as usize]
+    }
+
+    /// The non-zeros of row `i`: their columns, ascending, and their values.
+    pub fn row(&self, i: usize) -> impl Iterator<Item = (usize, f32)>
+    where
+        E: NonZero,
+    {
+        self.entries(i).iter().map(|entry| (entry.column(), entry.value()))
+    }
+}
+
+impl Sparse {
     /// No rows yet, of `columns` columns.
     ///
     /// # Panics
     /// If there are more than 2^24 columns.
     pub fn with_columns(columns: usize) -> Sparse {
-        assert!(columns <= Entry::COLUMNS, "more than 2^24 columns");
+        assert!(columns <= Packed::COLUMNS, "more than 2^24 columns");
         Sparse { columns, ..Sparse::empty() }
     }
 
@@ -125,478 +176,143 @@ impl Sparse {
     /// If `pixels` is not whole rows, there are no columns, or there are 2^32 non-zeros or more then.
     pub fn append(&mut self, pixels: &[u8]) {
         assert!(pixels.len().is_multiple_of(self.columns), "{} pixels are not rows of {}", pixels.len(), self.columns);
-        // A row is made where it stays in cache and then copied: what is behind the last entry is not touched before
+        // A segment is made where it stays in cache and then copied: what is behind the last entry is not touched before
         // it is needed, and memory costs most when it is first touched.
-        let mut words = vec![0; self.columns + SLACK];
+        let mut words = vec![0; self.segment + SLACK];
         for row in pixels.chunks_exact(self.columns) {
-            let count = compact(row, &mut words);
-            let start = self.entry.len() as u32;
-            self.entry.extend(words[..count].iter().map(|&word| Entry(word)));
-            let end = u32::try_from(self.entry.len()).expect("fewer than 2^32 non-zeros");
-            self.bounds.push((start, end));
+            self.marks.push(self.entries.len() as u32);
+            for (pixels, first) in row.chunks(self.segment).zip((0..).step_by(self.segment)) {
+                let count = compact(pixels, first, &mut words);
+                self.entries.extend(words[..count].iter().map(|&word| Packed(word)));
+                self.marks.push(u32::try_from(self.entries.len()).expect("fewer than 2^32 non-zeros"));
+            }
         }
     }
 
     /// A copy of the first `n` rows, or of all if there are fewer.
     pub fn head(&self, n: usize) -> Sparse {
-        let bounds = self.bounds[..n.min(self.rows())].to_vec();
-        let end = bounds.last().map_or(0, |&(_, end)| end as usize);
-        Sparse { columns: self.columns, bounds, entry: self.entry[..end].to_vec() }
+        let marks = self.marks[..n.min(self.rows()) * (self.segments() + 1)].to_vec();
+        let end = marks.last().map_or(0, |&end| end as usize);
+        Sparse { marks, entries: self.entries[..end].to_vec(), ..*self }
     }
 
-    /// Makes `out` the transpose of the rows `chosen`; its rows ascend by their place among them.
+    /// The rows `chosen`, in that order, each non-zero as it is.
+    pub(super) fn unpacked(&self, chosen: impl Iterator<Item = u32>) -> Sparse<Plain> {
+        let (mut marks, mut entries) = (Vec::new(), Vec::new());
+        for i in chosen {
+            let (from, to) = (self.marks(i as usize), entries.len() as u32);
+            marks.extend(from.iter().map(|mark| mark - from[0] + to));
+            let plain = |entry: &Packed| Plain { column: entry.0 >> 8, value: entry.value() };
+            entries.extend(self.entries(i as usize).iter().map(plain));
+        }
+        Sparse { columns: self.columns, segment: self.segment, marks, entries }
+    }
+
+    /// Makes `out` the transpose of the rows `chosen`; its rows ascend by their place among them, in one segment.
     ///
     /// # Panics
-    /// If more than 2^24 are chosen, or they could have 2^32 non-zeros or more.
-    pub fn transpose(&self, chosen: &[u32], out: &mut Sparse) {
-        assert!(chosen.len() <= Entry::COLUMNS, "more than 2^24 columns");
-        assert!(u32::try_from(self.columns * chosen.len()).is_ok(), "2^32 non-zeros or more");
-        let Sparse { columns, bounds, entry } = out;
-        *columns = chosen.len();
-        // Every row has room for all its columns, so that nothing need be counted first.
-        entry.resize(self.columns * chosen.len(), Entry::default());
-        bounds.clear();
-        bounds.extend((0..self.columns).map(|c| ((c * chosen.len()) as u32, (c * chosen.len()) as u32)));
+    /// If they could have 2^32 non-zeros or more.
+    pub fn transpose(&self, chosen: &[u32], out: &mut Sparse<Plain>) {
+        /// Entries of a row beyond those it can need; see above.
+        const SPREAD: usize = 4;
+        let room = chosen.len() + SPREAD;
+        assert!(u32::try_from(self.columns * room).is_ok(), "2^32 non-zeros or more");
+        out.columns = chosen.len();
+        out.segment = chosen.len().max(1);
+        out.entries.resize(self.columns * room, Plain::default());
+        out.marks.clear();
+        out.marks.extend((0..self.columns).flat_map(|c| [(c * room) as u32; 2]));
         for (place, &i) in chosen.iter().enumerate() {
-            for from in self.entries(i as usize) {
-                let (_, end) = &mut bounds[from.column()];
-                entry[*end as usize] = Entry::new(place as u32, from.0 as u8);
-                *end += 1;
+            let (fours, rest) = self.entries(i as usize).as_chunks::<4>();
+            for four in fours {
+                turn(four, place as u32, out);
+            }
+            for one in rest {
+                turn(std::array::from_ref(one), place as u32, out);
             }
         }
     }
-
-    /// Number of rows.
-    pub fn rows(&self) -> usize {
-        self.bounds.len()
-    }
-
-    /// Number of columns, zeros included.
-    pub fn columns(&self) -> usize {
-        self.columns
-    }
-
-    /// The non-zeros of row `i`: their columns, ascending, and their values.
-    pub fn row(&self, i: usize) -> impl Iterator<Item = (usize, f32)> {
-        self.entries(i).iter().map(|entry| (entry.column(), entry.value()))
-    }
-
-    #[inline(always)]
-    fn entries(&self, i: usize) -> &[Entry] {
-        let (start, end) = self.bounds[i];
-        &self.entry[start as usize..end as usize]
-    }
 }
 
-/// A dense matrix [depth, columns] in panels of 64 columns, each panel [depth, 64] in one piece; the last one is
-/// 16, 32, 48 or 64 wide, padded with columns of zeros.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Panels {
-    columns: usize,
-    depth: usize,
-    data: Aligned,
-}
-
-impl Panels {
-    /// All zeros.
-    pub fn zeros(columns: usize, depth: usize) -> Panels {
-        Panels { columns, depth, data: Aligned::zeros(padded(columns) * depth) }
-    }
-
-    /// Makes room for `depth` rows; what they hold then means nothing.
-    pub fn set_depth(&mut self, depth: usize) {
-        self.depth = depth;
-        self.data.resize(self.padded() * depth);
-    }
-
-    /// Packs `w` [h, d]: each row becomes a column.
-    ///
-    /// # Panics
-    /// If `w` is not [h, d].
-    pub fn pack(w: &[f32], h: usize, d: usize) -> Panels {
-        assert_eq!(w.len(), h * d, "the matrix is not [{h}, {d}]");
-        let mut panels = Panels::zeros(h, d);
-        for j in 0..h {
-            for i in 0..d {
-                let at = panels.position(i, j);
-                panels.data[at] = w[j * d + i];
-            }
-        }
-        panels
-    }
-
-    /// The matrix [h, d] that was packed.
-    pub fn unpack(&self) -> Vec<f32> {
-        let rows = (0..self.columns).flat_map(|j| (0..self.depth).map(move |i| (i, j)));
-        rows.map(|(i, j)| self.data[self.position(i, j)]).collect()
-    }
-
-    /// Columns, without the padding.
-    pub fn columns(&self) -> usize {
-        self.columns
-    }
-
-    /// Columns with the padding, a multiple of 16.
-    pub fn padded(&self) -> usize {
-        padded(self.columns)
-    }
-
-    /// Rows.
-    pub fn depth(&self) -> usize {
-        self.depth
-    }
-
-    /// Every element, panel by panel, padding included; for elementwise work.
-    pub fn data(&self) -> &[f32] {
-        &self.data
-    }
-
-    /// As [`Panels::data`], for writing.
-    pub fn data_mut(&mut self) -> &mut [f32] {
-        &mut self.data
-    }
-
-    /// The panels from the left: where each begins among the columns, and its [depth, width] in one piece.
-    #[inline(always)]
-    pub(crate) fn panels_mut(&mut self) -> impl Iterator<Item = (usize, &mut [f32])> {
-        let pieces = self.data.chunks_mut((PANEL * self.depth).max(1));
-        pieces.zip((0..self.columns).step_by(PANEL)).map(|(piece, first)| (first, piece))
-    }
-
-    fn position(&self, i: usize, j: usize) -> usize {
-        let first = j - j % PANEL;
-        let width = width(self.columns - first);
-        first * self.depth + i * width + j % PANEL
-    }
-}
-
-/// Where a run of finished sums belongs in the product [rows, columns].
-#[derive(Clone, Copy)]
-pub(crate) struct Place {
-    /// The row, counted from the first one asked for.
-    pub row: usize,
-    /// The first of the columns.
-    pub column: usize,
-    /// Where they begin in [`Panels`] of the product's shape.
-    pub offset: usize,
-}
-
-/// What becomes of the sums of a product, one row of one panel at a time.
-pub(crate) trait Sink {
-    /// Takes the sums of `W` neighbouring columns, the padding's zeros included.
-    fn take<const W: usize>(&mut self, place: Place, sums: &[f32; W]);
-}
-
-/// A row of a product: which row of the sparse factor it comes from, and its place among those asked for.
-#[derive(Clone, Copy)]
-pub(crate) struct Row {
-    from: u32,
-    to: u32,
-}
-
-/// Every row of `x`, in order.
+/// Appends neighbouring entries of a row to the rows of `out` that their columns are, as the column `place`.
 #[inline(always)]
-pub(crate) fn all(x: &Sparse) -> Vec<Row> {
-    (0..x.rows() as u32).map(|i| Row { from: i, to: i }).collect()
-}
-
-/// The rows `from` of `x`, those of like length together, so that neighbours end at about the same time; and sees to it
-/// that they are on their way from memory. Without the latter, a step at h = 50 took an eighth longer.
-#[inline(always)]
-fn by_length(x: &Sparse, from: impl Iterator<Item = u32>) -> Vec<Row> {
-    let mut rows: Vec<Row> = from.zip(0..).map(|(from, to)| Row { from, to }).collect();
-    rows.sort_unstable_by_key(|row| {
-        let (start, end) = x.bounds[row.from as usize];
-        (end - start, row.to)
+fn turn<const N: usize>(entries: &[Packed; N], place: u32, out: &mut Sparse<Plain>) {
+    let (columns, room) = (out.marks.len() / 2, out.entries.len());
+    let values = entries.map(NonZero::value);
+    // SAFETY: columns of a row are below the matrix's columns, of which `out` has two marks each.
+    let ends = entries.map(|entry| unsafe {
+        debug_assert!(entry.column() < columns);
+        *out.marks.get_unchecked(2 * entry.column() + 1)
     });
-    for row in &rows {
-        fetch(x.entries(row.from as usize));
+    for k in 0..N {
+        debug_assert!((ends[k] as usize) < room);
+        // SAFETY: each of the rows chosen puts one entry into a row at most, for columns ascend, and there is room for all.
+        unsafe { *out.entries.get_unchecked_mut(ends[k] as usize) = Plain { column: place, value: values[k] } };
     }
-    rows
-}
-
-/// Tells the processor that `entries` will be read soon.
-#[inline(always)]
-fn fetch(entries: &[Entry]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in entries.chunks(64 / size_of::<Entry>()) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint about an address; every x86-64 has it, and it changes nothing that can be read.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = entries;
-}
-
-/// The `rows` of x · w, `N` side by side, each element summed over the non-zeros of its row of `x`, ascending by column.
-#[inline(always)]
-pub(crate) fn product<const N: usize>(x: &Sparse, rows: &[Row], w: &Panels, sink: &mut impl Sink) {
-    assert_eq!(x.columns, w.depth, "the factors do not fit together");
-    for column in (0..w.columns).step_by(PANEL) {
-        let width = width(w.columns - column);
-        let panel = &w.data[column * w.depth..][..width * w.depth];
-        match width {
-            64 => panel_product::<N, 64>(x, rows, column, panel, sink),
-            48 => panel_product::<N, 48>(x, rows, column, panel, sink),
-            32 => panel_product::<N, 32>(x, rows, column, panel, sink),
-            _ => panel_product::<N, 16>(x, rows, column, panel, sink),
-        }
-    }
-}
-
-#[inline(always)]
-fn panel_product<const N: usize, const W: usize>(
-    x: &Sparse,
-    rows: &[Row],
-    column: usize,
-    panel: &[f32],
-    sink: &mut impl Sink,
-) {
-    let (panel, _) = panel.as_chunks::<W>();
-    let (groups, rest) = rows.as_chunks::<N>();
-    let place = |row: &Row| {
-        let row = row.to as usize;
-        Place { row, column, offset: column * rows.len() + row * W }
-    };
-    for group in groups {
-        let entries = group.each_ref().map(|row| x.entries(row.from as usize));
-        for (row, sums) in group.iter().zip(&sums(entries, panel)) {
-            sink.take(place(row), sums);
-        }
-    }
-    for row in rest {
-        let [sums] = sums([x.entries(row.from as usize)], panel);
-        sink.take(place(row), &sums);
-    }
-}
-
-/// The products of `N` sparse rows and a panel [depth, W].
-#[expect(clippy::needless_range_loop, reason = "the rows advance together, and by index they stay in registers")]
-#[inline(always)]
-fn sums<const N: usize, const W: usize>(rows: [&[Entry]; N], panel: &[[f32; W]]) -> [[f32; W]; N] {
-    let mut sums = [[0.0f32; W]; N];
-    let shortest = rows.iter().fold(usize::MAX, |shortest, row| shortest.min(row.len()));
-    let mut heads = rows;
-    for head in &mut heads {
-        *head = &head[..shortest];
-    }
-    for k in 0..shortest {
-        for r in 0..N {
-            let entry = heads[r][k];
-            sums[r] = add(entry.value(), &panel[entry.column()], sums[r]);
-        }
-    }
-    for r in 0..N {
-        for &entry in &rows[r][shortest..] {
-            sums[r] = add(entry.value(), &panel[entry.column()], sums[r]);
-        }
-    }
-    // Handed out as a copy: sums whose place in memory becomes known are stored there at every addition.
-    let mut done = [[0.0f32; W]; N];
-    for r in 0..N {
-        for lane in 0..W {
-            done[r][lane] = sums[r][lane];
-        }
-    }
-    done
-}
-
-/// Lays sums out row by row, `stride` apart, and cuts off the padding that reaches beyond.
-struct Rows<'a> {
-    stride: usize,
-    out: &'a mut [f32],
-}
-
-impl<'a> Rows<'a> {
-    fn of(rows: usize, w: &Panels, out: &'a mut [f32]) -> Rows<'a> {
-        let stride = if out.len() == rows * w.padded() { w.padded() } else { w.columns };
-        assert_eq!(out.len(), rows * stride, "the output is not [rows, columns]");
-        Rows { stride, out }
-    }
-}
-
-impl Sink for Rows<'_> {
-    #[inline(always)]
-    fn take<const W: usize>(&mut self, place: Place, sums: &[f32; W]) {
-        let out = &mut self.out[place.row * self.stride..][..self.stride][place.column..];
-        match out.first_chunk_mut::<W>() {
-            Some(whole) => *whole = *sums,
-            None => out.copy_from_slice(&sums[..out.len()]),
-        }
-    }
-}
-
-per_isa! {
-    /// Pre-activations of images `rows` of `x` under `w`: `out` `[rows, h]` = `x[rows]` · w, row-major.
-    ///
-    /// `out` may also be `[rows, padded h]`; then the padding's zeros are written too.
-    ///
-    /// # Panics
-    /// If the shapes do not fit together.
-    pub fn project(x: &Sparse, rows: Range<usize>, w: &Panels, out: &mut [f32]) {
-        let sink = &mut Rows::of(rows.len(), w, out);
-        product::<IMAGES>(x, &by_length(x, rows.start as u32..rows.end as u32), w, sink);
-    }
-}
-
-per_isa! {
-    /// As [`project`], of the images `chosen`.
-    pub fn project_chosen(x: &Sparse, chosen: &[u32], w: &Panels, out: &mut [f32]) {
-        let sink = &mut Rows::of(chosen.len(), w, out);
-        product::<IMAGES>(x, &by_length(x, chosen.iter().copied()), w, sink);
-    }
-}
-
-per_isa! {
-    /// The transposed product `out` [x's columns, w's columns] = `x[chosen]`ᵀ · w, each element ascending over `chosen`.
-    ///
-    /// Sums are kept in `out`, not in registers; for a narrow `w` that costs less than transposing `x` and multiplying.
-    ///
-    /// # Panics
-    /// If the shapes do not fit together.
-    pub fn project_back(x: &Sparse, chosen: &[u32], w: &Panels, out: &mut Panels) {
-        let shape = (chosen.len(), x.columns, w.columns);
-        assert_eq!(shape, (w.depth, out.depth, out.columns), "the shapes do not fit together");
-        out.data.fill(0.0);
-        for (column, out) in out.panels_mut() {
-            let width = width(w.columns - column);
-            let panel = &w.data[column * w.depth..][..width * w.depth];
-            match width {
-                64 => panel_product_back::<64>(x, chosen, panel, out),
-                48 => panel_product_back::<48>(x, chosen, panel, out),
-                32 => panel_product_back::<32>(x, chosen, panel, out),
-                _ => panel_product_back::<16>(x, chosen, panel, out),
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn panel_product_back<const W: usize>(x: &Sparse, chosen: &[u32], panel: &[f32], out: &mut [f32]) {
-    let (out, _) = out.as_chunks_mut::<W>();
-    for (&i, &w) in chosen.iter().zip(panel.as_chunks::<W>().0) {
-        for entry in x.entries(i as usize) {
-            let (out, value) = (&mut out[entry.column()], entry.value());
-            // Copied out and back in, or LLVM works lane by lane, six times slower.
-            let mut sums = *out;
-            for lane in 0..W {
-                sums[lane] = value.mul_add(w[lane], sums[lane]);
-            }
-            *out = sums;
-        }
+    for k in 0..N {
+        // SAFETY: as for reading it.
+        unsafe { *out.marks.get_unchecked_mut(2 * entries[k].column() + 1) = ends[k] + 1 };
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::kernel::test::on_every_isa;
     use proptest::prelude::*;
 
-    /// Numbers without pattern in [-1, 1], some of them zero.
-    fn noise(n: usize, salt: u32) -> Vec<f32> {
-        let mut state = salt.wrapping_mul(2_654_435_761).wrapping_add(1);
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        };
-        (0..n).map(|_| next()).collect()
-    }
-
-    fn pixels(n: usize, columns: usize) -> Vec<u8> {
-        noise(n * columns, 7).iter().map(|&x| if x < 0.6 { 0 } else { (x * 255.0) as u8 }).collect()
-    }
-
-    fn naive(pixels: &[u8], d: usize, rows: Range<usize>, w: &[f32], h: usize) -> Vec<f32> {
-        let mut out = Vec::new();
-        for i in rows {
-            for j in 0..h {
-                let mut sum = 0.0f32;
-                for c in (0..d).filter(|c| pixels[i * d + c] != 0) {
-                    sum = (f32::from(pixels[i * d + c]) / 255.0).mul_add(w[j * d + c], sum);
-                }
-                out.push(sum);
-            }
-        }
-        out
-    }
-
-    #[test]
-    fn a_projection_equals_its_naive_twin_bit_for_bit() {
-        for (n, d, h) in [(0, 5, 3), (1, 1, 1), (3, 784, 10), (9, 100, 50), (4, 33, 65), (5, 20, 112), (7, 784, 500)] {
-            let (pixels, w) = (pixels(n, d), noise(h * d, 3));
-            let (x, panels) = (Sparse::from_pixels(&pixels, d), Panels::pack(&w, h, d));
-            let rows = n / 3..n;
-            let expected = naive(&pixels, d, rows.clone(), &w, h);
-            on_every_isa(|isa| {
-                let mut out = vec![f32::NAN; rows.len() * h];
-                project(&x, rows.clone(), &panels, &mut out);
-                assert_eq!(out, expected, "{isa:?}, {n} x {d} x {h}");
-                let chosen: Vec<u32> = rows.clone().map(|i| i as u32).rev().collect();
-                out.fill(f32::NAN);
-                project_chosen(&x, &chosen, &panels, &mut out);
-                assert!(out.chunks(h).eq(expected.chunks(h).rev()), "{isa:?}, {n} x {d} x {h}, chosen");
-                let mut padded = vec![f32::NAN; rows.len() * panels.padded()];
-                project(&x, rows.clone(), &panels, &mut padded);
-                for (row, padded) in expected.chunks(h).zip(padded.chunks(panels.padded())) {
-                    assert_eq!(row, &padded[..h]);
-                    assert!(padded[h..].iter().all(|&x| x == 0.0));
-                }
-            });
-        }
-    }
-
-    #[test]
-    fn a_product_with_the_transpose_equals_its_naive_twin_bit_for_bit() {
-        for (n, d, h) in [(0, 3, 2), (1, 1, 1), (6, 40, 10), (5, 100, 200), (130, 30, 25), (9, 50, 110)] {
-            let (pixels, w) = (pixels(n, d), noise(n * h, 3)); // w is [n, h]
-            let (x, columns) = (Sparse::from_pixels(&pixels, d), (0..h * n).map(|at| w[at % n * h + at / n]));
-            let panels = Panels::pack(&columns.collect::<Vec<f32>>(), h, n);
-            let twin = |j: usize, c: usize| {
-                let inked = (0..n).filter(|i| pixels[i * d + c] != 0);
-                inked.fold(0.0f32, |sum, i| (f32::from(pixels[i * d + c]) / 255.0).mul_add(w[i * h + j], sum))
-            };
-            let expected: Vec<f32> = (0..h * d).map(|at| twin(at / d, at % d)).collect();
-            let all: Vec<u32> = (0..n as u32).collect();
-            on_every_isa(|isa| {
-                let mut out = Panels::zeros(h, d);
-                out.data.fill(f32::NAN);
-                project_back(&x, &all, &panels, &mut out);
-                assert_eq!(out.unpack(), expected, "{isa:?}, {n} x {d} x {h}");
-            });
-        }
+    /// A bit more than half of them zero.
+    pub(in crate::kernel) fn pixels(n: usize, columns: usize) -> Vec<u8> {
+        let noise = crate::kernel::gram::tests::noise(n * columns, 7);
+        noise.iter().map(|&x| if x < 0.1 { 0 } else { (x * 255.0) as u8 }).collect()
     }
 
     proptest! {
         #[test]
-        fn packing_loses_nothing(h in 0usize..200, d in 0usize..20) {
-            let w = noise(h * d, 5);
-            prop_assert_eq!(Panels::pack(&w, h, d).unpack(), w);
-        }
-
-        #[test]
-        fn the_transpose_holds_the_rows_chosen_and_transposed_again_they_are_back(
+        fn the_transpose_holds_the_rows_chosen_by_its_columns(
             n in 1usize..20,
             d in 1usize..60,
             chosen in prop::collection::vec(0u32..1000, 0..40),
         ) {
             let x = Sparse::from_pixels(&pixels(n, d), d);
             let chosen: Vec<u32> = chosen.into_iter().map(|i| i % n as u32).collect();
-            let mut turned = Sparse::from_pixels(&pixels(3, 50), 50); // overwritten
+            let mut turned = Sparse::empty();
+            Sparse::from_pixels(&pixels(3, 50), 50).transpose(&[2, 1], &mut turned); // overwritten
             x.transpose(&chosen, &mut turned);
             prop_assert_eq!((turned.rows(), turned.columns()), (d, chosen.len()));
-            let mut again = Sparse::empty();
-            turned.transpose(&(0..d as u32).collect::<Vec<_>>(), &mut again);
-            prop_assert_eq!((again.rows(), again.columns()), (chosen.len(), d));
+            for column in 0..d {
+                let places = chosen.iter().enumerate();
+                let of_this = places.filter_map(|(place, &i)| {
+                    let entry = x.row(i as usize).find(|&(c, _)| c == column);
+                    entry.map(|(_, value)| (place, value))
+                });
+                prop_assert!(turned.row(column).eq(of_this));
+            }
+        }
+
+        #[test]
+        fn rows_unpacked_are_the_rows_chosen_segment_by_segment(
+            n in 1usize..9,
+            d in 1usize..700,
+            chosen in prop::collection::vec(0u32..1000, 0..12),
+        ) {
+            let x = Sparse::from_pixels(&pixels(n, d), d);
+            let chosen: Vec<u32> = chosen.into_iter().map(|i| i % n as u32).collect();
+            let unpacked = x.unpacked(chosen.iter().copied());
+            prop_assert_eq!((unpacked.rows(), unpacked.segments()), (chosen.len(), d.div_ceil(SEGMENT)));
             for (row, &i) in chosen.iter().enumerate() {
-                prop_assert!(again.row(row).eq(x.row(i as usize)));
+                prop_assert!(unpacked.row(row).eq(x.row(i as usize)));
+                for segment in 0..x.segments() {
+                    let columns = SEGMENT * segment..SEGMENT * (segment + 1);
+                    prop_assert!(unpacked.part(row, segment).iter().all(|entry| columns.contains(&entry.column())));
+                    prop_assert_eq!(unpacked.part(row, segment).len(), x.part(i as usize, segment).len());
+                }
             }
         }
     }
 
     #[test]
     fn pixels_become_what_they_are_by_definition() {
-        for (n, d) in [(0, 1), (1, 1), (3, 7), (2, 8), (5, 9), (4, 784)] {
+        for (n, d) in [(0, 1), (1, 1), (3, 7), (2, 8), (5, 9), (2, 161), (4, 784)] {
             for pixels in [pixels(n, d), vec![0; n * d], vec![255; n * d]] {
                 let x = Sparse::from_pixels(&pixels, d);
                 assert_eq!((x.rows(), x.columns()), (n, d));
@@ -610,7 +326,7 @@ mod tests {
 
     #[test]
     fn rows_appended_and_the_first_rows_are_those_of_the_whole() {
-        let (pixels, d) = (pixels(9, 30), 30);
+        let (pixels, d) = (pixels(9, 330), 330);
         let whole = Sparse::from_pixels(&pixels, d);
         for n in [0, 1, 4, 9] {
             let mut pieces = Sparse::from_pixels(&pixels[..n * d], d);

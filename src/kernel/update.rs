@@ -10,7 +10,8 @@
 
 use super::aligned::Aligned;
 use super::per_isa;
-use super::sparse::{Panels, Place, Sink, Sparse, all, product};
+use super::product::{Panels, Place, Sink, product};
+use super::sparse::{Plain, Sparse};
 
 /// What to do to every weight, given its gradient g. In both rules g first grows by `decay` · w, and the weight moved
 /// is then pulled to zero by `shrink`, and stays there if it comes that far (soft threshold).
@@ -61,21 +62,35 @@ impl Moments {
 }
 
 impl Update {
+    /// Moves `W` neighbouring weights from `at` on by their `gradient`.
     #[inline(always)]
-    fn apply(self, gradient: &[f32], w: &mut [f32], first: &mut [f32], second: &mut [f32]) {
+    fn apply<const W: usize>(self, gradient: [f32; W], at: usize, w: &mut [f32], moments: &mut Moments) {
+        let (w, first) = (&mut w[at..][..W], &mut moments.first[at..][..W]);
         match self {
+            // By far the most common, and a third of the work.
+            Update::Momentum { rate, momentum, decay, shrink: 0.0 } => {
+                for lane in 0..W {
+                    let v = momentum.mul_add(first[lane], decay.mul_add(w[lane], gradient[lane]));
+                    first[lane] = v;
+                    // As the soft threshold does at 0: -0 becomes 0.
+                    w[lane] = rate.mul_add(-v, w[lane]) + 0.0;
+                }
+            }
             Update::Momentum { rate, momentum, decay, shrink } => {
-                for ((&g, w), v) in gradient.iter().zip(w).zip(first) {
-                    *v = momentum.mul_add(*v, decay.mul_add(*w, g));
-                    *w = soft_threshold(rate.mul_add(-*v, *w), shrink);
+                for lane in 0..W {
+                    let v = momentum.mul_add(first[lane], decay.mul_add(w[lane], gradient[lane]));
+                    first[lane] = v;
+                    w[lane] = soft_threshold(rate.mul_add(-v, w[lane]), shrink);
                 }
             }
             Update::Adam { rate, scale, mean, square, epsilon, decay, shrink } => {
-                for (((&g, w), m), v) in gradient.iter().zip(w).zip(first).zip(second) {
-                    let g = decay.mul_add(*w, g);
-                    *m = mean.0.mul_add(*m, mean.1 * g);
-                    *v = square.0.mul_add(*v, square.1 * (g * g));
-                    *w = soft_threshold(*w - rate * *m / scale.mul_add(v.sqrt(), epsilon), shrink);
+                let second = &mut moments.second[at..][..W];
+                for lane in 0..W {
+                    let g = decay.mul_add(w[lane], gradient[lane]);
+                    let m = mean.0.mul_add(first[lane], mean.1 * g);
+                    let v = square.0.mul_add(second[lane], square.1 * (g * g));
+                    (first[lane], second[lane]) = (m, v);
+                    w[lane] = soft_threshold(w[lane] - rate * m / scale.mul_add(v.sqrt(), epsilon), shrink);
                 }
             }
         }
@@ -88,6 +103,9 @@ fn soft_threshold(w: f32, t: f32) -> f32 {
     if w.abs() <= t { 0.0 } else { w - t.copysign(w) }
 }
 
+/// Weights that [`apply`] moves at once.
+const RUN: usize = 64;
+
 per_isa! {
     /// Moves the weights `w` by their `gradient`.
     ///
@@ -95,7 +113,13 @@ per_isa! {
     /// If the lengths differ.
     pub fn apply(update: Update, gradient: &[f32], w: &mut [f32], moments: &mut Moments) {
         assert_eq!((gradient.len(), moments.first.len()), (w.len(), w.len()), "lengths differ");
-        update.apply(gradient, w, &mut moments.first, &mut moments.second);
+        let (runs, rest) = gradient.as_chunks::<RUN>();
+        for (&gradient, at) in runs.iter().zip((0..).step_by(RUN)) {
+            update.apply(gradient, at, w, moments);
+        }
+        for (&gradient, at) in rest.iter().zip(RUN * runs.len()..) {
+            update.apply([gradient], at, w, moments);
+        }
     }
 }
 
@@ -105,11 +129,11 @@ per_isa! {
     ///
     /// # Panics
     /// If the shapes do not fit together.
-    pub fn descend(update: Update, x: &Sparse, z: &Panels, w: &mut Panels, moments: &mut Moments) {
+    pub fn descend(update: Update, x: &Sparse<Plain>, z: &Panels, w: &mut Panels, moments: &mut Moments) {
         assert_eq!((w.depth(), w.columns()), (x.rows(), z.columns()), "the weights do not fit the product");
         let w = w.data_mut();
         assert_eq!(moments.first.len(), w.len(), "lengths differ");
-        product::<1>(x, &all(x), z, &mut Descend { update, w, moments });
+        product(x, z, &mut Descend { update, w, moments });
     }
 }
 
@@ -122,17 +146,15 @@ struct Descend<'a> {
 
 impl Sink for Descend<'_> {
     #[inline(always)]
-    fn take<const W: usize>(&mut self, place: Place, sums: &[f32; W]) {
-        let here = place.offset..place.offset + W;
-        let (first, second) = (&mut self.moments.first[here.clone()], &mut self.moments.second[here.clone()]);
-        self.update.apply(sums, &mut self.w[here], first, second);
+    fn take<const W: usize>(&mut self, place: Place, sums: [f32; W]) {
+        self.update.apply(sums, place.offset, self.w, self.moments);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::sparse::project_back;
+    use crate::kernel::product::project_back;
     use crate::kernel::test::on_every_isa;
 
     const SGD: Update = Update::Momentum { rate: 0.5, momentum: 0.5, decay: 0.0, shrink: 0.0 };
@@ -216,7 +238,7 @@ mod tests {
                 let mut moments = Moments::zeros(stored.data_mut().len());
                 for _ in 0..3 {
                     let mut gradient = Panels::zeros(h, d);
-                    project_back(&batch, &all, &z, &mut gradient);
+                    project_back(&x, &z, &mut gradient);
                     apply(update, gradient.data(), stored.data_mut(), &mut moments);
                 }
                 on_every_isa(|isa| {

@@ -9,8 +9,9 @@
 
 use super::{Path, Point};
 use crate::kernel::blend::Images;
+use crate::kernel::product::{Panels, project};
 use crate::kernel::softmax::{Seen, cross_entropy};
-use crate::kernel::sparse::{Panels, Sparse, project};
+use crate::kernel::sparse::Sparse;
 use crate::kernel::threads::share;
 use crate::study::net::{CLASSES, INPUTS, Quality};
 use std::num::NonZero;

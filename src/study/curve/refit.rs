@@ -317,7 +317,7 @@ mod tests {
     use super::super::{CURVES, Center};
     use super::*;
     use crate::kernel::dense::{logits, relu};
-    use crate::kernel::sparse::{Panels, project};
+    use crate::kernel::product::{Panels, project};
     use crate::kernel::test::on_every_isa;
     use crate::study::net::{INPUTS, Quality, evaluate};
 

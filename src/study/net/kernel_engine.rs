@@ -1,19 +1,16 @@
 //! The default engine: gradients written out by hand over our own kernels.
 //!
 //! Shapes: B images in the batch, h neurons, H = h padded by [`Panels`]; weights stay padded while training, and the
-//! padding stays zero. The gradient of W1 is used up as it arises and never stored, unless it is so narrow that
-//! transposing the batch would cost more than storing it.
+//! padding stays zero. The gradient of W1 is used up as it arises and never stored.
 
 use super::engine::{Batch, Engine, Seen};
 use super::{CLASSES, INPUTS, Mlp};
 use crate::kernel::aligned::Aligned;
 use crate::kernel::dense::{drop_out, hidden_gradient, logits, outgoing_gradient, relu};
+use crate::kernel::product::{Panels, project_back, project_chosen};
 use crate::kernel::softmax::cross_entropy_gradient;
-use crate::kernel::sparse::{Panels, Sparse, project_back, project_chosen};
+use crate::kernel::sparse::{Plain, Sparse};
 use crate::kernel::update::{Moments, Update, apply, descend};
-
-/// H up to which the gradient of W1 is stored.
-const NARROW: usize = 32;
 
 /// A net in training on our kernels.
 pub(super) struct KernelEngine {
@@ -37,10 +34,8 @@ struct Pass {
     outgoing: Vec<f32>,
     /// The gradient of the pre-activations, [B, h], as panels.
     hidden: Panels,
-    /// The transposed batch, [784, B]; of a net that is not narrow.
-    pixels: Sparse,
-    /// The gradient of W1, [784, h], as panels; of a narrow net.
-    incoming: Panels,
+    /// The transposed batch, [784, B].
+    pixels: Sparse<Plain>,
 }
 
 impl KernelEngine {
@@ -59,7 +54,6 @@ impl KernelEngine {
             outgoing: vec![0.0; w2.len()],
             hidden: Panels::zeros(net.hidden(), 0),
             pixels: Sparse::empty(),
-            incoming: Panels::zeros(net.hidden(), 0),
         };
         KernelEngine { w1, w1_moments, w2, w2_moments, pass }
     }
@@ -100,23 +94,19 @@ impl KernelEngine {
 impl Engine for KernelEngine {
     fn step(&mut self, batch: &Batch, update: Update) -> Seen {
         let seen = self.backward(batch);
-        let Pass { hidden, outgoing, pixels, incoming, .. } = &mut self.pass;
+        let Pass { hidden, outgoing, pixels, .. } = &mut self.pass;
         apply(update, outgoing, &mut self.w2, &mut self.w2_moments);
-        if self.w1.padded() <= NARROW {
-            incoming.set_depth(INPUTS);
-            project_back(batch.images, batch.chosen, hidden, incoming);
-            apply(update, incoming.data(), self.w1.data_mut(), &mut self.w1_moments);
-        } else {
-            batch.images.transpose(batch.chosen, pixels);
-            descend(update, pixels, hidden, &mut self.w1, &mut self.w1_moments);
-        }
+        batch.images.transpose(batch.chosen, pixels);
+        descend(update, pixels, hidden, &mut self.w1, &mut self.w1_moments);
         seen
     }
 
     fn gradient(&mut self, batch: &Batch) -> (Mlp, Seen) {
         let seen = self.backward(batch);
+        let Pass { hidden, pixels, .. } = &mut self.pass;
         let mut incoming = Panels::zeros(self.w1.columns(), INPUTS);
-        project_back(batch.images, batch.chosen, &self.pass.hidden, &mut incoming);
+        batch.images.transpose(batch.chosen, pixels);
+        project_back(pixels, hidden, &mut incoming);
         (Self::unpadded(&incoming, &self.pass.outgoing), seen)
     }
 

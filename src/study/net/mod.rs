@@ -19,8 +19,9 @@ pub use prior::{Keep, Prior};
 pub use train::{EpochRecord, TrainError, TrainSettings, Trained, train};
 
 use crate::kernel::dense::{logits, relu};
+use crate::kernel::product::{Panels, project};
 use crate::kernel::softmax::cross_entropy;
-use crate::kernel::sparse::{Panels, Sparse, project};
+use crate::kernel::sparse::Sparse;
 
 /// Images whose activations are held at once: 4 MB at h = 2000.
 const BLOCK: usize = 512;

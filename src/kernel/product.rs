@@ -1,0 +1,541 @@
+//! Products of a sparse matrix and a dense one: the first layer of a net, forward and back.
+//!
+//! The dense matrix lies in [`Panels`]: 64 columns side by side, so that a row of a product is accumulated in registers.
+//! The same product serves both directions of training: forward, the rows are images and the panels hold weights; backward,
+//! the rows are pixels (the transposed batch) and the panels hold the gradient of the pre-activations. What becomes of
+//! finished rows is up to a `Sink`.
+//!
+//! A panel of weights is 200 KB and does not fit into the first cache. What that means hangs on the registers:
+//!
+//! - **32 of 512 bits** (AVX-512) hold the sums of four images at once, so that their multiply-adds need not wait for each
+//!   other, nor for the second cache. In nanoseconds for 16 multiply-adds, of which a Zen 4 core's registers allow one in
+//!   0.27: 0.76 for one row at a time over panels that begin anywhere (every other load then spans two cache lines), 0.58
+//!   over panels that begin at a cache line, 0.39 for four rows at once.
+//! - **16 of 256 bits or less** hold the sums of one image: those of four went to memory and back at every multiply-add. One
+//!   image has no second cache to wait for if all images pass a *segment* of the pixels before the next one is taken up,
+//!   their sums kept aside between. In cycles of a Zen 1 core for 8 multiply-adds, of which its registers allow one in 1:
+//!   2.6 for four images, 2.4 for one, 1.8 for one by segments, and 1.63 once non-zeros are unpacked before, which pays
+//!   from a few panels on. What it can load allows 1.32 ([`super::limit::multiply_adds_loaded`]).
+//!
+//! Backward one row at a time is best: the rows are short, and what is done with one overlaps with the sums of the next.
+//!
+//! Left out, as no faster. With AVX-512: rows padded and interleaved (SELL-C-sigma, 0.38, but it must be built), intrinsics
+//! (0.38), panels of 16 columns that stay in the first cache (0.51) or of 32 (0.44), broadcasts by shuffle instead of by
+//! load. With AVX2: panels of 80, 96, 104 or 112 columns (1.6 to 1.9, but they must be told apart), segments of 28 to 98
+//! pixels (2.4 to 1.8). Left out, as not worth the reading: the next batch on its way from memory while this one is summed
+//! (4 us of a step's 50 at h = 10 and of 120 at h = 50).
+//!
+//! This file does not know what a neuron, a label or an optimiser is.
+
+use super::aligned::Aligned;
+use super::sparse::{NonZero, Packed, Plain, Sparse};
+use super::{Isa, add, isa, per_isa};
+use std::ops::Range;
+
+/// Columns of a full panel: four AVX-512 registers, eight of AVX2.
+const PANEL: usize = 64;
+/// What the columns of a narrower panel are a multiple of.
+const LANES: usize = 8;
+/// Panels from which on non-zeros are unpacked once instead of in each.
+const MANY: usize = 3;
+
+/// Columns of the panel that holds what is left of a matrix: a multiple of 8 up to 64.
+fn width(left: usize) -> usize {
+    padded(left).min(PANEL)
+}
+
+fn padded(columns: usize) -> usize {
+    columns.next_multiple_of(LANES)
+}
+
+/// A dense matrix [depth, columns] in panels of 64 columns, each panel [depth, 64] in one piece; the last one is
+/// 8 to 64 wide, padded with columns of zeros.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Panels {
+    columns: usize,
+    depth: usize,
+    data: Aligned,
+}
+
+impl Panels {
+    /// All zeros.
+    pub fn zeros(columns: usize, depth: usize) -> Panels {
+        Panels { columns, depth, data: Aligned::zeros(padded(columns) * depth) }
+    }
+
+    /// Makes room for `depth` rows; what they hold then means nothing.
+    pub fn set_depth(&mut self, depth: usize) {
+        self.depth = depth;
+        self.data.resize(self.padded() * depth);
+    }
+
+    /// Packs `w` [h, d]: each row becomes a column.
+    ///
+    /// # Panics
+    /// If `w` is not [h, d].
+    pub fn pack(w: &[f32], h: usize, d: usize) -> Panels {
+        assert_eq!(w.len(), h * d, "the matrix is not [{h}, {d}]");
+        let mut panels = Panels::zeros(h, d);
+        for j in 0..h {
+            for i in 0..d {
+                let at = panels.position(i, j);
+                panels.data[at] = w[j * d + i];
+            }
+        }
+        panels
+    }
+
+    /// The matrix [h, d] that was packed.
+    pub fn unpack(&self) -> Vec<f32> {
+        let rows = (0..self.columns).flat_map(|j| (0..self.depth).map(move |i| (i, j)));
+        rows.map(|(i, j)| self.data[self.position(i, j)]).collect()
+    }
+
+    /// Columns, without the padding.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Columns with the padding, a multiple of 8.
+    pub fn padded(&self) -> usize {
+        padded(self.columns)
+    }
+
+    /// Rows.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Every element, panel by panel, padding included; for elementwise work.
+    pub fn data(&self) -> &[f32] {
+        &self.data
+    }
+
+    /// As [`Panels::data`], for writing.
+    pub fn data_mut(&mut self) -> &mut [f32] {
+        &mut self.data
+    }
+
+    /// The panels from the left: where each begins among the columns, its width, and its [depth, width] in one piece.
+    #[inline(always)]
+    fn panels(&self) -> impl Iterator<Item = (usize, usize, &[f32])> {
+        (0..self.columns).step_by(PANEL).map(|column| {
+            let width = width(self.columns - column);
+            (column, width, &self.data[column * self.depth..][..width * self.depth])
+        })
+    }
+
+    /// As `panels`, for writing, without the width.
+    #[inline(always)]
+    pub(crate) fn panels_mut(&mut self) -> impl Iterator<Item = (usize, &mut [f32])> {
+        let pieces = self.data.chunks_mut((PANEL * self.depth).max(1));
+        pieces.zip((0..self.columns).step_by(PANEL)).map(|(piece, first)| (first, piece))
+    }
+
+    fn position(&self, i: usize, j: usize) -> usize {
+        let first = j - j % PANEL;
+        let width = width(self.columns - first);
+        first * self.depth + i * width + j % PANEL
+    }
+}
+
+/// `$body`, in which `$w` is the number of columns `$width` as a constant.
+macro_rules! by_width {
+    ($width:expr, $w:ident => $body:expr) => {
+        match $width {
+            64 => by_width!(@$w = 64, $body),
+            56 => by_width!(@$w = 56, $body),
+            48 => by_width!(@$w = 48, $body),
+            40 => by_width!(@$w = 40, $body),
+            32 => by_width!(@$w = 32, $body),
+            24 => by_width!(@$w = 24, $body),
+            16 => by_width!(@$w = 16, $body),
+            _ => by_width!(@$w = 8, $body),
+        }
+    };
+    (@$w:ident = $columns:literal, $body:expr) => {{
+        const $w: usize = $columns;
+        $body
+    }};
+}
+
+/// Where a run of finished sums belongs in the product [rows, columns].
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// The row, counted from the first one asked for.
+    pub(super) row: usize,
+    /// The first of the columns.
+    pub(super) column: usize,
+    /// Where they begin in [`Panels`] of the product's shape.
+    pub(super) offset: usize,
+}
+
+/// What becomes of the sums of a product, one row of one panel at a time.
+pub(super) trait Sink {
+    /// Takes the sums of `W` neighbouring columns, the padding's zeros included.
+    fn take<const W: usize>(&mut self, place: Place, sums: [f32; W]);
+}
+
+/// A row of a product: which row of the sparse factor it comes from, and its place among those asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Row {
+    from: u32,
+    to: u32,
+}
+
+/// Every row of `x`, in order.
+#[inline(always)]
+pub(super) fn all<E>(x: &Sparse<E>) -> Vec<Row> {
+    (0..x.rows() as u32).map(|i| Row { from: i, to: i }).collect()
+}
+
+/// The rows `from` of `x`, and sees to it that they are on their way from memory. Without that, a step at h = 50 took an
+/// eighth longer.
+#[inline(always)]
+fn fetched(x: &Sparse, from: impl Iterator<Item = u32>) -> Vec<Row> {
+    let rows: Vec<Row> = from.zip(0..).map(|(from, to)| Row { from, to }).collect();
+    for row in &rows {
+        fetch(x.entries(row.from as usize));
+    }
+    rows
+}
+
+/// Tells the processor that `entries` will be read soon.
+#[inline(always)]
+fn fetch(entries: &[Packed]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in entries.chunks(64 / size_of::<Packed>()) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint about an address; every x86-64 has it, and it changes nothing that can be read.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = entries;
+}
+
+/// The rows `from` of x · w, each element summed over the non-zeros of its row of `x`, ascending by column.
+#[inline(always)]
+fn forward(x: &Sparse, from: impl Iterator<Item = u32> + Clone, w: &Panels, sink: &mut impl Sink) {
+    assert_eq!(x.columns(), w.depth, "the factors do not fit together");
+    if isa() == Isa::Avx512 {
+        let mut rows = fetched(x, from);
+        // Those of like length together, so that neighbours end at about the same time.
+        rows.sort_unstable_by_key(|row| (x.entries(row.from as usize).len(), row.to));
+        for (column, width, panel) in w.panels() {
+            by_width!(width, W => side_by_side::<4, W>(x, &rows, column, panel, sink));
+        }
+    } else if w.columns <= MANY * PANEL {
+        forward_by_segments(x, &fetched(x, from), w, sink);
+    } else {
+        fetched(x, from.clone());
+        let x = &x.unpacked(from);
+        forward_by_segments(x, &all(x), w, sink);
+    }
+}
+
+/// The `rows` of x · w on few registers. Narrow panels stay in the first cache by themselves.
+#[inline(always)]
+fn forward_by_segments(x: &Sparse<impl NonZero>, rows: &[Row], w: &Panels, sink: &mut impl Sink) {
+    let held = &mut Aligned::default();
+    for (column, width, panel) in w.panels() {
+        match width {
+            64 => by_segments::<64>(x, rows, column, panel, held, sink),
+            56 => by_segments::<56>(x, rows, column, panel, held, sink),
+            48 => by_segments::<48>(x, rows, column, panel, held, sink),
+            40 => by_segments::<40>(x, rows, column, panel, held, sink),
+            32 => side_by_side::<2, 32>(x, rows, column, panel, sink),
+            24 => side_by_side::<2, 24>(x, rows, column, panel, sink),
+            16 => side_by_side::<4, 16>(x, rows, column, panel, sink),
+            _ => side_by_side::<4, 8>(x, rows, column, panel, sink),
+        }
+    }
+}
+
+/// All rows of x · w.
+#[inline(always)]
+pub(super) fn product(x: &Sparse<Plain>, w: &Panels, sink: &mut impl Sink) {
+    assert_eq!(x.columns(), w.depth, "the factors do not fit together");
+    let rows = &all(x);
+    for (column, width, panel) in w.panels() {
+        match width {
+            24 => side_by_side::<2, 24>(x, rows, column, panel, sink),
+            16 => side_by_side::<2, 16>(x, rows, column, panel, sink),
+            8 => side_by_side::<2, 8>(x, rows, column, panel, sink),
+            _ => by_width!(width, W => one_by_one::<W>(x, rows, column, panel, sink)),
+        }
+    }
+}
+
+/// sums + entry · its row of a panel. The caller has seen to it that the matrix has as many columns as the panel rows.
+#[inline(always)]
+fn add_entry<const W: usize>(entry: impl NonZero, panel: &[[f32; W]], sums: [f32; W]) -> [f32; W] {
+    debug_assert!(entry.column() < panel.len());
+    // SAFETY: an entry's column is below its matrix's columns, and of as many rows is the panel.
+    add(entry.value(), unsafe { panel.get_unchecked(entry.column()) }, sums)
+}
+
+/// sums + entries · their rows of a panel.
+#[inline(always)]
+fn add_entries<const W: usize>(entries: &[impl NonZero], panel: &[[f32; W]], mut sums: [f32; W]) -> [f32; W] {
+    for &entry in entries {
+        sums = add_entry(entry, panel, sums);
+    }
+    sums
+}
+
+#[inline(always)]
+fn place<const W: usize>(row: &Row, column: usize, rows: &[Row]) -> Place {
+    let row = row.to as usize;
+    Place { row, column, offset: column * rows.len() + row * W }
+}
+
+/// The `rows` of x and a panel [depth, W], one after the other.
+#[inline(always)]
+fn one_by_one<const W: usize>(
+    x: &Sparse<impl NonZero>,
+    rows: &[Row],
+    column: usize,
+    panel: &[f32],
+    sink: &mut impl Sink,
+) {
+    let (panel, _) = panel.as_chunks::<W>();
+    for row in rows {
+        let sums = add_entries(x.entries(row.from as usize), panel, [0.0; W]);
+        sink.take(place::<W>(row, column, rows), sums);
+    }
+}
+
+/// As [`one_by_one`], a segment of all rows after the other; their sums are held in `held` between.
+#[inline(always)]
+fn by_segments<const W: usize>(
+    x: &Sparse<impl NonZero>,
+    rows: &[Row],
+    column: usize,
+    panel: &[f32],
+    held: &mut Aligned,
+    sink: &mut impl Sink,
+) {
+    let (panel, _) = panel.as_chunks::<W>();
+    held.resize(rows.len() * W);
+    let (held, _) = held.as_chunks_mut::<W>();
+    for segment in 0..x.segments() {
+        for (row, held) in rows.iter().zip(&mut *held) {
+            let before = if segment == 0 { [0.0; W] } else { *held };
+            let sums = add_entries(x.part(row.from as usize, segment), panel, before);
+            if segment + 1 == x.segments() {
+                sink.take(place::<W>(row, column, rows), sums);
+            } else {
+                *held = sums;
+            }
+        }
+    }
+}
+
+/// As [`one_by_one`], `N` of them at once.
+#[inline(always)]
+fn side_by_side<const N: usize, const W: usize>(
+    x: &Sparse<impl NonZero>,
+    rows: &[Row],
+    column: usize,
+    panel: &[f32],
+    sink: &mut impl Sink,
+) {
+    let (groups, rest) = rows.as_chunks::<N>();
+    let (whole, _) = panel.as_chunks::<W>();
+    for group in groups {
+        // Not `map`, which is compiled for the baseline instruction set.
+        let mut entries = [x.entries(group[0].from as usize); N];
+        for (entries, row) in entries.iter_mut().zip(group) {
+            *entries = x.entries(row.from as usize);
+        }
+        for (row, sums) in group.iter().zip(sums_of(entries, whole)) {
+            sink.take(place::<W>(row, column, rows), sums);
+        }
+    }
+    for row in rest {
+        let sums = add_entries(x.entries(row.from as usize), whole, [0.0; W]);
+        sink.take(place::<W>(row, column, rows), sums);
+    }
+}
+
+/// The products of `N` sparse rows and a panel [depth, W].
+#[expect(clippy::needless_range_loop, reason = "the rows advance together, and by index they stay in registers")]
+#[inline(always)]
+fn sums_of<const N: usize, const W: usize>(rows: [&[impl NonZero]; N], panel: &[[f32; W]]) -> [[f32; W]; N] {
+    let mut sums = [[0.0f32; W]; N];
+    let shortest = rows.iter().fold(usize::MAX, |shortest, row| shortest.min(row.len()));
+    let mut heads = rows;
+    for head in &mut heads {
+        *head = &head[..shortest];
+    }
+    for k in 0..shortest {
+        for r in 0..N {
+            sums[r] = add_entry(heads[r][k], panel, sums[r]);
+        }
+    }
+    for r in 0..N {
+        sums[r] = add_entries(&rows[r][shortest..], panel, sums[r]);
+    }
+    // Handed out as a copy: sums whose place in memory becomes known are stored there at every addition.
+    let mut done = [[0.0f32; W]; N];
+    for r in 0..N {
+        for lane in 0..W {
+            done[r][lane] = sums[r][lane];
+        }
+    }
+    done
+}
+
+/// Lays sums out row by row, `stride` apart, and cuts off the padding that reaches beyond.
+struct Rows<'a> {
+    stride: usize,
+    out: &'a mut [f32],
+}
+
+impl<'a> Rows<'a> {
+    fn of(rows: usize, w: &Panels, out: &'a mut [f32]) -> Rows<'a> {
+        let stride = if out.len() == rows * w.padded() { w.padded() } else { w.columns };
+        assert_eq!(out.len(), rows * stride, "the output is not [rows, columns]");
+        Rows { stride, out }
+    }
+}
+
+impl Sink for Rows<'_> {
+    #[inline(always)]
+    fn take<const W: usize>(&mut self, place: Place, sums: [f32; W]) {
+        let out = &mut self.out[place.row * self.stride..][..self.stride][place.column..];
+        match out.first_chunk_mut::<W>() {
+            Some(whole) => *whole = sums,
+            None => out.copy_from_slice(&sums[..out.len()]),
+        }
+    }
+}
+
+per_isa! {
+    /// Pre-activations of images `rows` of `x` under `w`: `out` `[rows, h]` = `x[rows]` · w, row-major.
+    ///
+    /// `out` may also be `[rows, padded h]`; then the padding's zeros are written too.
+    ///
+    /// # Panics
+    /// If the shapes do not fit together.
+    pub fn project(x: &Sparse, rows: Range<usize>, w: &Panels, out: &mut [f32]) {
+        let sink = &mut Rows::of(rows.len(), w, out);
+        forward(x, rows.start as u32..rows.end as u32, w, sink);
+    }
+}
+
+per_isa! {
+    /// As [`project`], of the images `chosen`.
+    pub fn project_chosen(x: &Sparse, chosen: &[u32], w: &Panels, out: &mut [f32]) {
+        let sink = &mut Rows::of(chosen.len(), w, out);
+        forward(x, chosen.iter().copied(), w, sink);
+    }
+}
+
+/// Stores sums in panels of the product's shape.
+struct InPanels<'a>(&'a mut [f32]);
+
+impl Sink for InPanels<'_> {
+    #[inline(always)]
+    fn take<const W: usize>(&mut self, place: Place, sums: [f32; W]) {
+        self.0[place.offset..][..W].copy_from_slice(&sums);
+    }
+}
+
+per_isa! {
+    /// `out` [x's rows, w's columns] = x · w, with `x` a transposed batch.
+    ///
+    /// # Panics
+    /// If the shapes do not fit together.
+    pub fn project_back(x: &Sparse<Plain>, w: &Panels, out: &mut Panels) {
+        assert_eq!((out.depth, out.columns), (x.rows(), w.columns), "the shapes do not fit together");
+        product(x, w, &mut InPanels(&mut out.data));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::gram::tests::noise;
+    use crate::kernel::sparse::tests::pixels;
+    use crate::kernel::test::on_every_isa;
+    use proptest::prelude::*;
+
+    fn naive(pixels: &[u8], d: usize, rows: Range<usize>, w: &[f32], h: usize) -> Vec<f32> {
+        let mut out = Vec::new();
+        for i in rows {
+            for j in 0..h {
+                let mut sum = 0.0f32;
+                for c in (0..d).filter(|c| pixels[i * d + c] != 0) {
+                    sum = (f32::from(pixels[i * d + c]) / 255.0).mul_add(w[j * d + c], sum);
+                }
+                out.push(sum);
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn a_projection_equals_its_naive_twin_bit_for_bit() {
+        for (n, d, h) in [
+            (0, 5, 3),
+            (1, 1, 1),
+            (3, 784, 10),
+            (9, 100, 50),
+            (4, 33, 65),
+            (5, 20, 112),
+            (7, 784, 500),
+            (130, 200, 300),
+        ] {
+            let (pixels, w) = (pixels(n, d), noise(h * d, 3));
+            let (x, panels) = (Sparse::from_pixels(&pixels, d), Panels::pack(&w, h, d));
+            let rows = n / 3..n;
+            let expected = naive(&pixels, d, rows.clone(), &w, h);
+            on_every_isa(|isa| {
+                let mut out = vec![f32::NAN; rows.len() * h];
+                project(&x, rows.clone(), &panels, &mut out);
+                assert_eq!(out, expected, "{isa:?}, {n} x {d} x {h}");
+                let chosen: Vec<u32> = rows.clone().map(|i| i as u32).rev().collect();
+                out.fill(f32::NAN);
+                project_chosen(&x, &chosen, &panels, &mut out);
+                assert!(out.chunks(h).eq(expected.chunks(h).rev()), "{isa:?}, {n} x {d} x {h}, chosen");
+                let mut padded = vec![f32::NAN; rows.len() * panels.padded()];
+                project(&x, rows.clone(), &panels, &mut padded);
+                for (row, padded) in expected.chunks(h).zip(padded.chunks(panels.padded())) {
+                    assert_eq!(row, &padded[..h]);
+                    assert!(padded[h..].iter().all(|&x| x == 0.0));
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn a_product_with_the_transpose_equals_its_naive_twin_bit_for_bit() {
+        for (n, d, h) in [(0, 3, 2), (1, 1, 1), (6, 40, 10), (5, 100, 200), (130, 30, 25), (9, 50, 110)] {
+            let (pixels, w) = (pixels(n, d), noise(n * h, 3)); // w is [n, h]
+            let (x, columns) = (Sparse::from_pixels(&pixels, d), (0..h * n).map(|at| w[at % n * h + at / n]));
+            let panels = Panels::pack(&columns.collect::<Vec<f32>>(), h, n);
+            let twin = |j: usize, c: usize| {
+                let inked = (0..n).filter(|i| pixels[i * d + c] != 0);
+                inked.fold(0.0f32, |sum, i| (f32::from(pixels[i * d + c]) / 255.0).mul_add(w[i * h + j], sum))
+            };
+            let expected: Vec<f32> = (0..h * d).map(|at| twin(at / d, at % d)).collect();
+            let mut turned = Sparse::empty();
+            x.transpose(&(0..n as u32).collect::<Vec<_>>(), &mut turned);
+            on_every_isa(|isa| {
+                let mut out = Panels::zeros(h, d);
+                out.data.fill(f32::NAN);
+                project_back(&turned, &panels, &mut out);
+                assert_eq!(out.unpack(), expected, "{isa:?}, {n} x {d} x {h}");
+            });
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn packing_loses_nothing(h in 0usize..200, d in 0usize..20) {
+            let w = noise(h * d, 5);
+            prop_assert_eq!(Panels::pack(&w, h, d).unpack(), w);
+        }
+    }
+}
