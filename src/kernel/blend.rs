@@ -13,15 +13,14 @@
 //!
 //! This file does not know which curve the coefficients come from.
 
-use super::dense::CLASSES;
+use super::dense::{CLASSES, rectified};
 use super::gram::{PANEL, Tall};
 use super::per_isa;
 
-/// relu(c0 a + c1 b + shift). As in the net's own relu, NaN stays NaN.
+/// relu(c0 a + c1 b + shift).
 #[inline(always)]
 fn neuron(c: [f32; 3], a: f32, b: f32, shift: f32) -> f32 {
-    let z = c[0].mul_add(a, c[1].mul_add(b, shift));
-    if z <= 0.0 { 0.0 } else { z }
+    rectified(c[0].mul_add(a, c[1].mul_add(b, shift)))
 }
 
 per_isa! {

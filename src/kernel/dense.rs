@@ -4,7 +4,7 @@
 //! the summed index in ascending order. This file does not know what a loss or an optimiser is.
 
 use super::product::Panels;
-use super::{Isa, add, isa, per_isa};
+use super::{add, per_isa};
 
 /// Classes.
 pub(super) const CLASSES: usize = 10;
@@ -15,11 +15,17 @@ const EIGHT: usize = LANES / 2;
 /// Images whose logits are summed side by side, so that they share the loads of the weights.
 const IMAGES: usize = 4;
 
+/// relu of one number. NaN stays NaN, so that a diverged net cannot pass for a dead one.
+#[inline(always)]
+pub(super) fn rectified(z: f32) -> f32 {
+    if z <= 0.0 { 0.0 } else { z }
+}
+
 per_isa! {
-    /// relu: negative numbers become zero. NaN stays NaN, so that a diverged net cannot pass for a dead one.
+    /// relu: negative numbers become zero, and NaN stays NaN.
     pub fn relu(z: &mut [f32]) {
         for z in z {
-            *z = if *z <= 0.0 { 0.0 } else { *z };
+            *z = rectified(*z);
         }
     }
 }
@@ -144,13 +150,12 @@ per_isa! {
         let (outputs, _) = outputs.as_chunks::<CLASSES>();
         for (first, panel) in out.panels_mut() {
             let width = panel.len() / n.max(1);
-            for j in (0..width).step_by(EIGHT) {
-                let place = RunOfNeurons { h, first: first + j, width, j };
-                match isa() {
-                    // Of sixteen neurons at once where the registers hold so many; the second eight are done then.
-                    Isa::Avx512 if j % LANES != 0 => {}
-                    Isa::Avx512 if width - j >= LANES => place.hidden_gradient::<LANES>(outputs, w2, a, scale, panel),
-                    _ => place.hidden_gradient::<EIGHT>(outputs, w2, a, scale, panel),
+            for j in (0..width).step_by(LANES) {
+                let run = Run { h, first: first + j, width, j };
+                if width - j >= LANES {
+                    run.hidden_gradient::<LANES>(outputs, w2, a, scale, panel);
+                } else {
+                    run.hidden_gradient::<EIGHT>(outputs, w2, a, scale, panel);
                 }
             }
         }
@@ -158,7 +163,7 @@ per_isa! {
 }
 
 /// Neighbouring neurons in matrices of activations and of panels.
-struct RunOfNeurons {
+struct Run {
     /// Columns of the activations.
     h: usize,
     /// The first neuron.
@@ -169,7 +174,7 @@ struct RunOfNeurons {
     j: usize,
 }
 
-impl RunOfNeurons {
+impl Run {
     #[inline(always)]
     fn hidden_gradient<const L: usize>(
         &self,
@@ -179,7 +184,7 @@ impl RunOfNeurons {
         scale: f32,
         panel: &mut [f32],
     ) {
-        let &RunOfNeurons { h, first, width, j } = self;
+        let &Run { h, first, width, j } = self;
         // In registers while the images pass; fetched anew for each, this took five times as long.
         let mut w = [[0.0f32; L]; CLASSES];
         for (c, w) in w.iter_mut().enumerate() {

@@ -28,6 +28,7 @@
 //! This file does not know what a neuron, a label or an optimiser is.
 
 use super::aligned::Aligned;
+use super::dense::rectified;
 use super::sparse::{NonZero, Packed, Plain, Sparse};
 use super::{Isa, add, isa, per_isa};
 use std::ops::Range;
@@ -213,11 +214,12 @@ fn fetch(entries: &[Packed]) {
     let _ = entries;
 }
 
-/// The rows `from` of x · w, each element summed over the non-zeros of its row of `x`, ascending by column.
+/// The rows `from` of x · w, each element summed over the non-zeros of its row of `x`, ascending by column; in the way
+/// that suits the registers of `isa`.
 #[inline(always)]
-fn forward(x: &Sparse, from: impl Iterator<Item = u32> + Clone, w: &Panels, sink: &mut impl Sink) {
+fn forward(isa: Isa, x: &Sparse, from: impl Iterator<Item = u32> + Clone, w: &Panels, sink: &mut impl Sink) {
     assert_eq!(x.columns(), w.depth, "the factors do not fit together");
-    if isa() == Isa::Avx512 {
+    if isa == Isa::Avx512 {
         let mut rows = fetched(x, from);
         // Those of like length together, so that neighbours end at about the same time.
         rows.sort_unstable_by_key(|row| (x.entries(row.from as usize).len(), row.to));
@@ -386,23 +388,28 @@ fn sums_of<const N: usize, const W: usize>(rows: [&[impl NonZero]; N], panel: &[
     done
 }
 
-/// Lays sums out row by row, `stride` apart, and cuts off the padding that reaches beyond.
-struct Rows<'a> {
+/// Lays sums out row by row, `stride` apart, through relu if `RELU`, and cuts off the padding that reaches beyond.
+struct Rows<'a, const RELU: bool> {
     stride: usize,
     out: &'a mut [f32],
 }
 
-impl<'a> Rows<'a> {
-    fn of(rows: usize, w: &Panels, out: &'a mut [f32]) -> Rows<'a> {
+impl<'a, const RELU: bool> Rows<'a, RELU> {
+    fn of(rows: usize, w: &Panels, out: &'a mut [f32]) -> Self {
         let stride = if out.len() == rows * w.padded() { w.padded() } else { w.columns };
         assert_eq!(out.len(), rows * stride, "the output is not [rows, columns]");
         Rows { stride, out }
     }
 }
 
-impl Sink for Rows<'_> {
+impl<const RELU: bool> Sink for Rows<'_, RELU> {
     #[inline(always)]
-    fn take<const W: usize>(&mut self, place: Place, sums: [f32; W]) {
+    fn take<const W: usize>(&mut self, place: Place, mut sums: [f32; W]) {
+        if RELU {
+            for sum in &mut sums {
+                *sum = rectified(*sum);
+            }
+        }
         let out = &mut self.out[place.row * self.stride..][..self.stride][place.column..];
         match out.first_chunk_mut::<W>() {
             Some(whole) => *whole = sums,
@@ -419,16 +426,19 @@ per_isa! {
     /// # Panics
     /// If the shapes do not fit together.
     pub fn project(x: &Sparse, rows: Range<usize>, w: &Panels, out: &mut [f32]) {
-        let sink = &mut Rows::of(rows.len(), w, out);
-        forward(x, rows.start as u32..rows.end as u32, w, sink);
+        let sink = &mut Rows::<false>::of(rows.len(), w, out);
+        forward(isa(), x, rows.start as u32..rows.end as u32, w, sink);
     }
 }
 
 per_isa! {
-    /// As [`project`], of the images `chosen`.
-    pub fn project_chosen(x: &Sparse, chosen: &[u32], w: &Panels, out: &mut [f32]) {
-        let sink = &mut Rows::of(chosen.len(), w, out);
-        forward(x, chosen.iter().copied(), w, sink);
+    /// Activations of the images `chosen` of `x` under `w`, the relu of what [`project`] gives.
+    ///
+    /// # Panics
+    /// As [`project`].
+    pub fn activate(x: &Sparse, chosen: &[u32], w: &Panels, out: &mut [f32]) {
+        let sink = &mut Rows::<true>::of(chosen.len(), w, out);
+        forward(isa(), x, chosen.iter().copied(), w, sink);
     }
 }
 
@@ -497,8 +507,9 @@ mod tests {
                 assert_eq!(out, expected, "{isa:?}, {n} x {d} x {h}");
                 let chosen: Vec<u32> = rows.clone().map(|i| i as u32).rev().collect();
                 out.fill(f32::NAN);
-                project_chosen(&x, &chosen, &panels, &mut out);
-                assert!(out.chunks(h).eq(expected.chunks(h).rev()), "{isa:?}, {n} x {d} x {h}, chosen");
+                activate(&x, &chosen, &panels, &mut out);
+                let activations: Vec<f32> = expected.iter().map(|z| z.max(0.0)).collect();
+                assert!(out.chunks(h).eq(activations.chunks(h).rev()), "{isa:?}, {n} x {d} x {h}, chosen");
                 let mut padded = vec![f32::NAN; rows.len() * panels.padded()];
                 project(&x, rows.clone(), &panels, &mut padded);
                 for (row, padded) in expected.chunks(h).zip(padded.chunks(panels.padded())) {
@@ -506,6 +517,23 @@ mod tests {
                     assert!(padded[h..].iter().all(|&x| x == 0.0));
                 }
             });
+        }
+    }
+
+    /// What [`project`] does on instruction sets that this machine may not have.
+    #[test]
+    fn the_way_of_every_instruction_set_has_the_same_bits() {
+        for (n, d, h) in [(0, 5, 3), (11, 200, 9), (6, 784, 100), (5, 400, 24), (9, 330, 300)] {
+            let (x, w) = (Sparse::from_pixels(&pixels(n, d), d), Panels::pack(&noise(h * d, 3), h, d));
+            let by = |isa| {
+                let mut out = vec![f32::NAN; n * h];
+                forward(isa, &x, 0..n as u32, &w, &mut Rows::<false>::of(n, &w, &mut out));
+                out
+            };
+            let expected = naive(&pixels(n, d), d, 0..n, &noise(h * d, 3), h);
+            for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512] {
+                assert_eq!(by(isa), expected, "{isa:?}, {n} x {d} x {h}");
+            }
         }
     }
 

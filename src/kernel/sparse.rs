@@ -13,7 +13,7 @@
 
 use super::compact::{SLACK, compact};
 
-/// Columns of a segment of an image: of a panel of weights 64 wide, the pixels of as many that are ever inked fill the
+/// Columns of a segment of a row, but for the last one and for what was turned over: of a panel of weights 64 wide, the pixels of as many that are ever inked fill the
 /// first cache.
 const SEGMENT: usize = 160;
 
@@ -21,8 +21,8 @@ const SEGMENT: usize = 160;
 #[derive(Clone, Debug)]
 pub struct Sparse<E = Packed> {
     columns: usize,
-    /// Columns of a segment; the last one may have fewer.
-    segment: usize,
+    /// Segments of a row. They are asked for row by row, which is no place for a division.
+    segments: usize,
     /// For each row where its first segment begins among the entries, and where each segment ends. Between rows there may
     /// be gaps. Below `columns` is every column of an entry that lies in a row; products rely on it.
     marks: Vec<u32>,
@@ -102,12 +102,12 @@ impl NonZero for Plain {
 impl<E> Sparse<E> {
     /// No rows and no columns.
     pub fn empty() -> Sparse<E> {
-        Sparse { columns: 0, segment: SEGMENT, marks: Vec::new(), entries: Vec::new() }
+        Sparse { columns: 0, segments: 1, marks: Vec::new(), entries: Vec::new() }
     }
 
     /// Number of rows.
     pub fn rows(&self) -> usize {
-        self.marks.len() / (self.segments() + 1)
+        self.marks.len() / (self.segments + 1)
     }
 
     /// Number of columns, zeros included.
@@ -118,13 +118,13 @@ impl<E> Sparse<E> {
     /// Segments of a row.
     #[inline(always)]
     pub(super) fn segments(&self) -> usize {
-        self.columns.div_ceil(self.segment).max(1)
+        self.segments
     }
 
     /// Where row `i` begins, and where each of its segments ends.
     #[inline(always)]
     fn marks(&self, i: usize) -> &[u32] {
-        let marks = self.segments() + 1;
+        let marks = self.segments + 1;
         &self.marks[i * marks..][..marks]
     }
 
@@ -157,7 +157,7 @@ impl Sparse {
     /// If there are more than 2^24 columns.
     pub fn with_columns(columns: usize) -> Sparse {
         assert!(columns <= Packed::COLUMNS, "more than 2^24 columns");
-        Sparse { columns, ..Sparse::empty() }
+        Sparse { columns, segments: columns.div_ceil(SEGMENT).max(1), ..Sparse::empty() }
     }
 
     /// The non-zeros of `pixels` [n, `columns`], each as pixel / 255.
@@ -178,10 +178,10 @@ impl Sparse {
         assert!(pixels.len().is_multiple_of(self.columns), "{} pixels are not rows of {}", pixels.len(), self.columns);
         // A segment is made where it stays in cache and then copied: what is behind the last entry is not touched before
         // it is needed, and memory costs most when it is first touched.
-        let mut words = vec![0; self.segment + SLACK];
+        let mut words = vec![0; SEGMENT + SLACK];
         for row in pixels.chunks_exact(self.columns) {
             self.marks.push(self.entries.len() as u32);
-            for (pixels, first) in row.chunks(self.segment).zip((0..).step_by(self.segment)) {
+            for (pixels, first) in row.chunks(SEGMENT).zip((0..).step_by(SEGMENT)) {
                 let count = compact(pixels, first, &mut words);
                 self.entries.extend(words[..count].iter().map(|&word| Packed(word)));
                 self.marks.push(u32::try_from(self.entries.len()).expect("fewer than 2^32 non-zeros"));
@@ -191,7 +191,7 @@ impl Sparse {
 
     /// A copy of the first `n` rows, or of all if there are fewer.
     pub fn head(&self, n: usize) -> Sparse {
-        let marks = self.marks[..n.min(self.rows()) * (self.segments() + 1)].to_vec();
+        let marks = self.marks[..n.min(self.rows()) * (self.segments + 1)].to_vec();
         let end = marks.last().map_or(0, |&end| end as usize);
         Sparse { marks, entries: self.entries[..end].to_vec(), ..*self }
     }
@@ -205,7 +205,7 @@ impl Sparse {
             let plain = |entry: &Packed| Plain { column: entry.0 >> 8, value: entry.value() };
             entries.extend(self.entries(i as usize).iter().map(plain));
         }
-        Sparse { columns: self.columns, segment: self.segment, marks, entries }
+        Sparse { columns: self.columns, segments: self.segments, marks, entries }
     }
 
     /// Makes `out` the transpose of the rows `chosen`; its rows ascend by their place among them, in one segment.
@@ -218,7 +218,7 @@ impl Sparse {
         let room = chosen.len() + SPREAD;
         assert!(u32::try_from(self.columns * room).is_ok(), "2^32 non-zeros or more");
         out.columns = chosen.len();
-        out.segment = chosen.len().max(1);
+        out.segments = 1;
         out.entries.resize(self.columns * room, Plain::default());
         out.marks.clear();
         out.marks.extend((0..self.columns).flat_map(|c| [(c * room) as u32; 2]));

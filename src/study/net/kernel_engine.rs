@@ -6,8 +6,8 @@
 use super::engine::{Batch, Engine, Seen};
 use super::{CLASSES, INPUTS, Mlp};
 use crate::kernel::aligned::Aligned;
-use crate::kernel::dense::{drop_out, hidden_gradient, logits, outgoing_gradient, relu};
-use crate::kernel::product::{Panels, project_back, project_chosen};
+use crate::kernel::dense::{drop_out, hidden_gradient, logits, outgoing_gradient};
+use crate::kernel::product::{Panels, activate, project_back};
 use crate::kernel::softmax::cross_entropy_gradient;
 use crate::kernel::sparse::{Plain, Sparse};
 use crate::kernel::update::{Moments, Update, apply, descend};
@@ -64,8 +64,7 @@ impl KernelEngine {
         let (images, padded) = (batch.chosen.len(), w1.padded());
 
         a.resize(images * padded);
-        project_chosen(batch.images, batch.chosen, w1, a);
-        relu(a);
+        activate(batch.images, batch.chosen, w1, a);
         if let Some(keep) = batch.keep {
             drop_out(a, &keep.flags, images, keep.scale);
         }
