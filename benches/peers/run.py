@@ -141,15 +141,17 @@ def duel(mine, fields, rounds, best):
     return ours_by_turn, [best(field, key=lambda pair: pair[1]) for field in medians]
 
 
-# The rows of the tables: ratios are [work, ours, the peer's best, its setting, ratio, demanded, met], facts about ours alone
-# are [what, found, demanded, met].
+# The rows of the tables: ratios are [work, ours, the peer's best, its setting, ratio, demanded, met, what this machine allows
+# ours], facts about ours alone are [what, found, demanded, met].
 
 
-def ratio_row(work, mine, peer, setting, unit, demanded):
+def ratio_row(work, mine, peer, setting, unit, demanded, share=None):
+    """`share` is that of the time in which this machine could do our work at all, where it was measured."""
     ratio = peer / mine if unit == "s" else mine / peer
     digits = 3 if unit == "s" else 0
     numbers = [f"{number:,.{digits}f} {unit}" for number in (mine, peer)]
-    return [work, *numbers, setting, times(ratio), times(demanded), verdict(ratio >= demanded)]
+    allowed = times(ratio / share) if share else ""
+    return [work, *numbers, setting, times(ratio), times(demanded), verdict(ratio >= demanded), allowed]
 
 
 def fact_row(what, found, at_most, form):
@@ -169,7 +171,9 @@ def training(options, ratios, facts, hand):
         rates = {prior: [run[f"train/{hidden}/{prior}"]["images_per_second"] for run in mine] for prior in PRIORS}
         none = statistics.median(rates["none"])
         all_ratios.append(none / peer[1])
-        ratios.append(ratio_row(f"training, h = {hidden}", none, peer[1], peer[0], "images/s", demanded))
+        loaded = statistics.median(run[f"train/{hidden}/none"]["loaded_share"] for run in mine)
+        ratios.append(ratio_row(f"training, h = {hidden}", none, peer[1], peer[0], "images/s", demanded, loaded))
+        facts.append([f"share of the limit with loads, h = {hidden}", f"{loaded:.0%}", "", ""])
         hand.append([hidden, f"{by_hand[1]:,.0f} images/s", by_hand[0], times(none / by_hand[1])])
         if hidden >= 100:
             share = statistics.median(run[f"train/{hidden}/none"]["share"] for run in mine)
@@ -178,7 +182,7 @@ def training(options, ratios, facts, hand):
             slower = statistics.median(none / other - 1 for none, other in zip(rates["none"], rates[prior]))
             facts.append(fact_row(f"{prior} slower than none, h = {hidden}", slower, 0.15, "{:.0%}".format))
     mean = statistics.geometric_mean(all_ratios)
-    ratios.append(["training, geometric mean", "", "", "", times(mean), times(6), verdict(mean >= 6)])
+    ratios.append(["training, geometric mean", "", "", "", times(mean), times(6), verdict(mean >= 6), ""])
 
 
 def curves(options, ratios, facts):
@@ -305,7 +309,7 @@ def main():
             MARKS[0],
             circumstances(data) + (" Without torch.compile." if options.eager else ""),
             "### Ours and the peer's best",
-            table(["work", "ours", "the peer's best", "its setting", "ratio", "demanded", "met"], ratios),
+            table(["work", "ours", "the peer's best", "its setting", "ratio", "demanded", "met", "the machine allows"], ratios),
             "### Ours alone",
             table(["what", "found", "demanded", "met"], facts),
             "### Training by hand",

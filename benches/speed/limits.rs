@@ -35,6 +35,7 @@ impl Traffic {
 #[derive(Default)]
 pub(crate) struct Limits {
     peak: HashMap<usize, f64>,
+    loaded: HashMap<usize, f64>,
     bandwidth: HashMap<(usize, bool, usize), f64>,
 }
 
@@ -49,6 +50,11 @@ impl Limits {
             let wide = best_rate(threads, || 2.0 * (limit::WIDE_CHAINS * ROUNDS) as f64 / multiply_adds_wide());
             narrow.max(wide)
         })
+    }
+
+    /// As [`Limits::peak`], where one factor of each multiply-add comes from the first cache.
+    pub(crate) fn loaded(&mut self, threads: usize) -> f64 {
+        *self.loaded.entry(threads).or_insert_with(|| best_rate(threads, || 2.0 * LOADED / multiply_adds_loaded()))
     }
 
     /// Bytes a second and thread that pass between the processor and such an array, a different one for each thread.
@@ -108,6 +114,20 @@ fn multiply_adds_wide() -> f64 {
     seconds_each(|| limit::multiply_adds_wide(ROUNDS, 0.999, 0.1, black_box(&mut chains)))
 }
 
+/// Rows that [`multiply_adds_loaded`] goes through: 16 KiB, half of the first cache of most processors.
+const ROWS: usize = 64;
+/// Multiply-adds of a call of it.
+const LOADED: f64 = (limit::LOADED_SUMS * ROWS * (ROUNDS / ROWS)) as f64;
+
+fn multiply_adds_loaded() -> f64 {
+    let x = [0.01; ROWS];
+    let mut memory = vec![0.5; limit::LOADED_SUMS * ROWS + LINE / size_of::<f32>()];
+    let first = memory.as_ptr().align_offset(LINE);
+    let (w, _) = memory[first..][..limit::LOADED_SUMS * ROWS].as_chunks_mut();
+    let mut sums = [0.0; limit::LOADED_SUMS];
+    seconds_each(|| limit::multiply_adds_loaded(ROUNDS / ROWS, &x, black_box(&mut *w), black_box(&mut sums)))
+}
+
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
@@ -131,7 +151,10 @@ const ARRAYS: [(&str, usize); 3] = [("512-KiB", 512 << 10), ("12-MiB", 12 << 20)
 /// The limits themselves, to be seen.
 pub(crate) fn groups() -> Vec<Group> {
     let passes = ["read", "rewrite"].iter().flat_map(|pass| ARRAYS.map(|(name, _)| format!("limit/{pass}/{name}")));
-    let works = ["limit/multiply-adds", "limit/multiply-adds-wide"].map(str::to_owned).into_iter().chain(passes);
+    let works = ["limit/multiply-adds", "limit/multiply-adds-wide", "limit/multiply-adds-loaded"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(passes);
     vec![Group { works: works.collect(), make: |_, names| Ok(names.iter().map(|name| make(name)).collect()) }]
 }
 
@@ -141,6 +164,9 @@ fn make(name: &str) -> Work {
     let (cost, mut run): (Cost, Box<dyn FnMut() -> f64>) = match name.split('/').nth(1) {
         Some("multiply-adds") => (chains(limit::CHAINS), Box::new(multiply_adds)),
         Some("multiply-adds-wide") => (chains(limit::WIDE_CHAINS), Box::new(multiply_adds_wide)),
+        Some("multiply-adds-loaded") => {
+            (Cost { multiply_adds: LOADED, ..Cost::default() }, Box::new(multiply_adds_loaded))
+        }
         Some("read") => {
             let cost = Cost { traffic: Traffic::read(array, 1.0), ..Cost::default() };
             (cost, Box::new(move || pass(array, false)))

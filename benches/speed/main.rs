@@ -54,6 +54,8 @@ struct Cost {
     multiply_adds: f64,
     /// Whether those are of f64: there half as many fit into a register.
     double: bool,
+    /// Whether one factor of most of them has to be loaded.
+    loaded: bool,
     traffic: Option<Traffic>,
     /// Threads that do the same work at once; 0 is one.
     threads: usize,
@@ -141,6 +143,8 @@ struct Outcome<'a> {
     traffic: Option<[f64; 2]>,
     /// The least time for the multiply-adds, plus that for the traffic, over the time it took.
     share: Option<f64>,
+    /// As `share`, where multiply-adds load one factor each.
+    loaded_share: Option<f64>,
 }
 
 const HEADER: &str =
@@ -160,6 +164,10 @@ impl<'a> Outcome<'a> {
         let traffic =
             cost.traffic.map(|traffic| [traffic.bytes / median / 1e9, limits.bandwidth(traffic, threads) / 1e9]);
         let share = |[reached, limit]: [f64; 2]| reached / limit;
+        let loaded_share = cost.loaded.then(|| {
+            let arithmetic = 2.0 * cost.multiply_adds / median / limits.loaded(threads);
+            arithmetic + traffic.map_or(0.0, share)
+        });
         Outcome {
             name: &work.name,
             median,
@@ -167,6 +175,7 @@ impl<'a> Outcome<'a> {
             images_per_second: (cost.images > 0.0).then(|| cost.images / median),
             share: (arithmetic.is_some() || traffic.is_some())
                 .then(|| arithmetic.map_or(0.0, share) + traffic.map_or(0.0, share)),
+            loaded_share,
             seconds,
             arithmetic,
             traffic,
@@ -194,7 +203,7 @@ impl<'a> Outcome<'a> {
         serde_json::json!({
             "work": self.name, "data": data.source, "seconds": self.seconds, "median": self.median,
             "gflops": self.arithmetic, "gbs": self.traffic, "share": self.share,
-            "images_per_second": self.images_per_second, "found": self.found,
+            "loaded_share": self.loaded_share, "images_per_second": self.images_per_second, "found": self.found,
         })
         .to_string()
     }

@@ -42,6 +42,7 @@ fn training(data: &Rc<Data>, name: &str) -> Result<Work> {
         traffic: Traffic::rewritten(2 * hidden as usize * INPUTS * size_of::<f32>(), steps),
         threads: NETS,
         images: NETS as f64 * images,
+        loaded: true,
         double: false,
     };
     let examples = Labelled::from(&data.train);

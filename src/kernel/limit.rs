@@ -1,19 +1,23 @@
-//! The machine's own limits, for the benches to stand beside: how fast one core multiplies and adds, and how fast it
-//! reads or rewrites an array. What is near them has little left to gain.
+//! The machine's own limits, for the benches to stand beside: how fast one core multiplies and adds, in registers and with
+//! one factor from the first cache, and how fast it reads or rewrites an array. What is near them has little left to gain.
 //!
 //! Nothing in the program calls these. They are kernels like the others, compiled for every instruction set, so that a
 //! limit is that of the set the program runs on. This file does not know a clock: whoever calls it holds one.
 //!
 //! Measured here (Zen 4 at 3.69 GHz, by a chain of dependent additions beside it): twelve AVX2 registers in flight, six of
 //! AVX-512 and 24 of AVX-512 all reach 16.0 multiply-adds a cycle, 118 GFLOP/s, which is what such a core has. The 24 are
-//! for cores with two 512-bit units.
+//! for cores with two 512-bit units. On Zen 1 (2.94 GHz, AVX2 in halves of 128 bits) twelve registers reach 8.0 multiply-adds
+//! a cycle, 47 GFLOP/s, and 7.3 with one factor from the first cache: each multiply-add loads
+//! two halves, and two a cycle is all that core can load.
 
-use super::per_isa;
+use super::{add, per_isa};
 
 /// Accumulators of [`multiply_adds`]: twelve AVX2 registers, or six of AVX-512.
 pub const CHAINS: usize = 96;
 /// Accumulators of [`multiply_adds_wide`]: 24 AVX-512 registers; narrower sets have not as many, and spill.
 pub const WIDE_CHAINS: usize = 384;
+/// Accumulators of [`multiply_adds_loaded`]: a panel of a product is as wide.
+pub const LOADED_SUMS: usize = 64;
 /// Running sums of [`read`]: eight AVX2 registers.
 pub const SUMS: usize = 64;
 
@@ -28,6 +32,20 @@ per_isa! {
     /// [`multiply_adds`] with four times as many chains.
     pub fn multiply_adds_wide(rounds: usize, factor: f32, term: f32, chains: &mut [f32; WIDE_CHAINS]) {
         *chains = in_registers(rounds, factor, term, *chains);
+    }
+}
+
+per_isa! {
+    /// `rounds` times sums <- sums + x[i] · w[i] for each i in ascending order, with the sums in registers: what a product
+    /// of a sparse row and a panel is made of, less finding the row of the panel.
+    pub fn multiply_adds_loaded(rounds: usize, x: &[f32], w: &[[f32; LOADED_SUMS]], sums: &mut [f32; LOADED_SUMS]) {
+        let mut held = *sums;
+        for _ in 0..rounds {
+            for (&x, w) in x.iter().zip(w) {
+                held = add(x, w, held);
+            }
+        }
+        *sums = held;
     }
 }
 
@@ -85,6 +103,24 @@ mod tests {
     fn every_chain_takes_every_multiply_add() {
         chains_case(multiply_adds);
         chains_case(multiply_adds_wide);
+    }
+
+    #[test]
+    fn every_sum_takes_every_loaded_multiply_add() {
+        for (rounds, n) in [(0, 3), (1, 0), (2, 5)] {
+            let (x, w) = (noise(n, 1), noise(n * LOADED_SUMS, 2));
+            let (w, _) = w.as_chunks::<LOADED_SUMS>();
+            let sum = |lane: usize| {
+                let terms = (0..rounds).flat_map(|_| x.iter().zip(w));
+                terms.fold(0.5f32, |sum, (x, w)| x.mul_add(w[lane], sum))
+            };
+            let expected: [f32; LOADED_SUMS] = std::array::from_fn(sum);
+            on_every_isa(|isa| {
+                let mut sums = [0.5; LOADED_SUMS];
+                multiply_adds_loaded(rounds, &x, w, &mut sums);
+                assert_eq!(sums, expected, "{isa:?}, {rounds} rounds of {n}");
+            });
+        }
     }
 
     #[test]

@@ -15,15 +15,16 @@
 //!   image has no second cache to wait for if all images pass a *segment* of the pixels before the next one is taken up,
 //!   their sums kept aside between. In cycles of a Zen 1 core for 8 multiply-adds, of which its registers allow one in 1:
 //!   2.6 for four images, 2.4 for one, 1.8 for one by segments, and 1.63 once non-zeros are unpacked before, which pays
-//!   from a few panels on. What it can load allows 1.32 ([`super::limit::multiply_adds_loaded`]).
+//!   from a few panels on. What it can load allows 1.09 ([`super::limit::multiply_adds_loaded`]).
 //!
 //! Backward one row at a time is best: the rows are short, and what is done with one overlaps with the sums of the next.
 //!
 //! Left out, as no faster. With AVX-512: rows padded and interleaved (SELL-C-sigma, 0.38, but it must be built), intrinsics
 //! (0.38), panels of 16 columns that stay in the first cache (0.51) or of 32 (0.44), broadcasts by shuffle instead of by
-//! load. With AVX2: panels of 80, 96, 104 or 112 columns (1.6 to 1.9, but they must be told apart), segments of 28 to 98
-//! pixels (2.4 to 1.8). Left out, as not worth the reading: the next batch on its way from memory while this one is summed
-//! (4 us of a step's 50 at h = 10 and of 120 at h = 50).
+//! load. With AVX2: panels of 48, 56, 80, 96 or 104 columns (a step at h = 500 took 11, 3, 4, 7, 13 % longer), segments of
+//! fewer pixels, the next row's entries, weights or velocities sent for ahead (all within the noise), huge pages. Left out,
+//! as not worth the reading: the next batch on its way from memory while this one is summed (4 us of a step's 50 at h = 10
+//! and of 120 at h = 50 on Zen 4, nothing on Zen 1).
 //!
 //! This file does not know what a neuron, a label or an optimiser is.
 
@@ -37,6 +38,9 @@ use std::ops::Range;
 const PANEL: usize = 64;
 /// What the columns of a narrower panel are a multiple of.
 const LANES: usize = 8;
+/// Entries from one look at where they end to the next: with 1, 2, 4, 8, 16 of them a step at h = 500 took a Zen 1 core
+/// 1,850, 1,910, 1,750, 1,670, 1,870 us.
+const UNROLLED: usize = 8;
 /// Panels from which on non-zeros are unpacked once instead of in each.
 const MANY: usize = 3;
 
@@ -279,7 +283,13 @@ fn add_entry<const W: usize>(entry: impl NonZero, panel: &[[f32; W]], sums: [f32
 /// sums + entries · their rows of a panel.
 #[inline(always)]
 fn add_entries<const W: usize>(entries: &[impl NonZero], panel: &[[f32; W]], mut sums: [f32; W]) -> [f32; W] {
-    for &entry in entries {
+    let (groups, rest) = entries.as_chunks::<UNROLLED>();
+    for group in groups {
+        for &entry in group {
+            sums = add_entry(entry, panel, sums);
+        }
+    }
+    for &entry in rest {
         sums = add_entry(entry, panel, sums);
     }
     sums
