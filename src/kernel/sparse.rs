@@ -176,16 +176,17 @@ impl Sparse {
     /// If `pixels` is not whole rows, there are no columns, or there are 2^32 non-zeros or more then.
     pub fn append(&mut self, pixels: &[u8]) {
         assert!(pixels.len().is_multiple_of(self.columns), "{} pixels are not rows of {}", pixels.len(), self.columns);
-        // A segment is made where it stays in cache and then copied: what is behind the last entry is not touched before
+        // A row is made where it stays in cache and then copied: what is behind the last entry is not touched before
         // it is needed, and memory costs most when it is first touched.
-        let mut words = vec![0; SEGMENT + SLACK];
+        let mut words = vec![0; self.columns + SLACK];
         for row in pixels.chunks_exact(self.columns) {
-            self.marks.push(self.entries.len() as u32);
+            let (start, mut count) = (self.entries.len(), 0);
+            self.marks.push(start as u32);
             for (pixels, first) in row.chunks(SEGMENT).zip((0..).step_by(SEGMENT)) {
-                let count = compact(pixels, first, &mut words);
-                self.entries.extend(words[..count].iter().map(|&word| Packed(word)));
-                self.marks.push(u32::try_from(self.entries.len()).expect("fewer than 2^32 non-zeros"));
+                count += compact(pixels, first, &mut words[count..]);
+                self.marks.push(u32::try_from(start + count).expect("fewer than 2^32 non-zeros"));
             }
+            self.entries.extend(words[..count].iter().map(|&word| Packed(word)));
         }
     }
 
