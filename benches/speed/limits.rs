@@ -121,11 +121,11 @@ const LOADED: f64 = (limit::LOADED_SUMS * ROWS * (ROUNDS / ROWS)) as f64;
 
 fn multiply_adds_loaded() -> f64 {
     let x = [0.01; ROWS];
-    let mut memory = vec![0.5; limit::LOADED_SUMS * ROWS + LINE / size_of::<f32>()];
+    let memory = vec![0.5; limit::LOADED_SUMS * ROWS + LINE / size_of::<f32>()];
     let first = memory.as_ptr().align_offset(LINE);
-    let (w, _) = memory[first..][..limit::LOADED_SUMS * ROWS].as_chunks_mut();
+    let (w, _) = memory[first..][..limit::LOADED_SUMS * ROWS].as_chunks();
     let mut sums = [0.0; limit::LOADED_SUMS];
-    seconds_each(|| limit::multiply_adds_loaded(ROUNDS / ROWS, &x, black_box(&mut *w), black_box(&mut sums)))
+    seconds_each(|| limit::multiply_adds_loaded(ROUNDS / ROWS, &x, black_box(w), black_box(&mut sums)))
 }
 
 /// Bytes of a cache line.

@@ -36,7 +36,7 @@ per_isa! {
 }
 
 per_isa! {
-    /// `rounds` times sums <- sums + x[i] · w[i] for each i in ascending order, with the sums in registers: what a product
+    /// `rounds` times `sums <- sums + x[i] · w[i]` for each i in ascending order, with the sums in registers: what a product
     /// of a sparse row and a panel is made of, less finding the row of the panel.
     pub fn multiply_adds_loaded(rounds: usize, x: &[f32], w: &[[f32; LOADED_SUMS]], sums: &mut [f32; LOADED_SUMS]) {
         let mut held = *sums;
