@@ -17,7 +17,8 @@
 //!   2.6 for four images, 2.4 for one, 1.8 for one by segments, and 1.63 once non-zeros are unpacked before, which pays
 //!   from a few panels on. What it can load allows 1.09 ([`super::limit::multiply_adds_loaded`]).
 //!
-//! Backward one row at a time is best: the rows are short, and what is done with one overlaps with the sums of the next.
+//! Backward one row at a time is best, or two where a panel is narrow: the rows are short, and what is done with one overlaps
+//! with the sums of the next. With AVX-512 that and the unrolling of a row's entries have not been measured.
 //!
 //! Left out, as no faster. With AVX-512: rows padded and interleaved (SELL-C-sigma, 0.38, but it must be built), intrinsics
 //! (0.38), panels of 16 columns that stay in the first cache (0.51) or of 32 (0.44), broadcasts by shuffle instead of by
@@ -41,7 +42,7 @@ const LANES: usize = 8;
 /// Entries from one look at where they end to the next: with 1, 2, 4, 8, 16 of them a step at h = 500 took a Zen 1 core
 /// 1,850, 1,910, 1,750, 1,670, 1,870 us.
 const UNROLLED: usize = 8;
-/// Panels from which on non-zeros are unpacked once instead of in each.
+/// Panels up to which non-zeros are unpacked in each of them, instead of once for all.
 const MANY: usize = 3;
 
 /// Columns of the panel that holds what is left of a matrix: a multiple of 8 up to 64.
