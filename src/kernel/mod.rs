@@ -4,6 +4,7 @@
 //! ascending over the summed index, fused multiply-add**. Vector lanes and threads run *across* outputs; nothing ever
 //! splits a sum. A kernel is written once, in plain Rust over slices and fixed-size arrays with [`f32::mul_add`], and
 //! `per_isa!` compiles that one body for each instruction set; which of them runs is chosen when the program runs.
+//! [`product`] asks for it once more, since how many sums the registers hold decides what it does side by side.
 //! Beside each kernel its tests keep a naive twin, equal bit for bit. Three have AVX-512 by hand besides, with the same
 //! sums in the same order, because LLVM keeps their tiles in memory or has no word for the instruction: [`gram`], the
 //! second layer in [`blend`], and the packing of non-zeros.

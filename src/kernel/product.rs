@@ -184,14 +184,14 @@ pub(super) trait Sink {
 
 /// A row of a product: which row of the sparse factor it comes from, and its place among those asked for.
 #[derive(Clone, Copy)]
-pub(super) struct Row {
+struct Row {
     from: u32,
     to: u32,
 }
 
 /// Every row of `x`, in order.
 #[inline(always)]
-pub(super) fn all<E>(x: &Sparse<E>) -> Vec<Row> {
+fn all<E>(x: &Sparse<E>) -> Vec<Row> {
     (0..x.rows() as u32).map(|i| Row { from: i, to: i }).collect()
 }
 

@@ -13,8 +13,8 @@
 
 use super::compact::{SLACK, compact};
 
-/// Columns of a segment of a row, but for the last one and for what was turned over: of a panel of weights 64 wide, the pixels of as many that are ever inked fill the
-/// first cache.
+/// Columns of a segment of a row, but for the last one and for what was turned over: of a panel of weights 64 wide, the
+/// rows of as many pixels, less those hardly ever inked, fill the first cache.
 const SEGMENT: usize = 160;
 
 /// A sparse matrix, row by row: for each row its non-zeros, ascending by column.

@@ -67,7 +67,7 @@ trait Rule {
     fn apply<const W: usize>(&self, gradient: [f32; W], at: usize, w: &mut [f32], moments: &mut Moments);
 }
 
-/// [`Update::Momentum`] that shrinks nothing: the same bits in two thirds of the time.
+/// [`Update::Momentum`] that shrinks nothing: the same bits, by one addition in place of the soft threshold.
 struct Smooth {
     rate: f32,
     momentum: f32,
