@@ -125,33 +125,95 @@ type Logits = [[f32; LANES]; CLASSES];
 
 fn second_layer(c: [f32; 3], neurons: &[Pair], shift: &[f32; LANES], w2: &[[f32; CLASSES]], out: &mut Logits) {
     #[cfg(target_arch = "x86_64")]
-    if super::isa() == super::Isa::Avx512 {
+    match super::isa() {
         // SAFETY: `isa()` answers only with sets that the processor was found to have.
-        return unsafe { avx512::second_layer(c, neurons, shift, w2, out) };
+        super::Isa::Avx512 => return unsafe { avx512::second_layer(c, neurons, shift, w2, out) },
+        // SAFETY: as above.
+        super::Isa::Avx2 => return unsafe { avx2::second_layer(c, neurons, shift, w2, out) },
+        super::Isa::Scalar => {}
     }
-    second_layer_by_eights(c, neurons, shift, w2, out);
+    plain(c, neurons, shift, w2, out);
 }
 
-per_isa! {
-    fn second_layer_by_eights(c: [f32; 3], neurons: &[Pair], shift: &[f32; LANES], w2: &[[f32; CLASSES]], out: &mut Logits) {
-        const EIGHT: usize = 8;
-        for first in (0..LANES).step_by(EIGHT) {
-            let shift: [f32; EIGHT] = std::array::from_fn(|lane| shift[first + lane]);
-            let mut tile = [[0.0f32; EIGHT]; CLASSES];
-            for (pair, w2) in neurons.iter().zip(w2) {
-                let (a, b) = (&pair.a[first..first + EIGHT], &pair.b[first..first + EIGHT]);
-                let mut hidden = [0.0; EIGHT];
-                for lane in 0..EIGHT {
-                    hidden[lane] = neuron(c, a[lane], b[lane], shift[lane]);
-                }
-                for (tile, &w) in tile.iter_mut().zip(w2) {
-                    for lane in 0..EIGHT {
-                        tile[lane] = hidden[lane].mul_add(w, tile[lane]);
-                    }
-                }
+fn plain(c: [f32; 3], neurons: &[Pair], shift: &[f32; LANES], w2: &[[f32; CLASSES]], out: &mut Logits) {
+    *out = [[0.0; LANES]; CLASSES];
+    for (pair, w2) in neurons.iter().zip(w2) {
+        for lane in 0..LANES {
+            let hidden = neuron(c, pair.a[lane], pair.b[lane], shift[lane]);
+            for (out, &w) in out.iter_mut().zip(w2) {
+                out[lane] = hidden.mul_add(w, out[lane]);
             }
-            for (out, tile) in out.iter_mut().zip(&tile) {
-                out[first..first + EIGHT].copy_from_slice(tile);
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use super::{CLASSES, LANES, Logits, Pair};
+    use std::arch::x86_64::*;
+
+    const EIGHT: usize = 8;
+    /// Neurons whose multiply-adds of a class follow one another. A Zen 1 core reads one factor less from its registers if
+    /// it comes from the multiply-add before: with 1, 2, 3, 4 neurons, one of 32 images takes it 73, 71, 66, 74 cycles.
+    const IN_A_ROW: usize = 3;
+
+    /// Ten registers of sums: ten classes, eight images.
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn second_layer(
+        c: [f32; 3],
+        neurons: &[Pair],
+        shift: &[f32; LANES],
+        w2: &[[f32; CLASSES]],
+        out: &mut Logits,
+    ) {
+        let (groups, rest) = neurons.as_chunks::<IN_A_ROW>();
+        let (w2_groups, w2_rest) = w2.as_chunks::<IN_A_ROW>();
+        for first in (0..LANES).step_by(EIGHT) {
+            let shift = load(shift, first);
+            let mut tile = [_mm256_setzero_ps(); CLASSES];
+            for (neurons, w2) in groups.iter().zip(w2_groups) {
+                add(c, neurons, first, shift, w2, &mut tile);
+            }
+            for (neuron, w2) in rest.iter().zip(w2_rest) {
+                add(c, std::array::from_ref(neuron), first, shift, std::array::from_ref(w2), &mut tile);
+            }
+            for (out, tile) in out.iter_mut().zip(tile) {
+                let out = &mut out[first..][..EIGHT];
+                // SAFETY: the slice is eight numbers.
+                unsafe { _mm256_storeu_ps(out.as_mut_ptr(), tile) };
+            }
+        }
+    }
+
+    /// The eight numbers from `first` on.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn load(x: &[f32; LANES], first: usize) -> __m256 {
+        let x = &x[first..][..EIGHT];
+        // SAFETY: the slice is eight numbers.
+        unsafe { _mm256_loadu_ps(x.as_ptr()) }
+    }
+
+    /// Adds what `N` neurons of eight images from `first` on give to each class.
+    #[target_feature(enable = "avx2,fma")]
+    #[inline]
+    fn add<const N: usize>(
+        c: [f32; 3],
+        neurons: &[Pair; N],
+        first: usize,
+        shift: __m256,
+        w2: &[[f32; CLASSES]; N],
+        tile: &mut [__m256; CLASSES],
+    ) {
+        let mut hidden = [shift; N];
+        for (hidden, pair) in hidden.iter_mut().zip(neurons) {
+            let inner = _mm256_fmadd_ps(_mm256_set1_ps(c[1]), load(&pair.b, first), shift);
+            let z = _mm256_fmadd_ps(_mm256_set1_ps(c[0]), load(&pair.a, first), inner);
+            *hidden = _mm256_and_ps(z, _mm256_cmp_ps::<_CMP_NLE_UQ>(z, _mm256_setzero_ps()));
+        }
+        for (class, sum) in tile.iter_mut().enumerate() {
+            for (hidden, w2) in hidden.iter().zip(w2) {
+                *sum = _mm256_fmadd_ps(*hidden, _mm256_set1_ps(w2[class]), *sum);
             }
         }
     }
