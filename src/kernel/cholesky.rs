@@ -193,8 +193,8 @@ mod tests {
     }
 
     #[test]
-    fn solving_undoes_multiplying() {
-        for (n, m) in [(0, 2), (1, 1), (5, 0), (70, 10), (130, 3)] {
+    fn solving_undoes_multiplying_with_the_same_bits_on_every_isa() {
+        for (n, m) in [(0, 2), (1, 1), (5, 0), (70, 10), (130, 3), (40, 67)] {
             let g = definite(n);
             let x: Vec<f64> = noise(n * m, 5).into_iter().map(f64::from).collect();
             let mut b = vec![0.0; n * m];
@@ -203,9 +203,35 @@ mod tests {
                     b[i * m + c] = (0..n).map(|j| g[i * n + j] * x[j * m + c]).sum();
                 }
             }
-            Cholesky::factor(g, n).expect("positive definite").solve(&mut b, m);
-            assert!(b.iter().zip(&x).all(|(b, x)| (b - x).abs() < 1e-9), "{n} x {m}");
+            let factor = Cholesky::factor(g, n).expect("positive definite");
+            let expected = solved(&factor.u, n, &b, m);
+            on_every_isa(|isa| {
+                let mut b = b.clone();
+                factor.solve(&mut b, m);
+                assert_eq!(b, expected, "{isa:?}, {n} x {m}");
+                assert!(b.iter().zip(&x).all(|(b, x)| (b - x).abs() < 1e-9), "{isa:?}, {n} x {m}");
+            });
         }
+    }
+
+    /// Forward substitution by Uᵀ and back substitution by U, one right-hand side after the other.
+    fn solved(u: &[f64], n: usize, b: &[f64], m: usize) -> Vec<f64> {
+        let mut x = b.to_vec();
+        for c in 0..m {
+            for i in 0..n {
+                for k in 0..i {
+                    x[i * m + c] = (-u[k * n + i]).mul_add(x[k * m + c], x[i * m + c]);
+                }
+                x[i * m + c] /= u[i * n + i];
+            }
+            for i in (0..n).rev() {
+                for k in i + 1..n {
+                    x[i * m + c] = (-u[i * n + k]).mul_add(x[k * m + c], x[i * m + c]);
+                }
+                x[i * m + c] /= u[i * n + i];
+            }
+        }
+        x
     }
 
     #[test]

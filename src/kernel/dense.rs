@@ -265,19 +265,31 @@ mod tests {
     #[test]
     fn relu_clears_the_negative_and_keeps_what_is_no_number() {
         on_every_isa(|_| {
-            let mut z = [-1.0, 0.0, 2.0, f32::NEG_INFINITY, f32::NAN];
+            let mut z = [-1.0, 0.0, -0.0, 2.0, f32::NEG_INFINITY, f32::NAN].repeat(11);
             relu(&mut z);
-            assert_eq!(z[..4], [0.0, 0.0, 2.0, 0.0]);
-            assert!(z[4].is_nan());
+            for z in z.chunks(6) {
+                assert_eq!(z[..5], [0.0, 0.0, 0.0, 2.0, 0.0]);
+                assert!(z[2].is_sign_positive() && z[5].is_nan());
+            }
         });
     }
 
     #[test]
     fn dropout_scales_what_it_keeps_and_leaves_the_padding() {
-        on_every_isa(|_| {
-            let mut a = [1.0, 2.0, 7.0, 3.0, 4.0, 7.0];
-            drop_out(&mut a, &[true, false, false, true], 2, 2.0);
-            assert_eq!(a, [2.0, 0.0, 7.0, 0.0, 8.0, 7.0]);
-        });
+        for (n, h, padded) in [(1, 1, 1), (2, 2, 3), (3, 10, 16), (5, 64, 64), (7, 100, 104), (2, 250, 256)] {
+            let (before, keep) = (numbers(n * padded, 1), numbers(n * h, 2).into_iter().map(|x| x > -0.3));
+            let keep: Vec<bool> = keep.collect();
+            let twin = |i: usize, j: usize| match keep[i * h..][..h].get(j) {
+                Some(true) => before[i * padded + j] * 1.3,
+                Some(false) => 0.0,
+                None => before[i * padded + j],
+            };
+            let expected: Vec<f32> = (0..n * padded).map(|at| twin(at / padded, at % padded)).collect();
+            on_every_isa(|isa| {
+                let mut a = before.clone();
+                drop_out(&mut a, &keep, n, 1.3);
+                assert_eq!(a, expected, "{isa:?}, {n} x {h}");
+            });
+        }
     }
 }

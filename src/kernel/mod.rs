@@ -5,9 +5,9 @@
 //! splits a sum. A kernel is written once, in plain Rust over slices and fixed-size arrays with [`f32::mul_add`], and
 //! `per_isa!` compiles that one body for each instruction set; which of them runs is chosen when the program runs.
 //! [`product`] asks for it once more, since how many sums the registers hold decides what it does side by side.
-//! Beside each kernel its tests keep a naive twin, equal bit for bit. Three have AVX-512 by hand besides, with the same
-//! sums in the same order, because LLVM keeps their tiles in memory or has no word for the instruction: [`gram`], the
-//! second layer in [`blend`], and the packing of non-zeros.
+//! Beside each kernel its tests keep a naive twin, equal bit for bit. Three are written by hand besides, with the same sums in
+//! the same order, because LLVM keeps their tiles in memory or has no word for the instruction: [`gram`] for AVX-512, the
+//! second layer in [`blend`] and the packing of non-zeros for AVX2 too.
 //!
 //! Whether LLVM keeps an array in registers hangs on how it is written: sums that go through a function by value stay
 //! there, those behind a reference, or handed to another function at the end, are stored at every addition. Look at the

@@ -17,13 +17,21 @@
 //!   2.6 for four images, 2.4 for one, 1.8 for one by segments, and 1.63 once non-zeros are unpacked before, which pays
 //!   from a few panels on. What it can load allows 1.09 ([`super::limit::multiply_adds_loaded`]).
 //!
+//! Of the 0.54 between, that core takes half however near the weights are. It reads all three factors of a multiply-add only
+//! if one comes right from the multiply-add before: 1.36 cycles for eight columns, all in the first cache, if the entries of
+//! a row are taken one by one, 1.13 if a register takes eight of them before the next one does. That pays for a panel of 56
+//! columns, a seventh of the step at h = 50 (`LANE_BY_LANE`). For 64 columns it was written in assembly, as LLVM turns the
+//! order back there: forward no faster, backward a fifth slower.
+//!
 //! Backward one row at a time is best, or two where a panel is narrow: the rows are short, and what is done with one overlaps
 //! with the sums of the next. With AVX-512 that and the unrolling of a row's entries have not been measured.
 //!
 //! Left out, as no faster. With AVX-512: rows padded and interleaved (SELL-C-sigma, 0.38, but it must be built), intrinsics
 //! (0.38), panels of 16 columns that stay in the first cache (0.51) or of 32 (0.44), broadcasts by shuffle instead of by
 //! load. With AVX2: panels of 48, 56, 80, 96 or 104 columns (a step at h = 500 took 11, 3, 4, 7, 13 % longer), segments of
-//! fewer pixels, the next row's entries, weights or velocities sent for ahead (all within the noise), huge pages. Left out,
+//! fewer pixels, a batch's segments copied so that they lie one after the other (the copy costs what it saves), entries in
+//! whole groups of eight over all rows, so that no end of a row is unforeseen (sums then go to memory and back: a tenth
+//! slower), the next row's entries, weights or velocities sent for ahead (all within the noise), huge pages. Left out,
 //! as not worth the reading: the next batch on its way from memory while this one is summed (4 us of a step's 50 at h = 10
 //! and of 120 at h = 50 on Zen 4, nothing on Zen 1).
 //!
@@ -42,9 +50,8 @@ const LANES: usize = 8;
 /// Entries from one look at where they end to the next: with 1, 2, 4, 8, 16 of them a step at h = 500 took a Zen 1 core
 /// 1,850, 1,910, 1,750, 1,670, 1,870 us.
 const UNROLLED: usize = 8;
-/// Columns of the panel whose sums take a group of entries one register after the other: a Zen 1 core reads no third factor
-/// from its registers if it comes from the multiply-add before, and so takes 1.2 cycles for eight columns in place of 1.55.
-/// Wider panels leave no registers for it, and narrower ones LLVM takes apart.
+/// Columns of the panel in which one register takes a whole group of entries before the next one does. Of a wider one LLVM
+/// turns the order back, for want of registers, and narrower ones it takes apart: at h = 40, 48, 100 a step took longer.
 const LANE_BY_LANE: usize = 56;
 /// Panels up to which non-zeros are unpacked in each of them, instead of once for all.
 const MANY: usize = 3;
@@ -510,6 +517,12 @@ mod tests {
     use crate::kernel::test::on_every_isa;
     use proptest::prelude::*;
 
+    /// Rows and columns of which some have hardly a non-zero, and some hardly a zero.
+    fn uneven(n: usize, d: usize) -> Vec<u8> {
+        let kept = |at: usize| at * at % 97 < 14 * (at / d % 8).max(at % d % 6);
+        pixels(n, d).into_iter().enumerate().map(|(at, pixel)| if kept(at) { pixel | 1 } else { 0 }).collect()
+    }
+
     fn naive(pixels: &[u8], d: usize, rows: Range<usize>, w: &[f32], h: usize) -> Vec<f32> {
         let mut out = Vec::new();
         for i in rows {
@@ -535,8 +548,13 @@ mod tests {
             (5, 20, 112),
             (7, 784, 500),
             (130, 200, 300),
+            (13, 190, 24),
+            (11, 400, 32),
+            (9, 170, 40),
+            (10, 500, 48),
+            (14, 784, 56),
         ] {
-            let (pixels, w) = (pixels(n, d), noise(h * d, 3));
+            let (pixels, w) = (uneven(n, d), noise(h * d, 3));
             let (x, panels) = (Sparse::from_pixels(&pixels, d), Panels::pack(&w, h, d));
             let rows = n / 3..n;
             let expected = naive(&pixels, d, rows.clone(), &w, h);
@@ -562,14 +580,14 @@ mod tests {
     /// What [`project`] does on instruction sets that this machine may not have.
     #[test]
     fn the_way_of_every_instruction_set_has_the_same_bits() {
-        for (n, d, h) in [(0, 5, 3), (11, 200, 9), (6, 784, 100), (5, 400, 24), (9, 330, 300)] {
-            let (x, w) = (Sparse::from_pixels(&pixels(n, d), d), Panels::pack(&noise(h * d, 3), h, d));
+        for (n, d, h) in [(0, 5, 3), (11, 200, 9), (6, 784, 100), (5, 400, 24), (9, 330, 300), (8, 784, 56)] {
+            let (x, w) = (Sparse::from_pixels(&uneven(n, d), d), Panels::pack(&noise(h * d, 3), h, d));
             let by = |isa| {
                 let mut out = vec![f32::NAN; n * h];
                 forward(isa, &x, 0..n as u32, &w, &mut Rows::<false>::of(n, &w, &mut out));
                 out
             };
-            let expected = naive(&pixels(n, d), d, 0..n, &noise(h * d, 3), h);
+            let expected = naive(&uneven(n, d), d, 0..n, &noise(h * d, 3), h);
             for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512] {
                 assert_eq!(by(isa), expected, "{isa:?}, {n} x {d} x {h}");
             }
@@ -578,8 +596,10 @@ mod tests {
 
     #[test]
     fn a_product_with_the_transpose_equals_its_naive_twin_bit_for_bit() {
-        for (n, d, h) in [(0, 3, 2), (1, 1, 1), (6, 40, 10), (5, 100, 200), (130, 30, 25), (9, 50, 110)] {
-            let (pixels, w) = (pixels(n, d), noise(n * h, 3)); // w is [n, h]
+        let widths = [8, 16, 24, 32, 40, 48, 56, 64].map(|h| (21, 40, h));
+        let sizes = [(0, 3, 2), (1, 1, 1), (6, 40, 10), (5, 100, 200), (130, 30, 25), (9, 50, 110)];
+        for (n, d, h) in sizes.into_iter().chain(widths) {
+            let (pixels, w) = (uneven(n, d), noise(n * h, 3)); // w is [n, h]
             let (x, columns) = (Sparse::from_pixels(&pixels, d), (0..h * n).map(|at| w[at % n * h + at / n]));
             let panels = Panels::pack(&columns.collect::<Vec<f32>>(), h, n);
             let twin = |j: usize, c: usize| {

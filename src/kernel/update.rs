@@ -191,6 +191,7 @@ mod tests {
     use crate::kernel::test::on_every_isa;
 
     const SGD: Update = Update::Momentum { rate: 0.5, momentum: 0.5, decay: 0.0, shrink: 0.0 };
+    const SHRINKING: Update = Update::Momentum { rate: 0.1, momentum: 0.9, decay: 0.01, shrink: 0.02 };
     const ADAM: Update = Update::Adam {
         rate: 0.01,
         scale: 1.5,
@@ -259,14 +260,17 @@ mod tests {
 
     #[test]
     fn a_gradient_used_up_in_registers_moves_the_weights_as_one_stored_does_on_every_isa() {
-        for (images, d, h) in [(1, 1, 1), (5, 30, 10), (13, 50, 100), (3, 784, 64)] {
-            let pixels: Vec<u8> = (0..images * d).map(|i| if i % 3 == 0 { (i * 37 % 251) as u8 } else { 0 }).collect();
+        let narrow = [1, 8, 10, 24, 32].map(|h| (5, 30, h));
+        let wide = [40, 48, 56, 64, 100, 184, 250].map(|h| (13, 50, h));
+        for (images, d, h) in [(1, 1, 1), (3, 784, 64)].into_iter().chain(narrow).chain(wide) {
+            let pixels: Vec<u8> =
+                (0..images * d).map(|i| if i % d * 7 % 13 > i % 11 { (i * 37 % 251) as u8 } else { 0 }).collect();
             let (batch, mut x) = (Sparse::from_pixels(&pixels, d), Sparse::empty());
             let all: Vec<u32> = (0..images as u32).collect();
             batch.transpose(&all, &mut x);
             let numbers = |n: usize| (0..n).map(|i| (i * 71 % 101) as f32 / 50.0 - 1.0).collect::<Vec<_>>();
             let (z, w) = (Panels::pack(&numbers(h * images), h, images), Panels::pack(&numbers(h * d), h, d));
-            for update in [SGD, ADAM] {
+            for update in [SGD, SHRINKING, ADAM] {
                 let mut stored = w.clone();
                 let mut moments = Moments::zeros(stored.data_mut().len());
                 for _ in 0..3 {
