@@ -15,7 +15,9 @@
 //!
 //! Held by the tests on every instruction set of the machine that runs them, and by `pipeline.lock`. Once, under
 //! qemu-user 7.2, the `ci` profile was run whole on an emulated Haswell (AVX2) and a Nehalem (neither AVX nor FMA): all
-//! digests were those of the lock. On aarch64 nothing has been run.
+//! digests were those of the lock. The tests of this room were run once on an emulated Skylake-X too (Bochs 3.0, mended where
+//! it refuses gathers by the upper sixteen registers), when no processor with AVX-512 was at hand. On aarch64 nothing has
+//! been run.
 //!
 //! This room knows nothing of nets, images or files: only of numbers in slices.
 
