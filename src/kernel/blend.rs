@@ -167,8 +167,8 @@ mod avx2 {
     use std::arch::x86_64::*;
 
     const EIGHT: usize = 8;
-    /// Neurons whose multiply-adds of a class follow one another. A Zen 1 core reads one factor less from its registers if
-    /// it comes from the multiply-add before: with 1, 2, 3, 4 neurons, one of 32 images takes it 73, 71, 66, 74 cycles.
+    /// Neurons whose multiply-adds of a class follow one another, each going on with the sum of the one before. With 1, 2, 3,
+    /// 4 of them, a neuron of 32 images takes a Zen 1 core 73, 71, 66, 74 cycles.
     const IN_A_ROW: usize = 3;
 
     /// Ten registers of sums: ten classes, eight images.

@@ -17,11 +17,11 @@
 //!   2.6 for four images, 2.4 for one, 1.8 for one by segments, and 1.63 once non-zeros are unpacked before, which pays
 //!   from a few panels on. What it can load allows 1.09 ([`super::limit::multiply_adds_loaded`]).
 //!
-//! Of the 0.54 between, that core takes half however near the weights are. It reads all three factors of a multiply-add only
-//! if one comes right from the multiply-add before: 1.36 cycles for eight columns, all in the first cache, if the entries of
-//! a row are taken one by one, 1.13 if a register takes eight of them before the next one does. That pays for a panel of 56
-//! columns, a seventh of the step at h = 50 (`LANE_BY_LANE`). For 64 columns it was written in assembly, as LLVM turns the
-//! order back there: forward no faster, backward a fifth slower.
+//! Of the 0.54 between, that core takes half however near the weights are. It seems to be at its best only where a multiply-add
+//! goes on with the sum of the one before: 1.36 cycles for eight columns, all in the first cache, if the entries of a row are
+//! taken one by one, 1.13 if a register takes eight of them before the next one does. That pays for a panel of 56 columns, an
+//! eighth of the step at h = 50 (`LANE_BY_LANE`). For 64 columns it was written in assembly, as LLVM turns the order back
+//! there: forward no faster, backward a fifth slower.
 //!
 //! Backward one row at a time is best, or two where a panel is narrow: the rows are short, and what is done with one overlaps
 //! with the sums of the next. With AVX-512 that and the unrolling of a row's entries have not been measured.
