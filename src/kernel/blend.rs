@@ -7,7 +7,7 @@
 //! read once more.
 //!
 //! All points of a curve see to some neurons of the same images before the next are taken up, so that these stay in the
-//! first cache and are read from memory once.
+//! first cache and are read from memory once for all points.
 //!
 //! Left out: asking for lines ahead, which gained nothing; laying images side by side a few neurons at a time, so as to
 //! stay in L1, which was slower than image by image.
@@ -131,7 +131,8 @@ impl Images {
 /// The coefficients of a point, and its second layer neuron by neuron, [h, 10].
 pub type Combination<'a> = ([f32; 3], &'a [[f32; CLASSES]]);
 
-/// Neurons of which all points are seen to before the next: they fill most of the first cache.
+/// Neurons of which all points are seen to before the next: they fill most of the first cache, and leave none over where
+/// three are taken in a row.
 const AT_ONCE: usize = 96;
 
 /// Logits class by class, [10, 32].
@@ -150,12 +151,13 @@ fn second_layer(c: [f32; 3], neurons: &[Pair], shift: &[f32; LANES], w2: &[[f32;
     plain(c, neurons, shift, w2, out);
 }
 
+/// One neuron after the other.
 fn plain(c: [f32; 3], neurons: &[Pair], shift: &[f32; LANES], w2: &[[f32; CLASSES]], out: &mut Logits) {
     for (pair, w2) in neurons.iter().zip(w2) {
-        for lane in 0..LANES {
-            let hidden = neuron(c, pair.a[lane], pair.b[lane], shift[lane]);
-            for (out, &w) in out.iter_mut().zip(w2) {
-                out[lane] = hidden.mul_add(w, out[lane]);
+        let hidden: [f32; LANES] = std::array::from_fn(|lane| neuron(c, pair.a[lane], pair.b[lane], shift[lane]));
+        for (out, &w) in out.iter_mut().zip(w2) {
+            for lane in 0..LANES {
+                out[lane] = hidden[lane].mul_add(w, out[lane]);
             }
         }
     }

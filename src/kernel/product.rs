@@ -24,11 +24,12 @@
 //! there: forward no faster, backward a fifth slower.
 //!
 //! Backward one row at a time is best, or two where a panel is narrow: the rows are short, and what is done with one overlaps
-//! with the sums of the next. With AVX-512 that and the unrolling of a row's entries have not been measured.
+//! with the sums of the next. With AVX-512 that, the unrolling of a row's entries and the order of a panel of 56 have not been measured.
 //!
 //! Left out, as no faster. With AVX-512: rows padded and interleaved (SELL-C-sigma, 0.38, but it must be built), intrinsics
 //! (0.38), panels of 16 columns that stay in the first cache (0.51) or of 32 (0.44), broadcasts by shuffle instead of by
-//! load. With AVX2: panels of 48, 56, 80, 96 or 104 columns (a step at h = 500 took 11, 3, 4, 7, 13 % longer), segments of
+//! load. With AVX2: panels of 48, 56, 80, 96 or 104 columns (a step at h = 500 took 11, 3, 4, 7, 13 % longer; of
+//! 56, lane by lane, the products take 1 % less there and 4 % longer at h = 2000), segments of
 //! fewer pixels, a batch's segments copied so that they lie one after the other (the copy costs what it saves), entries in
 //! whole groups of eight over all rows, so that no end of a row is unforeseen (sums then go to memory and back: a tenth
 //! slower), the next row's entries, weights or velocities sent for ahead (all within the noise), huge pages. Left out,
@@ -51,7 +52,7 @@ const LANES: usize = 8;
 /// 1,850, 1,910, 1,750, 1,670, 1,870 us.
 const UNROLLED: usize = 8;
 /// Columns of the panel in which one register takes a whole group of entries before the next one does. Of a wider one LLVM
-/// turns the order back, for want of registers, and narrower ones it takes apart: at h = 40, 48, 100 a step took longer.
+/// turns the order back, for want of registers, and narrower ones it takes apart: at h = 40, 48, 100 the products took longer.
 const LANE_BY_LANE: usize = 56;
 /// Panels up to which non-zeros are unpacked in each of them, instead of once for all.
 const MANY: usize = 3;

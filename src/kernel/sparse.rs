@@ -75,6 +75,11 @@ static SHADES: [f32; 256] = {
 impl Packed {
     /// Columns there may be.
     const COLUMNS: usize = 1 << 24;
+
+    #[inline(always)]
+    fn pixel(self) -> usize {
+        (self.0 & 255) as usize
+    }
 }
 
 impl NonZero for Packed {
@@ -85,7 +90,7 @@ impl NonZero for Packed {
 
     #[inline(always)]
     fn value(self) -> f32 {
-        SHADES[(self.0 & 255) as usize]
+        SHADES[self.pixel()]
     }
 }
 
@@ -269,7 +274,7 @@ fn turn<const N: usize>(entries: &[Packed; N], place: u32, marks: &mut [u32], ou
     });
     for k in 0..N {
         debug_assert!((ends[k] as usize) < out.len());
-        let bits = SHADE_BITS[(entries[k].0 & 255) as usize] | column;
+        let bits = SHADE_BITS[entries[k].pixel()] | column;
         // SAFETY: each of the rows chosen puts one entry into a row at most, for columns ascend, and there is room for all;
         // they are what an entry is made of.
         unsafe { out.as_mut_ptr().add(ends[k] as usize).cast::<u64>().write_unaligned(bits) };

@@ -62,10 +62,12 @@ impl Path<'_> {
         let h = self.a.hidden();
         let layer = HiddenLayer::of(self);
         let w2: Vec<_> = stops.iter().map(|stop| by_neuron(stop.w2)).collect();
-        let mut seen = vec![Seen::default(); stops.len()];
+        let points: Vec<_> =
+            stops.iter().zip(&w2).map(|(stop, w2)| (layer.coefficients(stop.s), w2.as_slice())).collect();
+        let mut seen = vec![Seen::default(); points.len()];
         // A thread has all its points at once, for it reads the images for every lot of them: a 61-point curve at h = 2000
         // took a twelfth longer by eights.
-        let together = stops.len().div_ceil(threads.get()).max(1);
+        let together = points.len().div_ceil(threads.get()).max(1);
         let mut side_by_side = vec![Images::zeros(h); labels.len().min(BLOCK).div_ceil(Images::MOST)];
         let mut workspaces = vec![PreActivations::default(); threads.get()];
         for (block, labels) in labels.chunks(BLOCK).enumerate() {
@@ -80,13 +82,11 @@ impl Path<'_> {
                     images.set(&z.a[rows.start * h..rows.end * h], &z.b[rows.start * h..rows.end * h], &z.m[rows]);
                 }
             });
-            let measured = stops.chunks(together).zip(w2.chunks(together)).zip(seen.chunks_mut(together));
-            share(&mut workspaces, measured, |_, ((stops, w2), seen)| {
-                let points: Vec<_> =
-                    stops.iter().map(|stop| layer.coefficients(stop.s)).zip(w2.iter().map(Vec::as_slice)).collect();
+            let measured = points.chunks(together).zip(seen.chunks_mut(together));
+            share(&mut workspaces, measured, |_, (points, seen)| {
                 let mut outputs = vec![[[0.0; CLASSES]; Images::MOST]; points.len()];
                 for (images, labels) in side_by_side.iter().zip(labels.chunks(Images::MOST)) {
-                    images.logits(&points, &mut outputs);
+                    images.logits(points, &mut outputs);
                     for (outputs, seen) in outputs.iter().zip(&mut *seen) {
                         cross_entropy(outputs[..labels.len()].as_flattened(), labels, seen);
                     }

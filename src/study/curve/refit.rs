@@ -305,9 +305,9 @@ fn logits(c: [f32; 3], [a, b, m]: [&[f32]; 3], w2: &[[f32; CLASSES]], images: &m
     let rows = a.chunks(Images::MOST * h).zip(b.chunks(Images::MOST * h)).zip(m.chunks(Images::MOST));
     for (((a, b), m), out) in rows.zip(out.chunks_mut(Images::MOST * CLASSES)) {
         images.set(a, b, m);
-        let mut all = [[[0.0; CLASSES]; Images::MOST]];
-        images.logits(&[(c, w2)], &mut all);
-        out.copy_from_slice(&all.as_flattened().as_flattened()[..out.len()]);
+        let mut all = [[0.0; CLASSES]; Images::MOST];
+        images.logits(&[(c, w2)], std::array::from_mut(&mut all));
+        out.copy_from_slice(&all.as_flattened()[..out.len()]);
     }
 }
 
