@@ -15,24 +15,24 @@ use super::{Isa, isa};
 /// Words that [`compact`] may write beyond those it counts.
 pub(super) const SLACK: usize = 16;
 
-/// Writes a word for each non-zero of `row` to the front of `out`, 256 times its place plus the byte, ascending; the first
-/// byte's place is `first`. Gives their number. What is in `out` behind them then means nothing.
+/// Writes a word for each non-zero of `row` to the front of `out`, 256 times its place plus the byte, ascending. Gives their
+/// number. What is in `out` behind them then means nothing.
 ///
 /// # Panics
 /// If `out` is not longer than `row` by [`SLACK`].
-pub(super) fn compact(row: &[u8], first: u32, out: &mut [u32]) -> usize {
+pub(super) fn compact(row: &[u8], out: &mut [u32]) -> usize {
     assert!(out.len() >= row.len() + SLACK, "no room for the words of a row");
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("popcnt") {
         match isa() {
             // SAFETY: `isa()` answers only with sets that the processor was found to have, and so was `popcnt`.
-            Isa::Avx512 => return unsafe { avx512(row, first, out) },
+            Isa::Avx512 => return unsafe { avx512(row, out) },
             // SAFETY: as above.
-            Isa::Avx2 => return unsafe { avx2(row, first, out) },
+            Isa::Avx2 => return unsafe { avx2(row, out) },
             Isa::Scalar => {}
         }
     }
-    plain(row, first, out)
+    plain(row, 0, out)
 }
 
 /// The words of `row`, whose first byte's place is `first`.
@@ -74,7 +74,7 @@ static LANES_OF: [[u8; 8]; 256] = {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,popcnt")]
-fn avx2(row: &[u8], first: u32, out: &mut [u32]) -> usize {
+fn avx2(row: &[u8], out: &mut [u32]) -> usize {
     use std::arch::x86_64::{
         _mm_cmpeq_epi8, _mm_cvtsi64_si128, _mm_movemask_epi8, _mm_setzero_si128, _mm256_add_epi32,
         _mm256_cvtepu8_epi32, _mm256_or_si256, _mm256_permutevar8x32_epi32, _mm256_set1_epi32, _mm256_setr_epi32,
@@ -84,7 +84,7 @@ fn avx2(row: &[u8], first: u32, out: &mut [u32]) -> usize {
     let lanes = _mm256_slli_epi32::<8>(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
     let (eights, rest) = row.as_chunks::<8>();
     let mut end = 0;
-    for (&eight, first) in eights.iter().zip((first.cast_signed()..).step_by(8)) {
+    for (&eight, first) in eights.iter().zip((0..).step_by(8)) {
         if eight == [0; 8] {
             continue;
         }
@@ -98,12 +98,12 @@ fn avx2(row: &[u8], first: u32, out: &mut [u32]) -> usize {
         unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), _mm256_permutevar8x32_epi32(words, order)) };
         end += ink.count_ones() as usize;
     }
-    end + plain(rest, first + 8 * eights.len() as u32, &mut out[end..])
+    end + plain(rest, 8 * eights.len() as u32, &mut out[end..])
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,popcnt")]
-fn avx512(row: &[u8], first: u32, out: &mut [u32]) -> usize {
+fn avx512(row: &[u8], out: &mut [u32]) -> usize {
     use std::arch::x86_64::{
         _mm_loadu_si128, _mm_test_epi8_mask, _mm512_add_epi32, _mm512_cvtepu8_epi32, _mm512_maskz_compress_epi32,
         _mm512_or_si512, _mm512_set1_epi32, _mm512_setr_epi32, _mm512_slli_epi32, _mm512_storeu_si512,
@@ -111,7 +111,7 @@ fn avx512(row: &[u8], first: u32, out: &mut [u32]) -> usize {
     let lanes = _mm512_slli_epi32::<8>(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
     let (sixteens, rest) = row.as_chunks::<16>();
     let mut end = 0;
-    for (sixteen, first) in sixteens.iter().zip((first.cast_signed()..).step_by(16)) {
+    for (sixteen, first) in sixteens.iter().zip((0..).step_by(16)) {
         // SAFETY: an array of 16 bytes is what is read, wherever it lies.
         let bytes = unsafe { _mm_loadu_si128(sixteen.as_ptr().cast()) };
         let ink = _mm_test_epi8_mask(bytes, bytes);
@@ -125,7 +125,7 @@ fn avx512(row: &[u8], first: u32, out: &mut [u32]) -> usize {
         unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_maskz_compress_epi32(ink, words)) };
         end += ink.count_ones() as usize;
     }
-    end + plain(rest, first + 16 * sixteens.len() as u32, &mut out[end..])
+    end + plain(rest, 16 * sixteens.len() as u32, &mut out[end..])
 }
 
 #[cfg(test)]
@@ -138,13 +138,11 @@ mod tests {
         for n in [0, 1, 7, 8, 9, 15, 16, 17, 31, 33, 64, 784, 5000] {
             let patchy = |i: usize| if (i * i / 40).is_multiple_of(3) { 0 } else { (i * 37 % 256) as u8 };
             for row in [(0..n).map(patchy).collect(), vec![0; n], vec![255; n]] {
-                let first = 3 * n as u32;
                 let kept = row.iter().enumerate().filter(|&(_, &byte)| byte != 0);
-                let expected: Vec<u32> =
-                    kept.map(|(place, &byte)| 256 * (first + place as u32) + u32::from(byte)).collect();
+                let expected: Vec<u32> = kept.map(|(place, &byte)| 256 * place as u32 + u32::from(byte)).collect();
                 on_every_isa(|isa| {
                     let mut out = vec![u32::MAX; n + SLACK];
-                    let end = compact(&row, first, &mut out);
+                    let end = compact(&row, &mut out);
                     assert_eq!(out[..end], expected, "{isa:?}, {n} bytes");
                 });
             }

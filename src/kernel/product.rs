@@ -11,30 +11,26 @@
 //!   other, nor for the second cache. In nanoseconds for 16 multiply-adds, of which a Zen 4 core's registers allow one in
 //!   0.27: 0.76 for one row at a time over panels that begin anywhere (every other load then spans two cache lines), 0.58
 //!   over panels that begin at a cache line, 0.39 for four rows at once.
-//! - **16 of 256 bits or less** hold the sums of one image: those of four went to memory and back at every multiply-add. One
-//!   image has no second cache to wait for if all images pass a *segment* of the pixels before the next one is taken up,
-//!   their sums kept aside between. In cycles of a Zen 1 core for 8 multiply-adds, of which its registers allow one in 1:
-//!   2.6 for four images, 2.4 for one, 1.8 for one by segments, and 1.63 once non-zeros are unpacked before, which pays
-//!   from a few panels on. What it can load allows 1.09 ([`super::limit::multiply_adds_loaded`]).
+//! - **16 of 256 bits or less** hold the sums of one row, or of two where a panel is narrow. What counts there is loading:
+//!   with additions in place of multiply-adds the products took 2 to 5 % less. A load that waits for its address keeps later ones
+//!   from being seen, so entries are read `AHEAD` of their use. In cycles of a Zen 1 core for 64 columns, eight
+//!   multiply-adds of which its registers allow one in 1: 10.5 for rows in the first cache whose entry is read just before,
+//!   8.5 if it is read one or more before, and 15.2 and 12.5 for rows at random out of 784, in the second cache. (By
+//!   assembly, places alone, without values; 8.0 with neither.)
 //!
-//! Of the 0.54 between, that core takes half however near the weights are. It seems to be at its best only where a multiply-add
-//! goes on with the sum of the one before: 1.36 cycles for eight columns, all in the first cache, if the entries of a row are
-//! taken one by one, 1.13 if a register takes eight of them before the next one does. That pays for a panel of 56 columns, an
-//! eighth of the step at h = 50 (`LANE_BY_LANE`). For 64 columns it was written in assembly, as LLVM turns the order back
-//! there: forward no faster, backward a fifth slower.
-//!
-//! Backward one row at a time is best, or two where a panel is narrow: the rows are short, and what is done with one overlaps
-//! with the sums of the next. With AVX-512 that, the unrolling of a row's entries and the order of a panel of 56 have not been measured.
+//! Backward one row at a time is best with AVX-512 too: the rows are short, and what is done with one overlaps with the sums
+//! of the next. How far ahead entries are best read there has not been measured.
 //!
 //! Left out, as no faster. With AVX-512: rows padded and interleaved (SELL-C-sigma, 0.38, but it must be built), intrinsics
 //! (0.38), panels of 16 columns that stay in the first cache (0.51) or of 32 (0.44), broadcasts by shuffle instead of by
-//! load. With AVX2: panels of 48, 56, 80, 96 or 104 columns (a step at h = 500 took 11, 3, 4, 7, 13 % longer; of
-//! 56, lane by lane, the products take 1 % less there and 4 % longer at h = 2000), segments of
-//! fewer pixels, a batch's segments copied so that they lie one after the other (the copy costs what it saves), entries in
-//! whole groups of eight over all rows, so that no end of a row is unforeseen (sums then go to memory and back: a tenth
-//! slower), the next row's entries, weights or velocities sent for ahead (all within the noise), huge pages. Left out,
-//! as not worth the reading: the next batch on its way from memory while this one is summed (4 us of a step's 50 at h = 10
-//! and of 120 at h = 50 on Zen 4, nothing on Zen 1).
+//! load. With AVX2, entries read ahead: all images through a segment of the pixels, whose rows of a panel stay in the first
+//! cache, before the next (forward at h = 100 and 500 took 2 % less to 8 % longer, for 392 to 196 pixels;
+//! before entries were read ahead it saved a quarter), non-zeros unpacked once for all panels (1 to 4 % of a product at
+//! h >= 500, and what follows takes that longer), entries of the next row read with those of the last (5 % longer),
+//! rows of like length side by side (sorting costs more than it saves). Left out before that, and not tried since: panels of
+//! 48, 80, 96 or 104 columns, the next row's entries, weights or velocities sent for ahead, huge pages. Left out, as not
+//! worth the reading: the next batch on its way from memory while this one is summed or turned over (4 us of a step's 50 at
+//! h = 10 and of 120 at h = 50 on Zen 4, nothing on Zen 1).
 //!
 //! This file does not know what a neuron, a label or an optimiser is.
 
@@ -48,14 +44,10 @@ use std::ops::Range;
 const PANEL: usize = 64;
 /// What the columns of a narrower panel are a multiple of.
 const LANES: usize = 8;
-/// Entries from one look at where they end to the next: with 1, 2, 4, 8, 16 of them a step at h = 500 took a Zen 1 core
-/// 1,850, 1,910, 1,750, 1,670, 1,870 us.
-const UNROLLED: usize = 8;
-/// Columns of the panel in which one register takes a whole group of entries before the next one does. Of a wider one LLVM
-/// turns the order back, for want of registers, and narrower ones it takes apart: at h = 40, 48, 100 the products took longer.
-const LANE_BY_LANE: usize = 56;
-/// Panels up to which non-zeros are unpacked in each of them, instead of once for all.
-const MANY: usize = 3;
+/// Columns up to which few registers hold the sums of two rows.
+const NARROW: usize = 32;
+/// Entries that are read before they are used; see above.
+const AHEAD: usize = 3;
 
 /// Columns of the panel that holds what is left of a matrix: a multiple of 8 up to 64.
 fn width(left: usize) -> usize {
@@ -234,7 +226,7 @@ fn fetch(entries: &[Packed]) {
 /// The rows `from` of x · w, each element summed over the non-zeros of its row of `x`, ascending by column; in the way
 /// that suits the registers of `isa`.
 #[inline(always)]
-fn forward(isa: Isa, x: &Sparse, from: impl Iterator<Item = u32> + Clone, w: &Panels, sink: &mut impl Sink) {
+fn forward(isa: Isa, x: &Sparse, from: impl Iterator<Item = u32>, w: &Panels, sink: &mut impl Sink) {
     assert_eq!(x.columns(), w.depth, "the factors do not fit together");
     if isa == Isa::Avx512 {
         let mut rows = fetched(x, from);
@@ -243,30 +235,20 @@ fn forward(isa: Isa, x: &Sparse, from: impl Iterator<Item = u32> + Clone, w: &Pa
         for (column, width, panel) in w.panels() {
             by_width!(width, W => side_by_side::<4, W>(x, &rows, column, panel, sink));
         }
-    } else if w.columns <= MANY * PANEL {
-        forward_by_segments(x, &fetched(x, from), w, sink);
     } else {
-        fetched(x, from.clone());
-        let x = &x.unpacked(from);
-        forward_by_segments(x, &all(x), w, sink);
+        on_few_registers(x, &fetched(x, from), w, sink);
     }
 }
 
-/// The `rows` of x · w on few registers. Narrow panels stay in the first cache by themselves.
+/// The `rows` of x · w.
 #[inline(always)]
-fn forward_by_segments(x: &Sparse<impl NonZero>, rows: &[Row], w: &Panels, sink: &mut impl Sink) {
-    let held = &mut Aligned::default();
+fn on_few_registers(x: &Sparse<impl NonZero>, rows: &[Row], w: &Panels, sink: &mut impl Sink) {
     for (column, width, panel) in w.panels() {
-        match width {
-            64 => by_segments::<64>(x, rows, column, panel, held, sink),
-            56 => by_segments::<56>(x, rows, column, panel, held, sink),
-            48 => by_segments::<48>(x, rows, column, panel, held, sink),
-            40 => by_segments::<40>(x, rows, column, panel, held, sink),
-            32 => side_by_side::<2, 32>(x, rows, column, panel, sink),
-            24 => side_by_side::<2, 24>(x, rows, column, panel, sink),
-            16 => side_by_side::<4, 16>(x, rows, column, panel, sink),
-            _ => side_by_side::<4, 8>(x, rows, column, panel, sink),
-        }
+        by_width!(width, W => if W <= NARROW {
+            side_by_side::<2, W>(x, rows, column, panel, sink);
+        } else {
+            one_by_one::<W>(x, rows, column, panel, sink);
+        });
     }
 }
 
@@ -274,60 +256,44 @@ fn forward_by_segments(x: &Sparse<impl NonZero>, rows: &[Row], w: &Panels, sink:
 #[inline(always)]
 pub(super) fn product(x: &Sparse<Plain>, w: &Panels, sink: &mut impl Sink) {
     assert_eq!(x.columns(), w.depth, "the factors do not fit together");
-    let rows = &all(x);
-    for (column, width, panel) in w.panels() {
-        match width {
-            24 => side_by_side::<2, 24>(x, rows, column, panel, sink),
-            16 => side_by_side::<2, 16>(x, rows, column, panel, sink),
-            8 => side_by_side::<2, 8>(x, rows, column, panel, sink),
-            _ => by_width!(width, W => one_by_one::<W>(x, rows, column, panel, sink)),
-        }
-    }
+    on_few_registers(x, &all(x), w, sink);
 }
 
-/// sums + entry · its row of a panel. The caller has seen to it that the matrix has as many columns as the panel rows.
+/// An entry's value and its row of a panel.
+type Term<'a, const W: usize> = (f32, &'a [f32; W]);
+
+/// The caller has seen to it that the matrix has as many columns as the panel rows.
 #[inline(always)]
-fn add_entry<const W: usize>(entry: impl NonZero, panel: &[[f32; W]], sums: [f32; W]) -> [f32; W] {
+fn term<const W: usize>(entry: impl NonZero, panel: &[[f32; W]]) -> Term<'_, W> {
     debug_assert!(entry.column() < panel.len());
     // SAFETY: an entry's column is below its matrix's columns, and of as many rows is the panel.
-    add(entry.value(), unsafe { panel.get_unchecked(entry.column()) }, sums)
+    (entry.value(), unsafe { panel.get_unchecked(entry.column()) })
 }
 
 /// sums + entries · their rows of a panel.
 #[inline(always)]
 fn add_entries<const W: usize>(entries: &[impl NonZero], panel: &[[f32; W]], mut sums: [f32; W]) -> [f32; W] {
-    let (groups, rest) = entries.as_chunks::<UNROLLED>();
-    for group in groups {
-        if W == LANE_BY_LANE {
-            sums = add_lane_by_lane(group, panel, sums);
-        } else {
-            for &entry in group {
-                sums = add_entry(entry, panel, sums);
-            }
+    let Some((first, rest)) = entries.split_first_chunk::<AHEAD>() else {
+        for &entry in entries {
+            let (x, w) = term(entry, panel);
+            sums = add(x, w, sums);
         }
+        return sums;
+    };
+    let mut ahead = [term(first[0], panel); AHEAD];
+    for k in 1..AHEAD {
+        ahead[k] = term(first[k], panel);
     }
     for &entry in rest {
-        sums = add_entry(entry, panel, sums);
-    }
-    sums
-}
-
-/// sums + group · their rows of a panel, each eight columns taking the whole group before the next do.
-#[inline(always)]
-fn add_lane_by_lane<const W: usize>(
-    group: &[impl NonZero; UNROLLED],
-    panel: &[[f32; W]],
-    mut sums: [f32; W],
-) -> [f32; W] {
-    for first in (0..W).step_by(LANES) {
-        for entry in group {
-            debug_assert!(entry.column() < panel.len());
-            // SAFETY: as in `add_entry`.
-            let w = unsafe { panel.get_unchecked(entry.column()) };
-            for lane in first..first + LANES {
-                sums[lane] = entry.value().mul_add(w[lane], sums[lane]);
-            }
+        let (x, w) = ahead[0];
+        for k in 1..AHEAD {
+            ahead[k - 1] = ahead[k];
         }
+        ahead[AHEAD - 1] = term(entry, panel);
+        sums = add(x, w, sums);
+    }
+    for (x, w) in ahead {
+        sums = add(x, w, sums);
     }
     sums
 }
@@ -351,32 +317,6 @@ fn one_by_one<const W: usize>(
     for row in rows {
         let sums = add_entries(x.entries(row.from as usize), panel, [0.0; W]);
         sink.take(place::<W>(row, column, rows), sums);
-    }
-}
-
-/// As [`one_by_one`], a segment of all rows after the other; their sums are held in `held` between.
-#[inline(always)]
-fn by_segments<const W: usize>(
-    x: &Sparse<impl NonZero>,
-    rows: &[Row],
-    column: usize,
-    panel: &[f32],
-    held: &mut Aligned,
-    sink: &mut impl Sink,
-) {
-    let (panel, _) = panel.as_chunks::<W>();
-    held.resize(rows.len() * W);
-    let (held, _) = held.as_chunks_mut::<W>();
-    for segment in 0..x.segments() {
-        for (row, held) in rows.iter().zip(&mut *held) {
-            let before = if segment == 0 { [0.0; W] } else { *held };
-            let sums = add_entries(x.part(row.from as usize, segment), panel, before);
-            if segment + 1 == x.segments() {
-                sink.take(place::<W>(row, column, rows), sums);
-            } else {
-                *held = sums;
-            }
-        }
     }
 }
 
@@ -419,7 +359,8 @@ fn sums_of<const N: usize, const W: usize>(rows: [&[impl NonZero]; N], panel: &[
     }
     for k in 0..shortest {
         for r in 0..N {
-            sums[r] = add_entry(heads[r][k], panel, sums[r]);
+            let (x, w) = term(heads[r][k], panel);
+            sums[r] = add(x, w, sums[r]);
         }
     }
     for r in 0..N {

@@ -1,8 +1,5 @@
 //! Sparse matrices of shades, row by row: images that are four fifths background, and a batch of them turned over.
 //!
-//! A row is cut into segments of neighbouring columns, so that a product can stay with the part of its other factor that
-//! the first cache holds ([`super::product`]).
-//!
 //! Turning a batch over writes each of its 19,000 non-zeros where its column's row ends by then. Four ends are read before
 //! one is written: a processor that takes the reading of an end for something that hangs on the writes before it waits for
 //! each, and keeps to that once it was wrong: 105 us a batch on a Zen 1 core in that mood and 28 in the other, always 38 by
@@ -14,20 +11,21 @@
 
 use super::compact::{SLACK, compact};
 
-/// Columns of a segment of a row, but for the last one and for what was turned over: of a panel of weights 64 wide, the
-/// rows of as many pixels, less those hardly ever inked, fill the first cache.
-const SEGMENT: usize = 160;
-
 /// A sparse matrix, row by row: for each row its non-zeros, ascending by column.
 #[derive(Clone, Debug)]
 pub struct Sparse<E = Packed> {
     columns: usize,
-    /// Segments of a row. They are asked for row by row, which is no place for a division.
-    segments: usize,
-    /// For each row where its first segment begins among the entries, and where each segment ends. Between rows there may
-    /// be gaps. Below `columns` is every column of an entry that lies in a row; products rely on it.
-    marks: Vec<u32>,
+    /// Where each row begins and ends among the entries; between rows there may be gaps. Below `columns` is every column of
+    /// an entry that lies in a row; products rely on it.
+    spans: Vec<Span>,
     entries: Vec<E>,
+}
+
+/// A row's place among the entries.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    start: u32,
+    end: u32,
 }
 
 /// Of the same shape, with the same non-zeros.
@@ -128,12 +126,12 @@ static SHADE_BITS: [u64; 256] = {
 impl<E> Sparse<E> {
     /// No rows and no columns.
     pub fn empty() -> Sparse<E> {
-        Sparse { columns: 0, segments: 1, marks: Vec::new(), entries: Vec::new() }
+        Sparse { columns: 0, spans: Vec::new(), entries: Vec::new() }
     }
 
     /// Number of rows.
     pub fn rows(&self) -> usize {
-        self.marks.len() / (self.segments + 1)
+        self.spans.len()
     }
 
     /// Number of columns, zeros included.
@@ -141,30 +139,10 @@ impl<E> Sparse<E> {
         self.columns
     }
 
-    /// Segments of a row.
-    #[inline(always)]
-    pub(super) fn segments(&self) -> usize {
-        self.segments
-    }
-
-    /// Where row `i` begins, and where each of its segments ends.
-    #[inline(always)]
-    fn marks(&self, i: usize) -> &[u32] {
-        let marks = self.segments + 1;
-        &self.marks[i * marks..][..marks]
-    }
-
     #[inline(always)]
     pub(super) fn entries(&self, i: usize) -> &[E] {
-        let marks = self.marks(i);
-        &self.entries[marks[0] as usize..marks[marks.len() - 1] as usize]
-    }
-
-    /// The entries of row `i` in one of its segments.
-    #[inline(always)]
-    pub(super) fn part(&self, i: usize, segment: usize) -> &[E] {
-        let marks = self.marks(i);
-        &self.entries[marks[segment] as usize..marks[segment + 1] as usize]
+        let Span { start, end } = self.spans[i];
+        &self.entries[start as usize..end as usize]
     }
 
     /// The non-zeros of row `i`: their columns, ascending, and their values.
@@ -183,7 +161,7 @@ impl Sparse {
     /// If there are more than 2^24 columns.
     pub fn with_columns(columns: usize) -> Sparse {
         assert!(columns <= Packed::COLUMNS, "more than 2^24 columns");
-        Sparse { columns, segments: columns.div_ceil(SEGMENT).max(1), ..Sparse::empty() }
+        Sparse { columns, ..Sparse::empty() }
     }
 
     /// The non-zeros of `pixels` [n, `columns`], each as pixel / 255.
@@ -206,36 +184,22 @@ impl Sparse {
         // it is needed, and memory costs most when it is first touched.
         let mut words = vec![0; self.columns + SLACK];
         for row in pixels.chunks_exact(self.columns) {
-            let (start, mut count) = (self.entries.len(), 0);
-            self.marks.push(start as u32);
-            for (pixels, first) in row.chunks(SEGMENT).zip((0..).step_by(SEGMENT)) {
-                count += compact(pixels, first, &mut words[count..]);
-                self.marks.push(u32::try_from(start + count).expect("fewer than 2^32 non-zeros"));
-            }
+            let count = compact(row, &mut words);
+            let start = self.entries.len();
+            let end = u32::try_from(start + count).expect("fewer than 2^32 non-zeros");
+            self.spans.push(Span { start: start as u32, end });
             self.entries.extend(words[..count].iter().map(|&word| Packed(word)));
         }
     }
 
     /// A copy of the first `n` rows, or of all if there are fewer.
     pub fn head(&self, n: usize) -> Sparse {
-        let marks = self.marks[..n.min(self.rows()) * (self.segments + 1)].to_vec();
-        let end = marks.last().map_or(0, |&end| end as usize);
-        Sparse { marks, entries: self.entries[..end].to_vec(), ..*self }
+        let spans = self.spans[..n.min(self.rows())].to_vec();
+        let end = spans.last().map_or(0, |span| span.end as usize);
+        Sparse { spans, entries: self.entries[..end].to_vec(), ..*self }
     }
 
-    /// The rows `chosen`, in that order, each non-zero as it is.
-    pub(super) fn unpacked(&self, chosen: impl Iterator<Item = u32>) -> Sparse<Plain> {
-        let (mut marks, mut entries) = (Vec::new(), Vec::new());
-        for i in chosen {
-            let (from, to) = (self.marks(i as usize), entries.len() as u32);
-            marks.extend(from.iter().map(|mark| mark - from[0] + to));
-            let plain = |entry: &Packed| Plain { column: entry.0 >> 8, value: entry.value() };
-            entries.extend(self.entries(i as usize).iter().map(plain));
-        }
-        Sparse { columns: self.columns, segments: self.segments, marks, entries }
-    }
-
-    /// Makes `out` the transpose of the rows `chosen`; its rows ascend by their place among them, in one segment.
+    /// Makes `out` the transpose of the rows `chosen`; its rows ascend by their place among them.
     ///
     /// # Panics
     /// If they could have 2^32 non-zeros or more.
@@ -245,32 +209,31 @@ impl Sparse {
         let room = chosen.len() + SPREAD;
         assert!(u32::try_from(self.columns * room).is_ok(), "2^32 non-zeros or more");
         out.columns = chosen.len();
-        out.segments = 1;
         out.entries.resize(self.columns * room, Plain::default());
-        out.marks.clear();
-        out.marks.extend((0..self.columns).flat_map(|c| [(c * room) as u32; 2]));
-        let (marks, entries) = (out.marks.as_mut_slice(), out.entries.as_mut_slice());
+        out.spans.clear();
+        out.spans.extend((0..self.columns).map(|c| Span { start: (c * room) as u32, end: (c * room) as u32 }));
+        let (spans, entries) = (out.spans.as_mut_slice(), out.entries.as_mut_slice());
         for (place, &i) in (0..).zip(chosen) {
             let (fours, rest) = self.entries(i as usize).as_chunks::<4>();
             for four in fours {
-                turn(four, place, marks, entries);
+                turn(four, place, spans, entries);
             }
             for one in rest {
-                turn(std::array::from_ref(one), place, marks, entries);
+                turn(std::array::from_ref(one), place, spans, entries);
             }
         }
     }
 }
 
-/// Appends neighbouring entries of a row, as the column `place`, to the rows that their columns are: those that lie in
-/// `out` between two `marks` each.
+/// Appends neighbouring entries of a row, as the column `place`, to the rows that their columns are, which lie in `out` where
+/// `spans` says.
 #[inline(always)]
-fn turn<const N: usize>(entries: &[Packed; N], place: u32, marks: &mut [u32], out: &mut [Plain]) {
+fn turn<const N: usize>(entries: &[Packed; N], place: u32, spans: &mut [Span], out: &mut [Plain]) {
     let column = Plain { column: place, value: 0.0 }.bits();
-    // SAFETY: columns of a row are below the matrix's columns, of each of which there are two marks.
+    // SAFETY: columns of a row are below the matrix's columns, each of which has its span.
     let ends = entries.map(|entry| unsafe {
-        debug_assert!(entry.column() < marks.len() / 2);
-        *marks.get_unchecked(2 * entry.column() + 1)
+        debug_assert!(entry.column() < spans.len());
+        spans.get_unchecked(entry.column()).end
     });
     for k in 0..N {
         debug_assert!((ends[k] as usize) < out.len());
@@ -281,7 +244,7 @@ fn turn<const N: usize>(entries: &[Packed; N], place: u32, marks: &mut [u32], ou
     }
     for k in 0..N {
         // SAFETY: as for reading it.
-        unsafe { *marks.get_unchecked_mut(2 * entries[k].column() + 1) = ends[k] + 1 };
+        unsafe { spans.get_unchecked_mut(entries[k].column()).end = ends[k] + 1 };
     }
 }
 
@@ -316,26 +279,6 @@ pub(super) mod tests {
                     entry.map(|(_, value)| (place, value))
                 });
                 prop_assert!(turned.row(column).eq(of_this));
-            }
-        }
-
-        #[test]
-        fn rows_unpacked_are_the_rows_chosen_segment_by_segment(
-            n in 1usize..9,
-            d in 1usize..700,
-            chosen in prop::collection::vec(0u32..1000, 0..12),
-        ) {
-            let x = Sparse::from_pixels(&pixels(n, d), d);
-            let chosen: Vec<u32> = chosen.into_iter().map(|i| i % n as u32).collect();
-            let unpacked = x.unpacked(chosen.iter().copied());
-            prop_assert_eq!((unpacked.rows(), unpacked.segments()), (chosen.len(), d.div_ceil(SEGMENT)));
-            for (row, &i) in chosen.iter().enumerate() {
-                prop_assert!(unpacked.row(row).eq(x.row(i as usize)));
-                for segment in 0..x.segments() {
-                    let columns = SEGMENT * segment..SEGMENT * (segment + 1);
-                    prop_assert!(unpacked.part(row, segment).iter().all(|entry| columns.contains(&entry.column())));
-                    prop_assert_eq!(unpacked.part(row, segment).len(), x.part(i as usize, segment).len());
-                }
             }
         }
     }
