@@ -36,7 +36,7 @@
 
 use super::aligned::Aligned;
 use super::dense::rectified;
-use super::sparse::{NonZero, Packed, Plain, Sparse};
+use super::sparse::{NonZero, Sparse};
 use super::{Isa, add, isa, per_isa};
 use std::ops::Range;
 
@@ -195,7 +195,7 @@ struct Row {
 
 /// Every row of `x`, in order.
 #[inline(always)]
-fn all<E>(x: &Sparse<E>) -> Vec<Row> {
+fn all(x: &Sparse) -> Vec<Row> {
     (0..x.rows() as u32).map(|i| Row { from: i, to: i }).collect()
 }
 
@@ -212,9 +212,9 @@ fn fetched(x: &Sparse, from: impl Iterator<Item = u32>) -> Vec<Row> {
 
 /// Tells the processor that `entries` will be read soon.
 #[inline(always)]
-fn fetch(entries: &[Packed]) {
+fn fetch(entries: &[NonZero]) {
     #[cfg(target_arch = "x86_64")]
-    for line in entries.chunks(64 / size_of::<Packed>()) {
+    for line in entries.chunks(64 / size_of::<NonZero>()) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a hint about an address; every x86-64 has it, and it changes nothing that can be read.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
@@ -242,7 +242,7 @@ fn forward(isa: Isa, x: &Sparse, from: impl Iterator<Item = u32>, w: &Panels, si
 
 /// The `rows` of x · w.
 #[inline(always)]
-fn on_few_registers(x: &Sparse<impl NonZero>, rows: &[Row], w: &Panels, sink: &mut impl Sink) {
+fn on_few_registers(x: &Sparse, rows: &[Row], w: &Panels, sink: &mut impl Sink) {
     for (column, width, panel) in w.panels() {
         by_width!(width, W => if W <= NARROW {
             side_by_side::<2, W>(x, rows, column, panel, sink);
@@ -254,7 +254,7 @@ fn on_few_registers(x: &Sparse<impl NonZero>, rows: &[Row], w: &Panels, sink: &m
 
 /// All rows of x · w.
 #[inline(always)]
-pub(super) fn product(x: &Sparse<Plain>, w: &Panels, sink: &mut impl Sink) {
+pub(super) fn product(x: &Sparse, w: &Panels, sink: &mut impl Sink) {
     assert_eq!(x.columns(), w.depth, "the factors do not fit together");
     on_few_registers(x, &all(x), w, sink);
 }
@@ -264,7 +264,7 @@ type Term<'a, const W: usize> = (f32, &'a [f32; W]);
 
 /// The caller has seen to it that the matrix has as many columns as the panel rows.
 #[inline(always)]
-fn term<const W: usize>(entry: impl NonZero, panel: &[[f32; W]]) -> Term<'_, W> {
+fn term<const W: usize>(entry: NonZero, panel: &[[f32; W]]) -> Term<'_, W> {
     debug_assert!(entry.column() < panel.len());
     // SAFETY: an entry's column is below its matrix's columns, and of as many rows is the panel.
     (entry.value(), unsafe { panel.get_unchecked(entry.column()) })
@@ -272,7 +272,7 @@ fn term<const W: usize>(entry: impl NonZero, panel: &[[f32; W]]) -> Term<'_, W> 
 
 /// sums + entries · their rows of a panel.
 #[inline(always)]
-fn add_entries<const W: usize>(entries: &[impl NonZero], panel: &[[f32; W]], mut sums: [f32; W]) -> [f32; W] {
+fn add_entries<const W: usize>(entries: &[NonZero], panel: &[[f32; W]], mut sums: [f32; W]) -> [f32; W] {
     let Some((first, rest)) = entries.split_first_chunk::<AHEAD>() else {
         for &entry in entries {
             let (x, w) = term(entry, panel);
@@ -306,13 +306,7 @@ fn place<const W: usize>(row: &Row, column: usize, rows: &[Row]) -> Place {
 
 /// The `rows` of x and a panel [depth, W], one after the other.
 #[inline(always)]
-fn one_by_one<const W: usize>(
-    x: &Sparse<impl NonZero>,
-    rows: &[Row],
-    column: usize,
-    panel: &[f32],
-    sink: &mut impl Sink,
-) {
+fn one_by_one<const W: usize>(x: &Sparse, rows: &[Row], column: usize, panel: &[f32], sink: &mut impl Sink) {
     let (panel, _) = panel.as_chunks::<W>();
     for row in rows {
         let sums = add_entries(x.entries(row.from as usize), panel, [0.0; W]);
@@ -323,7 +317,7 @@ fn one_by_one<const W: usize>(
 /// As [`one_by_one`], `N` of them at once.
 #[inline(always)]
 fn side_by_side<const N: usize, const W: usize>(
-    x: &Sparse<impl NonZero>,
+    x: &Sparse,
     rows: &[Row],
     column: usize,
     panel: &[f32],
@@ -350,7 +344,7 @@ fn side_by_side<const N: usize, const W: usize>(
 /// The products of `N` sparse rows and a panel [depth, W].
 #[expect(clippy::needless_range_loop, reason = "the rows advance together, and by index they stay in registers")]
 #[inline(always)]
-fn sums_of<const N: usize, const W: usize>(rows: [&[impl NonZero]; N], panel: &[[f32; W]]) -> [[f32; W]; N] {
+fn sums_of<const N: usize, const W: usize>(rows: [&[NonZero]; N], panel: &[[f32; W]]) -> [[f32; W]; N] {
     let mut sums = [[0.0f32; W]; N];
     let shortest = rows.iter().fold(usize::MAX, |shortest, row| shortest.min(row.len()));
     let mut heads = rows;
@@ -445,7 +439,7 @@ per_isa! {
     ///
     /// # Panics
     /// If the shapes do not fit together.
-    pub fn project_back(x: &Sparse<Plain>, w: &Panels, out: &mut Panels) {
+    pub fn project_back(x: &Sparse, w: &Panels, out: &mut Panels) {
         assert_eq!((out.depth, out.columns), (x.rows(), w.columns), "the shapes do not fit together");
         product(x, w, &mut InPanels(&mut out.data));
     }

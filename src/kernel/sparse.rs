@@ -3,9 +3,12 @@
 //! Turning a batch over writes each of its 19,000 non-zeros where its column's row ends by then. Four ends are read before
 //! one is written: a processor that takes the reading of an end for something that hangs on the writes before it waits for
 //! each, and keeps to that once it was wrong: 105 us a batch on a Zen 1 core in that mood and 28 in the other, always 38 by
-//! fours, and 32 with both halves of an entry written as one number. Rows have more room than they can need, because 784
+//! fours, and 28 to 36 with entries of four bytes instead of eight. Rows have more room than they can need, because 784
 //! rows that begin a power of two apart meet in a few sets of the first cache. Counting first, to leave no gaps, costs 24 us;
-//! going by segments, so that the rows written to stay in the first cache, 8.
+//! going by parts of the rows, so that what is written to stays in the first cache, 8.
+//!
+//! Left out: non-zeros not turned over at all, but each added to its pixel's gradient in memory, which at h = 10 takes as long
+//! as both (64 us a batch, and 34 + 35 by way of the transpose), and longer for wider rows.
 //!
 //! This file does not know what is multiplied.
 
@@ -13,12 +16,12 @@ use super::compact::{SLACK, compact};
 
 /// A sparse matrix, row by row: for each row its non-zeros, ascending by column.
 #[derive(Clone, Debug)]
-pub struct Sparse<E = Packed> {
+pub struct Sparse {
     columns: usize,
     /// Where each row begins and ends among the entries; between rows there may be gaps. Below `columns` is every column of
     /// an entry that lies in a row; products rely on it.
     spans: Vec<Span>,
-    entries: Vec<E>,
+    entries: Vec<NonZero>,
 }
 
 /// A row's place among the entries.
@@ -29,19 +32,11 @@ struct Span {
 }
 
 /// Of the same shape, with the same non-zeros.
-impl<E: PartialEq> PartialEq for Sparse<E> {
-    fn eq(&self, other: &Sparse<E>) -> bool {
-        let shape = |x: &Sparse<E>| (x.rows(), x.columns);
+impl PartialEq for Sparse {
+    fn eq(&self, other: &Sparse) -> bool {
+        let shape = |x: &Sparse| (x.rows(), x.columns);
         shape(self) == shape(other) && (0..self.rows()).all(|i| self.entries(i) == other.entries(i))
     }
-}
-
-/// A non-zero of a sparse matrix.
-pub trait NonZero: Copy {
-    /// Its column.
-    fn column(self) -> usize;
-    /// Its value.
-    fn value(self) -> f32;
 }
 
 /// A non-zero in four bytes: 256 times its column, plus the pixel, of which its value is the 255th part.
@@ -49,15 +44,7 @@ pub trait NonZero: Copy {
 /// A batch's rows are drawn from all over memory, and it is the pages they lie on that cost. Columns and values in two
 /// arrays of four bytes each made fetching a batch two fifths of a step at h = 10.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Packed(u32);
-
-/// A non-zero as it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[repr(C)]
-pub struct Plain {
-    column: u32,
-    value: f32,
-}
+pub struct NonZero(u32);
 
 /// pixel / 255.
 static SHADES: [f32; 256] = {
@@ -70,62 +57,32 @@ static SHADES: [f32; 256] = {
     shades
 };
 
-impl Packed {
+impl NonZero {
     /// Columns there may be.
     const COLUMNS: usize = 1 << 24;
 
+    /// Its column.
     #[inline(always)]
-    fn pixel(self) -> usize {
-        (self.0 & 255) as usize
-    }
-}
-
-impl NonZero for Packed {
-    #[inline(always)]
-    fn column(self) -> usize {
+    pub fn column(self) -> usize {
         (self.0 >> 8) as usize
     }
 
+    /// Its value.
     #[inline(always)]
-    fn value(self) -> f32 {
-        SHADES[self.pixel()]
+    pub fn value(self) -> f32 {
+        SHADES[(self.0 & 255) as usize]
+    }
+
+    /// Of the same value, in another column, given as 256 times it.
+    #[inline(always)]
+    fn moved(self, column: u32) -> NonZero {
+        NonZero(column | self.0 & 255)
     }
 }
 
-impl NonZero for Plain {
-    #[inline(always)]
-    fn column(self) -> usize {
-        self.column as usize
-    }
-
-    #[inline(always)]
-    fn value(self) -> f32 {
-        self.value
-    }
-}
-
-impl Plain {
-    /// Itself as one number, so that it is written in one go.
-    const fn bits(self) -> u64 {
-        // SAFETY: two numbers of four bytes each, without padding, and every eight bytes are a number.
-        unsafe { std::mem::transmute(self) }
-    }
-}
-
-/// The bits of each shade in column 0. With a column's bits, of value 0, they are those of the shade in that column.
-static SHADE_BITS: [u64; 256] = {
-    let mut bits = [0; 256];
-    let mut pixel = 0;
-    while pixel < 256 {
-        bits[pixel] = Plain { column: 0, value: SHADES[pixel] }.bits();
-        pixel += 1;
-    }
-    bits
-};
-
-impl<E> Sparse<E> {
+impl Sparse {
     /// No rows and no columns.
-    pub fn empty() -> Sparse<E> {
+    pub fn empty() -> Sparse {
         Sparse { columns: 0, spans: Vec::new(), entries: Vec::new() }
     }
 
@@ -140,27 +97,22 @@ impl<E> Sparse<E> {
     }
 
     #[inline(always)]
-    pub(super) fn entries(&self, i: usize) -> &[E] {
+    pub(super) fn entries(&self, i: usize) -> &[NonZero] {
         let Span { start, end } = self.spans[i];
         &self.entries[start as usize..end as usize]
     }
 
     /// The non-zeros of row `i`: their columns, ascending, and their values.
-    pub fn row(&self, i: usize) -> impl Iterator<Item = (usize, f32)>
-    where
-        E: NonZero,
-    {
+    pub fn row(&self, i: usize) -> impl Iterator<Item = (usize, f32)> {
         self.entries(i).iter().map(|entry| (entry.column(), entry.value()))
     }
-}
 
-impl Sparse {
     /// No rows yet, of `columns` columns.
     ///
     /// # Panics
     /// If there are more than 2^24 columns.
     pub fn with_columns(columns: usize) -> Sparse {
-        assert!(columns <= Packed::COLUMNS, "more than 2^24 columns");
+        assert!(columns <= NonZero::COLUMNS, "more than 2^24 columns");
         Sparse { columns, ..Sparse::empty() }
     }
 
@@ -188,7 +140,7 @@ impl Sparse {
             let start = self.entries.len();
             let end = u32::try_from(start + count).expect("fewer than 2^32 non-zeros");
             self.spans.push(Span { start: start as u32, end });
-            self.entries.extend(words[..count].iter().map(|&word| Packed(word)));
+            self.entries.extend(words[..count].iter().map(|&word| NonZero(word)));
         }
     }
 
@@ -202,16 +154,18 @@ impl Sparse {
     /// Makes `out` the transpose of the rows `chosen`; its rows ascend by their place among them.
     ///
     /// # Panics
-    /// If they could have 2^32 non-zeros or more.
-    pub fn transpose(&self, chosen: &[u32], out: &mut Sparse<Plain>) {
+    /// If they are more than 2^24 or could have 2^32 non-zeros or more.
+    pub fn transpose(&self, chosen: &[u32], out: &mut Sparse) {
         /// Entries of a row beyond those it can need; see above.
         const SPREAD: usize = 4;
+        assert!(chosen.len() <= NonZero::COLUMNS, "more than 2^24 rows are to be columns");
         let room = chosen.len() + SPREAD;
         assert!(u32::try_from(self.columns * room).is_ok(), "2^32 non-zeros or more");
         out.columns = chosen.len();
-        out.entries.resize(self.columns * room, Plain::default());
+        out.entries.resize(self.columns * room, NonZero::default());
         out.spans.clear();
-        out.spans.extend((0..self.columns).map(|c| Span { start: (c * room) as u32, end: (c * room) as u32 }));
+        let starts = (0..self.columns).map(|c| (c * room) as u32);
+        out.spans.extend(starts.map(|start| Span { start, end: start }));
         let (spans, entries) = (out.spans.as_mut_slice(), out.entries.as_mut_slice());
         for (place, &i) in (0..).zip(chosen) {
             let (fours, rest) = self.entries(i as usize).as_chunks::<4>();
@@ -228,8 +182,7 @@ impl Sparse {
 /// Appends neighbouring entries of a row, as the column `place`, to the rows that their columns are, which lie in `out` where
 /// `spans` says.
 #[inline(always)]
-fn turn<const N: usize>(entries: &[Packed; N], place: u32, spans: &mut [Span], out: &mut [Plain]) {
-    let column = Plain { column: place, value: 0.0 }.bits();
+fn turn<const N: usize>(entries: &[NonZero; N], place: u32, spans: &mut [Span], out: &mut [NonZero]) {
     // SAFETY: columns of a row are below the matrix's columns, each of which has its span.
     let ends = entries.map(|entry| unsafe {
         debug_assert!(entry.column() < spans.len());
@@ -237,10 +190,8 @@ fn turn<const N: usize>(entries: &[Packed; N], place: u32, spans: &mut [Span], o
     });
     for k in 0..N {
         debug_assert!((ends[k] as usize) < out.len());
-        let bits = SHADE_BITS[entries[k].pixel()] | column;
-        // SAFETY: each of the rows chosen puts one entry into a row at most, for columns ascend, and there is room for all;
-        // they are what an entry is made of.
-        unsafe { out.as_mut_ptr().add(ends[k] as usize).cast::<u64>().write_unaligned(bits) };
+        // SAFETY: each of the rows chosen puts one entry into a row at most, for columns ascend, and there is room for all.
+        unsafe { *out.get_unchecked_mut(ends[k] as usize) = entries[k].moved(place << 8) };
     }
     for k in 0..N {
         // SAFETY: as for reading it.

@@ -11,7 +11,7 @@
 use super::aligned::Aligned;
 use super::per_isa;
 use super::product::{Panels, Place, Sink, product};
-use super::sparse::{Plain, Sparse};
+use super::sparse::Sparse;
 
 /// What to do to every weight, given its gradient g. In both rules g first grows by `decay` · w, and the weight moved
 /// is then pulled to zero by `shrink`, and stays there if it comes that far (soft threshold).
@@ -162,7 +162,7 @@ per_isa! {
     ///
     /// # Panics
     /// If the shapes do not fit together.
-    pub fn descend(update: Update, x: &Sparse<Plain>, z: &Panels, w: &mut Panels, moments: &mut Moments) {
+    pub fn descend(update: Update, x: &Sparse, z: &Panels, w: &mut Panels, moments: &mut Moments) {
         assert_eq!((w.depth(), w.columns()), (x.rows(), z.columns()), "the weights do not fit the product");
         let w = w.data_mut();
         assert_eq!(moments.first.len(), w.len(), "lengths differ");

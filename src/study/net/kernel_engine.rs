@@ -9,7 +9,7 @@ use crate::kernel::aligned::Aligned;
 use crate::kernel::dense::{drop_out, hidden_gradient, logits, outgoing_gradient};
 use crate::kernel::product::{Panels, activate, project_back};
 use crate::kernel::softmax::cross_entropy_gradient;
-use crate::kernel::sparse::{Plain, Sparse};
+use crate::kernel::sparse::Sparse;
 use crate::kernel::update::{Moments, Update, apply, descend};
 
 /// A net in training on our kernels.
@@ -35,7 +35,7 @@ struct Pass {
     /// The gradient of the pre-activations, [B, h], as panels.
     hidden: Panels,
     /// The transposed batch, [784, B].
-    pixels: Sparse<Plain>,
+    pixels: Sparse,
 }
 
 impl KernelEngine {
