@@ -12,23 +12,23 @@
 //!   0.27: 0.76 for one row at a time over panels that begin anywhere (every other load then spans two cache lines), 0.58
 //!   over panels that begin at a cache line, 0.39 for four rows at once.
 //! - **16 of 256 bits or less** hold the sums of one row, or of two where a panel is narrow. What counts there is loading:
-//!   with additions in place of multiply-adds the products took 2 to 5 % less. A load that waits for its address keeps later ones
-//!   from being seen, so entries are read `AHEAD` of their use. In cycles of a Zen 1 core for 64 columns, eight
-//!   multiply-adds of which its registers allow one in 1: 10.5 for rows in the first cache whose entry is read just before,
-//!   8.5 if it is read one or more before, and 15.2 and 12.5 for rows at random out of 784, in the second cache. (By
-//!   assembly, places alone, without values; 8.0 with neither.)
+//!   with additions in place of multiply-adds the products took 2 to 5 % less. A load that waits for its address keeps
+//!   later ones from being seen, so an entry is read three before it is used. In cycles of a Zen 1 core for 64 columns,
+//!   which are eight multiply-adds, of which its registers allow one in 1: 10.5 for rows of a panel in the first cache if
+//!   their entries are read just before, 8.5 if one or more ahead; 15.2 and 12.5 for rows at random out of 784, in the
+//!   second cache. (Assembly, without the entries' values; 8.0 for one row that needs no entry.)
 //!
 //! Backward one row at a time is best with AVX-512 too: the rows are short, and what is done with one overlaps with the sums
 //! of the next. How far ahead entries are best read there has not been measured.
 //!
 //! Left out, as no faster. With AVX-512: rows padded and interleaved (SELL-C-sigma, 0.38, but it must be built), intrinsics
 //! (0.38), panels of 16 columns that stay in the first cache (0.51) or of 32 (0.44), broadcasts by shuffle instead of by
-//! load. With AVX2, entries read ahead: all images through a segment of the pixels, whose rows of a panel stay in the first
-//! cache, before the next (forward at h = 100 and 500 took 2 % less to 8 % longer, for 392 to 196 pixels;
-//! before entries were read ahead it saved a quarter), non-zeros unpacked once for all panels (1 to 4 % of a product at
-//! h >= 500, and what follows takes that longer), entries of the next row read with those of the last (5 % longer),
-//! rows of like length side by side (sorting costs more than it saves). Left out before that, and not tried since: panels of
-//! 48, 80, 96 or 104 columns, the next row's entries, weights or velocities sent for ahead, huge pages. Left out, as not
+//! load. With AVX2 and entries read ahead: all images through a part of the pixels, whose rows of a panel stay in the first
+//! cache, before the next part (forward at h = 100 and 500 took 2 % less to 8 % longer, for parts of 392 to 196 pixels; it
+//! saved a quarter while entries were read just before); places and values side by side in eight bytes (1 to 4 % less
+//! forward at h >= 500, as much longer in what follows); an entry of the next row read with the last of a row (5 % longer);
+//! two or four ahead (within the noise); panels of 104 columns (4 % less at h = 100, nothing at 500). With AVX2 before that:
+//! panels of 48, 80 or 96 columns, the next row's entries, weights or velocities sent for ahead, huge pages. Left out, as not
 //! worth the reading: the next batch on its way from memory while this one is summed or turned over (4 us of a step's 50 at
 //! h = 10 and of 120 at h = 50 on Zen 4, nothing on Zen 1).
 //!
