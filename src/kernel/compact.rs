@@ -2,7 +2,7 @@
 //!
 //! Every processor makes the same words. AVX-512, which has an instruction for it, makes those of MNIST's 60,000 training
 //! images in 7 ms on a Zen 4 core where AVX2, which looks one up in a table, takes 12 and the plain loop 19; reading the file
-//! takes 5, and the first touch of the memory for them 13. With that touch, AVX2 takes a Zen 1 core 37 ms, the plain loop 52.
+//! takes 5, and the first touch of the memory for them 13. With that touch, AVX2 takes a Zen 1 core 30 ms, the plain loop 50.
 //!
 //! Left out: in plain Rust, a mask of a word's non-zeros whose bits are walked through (26 ms on Zen 4, since there is no
 //! foreseeing where the walk ends) and a table of places (25 ms).

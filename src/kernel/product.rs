@@ -262,7 +262,7 @@ pub(super) fn product(x: &Sparse, w: &Panels, sink: &mut impl Sink) {
 /// An entry's value and its row of a panel.
 type Term<'a, const W: usize> = (f32, &'a [f32; W]);
 
-/// The caller has seen to it that the matrix has as many columns as the panel rows.
+/// What `entry` adds to the sums of its row. The caller has seen to it that the matrix has as many columns as the panel rows.
 #[inline(always)]
 fn term<const W: usize>(entry: NonZero, panel: &[[f32; W]]) -> Term<'_, W> {
     debug_assert!(entry.column() < panel.len());

@@ -70,13 +70,18 @@ impl NonZero {
     /// Its value.
     #[inline(always)]
     pub fn value(self) -> f32 {
-        SHADES[(self.0 & 255) as usize]
+        SHADES[self.pixel() as usize]
     }
 
-    /// Of the same value, in another column, given as 256 times it.
+    #[inline(always)]
+    fn pixel(self) -> u32 {
+        self.0 & 255
+    }
+
+    /// Of the same value, in another column.
     #[inline(always)]
     fn moved(self, column: u32) -> NonZero {
-        NonZero(column | self.0 & 255)
+        NonZero(column << 8 | self.pixel())
     }
 }
 
@@ -191,7 +196,7 @@ fn turn<const N: usize>(entries: &[NonZero; N], place: u32, spans: &mut [Span], 
     for k in 0..N {
         debug_assert!((ends[k] as usize) < out.len());
         // SAFETY: each of the rows chosen puts one entry into a row at most, for columns ascend, and there is room for all.
-        unsafe { *out.get_unchecked_mut(ends[k] as usize) = entries[k].moved(place << 8) };
+        unsafe { *out.get_unchecked_mut(ends[k] as usize) = entries[k].moved(place) };
     }
     for k in 0..N {
         // SAFETY: as for reading it.
