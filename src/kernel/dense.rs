@@ -79,12 +79,11 @@ fn image_logits<const N: usize>(a: &[f32], w2: &[[f32; LANES]], out: &mut [[f32;
     let rows: [&[f32]; N] = std::array::from_fn(|i| &a[i * w2.len()..][..w2.len()]);
     let mut sums = [[0.0f32; LANES]; N];
     for (j, w) in w2.iter().enumerate() {
-        for (sums, row) in sums.iter_mut().zip(rows) {
-            for c in 0..LANES {
-                sums[c] = row[j].mul_add(w[c], sums[c]);
-            }
+        for i in 0..N {
+            sums[i] = add(rows[i][j], w, sums[i]);
         }
     }
+    let sums = std::hint::black_box(sums);
     for (out, sums) in out.iter_mut().zip(&sums) {
         out.copy_from_slice(&sums[..CLASSES]);
     }

@@ -27,6 +27,7 @@ pub mod cholesky;
 mod compact;
 pub mod dense;
 pub mod distance;
+mod entries;
 pub mod gram;
 pub mod limit;
 pub mod product;

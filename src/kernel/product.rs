@@ -11,12 +11,8 @@
 //!   other, nor for the second cache. In nanoseconds for 16 multiply-adds, of which a Zen 4 core's registers allow one in
 //!   0.27: 0.76 for one row at a time over panels that begin anywhere (every other load then spans two cache lines), 0.58
 //!   over panels that begin at a cache line, 0.39 for four rows at once.
-//! - **16 of 256 bits or less** hold the sums of one row, or of two where a panel is narrow. What counts there is loading:
-//!   with additions in place of multiply-adds the products took 2 to 5 % less. A load that waits for its address keeps
-//!   later ones from being seen, so an entry is read three before it is used. In cycles of a Zen 1 core for 64 columns,
-//!   which are eight multiply-adds, of which its registers allow one in 1: 10.5 for rows of a panel in the first cache if
-//!   their entries are read just before, 8.5 if one or more ahead; 15.2 and 12.5 for rows at random out of 784, in the
-//!   second cache. (Assembly, without the entries' values; 8.0 for one row that needs no entry.)
+//! - **16 of 256 bits or less** hold the sums of one row, or of two where a panel is narrow; how its entries are then best
+//!   read, `entries` says.
 //!
 //! Backward one row at a time is best with AVX-512 too: the rows are short, and what is done with one overlaps with the sums
 //! of the next. How far ahead entries are best read there has not been measured.
@@ -27,7 +23,7 @@
 //! cache, before the next part (forward at h = 100 and 500 took 2 % less to 8 % longer, for parts of 392 to 196 pixels; it
 //! saved a quarter while entries were read just before); places and values side by side in eight bytes (1 to 4 % less
 //! forward at h >= 500, as much longer in what follows); an entry of the next row read with the last of a row (5 % longer);
-//! two or four ahead (within the noise); panels of 104 columns (4 % less at h = 100, nothing at 500). With AVX2 before that:
+//! panels of 104 columns (4 % less at h = 100, nothing at 500). With AVX2 before that:
 //! panels of 48, 80 or 96 columns, the next row's entries, weights or velocities sent for ahead, huge pages. Left out, as not
 //! worth the reading: the next batch on its way from memory while this one is summed or turned over (4 us of a step's 50 at
 //! h = 10 and of 120 at h = 50 on Zen 4, nothing on Zen 1).
@@ -36,6 +32,7 @@
 
 use super::aligned::Aligned;
 use super::dense::rectified;
+use super::entries::{add_entries, term};
 use super::sparse::{NonZero, Sparse};
 use super::{Isa, add, isa, per_isa};
 use std::ops::Range;
@@ -46,8 +43,6 @@ const PANEL: usize = 64;
 const LANES: usize = 8;
 /// Columns up to which few registers hold the sums of two rows.
 const NARROW: usize = 32;
-/// Entries that are read before they are used; see above.
-const AHEAD: usize = 3;
 
 /// Columns of the panel that holds what is left of a matrix: a multiple of 8 up to 64.
 fn width(left: usize) -> usize {
@@ -259,45 +254,6 @@ pub(super) fn product(x: &Sparse, w: &Panels, sink: &mut impl Sink) {
     on_few_registers(x, &all(x), w, sink);
 }
 
-/// An entry's value and its row of a panel.
-type Term<'a, const W: usize> = (f32, &'a [f32; W]);
-
-/// What `entry` adds to the sums of its row. The caller has seen to it that the matrix has as many columns as the panel rows.
-#[inline(always)]
-fn term<const W: usize>(entry: NonZero, panel: &[[f32; W]]) -> Term<'_, W> {
-    debug_assert!(entry.column() < panel.len());
-    // SAFETY: an entry's column is below its matrix's columns, and of as many rows is the panel.
-    (entry.value(), unsafe { panel.get_unchecked(entry.column()) })
-}
-
-/// sums + entries · their rows of a panel.
-#[inline(always)]
-fn add_entries<const W: usize>(entries: &[NonZero], panel: &[[f32; W]], mut sums: [f32; W]) -> [f32; W] {
-    let Some((first, rest)) = entries.split_first_chunk::<AHEAD>() else {
-        for &entry in entries {
-            let (x, w) = term(entry, panel);
-            sums = add(x, w, sums);
-        }
-        return sums;
-    };
-    let mut ahead = [term(first[0], panel); AHEAD];
-    for k in 1..AHEAD {
-        ahead[k] = term(first[k], panel);
-    }
-    for &entry in rest {
-        let (x, w) = ahead[0];
-        for k in 1..AHEAD {
-            ahead[k - 1] = ahead[k];
-        }
-        ahead[AHEAD - 1] = term(entry, panel);
-        sums = add(x, w, sums);
-    }
-    for (x, w) in ahead {
-        sums = add(x, w, sums);
-    }
-    sums
-}
-
 #[inline(always)]
 fn place<const W: usize>(row: &Row, column: usize, rows: &[Row]) -> Place {
     let row = row.to as usize;
@@ -309,7 +265,8 @@ fn place<const W: usize>(row: &Row, column: usize, rows: &[Row]) -> Place {
 fn one_by_one<const W: usize>(x: &Sparse, rows: &[Row], column: usize, panel: &[f32], sink: &mut impl Sink) {
     let (panel, _) = panel.as_chunks::<W>();
     for row in rows {
-        let sums = add_entries(x.entries(row.from as usize), panel, [0.0; W]);
+        // SAFETY: an entry's column is below its matrix's columns, and of as many rows is the panel.
+        let sums = unsafe { add_entries(x.entries(row.from as usize), panel, [0.0; W]) };
         sink.take(place::<W>(row, column, rows), sums);
     }
 }
@@ -336,7 +293,8 @@ fn side_by_side<const N: usize, const W: usize>(
         }
     }
     for row in rest {
-        let sums = add_entries(x.entries(row.from as usize), whole, [0.0; W]);
+        // SAFETY: as in `one_by_one`.
+        let sums = unsafe { add_entries(x.entries(row.from as usize), whole, [0.0; W]) };
         sink.take(place::<W>(row, column, rows), sums);
     }
 }
@@ -353,12 +311,14 @@ fn sums_of<const N: usize, const W: usize>(rows: [&[NonZero]; N], panel: &[[f32;
     }
     for k in 0..shortest {
         for r in 0..N {
-            let (x, w) = term(heads[r][k], panel);
+            // SAFETY: as in `one_by_one`.
+            let (x, w) = unsafe { term(heads[r][k], panel) };
             sums[r] = add(x, w, sums[r]);
         }
     }
     for r in 0..N {
-        sums[r] = add_entries(&rows[r][shortest..], panel, sums[r]);
+        // SAFETY: as in `one_by_one`.
+        sums[r] = unsafe { add_entries(&rows[r][shortest..], panel, sums[r]) };
     }
     // Handed out as a copy: sums whose place in memory becomes known are stored there at every addition.
     let mut done = [[0.0f32; W]; N];

@@ -13,6 +13,7 @@
 //! This file does not know what is multiplied.
 
 use super::compact::{SLACK, compact};
+use super::entries::Entry;
 
 /// A sparse matrix, row by row: for each row its non-zeros, ascending by column.
 #[derive(Clone, Debug)]
@@ -61,18 +62,6 @@ impl NonZero {
     /// Columns there may be.
     const COLUMNS: usize = 1 << 24;
 
-    /// Its column.
-    #[inline(always)]
-    pub fn column(self) -> usize {
-        (self.0 >> 8) as usize
-    }
-
-    /// Its value.
-    #[inline(always)]
-    pub fn value(self) -> f32 {
-        SHADES[self.pixel() as usize]
-    }
-
     #[inline(always)]
     fn pixel(self) -> u32 {
         self.0 & 255
@@ -82,6 +71,18 @@ impl NonZero {
     #[inline(always)]
     fn moved(self, column: u32) -> NonZero {
         NonZero(column << 8 | self.pixel())
+    }
+}
+
+impl Entry for NonZero {
+    #[inline(always)]
+    fn column(self) -> usize {
+        (self.0 >> 8) as usize
+    }
+
+    #[inline(always)]
+    fn value(self) -> f32 {
+        SHADES[self.pixel() as usize]
     }
 }
 

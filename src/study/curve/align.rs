@@ -9,7 +9,7 @@ use super::permutation::Permutation;
 use super::{Center, same_width};
 use crate::kernel::dense::relu;
 use crate::kernel::distance::squared_distances;
-use crate::kernel::gram::{Products, Tall};
+use crate::kernel::gram::{NonZeros, Products, Tall};
 use crate::kernel::product::{Panels, project};
 use crate::kernel::sparse::Sparse;
 use crate::study::net::{CLASSES, INPUTS, Mlp};
@@ -91,7 +91,7 @@ fn activation_costs(a: &Mlp, b: &Mlp, images: &Sparse) -> Vec<f64> {
     let h = a.hidden();
     let layers = [a, b].map(|net| Panels::pack(net.w1(), h, INPUTS));
     let mut moments = [Moments::new(h), Moments::new(h)];
-    let mut products = Products::cross(h, h);
+    let (mut products, mut non_zeros) = (Products::cross(h, h), NonZeros::default());
     for first in (0..images.rows()).step_by(BLOCK) {
         let rows = first..images.rows().min(first + BLOCK);
         let [f, g] = layers.each_ref().map(|w1| {
@@ -100,7 +100,7 @@ fn activation_costs(a: &Mlp, b: &Mlp, images: &Sparse) -> Vec<f64> {
             relu(&mut hidden);
             hidden
         });
-        products.add_cross(&Tall::pack(&f, h), &Tall::pack(&g, h));
+        products.add_cross(&Tall::pack(&f, h), &Tall::pack(&g, h), &mut non_zeros);
         moments[0].add(&f);
         moments[1].add(&g);
     }

@@ -13,14 +13,18 @@ use crate::kernel::product::{Panels, project};
 use crate::kernel::softmax::{Seen, cross_entropy};
 use crate::kernel::sparse::Sparse;
 use crate::kernel::threads::share;
-use crate::study::net::{CLASSES, INPUTS, Quality};
+use crate::study::net::{CLASSES, INPUTS, Mlp, Quality};
 use std::num::NonZero;
 use std::ops::Range;
 
 /// Images at once: their pre-activations under both nets take 16 MB at h = 2000.
 const BLOCK: usize = 1024;
-/// Images that a thread projects at once: enough to be worth reading W1 for.
-pub(super) const SHARE: usize = 128;
+
+/// Images that a thread projects at once, a multiple of 32: enough to be worth reading W1 for, and more if there are few threads
+/// to share a block.
+pub(super) fn piece(threads: NonZero<usize>) -> usize {
+    (BLOCK / threads).clamp(128, 256).next_multiple_of(Images::MOST)
+}
 
 /// A net whose W1 lies on a path.
 pub(super) struct Stop<'a> {
@@ -70,11 +74,12 @@ impl Path<'_> {
         let together = points.len().div_ceil(threads.get()).max(1);
         let mut side_by_side = vec![Images::zeros(h); labels.len().min(BLOCK).div_ceil(Images::MOST)];
         let mut workspaces = vec![PreActivations::default(); threads.get()];
+        let piece = piece(threads);
         for (block, labels) in labels.chunks(BLOCK).enumerate() {
             let side_by_side = &mut side_by_side[..labels.len().div_ceil(Images::MOST)];
-            let shares = side_by_side.chunks_mut(SHARE / Images::MOST).zip(labels.chunks(SHARE)).enumerate();
+            let shares = side_by_side.chunks_mut(piece / Images::MOST).zip(labels.chunks(piece)).enumerate();
             share(&mut workspaces, shares, |z, (k, (side_by_side, labels))| {
-                let first = block * BLOCK + k * SHARE;
+                let first = block * BLOCK + k * piece;
                 z.set_rows(labels.len(), h);
                 layer.project(images, first..first + labels.len(), z.each_mut());
                 for (k, images) in side_by_side.iter_mut().enumerate() {
@@ -137,9 +142,17 @@ impl PreActivations {
 
 impl<'a> HiddenLayer<'a> {
     pub(super) fn of(path: &'a Path) -> HiddenLayer<'a> {
-        let h = path.a.hidden();
-        let layers = [(path.a.w1(), h), (path.b.w1(), h), (&path.center.w1()[..INPUTS], 1)];
-        HiddenLayer { path, layers: layers.map(|(w1, rows)| Panels::pack(w1, rows, INPUTS)) }
+        Self::in_order(path, &Vec::from_iter(0..path.a.hidden()))
+    }
+
+    /// With its neurons in this `order`.
+    pub(super) fn in_order(path: &'a Path, order: &[usize]) -> HiddenLayer<'a> {
+        let pack = |net: &Mlp| {
+            let rows: Vec<f32> = order.iter().flat_map(|&j| &net.w1()[j * INPUTS..][..INPUTS]).copied().collect();
+            Panels::pack(&rows, order.len(), INPUTS)
+        };
+        let center = Panels::pack(&path.center.w1()[..INPUTS], 1, INPUTS);
+        HiddenLayer { path, layers: [pack(path.a), pack(path.b), center] }
     }
 
     /// The pre-activations of the images `rows`: under A, under B, and the center's.

@@ -6,16 +6,21 @@
 //!
 //! Pre-activations are linear in W1, so two projections of a block of images serve every point of the curve that has
 //! room for its sums at the time: all of them up to h = 1350, ten at h = 2000. Threads share out a block's images while
-//! they are projected, and the points after that. This file does not know which curve W1 follows.
+//! they are projected, and the points after that. Products of features skip the zeros of the one that comes first, so the
+//! neurons that fire least come first there, and go back to their own order before anything is solved.
+//!
+//! This file does not know which curve W1 follows.
 
-use super::measure::{HiddenLayer, PreActivations, SHARE, Stop, by_neuron};
+use super::measure::{HiddenLayer, PreActivations, Stop, by_neuron, piece};
 use super::{Path, Point, grid};
-use crate::kernel::blend::{Images, blend};
+use crate::kernel::blend::blend;
 use crate::kernel::cholesky::Cholesky;
-use crate::kernel::gram::{Products, Tall};
+use crate::kernel::dense::{logits, relu};
+use crate::kernel::gram::{NonZeros, Products, Tall};
+use crate::kernel::product::{Panels, project};
 use crate::kernel::sparse::Sparse;
 use crate::kernel::threads::share;
-use crate::study::net::{CLASSES, Mlp};
+use crate::study::net::{CLASSES, INPUTS, Mlp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::num::NonZero;
@@ -120,12 +125,19 @@ fn refit_together<'a>(
     // Where W1 is at t.
     let s = |t: f64| if settings.targets == Targets::A { (2.0 * t).min(1.0) } else { t };
     let mut steps = vec![Step { t: 0.0, s: 0.0, w2: path.a.w2().to_vec(), fit: None }];
+    let ends = if settings.targets == Targets::A { &[path.a][..] } else { &[path.a, path.b] };
+    let targets: Vec<_> = ends.iter().map(|net| outputs(net, images, threads)).collect();
+    let order = rarest_first(&path, images);
     for ts in ts[moving.clone()].chunks(together) {
         let ss: Vec<f64> = ts.iter().map(|&t| s(t)).collect();
-        let normals = normal_equations(&path, settings.targets, &ss, images, threads);
+        let products = products(&path, &order, &targets, &ss, images, threads);
         let mut fits: Vec<_> = ss.iter().map(|_| None).collect();
-        let items = normals.into_iter().zip(&ss).zip(&mut fits);
-        share(&mut vec![(); threads.get()], items, |(), ((normal, &s), fit)| *fit = Some(normal.fit(s, path.a.w2())));
+        let items = products.into_iter().zip(&ss).zip(&mut fits);
+        share(&mut vec![(); threads.get()], items, |(), ((products, &s), fit)| {
+            let normal = Normal::of(&products, &order);
+            drop(products);
+            *fit = Some(normal.fit(s, path.a.w2()));
+        });
         for (&t, fitted) in ts.iter().zip(fits.into_iter().flatten()) {
             let (w2, fit) = fitted?;
             steps.push(Step { t, s: s(t), w2, fit: Some(fit) });
@@ -172,58 +184,103 @@ impl Refitted<'_> {
     }
 }
 
-/// The normal equations at each of `ss`, summed up in one pass over the images.
-fn normal_equations(
+/// The logits of `net` on `images`, [n, 10].
+fn outputs(net: &Mlp, images: &Sparse, threads: NonZero<usize>) -> Vec<f32> {
+    let (h, w1) = (net.hidden(), Panels::pack(net.w1(), net.hidden(), INPUTS));
+    let (piece, mut outputs) = (piece(threads), vec![0.0; images.rows() * CLASSES]);
+    share(&mut vec![Vec::new(); threads.get()], outputs.chunks_mut(piece * CLASSES).enumerate(), |hidden, (k, out)| {
+        let n = out.len() / CLASSES;
+        hidden.resize(n * h, 0.0);
+        project(images, k * piece..k * piece + n, &w1, hidden);
+        relu(hidden);
+        logits(hidden, net.w2(), h, out);
+    });
+    outputs
+}
+
+/// The neurons, by how many of the first images they fire on at both ends.
+fn rarest_first(path: &Path, images: &Sparse) -> Vec<usize> {
+    let (h, n) = (path.a.hidden(), images.rows().min(BLOCK));
+    let mut fires = vec![0; h];
+    let mut z = vec![0.0; n * h];
+    for net in [path.a, path.b] {
+        project(images, 0..n, &Panels::pack(net.w1(), h, INPUTS), &mut z);
+        for z in z.chunks_exact(h) {
+            fires.iter_mut().zip(z).for_each(|(fires, &z)| *fires += u32::from(z > 0.0));
+        }
+    }
+    let mut neurons: Vec<usize> = (0..h).collect();
+    neurons.sort_by_key(|&j| fires[j]);
+    neurons
+}
+
+/// [F T]ᵀ[F T] at each of `ss`, with the columns of F in this `order` and T between the `targets`, one or two; summed up
+/// in one pass over the images.
+fn products(
     path: &Path,
-    targets: Targets,
+    order: &[usize],
+    targets: &[Vec<f32>],
     ss: &[f64],
     images: &Sparse,
     threads: NonZero<usize>,
-) -> Vec<Normal> {
-    let h = path.a.hidden();
-    let mut normals: Vec<_> = ss.iter().map(|_| Normal { h, products: Products::gram(h + CLASSES) }).collect();
-    let layer = HiddenLayer::of(path);
-    let ends = [(0.0, by_neuron(path.a.w2())), (1.0, by_neuron(path.b.w2()))];
-    let ends = if targets == Targets::Blend { &ends[..] } else { &ends[..1] };
+) -> Vec<Products> {
+    let (h, piece) = (path.a.hidden(), piece(threads));
+    let mut products = vec![Products::gram(h + CLASSES); ss.len()];
+    let layer = HiddenLayer::in_order(path, order);
     let mut z = PreActivations::default();
-    let mut outputs = [const { Vec::new() }; 2];
     // The targets ride along as ten more columns, so that one product holds FᵀF, FᵀT and TᵀT.
-    let mut joined = vec![Tall::new(h + CLASSES); threads.get()];
-    let mut side_by_side = vec![Images::zeros(h); threads.get()];
+    let mut joined = vec![(Tall::new(h + CLASSES), NonZeros::default()); threads.get()];
     for first in (0..images.rows()).step_by(BLOCK) {
         let n = BLOCK.min(images.rows() - first);
         z.set_rows(n, h);
-        outputs.iter_mut().for_each(|outputs| outputs.resize(n * CLASSES, 0.0));
-        let [of_a, of_b] = &mut outputs;
-        let pieces = z.a.chunks_mut(SHARE * h).zip(z.b.chunks_mut(SHARE * h)).zip(z.m.chunks_mut(SHARE));
-        let pieces = pieces.zip(of_a.chunks_mut(SHARE * CLASSES)).zip(of_b.chunks_mut(SHARE * CLASSES)).enumerate();
-        share(&mut side_by_side, pieces, |side_by_side, (k, ((((a, b), m), of_a), of_b))| {
-            let first = first + k * SHARE;
-            layer.project(images, first..first + m.len(), [&mut *a, &mut *b, &mut *m]);
-            for ((s, w2), out) in ends.iter().zip([of_a, of_b]) {
-                logits(layer.coefficients(*s), [a, b, m], w2, side_by_side, out);
-            }
+        let pieces = z.a.chunks_mut(piece * h).zip(z.b.chunks_mut(piece * h)).zip(z.m.chunks_mut(piece)).enumerate();
+        share(&mut vec![(); threads.get()], pieces, |(), (k, ((a, b), m))| {
+            let first = first + k * piece;
+            layer.project(images, first..first + m.len(), [a, b, m]);
         });
-        share(&mut joined, ss.iter().zip(&mut normals), |joined, (&s, normal)| {
+        share(&mut joined, ss.iter().zip(&mut products), |(joined, non_zeros), (&s, products)| {
             joined.set_rows(n);
             blend(layer.coefficients(s), &z.a, &z.b, &z.m, h, joined);
+            let rows = first * CLASSES..(first + n) * CLASSES;
             match targets {
-                Targets::A => joined.put(h, CLASSES, &outputs[0]),
-                Targets::Blend => joined.put(h, CLASSES, &straight(&outputs[0], &outputs[1], s)),
+                [a, b] => joined.put(h, CLASSES, &straight(&a[rows.clone()], &b[rows], s)),
+                _ => joined.put(h, CLASSES, &targets[0][rows]),
             }
-            normal.products.add_gram(joined);
+            products.add_gram(joined, non_zeros);
         });
     }
-    normals
+    products
 }
 
-/// [F T]ᵀ[F T], [h + 10, h + 10].
+/// The normal equations: the upper triangle of [F T]ᵀ[F T], [h + 10, h + 10], neurons in their own order.
 struct Normal {
     h: usize,
-    products: Products,
+    g: Vec<f64>,
 }
 
 impl Normal {
+    /// From the `products` of neurons in this `order`.
+    fn of(products: &Products, order: &[usize]) -> Normal {
+        let h = order.len();
+        let mut place: Vec<usize> = (0..h + CLASSES).collect();
+        order.iter().enumerate().for_each(|(column, &neuron)| place[neuron] = column);
+        let mut g = vec![0.0; place.len() * place.len()];
+        for (i, row) in g.chunks_exact_mut(place.len()).enumerate() {
+            row[i..].iter_mut().zip(&place[i..]).for_each(|(g, &column)| *g = products.at(place[i], column));
+        }
+        Normal { h, g }
+    }
+
+    /// Elements (i, j), (i, j + 1) and so on to the end of the row; j must not be below i.
+    fn row_from(&self, i: usize, j: usize) -> &[f64] {
+        let columns = self.h + CLASSES;
+        &self.g[i * columns..][..columns][j..]
+    }
+
+    fn at(&self, i: usize, j: usize) -> f64 {
+        self.row_from(i, j)[0]
+    }
+
     /// W2 [10, h] that brings the features of W1(s) closest to the targets, compared with keeping `kept`.
     fn fit(&self, s: f64, kept: &[f32]) -> Result<(Vec<f32>, Fit), String> {
         let h = self.h;
@@ -232,7 +289,8 @@ impl Normal {
         let rank = match &factor {
             Some(factor) => {
                 factor.solve(&mut w, CLASSES);
-                factor.pivots().filter(|&pivot| pivot > RANK_FACTOR * ridge * self.scale()).count()
+                let least = RANK_FACTOR * ridge * self.scale();
+                factor.pivots().filter(|&pivot| pivot > least).count()
             }
             // Every neuron is dead, and the solution of minimum norm is zero.
             None => 0,
@@ -244,7 +302,7 @@ impl Normal {
 
     /// tr(G)/h, the unit of the ridge.
     fn scale(&self) -> f64 {
-        (0..self.h).map(|j| self.products.at(j, j)).sum::<f64>() / self.h as f64
+        (0..self.h).map(|j| self.at(j, j)).sum::<f64>() / self.h as f64
     }
 
     /// G = FᵀF plus the least ridge that makes it positive definite, factored, and that ridge relative to the scale;
@@ -254,12 +312,15 @@ impl Normal {
         if scale == 0.0 {
             return Some((None, 0.0));
         }
+        if !scale.is_finite() {
+            return None;
+        }
         let ridges = std::iter::successors(Some(RIDGE), |ridge| Some(ridge * 10.0));
         // A ridge of the whole trace outweighs any rounding, so more would not help.
         ridges.take_while(|&ridge| ridge <= self.h as f64).find_map(|ridge| {
             let mut g = vec![0.0; self.h * self.h];
             for (j, row) in g.chunks_exact_mut(self.h).enumerate() {
-                row[j..].iter_mut().zip(self.products.row_from(j, j)).for_each(|(g, product)| *g = product);
+                row[j..].copy_from_slice(&self.row_from(j, j)[..self.h - j]);
                 row[j] += ridge * scale;
             }
             Cholesky::factor(g, self.h).map(|factor| (Some(factor), ridge))
@@ -268,7 +329,7 @@ impl Normal {
 
     /// FᵀT, [h, 10].
     fn right_hand_side(&self) -> Vec<f64> {
-        (0..self.h * CLASSES).map(|k| self.products.at(k / CLASSES, self.h + k % CLASSES)).collect()
+        (0..self.h * CLASSES).map(|k| self.at(k / CLASSES, self.h + k % CLASSES)).collect()
     }
 
     /// |F W2ᵀ - T| / |T|, from tr(W2 G W2ᵀ) - 2 tr(W2 FᵀT) + tr(TᵀT); 0 if the targets are all zero.
@@ -277,7 +338,7 @@ impl Normal {
         // Class by class beside each other: the sums of one alone would wait for each other's additions.
         let off_diagonal = |i: usize| {
             let mut sums = [-0.0; CLASSES];
-            for (g, w) in self.products.row_from(i, i + 1).zip(&by_neuron[i + 1..]) {
+            for (&g, w) in self.row_from(i, i + 1).iter().zip(&by_neuron[i + 1..]) {
                 for (sum, &w) in sums.iter_mut().zip(w) {
                     *sum += g * f64::from(w);
                 }
@@ -287,27 +348,15 @@ impl Normal {
         let off_diagonal: Vec<_> = (0..self.h).map(off_diagonal).collect();
         let (mut squared, mut targets) = (0.0, 0.0);
         for class in 0..CLASSES {
-            let target = self.products.at(self.h + class, self.h + class);
+            let target = self.at(self.h + class, self.h + class);
             targets += target;
             squared += target;
             for (i, (w, off)) in by_neuron.iter().zip(&off_diagonal).enumerate() {
                 let (w, off) = (f64::from(w[class]), off[class]);
-                squared += w * (self.products.at(i, i) * w + 2.0 * (off - self.products.at(i, self.h + class)));
+                squared += w * (self.at(i, i) * w + 2.0 * (off - self.at(i, self.h + class)));
             }
         }
         if targets > 0.0 { (squared.max(0.0) / targets).sqrt() } else { 0.0 }
-    }
-}
-
-/// relu(c0 a + c1 b + c2 m) · w2ᵀ, [n, 10], with `w2` neuron by neuron.
-fn logits(c: [f32; 3], [a, b, m]: [&[f32]; 3], w2: &[[f32; CLASSES]], images: &mut Images, out: &mut [f32]) {
-    let h = w2.len();
-    let rows = a.chunks(Images::MOST * h).zip(b.chunks(Images::MOST * h)).zip(m.chunks(Images::MOST));
-    for (((a, b), m), out) in rows.zip(out.chunks_mut(Images::MOST * CLASSES)) {
-        images.set(a, b, m);
-        let mut all = [[0.0; CLASSES]; Images::MOST];
-        images.logits(&[(c, w2)], std::array::from_mut(&mut all));
-        out.copy_from_slice(&all.as_flattened()[..out.len()]);
     }
 }
 
