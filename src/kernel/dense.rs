@@ -1,7 +1,13 @@
 //! The second layer and what lies between the layers: small dense matrices.
 //!
 //! Activations are row-major [n, h], a row for each image. Each loop keeps a few outputs in registers and runs over
-//! the summed index in ascending order. This file does not know what a loss or an optimiser is.
+//! the summed index in ascending order.
+//!
+//! In cycles of a Zen 1 core for a neuron of 128 images, of which the multiply-adds, padding and all, are 256, 160 and 160: logits
+//! 320, [`outgoing_gradient`] 170, [`hidden_gradient`] 320. Left out: twelve lanes of logits (410, LLVM shuffles them), and
+//! two to four images at once for the hidden gradient (285 at best, with relu's mask in a pass of its own).
+//!
+//! This file does not know what a loss or an optimiser is.
 
 use super::product::Panels;
 use super::{add, per_isa};
@@ -83,6 +89,7 @@ fn image_logits<const N: usize>(a: &[f32], w2: &[[f32; LANES]], out: &mut [[f32;
             sums[i] = add(rows[i][j], w, sums[i]);
         }
     }
+    // An LLVM that sees six lanes thrown away packs what is left of the images together, at each neuron: twice as slow.
     let sums = std::hint::black_box(sums);
     for (out, sums) in out.iter_mut().zip(&sums) {
         out.copy_from_slice(&sums[..CLASSES]);
