@@ -7,12 +7,10 @@
 use super::assignment::{assign, certify, total};
 use super::permutation::Permutation;
 use super::{Center, same_width};
-use crate::kernel::dense::relu;
 use crate::kernel::distance::squared_distances;
 use crate::kernel::gram::{NonZeros, Products, Tall};
-use crate::kernel::product::{Panels, project};
 use crate::kernel::sparse::Sparse;
-use crate::study::net::{CLASSES, INPUTS, Mlp};
+use crate::study::net::{CLASSES, Forward, INPUTS, Mlp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -89,15 +87,14 @@ fn distances(a: &[f32], b: &[f32], n: usize) -> Vec<f64> {
 fn activation_costs(a: &Mlp, b: &Mlp, images: &Sparse) -> Vec<f64> {
     const BLOCK: usize = 1024;
     let h = a.hidden();
-    let layers = [a, b].map(|net| Panels::pack(net.w1(), h, INPUTS));
+    let nets = [a, b].map(Forward::of);
     let mut moments = [Moments::new(h), Moments::new(h)];
     let (mut products, mut non_zeros) = (Products::cross(h, h), NonZeros::default());
     for first in (0..images.rows()).step_by(BLOCK) {
         let rows = first..images.rows().min(first + BLOCK);
-        let [f, g] = layers.each_ref().map(|w1| {
-            let mut hidden = vec![0.0; rows.len() * h];
-            project(images, rows.clone(), w1, &mut hidden);
-            relu(&mut hidden);
+        let [f, g] = nets.each_ref().map(|net| {
+            let mut hidden = Vec::new();
+            net.hidden(images, rows.clone(), &mut hidden);
             hidden
         });
         products.add_cross(&Tall::pack(&f, h), &Tall::pack(&g, h), &mut non_zeros);
@@ -168,6 +165,8 @@ fn correlation(a: &Mlp, b: &Mlp) -> f64 {
 mod tests {
     use super::super::fixture::{images, net};
     use super::*;
+    use crate::kernel::dense::relu;
+    use crate::kernel::product::{Panels, project};
     use crate::study::rng;
 
     fn shuffled(n: usize) -> Permutation {

@@ -15,12 +15,10 @@ use super::measure::{HiddenLayer, PreActivations, Stop, by_neuron, piece};
 use super::{Path, Point, grid};
 use crate::kernel::blend::blend;
 use crate::kernel::cholesky::Cholesky;
-use crate::kernel::dense::{logits, relu};
 use crate::kernel::gram::{NonZeros, Products, Tall};
-use crate::kernel::product::{Panels, project};
 use crate::kernel::sparse::Sparse;
 use crate::kernel::threads::share;
-use crate::study::net::{CLASSES, INPUTS, Mlp};
+use crate::study::net::{CLASSES, Forward, Mlp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::num::NonZero;
@@ -186,14 +184,9 @@ impl Refitted<'_> {
 
 /// The logits of `net` on `images`, [n, 10].
 fn outputs(net: &Mlp, images: &Sparse, threads: NonZero<usize>) -> Vec<f32> {
-    let (h, w1) = (net.hidden(), Panels::pack(net.w1(), net.hidden(), INPUTS));
-    let (piece, mut outputs) = (piece(threads), vec![0.0; images.rows() * CLASSES]);
+    let (forward, piece, mut outputs) = (Forward::of(net), piece(threads), vec![0.0; images.rows() * CLASSES]);
     share(&mut vec![Vec::new(); threads.get()], outputs.chunks_mut(piece * CLASSES).enumerate(), |hidden, (k, out)| {
-        let n = out.len() / CLASSES;
-        hidden.resize(n * h, 0.0);
-        project(images, k * piece..k * piece + n, &w1, hidden);
-        relu(hidden);
-        logits(hidden, net.w2(), h, out);
+        forward.outputs(images, k * piece..k * piece + out.len() / CLASSES, hidden, out);
     });
     outputs
 }
@@ -201,12 +194,11 @@ fn outputs(net: &Mlp, images: &Sparse, threads: NonZero<usize>) -> Vec<f32> {
 /// The neurons, by how many of the first images they fire on at both ends.
 fn rarest_first(path: &Path, images: &Sparse) -> Vec<usize> {
     let (h, n) = (path.a.hidden(), images.rows().min(BLOCK));
-    let mut fires = vec![0; h];
-    let mut z = vec![0.0; n * h];
+    let (mut fires, mut hidden) = (vec![0; h], Vec::new());
     for net in [path.a, path.b] {
-        project(images, 0..n, &Panels::pack(net.w1(), h, INPUTS), &mut z);
-        for z in z.chunks_exact(h) {
-            fires.iter_mut().zip(z).for_each(|(fires, &z)| *fires += u32::from(z > 0.0));
+        Forward::of(net).hidden(images, 0..n, &mut hidden);
+        for hidden in hidden.chunks_exact(h) {
+            fires.iter_mut().zip(hidden).for_each(|(fires, &a)| *fires += u32::from(a > 0.0));
         }
     }
     let mut neurons: Vec<usize> = (0..h).collect();
@@ -555,6 +547,20 @@ mod tests {
             assert!(fit.residual < 1e-3, "{fit:?}");
             assert!((10..20).contains(&fit.rank), "ten, but for rounding: {fit:?}");
         }
+    }
+
+    #[test]
+    fn the_order_of_the_neurons_makes_no_difference_to_the_sums_on_any_isa() {
+        let (x, _) = images(IMAGES);
+        let (a, b) = (net(17, "a"), net(17, "b"));
+        let targets = [outputs(&a, &x, ONE)];
+        let sums = |order: &[usize]| {
+            let products = products(&joined(0, &a, &b), order, &targets, &[0.3], &x, ONE);
+            Normal::of(&products[0], order).g.iter().map(|g| g.to_bits()).collect::<Vec<_>>()
+        };
+        let (own, rarest) = (Vec::from_iter(0..17), rarest_first(&joined(0, &a, &b), &x));
+        assert_ne!(own, rarest, "or there is nothing to tell");
+        on_every_isa(|isa| assert_eq!(sums(&rarest), sums(&own), "{isa:?}"));
     }
 
     #[test]

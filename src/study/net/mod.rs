@@ -22,6 +22,7 @@ use crate::kernel::dense::{logits, relu};
 use crate::kernel::product::{Panels, project};
 use crate::kernel::softmax::cross_entropy;
 use crate::kernel::sparse::Sparse;
+use std::ops::Range;
 
 /// Images whose activations are held at once: 4 MB at h = 2000.
 const BLOCK: usize = 512;
@@ -81,20 +82,42 @@ pub fn examine(net: &Mlp, images: &Sparse, labels: &[u8]) -> (Quality, Health) {
     (quality, health)
 }
 
+/// A net laid out for forward passes.
+pub(super) struct Forward<'a> {
+    net: &'a Mlp,
+    w1: Panels,
+}
+
+impl<'a> Forward<'a> {
+    pub(super) fn of(net: &'a Mlp) -> Forward<'a> {
+        Forward { net, w1: Panels::pack(net.w1(), net.hidden(), INPUTS) }
+    }
+
+    /// Makes `hidden` [n, h] the activations on the images `rows`.
+    pub(super) fn hidden(&self, images: &Sparse, rows: Range<usize>, hidden: &mut Vec<f32>) {
+        hidden.resize(rows.len() * self.net.hidden(), 0.0);
+        project(images, rows, &self.w1, hidden);
+        relu(hidden);
+    }
+
+    /// Makes `outputs` [n, 10] the logits on the images `rows`, and `hidden` what they come from.
+    pub(super) fn outputs(&self, images: &Sparse, rows: Range<usize>, hidden: &mut Vec<f32>, outputs: &mut [f32]) {
+        self.hidden(images, rows, hidden);
+        logits(hidden, self.net.w2(), self.net.hidden(), outputs);
+    }
+}
+
 /// A forward pass in blocks, which shows `each` image's activations `[h]`.
 fn pass(net: &Mlp, images: &Sparse, labels: &[u8], mut each: impl FnMut(&[f32])) -> Quality {
     assert_eq!(images.rows(), labels.len(), "images and labels differ in number");
-    let (h, w1) = (net.hidden(), Panels::pack(net.w1(), net.hidden(), INPUTS));
+    let forward = Forward::of(net);
     let (mut hidden, mut outputs) = (Vec::new(), Vec::new());
     let mut seen = Seen::default();
     for (block, labels) in labels.chunks(BLOCK).enumerate() {
         let first = block * BLOCK;
-        hidden.resize(labels.len() * h, 0.0);
-        project(images, first..first + labels.len(), &w1, &mut hidden);
-        relu(&mut hidden);
-        hidden.chunks_exact(h).for_each(&mut each);
         outputs.resize(labels.len() * CLASSES, 0.0);
-        logits(&hidden, net.w2(), h, &mut outputs);
+        forward.outputs(images, first..first + labels.len(), &mut hidden, &mut outputs);
+        hidden.chunks_exact(net.hidden()).for_each(&mut each);
         cross_entropy(&outputs, labels, &mut seen);
     }
     Quality::of_sums(seen.loss, seen.wrong, labels.len())
