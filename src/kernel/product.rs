@@ -24,9 +24,10 @@
 //! saved a quarter while entries were read just before); places and values side by side in eight bytes (1 to 4 % less
 //! forward at h >= 500, as much longer in what follows); an entry of the next row read with the last of a row (5 % longer);
 //! panels of 104 columns (4 % less at h = 100, nothing at 500); last panels of a multiple of four columns (3 % less at h = 50,
-//! nothing at 10 or 100). With AVX2 before that: panels of 48, 80 or 96 columns, the next row's entries, weights or velocities
-//! sent for ahead, huge pages. Left out, as not worth the reading: the next batch on its way from memory while this one is
-//! summed or turned over (4 us of a step's 50 at h = 10 and of 120 at h = 50 on Zen 4, nothing on Zen 1).
+//! nothing at 10 or 100); a batch's images in an order in which neighbours overlap most (nothing, the sorting not counted).
+//! With AVX2 before that: panels of 48, 80 or 96 columns, the next row's entries, weights or velocities sent for ahead, huge
+//! pages. Left out, as not worth the reading: the next batch on its way from memory while this one is summed or turned over
+//! (4 us of a step's 50 at h = 10 and of 120 at h = 50 on Zen 4, nothing on Zen 1).
 //!
 //! This file does not know what a neuron, a label or an optimiser is.
 
