@@ -1,6 +1,9 @@
 //! What `gc` removes and what keeps an answer from it; `--require-cached`; what two runs share.
 
-use crate::space::{Space, nothing, set};
+use crate::space::{Space, name, nothing, set};
+use repro::engine::owner::Owner;
+use std::fs::{self, File};
+use std::time::{Duration, SystemTime};
 
 const TWO: &str = "\
 stages:
@@ -89,4 +92,31 @@ fn a_failed_node_is_tried_again_as_often_as_asked() {
     assert!(failed.stderr.contains("attempt 2 of 2 begins"), "{}", failed.stderr);
     assert_eq!(space.ran(&["--retries", "1"]), set(["flaky"]));
     assert_eq!(space.read("count").lines().count(), 3);
+}
+
+/// A project whose node `two` has no answer, but a lease of another host whose heart beat so many seconds ago.
+fn half_done_elsewhere(seconds: u64) -> Space {
+    let space = Space::with(TWO);
+    space.ok(&["run"]);
+    let plan = space.plan(&[]);
+    let key = plan.iter().find(|node| name(node) == "two").unwrap()["key"].as_str().unwrap();
+    fs::remove_file(space.join(format!("cache/v1/entries/{key}.json"))).unwrap();
+    let owner = Owner { host: "elsewhere".into(), ..Owner::this().clone() };
+    let lease = format!("cache/v1/leases/{key}");
+    space.write(&lease, serde_json::to_vec(&owner).unwrap());
+    let beat = SystemTime::now() - Duration::from_secs(seconds);
+    File::options().write(true).open(space.join(lease)).unwrap().set_modified(beat).unwrap();
+    space
+}
+
+#[test]
+fn what_another_host_left_half_done_is_taken_over_and_what_it_is_at_work_on_keeps_gc_away() {
+    const LONG: u64 = 3600;
+    assert_eq!(half_done_elsewhere(LONG).ran(&[]), set(["two"]));
+    half_done_elsewhere(LONG).ok(&["gc", "--delete"]);
+    let refused = half_done_elsewhere(1).exits(6, &["gc", "--delete"]).stderr;
+    assert!(refused.contains("on elsewhere is at work in the cache"), "{refused}");
+    let space = half_done_elsewhere(1);
+    let mut run = space.spawn(&["run", "--json"]);
+    run.until(|event| event["event"] == "elsewhere" && event["node"] == "two");
 }

@@ -22,11 +22,9 @@ const BEAT: Duration = Duration::from_secs(10);
 const EXPIRY: Duration = Duration::from_secs(90);
 
 /// The leases of a cache.
-pub(super) struct Leases<'a> {
+pub(super) struct Leases {
     /// Where they lie.
     pub folder: PathBuf,
-    /// A folder for half-written files, on the same disk.
-    pub scratch: &'a Path,
 }
 
 /// What asking for a lease gives.
@@ -66,7 +64,7 @@ impl Drop for Lease {
     }
 }
 
-impl Leases<'_> {
+impl Leases {
     fn path(&self, key: Key) -> PathBuf {
         self.folder.join(key.to_string())
     }
@@ -92,12 +90,12 @@ impl Leases<'_> {
         Ok(if holds { Look::Held(owner) } else { Look::Stale })
     }
 
-    /// Takes the lease of `key`, unless somebody holds it.
-    pub(super) fn claim(&self, key: Key) -> Result<Claim> {
+    /// Takes the lease of `key`, unless somebody holds it; it is written in `scratch`, a folder on the same disk.
+    pub(super) fn claim(&self, key: Key, scratch: &Path) -> Result<Claim> {
         let path = self.path(key);
         let name = serde_json::to_vec(Owner::this()).context("cannot write a lease")?;
         loop {
-            if fs::write_new(&path, self.scratch, &name)? {
+            if fs::write_new(&path, scratch, &name)? {
                 return Ok(Claim::Ours(Lease { _beating: beat(path.clone()), path }));
             }
             if let Some(owner) = self.holder(key)? {
@@ -120,11 +118,11 @@ impl Leases<'_> {
         }
     }
 
-    /// Whether the lease at `path` has a young heartbeat.
+    /// Whether the lease at `path` has a young heartbeat. The time is asked of its own folder, which is there for sure.
     fn beats(&self, path: &Path) -> Result<bool> {
         let modified = |file: &File| file.metadata().and_then(|meta| meta.modified());
-        let now = tempfile::tempfile_in(self.scratch).and_then(|file| modified(&file));
-        let now = now.with_context(|| format!("cannot ask `{}` for the time", self.scratch.display()))?;
+        let now = tempfile::tempfile_in(&self.folder).and_then(|file| modified(&file));
+        let now = now.with_context(|| format!("cannot ask `{}` for the time", self.folder.display()))?;
         let last = File::open(path).and_then(|file| modified(&file));
         // One that has gone meanwhile does not hold. One from the far future was left before the clock was set back: its
         // owner's next heartbeat would have brought it to now.
@@ -164,8 +162,12 @@ mod tests {
         Recipe { kind: "k".into(), version: 1, params, inputs, seed: None }.key()
     }
 
-    fn leases(dir: &TempDir) -> Leases<'_> {
-        Leases { folder: dir.path().to_owned(), scratch: dir.path() }
+    fn leases(dir: &TempDir) -> Leases {
+        Leases { folder: dir.path().to_owned() }
+    }
+
+    fn claim(dir: &TempDir) -> Claim {
+        leases(dir).claim(key(), dir.path()).unwrap()
     }
 
     fn is_ours(claim: &Claim) -> bool {
@@ -181,14 +183,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let leases = leases(&dir);
         assert_eq!(leases.holder(key()).unwrap(), None);
-        let held = leases.claim(key()).unwrap();
+        let held = claim(&dir);
         assert!(is_ours(&held));
         assert_eq!(leases.holder(key()).unwrap().as_ref(), Some(Owner::this()));
-        let Claim::Theirs(owner) = leases.claim(key()).unwrap() else { panic!("held twice") };
+        let Claim::Theirs(owner) = claim(&dir) else { panic!("held twice") };
         assert_eq!(owner, *Owner::this());
         drop(held);
         assert_eq!(leases.holder(key()).unwrap(), None);
-        assert!(is_ours(&leases.claim(key()).unwrap()));
+        assert!(is_ours(&claim(&dir)));
     }
 
     #[test]
@@ -202,7 +204,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             leave(&dir, &dead);
             assert_eq!(leases(&dir).holder(key()).unwrap(), None);
-            assert!(is_ours(&leases(&dir).claim(key()).unwrap()), "{dead}");
+            assert!(is_ours(&claim(&dir)), "{dead}");
         }
     }
 
@@ -222,13 +224,13 @@ mod tests {
             file.set_modified(old).unwrap();
             assert_eq!(leases(&dir).holder(key()).unwrap(), None);
         }
-        assert!(is_ours(&leases(&dir).claim(key()).unwrap()));
+        assert!(is_ours(&claim(&dir)));
     }
 
     #[test]
     fn a_lease_that_was_taken_over_is_not_removed_by_whoever_lost_it() {
         let dir = tempfile::tempdir().unwrap();
-        let held = leases(&dir).claim(key()).unwrap();
+        let held = claim(&dir);
         let other = Owner { host: "elsewhere".into(), ..Owner::this().clone() };
         leave(&dir, &other);
         drop(held);
@@ -239,7 +241,7 @@ mod tests {
     fn a_lease_that_cannot_be_read_holds_nobody_up() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(key().to_string()), "{").unwrap();
-        assert!(is_ours(&leases(&dir).claim(key()).unwrap()));
+        assert!(is_ours(&claim(&dir)));
     }
 
     #[test]
@@ -248,7 +250,7 @@ mod tests {
         for _ in 0..300 {
             leave(&dir, &Owner { pid: u32::MAX, ..Owner::this().clone() });
             let claims: Vec<Claim> = std::thread::scope(|scope| {
-                let asking: Vec<_> = (0..8).map(|_| scope.spawn(|| leases(&dir).claim(key()).unwrap())).collect();
+                let asking: Vec<_> = (0..8).map(|_| scope.spawn(|| claim(&dir))).collect();
                 asking.into_iter().map(|claim| claim.join().unwrap()).collect()
             });
             assert_eq!(claims.iter().filter(|claim| is_ours(claim)).count(), 1);

@@ -162,8 +162,7 @@ impl Store {
     /// Removes what processes that are gone left in `tmp`, and their leases. What cannot be removed is left for the next
     /// run: it harms nothing. What has no owner's name is nobody's.
     pub fn sweep(&self) {
-        let scratch = self.scratch_folder();
-        let leases = self.leases(&scratch);
+        let leases = self.leases();
         for name in fs::list(&leases.folder).unwrap_or_default() {
             if let Ok(key) = name.parse() {
                 let _ = leases.bury(key);
@@ -193,16 +192,16 @@ impl Store {
 
     /// Takes the lease of `key`, unless somebody else is at work on it.
     pub fn claim(&self, key: Key) -> Result<Claim> {
-        self.leases(&self.scratch()?).claim(key)
+        self.leases().claim(key, &self.scratch()?)
     }
 
     /// Who is at work on `key`.
     pub fn at_work(&self, key: Key) -> Result<Option<Owner>> {
-        self.leases(&self.scratch_folder()).holder(key)
+        self.leases().holder(key)
     }
 
-    fn leases<'a>(&self, scratch: &'a Path) -> Leases<'a> {
-        Leases { folder: self.root.join("leases"), scratch }
+    fn leases(&self) -> Leases {
+        Leases { folder: self.root.join("leases") }
     }
 
     /// Where an object lies.
@@ -756,6 +755,23 @@ mod tests {
         left.sort_unstable();
         assert_eq!(fs::list(&tmp).unwrap(), left);
         assert!(workspace.path().is_dir() && outside.is_dir(), "a link is not followed");
+    }
+
+    #[test]
+    fn a_lease_of_another_host_can_be_told_and_swept_by_one_that_has_written_nothing_yet() {
+        let Bench { store, .. } = &Bench::new();
+        let key = recipe("k").key();
+        let far = Owner { host: "elsewhere".into(), ..Owner::this().clone() };
+        let lease = store.leases().folder.join(key.to_string());
+        fs::write(&lease, serde_json::to_vec(&far).unwrap()).unwrap();
+        assert!(!store.scratch_folder().exists());
+        store.sweep();
+        assert_eq!(store.at_work(key).unwrap(), Some(far));
+        File::options().write(true).open(&lease).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(store.at_work(key).unwrap(), None);
+        store.sweep();
+        assert!(!lease.exists());
+        assert!(!store.scratch_folder().exists(), "looking makes no folder");
     }
 
     #[test]
