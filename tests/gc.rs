@@ -94,6 +94,11 @@ fn a_failed_node_is_tried_again_as_often_as_asked() {
     assert_eq!(space.read("count").lines().count(), 3);
 }
 
+/// A process of which nothing can be told from here.
+fn elsewhere() -> Owner {
+    Owner { host: "elsewhere".into(), ..Owner::this().clone() }
+}
+
 /// A project whose node `two` has no answer, but a lease of another host whose heart beat so many seconds ago.
 fn half_done_elsewhere(seconds: u64) -> Space {
     let space = Space::with(TWO);
@@ -101,9 +106,8 @@ fn half_done_elsewhere(seconds: u64) -> Space {
     let plan = space.plan(&[]);
     let key = plan.iter().find(|node| name(node) == "two").unwrap()["key"].as_str().unwrap();
     fs::remove_file(space.join(format!("cache/v1/entries/{key}.json"))).unwrap();
-    let owner = Owner { host: "elsewhere".into(), ..Owner::this().clone() };
     let lease = format!("cache/v1/leases/{key}");
-    space.write(&lease, serde_json::to_vec(&owner).unwrap());
+    space.write(&lease, serde_json::to_vec(&elsewhere()).unwrap());
     let beat = SystemTime::now() - Duration::from_secs(seconds);
     File::options().write(true).open(space.join(lease)).unwrap().set_modified(beat).unwrap();
     space
@@ -119,4 +123,14 @@ fn what_another_host_left_half_done_is_taken_over_and_what_it_is_at_work_on_keep
     let space = half_done_elsewhere(1);
     let mut run = space.spawn(&["run", "--json"]);
     run.until(|event| event["event"] == "elsewhere" && event["node"] == "two");
+}
+
+#[test]
+fn gc_removes_what_another_host_left_in_tmp_which_a_run_cannot_tell_from_work_in_progress() {
+    let space = Space::with(TWO);
+    let half = format!("cache/v1/tmp/{}/workspace/half", elsewhere().tag());
+    space.write(&half, "an ou").ok(&["run"]);
+    assert!(space.join(&half).exists());
+    space.ok(&["gc", "--delete"]);
+    assert_eq!(space.files("tmp").len(), 0);
 }

@@ -26,7 +26,7 @@ pub(super) fn gc(common: &Common, delete: bool, runs: usize, wait: bool) -> Resu
     let garbage = Garbage::of(&store, &roots)?;
     if delete {
         garbage.remove(&store)?;
-        store.sweep();
+        store.sweep_all();
     }
     if common.json {
         let said = json!({ "schema": SCHEMA, "deleted": delete, "bytes": garbage.bytes(), "kinds": garbage.kinds });

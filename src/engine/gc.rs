@@ -3,7 +3,8 @@
 //! Kept is what hangs on a root: a key that a current profile asks for, that one of the last runs used, that is pinned, or
 //! whose outputs are those of the lock. With a key stay its question, its answer, its logs, its outputs, and the inputs it
 //! was made of. Everything else goes: answers first and objects last, so that a crash in between leaves no answer without
-//! its bytes. With it goes what was only kept for a look: damaged bytes, and what came out otherwise when it was run again.
+//! its bytes. With it go the memo of entries, which would remember them for ever, and what was only kept for a look:
+//! damaged bytes, and what came out otherwise when it was run again.
 //!
 //! Knows keys and digests; which are roots is for the caller to say.
 
@@ -110,6 +111,7 @@ impl Garbage {
         self.keys.iter().try_for_each(|key| store.forget(*key))?;
         self.objects.iter().try_for_each(|digest| store.remove_object(*digest))?;
         self.runs.iter().try_for_each(|id| store.forget_run(id))?;
+        store.forget_memo()?;
         store.forget_curiosities()
     }
 }
@@ -177,5 +179,14 @@ mod tests {
         assert_eq!(garbage.kinds[""].bytes, "(one)".len() as u64);
         garbage.remove(&bench.store).unwrap();
         assert_eq!(bench.store.all_objects().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn the_memo_of_entries_goes_too() {
+        let bench = Bench::new();
+        let memo = bench.path().join("cache/v1/entries.memo");
+        std::fs::write(&memo, "of the living and the dead").unwrap();
+        Garbage::of(&bench.store, &Roots::default()).unwrap().remove(&bench.store).unwrap();
+        assert!(!memo.exists());
     }
 }

@@ -162,6 +162,16 @@ impl Store {
     /// Removes what processes that are gone left in `tmp`, and their leases. What cannot be removed is left for the next
     /// run: it harms nothing. What has no owner's name is nobody's.
     pub fn sweep(&self) {
+        self.sweep_but(|owner| owner.lives() != Some(false));
+    }
+
+    /// The same, for whoever holds the cache alone while nobody is at work on any question: what processes left of
+    /// which nothing can be told from here goes too.
+    pub fn sweep_all(&self) {
+        self.sweep_but(|owner| owner == Owner::this());
+    }
+
+    fn sweep_but(&self, stays: fn(&Owner) -> bool) {
         let leases = self.leases();
         for name in fs::list(&leases.folder).unwrap_or_default() {
             if let Ok(key) = name.parse() {
@@ -169,8 +179,8 @@ impl Store {
             }
         }
         let tmp = self.root.join("tmp");
-        for name in fs::list(&tmp).unwrap_or_default() {
-            if Owner::from_tag(&name).is_some_and(|owner| owner.lives() != Some(false)) {
+        for name in fs::entries(&tmp).unwrap_or_default() {
+            if name.to_str().and_then(Owner::from_tag).is_some_and(|owner| stays(&owner)) {
                 continue;
             }
             let path = tmp.join(name);
@@ -468,6 +478,11 @@ impl Store {
         ["quarantine", "aside"].into_iter().try_for_each(|folder| fs::remove_folder_if_there(&self.root.join(folder)))
     }
 
+    /// Removes the memo of entries, which knows those too that are gone; a run makes a new one.
+    pub fn forget_memo(&self) -> Result<()> {
+        fs::remove_if_there(&self.root.join(MEMO))
+    }
+
     /// Somebody who is at work on some question.
     pub fn anyone_at_work(&self) -> Result<Option<Owner>> {
         for name in fs::list(&self.root.join("leases"))? {
@@ -749,11 +764,13 @@ mod tests {
         std::os::unix::fs::symlink(&outside, tmp.join("link")).unwrap();
         let workspace = store.workspace().unwrap();
         let far = Owner { host: "elsewhere".into(), ..Owner::this().clone() }.tag();
-        fs::create_dir_all(&tmp.join(&far)).unwrap();
+        fs::create_dir_all(&tmp.join(&far).join("workspace")).unwrap();
         store.sweep();
         let mut left = vec![far, Owner::this().tag()];
         left.sort_unstable();
         assert_eq!(fs::list(&tmp).unwrap(), left);
+        store.sweep_all();
+        assert_eq!(fs::list(&tmp).unwrap(), [Owner::this().tag()], "nobody else is at work");
         assert!(workspace.path().is_dir() && outside.is_dir(), "a link is not followed");
     }
 
