@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -127,7 +127,6 @@ pub fn write_for_all(path: &Path, bytes: &[u8]) -> Result<()> {
     write_atomic(path, folder, bytes)?;
     #[cfg(unix)]
     {
-        use std::os::unix::fs::PermissionsExt as _;
         step()
             .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o644)))
             .with_context(|| format!("cannot make `{}` readable", path.display()))?;
@@ -192,13 +191,42 @@ pub fn remove_if_there(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes a folder with all that is in it; that it is not there is no error.
+/// Removes a folder with all that is in it, read-only folders too; that it is not there is no error.
 pub fn remove_folder_if_there(path: &Path) -> Result<()> {
-    match step().and_then(|()| fs::remove_dir_all(path)) {
+    let attempt = || match fs::remove_dir_all(path) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            open_up(path)?;
+            fs::remove_dir_all(path)
+        }
+        removed => removed,
+    };
+    match step().and_then(|()| attempt()) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(e).with_context(|| format!("cannot remove `{}`", path.display())),
     }
+}
+
+/// Lets the owner of the folders in and below `folder` do anything there. Links are not followed.
+fn open_up(folder: &Path) -> io::Result<()> {
+    let mut open = vec![folder.to_owned()];
+    while let Some(folder) = open.pop() {
+        let meta = fs::symlink_metadata(&folder)?;
+        if !meta.is_dir() {
+            continue;
+        }
+        let mode = meta.permissions().mode();
+        if mode & 0o700 != 0o700 {
+            fs::set_permissions(&folder, fs::Permissions::from_mode(mode | 0o700))?;
+        }
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                open.push(entry.path());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The names in a folder, sorted, whatever bytes they are of.
@@ -364,5 +392,27 @@ mod tests {
         assert_eq!(list(nowhere).unwrap(), Vec::<String>::new());
         assert_eq!(read_if_there(nowhere).unwrap(), None);
         remove_if_there(nowhere).unwrap();
+    }
+
+    #[test]
+    fn opening_a_tree_up_lets_its_owner_into_every_folder_and_changes_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let mode = |name: &str| fs::metadata(path(name)).unwrap().permissions().mode() & 0o777;
+        let modes =
+            [("tree/a/b/file", 0o400), ("tree/a/b", 0o000), ("tree/a", 0o555), ("tree/c", 0o750), ("out", 0o500)];
+        fs::create_dir_all(path("tree/a/b")).unwrap();
+        fs::create_dir_all(path("tree/c")).unwrap();
+        fs::create_dir_all(path("out")).unwrap();
+        fs::write(path("tree/a/b/file"), "").unwrap();
+        std::os::unix::fs::symlink(path("out"), path("tree/link")).unwrap();
+        for (name, mode) in modes {
+            fs::set_permissions(path(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        open_up(&path("tree")).unwrap();
+        let after = ["tree/a/b/file", "tree/a/b", "tree/a", "tree/c", "out"].map(mode);
+        assert_eq!(after, [0o400, 0o700, 0o755, 0o750, 0o500]);
+        remove_folder_if_there(&path("tree")).unwrap();
+        assert!(!path("tree").exists() && path("out").exists());
     }
 }

@@ -487,6 +487,16 @@ fn undeclared_files_are_left_out_and_named_in_the_log() {
 }
 
 #[test]
+fn a_program_may_leave_read_only_folders_whether_it_ends_well_or_not() {
+    for (last, code, said) in [("touch out.txt", 0, "1 ran, 0 failed"), ("false", 1, "ended with exit code 1\n")] {
+        let space = line(&format!("mkdir -p d/e; touch d/e/f; chmod -R a-w d; {last}"), "").bound();
+        let told = space.exits(code, &["run"]).stderr;
+        assert!(told.contains(said), "{told}");
+        assert_eq!(space.files("tmp").len(), 0, "{last}");
+    }
+}
+
+#[test]
 fn a_folder_may_be_an_output() {
     let space = line("mkdir -p d/e; echo 1 > d/a; echo 2 > d/e/b; touch out.txt", "");
     space.edit("outputs: [out.txt]", "outputs: [out.txt, d/]").ok(&["run"]);

@@ -94,6 +94,13 @@ impl Workspace {
     }
 }
 
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        // The folder's own drop would leave behind what is in read-only folders.
+        let _ = fs::remove_folder_if_there(self.path());
+    }
+}
+
 /// The cache folder.
 #[derive(Clone, Debug)]
 pub struct Store {

@@ -182,7 +182,7 @@ impl Stage for Command {
             bail!("{failure}{full}");
         }
         collect(&params.outputs, &own, &work, cx)?;
-        scratch.close().context("cannot remove the folder it ran in")
+        fs::remove_folder_if_there(scratch.path())
     }
 }
 
