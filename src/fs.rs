@@ -5,7 +5,7 @@
 //!
 //! Knows nothing of caches or stages.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
@@ -332,24 +332,39 @@ impl Stat {
     }
 }
 
-/// The files in a folder and those below it, by their paths from there, sorted folder by folder. Anything else that lies
-/// there, a link say, is an error.
-pub fn files_below(folder: &Path) -> Result<Vec<String>> {
-    fn walk(folder: &Path, prefix: &str, found: &mut Vec<String>) -> Result<()> {
-        for name in list(folder)? {
+/// What lies in a folder and those below it, by paths from there, sorted folder by folder.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Below {
+    /// The files.
+    pub files: Vec<String>,
+    /// What else there is, a link say, and what is wrong with it. In a name that is not UTF-8 some of it is replaced.
+    pub others: Vec<(String, &'static str)>,
+}
+
+/// Looks through a folder and those below it, except at the paths `but`.
+pub fn below(folder: &Path, but: &[&str]) -> Result<Below> {
+    fn walk(folder: &Path, prefix: &str, but: &[&str], found: &mut Below) -> Result<()> {
+        for name in entries(folder)? {
             let path = folder.join(&name);
-            let relative = format!("{prefix}{name}");
+            let relative = format!("{prefix}{}", name.to_string_lossy());
+            if but.contains(&relative.as_str()) {
+                continue;
+            }
+            if name.to_str().is_none() {
+                found.others.push((relative, "has a name that is not UTF-8"));
+                continue;
+            }
             let meta = fs::symlink_metadata(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
             match meta {
-                meta if meta.is_dir() => walk(&path, &format!("{relative}/"), found)?,
-                meta if meta.is_file() => found.push(relative),
-                _ => bail!("the output `{relative}` is neither a file nor a folder"),
+                meta if meta.is_dir() => walk(&path, &format!("{relative}/"), but, found)?,
+                meta if meta.is_file() => found.files.push(relative),
+                _ => found.others.push((relative, "is neither a file nor a folder")),
             }
         }
         Ok(())
     }
-    let mut found = Vec::new();
-    walk(folder, "", &mut found)?;
+    let mut found = Below::default();
+    walk(folder, "", but, &mut found)?;
     Ok(found)
 }
 
@@ -414,5 +429,25 @@ mod tests {
         assert_eq!(after, [0o400, 0o700, 0o755, 0o750, 0o500]);
         remove_folder_if_there(&path("tree")).unwrap();
         assert!(!path("tree").exists() && path("out").exists());
+    }
+
+    #[test]
+    fn what_is_no_file_of_ours_below_a_folder_is_told_apart_and_why() {
+        use std::os::unix::{ffi::OsStrExt as _, fs::symlink};
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &[u8]| dir.path().join(std::ffi::OsStr::from_bytes(name));
+        for folder in [&b"a"[..], b"b", b"\xff"] {
+            fs::create_dir(path(folder)).unwrap();
+        }
+        for file in [&b"a/deep"[..], b"a/\xfe.csv", b"b/given", b"last", b"\xff/lost"] {
+            fs::write(path(file), "").unwrap();
+        }
+        symlink("last", path(b"a/link")).unwrap();
+        symlink("a", path(b"link")).unwrap();
+        let [special, foreign] = ["is neither a file nor a folder", "has a name that is not UTF-8"];
+        let others = [("a/link", special), ("a/\u{fffd}.csv", foreign), ("link", special), ("\u{fffd}", foreign)];
+        let others = others.map(|(name, why)| (name.to_owned(), why)).into();
+        let files = ["a/deep", "last"].map(str::to_owned).into();
+        assert_eq!(below(dir.path(), &["b"]).unwrap(), Below { files, others });
     }
 }

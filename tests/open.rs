@@ -479,11 +479,11 @@ fn what_outlives_a_program_can_no_longer_change_its_answer() {
 
 #[test]
 fn undeclared_files_are_left_out_and_named_in_the_log() {
-    let space = line("echo y > out.txt; mkdir d; echo z > d/stray", "");
+    let space = line("echo y > out.txt; mkdir d; echo z > d/stray; ln -s d link; touch \"$(printf '\\377')\"", "");
     space.ok(&["run"]);
     assert_eq!(space.digests()["c"].keys().collect::<Vec<_>>(), ["out.txt"]);
     let log = fs::read_dir(space.join("cache/v1/jobs")).unwrap().next().unwrap().unwrap().path().join("stderr");
-    assert_eq!(space.read(log), "not declared, and left out: `d/stray`\n");
+    assert_eq!(space.read(log), "not declared, and left out: `d/stray`, `link`, `\u{fffd}`\n");
 }
 
 #[test]
@@ -518,6 +518,9 @@ fn how_a_program_failed_is_said_with_the_end_of_its_log() {
     case("touch uot.txt", "c: failed: the command did not write its output `out.txt`, but `uot.txt`\n");
     case("ln -s /etc/hostname out.txt", "c: failed: the output `out.txt` is neither a file nor a folder\n");
     case("ln -s /etc etc; touch out.txt; false", "exit code 1\n");
+    let space = line("mkdir d; touch out.txt \"d/$(printf 'a\\377')\"", "");
+    let failed = space.edit("outputs: [out.txt]", "outputs: [out.txt, d/]").exits(1, &["run"]).stderr;
+    assert!(failed.contains("c: failed: the output `d/a\u{fffd}` has a name that is not UTF-8\n"), "{failed}");
     let space = Space::with("stages:\n  c: { command: { run: [nosuchprogram], outputs: [x] } }\n");
     let failed = space.exits(1, &["run"]).stderr;
     assert!(failed.contains("c: failed: cannot start `nosuchprogram`: No such file"), "{failed}");

@@ -121,7 +121,10 @@ fn collect(
 
 /// The outputs in `workspace`. Of those `declared`, a missing one is an error of the stage; so is one beyond them.
 fn written(kind: &str, declared: Option<&[String]>, workspace: &Path) -> Result<Vec<String>> {
-    let found = fs::files_below(workspace)?;
+    let fs::Below { files: found, others } = fs::below(workspace, &[])?;
+    if let Some((name, why)) = others.first() {
+        bail!("the output `{name}` {why}");
+    }
     if let Some(missing) =
         declared.unwrap_or_default().iter().find(|declared| !found.iter().any(|name| belongs(name, declared)))
     {
@@ -240,6 +243,16 @@ mod tests {
             let error = refusal(&recipe(&files, Some(link)));
             assert_eq!(error.to_string(), format!("the output `{link}` is neither a file nor a folder"));
         }
+    }
+
+    #[test]
+    fn an_output_whose_name_is_not_utf_8_is_refused() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(&dir.path().join("table.csv"), "").unwrap();
+        fs::write(&dir.path().join(std::ffi::OsStr::from_bytes(b"\xff.svg")), "").unwrap();
+        let error = written("writer", None, dir.path()).unwrap_err();
+        assert_eq!(error.to_string(), "the output `\u{fffd}.svg` has a name that is not UTF-8");
     }
 
     #[test]

@@ -216,14 +216,15 @@ fn place(cx: &Context, work: &Path) -> Result<BTreeSet<String>> {
 
 /// Copies the outputs out of `work`: not moved, since the program may have left a process behind that writes to them.
 fn collect(declared: &[String], own: &BTreeSet<String>, work: &Path, cx: &Context) -> Result<()> {
-    let (mut files, mut others) = (BTreeSet::new(), BTreeSet::new());
-    walk(work, "", &mut files, &mut others)?;
+    let fs::Below { mut files, others } = fs::below(work, &[INPUTS])?;
     files.retain(|file| !own.contains(file));
     let is_output = |file: &String| declared.iter().any(|output| belongs(file, output));
-    if let Some(special) = others.iter().find(|file| is_output(file)) {
-        bail!("the output `{special}` is neither a file nor a folder");
+    if let Some((special, why)) = others.iter().find(|(file, _)| is_output(file)) {
+        bail!("the output `{special}` {why}");
     }
-    let stray: Vec<String> = files.iter().filter(|file| !is_output(file)).map(|file| format!("`{file}`")).collect();
+    let others = others.iter().map(|(file, _)| file).filter(|file| !own.contains(*file));
+    let stray = files.iter().filter(|file| !is_output(file)).chain(others);
+    let stray: Vec<String> = stray.map(|file| format!("`{file}`")).collect();
     if let Some(missing) = declared.iter().find(|output| !files.iter().any(|file| belongs(file, output))) {
         let but = if stray.is_empty() { String::new() } else { format!(", but {}", stray.join(", ")) };
         bail!("the command did not write its output `{missing}`{but}");
@@ -238,21 +239,6 @@ fn collect(declared: &[String], own: &BTreeSet<String>, work: &Path, cx: &Contex
         fs::copy(&work.join(file), &to)?;
         let set = std::fs::set_permissions(&to, Permissions::from_mode(0o644));
         set.with_context(|| format!("cannot set the permissions of `{}`", to.display()))?;
-    }
-    Ok(())
-}
-
-/// Files in and below a folder, but for the inputs; what is neither file nor folder goes to `others`.
-fn walk(folder: &Path, prefix: &str, files: &mut BTreeSet<String>, others: &mut BTreeSet<String>) -> Result<()> {
-    for name in fs::list(folder)? {
-        let (path, relative) = (folder.join(&name), format!("{prefix}{name}"));
-        let meta = std::fs::symlink_metadata(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-        match meta {
-            _ if relative == INPUTS => {}
-            meta if meta.is_dir() => walk(&path, &format!("{relative}/"), files, others)?,
-            meta if meta.is_file() => _ = files.insert(relative),
-            _ => _ = others.insert(relative),
-        }
     }
     Ok(())
 }
