@@ -1,8 +1,8 @@
 //! Who is at work on which question: a lease is a file `leases/<key>` that names its owner, and it comes and goes whole.
 //!
-//! A lease of this host holds while its process lives, one of another host while its heartbeat (the file's modification
-//! time, moved every ten seconds) is younger than ninety by the clock of the disk they share: no host's own clock counts.
-//! A lease that holds no longer is taken over by whoever asks next.
+//! A lease holds while its process lives; where that cannot be told, on another host say, while its heartbeat (the
+//! file's modification time, moved every ten seconds) is younger than ninety by the clock of the disk they share: no
+//! host's own clock counts. A lease that holds no longer is taken over by whoever asks next.
 //!
 //! Leases keep two runs from doing the same work twice. That an answer is published whole does not hang on them.
 
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 /// How often a lease says that its owner lives.
 const BEAT: Duration = Duration::from_secs(10);
-/// After how long without a heartbeat a lease of another host no longer holds.
+/// After how long without a heartbeat a lease no longer holds whose process nothing can be told of.
 const EXPIRY: Duration = Duration::from_secs(90);
 
 /// The leases of a cache.
@@ -209,22 +209,27 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_of_another_host_holds_while_its_heart_beats() {
-        let dir = tempfile::tempdir().unwrap();
-        let other = Owner { host: "elsewhere".into(), ..Owner::this().clone() };
-        leave(&dir, &other);
-        assert_eq!(leases(&dir).holder(key()).unwrap(), Some(other.clone()));
-        let file = File::options().write(true).open(dir.path().join(key().to_string())).unwrap();
-        for young in [SystemTime::now() - EXPIRY + BEAT, SystemTime::now() + EXPIRY - BEAT] {
-            file.set_modified(young).unwrap();
+    fn a_lease_of_another_host_or_container_holds_while_its_heart_beats() {
+        let this = Owner::this();
+        for other in [
+            Owner { host: "elsewhere".into(), ..this.clone() },
+            Owner { namespace: this.namespace + 1, pid: u32::MAX, ..this.clone() },
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            leave(&dir, &other);
             assert_eq!(leases(&dir).holder(key()).unwrap(), Some(other.clone()));
+            let file = File::options().write(true).open(dir.path().join(key().to_string())).unwrap();
+            for young in [SystemTime::now() - EXPIRY + BEAT, SystemTime::now() + EXPIRY - BEAT] {
+                file.set_modified(young).unwrap();
+                assert_eq!(leases(&dir).holder(key()).unwrap(), Some(other.clone()));
+            }
+            let a_century = 100 * 366 * 24 * 3600 * Duration::from_secs(1);
+            for old in [SystemTime::now() - EXPIRY - BEAT, SystemTime::UNIX_EPOCH, SystemTime::now() + a_century] {
+                file.set_modified(old).unwrap();
+                assert_eq!(leases(&dir).holder(key()).unwrap(), None);
+            }
+            assert!(is_ours(&claim(&dir)));
         }
-        let a_century = 100 * 366 * 24 * 3600 * Duration::from_secs(1);
-        for old in [SystemTime::now() - EXPIRY - BEAT, SystemTime::UNIX_EPOCH, SystemTime::now() + a_century] {
-            file.set_modified(old).unwrap();
-            assert_eq!(leases(&dir).holder(key()).unwrap(), None);
-        }
-        assert!(is_ours(&claim(&dir)));
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! A process, named so that another one can tell whether it still lives.
 //!
-//! A process id alone comes round again; together with the boot of its host and its own start it does not. Of a process on
-//! another host nothing can be told from here: there, only a heartbeat helps (see [`super::lease`]).
+//! A process id alone comes round again; together with the boot of its host, its namespace and its own start it does
+//! not. Of a process on another host nothing can be told from here, nor of one in another container on this host, nor
+//! of another user's where the system hides those: there, only a heartbeat helps (see [`super::lease`]).
 
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::OnceLock;
 
 /// A process on some host.
@@ -15,6 +19,8 @@ pub struct Owner {
     pub host: String,
     /// Names the time between two starts of the host; empty where the system does not tell.
     pub boot: String,
+    /// The namespace that its id is of: a container has its own; 0 where that is not told.
+    pub namespace: u64,
     /// The process's id.
     pub pid: u32,
     /// When it began, in the system's own count; 0 where that is not told.
@@ -32,22 +38,36 @@ impl Owner {
             Owner {
                 host: host().chars().map(plain).collect(),
                 boot: boot.chars().filter(char::is_ascii_hexdigit).take(12).collect(),
+                namespace: std::fs::metadata("/proc/self/ns/pid").map_or(0, |namespace| namespace.ino()),
                 pid,
-                started: started(pid).unwrap_or(0),
+                started: if let Look::Began(at) = look(pid) { at } else { 0 },
             }
         })
     }
 
-    /// Whether it lives; `None` if that cannot be told from this host.
+    /// Whether it lives; `None` if that cannot be told from here.
     pub fn lives(&self) -> Option<bool> {
         let this = Owner::this();
-        (self.host == this.host).then(|| self.boot == this.boot && started(self.pid) == Some(self.started))
+        if self.host != this.host {
+            return None;
+        }
+        if self.boot != this.boot {
+            return Some(false);
+        }
+        if self.namespace != this.namespace {
+            return None;
+        }
+        match look(self.pid) {
+            Look::Gone => Some(false),
+            Look::Began(at) => Some(at == self.started),
+            Look::Hidden => None,
+        }
     }
 
     /// A file name that says it all; [`Owner::from_tag`] reads it back.
     pub fn tag(&self) -> String {
-        let Owner { host, boot, pid, started } = self;
-        format!("{host}+{boot}+{pid}+{started}")
+        let Owner { host, boot, namespace, pid, started } = self;
+        format!("{host}+{boot}+{namespace}+{pid}+{started}")
     }
 
     /// The owner that `tag` names, if it is one.
@@ -55,7 +75,8 @@ impl Owner {
         let mut parts = tag.split('+');
         let mut next = || parts.next();
         let (host, boot) = (next()?.to_owned(), next()?.to_owned());
-        let owner = Owner { host, boot, pid: next()?.parse().ok()?, started: next()?.parse().ok()? };
+        let (namespace, pid) = (next()?.parse().ok()?, next()?.parse().ok()?);
+        let owner = Owner { host, boot, namespace, pid, started: next()?.parse().ok()? };
         parts.next().is_none().then_some(owner)
     }
 }
@@ -71,24 +92,48 @@ pub fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// When process `pid` began; `None` if there is none, or if it has ended and only waits to be buried.
+/// What the system tells of a process.
+#[derive(Debug, PartialEq)]
+enum Look {
+    /// There is none, or it has ended and only waits to be buried.
+    Gone,
+    /// It began then, in the system's own count; 0 where that is not told.
+    Began(u64),
+    /// It is there, and nothing else is told: another user's.
+    Hidden,
+}
+
 #[cfg(target_os = "linux")]
-fn started(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+fn look(pid: u32) -> Look {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    read(stat.ok().as_deref(), reach(pid) != Err(Errno::SRCH))
+}
+
+/// Reads a process's `stat`. Where that is not for us to see, the process may exist all the same.
+#[cfg(target_os = "linux")]
+fn read(stat: Option<&str>, exists: bool) -> Look {
+    let Some(stat) = stat else { return if exists { Look::Hidden } else { Look::Gone } };
     // The program's name, in brackets, may hold anything.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") {
-        return None;
+    let mut fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+    match fields.next() {
+        None | Some("Z" | "X") => Look::Gone,
+        Some(_) => fields.nth(18).and_then(|at| at.parse().ok()).map_or(Look::Gone, Look::Began),
     }
-    fields.nth(18)?.parse().ok()
 }
 
 /// As above, where only whether there is such a process is told.
 #[cfg(not(target_os = "linux"))]
-fn started(pid: u32) -> Option<u64> {
-    let pid = rustix::process::Pid::from_raw(pid.try_into().ok()?)?;
-    rustix::process::test_kill_process(pid).is_ok().then_some(0)
+fn look(pid: u32) -> Look {
+    match reach(pid) {
+        Ok(()) => Look::Began(0),
+        Err(Errno::PERM) => Look::Hidden,
+        Err(_) => Look::Gone,
+    }
+}
+
+/// Whether a signal would reach process `pid`.
+fn reach(pid: u32) -> Result<(), Errno> {
+    pid.try_into().ok().and_then(Pid::from_raw).map_or(Err(Errno::SRCH), test_kill_process)
 }
 
 #[cfg(test)]
@@ -106,7 +151,7 @@ mod tests {
 
     #[test]
     fn what_is_no_tag_names_nobody() {
-        for tag in ["", "a", "a+b+c+1", "a+b+1", "a+b+1+1+1", ".tmp1234"] {
+        for tag in ["", "a", "a+b+1+c+1", "a+b+1+1", "a+b+1+1+1+1", ".tmp1234"] {
             assert_eq!(Owner::from_tag(tag), None, "{tag}");
         }
     }
@@ -114,7 +159,8 @@ mod tests {
     #[test]
     fn a_process_that_has_ended_does_not_live_even_before_it_is_waited_for() {
         let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
-        let owner = Owner { pid: child.id(), started: started(child.id()).unwrap(), ..Owner::this().clone() };
+        let Look::Began(started) = look(child.id()) else { panic!("it has begun") };
+        let owner = Owner { pid: child.id(), started, ..Owner::this().clone() };
         assert_eq!(owner.lives(), Some(true));
         child.kill().unwrap();
         while owner.lives() == Some(true) {
@@ -129,6 +175,27 @@ mod tests {
         let this = Owner::this();
         assert_eq!(Owner { started: this.started + 1, ..this.clone() }.lives(), Some(false));
         assert_eq!(Owner { boot: "earlier".into(), ..this.clone() }.lives(), Some(false));
+        assert_eq!(Owner { pid: u32::MAX, ..this.clone() }.lives(), Some(false));
+    }
+
+    #[test]
+    fn nothing_is_told_of_a_process_on_another_host_or_in_another_container() {
+        let this = Owner::this();
         assert_eq!(Owner { host: "elsewhere".into(), ..this.clone() }.lives(), None);
+        let container = Owner { namespace: this.namespace + 1, ..this.clone() };
+        assert_eq!(container.lives(), None, "under its id there may be another process here, or none");
+        assert_eq!(Owner { boot: "earlier".into(), ..container }.lives(), Some(false));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_process_that_the_system_hides_from_us_is_not_taken_for_dead() {
+        assert_eq!(read(None, true), Look::Hidden);
+        assert_eq!(read(None, false), Look::Gone);
+        let stat = |state: &str| format!("7 (a) b) {state} 1{} 4711 0", " 0".repeat(17));
+        assert_eq!(read(Some(&stat("S")), true), Look::Began(4711));
+        assert_eq!(read(Some(&stat("Z")), true), Look::Gone);
+        assert!(matches!(reach(1), Ok(()) | Err(Errno::PERM)), "the first process is always there");
+        assert_eq!([0, u32::MAX].map(reach), [Err(Errno::SRCH); 2]);
     }
 }
