@@ -349,4 +349,17 @@ mod tests {
         assert_eq!(tail(dir.path(), 2), ["two", "thr\u{fffd}ee"]);
         assert_eq!(tail(dir.path(), 9).len(), 3);
     }
+
+    #[test]
+    fn of_a_long_log_only_the_end_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let lines: Vec<String> = (0..100_000).map(|line| format!("line {line}")).collect();
+        fs::write(&dir.path().join(STDERR), lines.join("\n")).unwrap();
+        assert_eq!(tail(dir.path(), 2), lines[99_998..]);
+        let all = tail(dir.path(), 100_000);
+        let (first, whole) = all.split_first().unwrap();
+        assert!(whole.len() > 1000 && whole.len() < 10_000, "{}", whole.len());
+        assert_eq!(whole, &lines[100_000 - whole.len()..]);
+        assert!(lines[99_999 - whole.len()].ends_with(first.as_str()), "the first may have lost its beginning");
+    }
 }

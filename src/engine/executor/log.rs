@@ -1,5 +1,7 @@
 //! What a job and its executor agree on: where a job's log lies, and how it says why it has no answer.
 
+use std::fs::File;
+use std::io::{Read as _, Result, Seek as _, SeekFrom};
 use std::path::Path;
 
 /// The exit code by which `repro exec` says that the answer cannot be had now (sysexits' `EX_UNAVAILABLE`).
@@ -16,10 +18,22 @@ pub const HINT: &str = "hint: ";
 /// The name of the log that a job writes its standard error to.
 pub const STDERR: &str = "stderr";
 
-/// The last lines of a job's standard error.
+/// How much of a log's end is read at most, in bytes: it may have grown to more than there is memory.
+const END: u64 = 64 << 10;
+
+/// The last lines of a job's standard error, as far as they lie at its end.
 pub fn tail(logs: &Path, lines: usize) -> Vec<String> {
-    let text = std::fs::read(logs.join(STDERR)).unwrap_or_default();
+    let text = end(&logs.join(STDERR)).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let all: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     all[all.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned()).collect()
+}
+
+fn end(path: &Path) -> Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(END)))?;
+    let mut bytes = Vec::new();
+    file.take(END).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
