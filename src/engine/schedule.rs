@@ -5,7 +5,7 @@
 //! ends well, the store is asked again: only an entry there settles the node. What hangs on a failed node is `Skipped`.
 //!
 //! Other runs may share the cache. A question that one of them is at work on is waited for; if its lease ends without an
-//! answer, it is asked here.
+//! answer, or if it was forced here, it is asked here.
 //!
 //! Knows no stage kind, prints nothing, and starts no process itself.
 
@@ -129,6 +129,8 @@ struct Run<'a> {
     running: BTreeMap<Key, Vec<NodeId>>,
     /// The same for questions that another run is at work on.
     elsewhere: BTreeMap<Key, Vec<NodeId>>,
+    /// What is to be answered anew whatever the cache has.
+    forced: BTreeSet<Key>,
     /// How often a question's job has failed.
     failures: BTreeMap<Key, u32>,
     /// What has been answered here, and need not be again even if it was forced.
@@ -169,6 +171,7 @@ impl<'a> Run<'a> {
             ready: BTreeSet::new(),
             running: BTreeMap::new(),
             elsewhere: BTreeMap::new(),
+            forced: BTreeSet::new(),
             failures: BTreeMap::new(),
             answered: BTreeSet::new(),
             artifacts: BTreeMap::new(),
@@ -187,11 +190,12 @@ impl<'a> Run<'a> {
         let roots: Vec<NodeId> = self.unsettled.iter().filter(|(_, n)| **n == 0).map(|(id, _)| *id).collect();
         roots.into_iter().for_each(|id| self.set(id, State::Ready));
         loop {
-            let stopping = self.summary.failed > 0 && !self.settings.keep_going;
-            while !stopping && let Some(id) = self.next_with_room() {
+            while !self.is_stopping()
+                && let Some(id) = self.next_with_room()
+            {
                 self.check(id)?;
             }
-            if self.running.is_empty() && (self.elsewhere.is_empty() || stopping) {
+            if self.running.is_empty() && (self.elsewhere.is_empty() || self.is_stopping()) {
                 break;
             }
             let ended = self.executor.wait(TICK);
@@ -209,6 +213,11 @@ impl<'a> Run<'a> {
             self.look_elsewhere()?;
         }
         Ok(())
+    }
+
+    /// Whether nothing may be started any more.
+    fn is_stopping(&self) -> bool {
+        self.summary.failed > 0 && !self.settings.keep_going
     }
 
     /// The first ready node that there is room for.
@@ -231,25 +240,28 @@ impl<'a> Run<'a> {
         self.running.is_empty() || (threads <= self.executor.slots() && memory <= self.executor.memory())
     }
 
-    /// Settles what other runs have answered; asks here what they have given up.
+    /// Settles what other runs have answered; asks here what they have given up, and what was forced.
     fn look_elsewhere(&mut self) -> Result<()> {
         let keys: Vec<Key> = self.elsewhere.keys().copied().collect();
         for key in keys {
-            let at_work = self.store.at_work(key)?.is_some();
+            if self.store.at_work(key)?.is_some() {
+                continue;
+            }
+            let forced = self.forced.contains(&key);
             // In this order: a lease ends after its answer has been published.
-            if let Lookup::Hit(entry) = self.store.lookup(key)? {
+            if !forced && let Lookup::Hit(entry) = self.store.lookup(key)? {
                 for id in self.elsewhere.remove(&key).unwrap_or_default() {
                     self.found(id, key, &entry)?;
                 }
-            } else if !at_work && self.has_room_for(self.elsewhere[&key][0]) {
+            } else if !self.is_stopping() && self.has_room_for(self.elsewhere[&key][0]) {
                 let nodes = self.elsewhere.remove(&key).unwrap_or_default();
                 for &id in &nodes {
                     let (node, kind) = (self.name(id), self.plan.node(id).kind.name());
-                    let reasons = vec![Reason::NeverFinished];
+                    let reasons = vec![if forced { Reason::Forced } else { Reason::NeverFinished }];
                     self.observer.observe(&Event::Running { node, kind, key: key.to_string(), reasons });
                 }
                 self.running.insert(key, nodes);
-                self.submit(key, false);
+                self.submit(key, forced);
             }
         }
         Ok(())
@@ -352,6 +364,9 @@ impl<'a> Run<'a> {
                     self.set(id, State::Running);
                 }
                 let key = checked.key;
+                if forced {
+                    self.forced.insert(key);
+                }
                 if let Some(nodes) = self.elsewhere.get_mut(&key) {
                     nodes.push(id);
                 } else if !self.running.contains_key(&key)
@@ -622,6 +637,65 @@ stages:
         });
         assert_eq!((ran.told("elsewhere"), ran.submitted.contains(&key)), (vec!["t"], true));
         assert_eq!(ran.text("g"), "[(x v) x]");
+    }
+
+    #[test]
+    fn what_was_forced_while_another_run_is_at_work_on_it_is_run_here_when_that_has_ended() {
+        let bench = Bench::new();
+        bench.run(PIPELINE);
+        let (key, lease) = held_elsewhere(&bench, "t");
+        // The mock picks a job at each `wait`, be there any or none.
+        let mut waits = 0;
+        let pick = |_: usize| {
+            waits += 1;
+            if waits == 3 {
+                std::fs::remove_file(&lease).unwrap();
+            }
+            0
+        };
+        let ran = Trial { forced: vec!["t"], pick: Box::new(pick), ..bench.trial(PIPELINE) }.run();
+        assert_eq!((ran.told("elsewhere"), ran.told("running")), (vec!["t"], vec!["t: forced"]));
+        assert_eq!((ran.finished(), &ran.submitted), (vec!["t"], &vec![key]));
+        assert!(waits > 3, "the old answer was not taken before the lease ended");
+    }
+
+    #[test]
+    fn what_was_forced_and_came_too_late_for_the_lease_is_run_when_that_has_ended() {
+        let bench = Bench::new();
+        bench.run(PIPELINE);
+        // Another run takes the lease when the job has been submitted, and gives it back later.
+        let lease = std::cell::OnceCell::new();
+        let fate = |_: &Recipe| {
+            lease.get_or_init(|| held_elsewhere(&bench, "t").1);
+            Fate::Runs
+        };
+        let mut waits = 0;
+        let pick = |_: usize| {
+            waits += 1;
+            if waits == 3 {
+                std::fs::remove_file(lease.get().unwrap()).unwrap();
+            }
+            0
+        };
+        let (fate, pick) = (Box::new(fate), Box::new(pick));
+        let ran = Trial { forced: vec!["t"], fate, pick, ..bench.trial(PIPELINE) }.run();
+        assert_eq!(ran.told("running"), ["t: forced", "t: forced"]);
+        assert_eq!((ran.finished(), ran.submitted.len()), (vec!["t"], 2));
+    }
+
+    #[test]
+    fn what_another_run_gave_up_is_not_begun_after_a_failure_unless_told_to_keep_going() {
+        for keep_going in [false, true] {
+            let bench = Bench::new();
+            let (key, lease) = held_elsewhere(&bench, "t");
+            let pick = |_: usize| {
+                let _ = std::fs::remove_file(&lease);
+                0
+            };
+            let ran = Trial { keep_going, pick: Box::new(pick), ..bench.trial(BROKEN) }.run();
+            assert_eq!((ran.told("elsewhere"), ran.told("failed").len()), (vec!["t"], 1));
+            assert_eq!(ran.submitted.contains(&key), keep_going, "{:?}", ran.events);
+        }
     }
 
     #[test]
