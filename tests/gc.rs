@@ -80,6 +80,8 @@ fn with_require_cached_nothing_runs_and_the_first_node_that_would_is_named() {
     let refused = space.exits(3, &["run", "--require-cached", "-S", "one.params={word: z}"]).stderr;
     assert!(refused.contains("param params.word a -> z"), "{refused}");
     assert_eq!(space.ok(&["log"]).stdout.matches("unfinished").count(), 0, "what was refused is no run");
+    let refused = space.exits(2, &["run", "--require-cached", "--dry-run"]).stderr;
+    assert!(refused.contains("cannot be used with"), "{refused}");
 }
 
 #[test]

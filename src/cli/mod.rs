@@ -267,7 +267,7 @@ struct RunArgs {
     #[arg(short, long)]
     keep_going: bool,
     /// Run nothing: exit with 3 at the first node that is not up to date
-    #[arg(long, conflicts_with = "force")]
+    #[arg(long, conflicts_with_all = ["force", "dry_run"])]
     require_cached: bool,
     /// Try a failed node again, up to so many times
     #[arg(long, value_name = "N", default_value = "0")]
