@@ -348,9 +348,11 @@ fn verify_counts_what_it_has_looked_at() {
 #[test]
 fn a_closed_pipe_is_no_error() {
     let space = small();
-    let mut child = space.command(&["graph"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
-    drop(child.stdout.take());
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    for (arguments, code) in [(&["graph"][..], 0), (&["plan", "--check"], 3)] {
+        let mut child = space.command(arguments).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{arguments:?}");
+    }
 }
 
 #[test]

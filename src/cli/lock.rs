@@ -1,6 +1,6 @@
 //! `repro lock`, and what `run --locked` and `verify --locked` hold to: the lock beside the pipeline file.
 
-use super::{Common, Session};
+use super::{Common, Session, print};
 use crate::engine::error::{Error, Fault};
 use crate::engine::key::{Artifact, Digest};
 use crate::engine::lock::{Expected, Lock, command};
@@ -12,7 +12,6 @@ use crate::fs;
 use anyhow::{Context as _, Result};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -147,7 +146,7 @@ pub(super) fn verify(common: &Common, verified: &Verified) -> Result<String> {
     if differences.is_empty() && missing == 0 {
         return Ok(text);
     }
-    std::io::stdout().write_all(text.as_bytes())?;
+    print(&text, common.json);
     expected.refuse(&differences)?;
     Err(pending(missing, &session).into())
 }

@@ -304,11 +304,7 @@ pub fn main() -> u8 {
     let json = cli.common.json;
     match dispatch(cli) {
         Ok(text) => {
-            // In JSON every text is data.
-            let text = if json { text.into() } else { harmless(&text, &['\n', '\t']) };
-            let mut stdout = std::io::stdout().lock();
-            // A reader that has seen enough (`| head`) closes the pipe: the command is done all the same.
-            let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+            print(&text, json);
             0
         }
         Err(error) => complain(&error),
@@ -347,6 +343,14 @@ fn dispatch(cli: Cli) -> Result<String> {
             }
         }
     }
+}
+
+/// Writes to standard output: JSON, where every text is data, as it is; else with what a terminal would act on written
+/// out. A reader that has seen enough (`| head`) closes the pipe: the command goes on all the same.
+fn print(text: &str, json: bool) {
+    let text = if json { text.into() } else { harmless(text, &['\n', '\t']) };
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
 /// Prints the error chain once, with its hint; gives the exit code.

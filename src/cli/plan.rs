@@ -1,6 +1,6 @@
 //! `repro plan` and `repro why`: what would run, and why. Both ask the survey that `run` begins with.
 
-use super::{Common, Session};
+use super::{Common, Session, print};
 use crate::engine::error::Error;
 use crate::engine::event::SCHEMA;
 use crate::engine::plan::NodeId;
@@ -25,7 +25,7 @@ pub(super) fn plan(common: &Common, targets: &[String], check: bool, force: bool
     };
     let pending = survey.standing.values().filter(|s| !matches!(s, Standing::Cached(_))).count();
     if check && pending > 0 {
-        std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes())?;
+        print(&text, common.json);
         return Err(Error::Pending { nodes: pending, hint: "`repro run` brings them up to date".into() }.into());
     }
     Ok(text)

@@ -1,7 +1,7 @@
 //! `repro verify --recompute`: runs cached nodes again, aside, and compares.
 
 use super::run::{INTERRUPTED, child_processes, slots, stop_on_ctrl_c};
-use super::{Common, Session, VerifyArgs};
+use super::{Common, Session, VerifyArgs, print};
 use crate::engine::error::{Error, Fault};
 use crate::engine::event::SCHEMA;
 use crate::engine::lock::command;
@@ -32,13 +32,13 @@ pub(super) fn recompute(common: &Common, args: &VerifyArgs, verified: &Verified)
     let told = vec!["--aside".into(), scratch.path().into()];
     let mut executor = child_processes(common, program, told, slots(args.jobs))?;
     if common.verbosity() > Verbosity::Quiet {
-        writeln!(std::io::stderr(), "running {} of {of} again, aside", subjects.len())?;
+        let _ = writeln!(std::io::stderr(), "running {} of {of} again, aside", subjects.len());
     }
     let mut verdicts: Vec<(String, Verdict)> = Vec::new();
     let mut take = |subject: &Subject, verdict: &Verdict| {
         if !common.json {
-            // A line as soon as it is known; that nobody reads it any more is no reason to stop comparing.
-            let _ = std::io::stdout().write_all(line(&subject.node, verdict).as_bytes());
+            // A line as soon as it is known.
+            print(&line(&subject.node, verdict), false);
         }
         verdicts.push((subject.node.clone(), verdict.clone()));
     };
@@ -59,7 +59,7 @@ pub(super) fn recompute(common: &Common, args: &VerifyArgs, verified: &Verified)
         format!("{verified}: all sound\n{reproduced} of {} reproduced\n", count(verdicts.len()))
     };
     let Some(error) = trouble(&verdicts) else { return Ok(sum) };
-    std::io::stdout().write_all(sum.as_bytes())?;
+    print(&sum, common.json);
     Err(error.into())
 }
 

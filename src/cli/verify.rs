@@ -1,11 +1,10 @@
 //! `repro verify`: whether what is in the cache, and the lock, is as it was written.
 
-use super::{Common, VerifyArgs, lock, recompute};
+use super::{Common, VerifyArgs, lock, print, recompute};
 use crate::engine::error::Error;
 use crate::engine::verify::{quarantine, verify as look};
 use anyhow::Result;
 use serde_json::json;
-use std::io::Write as _;
 
 pub(super) fn verify(common: &Common, args: &VerifyArgs) -> Result<String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -22,7 +21,7 @@ pub(super) fn verify(common: &Common, args: &VerifyArgs) -> Result<String> {
         return Ok(if common.json { format!("{:#}\n", json!(verified)) } else { format!("{verified}: all sound\n") });
     }
     if common.json {
-        std::io::stdout().write_all(format!("{:#}\n", json!(verified)).as_bytes())?;
+        print(&format!("{:#}\n", json!(verified)), true);
     }
     let sentences: String = verified.bad.iter().map(|bad| format!("\n  {bad}")).collect();
     let left = match quarantine(&store, &verified.bad) {
