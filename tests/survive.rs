@@ -156,9 +156,29 @@ fn a_damaged_recipe_is_named_by_verify_and_does_not_stop_a_run() {
     let recipe = space.files("recipes").into_iter().next().unwrap();
     flip(&recipe);
     let key = recipe.file_stem().unwrap().to_str().unwrap().to_owned();
-    assert!(space.exits(5, &["verify"]).stderr.contains(&key));
+    let node = space.plan(&[]).into_iter().find(|node| node["key"] == key.as_str()).unwrap();
+    let refused = space.exits(5, &["show", &name(&node)]).stderr;
+    assert!(refused.contains("hint: `repro verify` takes it out of the way"), "{refused}");
+    let refused = space.exits(5, &["verify"]).stderr;
+    assert!(refused.contains(&key) && refused.contains("hint: what was bad is out of the way; its answer stays"));
+    assert!(!recipe.exists());
     assert_eq!(space.ran(&[]), nothing());
     space.ok(&["verify"]);
+    let said = space.ok(&["verify", "--recompute", &name(&node)]).stdout;
+    assert!(said.ends_with("1 of 1 node reproduced\n"), "{said}");
+    space.ok(&["show", &name(&node)]);
+    assert!(recipe.exists());
+    overwrite(&recipe, b"{");
+    assert!(space.exits(5, &["show", &name(&node)]).stderr.contains("cannot be read: EOF"), "no JSON is damage too");
+}
+
+#[test]
+fn what_is_not_ours_among_the_objects_is_named_by_verify_and_left_there() {
+    let space = Space::run_tiny();
+    space.write("cache/v1/objects/notes.txt", "mine");
+    let refused = space.exits(5, &["verify"]).stderr;
+    assert!(refused.contains("`notes.txt`") && refused.contains("hint: remove it; "), "{refused}");
+    assert_eq!(space.read("cache/v1/objects/notes.txt"), "mine");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::run::{INTERRUPTED, child_processes, slots, stop_on_ctrl_c};
 use super::{Common, Session, VerifyArgs, print};
 use crate::engine::error::{Error, Fault};
 use crate::engine::event::SCHEMA;
+use crate::engine::key::Recipe;
 use crate::engine::lock::command;
 use crate::engine::progress::Verbosity;
 use crate::engine::recompute::{Subject, Verdict, recompute as engine, sample};
@@ -26,6 +27,9 @@ pub(super) fn recompute(common: &Common, args: &VerifyArgs, verified: &Verified)
     };
     session.store.prepare()?;
     let _hold = session.store.share(true)?;
+    // One may be gone: damaged, and taken out of the way.
+    subjects.iter().try_for_each(|(_, recipe)| session.store.record_recipe(recipe).map(drop))?;
+    let subjects: Vec<Subject> = subjects.into_iter().map(|(subject, _)| subject).collect();
     let scratch = session.store.workspace()?;
     stop_on_ctrl_c()?;
     let program = std::env::current_exe().context("cannot find this program")?;
@@ -63,8 +67,8 @@ pub(super) fn recompute(common: &Common, args: &VerifyArgs, verified: &Verified)
     Err(error.into())
 }
 
-/// The cached nodes that `targets` name, or all; it is an error if one is not cached.
-fn subjects(common: &Common, session: &Session, targets: &[String]) -> Result<Vec<Subject>> {
+/// The cached nodes that `targets` name, or all, with their questions; it is an error if one is not cached.
+fn subjects(common: &Common, session: &Session, targets: &[String]) -> Result<Vec<(Subject, Recipe)>> {
     let wanted = match session.select(targets)? {
         none if none.is_empty() => session.plan.ids().collect(),
         some => some,
@@ -74,9 +78,10 @@ fn subjects(common: &Common, session: &Session, targets: &[String]) -> Result<Ve
     for id in &wanted {
         if let Standing::Cached(entry) = &survey.standing[id] {
             let node = session.plan.node(*id);
-            let key = survey.checked[id].key;
-            let (name, terms) = (node.name.clone(), node.question.terms);
-            subjects.push(Subject { node: name, kind: node.kind, key, entry: Arc::clone(entry), terms });
+            let checked = &survey.checked[id];
+            let recipe = session.plan.recipe(*id, checked.fell_back.is_some(), |up| &*survey.artifacts[&up])?;
+            let (name, key, terms) = (node.name.clone(), checked.key, node.question.terms);
+            subjects.push((Subject { node: name, kind: node.kind, key, entry: Arc::clone(entry), terms }, recipe));
         }
     }
     let nodes = wanted.len() - subjects.len();

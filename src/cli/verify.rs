@@ -2,7 +2,7 @@
 
 use super::{Common, VerifyArgs, lock, print, recompute};
 use crate::engine::error::Error;
-use crate::engine::verify::{quarantine, verify as look};
+use crate::engine::verify::{Bad, quarantine, verify as look};
 use anyhow::Result;
 use serde_json::json;
 
@@ -24,10 +24,27 @@ pub(super) fn verify(common: &Common, args: &VerifyArgs) -> Result<String> {
         print(&format!("{:#}\n", json!(verified)), true);
     }
     let sentences: String = verified.bad.iter().map(|bad| format!("\n  {bad}")).collect();
-    let left = match quarantine(&store, &verified.bad) {
-        Ok(true) => String::new(),
-        Ok(false) => "\nnothing was moved out of the way: somebody is at work in the cache".to_owned(),
-        Err(error) => format!("\nnot everything was moved out of the way: {error:#}"),
+    let (left, hint) = match quarantine(&store, &verified.bad) {
+        Ok(true) => (String::new(), hint(&verified.bad)),
+        Ok(false) => (
+            "\nnothing was moved out of the way: somebody is at work in the cache".to_owned(),
+            "wait until nobody else is at work there, then `repro verify` again",
+        ),
+        Err(error) => {
+            (format!("\nnot everything was moved out of the way: {error:#}"), "mend that, then `repro verify` again")
+        }
     };
-    Err(Error::Corrupt(format!("the cache is damaged:{sentences}{left}")).into())
+    Err(Error::Corrupt { message: format!("the cache is damaged:{sentences}{left}"), hint: hint.into() }.into())
+}
+
+/// What mends `bad`, once it is out of the way.
+fn hint(bad: &[Bad]) -> &'static str {
+    let any = |is: fn(&Bad) -> bool| bad.iter().any(is);
+    if any(|bad| matches!(bad, Bad::Object(_) | Bad::Entry(_) | Bad::Lacks(..))) {
+        "what was bad is out of the way; `repro run` makes anew what the pipeline asks for"
+    } else if any(|bad| matches!(bad, Bad::Recipe(..))) {
+        "what was bad is out of the way; its answer stays, and `repro verify --recompute` writes it anew"
+    } else {
+        "remove it; `repro` does not touch what is not its own"
+    }
 }

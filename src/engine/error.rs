@@ -33,8 +33,13 @@ pub enum Error {
     #[error("{0}")]
     Differs(Fault),
     /// Stored bytes are not what their names say.
-    #[error("{0}")]
-    Corrupt(String),
+    #[error("{message}")]
+    Corrupt {
+        /// What is wrong with which of them.
+        message: String,
+        /// What mends it.
+        hint: String,
+    },
     /// Another process holds the cache alone, or is at work where this one must be alone.
     #[error("{0}")]
     Locked(String),
@@ -62,7 +67,7 @@ impl Error {
             Error::Usage(_) => 2,
             Error::Pending { .. } => 3,
             Error::Differs(_) => 4,
-            Error::Corrupt(_) => 5,
+            Error::Corrupt { .. } => 5,
             Error::Locked(_) => 6,
             Error::Infrastructure(_) | Error::Unavailable { .. } => 7,
             Error::Interrupted => 130,
@@ -74,9 +79,8 @@ impl Error {
         match self {
             Error::Usage(fault) | Error::Differs(fault) => fault.hint.as_deref(),
             Error::Unavailable { hint, .. } => hint.as_deref(),
-            Error::Corrupt(_) => Some("what was bad is set aside; `repro run` remakes it"),
             Error::Locked(_) => Some("wait until nobody else is at work there, or pass `--wait-for-lock`"),
-            Error::Pending { hint, .. } => Some(hint),
+            Error::Corrupt { hint, .. } | Error::Pending { hint, .. } => Some(hint),
             Error::FileChanged(_) => Some("`repro run` again goes by the file as it is now"),
             _ => None,
         }

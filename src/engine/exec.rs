@@ -97,7 +97,8 @@ fn place_inputs(store: &Store, recipe: &Recipe) -> Result<BTreeMap<String, Vec<I
             for (file, digest) in artifact {
                 let path = store.object(*digest);
                 if !path.is_file() {
-                    return Err(Error::Corrupt(format!("the input `{slot}/{file}` ({digest}) is not there")).into());
+                    let message = format!("the input `{slot}/{file}` ({digest}) is not there");
+                    return Err(Error::Corrupt { message, hint: "`repro run` again makes it anew first".into() }.into());
                 }
                 paths.insert(file.clone(), path);
             }
@@ -272,7 +273,7 @@ mod tests {
         let inputs = [("from".to_owned(), vec![input])].into();
         let error = refusal(&Recipe { inputs, ..recipe(&["table.csv", "figures/a.svg"], None) });
         assert_eq!(error.to_string(), format!("the input `from/table.csv` ({digest}) is not there"));
-        assert!(matches!(error.downcast_ref(), Some(Error::Corrupt(_))));
+        assert!(matches!(error.downcast_ref(), Some(Error::Corrupt { .. })));
     }
 
     #[test]

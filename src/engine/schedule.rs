@@ -106,7 +106,7 @@ fn ending(outcome: &Result<()>) -> Ending {
     match error.chain().find_map(|cause| cause.downcast_ref::<Error>()) {
         Some(Error::StageFailed { .. }) => Ending::Failed,
         Some(Error::Differs(_)) => Ending::Differs,
-        Some(Error::Corrupt(_)) => Ending::Corrupt,
+        Some(Error::Corrupt { .. }) => Ending::Corrupt,
         Some(Error::Interrupted) => Ending::Interrupted,
         _ => Ending::Unavailable,
     }

@@ -335,10 +335,14 @@ impl Store {
     pub fn recipe(&self, key: Key) -> Result<Option<Recipe>> {
         let path = self.recipe_path(key);
         let Some(bytes) = fs::read_if_there(&path)? else { return Ok(None) };
+        let corrupt = |why: &str| Error::Corrupt {
+            message: format!("the recipe `{}` {why}", path.display()),
+            hint: "`repro verify` takes it out of the way; its answer stays".into(),
+        };
         let recipe: Recipe =
-            serde_json::from_slice(&bytes).with_context(|| format!("cannot read the recipe `{}`", path.display()))?;
+            serde_json::from_slice(&bytes).map_err(|error| corrupt(&format!("cannot be read: {error}")))?;
         if recipe.key() != key {
-            return Err(Error::Corrupt(format!("the recipe `{}` has another key", path.display())).into());
+            return Err(corrupt("has another key").into());
         }
         Ok(Some(recipe))
     }
@@ -720,10 +724,12 @@ mod tests {
         let key = store.record_recipe(&recipe("k")).unwrap();
         assert_eq!(store.recipe(key).unwrap(), Some(recipe("k")));
         assert_eq!(store.recipe(recipe("other").key()).unwrap(), None);
-        fs::write(&store.recipe_path(key), recipe("other").canonical()).unwrap();
-        let error = store.recipe(key).unwrap_err();
-        assert!(matches!(error.downcast_ref(), Some(Error::Corrupt(_))), "{error}");
-        assert_eq!(store.recipes().unwrap(), [], "the others do not suffer from it");
+        for damaged in [recipe("other").canonical().as_str(), "{", "", "[]"] {
+            fs::write(&store.recipe_path(key), damaged).unwrap();
+            let error = store.recipe(key).unwrap_err();
+            assert!(matches!(error.downcast_ref(), Some(Error::Corrupt { .. })), "{damaged}: {error}");
+            assert_eq!(store.recipes().unwrap(), [], "the others do not suffer from it");
+        }
         store.record_recipe(&recipe("k")).unwrap();
         assert_eq!(store.recipe(key).unwrap(), Some(recipe("k")), "asking again mends it");
     }
