@@ -140,6 +140,11 @@ fn a_misspelt_field_kind_or_value_does_not_conform() {
         assert!(shipped.contains(from), "{from}");
         assert_ne!(breaks(&shipped.replacen(from, to, 1)), [""; 0], "{to}");
     }
+    let versioned = |version: &str| {
+        breaks(&format!("stages: {{ s: {{ command: {{ run: x, outputs: [y], env: {{ PY: {version} }} }} }} }}"))
+    };
+    assert_eq!(versioned("'3.10'"), [""; 0]);
+    assert_ne!(versioned("3.10"), [""; 0], "it would be read as 3.1");
     assert_ne!(breaks("stages: { s: { align: { a: x } } }"), [""; 0], "an input is missing");
     assert_ne!(breaks("stages: { s: { align: { a: x, b: y }, train: {} } }"), [""; 0], "two kinds");
     assert_ne!(breaks("stages: { }"), [""; 0], "no stage");

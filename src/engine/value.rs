@@ -67,7 +67,8 @@ impl Node {
     /// Reads a YAML document; only `true` and `false` are booleans, so `n` is a text. Duplicate keys, unbounded aliases and anything else that is not YAML are refused.
     pub fn parse(text: &str) -> Result<Node, Misfit> {
         let options = serde_yaml::options! { strict_booleans: true };
-        serde_yaml::from_str_with_options::<Spanned<Value>>(text, options).map(Node::from).map_err(|error| {
+        let parsed = serde_yaml::from_str_with_options::<Spanned<Value>>(text, options);
+        let node = parsed.map(Node::from).map_err(|error| {
             let place = error.location().map(Place::from);
             match error.without_snippet() {
                 serde_yaml::Error::DuplicateMappingKey { key, .. } => {
@@ -87,7 +88,28 @@ impl Node {
                     Misfit::at(place, first_line(&other.to_string()), Some(hint.into()))
                 }
             }
-        })
+        })?;
+        node.refuse_rounded(text)?;
+        Ok(node)
+    }
+
+    /// Refuses a whole number that only a float would hold: it would be another. `text` is where all of this stands.
+    fn refuse_rounded(&self, text: &str) -> Result<(), Misfit> {
+        match &self.value {
+            Value::Float(x) if x.abs() >= i64::MAX as f64 => {
+                let written = self.place.map_or("", |place| scalar_at(text, place));
+                let digits = written.trim_start_matches(['-', '+']);
+                let whole = digits.starts_with("0x") || !digits.contains(['.', 'e', 'E']);
+                if !whole || !digits.starts_with(|c: char| c.is_ascii_digit()) {
+                    return Ok(());
+                }
+                let hint = "write it in quotes, as a text";
+                Err(Misfit::at(self.place, format!("`{written}` is too large for a whole number"), Some(hint.into())))
+            }
+            Value::List(items) => items.iter().try_for_each(|item| item.refuse_rounded(text)),
+            Value::Map(entries) => entries.iter().try_for_each(|entry| entry.value.refuse_rounded(text)),
+            _ => Ok(()),
+        }
     }
 
     /// The entries, if this is a mapping.
@@ -131,6 +153,15 @@ impl Node {
             Value::Map(_) => "a mapping".into(),
         }
     }
+}
+
+/// The plain scalar that begins at `place`; nothing if nothing does.
+fn scalar_at(text: &str, place: Place) -> &str {
+    let before = |n: u64| usize::try_from(n.saturating_sub(1)).unwrap_or(usize::MAX);
+    let line = text.lines().nth(before(place.line)).unwrap_or_default();
+    let begins = line.char_indices().nth(before(place.column)).map_or(line.len(), |(at, _)| at);
+    let scalar = &line[begins..];
+    &scalar[..scalar.find([' ', '\t', ',', ']', '}']).unwrap_or(scalar.len())]
 }
 
 /// Without the place, which is told first.
@@ -551,5 +582,29 @@ mod tests {
                 })
                 .collect::<String>();
         assert!(Node::parse(&bomb).is_err(), "an alias bomb is refused");
+    }
+
+    #[test]
+    fn a_whole_number_that_only_a_float_would_hold_is_refused_with_its_place() {
+        let case = |yaml: &str, column: u64, written: &str| {
+            let refused = Node::parse(yaml).unwrap_err();
+            assert_eq!(refused.place, Some(Place { line: 2, column }), "{yaml}");
+            assert_eq!(refused.message, format!("`{written}` is too large for a whole number"), "{yaml}");
+            assert_eq!(refused.hint.as_deref(), Some("write it in quotes, as a text"));
+        };
+        case("a: 1\nb: 9223372036854775808", 4, "9223372036854775808");
+        case("a: 1\nb: [ü, 18446744073709551615]", 8, "18446744073709551615");
+        case("a: 1\nb: { c: 18446744073709551616}", 9, "18446744073709551616");
+        case("a: 1\nb: -9223372036854775809 # low", 4, "-9223372036854775809");
+        case("a: 1\nb: 0xFFFFFFFFFFFFFFFF", 4, "0xFFFFFFFFFFFFFFFF");
+        case("a: 1\nb: &n 18446744073709551615\nc: *n", 7, "18446744073709551615");
+        let read = |text: &str| Node::parse(text).unwrap().value;
+        assert_eq!(
+            (read("9223372036854775807"), read("-9223372036854775808")),
+            (Value::Int(i64::MAX), Value::Int(i64::MIN))
+        );
+        assert_eq!((read("1e20"), read("18446744073709551616.0")), (Value::Float(1e20), Value::Float(2f64.powi(64))));
+        assert_eq!(read("'18446744073709551615'"), Value::Text("18446744073709551615".into()));
+        assert!(Node::parse("a: &x 1.0e+30\nb: *x").is_ok());
     }
 }

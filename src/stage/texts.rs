@@ -1,4 +1,5 @@
-//! What a user may write where a text is wanted: any scalar, or a list of them. Knows no stage.
+//! What a user may write where a text is wanted: any scalar that is read as it was written, or a list of them. Knows no
+//! stage.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserializer, Error};
@@ -6,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::borrow::Cow;
 
-/// A text; a number or `true` in its place reads as it would be written.
+/// A text; a whole number or `true` in its place reads as it is written. Of `3.10` and `3.1` nobody knows which it was:
+/// they want quotes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub(super) struct Text(pub(super) String);
@@ -41,12 +43,14 @@ pub(super) fn written(value: &Json) -> Option<String> {
 }
 
 fn text<E: Error>(value: &Json) -> Result<Text, E> {
-    let found = match value {
-        Json::Null => "nothing",
-        Json::Array(_) => "a list",
-        _ => "a mapping",
-    };
-    written(value).map(Text).ok_or_else(|| E::custom(format!("expected a text, found {found}; write a text")))
+    let refuse = |found: &str, hint: &str| Err(E::custom(format!("expected a text, found {found}; {hint}")));
+    match (value, written(value)) {
+        (Json::Number(x), _) if x.is_f64() => refuse(&format!("`{x}`"), "put it in quotes"),
+        (_, Some(text)) => Ok(Text(text)),
+        (Json::Null, None) => refuse("nothing", "write a text"),
+        (Json::Array(_), None) => refuse("a list", "write a text"),
+        (_, None) => refuse("a mapping", "write a text"),
+    }
 }
 
 impl JsonSchema for Text {
@@ -55,7 +59,7 @@ impl JsonSchema for Text {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["string", "number", "boolean"] })
+        json_schema!({ "type": ["string", "integer", "boolean"] })
     }
 }
 
@@ -81,11 +85,12 @@ mod tests {
 
     #[test]
     fn a_scalar_reads_as_it_is_written_and_nothing_else_is_a_text() {
-        for (value, expected) in [(json!("x"), "x"), (json!(3), "3"), (json!(1.0), "1.0"), (json!(true), "true")] {
+        for (value, expected) in [(json!("3.10"), "3.10"), (json!(3), "3"), (json!(-3), "-3"), (json!(true), "true")] {
             assert_eq!(from_value::<Text>(value).unwrap().0, expected);
         }
-        for value in [json!(null), json!([]), json!({})] {
+        for value in [json!(3.10), json!(1.0), json!(null), json!([]), json!({})] {
             assert!(from_value::<Text>(value.clone()).is_err(), "{value}");
+            assert!(from_value::<Texts>(json!(["a", value])).is_err(), "{value}");
         }
         assert_eq!(from_value::<Texts>(json!(["a", 1])).unwrap().all(), [Text("a".into()), Text("1".into())]);
     }
