@@ -346,6 +346,36 @@ fn verify_counts_what_it_has_looked_at() {
 }
 
 #[test]
+fn whatever_is_said_in_json_states_its_schema() {
+    let space = small();
+    space.ok(&["run"]);
+    for command in [
+        &["plan"][..],
+        &["why", "data"],
+        &["show", "data"],
+        &["export", "data", "out"],
+        &["verify"],
+        &["verify", "--recompute", "data"],
+        &["lock"],
+        &["verify", "--locked"],
+        &["gc"],
+        &["log"],
+        &["log", "last"],
+        &["diff", "last", "last"],
+        &["graph"],
+    ] {
+        let said: Json = serde_json::from_str(&space.ok(&[command, &["--json"]].concat()).stdout).unwrap();
+        assert_eq!(said["schema"], 1, "{command:?}");
+    }
+    let said: Json = serde_json::from_str(&space.ok(&["export", "data", "out", "--json"]).stdout).unwrap();
+    let files: Vec<&str> = said["files"].as_array().unwrap().iter().map(|file| file.as_str().unwrap()).collect();
+    assert!(files.contains(&"out/data.json") && files.iter().all(|file| space.join(file).is_file()), "{files:?}");
+    flip(&space.object(&space.digests()["data"]["data.json"]));
+    let damaged: Json = serde_json::from_str(&space.exits(5, &["verify", "--json"]).stdout).unwrap();
+    assert_eq!(damaged["schema"], 1);
+}
+
+#[test]
 fn a_closed_pipe_is_no_error() {
     let space = small();
     for (arguments, code) in [(&["graph"][..], 0), (&["plan", "--check"], 3)] {

@@ -123,5 +123,8 @@ pub(super) fn export(common: &Common, target: &str, destination: &Path) -> Resul
             written.push(path.display().to_string());
         }
     }
-    Ok(if common.json { format!("{:#}\n", json!(written)) } else { written.join("\n") + "\n" })
+    Ok(match common.json {
+        true => format!("{:#}\n", json!({ "schema": SCHEMA, "files": written })),
+        false => written.join("\n") + "\n",
+    })
 }

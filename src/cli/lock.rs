@@ -1,7 +1,8 @@
 //! `repro lock`, and what `run --locked` and `verify --locked` hold to: the lock beside the pipeline file.
 
-use super::{Common, Session, print};
+use super::{Common, Session, print, verify};
 use crate::engine::error::{Error, Fault};
+use crate::engine::event::SCHEMA;
 use crate::engine::key::{Artifact, Digest};
 use crate::engine::lock::{Expected, Lock, command};
 use crate::engine::plan::NodeId;
@@ -115,7 +116,9 @@ pub(super) fn lock(common: &Common) -> Result<String> {
     let file = file.display().to_string();
     Ok(match common.json {
         true => {
-            let said = json!({ "lock": file, "profile": profile, "root": root, "nodes": all, "changed": changed });
+            let said = json!({
+                "schema": SCHEMA, "lock": file, "profile": profile, "root": root, "nodes": all, "changed": changed,
+            });
             format!("{said:#}\n")
         }
         false => format!("{file}: {}, {changed} new, changed or gone; root {root}\n", count(all)),
@@ -135,7 +138,7 @@ pub(super) fn verify(common: &Common, verified: &Verified) -> Result<String> {
             "lock": expected.source(), "root": expected.root(), "compared": found.len(), "not_cached": missing,
             "differences": differences,
         });
-        let mut whole = json!(verified);
+        let mut whole = verify::told(verified);
         whole["locked"] = held;
         format!("{whole:#}\n")
     } else {

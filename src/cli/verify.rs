@@ -2,9 +2,10 @@
 
 use super::{Common, VerifyArgs, lock, print, recompute};
 use crate::engine::error::Error;
-use crate::engine::verify::{Bad, quarantine, verify as look};
+use crate::engine::event::SCHEMA;
+use crate::engine::verify::{Bad, Verified, quarantine, verify as look};
 use anyhow::Result;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 pub(super) fn verify(common: &Common, args: &VerifyArgs) -> Result<String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -18,10 +19,10 @@ pub(super) fn verify(common: &Common, args: &VerifyArgs) -> Result<String> {
             return recompute::recompute(common, args, &verified);
         }
         lock::check_roots(common)?;
-        return Ok(if common.json { format!("{:#}\n", json!(verified)) } else { format!("{verified}: all sound\n") });
+        return Ok(if common.json { format!("{:#}\n", told(&verified)) } else { format!("{verified}: all sound\n") });
     }
     if common.json {
-        print(&format!("{:#}\n", json!(verified)), true);
+        print(&format!("{:#}\n", told(&verified)), true);
     }
     let sentences: String = verified.bad.iter().map(|bad| format!("\n  {bad}")).collect();
     let (left, hint) = match quarantine(&store, &verified.bad) {
@@ -35,6 +36,13 @@ pub(super) fn verify(common: &Common, args: &VerifyArgs) -> Result<String> {
         }
     };
     Err(Error::Corrupt { message: format!("the cache is damaged:{sentences}{left}"), hint: hint.into() }.into())
+}
+
+/// What was seen, as the answer in JSON begins.
+pub(super) fn told(verified: &Verified) -> Json {
+    let mut whole = json!(verified);
+    whole["schema"] = json!(SCHEMA);
+    whole
 }
 
 /// What mends `bad`, once it is out of the way.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! # The digest of every output of every node, per profile, without overrides. ...
-//! version: 1
+//! version: 2
 //!
 //! [profile ci]
 //! root: 5f0c...
