@@ -58,7 +58,6 @@ fn what_the_last_runs_used_another_profile_asks_for_is_pinned_or_locked_is_kept(
     space.edit("word: a", "word: c").ok(&["run"]);
     space.ok(&["gc", "--keep-runs", "0", "--delete"]);
     assert_eq!(space.edit("word: c", "word: a").ran(&[]), nothing(), "it was pinned");
-    space.ok(&["unpin", "two", "one"]);
 
     let space = Space::with(TWO);
     space.ok(&["run"]);
@@ -67,6 +66,52 @@ fn what_the_last_runs_used_another_profile_asks_for_is_pinned_or_locked_is_kept(
     space.ok(&["gc", "--keep-runs", "0", "--delete"]);
     assert!(!kept(&space) || space.edit("word: c", "word: a").ran(&[]) == nothing(), "it is in the lock");
     assert_eq!(space.ran(&["-S", "one.params={word: a}"]), nothing());
+}
+
+#[test]
+fn what_is_no_longer_pinned_goes_though_the_pipeline_has_changed_since() {
+    let space = Space::with(TWO);
+    space.ok(&["run"]);
+    space.ok(&["pin", "two", "one"]);
+    space.edit("word: a", "word: c").ok(&["run"]);
+    assert_eq!(space.ok(&["unpin", "two", "one"]).stdout, "2 pins removed\n");
+    assert_eq!(space.ok(&["unpin", "two", "one"]).stdout, "0 pins removed\n");
+    space.ok(&["gc", "--keep-runs", "0", "--delete"]);
+    assert_eq!(space.edit("word: c", "word: a").ran(&[]), set(["one", "two"]));
+    space.ok(&["pin", "two"]);
+    space.write("pipeline.yaml", TWO.replace("  two:", "  zwei:"));
+    assert!(space.exits(2, &["unpin", "drei"]).stderr.contains("`drei`"));
+    assert_eq!(space.ok(&["unpin", "two"]).stdout, "1 pin removed\n", "the pipeline has no such stage any more");
+}
+
+#[test]
+fn pin_alone_lists_what_is_pinned() {
+    let space = Space::with(TWO);
+    assert_eq!(space.ok(&["pin"]).stdout, "nothing is pinned\n");
+    assert!(!space.join("cache").exists());
+    space.exits(3, &["pin", "two"]);
+    assert_eq!(space.ok(&["unpin", "two"]).stdout, "0 pins removed\n");
+    space.ok(&["run"]);
+    space.ok(&["pin", "two", "one"]);
+    let key = |node: &str| {
+        let plan = space.plan(&[]);
+        plan.iter().find(|planned| name(planned) == node).unwrap()["key"].as_str().unwrap().to_owned()
+    };
+    let (one, two) = (key("one"), key("two"));
+    assert_eq!(space.ok(&["pin"]).stdout, format!("one  {}\ntwo  {}\n", &one[..10], &two[..10]));
+    let listed: serde_json::Value = serde_json::from_str(&space.ok(&["pin", "--json"]).stdout).unwrap();
+    let pinned = serde_json::json!([{ "node": "one", "key": one }, { "node": "two", "key": two }]);
+    assert_eq!((&listed["schema"], &listed["pinned"]), (&1.into(), &pinned));
+}
+
+#[test]
+fn of_two_nodes_that_ask_the_same_each_has_its_own_pin() {
+    let twin = "  one:\n    command: { run: 'echo $REPRO_PARAM_WORD > out', params: { word: a }, outputs: [out] }\n";
+    let space = Space::with(&format!("stages:\n{twin}{}", twin.replace("one:", "two:")));
+    space.ok(&["run"]);
+    space.ok(&["pin", "one", "two"]);
+    assert_eq!(space.ok(&["unpin", "one"]).stdout, "1 pin removed\n");
+    assert!(space.ok(&["pin"]).stdout.starts_with("two  "));
 }
 
 #[test]

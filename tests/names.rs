@@ -158,7 +158,7 @@ fn a_hostile_word_on_the_command_line_is_refused() {
     assert_eq!(tried(&space, &["run"]), 0);
     // The system itself lets no argument have a NUL, and nothing at all is the beginning of every run's id.
     for name in names().iter().filter(|name| !name.contains('\0') && !name.is_empty()) {
-        for command in ["run", "plan", "why", "show", "log", "pin"] {
+        for command in ["run", "plan", "why", "show", "log", "pin", "unpin"] {
             assert_eq!(tried(&space, &[command, "--", name]), 2, "{command}");
         }
         assert_eq!(tried(&space, &["export", "--", name, EXPORTED]), 2);

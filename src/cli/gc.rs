@@ -1,6 +1,7 @@
 //! `repro gc`, `pin` and `unpin`: what of the cache stays.
 
 use super::{Common, Session, lock};
+use crate::engine::error::Error;
 use crate::engine::event::SCHEMA;
 use crate::engine::gc::{Garbage, Roots, Share};
 use crate::engine::history;
@@ -11,6 +12,7 @@ use crate::engine::survey::Standing;
 use crate::engine::wording::{bytes, count};
 use anyhow::Result;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 pub(super) fn gc(common: &Common, delete: bool, runs: usize, wait: bool) -> Result<String> {
@@ -38,7 +40,7 @@ pub(super) fn gc(common: &Common, delete: bool, runs: usize, wait: bool) -> Resu
 /// What every profile asks for now, what the last runs used, what is pinned, and what the lock expects.
 fn roots(common: &Common, store: &Store, runs: usize) -> Result<Roots> {
     let mut roots = Roots { runs, digests: lock::digests(common)?, ..Roots::default() };
-    roots.keys.extend(store.pins()?);
+    roots.keys.extend(store.pins()?.into_iter().map(|(key, _)| key));
     let histories = store.runs()?;
     for id in histories.iter().rev().take(runs) {
         roots.keys.extend(history::read(store, id)?.nodes.iter().filter_map(|node| node.key));
@@ -94,21 +96,57 @@ fn told(garbage: &Garbage, deleted: bool) -> String {
 }
 
 pub(super) fn pin(common: &Common, targets: &[String]) -> Result<String> {
+    if targets.is_empty() {
+        return pins(common);
+    }
     let session = Session::open(common)?;
-    let _hold = session.store.share(true)?;
     let keys = keys(&session, targets)?;
+    session.store.prepare()?;
+    let _hold = session.store.share(true)?;
     for (key, node) in &keys {
         session.store.pin(*key, node)?;
     }
-    Ok(format!("{} pinned\n", count(keys.len())))
+    Ok(said(common, "pinned", &keys, format!("{} pinned\n", count(keys.len()))))
 }
 
+/// What is pinned.
+fn pins(common: &Common) -> Result<String> {
+    let mut pins = common.store().pins()?;
+    pins.sort_by(|(a, before), (b, after)| (before, a).cmp(&(after, b)));
+    let width = pins.iter().map(|(_, node)| node.len()).max().unwrap_or_default();
+    let lines: String = pins.iter().map(|(key, node)| format!("{node:<width$}  {}\n", key.short())).collect();
+    let text = if pins.is_empty() { "nothing is pinned\n".to_owned() } else { lines };
+    Ok(said(common, "pinned", &pins, text))
+}
+
+/// By name: what the pipeline asks for now may have another key than what was pinned, or be gone.
 pub(super) fn unpin(common: &Common, targets: &[String]) -> Result<String> {
     let session = Session::open(common)?;
-    let _hold = session.store.share(true)?;
-    let keys = keys(&session, targets)?;
-    for (key, _) in &keys {
-        session.store.unpin(*key)?;
+    let pins = session.store.pins()?;
+    let mut names: BTreeSet<&str> = BTreeSet::new();
+    for target in targets {
+        match session.plan.select(target) {
+            Ok(nodes) => names.extend(nodes.into_iter().map(|id| session.plan.node(id).name.as_str())),
+            Err(_) if pins.iter().any(|(_, node)| node == target) => {}
+            Err(fault) => return Err(Error::from(fault).into()),
+        }
+        names.insert(target);
     }
-    Ok(format!("{} no longer pinned\n", count(keys.len())))
+    session.store.prepare()?;
+    let _hold = session.store.share(true)?;
+    let gone: Vec<(Key, String)> = pins.into_iter().filter(|(_, node)| names.contains(node.as_str())).collect();
+    for (key, node) in &gone {
+        session.store.unpin(*key, node)?;
+    }
+    let text = format!("{} pin{} removed\n", gone.len(), if gone.len() == 1 { "" } else { "s" });
+    Ok(said(common, "unpinned", &gone, text))
+}
+
+/// `text`, or `pins` in JSON as what was `done`.
+fn said(common: &Common, done: &str, pins: &[(Key, String)], text: String) -> String {
+    if !common.json {
+        return text;
+    }
+    let pins: Vec<_> = pins.iter().map(|(key, node)| json!({ "node": node, "key": key })).collect();
+    format!("{:#}\n", json!({ "schema": SCHEMA, done: pins }))
 }

@@ -147,15 +147,16 @@ enum Command {
         #[arg(long)]
         wait_for_lock: bool,
     },
-    /// Keep the outputs of nodes from removal by `gc`
+    /// Keep the outputs of nodes from removal by `gc`, or list what is kept
+    #[command(after_help = TARGETS)]
     Pin {
-        /// Stages, instances or kinds
-        #[arg(required = true)]
+        /// Stages, instances or kinds; if there is none, what is pinned is listed
         targets: Vec<String>,
     },
     /// Let pinned outputs go
+    #[command(after_help = TARGETS)]
     Unpin {
-        /// Stages, instances or kinds
+        /// Stages, instances or kinds, or what else `pin` lists
         #[arg(required = true)]
         targets: Vec<String>,
     },

@@ -8,7 +8,7 @@
 //!   choices/<key>         the answer to this question could not be had; its fallback is used instead (holds the cause)
 //!   jobs/<key>/           stdout and stderr of the last attempt
 //!   aside/<key>/          outputs that came out otherwise when a node ran again (again/), and the cache's (cached/)
-//!   pins/<key>            kept from removal; holds the node's name
+//!   pins/<key>            kept from removal; holds the names of the nodes it is kept for
 //!   quarantine/<digest>   bytes that did not have the digest they stood under
 //!   runs/<id>.jsonl       the history of runs
 //!   entries.memo          what entries said when they were last read, to save reading them again
@@ -538,20 +538,39 @@ impl Store {
         fs::remove_if_there(&self.history(id))
     }
 
-    /// The pinned keys.
-    pub fn pins(&self) -> Result<Vec<Key>> {
-        Ok(fs::list(&self.root.join("pins"))?.iter().filter_map(|name| name.parse().ok()).collect())
+    /// The pinned keys, each with the name of a node that it is pinned for; twice, if two nodes ask the same.
+    pub fn pins(&self) -> Result<Vec<(Key, String)>> {
+        let mut pins = Vec::new();
+        for key in fs::list(&self.root.join("pins"))?.iter().filter_map(|name| name.parse().ok()) {
+            pins.extend(self.pinned_for(key)?.into_iter().map(|node| (key, node)));
+        }
+        Ok(pins)
     }
 
     /// Keeps `key` from being removed, under the name of `node`.
     pub fn pin(&self, key: Key, node: &str) -> Result<()> {
+        let mut nodes = self.pinned_for(key)?;
+        nodes.insert(node.to_owned());
         fs::create_dir_all(&self.root.join("pins"))?;
-        fs::write_atomic(&self.pin_path(key), &self.scratch()?, node.as_bytes())
+        self.write_pin(key, nodes)
     }
 
-    /// Lets `key` go.
-    pub fn unpin(&self, key: Key) -> Result<()> {
-        fs::remove_if_there(&self.pin_path(key))
+    /// Lets `key` go, as far as `node` is concerned.
+    pub fn unpin(&self, key: Key, node: &str) -> Result<()> {
+        let mut nodes = self.pinned_for(key)?;
+        nodes.remove(node);
+        if nodes.is_empty() { fs::remove_if_there(&self.pin_path(key)) } else { self.write_pin(key, nodes) }
+    }
+
+    /// The nodes that `key` is pinned for. In the file a NUL parts them, which no target can have.
+    fn pinned_for(&self, key: Key) -> Result<BTreeSet<String>> {
+        let Some(bytes) = fs::read_if_there(&self.pin_path(key))? else { return Ok(BTreeSet::new()) };
+        Ok(String::from_utf8_lossy(&bytes).split('\0').map(str::to_owned).collect())
+    }
+
+    fn write_pin(&self, key: Key, nodes: BTreeSet<String>) -> Result<()> {
+        let names: Vec<String> = nodes.into_iter().collect();
+        fs::write_atomic(&self.pin_path(key), &self.scratch()?, names.join("\0").as_bytes())
     }
 
     fn pin_path(&self, key: Key) -> PathBuf {
