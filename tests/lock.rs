@@ -90,6 +90,7 @@ fn what_is_as_locked_passes_and_says_the_root() {
     let said = space.ok(&["run", "--locked", "nets", "--json"]);
     let event = said.events().into_iter().find(|event| event["event"] == "as-locked").unwrap();
     assert_eq!((&event["nodes"], &event["root"]), (&3.into(), &root.into()), "the nodes that were asked for");
+    assert_eq!(said.events().last().unwrap()["event"], "ended");
 }
 
 #[test]

@@ -372,6 +372,8 @@ fn a_file_that_changes_during_the_run_fails_it() {
     error: the file `data/raw/a.csv` changed while the run read it; what was made is of the file as it was
     hint: `repro run` again goes by the file as it is now
     ");
+    let log = space.ok(&["log"]).stdout;
+    assert!(log.lines().nth(1).unwrap().ends_with("  failed"), "{log}");
     assert_eq!(space.ran(&[]), set(["raw", "count", "told"]));
 }
 

@@ -20,6 +20,19 @@ fn deleted_or_edited_reports_are_restored_and_no_stage_runs() {
     assert_eq!(space.read("reports/default/notes.txt"), "kept", "what is not ours is left alone");
 }
 
+#[test]
+fn a_run_whose_report_cannot_be_laid_out_does_not_stand_as_done() {
+    let space = Space::run_tiny();
+    let last = space.ok(&["run", "--json"]).events().pop().unwrap();
+    assert_eq!((&last["event"], &last["outcome"]), (&"ended".into(), &"done".into()), "after all is laid out");
+    fs::remove_dir_all(space.join("reports")).unwrap();
+    space.write("reports", "in the way");
+    let last = space.exits(7, &["run", "--json"]).events().pop().unwrap();
+    assert_eq!((&last["event"], &last["outcome"]), (&"ended".into(), &"unavailable".into()));
+    let log = space.ok(&["log"]).stdout;
+    assert!(log.lines().nth(1).unwrap().ends_with("  unavailable"), "{log}");
+}
+
 /// One object of each output file of each stage: digest -> its name. Some are the output of several nodes.
 fn a_sample_of_objects(space: &Space) -> BTreeMap<String, String> {
     let mut seen = BTreeSet::new();

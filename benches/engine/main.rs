@@ -142,7 +142,7 @@ fn unchanged(folder: &Path) -> Result<[f64; 2]> {
     let surveyor = Surveyor::new(&plan, &store, BTreeSet::new(), false);
     let survey = surveyor.survey(&plan.closure(&[]))?;
     let settings = Settings { keep_going: false, retries: 0, interrupted: &AtomicBool::new(false), expected: None };
-    schedule::run(&plan, &store, &surveyor, &survey, &mut Idle, &settings, &mut Silent)?;
+    schedule::run(&plan, &store, &surveyor, &survey, &mut Idle, &settings, &mut Silent).1?;
     store.remember()?;
     Ok([planned, began.elapsed().as_secs_f64() - planned])
 }

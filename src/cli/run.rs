@@ -5,6 +5,7 @@ use crate::engine::deliver::{Delivered, deliver, folder_name};
 use crate::engine::event::{Event, Observer, SCHEMA};
 use crate::engine::executor::local::{Groups, Local};
 use crate::engine::key::Artifact;
+use crate::engine::lock::Expected;
 use crate::engine::plan::{NodeId, Plan};
 use crate::engine::progress::{All, Json, Lines, Terminal};
 use crate::engine::schedule::{self, Settings};
@@ -49,13 +50,11 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
         nodes: wanted.len(),
     });
     let surveyor = Surveyor::new(plan, store, plan::forced(&session, args.force, &targets), session.refetch);
-    let survey = look(&session, &surveyor, &wanted, args.require_cached).inspect_err(|_| {
-        // What is refused here is no run.
-        let _ = store.forget_run(&id);
-    })?;
+    // What is refused here is no run.
+    let forget = |_: &anyhow::Error| _ = store.forget_run(&id);
+    let survey = look(&session, &surveyor, &wanted, args.require_cached).inspect_err(forget)?;
     let due = survey.standing.values().any(|standing| !matches!(standing, Standing::Cached(_)));
-    let slots = slots(args.jobs);
-    let mut executor = local_executor(common, slots, due)?;
+    let mut executor = local_executor(common, slots(args.jobs), due).inspect_err(forget)?;
     let _ = JOBS.set(executor.groups());
     let settings = Settings {
         keep_going: args.keep_going,
@@ -63,19 +62,36 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
         interrupted: &INTERRUPTED,
         expected: expected.as_ref(),
     };
-    let (_, artifacts) = schedule::run(plan, store, &surveyor, &survey, &mut executor, &settings, &mut observer)?;
-    plan.files.check_unchanged()?;
-    if let Some(expected) = &expected {
-        let (lock, root) = (expected.source().to_owned(), expected.root().to_string());
-        observer.observe(&Event::AsLocked { lock, root, nodes: artifacts.len() });
-    }
-    deliver_all(common, &session, &artifacts, &mut observer)?;
-    store.remember()?;
+    let (mut summary, made) = schedule::run(plan, store, &surveyor, &survey, &mut executor, &settings, &mut observer);
+    let outcome = made.and_then(|artifacts| {
+        finish(common, &session, &artifacts, expected.as_ref(), &mut observer)?;
+        Ok(artifacts)
+    });
+    summary.outcome = schedule::ending(&outcome);
+    observer.observe(&Event::Ended(summary));
+    let artifacts = outcome?;
     // Once more: what was killed along with an earlier run may have taken its time to die.
     store.sweep();
     // The process is about to end, and to take many nodes apart takes a tenth of a run in which nothing changed.
     std::mem::forget((survey, artifacts, session));
     Ok(String::new())
+}
+
+/// What a run still has to do when all is made; it may fail at that.
+fn finish(
+    common: &Common,
+    session: &Session,
+    artifacts: &BTreeMap<NodeId, Arc<Artifact>>,
+    expected: Option<&Expected>,
+    observer: &mut dyn Observer,
+) -> Result<()> {
+    session.plan.files.check_unchanged()?;
+    if let Some(expected) = expected {
+        let (lock, root) = (expected.source().to_owned(), expected.root().to_string());
+        observer.observe(&Event::AsLocked { lock, root, nodes: artifacts.len() });
+    }
+    deliver_all(common, session, artifacts, observer)?;
+    session.store.remember()
 }
 
 /// Where everything stands before anything runs; refused if it is not all cached and should be.

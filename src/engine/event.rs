@@ -122,7 +122,7 @@ pub enum Event {
         #[serde(default)]
         removed: usize,
     },
-    /// The run is over.
+    /// The run is over, and all that belongs to it is done: always the last.
     Ended(Summary),
 }
 
@@ -158,7 +158,7 @@ pub enum Ending {
     /// Everything asked for is up to date.
     #[default]
     Done,
-    /// A stage failed.
+    /// A stage failed, or a file changed while the run read it.
     Failed,
     /// Something could not be had: data, a disk.
     Unavailable,

@@ -76,7 +76,8 @@ fn threads(slots: usize, open: usize) -> NonZero<usize> {
     NonZero::new((2 * slots / open.max(1)).min(slots)).unwrap_or(NonZero::<usize>::MIN)
 }
 
-/// Brings all nodes of `survey` up to date. Gives the artifacts of those that are.
+/// Brings all nodes of `survey` up to date. Gives the run in numbers and, if all went well, the artifacts. How the run
+/// ended is not in the numbers yet: the caller may have more to do in it, and says so ([`ending`]).
 pub fn run(
     plan: &Plan,
     store: &Store,
@@ -85,7 +86,7 @@ pub fn run(
     executor: &mut dyn Executor,
     settings: &Settings,
     observer: &mut dyn Observer,
-) -> Result<(Summary, BTreeMap<NodeId, Arc<Artifact>>)> {
+) -> (Summary, Result<BTreeMap<NodeId, Arc<Artifact>>>) {
     let mut run = Run::new(plan, store, surveyor, survey, executor, settings, observer);
     let outcome = run.until_done();
     if outcome.is_err() {
@@ -95,16 +96,14 @@ pub fn run(
     run.summary.skipped = nodes - cached - ran - failed;
     run.summary.seconds = run.began.elapsed().as_secs_f64();
     let outcome = outcome.and_then(|()| run.verdict());
-    run.summary.outcome = ending(&outcome);
-    run.observer.observe(&Event::Ended(run.summary.clone()));
-    outcome?;
-    Ok((run.summary, run.artifacts))
+    (run.summary, outcome.map(|()| run.artifacts))
 }
 
-fn ending(outcome: &Result<()>) -> Ending {
+/// In one word, how a run ended that came to this.
+pub fn ending<T>(outcome: &Result<T>) -> Ending {
     let Err(error) = outcome else { return Ending::Done };
     match error.chain().find_map(|cause| cause.downcast_ref::<Error>()) {
-        Some(Error::StageFailed { .. }) => Ending::Failed,
+        Some(Error::StageFailed { .. } | Error::FileChanged(_)) => Ending::Failed,
         Some(Error::Differs(_)) => Ending::Differs,
         Some(Error::Corrupt { .. }) => Ending::Corrupt,
         Some(Error::Interrupted) => Ending::Interrupted,

@@ -368,17 +368,19 @@ impl Trial<'_> {
         let expected = self.expected.as_ref();
         let settings =
             Settings { keep_going: self.keep_going, retries: self.retries, interrupted: &interrupted, expected };
-        let outcome = schedule::run(&self.plan, self.store, &surveyor, &survey, &mut mock, &settings, &mut notes);
+        let (summary, outcome) =
+            schedule::run(&self.plan, self.store, &surveyor, &survey, &mut mock, &settings, &mut notes);
         let Mock { submitted, threads, most_at_once, killed, .. } = mock;
-        let (summary, artifacts) = match outcome {
-            Ok((summary, artifacts)) => (Ok(summary), artifacts),
+        notes.observe(&Event::Ended(summary.clone()));
+        let (outcome, artifacts) = match outcome {
+            Ok(artifacts) => (Ok(summary), artifacts),
             Err(error) => (Err(error), BTreeMap::new()),
         };
         let named =
             |(id, artifact): (NodeId, Arc<Artifact>)| (self.plan.node(id).name.clone(), Artifact::clone(&artifact));
         Ran {
             store: self.store.clone(),
-            outcome: summary,
+            outcome,
             artifacts: artifacts.into_iter().map(named).collect(),
             events: notes.0,
             submitted,
