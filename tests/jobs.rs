@@ -32,6 +32,26 @@ fn said(output: &Output, what: &str) {
 }
 
 #[test]
+fn another_program_that_is_put_in_the_place_of_ours_during_a_run_has_no_part_in_it() {
+    // As `cargo build` does it: the new file takes the name of the old one.
+    let replace = "cd \"$PROJECT\"; echo exit 9 > new; chmod +x new; mv new repro";
+    let space = between(&format!("echo x > out; ({replace})"), "PROJECT: PLACE");
+    let ours = space.join("repro");
+    space.edit("PLACE", space.path().to_str().unwrap());
+    space.edit("cat inputs/*/out > out'", "cat /proc/$PPID/comm /proc/$PPID/cmdline > out'");
+    std::fs::copy(env!("CARGO_BIN_EXE_repro"), &ours).unwrap();
+    let ran = space.command_of(ours.to_str().unwrap(), &["run"]).output().unwrap();
+    assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert_eq!(space.read("repro"), "exit 9\n");
+    let outputs = space.digests();
+    let named = space.read(space.object(&outputs["two"]["out"]));
+    assert!(named.starts_with(&format!("repro\n{}\0-C\0", ours.display())), "what `ps` shows: {named}");
+    let shown: serde_json::Value = serde_json::from_str(&space.ok(&["show", "two", "--json"]).stdout).unwrap();
+    let program = blake3::hash(&std::fs::read(env!("CARGO_BIN_EXE_repro")).unwrap()).to_string();
+    assert_eq!(shown["nodes"][0]["entry"]["program"], program.as_str());
+}
+
+#[test]
 fn an_input_that_vanishes_while_its_job_waits_is_named_and_made_again() {
     let space = between("rm ../../../../../objects/*; echo x > out", "");
     let failed = space.exits(1, &["run"]);

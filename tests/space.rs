@@ -152,7 +152,12 @@ impl Space {
 
     /// `repro` in this folder, in a world of its own.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let words = [&self.starter[..], &[env!("CARGO_BIN_EXE_repro")]].concat();
+        self.command_of(env!("CARGO_BIN_EXE_repro"), arguments)
+    }
+
+    /// The same with a `program` that lies elsewhere.
+    pub(crate) fn command_of(&self, program: &str, arguments: &[&str]) -> Command {
+        let words = [&self.starter[..], &[program]].concat();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]);
         command.args(arguments).current_dir(self.path()).stdin(Stdio::null());

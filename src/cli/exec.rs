@@ -32,6 +32,16 @@ pub(super) fn aside(common: &Common, key: Key, threads: NonZero<usize>, folder: 
     Ok(String::new())
 }
 
+/// Takes the program's name in the system's list of processes: it was started by another path than its own.
+#[cfg(target_os = "linux")]
+pub(super) fn take_name() {
+    // Without, it is only harder to find there.
+    let _ = rustix::thread::set_name(c"repro");
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn take_name() {}
+
 /// Reads a number of seconds.
 pub(super) fn time_limit(seconds: &str) -> Result<Duration, String> {
     let limit = seconds.parse().map(Duration::try_from_secs_f64);

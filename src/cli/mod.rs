@@ -337,6 +337,7 @@ fn dispatch(cli: Cli) -> Result<String> {
         Command::Man { destination } => manual::man(destination.as_deref()),
         Command::Graph { format, full } => graph::graph(common, format, full),
         Command::Exec { key, program, threads, again, aside, time_limit } => {
+            exec::take_name();
             time_limit.into_iter().for_each(exec::end_after);
             match aside {
                 Some(folder) => exec::aside(common, key, threads, &folder),

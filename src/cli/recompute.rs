@@ -11,7 +11,7 @@ use crate::engine::recompute::{Subject, Verdict, recompute as engine, sample};
 use crate::engine::survey::Standing;
 use crate::engine::verify::Verified;
 use crate::engine::wording::{count, seconds};
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde_json::json;
 use std::io::Write as _;
 use std::sync::Arc;
@@ -32,9 +32,8 @@ pub(super) fn recompute(common: &Common, args: &VerifyArgs, verified: &Verified)
     let subjects: Vec<Subject> = subjects.into_iter().map(|(subject, _)| subject).collect();
     let scratch = session.store.workspace()?;
     stop_on_ctrl_c()?;
-    let program = std::env::current_exe().context("cannot find this program")?;
     let told = vec!["--aside".into(), scratch.path().into()];
-    let mut executor = child_processes(common, program, told, slots(args.jobs))?;
+    let mut executor = child_processes(common, told, slots(args.jobs))?;
     if common.verbosity() > Verbosity::Quiet {
         let _ = writeln!(std::io::stderr(), "running {} of {of} again, aside", subjects.len());
     }

@@ -125,19 +125,31 @@ pub(super) fn slots(jobs: Option<u16>) -> usize {
     jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
 }
 
-/// This program again, in the same folder, with the same data folder. Its digest is taken once, if anything is `due`.
+/// This program again. Its digest is taken once, if anything is `due`.
 fn local_executor(common: &Common, slots: usize, due: bool) -> Result<Local> {
-    let program = std::env::current_exe().context("cannot find this program")?;
-    let told = if due { vec!["--program".into(), digest_of_file(&program)?.to_string().into()] } else { Vec::new() };
-    child_processes(common, program, told, slots)
+    let digest = due.then(|| digest_of_file(&itself()?)).transpose()?;
+    let told = digest.into_iter().flat_map(|digest| ["--program".into(), digest.to_string().into()]).collect();
+    child_processes(common, told, slots)
 }
 
-/// `program` again, `slots` at once; `exec` is also `told` this.
-pub(super) fn child_processes(common: &Common, program: PathBuf, told: Vec<OsString>, slots: usize) -> Result<Local> {
+/// This program again, in the same folder, with the same data folder, `slots` at once; `exec` is also `told` this.
+pub(super) fn child_processes(common: &Common, told: Vec<OsString>, slots: usize) -> Result<Local> {
     let mut arguments: Vec<OsString> = vec!["-C".into(), common.directory.clone().into(), "exec".into()];
     arguments.extend(told);
     let environment = common.data_folder()?.map(|folder| (crate::stage::DATA_VARIABLE.to_owned(), folder));
-    Ok(Local::new(program, arguments, environment.into_iter().collect(), slots))
+    Ok(Local::new(itself()?, arguments, environment.into_iter().collect(), slots).called(path()?))
+}
+
+/// The program that runs now. Where the system tells it by its file, not by its path, it is that one whatever has been put
+/// in its place since: who builds anew during a run neither fails it nor mixes two programs' answers.
+fn itself() -> Result<PathBuf> {
+    let file = Path::new("/proc/self/exe");
+    if cfg!(target_os = "linux") && file.exists() { Ok(file.to_owned()) } else { path() }
+}
+
+/// Where it lies, or lay when it began.
+fn path() -> Result<PathBuf> {
+    std::env::current_exe().context("cannot find this program")
 }
 
 fn forget_choices(

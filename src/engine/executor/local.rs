@@ -29,6 +29,8 @@ type Ended = (Key, Outcome);
 /// Starts `program exec KEY` for each job.
 pub struct Local {
     program: PathBuf,
+    /// What it is called in the system's list of processes.
+    name: PathBuf,
     arguments: Vec<OsString>,
     environment: Vec<(String, PathBuf)>,
     slots: usize,
@@ -101,7 +103,13 @@ impl Local {
     /// With `slots` children at once; each is given `arguments`, then its key, `--threads N` and, where it has one,
     /// `--time-limit SECONDS`, and `environment` besides ours.
     pub fn new(program: PathBuf, arguments: Vec<OsString>, environment: Vec<(String, PathBuf)>, slots: usize) -> Local {
-        Local { program, arguments, environment, slots, groups: Groups::default(), done: channel() }
+        let name = program.clone();
+        Local { program, name, arguments, environment, slots, groups: Groups::default(), done: channel() }
+    }
+
+    /// Its children are called `name`, wherever their program lies.
+    pub fn called(self, name: PathBuf) -> Local {
+        Local { name, ..self }
     }
 
     /// The groups of its jobs, for whoever must end them in a hurry.
@@ -113,6 +121,7 @@ impl Local {
         fs::create_dir_all(&job.logs)?;
         let (stdout, stderr) = (fs::create(&job.logs.join("stdout"))?, fs::create(&job.logs.join(STDERR))?);
         let mut command = Command::new(&self.program);
+        command.arg0(&self.name);
         command.args(&self.arguments).arg(job.key.to_string()).args(["--threads", &job.threads.to_string()]);
         command.args(job.again.then_some("--again"));
         command.args(job.time_limit.map(|limit| format!("--time-limit={}", limit.as_secs_f64())));
@@ -120,7 +129,7 @@ impl Local {
         command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).process_group(0);
         // Locked until it is among the others: who ends them all must not miss one.
         let mut groups = self.groups.lock();
-        let child = command.spawn().with_context(|| format!("cannot start `{}`", self.program.display()))?;
+        let child = command.spawn().with_context(|| format!("cannot start `{}`", self.name.display()))?;
         let (leader, began) = (Pid::from_child(&child), Instant::now());
         groups.insert(job.key, Group { leader, began, limit: job.time_limit, late: None });
         Ok(child)
