@@ -85,6 +85,33 @@ fn what_is_no_longer_pinned_goes_though_the_pipeline_has_changed_since() {
 }
 
 #[test]
+fn gc_keeps_what_another_pipeline_of_the_folder_asks_for_or_its_lock_expects_until_its_file_is_gone() {
+    let (other, gc) = (["--pipeline", "./studies/small.yaml"], ["gc", "--keep-runs", "0", "--delete"]);
+    let space = Space::with(TWO);
+    space.write("studies/small.yaml", TWO.replace("word: a", "word: s"));
+    space.ok(&["run"]);
+    space.ok(&[&["run"], &other[..]].concat());
+    for pipeline in [&[][..], &other[..]] {
+        space.ok(&[&gc[..], pipeline].concat());
+        assert_eq!(space.files("entries").len(), 4, "{pipeline:?}");
+    }
+    space.ok(&[&["lock"], &other[..]].concat());
+    space.write("studies/small.yaml", TWO.replace("word: a", "word: t"));
+    space.ok(&gc);
+    assert_eq!(space.files("entries").len(), 4, "the lock expects it");
+    std::fs::remove_file(space.join("studies/small.lock")).unwrap();
+    space.write("studies/small.yaml", "stages: {");
+    let refused = space.exits(2, &gc).stderr;
+    let said = "error: what `studies/small.yaml`, which has run here, asks for is not known: studies/small.yaml:1:";
+    assert!(refused.starts_with(said) && refused.contains("\nhint: "), "{refused}");
+    assert_eq!(space.files("entries").len(), 4, "nothing is removed");
+    std::fs::remove_file(space.join("studies/small.yaml")).unwrap();
+    space.ok(&gc);
+    assert_eq!(space.files("entries").len(), 2);
+    assert_eq!(space.ran(&[]), nothing());
+}
+
+#[test]
 fn pin_alone_lists_what_is_pinned() {
     let space = Space::with(TWO);
     assert_eq!(space.ok(&["pin"]).stdout, "nothing is pinned\n");

@@ -21,6 +21,25 @@ fn deleted_or_edited_reports_are_restored_and_no_stage_runs() {
 }
 
 #[test]
+fn each_pipeline_of_a_folder_has_reports_of_its_own() {
+    let space = Space::run_tiny();
+    let report = "reports/default/report.md";
+    let before = space.read(report);
+    let other = space.read("pipeline.yaml").replace("epochs: 2", "epochs: 1");
+    space.write("other.yaml", &other).write("studies/small.yaml", &other);
+    for pipeline in ["other.yaml", "./studies/small.yaml", space.join("other.yaml").to_str().unwrap()] {
+        space.ok(&["run", "--pipeline", pipeline]);
+        assert_eq!(space.read(report), before, "{pipeline}");
+    }
+    assert_ne!(space.read("reports/other/default/report.md"), before);
+    let folders = fs::read_dir(space.join("reports")).unwrap().map(|entry| entry.unwrap().file_name());
+    let folders: Vec<String> = folders.map(|name| name.into_string().unwrap()).collect();
+    let small = folders.iter().find(|name| name.starts_with("studies-small-")).unwrap();
+    assert_eq!(space.read(format!("reports/{small}/default/report.md")), space.read("reports/other/default/report.md"));
+    assert_eq!(folders.len(), 3, "{folders:?}");
+}
+
+#[test]
 fn a_run_whose_report_cannot_be_laid_out_does_not_stand_as_done() {
     let space = Space::run_tiny();
     let last = space.ok(&["run", "--json"]).events().pop().unwrap();

@@ -10,7 +10,7 @@ use crate::engine::plan::NodeId;
 use crate::engine::store::Store;
 use crate::engine::survey::Standing;
 use crate::engine::wording::{bytes, count};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -37,14 +37,32 @@ pub(super) fn gc(common: &Common, delete: bool, runs: usize, wait: bool) -> Resu
     Ok(told(&garbage, delete))
 }
 
-/// What every profile asks for now, what the last runs used, what is pinned, and what the lock expects.
+/// What this pipeline and the others that have run here ask for, what the last runs used, and what is pinned.
 fn roots(common: &Common, store: &Store, runs: usize) -> Result<Roots> {
-    let mut roots = Roots { runs, digests: lock::digests(common)?, ..Roots::default() };
+    let mut roots = Roots { runs, ..Roots::default() };
     roots.keys.extend(store.pins()?.into_iter().map(|(key, _)| key));
     let histories = store.runs()?;
     for id in histories.iter().rev().take(runs) {
         roots.keys.extend(history::read(store, id)?.nodes.iter().filter_map(|node| node.key));
     }
+    asked_for(common, &mut roots)?;
+    let own = common.pipeline_path()?;
+    for pipeline in store.pipelines()?.into_iter().filter(|pipeline| *pipeline != own) {
+        let shown = pipeline.display().to_string();
+        // Whether it is there must be known: what it asks for would go.
+        let there = common.directory.join(&pipeline).try_exists();
+        if there.with_context(|| format!("cannot look for the pipeline `{shown}`"))? {
+            let other = Common { pipeline, profile: None, set: Vec::new(), ..common.clone() };
+            let asked = asked_for(&other, &mut roots);
+            asked.with_context(|| format!("what `{shown}`, which has run here, asks for is not known"))?;
+        }
+    }
+    Ok(roots)
+}
+
+/// What every profile of a pipeline asks for now, and what its lock expects.
+fn asked_for(common: &Common, roots: &mut Roots) -> Result<()> {
+    roots.digests.extend(lock::digests(common)?);
     let whole = Session::open(common)?;
     let mut profiles: Vec<Option<String>> = whole.pipeline.profiles.iter().map(|p| Some(p.name.clone())).collect();
     profiles.push(whole.profile);
@@ -57,7 +75,7 @@ fn roots(common: &Common, store: &Store, runs: usize) -> Result<Roots> {
             roots.keys.insert(session.plan.recipe(*id, false, |up| &*survey.artifacts[&up])?.key());
         }
     }
-    Ok(roots)
+    Ok(())
 }
 
 /// The keys of `targets`, with their names. All must be up to date: what is not there cannot be kept.

@@ -135,7 +135,8 @@ enum Command {
     Lock,
     /// Say what of the cache nobody needs any more, or remove it
     ///
-    /// What any profile asks for now, what the last runs used, what is pinned and what the lock expects stays.
+    /// What any profile asks for now, what the last runs used, what is pinned and what the lock expects stays. So does
+    /// what the other pipelines of this folder that have run here ask for, and what their locks expect.
     Gc {
         /// Remove it
         #[arg(long)]
@@ -391,6 +392,15 @@ impl Common {
         }
         let absolute = std::path::absolute(folder);
         absolute.map(Some).with_context(|| format!("`{}` cannot be a data folder", folder.display()))
+    }
+
+    /// The pipeline file from the project's folder, in one way however it was written; absolute, if it lies elsewhere.
+    fn pipeline_path(&self) -> Result<PathBuf> {
+        let absolute = |path: &Path| {
+            std::path::absolute(path).with_context(|| format!("`{}` cannot be a pipeline file", path.display()))
+        };
+        let (file, folder) = (absolute(&self.directory.join(&self.pipeline))?, absolute(&self.directory)?);
+        Ok(file.strip_prefix(folder).map(Path::to_owned).unwrap_or(file))
     }
 
     fn store(&self) -> Store {

@@ -38,6 +38,7 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     let (plan, store) = (&session.plan, &session.store);
     store.prepare()?;
     let _hold = store.share(args.wait_for_lock)?;
+    store.remember_pipeline(&common.pipeline_path()?)?;
     store.sweep();
     stop_on_ctrl_c()?;
     let (id, history) = store.begin_history()?;
@@ -166,25 +167,36 @@ fn forget_choices(
     Ok(())
 }
 
-/// Lays out the outputs of kinds that deliver, in `reports/<profile>/`, or in a folder each below it if there are several.
+/// Lays out the outputs of kinds that deliver, in [`reports`], or in a folder each below it if there are several.
 fn deliver_all(
     common: &Common,
     session: &Session,
     artifacts: &BTreeMap<NodeId, Arc<Artifact>>,
     observer: &mut dyn Observer,
 ) -> Result<()> {
-    let profile = session.profile.as_deref().unwrap_or("default");
+    let reports = reports(common, session.profile.as_deref())?;
     let delivers = |id: &NodeId| session.plan.node(*id).kind.delivers();
     let alone = session.plan.ids().filter(delivers).count() == 1;
     for (id, artifact) in artifacts.iter().filter(|(id, _)| delivers(id)) {
-        let folder = Path::new("reports").join(profile);
         // Several would overwrite each other.
-        let folder = if alone { folder } else { folder.join(folder_name(&session.plan.node(*id).name)) };
+        let name = folder_name(&session.plan.node(*id).name);
+        let folder = if alone { reports.clone() } else { reports.join(name) };
         let folder = folder.display().to_string();
         let Delivered { written, removed } = deliver(&session.store, artifact, &common.directory, &folder)?;
         observer.observe(&Event::Delivered { folder, written, files: artifact.len(), removed });
     }
     Ok(())
+}
+
+/// The folder of a profile's reports: `reports/<profile>/`, and that in a folder of its own for a pipeline that is not
+/// `pipeline.yaml`, since both may have such a profile.
+fn reports(common: &Common, profile: Option<&str>) -> Result<PathBuf> {
+    let (reports, pipeline) = (Path::new("reports"), common.pipeline_path()?);
+    let folder = match pipeline.as_path() == Path::new("pipeline.yaml") {
+        true => reports.to_owned(),
+        false => reports.join(folder_name(&pipeline.with_extension("").to_string_lossy())),
+    };
+    Ok(folder.join(profile.unwrap_or("default")))
 }
 
 /// Once: stop starting, end what runs, exit 130. Twice: at once; the cache is whole at any moment.

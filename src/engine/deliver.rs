@@ -1,4 +1,4 @@
-//! Lays outputs out for people: `reports/<profile>/`, kept equal to the cache.
+//! Lays outputs out for people, in a folder such as `reports/<profile>/`, kept equal to the cache.
 //!
 //! The folder is a copy that may be edited or deleted at will; the next run restores it. What was laid out there before and
 //! is no longer made is taken away again, unless it was edited since. Files there that are not ours are left alone, and so
@@ -55,16 +55,17 @@ pub fn deliver(store: &Store, artifact: &Artifact, project: &Path, folder: &str)
 /// The longest name of a folder that every disk takes, with room for a digest.
 const LONGEST: usize = 180;
 
-/// What the folder of a node is called: as the node, unless that has in its values what no folder can be called by, or what
-/// would lead out of it.
+/// What the folder of a node, or of a pipeline, is called: as that is, unless it has in its name what no folder can be
+/// called by, or what would lead out of it.
 pub fn folder_name(node: &str) -> String {
     let fits = |c: char| c.is_alphanumeric() || " @=,.-_+".contains(c);
     let mut name = node.replace(|c| !fits(c), "-");
     while name.len() > LONGEST {
         name.pop();
     }
+    let leads_out = !name.contains(|c| c != '.');
     // Nodes apart stay apart.
-    if name == node { name } else { format!("{name}-{}", &Digest::of(node.as_bytes()).to_string()[..10]) }
+    if name == node && !leads_out { name } else { format!("{name}-{}", &Digest::of(node.as_bytes()).to_string()[..10]) }
 }
 
 #[cfg(test)]
@@ -100,6 +101,9 @@ mod tests {
             assert_eq!(folder_name(plain), plain);
         }
         let long = "ä".repeat(10_000);
+        for dots in [".", ".."] {
+            assert!(folder_name(dots).starts_with(&format!("{dots}-")));
+        }
         let values = ["/../../x", "-..-..-x", "..\0", "\u{202e}x", "\n", "\u{1b}[2J", "a:b", "a\\b", &long, &long[2..]];
         let names: std::collections::BTreeSet<String> =
             values.iter().map(|value| folder_name(&format!("r@about={value}"))).collect();

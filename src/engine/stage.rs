@@ -145,7 +145,7 @@ pub trait Stage: 'static {
     const SLOTS: &'static [Slot];
     /// The files it writes, all of them, always; with a slash at its end, a folder with one file or more.
     const OUTPUTS: &'static [&'static str];
-    /// Whether its outputs are also laid out for people, under `reports/<profile>/`.
+    /// Whether its outputs are also laid out for people, under `reports/`.
     const DELIVERS: bool = false;
     /// Whether it tells readers the root of all that it hangs on: it is given that as the parameter [`ROOT`], and is itself
     /// no part of any root.

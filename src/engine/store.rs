@@ -15,6 +15,7 @@
 //!   leases/<key>          who is at work on it now
 //!   tmp/<owner>/          workspaces and half-written files, on the same disk; swept when their owner is gone
 //!   lock                  shared by all who work here, held alone by whoever removes or moves things
+//!   pipelines/<digest>    the path of a pipeline file that has run here, under its digest: what it asks for is kept
 //!   files.json            digests of the project's files, to save hashing them again
 //!   delivered/<digest>    what was laid out in the folder of that name's digest, to take it away when it is no longer made
 //! ```
@@ -36,7 +37,9 @@ use super::owner::Owner;
 use crate::fs;
 use anyhow::{Context as _, Result};
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{File, TryLockError};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -50,6 +53,9 @@ const MEMO: &str = "entries.memo";
 
 /// Where what was laid out for people is remembered.
 const DELIVERED: &str = "delivered";
+
+/// Where it is remembered which pipelines have run here.
+const PIPELINES: &str = "pipelines";
 
 fn lock(memo: &Mutex<Memo>) -> MutexGuard<'_, Memo> {
     memo.lock().unwrap_or_else(PoisonError::into_inner)
@@ -417,6 +423,24 @@ impl Store {
 
     fn delivered_path(&self, folder: &str) -> PathBuf {
         self.root.join(DELIVERED).join(Digest::of(folder.as_bytes()).to_string())
+    }
+
+    /// Remembers that the pipeline at `path` runs here.
+    pub fn remember_pipeline(&self, path: &Path) -> Result<()> {
+        let bytes = path.as_os_str().as_bytes();
+        let note = self.root.join(PIPELINES).join(Digest::of(bytes).to_string());
+        if fs::read_if_there(&note)?.is_some_and(|noted| noted == bytes) {
+            return Ok(());
+        }
+        fs::create_dir_all(&self.root.join(PIPELINES))?;
+        fs::write_atomic(&note, &self.scratch()?, bytes)
+    }
+
+    /// The pipelines that have run here, as they were called then; some may be gone.
+    pub fn pipelines(&self) -> Result<Vec<PathBuf>> {
+        let folder = self.root.join(PIPELINES);
+        let names = fs::list(&folder)?.into_iter().filter(|name| name.parse::<Digest>().is_ok());
+        names.map(|name| Ok(PathBuf::from(OsString::from_vec(fs::read(&folder.join(name))?)))).collect()
     }
 
     /// Where the digests of the project's files are remembered.
