@@ -96,7 +96,8 @@ fn trained(data: &Data) -> Result<[Mlp; 2]> {
     let (examples, none) = (Labelled::from(&data.train), Examples::default());
     let labels = ["a", "b"];
     let mut ends = together(labels.len(), |end| {
-        train(&settings, "0", labels[end], &examples, &Labelled::from(&none)).map(|trained| trained.net)
+        train(&settings, "0", labels[end], &examples, &Labelled::from(&none), NonZero::<usize>::MIN)
+            .map(|trained| trained.net)
     });
     let (b, a) = (ends.pop().context("two nets")?, ends.pop().context("two nets")?);
     Ok([a?, b?])

@@ -86,7 +86,7 @@ fn projection(data: &Data, hidden: usize) -> Result<Timed> {
 fn descent(data: &Data, hidden: usize) -> Result<Timed> {
     let mut pixels = Sparse::empty();
     batch(data).transpose(&(0..BATCH as u32).collect::<Vec<_>>(), &mut pixels);
-    let gradient = Panels::pack(&noise(hidden * BATCH, "gradient"), hidden, BATCH);
+    let mut gradient = Panels::pack(&noise(hidden * BATCH, "gradient"), hidden, BATCH);
     let mut w = Panels::pack(net(hidden as u32, "a")?.w1(), hidden, INPUTS);
     let mut moments = Moments::zeros(w.data().len());
     let update = Update::Momentum { rate: 1e-6, momentum: 0.9, decay: 0.0, shrink: 0.0 };
@@ -96,7 +96,12 @@ fn descent(data: &Data, hidden: usize) -> Result<Timed> {
         images: BATCH as f64,
         ..Cost::default()
     };
-    Ok((cost, Box::new(move || seconds_each(|| descend(update, &pixels, &gradient, black_box(&mut w), &mut moments)))))
+    let mut step = move || {
+        for ((_, gradient), weights) in gradient.panels_mut().zip(moments.panels(black_box(&mut w))) {
+            descend(update, &pixels, gradient, weights);
+        }
+    };
+    Ok((cost, Box::new(move || seconds_each(&mut step))))
 }
 
 fn gram_matrix(columns: usize) -> Timed {

@@ -7,6 +7,7 @@ use super::{Cost, Group, Work};
 use anyhow::{Context as _, Result};
 use repro::study::data::{Examples, Labelled};
 use repro::study::net::{CLASSES, INPUTS, Prior, TrainSettings, train};
+use std::num::NonZero;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -50,7 +51,7 @@ fn training(data: &Rc<Data>, name: &str) -> Result<Work> {
     let run = move || {
         let seconds = together(NETS, |net| -> Result<f64> {
             let start = Instant::now();
-            train(&settings, "0", &format!("bench {net}"), &examples, &none)?;
+            train(&settings, "0", &format!("bench {net}"), &examples, &none, NonZero::<usize>::MIN)?;
             Ok(start.elapsed().as_secs_f64())
         });
         // The harmonic mean, so that images over seconds is the sum of the nets' rates.

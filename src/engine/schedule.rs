@@ -71,9 +71,11 @@ fn await_interrupt(interrupted: &AtomicBool) {
 }
 
 /// How many threads a job may use while `open` jobs run or might: twice its fair share of the slots, since jobs end at
-/// different times and the system shares out its cores, but no more than there are slots.
-fn threads(slots: usize, open: usize) -> NonZero<usize> {
-    NonZero::new((2 * slots / open.max(1)).min(slots)).unwrap_or(NonZero::<usize>::MIN)
+/// different times and the system shares out its cores, but no more than there are slots; its fair share if its threads go
+/// `in_step`, which others' threads on their cores would hold up.
+fn threads(slots: usize, open: usize, in_step: bool) -> NonZero<usize> {
+    let share = if in_step { slots } else { 2 * slots } / open.max(1);
+    NonZero::new(share.min(slots)).unwrap_or(NonZero::<usize>::MIN)
 }
 
 /// Brings all nodes of `survey` up to date. Gives the run in numbers and, if all went well, the artifacts. How the run
@@ -387,8 +389,9 @@ impl<'a> Run<'a> {
     }
 
     fn submit(&mut self, key: Key, again: bool) {
-        let share = threads(self.executor.slots(), self.running.len() + self.ready.len());
-        let Terms { threads, time_limit, .. } = self.plan.node(self.running[&key][0]).question.terms;
+        let node = self.plan.node(self.running[&key][0]);
+        let share = threads(self.executor.slots(), self.running.len() + self.ready.len(), node.kind.in_step());
+        let Terms { threads, time_limit, .. } = node.question.terms;
         let (logs, threads) = (self.store.job_folder(key), threads.unwrap_or(share));
         self.executor.submit(Job { key, logs, threads, again, time_limit });
     }
@@ -730,10 +733,11 @@ stages:
 
     #[test]
     fn a_job_may_use_twice_its_share_of_the_slots_and_all_of_them_when_few_are_left() {
-        let case = |slots, open| threads(slots, open).get();
+        let case = |slots, open| threads(slots, open, false).get();
         assert_eq!([1, 2, 3, 100].map(|open| case(2, open)), [2, 2, 1, 1]);
         assert_eq!([1, 3, 4, 9].map(|open| case(8, open)), [8, 5, 4, 1]);
         assert_eq!([case(0, 0), case(1, 1)], [1, 1]);
+        assert_eq!([1, 2, 3].map(|open| threads(2, open, true).get()), [2, 1, 1], "in step, its share alone");
         let five = "stages: { s: { source: { text: x, width: [1, 2, 3, 4, 5] } }, g: { gather: { all: s } } }";
         let bench = Bench::new();
         assert_eq!(bench.run(five).threads, [1, 1, 1, 1, 2, 2], "two slots; the fifth leaves none waiting");

@@ -147,6 +147,8 @@ pub trait Stage: 'static {
     const OUTPUTS: &'static [&'static str];
     /// Whether its outputs are also laid out for people, under `reports/`.
     const DELIVERS: bool = false;
+    /// Whether its threads wait for each other again and again, so that more of them than cores would take longer.
+    const IN_STEP: bool = false;
     /// Whether it tells readers the root of all that it hangs on: it is given that as the parameter [`ROOT`], and is itself
     /// no part of any root.
     const TELLS_ROOT: bool = false;
@@ -312,6 +314,8 @@ pub trait Kind: Sync {
     fn outputs(&self) -> &'static [&'static str];
     /// See [`Stage::DELIVERS`].
     fn delivers(&self) -> bool;
+    /// See [`Stage::IN_STEP`].
+    fn in_step(&self) -> bool;
     /// See [`Stage::TELLS_ROOT`].
     fn tells_root(&self) -> bool;
     /// See [`Stage::OPEN`].
@@ -383,6 +387,10 @@ impl<S: Stage> Kind for KindOf<S> {
 
     fn delivers(&self) -> bool {
         S::DELIVERS
+    }
+
+    fn in_step(&self) -> bool {
+        S::IN_STEP
     }
 
     fn tells_root(&self) -> bool {

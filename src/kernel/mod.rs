@@ -57,7 +57,11 @@ impl Isa {
         {
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
                 found.push(Isa::Avx2);
-                if ["avx512f", "avx512vl", "avx512bw", "avx512dq"].iter().all(|f| has(f)) {
+                if is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                {
                     found.push(Isa::Avx512);
                 }
             }
@@ -72,17 +76,6 @@ impl Isa {
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
         }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn has(feature: &str) -> bool {
-    match feature {
-        "avx512f" => is_x86_feature_detected!("avx512f"),
-        "avx512vl" => is_x86_feature_detected!("avx512vl"),
-        "avx512bw" => is_x86_feature_detected!("avx512bw"),
-        "avx512dq" => is_x86_feature_detected!("avx512dq"),
-        _ => false,
     }
 }
 
@@ -154,7 +147,7 @@ fn add<const W: usize>(x: f32, w: &[f32; W], mut sums: [f32; W]) -> [f32; W] {
 
 #[cfg(test)]
 pub(crate) mod test {
-    //! Runs a check once per instruction set of this machine.
+    //! Runs a check once per instruction set of this machine, and compares bit by bit.
 
     use super::Isa;
     use std::cell::Cell;
@@ -168,5 +161,10 @@ pub(crate) mod test {
             check(isa);
         }
         FORCED.set(None);
+    }
+
+    /// What tells -0 from 0.
+    pub(crate) fn bits(numbers: &[f32]) -> Vec<u32> {
+        numbers.iter().map(|x| x.to_bits()).collect()
     }
 }

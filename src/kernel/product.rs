@@ -131,11 +131,16 @@ impl Panels {
         })
     }
 
-    /// As `panels`, for writing, without the width.
+    /// The panels from the left, for writing: where each begins among the columns, and its [depth, width] in one piece.
     #[inline(always)]
-    pub(crate) fn panels_mut(&mut self) -> impl Iterator<Item = (usize, &mut [f32])> {
-        let pieces = self.data.chunks_mut((PANEL * self.depth).max(1));
-        pieces.zip((0..self.columns).step_by(PANEL)).map(|(piece, first)| (first, piece))
+    pub fn panels_mut(&mut self) -> impl Iterator<Item = (usize, &mut [f32])> {
+        let length = self.panel_len();
+        (0..self.columns).step_by(PANEL).zip(self.data.chunks_mut(length))
+    }
+
+    /// Elements of a full panel; 1 if it has no rows.
+    pub(super) fn panel_len(&self) -> usize {
+        (PANEL * self.depth).max(1)
     }
 
     fn position(&self, i: usize, j: usize) -> usize {
@@ -171,9 +176,7 @@ pub(super) struct Place {
     /// The row, counted from the first one asked for.
     pub(super) row: usize,
     /// The first of the columns.
-    pub(super) column: usize,
-    /// Where they begin in [`Panels`] of the product's shape.
-    pub(super) offset: usize,
+    column: usize,
 }
 
 /// What becomes of the sums of a product, one row of one panel at a time.
@@ -232,33 +235,33 @@ fn forward(isa: Isa, x: &Sparse, from: impl Iterator<Item = u32>, w: &Panels, si
             by_width!(width, W => side_by_side::<4, W>(x, &rows, column, panel, sink));
         }
     } else {
-        on_few_registers(x, &fetched(x, from), w, sink);
+        let rows = fetched(x, from);
+        for (column, width, panel) in w.panels() {
+            on_few_registers(x, &rows, column, width, panel, sink);
+        }
     }
 }
 
-/// The `rows` of x · w.
+/// The `rows` of x and a panel [depth, width].
 #[inline(always)]
-fn on_few_registers(x: &Sparse, rows: &[Row], w: &Panels, sink: &mut impl Sink) {
-    for (column, width, panel) in w.panels() {
-        by_width!(width, W => if W <= NARROW {
-            side_by_side::<2, W>(x, rows, column, panel, sink);
-        } else {
-            one_by_one::<W>(x, rows, column, panel, sink);
-        });
-    }
+fn on_few_registers(x: &Sparse, rows: &[Row], column: usize, width: usize, panel: &[f32], sink: &mut impl Sink) {
+    by_width!(width, W => if W <= NARROW {
+        side_by_side::<2, W>(x, rows, column, panel, sink);
+    } else {
+        one_by_one::<W>(x, rows, column, panel, sink);
+    });
 }
 
-/// All rows of x · w.
+/// All rows of x · z, with `z` [x's columns, width] one panel; the product has `elements`.
+///
+/// # Panics
+/// If the shapes do not fit together, or no panel is of that width.
 #[inline(always)]
-pub(super) fn product(x: &Sparse, w: &Panels, sink: &mut impl Sink) {
-    assert_eq!(x.columns(), w.depth, "the factors do not fit together");
-    on_few_registers(x, &all(x), w, sink);
-}
-
-#[inline(always)]
-fn place<const W: usize>(row: &Row, column: usize, rows: &[Row]) -> Place {
-    let row = row.to as usize;
-    Place { row, column, offset: column * rows.len() + row * W }
+pub(super) fn product(x: &Sparse, z: &[f32], elements: usize, sink: &mut impl Sink) {
+    let width = elements / x.rows().max(1);
+    assert!(width == padded(width) && (LANES..=PANEL).contains(&width), "no panel is {width} wide");
+    assert_eq!((elements, z.len()), (x.rows() * width, x.columns() * width), "the factors do not fit together");
+    on_few_registers(x, &all(x), 0, width, z, sink);
 }
 
 /// The `rows` of x and a panel [depth, W], one after the other.
@@ -268,7 +271,7 @@ fn one_by_one<const W: usize>(x: &Sparse, rows: &[Row], column: usize, panel: &[
     for row in rows {
         // SAFETY: an entry's column is below its matrix's columns, and of as many rows is the panel.
         let sums = unsafe { add_entries(x.entries(row.from as usize), panel, [0.0; W]) };
-        sink.take(place::<W>(row, column, rows), sums);
+        sink.take(Place { row: row.to as usize, column }, sums);
     }
 }
 
@@ -290,13 +293,13 @@ fn side_by_side<const N: usize, const W: usize>(
             *entries = x.entries(row.from as usize);
         }
         for (row, sums) in group.iter().zip(sums_of(entries, whole)) {
-            sink.take(place::<W>(row, column, rows), sums);
+            sink.take(Place { row: row.to as usize, column }, sums);
         }
     }
     for row in rest {
         // SAFETY: as in `one_by_one`.
         let sums = unsafe { add_entries(x.entries(row.from as usize), whole, [0.0; W]) };
-        sink.take(place::<W>(row, column, rows), sums);
+        sink.take(Place { row: row.to as usize, column }, sums);
     }
 }
 
@@ -385,24 +388,23 @@ per_isa! {
     }
 }
 
-/// Stores sums in panels of the product's shape.
-struct InPanels<'a>(&'a mut [f32]);
+/// Stores sums in a panel of the product's shape.
+struct InPanel<'a>(&'a mut [f32]);
 
-impl Sink for InPanels<'_> {
+impl Sink for InPanel<'_> {
     #[inline(always)]
     fn take<const W: usize>(&mut self, place: Place, sums: [f32; W]) {
-        self.0[place.offset..][..W].copy_from_slice(&sums);
+        self.0[place.row * W..][..W].copy_from_slice(&sums);
     }
 }
 
 per_isa! {
-    /// `out` [x's rows, w's columns] = x · w, with `x` a transposed batch.
+    /// `out` [d, width] = x · z, with `x` [d, images] a transposed batch and `z` [images, width] one panel.
     ///
     /// # Panics
     /// If the shapes do not fit together.
-    pub fn project_back(x: &Sparse, w: &Panels, out: &mut Panels) {
-        assert_eq!((out.depth, out.columns), (x.rows(), w.columns), "the shapes do not fit together");
-        product(x, w, &mut InPanels(&mut out.data));
+    pub fn project_back(x: &Sparse, z: &[f32], out: &mut [f32]) {
+        product(x, z, out.len(), &mut InPanel(out));
     }
 }
 
@@ -411,7 +413,7 @@ mod tests {
     use super::*;
     use crate::kernel::gram::tests::noise;
     use crate::kernel::sparse::tests::pixels;
-    use crate::kernel::test::on_every_isa;
+    use crate::kernel::test::{bits, on_every_isa};
     use proptest::prelude::*;
 
     /// Rows and columns of which some have hardly a non-zero, and some hardly a zero.
@@ -458,7 +460,7 @@ mod tests {
             on_every_isa(|isa| {
                 let mut out = vec![f32::NAN; rows.len() * h];
                 project(&x, rows.clone(), &panels, &mut out);
-                assert_eq!(out, expected, "{isa:?}, {n} x {d} x {h}");
+                assert_eq!(bits(&out), bits(&expected), "{isa:?}, {n} x {d} x {h}");
                 let chosen: Vec<u32> = rows.clone().map(|i| i as u32).rev().collect();
                 out.fill(f32::NAN);
                 activate(&x, &chosen, &panels, &mut out);
@@ -486,7 +488,7 @@ mod tests {
             };
             let expected = naive(&uneven(n, d), d, 0..n, &noise(h * d, 3), h);
             for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512] {
-                assert_eq!(by(isa), expected, "{isa:?}, {n} x {d} x {h}");
+                assert_eq!(bits(&by(isa)), bits(&expected), "{isa:?}, {n} x {d} x {h}");
             }
         }
     }
@@ -509,8 +511,10 @@ mod tests {
             on_every_isa(|isa| {
                 let mut out = Panels::zeros(h, d);
                 out.data.fill(f32::NAN);
-                project_back(&turned, &panels, &mut out);
-                assert_eq!(out.unpack(), expected, "{isa:?}, {n} x {d} x {h}");
+                for ((_, z), (_, out)) in panels.clone().panels_mut().zip(out.panels_mut()) {
+                    project_back(&turned, z, out);
+                }
+                assert_eq!(bits(&out.unpack()), bits(&expected), "{isa:?}, {n} x {d} x {h}");
             });
         }
     }

@@ -59,12 +59,31 @@ impl Moments {
     pub fn zeros(weights: usize) -> Moments {
         Moments { first: Aligned::zeros(weights), second: Aligned::zeros(weights) }
     }
+
+    /// The panels of `w`, from the left, each with what is remembered of it.
+    ///
+    /// # Panics
+    /// If these are the moments of more or fewer weights.
+    pub fn panels<'a>(&'a mut self, w: &'a mut Panels) -> impl Iterator<Item = Weights<'a>> {
+        assert_eq!(self.first.len(), w.data().len(), "lengths differ");
+        let length = w.panel_len();
+        let moments = self.first.chunks_mut(length).zip(self.second.chunks_mut(length));
+        w.panels_mut().zip(moments).map(|((_, w), (first, second))| Weights { w, first, second })
+    }
+}
+
+/// Weights and what an optimiser remembers of them.
+pub struct Weights<'a> {
+    w: &'a mut [f32],
+    first: &'a mut [f32],
+    second: &'a mut [f32],
 }
 
 /// How weights move, in the kernels: what is known of it before the first weight costs nothing at each.
 trait Rule {
-    /// Moves `W` neighbouring weights from `at` on by their `gradient`.
-    fn apply<const W: usize>(&self, gradient: [f32; W], at: usize, w: &mut [f32], moments: &mut Moments);
+    /// Moves `W` neighbouring weights by their `gradient`. What is not a slice of its own, but behind one reference with
+    /// others, LLVM takes for perhaps the same memory, and moves the weights one by one.
+    fn apply<const W: usize>(&self, gradient: [f32; W], w: &mut [f32; W], first: &mut [f32; W], second: &mut [f32; W]);
 }
 
 /// [`Update::Momentum`] that shrinks nothing: the same bits, by one addition in place of the soft threshold.
@@ -76,8 +95,7 @@ struct Smooth {
 
 impl Rule for Smooth {
     #[inline(always)]
-    fn apply<const W: usize>(&self, gradient: [f32; W], at: usize, w: &mut [f32], moments: &mut Moments) {
-        let (w, first) = (&mut w[at..][..W], &mut moments.first[at..][..W]);
+    fn apply<const W: usize>(&self, gradient: [f32; W], w: &mut [f32; W], first: &mut [f32; W], _: &mut [f32; W]) {
         for lane in 0..W {
             let v = self.momentum.mul_add(first[lane], self.decay.mul_add(w[lane], gradient[lane]));
             first[lane] = v;
@@ -89,8 +107,7 @@ impl Rule for Smooth {
 
 impl Rule for Update {
     #[inline(always)]
-    fn apply<const W: usize>(&self, gradient: [f32; W], at: usize, w: &mut [f32], moments: &mut Moments) {
-        let (w, first) = (&mut w[at..][..W], &mut moments.first[at..][..W]);
+    fn apply<const W: usize>(&self, gradient: [f32; W], w: &mut [f32; W], first: &mut [f32; W], second: &mut [f32; W]) {
         match *self {
             Update::Momentum { rate, momentum, decay, shrink } => {
                 for lane in 0..W {
@@ -100,7 +117,6 @@ impl Rule for Update {
                 }
             }
             Update::Adam { rate, scale, mean, square, epsilon, decay, shrink } => {
-                let second = &mut moments.second[at..][..W];
                 for lane in 0..W {
                     let g = decay.mul_add(w[lane], gradient[lane]);
                     let m = mean.0.mul_add(first[lane], mean.1 * g);
@@ -139,48 +155,58 @@ per_isa! {
     /// If the lengths differ.
     pub fn apply(update: Update, gradient: &[f32], w: &mut [f32], moments: &mut Moments) {
         assert_eq!((gradient.len(), moments.first.len()), (w.len(), w.len()), "lengths differ");
-        by_rule!(update, rule => apply_rule(&rule, gradient, w, moments));
+        let weights = &mut Weights { w, first: &mut moments.first, second: &mut moments.second };
+        by_rule!(update, rule => apply_rule(&rule, gradient, weights));
     }
 }
 
 #[inline(always)]
-fn apply_rule(rule: &impl Rule, gradient: &[f32], w: &mut [f32], moments: &mut Moments) {
+fn apply_rule(rule: &impl Rule, gradient: &[f32], weights: &mut Weights) {
     /// Weights that are moved at once.
     const RUN: usize = 64;
     let (runs, rest) = gradient.as_chunks::<RUN>();
     for (&gradient, at) in runs.iter().zip((0..).step_by(RUN)) {
-        rule.apply(gradient, at, w, moments);
+        weights.apply(rule, gradient, at);
     }
     for (&gradient, at) in rest.iter().zip(RUN * runs.len()..) {
-        rule.apply([gradient], at, w, moments);
+        weights.apply(rule, [gradient], at);
+    }
+}
+
+impl Weights<'_> {
+    /// Moves `W` of them from `at` on.
+    #[inline(always)]
+    fn apply<const W: usize>(&mut self, rule: &impl Rule, gradient: [f32; W], at: usize) {
+        let moments = (self.first[at..].first_chunk_mut(), self.second[at..].first_chunk_mut());
+        let (Some(w), (Some(first), Some(second))) = (self.w[at..].first_chunk_mut(), moments) else {
+            panic!("BUG: there are no {W} weights from {at} on");
+        };
+        rule.apply(gradient, w, first, second);
     }
 }
 
 per_isa! {
-    /// Moves the weights `w` [d, h] by the gradient x · z, with `x` [d, images] the transposed batch and `z` [images, h]
-    /// the gradient of its pre-activations. The same bits as storing that product and calling [`apply`].
+    /// Moves a panel of weights [d, width] by the gradient x · z, with `x` [d, images] the transposed batch and `z`
+    /// [images, width] the gradient of its pre-activations. The same bits as storing that product and calling [`apply`].
     ///
     /// # Panics
     /// If the shapes do not fit together.
-    pub fn descend(update: Update, x: &Sparse, z: &Panels, w: &mut Panels, moments: &mut Moments) {
-        assert_eq!((w.depth(), w.columns()), (x.rows(), z.columns()), "the weights do not fit the product");
-        let w = w.data_mut();
-        assert_eq!(moments.first.len(), w.len(), "lengths differ");
-        by_rule!(update, rule => product(x, z, &mut Descend { rule, w, moments }));
+    pub fn descend(update: Update, x: &Sparse, z: &[f32], weights: Weights) {
+        let elements = weights.w.len();
+        by_rule!(update, rule => product(x, z, elements, &mut Descend { rule, weights }));
     }
 }
 
 /// Uses sums up as a gradient.
 struct Descend<'a, R> {
     rule: R,
-    w: &'a mut [f32],
-    moments: &'a mut Moments,
+    weights: Weights<'a>,
 }
 
 impl<R: Rule> Sink for Descend<'_, R> {
     #[inline(always)]
     fn take<const W: usize>(&mut self, place: Place, sums: [f32; W]) {
-        self.rule.apply(sums, place.offset, self.w, self.moments);
+        self.weights.apply(&self.rule, sums, place.row * W);
     }
 }
 
@@ -188,9 +214,10 @@ impl<R: Rule> Sink for Descend<'_, R> {
 mod tests {
     use super::*;
     use crate::kernel::product::project_back;
-    use crate::kernel::test::on_every_isa;
+    use crate::kernel::test::{bits, on_every_isa};
 
     const SGD: Update = Update::Momentum { rate: 0.5, momentum: 0.5, decay: 0.0, shrink: 0.0 };
+    const SMOOTH: Update = Update::Momentum { rate: 0.1, momentum: 0.9, decay: 0.01, shrink: 0.0 };
     const SHRINKING: Update = Update::Momentum { rate: 0.1, momentum: 0.9, decay: 0.01, shrink: 0.02 };
     const ADAM: Update = Update::Adam {
         rate: 0.01,
@@ -258,6 +285,54 @@ mod tests {
         assert!(w[0].is_nan());
     }
 
+    /// One weight and its moments, moved as [`Update`] says.
+    fn naive(update: Update, g: f32, w: &mut f32, first: &mut f32, second: &mut f32) {
+        let (moved, shrink) = match update {
+            Update::Momentum { rate, momentum, decay, shrink } => {
+                *first = momentum.mul_add(*first, decay.mul_add(*w, g));
+                (rate.mul_add(-*first, *w), shrink)
+            }
+            Update::Adam { rate, scale, mean, square, epsilon, decay, shrink } => {
+                let g = decay.mul_add(*w, g);
+                *first = mean.0.mul_add(*first, mean.1 * g);
+                *second = square.0.mul_add(*second, square.1 * (g * g));
+                (*w - rate * *first / scale.mul_add(second.sqrt(), epsilon), shrink)
+            }
+        };
+        // Nothing is left of what is no larger than the threshold, not even a sign.
+        *w = if moved.abs() <= shrink { 0.0 } else { moved - shrink * moved.signum() };
+    }
+
+    /// With zeros of both signs among them.
+    fn numbers(n: usize) -> Vec<f32> {
+        let number = |i: usize| (i * 71 % 101) as f32 / 50.0 - 1.0;
+        (0..n).map(|i| [0.0, -0.0, number(i), number(i + 1), number(i + 2)][i % 5]).collect()
+    }
+
+    #[test]
+    fn weights_move_as_their_naive_twin_bit_for_bit_on_every_isa() {
+        for n in [0, 1, 63, 64, 65, 1000] {
+            for update in [SGD, SMOOTH, SHRINKING, ADAM] {
+                let mut expected = [numbers(n), vec![0.0; n], vec![0.0; n]];
+                let gradient: Vec<f32> = numbers(n + 2)[2..].to_vec();
+                for _ in 0..3 {
+                    let [w, first, second] = &mut expected;
+                    for (i, &g) in gradient.iter().enumerate() {
+                        naive(update, g, &mut w[i], &mut first[i], &mut second[i]);
+                    }
+                }
+                on_every_isa(|isa| {
+                    let (mut w, mut moments) = (numbers(n), Moments::zeros(n));
+                    for _ in 0..3 {
+                        apply(update, &gradient, &mut w, &mut moments);
+                    }
+                    let found = [&w, &*moments.first, &*moments.second].map(bits);
+                    assert_eq!(found, expected.each_ref().map(|x| bits(x)), "{isa:?}, {n}, {update:?}");
+                });
+            }
+        }
+    }
+
     #[test]
     fn a_gradient_used_up_in_registers_moves_the_weights_as_one_stored_does_on_every_isa() {
         let narrow = [1, 8, 10, 24, 32].map(|h| (5, 30, h));
@@ -268,25 +343,31 @@ mod tests {
             let (batch, mut x) = (Sparse::from_pixels(&pixels, d), Sparse::empty());
             let all: Vec<u32> = (0..images as u32).collect();
             batch.transpose(&all, &mut x);
-            let numbers = |n: usize| (0..n).map(|i| (i * 71 % 101) as f32 / 50.0 - 1.0).collect::<Vec<_>>();
             let (z, w) = (Panels::pack(&numbers(h * images), h, images), Panels::pack(&numbers(h * d), h, d));
-            for update in [SGD, SHRINKING, ADAM] {
-                let mut stored = w.clone();
-                let mut moments = Moments::zeros(stored.data_mut().len());
-                for _ in 0..3 {
-                    let mut gradient = Panels::zeros(h, d);
-                    project_back(&x, &z, &mut gradient);
-                    apply(update, gradient.data(), stored.data_mut(), &mut moments);
-                }
+            for update in [SGD, SMOOTH, SHRINKING, ADAM] {
+                let moved = |step: fn(Update, &Sparse, &Panels, &mut Panels, &mut Moments)| {
+                    let (mut w, mut moments) = (w.clone(), Moments::zeros(w.data().len()));
+                    (0..3).for_each(|_| step(update, &x, &z, &mut w, &mut moments));
+                    [bits(w.data()), bits(&moments.first), bits(&moments.second)]
+                };
                 on_every_isa(|isa| {
-                    let mut fused = w.clone();
-                    let mut memory = Moments::zeros(fused.data_mut().len());
-                    for _ in 0..3 {
-                        descend(update, &x, &z, &mut fused, &mut memory);
-                    }
-                    assert_eq!((&fused, &memory), (&stored, &moments), "{isa:?}, {images} x {d} x {h}, {update:?}");
+                    assert_eq!(moved(fused), moved(stored), "{isa:?}, {images} x {d} x {h}, {update:?}")
                 });
             }
         }
+    }
+
+    fn fused(update: Update, x: &Sparse, z: &Panels, w: &mut Panels, moments: &mut Moments) {
+        for ((_, z), weights) in z.clone().panels_mut().zip(moments.panels(w)) {
+            descend(update, x, z, weights);
+        }
+    }
+
+    fn stored(update: Update, x: &Sparse, z: &Panels, w: &mut Panels, moments: &mut Moments) {
+        let mut gradient = Panels::zeros(w.columns(), w.depth());
+        for ((_, z), (_, gradient)) in z.clone().panels_mut().zip(gradient.panels_mut()) {
+            project_back(x, z, gradient);
+        }
+        apply(update, gradient.data(), w.data_mut(), moments);
     }
 }

@@ -77,6 +77,7 @@ impl Stage for Train {
     const VERSION: u32 = 1;
     const SLOTS: &'static [Slot] = &[Slot { name: "data", arity: Arity::One, files: IMAGES }];
     const OUTPUTS: &'static [&'static str] = &[NET, HISTORY.file, NETS.file];
+    const IN_STEP: bool = true;
     type Params = Params;
 
     /// The same init and shuffles whatever the prior, the optimiser and the engine: those are compared with all else equal.
@@ -100,7 +101,7 @@ impl Stage for Train {
         let validation = read_labelled(data, Split::Validation)?;
         let testing = read_labelled(data, Split::Test)?;
         let seed = cx.seed()?;
-        let trained = train(&settings, &seed.run, &seed.label, &training, &validation)?;
+        let trained = train(&settings, &seed.run, &seed.label, &training, &validation, cx.threads())?;
         let card =
             NetCard { hidden: hidden.get(), prior: prior.to_string(), pair, end: end.name().to_owned(), aligned: None };
         write_net(&cx.output(NET), &trained.net, &card, cx.recipe())?;

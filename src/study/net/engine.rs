@@ -25,6 +25,11 @@ impl Batch<'_> {
     pub fn chosen_labels(&self) -> impl Iterator<Item = u8> {
         self.chosen.iter().map(|&i| self.labels[i as usize])
     }
+
+    /// The factor of a neuron that fired. One that was dropped has no activation, and so no gradient.
+    pub(super) fn scale(&self) -> f32 {
+        self.keep.map_or(1.0, |keep| keep.scale)
+    }
 }
 
 /// A net in training.

@@ -6,6 +6,7 @@ use super::engine::Engine;
 use super::kernel_engine::KernelEngine;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::num::NonZero;
 
 /// The engines there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -19,10 +20,10 @@ pub enum EngineKind {
 }
 
 impl EngineKind {
-    /// An engine of this kind, about to train `net`.
-    pub fn start(self, net: &Mlp) -> Box<dyn Engine> {
+    /// An engine of this kind, about to train `net` on `threads`, which make no difference to the bits.
+    pub fn start(self, net: &Mlp, threads: NonZero<usize>) -> Box<dyn Engine> {
         match self {
-            EngineKind::Kernel => Box::new(KernelEngine::new(net)),
+            EngineKind::Kernel => Box::new(KernelEngine::new(net, threads)),
             EngineKind::Autodiff => Box::new(Autodiff::new(net)),
         }
     }
@@ -48,7 +49,8 @@ mod tests {
             Prior::Laplace { scale: 0.1.try_into().unwrap() },
             Prior::Dropout(0.5.try_into().unwrap()),
         ] {
-            let mut engines = [EngineKind::Kernel.start(&init), EngineKind::Autodiff.start(&init)];
+            let mut engines =
+                [EngineKind::Kernel, EngineKind::Autodiff].map(|kind| kind.start(&init, NonZero::<usize>::MIN));
             let mut dropout = stream("0", "dropout");
             let mut losses = Vec::new();
             for step in 1..=50 {
@@ -91,7 +93,7 @@ mod tests {
         let batch = Batch { images: &images, labels: &data.labels, chosen: &[0, 1, 2], keep: None };
         let init = Init::Uniform.draw(7.try_into().unwrap(), &mut stream("0", "net"));
         for kind in [EngineKind::Kernel, EngineKind::Autodiff] {
-            let mut engine = kind.start(&init);
+            let mut engine = kind.start(&init, NonZero::<usize>::MIN);
             assert_eq!(engine.gradient(&batch), engine.gradient(&batch));
             assert_eq!(engine.net(), init);
         }

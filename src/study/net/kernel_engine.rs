@@ -2,6 +2,11 @@
 //!
 //! Shapes: B images in the batch, h neurons, H = h padded by [`Panels`]; weights stay padded while training, and the
 //! padding stays zero. The gradient of W1 is used up as it arises and never stored.
+//!
+//! Threads share out images on the way forward and panels of neurons on the way back, so that no sum is split; what lies in
+//! between is one thread's. Two threads for one net, a Zen 1 core each, are 1.2 times as fast as one at h = 100, 1.3 times
+//! at 200, 1.6 at 500 and 1000, 1.5 at 2000, and start twice a step. Where two nets are trained at once, a thread each is best:
+//! with two threads each they took 11 to 20 % longer.
 
 use super::engine::{Batch, Engine, Seen};
 use super::{CLASSES, INPUTS, Mlp};
@@ -10,7 +15,12 @@ use crate::kernel::dense::{drop_out, hidden_gradient, logits, outgoing_gradient}
 use crate::kernel::product::{Panels, activate, project_back};
 use crate::kernel::softmax::cross_entropy_gradient;
 use crate::kernel::sparse::Sparse;
+use crate::kernel::threads::share;
 use crate::kernel::update::{Moments, Update, apply, descend};
+use std::num::NonZero;
+
+/// Neurons from which on a step is long enough to share out.
+const WORTH_A_THREAD: usize = 200;
 
 /// A net in training on our kernels.
 pub(super) struct KernelEngine {
@@ -21,6 +31,7 @@ pub(super) struct KernelEngine {
     w2: Vec<f32>,
     w2_moments: Moments,
     pass: Pass,
+    threads: usize,
 }
 
 /// One pass, forward and back: room that every step uses again.
@@ -39,8 +50,9 @@ struct Pass {
 }
 
 impl KernelEngine {
-    /// About to train `net`.
-    pub(super) fn new(net: &Mlp) -> Self {
+    /// About to train `net`; the number of `threads` makes no difference to the bits.
+    pub(super) fn new(net: &Mlp, threads: NonZero<usize>) -> Self {
+        let threads = if net.hidden() < WORTH_A_THREAD { 1 } else { threads.get() };
         let mut w1 = Panels::pack(net.w1(), net.hidden(), INPUTS);
         let mut w2 = vec![0.0; CLASSES * w1.padded()];
         for (padded, row) in w2.chunks_exact_mut(w1.padded()).zip(net.w2().chunks_exact(net.hidden())) {
@@ -55,30 +67,35 @@ impl KernelEngine {
             hidden: Panels::zeros(net.hidden(), 0),
             pixels: Sparse::empty(),
         };
-        KernelEngine { w1, w1_moments, w2, w2_moments, pass }
+        KernelEngine { w1, w1_moments, w2, w2_moments, pass, threads }
     }
 
-    /// Fills `pass` with the batch's gradients; that of W1 as a factor, `hidden`: the other one is the batch itself.
-    fn backward(&mut self, batch: &Batch) -> Seen {
-        let KernelEngine { w1, w2, pass: Pass { labels, a, outputs, outgoing, hidden, .. }, .. } = self;
+    /// Fills `pass` with the batch's activations, the gradients of its logits and of W2, and the batch transposed.
+    fn look(&mut self, batch: &Batch) -> Seen {
+        let KernelEngine { w1, w2, pass, threads, .. } = self;
+        let Pass { labels, a, outputs, outgoing, hidden, pixels } = pass;
         let (images, padded) = (batch.chosen.len(), w1.padded());
-
         a.resize(images * padded);
-        activate(batch.images, batch.chosen, w1, a);
-        if let Some(keep) = batch.keep {
-            drop_out(a, &keep.flags, images, keep.scale);
-        }
         outputs.resize(images * CLASSES, 0.0);
-        logits(a, w2, padded, outputs);
+        hidden.set_depth(images);
+
+        let piece = images.div_ceil(*threads);
+        let pieces =
+            batch.chosen.chunks(piece).zip(a.chunks_mut(piece * padded)).zip(outputs.chunks_mut(piece * CLASSES));
+        share(&mut vec![(); *threads], pieces.enumerate(), |(), (k, ((chosen, a), outputs))| {
+            activate(batch.images, chosen, w1, a);
+            if let Some(keep) = batch.keep {
+                let flags = &keep.flags[k * piece * w1.columns()..][..chosen.len() * w1.columns()];
+                drop_out(a, flags, chosen.len(), keep.scale);
+            }
+            logits(a, w2, padded, outputs);
+        });
         labels.clear();
         labels.extend(batch.chosen_labels());
         let mut seen = Seen::default();
         cross_entropy_gradient(outputs, labels, 1.0 / images as f64, &mut seen);
-
         outgoing_gradient(outputs, a, padded, outgoing);
-        hidden.set_depth(images);
-        // A dropped neuron has a = 0 and so no gradient; one that fired has the factor it was kept with.
-        hidden_gradient(outputs, w2, a, batch.keep.map_or(1.0, |keep| keep.scale), hidden);
+        batch.images.transpose(batch.chosen, pixels);
         seen
     }
 
@@ -92,21 +109,27 @@ impl KernelEngine {
 
 impl Engine for KernelEngine {
     fn step(&mut self, batch: &Batch, update: Update) -> Seen {
-        let seen = self.backward(batch);
-        let Pass { hidden, outgoing, pixels, .. } = &mut self.pass;
-        apply(update, outgoing, &mut self.w2, &mut self.w2_moments);
-        batch.images.transpose(batch.chosen, pixels);
-        descend(update, pixels, hidden, &mut self.w1, &mut self.w1_moments);
+        let seen = self.look(batch);
+        let KernelEngine { w1, w1_moments, w2, w2_moments, pass, threads } = self;
+        let Pass { a, outputs, outgoing, hidden, pixels, .. } = pass;
+        let panels = hidden.panels_mut().zip(w1_moments.panels(w1));
+        share(&mut vec![(); *threads], panels, |(), ((first, hidden), weights)| {
+            hidden_gradient(outputs, w2, a, batch.scale(), first, hidden);
+            descend(update, pixels, hidden, weights);
+        });
+        apply(update, outgoing, w2, w2_moments);
         seen
     }
 
     fn gradient(&mut self, batch: &Batch) -> (Mlp, Seen) {
-        let seen = self.backward(batch);
-        let Pass { hidden, pixels, .. } = &mut self.pass;
-        let mut incoming = Panels::zeros(self.w1.columns(), INPUTS);
-        batch.images.transpose(batch.chosen, pixels);
-        project_back(pixels, hidden, &mut incoming);
-        (Self::unpadded(&incoming, &self.pass.outgoing), seen)
+        let seen = self.look(batch);
+        let KernelEngine { w1, w2, pass: Pass { a, outputs, outgoing, hidden, pixels, .. }, .. } = self;
+        let mut incoming = Panels::zeros(w1.columns(), INPUTS);
+        for ((first, hidden), (_, incoming)) in hidden.panels_mut().zip(incoming.panels_mut()) {
+            hidden_gradient(outputs, w2, a, batch.scale(), first, hidden);
+            project_back(pixels, hidden, incoming);
+        }
+        (Self::unpadded(&incoming, outgoing), seen)
     }
 
     fn net(&self) -> Mlp {
@@ -155,7 +178,7 @@ mod tests {
         let keep = prior.keep(IMAGES, HIDDEN, &mut stream("0", "dropout"));
         let batch = Batch { images: &images, labels: &data.labels, chosen: &CHOSEN, keep: keep.as_ref() };
         let sgd = Optimizer::Sgd(Sgd { momentum: 0.0.try_into().unwrap(), ..Sgd::default() });
-        let mut engine = KernelEngine::new(&net);
+        let mut engine = KernelEngine::new(&net, NonZero::<usize>::MIN);
         engine.step(&batch, sgd.update(1, 0.5, prior, data.len()));
 
         let wide = |net: &Mlp| net.params().iter().map(|&w| f64::from(w)).collect::<Vec<_>>();
@@ -211,7 +234,7 @@ mod tests {
         let net = Init::Uniform.draw(40.try_into().unwrap(), &mut stream("0", "net"));
         let gradient = |chosen: &[u32]| {
             let batch = Batch { images: &images, labels: &data.labels, chosen, keep: None };
-            KernelEngine::new(&net).gradient(&batch).0
+            KernelEngine::new(&net, NonZero::<usize>::MIN).gradient(&batch).0
         };
         let (once, thrice) = (gradient(&[2]), gradient(&[2, 2, 2]));
         for (once, thrice) in once.params().iter().zip(thrice.params()) {
@@ -223,7 +246,7 @@ mod tests {
     fn a_net_survives_the_engines_layout() {
         for hidden in [1, 16, 63, 64, 100] {
             let net = Init::Uniform.draw(hidden.try_into().unwrap(), &mut stream("0", "net"));
-            assert_eq!(KernelEngine::new(&net).net(), net);
+            assert_eq!(KernelEngine::new(&net, NonZero::<usize>::MIN).net(), net);
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::study::bounded::{Epochs, ImageCount, Width};
 use crate::study::data::Labelled;
 use crate::study::rng;
 use std::fmt;
+use std::num::NonZero;
 
 /// How a net is made.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -95,13 +96,15 @@ impl fmt::Display for TrainError {
 
 impl std::error::Error for TrainError {}
 
-/// Trains a net on `train`; `validation` is only looked at. All randomness comes from `seed` and the net's `label`.
+/// Trains a net on `train`; `validation` is only looked at. All randomness comes from `seed` and the net's `label`; the
+/// number of `threads` makes no difference to the bits.
 pub fn train(
     settings: &TrainSettings,
     seed: &str,
     label: &str,
     train: &Labelled,
     validation: &Labelled,
+    threads: NonZero<usize>,
 ) -> Result<Trained, TrainError> {
     let net = settings.init.draw(settings.hidden, &mut rng::stream(seed, &format!("{label}/init")));
     let epochs = settings.epochs.get();
@@ -112,7 +115,7 @@ pub fn train(
         return Err(TrainError::NoImages);
     }
     let mut trained = Trained { net, history: Vec::new() };
-    let mut engine = settings.engine.start(&trained.net);
+    let mut engine = settings.engine.start(&trained.net, threads);
     let mut step = 0;
     for epoch in 1..=epochs {
         let rate = settings.optimizer.rate() * factor(epoch, epochs);
@@ -155,7 +158,7 @@ fn shuffled(seed: &str, label: &str, epoch: u32, images: usize) -> Vec<u32> {
 mod tests {
     use super::super::test::{self, BLANK};
     use super::*;
-    use crate::kernel::test::on_every_isa;
+    use crate::kernel::test::{bits, on_every_isa};
     use crate::study::data::Examples;
     use crate::study::net::{Adam, INPUTS, Sgd};
 
@@ -171,6 +174,8 @@ mod tests {
         let batch = 32.try_into().unwrap();
         TrainSettings { epochs: epochs.try_into().unwrap(), batch, ..TrainSettings::new(hidden.try_into().unwrap()) }
     }
+
+    const ONE: NonZero<usize> = NonZero::<usize>::MIN;
 
     fn sgd(rate: f64) -> Optimizer {
         Optimizer::Sgd(Sgd { rate: rate.try_into().unwrap(), ..Sgd::default() })
@@ -191,7 +196,7 @@ mod tests {
         for optimizer in [sgd(0.05), Optimizer::Adam(Adam::default())] {
             for prior in priors() {
                 let settings = TrainSettings { optimizer, prior, ..settings(24, 10) };
-                let trained = train(&settings, "0", "net", &data, &unseen).unwrap();
+                let trained = train(&settings, "0", "net", &data, &unseen, ONE).unwrap();
                 let last = trained.history.last().unwrap();
                 assert_eq!((last.epoch, trained.history.len()), (10, 10));
                 let quality = last.validation.unwrap();
@@ -205,25 +210,45 @@ mod tests {
     #[test]
     fn training_has_the_same_bits_on_every_isa() {
         let (data, unseen) = (examples(70, "train"), examples(9, "validation"));
-        for prior in priors() {
-            let settings = TrainSettings { prior, ..settings(20, 3) };
-            let run = || train(&settings, "0", "net", &data, &unseen).unwrap();
-            let reference = run();
-            on_every_isa(|isa| assert_eq!(run(), reference, "{prior}, {isa:?}"));
+        for optimizer in [sgd(0.05), Optimizer::Adam(Adam::default())] {
+            for prior in priors() {
+                let settings = TrainSettings { optimizer, prior, ..settings(20, 3) };
+                let run = || bits_of(&train(&settings, "0", "net", &data, &unseen, ONE).unwrap());
+                let reference = run();
+                on_every_isa(|isa| assert_eq!(run(), reference, "{prior}, {isa:?}"));
+            }
         }
+    }
+
+    #[test]
+    fn training_has_the_same_bits_on_any_number_of_threads() {
+        let (data, unseen) = (examples(70, "train"), none());
+        for prior in priors() {
+            let settings = TrainSettings { prior, ..settings(300, 2) };
+            let run = |threads: usize| {
+                bits_of(&train(&settings, "0", "net", &data, &unseen, threads.try_into().unwrap()).unwrap())
+            };
+            let reference = run(1);
+            assert!([2, 3, 40].into_iter().all(|threads| run(threads) == reference), "{prior}");
+        }
+    }
+
+    /// Of the net and of its history.
+    fn bits_of(trained: &Trained) -> (Vec<u32>, String) {
+        (bits(trained.net.params()), format!("{:?}", trained.history))
     }
 
     #[test]
     fn no_epochs_leave_the_net_as_it_was_initialised() {
         let settings = settings(9, 0);
-        let trained = train(&settings, "0", "net", &none(), &none()).unwrap();
+        let trained = train(&settings, "0", "net", &none(), &none(), ONE).unwrap();
         assert_eq!(trained.net, settings.init.draw(settings.hidden, &mut rng::stream("0", "net/init")));
         assert_eq!(trained.history, []);
     }
 
     #[test]
     fn the_ends_of_a_pair_differ_in_init_and_in_shuffles_and_an_epoch_from_the_next() {
-        let init = |label| train(&settings(9, 0), "0", label, &none(), &none()).unwrap().net;
+        let init = |label| train(&settings(9, 0), "0", label, &none(), &none(), ONE).unwrap().net;
         assert_ne!(init("pair=1,end=a"), init("pair=1,end=b"));
         let order = |label, epoch| shuffled("0", label, epoch, 1000);
         assert_ne!(order("pair=1,end=a", 1), order("pair=1,end=b", 1));
@@ -234,15 +259,15 @@ mod tests {
     #[test]
     fn looking_at_validation_images_changes_nothing() {
         let (data, settings) = (examples(50, "train"), settings(5, 2));
-        let blind = train(&settings, "0", "net", &data, &none()).unwrap();
+        let blind = train(&settings, "0", "net", &data, &none(), ONE).unwrap();
         assert!(blind.history.iter().all(|record| record.validation.is_none()));
-        assert_eq!(train(&settings, "0", "net", &data, &examples(20, "validation")).unwrap().net, blind.net);
+        assert_eq!(train(&settings, "0", "net", &data, &examples(20, "validation"), ONE).unwrap().net, blind.net);
     }
 
     #[test]
     fn a_diverged_training_is_an_error_that_names_the_epoch() {
         let settings = TrainSettings { optimizer: sgd(1e12), ..settings(9, 3) };
-        let error = train(&settings, "0", "net", &examples(100, "train"), &none()).unwrap_err();
+        let error = train(&settings, "0", "net", &examples(100, "train"), &none(), ONE).unwrap_err();
         assert_eq!(error, TrainError::Diverged { epoch: 1 });
         let message = "training diverged in epoch 1: a loss or a weight is not finite; try a smaller `rate`";
         assert_eq!(error.to_string(), message);
@@ -250,7 +275,7 @@ mod tests {
 
     #[test]
     fn training_on_no_images_is_refused() {
-        let error = train(&settings(9, 1), "0", "net", &none(), &none()).unwrap_err();
+        let error = train(&settings(9, 1), "0", "net", &none(), &none(), ONE).unwrap_err();
         assert_eq!(error, TrainError::NoImages);
     }
 
@@ -259,7 +284,7 @@ mod tests {
         let data = examples(320, "train");
         let prior = Prior::Normal { variance: (1.0 / 32.0).try_into().unwrap() };
         let settings = TrainSettings { prior, ..settings(6, 20) };
-        let trained = train(&settings, "0", "net", &data, &none()).unwrap();
+        let trained = train(&settings, "0", "net", &data, &none(), ONE).unwrap();
         let init = settings.init.draw(settings.hidden, &mut rng::stream("0", "net/init"));
         let rates: f64 = trained.history.iter().map(|record| record.rate * 10.0).sum(); // ten batches an epoch
         let exponent = prior.decay(data.len()) * rates / (1.0 - 0.9);
@@ -277,7 +302,7 @@ mod tests {
         let (training, testing) = (Labelled::from(&training), Labelled::from(&testing));
         let mut settings = TrainSettings::new(Width::try_from(100).unwrap());
         settings.epochs = Epochs::try_from(12).unwrap();
-        let trained = train(&settings, "0", "digits", &training, &none()).unwrap();
+        let trained = train(&settings, "0", "digits", &training, &none(), ONE).unwrap();
         let error = evaluate(&trained.net, &testing.images, &testing.labels).error;
         assert!((2.0..4.0).contains(&error), "{error} %");
     }
