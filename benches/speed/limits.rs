@@ -145,7 +145,7 @@ fn pass(bytes: usize, rewritten: bool) -> f64 {
     })
 }
 
-/// Half of this machine's L2, W1 and its velocity at h = 2000, and more than its L3 holds.
+/// W1 and its velocity at h = 80, at h = 2000, and more than any cache holds.
 const ARRAYS: [(&str, usize); 3] = [("512-KiB", 512 << 10), ("12-MiB", 12 << 20), ("256-MiB", 256 << 20)];
 
 /// The limits themselves, to be seen.

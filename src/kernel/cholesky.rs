@@ -2,8 +2,8 @@
 //!
 //! Upper triangle, row-major: then every inner loop runs along a row. Blocked right-looking elimination (Golub and
 //! Van Loan, *Matrix Computations*, 4.2), in which each element still loses its terms one by one in ascending order:
-//! the bits are those of the textbook loop. A matrix of 2000 rows takes 0.09 s, a twenty-fifth of what its Gram matrix
-//! does over 60,000 rows: tiles in the manner of `gram.rs` would not be felt.
+//! the bits are those of the textbook loop. A matrix of 2000 rows takes 0.09 s on a Zen 4 core and 0.22 s on a Zen 1, a
+//! twenty-fifth of what its Gram matrix does over 60,000 rows: tiles in the manner of `gram.rs` would not be felt.
 //!
 //! This file does not know why a matrix may fail to be positive definite.
 

@@ -282,9 +282,6 @@ mod avx512 {
     /// How many rows ahead lines are asked for: without, a tenth of the time went by waiting for L2; 8 and 64 gain less.
     const AHEAD: usize = 24;
 
-    /// Rows of sums that are whole tiles.
-    const WHOLE_TILES: usize = 24;
-
     /// Adds XᵀY.
     #[target_feature(enable = "avx512f,avx512vl")]
     pub(super) fn add(out: &mut Products, x: &Tall, y: &Tall) {
@@ -294,13 +291,13 @@ mod avx512 {
             for (i, square) in squares.chunks_exact_mut(PANEL).enumerate() {
                 // Of the last panels, what is beyond the columns is left out as far as tiles go.
                 let [height, width] = [rows - i * PANEL, columns - j * PANEL].map(|left| left.min(PANEL));
-                let square = &mut square[..height.next_multiple_of(WHOLE_TILES)];
+                let square = &mut square[..height.next_multiple_of(ROWS)];
                 add_square(x.panel(i), y.panel(j), width, square);
             }
         }
     }
 
-    /// Adds the products of 24 or 48 columns with the first `width` of 48 to `sums` [24 or 48, 48], eight rows at once.
+    /// Adds the products of as many of 48 columns as there are `sums`, a multiple of 8, with the first `width` of 48 to `sums`.
     #[target_feature(enable = "avx512f,avx512vl")]
     fn add_square(left: &[Row<f32>], right: &[Row<f32>], width: usize, sums: &mut [Row<f64>]) {
         match width.div_ceil(LANES) {

@@ -19,7 +19,8 @@
 //! it refuses gathers by the upper sixteen registers), when no processor with AVX-512 was at hand. On aarch64 nothing has
 //! been run.
 //!
-//! This room knows nothing of nets, images or files: only of numbers in slices.
+//! This room knows numbers in slices, and what they are of: images, neurons, ten classes. It knows no file, no study and no
+//! stage.
 
 pub mod aligned;
 pub mod blend;

@@ -19,15 +19,16 @@
 //!
 //! Left out, as no faster. With AVX-512: rows padded and interleaved (SELL-C-sigma, 0.38, but it must be built), intrinsics
 //! (0.38), panels of 16 columns that stay in the first cache (0.51) or of 32 (0.44), broadcasts by shuffle instead of by
-//! load. With AVX2 and entries read ahead: all images through a part of the pixels, whose rows of a panel stay in the first
-//! cache, before the next part (forward at h = 100 and 500 took 2 % less to 8 % longer, for parts of 392 to 196 pixels; it
-//! saved a quarter while entries were read just before); places and values side by side in eight bytes (1 to 4 % less
-//! forward at h >= 500, as much longer in what follows); an entry of the next row read with the last of a row (5 % longer);
-//! panels of 104 columns (4 % less at h = 100, nothing at 500); last panels of a multiple of four columns (3 % less at h = 50,
-//! nothing at 10 or 100); a batch's images in an order in which neighbours overlap most (nothing, the sorting not counted).
-//! With AVX2 before that: panels of 48, 80 or 96 columns, the next row's entries, weights or velocities sent for ahead, huge
-//! pages. Left out, as not worth the reading: the next batch on its way from memory while this one is summed or turned over
-//! (4 us of a step's 50 at h = 10 and of 120 at h = 50 on Zen 4, nothing on Zen 1).
+//! load. Not tried: a panel wider than 64 columns. With AVX2 and entries read ahead: all images through a part of the
+//! pixels, whose rows of a panel stay in the first cache, before the next part (forward at h = 100 and 500 took 2 % less to
+//! 8 % longer, for parts of 392 to 196 pixels; it saved a quarter while entries were read just before); places and values
+//! side by side in eight bytes (1 to 4 % less forward at h >= 500, as much longer in what follows); an entry of the next row
+//! read with the last of a row (5 % longer); panels of 104 columns (4 % less at h = 100, nothing at 500); last panels of a
+//! multiple of four columns (3 % less at h = 50, nothing at 10 or 100); a batch's images in an order in which neighbours
+//! overlap most (nothing, the sorting not counted). With AVX2 before that: panels of 48, 80 or 96 columns, the next row's
+//! entries, weights or velocities sent for ahead, huge pages. Left out, as not worth the reading: the next batch on its way
+//! from memory while this one is summed or turned over (4 us of a step's 50 at h = 10 and of 120 at h = 50 on Zen 4, nothing
+//! on Zen 1).
 //!
 //! This file does not know what a neuron, a label or an optimiser is.
 
@@ -134,8 +135,11 @@ impl Panels {
     /// The panels from the left, for writing: where each begins among the columns, and its [depth, width] in one piece.
     #[inline(always)]
     pub fn panels_mut(&mut self) -> impl Iterator<Item = (usize, &mut [f32])> {
-        let length = self.panel_len();
-        (0..self.columns).step_by(PANEL).zip(self.data.chunks_mut(length))
+        let (columns, depth, mut rest) = (self.columns, self.depth, &mut *self.data);
+        (0..columns).step_by(PANEL).map(move |first| {
+            let panel = rest.split_off_mut(..width(columns - first) * depth);
+            (first, panel.expect("BUG: panels are longer than their data"))
+        })
     }
 
     /// Elements of a full panel; 1 if it has no rows.
@@ -226,7 +230,6 @@ fn fetch(entries: &[NonZero]) {
 /// that suits the registers of `isa`.
 #[inline(always)]
 fn forward(isa: Isa, x: &Sparse, from: impl Iterator<Item = u32>, w: &Panels, sink: &mut impl Sink) {
-    assert_eq!(x.columns(), w.depth, "the factors do not fit together");
     if isa == Isa::Avx512 {
         let mut rows = fetched(x, from);
         // Those of like length together, so that neighbours end at about the same time.
@@ -268,6 +271,7 @@ pub(super) fn product(x: &Sparse, z: &[f32], elements: usize, sink: &mut impl Si
 #[inline(always)]
 fn one_by_one<const W: usize>(x: &Sparse, rows: &[Row], column: usize, panel: &[f32], sink: &mut impl Sink) {
     let (panel, _) = panel.as_chunks::<W>();
+    assert_eq!(x.columns(), panel.len(), "the factors do not fit together");
     for row in rows {
         // SAFETY: an entry's column is below its matrix's columns, and of as many rows is the panel.
         let sums = unsafe { add_entries(x.entries(row.from as usize), panel, [0.0; W]) };
@@ -286,13 +290,16 @@ fn side_by_side<const N: usize, const W: usize>(
 ) {
     let (groups, rest) = rows.as_chunks::<N>();
     let (whole, _) = panel.as_chunks::<W>();
+    assert_eq!(x.columns(), whole.len(), "the factors do not fit together");
     for group in groups {
         // Not `map`, which is compiled for the baseline instruction set.
         let mut entries = [x.entries(group[0].from as usize); N];
         for (entries, row) in entries.iter_mut().zip(group) {
             *entries = x.entries(row.from as usize);
         }
-        for (row, sums) in group.iter().zip(sums_of(entries, whole)) {
+        // SAFETY: as in `one_by_one`.
+        let sums = unsafe { sums_of(entries, whole) };
+        for (row, sums) in group.iter().zip(sums) {
             sink.take(Place { row: row.to as usize, column }, sums);
         }
     }
@@ -304,9 +311,12 @@ fn side_by_side<const N: usize, const W: usize>(
 }
 
 /// The products of `N` sparse rows and a panel [depth, W].
+///
+/// # Safety
+/// Every entry's column must be below the panel's rows.
 #[expect(clippy::needless_range_loop, reason = "the rows advance together, and by index they stay in registers")]
 #[inline(always)]
-fn sums_of<const N: usize, const W: usize>(rows: [&[NonZero]; N], panel: &[[f32; W]]) -> [[f32; W]; N] {
+unsafe fn sums_of<const N: usize, const W: usize>(rows: [&[NonZero]; N], panel: &[[f32; W]]) -> [[f32; W]; N] {
     let mut sums = [[0.0f32; W]; N];
     let shortest = rows.iter().fold(usize::MAX, |shortest, row| shortest.min(row.len()));
     let mut heads = rows;
@@ -315,13 +325,13 @@ fn sums_of<const N: usize, const W: usize>(rows: [&[NonZero]; N], panel: &[[f32;
     }
     for k in 0..shortest {
         for r in 0..N {
-            // SAFETY: as in `one_by_one`.
+            // SAFETY: the caller has seen to it.
             let (x, w) = unsafe { term(heads[r][k], panel) };
             sums[r] = add(x, w, sums[r]);
         }
     }
     for r in 0..N {
-        // SAFETY: as in `one_by_one`.
+        // SAFETY: as above.
         sums[r] = unsafe { add_entries(&rows[r][shortest..], panel, sums[r]) };
     }
     // Handed out as a copy: sums whose place in memory becomes known are stored there at every addition.

@@ -3,8 +3,8 @@
 //! Exponentials are taken in f32, of what a logit lies below the largest one, so that nothing overflows; what follows
 //! (their sum, its logarithm, the loss) in f64, so that a loss near zero keeps its digits. Both functions are written
 //! here in multiply-adds, because the same operations in the same order have the same bits on every machine, one lane
-//! or sixteen. An image's loss takes 20 ns; with libm's `exp` and `log`, image by image, it took 200 ns, which was more
-//! than half of a curve's time at h = 10.
+//! or sixteen. An image's loss takes 35 ns on a Zen 1 core and 13 ns on a Zen 4; there, with libm's `exp` and `log`, image by
+//! image, it took 200 ns, which was more than half of a curve's time at h = 10.
 //!
 //! This file does not know where logits come from, nor what becomes of a gradient.
 

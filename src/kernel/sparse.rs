@@ -166,9 +166,10 @@ impl Sparse {
         const SPREAD: usize = 4;
         assert!(chosen.len() <= NonZero::COLUMNS, "more than 2^24 rows are to be columns");
         let room = chosen.len() + SPREAD;
-        assert!(u32::try_from(self.columns * room).is_ok(), "2^32 non-zeros or more");
+        let entries = self.columns.checked_mul(room).filter(|&entries| u32::try_from(entries).is_ok());
+        let entries = entries.expect("fewer than 2^32 non-zeros");
         out.columns = chosen.len();
-        out.entries.resize(self.columns * room, NonZero::default());
+        out.entries.resize(entries, NonZero::default());
         out.spans.clear();
         let starts = (0..self.columns).map(|c| (c * room) as u32);
         out.spans.extend(starts.map(|start| Span { start, end: start }));
@@ -176,10 +177,13 @@ impl Sparse {
         for (place, &i) in (0..).zip(chosen) {
             let (fours, rest) = self.entries(i as usize).as_chunks::<4>();
             for four in fours {
-                turn(four, place, spans, entries);
+                // SAFETY: a row's columns are below the matrix's columns, of which each has its span with room for an entry
+                // of every row chosen.
+                unsafe { turn(four, place, spans, entries) };
             }
             for one in rest {
-                turn(std::array::from_ref(one), place, spans, entries);
+                // SAFETY: as above.
+                unsafe { turn(std::array::from_ref(one), place, spans, entries) };
             }
         }
     }
@@ -187,20 +191,23 @@ impl Sparse {
 
 /// Appends neighbouring entries of a row, as the column `place`, to the rows that their columns are, which lie in `out` where
 /// `spans` says.
+///
+/// # Safety
+/// The entries' columns must be different ones that have spans, whose ends lie in `out`.
 #[inline(always)]
-fn turn<const N: usize>(entries: &[NonZero; N], place: u32, spans: &mut [Span], out: &mut [NonZero]) {
-    // SAFETY: columns of a row are below the matrix's columns, each of which has its span.
+unsafe fn turn<const N: usize>(entries: &[NonZero; N], place: u32, spans: &mut [Span], out: &mut [NonZero]) {
+    // SAFETY: the caller has seen to it.
     let ends = entries.map(|entry| unsafe {
         debug_assert!(entry.column() < spans.len());
         spans.get_unchecked(entry.column()).end
     });
     for k in 0..N {
         debug_assert!((ends[k] as usize) < out.len());
-        // SAFETY: each of the rows chosen puts one entry into a row at most, for columns ascend, and there is room for all.
+        // SAFETY: as above.
         unsafe { *out.get_unchecked_mut(ends[k] as usize) = entries[k].moved(place) };
     }
     for k in 0..N {
-        // SAFETY: as for reading it.
+        // SAFETY: as above.
         unsafe { spans.get_unchecked_mut(entries[k].column()).end = ends[k] + 1 };
     }
 }

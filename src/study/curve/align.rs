@@ -48,6 +48,9 @@ pub struct Alignment {
 /// widths, parameters that are not finite, and `activations` without images.
 pub fn align(a: &Mlp, b: &Mlp, cost: Cost, images: Option<&Sparse>) -> Result<Alignment, String> {
     same_width(a, b)?;
+    if let Some((name, _)) = [("A", a), ("B", b)].iter().find(|(_, net)| !net.params().iter().all(|w| w.is_finite())) {
+        return Err(format!("cannot match neurons: {name} has parameters that are not finite numbers"));
+    }
     let n = a.hidden();
     let costs = match (cost, images) {
         (Cost::Neurons, _) => distances(&neurons(a), &neurons(b), n),
@@ -246,9 +249,14 @@ mod tests {
         let refused = |b: &Mlp, cost| align(&a, b, cost, None).expect_err("refused");
         assert_eq!(refused(&net(3, "b"), Cost::Neurons), "a net of 2 hidden neurons cannot be joined to one of 3");
         assert_eq!(refused(&a, Cost::Activations), "the cost `activations` needs images");
-        let mut broken = a.clone();
-        broken.params_mut()[0] = f32::NAN;
-        let error = refused(&broken, Cost::Incoming);
-        assert_eq!(error, "cannot match neurons: the cost of row 0 and column 0 is not a number within 1e300");
+        let (x, _) = images(5);
+        for cost in [Cost::Neurons, Cost::Incoming, Cost::Activations] {
+            for (at, value) in [(0, f32::NAN), (2 * INPUTS, f32::INFINITY)] {
+                let mut broken = a.clone();
+                broken.params_mut()[at] = value;
+                let error = align(&a, &broken, cost, Some(&x)).expect_err("refused");
+                assert_eq!(error, "cannot match neurons: B has parameters that are not finite numbers", "{cost:?}");
+            }
+        }
     }
 }

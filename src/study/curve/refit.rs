@@ -5,7 +5,7 @@
 //! neurons are dead or doubled.
 //!
 //! Pre-activations are linear in W1, so two projections of a block of images serve every point of the curve that has
-//! room for its sums at the time: all of them up to h = 1350, ten at h = 2000. Threads share out a block's images while
+//! room for its sums at the time: all of them up to h = 1438, ten at h = 2000. Threads share out a block's images while
 //! they are projected, and the points after that. Products of features skip the zeros of the one that comes first, so the
 //! neurons that fire least come first there, and go back to their own order before anything is solved.
 //!
@@ -89,7 +89,7 @@ pub struct Fit {
 /// Refits W2 along `path` on `images` [n, 784], the training images; the number of `threads` makes no difference to the
 /// bits.
 ///
-/// Refused: no images, and nets whose features are not finite.
+/// Refused: no images, and nets whose features or logits are not finite, or too large for their squares to be.
 pub fn refit<'a>(
     path: Path<'a>,
     settings: Settings,
@@ -276,7 +276,16 @@ impl Normal {
     /// W2 [10, h] that brings the features of W1(s) closest to the targets, compared with keeping `kept`.
     fn fit(&self, s: f64, kept: &[f32]) -> Result<(Vec<f32>, Fit), String> {
         let h = self.h;
-        let (factor, ridge) = self.factor().ok_or("cannot refit: the hidden features are not finite numbers")?;
+        // No product is larger than the squares that it is one of.
+        let are_finite = |mut columns: std::ops::Range<usize>| columns.all(|j| self.at(j, j).is_finite());
+        if !are_finite(0..h) {
+            return Err("cannot refit: the hidden features are not finite numbers, or their squares are not".into());
+        }
+        if !are_finite(h..h + CLASSES) {
+            return Err("cannot refit: the logits to fit are not finite numbers, or their squares are not".into());
+        }
+        let (factor, ridge) =
+            self.factor().ok_or("cannot refit: the hidden features are too small to be told apart")?;
         let mut w = self.right_hand_side();
         let rank = match &factor {
             Some(factor) => {
@@ -298,14 +307,11 @@ impl Normal {
     }
 
     /// G = FᵀF plus the least ridge that makes it positive definite, factored, and that ridge relative to the scale;
-    /// no factor if G is zero; nothing at all if it is not finite.
+    /// no factor if G is zero; nothing at all if no ridge helps.
     fn factor(&self) -> Option<(Option<Cholesky>, f64)> {
         let scale = self.scale();
         if scale == 0.0 {
             return Some((None, 0.0));
-        }
-        if !scale.is_finite() {
-            return None;
         }
         let ridges = std::iter::successors(Some(RIDGE), |ridge| Some(ridge * 10.0));
         // A ridge of the whole trace outweighs any rounding, so more would not help.
@@ -329,7 +335,7 @@ impl Normal {
         let by_neuron = by_neuron(w2);
         // Class by class beside each other: the sums of one alone would wait for each other's additions.
         let off_diagonal = |i: usize| {
-            let mut sums = [-0.0; CLASSES];
+            let mut sums = [0.0; CLASSES];
             for (&g, w) in self.row_from(i, i + 1).iter().zip(&by_neuron[i + 1..]) {
                 for (sum, &w) in sums.iter_mut().zip(w) {
                     *sum += g * f64::from(w);
@@ -580,6 +586,13 @@ mod tests {
         let refused = |b: &Mlp, n| refit(joined(0, &a, b), settings(Targets::A, 3), &images(n).0, ONE).map(drop);
         assert_eq!(refused(&b, 0), Err("a refit needs images".to_owned()));
         b.params_mut()[5] = f32::INFINITY;
-        assert_eq!(refused(&b, 20), Err("cannot refit: the hidden features are not finite numbers".to_owned()));
+        assert!(refused(&b, 20).unwrap_err().contains("the hidden features are not finite"));
+        // Of the targets: no number at all, and numbers whose squares are none.
+        for outgoing in [f32::NAN, f32::INFINITY, 1e30] {
+            let (mut a, b) = (a.clone(), net(3, "b"));
+            a.layers_mut().1.fill(outgoing);
+            let refused = refit(joined(0, &a, &b), settings(Targets::A, 3), &images(20).0, ONE).map(drop);
+            assert!(refused.unwrap_err().contains("the logits to fit are not finite"), "{outgoing}");
+        }
     }
 }
