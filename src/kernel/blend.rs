@@ -306,7 +306,7 @@ mod tests {
     use super::*;
     use crate::kernel::dense;
     use crate::kernel::gram::tests::noise;
-    use crate::kernel::test::on_every_isa;
+    use crate::kernel::test::{bits, on_every_isa};
 
     const C: [f32; 3] = [0.6, -0.3, 0.7];
 
@@ -335,7 +335,8 @@ mod tests {
                 let expected = naive(C, &a, &b, &m, columns);
                 for wider in [0, 3] {
                     for (i, row) in blended(C, &a, &b, &m, columns, wider).iter().enumerate() {
-                        assert_eq!(row[..columns], expected[i * columns..][..columns], "{isa:?} {n} x {columns}");
+                        let expected = &expected[i * columns..][..columns];
+                        assert_eq!(bits(&row[..columns]), bits(expected), "{isa:?} {n} x {columns}");
                         assert!(row[columns..].iter().all(|x| x.is_nan()), "{isa:?} {n} x {columns}");
                     }
                 }
@@ -347,8 +348,8 @@ mod tests {
     fn unit_coefficients_give_an_end_to_the_bit() {
         let (a, b, m) = (noise(770, 1), noise(770, 2), noise(7, 3));
         let relu = |x: &[f32]| x.iter().map(|x| x.max(0.0)).collect::<Vec<f32>>();
-        assert_eq!(blended([1.0, 0.0, 0.0], &a, &b, &m, 110, 0).concat(), relu(&a));
-        assert_eq!(blended([0.0, 1.0, 0.0], &a, &b, &m, 110, 0).concat(), relu(&b));
+        assert_eq!(bits(&blended([1.0, 0.0, 0.0], &a, &b, &m, 110, 0).concat()), bits(&relu(&a)));
+        assert_eq!(bits(&blended([0.0, 1.0, 0.0], &a, &b, &m, 110, 0).concat()), bits(&relu(&b)));
     }
 
     #[test]
@@ -365,7 +366,6 @@ mod tests {
                 let other = vec![[0.5; CLASSES]; h];
                 let mut out = [[[f32::NAN; CLASSES]; Images::MOST]; 3];
                 images.logits(&[(C, &by_neuron), ([1.0, 0.0, 0.0], &other), (C, &by_neuron)], &mut out);
-                let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
                 for out in [&out[0], &out[2]] {
                     assert_eq!(bits(out[..n].as_flattened()), bits(&expected), "{isa:?} {n} x {h}");
                 }

@@ -5,7 +5,7 @@
 //!
 //! Threads share out images on the way forward and panels of neurons on the way back, so that no sum is split; what lies in
 //! between is one thread's. Two threads for one net, a Zen 1 core each, are 1.2 times as fast as one at h = 100, 1.3 times
-//! at 200, 1.6 at 500 and 1000, 1.5 at 2000, and start twice a step. Where two nets are trained at once, a thread each is best:
+//! at 200, 1.6 at 500 and 1000, 1.5 at 2000, though they are started twice a step. Where two nets are trained at once, a thread each is best:
 //! with two threads each they took 11 to 20 % longer.
 
 use super::engine::{Batch, Engine, Seen};
@@ -31,6 +31,7 @@ pub(super) struct KernelEngine {
     w2: Vec<f32>,
     w2_moments: Moments,
     pass: Pass,
+    /// How many share out a step.
     threads: usize,
 }
 
@@ -71,7 +72,7 @@ impl KernelEngine {
     }
 
     /// Fills `pass` with the batch's activations, the gradients of its logits and of W2, and the batch transposed.
-    fn look(&mut self, batch: &Batch) -> Seen {
+    fn forward(&mut self, batch: &Batch) -> Seen {
         let KernelEngine { w1, w2, pass, threads, .. } = self;
         let Pass { labels, a, outputs, outgoing, hidden, pixels } = pass;
         let (images, padded) = (batch.chosen.len(), w1.padded());
@@ -109,7 +110,7 @@ impl KernelEngine {
 
 impl Engine for KernelEngine {
     fn step(&mut self, batch: &Batch, update: Update) -> Seen {
-        let seen = self.look(batch);
+        let seen = self.forward(batch);
         let KernelEngine { w1, w1_moments, w2, w2_moments, pass, threads } = self;
         let Pass { a, outputs, outgoing, hidden, pixels, .. } = pass;
         let panels = hidden.panels_mut().zip(w1_moments.panels(w1));
@@ -122,7 +123,7 @@ impl Engine for KernelEngine {
     }
 
     fn gradient(&mut self, batch: &Batch) -> (Mlp, Seen) {
-        let seen = self.look(batch);
+        let seen = self.forward(batch);
         let KernelEngine { w1, w2, pass: Pass { a, outputs, outgoing, hidden, pixels, .. }, .. } = self;
         let mut incoming = Panels::zeros(w1.columns(), INPUTS);
         for ((first, hidden), (_, incoming)) in hidden.panels_mut().zip(incoming.panels_mut()) {
