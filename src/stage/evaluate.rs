@@ -111,12 +111,10 @@ impl Stage for Evaluate {
             let first = params.wa_images.map(|n| training.images.head(n.get() as usize));
             let images = first.as_ref().unwrap_or(&training.images);
             let labels = &training.labels[..images.rows()];
-            let settings = Settings {
-                targets: params.wa_targets,
-                points: params.wa_points.get(),
-                refine: params.wa_refine.get(),
-            };
-            let refitted = refit(path, settings, images, labels, cx.threads()).map_err(|e| anyhow!("{e}"))?;
+            let settings =
+                Settings { targets: params.wa_targets, points: params.wa_points.get(), refine: params.wa_refine.get() };
+            let refitted = refit(path, settings, images, labels, cx.threads());
+            let refitted = refitted.map_err(|e| anyhow!("{e}"))?;
             Measured {
                 points: along(&|images, labels| refitted.measure(images, labels, cx.threads())),
                 first_segment: refitted.first_segment(),
