@@ -19,7 +19,7 @@ pub struct Metrics {
     /// The mean error over t (trapezoid), in %.
     pub mean_error: f64,
     /// The mean error by arc length, in %; over t if the curve has no length. This is the mean to
-    /// compare methods by: the second segment of WA is half of t, but a small part of the length.
+    /// compare methods by: it counts the second segment of WA, half of t, by how far it leads.
     pub mean_error_by_length: f64,
     /// The mean error over the t of the first segment, in %; `mean_error` if there is only one.
     pub mean_error_first_segment: f64,
