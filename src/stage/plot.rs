@@ -315,7 +315,8 @@ impl Study {
 fn series<'a>(label: &str, style: usize, mark: Mark, rows: impl Iterator<Item = (f64, &'a Mean)>) -> Series {
     let rows: Vec<(f64, &Mean)> = rows.collect();
     let all = rows.iter().all(|(_, mean)| mean.interval.is_some());
-    let band = (all && !rows.is_empty()).then(|| rows.iter().filter_map(|(_, mean)| mean.interval).collect());
+    let band = (all && !rows.is_empty())
+        .then(|| rows.iter().filter_map(|(_, mean)| mean.interval.map(|i| (i.low, i.high))).collect());
     Series {
         label: label.to_owned(),
         style,
