@@ -567,8 +567,8 @@ fn show(mean: &Mean, digits: usize) -> String {
 fn intervals_in_words() -> String {
     format!(
         "Intervals hold the true mean over pairs 95 % of the time (simulated: 90 to 99.5 %, for normal and for skewed effects): \
-         Student's t with one degree of freedom less than there are pairs, which share no nets, from {FEWEST} pairs on. Of fewer \
-         the values stand alone. Where the largest value over pairs is more than 4 times the smallest, and none is 0 or less, \
+         Student's t with one degree of freedom less than there are pairs, which share no nets, or than there are nets in the \
+         table of the ends; from {FEWEST} on. Of fewer the values stand alone. Where the largest value over pairs is more than 4 times the smallest, and none is 0 or less, \
          the mean is the geometric one, is named so, and has the interval of the logarithms; one line of a figure has one kind \
          of mean."
     )
