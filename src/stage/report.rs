@@ -208,9 +208,7 @@ struct Inputs<'a> {
     extras: Vec<Extra>,
     nets: DataFrame,
     endpoints: DataFrame,
-    cells: Cells<Mean>,
-    /// Where the number of a pair of new nets falls.
-    predictions: Cells<Option<Interval>>,
+    cells: Cells,
     findings: Findings,
     seed: String,
 }
@@ -232,9 +230,8 @@ impl<'a> Inputs<'a> {
         let summary = SUMMARY.read(tables.path(SUMMARY.file)?)?;
         let seed = texts(&nets, "seed")?.into_iter().next().unwrap_or_default();
         let findings = Findings { pairs: pairs(&METRICS.read(tables.path(METRICS.file)?)?)?, images: data.test };
-        let predictions = cells(&summary, intervals(&summary, ["pair_low", "pair_high"])?)?;
-        let cells = cells(&summary, means(&summary)?)?;
-        Ok(Inputs { data, tables, figures, extras, nets, endpoints, cells, predictions, findings, seed })
+        let cells = cells(&summary)?;
+        Ok(Inputs { data, tables, figures, extras, nets, endpoints, cells, findings, seed })
     }
 
     fn title(&self) -> String {
@@ -404,11 +401,8 @@ impl<'a> Inputs<'a> {
             columns.extend(widths.iter().map(|h| (format!("h = {h}"), Align::Left)));
             let row = |method: &String| {
                 let cell = |hidden: &i64| {
-                    let key = (*hidden, prior.clone(), method.clone(), MAX.to_owned());
-                    let prediction = self.predictions.get(&key).copied().flatten();
-                    let theirs = theirs(*hidden, &prior, method);
-                    let beside = |ours| beside(ours, prediction, theirs, self.data.test);
-                    self.cells.get(&key).map_or(String::new(), beside)
+                    let ours = self.cells.get(&(*hidden, prior.clone(), method.clone(), MAX.to_owned()));
+                    ours.map_or(String::new(), |ours| beside(ours, theirs(*hidden, &prior, method), self.data.test))
                 };
                 [title(method)].into_iter().chain(widths.iter().map(cell)).collect()
             };
@@ -439,8 +433,8 @@ impl<'a> Inputs<'a> {
     fn agreement(&self, published: &[Published]) -> String {
         let predicted = published.iter().filter_map(|theirs| {
             let Published { prior, method, hidden, max_error } = theirs;
-            let key = (*hidden, (*prior).to_owned(), (*method).to_owned(), MAX.to_owned());
-            Some((*max_error, self.cells.get(&key)?.mean, (*self.predictions.get(&key)?)?))
+            let ours = self.cells.get(&(*hidden, (*prior).to_owned(), (*method).to_owned(), MAX.to_owned()))?;
+            Some((*max_error, ours.mean.mean, ours.prediction?))
         });
         let predicted: Vec<(f64, f64, Interval)> = predicted.collect();
         let mut widths: Vec<f64> = predicted.iter().map(|(_, mean, interval)| interval.half_width() / mean).collect();
@@ -518,14 +512,22 @@ fn pairs(metrics: &DataFrame) -> Result<Pairs> {
     Ok(pairs)
 }
 
-/// Numbers on the test split by width, prior, method and metric.
-type Cells<T> = BTreeMap<(i64, String, String, String), T>;
+/// A mean over pairs, and where a pair of new nets would fall.
+struct Cell {
+    mean: Mean,
+    prediction: Option<Interval>,
+}
 
-fn cells<T>(summary: &DataFrame, values: Vec<T>) -> Result<Cells<T>> {
+/// Cells by width, prior, method and metric.
+type Cells = BTreeMap<(i64, String, String, String), Cell>;
+
+fn cells(summary: &DataFrame) -> Result<Cells> {
     let (hidden, prior, method) = (wholes(summary, "hidden")?, texts(summary, "prior")?, texts(summary, "method")?);
     let (split, metric) = (texts(summary, "split")?, texts(summary, "metric")?);
+    let (means, predictions) = (means(summary)?, intervals(summary, ["pair_low", "pair_high"])?);
     let key = |i: usize| (hidden[i], prior[i].clone(), method[i].clone(), metric[i].clone());
-    Ok(values.into_iter().enumerate().filter(|(i, _)| split[*i] == "test").map(|(i, x)| (key(i), x)).collect())
+    let cell = |i: usize| Cell { mean: means[i].clone(), prediction: predictions[i] };
+    Ok((0..means.len()).filter(|&i| split[i] == "test").map(|i| (key(i), cell(i))).collect())
 }
 
 /// The metric of the talk's tables.
@@ -536,16 +538,17 @@ const INSIDE: &str = "=";
 const NEAR: &str = "≈";
 const OUTSIDE: &str = "≠";
 
-/// A mean of ours and, behind a bar, the talk's; both are measured on `images` test images.
-fn beside(ours: &Mean, prediction: Option<Interval>, theirs: Option<&Published>, images: usize) -> String {
-    let Some(theirs) = theirs.map(|cell| cell.max_error) else { return show(ours, 2) };
+/// A cell of ours and, behind a bar, the talk's; both are measured on `images` test images.
+fn beside(ours: &Cell, theirs: Option<&Published>, images: usize) -> String {
+    let Cell { mean, prediction } = ours;
+    let Some(theirs) = theirs.map(|cell| cell.max_error) else { return show(mean, 2) };
     let mark = match prediction {
         None => "",
         Some(interval) if interval.contains(theirs) => INSIDE,
-        Some(_) if (ours.mean - theirs).abs() <= noise_of_difference(ours.mean, theirs, images) => NEAR,
+        Some(_) if (mean.mean - theirs).abs() <= noise_of_difference(mean.mean, theirs, images) => NEAR,
         Some(_) => OUTSIDE,
     };
-    format!("{} / {theirs} {mark}", show(ours, 2)).trim_end().to_owned()
+    format!("{} / {theirs} {mark}", show(mean, 2)).trim_end().to_owned()
 }
 
 /// A mean in a table: ± half the width of its interval; a geometric one with its interval; the values themselves where they
@@ -593,17 +596,17 @@ mod tests {
     fn a_cell_is_marked_by_where_the_published_number_lies() {
         let theirs = Published { prior: "none", method: "linear", hidden: 50, max_error: 20.0 };
         let case = |center: f64, prediction: Option<(f64, f64)>, expected: &str| {
-            let ours = mean(3, center, Some((center - 1.0, center + 1.0)));
-            let prediction = prediction.map(|(low, high)| Interval { low, high });
-            assert_eq!(beside(&ours, prediction, Some(&theirs), 10_000), expected);
+            let mean = mean(3, center, Some((center - 1.0, center + 1.0)));
+            let ours = Cell { mean, prediction: prediction.map(|(low, high)| Interval { low, high }) };
+            assert_eq!(beside(&ours, Some(&theirs), 10_000), expected);
         };
         case(22.0, Some((19.0, 25.0)), "22.00 ± 1.00 / 20 =");
         case(21.0, Some((20.1, 21.9)), "21.00 ± 1.00 / 20 ≈");
         case(22.0, Some((20.1, 23.9)), "22.00 ± 1.00 / 20 ≠");
         case(22.0, None, "22.00 ± 1.00 / 20");
-        let two = mean(2, 22.0, None);
-        assert_eq!(beside(&two, None, Some(&theirs), 10_000), "21.00; 23.00 / 20");
-        assert_eq!(beside(&two, None, None, 10_000), "21.00; 23.00");
+        let alone = Cell { mean: mean(2, 22.0, None), prediction: None };
+        assert_eq!(beside(&alone, Some(&theirs), 10_000), "21.00; 23.00 / 20");
+        assert_eq!(beside(&alone, None, 10_000), "21.00; 23.00");
     }
 
     #[test]
