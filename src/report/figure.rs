@@ -48,8 +48,11 @@ pub struct Series {
     pub mark: Mark,
     /// (x, y), in the order they are joined.
     pub points: Vec<(f64, f64)>,
-    /// (low, high) around each point: a shaded band for a curve, whiskers for points.
-    pub band: Option<Vec<(f64, f64)>>,
+    /// (low, high) around each point that has one, in the order of the points: a shaded band for a
+    /// curve, whiskers for points.
+    pub band: Vec<Option<(f64, f64)>>,
+    /// Pixels to the right of where it belongs, so that series of equal x do not hide each other.
+    pub shift: f64,
 }
 
 /// How a series is drawn.
@@ -62,6 +65,15 @@ pub enum Mark {
     Points,
     /// Hollow markers without a line: what others have published.
     Hollow,
+    /// Dots without a line: single values beside their mean.
+    Dots,
+}
+
+impl Mark {
+    /// Whether a line joins the points.
+    pub(super) fn has_line(self) -> bool {
+        matches!(self, Mark::Curve | Mark::Points)
+    }
 }
 
 /// A horizontal line to compare with.

@@ -71,7 +71,8 @@ impl Layout {
         let panel = match columns {
             1 => (500.0, 300.0),
             2 => (310.0, 220.0),
-            _ => (220.0, 180.0),
+            3 => (250.0, 190.0),
+            _ => (190.0, 165.0),
         };
         let widest = |ruler: &Ruler| ruler.ticks.iter().map(|(_, text)| text_width(text, SMALL)).fold(0.0, f64::max);
         let beside = rulers.iter().filter_map(|[_, y]| y.as_ref()).map(widest).fold(0.0, f64::max);
@@ -236,7 +237,7 @@ mod tests {
     #[test]
     fn a_band_that_reaches_zero_ends_at_the_bottom_of_a_log_axis() {
         let mut series = curve("", 0, &[(0.0, 1.0), (1.0, 2.0)]);
-        series.band = Some(vec![(0.0, 2.0), (1.0, 4.0)]);
+        series.band = vec![Some((0.0, 2.0)), Some((1.0, 4.0))];
         let figure =
             Figure { panels: vec![panel("", Axis::linear("t"), Axis::log("e"), vec![series])], ..Figure::default() };
         texts(&figure);

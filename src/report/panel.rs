@@ -96,8 +96,9 @@ impl Frame<'_> {
 
     /// Draws the line and the markers; says whether there was anything to draw.
     fn series(&self, canvas: &Canvas, series: &Series) -> Result<bool, DrawError> {
-        let places: Vec<Option<At>> = series.points.iter().map(|&(x, y)| Some((self.x(x)?, self.y(y)?))).collect();
-        if series.mark != Mark::Hollow {
+        let place = |&(x, y): &At| Some((self.x(x)? + series.shift, self.y(y)?));
+        let places: Vec<Option<At>> = series.points.iter().map(place).collect();
+        if series.mark.has_line() {
             for run in places.split(Option::is_none) {
                 let run: Vec<At> = run.iter().copied().flatten().collect();
                 if run.len() > 1 {
@@ -121,10 +122,10 @@ impl Frame<'_> {
     }
 
     fn band(&self, canvas: &Canvas, series: &Series) -> Result<(), DrawError> {
-        let Some(band) = &series.band else { return Ok(()) };
-        let ends = series.points.iter().zip(band).map(|(&(x, y), &(low, high))| {
+        let ends = series.points.iter().zip(&series.band).map(|(&(x, y), &ends)| {
+            let (low, high) = ends?;
             self.y(y)?;
-            Some((self.x(x)?, self.y_or_bottom(low)?, self.y_or_bottom(high)?))
+            Some((self.x(x)? + series.shift, self.y_or_bottom(low)?, self.y_or_bottom(high)?))
         });
         let ends: Vec<Option<(f64, f64, f64)>> = ends.collect();
         if series.mark == Mark::Curve {
@@ -139,9 +140,10 @@ impl Frame<'_> {
             return Ok(());
         }
         for (x, low, high) in ends.into_iter().flatten() {
-            for whisker in [[(x, low), (x, high)], [(x - 3.0, low), (x + 3.0, low)], [(x - 3.0, high), (x + 3.0, high)]]
-            {
-                canvas.line(&whisker, 1.2, colour(series.style))?;
+            canvas.line(&[(x, low), (x, high)], 1.0, colour(series.style))?;
+            // A whisker that leaves the panel ends without a cap.
+            for end in [low, high].into_iter().filter(|&end| end < self.bottom()) {
+                canvas.line(&[(x - 2.5, end), (x + 2.5, end)], 1.0, colour(series.style))?;
             }
         }
         Ok(())

@@ -1,8 +1,10 @@
 //! `aggregate`: puts the rows of all curves and nets together and averages over pairs.
 
 use super::format;
-use super::tables::{CURVES, ENDPOINTS, METRICS, NETS, POINTS, REFITS, SUMMARY, Table, numbers, shown};
-use crate::engine::stage::{Arity, Changes, Context, Slot, Stage};
+use super::tables::{
+    CURVES, ENDPOINTS, HISTORIES, HISTORY, METRICS, NETS, POINTS, REFITS, SUMMARY, Table, numbers, shown,
+};
+use crate::engine::stage::{Arity, Changes, Context, Input, Slot, Stage};
 use crate::study::stats::{bootstrap, mean};
 use anyhow::Result;
 use polars::prelude::*;
@@ -22,10 +24,10 @@ impl Stage for Aggregate {
     const VERSION: u32 = 1;
     const SLOTS: &'static [Slot] = &[
         Slot { name: "curves", arity: Arity::Many, files: &[POINTS.file, METRICS.file, REFITS.file] },
-        Slot { name: "nets", arity: Arity::Many, files: &[NETS.file] },
+        Slot { name: "nets", arity: Arity::Many, files: &[NETS.file, HISTORY.file] },
     ];
     const OUTPUTS: &'static [&'static str] =
-        &[POINTS.file, METRICS.file, REFITS.file, NETS.file, CURVES.file, SUMMARY.file, ENDPOINTS.file];
+        &[POINTS.file, METRICS.file, REFITS.file, NETS.file, HISTORIES.file, CURVES.file, SUMMARY.file, ENDPOINTS.file];
     type Params = Params;
 
     /// For the bootstrap.
@@ -53,6 +55,7 @@ impl Stage for Aggregate {
         for (table, frame) in [(&POINTS, &points), (&METRICS, &sums), (&REFITS, &refits), (&NETS, &nets)] {
             table.write(frame, &cx.output(table.file))?;
         }
+        HISTORIES.write(&histories(cx.inputs("nets"))?, &cx.output(HISTORIES.file))?;
 
         let points = with_normalised(points, &sums)?;
         let curves = Averages::of(
@@ -71,6 +74,23 @@ impl Stage for Aggregate {
         let endpoints = Averages::of(&nets, &["hidden", "prior"], quantities, seed)?;
         ENDPOINTS.write(&endpoints.into_frame("quantity")?, &cx.output(ENDPOINTS.file))
     }
+}
+
+/// The training of all nets, each epoch with the columns that say which net it is of.
+fn histories(nets: &[Input]) -> Result<DataFrame> {
+    let keys = ["hidden", "prior", "pair", "end"];
+    let mut all = DataFrame::empty();
+    for input in nets {
+        let net = NETS.read(input.path(NETS.file)?)?;
+        let mut history = HISTORY.read(input.path(HISTORY.file)?)?;
+        for key in keys {
+            history.with_column(net.column(key)?.new_from_index(0, history.height()))?;
+        }
+        let history = history.select(HISTORIES.names())?;
+        all = if all.width() == 0 { history } else { all.vstack(&history)? };
+    }
+    let order = [&keys[..], &["epoch"]].concat();
+    Ok(all.sort(order, SortMultipleOptions::default().with_maintain_order(true))?)
 }
 
 /// Adds `normalised` = (E(t) - E_end) / (E_lin_max - E_end): E_end the mean of the curve's two ends, E_lin_max the largest

@@ -4,7 +4,7 @@
 //! same pairs on both sides, on the test split; it counts for a side only if the mean difference is larger than the noise of
 //! the test error and its interval over pairs excludes zero. One pair decides nothing.
 
-use super::plot::by_strength;
+use super::figures::by_strength;
 use super::talk::{METHODS, title};
 use crate::study::stats::{binomial_standard_error, bootstrap, mean};
 use std::collections::{BTreeMap, BTreeSet};

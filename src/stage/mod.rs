@@ -13,6 +13,7 @@ mod command;
 mod conclusions;
 mod evaluate;
 mod fetch;
+mod figures;
 mod file;
 mod format;
 mod plot;

@@ -4,7 +4,8 @@
 
 use super::artifact::{DATA_CARD, DataCard, MNIST, read_json};
 use super::conclusions::{Conclusion, Findings, Pairs};
-use super::plot::{CARD, FigureCard, SVG, by_strength};
+use super::figures::by_strength;
+use super::plot::{CARD, FigureCard, SVG};
 use super::tables::{CURVES, ENDPOINTS, METRICS, Mean, NETS, POINTS, REFITS, SUMMARY, means, numbers, texts, wholes};
 use super::talk::{Published, ordered, published, title};
 use super::{KINDS, OF_THE_STUDY};

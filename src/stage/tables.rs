@@ -119,6 +119,23 @@ pub(super) const HISTORY: Table = Table {
     ],
 };
 
+/// The training of all nets; one row per net and epoch.
+pub(super) const HISTORIES: Table = Table {
+    file: "histories.csv",
+    columns: &[
+        ("hidden", Whole),
+        ("prior", Text),
+        ("pair", Whole),
+        ("end", Text),
+        ("epoch", Whole),
+        ("rate", Number),
+        ("train_error", Number),
+        ("train_loss", Number),
+        ("validation_error", Number),
+        ("validation_loss", Number),
+    ],
+};
+
 /// Curves averaged over pairs; one row per width, prior, method, split and t.
 pub(super) const CURVES: Table = Table {
     file: "curves.csv",
