@@ -6,7 +6,7 @@
 
 use super::figures::by_strength;
 use super::talk::{METHODS, title};
-use crate::study::stats::{binomial_standard_error, bootstrap, mean};
+use crate::study::stats::{Sample, binomial_standard_error, mean};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A metric on the test split by (width, prior, method, metric), pair by pair.
@@ -17,8 +17,6 @@ pub(super) struct Findings {
     pub(super) pairs: Pairs,
     /// Test images, for the noise of an error.
     pub(super) images: usize,
-    /// For the bootstrap.
-    pub(super) seed: String,
 }
 
 /// A claim and what the run says of it.
@@ -97,7 +95,7 @@ impl Findings {
         let gain = mean(&gains)?;
         let level = |cell| self.mean(cell, if metric == EXCESS { "max_error" } else { metric });
         let noise = self.noise(level(base)?, level(lower)?);
-        let interval = bootstrap(&gains, &self.seed, "bootstrap over pairs");
+        let interval = Sample::of_nets(gains).ok()?.estimate().map(|gain| gain.interval());
         let sided =
             |side: f64| interval.is_some_and(|i| side * gain > noise && side * i.low > 0.0 && side * i.high > 0.0);
         Some(match (sided(1.0), sided(-1.0)) {
@@ -246,7 +244,7 @@ mod tests {
             let key = (h, prior.to_owned(), method.to_owned(), metric.to_owned());
             (key, [(1, values[0]), (2, values[1])].into())
         };
-        Findings { pairs: cells.iter().map(cell).collect(), images: 10_000, seed: "0".into() }
+        Findings { pairs: cells.iter().map(cell).collect(), images: 10_000 }
     }
 
     #[test]

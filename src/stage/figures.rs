@@ -8,6 +8,7 @@ use super::tables::Mean;
 use super::talk::{Published, ordered, title};
 use crate::report::axis::{Axis, Scale};
 use crate::report::figure::{Figure, Mark, Panel, Series};
+use crate::study::stats::Average;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The nets of one width and prior, and the method of the curve between them.
@@ -119,7 +120,7 @@ impl Study {
             label: label.to_owned(),
             style,
             points: points.iter().map(|(t, mean)| (*t, mean.mean)).collect(),
-            band: points.iter().map(|(_, mean)| mean.interval).collect(),
+            band: points.iter().map(|(_, mean)| ends(mean)).collect(),
             ..Series::default()
         };
         Line { cases: vec![key.0], means: points.iter().map(|(_, mean)| mean.clone()).collect(), series: vec![series] }
@@ -140,7 +141,7 @@ impl Study {
         let dots = Series { mark: Mark::Dots, points: single.collect(), label: String::new(), ..look.clone() };
         let series = Series {
             points: cells.iter().map(|(x, _, mean)| (*x, mean.mean)).collect(),
-            band: cells.iter().map(|(.., mean)| mean.interval).collect(),
+            band: cells.iter().map(|(.., mean)| ends(mean)).collect(),
             ..look
         };
         Line {
@@ -577,15 +578,27 @@ fn of_wa(lines: &[&Line]) -> String {
     }
 }
 
-/// Over how many pairs the means are.
+/// The ends of the interval of a mean that has one.
+fn ends(mean: &Mean) -> Option<(f64, f64)> {
+    mean.interval.map(|interval| (interval.low, interval.high))
+}
+
+/// Over how many pairs the means are, and of which kind.
 fn averaged(means: &[&Mean]) -> String {
     let counts = means.iter().map(|mean| mean.count);
-    match (counts.clone().min(), counts.max()) {
-        (None, _) | (_, None) => "The run has nothing to show here.".to_owned(),
-        (_, Some(1)) => "Of one pair.".to_owned(),
-        (Some(least), Some(most)) if least == most => format!("Mean over {most} pairs."),
-        (Some(least), Some(most)) => format!("Mean over {least} to {most} pairs."),
-    }
+    let pairs = match (counts.clone().min(), counts.max()) {
+        (None, _) | (_, None) => return "The run has nothing to show here.".to_owned(),
+        (_, Some(1)) => return "Of one pair.".to_owned(),
+        (Some(least), Some(most)) if least == most => format!("{most} pairs"),
+        (Some(least), Some(most)) => format!("{least} to {most} pairs"),
+    };
+    let geometric = means.iter().filter(|mean| mean.average == Average::Geometric).count();
+    let kind = match geometric {
+        0 => "",
+        n if n == means.len() => ", geometric",
+        _ => ", geometric where the pairs differ most",
+    };
+    format!("Mean over {pairs}{kind}.")
 }
 
 /// Which of the means have an interval, and what stands for those that have none.

@@ -227,11 +227,7 @@ impl<'a> Inputs<'a> {
         let endpoints = ENDPOINTS.read(tables.path(ENDPOINTS.file)?)?;
         let summary = SUMMARY.read(tables.path(SUMMARY.file)?)?;
         let seed = texts(&nets, "seed")?.into_iter().next().unwrap_or_default();
-        let findings = Findings {
-            pairs: pairs(&METRICS.read(tables.path(METRICS.file)?)?)?,
-            images: data.test,
-            seed: seed.clone(),
-        };
+        let findings = Findings { pairs: pairs(&METRICS.read(tables.path(METRICS.file)?)?)?, images: data.test };
         let cells = cells(&summary)?;
         Ok(Inputs { data, tables, figures, extras, nets, endpoints, cells, findings, seed })
     }
@@ -492,7 +488,7 @@ const AGREES: f64 = 25.0;
 fn beside(ours: &Mean, theirs: Option<&Published>, is_mnist: bool) -> String {
     let Some(theirs) = theirs.filter(|_| is_mnist) else { return show(ours, 2) };
     let off = 100.0 * (ours.mean - theirs.max_error).abs() / theirs.max_error;
-    let inside = ours.interval.is_some_and(|(low, high)| (low..=high).contains(&theirs.max_error));
+    let inside = ours.interval.is_some_and(|interval| interval.contains(theirs.max_error));
     let mark = if inside {
         "="
     } else if off <= AGREES {
@@ -508,19 +504,25 @@ fn show(mean: &Mean, digits: usize) -> String {
     let Mean { mean, interval, .. } = mean;
     interval.map_or_else(
         || format!("{mean:.digits$}"),
-        |(low, high)| format!("{mean:.digits$} ± {:.digits$}", (high - low) / 2.0),
+        |interval| format!("{mean:.digits$} ± {:.digits$}", interval.half_width()),
     )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::study::stats::{Average, Interval};
+
+    fn found(mean: f64, interval: Option<Interval>) -> Mean {
+        Mean { count: 3, average: Average::Arithmetic, mean, interval, range: (mean, mean) }
+    }
 
     #[test]
     fn a_cell_is_marked_by_how_it_stands_to_the_published_number() {
         let theirs = Published { prior: "none", method: "linear", hidden: 50, max_error: 20.0 };
-        let case = |mean: f64, interval, expected: &str| {
-            assert_eq!(beside(&Mean { count: 2, mean, interval }, Some(&theirs), true), expected);
+        let case = |mean: f64, interval: Option<(f64, f64)>, expected: &str| {
+            let interval = interval.map(|(low, high)| Interval { low, high });
+            assert_eq!(beside(&found(mean, interval), Some(&theirs), true), expected);
         };
         case(21.0, Some((19.0, 23.0)), "21.00 ± 2.00 / 20 =");
         case(21.0, Some((20.5, 23.0)), "21.00 ± 1.25 / 20 ~");
@@ -531,8 +533,7 @@ mod tests {
     #[test]
     fn generated_data_are_never_held_against_mnist() {
         let theirs = Published { prior: "none", method: "linear", hidden: 50, max_error: 20.0 };
-        let ours = Mean { count: 1, mean: 20.0, interval: None };
-        assert_eq!(beside(&ours, Some(&theirs), false), "20.00");
+        assert_eq!(beside(&found(20.0, None), Some(&theirs), false), "20.00");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Polars concatenates, sorts, joins and parses. It takes no mean: what reaches an artifact as a number is computed by
 //! `study::stats`, in a stated order.
 
+use crate::study::stats::{Average, Interval};
 use anyhow::{Context as _, Result, bail};
 use polars::prelude::*;
 use std::fs::File;
@@ -136,7 +137,8 @@ pub(super) const HISTORIES: Table = Table {
     ],
 };
 
-/// Curves averaged over pairs; one row per width, prior, method, split and t.
+/// Curves averaged over pairs; one row per width, prior, method, split, t and quantity. One curve takes one kind of average,
+/// so that its line has no step, and has the points that all its pairs have.
 pub(super) const CURVES: Table = Table {
     file: "curves.csv",
     columns: &[
@@ -146,14 +148,22 @@ pub(super) const CURVES: Table = Table {
         ("split", Text),
         ("t", Number),
         ("quantity", Text),
-        ("count", Whole),
+        ("nets", Whole),
+        ("pairs", Whole),
+        ("average", Text),
         ("mean", Number),
         ("low", Number),
         ("high", Number),
+        ("least", Number),
+        ("most", Number),
     ],
 };
 
 /// Metrics averaged over pairs; one row per width, prior, method, split and metric.
+///
+/// `nets` and `pairs` count what the row is of: as many nets as two for each pair are disjoint pairs. `average` says which
+/// mean `mean` is, `low` and `high` are its 95 % interval and `pair_low` and `pair_high` the 95 % prediction interval for one
+/// pair of new nets; both are empty where there are too few. `least` and `most` are the range over pairs.
 pub(super) const SUMMARY: Table = Table {
     file: "summary.csv",
     columns: &[
@@ -162,24 +172,33 @@ pub(super) const SUMMARY: Table = Table {
         ("method", Text),
         ("split", Text),
         ("metric", Text),
-        ("count", Whole),
+        ("nets", Whole),
+        ("pairs", Whole),
+        ("average", Text),
         ("mean", Number),
         ("low", Number),
         ("high", Number),
+        ("pair_low", Number),
+        ("pair_high", Number),
+        ("least", Number),
+        ("most", Number),
     ],
 };
 
-/// Nets averaged over pairs and ends; one row per width, prior and quantity.
+/// Nets, each a number of its own, averaged over pairs and ends; one row per width, prior and quantity.
 pub(super) const ENDPOINTS: Table = Table {
     file: "endpoints.csv",
     columns: &[
         ("hidden", Whole),
         ("prior", Text),
         ("quantity", Text),
-        ("count", Whole),
+        ("nets", Whole),
+        ("average", Text),
         ("mean", Number),
         ("low", Number),
         ("high", Number),
+        ("least", Number),
+        ("most", Number),
     ],
 };
 
@@ -189,13 +208,15 @@ impl Table {
         self.columns.iter().map(|(name, _)| *name).collect()
     }
 
-    /// Reads a file of this table. Other columns, or cells of another type, are refused.
+    /// Reads a file of this table. Other columns, cells of another type, and numbers that are not finite are refused.
     pub(super) fn read(&self, path: &Path) -> Result<DataFrame> {
         let schema: Schema = self.columns.iter().map(|(name, kind)| Field::new((*name).into(), kind.dtype())).collect();
         let read = || -> Result<DataFrame> {
             let file = File::open(path)?;
             let options = CsvReadOptions::default().with_has_header(true).with_schema(Some(Arc::new(schema)));
-            Ok(options.with_n_threads(Some(1)).into_reader_with_file_handle(file).finish()?)
+            let frame = options.with_n_threads(Some(1)).into_reader_with_file_handle(file).finish()?;
+            self.refuse_non_finite(&frame)?;
+            Ok(frame)
         };
         read().with_context(|| format!("`{}` is not a table `{}`", path.display(), self.file))
     }
@@ -218,6 +239,22 @@ impl Table {
         let all = all.sort(keys.iter().copied(), SortMultipleOptions::default().with_maintain_order(true))?;
         self.refuse_twins(&all, keys)?;
         Ok(all)
+    }
+
+    /// NaN and infinities are no measurements, and no statistic may be taken of them.
+    fn refuse_non_finite(&self, frame: &DataFrame) -> Result<()> {
+        for (column, _) in self.columns.iter().filter(|(_, kind)| matches!(kind, Number)) {
+            let numbers = frame.column(column)?.f64()?;
+            if let Some((row, x)) =
+                numbers.iter().enumerate().find_map(|(i, x)| Some((i, x.filter(|x| !x.is_finite())?)))
+            {
+                let first = self.columns.iter().take_while(|(_, kind)| !matches!(kind, Number));
+                let name = |(key, _): &(&str, Type)| Ok(format!("{key}={}", shown(frame, key)?[row]));
+                let names = first.map(name).collect::<Result<Vec<String>>>()?.join(",");
+                bail!("line {}: `{column}` of `{names}` is `{x}`, which is no finite number", row + 2);
+            }
+        }
+        Ok(())
     }
 
     /// Rows that agree in all of `keys` would be taken for one another, and averaged as if they were pairs.
@@ -280,21 +317,35 @@ pub(super) fn shown(frame: &DataFrame, column: &str) -> Result<Vec<String>> {
     })
 }
 
-/// A mean over pairs, read back from one of the tables of means.
+/// A mean over pairs or nets, read back from one of the tables of means.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Mean {
     /// How many values it was taken over: pairs, or nets in the table of ends.
     pub(super) count: usize,
+    pub(super) average: Average,
     pub(super) mean: f64,
-    /// 95 % bootstrap interval; none of fewer than two pairs.
-    pub(super) interval: Option<(f64, f64)>,
+    /// Its 95 % interval; none of too few values.
+    pub(super) interval: Option<Interval>,
+    /// The smallest and the largest value: of one or two, the values themselves.
+    pub(super) range: (f64, f64),
 }
 
 /// The means of a table of means, in its order.
 pub(super) fn means(frame: &DataFrame) -> Result<Vec<Mean>> {
-    let (count, mean) = (wholes(frame, "count")?, numbers(frame, "mean")?);
-    let (low, high) = (numbers(frame, "low")?, numbers(frame, "high")?);
-    let rows = count.into_iter().zip(mean).zip(low.into_iter().zip(high));
-    let interval = |(low, high): (f64, f64)| (low.is_finite() && high.is_finite()).then_some((low, high));
-    Ok(rows.map(|((n, mean), ends)| Mean { count: n as usize, mean, interval: interval(ends) }).collect())
+    let count = wholes(frame, if frame.column("pairs").is_ok() { "pairs" } else { "nets" })?;
+    let average = texts(frame, "average")?;
+    let (mean, intervals) = (numbers(frame, "mean")?, intervals(frame, ["low", "high"])?);
+    let (least, most) = (numbers(frame, "least")?, numbers(frame, "most")?);
+    let row = |i: usize| -> Result<Mean> {
+        let average = Average::named(&average[i]).with_context(|| format!("`{}` is not an average", average[i]))?;
+        let range = (least[i], most[i]);
+        Ok(Mean { count: count[i] as usize, average, mean: mean[i], interval: intervals[i], range })
+    };
+    (0..frame.height()).map(row).collect()
+}
+
+/// The intervals between two columns; none where a cell is empty.
+pub(super) fn intervals(frame: &DataFrame, [low, high]: [&str; 2]) -> Result<Vec<Option<Interval>>> {
+    let ends = numbers(frame, low)?.into_iter().zip(numbers(frame, high)?);
+    Ok(ends.map(|(low, high)| (!low.is_nan() && !high.is_nan()).then_some(Interval { low, high })).collect())
 }
