@@ -75,6 +75,8 @@ const TALK_NARROW: i64 = 50;
 const TALK_WIDE: i64 = 1000;
 const TALK_ALONG: [&str; 4] = ["linear", "arc", "linear+ot", "arc+ot"];
 
+const NOTHING: &str = "The run has nothing to show here.";
+
 /// Pixels between the markers of neighbouring methods at one width.
 const APART: f64 = 2.0;
 
@@ -182,9 +184,9 @@ impl Study {
                  units included; the validation error is taken after the epoch."
                     .to_owned(),
                 hidden,
-                "Shows every prior and width of the run; curves and their methods come after training.".to_owned(),
+                if panels.is_empty() { NOTHING } else { "Shows every prior and width of the run." }.to_owned(),
             ]),
-            figure: Figure { title: String::new(), columns: columns(panels.len()), panels },
+            figure: figure(columns(panels.len()), panels),
         }
     }
 
@@ -446,7 +448,7 @@ impl Drawn {
         };
         let panels: Vec<Panel> = views.into_iter().map(panel).collect();
         let hidden = not_above_zero(&panels);
-        let figure = Figure { title: String::new(), columns, panels };
+        let figure = figure(columns, panels);
         Drawn { title: title_, caption: sentences(words.into_iter().chain([hidden, left_out])), figure }
     }
 }
@@ -545,6 +547,14 @@ fn styles(methods: &[String]) -> Vec<usize> {
     styles
 }
 
+/// The figure of `panels`; where they are all empty, one that says so is enough.
+fn figure(columns: usize, panels: Vec<Panel>) -> Figure {
+    if panels.iter().all(|panel| panel.series.is_empty()) {
+        return Figure { panels: vec![Panel::default()], ..Figure::default() };
+    }
+    Figure { title: String::new(), columns, panels }
+}
+
 /// How many panels stand side by side, of `panels`.
 fn columns(panels: usize) -> usize {
     match panels {
@@ -587,7 +597,7 @@ fn ends(mean: &Mean) -> Option<(f64, f64)> {
 fn averaged(means: &[&Mean]) -> String {
     let counts = means.iter().map(|mean| mean.count);
     let pairs = match (counts.clone().min(), counts.max()) {
-        (None, _) | (_, None) => return "The run has nothing to show here.".to_owned(),
+        (None, _) | (_, None) => return NOTHING.to_owned(),
         (_, Some(1)) => return "Of one pair.".to_owned(),
         (Some(least), Some(most)) if least == most => format!("{most} pairs"),
         (Some(least), Some(most)) => format!("{least} to {most} pairs"),
@@ -648,4 +658,57 @@ pub(super) fn by_strength(priors: impl IntoIterator<Item = String>) -> Vec<Strin
         a.cmp(&b).then(x.total_cmp(&y))
     });
     priors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn priors_stand_from_the_least_informative_to_the_most() {
+        let priors =
+            ["dropout 0.5", "dropout 0.1", "normal 0.001", "none", "normal 1", "normal 0.01"].map(str::to_owned);
+        assert_eq!(
+            by_strength(priors),
+            ["none", "normal 1", "normal 0.01", "normal 0.001", "dropout 0.1", "dropout 0.5"]
+        );
+    }
+
+    #[test]
+    fn methods_with_the_same_base_share_a_dash_and_those_with_the_same_treatment_a_colour() {
+        let methods = ["linear", "arc", "linear+ot", "arc+ot", "rho-arc", "linear+ot:incoming+wa", "rho-arc+ot"];
+        assert_eq!(styles(&methods.map(str::to_owned)), [0, 7, 1, 8, 14, 2, 15]);
+    }
+
+    #[test]
+    fn no_two_methods_of_a_run_look_the_same_however_many_bases_and_treatments_there_are() {
+        let bases = (0..9).map(|i| format!("arc:{i}"));
+        let treated = (0..19).map(|i| format!("linear+ot:{i}"));
+        let methods: Vec<String> = bases.chain(treated).collect();
+        assert_eq!(styles(&methods).into_iter().collect::<BTreeSet<_>>().len(), 28);
+    }
+
+    #[test]
+    fn laplace_has_the_variance_of_the_normal_prior_that_it_is_matched_to_and_dropout_has_none() {
+        let Some(Variance::Laplace(variance)) = Variance::of("laplace 0.07") else { panic!("laplace is a density") };
+        assert!((libm::sqrt(variance / 2.0) - 0.07).abs() < 1e-15);
+        assert_eq!(rounded(variance), "0.0098");
+        assert_eq!(Variance::of("normal 0.01"), Some(Variance::Normal(0.01)));
+        assert_eq!(["none", "dropout 0.5"].map(Variance::of), [None, None]);
+    }
+
+    #[test]
+    fn the_band_of_training_goes_from_the_lowest_to_the_highest_net_and_of_one_net_there_is_none() {
+        let series = over_nets(String::new(), 0, [(1, 4.0), (1, 8.0), (2, 3.0), (2, f64::NAN)].into_iter());
+        assert_eq!(series.points, [(1.0, 6.0), (2.0, 3.0)]);
+        assert_eq!(series.band, [Some((4.0, 8.0)), None]);
+    }
+
+    #[test]
+    fn numbers_are_rounded_to_three_digits_that_count() {
+        assert_eq!(
+            [0.0098, 0.123_45, 12.34, 1234.5, 2e-6].map(rounded),
+            ["0.0098", "0.123", "12.3", "1234", "0.000002"]
+        );
+    }
 }

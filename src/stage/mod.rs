@@ -18,6 +18,7 @@ mod file;
 mod format;
 mod plot;
 mod report;
+mod sections;
 mod tables;
 mod talk;
 mod texts;

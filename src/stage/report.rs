@@ -6,7 +6,10 @@ use super::artifact::{DATA_CARD, DataCard, MNIST, read_json};
 use super::conclusions::{Conclusion, Findings, Pairs};
 use super::figures::by_strength;
 use super::plot::{CARD, FigureCard, SVG};
-use super::tables::{CURVES, ENDPOINTS, METRICS, Mean, NETS, POINTS, REFITS, SUMMARY, means, numbers, texts, wholes};
+use super::sections::{self, Cells};
+use super::tables::{
+    CURVES, ENDPOINTS, HISTORIES, METRICS, Mean, NETS, POINTS, REFITS, SUMMARY, means, numbers, texts, wholes,
+};
 use super::talk::{Published, ordered, published, title};
 use super::{KINDS, OF_THE_STUDY};
 use crate::engine::key::Digest;
@@ -76,10 +79,11 @@ impl Params {
 
 const MARKDOWN: &str = "report.md";
 const HTML: &str = "report.html";
-const TABLES: &[&str] = &[POINTS.file, METRICS.file, REFITS.file, NETS.file, CURVES.file, SUMMARY.file, ENDPOINTS.file];
+const TABLES: &[&str] =
+    &[POINTS.file, METRICS.file, REFITS.file, NETS.file, HISTORIES.file, CURVES.file, SUMMARY.file, ENDPOINTS.file];
 
 /// The tables that people may want beside the report; the long ones stay in the cache.
-const LAID_OUT: &[&str] = &[METRICS.file, REFITS.file, NETS.file, SUMMARY.file, ENDPOINTS.file];
+const LAID_OUT: &[&str] = &[METRICS.file, REFITS.file, NETS.file, HISTORIES.file, SUMMARY.file, ENDPOINTS.file];
 
 impl Stage for Report {
     const NAME: &'static str = "report";
@@ -206,7 +210,7 @@ struct Inputs<'a> {
     extras: Vec<Extra>,
     nets: DataFrame,
     endpoints: DataFrame,
-    cells: BTreeMap<(i64, String, String, String), Mean>,
+    cells: Cells,
     findings: Findings,
     seed: String,
 }
@@ -244,8 +248,10 @@ impl<'a> Inputs<'a> {
             writeln!(text, "{}\n", escape(&params.about))?;
         }
         self.write_setting(&mut text, params)?;
+        self.write_training(&mut text, params)?;
         self.write_endpoints(&mut text, params)?;
         self.write_talk_tables(&mut text, params)?;
+        self.write_barriers(&mut text, params)?;
         writeln!(text, "## Figures\n")?;
         for shown in &self.figures {
             writeln!(text, "### {}\n", escape(&shown.card.title))?;
@@ -343,6 +349,18 @@ impl<'a> Inputs<'a> {
         Ok(())
     }
 
+    fn write_training(&self, text: &mut String, params: &Params) -> Result<()> {
+        let histories = HISTORIES.read(self.tables.path(HISTORIES.file)?)?;
+        writeln!(text, "## Training\n\n{}", sections::training(&histories)?)?;
+        writeln!(
+            text,
+            "Ranges are over nets. The train error is that of each batch as training meets it, dropped units included; the \
+             validation loss is taken after the epoch. {}\n",
+            self.source(HISTORIES.file, params)?
+        )?;
+        Ok(())
+    }
+
     fn write_endpoints(&self, text: &mut String, params: &Params) -> Result<()> {
         let frame = &self.endpoints;
         let (hidden, prior) = (wholes(frame, "hidden")?, texts(frame, "prior")?);
@@ -425,6 +443,19 @@ impl<'a> Inputs<'a> {
         Ok(())
     }
 
+    fn write_barriers(&self, text: &mut String, params: &Params) -> Result<()> {
+        writeln!(text, "## Barriers\n\n{}", sections::barriers(&self.cells)?.trim_end())?;
+        writeln!(
+            text,
+            "\nEach cell: the barrier of the test loss in nats / of the test error in points, mean over pairs: the most that \
+             the loss L(t) on the curve exceeds (1 - t) L\\_A + t L\\_B, the straight line between the losses of its ends; for \
+             the error likewise. `tables/{}` has their intervals and the other splits. {}\n",
+            SUMMARY.file,
+            self.source(SUMMARY.file, params)?
+        )?;
+        Ok(())
+    }
+
     fn write_conclusions(&self, text: &mut String) -> Result<()> {
         writeln!(text, "## The talk's conclusions, held against these numbers\n")?;
         for (i, Conclusion { claim, verdict, evidence }) in self.findings.conclusions().into_iter().enumerate() {
@@ -479,7 +510,7 @@ fn pairs(metrics: &DataFrame) -> Result<Pairs> {
     Ok(pairs)
 }
 
-fn cells(summary: &DataFrame) -> Result<BTreeMap<(i64, String, String, String), Mean>> {
+fn cells(summary: &DataFrame) -> Result<Cells> {
     let (hidden, prior, method) = (wholes(summary, "hidden")?, texts(summary, "prior")?, texts(summary, "method")?);
     let (split, metric, values) = (texts(summary, "split")?, texts(summary, "metric")?, means(summary)?);
     let key = |i: usize| (hidden[i], prior[i].clone(), method[i].clone(), metric[i].clone());
