@@ -1,8 +1,8 @@
 //! What each figure of the study shows, and the caption that says so.
 //!
-//! A figure shows every prior, width and method of the run, or its caption names what it leaves out: [`Drawn::new`]
-//! compares the lines of the figure with the run, so that no figure states by hand what it holds. How a figure looks is
-//! the business of `report::figure`.
+//! A figure shows every prior, width and method of the run, or its caption names what it leaves
+//! out: [`Drawn::new`] compares the lines of the figure with the run, so that no figure states by
+//! hand what it holds. How a figure looks is the business of `report::figure`.
 
 use super::tables::Mean;
 use super::talk::{Published, ordered, title};
@@ -80,6 +80,9 @@ const NOTHING: &str = "The run has nothing to show here.";
 /// Pixels between the markers of neighbouring methods at one width.
 const APART: f64 = 2.0;
 
+/// Bands of more lines than these hide each other.
+const MOST_BANDS: usize = 6;
+
 /// A style with the same colour and another dash, for the second split of the same thing.
 const TWIN: usize = 14;
 
@@ -128,8 +131,8 @@ impl Study {
         Line { cases: vec![key.0], means: points.iter().map(|(_, mean)| mean.clone()).collect(), series: vec![series] }
     }
 
-    /// A metric of whole curves against `x` of their cases, of those that have one. Where a mean has no interval, each
-    /// pair is a dot.
+    /// A metric of whole curves against `x` of their cases, of those that have one. Where a mean
+    /// has no interval, each pair is a dot.
     fn against(&self, look: Series, metric: &str, x: impl Fn(&Case) -> Option<f64>) -> Line {
         let cells = self.metrics.iter().filter(|((_, name), _)| name == metric);
         let mut cells: Vec<(f64, &Case, &Mean)> =
@@ -174,15 +177,20 @@ impl Study {
             let (x, y) = (Axis::linear("epoch"), Axis::log("error, %"));
             Panel { title: of_prior(prior), x, y, series, ..Panel::default() }
         };
-        let panels: Vec<Panel> = priors.iter().map(panel).collect();
+        let mut panels: Vec<Panel> = priors.iter().map(panel).collect();
+        let crowded = panels.iter().any(|panel| panel.series.len() > MOST_BANDS);
+        if crowded {
+            without_bands(&mut panels);
+        }
         let hidden = not_above_zero(&panels);
         Drawn {
             title: "Training, by width and prior".to_owned(),
             caption: sentences([
-                "Error by epoch, by number of hidden neurons, a panel for each prior: the mean over the nets, and a band \
-                 from the lowest to the highest net. The train error is that of each batch as training meets it, dropped \
-                 units included; the validation error is taken after the epoch."
+                "Error by epoch, by number of hidden neurons, a panel for each prior: the mean over the nets. The train \
+                 error is that of each batch as training meets it, dropped units included; the validation error, dotted, is \
+                 taken after the epoch."
                     .to_owned(),
+                if crowded { "" } else { "The bands go from the lowest to the highest net." }.to_owned(),
                 hidden,
                 if panels.is_empty() { NOTHING } else { "Shows every prior and width of the run." }.to_owned(),
             ]),
@@ -209,7 +217,7 @@ impl Study {
                 "Test error along the curve between two nets of {hidden} hidden neurons, a panel for each prior. After OT \
                  the curve ends at the permuted net, the same function."
             ),
-            "It is of one width, the nearest to the talk's h = 50; `max-error-by-width` has all",
+            "It is of one width, the nearest to the talk's h = 50; `max-error-by-width` shows all",
             columns(self.priors().len()),
             self.priors().iter().map(view).collect(),
         )
@@ -300,7 +308,7 @@ impl Study {
             "Error along the curve by width".to_owned(),
             "Test error along the curve by number of hidden neurons, a row for each prior and a column for each method."
                 .to_owned(),
-            "It shows the methods of the talk's figure; `max-error-by-width` has all",
+            "It shows the methods of the talk's figure; `max-error-by-width` shows all",
             methods.len(),
             views.collect(),
         )
@@ -426,7 +434,7 @@ impl Study {
             self,
             "Largest error on the curve by the prior's variance".to_owned(),
             what,
-            "Neither no prior nor dropout, which is no density of the weights, has a variance; `max-error-by-width` has them",
+            "Only a density of the weights has a variance; `max-error-by-width` shows every prior",
             columns(views.len()),
             views,
         )
@@ -440,13 +448,17 @@ impl Drawn {
         let means: Vec<&Mean> = lines.iter().flat_map(|line| &line.means).collect();
         let marks = lines.iter().flat_map(|line| &line.series).map(|series| series.mark);
         let curves = marks.clone().all(|mark| mark == Mark::Curve);
-        let words = [what, of_wa(&lines), averaged(&means), intervals(&means, curves)];
+        let crowded = curves && views.iter().any(|view| view.lines.len() > MOST_BANDS);
+        let words = [what, of_wa(&lines), averaged(&means), intervals(&means, curves, crowded)];
         let left_out = study.left_out(&lines, why);
         let panel = |View { title, x, y, lines }: View| {
             let series = lines.into_iter().flat_map(|line| line.series).filter(|series| !series.points.is_empty());
             Panel { title, x, y, series: series.collect(), ..Panel::default() }
         };
-        let panels: Vec<Panel> = views.into_iter().map(panel).collect();
+        let mut panels: Vec<Panel> = views.into_iter().map(panel).collect();
+        if crowded {
+            without_bands(&mut panels);
+        }
         let hidden = not_above_zero(&panels);
         let figure = figure(columns, panels);
         Drawn { title: title_, caption: sentences(words.into_iter().chain([hidden, left_out])), figure }
@@ -527,8 +539,9 @@ fn over_nets(label: String, style: usize, errors: impl Iterator<Item = (i64, f64
     }
 }
 
-/// The same style for a method in every figure of a run: colour by what is done to the net at the end, dash by the base
-/// curve. What would look like another method takes the next style that is free.
+/// The same style for a method in every figure of a run: colour by what is done to the net at the
+/// end, dash by the base curve. What would look like another method takes the next style that is
+/// free.
 fn styles(methods: &[String]) -> Vec<usize> {
     fn place<'a>(seen: &mut Vec<&'a str>, part: &'a str) -> usize {
         seen.iter().position(|known| *known == part).unwrap_or_else(|| {
@@ -582,7 +595,9 @@ fn of_wa(lines: &[&Line]) -> String {
     let along = |line: &&&Line| line.series.iter().any(|series| series.mark == Mark::Curve);
     let is_wa = |case: &Case| case.method.ends_with("+wa");
     if lines.iter().filter(along).flat_map(|line| &line.cases).any(is_wa) {
-        "On a curve with WA, W1 moves in the first half of t, and W2 alone, straight, in the second.".to_owned()
+        "On a curve with WA, W1 moves in the first half of t, and W2 alone, straight, in the second; of its points, which lie \
+         closer beside its largest training error, those are shown that all pairs have."
+            .to_owned()
     } else {
         String::new()
     }
@@ -612,27 +627,45 @@ fn averaged(means: &[&Mean]) -> String {
 }
 
 /// Which of the means have an interval, and what stands for those that have none.
-fn intervals(means: &[&Mean], curves: bool) -> String {
+fn intervals(means: &[&Mean], curves: bool, crowded: bool) -> String {
     let with = means.iter().filter(|mean| mean.interval.is_some()).count();
     let dots = means.iter().any(|mean| mean.interval.is_none() && mean.count > 1) && !curves;
     let name = if curves { "bands" } else { "whiskers" };
     let pairs = if dots { "; dots are the single pairs" } else { "" };
+    let cut = if curves { "cut off at the edge of a panel" } else { "without a cap where they go on beyond the panel" };
     match with {
         0 if means.is_empty() => String::new(),
         0 => format!("No {name}: there are too few pairs for an interval{pairs}."),
-        n if n == means.len() => format!("The {name} are 95 % intervals of the mean."),
-        _ => format!("The {name} are 95 % intervals of the mean, where there are pairs enough for one{pairs}."),
+        _ if crowded => {
+            "The 95 % intervals are not drawn, since so many bands would hide each other; `curves.csv` of the \
+                         stage `aggregate` has them."
+                .to_owned()
+        }
+        n if n == means.len() => format!("The {name} are 95 % intervals of the mean, {cut}."),
+        _ => format!("The {name} are 95 % intervals of the mean, {cut}, where there are pairs enough for one{pairs}."),
     }
 }
 
-/// How many values have no place in `panels`, since an axis is logarithmic.
+/// Takes the bands off every line.
+fn without_bands(panels: &mut [Panel]) {
+    panels.iter_mut().flat_map(|panel| &mut panel.series).for_each(|series| series.band.clear());
+}
+
+/// How many values have no place in `panels`, since an axis is logarithmic, and what stands for
+/// them.
 fn not_above_zero(panels: &[Panel]) -> String {
     let of_log = panels.iter().filter(|panel| panel.y.scale == Scale::Log).flat_map(|panel| &panel.series);
-    match of_log.flat_map(|series| &series.points).filter(|(_, y)| *y <= 0.0).count() {
-        0 => String::new(),
-        1 => "One value is 0 or less and has no place on the log axis.".to_owned(),
-        n => format!("{n} values are 0 or less and have no place on the log axis."),
+    let mut marks: Vec<Mark> = Vec::new();
+    for series in of_log {
+        marks.extend(series.points.iter().filter(|(_, y)| *y <= 0.0).map(|_| series.mark));
     }
+    let values = match marks.len() {
+        0 => return String::new(),
+        1 => "One value is 0 or less".to_owned(),
+        n => format!("{n} values are 0 or less"),
+    };
+    let shown = if marks.contains(&Mark::Curve) { "is a gap in its line" } else { "stands at its lower end" };
+    format!("{values}, where the log axis does not reach: each {shown}.")
 }
 
 /// With three digits that count.

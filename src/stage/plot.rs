@@ -281,7 +281,8 @@ mod tests {
                 }
                 for width in &widths {
                     let labelled = is_shown(&format!("h = {width}"), &words, &drawn.title);
-                    let tick = !matches!(name, Name::Training) && is_shown(&width.to_string(), &words, "");
+                    let by_width = [Name::MaxErrorByWidth, Name::LossBarrierByWidth, Name::ErrorBarrierByWidth];
+                    let tick = by_width.contains(&name) && is_shown(&width.to_string(), &words, "");
                     either(&width.to_string(), labelled || tick)?;
                 }
                 for method in methods.iter().filter(|_| name != Name::Training) {
@@ -303,11 +304,20 @@ mod tests {
             assert!(series(&enough).iter().all(|s| s.mark != Mark::Dots), "{name:?}");
             let caption = name.draw(&few).caption;
             assert!(caption.contains("2 pairs") && caption.contains("there are too few pairs"), "{caption}");
-            assert!(name.draw(&enough).caption.contains("are 95 % intervals of the mean."), "{caption}");
+            assert!(name.draw(&enough).caption.contains("are 95 % intervals of the mean, "), "{caption}");
         }
         let dots = Name::MaxErrorByWidth.draw(&few).figure.panels.into_iter().flat_map(|panel| panel.series);
         let dots = dots.filter(|series| series.mark == Mark::Dots).flat_map(|series| series.points);
         assert_eq!(dots.collect::<Vec<_>>(), [(10.0, 10.0), (10.0, 10.0), (50.0, 2.0), (50.0, 2.0)]);
+    }
+
+    #[test]
+    fn bands_that_would_hide_each_other_are_left_out_and_the_caption_says_so() {
+        let drawn = |methods: &[&str]| Name::ErrorByMethod.draw(&study(&["none"], methods, &[10], 3));
+        let banded = |drawn: &Drawn| drawn.figure.panels[0].series.iter().filter(|s| !s.band.is_empty()).count();
+        let (few, many) = (drawn(&METHODS[..6]), drawn(&METHODS[..7]));
+        assert_eq!((banded(&few), banded(&many)), (6, 0));
+        assert!(!few.caption.contains("not drawn") && many.caption.contains("The 95 % intervals are not drawn"));
     }
 
     #[test]
@@ -327,7 +337,7 @@ mod tests {
         let mut study = study(&["none"], &["linear", "arc"], &[10, 50], 2);
         study.metrics.iter_mut().filter(|((case, _), _)| case.hidden == 50).for_each(|(_, mean)| mean.mean = 0.0);
         let caption = Name::LossBarrierByWidth.draw(&study).caption;
-        assert!(caption.contains("2 values are 0 or less and have no place on the log axis."), "{caption}");
+        assert!(caption.contains("2 values are 0 or less, where the log axis does not reach"), "{caption}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Sections of the report beside its main tables: training, and the barriers of the curves.
 //!
-//! From tables to Markdown. Where the tables come from, and what computes them alone, the report says.
+//! From tables to Markdown. Where the tables come from, and what computes them alone, the report
+//! says.
 
 use super::figures::by_strength;
 use super::tables::{Mean, numbers, texts, wholes};
@@ -15,7 +16,8 @@ use std::fmt::Write as _;
 /// Means on the test split by width, prior, method and metric.
 pub(super) type Cells = BTreeMap<(i64, String, String, String), Mean>;
 
-/// A validation loss this many times the lowest of the same net says that training went on too long.
+/// A validation loss this many times the lowest of the same net says that training went on too
+/// long.
 const RISEN: f64 = 1.05;
 
 /// One net's training, epoch by epoch; NaN where there is no validation split.
@@ -52,9 +54,10 @@ pub(super) fn training(histories: &DataFrame) -> Result<String> {
         let risen = nets.iter().filter(|net| net.has_risen()).count();
         write!(
             text,
-            "- Prior {}, {} nets: the train error is {first} in the first epoch and {last} in the last",
+            "- Prior {}, {} net{}: the train error is {first} in the first epoch and {last} in the last",
             escape(&prior),
-            nets.len()
+            nets.len(),
+            if nets.len() == 1 { "" } else { "s" }
         )?;
         if validated > 0 {
             let above = 100.0 * (RISEN - 1.0);
@@ -126,7 +129,7 @@ mod tests {
             training(&frame).unwrap(),
             "- Prior none, 2 nets: the train error is 20.00 to 30.00 % in the first epoch and 5.00 to 12.00 % in the \
              last; in 1 of 2 the last validation loss is more than 5 % above the lowest.\n\
-             - Prior dropout 0.5, 1 nets: the train error is 40.00 % in the first epoch and 20.00 % in the last; in 0 of \
+             - Prior dropout 0.5, 1 net: the train error is 40.00 % in the first epoch and 20.00 % in the last; in 0 of \
              1 the last validation loss is more than 5 % above the lowest.\n"
         );
     }
@@ -135,10 +138,7 @@ mod tests {
     fn without_a_validation_split_nothing_is_said_of_it() {
         let frame = histories(&[("none", &[f64::NAN, f64::NAN])]);
         let said = training(&frame).unwrap();
-        assert_eq!(
-            said,
-            "- Prior none, 1 nets: the train error is 5.00 % in the first epoch and 5.00 % in the last.\n"
-        );
+        assert_eq!(said, "- Prior none, 1 net: the train error is 5.00 % in the first epoch and 5.00 % in the last.\n");
     }
 
     #[test]
