@@ -124,7 +124,8 @@ fn every_option_and_target_that_readme_quotes_is_taken() {
 
 #[test]
 fn every_profile_plans_and_has_the_nodes_it_should() {
-    // Of each pair two nets, B matched in two ways, and 5 + 3 + 2 curves; then data, tables, figures and report.
+    // For each pair two nets, B matched in two ways, and 5 + 3 + 2 curves; then data, tables, figures
+    // and report.
     let case = |profile: &str, widths: usize, priors: usize, pairs: usize, figures: usize| {
         let pairings = widths * priors * pairs;
         let expected = (2 + 2 + 5 + 3 + 2) * pairings + 1 + 1 + figures + 1;
@@ -146,10 +147,8 @@ fn every_profile_has_rho_arc_with_and_without_ot_and_wa_after_ot() {
         let nodes = shipped().plan(&["--profile", profile]);
         let has = |stage: &str, curve: &str| {
             let (stage, curve) = (format!("{stage}@"), format!(",curve={curve}"));
-            nodes
-                .iter()
-                .map(|node| node["node"].as_str().unwrap())
-                .any(|n| n.starts_with(&stage) && n.ends_with(&curve))
+            let mut names = nodes.iter().map(|node| node["node"].as_str().unwrap());
+            names.any(|name| name.starts_with(&stage) && name.ends_with(&curve))
         };
         assert!(has("curves", "rho-arc") && has("matched-curves", "rho-arc"), "{profile}");
         assert!(has("incoming-curves", "linear") && has("incoming-curves", "linear+wa"), "{profile}");

@@ -7,7 +7,7 @@ use crate::engine::stage::{Arity, Changes, Context, Invocation, Slot, Stage};
 use crate::kernel::sparse::Sparse;
 use crate::study::bounded::{GridPoints, ImageCount, Rounds};
 use crate::study::curve::align::Cost;
-use crate::study::curve::metrics::{Lengths, metrics};
+use crate::study::curve::metrics::{Lengths, Metrics, metrics};
 use crate::study::curve::refit::{Fit, Settings, Targets, refit};
 use crate::study::curve::{Center, Method, Path, Point, grid};
 use crate::study::data::Split;
@@ -111,12 +111,10 @@ impl Stage for Evaluate {
             let first = params.wa_images.map(|n| training.images.head(n.get() as usize));
             let images = first.as_ref().unwrap_or(&training.images);
             let labels = &training.labels[..images.rows()];
-            let settings = Settings {
-                targets: params.wa_targets,
-                points: params.wa_points.get(),
-                refine: params.wa_refine.get(),
-            };
-            let refitted = refit(path, settings, images, labels, cx.threads()).map_err(|e| anyhow!("{e}"))?;
+            let settings =
+                Settings { targets: params.wa_targets, points: params.wa_points.get(), refine: params.wa_refine.get() };
+            let refitted = refit(path, settings, images, labels, cx.threads());
+            let refitted = refitted.map_err(|e| anyhow!("{e}"))?;
             Measured {
                 points: along(&|images, labels| refitted.measure(images, labels, cx.threads())),
                 first_segment: refitted.first_segment(),
@@ -179,6 +177,12 @@ struct Measured {
 }
 
 impl Measured {
+    fn metrics(&self, name: &Name, split: &str, points: &[Point]) -> Result<Metrics> {
+        let Name { hidden, prior, method, pair } = name;
+        metrics(points, self.first_segment, &self.lengths)
+            .map_err(|e| anyhow!("`hidden={hidden}, prior={prior}, method={method}, pair={pair}` on `{split}`: {e}"))
+    }
+
     fn write(&self, name: &Name, cx: &Context) -> Result<()> {
         let Name { hidden, prior, method, pair } = name;
         let mut rows = Csv::new(&POINTS.names());
@@ -188,9 +192,7 @@ impl Measured {
             for Point { t, error, loss } in points {
                 rows.row(&[hidden, prior, method, pair, &split, t, error, loss]);
             }
-            let m = metrics(points, self.first_segment, &self.lengths).map_err(|e| {
-                anyhow!("`hidden={hidden}, prior={prior}, method={method}, pair={pair}` on `{split}`: {e}")
-            })?;
+            let m = self.metrics(name, split, points)?;
             let (first, last) = (points[0], points[points.len() - 1]);
             sums.row(&[
                 hidden,
@@ -236,6 +238,25 @@ mod tests {
             aligned: aligned.map(str::to_owned),
         };
         Name::of(&card(None), &card(aligned), &params).unwrap().method
+    }
+
+    #[test]
+    fn a_curve_whose_loss_is_no_number_is_refused_by_name_and_t() {
+        let measured = Measured {
+            points: Vec::new(),
+            first_segment: 2,
+            lengths: Lengths { cumulative: vec![0.0, 1.0], chord: 1.0 },
+            correlation: 0.0,
+            fits: Vec::new(),
+        };
+        let name = Name { hidden: 5, prior: "none".into(), method: "arc+ot".into(), pair: 2 };
+        let point = |t, loss| Point { t, error: 2.0, loss };
+        let refused = measured.metrics(&name, "test", &[point(0.0, 0.1), point(1.0, f64::NAN)]);
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "`hidden=5, prior=none, method=arc+ot, pair=2` on `test`: the loss at t = 1 is `NaN`, not a \
+             finite number"
+        );
     }
 
     #[test]

@@ -41,8 +41,9 @@ pub(super) const POINTS: Table = Table {
     ],
 };
 
-/// A curve in a few numbers; one row per curve and split. Errors in %, losses in nats. Methods are compared by
-/// `mean_error_by_length`, which a flat second segment does not dilute; `rho` is the correlation of the two nets.
+/// A curve in a few numbers; one row per curve and split. Errors in %, losses in nats. The mean that
+/// methods are compared by is `mean_error_by_length`, see `Metrics`; `rho` is the correlation of the
+/// two nets.
 pub(super) const METRICS: Table = Table {
     file: "metrics.csv",
     columns: &[

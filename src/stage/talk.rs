@@ -39,7 +39,8 @@ pub(super) fn ordered(methods: impl IntoIterator<Item = String>) -> Vec<String> 
     rest
 }
 
-/// A method as people write it: `Linear + OT`; with choices that are not the default, `Linear + OT (incoming) + WA`.
+/// A method as people write it: `Linear + OT`, or `Linear + OT (incoming)` where a choice is not the
+/// default.
 pub(super) fn title(method: &str) -> String {
     let name = |name: &str| match name {
         "wa" | "ot" => name.to_uppercase(),

@@ -18,10 +18,10 @@ pub struct Metrics {
     pub excess_error: f64,
     /// The mean error over t (trapezoid), in %.
     pub mean_error: f64,
-    /// The mean error by arc length, in %; over t if the curve has no length. The column to compare methods by: t says
-    /// nothing about how far apart two nets are, and a second segment of WA takes half of it.
+    /// The mean error by arc length, in %; over t if the curve has no length. This is the mean to
+    /// compare methods by: it counts the second segment of WA, half of t, by how far it leads.
     pub mean_error_by_length: f64,
-    /// The mean error over the t of the first segment, in %: of a curve of one segment, `mean_error` again.
+    /// The mean error over the t of the first segment, in %; `mean_error` if there is only one.
     pub mean_error_first_segment: f64,
     /// The curve's length over the distance of its ends; `None` if the ends are the same.
     pub length_over_chord: Option<f64>,
@@ -60,11 +60,11 @@ fn distance(a: &Mlp, b: &Mlp) -> f64 {
     differences.map(|d| d * d).sum::<f64>().sqrt()
 }
 
-/// The metrics of the curve through `points`, whose first and last are its ends, and the first `first_segment` of which
-/// are its first segment. The points may be spaced as they like.
+/// The metrics of the curve through `points`, the first `first_segment` of which are its first segment.
+/// The first and last point are its ends; the others need not be equally spaced.
 ///
-/// Refused: an error, a loss or a length that is not a finite number. Comparisons pass over a NaN, so that a barrier
-/// would read 0.
+/// Refused: an error, a loss or a length that is not a finite number. A maximum passes over a NaN, so
+/// that a barrier would read 0.
 ///
 /// # Panics
 /// If there are fewer than two points in all or in the first segment, or not as many `lengths`.

@@ -19,14 +19,14 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
 
-/// A closed-form curve: psi(t) = alpha(t) A + beta(t) B + gamma(t) M, with M the center of the two nets. Of the nets, the
-/// coefficients may depend on their correlation.
+/// A closed-form curve: psi(t) = alpha(t) A + beta(t) B + gamma(t) M, with M the center of the two nets.
+/// The coefficients may depend on the correlation of the two nets.
 pub trait Curve: fmt::Debug + Sync {
     /// Its name in parameters and tables.
     fn name(&self) -> &'static str;
 
-    /// [alpha, beta, gamma] at t in [0, 1] between nets of correlation `rho`, see [`Path::correlation`]: exactly
-    /// [1, 0, 0] at t = 0 and [0, 1, 0] at t = 1.
+    /// [alpha, beta, gamma] at t in [0, 1] between nets of correlation `rho` (see [`Path::correlation`]):
+    /// exactly [1, 0, 0] at t = 0 and [0, 1, 0] at t = 1.
     fn coefficients(&self, t: f64, rho: f64) -> [f64; 3];
 
     /// Whether the center has any part in it.
@@ -175,8 +175,10 @@ pub struct Path<'a> {
 }
 
 impl<'a> Path<'a> {
-    /// The `curve` from `a` to `b`; refused if they differ in width, or have parameters that are not finite numbers: relu
-    /// would take a NaN for a zero, and no error would tell.
+    /// The `curve` from `a` to `b`.
+    ///
+    /// Refused: nets of different widths, and parameters that are not finite numbers. Relu takes a NaN
+    /// for a zero, so that errors and losses would be those of another net.
     pub fn new(curve: &'static dyn Curve, center: Center, a: &'a Mlp, b: &'a Mlp) -> Result<Path<'a>, String> {
         same_width(a, b)?;
         are_finite(a, b).map_err(|e| format!("cannot join two nets: {e}"))?;
@@ -185,8 +187,9 @@ impl<'a> Path<'a> {
         Ok(Path { curve, a, b, center, correlation })
     }
 
-    /// rho = <A - M, B - M> / (|A - M| |B - M|), the cosine between the two nets as seen from the center: one number over
-    /// all hidden neurons, incoming rows and outgoing columns. 0 if either net is the center itself.
+    /// rho = <A - M, B - M> / (|A - M| |B - M|), the cosine between the two nets as seen from the center.
+    /// It is one number over all hidden neurons, incoming rows and outgoing columns; 0 if either net is
+    /// the center itself.
     pub fn correlation(&self) -> f64 {
         self.correlation
     }
@@ -344,13 +347,8 @@ mod tests {
             let second = |f: &dyn Fn(f64, f64) -> f64| mean_of(&|p, q| f(p - x, q - y));
             [x, y, second(&|x, _| x * x), second(&|_, y| y * y), second(&|x, y| x * y)]
         };
-        let cases = [
-            ("arc", 0.5, 1.0),
-            ("arc", 0.2, 1.0),
-            ("rho-arc", 0.5, 1.0),
-            ("linear", 0.5, 0.5),
-            ("linear", 0.2, 0.68),
-        ];
+        let cases =
+            [("arc", 0.5, 1.0), ("arc", 0.2, 1.0), ("rho-arc", 0.5, 1.0), ("linear", 0.5, 0.5), ("linear", 0.2, 0.68)];
         for (curve, t, shrunk) in cases {
             let curve = Method::try_from(curve.to_owned()).expect("known").curve;
             let found = moments(&Path::new(curve, Center::Neurons, &a, &b).expect("equal widths").point(t));

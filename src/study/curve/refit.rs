@@ -9,9 +9,9 @@
 //! they are projected, and the points after that. Products of features skip the zeros of the one that comes first, so the
 //! neurons that fire least come first there, and go back to their own order before anything is solved.
 //!
-//! A narrow net's error peaks within a few hundredths of t, so the grid of the first segment refines itself: in each
-//! round the two intervals beside the largest error are halved, at two refits a round. Errors on the training images
-//! decide, never those on the test images.
+//! The error of a narrow net has a narrow peak, so the grid of the first segment refines itself: each
+//! round halves the two intervals beside the largest error, at the cost of two refits. Errors on the
+//! training images decide, never those on the test images.
 //!
 //! This file does not know which curve W1 follows.
 
@@ -93,10 +93,10 @@ pub struct Fit {
     pub residual_kept: f64,
 }
 
-/// Refits W2 along `path` on `images` [n, 784] with their `labels` `[n]`, the training images; the number of `threads`
-/// makes no difference to the bits.
+/// Refits W2 along `path` on the training `images` [n, 784] with their `labels` `[n]`; the number of
+/// `threads` makes no difference to the bits.
 ///
-/// Refused: no images, and nets whose features or logits are too large for their squares to be finite.
+/// Refused: no images, and features or logits whose squares are not finite.
 ///
 /// # Panics
 /// If there are not as many labels as images.
@@ -187,8 +187,8 @@ impl Refitter<'_> {
         Ok(steps)
     }
 
-    /// The `steps` and those between them: in each of so many `rounds` the intervals on either side of the largest error
-    /// on the images are halved. Of equal errors the larger loss counts, of equal losses the first.
+    /// Adds to the `steps`: each of the `rounds` halves the intervals on either side of the largest
+    /// error on the images. Of equal errors the larger loss counts, of equal losses the first.
     fn refined(&self, steps: Vec<Step>, rounds: u32, labels: &[u8]) -> Result<Vec<Step>, String> {
         if rounds == 0 {
             return Ok(steps);
@@ -207,11 +207,9 @@ impl Refitter<'_> {
     }
 }
 
-/// The middles of the intervals on either side of the worst of `points`, which are in the order of t.
+/// The middles of the intervals on either side of the worst of `points`, which are sorted by t.
 fn beside_worst(points: &[Point]) -> Vec<f64> {
-    let is_worse = |a: &Point, b: &Point| {
-        a.error.total_cmp(&b.error).then(a.loss.total_cmp(&b.loss)).is_gt()
-    };
+    let is_worse = |a: &Point, b: &Point| a.error.total_cmp(&b.error).then(a.loss.total_cmp(&b.loss)).is_gt();
     let worse = |worst, i| if is_worse(&points[i], &points[worst]) { i } else { worst };
     let worst = (1..points.len()).fold(0, worse);
     let around = &points[worst.saturating_sub(1)..points.len().min(worst + 2)];
@@ -235,7 +233,7 @@ impl Refitted<'_> {
         })
     }
 
-    /// How many of the nets the first segment has, both its ends included: there W1 goes from A's to B's.
+    /// How many points the first segment has, both its ends included: there W1 goes from A's to B's.
     pub fn first_segment(&self) -> usize {
         self.first_segment
     }
@@ -255,13 +253,7 @@ impl Refitted<'_> {
     }
 }
 
-fn measure(
-    path: &Path,
-    steps: &[Step],
-    images: &Sparse,
-    labels: &[u8],
-    threads: NonZero<usize>,
-) -> Vec<Point> {
+fn measure(path: &Path, steps: &[Step], images: &Sparse, labels: &[u8], threads: NonZero<usize>) -> Vec<Point> {
     let stops: Vec<_> = steps.iter().map(|&Step { t, s, ref w2, .. }| Stop { t, s, w2 }).collect();
     path.measure_stops(&stops, images, labels, threads)
 }
@@ -566,8 +558,8 @@ mod tests {
         let (a, b) = (net(12, "a"), net(12, "b"));
         for targets in [Targets::A, Targets::Blend] {
             let refitted = |together| {
-                let refitted =
-                    refit_together(together, joined(1, &a, &b), refining(targets, 5), &x, &labels, ONE).expect("a refit");
+                let refitted = refit_together(together, joined(1, &a, &b), refining(targets, 5), &x, &labels, ONE)
+                    .expect("a refit");
                 (refitted.nets().collect::<Vec<_>>(), refitted.fits().collect::<Vec<_>>())
             };
             let expected = refitted(1);
@@ -628,8 +620,9 @@ mod tests {
     fn the_loss_on_the_straight_tail_is_never_above_its_ends() {
         let (x, labels) = images(300);
         let (a, b) = (net(12, "a"), net(12, "b"));
-        let points =
-            refit(joined(1, &a, &b), settings(Targets::A, 9), &x, &labels, ONE).expect("a refit").measure(&x, &labels, ONE);
+        let points = refit(joined(1, &a, &b), settings(Targets::A, 9), &x, &labels, ONE)
+            .expect("a refit")
+            .measure(&x, &labels, ONE);
         let tail = &points[8..];
         let worst_end = tail[0].loss.max(tail[tail.len() - 1].loss);
         assert!(tail.iter().all(|point| point.loss <= worst_end + 1e-9), "{tail:?}");

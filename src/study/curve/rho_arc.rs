@@ -1,13 +1,13 @@
-//! The arc of correlated nets (ours): M + [sin((1-t) phi) (A - M) + sin(t phi) (B - M)] / sin(phi), with cos(phi) = rho.
+//! The arc M + [sin((1-t) phi) (A - M) + sin(t phi) (B - M)] / sin(phi) with cos(phi) = rho (ours).
 //!
-//! For neurons drawn with mean M, equal covariances and correlation rho between the two nets, it keeps their mean and
-//! their covariance at every t. With rho = 0 it is the arc, as rho goes to 1 it becomes the straight line.
+//! For neurons drawn with mean M, whose correlation between the two nets is rho, it keeps their mean and
+//! their covariance at every t. With rho = 0 it is the arc; as rho goes to 1 it becomes the line.
 
 use super::Curve;
 use super::linear::Linear;
 
-/// At this distance from 1 and from -1, rho counts as that: sin(phi) is a divisor. At -1 the two nets are opposite and
-/// span no plane to turn in; a net of one neuron is always so, for M is then the middle between A and B.
+/// Closer to 1 or to -1 the curve is the line, since sin(phi) is a divisor. At -1 the two nets are
+/// opposite and span no plane to turn in; nets of one neuron always are, with M in the middle.
 const NO_ANGLE: f64 = 1e-6;
 
 /// M + [sin((1-t) phi) (A - M) + sin(t phi) (B - M)] / sin(phi); [`Linear`] where phi is 0 or pi.
