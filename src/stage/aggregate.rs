@@ -1,12 +1,13 @@
-//! `aggregate`: puts the rows of all curves and nets together and averages over pairs, with intervals that cover.
+//! `aggregate`: puts the rows of all curves and nets together and averages over pairs, with
+//! intervals that cover.
 
 use super::format;
 use super::tables::{
-    CURVES, ENDPOINTS, HISTORIES, HISTORY, METRICS, NETS, POINTS, REFITS, SUMMARY, Table, numbers, shown, wholes,
+    CURVES, ENDPOINTS, HISTORIES, HISTORY, METRICS, NETS, POINTS, REFITS, SUMMARY, Table, ends, numbers, shown, wholes,
 };
 use crate::engine::stage::{Arity, Changes, Context, Input, Slot, Stage};
 use crate::study::stats::{Average, NotFinite, Sample, Summary};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use polars::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -60,8 +61,8 @@ impl Stage for Aggregate {
         SUMMARY.write(&whole.of(&sums, "metric", &METRICS.names()[CURVE.len()..])?, &cx.output(SUMMARY.file))?;
         let names = NETS.names();
         let described = names.iter().position(|name| *name == "images").map_or(0, |i| i + 1);
-        let ends = Averaged { keys: &["hidden", "prior"], along: None, unit: Unit::Net };
-        ENDPOINTS.write(&ends.of(&nets, "quantity", &names[described..])?, &cx.output(ENDPOINTS.file))
+        let nets_alone = Averaged { keys: &["hidden", "prior"], along: None, unit: Unit::Net };
+        ENDPOINTS.write(&nets_alone.of(&nets, "quantity", &names[described..])?, &cx.output(ENDPOINTS.file))
     }
 }
 
@@ -82,8 +83,9 @@ fn histories(nets: &[Input]) -> Result<DataFrame> {
     Ok(all.sort(order, SortMultipleOptions::default().with_maintain_order(true))?)
 }
 
-/// Adds `normalised` = (E(t) - E_end) / (E_lin_max - E_end): E_end the mean of the curve's two ends, E_lin_max the largest
-/// error on the linear curve of the same width, prior, pair and split. Empty where that curve is not there or is flat.
+/// Adds `normalised` = (E(t) - E_end) / (E_lin_max - E_end): E_end the mean of the curve's two
+/// ends, E_lin_max the largest error on the linear curve of the same width, prior, pair and split.
+/// Empty where that curve is not there or is flat.
 fn with_normalised(points: DataFrame, sums: &DataFrame) -> Result<DataFrame> {
     let is_linear = sums.column("method")?.str()?.iter().map(|method| method == Some("linear")).collect();
     let mut linear = sums.filter(&is_linear)?.select(["hidden", "prior", "pair", "split", "max_error"])?;
@@ -110,7 +112,7 @@ fn with_normalised(points: DataFrame, sums: &DataFrame) -> Result<DataFrame> {
 /// What one row is measured on.
 #[derive(Clone, Copy)]
 enum Unit {
-    /// A pair of nets, named by the column `pair`. No two pairs share a net: `evaluate` joins the ends of one pair.
+    /// A pair of nets, named by the column `pair`.
     Pair,
     /// A net by itself.
     Net,
@@ -136,8 +138,9 @@ struct Row {
 }
 
 impl Averaged<'_> {
-    /// Averages `quantities` of `frame`, whose names go into the column `name`; one row per group and quantity. A missing
-    /// value drops out, a group without any is left out, and so is a point of a curve that some of its pairs do not have.
+    /// Averages `quantities` of `frame`, whose names go into the column `name`; one row per group
+    /// and quantity. A missing value drops out, a group without any is left out, and so is a point
+    /// of a curve that some of its pairs do not have.
     fn of(&self, frame: &DataFrame, name: &str, quantities: &[&str]) -> Result<DataFrame> {
         let keys: Vec<&str> = self.keys.iter().copied().chain(self.along).collect();
         let sorted = frame.sort(keys.iter().copied(), SortMultipleOptions::default().with_maintain_order(true))?;
@@ -149,7 +152,8 @@ impl Averaged<'_> {
             let points = runs(&cells, curve);
             for (quantity, column) in quantities.iter().zip(&columns) {
                 let samples = points.iter().map(|point| self.sample(point.clone(), column, &pair));
-                let samples: Vec<Sample<_>> = samples.collect::<Result<_, _>>()?;
+                let samples =
+                    samples.collect::<Result<Vec<Sample<_>>, _>>().with_context(|| format!("`{quantity}`"))?;
                 let average = one_for_all(&samples);
                 let full = samples.iter().map(Sample::len).max().unwrap_or(0);
                 for (point, sample) in points.iter().zip(&samples).filter(|(_, sample)| sample.len() == full) {
@@ -164,17 +168,18 @@ impl Averaged<'_> {
     }
 
     /// The values of `column` in `rows` that are there.
-    fn sample(&self, rows: Range<usize>, column: &[f64], pair: &[i64]) -> Result<Sample<(i64, usize)>, NotFinite> {
+    fn sample(&self, rows: Range<usize>, column: &[f64], pair: &[i64]) -> Result<Sample<(i64, char)>, NotFinite> {
         let present: Vec<usize> = rows.filter(|&i| !column[i].is_nan()).collect();
         let nets = |&i: &usize| match self.unit {
-            Unit::Pair => [(pair[i], 0), (pair[i], 1)],
-            Unit::Net => [(0, i), (0, i)],
+            Unit::Pair => ends(pair[i]),
+            Unit::Net => [(i as i64, 'a'); 2],
         };
         Sample::of_pairs(present.iter().map(|&i| column[i]).collect(), present.iter().map(nets).collect())
     }
 }
 
-/// Geometric if it is at one point at least and all numbers of the curve are positive, so that its line has no step.
+/// Geometric if it is at one point at least and all numbers of the curve are positive, so that its
+/// line has no step.
 fn one_for_all<N: Ord + Copy>(samples: &[Sample<N>]) -> Average {
     let positive = samples.iter().flat_map(Sample::values).all(|x| *x > 0.0);
     let geometric = samples.iter().any(|sample| Average::of(sample.values()) == Average::Geometric);
@@ -211,4 +216,79 @@ fn into_frame(keys: &DataFrame, rows: &[Row], name: &str) -> Result<DataFrame> {
         frame.with_column(column)?;
     }
     Ok(frame)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: &[&str] = &["hidden"];
+
+    /// Rows of (t, pair, error).
+    fn frame(rows: &[(f64, i64, f64)]) -> DataFrame {
+        let hidden = vec![10_i64; rows.len()];
+        let t: Vec<f64> = rows.iter().map(|row| row.0).collect();
+        let pair: Vec<i64> = rows.iter().map(|row| row.1).collect();
+        let error: Vec<Option<f64>> = rows.iter().map(|row| Some(row.2).filter(|x| !x.is_nan())).collect();
+        df!("hidden" => hidden, "t" => t, "pair" => pair, "error" => error).unwrap()
+    }
+
+    fn along(rows: &[(f64, i64, f64)]) -> DataFrame {
+        Averaged { keys: KEYS, along: Some("t"), unit: Unit::Pair }.of(&frame(rows), "quantity", &["error"]).unwrap()
+    }
+
+    fn column(frame: &DataFrame, name: &str) -> Vec<String> {
+        shown(frame, name).unwrap()
+    }
+
+    #[test]
+    fn pairs_count_two_nets_each_and_nets_alone_count_themselves() {
+        let rows = frame(&[(0.0, 1, 5.0), (0.0, 2, 6.0), (0.0, 3, 9.0)]);
+        let counts = |unit| {
+            let found = Averaged { keys: KEYS, along: None, unit }.of(&rows, "metric", &["error"]).unwrap();
+            [column(&found, "nets").join(","), column(&found, "pairs").join(",")]
+        };
+        assert_eq!(counts(Unit::Pair), ["6", "3"]);
+        assert_eq!(counts(Unit::Net)[0], "3");
+    }
+
+    #[test]
+    fn three_pairs_have_intervals_and_two_only_their_values() {
+        let found =
+            along(&[(0.0, 1, 21.4), (0.0, 2, 25.0), (0.0, 3, 19.7), (1.0, 1, 3.0), (1.0, 2, 4.0), (1.0, 3, 5.0)]);
+        assert_eq!(column(&found, "average"), ["arithmetic"; 2]);
+        let low = numbers(&found, "low").unwrap();
+        assert!((low[0] - 15.310_844_817_028_39).abs() < 1e-9, "{low:?}");
+        let two = along(&[(0.0, 1, 21.0), (0.0, 2, 25.0)]);
+        assert_eq!([numbers(&two, "low"), numbers(&two, "pair_high")].map(|x| x.unwrap()[0].is_nan()), [true; 2]);
+        assert_eq!(["mean", "least", "most"].map(|name| column(&two, name).join("")), ["23", "21", "25"]);
+    }
+
+    #[test]
+    fn a_curve_takes_one_kind_of_average_at_all_its_points() {
+        let narrow = [(0.0, 1, 2.0), (0.0, 2, 2.0), (0.0, 3, 2.0)];
+        let wide = [(0.5, 1, 4.0), (0.5, 2, 8.0), (0.5, 3, 32.0)];
+        let zero = [(1.0, 1, 0.0), (1.0, 2, 1.0), (1.0, 3, 2.0)];
+        let found = along(&[narrow, wide].concat());
+        assert_eq!(column(&found, "average"), ["geometric"; 2]);
+        let means = numbers(&found, "mean").unwrap();
+        assert!((means[0] - 2.0).abs() < 1e-12 && (means[1] - 1024_f64.cbrt()).abs() < 1e-9, "{means:?}");
+        assert_eq!(column(&along(&[narrow, wide, zero].concat()), "average"), ["arithmetic"; 3]);
+    }
+
+    #[test]
+    fn a_point_that_some_pairs_do_not_have_is_left_out() {
+        let both = [(0.0, 1, 2.0), (0.0, 2, 3.0), (1.0, 1, 4.0), (1.0, 2, 5.0)];
+        let refined = [(0.5, 2, 9.0), (0.75, 1, f64::NAN), (0.75, 2, 9.0)];
+        let found = along(&[&both[..], &refined].concat());
+        assert_eq!(column(&found, "t"), ["0", "1"]);
+        assert_eq!(column(&found, "pairs"), ["2", "2"]);
+    }
+
+    #[test]
+    fn no_mean_is_taken_of_an_infinity() {
+        let rows = frame(&[(0.0, 1, 5.0), (0.0, 2, f64::INFINITY)]);
+        let refused = Averaged { keys: KEYS, along: None, unit: Unit::Pair }.of(&rows, "metric", &["error"]);
+        assert_eq!(format!("{:#}", refused.unwrap_err()), "`error`: `inf` is not a finite number");
+    }
 }

@@ -13,8 +13,8 @@ use polars::prelude::DataFrame;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-/// Means on the test split by width, prior, method and metric.
-pub(super) type Cells = BTreeMap<(i64, String, String, String), Mean>;
+/// What a metric on the test split is of: width, prior, method and metric.
+pub(super) type Key = (i64, String, String, String);
 
 /// A validation loss this many times the lowest of the same net says that training went on too
 /// long.
@@ -78,14 +78,14 @@ fn range<'a>(values: impl Iterator<Item = &'a f64>) -> String {
 }
 
 /// A table for each prior: the barriers of the loss and of the error, method by width.
-pub(super) fn barriers(cells: &Cells) -> Result<String> {
+pub(super) fn barriers<C>(cells: &BTreeMap<Key, C>, mean: fn(&C) -> &Mean) -> Result<String> {
     let widths: BTreeSet<i64> = cells.keys().map(|(hidden, ..)| *hidden).collect();
     let methods = ordered(cells.keys().map(|(_, _, method, _)| method.clone()));
     let mut text = String::new();
     for prior in by_strength(cells.keys().map(|(_, prior, ..)| prior.clone())) {
         let cell = |method: &String, hidden: i64| {
-            let mean = |metric: &str| cells.get(&(hidden, prior.clone(), method.clone(), metric.to_owned()));
-            let (loss, error) = (mean("barrier_loss"), mean("barrier_error"));
+            let cell = |metric: &str| cells.get(&(hidden, prior.clone(), method.clone(), metric.to_owned()));
+            let (loss, error) = (cell("barrier_loss").map(mean), cell("barrier_error").map(mean));
             loss.zip(error).map_or(String::new(), |(loss, error)| format!("{:.3} / {:.2}", loss.mean, error.mean))
         };
         let row =
@@ -148,13 +148,13 @@ mod tests {
         let cell = |hidden: i64, prior: &str, method: &str, metric: &str, x: f64| {
             ((hidden, prior.to_owned(), method.to_owned(), metric.to_owned()), mean(x))
         };
-        let cells = Cells::from([
+        let cells = BTreeMap::from([
             cell(10, "none", "linear", "barrier_loss", 0.5),
             cell(10, "none", "linear", "barrier_error", 12.0),
             cell(50, "none", "arc", "barrier_loss", 0.25),
             cell(50, "none", "arc", "barrier_error", 3.0),
         ]);
-        insta::assert_snapshot!(barriers(&cells).unwrap(), @r"
+        insta::assert_snapshot!(barriers(&cells, |mean| mean).unwrap(), @r"
         ### Barriers, prior: none
 
         | method |        h = 10 |       h = 50 |

@@ -321,6 +321,11 @@ pub(super) fn shown(frame: &DataFrame, column: &str) -> Result<Vec<String>> {
     })
 }
 
+/// The two nets of a pair. No two pairs share a net: `evaluate` joins the ends of one pair.
+pub(super) fn ends(pair: i64) -> [(i64, char); 2] {
+    [(pair, 'a'), (pair, 'b')]
+}
+
 /// A mean over pairs or nets, read back from one of the tables of means.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Mean {
@@ -352,4 +357,61 @@ pub(super) fn means(frame: &DataFrame) -> Result<Vec<Mean>> {
 pub(super) fn intervals(frame: &DataFrame, [low, high]: [&str; 2]) -> Result<Vec<Option<Interval>>> {
     let ends = numbers(frame, low)?.into_iter().zip(numbers(frame, high)?);
     Ok(ends.map(|(low, high)| (!low.is_nan() && !high.is_nan()).then_some(Interval { low, high })).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [&Table; 8] = [&POINTS, &METRICS, &REFITS, &NETS, &HISTORY, &CURVES, &SUMMARY, &ENDPOINTS];
+
+    /// A file of two rows: the second with `value` in `column`, all else filled in.
+    fn file(table: &Table, column: &str, value: &str) -> tempfile::NamedTempFile {
+        let row = |value: &str| {
+            let cells = table.columns.iter().map(|(name, kind)| match kind {
+                _ if *name == column => value,
+                Text => "x",
+                Whole => "7",
+                Number => "0.5",
+            });
+            cells.collect::<Vec<_>>().join(",")
+        };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        crate::fs::write(file.path(), format!("{}\n{}\n{}\n", table.names().join(","), row("0.5"), row(value)))
+            .unwrap();
+        file
+    }
+
+    #[test]
+    fn a_number_that_is_not_finite_is_refused_in_every_table_with_its_row() {
+        for table in ALL {
+            for (column, _) in table.columns.iter().filter(|(_, kind)| matches!(kind, Number)) {
+                for (written, shown) in [("NaN", "NaN"), ("inf", "inf"), ("-inf", "-inf")] {
+                    let refused = format!("{:#}", table.read(file(table, column, written).path()).unwrap_err());
+                    let expected = format!("line 3: `{column}` of `");
+                    assert!(refused.contains(&expected), "{} `{column}`: {refused}", table.file);
+                    assert!(refused.ends_with(&format!("is `{shown}`, which is no finite number")), "{refused}");
+                }
+                assert!(table.read(file(table, column, "").path()).is_ok(), "a missing `{column}` is not refused");
+            }
+        }
+        let refused = format!("{:#}", METRICS.read(file(&METRICS, "max_error", "NaN").path()).unwrap_err());
+        assert!(refused.contains("`max_error` of `hidden=7,prior=x,method=x,pair=7,split=x`"), "{refused}");
+    }
+
+    #[test]
+    fn a_mean_is_read_back_with_its_kind_and_its_interval() {
+        let means = |text: &str| {
+            let path = tempfile::NamedTempFile::new().unwrap();
+            let names = ENDPOINTS.names().join(",");
+            crate::fs::write(path.path(), format!("{names}\n10,none,test_error,{text}\n")).unwrap();
+            means(&ENDPOINTS.read(path.path()).unwrap())
+        };
+        let read = means("4,geometric,3.0,2.0,5.0,1.0,9.0").unwrap().remove(0);
+        let interval = Some(Interval { low: 2.0, high: 5.0 });
+        let expected = Mean { count: 4, average: Average::Geometric, mean: 3.0, interval, range: (1.0, 9.0) };
+        assert_eq!(read, expected);
+        assert_eq!(means("2,arithmetic,3.0,,,1.0,5.0").unwrap()[0].interval, None);
+        assert!(means("2,median,3.0,,,1.0,5.0").is_err());
+    }
 }

@@ -1,12 +1,14 @@
 //! Statistics of a few numbers: each sum in f64 in ascending order, each formula with its source.
 //!
-//! Nothing here knows what the numbers measure, except where a percentage is asked for. No statistic takes NaN or an
-//! infinity: a [`Sample`] is finite by construction.
+//! Nothing here knows what the numbers measure, except where a percentage is asked for. No
+//! statistic takes NaN or an infinity: a [`Sample`] is finite by construction.
 
+mod contrast;
 mod sample;
 mod student;
 
-pub use sample::{Average, Estimate, NotFinite, Sample, Summary, mean};
+pub use contrast::holm;
+pub use sample::{Average, Estimate, FEWEST, NotFinite, Sample, Summary};
 
 /// A 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,11 +44,18 @@ pub fn trapezoid(x: &[f64], y: &[f64]) -> f64 {
     sum(x.windows(2).zip(y.windows(2)).map(|(x, y)| (x[1] - x[0]) * (y[0] + y[1]) / 2.0))
 }
 
-/// The standard error, in points, of an error of `percent` measured on `n` images: 100 sqrt(p (1 - p) / n), the
-/// standard deviation of a binomial proportion.
+/// The standard error, in points, of an error of `percent` measured on `n` images: 100 sqrt(p (1 -
+/// p) / n), the standard deviation of a binomial proportion.
 pub fn binomial_standard_error(percent: f64, n: usize) -> f64 {
     let p = percent / 100.0;
     100.0 * (p * (1.0 - p) / n as f64).sqrt()
+}
+
+/// Two standard errors of the difference between errors of `a` and `b` percent, each measured on
+/// `n` images of its own: a smaller difference is inside the noise of the test set.
+pub fn noise_of_difference(a: f64, b: f64, n: usize) -> f64 {
+    let [a, b] = [a, b].map(|percent| binomial_standard_error(percent, n));
+    2.0 * (a * a + b * b).sqrt()
 }
 
 /// The sum, first to last.
@@ -60,15 +69,14 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_mean_of_a_worked_example() {
-        let x = [2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0];
-        assert_eq!(mean(&x), Some(5.0));
-    }
-
-    #[test]
     fn an_error_of_two_percent_on_ten_thousand_images_is_known_to_0_14_points() {
         assert!((binomial_standard_error(2.0, 10_000) - 0.14).abs() < 1e-12);
         assert_eq!(binomial_standard_error(0.0, 10_000), 0.0);
+    }
+
+    #[test]
+    fn two_errors_of_two_percent_differ_by_0_4_points_before_it_is_more_than_noise() {
+        assert!((noise_of_difference(2.0, 2.0, 10_000) - 0.396).abs() < 1e-4);
     }
 
     proptest! {
