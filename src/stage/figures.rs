@@ -4,11 +4,11 @@
 //! out: [`Drawn::new`] compares the lines of the figure with the run, so that no figure states by
 //! hand what it holds. How a figure looks is the business of `report::figure`.
 
+use super::captions::{NOTHING, averaged, intervals, not_above_zero, of_wa, sentences};
 use super::tables::Mean;
 use super::talk::{Published, ordered, title};
-use crate::report::axis::{Axis, Scale};
+use crate::report::axis::Axis;
 use crate::report::figure::{Figure, Mark, Panel, Series};
-use crate::study::stats::Average;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The nets of one width and prior, and the method of the curve between them.
@@ -58,6 +58,13 @@ struct Line {
     series: Vec<Series>,
 }
 
+impl Line {
+    /// Whether it goes along curves between nets, and not over widths or variances.
+    fn is_curve(&self) -> bool {
+        self.series.iter().all(|series| series.mark == Mark::Curve)
+    }
+}
+
 /// A panel before its lines are compared with the run.
 struct View {
     title: String,
@@ -74,8 +81,6 @@ const MAX_ERROR: &str = "largest test error on the curve, %";
 const TALK_NARROW: i64 = 50;
 const TALK_WIDE: i64 = 1000;
 const TALK_ALONG: [&str; 4] = ["linear", "arc", "linear+ot", "arc+ot"];
-
-const NOTHING: &str = "The run has nothing to show here.";
 
 /// Pixels between the markers of neighbouring methods at one width.
 const APART: f64 = 2.0;
@@ -446,10 +451,11 @@ impl Drawn {
     fn new(study: &Study, title_: String, what: String, why: &str, columns: usize, views: Vec<View>) -> Drawn {
         let lines: Vec<&Line> = views.iter().flat_map(|view| &view.lines).collect();
         let means: Vec<&Mean> = lines.iter().flat_map(|line| &line.means).collect();
-        let marks = lines.iter().flat_map(|line| &line.series).map(|series| series.mark);
-        let curves = marks.clone().all(|mark| mark == Mark::Curve);
+        let curves = lines.iter().all(|line| line.is_curve());
         let crowded = curves && views.iter().any(|view| view.lines.len() > MOST_BANDS);
-        let words = [what, of_wa(&lines), averaged(&means), intervals(&means, curves, crowded)];
+        let along = lines.iter().filter(|line| line.is_curve()).flat_map(|line| &line.cases);
+        let along = along.map(|case| case.method.as_str());
+        let words = [what, of_wa(along), averaged(&means), intervals(&means, curves, crowded)];
         let left_out = study.left_out(&lines, why);
         let panel = |View { title, x, y, lines }: View| {
             let series = lines.into_iter().flat_map(|line| line.series).filter(|series| !series.points.is_empty());
@@ -585,87 +591,14 @@ fn of_prior(prior: &String) -> String {
     format!("prior: {prior}")
 }
 
-/// Those that are not empty, with a space between.
-fn sentences(all: impl IntoIterator<Item = String>) -> String {
-    all.into_iter().filter(|sentence| !sentence.is_empty()).collect::<Vec<_>>().join(" ")
-}
-
-/// What t means on a curve of two segments.
-fn of_wa(lines: &[&Line]) -> String {
-    let along = |line: &&&Line| line.series.iter().any(|series| series.mark == Mark::Curve);
-    let is_wa = |case: &Case| case.method.ends_with("+wa");
-    if lines.iter().filter(along).flat_map(|line| &line.cases).any(is_wa) {
-        "On a curve with WA, W1 moves in the first half of t, and W2 alone, straight, in the second; of its points, which lie \
-         closer beside its largest training error, those are shown that all pairs have."
-            .to_owned()
-    } else {
-        String::new()
-    }
-}
-
 /// The ends of the interval of a mean that has one.
 fn ends(mean: &Mean) -> Option<(f64, f64)> {
     mean.interval.map(|interval| (interval.low, interval.high))
 }
 
-/// Over how many pairs the means are, and of which kind.
-fn averaged(means: &[&Mean]) -> String {
-    let counts = means.iter().map(|mean| mean.count);
-    let pairs = match (counts.clone().min(), counts.max()) {
-        (None, _) | (_, None) => return NOTHING.to_owned(),
-        (_, Some(1)) => return "Of one pair.".to_owned(),
-        (Some(least), Some(most)) if least == most => format!("{most} pairs"),
-        (Some(least), Some(most)) => format!("{least} to {most} pairs"),
-    };
-    let geometric = means.iter().filter(|mean| mean.average == Average::Geometric).count();
-    let kind = match geometric {
-        0 => "",
-        n if n == means.len() => ", geometric",
-        _ => ", geometric where the pairs differ most",
-    };
-    format!("Mean over {pairs}{kind}.")
-}
-
-/// Which of the means have an interval, and what stands for those that have none.
-fn intervals(means: &[&Mean], curves: bool, crowded: bool) -> String {
-    let with = means.iter().filter(|mean| mean.interval.is_some()).count();
-    let dots = means.iter().any(|mean| mean.interval.is_none() && mean.count > 1) && !curves;
-    let name = if curves { "bands" } else { "whiskers" };
-    let pairs = if dots { "; dots are the single pairs" } else { "" };
-    let cut = if curves { "cut off at the edge of a panel" } else { "without a cap where they go on beyond the panel" };
-    match with {
-        0 if means.is_empty() => String::new(),
-        0 => format!("No {name}: there are too few pairs for an interval{pairs}."),
-        _ if crowded => {
-            "The 95 % intervals are not drawn, since so many bands would hide each other; `curves.csv` of the \
-                         stage `aggregate` has them."
-                .to_owned()
-        }
-        n if n == means.len() => format!("The {name} are 95 % intervals of the mean, {cut}."),
-        _ => format!("The {name} are 95 % intervals of the mean, {cut}, where there are pairs enough for one{pairs}."),
-    }
-}
-
 /// Takes the bands off every line.
 fn without_bands(panels: &mut [Panel]) {
     panels.iter_mut().flat_map(|panel| &mut panel.series).for_each(|series| series.band.clear());
-}
-
-/// How many values have no place in `panels`, since an axis is logarithmic, and what stands for
-/// them.
-fn not_above_zero(panels: &[Panel]) -> String {
-    let of_log = panels.iter().filter(|panel| panel.y.scale == Scale::Log).flat_map(|panel| &panel.series);
-    let mut marks: Vec<Mark> = Vec::new();
-    for series in of_log {
-        marks.extend(series.points.iter().filter(|(_, y)| *y <= 0.0).map(|_| series.mark));
-    }
-    let values = match marks.len() {
-        0 => return String::new(),
-        1 => "One value is 0 or less".to_owned(),
-        n => format!("{n} values are 0 or less"),
-    };
-    let shown = if marks.contains(&Mark::Curve) { "is a gap in its line" } else { "stands at its lower end" };
-    format!("{values}, where the log axis does not reach: each {shown}.")
 }
 
 /// With three digits that count.

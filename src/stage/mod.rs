@@ -9,6 +9,7 @@
 mod aggregate;
 mod align;
 mod artifact;
+mod captions;
 mod command;
 mod conclusions;
 mod evaluate;
