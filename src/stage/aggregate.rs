@@ -2,8 +2,10 @@
 //! intervals that cover.
 
 use super::format;
-use super::tables::{CURVES, ENDPOINTS, METRICS, NETS, POINTS, REFITS, SUMMARY, Table, ends, numbers, shown, wholes};
-use crate::engine::stage::{Arity, Changes, Context, Slot, Stage};
+use super::tables::{
+    CURVES, ENDPOINTS, HISTORIES, HISTORY, METRICS, NETS, POINTS, REFITS, SUMMARY, Table, ends, numbers, shown, wholes,
+};
+use crate::engine::stage::{Arity, Changes, Context, Input, Slot, Stage};
 use crate::study::stats::{Average, NotFinite, Sample, Summary};
 use anyhow::{Context as _, Result};
 use polars::prelude::*;
@@ -24,10 +26,10 @@ impl Stage for Aggregate {
     const VERSION: u32 = 2;
     const SLOTS: &'static [Slot] = &[
         Slot { name: "curves", arity: Arity::Many, files: &[POINTS.file, METRICS.file, REFITS.file] },
-        Slot { name: "nets", arity: Arity::Many, files: &[NETS.file] },
+        Slot { name: "nets", arity: Arity::Many, files: &[NETS.file, HISTORY.file] },
     ];
     const OUTPUTS: &'static [&'static str] =
-        &[POINTS.file, METRICS.file, REFITS.file, NETS.file, CURVES.file, SUMMARY.file, ENDPOINTS.file];
+        &[POINTS.file, METRICS.file, REFITS.file, NETS.file, HISTORIES.file, CURVES.file, SUMMARY.file, ENDPOINTS.file];
     type Params = Params;
 
     fn difference(file: &str, cached: &[u8], again: &[u8]) -> String {
@@ -49,6 +51,7 @@ impl Stage for Aggregate {
         for (table, frame) in [(&POINTS, &points), (&METRICS, &sums), (&REFITS, &refits), (&NETS, &nets)] {
             table.write(frame, &cx.output(table.file))?;
         }
+        HISTORIES.write(&histories(cx.inputs("nets"))?, &cx.output(HISTORIES.file))?;
 
         let points = with_normalised(points, &sums)?;
         let curve = &["hidden", "prior", "method", "split"];
@@ -61,6 +64,23 @@ impl Stage for Aggregate {
         let nets_alone = Averaged { keys: &["hidden", "prior"], along: None, unit: Unit::Net };
         ENDPOINTS.write(&nets_alone.of(&nets, "quantity", &names[described..])?, &cx.output(ENDPOINTS.file))
     }
+}
+
+/// The training of all nets, each epoch with the columns that say which net it is of.
+fn histories(nets: &[Input]) -> Result<DataFrame> {
+    let keys = ["hidden", "prior", "pair", "end"];
+    let mut all = DataFrame::empty();
+    for input in nets {
+        let net = NETS.read(input.path(NETS.file)?)?;
+        let mut history = HISTORY.read(input.path(HISTORY.file)?)?;
+        for key in keys {
+            history.with_column(net.column(key)?.new_from_index(0, history.height()))?;
+        }
+        let history = history.select(HISTORIES.names())?;
+        all = if all.width() == 0 { history } else { all.vstack(&history)? };
+    }
+    let order = [&keys[..], &["epoch"]].concat();
+    Ok(all.sort(order, SortMultipleOptions::default().with_maintain_order(true))?)
 }
 
 /// Adds `normalised` = (E(t) - E_end) / (E_lin_max - E_end): E_end the mean of the curve's two

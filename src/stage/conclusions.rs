@@ -6,7 +6,7 @@
 //! then over pairs, then over widths. The methods, priors and widths compared are those of the run,
 //! and a contrast names what it leaves out.
 
-use super::plot::by_strength;
+use super::figures::by_strength;
 use super::tables::ends;
 use super::talk::{ordered, title};
 use crate::study::stats::{Estimate, FEWEST, Interval, NotFinite, Sample, holm, noise_of_difference};

@@ -4,9 +4,12 @@
 
 use super::artifact::{DATA_CARD, DataCard, MNIST, read_json};
 use super::conclusions::{COMPARED, Conclusion, Findings, Pairs};
-use super::plot::{CARD, FigureCard, SVG, by_strength};
+use super::figures::by_strength;
+use super::plot::{CARD, FigureCard, SVG};
+use super::sections::{self, Key};
 use super::tables::{
-    CURVES, ENDPOINTS, METRICS, Mean, NETS, POINTS, REFITS, SUMMARY, intervals, means, numbers, texts, wholes,
+    CURVES, ENDPOINTS, HISTORIES, METRICS, Mean, NETS, POINTS, REFITS, SUMMARY, intervals, means, numbers, texts,
+    wholes,
 };
 use super::talk::{Published, ordered, published, title};
 use super::{KINDS, OF_THE_STUDY};
@@ -78,10 +81,11 @@ impl Params {
 
 const MARKDOWN: &str = "report.md";
 const HTML: &str = "report.html";
-const TABLES: &[&str] = &[POINTS.file, METRICS.file, REFITS.file, NETS.file, CURVES.file, SUMMARY.file, ENDPOINTS.file];
+const TABLES: &[&str] =
+    &[POINTS.file, METRICS.file, REFITS.file, NETS.file, HISTORIES.file, CURVES.file, SUMMARY.file, ENDPOINTS.file];
 
 /// The tables that people may want beside the report; the long ones stay in the cache.
-const LAID_OUT: &[&str] = &[METRICS.file, REFITS.file, NETS.file, SUMMARY.file, ENDPOINTS.file];
+const LAID_OUT: &[&str] = &[METRICS.file, REFITS.file, NETS.file, HISTORIES.file, SUMMARY.file, ENDPOINTS.file];
 
 impl Stage for Report {
     const NAME: &'static str = "report";
@@ -246,8 +250,10 @@ impl<'a> Inputs<'a> {
             writeln!(text, "{}\n", escape(&params.about))?;
         }
         self.write_setting(&mut text, params)?;
+        self.write_training(&mut text, params)?;
         self.write_endpoints(&mut text, params)?;
         self.write_talk_tables(&mut text, params)?;
+        self.write_barriers(&mut text, params)?;
         writeln!(text, "## Figures\n")?;
         for shown in &self.figures {
             writeln!(text, "### {}\n", escape(&shown.card.title))?;
@@ -344,6 +350,18 @@ impl<'a> Inputs<'a> {
         Ok(())
     }
 
+    fn write_training(&self, text: &mut String, params: &Params) -> Result<()> {
+        let histories = HISTORIES.read(self.tables.path(HISTORIES.file)?)?;
+        writeln!(text, "## Training\n\n{}", sections::training(&histories)?)?;
+        writeln!(
+            text,
+            "Ranges are over nets. The train error is that of each batch as training meets it, dropped units included; the \
+             validation loss is taken after the epoch. {}\n",
+            self.source(HISTORIES.file, params)?
+        )?;
+        Ok(())
+    }
+
     fn write_endpoints(&self, text: &mut String, params: &Params) -> Result<()> {
         let frame = &self.endpoints;
         let (hidden, prior) = (wholes(frame, "hidden")?, texts(frame, "prior")?);
@@ -426,6 +444,20 @@ impl<'a> Inputs<'a> {
                 self.agreement(&published)
             )?;
         }
+        Ok(())
+    }
+
+    fn write_barriers(&self, text: &mut String, params: &Params) -> Result<()> {
+        writeln!(text, "## Barriers\n\n{}", sections::barriers(&self.cells, |cell| &cell.mean)?.trim_end())?;
+        writeln!(
+            text,
+            "\nEach cell: the barrier of the test loss in nats / of the test error in points, mean over pairs (geometric \
+             where `average` says so in `tables/{0}`): the most that \
+             the loss L(t) on the curve exceeds (1 - t) L\\_A + t L\\_B, the straight line between the losses of its ends; for \
+             the error likewise. `tables/{0}` has their intervals and the other splits. {1}\n",
+            SUMMARY.file,
+            self.source(SUMMARY.file, params)?
+        )?;
         Ok(())
     }
 
@@ -519,7 +551,7 @@ struct Cell {
 }
 
 /// Cells by width, prior, method and metric.
-type Cells = BTreeMap<(i64, String, String, String), Cell>;
+type Cells = BTreeMap<Key, Cell>;
 
 fn cells(summary: &DataFrame) -> Result<Cells> {
     let (hidden, prior, method) = (wholes(summary, "hidden")?, texts(summary, "prior")?, texts(summary, "method")?);

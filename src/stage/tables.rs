@@ -124,6 +124,23 @@ pub(super) const HISTORY: Table = Table {
     ],
 };
 
+/// The training of all nets; one row per net and epoch.
+pub(super) const HISTORIES: Table = Table {
+    file: "histories.csv",
+    columns: &[
+        ("hidden", Whole),
+        ("prior", Text),
+        ("pair", Whole),
+        ("end", Text),
+        ("epoch", Whole),
+        ("rate", Number),
+        ("train_error", Number),
+        ("train_loss", Number),
+        ("validation_error", Number),
+        ("validation_loss", Number),
+    ],
+};
+
 /// Curves averaged over pairs; one row per width, prior, method, split, t and quantity. One curve takes one kind of average,
 /// so that its line has no step, and has the points that all its pairs have.
 pub(super) const CURVES: Table = Table {
