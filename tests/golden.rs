@@ -37,7 +37,16 @@ stages:
     plot:
       data: data
       tables: tables
-      figure: [error-by-method, normalised-error-by-prior, error-by-width, max-error-by-width, max-error-by-variance]
+      figure:
+        - training
+        - error-by-method
+        - error-by-split
+        - normalised-error-by-prior
+        - error-by-width
+        - max-error-by-width
+        - max-error-by-variance
+        - loss-barrier-by-width
+        - error-barrier-by-width
   report:
     report: { data: data, tables: tables, figures: figures }
 ";
