@@ -187,14 +187,19 @@ impl Study {
         if crowded {
             without_bands(&mut panels);
         }
+        let validated = self.training.values().flatten().any(|epoch| epoch.validation_error.is_finite());
+        let validation = match validated {
+            true => "The validation error, dotted, is taken after the epoch.",
+            false => "The run has no validation split.",
+        };
         let hidden = not_above_zero(&panels);
         Drawn {
             title: "Training, by width and prior".to_owned(),
             caption: sentences([
                 "Error by epoch, by number of hidden neurons, a panel for each prior: the mean over the nets. The train \
-                 error is that of each batch as training meets it, dropped units included; the validation error, dotted, is \
-                 taken after the epoch."
+                 error is that of each batch as training meets it, dropped units included."
                     .to_owned(),
+                validation.to_owned(),
                 if crowded { "" } else { "The bands go from the lowest to the highest net." }.to_owned(),
                 hidden,
                 if panels.is_empty() { NOTHING } else { "Shows every prior and width of the run." }.to_owned(),

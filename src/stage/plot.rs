@@ -333,6 +333,16 @@ mod tests {
     }
 
     #[test]
+    fn training_without_a_validation_split_says_so() {
+        let mut study = study(&["none"], &["linear"], &[10], 1);
+        let caption = |study: &Study| Name::Training.draw(study).caption;
+        assert!(caption(&study).contains("The validation error, dotted,"), "{}", caption(&study));
+        study.training.values_mut().flatten().for_each(|epoch| epoch.validation_error = f64::NAN);
+        assert!(caption(&study).contains("The run has no validation split."), "{}", caption(&study));
+        assert_eq!(Name::Training.draw(&study).figure.panels[0].series.len(), 1);
+    }
+
+    #[test]
     fn values_that_a_log_axis_cannot_show_are_counted() {
         let mut study = study(&["none"], &["linear", "arc"], &[10, 50], 2);
         study.metrics.iter_mut().filter(|((case, _), _)| case.hidden == 50).for_each(|(_, mean)| mean.mean = 0.0);

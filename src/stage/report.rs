@@ -356,7 +356,7 @@ impl<'a> Inputs<'a> {
         writeln!(
             text,
             "Ranges are over nets. The train error is that of each batch as training meets it, dropped units included; the \
-             validation loss is taken after the epoch. {}\n",
+             validation loss, where the data have that split, is taken after the epoch. {}\n",
             self.source(HISTORIES.file, params)?
         )?;
         Ok(())
