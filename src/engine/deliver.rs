@@ -5,10 +5,10 @@
 //! is a whole folder that nothing is delivered to any more.
 
 use super::key::{Artifact, Digest};
-use super::store::Store;
+use super::store::{Store, digest_of_file};
 use crate::fs;
-use anyhow::Result;
-use std::path::Path;
+use anyhow::{Context as _, Result};
+use std::path::{Path, absolute};
 
 /// What was done to a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,13 +21,23 @@ pub struct Delivered {
 
 /// Makes the files of `artifact` lie in `folder` below `project`.
 pub fn deliver(store: &Store, artifact: &Artifact, project: &Path, folder: &str) -> Result<Delivered> {
-    let before = store.delivered(folder)?;
     let here = project.join(folder);
-    let lies_at = |path: &Path, digest: &Digest| fs::read(path).is_ok_and(|bytes| Digest::of(&bytes) == *digest);
+    let lost = || format!("cannot look at `{}`", here.display());
+    // Of two projects that share a cache, each has such a folder.
+    let note = &if store.is_inside(project) {
+        folder.into()
+    } else {
+        absolute(&here).with_context(lost)?.to_string_lossy().into_owned()
+    };
+    let before = store.delivered(note)?;
+    let lies_at = |path: &Path, digest: &Digest| {
+        let size = fs::metadata_if_there(path).ok().flatten().filter(|meta| meta.is_file()).map(|meta| meta.len());
+        size == store.object_bytes(*digest).ok() && digest_of_file(path).is_ok_and(|found| found == *digest)
+    };
     if before != *artifact {
         // Both, should this be cut short: what lies there then is known to be ours.
         let either = before.iter().chain(artifact).map(|(name, digest)| (name.clone(), *digest)).collect();
-        store.remember_delivered(folder, &either)?;
+        store.remember_delivered(note, &either)?;
     }
     let (mut written, mut removed) = (0, 0);
     for (name, digest) in before.iter().filter(|(name, _)| !artifact.contains_key(*name)) {
@@ -47,7 +57,7 @@ pub fn deliver(store: &Store, artifact: &Artifact, project: &Path, folder: &str)
         }
     }
     if before != *artifact {
-        store.remember_delivered(folder, artifact)?;
+        store.remember_delivered(note, artifact)?;
     }
     Ok(Delivered { written, removed })
 }

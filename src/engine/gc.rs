@@ -3,14 +3,19 @@
 //! Kept is what hangs on a root: a key that a current profile asks for, that one of the last runs used, that is pinned, or
 //! whose outputs are those of the lock. With a key stay its question, its answer, its logs, its outputs, and the inputs it
 //! was made of. Everything else goes: answers first and objects last, so that a crash in between leaves no answer without
-//! its bytes. With it go the memo of entries, which would remember them for ever, and what was only kept for a look:
+//! its bytes.
+//!
+//! A node has no key while something upstream is missing. Whatever bytes come there in the end, its recipe will have the
+//! kind, version, parameters and seed that it has now, so every result of such a recipe is kept, whatever its inputs: the
+//! node's own is among them, if there is one. With it go the memo of entries, which would remember them for ever, and what was only kept for a look:
 //! damaged bytes, and what came out otherwise when it was run again.
 //!
 //! Knows keys and digests; which are roots is for the caller to say.
 
 use super::entry::Entry;
 use super::error::Error;
-use super::key::{Digest, Key};
+use super::key::{Digest, Key, Recipe};
+use super::stage::ROOT;
 use super::store::Store;
 use anyhow::Result;
 use serde::Serialize;
@@ -24,8 +29,17 @@ pub struct Roots {
     pub keys: BTreeSet<Key>,
     /// Outputs: so is every question whose outputs are all among them.
     pub digests: BTreeSet<Digest>,
+    /// The [`shape`]s of recipes that nodes may request whose inputs are not known yet.
+    pub shapes: BTreeSet<Key>,
     /// How many of the last runs' histories.
     pub runs: usize,
+}
+
+/// What two recipes share that differ in their inputs alone.
+pub fn shape(recipe: &Recipe) -> Key {
+    let mut params = recipe.params.clone();
+    params.remove(ROOT);
+    Recipe { params, inputs: BTreeMap::new(), ..recipe.clone() }.key()
 }
 
 /// What is nobody's.
@@ -62,7 +76,10 @@ impl Garbage {
             let (entry, recipe) = (store.entry(key)?, store.recipe(key).ok().flatten());
             let locked =
                 |entry: &Arc<Entry>| entry.outputs.values().all(|stored| roots.digests.contains(&stored.digest));
-            let kept = roots.keys.contains(&key) || entry.as_ref().is_some_and(locked);
+            // A recipe that cannot be read may have any shape.
+            let fits = || recipe.as_ref().is_none_or(|recipe| roots.shapes.contains(&shape(recipe)));
+            let may_be_needed = || !roots.shapes.is_empty() && fits();
+            let kept = roots.keys.contains(&key) || entry.as_ref().is_some_and(locked) || may_be_needed();
             let kind = recipe.as_ref().map(|recipe| recipe.kind.clone()).unwrap_or_default();
             if kept {
                 live.extend(entry.iter().flat_map(|entry| entry.outputs.values().map(|stored| stored.digest)));
@@ -166,6 +183,25 @@ mod tests {
         assert_eq!((removed(&garbage), garbage.bytes()), (vec![("pair", 0), ("source", 1)], 0));
         garbage.remove(&bench.store).unwrap();
         assert_eq!(bench.run(A).submitted, []);
+    }
+
+    #[test]
+    fn while_a_nodes_inputs_are_not_known_every_result_stays_that_may_be_its_own() {
+        let bench = Bench::new();
+        let ran = bench.run(A);
+        bench.run("stages:\n  a: { source: { text: x } }\n  g: { gather: { all: a } }\n");
+        let [pair, source] = ["b", "a"].map(|node| ran.artifacts[node].clone());
+        std::fs::remove_file(bench.store.object(source["text"])).unwrap();
+        let trial = bench.trial(A);
+        let survey = trial.survey();
+        let unknown = trial.plan.ids().filter(|id| !survey.checked.contains_key(id));
+        let shapes = unknown.map(|id| shape(&trial.plan.recipe_without_inputs(id, false))).collect();
+        let roots = Roots { keys: keys(&bench, A), shapes, ..Roots::default() };
+        let garbage = Garbage::of(&bench.store, &roots).unwrap();
+        assert_eq!(removed(&garbage), [("gather", 1), ("pair", 0), ("source", 1)]);
+        garbage.remove(&bench.store).unwrap();
+        assert!(pair.values().all(|digest| bench.store.is_sound(*digest).unwrap()));
+        assert_eq!(bench.run(A).finished(), ["a"], "what hangs on it is still there");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use super::error::{Error, Fault};
 use super::expand::nodes;
 use super::files::Files;
-use super::key::{Artifact, Digest, Recipe, Seed, root};
+use super::key::{Artifact, Digest, Params, Recipe, Seed, root};
 pub use super::node::{NodeId, PlanNode};
 use super::node::{Reference, is_pattern};
 use super::pipeline::Pipeline;
@@ -26,6 +26,14 @@ pub struct Plan {
     source: String,
     /// Where each stage stands.
     places: BTreeMap<String, Option<Place>>,
+}
+
+/// The parameters and the label of random streams that a node requests, or those of its fallback, if it has one.
+fn requested(question: &Question, fallen_back: bool) -> (&Params, &Option<String>) {
+    match &question.fallback {
+        Some(fallback) if fallen_back => (fallback, &question.fallback_label),
+        _ => (&question.params, &question.label),
+    }
 }
 
 impl Plan {
@@ -54,11 +62,7 @@ impl Plan {
         artifact: impl Fn(NodeId) -> &'a Artifact,
     ) -> Result<Recipe> {
         let node = self.node(id);
-        let Question { params, label, fallback, fallback_label, .. } = &*node.question;
-        let (params, label) = match fallback {
-            Some(fallback) if fallen_back => (fallback, fallback_label),
-            _ => (params, label),
-        };
+        let (params, label) = requested(&node.question, fallen_back);
         let mut inputs = BTreeMap::new();
         for (name, sources) in &node.inputs {
             let slot = node.kind.slots().iter().find(|slot| slot.name == name);
@@ -132,9 +136,9 @@ impl Plan {
     }
 
     /// The recipe of a node whose inputs are not known yet, without them: to be compared, not to be asked.
-    pub fn recipe_without_inputs(&self, id: NodeId) -> Recipe {
+    pub fn recipe_without_inputs(&self, id: NodeId, fallen_back: bool) -> Recipe {
         let node = self.node(id);
-        let Question { params, label, .. } = &*node.question;
+        let (params, label) = requested(&node.question, fallen_back);
         Recipe {
             kind: node.kind.name().to_owned(),
             version: node.kind.version(),
