@@ -189,8 +189,12 @@ impl Store {
     ) -> Result<Hold> {
         let path = self.root.join("lock");
         let lock = fs::open_or_create(&path)?;
-        let scratch = self.scratch_folder();
-        let hold = |lock| Hold { _lock: lock, _heart: Heart::of(scratch.clone()), scratch };
+        let hold = |lock| {
+            let scratch = self.scratch_folder();
+            // It shows other machines that a process is at work here. `gc` must go on where a full disk refuses it.
+            let _ = self.scratch();
+            Hold { _lock: lock, _heart: Heart::of(scratch.clone()), scratch }
+        };
         match attempt(&lock) {
             Ok(()) => Ok(hold(lock)),
             Err(TryLockError::WouldBlock) if wait => {
@@ -227,17 +231,13 @@ impl Store {
         for name in fs::entries(&tmp).unwrap_or_default() {
             let path = tmp.join(&name);
             let owner = name.to_str().and_then(Owner::from_tag);
-            if owner.is_some_and(|owner| self.is_alive(&owner, &path, expiry).unwrap_or(true)) {
+            let beats = || leases.beats(&path, expiry).unwrap_or(true);
+            if owner.is_some_and(|owner| owner.lives().unwrap_or_else(beats)) {
                 continue;
             }
             let is_folder = fs::metadata_if_there(&path).is_ok_and(|meta| meta.is_some_and(|meta| meta.is_dir()));
             let _ = if is_folder { fs::remove_folder_if_there(&path) } else { fs::remove_if_there(&path) };
         }
-    }
-
-    /// Whether the process whose folder in `tmp` is at `path` lives, or may.
-    fn is_alive(&self, owner: &Owner, path: &Path, expiry: Duration) -> Result<bool> {
-        owner.lives().map_or_else(|| self.leases().beats(path, expiry), Ok)
     }
 
     fn scratch_folder(&self) -> PathBuf {
@@ -524,7 +524,7 @@ impl Store {
         self.root.join(FILES)
     }
 
-    /// Writes that down.
+    /// Writes them down.
     pub(super) fn write_memo(&self, memo: &impl Serialize) -> Result<()> {
         self.write_enveloped(&self.memo(), memo)
     }
@@ -595,7 +595,7 @@ impl Store {
         fs::remove_if_there(&self.root.join(MEMO))
     }
 
-    /// Another process that is at work here: it holds a lease, or its folder in `tmp` says that it lives.
+    /// Another process that is at work here: it holds a lease, or the lock cannot show it and its folder in `tmp` beats.
     pub fn anyone_at_work(&self) -> Result<Option<Owner>> {
         for name in fs::list(&self.root.join("leases"))? {
             if let Ok(key) = name.parse()
@@ -606,8 +606,8 @@ impl Store {
         }
         let tmp = self.root.join("tmp");
         for name in fs::list(&tmp)? {
-            if let Some(owner) = Owner::from_tag(&name).filter(|owner| owner != Owner::this())
-                && self.is_alive(&owner, &tmp.join(&name), EXPIRY)?
+            if let Some(owner) = Owner::from_tag(&name).filter(|owner| owner.lives().is_none())
+                && self.leases().beats(&tmp.join(&name), EXPIRY)?
             {
                 return Ok(Some(owner));
             }
