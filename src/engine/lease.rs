@@ -1,9 +1,9 @@
 //! Who is at work on which question: a lease is a file `leases/<key>` that names its owner, and it comes and goes whole.
 //!
-//! A lease holds while its process lives; where that cannot be told, on another host say, while its heartbeat (the
-//! file's modification time, moved every ten seconds) is younger than ninety by the clock of the disk they share: no
-//! host's own clock counts. A lease that holds no longer is taken over by whoever asks next. So does the folder of a
-//! process in `tmp/` beat.
+//! A lease holds while its process lives; where that cannot be told, on another host say, while its
+//! heartbeat (the file's modification time, moved every ten seconds) is younger than ninety by the
+//! clock of the disk they share: no host's own clock counts. A lease that holds no longer is taken
+//! over by whoever asks next. The folder of a process in `tmp/` has the same heartbeat.
 //!
 //! Leases keep two runs from doing the same work twice. That an answer is published whole does not hang on them.
 
@@ -122,14 +122,14 @@ impl Leases {
         }
     }
 
-    /// Whether the heartbeat of `path` is younger than `expiry`. The time is asked of the leases' own folder, which is
-    /// there for sure.
+    /// Whether the heartbeat of `path` is younger than `expiry`. The time is asked of the leases'
+    /// own folder, which is there for sure.
     pub(super) fn beats(&self, path: &Path, expiry: Duration) -> Result<bool> {
         let now = tempfile::tempfile_in(&self.folder).and_then(|file| file.metadata()?.modified());
         let now = now.with_context(|| format!("cannot ask `{}` for the time", self.folder.display()))?;
         let Some(meta) = fs::metadata_if_there(path)? else { return Ok(false) };
-        // One from the far future was left before the clock was set back: its owner's next heartbeat would have brought
-        // it to now.
+        // One from the far future was left before the clock was set back: its owner's next
+        // heartbeat would have brought it to now.
         let apart = |last: SystemTime| now.duration_since(last).unwrap_or_else(|ahead| ahead.duration());
         Ok(meta.modified().is_ok_and(|last| apart(last) < expiry))
     }
@@ -153,7 +153,8 @@ impl Heart {
         let (beating, ended) = channel();
         std::thread::spawn(move || {
             while ended.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
-                // A beat that is missed costs nothing; after many, others take us for dead, and the work is done twice.
+                // A beat that is missed costs nothing; after many, others take us for dead, and the
+                // work is done twice.
                 let _ = utimensat(CWD, &path, &NOW, AtFlags::SYMLINK_NOFOLLOW);
             }
         });
