@@ -127,8 +127,9 @@ fn needed(session: &Session, survey: &Survey, roots: &mut Roots) -> Result<()> {
         let Some(Checked { key, standing, fell_back, .. }) = survey.checked.get(&id) else {
             let was_computed = plan.node(id).upstream().iter().all(|up| lost.get(up) != Some(&false));
             if was_computed {
-                let recipes = variants.iter().map(|fallen_back| plan.recipe_without_inputs(id, *fallen_back));
-                roots.shapes.extend(recipes.map(|recipe| shape(&recipe)));
+                for fallen_back in variants {
+                    roots.shapes.insert(shape(&plan.recipe_without_inputs(id, *fallen_back)?));
+                }
             }
             lost.insert(id, was_computed);
             continue;

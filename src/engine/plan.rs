@@ -28,13 +28,14 @@ pub struct Plan {
     places: BTreeMap<String, Option<Place>>,
 }
 
-/// The parameters and the label of random streams that a node requests, or those of its fallback,
-/// if it has one.
-fn requested(question: &Question, fallen_back: bool) -> (&Params, &Option<String>) {
-    match &question.fallback {
-        Some(fallback) if fallen_back => (fallback, &question.fallback_label),
-        _ => (&question.params, &question.label),
-    }
+/// The stage's version, the parameters and the label of random streams that a node requests, or those
+/// of its fallback, if it has one.
+fn requested(node: &PlanNode, fallen_back: bool) -> Result<(u32, &Params, &Option<String>)> {
+    let Question { version, params, label, fallback, fallback_label, .. } = &*node.question;
+    Ok(match fallback {
+        Some(fallback) if fallen_back => (node.kind.version_of(fallback)?, fallback, fallback_label),
+        _ => (*version, params, label),
+    })
 }
 
 impl Plan {
@@ -63,7 +64,7 @@ impl Plan {
         artifact: impl Fn(NodeId) -> &'a Artifact,
     ) -> Result<Recipe> {
         let node = self.node(id);
-        let (params, label) = requested(&node.question, fallen_back);
+        let (version, params, label) = requested(node, fallen_back)?;
         let mut inputs = BTreeMap::new();
         for (name, sources) in &node.inputs {
             let slot = node.kind.slots().iter().find(|slot| slot.name == name);
@@ -86,7 +87,7 @@ impl Plan {
         }
         Ok(Recipe {
             kind: node.kind.name().to_owned(),
-            version: node.kind.version(),
+            version,
             params,
             inputs,
             seed: label.clone().map(|label| Seed { run: self.seed.clone(), label }),
@@ -137,16 +138,16 @@ impl Plan {
     }
 
     /// The recipe of a node whose inputs are not known yet, without them: to be compared, not to be asked.
-    pub fn recipe_without_inputs(&self, id: NodeId, fallen_back: bool) -> Recipe {
+    pub fn recipe_without_inputs(&self, id: NodeId, fallen_back: bool) -> Result<Recipe> {
         let node = self.node(id);
-        let (params, label) = requested(&node.question, fallen_back);
-        Recipe {
+        let (version, params, label) = requested(node, fallen_back)?;
+        Ok(Recipe {
             kind: node.kind.name().to_owned(),
-            version: node.kind.version(),
+            version,
             params: params.clone(),
             inputs: BTreeMap::new(),
             seed: label.clone().map(|label| Seed { run: self.seed.clone(), label }),
-        }
+        })
     }
 
     /// The nodes that `target` names: a stage, an instance by its whole name, a stage or a kind with some values
