@@ -122,14 +122,11 @@ fn needed(session: &Session, survey: &Survey, roots: &mut Roots) -> Result<()> {
     // Of the nodes that are not cached, whether they were computed once, as far as the cache shows.
     let mut lost: BTreeMap<NodeId, bool> = BTreeMap::new();
     for id in plan.ids() {
-        let has_fallback = plan.node(id).question.fallback.is_some();
-        let variants = if has_fallback { &[false, true][..] } else { &[false] };
         let Some(Checked { key, standing, fell_back, .. }) = survey.checked.get(&id) else {
             let was_computed = plan.node(id).upstream().iter().all(|up| lost.get(up) != Some(&false));
             if was_computed {
-                for fallen_back in variants {
-                    roots.shapes.insert(shape(&plan.recipe_without_inputs(id, *fallen_back)?));
-                }
+                roots.shapes.insert(shape(&plan.recipe_without_inputs(id)));
+                roots.shapes.extend(plan.fallback_without_inputs(id)?.as_ref().map(shape));
             }
             lost.insert(id, was_computed);
             continue;
@@ -139,8 +136,8 @@ fn needed(session: &Session, survey: &Survey, roots: &mut Roots) -> Result<()> {
         // If the recipe goes, so does the note that its fallback is used. And the next run may use the
         // fallback of a recipe that is not computed.
         if fell_back.is_some() || !is_cached {
-            for fallen_back in variants {
-                keys.insert(plan.recipe(id, *fallen_back, |up| &*survey.artifacts[&up])?.key());
+            for fallen_back in [false, true] {
+                keys.insert(plan.recipe(id, fallen_back, |up| &*survey.artifacts[&up])?.key());
             }
         }
         if !is_cached {

@@ -196,7 +196,7 @@ mod tests {
         let trial = bench.trial(A);
         let survey = trial.survey();
         let unknown = trial.plan.ids().filter(|id| !survey.checked.contains_key(id));
-        let shapes = unknown.map(|id| shape(&trial.plan.recipe_without_inputs(id, false).unwrap())).collect();
+        let shapes = unknown.map(|id| shape(&trial.plan.recipe_without_inputs(id))).collect();
         let roots = Roots { keys: keys(&bench, A), shapes, ..Roots::default() };
         let garbage = Garbage::of(&bench.store, &roots).unwrap();
         assert_eq!(removed(&garbage), [("gather", 1), ("pair", 0), ("source", 1)]);
