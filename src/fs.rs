@@ -484,7 +484,7 @@ mod tests {
         symlink(path("fifo"), path("link")).unwrap();
         write(&path("file"), "text").unwrap();
         symlink(path("file"), path("good")).unwrap();
-        for name in ["fifo", "socket", "device", "link"] {
+        for name in ["link", "fifo", "socket", "device"] {
             let path = path(name);
             let errors = [
                 read(&path).map(drop),
