@@ -32,7 +32,7 @@
 //! | file | what is checked when it is read |
 //! |---|---|
 //! | recipe | its key is the BLAKE3 of its content |
-//! | entry, fallback, pin, `delivered/`, `files.json` | it holds its own path and a checksum ([`super::envelope`]) |
+//! | entry, fallback, pin, `delivered/`, `files.json` | it holds its own path and a checksum (see `envelope.rs`) |
 //! | object | size and time, else its digest; `verify` always hashes it |
 //! | `pipelines/` | its name is the digest of its content |
 //! | `entries.memo` | a checksum; each entry in it counts only for the key, inode, size and times it was read with |
