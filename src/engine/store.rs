@@ -37,7 +37,7 @@
 //! | `pipelines/` | its name is the digest of its content |
 //! | `entries.memo` | a checksum; each entry in it counts only for the key, inode, size and times it was read with |
 //! | lease, workspace | nothing: a result is published whole whoever holds the lease; at worst it is computed twice |
-//! | `jobs/`, `recomputed/`, `quarantine/` | nothing: they are for people, and no command decides by them |
+//! | `jobs/`, `recomputed/`, `quarantine/` | nothing: they are for people; of a job `gc` sees only that there was one |
 //! | `runs/` | nothing: a history decides what `log` shows and what `gc` keeps beside the pipelines' own results |
 //!
 //! Knows keys and digests; not what a stage is.
