@@ -144,6 +144,19 @@ impl Plan {
         }
     }
 
+    /// The same of a node's fallback, if it has one.
+    pub fn fallback_without_inputs(&self, id: NodeId) -> Result<Option<Recipe>> {
+        let node = self.node(id);
+        let Some(params) = node.question.fallback.clone() else { return Ok(None) };
+        let label = node.question.fallback_label.clone();
+        Ok(Some(Recipe {
+            version: node.kind.version_of(&params)?,
+            params,
+            seed: label.map(|label| Seed { run: self.seed.clone(), label }),
+            ..self.recipe_without_inputs(id)
+        }))
+    }
+
     /// The nodes that `target` names: a stage, an instance by its whole name, a stage or a kind with some values
     /// (`nets@prior=none`, `s@text="a,b"`), or a pattern (`*curves`, `nets@prior=dropout*`, `nets@*prior=none*`).
     pub fn select(&self, target: &str) -> Result<Vec<NodeId>, Fault> {
