@@ -24,7 +24,10 @@
 //! point; a crash before it leaves objects nobody names, and the node runs again. Publishing twice is harmless.
 //!
 //! A lookup trusts an object whose size is the entry's and whose modification time is still `SEALED`. Whoever edits an
-//! object moves that time; then its bytes are hashed again, and sealed again or taken for damaged.
+//! object moves that time; then its bytes are hashed again, and sealed again or taken for damaged. An object is a file that
+//! the engine has written: outputs of programs and files of the project are copied, so that no other process has an object
+//! open, or mapped into its memory, when it is sealed. Afterwards it is read-only. Who makes it writable again and writes
+//! through a memory map on a file system that keeps no times (`fs::Witness`) is noticed by `verify` alone, which hashes all.
 //!
 //! Knows keys and digests; not what a stage is.
 
@@ -276,13 +279,18 @@ impl Store {
     pub fn entry(&self, key: Key) -> Result<Option<Arc<Entry>>> {
         let path = self.entry_path(key);
         let Some(memo) = &self.memo else { return Ok(read_entry(&path)?.map(Arc::new)) };
-        let Some(stat) = fs::stat_if_there(&path)? else { return Ok(None) };
-        if let Some(entry) = lock(memo).entry(key, stat) {
+        let Some(meta) = fs::metadata_if_there(&path)? else { return Ok(None) };
+        let stat = lock(memo).stat(&path, &meta);
+        if let Some(entry) = stat.and_then(|stat| lock(memo).entry(key, stat)) {
             return Ok(Some(entry));
         }
         let Some(entry) = read_entry(&path)?.map(Arc::new) else { return Ok(None) };
-        if fs::stat_if_there(&path)? == Some(stat) {
-            lock(memo).learn(key, stat, &entry);
+        let after = fs::metadata_if_there(&path)?;
+        if let (Some(stat), Some(after)) = (stat, after) {
+            let mut memo = lock(memo);
+            if memo.stat(&path, &after) == Some(stat) {
+                memo.learn(key, &path, stat, &entry);
+            }
         }
         Ok(Some(entry))
     }
@@ -295,13 +303,19 @@ impl Store {
         if meta.is_file() && sealed && meta.len() == stored.bytes {
             return Ok(Check::Sound);
         }
-        if self.is_sound(stored.digest)? {
+        // Before its bytes are read: a page that the disk has cannot be written through a memory map unseen (`fs::Witness`).
+        let synced = fs::sync(&path).is_ok();
+        if !self.is_sound(stored.digest)? {
+            return Ok(Check::Bad);
+        }
+        let modified = |meta: &std::fs::Metadata| meta.modified().ok();
+        let untouched = fs::metadata_if_there(&path)?.is_some_and(|now| modified(&now) == modified(&meta));
+        if synced && untouched {
             // Somebody touched or copied it, but its bytes are right. Sealing is a shortcut for next time; if this
             // user may not seal it, the shortcut is lost and nothing else.
             let _ = fs::seal(&path, sealed_at());
-            return Ok(Check::Sound);
         }
-        Ok(Check::Bad)
+        Ok(Check::Sound)
     }
 
     /// Hashes an object: whether it is a file with the bytes of its name.
@@ -374,8 +388,9 @@ impl Store {
     /// Takes the file at `path` into the store; the file is moved.
     pub fn ingest(&self, path: &Path) -> Result<Stored> {
         let digest = digest_of_file(path)?;
-        let bytes = fs::metadata_if_there(path)?.map_or(0, |meta| meta.len());
-        let stored = Stored { digest, bytes };
+        let meta = fs::metadata_if_there(path)?;
+        let bytes = meta.as_ref().map_or(0, std::fs::Metadata::len);
+        let stored = Stored { digest, bytes, executable: meta.as_ref().is_some_and(fs::is_executable) };
         let object = self.object(digest);
         match self.check(stored)? {
             Check::Sound => return Ok(stored),
@@ -392,7 +407,7 @@ impl Store {
     /// those of `digest`.
     pub fn take_in(&self, path: &Path, digest: Digest) -> Result<bool> {
         let bytes = self.object_bytes(digest)?;
-        if matches!(self.check(Stored { digest, bytes })?, Check::Sound) {
+        if matches!(self.check(Stored { digest, bytes, executable: false })?, Check::Sound) {
             return Ok(true);
         }
         let workspace = self.workspace()?;
@@ -406,7 +421,7 @@ impl Store {
     pub fn delivered(&self, folder: &str) -> Result<Artifact> {
         let bytes = fs::read_if_there(&self.delivered_path(folder))?;
         let mut files: Artifact = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        files.retain(|name, _| !leads_out(name));
+        files.retain(|name, _| !leads_out(name.strip_suffix('/').unwrap_or(name)));
         Ok(files)
     }
 
@@ -643,7 +658,8 @@ mod tests {
         let (key, entry) = publish(store, "k", b"bytes");
         assert_eq!(store.lookup(key).unwrap(), Lookup::Hit(entry.clone().into()));
         assert_eq!(fs::read(&store.object(entry.outputs["out"].digest)).unwrap(), b"bytes");
-        assert_eq!(entry.outputs["out"], Stored { digest: Digest::of(b"bytes"), bytes: 5 });
+        let stored = Stored { digest: Digest::of(b"bytes"), bytes: 5, executable: false };
+        assert_eq!(entry.outputs["out"], stored);
     }
 
     #[test]
@@ -737,6 +753,29 @@ mod tests {
             store.publish(key, &entry).unwrap();
             assert_eq!(store.lookup(key).unwrap(), Lookup::Absent, "{name}");
         }
+        for folder in ["", "/", "x", "/x/", "../", "a/../../x/", "./x/", "a//", "a\0/"] {
+            let Bench { store, .. } = &Bench::new();
+            let (key, mut entry) = publish(store, "k", b"bytes");
+            entry.empty_folders.insert(folder.to_owned());
+            store.publish(key, &entry).unwrap();
+            assert_eq!(store.lookup(key).unwrap(), Lookup::Absent, "{folder}");
+        }
+    }
+
+    #[test]
+    fn an_executable_file_and_one_that_is_not_share_their_object_which_is_not_executable() {
+        let Bench { store, .. } = &Bench::new();
+        let workspace = store.workspace().unwrap();
+        for executable in [true, false, true] {
+            let path = workspace.path().join("file");
+            fs::write(&path, "bytes").unwrap();
+            fs::set_executable(&path, executable).unwrap();
+            let stored = store.ingest(&path).unwrap();
+            assert_eq!(stored.executable, executable);
+            let object = std::fs::metadata(store.object(stored.digest)).unwrap();
+            assert!(!fs::is_executable(&object) && object.permissions().readonly());
+        }
+        assert_eq!(fs::list(&store.root.join("objects")).unwrap().len(), 1);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 use super::format;
 use super::texts::{Text, Texts, written};
+use crate::engine::key::Content;
 use crate::engine::stage::{Changes, Context, Declared, FILES, GATHERED, Invocation, Slot, Stage, Terms, belongs};
 use crate::fs;
 use anyhow::{Context as _, Result, bail};
@@ -17,10 +18,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::Permissions;
 use std::io::Write as _;
 use std::num::NonZero;
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command as Program, ExitStatus, Stdio};
@@ -80,18 +79,10 @@ impl Stage for Command {
         if params.outputs.is_empty() {
             return Err("`outputs` is empty; name the files that the command writes".into());
         }
-        for (field, paths) in [("files", &params.files), ("outputs", &params.outputs)] {
-            let mut seen = BTreeSet::new();
-            for path in paths {
-                check_path(field, path)?;
-                if !seen.insert(path.trim_end_matches('/')) {
-                    return Err(format!("`{field}` has `{path}` twice; remove one"));
-                }
-            }
-        }
-        if let Some(both) = params.outputs.iter().find(|output| params.files.contains(output)) {
-            return Err(format!("`{both}` is one of its `files` and of its `outputs`; write to another file"));
-        }
+        let paths = |field: &'static str, paths: &'_ [String]| {
+            paths.iter().map(|path| (field, path.clone())).collect::<Vec<_>>()
+        };
+        check_paths(&[paths("files", &params.files), paths("outputs", &params.outputs)].concat())?;
         let mut variables = BTreeMap::new();
         for (name, value) in &params.params {
             if !is_name(name) {
@@ -188,12 +179,6 @@ impl Stage for Command {
 
 /// Lays out what the program is given; gives the names of its own files.
 fn place(cx: &Context, work: &Path) -> Result<BTreeSet<String>> {
-    let copy = |from: &Path, to: &Path, mode: u32| -> Result<()> {
-        fs::create_dir_all(to.parent().unwrap_or(work))?;
-        fs::copy(from, to)?;
-        let set = std::fs::set_permissions(to, Permissions::from_mode(mode));
-        set.with_context(|| format!("cannot set the permissions of `{}`", to.display()))
-    };
     let mut own = BTreeSet::new();
     for (slot, artifacts) in &cx.recipe().inputs {
         for (k, input) in cx.inputs(slot).iter().enumerate() {
@@ -201,12 +186,14 @@ fn place(cx: &Context, work: &Path) -> Result<BTreeSet<String>> {
                 Some(name) => work.join(INPUTS).join(name).join(k.to_string()),
                 None => work.join(INPUTS).join(slot),
             };
-            for file in artifacts[k].keys() {
+            for (file, content) in &artifacts[k] {
+                let (to, mode) = if slot == FILES { (work.join(file), 0o644) } else { (folder.join(file), 0o444) };
+                match *content {
+                    Content::File { executable, .. } => copy(input.path(file)?, &to, mode, executable)?,
+                    Content::EmptyFolder => fs::create_dir_all(&to)?,
+                }
                 if slot == FILES {
-                    copy(input.path(file)?, &work.join(file), 0o755)?;
                     own.insert(file.clone());
-                } else {
-                    copy(input.path(file)?, &folder.join(file), 0o444)?;
                 }
             }
         }
@@ -214,9 +201,16 @@ fn place(cx: &Context, work: &Path) -> Result<BTreeSet<String>> {
     Ok(own)
 }
 
+/// Copies a file to where none is, with these permissions.
+fn copy(from: &Path, to: &Path, mode: u32, executable: bool) -> Result<()> {
+    fs::create_dir_all(to.parent().unwrap_or(to))?;
+    fs::copy_new(from, to, mode | if executable { 0o111 } else { 0 })
+}
+
 /// Copies the outputs out of `work`: not moved, since the program may have left a process behind that writes to them.
 fn collect(declared: &[String], own: &BTreeSet<String>, work: &Path, cx: &Context) -> Result<()> {
-    let fs::Below { mut files, others } = fs::below(work, &[INPUTS])?;
+    let fs::Below { mut files, empty_folders, others } = fs::below(work, &[INPUTS])?;
+    files.extend(empty_folders);
     files.retain(|file| !own.contains(file));
     let is_output = |file: &String| declared.iter().any(|output| belongs(file, output));
     if let Some((special, why)) = others.iter().find(|(file, _)| is_output(file)) {
@@ -234,11 +228,13 @@ fn collect(declared: &[String], own: &BTreeSet<String>, work: &Path, cx: &Contex
         let _ = writeln!(std::io::stderr(), "not declared, and left out: {}", stray.join(", "));
     }
     for file in files.iter().filter(|file| is_output(file)) {
-        let to = cx.output(file);
-        fs::create_dir_all(to.parent().unwrap_or(&to))?;
-        fs::copy(&work.join(file), &to)?;
-        let set = std::fs::set_permissions(&to, Permissions::from_mode(0o644));
-        set.with_context(|| format!("cannot set the permissions of `{}`", to.display()))?;
+        let (from, to) = (work.join(file), cx.output(file));
+        if file.ends_with('/') {
+            fs::create_dir_all(&to)?;
+        } else {
+            let meta = fs::metadata_if_there(&from)?;
+            copy(&from, &to, 0o644, meta.is_some_and(|meta| fs::is_executable(&meta)))?;
+        }
     }
     Ok(())
 }
@@ -261,6 +257,34 @@ fn is_name(name: &str) -> bool {
 /// The environment variable that carries a parameter.
 fn variable(param: &str) -> String {
     format!("REPRO_PARAM_{}", param.to_ascii_uppercase().replace('-', "_"))
+}
+
+/// Refuses paths, each with its field, that do not name files and folders apart in the folder that the program runs in.
+fn check_paths(paths: &[(&str, String)]) -> Result<(), String> {
+    paths.iter().try_for_each(|(field, path)| check_path(field, path))?;
+    let plain = |path: &str| format!("{}/", path.trim_end_matches('/'));
+    // Sorted so, a folder stands right before what lies in it.
+    let mut sorted: Vec<(String, &str, &str)> =
+        paths.iter().map(|(field, path)| (plain(path).to_lowercase(), *field, path.as_str())).collect();
+    sorted.sort();
+    let overlap = sorted.windows(2).find(|pair| pair[1].0.starts_with(&pair[0].0));
+    let Some([(_, outer_field, outer), (_, inner_field, inner)]) = overlap else { return Ok(()) };
+    Err(match (plain(outer), plain(inner)) {
+        (a, b) if a == b && outer_field == inner_field => format!("`{outer_field}` has `{inner}` twice; remove one"),
+        (a, b) if a == b => {
+            format!("`{inner}` is one of its `files` and of its `outputs`; write to another file")
+        }
+        (a, b) if !b.starts_with(&a) => {
+            format!("`{outer}` and `{inner}` differ in case alone, which some disks ignore; rename one")
+        }
+        _ if outer_field == inner_field => {
+            format!("`{inner}` in `{inner_field}` is also in `{outer}`; remove one")
+        }
+        _ => format!(
+            "`{inner}` in `{inner_field}` is also in `{outer}` in `{outer_field}`; write to a folder that is given \
+             nothing"
+        ),
+    })
 }
 
 /// Names in the folder that the program runs in: below it, written plainly, and not among the inputs.
