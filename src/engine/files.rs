@@ -8,10 +8,11 @@
 //!
 //! Knows no stage and no key; where the memo lies is for the caller to say.
 
+use super::envelope;
 use super::error::Error;
 use super::key::{Artifact, Content, Digest};
 use super::stage::Declared;
-use super::store::Store;
+use super::store::{FILES, Store};
 use super::value::Misfit;
 use crate::fs::{self, Stat, Witness};
 use anyhow::{Context as _, Result};
@@ -46,6 +47,12 @@ struct Seen {
     digest: Digest,
 }
 
+/// What is remembered of the project's files, by path.
+#[derive(Serialize, Deserialize)]
+struct Memo {
+    files: BTreeMap<String, Seen>,
+}
+
 /// A declared path as it was: its files and empty folders, by their names below it. A single file has the empty name; a
 /// slash ends that of a folder.
 type Look = BTreeMap<String, Sight>;
@@ -61,8 +68,10 @@ impl Files {
     /// Those of the project at `root`. A memo that cannot be read is an empty one: it only saves time.
     pub fn of(root: &Path, memo: &Path) -> Files {
         let cache = memo.parent().unwrap_or(memo).to_owned();
-        let memo = fs::read_if_there(memo).ok().flatten().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let (memo, witness) = (Arc::new(memo.unwrap_or_default()), Witness::at(&cache));
+        let bytes = fs::read_if_there(memo).ok().flatten();
+        let memo: Option<Memo> = bytes.and_then(|bytes| envelope::unwrap(FILES, &bytes));
+        let files = memo.map(|memo| memo.files).unwrap_or_default();
+        let (memo, witness) = (Arc::new(files), Witness::at(&cache));
         Files { root: root.to_owned(), cache, memo, witness, looks: Arc::default() }
     }
 
@@ -242,16 +251,16 @@ impl Files {
 
     /// Writes down what was hashed.
     pub fn remember(&self, store: &Store) -> Result<()> {
-        let mut memo = (*self.memo).clone();
+        let mut files = (*self.memo).clone();
         for (path, look) in &*self.looks() {
             let seen = |sight: &Sight| Some(Seen { stat: sight.stat?, digest: sight.content.digest()? });
-            memo.extend(look.iter().filter_map(|(file, sight)| Some((joined(path, file), seen(sight)?))));
+            files.extend(look.iter().filter_map(|(file, sight)| Some((joined(path, file), seen(sight)?))));
         }
-        if memo == *self.memo {
+        if files == *self.memo {
             return Ok(());
         }
-        memo.retain(|path, _| self.root.join(path).exists());
-        store.write_memo(&serde_json::to_vec(&memo).context("cannot write the memo of files")?)
+        files.retain(|path, _| self.root.join(path).exists());
+        store.write_memo(&Memo { files })
     }
 }
 
@@ -334,18 +343,17 @@ mod tests {
         let first = files(&bench);
         first.artifact(&[declared("a")]).unwrap();
         first.remember(&bench.store).unwrap();
-        let memo = fs::read_text(&bench.store.memo()).unwrap();
-        let lie = memo.replace(&Digest::of(b"one").to_string(), &Digest::of(b"lie").to_string());
-        fs::write(&bench.store.memo(), &lie).unwrap();
+        let mut lies = (*files(&bench).memo).clone();
+        lies.get_mut("a").unwrap().digest = Digest::of(b"lie");
+        let lie = Memo { files: lies };
+        bench.store.write_memo(&lie).unwrap();
         let known: Content = Digest::of(b"lie").into();
         assert_eq!(look(&bench, &["a"]).unwrap()["a"], known, "the index is believed");
-        assert!(!files(&bench).take_in(&bench.store, &[declared("a")]).is_ok(), "what is stored is hashed");
+        assert!(files(&bench).take_in(&bench.store, &[declared("a")]).is_err(), "what is stored is hashed");
         let hashed: Content = Digest::of(b"one").into();
-        let strict = Files { witness: Witness::at(bench.path()), ..files(&bench) };
-        strict.artifact(&[declared("a")]).unwrap();
         fs::write(&bench.store.memo(), "{").unwrap();
         assert_eq!(look(&bench, &["a"]).unwrap()["a"], hashed, "an index that cannot be read is an empty one");
-        fs::write(&bench.store.memo(), lie).unwrap();
+        bench.store.write_memo(&lie).unwrap();
         std::thread::sleep(Duration::from_millis(10));
         write(&bench, "a", "two");
         let edited: Content = Digest::of(b"two").into();
