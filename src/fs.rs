@@ -353,7 +353,6 @@ pub struct Stat {
 pub struct Witness {
     /// The device of the index.
     home: Option<u64>,
-    /// How old the times of a settled file are; `None` if no age is enough.
     settling: Option<Duration>,
     keeps_times: fn(&Path) -> bool,
 }
@@ -378,6 +377,11 @@ impl Witness {
     #[cfg(test)]
     pub(crate) fn trusting(folder: &Path) -> Witness {
         Witness { settling: Some(Duration::ZERO), keeps_times: |_| true, ..Witness::at(folder) }
+    }
+
+    /// How old the times of a file are when it has settled; `None` if no age is enough.
+    pub fn settling(&self) -> Option<Duration> {
+        self.settling
     }
 
     /// What tells the file at `path`, which has these metadata, from what it was; `None` if nothing does.

@@ -2,8 +2,11 @@
 //!
 //! It runs in a fresh folder that holds its own declared `files` under their paths in the project and its inputs, copied
 //! and read-only, as `inputs/NAME/FILE`; an input that gathers many as `inputs/NAME/K/FILE`, with K counted from 0 in an
-//! order that means nothing. Its environment is `env`, `PATH`, `HOME`, `TMPDIR` and, for each of its `params`,
-//! `REPRO_PARAM_NAME`: nothing of the caller's. What it declares as `outputs` is collected, the rest is named in its log.
+//! order that means nothing. Executable files stay so (for everyone, by the permissions of the owner), and empty folders are
+//! there; all other permissions are the same for every file, and times are those of the copy. Its environment is `env`, `PATH`, `HOME`, `TMPDIR` and, for each of its `params`,
+//! `REPRO_PARAM_NAME`: nothing of the caller's. What it declares as `outputs` is collected, executable or not, with the empty
+//! folders; the rest is named in its log. A link among the outputs is refused. No declared path may be, or lie in, another
+//! one: a file that a program is given cannot also be its output.
 //!
 //! A stage of this kind promises what no test here can hold it to: the same files and parameters give the same bytes. Not
 //! knowing what the program is, this file neither pins its version nor keeps it from reading the disk by absolute paths.
@@ -61,7 +64,7 @@ const INPUTS: &str = "inputs";
 
 impl Stage for Command {
     const NAME: &'static str = "command";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SLOTS: &'static [Slot] = &[];
     const OUTPUTS: &'static [&'static str] = &[];
     const OPEN: bool = true;
@@ -79,10 +82,7 @@ impl Stage for Command {
         if params.outputs.is_empty() {
             return Err("`outputs` is empty; name the files that the command writes".into());
         }
-        let paths = |field: &'static str, paths: &'_ [String]| {
-            paths.iter().map(|path| (field, path.clone())).collect::<Vec<_>>()
-        };
-        check_paths(&[paths("files", &params.files), paths("outputs", &params.outputs)].concat())?;
+        check_paths(&params.files, &params.outputs)?;
         let mut variables = BTreeMap::new();
         for (name, value) in &params.params {
             if !is_name(name) {
@@ -259,13 +259,15 @@ fn variable(param: &str) -> String {
     format!("REPRO_PARAM_{}", param.to_ascii_uppercase().replace('-', "_"))
 }
 
-/// Refuses paths, each with its field, that do not name files and folders apart in the folder that the program runs in.
-fn check_paths(paths: &[(&str, String)]) -> Result<(), String> {
+/// Refuses paths of which one is the other or lies in it: of what is there then, nobody knows whether it was given or made.
+fn check_paths(files: &[String], outputs: &[String]) -> Result<(), String> {
+    let files = files.iter().map(|path| ("files", path));
+    let paths: Vec<(&str, &String)> = files.chain(outputs.iter().map(|path| ("outputs", path))).collect();
     paths.iter().try_for_each(|(field, path)| check_path(field, path))?;
     let plain = |path: &str| format!("{}/", path.trim_end_matches('/'));
-    // Sorted so, a folder stands right before what lies in it.
-    let mut sorted: Vec<(String, &str, &str)> =
-        paths.iter().map(|(field, path)| (plain(path).to_lowercase(), *field, path.as_str())).collect();
+    // Sorted so, a folder is right before what lies in it.
+    let mut sorted: Vec<(String, &str, &String)> =
+        paths.into_iter().map(|(field, path)| (plain(path).to_lowercase(), field, path)).collect();
     sorted.sort();
     let overlap = sorted.windows(2).find(|pair| pair[1].0.starts_with(&pair[0].0));
     let Some([(_, outer_field, outer), (_, inner_field, inner)]) = overlap else { return Ok(()) };
@@ -281,8 +283,8 @@ fn check_paths(paths: &[(&str, String)]) -> Result<(), String> {
             format!("`{inner}` in `{inner_field}` is also in `{outer}`; remove one")
         }
         _ => format!(
-            "`{inner}` in `{inner_field}` is also in `{outer}` in `{outer_field}`; write to a folder that is given \
-             nothing"
+            "`{inner}` in `{inner_field}` is also in `{outer}` in `{outer_field}`; read from one folder and write to \
+             another"
         ),
     })
 }
@@ -331,6 +333,8 @@ fn bytes(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
+    use proptest::prelude::*;
+
     fn refusal(fields: &str) -> String {
         let params: Params = serde_json::from_str(&format!("{{{fields}}}")).unwrap();
         Command::check(&params).unwrap_err()
@@ -355,6 +359,45 @@ mod tests {
         }
         let said = refusal(r#""run":"true","outputs":["inputs/x"]"#);
         assert_eq!(said, "`inputs/x` in `outputs` is where inputs are laid; give it another folder");
+    }
+
+    #[test]
+    fn how_two_declared_paths_overlap_is_said() {
+        let said = |files: &str, outputs: &str| {
+            refusal(&format!(r#""run":"true","files":[{files}],"outputs":[{outputs}]"#))
+        };
+        let both = "`data/` is one of its `files` and of its `outputs`; write to another file";
+        assert_eq!(said(r#""data""#, r#""data/""#), both);
+        let within = "`data/a` in `outputs` is also in `data` in `files`; read from one folder and write to another";
+        assert_eq!(said(r#""data""#, r#""data/a""#), within);
+        let around = "`out/seed` in `files` is also in `out/` in `outputs`; read from one folder and write to another";
+        assert_eq!(said(r#""out/seed""#, r#""out/""#), around);
+        assert_eq!(said("", r#""a","b/","b""#), "`outputs` has `b/` twice; remove one");
+        assert_eq!(said("", r#""a/b","a/""#), "`a/b` in `outputs` is also in `a/`; remove one");
+        assert_eq!(said(r#""src","src/a.c""#, r#""x""#), "`src/a.c` in `files` is also in `src`; remove one");
+        let case = "`A` and `a/` differ in case alone, which some disks ignore; rename one";
+        assert_eq!(said("", r#""A","a/""#), case);
+    }
+
+    fn path() -> impl Strategy<Value = String> {
+        ("(a|b|a-|B|ä)(/(a|b|a-)){0,2}", any::<bool>()).prop_map(|(path, slash)| path + if slash { "/" } else { "" })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn declared_paths_are_refused_if_and_only_if_two_of_them_overlap(
+            files in prop::collection::vec(path(), 0..4),
+            outputs in prop::collection::vec(path(), 1..4),
+        ) {
+            let parts = |path: &String| -> Vec<String> {
+                path.split('/').filter(|part| !part.is_empty()).map(str::to_lowercase).collect()
+            };
+            let all: Vec<Vec<String>> = files.iter().chain(&outputs).map(parts).collect();
+            let overlap = (0..all.len()).any(|i| (0..all.len()).any(|j| i != j && all[i].starts_with(&all[j])));
+            prop_assert_eq!(check_paths(&files, &outputs).is_err(), overlap);
+        }
     }
 
     #[test]
