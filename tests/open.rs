@@ -334,33 +334,6 @@ fn planning_writes_nothing() {
 }
 
 #[test]
-fn digests_are_remembered_of_files_that_have_lain_still_and_by_runs_alone() {
-    let space = space();
-    let memo = "cache/v2/files.json";
-    space.ok(&["run"]);
-    assert!(
-        !space.join(memo).exists() || !space.read(memo).contains("a.csv"),
-        "one just written may change again unseen"
-    );
-    std::thread::sleep(Duration::from_millis(2100));
-    space.ok(&["plan"]);
-    assert!(!space.join(memo).exists() || !space.read(memo).contains("a.csv"), "a plan writes nothing");
-    space.ok(&["run"]);
-    let text = space.read(memo);
-    assert!(text.contains("data/raw/a.csv") && text.contains("count.sh"), "{text}");
-    let digest = &space.digests()["raw"]["a.csv"];
-    let lie = text.replace(digest.as_str(), &"0".repeat(64));
-    space.write(memo, &lie);
-    assert_eq!(space.pending(&[]), set(["raw", "count", "told"]), "it is believed, so the file was not hashed");
-    let refused = space.exits(1, &["run"]).stderr;
-    assert!(refused.contains("the file `data/raw/a.csv` changed"), "what is stored is hashed: {refused}");
-    space.write(memo, "{");
-    assert_eq!(space.ran(&[]), nothing(), "one that cannot be read is none");
-    space.write(memo, &lie).write("data/raw/a.csv", "1\n2\n");
-    assert_eq!(space.ran(&[]), nothing(), "nor is one of the file as it was");
-}
-
-#[test]
 fn a_file_that_changes_during_the_run_fails_it() {
     let space = space();
     let file = space.join("data/raw/a.csv");

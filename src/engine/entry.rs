@@ -62,10 +62,8 @@ pub struct Stored {
 impl Entry {
     /// What those downstream see of it.
     pub fn artifact(&self) -> Artifact {
-        let file = |Stored { digest, executable, .. }: &Stored| Content::File {
-            digest: *digest,
-            executable: *executable,
-        };
+        let file =
+            |Stored { digest, executable, .. }: &Stored| Content::File { digest: *digest, executable: *executable };
         let files = self.outputs.iter().map(|(name, stored)| (name.clone(), file(stored)));
         files.chain(self.empty_folders.iter().map(|name| (name.clone(), Content::EmptyFolder))).collect()
     }

@@ -152,7 +152,12 @@ mod tests {
     #[test]
     fn outputs_of_the_lock_keep_their_questions() {
         let bench = Bench::new();
-        let digests = bench.run(A).artifacts.values().flat_map(|artifact| artifact.values().filter_map(Content::digest)).collect();
+        let digests = bench
+            .run(A)
+            .artifacts
+            .values()
+            .flat_map(|artifact| artifact.values().filter_map(Content::digest))
+            .collect();
         let garbage = Garbage::of(&bench.store, &Roots { digests, ..Roots::default() }).unwrap();
         assert!(garbage.is_empty(), "{garbage:?}");
     }

@@ -95,7 +95,8 @@ pub struct Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let named = |content: &Option<Content>| content.map_or("no such file".to_owned(), |content| content.to_string());
+        let named =
+            |content: &Option<Content>| content.map_or("no such file".to_owned(), |content| content.to_string());
         let Difference { node, file, expected, found } = self;
         write!(f, "`{node}`, `{file}`: expected {}, found {}", named(expected), named(found))
     }

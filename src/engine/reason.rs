@@ -167,7 +167,8 @@ impl Features {
         for (slot, artifacts) in &recipe.inputs {
             match &artifacts[..] {
                 [one] => features.extend(
-                    one.iter().map(|(file, content)| (hash(&format!("input {slot}/{file}")), hash(&content.to_string()))),
+                    one.iter()
+                        .map(|(file, content)| (hash(&format!("input {slot}/{file}")), hash(&content.to_string()))),
                 ),
                 many => features.push((hash(&format!("inputs {slot}")), hash(&format!("{many:?}")))),
             }

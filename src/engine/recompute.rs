@@ -184,9 +184,8 @@ fn compare(store: &Store, subject: &Subject, folder: &Path) -> Result<Vec<Differ
     for folder in subject.entry.empty_folders.iter().filter(|folder| !found.empty_folders.contains(folder)) {
         differs(folder, "it is an empty folder in the cache, and was not written again as one".into());
     }
-    let is_cached = |name: &String| {
-        subject.entry.outputs.contains_key(name) || subject.entry.empty_folders.contains(name)
-    };
+    let is_cached =
+        |name: &String| subject.entry.outputs.contains_key(name) || subject.entry.empty_folders.contains(name);
     for name in found.files.iter().chain(&found.empty_folders).filter(|name| !is_cached(name)) {
         differs(name, "it was written, and is not in the cache".into());
     }

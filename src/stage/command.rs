@@ -3,10 +3,10 @@
 //! It runs in a fresh folder that holds its own declared `files` under their paths in the project and its inputs, copied
 //! and read-only, as `inputs/NAME/FILE`; an input that gathers many as `inputs/NAME/K/FILE`, with K counted from 0 in an
 //! order that means nothing. Executable files stay so (for everyone, by the permissions of the owner), and empty folders are
-//! there; all other permissions are the same for every file, and times are those of the copy. Its environment is `env`, `PATH`, `HOME`, `TMPDIR` and, for each of its `params`,
-//! `REPRO_PARAM_NAME`: nothing of the caller's. What it declares as `outputs` is collected, executable or not, with the empty
-//! folders; the rest is named in its log. A link among the outputs is refused. No declared path may be, or lie in, another
-//! one: a file that a program is given cannot also be its output.
+//! there; all other permissions are the same for every file, and times are those of the copy. Its environment is `env`, `PATH`,
+//! `HOME`, `TMPDIR` and, for each of its `params`, `REPRO_PARAM_NAME`: nothing of the caller's. What it declares as `outputs`
+//! is collected, executable or not, with the empty folders; the rest is named in its log. A link among the outputs is refused.
+//! No declared path may be, or lie in, another one: a file that a program is given cannot also be its output.
 //!
 //! A stage of this kind promises what no test here can hold it to: the same files and parameters give the same bytes. Not
 //! knowing what the program is, this file neither pins its version nor keeps it from reading the disk by absolute paths.
@@ -332,7 +332,6 @@ fn bytes(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
     use proptest::prelude::*;
 
     fn refusal(fields: &str) -> String {
@@ -363,9 +362,8 @@ mod tests {
 
     #[test]
     fn how_two_declared_paths_overlap_is_said() {
-        let said = |files: &str, outputs: &str| {
-            refusal(&format!(r#""run":"true","files":[{files}],"outputs":[{outputs}]"#))
-        };
+        let said =
+            |files: &str, outputs: &str| refusal(&format!(r#""run":"true","files":[{files}],"outputs":[{outputs}]"#));
         let both = "`data/` is one of its `files` and of its `outputs`; write to another file";
         assert_eq!(said(r#""data""#, r#""data/""#), both);
         let within = "`data/a` in `outputs` is also in `data` in `files`; read from one folder and write to another";

@@ -217,7 +217,8 @@ impl<'a> Inputs<'a> {
         let tables = cx.input("tables")?;
         let mut figures = Vec::new();
         for input in cx.inputs("figures") {
-            let digest = input.artifact.get(SVG).and_then(Content::digest).context("BUG: a figure without its picture")?;
+            let digest =
+                input.artifact.get(SVG).and_then(Content::digest).context("BUG: a figure without its picture")?;
             figures.push(Shown { card: read_json(input.path(CARD)?)?, svg: fs::read_text(input.path(SVG)?)?, digest });
         }
         figures.sort_by(|a, b| a.card.cmp(&b.card));
