@@ -1,15 +1,21 @@
 //! File operations whose errors name the path, and writes that are whole or not there.
 //!
+//! Only regular files are read, and no more of one than it held when it was opened: a FIFO or a
+//! device in the place of a file is an error that names it, and neither blocks the process nor
+//! fills its memory.
+//!
 //! What the engine does to the cache and to reports passes here (but for file locks and heartbeats), and each operation is
 //! counted on its way: a test can let the N-th one of a process fail, or end the process there, for every N (see [`arm`]).
 //!
 //! Knows nothing of caches or stages.
 
 use anyhow::{Context as _, Result};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::OnceLock;
@@ -45,31 +51,78 @@ pub fn arm(fault: &str) {
 fn step() -> io::Result<()> {
     let n = OPERATIONS.fetch_add(1, Ordering::Relaxed) + 1;
     match FAULT.get().copied().flatten() {
-        Some(Fault::Fail(at)) if at == n => Err(rustix::io::Errno::NOSPC.into()),
+        Some(Fault::Fail(at)) if at == n => Err(Errno::NOSPC.into()),
         Some(Fault::Die(at)) if at == n => {
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-            Err(rustix::io::Errno::INTR.into())
+            Err(Errno::INTR.into())
         }
         _ => Ok(()),
     }
 }
 
+/// Why something that is neither a file nor a folder is not read.
+#[derive(Debug, thiserror::Error)]
+#[error("it is not a regular file")]
+struct NotRegular;
+
+/// Opens a regular file for reading, without waiting for whoever writes to a FIFO. A link is
+/// followed.
+fn open_regular(path: &Path) -> io::Result<(File, Metadata)> {
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    let opened = File::options().read(true).custom_flags(flags).open(path);
+    // A socket cannot be opened at all.
+    let no_file = |e: io::Error| if is_errno(&e, Errno::NXIO) { io::Error::other(NotRegular) } else { e };
+    let file = opened.map_err(no_file)?;
+    let meta = file.metadata()?;
+    match meta.file_type() {
+        kind if kind.is_file() => Ok((file, meta)),
+        kind if kind.is_dir() => Err(Errno::ISDIR.into()),
+        _ => Err(io::Error::other(NotRegular)),
+    }
+}
+
+fn is_errno(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno.raw_os_error())
+}
+
+fn is_not_regular(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|cause| cause.is::<NotRegular>())
+}
+
+fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    let (file, meta) = open_regular(path)?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(usize::try_from(meta.len()).unwrap_or(usize::MAX))?;
+    file.take(meta.len()).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Reads a whole file.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    step().and_then(|()| fs::read(path)).with_context(|| format!("cannot read `{}`", path.display()))
+    step().and_then(|()| read_regular(path)).with_context(|| format!("cannot read `{}`", path.display()))
 }
 
 /// Reads a whole file as UTF-8.
 pub fn read_text(path: &Path) -> Result<String> {
-    step().and_then(|()| fs::read_to_string(path)).with_context(|| format!("cannot read `{}`", path.display()))
+    let not_utf_8 = |_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8");
+    let read = step().and_then(|()| String::from_utf8(read_regular(path)?).map_err(not_utf_8));
+    read.with_context(|| format!("cannot read `{}`", path.display()))
 }
 
 /// Reads a whole file; `None` if there is none.
 pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
-    match step().and_then(|()| fs::read(path)) {
+    match step().and_then(|()| read_regular(path)) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e).with_context(|| format!("cannot read `{}`", path.display())),
+    }
+}
+
+/// Reads a whole file; `None` if there is none, or if a FIFO, a socket or a device is in its place.
+pub fn read_if_regular(path: &Path) -> Result<Option<Vec<u8>>> {
+    match read_if_there(path) {
+        Err(e) if e.downcast_ref().is_some_and(is_not_regular) => Ok(None),
+        read => read,
     }
 }
 
@@ -138,19 +191,21 @@ pub fn create_dir_all(path: &Path) -> Result<()> {
 
 /// Opens a file for reading.
 pub fn open(path: &Path) -> Result<File> {
-    step().and_then(|()| File::open(path)).with_context(|| format!("cannot open `{}`", path.display()))
+    let opened = step().and_then(|()| open_regular(path));
+    opened.map(|(file, _)| file).with_context(|| format!("cannot open `{}`", path.display()))
 }
 
-/// Creates or empties a file for writing; a link, which may lead to somebody else's, makes way for it.
+/// Creates or empties a file for writing. What is no regular file makes way for it: a link may lead
+/// to somebody else's file, and to open a FIFO may block.
 pub fn create(path: &Path) -> Result<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     let mut options = File::options();
-    options.write(true).create(true).truncate(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
-    let attempt = || match options.open(path) {
-        Err(e) if e.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+    options.write(true).create(true).truncate(true).custom_flags(flags);
+    let attempt = || {
+        if fs::symlink_metadata(path).is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) {
             fs::remove_file(path)?;
-            options.open(path)
         }
-        opened => opened,
+        options.open(path)
     };
     step().and_then(|()| attempt()).with_context(|| format!("cannot create `{}`", path.display()))
 }
@@ -166,8 +221,13 @@ pub fn create_new(path: &Path) -> Result<Option<File>> {
 
 /// Opens a file for reading and writing, as it is or made empty.
 pub fn open_or_create(path: &Path) -> Result<File> {
-    let options = || File::options().create(true).truncate(false).read(true).write(true).open(path);
-    step().and_then(|()| options()).with_context(|| format!("cannot open `{}`", path.display()))
+    let attempt = || {
+        let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+        let mut options = File::options();
+        let file = options.create(true).truncate(false).read(true).write(true).custom_flags(flags).open(path)?;
+        if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other(NotRegular)) }
+    };
+    step().and_then(|()| attempt()).with_context(|| format!("cannot open `{}`", path.display()))
 }
 
 /// Renames `from` to `to`, replacing what is there.
@@ -239,16 +299,16 @@ pub fn entries(path: &Path) -> Result<Vec<OsString>> {
 
 /// Hands a file's bytes to the disk.
 pub fn sync(path: &Path) -> Result<()> {
-    let synced = step().and_then(|()| File::open(path)?.sync_all());
+    let synced = step().and_then(|()| open_regular(path)?.0.sync_all());
     synced.with_context(|| format!("cannot sync `{}`", path.display()))
 }
 
 /// Makes a file read-only, not executable, and sets its modification time.
 pub fn seal(path: &Path, modified: SystemTime) -> Result<()> {
     let attempt = || {
-        let file = File::open(path)?;
+        let (file, meta) = open_regular(path)?;
         file.set_modified(modified)?;
-        let mode = file.metadata()?.permissions().mode();
+        let mode = meta.permissions().mode();
         file.set_permissions(fs::Permissions::from_mode(mode & 0o444))
     };
     step().and_then(|()| attempt()).with_context(|| format!("cannot seal `{}`", path.display()))
@@ -267,7 +327,10 @@ pub fn temporary_folder(folder: &Path) -> Result<TempDir> {
 
 /// BLAKE3 of a file of any size, by memory map, on all cores where it is large.
 pub fn hash(path: &Path) -> Result<blake3::Hash> {
-    let attempt = || blake3::Hasher::new().update_mmap_rayon(path).map(|hasher| hasher.finalize());
+    let attempt = || {
+        open_regular(path)?;
+        blake3::Hasher::new().update_mmap_rayon(path).map(|hasher| hasher.finalize())
+    };
     step().and_then(|()| attempt()).with_context(|| format!("cannot read `{}`", path.display()))
 }
 
@@ -290,18 +353,23 @@ pub fn set_executable(path: &Path, executable: bool) -> Result<()> {
 /// ignores case, or the form of accents, takes two names for one, and the second file would replace the first.
 pub fn copy_new(from: &Path, to: &Path, mode: u32) -> Result<()> {
     let attempt = || {
-        let mut source = File::open(from)?;
+        let (source, meta) = open_regular(from)?;
         let mut target = File::create_new(to)?;
-        io::copy(&mut source, &mut target)?;
+        io::copy(&mut source.take(meta.len()), &mut target)?;
         target.set_permissions(fs::Permissions::from_mode(mode))
     };
     step().and_then(|()| attempt()).with_context(|| format!("cannot copy `{}` to `{}`", from.display(), to.display()))
 }
 
-/// Copies a file's bytes to `to`, which is made or replaced.
+/// Copies a file's bytes and permissions to `to`, which is made or replaced.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
-    let copied = step().and_then(|()| fs::copy(from, to)).map(drop);
-    copied.with_context(|| format!("cannot copy `{}` to `{}`", from.display(), to.display()))
+    let attempt = || {
+        let (file, meta) = open_regular(from)?;
+        let mut copy = File::create(to)?;
+        io::copy(&mut file.take(meta.len()), &mut copy)?;
+        copy.set_permissions(meta.permissions())
+    };
+    step().and_then(|()| attempt()).with_context(|| format!("cannot copy `{}` to `{}`", from.display(), to.display()))
 }
 
 /// The names in a folder, sorted; none if the folder is not there. Names that are not UTF-8 are not ours and are left out.
@@ -318,6 +386,20 @@ pub fn list(path: &Path) -> Result<Vec<String>> {
     }
     names.sort_unstable();
     Ok(names)
+}
+
+/// The bytes of the files in a folder and those below it. Links are not followed.
+pub fn size_below(folder: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for name in entries(folder)? {
+        let path = folder.join(name);
+        bytes += match metadata_if_there(&path)? {
+            Some(meta) if meta.is_dir() => size_below(&path)?,
+            Some(meta) => meta.len(),
+            None => 0,
+        };
+    }
+    Ok(bytes)
 }
 
 /// What tells a file from what it was, short of its bytes. Times in nanoseconds since 1970.
@@ -581,6 +663,43 @@ mod tests {
     fn an_error_names_the_path() {
         let error = read(Path::new("/nowhere/at/all")).unwrap_err();
         assert!(format!("{error:#}").starts_with("cannot read `/nowhere/at/all`: "));
+    }
+
+    #[test]
+    fn nothing_but_a_regular_file_is_read_or_waited_for() {
+        use std::os::unix::{fs::symlink, net::UnixListener};
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, path("fifo"), mode).unwrap();
+        let _listener = UnixListener::bind(path("socket")).unwrap();
+        symlink("/dev/zero", path("device")).unwrap();
+        symlink(path("fifo"), path("link")).unwrap();
+        write(&path("file"), "text").unwrap();
+        symlink(path("file"), path("good")).unwrap();
+        for name in ["fifo", "socket", "device", "link"] {
+            let path = path(name);
+            let errors = [
+                read(&path).map(drop),
+                read_text(&path).map(drop),
+                read_if_there(&path).map(drop),
+                open(&path).map(drop),
+                hash(&path).map(drop),
+                sync(&path),
+                seal(&path, SystemTime::now()),
+                copy(&path, &dir.path().join("copy")),
+            ]
+            .map(|attempt| format!("{:#}", attempt.unwrap_err()));
+            for error in errors {
+                let named = error.contains(&format!("`{}`", path.display()));
+                assert!(named && error.ends_with(": it is not a regular file"), "{error}");
+            }
+            assert_eq!(read_if_regular(&path).unwrap(), None);
+            create(&path).unwrap();
+            assert!(fs::symlink_metadata(&path).unwrap().is_file(), "{name} makes way");
+        }
+        assert_eq!(read_text(&path("good")).unwrap(), "text");
+        assert!(read_if_regular(dir.path()).is_err(), "a folder is not what a rename could replace");
     }
 
     #[test]

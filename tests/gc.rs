@@ -1,6 +1,6 @@
 //! What `gc` removes and what keeps an answer from it; `--require-cached`; what two runs share.
 
-use crate::space::{Space, name, nothing, set};
+use crate::space::{Space, TINY, flip, name, nothing, set};
 use repro::engine::owner::Owner;
 use std::fs::{self, File};
 use std::time::{Duration, SystemTime};
@@ -200,11 +200,162 @@ fn what_another_host_left_half_done_is_taken_over_and_what_it_is_at_work_on_keep
 }
 
 #[test]
-fn gc_removes_what_another_host_left_in_tmp_which_a_run_cannot_tell_from_work_in_progress() {
+fn a_workspace_of_another_machine_of_this_name_stays_while_its_heart_beats_and_keeps_gc_away() {
     let space = Space::with(TWO);
-    let half = format!("cache/v2/tmp/{}/workspace/half", elsewhere().tag());
+    let namesake = Owner { machine: "elsewhere".into(), pid: u32::MAX, ..Owner::this().clone() };
+    let folder = format!("cache/v2/tmp/{}", namesake.tag());
+    let half = format!("{folder}/workspace/half");
     space.write(&half, "an ou").ok(&["run"]);
     assert!(space.join(&half).exists());
+    let refused = space.exits(6, &["gc", "--delete"]).stderr;
+    assert!(refused.contains("is at work in the cache"), "{refused}");
+    assert!(space.join(&half).exists());
+    let long_ago = SystemTime::now() - Duration::from_secs(600);
+    File::open(space.join(&folder)).unwrap().set_modified(long_ago).unwrap();
+    space.ok(&["run"]);
+    assert!(space.join(&half).exists(), "it may only be asleep");
+    File::open(space.join(&folder)).unwrap().set_modified(long_ago).unwrap();
     space.ok(&["gc", "--delete"]);
     assert_eq!(space.files("tmp").len(), 0);
+}
+
+/// Four nodes, of which one hangs on two that hang on one.
+const DIAMOND: &str = "\
+stages:
+  top:
+    command: { run: 'echo a > out', outputs: [out] }
+  left:
+    command: { run: 'cat inputs/top/out > out; echo l >> out', inputs: { top: top }, outputs: [out] }
+  right:
+    command: { run: 'cat inputs/top/out > out; echo r >> out', inputs: { top: top }, outputs: [out] }
+  bottom:
+    command: { run: 'cat inputs/*/out > out', inputs: { left: left, right: right }, outputs: [out] }
+profiles:
+  other: {}
+";
+
+#[test]
+fn what_hangs_on_a_quarantined_object_is_kept_by_gc() {
+    for (pipeline, nodes) in [(DIAMOND, &["top", "left", "right", "bottom"][..]), (TINY, &["data", "tables"])] {
+        for node in nodes {
+            let space = Space::with(pipeline);
+            space.ok(&["run"]);
+            let undisturbed = space.digests();
+            flip(&space.object(undisturbed[*node].values().next().unwrap()));
+            space.exits(5, &["verify"]);
+            space.ok(&["gc", "--delete", "--keep-runs", "0"]);
+            assert_eq!(space.ran(&[]), set([node]), "equal bytes stop there");
+            assert_eq!(space.digests(), undisturbed);
+            space.ok(&["verify"]);
+        }
+    }
+}
+
+#[test]
+fn what_hangs_on_a_lost_entry_is_kept_by_gc_and_what_nobody_needs_still_goes() {
+    let space = changed("c");
+    let key = |node: &str| space.plan(&[]).iter().find(|planned| name(planned) == node).unwrap()["key"].clone();
+    let entry = space.join(format!("cache/v2/entries/{}.json", key("one").as_str().unwrap()));
+    fs::write(&entry, "").unwrap();
+    space.exits(5, &["verify"]);
+    space.ok(&["gc", "--delete", "--keep-runs", "0"]);
+    assert_eq!(space.files("entries").len(), 2, "of `two` both are kept, since either may be asked for next");
+    assert_eq!(space.ran(&[]), set(["one"]));
+    space.ok(&["gc", "--delete", "--keep-runs", "0"]);
+    assert_eq!((space.files("entries").len(), space.ran(&[])), (2, nothing()));
+}
+
+/// A project that uses the cache of another.
+fn beside(owner: &Space, pipeline: &str) -> Space {
+    let space = Space::with(pipeline);
+    std::os::unix::fs::symlink(owner.join("cache"), space.join("cache")).unwrap();
+    space
+}
+
+const GC: [&str; 4] = ["gc", "--delete", "--keep-runs", "0"];
+
+#[test]
+fn gc_of_one_project_keeps_what_another_that_shares_its_cache_needs() {
+    let a = Space::with(TWO);
+    a.ok(&["run"]);
+    let b = beside(&a, &TWO.replace("word: a", "word: z"));
+    b.ok(&["run"]);
+    for space in [&a, &b] {
+        space.ok(&GC);
+        assert_eq!((a.ran(&[]), b.ran(&[])), (nothing(), nothing()));
+    }
+    let text = b.read("pipeline.yaml");
+    for broken in
+        ["stages: {", "\u{0}", &text.replace("one: one", "one: nobody"), &text.replace("other:", "other: 7\n  x:")]
+    {
+        b.write("pipeline.yaml", broken);
+        let refused = a.exits(2, &GC).stderr;
+        let folder = b.path().canonicalize().unwrap();
+        let said =
+            format!("what `{}`, which has run here, asks for is not known", folder.join("pipeline.yaml").display());
+        assert!(refused.contains(&said), "{refused}");
+    }
+    b.write("pipeline.yaml", text);
+    assert_eq!(b.ran(&[]), nothing(), "nothing was removed");
+}
+
+#[test]
+fn gc_refuses_while_a_project_that_shares_the_cache_is_not_found() {
+    let a = Space::with(TWO);
+    a.ok(&["run"]);
+    let b = beside(&a, &TWO.replace("word: a", "word: z"));
+    b.ok(&["run"]);
+    let moved = b.path().with_extension("moved");
+    fs::rename(b.path(), &moved).unwrap();
+    for in_its_place in [false, true] {
+        if in_its_place {
+            fs::create_dir(b.path()).unwrap();
+            b.write("pipeline.yaml", TWO);
+        }
+        let refused = a.exits(2, &GC).stderr;
+        assert!(refused.contains(b.path().to_str().unwrap()) && refused.contains("is not found"), "{refused}");
+        assert!(refused.contains("cache/v2/pipelines/") && refused.contains("remove that file"), "{refused}");
+    }
+    fs::remove_dir_all(b.path()).unwrap();
+    fs::rename(&moved, b.path()).unwrap();
+    a.ok(&GC);
+    assert_eq!(b.ran(&[]), nothing());
+    for note in a.files("pipelines") {
+        fs::write(note, "").unwrap();
+    }
+    let refused = a.exits(2, &GC).stderr;
+    assert!(refused.contains("it is damaged"), "{refused}");
+    for note in a.files("pipelines") {
+        fs::remove_file(note).unwrap();
+    }
+    a.ok(&GC);
+    assert_eq!(b.ran(&[]), set(["one", "two"]), "it was as good as gone");
+}
+
+#[test]
+fn a_project_that_is_moved_with_its_cache_is_found_again() {
+    let space = Space::with(TWO);
+    space.ok(&["run"]);
+    let b = beside(&space, &TWO.replace("word: a", "word: z"));
+    b.ok(&["run"]);
+    let moved = space.path().with_extension("moved");
+    fs::rename(space.path(), &moved).unwrap();
+    fs::remove_file(b.join("cache")).unwrap();
+    std::os::unix::fs::symlink(moved.join("cache"), b.join("cache")).unwrap();
+    b.ok(&GC);
+    fs::rename(&moved, space.path()).unwrap();
+    assert_eq!(space.ran(&[]), nothing());
+}
+
+#[test]
+fn gc_names_a_cache_of_an_earlier_format_and_leaves_it_alone() {
+    let space = Space::with(TWO);
+    space.ok(&["run"]);
+    space.write("cache/v1/entries/k.json", [b' '; 1500]).write("cache/v1/lock", "");
+    let before = space.everything();
+    let said = space.ok(&GC).stdout;
+    assert!(said.contains("cache/v1` is of an earlier version of repro (1.5 kB): `rm -rf "), "{said}");
+    assert_eq!(space.everything(), before);
+    let said: serde_json::Value = serde_json::from_str(&space.ok(&["gc", "--json"]).stdout).unwrap();
+    assert_eq!(said["older_formats"][0]["bytes"], 1500);
 }

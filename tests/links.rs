@@ -5,6 +5,7 @@ use crate::space::{Space, copy, name, nothing, set};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 
 /// What somebody else's file holds.
 const THEIRS: &str = "not yours\n";
@@ -129,5 +130,67 @@ fn the_cache_any_folder_of_it_and_that_of_reports_may_lie_elsewhere() {
         space.ok(&["verify"]);
         space.ok(&["gc", "--delete"]);
         assert_eq!(space.digests(), undisturbed, "{folder}");
+    }
+}
+
+/// What may be in the place of a file that cannot be read to its end.
+const NO_FILES: [(&str, fn(&Path)); 3] = [
+    ("a FIFO", |path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success())),
+    ("an endless device", |path| symlink("/dev/zero", path).unwrap()),
+    ("a dangling link", |path| symlink("/nowhere/at/all", path).unwrap()),
+];
+
+/// A minute for each command, and two GB of memory.
+const BOUNDED: &[&str] = &["timeout", "60", "prlimit", "--data=2000000000"];
+
+#[test]
+fn what_cannot_be_read_to_its_end_in_the_place_of_any_file_neither_hangs_a_command_nor_fills_the_memory() {
+    const COMMANDS: [&[&str]; 6] =
+        [&["run", "--force", "data"], &["run"], &["verify"], &["gc", "--delete"], &["log", "last"], &["pin"]];
+    let space = Space::run_tiny();
+    space.ok(&["lock"]);
+    space.ok(&["pin", "data"]);
+    let (key, run) = (key(&space, "data"), space.files("runs").into_iter().next().unwrap());
+    let object = &space.digests()["data"]["test-images-idx3-ubyte"];
+    let pipeline = space.files("pipelines").into_iter().next().unwrap();
+    let inside = |path: &Path| path.strip_prefix(space.path()).unwrap().display().to_string();
+    let files = [
+        "pipeline.yaml".to_owned(),
+        "pipeline.lock".to_owned(),
+        "reports/default/report.md".to_owned(),
+        "cache/v2/entries.memo".to_owned(),
+        "cache/v2/files.json".to_owned(),
+        "cache/v2/lock".to_owned(),
+        format!("cache/v2/objects/{object}"),
+        format!("cache/v2/entries/{key}.json"),
+        format!("cache/v2/recipes/{key}.json"),
+        format!("cache/v2/jobs/{key}/stderr"),
+        format!("cache/v2/leases/{key}"),
+        format!("cache/v2/fallbacks/{key}"),
+        format!("cache/v2/pins/{key}"),
+        inside(&run),
+        inside(&pipeline),
+    ];
+    let undisturbed = space.digests();
+    for file in &files {
+        for (what, put) in NO_FILES {
+            let copied = Space::tiny().started_by(BOUNDED);
+            copy(space.path(), copied.path(), true);
+            let path = copied.join(file);
+            fs::remove_file(&path).or_else(|_| fs::create_dir_all(path.parent().unwrap())).unwrap();
+            put(&path);
+            for command in COMMANDS {
+                let output = copied.run(command);
+                let said = format!("{what} as {file}: {command:?}: {:?}\n{}", output.code, output.stderr);
+                assert!(output.code.is_some_and(|code| code < 100), "{said}");
+                let named = output.stderr.contains(path.file_stem().unwrap().to_str().unwrap());
+                assert!(output.code == Some(0) || named, "{said}");
+            }
+            // What is the user's own stays as it is; all else is mended.
+            if !file.starts_with("pipeline") && !file.contains("/pipelines/") && !file.ends_with("/lock") {
+                let run = copied.ok(&["run"]);
+                assert_eq!(copied.digests(), undisturbed, "{what} as {file}: {}", run.stderr);
+            }
+        }
     }
 }

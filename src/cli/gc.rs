@@ -1,19 +1,20 @@
 //! `repro gc`, `pin` and `unpin`: what of the cache stays.
 
 use super::{Common, Session, lock};
-use crate::engine::error::Error;
+use crate::engine::error::{Error, Fault};
 use crate::engine::event::SCHEMA;
-use crate::engine::gc::{Garbage, Roots, Share};
+use crate::engine::gc::{Garbage, Roots, Share, shape};
 use crate::engine::history;
 use crate::engine::key::Key;
 use crate::engine::plan::NodeId;
 use crate::engine::store::Store;
-use crate::engine::survey::Standing;
+use crate::engine::survey::{Checked, Standing, Survey};
 use crate::engine::wording::{bytes, count};
 use anyhow::{Context as _, Result};
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 pub(super) fn gc(common: &Common, delete: bool, runs: usize, wait: bool) -> Result<String> {
     let store = common.store();
@@ -30,50 +31,123 @@ pub(super) fn gc(common: &Common, delete: bool, runs: usize, wait: bool) -> Resu
         garbage.remove(&store)?;
         store.sweep_all();
     }
+    let older = store.older_formats()?;
     if common.json {
-        let said = json!({ "schema": SCHEMA, "deleted": delete, "bytes": garbage.bytes(), "kinds": garbage.kinds });
+        let older: Vec<_> = older.iter().map(|(folder, bytes)| json!({ "folder": folder, "bytes": bytes })).collect();
+        let said = json!({
+            "schema": SCHEMA, "deleted": delete, "bytes": garbage.bytes(), "kinds": garbage.kinds,
+            "older_formats": older,
+        });
         return Ok(format!("{said:#}\n"));
     }
-    Ok(told(&garbage, delete))
+    let older = older.iter().map(|(folder, size)| {
+        let (folder, size) = (folder.display(), bytes(*size));
+        format!("`{folder}` is of an earlier version of repro ({size}): `rm -rf {folder}` removes it\n")
+    });
+    Ok(told(&garbage, delete) + &older.collect::<String>())
 }
 
 /// What this pipeline and the others that have run here ask for, what the last runs used, and what is pinned.
 fn roots(common: &Common, store: &Store, runs: usize) -> Result<Roots> {
+    let store = &store.clone().remembering();
     let mut roots = Roots { runs, ..Roots::default() };
     roots.keys.extend(store.pinned_keys()?);
     let histories = store.runs()?;
     for id in histories.iter().rev().take(runs) {
         roots.keys.extend(history::read(store, id)?.nodes.iter().filter_map(|node| node.key));
     }
-    asked_for(common, &mut roots)?;
-    let own = common.pipeline_path()?;
-    for pipeline in store.pipelines()?.into_iter().filter(|pipeline| *pipeline != own) {
-        let shown = pipeline.display().to_string();
+    asked_for(common, store, &mut roots)?;
+    let mut seen = BTreeSet::from([(canonical(&common.directory)?, common.pipeline_path()?)]);
+    for (note, requester) in store.pipelines()? {
+        let Some(requester) = requester else { return Err(unknown(&note, "it is damaged", LOST_NOTE).into()) };
+        let Some(folder) = store.project_of(&requester) else {
+            let why = format!("the project `{}`, which has run here, is not found", requester.folder.display());
+            return Err(unknown(&note, &why, LOST_PROJECT).into());
+        };
+        if !seen.insert((folder.clone(), requester.pipeline.clone())) {
+            continue;
+        }
+        // A pipeline of this project is shown as the user wrote this project's folder.
+        let is_here = folder == canonical(&common.directory)?;
+        let directory = if is_here { common.directory.clone() } else { folder };
+        let pipeline = requester.pipeline;
+        let shown = if is_here { pipeline.clone() } else { directory.join(&pipeline) }.display().to_string();
         // Whether it is there must be known: what it asks for would go.
-        let there = common.directory.join(&pipeline).try_exists();
+        let there = directory.join(&pipeline).try_exists();
         if there.with_context(|| format!("cannot look for the pipeline `{shown}`"))? {
-            let other = Common { pipeline, profile: None, set: Vec::new(), ..common.clone() };
-            let asked = asked_for(&other, &mut roots);
+            let other = Common { directory, pipeline, profile: None, set: Vec::new(), ..common.clone() };
+            let asked = asked_for(&other, store, &mut roots);
             asked.with_context(|| format!("what `{shown}`, which has run here, asks for is not known"))?;
         }
     }
     Ok(roots)
 }
 
-/// What every profile of a pipeline asks for now, and what its lock expects.
-fn asked_for(common: &Common, roots: &mut Roots) -> Result<()> {
+/// What helps where a note of a pipeline is damaged.
+const LOST_NOTE: &str = "remove that file, then run each pipeline that uses this cache";
+
+/// What helps where a project is not where it was.
+const LOST_PROJECT: &str = "mount its disk, or call `gc` on the machine that has it; if it was moved, run it once; \
+                            then, or if it is gone for good, remove that file";
+
+/// That what must be kept cannot be known, because of the pipeline that `note` remembers.
+fn unknown(note: &Path, why: &str, hint: &str) -> Error {
+    let message = format!("what must be kept is not known: {why}");
+    Error::Usage(Fault { source: note.display().to_string(), place: None, message, hint: Some(hint.into()) })
+}
+
+fn canonical(folder: &Path) -> Result<PathBuf> {
+    folder.canonicalize().with_context(|| format!("cannot look at the folder `{}`", folder.display()))
+}
+
+/// What every profile of a pipeline asks for now, as far as that is known, and what its lock
+/// expects.
+fn asked_for(common: &Common, store: &Store, roots: &mut Roots) -> Result<()> {
     roots.digests.extend(lock::digests(common)?);
     let whole = Session::open(common)?;
     let mut profiles: Vec<Option<String>> = whole.pipeline.profiles.iter().map(|p| Some(p.name.clone())).collect();
     profiles.push(whole.profile);
     for profile in profiles {
-        let session = Session::open(&Common { profile, ..common.clone() })?;
+        let mut session = Session::open(&Common { profile, ..common.clone() })?;
+        session.store = store.clone();
         let survey = session.survey(&[])?;
-        roots.keys.extend(survey.checked.values().map(|checked| checked.key));
-        // With the question whose fallback is used goes the memory that it could not be answered.
-        for (id, _) in survey.checked.iter().filter(|(_, checked)| checked.fell_back.is_some()) {
-            roots.keys.insert(session.plan.recipe(*id, false, |up| &*survey.artifacts[&up])?.key());
+        needed(&session, &survey, roots)?;
+    }
+    Ok(())
+}
+
+/// What the nodes of a profile need, as `survey` found them.
+fn needed(session: &Session, survey: &Survey, roots: &mut Roots) -> Result<()> {
+    let plan = &session.plan;
+    // Of the nodes that are not cached, whether they were computed once, as far as the cache shows.
+    let mut lost: BTreeMap<NodeId, bool> = BTreeMap::new();
+    for id in plan.ids() {
+        let Some(Checked { key, standing, fell_back, .. }) = survey.checked.get(&id) else {
+            let was_computed = plan.node(id).upstream().iter().all(|up| lost.get(up) != Some(&false));
+            if was_computed {
+                roots.shapes.insert(shape(&plan.recipe_without_inputs(id)));
+                roots.shapes.extend(plan.fallback_without_inputs(id)?.as_ref().map(shape));
+            }
+            lost.insert(id, was_computed);
+            continue;
+        };
+        let is_cached = matches!(standing, Standing::Cached(_));
+        let mut keys = BTreeSet::from([*key]);
+        // If the recipe goes, so does the note that its fallback is used. And the next run may use the
+        // fallback of a recipe that is not computed.
+        if fell_back.is_some() || !is_cached {
+            for fallen_back in [false, true] {
+                keys.insert(plan.recipe(id, fallen_back, |up| &*survey.artifacts[&up])?.key());
+            }
         }
+        if !is_cached {
+            let mut was_computed = false;
+            for key in &keys {
+                was_computed |= session.store.was_requested(*key)?;
+            }
+            lost.insert(id, was_computed);
+        }
+        roots.keys.append(&mut keys);
     }
     Ok(())
 }

@@ -38,7 +38,7 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     let (plan, store) = (&session.plan, &session.store);
     store.prepare()?;
     let _hold = store.share(args.wait_for_lock)?;
-    store.remember_pipeline(&common.pipeline_path()?)?;
+    store.remember_pipeline(&common.directory, &common.pipeline_path()?)?;
     store.sweep();
     stop_on_ctrl_c()?;
     let (id, history) = store.begin_history()?;

@@ -48,10 +48,12 @@ pub(super) fn told(verified: &Verified) -> Json {
 /// What mends `bad`, once it is out of the way.
 fn hint(bad: &[Bad]) -> &'static str {
     let any = |is: fn(&Bad) -> bool| bad.iter().any(is);
-    if any(|bad| matches!(bad, Bad::Object(_) | Bad::Entry(_) | Bad::Lacks(..))) {
+    if any(|bad| matches!(bad, Bad::Object(_) | Bad::Entry(_) | Bad::Lacks(..) | Bad::Note(_))) {
         "what was bad is out of the way; `repro run` makes anew what the pipeline asks for"
     } else if any(|bad| matches!(bad, Bad::Recipe(..))) {
         "what was bad is out of the way; its answer stays, and `repro verify --recompute` writes it anew"
+    } else if any(|bad| matches!(bad, Bad::Keeper(_))) {
+        "remove it, then pin the nodes anew, or run each pipeline that uses this cache"
     } else {
         "remove it; `repro` does not touch what is not its own"
     }

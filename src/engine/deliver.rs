@@ -7,8 +7,8 @@
 use super::key::{Artifact, Content, Digest};
 use super::store::Store;
 use crate::fs;
-use anyhow::Result;
-use std::path::Path;
+use anyhow::{Context as _, Result};
+use std::path::{Path, absolute};
 
 /// What was done to a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,12 +21,19 @@ pub struct Delivered {
 
 /// Makes the files of `artifact` lie in `folder` below `project`.
 pub fn deliver(store: &Store, artifact: &Artifact, project: &Path, folder: &str) -> Result<Delivered> {
-    let before = store.delivered(folder)?;
     let here = project.join(folder);
+    let lost = || format!("cannot look at `{}`", here.display());
+    // Of two projects that share a cache, each has such a folder.
+    let note = &if store.is_inside(project) {
+        folder.into()
+    } else {
+        absolute(&here).with_context(lost)?.to_string_lossy().into_owned()
+    };
+    let before = store.delivered(note)?;
     if before != *artifact {
         // Both, should this be cut short: what lies there then is known to be ours.
         let either = before.iter().chain(artifact).map(|(name, content)| (name.clone(), *content)).collect();
-        store.remember_delivered(folder, &either)?;
+        store.remember_delivered(note, &either)?;
     }
     let (mut written, mut removed) = (0, 0);
     for (name, content) in before.iter().filter(|(name, _)| !artifact.contains_key(*name)) {
@@ -61,7 +68,7 @@ pub fn deliver(store: &Store, artifact: &Artifact, project: &Path, folder: &str)
         written += 1;
     }
     if before != *artifact {
-        store.remember_delivered(folder, artifact)?;
+        store.remember_delivered(note, artifact)?;
     }
     Ok(Delivered { written, removed })
 }
@@ -204,6 +211,18 @@ mod tests {
         artifact.remove("figures/a.svg");
         assert_eq!(again(&bench, &artifact), (0, 0));
         assert_eq!(fs::list(&folder.join("figures")).unwrap(), ["a.svg", "mine.svg"]);
+    }
+
+    #[test]
+    fn of_two_projects_that_share_a_cache_each_knows_what_was_laid_out_in_its_own_folder() {
+        let bench = Bench::new();
+        let (mut artifact, folder) = delivered(&bench);
+        artifact.remove("figures/a.svg");
+        let other = tempfile::tempdir().unwrap();
+        let beside = deliver(&bench.store, &artifact, other.path(), FOLDER).unwrap();
+        assert_eq!(beside, Delivered { written: 1, removed: 0 });
+        assert_eq!(again(&bench, &artifact), (0, 1));
+        assert!(!folder.join("figures/a.svg").exists());
     }
 
     #[test]

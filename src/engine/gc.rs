@@ -6,11 +6,17 @@
 //! its bytes. With it go the memo of entries, which would remember them for ever, and what was only kept for a look:
 //! damaged bytes, and what came out otherwise when it was run again.
 //!
+//! A node has no key while a result upstream is lost: one that was there once, and is damaged, say.
+//! Whatever bytes come there in the end, the node's recipe will have the kind, version, parameters
+//! and seed that it has now. So every result of such a recipe is kept, whatever its inputs: the
+//! node's own is among them. Where something upstream was never computed, the node was not either.
+//!
 //! Knows keys and digests; which are roots is for the caller to say.
 
 use super::entry::Entry;
 use super::error::Error;
-use super::key::{Content, Digest, Key};
+use super::key::{Content, Digest, Key, Recipe};
+use super::stage::ROOT;
 use super::store::Store;
 use anyhow::Result;
 use serde::Serialize;
@@ -24,8 +30,17 @@ pub struct Roots {
     pub keys: BTreeSet<Key>,
     /// Outputs: so is every question whose outputs are all among them.
     pub digests: BTreeSet<Digest>,
+    /// The [`shape`]s of recipes that nodes may request whose inputs are lost.
+    pub shapes: BTreeSet<Key>,
     /// How many of the last runs' histories.
     pub runs: usize,
+}
+
+/// What recipes share that differ in their inputs alone; the root that some embed follows from those.
+pub fn shape(recipe: &Recipe) -> Key {
+    let mut params = recipe.params.clone();
+    params.remove(ROOT);
+    Recipe { params, inputs: BTreeMap::new(), ..recipe.clone() }.key()
 }
 
 /// What is nobody's.
@@ -62,7 +77,10 @@ impl Garbage {
             let (entry, recipe) = (store.entry(key)?, store.recipe(key).ok().flatten());
             let locked =
                 |entry: &Arc<Entry>| entry.outputs.values().all(|stored| roots.digests.contains(&stored.digest));
-            let kept = roots.keys.contains(&key) || entry.as_ref().is_some_and(locked);
+            // A recipe that cannot be read may have any shape.
+            let fits = || recipe.as_ref().is_none_or(|recipe| roots.shapes.contains(&shape(recipe)));
+            let may_be_needed = || !roots.shapes.is_empty() && fits();
+            let kept = roots.keys.contains(&key) || entry.as_ref().is_some_and(locked) || may_be_needed();
             let kind = recipe.as_ref().map(|recipe| recipe.kind.clone()).unwrap_or_default();
             if kept {
                 live.extend(entry.iter().flat_map(|entry| entry.outputs.values().map(|stored| stored.digest)));
@@ -172,6 +190,25 @@ mod tests {
         assert_eq!((removed(&garbage), garbage.bytes()), (vec![("pair", 0), ("source", 1)], 0));
         garbage.remove(&bench.store).unwrap();
         assert_eq!(bench.run(A).submitted, []);
+    }
+
+    #[test]
+    fn while_a_nodes_inputs_are_not_known_every_result_stays_that_may_be_its_own() {
+        let bench = Bench::new();
+        let ran = bench.run(A);
+        bench.run("stages:\n  a: { source: { text: x } }\n  g: { gather: { all: a } }\n");
+        let [pair, source] = ["b", "a"].map(|node| ran.artifacts[node].clone());
+        std::fs::remove_file(bench.store.object(source["text"].digest().unwrap())).unwrap();
+        let trial = bench.trial(A);
+        let survey = trial.survey();
+        let unknown = trial.plan.ids().filter(|id| !survey.checked.contains_key(id));
+        let shapes = unknown.map(|id| shape(&trial.plan.recipe_without_inputs(id))).collect();
+        let roots = Roots { keys: keys(&bench, A), shapes, ..Roots::default() };
+        let garbage = Garbage::of(&bench.store, &roots).unwrap();
+        assert_eq!(removed(&garbage), [("gather", 1), ("pair", 0), ("source", 1)]);
+        garbage.remove(&bench.store).unwrap();
+        assert!(pair.values().filter_map(Content::digest).all(|digest| bench.store.is_sound(digest).unwrap()));
+        assert_eq!(bench.run(A).finished(), ["a"], "what hangs on it is still there");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Who is at work on which question: a lease is a file `leases/<key>` that names its owner, and it comes and goes whole.
 //!
-//! A lease holds while its process lives; where that cannot be told, on another host say, while its heartbeat (the
-//! file's modification time, moved every ten seconds) is younger than ninety by the clock of the disk they share: no
-//! host's own clock counts. A lease that holds no longer is taken over by whoever asks next.
+//! A lease holds while its process lives; where that cannot be told, on another host say, while its
+//! heartbeat (the file's modification time, moved every ten seconds) is younger than ninety by the
+//! clock of the disk they share: no host's own clock counts. A lease that holds no longer is taken
+//! over by whoever asks next. The folder of a process in `tmp/` has the same heartbeat.
 //!
 //! Leases keep two runs from doing the same work twice. That an answer is published whole does not hang on them.
 
@@ -10,16 +11,15 @@ use super::key::Key;
 use super::owner::Owner;
 use crate::fs;
 use anyhow::{Context as _, Result};
-use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
-use std::fs::File;
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How often a lease says that its owner lives.
 const BEAT: Duration = Duration::from_secs(10);
 /// After how long without a heartbeat a lease no longer holds whose process nothing can be told of.
-const EXPIRY: Duration = Duration::from_secs(90);
+pub(super) const EXPIRY: Duration = Duration::from_secs(90);
 
 /// The leases of a cache.
 pub(super) struct Leases {
@@ -50,14 +50,13 @@ enum Look {
 #[derive(Debug)]
 pub struct Lease {
     path: PathBuf,
-    /// Ends the heartbeat when it goes.
-    _beating: Sender<()>,
+    _heart: Heart,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         // Somebody may have thought us dead and taken it over; then it is not ours to remove.
-        let named = fs::read_if_there(&self.path).ok().flatten();
+        let named = fs::read_if_regular(&self.path).ok().flatten();
         if named.and_then(|bytes| serde_json::from_slice(&bytes).ok()).as_ref() == Some(Owner::this()) {
             let _ = fs::remove_if_there(&self.path);
         }
@@ -80,12 +79,17 @@ impl Leases {
     /// Reads the lease of `key`, once.
     fn look(&self, key: Key) -> Result<Look> {
         let path = self.path(key);
+        let Some(meta) = fs::metadata_if_there(&path)? else { return Ok(Look::Absent) };
+        if !meta.is_file() {
+            // A lease is written whole, so a link or a FIFO is none.
+            return Ok(Look::Stale);
+        }
         let Some(bytes) = fs::read_if_there(&path)? else { return Ok(Look::Absent) };
         // One that cannot be read names nobody: leases are written whole.
         let Ok(owner) = serde_json::from_slice::<Owner>(&bytes) else { return Ok(Look::Stale) };
         let holds = match owner.lives() {
             Some(lives) => lives,
-            None => self.beats(&path)?,
+            None => self.beats(&path, EXPIRY)?,
         };
         Ok(if holds { Look::Held(owner) } else { Look::Stale })
     }
@@ -96,7 +100,7 @@ impl Leases {
         let name = serde_json::to_vec(Owner::this()).context("cannot write a lease")?;
         loop {
             if fs::write_new(&path, scratch, &name)? {
-                return Ok(Claim::Ours(Lease { _beating: beat(path.clone()), path }));
+                return Ok(Claim::Ours(Lease { _heart: Heart::of(path.clone()), path }));
             }
             if let Some(owner) = self.holder(key)? {
                 return Ok(Claim::Theirs(owner));
@@ -118,16 +122,16 @@ impl Leases {
         }
     }
 
-    /// Whether the lease at `path` has a young heartbeat. The time is asked of its own folder, which is there for sure.
-    fn beats(&self, path: &Path) -> Result<bool> {
-        let modified = |file: &File| file.metadata().and_then(|meta| meta.modified());
-        let now = tempfile::tempfile_in(&self.folder).and_then(|file| modified(&file));
+    /// Whether the heartbeat of `path` is younger than `expiry`. The time is asked of the leases'
+    /// own folder, which is there for sure.
+    pub(super) fn beats(&self, path: &Path, expiry: Duration) -> Result<bool> {
+        let now = tempfile::tempfile_in(&self.folder).and_then(|file| file.metadata()?.modified());
         let now = now.with_context(|| format!("cannot ask `{}` for the time", self.folder.display()))?;
-        let last = File::open(path).and_then(|file| modified(&file));
-        // One that has gone meanwhile does not hold. One from the far future was left before the clock was set back: its
-        // owner's next heartbeat would have brought it to now.
-        let apart = |last| now.duration_since(last).unwrap_or_else(|ahead| ahead.duration());
-        Ok(last.is_ok_and(|last| apart(last) < EXPIRY))
+        let Some(meta) = fs::metadata_if_there(path)? else { return Ok(false) };
+        // One from the far future was left before the clock was set back: its owner's next
+        // heartbeat would have brought it to now.
+        let apart = |last: SystemTime| now.duration_since(last).unwrap_or_else(|ahead| ahead.duration());
+        Ok(meta.modified().is_ok_and(|last| apart(last) < expiry))
     }
 }
 
@@ -137,16 +141,25 @@ const NOW: Timestamps = Timestamps {
     last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
 };
 
-/// Moves the modification time of `path` until the sender is dropped.
-fn beat(path: PathBuf) -> Sender<()> {
-    let (alive, ended) = channel();
-    std::thread::spawn(move || {
-        while ended.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
-            // A beat that is missed costs nothing; after many, others take us for dead, and the work is done twice.
-            let _ = File::options().write(true).open(&path).map(|file| rustix::fs::futimens(&file, &NOW));
-        }
-    });
-    alive
+/// Moves the modification time of a file or a folder until it is dropped.
+#[derive(Debug)]
+pub(super) struct Heart {
+    /// Ends the thread when it goes.
+    _beating: Sender<()>,
+}
+
+impl Heart {
+    pub(super) fn of(path: PathBuf) -> Heart {
+        let (beating, ended) = channel();
+        std::thread::spawn(move || {
+            while ended.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
+                // A beat that is missed costs nothing; after many, others take us for dead, and the
+                // work is done twice.
+                let _ = utimensat(CWD, &path, &NOW, AtFlags::SYMLINK_NOFOLLOW);
+            }
+        });
+        Heart { _beating: beating }
+    }
 }
 
 #[cfg(test)]
@@ -154,7 +167,7 @@ mod tests {
     use super::super::key::Recipe;
     use super::*;
     use std::collections::BTreeMap;
-    use std::time::SystemTime;
+    use std::fs::File;
     use tempfile::TempDir;
 
     fn key() -> Key {
@@ -194,13 +207,9 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_of_a_dead_process_or_of_an_earlier_boot_is_taken_over() {
+    fn a_lease_of_a_dead_process_is_taken_over() {
         let this = Owner::this();
-        for dead in [
-            Owner { started: this.started + 1, ..this.clone() },
-            Owner { pid: u32::MAX, ..this.clone() },
-            Owner { boot: "earlier".into(), ..this.clone() },
-        ] {
+        for dead in [Owner { started: this.started + 1, ..this.clone() }, Owner { pid: u32::MAX, ..this.clone() }] {
             let dir = tempfile::tempdir().unwrap();
             leave(&dir, &dead);
             assert_eq!(leases(&dir).holder(key()).unwrap(), None);
@@ -209,10 +218,12 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_of_another_host_or_container_holds_while_its_heart_beats() {
+    fn a_lease_of_another_machine_boot_or_container_holds_while_its_heart_beats() {
         let this = Owner::this();
         for other in [
             Owner { host: "elsewhere".into(), ..this.clone() },
+            Owner { machine: "another of this name".into(), pid: u32::MAX, ..this.clone() },
+            Owner { boot: "earlier".into(), pid: u32::MAX, ..this.clone() },
             Owner { namespace: this.namespace + 1, pid: u32::MAX, ..this.clone() },
         ] {
             let dir = tempfile::tempdir().unwrap();
@@ -247,6 +258,29 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(key().to_string()), "{").unwrap();
         assert!(is_ours(&claim(&dir)));
+    }
+
+    #[test]
+    fn what_is_no_file_in_the_place_of_a_lease_is_removed_or_named_and_nobody_waits_for_it() {
+        use std::os::unix::fs::symlink;
+        type Put = fn(&Path);
+        let others: [(&str, Put); 4] = [
+            ("a dangling link", |path| symlink("nowhere", path).unwrap()),
+            ("a link to itself", |path| symlink(path, path).unwrap()),
+            ("a device", |path| symlink("/dev/zero", path).unwrap()),
+            ("a FIFO", |path| rustix::fs::mkfifoat(CWD, path, rustix::fs::Mode::from_raw_mode(0o600)).unwrap()),
+        ];
+        for (what, put) in others {
+            let dir = tempfile::tempdir().unwrap();
+            put(&dir.path().join(key().to_string()));
+            assert_eq!(leases(&dir).holder(key()).unwrap(), None, "{what}");
+            assert!(is_ours(&claim(&dir)), "{what}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join(key().to_string());
+        std::fs::create_dir(&folder).unwrap();
+        let error = leases(&dir).claim(key(), dir.path()).unwrap_err().to_string();
+        assert_eq!(error, format!("cannot remove `{}`", folder.display()));
     }
 
     #[test]

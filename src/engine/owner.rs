@@ -1,8 +1,11 @@
 //! A process, named so that another one can tell whether it still lives.
 //!
-//! A process id alone comes round again; together with the boot of its host, its namespace and its own start it does
-//! not. Of a process on another host nothing can be told from here, nor of one in another container on this host, nor
-//! of another user's where the system hides those: there, only a heartbeat helps (see [`super::lease`]).
+//! A process id alone comes round again; together with the boot of its machine, its namespace and
+//! its own start it does not. Machines are told apart by their machine id and boot id: two of them
+//! may have one name, and clones of one image have one machine id. Nothing can be told from here of
+//! a process of another machine or of an earlier boot, nor of one in another container, nor of
+//! another user's where the system hides those: there, only a heartbeat helps (see
+//! [`super::lease`]).
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
@@ -17,6 +20,8 @@ use std::sync::OnceLock;
 pub struct Owner {
     /// The host's name, what a file's name cannot hold replaced.
     pub host: String,
+    /// A hash of the machine's id; empty where the system does not tell.
+    pub machine: String,
     /// Names the time between two starts of the host; empty where the system does not tell.
     pub boot: String,
     /// The namespace that its id is of: a container has its own; 0 where that is not told.
@@ -37,6 +42,7 @@ impl Owner {
             let pid = std::process::id();
             Owner {
                 host: host().chars().map(plain).collect(),
+                machine: machine(),
                 boot: boot.chars().filter(char::is_ascii_hexdigit).take(12).collect(),
                 namespace: std::fs::metadata("/proc/self/ns/pid").map_or(0, |namespace| namespace.ino()),
                 pid,
@@ -48,13 +54,12 @@ impl Owner {
     /// Whether it lives; `None` if that cannot be told from here.
     pub fn lives(&self) -> Option<bool> {
         let this = Owner::this();
-        if self.host != this.host {
-            return None;
+        if self == this {
+            return Some(true);
         }
-        if self.boot != this.boot {
-            return Some(false);
-        }
-        if self.namespace != this.namespace {
+        let is_here = Owner { pid: this.pid, started: this.started, ..self.clone() } == *this;
+        // Without a boot id, another machine of this name could not be told from this one.
+        if !is_here || this.boot.is_empty() {
             return None;
         }
         match look(self.pid) {
@@ -66,17 +71,17 @@ impl Owner {
 
     /// A file name that says it all; [`Owner::from_tag`] reads it back.
     pub fn tag(&self) -> String {
-        let Owner { host, boot, namespace, pid, started } = self;
-        format!("{host}+{boot}+{namespace}+{pid}+{started}")
+        let Owner { host, machine, boot, namespace, pid, started } = self;
+        format!("{host}+{machine}+{boot}+{namespace}+{pid}+{started}")
     }
 
     /// The owner that `tag` names, if it is one.
     pub fn from_tag(tag: &str) -> Option<Owner> {
         let mut parts = tag.split('+');
         let mut next = || parts.next();
-        let (host, boot) = (next()?.to_owned(), next()?.to_owned());
+        let (host, machine, boot) = (next()?.to_owned(), next()?.to_owned(), next()?.to_owned());
         let (namespace, pid) = (next()?.parse().ok()?, next()?.parse().ok()?);
-        let owner = Owner { host, boot, namespace, pid, started: next()?.parse().ok()? };
+        let owner = Owner { host, machine, boot, namespace, pid, started: next()?.parse().ok()? };
         parts.next().is_none().then_some(owner)
     }
 }
@@ -90,6 +95,14 @@ impl fmt::Display for Owner {
 /// This host's name.
 pub fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// A short hash of this machine's id, which is not for everyone to know.
+fn machine() -> String {
+    let read = |path: &&str| std::fs::read_to_string(path).ok().filter(|id| !id.trim().is_empty());
+    let id = ["/etc/machine-id", "/var/lib/dbus/machine-id"].iter().find_map(read);
+    let hash = |id: String| blake3::Hash::from(blake3::derive_key("repro machine id v1", id.trim().as_bytes()));
+    id.map(|id| hash(id).to_hex()[..12].to_owned()).unwrap_or_default()
 }
 
 /// What the system tells of a process.
@@ -151,7 +164,7 @@ mod tests {
 
     #[test]
     fn what_is_no_tag_names_nobody() {
-        for tag in ["", "a", "a+b+1+c+1", "a+b+1+1", "a+b+1+1+1+1", ".tmp1234"] {
+        for tag in ["", "a", "a+m+b+1+c+1", "a+m+b+1+1", "a+m+b+1+1+1+1", ".tmp1234"] {
             assert_eq!(Owner::from_tag(tag), None, "{tag}");
         }
     }
@@ -174,17 +187,18 @@ mod tests {
     fn another_process_under_the_same_id_is_not_the_owner() {
         let this = Owner::this();
         assert_eq!(Owner { started: this.started + 1, ..this.clone() }.lives(), Some(false));
-        assert_eq!(Owner { boot: "earlier".into(), ..this.clone() }.lives(), Some(false));
         assert_eq!(Owner { pid: u32::MAX, ..this.clone() }.lives(), Some(false));
     }
 
     #[test]
     fn nothing_is_told_of_a_process_on_another_host_or_in_another_container() {
         let this = Owner::this();
-        assert_eq!(Owner { host: "elsewhere".into(), ..this.clone() }.lives(), None);
+        let gone = Owner { pid: u32::MAX, ..this.clone() };
+        assert_eq!(Owner { host: "elsewhere".into(), ..gone.clone() }.lives(), None);
+        assert_eq!(Owner { machine: "another of this name".into(), ..gone.clone() }.lives(), None);
+        assert_eq!(Owner { boot: "earlier, or that of a clone".into(), ..gone }.lives(), None);
         let container = Owner { namespace: this.namespace + 1, ..this.clone() };
         assert_eq!(container.lives(), None, "under its id there may be another process here, or none");
-        assert_eq!(Owner { boot: "earlier".into(), ..container }.lives(), Some(false));
     }
 
     #[test]

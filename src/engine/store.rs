@@ -15,7 +15,7 @@
 //!   leases/<key>          who is at work on it now
 //!   tmp/<owner>/          workspaces and half-written files, on the same disk; swept when their owner is gone
 //!   lock                  shared by all who work here, held alone by whoever removes or moves things
-//!   pipelines/<digest>    the path of a pipeline file that has run here, under its digest: what it asks for is kept
+//!   pipelines/<digest>    a pipeline that has run here, under the digest of this note: what it requests is kept
 //!   files.json            digests of the project's files, to save hashing them again
 //!   delivered/<digest>    what was laid out in the folder of that name's digest, to take it away when it is no longer made
 //! ```
@@ -23,12 +23,13 @@
 //! An answer is published in three steps, each a rename: its objects, then its entry. The entry's rename is the commit
 //! point; a crash before it leaves objects nobody names, and the node runs again. Publishing twice is harmless.
 //!
-//! A lookup trusts an object whose size is the entry's and whose modification time is still the one derived from its
-//! digest. An edit moves that time, and another object has another; then the bytes are hashed again, and the object is
-//! sealed again or is damaged. An object is a file that the engine has written: outputs of programs and files of the project
-//! are copied, so that no other process has an object open, or mapped into its memory, when it is sealed. Afterwards it is
-//! read-only. A process that makes it writable again and writes through a memory map, on a file system that does not keep
-//! times ([`fs::Witness`]), is noticed by `verify` alone, which hashes all.
+//! A lookup trusts an object whose size is the entry's and whose modification time is still the one
+//! derived from its digest. An edit moves that time, and another object has another; then the bytes
+//! are hashed again, and the object is sealed again or is damaged. An object is a file that the
+//! engine has written: outputs of programs and files of the project are copied, so that no other
+//! process has an object open, or mapped into its memory, when it is sealed. Afterwards it is
+//! read-only. A process that makes it writable again and writes through a memory map, on a file
+//! system that does not keep times ([`fs::Witness`]), is noticed by `verify` alone, which hashes all.
 //!
 //! No file can pass for another one that it was swapped for:
 //!
@@ -49,7 +50,7 @@ use super::entry::{Entry, Stored, leads_out};
 use super::envelope;
 use super::error::Error;
 use super::key::{Artifact, Digest, Key, Recipe};
-use super::lease::{Claim, Leases};
+use super::lease::{Claim, EXPIRY, Heart, Leases};
 use super::memo::Memo;
 use super::owner::Owner;
 use crate::fs;
@@ -57,9 +58,7 @@ use anyhow::{Context as _, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::fs::{File, TryLockError};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -71,6 +70,14 @@ const SEALED: Duration = Duration::from_secs(1_000_000_000);
 /// The version of the layout, and the folder it is in.
 const FORMAT: &str = "v2";
 
+/// The folders of earlier versions.
+const EARLIER_FORMATS: [&str; 1] = ["v1"];
+
+/// After how long without a heartbeat the workspaces of a process of which nothing can be told from
+/// here are removed by a run: they cost space only, and a machine that was asleep may come back to
+/// them.
+const ABANDONED: Duration = Duration::from_secs(24 * 3600);
+
 /// Where the memo of entries lies.
 const MEMO: &str = "entries.memo";
 
@@ -79,9 +86,6 @@ pub(super) const FILES: &str = "files.json";
 
 /// Where what was laid out for people is remembered.
 const DELIVERED: &str = "delivered";
-
-/// Where it is remembered which pipelines have run here.
-const PIPELINES: &str = "pipelines";
 
 fn lock(memo: &Mutex<Memo>) -> MutexGuard<'_, Memo> {
     memo.lock().unwrap_or_else(PoisonError::into_inner)
@@ -104,6 +108,8 @@ pub enum Lookup {
 #[derive(Debug)]
 pub struct Hold {
     _lock: File,
+    /// Shows other machines that this process lives, and its workspaces with it.
+    _heart: Heart,
     scratch: PathBuf,
 }
 
@@ -136,7 +142,7 @@ impl Drop for Workspace {
 /// The cache folder.
 #[derive(Clone, Debug)]
 pub struct Store {
-    root: PathBuf,
+    pub(super) root: PathBuf,
     /// If many entries are going to be asked for.
     memo: Option<Arc<Mutex<Memo>>>,
 }
@@ -184,7 +190,13 @@ impl Store {
     ) -> Result<Hold> {
         let path = self.root.join("lock");
         let lock = fs::open_or_create(&path)?;
-        let hold = |lock| Hold { _lock: lock, scratch: self.scratch_folder() };
+        let hold = |lock| {
+            let scratch = self.scratch_folder();
+            // It shows other machines that a process is at work here. `gc` must go on where a full
+            // disk refuses it.
+            let _ = self.scratch();
+            Hold { _lock: lock, _heart: Heart::of(scratch.clone()), scratch }
+        };
         match attempt(&lock) {
             Ok(()) => Ok(hold(lock)),
             Err(TryLockError::WouldBlock) if wait => {
@@ -201,16 +213,18 @@ impl Store {
     /// Removes what processes that are gone left in `tmp`, and their leases. What cannot be removed is left for the next
     /// run: it harms nothing. What has no owner's name is nobody's.
     pub fn sweep(&self) {
-        self.sweep_but(|owner| owner.lives() != Some(false));
+        self.sweep_after(ABANDONED);
     }
 
-    /// The same, for whoever holds the cache alone while nobody is at work on any question: what processes left of
-    /// which nothing can be told from here goes too.
+    /// The same, for whoever holds the cache alone: what no heartbeat has come from for as long as
+    /// a lease holds goes too.
     pub fn sweep_all(&self) {
-        self.sweep_but(|owner| owner == Owner::this());
+        self.sweep_after(EXPIRY);
     }
 
-    fn sweep_but(&self, stays: fn(&Owner) -> bool) {
+    /// A process of which nothing can be told from here counts as gone `expiry` after its last
+    /// heartbeat.
+    fn sweep_after(&self, expiry: Duration) {
         let leases = self.leases();
         for name in fs::list(&leases.folder).unwrap_or_default() {
             if let Ok(key) = name.parse() {
@@ -219,10 +233,12 @@ impl Store {
         }
         let tmp = self.root.join("tmp");
         for name in fs::entries(&tmp).unwrap_or_default() {
-            if name.to_str().and_then(Owner::from_tag).is_some_and(|owner| stays(&owner)) {
+            let path = tmp.join(&name);
+            let owner = name.to_str().and_then(Owner::from_tag);
+            let beats = || leases.beats(&path, expiry).unwrap_or(true);
+            if owner.is_some_and(|owner| owner.lives().unwrap_or_else(beats)) {
                 continue;
             }
-            let path = tmp.join(name);
             let is_folder = fs::metadata_if_there(&path).is_ok_and(|meta| meta.is_some_and(|meta| meta.is_dir()));
             let _ = if is_folder { fs::remove_folder_if_there(&path) } else { fs::remove_if_there(&path) };
         }
@@ -285,18 +301,19 @@ impl Store {
         self.root.join("fallbacks").join(key.to_string())
     }
 
-    /// Reads a file of the cache that says which one it is; one that is damaged, or is another, counts as none.
-    fn read_enveloped<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>> {
-        let bytes = fs::read_if_there(path)?;
+    /// Reads a file of the cache that says which one it is; one that is damaged, or is another,
+    /// counts as none.
+    pub(super) fn read_enveloped<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>> {
+        let bytes = fs::read_if_regular(path)?;
         Ok(bytes.and_then(|bytes| envelope::unwrap(&self.relative(path), &bytes)))
     }
 
-    fn write_enveloped(&self, path: &Path, value: &impl Serialize) -> Result<()> {
+    pub(super) fn write_enveloped(&self, path: &Path, value: &impl Serialize) -> Result<()> {
         fs::write_atomic(path, &self.scratch()?, &envelope::wrap(&self.relative(path), value)?)
     }
 
     /// The path of a file from the cache's folder on, by which it names itself.
-    fn relative(&self, path: &Path) -> String {
+    pub(super) fn relative(&self, path: &Path) -> String {
         path.strip_prefix(&self.root).unwrap_or(path).display().to_string()
     }
 
@@ -313,8 +330,8 @@ impl Store {
         Ok(Lookup::Hit(entry))
     }
 
-    /// The entry of `key`, whether or not its objects are there. One that is damaged, or is another key's, counts as none:
-    /// its recipe is computed again.
+    /// The entry of `key`, whether or not its objects are there. One that is damaged, or is another
+    /// key's, counts as none: its recipe is computed again.
     pub fn entry(&self, key: Key) -> Result<Option<Arc<Entry>>> {
         let path = self.entry_path(key);
         let Some(memo) = &self.memo else { return Ok(self.read_enveloped(&path)?.map(Arc::new)) };
@@ -384,7 +401,7 @@ impl Store {
         let path = self.recipe_path(key);
         let text = recipe.canonical();
         // Not only where there is none: a damaged one would fail the child process again and again.
-        if fs::read_if_there(&path)?.is_none_or(|bytes| bytes != text.as_bytes()) {
+        if fs::read_if_regular(&path)?.is_none_or(|bytes| bytes != text.as_bytes()) {
             fs::write_atomic(&path, &self.scratch()?, text.as_bytes())?;
         }
         Ok(key)
@@ -393,11 +410,15 @@ impl Store {
     /// The question behind `key`.
     pub fn recipe(&self, key: Key) -> Result<Option<Recipe>> {
         let path = self.recipe_path(key);
-        let Some(bytes) = fs::read_if_there(&path)? else { return Ok(None) };
+        let bytes = fs::read_if_regular(&path)?;
+        if bytes.is_none() && fs::metadata_if_there(&path)?.is_none() {
+            return Ok(None);
+        }
         let corrupt = |why: &str| Error::Corrupt {
             message: format!("the recipe `{}` {why}", path.display()),
             hint: "`repro verify` takes it out of the way; its answer stays".into(),
         };
+        let bytes = bytes.ok_or_else(|| corrupt("is not a regular file"))?;
         let recipe: Recipe =
             serde_json::from_slice(&bytes).map_err(|error| corrupt(&format!("cannot be read: {error}")))?;
         if recipe.key() != key {
@@ -475,22 +496,12 @@ impl Store {
         self.root.join(DELIVERED).join(Digest::of(folder.as_bytes()).to_string())
     }
 
-    /// Remembers that the pipeline at `path` runs here.
-    pub fn remember_pipeline(&self, path: &Path) -> Result<()> {
-        let bytes = path.as_os_str().as_bytes();
-        let note = self.root.join(PIPELINES).join(Digest::of(bytes).to_string());
-        if fs::read_if_there(&note)?.is_some_and(|noted| noted == bytes) {
-            return Ok(());
-        }
-        fs::create_dir_all(&self.root.join(PIPELINES))?;
-        fs::write_atomic(&note, &self.scratch()?, bytes)
-    }
-
-    /// The pipelines that have run here, as they were called then; some may be gone.
-    pub fn pipelines(&self) -> Result<Vec<PathBuf>> {
-        let folder = self.root.join(PIPELINES);
-        let names = fs::list(&folder)?.into_iter().filter(|name| name.parse::<Digest>().is_ok());
-        names.map(|name| Ok(PathBuf::from(OsString::from_vec(fs::read(&folder.join(name))?)))).collect()
+    /// The folders of earlier formats beside this cache's, with the bytes in each. They are neither
+    /// read nor changed.
+    pub fn older_formats(&self) -> Result<Vec<(PathBuf, u64)>> {
+        let parent = self.root.parent().unwrap_or(&self.root);
+        let older = fs::list(parent)?.into_iter().filter(|name| EARLIER_FORMATS.contains(&name.as_str()));
+        older.map(|name| parent.join(name)).map(|path| fs::size_below(&path).map(|bytes| (path, bytes))).collect()
     }
 
     /// Where the digests of the project's files are remembered.
@@ -498,7 +509,7 @@ impl Store {
         self.root.join(FILES)
     }
 
-    /// Writes that down.
+    /// Writes them down.
     pub(super) fn write_memo(&self, memo: &impl Serialize) -> Result<()> {
         self.write_enveloped(&self.memo(), memo)
     }
@@ -549,6 +560,16 @@ impl Store {
         fs::remove_if_there(&self.object(digest))
     }
 
+    /// Whether anything here shows that `key` was requested once.
+    pub fn was_requested(&self, key: Key) -> Result<bool> {
+        for path in [self.entry_path(key), self.recipe_path(key), self.job_folder(key)] {
+            if fs::metadata_if_there(&path)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Removes a question with its answer, its logs and what was remembered of it: the answer first.
     pub fn forget(&self, key: Key) -> Result<()> {
         fs::remove_if_there(&self.entry_path(key))?;
@@ -569,11 +590,20 @@ impl Store {
         fs::remove_if_there(&self.root.join(MEMO))
     }
 
-    /// Somebody who is at work on some question.
+    /// Another process that is at work here: it holds a lease, or the lock cannot show it and its
+    /// folder in `tmp` beats.
     pub fn anyone_at_work(&self) -> Result<Option<Owner>> {
         for name in fs::list(&self.root.join("leases"))? {
             if let Ok(key) = name.parse()
                 && let Some(owner) = self.at_work(key)?
+            {
+                return Ok(Some(owner));
+            }
+        }
+        let tmp = self.root.join("tmp");
+        for name in fs::list(&tmp)? {
+            if let Some(owner) = Owner::from_tag(&name).filter(|owner| owner.lives().is_none())
+                && self.leases().beats(&tmp.join(&name), EXPIRY)?
             {
                 return Ok(Some(owner));
             }
@@ -612,49 +642,6 @@ impl Store {
     pub fn forget_run(&self, id: &str) -> Result<()> {
         fs::remove_if_there(&self.history(id))
     }
-
-    /// The pinned keys, each with the name of a node that it is pinned for; twice, if two nodes ask the same.
-    pub fn pins(&self) -> Result<Vec<(Key, String)>> {
-        let mut pins = Vec::new();
-        for key in self.pinned_keys()? {
-            pins.extend(self.pinned_for(key)?.into_iter().map(|node| (key, node)));
-        }
-        Ok(pins)
-    }
-
-    /// The pinned keys: the name of its file alone pins a key, whatever is in it.
-    pub fn pinned_keys(&self) -> Result<BTreeSet<Key>> {
-        Ok(fs::list(&self.root.join("pins"))?.iter().filter_map(|name| name.parse().ok()).collect())
-    }
-
-    /// Keeps `key` from being removed, under the name of `node`.
-    pub fn pin(&self, key: Key, node: &str) -> Result<()> {
-        let mut nodes = self.pinned_for(key)?;
-        nodes.insert(node.to_owned());
-        fs::create_dir_all(&self.root.join("pins"))?;
-        self.write_pin(key, nodes)
-    }
-
-    /// Lets `key` go, as far as `node` is concerned.
-    pub fn unpin(&self, key: Key, node: &str) -> Result<()> {
-        let mut nodes = self.pinned_for(key)?;
-        nodes.remove(node);
-        if nodes.is_empty() { fs::remove_if_there(&self.pin_path(key)) } else { self.write_pin(key, nodes) }
-    }
-
-    /// The nodes that `key` is pinned for.
-    fn pinned_for(&self, key: Key) -> Result<BTreeSet<String>> {
-        let pin: Option<Pin> = self.read_enveloped(&self.pin_path(key))?;
-        Ok(pin.map(|pin| pin.nodes).unwrap_or_default())
-    }
-
-    fn write_pin(&self, key: Key, nodes: BTreeSet<String>) -> Result<()> {
-        self.write_enveloped(&self.pin_path(key), &Pin { nodes })
-    }
-
-    fn pin_path(&self, key: Key) -> PathBuf {
-        self.root.join("pins").join(key.to_string())
-    }
 }
 
 /// What runs are ordered by, from their ids.
@@ -667,12 +654,6 @@ fn age(id: &str) -> Option<(u64, u64)> {
 #[derive(Serialize, Deserialize)]
 struct Fallback {
     cause: String,
-}
-
-/// In `pins/`.
-#[derive(Serialize, Deserialize)]
-struct Pin {
-    nodes: BTreeSet<String>,
 }
 
 /// In `delivered/`.
@@ -693,8 +674,8 @@ pub fn digest_of_file(path: &Path) -> Result<Digest> {
     fs::hash(path)?.to_hex().parse().map_err(anyhow::Error::msg)
 }
 
-/// The modification time of a sealed object, between 2001 and 2018: an even second, which every file system can keep, so
-/// that two objects of one size are told apart.
+/// The modification time of a sealed object, between 2001 and 2018: an even second, which every
+/// file system can keep, so that two objects of one size are told apart.
 pub(super) fn sealed_at(digest: Digest) -> SystemTime {
     let begins = digest.to_string().chars().take(7).filter_map(|hex| hex.to_digit(16)).fold(0, |n, hex| n * 16 + hex);
     SystemTime::UNIX_EPOCH + SEALED + Duration::from_secs(u64::from(begins) * 2)
@@ -827,20 +808,6 @@ mod tests {
         std::fs::copy(store.choice_path(one), store.choice_path(two)).unwrap();
         assert_eq!(store.choice(two).unwrap(), None);
         assert_eq!(store.choice(one).unwrap().as_deref(), Some("no mirror answered"));
-    }
-
-    #[test]
-    fn a_pin_that_is_damaged_or_swapped_still_keeps_its_key() {
-        let Bench { store, .. } = &Bench::new();
-        let [one, two] = ["one", "two"].map(|kind| recipe(kind).key());
-        store.pin(one, "a").unwrap();
-        store.pin(two, "b").unwrap();
-        swap(&store.pin_path(one), &store.pin_path(two));
-        fs::write(&store.pin_path(one), "").unwrap();
-        assert_eq!(store.pinned_keys().unwrap(), [one, two].into());
-        assert_eq!(store.pins().unwrap(), [], "but for no node that can be named");
-        store.pin(one, "a").unwrap();
-        assert_eq!(store.pins().unwrap(), [(one, "a".to_owned())]);
     }
 
     #[test]
@@ -984,14 +951,27 @@ mod tests {
         fs::create_dir_all(&outside).unwrap();
         std::os::unix::fs::symlink(&outside, tmp.join("link")).unwrap();
         let workspace = store.workspace().unwrap();
-        let far = Owner { host: "elsewhere".into(), ..Owner::this().clone() }.tag();
+        // Of the same name, but another machine.
+        let far = Owner { machine: "elsewhere".into(), pid: u32::MAX, ..Owner::this().clone() }.tag();
         fs::create_dir_all(&tmp.join(&far).join("workspace")).unwrap();
-        store.sweep();
-        let mut left = vec![far, Owner::this().tag()];
+        let mut left = vec![far.clone(), Owner::this().tag()];
         left.sort_unstable();
-        assert_eq!(fs::list(&tmp).unwrap(), left);
+        for sweep in [Store::sweep, Store::sweep_all] {
+            sweep(store);
+            assert_eq!(fs::list(&tmp).unwrap(), left, "its heart beats");
+        }
+        assert_eq!(store.anyone_at_work().unwrap().map(|owner| owner.tag()), Some(far.clone()));
+        let beat = |ago: Duration| File::open(tmp.join(&far)).unwrap().set_modified(SystemTime::now() - ago).unwrap();
+        beat(2 * EXPIRY);
+        assert_eq!(store.anyone_at_work().unwrap(), None);
+        store.sweep();
+        assert_eq!(fs::list(&tmp).unwrap(), left, "it may only be asleep");
         store.sweep_all();
-        assert_eq!(fs::list(&tmp).unwrap(), [Owner::this().tag()], "nobody else is at work");
+        assert_eq!(fs::list(&tmp).unwrap(), [Owner::this().tag()]);
+        fs::create_dir_all(&tmp.join(&far).join("workspace")).unwrap();
+        beat(2 * ABANDONED);
+        store.sweep();
+        assert_eq!(fs::list(&tmp).unwrap(), [Owner::this().tag()]);
         assert!(workspace.path().is_dir() && outside.is_dir(), "a link is not followed");
     }
 

@@ -4,10 +4,11 @@
 //! is moved out of the way, and only by whoever has the cache alone, after a second look: a run may have mended it.
 
 use super::error::Error;
-use super::key::{Digest, Key};
-use super::store::Store;
+use super::key::{Digest, Key, Recipe};
+use super::store::{FILES, Store};
 use crate::fs;
 use anyhow::{Result, anyhow};
+use serde::de::IgnoredAny;
 use serde::{Serialize, Serializer};
 use std::fmt;
 
@@ -43,6 +44,11 @@ pub enum Bad {
     Recipe(Key, String),
     /// An entry that cannot be read, or is that of another key.
     Entry(Key),
+    /// A note, by its path in the cache, that does not say what it was written to say; nothing
+    /// hangs on it.
+    Note(String),
+    /// The same of one by which `gc` goes.
+    Keeper(String),
     /// An entry one of whose outputs is not there in its full size.
     Lacks(Key, String, Digest),
 }
@@ -54,6 +60,8 @@ impl fmt::Display for Bad {
             Bad::Object(digest) => write!(f, "object `{digest}` does not have the bytes of its name"),
             Bad::Recipe(key, why) => write!(f, "recipe `{key}`: {why}"),
             Bad::Entry(key) => write!(f, "entry `{key}` is damaged, or is another key's"),
+            Bad::Note(path) => write!(f, "`{path}` is damaged"),
+            Bad::Keeper(path) => write!(f, "`{path}` is damaged, and `gc` goes by it"),
             Bad::Lacks(key, name, digest) => write!(f, "entry `{key}` lacks its output `{name}` ({digest})"),
         }
     }
@@ -87,7 +95,33 @@ pub fn verify(store: &Store, threads: usize) -> Result<Verified> {
         verified.entries += 1;
         verified.bad.extend(check_entry(store, key)?);
     }
+    verified.bad.extend(damaged_notes(store)?);
     Ok(verified)
+}
+
+/// The small files that are damaged, or that were swapped for others.
+fn damaged_notes(store: &Store) -> Result<Vec<Bad>> {
+    let mut bad = Vec::new();
+    for (folder, is_keeper) in [("fallbacks", false), ("delivered", false), ("pins", true)] {
+        for name in fs::list(&store.root.join(folder))?.into_iter().filter(|name| name.parse::<Key>().is_ok()) {
+            let note = format!("{folder}/{name}");
+            if is_damaged(store, &note)? {
+                bad.push(if is_keeper { Bad::Keeper(note) } else { Bad::Note(note) });
+            }
+        }
+    }
+    if is_damaged(store, FILES)? {
+        bad.push(Bad::Note(FILES.to_owned()));
+    }
+    let damaged = store.pipelines()?.into_iter().filter(|(_, requester)| requester.is_none());
+    bad.extend(damaged.map(|(path, _)| Bad::Keeper(store.relative(&path))));
+    Ok(bad)
+}
+
+/// Whether a note is there and does not hold its own path and checksum.
+fn is_damaged(store: &Store, note: &str) -> Result<bool> {
+    let path = store.root.join(note);
+    Ok(store.read_enveloped::<IgnoredAny>(&path)?.is_none() && fs::metadata_if_there(&path)?.is_some())
 }
 
 /// Those of `digests` whose objects are there, but not sound.
@@ -158,23 +192,32 @@ pub fn quarantine(store: &Store, bad: &[Bad]) -> Result<bool> {
             Bad::Object(digest) if is_there(store, *digest)? && !store.is_sound(*digest)? => {
                 store.set_aside(*digest)?
             }
-            // One that cannot be read at all may be sound.
-            Bad::Recipe(key, _) if fs::read(&store.recipe_path(*key)).is_ok() && store.recipe(*key).is_err() => {
+            Bad::Recipe(key, _) if is_corrupt(&store.recipe(*key)) => {
                 fs::remove_if_there(&store.recipe_path(*key))?;
             }
+            Bad::Note(note) if is_damaged(store, note)? => fs::remove_if_there(&store.root.join(note))?,
             Bad::Entry(key) if store.entry(*key)?.is_none() => fs::remove_if_there(&store.entry_path(*key))?,
             Bad::Stray(_) | Bad::Object(_) | Bad::Recipe(..) | Bad::Entry(_) | Bad::Lacks(..) => {}
+            // Without it, something that is needed could be removed.
+            Bad::Keeper(_) | Bad::Note(_) => {}
         }
     }
     Ok(true)
 }
 
+/// Whether a recipe was read and is not what it should be. One that cannot be read at all may be
+/// sound.
+fn is_corrupt(recipe: &Result<Option<Recipe>>) -> bool {
+    recipe.as_ref().is_err_and(|error| matches!(error.downcast_ref(), Some(Error::Corrupt { .. })))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::key::Recipe;
+    use super::super::key::Artifact;
     use super::super::store::{Lookup, sealed_at};
     use super::super::toy::{Bench, overwrite, publish, recipe};
     use super::*;
+    use std::path::Path;
 
     fn sentences(verified: &Verified) -> Vec<String> {
         let mut said: Vec<String> = verified.bad.iter().map(Bad::to_string).collect();
@@ -237,6 +280,34 @@ mod tests {
         assert!(!is_there(store, bad).unwrap());
         assert_eq!(store.lookup(unread).unwrap(), Lookup::Absent);
         assert_eq!(store.recipe(renamed).unwrap(), None::<Recipe>);
+    }
+
+    #[test]
+    fn a_note_that_is_damaged_or_swapped_is_named_and_set_aside_unless_gc_goes_by_it() {
+        let Bench { store, .. } = &Bench::new();
+        let [one, two] = ["one", "two"].map(|kind| recipe(kind).key());
+        store.choose_fallback(one, "no mirror answered").unwrap();
+        store.pin(one, "a").unwrap();
+        store.remember_delivered("reports/a", &Artifact::new()).unwrap();
+        store.remember_pipeline(Path::new("/"), Path::new("p.yaml")).unwrap();
+        assert_eq!(verify(store, 1).unwrap().bad, []);
+        let at = |note: &str| store.root.join(note);
+        let (pipeline, _) = store.pipelines().unwrap().pop().unwrap();
+        std::fs::copy(at(&format!("fallbacks/{one}")), at(&format!("fallbacks/{two}"))).unwrap();
+        std::fs::rename(at(&format!("pins/{one}")), at(&format!("pins/{two}"))).unwrap();
+        std::fs::write(&pipeline, "").unwrap();
+        let delivered = format!("delivered/{}", Digest::of(b"reports/a"));
+        for note in [&delivered, FILES] {
+            std::fs::write(at(note), "{}").unwrap();
+        }
+        let keepers = [format!("pins/{two}"), store.relative(&pipeline)].map(Bad::Keeper);
+        let notes = [format!("fallbacks/{two}"), delivered, FILES.to_owned()].map(Bad::Note);
+        let bad = verify(store, 1).unwrap().bad;
+        assert_eq!(bad.len(), notes.len() + keepers.len());
+        assert!(notes.iter().chain(&keepers).all(|note| bad.contains(note)), "{bad:?}");
+        assert!(quarantine(store, &bad).unwrap());
+        assert_eq!(verify(store, 1).unwrap().bad, keepers);
+        assert_eq!(store.choice(one).unwrap().as_deref(), Some("no mirror answered"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a job and its executor agree on: where a job's log lies, and how it says why it has no answer.
 
-use std::fs::File;
+use crate::fs;
 use std::io::{Read as _, Result, Seek as _, SeekFrom};
 use std::path::Path;
 
@@ -30,7 +30,7 @@ pub fn tail(logs: &Path, lines: usize) -> Vec<String> {
 }
 
 fn end(path: &Path) -> Result<Vec<u8>> {
-    let mut file = File::open(path)?;
+    let mut file = fs::open(path).map_err(std::io::Error::other)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(END)))?;
     let mut bytes = Vec::new();
