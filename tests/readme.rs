@@ -147,8 +147,10 @@ fn every_profile_has_rho_arc_with_and_without_ot_and_wa_after_ot() {
         let nodes = shipped().plan(&["--profile", profile]);
         let has = |stage: &str, curve: &str| {
             let (stage, curve) = (format!("{stage}@"), format!(",curve={curve}"));
-            let mut names = nodes.iter().map(|node| node["node"].as_str().unwrap());
-            names.any(|name| name.starts_with(&stage) && name.ends_with(&curve))
+            nodes
+                .iter()
+                .map(|node| node["node"].as_str().unwrap())
+                .any(|n| n.starts_with(&stage) && n.ends_with(&curve))
         };
         assert!(has("curves", "rho-arc") && has("matched-curves", "rho-arc"), "{profile}");
         assert!(has("incoming-curves", "linear") && has("incoming-curves", "linear+wa"), "{profile}");
