@@ -511,7 +511,7 @@ fn settling(expire: Option<String>, writeback: Option<String>) -> Option<Duratio
 fn keeps_times(path: &Path) -> bool {
     /// ext2 to ext4, XFS, Btrfs, F2FS, by the kernel's numbers.
     const TRUSTED: [u32; 4] = [0xEF53, 0x5846_5342, 0x9123_683E, 0xF2F5_2010];
-    rustix::fs::statfs(path).is_ok_and(|disk| TRUSTED.iter().any(|kind| *kind == disk.f_type as u32))
+    rustix::fs::statfs(path).is_ok_and(|disk| TRUSTED.contains(&(disk.f_type as u32)))
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -102,7 +102,7 @@ impl Digest {
 
 /// What an artifact has under a name.
 ///
-/// Its text is the digest of a file, the digest with [`EXECUTABLE`] behind it, or [`EMPTY_FOLDER`].
+/// Its text is the digest of a file, with `+x` behind it if the file is executable, or `empty-folder`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Content {
     /// A file.
