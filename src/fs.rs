@@ -629,7 +629,7 @@ mod tests {
         assert!(home.trusts(&path, &known, SystemTime::now() + Duration::from_secs(1)));
         assert!(!Witness { keeps_times: |_| false, ..home }.trusts(&path, &known, SystemTime::now()));
         assert!(!Witness::at(dir.path()).trusts(&path, &known, SystemTime::now()), "just written");
-        write(&path, "other").unwrap();
+        write(&path, "others").unwrap();
         assert_ne!(stat(&home, &path), Some(known));
     }
 
