@@ -171,8 +171,8 @@ fn the_keys_of_known_questions_are_pinned() {
         .collect::<Vec<_>>();
     insta::assert_snapshot!(keys.join("\n"), @r"
     raw 40737ebd8bcf9885e8a28d8bda5f4685dc4f235f13e16a5d29108c346bd518ea
-    count 7e09b98bbd9b770588e49a46917c4c9f2cae7a24e111fde2ab50e81622772456
-    told a1dadba2133b1e88b71d2343bccb5aa745344e40f9d46b8390a5340cad3ec414
+    count 810da77c20641941845e8262bc0e9e7daf1b6f4f11056cfecb26530b61038dd8
+    told f7fb0a3c13acf5b6e0cabf09f6f33df0038ab4836592f5a5a523a72d04582d72
     ");
 }
 

@@ -250,7 +250,7 @@ impl Space {
 
     /// Gives everything in the project its permissions, until what this gives is dropped.
     pub(crate) fn shut(&self, mode: impl Fn(&Path) -> u32) -> Shut {
-        let mode_of = |path: &Path| fs::symlink_metadata(path).unwrap().permissions().mode();
+        let mode_of = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
         let shut = Shut(self.everything().into_iter().map(|path| (mode_of(&path), path)).collect());
         shut.0.iter().rev().for_each(|(_, path)| permit(path, mode(path)));
         shut
