@@ -135,11 +135,6 @@ pub fn metadata_if_there(path: &Path) -> Result<Option<Metadata>> {
     }
 }
 
-/// What tells a file from what it was; `None` if there is none. Links are not followed.
-pub fn stat_if_there(path: &Path) -> Result<Option<Stat>> {
-    Ok(metadata_if_there(path)?.map(|meta| Stat::of(&meta)))
-}
-
 /// Writes a file in place: for workspaces, which nobody else sees yet.
 pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
     step().and_then(|()| fs::write(path, bytes)).with_context(|| format!("cannot write `{}`", path.display()))
@@ -308,14 +303,13 @@ pub fn sync(path: &Path) -> Result<()> {
     synced.with_context(|| format!("cannot sync `{}`", path.display()))
 }
 
-/// Makes a file read-only and sets its modification time.
+/// Makes a file read-only, not executable, and sets its modification time.
 pub fn seal(path: &Path, modified: SystemTime) -> Result<()> {
     let attempt = || {
         let (file, meta) = open_regular(path)?;
         file.set_modified(modified)?;
-        let mut permissions = meta.permissions();
-        permissions.set_readonly(true);
-        file.set_permissions(permissions)
+        let mode = meta.permissions().mode();
+        file.set_permissions(fs::Permissions::from_mode(mode & 0o444))
     };
     step().and_then(|()| attempt()).with_context(|| format!("cannot seal `{}`", path.display()))
 }
@@ -338,6 +332,33 @@ pub fn hash(path: &Path) -> Result<blake3::Hash> {
         blake3::Hasher::new().update_mmap_rayon(path).map(|hasher| hasher.finalize())
     };
     step().and_then(|()| attempt()).with_context(|| format!("cannot read `{}`", path.display()))
+}
+
+/// Whether the owner of a file may run it.
+pub fn is_executable(meta: &Metadata) -> bool {
+    meta.permissions().mode() & 0o100 != 0
+}
+
+/// Lets everyone who may read a file run it, or nobody.
+pub fn set_executable(path: &Path, executable: bool) -> Result<()> {
+    let attempt = || {
+        let mode = fs::metadata(path)?.permissions().mode();
+        let set = if executable { mode | ((mode & 0o444) >> 2) } else { mode & !0o111 };
+        if set == mode { Ok(()) } else { fs::set_permissions(path, fs::Permissions::from_mode(set)) }
+    };
+    step().and_then(|()| attempt()).with_context(|| format!("cannot set the permissions of `{}`", path.display()))
+}
+
+/// Copies a file's bytes to `to`, with these permissions whatever the umask. Refused if `to` is there already: a disk that
+/// ignores case, or the form of accents, takes two names for one, and the second file would replace the first.
+pub fn copy_new(from: &Path, to: &Path, mode: u32) -> Result<()> {
+    let attempt = || {
+        let (source, meta) = open_regular(from)?;
+        let mut target = File::create_new(to)?;
+        io::copy(&mut source.take(meta.len()), &mut target)?;
+        target.set_permissions(fs::Permissions::from_mode(mode))
+    };
+    step().and_then(|()| attempt()).with_context(|| format!("cannot copy `{}` to `{}`", from.display(), to.display()))
 }
 
 /// Copies a file's bytes and permissions to `to`, which is made or replaced.
@@ -381,37 +402,142 @@ pub fn size_below(folder: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
-/// How coarse the times of files may be.
-pub const GRANULARITY: Duration = Duration::from_secs(2);
-
 /// What tells a file from what it was, short of its bytes. Times in nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stat {
+    /// The mount that the file is on; 0 is the file system of the index itself.
+    mount: u64,
     inode: u64,
     size: u64,
     mtime: i128,
     ctime: i128,
 }
 
-impl Stat {
-    /// Of a file with these metadata.
-    pub fn of(meta: &Metadata) -> Stat {
-        let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
-        Stat {
-            inode: meta.ino(),
-            size: meta.size(),
-            mtime: nanoseconds(meta.mtime(), meta.mtime_nsec()),
-            ctime: nanoseconds(meta.ctime(), meta.ctime_nsec()),
-        }
+/// Recognizes unchanged files without reading them, for an index of what was read of them.
+///
+/// Equal [`Stat`]s mean equal bytes under three conditions:
+///
+/// - **The mount is the same.** Another image mounted in place may have equal inodes and times. On the file system of the
+///   index itself no mount is compared: whatever replaces that file system replaces the index too. Elsewhere the kernel must
+///   give mounts numbers that it never uses again (Linux 6.8); without such a number a file is not recognized.
+/// - **The file system moves the times.** Of those that Linux has, ext2 to ext4, XFS, Btrfs and F2FS update both times of a
+///   file on every write, and through a memory map on the first write to each page that the disk has. Others are not
+///   trusted: tmpfs does so for the first write to a page in memory only, network file systems and FUSE report times late,
+///   FAT rounds them, an overlay is as good as what is below it. Their files are read each time.
+/// - **The times have settled.** Further writes through a memory map leave no trace until the kernel has written the page to
+///   disk. Linux does so [`dirty_expire_centisecs`] later, give or take [`dirty_writeback_centisecs`]; twice that is waited
+///   for, since the disk takes its time too: 70 s, unless the machine is set up otherwise.
+///
+/// [`dirty_expire_centisecs`]: https://docs.kernel.org/admin-guide/sysctl/vm.html#dirty-expire-centisecs
+/// [`dirty_writeback_centisecs`]: https://docs.kernel.org/admin-guide/sysctl/vm.html#dirty-writeback-centisecs
+#[derive(Clone, Copy, Debug)]
+pub struct Witness {
+    /// The device of the index.
+    home: Option<u64>,
+    settling: Option<Duration>,
+    keeps_times: fn(&Path) -> bool,
+}
+
+impl Default for Witness {
+    /// Recognizes nothing.
+    fn default() -> Witness {
+        Witness { home: None, settling: None, keeps_times }
+    }
+}
+
+impl Witness {
+    /// For an index that is, or is going to be, in `folder`.
+    pub fn at(folder: &Path) -> Witness {
+        let home = folder.ancestors().find_map(|folder| fs::metadata(folder).ok()).map(|meta| meta.dev());
+        let setting = |name: &str| fs::read_to_string(format!("/proc/sys/vm/{name}")).ok();
+        let settling = settling(setting("dirty_expire_centisecs"), setting("dirty_writeback_centisecs"));
+        Witness { home, settling, ..Witness::default() }
     }
 
-    /// Whether an edit at `now` or later would show.
-    pub fn is_settled(&self, now: SystemTime) -> bool {
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let last = self.mtime.max(self.ctime) + GRANULARITY.as_nanos() as i128;
-        i128::try_from(now).is_ok_and(|now| last <= now)
+    /// One that trusts every file system at once.
+    #[cfg(test)]
+    pub(crate) fn trusting(folder: &Path) -> Witness {
+        Witness { settling: Some(Duration::ZERO), keeps_times: |_| true, ..Witness::at(folder) }
     }
+
+    /// How old the times of a file are when it has settled; `None` if no age is enough.
+    pub fn settling(&self) -> Option<Duration> {
+        self.settling
+    }
+
+    /// What tells the file at `path`, which has these metadata, from what it was; `None` if nothing does.
+    pub fn stat(&self, path: &Path, meta: &Metadata) -> Option<Stat> {
+        let mount = if self.home == Some(meta.dev()) { 0 } else { mount(path)? };
+        let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+        let (inode, size) = (meta.ino(), meta.size());
+        let mtime = nanoseconds(meta.mtime(), meta.mtime_nsec());
+        let ctime = nanoseconds(meta.ctime(), meta.ctime_nsec());
+        meta.is_file().then_some(Stat { mount, inode, size, mtime, ctime })
+    }
+
+    /// Whether every change at `now` or later to the file at `path`, which is `stat`, makes another [`Stat`] of it.
+    pub fn trusts(&self, path: &Path, stat: &Stat, now: SystemTime) -> bool {
+        self.settling.is_some_and(|settling| stat.is_older(settling, now)) && (self.keeps_times)(path)
+    }
+}
+
+impl Stat {
+    /// Whether both times were at least `age` ago.
+    fn is_older(&self, age: Duration, now: SystemTime) -> bool {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let last = self.mtime.max(self.ctime) + age.as_nanos() as i128;
+        i128::try_from(now.as_nanos()).is_ok_and(|now| last <= now)
+    }
+}
+
+/// How coarse the times of files may be.
+const GRANULARITY: Duration = Duration::from_secs(2);
+
+/// How long a page may wait for the disk, from the kernel's two settings, at their defaults where they cannot be read;
+/// `None` if pages may wait for ever.
+fn settling(expire: Option<String>, writeback: Option<String>) -> Option<Duration> {
+    let centisecs = |setting: Option<String>, default| match setting {
+        Some(text) => text.trim().parse().ok(),
+        None => Some(default),
+    };
+    let (expire, writeback): (u64, u64) = (centisecs(expire, 3_000)?, centisecs(writeback, 500)?);
+    let wait = expire.checked_add(writeback)?.checked_mul(2 * 10).map(Duration::from_millis)?;
+    (writeback > 0).then_some(wait.max(GRANULARITY))
+}
+
+/// Whether the file system of `path` updates the times of a file whenever its bytes change.
+#[cfg(target_os = "linux")]
+fn keeps_times(path: &Path) -> bool {
+    /// ext2 to ext4, XFS, Btrfs, F2FS, by the kernel's numbers.
+    const TRUSTED: [u32; 4] = [0xEF53, 0x5846_5342, 0x9123_683E, 0xF2F5_2010];
+    rustix::fs::statfs(path).is_ok_and(|disk| TRUSTED.contains(&(disk.f_type as u32)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn keeps_times(_: &Path) -> bool {
+    false
+}
+
+/// A number that this machine gives to no other mount; `None` if the kernel has no such numbers.
+#[cfg(target_os = "linux")]
+fn mount(path: &Path) -> Option<u64> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+    /// `STATX_MNT_ID_UNIQUE`: unlike `STATX_MNT_ID`, never used again before the next boot.
+    const UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+    static BOOT: OnceLock<Option<String>> = OnceLock::new();
+    let found = statx(CWD, path, AtFlags::empty(), UNIQUE).ok()?;
+    if found.stx_mask & UNIQUE.bits() == 0 {
+        return None;
+    }
+    let boot = BOOT.get_or_init(|| fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()).as_ref()?;
+    let hash = blake3::hash(format!("{boot} {}", found.stx_mnt_id).as_bytes());
+    hash.as_bytes().first_chunk().map(|first| u64::from_le_bytes(*first))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn mount(_: &Path) -> Option<u64> {
+    None
 }
 
 /// What lies in a folder and those below it, by paths from there, sorted folder by folder.
@@ -419,6 +545,8 @@ impl Stat {
 pub struct Below {
     /// The files.
     pub files: Vec<String>,
+    /// The folders with nothing in them; a slash ends each name.
+    pub empty_folders: Vec<String>,
     /// What else there is, a link say, and what is wrong with it. In a name that is not UTF-8 some of it is replaced.
     pub others: Vec<(String, &'static str)>,
 }
@@ -426,7 +554,11 @@ pub struct Below {
 /// Looks through a folder and those below it, except at the paths `but`.
 pub fn below(folder: &Path, but: &[&str]) -> Result<Below> {
     fn walk(folder: &Path, prefix: &str, but: &[&str], found: &mut Below) -> Result<()> {
-        for name in entries(folder)? {
+        let names = entries(folder)?;
+        if names.is_empty() && !prefix.is_empty() {
+            found.empty_folders.push(prefix.to_owned());
+        }
+        for name in names {
             let path = folder.join(&name);
             let relative = format!("{prefix}{}", name.to_string_lossy());
             if but.contains(&relative.as_str()) {
@@ -455,15 +587,76 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_trusted_only_when_both_lay_two_seconds_back() {
+    fn times_are_trusted_only_when_both_lie_longer_back_than_a_page_waits_for_the_disk() {
         let second = 1_000_000_000;
-        let stat = |mtime: i128, ctime: i128| Stat { inode: 1, size: 1, mtime: mtime * second, ctime: ctime * second };
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
-        assert!(stat(98, 98).is_settled(now) && stat(-5, 0).is_settled(now));
-        for (mtime, ctime) in [(99, 1), (1, 99), (100, 100), (200, 1)] {
-            assert!(!stat(mtime, ctime).is_settled(now), "{mtime} {ctime}");
+        let is_older = |mtime: i128, ctime: i128, age: u64, now: u64| {
+            let stat = Stat { mount: 0, inode: 1, size: 1, mtime: mtime * second, ctime: ctime * second };
+            stat.is_older(Duration::from_secs(age), SystemTime::UNIX_EPOCH + Duration::from_secs(now))
+        };
+        assert!(is_older(30, 30, 70, 100) && is_older(-5, 0, 70, 100));
+        for (mtime, ctime) in [(31, 1), (1, 31), (100, 100), (200, 1)] {
+            assert!(!is_older(mtime, ctime, 70, 100), "{mtime} {ctime}");
         }
-        assert!(!stat(98, 98).is_settled(SystemTime::UNIX_EPOCH), "a clock that was set back");
+        assert!(!is_older(30, 30, 70, 0), "a clock that was set back");
+    }
+
+    #[test]
+    fn a_page_waits_for_the_disk_as_long_as_the_machine_is_set_up_to_let_it() {
+        let of = |expire: &str, writeback: &str| settling(Some(expire.into()), Some(writeback.into()));
+        assert_eq!(settling(None, None), Some(Duration::from_secs(70)));
+        assert_eq!(of("3000\n", "500\n"), Some(Duration::from_secs(70)));
+        assert_eq!(of("6000", "6000"), Some(Duration::from_secs(240)), "a laptop on battery");
+        assert_eq!(of("1", "1"), Some(GRANULARITY), "no less than times are coarse");
+        for never in [("3000", "0"), ("", "500"), ("x", "500"), ("18446744073709551615", "500")] {
+            assert_eq!(of(never.0, never.1), None, "{never:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_recognized_by_its_mount_inode_size_and_times_and_nothing_but_a_file_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        write(&path, "bytes").unwrap();
+        let stat = |witness: &Witness, path: &Path| witness.stat(path, &fs::metadata(path).unwrap());
+        let home = Witness::trusting(dir.path());
+        let known = stat(&home, &path).unwrap();
+        assert_eq!(stat(&home, &path), Some(known));
+        assert_eq!(stat(&Witness::trusting(&dir.path().join("not/yet")), &path), Some(known));
+        let far = stat(&Witness { home: None, ..home }, &path);
+        assert!(far != Some(known), "from another file system it is known by its mount, if at all");
+        assert_eq!(stat(&Witness { home: None, ..home }, &path), far);
+        assert_eq!(stat(&home, dir.path()), None);
+        assert!(home.trusts(&path, &known, SystemTime::now() + Duration::from_secs(1)));
+        assert!(!Witness { keeps_times: |_| false, ..home }.trusts(&path, &known, SystemTime::now()));
+        assert!(!Witness::at(dir.path()).trusts(&path, &known, SystemTime::now()), "just written");
+        write(&path, "others").unwrap();
+        assert_ne!(stat(&home, &path), Some(known));
+    }
+
+    #[test]
+    fn a_copy_replaces_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        write(&from, "bytes").unwrap();
+        copy_new(&from, &to, 0o555).unwrap();
+        assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o555);
+        let error = copy_new(&from, &to, 0o555).unwrap_err();
+        assert!(error.to_string().starts_with("cannot copy `"), "{error}");
+    }
+
+    #[test]
+    fn who_may_read_a_file_may_run_it_once_it_is_executable() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        write(&path, "").unwrap();
+        for (before, executable, after) in
+            [(0o640, true, 0o750), (0o444, true, 0o555), (0o755, false, 0o644), (0o600, false, 0o600)]
+        {
+            fs::set_permissions(&path, fs::Permissions::from_mode(before)).unwrap();
+            set_executable(&path, executable).unwrap();
+            let meta = fs::metadata(&path).unwrap();
+            assert_eq!((meta.permissions().mode() & 0o777, is_executable(&meta)), (after, executable));
+        }
     }
 
     #[test]
@@ -555,7 +748,7 @@ mod tests {
         use std::os::unix::{ffi::OsStrExt as _, fs::symlink};
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &[u8]| dir.path().join(std::ffi::OsStr::from_bytes(name));
-        for folder in [&b"a"[..], b"b", b"\xff"] {
+        for folder in [&b"a"[..], b"b", b"\xff", b"a/empty", b"b/empty"] {
             fs::create_dir(path(folder)).unwrap();
         }
         for file in [&b"a/deep"[..], b"a/\xfe.csv", b"b/given", b"last", b"\xff/lost"] {
@@ -567,6 +760,7 @@ mod tests {
         let others = [("a/link", special), ("a/\u{fffd}.csv", foreign), ("link", special), ("\u{fffd}", foreign)];
         let others = others.map(|(name, why)| (name.to_owned(), why)).into();
         let files = ["a/deep", "last"].map(str::to_owned).into();
-        assert_eq!(below(dir.path(), &["b"]).unwrap(), Below { files, others });
+        let empty_folders = vec!["a/empty/".to_owned()];
+        assert_eq!(below(dir.path(), &["b"]).unwrap(), Below { files, empty_folders, others });
     }
 }

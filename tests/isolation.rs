@@ -11,6 +11,7 @@ use repro::stage::KINDS;
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// What the study has no use for.
@@ -38,13 +39,13 @@ fn json(space: &Space, path: String) -> Json {
 
 /// The nodes of the project, all of which have run.
 fn nodes(space: &Space, arguments: &[&str]) -> Vec<Node> {
-    let digest = |json: &Json| json.as_str().unwrap().to_owned();
+    let digest = |json: &Json| Some(json.as_str()?.trim_end_matches("+x").to_owned()).filter(|text| text.len() == 64);
     let node = |planned: &Json| {
         let key = planned["key"].as_str().unwrap().to_owned();
         let recipe = json(space, format!("cache/v2/recipes/{key}.json"));
         let slots = recipe["inputs"].as_object().into_iter().flat_map(|slots| slots.values());
         let artifacts = slots.flat_map(|artifacts| artifacts.as_array().unwrap());
-        let inputs = artifacts.flat_map(|files| files.as_object().unwrap().values().map(digest)).collect();
+        let inputs = artifacts.flat_map(|files| files.as_object().unwrap().values().filter_map(digest)).collect();
         let kind = recipe["kind"].as_str().unwrap().to_owned();
         Node { name: name(planned), kind, outputs: outputs(space, &key), key, inputs }
     };
@@ -103,6 +104,8 @@ fn no_stage_reads_what_it_does_not_declare_or_writes_outside_of_its_workspace() 
     for (pipeline, arguments) in [(study.as_str(), &["--profile", "ci"][..]), (OPEN, &[])] {
         let space = bound(pipeline);
         space.write("words/a", "one two\n").write("words/b/c", "three\n");
+        fs::create_dir(space.join("words/empty")).unwrap();
+        fs::set_permissions(space.join("words/b/c"), fs::Permissions::from_mode(0o755)).unwrap();
         space.write("count.sh", "mkdir counts; wc $REPRO_PARAM_BY < inputs/words/a > counts/a\n");
         space.ok(&[&["run"], arguments].concat());
         for node in nodes(&space, arguments) {

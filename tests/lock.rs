@@ -35,7 +35,7 @@ const LOCK: &str = "pipeline.lock";
 
 /// The digests of `space`, as the engine names them.
 fn artifacts(space: &Space) -> BTreeMap<String, Artifact> {
-    let parse = |(file, digest): (String, String)| (file, digest.parse::<Digest>().unwrap());
+    let parse = |(file, digest): (String, String)| (file, digest.parse::<Digest>().unwrap().into());
     let artifact = |files: BTreeMap<String, String>| files.into_iter().map(parse).collect();
     space.digests().into_iter().map(|(node, files)| (node, artifact(files))).collect()
 }
@@ -43,7 +43,7 @@ fn artifacts(space: &Space) -> BTreeMap<String, Artifact> {
 /// A lock that expects something else of one file.
 fn with_other(space: &Space, node: &str, file: &str) -> String {
     let mut expected = artifacts(space);
-    expected.get_mut(node).unwrap().insert(file.to_owned(), Digest::of(b"something else"));
+    expected.get_mut(node).unwrap().insert(file.to_owned(), Digest::of(b"something else").into());
     let mut lock = Lock::new(LOCK);
     lock.set(Some("once"), expected, BTreeSet::new());
     lock.to_string()
@@ -280,7 +280,7 @@ fn an_answer_of_a_fallback_is_neither_locked_nor_taken_for_what_is_locked() {
     // As if someone who has the data had locked them.
     let mut lock = Lock::new(LOCK);
     let plan = space.plan(&["--profile", "real"]);
-    let artifact: Artifact = [("data.json".to_owned(), Digest::of(b"mnist"))].into();
+    let artifact: Artifact = [("data.json".to_owned(), Digest::of(b"mnist").into())].into();
     let nodes = plan.iter().map(|node| (crate::space::name(node), artifact.clone())).collect();
     lock.set(Some("real"), nodes, BTreeSet::new());
     space.write(LOCK, lock.to_string());

@@ -4,6 +4,7 @@
 //! broken. No test needs the network, MNIST or the time of day.
 
 mod cache;
+mod carried;
 mod clock;
 mod data;
 mod disk;
@@ -29,3 +30,4 @@ mod schema;
 mod space;
 mod stages;
 mod survive;
+mod unseen;

@@ -250,8 +250,9 @@ impl Space {
 
     /// Gives everything in the project its permissions, until what this gives is dropped.
     pub(crate) fn shut(&self, mode: impl Fn(&Path) -> u32) -> Shut {
-        let shut = Shut(self.everything());
-        shut.0.iter().rev().for_each(|path| permit(path, mode(path)));
+        let mode_of = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        let shut = Shut(self.everything().into_iter().map(|path| (mode_of(&path), path)).collect());
+        shut.0.iter().rev().for_each(|(_, path)| permit(path, mode(path)));
         shut
     }
 
@@ -265,12 +266,12 @@ impl Space {
 }
 
 /// See [`Space::shut`].
-pub(crate) struct Shut(Vec<PathBuf>);
+pub(crate) struct Shut(Vec<(u32, PathBuf)>);
 
 impl Drop for Shut {
     fn drop(&mut self) {
         // From the top, for what is in a shut folder cannot be seen.
-        self.0.iter().filter(|path| path.exists()).for_each(|path| permit(path, 0o700));
+        self.0.iter().filter(|(_, path)| path.exists()).for_each(|(mode, path)| permit(path, *mode));
     }
 }
 

@@ -64,7 +64,11 @@ fn describe(
     match entry {
         Some(entry) => {
             for (file, stored) in &entry.outputs {
-                writeln!(text, "  output   {file} {} ({} bytes)", stored.digest, stored.bytes)?;
+                let executable = if stored.executable { ", executable" } else { "" };
+                writeln!(text, "  output   {file} {} ({} bytes{executable})", stored.digest, stored.bytes)?;
+            }
+            for folder in &entry.empty_folders {
+                writeln!(text, "  output   {folder} (an empty folder)")?;
             }
             let memory = entry.peak_memory.map_or("unknown".into(), |bytes| format!("{} MiB", bytes >> 20));
             writeln!(text, "  took     {}, peak memory {memory}, on {}", seconds(entry.seconds), entry.host)?;
@@ -86,8 +90,8 @@ fn describe_recipe(text: &mut String, recipe: &Recipe) -> Result<()> {
         writeln!(text, "  seed     {} with label {}", seed.run, seed.label)?;
     }
     for (slot, artifacts) in &recipe.inputs {
-        for (file, digest) in artifacts.iter().flatten() {
-            writeln!(text, "  input    {slot}/{file} {digest}")?;
+        for (file, content) in artifacts.iter().flatten() {
+            writeln!(text, "  input    {slot}/{file} {content}")?;
         }
     }
     Ok(())
@@ -120,6 +124,12 @@ pub(super) fn export(common: &Common, target: &str, destination: &Path) -> Resul
             let path = folder.join(file);
             fs::create_dir_all(path.parent().unwrap_or(&folder))?;
             fs::write(&path, fs::read(&session.store.object(stored.digest))?)?;
+            fs::set_executable(&path, stored.executable)?;
+            written.push(path.display().to_string());
+        }
+        for name in &entry.empty_folders {
+            let path = folder.join(name);
+            fs::create_dir_all(&path)?;
             written.push(path.display().to_string());
         }
     }

@@ -4,7 +4,7 @@
 //! is no longer made is taken away again, unless it was edited since. Files there that are not ours are left alone, and so
 //! is a whole folder that nothing is delivered to any more.
 
-use super::key::{Artifact, Digest};
+use super::key::{Artifact, Content, Digest};
 use super::store::Store;
 use crate::fs;
 use anyhow::{Context as _, Result};
@@ -30,33 +30,58 @@ pub fn deliver(store: &Store, artifact: &Artifact, project: &Path, folder: &str)
         absolute(&here).with_context(lost)?.to_string_lossy().into_owned()
     };
     let before = store.delivered(note)?;
-    let lies_at = |path: &Path, digest: &Digest| fs::read(path).is_ok_and(|bytes| Digest::of(&bytes) == *digest);
     if before != *artifact {
         // Both, should this be cut short: what lies there then is known to be ours.
-        let either = before.iter().chain(artifact).map(|(name, digest)| (name.clone(), *digest)).collect();
+        let either = before.iter().chain(artifact).map(|(name, content)| (name.clone(), *content)).collect();
         store.remember_delivered(note, &either)?;
     }
     let (mut written, mut removed) = (0, 0);
-    for (name, digest) in before.iter().filter(|(name, _)| !artifact.contains_key(*name)) {
+    for (name, content) in before.iter().filter(|(name, _)| !artifact.contains_key(*name)) {
         let path = here.join(name);
-        if lies_at(&path, digest) {
-            fs::remove_if_there(&path)?;
-            removed += 1;
+        if !lies_at(&path, content) {
+            continue;
         }
+        match content {
+            Content::File { .. } => fs::remove_if_there(&path)?,
+            // Unless there are files in it that are not ours.
+            Content::EmptyFolder if std::fs::remove_dir(&path).is_err() => continue,
+            Content::EmptyFolder => {}
+        }
+        removed += 1;
     }
-    for (name, digest) in artifact {
+    for (name, content) in artifact {
         let path = here.join(name);
         // A folder or an unreadable file in its place is an error that the write below reports.
-        if !lies_at(&path, digest) {
-            fs::create_dir_all(path.parent().unwrap_or(&here))?;
-            fs::write_for_all(&path, &fs::read(&store.object(*digest))?)?;
-            written += 1;
+        if lies_at(&path, content) {
+            continue;
         }
+        match content {
+            Content::File { digest, executable } => {
+                fs::create_dir_all(path.parent().unwrap_or(&here))?;
+                fs::write_for_all(&path, &fs::read(&store.object(*digest))?)?;
+                if *executable {
+                    fs::set_executable(&path, true)?;
+                }
+            }
+            Content::EmptyFolder => fs::create_dir_all(&path)?,
+        }
+        written += 1;
     }
     if before != *artifact {
         store.remember_delivered(note, artifact)?;
     }
     Ok(Delivered { written, removed })
+}
+
+/// Whether the file or folder at `path` is `content`. On some disks every file is executable: only the want of it counts.
+fn lies_at(path: &Path, content: &Content) -> bool {
+    match content {
+        Content::File { digest, executable } => {
+            fs::read(path).is_ok_and(|bytes| Digest::of(&bytes) == *digest)
+                && (!executable || std::fs::metadata(path).is_ok_and(|meta| fs::is_executable(&meta)))
+        }
+        Content::EmptyFolder => path.is_dir(),
+    }
 }
 
 /// The longest name of a folder that every disk takes, with room for a digest.
@@ -95,7 +120,7 @@ mod tests {
         for (name, bytes) in [("report.md", "text"), ("figures/a.svg", "<svg/>")] {
             let made = bench.path().join("made");
             fs::write(&made, bytes).unwrap();
-            artifact.insert(name.to_owned(), bench.store.ingest(&made).unwrap().digest);
+            artifact.insert(name.to_owned(), bench.store.ingest(&made).unwrap().digest.into());
         }
         assert_eq!(again(bench, &artifact), (2, 0));
         (artifact, bench.path().join(FOLDER))
@@ -153,6 +178,26 @@ mod tests {
     }
 
     #[test]
+    fn an_executable_file_and_an_empty_folder_are_laid_out_as_such_and_taken_away() {
+        let bench = Bench::new();
+        let (plain, folder) = delivered(&bench);
+        let mut artifact = plain.clone();
+        let digest = plain["report.md"].digest().unwrap();
+        artifact.insert("report.md".into(), Content::File { digest, executable: true });
+        artifact.insert("empty/".into(), Content::EmptyFolder);
+        assert_eq!(again(&bench, &artifact), (2, 0));
+        assert!(fs::is_executable(&std::fs::metadata(folder.join("report.md")).unwrap()));
+        assert_eq!(fs::list(&folder.join("empty")).unwrap(), [""; 0]);
+        assert_eq!(again(&bench, &artifact), (0, 0));
+        fs::write(&folder.join("empty/mine"), "").unwrap();
+        assert_eq!(again(&bench, &plain), (0, 0), "a folder in which there is something now is not ours alone");
+        assert_eq!(again(&bench, &artifact), (0, 0));
+        std::fs::remove_file(folder.join("empty/mine")).unwrap();
+        assert_eq!(again(&bench, &plain), (0, 1));
+        assert!(!folder.join("empty").exists());
+    }
+
+    #[test]
     fn what_is_no_longer_made_is_taken_away_unless_it_was_edited_or_is_not_ours() {
         let bench = Bench::new();
         let (mut artifact, folder) = delivered(&bench);
@@ -191,7 +236,7 @@ mod tests {
             assert_eq!(mode & 0o777, 0o644);
         }
         fs::write(&folder.join("report.md"), "edited").unwrap();
-        assert!(bench.store.is_sound(artifact["report.md"]).unwrap());
+        assert!(bench.store.is_sound(artifact["report.md"].digest().unwrap()).unwrap());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use super::grid::render;
 use super::history;
-use super::key::{Artifact, Digest, Params};
+use super::key::{Artifact, Content, Params};
 use super::plan::Plan;
 use super::stage::{Changes, Kind};
 use super::store::Store;
@@ -213,8 +213,9 @@ pub fn diff(store: &Store, before: &State, after: &State) -> Result<Diff> {
     Ok(diff)
 }
 
-/// None too if one of the two is gone from the cache: that they differ is known all the same.
-fn changes(store: &Store, kind: &dyn Kind, file: &str, was: Digest, is: Digest) -> Result<Option<Changes>> {
+/// None too if one of the two is no file, or gone from the cache: that they differ is known all the same.
+fn changes(store: &Store, kind: &dyn Kind, file: &str, was: Content, is: Content) -> Result<Option<Changes>> {
+    let (Some(was), Some(is)) = (was.digest(), is.digest()) else { return Ok(None) };
     let (was, is) = (fs::read_if_there(&store.object(was))?, fs::read_if_there(&store.object(is))?);
     Ok(was.zip(is).and_then(|(was, is)| kind.changes(file, &was, &is)))
 }

@@ -1,8 +1,8 @@
 //! An answer, as the cache writes it down.
 
-use super::key::{Artifact, Digest};
+use super::key::{Artifact, Content, Digest};
 use serde::{Deserialize, Deserializer, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The answer to a question. Only `outputs` matters to those downstream; the rest is provenance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -10,6 +10,9 @@ pub struct Entry {
     /// The outputs by name: a path below whatever folder they are put into.
     #[serde(deserialize_with = "outputs")]
     pub outputs: BTreeMap<String, Stored>,
+    /// The folders that the outputs leave empty; a slash ends each name.
+    #[serde(default, deserialize_with = "empty_folders", skip_serializing_if = "BTreeSet::is_empty")]
+    pub empty_folders: BTreeSet<String>,
     /// Wall-clock seconds the stage took.
     pub seconds: f64,
     /// Peak resident memory of its process in bytes, where the system tells.
@@ -31,6 +34,14 @@ fn outputs<'de, D: Deserializer<'de>>(json: D) -> Result<BTreeMap<String, Stored
     }
 }
 
+fn empty_folders<'de, D: Deserializer<'de>>(json: D) -> Result<BTreeSet<String>, D::Error> {
+    let folders = BTreeSet::<String>::deserialize(json)?;
+    match folders.iter().find(|name| name.strip_suffix('/').is_none_or(leads_out)) {
+        Some(name) => Err(serde::de::Error::custom(format!("`{}` is no folder's name", name.escape_default()))),
+        None => Ok(folders),
+    }
+}
+
 /// Whether a file of this name would not lie below the folder that it is put into.
 pub(super) fn leads_out(name: &str) -> bool {
     name.contains('\0') || name.split('/').any(|part| matches!(part, "" | "." | ".."))
@@ -43,11 +54,17 @@ pub struct Stored {
     pub digest: Digest,
     /// Their number.
     pub bytes: u64,
+    /// Whether it is laid out as a file that its owner may run. The object itself is not one: it has many names.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub executable: bool,
 }
 
 impl Entry {
-    /// The digests alone.
+    /// What those downstream see of it.
     pub fn artifact(&self) -> Artifact {
-        self.outputs.iter().map(|(name, stored)| (name.clone(), stored.digest)).collect()
+        let file =
+            |Stored { digest, executable, .. }: &Stored| Content::File { digest: *digest, executable: *executable };
+        let files = self.outputs.iter().map(|(name, stored)| (name.clone(), file(stored)));
+        files.chain(self.empty_folders.iter().map(|name| (name.clone(), Content::EmptyFolder))).collect()
     }
 }

@@ -11,7 +11,7 @@ use super::stage::{Context, Input, Kind, belongs};
 use super::store::{Lookup, Store};
 use crate::fs;
 use anyhow::{Result, anyhow, bail};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZero;
 use std::path::Path;
 use std::time::{Instant, SystemTime};
@@ -50,9 +50,10 @@ pub fn exec(store: &Store, kinds: &[&'static dyn Kind], key: Key, manner: Manner
     let began = Instant::now();
     kind.run(&Context::new(recipe, inputs, workspace.path().to_owned(), threads))?;
     let seconds = began.elapsed().as_secs_f64();
-    let outputs = collect(store, kind.name(), declared.as_deref(), workspace.path())?;
+    let (outputs, empty_folders) = collect(store, kind.name(), declared.as_deref(), workspace.path())?;
     let entry = Entry {
         outputs,
+        empty_folders,
         seconds,
         peak_memory: peak_memory(),
         finished: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs()),
@@ -97,8 +98,9 @@ fn place_inputs(store: &Store, recipe: &Recipe) -> Result<BTreeMap<String, Vec<I
         let mut placed = Vec::new();
         for artifact in artifacts {
             let mut paths = BTreeMap::new();
-            for (file, digest) in artifact {
-                let path = store.object(*digest);
+            for (file, content) in artifact {
+                let Some(digest) = content.digest() else { continue };
+                let path = store.object(digest);
                 if !path.is_file() {
                     let message = format!("the input `{slot}/{file}` ({digest}) is not there");
                     return Err(Error::Corrupt { message, hint: "`repro run` again makes it anew first".into() }.into());
@@ -112,20 +114,29 @@ fn place_inputs(store: &Store, recipe: &Recipe) -> Result<BTreeMap<String, Vec<I
     Ok(inputs)
 }
 
-/// Takes the outputs into the store.
+/// Takes the outputs into the store; gives the folders among them that are empty, too.
 fn collect(
     store: &Store,
     kind: &str,
     declared: Option<&[String]>,
     workspace: &Path,
-) -> Result<BTreeMap<String, Stored>> {
-    let ingest = |name: String| store.ingest(&workspace.join(&name)).map(|stored| (name, stored));
-    written(kind, declared, workspace)?.into_iter().map(ingest).collect()
+) -> Result<(BTreeMap<String, Stored>, BTreeSet<String>)> {
+    let (mut outputs, mut empty_folders) = (BTreeMap::new(), BTreeSet::new());
+    for name in written(kind, declared, workspace)? {
+        if name.ends_with('/') {
+            empty_folders.insert(name);
+        } else {
+            let stored = store.ingest(&workspace.join(&name))?;
+            outputs.insert(name, stored);
+        }
+    }
+    Ok((outputs, empty_folders))
 }
 
 /// The outputs in `workspace`. Of those `declared`, a missing one is an error of the stage; so is one beyond them.
 fn written(kind: &str, declared: Option<&[String]>, workspace: &Path) -> Result<Vec<String>> {
-    let fs::Below { files: found, others } = fs::below(workspace, &[])?;
+    let fs::Below { files: mut found, empty_folders, others } = fs::below(workspace, &[])?;
+    found.extend(empty_folders);
     if let Some((name, why)) = others.first() {
         bail!("the output `{name}` {why}");
     }
@@ -218,8 +229,10 @@ mod tests {
         let key = bench.store.record_recipe(&recipe(&files, None)).unwrap();
         let program = Some(Digest::of(b"program"));
         let entry = exec(&bench.store, KINDS, key, Manner { program, ..PLAIN }).unwrap();
-        let stored =
-            |file: &str| (file.to_owned(), Stored { digest: Digest::of(file.as_bytes()), bytes: file.len() as u64 });
+        let stored = |file: &str| {
+            let (digest, bytes) = (Digest::of(file.as_bytes()), file.len() as u64);
+            (file.to_owned(), Stored { digest, bytes, executable: false })
+        };
         assert_eq!(entry.outputs, files.map(stored).into());
         assert_eq!(entry.program, program);
         assert_eq!(bench.store.lookup(key).unwrap(), Lookup::Hit(entry.into()));
@@ -263,7 +276,7 @@ mod tests {
     fn a_slot_that_takes_a_folder_is_given_all_files_in_it() {
         let yaml = "stages: { a: { writer: { files: '' } }, b: { writer: { from: a, files: '' } } }";
         let plan = Plan::new(&Pipeline::parse("toy.yaml", yaml).unwrap(), KINDS).unwrap();
-        let file = |name: &str| (name.to_owned(), Digest::of(name.as_bytes()));
+        let file = |name: &str| (name.to_owned(), Digest::of(name.as_bytes()).into());
         let made: Artifact = ["table.csv", "figures/b.svg", "figures/deep/a.svg"].map(file).into();
         let recipe = plan.recipe(NodeId(1), false, |_| &made).unwrap();
         assert_eq!(recipe.inputs["from"], [made]);
@@ -272,7 +285,7 @@ mod tests {
     #[test]
     fn an_input_whose_bytes_are_gone_is_corruption() {
         let digest = Digest::of(b"gone");
-        let input: Artifact = [("table.csv".to_owned(), digest)].into();
+        let input: Artifact = [("table.csv".to_owned(), digest.into())].into();
         let inputs = [("from".to_owned(), vec![input])].into();
         let error = refusal(&Recipe { inputs, ..recipe(&["table.csv", "figures/a.svg"], None) });
         assert_eq!(error.to_string(), format!("the input `from/table.csv` ({digest}) is not there"));

@@ -10,6 +10,8 @@
 //! | parameters | yes, but for those at their default | a new parameter with a default keeps old keys |
 //! | digests of the input files, by slot and file name | yes | content, not history: an upstream rerun with equal bytes stops there |
 //! | names and digests of the project's files that a stage declares | yes | where they lie, and when they were touched, is not |
+//! | which of those files are executable, and which folders are empty | yes | a program sees both |
+//! | all other permissions, times, hard links and extended attributes of files | no | they are not kept |
 //! | a command's line, outputs, environment and parameters | yes: they are its parameters | |
 //! | a command's time limit, retries, threads, memory | no | what it may take changes no answer |
 //! | the programs that a command finds on the machine | no | their bytes are not declared; name what matters in its `env` |
@@ -31,8 +33,8 @@ use std::str::FromStr;
 /// Parameters in canonical form: names sorted, those at their default left out.
 pub type Params = BTreeMap<String, Json>;
 
-/// The files of one node, by name.
-pub type Artifact = BTreeMap<String, Digest>;
+/// The files and empty folders of one node, by name; the name of an empty folder ends with a slash.
+pub type Artifact = BTreeMap<String, Content>;
 
 macro_rules! hash_name {
     ($(#[$meta:meta])* $name:ident) => {
@@ -95,6 +97,86 @@ impl Digest {
     /// Of bytes in memory.
     pub fn of(bytes: &[u8]) -> Digest {
         Digest(*blake3::hash(bytes).as_bytes())
+    }
+}
+
+/// What an artifact has under a name.
+///
+/// Its text is the digest of a file, with `+x` behind it if the file is executable, or `empty-folder`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Content {
+    /// A file.
+    File {
+        /// Of its bytes.
+        digest: Digest,
+        /// Whether its owner may run it.
+        executable: bool,
+    },
+    /// A folder that has nothing in it. Of other folders the names of files tell.
+    EmptyFolder,
+}
+
+/// Follows the digest of an executable file.
+const EXECUTABLE: &str = "+x";
+
+/// Stands for the digest of an empty folder.
+const EMPTY_FOLDER: &str = "empty-folder";
+
+impl Content {
+    /// Of the file's bytes; none of a folder.
+    pub fn digest(&self) -> Option<Digest> {
+        match self {
+            Content::File { digest, .. } => Some(*digest),
+            Content::EmptyFolder => None,
+        }
+    }
+
+    /// The text, with as much of the digest as people need.
+    pub fn short(&self) -> String {
+        match self {
+            Content::File { digest, executable } => digest.short() + if *executable { EXECUTABLE } else { "" },
+            Content::EmptyFolder => EMPTY_FOLDER.to_owned(),
+        }
+    }
+}
+
+impl From<Digest> for Content {
+    /// A file that is not executable.
+    fn from(digest: Digest) -> Content {
+        Content::File { digest, executable: false }
+    }
+}
+
+impl fmt::Display for Content {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Content::File { digest, executable: false } => digest.fmt(f),
+            Content::File { digest, executable: true } => write!(f, "{digest}{EXECUTABLE}"),
+            Content::EmptyFolder => f.write_str(EMPTY_FOLDER),
+        }
+    }
+}
+
+impl FromStr for Content {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == EMPTY_FOLDER {
+            return Ok(Content::EmptyFolder);
+        }
+        let executable = text.strip_suffix(EXECUTABLE);
+        Ok(Content::File { digest: executable.unwrap_or(text).parse()?, executable: executable.is_some() })
+    }
+}
+
+impl Serialize for Content {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
@@ -185,9 +267,15 @@ pub fn root<'a>(artifacts: impl IntoIterator<Item = &'a Artifact>) -> Digest {
 }
 
 fn write_artifact(artifact: &Artifact, out: &mut String) {
-    write_map(artifact, out, |digest, out| {
+    write_map(artifact, out, |content, out| {
         out.push('"');
-        out.push_str(&blake3::Hash::from_bytes(digest.0).to_hex());
+        match content {
+            Content::File { digest, executable } => {
+                out.push_str(&blake3::Hash::from_bytes(digest.0).to_hex());
+                out.push_str(if *executable { EXECUTABLE } else { "" });
+            }
+            Content::EmptyFolder => out.push_str(EMPTY_FOLDER),
+        }
         out.push('"');
     });
 }
@@ -244,7 +332,7 @@ mod tests {
             kind: "train".into(),
             version: 1,
             params: [("hidden".into(), json!(50)), ("prior".into(), json!({"normal": {"variance": 0.01}}))].into(),
-            inputs: [("data".into(), vec![[("images".into(), digest)].into()])].into(),
+            inputs: [("data".into(), vec![[("images".into(), digest.into())].into()])].into(),
             seed: Some(Seed { run: "0".into(), label: "pair=1".into() }),
         }
     }
@@ -252,18 +340,38 @@ mod tests {
     #[test]
     fn every_ingredient_changes_the_key() {
         let base = recipe();
-        let mut changed: Vec<Recipe> = (0..7).map(|_| base.clone()).collect();
+        let mut changed: Vec<Recipe> = (0..9).map(|_| base.clone()).collect();
         changed[0].kind = "align".into();
         changed[1].version = 2;
         changed[2].params.insert("hidden".into(), json!(51));
         changed[3].params.insert("epochs".into(), json!(1));
-        changed[4].inputs.get_mut("data").unwrap()[0].insert("images".into(), Digest::of(b"other"));
+        changed[4].inputs.get_mut("data").unwrap()[0].insert("images".into(), Digest::of(b"other").into());
         changed[5].seed = None;
         changed[6].seed.as_mut().unwrap().label = "pair=2".into();
+        let executable = Content::File { digest: Digest::of(b"images"), executable: true };
+        changed[7].inputs.get_mut("data").unwrap()[0].insert("images".into(), executable);
+        changed[8].inputs.get_mut("data").unwrap()[0].insert("more/".into(), Content::EmptyFolder);
         let mut keys: Vec<Key> = changed.iter().chain([&base]).map(Recipe::key).collect();
         keys.sort_unstable();
         keys.dedup();
-        assert_eq!(keys.len(), 8);
+        assert_eq!(keys.len(), 10);
+    }
+
+    #[test]
+    fn a_content_survives_its_text_and_that_of_a_plain_file_is_its_digest() {
+        let digest = Digest::of(b"bytes");
+        assert_eq!(Content::from(digest).to_string(), digest.to_string());
+        for content in [digest.into(), Content::File { digest, executable: true }, Content::EmptyFolder] {
+            assert_eq!(content.to_string().parse(), Ok(content));
+            assert_eq!(serde_json::from_value::<Content>(json!(content)).unwrap(), content);
+            let artifact = Artifact::from([("name".to_owned(), content)]);
+            let mut canonical = String::new();
+            write_artifact(&artifact, &mut canonical);
+            assert_eq!(canonical, json!(artifact).to_string(), "one text wherever it is written");
+        }
+        for wrong in ["", "+x", "empty", &format!("{digest}+"), &format!("{digest}+x+x"), &format!("{digest}x")] {
+            assert!(wrong.parse::<Content>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

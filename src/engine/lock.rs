@@ -17,13 +17,14 @@
 //! a `>`. Held to their digests they are all the same, but an edit of such a line shows only then.
 //!
 //! A line names each file's digest, not one for the whole artifact: it is two to three times as long, and a difference
-//! then says which file differs. What a profile's lock holds for is that profile as pipeline.yaml has it: `-S` is refused
+//! then says which file differs. An executable file has `+x` behind its digest, an empty folder is `NAME/=empty-folder`
+//! ([`Content`]). What a profile's lock holds for is that profile as pipeline.yaml has it: `-S` is refused
 //! wherever a lock is made or held to, and a fallback (`otherwise`) never stands for the answer itself.
 //!
 //! Knows no files, no cache and no plan: text, names and digests alone.
 
 use super::error::{Error, Fault};
-use super::key::{Artifact, Digest, root};
+use super::key::{Artifact, Content, Digest, root};
 use super::value::{Misfit, Place};
 use super::wording::count;
 use serde::Serialize;
@@ -86,15 +87,16 @@ pub struct Difference {
     pub node: String,
     /// Its output.
     pub file: String,
-    /// The lock's digest; none if the lock has no such file.
-    pub expected: Option<Digest>,
-    /// The digest found; none if there is no such file.
-    pub found: Option<Digest>,
+    /// What the lock has; none if the lock has no such file.
+    pub expected: Option<Content>,
+    /// What was found; none if there is no such file.
+    pub found: Option<Content>,
 }
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let named = |digest: &Option<Digest>| digest.map_or("no such file".to_owned(), |digest| digest.to_string());
+        let named =
+            |content: &Option<Content>| content.map_or("no such file".to_owned(), |content| content.to_string());
         let Difference { node, file, expected, found } = self;
         write!(f, "`{node}`, `{file}`: expected {}, found {}", named(expected), named(found))
     }
@@ -144,7 +146,7 @@ impl Lock {
         self.sections
             .values()
             .flat_map(|section| section.nodes.values())
-            .flat_map(|artifact| artifact.values().copied())
+            .flat_map(|artifact| artifact.values().filter_map(Content::digest))
     }
 
     /// What is expected of `nodes`, which are all those of `profile`. Refused if the lock does not list exactly these, or
@@ -264,8 +266,8 @@ impl Expected<'_> {
 /// A node's line: its name, then its files.
 fn line(name: &str, artifact: &Artifact) -> String {
     let mut line = escape(name);
-    for (file, digest) in artifact {
-        let _ = write!(line, " {}={digest}", escape(file));
+    for (file, content) in artifact {
+        let _ = write!(line, " {}={content}", escape(file));
     }
     line
 }
@@ -375,11 +377,15 @@ fn node(line: &str) -> Result<(String, Artifact), String> {
     let mut artifact = Artifact::new();
     for word in words {
         let (file, digest) = word.rsplit_once('=').ok_or_else(|| format!("`{}` is not `file=digest`", shown(word)))?;
-        if artifact.insert(name_of(file)?, digest_of(digest)?).is_some() {
+        if artifact.insert(name_of(file)?, content_of(digest)?).is_some() {
             return Err(format!("`{}` of `{name}` is there twice", shown(file)));
         }
     }
     Ok((name, artifact))
+}
+
+fn content_of(text: &str) -> Result<Content, String> {
+    Content::from_str(text).map_err(|_| format!("`{}` is not 64 hex digits", shown(text)))
 }
 
 fn digest_of(hex: &str) -> Result<Digest, String> {
@@ -399,7 +405,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn artifact(files: &[(&str, &str)]) -> Artifact {
-        files.iter().map(|(file, bytes)| ((*file).to_owned(), Digest::of(bytes.as_bytes()))).collect()
+        files.iter().map(|(file, bytes)| ((*file).to_owned(), Digest::of(bytes.as_bytes()).into())).collect()
     }
 
     fn nodes() -> BTreeMap<String, Artifact> {
@@ -498,7 +504,7 @@ mod tests {
         change(&|nodes| _ = nodes.insert("data".into(), artifact(&[("data.json", "{}")])));
         change(&|nodes| _ = nodes.insert("more".into(), artifact(&[])));
         change(&|nodes| _ = nodes.insert("report2".into(), artifact(&[("report.md", "of all that")])));
-        change(&|nodes| _ = nodes.get_mut("nets@end=a").unwrap().insert("history.csv".into(), Digest::of(b"")));
+        change(&|nodes| _ = nodes.get_mut("nets@end=a").unwrap().insert("history.csv".into(), Digest::of(b"").into()));
         seen.sort_unstable();
         seen.dedup();
         assert_eq!(seen.len(), 6);
@@ -601,13 +607,19 @@ mod tests {
         assert!(expected.refuse(&many).unwrap_err().to_string().ends_with("\n  and 8 more"));
     }
 
+    fn content() -> impl Strategy<Value = Content> {
+        let file = (any::<u8>(), any::<bool>());
+        let file = file.prop_map(|(byte, executable)| Content::File { digest: Digest::of(&[byte]), executable });
+        prop_oneof![4 => file, 1 => Just(Content::EmptyFolder)]
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
         fn any_names_survive_the_file(nodes in prop::collection::btree_map(
             "[a-z]{1,3}(@\\PC{0,6}=[ \\PC\\s%]{0,8})?",
-            prop::collection::btree_map("[a-z.=% \\n\u{a0}/]{0,6}", any::<u8>().prop_map(|byte| Digest::of(&[byte])), 0..3),
+            prop::collection::btree_map("[a-z.=% \\n\u{a0}/]{0,6}", content(), 0..3),
             0..4,
         )) {
             let telling: BTreeSet<String> = nodes.keys().step_by(2).cloned().collect();

@@ -1,16 +1,17 @@
 //! What entries said when they were last read, in one file, so that an unchanged run need not open each of them again.
 //!
 //! Remembered is an entry together with what tells its file from what it was (`fs::Stat`), and only if an edit since would
-//! show there. Who asks has looked at the file's metadata: an entry whose file has changed in any way is read again. The
+//! show there ([`Witness`]). Who asks has looked at the file's metadata: an entry whose file has changed in any way is read again. The
 //! memo is written whole, with its BLAKE3 in front; one that is torn, foreign or missing is an empty one, and costs time only.
 //!
 //! Knows no stage, and nothing of objects.
 
 use super::entry::Entry;
 use super::key::{Digest, Key};
-use crate::fs::{self, Stat};
+use crate::fs::{self, Stat, Witness};
 use anyhow::{Context as _, Result};
 use std::collections::HashMap;
+use std::fs::Metadata;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -27,6 +28,7 @@ pub(super) struct Memo {
     known: HashMap<Key, Known>,
     /// How many of them the file does not have.
     new: usize,
+    witness: Witness,
 }
 
 #[derive(Debug)]
@@ -39,7 +41,12 @@ impl Memo {
     /// Reads the memo at `path`.
     pub(super) fn read(path: &Path) -> Memo {
         let known = fs::read_if_there(path).ok().flatten().and_then(|bytes| parse(&bytes)).unwrap_or_default();
-        Memo { known, new: 0 }
+        Memo { known, new: 0, witness: Witness::at(path.parent().unwrap_or(path)) }
+    }
+
+    /// What tells the file of an entry from what it was.
+    pub(super) fn stat(&self, path: &Path, meta: &Metadata) -> Option<Stat> {
+        self.witness.stat(path, meta)
     }
 
     /// The entry of `key`, if its file is still what it was.
@@ -47,9 +54,9 @@ impl Memo {
         self.known.get(&key).filter(|known| known.stat == stat).map(|known| Arc::clone(&known.entry))
     }
 
-    /// Remembers what was read from a file, which was `stat` before and after.
-    pub(super) fn learn(&mut self, key: Key, stat: Stat, entry: &Arc<Entry>) {
-        if stat.is_settled(SystemTime::now()) {
+    /// Remembers what was read from the file at `path`, which was `stat` before and after.
+    pub(super) fn learn(&mut self, key: Key, path: &Path, stat: Stat, entry: &Arc<Entry>) {
+        if self.witness.trusts(path, &stat, SystemTime::now()) {
             self.known.insert(key, Known { stat, entry: Arc::clone(entry) });
             self.new += 1;
         }

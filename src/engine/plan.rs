@@ -67,7 +67,7 @@ impl Plan {
             for source in sources {
                 let wanted = |file: &str| files.iter().any(|declared| belongs(file, declared));
                 let taken = artifact(*source).iter().filter(|(file, _)| wanted(file));
-                artifacts.push(taken.map(|(file, digest)| (file.clone(), *digest)).collect::<Artifact>());
+                artifacts.push(taken.map(|(file, content)| (file.clone(), *content)).collect::<Artifact>());
             }
             artifacts.sort_unstable();
             inputs.insert(name.clone().into_owned(), artifacts);
@@ -242,7 +242,7 @@ mod tests {
 
     /// A stand-in for what each node would put out, different for each.
     fn artifacts(plan: &Plan) -> Vec<Artifact> {
-        let of = |node: &PlanNode| [("text".to_owned(), Digest::of(node.name.as_bytes()))].into();
+        let of = |node: &PlanNode| [("text".to_owned(), Digest::of(node.name.as_bytes()).into())].into();
         plan.nodes.iter().map(of).collect()
     }
 
@@ -565,7 +565,7 @@ stages:
         let plan = plan("stages: { s: { source: { text: x } }, g: { gather: { all: s } }, p: { pair: { left: g } } }");
         let plan = plan.unwrap();
         let mut artifacts = artifacts(&plan);
-        let count = |n: &[u8]| Some(("count".to_owned(), Digest::of(n)));
+        let count = |n: &[u8]| Some(("count".to_owned(), Digest::of(n).into()));
         let p = id(&plan, "p");
         artifacts[1].extend(count(b"1"));
         let before = plan.recipe(p, false, |up| &artifacts[up.0]).unwrap();

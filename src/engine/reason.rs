@@ -4,7 +4,7 @@
 //! differences: that is what it was changed from. If the plan still asks that one too, nothing was changed; the question is
 //! new beside it, and runs for the first time. Knows recipes and keys, not the disk.
 
-use super::key::{Artifact, Digest, Key, Recipe, Seed};
+use super::key::{Artifact, Content, Digest, Key, Recipe, Seed};
 use super::stage::FILES;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -34,18 +34,18 @@ pub enum Reason {
         /// `slot/file`.
         slot: String,
         /// What it was.
-        old: Option<Digest>,
+        old: Option<Content>,
         /// What it is.
-        new: Option<Digest>,
+        new: Option<Content>,
     },
     /// A declared file of the project differs.
     FileChanged {
         /// Its name.
         file: String,
         /// What it was.
-        old: Option<Digest>,
+        old: Option<Content>,
         /// What it is.
-        new: Option<Digest>,
+        new: Option<Content>,
     },
     /// A slot that takes many is filled by other artifacts.
     InputsChanged {
@@ -103,12 +103,10 @@ impl fmt::Display for Reason {
                 write!(f, "param {path} {} -> {}", show(old), show(new))
             }
             Reason::InputChanged { slot, old, new } => {
-                let show = |digest: &Option<Digest>| digest.map_or("nothing".to_owned(), |d| d.short());
-                write!(f, "input {slot} {} -> {}", show(old), show(new))
+                write!(f, "input {slot} {} -> {}", show_content(*old), show_content(*new))
             }
             Reason::FileChanged { file, old, new } => {
-                let show = |digest: &Option<Digest>| digest.map_or("nothing".to_owned(), |d| d.short());
-                write!(f, "file {file} {} -> {}", show(old), show(new))
+                write!(f, "file {file} {} -> {}", show_content(*old), show_content(*new))
             }
             Reason::InputsChanged { slot, added, removed } => {
                 write!(f, "inputs {slot}: {added} new, {removed} gone")
@@ -125,6 +123,10 @@ impl fmt::Display for Reason {
             }
         }
     }
+}
+
+fn show_content(content: Option<Content>) -> String {
+    content.map_or("nothing".to_owned(), |content| content.short())
 }
 
 fn show_value(value: &Json) -> String {
@@ -165,7 +167,8 @@ impl Features {
         for (slot, artifacts) in &recipe.inputs {
             match &artifacts[..] {
                 [one] => features.extend(
-                    one.iter().map(|(file, digest)| (hash(&format!("input {slot}/{file}")), hash(&digest.to_string()))),
+                    one.iter()
+                        .map(|(file, content)| (hash(&format!("input {slot}/{file}")), hash(&content.to_string()))),
                 ),
                 many => features.push((hash(&format!("inputs {slot}")), hash(&format!("{many:?}")))),
             }
@@ -332,7 +335,7 @@ mod tests {
             kind: "train".into(),
             version: 1,
             params: [("prior".into(), prior), ("pair".into(), json!(pair))].into(),
-            inputs: [("data".into(), vec![[("images".into(), Digest::of(b"x"))].into()])].into(),
+            inputs: [("data".into(), vec![[("images".into(), Digest::of(b"x").into())].into()])].into(),
             seed: Some(Seed { run: "0".into(), label: format!("pair={pair}") }),
         }
     }
@@ -381,9 +384,9 @@ mod tests {
         new.version = 2;
         new.params.insert("epochs".into(), json!(5));
         new.seed = Some(Seed { run: "1".into(), label: "pair=1".into() });
-        new.inputs.get_mut("data").unwrap()[0].insert("images".into(), Digest::of(b"y"));
-        let a: Artifact = [("c.csv".to_owned(), Digest::of(b"a"))].into();
-        let b: Artifact = [("c.csv".to_owned(), Digest::of(b"b"))].into();
+        new.inputs.get_mut("data").unwrap()[0].insert("images".into(), Digest::of(b"y").into());
+        let a: Artifact = [("c.csv".to_owned(), Digest::of(b"a").into())].into();
+        let b: Artifact = [("c.csv".to_owned(), Digest::of(b"b").into())].into();
         let mut before = old.clone();
         before.inputs.insert("curves".into(), vec![a.clone(), b.clone()]);
         new.inputs.insert("curves".into(), vec![a]);

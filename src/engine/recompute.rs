@@ -163,6 +163,11 @@ fn compare(store: &Store, subject: &Subject, folder: &Path) -> Result<Vec<Differ
     for (file, stored) in &subject.entry.outputs {
         let path = again.join(file);
         if path.is_file() && digest_of_file(&path)? == stored.digest {
+            let executable = std::fs::metadata(&path).is_ok_and(|meta| fs::is_executable(&meta));
+            if executable != stored.executable {
+                let [cached, written] = [stored.executable, executable].map(|it| if it { "is" } else { "is not" });
+                differs(file, format!("the cached file {cached} executable, the one written again {written}"));
+            }
             continue;
         }
         let cached = fs::read(&store.object(stored.digest))?;
@@ -174,9 +179,15 @@ fn compare(store: &Store, subject: &Subject, folder: &Path) -> Result<Vec<Differ
         fs::create_dir_all(copy.parent().unwrap_or(folder))?;
         fs::write(&copy, cached)?;
     }
-    // Of what is no file the job has complained itself.
-    for file in fs::below(&again, &[])?.files.iter().filter(|file| !subject.entry.outputs.contains_key(*file)) {
-        differs(file, "it was written, and is not in the cache".into());
+    // Of what is neither a file nor a folder the job has complained itself.
+    let found = fs::below(&again, &[])?;
+    for folder in subject.entry.empty_folders.iter().filter(|folder| !found.empty_folders.contains(folder)) {
+        differs(folder, "it is an empty folder in the cache, and was not written again as one".into());
+    }
+    let is_cached =
+        |name: &String| subject.entry.outputs.contains_key(name) || subject.entry.empty_folders.contains(name);
+    for name in found.files.iter().chain(&found.empty_folders).filter(|name| !is_cached(name)) {
+        differs(name, "it was written, and is not in the cache".into());
     }
     Ok(differences)
 }

@@ -615,7 +615,7 @@ stages:
             // The other run publishes its answer, and then gives its lease back.
             let workspace = bench.store.workspace().unwrap();
             let path = workspace.path().join("text");
-            std::fs::copy(elsewhere.store.object(answer["text"]), &path).unwrap();
+            std::fs::copy(elsewhere.store.object(answer["text"].digest().unwrap()), &path).unwrap();
             let outputs = [("text".to_owned(), bench.store.ingest(&path).unwrap())].into();
             let Lookup::Hit(entry) = elsewhere.store.lookup(key).unwrap() else { panic!("it has run there") };
             bench.store.publish(key, &Entry { outputs, ..Entry::clone(&entry) }).unwrap();

@@ -143,7 +143,7 @@ pub trait Stage: 'static {
     const VERSION: u32;
     /// Its inputs.
     const SLOTS: &'static [Slot];
-    /// The files it writes, all of them, always; with a slash at its end, a folder with one file or more.
+    /// The files it writes, all of them, always; with a slash at its end, a folder, which may be empty.
     const OUTPUTS: &'static [&'static str];
     /// Whether its outputs are also laid out for people, under `reports/`.
     const DELIVERS: bool = false;
@@ -249,7 +249,7 @@ pub struct Context {
 /// One artifact that fills a slot.
 #[derive(Clone, Debug)]
 pub struct Input {
-    /// Digests of its files.
+    /// Its files and empty folders.
     pub artifact: Artifact,
     paths: BTreeMap<String, PathBuf>,
 }
@@ -556,6 +556,7 @@ mod tests {
 
     #[test]
     fn a_folder_holds_the_files_below_it_and_a_file_only_itself() {
+        assert!(belongs("figures/", "figures/") && !belongs("figures/", "figures"));
         assert!(belongs("figures/a.svg", "figures/") && belongs("a.csv", "a.csv"));
         assert!(!belongs("figures", "figures/") && !belongs("a.csv.bak", "a.csv") && !belongs("a.csv/b", "a.csv"));
     }

@@ -25,7 +25,11 @@
 //!
 //! A lookup trusts an object whose size is the entry's and whose modification time is still the one
 //! derived from its digest. An edit moves that time, and another object has another; then the bytes
-//! are hashed again, and the object is sealed again or is damaged.
+//! are hashed again, and the object is sealed again or is damaged. An object is a file that the
+//! engine has written: outputs of programs and files of the project are copied, so that no other
+//! process has an object open, or mapped into its memory, when it is sealed. Afterwards it is
+//! read-only. A process that makes it writable again and writes through a memory map, on a file
+//! system that does not keep times ([`fs::Witness`]), is noticed by `verify` alone, which hashes all.
 //!
 //! No file can pass for another one that it was swapped for:
 //!
@@ -35,7 +39,7 @@
 //! | entry, fallback, pin, `delivered/`, `files.json` | it holds its own path and a checksum (see `envelope.rs`) |
 //! | object | size and time, else its digest; `verify` always hashes it |
 //! | `pipelines/` | its name is the digest of its content |
-//! | `entries.memo` | a checksum; each entry in it counts only for the key, inode, size and times it was read with |
+//! | `entries.memo` | a checksum; each entry in it counts only for the key, mount, inode, size and times it was read with |
 //! | lease, workspace | nothing: a result is published whole whoever holds the lease; at worst it is computed twice |
 //! | `jobs/`, `recomputed/`, `quarantine/` | nothing: they are for people; of a job `gc` sees only that there was one |
 //! | `runs/` | nothing: a history decides what `log` shows and what `gc` keeps beside the pipelines' own results |
@@ -331,13 +335,18 @@ impl Store {
     pub fn entry(&self, key: Key) -> Result<Option<Arc<Entry>>> {
         let path = self.entry_path(key);
         let Some(memo) = &self.memo else { return Ok(self.read_enveloped(&path)?.map(Arc::new)) };
-        let Some(stat) = fs::stat_if_there(&path)? else { return Ok(None) };
-        if let Some(entry) = lock(memo).entry(key, stat) {
+        let Some(meta) = fs::metadata_if_there(&path)? else { return Ok(None) };
+        let stat = lock(memo).stat(&path, &meta);
+        if let Some(entry) = stat.and_then(|stat| lock(memo).entry(key, stat)) {
             return Ok(Some(entry));
         }
         let Some(entry) = self.read_enveloped(&path)?.map(Arc::new) else { return Ok(None) };
-        if fs::stat_if_there(&path)? == Some(stat) {
-            lock(memo).learn(key, stat, &entry);
+        let after = fs::metadata_if_there(&path)?;
+        if let (Some(stat), Some(after)) = (stat, after) {
+            let mut memo = lock(memo);
+            if memo.stat(&path, &after) == Some(stat) {
+                memo.learn(key, &path, stat, &entry);
+            }
         }
         Ok(Some(entry))
     }
@@ -350,13 +359,19 @@ impl Store {
         if meta.is_file() && sealed && meta.len() == stored.bytes {
             return Ok(Check::Sound);
         }
-        if self.is_sound(stored.digest)? {
+        // Before its bytes are read: a page that the disk has cannot be written through a memory map unseen (`fs::Witness`).
+        let synced = fs::sync(&path).is_ok();
+        if !self.is_sound(stored.digest)? {
+            return Ok(Check::Bad);
+        }
+        let modified = |meta: &std::fs::Metadata| meta.modified().ok();
+        let untouched = fs::metadata_if_there(&path)?.is_some_and(|now| modified(&now) == modified(&meta));
+        if synced && untouched {
             // Somebody touched or copied it, but its bytes are right. Sealing is a shortcut for next time; if this
             // user may not seal it, the shortcut is lost and nothing else.
             let _ = fs::seal(&path, sealed_at(stored.digest));
-            return Ok(Check::Sound);
         }
-        Ok(Check::Bad)
+        Ok(Check::Sound)
     }
 
     /// Hashes an object: whether it is a file with the bytes of its name.
@@ -433,8 +448,9 @@ impl Store {
     /// Takes the file at `path` into the store; the file is moved.
     pub fn ingest(&self, path: &Path) -> Result<Stored> {
         let digest = digest_of_file(path)?;
-        let bytes = fs::metadata_if_there(path)?.map_or(0, |meta| meta.len());
-        let stored = Stored { digest, bytes };
+        let meta = fs::metadata_if_there(path)?;
+        let bytes = meta.as_ref().map_or(0, std::fs::Metadata::len);
+        let stored = Stored { digest, bytes, executable: meta.as_ref().is_some_and(fs::is_executable) };
         let object = self.object(digest);
         match self.check(stored)? {
             Check::Sound => return Ok(stored),
@@ -451,7 +467,7 @@ impl Store {
     /// those of `digest`.
     pub fn take_in(&self, path: &Path, digest: Digest) -> Result<bool> {
         let bytes = self.object_bytes(digest)?;
-        if matches!(self.check(Stored { digest, bytes })?, Check::Sound) {
+        if matches!(self.check(Stored { digest, bytes, executable: false })?, Check::Sound) {
             return Ok(true);
         }
         let workspace = self.workspace()?;
@@ -465,7 +481,7 @@ impl Store {
     pub fn delivered(&self, folder: &str) -> Result<Artifact> {
         let delivered: Option<Delivered> = self.read_enveloped(&self.delivered_path(folder))?;
         let mut files = delivered.map(|delivered| delivered.files).unwrap_or_default();
-        files.retain(|name, _| !leads_out(name));
+        files.retain(|name, _| !leads_out(name.strip_suffix('/').unwrap_or(name)));
         Ok(files)
     }
 
@@ -688,7 +704,8 @@ mod tests {
         let (key, entry) = publish(store, "k", b"bytes");
         assert_eq!(store.lookup(key).unwrap(), Lookup::Hit(entry.clone().into()));
         assert_eq!(fs::read(&store.object(entry.outputs["out"].digest)).unwrap(), b"bytes");
-        assert_eq!(entry.outputs["out"], Stored { digest: Digest::of(b"bytes"), bytes: 5 });
+        let stored = Stored { digest: Digest::of(b"bytes"), bytes: 5, executable: false };
+        assert_eq!(entry.outputs["out"], stored);
     }
 
     #[test]
@@ -796,7 +813,7 @@ mod tests {
     #[test]
     fn what_was_laid_out_in_one_folder_is_not_taken_for_that_of_another() {
         let Bench { store, .. } = &Bench::new();
-        let files: Artifact = [("report.md".to_owned(), Digest::of(b"text"))].into();
+        let files: Artifact = [("report.md".to_owned(), Digest::of(b"text").into())].into();
         store.remember_delivered("reports/a", &files).unwrap();
         std::fs::copy(store.delivered_path("reports/a"), store.delivered_path("reports/b")).unwrap();
         assert_eq!(
@@ -829,6 +846,29 @@ mod tests {
             store.publish(key, &entry).unwrap();
             assert_eq!(store.lookup(key).unwrap(), Lookup::Absent, "{name}");
         }
+        for folder in ["", "/", "x", "/x/", "../", "a/../../x/", "./x/", "a//", "a\0/"] {
+            let Bench { store, .. } = &Bench::new();
+            let (key, mut entry) = publish(store, "k", b"bytes");
+            entry.empty_folders.insert(folder.to_owned());
+            store.publish(key, &entry).unwrap();
+            assert_eq!(store.lookup(key).unwrap(), Lookup::Absent, "{folder}");
+        }
+    }
+
+    #[test]
+    fn an_executable_file_and_one_that_is_not_share_their_object_which_is_not_executable() {
+        let Bench { store, .. } = &Bench::new();
+        let workspace = store.workspace().unwrap();
+        for executable in [true, false, true] {
+            let path = workspace.path().join("file");
+            fs::write(&path, "bytes").unwrap();
+            fs::set_executable(&path, executable).unwrap();
+            let stored = store.ingest(&path).unwrap();
+            assert_eq!(stored.executable, executable);
+            let object = std::fs::metadata(store.object(stored.digest)).unwrap();
+            assert!(!fs::is_executable(&object) && object.permissions().readonly());
+        }
+        assert_eq!(fs::list(&store.root.join("objects")).unwrap().len(), 1);
     }
 
     #[test]

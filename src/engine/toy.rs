@@ -419,7 +419,7 @@ impl Ran {
 
     /// What the node called `name` wrote.
     pub(super) fn text(&self, name: &str) -> String {
-        fs::read_text(&self.store.object(self.artifacts[name][TEXT])).unwrap()
+        fs::read_text(&self.store.object(self.artifacts[name][TEXT].digest().unwrap())).unwrap()
     }
 }
 
@@ -436,7 +436,15 @@ pub(super) fn publish(store: &Store, kind: &str, bytes: &[u8]) -> (Key, Entry) {
     let path = workspace.path().join("out");
     fs::write(&path, bytes).unwrap();
     let outputs = [("out".to_owned(), store.ingest(&path).unwrap())].into();
-    let entry = Entry { outputs, seconds: 1.5, peak_memory: None, finished: 7, host: "here".into(), program: None };
+    let entry = Entry {
+        outputs,
+        empty_folders: BTreeSet::new(),
+        seconds: 1.5,
+        peak_memory: None,
+        finished: 7,
+        host: "here".into(),
+        program: None,
+    };
     store.publish(key, &entry).unwrap();
     (key, entry)
 }

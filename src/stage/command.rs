@@ -2,14 +2,18 @@
 //!
 //! It runs in a fresh folder that holds its own declared `files` under their paths in the project and its inputs, copied
 //! and read-only, as `inputs/NAME/FILE`; an input that gathers many as `inputs/NAME/K/FILE`, with K counted from 0 in an
-//! order that means nothing. Its environment is `env`, `PATH`, `HOME`, `TMPDIR` and, for each of its `params`,
-//! `REPRO_PARAM_NAME`: nothing of the caller's. What it declares as `outputs` is collected, the rest is named in its log.
+//! order that means nothing. Executable files stay so (for everyone, by the permissions of the owner), and empty folders are
+//! there; all other permissions are the same for every file, and times are those of the copy. Its environment is `env`, `PATH`,
+//! `HOME`, `TMPDIR` and, for each of its `params`, `REPRO_PARAM_NAME`: nothing of the caller's. What it declares as `outputs`
+//! is collected, executable or not, with the empty folders; the rest is named in its log. A link among the outputs is refused.
+//! No declared path may be, or lie in, another one: a file that a program is given cannot also be its output.
 //!
 //! A stage of this kind promises what no test here can hold it to: the same files and parameters give the same bytes. Not
 //! knowing what the program is, this file neither pins its version nor keeps it from reading the disk by absolute paths.
 
 use super::format;
 use super::texts::{Text, Texts, written};
+use crate::engine::key::Content;
 use crate::engine::stage::{Changes, Context, Declared, FILES, GATHERED, Invocation, Slot, Stage, Terms, belongs};
 use crate::fs;
 use anyhow::{Context as _, Result, bail};
@@ -17,10 +21,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::Permissions;
 use std::io::Write as _;
 use std::num::NonZero;
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command as Program, ExitStatus, Stdio};
@@ -62,7 +64,7 @@ const INPUTS: &str = "inputs";
 
 impl Stage for Command {
     const NAME: &'static str = "command";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SLOTS: &'static [Slot] = &[];
     const OUTPUTS: &'static [&'static str] = &[];
     const OPEN: bool = true;
@@ -80,18 +82,7 @@ impl Stage for Command {
         if params.outputs.is_empty() {
             return Err("`outputs` is empty; name the files that the command writes".into());
         }
-        for (field, paths) in [("files", &params.files), ("outputs", &params.outputs)] {
-            let mut seen = BTreeSet::new();
-            for path in paths {
-                check_path(field, path)?;
-                if !seen.insert(path.trim_end_matches('/')) {
-                    return Err(format!("`{field}` has `{path}` twice; remove one"));
-                }
-            }
-        }
-        if let Some(both) = params.outputs.iter().find(|output| params.files.contains(output)) {
-            return Err(format!("`{both}` is one of its `files` and of its `outputs`; write to another file"));
-        }
+        check_paths(&params.files, &params.outputs)?;
         let mut variables = BTreeMap::new();
         for (name, value) in &params.params {
             if !is_name(name) {
@@ -188,12 +179,6 @@ impl Stage for Command {
 
 /// Lays out what the program is given; gives the names of its own files.
 fn place(cx: &Context, work: &Path) -> Result<BTreeSet<String>> {
-    let copy = |from: &Path, to: &Path, mode: u32| -> Result<()> {
-        fs::create_dir_all(to.parent().unwrap_or(work))?;
-        fs::copy(from, to)?;
-        let set = std::fs::set_permissions(to, Permissions::from_mode(mode));
-        set.with_context(|| format!("cannot set the permissions of `{}`", to.display()))
-    };
     let mut own = BTreeSet::new();
     for (slot, artifacts) in &cx.recipe().inputs {
         for (k, input) in cx.inputs(slot).iter().enumerate() {
@@ -201,12 +186,14 @@ fn place(cx: &Context, work: &Path) -> Result<BTreeSet<String>> {
                 Some(name) => work.join(INPUTS).join(name).join(k.to_string()),
                 None => work.join(INPUTS).join(slot),
             };
-            for file in artifacts[k].keys() {
+            for (file, content) in &artifacts[k] {
+                let (to, mode) = if slot == FILES { (work.join(file), 0o644) } else { (folder.join(file), 0o444) };
+                match *content {
+                    Content::File { executable, .. } => copy(input.path(file)?, &to, mode, executable)?,
+                    Content::EmptyFolder => fs::create_dir_all(&to)?,
+                }
                 if slot == FILES {
-                    copy(input.path(file)?, &work.join(file), 0o755)?;
                     own.insert(file.clone());
-                } else {
-                    copy(input.path(file)?, &folder.join(file), 0o444)?;
                 }
             }
         }
@@ -214,9 +201,16 @@ fn place(cx: &Context, work: &Path) -> Result<BTreeSet<String>> {
     Ok(own)
 }
 
+/// Copies a file to where none is, with these permissions.
+fn copy(from: &Path, to: &Path, mode: u32, executable: bool) -> Result<()> {
+    fs::create_dir_all(to.parent().unwrap_or(to))?;
+    fs::copy_new(from, to, mode | if executable { 0o111 } else { 0 })
+}
+
 /// Copies the outputs out of `work`: not moved, since the program may have left a process behind that writes to them.
 fn collect(declared: &[String], own: &BTreeSet<String>, work: &Path, cx: &Context) -> Result<()> {
-    let fs::Below { mut files, others } = fs::below(work, &[INPUTS])?;
+    let fs::Below { mut files, empty_folders, others } = fs::below(work, &[INPUTS])?;
+    files.extend(empty_folders);
     files.retain(|file| !own.contains(file));
     let is_output = |file: &String| declared.iter().any(|output| belongs(file, output));
     if let Some((special, why)) = others.iter().find(|(file, _)| is_output(file)) {
@@ -234,11 +228,13 @@ fn collect(declared: &[String], own: &BTreeSet<String>, work: &Path, cx: &Contex
         let _ = writeln!(std::io::stderr(), "not declared, and left out: {}", stray.join(", "));
     }
     for file in files.iter().filter(|file| is_output(file)) {
-        let to = cx.output(file);
-        fs::create_dir_all(to.parent().unwrap_or(&to))?;
-        fs::copy(&work.join(file), &to)?;
-        let set = std::fs::set_permissions(&to, Permissions::from_mode(0o644));
-        set.with_context(|| format!("cannot set the permissions of `{}`", to.display()))?;
+        let (from, to) = (work.join(file), cx.output(file));
+        if file.ends_with('/') {
+            fs::create_dir_all(&to)?;
+        } else {
+            let meta = fs::metadata_if_there(&from)?;
+            copy(&from, &to, 0o644, meta.is_some_and(|meta| fs::is_executable(&meta)))?;
+        }
     }
     Ok(())
 }
@@ -261,6 +257,36 @@ fn is_name(name: &str) -> bool {
 /// The environment variable that carries a parameter.
 fn variable(param: &str) -> String {
     format!("REPRO_PARAM_{}", param.to_ascii_uppercase().replace('-', "_"))
+}
+
+/// Refuses paths of which one is the other or lies in it: of what is there then, nobody knows whether it was given or made.
+fn check_paths(files: &[String], outputs: &[String]) -> Result<(), String> {
+    let files = files.iter().map(|path| ("files", path));
+    let paths: Vec<(&str, &String)> = files.chain(outputs.iter().map(|path| ("outputs", path))).collect();
+    paths.iter().try_for_each(|(field, path)| check_path(field, path))?;
+    let plain = |path: &str| format!("{}/", path.trim_end_matches('/'));
+    // Sorted so, a folder is right before what lies in it.
+    let mut sorted: Vec<(String, &str, &String)> =
+        paths.into_iter().map(|(field, path)| (plain(path).to_lowercase(), field, path)).collect();
+    sorted.sort();
+    let overlap = sorted.windows(2).find(|pair| pair[1].0.starts_with(&pair[0].0));
+    let Some([(_, outer_field, outer), (_, inner_field, inner)]) = overlap else { return Ok(()) };
+    Err(match (plain(outer), plain(inner)) {
+        (a, b) if a == b && outer_field == inner_field => format!("`{outer_field}` has `{inner}` twice; remove one"),
+        (a, b) if a == b => {
+            format!("`{inner}` is one of its `files` and of its `outputs`; write to another file")
+        }
+        (a, b) if !b.starts_with(&a) => {
+            format!("`{outer}` and `{inner}` differ in case alone, which some disks ignore; rename one")
+        }
+        _ if outer_field == inner_field => {
+            format!("`{inner}` in `{inner_field}` is also in `{outer}`; remove one")
+        }
+        _ => format!(
+            "`{inner}` in `{inner_field}` is also in `{outer}` in `{outer_field}`; read from one folder and write to \
+             another"
+        ),
+    })
 }
 
 /// Names in the folder that the program runs in: below it, written plainly, and not among the inputs.
@@ -306,6 +332,7 @@ fn bytes(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn refusal(fields: &str) -> String {
         let params: Params = serde_json::from_str(&format!("{{{fields}}}")).unwrap();
@@ -331,6 +358,44 @@ mod tests {
         }
         let said = refusal(r#""run":"true","outputs":["inputs/x"]"#);
         assert_eq!(said, "`inputs/x` in `outputs` is where inputs are laid; give it another folder");
+    }
+
+    #[test]
+    fn how_two_declared_paths_overlap_is_said() {
+        let said =
+            |files: &str, outputs: &str| refusal(&format!(r#""run":"true","files":[{files}],"outputs":[{outputs}]"#));
+        let both = "`data/` is one of its `files` and of its `outputs`; write to another file";
+        assert_eq!(said(r#""data""#, r#""data/""#), both);
+        let within = "`data/a` in `outputs` is also in `data` in `files`; read from one folder and write to another";
+        assert_eq!(said(r#""data""#, r#""data/a""#), within);
+        let around = "`out/seed` in `files` is also in `out/` in `outputs`; read from one folder and write to another";
+        assert_eq!(said(r#""out/seed""#, r#""out/""#), around);
+        assert_eq!(said("", r#""a","b/","b""#), "`outputs` has `b/` twice; remove one");
+        assert_eq!(said("", r#""a/b","a/""#), "`a/b` in `outputs` is also in `a/`; remove one");
+        assert_eq!(said(r#""src","src/a.c""#, r#""x""#), "`src/a.c` in `files` is also in `src`; remove one");
+        let case = "`A` and `a/` differ in case alone, which some disks ignore; rename one";
+        assert_eq!(said("", r#""A","a/""#), case);
+    }
+
+    fn path() -> impl Strategy<Value = String> {
+        ("(a|b|a-|B|ä)(/(a|b|a-)){0,2}", any::<bool>()).prop_map(|(path, slash)| path + if slash { "/" } else { "" })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn declared_paths_are_refused_if_and_only_if_two_of_them_overlap(
+            files in prop::collection::vec(path(), 0..4),
+            outputs in prop::collection::vec(path(), 1..4),
+        ) {
+            let parts = |path: &String| -> Vec<String> {
+                path.split('/').filter(|part| !part.is_empty()).map(str::to_lowercase).collect()
+            };
+            let all: Vec<Vec<String>> = files.iter().chain(&outputs).map(parts).collect();
+            let overlap = (0..all.len()).any(|i| (0..all.len()).any(|j| i != j && all[i].starts_with(&all[j])));
+            prop_assert_eq!(check_paths(&files, &outputs).is_err(), overlap);
+        }
     }
 
     #[test]

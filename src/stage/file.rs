@@ -1,9 +1,10 @@
 //! `file`: brings files or folders of the project in, by content.
 //!
-//! Names and bytes are the question; where they lie is not. The engine finds, hashes and stores them: this kind only puts
+//! Names, bytes and which files are executable are the question; where they lie is not. The engine finds, hashes and stores them: this kind only puts
 //! them out. It knows nothing of what is in them.
 
 use super::texts::Texts;
+use crate::engine::key::Content;
 use crate::engine::stage::{Context, Declared, FILES, Invocation, Slot, Stage};
 use crate::fs;
 use anyhow::Result;
@@ -55,12 +56,17 @@ impl Stage for File {
 
     fn run(_: Params, cx: &Context) -> Result<()> {
         let files = cx.input(FILES)?;
-        for name in files.artifact.keys() {
-            let (from, to) = (files.path(name)?, cx.output(name));
+        for (name, content) in &files.artifact {
+            let to = cx.output(name);
+            let Content::File { executable, .. } = *content else {
+                fs::create_dir_all(&to)?;
+                continue;
+            };
+            let from = files.path(name)?;
             fs::create_dir_all(to.parent().unwrap_or(&to))?;
-            // The same bytes under a second name cost nothing, where the disk has that.
-            if std::fs::hard_link(from, &to).is_err() {
-                fs::copy(from, &to)?;
+            // The same bytes under a second name cost nothing, where the disk has that. An object is not executable.
+            if executable || std::fs::hard_link(from, &to).is_err() {
+                fs::copy_new(from, &to, if executable { 0o755 } else { 0o644 })?;
             }
         }
         Ok(())

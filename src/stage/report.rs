@@ -13,7 +13,7 @@ use super::tables::{
 };
 use super::talk::{Published, ordered, published, title};
 use super::{KINDS, OF_THE_STUDY};
-use crate::engine::key::Digest;
+use crate::engine::key::{Content, Digest};
 use crate::engine::stage::{ALL, Arity, Context, Input, Invocation, Slot, Stage};
 use crate::fs;
 use crate::report::html;
@@ -169,7 +169,8 @@ impl Extra {
     fn read(inputs: &[Input], mut taken: BTreeSet<String>) -> Result<Vec<Extra>> {
         let mut extras = Vec::new();
         for input in inputs {
-            for (file, &digest) in &input.artifact {
+            for (file, content) in &input.artifact {
+                let Some(digest) = content.digest() else { continue };
                 let Some((end, _)) = PICTURES.iter().find(|(end, _)| file.ends_with(end)) else { continue };
                 let plain = file.replace('/', "-");
                 let stem = plain.strip_suffix(end).unwrap_or(&plain);
@@ -223,7 +224,8 @@ impl<'a> Inputs<'a> {
         let tables = cx.input("tables")?;
         let mut figures = Vec::new();
         for input in cx.inputs("figures") {
-            let digest = *input.artifact.get(SVG).context("BUG: a figure without its picture")?;
+            let digest =
+                input.artifact.get(SVG).and_then(Content::digest).context("BUG: a figure without its picture")?;
             figures.push(Shown { card: read_json(input.path(CARD)?)?, svg: fs::read_text(input.path(SVG)?)?, digest });
         }
         figures.sort_by(|a, b| a.card.cmp(&b.card));
@@ -511,7 +513,8 @@ impl<'a> Inputs<'a> {
     fn write_provenance(&self, text: &mut String, params: &Params) -> Result<()> {
         writeln!(text, "## Where the numbers come from\n")?;
         let columns = vec![("table".to_owned(), Align::Left), ("BLAKE3 of the artifact".to_owned(), Align::Left)];
-        let rows = self.tables.artifact.iter().map(|(file, digest)| vec![file.clone(), digest.to_string()]).collect();
+        let row = |(file, content): (&String, &Content)| vec![file.clone(), content.to_string()];
+        let rows = self.tables.artifact.iter().map(row).collect();
         writeln!(text, "{}", Table { columns, rows }.to_markdown())?;
         writeln!(
             text,
