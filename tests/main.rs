@@ -29,3 +29,4 @@ mod schema;
 mod space;
 mod stages;
 mod survive;
+mod values;

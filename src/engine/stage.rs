@@ -5,6 +5,7 @@
 //! its workspace, and must depend on nothing else: not the clock, the host, the environment or the order of inputs.
 
 use super::key::{Artifact, Params, Recipe, Seed};
+pub use super::value::Verbatim;
 use super::value::{Misfit, Node, read};
 use anyhow::{Result, anyhow};
 use schemars::generate::SchemaSettings;

@@ -11,8 +11,9 @@
 
 use super::format;
 use super::texts::{Text, Texts, written};
-use crate::engine::stage::{Changes, Context, Declared, FILES, GATHERED, Invocation, Slot, Stage, Terms, belongs};
-use crate::engine::value::Verbatim;
+use crate::engine::stage::{
+    Changes, Context, Declared, FILES, GATHERED, Invocation, Slot, Stage, Terms, Verbatim, belongs,
+};
 use crate::fs;
 use anyhow::{Context as _, Result, bail};
 use schemars::JsonSchema;

@@ -1,7 +1,7 @@
 //! What a user may write where a program is given a text: any scalar, which it is given as it is written, or a list of them.
 //! Knows no stage.
 
-use crate::engine::value::Verbatim;
+use crate::engine::stage::Verbatim;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
