@@ -1,5 +1,5 @@
-//! Values from pipeline.yaml to a program and back: a program is given what is written, and a value is the same in the
-//! recipe, the entry, the lock, the environment and what `--json` says.
+//! Values from pipeline.yaml to a program and back: a program is given what is written, and a value
+//! is the same in the recipe, the entry, the lock, the environment and what `--json` says.
 
 use crate::space::{Space, TINY, name, nothing};
 use proptest::prelude::*;
@@ -60,7 +60,8 @@ const SPELLINGS: [&str; 44] = [
     "=",
 ];
 
-/// A command that writes its parameters and environment into `env`, and its arguments into `args`; `run` is its own list.
+/// A command that writes its parameters and environment into `env`, and its arguments into `args`;
+/// `run` is its own list.
 fn printing(arguments: &str, more: &str) -> String {
     // Where its folders are is another matter each time.
     let line = r#"env -u HOME -u TMPDIR -u PWD -u OLDPWD -u _ -0 > env; printf "%s\0" "$@" > args"#;

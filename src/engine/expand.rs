@@ -1,10 +1,12 @@
 //! From stages as written to nodes: stages put in order, grids expanded, references joined.
 //!
-//! A list where a parameter is expected is a grid axis. A reference `nets` or `nets@end=a` in a slot that takes one
-//! artifact stands for each matching instance; the axes it leaves open are inherited, and axes of the same name from
-//! several slots must agree (a natural join), so that a net is matched with the net of its own width, prior and pair. A
-//! slot that takes many inherits nothing and gathers all matching instances; but on an axis that the node has itself, by
-//! another input or a list of its own, only those of its own value, unless the reference names a value of that axis.
+//! A list where a parameter is expected is a grid axis. A reference `nets` or `nets@end=a` in a
+//! slot that takes one artifact stands for each matching instance; the axes it leaves open are
+//! inherited, and axes of the same name from several slots must agree (a natural join), so that a
+//! net is matched with the net of its own width, prior and pair. A slot that takes many inherits
+//! nothing and gathers all matching instances; but on an axis that the node has itself, by another
+//! input or a list of its own, only those of its own value, unless the reference names a value of
+//! that axis.
 //!
 //! A kind may be open: then its stage names slots of its own under `inputs`, where a single reference takes one artifact and
 //! a list gathers many, and parameters of its own under `params`, each of which may be a grid axis.
@@ -67,7 +69,8 @@ struct Found<'p> {
 }
 
 impl Found<'_> {
-    /// The axes that the reference leaves open, with the values that `node`, one of its instances, has there.
+    /// The axes that the reference leaves open, with the values that `node`, one of its instances,
+    /// has there.
     fn open<'n>(&self, node: &'n PlanNode) -> impl Iterator<Item = &'n (String, String)> {
         node.axes.iter().filter(|(axis, _)| !self.reference.fixes(axis))
     }
@@ -379,7 +382,8 @@ impl<'p> Builder<'p> {
         Ok(inputs.into_iter().collect())
     }
 
-    /// Fills a slot that takes one: each partial join goes on with each instance that has its values.
+    /// Fills a slot that takes one: each partial join goes on with each instance that has its
+    /// values.
     fn join(
         &self,
         stage: &'p StageDecl,

@@ -46,8 +46,8 @@ pub struct ProfileDecl {
     pub stages: Vec<Entry>,
 }
 
-/// The fields that are mappings whose keys the user chooses. There, a profile and `-S` set single keys; any other field is
-/// replaced whole.
+/// The fields that are mappings whose keys the user chooses. There, a profile and `-S` set single
+/// keys; any other field is replaced whole.
 pub(super) const OPEN_FIELDS: [&str; 3] = ["params", "env", "inputs"];
 
 const TOP_LEVEL: [&str; 4] = ["seed", "profile", "stages", "profiles"];
@@ -58,8 +58,8 @@ impl Pipeline {
         Node::parse(text).and_then(|node| read(source, &node)).map_err(|misfit| Fault::of(source, "", &misfit))
     }
 
-    /// Applies profile `name`, or the default one, to the stages; says which it was. `null` removes a field, or a key of
-    /// [`OPEN_FIELDS`].
+    /// Applies profile `name`, or the default one, to the stages; says which it was. `null` removes
+    /// a field, or a key of [`OPEN_FIELDS`].
     pub fn apply_profile(&mut self, name: Option<&str>) -> Result<Option<String>, Fault> {
         let asked = name.is_some();
         let Some(name) = name.map(str::to_owned).or_else(|| self.default_profile.clone()) else { return Ok(None) };
@@ -80,7 +80,8 @@ impl Pipeline {
         Ok(Some(name))
     }
 
-    /// Applies `-S stage.field[.inner...]=value` or `-S seed=value`; the value is YAML, and sets what it would in a profile.
+    /// Applies `-S stage.field[.inner...]=value` or `-S seed=value`; the value is YAML, and sets
+    /// what it would in a profile.
     pub fn apply_override(&mut self, assignment: &str) -> Result<(), Fault> {
         let fault = |message: String, hint: Option<String>| Fault {
             source: format!("-S {assignment}"),
@@ -108,7 +109,8 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Sets `value` at `path` in a stage that is named at `stage_place`, and the last step of the path at `place`.
+    /// Sets `value` at `path` in a stage that is named at `stage_place`, and the last step of the
+    /// path at `place`.
     fn set(
         &mut self,
         stage: &str,
@@ -140,8 +142,9 @@ impl Pipeline {
     }
 }
 
-/// Sets `value` at `path` in a mapping. `null` removes what is there; in an open mapping, a mapping is merged into what is
-/// there, key by key, as JSON Merge Patch has it (RFC 7396); any other value replaces it. A grid has no one inside to set.
+/// Sets `value` at `path` in a mapping. `null` removes what is there; in an open mapping, a mapping
+/// is merged into what is there, key by key, as JSON Merge Patch has it (RFC 7396); any other value
+/// replaces it. A grid has no one inside to set.
 fn set(
     entries: &mut Vec<Entry>,
     path: &[&str],

@@ -34,8 +34,8 @@ pub struct Node {
     pub value: Value,
 }
 
-/// A YAML value. A plain scalar keeps its written text: `0x1F` is the number 31 where a number is wanted, and `0x1F` where
-/// a text is.
+/// A YAML value. A plain scalar keeps its written text: `0x1F` is the number 31 where a number is
+/// wanted, and `0x1F` where a text is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// `null`, `~` or nothing.
@@ -66,8 +66,9 @@ pub struct Entry {
 }
 
 impl Node {
-    /// Reads a YAML document. Only spellings of `true` and `false` are booleans, so `n` is a text; so is a number that is not
-    /// finite. Duplicate keys, unbounded aliases and anything else that is not YAML are refused.
+    /// Reads a YAML document. Only spellings of `true` and `false` are booleans, so `n` is a text;
+    /// so is a number that is not finite. Duplicate keys, unbounded aliases and anything else that
+    /// is not YAML are refused.
     pub fn parse(text: &str) -> Result<Node, Misfit> {
         let options = serde_yaml::options! {
             strict_booleans: true,
@@ -123,7 +124,8 @@ impl Node {
         }
     }
 
-    /// The same value for a program, which is given text: a boolean or a number only if its text as JSON is the written one.
+    /// The same value for a program, which is given text: a boolean or a number only if its text as
+    /// JSON is the written one.
     pub fn verbatim(&self) -> Json {
         match (&self.value, self.to_json()) {
             (Value::List(items), _) => items.iter().map(Node::verbatim).collect(),
@@ -163,7 +165,8 @@ impl From<Location> for Place {
     }
 }
 
-/// A YAML value as the parser gives it: without the written text of its scalars, which the places lead to.
+/// A YAML value as the parser gives it: without the written text of its scalars, which the places
+/// lead to.
 enum Raw {
     Null,
     Bool(bool),
@@ -175,7 +178,8 @@ enum Raw {
 }
 
 impl Raw {
-    /// The node that `text`, the whole document, has `at` a place; an alias there leads to what is `defined` elsewhere.
+    /// The node that `text`, the whole document, has `at` a place; an alias there leads to what is
+    /// `defined` elsewhere.
     fn with_text(self, at: Location, defined: Location, text: &str) -> Node {
         let inside = |Spanned { value, referenced, defined }: Spanned<Raw>| value.with_text(referenced, defined, text);
         let written = |json: Json| plain_scalar(text, defined).unwrap_or_else(|| json.to_string());
@@ -200,7 +204,8 @@ impl Raw {
     }
 }
 
-/// The text of the plain scalar at `location`. There is none where a tag makes a number of a quoted text or a block.
+/// The text of the plain scalar at `location`. There is none where a tag makes a number of a quoted
+/// text or a block.
 fn plain_scalar(text: &str, location: Location) -> Option<String> {
     let index = |n: Option<u64>| usize::try_from(n?).ok();
     let begin = index(location.span().byte_offset())?;
@@ -257,7 +262,8 @@ impl<'de> Deserialize<'de> for Raw {
     }
 }
 
-/// A value that a program is given: read from pipeline.yaml, it is [`Node::verbatim`]; from JSON, what it is there.
+/// A value that a program is given: read from pipeline.yaml, it is [`Node::verbatim`]; from JSON,
+/// what it is there.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Verbatim(pub Json);

@@ -1,10 +1,12 @@
 //! `command`: any program, given its inputs as files and asked for files.
 //!
-//! It runs in a fresh folder that holds its own declared `files` under their paths in the project and its inputs, copied
-//! and read-only, as `inputs/NAME/FILE`; an input that gathers many as `inputs/NAME/K/FILE`, with K counted from 0 in an
-//! order that means nothing. Its environment is `PATH`, `HOME`, `TMPDIR`, `env`, which may set those otherwise, and, for each
-//! of its `params`, `REPRO_PARAM_NAME`: nothing of the caller's. In `run`, `env` and `params` a scalar is the text that is
-//! written: `001` and `3.10` reach the program as such. What it declares as `outputs` is collected, the rest is named in its log.
+//! It runs in a fresh folder that holds its own declared `files` under their paths in the project
+//! and its inputs, copied and read-only, as `inputs/NAME/FILE`; an input that gathers many as
+//! `inputs/NAME/K/FILE`, with K counted from 0 in an order that means nothing. Its environment is
+//! `PATH`, `HOME`, `TMPDIR`, `env`, which may set those otherwise, and, for each of its `params`,
+//! `REPRO_PARAM_NAME`: nothing of the caller's. In `run`, `env` and `params` a scalar is the text
+//! that is written: `001` and `3.10` reach the program as such. What it declares as `outputs` is
+//! collected, the rest is named in its log.
 //!
 //! A stage of this kind promises what no test here can hold it to: the same files and parameters give the same bytes. Not
 //! knowing what the program is, this file neither pins its version nor keeps it from reading the disk by absolute paths.

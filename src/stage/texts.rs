@@ -1,5 +1,5 @@
-//! What a user may write where a program is given a text: any scalar, which it is given as it is written, or a list of them.
-//! Knows no stage.
+//! What a user may write where a program is given a text: any scalar, which it is given as it is
+//! written, or a list of them. Knows no stage.
 
 use crate::engine::stage::Verbatim;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
