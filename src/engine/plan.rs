@@ -328,7 +328,7 @@ stages:
         assert_eq!(inputs(&plan, "g@width=1"), [("all", vec!["p@width=1", named[0], named[1]])]);
         assert_eq!(inputs(&plan, "g@width=2"), [("all", vec!["p@width=2", named[0], named[1]])]);
         let (message, hint) = refusal(&format!("{ENDS}  g: {{ gather: {{ all: p, width: [1, 3] }} }}"));
-        assert_eq!(message, "toy.yaml:5:24: stage `g`: no instance of `all: p` has `width=3`");
+        assert_eq!(message, "toy.yaml:5:23: stage `g`: no instance of `all: p` has `width=3`");
         assert!(hint.is_some_and(|hint| hint.ends_with("compare the grids, or name a value here")));
     }
 
