@@ -59,7 +59,7 @@ impl Pipeline {
     }
 
     /// Applies profile `name`, or the default one, to the stages; says which it was. `null` removes
-    /// a field, or a key of [`OPEN_FIELDS`].
+    /// a field, or a key of `params`, `env` or `inputs`.
     pub fn apply_profile(&mut self, name: Option<&str>) -> Result<Option<String>, Fault> {
         let asked = name.is_some();
         let Some(name) = name.map(str::to_owned).or_else(|| self.default_profile.clone()) else { return Ok(None) };

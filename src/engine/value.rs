@@ -132,11 +132,8 @@ impl Node {
             (Value::Map(entries), _) => entries.iter().map(|e| (e.key.clone(), e.value.verbatim())).collect(),
             (Value::Null | Value::Text(_), json) => json,
             (Value::Bool(_, text) | Value::Int(_, text) | Value::Float(_, text), json) => {
-                if json.to_string() == *text {
-                    json
-                } else {
-                    Json::from(text.as_str())
-                }
+                let shown = json.to_string();
+                if shown == *text { json } else { Json::from(text.as_str()) }
             }
         }
     }
