@@ -123,6 +123,26 @@ fn a_nodes_name_its_recipe_and_its_program_have_the_same_text_from_the_file_and_
 }
 
 #[test]
+fn a_nodes_name_has_the_text_of_a_list_of_variables_or_of_a_field_that_is_a_text() {
+    let space = Space::with(&printing("", "      env: { A: [001, 1.0, 1] }\n      memory: [1_0, 10]\n"));
+    let refused = space.exits(2, &["plan"]).stderr;
+    assert!(refused.contains("`1_0` is no size of memory"), "{refused}");
+    space.edit("      memory: [1_0, 10]\n", "");
+    assert_eq!(space.ran(&[]), ["c@env=A-001", "c@env=A-1.0", "c@env=A-1"].map(str::to_owned).into());
+    let report = "
+stages:
+  data: { fetch: { dataset: digits } }
+  nets: { train: { data: data, hidden: 1, end: [a, b] } }
+  curves: { evaluate: { a: nets@end=a, b: nets@end=b, data: data, curve: arc } }
+  tables: { aggregate: { curves: curves, nets: nets } }
+  figures: { plot: { data: data, tables: tables, figure: error-by-width } }
+  r: { report: { data: data, tables: tables, figures: figures, about: [01, 1.0, 1] } }
+";
+    let nodes = filling(report, "r", "tables").unwrap();
+    assert_eq!(nodes.keys().collect::<Vec<_>>(), ["r@about=01", "r@about=1", "r@about=1.0"]);
+}
+
+#[test]
 fn files_outputs_inputs_stages_and_the_seed_are_called_as_they_are_written() {
     let space = Space::with(
         "\

@@ -14,7 +14,7 @@
 use super::error::Fault;
 use super::grid::{alternatives, combinations, is_grid, render, repeated, width};
 use super::node::{NodeId, PlanNode, Reference};
-use super::pipeline::{Pipeline, StageDecl};
+use super::pipeline::{OPEN_FIELDS, Pipeline, StageDecl};
 use super::stage::{ALL, Arity, FILES, GATHERED, Kind, Question, belongs};
 use super::value::{Entry, Misfit, Node, Place, Value, suggest};
 use serde_json::Value as Json;
@@ -266,19 +266,21 @@ impl<'p> Builder<'p> {
         let first = self.nodes.len();
         let mut names = HashSet::new();
         let combinations = combinations(&axes);
+        // Once for all nodes that ask the same of different inputs.
+        let questions = combinations.iter().map(|combination| self.question(stage, kind, combination));
+        let questions: Vec<Arc<Question>> = questions.collect::<Result<_, _>>()?;
         // All nodes of a stage have the same axes.
-        let axes_of_all = match (joined.first(), combinations.first()) {
-            (Some(joined), Some(combination)) => self.axes_of(stage, kind, joined, combination)?,
+        let axes_of_all = match (joined.first(), combinations.first(), questions.first()) {
+            (Some(joined), Some(combination), Some(question)) => {
+                self.axes_of(stage, kind, joined, combination, question)?
+            }
             _ => Vec::new(),
         };
         let gathers = gathering.into_iter().map(|(slot, field, found)| self.gather(slot, field, found, &axes_of_all));
         let gathers: Vec<Gather> = gathers.collect();
-        // Once for all nodes that ask the same of different inputs.
-        let questions = combinations.iter().map(|combination| self.question(stage, kind, combination));
-        let questions: Vec<Arc<Question>> = questions.collect::<Result<_, _>>()?;
         for joined in &joined {
             for (combination, question) in combinations.iter().zip(&questions) {
-                let lies = self.axes_of(stage, kind, joined, combination)?;
+                let lies = self.axes_of(stage, kind, joined, combination, question)?;
                 let values: Vec<String> = lies.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
                 let name =
                     if values.is_empty() { stage.name.clone() } else { format!("{}@{}", stage.name, values.join(",")) };
@@ -467,6 +469,7 @@ impl<'p> Builder<'p> {
         kind: &'static dyn Kind,
         joined: &Joined,
         combination: &[(&Entry, &Node)],
+        question: &Question,
     ) -> Result<Vec<(String, String)>, Fault> {
         let mut axes = joined.axes.clone();
         let own = own(stage, kind);
@@ -475,9 +478,14 @@ impl<'p> Builder<'p> {
                 let message = format!("stage `{}`: the axis `{}` comes from its inputs already", stage.name, field.key);
                 return Err(self.fault(field.place, message, Some("give one value, not a list".into())));
             }
-            // A program and its node's name are given the same text.
-            let text = value.as_text().filter(|_| is_own(own, field)).map(str::to_owned);
-            axes.push((field.key.clone(), text.unwrap_or_else(|| render(&value.to_json()))));
+            let (is_own, given) = (is_own(own, field), question.full.get(&field.key));
+            let text = match (value.as_text(), given) {
+                // What is given to a program as it is written is called so.
+                (Some(text), _) if is_own || given.and_then(Json::as_str) == Some(text) => text.to_owned(),
+                (None, Some(given)) if !is_own && OPEN_FIELDS.contains(&&*field.key) => render(given),
+                _ => render(&value.to_json()),
+            };
+            axes.push((field.key.clone(), text));
         }
         Ok(axes)
     }
