@@ -74,7 +74,7 @@ stages:
   go:
     command: { run: 'x', files: [x.sh], inputs: { raw: raw, all: [raw] }, outputs: [o/], env: { A: b }, params: { n: [1, 2] }, time-limit: 3 }
 profiles:
-  p: { go: { params: { n: 3 } } }
+  p: { go: { params: { n: 3, m: null }, env: { A: ~, C: 0x1 }, inputs: { raw: null } } }
 ";
 
 /// One change of a text.
@@ -123,7 +123,7 @@ fn changed(text: &str, changes: &[Change]) -> String {
 
 /// Reads and plans a text, under each of its profiles; gives what it was refused for.
 fn refusals(text: &str) -> Vec<String> {
-    let mut pipeline = match Pipeline::parse("pipeline.yaml", text) {
+    let pipeline = match Pipeline::parse("pipeline.yaml", text) {
         Ok(pipeline) => pipeline,
         Err(fault) => return vec![fault.to_string()],
     };
@@ -134,7 +134,11 @@ fn refusals(text: &str) -> Vec<String> {
         let planned = pipeline.apply_profile(profile.as_deref()).and_then(|_| Plan::new(&pipeline, KINDS));
         refused.extend(planned.err().map(|fault| fault.to_string()));
     }
-    refused.extend(pipeline.apply_override(text).err().map(|fault| fault.to_string()));
+    for path in ["", "go.params=", "go.params.n.m=", "go.run=", "nets.prior.laplace="] {
+        let mut pipeline = pipeline.clone();
+        let applied = pipeline.apply_override(&format!("{path}{text}"));
+        refused.extend(applied.and_then(|()| Plan::new(&pipeline, KINDS)).err().map(|fault| fault.to_string()));
+    }
     refused
 }
 

@@ -31,3 +31,4 @@ mod space;
 mod stages;
 mod survive;
 mod unseen;
+mod values;

@@ -485,8 +485,8 @@ stages:
         &[],
     );
     insta::assert_snapshot!(said, @r"
-    error: pipeline.yaml:5:66: `.nan` is not a finite number
-    hint: write a finite number
+    error: pipeline.yaml:5:66: stage `nets`: `prior.normal.variance`: expected a number, found `.nan`
+    hint: write a number
     ");
 }
 

@@ -144,7 +144,10 @@ fn a_misspelt_field_kind_or_value_does_not_conform() {
         breaks(&format!("stages: {{ s: {{ command: {{ run: x, outputs: [y], env: {{ PY: {version} }} }} }} }}"))
     };
     assert_eq!(versioned("'3.10'"), [""; 0]);
-    assert_ne!(versioned("3.10"), [""; 0], "it would be read as 3.1");
+    assert_eq!(versioned("3.10"), [""; 0]);
+    assert_ne!(versioned("null"), [""; 0], "a stage removes nothing");
+    let removing = "stages: { s: { command: { run: x, outputs: [y] } } }\nprofiles: { p: { s: { env: { PY: null }, run: null } } }";
+    assert_eq!(breaks(removing), [""; 0]);
     assert_ne!(breaks("stages: { s: { align: { a: x } } }"), [""; 0], "an input is missing");
     assert_ne!(breaks("stages: { s: { align: { a: x, b: y }, train: {} } }"), [""; 0], "two kinds");
     assert_ne!(breaks("stages: { }"), [""; 0], "no stage");

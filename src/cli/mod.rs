@@ -67,7 +67,7 @@ struct Common {
     /// Use this profile of the pipeline instead of its default one
     #[arg(long, global = true, value_name = "NAME")]
     profile: Option<String>,
-    /// Set a field for this once, as in `-S nets.epochs=10`; may be repeated
+    /// Set a field for this once, as in `-S nets.epochs=10`; `null` removes it; may be repeated
     #[arg(short = 'S', long = "set", global = true, value_name = "STAGE.FIELD=VALUE")]
     set: Vec<String>,
     /// A folder that holds the MNIST files; it is looked at before any mirror

@@ -1,9 +1,12 @@
 //! From stages as written to nodes: stages put in order, grids expanded, references joined.
 //!
-//! A list where a parameter is expected is a grid axis. A reference `nets` or `nets@end=a` in a slot that takes one
-//! artifact stands for each matching instance; the axes it leaves open are inherited, and axes of the same name from
-//! several slots must agree (a natural join), so that a net is matched with the net of its own width, prior and pair. A
-//! slot that takes many gathers all matching instances and inherits nothing.
+//! A list where a parameter is expected is a grid axis. A reference `nets` or `nets@end=a` in a
+//! slot that takes one artifact stands for each matching instance; the axes it leaves open are
+//! inherited, and axes of the same name from several slots must agree (a natural join), so that a
+//! net is matched with the net of its own width, prior and pair. A slot that takes many inherits
+//! nothing and gathers all matching instances; but on an axis that the node has itself, by another
+//! input or a list of its own, only those of its own value, unless the reference names a value of
+//! that axis.
 //!
 //! A kind may be open: then its stage names slots of its own under `inputs`, where a single reference takes one artifact and
 //! a list gathers many, and parameters of its own under `params`, each of which may be a grid axis.
@@ -11,9 +14,10 @@
 use super::error::Fault;
 use super::grid::{alternatives, combinations, is_grid, render, repeated, width};
 use super::node::{NodeId, PlanNode, Reference};
-use super::pipeline::{Pipeline, StageDecl};
+use super::pipeline::{OPEN_FIELDS, Pipeline, StageDecl};
 use super::stage::{ALL, Arity, FILES, GATHERED, Kind, Question, belongs};
 use super::value::{Entry, Misfit, Node, Place, Value, suggest};
+use serde_json::Value as Json;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -54,6 +58,41 @@ struct Port<'p> {
     arity: Arity,
     files: &'static [&'static str],
     written: Option<&'p Node>,
+}
+
+/// The instances that one reference in a slot stands for; one at least.
+struct Found<'p> {
+    text: &'p str,
+    place: Option<Place>,
+    reference: Reference,
+    nodes: Vec<NodeId>,
+}
+
+impl Found<'_> {
+    /// The axes that the reference leaves open, with the values that `node`, one of its instances,
+    /// has there.
+    fn open<'n>(&self, node: &'n PlanNode) -> impl Iterator<Item = &'n (String, String)> {
+        node.axes.iter().filter(|(axis, _)| !self.reference.fixes(axis))
+    }
+}
+
+/// What one reference in a slot that takes many gathers for each node of a stage.
+struct Gather<'p> {
+    /// The slot, in the plan and in recipes.
+    slot: Cow<'static, str>,
+    /// The slot's field in pipeline.yaml.
+    field: &'p str,
+    found: Found<'p>,
+    /// The axes that the nodes of the stage share with the instances.
+    shared: Vec<String>,
+    /// The instances by their values on those.
+    by_values: HashMap<Vec<String>, Vec<NodeId>>,
+}
+
+/// The values on the axes `of`, of a node that has these.
+fn values(axes: &[(String, String)], of: &[String]) -> Vec<String> {
+    let value = |axis: &String| axes.iter().find(|(name, _)| name == axis).map(|(_, value)| value.clone());
+    of.iter().filter_map(value).collect()
 }
 
 /// The field of an open kind that names its slots.
@@ -207,9 +246,14 @@ impl<'p> Builder<'p> {
 
     /// Makes the instances of one stage.
     fn expand(&mut self, stage: &'p StageDecl, kind: &'static dyn Kind) -> Result<(), Fault> {
-        let mut joined = vec![Joined::default()];
+        let (mut joined, mut gathering) = (vec![Joined::default()], Vec::new());
         for port in self.ports(stage, kind)? {
-            joined = self.join(stage, &port, joined)?;
+            let found = self.find(stage, &port)?;
+            if port.arity.gathers() {
+                gathering.extend(found.into_iter().map(|found| (port.name.clone(), port.field, found)));
+            } else if let Some(found) = found.first() {
+                joined = self.join(stage, &port, found, joined)?;
+            }
         }
         let (axes, count) = self.axes(stage, kind, joined.len())?;
         if self.nodes.len() + count > MAX_NODES {
@@ -222,15 +266,21 @@ impl<'p> Builder<'p> {
         let first = self.nodes.len();
         let mut names = HashSet::new();
         let combinations = combinations(&axes);
-        if let (Some(joined), Some(combination)) = (joined.first(), combinations.first()) {
-            self.axes_of(stage, kind, joined, combination)?;
-        }
         // Once for all nodes that ask the same of different inputs.
         let questions = combinations.iter().map(|combination| self.question(stage, kind, combination));
         let questions: Vec<Arc<Question>> = questions.collect::<Result<_, _>>()?;
+        // All nodes of a stage have the same axes.
+        let axes_of_all = match (joined.first(), combinations.first(), questions.first()) {
+            (Some(joined), Some(combination), Some(question)) => {
+                self.axes_of(stage, kind, joined, combination, question)?
+            }
+            _ => Vec::new(),
+        };
+        let gathers = gathering.into_iter().map(|(slot, field, found)| self.gather(slot, field, found, &axes_of_all));
+        let gathers: Vec<Gather> = gathers.collect();
         for joined in &joined {
             for (combination, question) in combinations.iter().zip(&questions) {
-                let lies = self.axes_of(stage, kind, joined, combination)?;
+                let lies = self.axes_of(stage, kind, joined, combination, question)?;
                 let values: Vec<String> = lies.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
                 let name =
                     if values.is_empty() { stage.name.clone() } else { format!("{}@{}", stage.name, values.join(",")) };
@@ -239,7 +289,7 @@ impl<'p> Builder<'p> {
                     stage: stage.name.clone(),
                     kind,
                     question: Arc::clone(question),
-                    inputs: joined.inputs.clone().into_iter().collect(),
+                    inputs: self.inputs(stage, joined, &gathers, &lies)?,
                     axes: lies,
                 };
                 if !names.insert(node.name.clone()) {
@@ -254,25 +304,24 @@ impl<'p> Builder<'p> {
         Ok(())
     }
 
-    fn join(&self, stage: &'p StageDecl, port: &Port<'p>, joined: Vec<Joined>) -> Result<Vec<Joined>, Fault> {
-        let references = self.references(stage, port)?;
-        let (mut candidates, mut taken) = (Vec::new(), HashSet::new());
-        let mut fixed = Vec::new();
-        for (text, place) in &references {
+    /// The instances that each reference in a slot stands for.
+    fn find(&self, stage: &'p StageDecl, port: &Port<'p>) -> Result<Vec<Found<'p>>, Fault> {
+        let mut all = Vec::new();
+        for (text, place) in self.references(stage, port)? {
             let reference = Reference::parse(text).map_err(|m| self.misfit(stage, &m))?;
             let instances = &self.instances[reference.stage.as_str()];
-            let found: Vec<NodeId> =
+            let nodes: Vec<NodeId> =
                 instances.iter().copied().filter(|id| reference.matches(&self.nodes[id.0])).collect();
-            if found.is_empty() {
+            if nodes.is_empty() {
                 if let Some(misfit) = reference.unknown(instances.iter().map(|id| &self.nodes[id.0])) {
                     let message = format!("stage `{}`: `{}: {text}`: {}", stage.name, port.field, misfit.message);
-                    return Err(self.fault(*place, message, misfit.hint));
+                    return Err(self.fault(place, message, misfit.hint));
                 }
                 let message = format!("stage `{}`: no instance matches `{}: {text}`", stage.name, port.field);
                 let names = instances.iter().map(|id| self.nodes[id.0].name.as_str());
-                return Err(self.fault(*place, message, suggest(text, names)));
+                return Err(self.fault(place, message, suggest(text, names)));
             }
-            let maker = &self.nodes[found[0].0];
+            let maker = &self.nodes[nodes[0].0];
             let made = maker.kind.outputs_for(&maker.question.params).map_err(|e| Misfit::new(format!("{e:#}")));
             // What is in files is known when they are looked at.
             let made = made.map_err(|misfit| self.misfit(stage, &misfit))?;
@@ -282,33 +331,77 @@ impl<'p> Builder<'p> {
                     "stage `{}`: `{}` takes `{missing}`, which `{}` does not make",
                     stage.name, port.field, reference.stage
                 );
-                return Err(self.fault(*place, message, Some(self.makers(stage, port))));
+                return Err(self.fault(place, message, Some(self.makers(stage, port))));
             }
-            // A set: references may overlap.
-            candidates.extend(found.into_iter().filter(|id| taken.insert(*id)));
-            fixed.push(reference);
+            all.push(Found { text, place, reference, nodes });
         }
-        if candidates.is_empty() {
-            return Ok(joined);
+        Ok(all)
+    }
+
+    /// What a slot that takes many gathers for nodes that lie on `axes`.
+    fn gather(
+        &self,
+        slot: Cow<'static, str>,
+        field: &'p str,
+        found: Found<'p>,
+        axes: &[(String, String)],
+    ) -> Gather<'p> {
+        let theirs = |axis: &String| found.open(&self.nodes[found.nodes[0].0]).any(|(name, _)| name == axis);
+        let shared: Vec<String> = axes.iter().map(|(axis, _)| axis).filter(|axis| theirs(axis)).cloned().collect();
+        let mut by_values: HashMap<Vec<String>, Vec<NodeId>> = HashMap::new();
+        for id in &found.nodes {
+            by_values.entry(values(&self.nodes[id.0].axes, &shared)).or_default().push(*id);
         }
-        if port.arity.gathers() {
-            let fill = |mut j: Joined| {
-                j.inputs.insert(port.name.clone(), candidates.clone());
-                j
+        Gather { slot, field, found, shared, by_values }
+    }
+
+    /// What fills the slots of the node that lies on `axes`.
+    #[expect(clippy::type_complexity, reason = "the type of the field that it is for")]
+    fn inputs(
+        &self,
+        stage: &StageDecl,
+        joined: &Joined,
+        gathers: &[Gather],
+        axes: &[(String, String)],
+    ) -> Result<Box<[(Cow<'static, str>, Vec<NodeId>)]>, Fault> {
+        let mut inputs = joined.inputs.clone();
+        // A set: references may overlap.
+        let mut taken = HashSet::new();
+        for Gather { slot, field, found, shared, by_values } in gathers {
+            let values = values(axes, shared);
+            let Some(nodes) = by_values.get(&values) else {
+                let pairs: Vec<String> =
+                    shared.iter().zip(&values).map(|(axis, value)| format!("`{axis}={value}`")).collect();
+                let (name, text) = (&stage.name, found.text);
+                let message = format!("stage `{name}`: no instance of `{field}: {text}` has {}", pairs.join(", "));
+                let hint =
+                    format!("`{name}` has that by another input or a list; compare the grids, or name a value here");
+                return Err(self.fault(found.place, message, Some(hint)));
             };
-            return Ok(joined.into_iter().map(fill).collect());
+            let new = nodes.iter().copied().filter(|id| taken.insert((slot, *id)));
+            inputs.entry(slot.clone()).or_default().extend(new);
         }
-        let open = |id: &NodeId| -> Vec<(String, String)> {
-            self.nodes[id.0].axes.iter().filter(|(axis, _)| !fixed[0].fixes(axis)).cloned().collect()
-        };
+        Ok(inputs.into_iter().collect())
+    }
+
+    /// Fills a slot that takes one: each partial join goes on with each instance that has its
+    /// values.
+    fn join(
+        &self,
+        stage: &'p StageDecl,
+        port: &Port<'p>,
+        found: &Found,
+        joined: Vec<Joined>,
+    ) -> Result<Vec<Joined>, Fault> {
+        let open = |id: &NodeId| -> Vec<(String, String)> { found.open(&self.nodes[id.0]).cloned().collect() };
         // All candidates of a slot have the same axes, and so have all partial joins: index by the axes they share.
         let known: HashSet<String> = joined[0].axes.iter().map(|(axis, _)| axis.clone()).collect();
         let shared = |axes: &[(String, String)], other: &HashSet<String>| -> BTreeMap<String, String> {
             axes.iter().filter(|(axis, _)| other.contains(axis)).cloned().collect()
         };
-        let theirs: HashSet<String> = open(&candidates[0]).into_iter().map(|(axis, _)| axis).collect();
+        let theirs: HashSet<String> = open(&found.nodes[0]).into_iter().map(|(axis, _)| axis).collect();
         let mut index: HashMap<BTreeMap<String, String>, Vec<NodeId>> = HashMap::new();
-        for id in &candidates {
+        for id in &found.nodes {
             index.entry(shared(&open(id), &known)).or_default().push(*id);
         }
         let partners = |partial: &Joined| index.get(&shared(&partial.axes, &theirs)).map_or(&[][..], Vec::as_slice);
@@ -376,6 +469,7 @@ impl<'p> Builder<'p> {
         kind: &'static dyn Kind,
         joined: &Joined,
         combination: &[(&Entry, &Node)],
+        question: &Question,
     ) -> Result<Vec<(String, String)>, Fault> {
         let mut axes = joined.axes.clone();
         let own = own(stage, kind);
@@ -384,7 +478,14 @@ impl<'p> Builder<'p> {
                 let message = format!("stage `{}`: the axis `{}` comes from its inputs already", stage.name, field.key);
                 return Err(self.fault(field.place, message, Some("give one value, not a list".into())));
             }
-            axes.push((field.key.clone(), render(&value.to_json())));
+            let (is_own, given) = (is_own(own, field), question.full.get(&field.key));
+            let text = match (value.as_text(), given) {
+                // What is given to a program as it is written is called so.
+                (Some(text), _) if is_own || given.and_then(Json::as_str) == Some(text) => text.to_owned(),
+                (None, Some(given)) if !is_own && OPEN_FIELDS.contains(&&*field.key) => render(given),
+                _ => render(&value.to_json()),
+            };
+            axes.push((field.key.clone(), text));
         }
         Ok(axes)
     }
@@ -403,7 +504,8 @@ impl<'p> Builder<'p> {
             // Field by field: the list that the value is from may be long.
             to.push(Entry { key: field.key.clone(), place: field.place, value: (*value).clone() });
         }
-        let full: Vec<_> = params.iter().map(|param: &Entry| (param.key.clone(), param.value.to_json())).collect();
+        let text = |value: &Node| value.as_text().map_or_else(|| value.to_json(), Json::from);
+        let full: Vec<_> = params.iter().map(|param: &Entry| (param.key.clone(), text(&param.value))).collect();
         if !params.is_empty() {
             let value = Node { place: stage.kind_place, value: Value::Map(params) };
             fields.push(Entry { key: PARAMS.to_owned(), place: stage.kind_place, value });

@@ -323,7 +323,9 @@ fn write_canonical(value: &Json, out: &mut String) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::toy::json as json_value;
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     fn recipe() -> Recipe {
@@ -395,6 +397,23 @@ mod tests {
         let back: Recipe = serde_json::from_str(&text).unwrap();
         assert_eq!(back.key(), recipe().key());
         assert!(serde_json::from_str::<Recipe>(&text.replace("\"kind\"", "\"knid\"")).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_number_survives_its_own_file(value in json_value(), name in any::<String>(), label in any::<String>()) {
+            let mut recipe = recipe();
+            recipe.params.insert(name, value);
+            recipe.seed = Some(Seed { run: label.clone(), label });
+            let files = [serde_json::to_string(&recipe), serde_json::to_string_pretty(&recipe), Ok(recipe.canonical())];
+            for file in files {
+                let back: Recipe = serde_json::from_str(&file.unwrap()).unwrap();
+                prop_assert_eq!(back.canonical(), recipe.canonical());
+                prop_assert_eq!(back.key(), recipe.key());
+            }
+        }
     }
 
     #[test]

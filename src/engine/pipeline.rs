@@ -46,6 +46,10 @@ pub struct ProfileDecl {
     pub stages: Vec<Entry>,
 }
 
+/// The fields that are mappings whose keys the user chooses. There, a profile and `-S` set single
+/// keys; any other field is replaced whole.
+pub(super) const OPEN_FIELDS: [&str; 3] = ["params", "env", "inputs"];
+
 const TOP_LEVEL: [&str; 4] = ["seed", "profile", "stages", "profiles"];
 
 impl Pipeline {
@@ -54,7 +58,8 @@ impl Pipeline {
         Node::parse(text).and_then(|node| read(source, &node)).map_err(|misfit| Fault::of(source, "", &misfit))
     }
 
-    /// Applies profile `name`, or the default one, to the stages; says which it was.
+    /// Applies profile `name`, or the default one, to the stages; says which it was. `null` removes
+    /// a field, or a key of `params`, `env` or `inputs`.
     pub fn apply_profile(&mut self, name: Option<&str>) -> Result<Option<String>, Fault> {
         let asked = name.is_some();
         let Some(name) = name.map(str::to_owned).or_else(|| self.default_profile.clone()) else { return Ok(None) };
@@ -67,7 +72,7 @@ impl Pipeline {
         for stage in &profile.stages {
             let fields = stage.value.as_map().unwrap_or_default();
             for field in fields {
-                self.set_field(&stage.key, stage.place, field.clone())
+                self.set(&stage.key, stage.place, &[&field.key], field.place, field.value.clone())
                     .map_err(|fault| Fault { message: format!("profile `{name}`: {}", fault.message), ..fault })?;
             }
         }
@@ -75,7 +80,8 @@ impl Pipeline {
         Ok(Some(name))
     }
 
-    /// Applies `-S stage.field[.inner...]=value` or `-S seed=value`; the value is YAML.
+    /// Applies `-S stage.field[.inner...]=value` or `-S seed=value`; the value is YAML, and sets
+    /// what it would in a profile.
     pub fn apply_override(&mut self, assignment: &str) -> Result<(), Fault> {
         let fault = |message: String, hint: Option<String>| Fault {
             source: format!("-S {assignment}"),
@@ -84,39 +90,51 @@ impl Pipeline {
             hint,
         };
         let form = || Some("write `-S stage.field=value`, as in `-S nets.epochs=10`".to_owned());
-        let (path, text) = assignment.split_once('=').ok_or_else(|| fault("there is no `=`".into(), form()))?;
-        let mut value = Node::parse(text).map_err(|misfit| fault(misfit.message, misfit.hint))?;
+        let (path, yaml) = assignment.split_once('=').ok_or_else(|| fault("there is no `=`".into(), form()))?;
+        let mut value = Node::parse(yaml).map_err(|misfit| fault(misfit.message, misfit.hint))?;
         forget_places(&mut value);
         let mut steps = path.split('.');
         let stage = steps.next().unwrap_or_default();
         let Some(field) = steps.next() else {
             if stage == "seed" {
-                self.seed = seed_text(&value).map_err(|misfit| fault(misfit.message, None))?;
+                self.seed = text(&value, "the seed").map_err(|misfit| fault(misfit.message, None))?;
                 self.invocation.overrides.push(assignment.to_owned());
                 return Ok(());
             }
             return Err(fault("no field is named".into(), form()));
         };
-        let steps: Vec<&str> = steps.collect();
-        let present =
-            self.stages.iter().find(|s| s.name == stage).and_then(|s| s.fields.iter().find(|f| f.key == field));
-        let value = within(present.map(|f| &f.value), &steps, value).map_err(|m| fault(m.message, m.hint))?;
-        self.set_field(stage, None, Entry { key: field.to_owned(), place: None, value })
-            .map_err(|f| fault(f.message, f.hint))?;
+        let path: Vec<&str> = [field].into_iter().chain(steps).collect();
+        self.set(stage, None, &path, None, value).map_err(|f| fault(f.message, f.hint))?;
         self.invocation.overrides.push(assignment.to_owned());
         Ok(())
     }
 
-    fn set_field(&mut self, stage: &str, place: Option<Place>, field: Entry) -> Result<(), Fault> {
-        let Some(decl) = self.stages.iter_mut().find(|s| s.name == stage) else {
+    /// Sets `value` at `path` in a stage that is named at `stage_place`, and the last step of the
+    /// path at `place`.
+    fn set(
+        &mut self,
+        stage: &str,
+        stage_place: Option<Place>,
+        path: &[&str],
+        place: Option<Place>,
+        value: Node,
+    ) -> Result<(), Fault> {
+        let Some(at) = self.stages.iter().position(|s| s.name == stage) else {
             let hint = suggest(stage, self.stages.iter().map(|s| s.name.as_str()));
-            return Err(self.fault(place, format!("there is no stage `{stage}`"), hint));
+            return Err(self.fault(stage_place, format!("there is no stage `{stage}`"), hint));
         };
-        match decl.fields.iter_mut().find(|f| f.key == field.key) {
-            Some(present) => *present = field,
-            None => decl.fields.push(field),
+        let fields = &mut self.stages[at].fields;
+        let is_open = OPEN_FIELDS.contains(&path[0]);
+        if let [field, choice, ..] = path
+            && let Some(Value::Map(chosen)) = fields.iter_mut().find(|f| f.key == *field).map(|f| &mut f.value.value)
+            && !is_open
+            && matches!(&chosen[..], [other] if other.key != *choice)
+            && !matches!(value.value, Value::Null)
+        {
+            // `{ normal: ... }` is one of several choices: another one takes its place.
+            chosen.clear();
         }
-        Ok(())
+        set(fields, path, place, value, is_open).map_err(|misfit| self.fault(None, misfit.message, misfit.hint))
     }
 
     fn fault(&self, place: Option<Place>, message: String, hint: Option<String>) -> Fault {
@@ -124,24 +142,55 @@ impl Pipeline {
     }
 }
 
-/// `value` at `path` inside `present`; what else stands there stays. A grid has no one inside to set.
-fn within(present: Option<&Node>, path: &[&str], value: Node) -> Result<Node, Misfit> {
-    let Some((first, rest)) = path.split_first() else { return Ok(value) };
-    let mut entries = match present.map(|node| &node.value) {
-        Some(Value::Map(entries)) => entries.clone(),
-        Some(Value::List(_)) => {
-            let hint = "write the whole list: `-S stage.field=[...]`".to_owned();
-            return Err(Misfit::at(None, format!("`{first}` would be set inside a grid"), Some(hint)));
+/// Sets `value` at `path` in a mapping. `null` removes what is there; in an open mapping, a mapping
+/// is merged into what is there, key by key, as JSON Merge Patch has it (RFC 7396); any other value
+/// replaces it. A grid has no one inside to set.
+fn set(
+    entries: &mut Vec<Entry>,
+    path: &[&str],
+    place: Option<Place>,
+    value: Node,
+    is_open: bool,
+) -> Result<(), Misfit> {
+    let Some((key, rest)) = path.split_first() else { return Ok(()) };
+    let at = match (entries.iter().position(|entry| entry.key == *key), &value.value) {
+        (None, Value::Null) => return Ok(()),
+        (Some(at), Value::Null) if rest.is_empty() => {
+            entries.remove(at);
+            return Ok(());
         }
-        _ => Vec::new(),
+        (Some(at), _) => at,
+        (None, _) => {
+            let empty = Node { place: value.place, value: Value::Map(Vec::new()) };
+            entries.push(Entry { key: (*key).to_owned(), place, value: empty });
+            entries.len() - 1
+        }
     };
-    let at = entries.iter().position(|entry| entry.key == *first);
-    let value = within(at.map(|i| &entries[i].value), rest, value)?;
-    match at {
-        Some(i) => entries[i].value = value,
-        None => entries.push(Entry { key: (*first).to_owned(), place: None, value }),
+    let present = &mut entries[at];
+    match (rest.first(), value) {
+        (Some(next), _) if matches!(present.value.value, Value::List(_)) => {
+            let hint = "write the whole list: `-S stage.field=[...]`".to_owned();
+            Err(Misfit::at(None, format!("`{next}` would be set inside a grid"), Some(hint)))
+        }
+        (Some(_), value) => set(inside(&mut present.value), rest, place, value, is_open),
+        (None, Node { value: Value::Map(new), .. }) if is_open => {
+            let inner = inside(&mut present.value);
+            new.into_iter().try_for_each(|e| set(inner, &[&e.key], e.place, e.value, is_open))
+        }
+        (None, value) => {
+            (present.place, present.value) = (place, value);
+            Ok(())
+        }
     }
-    Ok(Node { place: None, value: Value::Map(entries) })
+}
+
+/// The entries of a node, which is made a mapping if it is none.
+fn inside(node: &mut Node) -> &mut Vec<Entry> {
+    if node.as_map().is_none() {
+        node.value = Value::Map(Vec::new());
+    }
+    let Value::Map(entries) = &mut node.value else { unreachable!("BUG: it is a mapping by now") };
+    entries
 }
 
 fn read(source: &str, node: &Node) -> Result<Pipeline, Misfit> {
@@ -157,7 +206,7 @@ fn read(source: &str, node: &Node) -> Result<Pipeline, Misfit> {
     let nothing = matches!(node.value, Value::Null);
     for entry in if nothing { &[] } else { mapping(node, "a pipeline")? } {
         match entry.key.as_str() {
-            "seed" => pipeline.seed = seed_text(&entry.value)?,
+            "seed" => pipeline.seed = text(&entry.value, "the seed")?,
             "profile" => {
                 pipeline.default_profile = Some(text(&entry.value, "the default profile's name")?);
                 pipeline.default_profile_place = entry.value.place;
@@ -238,13 +287,6 @@ fn text(node: &Node, what: &str) -> Result<String, Misfit> {
     node.as_text().map(str::to_owned).ok_or_else(refuse)
 }
 
-fn seed_text(node: &Node) -> Result<String, Misfit> {
-    match &node.value {
-        Value::Int(seed) => Ok(seed.to_string()),
-        _ => text(node, "the seed"),
-    }
-}
-
 fn forget_places(node: &mut Node) {
     node.place = None;
     match &mut node.value {
@@ -290,9 +332,9 @@ profiles:
     fn a_profile_replaces_fields_and_the_command_line_has_the_last_word() {
         let mut pipeline = Pipeline::parse("p.yaml", TEXT).unwrap();
         assert_eq!(pipeline.apply_profile(None).unwrap().as_deref(), Some("small"));
-        assert_eq!(field(&pipeline, "data", "size"), &Value::Int(1));
+        assert_eq!(field(&pipeline, "data", "size"), &Value::Int(1, "1".into()));
         pipeline.apply_override("data.size=5").unwrap();
-        assert_eq!(field(&pipeline, "data", "size"), &Value::Int(5));
+        assert_eq!(field(&pipeline, "data", "size"), &Value::Int(5, "5".into()));
         pipeline.apply_override("nets.prior.normal.variance=0.1").unwrap();
         let Value::Map(prior) = field(&pipeline, "nets", "prior") else { panic!("a mapping") };
         assert_eq!(prior[0].key, "normal");
@@ -301,6 +343,55 @@ profiles:
         assert_eq!(prior[0].value.as_map().unwrap().len(), 2, "what stood there stays");
         pipeline.apply_override("seed=8").unwrap();
         assert_eq!(pipeline.seed, "8");
+    }
+
+    const OPEN: &str = "
+stages:
+  c:
+    command: { run: x, outputs: [y], params: { a: 1, b: [2, 3] }, env: { A: x }, prior: { normal: { variance: 1 } } }
+profiles:
+  p: { c: { params: { b: 4, c: 5 }, env: { A: null, B: y }, inputs: { raw: data, none: null }, prior: { none: {} } } }
+  q: { c: { params: null, env: null, nothing: null } }
+";
+
+    /// What `field` of the stage `c` is, after profile and overrides; none if it is not there.
+    fn merged(profile: Option<&str>, overrides: &[&str], field: &str) -> Option<String> {
+        let mut pipeline = Pipeline::parse("p.yaml", OPEN).unwrap();
+        pipeline.apply_profile(profile).unwrap();
+        overrides.iter().for_each(|assignment| pipeline.apply_override(assignment).unwrap());
+        pipeline.stages[0].fields.iter().find(|f| f.key == field).map(|f| f.value.to_json().to_string())
+    }
+
+    #[test]
+    fn a_profile_and_an_override_merge_into_open_mappings_and_null_removes() {
+        let case = |profile, overrides: &[&str], field: &str, expected: Option<&str>| {
+            assert_eq!(merged(profile, overrides, field).as_deref(), expected, "{profile:?} {overrides:?} {field}");
+        };
+        let (p, q) = (Some("p"), Some("q"));
+        case(p, &[], "params", Some(r#"{"a":1,"b":4,"c":5}"#));
+        case(p, &[], "env", Some(r#"{"B":"y"}"#));
+        case(p, &[], "inputs", Some(r#"{"raw":"data"}"#));
+        case(None, &["c.params={b: 4, c: 5}"], "params", Some(r#"{"a":1,"b":4,"c":5}"#));
+        case(None, &["c.params.b=4", "c.params.c=5"], "params", Some(r#"{"a":1,"b":4,"c":5}"#));
+        case(p, &["c.params.b=null", "c.params={a: null}"], "params", Some(r#"{"c":5}"#));
+        case(None, &["c.params.a=null", "c.params.b=null"], "params", Some("{}"));
+        case(q, &[], "params", None);
+        case(q, &["c.params.d=6"], "params", Some(r#"{"d":6}"#));
+        case(None, &["c.run=null", "c.nothing.at.all=null"], "run", None);
+        case(None, &["c.nothing.at.all=null"], "nothing", None);
+    }
+
+    #[test]
+    fn a_field_of_a_kind_is_replaced_whole_and_a_choice_gives_way_to_another() {
+        let case = |profile, overrides: &[&str], expected: &str| {
+            assert_eq!(merged(profile, overrides, "prior").as_deref(), Some(expected), "{profile:?} {overrides:?}");
+        };
+        case(Some("p"), &[], r#"{"none":{}}"#);
+        case(None, &["c.prior={laplace: {scale: 2}}"], r#"{"laplace":{"scale":2}}"#);
+        case(None, &["c.prior.laplace.scale=2"], r#"{"laplace":{"scale":2}}"#);
+        case(None, &["c.prior.normal.variance=2"], r#"{"normal":{"variance":2}}"#);
+        case(None, &["c.prior.normal.mean=2", "c.prior.normal.variance=null"], r#"{"normal":{"mean":2}}"#);
+        case(None, &["c.prior.laplace.scale=null"], r#"{"normal":{"variance":1}}"#);
     }
 
     #[test]
@@ -314,6 +405,7 @@ profiles:
         case("data", "-S data: there is no `=`", form);
         case("data=1", "-S data=1: no field is named", form);
         let whole = "write the whole list: `-S stage.field=[...]`";
+        case("nets.width.x=null", "-S nets.width.x=null: `x` would be set inside a grid", whole);
         case("nets.width.x=1", "-S nets.width.x=1: `x` would be set inside a grid", whole);
         case("dato.size=1", "-S dato.size=1: there is no stage `dato`", "did you mean `data`?");
         let fault = pipeline.apply_profile(Some("smal")).unwrap_err();

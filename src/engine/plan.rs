@@ -335,6 +335,17 @@ stages:
     }
 
     #[test]
+    fn a_slot_that_takes_many_gathers_what_has_the_value_of_a_nodes_own_axis() {
+        let plan = plan(&format!("{ENDS}  g: {{ gather: {{ all: [p, s@width=1], width: [1, 2] }} }}")).unwrap();
+        let named = ["s@width=1,end=a", "s@width=1,end=b"];
+        assert_eq!(inputs(&plan, "g@width=1"), [("all", vec!["p@width=1", named[0], named[1]])]);
+        assert_eq!(inputs(&plan, "g@width=2"), [("all", vec!["p@width=2", named[0], named[1]])]);
+        let (message, hint) = refusal(&format!("{ENDS}  g: {{ gather: {{ all: p, width: [1, 3] }} }}"));
+        assert_eq!(message, "toy.yaml:5:23: stage `g`: no instance of `all: p` has `width=3`");
+        assert!(hint.is_some_and(|hint| hint.ends_with("compare the grids, or name a value here")));
+    }
+
+    #[test]
     fn an_optional_input_may_be_absent_and_a_needed_one_may_not() {
         let with = plan("stages: { s: { source: { text: x } }, p: { pair: { left: s } } }").unwrap();
         assert_eq!(inputs(&with, "p"), [("left", vec!["s"])]);

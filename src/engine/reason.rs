@@ -327,7 +327,9 @@ fn flatten(path: &str, value: &Json, leaves: &mut BTreeMap<String, Json>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::toy::json as json_value;
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     fn train(prior: Json, pair: u32) -> Recipe {
@@ -344,6 +346,19 @@ mod tests {
         let current = current.iter().map(Recipe::key).collect();
         let past = Past::new(past.iter().map(|r| (r.key(), r.clone())).collect());
         past.explain(new, &current).iter().map(Reason::to_string).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_reason_survives_its_line_of_history(path in any::<String>(), old in json_value(), new in json_value()) {
+            let changed = Reason::ParamChanged { path, old: Some(old), new: Some(new) };
+            let reason = Reason::Upstream { node: "n".into(), count: 1, because: vec![changed] };
+            let line = serde_json::to_string(&reason).unwrap();
+            let back: Reason = serde_json::from_str(&line).unwrap();
+            prop_assert_eq!(serde_json::to_string(&back).unwrap(), line);
+        }
     }
 
     #[test]

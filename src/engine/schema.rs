@@ -3,6 +3,7 @@
 //! It knows names, types, choices and defaults; what needs the whole pipeline (whether an input is there and fits, a grid's
 //! twins, bounds that a type tells in words) only `repro plan` knows.
 
+use super::pipeline::OPEN_FIELDS;
 use super::stage::{Arity, Kind};
 use serde_json::{Map, Value as Json, json};
 
@@ -23,9 +24,15 @@ pub fn schema(kinds: &[&'static dyn Kind]) -> Json {
         for name in fields["properties"].as_object().into_iter().flat_map(Map::keys) {
             let forms = of_field.entry(name.clone()).or_insert_with(|| json!({ "anyOf": [] }));
             if let Some(forms) = forms["anyOf"].as_array_mut() {
-                forms.push(refer(&format!("{kind}/properties/{name}")));
+                forms.push(match OPEN_FIELDS.contains(&name.as_str()) {
+                    true => with_removal(&fields["properties"][name]),
+                    false => refer(&format!("{kind}/properties/{name}")),
+                });
             }
         }
+    }
+    for forms in of_field.values_mut().filter_map(|field| field["anyOf"].as_array_mut()) {
+        forms.push(json!({ "type": "null" }));
     }
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -50,7 +57,7 @@ pub fn schema(kinds: &[&'static dyn Kind]) -> Json {
                 },
             },
             "profiles": {
-                "description": "Each profile by its name: the fields it sets instead, by stage.",
+                "description": "Each profile by its name: the fields it sets instead, by stage. In `params`, `env` and `inputs` it sets single keys; `null` removes a field or a key.",
                 "type": ["object", "null"],
                 "propertyNames": { "pattern": NAME },
                 "additionalProperties": {
@@ -101,6 +108,16 @@ fn fields(kind: &dyn Kind) -> Json {
     // Nothing at all is as good as no fields.
     let form = if required.is_empty() { json!(["object", "null"]) } else { json!("object") };
     json!({ "type": form, "additionalProperties": false, "required": required, "properties": properties })
+}
+
+/// A mapping whose keys the user chooses, as a profile sets it: any of them may be removed.
+fn with_removal(field: &Json) -> Json {
+    let mut field = field.clone();
+    let form = if field["anyOf"][0]["additionalProperties"].is_null() { &mut field } else { &mut field["anyOf"][0] };
+    if let Some(value) = form.get_mut("additionalProperties").filter(|value| value.is_object()) {
+        *value = json!({ "anyOf": [value.clone(), { "type": "null" }] });
+    }
+    field
 }
 
 fn text() -> Json {

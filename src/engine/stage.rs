@@ -5,6 +5,7 @@
 //! its workspace, and must depend on nothing else: not the clock, the host, the environment or the order of inputs.
 
 use super::key::{Artifact, Params, Recipe, Seed};
+pub use super::value::Verbatim;
 use super::value::{Misfit, Node, read};
 use anyhow::{Result, anyhow};
 use schemars::generate::SchemaSettings;
@@ -482,7 +483,7 @@ fn without_defaults<S: Stage>(full: &Params, fields: &Node) -> Params {
         let params = kept.iter().map(|name| (*name, &full[*name]));
         let reread = S::Params::deserialize(MapDeserializer::<_, serde_json::Error>::new(params));
         let Ok(Json::Object(reread)) = reread.and_then(serde_json::to_value) else { return false };
-        reread.len() == full.len() && reread.iter().all(|(name, value)| full.get(name) == Some(value))
+        reread.len() == full.len() && reread.iter().all(|(name, value)| full.get(name).is_some_and(|x| same(x, value)))
     };
     let is_written = |name: &str| fields.as_map().is_some_and(|fields| fields.iter().any(|field| field.key == name));
     let all: Vec<&str> = full.keys().map(String::as_str).collect();
@@ -496,6 +497,18 @@ fn without_defaults<S: Stage>(full: &Params, fields: &Node) -> Params {
         }
     }
     kept.into_iter().map(|name| (name.to_owned(), full[name].clone())).collect()
+}
+
+/// Whether two values are written alike: -0.0 is not 0.0.
+fn same(a: &Json, b: &Json) -> bool {
+    match (a, b) {
+        (Json::Number(x), Json::Number(y)) => x == y && (x.as_f64() != Some(0.0) || x.to_string() == y.to_string()),
+        (Json::Array(x), Json::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(x, y)),
+        (Json::Object(x), Json::Object(y)) => {
+            x.len() == y.len() && x.iter().all(|(name, x)| y.get(name).is_some_and(|y| same(x, y)))
+        }
+        _ => a == b,
+    }
 }
 
 #[cfg(test)]
@@ -523,6 +536,15 @@ mod tests {
         assert_eq!(json!(question.params), key);
         assert_eq!(question.full["width"], json!(1));
         assert_eq!(question.full["ratio"], json!(0.0));
+    }
+
+    #[test]
+    fn a_zero_keeps_its_sign() {
+        assert_eq!(
+            json!(resolve(&json!({"text": "x", "ratio": -0.0})).unwrap().params).to_string(),
+            r#"{"ratio":-0.0,"text":"x"}"#
+        );
+        assert_eq!(json!(resolve(&json!({"text": "x", "ratio": 0})).unwrap().params), json!({"text": "x"}));
     }
 
     #[test]

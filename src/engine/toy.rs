@@ -15,8 +15,11 @@ use super::store::Store;
 use super::survey::{Survey, Surveyor};
 use crate::fs;
 use anyhow::{Result, bail};
+use proptest::prelude::*;
+use proptest::sample::select;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -172,6 +175,26 @@ pub(super) fn plan(yaml: &str) -> Result<Plan, super::error::Fault> {
 /// Ids of nodes by name.
 pub(super) fn id(plan: &Plan, name: &str) -> NodeId {
     plan.ids().find(|id| plan.node(*id).name == name).unwrap_or_else(|| panic!("there is no node `{name}`"))
+}
+
+/// Values as JSON has them: any finite number, any text, and nestings of them.
+pub(super) fn json() -> impl Strategy<Value = Json> {
+    let leaf = prop_oneof![
+        any::<u64>().prop_map(f64::from_bits).prop_filter("finite", |x| x.is_finite()).prop_map(Json::from),
+        (1u32..1000, 1u32..1000).prop_map(|(a, b)| Json::from(f64::from(a) / f64::from(b))),
+        select(&[-0.0, 0.0, 5e-324, f64::MAX, f64::MIN_POSITIVE, 1e16][..]).prop_map(Json::from),
+        any::<i64>().prop_map(Json::from),
+        any::<u64>().prop_map(Json::from),
+        any::<String>().prop_map(Json::from),
+        any::<bool>().prop_map(Json::from),
+        Just(Json::Null),
+    ];
+    leaf.prop_recursive(3, 16, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
+            prop::collection::btree_map(any::<String>(), inner, 0..4).prop_map(|map| map.into_iter().collect()),
+        ]
+    })
 }
 
 /// What becomes of a job.

@@ -4,9 +4,10 @@
 //! grids have been expanded, by the [`serde::Deserializer`] here, so that a wrong field deep inside a grid is still
 //! reported with its line, its path and the nearest known name. This file knows no stage and no field.
 
+use serde::Serialize;
 use serde::de::{self, Deserialize, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value as Json;
-use serde_yaml::Spanned;
+use serde_yaml::{Location, Spanned};
 use std::fmt;
 
 /// A position in a file, both counted from 1.
@@ -33,17 +34,18 @@ pub struct Node {
     pub value: Value,
 }
 
-/// A YAML value.
+/// A YAML value. A plain scalar keeps its written text: `0x1F` is the number 31 where a number is
+/// wanted, and `0x1F` where a text is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// `null`, `~` or nothing.
     Null,
-    /// `true`, `false`.
-    Bool(bool),
-    /// A whole number.
-    Int(i64),
-    /// Any other number.
-    Float(f64),
+    /// `true`, `false`, and its written text.
+    Bool(bool, String),
+    /// A whole number, and its written text.
+    Int(i64, String),
+    /// Any other finite number, and its written text.
+    Float(f64, String),
     /// Text.
     Text(String),
     /// A sequence.
@@ -64,11 +66,16 @@ pub struct Entry {
 }
 
 impl Node {
-    /// Reads a YAML document; only `true` and `false` are booleans, so `n` is a text. Duplicate keys, unbounded aliases and anything else that is not YAML are refused.
+    /// Reads a YAML document. Only spellings of `true` and `false` are booleans, so `n` is a text;
+    /// so is a number that is not finite. Duplicate keys, unbounded aliases and anything else that
+    /// is not YAML are refused.
     pub fn parse(text: &str) -> Result<Node, Misfit> {
-        let options = serde_yaml::options! { strict_booleans: true };
-        let parsed = serde_yaml::from_str_with_options::<Spanned<Value>>(text, options);
-        let node = parsed.map(Node::from).map_err(|error| {
+        let options = serde_yaml::options! {
+            strict_booleans: true,
+            non_finite_float_policy: serde_yaml::NonFiniteFloatPolicy::PassThrough,
+        };
+        let parsed = serde_yaml::from_str_with_options::<Spanned<Raw>>(text, options);
+        parsed.map(|raw| raw.value.with_text(raw.referenced, raw.defined, text)).map_err(|error| {
             let place = error.location().map(Place::from);
             match error.without_snippet() {
                 serde_yaml::Error::DuplicateMappingKey { key, .. } => {
@@ -80,36 +87,12 @@ impl Node {
                     let hint = "write it out, with fewer aliases within aliases";
                     Misfit::at(place, "there is too much in this file once it is unfolded", Some(hint.into()))
                 }
-                serde_yaml::Error::NonFiniteFloat { value, .. } => {
-                    Misfit::at(place, format!("`{value}` is not a finite number"), Some("write a finite number".into()))
-                }
                 other => {
                     let hint = "this is not YAML: look at the indentation, brackets and quotes there and just before";
                     Misfit::at(place, first_line(&other.to_string()), Some(hint.into()))
                 }
             }
-        })?;
-        node.refuse_rounded(text)?;
-        Ok(node)
-    }
-
-    /// Refuses a whole number that only a float would hold: it would be another. `text` is where all of this stands.
-    fn refuse_rounded(&self, text: &str) -> Result<(), Misfit> {
-        match &self.value {
-            Value::Float(x) if x.abs() >= i64::MAX as f64 => {
-                let written = self.place.map_or("", |place| scalar_at(text, place));
-                let digits = written.trim_start_matches(['-', '+']);
-                let whole = digits.starts_with("0x") || !digits.contains(['.', 'e', 'E']);
-                if !whole || !digits.starts_with(|c: char| c.is_ascii_digit()) {
-                    return Ok(());
-                }
-                let hint = "write it in quotes, as a text";
-                Err(Misfit::at(self.place, format!("`{written}` is too large for a whole number"), Some(hint.into())))
-            }
-            Value::List(items) => items.iter().try_for_each(|item| item.refuse_rounded(text)),
-            Value::Map(entries) => entries.iter().try_for_each(|entry| entry.value.refuse_rounded(text)),
-            _ => Ok(()),
-        }
+        })
     }
 
     /// The entries, if this is a mapping.
@@ -120,11 +103,11 @@ impl Node {
         }
     }
 
-    /// The text, if this is one.
+    /// The text of a scalar, as it is written.
     pub fn as_text(&self) -> Option<&str> {
         match &self.value {
-            Value::Text(text) => Some(text),
-            _ => None,
+            Value::Bool(_, text) | Value::Int(_, text) | Value::Float(_, text) | Value::Text(text) => Some(text),
+            Value::Null | Value::List(_) | Value::Map(_) => None,
         }
     }
 
@@ -132,36 +115,38 @@ impl Node {
     pub fn to_json(&self) -> Json {
         match &self.value {
             Value::Null => Json::Null,
-            Value::Bool(x) => Json::from(*x),
-            Value::Int(x) => Json::from(*x),
-            Value::Float(x) => Json::from(*x),
+            Value::Bool(x, _) => Json::from(*x),
+            Value::Int(x, _) => Json::from(*x),
+            Value::Float(x, _) => Json::from(*x),
             Value::Text(x) => Json::from(x.as_str()),
             Value::List(items) => items.iter().map(Node::to_json).collect(),
             Value::Map(entries) => entries.iter().map(|e| (e.key.clone(), e.value.to_json())).collect(),
         }
     }
 
-    /// What kind of value this is, for messages.
-    pub fn kind(&self) -> String {
-        match &self.value {
-            Value::Null => "nothing".into(),
-            Value::Bool(x) => format!("`{x}`"),
-            Value::Int(x) => format!("`{x}`"),
-            Value::Float(x) => format!("`{x}`"),
-            Value::Text(x) => format!("`{x}`"),
-            Value::List(_) => "a list".into(),
-            Value::Map(_) => "a mapping".into(),
+    /// The same value for a program, which is given text: a boolean or a number only if its text as
+    /// JSON is the written one.
+    pub fn verbatim(&self) -> Json {
+        match (&self.value, self.to_json()) {
+            (Value::List(items), _) => items.iter().map(Node::verbatim).collect(),
+            (Value::Map(entries), _) => entries.iter().map(|e| (e.key.clone(), e.value.verbatim())).collect(),
+            (Value::Null | Value::Text(_), json) => json,
+            (Value::Bool(_, text) | Value::Int(_, text) | Value::Float(_, text), json) => {
+                let shown = json.to_string();
+                if shown == *text { json } else { Json::from(text.as_str()) }
+            }
         }
     }
-}
 
-/// The plain scalar that begins at `place`; nothing if nothing does.
-fn scalar_at(text: &str, place: Place) -> &str {
-    let before = |n: u64| usize::try_from(n.saturating_sub(1)).unwrap_or(usize::MAX);
-    let line = text.lines().nth(before(place.line)).unwrap_or_default();
-    let begins = line.char_indices().nth(before(place.column)).map_or(line.len(), |(at, _)| at);
-    let scalar = &line[begins..];
-    &scalar[..scalar.find([' ', '\t', ',', ']', '}']).unwrap_or(scalar.len())]
+    /// What kind of value this is, for messages.
+    pub fn kind(&self) -> String {
+        match (&self.value, self.as_text()) {
+            (_, Some(text)) => format!("`{text}`"),
+            (Value::List(_), None) => "a list".into(),
+            (Value::Map(_), None) => "a mapping".into(),
+            (_, None) => "nothing".into(),
+        }
+    }
 }
 
 /// Without the place, which is told first.
@@ -171,64 +156,131 @@ fn first_line(message: &str) -> String {
     line.split_once(" at line ").map_or(line, |(before, _)| before).to_owned()
 }
 
-impl From<serde_yaml::Location> for Place {
-    fn from(location: serde_yaml::Location) -> Place {
+impl From<Location> for Place {
+    fn from(location: Location) -> Place {
         Place { line: location.line(), column: location.column() }
     }
 }
 
-impl From<Spanned<Value>> for Node {
-    fn from(spanned: Spanned<Value>) -> Node {
-        Node { place: Some(spanned.referenced.into()), value: spanned.value }
+/// A YAML value as the parser gives it: without the written text of its scalars, which the places
+/// lead to.
+enum Raw {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(String),
+    List(Vec<Spanned<Raw>>),
+    Map(Vec<(Spanned<String>, Spanned<Raw>)>),
+}
+
+impl Raw {
+    /// The node that `text`, the whole document, has `at` a place; an alias there leads to what is
+    /// `defined` elsewhere.
+    fn with_text(self, at: Location, defined: Location, text: &str) -> Node {
+        let inside = |Spanned { value, referenced, defined }: Spanned<Raw>| value.with_text(referenced, defined, text);
+        let written = |json: Json| plain_scalar(text, defined).unwrap_or_else(|| json.to_string());
+        let value = match self {
+            Raw::Null => Value::Null,
+            Raw::Bool(x) => Value::Bool(x, written(x.into())),
+            Raw::Int(x) => Value::Int(x, written(x.into())),
+            Raw::Float(x) if x.is_finite() => Value::Float(x, written(x.into())),
+            Raw::Float(x) => Value::Text(plain_scalar(text, defined).unwrap_or_else(|| x.to_string())),
+            Raw::Text(text) => Value::Text(text),
+            Raw::List(items) => Value::List(items.into_iter().map(inside).collect()),
+            Raw::Map(entries) => {
+                let entry = |(key, value): (Spanned<String>, Spanned<Raw>)| Entry {
+                    place: Some(key.referenced.into()),
+                    key: key.value,
+                    value: inside(value),
+                };
+                Value::Map(entries.into_iter().map(entry).collect())
+            }
+        };
+        Node { place: Some(at.into()), value }
     }
 }
 
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+/// The text of the plain scalar at `location`. There is none where a tag makes a number of a quoted
+/// text or a block.
+fn plain_scalar(text: &str, location: Location) -> Option<String> {
+    let index = |n: Option<u64>| usize::try_from(n?).ok();
+    let begin = index(location.span().byte_offset())?;
+    let end = begin.checked_add(index(location.span().byte_len())?)?;
+    let scalar = text.get(begin..end)?.trim();
+    (!scalar.is_empty() && !scalar.contains(['"', '\'', '|', '>', '!', '&'])).then(|| scalar.to_owned())
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Raw, D::Error> {
         struct AnyValue;
         impl<'de> Visitor<'de> for AnyValue {
-            type Value = Value;
+            type Value = Raw;
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
                 f.write_str("a value")
             }
-            fn visit_unit<E>(self) -> Result<Value, E> {
-                Ok(Value::Null)
+            fn visit_unit<E>(self) -> Result<Raw, E> {
+                Ok(Raw::Null)
             }
-            fn visit_none<E>(self) -> Result<Value, E> {
-                Ok(Value::Null)
+            fn visit_none<E>(self) -> Result<Raw, E> {
+                Ok(Raw::Null)
             }
-            fn visit_bool<E>(self, x: bool) -> Result<Value, E> {
-                Ok(Value::Bool(x))
+            fn visit_bool<E>(self, x: bool) -> Result<Raw, E> {
+                Ok(Raw::Bool(x))
             }
-            fn visit_i64<E>(self, x: i64) -> Result<Value, E> {
-                Ok(Value::Int(x))
+            fn visit_i64<E>(self, x: i64) -> Result<Raw, E> {
+                Ok(Raw::Int(x))
             }
-            fn visit_u64<E>(self, x: u64) -> Result<Value, E> {
-                Ok(i64::try_from(x).map_or(Value::Float(x as f64), Value::Int))
+            fn visit_u64<E>(self, x: u64) -> Result<Raw, E> {
+                Ok(i64::try_from(x).map_or(Raw::Float(x as f64), Raw::Int))
             }
-            fn visit_f64<E>(self, x: f64) -> Result<Value, E> {
-                Ok(Value::Float(x))
+            fn visit_f64<E>(self, x: f64) -> Result<Raw, E> {
+                Ok(Raw::Float(x))
             }
-            fn visit_str<E>(self, x: &str) -> Result<Value, E> {
-                Ok(Value::Text(x.to_owned()))
+            fn visit_str<E>(self, x: &str) -> Result<Raw, E> {
+                Ok(Raw::Text(x.to_owned()))
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Raw, A::Error> {
                 let mut items = Vec::new();
-                while let Some(item) = seq.next_element::<Spanned<Value>>()? {
-                    items.push(item.into());
+                while let Some(item) = seq.next_element()? {
+                    items.push(item);
                 }
-                Ok(Value::List(items))
+                Ok(Raw::List(items))
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
                 let mut entries = Vec::new();
-                while let Some(key) = map.next_key::<Spanned<String>>()? {
-                    let value = map.next_value::<Spanned<Value>>()?;
-                    entries.push(Entry { place: Some(key.referenced.into()), key: key.value, value: value.into() });
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
                 }
-                Ok(Value::Map(entries))
+                Ok(Raw::Map(entries))
             }
         }
         deserializer.deserialize_any(AnyValue)
+    }
+}
+
+/// A value that a program is given: read from pipeline.yaml, it is [`Node::verbatim`]; from JSON,
+/// what it is there.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Verbatim(pub Json);
+
+/// By this name the deserializer of a [`Node`] knows that [`Verbatim`] is wanted.
+const VERBATIM: &str = "repro::Verbatim";
+
+impl<'de> Deserialize<'de> for Verbatim {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Verbatim, D::Error> {
+        struct Inside;
+        impl<'de> Visitor<'de> for Inside {
+            type Value = Verbatim;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a value")
+            }
+            fn visit_newtype_struct<D: de::Deserializer<'de>>(self, inner: D) -> Result<Verbatim, D::Error> {
+                Json::deserialize(inner).map(Verbatim)
+            }
+        }
+        deserializer.deserialize_newtype_struct(VERBATIM, Inside)
     }
 }
 
@@ -368,9 +420,9 @@ impl<'de> de::Deserializer<'de> for &'de Node {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
         let outcome = match &self.value {
             Value::Null => visitor.visit_unit(),
-            Value::Bool(x) => visitor.visit_bool(*x),
-            Value::Int(x) => visitor.visit_i64(*x),
-            Value::Float(x) => visitor.visit_f64(*x),
+            Value::Bool(x, _) => visitor.visit_bool(*x),
+            Value::Int(x, _) => visitor.visit_i64(*x),
+            Value::Float(x, _) => visitor.visit_f64(*x),
             Value::Text(x) => visitor.visit_borrowed_str(x),
             Value::List(items) => visitor.visit_seq(Items(items.iter())),
             Value::Map(entries) => visitor.visit_map(Entries { rest: entries.iter(), current: None }),
@@ -385,8 +437,23 @@ impl<'de> de::Deserializer<'de> for &'de Node {
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Misfit> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Misfit> {
+        if name == VERBATIM {
+            return visitor.visit_newtype_struct(self.verbatim()).map_err(|e| Misfit::new(e.to_string()));
+        }
         visitor.visit_newtype_struct(self).map_err(|e: Misfit| e.located(self.place))
+    }
+
+    /// Where a text is wanted, any scalar is the text that is written.
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+        match self.as_text() {
+            Some(text) => visitor.visit_borrowed_str(text).map_err(|e: Misfit| e.located(self.place)),
+            None => self.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+        self.deserialize_str(visitor)
     }
 
     /// `name` or `{ name: content }`.
@@ -421,8 +488,8 @@ impl<'de> de::Deserializer<'de> for &'de Node {
     }
 
     serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map identifier ignored_any
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct seq tuple tuple_struct map
+        identifier ignored_any
     }
 }
 
@@ -584,27 +651,114 @@ mod tests {
         assert!(Node::parse(&bomb).is_err(), "an alias bomb is refused");
     }
 
+    /// Every way to write a scalar that is not a text, but for what is text in YAML 1.2 anyway.
+    const SPELLINGS: [&str; 38] = [
+        "0",
+        "-0",
+        "7",
+        "007",
+        "001",
+        "+5",
+        "0x1F",
+        "0o17",
+        "0b101",
+        "1_000",
+        "2024_01_15",
+        "9223372036854775807",
+        "9223372036854775808",
+        "-9223372036854775809",
+        "18446744073709551615",
+        "0xFFFFFFFFFFFFFFFF",
+        "1.0",
+        "-0.0",
+        "3.10",
+        "3.1",
+        "0.10",
+        ".5",
+        "5.",
+        "+.5",
+        "1e3",
+        "1E3",
+        "1e+3",
+        "58899e0",
+        "1e-7",
+        "0.0000001",
+        "1e16",
+        "1e400",
+        "5e-324",
+        ".inf",
+        "-.INF",
+        ".NaN",
+        "true",
+        "FALSE",
+    ];
+
     #[test]
-    fn a_whole_number_that_only_a_float_would_hold_is_refused_with_its_place() {
-        let case = |yaml: &str, column: u64, written: &str| {
-            let refused = Node::parse(yaml).unwrap_err();
-            assert_eq!(refused.place, Some(Place { line: 2, column }), "{yaml}");
-            assert_eq!(refused.message, format!("`{written}` is too large for a whole number"), "{yaml}");
-            assert_eq!(refused.hint.as_deref(), Some("write it in quotes, as a text"));
-        };
-        case("a: 1\nb: 9223372036854775808", 4, "9223372036854775808");
-        case("a: 1\nb: [ü, 18446744073709551615]", 8, "18446744073709551615");
-        case("a: 1\nb: { c: 18446744073709551616}", 9, "18446744073709551616");
-        case("a: 1\nb: -9223372036854775809 # low", 4, "-9223372036854775809");
-        case("a: 1\nb: 0xFFFFFFFFFFFFFFFF", 4, "0xFFFFFFFFFFFFFFFF");
-        case("a: 1\nb: &n 18446744073709551615\nc: *n", 7, "18446744073709551615");
-        let read = |text: &str| Node::parse(text).unwrap().value;
+    fn a_scalar_keeps_its_written_text_wherever_it_is_written() {
+        for written in SPELLINGS {
+            for yaml in [
+                written.to_owned(),
+                format!("  {written}  # why"),
+                format!("\u{feff}{written}"),
+                format!("# \u{fc}\u{1F600}\r\nx: {written}\r\n"),
+                format!("\u{fc}: [\u{1F600}, {written}, 2]"),
+                format!("{{a: {written}, b: 2}}"),
+                format!("a: &n {written}\nb: *n"),
+                format!("a: &m {{ x: {written} }}\nb: {{ <<: *m, y: 1 }}"),
+                format!("- - {written}\n  - 2"),
+            ] {
+                let mut texts = Vec::new();
+                scalars(&Node::parse(&yaml).unwrap(), &mut texts);
+                let there = texts.iter().filter(|text| **text == written).count();
+                assert_eq!(there, if yaml.contains('*') { 2 } else { 1 }, "{yaml}: {texts:?}");
+            }
+        }
+    }
+
+    fn scalars(node: &Node, texts: &mut Vec<String>) {
+        texts.extend(node.as_text().map(str::to_owned));
+        match &node.value {
+            Value::List(items) => items.iter().for_each(|item| scalars(item, texts)),
+            Value::Map(entries) => entries.iter().for_each(|entry| scalars(&entry.value, texts)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn a_program_is_given_a_number_only_if_it_reads_as_it_is_written() {
+        for written in SPELLINGS {
+            let json = read::<Verbatim>(&Node::parse(written).unwrap()).unwrap().0;
+            let shown = json.as_str().map_or_else(|| json.to_string(), str::to_owned);
+            assert_eq!(shown, written);
+            assert_eq!(read::<String>(&Node::parse(written).unwrap()).unwrap(), written);
+        }
+        let verbatim = |yaml: &str| Node::parse(yaml).unwrap().verbatim().to_string();
         assert_eq!(
-            (read("9223372036854775807"), read("-9223372036854775808")),
-            (Value::Int(i64::MAX), Value::Int(i64::MIN))
+            verbatim("[1, 0.5, -0.0, 1e-7, true, x, null, {a: 01}]"),
+            r#"[1,0.5,-0.0,1e-7,true,"x",null,{"a":"01"}]"#
         );
-        assert_eq!((read("1e20"), read("18446744073709551616.0")), (Value::Float(1e20), Value::Float(2f64.powi(64))));
-        assert_eq!(read("'18446744073709551615'"), Value::Text("18446744073709551615".into()));
-        assert!(Node::parse("a: &x 1.0e+30\nb: *x").is_ok());
+        assert_eq!(verbatim("[1.50, True, 0x10, .inf]"), r#"["1.50","True","0x10",".inf"]"#);
+    }
+
+    #[test]
+    fn a_number_that_a_tag_makes_of_a_text_is_that_number() {
+        let verbatim = |yaml: &str| Node::parse(yaml).unwrap().verbatim().to_string();
+        assert_eq!(verbatim("[!!int '7', !!str 007, !!float \"1e3\", !!bool 'true']"), r#"[7,"007",1000.0,true]"#);
+    }
+
+    #[test]
+    fn where_a_number_is_wanted_any_spelling_is_one() {
+        #[derive(Debug, PartialEq, serde::Deserialize)]
+        struct Wanted(f64);
+        for (written, x) in
+            [("1e-2", 0.01), ("0.010", 0.01), ("1_000", 1000.0), ("0x10", 16.0), (".5", 0.5), ("1e19", 1e19)]
+        {
+            assert_eq!(read(&Node::parse(written).unwrap()), Ok(Wanted(x)), "{written}");
+        }
+        assert_eq!(read(&Node::parse("0x10").unwrap()), Ok(16u32));
+        for written in [".inf", ".nan", "1e999"] {
+            let refused = read::<f64>(&Node::parse(written).unwrap()).unwrap_err();
+            assert_eq!(refused.message, format!("expected a number, found `{written}`"));
+        }
     }
 }

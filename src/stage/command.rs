@@ -1,12 +1,16 @@
 //! `command`: any program, given its inputs as files and asked for files.
 //!
-//! It runs in a fresh folder that holds its own declared `files` under their paths in the project and its inputs, copied
-//! and read-only, as `inputs/NAME/FILE`; an input that gathers many as `inputs/NAME/K/FILE`, with K counted from 0 in an
-//! order that means nothing. Executable files stay so (for everyone, by the permissions of the owner), and empty folders are
-//! there; all other permissions are the same for every file, and times are those of the copy. Its environment is `env`, `PATH`,
-//! `HOME`, `TMPDIR` and, for each of its `params`, `REPRO_PARAM_NAME`: nothing of the caller's. What it declares as `outputs`
-//! is collected, executable or not, with the empty folders; the rest is named in its log. A link among the outputs is refused.
-//! No declared path may be, or lie in, another one: a file that a program is given cannot also be its output.
+//! It runs in a fresh folder that holds its own declared `files` under their paths in the project
+//! and its inputs, copied and read-only, as `inputs/NAME/FILE`; an input that gathers many as
+//! `inputs/NAME/K/FILE`, with K counted from 0 in an order that means nothing. Executable files stay
+//! so (for everyone, by the permissions of the owner), and empty folders are there; all other
+//! permissions are the same for every file, and times are those of the copy. Its environment is
+//! `PATH`, `HOME`, `TMPDIR`, `env`, which may set those otherwise, and, for each of its `params`,
+//! `REPRO_PARAM_NAME`: nothing of the caller's. In `run`, `env` and `params` a scalar is the text
+//! that is written: `001` and `3.10` reach the program as such. What it declares as `outputs` is
+//! collected, executable or not, with the empty folders; the rest is named in its log. A link among
+//! the outputs is refused. No declared path may be, or lie in, another one: a file that a program is
+//! given cannot also be its output.
 //!
 //! A stage of this kind promises what no test here can hold it to: the same files and parameters give the same bytes. Not
 //! knowing what the program is, this file neither pins its version nor keeps it from reading the disk by absolute paths.
@@ -14,7 +18,9 @@
 use super::format;
 use super::texts::{Text, Texts, written};
 use crate::engine::key::Content;
-use crate::engine::stage::{Changes, Context, Declared, FILES, GATHERED, Invocation, Slot, Stage, Terms, belongs};
+use crate::engine::stage::{
+    Changes, Context, Declared, FILES, GATHERED, Invocation, Slot, Stage, Terms, Verbatim, belongs,
+};
 use crate::fs;
 use anyhow::{Context as _, Result, bail};
 use schemars::JsonSchema;
@@ -41,9 +47,11 @@ pub(super) struct Params {
     /// What it writes: files, and folders with a slash at their end.
     outputs: Vec<String>,
     #[serde(default)]
-    env: BTreeMap<String, Text>,
+    #[schemars(with = "BTreeMap<String, Text>")]
+    env: BTreeMap<Variable, Text>,
     #[serde(default)]
-    params: BTreeMap<String, Json>,
+    #[schemars(with = "BTreeMap<String, Json>")]
+    params: BTreeMap<String, Verbatim>,
     /// In seconds.
     #[serde(default)]
     time_limit: Option<f64>,
@@ -55,6 +63,37 @@ pub(super) struct Params {
     #[serde(default)]
     memory: Option<Text>,
 }
+
+/// The name of a variable in `env`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+struct Variable(String);
+
+impl TryFrom<String> for Variable {
+    type Error = String;
+    fn try_from(name: String) -> Result<Self, String> {
+        let shown: String = name.chars().take(40).flat_map(char::escape_default).collect();
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(format!("`{shown}` cannot be a variable; write `NAME: value`"));
+        }
+        match name.strip_prefix(PARAM) {
+            Some(param) => {
+                let param = param.chars().take(40).flat_map(char::escape_default).collect::<String>().to_lowercase();
+                Err(format!("`{shown}` is the variable of a parameter; write `params: {{ {param}: ... }}`"))
+            }
+            None => Ok(Variable(name)),
+        }
+    }
+}
+
+impl From<Variable> for String {
+    fn from(variable: Variable) -> String {
+        variable.0
+    }
+}
+
+/// What the variables of parameters begin with; no other variable does.
+const PARAM: &str = "REPRO_PARAM_";
 
 /// Where programs are looked for, unless `env` says otherwise.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -76,7 +115,7 @@ impl Stage for Command {
             return Err("`run` is empty; write a line for the shell, or `[program, argument, ...]`".into());
         }
         let texts = params.run.all().iter().chain(params.env.values()).map(|text| text.0.clone());
-        if texts.chain(params.params.values().filter_map(written)).any(|text| text.contains('\0')) {
+        if texts.chain(params.params.values().filter_map(|value| written(&value.0))).any(|text| text.contains('\0')) {
             return Err("there is a NUL in `run`, `env` or `params`; no program can be given one".into());
         }
         if params.outputs.is_empty() {
@@ -88,15 +127,12 @@ impl Stage for Command {
             if !is_name(name) {
                 return Err(format!("`{name}` cannot be a parameter; a name is made of letters, digits, `-` and `_`"));
             }
-            if written(value).is_none() {
+            if written(&value.0).is_none() {
                 return Err(format!("the parameter `{name}` is neither text nor number; write one, or a list of them"));
             }
             if let Some(other) = variables.insert(variable(name), name) {
                 return Err(format!("`{other}` and `{name}` are both `{}`; rename one", variable(name)));
             }
-        }
-        if let Some(name) = params.env.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
-            return Err(format!("`{}` cannot be a variable; write `NAME: value`", name.escape_default()));
         }
         if params.time_limit.is_some_and(|limit| time_limit(limit).is_none()) {
             return Err("`time-limit` is no time; write a number of seconds above 0".into());
@@ -160,8 +196,8 @@ impl Stage for Command {
         };
         program.current_dir(&work).stdin(Stdio::null()).env_clear();
         program.env("PATH", PATH).env("HOME", &home).env("TMPDIR", &tmp);
-        program.envs(params.params.iter().map(|(name, value)| (variable(name), written(value).unwrap_or_default())));
-        program.envs(params.env.iter().map(|(name, value)| (name, &value.0)));
+        program.envs(params.params.iter().map(|(name, value)| (variable(name), written(&value.0).unwrap_or_default())));
+        program.envs(params.env.iter().map(|(name, value)| (&name.0, &value.0)));
         // Who ends this job ends its whole group. The program may take its leave; this process stays until it has, to
         // clear up. That another handler is there already would be as good.
         let _ = ctrlc::set_handler(|| {});
@@ -256,7 +292,7 @@ fn is_name(name: &str) -> bool {
 
 /// The environment variable that carries a parameter.
 fn variable(param: &str) -> String {
-    format!("REPRO_PARAM_{}", param.to_ascii_uppercase().replace('-', "_"))
+    format!("{PARAM}{}", param.to_ascii_uppercase().replace('-', "_"))
 }
 
 /// Refuses paths of which one is the other or lies in it: of what is there then, nobody knows whether it was given or made.
@@ -415,6 +451,18 @@ mod tests {
         assert!(refusal(r#""run":"true","outputs":["x"],"time-limit":1e300"#).contains("is no time"));
         assert!(refusal(r#""run":"true","outputs":["x"],"memory":"much""#).contains("no size of memory"));
         assert!(refusal(r#""run":"true","outputs":["x"],"params":{"a":{}}"#).contains("neither text nor number"));
-        assert!(refusal(r#""run":"true","outputs":["x"],"env":{"A=B":"c"}"#).contains("cannot be a variable"));
+    }
+
+    #[test]
+    fn a_variable_of_env_is_none_that_a_parameter_has() {
+        let case =
+            |name: &str, said: &str| assert_eq!(Variable::try_from(name.to_owned()).unwrap_err(), said, "{name}");
+        case("A=B", "`A=B` cannot be a variable; write `NAME: value`");
+        case("", "`` cannot be a variable; write `NAME: value`");
+        let said = "`REPRO_PARAM_X_Y` is the variable of a parameter; write `params: { x_y: ... }`";
+        case("REPRO_PARAM_X_Y", said);
+        for taken in ["PATH", "HOME", "TMPDIR", "REPRO_DATA", "REPRO_PARAM", "repro_param_x", "X"] {
+            assert!(Variable::try_from(taken.to_owned()).is_ok(), "{taken}");
+        }
     }
 }

@@ -415,3 +415,36 @@ mod tests {
         assert!(means("2,median,3.0,,,1.0,5.0").is_err());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TABLE: Table = Table { file: "t.csv", columns: &[("text", Text), ("whole", Whole), ("number", Number)] };
+
+    fn row() -> impl Strategy<Value = (String, i64, f64)> {
+        let number = any::<u64>().prop_map(f64::from_bits).prop_filter("finite", |x| x.is_finite());
+        ("[^\0\r]{0,8}", any::<i64>(), prop_oneof![number, Just(-0.0), Just(2.0 / 13.0), Just(5e-324)])
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_number_survives_its_table(rows in prop::collection::vec(row(), 1..20)) {
+            let texts: Vec<&str> = rows.iter().map(|row| row.0.as_str()).collect();
+            let whole: Vec<i64> = rows.iter().map(|row| row.1).collect();
+            let number: Vec<f64> = rows.iter().map(|row| row.2).collect();
+            let frame = df!("text" => &texts, "whole" => &whole, "number" => &number).unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join(TABLE.file);
+            TABLE.write(&frame, &path).unwrap();
+            let back = TABLE.read(&path).unwrap();
+            prop_assert_eq!(super::texts(&back, "text").unwrap(), texts);
+            prop_assert_eq!(wholes(&back, "whole").unwrap(), whole);
+            let bits = |numbers: Vec<f64>| numbers.into_iter().map(f64::to_bits).collect::<Vec<_>>();
+            prop_assert_eq!(bits(numbers(&back, "number").unwrap()), bits(number));
+        }
+    }
+}

@@ -1,14 +1,14 @@
-//! What a user may write where a text is wanted: any scalar that is read as it was written, or a list of them. Knows no
-//! stage.
+//! What a user may write where a program is given a text: any scalar, which it is given as it is
+//! written, or a list of them. Knows no stage.
 
+use crate::engine::stage::Verbatim;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::borrow::Cow;
 
-/// A text; a whole number or `true` in its place reads as it is written. Of `3.10` and `3.1` nobody knows which it was:
-/// they want quotes.
+/// A text; a number or `true` in its place is the text that is written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub(super) struct Text(pub(super) String);
@@ -33,7 +33,7 @@ impl Texts {
     }
 }
 
-/// How a scalar is written; none if it is nothing, a list or a mapping.
+/// The text of a scalar; none if it is nothing, a list or a mapping.
 pub(super) fn written(value: &Json) -> Option<String> {
     match value {
         Json::String(text) => Some(text.clone()),
@@ -43,14 +43,12 @@ pub(super) fn written(value: &Json) -> Option<String> {
 }
 
 fn text<E: Error>(value: &Json) -> Result<Text, E> {
-    let refuse = |found: &str, hint: &str| Err(E::custom(format!("expected a text, found {found}; {hint}")));
-    match (value, written(value)) {
-        (Json::Number(x), _) if x.is_f64() => refuse(&format!("`{x}`"), "put it in quotes"),
-        (_, Some(text)) => Ok(Text(text)),
-        (Json::Null, None) => refuse("nothing", "write a text"),
-        (Json::Array(_), None) => refuse("a list", "write a text"),
-        (_, None) => refuse("a mapping", "write a text"),
-    }
+    let found = match value {
+        Json::Array(_) => "a list; write a text",
+        Json::Object(_) => "a mapping; write a text",
+        _ => "nothing; write a text, or put `null` or `~` in quotes",
+    };
+    written(value).map(Text).ok_or_else(|| E::custom(format!("expected a text, found {found}")))
 }
 
 impl JsonSchema for Text {
@@ -59,19 +57,19 @@ impl JsonSchema for Text {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["string", "integer", "boolean"] })
+        json_schema!({ "type": ["string", "number", "boolean"] })
     }
 }
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text, D::Error> {
-        text(&Json::deserialize(deserializer)?)
+        text(&Verbatim::deserialize(deserializer)?.0)
     }
 }
 
 impl<'de> Deserialize<'de> for Texts {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Texts, D::Error> {
-        match Json::deserialize(deserializer)? {
+        match Verbatim::deserialize(deserializer)?.0 {
             Json::Array(items) => items.iter().map(text).collect::<Result<_, _>>().map(Texts::Many),
             one => text(&one).map(Texts::One),
         }
@@ -84,11 +82,13 @@ mod tests {
     use serde_json::{from_value, json};
 
     #[test]
-    fn a_scalar_reads_as_it_is_written_and_nothing_else_is_a_text() {
-        for (value, expected) in [(json!("3.10"), "3.10"), (json!(3), "3"), (json!(-3), "-3"), (json!(true), "true")] {
+    fn a_scalar_is_a_text_and_nothing_else_is() {
+        for (value, expected) in
+            [(json!("3.10"), "3.10"), (json!(3), "3"), (json!(-0.5), "-0.5"), (json!(true), "true")]
+        {
             assert_eq!(from_value::<Text>(value).unwrap().0, expected);
         }
-        for value in [json!(3.10), json!(1.0), json!(null), json!([]), json!({})] {
+        for value in [json!(null), json!([]), json!({})] {
             assert!(from_value::<Text>(value.clone()).is_err(), "{value}");
             assert!(from_value::<Texts>(json!(["a", value])).is_err(), "{value}");
         }
