@@ -116,10 +116,18 @@ fn spread(text: &str, base: &[String], found: &mut BTreeSet<Vec<String>>) {
 /// What each room may use of the others, as far as that is said: `engine::key` is that file alone.
 fn may_use(room: &str) -> Option<&'static [&'static [&'static str]]> {
     Some(match room {
-        "stage" => &[&["engine", "stage"], &["engine", "key"], &["study"], &["kernel", "sparse"], &["report"], &["fs"]],
-        "engine" => &[&["fs"]],
+        "stage" => &[
+            &["engine", "stage"],
+            &["engine", "key"],
+            &["study"],
+            &["kernel", "sparse"],
+            &["report"],
+            &["fs"],
+            &["process"],
+        ],
+        "engine" => &[&["fs"], &["process"]],
         "study" => &[&["kernel"]],
-        "kernel" | "report" | "fs" => &[],
+        "kernel" | "report" | "fs" | "process" => &[],
         _ => return None,
     })
 }

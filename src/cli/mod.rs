@@ -5,6 +5,7 @@ mod exec;
 mod gc;
 mod graph;
 mod inspect;
+mod interrupt;
 mod lock;
 mod log;
 mod manual;
@@ -338,6 +339,7 @@ fn dispatch(cli: Cli) -> Result<String> {
         Command::Man { destination } => manual::man(destination.as_deref()),
         Command::Graph { format, full } => graph::graph(common, format, full),
         Command::Exec { key, program, threads, again, aside, time_limit } => {
+            exec::begin_session();
             exec::take_name();
             time_limit.into_iter().for_each(exec::end_after);
             match aside {

@@ -1,6 +1,7 @@
 //! `repro verify --recompute`: runs cached nodes again, aside, and compares.
 
-use super::run::{INTERRUPTED, child_processes, slots, stop_on_ctrl_c};
+use super::interrupt::{INTERRUPTED, end_jobs_on_request};
+use super::run::{child_processes, slots};
 use super::{Common, Session, VerifyArgs, print};
 use crate::engine::error::{Error, Fault};
 use crate::engine::event::SCHEMA;
@@ -31,9 +32,9 @@ pub(super) fn recompute(common: &Common, args: &VerifyArgs, verified: &Verified)
     subjects.iter().try_for_each(|(_, recipe)| session.store.record_recipe(recipe).map(drop))?;
     let subjects: Vec<Subject> = subjects.into_iter().map(|(subject, _)| subject).collect();
     let scratch = session.store.workspace()?;
-    stop_on_ctrl_c()?;
     let told = vec!["--aside".into(), scratch.path().into()];
     let mut executor = child_processes(common, told, slots(args.jobs))?;
+    end_jobs_on_request(&executor)?;
     if common.verbosity() > Verbosity::Quiet {
         let _ = writeln!(std::io::stderr(), "running {} of {of} again, aside", subjects.len());
     }
