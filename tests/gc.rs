@@ -208,3 +208,15 @@ fn gc_removes_what_another_host_left_in_tmp_which_a_run_cannot_tell_from_work_in
     space.ok(&["gc", "--delete"]);
     assert_eq!(space.files("tmp").len(), 0);
 }
+
+#[test]
+fn of_many_nodes_of_one_recipe_that_are_pinned_at_once_each_is_pinned() {
+    let names: Vec<String> = (0..12).map(|k| format!("s{k}")).collect();
+    let stage = |name: &String| format!("  {name}: {{ command: {{ run: touch out, outputs: [out] }} }}\n");
+    let space = Space::with(&format!("stages:\n{}", names.iter().map(stage).collect::<String>()));
+    space.ok(&["run"]);
+    let pinning: Vec<_> = names.iter().map(|name| space.spawn(&["pin", name])).collect();
+    pinning.into_iter().for_each(|pin| assert_eq!(pin.wait().0, Some(0)));
+    let pinned = space.ok(&["pin"]).stdout;
+    assert_eq!(pinned.lines().count(), names.len(), "{pinned}");
+}

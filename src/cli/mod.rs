@@ -454,6 +454,13 @@ impl Session {
     }
 }
 
+/// What is made of a pipeline file goes by its path without `.yaml`; with any other ending by the
+/// whole path, so that `small.yaml` and `small.yml` share nothing.
+fn without_yaml(pipeline: &Path) -> PathBuf {
+    let is_yaml = pipeline.extension().is_some_and(|extension| extension == "yaml");
+    if is_yaml { pipeline.with_extension("") } else { pipeline.to_owned() }
+}
+
 /// What was set for this once may be to blame: the file alone would mislead.
 fn during(fault: Fault, set: &[String]) -> Fault {
     if set.is_empty() {

@@ -1,7 +1,7 @@
 //! `repro run`.
 
 use super::interrupt::{INTERRUPTED, end_jobs_on_request};
-use super::{Common, RunArgs, Session, lock, plan};
+use super::{Common, RunArgs, Session, lock, plan, without_yaml};
 use crate::engine::deliver::{Delivered, deliver, folder_name};
 use crate::engine::event::{Event, Observer, SCHEMA};
 use crate::engine::executor::local::Local;
@@ -168,6 +168,8 @@ fn deliver_all(
     observer: &mut dyn Observer,
 ) -> Result<()> {
     let reports = reports(common, session.profile.as_deref())?;
+    // Another run may be at the same folders with other overrides: what is there in the end is all of one run, the last.
+    let _turn = session.store.turn()?;
     let delivers = |id: &NodeId| session.plan.node(*id).kind.delivers();
     let alone = session.plan.ids().filter(delivers).count() == 1;
     for (id, artifact) in artifacts.iter().filter(|(id, _)| delivers(id)) {
@@ -182,12 +184,13 @@ fn deliver_all(
 }
 
 /// The folder of a profile's reports: `reports/<profile>/`, and that in a folder of its own for a pipeline that is not
-/// `pipeline.yaml`, since both may have such a profile.
+/// `pipeline.yaml`, since both may have such a profile: `reports/small/<profile>/` for `small.yaml`,
+/// `reports/small.yml/<profile>/` for `small.yml`.
 fn reports(common: &Common, profile: Option<&str>) -> Result<PathBuf> {
     let (reports, pipeline) = (Path::new("reports"), common.pipeline_path()?);
     let folder = match pipeline.as_path() == Path::new("pipeline.yaml") {
         true => reports.to_owned(),
-        false => reports.join(folder_name(&pipeline.with_extension("").to_string_lossy())),
+        false => reports.join(folder_name(&without_yaml(&pipeline).to_string_lossy())),
     };
     Ok(folder.join(profile.unwrap_or("default")))
 }

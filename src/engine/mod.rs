@@ -20,6 +20,7 @@ mod node;
 pub mod owner;
 pub mod pipeline;
 pub mod plan;
+pub mod pool;
 pub mod progress;
 pub mod reason;
 pub mod recompute;

@@ -102,6 +102,20 @@ pub struct Terms {
     pub memory: u64,
 }
 
+impl Terms {
+    /// For a job that two nodes need: the longer time limit (none is longer than any), the more
+    /// retries, and room for what either says it takes.
+    #[must_use]
+    pub fn loosest(self, other: Terms) -> Terms {
+        Terms {
+            time_limit: self.time_limit.zip(other.time_limit).map(|(one, another)| one.max(another)),
+            retries: self.retries.max(other.retries),
+            threads: self.threads.max(other.threads),
+            memory: self.memory.max(other.memory),
+        }
+    }
+}
+
 /// The first byte in which two contents of whatever format differ.
 pub fn first_byte(cached: &[u8], again: &[u8]) -> String {
     let at = cached.iter().zip(again).take_while(|(a, b)| a == b).count();

@@ -14,6 +14,7 @@
 //!   entries.memo          what entries said when they were last read, to save reading them again
 //!   leases/<key>          who is at work on it now
 //!   tmp/<owner>/          workspaces and half-written files, on the same disk; swept when their owner is gone
+//!   turn                  held for a moment by a command that reads, changes and writes back what others do too
 //!   lock                  shared by all who work here, held alone by whoever removes or moves things
 //!   pipelines/<digest>    the path of a pipeline file that has run here, under its digest: what it asks for is kept
 //!   files.json            digests of the project's files, to save hashing them again
@@ -148,6 +149,12 @@ impl Store {
     /// Leave to remove from the cache and to move things there; with `wait`, waits until nobody else is at work.
     pub fn alone(&self, wait: bool) -> Result<Hold> {
         self.hold(wait, File::try_lock, File::lock)
+    }
+
+    /// Waits for the turn to read, change and write back what other commands do too: the pins, the reports and the lock of
+    /// pipeline.yaml. It lasts until what this gives is dropped.
+    pub fn turn(&self) -> Result<File> {
+        fs::lock(&self.root.join("turn"))
     }
 
     fn hold(
@@ -573,6 +580,7 @@ impl Store {
 
     /// Keeps `key` from being removed, under the name of `node`.
     pub fn pin(&self, key: Key, node: &str) -> Result<()> {
+        let _turn = self.turn()?;
         let mut nodes = self.pinned_for(key)?;
         nodes.insert(node.to_owned());
         fs::create_dir_all(&self.root.join("pins"))?;
@@ -581,6 +589,7 @@ impl Store {
 
     /// Lets `key` go, as far as `node` is concerned.
     pub fn unpin(&self, key: Key, node: &str) -> Result<()> {
+        let _turn = self.turn()?;
         let mut nodes = self.pinned_for(key)?;
         nodes.remove(node);
         if nodes.is_empty() { fs::remove_if_there(&self.pin_path(key)) } else { self.write_pin(key, nodes) }
