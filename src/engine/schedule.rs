@@ -487,6 +487,7 @@ mod tests {
     use super::super::toy::{Bench, Fate, Ran, Trial, id};
     use super::*;
     use proptest::prelude::*;
+    use std::time::Duration;
 
     const PIPELINE: &str = "
 stages:

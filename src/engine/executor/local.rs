@@ -2,8 +2,9 @@
 //!
 //! A thread per child waits for it and reports over a channel: simpler than polling, and with as many children as cores
 //! the threads cost nothing. Each child begins a session of its own, where no terminal's Ctrl-C reaches it, and is to be
-//! the subreaper of what it starts, which ends with it (see [`crate::process`]). Knows no plan, no store and no stage: a
-//! child is told a key and the cache folder.
+//! the subreaper of what it starts, which ends with it (see [`crate::process`]). If the child is killed, this process ends
+//! what it leaves behind; if this process is killed, the child goes on to its end; if both are, nothing is left to end
+//! the rest. Knows no plan, no store and no stage: a child is told a key and the cache folder.
 
 use super::log::{ERROR, HINT, STDERR, STOPPED, TAKEN, UNAVAILABLE, tail};
 use super::{Executor, Job, Outcome, Told};
