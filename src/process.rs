@@ -120,6 +120,16 @@ fn below(roots: &[Pid]) -> Vec<Pid> {
     found
 }
 
+/// Asks a process that begins a group of its own to end, with all that it has started. On Linux it
+/// passes that on itself ([`run`]).
+pub fn request_end(leader: Pid) {
+    let told = if cfg!(target_os = "linux") { Err(Errno::SRCH) } else { kill_process_group(leader, Signal::TERM) };
+    if told.is_err() {
+        // A process that has just ended by itself cannot be asked, and need not be.
+        let _ = kill_process(leader, Signal::TERM);
+    }
+}
+
 /// Ends `leaders`, and whatever is below them. Each is to be a subreaper: it goes last, so that
 /// nothing can slip away from below it.
 pub fn end_trees(leaders: &[Pid]) {
@@ -133,7 +143,6 @@ pub fn end_trees(leaders: &[Pid]) {
         std::thread::sleep(PAUSE);
     }
     for &leader in leaders {
-        // A process that has just ended by itself cannot be ended, and need not be.
         let _ = kill_process_group(leader, Signal::KILL);
         kill(leader);
     }

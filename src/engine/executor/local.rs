@@ -11,7 +11,7 @@ use super::{Executor, Job, Outcome, Told};
 use crate::engine::key::Key;
 use crate::{fs, process};
 use anyhow::{Context as _, Result};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -52,14 +52,6 @@ struct JobProcess {
     late: Option<Instant>,
 }
 
-impl JobProcess {
-    /// Asks it to end; it passes that on to what it has started.
-    fn ask(&self) {
-        // One that has just ended by itself cannot be asked, and need not be.
-        let _ = kill_process(self.pid, Signal::TERM);
-    }
-}
-
 impl Processes {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, JobProcess>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -80,7 +72,7 @@ impl Processes {
             match job.late {
                 None if up => {
                     job.late = Some(Instant::now());
-                    job.ask();
+                    process::request_end(job.pid);
                 }
                 Some(since) if since.elapsed() >= GRACE => process::end_trees(&[job.pid]),
                 _ => {}
@@ -179,7 +171,7 @@ impl Executor for Local {
     }
 
     fn kill(&mut self) {
-        self.jobs.lock().values().for_each(JobProcess::ask);
+        self.jobs.lock().values().for_each(|job| process::request_end(job.pid));
         let until = Instant::now() + GRACE;
         while !self.jobs.lock().is_empty() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
