@@ -1,7 +1,10 @@
 //! The specification of the cache: what makes a node run again, one ingredient a test, and what does not.
 
 use crate::space::{Space, TINY, copy, name, nothing, set, with_any};
+use serde_json::Value as Json;
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 
 /// Runs, edits pipeline.yaml, runs again: what ran the second time.
 #[track_caller]
@@ -103,8 +106,10 @@ fn a_curves_parameter_reruns_the_curves_that_use_it_and_what_gathers_them() {
         and_gatherers(with_any(&nodes, &["curve=linear"])),
         "a refitted curve has no use for `points`"
     );
-    let refitted = rerun("wa_points: 3", "wa_points: 4");
-    assert_eq!(refitted, and_gatherers(with_any(&nodes, &["curve=arc+wa"])));
+    for change in ["wa_points: 4", "wa_points: 3, wa_refine: 3"] {
+        let refitted = rerun("wa_points: 3", change);
+        assert_eq!(refitted, and_gatherers(with_any(&nodes, &["curve=arc+wa"])), "{change}");
+    }
 }
 
 #[test]
@@ -205,7 +210,7 @@ fn a_fallback_that_is_not_needed_does_not_invalidate() {
 
 #[test]
 fn a_curves_parameter_it_has_no_use_for_does_not_invalidate() {
-    assert_eq!(rerun("curve: arc, points", "curve: arc, wa_points: 9, points"), nothing());
+    assert_eq!(rerun("curve: arc, points", "curve: arc, wa_points: 9, wa_refine: 9, points"), nothing());
 }
 
 #[test]
@@ -231,7 +236,7 @@ fn how_many_jobs_at_once_and_which_instructions_do_not_invalidate() {
 fn moving_the_project_runs_nothing() {
     let (space, elsewhere) = (Space::run_tiny(), Space::tiny());
     for folder in ["cache", "reports"] {
-        std::fs::rename(space.join(folder), elsewhere.join(folder)).unwrap();
+        fs::rename(space.join(folder), elsewhere.join(folder)).unwrap();
     }
     assert_eq!(elsewhere.ran(&[]), nothing());
 }
@@ -245,7 +250,7 @@ fn a_copy_that_lost_the_times_of_files_runs_nothing_and_is_sealed_again() {
         space.files("objects").iter().map(|path| path.metadata().unwrap().modified().unwrap()).collect()
     };
     assert_eq!(times(&elsewhere), times(&space));
-    assert_eq!(times(&space).len(), 1);
+    assert_eq!(times(&space).len(), space.files("objects").len(), "each object has its own time");
 }
 
 #[test]
@@ -309,7 +314,72 @@ fn an_answer_that_is_lost_and_found_equal_reruns_nothing_else() {
     let net = "nets@hidden=3,prior=none,end=a";
     let key =
         space.plan(&[net]).into_iter().find(|node| name(node) == net).unwrap()["key"].as_str().unwrap().to_owned();
-    std::fs::remove_file(space.join(format!("cache/v1/entries/{key}.json"))).unwrap();
+    fs::remove_file(space.join(format!("cache/v2/entries/{key}.json"))).unwrap();
     assert!(space.pending(&[]).len() > 4, "the plan cannot know");
     assert_eq!(space.ran(&[]), set([net]));
+}
+
+// What no answer comes from.
+
+fn swap(one: &Path, two: &Path) {
+    let aside = one.with_extension("aside");
+    for (from, to) in [(one, &*aside), (two, one), (&*aside, two)] {
+        fs::rename(from, to).unwrap();
+    }
+}
+
+/// Harms the files of `two` nodes, of which each has one output; then a run must make `ran` again and give what an
+/// undisturbed one gives, and `verify`, asked instead, must exit with 5 and name the files.
+#[track_caller]
+fn is_noticed(folder: &str, two: [&str; 2], harm: impl Fn(&Path, &Path)) {
+    for verify in [false, true] {
+        let space = Space::run_tiny();
+        let undisturbed = space.digests();
+        let shown =
+            two.map(|node| -> Json { serde_json::from_str(&space.ok(&["show", node, "--json"]).stdout).unwrap() });
+        let files = shown.map(|shown| {
+            let node = &shown["nodes"][0];
+            let outputs = node["entry"]["outputs"].as_object().unwrap();
+            let name = match folder {
+                "objects" => outputs.values().next().unwrap()["digest"].as_str().unwrap().to_owned(),
+                _ => format!("{}.json", node["key"].as_str().unwrap()),
+            };
+            space.join("cache/v2").join(folder).join(name)
+        });
+        harm(&files[0], &files[1]);
+        if verify {
+            let refused = space.exits(5, &["verify"]).stderr;
+            let named = |file: &Path| refused.contains(file.file_stem().unwrap().to_str().unwrap());
+            assert!(files.iter().any(|file| named(file)), "{refused}");
+            assert!(refused.contains("hint: what was bad is out of the way; `repro run` makes anew"), "{refused}");
+        }
+        let ran = space.ran(&[]);
+        assert!(ran.is_subset(&set(two)) && !ran.is_empty(), "{ran:?}");
+        assert_eq!(space.digests(), undisturbed);
+        space.ok(&["verify"]);
+    }
+}
+
+#[test]
+fn a_file_of_the_cache_cannot_pass_for_another_of_its_kind() {
+    let nets = ["nets@hidden=3,prior=none,end=a", "nets@hidden=3,prior=none,end=b"];
+    for folder in ["entries", "objects"] {
+        is_noticed(folder, nets, swap);
+        is_noticed(folder, nets, |one, two| {
+            fs::remove_file(two).unwrap();
+            fs::copy(one, two).unwrap();
+            let times = fs::metadata(one).unwrap().modified().unwrap();
+            fs::File::open(two).unwrap().set_modified(times).unwrap();
+        });
+    }
+}
+
+#[test]
+fn an_entry_that_names_another_valid_digest_is_no_answer() {
+    let nets = ["nets@hidden=3,prior=none,end=a", "nets@hidden=3,prior=none,end=b"];
+    is_noticed("entries", nets, |one, two| {
+        let [text, other] = [one, two].map(|path| fs::read_to_string(path).unwrap());
+        let digest = |text: &str| text.split_once("\"digest\":\"").unwrap().1[..64].to_owned();
+        fs::write(one, text.replace(&digest(&text), &digest(&other))).unwrap();
+    });
 }

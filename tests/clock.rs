@@ -70,8 +70,8 @@ fn the_last_run_is_the_one_that_began_last_even_after_the_clock_was_set_back() {
     let others = ["95-7", "4102444800-12", "not-a-run", "300000000000-4"];
     for id in others {
         std::fs::copy(
-            space.join(format!("cache/v1/runs/{first}.jsonl")),
-            space.join(format!("cache/v1/runs/{id}.jsonl")),
+            space.join(format!("cache/v2/runs/{first}.jsonl")),
+            space.join(format!("cache/v2/runs/{id}.jsonl")),
         )
         .unwrap();
     }

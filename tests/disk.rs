@@ -25,7 +25,7 @@ const SMALL_DISK: &[&str] = &[
     "-c",
     "mkdir cache && mount -t tmpfs -o size=1m none cache && echo mounted || exit
      \"$@\"; echo ended with $?
-     \"$1\" verify && ls cache/v1/tmp cache/v1/leases
+     \"$1\" verify && ls cache/v2/tmp cache/v2/leases
      mount -o remount,size=64m none cache && echo enlarged && exec \"$@\"",
     "sh",
 ];
@@ -39,15 +39,15 @@ fn on_a_full_disk_a_run_names_the_path_and_publishes_nothing_by_halves_and_the_n
     };
     assert_eq!(
         told,
-        "ended with 1\n1 objects, 1 entries, 3 recipes: all sound\ncache/v1/leases:\n\ncache/v1/tmp:\nenlarged\n"
+        "ended with 1\n1 objects, 1 entries, 3 recipes: all sound\ncache/v2/leases:\n\ncache/v2/tmp:\nenlarged\n"
     );
     let (first, second) = output.stderr.split_once("3 nodes: 0 cached, 1 ran, 2 failed, 0 skipped").unwrap();
     let failures: Vec<&str> = first.lines().filter(|line| line.contains(": failed: ")).collect();
     let [program, images] = failures[..] else { panic!("{first}") };
-    assert!(images.contains("images: failed: cannot write `") && images.contains("/cache/v1/tmp/"), "{images}");
+    assert!(images.contains("images: failed: cannot write `") && images.contains("/cache/v2/tmp/"), "{images}");
     assert!(images.ends_with("/train-images-idx3-ubyte`: No space left on device (os error 28)"), "{images}");
     assert!(program.contains("program: failed: the command ended with exit code 1; the disk of `"), "{program}");
-    assert!(program.contains("/cache/v1/tmp/") && program.ends_with("` is full"), "{program}");
+    assert!(program.contains("/cache/v2/tmp/") && program.ends_with("` is full"), "{program}");
     assert!(second.contains("3 nodes: 1 cached, 2 ran, 0 failed"), "{second}");
 }
 
@@ -61,7 +61,7 @@ fn without_leave_to_mount() {
         let told = String::from_utf8(output.stderr).unwrap();
         if output.status.code() != Some(0) {
             met += 1;
-            assert!(told.contains("cache/v1/") && told.contains("`: No space left on device"), "{told}");
+            assert!(told.contains("cache/v2/") && told.contains("`: No space left on device"), "{told}");
         }
         space.ok(&["verify"]);
         space.ok(&["run"]);
@@ -106,7 +106,7 @@ fn a_read_only_cache_can_be_looked_at_and_a_run_says_why_it_cannot() {
     }
     for change in [&["run"][..], &["run", "--force"], &["gc", "--delete"], &["pin", "report"]] {
         let refused = space.exits(7, change).stderr;
-        assert_eq!(refused, "error: cannot open `./cache/v1/lock`: Permission denied (os error 13)\n", "{change:?}");
+        assert_eq!(refused, "error: cannot open `./cache/v2/lock`: Permission denied (os error 13)\n", "{change:?}");
     }
     drop(shut);
     assert_eq!(space.ran(&[]), nothing());
@@ -140,9 +140,9 @@ stages:
 #[test]
 fn what_a_run_has_no_leave_for_is_named_and_once_it_has_it_it_goes_on() {
     for folder in ["entries", "jobs", "leases", "objects", "recipes", "runs", "tmp"] {
-        forbidden(&format!("cache/v1/{folder}"), 0o500);
+        forbidden(&format!("cache/v2/{folder}"), 0o500);
     }
-    for path in ["pipeline.yaml", "words", "words/a", "cache", "cache/v1", "cache/v1/lock"] {
+    for path in ["pipeline.yaml", "words", "words/a", "cache", "cache/v2", "cache/v2/lock"] {
         forbidden(path, 0o000);
     }
 }

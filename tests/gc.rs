@@ -179,8 +179,8 @@ fn half_done_elsewhere(seconds: u64) -> Space {
     space.ok(&["run"]);
     let plan = space.plan(&[]);
     let key = plan.iter().find(|node| name(node) == "two").unwrap()["key"].as_str().unwrap();
-    fs::remove_file(space.join(format!("cache/v1/entries/{key}.json"))).unwrap();
-    let lease = format!("cache/v1/leases/{key}");
+    fs::remove_file(space.join(format!("cache/v2/entries/{key}.json"))).unwrap();
+    let lease = format!("cache/v2/leases/{key}");
     space.write(&lease, serde_json::to_vec(&elsewhere()).unwrap());
     let beat = SystemTime::now() - Duration::from_secs(seconds);
     File::options().write(true).open(space.join(lease)).unwrap().set_modified(beat).unwrap();
@@ -202,7 +202,7 @@ fn what_another_host_left_half_done_is_taken_over_and_what_it_is_at_work_on_keep
 #[test]
 fn gc_removes_what_another_host_left_in_tmp_which_a_run_cannot_tell_from_work_in_progress() {
     let space = Space::with(TWO);
-    let half = format!("cache/v1/tmp/{}/workspace/half", elsewhere().tag());
+    let half = format!("cache/v2/tmp/{}/workspace/half", elsewhere().tag());
     space.write(&half, "an ou").ok(&["run"]);
     assert!(space.join(&half).exists());
     space.ok(&["gc", "--delete"]);

@@ -26,18 +26,27 @@ stages:
       a: nets@end=a
       b: nets@end=b
       data: data
-      curve: [linear, arc, linear+wa, arc+wa]
+      curve: [linear, arc, rho-arc, linear+wa, arc+wa]
       points: 5
       wa_points: 3
   matched-curves:
-    evaluate: { a: nets@end=a, b: matched, data: data, curve: [linear, arc], points: 5 }
+    evaluate: { a: nets@end=a, b: matched, data: data, curve: [linear, arc, rho-arc], points: 5 }
   tables:
     aggregate: { curves: [curves, matched-curves], nets: nets }
   figures:
     plot:
       data: data
       tables: tables
-      figure: [error-by-method, normalised-error-by-prior, error-by-width, max-error-by-width, max-error-by-variance]
+      figure:
+        - training
+        - error-by-method
+        - error-by-split
+        - normalised-error-by-prior
+        - error-by-width
+        - max-error-by-width
+        - max-error-by-variance
+        - loss-barrier-by-width
+        - error-barrier-by-width
   report:
     report: { data: data, tables: tables, figures: figures }
 ";

@@ -23,7 +23,7 @@ fn three_runs() -> Space {
         let after = space.files("runs");
         let made = after.difference(&before).next().unwrap();
         let id = format!("179543690{i}-{}", 100 + i);
-        std::fs::rename(made, space.join(format!("cache/v1/runs/{id}.jsonl"))).unwrap();
+        std::fs::rename(made, space.join(format!("cache/v2/runs/{id}.jsonl"))).unwrap();
     }
     space
 }
@@ -75,7 +75,7 @@ fn the_log_of_one_run_tells_its_nodes_with_reasons_and_times() {
 #[test]
 fn a_run_that_was_killed_is_in_the_log_as_far_as_it_got() {
     let space = three_runs();
-    let path = "cache/v1/runs/1795436902-102.jsonl";
+    let path = "cache/v2/runs/1795436902-102.jsonl";
     let text = space.read(path);
     space.write(path, &text[..text.len() * 2 / 3]);
     let log = space.ok(&["log"]).stdout;

@@ -41,7 +41,7 @@ fn nodes(space: &Space, arguments: &[&str]) -> Vec<Node> {
     let digest = |json: &Json| json.as_str().unwrap().to_owned();
     let node = |planned: &Json| {
         let key = planned["key"].as_str().unwrap().to_owned();
-        let recipe = json(space, format!("cache/v1/recipes/{key}.json"));
+        let recipe = json(space, format!("cache/v2/recipes/{key}.json"));
         let slots = recipe["inputs"].as_object().into_iter().flat_map(|slots| slots.values());
         let artifacts = slots.flat_map(|artifacts| artifacts.as_array().unwrap());
         let inputs = artifacts.flat_map(|files| files.as_object().unwrap().values().map(digest)).collect();
@@ -53,13 +53,13 @@ fn nodes(space: &Space, arguments: &[&str]) -> Vec<Node> {
 
 /// The digests that the entry of `key` holds.
 fn outputs(space: &Space, key: &str) -> BTreeSet<String> {
-    let entry = json(space, format!("cache/v1/entries/{key}.json"));
+    let entry = json(space, format!("cache/v2/entries/{key}.json"));
     entry["outputs"].as_object().unwrap().values().map(|file| file["digest"].as_str().unwrap().to_owned()).collect()
 }
 
 /// Shuts the project but for what one job needs.
 fn shut(space: &Space, node: &Node) -> Shut {
-    let cache = space.join("cache/v1");
+    let cache = space.join("cache/v2");
     let writable = ["objects", "entries", "leases", "tmp"].map(|folder| cache.join(folder));
     let recipe = cache.join(format!("recipes/{}.json", node.key));
     let inputs = node.inputs.iter().map(|digest| space.object(digest));
@@ -75,7 +75,7 @@ fn shut(space: &Space, node: &Node) -> Shut {
 /// Answers a node's question anew in a project that is shut but for what it declares; gives what was wrong with that.
 fn alone(space: &Space, node: &Node) -> Result<(), String> {
     let before: BTreeSet<PathBuf> = space.everything().into_iter().collect();
-    fs::remove_file(space.join(format!("cache/v1/entries/{}.json", node.key))).unwrap();
+    fs::remove_file(space.join(format!("cache/v2/entries/{}.json", node.key))).unwrap();
     node.outputs.difference(&node.inputs).for_each(|digest| fs::remove_file(space.object(digest)).unwrap());
     let shut = shut(space, node);
     let ended = space.run(&["exec", &node.key]);
@@ -131,9 +131,9 @@ fn a_stage_that_does_is_found_out() {
     assert_eq!(fares("echo x > out"), Ok(()));
     for culprit in [
         "cat ../../../../../objects/* > out",
-        "cat \"$PROJECT\"/cache/v1/objects/$SECRET > out",
+        "cat \"$PROJECT\"/cache/v2/objects/$SECRET > out",
         "cat \"$PROJECT\"/secret > out",
-        "ls \"$PROJECT\"/cache/v1/recipes > out",
+        "ls \"$PROJECT\"/cache/v2/recipes > out",
         "echo x > out; echo x > ../../../../stray",
         "echo x > out; echo x > ../../../../../objects/stray",
         "echo x > out; echo x > \"$PROJECT\"/stray",

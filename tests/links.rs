@@ -60,7 +60,7 @@ fn nothing_is_written_through_a_link_in_the_place_of_any_file_of_the_cache() {
         format!("jobs/{key}/stderr"),
         format!("jobs/{key}/stdout"),
     ];
-    for file in files.map(|file| space.join("cache/v1").join(file)) {
+    for file in files.map(|file| space.join("cache/v2").join(file)) {
         space.write("theirs", THEIRS);
         link(&file, &space.join("theirs"));
         assert_eq!(space.ran(&["--force", "tables"]), set(["tables"]), "{}", file.display());
@@ -77,7 +77,7 @@ fn an_entry_or_a_recipe_replaced_by_a_link_to_other_bytes_is_named_by_verify_and
     let (key, undisturbed) = (key(&space, "tables"), space.digests());
     for (folder, ran) in [("entries", set(["tables"])), ("recipes", nothing())] {
         space.write("theirs", "{}");
-        link(&space.join(format!("cache/v1/{folder}/{key}.json")), &space.join("theirs"));
+        link(&space.join(format!("cache/v2/{folder}/{key}.json")), &space.join("theirs"));
         assert!(space.exits(5, &["verify"]).stderr.contains(&key), "{folder}");
         assert_eq!(space.ran(&[]), ran, "{folder}");
         assert_eq!(space.read("theirs"), "{}");
@@ -104,14 +104,14 @@ fn a_report_replaced_by_a_link_is_restored_and_nothing_is_written_through_it() {
 fn the_cache_any_folder_of_it_and_that_of_reports_may_lie_elsewhere() {
     const FOLDERS: [&str; 11] = [
         "cache",
-        "cache/v1",
-        "cache/v1/entries",
-        "cache/v1/jobs",
-        "cache/v1/leases",
-        "cache/v1/objects",
-        "cache/v1/recipes",
-        "cache/v1/runs",
-        "cache/v1/tmp",
+        "cache/v2",
+        "cache/v2/entries",
+        "cache/v2/jobs",
+        "cache/v2/leases",
+        "cache/v2/objects",
+        "cache/v2/recipes",
+        "cache/v2/runs",
+        "cache/v2/tmp",
         "reports",
         "reports/default",
     ];

@@ -184,7 +184,7 @@ fn verify_compares_what_is_cached_and_tells_what_is_not() {
     let difference = &json["locked"]["differences"][0];
     assert_eq!((&difference["node"], &difference["expected"]), (&"curves".into(), &other.into()));
     space.write(LOCK, &true_lock);
-    std::fs::remove_dir_all(space.join("cache/v1/entries")).unwrap();
+    std::fs::remove_dir_all(space.join("cache/v2/entries")).unwrap();
     space.ok(&["run", "nets"]);
     insta::assert_snapshot!(said(&space.exits(3, &["verify", "--locked"])), @r"
     16 objects, 3 entries, 4 recipes: all sound

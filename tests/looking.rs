@@ -22,7 +22,7 @@ fn commands_that_read_answer_at_once_while_another_process_holds_the_cache_alone
         &["export", "tables", "elsewhere"],
     ];
     let before = looks.map(|look| space.run(look));
-    let lock = File::open(space.join("cache/v1/lock")).unwrap();
+    let lock = File::open(space.join("cache/v2/lock")).unwrap();
     lock.lock().unwrap();
     for (look, before) in looks.iter().zip(&before) {
         let began = Instant::now();

@@ -289,7 +289,7 @@ fn what_cannot_be_brought_in_is_refused_with_its_name() {
 fn the_cache_is_not_brought_into_itself() {
     let space = Space::with("stages:\n  c: { file: { path: . } }\n");
     let refused = space.exits(2, &["run"]).stderr;
-    assert!(refused.contains("stage `c`: `./cache/v1` is the cache itself\nhint: declare the folders"), "{refused}");
+    assert!(refused.contains("stage `c`: `./cache/v2` is the cache itself\nhint: declare the folders"), "{refused}");
 }
 
 #[test]
@@ -321,7 +321,7 @@ fn planning_writes_nothing() {
 #[test]
 fn digests_are_remembered_of_files_that_have_lain_still_and_by_runs_alone() {
     let space = space();
-    let memo = "cache/v1/files.json";
+    let memo = "cache/v2/files.json";
     space.ok(&["run"]);
     assert!(
         !space.join(memo).exists() || !space.read(memo).contains("a.csv"),
@@ -410,7 +410,7 @@ fn a_program_is_given_what_it_declares_and_nothing_else() {
     let names = ["HOME", "LABEL", "PATH", "PWD", "REPRO_PARAM_FACTOR", "TMPDIR"];
     let files = ["./count.sh", "./count.txt", "./inputs/rows/a.csv", "./inputs/rows/b.csv"];
     assert_eq!(lines[..10], [&names[..], &files[..]].concat());
-    assert!(lines[10].split(' ').all(|folder| folder.starts_with(space.join("cache/v1/tmp").to_str().unwrap())));
+    assert!(lines[10].split(' ').all(|folder| folder.starts_with(space.join("cache/v2/tmp").to_str().unwrap())));
     assert_eq!(lines[11], "0", "and nobody speaks to it");
 }
 
@@ -524,7 +524,7 @@ fn undeclared_files_are_left_out_and_named_in_the_log() {
     let space = line("echo y > out.txt; mkdir d; echo z > d/stray; ln -s d link; touch \"$(printf '\\377')\"", "");
     space.ok(&["run"]);
     assert_eq!(space.digests()["c"].keys().collect::<Vec<_>>(), ["out.txt"]);
-    let log = fs::read_dir(space.join("cache/v1/jobs")).unwrap().next().unwrap().unwrap().path().join("stderr");
+    let log = fs::read_dir(space.join("cache/v2/jobs")).unwrap().next().unwrap().unwrap().path().join("stderr");
     assert_eq!(space.read(log), "not declared, and left out: `d/stray`, `link`, `\u{fffd}`\n");
 }
 

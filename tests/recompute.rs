@@ -1,6 +1,8 @@
 //! `verify --recompute`: what is cached is run again, aside, and compared bit by bit.
 
 use crate::space::{Space, TINY, eventually, lives};
+use repro::engine::entry::Entry;
+use repro::engine::store::Store;
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,15 +19,16 @@ fn forge(space: &Space, node: &str, file: &str, change: impl Fn(&mut Vec<u8>)) {
     change(&mut bytes);
     let new = blake3::hash(&bytes).to_string();
     fs::write(space.object(&new), &bytes).unwrap();
-    let path = format!("cache/v1/entries/{}.json", shown["key"].as_str().unwrap());
-    let mut entry: Json = serde_json::from_str(&space.read(&path)).unwrap();
-    entry["outputs"][file] = serde_json::json!({ "digest": new, "bytes": bytes.len() });
-    space.write(&path, entry.to_string());
+    let (store, key) = (Store::at(&space.join("cache")), shown["key"].as_str().unwrap().parse().unwrap());
+    let mut entry = Entry::clone(&store.entry(key).unwrap().unwrap());
+    let forged = entry.outputs.get_mut(file).unwrap();
+    (forged.digest, forged.bytes) = (new.parse().unwrap(), bytes.len() as u64);
+    store.publish(key, &entry).unwrap();
 }
 
 /// The cache without what a command may leave beside it.
 fn cache(space: &Space) -> Vec<(std::path::PathBuf, Vec<u8>)> {
-    let folders = ["objects", "entries", "recipes", "jobs", "runs", "choices", "tmp"];
+    let folders = ["objects", "entries", "recipes", "jobs", "runs", "fallbacks", "tmp"];
     let files = folders.iter().flat_map(|folder| space.files(folder)).filter(|path| path.is_file());
     files.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
@@ -43,7 +46,7 @@ fn every_stage_gives_its_bytes_again_and_the_cache_stays_as_it_is() {
     assert_eq!(told, nodes);
     assert!(said.stdout.ends_with(&format!("{0} of {0} nodes reproduced\n", nodes.len())), "{}", said.stdout);
     assert!(cache(&space) == before);
-    assert!(!space.join("cache/v1/aside").exists());
+    assert!(!space.join("cache/v2/recomputed").exists());
 }
 
 #[test]

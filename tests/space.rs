@@ -217,7 +217,7 @@ impl Space {
         let digests = |node: &Json| {
             assert_eq!(node["state"], "cached", "{node}");
             let key = node["key"].as_str().unwrap();
-            let entry: Json = serde_json::from_str(&self.read(format!("cache/v1/entries/{key}.json"))).unwrap();
+            let entry: Json = serde_json::from_str(&self.read(format!("cache/v2/entries/{key}.json"))).unwrap();
             let outputs = entry["outputs"].as_object().unwrap();
             let digest = |stored: &Json| stored["digest"].as_str().unwrap().to_owned();
             (name(node), outputs.iter().map(|(file, stored)| (file.clone(), digest(stored))).collect())
@@ -227,12 +227,12 @@ impl Space {
 
     /// Where an object lies.
     pub(crate) fn object(&self, digest: &str) -> PathBuf {
-        self.join("cache/v1/objects").join(digest)
+        self.join("cache/v2/objects").join(digest)
     }
 
     /// All files of a folder of the cache.
     pub(crate) fn files(&self, folder: &str) -> BTreeSet<PathBuf> {
-        fs::read_dir(self.join("cache/v1").join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect()
+        fs::read_dir(self.join("cache/v2").join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect()
     }
 
     /// Everything in the project, folders before what they hold.

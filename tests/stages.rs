@@ -37,6 +37,29 @@ fn two_reports_lie_in_folders_of_their_own() {
 }
 
 #[test]
+fn training_and_barriers_are_in_the_report() {
+    let space = Space::run_tiny();
+    let (report, histories) = ("reports/default/report.md", "reports/default/tables/histories.csv");
+    // 2 widths, 2 priors and 2 ends, 2 epochs each.
+    let rows: Vec<String> = space.read(histories).lines().map(str::to_owned).collect();
+    assert_eq!(rows.len(), 1 + 2 * 2 * 2 * 2);
+    assert!(rows[1].starts_with("3,none,1,a,1,"), "{}", rows[1]);
+    let text = space.read(report);
+    assert!(text.contains("- Prior none, 4 nets: the train error is "), "{text}");
+    let summary = space.read("reports/default/tables/summary.csv");
+    let header: Vec<&str> = summary.lines().next().unwrap().split(',').collect();
+    let at = header.iter().position(|column| *column == "mean").unwrap();
+    let mean = |metric: &str| -> f64 {
+        let row = summary.lines().find(|line| line.starts_with(&format!("3,none,linear,test,{metric},"))).unwrap();
+        row.split(',').nth(at).unwrap().parse().unwrap()
+    };
+    let (_, barriers) = text.split_once("### Barriers, prior: none").unwrap();
+    let cell = format!("{:.3} / {:.2}", mean("barrier_loss"), mean("barrier_error"));
+    let linear = barriers.lines().find(|line| line.starts_with("| Linear ")).unwrap();
+    assert!(linear.contains(&cell), "{cell}: {linear}");
+}
+
+#[test]
 fn an_axis_that_is_not_there_is_named_with_the_nearest() {
     let refused = Space::tiny().exits(2, &["plan", "nets@hiden=3"]);
     insta::assert_snapshot!(refused.stderr, @r"

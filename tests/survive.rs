@@ -148,7 +148,7 @@ fn damaged_bytes_are_kept_aside() {
     let mut bytes = fs::read(space.object(&digest)).unwrap();
     flip(&space.object(&digest));
     space.exits(5, &["verify"]);
-    let kept = fs::read(space.join("cache/v1/quarantine").join(&digest)).unwrap();
+    let kept = fs::read(space.join("cache/v2/quarantine").join(&digest)).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x10;
     assert_eq!(kept, bytes);
@@ -193,7 +193,7 @@ fn a_deleted_emptied_truncated_or_garbled_entry_is_remade() {
     let undisturbed = space.digests();
     let plan = space.plan(&[]);
     let key = plan.iter().find(|node| name(node) == "tables").unwrap()["key"].as_str().unwrap();
-    let entry = space.join(format!("cache/v1/entries/{key}.json"));
+    let entry = space.join(format!("cache/v2/entries/{key}.json"));
     let text = fs::read(&entry).unwrap();
     let harms: [&dyn Fn(); 5] = [
         &|| fs::remove_file(&entry).unwrap(),
@@ -242,18 +242,18 @@ fn a_damaged_recipe_is_named_by_verify_and_does_not_stop_a_run() {
 #[test]
 fn what_is_not_ours_among_the_objects_is_named_by_verify_and_left_there() {
     let space = Space::run_tiny();
-    space.write("cache/v1/objects/notes.txt", "mine");
+    space.write("cache/v2/objects/notes.txt", "mine");
     let refused = space.exits(5, &["verify"]).stderr;
     assert!(refused.contains("`notes.txt`") && refused.contains("hint: remove it; "), "{refused}");
-    assert_eq!(space.read("cache/v1/objects/notes.txt"), "mine");
+    assert_eq!(space.read("cache/v2/objects/notes.txt"), "mine");
 }
 
 #[test]
 fn files_that_are_not_ours_do_not_stop_a_run_and_the_cache_can_be_deleted() {
     let space = Space::run_tiny();
     let undisturbed = space.digests();
-    for folder in ["recipes", "entries", "jobs", "runs", "tmp", "choices"] {
-        space.write(&format!("cache/v1/{folder}/.DS_Store"), "x").write(&format!("cache/v1/{folder}/x.json"), "x");
+    for folder in ["recipes", "entries", "jobs", "runs", "tmp", "fallbacks"] {
+        space.write(&format!("cache/v2/{folder}/.DS_Store"), "x").write(&format!("cache/v2/{folder}/x.json"), "x");
     }
     assert_eq!(space.ran(&[]), nothing());
     space.ok(&["verify"]);

@@ -40,7 +40,7 @@ pub(super) fn gc(common: &Common, delete: bool, runs: usize, wait: bool) -> Resu
 /// What this pipeline and the others that have run here ask for, what the last runs used, and what is pinned.
 fn roots(common: &Common, store: &Store, runs: usize) -> Result<Roots> {
     let mut roots = Roots { runs, ..Roots::default() };
-    roots.keys.extend(store.pins()?.into_iter().map(|(key, _)| key));
+    roots.keys.extend(store.pinned_keys()?);
     let histories = store.runs()?;
     for id in histories.iter().rev().take(runs) {
         roots.keys.extend(history::read(store, id)?.nodes.iter().filter_map(|node| node.key));

@@ -6,10 +6,11 @@
 //!
 //! Knows no stage and no key; where the memo lies is for the caller to say.
 
+use super::envelope;
 use super::error::Error;
 use super::key::{Artifact, Digest};
 use super::stage::Declared;
-use super::store::Store;
+use super::store::{FILES, Store};
 use super::value::Misfit;
 use crate::fs::{self, Stat};
 use anyhow::{Context as _, Result};
@@ -42,6 +43,12 @@ struct Seen {
     digest: Digest,
 }
 
+/// What is remembered of the project's files, by path.
+#[derive(Serialize, Deserialize)]
+struct Memo {
+    files: BTreeMap<String, Seen>,
+}
+
 /// A declared path as it was: its files, by their names below it; a single file has the empty name.
 type Look = BTreeMap<String, Sight>;
 
@@ -56,8 +63,10 @@ impl Files {
     /// Those of the project at `root`. A memo that cannot be read is an empty one: it only saves time.
     pub fn of(root: &Path, memo: &Path) -> Files {
         let cache = memo.parent().unwrap_or(memo).to_owned();
-        let memo = fs::read_if_there(memo).ok().flatten().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        Files { root: root.to_owned(), cache, memo: Arc::new(memo.unwrap_or_default()), looks: Arc::default() }
+        let bytes = fs::read_if_there(memo).ok().flatten();
+        let memo: Option<Memo> = bytes.and_then(|bytes| envelope::unwrap(FILES, &bytes));
+        let files = memo.map(|memo| memo.files).unwrap_or_default();
+        Files { root: root.to_owned(), cache, memo: Arc::new(files), looks: Arc::default() }
     }
 
     fn looks(&self) -> MutexGuard<'_, BTreeMap<String, Look>> {
@@ -203,16 +212,16 @@ impl Files {
 
     /// Writes down what was hashed.
     pub fn remember(&self, store: &Store) -> Result<()> {
-        let mut memo = (*self.memo).clone();
+        let mut files = (*self.memo).clone();
         for (path, look) in &*self.looks() {
             let settled = look.iter().filter(|(_, sight)| sight.settled);
-            memo.extend(settled.map(|(file, sight)| (joined(path, file), sight.seen)));
+            files.extend(settled.map(|(file, sight)| (joined(path, file), sight.seen)));
         }
-        if memo == *self.memo {
+        if files == *self.memo {
             return Ok(());
         }
-        memo.retain(|path, _| self.root.join(path).exists());
-        store.write_memo(&serde_json::to_vec(&memo).context("cannot write the memo of files")?)
+        files.retain(|path, _| self.root.join(path).exists());
+        store.write_memo(&Memo { files })
     }
 }
 

@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn the_memo_of_entries_goes_too() {
         let bench = Bench::new();
-        let memo = bench.path().join("cache/v1/entries.memo");
+        let memo = bench.path().join("cache/v2/entries.memo");
         std::fs::write(&memo, "of the living and the dead").unwrap();
         Garbage::of(&bench.store, &Roots::default()).unwrap().remove(&bench.store).unwrap();
         assert!(!memo.exists());

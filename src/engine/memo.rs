@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 /// What begins the file; the digest of what follows its line ends it.
-const MAGIC: &str = "repro entries v1 ";
+const MAGIC: &str = "repro entries v2 ";
 
 /// A new memo is written when it would hold so many per cent more than the last: writing costs as much as is saved.
 const WORTH: usize = 2;

@@ -3,6 +3,7 @@
 pub mod deliver;
 pub mod diff;
 pub mod entry;
+mod envelope;
 pub mod error;
 pub mod event;
 pub mod exec;

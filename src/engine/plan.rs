@@ -54,10 +54,10 @@ impl Plan {
         artifact: impl Fn(NodeId) -> &'a Artifact,
     ) -> Result<Recipe> {
         let node = self.node(id);
-        let Question { params, label, fallback, fallback_label, .. } = &*node.question;
-        let (params, label) = match fallback {
-            Some(fallback) if fallen_back => (fallback, fallback_label),
-            _ => (params, label),
+        let Question { version, params, label, fallback, fallback_label, .. } = &*node.question;
+        let (version, params, label) = match fallback {
+            Some(fallback) if fallen_back => (node.kind.version_of(fallback)?, fallback, fallback_label),
+            _ => (*version, params, label),
         };
         let mut inputs = BTreeMap::new();
         for (name, sources) in &node.inputs {
@@ -81,7 +81,7 @@ impl Plan {
         }
         Ok(Recipe {
             kind: node.kind.name().to_owned(),
-            version: node.kind.version(),
+            version,
             params,
             inputs,
             seed: label.clone().map(|label| Seed { run: self.seed.clone(), label }),
@@ -134,10 +134,10 @@ impl Plan {
     /// The recipe of a node whose inputs are not known yet, without them: to be compared, not to be asked.
     pub fn recipe_without_inputs(&self, id: NodeId) -> Recipe {
         let node = self.node(id);
-        let Question { params, label, .. } = &*node.question;
+        let Question { version, params, label, .. } = &*node.question;
         Recipe {
             kind: node.kind.name().to_owned(),
-            version: node.kind.version(),
+            version: *version,
             params: params.clone(),
             inputs: BTreeMap::new(),
             seed: label.clone().map(|label| Seed { run: self.seed.clone(), label }),

@@ -587,7 +587,7 @@ stages:
         let trial = bench.trial(PIPELINE);
         let key = question(&trial, name);
         let owner = super::super::owner::Owner { host: "far".into(), ..super::super::owner::Owner::this().clone() };
-        let lease = bench.path().join(format!("cache/v1/leases/{key}"));
+        let lease = bench.path().join(format!("cache/v2/leases/{key}"));
         std::fs::write(&lease, serde_json::to_vec(&owner).unwrap()).unwrap();
         (key, lease)
     }

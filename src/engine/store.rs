@@ -1,13 +1,13 @@
 //! The cache on disk: questions, answers, and how an answer is published.
 //!
 //! ```text
-//! cache/v1/
-//!   recipes/<key>.json    the question, as asked
-//!   entries/<key>.json    the answer: digests and sizes of the outputs; seconds, memory, host, program as provenance
-//!   objects/<digest>      an output's bytes: read-only, its modification time set to SEALED
-//!   choices/<key>         the answer to this question could not be had; its fallback is used instead (holds the cause)
+//! cache/v2/
+//!   recipes/<key>.json    the recipe, as requested
+//!   entries/<key>.json    the result: digests and sizes of the outputs; seconds, memory, host, program as provenance
+//!   objects/<digest>      an output's bytes: read-only, their modification time derived from the digest
+//!   fallbacks/<key>       this recipe could not be computed; its fallback is used instead (holds the cause)
 //!   jobs/<key>/           stdout and stderr of the last attempt
-//!   aside/<key>/          outputs that came out otherwise when a node ran again (again/), and the cache's (cached/)
+//!   recomputed/<key>/     outputs that differ when a node runs again (again/), and the cache's (cached/)
 //!   pins/<key>            kept from removal; holds the names of the nodes it is kept for
 //!   quarantine/<digest>   bytes that did not have the digest they stood under
 //!   runs/<id>.jsonl       the history of runs
@@ -24,12 +24,27 @@
 //! An answer is published in three steps, each a rename: its objects, then its entry. The entry's rename is the commit
 //! point; a crash before it leaves objects nobody names, and the node runs again. Publishing twice is harmless.
 //!
-//! A lookup trusts an object whose size is the entry's and whose modification time is still `SEALED`. Whoever edits an
-//! object moves that time; then its bytes are hashed again, and sealed again or taken for damaged.
+//! A lookup trusts an object whose size is the entry's and whose modification time is still the one derived from its
+//! digest. An edit moves that time, and another object has another; then the bytes are hashed again, and the object is
+//! sealed again or is damaged.
+//!
+//! No file can pass for another one that it was swapped for:
+//!
+//! | file | what is checked when it is read |
+//! |---|---|
+//! | recipe | its key is the BLAKE3 of its content |
+//! | entry, fallback, pin, `delivered/`, `files.json` | it holds its own path and a checksum ([`super::envelope`]) |
+//! | object | size and time, else its digest; `verify` always hashes it |
+//! | `pipelines/` | its name is the digest of its content |
+//! | `entries.memo` | a checksum; each entry in it counts only for the key, inode, size and times it was read with |
+//! | lease, workspace | nothing: a result is published whole whoever holds the lease; at worst it is computed twice |
+//! | `jobs/`, `recomputed/`, `quarantine/` | nothing: they are for people, and no command decides by them |
+//! | `runs/` | nothing: a history decides what `log` shows and what `gc` keeps beside the pipelines' own results |
 //!
 //! Knows keys and digests; not what a stage is.
 
 use super::entry::{Entry, Stored, leads_out};
+use super::envelope;
 use super::error::Error;
 use super::key::{Artifact, Digest, Key, Recipe};
 use super::lease::{Claim, Leases};
@@ -37,6 +52,8 @@ use super::memo::Memo;
 use super::owner::Owner;
 use crate::fs;
 use anyhow::{Context as _, Result};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{File, TryLockError};
@@ -46,11 +63,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
-/// The modification time of every sealed object: 2001-09-09 01:46:40 UTC, a second that nothing else is likely to set.
+/// The earliest modification time of a sealed object: 2001-09-09 01:46:40 UTC.
 const SEALED: Duration = Duration::from_secs(1_000_000_000);
+
+/// The version of the layout, and the folder it is in.
+const FORMAT: &str = "v2";
 
 /// Where the memo of entries lies.
 const MEMO: &str = "entries.memo";
+
+/// Where the digests of the project's files are remembered.
+pub(super) const FILES: &str = "files.json";
 
 /// Where what was laid out for people is remembered.
 const DELIVERED: &str = "delivered";
@@ -119,7 +142,7 @@ pub struct Store {
 impl Store {
     /// The cache under `folder`, which need not exist yet.
     pub fn at(folder: &Path) -> Store {
-        Store { root: folder.join("v1"), memo: None }
+        Store { root: folder.join(FORMAT), memo: None }
     }
 
     /// The same, about to be asked for many entries: what was last read of them is read at once.
@@ -136,7 +159,7 @@ impl Store {
 
     /// Makes the folders a run writes to.
     pub fn prepare(&self) -> Result<()> {
-        ["recipes", "entries", "objects", "choices", "jobs", "leases", "runs", "tmp"]
+        ["recipes", "entries", "objects", "fallbacks", "jobs", "leases", "runs", "tmp"]
             .into_iter()
             .try_for_each(|folder| fs::create_dir_all(&self.root.join(folder)))
     }
@@ -246,7 +269,7 @@ impl Store {
 
     /// Where a node's outputs are kept that came out otherwise when it ran again.
     pub fn aside(&self, key: Key) -> PathBuf {
-        self.root.join("aside").join(key.to_string())
+        self.root.join("recomputed").join(key.to_string())
     }
 
     /// Where run `id` writes its history.
@@ -263,7 +286,22 @@ impl Store {
     }
 
     fn choice_path(&self, key: Key) -> PathBuf {
-        self.root.join("choices").join(key.to_string())
+        self.root.join("fallbacks").join(key.to_string())
+    }
+
+    /// Reads a file of the cache that says which one it is; one that is damaged, or is another, counts as none.
+    fn read_enveloped<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>> {
+        let bytes = fs::read_if_there(path)?;
+        Ok(bytes.and_then(|bytes| envelope::unwrap(&self.relative(path), &bytes)))
+    }
+
+    fn write_enveloped(&self, path: &Path, value: &impl Serialize) -> Result<()> {
+        fs::write_atomic(path, &self.scratch()?, &envelope::wrap(&self.relative(path), value)?)
+    }
+
+    /// The path of a file from the cache's folder on, by which it names itself.
+    fn relative(&self, path: &Path) -> String {
+        path.strip_prefix(&self.root).unwrap_or(path).display().to_string()
     }
 
     /// Whether the question is answered.
@@ -279,15 +317,16 @@ impl Store {
         Ok(Lookup::Hit(entry))
     }
 
-    /// The entry of `key`, whether or not its objects are there. One that cannot be read counts as none: it is remade.
+    /// The entry of `key`, whether or not its objects are there. One that is damaged, or is another key's, counts as none:
+    /// its recipe is computed again.
     pub fn entry(&self, key: Key) -> Result<Option<Arc<Entry>>> {
         let path = self.entry_path(key);
-        let Some(memo) = &self.memo else { return Ok(read_entry(&path)?.map(Arc::new)) };
+        let Some(memo) = &self.memo else { return Ok(self.read_enveloped(&path)?.map(Arc::new)) };
         let Some(stat) = fs::stat_if_there(&path)? else { return Ok(None) };
         if let Some(entry) = lock(memo).entry(key, stat) {
             return Ok(Some(entry));
         }
-        let Some(entry) = read_entry(&path)?.map(Arc::new) else { return Ok(None) };
+        let Some(entry) = self.read_enveloped(&path)?.map(Arc::new) else { return Ok(None) };
         if fs::stat_if_there(&path)? == Some(stat) {
             lock(memo).learn(key, stat, &entry);
         }
@@ -298,14 +337,14 @@ impl Store {
     fn check(&self, stored: Stored) -> Result<Check> {
         let path = self.object(stored.digest);
         let Some(meta) = fs::metadata_if_there(&path)? else { return Ok(Check::Gone) };
-        let sealed = meta.modified().is_ok_and(|at| at == sealed_at());
+        let sealed = meta.modified().is_ok_and(|at| at == sealed_at(stored.digest));
         if meta.is_file() && sealed && meta.len() == stored.bytes {
             return Ok(Check::Sound);
         }
         if self.is_sound(stored.digest)? {
             // Somebody touched or copied it, but its bytes are right. Sealing is a shortcut for next time; if this
             // user may not seal it, the shortcut is lost and nothing else.
-            let _ = fs::seal(&path, sealed_at());
+            let _ = fs::seal(&path, sealed_at(stored.digest));
             return Ok(Check::Sound);
         }
         Ok(Check::Bad)
@@ -390,7 +429,7 @@ impl Store {
             Check::Gone => {}
         }
         fs::sync(path)?;
-        fs::seal(path, sealed_at())?;
+        fs::seal(path, sealed_at(digest))?;
         fs::rename(path, &object)?;
         Ok(stored)
     }
@@ -411,21 +450,17 @@ impl Store {
 
     /// What was last laid out for people in `folder`; nothing if that is not known.
     pub fn delivered(&self, folder: &str) -> Result<Artifact> {
-        let bytes = fs::read_if_there(&self.delivered_path(folder))?;
-        let mut files: Artifact = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let delivered: Option<Delivered> = self.read_enveloped(&self.delivered_path(folder))?;
+        let mut files = delivered.map(|delivered| delivered.files).unwrap_or_default();
         files.retain(|name, _| !leads_out(name));
         Ok(files)
     }
 
     /// Writes that down.
     pub fn remember_delivered(&self, folder: &str, artifact: &Artifact) -> Result<()> {
-        let path = self.delivered_path(folder);
         fs::create_dir_all(&self.root.join(DELIVERED))?;
-        fs::write_atomic(
-            &path,
-            &self.scratch()?,
-            &serde_json::to_vec(artifact).context("cannot write what was delivered")?,
-        )
+        let delivered = Delivered { folder: folder.to_owned(), files: artifact.clone() };
+        self.write_enveloped(&self.delivered_path(folder), &delivered)
     }
 
     fn delivered_path(&self, folder: &str) -> PathBuf {
@@ -452,29 +487,28 @@ impl Store {
 
     /// Where the digests of the project's files are remembered.
     pub fn memo(&self) -> PathBuf {
-        self.root.join("files.json")
+        self.root.join(FILES)
     }
 
-    /// Writes them down.
-    pub fn write_memo(&self, bytes: &[u8]) -> Result<()> {
-        fs::write_atomic(&self.memo(), &self.scratch()?, bytes)
+    /// Writes that down.
+    pub(super) fn write_memo(&self, memo: &impl Serialize) -> Result<()> {
+        self.write_enveloped(&self.memo(), memo)
     }
 
     /// Publishes an answer. Its objects must be in the store.
     pub fn publish(&self, key: Key, entry: &Entry) -> Result<()> {
-        let json = serde_json::to_vec_pretty(entry).context("cannot write the entry")?;
-        fs::write_atomic(&self.entry_path(key), &self.scratch()?, &json)
+        self.write_enveloped(&self.entry_path(key), entry)
     }
 
     /// Why the fallback of this question is used, if it is.
     pub fn choice(&self, question: Key) -> Result<Option<String>> {
-        let bytes = fs::read_if_there(&self.choice_path(question))?;
-        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+        let fallback: Option<Fallback> = self.read_enveloped(&self.choice_path(question))?;
+        Ok(fallback.map(|fallback| fallback.cause))
     }
 
     /// Remembers that `question` could not be answered, and why.
     pub fn choose_fallback(&self, question: Key, cause: &str) -> Result<()> {
-        fs::write_atomic(&self.choice_path(question), &self.scratch()?, cause.as_bytes())
+        self.write_enveloped(&self.choice_path(question), &Fallback { cause: cause.to_owned() })
     }
 
     /// Forgets that.
@@ -517,7 +551,9 @@ impl Store {
 
     /// Removes what was kept for a look only.
     pub fn forget_curiosities(&self) -> Result<()> {
-        ["quarantine", "aside"].into_iter().try_for_each(|folder| fs::remove_folder_if_there(&self.root.join(folder)))
+        ["quarantine", "recomputed"]
+            .into_iter()
+            .try_for_each(|folder| fs::remove_folder_if_there(&self.root.join(folder)))
     }
 
     /// Removes the memo of entries, which knows those too that are gone; a run makes a new one.
@@ -572,10 +608,15 @@ impl Store {
     /// The pinned keys, each with the name of a node that it is pinned for; twice, if two nodes ask the same.
     pub fn pins(&self) -> Result<Vec<(Key, String)>> {
         let mut pins = Vec::new();
-        for key in fs::list(&self.root.join("pins"))?.iter().filter_map(|name| name.parse().ok()) {
+        for key in self.pinned_keys()? {
             pins.extend(self.pinned_for(key)?.into_iter().map(|node| (key, node)));
         }
         Ok(pins)
+    }
+
+    /// The pinned keys: the name of its file alone pins a key, whatever is in it.
+    pub fn pinned_keys(&self) -> Result<BTreeSet<Key>> {
+        Ok(fs::list(&self.root.join("pins"))?.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
     /// Keeps `key` from being removed, under the name of `node`.
@@ -595,15 +636,14 @@ impl Store {
         if nodes.is_empty() { fs::remove_if_there(&self.pin_path(key)) } else { self.write_pin(key, nodes) }
     }
 
-    /// The nodes that `key` is pinned for. In the file a NUL parts them, which no target can have.
+    /// The nodes that `key` is pinned for.
     fn pinned_for(&self, key: Key) -> Result<BTreeSet<String>> {
-        let Some(bytes) = fs::read_if_there(&self.pin_path(key))? else { return Ok(BTreeSet::new()) };
-        Ok(String::from_utf8_lossy(&bytes).split('\0').map(str::to_owned).collect())
+        let pin: Option<Pin> = self.read_enveloped(&self.pin_path(key))?;
+        Ok(pin.map(|pin| pin.nodes).unwrap_or_default())
     }
 
     fn write_pin(&self, key: Key, nodes: BTreeSet<String>) -> Result<()> {
-        let names: Vec<String> = nodes.into_iter().collect();
-        fs::write_atomic(&self.pin_path(key), &self.scratch()?, names.join("\0").as_bytes())
+        self.write_enveloped(&self.pin_path(key), &Pin { nodes })
     }
 
     fn pin_path(&self, key: Key) -> PathBuf {
@@ -617,8 +657,23 @@ fn age(id: &str) -> Option<(u64, u64)> {
     Some((seconds.parse().ok()?, number.parse().ok()?))
 }
 
-fn read_entry(path: &Path) -> Result<Option<Entry>> {
-    Ok(fs::read_if_there(path)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+/// In `fallbacks/`.
+#[derive(Serialize, Deserialize)]
+struct Fallback {
+    cause: String,
+}
+
+/// In `pins/`.
+#[derive(Serialize, Deserialize)]
+struct Pin {
+    nodes: BTreeSet<String>,
+}
+
+/// In `delivered/`.
+#[derive(Serialize, Deserialize)]
+struct Delivered {
+    folder: String,
+    files: Artifact,
 }
 
 enum Check {
@@ -632,8 +687,11 @@ pub fn digest_of_file(path: &Path) -> Result<Digest> {
     fs::hash(path)?.to_hex().parse().map_err(anyhow::Error::msg)
 }
 
-pub(super) fn sealed_at() -> SystemTime {
-    SystemTime::UNIX_EPOCH + SEALED
+/// The modification time of a sealed object, between 2001 and 2018: an even second, which every file system can keep, so
+/// that two objects of one size are told apart.
+pub(super) fn sealed_at(digest: Digest) -> SystemTime {
+    let begins = digest.to_string().chars().take(7).filter_map(|hex| hex.to_digit(16)).fold(0, |n, hex| n * 16 + hex);
+    SystemTime::UNIX_EPOCH + SEALED + Duration::from_secs(u64::from(begins) * 2)
 }
 
 #[cfg(test)]
@@ -641,6 +699,13 @@ mod tests {
     use super::super::toy::{Bench, overwrite, publish, recipe};
     use super::*;
     use std::sync::mpsc::channel;
+
+    fn swap(one: &Path, two: &Path) {
+        let aside = one.with_extension("aside");
+        for (from, to) in [(one, &*aside), (two, one), (&*aside, two)] {
+            std::fs::rename(from, to).unwrap();
+        }
+    }
 
     fn modified(path: &Path) -> SystemTime {
         std::fs::metadata(path).unwrap().modified().unwrap()
@@ -681,7 +746,7 @@ mod tests {
             ("emptied", |path| overwrite(path, b"")),
             ("truncated with its time kept", |path| {
                 overwrite(path, b"byt");
-                fs::seal(path, sealed_at()).unwrap();
+                fs::seal(path, sealed_at(Digest::of(b"bytes"))).unwrap();
             }),
             ("replaced by a symbolic link to equal bytes", |path| {
                 let elsewhere = path.with_extension("elsewhere");
@@ -710,7 +775,7 @@ mod tests {
         let path = store.object(entry.outputs["out"].digest);
         File::open(&path).unwrap().set_modified(SystemTime::now()).unwrap();
         assert!(matches!(store.lookup(key).unwrap(), Lookup::Hit(_)));
-        assert_eq!(modified(&path), SystemTime::UNIX_EPOCH + SEALED);
+        assert_eq!(modified(&path), sealed_at(Digest::of(b"bytes")));
     }
 
     #[test]
@@ -719,7 +784,68 @@ mod tests {
         let (_, entry) = publish(store, "k", b"bytes");
         let path = store.object(entry.outputs["out"].digest);
         assert!(std::fs::metadata(&path).unwrap().permissions().readonly());
-        assert_eq!(modified(&path), SystemTime::UNIX_EPOCH + SEALED);
+        assert_eq!(modified(&path), sealed_at(Digest::of(b"bytes")));
+    }
+
+    #[test]
+    fn two_entries_that_are_swapped_count_as_absent_and_so_does_one_that_is_edited() {
+        let bench = &Bench::new();
+        for store in [bench.store.clone(), bench.store.clone().remembering()] {
+            let ((one, _), (two, entry)) = (publish(&store, "one", b"1"), publish(&store, "two", b"2"));
+            assert!([one, two].iter().all(|key| matches!(store.lookup(*key).unwrap(), Lookup::Hit(_))));
+            swap(&store.entry_path(one), &store.entry_path(two));
+            assert_eq!([one, two].map(|key| store.lookup(key).unwrap()), [Lookup::Absent, Lookup::Absent]);
+            let (_, other) = publish(&store, "one", b"1");
+            let [from, to] = [other, entry].map(|entry| entry.outputs["out"].digest.to_string());
+            let text = fs::read_text(&store.entry_path(one)).unwrap();
+            fs::write(&store.entry_path(one), text.replace(&from, &to)).unwrap();
+            assert_eq!(store.lookup(one).unwrap(), Lookup::Absent, "another valid digest");
+        }
+    }
+
+    #[test]
+    fn two_objects_of_one_size_that_are_swapped_are_noticed_by_a_lookup() {
+        let Bench { store, .. } = &Bench::new();
+        let ((one, a), (two, b)) = (publish(store, "one", b"1"), publish(store, "two", b"2"));
+        let [a, b] = [a, b].map(|entry| store.object(entry.outputs["out"].digest));
+        swap(&a, &b);
+        assert_eq!([one, two].map(|key| store.lookup(key).unwrap()), [0; 2].map(|_| Lookup::Damaged("out".into())));
+    }
+
+    #[test]
+    fn a_fallback_counts_for_its_own_recipe_alone() {
+        let Bench { store, .. } = &Bench::new();
+        let [one, two] = ["one", "two"].map(|kind| recipe(kind).key());
+        store.choose_fallback(one, "no mirror answered").unwrap();
+        std::fs::copy(store.choice_path(one), store.choice_path(two)).unwrap();
+        assert_eq!(store.choice(two).unwrap(), None);
+        assert_eq!(store.choice(one).unwrap().as_deref(), Some("no mirror answered"));
+    }
+
+    #[test]
+    fn a_pin_that_is_damaged_or_swapped_still_keeps_its_key() {
+        let Bench { store, .. } = &Bench::new();
+        let [one, two] = ["one", "two"].map(|kind| recipe(kind).key());
+        store.pin(one, "a").unwrap();
+        store.pin(two, "b").unwrap();
+        swap(&store.pin_path(one), &store.pin_path(two));
+        fs::write(&store.pin_path(one), "").unwrap();
+        assert_eq!(store.pinned_keys().unwrap(), [one, two].into());
+        assert_eq!(store.pins().unwrap(), [], "but for no node that can be named");
+        store.pin(one, "a").unwrap();
+        assert_eq!(store.pins().unwrap(), [(one, "a".to_owned())]);
+    }
+
+    #[test]
+    fn what_was_laid_out_in_one_folder_is_not_taken_for_that_of_another() {
+        let Bench { store, .. } = &Bench::new();
+        let files: Artifact = [("report.md".to_owned(), Digest::of(b"text"))].into();
+        store.remember_delivered("reports/a", &files).unwrap();
+        std::fs::copy(store.delivered_path("reports/a"), store.delivered_path("reports/b")).unwrap();
+        assert_eq!(
+            (store.delivered("reports/a").unwrap(), store.delivered("reports/b").unwrap()),
+            (files, Artifact::new())
+        );
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub enum Bad {
     Object(Digest),
     /// A recipe that cannot be read, or has another key, and why.
     Recipe(Key, String),
-    /// An entry that cannot be read.
+    /// An entry that cannot be read, or is that of another key.
     Entry(Key),
     /// An entry one of whose outputs is not there in its full size.
     Lacks(Key, String, Digest),
@@ -53,7 +53,7 @@ impl fmt::Display for Bad {
             Bad::Stray(name) => write!(f, "object `{name}` is not named by a digest, and not ours: it can be removed"),
             Bad::Object(digest) => write!(f, "object `{digest}` does not have the bytes of its name"),
             Bad::Recipe(key, why) => write!(f, "recipe `{key}`: {why}"),
-            Bad::Entry(key) => write!(f, "entry `{key}` cannot be read"),
+            Bad::Entry(key) => write!(f, "entry `{key}` is damaged, or is another key's"),
             Bad::Lacks(key, name, digest) => write!(f, "entry `{key}` lacks its output `{name}` ({digest})"),
         }
     }
@@ -201,7 +201,7 @@ mod tests {
         let (key, entry) = publish(store, "k", b"bytes");
         let digest = entry.outputs["out"].digest;
         overwrite(&store.object(digest), b"bytez");
-        fs::seal(&store.object(digest), sealed_at()).unwrap();
+        fs::seal(&store.object(digest), sealed_at(digest)).unwrap();
         assert!(matches!(store.lookup(key).unwrap(), Lookup::Hit(_)), "size and time are all a lookup looks at");
         assert_eq!(verify(store, 2).unwrap().bad, [Bad::Object(digest)]);
         assert!(quarantine(store, &[Bad::Object(digest)]).unwrap());
@@ -227,7 +227,7 @@ mod tests {
             format!("object `{bad}` does not have the bytes of its name"),
             format!("entry `{damaged}` lacks its output `out` ({bad})"),
             format!("entry `{gone}` lacks its output `out` ({missing})"),
-            format!("entry `{unread}` cannot be read"),
+            format!("entry `{unread}` is damaged, or is another key's"),
             format!("recipe `{renamed}`: the recipe `{}` has another key", store.recipe_path(renamed).display()),
         ];
         expected.sort();

@@ -61,10 +61,28 @@ pub(super) struct Ruler {
 impl Ruler {
     /// The ruler of `axis` for `data`; None if there is nothing to show.
     pub(super) fn new(axis: &Axis, data: impl Iterator<Item = f64>) -> Option<Ruler> {
+        Ruler::with_bands(axis, data, std::iter::empty())
+    }
+
+    /// As [`Ruler::new`], with room for the ends of bands. An interval of few values may be many
+    /// times as wide as the data: on either side it gets half of the room that the data take, and
+    /// what goes on beyond is cut off.
+    pub(super) fn with_bands(
+        axis: &Axis,
+        data: impl Iterator<Item = f64>,
+        bands: impl Iterator<Item = f64>,
+    ) -> Option<Ruler> {
         let level = |value| level(axis.scale, value);
-        let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
-        for x in data.filter_map(level) {
-            (low, high) = (low.min(x), high.max(x));
+        let extent = |values: &mut dyn Iterator<Item = f64>| {
+            let none = (f64::INFINITY, f64::NEG_INFINITY);
+            values.filter_map(level).fold(none, |(low, high), x| (low.min(x), high.max(x)))
+        };
+        let (mut low, mut high) = extent(&mut { data });
+        let (lowest, highest) = extent(&mut { bands });
+        if low <= high {
+            let (least, most) = widen(axis.scale, low, high);
+            let room = 0.5 * (most - least);
+            (low, high) = (low.min(lowest.max(low - room)), high.max(highest.min(high + room)));
         }
         let asked = axis.range.and_then(|(low, high)| Some((level(low)?, level(high)?)));
         (low, high) = match asked {
@@ -221,6 +239,19 @@ mod tests {
     fn an_asked_range_grows_to_hold_the_data_and_ends_map_to_the_ends() {
         let ruler = Ruler::new(&Axis::linear("").range(0.0, 1.0), [3.0].into_iter()).unwrap();
         assert_eq!((ruler.place(0.0), ruler.place(1.5), ruler.place(3.0)), (Some(0.0), Some(0.5), Some(1.0)));
+    }
+
+    #[test]
+    fn a_wide_band_leaves_the_data_their_part_of_the_axis() {
+        let ruler = |bands: [f64; 2]| {
+            Ruler::with_bands(&Axis::linear(""), [100.0, 110.0].into_iter(), bands.into_iter()).unwrap()
+        };
+        let place = |bands| [100.0, 110.0].map(|x| ruler(bands).place(x).unwrap());
+        let [low, high] = place([-1e6, 1e6]);
+        assert!((0.4..0.5).contains(&(high - low)), "{low} {high}");
+        let [low, high] = place([99.0, 111.0]);
+        assert!(high - low > 0.7, "a narrow one takes what it needs: {low} {high}");
+        assert_eq!(place([102.0, 105.0]), place([f64::NAN; 2]), "one within takes nothing");
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //! markers tell the same, so that nothing rests on colour alone. Panels whose axes are equal share one ruler, labelled
 //! once. The legend has a strip of its own.
 //!
-//! This file does not know what is measured, nor where a figure goes. Values that are not finite, or that a log axis
-//! cannot show, are gaps. Equal figures give equal bytes.
+//! This file does not know what is measured, nor where a figure goes. Values that are not finite
+//! are gaps. What a log axis cannot show is a gap in a curve, and a point at the lower end of the
+//! axis. Equal figures give equal bytes.
 
 use super::axis::Axis;
 
@@ -48,8 +49,11 @@ pub struct Series {
     pub mark: Mark,
     /// (x, y), in the order they are joined.
     pub points: Vec<(f64, f64)>,
-    /// (low, high) around each point: a shaded band for a curve, whiskers for points.
-    pub band: Option<Vec<(f64, f64)>>,
+    /// (low, high) around each point that has one, in the order of the points: a shaded band for a
+    /// curve, whiskers for points. What leaves the panel is cut off: a whisker has no cap there.
+    pub band: Vec<Option<(f64, f64)>>,
+    /// Pixels to the right of where it belongs, so that series of equal x do not hide each other.
+    pub shift: f64,
 }
 
 /// How a series is drawn.
@@ -62,6 +66,15 @@ pub enum Mark {
     Points,
     /// Hollow markers without a line: what others have published.
     Hollow,
+    /// Dots without a line: single values beside their mean.
+    Dots,
+}
+
+impl Mark {
+    /// Whether a line joins the points.
+    pub(super) fn has_line(self) -> bool {
+        matches!(self, Mark::Curve | Mark::Points)
+    }
 }
 
 /// A horizontal line to compare with.
@@ -93,13 +106,17 @@ impl Panel {
         points.chain(self.field.iter().flat_map(|field| [field.x.0, field.x.1]))
     }
 
-    /// Every y that it shows.
+    /// Every y that it shows, but for bands.
     pub(super) fn up(&self) -> impl Iterator<Item = f64> {
         let points = self.series.iter().flat_map(|series| series.points.iter().map(|point| point.1));
-        let bands =
-            self.series.iter().flat_map(|series| series.band.iter().flatten()).flat_map(|&(low, high)| [low, high]);
         let lines = self.references.iter().map(|reference| reference.y);
-        points.chain(bands).chain(lines).chain(self.field.iter().flat_map(|field| [field.y.0, field.y.1]))
+        points.chain(lines).chain(self.field.iter().flat_map(|field| [field.y.0, field.y.1]))
+    }
+
+    /// Every y at which a band ends.
+    pub(super) fn bands(&self) -> impl Iterator<Item = f64> {
+        let bands = self.series.iter().flat_map(|series| &series.band).flatten();
+        bands.flat_map(|&(low, high)| [low, high])
     }
 
     /// Every value of its field.

@@ -63,7 +63,8 @@ fn events<'a>(markdown: &'a str, images: &dyn Fn(&str) -> Option<String>) -> Vec
                 let svg = images(dest_url).map(|svg| with_own_ids(&svg, &format!("figure{figures}-")));
                 let missing = || format!("<p class=\"missing\">no figure <code>{}</code></p>", escape(dest_url));
                 let svg = svg.unwrap_or_else(missing);
-                Event::Html(format!("<figure>\n{}\n<figcaption>", svg.trim_end()).into())
+                let drawing = format!("<div class=\"drawing\" tabindex=\"0\">\n{}\n</div>", svg.trim_end());
+                Event::Html(format!("<figure>\n{drawing}\n<figcaption>").into())
             }
             Event::End(TagEnd::Image) => Event::Html(FIGURE_END.into()),
             other => other.clone(),
@@ -123,7 +124,9 @@ mod tests {
         </tbody></table>
         </div>
         <figure>
+        <div class="drawing" tabindex="0">
         <svg><g id="figure1-g"/><use href="#figure1-g" fill="url(#figure1-g)"/></svg>
+        </div>
         <figcaption><strong>E(t)</strong> by method</figcaption>
         </figure>
         <p>Done.</p>

@@ -55,7 +55,11 @@ impl Layout {
             .map(|i| {
                 [
                     Ruler::new(&panels[i].x, seen(i, shared[0]).iter().flat_map(Panel::across)),
-                    Ruler::new(&panels[i].y, seen(i, shared[1]).iter().flat_map(Panel::up)),
+                    Ruler::with_bands(
+                        &panels[i].y,
+                        seen(i, shared[1]).iter().flat_map(Panel::up),
+                        seen(i, shared[1]).iter().flat_map(Panel::bands),
+                    ),
                 ]
             })
             .collect();
@@ -71,7 +75,8 @@ impl Layout {
         let panel = match columns {
             1 => (500.0, 300.0),
             2 => (310.0, 220.0),
-            _ => (220.0, 180.0),
+            3 => (250.0, 190.0),
+            _ => (190.0, 165.0),
         };
         let widest = |ruler: &Ruler| ruler.ticks.iter().map(|(_, text)| text_width(text, SMALL)).fold(0.0, f64::max);
         let beside = rulers.iter().filter_map(|[_, y]| y.as_ref()).map(widest).fold(0.0, f64::max);
@@ -90,7 +95,7 @@ impl Layout {
             .max(text_width(&figure.title, LARGE) * 1.1 + 2.0 * MARGIN);
         let bottom = origin.1 + pitch.1 * (rows.max(1) - 1) as f64 + panel.1 + below + 0.5 * MARGIN;
         let legend = Legend::new(panels, (origin.0, bottom), width - origin.0 - MARGIN);
-        let height = bottom + legend.height() + 0.5 * MARGIN;
+        let height = bottom + legend.height() + MARGIN;
         Layout { columns, rulers, bars, shared, panel, pitch, origin, width, height, legend }
     }
 
@@ -107,7 +112,7 @@ impl Layout {
 
 #[cfg(test)]
 mod tests {
-    use super::super::figure::{Field, Reference, Series};
+    use super::super::figure::{Field, Mark, Reference, Series};
     use super::*;
     use plotters::style::RGBColor;
 
@@ -213,6 +218,33 @@ mod tests {
     }
 
     #[test]
+    fn a_point_that_a_log_axis_cannot_show_stands_at_its_lower_end() {
+        let points = vec![(1.0, 2.0), (2.0, 0.0), (3.0, f64::NAN)];
+        let series = Series { mark: Mark::Points, points, ..Series::default() };
+        let figure =
+            Figure { panels: vec![panel("", Axis::linear("h"), Axis::log("e"), vec![series])], ..Figure::default() };
+        let svg = figure.to_svg().unwrap();
+        let RGBColor(r, g, b) = colour(0);
+        let fill = format!("fill=\"#{r:02X}{g:02X}{b:02X}\"");
+        let discs: Vec<&str> = svg.lines().filter(|l| l.starts_with("<circle") && l.contains(&fill)).collect();
+        assert_eq!(discs.len(), 2, "{svg}");
+        let layout = Layout::new(&figure);
+        let bottom = format!("cy=\"{}\"", libm::round(10.0 * (layout.origin.1 + layout.panel.1)));
+        assert_eq!(discs.iter().filter(|disc| disc.contains(&bottom)).count(), 1, "{discs:?}");
+    }
+
+    #[test]
+    fn a_point_between_gaps_of_a_long_curve_is_marked() {
+        let points: Vec<(f64, f64)> = (0..60).map(|i| (f64::from(i), if i % 2 == 0 { 1.0 } else { 0.0 })).collect();
+        let series = vec![curve("", 0, &points)];
+        let figure = Figure { panels: vec![panel("", Axis::linear("t"), Axis::log("e"), series)], ..Figure::default() };
+        let RGBColor(r, g, b) = colour(0);
+        let fill = format!("fill=\"#{r:02X}{g:02X}{b:02X}\"");
+        let svg = figure.to_svg().unwrap();
+        assert_eq!(svg.lines().filter(|l| l.starts_with("<circle") && l.contains(&fill)).count(), 30);
+    }
+
+    #[test]
     fn a_lone_point_is_marked() {
         for style in 0..28 {
             let series = vec![curve("", style, &[(0.3, 1e-5)])];
@@ -236,7 +268,7 @@ mod tests {
     #[test]
     fn a_band_that_reaches_zero_ends_at_the_bottom_of_a_log_axis() {
         let mut series = curve("", 0, &[(0.0, 1.0), (1.0, 2.0)]);
-        series.band = Some(vec![(0.0, 2.0), (1.0, 4.0)]);
+        series.band = vec![Some((0.0, 2.0)), Some((1.0, 4.0))];
         let figure =
             Figure { panels: vec![panel("", Axis::linear("t"), Axis::log("e"), vec![series])], ..Figure::default() };
         texts(&figure);

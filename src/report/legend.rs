@@ -58,7 +58,7 @@ impl Legend {
             match *sample {
                 Sample::Reference(pattern) => canvas.dashed(&line, 1.0, GREY, pattern)?,
                 Sample::Series(style, mark) => {
-                    if mark != Mark::Hollow {
+                    if mark.has_line() {
                         canvas.dashed(&line, 1.7, colour(style), dash(style))?;
                     }
                     marker(canvas, (left + 0.5 * SAMPLE, y), style, mark)?;

@@ -96,8 +96,11 @@ impl Frame<'_> {
 
     /// Draws the line and the markers; says whether there was anything to draw.
     fn series(&self, canvas: &Canvas, series: &Series) -> Result<bool, DrawError> {
-        let places: Vec<Option<At>> = series.points.iter().map(|&(x, y)| Some((self.x(x)?, self.y(y)?))).collect();
-        if series.mark != Mark::Hollow {
+        // A line would fall steeply to what has no place; a marker can stand at the end of the axis.
+        let up = |y| if series.mark == Mark::Curve { self.y(y) } else { self.y_within(y) };
+        let place = |&(x, y): &At| Some((self.x(x)? + series.shift, up(y)?));
+        let places: Vec<Option<At>> = series.points.iter().map(place).collect();
+        if series.mark.has_line() {
             for run in places.split(Option::is_none) {
                 let run: Vec<At> = run.iter().copied().flatten().collect();
                 if run.len() > 1 {
@@ -109,8 +112,9 @@ impl Frame<'_> {
         let long = series.mark == Mark::Curve && places.len() > 14;
         let every = if long { places.len().div_ceil(7) } else { 1 };
         let first = (series.style * 5 + every / 2) % every;
-        let alone = places.iter().flatten().count() == 1;
+        let is_gap = |i: usize| places.get(i).is_none_or(Option::is_none);
         for (i, &place) in places.iter().enumerate() {
+            let alone = is_gap(i.wrapping_sub(1)) && is_gap(i + 1);
             if let Some(place) = place
                 && (i % every == first || alone)
             {
@@ -121,10 +125,10 @@ impl Frame<'_> {
     }
 
     fn band(&self, canvas: &Canvas, series: &Series) -> Result<(), DrawError> {
-        let Some(band) = &series.band else { return Ok(()) };
-        let ends = series.points.iter().zip(band).map(|(&(x, y), &(low, high))| {
+        let ends = series.points.iter().zip(&series.band).map(|(&(x, y), &ends)| {
+            let (low, high) = ends?;
             self.y(y)?;
-            Some((self.x(x)?, self.y_or_bottom(low)?, self.y_or_bottom(high)?))
+            Some((self.x(x)? + series.shift, self.y_within(low)?, self.y_within(high)?))
         });
         let ends: Vec<Option<(f64, f64, f64)>> = ends.collect();
         if series.mark == Mark::Curve {
@@ -139,9 +143,10 @@ impl Frame<'_> {
             return Ok(());
         }
         for (x, low, high) in ends.into_iter().flatten() {
-            for whisker in [[(x, low), (x, high)], [(x - 3.0, low), (x + 3.0, low)], [(x - 3.0, high), (x + 3.0, high)]]
-            {
-                canvas.line(&whisker, 1.2, colour(series.style))?;
+            canvas.line(&[(x, low), (x, high)], 1.0, colour(series.style))?;
+            // A whisker that leaves the panel ends without a cap.
+            for end in [low, high].into_iter().filter(|&end| self.top < end && end < self.bottom()) {
+                canvas.line(&[(x - 2.5, end), (x + 2.5, end)], 1.0, colour(series.style))?;
             }
         }
         Ok(())
@@ -191,9 +196,10 @@ impl Frame<'_> {
         self.y?.place(value).map(|at| self.bottom() - at * self.size.1)
     }
 
-    /// A band's end: on a log axis one at or below zero is at the bottom.
-    fn y_or_bottom(&self, value: f64) -> Option<f64> {
-        self.y?.place_or_low(value).map(|at| self.bottom() - at * self.size.1)
+    /// Within the panel: what lies beyond is at its edge, and on a log axis what is not above zero
+    /// is at the bottom.
+    fn y_within(&self, value: f64) -> Option<f64> {
+        self.y?.place_or_low(value).map(|at| self.bottom() - at.clamp(0.0, 1.0) * self.size.1)
     }
 
     fn right(&self) -> f64 {

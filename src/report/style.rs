@@ -75,8 +75,12 @@ pub(super) fn dash(style: usize) -> &'static [f64] {
     DASHES[style / COLOURS.len() % DASHES.len()]
 }
 
-/// A marker with a white rim, so that it stands out from lines; a hollow one is white within.
+/// A marker with a white rim, so that it stands out from lines; a hollow one is white within, and a
+/// dot is no more than its colour.
 pub(super) fn marker(canvas: &Canvas, place: At, style: usize, mark: Mark) -> Result<(), DrawError> {
+    if mark == Mark::Dots {
+        return canvas.disc(place, 1.3, colour(style));
+    }
     let hollow = mark == Mark::Hollow;
     let radius = if hollow { 4.0 } else { 3.2 };
     let layers = if hollow {

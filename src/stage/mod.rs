@@ -9,14 +9,17 @@
 mod aggregate;
 mod align;
 mod artifact;
+mod captions;
 mod command;
 mod conclusions;
 mod evaluate;
 mod fetch;
+mod figures;
 mod file;
 mod format;
 mod plot;
 mod report;
+mod sections;
 mod tables;
 mod talk;
 mod texts;

@@ -1,19 +1,17 @@
 //! `plot`: one figure, with its caption.
 //!
-//! What each figure shows is said here; how figures look is `report::figure`'s business.
+//! What each figure shows is in `figures`; how figures look is in `report::figure`.
 
 use super::artifact::{DATA_CARD, DataCard, MNIST, read_json, write_json};
-use super::tables::{CURVES, Mean, SUMMARY, means, numbers, texts, wholes};
-use super::talk::{METHODS, Published, ordered, published, title};
+use super::figures::{Case, Drawn, Epoch, Study};
+use super::tables::{CURVES, HISTORIES, METRICS, SUMMARY, means, numbers, texts, wholes};
+use super::talk::published;
 use crate::engine::stage::{Arity, Context, Slot, Stage};
 use crate::fs;
-use crate::report::axis::Axis;
-use crate::report::figure::{Figure, Mark, Panel, Series};
 use anyhow::{Context as _, Result};
 use polars::prelude::DataFrame;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 
 pub(super) struct Plot;
 
@@ -43,24 +41,50 @@ pub(super) struct Params {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Name {
-    /// E(t) by method, without prior and with the normal one.
+    /// Train and validation error by epoch, for each width and prior.
+    Training,
+    /// E(t) by method, for each prior.
     ErrorByMethod,
+    /// E(t) on train and test images, for each method and prior.
+    ErrorBySplit,
     /// Normalised E(t) by prior, for Arc in a narrow net and OT + Arc in a wide one.
     NormalisedErrorByPrior,
-    /// E(t) by width, for four methods.
+    /// E(t) by width, for four methods and each prior.
     ErrorByWidth,
-    /// Max error against width, beside the published numbers.
+    /// Max error against width for each prior, beside the published numbers.
     MaxErrorByWidth,
-    /// Max error against the variance of the normal prior.
+    /// Max error against the variance of the prior.
     MaxErrorByVariance,
+    /// Barrier of the loss against width, for each prior.
+    LossBarrierByWidth,
+    /// Barrier of the error against width, for each prior.
+    ErrorBarrierByWidth,
 }
+
+impl Name {
+    fn draw(self, study: &Study) -> Drawn {
+        match self {
+            Name::Training => study.training(),
+            Name::ErrorByMethod => study.error_by_method(),
+            Name::ErrorBySplit => study.error_by_split(),
+            Name::NormalisedErrorByPrior => study.normalised_error_by_prior(),
+            Name::ErrorByWidth => study.error_by_width(),
+            Name::MaxErrorByWidth => study.max_error_by_width(),
+            Name::MaxErrorByVariance => study.max_error_by_variance(),
+            Name::LossBarrierByWidth => study.loss_barrier_by_width(),
+            Name::ErrorBarrierByWidth => study.error_barrier_by_width(),
+        }
+    }
+}
+
+const TABLES: &[&str] = &[CURVES.file, SUMMARY.file, METRICS.file, HISTORIES.file];
 
 impl Stage for Plot {
     const NAME: &'static str = "plot";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SLOTS: &'static [Slot] = &[
         Slot { name: "data", arity: Arity::One, files: &[DATA_CARD] },
-        Slot { name: "tables", arity: Arity::One, files: &[CURVES.file, SUMMARY.file] },
+        Slot { name: "tables", arity: Arity::One, files: TABLES },
     ];
     const OUTPUTS: &'static [&'static str] = &[SVG, CARD];
     type Params = Params;
@@ -68,18 +92,13 @@ impl Stage for Plot {
     fn run(params: Params, cx: &Context) -> Result<()> {
         let tables = cx.input("tables")?;
         let data: DataCard = read_json(cx.input("data")?.path(DATA_CARD)?)?;
-        let study = Study {
-            published: if data.dataset == MNIST { published() } else { Vec::new() },
-            curves: rows(&CURVES.read(tables.path(CURVES.file)?)?, "quantity", true)?,
-            summary: rows(&SUMMARY.read(tables.path(SUMMARY.file)?)?, "metric", false)?,
-        };
-        let drawn = match params.figure {
-            Name::ErrorByMethod => study.error_by_method(),
-            Name::NormalisedErrorByPrior => study.normalised_error_by_prior(),
-            Name::ErrorByWidth => study.error_by_width(),
-            Name::MaxErrorByWidth => study.max_error_by_width(),
-            Name::MaxErrorByVariance => study.max_error_by_variance(),
-        };
+        let mut study =
+            Study { published: if data.dataset == MNIST { published() } else { Vec::new() }, ..Study::default() };
+        study.add_curves(&CURVES.read(tables.path(CURVES.file)?)?)?;
+        study.add_summary(&SUMMARY.read(tables.path(SUMMARY.file)?)?)?;
+        study.add_metrics(&METRICS.read(tables.path(METRICS.file)?)?)?;
+        study.add_histories(&HISTORIES.read(tables.path(HISTORIES.file)?)?)?;
+        let drawn = params.figure.draw(&study);
         let name = serde_json::to_value(params.figure)?.as_str().unwrap_or_default().to_owned();
         let card = FigureCard { order: params.figure as usize, name, title: drawn.title, caption: drawn.caption };
         write_json(&cx.output(CARD), &card)?;
@@ -88,292 +107,258 @@ impl Stage for Plot {
     }
 }
 
-struct Drawn {
-    title: String,
-    caption: String,
-    figure: Figure,
-}
-
-/// A mean on the test split.
-struct Row {
-    hidden: i64,
-    prior: String,
-    method: String,
-    quantity: String,
-    /// On the curve; NaN for what belongs to the whole curve.
-    t: f64,
-    value: Mean,
-}
-
-fn rows(frame: &DataFrame, quantity: &str, along: bool) -> Result<Vec<Row>> {
+/// What the rows of a table of curves are of.
+fn cases(frame: &DataFrame) -> Result<Vec<Case>> {
     let (hidden, prior, method) = (wholes(frame, "hidden")?, texts(frame, "prior")?, texts(frame, "method")?);
-    let (split, quantity) = (texts(frame, "split")?, texts(frame, quantity)?);
-    let t = if along { numbers(frame, "t")? } else { vec![f64::NAN; frame.height()] };
-    let values = means(frame)?;
-    let row = |i: usize| Row {
-        hidden: hidden[i],
-        prior: prior[i].clone(),
-        method: method[i].clone(),
-        quantity: quantity[i].clone(),
-        t: t[i],
-        value: values[i].clone(),
-    };
-    Ok((0..frame.height()).filter(|&i| split[i] == "test").map(row).collect())
+    let rows = hidden.into_iter().zip(prior).zip(method);
+    Ok(rows.map(|((hidden, prior), method)| Case { hidden, prior, method }).collect())
 }
-
-struct Study {
-    /// Empty where the data are not those of the talk.
-    published: Vec<Published>,
-    curves: Vec<Row>,
-    summary: Vec<Row>,
-}
-
-const ERROR: &str = "test error, %";
-const ALONG: &str = "t along the curve";
 
 impl Study {
-    fn widths(&self) -> Vec<i64> {
-        self.summary.iter().map(|row| row.hidden).collect::<BTreeSet<_>>().into_iter().collect()
-    }
-
-    fn priors(&self) -> Vec<String> {
-        by_strength(self.summary.iter().map(|row| row.prior.clone()))
-    }
-
-    fn methods(&self) -> Vec<String> {
-        ordered(self.summary.iter().map(|row| row.method.clone()))
-    }
-
-    /// The width nearest to `wanted`, on a log scale; the study may not have that one.
-    fn nearest_width(&self, wanted: i64) -> i64 {
-        let distance = |width: i64| libm::fabs(libm::log(width as f64 / wanted as f64));
-        self.widths().into_iter().min_by(|a, b| distance(*a).total_cmp(&distance(*b))).unwrap_or(wanted)
-    }
-
-    /// `quantity` along the curve as a series.
-    fn along(&self, label: &str, style: usize, quantity: &str, hidden: i64, prior: &str, method: &str) -> Series {
-        let rows = self.curves.iter().filter(|row| {
-            row.quantity == quantity && row.hidden == hidden && row.prior == prior && row.method == method
-        });
-        series(label, style, Mark::Curve, rows.map(|row| (row.t, &row.value)))
-    }
-
-    /// A metric of whole curves against something that grows.
-    fn against(&self, label: &str, style: usize, keep: impl Fn(&Row) -> Option<f64>) -> Series {
-        let mut rows: Vec<(f64, &Mean)> = self
-            .summary
-            .iter()
-            .filter(|row| row.quantity == "max_error")
-            .filter_map(|row| Some((keep(row)?, &row.value)))
-            .collect();
-        rows.sort_by(|a, b| a.0.total_cmp(&b.0));
-        series(label, style, Mark::Points, rows.into_iter())
-    }
-
-    fn error_by_method(&self) -> Drawn {
-        let hidden = self.nearest_width(50);
-        // The talk does not say which; of several, the one that acts without being strong.
-        let far = |prior: &str| libm::fabs(libm::log(variance(prior).unwrap_or(f64::INFINITY) / 0.01));
-        let normals = self.priors().into_iter().filter(|prior| variance(prior).is_some());
-        let normal = normals.min_by(|a, b| far(a).total_cmp(&far(b)));
-        let panel = |prior: &String| Panel {
-            title: format!("prior: {prior}"),
-            x: Axis::linear(ALONG).range(0.0, 1.0),
-            y: Axis::log(ERROR),
-            series: self
-                .methods()
-                .iter()
-                .map(|method| self.along(&title(method), style(method), "error", hidden, prior, method))
-                .collect(),
-            ..Panel::default()
-        };
-        let panels: Vec<Panel> = [Some("none".to_owned()), normal].iter().flatten().map(panel).collect();
-        Drawn {
-            title: format!("Error along the curve by method, h = {hidden}"),
-            caption: format!(
-                "Test error along the curve between two nets of {hidden} hidden neurons, mean over pairs; bands are 95 % \
-                 bootstrap intervals over pairs, too narrow where there are few. After OT the curve ends at the permuted net, the same function."
-            ),
-            figure: Figure { title: String::new(), columns: 2, panels },
+    fn add_curves(&mut self, frame: &DataFrame) -> Result<()> {
+        let (split, quantity, t) = (texts(frame, "split")?, texts(frame, "quantity")?, numbers(frame, "t")?);
+        let rows = cases(frame)?.into_iter().zip(split).zip(quantity).zip(t.into_iter().zip(means(frame)?));
+        for (((case, split), quantity), point) in rows {
+            self.along.entry((case, split, quantity)).or_default().push(point);
         }
+        Ok(())
     }
 
-    fn normalised_error_by_prior(&self) -> Drawn {
-        let panel = |method: &str, hidden: i64| Panel {
-            title: format!("{}, h = {hidden}", title(method)),
-            x: Axis::linear(ALONG).range(0.0, 1.0),
-            y: Axis::linear("normalised test error"),
-            series: self
-                .priors()
-                .iter()
-                .enumerate()
-                .map(|(i, prior)| self.along(prior, i, "normalised", hidden, prior, method))
-                .collect(),
-            ..Panel::default()
-        };
-        let (narrow, wide) = (self.nearest_width(50), self.nearest_width(1000));
-        Drawn {
-            title: "Normalised error along the curve by prior".to_owned(),
-            caption: "Normalised test error (E(t) - E_end) / (E_lin_max - E_end) by prior, mean over pairs: E_end is the mean \
-                      error of the two ends, E_lin_max the largest error on the straight line of the same pair, width and \
-                      prior. The talk shows Arc at h = 50 and OT + Arc at h = 1000; these are the nearest widths of this run."
-                .to_owned(),
-            figure: Figure { title: String::new(), columns: 2, panels: vec![panel("arc", narrow), panel("arc+ot", wide)] },
-        }
+    fn add_summary(&mut self, frame: &DataFrame) -> Result<()> {
+        let (split, metric) = (texts(frame, "split")?, texts(frame, "metric")?);
+        let rows = cases(frame)?.into_iter().zip(metric).zip(means(frame)?).zip(split);
+        let on_test = rows.filter(|(_, split)| split == "test");
+        self.metrics.extend(on_test.map(|((key, mean), _)| (key, mean)));
+        Ok(())
     }
 
-    fn error_by_width(&self) -> Drawn {
-        let panel = |method: &str| Panel {
-            title: title(method),
-            x: Axis::linear(ALONG).range(0.0, 1.0),
-            y: Axis::log(ERROR),
-            series: self
-                .widths()
-                .into_iter()
-                .enumerate()
-                .map(|(i, hidden)| self.along(&format!("h = {hidden}"), i, "error", hidden, "none", method))
-                .collect(),
-            ..Panel::default()
-        };
-        let panels = ["linear", "arc", "linear+ot", "arc+ot"].map(panel).to_vec();
-        Drawn {
-            title: "Error along the curve by width".to_owned(),
-            caption: "Test error along the curve by number of hidden neurons, without prior, mean over pairs; bands are 95 % \
-                      bootstrap intervals over pairs."
-                .to_owned(),
-            figure: Figure { title: String::new(), columns: 2, panels },
-        }
-    }
-
-    fn max_error_by_width(&self) -> Drawn {
-        let widths: Vec<f64> = self.widths().into_iter().map(|h| h as f64).collect();
-        let shown = self.priors().into_iter().filter(|prior| prior == "none" || prior.starts_with("dropout"));
-        let panel = |prior: String| {
-            let mut series: Vec<Series> = Vec::new();
-            for method in self.methods() {
-                let ours = |row: &Row| (row.prior == prior && row.method == method).then_some(row.hidden as f64);
-                series.push(self.against(&title(&method), style(&method), ours));
-                let theirs = self.published.iter().filter(|cell| cell.prior == prior && cell.method == method);
-                let points: Vec<(f64, f64)> = theirs
-                    .map(|cell| (cell.hidden as f64, cell.max_error))
-                    .filter(|(hidden, _)| widths.contains(hidden))
-                    .collect();
-                if !points.is_empty() {
-                    series.push(Series { style: style(&method), mark: Mark::Hollow, points, ..Series::default() });
-                }
+    fn add_metrics(&mut self, frame: &DataFrame) -> Result<()> {
+        let (cases, split) = (cases(frame)?, texts(frame, "split")?);
+        for metric in ["max_error", "barrier_loss", "barrier_error"] {
+            let rows = cases.iter().zip(&split).zip(numbers(frame, metric)?);
+            for ((case, _), value) in rows.filter(|((_, split), value)| *split == "test" && value.is_finite()) {
+                self.pairs.entry((case.clone(), metric.to_owned())).or_default().push(value);
             }
-            Panel {
-                title: format!("prior: {prior}"),
-                x: Axis::log("hidden neurons").ticks(widths.clone()),
-                y: Axis::log("largest test error on the curve, %"),
-                series,
-                ..Panel::default()
-            }
-        };
-        let panels: Vec<Panel> = shown.map(panel).collect();
-        Drawn {
-            title: "Largest error on the curve by width".to_owned(),
-            caption:
-                "Largest test error on the curve by number of hidden neurons, mean over pairs, with 95 % bootstrap \
-                      intervals over pairs. Hollow markers: the talk's published numbers for MNIST."
-                    .to_owned(),
-            figure: Figure { title: String::new(), columns: 2, panels },
         }
+        Ok(())
     }
 
-    fn max_error_by_variance(&self) -> Drawn {
-        let mut ticks: Vec<f64> = self.priors().iter().filter_map(|prior| variance(prior)).collect();
-        ticks.sort_by(f64::total_cmp);
-        let panel = |method: &str| Panel {
-            title: title(method),
-            x: Axis::log("variance of the normal prior").ticks(ticks.clone()),
-            y: Axis::log("largest test error on the curve, %"),
-            series: self
-                .widths()
-                .into_iter()
-                .enumerate()
-                .map(|(i, hidden)| {
-                    let keep =
-                        |row: &Row| variance(&row.prior).filter(|_| row.hidden == hidden && row.method == method);
-                    self.against(&format!("h = {hidden}"), i, keep)
-                })
-                .collect(),
-            ..Panel::default()
-        };
-        let panels = METHODS.map(panel).to_vec();
-        Drawn {
-            title: "Largest error on the curve by the prior's variance".to_owned(),
-            caption:
-                "Largest test error on the curve by the variance of the normal prior (a smaller variance is a more \
-                      informative prior), mean over pairs, with 95 % bootstrap intervals over pairs."
-                    .to_owned(),
-            figure: Figure { title: String::new(), columns: 3, panels },
+    fn add_histories(&mut self, frame: &DataFrame) -> Result<()> {
+        let nets = wholes(frame, "hidden")?.into_iter().zip(texts(frame, "prior")?);
+        let errors = numbers(frame, "train_error")?.into_iter().zip(numbers(frame, "validation_error")?);
+        for ((net, epoch), (train_error, validation_error)) in nets.zip(wholes(frame, "epoch")?).zip(errors) {
+            self.training.entry(net).or_default().push(Epoch { epoch, train_error, validation_error });
         }
+        Ok(())
     }
-}
-
-fn series<'a>(label: &str, style: usize, mark: Mark, rows: impl Iterator<Item = (f64, &'a Mean)>) -> Series {
-    let rows: Vec<(f64, &Mean)> = rows.collect();
-    let all = rows.iter().all(|(_, mean)| mean.interval.is_some());
-    let band = (all && !rows.is_empty()).then(|| rows.iter().filter_map(|(_, mean)| mean.interval).collect());
-    Series {
-        label: label.to_owned(),
-        style,
-        mark,
-        points: rows.iter().map(|(x, mean)| (*x, mean.mean)).collect(),
-        band,
-    }
-}
-
-/// The same style for a method in every figure: colour by what is done to B, dash by the base curve.
-fn style(method: &str) -> usize {
-    match METHODS.iter().position(|known| *known == method) {
-        Some(i) => i / 2 + 7 * (i % 2),
-        None => 3 + method.len() % 3,
-    }
-}
-
-/// The variance of a normal prior.
-fn variance(prior: &str) -> Option<f64> {
-    prior.strip_prefix("normal ")?.parse().ok()
-}
-
-/// Without prior first, then by kind; within a kind from the least informative to the most.
-pub(super) fn by_strength(priors: impl IntoIterator<Item = String>) -> Vec<String> {
-    let unique: BTreeSet<String> = priors.into_iter().collect();
-    let mut priors: Vec<String> = unique.into_iter().collect();
-    let rank = |prior: &str| -> (usize, f64) {
-        let (kind, value) = prior.split_once(' ').unwrap_or((prior, "0"));
-        let kind = ["none", "normal", "laplace", "dropout"].iter().position(|known| *known == kind).unwrap_or(4);
-        let value = value.parse::<f64>().unwrap_or(0.0);
-        // A smaller variance or scale says more; so does a larger share of dropped units.
-        (kind, if prior.starts_with("dropout") { value } else { -value })
-    };
-    priors.sort_by(|a, b| {
-        let ((a, x), (b, y)) = (rank(a), rank(b));
-        a.cmp(&b).then(x.total_cmp(&y))
-    });
-    priors
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::figure::Mark;
+    use crate::stage::tables::Mean;
+    use crate::stage::talk::title;
+    use crate::study::stats::{Average, Interval};
+    use proptest::prelude::*;
+    use proptest::sample::subsequence;
 
-    #[test]
-    fn priors_stand_from_the_least_informative_to_the_most() {
-        let priors =
-            ["dropout 0.5", "dropout 0.1", "normal 0.001", "none", "normal 1", "normal 0.01"].map(str::to_owned);
-        assert_eq!(
-            by_strength(priors),
-            ["none", "normal 1", "normal 0.01", "normal 0.001", "dropout 0.1", "dropout 0.5"]
-        );
+    const PRIORS: [&str; 9] = [
+        "none",
+        "normal 1",
+        "normal 0.1",
+        "normal 0.01",
+        "normal 0.001",
+        "laplace 0.07",
+        "laplace 0.7",
+        "dropout 0.2",
+        "dropout 0.5",
+    ];
+    const METHODS: [&str; 10] = [
+        "linear",
+        "arc",
+        "rho-arc",
+        "linear+wa",
+        "arc+wa",
+        "linear+ot",
+        "arc+ot",
+        "rho-arc+ot",
+        "linear+ot:incoming",
+        "linear+ot:incoming+wa",
+    ];
+    const WIDTHS: [i64; 6] = [10, 50, 100, 500, 1000, 2000];
+
+    /// Every figure there is, by its schema.
+    fn names() -> Vec<Name> {
+        let schema = serde_json::to_value(schemars::schema_for!(Name)).unwrap();
+        let variants = schema["oneOf"].as_array().unwrap();
+        variants.iter().map(|name| serde_json::from_value(name["const"].clone()).unwrap()).collect()
+    }
+
+    /// A run whose values fall with the width; of three pairs and more it has intervals.
+    fn study(priors: &[&str], methods: &[&str], widths: &[i64], pairs: usize) -> Study {
+        let mut study = Study { published: published(), ..Study::default() };
+        for (hidden, prior) in widths.iter().flat_map(|&h| priors.iter().map(move |&prior| (h, prior))) {
+            let level = 100.0 / hidden as f64;
+            let epochs = (1..4).map(|epoch| Epoch { epoch, train_error: level, validation_error: 2.0 * level });
+            study.training.insert((hidden, prior.to_owned()), epochs.collect());
+            for method in methods {
+                let case = Case { hidden, prior: prior.to_owned(), method: (*method).to_owned() };
+                let interval = (pairs >= 3).then_some(Interval { low: -level, high: 3.0 * level });
+                let mean = Mean {
+                    count: pairs,
+                    average: Average::Arithmetic,
+                    mean: level,
+                    interval,
+                    range: (0.5 * level, 1.5 * level),
+                };
+                for split in ["train", "test"] {
+                    for quantity in ["error", "normalised"] {
+                        let points = [0.0, 0.5, 1.0].map(|t| (t, mean.clone()));
+                        study.along.insert((case.clone(), split.into(), quantity.into()), points.into());
+                    }
+                }
+                for metric in ["max_error", "barrier_loss", "barrier_error"] {
+                    study.pairs.insert((case.clone(), metric.into()), vec![level; pairs]);
+                    study.metrics.insert((case.clone(), metric.into()), mean.clone());
+                }
+            }
+        }
+        study
+    }
+
+    /// What the SVG reads: the lines of text in it.
+    fn words(svg: &str) -> Vec<String> {
+        let texts = svg.split("<text ").skip(1).map(|text| text.split_once('>').unwrap().1);
+        texts.map(|text| text.split("</text>").next().unwrap().trim().to_owned()).collect()
+    }
+
+    /// Whether a panel, an entry of the legend, a tick or the title is named so.
+    fn is_shown(value: &str, words: &[String], title: &str) -> bool {
+        let names = words.iter().map(String::as_str).chain([title]);
+        names.flat_map(|name| name.split(", ")).any(|part| part == value || part == format!("prior: {value}"))
+    }
+
+    fn is_left_out(value: &str, caption: &str) -> bool {
+        let named = caption.split_once("Left out: ").map_or("", |(_, rest)| rest);
+        let end = named.match_indices('.').find(|(at, _)| !named[at + 1..].starts_with(|c: char| c.is_ascii_digit()));
+        let named = &named[..end.map_or(named.len(), |(at, _)| at)];
+        let values = named.split("; ").flat_map(|axis| axis.split(", "));
+        let bare = |name: &str| -> String {
+            let heads = ["the widths ", "the width ", "the priors ", "the prior ", "the methods ", "the method "];
+            heads.iter().find_map(|head| name.strip_prefix(head)).unwrap_or(name).to_owned()
+        };
+        values.map(bare).any(|name| name == value)
+    }
+
+    fn some<T: Clone + std::fmt::Debug + 'static>(all: &[T]) -> impl Strategy<Value = Vec<T>> {
+        subsequence(all.to_vec(), 1..=all.len())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn every_figure_shows_each_prior_width_and_method_of_the_run_or_names_what_it_leaves_out(
+            priors in some(&PRIORS), methods in some(&METHODS), widths in some(&WIDTHS), pairs in 1usize..5,
+        ) {
+            let study = study(&priors, &methods, &widths, pairs);
+            for name in names() {
+                let drawn = name.draw(&study);
+                let svg = drawn.figure.to_svg().unwrap();
+                prop_assert!(!svg.contains("NaN") && !svg.contains("inf"), "{name:?}");
+                let words = words(&svg);
+                let either = |value: &str, shown: bool| {
+                    let told = format!("{name:?}, `{value}`: {}", drawn.caption);
+                    prop_assert!(shown != is_left_out(value, &drawn.caption), "{told}");
+                    Ok(())
+                };
+                for prior in &priors {
+                    let variance = prior.strip_prefix("normal ").filter(|_| name == Name::MaxErrorByVariance);
+                    let tick = variance.is_some_and(|variance| is_shown(variance, &words, ""));
+                    let named = drawn.caption.contains(&format!("{prior} at "));
+                    either(prior, is_shown(prior, &words, &drawn.title) || tick || named)?;
+                }
+                for width in &widths {
+                    let labelled = is_shown(&format!("h = {width}"), &words, &drawn.title);
+                    let by_width = [Name::MaxErrorByWidth, Name::LossBarrierByWidth, Name::ErrorBarrierByWidth];
+                    let tick = by_width.contains(&name) && is_shown(&width.to_string(), &words, "");
+                    either(&width.to_string(), labelled || tick)?;
+                }
+                for method in methods.iter().filter(|_| name != Name::Training) {
+                    either(&title(method), is_shown(&title(method), &words, &drawn.title))?;
+                }
+            }
+        }
     }
 
     #[test]
-    fn methods_with_the_same_base_share_a_dash_and_all_differ() {
-        let styles = METHODS.map(style);
-        assert_eq!(styles.iter().collect::<BTreeSet<_>>().len(), METHODS.len());
-        assert!(styles.iter().zip(METHODS).all(|(s, m)| (s / 7 == 1) == m.starts_with("arc")));
+    fn where_no_interval_covers_the_values_stand_alone() {
+        let (few, enough) = (study(&["none"], &["linear"], &[10, 50], 2), study(&["none"], &["linear"], &[10, 50], 3));
+        for name in names().into_iter().filter(|name| *name != Name::Training && *name != Name::MaxErrorByVariance) {
+            let series = |study: &Study| -> Vec<_> {
+                name.draw(study).figure.panels.into_iter().flat_map(|panel| panel.series).collect()
+            };
+            assert!(series(&few).iter().all(|s| s.band.iter().all(Option::is_none)), "{name:?}");
+            assert!(series(&enough).iter().any(|s| s.band.iter().any(Option::is_some)), "{name:?}");
+            assert!(series(&enough).iter().all(|s| s.mark != Mark::Dots), "{name:?}");
+            let caption = name.draw(&few).caption;
+            assert!(caption.contains("2 pairs") && caption.contains("there are too few pairs"), "{caption}");
+            assert!(name.draw(&enough).caption.contains("are 95 % intervals of the mean, "), "{caption}");
+        }
+        let dots = Name::MaxErrorByWidth.draw(&few).figure.panels.into_iter().flat_map(|panel| panel.series);
+        let dots = dots.filter(|series| series.mark == Mark::Dots).flat_map(|series| series.points);
+        assert_eq!(dots.collect::<Vec<_>>(), [(10.0, 10.0), (10.0, 10.0), (50.0, 2.0), (50.0, 2.0)]);
+    }
+
+    #[test]
+    fn bands_that_would_hide_each_other_are_left_out_and_the_caption_says_so() {
+        let drawn = |methods: &[&str]| Name::ErrorByMethod.draw(&study(&["none"], methods, &[10], 3));
+        let banded = |drawn: &Drawn| drawn.figure.panels[0].series.iter().filter(|s| !s.band.is_empty()).count();
+        let (few, many) = (drawn(&METHODS[..6]), drawn(&METHODS[..7]));
+        assert_eq!((banded(&few), banded(&many)), (6, 0));
+        assert!(!few.caption.contains("not drawn") && many.caption.contains("The 95 % intervals are not drawn"));
+    }
+
+    #[test]
+    fn a_figure_with_nothing_to_show_says_so() {
+        for name in names() {
+            let drawn = name.draw(&Study::default());
+            assert_eq!(words(&drawn.figure.to_svg().unwrap()), ["no data"], "{name:?}");
+            assert!(drawn.caption.contains("The run has nothing to show here."), "{}", drawn.caption);
+        }
+        let drawn = Name::MaxErrorByVariance.draw(&study(&["none"], &["linear", "arc"], &[10], 2));
+        assert_eq!(words(&drawn.figure.to_svg().unwrap()), ["no data"]);
+        assert!(is_left_out("none", &drawn.caption), "{}", drawn.caption);
+    }
+
+    #[test]
+    fn training_without_a_validation_split_says_so() {
+        let mut study = study(&["none"], &["linear"], &[10], 1);
+        let caption = |study: &Study| Name::Training.draw(study).caption;
+        assert!(caption(&study).contains("The validation error, dotted,"), "{}", caption(&study));
+        study.training.values_mut().flatten().for_each(|epoch| epoch.validation_error = f64::NAN);
+        assert!(caption(&study).contains("The run has no validation split."), "{}", caption(&study));
+        assert_eq!(Name::Training.draw(&study).figure.panels[0].series.len(), 1);
+    }
+
+    #[test]
+    fn values_that_a_log_axis_cannot_show_are_counted() {
+        let mut study = study(&["none"], &["linear", "arc"], &[10, 50], 2);
+        study.metrics.iter_mut().filter(|((case, _), _)| case.hidden == 50).for_each(|(_, mean)| mean.mean = 0.0);
+        let caption = Name::LossBarrierByWidth.draw(&study).caption;
+        assert!(caption.contains("2 values are 0 or less, where the log axis does not reach"), "{caption}");
+    }
+
+    #[test]
+    fn a_geometric_mean_is_named_as_such() {
+        let mut study = study(&["none"], &["linear"], &[10, 50], 3);
+        let caption = |study: &Study| Name::MaxErrorByWidth.draw(study).caption;
+        assert!(caption(&study).contains("Mean over 3 pairs. "), "{}", caption(&study));
+        let geometric = |(_, mean): (&_, &mut Mean)| mean.average = Average::Geometric;
+        study.metrics.iter_mut().take(3).for_each(geometric);
+        assert!(caption(&study).contains("Mean over 3 pairs, geometric where"), "{}", caption(&study));
+        study.metrics.iter_mut().for_each(geometric);
+        assert!(caption(&study).contains("Mean over 3 pairs, geometric. "), "{}", caption(&study));
     }
 }

@@ -3,6 +3,7 @@
 //! Polars concatenates, sorts, joins and parses. It takes no mean: what reaches an artifact as a number is computed by
 //! `study::stats`, in a stated order.
 
+use crate::study::stats::{Average, Interval};
 use anyhow::{Context as _, Result, bail};
 use polars::prelude::*;
 use std::fs::File;
@@ -40,7 +41,9 @@ pub(super) const POINTS: Table = Table {
     ],
 };
 
-/// A curve in a few numbers; one row per curve and split. Errors in %, losses in nats.
+/// A curve in a few numbers; one row per curve and split. Errors in %, losses in nats. The mean that
+/// methods are compared by is `mean_error_by_length`, see `Metrics`; `rho` is the correlation of the
+/// two nets.
 pub(super) const METRICS: Table = Table {
     file: "metrics.csv",
     columns: &[
@@ -54,7 +57,9 @@ pub(super) const METRICS: Table = Table {
         ("excess_error", Number),
         ("mean_error", Number),
         ("mean_error_by_length", Number),
+        ("mean_error_first_segment", Number),
         ("length_over_chord", Number),
+        ("rho", Number),
         ("barrier_loss", Number),
         ("barrier_error", Number),
         ("error_a", Number),
@@ -119,7 +124,25 @@ pub(super) const HISTORY: Table = Table {
     ],
 };
 
-/// Curves averaged over pairs; one row per width, prior, method, split and t.
+/// The training of all nets; one row per net and epoch.
+pub(super) const HISTORIES: Table = Table {
+    file: "histories.csv",
+    columns: &[
+        ("hidden", Whole),
+        ("prior", Text),
+        ("pair", Whole),
+        ("end", Text),
+        ("epoch", Whole),
+        ("rate", Number),
+        ("train_error", Number),
+        ("train_loss", Number),
+        ("validation_error", Number),
+        ("validation_loss", Number),
+    ],
+};
+
+/// Curves averaged over pairs; one row per width, prior, method, split, t and quantity. One curve takes one kind of average,
+/// so that its line has no step, and has the points that all its pairs have.
 pub(super) const CURVES: Table = Table {
     file: "curves.csv",
     columns: &[
@@ -129,14 +152,22 @@ pub(super) const CURVES: Table = Table {
         ("split", Text),
         ("t", Number),
         ("quantity", Text),
-        ("count", Whole),
+        ("nets", Whole),
+        ("pairs", Whole),
+        ("average", Text),
         ("mean", Number),
         ("low", Number),
         ("high", Number),
+        ("least", Number),
+        ("most", Number),
     ],
 };
 
 /// Metrics averaged over pairs; one row per width, prior, method, split and metric.
+///
+/// `nets` and `pairs` count what the row is of: as many nets as two for each pair are disjoint pairs. `average` says which
+/// mean `mean` is, `low` and `high` are its 95 % interval and `pair_low` and `pair_high` the 95 % prediction interval for one
+/// pair of new nets; both are empty where there are too few. `least` and `most` are the range over pairs.
 pub(super) const SUMMARY: Table = Table {
     file: "summary.csv",
     columns: &[
@@ -145,24 +176,33 @@ pub(super) const SUMMARY: Table = Table {
         ("method", Text),
         ("split", Text),
         ("metric", Text),
-        ("count", Whole),
+        ("nets", Whole),
+        ("pairs", Whole),
+        ("average", Text),
         ("mean", Number),
         ("low", Number),
         ("high", Number),
+        ("pair_low", Number),
+        ("pair_high", Number),
+        ("least", Number),
+        ("most", Number),
     ],
 };
 
-/// Nets averaged over pairs and ends; one row per width, prior and quantity.
+/// Nets, each a number of its own, averaged over pairs and ends; one row per width, prior and quantity.
 pub(super) const ENDPOINTS: Table = Table {
     file: "endpoints.csv",
     columns: &[
         ("hidden", Whole),
         ("prior", Text),
         ("quantity", Text),
-        ("count", Whole),
+        ("nets", Whole),
+        ("average", Text),
         ("mean", Number),
         ("low", Number),
         ("high", Number),
+        ("least", Number),
+        ("most", Number),
     ],
 };
 
@@ -172,13 +212,15 @@ impl Table {
         self.columns.iter().map(|(name, _)| *name).collect()
     }
 
-    /// Reads a file of this table. Other columns, or cells of another type, are refused.
+    /// Reads a file of this table. Other columns, cells of another type, and numbers that are not finite are refused.
     pub(super) fn read(&self, path: &Path) -> Result<DataFrame> {
         let schema: Schema = self.columns.iter().map(|(name, kind)| Field::new((*name).into(), kind.dtype())).collect();
         let read = || -> Result<DataFrame> {
             let file = File::open(path)?;
             let options = CsvReadOptions::default().with_has_header(true).with_schema(Some(Arc::new(schema)));
-            Ok(options.with_n_threads(Some(1)).into_reader_with_file_handle(file).finish()?)
+            let frame = options.with_n_threads(Some(1)).into_reader_with_file_handle(file).finish()?;
+            self.refuse_non_finite(&frame)?;
+            Ok(frame)
         };
         read().with_context(|| format!("`{}` is not a table `{}`", path.display(), self.file))
     }
@@ -201,6 +243,22 @@ impl Table {
         let all = all.sort(keys.iter().copied(), SortMultipleOptions::default().with_maintain_order(true))?;
         self.refuse_twins(&all, keys)?;
         Ok(all)
+    }
+
+    /// NaN and infinities are no measurements, and no statistic may be taken of them.
+    fn refuse_non_finite(&self, frame: &DataFrame) -> Result<()> {
+        for (column, _) in self.columns.iter().filter(|(_, kind)| matches!(kind, Number)) {
+            let numbers = frame.column(column)?.f64()?;
+            if let Some((row, x)) =
+                numbers.iter().enumerate().find_map(|(i, x)| Some((i, x.filter(|x| !x.is_finite())?)))
+            {
+                let first = self.columns.iter().take_while(|(_, kind)| !matches!(kind, Number));
+                let name = |(key, _): &(&str, Type)| Ok(format!("{key}={}", shown(frame, key)?[row]));
+                let names = first.map(name).collect::<Result<Vec<String>>>()?.join(",");
+                bail!("line {}: `{column}` of `{names}` is `{x}`, which is no finite number", row + 2);
+            }
+        }
+        Ok(())
     }
 
     /// Rows that agree in all of `keys` would be taken for one another, and averaged as if they were pairs.
@@ -263,21 +321,97 @@ pub(super) fn shown(frame: &DataFrame, column: &str) -> Result<Vec<String>> {
     })
 }
 
-/// A mean over pairs, read back from one of the tables of means.
+/// The two nets of a pair. No two pairs share a net: `evaluate` joins the ends of one pair.
+pub(super) fn ends(pair: i64) -> [(i64, char); 2] {
+    [(pair, 'a'), (pair, 'b')]
+}
+
+/// A mean over pairs or nets, read back from one of the tables of means.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Mean {
     /// How many values it was taken over: pairs, or nets in the table of ends.
     pub(super) count: usize,
+    pub(super) average: Average,
     pub(super) mean: f64,
-    /// 95 % bootstrap interval; none of fewer than two pairs.
-    pub(super) interval: Option<(f64, f64)>,
+    /// Its 95 % interval; none of too few values.
+    pub(super) interval: Option<Interval>,
+    /// The smallest and the largest value: of one or two, the values themselves.
+    pub(super) range: (f64, f64),
 }
 
 /// The means of a table of means, in its order.
 pub(super) fn means(frame: &DataFrame) -> Result<Vec<Mean>> {
-    let (count, mean) = (wholes(frame, "count")?, numbers(frame, "mean")?);
-    let (low, high) = (numbers(frame, "low")?, numbers(frame, "high")?);
-    let rows = count.into_iter().zip(mean).zip(low.into_iter().zip(high));
-    let interval = |(low, high): (f64, f64)| (low.is_finite() && high.is_finite()).then_some((low, high));
-    Ok(rows.map(|((n, mean), ends)| Mean { count: n as usize, mean, interval: interval(ends) }).collect())
+    let count = wholes(frame, if frame.column("pairs").is_ok() { "pairs" } else { "nets" })?;
+    let average = texts(frame, "average")?;
+    let (mean, intervals) = (numbers(frame, "mean")?, intervals(frame, ["low", "high"])?);
+    let (least, most) = (numbers(frame, "least")?, numbers(frame, "most")?);
+    let row = |i: usize| -> Result<Mean> {
+        let average = Average::named(&average[i]).with_context(|| format!("`{}` is not an average", average[i]))?;
+        let range = (least[i], most[i]);
+        Ok(Mean { count: count[i] as usize, average, mean: mean[i], interval: intervals[i], range })
+    };
+    (0..frame.height()).map(row).collect()
+}
+
+/// The intervals between two columns; none where a cell is empty.
+pub(super) fn intervals(frame: &DataFrame, [low, high]: [&str; 2]) -> Result<Vec<Option<Interval>>> {
+    let ends = numbers(frame, low)?.into_iter().zip(numbers(frame, high)?);
+    Ok(ends.map(|(low, high)| (!low.is_nan() && !high.is_nan()).then_some(Interval { low, high })).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [&Table; 8] = [&POINTS, &METRICS, &REFITS, &NETS, &HISTORY, &CURVES, &SUMMARY, &ENDPOINTS];
+
+    /// A file of two rows: the second with `value` in `column`, all else filled in.
+    fn file(table: &Table, column: &str, value: &str) -> tempfile::NamedTempFile {
+        let row = |value: &str| {
+            let cells = table.columns.iter().map(|(name, kind)| match kind {
+                _ if *name == column => value,
+                Text => "x",
+                Whole => "7",
+                Number => "0.5",
+            });
+            cells.collect::<Vec<_>>().join(",")
+        };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        crate::fs::write(file.path(), format!("{}\n{}\n{}\n", table.names().join(","), row("0.5"), row(value)))
+            .unwrap();
+        file
+    }
+
+    #[test]
+    fn a_number_that_is_not_finite_is_refused_in_every_table_with_its_row() {
+        for table in ALL {
+            for (column, _) in table.columns.iter().filter(|(_, kind)| matches!(kind, Number)) {
+                for (written, shown) in [("NaN", "NaN"), ("inf", "inf"), ("-inf", "-inf")] {
+                    let refused = format!("{:#}", table.read(file(table, column, written).path()).unwrap_err());
+                    let expected = format!("line 3: `{column}` of `");
+                    assert!(refused.contains(&expected), "{} `{column}`: {refused}", table.file);
+                    assert!(refused.ends_with(&format!("is `{shown}`, which is no finite number")), "{refused}");
+                }
+                assert!(table.read(file(table, column, "").path()).is_ok(), "a missing `{column}` is not refused");
+            }
+        }
+        let refused = format!("{:#}", METRICS.read(file(&METRICS, "max_error", "NaN").path()).unwrap_err());
+        assert!(refused.contains("`max_error` of `hidden=7,prior=x,method=x,pair=7,split=x`"), "{refused}");
+    }
+
+    #[test]
+    fn a_mean_is_read_back_with_its_kind_and_its_interval() {
+        let means = |text: &str| {
+            let path = tempfile::NamedTempFile::new().unwrap();
+            let names = ENDPOINTS.names().join(",");
+            crate::fs::write(path.path(), format!("{names}\n10,none,test_error,{text}\n")).unwrap();
+            means(&ENDPOINTS.read(path.path()).unwrap())
+        };
+        let read = means("4,geometric,3.0,2.0,5.0,1.0,9.0").unwrap().remove(0);
+        let interval = Some(Interval { low: 2.0, high: 5.0 });
+        let expected = Mean { count: 4, average: Average::Geometric, mean: 3.0, interval, range: (1.0, 9.0) };
+        assert_eq!(read, expected);
+        assert_eq!(means("2,arithmetic,3.0,,,1.0,5.0").unwrap()[0].interval, None);
+        assert!(means("2,median,3.0,,,1.0,5.0").is_err());
+    }
 }

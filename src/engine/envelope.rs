@@ -1,0 +1,73 @@
+//! Small files of the cache that say which file they are, with a checksum of themselves.
+//!
+//! ```text
+//! {"checksum":"<BLAKE3 of all that follows its comma>","path":"entries/<key>.json", ...the fields of the value}
+//! ```
+//!
+//! `path` is the file's own path below the cache. A file that was swapped for another, copied from another cache's key,
+//! cut short or edited fails the check, and its reader treats it as damaged. The checksum covers the bytes as written, so
+//! that no number and no text has to survive a second encoding.
+
+use super::key::Digest;
+use anyhow::{Context as _, Result};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value as Json;
+
+const CHECKSUM: &str = "{\"checksum\":\"";
+
+/// The bytes of the file at `path`, which hold `value`: a struct of at least one field.
+pub(super) fn wrap(path: &str, value: &impl Serialize) -> Result<Vec<u8>> {
+    let fields = serde_json::to_string(value).with_context(|| format!("cannot write `{path}`"))?;
+    let fields = fields.strip_prefix('{').unwrap_or(&fields);
+    let rest = format!("{}{fields}\n", lead(path));
+    Ok(format!("{CHECKSUM}{}\",{rest}", Digest::of(rest.as_bytes())).into_bytes())
+}
+
+/// The value in the bytes of the file at `path`; `None` if they are not what [`wrap`] wrote for that path.
+pub(super) fn unwrap<T: DeserializeOwned>(path: &str, bytes: &[u8]) -> Option<T> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let (checksum, rest) = text.strip_prefix(CHECKSUM)?.split_once("\",")?;
+    let is_whole = checksum == Digest::of(rest.as_bytes()).to_string();
+    if is_whole && rest.starts_with(&lead(path)) { serde_json::from_str(text).ok() } else { None }
+}
+
+fn lead(path: &str) -> String {
+    format!("\"path\":{},", Json::from(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Value {
+        number: f64,
+        text: String,
+    }
+
+    fn values() -> impl Strategy<Value = Value> {
+        let number = any::<f64>().prop_filter("finite", |number| number.is_finite());
+        (number, any::<String>()).prop_map(|(number, text)| Value { number, text })
+    }
+
+    proptest! {
+        #[test]
+        fn a_file_is_read_at_its_own_path_and_at_no_other(value in values(), path: String, other: String) {
+            let bytes = wrap(&path, &value).unwrap();
+            prop_assert!(unwrap::<Value>(&path, &bytes).is_some());
+            prop_assert!(serde_json::from_slice::<Json>(&bytes).is_ok(), "other tools can read it");
+            prop_assert_eq!(unwrap::<Value>(&other, &bytes).is_some(), path == other);
+        }
+
+        #[test]
+        fn a_file_with_any_byte_changed_or_cut_off_is_not_read(value in values(), at: prop::sample::Index, bit in 0..8) {
+            let bytes = wrap("entries/k.json", &value).unwrap();
+            let (at, mut flipped) = (at.index(bytes.len()), bytes.clone());
+            flipped[at] ^= 1u8 << bit;
+            prop_assert!(unwrap::<Value>("entries/k.json", &flipped).is_none());
+            prop_assert!(unwrap::<Value>("entries/k.json", &bytes[..at]).is_none());
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! The mean of a few numbers, how well it is known, and where one more would lie.
+//!
+//! A number is of one net or of a pair of nets, and **nets are the sample, pairs are not**: pairs
+//! that share a net are not independent. A [`Sample`] knows which nets each of its numbers is of
+//! and takes its standard error accordingly. It does not know what the numbers measure.
+
+use super::{Interval, student, sum};
+use std::collections::BTreeSet;
+
+/// Independent numbers that it takes for an interval: fewer say too little of their spread.
+pub const FEWEST: usize = 3;
+
+/// Nets that it takes for an interval over pairs that share them.
+const FEWEST_NETS: usize = 4;
+
+/// Finite numbers, each with the nets that it is of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample<N> {
+    values: Vec<f64>,
+    nets: Vec<[N; 2]>,
+}
+
+/// A number that is none.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[error("`{value}` is not a finite number")]
+pub struct NotFinite {
+    /// Which of the numbers it is, from 0.
+    pub index: usize,
+    /// Infinite or NaN.
+    pub value: f64,
+}
+
+/// A mean with its standard error.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// The mean of all numbers.
+    pub mean: f64,
+    /// Its standard error.
+    pub error: f64,
+    /// The degrees of freedom of the standard error.
+    pub freedom: f64,
+}
+
+/// Which mean describes a set of numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Average {
+    /// The sum over the count.
+    Arithmetic,
+    /// exp of the mean of the logarithms; its intervals are those of the logarithms, too.
+    Geometric,
+}
+
+/// The mean of a sample with its 95 % intervals; none where there are too few numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Summary {
+    /// What `mean` is.
+    pub average: Average,
+    /// The mean.
+    pub mean: f64,
+    /// Where the mean of all such nets is.
+    pub interval: Option<Interval>,
+    /// Where the number of one more net, or of one pair of two more nets, falls.
+    pub prediction: Option<Interval>,
+    /// The smallest number.
+    pub least: f64,
+    /// The largest number.
+    pub most: f64,
+}
+
+impl Average {
+    /// The name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Average::Arithmetic => "arithmetic",
+            Average::Geometric => "geometric",
+        }
+    }
+
+    /// The average of that name.
+    pub fn named(name: &str) -> Option<Average> {
+        [Average::Arithmetic, Average::Geometric].into_iter().find(|average| average.name() == name)
+    }
+
+    /// Geometric where all numbers are positive and the largest is more than 4 times the smallest.
+    pub fn of(values: &[f64]) -> Average {
+        let (least, most) = range(values);
+        if 0.0 < least && 4.0 * least < most { Average::Geometric } else { Average::Arithmetic }
+    }
+}
+
+impl Sample<usize> {
+    /// Numbers of one net each.
+    ///
+    /// # Errors
+    /// If one of them is not finite.
+    pub fn of_nets(values: Vec<f64>) -> Result<Sample<usize>, NotFinite> {
+        let nets = (0..values.len()).map(|i| [i, i]).collect();
+        Sample::of_pairs(values, nets)
+    }
+}
+
+impl<N: Ord + Copy> Sample<N> {
+    /// Numbers of one pair of nets each: `nets[i]` are the two that `values[i]` is of.
+    ///
+    /// # Errors
+    /// If one of the numbers is not finite.
+    ///
+    /// # Panics
+    /// If `values` and `nets` differ in length.
+    pub fn of_pairs(values: Vec<f64>, nets: Vec<[N; 2]>) -> Result<Sample<N>, NotFinite> {
+        assert_eq!(values.len(), nets.len(), "values and nets differ in number");
+        match values.iter().position(|x| !x.is_finite()) {
+            Some(index) => Err(NotFinite { index, value: values[index] }),
+            None => Ok(Sample { values, nets }),
+        }
+    }
+
+    /// The numbers.
+    pub fn values(&self) -> &[f64] {
+        &self.values
+    }
+
+    /// How many numbers there are.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Their mean; `None` of nothing.
+    pub fn mean(&self) -> Option<f64> {
+        mean(&self.values)
+    }
+
+    /// How many nets the numbers are of.
+    pub fn count_nets(&self) -> usize {
+        self.distinct_nets().len()
+    }
+
+    fn distinct_nets(&self) -> BTreeSet<N> {
+        self.nets.iter().flatten().copied().collect()
+    }
+
+    /// Whether no net belongs to two of the numbers.
+    fn is_disjoint(&self) -> bool {
+        let ends = self.nets.iter().map(|[a, b]| if a == b { 1 } else { 2 });
+        self.count_nets() == ends.sum::<usize>()
+    }
+
+    /// The mean with its standard error; `None` where there are too few numbers or nets.
+    ///
+    /// Where no two numbers share a net: s / sqrt(k) with k - 1 degrees of freedom. Else by leaving
+    /// out each net with all its pairs (the jackknife; Efron and Stein, *The jackknife estimate of
+    /// variance*, 1981), with one degree of freedom less than there are nets.
+    pub fn estimate(&self) -> Option<Estimate> {
+        let mean = mean(&self.values)?;
+        if self.is_disjoint() {
+            let k = self.values.len();
+            let estimate =
+                || Estimate { mean, error: (variance(&self.values) / k as f64).sqrt(), freedom: (k - 1) as f64 };
+            return (k >= FEWEST).then(estimate);
+        }
+        let nets = self.distinct_nets();
+        let n = nets.len() as f64;
+        let without = |net: N| {
+            let rest = self.values.iter().zip(&self.nets).filter(|(_, ends)| !ends.contains(&net));
+            self::mean(&rest.map(|(x, _)| *x).collect::<Vec<_>>())
+        };
+        let means: Vec<f64> = nets.iter().map(|&net| without(net)).collect::<Option<_>>()?;
+        // The variance of the means without one net, times (n - 1)^2 / n.
+        let error = (variance(&means) * (n - 1.0) * (n - 1.0) / n).sqrt();
+        (nets.len() >= FEWEST_NETS).then_some(Estimate { mean, error, freedom: n - 1.0 })
+    }
+
+    /// Mean, intervals and range; `None` of nothing.
+    ///
+    /// # Panics
+    /// If the average is geometric and a number is not positive.
+    pub fn summary(&self, average: Average) -> Option<Summary> {
+        let (least, most) = range(&self.values);
+        let (scaled, back): (Sample<N>, fn(f64) -> f64) = match average {
+            Average::Arithmetic => (self.clone(), |x| x),
+            Average::Geometric => (self.logarithms(), libm::exp),
+        };
+        let interval = |i: Interval| Interval { low: back(i.low), high: back(i.high) };
+        Some(Summary {
+            average,
+            mean: back(mean(&scaled.values)?),
+            interval: scaled.estimate().map(|estimate| interval(estimate.interval())),
+            prediction: scaled.prediction().map(interval),
+            least,
+            most,
+        })
+    }
+
+    fn logarithms(&self) -> Sample<N> {
+        assert!(self.values.iter().all(|x| *x > 0.0), "a number without a logarithm");
+        Sample { values: self.values.iter().map(|x| libm::log(*x)).collect(), nets: self.nets.clone() }
+    }
+
+    /// Where a number of new nets falls: mean +- t sqrt(s^2 (K - 1) / K + 2 V), with s^2 the
+    /// variance of the K numbers and V the squared standard error of their mean. Where they share
+    /// no net this is t s sqrt(1 + 1 / K).
+    fn prediction(&self) -> Option<Interval> {
+        let Estimate { mean, error, freedom } = self.estimate()?;
+        let k = self.values.len() as f64;
+        let spread = (variance(&self.values) * (k - 1.0) / k + 2.0 * error * error).sqrt();
+        Some(Interval::around(mean, student::quantile(freedom) * spread))
+    }
+}
+
+impl Estimate {
+    /// The 95 % interval of the mean.
+    pub fn interval(&self) -> Interval {
+        Interval::around(self.mean, student::quantile(self.freedom) * self.error)
+    }
+}
+
+/// The arithmetic mean; `None` of nothing.
+fn mean(x: &[f64]) -> Option<f64> {
+    (!x.is_empty()).then(|| sum(x.iter().copied()) / x.len() as f64)
+}
+
+/// The variance of what `x` is drawn from: over n - 1; 0 of fewer than two.
+fn variance(x: &[f64]) -> f64 {
+    let Some(mean) = mean(x).filter(|_| x.len() > 1) else { return 0.0 };
+    sum(x.iter().map(|x| (x - mean) * (x - mean))) / (x.len() - 1) as f64
+}
+
+/// The smallest and the largest.
+fn range(x: &[f64]) -> (f64, f64) {
+    x.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), &x| (least.min(x), most.max(x)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::study::rng;
+    use proptest::prelude::*;
+
+    fn of_nets(values: &[f64]) -> Sample<usize> {
+        Sample::of_nets(values.to_vec()).expect("finite")
+    }
+
+    /// All pairs of `n` nets, in order.
+    fn all_pairs(n: usize) -> Vec<[usize; 2]> {
+        (0..n).flat_map(|i| (i + 1..n).map(move |j| [i, j])).collect()
+    }
+
+    /// `k` pairs that share no net.
+    fn disjoint_pairs(k: usize) -> Vec<[usize; 2]> {
+        (0..k).map(|i| [2 * i, 2 * i + 1]).collect()
+    }
+
+    #[track_caller]
+    fn close(found: f64, expected: f64) {
+        assert!((found - expected).abs() < 1e-9 * expected.abs().max(1.0), "{found}, not {expected}");
+    }
+
+    #[track_caller]
+    fn spans(found: Option<Interval>, low: f64, high: f64) {
+        let found = found.expect("an interval");
+        close(found.low, low);
+        close(found.high, high);
+    }
+
+    /// SciPy 1.17.1:
+    /// ```python
+    /// v = np.array([21.4, 25.0, 19.7]); q, s = t.ppf(.975, 2), v.std(ddof=1)
+    /// v.mean() + q * s / 3 ** .5, v.mean() + q * s * (1 + 1 / 3) ** .5
+    /// ```
+    #[test]
+    fn three_pairs_have_students_intervals() {
+        let sample = Sample::of_pairs(vec![21.4, 25.0, 19.7], disjoint_pairs(3)).expect("finite");
+        let found = sample.summary(Average::Arithmetic).expect("three");
+        close(found.mean, 22.033_333_333_333_33);
+        spans(found.interval, 15.310_844_817_028_39, 28.755_821_849_638_274);
+        spans(found.prediction, 8.588_356_300_723_449, 35.478_310_365_943_216);
+        assert_eq!((found.least, found.most), (19.7, 25.0));
+    }
+
+    /// SciPy 1.17.1: the same with `v = np.log([2, 9, 5])`, and `np.exp` of what comes out.
+    #[test]
+    fn numbers_far_apart_have_a_geometric_mean_with_the_intervals_of_their_logarithms() {
+        let sample = of_nets(&[2.0, 9.0, 5.0]);
+        assert_eq!(Average::of(sample.values()), Average::Geometric);
+        let found = sample.summary(Average::Geometric).expect("three");
+        close(found.mean, 4.481_404_746_557_165);
+        spans(found.interval, 0.681_795_671_438_887_3, 29.456_022_300_759_393);
+        spans(found.prediction, 0.103_727_595_225_564_14, 193.612_784_127_434_88);
+    }
+
+    /// SciPy 1.17.1:
+    /// ```python
+    /// ends = [(0,1), (0,2), (0,3), (1,2), (1,3), (2,3)]; v = np.array([5., 7., 6., 4., 8., 9.]); n, K = 4, 6
+    /// th = np.array([np.mean([x for x, e in zip(v, ends) if i not in e]) for i in range(n)])
+    /// V = (n - 1) / n * ((th - th.mean()) ** 2).sum(); q = t.ppf(.975, n - 1)
+    /// v.mean() + q * V ** .5, v.mean() + q * (v.var(ddof=1) * (K - 1) / K + 2 * V) ** .5
+    /// ```
+    #[test]
+    fn pairs_that_share_nets_are_left_out_net_by_net() {
+        let sample = Sample::of_pairs(vec![5.0, 7.0, 6.0, 4.0, 8.0, 9.0], all_pairs(4)).expect("finite");
+        let estimate = sample.estimate().expect("four nets");
+        assert_eq!((estimate.mean, estimate.freedom, sample.count_nets()), (6.5, 3.0, 4));
+        close(estimate.error, 1.322_875_655_532_295_4);
+        let found = sample.summary(Average::Arithmetic).expect("six pairs");
+        spans(found.interval, 2.290_019_257_701_484, 10.709_980_742_298_516);
+        spans(found.prediction, -1.561_499_371_617_499, 14.561_499_371_617_499);
+    }
+
+    #[test]
+    fn too_few_numbers_or_nets_have_no_interval() {
+        assert_eq!(of_nets(&[]).summary(Average::Arithmetic), None);
+        for values in [&[3.0][..], &[3.0, 4.0]] {
+            let found = of_nets(values).summary(Average::Arithmetic).expect("some");
+            assert_eq!((found.interval, found.prediction), (None, None));
+        }
+        // Three nets joined by their three pairs; five that all meet in one net, without which
+        // there is no pair.
+        let three = Sample::of_pairs(vec![1.0, 2.0, 3.0], all_pairs(3)).expect("finite");
+        let star = Sample::of_pairs(vec![1.0, 2.0, 3.0, 4.0], (1..5).map(|i| [0, i]).collect()).expect("finite");
+        assert_eq!((three.estimate(), star.estimate()), (None, None));
+    }
+
+    #[test]
+    fn the_average_is_geometric_from_a_factor_of_four_on_where_logarithms_exist() {
+        let case = |values: &[f64], expected| assert_eq!(Average::of(values), expected, "{values:?}");
+        case(&[1.0, 4.0], Average::Arithmetic);
+        case(&[1.0, 4.1], Average::Geometric);
+        case(&[0.0, 4.1], Average::Arithmetic);
+        case(&[-1.0, 4.1], Average::Arithmetic);
+        case(&[], Average::Arithmetic);
+        for average in [Average::Arithmetic, Average::Geometric] {
+            assert_eq!(Average::named(average.name()), Some(average));
+        }
+    }
+
+    #[test]
+    fn no_statistic_is_taken_of_nan_or_an_infinity() {
+        for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let refused = Sample::of_nets(vec![1.0, value, 2.0]).expect_err("refused");
+            assert_eq!((refused.index, refused.to_string()), (1, format!("`{value}` is not a finite number")));
+        }
+    }
+
+    /// How often, in %, the interval holds the true mean and the prediction interval the number of
+    /// a new pair. A pair's number is 10 + z, or exp(z / 2) if it is log-normal; z is normal with
+    /// variance 1, of which the effects of the two nets make up `share` and noise of the pair the
+    /// rest.
+    fn coverage(pairs: &[[usize; 2]], share: f64, is_log_normal: bool) -> (f64, f64) {
+        let trials = 4000;
+        let mut rng = rng::stream("0", &format!("coverage/{}/{share}/{is_log_normal}", pairs.len()));
+        let nets = pairs.iter().flatten().max().map_or(0, |most| most + 1);
+        let scale = |z: f64| if is_log_normal { libm::exp(0.5 * z) } else { 10.0 + z };
+        let (mut in_interval, mut in_prediction) = (0, 0);
+        for _ in 0..trials {
+            let effects: Vec<f64> = (0..nets + 2).map(|_| rng::normal(&mut rng)).collect();
+            let mut value = |i: usize, j: usize| {
+                let of_nets = (effects[i] + effects[j]) / std::f64::consts::SQRT_2;
+                scale(share.sqrt() * of_nets + (1.0 - share).sqrt() * rng::normal(&mut rng))
+            };
+            let values = pairs.iter().map(|&[i, j]| value(i, j)).collect();
+            let of_new_nets = value(nets, nets + 1);
+            let sample = Sample::of_pairs(values, pairs.to_vec()).expect("finite");
+            let average = Average::of(sample.values());
+            let truth = match (average, is_log_normal) {
+                (Average::Arithmetic, true) => libm::exp(0.125),
+                (Average::Geometric, true) => 1.0,
+                (_, false) => 10.0,
+            };
+            let found = sample.summary(average).expect("some");
+            in_interval += usize::from(found.interval.is_some_and(|i| i.contains(truth)));
+            in_prediction += usize::from(found.prediction.is_some_and(|i| i.contains(of_new_nets)));
+        }
+        let percent = |hits: usize| 100.0 * hits as f64 / f64::from(trials);
+        (percent(in_interval), percent(in_prediction))
+    }
+
+    #[test]
+    fn intervals_cover_between_90_and_99_5_percent_for_normal_and_log_normal_effects() {
+        let mut missed = Vec::new();
+        let designs = [4, 6, 10].map(|n| (format!("all pairs of {n} nets"), all_pairs(n)));
+        let disjoint = [3, 5].map(|k| (format!("{k} disjoint pairs"), disjoint_pairs(k)));
+        for (design, pairs) in designs.iter().chain(&disjoint) {
+            for share in [0.0, 0.5, 1.0] {
+                for is_log_normal in [false, true] {
+                    let found = coverage(pairs, share, is_log_normal);
+                    let holds = |percent| (90.0..=99.5).contains(&percent);
+                    if !holds(found.0) || !holds(found.1) {
+                        missed.push(format!("{design}, share {share}, log-normal {is_log_normal}: {found:?}"));
+                    }
+                }
+            }
+        }
+        assert!(missed.is_empty(), "{}", missed.join("\n"));
+    }
+
+    proptest! {
+        #[test]
+        fn an_interval_holds_its_mean_and_a_prediction_holds_the_interval(
+            x in prop::collection::vec(0.01f64..5.0, 3..8), shift in prop::sample::select(vec![0.0, 5.0]),
+        ) {
+            let x: Vec<f64> = x.iter().map(|x| x + shift).collect();
+            let found = of_nets(&x).summary(Average::of(&x)).expect("some");
+            let (interval, prediction) = (found.interval.expect("three"), found.prediction.expect("three"));
+            prop_assert!(interval.contains(found.mean) && found.least <= found.mean && found.mean <= found.most);
+            prop_assert!(prediction.low <= interval.low && interval.high <= prediction.high);
+        }
+    }
+}
