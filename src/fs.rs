@@ -230,6 +230,14 @@ pub fn open_or_create(path: &Path) -> Result<File> {
     step().and_then(|()| attempt()).with_context(|| format!("cannot open `{}`", path.display()))
 }
 
+/// Waits until no other process holds the file at `path`, which is made if it is not there, and
+/// holds it until what this gives is dropped.
+pub fn lock(path: &Path) -> Result<File> {
+    let file = open_or_create(path)?;
+    file.lock().with_context(|| format!("cannot lock `{}`", path.display()))?;
+    Ok(file)
+}
+
 /// Renames `from` to `to`, replacing what is there.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
     step()

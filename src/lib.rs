@@ -20,10 +20,10 @@
 //! | room | may use |
 //! |---|---|
 //! | [`cli`] | all |
-//! | [`stage`] | `engine::{stage, key}`, `study`, `kernel::sparse`, `report`, `fs` |
-//! | [`engine`] | `fs` |
+//! | [`stage`] | `engine::{stage, key}`, `study`, `kernel::sparse`, `report`, `fs`, `process` |
+//! | [`engine`] | `fs`, `process` |
 //! | [`study`] | `kernel` |
-//! | [`kernel`], [`report`], [`fs`] | nothing of ours |
+//! | [`kernel`], [`report`], [`fs`], [`process`] | nothing of ours |
 //!
 //! Two towers: the engine knows no mathematics and no stage kind, the study knows no files and no engine. Only `stage`
 //! knows both, and `cli` hands its list of kinds to the engine. A test reads `src/` and holds this table.
@@ -39,6 +39,7 @@ pub mod cli;
 pub mod engine;
 pub mod fs;
 pub mod kernel;
+pub mod process;
 pub mod report;
 pub mod stage;
 pub mod study;

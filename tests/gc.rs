@@ -359,3 +359,15 @@ fn gc_names_a_cache_of_an_earlier_format_and_leaves_it_alone() {
     let said: serde_json::Value = serde_json::from_str(&space.ok(&["gc", "--json"]).stdout).unwrap();
     assert_eq!(said["older_formats"][0]["bytes"], 1500);
 }
+
+#[test]
+fn of_many_nodes_of_one_recipe_that_are_pinned_at_once_each_is_pinned() {
+    let names: Vec<String> = (0..12).map(|k| format!("s{k}")).collect();
+    let stage = |name: &String| format!("  {name}: {{ command: {{ run: touch out, outputs: [out] }} }}\n");
+    let space = Space::with(&format!("stages:\n{}", names.iter().map(stage).collect::<String>()));
+    space.ok(&["run"]);
+    let pinning: Vec<_> = names.iter().map(|name| space.spawn(&["pin", name])).collect();
+    pinning.into_iter().for_each(|pin| assert_eq!(pin.wait().0, Some(0)));
+    let pinned = space.ok(&["pin"]).stdout;
+    assert_eq!(pinned.lines().count(), names.len(), "{pinned}");
+}

@@ -120,3 +120,45 @@ stages:
     assert_eq!(space.ran(&[]), set(["wide"]));
     is_clean(&space);
 }
+
+#[test]
+fn a_job_that_two_stages_need_is_held_to_the_looser_limits_of_both() {
+    // In this order the first that is begun is the stricter one.
+    let twins = |strict: &str, loose: &str, run: &str| {
+        let stage = |fields: &str| format!("{{ command: {{ run: '{run}', outputs: [out], {fields} }} }}");
+        Space::with(&format!("stages:\n  a: {}\n  b: {}\n", stage(strict), stage(loose)))
+    };
+    for loose in ["time-limit: 60", "env: {}"] {
+        for jobs in ["1", "2"] {
+            let space = twins("time-limit: 0.5", loose, "sleep 1; touch out");
+            space.ok(&["run", "-j", jobs]);
+            let said = space.ok(&["verify", "--recompute", "-j", jobs]).stdout;
+            assert!(said.ends_with("2 of 2 nodes reproduced\n"), "{said}");
+        }
+    }
+    for jobs in ["1", "2"] {
+        let space = twins("retries: 0", "retries: 1", "[ -e TRIED ] || { touch TRIED; exit 1; }; touch out");
+        let tried = space.join("tried").display().to_string();
+        space.write("pipeline.yaml", space.read("pipeline.yaml").replace("TRIED", &tried));
+        space.ok(&["run", "-j", jobs]);
+    }
+}
+
+#[test]
+fn a_stage_that_comes_to_need_a_job_leaves_it_more_time() {
+    let space = Space::with(
+        "\
+stages:
+  early:
+    command: { run: 'echo same > out', outputs: [out] }
+  late:
+    command: { run: 'sleep 0.4; echo same > out', outputs: [out] }
+  a:
+    command: { run: 'sleep 1.5; touch out', inputs: { i: early }, outputs: [out], time-limit: 1 }
+  b:
+    command: { run: 'sleep 1.5; touch out', inputs: { i: late }, outputs: [out] }
+",
+    );
+    let ran = space.ok(&["run", "--json", "-j", "4"]);
+    assert_eq!(ran.ran(), set(["early", "late", "a", "b"]));
+}

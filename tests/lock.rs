@@ -304,3 +304,35 @@ fn the_lock_lies_beside_the_pipeline_file_under_its_name() {
     assert!(space.read("studies/small.lock").contains("\n[profile once]\n"));
     space.ok(&[&["run", "--locked"], &small[..]].concat());
 }
+
+#[test]
+fn of_many_profiles_that_are_locked_at_once_each_is_in_the_lock() {
+    const PROFILES: usize = 12;
+    let profiles: String = (0..PROFILES).map(|k| format!("  p{k}: {{ c: {{ params: {{ k: {k} }} }} }}\n")).collect();
+    let stage = "  c: { command: { run: 'echo $REPRO_PARAM_K > out', outputs: [out], params: { k: 0 } } }";
+    let space = Space::with(&format!("stages:\n{stage}\nprofiles:\n{profiles}"));
+    let names: Vec<String> = (0..PROFILES).map(|k| format!("p{k}")).collect();
+    names.iter().for_each(|name| _ = space.ok(&["run", "--profile", name]));
+    for _ in 0..5 {
+        let _ = std::fs::remove_file(space.join(LOCK));
+        let locking: Vec<_> = names.iter().map(|name| space.spawn(&["lock", "--profile", name])).collect();
+        locking.into_iter().for_each(|lock| assert_eq!(lock.wait().0, Some(0)));
+        let lock = space.read(LOCK);
+        assert!(names.iter().all(|name| lock.contains(&format!("[profile {name}]\n"))), "{lock}");
+        names.iter().for_each(|name| _ = space.ok(&["verify", "--locked", "--profile", name]));
+    }
+}
+
+#[test]
+fn two_pipelines_whose_names_differ_in_their_ending_have_a_lock_each() {
+    let space = Space::with("");
+    for (file, lock) in [("small.yaml", "small.lock"), ("small.yml", "small.yml.lock")] {
+        let stage = format!("stages: {{ c: {{ command: {{ run: 'echo {file} > out', outputs: [out] }} }} }}");
+        space.write(file, stage).ok(&["run", "--pipeline", file]);
+        space.ok(&["lock", "--pipeline", file]);
+        assert!(space.join(lock).exists(), "{lock}");
+    }
+    for file in ["small.yaml", "small.yml"] {
+        space.ok(&["verify", "--locked", "--pipeline", file]);
+    }
+}

@@ -23,6 +23,7 @@ mod looking;
 mod malformed;
 mod names;
 mod open;
+mod processes;
 mod readme;
 mod recompute;
 mod repeat;

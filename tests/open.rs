@@ -1,6 +1,6 @@
 //! The stage kinds for any study: `file` brings the project's files in by content, `command` runs any program.
 
-use crate::space::{Space, copy, name, nothing, set};
+use crate::space::{Space, copy, eventually, lives, name, nothing, set};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt as _;
@@ -64,21 +64,6 @@ fn line(run: &str, more: &str) -> Space {
 /// What the node `c` wrote.
 fn out(space: &Space) -> String {
     space.read(space.object(&space.digests()["c"]["out.txt"]))
-}
-
-/// Whether a process is there, and not merely unburied.
-fn lives(pid: &str) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
-}
-
-/// Waits for what takes a moment.
-#[track_caller]
-fn eventually(what: &str, test: impl Fn() -> bool) {
-    let until = Instant::now() + Duration::from_secs(30);
-    while !test() {
-        assert!(Instant::now() < until, "never: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 // What invalidates.
@@ -415,6 +400,61 @@ fn a_list_is_a_program_with_its_arguments_and_a_line_is_for_the_shell() {
 }
 
 #[test]
+fn lines_for_the_shell_end_at_the_first_that_fails() {
+    #[track_caller]
+    fn case(lines: &[&str], more: &str, fails: bool) {
+        let run: String = lines.iter().map(|line| format!("        {line}\n")).collect();
+        let space = Space::with(&format!(
+            "stages:\n  c:\n    command:\n      outputs: [n]\n{more}      run: |\n{run}        touch n\n"
+        ));
+        let run = space.run(&["run"]);
+        assert_eq!(run.code, Some(i32::from(fails)), "{lines:?} {more}\n{}", run.stderr);
+        assert_eq!(space.pending(&[]).is_empty(), !fails, "a failure is not cached");
+    }
+    const BASH: &str = "      shell: bash\n";
+    for lines in [
+        &["cat nosuch > n"][..],
+        &["false"],
+        &["(exit 3)"],
+        &["x=$(false)"],
+        &["true", "if true; then false; fi"],
+        &["for i in 1 2; do false; done"],
+        &["f() { false; }", "f"],
+        &["nosuchprogram"],
+        &["echo x | grep y > n"],
+        &["true && false"],
+        &["cd nosuch"],
+    ] {
+        case(lines, "", true);
+        case(lines, BASH, true);
+    }
+    // What README says `sh` does not see.
+    for lines in [&["cat nosuch | wc -l > n"][..], &["false | true"], &["echo $NOSUCH > n"]] {
+        case(lines, "", false);
+        case(lines, BASH, true);
+    }
+    // What it says neither does.
+    for lines in
+        [&["if false; then true; fi"][..], &["false && true"], &["false || true"], &["! true"], &["echo $(false)"]]
+    {
+        case(lines, "", false);
+        case(lines, BASH, false);
+    }
+    case(&["false &", "wait"], "", false);
+    case(&["set +e", "false"], "", false);
+}
+
+#[test]
+fn the_shell_is_part_of_the_key_unless_it_is_the_default_one() {
+    let space = line("touch out.txt", "");
+    space.ok(&["run"]);
+    space.edit("      outputs:", "      shell: sh\n      outputs:");
+    assert_eq!(space.ran(&[]), nothing());
+    space.edit("shell: sh", "shell: bash");
+    assert_eq!(space.ran(&[]), set(["c"]));
+}
+
+#[test]
 fn a_list_of_inputs_is_gathered_and_a_single_one_lends_its_axes() {
     let space = Space::with(
         "stages:
@@ -530,6 +570,8 @@ fn what_is_declared_wrongly_is_refused_before_anything_runs() {
         "run: x, outputs: [x], env: { PY: ~ }",
         "`env.PY`: expected a text, found nothing\nhint: write a text, or put",
     );
+    case("run: [x], shell: bash, outputs: [x]", "`shell` is for a text, and `run` is a list\nhint: write `run: |`");
+    case("run: x, shell: zsh, outputs: [x]", "`shell`: unknown value `zsh`\nhint: known: `sh`, `bash`");
     case("run: x, outputs: [x], time-limit: soon", "`time-limit`: expected a number, found `soon`");
     case("run: x, outputs: [x], timelimit: 3", "unknown field `timelimit`\nhint: did you mean `time-limit`?");
     case("run: x, outputs: [x], files: [nosuch.py]", "stage `c`: there is no file or folder `nosuch.py`");
@@ -594,7 +636,7 @@ fn a_run_that_is_given_up_leaves_no_program_behind() {
 fn a_stage_may_ask_to_be_tried_again() {
     let space = line("true", "      retries: 2\n");
     let tries = space.join("tries");
-    space.edit("true", &format!("echo x >> {0}; [ $(wc -l < {0}) = 3 ] && touch out.txt", tries.display()));
+    space.edit("true", &format!("echo x >> {0}; [ $(wc -l < {0}) = 3 ]; touch out.txt", tries.display()));
     let ran = space.ok(&["run", "--json"]);
     assert_eq!(ran.ran(), set(["c"]));
     assert_eq!(ran.told("retrying"), set(["c"]));
@@ -605,7 +647,8 @@ fn a_stage_may_ask_to_be_tried_again() {
 fn overlap(more: &str) -> bool {
     let space = line("true", &format!("      params: {{ k: [1, 2] }}\n{more}"));
     let (busy, both) = (space.join("busy"), space.join("both"));
-    let run = format!("mkdir {0} || touch {1}; sleep 0.7; rmdir {0}; touch out.txt", busy.display(), both.display());
+    let run =
+        format!("mkdir {0} || touch {1}; sleep 0.7; rmdir {0} || true; touch out.txt", busy.display(), both.display());
     space.edit("true", &run).ok(&["run", "-j", "2", "-k"]);
     both.exists()
 }

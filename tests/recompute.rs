@@ -1,12 +1,13 @@
 //! `verify --recompute`: what is cached is run again, aside, and compared bit by bit.
 
-use crate::space::{Space, TINY};
+use crate::space::{Space, TINY, eventually, lives};
 use repro::engine::entry::Entry;
 use repro::engine::store::Store;
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 /// Puts other bytes in the place of a node's output, as somebody would who wants nobody to notice: under their own digest,
 /// which the entry is made to name.
@@ -162,4 +163,87 @@ fn a_node_that_fails_when_run_again_is_told_with_its_log_and_is_no_difference() 
     assert!(space.read(log).contains("undeclared.txt"), "{}", refused.stdout);
     assert!(refused.stdout.ends_with("0 of 1 node reproduced\n"), "{}", refused.stdout);
     space.ok(&["plan", "--check"]);
+}
+
+/// Two stages that have run, and that sleep when they run again.
+fn slow_again() -> Space {
+    let space = Space::with("");
+    let (again, pids) = (space.join("again"), space.join("pids"));
+    let run = format!("[ ! -e {} ] || {{ echo $$ >> {}; sleep 1000; }}; touch out", again.display(), pids.display());
+    let stage = |k: u8| format!("  s{k}: {{ command: {{ run: '{run}', outputs: [out], params: {{ k: {k} }} }} }}\n");
+    space.write("pipeline.yaml", format!("stages:\n{}{}", stage(1), stage(2)));
+    space.ok(&["run"]);
+    space.write("again", "");
+    space
+}
+
+#[test]
+fn a_recomputation_that_is_interrupted_leaves_no_job_behind() {
+    for signals in [&["INT"][..], &["TERM"], &["HUP"], &["INT", "INT"], &["QUIT"]] {
+        let space = slow_again().started_by(&["sh", "-c", "ulimit -c 0; exec \"$@\"", "sh"]);
+        let verify = space.spawn(&["verify", "--recompute", "-j", "2"]);
+        let pids = || fs::read_to_string(space.join("pids")).unwrap_or_default();
+        eventually("both run", || pids().lines().count() == 2);
+        for signal in signals {
+            verify.signal(signal);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let code = if signals == ["QUIT"] { None } else { Some(130) };
+        assert_eq!(verify.wait().0, code, "{signals:?}");
+        assert!(pids().lines().all(|pid| !lives(pid)), "{signals:?}");
+    }
+}
+
+#[test]
+fn a_recomputation_that_meets_an_error_leaves_no_job_behind() {
+    let space = slow_again();
+    // Run again, it waits for another, takes its own result out of the cache, and gives another one.
+    let other = "  drawn: { command: { run: 'if [ -e AGAIN ]; then while ! [ -e PIDS ]; do sleep 0.01; done; rm OBJECTS; fi; \
+                 head -c 8 /dev/urandom > out', outputs: [out] } }\n";
+    let path = |name: &str| space.join(name).display().to_string();
+    let other = other.replace("AGAIN", &path("again")).replace("PIDS", &path("pids"));
+    let other = other.replace("OBJECTS", &space.object("*").display().to_string());
+    fs::remove_file(space.join("again")).unwrap();
+    space.write("pipeline.yaml", space.read("pipeline.yaml") + &other).ok(&["run"]);
+    space.write("again", "");
+    let refused = space.exits(7, &["verify", "--recompute", "-j", "3"]);
+    assert!(refused.stderr.contains("cannot read `"), "{}", refused.stderr);
+    assert!(space.read("pids").lines().all(|pid| !lives(pid)));
+}
+
+#[test]
+fn a_recomputation_tries_again_as_often_as_the_stage_says() {
+    let space = Space::with("");
+    let tries = space.join("tries");
+    let run = format!("if [ -e {0} ]; then echo x >> {0}; [ $(wc -l < {0}) = 2 ]; fi; touch out", tries.display());
+    space.write(
+        "pipeline.yaml",
+        format!("stages: {{ s: {{ command: {{ run: '{run}', outputs: [out], retries: 1 }} }} }}"),
+    );
+    space.ok(&["run"]);
+    space.write("tries", "");
+    let said = space.ok(&["verify", "--recompute"]).stdout;
+    assert!(said.ends_with("1 of 1 node reproduced\n"), "{said}");
+    assert_eq!(space.read("tries").lines().count(), 2);
+}
+
+/// Runs two commands again that would run side by side, given `more` fields: whether they did.
+fn overlap(more: &str) -> bool {
+    let space = Space::with("");
+    let (busy, both) = (space.join("busy"), space.join("both"));
+    let run =
+        format!("mkdir {0} || touch {1}; sleep 0.7; rmdir {0} || true; touch out", busy.display(), both.display());
+    let fields = format!("run: '{run}', outputs: [out], params: {{ k: [1, 2] }}{more}");
+    space.write("pipeline.yaml", format!("stages: {{ s: {{ command: {{ {fields} }} }} }}"));
+    space.ok(&["run", "-j", "1"]);
+    assert!(!both.exists());
+    space.ok(&["verify", "--recompute", "-j", "2"]);
+    both.exists()
+}
+
+#[test]
+fn threads_and_memory_that_are_asked_for_are_kept_free_in_a_recomputation() {
+    assert!(overlap(""), "else this test says nothing");
+    assert!(!overlap(", threads: 2"));
+    assert!(!overlap(", memory: 900TiB"));
 }

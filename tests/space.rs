@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
 
 /// Every stage kind, 29 nodes, a fraction of a second.
@@ -319,6 +319,21 @@ pub(crate) fn with_any(nodes: &BTreeSet<String>, parts: &[&str]) -> BTreeSet<Str
     nodes.iter().filter(|node| parts.iter().any(|part| node.contains(part))).cloned().collect()
 }
 
+/// Whether a process is there, and not merely unburied.
+pub(crate) fn lives(pid: &str) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+/// Waits for what takes a moment.
+#[track_caller]
+pub(crate) fn eventually(what: &str, test: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while !test() {
+        assert!(Instant::now() < until, "never: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// A set of names.
 pub(crate) fn set<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
     names.into_iter().map(str::to_owned).collect()
@@ -396,18 +411,18 @@ impl Running {
         told(&self.seen, "finished")
     }
 
-    /// Sends a signal to the process group, as a terminal does; `KILL` goes to its jobs too, each the first of its own.
+    /// Sends a signal to the process group, as a terminal does; `KILL` goes to its jobs too, each with a group of its own.
     pub(crate) fn signal(&self, signal: &str) {
-        let send = |signal: &str, group: u32| {
-            let group = format!("-{group}");
-            Command::new("kill").args(["-s", signal, "--", &group]).stderr(Stdio::null()).status().unwrap().success()
-        };
-        let run = self.child.id();
+        let run = format!("-{}", self.child.id());
         // Stopped first, so that it starts no job that is not among those found: one may run for ever.
-        let jobs = if signal == "KILL" && send("STOP", run) { children(run) } else { Vec::new() };
-        assert!(send(signal, run), "the process group is there until it is waited for");
-        // A job may have ended meanwhile.
-        jobs.into_iter().for_each(|job| _ = send(signal, job));
+        let jobs = if signal == "KILL" && send("STOP", &run) { children(self.child.id()) } else { Vec::new() };
+        assert!(send(signal, &run), "the process group is there until it is waited for");
+        jobs.into_iter().for_each(kill_job);
+    }
+
+    /// Kills its jobs, and nothing that these have started.
+    pub(crate) fn kill_jobs(&self) {
+        children(self.child.id()).into_iter().for_each(|job| _ = send("KILL", &job.to_string()));
     }
 
     /// Kills the run itself and none of its jobs, as a machine short of memory might.
@@ -422,6 +437,17 @@ impl Running {
         std::io::Read::read_to_string(&mut self.child.stderr.take().unwrap(), &mut stderr).unwrap();
         (self.child.wait().unwrap().code(), stderr)
     }
+}
+
+/// Sends a signal to a process, or to a group after a `-`; whether there was any.
+fn send(signal: &str, to: &str) -> bool {
+    Command::new("kill").args(["-s", signal, "--", to]).stderr(Stdio::null()).status().unwrap().success()
+}
+
+/// Kills a job with its process group, if it is there still, and if it has got so far as to have one.
+fn kill_job(job: u32) {
+    send("KILL", &format!("-{job}"));
+    send("KILL", &job.to_string());
 }
 
 /// The processes that process `parent` has started.

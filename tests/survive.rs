@@ -40,6 +40,41 @@ fn each_pipeline_of_a_folder_has_reports_of_its_own() {
 }
 
 #[test]
+fn two_pipelines_whose_names_differ_in_their_ending_have_reports_of_their_own() {
+    let space = Space::run_tiny();
+    let other = space.read("pipeline.yaml").replace("epochs: 2", "epochs: 1");
+    space.write("small.yaml", space.read("pipeline.yaml")).write("small.yml", other);
+    ["small.yaml", "small.yml"].iter().for_each(|file| _ = space.ok(&["run", "--pipeline", file]));
+    let report = |folder: &str| space.read(format!("reports/{folder}/default/report.md"));
+    let small = report("small");
+    assert_ne!(small, report("small.yml"));
+    space.ok(&["run", "--pipeline", "small.yml"]);
+    assert_eq!(report("small"), small);
+}
+
+#[test]
+fn of_two_runs_at_once_with_other_overrides_one_has_laid_out_the_whole_report() {
+    let space = Space::run_tiny();
+    let report = || -> BTreeMap<std::path::PathBuf, Vec<u8>> {
+        let files = space.everything().into_iter().filter(|path| path.is_file());
+        let reports = space.join("reports");
+        files.filter(|path| path.starts_with(&reports)).map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+    };
+    const OTHER: &[&str] = &["run", "--json", "-S", "nets.epochs=1"];
+    let plain = report();
+    space.ok(OTHER);
+    let other = report();
+    assert!(plain != other && plain.keys().eq(other.keys()));
+    for _ in 0..20 {
+        fs::remove_dir_all(space.join("reports")).unwrap();
+        let runs = [space.spawn(&["run", "--json"]), space.spawn(OTHER)];
+        runs.into_iter().for_each(|run| assert_eq!(run.wait().0, Some(0)));
+        let now = report();
+        assert!(now == plain || now == other, "a report of two runs");
+    }
+}
+
+#[test]
 fn a_run_whose_report_cannot_be_laid_out_does_not_stand_as_done() {
     let space = Space::run_tiny();
     let last = space.ok(&["run", "--json"]).events().pop().unwrap();

@@ -3,13 +3,13 @@
 use super::Common;
 use crate::engine::exec::{self as worker, Manner, Taken};
 use crate::engine::executor::local::GRACE;
-use crate::engine::executor::log::{ERROR, TAKEN, UNAVAILABLE};
+use crate::engine::executor::log::{ERROR, STOPPED, TAKEN, UNAVAILABLE};
 use crate::engine::key::Key;
 use crate::engine::recompute::AGAIN;
 use crate::engine::stage::Unavailable;
-use crate::stage;
+use crate::{process, stage};
 use anyhow::Result;
-use rustix::process::{Signal, getpgrp, getpid, kill_process_group};
+use rustix::process::{getpid, setsid};
 use std::io::Write as _;
 use std::num::NonZero;
 use std::path::Path;
@@ -42,22 +42,27 @@ pub(super) fn take_name() {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn take_name() {}
 
+/// Leaves the caller's session for one of its own, without a terminal: the terminal's signals go past it, and a program
+/// that asks the terminal for a password fails at once instead of stopping for ever.
+pub(super) fn begin_session() {
+    // The first process of a group cannot: then a shell has started it, to see it run.
+    let _ = setsid();
+}
+
 /// Reads a number of seconds.
 pub(super) fn time_limit(seconds: &str) -> Result<Duration, String> {
     let limit = seconds.parse().map(Duration::try_from_secs_f64);
     limit.ok().and_then(Result::ok).ok_or_else(|| format!("`{seconds}` is no number of seconds"))
 }
 
-/// Ends this process's group, if it is the first of it, when `limit` is long over. Whoever started it does so in time; this
-/// is for one whose run was killed.
+/// Ends this process, with all it has started, when `limit` is long over. Whoever started it does so in time; this is for
+/// one whose run was killed.
 pub(super) fn end_after(limit: Duration) {
     std::thread::spawn(move || {
         std::thread::sleep(limit.saturating_add(2 * GRACE));
-        if getpgrp() == getpid() {
-            // As whoever started it would have said, should it be there after all.
-            let _ = writeln!(std::io::stderr(), "{ERROR}it took longer than {} s", limit.as_secs_f64());
-            let _ = kill_process_group(getpgrp(), Signal::KILL);
-        }
+        // As whoever started it would have said, should it be there after all.
+        let _ = writeln!(std::io::stderr(), "{ERROR}it took longer than {} s", limit.as_secs_f64());
+        process::end_trees(&[getpid()]);
     });
 }
 
@@ -73,6 +78,8 @@ pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
         UNAVAILABLE
     } else if causes(|cause| cause.is::<Taken>()) {
         TAKEN
+    } else if causes(|cause| cause.is::<process::Stopped>()) {
+        STOPPED
     } else if causes(|cause| cause.is::<std::io::Error>()) {
         7
     } else {

@@ -1,6 +1,6 @@
 //! `repro lock`, and what `run --locked` and `verify --locked` hold to: the lock beside the pipeline file.
 
-use super::{Common, Session, print, verify};
+use super::{Common, Session, print, verify, without_yaml};
 use crate::engine::error::{Error, Fault};
 use crate::engine::event::SCHEMA;
 use crate::engine::key::{Artifact, Digest};
@@ -18,7 +18,9 @@ use std::sync::Arc;
 
 /// The lock's path from the project's folder: `pipeline.lock` beside `pipeline.yaml`.
 fn file(common: &Common) -> PathBuf {
-    common.pipeline.with_extension("lock")
+    let mut name = without_yaml(&common.pipeline).into_os_string();
+    name.push(".lock");
+    name.into()
 }
 
 /// The lock as it is; `None` if there is none.
@@ -108,6 +110,8 @@ pub(super) fn lock(common: &Common) -> Result<String> {
     }
     let nodes: BTreeMap<String, Artifact> =
         found.into_iter().map(|(id, artifact)| (session.plan.node(id).name.clone(), artifact)).collect();
+    // Another profile may be locked at this moment: its part must be there when this one is written.
+    let _turn = session.store.turn()?;
     let mut lock = read(common)?.unwrap_or_else(|| Lock::new(&file.display().to_string()));
     let all = nodes.len();
     let tell = session.plan.nodes.iter().filter(|node| node.kind.tells_root());

@@ -5,6 +5,7 @@ mod exec;
 mod gc;
 mod graph;
 mod inspect;
+mod interrupt;
 mod lock;
 mod log;
 mod manual;
@@ -338,6 +339,7 @@ fn dispatch(cli: Cli) -> Result<String> {
         Command::Man { destination } => manual::man(destination.as_deref()),
         Command::Graph { format, full } => graph::graph(common, format, full),
         Command::Exec { key, program, threads, again, aside, time_limit } => {
+            exec::begin_session();
             exec::take_name();
             time_limit.into_iter().for_each(exec::end_after);
             match aside {
@@ -450,6 +452,13 @@ impl Session {
         }
         Ok(found.into_iter().collect())
     }
+}
+
+/// What is made of a pipeline file goes by its path without `.yaml`; with any other ending by the
+/// whole path, so that `small.yaml` and `small.yml` share nothing.
+fn without_yaml(pipeline: &Path) -> PathBuf {
+    let is_yaml = pipeline.extension().is_some_and(|extension| extension == "yaml");
+    if is_yaml { pipeline.with_extension("") } else { pipeline.to_owned() }
 }
 
 /// What was set for this once may be to blame: the file alone would mislead.

@@ -1,18 +1,21 @@
 //! `repro verify --recompute`: runs cached nodes again, aside, and compares.
 
-use super::run::{INTERRUPTED, child_processes, slots, stop_on_ctrl_c};
+use super::interrupt::{INTERRUPTED, end_jobs_on_request};
+use super::run::{child_processes, slots};
 use super::{Common, Session, VerifyArgs, print};
 use crate::engine::error::{Error, Fault};
 use crate::engine::event::SCHEMA;
-use crate::engine::key::Recipe;
+use crate::engine::key::{Key, Recipe};
 use crate::engine::lock::command;
 use crate::engine::progress::Verbosity;
 use crate::engine::recompute::{Subject, Verdict, recompute as engine, sample};
+use crate::engine::stage::Terms;
 use crate::engine::survey::Standing;
 use crate::engine::verify::Verified;
 use crate::engine::wording::{count, seconds};
 use anyhow::Result;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::Arc;
 
@@ -31,9 +34,9 @@ pub(super) fn recompute(common: &Common, args: &VerifyArgs, verified: &Verified)
     subjects.iter().try_for_each(|(_, recipe)| session.store.record_recipe(recipe).map(drop))?;
     let subjects: Vec<Subject> = subjects.into_iter().map(|(subject, _)| subject).collect();
     let scratch = session.store.workspace()?;
-    stop_on_ctrl_c()?;
     let told = vec!["--aside".into(), scratch.path().into()];
     let mut executor = child_processes(common, told, slots(args.jobs))?;
+    end_jobs_on_request(&executor)?;
     if common.verbosity() > Verbosity::Quiet {
         let _ = writeln!(std::io::stderr(), "running {} of {of} again, aside", subjects.len());
     }
@@ -73,13 +76,19 @@ fn subjects(common: &Common, session: &Session, targets: &[String]) -> Result<Ve
         some => some,
     };
     let survey = session.survey(&wanted)?;
+    let mut terms: BTreeMap<Key, Terms> = BTreeMap::new();
+    for (id, checked) in &survey.checked {
+        let own = session.plan.node(*id).question.terms;
+        terms.entry(checked.key).and_modify(|terms| *terms = terms.loosest(own)).or_insert(own);
+    }
     let mut subjects = Vec::new();
     for id in &wanted {
         if let Standing::Cached(entry) = &survey.standing[id] {
             let node = session.plan.node(*id);
             let checked = &survey.checked[id];
             let recipe = session.plan.recipe(*id, checked.fell_back.is_some(), |up| &*survey.artifacts[&up])?;
-            let (name, key, terms) = (node.name.clone(), checked.key, node.question.terms);
+            let (name, key) = (node.name.clone(), checked.key);
+            let terms = terms[&key];
             subjects.push((Subject { node: name, kind: node.kind, key, entry: Arc::clone(entry), terms }, recipe));
         }
     }

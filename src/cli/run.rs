@@ -1,9 +1,10 @@
 //! `repro run`.
 
-use super::{Common, RunArgs, Session, lock, plan};
+use super::interrupt::{INTERRUPTED, end_jobs_on_request};
+use super::{Common, RunArgs, Session, lock, plan, without_yaml};
 use crate::engine::deliver::{Delivered, deliver, folder_name};
 use crate::engine::event::{Event, Observer, SCHEMA};
-use crate::engine::executor::local::{Groups, Local};
+use crate::engine::executor::local::Local;
 use crate::engine::key::Artifact;
 use crate::engine::lock::Expected;
 use crate::engine::plan::{NodeId, Plan};
@@ -17,14 +18,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{IsTerminal as _, stderr, stdout};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
-
-/// Set by Ctrl-C.
-pub(super) static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-
-/// The run's jobs, which Ctrl-C does not reach by itself.
-static JOBS: OnceLock<Groups> = OnceLock::new();
+use std::sync::Arc;
 
 pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     if args.dry_run {
@@ -40,7 +34,6 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     let _hold = store.share(args.wait_for_lock)?;
     store.remember_pipeline(&common.directory, &common.pipeline_path()?)?;
     store.sweep();
-    stop_on_ctrl_c()?;
     let (id, history) = store.begin_history()?;
     let mut observer = observers(common, history);
     observer.observe(&Event::Started {
@@ -56,7 +49,7 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     let survey = look(&session, &surveyor, &wanted, args.require_cached).inspect_err(forget)?;
     let due = survey.standing.values().any(|standing| !matches!(standing, Standing::Cached(_)));
     let mut executor = local_executor(common, slots(args.jobs), due).inspect_err(forget)?;
-    let _ = JOBS.set(executor.groups());
+    end_jobs_on_request(&executor).inspect_err(forget)?;
     let settings = Settings {
         keep_going: args.keep_going,
         retries: args.retries,
@@ -175,6 +168,8 @@ fn deliver_all(
     observer: &mut dyn Observer,
 ) -> Result<()> {
     let reports = reports(common, session.profile.as_deref())?;
+    // Another run may be at the same folders with other overrides: what is there in the end is all of one run, the last.
+    let _turn = session.store.turn()?;
     let delivers = |id: &NodeId| session.plan.node(*id).kind.delivers();
     let alone = session.plan.ids().filter(delivers).count() == 1;
     for (id, artifact) in artifacts.iter().filter(|(id, _)| delivers(id)) {
@@ -189,24 +184,13 @@ fn deliver_all(
 }
 
 /// The folder of a profile's reports: `reports/<profile>/`, and that in a folder of its own for a pipeline that is not
-/// `pipeline.yaml`, since both may have such a profile.
+/// `pipeline.yaml`, since both may have such a profile: `reports/small/<profile>/` for `small.yaml`,
+/// `reports/small.yml/<profile>/` for `small.yml`.
 fn reports(common: &Common, profile: Option<&str>) -> Result<PathBuf> {
     let (reports, pipeline) = (Path::new("reports"), common.pipeline_path()?);
     let folder = match pipeline.as_path() == Path::new("pipeline.yaml") {
         true => reports.to_owned(),
-        false => reports.join(folder_name(&pipeline.with_extension("").to_string_lossy())),
+        false => reports.join(folder_name(&without_yaml(&pipeline).to_string_lossy())),
     };
     Ok(folder.join(profile.unwrap_or("default")))
-}
-
-/// Once: stop starting, end what runs, exit 130. Twice: at once; the cache is whole at any moment.
-#[expect(clippy::exit, reason = "the second Ctrl-C asks for exactly that")]
-pub(super) fn stop_on_ctrl_c() -> Result<()> {
-    ctrlc::set_handler(|| {
-        if INTERRUPTED.swap(true, Ordering::Relaxed) {
-            JOBS.get().inspect(|jobs| jobs.kill());
-            std::process::exit(130);
-        }
-    })
-    .context("cannot listen for Ctrl-C")
 }

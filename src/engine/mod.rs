@@ -22,6 +22,7 @@ pub mod owner;
 mod pin;
 pub mod pipeline;
 pub mod plan;
+pub mod pool;
 pub mod progress;
 pub mod reason;
 pub mod recompute;

@@ -32,6 +32,7 @@ impl Store {
 
     /// Keeps `key` from being removed, under the name of `node`.
     pub fn pin(&self, key: Key, node: &str) -> Result<()> {
+        let _turn = self.turn()?;
         let mut nodes = self.pinned_for(key)?;
         nodes.insert(node.to_owned());
         fs::create_dir_all(&self.root.join("pins"))?;
@@ -40,6 +41,7 @@ impl Store {
 
     /// Lets `key` go, as far as `node` is concerned.
     pub fn unpin(&self, key: Key, node: &str) -> Result<()> {
+        let _turn = self.turn()?;
         let mut nodes = self.pinned_for(key)?;
         nodes.remove(node);
         if nodes.is_empty() { fs::remove_if_there(&self.pin_path(key)) } else { self.write_pin(key, nodes) }

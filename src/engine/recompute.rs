@@ -5,9 +5,9 @@
 //! their stage kind to say. Prints nothing.
 
 use super::entry::Entry;
-use super::error::Error;
-use super::executor::{Executor, Job, Outcome, log};
+use super::executor::{Executor, Outcome, log};
 use super::key::Key;
+use super::pool::{Ended, Pool};
 use super::stage::{Kind, Terms};
 use super::store::{Store, digest_of_file};
 use crate::fs;
@@ -15,15 +15,12 @@ use anyhow::Result;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-
-/// How long to wait for a job before looking whether the user wants it to stop.
-const TICK: Duration = Duration::from_millis(100);
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 /// What is run again: the question behind `key` and the answer that the cache has.
 pub struct Subject {
@@ -35,7 +32,7 @@ pub struct Subject {
     pub key: Key,
     /// The answer.
     pub entry: Arc<Entry>,
-    /// What it asks of the machine.
+    /// What all nodes that ask it ask of the machine.
     pub terms: Terms,
 }
 
@@ -105,36 +102,41 @@ pub fn recompute(
     told: &mut dyn FnMut(&Subject, &Verdict),
 ) -> Result<()> {
     let mut asking: BTreeMap<Key, Vec<&Subject>> = BTreeMap::new();
-    let mut open: VecDeque<Key> = VecDeque::new();
+    let mut open: Vec<Key> = Vec::new();
     for subject in subjects {
         let nodes = asking.entry(subject.key).or_default();
         if nodes.is_empty() {
-            open.push_back(subject.key);
+            open.push(subject.key);
         }
         nodes.push(subject);
     }
-    let threads = NonZero::new(executor.slots() / open.len().max(1)).unwrap_or(NonZero::<usize>::MIN);
-    let mut running: BTreeMap<Key, Instant> = BTreeMap::new();
+    let mut pool = Pool::new(executor, interrupted);
+    let share = NonZero::new(pool.slots() / open.len().max(1)).unwrap_or(NonZero::<usize>::MIN);
+    let mut began: BTreeMap<Key, Instant> = BTreeMap::new();
+    let mut failures: BTreeMap<Key, u32> = BTreeMap::new();
     loop {
-        while running.len() < executor.slots() {
-            let Some(key) = open.pop_front() else { break };
-            running.insert(key, Instant::now());
-            let Terms { threads: asked, time_limit, .. } = asking[&key][0].terms;
-            let (logs, threads) = (scratch.join(key.to_string()), asked.unwrap_or(threads));
-            executor.submit(Job { key, logs, threads, again: false, time_limit });
+        while let Some(next) = open.iter().position(|key| pool.has_room_for(&asking[key][0].terms)) {
+            let key = open.remove(next);
+            began.insert(key, Instant::now());
+            pool.start(key, scratch.join(key.to_string()), share, false, asking[&key][0].terms);
         }
-        if running.is_empty() {
+        if pool.is_empty() {
             return Ok(());
         }
-        let ended = executor.wait(TICK);
-        if interrupted.load(Ordering::Relaxed) {
-            executor.kill();
-            return Err(Error::Interrupted.into());
+        let Some(Ended { key, outcome, terms }) = pool.wait()? else { continue };
+        let folder = scratch.join(key.to_string());
+        if let Outcome::Failed(_) = outcome {
+            let failures = failures.entry(key).or_default();
+            *failures += 1;
+            if *failures <= terms.retries {
+                fs::remove_folder_if_there(&folder)?;
+                open.insert(0, key);
+                continue;
+            }
         }
-        let Some((key, outcome)) = ended else { continue };
-        let seconds = running.remove(&key).map_or(0.0, |since| since.elapsed().as_secs_f64());
-        let Some(nodes) = asking.get(&key) else { continue };
-        let verdict = judge(store, nodes[0], &scratch.join(key.to_string()), &outcome, seconds)?;
+        let seconds = began.get(&key).map_or(0.0, |since| since.elapsed().as_secs_f64());
+        let nodes = &asking[&key];
+        let verdict = judge(store, nodes[0], &folder, &outcome, seconds)?;
         nodes.iter().for_each(|subject| told(subject, &verdict));
     }
 }

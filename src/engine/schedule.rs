@@ -12,10 +12,11 @@
 use super::entry::Entry;
 use super::error::Error;
 use super::event::{Ending, Event, Observer, Summary};
-use super::executor::{Executor, Job, Outcome, log};
+use super::executor::{Executor, Outcome, log};
 use super::key::{Artifact, Key};
 use super::lock::Expected;
 use super::plan::{NodeId, Plan};
+use super::pool::{Ended, Pool};
 use super::reason::Reason;
 use super::stage::Terms;
 use super::store::{Lookup, Store};
@@ -24,11 +25,8 @@ use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZero;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-
-/// How long to wait for a job before looking around: the progress bar moves, an interrupt is noticed.
-const TICK: Duration = Duration::from_millis(100);
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 /// How many lines of a failed job's log are shown.
 const LOG_LINES: usize = 12;
@@ -61,15 +59,6 @@ pub struct Settings<'a> {
     pub expected: Option<&'a Expected<'a>>,
 }
 
-/// A machine that shuts down signals this process and its jobs at once, but each takes note in its own time: a job may be
-/// seen to die of it before the flag is set. One that was stopped for another reason costs this second.
-fn await_interrupt(interrupted: &AtomicBool) {
-    let until = Instant::now() + Duration::from_secs(1);
-    while !interrupted.load(Ordering::Relaxed) && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 /// How many threads a job may use while `open` jobs run or might: twice its fair share of the slots, since jobs end at
 /// different times and the system shares out its cores, but no more than there are slots; its fair share if its threads go
 /// `in_step`, which others' threads on their cores would hold up.
@@ -91,9 +80,6 @@ pub fn run(
 ) -> (Summary, Result<BTreeMap<NodeId, Arc<Artifact>>>) {
     let mut run = Run::new(plan, store, surveyor, survey, executor, settings, observer);
     let outcome = run.until_done();
-    if outcome.is_err() {
-        run.executor.kill();
-    }
     let Summary { nodes, cached, ran, failed, .. } = run.summary;
     run.summary.skipped = nodes - cached - ran - failed;
     run.summary.seconds = run.began.elapsed().as_secs_f64();
@@ -118,7 +104,7 @@ struct Run<'a> {
     store: &'a Store,
     surveyor: &'a Surveyor<'a>,
     survey: &'a Survey,
-    executor: &'a mut dyn Executor,
+    pool: Pool<'a>,
     settings: &'a Settings<'a>,
     observer: &'a mut dyn Observer,
     state: BTreeMap<NodeId, State>,
@@ -165,7 +151,7 @@ impl<'a> Run<'a> {
             store,
             surveyor,
             survey,
-            executor,
+            pool: Pool::new(executor, settings.interrupted),
             settings,
             observer,
             state: survey.standing.keys().map(|&id| (id, State::Waiting)).collect(),
@@ -199,16 +185,8 @@ impl<'a> Run<'a> {
             if self.running.is_empty() && (self.elsewhere.is_empty() || self.is_stopping()) {
                 break;
             }
-            let ended = self.executor.wait(TICK);
-            if matches!(ended, Some((_, Outcome::Stopped(_)))) {
-                await_interrupt(self.settings.interrupted);
-            }
-            // First, for the jobs may have been told too: what they die of then is no failure of theirs.
-            if self.settings.interrupted.load(Ordering::Relaxed) {
-                return Err(Error::Interrupted.into());
-            }
-            match ended {
-                Some((key, outcome)) => self.job_ended(key, &outcome)?,
+            match self.pool.wait()? {
+                Some(ended) => self.job_ended(&ended)?,
                 None => self.observer.tick(),
             }
             self.look_elsewhere()?;
@@ -223,22 +201,27 @@ impl<'a> Run<'a> {
 
     /// The first ready node that there is room for.
     fn next_with_room(&self) -> Option<NodeId> {
-        // Every job takes a slot at least: most often this saves looking at all that is ready.
-        let full = self.running.len() >= self.executor.slots();
-        if full { None } else { self.ready.iter().copied().find(|&id| self.has_room_for(id)) }
+        // Most often this saves looking at all that is ready.
+        if self.pool.is_full() {
+            return None;
+        }
+        self.ready.iter().copied().find(|&id| self.pool.has_room_for(&self.plan.node(id).question.terms))
     }
 
-    /// Whether what a node asks for is there beside what runs; one that asks for more than there is at all runs alone.
-    fn has_room_for(&self, id: NodeId) -> bool {
-        let claim = |id: NodeId| {
-            let Terms { threads, memory, .. } = self.plan.node(id).question.terms;
-            (threads.map_or(1, NonZero::get), memory)
+    /// What the nodes that need the answer to `key`, `nodes` and those that are ready, ask of the machine: the loosest of
+    /// their limits. Of nodes that still wait for inputs, nobody knows what they will need.
+    fn terms(&self, key: Key, nodes: &[NodeId]) -> Terms {
+        let of = |id: &NodeId| self.plan.node(*id).question.terms;
+        let first = self.plan.node(nodes[0]);
+        let terms = nodes.iter().map(of).reduce(Terms::loosest).unwrap_or_default();
+        let needs = |id: &&NodeId| {
+            let node = self.plan.node(**id);
+            let alike = node.kind.name() == first.kind.name() && node.question.params == first.question.params;
+            // Its key comes last, for it takes time.
+            let recipe = || self.plan.recipe(**id, false, |up| &*self.artifacts[&up]);
+            of(id) != terms && alike && recipe().is_ok_and(|recipe| recipe.key() == key)
         };
-        let taken = self.running.values().map(|nodes| claim(nodes[0]));
-        let (threads, memory) = taken.fold(claim(id), |(threads, memory), (more_threads, more_memory)| {
-            (threads.saturating_add(more_threads), memory.saturating_add(more_memory))
-        });
-        self.running.is_empty() || (threads <= self.executor.slots() && memory <= self.executor.memory())
+        self.ready.iter().filter(needs).map(of).fold(terms, Terms::loosest)
     }
 
     /// Settles what other runs have answered; asks here what they have given up, and what was forced.
@@ -254,7 +237,7 @@ impl<'a> Run<'a> {
                 for id in self.elsewhere.remove(&key).unwrap_or_default() {
                     self.found(id, key, &entry)?;
                 }
-            } else if !self.is_stopping() && self.has_room_for(self.elsewhere[&key][0]) {
+            } else if !self.is_stopping() && self.pool.has_room_for(&self.terms(key, &self.elsewhere[&key])) {
                 let nodes = self.elsewhere.remove(&key).unwrap_or_default();
                 for &id in &nodes {
                     let (node, kind) = (self.name(id), self.plan.node(id).kind.name());
@@ -389,11 +372,11 @@ impl<'a> Run<'a> {
     }
 
     fn submit(&mut self, key: Key, again: bool) {
-        let node = self.plan.node(self.running[&key][0]);
-        let share = threads(self.executor.slots(), self.running.len() + self.ready.len(), node.kind.in_step());
-        let Terms { threads, time_limit, .. } = node.question.terms;
-        let (logs, threads) = (self.store.job_folder(key), threads.unwrap_or(share));
-        self.executor.submit(Job { key, logs, threads, again, time_limit });
+        let nodes = &self.running[&key];
+        let in_step = self.plan.node(nodes[0]).kind.in_step();
+        let share = threads(self.pool.slots(), self.running.len() + self.ready.len(), in_step);
+        let terms = self.terms(key, nodes);
+        self.pool.start(key, self.store.job_folder(key), share, again, terms);
     }
 
     /// Settles a node whose answer is in the cache.
@@ -424,7 +407,9 @@ impl<'a> Run<'a> {
     }
 
     /// That the process ended well is not enough: only an answer in the store settles its nodes.
-    fn job_ended(&mut self, key: Key, outcome: &Outcome) -> Result<()> {
+    fn job_ended(&mut self, ended: &Ended) -> Result<()> {
+        let Ended { key, outcome, terms: given } = ended;
+        let key = *key;
         let nodes = self.running.remove(&key).unwrap_or_default();
         if *outcome == Outcome::Taken {
             self.elsewhere.entry(key).or_default().extend(nodes);
@@ -442,11 +427,13 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         if let Outcome::Failed(told) = outcome {
+            let terms = self.terms(key, &nodes);
+            // A node that has come to need it since may leave it more time: that is no failure yet.
+            let longer = terms.time_limit != given.time_limit;
+            let retries = self.settings.retries.max(terms.retries);
             let failures = self.failures.entry(key).or_default();
-            *failures += 1;
-            let asked = nodes.iter().map(|&id| self.plan.node(id).question.terms.retries).max().unwrap_or_default();
-            let retries = self.settings.retries.max(asked);
-            if *failures <= retries {
+            *failures += u32::from(!longer);
+            if longer || *failures <= retries {
                 let (attempt, of) = (*failures + 1, retries.saturating_add(1));
                 for &id in &nodes {
                     let (node, cause) = (self.name(id), told.cause.clone());
@@ -500,6 +487,7 @@ mod tests {
     use super::super::toy::{Bench, Fate, Ran, Trial, id};
     use super::*;
     use proptest::prelude::*;
+    use std::time::Duration;
 
     const PIPELINE: &str = "
 stages:
@@ -966,7 +954,7 @@ stages:
             let ran = Trial { expected: Some(expected), ..bench.trial(PIPELINE) }.run();
             let told: Vec<&str> = ran.events.iter().map(String::as_str).filter(|e| !e.starts_with("ended")).collect();
             assert_eq!(told, events.into_iter().filter(|event| !event.is_empty()).collect::<Vec<_>>());
-            assert_eq!((ran.submitted.len(), ran.killed), (submitted, true));
+            assert_eq!(ran.submitted.len(), submitted);
             let (v, w) = (Digest::of(b"v"), Digest::of(b"w"));
             let message =
                 format!("pipeline.lock: 1 output of [no profile] differs:\n  `t`, `text`: expected {w}, found {v}");

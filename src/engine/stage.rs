@@ -103,6 +103,20 @@ pub struct Terms {
     pub memory: u64,
 }
 
+impl Terms {
+    /// For a job that two nodes need: the longer time limit (none is longer than any), the more
+    /// retries, and room for what either says it takes.
+    #[must_use]
+    pub fn loosest(self, other: Terms) -> Terms {
+        Terms {
+            time_limit: self.time_limit.zip(other.time_limit).map(|(one, another)| one.max(another)),
+            retries: self.retries.max(other.retries),
+            threads: self.threads.max(other.threads),
+            memory: self.memory.max(other.memory),
+        }
+    }
+}
+
 /// The first byte in which two contents of whatever format differ.
 pub fn first_byte(cached: &[u8], again: &[u8]) -> String {
     let at = cached.iter().zip(again).take_while(|(a, b)| a == b).count();
@@ -519,6 +533,30 @@ mod tests {
     use serde_json::json;
 
     const SOURCE: KindOf<Source> = KindOf::KIND;
+
+    prop_compose! {
+        fn terms()(limit in proptest::option::of(0..5_u64), retries in 0..5_u32, threads in 0..5_usize, memory in 0..5_u64)
+            -> Terms {
+            Terms { time_limit: limit.map(Duration::from_secs), retries, threads: NonZero::new(threads), memory }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn the_loosest_limits_suit_either_node_in_whatever_order_they_come(a in terms(), b in terms(), c in terms()) {
+            let both = a.loosest(b);
+            let allows = |limit: Option<Duration>| limit.unwrap_or(Duration::MAX);
+            for one in [a, b] {
+                prop_assert!(allows(both.time_limit) >= allows(one.time_limit) && both.retries >= one.retries);
+                prop_assert!(both.threads >= one.threads && both.memory >= one.memory);
+            }
+            prop_assert_eq!(both, b.loosest(a));
+            prop_assert_eq!(both.loosest(c), a.loosest(b.loosest(c)));
+            prop_assert_eq!(a.loosest(a), a);
+        }
+    }
 
     fn resolve(fields: &Json) -> Result<Question, Misfit> {
         // JSON is YAML.

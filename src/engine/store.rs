@@ -14,6 +14,7 @@
 //!   entries.memo          what entries said when they were last read, to save reading them again
 //!   leases/<key>          who is at work on it now
 //!   tmp/<owner>/          workspaces and half-written files, on the same disk; swept when their owner is gone
+//!   turn                  held for a moment by a command that reads, changes and writes back what others do too
 //!   lock                  shared by all who work here, held alone by whoever removes or moves things
 //!   pipelines/<digest>    a pipeline that has run here, under the digest of this note: what it requests is kept
 //!   files.json            digests of the project's files, to save hashing them again
@@ -180,6 +181,12 @@ impl Store {
     /// Leave to remove from the cache and to move things there; with `wait`, waits until nobody else is at work.
     pub fn alone(&self, wait: bool) -> Result<Hold> {
         self.hold(wait, File::try_lock, File::lock)
+    }
+
+    /// Waits for the turn to read, change and write back what other commands do too: the pins, the reports and the lock of
+    /// pipeline.yaml. It lasts until what this gives is dropped.
+    pub fn turn(&self) -> Result<File> {
+        fs::lock(&self.root.join("turn"))
     }
 
     fn hold(

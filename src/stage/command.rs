@@ -12,6 +12,9 @@
 //! the outputs is refused. No declared path may be, or lie in, another one: a file that a program is
 //! given cannot also be its output.
 //!
+//! A text in `run` is for the shell, which stops at the first line that fails: `sh -e`, or with `shell: bash`
+//! `bash -euo pipefail`. What either still takes for success is told at [`Shell`].
+//!
 //! A stage of this kind promises what no test here can hold it to: the same files and parameters give the same bytes. Not
 //! knowing what the program is, this file neither pins its version nor keeps it from reading the disk by absolute paths.
 
@@ -21,7 +24,7 @@ use crate::engine::key::Content;
 use crate::engine::stage::{
     Changes, Context, Declared, FILES, GATHERED, Invocation, Slot, Stage, Terms, Verbatim, belongs,
 };
-use crate::fs;
+use crate::{fs, process};
 use anyhow::{Context as _, Result, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,8 +42,11 @@ pub(super) struct Command;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Params {
-    /// A line for `/bin/sh -c`, or a program and its arguments.
+    /// Lines for the shell, or a program and its arguments.
     run: Texts,
+    /// What runs the lines, up to the first that fails.
+    #[serde(default)]
+    shell: Shell,
     /// What of the project it consists of: files and folders.
     #[serde(default)]
     files: Vec<String>,
@@ -95,6 +101,43 @@ impl From<Variable> for String {
 /// What the variables of parameters begin with; no other variable does.
 const PARAM: &str = "REPRO_PARAM_";
 
+/// The shell for a text in `run`.
+///
+/// Neither shell stops where a failure has a say in what comes next (`if`, `while`, `&&`, `||`, `!`),
+/// in a command substitution that is an argument (`echo $(false)`), or in the background (`false &`
+/// and a plain `wait`). What `sh` does not see and `bash` does is a command in a pipeline, other than
+/// the last, that fails, and a variable that is not set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Shell {
+    /// `/bin/sh -e`: stops at the first command that fails. In a pipeline, only the last one counts.
+    #[default]
+    Sh,
+    /// `bash -euo pipefail`: every command of a pipeline counts, and a variable that is not set is an
+    /// error.
+    Bash,
+}
+
+impl Shell {
+    /// This shell, about to run `text`.
+    fn command(self, text: &str) -> Program {
+        let options: &[&str] = match self {
+            Shell::Sh => &["-e"],
+            Shell::Bash => &["-euo", "pipefail"],
+        };
+        let mut shell = Program::new(self.name());
+        shell.args(options).args(["-c", text]);
+        shell
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Shell::Sh => "/bin/sh",
+            Shell::Bash => "bash",
+        }
+    }
+}
+
 /// Where programs are looked for, unless `env` says otherwise.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -113,6 +156,9 @@ impl Stage for Command {
     fn check(params: &Params) -> Result<(), String> {
         if params.run.all().first().is_none_or(|first| first.0.trim().is_empty()) {
             return Err("`run` is empty; write a line for the shell, or `[program, argument, ...]`".into());
+        }
+        if matches!(params.run, Texts::Many(_)) && params.shell != Shell::Sh {
+            return Err("`shell` is for a text, and `run` is a list; write `run: |` and lines, or leave it out".into());
         }
         let texts = params.run.all().iter().chain(params.env.values()).map(|text| text.0.clone());
         if texts.chain(params.params.values().filter_map(|value| written(&value.0))).any(|text| text.contains('\0')) {
@@ -183,11 +229,7 @@ impl Stage for Command {
         [&work, &home, &tmp].into_iter().try_for_each(|folder| fs::create_dir_all(folder))?;
         let own = place(cx, &work)?;
         let mut program = match &params.run {
-            Texts::One(line) => {
-                let mut shell = Program::new("/bin/sh");
-                shell.args(["-c", &line.0]);
-                shell
-            }
+            Texts::One(text) => params.shell.command(&text.0),
             Texts::Many(words) => {
                 let mut program = Program::new(&words[0].0);
                 program.args(words[1..].iter().map(|word| &word.0));
@@ -198,10 +240,11 @@ impl Stage for Command {
         program.env("PATH", PATH).env("HOME", &home).env("TMPDIR", &tmp);
         program.envs(params.params.iter().map(|(name, value)| (variable(name), written(&value.0).unwrap_or_default())));
         program.envs(params.env.iter().map(|(name, value)| (&name.0, &value.0)));
-        // Who ends this job ends its whole group. The program may take its leave; this process stays until it has, to
-        // clear up. That another handler is there already would be as good.
-        let _ = ctrlc::set_handler(|| {});
-        let status = program.status().with_context(|| format!("cannot start `{}`", params.run.all()[0].0))?;
+        let name = match &params.run {
+            Texts::One(_) => params.shell.name(),
+            Texts::Many(words) => &words[0].0,
+        };
+        let status = process::run(&mut program, name)?;
         if let Some(failure) = failure(status) {
             // On a full disk there was no room for what the program had to say of it.
             let full =

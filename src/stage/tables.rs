@@ -362,6 +362,7 @@ pub(super) fn intervals(frame: &DataFrame, [low, high]: [&str; 2]) -> Result<Vec
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const ALL: [&Table; 8] = [&POINTS, &METRICS, &REFITS, &NETS, &HISTORY, &CURVES, &SUMMARY, &ENDPOINTS];
 
@@ -414,12 +415,6 @@ mod tests {
         assert_eq!(means("2,arithmetic,3.0,,,1.0,5.0").unwrap()[0].interval, None);
         assert!(means("2,median,3.0,,,1.0,5.0").is_err());
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
 
     const TABLE: Table = Table { file: "t.csv", columns: &[("text", Text), ("whole", Whole), ("number", Number)] };
 

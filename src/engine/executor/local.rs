@@ -1,14 +1,15 @@
 //! Jobs as child processes of this program, on this machine.
 //!
 //! A thread per child waits for it and reports over a channel: simpler than polling, and with as many children as cores
-//! the threads cost nothing. Each child is the first of a process group of its own, and whatever it has started ends with
-//! it: a terminal's Ctrl-C does not reach it, so whoever gives up a run ends its groups. Knows no plan, no store and no
-//! stage: a child is told a key and the cache folder.
+//! the threads cost nothing. Each child begins a session of its own, where no terminal's Ctrl-C reaches it, and is to be
+//! the subreaper of what it starts, which ends with it (see [`crate::process`]). If the child is killed, this process ends
+//! what it leaves behind; if this process is killed, the child goes on to its end; if both are, nothing is left to end
+//! the rest. Knows no plan, no store and no stage: a child is told a key and the cache folder.
 
-use super::log::{ERROR, HINT, STDERR, TAKEN, UNAVAILABLE, tail};
+use super::log::{ERROR, HINT, STDERR, STOPPED, TAKEN, UNAVAILABLE, tail};
 use super::{Executor, Job, Outcome, Told};
 use crate::engine::key::Key;
-use crate::fs;
+use crate::{fs, process};
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use std::collections::BTreeMap;
@@ -34,50 +35,46 @@ pub struct Local {
     arguments: Vec<OsString>,
     environment: Vec<(String, PathBuf)>,
     slots: usize,
-    groups: Groups,
+    jobs: Processes,
     done: (Sender<Ended>, Receiver<Ended>),
 }
 
-/// The process groups of running jobs.
+/// The processes of running jobs.
 #[derive(Clone, Default)]
-pub struct Groups(Arc<Mutex<BTreeMap<Key, Group>>>);
+pub struct Processes(Arc<Mutex<BTreeMap<Key, JobProcess>>>);
 
-struct Group {
-    /// Its first process: not waited for yet, so its id is nobody else's.
-    leader: Pid,
+struct JobProcess {
+    /// Not waited for yet, so its id is no other process's.
+    pid: Pid,
     began: Instant,
     limit: Option<Duration>,
     /// Since when it has been too late.
     late: Option<Instant>,
 }
 
-impl Group {
-    fn signal(&self, signal: Signal) {
-        // A group that has just ended by itself cannot be ended, and need not be.
-        let _ = kill_process_group(self.leader, signal);
-    }
-}
-
-impl Groups {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Group>> {
+impl Processes {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, JobProcess>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends them all at once.
+    /// Ends them all at once, with all they have started.
     pub fn kill(&self) {
-        self.lock().values().for_each(|group| group.signal(Signal::KILL));
+        let jobs = self.lock();
+        let pids: Vec<Pid> = jobs.values().map(|job| job.pid).collect();
+        process::end_trees(&pids);
+        process::end_orphans(&pids);
     }
 
-    /// Asks those to end whose time is up, and makes those that were asked long enough ago.
+    /// Asks those to end whose time is up, and ends those that were asked long enough ago.
     fn end_late(&self) {
-        for group in self.lock().values_mut() {
-            let up = group.limit.is_some_and(|limit| group.began.elapsed() >= limit);
-            match group.late {
+        for job in self.lock().values_mut() {
+            let up = job.limit.is_some_and(|limit| job.began.elapsed() >= limit);
+            match job.late {
                 None if up => {
-                    group.late = Some(Instant::now());
-                    group.signal(Signal::TERM);
+                    job.late = Some(Instant::now());
+                    process::request_end(job.pid);
                 }
-                Some(since) if since.elapsed() >= GRACE => group.signal(Signal::KILL),
+                Some(since) if since.elapsed() >= GRACE => process::end_trees(&[job.pid]),
                 _ => {}
             }
         }
@@ -85,17 +82,18 @@ impl Groups {
 
     /// Waits for a job's process, and ends what it left behind. Gives the time limit, if it was that which ended it.
     fn bury(&self, key: Key, child: &mut Child) -> (std::io::Result<ExitStatus>, Option<Duration>) {
-        let leader = self.lock().get(&key).map(|group| group.leader);
-        while leader.is_some_and(|leader| {
-            let ended = waitid(WaitId::Pid(leader), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
-            matches!(ended, Err(rustix::io::Errno::INTR))
-        }) {}
-        let group = {
-            let mut groups = self.lock();
-            groups.get(&key).inspect(|group| group.signal(Signal::KILL));
-            groups.remove(&key)
-        };
-        (child.wait(), group.filter(|group| group.late.is_some()).and_then(|group| group.limit))
+        let pid = Pid::from_child(child);
+        let ended = || waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+        while matches!(ended(), Err(rustix::io::Errno::INTR)) {}
+        // Locked until it is waited for: its id is among the known ones as long as it is a child.
+        let mut jobs = self.lock();
+        let _ = kill_process_group(pid, Signal::KILL);
+        let status = child.wait();
+        let job = jobs.remove(&key);
+        if status.as_ref().is_ok_and(|status| status.signal().is_some()) {
+            process::end_orphans(&jobs.values().map(|job| job.pid).collect::<Vec<Pid>>());
+        }
+        (status, job.filter(|job| job.late.is_some()).and_then(|job| job.limit))
     }
 }
 
@@ -104,7 +102,7 @@ impl Local {
     /// `--time-limit SECONDS`, and `environment` besides ours.
     pub fn new(program: PathBuf, arguments: Vec<OsString>, environment: Vec<(String, PathBuf)>, slots: usize) -> Local {
         let name = program.clone();
-        Local { program, name, arguments, environment, slots, groups: Groups::default(), done: channel() }
+        Local { program, name, arguments, environment, slots, jobs: Processes::default(), done: channel() }
     }
 
     /// Its children are called `name`, wherever their program lies.
@@ -112,9 +110,9 @@ impl Local {
         Local { name, ..self }
     }
 
-    /// The groups of its jobs, for whoever must end them in a hurry.
-    pub fn groups(&self) -> Groups {
-        self.groups.clone()
+    /// The processes of its jobs, for a signal that must end them at once.
+    pub fn processes(&self) -> Processes {
+        self.jobs.clone()
     }
 
     fn spawn(&self, job: &Job) -> Result<Child> {
@@ -126,12 +124,12 @@ impl Local {
         command.args(job.again.then_some("--again"));
         command.args(job.time_limit.map(|limit| format!("--time-limit={}", limit.as_secs_f64())));
         command.envs(self.environment.iter().map(|(k, v)| (k, v)));
-        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).process_group(0);
+        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
         // Locked until it is among the others: who ends them all must not miss one.
-        let mut groups = self.groups.lock();
+        let mut jobs = self.jobs.lock();
         let child = command.spawn().with_context(|| format!("cannot start `{}`", self.name.display()))?;
-        let (leader, began) = (Pid::from_child(&child), Instant::now());
-        groups.insert(job.key, Group { leader, began, limit: job.time_limit, late: None });
+        let (pid, began) = (Pid::from_child(&child), Instant::now());
+        jobs.insert(job.key, JobProcess { pid, began, limit: job.time_limit, late: None });
         Ok(child)
     }
 }
@@ -148,11 +146,13 @@ impl Executor for Local {
     }
 
     fn submit(&mut self, job: Job) {
-        let (report, groups) = (self.done.0.clone(), self.groups());
+        let (report, jobs) = (self.done.0.clone(), self.processes());
         match self.spawn(&job) {
             Ok(mut child) => {
                 _ = std::thread::spawn(move || {
-                    let (status, late) = groups.bury(job.key, &mut child);
+                    let (status, late) = jobs.bury(job.key, &mut child);
+                    // One that was done before it could be ended is done.
+                    let late = late.filter(|_| !status.as_ref().is_ok_and(ExitStatus::success));
                     let outcome = late.map_or_else(|| outcome(&status, &job.logs), too_late);
                     // Nobody listens any more once the run has been given up.
                     let _ = report.send((job.key, outcome));
@@ -166,17 +166,17 @@ impl Executor for Local {
     }
 
     fn wait(&mut self, patience: Duration) -> Option<(Key, Outcome)> {
-        self.groups.end_late();
+        self.jobs.end_late();
         self.done.1.recv_timeout(patience).ok()
     }
 
     fn kill(&mut self) {
-        self.groups.lock().values().for_each(|group| group.signal(Signal::TERM));
+        self.jobs.lock().values().for_each(|job| process::request_end(job.pid));
         let until = Instant::now() + GRACE;
-        while !self.groups.lock().is_empty() && Instant::now() < until {
+        while !self.jobs.lock().is_empty() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
         }
-        self.groups.kill();
+        self.jobs.kill();
     }
 }
 
@@ -189,10 +189,15 @@ fn outcome(status: &std::io::Result<ExitStatus>, logs: &Path) -> Outcome {
         Ok(status) if status.success() => Outcome::Exited,
         Ok(status) if status.code() == Some(i32::from(TAKEN)) => Outcome::Taken,
         Ok(status) if status.code() == Some(i32::from(UNAVAILABLE)) => Outcome::Unavailable(told(logs, *status)),
-        Ok(status) if matches!(status.signal(), Some(1 | 2 | 15)) => Outcome::Stopped(told(logs, *status)),
+        Ok(status) if is_stopped(*status) => Outcome::Stopped(told(logs, *status)),
         Ok(status) => Outcome::Failed(told(logs, *status)),
         Err(error) => Outcome::Failed(Told { cause: format!("cannot wait for the process: {error}"), hint: None }),
     }
+}
+
+/// Whether it ended because it was asked to.
+fn is_stopped(status: ExitStatus) -> bool {
+    status.code() == Some(i32::from(STOPPED)) || matches!(status.signal(), Some(1 | 2 | 15))
 }
 
 /// What the job itself said last; how it ended, if it said nothing.
@@ -222,9 +227,9 @@ mod tests {
         Recipe { kind: kind.into(), version: 1, params, inputs, seed: None }.key()
     }
 
-    /// Runs a shell script in the place of `repro exec`; its `$0` is the job's key.
+    /// Runs a shell script, in a session of its own, in the place of `repro exec`; its `$0` is the job's key.
     fn shell(script: &str, environment: Vec<(String, PathBuf)>) -> Local {
-        Local::new("/bin/sh".into(), vec!["-c".into(), script.into()], environment, 2)
+        Local::new("setsid".into(), ["sh", "-c", script].map(OsString::from).into(), environment, 2)
     }
 
     fn submit(local: &mut Local, kind: &str) -> (Key, TempDir) {
@@ -272,6 +277,7 @@ mod tests {
         let killed = "the process died of signal 9 (killed; out of memory?)";
         assert_eq!(outcome_of("kill -9 $$"), Outcome::Failed(told(killed, None)));
         assert_eq!(outcome_of("kill -15 $$"), Outcome::Stopped(told("the process died of signal 15", None)));
+        assert_eq!(outcome_of("exit 130"), Outcome::Stopped(told("exit code 130", None)));
     }
 
     #[test]

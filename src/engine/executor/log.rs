@@ -10,6 +10,9 @@ pub const UNAVAILABLE: u8 = 69;
 /// The exit code by which it says that another process is at work on the question, or has answered it (`EX_TEMPFAIL`).
 pub const TAKEN: u8 = 75;
 
+/// The exit code by which it says that it was asked to end, and did.
+pub const STOPPED: u8 = 130;
+
 /// What the line begins with by which `repro` says why it failed.
 pub const ERROR: &str = "error: ";
 /// What the line begins with by which it says what would help.

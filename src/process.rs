@@ -1,0 +1,276 @@
+//! The processes below this one: found, signalled, ended and waited for; and the signals to heed.
+//!
+//! On Linux a process can be made a *subreaper*: a process below it whose own parent has ended
+//! becomes its child. Then everything that it has started, and all that has started in turn, stays
+//! below it and can be found in `/proc`, whatever session or process group it has moved to. On other
+//! systems only the process group of a child can be ended as a whole; a program that leaves its group
+//! escapes.
+//!
+//! Knows nothing of stages, jobs or caches.
+
+use anyhow::{Context as _, Result, bail};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, kill_process, kill_process_group, wait, waitid, waitpid,
+};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, ExitStatus};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// The signals that ask a process to end.
+pub const REQUESTS: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
+
+/// How long processes that have been killed may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long to wait before looking for processes again.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// The program was asked to end before it had ended.
+#[derive(Debug, thiserror::Error)]
+#[error("it was asked to end")]
+pub struct Stopped;
+
+/// Those of `signals` that were not ignored when this process was started: `nohup`, or a script that
+/// starts a job in the background, has others ignored, and they stay so.
+pub fn heeded(signals: &[i32]) -> Vec<i32> {
+    let ignored = ignored();
+    signals.iter().copied().filter(|signal| ignored & (1 << (signal - 1)) == 0).collect()
+}
+
+/// The signals that this process ignores, a bit each; none where the system does not tell.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
+}
+
+/// Makes this process the subreaper of those below it, unless it has children already: a shell that
+/// has replaced itself by this program may have left it some, and theirs are not ours to end.
+pub fn adopt() {
+    heed_children();
+    let children = waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT);
+    if matches!(children, Err(Errno::CHILD)) {
+        #[cfg(target_os = "linux")]
+        let _ = rustix::process::set_child_subreaper(Some(getpid()));
+    }
+}
+
+/// Where the end of children is ignored, the system buries them and nobody learns how they ended.
+fn heed_children() {
+    if heeded(&[SIGCHLD]).is_empty() {
+        let _ = signal_hook::flag::register(SIGCHLD, Arc::default());
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn adopts() -> bool {
+    matches!(rustix::process::child_subreaper(), Ok(Some(_)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn adopts() -> bool {
+    false
+}
+
+/// A process that has not been waited for.
+struct Process {
+    pid: Pid,
+    parent: i32,
+    /// Whether it has ended: all its threads, not only the first.
+    ended: bool,
+}
+
+/// All processes, as `/proc` shows them; none where there is no `/proc`.
+fn processes() -> Vec<Process> {
+    let names = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = names.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+    let process = |pid: Pid| {
+        let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+        parse(pid, &String::from_utf8_lossy(&stat))
+    };
+    pids.filter_map(process).collect()
+}
+
+/// Reads a process's `stat`.
+fn parse(pid: Pid, stat: &str) -> Option<Process> {
+    // The program's name, in brackets, may hold anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let (state, parent) = (fields.next()?, fields.next()?.parse().ok()?);
+    let threads = fields.nth(15)?.parse::<u64>().ok()?;
+    Some(Process { pid, parent, ended: matches!(state, "Z" | "X") && threads <= 1 })
+}
+
+/// The processes below `roots` that have not ended.
+fn below(roots: &[Pid]) -> Vec<Pid> {
+    let processes = processes();
+    let mut found: Vec<Pid> = Vec::new();
+    let mut open = roots.to_vec();
+    while let Some(parent) = open.pop() {
+        let parent = parent.as_raw_nonzero().get();
+        let children = processes.iter().filter(|process| process.parent == parent && !process.ended);
+        let children: Vec<Pid> = children.map(|process| process.pid).collect();
+        open.extend(&children);
+        found.extend(children);
+    }
+    found
+}
+
+/// Asks a process that begins a group of its own to end, with all that it has started. On Linux it
+/// passes that on itself ([`run`]).
+pub fn request_end(leader: Pid) {
+    let told = if cfg!(target_os = "linux") { Err(Errno::SRCH) } else { kill_process_group(leader, Signal::TERM) };
+    if told.is_err() {
+        // A process that has just ended by itself cannot be asked, and need not be.
+        let _ = kill_process(leader, Signal::TERM);
+    }
+}
+
+/// Ends `leaders`, and whatever is below them. Each is to be a subreaper: it goes last, so that
+/// nothing can slip away from below it.
+pub fn end_trees(leaders: &[Pid]) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let below = below(leaders);
+        if below.is_empty() || Instant::now() >= until {
+            break;
+        }
+        below.into_iter().for_each(kill);
+        std::thread::sleep(PAUSE);
+    }
+    for &leader in leaders {
+        let _ = kill_process_group(leader, Signal::KILL);
+        kill(leader);
+    }
+}
+
+fn kill(pid: Pid) {
+    let _ = kill_process(pid, Signal::KILL);
+}
+
+/// Ends the children of this process other than `known`, and all below them: if it is a subreaper,
+/// they were started by one that was killed.
+pub fn end_orphans(known: &[Pid]) {
+    let (this, until) = (getpid().as_raw_nonzero().get(), Instant::now() + PATIENCE);
+    while adopts() && Instant::now() < until {
+        let processes = processes().into_iter().filter(|process| process.parent == this);
+        let orphans: Vec<Pid> = processes.map(|process| process.pid).filter(|pid| !known.contains(pid)).collect();
+        if orphans.is_empty() {
+            return;
+        }
+        for pid in orphans {
+            kill(pid);
+            let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Runs a program, the only one that this process has started, until it and all below it have
+/// ended. What it leaves behind is killed. A signal that asks this process to end is passed on to all
+/// of them; then the error is [`Stopped`], however the program ends.
+pub fn run(command: &mut Command, name: &str) -> Result<ExitStatus> {
+    adopt();
+    let stopped = pass_requests_on()?;
+    let child = command.spawn().with_context(|| format!("cannot start `{name}`"))?;
+    if stopped.load(Ordering::Relaxed) {
+        // The request came too early to reach the program.
+        kill(Pid::from_child(&child));
+    }
+    let status = wait_for(Pid::from_child(&child)).with_context(|| format!("cannot wait for `{name}`"))?;
+    if adopts() {
+        end_children()?;
+    }
+    if stopped.load(Ordering::Relaxed) {
+        bail!(Stopped);
+    }
+    Ok(status)
+}
+
+/// Passes every request to end on to all processes below this one; gives whether there was any. The
+/// program is started with none of these signals ignored.
+fn pass_requests_on() -> Result<Arc<AtomicBool>> {
+    let mut signals = Signals::new(REQUESTS).context("cannot listen for signals")?;
+    let stopped = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stopped);
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            flag.store(true, Ordering::Relaxed);
+            let signal = Signal::from_named_raw(signal).unwrap_or(Signal::TERM);
+            below(&[getpid()]).into_iter().for_each(|pid| _ = kill_process(pid, signal));
+        }
+    });
+    Ok(stopped)
+}
+
+/// Waits for the child `pid`, and buries the orphans that end before it.
+fn wait_for(pid: Pid) -> rustix::io::Result<ExitStatus> {
+    loop {
+        match wait(WaitOptions::empty()) {
+            Ok(Some((ended, status))) if ended == pid => return Ok(ExitStatus::from_raw(status.as_raw())),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Ends and buries whatever is below this process.
+fn end_children() -> Result<()> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) | Err(Errno::INTR) => continue,
+            Ok(None) => {}
+            // There is none left.
+            Err(_) => return Ok(()),
+        }
+        let below = below(&[getpid()]);
+        if Instant::now() >= until {
+            let left = below.first().map_or_else(String::new, |pid| format!(" {pid}"));
+            bail!("the process{left} that the program left behind cannot be ended");
+        }
+        below.into_iter().for_each(kill);
+        std::thread::sleep(PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_read_whatever_its_program_is_called() {
+        let pid = Pid::from_raw(7).unwrap();
+        for (name, state, threads, ended) in
+            [("sh", "S", 1, false), ("a) Z 1 (b", "R", 3, false), ("x\u{fffd}", "Z", 1, true), ("main", "Z", 2, false)]
+        {
+            let process = parse(pid, &format!("7 ({name}) {state} 42{} 20 0 {threads} 0", " 0".repeat(13))).unwrap();
+            assert_eq!((process.parent, process.ended), (42, ended), "{name}");
+        }
+        assert!(["", "7 (sh", "7 (sh) S 42"].iter().all(|torn| parse(pid, torn).is_none()));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_process_with_all_below_it_is_found_and_ended() {
+        let script = "sleep 1000 & setsid sleep 1000 & wait";
+        let mut child = Command::new("sh").args(["-c", script]).spawn().unwrap();
+        let root = Pid::from_child(&child);
+        let until = Instant::now() + Duration::from_secs(30);
+        while below(&[root]).len() < 2 {
+            assert!(Instant::now() < until, "both are started");
+            std::thread::sleep(PAUSE);
+        }
+        let found = below(&[root]);
+        end_trees(&[root]);
+        child.wait().unwrap();
+        while processes().iter().any(|process| found.contains(&process.pid) && !process.ended) {
+            assert!(Instant::now() < until, "both end");
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
