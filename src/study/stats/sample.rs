@@ -202,9 +202,9 @@ impl<N: Ord + Copy> Sample<N> {
         Sample { values: self.values.iter().map(|x| libm::log(*x)).collect(), nets: self.nets.clone() }
     }
 
-    /// How far the number of new nets lies from the mean of these: sqrt(s^2 (K - 1) / K + 2 V), with
-    /// s^2 the variance of the K numbers and V the squared standard error of their mean. Where they
-    /// share no net this is s sqrt(1 + 1 / K).
+    /// How far the number of new nets lies from the mean of these: sqrt(s^2 (K - 1) / K + 2 V),
+    /// with s^2 the variance of the K numbers and V the squared standard error of their mean. Where
+    /// they share no net this is s sqrt(1 + 1 / K).
     fn error_of_prediction(&self, estimate: &Estimate) -> f64 {
         let k = self.values.len() as f64;
         (variance(&self.values) * (k - 1.0) / k + 2.0 * estimate.error * estimate.error).sqrt()
