@@ -185,15 +185,16 @@ impl<N: Ord + Copy> Sample<N> {
             Average::Arithmetic => (self.clone(), |x| x),
             Average::Geometric => (self.logarithms(), libm::exp),
         };
-        let interval = |i: Interval| Interval { low: back(i.low), high: back(i.high) };
-        Some(Summary {
-            average,
-            mean: back(mean(&scaled.values)?),
-            interval: scaled.estimate().map(|estimate| interval(estimate.interval())),
-            prediction: scaled.prediction().map(interval),
-            least,
-            most,
-        })
+        let middle = mean(&scaled.values)?;
+        let intervals = scaled.estimate().map(|estimate| {
+            let t = student::quantile(estimate.freedom);
+            [estimate.error, scaled.error_of_prediction(&estimate)].map(|error| {
+                let Interval { low, high } = Interval::around(middle, t * error);
+                Interval { low: back(low), high: back(high) }
+            })
+        });
+        let [interval, prediction] = [0, 1].map(|which| intervals.map(|both| both[which]));
+        Some(Summary { average, mean: back(middle), interval, prediction, least, most })
     }
 
     fn logarithms(&self) -> Sample<N> {
@@ -201,14 +202,12 @@ impl<N: Ord + Copy> Sample<N> {
         Sample { values: self.values.iter().map(|x| libm::log(*x)).collect(), nets: self.nets.clone() }
     }
 
-    /// Where a number of new nets falls: mean +- t sqrt(s^2 (K - 1) / K + 2 V), with s^2 the
-    /// variance of the K numbers and V the squared standard error of their mean. Where they share
-    /// no net this is t s sqrt(1 + 1 / K).
-    fn prediction(&self) -> Option<Interval> {
-        let Estimate { mean, error, freedom } = self.estimate()?;
+    /// How far the number of new nets lies from the mean of these: sqrt(s^2 (K - 1) / K + 2 V),
+    /// with s^2 the variance of the K numbers and V the squared standard error of their mean. Where
+    /// they share no net this is s sqrt(1 + 1 / K).
+    fn error_of_prediction(&self, estimate: &Estimate) -> f64 {
         let k = self.values.len() as f64;
-        let spread = (variance(&self.values) * (k - 1.0) / k + 2.0 * error * error).sqrt();
-        Some(Interval::around(mean, student::quantile(freedom) * spread))
+        (variance(&self.values) * (k - 1.0) / k + 2.0 * estimate.error * estimate.error).sqrt()
     }
 }
 
