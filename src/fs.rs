@@ -1,7 +1,8 @@
 //! File operations whose errors name the path, and writes that are whole or not there.
 //!
-//! Only regular files are read, and no more of one than it held when it was opened: a FIFO or a device in the place of a
-//! file is an error that names it, and neither blocks the process nor fills its memory.
+//! Only regular files are read, and no more of one than it held when it was opened: a FIFO or a
+//! device in the place of a file is an error that names it, and neither blocks the process nor
+//! fills its memory.
 //!
 //! What the engine does to the cache and to reports passes here (but for file locks and heartbeats), and each operation is
 //! counted on its way: a test can let the N-th one of a process fail, or end the process there, for every N (see [`arm`]).
@@ -64,7 +65,8 @@ fn step() -> io::Result<()> {
 #[error("it is not a regular file")]
 struct NotRegular;
 
-/// Opens a regular file for reading, without waiting for whoever writes to a FIFO. A link is followed.
+/// Opens a regular file for reading, without waiting for whoever writes to a FIFO. A link is
+/// followed.
 fn open_regular(path: &Path) -> io::Result<(File, Metadata)> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     let opened = File::options().read(true).custom_flags(flags).open(path);
@@ -198,8 +200,8 @@ pub fn open(path: &Path) -> Result<File> {
     opened.map(|(file, _)| file).with_context(|| format!("cannot open `{}`", path.display()))
 }
 
-/// Creates or empties a file for writing. What is no regular file makes way for it: a link may lead to somebody else's
-/// file, and to open a FIFO may block.
+/// Creates or empties a file for writing. What is no regular file makes way for it: a link may lead
+/// to somebody else's file, and to open a FIFO may block.
 pub fn create(path: &Path) -> Result<File> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     let mut options = File::options();

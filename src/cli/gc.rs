@@ -100,7 +100,8 @@ fn canonical(folder: &Path) -> Result<PathBuf> {
     folder.canonicalize().with_context(|| format!("cannot look at the folder `{}`", folder.display()))
 }
 
-/// What every profile of a pipeline asks for now, as far as that is known, and what its lock expects.
+/// What every profile of a pipeline asks for now, as far as that is known, and what its lock
+/// expects.
 fn asked_for(common: &Common, store: &Store, roots: &mut Roots) -> Result<()> {
     roots.digests.extend(lock::digests(common)?);
     let whole = Session::open(common)?;
@@ -114,8 +115,8 @@ fn asked_for(common: &Common, store: &Store, roots: &mut Roots) -> Result<()> {
             let fallbacks =
                 if session.plan.node(id).question.fallback.is_some() { &[false, true][..] } else { &[false] };
             match survey.checked.get(&id) {
-                // With a recipe whose fallback is used goes the memory that it could not be computed; and as long as it is
-                // not computed, the fallback may be what the next run uses.
+                // If the recipe goes, so does the note that its fallback is used. And the next run
+                // may use the fallback of a recipe that is not computed.
                 Some(Checked { key, standing, fell_back, .. }) => {
                     roots.keys.insert(*key);
                     if fell_back.is_some() || !matches!(standing, Standing::Cached(_)) {

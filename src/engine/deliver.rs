@@ -5,7 +5,7 @@
 //! is a whole folder that nothing is delivered to any more.
 
 use super::key::{Artifact, Digest};
-use super::store::{Store, digest_of_file};
+use super::store::Store;
 use crate::fs;
 use anyhow::{Context as _, Result};
 use std::path::{Path, absolute};
@@ -30,10 +30,7 @@ pub fn deliver(store: &Store, artifact: &Artifact, project: &Path, folder: &str)
         absolute(&here).with_context(lost)?.to_string_lossy().into_owned()
     };
     let before = store.delivered(note)?;
-    let lies_at = |path: &Path, digest: &Digest| {
-        let size = fs::metadata_if_there(path).ok().flatten().filter(|meta| meta.is_file()).map(|meta| meta.len());
-        size == store.object_bytes(*digest).ok() && digest_of_file(path).is_ok_and(|found| found == *digest)
-    };
+    let lies_at = |path: &Path, digest: &Digest| fs::read(path).is_ok_and(|bytes| Digest::of(&bytes) == *digest);
     if before != *artifact {
         // Both, should this be cut short: what lies there then is known to be ours.
         let either = before.iter().chain(artifact).map(|(name, digest)| (name.clone(), *digest)).collect();

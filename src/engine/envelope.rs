@@ -4,9 +4,10 @@
 //! {"checksum":"<BLAKE3 of all that follows its comma>","path":"entries/<key>.json", ...the fields of the value}
 //! ```
 //!
-//! `path` is the file's own path below the cache. A file that was swapped for another, copied from another cache's key,
-//! cut short or edited fails the check, and its reader treats it as damaged. The checksum covers the bytes as written, so
-//! that no number and no text has to survive a second encoding.
+//! `path` is the file's own path below the cache. A file that was swapped for another, copied from
+//! another cache's key, cut short or edited fails the check, and its reader treats it as damaged.
+//! The checksum covers the bytes as written, so that no number and no text has to survive a second
+//! encoding.
 
 use super::key::Digest;
 use anyhow::{Context as _, Result};
@@ -23,7 +24,8 @@ pub(super) fn wrap(path: &str, value: &impl Serialize) -> Result<Vec<u8>> {
     Ok(format!("{CHECKSUM}{}\",{rest}", Digest::of(rest.as_bytes())).into_bytes())
 }
 
-/// The value in the bytes of the file at `path`; `None` if they are not what [`wrap`] wrote for that path.
+/// The value in the bytes of the file at `path`; `None` if they are not what [`wrap`] wrote for
+/// that path.
 pub(super) fn unwrap<T: DeserializeOwned>(path: &str, bytes: &[u8]) -> Option<T> {
     let text = std::str::from_utf8(bytes).ok()?;
     let (checksum, rest) = text.strip_prefix(CHECKSUM)?.split_once("\",")?;

@@ -3,12 +3,12 @@
 //! Kept is what hangs on a root: a key that a current profile asks for, that one of the last runs used, that is pinned, or
 //! whose outputs are those of the lock. With a key stay its question, its answer, its logs, its outputs, and the inputs it
 //! was made of. Everything else goes: answers first and objects last, so that a crash in between leaves no answer without
-//! its bytes.
-//!
-//! A node has no key while something upstream is missing. Whatever bytes come there in the end, its recipe will have the
-//! kind, version, parameters and seed that it has now, so every result of such a recipe is kept, whatever its inputs: the
-//! node's own is among them, if there is one. With it go the memo of entries, which would remember them for ever, and what was only kept for a look:
+//! its bytes. With it go the memo of entries, which would remember them for ever, and what was only kept for a look:
 //! damaged bytes, and what came out otherwise when it was run again.
+//!
+//! A node has no key while something upstream is missing. Whatever bytes come there in the end, its
+//! recipe will have the kind, version, parameters and seed that it has now. So every result of such
+//! a recipe is kept, whatever its inputs: the node's own is among them, if there is one.
 //!
 //! Knows keys and digests; which are roots is for the caller to say.
 
@@ -35,7 +35,7 @@ pub struct Roots {
     pub runs: usize,
 }
 
-/// What two recipes share that differ in their inputs alone.
+/// What recipes share that differ in their inputs alone; the root that some embed follows from those.
 pub fn shape(recipe: &Recipe) -> Key {
     let mut params = recipe.params.clone();
     params.remove(ROOT);

@@ -1,9 +1,9 @@
 //! Who is at work on which question: a lease is a file `leases/<key>` that names its owner, and it comes and goes whole.
 //!
-//! A lease holds while its process lives; where that cannot be told, on another host say, while its heartbeat (the
-//! file's modification time, moved every ten seconds) is younger than ninety by the clock of the disk they share: no
-//! host's own clock counts. A lease that holds no longer is taken over by whoever asks next. So does the folder of a
-//! process in `tmp/` beat.
+//! A lease holds while its process lives; where that cannot be told, on another host say, while its
+//! heartbeat (the file's modification time, moved every ten seconds) is younger than ninety by the
+//! clock of the disk they share: no host's own clock counts. A lease that holds no longer is taken
+//! over by whoever asks next. The folder of a process in `tmp/` has the same heartbeat.
 //!
 //! Leases keep two runs from doing the same work twice. That an answer is published whole does not hang on them.
 
@@ -58,7 +58,8 @@ pub struct Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // A process that was stopped for long may have lost its lease. It has the turn from its look to the removal, or:
+        // A process that was stopped for long may have lost its lease. It has the turn from its look
+        // to the removal, or:
         // 1. it reads its own name, and is stopped again for longer than `EXPIRY`;
         // 2. another process takes the lease over, and begins to compute;
         // 3. it goes on and removes that process's lease, so that a third one computes the same.
@@ -116,7 +117,8 @@ impl Leases {
         }
     }
 
-    /// Waits for the turn to remove a lease. Only one process has it, so that none removes what another has just taken over.
+    /// Waits for the turn to remove a lease. Only one process has it, so that none removes what
+    /// another has just taken over.
     fn turn(&self) -> Result<File> {
         let path = self.folder.join("burial");
         let turn = fs::open_or_create(&path)?;
@@ -135,8 +137,8 @@ impl Leases {
         }
     }
 
-    /// Whether the heartbeat of `path` is younger than `expiry`. The time is asked of the leases' own folder, which is
-    /// there for sure.
+    /// Whether the heartbeat of `path` is younger than `expiry`. The time is asked of the leases'
+    /// own folder, which is there for sure.
     pub(super) fn beats(&self, path: &Path, expiry: Duration) -> Result<bool> {
         let last = || Ok(fs::metadata_if_there(path)?.and_then(|meta| meta.modified().ok()));
         let now = || {
@@ -154,11 +156,12 @@ fn is_young(
     expiry: Duration,
 ) -> Result<bool> {
     let Some(seen) = last()? else { return Ok(false) };
-    // One from the far future was left before the clock was set back: its owner's next heartbeat would have brought it to
-    // now.
+    // One from the far future was left before the clock was set back: its owner's next heartbeat
+    // would have brought it to now.
     let now = now()?;
     let apart = now.duration_since(seen).unwrap_or_else(|ahead| ahead.duration());
-    // This process may itself have been stopped for long between the two; then there has been another heartbeat.
+    // This process may itself have been stopped for long between the two; then there has been
+    // another heartbeat.
     Ok(apart < expiry || last()?.is_some_and(|last| last != seen))
 }
 
@@ -180,7 +183,8 @@ impl Heart {
         let (beating, ended) = channel();
         std::thread::spawn(move || {
             while ended.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
-                // A beat that is missed costs nothing; after many, others take us for dead, and the work is done twice.
+                // A beat that is missed costs nothing; after many, others take us for dead, and the
+                // work is done twice.
                 let _ = utimensat(CWD, &path, &NOW, AtFlags::SYMLINK_NOFOLLOW);
             }
         });

@@ -1,9 +1,10 @@
 //! A process, named so that another one can tell whether it still lives.
 //!
-//! A process id alone comes round again; together with the boot of its machine, its namespace and its own start it does
-//! not. Machines are told apart by their machine id and boot id: two of them may have one name, and clones of one image
-//! have one machine id. Nothing can be told from here of a process of another machine or of an earlier boot, nor of one
-//! in another container, nor of another user's where the system hides those: there, only a heartbeat helps (see
+//! A process id alone comes round again; together with the boot of its machine, its namespace and
+//! its own start it does not. Machines are told apart by their machine id and boot id: two of them
+//! may have one name, and clones of one image have one machine id. Nothing can be told from here of
+//! a process of another machine or of an earlier boot, nor of one in another container, nor of
+//! another user's where the system hides those: there, only a heartbeat helps (see
 //! [`super::lease`]).
 
 use rustix::io::Errno;

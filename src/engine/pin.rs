@@ -15,7 +15,8 @@ struct Pin {
 }
 
 impl Store {
-    /// The pinned keys, each with the name of a node that it is pinned for; twice, if two nodes ask the same.
+    /// The pinned keys, each with the name of a node that it is pinned for; twice, if two nodes ask
+    /// the same.
     pub fn pins(&self) -> Result<Vec<(Key, String)>> {
         let mut pins = Vec::new();
         for key in self.pinned_keys()? {

@@ -28,7 +28,8 @@ pub struct Plan {
     places: BTreeMap<String, Option<Place>>,
 }
 
-/// The parameters and the label of random streams that a node requests, or those of its fallback, if it has one.
+/// The parameters and the label of random streams that a node requests, or those of its fallback,
+/// if it has one.
 fn requested(question: &Question, fallen_back: bool) -> (&Params, &Option<String>) {
     match &question.fallback {
         Some(fallback) if fallen_back => (fallback, &question.fallback_label),

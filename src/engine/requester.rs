@@ -1,8 +1,9 @@
-//! A pipeline that has run in a cache, remembered so that `gc` of another project keeps what it requests.
+//! A pipeline that has run in a cache, remembered so that `gc` of another project keeps what it
+//! requests.
 //!
-//! A project is known by the path and the inode of its folder, for on another machine, or after a move, another folder may
-//! have the path. If the cache is inside the project's folder, the two are moved together, so the folder that holds the
-//! cache is the project too, if its inode says so.
+//! A project is known by the path and the inode of its folder, for on another machine, or after a
+//! move, another folder may have the path. If the cache is inside the project's folder, the two are
+//! moved together, so the folder that holds the cache is the project too, if its inode says so.
 //!
 //! Knows paths alone; what a pipeline requests is for the caller to find out.
 
@@ -40,7 +41,8 @@ pub(super) fn is_inside(root: &Path, project: &Path) -> bool {
 }
 
 impl Requester {
-    /// That of `pipeline`, a path from the project's `folder` on, which runs in the cache at `root`.
+    /// That of `pipeline`, a path from the project's `folder` on, which runs in the cache at
+    /// `root`.
     pub(super) fn of(root: &Path, folder: &Path, pipeline: &Path) -> Result<Requester> {
         let lost = || format!("cannot look at the project's folder `{}`", folder.display());
         let folder = folder.canonicalize().with_context(lost)?;
@@ -49,8 +51,8 @@ impl Requester {
         Ok(Requester { folder, inode, holds_cache, pipeline: pipeline.to_owned() })
     }
 
-    /// The project's folder now; `None` if it cannot be found: it was moved or removed, its disk is not mounted, or it is
-    /// another machine's.
+    /// The project's folder now; `None` if it cannot be found: it was moved or removed, its disk is
+    /// not mounted, or it is another machine's.
     pub fn found(&self, root: &Path) -> Option<PathBuf> {
         let with_cache = || holder(root).filter(|_| self.holds_cache);
         let is_it = |folder: &PathBuf| inode(folder) == Some(self.inode);

@@ -23,9 +23,9 @@
 //! An answer is published in three steps, each a rename: its objects, then its entry. The entry's rename is the commit
 //! point; a crash before it leaves objects nobody names, and the node runs again. Publishing twice is harmless.
 //!
-//! A lookup trusts an object whose size is the entry's and whose modification time is still the one derived from its
-//! digest. An edit moves that time, and another object has another; then the bytes are hashed again, and the object is
-//! sealed again or is damaged.
+//! A lookup trusts an object whose size is the entry's and whose modification time is still the one
+//! derived from its digest. An edit moves that time, and another object has another; then the bytes
+//! are hashed again, and the object is sealed again or is damaged.
 //!
 //! No file can pass for another one that it was swapped for:
 //!
@@ -70,8 +70,9 @@ const FORMAT: &str = "v2";
 /// The folders of earlier versions.
 const EARLIER_FORMATS: [&str; 1] = ["v1"];
 
-/// After how long without a heartbeat the workspaces of a process of which nothing can be told from here are removed by a
-/// run: they cost space only, and a machine that was asleep may come back to them.
+/// After how long without a heartbeat the workspaces of a process of which nothing can be told from
+/// here are removed by a run: they cost space only, and a machine that was asleep may come back to
+/// them.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
 /// Where the memo of entries lies.
@@ -189,8 +190,13 @@ impl Store {
     ) -> Result<Hold> {
         let path = self.root.join("lock");
         let lock = fs::open_or_create(&path)?;
-        let scratch = self.scratch_folder();
-        let hold = |lock| Hold { _lock: lock, _heart: Heart::of(scratch.clone()), scratch };
+        let hold = |lock| {
+            let scratch = self.scratch_folder();
+            // It shows other machines that a process is at work here. `gc` must go on where a full
+            // disk refuses it.
+            let _ = self.scratch();
+            Hold { _lock: lock, _heart: Heart::of(scratch.clone()), scratch }
+        };
         match attempt(&lock) {
             Ok(()) => Ok(hold(lock)),
             Err(TryLockError::WouldBlock) if wait => {
@@ -210,12 +216,14 @@ impl Store {
         self.sweep_after(ABANDONED);
     }
 
-    /// The same, for whoever holds the cache alone: what no heartbeat has come from for as long as a lease holds goes too.
+    /// The same, for whoever holds the cache alone: what no heartbeat has come from for as long as
+    /// a lease holds goes too.
     pub fn sweep_all(&self) {
         self.sweep_after(EXPIRY);
     }
 
-    /// A process of which nothing can be told from here counts as gone `expiry` after its last heartbeat.
+    /// A process of which nothing can be told from here counts as gone `expiry` after its last
+    /// heartbeat.
     fn sweep_after(&self, expiry: Duration) {
         let leases = self.leases();
         for name in fs::list(&leases.folder).unwrap_or_default() {
@@ -227,17 +235,13 @@ impl Store {
         for name in fs::entries(&tmp).unwrap_or_default() {
             let path = tmp.join(&name);
             let owner = name.to_str().and_then(Owner::from_tag);
-            if owner.is_some_and(|owner| self.is_alive(&owner, &path, expiry).unwrap_or(true)) {
+            let beats = || leases.beats(&path, expiry).unwrap_or(true);
+            if owner.is_some_and(|owner| owner.lives().unwrap_or_else(beats)) {
                 continue;
             }
             let is_folder = fs::metadata_if_there(&path).is_ok_and(|meta| meta.is_some_and(|meta| meta.is_dir()));
             let _ = if is_folder { fs::remove_folder_if_there(&path) } else { fs::remove_if_there(&path) };
         }
-    }
-
-    /// Whether the process whose folder in `tmp` is at `path` lives, or may.
-    fn is_alive(&self, owner: &Owner, path: &Path, expiry: Duration) -> Result<bool> {
-        owner.lives().map_or_else(|| self.leases().beats(path, expiry), Ok)
     }
 
     fn scratch_folder(&self) -> PathBuf {
@@ -297,7 +301,8 @@ impl Store {
         self.root.join("fallbacks").join(key.to_string())
     }
 
-    /// Reads a file of the cache that says which one it is; one that is damaged, or is another, counts as none.
+    /// Reads a file of the cache that says which one it is; one that is damaged, or is another,
+    /// counts as none.
     pub(super) fn read_enveloped<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>> {
         let bytes = fs::read_if_regular(path)?;
         Ok(bytes.and_then(|bytes| envelope::unwrap(&self.relative(path), &bytes)))
@@ -325,8 +330,8 @@ impl Store {
         Ok(Lookup::Hit(entry))
     }
 
-    /// The entry of `key`, whether or not its objects are there. One that is damaged, or is another key's, counts as none:
-    /// its recipe is computed again.
+    /// The entry of `key`, whether or not its objects are there. One that is damaged, or is another
+    /// key's, counts as none: its recipe is computed again.
     pub fn entry(&self, key: Key) -> Result<Option<Arc<Entry>>> {
         let path = self.entry_path(key);
         let Some(memo) = &self.memo else { return Ok(self.read_enveloped(&path)?.map(Arc::new)) };
@@ -498,7 +503,8 @@ impl Store {
         fs::write_atomic(&note, &self.scratch()?, &bytes)
     }
 
-    /// The pipelines that have run here, each with the file that remembers it; none where that is damaged.
+    /// The pipelines that have run here, each with the file that remembers it; none where that is
+    /// damaged.
     pub fn pipelines(&self) -> Result<Vec<(PathBuf, Option<Requester>)>> {
         let folder = self.root.join(PIPELINES);
         let read = |name: String| {
@@ -520,7 +526,8 @@ impl Store {
         requester.found(&self.root)
     }
 
-    /// The folders of earlier formats beside this cache's, with the bytes in each. They are neither read nor changed.
+    /// The folders of earlier formats beside this cache's, with the bytes in each. They are neither
+    /// read nor changed.
     pub fn older_formats(&self) -> Result<Vec<(PathBuf, u64)>> {
         let parent = self.root.parent().unwrap_or(&self.root);
         let older = fs::list(parent)?.into_iter().filter(|name| EARLIER_FORMATS.contains(&name.as_str()));
@@ -532,7 +539,7 @@ impl Store {
         self.root.join(FILES)
     }
 
-    /// Writes that down.
+    /// Writes them down.
     pub(super) fn write_memo(&self, memo: &impl Serialize) -> Result<()> {
         self.write_enveloped(&self.memo(), memo)
     }
@@ -603,7 +610,8 @@ impl Store {
         fs::remove_if_there(&self.root.join(MEMO))
     }
 
-    /// Another process that is at work here: it holds a lease, or its folder in `tmp` says that it lives.
+    /// Another process that is at work here: it holds a lease, or the lock cannot show it and its
+    /// folder in `tmp` beats.
     pub fn anyone_at_work(&self) -> Result<Option<Owner>> {
         for name in fs::list(&self.root.join("leases"))? {
             if let Ok(key) = name.parse()
@@ -614,8 +622,8 @@ impl Store {
         }
         let tmp = self.root.join("tmp");
         for name in fs::list(&tmp)? {
-            if let Some(owner) = Owner::from_tag(&name).filter(|owner| owner != Owner::this())
-                && self.is_alive(&owner, &tmp.join(&name), EXPIRY)?
+            if let Some(owner) = Owner::from_tag(&name).filter(|owner| owner.lives().is_none())
+                && self.leases().beats(&tmp.join(&name), EXPIRY)?
             {
                 return Ok(Some(owner));
             }
@@ -686,8 +694,8 @@ pub fn digest_of_file(path: &Path) -> Result<Digest> {
     fs::hash(path)?.to_hex().parse().map_err(anyhow::Error::msg)
 }
 
-/// The modification time of a sealed object, between 2001 and 2018: an even second, which every file system can keep, so
-/// that two objects of one size are told apart.
+/// The modification time of a sealed object, between 2001 and 2018: an even second, which every
+/// file system can keep, so that two objects of one size are told apart.
 pub(super) fn sealed_at(digest: Digest) -> SystemTime {
     let begins = digest.to_string().chars().take(7).filter_map(|hex| hex.to_digit(16)).fold(0, |n, hex| n * 16 + hex);
     SystemTime::UNIX_EPOCH + SEALED + Duration::from_secs(u64::from(begins) * 2)

@@ -44,7 +44,8 @@ pub enum Bad {
     Recipe(Key, String),
     /// An entry that cannot be read, or is that of another key.
     Entry(Key),
-    /// A note, by its path in the cache, that does not say what it was written to say; nothing hangs on it.
+    /// A note, by its path in the cache, that does not say what it was written to say; nothing
+    /// hangs on it.
     Note(String),
     /// The same of one by which `gc` goes.
     Keeper(String),
@@ -204,7 +205,8 @@ pub fn quarantine(store: &Store, bad: &[Bad]) -> Result<bool> {
     Ok(true)
 }
 
-/// Whether a recipe was read and is not what it should be. One that cannot be read at all may be sound.
+/// Whether a recipe was read and is not what it should be. One that cannot be read at all may be
+/// sound.
 fn is_corrupt(recipe: &Result<Option<Recipe>>) -> bool {
     recipe.as_ref().is_err_and(|error| matches!(error.downcast_ref(), Some(Error::Corrupt { .. })))
 }
