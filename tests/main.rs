@@ -22,6 +22,7 @@ mod looking;
 mod malformed;
 mod names;
 mod open;
+mod protocol;
 mod readme;
 mod recompute;
 mod repeat;

@@ -1,23 +1,27 @@
-//! The protocol of the cache as a model, and every state that it can reach within a budget of faults.
+//! The protocol of the cache as a model, and every state that it reaches within a budget of faults.
 //!
-//! Leases, publication, quarantine, `gc`, take-over and adoption decide whether work is lost. Faults thrown at random
-//! show that it was not lost that day; here `stateright` takes every order of the steps of three processes (with the jobs
-//! that two of them start) on two hosts, and every place where a crash, a stop, a jump of the clock or a damaged object
-//! fits in. `docs/protocol.md` is the page to this file: actors, steps, properties, budgets, states visited.
+//! Leases, publication, quarantine, `gc`, take-over and adoption decide whether work is lost. Faults
+//! that are thrown at random cannot show that none is. Here the checker `stateright` takes the steps
+//! of three processes on two hosts, and of the jobs that they start, in every order, with every
+//! crash, stop, jump of the clock and damaged object that the budget has. `docs/protocol.md` is the
+//! page to this file: actors, steps, properties, budgets, states visited.
 //!
-//! **Modelled:** two keys, `UP` and `DOWN`, whose object `DOWN` is computed from; an old entry that no pipeline needs and
-//! that names the same object as `UP`; the file locks `lock` and `leases/burial`; leases with the age of their heartbeat;
-//! one step for each operation on the file system that another process can observe, named after the function that takes
-//! it ([`STEPS`]).
+//! **Modelled:** two keys, `UP` and `DOWN`, which is computed from the object of `UP`; an old entry
+//! that no pipeline needs, and which names the object of `UP` too; the file locks `lock` and
+//! `leases/burial`; leases with the age of their heartbeat. A step is one operation that another
+//! process can observe, and is named after the function that takes it ([`Step::taken_by`]).
 //!
-//! **Left out:** the content of files, recipes, logs, histories, the index of entries, fallbacks, retries, `--force`; a
-//! loss of power that takes back a rename; a file system whose locks do not reach the other host (a mutant shows what
-//! they are needed for); damage to an input while a stage reads it.
+//! **Left out:** what files contain, recipes, logs, histories, the index of entries, fallbacks,
+//! retries, `--force`, workspaces; a loss of power that takes back a rename; a disk whose file locks
+//! do not reach the other host (a mutant shows what they are needed for); damage to an input while a
+//! stage reads it.
 //!
-//! A mutant is the model with one step broken on purpose. The checker must find what is wrong with each: a property that
-//! no mutant violates says nothing.
+//! A mutant is the model with one step broken on purpose ([`Variant`]). The checker must find a
+//! counterexample in each: a property that no mutant violates says nothing.
 
 use stateright::{Checker, HasDiscoveries, Model, Property};
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::path::Path;
 
 /// After how many ticks without a heartbeat a lease has run out.
@@ -116,36 +120,36 @@ enum Outcome {
 
 use Outcome::{Done, Failed, Killed, Locked, Taken};
 
-/// Each step, and the function of which it is one operation on the file system.
-const STEPS: [(&str, &str, &str); 27] = [
-    ("Share", "engine/store.rs", "share"),
-    ("Sweep, SweepRemove", "engine/store.rs", "sweep"),
-    ("Check", "engine/survey.rs", "check"),
-    ("ActOn", "engine/schedule.rs", "act_on"),
-    ("ActOn", "engine/store.rs", "at_work"),
-    ("JobEnded", "engine/schedule.rs", "job_ended"),
-    ("LookElsewhere, LookupElsewhere", "engine/schedule.rs", "look_elsewhere"),
-    ("Start", "cli/exec.rs", "exec"),
-    ("Claim", "engine/lease.rs", "claim"),
-    ("Claim", "fs.rs", "write_new"),
-    ("Bury, BuryRemove", "engine/lease.rs", "bury"),
-    ("Bury", "engine/lease.rs", "beats"),
-    ("Lookup", "engine/store.rs", "lookup"),
-    ("PlaceInputs", "engine/exec.rs", "place_inputs"),
-    ("Ingest, Rename", "engine/store.rs", "ingest"),
-    ("SetAside", "engine/store.rs", "set_aside"),
-    ("Publish", "engine/store.rs", "publish"),
-    ("Drop", "engine/lease.rs", "drop"),
-    ("Alone", "engine/store.rs", "alone"),
-    ("Garbage", "engine/gc.rs", "of"),
-    ("AnyoneAtWork", "engine/store.rs", "anyone_at_work"),
-    ("Forget", "engine/store.rs", "forget"),
-    ("RemoveObject", "engine/store.rs", "remove_object"),
-    ("Sweep, SweepRemove", "engine/store.rs", "sweep_all"),
-    ("Verify", "engine/verify.rs", "verify"),
-    ("Quarantine, QuarantineObject", "engine/verify.rs", "quarantine"),
-    ("beat", "engine/lease.rs", "beat"),
-];
+impl Step {
+    /// The function of which it is an operation, and its file below `src`.
+    fn taken_by(self) -> Option<(&'static str, &'static str)> {
+        Some(match self {
+            Step::Absent | Step::Ended(_) => return None,
+            Step::Share => ("share", "engine/store.rs"),
+            Step::Sweep | Step::SweepRemove => ("sweep", "engine/store.rs"),
+            Step::Check => ("check", "engine/survey.rs"),
+            Step::ActOn => ("act_on", "engine/schedule.rs"),
+            Step::JobEnded => ("job_ended", "engine/schedule.rs"),
+            Step::LookElsewhere | Step::LookupElsewhere => ("look_elsewhere", "engine/schedule.rs"),
+            Step::Start => ("exec", "cli/exec.rs"),
+            Step::Claim => ("claim", "engine/lease.rs"),
+            Step::Bury | Step::BuryRemove => ("bury", "engine/lease.rs"),
+            Step::Lookup => ("lookup", "engine/store.rs"),
+            Step::PlaceInputs => ("place_inputs", "engine/exec.rs"),
+            Step::Ingest | Step::Rename => ("ingest", "engine/store.rs"),
+            Step::SetAside => ("set_aside", "engine/store.rs"),
+            Step::Publish => ("publish", "engine/store.rs"),
+            Step::Drop(_) | Step::DropRemove(_) => ("drop", "engine/lease.rs"),
+            Step::Alone => ("alone", "engine/store.rs"),
+            Step::Garbage => ("of", "engine/gc.rs"),
+            Step::AnyoneAtWork => ("anyone_at_work", "engine/store.rs"),
+            Step::Forget => ("forget", "engine/store.rs"),
+            Step::RemoveObject => ("remove_object", "engine/store.rs"),
+            Step::Verify => ("verify", "engine/verify.rs"),
+            Step::Quarantine | Step::QuarantineObject => ("quarantine", "engine/verify.rs"),
+        })
+    }
+}
 
 /// What a process holds of the cache's lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -296,6 +300,13 @@ impl State {
     /// Whether a process runs that moves the heartbeat of this key's lease: its owner, or one that lost it unaware.
     fn beats(&self, key: usize) -> bool {
         (CAST..2 * CAST).any(|p| self.processes[p].key == key && self.processes[p].has_heart() && self.runs(p))
+    }
+
+    /// Whether the workspace of a process on another host than `p` says that it works in the cache.
+    fn is_shared_elsewhere(&self, p: usize) -> bool {
+        let host = self.processes[p].host;
+        let works = |&q: &usize| self.processes[q].hold() == Hold::Shared && self.runs(q);
+        (0..2 * CAST).filter(works).any(|q| self.processes[q].host != host)
     }
 
     /// `Store::lookup`: an entry whose object is as it was sealed.
@@ -652,6 +663,7 @@ impl Protocol {
                 this.goes(Step::AnyoneAtWork);
             }
             Step::AnyoneAtWork if KEYS.iter().any(|&key| self.is_held(state, p, key)) => this.ends(Locked),
+            Step::AnyoneAtWork if state.is_shared_elsewhere(p) => this.ends(Locked),
             Step::AnyoneAtWork => next.collect(p),
             Step::Forget => {
                 if found & OLD_ENTRY != 0 {
@@ -756,9 +768,7 @@ impl Model for Protocol {
         actions.extend((0..2 * CAST).filter_map(takes));
         let looks = |q: &Process| matches!(q.step, Step::Bury | Step::Sweep) && q.since < EXPIRY;
         let ages = |&key: &usize| state.leases[key].is_some_and(|lease| lease.age < EXPIRY) && !state.beats(key);
-        if KEYS.iter().any(ages)
-            || self.is(Variant::TimeIsAskedForTooEarly) && state.processes.iter().any(looks)
-        {
+        if KEYS.iter().any(ages) || self.is(Variant::TimeIsAskedForTooEarly) && state.processes.iter().any(looks) {
             actions.push(Action::Tick);
         }
         let aged = |&key: &usize| state.leases[key].is_some_and(|lease| lease.age > 0) && state.beats(key);
@@ -811,9 +821,8 @@ impl Model for Protocol {
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
             Property::always(OBJECTS, |_, state: &State| {
-                let lacks = |&key: &usize| {
-                    state.entries[key] == Entry::Published && state.objects[key] == Object::Absent
-                };
+                let lacks =
+                    |&key: &usize| state.entries[key] == Entry::Published && state.objects[key] == Object::Absent;
                 !KEYS.iter().any(lacks) && !(state.old && state.objects[UP] == Object::Absent)
             }),
             Property::always(KEPT, |_, state: &State| !state.entries.contains(&Entry::Removed)),
@@ -846,9 +855,7 @@ impl Model for Protocol {
             Property::sometimes("a damaged object is quarantined and computed again", |_, state: &State| {
                 let verified = |p: &Process| p.role == Role::Verify && p.step == Step::Ended(Done);
                 let mends = |p: &Process| p.step == Step::Publish && state.entries[p.key] == Entry::Published;
-                state.budget.faults == 0
-                    && state.processes.iter().any(verified)
-                    && state.processes.iter().any(mends)
+                state.budget.faults == 0 && state.processes.iter().any(verified) && state.processes.iter().any(mends)
             }),
         ]
     }
@@ -878,41 +885,161 @@ fn protocol(variant: Variant, faults: u8) -> Protocol {
     Protocol { variant, budget, casts: casts() }
 }
 
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn project(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("cannot read {}: {e}", path.display()))
+}
+
+/// `1234567` as `1 234 567`.
+fn grouped(n: usize) -> String {
+    let digits = n.to_string();
+    let from_end = |(i, digit): (usize, char)| {
+        let space = i > 0 && (digits.len() - i) % 3 == 0;
+        space.then_some(' ').into_iter().chain([digit])
+    };
+    digits.chars().enumerate().flat_map(from_end).collect()
+}
+
 #[test]
-fn probe() {
-    let faults: u8 = std::env::var("F").map_or(1, |f| f.parse().unwrap());
-    for cast in casts() {
-        let t = std::time::Instant::now();
-        let c = Protocol { casts: vec![cast], ..protocol(Variant::AsWritten, faults) }
-            .checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_dfs().join();
-        println!("{faults} faults: {} states {} generated depth {} {:?}", c.unique_state_count(), c.state_count(), c.max_depth(), t.elapsed());
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        println!("{}", status.lines().find(|l| l.starts_with("VmHWM")).unwrap());
-        for (name, path) in c.discoveries() {
-            println!("  {name} ({})", c.discovery_classification(name));
-            if c.discovery_classification(name).to_string().contains("counter") {
-                println!("{:#?}", path.clone().into_actions());
-                println!("{:?}", path.last_state());
-            }
+fn every_state_that_the_budget_allows_has_the_properties_and_the_page_counts_them() {
+    let faults = match std::env::var("REPRO_MODEL_BUDGET").as_deref() {
+        Ok("large") => 3,
+        _ => 2,
+    };
+    let model = protocol(Variant::AsWritten, faults);
+    let checked = model.checker().threads(threads()).finish_when(HasDiscoveries::AnyFailures).spawn_dfs().join();
+    checked.assert_properties();
+    let row = format!("| {faults} | {} |", grouped(checked.unique_state_count()));
+    assert!(project("docs/protocol.md").contains(&row), "docs/protocol.md lacks `{row}`");
+}
+
+/// Visits every state of the protocol as it is, depth first; fails where one comes back.
+fn walk(faults: u8, mut visit: impl FnMut(&State)) {
+    let model = protocol(Variant::AsWritten, faults);
+    let fingerprint = |state: &State| BuildHasherDefault::<DefaultHasher>::default().hash_one(state);
+    let mut is_on_path: HashMap<u64, bool> = HashMap::new();
+    let mut path: Vec<(u64, Vec<State>)> = vec![(0, model.init_states())];
+    while let Some((from, open)) = path.last_mut() {
+        let Some(state) = open.pop() else {
+            is_on_path.insert(*from, false);
+            path.pop();
+            continue;
+        };
+        let print = fingerprint(&state);
+        match is_on_path.get(&print) {
+            Some(true) => panic!("it comes back: {state:?}"),
+            Some(false) => continue,
+            None => _ = is_on_path.insert(print, true),
         }
+        visit(&state);
+        path.push((print, model.next_states(&state)));
     }
 }
 
 #[test]
-fn mutants() {
-    use Variant::*;
-    for (v, p) in [
-        (EntryBeforeObjects, OBJECTS), (NoLookupUnderTheLease, ONCE), (GcTakesNoLock, OBJECTS), (GcForgetsWhatHangsOnDamage, KEPT),
-        (BurialTakesNoTurn, ONCE), (BurialLooksOnce, ONCE), (DropTakesNoTurn, ONCE), (LeasesNeverEnd, ENDS),
-        (TimeIsAskedForTooEarly, ONCE), (DamageIsMovedAwayFirst, OBJECTS), (InputsAreTrusted, UNTAINTED), (QuarantineLooksOnce, OBJECTS),
-        (LocksReachOneHost, OBJECTS), (TakenCountsAsDone, GOOD_ENDING), (TakenCountsAsFailed, BLAMELESS),
-    ] {
-        for faults in [0, 1, 2] {
-            let t = std::time::Instant::now();
-            let c = protocol(v, faults).checker().threads(2).finish_when(HasDiscoveries::AnyOf([p].into())).spawn_dfs().join();
-            let found: Vec<_> = c.discoveries().keys().copied().filter(|k| !k.starts_with("a lease") && !k.starts_with("gc") && !k.starts_with("what") && !k.starts_with("a damaged")).collect();
-            println!("{v:?} {faults}: {} states, {:?} found {found:?}", c.unique_state_count(), t.elapsed());
-            if found.contains(&p) { break }
-        }
+fn no_state_comes_back() {
+    let mut visited = 0;
+    walk(1, |_| visited += 1);
+    assert!(visited > 500_000, "{visited}");
+}
+
+#[test]
+fn every_step_is_an_operation_of_a_function_that_is_there_and_on_the_page() {
+    let mut steps: HashSet<Step> = HashSet::new();
+    walk(1, |state| steps.extend(state.processes.iter().map(|process| process.step)));
+    let functions: HashSet<_> = steps.into_iter().filter_map(Step::taken_by).collect();
+    assert!(functions.len() > 20, "{functions:?}");
+    let page = project("docs/protocol.md");
+    for (function, file) in functions {
+        assert!(project(&format!("src/{file}")).contains(&format!("fn {function}(")), "{file}: {function}");
+        let row = |line: &str| line.contains(&format!("`{function}`")) && line.contains(&format!("`{file}`"));
+        assert!(page.lines().any(row), "docs/protocol.md lacks `{function}` of `{file}`");
     }
+}
+
+/// Asserts that a mutant violates `property` within so many faults.
+#[track_caller]
+fn finds(property: &'static str, mutant: Variant, faults: u8) {
+    let found = HasDiscoveries::AnyOf([property].into());
+    let checked = protocol(mutant, faults).checker().threads(threads()).finish_when(found).spawn_dfs().join();
+    assert!(checked.discovery(property).is_some(), "{mutant:?}: {} states", checked.unique_state_count());
+}
+
+#[test]
+fn the_checker_finds_an_entry_published_before_its_objects() {
+    finds(OBJECTS, Variant::EntryBeforeObjects, 0);
+}
+
+#[test]
+fn the_checker_finds_a_job_that_does_not_look_again_under_its_lease() {
+    finds(ONCE, Variant::NoLookupUnderTheLease, 0);
+}
+
+#[test]
+fn the_checker_finds_a_gc_that_does_not_lock_the_cache() {
+    finds(OBJECTS, Variant::GcTakesNoLock, 0);
+}
+
+#[test]
+fn the_checker_finds_a_gc_that_forgets_what_hangs_on_a_damaged_object() {
+    finds(KEPT, Variant::GcForgetsWhatHangsOnDamage, 1);
+}
+
+#[test]
+fn the_checker_finds_leases_that_are_buried_without_a_turn() {
+    finds(ONCE, Variant::BurialTakesNoTurn, 1);
+}
+
+#[test]
+fn the_checker_finds_a_lease_that_is_buried_without_a_second_look() {
+    finds(ONCE, Variant::BurialLooksOnce, 1);
+}
+
+#[test]
+fn the_checker_finds_a_late_owner_that_removes_the_lease_of_another() {
+    finds(ONCE, Variant::DropTakesNoTurn, 2);
+}
+
+#[test]
+fn the_checker_finds_that_nobody_takes_the_lease_of_the_dead() {
+    finds(ENDS, Variant::LeasesNeverEnd, 1);
+}
+
+#[test]
+fn the_checker_finds_a_heartbeat_that_is_compared_with_an_earlier_time() {
+    finds(ONCE, Variant::TimeIsAskedForTooEarly, 0);
+}
+
+#[test]
+fn the_checker_finds_a_damaged_object_that_is_moved_away_before_a_sound_one_is_there() {
+    finds(OBJECTS, Variant::DamageIsMovedAwayFirst, 2);
+}
+
+#[test]
+fn the_checker_finds_a_job_that_trusts_its_inputs() {
+    finds(UNTAINTED, Variant::InputsAreTrusted, 1);
+}
+
+#[test]
+fn the_checker_finds_a_quarantine_that_does_not_hash_again() {
+    finds(OBJECTS, Variant::QuarantineLooksOnce, 1);
+}
+
+#[test]
+fn the_checker_finds_locks_that_do_not_reach_the_other_host() {
+    finds(OBJECTS, Variant::LocksReachOneHost, 0);
+}
+
+#[test]
+fn the_checker_finds_a_run_that_takes_the_work_of_another_for_done() {
+    finds(GOOD_ENDING, Variant::TakenCountsAsDone, 0);
+}
+
+#[test]
+fn the_checker_finds_a_run_that_takes_the_work_of_another_for_a_failure() {
+    finds(BLAMELESS, Variant::TakenCountsAsFailed, 0);
 }

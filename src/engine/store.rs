@@ -42,7 +42,7 @@
 //!
 //! Knows keys and digests; not what a stage is.
 
-use super::entry::{Entry, Stored, leads_out};
+use super::entry::{Entry, Stored, leads_out, sealed_at};
 use super::envelope;
 use super::error::Error;
 use super::key::{Artifact, Digest, Key, Recipe};
@@ -60,9 +60,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
-
-/// The earliest modification time of a sealed object: 2001-09-09 01:46:40 UTC.
-const SEALED: Duration = Duration::from_secs(1_000_000_000);
 
 /// The version of the layout, and the folder it is in.
 const FORMAT: &str = "v2";
@@ -365,8 +362,7 @@ impl Store {
 
     /// Whether an object is there as it was written, as far as a lookup can tell.
     pub(super) fn is_unchanged(&self, digest: Digest) -> Result<bool> {
-        let stored = Stored { digest, bytes: self.object_bytes(digest)? };
-        Ok(matches!(self.check(stored)?, Check::Sound))
+        Ok(matches!(self.check(Stored { digest, bytes: self.object_bytes(digest)? })?, Check::Sound))
     }
 
     /// Hashes an object: whether it is a file with the bytes of its name.
@@ -692,13 +688,6 @@ enum Check {
 /// Hashes a file of any size by memory map, on all cores where it is large.
 pub fn digest_of_file(path: &Path) -> Result<Digest> {
     fs::hash(path)?.to_hex().parse().map_err(anyhow::Error::msg)
-}
-
-/// The modification time of a sealed object, between 2001 and 2018: an even second, which every
-/// file system can keep, so that two objects of one size are told apart.
-pub(super) fn sealed_at(digest: Digest) -> SystemTime {
-    let begins = digest.to_string().chars().take(7).filter_map(|hex| hex.to_digit(16)).fold(0, |n, hex| n * 16 + hex);
-    SystemTime::UNIX_EPOCH + SEALED + Duration::from_secs(u64::from(begins) * 2)
 }
 
 #[cfg(test)]
