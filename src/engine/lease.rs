@@ -6,6 +6,7 @@
 //! over by whoever asks next. The folder of a process in `tmp/` has the same heartbeat.
 //!
 //! Leases keep two runs from doing the same work twice. That an answer is published whole does not hang on them.
+//! `docs/protocol.md` has the whole protocol; `tests/protocol.rs` checks it as a model.
 
 use super::key::Key;
 use super::owner::Owner;
