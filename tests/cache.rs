@@ -106,8 +106,10 @@ fn a_curves_parameter_reruns_the_curves_that_use_it_and_what_gathers_them() {
         and_gatherers(with_any(&nodes, &["curve=linear"])),
         "a refitted curve has no use for `points`"
     );
-    let refitted = rerun("wa_points: 3", "wa_points: 4");
-    assert_eq!(refitted, and_gatherers(with_any(&nodes, &["curve=arc+wa"])));
+    for change in ["wa_points: 4", "wa_points: 3, wa_refine: 3"] {
+        let refitted = rerun("wa_points: 3", change);
+        assert_eq!(refitted, and_gatherers(with_any(&nodes, &["curve=arc+wa"])), "{change}");
+    }
 }
 
 #[test]
@@ -208,7 +210,7 @@ fn a_fallback_that_is_not_needed_does_not_invalidate() {
 
 #[test]
 fn a_curves_parameter_it_has_no_use_for_does_not_invalidate() {
-    assert_eq!(rerun("curve: arc, points", "curve: arc, wa_points: 9, points"), nothing());
+    assert_eq!(rerun("curve: arc, points", "curve: arc, wa_points: 9, wa_refine: 9, points"), nothing());
 }
 
 #[test]

@@ -26,11 +26,11 @@ stages:
       a: nets@end=a
       b: nets@end=b
       data: data
-      curve: [linear, arc, linear+wa, arc+wa]
+      curve: [linear, arc, rho-arc, linear+wa, arc+wa]
       points: 5
       wa_points: 3
   matched-curves:
-    evaluate: { a: nets@end=a, b: matched, data: data, curve: [linear, arc], points: 5 }
+    evaluate: { a: nets@end=a, b: matched, data: data, curve: [linear, arc, rho-arc], points: 5 }
   tables:
     aggregate: { curves: [curves, matched-curves], nets: nets }
   figures:

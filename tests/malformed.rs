@@ -596,7 +596,7 @@ stages:
     );
     insta::assert_snapshot!(said, @r"
     error: pipeline.yaml:7:75: stage `curves`: `curve`: unknown curve `arcc`
-    hint: known are `linear`, `arc`, `linear+wa`, `arc+wa`
+    hint: known are `linear`, `arc`, `rho-arc`, `linear+wa`, `arc+wa`, `rho-arc+wa`
     ");
 }
 

@@ -124,10 +124,11 @@ fn every_option_and_target_that_readme_quotes_is_taken() {
 
 #[test]
 fn every_profile_plans_and_has_the_nodes_it_should() {
-    // data + nets + matched + curves + matched curves + tables + figures + report.
+    // For each pair two nets, B matched in two ways, and 5 + 3 + 2 curves; then data, tables, figures
+    // and report.
     let case = |profile: &str, widths: usize, priors: usize, pairs: usize, figures: usize| {
         let pairings = widths * priors * pairs;
-        let expected = 1 + 2 * pairings + pairings + 4 * pairings + 2 * pairings + 1 + figures + 1;
+        let expected = (2 + 2 + 5 + 3 + 2) * pairings + 1 + 1 + figures + 1;
         assert_eq!(shipped().plan(&["--profile", profile]).len(), expected, "{profile}");
     };
     case("quick", 3, 3, 2, 4);
@@ -138,6 +139,20 @@ fn every_profile_plans_and_has_the_nodes_it_should() {
     let profiles = declared.lines().filter(|l| l.starts_with("  ") && !l.starts_with("   ") && !l.contains('#'));
     let profiles: Vec<&str> = profiles.map(|line| line.trim().trim_end_matches(':')).collect();
     assert_eq!(profiles, ["quick", "tables", "paper", "ci"], "a new profile is pinned here");
+}
+
+#[test]
+fn every_profile_has_rho_arc_with_and_without_ot_and_wa_after_ot() {
+    for profile in ["quick", "tables", "paper", "ci"] {
+        let nodes = shipped().plan(&["--profile", profile]);
+        let has = |stage: &str, curve: &str| {
+            let (stage, curve) = (format!("{stage}@"), format!(",curve={curve}"));
+            let mut names = nodes.iter().map(|node| node["node"].as_str().unwrap());
+            names.any(|name| name.starts_with(&stage) && name.ends_with(&curve))
+        };
+        assert!(has("curves", "rho-arc") && has("matched-curves", "rho-arc"), "{profile}");
+        assert!(has("incoming-curves", "linear") && has("incoming-curves", "linear+wa"), "{profile}");
+    }
 }
 
 #[test]

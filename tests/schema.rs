@@ -133,7 +133,7 @@ fn a_misspelt_field_kind_or_value_does_not_conform() {
         ("normal: { variance: 0.01 }", "normal: { varianse: 0.01 }"),
         ("hidden: [10, 50, 100]", "hidden: [10, fifty]"),
         ("nets: { epochs: 20 }", "nets: { epoks: 20 }"),
-        ("curve: [linear, arc]", "curve: [linear, ark]"),
+        ("curve: [linear, arc, rho-arc]", "curve: [linear, arc, rho-ark]"),
         ("seed: 0", "sead: 0"),
         ("data: { otherwise: digits }", "data: { otherwise: digit }"),
     ] {

@@ -123,8 +123,9 @@ fn closed_form(name: &str, splits: &Splits, [a, b]: &[Mlp; 2]) -> Result<()> {
 /// The refits on the training images, then the errors of all 41 points on training and test images.
 fn refitted(splits: &Splits, [a, b]: &[Mlp; 2]) -> Result<()> {
     let path = Path::new(CURVES[0], Center::Neurons, a, b).map_err(Error::msg)?;
-    let settings = Settings { targets: Targets::A, points: WA_POINTS };
-    let refitted = refit(path, settings, &splits[0].0, threads()).map_err(Error::msg)?;
+    let settings = Settings { targets: Targets::A, points: WA_POINTS, refine: 0 };
+    let (images, labels) = &splits[0];
+    let refitted = refit(path, settings, images, labels, threads()).map_err(Error::msg)?;
     splits.iter().for_each(|(images, labels)| _ = black_box(refitted.measure(images, labels, threads())));
     Ok(())
 }

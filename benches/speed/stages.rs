@@ -29,7 +29,8 @@ stages:
   train: { train: { data: data, hidden: 2000, epochs: 1, end: [a, b] } }
   align: { align: { a: train@end=a, b: train@end=b } }
   curve: { evaluate: { a: train@end=a, b: align, data: data, curve: linear } }
-  wa: { evaluate: { a: train@end=a, b: train@end=b, data: data, curve: linear+wa, wa_points: 11 } }
+  wa:
+    evaluate: { a: train@end=a, b: train@end=b, data: data, curve: linear+wa, wa_points: 11, wa_refine: 0 }
 ";
 
 fn space(data: &Data) -> Result<TempDir> {

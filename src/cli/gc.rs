@@ -8,11 +8,11 @@ use crate::engine::history;
 use crate::engine::key::Key;
 use crate::engine::plan::NodeId;
 use crate::engine::store::Store;
-use crate::engine::survey::{Checked, Standing};
+use crate::engine::survey::{Checked, Standing, Survey};
 use crate::engine::wording::{bytes, count};
 use anyhow::{Context as _, Result};
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -111,26 +111,43 @@ fn asked_for(common: &Common, store: &Store, roots: &mut Roots) -> Result<()> {
         let mut session = Session::open(&Common { profile, ..common.clone() })?;
         session.store = store.clone();
         let survey = session.survey(&[])?;
-        for id in session.plan.ids() {
-            let fallbacks =
-                if session.plan.node(id).question.fallback.is_some() { &[false, true][..] } else { &[false] };
-            match survey.checked.get(&id) {
-                // If the recipe goes, so does the note that its fallback is used. And the next run
-                // may use the fallback of a recipe that is not computed.
-                Some(Checked { key, standing, fell_back, .. }) => {
-                    roots.keys.insert(*key);
-                    if fell_back.is_some() || !matches!(standing, Standing::Cached(_)) {
-                        for fallen_back in fallbacks {
-                            let recipe = session.plan.recipe(id, *fallen_back, |up| &*survey.artifacts[&up])?;
-                            roots.keys.insert(recipe.key());
-                        }
-                    }
-                }
-                None => roots.shapes.extend(
-                    fallbacks.iter().map(|fallen_back| shape(&session.plan.recipe_without_inputs(id, *fallen_back))),
-                ),
+        needed(&session, &survey, roots)?;
+    }
+    Ok(())
+}
+
+/// What the nodes of a profile need, as `survey` found them.
+fn needed(session: &Session, survey: &Survey, roots: &mut Roots) -> Result<()> {
+    let plan = &session.plan;
+    // Of the nodes that are not cached, whether they were computed once, as far as the cache shows.
+    let mut lost: BTreeMap<NodeId, bool> = BTreeMap::new();
+    for id in plan.ids() {
+        let Some(Checked { key, standing, fell_back, .. }) = survey.checked.get(&id) else {
+            let was_computed = plan.node(id).upstream().iter().all(|up| lost.get(up) != Some(&false));
+            if was_computed {
+                roots.shapes.insert(shape(&plan.recipe_without_inputs(id)));
+                roots.shapes.extend(plan.fallback_without_inputs(id)?.as_ref().map(shape));
+            }
+            lost.insert(id, was_computed);
+            continue;
+        };
+        let is_cached = matches!(standing, Standing::Cached(_));
+        let mut keys = BTreeSet::from([*key]);
+        // If the recipe goes, so does the note that its fallback is used. And the next run may use the
+        // fallback of a recipe that is not computed.
+        if fell_back.is_some() || !is_cached {
+            for fallen_back in [false, true] {
+                keys.insert(plan.recipe(id, fallen_back, |up| &*survey.artifacts[&up])?.key());
             }
         }
+        if !is_cached {
+            let mut was_computed = false;
+            for key in &keys {
+                was_computed |= session.store.was_requested(*key)?;
+            }
+            lost.insert(id, was_computed);
+        }
+        roots.keys.append(&mut keys);
     }
     Ok(())
 }

@@ -169,6 +169,18 @@ mod tests {
     }
 
     #[test]
+    fn of_two_projects_that_share_a_cache_each_knows_what_was_laid_out_in_its_own_folder() {
+        let bench = Bench::new();
+        let (mut artifact, folder) = delivered(&bench);
+        artifact.remove("figures/a.svg");
+        let other = tempfile::tempdir().unwrap();
+        let beside = deliver(&bench.store, &artifact, other.path(), FOLDER).unwrap();
+        assert_eq!(beside, Delivered { written: 1, removed: 0 });
+        assert_eq!(again(&bench, &artifact), (0, 1));
+        assert!(!folder.join("figures/a.svg").exists());
+    }
+
+    #[test]
     fn a_delivered_file_is_for_everyone_and_may_be_edited_without_harm_to_the_cache() {
         let bench = Bench::new();
         let (artifact, folder) = delivered(&bench);

@@ -81,11 +81,14 @@ pub fn exec_aside(
 
 fn question(store: &Store, kinds: &[&'static dyn Kind], key: Key) -> Result<(Recipe, &'static dyn Kind)> {
     let recipe = store.recipe(key)?.ok_or_else(|| anyhow!("no recipe is recorded under `{key}`"))?;
-    let kind = kinds
-        .iter()
-        .find(|kind| kind.name() == recipe.kind && kind.version() == recipe.version)
-        .ok_or_else(|| anyhow!("this program has no stage `{}` of version {}", recipe.kind, recipe.version))?;
-    Ok((recipe, *kind))
+    let unknown = || anyhow!("this program has no stage `{}` of version {}", recipe.kind, recipe.version);
+    let kind = *kinds.iter().find(|kind| kind.name() == recipe.kind).ok_or_else(unknown)?;
+    // Of another version the parameters may be others, too: that the version differs says more than that they do not fit.
+    if recipe.version > kind.version() || kind.version_of(&recipe.params).is_ok_and(|version| version != recipe.version)
+    {
+        return Err(unknown());
+    }
+    Ok((recipe, kind))
 }
 
 fn place_inputs(store: &Store, recipe: &Recipe) -> Result<BTreeMap<String, Vec<Input>>> {

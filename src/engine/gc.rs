@@ -6,9 +6,10 @@
 //! its bytes. With it go the memo of entries, which would remember them for ever, and what was only kept for a look:
 //! damaged bytes, and what came out otherwise when it was run again.
 //!
-//! A node has no key while something upstream is missing. Whatever bytes come there in the end, its
-//! recipe will have the kind, version, parameters and seed that it has now. So every result of such
-//! a recipe is kept, whatever its inputs: the node's own is among them, if there is one.
+//! A node has no key while a result upstream is lost: one that was there once, and is damaged, say.
+//! Whatever bytes come there in the end, the node's recipe will have the kind, version, parameters
+//! and seed that it has now. So every result of such a recipe is kept, whatever its inputs: the
+//! node's own is among them. Where something upstream was never computed, the node was not either.
 //!
 //! Knows keys and digests; which are roots is for the caller to say.
 
@@ -29,7 +30,7 @@ pub struct Roots {
     pub keys: BTreeSet<Key>,
     /// Outputs: so is every question whose outputs are all among them.
     pub digests: BTreeSet<Digest>,
-    /// The [`shape`]s of recipes that nodes may request whose inputs are not known yet.
+    /// The [`shape`]s of recipes that nodes may request whose inputs are lost.
     pub shapes: BTreeSet<Key>,
     /// How many of the last runs' histories.
     pub runs: usize,
@@ -195,7 +196,7 @@ mod tests {
         let trial = bench.trial(A);
         let survey = trial.survey();
         let unknown = trial.plan.ids().filter(|id| !survey.checked.contains_key(id));
-        let shapes = unknown.map(|id| shape(&trial.plan.recipe_without_inputs(id, false))).collect();
+        let shapes = unknown.map(|id| shape(&trial.plan.recipe_without_inputs(id))).collect();
         let roots = Roots { keys: keys(&bench, A), shapes, ..Roots::default() };
         let garbage = Garbage::of(&bench.store, &roots).unwrap();
         assert_eq!(removed(&garbage), [("gather", 1), ("pair", 0), ("source", 1)]);

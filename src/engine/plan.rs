@@ -5,7 +5,7 @@
 use super::error::{Error, Fault};
 use super::expand::nodes;
 use super::files::Files;
-use super::key::{Artifact, Digest, Params, Recipe, Seed, root};
+use super::key::{Artifact, Digest, Recipe, Seed, root};
 pub use super::node::{NodeId, PlanNode};
 use super::node::{Reference, is_pattern};
 use super::pipeline::Pipeline;
@@ -26,15 +26,6 @@ pub struct Plan {
     source: String,
     /// Where each stage stands.
     places: BTreeMap<String, Option<Place>>,
-}
-
-/// The parameters and the label of random streams that a node requests, or those of its fallback,
-/// if it has one.
-fn requested(question: &Question, fallen_back: bool) -> (&Params, &Option<String>) {
-    match &question.fallback {
-        Some(fallback) if fallen_back => (fallback, &question.fallback_label),
-        _ => (&question.params, &question.label),
-    }
 }
 
 impl Plan {
@@ -63,7 +54,11 @@ impl Plan {
         artifact: impl Fn(NodeId) -> &'a Artifact,
     ) -> Result<Recipe> {
         let node = self.node(id);
-        let (params, label) = requested(&node.question, fallen_back);
+        let Question { version, params, label, fallback, fallback_label, .. } = &*node.question;
+        let (version, params, label) = match fallback {
+            Some(fallback) if fallen_back => (node.kind.version_of(fallback)?, fallback, fallback_label),
+            _ => (*version, params, label),
+        };
         let mut inputs = BTreeMap::new();
         for (name, sources) in &node.inputs {
             let slot = node.kind.slots().iter().find(|slot| slot.name == name);
@@ -86,7 +81,7 @@ impl Plan {
         }
         Ok(Recipe {
             kind: node.kind.name().to_owned(),
-            version: node.kind.version(),
+            version,
             params,
             inputs,
             seed: label.clone().map(|label| Seed { run: self.seed.clone(), label }),
@@ -137,16 +132,29 @@ impl Plan {
     }
 
     /// The recipe of a node whose inputs are not known yet, without them: to be compared, not to be asked.
-    pub fn recipe_without_inputs(&self, id: NodeId, fallen_back: bool) -> Recipe {
+    pub fn recipe_without_inputs(&self, id: NodeId) -> Recipe {
         let node = self.node(id);
-        let (params, label) = requested(&node.question, fallen_back);
+        let Question { version, params, label, .. } = &*node.question;
         Recipe {
             kind: node.kind.name().to_owned(),
-            version: node.kind.version(),
+            version: *version,
             params: params.clone(),
             inputs: BTreeMap::new(),
             seed: label.clone().map(|label| Seed { run: self.seed.clone(), label }),
         }
+    }
+
+    /// The same of a node's fallback, if it has one.
+    pub fn fallback_without_inputs(&self, id: NodeId) -> Result<Option<Recipe>> {
+        let node = self.node(id);
+        let Some(params) = node.question.fallback.clone() else { return Ok(None) };
+        let label = node.question.fallback_label.clone();
+        Ok(Some(Recipe {
+            version: node.kind.version_of(&params)?,
+            params,
+            seed: label.map(|label| Seed { run: self.seed.clone(), label }),
+            ..self.recipe_without_inputs(id)
+        }))
     }
 
     /// The nodes that `target` names: a stage, an instance by its whole name, a stage or a kind with some values

@@ -5,13 +5,19 @@
 //! move, another folder may have the path. If the cache is inside the project's folder, the two are
 //! moved together, so the folder that holds the cache is the project too, if its inode says so.
 //!
-//! Knows paths alone; what a pipeline requests is for the caller to find out.
+//! Knows no plan: what a pipeline requests is for the caller to find out.
 
+use super::key::Digest;
+use super::store::Store;
+use crate::fs;
 use anyhow::{Context as _, Result};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+/// The folder of the cache where pipelines are remembered.
+const PIPELINES: &str = "pipelines";
 
 /// A pipeline file of a project.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,44 +41,74 @@ fn holder(root: &Path) -> Option<PathBuf> {
     Some(root.canonicalize().ok()?.parent()?.parent()?.to_owned())
 }
 
-/// Whether the cache at `root` is inside the folder of `project`, not linked to from there.
-pub(super) fn is_inside(root: &Path, project: &Path) -> bool {
-    holder(root).is_some_and(|holder| project.canonicalize().is_ok_and(|project| project == holder))
-}
-
 impl Requester {
-    /// That of `pipeline`, a path from the project's `folder` on, which runs in the cache at
-    /// `root`.
-    pub(super) fn of(root: &Path, folder: &Path, pipeline: &Path) -> Result<Requester> {
+    /// That of `pipeline`, a path from the project's `folder` on, which runs in the cache.
+    fn of(store: &Store, folder: &Path, pipeline: &Path) -> Result<Requester> {
         let lost = || format!("cannot look at the project's folder `{}`", folder.display());
         let folder = folder.canonicalize().with_context(lost)?;
         let inode = inode(&folder).with_context(lost)?;
-        let holds_cache = is_inside(root, &folder);
+        let holds_cache = store.is_inside(&folder);
         Ok(Requester { folder, inode, holds_cache, pipeline: pipeline.to_owned() })
     }
 
     /// The project's folder now; `None` if it cannot be found: it was moved or removed, its disk is
     /// not mounted, or it is another machine's.
-    pub fn found(&self, root: &Path) -> Option<PathBuf> {
+    fn found(&self, root: &Path) -> Option<PathBuf> {
         let with_cache = || holder(root).filter(|_| self.holds_cache);
         let is_it = |folder: &PathBuf| inode(folder) == Some(self.inode);
         with_cache().filter(is_it).or_else(|| Some(self.folder.clone()).filter(is_it))
     }
 
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    fn to_bytes(&self) -> Vec<u8> {
         let Requester { folder, inode, holds_cache, pipeline } = self;
         let [folder, pipeline] = [folder, pipeline].map(|path| path.as_os_str().as_bytes());
         let lead = format!("{}\0{inode}", if *holds_cache { "inside" } else { "outside" });
         [lead.as_bytes(), folder, pipeline].join(&0)
     }
 
-    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Requester> {
+    fn from_bytes(bytes: &[u8]) -> Option<Requester> {
         let mut parts = bytes.split(|byte| *byte == 0);
         let mut next = || parts.next();
         let (inside, inode) = (next()? == b"inside", std::str::from_utf8(next()?).ok()?.parse().ok()?);
         let path = |bytes| PathBuf::from(OsStr::from_bytes(bytes));
         let (folder, pipeline) = (path(next()?), path(next()?));
         parts.next().is_none().then_some(Requester { folder, inode, holds_cache: inside, pipeline })
+    }
+}
+
+impl Store {
+    /// Remembers that `pipeline` of the project in `folder` runs here.
+    pub fn remember_pipeline(&self, folder: &Path, pipeline: &Path) -> Result<()> {
+        let bytes = Requester::of(self, folder, pipeline)?.to_bytes();
+        let note = self.root.join(PIPELINES).join(Digest::of(&bytes).to_string());
+        if fs::read_if_regular(&note)?.is_some_and(|noted| noted == bytes) {
+            return Ok(());
+        }
+        fs::create_dir_all(&self.root.join(PIPELINES))?;
+        fs::write_atomic(&note, &self.scratch()?, &bytes)
+    }
+
+    /// The pipelines that have run here, each with the file that remembers it; none where that is
+    /// damaged.
+    pub fn pipelines(&self) -> Result<Vec<(PathBuf, Option<Requester>)>> {
+        let folder = self.root.join(PIPELINES);
+        let read = |name: String| {
+            let (digest, path) = (name.parse::<Digest>().ok()?, folder.join(name));
+            let whole = |bytes: &Vec<u8>| Digest::of(bytes) == digest;
+            let bytes = fs::read_if_regular(&path).map(|bytes| bytes.filter(whole));
+            Some(bytes.map(|bytes| (path, bytes.and_then(|bytes| Requester::from_bytes(&bytes)))))
+        };
+        fs::list(&folder)?.into_iter().filter_map(read).collect()
+    }
+
+    /// Whether this cache is inside the folder of `project`, not linked to from there.
+    pub fn is_inside(&self, project: &Path) -> bool {
+        holder(&self.root).is_some_and(|holder| project.canonicalize().is_ok_and(|project| project == holder))
+    }
+
+    /// The folder of the project that a pipeline is of; `None` if it cannot be found.
+    pub fn project_of(&self, requester: &Requester) -> Option<PathBuf> {
+        requester.found(&self.root)
     }
 }
 
@@ -86,10 +122,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         fs::create_dir_all(path("a/cache/v2")).unwrap();
-        fs::create_dir_all(path("b")).unwrap();
+        fs::create_dir(path("b")).unwrap();
         std::os::unix::fs::symlink(path("a/cache"), path("b/cache")).unwrap();
-        let of = |folder: &str, root: &str| Requester::of(&path(root), &path(folder), Path::new("p.yaml")).unwrap();
-        let (inside, outside) = (of("a", "a/cache/v2"), of("b", "b/cache/v2"));
+        let of = |folder: &str| {
+            Requester::of(&Store::at(&path(folder).join("cache")), &path(folder), Path::new("p.yaml")).unwrap()
+        };
+        let (inside, outside) = (of("a"), of("b"));
         for requester in [&inside, &outside] {
             assert_eq!(Requester::from_bytes(&requester.to_bytes()).as_ref(), Some(requester));
         }

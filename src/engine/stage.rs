@@ -177,6 +177,12 @@ pub trait Stage: 'static {
         Some(Self::OUTPUTS.iter().map(|output| (*output).to_owned()).collect())
     }
 
+    /// The version that these parameters have in a key: [`Stage::VERSION`], or an earlier one if a later version changed
+    /// the bytes of other parameters only.
+    fn version(_params: &Self::Params) -> u32 {
+        Self::VERSION
+    }
+
     /// The files of the project that it reads.
     fn files(_params: &Self::Params) -> Vec<Declared> {
         Vec::new()
@@ -308,6 +314,8 @@ pub trait Kind: Sync {
     fn name(&self) -> &'static str;
     /// See [`Stage::VERSION`].
     fn version(&self) -> u32;
+    /// See [`Stage::version`]; an error if the parameters are not of this kind.
+    fn version_of(&self, params: &Params) -> Result<u32>;
     /// See [`Stage::SLOTS`].
     fn slots(&self) -> &'static [Slot];
     /// See [`Stage::OUTPUTS`].
@@ -339,6 +347,8 @@ pub trait Kind: Sync {
 /// A kind's parameters for one node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Question {
+    /// See [`Stage::version`].
+    pub version: u32,
     /// Canonical: those at their default are left out.
     pub params: Params,
     /// All of them, for selecting nodes by value.
@@ -377,6 +387,10 @@ impl<S: Stage> Kind for KindOf<S> {
         S::VERSION
     }
 
+    fn version_of(&self, params: &Params) -> Result<u32> {
+        Ok(S::version(&Self::params(params)?))
+    }
+
     fn slots(&self) -> &'static [Slot] {
         S::SLOTS
     }
@@ -412,6 +426,7 @@ impl<S: Stage> Kind for KindOf<S> {
     fn resolve(&self, fields: &Node, invocation: &Invocation) -> Result<Question, Misfit> {
         let params: S::Params = read(fields)?;
         S::check(&params).map_err(<Misfit as serde::de::Error>::custom)?;
+        let version = S::version(&params);
         let (label, fallback) = (S::label(&params), S::fallback(&params));
         let fallback_label = fallback.as_ref().and_then(S::label);
         let (files, terms) = (S::files(&params), S::terms(&params));
@@ -420,6 +435,7 @@ impl<S: Stage> Kind for KindOf<S> {
             .map(|f| to_map(&S::question(f, invocation)).map(|f| without_defaults::<S>(&f, fields)))
             .transpose()?;
         Ok(Question {
+            version,
             params: without_defaults::<S>(&full, fields),
             full,
             label,

@@ -49,7 +49,6 @@ use super::key::{Artifact, Digest, Key, Recipe};
 use super::lease::{Claim, EXPIRY, Heart, Leases};
 use super::memo::Memo;
 use super::owner::Owner;
-use super::requester::{Requester, is_inside};
 use crate::fs;
 use anyhow::{Context as _, Result};
 use serde::de::DeserializeOwned;
@@ -80,9 +79,6 @@ pub(super) const FILES: &str = "files.json";
 
 /// Where what was laid out for people is remembered.
 const DELIVERED: &str = "delivered";
-
-/// Where it is remembered which pipelines have run here.
-const PIPELINES: &str = "pipelines";
 
 fn lock(memo: &Mutex<Memo>) -> MutexGuard<'_, Memo> {
     memo.lock().unwrap_or_else(PoisonError::into_inner)
@@ -488,40 +484,6 @@ impl Store {
         self.root.join(DELIVERED).join(Digest::of(folder.as_bytes()).to_string())
     }
 
-    /// Remembers that `pipeline` of the project in `folder` runs here.
-    pub fn remember_pipeline(&self, folder: &Path, pipeline: &Path) -> Result<()> {
-        let bytes = Requester::of(&self.root, folder, pipeline)?.to_bytes();
-        let note = self.root.join(PIPELINES).join(Digest::of(&bytes).to_string());
-        if fs::read_if_regular(&note)?.is_some_and(|noted| noted == bytes) {
-            return Ok(());
-        }
-        fs::create_dir_all(&self.root.join(PIPELINES))?;
-        fs::write_atomic(&note, &self.scratch()?, &bytes)
-    }
-
-    /// The pipelines that have run here, each with the file that remembers it; none where that is
-    /// damaged.
-    pub fn pipelines(&self) -> Result<Vec<(PathBuf, Option<Requester>)>> {
-        let folder = self.root.join(PIPELINES);
-        let read = |name: String| {
-            let (digest, path) = (name.parse::<Digest>().ok()?, folder.join(name));
-            let whole = |bytes: &Vec<u8>| Digest::of(bytes) == digest;
-            let bytes = fs::read_if_regular(&path).map(|bytes| bytes.filter(whole));
-            Some(bytes.map(|bytes| (path, bytes.and_then(|bytes| Requester::from_bytes(&bytes)))))
-        };
-        fs::list(&folder)?.into_iter().filter_map(read).collect()
-    }
-
-    /// Whether this cache is inside the folder of `project`, not linked to from there.
-    pub fn is_inside(&self, project: &Path) -> bool {
-        is_inside(&self.root, project)
-    }
-
-    /// The folder of the project that a pipeline is of; `None` if it cannot be found.
-    pub fn project_of(&self, requester: &Requester) -> Option<PathBuf> {
-        requester.found(&self.root)
-    }
-
     /// The folders of earlier formats beside this cache's, with the bytes in each. They are neither
     /// read nor changed.
     pub fn older_formats(&self) -> Result<Vec<(PathBuf, u64)>> {
@@ -584,6 +546,16 @@ impl Store {
     /// Removes an object. Whoever calls holds the cache alone.
     pub fn remove_object(&self, digest: Digest) -> Result<()> {
         fs::remove_if_there(&self.object(digest))
+    }
+
+    /// Whether anything here shows that `key` was requested once.
+    pub fn was_requested(&self, key: Key) -> Result<bool> {
+        for path in [self.entry_path(key), self.recipe_path(key), self.job_folder(key)] {
+            if fs::metadata_if_there(&path)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Removes a question with its answer, its logs and what was remembered of it: the answer first.

@@ -167,7 +167,7 @@ impl<'a> Surveyor<'a> {
             let asked = survey.checked.get(id).and_then(|checked| checked.recipe.clone());
             let recipe = match asked {
                 Some(recipe) => recipe,
-                None => self.plan.recipe_without_inputs(*id, false),
+                None => self.plan.recipe_without_inputs(*id),
             };
             let mut took = Vec::new();
             for key in self.past()?.alike(&recipe).into_iter().take(ALIKE) {

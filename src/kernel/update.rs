@@ -14,7 +14,7 @@ use super::product::{Panels, Place, Sink, product};
 use super::sparse::Sparse;
 
 /// What to do to every weight, given its gradient g. In both rules g first grows by `decay` · w, and the weight moved
-/// is then pulled to zero by `shrink`, and stays there if it comes that far (soft threshold).
+/// is then pulled to zero by a threshold, and stays there if it comes that far (soft threshold).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Update {
     /// v <- momentum · v + g; w <- w - rate · v.
@@ -25,7 +25,7 @@ pub enum Update {
         momentum: f32,
         /// See [`Update`].
         decay: f32,
-        /// See [`Update`].
+        /// The threshold.
         shrink: f32,
     },
     /// m <- beta1 · m + (1 - beta1) g; v <- beta2 · v + (1 - beta2) g²; w <- w - rate · m / (scale · sqrt(v) + epsilon).
@@ -42,7 +42,7 @@ pub enum Update {
         epsilon: f32,
         /// See [`Update`].
         decay: f32,
-        /// See [`Update`].
+        /// The threshold, times scale · sqrt(v) + epsilon: what scales the gradient of a weight scales its threshold.
         shrink: f32,
     },
 }
@@ -122,7 +122,8 @@ impl Rule for Update {
                     let m = mean.0.mul_add(first[lane], mean.1 * g);
                     let v = square.0.mul_add(second[lane], square.1 * (g * g));
                     (first[lane], second[lane]) = (m, v);
-                    w[lane] = soft_threshold(w[lane] - rate * m / scale.mul_add(v.sqrt(), epsilon), shrink);
+                    let scale = scale.mul_add(v.sqrt(), epsilon);
+                    w[lane] = soft_threshold(w[lane] - rate * m / scale, shrink / scale);
                 }
             }
         }
@@ -279,6 +280,25 @@ mod tests {
     }
 
     #[test]
+    fn adam_scales_the_threshold_of_a_weight_as_its_gradient_by_hand() {
+        // g = 3: v = 0.09, scale 1.5 · 0.3 = 0.45; the step moves 1/150 and the threshold 0.009 / 0.45 = 0.02.
+        let adam = |epsilon| Update::Adam {
+            rate: 0.01,
+            scale: 1.5,
+            mean: (0.9, 0.1),
+            square: (0.99, 0.01),
+            epsilon,
+            decay: 0.0,
+            shrink: 0.009,
+        };
+        case(adam(1e-12), 1.0, &[3.0], &[1.0 - 1.0 / 150.0 - 0.02]);
+        case(adam(1e-12), -1.0, &[3.0], &[-1.0 - 1.0 / 150.0 + 0.02]);
+        // A weight without any gradient has no scale but epsilon.
+        case(adam(0.5), 1.0, &[0.0, 0.0], &[1.0 - 0.018, 1.0 - 0.036]);
+        case(adam(1e-12), 1.0, &[0.0], &[0.0]);
+    }
+
+    #[test]
     fn a_weight_that_is_no_number_stays_none() {
         let mut w = [f32::NAN];
         apply(SGD, &[0.0], &mut w, &mut Moments::zeros(1));
@@ -296,7 +316,8 @@ mod tests {
                 let g = decay.mul_add(*w, g);
                 *first = mean.0.mul_add(*first, mean.1 * g);
                 *second = square.0.mul_add(*second, square.1 * (g * g));
-                (*w - rate * *first / scale.mul_add(second.sqrt(), epsilon), shrink)
+                let scale = scale.mul_add(second.sqrt(), epsilon);
+                (*w - rate * *first / scale, shrink / scale)
             }
         };
         // Nothing is left of what is no larger than the threshold, not even a sign.

@@ -167,7 +167,11 @@ fn layer(tensors: &SafeTensors, name: &str, shape: [usize; 2]) -> Result<Vec<f32
         bail!("`{name}` has the shape {:?}, not {shape:?}", tensor.shape());
     }
     let (weights, _) = tensor.data().as_chunks::<4>();
-    Ok(weights.iter().map(|w| f32::from_le_bytes(*w)).collect())
+    let weights: Vec<f32> = weights.iter().map(|w| f32::from_le_bytes(*w)).collect();
+    if let Some(at) = weights.iter().position(|w| !w.is_finite()) {
+        bail!("`{name}[{}, {}]` is {}, not a finite number", at / shape[1], at % shape[1], weights[at]);
+    }
+    Ok(weights)
 }
 
 pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
@@ -350,6 +354,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_net_with_a_weight_that_is_not_finite_is_refused_by_its_place(
+            at in 0..2 * (INPUTS + CLASSES), weight in prop::sample::select(vec![f32::NAN, f32::INFINITY, -f32::INFINITY]),
+        ) {
+            let (mut bytes, weights) = net();
+            bytes[weights + 4 * at..][..4].copy_from_slice(&weight.to_le_bytes());
+            let (name, columns, at) = if at < 2 * INPUTS { ("w1", INPUTS, at) } else { ("w2", 2, at - 2 * INPUTS) };
+            let expected = format!("`{name}[{}, {}]` is {weight}, not a finite number", at / columns, at % columns);
+            prop_assert_eq!(parse_net(&bytes).unwrap_err().to_string(), expected);
+        }
+
         #[test]
         fn a_net_of_damaged_bytes_is_refused_in_a_few_words_or_is_no_larger_than_its_file(
             flips in prop::collection::vec((any::<Index>(), any::<u8>()), 0..6),

@@ -40,7 +40,9 @@ pub(super) const POINTS: Table = Table {
     ],
 };
 
-/// A curve in a few numbers; one row per curve and split. Errors in %, losses in nats.
+/// A curve in a few numbers; one row per curve and split. Errors in %, losses in nats. The mean that
+/// methods are compared by is `mean_error_by_length`, see `Metrics`; `rho` is the correlation of the
+/// two nets.
 pub(super) const METRICS: Table = Table {
     file: "metrics.csv",
     columns: &[
@@ -54,7 +56,9 @@ pub(super) const METRICS: Table = Table {
         ("excess_error", Number),
         ("mean_error", Number),
         ("mean_error_by_length", Number),
+        ("mean_error_first_segment", Number),
         ("length_over_chord", Number),
+        ("rho", Number),
         ("barrier_loss", Number),
         ("barrier_error", Number),
         ("error_a", Number),

@@ -39,14 +39,19 @@ pub(super) fn ordered(methods: impl IntoIterator<Item = String>) -> Vec<String> 
     rest
 }
 
-/// A method as people write it: `Linear + OT`.
+/// A method as people write it: `Linear + OT`, or `Linear + OT (incoming)` where a choice is not the
+/// default.
 pub(super) fn title(method: &str) -> String {
-    let part = |part: &str| match part {
-        "wa" | "ot" => part.to_uppercase(),
+    let name = |name: &str| match name {
+        "wa" | "ot" => name.to_uppercase(),
         _ => {
-            let (first, rest) = part.split_at(part.len().min(1));
+            let (first, rest) = name.split_at(name.len().min(1));
             first.to_uppercase() + rest
         }
+    };
+    let part = |part: &str| match part.split_once(':') {
+        Some((part, choice)) => format!("{} ({choice})", name(part)),
+        None => name(part),
     };
     method.split('+').map(part).collect::<Vec<_>>().join(" + ")
 }
@@ -75,6 +80,8 @@ mod tests {
     fn methods_read_as_people_write_them() {
         assert_eq!(METHODS.map(title)[4], "Linear + OT");
         assert_eq!(title("arc+ot+wa"), "Arc + OT + WA");
+        assert_eq!(title("linear+ot:incoming+wa"), "Linear + OT (incoming) + WA");
+        assert_eq!(title("rho-arc+ot"), "Rho-arc + OT");
         let mixed = ["other", "arc", "linear"].map(str::to_owned);
         assert_eq!(ordered(mixed), ["linear", "arc", "other"]);
     }

@@ -9,7 +9,7 @@ use crate::study::data::{Labelled, Split};
 use crate::study::net::{
     EngineKind, EpochRecord, Init, Optimizer, Prior, Quality, TrainSettings, evaluate, examine, train,
 };
-use anyhow::Result;
+use anyhow::{Result, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -74,11 +74,16 @@ fn talk() -> TrainSettings {
 
 impl Stage for Train {
     const NAME: &'static str = "train";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SLOTS: &'static [Slot] = &[Slot { name: "data", arity: Arity::One, files: IMAGES }];
     const OUTPUTS: &'static [&'static str] = &[NET, HISTORY.file, NETS.file];
     const IN_STEP: bool = true;
     type Params = Params;
+
+    /// Version 2 gave the Laplace prior its full strength; other nets kept their bytes.
+    fn version(params: &Params) -> u32 {
+        if matches!(params.prior, Prior::Laplace { .. }) { 2 } else { 1 }
+    }
 
     /// The same init and shuffles whatever the prior, the optimiser and the engine: those are compared with all else equal.
     fn label(params: &Params) -> Option<String> {
@@ -111,6 +116,12 @@ impl Stage for Train {
         let (on_train, health) = examine(&trained.net, &training.images, &training.labels);
         let on_train = (!training.is_empty()).then_some(on_train);
         let (on_validation, on_test) = (of(&validation), of(&testing));
+        let measured = [(Split::Train, on_train), (Split::Validation, on_validation), (Split::Test, on_test)];
+        for (split, quality) in measured {
+            if quality.is_some_and(|quality| !quality.loss.is_finite()) {
+                bail!("the loss of the trained net on the `{}` split is not finite", split.name());
+            }
+        }
         let error = |quality: Option<Quality>| Cell(quality.map(|q| q.error));
         let loss = |quality: Option<Quality>| Cell(quality.map(|q| q.loss));
         let mut csv = Csv::new(&NETS.names());
@@ -147,4 +158,18 @@ fn write_history(history: &[EpochRecord]) -> Csv {
         csv.row(&[epoch, rate, &train.error, &train.loss, &error, &loss]);
     }
     csv
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_that_mended_the_laplace_prior_left_the_recipes_of_other_nets_alone() {
+        let version = |prior: &str| {
+            Train::version(&serde_json::from_str(&format!(r#"{{"hidden": 5, "prior": {prior}}}"#)).unwrap())
+        };
+        let others = [r#""none""#, r#"{"normal": {"variance": 0.1}}"#, r#"{"dropout": 0.5}"#].map(version);
+        assert_eq!((others, version(r#"{"laplace": {"scale": 0.1}}"#)), ([1; 3], Train::VERSION));
+    }
 }

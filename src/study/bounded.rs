@@ -64,6 +64,11 @@ bounded! {
     GridPoints, u32, "u32", "a number of points from 2 to 10001", |x| (2..=10_001).contains(&x)
 }
 
+bounded! {
+    /// Rounds in which a grid halves two of its intervals.
+    Rounds, u32, "u32", "a number of rounds from 0 to 20", |x| x <= 20
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

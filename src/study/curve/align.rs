@@ -6,7 +6,7 @@
 
 use super::assignment::{assign, certify, total};
 use super::permutation::Permutation;
-use super::{Center, same_width};
+use super::{Center, are_finite, same_width};
 use crate::kernel::distance::squared_distances;
 use crate::kernel::gram::{NonZeros, Products, Tall};
 use crate::kernel::sparse::Sparse;
@@ -48,9 +48,7 @@ pub struct Alignment {
 /// widths, parameters that are not finite, and `activations` without images.
 pub fn align(a: &Mlp, b: &Mlp, cost: Cost, images: Option<&Sparse>) -> Result<Alignment, String> {
     same_width(a, b)?;
-    if let Some((name, _)) = [("A", a), ("B", b)].iter().find(|(_, net)| !net.params().iter().all(|w| w.is_finite())) {
-        return Err(format!("cannot match neurons: {name} has parameters that are not finite numbers"));
-    }
+    are_finite(a, b).map_err(|e| format!("cannot match neurons: {e}"))?;
     let n = a.hidden();
     let costs = match (cost, images) {
         (Cost::Neurons, _) => distances(&neurons(a), &neurons(b), n),

@@ -11,7 +11,7 @@ impl Curve for Linear {
         "linear"
     }
 
-    fn coefficients(&self, t: f64) -> [f64; 3] {
+    fn coefficients(&self, t: f64, _: f64) -> [f64; 3] {
         [1.0 - t, t, 0.0]
     }
 }

@@ -164,7 +164,7 @@ impl<'a> HiddenLayer<'a> {
 
     /// What the pre-activations are to be multiplied by at `s`.
     pub(super) fn coefficients(&self, s: f64) -> [f32; 3] {
-        self.path.curve.coefficients(s).map(|c| c as f32)
+        self.path.coefficients(s).map(|c| c as f32)
     }
 }
 
@@ -188,7 +188,8 @@ mod tests {
     fn the_ends_measure_exactly_as_the_nets_themselves() {
         let (x, labels) = images(IMAGES);
         let (a, b) = (net(19, "a"), net(19, "b"));
-        for (&curve, center) in CURVES.iter().zip([Center::Outputs, Center::Neurons]) {
+        for (&curve, center) in CURVES.iter().flat_map(|c| [Center::Neurons, Center::Outputs].map(|center| (c, center)))
+        {
             let points = Path::new(curve, center, &a, &b).expect("equal widths").measure(&[0.0, 1.0], &x, &labels, ONE);
             assert_eq!(quality(&points[0]), evaluate(&a, &x, &labels), "{curve:?}");
             assert_eq!(quality(&points[1]), evaluate(&b, &x, &labels), "{curve:?}");
@@ -222,7 +223,7 @@ mod tests {
         let (line, arc) = (path("linear"), path("arc"));
         let ts = grid(13);
         let crossings: Vec<f64> =
-            ts.iter().map(|&t| arc.curve.coefficients(t)).map(|[alpha, beta, _]| beta / (alpha + beta)).collect();
+            ts.iter().map(|&t| arc.coefficients(t)).map(|[alpha, beta, _]| beta / (alpha + beta)).collect();
         let (on_arc, on_line) = (arc.measure(&ts, &x, &labels, ONE), line.measure(&crossings, &x, &labels, ONE));
         for (on_arc, on_line) in on_arc.iter().zip(&on_line) {
             assert_eq!(on_arc.error, on_line.error, "at {} and {}", on_arc.t, on_line.t);

@@ -11,6 +11,7 @@ mod measure;
 pub mod metrics;
 pub mod permutation;
 pub mod refit;
+mod rho_arc;
 
 use super::net::{INPUTS, Mlp};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -19,21 +20,23 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// A closed-form curve: psi(t) = alpha(t) A + beta(t) B + gamma(t) M, with M the center of the two nets.
+/// The coefficients may depend on the correlation of the two nets.
 pub trait Curve: fmt::Debug + Sync {
     /// Its name in parameters and tables.
     fn name(&self) -> &'static str;
 
-    /// [alpha, beta, gamma] at t in [0, 1]: exactly [1, 0, 0] at t = 0 and [0, 1, 0] at t = 1.
-    fn coefficients(&self, t: f64) -> [f64; 3];
+    /// [alpha, beta, gamma] at t in [0, 1] between nets of correlation `rho` (see [`Path::correlation`]):
+    /// exactly [1, 0, 0] at t = 0 and [0, 1, 0] at t = 1.
+    fn coefficients(&self, t: f64, rho: f64) -> [f64; 3];
 
     /// Whether the center has any part in it.
     fn uses_center(&self) -> bool {
-        self.coefficients(0.5)[2] != 0.0
+        self.coefficients(0.5, 0.0)[2] != 0.0
     }
 }
 
 /// Every closed-form curve.
-pub const CURVES: &[&dyn Curve] = &[&linear::Linear, &arc::Arc];
+pub const CURVES: &[&dyn Curve] = &[&linear::Linear, &arc::Arc, &rho_arc::RhoArc];
 
 /// What a curve is centered on, its M.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -86,7 +89,7 @@ fn repeat(row: &[f32], rows: &mut [f32]) {
 
 /// A way to join two nets: a closed-form curve, and whether W2 is refitted along it (weight adjustment, WA).
 ///
-/// Written "linear", "arc", "linear+wa", "arc+wa".
+/// Written "linear", "arc", "rho-arc", "linear+wa", "arc+wa", "rho-arc+wa".
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Method {
@@ -168,13 +171,31 @@ pub struct Path<'a> {
     a: &'a Mlp,
     b: &'a Mlp,
     center: Mlp,
+    correlation: f64,
 }
 
 impl<'a> Path<'a> {
-    /// The `curve` from `a` to `b`; refused if they differ in width.
+    /// The `curve` from `a` to `b`.
+    ///
+    /// Refused: nets of different widths, and parameters that are not finite numbers. Relu takes a NaN
+    /// for a zero, so that errors and losses would be those of another net.
     pub fn new(curve: &'static dyn Curve, center: Center, a: &'a Mlp, b: &'a Mlp) -> Result<Path<'a>, String> {
         same_width(a, b)?;
-        Ok(Path { curve, a, b, center: center.of(a, b) })
+        are_finite(a, b).map_err(|e| format!("cannot join two nets: {e}"))?;
+        let center = center.of(a, b);
+        let correlation = correlation(a, b, &center);
+        Ok(Path { curve, a, b, center, correlation })
+    }
+
+    /// rho = <A - M, B - M> / (|A - M| |B - M|), the cosine between the two nets as seen from the center.
+    /// It is one number over all hidden neurons, incoming rows and outgoing columns; 0 if either net is
+    /// the center itself.
+    pub fn correlation(&self) -> f64 {
+        self.correlation
+    }
+
+    fn coefficients(&self, t: f64) -> [f64; 3] {
+        self.curve.coefficients(t, self.correlation)
     }
 
     /// psi(t), each parameter combined in f64 and rounded once: the definition that every faster way is tested against.
@@ -188,12 +209,12 @@ impl<'a> Path<'a> {
 
     /// W1 of psi(t), [h, 784].
     fn w1(&self, t: f64) -> Vec<f32> {
-        combine(self.curve.coefficients(t), self.a.w1(), self.b.w1(), self.center.w1())
+        combine(self.coefficients(t), self.a.w1(), self.b.w1(), self.center.w1())
     }
 
     /// W2 of psi(t), [10, h].
     fn w2(&self, t: f64) -> Vec<f32> {
-        combine(self.curve.coefficients(t), self.a.w2(), self.b.w2(), self.center.w2())
+        combine(self.coefficients(t), self.a.w2(), self.b.w2(), self.center.w2())
     }
 }
 
@@ -202,6 +223,25 @@ fn same_width(a: &Mlp, b: &Mlp) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("a net of {} hidden neurons cannot be joined to one of {}", a.hidden(), b.hidden()))
+}
+
+fn are_finite(a: &Mlp, b: &Mlp) -> Result<(), String> {
+    match [("A", a), ("B", b)].iter().find(|(_, net)| !net.params().iter().all(|w| w.is_finite())) {
+        Some((name, _)) => Err(format!("{name} has parameters that are not finite numbers")),
+        None => Ok(()),
+    }
+}
+
+/// The cosine between `a` and `b` as seen from `m`; sums in f64, in the order of the parameters.
+fn correlation(a: &Mlp, b: &Mlp, m: &Mlp) -> f64 {
+    let (mut aa, mut bb, mut ab) = (0.0, 0.0, 0.0);
+    for ((&a, &b), &m) in a.params().iter().zip(b.params()).zip(m.params()) {
+        let (x, y) = (f64::from(a) - f64::from(m), f64::from(b) - f64::from(m));
+        aa += x * x;
+        bb += y * y;
+        ab += x * y;
+    }
+    if aa == 0.0 || bb == 0.0 { 0.0 } else { ab / (aa.sqrt() * bb.sqrt()) }
 }
 
 /// alpha a + beta b + gamma m; an end is what it is, down to the sign of a zero.
@@ -269,18 +309,23 @@ mod tests {
         }
 
         #[test]
-        fn every_curve_moves_with_its_nets_and_runs_backwards_when_they_are_swapped(t in 0.0f64..1.0) {
+        fn every_curve_moves_with_its_nets_and_runs_backwards_when_they_are_swapped(
+            t in 0.0f64..1.0,
+            rho in -0.9f64..1.0,
+        ) {
             for curve in CURVES {
-                let [alpha, beta, gamma] = curve.coefficients(t);
-                prop_assert!((alpha + beta + gamma - 1.0).abs() < 1e-15, "{:?}", curve);
-                let [beta_back, alpha_back, _] = curve.coefficients(1.0 - t);
-                prop_assert!((alpha - alpha_back).abs() + (beta - beta_back).abs() < 1e-15, "{:?}", curve);
+                let [alpha, beta, gamma] = curve.coefficients(t, rho);
+                // Coefficients grow as rho falls, and their rounding with them.
+                let rounding = if rho < 0.0 { 1e-14 } else { 2e-15 };
+                prop_assert!((alpha + beta + gamma - 1.0).abs() < rounding, "{:?}", curve);
+                let [beta_back, alpha_back, _] = curve.coefficients(1.0 - t, rho);
+                prop_assert!((alpha - alpha_back).abs() + (beta - beta_back).abs() < rounding, "{:?}", curve);
             }
         }
     }
 
     #[test]
-    fn the_arc_keeps_the_mean_and_covariance_of_independent_neurons_and_linear_halves_the_covariance() {
+    fn the_arcs_keep_the_mean_and_covariance_of_independent_neurons_and_linear_halves_the_covariance() {
         // Incoming weights 0 and 1 have mean (1, -2), variances 1 and 0.25 and covariance 0.3.
         let h = 20_000;
         let draw = |label| {
@@ -302,7 +347,9 @@ mod tests {
             let second = |f: &dyn Fn(f64, f64) -> f64| mean_of(&|p, q| f(p - x, q - y));
             [x, y, second(&|x, _| x * x), second(&|_, y| y * y), second(&|x, y| x * y)]
         };
-        for (curve, t, shrunk) in [("arc", 0.5, 1.0), ("arc", 0.2, 1.0), ("linear", 0.5, 0.5), ("linear", 0.2, 0.68)] {
+        let cases =
+            [("arc", 0.5, 1.0), ("arc", 0.2, 1.0), ("rho-arc", 0.5, 1.0), ("linear", 0.5, 0.5), ("linear", 0.2, 0.68)];
+        for (curve, t, shrunk) in cases {
             let curve = Method::try_from(curve.to_owned()).expect("known").curve;
             let found = moments(&Path::new(curve, Center::Neurons, &a, &b).expect("equal widths").point(t));
             let expected = [1.0, -2.0, shrunk, 0.25 * shrunk, 0.3 * shrunk];
@@ -330,7 +377,7 @@ mod tests {
     #[test]
     fn methods_are_written_as_they_are_read() {
         let written: Vec<String> = Method::all().map(String::from).collect();
-        assert_eq!(written, ["linear", "arc", "linear+wa", "arc+wa"]);
+        assert_eq!(written, ["linear", "arc", "rho-arc", "linear+wa", "arc+wa", "rho-arc+wa"]);
         for name in written {
             let method: Method = serde_json::from_value(name.clone().into()).expect("known");
             assert_eq!(serde_json::to_value(method).expect("a string"), name);
@@ -340,7 +387,8 @@ mod tests {
     #[test]
     fn an_unknown_curve_is_answered_with_those_there_are() {
         let error = Method::try_from("wa".to_owned()).expect_err("unknown");
-        assert_eq!(error, "unknown curve `wa`; known are `linear`, `arc`, `linear+wa`, `arc+wa`");
+        let known = "`linear`, `arc`, `rho-arc`, `linear+wa`, `arc+wa`, `rho-arc+wa`";
+        assert_eq!(error, format!("unknown curve `wa`; known are {known}"));
     }
 
     #[test]
@@ -356,5 +404,19 @@ mod tests {
     fn nets_of_different_widths_are_not_joined() {
         let error = Path::new(CURVES[0], Center::Zero, &net(2, "a"), &net(3, "b")).map(drop);
         assert_eq!(error, Err("a net of 2 hidden neurons cannot be joined to one of 3".to_owned()));
+    }
+
+    #[test]
+    fn nets_of_numbers_that_are_not_finite_are_not_joined() {
+        let whole = net(2, "a");
+        for (at, value) in [(0, f32::NAN), (INPUTS, f32::INFINITY), (2 * INPUTS, f32::NEG_INFINITY)] {
+            let mut broken = whole.clone();
+            broken.params_mut()[at] = value;
+            for (name, a, b) in [("A", &broken, &whole), ("B", &whole, &broken)] {
+                let error = Path::new(CURVES[0], Center::Zero, a, b).expect_err("refused");
+                let expected = format!("cannot join two nets: {name} has parameters that are not finite numbers");
+                assert_eq!(error, expected, "{value}");
+            }
+        }
     }
 }

@@ -9,6 +9,10 @@
 //! they are projected, and the points after that. Products of features skip the zeros of the one that comes first, so the
 //! neurons that fire least come first there, and go back to their own order before anything is solved.
 //!
+//! The error of a narrow net has a narrow peak, so the grid of the first segment refines itself: each
+//! round halves the two intervals beside the largest error, at the cost of two refits. Errors on the
+//! training images decide, never those on the test images.
+//!
 //! This file does not know which curve W1 follows.
 
 use super::measure::{HiddenLayer, PreActivations, Stop, by_neuron, piece};
@@ -49,8 +53,10 @@ pub enum Targets {
 pub struct Settings {
     /// What W2 is fitted to.
     pub targets: Targets,
-    /// Points per segment, both ends included; 21 in the talk.
+    /// Points per segment, both ends included, before the first is refined.
     pub points: u32,
+    /// Rounds of refinement of the first segment.
+    pub refine: u32,
 }
 
 /// A curve of nets with refitted W2.
@@ -58,6 +64,7 @@ pub struct Settings {
 pub struct Refitted<'a> {
     path: Path<'a>,
     steps: Vec<Step>,
+    first_segment: usize,
 }
 
 /// One point of a refitted curve.
@@ -86,17 +93,21 @@ pub struct Fit {
     pub residual_kept: f64,
 }
 
-/// Refits W2 along `path` on `images` [n, 784], the training images; the number of `threads` makes no difference to the
-/// bits.
+/// Refits W2 along `path` on the training `images` [n, 784] with their `labels` `[n]`; the number of
+/// `threads` makes no difference to the bits.
 ///
-/// Refused: no images, and nets whose features or logits are not finite, or too large for their squares to be.
+/// Refused: no images, and features or logits whose squares are not finite.
+///
+/// # Panics
+/// If there are not as many labels as images.
 pub fn refit<'a>(
     path: Path<'a>,
     settings: Settings,
     images: &Sparse,
+    labels: &[u8],
     threads: NonZero<usize>,
 ) -> Result<Refitted<'a>, String> {
-    refit_together(sums_at_once(path.a.hidden()), path, settings, images, threads)
+    refit_together(sums_at_once(path.a.hidden()), path, settings, images, labels, threads)
 }
 
 /// How many points' sums there is room for: half a matrix each.
@@ -110,43 +121,99 @@ fn refit_together<'a>(
     path: Path<'a>,
     settings: Settings,
     images: &Sparse,
+    labels: &[u8],
     threads: NonZero<usize>,
 ) -> Result<Refitted<'a>, String> {
     if images.rows() == 0 {
         return Err("a refit needs images".to_owned());
     }
     let points = settings.points.max(2);
-    let (ts, moving) = match settings.targets {
-        Targets::A => (grid(2 * points - 1), 1..points as usize),
-        Targets::Blend => (grid(points), 1..points as usize - 1),
-    };
-    // Where W1 is at t.
-    let s = |t: f64| if settings.targets == Targets::A { (2.0 * t).min(1.0) } else { t };
-    let mut steps = vec![Step { t: 0.0, s: 0.0, w2: path.a.w2().to_vec(), fit: None }];
-    let ends = if settings.targets == Targets::A { &[path.a][..] } else { &[path.a, path.b] };
-    let targets: Vec<_> = ends.iter().map(|net| outputs(net, images, threads)).collect();
+    let is_blend = settings.targets == Targets::Blend;
+    let (ts, first_segment) = if is_blend { (grid(points), 1.0) } else { (grid(2 * points - 1), 0.5) };
+    let (first, second) = ts.split_at(points as usize);
+    let ends = if is_blend { &[path.a, path.b][..] } else { &[path.a] };
+    let targets = ends.iter().map(|net| outputs(net, images, threads)).collect();
     let order = rarest_first(&path, images);
-    for ts in ts[moving.clone()].chunks(together) {
-        let ss: Vec<f64> = ts.iter().map(|&t| s(t)).collect();
-        let products = products(&path, &order, &targets, &ss, images, threads);
-        let mut fits: Vec<_> = ss.iter().map(|_| None).collect();
-        let items = products.into_iter().zip(&ss).zip(&mut fits);
-        share(&mut vec![(); threads.get()], items, |(), ((products, &s), fit)| {
-            let normal = Normal::of(&products, &order);
-            drop(products);
-            *fit = Some(normal.fit(s, path.a.w2()));
-        });
-        for (&t, fitted) in ts.iter().zip(fits.into_iter().flatten()) {
-            let (w2, fit) = fitted?;
-            steps.push(Step { t, s: s(t), w2, fit: Some(fit) });
+    let refitter = Refitter { path: &path, first_segment, targets, order, together, images, threads };
+    // A's end is A itself, and so is B's where W2 goes to B's along with W1.
+    let moving = if is_blend { &first[1..first.len() - 1] } else { &first[1..] };
+    let mut steps = vec![Step { t: 0.0, s: 0.0, w2: path.a.w2().to_vec(), fit: None }];
+    steps.extend(refitter.steps(moving)?);
+    if is_blend {
+        steps.push(Step { t: 1.0, s: 1.0, w2: path.b.w2().to_vec(), fit: None });
+    }
+    let mut steps = refitter.refined(steps, settings.refine, labels)?;
+    let first_segment = steps.len();
+    let last = steps[first_segment - 1].w2.clone();
+    for &t in second {
+        steps.push(Step { t, s: 1.0, w2: straight(&last, path.b.w2(), 2.0 * t - 1.0), fit: None });
+    }
+    Ok(Refitted { path, steps, first_segment })
+}
+
+/// What the points of one curve's first segment are refitted with.
+struct Refitter<'p> {
+    path: &'p Path<'p>,
+    /// The t at which W1 is B's.
+    first_segment: f64,
+    /// The logits of A, and with [`Targets::Blend`] those of B.
+    targets: Vec<Vec<f32>>,
+    /// Of the neurons, see [`rarest_first`].
+    order: Vec<usize>,
+    together: usize,
+    images: &'p Sparse,
+    threads: NonZero<usize>,
+}
+
+impl Refitter<'_> {
+    /// A refit at each of `ts`.
+    fn steps(&self, ts: &[f64]) -> Result<Vec<Step>, String> {
+        let mut steps = Vec::with_capacity(ts.len());
+        for ts in ts.chunks(self.together) {
+            let ss: Vec<f64> = ts.iter().map(|&t| (t / self.first_segment).min(1.0)).collect();
+            let products = products(self.path, &self.order, &self.targets, &ss, self.images, self.threads);
+            let mut fits: Vec<_> = ss.iter().map(|_| None).collect();
+            let items = products.into_iter().zip(&ss).zip(&mut fits);
+            share(&mut vec![(); self.threads.get()], items, |(), ((products, &s), fit)| {
+                let normal = Normal::of(&products, &self.order);
+                drop(products);
+                *fit = Some(normal.fit(s, self.path.a.w2()));
+            });
+            for ((&t, &s), fitted) in ts.iter().zip(&ss).zip(fits.into_iter().flatten()) {
+                let (w2, fit) = fitted?;
+                steps.push(Step { t, s, w2, fit: Some(fit) });
+            }
         }
+        Ok(steps)
     }
-    let last = steps[steps.len() - 1].w2.clone();
-    for &t in &ts[moving.end..] {
-        let w2 = straight(&last, path.b.w2(), 2.0 * t - 1.0);
-        steps.push(Step { t, s: s(t), w2, fit: None });
+
+    /// Adds to the `steps`: each of the `rounds` halves the intervals on either side of the largest
+    /// error on the images. Of equal errors the larger loss counts, of equal losses the first.
+    fn refined(&self, steps: Vec<Step>, rounds: u32, labels: &[u8]) -> Result<Vec<Step>, String> {
+        if rounds == 0 {
+            return Ok(steps);
+        }
+        let measured = |steps: Vec<Step>| -> Vec<(Point, Step)> {
+            let points = measure(self.path, &steps, self.images, labels, self.threads);
+            points.into_iter().zip(steps).collect()
+        };
+        let mut steps = measured(steps);
+        for _ in 0..rounds {
+            let points: Vec<Point> = steps.iter().map(|(point, _)| *point).collect();
+            steps.extend(measured(self.steps(&beside_worst(&points))?));
+            steps.sort_by(|(a, _), (b, _)| a.t.total_cmp(&b.t));
+        }
+        Ok(steps.into_iter().map(|(_, step)| step).collect())
     }
-    Ok(Refitted { path, steps })
+}
+
+/// The middles of the intervals on either side of the worst of `points`, which are sorted by t.
+fn beside_worst(points: &[Point]) -> Vec<f64> {
+    let is_worse = |a: &Point, b: &Point| a.error.total_cmp(&b.error).then(a.loss.total_cmp(&b.loss)).is_gt();
+    let worse = |worst, i| if is_worse(&points[i], &points[worst]) { i } else { worst };
+    let worst = (1..points.len()).fold(0, worse);
+    let around = &points[worst.saturating_sub(1)..points.len().min(worst + 2)];
+    around.windows(2).map(|ends| (ends[0].t + ends[1].t) / 2.0).collect()
 }
 
 /// (1 - s) a + s b, exactly a at 0 and b at 1.
@@ -155,7 +222,7 @@ fn straight(a: &[f32], b: &[f32], s: f64) -> Vec<f32> {
 }
 
 impl Refitted<'_> {
-    /// The nets along the curve, one for each point of the grid; the first is A and the last is B, bit for bit.
+    /// The nets along the curve, one for each point; the first is A and the last is B, bit for bit.
     pub fn nets(&self) -> impl Iterator<Item = Mlp> + '_ {
         self.steps.iter().map(|step| {
             let mut net = Mlp::zeros(self.path.a.hidden());
@@ -164,6 +231,11 @@ impl Refitted<'_> {
             w2.copy_from_slice(&step.w2);
             net
         })
+    }
+
+    /// How many points the first segment has, both its ends included: there W1 goes from A's to B's.
+    pub fn first_segment(&self) -> usize {
+        self.first_segment
     }
 
     /// How each refit went, in the order of the curve.
@@ -177,9 +249,13 @@ impl Refitted<'_> {
     /// # Panics
     /// If there are not as many labels as images.
     pub fn measure(&self, images: &Sparse, labels: &[u8], threads: NonZero<usize>) -> Vec<Point> {
-        let stops: Vec<_> = self.steps.iter().map(|&Step { t, s, ref w2, .. }| Stop { t, s, w2 }).collect();
-        self.path.measure_stops(&stops, images, labels, threads)
+        measure(&self.path, &self.steps, images, labels, threads)
     }
+}
+
+fn measure(path: &Path, steps: &[Step], images: &Sparse, labels: &[u8], threads: NonZero<usize>) -> Vec<Point> {
+    let stops: Vec<_> = steps.iter().map(|&Step { t, s, ref w2, .. }| Stop { t, s, w2 }).collect();
+    path.measure_stops(&stops, images, labels, threads)
 }
 
 /// The logits of `net` on `images`, [n, 10].
@@ -365,8 +441,9 @@ mod tests {
     use super::*;
     use crate::kernel::dense::{logits, relu};
     use crate::kernel::product::{Panels, project};
-    use crate::kernel::test::on_every_isa;
+    use crate::kernel::test::{bits, on_every_isa};
     use crate::study::net::{INPUTS, Quality, evaluate};
+    use std::collections::BTreeMap;
 
     const IMAGES: usize = BLOCK + 200;
     const ONE: NonZero<usize> = NonZero::<usize>::MIN;
@@ -375,8 +452,13 @@ mod tests {
         Path::new(CURVES[curve], Center::Neurons, a, b).expect("equal widths")
     }
 
+    /// No refinement.
     fn settings(targets: Targets, points: u32) -> Settings {
-        Settings { targets, points }
+        Settings { targets, points, refine: 0 }
+    }
+
+    fn refining(targets: Targets, points: u32) -> Settings {
+        Settings { targets, points, refine: 2 }
     }
 
     /// Hidden features [n, h] and logits [n, 10] of `net`, by a forward pass of its own.
@@ -391,11 +473,11 @@ mod tests {
 
     #[test]
     fn a_refitted_curve_starts_at_a_and_ends_at_b_bit_for_bit() {
-        let (x, _) = images(300);
+        let (x, labels) = images(300);
         let (a, b) = (net(12, "a"), net(12, "b"));
         for (targets, points) in [(Targets::A, 7), (Targets::Blend, 4)] {
             for curve in 0..CURVES.len() {
-                let refitted = refit(joined(curve, &a, &b), settings(targets, 4), &x, ONE).expect("a refit");
+                let refitted = refit(joined(curve, &a, &b), settings(targets, 4), &x, &labels, ONE).expect("a refit");
                 let nets: Vec<Mlp> = refitted.nets().collect();
                 assert_eq!((nets.len(), &nets[0], &nets[points - 1]), (points, &a, &b), "{targets:?}");
                 let ts: Vec<f64> = refitted.steps.iter().map(|step| step.t).collect();
@@ -405,11 +487,57 @@ mod tests {
     }
 
     #[test]
+    fn the_first_segment_refines_itself_beside_its_largest_error_and_keeps_its_points() {
+        let (x, labels) = images(300);
+        let (a, b) = (net(12, "a"), net(12, "b"));
+        let bits_by_t = |refitted: &Refitted| -> BTreeMap<u64, Vec<u32>> {
+            refitted.steps.iter().map(|step| (step.t.to_bits(), bits(&step.w2))).collect()
+        };
+        for (targets, first_ends) in [(Targets::A, 0.5), (Targets::Blend, 1.0)] {
+            let at = |refine| {
+                let settings = Settings { refine, ..settings(targets, 5) };
+                refit(joined(1, &a, &b), settings, &x, &labels, ONE).expect("a refit")
+            };
+            let coarse = at(0);
+            for rounds in 1..5 {
+                let fine = at(rounds);
+                let added = fine.steps.len() - coarse.steps.len();
+                assert!((rounds as usize..=2 * rounds as usize).contains(&added), "{added} in {rounds} rounds");
+                assert_eq!(fine.first_segment(), coarse.first_segment() + added);
+                assert_eq!(fine.steps[fine.first_segment() - 1].t, first_ends);
+                let (kept, all) = (bits_by_t(&coarse), bits_by_t(&fine));
+                assert!(kept.iter().all(|(t, w2)| all.get(t) == Some(w2)), "{targets:?}");
+
+                let first = &fine.measure(&x, &labels, ONE)[..fine.first_segment()];
+                let worst = first.iter().map(|point| point.error).fold(0.0, f64::max);
+                let spacing = first_ends / 4.0 / f64::from(1 << rounds);
+                let is_near = |i: usize| (first[i].t - first[i - 1].t - spacing).abs() < 1e-12;
+                let is_refined = |i: usize| (i == 0 || is_near(i)) && (i + 1 == first.len() || is_near(i + 1));
+                assert!((0..first.len()).any(|i| first[i].error == worst && is_refined(i)), "{first:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_intervals_beside_the_worst_point_are_halved_and_ties_are_broken_by_loss() {
+        let case = |errors: &[(f64, f64)], expected: &[f64]| {
+            let points: Vec<Point> =
+                (0..).zip(errors).map(|(i, &(error, loss))| Point { t: f64::from(i), error, loss }).collect();
+            assert_eq!(beside_worst(&points), expected, "{errors:?}");
+        };
+        case(&[(1.0, 0.0), (3.0, 0.0), (2.0, 0.0), (1.0, 0.0)], &[0.5, 1.5]);
+        case(&[(1.0, 0.0), (3.0, 0.1), (3.0, 0.2), (1.0, 0.0)], &[1.5, 2.5]);
+        case(&[(1.0, 0.0), (3.0, 0.1), (3.0, 0.1), (1.0, 0.0)], &[0.5, 1.5]);
+        case(&[(4.0, 0.0), (3.0, 0.0), (3.0, 0.0)], &[0.5]);
+        case(&[(1.0, 0.0), (1.0, 0.0), (3.0, 0.0)], &[1.5]);
+    }
+
+    #[test]
     fn measuring_gives_the_bits_of_evaluating_each_net_whose_w1_is_an_ends() {
         let (x, labels) = images(300);
         let (a, b) = (net(12, "a"), net(12, "b"));
         for targets in [Targets::A, Targets::Blend] {
-            let refitted = refit(joined(1, &a, &b), settings(targets, 4), &x, ONE).expect("a refit");
+            let refitted = refit(joined(1, &a, &b), settings(targets, 4), &x, &labels, ONE).expect("a refit");
             let points = refitted.measure(&x, &labels, ONE);
             for ((net, step), Point { error, loss, .. }) in refitted.nets().zip(&refitted.steps).zip(points) {
                 let evaluated = evaluate(&net, &x, &labels);
@@ -426,12 +554,12 @@ mod tests {
 
     #[test]
     fn how_many_points_are_refitted_together_makes_no_difference_to_the_bits() {
-        let (x, _) = images(IMAGES);
+        let (x, labels) = images(IMAGES);
         let (a, b) = (net(12, "a"), net(12, "b"));
         for targets in [Targets::A, Targets::Blend] {
             let refitted = |together| {
-                let refitted =
-                    refit_together(together, joined(1, &a, &b), settings(targets, 5), &x, ONE).expect("a refit");
+                let refitted = refit_together(together, joined(1, &a, &b), refining(targets, 5), &x, &labels, ONE)
+                    .expect("a refit");
                 (refitted.nets().collect::<Vec<_>>(), refitted.fits().collect::<Vec<_>>())
             };
             let expected = refitted(1);
@@ -443,12 +571,12 @@ mod tests {
 
     #[test]
     fn the_number_of_threads_makes_no_difference_to_the_bits() {
-        let (x, _) = images(IMAGES);
+        let (x, labels) = images(IMAGES);
         let (a, b) = (net(50, "a"), net(50, "b"));
         for targets in [Targets::A, Targets::Blend] {
             let refitted = |threads| {
                 let threads = NonZero::new(threads).expect("some");
-                let refitted = refit(joined(1, &a, &b), settings(targets, 5), &x, threads).expect("a refit");
+                let refitted = refit(joined(1, &a, &b), refining(targets, 5), &x, &labels, threads).expect("a refit");
                 (refitted.nets().collect::<Vec<_>>(), refitted.fits().collect::<Vec<_>>())
             };
             let expected = refitted(1);
@@ -465,9 +593,9 @@ mod tests {
 
     #[test]
     fn a_refit_is_the_least_squares_solution_and_no_worse_than_keeping_w2() {
-        let (x, _) = images(IMAGES);
+        let (x, labels) = images(IMAGES);
         let (a, b) = (net(20, "a"), net(20, "b"));
-        let refitted = refit(joined(0, &a, &b), settings(Targets::A, 5), &x, ONE).expect("a refit");
+        let refitted = refit(joined(0, &a, &b), settings(Targets::A, 5), &x, &labels, ONE).expect("a refit");
         let targets = forward(&a, &x).1;
         for (net, fit) in refitted.nets().skip(1).zip(refitted.fits()) {
             let (hidden, found) = forward(&net, &x);
@@ -492,8 +620,9 @@ mod tests {
     fn the_loss_on_the_straight_tail_is_never_above_its_ends() {
         let (x, labels) = images(300);
         let (a, b) = (net(12, "a"), net(12, "b"));
-        let points =
-            refit(joined(1, &a, &b), settings(Targets::A, 9), &x, ONE).expect("a refit").measure(&x, &labels, ONE);
+        let points = refit(joined(1, &a, &b), settings(Targets::A, 9), &x, &labels, ONE)
+            .expect("a refit")
+            .measure(&x, &labels, ONE);
         let tail = &points[8..];
         let worst_end = tail[0].loss.max(tail[tail.len() - 1].loss);
         assert!(tail.iter().all(|point| point.loss <= worst_end + 1e-9), "{tail:?}");
@@ -502,11 +631,11 @@ mod tests {
     #[test]
     fn halfway_only_the_center_tells_the_arc_from_the_line() {
         // Without a center the arc's W1 is the line's times a number, which the refit undoes.
-        let (x, _) = images(300);
+        let (x, labels) = images(300);
         let (a, b) = (net(12, "a"), net(12, "b"));
         let middle = |curve: usize, center| {
             let path = Path::new(CURVES[curve], center, &a, &b).expect("equal widths");
-            let refitted = refit(path, settings(Targets::Blend, 3), &x, ONE).expect("a refit");
+            let refitted = refit(path, settings(Targets::Blend, 3), &x, &labels, ONE).expect("a refit");
             refitted.fits().next().expect("one refit").residual
         };
         assert!((middle(0, Center::Zero) - middle(1, Center::Zero)).abs() < 1e-5);
@@ -515,7 +644,7 @@ mod tests {
 
     #[test]
     fn dead_and_doubled_neurons_lower_the_rank_and_break_nothing() {
-        let (x, _) = images(300);
+        let (x, labels) = images(300);
         let (mut a, mut b) = (net(12, "a"), net(12, "b"));
         for net in [&mut a, &mut b] {
             let w1 = net.layers_mut().0;
@@ -523,7 +652,7 @@ mod tests {
             w1.copy_within(INPUTS..2 * INPUTS, 2 * INPUTS); // neurons 1 and 2 are one
             w1.copy_within(INPUTS..2 * INPUTS, 3 * INPUTS); // and so is 3
         }
-        let refitted = refit(joined(0, &a, &b), settings(Targets::A, 3), &x, ONE).expect("a refit");
+        let refitted = refit(joined(0, &a, &b), settings(Targets::A, 3), &x, &labels, ONE).expect("a refit");
         for (fit, net) in refitted.fits().zip(refitted.nets().skip(1)) {
             assert_eq!(fit.rank, 9, "{fit:?}");
             assert!(fit.residual <= fit.residual_kept + 1e-6 && fit.residual < 1.0, "{fit:?}");
@@ -535,10 +664,10 @@ mod tests {
 
     #[test]
     fn with_every_neuron_dead_the_refit_is_zero() {
-        let (x, _) = images(20);
+        let (x, labels) = images(20);
         let (a, mut b) = (net(3, "a"), net(3, "b"));
         b.layers_mut().0.fill(-1.0);
-        let refitted = refit(joined(0, &a, &b), settings(Targets::A, 2), &x, ONE).expect("a refit");
+        let refitted = refit(joined(0, &a, &b), settings(Targets::A, 2), &x, &labels, ONE).expect("a refit");
         let fit = refitted.fits().next().expect("one refit");
         assert_eq!((fit.rank, fit.ridge, fit.residual), (0, 0.0, 1.0));
         assert!(refitted.steps[1].w2.iter().all(|&w| w == 0.0));
@@ -546,9 +675,9 @@ mod tests {
 
     #[test]
     fn fewer_images_than_neurons_are_fitted_exactly() {
-        let (x, _) = images(10);
+        let (x, labels) = images(10);
         let (a, b) = (net(40, "a"), net(40, "b"));
-        let refitted = refit(joined(0, &a, &b), settings(Targets::A, 3), &x, ONE).expect("a refit");
+        let refitted = refit(joined(0, &a, &b), settings(Targets::A, 3), &x, &labels, ONE).expect("a refit");
         for fit in refitted.fits() {
             assert!(fit.residual < 1e-3, "{fit:?}");
             assert!((10..20).contains(&fit.rank), "ten, but for rounding: {fit:?}");
@@ -571,10 +700,10 @@ mod tests {
 
     #[test]
     fn every_isa_refits_to_the_same_bits() {
-        let (x, _) = images(100);
+        let (x, labels) = images(100);
         let (a, b) = (net(17, "a"), net(17, "b"));
         let nets = || -> Vec<Mlp> {
-            refit(joined(1, &a, &b), settings(Targets::Blend, 4), &x, ONE).expect("a refit").nets().collect()
+            refit(joined(1, &a, &b), settings(Targets::Blend, 4), &x, &labels, ONE).expect("a refit").nets().collect()
         };
         let expected = nets();
         on_every_isa(|isa| assert_eq!(nets(), expected, "{isa:?}"));
@@ -583,16 +712,16 @@ mod tests {
     #[test]
     fn what_cannot_be_refitted_is_refused() {
         let (a, mut b) = (net(3, "a"), net(3, "b"));
-        let refused = |b: &Mlp, n| refit(joined(0, &a, b), settings(Targets::A, 3), &images(n).0, ONE).map(drop);
-        assert_eq!(refused(&b, 0), Err("a refit needs images".to_owned()));
-        b.params_mut()[5] = f32::INFINITY;
-        assert!(refused(&b, 20).unwrap_err().contains("the hidden features are not finite"));
-        // Of the targets: no number at all, and numbers whose squares are none.
-        for outgoing in [f32::NAN, f32::INFINITY, 1e30] {
-            let (mut a, b) = (a.clone(), net(3, "b"));
-            a.layers_mut().1.fill(outgoing);
-            let refused = refit(joined(0, &a, &b), settings(Targets::A, 3), &images(20).0, ONE).map(drop);
-            assert!(refused.unwrap_err().contains("the logits to fit are not finite"), "{outgoing}");
-        }
+        let refused = |a: &Mlp, b: &Mlp, n| {
+            let (x, labels) = images(n);
+            refit(joined(0, a, b), settings(Targets::A, 3), &x, &labels, ONE).map(drop)
+        };
+        assert_eq!(refused(&a, &b, 0), Err("a refit needs images".to_owned()));
+        // Numbers whose squares are none.
+        b.params_mut()[..INPUTS].fill(1e30);
+        assert!(refused(&a, &b, 20).unwrap_err().contains("the hidden features are not finite"));
+        let (mut a, b) = (a, net(3, "b"));
+        a.layers_mut().1.fill(1e30);
+        assert!(refused(&a, &b, 20).unwrap_err().contains("the logits to fit are not finite"));
     }
 }

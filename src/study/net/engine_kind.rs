@@ -46,7 +46,7 @@ mod tests {
         for prior in [
             Prior::None,
             Prior::Normal { variance: 0.02.try_into().unwrap() },
-            Prior::Laplace { scale: 0.1.try_into().unwrap() },
+            Prior::Laplace { scale: 2.0.try_into().unwrap() },
             Prior::Dropout(0.5.try_into().unwrap()),
         ] {
             let mut engines =

@@ -80,12 +80,17 @@ impl Optimizer {
 
     /// What step `step` (from 1) does to every weight, at the learning rate `rate`, under `prior` with `images`
     /// training images.
+    ///
+    /// A threshold acts once a step. A gradient acts 1 / (1 - momentum) times under momentum and over sqrt(v) under
+    /// Adam; the threshold is scaled alike, so that both balance where the objective has its minimum.
     pub fn update(self, step: u64, rate: f64, prior: Prior, images: usize) -> Update {
         let decay = prior.decay(images) as f32;
-        let shrink = (rate * prior.shrink(images)) as f32;
+        let shrink = rate * prior.shrink(images);
         match self {
             Optimizer::Sgd(sgd) => {
-                Update::Momentum { rate: rate as f32, momentum: sgd.momentum.get() as f32, decay, shrink }
+                let momentum = sgd.momentum.get();
+                let shrink = (shrink / (1.0 - momentum)) as f32;
+                Update::Momentum { rate: rate as f32, momentum: momentum as f32, decay, shrink }
             }
             Optimizer::Adam(adam) => {
                 let (beta1, beta2) = (adam.beta1.get(), adam.beta2.get());
@@ -97,7 +102,7 @@ impl Optimizer {
                     square: (beta2 as f32, (1.0 - beta2) as f32),
                     epsilon: adam.epsilon.get() as f32,
                     decay,
-                    shrink,
+                    shrink: shrink as f32,
                 }
             }
         }
@@ -148,8 +153,20 @@ mod tests {
         let sgd = Optimizer::default();
         let expected = Update::Momentum { rate: 0.005, momentum: 0.9, decay: 0.002, shrink: 0.0 };
         assert_eq!(sgd.update(1, 0.005, normal, 50_000), expected);
-        let expected = Update::Momentum { rate: 0.005, momentum: 0.9, decay: 0.0, shrink: 1e-6 };
+        let expected = Update::Momentum { rate: 0.005, momentum: 0.9, decay: 0.0, shrink: 1e-5 };
         assert_eq!(sgd.update(1, 0.005, laplace, 50_000), expected);
+    }
+
+    #[test]
+    fn without_momentum_the_threshold_is_the_rate_times_the_slope() {
+        let laplace = Prior::Laplace { scale: Positive::try_from(0.1).unwrap() };
+        let plain = Optimizer::Sgd(Sgd { momentum: Fraction::try_from(0.0).unwrap(), ..Sgd::default() });
+        let expected = Update::Momentum { rate: 0.005, momentum: 0.0, decay: 0.0, shrink: 1e-6 };
+        assert_eq!(plain.update(1, 0.005, laplace, 50_000), expected);
+        let Update::Adam { shrink, .. } = Optimizer::Adam(Adam::default()).update(2, 0.005, laplace, 50_000) else {
+            panic!("not adam");
+        };
+        assert_eq!(shrink, 1e-6, "before each weight scales it");
     }
 
     #[test]

@@ -20,7 +20,8 @@ pub enum Prior {
         /// Variance of a weight.
         variance: Positive,
     },
-    /// Independent Laplace weights with mean 0: a proximal step, the soft threshold by rate / (N scale).
+    /// Independent Laplace weights with mean 0: a proximal step after the update, a soft threshold by
+    /// rate / ((1 - momentum) N scale), since momentum lets a gradient act 1 / (1 - momentum) times.
     Laplace {
         /// Mean of |w|; scale = sqrt(variance / 2) matches a normal prior's variance.
         scale: Positive,
@@ -38,7 +39,8 @@ impl Prior {
         }
     }
 
-    /// The soft threshold of a step of length 1, for `images` training images.
+    /// The slope of the prior's part of the objective at a weight above zero, for `images` training images; its sign is the
+    /// weight's.
     pub fn shrink(self, images: usize) -> f64 {
         match self {
             Prior::Laplace { scale } => 1.0 / (images as f64 * scale.get()),

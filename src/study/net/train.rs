@@ -185,7 +185,7 @@ mod tests {
         [
             Prior::None,
             Prior::Normal { variance: 0.1.try_into().unwrap() },
-            Prior::Laplace { scale: 0.1.try_into().unwrap() },
+            Prior::Laplace { scale: 2.0.try_into().unwrap() },
             Prior::Dropout(0.5.try_into().unwrap()),
         ]
     }
@@ -292,6 +292,63 @@ mod tests {
         for at in (0..6).map(|j| j * INPUTS + BLANK) {
             let shrunk = f64::from(trained.net.params()[at] / init.params()[at]).ln();
             assert!((shrunk / -exponent - 1.0).abs() < 0.03, "{shrunk} is not {}", -exponent);
+        }
+    }
+
+    #[test]
+    fn under_a_laplace_prior_a_weight_that_the_data_never_drive_loses_what_the_prior_says_until_it_is_zero() {
+        let data = examples(320, "train");
+        let (scale, momentum) = (5.0, 0.9);
+        let prior = Prior::Laplace { scale: scale.try_into().unwrap() };
+        let settings = TrainSettings { prior, ..settings(6, 20) };
+        let trained = train(&settings, "0", "net", &data, &none(), ONE).unwrap();
+        let init = settings.init.draw(settings.hidden, &mut rng::stream("0", "net/init"));
+        let rates: f64 = trained.history.iter().map(|record| record.rate * 10.0).sum(); // ten batches an epoch
+        let loss = rates / ((1.0 - momentum) * data.len() as f64 * scale);
+        let blank = (0..6).flat_map(|j| (BLANK..INPUTS).map(move |pixel| j * INPUTS + pixel));
+        let (mut zeros, mut moved) = (0, 0);
+        for at in blank {
+            let (before, after) = (f64::from(init.params()[at]), f64::from(trained.net.params()[at]));
+            let expected = (before.abs() - loss).max(0.0).copysign(before);
+            assert!((after - expected).abs() < 1e-3 * loss, "{before} became {after}, not {expected}");
+            *(if after == 0.0 { &mut zeros } else { &mut moved }) += 1;
+        }
+        assert!(zeros > 50 && moved > 50, "{zeros} zeros, {moved} others");
+    }
+
+    /// Where training ends, the gradient of the data balances the slope of the prior.
+    #[test]
+    fn a_long_training_ends_where_its_objective_is_stationary_under_every_density() {
+        let data = examples(320, "train");
+        let n = data.len() as f64;
+        let all: Vec<u32> = (0..data.len() as u32).collect();
+        let (b, variance) = (5.0, 1.0);
+        let laplace = Prior::Laplace { scale: b.try_into().unwrap() };
+        let normal = Prior::Normal { variance: variance.try_into().unwrap() };
+        let plain = Optimizer::Sgd(Sgd { momentum: 0.0.try_into().unwrap(), rate: 0.5.try_into().unwrap() });
+        for optimizer in [sgd(0.05), plain, Optimizer::Adam(Adam::default())] {
+            for prior in [laplace, normal] {
+                let settings = TrainSettings { optimizer, prior, ..settings(8, 300) };
+                let net = train(&settings, "0", "net", &data, &none(), ONE).unwrap().net;
+                let batch = Batch { images: &data.images, labels: &data.labels, chosen: &all, keep: None };
+                let gradient = EngineKind::Kernel.start(&net, ONE).gradient(&batch).0;
+                let weights = net.params().iter().zip(gradient.params()).filter(|(w, _)| **w != 0.0);
+                let weights: Vec<[f64; 2]> = weights.map(|(&w, &g)| [w, g].map(f64::from)).collect();
+                // The mean of -g sign(w) is 1 / (N b); of -g w, mean w² / (N variance).
+                let (found, expected) = match prior {
+                    Prior::Laplace { .. } => {
+                        let pull = weights.iter().map(|[w, g]| -g * w.signum()).sum::<f64>();
+                        (pull / weights.len() as f64, 1.0 / (n * b))
+                    }
+                    _ => {
+                        let sum = |of: fn(&[f64; 2]) -> f64| weights.iter().map(of).sum::<f64>();
+                        (sum(|[w, g]| -g * w), sum(|[w, _]| w * w) / (n * variance))
+                    }
+                };
+                let zeros = 1.0 - weights.len() as f64 / net.params().len() as f64;
+                assert!((found / expected - 1.0).abs() < 0.1, "{prior}, {optimizer:?}: {found} for {expected}");
+                assert!(matches!(prior, Prior::Normal { .. }) || (0.1..0.99).contains(&zeros), "{zeros} are zero");
+            }
         }
     }
 
