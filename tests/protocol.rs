@@ -931,7 +931,7 @@ fn project(path: &str) -> String {
 fn grouped(n: usize) -> String {
     let digits = n.to_string();
     let from_end = |(i, digit): (usize, char)| {
-        let space = i > 0 && (digits.len() - i) % 3 == 0;
+        let space = i > 0 && (digits.len() - i).is_multiple_of(3);
         space.then_some(' ').into_iter().chain([digit])
     };
     digits.chars().enumerate().flat_map(from_end).collect()

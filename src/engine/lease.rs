@@ -141,7 +141,7 @@ impl Leases {
     /// Whether the heartbeat of `path` is younger than `expiry`. The time is asked of the leases'
     /// own folder, which is there for sure.
     pub(super) fn beats(&self, path: &Path, expiry: Duration) -> Result<bool> {
-        let last = || Ok(fs::metadata_if_there(path)?.and_then(|meta| meta.modified().ok()));
+        let last = || -> Result<_> { Ok(fs::metadata_if_there(path)?.and_then(|meta| meta.modified().ok())) };
         let now = || {
             let now = tempfile::tempfile_in(&self.folder).and_then(|file| file.metadata()?.modified());
             now.with_context(|| format!("cannot ask `{}` for the time", self.folder.display()))
