@@ -245,6 +245,12 @@ pub fn rename(from: &Path, to: &Path) -> Result<()> {
         .with_context(|| format!("cannot move `{}` to `{}`", from.display(), to.display()))
 }
 
+/// Gives the file at `from` a second name. Links are not followed.
+pub fn link(from: &Path, to: &Path) -> Result<()> {
+    let linked = step().and_then(|()| fs::hard_link(from, to));
+    linked.with_context(|| format!("cannot link `{}` to `{}`", to.display(), from.display()))
+}
+
 /// Removes a file; that it is not there is no error.
 pub fn remove_if_there(path: &Path) -> Result<()> {
     match step().and_then(|()| fs::remove_file(path)) {

@@ -24,6 +24,7 @@ mod malformed;
 mod names;
 mod open;
 mod processes;
+mod protocol;
 mod readme;
 mod recompute;
 mod repeat;

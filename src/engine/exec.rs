@@ -101,8 +101,10 @@ fn place_inputs(store: &Store, recipe: &Recipe) -> Result<BTreeMap<String, Vec<I
             for (file, content) in artifact {
                 let Some(digest) = content.digest() else { continue };
                 let path = store.object(digest);
-                if !path.is_file() {
-                    let message = format!("the input `{slot}/{file}` ({digest}) is not there");
+                // It was there when the run looked it up, which may be long ago.
+                if !store.is_unchanged(digest)? {
+                    let fate = if path.exists() { "was changed on disk" } else { "is not there" };
+                    let message = format!("the input `{slot}/{file}` ({digest}) {fate}");
                     return Err(Error::Corrupt { message, hint: "`repro run` again makes it anew first".into() }.into());
                 }
                 paths.insert(file.clone(), path);
@@ -166,7 +168,7 @@ mod tests {
     use super::super::plan::{NodeId, Plan};
     use super::super::stage::{Arity, KindOf, Slot, Stage};
     use super::super::store::Lookup;
-    use super::super::toy::Bench;
+    use super::super::toy::{Bench, overwrite, publish};
     use super::*;
     use schemars::JsonSchema;
     use serde::{Deserialize, Serialize};
@@ -290,6 +292,21 @@ mod tests {
         let error = refusal(&Recipe { inputs, ..recipe(&["table.csv", "figures/a.svg"], None) });
         assert_eq!(error.to_string(), format!("the input `from/table.csv` ({digest}) is not there"));
         assert!(matches!(error.downcast_ref(), Some(Error::Corrupt { .. })));
+    }
+
+    #[test]
+    fn an_input_that_was_changed_since_it_was_looked_up_is_corruption() {
+        let bench = Bench::new();
+        let (_, entry) = publish(&bench.store, "source", b"bytes");
+        let digest = entry.outputs["out"].digest;
+        overwrite(&bench.store.object(digest), b"bytez");
+        let input: Artifact = [("table.csv".to_owned(), digest.into())].into();
+        let inputs = [("from".to_owned(), vec![input])].into();
+        let recipe = Recipe { inputs, ..recipe(&["table.csv", "figures/a.svg"], None) };
+        let key = bench.store.record_recipe(&recipe).unwrap();
+        let error = exec(&bench.store, KINDS, key, PLAIN).unwrap_err();
+        assert_eq!(error.to_string(), format!("the input `from/table.csv` ({digest}) was changed on disk"));
+        assert_eq!(bench.store.lookup(key).unwrap(), Lookup::Absent, "no result of other bytes is published");
     }
 
     #[test]

@@ -6,12 +6,14 @@
 //! over by whoever asks next. The folder of a process in `tmp/` has the same heartbeat.
 //!
 //! Leases keep two runs from doing the same work twice. That an answer is published whole does not hang on them.
+//! `docs/protocol.md` has the whole protocol; `tests/protocol.rs` checks it as a model.
 
 use super::key::Key;
 use super::owner::Owner;
 use crate::fs;
 use anyhow::{Context as _, Result};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, SystemTime};
@@ -22,6 +24,7 @@ const BEAT: Duration = Duration::from_secs(10);
 pub(super) const EXPIRY: Duration = Duration::from_secs(90);
 
 /// The leases of a cache.
+#[derive(Clone, Debug)]
 pub(super) struct Leases {
     /// Where they lie.
     pub folder: PathBuf,
@@ -49,13 +52,19 @@ enum Look {
 /// A lease that is held. Given back when dropped.
 #[derive(Debug)]
 pub struct Lease {
+    leases: Leases,
     path: PathBuf,
     _heart: Heart,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // Somebody may have thought us dead and taken it over; then it is not ours to remove.
+        // A process that was stopped for long may have lost its lease. It has the turn from its look
+        // to the removal, or:
+        // 1. it reads its own name, and is stopped again for longer than `EXPIRY`;
+        // 2. another process takes the lease over, and begins to compute;
+        // 3. it goes on and removes that process's lease, so that a third one computes the same.
+        let Ok(_turn) = self.leases.turn() else { return };
         let named = fs::read_if_regular(&self.path).ok().flatten();
         if named.and_then(|bytes| serde_json::from_slice(&bytes).ok()).as_ref() == Some(Owner::this()) {
             let _ = fs::remove_if_there(&self.path);
@@ -100,7 +109,7 @@ impl Leases {
         let name = serde_json::to_vec(Owner::this()).context("cannot write a lease")?;
         loop {
             if fs::write_new(&path, scratch, &name)? {
-                return Ok(Claim::Ours(Lease { _heart: Heart::of(path.clone()), path }));
+                return Ok(Claim::Ours(Lease { leases: self.clone(), _heart: Heart::of(path.clone()), path }));
             }
             if let Some(owner) = self.holder(key)? {
                 return Ok(Claim::Theirs(owner));
@@ -109,11 +118,18 @@ impl Leases {
         }
     }
 
-    /// Removes a lease that no longer holds; one at a time, so that nobody removes what another has just taken over.
-    pub(super) fn bury(&self, key: Key) -> Result<()> {
+    /// Waits for the turn to remove a lease. Only one process has it, so that none removes what
+    /// another has just taken over.
+    fn turn(&self) -> Result<File> {
         let path = self.folder.join("burial");
         let turn = fs::open_or_create(&path)?;
         turn.lock().with_context(|| format!("cannot lock `{}`", path.display()))?;
+        Ok(turn)
+    }
+
+    /// Removes a lease that no longer holds.
+    pub(super) fn bury(&self, key: Key) -> Result<()> {
+        let _turn = self.turn()?;
         // One that is not there may be taken at any moment; one that was seen not to hold any longer is replaced only by
         // whoever has the turn.
         match self.look(key)? {
@@ -125,14 +141,29 @@ impl Leases {
     /// Whether the heartbeat of `path` is younger than `expiry`. The time is asked of the leases'
     /// own folder, which is there for sure.
     pub(super) fn beats(&self, path: &Path, expiry: Duration) -> Result<bool> {
-        let now = tempfile::tempfile_in(&self.folder).and_then(|file| file.metadata()?.modified());
-        let now = now.with_context(|| format!("cannot ask `{}` for the time", self.folder.display()))?;
-        let Some(meta) = fs::metadata_if_there(path)? else { return Ok(false) };
-        // One from the far future was left before the clock was set back: its owner's next
-        // heartbeat would have brought it to now.
-        let apart = |last: SystemTime| now.duration_since(last).unwrap_or_else(|ahead| ahead.duration());
-        Ok(meta.modified().is_ok_and(|last| apart(last) < expiry))
+        let last = || -> Result<_> { Ok(fs::metadata_if_there(path)?.and_then(|meta| meta.modified().ok())) };
+        let now = || {
+            let now = tempfile::tempfile_in(&self.folder).and_then(|file| file.metadata()?.modified());
+            now.with_context(|| format!("cannot ask `{}` for the time", self.folder.display()))
+        };
+        is_young(last, now, expiry)
     }
+}
+
+/// Whether the `last` heartbeat is younger than `expiry`; none is not.
+fn is_young(
+    last: impl Fn() -> Result<Option<SystemTime>>,
+    now: impl Fn() -> Result<SystemTime>,
+    expiry: Duration,
+) -> Result<bool> {
+    let Some(seen) = last()? else { return Ok(false) };
+    // One from the far future was left before the clock was set back: its owner's next heartbeat
+    // would have brought it to now.
+    let now = now()?;
+    let apart = now.duration_since(seen).unwrap_or_else(|ahead| ahead.duration());
+    // This process may itself have been stopped for long between the two; then there has been
+    // another heartbeat.
+    Ok(apart < expiry || last()?.is_some_and(|last| last != seen))
 }
 
 /// "Now", as whoever keeps the disk has it.
@@ -166,8 +197,8 @@ impl Heart {
 mod tests {
     use super::super::key::Recipe;
     use super::*;
+    use std::cell::Cell;
     use std::collections::BTreeMap;
-    use std::fs::File;
     use tempfile::TempDir;
 
     fn key() -> Key {
@@ -251,6 +282,41 @@ mod tests {
         leave(&dir, &other);
         drop(held);
         assert_eq!(leases(&dir).holder(key()).unwrap(), Some(other));
+    }
+
+    #[test]
+    fn from_its_look_to_the_removal_nobody_takes_a_lease_over_from_its_late_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = claim(&dir);
+        let turn = leases(&dir).turn().unwrap();
+        let (given_back, ended) = channel();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                drop(held);
+                given_back.send(()).unwrap();
+            });
+            assert!(ended.recv_timeout(Duration::from_millis(300)).is_err(), "it waits for the turn");
+            let other = Owner { host: "elsewhere".into(), ..Owner::this().clone() };
+            leave(&dir, &other);
+            drop(turn);
+            ended.recv().unwrap();
+            assert_eq!(leases(&dir).holder(key()).unwrap(), Some(other));
+        });
+    }
+
+    #[test]
+    fn a_process_that_is_stopped_while_it_looks_does_not_take_a_heart_that_beats_for_a_still_one() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let young = |first, now, then| {
+            let looks = Cell::new(0);
+            let last = || Ok(Some(at(if looks.replace(looks.get() + 1) == 0 { first } else { then })));
+            is_young(last, || Ok(at(now)), EXPIRY).unwrap()
+        };
+        assert!(young(1_000, 1_000 + 2 * EXPIRY.as_secs(), 1_010), "stopped before it asked for the time");
+        assert!(young(1_000, 1_001, 1_000 + 2 * EXPIRY.as_secs()), "stopped after that");
+        assert!(young(1_000, 1_000 - 2 * EXPIRY.as_secs(), 1_001), "or the clock was set back");
+        assert!(!young(1_000, 1_000 + 2 * EXPIRY.as_secs(), 1_000), "nobody has moved it");
+        assert!(!is_young(|| Ok(None), || Ok(at(0)), EXPIRY).unwrap());
     }
 
     #[test]

@@ -47,7 +47,7 @@
 //!
 //! Knows keys and digests; not what a stage is.
 
-use super::entry::{Entry, Stored, leads_out};
+use super::entry::{Entry, Stored, leads_out, sealed_at};
 use super::envelope;
 use super::error::Error;
 use super::key::{Artifact, Digest, Key, Recipe};
@@ -64,9 +64,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
-
-/// The earliest modification time of a sealed object: 2001-09-09 01:46:40 UTC.
-const SEALED: Duration = Duration::from_secs(1_000_000_000);
 
 /// The version of the layout, and the folder it is in.
 const FORMAT: &str = "v2";
@@ -381,6 +378,11 @@ impl Store {
         Ok(Check::Sound)
     }
 
+    /// Whether an object is there as it was written, as far as a lookup can tell.
+    pub(super) fn is_unchanged(&self, digest: Digest) -> Result<bool> {
+        Ok(matches!(self.check(Stored { digest, bytes: self.object_bytes(digest)?, executable: false })?, Check::Sound))
+    }
+
     /// Hashes an object: whether it is a file with the bytes of its name.
     pub fn is_sound(&self, digest: Digest) -> Result<bool> {
         let path = self.object(digest);
@@ -390,16 +392,17 @@ impl Store {
 
     /// Moves an object that is not sound out of the way, for a look at what happened to it.
     pub(super) fn set_aside(&self, digest: Digest) -> Result<()> {
+        fs::rename(&self.object(digest), &self.quarantine(digest)?)
+    }
+
+    /// Where damaged bytes are kept; the last damage is the one to look at, so nothing is there now.
+    fn quarantine(&self, digest: Digest) -> Result<PathBuf> {
         let quarantine = self.root.join("quarantine");
         fs::create_dir_all(&quarantine)?;
         let aside = quarantine.join(digest.to_string());
-        // A file cannot be moved onto a folder, nor the other way round; the last damage is the one to look at.
-        if aside.is_dir() {
-            fs::remove_folder_if_there(&aside)?;
-        } else {
-            fs::remove_if_there(&aside)?;
-        }
-        fs::rename(&self.object(digest), &aside)
+        // A file cannot be moved onto a folder, nor the other way round.
+        let gone = if aside.is_dir() { fs::remove_folder_if_there(&aside) } else { fs::remove_if_there(&aside) };
+        gone.map(|()| aside)
     }
 
     /// Writes the question down, so that a child process can be told its key alone.
@@ -461,7 +464,9 @@ impl Store {
         let object = self.object(digest);
         match self.check(stored)? {
             Check::Sound => return Ok(stored),
-            Check::Bad => self.set_aside(digest)?,
+            Check::Bad if object.is_dir() => self.set_aside(digest)?,
+            // It stays until the sound one replaces it: by now it may be one that another process has mended.
+            Check::Bad => _ = fs::link(&object, &self.quarantine(digest)?),
             Check::Gone => {}
         }
         fs::sync(path)?;
@@ -473,8 +478,7 @@ impl Store {
     /// Takes a copy of the file at `path`, which stays, into the store, unless it is there; gives whether its bytes were
     /// those of `digest`.
     pub fn take_in(&self, path: &Path, digest: Digest) -> Result<bool> {
-        let bytes = self.object_bytes(digest)?;
-        if matches!(self.check(Stored { digest, bytes, executable: false })?, Check::Sound) {
+        if self.is_unchanged(digest)? {
             return Ok(true);
         }
         let workspace = self.workspace()?;
@@ -681,13 +685,6 @@ pub fn digest_of_file(path: &Path) -> Result<Digest> {
     fs::hash(path)?.to_hex().parse().map_err(anyhow::Error::msg)
 }
 
-/// The modification time of a sealed object, between 2001 and 2018: an even second, which every
-/// file system can keep, so that two objects of one size are told apart.
-pub(super) fn sealed_at(digest: Digest) -> SystemTime {
-    let begins = digest.to_string().chars().take(7).filter_map(|hex| hex.to_digit(16)).fold(0, |n, hex| n * 16 + hex);
-    SystemTime::UNIX_EPOCH + SEALED + Duration::from_secs(u64::from(begins) * 2)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::toy::{Bench, overwrite, publish, recipe};
@@ -730,6 +727,32 @@ mod tests {
         let (key, entry) = publish(store, "k", b"bytes");
         std::fs::remove_file(store.object(entry.outputs["out"].digest)).unwrap();
         assert_eq!(store.lookup(key).unwrap(), Lookup::Missing("out".into()));
+    }
+
+    #[test]
+    fn a_damaged_object_stays_in_its_place_until_a_sound_one_replaces_it_even_by_two_at_once() {
+        let Bench { store, .. } = &Bench::new();
+        let (key, entry) = publish(store, "k", b"bytes");
+        let digest = entry.outputs["out"].digest;
+        let made = [(); 2].map(|()| store.workspace().unwrap());
+        for _ in 0..20 {
+            overwrite(&store.object(digest), b"bytez");
+            let left = std::sync::atomic::AtomicUsize::new(made.len());
+            std::thread::scope(|scope| {
+                for workspace in &made {
+                    let (path, left) = (workspace.path().join("out"), &left);
+                    fs::write(&path, b"bytes").unwrap();
+                    scope.spawn(move || {
+                        store.ingest(&path).unwrap();
+                        left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+                    });
+                }
+                while left.load(std::sync::atomic::Ordering::Relaxed) > 0 {
+                    assert!(store.object(digest).exists(), "an entry implies its objects");
+                }
+            });
+            assert!(matches!(store.lookup(key).unwrap(), Lookup::Hit(_)));
+        }
     }
 
     #[test]

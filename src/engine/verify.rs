@@ -213,8 +213,9 @@ fn is_corrupt(recipe: &Result<Option<Recipe>>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::entry::sealed_at;
     use super::super::key::Artifact;
-    use super::super::store::{Lookup, sealed_at};
+    use super::super::store::Lookup;
     use super::super::toy::{Bench, overwrite, publish, recipe};
     use super::*;
     use std::path::Path;
