@@ -133,8 +133,11 @@ fn the_cache_any_folder_of_it_and_that_of_reports_may_lie_elsewhere() {
     }
 }
 
+/// Puts something at a path.
+type Put = fn(&Path);
+
 /// What may be in the place of a file that cannot be read to its end.
-const NO_FILES: [(&str, fn(&Path)); 2] = [
+const NO_FILES: [(&str, Put); 2] = [
     ("a FIFO", |path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success())),
     ("an endless device", |path| symlink("/dev/zero", path).unwrap()),
 ];
