@@ -133,11 +133,13 @@ fn the_cache_any_folder_of_it_and_that_of_reports_may_lie_elsewhere() {
     }
 }
 
+/// Puts something at a path.
+type Put = fn(&Path);
+
 /// What may be in the place of a file that cannot be read to its end.
-const NO_FILES: [(&str, fn(&Path)); 3] = [
+const NO_FILES: [(&str, Put); 2] = [
     ("a FIFO", |path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success())),
     ("an endless device", |path| symlink("/dev/zero", path).unwrap()),
-    ("a dangling link", |path| symlink("/nowhere/at/all", path).unwrap()),
 ];
 
 /// A minute for each command, and two GB of memory.
@@ -145,8 +147,7 @@ const BOUNDED: &[&str] = &["timeout", "60", "prlimit", "--data=2000000000"];
 
 #[test]
 fn what_cannot_be_read_to_its_end_in_the_place_of_any_file_neither_hangs_a_command_nor_fills_the_memory() {
-    const COMMANDS: [&[&str]; 6] =
-        [&["run", "--force", "data"], &["run"], &["verify"], &["gc", "--delete"], &["log", "last"], &["pin"]];
+    const COMMANDS: [&[&str]; 4] = [&["run", "--force", "data"], &["verify"], &["gc", "--delete"], &["log", "last"]];
     let space = Space::run_tiny();
     space.ok(&["lock"]);
     space.ok(&["pin", "data"]);

@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn what_is_no_note_names_no_pipeline() {
-        for bytes in ["", "inside", "inside\0x\0/a\0p", "outside\01\0/a", "outside\01\0/a\0p\0"] {
+        for bytes in ["", "inside", "inside\0x\0/a\0p", "outside\x001\0/a", "outside\x001\0/a\0p\0"] {
             assert_eq!(Requester::from_bytes(bytes.as_bytes()), None, "{bytes:?}");
         }
     }
