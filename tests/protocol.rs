@@ -421,7 +421,7 @@ enum Action {
     Takes(usize, Step),
     /// Time passes, half of what a lease lasts. Whoever runs has moved its heartbeat meanwhile.
     Tick,
-    /// `lease::beat`: the owner of this key's lease moves its heartbeat.
+    /// `Heart::of`: the owner of this key's lease moves its heartbeat.
     Beat(usize),
     /// SIGKILL.
     Crash(usize),
@@ -906,6 +906,8 @@ fn casts() -> Vec<Cast> {
     vec![
         Cast([(Run, 0), (Run, 1), (Gc, 0)], Cache::Old),
         Cast([(Run, 0), (Run, 1), (Gc, 0)], Cache::Full),
+        Cast([(Run, 0), (Gc, 1), (Verify, 0)], Cache::Old),
+        Cast([(Run, 0), (Run, 1), (Verify, 0)], Cache::Empty),
         Cast([(Run, 0), (Run, 1), (Verify, 0)], Cache::Full),
         Cast([(Run, 0), (Run, 1), (Run, 0)], Cache::Empty),
     ]
