@@ -181,7 +181,7 @@ fn what_a_program_is_given_cannot_also_be_its_output() {
         Space::with("stages:\n  c:\n    command: { run: 'echo x >> data/a', files: [data], outputs: [data/] }\n");
     space.write("data/a", "");
     insta::assert_snapshot!(space.exits(2, &["run"]).stderr, @r"
-    error: pipeline.yaml:3:5: stage `c`: `data/` is one of its `files` and of its `outputs`
+    error: pipeline.yaml:2:3: stage `c`: `data/` is one of its `files` and of its `outputs`
     hint: write to another file
     ");
 }

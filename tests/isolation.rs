@@ -64,7 +64,7 @@ fn shut(space: &Space, node: &Node) -> Shut {
     let writable = ["objects", "entries", "leases", "tmp"].map(|folder| cache.join(folder));
     let recipe = cache.join(format!("recipes/{}.json", node.key));
     let inputs = node.inputs.iter().map(|digest| space.object(digest));
-    let readable: BTreeSet<PathBuf> = inputs.chain([recipe, cache.join("lock")]).collect();
+    let readable: BTreeSet<PathBuf> = inputs.chain([recipe, cache.join("lock"), cache.join("leases/burial")]).collect();
     space.shut(|path| match path {
         path if writable.iter().any(|folder| folder == path) => 0o300,
         path if path.is_dir() => 0o100,

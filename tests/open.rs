@@ -587,7 +587,7 @@ fn a_program_that_takes_too_long_is_ended_with_all_it_has_started() {
     for pid in space.read("pids").split_whitespace() {
         assert!(!lives(pid), "{pid}");
     }
-    assert_eq!(space.files("leases"), BTreeSet::new());
+    assert_eq!(space.leases(), BTreeSet::new());
 }
 
 #[test]

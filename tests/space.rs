@@ -235,6 +235,11 @@ impl Space {
         fs::read_dir(self.join("cache/v2").join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect()
     }
 
+    /// The leases there are, without the file that processes lock to take turns at them.
+    pub(crate) fn leases(&self) -> BTreeSet<PathBuf> {
+        self.files("leases").into_iter().filter(|lease| !lease.ends_with("burial")).collect()
+    }
+
     /// Everything in the project, folders before what they hold.
     pub(crate) fn everything(&self) -> Vec<PathBuf> {
         let mut found = vec![self.path().to_owned()];
