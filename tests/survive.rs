@@ -15,7 +15,7 @@ fn deleted_or_edited_reports_are_restored_and_no_stage_runs() {
     space.write(report, "mine").write("reports/default/notes.txt", "kept");
     fs::remove_file(space.join(figure)).unwrap();
     let said = space.ok(&["run"]).stderr;
-    assert!(said.contains("nothing to do") && said.contains("reports/default: 2 of 9 files written"), "{said}");
+    assert!(said.contains("nothing to do") && said.contains("reports/default: 2 of 10 files written"), "{said}");
     assert_eq!((space.read(report), space.read(figure)), (text, drawing));
     assert_eq!(space.read("reports/default/notes.txt"), "kept", "what is not ours is left alone");
 }

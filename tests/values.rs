@@ -417,7 +417,8 @@ fn the_studys_tables_and_report_gather_everything() {
     let yaml = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/pipeline.yaml")).unwrap();
     let all = |stage: &str| -> usize { filling(&yaml, stage, "data").unwrap().len() };
     let of = |stage: &str, slot: &str| filling(&yaml, stage, slot).unwrap()[stage].len();
-    assert_eq!(of("tables", "curves"), all("curves") + all("matched-curves"));
+    let curves = ["curves", "matched-curves", "incoming-curves"].map(all);
+    assert_eq!(of("tables", "curves"), curves.iter().sum::<usize>());
     assert_eq!(of("tables", "nets"), all("nets"));
     assert_eq!(of("report", "figures"), all("figures"));
 }
