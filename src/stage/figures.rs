@@ -168,8 +168,10 @@ impl Study {
             by_strength(self.training.keys().map(|(_, prior)| prior.clone())),
         );
         let nets = |hidden: i64, prior: &String| self.training.get(&(hidden, prior.clone())).into_iter().flatten();
-        let splits: [(&str, usize, fn(&Epoch) -> f64); 2] =
-            [("train", 0, |epoch| epoch.train_error), ("validation", TWIN, |epoch| epoch.validation_error)];
+        type ErrorOf = fn(&Epoch) -> f64;
+        let train: ErrorOf = |epoch| epoch.train_error;
+        let validation: ErrorOf = |epoch| epoch.validation_error;
+        let splits = [("train", 0, train), ("validation", TWIN, validation)];
         let panel = |prior: &String| {
             let mut series = Vec::new();
             for (i, &hidden) in widths.iter().enumerate() {
