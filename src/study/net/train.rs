@@ -318,36 +318,35 @@ mod tests {
 
     /// Where training ends, the gradient of the data balances the slope of the prior.
     #[test]
-    fn a_long_training_ends_where_its_objective_is_stationary_under_every_density() {
+    fn a_long_training_ends_where_its_objective_is_stationary_under_its_prior() {
         let data = examples(320, "train");
         let n = data.len() as f64;
         let all: Vec<u32> = (0..data.len() as u32).collect();
         let (b, variance) = (5.0, 1.0);
         let laplace = Prior::Laplace { scale: b.try_into().unwrap() };
         let normal = Prior::Normal { variance: variance.try_into().unwrap() };
-        for optimizer in [sgd(0.05), Optimizer::Adam(Adam::default())] {
-            for prior in [laplace, normal] {
-                let settings = TrainSettings { optimizer, prior, ..settings(8, 300) };
-                let net = train(&settings, "0", "net", &data, &none(), ONE).unwrap().net;
-                let batch = Batch { images: &data.images, labels: &data.labels, chosen: &all, keep: None };
-                let gradient = EngineKind::Kernel.start(&net, ONE).gradient(&batch).0;
-                let weights = net.params().iter().zip(gradient.params()).filter(|(w, _)| **w != 0.0);
-                let weights: Vec<[f64; 2]> = weights.map(|(&w, &g)| [w, g].map(f64::from)).collect();
-                // The mean of -g sign(w) is 1 / (N b); of -g w, mean w² / (N variance).
-                let (found, expected) = match prior {
-                    Prior::Laplace { .. } => {
-                        let pull = weights.iter().map(|[w, g]| -g * w.signum()).sum::<f64>();
-                        (pull / weights.len() as f64, 1.0 / (n * b))
-                    }
-                    _ => {
-                        let sum = |of: fn(&[f64; 2]) -> f64| weights.iter().map(of).sum::<f64>();
-                        (sum(|[w, g]| -g * w), sum(|[w, _]| w * w) / (n * variance))
-                    }
-                };
-                let zeros = 1.0 - weights.len() as f64 / net.params().len() as f64;
-                assert!((found / expected - 1.0).abs() < 0.1, "{prior}, {optimizer:?}: {found} for {expected}");
-                assert!(matches!(prior, Prior::Normal { .. }) || (0.1..0.99).contains(&zeros), "{zeros} are zero");
-            }
+        let adam = Optimizer::Adam(Adam::default());
+        for (optimizer, prior) in [(sgd(0.05), laplace), (sgd(0.05), normal), (adam, laplace)] {
+            let settings = TrainSettings { optimizer, prior, ..settings(8, 300) };
+            let net = train(&settings, "0", "net", &data, &none(), ONE).unwrap().net;
+            let batch = Batch { images: &data.images, labels: &data.labels, chosen: &all, keep: None };
+            let gradient = EngineKind::Kernel.start(&net, ONE).gradient(&batch).0;
+            let weights = net.params().iter().zip(gradient.params()).filter(|(w, _)| **w != 0.0);
+            let weights: Vec<[f64; 2]> = weights.map(|(&w, &g)| [w, g].map(f64::from)).collect();
+            // The mean of -g sign(w) is 1 / (N b); of -g w, mean w² / (N variance).
+            let (found, expected) = match prior {
+                Prior::Laplace { .. } => {
+                    let pull = weights.iter().map(|[w, g]| -g * w.signum()).sum::<f64>();
+                    (pull / weights.len() as f64, 1.0 / (n * b))
+                }
+                _ => {
+                    let sum = |of: fn(&[f64; 2]) -> f64| weights.iter().map(of).sum::<f64>();
+                    (sum(|[w, g]| -g * w), sum(|[w, _]| w * w) / (n * variance))
+                }
+            };
+            let zeros = 1.0 - weights.len() as f64 / net.params().len() as f64;
+            assert!((found / expected - 1.0).abs() < 0.1, "{prior}, {optimizer:?}: {found} for {expected}");
+            assert!(matches!(prior, Prior::Normal { .. }) || (0.1..0.99).contains(&zeros), "{zeros} are zero");
         }
     }
 
