@@ -55,12 +55,12 @@ pub(super) fn time_limit(seconds: &str) -> Result<Duration, String> {
     limit.ok().and_then(Result::ok).ok_or_else(|| format!("`{seconds}` is no number of seconds"))
 }
 
-/// Ends this process, with all it has started, when `limit` is long over. Whoever started it does so in time; this is for
-/// one whose run was killed.
+/// Ends this process, with all it has started, when `limit` is long over. The run that started it
+/// does so in time; this is for a process whose run was killed.
 pub(super) fn end_after(limit: Duration) {
     std::thread::spawn(move || {
         std::thread::sleep(limit.saturating_add(2 * GRACE));
-        // As whoever started it would have said, should it be there after all.
+        // What the run would have said, if it still lives.
         let _ = writeln!(std::io::stderr(), "{ERROR}it took longer than {} s", limit.as_secs_f64());
         process::end_trees(&[getpid()]);
     });

@@ -57,7 +57,8 @@ fn roots(common: &Common, store: &Store, runs: usize) -> Result<Roots> {
         roots.keys.extend(history::read(store, id)?.nodes.iter().filter_map(|node| node.key));
     }
     asked_for(common, store, &mut roots)?;
-    let mut seen = BTreeSet::from([(canonical(&common.directory)?, common.pipeline_path()?)]);
+    let here = canonical(&common.directory)?;
+    let mut seen = BTreeSet::from([(here.clone(), common.pipeline_path()?)]);
     for (note, requester) in store.pipelines()? {
         let Some(requester) = requester else { return Err(unknown(&note, "it is damaged", LOST_NOTE).into()) };
         let Some(folder) = store.project_of(&requester) else {
@@ -68,7 +69,7 @@ fn roots(common: &Common, store: &Store, runs: usize) -> Result<Roots> {
             continue;
         }
         // A pipeline of this project is shown as the user wrote this project's folder.
-        let is_here = folder == canonical(&common.directory)?;
+        let is_here = folder == here;
         let directory = if is_here { common.directory.clone() } else { folder };
         let pipeline = requester.pipeline;
         let shown = if is_here { pipeline.clone() } else { directory.join(&pipeline) }.display().to_string();

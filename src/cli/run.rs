@@ -168,7 +168,8 @@ fn deliver_all(
     observer: &mut dyn Observer,
 ) -> Result<()> {
     let reports = reports(common, session.profile.as_deref())?;
-    // Another run may be at the same folders with other overrides: what is there in the end is all of one run, the last.
+    // Another run may write the same folders with other overrides. All their files are of one run:
+    // the last to finish.
     let _turn = session.store.turn()?;
     let delivers = |id: &NodeId| session.plan.node(*id).kind.delivers();
     let alone = session.plan.ids().filter(delivers).count() == 1;

@@ -64,7 +64,7 @@ pub struct Stored {
 const SEALED: Duration = Duration::from_secs(1_000_000_000);
 
 /// The modification time of a sealed object, between 2001 and 2018: an even second, which every
-/// file system can keep, so that two objects of one size are told apart.
+/// file system can keep. Two objects of one size that were swapped have each other's time.
 pub(super) fn sealed_at(digest: Digest) -> SystemTime {
     let begins = digest.to_string().chars().take(7).filter_map(|hex| hex.to_digit(16)).fold(0, |n, hex| n * 16 + hex);
     SystemTime::UNIX_EPOCH + SEALED + Duration::from_secs(u64::from(begins) * 2)

@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(removed(&garbage), [("gather", 1), ("pair", 0), ("source", 1)]);
         garbage.remove(&bench.store).unwrap();
         assert!(pair.values().filter_map(Content::digest).all(|digest| bench.store.is_sound(digest).unwrap()));
-        assert_eq!(bench.run(A).finished(), ["a"], "what hangs on it is still there");
+        assert_eq!(bench.run(A).finished(), ["a"], "what depends on it is still cached");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A lease holds while its process lives; where that cannot be told, on another host say, while its
 //! heartbeat (the file's modification time, moved every ten seconds) is younger than ninety by the
 //! clock of the disk they share: no host's own clock counts. A lease that holds no longer is taken
-//! over by whoever asks next. The folder of a process in `tmp/` has the same heartbeat.
+//! over by the next process that claims it. The folder of a process in `tmp/` has the same heartbeat.
 //!
 //! Leases keep two runs from doing the same work twice. That an answer is published whole does not hang on them.
 //! `docs/protocol.md` has the whole protocol; `tests/protocol.rs` checks it as a model.
@@ -315,7 +315,7 @@ mod tests {
         assert!(young(1_000, 1_000 + 2 * EXPIRY.as_secs(), 1_010), "stopped before it asked for the time");
         assert!(young(1_000, 1_001, 1_000 + 2 * EXPIRY.as_secs()), "stopped after that");
         assert!(young(1_000, 1_000 - 2 * EXPIRY.as_secs(), 1_001), "or the clock was set back");
-        assert!(!young(1_000, 1_000 + 2 * EXPIRY.as_secs(), 1_000), "nobody has moved it");
+        assert!(!young(1_000, 1_000 + 2 * EXPIRY.as_secs(), 1_000), "no heartbeat has moved it");
         assert!(!is_young(|| Ok(None), || Ok(at(0)), EXPIRY).unwrap());
     }
 

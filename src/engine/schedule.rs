@@ -99,6 +99,27 @@ pub fn ending<T>(outcome: &Result<T>) -> Ending {
     }
 }
 
+/// By node, the nodes of its kind and parameters, if their limits differ: with equal inputs they need
+/// one result. Most kinds have the same limits everywhere, and their parameters are not looked at.
+fn twins(plan: &Plan, ids: impl Iterator<Item = NodeId> + Clone) -> BTreeMap<NodeId, Arc<[NodeId]>> {
+    let terms = |id: NodeId| plan.node(id).question.terms;
+    let mut first: BTreeMap<&str, Terms> = BTreeMap::new();
+    let mut mixed: BTreeSet<&str> = BTreeSet::new();
+    for id in ids.clone() {
+        let kind = plan.node(id).kind.name();
+        if *first.entry(kind).or_insert(terms(id)) != terms(id) {
+            mixed.insert(kind);
+        }
+    }
+    let mut alike: BTreeMap<String, Vec<NodeId>> = BTreeMap::new();
+    for id in ids.filter(|id| mixed.contains(plan.node(*id).kind.name())) {
+        alike.entry(plan.recipe_without_inputs(id).canonical()).or_default().push(id);
+    }
+    let differ = |nodes: &Vec<NodeId>| nodes.iter().any(|id| terms(*id) != terms(nodes[0]));
+    let groups = alike.into_values().filter(differ).map(Arc::<[NodeId]>::from);
+    groups.flat_map(|group| group.to_vec().into_iter().map(move |id| (id, Arc::clone(&group)))).collect()
+}
+
 struct Run<'a> {
     plan: &'a Plan,
     store: &'a Store,
@@ -111,6 +132,8 @@ struct Run<'a> {
     /// How many of a node's inputs are not settled.
     unsettled: BTreeMap<NodeId, usize>,
     downstream: BTreeMap<NodeId, Vec<NodeId>>,
+    /// See [`twins`].
+    twins: BTreeMap<NodeId, Arc<[NodeId]>>,
     ready: BTreeSet<NodeId>,
     /// Two nodes may ask the same question; one job answers both.
     running: BTreeMap<Key, Vec<NodeId>>,
@@ -168,6 +191,7 @@ impl<'a> Run<'a> {
             began: Instant::now(),
             unsettled,
             downstream,
+            twins: twins(plan, survey.standing.keys().copied()),
         }
     }
 
@@ -212,16 +236,14 @@ impl<'a> Run<'a> {
     /// their limits. Of nodes that still wait for inputs, nobody knows what they will need.
     fn terms(&self, key: Key, nodes: &[NodeId]) -> Terms {
         let of = |id: &NodeId| self.plan.node(*id).question.terms;
-        let first = self.plan.node(nodes[0]);
         let terms = nodes.iter().map(of).reduce(Terms::loosest).unwrap_or_default();
         let needs = |id: &&NodeId| {
-            let node = self.plan.node(**id);
-            let alike = node.kind.name() == first.kind.name() && node.question.params == first.question.params;
             // Its key comes last, for it takes time.
             let recipe = || self.plan.recipe(**id, false, |up| &*self.artifacts[&up]);
-            of(id) != terms && alike && recipe().is_ok_and(|recipe| recipe.key() == key)
+            self.ready.contains(id) && of(id) != terms && recipe().is_ok_and(|recipe| recipe.key() == key)
         };
-        self.ready.iter().filter(needs).map(of).fold(terms, Terms::loosest)
+        let twins = self.twins.get(&nodes[0]).into_iter().flat_map(|twins| twins.iter());
+        twins.filter(needs).map(of).fold(terms, Terms::loosest)
     }
 
     /// Settles what other runs have answered; asks here what they have given up, and what was forced.
