@@ -115,9 +115,14 @@ fn twins(plan: &Plan, ids: impl Iterator<Item = NodeId> + Clone) -> BTreeMap<Nod
     for id in ids.filter(|id| mixed.contains(plan.node(*id).kind.name())) {
         alike.entry(plan.recipe_without_inputs(id).canonical()).or_default().push(id);
     }
-    let differ = |nodes: &Vec<NodeId>| nodes.iter().any(|id| terms(*id) != terms(nodes[0]));
-    let groups = alike.into_values().filter(differ).map(Arc::<[NodeId]>::from);
-    groups.flat_map(|group| group.to_vec().into_iter().map(move |id| (id, Arc::clone(&group)))).collect()
+    let mut twins = BTreeMap::new();
+    for nodes in alike.into_values() {
+        if nodes.iter().any(|id| terms(*id) != terms(nodes[0])) {
+            let nodes: Arc<[NodeId]> = nodes.into();
+            twins.extend(nodes.iter().map(|id| (*id, Arc::clone(&nodes))));
+        }
+    }
+    twins
 }
 
 struct Run<'a> {
