@@ -1,5 +1,6 @@
 //! `Space`: a project folder that a test writes, runs, changes and runs again.
 
+use repro::process::{REQUESTS, heeded};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -8,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
 
@@ -157,6 +158,7 @@ impl Space {
 
     /// The same with a `program` that lies elsewhere.
     pub(crate) fn command_of(&self, program: &str, arguments: &[&str]) -> Command {
+        LazyLock::force(&DEFAULT_SIGNALS);
         let words = [&self.starter[..], &[program]].concat();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]);
@@ -269,6 +271,15 @@ impl Space {
         Running { child, events, seen: Vec::new() }
     }
 }
+
+/// A script that runs the tests in the background has Ctrl-C ignored, and a program inherits what is
+/// ignored. What is handled it does not inherit: each test's program begins with the default.
+static DEFAULT_SIGNALS: LazyLock<()> = LazyLock::new(|| {
+    let heeded = heeded(&REQUESTS);
+    for signal in REQUESTS.into_iter().filter(|signal| !heeded.contains(signal)) {
+        signal_hook::flag::register(signal, Arc::default()).unwrap();
+    }
+});
 
 /// See [`Space::shut`].
 pub(crate) struct Shut(Vec<(u32, PathBuf)>);
