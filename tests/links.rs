@@ -58,8 +58,7 @@ fn nothing_is_written_through_a_link_in_the_place_of_any_file_of_the_cache() {
     let files = [
         format!("entries/{key}.json"),
         format!("recipes/{key}.json"),
-        format!("jobs/{key}/stderr"),
-        format!("jobs/{key}/stdout"),
+        format!("logs/{key}"),
     ];
     for file in files.map(|file| space.join("cache/v2").join(file)) {
         space.write("theirs", THEIRS);
@@ -165,7 +164,7 @@ fn what_cannot_be_read_to_its_end_in_the_place_of_any_file_neither_hangs_a_comma
         format!("cache/v2/objects/{object}"),
         format!("cache/v2/entries/{key}.json"),
         format!("cache/v2/recipes/{key}.json"),
-        format!("cache/v2/jobs/{key}/stderr"),
+        format!("cache/v2/logs/{key}"),
         format!("cache/v2/leases/{key}"),
         format!("cache/v2/fallbacks/{key}"),
         format!("cache/v2/pins/{key}"),

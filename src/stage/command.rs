@@ -25,7 +25,7 @@ use crate::engine::stage::{
     Changes, Context, Declared, FILES, GATHERED, Invocation, Slot, Stage, Terms, Verbatim, belongs,
 };
 use crate::{fs, process};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -150,6 +150,7 @@ impl Stage for Command {
     const SLOTS: &'static [Slot] = &[];
     const OUTPUTS: &'static [&'static str] = &[];
     const OPEN: bool = true;
+    const SPAWNS: bool = true;
     const LISTS: &'static [&'static str] = &["run", "files", "outputs"];
     type Params = Params;
 
@@ -222,12 +223,8 @@ impl Stage for Command {
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {
-        // Below the workspace, and gone before that is looked through for outputs.
-        let scratch = std::path::absolute(cx.output("")).and_then(tempfile::tempdir_in);
-        let scratch = scratch.context("cannot make a folder to run in")?;
-        let [work, home, tmp] = ["work", "home", "tmp"].map(|name| scratch.path().join(name));
-        [&work, &home, &tmp].into_iter().try_for_each(|folder| fs::create_dir_all(folder))?;
-        let own = place(cx, &work)?;
+        let work = cx.scratch();
+        let own = place(cx, work)?;
         let mut program = match &params.run {
             Texts::One(text) => params.shell.command(&text.0),
             Texts::Many(words) => {
@@ -236,8 +233,8 @@ impl Stage for Command {
                 program
             }
         };
-        program.current_dir(&work).stdin(Stdio::null()).env_clear();
-        program.env("PATH", PATH).env("HOME", &home).env("TMPDIR", &tmp);
+        program.current_dir(work).stdin(Stdio::null()).env_clear();
+        program.env("PATH", PATH).env("HOME", work).env("TMPDIR", work);
         program.envs(params.params.iter().map(|(name, value)| (variable(name), written(&value.0).unwrap_or_default())));
         program.envs(params.env.iter().map(|(name, value)| (&name.0, &value.0)));
         let name = match &params.run {
@@ -248,11 +245,10 @@ impl Stage for Command {
         if let Some(failure) = failure(status) {
             // On a full disk there was no room for what the program had to say of it.
             let full =
-                if fs::is_full(&work) { format!("; the disk of `{}` is full", work.display()) } else { String::new() };
+                if fs::is_full(work) { format!("; the disk of `{}` is full", work.display()) } else { String::new() };
             bail!("{failure}{full}");
         }
-        collect(&params.outputs, &own, &work, cx)?;
-        fs::remove_folder_if_there(scratch.path())
+        collect(&params.outputs, &own, work, cx)
     }
 }
 
@@ -286,7 +282,7 @@ fn copy(from: &Path, to: &Path, mode: u32, executable: bool) -> Result<()> {
     fs::copy_new(from, to, mode | if executable { 0o111 } else { 0 })
 }
 
-/// Copies the outputs out of `work`: not moved, since the program may have left a process behind that writes to them.
+/// Moves the outputs out of `work`; copies those that somebody else may write to.
 fn collect(declared: &[String], own: &BTreeSet<String>, work: &Path, cx: &Context) -> Result<()> {
     let fs::Below { mut files, empty_folders, others } = fs::below(work, &[INPUTS])?;
     files.extend(empty_folders);
@@ -312,10 +308,17 @@ fn collect(declared: &[String], own: &BTreeSet<String>, work: &Path, cx: &Contex
             fs::create_dir_all(&to)?;
         } else {
             let meta = fs::metadata_if_there(&from)?;
-            copy(&from, &to, 0o644, meta.is_some_and(|meta| fs::is_executable(&meta)))?;
+            take(&from, &to, meta.is_some_and(|meta| fs::is_executable(&meta)))?;
         }
     }
     Ok(())
+}
+
+/// Moves a file to where none is, if all that the program has started has ended and nobody else knows the file.
+fn take(from: &Path, to: &Path, executable: bool) -> Result<()> {
+    fs::create_dir_all(to.parent().unwrap_or(to))?;
+    let mode = 0o644 | if executable { 0o111 } else { 0 };
+    if process::adopts() && fs::move_ours(from, to, mode)? { Ok(()) } else { fs::copy_new(from, to, mode) }
 }
 
 fn failure(status: ExitStatus) -> Option<String> {
