@@ -2,6 +2,7 @@
 //!
 //! Knows the store and the contract of stages; neither the plan nor who asked.
 
+use super::durable::Sync;
 use super::entry::{Entry, Stored};
 use super::error::Error;
 use super::key::{Digest, Key, Recipe};
@@ -30,6 +31,8 @@ pub struct Manner {
     pub threads: NonZero<usize>,
     /// Whether there may be an answer already.
     pub again: bool,
+    /// Whether whoever asks calls [`Store::sync`] after this job and others.
+    pub is_one_of_many: bool,
 }
 
 /// Runs the stage that `key` names and publishes its answer. Fails with [`Taken`] if that is somebody else's already.
@@ -40,7 +43,7 @@ pub fn exec(
     manner: Manner,
     workbench: &mut Workbench,
 ) -> Result<Entry> {
-    let Manner { program, threads, again } = manner;
+    let Manner { program, threads, again, is_one_of_many } = manner;
     let (recipe, kind) = question(store, kinds, key)?;
     let _lease = match store.claim(key)? {
         Claim::Ours(lease) => lease,
@@ -56,6 +59,7 @@ pub fn exec(
     let began = Instant::now();
     kind.run(&Context::new(recipe, inputs, [folder.clone(), scratch], threads))?;
     let seconds = began.elapsed().as_secs_f64();
+    let store = &store.syncing(if is_one_of_many { Sync::of(seconds) } else { Sync::Now });
     let (outputs, empty_folders) = collect(store, kind.name(), declared.as_deref(), &folder)?;
     let entry = Entry {
         outputs,
@@ -212,7 +216,8 @@ mod tests {
         }
     }
 
-    const PLAIN: Manner = Manner { program: None, threads: NonZero::<usize>::MIN, again: false };
+    const PLAIN: Manner =
+        Manner { program: None, threads: NonZero::<usize>::MIN, again: false, is_one_of_many: false };
 
     const KINDS: &[&'static dyn Kind] = &[&KindOf::<Writer>::KIND];
 
