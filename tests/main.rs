@@ -34,3 +34,4 @@ mod stages;
 mod survive;
 mod unseen;
 mod values;
+mod workers;

@@ -146,7 +146,9 @@ mod tests {
         let ticket = bench.store.root.join("tmp").join(owner.tag()).join(TICKET);
         fs::create_dir_all(ticket.parent().unwrap()).unwrap();
         fs::write(&ticket, "").unwrap();
-        std::fs::File::options().write(true).open(&ticket).unwrap().set_modified(beat).unwrap();
+        for path in [&ticket, ticket.parent().unwrap()] {
+            std::fs::File::open(path).unwrap().set_modified(beat).unwrap();
+        }
         ticket
     }
 

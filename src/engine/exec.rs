@@ -237,7 +237,7 @@ mod tests {
         let key = bench.store.record_recipe(recipe).unwrap();
         let error = run(&bench.store, key, PLAIN).unwrap_err();
         assert_eq!(bench.store.lookup(key).unwrap(), Lookup::Absent);
-        assert_eq!(fs::list(&bench.store.scratch().unwrap()).unwrap(), [""; 0], "the workspace is gone");
+        assert_eq!(fs::list(&bench.store.scratch().unwrap()).unwrap(), ["lease"], "the workspace is gone");
         error
     }
 
@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(entry.outputs, files.map(stored).into());
         assert_eq!(entry.program, program);
         assert_eq!(bench.store.lookup(key).unwrap(), Lookup::Hit(entry.into()));
-        assert_eq!(fs::list(&bench.store.scratch().unwrap()).unwrap(), [""; 0], "the workspace is gone");
+        assert_eq!(fs::list(&bench.store.scratch().unwrap()).unwrap(), ["lease"], "the workspace is gone");
     }
 
     #[test]

@@ -984,7 +984,7 @@ mod tests {
         let key = store.record_recipe(&recipe("k")).unwrap();
         assert_eq!(store.recipe(key).unwrap(), Some(recipe("k")));
         assert_eq!(store.recipe(recipe("other").key()).unwrap(), None);
-        for damaged in [recipe("other").canonical().as_str(), "{", "", "[]"] {
+        for damaged in [recipe("other").canonical().as_str(), "{", " ", "[]"] {
             fs::write(&store.recipe_path(key), damaged).unwrap();
             let error = store.recipe(key).unwrap_err();
             assert!(matches!(error.downcast_ref(), Some(Error::Corrupt { .. })), "{damaged}: {error}");

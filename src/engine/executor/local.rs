@@ -569,7 +569,7 @@ mod tests {
 
     #[test]
     fn what_a_job_leaves_behind_ends_with_it() {
-        let mut bench = shell("sleep 1000 & echo $! >&2");
+        let mut bench = shell("sleep 1000 >&2 & echo $! >&2");
         bench.submit("k");
         assert_eq!(bench.next().1, Outcome::Exited);
         await_end(bench.log("k").trim());
