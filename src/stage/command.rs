@@ -6,8 +6,8 @@
 //! so (for everyone, by the permissions of the owner), and empty folders are there; all other
 //! permissions are the same for every file, and times are those of the copy. Its environment is
 //! `PATH`, `HOME`, `TMPDIR`, `env`, which may set those otherwise, and, for each of its `params`,
-//! `REPRO_PARAM_NAME`: nothing of the caller's. In `run`, `env` and `params` a scalar is the text
-//! that is written: `001` and `3.10` reach the program as such. What it declares as `outputs` is
+//! `REPRO_PARAM_NAME`: nothing of the caller's. `HOME` and `TMPDIR` are one empty folder
+//! with a short path ([`Scratch`]). In `run`, `env` and `params` a scalar is the text that is written: `001` and `3.10` reach the program as such. What it declares as `outputs` is
 //! collected, executable or not, with the empty folders; the rest is named in its log. A link among
 //! the outputs is refused. No declared path may be, or lie in, another one: a file that a program is
 //! given cannot also be its output.
@@ -19,6 +19,7 @@
 //! knowing what the program is, this file neither pins its version nor keeps it from reading the disk by absolute paths.
 
 use super::format;
+use super::scratch::Scratch;
 use super::texts::{Text, Texts, written};
 use crate::engine::key::Content;
 use crate::engine::stage::{
@@ -223,11 +224,12 @@ impl Stage for Command {
 
     fn run(params: Params, cx: &Context) -> Result<()> {
         // Below the workspace, and gone before that is looked through for outputs.
-        let scratch = std::path::absolute(cx.output("")).and_then(tempfile::tempdir_in);
-        let scratch = scratch.context("cannot make a folder to run in")?;
-        let [work, home, tmp] = ["work", "home", "tmp"].map(|name| scratch.path().join(name));
-        [&work, &home, &tmp].into_iter().try_for_each(|folder| fs::create_dir_all(folder))?;
-        let own = place(cx, &work)?;
+        let folder = std::path::absolute(cx.output("")).and_then(tempfile::tempdir_in);
+        let folder = folder.context("cannot make a folder to run in")?;
+        let work = folder.path();
+        let scratch = Scratch::take(work.parent().unwrap_or(work))?;
+        scratch.share()?;
+        let own = place(cx, work)?;
         let mut program = match &params.run {
             Texts::One(text) => params.shell.command(&text.0),
             Texts::Many(words) => {
@@ -236,8 +238,8 @@ impl Stage for Command {
                 program
             }
         };
-        program.current_dir(&work).stdin(Stdio::null()).env_clear();
-        program.env("PATH", PATH).env("HOME", &home).env("TMPDIR", &tmp);
+        program.current_dir(work).stdin(Stdio::null()).env_clear();
+        program.env("PATH", PATH).env("HOME", scratch.path()).env("TMPDIR", scratch.path());
         program.envs(params.params.iter().map(|(name, value)| (variable(name), written(&value.0).unwrap_or_default())));
         program.envs(params.env.iter().map(|(name, value)| (&name.0, &value.0)));
         let name = match &params.run {
@@ -247,12 +249,12 @@ impl Stage for Command {
         let status = process::run(&mut program, name)?;
         if let Some(failure) = failure(status) {
             // On a full disk there was no room for what the program had to say of it.
-            let full =
-                if fs::is_full(&work) { format!("; the disk of `{}` is full", work.display()) } else { String::new() };
+            let full = [work, scratch.path()].into_iter().find(|folder| fs::is_full(folder));
+            let full = full.map_or_else(String::new, |full| format!("; the disk of `{}` is full", full.display()));
             bail!("{failure}{full}");
         }
-        collect(&params.outputs, &own, &work, cx)?;
-        fs::remove_folder_if_there(scratch.path())
+        collect(&params.outputs, &own, work, cx)?;
+        fs::remove_folder_if_there(work)
     }
 }
 

@@ -19,6 +19,7 @@ mod file;
 mod format;
 mod plot;
 mod report;
+mod scratch;
 mod sections;
 mod tables;
 mod talk;
