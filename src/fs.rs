@@ -10,7 +10,7 @@
 //! Knows nothing of caches or stages.
 
 use anyhow::{Context as _, Result};
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, OFlags, RenameFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -219,6 +219,12 @@ pub fn create_new(path: &Path) -> Result<Option<File>> {
     }
 }
 
+/// Opens a file for writing at its end, as it is or made empty.
+pub fn append(path: &Path) -> Result<File> {
+    let opened = step().and_then(|()| File::options().append(true).create(true).open(path));
+    opened.with_context(|| format!("cannot open `{}`", path.display()))
+}
+
 /// Opens a file for reading and writing, as it is or made empty.
 pub fn open_or_create(path: &Path) -> Result<File> {
     let attempt = || {
@@ -251,6 +257,37 @@ pub fn link(from: &Path, to: &Path) -> Result<()> {
     linked.with_context(|| format!("cannot link `{}` to `{}`", to.display(), from.display()))
 }
 
+/// Gives the file at `from` the name `to` besides, which must not be there yet, as [`link`] does; gives whether it was not.
+pub fn link_new(from: &Path, to: &Path) -> Result<bool> {
+    match step().and_then(|()| fs::hard_link(from, to)) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(e) => Err(e).with_context(|| format!("cannot link `{}` to `{}`", to.display(), from.display())),
+    }
+}
+
+/// Moves a file to `to`, where none is, with these permissions, if it is wholly ours: another user's, or one that has
+/// another name, stays. Gives whether it was moved.
+pub fn move_ours(from: &Path, to: &Path, mode: u32) -> Result<bool> {
+    let attempt = || -> io::Result<bool> {
+        let meta = fs::symlink_metadata(from)?;
+        let ours = meta.is_file() && meta.nlink() == 1 && meta.uid() == rustix::process::geteuid().as_raw();
+        if !ours {
+            return Ok(false);
+        }
+        if meta.mode() & 0o7777 != mode {
+            fs::set_permissions(from, fs::Permissions::from_mode(mode))?;
+        }
+        match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            // Of another disk, that was mounted there; or one that knows no such rename.
+            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS) => Ok(false),
+            renamed => Ok(renamed.map(|()| true)?),
+        }
+    };
+    let moved = step().and_then(|()| attempt());
+    moved.with_context(|| format!("cannot move `{}` to `{}`", from.display(), to.display()))
+}
+
 /// Removes a file; that it is not there is no error.
 pub fn remove_if_there(path: &Path) -> Result<()> {
     match step().and_then(|()| fs::remove_file(path)) {
@@ -262,14 +299,7 @@ pub fn remove_if_there(path: &Path) -> Result<()> {
 
 /// Removes a folder with all that is in it, read-only folders too; that it is not there is no error.
 pub fn remove_folder_if_there(path: &Path) -> Result<()> {
-    let attempt = || match fs::remove_dir_all(path) {
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            open_up(path)?;
-            fs::remove_dir_all(path)
-        }
-        removed => removed,
-    };
-    match step().and_then(|()| attempt()) {
+    match step().and_then(|()| remove_tree(path)) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(e).with_context(|| format!("cannot remove `{}`", path.display())),
@@ -296,6 +326,35 @@ fn open_up(folder: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// An empty folder at `path`, whatever is there now. One that is there, empty, and as `like` says is kept. Gives its
+/// metadata.
+pub fn fresh_folder(path: &Path, like: Option<&Metadata>) -> Result<Metadata> {
+    let attempt = || -> io::Result<Metadata> {
+        let same = |meta: &Metadata| like.is_some_and(|like| (like.ino(), like.mode()) == (meta.ino(), meta.mode()));
+        match fs::symlink_metadata(path) {
+            Ok(meta) if same(&meta) && fs::read_dir(path)?.next().is_none() => return Ok(meta),
+            Ok(meta) if meta.is_dir() => remove_tree(path)?,
+            Ok(_) => fs::remove_file(path)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+        fs::create_dir(path)?;
+        fs::symlink_metadata(path)
+    };
+    step().and_then(|()| attempt()).with_context(|| format!("cannot make the folder `{}`", path.display()))
+}
+
+/// Removes a folder with all that is in it, read-only folders too.
+fn remove_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            open_up(path)?;
+            fs::remove_dir_all(path)
+        }
+        removed => removed,
+    }
 }
 
 /// The names in a folder, sorted, whatever bytes they are of.

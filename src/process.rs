@@ -17,8 +17,8 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, ExitStatus};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The signals that ask a process to end.
@@ -67,13 +67,15 @@ fn heed_children() {
     }
 }
 
+/// Whether all that this process starts stays below it.
 #[cfg(target_os = "linux")]
-fn adopts() -> bool {
+pub fn adopts() -> bool {
     matches!(rustix::process::child_subreaper(), Ok(Some(_)))
 }
 
+/// Whether all that this process starts stays below it.
 #[cfg(not(target_os = "linux"))]
-fn adopts() -> bool {
+pub fn adopts() -> bool {
     false
 }
 
@@ -191,9 +193,14 @@ pub fn run(command: &mut Command, name: &str) -> Result<ExitStatus> {
     Ok(status)
 }
 
-/// Passes every request to end on to all processes below this one; gives whether there was any. The
-/// program is started with none of these signals ignored.
+/// From the first call on, passes every request to end on to all processes below this one; gives
+/// whether there was any. Programs are started with none of these signals ignored.
 fn pass_requests_on() -> Result<Arc<AtomicBool>> {
+    static PASSED_ON: Mutex<Option<Arc<AtomicBool>>> = Mutex::new(None);
+    let mut passed_on = PASSED_ON.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(stopped) = &*passed_on {
+        return Ok(Arc::clone(stopped));
+    }
     let mut signals = Signals::new(REQUESTS).context("cannot listen for signals")?;
     let stopped = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stopped);
@@ -204,7 +211,7 @@ fn pass_requests_on() -> Result<Arc<AtomicBool>> {
             below(&[getpid()]).into_iter().for_each(|pid| _ = kill_process(pid, signal));
         }
     });
-    Ok(stopped)
+    Ok(Arc::clone(passed_on.insert(stopped)))
 }
 
 /// Waits for the child `pid`, and buries the orphans that end before it.

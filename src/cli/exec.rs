@@ -1,35 +1,63 @@
-//! `repro exec KEY`: the worker's side of a run.
+//! `repro exec`: the worker's side of a run.
 
 use super::Common;
 use crate::engine::exec::{self as worker, Manner, Taken};
+use crate::engine::executor::Order;
 use crate::engine::executor::local::GRACE;
 use crate::engine::executor::log::{ERROR, STOPPED, TAKEN, UNAVAILABLE};
-use crate::engine::key::Key;
+use crate::engine::key::{Digest, Key};
 use crate::engine::recompute::AGAIN;
 use crate::engine::stage::Unavailable;
-use crate::{process, stage};
-use anyhow::Result;
+use crate::engine::store::{Store, Workbench};
+use crate::{fs, process, stage};
+use anyhow::{Context as _, Result};
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{getpid, setsid};
-use std::io::Write as _;
-use std::num::NonZero;
+use rustix::stdio::{dup2_stderr, dup2_stdout, stdout};
+use std::fs::File;
+use std::io::{Write as _, stdin};
 use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-pub(super) fn exec(common: &Common, key: Key, manner: Manner) -> Result<String> {
+pub(super) fn exec(common: &Common, key: Key, manner: Manner, aside: Option<&Path>) -> Result<String> {
     let store = common.store();
     // A job may outlive the run that started it.
     let _hold = store.share(true)?;
-    worker::exec(&store, stage::KINDS, key, manner)?;
+    compute(&store, key, manner, aside, &mut store.workbench()?)?;
     Ok(String::new())
 }
 
-/// Answers it into `folder/<key>/`, for a comparison.
-pub(super) fn aside(common: &Common, key: Key, threads: NonZero<usize>, folder: &Path) -> Result<String> {
-    let folder = folder.join(key.to_string()).join(AGAIN);
+/// Runs the jobs that are ordered on standard input, one after the other, until there is none or one fails.
+pub(super) fn serve(common: &Common, program: Option<Digest>, aside: Option<&Path>) -> Result<String> {
+    let mut replies = File::from(fcntl_dupfd_cloexec(stdout(), 3).context("cannot keep standard output")?);
     let store = common.store();
     let _hold = store.share(true)?;
-    worker::exec_aside(&store, stage::KINDS, key, threads, &folder)?;
+    let mut workbench = store.workbench()?;
+    for order in stdin().lines() {
+        let order: Order = serde_json::from_str(&order.context("cannot read an order")?).context("this is no order")?;
+        let log = fs::append(&order.log)?;
+        dup2_stdout(&log).and_then(|()| dup2_stderr(&log)).context("cannot write to the log")?;
+        let _ending = order.time_limit.map(end_after);
+        let manner = Manner { program, threads: order.threads, again: order.again };
+        compute(&store, order.key, manner, aside, &mut workbench)?;
+        if replies.write_all(b"\n").is_err() {
+            // Nobody listens any more.
+            break;
+        }
+    }
     Ok(String::new())
+}
+
+/// Publishes the result; or leaves it in `aside/<key>/`, for a comparison.
+fn compute(store: &Store, key: Key, manner: Manner, aside: Option<&Path>, workbench: &mut Workbench) -> Result<()> {
+    match aside {
+        Some(folder) => {
+            let folder = folder.join(key.to_string()).join(AGAIN);
+            worker::exec_aside(store, stage::KINDS, key, manner.threads, &folder, workbench)
+        }
+        None => worker::exec(store, stage::KINDS, key, manner, workbench).map(drop),
+    }
 }
 
 /// Takes the program's name in the system's list of processes: it was started by another path than its own.
@@ -55,15 +83,18 @@ pub(super) fn time_limit(seconds: &str) -> Result<Duration, String> {
     limit.ok().and_then(Result::ok).ok_or_else(|| format!("`{seconds}` is no number of seconds"))
 }
 
-/// Ends this process, with all it has started, when `limit` is long over. The run that started it
-/// does so in time; this is for a process whose run was killed.
-pub(super) fn end_after(limit: Duration) {
+/// Ends this process, with all it has started, when `limit` is long over, unless what this gives is
+/// dropped first. The run that started it does so in time; this is for a process whose run was killed.
+pub(super) fn end_after(limit: Duration) -> Sender<()> {
+    let (alive, ended) = channel();
     std::thread::spawn(move || {
-        std::thread::sleep(limit.saturating_add(2 * GRACE));
-        // What the run would have said, if it still lives.
-        let _ = writeln!(std::io::stderr(), "{ERROR}it took longer than {} s", limit.as_secs_f64());
-        process::end_trees(&[getpid()]);
+        if ended.recv_timeout(limit.saturating_add(2 * GRACE)) == Err(RecvTimeoutError::Timeout) {
+            // What the run would have said, if it still lives.
+            let _ = writeln!(std::io::stderr(), "{ERROR}it took longer than {} s", limit.as_secs_f64());
+            process::end_trees(&[getpid()]);
+        }
     });
+    alive
 }
 
 /// What would help, if the stage knew.

@@ -32,7 +32,7 @@ pub(super) fn show(common: &Common, target: &str) -> Result<String> {
             Standing::Cached(entry) => Some(Arc::clone(entry)),
             _ => session.store.entry(checked.key)?,
         };
-        let log = session.store.job_folder(checked.key);
+        let log = session.store.log(checked.key);
         let recipe = match &checked.recipe {
             Some(recipe) => Some(recipe.clone()),
             None => session.store.recipe(checked.key)?,

@@ -208,11 +208,11 @@ enum Command {
         #[arg(value_name = "DIR")]
         destination: Option<PathBuf>,
     },
-    /// Answer one recorded question (used by `run`)
+    /// Answer a recorded question, or those that are ordered on standard input (used by `run`)
     #[command(hide = true)]
     Exec {
         /// The question's key
-        key: Key,
+        key: Option<Key>,
         /// This program's digest, for the record
         #[arg(long)]
         program: Option<Digest>,
@@ -341,10 +341,10 @@ fn dispatch(cli: Cli) -> Result<String> {
         Command::Exec { key, program, threads, again, aside, time_limit } => {
             exec::begin_session();
             exec::take_name();
-            time_limit.into_iter().for_each(exec::end_after);
-            match aside {
-                Some(folder) => exec::aside(common, key, threads, &folder),
-                None => exec::exec(common, key, Manner { program, threads, again }),
+            let _ending = time_limit.map(exec::end_after);
+            match key {
+                Some(key) => exec::exec(common, key, Manner { program, threads, again }, aside.as_deref()),
+                None => exec::serve(common, program, aside.as_deref()),
             }
         }
     }

@@ -48,7 +48,7 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     let forget = |_: &anyhow::Error| _ = store.forget_run(&id);
     let survey = look(&session, &surveyor, &wanted, args.require_cached).inspect_err(forget)?;
     let due = survey.standing.values().any(|standing| !matches!(standing, Standing::Cached(_)));
-    let mut executor = local_executor(common, slots(args.jobs), due).inspect_err(forget)?;
+    let mut executor = local_executor(common, slots(args.jobs), due, store.scratch()?).inspect_err(forget)?;
     end_jobs_on_request(&executor).inspect_err(forget)?;
     let settings = Settings {
         keep_going: args.keep_going,
@@ -63,6 +63,7 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     });
     summary.outcome = schedule::ending(&outcome);
     observer.observe(&Event::Ended(summary));
+    drop(executor);
     let artifacts = outcome?;
     // Once more: what was killed along with an earlier run may have taken its time to die.
     store.sweep();
@@ -120,18 +121,19 @@ pub(super) fn slots(jobs: Option<u16>) -> usize {
 }
 
 /// This program again. Its digest is taken once, if anything is `due`.
-fn local_executor(common: &Common, slots: usize, due: bool) -> Result<Local> {
+fn local_executor(common: &Common, slots: usize, due: bool, scratch: PathBuf) -> Result<Local> {
     let digest = due.then(|| digest_of_file(&itself()?)).transpose()?;
     let told = digest.into_iter().flat_map(|digest| ["--program".into(), digest.to_string().into()]).collect();
-    child_processes(common, told, slots)
+    child_processes(common, told, slots, scratch)
 }
 
-/// This program again, in the same folder, with the same data folder, `slots` at once; `exec` is also `told` this.
-pub(super) fn child_processes(common: &Common, told: Vec<OsString>, slots: usize) -> Result<Local> {
+/// This program again, in the same folder, with the same data folder, `slots` at once; `exec` is also `told` this. Its
+/// logs are in `scratch`.
+pub(super) fn child_processes(common: &Common, told: Vec<OsString>, slots: usize, scratch: PathBuf) -> Result<Local> {
     let mut arguments: Vec<OsString> = vec!["-C".into(), common.directory.clone().into(), "exec".into()];
     arguments.extend(told);
     let environment = common.data_folder()?.map(|folder| (crate::stage::DATA_VARIABLE.to_owned(), folder));
-    Ok(Local::new(itself()?, arguments, environment.into_iter().collect(), slots).called(path()?))
+    Ok(Local::new(itself()?, arguments, environment.into_iter().collect(), slots, scratch).called(path()?))
 }
 
 /// The program that runs now. Where the system tells it by its file, not by its path, it is that one whatever has been put

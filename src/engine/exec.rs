@@ -1,4 +1,4 @@
-//! Answers one recorded question, in this process: what `repro exec KEY` does, locally and on a cluster.
+//! Computes recorded recipes, one after the other, in this process: what `repro exec` does, locally and on a cluster.
 //!
 //! Knows the store and the contract of stages; neither the plan nor who asked.
 
@@ -8,7 +8,7 @@ use super::key::{Digest, Key, Recipe};
 use super::lease::Claim;
 use super::owner::{Owner, host};
 use super::stage::{Context, Input, Kind, belongs};
-use super::store::{Lookup, Store};
+use super::store::{Lookup, Store, Workbench};
 use crate::fs;
 use anyhow::{Result, anyhow, bail};
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,7 +33,13 @@ pub struct Manner {
 }
 
 /// Runs the stage that `key` names and publishes its answer. Fails with [`Taken`] if that is somebody else's already.
-pub fn exec(store: &Store, kinds: &[&'static dyn Kind], key: Key, manner: Manner) -> Result<Entry> {
+pub fn exec(
+    store: &Store,
+    kinds: &[&'static dyn Kind],
+    key: Key,
+    manner: Manner,
+    workbench: &mut Workbench,
+) -> Result<Entry> {
     let Manner { program, threads, again } = manner;
     let (recipe, kind) = question(store, kinds, key)?;
     let _lease = match store.claim(key)? {
@@ -46,11 +52,11 @@ pub fn exec(store: &Store, kinds: &[&'static dyn Kind], key: Key, manner: Manner
     }
     let inputs = place_inputs(store, &recipe)?;
     let declared = kind.outputs_for(&recipe.params)?;
-    let workspace = store.workspace()?;
+    let [folder, scratch] = workbench.clear()?;
     let began = Instant::now();
-    kind.run(&Context::new(recipe, inputs, workspace.path().to_owned(), threads))?;
+    kind.run(&Context::new(recipe, inputs, [folder.clone(), scratch], threads))?;
     let seconds = began.elapsed().as_secs_f64();
-    let (outputs, empty_folders) = collect(store, kind.name(), declared.as_deref(), workspace.path())?;
+    let (outputs, empty_folders) = collect(store, kind.name(), declared.as_deref(), &folder)?;
     let entry = Entry {
         outputs,
         empty_folders,
@@ -71,12 +77,14 @@ pub fn exec_aside(
     key: Key,
     threads: NonZero<usize>,
     folder: &Path,
+    workbench: &mut Workbench,
 ) -> Result<()> {
     let (recipe, kind) = question(store, kinds, key)?;
     fs::create_dir_all(folder)?;
     let inputs = place_inputs(store, &recipe)?;
     let declared = kind.outputs_for(&recipe.params)?;
-    kind.run(&Context::new(recipe, inputs, folder.to_owned(), threads))?;
+    let [_, scratch] = workbench.clear()?;
+    kind.run(&Context::new(recipe, inputs, [folder.to_owned(), scratch], threads))?;
     written(kind.name(), declared.as_deref(), folder).map(drop)
 }
 
@@ -214,11 +222,15 @@ mod tests {
         Recipe { kind: "writer".into(), version: 3, params: params.into(), inputs: BTreeMap::new(), seed: None }
     }
 
+    fn run(store: &Store, key: Key, manner: Manner) -> Result<Entry> {
+        exec(store, KINDS, key, manner, &mut store.workbench()?)
+    }
+
     /// Runs a recipe, which must be refused: nothing may be left of it but its question.
     fn refusal(recipe: &Recipe) -> anyhow::Error {
         let bench = Bench::new();
         let key = bench.store.record_recipe(recipe).unwrap();
-        let error = exec(&bench.store, KINDS, key, PLAIN).unwrap_err();
+        let error = run(&bench.store, key, PLAIN).unwrap_err();
         assert_eq!(bench.store.lookup(key).unwrap(), Lookup::Absent);
         assert_eq!(fs::list(&bench.store.scratch().unwrap()).unwrap(), [""; 0], "the workspace is gone");
         error
@@ -230,7 +242,7 @@ mod tests {
         let files = ["table.csv", "figures/b.svg", "figures/deep/a.svg"];
         let key = bench.store.record_recipe(&recipe(&files, None)).unwrap();
         let program = Some(Digest::of(b"program"));
-        let entry = exec(&bench.store, KINDS, key, Manner { program, ..PLAIN }).unwrap();
+        let entry = run(&bench.store, key, Manner { program, ..PLAIN }).unwrap();
         let stored = |file: &str| {
             let (digest, bytes) = (Digest::of(file.as_bytes()), file.len() as u64);
             (file.to_owned(), Stored { digest, bytes, executable: false })
@@ -304,7 +316,7 @@ mod tests {
         let inputs = [("from".to_owned(), vec![input])].into();
         let recipe = Recipe { inputs, ..recipe(&["table.csv", "figures/a.svg"], None) };
         let key = bench.store.record_recipe(&recipe).unwrap();
-        let error = exec(&bench.store, KINDS, key, PLAIN).unwrap_err();
+        let error = run(&bench.store, key, PLAIN).unwrap_err();
         assert_eq!(error.to_string(), format!("the input `from/table.csv` ({digest}) was changed on disk"));
         assert_eq!(bench.store.lookup(key).unwrap(), Lookup::Absent, "no result of other bytes is published");
     }
@@ -313,7 +325,7 @@ mod tests {
     fn a_question_that_was_not_recorded_or_is_of_another_version_is_refused() {
         let bench = Bench::new();
         let key = recipe(&[], None).key();
-        let error = exec(&bench.store, KINDS, key, PLAIN).unwrap_err();
+        let error = run(&bench.store, key, PLAIN).unwrap_err();
         assert_eq!(error.to_string(), format!("no recipe is recorded under `{key}`"));
         let error = refusal(&Recipe { version: 2, ..recipe(&[], None) });
         assert_eq!(error.to_string(), "this program has no stage `writer` of version 2");

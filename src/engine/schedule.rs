@@ -400,10 +400,10 @@ impl<'a> Run<'a> {
 
     fn submit(&mut self, key: Key, again: bool) {
         let nodes = &self.running[&key];
-        let in_step = self.plan.node(nodes[0]).kind.in_step();
-        let share = threads(self.pool.slots(), self.running.len() + self.ready.len(), in_step);
+        let kind = self.plan.node(nodes[0]).kind;
+        let share = threads(self.pool.slots(), self.running.len() + self.ready.len(), kind.in_step());
         let terms = self.terms(key, nodes);
-        self.pool.start(key, self.store.job_folder(key), share, again, terms);
+        self.pool.start(key, self.store.log(key), share, again, terms, kind.spawns());
     }
 
     /// Settles a node whose answer is in the cache.
@@ -491,8 +491,8 @@ impl<'a> Run<'a> {
     }
 
     fn fail(&mut self, id: NodeId, key: Key, cause: &str) {
-        let logs = self.store.job_folder(key);
-        let mut lines = log::tail(&logs, LOG_LINES);
+        let path = self.store.log(key);
+        let mut lines = log::tail(&path, LOG_LINES);
         lines.retain(|line| line.strip_prefix(log::ERROR) != Some(cause));
         self.summary.failed += 1;
         let event = Event::Failed {
@@ -500,7 +500,7 @@ impl<'a> Run<'a> {
             kind: self.plan.node(id).kind.name(),
             cause: cause.to_owned(),
             log: lines,
-            log_path: logs.join(log::STDERR).display().to_string(),
+            log_path: path.display().to_string(),
         };
         self.observer.observe(&event);
         self.set(id, State::Failed);

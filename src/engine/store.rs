@@ -6,7 +6,7 @@
 //!   entries/<key>.json    the result: digests and sizes of the outputs; seconds, memory, host, program as provenance
 //!   objects/<digest>      an output's bytes: read-only, their modification time derived from the digest
 //!   fallbacks/<key>       this recipe could not be computed; its fallback is used instead (holds the cause)
-//!   jobs/<key>/           stdout and stderr of the last attempt
+//!   logs/<key>            what the last attempt wrote to its standard streams, if anything
 //!   recomputed/<key>/     outputs that differ when a node runs again (again/), and the cache's (cached/)
 //!   pins/<key>            kept from removal; holds the names of the nodes it is kept for
 //!   quarantine/<digest>   bytes that did not have the digest they stood under
@@ -42,7 +42,7 @@
 //! | `pipelines/` | its name is the digest of its content |
 //! | `entries.memo` | a checksum; each entry in it counts only for the key, mount, inode, size and times it was read with |
 //! | lease, workspace | nothing: a result is published whole whoever holds the lease; at worst it is computed twice |
-//! | `jobs/`, `recomputed/`, `quarantine/` | nothing: they are for people; of a job `gc` sees only that there was one |
+//! | `logs/`, `recomputed/`, `quarantine/` | nothing: they are for people; of a log `gc` sees only that there is one |
 //! | `runs/` | nothing: a history decides what `log` shows and what `gc` keeps beside the pipelines' own results |
 //!
 //! Knows keys and digests; not what a stage is.
@@ -51,7 +51,7 @@ use super::entry::{Entry, Stored, leads_out, sealed_at};
 use super::envelope;
 use super::error::Error;
 use super::key::{Artifact, Digest, Key, Recipe};
-use super::lease::{Claim, EXPIRY, Heart, Leases};
+use super::lease::{Claim, EXPIRY, Heart, Leases, TICKET};
 use super::memo::Memo;
 use super::owner::Owner;
 use crate::fs;
@@ -59,7 +59,7 @@ use anyhow::{Context as _, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::fs::{File, TryLockError};
+use std::fs::{File, Metadata, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -114,6 +114,7 @@ pub struct Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         // Ours alone, and empty unless another thread of this process is still at work.
+        let _ = fs::remove_if_there(&self.scratch.join(TICKET));
         let _ = std::fs::remove_dir(&self.scratch);
     }
 }
@@ -127,6 +128,27 @@ impl Workspace {
     /// Where it is.
     pub fn path(&self) -> &Path {
         self.folder.path()
+    }
+}
+
+/// Where the jobs of a process work, one after the other: two folders in one under `tmp/`, that is
+/// removed when dropped.
+pub struct Workbench {
+    workspace: Workspace,
+    /// As they were when they were made.
+    made: [Option<Metadata>; 2],
+}
+
+impl Workbench {
+    /// Two empty folders, for the outputs of the next job and for what else it writes. Folders that
+    /// the last job left empty, as it found them, are used again: to make and to remove folders
+    /// takes most of the time of a job that does little.
+    pub fn clear(&mut self) -> Result<[PathBuf; 2]> {
+        let folders = ["outputs", "scratch"].map(|name| self.workspace.path().join(name));
+        for (folder, made) in folders.iter().zip(&mut self.made) {
+            *made = Some(fs::fresh_folder(folder, made.as_ref())?);
+        }
+        Ok(folders)
     }
 }
 
@@ -165,7 +187,7 @@ impl Store {
 
     /// Makes the folders a run writes to.
     pub fn prepare(&self) -> Result<()> {
-        ["recipes", "entries", "objects", "fallbacks", "jobs", "leases", "runs", "tmp"]
+        ["recipes", "entries", "objects", "fallbacks", "logs", "leases", "runs", "tmp"]
             .into_iter()
             .try_for_each(|folder| fs::create_dir_all(&self.root.join(folder)))
     }
@@ -199,7 +221,7 @@ impl Store {
             // It shows other machines that a process is at work here. `gc` must go on where a full
             // disk refuses it.
             let _ = self.scratch();
-            Hold { _lock: lock, _heart: Heart::of(scratch.clone()), scratch }
+            Hold { _lock: lock, _heart: Heart::of_process(&scratch), scratch }
         };
         match attempt(&lock) {
             Ok(()) => Ok(hold(lock)),
@@ -279,8 +301,8 @@ impl Store {
     }
 
     /// Where a job's output streams go.
-    pub fn job_folder(&self, key: Key) -> PathBuf {
-        self.root.join("jobs").join(key.to_string())
+    pub fn log(&self, key: Key) -> PathBuf {
+        self.root.join("logs").join(key.to_string())
     }
 
     /// Where a node's outputs are kept that came out otherwise when it ran again.
@@ -455,6 +477,11 @@ impl Store {
         Ok(Workspace { folder: fs::temporary_folder(&scratch)? })
     }
 
+    /// Where the jobs of this process work.
+    pub fn workbench(&self) -> Result<Workbench> {
+        Ok(Workbench { workspace: self.workspace()?, made: [None, None] })
+    }
+
     /// Takes the file at `path` into the store; the file is moved.
     pub fn ingest(&self, path: &Path) -> Result<Stored> {
         let digest = digest_of_file(path)?;
@@ -573,7 +600,7 @@ impl Store {
 
     /// Whether anything here shows that `key` was requested once.
     pub fn was_requested(&self, key: Key) -> Result<bool> {
-        for path in [self.entry_path(key), self.recipe_path(key), self.job_folder(key)] {
+        for path in [self.entry_path(key), self.recipe_path(key), self.log(key)] {
             if fs::metadata_if_there(&path)?.is_some() {
                 return Ok(true);
             }
@@ -586,7 +613,7 @@ impl Store {
         fs::remove_if_there(&self.entry_path(key))?;
         fs::remove_if_there(&self.recipe_path(key))?;
         self.forget_choice(key)?;
-        fs::remove_folder_if_there(&self.job_folder(key))
+        fs::remove_if_there(&self.log(key))
     }
 
     /// Removes what was kept for a look only.

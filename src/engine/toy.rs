@@ -246,7 +246,9 @@ impl Executor for Mock<'_> {
         let Job { key, threads, again, .. } = self.running.remove(chosen);
         let told = |cause: &str| Told { cause: cause.to_owned(), hint: Some("try later".into()) };
         let outcome = match fate {
-            Fate::Runs => match super::exec::exec(self.store, KINDS, key, Manner { program: None, threads, again }) {
+            Fate::Runs => match self.store.workbench().and_then(|mut workbench| {
+                super::exec::exec(self.store, KINDS, key, Manner { program: None, threads, again }, &mut workbench)
+            }) {
                 Ok(_) => Outcome::Exited,
                 Err(error) if error.is::<Taken>() => Outcome::Taken,
                 Err(error) => match error.downcast_ref::<Unavailable>() {

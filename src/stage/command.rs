@@ -26,7 +26,7 @@ use crate::engine::stage::{
     Changes, Context, Declared, FILES, GATHERED, Invocation, Slot, Stage, Terms, Verbatim, belongs,
 };
 use crate::{fs, process};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -151,6 +151,7 @@ impl Stage for Command {
     const SLOTS: &'static [Slot] = &[];
     const OUTPUTS: &'static [&'static str] = &[];
     const OPEN: bool = true;
+    const SPAWNS: bool = true;
     const LISTS: &'static [&'static str] = &["run", "files", "outputs"];
     type Params = Params;
 
@@ -223,10 +224,7 @@ impl Stage for Command {
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {
-        // Below the workspace, and gone before that is looked through for outputs.
-        let folder = std::path::absolute(cx.output("")).and_then(tempfile::tempdir_in);
-        let folder = folder.context("cannot make a folder to run in")?;
-        let work = folder.path();
+        let work = cx.scratch();
         let scratch = Scratch::take(work.parent().unwrap_or(work))?;
         scratch.share()?;
         let own = place(cx, work)?;
@@ -253,8 +251,7 @@ impl Stage for Command {
             let full = full.map_or_else(String::new, |full| format!("; the disk of `{}` is full", full.display()));
             bail!("{failure}{full}");
         }
-        collect(&params.outputs, &own, work, cx)?;
-        fs::remove_folder_if_there(work)
+        collect(&params.outputs, &own, work, cx)
     }
 }
 
@@ -288,7 +285,7 @@ fn copy(from: &Path, to: &Path, mode: u32, executable: bool) -> Result<()> {
     fs::copy_new(from, to, mode | if executable { 0o111 } else { 0 })
 }
 
-/// Copies the outputs out of `work`: not moved, since the program may have left a process behind that writes to them.
+/// Moves the outputs out of `work`; copies those that somebody else may write to.
 fn collect(declared: &[String], own: &BTreeSet<String>, work: &Path, cx: &Context) -> Result<()> {
     let fs::Below { mut files, empty_folders, others } = fs::below(work, &[INPUTS])?;
     files.extend(empty_folders);
@@ -314,10 +311,17 @@ fn collect(declared: &[String], own: &BTreeSet<String>, work: &Path, cx: &Contex
             fs::create_dir_all(&to)?;
         } else {
             let meta = fs::metadata_if_there(&from)?;
-            copy(&from, &to, 0o644, meta.is_some_and(|meta| fs::is_executable(&meta)))?;
+            take(&from, &to, meta.is_some_and(|meta| fs::is_executable(&meta)))?;
         }
     }
     Ok(())
+}
+
+/// Moves a file to where none is, if all that the program has started has ended and nobody else knows the file.
+fn take(from: &Path, to: &Path, executable: bool) -> Result<()> {
+    fs::create_dir_all(to.parent().unwrap_or(to))?;
+    let mode = 0o644 | if executable { 0o111 } else { 0 };
+    if process::adopts() && fs::move_ours(from, to, mode)? { Ok(()) } else { fs::copy_new(from, to, mode) }
 }
 
 fn failure(status: ExitStatus) -> Option<String> {

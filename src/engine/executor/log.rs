@@ -18,15 +18,12 @@ pub const ERROR: &str = "error: ";
 /// What the line begins with by which it says what would help.
 pub const HINT: &str = "hint: ";
 
-/// The name of the log that a job writes its standard error to.
-pub const STDERR: &str = "stderr";
-
 /// How much of a log's end is read at most, in bytes: it may have grown to more than there is memory.
 const END: u64 = 64 << 10;
 
-/// The last lines of a job's standard error, as far as they lie at its end.
-pub fn tail(logs: &Path, lines: usize) -> Vec<String> {
-    let text = end(&logs.join(STDERR)).unwrap_or_default();
+/// The last lines of a job's log, as far as they lie at its end.
+pub fn tail(log: &Path, lines: usize) -> Vec<String> {
+    let text = end(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let all: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     all[all.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned()).collect()
