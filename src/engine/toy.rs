@@ -391,8 +391,13 @@ impl Trial<'_> {
         };
         let interrupted = AtomicBool::new(self.interrupted);
         let expected = self.expected.as_ref();
-        let settings =
-            Settings { keep_going: self.keep_going, retries: self.retries, interrupted: &interrupted, expected };
+        let settings = Settings {
+            keep_going: self.keep_going,
+            retries: self.retries,
+            interrupted: &interrupted,
+            stream: false,
+            expected,
+        };
         let (summary, outcome) =
             schedule::run(&self.plan, self.store, &surveyor, &survey, &mut mock, &settings, &mut notes);
         let Mock { submitted, threads, most_at_once, killed, .. } = mock;

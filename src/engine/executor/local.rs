@@ -12,9 +12,10 @@
 //! what it leaves behind; if this process is killed, the child goes on to its end; if both are, nothing is left to end
 //! the rest. Knows no plan, no store and no stage: a child is told a key and the cache folder.
 
-use super::log::{ERROR, HINT, STOPPED, TAKEN, UNAVAILABLE, tail};
+use super::log::{STOPPED, TAKEN, UNAVAILABLE, said};
 use super::{Executor, Job, Order, Outcome, Told};
 use crate::engine::key::Key;
+use crate::engine::wording::shorten;
 use crate::{fs, process};
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
@@ -30,6 +31,9 @@ use std::time::{Duration, Instant};
 
 /// How long one that was asked to end is waited for before it is made to.
 pub const GRACE: Duration = Duration::from_secs(2);
+
+/// How many characters a cause may have: it is to fit on a screen.
+const SCREEN: usize = 1000;
 
 /// A job that ended, and how.
 type Ended = (Key, Outcome);
@@ -339,9 +343,10 @@ fn is_stopped(status: ExitStatus) -> bool {
 
 /// What the job itself said last; how it ended, if it said nothing.
 fn told(log: &Path, status: ExitStatus) -> Told {
-    let lines = tail(log, 2);
-    let said = |lead: &str| lines.iter().find_map(|line| line.strip_prefix(lead)).map(str::to_owned);
-    Told { cause: said(ERROR).unwrap_or_else(|| describe(status)), hint: said(HINT) }
+    // One that was killed has said nothing of it: what stands there is its program's.
+    let (cause, hint) = if status.signal().is_some() { (None, None) } else { said(log) };
+    let cause = cause.map(|cause| shorten(&cause, SCREEN).into_owned());
+    Told { cause: cause.unwrap_or_else(|| describe(status)), hint }
 }
 
 fn describe(status: ExitStatus) -> String {
@@ -354,6 +359,7 @@ fn describe(status: ExitStatus) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::log::tail;
     use super::*;
     use crate::engine::key::Recipe;
     use std::num::NonZero;
