@@ -15,8 +15,7 @@ use rustix::process::{
 };
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -178,12 +177,12 @@ pub fn end_orphans(known: &[Pid]) {
 pub fn run(command: &mut Command, name: &str) -> Result<ExitStatus> {
     adopt();
     let stopped = pass_requests_on()?;
-    let child = command.spawn().with_context(|| format!("cannot start `{name}`"))?;
+    let mut child = command.spawn().with_context(|| format!("cannot start `{name}`"))?;
     if stopped.load(Ordering::Relaxed) {
         // The request came too early to reach the program.
         kill(Pid::from_child(&child));
     }
-    let status = wait_for(Pid::from_child(&child)).with_context(|| format!("cannot wait for `{name}`"))?;
+    let status = wait_for(&mut child).with_context(|| format!("cannot wait for `{name}`"))?;
     if adopts() {
         end_children()?;
     }
@@ -214,15 +213,48 @@ fn pass_requests_on() -> Result<Arc<AtomicBool>> {
     Ok(Arc::clone(passed_on.insert(stopped)))
 }
 
-/// Waits for the child `pid`, and buries the orphans that end before it.
-fn wait_for(pid: Pid) -> rustix::io::Result<ExitStatus> {
+/// Waits for a child, and buries the orphans that end before it.
+fn wait_for(child: &mut Child) -> std::io::Result<ExitStatus> {
+    let pid = Pid::from_child(child);
+    let ended = |id: WaitId, options| waitid(id, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | options);
     loop {
-        match wait(WaitOptions::empty()) {
-            Ok(Some((ended, status))) if ended == pid => return Ok(ExitStatus::from_raw(status.as_raw())),
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
+        match ended(WaitId::All, WaitIdOptions::empty()) {
+            Ok(_) if matches!(ended(WaitId::Pid(pid), WaitIdOptions::NOHANG), Ok(Some(_))) => {
+                let used = child.wait4()?;
+                PEAK.fetch_max(used.rusage.maxrss, Ordering::Relaxed);
+                return Ok(used.status);
+            }
+            Ok(_) => bury_orphans(pid),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Buries the children of this process that have ended, but for `child`.
+fn bury_orphans(child: Pid) {
+    let this = getpid().as_raw_nonzero().get();
+    let is_orphan = |process: &Process| process.parent == this && process.ended && process.pid != child;
+    processes().into_iter().filter(is_orphan).for_each(|orphan| _ = waitpid(Some(orphan.pid), WaitOptions::NOHANG));
+}
+
+/// The most that one of the programs that [`run`] has waited for had in memory at once, since that was
+/// last asked.
+static PEAK: AtomicU64 = AtomicU64::new(0);
+
+/// Peak resident memory, in bytes: that of the largest process among this one, the programs that it
+/// has run since the last call, and all processes that they have waited for. Not their sum, which no
+/// system keeps; without what the programs left behind.
+pub fn peak_memory() -> Option<u64> {
+    let programs = PEAK.swap(0, Ordering::Relaxed);
+    resident(getpid()).max((programs > 0).then_some(programs))
+}
+
+/// Peak resident memory of a process, where the system tells (Linux: `VmHWM`).
+fn resident(pid: Pid) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
 }
 
 /// Ends and buries whatever is below this process.

@@ -262,3 +262,18 @@ fn a_stage_that_asks_the_terminal_fails_instead_of_stopping_for_ever() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("/dev/tty: No such device or address"), "{said}");
 }
+
+#[test]
+fn the_peak_memory_of_a_command_is_that_of_its_largest_process_and_of_no_command_before_it() {
+    let space = Space::with(
+        "stages:\n  big: { command: { run: 'sh -c \"python3 big.py; true\"; : > out', files: [big.py], outputs: [out] } }\n  \
+         small: { command: { run: ': > out', outputs: [out], inputs: { big: big } } }\n",
+    );
+    space.write("big.py", "x = b'x' * (300 << 20)\n").ok(&["run", "-j", "1"]);
+    let show = |node: &str| -> serde_json::Value {
+        serde_json::from_str(&space.ok(&["show", node, "--json"]).stdout).unwrap()
+    };
+    let mebibytes = |node: &str| show(node)["nodes"][0]["entry"]["peak_memory"].as_u64().unwrap() >> 20;
+    assert!((300..500).contains(&mebibytes("big")), "{}", mebibytes("big"));
+    assert!(mebibytes("small") < 100, "{}", mebibytes("small"));
+}

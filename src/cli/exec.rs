@@ -7,7 +7,7 @@ use crate::engine::executor::local::GRACE;
 use crate::engine::executor::log::{ERROR, STOPPED, TAKEN, UNAVAILABLE};
 use crate::engine::key::{Digest, Key};
 use crate::engine::recompute::AGAIN;
-use crate::engine::stage::Unavailable;
+use crate::engine::stage::{Hinted, Unavailable};
 use crate::engine::store::{Store, Workbench};
 use crate::{fs, process, stage};
 use anyhow::{Context as _, Result};
@@ -16,11 +16,13 @@ use rustix::process::{getpid, setsid};
 use rustix::stdio::{dup2_stderr, dup2_stdout, stdout};
 use std::fs::File;
 use std::io::{Write as _, stdin};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 pub(super) fn exec(common: &Common, key: Key, manner: Manner, aside: Option<&Path>) -> Result<String> {
+    let project = project(common)?;
+    let manner = Manner { project: Some(&project), ..manner };
     let store = common.store();
     // A job may outlive the run that started it.
     let _hold = store.share(true)?;
@@ -31,7 +33,7 @@ pub(super) fn exec(common: &Common, key: Key, manner: Manner, aside: Option<&Pat
 /// Runs the jobs that are ordered on standard input, one after the other, until there is none or one fails.
 pub(super) fn serve(common: &Common, program: Option<Digest>, aside: Option<&Path>) -> Result<String> {
     let mut replies = File::from(fcntl_dupfd_cloexec(stdout(), 3).context("cannot keep standard output")?);
-    let store = common.store();
+    let (store, project) = (common.store(), project(common)?);
     let _hold = store.share(true)?;
     let mut workbench = store.workbench()?;
     for order in stdin().lines() {
@@ -39,7 +41,7 @@ pub(super) fn serve(common: &Common, program: Option<Digest>, aside: Option<&Pat
         let log = fs::append(&order.log)?;
         dup2_stdout(&log).and_then(|()| dup2_stderr(&log)).context("cannot write to the log")?;
         let _ending = order.time_limit.map(end_after);
-        let manner = Manner { program, threads: order.threads, again: order.again };
+        let manner = Manner { program, threads: order.threads, again: order.again, project: Some(&project) };
         compute(&store, order.key, manner, aside, &mut workbench)?;
         if replies.write_all(b"\n").is_err() {
             // Nobody listens any more.
@@ -49,12 +51,16 @@ pub(super) fn serve(common: &Common, program: Option<Digest>, aside: Option<&Pat
     Ok(String::new())
 }
 
+fn project(common: &Common) -> Result<PathBuf> {
+    std::path::absolute(&common.directory).context("cannot tell where the project is")
+}
+
 /// Publishes the result; or leaves it in `aside/<key>/`, for a comparison.
 fn compute(store: &Store, key: Key, manner: Manner, aside: Option<&Path>, workbench: &mut Workbench) -> Result<()> {
     match aside {
         Some(folder) => {
             let folder = folder.join(key.to_string()).join(AGAIN);
-            worker::exec_aside(store, stage::KINDS, key, manner.threads, &folder, workbench)
+            worker::exec_aside(store, stage::KINDS, key, manner, &folder, workbench)
         }
         None => worker::exec(store, stage::KINDS, key, manner, workbench).map(drop),
     }
@@ -99,7 +105,10 @@ pub(super) fn end_after(limit: Duration) -> Sender<()> {
 
 /// What would help, if the stage knew.
 pub(super) fn hint(error: &anyhow::Error) -> Option<&str> {
-    error.chain().find_map(|cause| cause.downcast_ref::<Unavailable>()).map(|unavailable| unavailable.hint.as_str())
+    error.chain().find_map(|cause| {
+        let unavailable = cause.downcast_ref::<Unavailable>().map(|unavailable| unavailable.hint.as_str());
+        unavailable.or_else(|| cause.downcast_ref::<Hinted>().map(|hinted| hinted.hint.as_str()))
+    })
 }
 
 /// For errors that are not among [`crate::engine::error::Error`].

@@ -371,7 +371,9 @@ fn dispatch(cli: Cli) -> Result<String> {
             exec::take_name();
             let _ending = time_limit.map(exec::end_after);
             match key {
-                Some(key) => exec::exec(common, key, Manner { program, threads, again }, aside.as_deref()),
+                Some(key) => {
+                    exec::exec(common, key, Manner { program, threads, again, project: None }, aside.as_deref())
+                }
                 None => exec::serve(common, program, aside.as_deref()),
             }
         }

@@ -9,7 +9,7 @@ use super::lease::Claim;
 use super::owner::{Owner, host};
 use super::stage::{Context, Input, Kind, belongs};
 use super::store::{Lookup, Store, Workbench};
-use crate::fs;
+use crate::{fs, process};
 use anyhow::{Result, anyhow, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZero;
@@ -23,13 +23,15 @@ pub struct Taken(pub Option<Owner>);
 
 /// How to answer.
 #[derive(Clone, Copy, Debug)]
-pub struct Manner {
+pub struct Manner<'a> {
     /// This program's digest, if whoever asks knows it.
     pub program: Option<Digest>,
     /// On how many threads at most.
     pub threads: NonZero<usize>,
     /// Whether there may be an answer already.
     pub again: bool,
+    /// The project's folder, absolute; in no key.
+    pub project: Option<&'a Path>,
 }
 
 /// Runs the stage that `key` names and publishes its answer. Fails with [`Taken`] if that is somebody else's already.
@@ -40,7 +42,7 @@ pub fn exec(
     manner: Manner,
     workbench: &mut Workbench,
 ) -> Result<Entry> {
-    let Manner { program, threads, again } = manner;
+    let Manner { program, threads, again, project } = manner;
     let (recipe, kind) = question(store, kinds, key)?;
     let _lease = match store.claim(key)? {
         Claim::Ours(lease) => lease,
@@ -54,14 +56,14 @@ pub fn exec(
     let declared = kind.outputs_for(&recipe.params)?;
     let [folder, scratch] = workbench.clear()?;
     let began = Instant::now();
-    kind.run(&Context::new(recipe, inputs, [folder.clone(), scratch], threads))?;
+    kind.run(&Context::new(recipe, inputs, [folder.clone(), scratch], threads).of_project(project))?;
     let seconds = began.elapsed().as_secs_f64();
     let (outputs, empty_folders) = collect(store, kind.name(), declared.as_deref(), &folder)?;
     let entry = Entry {
         outputs,
         empty_folders,
         seconds,
-        peak_memory: peak_memory(),
+        peak_memory: process::peak_memory(),
         finished: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs()),
         host: host(),
         program,
@@ -75,7 +77,7 @@ pub fn exec_aside(
     store: &Store,
     kinds: &[&'static dyn Kind],
     key: Key,
-    threads: NonZero<usize>,
+    manner: Manner,
     folder: &Path,
     workbench: &mut Workbench,
 ) -> Result<()> {
@@ -84,7 +86,8 @@ pub fn exec_aside(
     let inputs = place_inputs(store, &recipe)?;
     let declared = kind.outputs_for(&recipe.params)?;
     let [_, scratch] = workbench.clear()?;
-    kind.run(&Context::new(recipe, inputs, [folder.to_owned(), scratch], threads))?;
+    let Manner { threads, project, .. } = manner;
+    kind.run(&Context::new(recipe, inputs, [folder.to_owned(), scratch], threads).of_project(project))?;
     written(kind.name(), declared.as_deref(), folder).map(drop)
 }
 
@@ -162,13 +165,6 @@ fn written(kind: &str, declared: Option<&[String]>, workspace: &Path) -> Result<
     Ok(found)
 }
 
-/// Peak resident memory of this process in bytes, where the system tells (Linux: `VmHWM`).
-fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::key::Artifact;
@@ -212,7 +208,7 @@ mod tests {
         }
     }
 
-    const PLAIN: Manner = Manner { program: None, threads: NonZero::<usize>::MIN, again: false };
+    const PLAIN: Manner = Manner { program: None, threads: NonZero::<usize>::MIN, again: false, project: None };
 
     const KINDS: &[&'static dyn Kind] = &[&KindOf::<Writer>::KIND];
 

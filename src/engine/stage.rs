@@ -255,6 +255,16 @@ pub struct Unavailable {
     pub hint: String,
 }
 
+/// A failure of which the stage knows what would help.
+#[derive(Debug, thiserror::Error)]
+#[error("{cause}")]
+pub struct Hinted {
+    /// One sentence.
+    pub cause: String,
+    /// What would help.
+    pub hint: String,
+}
+
 /// What a running stage sees.
 pub struct Context {
     recipe: Recipe,
@@ -262,6 +272,7 @@ pub struct Context {
     outputs: PathBuf,
     scratch: PathBuf,
     threads: NonZero<usize>,
+    project: Option<PathBuf>,
 }
 
 /// One artifact that fills a slot.
@@ -292,7 +303,18 @@ impl Context {
         [outputs, scratch]: [PathBuf; 2],
         threads: NonZero<usize>,
     ) -> Context {
-        Context { recipe, inputs, outputs, scratch, threads }
+        Context { recipe, inputs, outputs, scratch, threads, project: None }
+    }
+
+    /// The same, in the project whose folder this is.
+    #[must_use]
+    pub fn of_project(self, folder: Option<&Path>) -> Context {
+        Context { project: folder.map(Path::to_owned), ..self }
+    }
+
+    /// The project's folder, absolute, if it is known. It is in no key: the bits must not depend on it.
+    pub fn project(&self) -> Option<&Path> {
+        self.project.as_deref()
     }
 
     /// The recipe that is being answered.

@@ -247,7 +247,13 @@ impl Executor for Mock<'_> {
         let told = |cause: &str| Told { cause: cause.to_owned(), hint: Some("try later".into()) };
         let outcome = match fate {
             Fate::Runs => match self.store.workbench().and_then(|mut workbench| {
-                super::exec::exec(self.store, KINDS, key, Manner { program: None, threads, again }, &mut workbench)
+                super::exec::exec(
+                    self.store,
+                    KINDS,
+                    key,
+                    Manner { program: None, threads, again, project: None },
+                    &mut workbench,
+                )
             }) {
                 Ok(_) => Outcome::Exited,
                 Err(error) if error.is::<Taken>() => Outcome::Taken,

@@ -18,19 +18,21 @@
 //! A stage of this kind promises what no test here can hold it to: the same files and parameters give the same bytes. Not
 //! knowing what the program is, this file neither pins its version nor keeps it from reading the disk by absolute paths.
 
+use super::environment::{self, PATH};
 use super::format;
 use super::scratch::Scratch;
 use super::texts::{Text, Texts, written};
 use crate::engine::key::Content;
 use crate::engine::stage::{
-    Changes, Context, Declared, FILES, GATHERED, Invocation, Slot, Stage, Terms, Verbatim, belongs,
+    Changes, Context, Declared, FILES, GATHERED, Hinted, Invocation, Slot, Stage, Terms, Verbatim, belongs,
 };
 use crate::{fs, process};
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::num::NonZero;
 use std::os::unix::process::ExitStatusExt as _;
@@ -139,15 +141,15 @@ impl Shell {
     }
 }
 
-/// Where programs are looked for, unless `env` says otherwise.
-const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+/// How many files a message names.
+const NAMED: usize = 8;
 
 /// The folder of what it is given.
 const INPUTS: &str = "inputs";
 
 impl Stage for Command {
     const NAME: &'static str = "command";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const SLOTS: &'static [Slot] = &[];
     const OUTPUTS: &'static [&'static str] = &[];
     const OPEN: bool = true;
@@ -170,6 +172,8 @@ impl Stage for Command {
             return Err("`outputs` is empty; name the files that the command writes".into());
         }
         check_paths(&params.files, &params.outputs)?;
+        let path = params.env.iter().find(|(name, _)| name.0 == "PATH");
+        path.map_or(Ok(()), |(_, path)| environment::check_path(&path.0))?;
         let mut variables = BTreeMap::new();
         for (name, value) in &params.params {
             if !is_name(name) {
@@ -191,6 +195,11 @@ impl Stage for Command {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Version 3 replaces `$PROJECT` in `env`.
+    fn version(params: &Params) -> u32 {
+        if params.env.values().any(|value| environment::is_replaced(&value.0)) { 3 } else { 2 }
     }
 
     fn outputs(params: &Params) -> Option<Vec<String>> {
@@ -239,17 +248,37 @@ impl Stage for Command {
         program.current_dir(work).stdin(Stdio::null()).env_clear();
         program.env("PATH", PATH).env("HOME", scratch.path()).env("TMPDIR", scratch.path());
         program.envs(params.params.iter().map(|(name, value)| (variable(name), written(&value.0).unwrap_or_default())));
-        program.envs(params.env.iter().map(|(name, value)| (&name.0, &value.0)));
-        let name = match &params.run {
-            Texts::One(_) => params.shell.name(),
-            Texts::Many(words) => &words[0].0,
+        let mut path = OsString::from(PATH);
+        for (name, written) in &params.env {
+            let value = environment::value(&written.0, cx.project())?;
+            if name.0 == "PATH" {
+                environment::check_project(&written.0, cx.project())?;
+                path.clone_from(&value);
+            }
+            program.env(&name.0, value);
+        }
+        let (name, words) = match &params.run {
+            Texts::One(text) => (params.shell.name(), environment::programs(&text.0)),
+            Texts::Many(words) => (words[0].0.as_str(), vec![words[0].0.as_str()]),
         };
-        let status = process::run(&mut program, name)?;
+        // Who sets a PATH knows that it is another one.
+        let is_set = params.env.keys().any(|name| name.0 == "PATH");
+        let hint = || if is_set { None } else { environment::elsewhere(&words, &path, cx.project()) };
+        let hinted = |cause: String| match hint() {
+            Some(hint) => Hinted { cause, hint }.into(),
+            None => anyhow!(cause),
+        };
+        let status = match process::run(&mut program, name) {
+            Err(error) if is_not_found(&error) => {
+                return Err(hinted(format!("there is no program `{name}` on the PATH `{}`", path.display())));
+            }
+            status => status?,
+        };
         if let Some(failure) = failure(status) {
             // On a full disk there was no room for what the program had to say of it.
             let full = [work, scratch.path()].into_iter().find(|folder| fs::is_full(folder));
             let full = full.map_or_else(String::new, |full| format!("; the disk of `{}` is full", full.display()));
-            bail!("{failure}{full}");
+            return Err(hinted(format!("{failure}{full}")));
         }
         collect(&params.outputs, &own, work, cx)
     }
@@ -298,7 +327,9 @@ fn collect(declared: &[String], own: &BTreeSet<String>, work: &Path, cx: &Contex
     let stray = files.iter().filter(|file| !is_output(file)).chain(others);
     let stray: Vec<String> = stray.map(|file| format!("`{file}`")).collect();
     if let Some(missing) = declared.iter().find(|output| !files.iter().any(|file| belongs(file, output))) {
-        let but = if stray.is_empty() { String::new() } else { format!(", but {}", stray.join(", ")) };
+        let more = if stray.len() > NAMED { format!(" and {} more", stray.len() - NAMED) } else { String::new() };
+        let named = stray[..stray.len().min(NAMED)].join(", ");
+        let but = if stray.is_empty() { String::new() } else { format!(", but {named}{more}") };
         bail!("the command did not write its output `{missing}`{but}");
     }
     if !stray.is_empty() {
@@ -322,6 +353,11 @@ fn take(from: &Path, to: &Path, executable: bool) -> Result<()> {
     fs::create_dir_all(to.parent().unwrap_or(to))?;
     let mode = 0o644 | if executable { 0o111 } else { 0 };
     if process::adopts() && fs::move_ours(from, to, mode)? { Ok(()) } else { fs::copy_new(from, to, mode) }
+}
+
+fn is_not_found(error: &anyhow::Error) -> bool {
+    let cause = error.downcast_ref::<std::io::Error>();
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::NotFound)
 }
 
 fn failure(status: ExitStatus) -> Option<String> {

@@ -12,6 +12,7 @@ mod artifact;
 mod captions;
 mod command;
 mod conclusions;
+mod environment;
 mod evaluate;
 mod fetch;
 mod figures;
