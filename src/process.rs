@@ -16,9 +16,10 @@ use rustix::process::{
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::process::{Child, Command, ExitStatus};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
+use wait4::Wait4 as _;
 
 /// The signals that ask a process to end.
 pub const REQUESTS: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
@@ -171,6 +172,36 @@ pub fn end_orphans(known: &[Pid]) {
     }
 }
 
+/// Starts a thread. Under a limit of the system that may fail, and is no reason to panic.
+pub fn start_thread(work: impl FnOnce() + Send + 'static) -> Result<()> {
+    std::thread::Builder::new().spawn(work).map(drop).context("cannot start a thread")
+}
+
+/// Fails if so many threads cannot be started: for what would panic then.
+pub fn check_threads(threads: usize) -> Result<()> {
+    let gate = RwLock::new(());
+    std::thread::scope(|scope| {
+        let shut = gate.write();
+        let start = || std::thread::Builder::new().spawn_scoped(scope, || drop(gate.read())).map(drop);
+        let started = (0..threads).try_for_each(|_| start());
+        drop(shut);
+        started
+    })
+    .with_context(|| format!("cannot start {threads} threads"))
+}
+
+/// What would help if the system has refused something for a limit of its own.
+pub fn exhausted(error: &anyhow::Error) -> Option<&'static str> {
+    let system = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()?.raw_os_error());
+    match Errno::from_raw_os_error(system?) {
+        Errno::MFILE => Some("`ulimit -n` is how many files a process may have open; raise it"),
+        Errno::NFILE => Some("all processes together have as many files open as the system allows"),
+        Errno::AGAIN => Some("`ulimit -u` is how many processes and threads you may have; raise it, or end some"),
+        Errno::NOMEM => Some("there is no memory left, or no more than `ulimit -v` allows"),
+        _ => None,
+    }
+}
+
 /// Runs a program, the only one that this process has started, until it and all below it have
 /// ended. What it leaves behind is killed. A signal that asks this process to end is passed on to all
 /// of them; then the error is [`Stopped`], however the program ends.
@@ -203,13 +234,13 @@ fn pass_requests_on() -> Result<Arc<AtomicBool>> {
     let mut signals = Signals::new(REQUESTS).context("cannot listen for signals")?;
     let stopped = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stopped);
-    std::thread::spawn(move || {
+    start_thread(move || {
         for signal in signals.forever() {
             flag.store(true, Ordering::Relaxed);
             let signal = Signal::from_named_raw(signal).unwrap_or(Signal::TERM);
             below(&[getpid()]).into_iter().for_each(|pid| _ = kill_process(pid, signal));
         }
-    });
+    })?;
     Ok(Arc::clone(passed_on.insert(stopped)))
 }
 
@@ -224,7 +255,10 @@ fn wait_for(child: &mut Child) -> std::io::Result<ExitStatus> {
                 PEAK.fetch_max(used.rusage.maxrss, Ordering::Relaxed);
                 return Ok(used.status);
             }
-            Ok(_) => bury_orphans(pid),
+            Ok(_) => {
+                bury_orphans(pid);
+                std::thread::sleep(PAUSE);
+            }
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -291,6 +325,17 @@ mod tests {
             assert_eq!((process.parent, process.ended), (42, ended), "{name}");
         }
         assert!(["", "7 (sh", "7 (sh) S 42"].iter().all(|torn| parse(pid, torn).is_none()));
+    }
+
+    #[test]
+    fn what_the_system_refuses_for_a_limit_is_named() {
+        for (errno, name) in
+            [(Errno::MFILE, "`ulimit -n`"), (Errno::AGAIN, "`ulimit -u`"), (Errno::NOMEM, "`ulimit -v`")]
+        {
+            let refused = std::io::Error::from(errno);
+            assert!(exhausted(&anyhow::Error::new(refused).context("cannot")).unwrap().contains(name));
+        }
+        assert_eq!(exhausted(&std::io::Error::from(Errno::NOENT).into()), None);
     }
 
     #[test]

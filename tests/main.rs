@@ -18,6 +18,7 @@ mod house;
 mod inspect;
 mod isolation;
 mod jobs;
+mod limits;
 mod links;
 mod lock;
 mod looking;

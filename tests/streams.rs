@@ -66,6 +66,7 @@ fn a_failure_quotes_both_streams_in_the_order_of_writing() {
 fn a_failure_fits_on_a_screen_however_much_was_written() {
     let script = "head -c 100000 /dev/zero | tr '\\0' x; for i in $(seq 3000); do echo > stray-file-number-$i; done\n";
     let said = lines(script).exits(1, &["run", "-j", "2"]).stderr;
+    assert!(said.contains("did not write its output `out`, but `stray-file-number-1`, "), "{said}");
     assert!(said.contains(" and 2992 more"), "{said}");
     assert!(said.len() < 80 * 24 && said.lines().count() < 24, "{} bytes: {said}", said.len());
     let space = Space::with("stages:\n  c: { command: { run: [sh, -c, exit 1], outputs: [out] } }\n");

@@ -15,7 +15,7 @@ use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{getpid, setsid};
 use rustix::stdio::{dup2_stderr, dup2_stdout, stdout};
 use std::fs::File;
-use std::io::{Write as _, stdin};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _, stdin};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -40,15 +40,30 @@ pub(super) fn serve(common: &Common, program: Option<Digest>, aside: Option<&Pat
         let order: Order = serde_json::from_str(&order.context("cannot read an order")?).context("this is no order")?;
         let log = fs::append(&order.log)?;
         dup2_stdout(&log).and_then(|()| dup2_stderr(&log)).context("cannot write to the log")?;
-        let _ending = order.time_limit.map(end_after);
+        let _ending = order.time_limit.map(end_after).transpose()?;
         let manner = Manner { program, threads: order.threads, again: order.again, project: Some(&project) };
-        compute(&store, order.key, manner, aside, &mut workbench)?;
+        compute(&store, order.key, manner, aside, &mut workbench).inspect_err(|_| end_line(&order.log))?;
         if replies.write_all(b"\n").is_err() {
             // Nobody listens any more.
             break;
         }
     }
     Ok(String::new())
+}
+
+/// Ends the last line of a log: what comes next begins another.
+fn end_line(log: &Path) {
+    let last = |mut log: File| -> std::io::Result<u8> {
+        let mut last = [b'\n'];
+        if log.seek(SeekFrom::End(0))? > 0 {
+            log.seek(SeekFrom::End(-1))?;
+            log.read_exact(&mut last)?;
+        }
+        Ok(last[0])
+    };
+    if File::open(log).and_then(last).is_ok_and(|last| last != b'\n') {
+        let _ = std::io::stderr().write_all(b"\n");
+    }
 }
 
 fn project(common: &Common) -> Result<PathBuf> {
@@ -91,24 +106,25 @@ pub(super) fn time_limit(seconds: &str) -> Result<Duration, String> {
 
 /// Ends this process, with all it has started, when `limit` is long over, unless what this gives is
 /// dropped first. The run that started it does so in time; this is for a process whose run was killed.
-pub(super) fn end_after(limit: Duration) -> Sender<()> {
+pub(super) fn end_after(limit: Duration) -> Result<Sender<()>> {
     let (alive, ended) = channel();
-    std::thread::spawn(move || {
+    process::start_thread(move || {
         if ended.recv_timeout(limit.saturating_add(2 * GRACE)) == Err(RecvTimeoutError::Timeout) {
             // What the run would have said, if it still lives.
             let _ = writeln!(std::io::stderr(), "{ERROR}it took longer than {} s", limit.as_secs_f64());
             process::end_trees(&[getpid()]);
         }
-    });
-    alive
+    })?;
+    Ok(alive)
 }
 
 /// What would help, if the stage knew.
 pub(super) fn hint(error: &anyhow::Error) -> Option<&str> {
-    error.chain().find_map(|cause| {
+    let hint = error.chain().find_map(|cause| {
         let unavailable = cause.downcast_ref::<Unavailable>().map(|unavailable| unavailable.hint.as_str());
         unavailable.or_else(|| cause.downcast_ref::<Hinted>().map(|hinted| hinted.hint.as_str()))
-    })
+    });
+    hint.or_else(|| process::exhausted(error))
 }
 
 /// For errors that are not among [`crate::engine::error::Error`].

@@ -369,7 +369,7 @@ fn dispatch(cli: Cli) -> Result<String> {
         Command::Exec { key, program, threads, again, aside, time_limit } => {
             exec::begin_session();
             exec::take_name();
-            let _ending = time_limit.map(exec::end_after);
+            let _ending = time_limit.map(exec::end_after).transpose()?;
             match key {
                 Some(key) => {
                     exec::exec(common, key, Manner { program, threads, again, project: None }, aside.as_deref())

@@ -54,6 +54,7 @@ pub fn exec(
     }
     let inputs = place_inputs(store, &recipe)?;
     let declared = kind.outputs_for(&recipe.params)?;
+    check_threads(kind)?;
     let [folder, scratch] = workbench.clear()?;
     let began = Instant::now();
     kind.run(&Context::new(recipe, inputs, [folder.clone(), scratch], threads).of_project(project))?;
@@ -85,10 +86,18 @@ pub fn exec_aside(
     fs::create_dir_all(folder)?;
     let inputs = place_inputs(store, &recipe)?;
     let declared = kind.outputs_for(&recipe.params)?;
+    check_threads(kind)?;
     let [_, scratch] = workbench.clear()?;
     let Manner { threads, project, .. } = manner;
     kind.run(&Context::new(recipe, inputs, [folder.to_owned(), scratch], threads).of_project(project))?;
     written(kind.name(), declared.as_deref(), folder).map(drop)
+}
+
+/// The libraries that a stage in this process may use, rayon and polars, panic where they cannot start a thread for each
+/// core.
+fn check_threads(kind: &dyn Kind) -> Result<()> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if kind.spawns() { Ok(()) } else { process::check_threads(2 * cores) }
 }
 
 fn question(store: &Store, kinds: &[&'static dyn Kind], key: Key) -> Result<(Recipe, &'static dyn Kind)> {

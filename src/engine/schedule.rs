@@ -280,7 +280,7 @@ impl<'a> Run<'a> {
                     self.observer.observe(&Event::Running { node, kind, key: key.to_string(), reasons });
                 }
                 self.running.insert(key, nodes);
-                self.submit(key, forced);
+                self.submit(key, forced)?;
             }
         }
         Ok(())
@@ -398,7 +398,7 @@ impl<'a> Run<'a> {
                     let waiting = self.running.entry(key).or_default();
                     waiting.push(id);
                     if waiting.len() == 1 {
-                        self.submit(key, forced);
+                        self.submit(key, forced)?;
                     }
                 }
             }
@@ -406,16 +406,17 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn submit(&mut self, key: Key, again: bool) {
+    fn submit(&mut self, key: Key, again: bool) -> Result<()> {
         let nodes = &self.running[&key];
         let kind = self.plan.node(nodes[0]).kind;
         let share = threads(self.pool.slots(), self.running.len() + self.ready.len(), kind.in_step());
         let terms = self.terms(key, nodes);
         let log = self.store.log(key);
-        self.pool.start(key, log.clone(), share, again, terms, kind.spawns());
+        self.pool.start(key, log.clone(), share, again, terms, kind.spawns())?;
         if self.settings.stream {
             self.followers.insert(key, Follower::new(log));
         }
+        Ok(())
     }
 
     /// Shows what the running jobs have written since the last time.
@@ -500,8 +501,7 @@ impl<'a> Run<'a> {
                     self.observer.observe(&Event::Retrying { node, cause, attempt, of });
                 }
                 self.running.insert(key, nodes);
-                self.submit(key, true);
-                return Ok(());
+                return self.submit(key, true);
             }
         }
         for id in nodes {

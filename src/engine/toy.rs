@@ -231,11 +231,12 @@ impl Executor for Mock<'_> {
         self.slots
     }
 
-    fn submit(&mut self, job: Job) {
+    fn submit(&mut self, job: Job) -> Result<()> {
         self.submitted.push(job.key);
         self.threads.push(job.threads.get());
         self.running.push(job);
         self.most_at_once = self.most_at_once.max(self.running.len());
+        Ok(())
     }
 
     fn wait(&mut self, _: Duration) -> Option<(Key, Outcome)> {

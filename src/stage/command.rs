@@ -263,15 +263,13 @@ impl Stage for Command {
         };
         // Who sets a PATH knows that it is another one.
         let is_set = params.env.keys().any(|name| name.0 == "PATH");
-        let hint = || if is_set { None } else { environment::elsewhere(&words, &path, cx.project()) };
-        let hinted = |cause: String| match hint() {
+        let elsewhere = || if is_set { None } else { environment::elsewhere(&words, &path, cx.project()) };
+        let hinted = |cause: String| match elsewhere() {
             Some(hint) => Hinted { cause, hint }.into(),
             None => anyhow!(cause),
         };
         let status = match process::run(&mut program, name) {
-            Err(error) if is_not_found(&error) => {
-                return Err(hinted(format!("there is no program `{name}` on the PATH `{}`", path.display())));
-            }
+            Err(error) if is_not_found(&error) => return Err(hinted(format!("{error:#}"))),
             status => status?,
         };
         if let Some(failure) = failure(status) {

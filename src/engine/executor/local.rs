@@ -281,19 +281,20 @@ impl Executor for Local {
         system.totalram.saturating_mul(u64::from(system.mem_unit))
     }
 
-    fn submit(&mut self, job: Job) {
+    fn submit(&mut self, job: Job) -> Result<()> {
         let (report, processes) = (self.done.0.clone(), self.processes());
         match self.begin(&job) {
-            Ok(worker) => {
-                _ = std::thread::spawn(move || {
-                    let outcome = processes.finish(&job, worker);
-                    // Nobody listens any more once the run has been given up.
-                    let _ = report.send((job.key, outcome));
-                })
-            }
+            // If there is no thread, the process is among those that are ended when the command fails.
+            Ok(worker) => process::start_thread(move || {
+                let outcome = processes.finish(&job, worker);
+                // Nobody listens any more once the run has been given up.
+                let _ = report.send((job.key, outcome));
+            }),
+            Err(error) if process::exhausted(&error).is_some() => Err(error),
             Err(error) => {
                 let told = Told { cause: format!("{error:#}"), hint: None };
                 let _ = report.send((job.key, Outcome::Failed(told)));
+                Ok(())
             }
         }
     }
@@ -391,7 +392,7 @@ mod tests {
     impl Bench {
         fn submit_job(&mut self, kind: &str, time_limit: Option<Duration>, shares_process: bool) -> Key {
             let (key, log, threads) = (key(kind), self.dir.path().join(kind), NonZero::new(3).unwrap());
-            self.local.submit(Job { key, log, threads, again: false, time_limit, shares_process });
+            self.local.submit(Job { key, log, threads, again: false, time_limit, shares_process }).unwrap();
             key
         }
 
@@ -529,7 +530,7 @@ mod tests {
         for (kind, silent) in [("one", false), ("two", true), ("three", false), ("four", true)] {
             let (key, log) = (key(kind), bench.dir.path().join(kind));
             let (threads, time_limit) = (NonZero::<usize>::MIN, None);
-            bench.local.submit(Job { key, log, threads, again: silent, time_limit, shares_process: true });
+            bench.local.submit(Job { key, log, threads, again: silent, time_limit, shares_process: true }).unwrap();
             assert_eq!(bench.next(), (key, Outcome::Exited));
         }
         assert_eq!(logs(&bench), ["one", "three"]);
