@@ -160,7 +160,7 @@ mod tests {
     }
 
     fn start(pool: &mut Pool, terms: Terms) {
-        pool.start(key(), PathBuf::new(), NonZero::<usize>::MIN, false, terms, false);
+        pool.start(key(), PathBuf::new(), NonZero::<usize>::MIN, false, terms, false).unwrap();
     }
 
     #[test]
