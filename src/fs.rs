@@ -154,6 +154,19 @@ pub fn write_atomic(path: &Path, scratch: &Path, bytes: &[u8]) -> Result<()> {
     attempt().with_context(|| format!("cannot write `{}`", path.display()))
 }
 
+/// Writes a file so that a reader sees either the old content or the whole new one. Not synced: a loss of power may take
+/// the new content back, or leave the file empty.
+pub fn replace(path: &Path, scratch: &Path, bytes: &[u8]) -> Result<()> {
+    let attempt = || -> io::Result<()> {
+        let mut file = step().and_then(|()| tempfile::NamedTempFile::new_in(scratch))?;
+        step().and_then(|()| file.write_all(bytes))?;
+        step()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    attempt().with_context(|| format!("cannot write `{}`", path.display()))
+}
+
 /// Writes a file that must not be there yet, as [`write_atomic`] does; gives whether it was not.
 pub fn write_new(path: &Path, scratch: &Path, bytes: &[u8]) -> Result<bool> {
     let attempt = || -> io::Result<bool> {
@@ -374,6 +387,35 @@ pub fn entries(path: &Path) -> Result<Vec<OsString>> {
 pub fn sync(path: &Path) -> Result<()> {
     let synced = step().and_then(|()| open_regular(path)?.0.sync_all());
     synced.with_context(|| format!("cannot sync `{}`", path.display()))
+}
+
+/// Hands everything to the disk that was written to the file system of `folder`.
+pub fn sync_disk(folder: &Path) -> Result<()> {
+    let attempt = || -> io::Result<()> {
+        let folder = File::open(folder)?;
+        #[cfg(target_os = "linux")]
+        rustix::fs::syncfs(folder)?;
+        #[cfg(not(target_os = "linux"))]
+        {
+            drop(folder);
+            rustix::fs::sync();
+        }
+        Ok(())
+    };
+    step().and_then(|()| attempt()).with_context(|| format!("cannot sync the disk of `{}`", folder.display()))
+}
+
+/// When anything about a file was last changed, its name too.
+pub fn changed(meta: &Metadata) -> SystemTime {
+    let seconds = Duration::from_secs(meta.ctime().unsigned_abs());
+    let since = seconds + Duration::from_nanos(meta.ctime_nsec().unsigned_abs());
+    SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// Sets a file's modification time to now.
+pub fn touch(path: &Path) -> Result<()> {
+    let touched = step().and_then(|()| open_regular(path)?.0.set_modified(SystemTime::now()));
+    touched.with_context(|| format!("cannot touch `{}`", path.display()))
 }
 
 /// Makes a file read-only, not executable, and sets its modification time.

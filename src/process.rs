@@ -196,7 +196,7 @@ pub fn exhausted(error: &anyhow::Error) -> Option<&'static str> {
     match Errno::from_raw_os_error(system?) {
         Errno::MFILE => Some("`ulimit -n` is how many files a process may have open; raise it"),
         Errno::NFILE => Some("all processes together have as many files open as the system allows"),
-        Errno::AGAIN => Some("`ulimit -u` is how many processes and threads you may have; raise it, or end some"),
+        Errno::AGAIN => Some("`ulimit -u` (processes and threads) or `ulimit -v` (memory) allows no more; raise it"),
         Errno::NOMEM => Some("there is no memory left, or no more than `ulimit -v` allows"),
         _ => None,
     }

@@ -40,3 +40,13 @@ fn too_few_files_are_named_however_few_they_are() {
         is_named(&limited(&space, &limits, &["verify"]), &limits);
     }
 }
+
+#[test]
+fn too_little_memory_for_a_thread_is_named() {
+    for kibibytes in [70_000, 100_000, 150_000, 250_000] {
+        let space = Space::with("stages:\n  a: { command: { run: 'echo > out', outputs: [out], time-limit: 60 } }\n");
+        let limits = format!("-v {kibibytes}");
+        is_named(&limited(&space, &limits, &["run"]), &limits);
+        is_named(&limited(&space, &limits, &["verify"]), &limits);
+    }
+}

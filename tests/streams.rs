@@ -69,9 +69,9 @@ fn a_failure_fits_on_a_screen_however_much_was_written() {
     assert!(said.contains("did not write its output `out`, but `stray-file-number-1`, "), "{said}");
     assert!(said.contains(" and 2992 more"), "{said}");
     assert!(said.len() < 80 * 24 && said.lines().count() < 24, "{} bytes: {said}", said.len());
-    let space = Space::with("stages:\n  c: { command: { run: [sh, -c, exit 1], outputs: [out] } }\n");
-    let long = format!("c.run=['/{}', x]", "y".repeat(70_000));
-    let said = space.exits(1, &["run", "-S", &long]).stderr;
+    let program = "y".repeat(70_000);
+    let space = Space::with(&format!("stages:\n  c: {{ command: {{ run: [{program}], outputs: [out] }} }}\n"));
+    let said = space.exits(1, &["run"]).stderr;
     assert!(said.len() < 80 * 24, "{} bytes", said.len());
 }
 

@@ -32,23 +32,40 @@ pub(super) fn exec(common: &Common, key: Key, manner: Manner, aside: Option<&Pat
 
 /// Runs the jobs that are ordered on standard input, one after the other, until there is none or one fails.
 pub(super) fn serve(common: &Common, program: Option<Digest>, aside: Option<&Path>) -> Result<String> {
-    let mut replies = File::from(fcntl_dupfd_cloexec(stdout(), 3).context("cannot keep standard output")?);
+    let replies = fcntl_dupfd_cloexec(stdout(), 3).context("cannot keep standard output")?;
     let (store, project) = (common.store(), project(common)?);
     let _hold = store.share(true)?;
+    let mut is_synced = true;
+    let served = take_orders(&store, &project, program, aside, File::from(replies), &mut is_synced);
+    // Also what was published before a job that failed.
+    let synced = if is_synced { Ok(()) } else { store.sync() };
+    served.and(synced).map(|()| String::new())
+}
+
+fn take_orders(
+    store: &Store,
+    project: &Path,
+    program: Option<Digest>,
+    aside: Option<&Path>,
+    mut replies: File,
+    is_synced: &mut bool,
+) -> Result<()> {
     let mut workbench = store.workbench()?;
     for order in stdin().lines() {
         let order: Order = serde_json::from_str(&order.context("cannot read an order")?).context("this is no order")?;
         let log = fs::append(&order.log)?;
         dup2_stdout(&log).and_then(|()| dup2_stderr(&log)).context("cannot write to the log")?;
         let _ending = order.time_limit.map(end_after).transpose()?;
-        let manner = Manner { program, threads: order.threads, again: order.again, project: Some(&project) };
-        compute(&store, order.key, manner, aside, &mut workbench).inspect_err(|_| end_line(&order.log))?;
+        let Order { key, threads, again, is_one_of_many, .. } = order;
+        let manner = Manner { program, threads, again, is_one_of_many, project: Some(project) };
+        compute(store, key, manner, aside, &mut workbench).inspect_err(|_| end_line(&order.log))?;
+        *is_synced &= !is_one_of_many || aside.is_some();
         if replies.write_all(b"\n").is_err() {
             // Nobody listens any more.
             break;
         }
     }
-    Ok(String::new())
+    Ok(())
 }
 
 /// Ends the last line of a log: what comes next begins another.

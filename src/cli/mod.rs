@@ -372,7 +372,8 @@ fn dispatch(cli: Cli) -> Result<String> {
             let _ending = time_limit.map(exec::end_after).transpose()?;
             match key {
                 Some(key) => {
-                    exec::exec(common, key, Manner { program, threads, again, project: None }, aside.as_deref())
+                    let manner = Manner { program, threads, again, is_one_of_many: false, project: None };
+                    exec::exec(common, key, manner, aside.as_deref())
                 }
                 None => exec::serve(common, program, aside.as_deref()),
             }
@@ -455,6 +456,7 @@ impl Session {
         for assignment in &common.set {
             pipeline.apply_override(assignment).map_err(Error::from)?;
         }
+        common.store().recover()?;
         let mut plan = Plan::new(&pipeline, stage::KINDS).map_err(|fault| Error::from(during(fault, &common.set)))?;
         let (store, refetch) = (common.store().remembering(), common.refetch || common.data_folder()?.is_some());
         plan.files = Files::of(&common.directory, &store.memo());

@@ -60,6 +60,7 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     };
     let (mut summary, made) = schedule::run(plan, store, &surveyor, &survey, &mut executor, &settings, &mut observer);
     let outcome = made.and_then(|artifacts| {
+        executor.close()?;
         finish(common, &session, &artifacts, expected.as_ref(), &mut observer)?;
         Ok(artifacts)
     });

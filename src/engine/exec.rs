@@ -2,6 +2,7 @@
 //!
 //! Knows the store and the contract of stages; neither the plan nor who asked.
 
+use super::durable::Sync;
 use super::entry::{Entry, Stored};
 use super::error::Error;
 use super::key::{Digest, Key, Recipe};
@@ -30,6 +31,8 @@ pub struct Manner<'a> {
     pub threads: NonZero<usize>,
     /// Whether there may be an answer already.
     pub again: bool,
+    /// Whether whoever asks calls [`Store::sync`] after this job and others.
+    pub is_one_of_many: bool,
     /// The project's folder, absolute; in no key.
     pub project: Option<&'a Path>,
 }
@@ -42,7 +45,7 @@ pub fn exec(
     manner: Manner,
     workbench: &mut Workbench,
 ) -> Result<Entry> {
-    let Manner { program, threads, again, project } = manner;
+    let Manner { program, threads, again, is_one_of_many, project } = manner;
     let (recipe, kind) = question(store, kinds, key)?;
     let _lease = match store.claim(key)? {
         Claim::Ours(lease) => lease,
@@ -59,6 +62,7 @@ pub fn exec(
     let began = Instant::now();
     kind.run(&Context::new(recipe, inputs, [folder.clone(), scratch], threads).of_project(project))?;
     let seconds = began.elapsed().as_secs_f64();
+    let store = &store.syncing(if is_one_of_many { Sync::of(seconds) } else { Sync::Now });
     let (outputs, empty_folders) = collect(store, kind.name(), declared.as_deref(), &folder)?;
     let entry = Entry {
         outputs,
@@ -217,7 +221,8 @@ mod tests {
         }
     }
 
-    const PLAIN: Manner = Manner { program: None, threads: NonZero::<usize>::MIN, again: false, project: None };
+    const PLAIN: Manner =
+        Manner { program: None, threads: NonZero::<usize>::MIN, again: false, is_one_of_many: false, project: None };
 
     const KINDS: &[&'static dyn Kind] = &[&KindOf::<Writer>::KIND];
 

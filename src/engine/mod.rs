@@ -2,6 +2,7 @@
 
 pub mod deliver;
 pub mod diff;
+pub mod durable;
 pub mod entry;
 mod envelope;
 pub mod error;

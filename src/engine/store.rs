@@ -21,6 +21,8 @@
 //!   delivered/<digest>    what was laid out in the folder of that name's digest, to take it away when it is no longer made
 //! ```
 //!
+//! When a result reaches the disk is for `durable.rs` to say.
+//!
 //! An answer is published in three steps, each a rename: its objects, then its entry. The entry's rename is the commit
 //! point; a crash before it leaves objects nobody names, and the node runs again. Publishing twice is harmless.
 //!
@@ -47,6 +49,7 @@
 //!
 //! Knows keys and digests; not what a stage is.
 
+use super::durable::Sync;
 use super::entry::{Entry, Stored, leads_out, sealed_at};
 use super::envelope;
 use super::error::Error;
@@ -165,18 +168,26 @@ pub struct Store {
     pub(super) root: PathBuf,
     /// If many entries are going to be asked for.
     memo: Option<Arc<Mutex<Memo>>>,
+    /// When what is published is handed to the disk.
+    sync: Sync,
 }
 
 impl Store {
     /// The cache under `folder`, which need not exist yet.
     pub fn at(folder: &Path) -> Store {
-        Store { root: folder.join(FORMAT), memo: None }
+        Store { root: folder.join(FORMAT), memo: None, sync: Sync::Now }
     }
 
     /// The same, about to be asked for many entries: what was last read of them is read at once.
     pub fn remembering(self) -> Store {
         let memo = Memo::read(&self.root.join(MEMO));
         Store { memo: Some(Arc::new(Mutex::new(memo))), ..self }
+    }
+
+    /// The same, that hands what is published to the disk at that time.
+    #[must_use]
+    pub fn syncing(&self, sync: Sync) -> Store {
+        Store { sync, ..self.clone() }
     }
 
     /// Writes down what entries have said, for the next time.
@@ -262,7 +273,10 @@ impl Store {
             let path = tmp.join(&name);
             let owner = name.to_str().and_then(Owner::from_tag);
             let beats = || leases.beats(&path, expiry).unwrap_or(true);
-            if owner.is_some_and(|owner| owner.lives().unwrap_or_else(beats)) {
+            if owner.as_ref().is_some_and(|owner| owner.lives().unwrap_or_else(beats)) {
+                continue;
+            }
+            if owner.is_some_and(|owner| self.settle(&owner, &path).is_err()) {
                 continue;
             }
             let is_folder = fs::metadata_if_there(&path).is_ok_and(|meta| meta.is_some_and(|meta| meta.is_dir()));
@@ -291,7 +305,7 @@ impl Store {
         self.leases().holder(key)
     }
 
-    fn leases(&self) -> Leases {
+    pub(super) fn leases(&self) -> Leases {
         Leases { folder: self.root.join("leases") }
     }
 
@@ -434,7 +448,8 @@ impl Store {
         let text = recipe.canonical();
         // Not only where there is none: a damaged one would fail the child process again and again.
         if fs::read_if_regular(&path)?.is_none_or(|bytes| bytes != text.as_bytes()) {
-            fs::write_atomic(&path, &self.scratch()?, text.as_bytes())?;
+            // It is synced with the result.
+            fs::replace(&path, &self.scratch()?, text.as_bytes())?;
         }
         Ok(key)
     }
@@ -443,7 +458,12 @@ impl Store {
     pub fn recipe(&self, key: Key) -> Result<Option<Recipe>> {
         let path = self.recipe_path(key);
         let bytes = fs::read_if_regular(&path)?;
-        if bytes.is_none() && fs::metadata_if_there(&path)?.is_none() {
+        // An empty one is what a loss of power may leave of it.
+        let is_none = match &bytes {
+            Some(bytes) => bytes.is_empty(),
+            None => fs::metadata_if_there(&path)?.is_none(),
+        };
+        if is_none {
             return Ok(None);
         }
         let corrupt = |why: &str| Error::Corrupt {
@@ -496,7 +516,9 @@ impl Store {
             Check::Bad => _ = fs::link(&object, &self.quarantine(digest)?),
             Check::Gone => {}
         }
-        fs::sync(path)?;
+        if self.sync == Sync::Now {
+            fs::sync(path)?;
+        }
         fs::seal(path, sealed_at(digest))?;
         fs::rename(path, &object)?;
         Ok(stored)
@@ -554,7 +576,13 @@ impl Store {
 
     /// Publishes an answer. Its objects must be in the store.
     pub fn publish(&self, key: Key, entry: &Entry) -> Result<()> {
-        self.write_enveloped(&self.entry_path(key), entry)
+        let path = self.entry_path(key);
+        if self.sync == Sync::Now {
+            // Not there, if nobody asked: a test's, say.
+            let _ = fs::sync(&self.recipe_path(key));
+            return self.write_enveloped(&path, entry);
+        }
+        fs::replace(&path, &self.scratch()?, &envelope::wrap(&self.relative(&path), entry)?)
     }
 
     /// Why the fallback of this question is used, if it is.

@@ -248,13 +248,8 @@ impl Executor for Mock<'_> {
         let told = |cause: &str| Told { cause: cause.to_owned(), hint: Some("try later".into()) };
         let outcome = match fate {
             Fate::Runs => match self.store.workbench().and_then(|mut workbench| {
-                super::exec::exec(
-                    self.store,
-                    KINDS,
-                    key,
-                    Manner { program: None, threads, again, project: None },
-                    &mut workbench,
-                )
+                let manner = Manner { program: None, threads, again, is_one_of_many: true, project: None };
+                super::exec::exec(self.store, KINDS, key, manner, &mut workbench)
             }) {
                 Ok(_) => Outcome::Exited,
                 Err(error) if error.is::<Taken>() => Outcome::Taken,

@@ -55,6 +55,7 @@ pub(super) struct Params {
     files: Vec<String>,
     /// What it writes: files, and folders with a slash at their end.
     outputs: Vec<String>,
+    /// Variables of its environment; `$PROJECT` in a value stands for the project's folder.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, Text>")]
     env: BTreeMap<Variable, Text>,
@@ -68,7 +69,7 @@ pub(super) struct Params {
     retries: u32,
     #[serde(default)]
     threads: Option<NonZero<usize>>,
-    /// As `512MiB`.
+    /// As `512MiB`: what is kept free for it while it runs. It is no limit.
     #[serde(default)]
     memory: Option<Text>,
 }

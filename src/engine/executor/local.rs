@@ -17,7 +17,7 @@ use super::{Executor, Job, Order, Outcome, Told};
 use crate::engine::key::Key;
 use crate::engine::wording::shorten;
 use crate::{fs, process};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -107,8 +107,8 @@ impl Worker {
         let log = if is_shared { &self.log } else { &job.log };
         // Told by its own name: the process has another folder to work in.
         let log = std::path::absolute(log).with_context(|| format!("`{}` cannot be a log", log.display()))?;
-        let &Job { key, threads, again, time_limit, .. } = job;
-        Ok(Order { key, threads, again, time_limit, log })
+        let &Job { key, threads, again, time_limit, shares_process: is_one_of_many, .. } = job;
+        Ok(Order { key, threads, again, time_limit, is_one_of_many, log })
     }
 
     /// Whether it comes to the end of its job well, and takes another. If not, it ends.
@@ -132,11 +132,16 @@ impl Worker {
         }
     }
 
-    /// Ends it, if it has not ended.
-    fn dismiss(mut self) {
+    /// Ends it, if it has not ended; gives what it failed of.
+    fn dismiss(mut self) -> Option<String> {
         drop(self.child.stdin.take());
-        let _ = self.child.wait();
+        let failure = match self.child.wait() {
+            Ok(status) if status.success() => None,
+            Ok(status) => Some(told(&self.log, status).cause),
+            Err(error) => Some(format!("cannot wait for the process: {error}")),
+        };
         let _ = fs::remove_if_there(&self.log);
+        failure
     }
 }
 
@@ -182,7 +187,7 @@ impl Processes {
             match state.jobs.remove(&job.key) {
                 Some(JobProcess { late: None, .. }) => state.idle.push(worker),
                 // It was asked to end, and will.
-                _ => worker.dismiss(),
+                _ => _ = worker.dismiss(),
             }
             return Outcome::Exited;
         }
@@ -236,6 +241,17 @@ impl Local {
         self.processes.clone()
     }
 
+    /// Ends the processes that wait for a job, and waits until they have handed their results to the disk. Until then they
+    /// hold the cache.
+    pub fn close(&mut self) -> Result<()> {
+        let idle = std::mem::take(&mut self.processes.lock().idle);
+        let failures: Vec<String> = idle.into_iter().filter_map(Worker::dismiss).collect();
+        match failures.first() {
+            Some(cause) => bail!("a process failed after its last job: {cause}"),
+            None => Ok(()),
+        }
+    }
+
     /// Gives the job to a process: one that waits for one, or a new one.
     fn begin(&mut self, job: &Job) -> Result<Worker> {
         let processes = self.processes();
@@ -250,7 +266,7 @@ impl Local {
             if worker.take(&order, !job.shares_process).is_ok() || is_new {
                 break worker;
             }
-            worker.dismiss();
+            let _ = worker.dismiss();
         };
         let (pid, began) = (worker.pid(), Instant::now());
         state.jobs.insert(job.key, JobProcess { pid, began, limit: job.time_limit, late: None });
@@ -315,10 +331,9 @@ impl Executor for Local {
 }
 
 impl Drop for Local {
-    /// Waits for the processes that have no job: they hold the cache until they have ended.
     fn drop(&mut self) {
-        let idle = std::mem::take(&mut self.processes.lock().idle);
-        idle.into_iter().for_each(Worker::dismiss);
+        // Where this may fail, it has been called.
+        let _ = self.close();
     }
 }
 

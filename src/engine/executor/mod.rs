@@ -38,6 +38,8 @@ pub struct Order {
     pub again: bool,
     /// The same.
     pub time_limit: Option<Duration>,
+    /// Whether it shares its process.
+    pub is_one_of_many: bool,
     /// The file to write its output streams to, at its end.
     pub log: PathBuf,
 }
