@@ -97,11 +97,14 @@ pub fn exec_aside(
     written(kind.name(), declared.as_deref(), folder).map(drop)
 }
 
-/// The libraries that a stage in this process may use, rayon and polars, panic where they cannot start a thread for each
-/// core.
+/// Fails where a stage in this process would panic: rayon and polars do if they cannot start a thread for each core.
 fn check_threads(kind: &dyn Kind) -> Result<()> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    if kind.spawns() { Ok(()) } else { process::check_threads(2 * cores) }
+    if kind.spawns() {
+        return Ok(());
+    }
+    let asked = std::env::var("RAYON_NUM_THREADS").ok().and_then(|threads| threads.parse().ok());
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    process::check_threads(asked.unwrap_or_else(cores))
 }
 
 fn question(store: &Store, kinds: &[&'static dyn Kind], key: Key) -> Result<(Recipe, &'static dyn Kind)> {
