@@ -18,8 +18,8 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
@@ -443,10 +443,22 @@ pub fn temporary_folder(folder: &Path) -> Result<TempDir> {
 /// BLAKE3 of a file of any size, by memory map, on all cores where it is large.
 pub fn hash(path: &Path) -> Result<blake3::Hash> {
     let attempt = || {
-        open_regular(path)?;
-        blake3::Hasher::new().update_mmap_rayon(path).map(|hasher| hasher.finalize())
+        let length = open_regular(path)?.1.len();
+        let mut hasher = blake3::Hasher::new();
+        if length >= LARGE && has_thread_pool() { hasher.update_mmap_rayon(path) } else { hasher.update_mmap(path) }
+            .map(|hasher| hasher.finalize())
     };
     step().and_then(|()| attempt()).with_context(|| format!("cannot read `{}`", path.display()))
+}
+
+/// From how many bytes on it pays to hash a file on all cores.
+const LARGE: u64 = 1 << 20;
+
+/// Whether there is a pool of threads, which is made at the first call. rayon makes one by itself, but
+/// panics where the system has no threads for it.
+pub fn has_thread_pool() -> bool {
+    static IS_MADE: LazyLock<bool> = LazyLock::new(|| rayon::ThreadPoolBuilder::new().build_global().is_ok());
+    *IS_MADE
 }
 
 /// Whether the owner of a file may run it.

@@ -70,7 +70,9 @@ fn describe(
             for folder in &entry.empty_folders {
                 writeln!(text, "  output   {folder} (an empty folder)")?;
             }
-            let memory = entry.peak_memory.map_or("unknown".into(), |bytes| format!("{} MiB", bytes >> 20));
+            let memory = entry
+                .peak_memory
+                .map_or("unknown".into(), |bytes| format!("{} MiB (its largest process)", bytes >> 20));
             writeln!(text, "  took     {}, peak memory {memory}, on {}", seconds(entry.seconds), entry.host)?;
             let program = entry.program.map_or("unknown".into(), |digest| digest.to_string());
             writeln!(text, "  program  {program}")?;

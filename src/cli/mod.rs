@@ -8,7 +8,9 @@ mod inspect;
 mod interrupt;
 mod lock;
 mod log;
+mod logs;
 mod manual;
+mod output;
 mod plan;
 mod recompute;
 mod run;
@@ -32,6 +34,7 @@ use anyhow::{Context as _, Result};
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use output::print;
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::num::NonZero;
@@ -83,7 +86,7 @@ struct Common {
     /// Tell failures only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// Tell more: keys, reasons, what is cached
+    /// Tell more: keys, reasons, what is cached, and what the nodes' programs write as they write it
     #[arg(short, long, global = true)]
     verbose: bool,
 }
@@ -169,6 +172,17 @@ enum Command {
         /// List so many runs
         #[arg(long, value_name = "N", default_value = "20", conflicts_with = "run")]
         limit: usize,
+    },
+    /// Print what a node's program wrote when it last ran, or writes now: standard output and standard error
+    ///
+    /// The log of a run that went well is kept up to its last MiB; `gc` removes it with the node.
+    #[command(after_help = TARGETS)]
+    Logs {
+        /// Stage, instance or kind
+        target: String,
+        /// Go on until the node's job ends
+        #[arg(short, long)]
+        follow: bool,
     },
     /// Compare two runs, or two profiles: parameters, metrics, files
     ///
@@ -260,7 +274,7 @@ struct RunArgs {
     /// Only say what would be done, as `plan` does
     #[arg(short = 'n', long)]
     dry_run: bool,
-    /// How many nodes to run at once [default: the number of cores]
+    /// How many nodes to run at once [default: the number of cores]; with 1, what they write is shown as they write it
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
     /// Run the targets even if they are up to date
@@ -299,18 +313,31 @@ pub fn main() -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(refusal) => {
-            // Help and version come this way too; that nobody reads them any more is no error.
-            let _ = refusal.print();
-            return u8::try_from(refusal.exit_code()).unwrap_or(2);
+            // Help and version come this way too.
+            let written = refusal.print();
+            let code = u8::try_from(refusal.exit_code()).unwrap_or(2);
+            if code == 0 {
+                output::remember(written);
+            }
+            return finish(code);
         }
     };
     let json = cli.common.json;
-    match dispatch(cli) {
+    let code = match dispatch(cli) {
         Ok(text) => {
             print(&text, json);
             0
         }
         Err(error) => complain(&error),
+    };
+    finish(code)
+}
+
+/// The exit code of a command that has come to `code`: it has failed if its output could not be written.
+fn finish(code: u8) -> u8 {
+    match output::finish() {
+        Err(error) if code == 0 => complain(&error),
+        _ => code,
     }
 }
 
@@ -332,6 +359,7 @@ fn dispatch(cli: Cli) -> Result<String> {
         Command::Unpin { targets } => gc::unpin(common, &targets),
         Command::Log { run: Some(run), .. } => log::run(common, &run),
         Command::Log { run: None, limit } => log::runs(common, limit),
+        Command::Logs { target, follow } => logs::logs(common, &target, follow),
         Command::Diff { before, after, profiles: false, limit } => diff::runs(common, before, after, limit),
         Command::Diff { before, after, profiles: true, limit } => diff::profiles(common, before, after, limit),
         Command::Schema => Ok(format!("{:#}\n", schema(stage::KINDS))),
@@ -341,24 +369,16 @@ fn dispatch(cli: Cli) -> Result<String> {
         Command::Exec { key, program, threads, again, aside, time_limit } => {
             exec::begin_session();
             exec::take_name();
-            let _ending = time_limit.map(exec::end_after);
+            let _ending = time_limit.map(exec::end_after).transpose()?;
             match key {
                 Some(key) => {
-                    let manner = Manner { program, threads, again, is_one_of_many: false };
+                    let manner = Manner { program, threads, again, is_one_of_many: false, project: None };
                     exec::exec(common, key, manner, aside.as_deref())
                 }
                 None => exec::serve(common, program, aside.as_deref()),
             }
         }
     }
-}
-
-/// Writes to standard output: JSON, where every text is data, as it is; else with what a terminal would act on written
-/// out. A reader that has seen enough (`| head`) closes the pipe: the command goes on all the same.
-fn print(text: &str, json: bool) {
-    let text = if json { text.into() } else { harmless(text, &['\n', '\t']) };
-    let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
 /// Prints the error chain once, with its hint; gives the exit code.

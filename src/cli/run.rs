@@ -1,6 +1,7 @@
 //! `repro run`.
 
 use super::interrupt::{INTERRUPTED, end_jobs_on_request};
+use super::output::Stdout;
 use super::{Common, RunArgs, Session, lock, plan, without_yaml};
 use crate::engine::deliver::{Delivered, deliver, folder_name};
 use crate::engine::event::{Event, Observer, SCHEMA};
@@ -8,7 +9,7 @@ use crate::engine::executor::local::Local;
 use crate::engine::key::Artifact;
 use crate::engine::lock::Expected;
 use crate::engine::plan::{NodeId, Plan};
-use crate::engine::progress::{All, Json, Lines, Terminal};
+use crate::engine::progress::{All, Json, Lines, Terminal, Verbosity};
 use crate::engine::schedule::{self, Settings};
 use crate::engine::store::{Store, digest_of_file};
 use crate::engine::survey::{Standing, Survey, Surveyor};
@@ -16,7 +17,7 @@ use anyhow::{Context as _, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{IsTerminal as _, stderr, stdout};
+use std::io::{IsTerminal as _, stderr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -54,6 +55,7 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
         keep_going: args.keep_going,
         retries: args.retries,
         interrupted: &INTERRUPTED,
+        stream: !common.json && streams(common.verbosity(), args.jobs),
         expected: expected.as_ref(),
     };
     let (mut summary, made) = schedule::run(plan, store, &surveyor, &survey, &mut executor, &settings, &mut observer);
@@ -103,11 +105,16 @@ fn look(session: &Session, surveyor: &Surveyor, wanted: &BTreeSet<NodeId>, requi
     Ok(survey)
 }
 
+/// Whether what the jobs write is shown as they write it: where it was asked for, and where one runs at a time.
+fn streams(verbosity: Verbosity, jobs: Option<u16>) -> bool {
+    verbosity == Verbosity::Verbose || verbosity == Verbosity::Normal && jobs == Some(1)
+}
+
 /// Standard error for people, standard output for `--json`, the cache for the history.
 fn observers(common: &Common, history: File) -> All {
     let verbosity = common.verbosity();
     let shown: Box<dyn Observer> = if common.json {
-        Box::new(Json::new(stdout()))
+        Box::new(Json::new(Stdout))
     } else if stderr().is_terminal() {
         Box::new(Terminal::new(verbosity))
     } else {
@@ -130,12 +137,7 @@ fn local_executor(common: &Common, slots: usize, due: bool, scratch: PathBuf) ->
 
 /// This program again, in the same folder, with the same data folder, `slots` at once; `exec` is also `told` this. Its
 /// logs are in `scratch`.
-pub(super) fn child_processes(
-    common: &Common,
-    told: Vec<OsString>,
-    slots: usize,
-    scratch: PathBuf,
-) -> Result<Local> {
+pub(super) fn child_processes(common: &Common, told: Vec<OsString>, slots: usize, scratch: PathBuf) -> Result<Local> {
     let mut arguments: Vec<OsString> = vec!["-C".into(), common.directory.clone().into(), "exec".into()];
     arguments.extend(told);
     let environment = common.data_folder()?.map(|folder| (crate::stage::DATA_VARIABLE.to_owned(), folder));

@@ -10,7 +10,7 @@ use super::lease::Claim;
 use super::owner::{Owner, host};
 use super::stage::{Context, Input, Kind, belongs};
 use super::store::{Lookup, Store, Workbench};
-use crate::fs;
+use crate::{fs, process};
 use anyhow::{Result, anyhow, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZero;
@@ -24,7 +24,7 @@ pub struct Taken(pub Option<Owner>);
 
 /// How to answer.
 #[derive(Clone, Copy, Debug)]
-pub struct Manner {
+pub struct Manner<'a> {
     /// This program's digest, if whoever asks knows it.
     pub program: Option<Digest>,
     /// On how many threads at most.
@@ -33,6 +33,8 @@ pub struct Manner {
     pub again: bool,
     /// Whether whoever asks calls [`Store::sync`] after this job and others.
     pub is_one_of_many: bool,
+    /// The project's folder, absolute; in no key.
+    pub project: Option<&'a Path>,
 }
 
 /// Runs the stage that `key` names and publishes its answer. Fails with [`Taken`] if that is somebody else's already.
@@ -43,7 +45,7 @@ pub fn exec(
     manner: Manner,
     workbench: &mut Workbench,
 ) -> Result<Entry> {
-    let Manner { program, threads, again, is_one_of_many } = manner;
+    let Manner { program, threads, again, is_one_of_many, project } = manner;
     let (recipe, kind) = question(store, kinds, key)?;
     let _lease = match store.claim(key)? {
         Claim::Ours(lease) => lease,
@@ -55,9 +57,10 @@ pub fn exec(
     }
     let inputs = place_inputs(store, &recipe)?;
     let declared = kind.outputs_for(&recipe.params)?;
+    check_threads(kind)?;
     let [folder, scratch] = workbench.clear()?;
     let began = Instant::now();
-    kind.run(&Context::new(recipe, inputs, [folder.clone(), scratch], threads))?;
+    kind.run(&Context::new(recipe, inputs, [folder.clone(), scratch], threads).of_project(project))?;
     let seconds = began.elapsed().as_secs_f64();
     let store = &store.syncing(if is_one_of_many { Sync::of(seconds) } else { Sync::Now });
     let (outputs, empty_folders) = collect(store, kind.name(), declared.as_deref(), &folder)?;
@@ -65,7 +68,7 @@ pub fn exec(
         outputs,
         empty_folders,
         seconds,
-        peak_memory: peak_memory(),
+        peak_memory: process::peak_memory(),
         finished: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs()),
         host: host(),
         program,
@@ -79,7 +82,7 @@ pub fn exec_aside(
     store: &Store,
     kinds: &[&'static dyn Kind],
     key: Key,
-    threads: NonZero<usize>,
+    manner: Manner,
     folder: &Path,
     workbench: &mut Workbench,
 ) -> Result<()> {
@@ -87,9 +90,21 @@ pub fn exec_aside(
     fs::create_dir_all(folder)?;
     let inputs = place_inputs(store, &recipe)?;
     let declared = kind.outputs_for(&recipe.params)?;
+    check_threads(kind)?;
     let [_, scratch] = workbench.clear()?;
-    kind.run(&Context::new(recipe, inputs, [folder.to_owned(), scratch], threads))?;
+    let Manner { threads, project, .. } = manner;
+    kind.run(&Context::new(recipe, inputs, [folder.to_owned(), scratch], threads).of_project(project))?;
     written(kind.name(), declared.as_deref(), folder).map(drop)
+}
+
+/// Fails where a stage in this process would panic: rayon and polars do if they cannot start a thread for each core.
+fn check_threads(kind: &dyn Kind) -> Result<()> {
+    if kind.spawns() {
+        return Ok(());
+    }
+    let asked = std::env::var("RAYON_NUM_THREADS").ok().and_then(|threads| threads.parse().ok());
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    process::check_threads(asked.unwrap_or_else(cores))
 }
 
 fn question(store: &Store, kinds: &[&'static dyn Kind], key: Key) -> Result<(Recipe, &'static dyn Kind)> {
@@ -166,13 +181,6 @@ fn written(kind: &str, declared: Option<&[String]>, workspace: &Path) -> Result<
     Ok(found)
 }
 
-/// Peak resident memory of this process in bytes, where the system tells (Linux: `VmHWM`).
-fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::key::Artifact;
@@ -217,7 +225,7 @@ mod tests {
     }
 
     const PLAIN: Manner =
-        Manner { program: None, threads: NonZero::<usize>::MIN, again: false, is_one_of_many: false };
+        Manner { program: None, threads: NonZero::<usize>::MIN, again: false, is_one_of_many: false, project: None };
 
     const KINDS: &[&'static dyn Kind] = &[&KindOf::<Writer>::KIND];
 

@@ -12,7 +12,7 @@
 
 use super::key::Key;
 use super::owner::Owner;
-use crate::fs;
+use crate::{fs, process};
 use anyhow::{Context as _, Result};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
 use std::fs::File;
@@ -215,7 +215,9 @@ impl Heart {
 
     fn of(paths: Vec<PathBuf>) -> Heart {
         let (beating, ended) = channel();
-        std::thread::spawn(move || {
+        // Without a thread there is no heartbeat: on other hosts this process counts as gone before long, and at worst a
+        // result is computed twice.
+        let _ = process::start_thread(move || {
             while ended.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
                 paths.iter().for_each(|path| beat(path));
             }

@@ -76,10 +76,10 @@ impl<'a> Pool<'a> {
         again: bool,
         terms: Terms,
         shares_process: bool,
-    ) {
+    ) -> Result<()> {
         let Terms { threads, time_limit, .. } = terms;
         self.running.insert(key, terms);
-        self.executor.submit(Job { key, log, threads: threads.unwrap_or(share), again, time_limit, shares_process });
+        self.executor.submit(Job { key, log, threads: threads.unwrap_or(share), again, time_limit, shares_process })
     }
 
     /// The next job to end, if one does within a moment; an error if the command was interrupted.
@@ -137,7 +137,9 @@ mod tests {
             100
         }
 
-        fn submit(&mut self, _: Job) {}
+        fn submit(&mut self, _: Job) -> Result<()> {
+            Ok(())
+        }
 
         fn wait(&mut self, _: Duration) -> Option<(Key, Outcome)> {
             None
@@ -158,7 +160,7 @@ mod tests {
     }
 
     fn start(pool: &mut Pool, terms: Terms) {
-        pool.start(key(), PathBuf::new(), NonZero::<usize>::MIN, false, terms, false);
+        pool.start(key(), PathBuf::new(), NonZero::<usize>::MIN, false, terms, false).unwrap();
     }
 
     #[test]

@@ -123,7 +123,7 @@ pub fn recompute(
             began.insert(key, Instant::now());
             let (folder, subject) = (scratch.join(key.to_string()), asking[&key][0]);
             fs::create_dir_all(&folder)?;
-            pool.start(key, folder.join(LOG), share, false, subject.terms, subject.kind.spawns());
+            pool.start(key, folder.join(LOG), share, false, subject.terms, subject.kind.spawns())?;
         }
         if pool.is_empty() {
             return Ok(());

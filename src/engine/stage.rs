@@ -255,6 +255,16 @@ pub struct Unavailable {
     pub hint: String,
 }
 
+/// A failure of which the stage knows what would help.
+#[derive(Debug, thiserror::Error)]
+#[error("{cause}")]
+pub struct Hinted {
+    /// One sentence.
+    pub cause: String,
+    /// What would help.
+    pub hint: String,
+}
+
 /// What a running stage sees.
 pub struct Context {
     recipe: Recipe,
@@ -262,6 +272,7 @@ pub struct Context {
     outputs: PathBuf,
     scratch: PathBuf,
     threads: NonZero<usize>,
+    project: Option<PathBuf>,
 }
 
 /// One artifact that fills a slot.
@@ -292,7 +303,18 @@ impl Context {
         [outputs, scratch]: [PathBuf; 2],
         threads: NonZero<usize>,
     ) -> Context {
-        Context { recipe, inputs, outputs, scratch, threads }
+        Context { recipe, inputs, outputs, scratch, threads, project: None }
+    }
+
+    /// The same, in the project whose folder this is.
+    #[must_use]
+    pub fn of_project(self, folder: Option<&Path>) -> Context {
+        Context { project: folder.map(Path::to_owned), ..self }
+    }
+
+    /// The project's folder, absolute, if it is known. It is in no key: the bits must not depend on it.
+    pub fn project(&self) -> Option<&Path> {
+        self.project.as_deref()
     }
 
     /// The recipe that is being answered.
@@ -623,8 +645,9 @@ mod tests {
         let inputs = BTreeMap::new();
         let params = [("txet".to_owned(), json!("x"))].into();
         let recipe = Recipe { kind: "source".into(), version: 1, params, inputs: BTreeMap::new(), seed: None };
-        let error =
-            SOURCE.run(&Context::new(recipe, inputs, ["/nowhere", "/nowhere/else"].map(PathBuf::from), NonZero::<usize>::MIN)).unwrap_err();
+        let error = SOURCE
+            .run(&Context::new(recipe, inputs, ["/nowhere", "/nowhere/else"].map(PathBuf::from), NonZero::<usize>::MIN))
+            .unwrap_err();
         assert!(error.to_string().starts_with("the recipe's parameters do not fit `source`: unknown field `txet`"));
     }
 

@@ -12,9 +12,10 @@
 //! what it leaves behind; if this process is killed, the child goes on to its end; if both are, nothing is left to end
 //! the rest. Knows no plan, no store and no stage: a child is told a key and the cache folder.
 
-use super::log::{ERROR, HINT, STOPPED, TAKEN, UNAVAILABLE, tail};
+use super::log::{STOPPED, TAKEN, UNAVAILABLE, said};
 use super::{Executor, Job, Order, Outcome, Told};
 use crate::engine::key::Key;
+use crate::engine::wording::shorten;
 use crate::{fs, process};
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
@@ -30,6 +31,9 @@ use std::time::{Duration, Instant};
 
 /// How long one that was asked to end is waited for before it is made to.
 pub const GRACE: Duration = Duration::from_secs(2);
+
+/// How many characters a cause may have: it is to fit on a screen.
+const SCREEN: usize = 1000;
 
 /// A job that ended, and how.
 type Ended = (Key, Outcome);
@@ -293,19 +297,20 @@ impl Executor for Local {
         system.totalram.saturating_mul(u64::from(system.mem_unit))
     }
 
-    fn submit(&mut self, job: Job) {
+    fn submit(&mut self, job: Job) -> Result<()> {
         let (report, processes) = (self.done.0.clone(), self.processes());
         match self.begin(&job) {
-            Ok(worker) => {
-                _ = std::thread::spawn(move || {
-                    let outcome = processes.finish(&job, worker);
-                    // Nobody listens any more once the run has been given up.
-                    let _ = report.send((job.key, outcome));
-                })
-            }
+            // If there is no thread, the process is among those that are ended when the command fails.
+            Ok(worker) => process::start_thread(move || {
+                let outcome = processes.finish(&job, worker);
+                // Nobody listens any more once the run has been given up.
+                let _ = report.send((job.key, outcome));
+            }),
+            Err(error) if process::exhausted(&error).is_some() => Err(error),
             Err(error) => {
                 let told = Told { cause: format!("{error:#}"), hint: None };
                 let _ = report.send((job.key, Outcome::Failed(told)));
+                Ok(())
             }
         }
     }
@@ -354,9 +359,10 @@ fn is_stopped(status: ExitStatus) -> bool {
 
 /// What the job itself said last; how it ended, if it said nothing.
 fn told(log: &Path, status: ExitStatus) -> Told {
-    let lines = tail(log, 2);
-    let said = |lead: &str| lines.iter().find_map(|line| line.strip_prefix(lead)).map(str::to_owned);
-    Told { cause: said(ERROR).unwrap_or_else(|| describe(status)), hint: said(HINT) }
+    // One that was killed has said nothing of it: what stands there is its program's.
+    let (cause, hint) = if status.signal().is_some() { (None, None) } else { said(log) };
+    let cause = cause.map(|cause| shorten(&cause, SCREEN).into_owned());
+    Told { cause: cause.unwrap_or_else(|| describe(status)), hint }
 }
 
 fn describe(status: ExitStatus) -> String {
@@ -369,6 +375,7 @@ fn describe(status: ExitStatus) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::log::tail;
     use super::*;
     use crate::engine::key::Recipe;
     use std::num::NonZero;
@@ -400,7 +407,7 @@ mod tests {
     impl Bench {
         fn submit_job(&mut self, kind: &str, time_limit: Option<Duration>, shares_process: bool) -> Key {
             let (key, log, threads) = (key(kind), self.dir.path().join(kind), NonZero::new(3).unwrap());
-            self.local.submit(Job { key, log, threads, again: false, time_limit, shares_process });
+            self.local.submit(Job { key, log, threads, again: false, time_limit, shares_process }).unwrap();
             key
         }
 
@@ -538,7 +545,7 @@ mod tests {
         for (kind, silent) in [("one", false), ("two", true), ("three", false), ("four", true)] {
             let (key, log) = (key(kind), bench.dir.path().join(kind));
             let (threads, time_limit) = (NonZero::<usize>::MIN, None);
-            bench.local.submit(Job { key, log, threads, again: silent, time_limit, shares_process: true });
+            bench.local.submit(Job { key, log, threads, again: silent, time_limit, shares_process: true }).unwrap();
             assert_eq!(bench.next(), (key, Outcome::Exited));
         }
         assert_eq!(logs(&bench), ["one", "three"]);

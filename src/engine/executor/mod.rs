@@ -4,6 +4,7 @@ pub mod local;
 pub mod log;
 
 use super::key::Key;
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -75,8 +76,8 @@ pub trait Executor {
     fn memory(&self) -> u64 {
         u64::MAX
     }
-    /// Starts a job.
-    fn submit(&mut self, job: Job);
+    /// Starts a job. Fails if the system has no room for a process or a thread more.
+    fn submit(&mut self, job: Job) -> Result<()>;
     /// The next job to end, if one does within `patience`.
     fn wait(&mut self, patience: Duration) -> Option<(Key, Outcome)>;
     /// Ends all running jobs, with whatever they have started.
