@@ -8,7 +8,8 @@ use crate::engine::executor::log::{ERROR, STOPPED, TAKEN, UNAVAILABLE};
 use crate::engine::key::{Digest, Key};
 use crate::engine::recompute::AGAIN;
 use crate::engine::stage::{Hinted, Unavailable};
-use crate::engine::store::{Store, Workbench};
+use crate::engine::hold::Workbench;
+use crate::engine::store::Store;
 use crate::{fs, process, stage};
 use anyhow::{Context as _, Result};
 use rustix::io::fcntl_dupfd_cloexec;
@@ -141,7 +142,9 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<&str> {
         let unavailable = cause.downcast_ref::<Unavailable>().map(|unavailable| unavailable.hint.as_str());
         unavailable.or_else(|| cause.downcast_ref::<Hinted>().map(|hinted| hinted.hint.as_str()))
     });
-    hint.or_else(|| process::exhausted(error))
+    let is_unlocked = error.chain().any(|cause| cause.is::<fs::NoLocks>());
+    let no_lock = "pass `--no-lock`, and let `gc` and `verify` run only while nothing else works in the cache";
+    hint.or_else(|| process::exhausted(error)).or(is_unlocked.then_some(no_lock))
 }
 
 /// For errors that are not among [`crate::engine::error::Error`].

@@ -59,6 +59,12 @@ Targets: a stage (`nets`), a kind (`train`), an instance by its name, a stage or
 or a pattern for stages, values or whole names (`*curves`, `nets@prior=dropout*`, `nets@*prior=none*`), where `*` is any \
 text, `?` any character and `[ab]` one of those. A value with a comma in it stands in quotes: `s@text=\"a,b\"`.";
 
+/// The environment variable for `--cache`.
+const CACHE_VARIABLE: &str = "REPRO_CACHE";
+
+/// The environment variable for `--no-lock`.
+const NO_LOCK_VARIABLE: &str = "REPRO_NO_LOCK";
+
 /// What every command understands.
 #[derive(Args, Clone)]
 struct Common {
@@ -77,6 +83,12 @@ struct Common {
     /// A folder that holds the MNIST files; it is looked at before any mirror
     #[arg(long, global = true, value_name = "DIR", env = DATA_VARIABLE, value_parser = OsStringValueParser::new().map(PathBuf::from))]
     data: Option<PathBuf>,
+    /// The folder of the cache, relative to that of `-C` [default: cache]
+    #[arg(long, global = true, value_name = "DIR", env = CACHE_VARIABLE, value_parser = OsStringValueParser::new().map(PathBuf::from))]
+    cache: Option<PathBuf>,
+    /// Use no file locks, on a disk that has none: then let `gc` and `verify` run only while nothing else does
+    #[arg(long, global = true, env = NO_LOCK_VARIABLE)]
+    no_lock: bool,
     /// Ask again for data that could not be had before
     #[arg(long, global = true)]
     refetch: bool,
@@ -429,7 +441,9 @@ impl Common {
     }
 
     fn store(&self) -> Store {
-        Store::at(&self.directory.join("cache"))
+        let given = self.cache.as_deref().filter(|folder| !folder.as_os_str().is_empty());
+        let store = Store::at(&self.directory.join(given.unwrap_or(Path::new("cache"))));
+        if self.no_lock { store.without_locks() } else { store }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::interrupt::{INTERRUPTED, end_jobs_on_request};
 use super::output::Stdout;
-use super::{Common, RunArgs, Session, lock, plan, without_yaml};
+use super::{CACHE_VARIABLE, Common, NO_LOCK_VARIABLE, RunArgs, Session, lock, plan, without_yaml};
 use crate::engine::deliver::{Delivered, deliver, folder_name};
 use crate::engine::event::{Event, Observer, SCHEMA};
 use crate::engine::executor::local::Local;
@@ -135,13 +135,17 @@ fn local_executor(common: &Common, slots: usize, due: bool, scratch: PathBuf) ->
     child_processes(common, told, slots, scratch)
 }
 
-/// This program again, in the same folder, with the same data folder, `slots` at once; `exec` is also `told` this. Its
+/// This program again, in the same folder, with the same cache and data folder, `slots` at once; `exec` is also `told` this. Its
 /// logs are in `scratch`.
 pub(super) fn child_processes(common: &Common, told: Vec<OsString>, slots: usize, scratch: PathBuf) -> Result<Local> {
     let mut arguments: Vec<OsString> = vec!["-C".into(), common.directory.clone().into(), "exec".into()];
     arguments.extend(told);
-    let environment = common.data_folder()?.map(|folder| (crate::stage::DATA_VARIABLE.to_owned(), folder));
-    Ok(Local::new(itself()?, arguments, environment.into_iter().collect(), slots, scratch).called(path()?))
+    let variable = |name: &str, value: PathBuf| (name.to_owned(), value);
+    let data = common.data_folder()?.map(|folder| variable(crate::stage::DATA_VARIABLE, folder));
+    let cache = common.cache.clone().map(|folder| variable(CACHE_VARIABLE, folder));
+    let no_lock = common.no_lock.then(|| variable(NO_LOCK_VARIABLE, "1".into()));
+    let environment = [data, cache, no_lock].into_iter().flatten().collect();
+    Ok(Local::new(itself()?, arguments, environment, slots, scratch).called(path()?))
 }
 
 /// The program that runs now. Where the system tells it by its file, not by its path, it is that one whatever has been put

@@ -4,7 +4,7 @@
 //! minute later. A machine that loses its power before that may keep the name and the size of an
 //! object, and none of its bytes. So:
 //!
-//! - A result that took long ([`Sync::of`]) is synced before it is published.
+//! - A result that took long ([`Sync::of`](super::store::Sync::of)) is synced before it is published.
 //! - Of those that did not, a process syncs all at once, before it ends. Until then its *ticket*
 //!   (see `lease.rs`) lies in its folder under `tmp/`, and says so.
 //! - A ticket whose machine has been started anew since, or whose heart has stopped, means that its
@@ -22,23 +22,6 @@ use crate::fs::{self, Witness};
 use anyhow::Result;
 use std::path::Path;
 use std::time::SystemTime;
-
-/// When a result is handed to the disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sync {
-    /// Before it is published.
-    #[default]
-    Now,
-    /// By [`Store::sync`].
-    Later,
-}
-
-impl Sync {
-    /// For a job that took `seconds` in a process that runs many: one whose loss would be felt does not wait for others.
-    pub fn of(seconds: f64) -> Sync {
-        if seconds < 1.0 { Sync::Later } else { Sync::Now }
-    }
-}
 
 /// What has become of the results of a process that left its ticket.
 enum Fate {
@@ -125,7 +108,7 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use super::super::store::Lookup;
+    use super::super::store::{Lookup, Sync};
     use super::super::toy::{Bench, overwrite, publish};
     use super::*;
     use std::path::PathBuf;

@@ -2,14 +2,14 @@
 //!
 //! Knows the store and the contract of stages; neither the plan nor who asked.
 
-use super::durable::Sync;
 use super::entry::{Entry, Stored};
 use super::error::Error;
 use super::key::{Digest, Key, Recipe};
 use super::lease::Claim;
 use super::owner::{Owner, host};
 use super::stage::{Context, Input, Kind, belongs};
-use super::store::{Lookup, Store, Workbench};
+use super::hold::Workbench;
+use super::store::{Lookup, Store, Sync};
 use crate::{fs, process};
 use anyhow::{Result, anyhow, bail};
 use std::collections::{BTreeMap, BTreeSet};

@@ -2,7 +2,7 @@
 
 pub mod deliver;
 pub mod diff;
-pub mod durable;
+mod durable;
 pub mod entry;
 mod envelope;
 pub mod error;
@@ -14,6 +14,7 @@ pub mod files;
 pub mod gc;
 mod grid;
 pub mod history;
+pub mod hold;
 pub mod key;
 pub mod lease;
 pub mod lock;

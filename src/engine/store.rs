@@ -49,35 +49,27 @@
 //!
 //! Knows keys and digests; not what a stage is.
 
-use super::durable::Sync;
 use super::entry::{Entry, Stored, leads_out, sealed_at};
 use super::envelope;
 use super::error::Error;
 use super::key::{Artifact, Digest, Key, Recipe};
-use super::lease::{Claim, EXPIRY, Heart, Leases, TICKET};
 use super::memo::Memo;
-use super::owner::Owner;
 use crate::fs;
 use anyhow::{Context as _, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::fs::{File, Metadata, TryLockError};
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
-use tempfile::TempDir;
+use std::time::SystemTime;
 
 /// The version of the layout, and the folder it is in.
 const FORMAT: &str = "v2";
 
 /// The folders of earlier versions.
 const EARLIER_FORMATS: [&str; 1] = ["v1"];
-
-/// After how long without a heartbeat the workspaces of a process of which nothing can be told from
-/// here are removed by a run: they cost space only, and a machine that was asleep may come back to
-/// them.
-const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
 /// Where the memo of entries lies.
 const MEMO: &str = "entries.memo";
@@ -90,6 +82,23 @@ const DELIVERED: &str = "delivered";
 
 fn lock(memo: &Mutex<Memo>) -> MutexGuard<'_, Memo> {
     memo.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// When a result is handed to the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sync {
+    /// Before it is published.
+    #[default]
+    Now,
+    /// By [`Store::sync`].
+    Later,
+}
+
+impl Sync {
+    /// For a job that took `seconds` in a process that runs many: one whose loss would be felt does not wait for others.
+    pub fn of(seconds: f64) -> Sync {
+        if seconds < 1.0 { Sync::Later } else { Sync::Now }
+    }
 }
 
 /// What the cache knows of a key.
@@ -105,63 +114,6 @@ pub enum Lookup {
     Damaged(String),
 }
 
-/// Leave to work in the cache, shared or alone, until dropped.
-#[derive(Debug)]
-pub struct Hold {
-    _lock: File,
-    /// Shows other machines that this process lives, and its workspaces with it.
-    _heart: Heart,
-    scratch: PathBuf,
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        // Ours alone, and empty unless another thread of this process is still at work.
-        let _ = fs::remove_if_there(&self.scratch.join(TICKET));
-        let _ = std::fs::remove_dir(&self.scratch);
-    }
-}
-
-/// A folder under `tmp/`, removed when dropped.
-pub struct Workspace {
-    folder: TempDir,
-}
-
-impl Workspace {
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        self.folder.path()
-    }
-}
-
-/// Where the jobs of a process work, one after the other: two folders in one under `tmp/`, that is
-/// removed when dropped.
-pub struct Workbench {
-    workspace: Workspace,
-    /// As they were when they were made.
-    made: [Option<Metadata>; 2],
-}
-
-impl Workbench {
-    /// Two empty folders, for the outputs of the next job and for what else it writes. Folders that
-    /// the last job left empty, as it found them, are used again: to make and to remove folders
-    /// takes most of the time of a job that does little.
-    pub fn clear(&mut self) -> Result<[PathBuf; 2]> {
-        let folders = ["outputs", "scratch"].map(|name| self.workspace.path().join(name));
-        for (folder, made) in folders.iter().zip(&mut self.made) {
-            *made = Some(fs::fresh_folder(folder, made.as_ref())?);
-        }
-        Ok(folders)
-    }
-}
-
-impl Drop for Workspace {
-    fn drop(&mut self) {
-        // The folder's own drop would leave behind what is in read-only folders.
-        let _ = fs::remove_folder_if_there(self.path());
-    }
-}
-
 /// The cache folder.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -170,18 +122,27 @@ pub struct Store {
     memo: Option<Arc<Mutex<Memo>>>,
     /// When what is published is handed to the disk.
     sync: Sync,
+    /// Whether its disk has file locks.
+    pub(super) locks: bool,
 }
 
 impl Store {
     /// The cache under `folder`, which need not exist yet.
     pub fn at(folder: &Path) -> Store {
-        Store { root: folder.join(FORMAT), memo: None, sync: Sync::Now }
+        Store { root: folder.join(FORMAT), memo: None, sync: Sync::Now, locks: true }
     }
 
     /// The same, about to be asked for many entries: what was last read of them is read at once.
     pub fn remembering(self) -> Store {
         let memo = Memo::read(&self.root.join(MEMO));
         Store { memo: Some(Arc::new(Mutex::new(memo))), ..self }
+    }
+
+    /// The same, on a disk that has no file locks. Leases keep two jobs from one recipe as before; but nothing keeps `gc` and
+    /// `verify` from removing what another command is about to use, except that they look for leases and heartbeats first.
+    #[must_use]
+    pub fn without_locks(self) -> Store {
+        Store { locks: false, ..self }
     }
 
     /// The same, that hands what is published to the disk at that time.
@@ -200,113 +161,16 @@ impl Store {
     pub fn prepare(&self) -> Result<()> {
         ["recipes", "entries", "objects", "fallbacks", "logs", "leases", "runs", "tmp"]
             .into_iter()
-            .try_for_each(|folder| fs::create_dir_all(&self.root.join(folder)))
-    }
-
-    /// Leave to add to the cache, beside others; with `wait`, waits for whoever holds it alone.
-    pub fn share(&self, wait: bool) -> Result<Hold> {
-        self.hold(wait, File::try_lock_shared, File::lock_shared)
-    }
-
-    /// Leave to remove from the cache and to move things there; with `wait`, waits until nobody else is at work.
-    pub fn alone(&self, wait: bool) -> Result<Hold> {
-        self.hold(wait, File::try_lock, File::lock)
-    }
-
-    /// Waits for the turn to read, change and write back what other commands do too: the pins, the reports and the lock of
-    /// pipeline.yaml. It lasts until what this gives is dropped.
-    pub fn turn(&self) -> Result<File> {
-        fs::lock(&self.root.join("turn"))
-    }
-
-    fn hold(
-        &self,
-        wait: bool,
-        attempt: fn(&File) -> Result<(), TryLockError>,
-        insist: fn(&File) -> std::io::Result<()>,
-    ) -> Result<Hold> {
-        let path = self.root.join("lock");
-        let lock = fs::open_or_create(&path)?;
-        let hold = |lock| {
-            let scratch = self.scratch_folder();
-            // It shows other machines that a process is at work here. `gc` must go on where a full
-            // disk refuses it.
-            let _ = self.scratch();
-            Hold { _lock: lock, _heart: Heart::of_process(&scratch), scratch }
-        };
-        match attempt(&lock) {
-            Ok(()) => Ok(hold(lock)),
-            Err(TryLockError::WouldBlock) if wait => {
-                insist(&lock).with_context(|| format!("cannot wait for `{}`", path.display()))?;
-                Ok(hold(lock))
-            }
-            Err(TryLockError::WouldBlock) => {
-                Err(Error::Locked(format!("the cache `{}` is in use", self.root.display())).into())
-            }
-            Err(TryLockError::Error(e)) => Err(e).with_context(|| format!("cannot lock `{}`", path.display())),
-        }
-    }
-
-    /// Removes what processes that are gone left in `tmp`, and their leases. What cannot be removed is left for the next
-    /// run: it harms nothing. What has no owner's name is nobody's.
-    pub fn sweep(&self) {
-        self.sweep_after(ABANDONED);
-    }
-
-    /// The same, for whoever holds the cache alone: what no heartbeat has come from for as long as
-    /// a lease holds goes too.
-    pub fn sweep_all(&self) {
-        self.sweep_after(EXPIRY);
-    }
-
-    /// A process of which nothing can be told from here counts as gone `expiry` after its last
-    /// heartbeat.
-    fn sweep_after(&self, expiry: Duration) {
-        let leases = self.leases();
-        for name in fs::list(&leases.folder).unwrap_or_default() {
-            if let Ok(key) = name.parse() {
-                let _ = leases.bury(key);
+            .try_for_each(|folder| fs::create_dir_all(&self.root.join(folder)))?;
+        // Where the cache lies in a repository, it is none of its files, nor of a backup.
+        let notes = [(".gitignore", "*\n"), ("CACHEDIR.TAG", "Signature: 8a477f597d28d172789f06886806bc55\n")];
+        for (name, text) in notes {
+            let path = self.root.join(name);
+            if let Some(mut file) = fs::create_new(&path)? {
+                file.write_all(text.as_bytes()).with_context(|| format!("cannot write `{}`", path.display()))?;
             }
         }
-        let tmp = self.root.join("tmp");
-        for name in fs::entries(&tmp).unwrap_or_default() {
-            let path = tmp.join(&name);
-            let owner = name.to_str().and_then(Owner::from_tag);
-            let beats = || leases.beats(&path, expiry).unwrap_or(true);
-            if owner.as_ref().is_some_and(|owner| owner.lives().unwrap_or_else(beats)) {
-                continue;
-            }
-            if owner.is_some_and(|owner| self.settle(&owner, &path).is_err()) {
-                continue;
-            }
-            let is_folder = fs::metadata_if_there(&path).is_ok_and(|meta| meta.is_some_and(|meta| meta.is_dir()));
-            let _ = if is_folder { fs::remove_folder_if_there(&path) } else { fs::remove_if_there(&path) };
-        }
-    }
-
-    fn scratch_folder(&self) -> PathBuf {
-        self.root.join("tmp").join(Owner::this().tag())
-    }
-
-    /// This process's scratch folder, on the cache's disk.
-    pub fn scratch(&self) -> Result<PathBuf> {
-        let folder = self.scratch_folder();
-        fs::create_dir_all(&folder)?;
-        Ok(folder)
-    }
-
-    /// Takes the lease of `key`, unless somebody else is at work on it.
-    pub fn claim(&self, key: Key) -> Result<Claim> {
-        self.leases().claim(key, &self.scratch()?)
-    }
-
-    /// Who is at work on `key`.
-    pub fn at_work(&self, key: Key) -> Result<Option<Owner>> {
-        self.leases().holder(key)
-    }
-
-    pub(super) fn leases(&self) -> Leases {
-        Leases { folder: self.root.join("leases") }
+        Ok(())
     }
 
     /// Where an object lies.
@@ -491,17 +355,6 @@ impl Store {
         Ok(names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok()).collect())
     }
 
-    /// A fresh, empty folder for one attempt.
-    pub fn workspace(&self) -> Result<Workspace> {
-        let scratch = self.scratch()?;
-        Ok(Workspace { folder: fs::temporary_folder(&scratch)? })
-    }
-
-    /// Where the jobs of this process work.
-    pub fn workbench(&self) -> Result<Workbench> {
-        Ok(Workbench { workspace: self.workspace()?, made: [None, None] })
-    }
-
     /// Takes the file at `path` into the store; the file is moved.
     pub fn ingest(&self, path: &Path) -> Result<Stored> {
         let digest = digest_of_file(path)?;
@@ -656,27 +509,6 @@ impl Store {
         fs::remove_if_there(&self.root.join(MEMO))
     }
 
-    /// Another process that is at work here: it holds a lease, or the lock cannot show it and its
-    /// folder in `tmp` beats.
-    pub fn anyone_at_work(&self) -> Result<Option<Owner>> {
-        for name in fs::list(&self.root.join("leases"))? {
-            if let Ok(key) = name.parse()
-                && let Some(owner) = self.at_work(key)?
-            {
-                return Ok(Some(owner));
-            }
-        }
-        let tmp = self.root.join("tmp");
-        for name in fs::list(&tmp)? {
-            if let Some(owner) = Owner::from_tag(&name).filter(|owner| owner.lives().is_none())
-                && self.leases().beats(&tmp.join(&name), EXPIRY)?
-            {
-                return Ok(Some(owner));
-            }
-        }
-        Ok(None)
-    }
-
     /// The ids of the runs whose history there is, oldest first.
     pub fn runs(&self) -> Result<Vec<String>> {
         let names = fs::list(&self.root.join("runs"))?;
@@ -744,7 +576,6 @@ pub fn digest_of_file(path: &Path) -> Result<Digest> {
 mod tests {
     use super::super::toy::{Bench, overwrite, publish, recipe};
     use super::*;
-    use std::sync::mpsc::channel;
 
     fn swap(one: &Path, two: &Path) {
         let aside = one.with_extension("aside");
@@ -992,99 +823,6 @@ mod tests {
         }
         store.record_recipe(&recipe("k")).unwrap();
         assert_eq!(store.recipe(key).unwrap(), Some(recipe("k")), "asking again mends it");
-    }
-
-    #[test]
-    fn many_may_work_in_the_cache_and_one_alone_may_remove() {
-        let Bench { store, .. } = &Bench::new();
-        let held = [store.share(false).unwrap(), store.share(false).unwrap()];
-        let error = store.alone(false).unwrap_err();
-        assert!(matches!(error.downcast_ref(), Some(Error::Locked(_))), "{error}");
-        assert!(error.to_string().ends_with("is in use"), "{error}");
-        drop(held);
-        let alone = store.alone(false).unwrap();
-        assert!(store.share(false).is_err());
-        drop(alone);
-        assert!(store.share(false).is_ok());
-    }
-
-    #[test]
-    fn who_waits_for_the_cache_gets_it_when_it_is_free() {
-        let Bench { store, .. } = &Bench::new();
-        let held = store.alone(false).unwrap();
-        let (begins, began) = channel();
-        std::thread::scope(|scope| {
-            let waiting = scope.spawn(move || {
-                begins.send(()).unwrap();
-                store.share(true).map(drop)
-            });
-            began.recv().unwrap();
-            drop(held);
-            waiting.join().unwrap().unwrap();
-        });
-    }
-
-    #[test]
-    fn what_the_dead_left_is_swept_and_what_the_living_have_is_not() {
-        let Bench { store, .. } = &Bench::new();
-        let tmp = store.root.join("tmp");
-        let dead = tmp.join(Owner { pid: u32::MAX, ..Owner::this().clone() }.tag());
-        fs::create_dir_all(&dead.join("workspace")).unwrap();
-        fs::write(&dead.join("workspace/half"), "an ou").unwrap();
-        fs::write(&tmp.join("stray"), "{").unwrap();
-        let outside = store.root.join("kept");
-        fs::create_dir_all(&outside).unwrap();
-        std::os::unix::fs::symlink(&outside, tmp.join("link")).unwrap();
-        let workspace = store.workspace().unwrap();
-        // Of the same name, but another machine.
-        let far = Owner { machine: "elsewhere".into(), pid: u32::MAX, ..Owner::this().clone() }.tag();
-        fs::create_dir_all(&tmp.join(&far).join("workspace")).unwrap();
-        let mut left = vec![far.clone(), Owner::this().tag()];
-        left.sort_unstable();
-        for sweep in [Store::sweep, Store::sweep_all] {
-            sweep(store);
-            assert_eq!(fs::list(&tmp).unwrap(), left, "its heart beats");
-        }
-        assert_eq!(store.anyone_at_work().unwrap().map(|owner| owner.tag()), Some(far.clone()));
-        let beat = |ago: Duration| File::open(tmp.join(&far)).unwrap().set_modified(SystemTime::now() - ago).unwrap();
-        beat(2 * EXPIRY);
-        assert_eq!(store.anyone_at_work().unwrap(), None);
-        store.sweep();
-        assert_eq!(fs::list(&tmp).unwrap(), left, "it may only be asleep");
-        store.sweep_all();
-        assert_eq!(fs::list(&tmp).unwrap(), [Owner::this().tag()]);
-        fs::create_dir_all(&tmp.join(&far).join("workspace")).unwrap();
-        beat(2 * ABANDONED);
-        store.sweep();
-        assert_eq!(fs::list(&tmp).unwrap(), [Owner::this().tag()]);
-        assert!(workspace.path().is_dir() && outside.is_dir(), "a link is not followed");
-    }
-
-    #[test]
-    fn a_lease_of_another_host_can_be_told_and_swept_by_one_that_has_written_nothing_yet() {
-        let Bench { store, .. } = &Bench::new();
-        let key = recipe("k").key();
-        let far = Owner { host: "elsewhere".into(), ..Owner::this().clone() };
-        let lease = store.leases().folder.join(key.to_string());
-        fs::write(&lease, serde_json::to_vec(&far).unwrap()).unwrap();
-        assert!(!store.scratch_folder().exists());
-        store.sweep();
-        assert_eq!(store.at_work(key).unwrap(), Some(far));
-        File::options().write(true).open(&lease).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
-        assert_eq!(store.at_work(key).unwrap(), None);
-        store.sweep();
-        assert!(!lease.exists());
-        assert!(!store.scratch_folder().exists(), "looking makes no folder");
-    }
-
-    #[test]
-    fn a_workspace_is_empty_and_gone_when_dropped() {
-        let Bench { store, .. } = &Bench::new();
-        let workspace = store.workspace().unwrap();
-        let path = workspace.path().to_owned();
-        assert_eq!(fs::list(&path).unwrap(), [""; 0]);
-        drop(workspace);
-        assert!(!path.exists());
     }
 
     #[test]
