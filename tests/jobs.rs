@@ -51,11 +51,11 @@ fn another_program_that_is_put_in_the_place_of_ours_during_a_run_has_no_part_in_
 
 #[test]
 fn an_input_that_vanishes_while_its_job_waits_is_named_and_made_again() {
-    let space = between("rm ../../../../../objects/*; echo x > out", "");
+    let space = between("rm ../../../../objects/*; echo x > out", "");
     let failed = space.exits(1, &["run"]);
     said(&failed, "two: failed: the input `one/out` (");
     said(&failed, ") is not there\n");
-    assert_eq!(space.edit("rm ../../../../../objects/*; ", "").ran(&[]), set(["one", "between", "two"]));
+    assert_eq!(space.edit("rm ../../../../objects/*; ", "").ran(&[]), set(["one", "between", "two"]));
     is_clean(&space);
 }
 
@@ -65,7 +65,7 @@ fn a_file_that_vanishes_while_its_stage_waits_is_named_and_asked_for_again() {
         "\
 stages:
   first:
-    command: { run: 'rm ../../../../../../../words; echo x > out', outputs: [out] }
+    command: { run: 'rm ../../../../../../words; echo x > out', outputs: [out] }
   words:
     file: { path: words }
 ",

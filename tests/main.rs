@@ -31,6 +31,7 @@ mod readme;
 mod recompute;
 mod repeat;
 mod schema;
+mod shared;
 mod space;
 mod stages;
 mod streams;

@@ -103,8 +103,11 @@ impl Worker {
     /// The order for a job, whose log is made.
     fn order(&self, job: &Job) -> Result<Order> {
         fs::remove_if_there(&job.log)?;
-        let is_shared = fs::link_new(&self.log, &job.log).unwrap_or(false);
-        let log = if is_shared { &self.log } else { &job.log };
+        let log = match fs::link_new(&self.log, &job.log) {
+            Ok(true) => &self.log,
+            // On a disk without hard links it is a file of its own.
+            _ => fs::append(&job.log).map(|_| &job.log)?,
+        };
         // Told by its own name: the process has another folder to work in.
         let log = std::path::absolute(log).with_context(|| format!("`{}` cannot be a log", log.display()))?;
         let &Job { key, threads, again, time_limit, shares_process: is_one_of_many, .. } = job;
