@@ -182,7 +182,7 @@ fn inside_the_engine_and_the_study_imports_go_one_way() {
         (&["engine", "lease"], &["key", "owner"]),
         (&["engine", "memo"], &["entry", "key"]),
         (&["engine", "owner"], &[]),
-        (&["engine", "executor"], &["key", "executor"]),
+        (&["engine", "executor"], &["key", "executor", "wording"]),
         (&["engine", "event"], &["reason"]),
         (&["engine", "progress"], &["event", "wording"]),
         (&["engine", "key"], &[]),

@@ -112,7 +112,7 @@ stages:
         Space::with(WIDE).started_by(&["sh", "-c", "ulimit -v 150000 && RAYON_NUM_THREADS=1 exec \"$@\"", "sh"]);
     let failed = limited.exits(1, &["run", "--keep-going", "-j", "1"]);
     said(&failed, "wide: failed: the process died of signal 6\n");
-    said(&failed, "    memory allocation of ");
+    said(&failed, "wide | memory allocation of ");
     limited.ok(&["verify"]);
     let space = limited.started_by(&[]);
     assert_eq!(space.ran(&[]), set(["wide"]));

@@ -6,9 +6,10 @@
 //! so (for everyone, by the permissions of the owner), and empty folders are there; all other
 //! permissions are the same for every file, and times are those of the copy. Its environment is
 //! `PATH`, `HOME`, `TMPDIR`, `env`, which may set those otherwise, and, for each of its `params`,
-//! `REPRO_PARAM_NAME`: nothing of the caller's. `HOME` and `TMPDIR` are one empty folder
-//! with a short path ([`Scratch`]). In `run`, `env` and `params` a scalar is the text that is written: `001` and `3.10` reach the program as such. What it declares as `outputs` is
-//! collected, executable or not, with the empty folders; the rest is named in its log. A link among
+//! `REPRO_PARAM_NAME`: nothing of the caller's. `HOME` and `TMPDIR` are one empty folder with a
+//! short path ([`Scratch`]). In `run`, `env` and `params` a scalar is the text that is written:
+//! `001` and `3.10` reach the program as such; only `$PROJECT` in `env` stands for something else
+//! ([`environment`]). What it declares as `outputs` is collected, executable or not, with the empty folders; the rest is named in its log. A link among
 //! the outputs is refused. No declared path may be, or lie in, another one: a file that a program is
 //! given cannot also be its output.
 //!
@@ -246,28 +247,20 @@ impl Stage for Command {
                 program
             }
         };
-        program.current_dir(work).stdin(Stdio::null()).env_clear();
-        program.env("PATH", PATH).env("HOME", scratch.path()).env("TMPDIR", scratch.path());
-        program.envs(params.params.iter().map(|(name, value)| (variable(name), written(&value.0).unwrap_or_default())));
-        let mut path = OsString::from(PATH);
-        for (name, written) in &params.env {
-            let value = environment::value(&written.0, cx.project())?;
-            if name.0 == "PATH" {
-                environment::check_project(&written.0, cx.project())?;
-                path.clone_from(&value);
-            }
-            program.env(&name.0, value);
-        }
+        program.current_dir(work).stdin(Stdio::null());
+        let path = set_environment(&mut program, &params, &scratch, cx)?;
         let (name, words) = match &params.run {
             Texts::One(text) => (params.shell.name(), environment::programs(&text.0)),
             Texts::Many(words) => (words[0].0.as_str(), vec![words[0].0.as_str()]),
         };
-        // Who sets a PATH knows that it is another one.
-        let is_set = params.env.keys().any(|name| name.0 == "PATH");
-        let elsewhere = || if is_set { None } else { environment::elsewhere(&words, &path, cx.project()) };
-        let hinted = |cause: String| match elsewhere() {
-            Some(hint) => Hinted { cause, hint }.into(),
-            None => anyhow!(cause),
+        let hinted = |cause: String| {
+            // Whoever sets a PATH knows that it is another one.
+            let is_set = params.env.keys().any(|name| name.0 == "PATH");
+            let elsewhere = || environment::elsewhere(&words, &path, cx.project());
+            match if is_set { None } else { elsewhere() } {
+                Some(hint) => Hinted { cause, hint }.into(),
+                None => anyhow!(cause),
+            }
         };
         let status = match process::run(&mut program, name) {
             Err(error) if is_not_found(&error) => return Err(hinted(format!("{error:#}"))),
@@ -281,6 +274,22 @@ impl Stage for Command {
         }
         collect(&params.outputs, &own, work, cx)
     }
+}
+
+/// Gives the program its environment; gives its `PATH`.
+fn set_environment(program: &mut Program, params: &Params, scratch: &Scratch, cx: &Context) -> Result<OsString> {
+    let mut path = OsString::from(PATH);
+    program.env_clear().env("PATH", &path).env("HOME", scratch.path()).env("TMPDIR", scratch.path());
+    program.envs(params.params.iter().map(|(name, value)| (variable(name), written(&value.0).unwrap_or_default())));
+    for (name, written) in &params.env {
+        let value = environment::value(&written.0, cx.project())?;
+        if name.0 == "PATH" {
+            environment::check_project(&written.0, cx.project())?;
+            path.clone_from(&value);
+        }
+        program.env(&name.0, value);
+    }
+    Ok(path)
 }
 
 /// Lays out what the program is given; gives the names of its own files.

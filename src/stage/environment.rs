@@ -58,7 +58,7 @@ fn replace(written: &str, project: &OsStr) -> OsString {
         if let Some(name) = behind.strip_prefix('$')
             && let Some(next) = after(name)
         {
-            value.extend(name[..name.len() - next.len()].as_bytes());
+            value.extend(&name.as_bytes()[..name.len() - next.len()]);
             rest = next;
         }
     }

@@ -143,8 +143,8 @@ mod tests {
         let path = first.path().to_owned();
         fs::create_dir_all(&path.join("deep/er")).unwrap();
         fs::write(&path.join("deep/er/file"), "left").unwrap();
-        std::fs::set_permissions(path.join("deep"), Permissions::from_mode(0)).unwrap();
-        std::fs::set_permissions(&path, Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(path.join("deep"), Permissions::from_mode(0o000)).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
         drop(first);
         assert_eq!(names(&path), [""; 0], "emptied at the end");
         assert_eq!(Scratch::below(parent.path()).unwrap().path(), path);
