@@ -12,6 +12,7 @@
 //!   quarantine/<digest>   bytes that did not have the digest they stood under
 //!   runs/<id>.jsonl       the history of runs
 //!   entries.memo          what entries said when they were last read, to save reading them again
+//!   unchanged/<digest>    what a run left that had no more to do, so that the next one need make no plan
 //!   leases/<key>          who is at work on it now
 //!   tmp/<owner>/          workspaces and half-written files, on the same disk; swept when their owner is gone
 //!   turn                  held for a moment by a command that reads, changes and writes back what others do too
@@ -37,7 +38,7 @@
 //! | file | what is checked when it is read |
 //! |---|---|
 //! | recipe | its key is the BLAKE3 of its content |
-//! | entry, fallback, pin, `delivered/`, `files.json` | it holds its own path and a checksum (see `envelope.rs`) |
+//! | entry, fallback, pin, `delivered/`, `files.json`, `unchanged/` | it holds its own path and a checksum (see `envelope.rs`) |
 //! | object | size and time, else its digest; `verify` always hashes it |
 //! | `pipelines/` | its name is the digest of its content |
 //! | `entries.memo` | a checksum; each entry in it counts only for the key, mount, inode, size and times it was read with |
@@ -81,6 +82,9 @@ const MEMO: &str = "entries.memo";
 
 /// Where the digests of the project's files are remembered.
 pub(super) const FILES: &str = "files.json";
+
+/// Where the snapshots of runs are that had no more to do.
+const UNCHANGED: &str = "unchanged";
 
 /// Where what was laid out for people is remembered.
 const DELIVERED: &str = "delivered";
@@ -355,6 +359,24 @@ impl Store {
         Ok(Some(entry))
     }
 
+    /// The file of the entry of `key`, as it is.
+    pub(super) fn entry_bytes(&self, key: Key) -> Result<Option<Vec<u8>>> {
+        fs::read_if_regular(&self.entry_path(key))
+    }
+
+    /// Whether the file of the entry of `key` has this digest, and its outputs, which are `objects`, are there.
+    pub(super) fn has(&self, key: Key, entry: Digest, objects: &[Stored]) -> Result<bool> {
+        if self.entry_bytes(key)?.is_none_or(|bytes| Digest::of(&bytes) != entry) {
+            return Ok(false);
+        }
+        for stored in objects {
+            if !matches!(self.check(*stored)?, Check::Sound) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Looks at an object's metadata; reads it only if they are not as they were sealed.
     fn check(&self, stored: Stored) -> Result<Check> {
         let path = self.object(stored.digest);
@@ -520,6 +542,11 @@ impl Store {
         self.root.join(FILES)
     }
 
+    /// Where the snapshot called `name` is.
+    pub(super) fn snapshot(&self, name: Digest) -> PathBuf {
+        self.root.join(UNCHANGED).join(name.to_string())
+    }
+
     /// Writes them down.
     pub(super) fn write_memo(&self, memo: &impl Serialize) -> Result<()> {
         self.write_enveloped(&self.memo(), memo)
@@ -596,9 +623,10 @@ impl Store {
             .try_for_each(|folder| fs::remove_folder_if_there(&self.root.join(folder)))
     }
 
-    /// Removes the memo of entries, which knows those too that are gone; a run makes a new one.
+    /// Removes the memo of entries and the snapshots of runs, which know those too that are gone; a run makes new ones.
     pub fn forget_memo(&self) -> Result<()> {
-        fs::remove_if_there(&self.root.join(MEMO))
+        fs::remove_if_there(&self.root.join(MEMO))?;
+        fs::remove_folder_if_there(&self.root.join(UNCHANGED))
     }
 
     /// Another process that is at work here: it holds a lease, or the lock cannot show it and its
