@@ -97,13 +97,21 @@ fn begin(common: &Common, store: &Store, profile: Option<&str>, nodes: usize) ->
 /// A run that finds everything as the last one left it, and makes no plan; gives whether it was one.
 fn repeat(common: &Common, args: &RunArgs, whole: &Whole) -> Result<bool> {
     let (began, store) = (Instant::now(), common.store());
-    let Some(snapshot) = whole.snapshot(&store)? else { return Ok(false) };
+    let Some(mut snapshot) = whole.snapshot(&store)? else { return Ok(false) };
     let _hold = enter(common, args, &store)?;
     let files = unchanged::files(common, &store);
+    let known = snapshot.known();
+    if !snapshot.holds(&store, &files) {
+        return Ok(false);
+    }
     let kind = |name: &str| crate::stage::KINDS.iter().map(|kind| kind.name()).find(|kind| *kind == name);
     let nodes: Option<Vec<_>> = snapshot.nodes.iter().map(|node| Some((node, kind(snapshot.kind_of(node))?))).collect();
-    let Some(nodes) = nodes.filter(|_| snapshot.holds(&store, &files)) else { return Ok(false) };
+    let Some(nodes) = nodes else { return Ok(false) };
     files.remember(&store)?;
+    // Writing costs as much as is saved by so few.
+    if snapshot.known().saturating_sub(known) * 50 > nodes.len() {
+        whole.write(&snapshot, &store);
+    }
     let (_, mut observer) = begin(common, &store, snapshot.profile.as_deref(), nodes.len())?;
     let mut summary = Summary { nodes: nodes.len(), cached: nodes.len(), ..Summary::default() };
     for (node, kind) in nodes {
@@ -119,7 +127,6 @@ fn repeat(common: &Common, args: &RunArgs, whole: &Whole) -> Result<bool> {
     observer.observe(&Event::Ended(summary));
     delivered?;
     store.sweep();
-    std::mem::forget(snapshot);
     Ok(true)
 }
 

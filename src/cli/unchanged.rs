@@ -55,8 +55,13 @@ impl Whole {
     ) {
         let snapshot = Snapshot::of(&self.origin(), plan, profile, store, artifacts);
         if let Ok(Some(snapshot)) = snapshot {
-            let _ = snapshot.write(&self.origin(), store);
+            self.write(&snapshot, store);
         }
+    }
+
+    /// Writes a snapshot down for the next run.
+    pub(super) fn write(&self, snapshot: &Snapshot, store: &Store) {
+        let _ = snapshot.write(&self.origin(), store);
     }
 }
 

@@ -55,7 +55,7 @@ use super::key::{Artifact, Digest, Key, Recipe};
 use super::lease::{Claim, EXPIRY, Heart, Leases};
 use super::memo::Memo;
 use super::owner::Owner;
-use crate::fs;
+use crate::fs::{self, Stat, Witness};
 use anyhow::{Context as _, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -364,10 +364,29 @@ impl Store {
         fs::read_if_regular(&self.entry_path(key))
     }
 
-    /// Whether the file of the entry of `key` has this digest, and its outputs, which are `objects`, are there.
-    pub(super) fn has(&self, key: Key, entry: Digest, objects: &[Stored]) -> Result<bool> {
-        if self.entry_bytes(key)?.is_none_or(|bytes| Digest::of(&bytes) != entry) {
-            return Ok(false);
+    /// Whether the file of the entry of `key` has the digest `entry`, and its outputs, which are `objects`, are there. The
+    /// file is not read if it is `known` by what tells it from what it was, which is learnt otherwise.
+    pub(super) fn has(
+        &self,
+        (key, entry): (Key, Digest),
+        known: &mut Option<Stat>,
+        witness: &Witness,
+        objects: &[Stored],
+    ) -> Result<bool> {
+        let path = self.entry_path(key);
+        let now = SystemTime::now();
+        let stat = || -> Result<Option<Stat>> {
+            Ok(fs::metadata_if_there(&path)?.and_then(|meta| witness.stat(&path, &meta)))
+        };
+        let before = stat()?;
+        if known.is_none() || before != *known {
+            if self.entry_bytes(key)?.is_none_or(|bytes| Digest::of(&bytes) != entry) {
+                return Ok(false);
+            }
+            *known = match before.filter(|stat| witness.trusts(&path, stat, now)) {
+                Some(before) => stat()?.filter(|after| *after == before),
+                None => None,
+            };
         }
         for stored in objects {
             if !matches!(self.check(*stored)?, Check::Sound) {
