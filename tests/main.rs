@@ -32,5 +32,6 @@ mod schema;
 mod space;
 mod stages;
 mod survive;
+mod unchanged;
 mod unseen;
 mod values;
