@@ -152,9 +152,11 @@ impl Snapshot {
         })
     }
 
-    /// The last that was written for `origin`, if it is of this program and of the file as it is.
+    /// The last that was written for `origin`, if it is of this program and of the file as it is. One that cannot be read is
+    /// none: it only saves time.
     pub fn read(origin: &Origin, store: &Store) -> Result<Option<Snapshot>> {
-        let known: Option<Snapshot> = store.read_enveloped(&store.snapshot(origin.name()?))?;
+        let path = store.snapshot(origin.name()?);
+        let known: Option<Snapshot> = store.read_enveloped(&path).ok().flatten();
         let digest = origin.digest()?;
         let is_sound = |known: &Snapshot| known.nodes.iter().all(|node| node.kind < known.kinds.len());
         Ok(known.filter(|known| known.origin == digest && is_sound(known)))
@@ -253,7 +255,7 @@ mod tests {
         let mut snapshot = run(&bench, YAML);
         let (key, entry) = (snapshot.nodes[0].key, snapshot.nodes[0].entry);
         let witness = Witness::trusting(bench.path());
-        let mut has = |snapshot: &mut Snapshot| {
+        let has = |snapshot: &mut Snapshot| {
             bench.store.has((key, entry), &mut snapshot.nodes[0].stat, &witness, &[]).unwrap()
         };
         assert!(has(&mut snapshot) && snapshot.known() == 1, "it is known from now on");
