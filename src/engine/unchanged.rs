@@ -1,14 +1,17 @@
-//! Runs in which nothing changed: a snapshot of a run that left everything up to date, so that the next one need make no plan.
+//! Runs in which nothing changed: a snapshot of a run that left everything up to date saves the next
+//! one its plan.
 //!
-//! A plan follows from the pipeline file, the profile, this program and the project's files; a node's key from the plan and
-//! the results upstream; a result from its entry. A [`Snapshot`] names the first by their digests ([`Origin`]), and of each node its
-//! key, the digest of its entry's file and its outputs. Where all of these are as they were, planning and looking anew
-//! would find every node in the cache, under the key that it had.
+//! A plan follows from the pipeline file, the profile, this program and the project's files; a
+//! node's key from the plan and the results upstream; a result from its entry. A [`Snapshot`] names
+//! the first by their digests ([`Origin`]), and of each node its key, the digest of its entry's file
+//! and its outputs. Where all of these are as they were, planning and looking anew would find every
+//! node in the cache, under the key that it had.
 //!
-//! Nothing is trusted that a lookup would not trust: each entry is read, unless its file shows that it is what it was
-//! ([`Witness`]), and each object looked at. Whatever has been removed,
-//! damaged or edited, the snapshot does not hold, and the run makes its plan. A snapshot that is torn, foreign or of another
-//! program is none. Runs of some targets, with `-S`, `--force` or `--locked`, and those in which a fallback is used, have none.
+//! Nothing is trusted that a lookup would not trust: each entry is read, unless its file shows that
+//! it is what it was ([`Witness`]), and each object looked at. If anything has been removed, damaged
+//! or edited, the snapshot does not hold, and the run makes its plan. A snapshot that is torn,
+//! foreign or of another program is none. Runs of some targets, with `-S`, `--force` or `--locked`,
+//! and those in which a fallback is used, have none.
 //!
 //! Knows no stage kind.
 
@@ -97,7 +100,8 @@ pub struct Node {
 }
 
 impl Snapshot {
-    /// Of a run of all of `plan`, with profile `profile`, that came to `artifacts`; none if a node is not cached, or not under its own key.
+    /// Of a run of all of `plan`, with profile `profile`, that came to `artifacts`; none if a node is
+    /// not cached, or not under its own key.
     pub fn of(
         origin: &Origin,
         plan: &Plan,
@@ -317,7 +321,9 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn a_snapshot_that_holds_names_the_nodes_and_keys_of_a_plan_made_anew(yamls in prop::collection::vec(pipelines(), 1..5)) {
+        fn a_snapshot_that_holds_names_the_nodes_and_keys_of_a_plan_made_anew(
+            yamls in prop::collection::vec(pipelines(), 1..5)
+        ) {
             let bench = Bench::new();
             let mut last = None;
             for yaml in &yamls {
