@@ -9,19 +9,24 @@
 //!
 //! Knows nothing of caches or stages.
 
+mod lock;
+mod witness;
+
+pub use lock::{NoLocks, hold, lock};
+pub use witness::{Stat, Witness};
+
 use anyhow::{Context as _, Result};
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, OFlags, RenameFlags};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, SystemTime};
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 /// What becomes of a process's file operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,19 +35,21 @@ enum Fault {
     Fail(u64),
     /// Before this one the process dies.
     Die(u64),
+    /// None does; but there are no file locks.
+    NoLocks,
 }
 
 static FAULT: OnceLock<Option<Fault>> = OnceLock::new();
 static OPERATIONS: AtomicU64 = AtomicU64::new(0);
 
 /// For tests: `fail:N` lets the N-th file operation of this process fail as on a full disk, `die:N` kills the process
-/// before it; anything else does nothing. Holds from the first call on.
+/// before it, `no-locks` lets every file lock fail as on a disk that has none; anything else does nothing. Holds from the first call on.
 pub fn arm(fault: &str) {
     let (what, n) = fault.split_once(':').unwrap_or_default();
     let fault = match (what, n.parse()) {
         ("fail", Ok(n)) => Some(Fault::Fail(n)),
         ("die", Ok(n)) => Some(Fault::Die(n)),
-        _ => None,
+        _ => (fault == "no-locks").then_some(Fault::NoLocks),
     };
     let _ = FAULT.set(fault);
 }
@@ -135,6 +142,12 @@ pub fn metadata_if_there(path: &Path) -> Result<Option<Metadata>> {
     }
 }
 
+/// A fresh file in `folder`, removed when dropped, with the permissions of any new file: tempfile's own are for its owner
+/// alone, and these become the permissions of what others read.
+fn temporary_file(folder: &Path) -> io::Result<NamedTempFile> {
+    tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o666)).tempfile_in(folder)
+}
+
 /// Writes a file in place: for workspaces, which nobody else sees yet.
 pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
     step().and_then(|()| fs::write(path, bytes)).with_context(|| format!("cannot write `{}`", path.display()))
@@ -144,9 +157,22 @@ pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
 /// `scratch` (on the same disk), synced, then renamed to `path`.
 pub fn write_atomic(path: &Path, scratch: &Path, bytes: &[u8]) -> Result<()> {
     let attempt = || -> io::Result<()> {
-        let mut file = step().and_then(|()| tempfile::NamedTempFile::new_in(scratch))?;
+        let mut file = step().and_then(|()| temporary_file(scratch))?;
         step().and_then(|()| file.write_all(bytes))?;
         step().and_then(|()| file.as_file().sync_all())?;
+        step()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    attempt().with_context(|| format!("cannot write `{}`", path.display()))
+}
+
+/// Writes a file so that a reader sees either the old content or the whole new one. Not synced: a loss of power may take
+/// the new content back, or leave the file empty.
+pub fn replace(path: &Path, scratch: &Path, bytes: &[u8]) -> Result<()> {
+    let attempt = || -> io::Result<()> {
+        let mut file = step().and_then(|()| temporary_file(scratch))?;
+        step().and_then(|()| file.write_all(bytes))?;
         step()?;
         file.persist(path)?;
         Ok(())
@@ -157,7 +183,7 @@ pub fn write_atomic(path: &Path, scratch: &Path, bytes: &[u8]) -> Result<()> {
 /// Writes a file that must not be there yet, as [`write_atomic`] does; gives whether it was not.
 pub fn write_new(path: &Path, scratch: &Path, bytes: &[u8]) -> Result<bool> {
     let attempt = || -> io::Result<bool> {
-        let mut file = step().and_then(|()| tempfile::NamedTempFile::new_in(scratch))?;
+        let mut file = step().and_then(|()| temporary_file(scratch))?;
         step().and_then(|()| file.write_all(bytes))?;
         step()?;
         match file.persist_noclobber(path) {
@@ -169,17 +195,10 @@ pub fn write_new(path: &Path, scratch: &Path, bytes: &[u8]) -> Result<bool> {
     attempt().with_context(|| format!("cannot write `{}`", path.display()))
 }
 
-/// Writes a file for people as [`write_atomic`] does, readable by everyone: temporary files are private.
-pub fn write_for_all(path: &Path, bytes: &[u8]) -> Result<()> {
+/// Writes a file for people as [`write_atomic`] does.
+pub fn write_for_people(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    write_atomic(path, folder, bytes)?;
-    #[cfg(unix)]
-    {
-        step()
-            .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o644)))
-            .with_context(|| format!("cannot make `{}` readable", path.display()))?;
-    }
-    Ok(())
+    write_atomic(path, folder, bytes)
 }
 
 /// Makes a folder and those above it.
@@ -219,23 +238,25 @@ pub fn create_new(path: &Path) -> Result<Option<File>> {
     }
 }
 
-/// Opens a file for reading and writing, as it is or made empty.
+/// Opens a file for writing at its end, as it is or made empty.
+pub fn append(path: &Path) -> Result<File> {
+    let opened = step().and_then(|()| File::options().append(true).create(true).open(path));
+    opened.with_context(|| format!("cannot open `{}`", path.display()))
+}
+
+/// Opens a file for reading and writing, as it is or made empty; for reading alone, if it is another user's.
 pub fn open_or_create(path: &Path) -> Result<File> {
     let attempt = || {
         let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
         let mut options = File::options();
-        let file = options.create(true).truncate(false).read(true).write(true).custom_flags(flags).open(path)?;
-        if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other(NotRegular)) }
+        options.create(true).truncate(false).read(true).write(true).custom_flags(flags);
+        match options.open(path) {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(open_regular(path).map_err(|_| e)?.0),
+            Ok(file) if !file.metadata()?.is_file() => Err(io::Error::other(NotRegular)),
+            opened => opened,
+        }
     };
     step().and_then(|()| attempt()).with_context(|| format!("cannot open `{}`", path.display()))
-}
-
-/// Waits until no other process holds the file at `path`, which is made if it is not there, and
-/// holds it until what this gives is dropped.
-pub fn lock(path: &Path) -> Result<File> {
-    let file = open_or_create(path)?;
-    file.lock().with_context(|| format!("cannot lock `{}`", path.display()))?;
-    Ok(file)
 }
 
 /// Renames `from` to `to`, replacing what is there.
@@ -251,6 +272,37 @@ pub fn link(from: &Path, to: &Path) -> Result<()> {
     linked.with_context(|| format!("cannot link `{}` to `{}`", to.display(), from.display()))
 }
 
+/// Gives the file at `from` the name `to` besides, which must not be there yet, as [`link`] does; gives whether it was not.
+pub fn link_new(from: &Path, to: &Path) -> Result<bool> {
+    match step().and_then(|()| fs::hard_link(from, to)) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(e) => Err(e).with_context(|| format!("cannot link `{}` to `{}`", to.display(), from.display())),
+    }
+}
+
+/// Moves a file to `to`, where none is, with these permissions, if it is wholly ours: another user's, or one that has
+/// another name, stays. Gives whether it was moved.
+pub fn move_ours(from: &Path, to: &Path, mode: u32) -> Result<bool> {
+    let attempt = || -> io::Result<bool> {
+        let meta = fs::symlink_metadata(from)?;
+        let ours = meta.is_file() && meta.nlink() == 1 && meta.uid() == rustix::process::geteuid().as_raw();
+        if !ours {
+            return Ok(false);
+        }
+        if meta.mode() & 0o7777 != mode {
+            fs::set_permissions(from, fs::Permissions::from_mode(mode))?;
+        }
+        match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            // Of another disk, that was mounted there; or one that knows no such rename.
+            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS) => Ok(false),
+            renamed => Ok(renamed.map(|()| true)?),
+        }
+    };
+    let moved = step().and_then(|()| attempt());
+    moved.with_context(|| format!("cannot move `{}` to `{}`", from.display(), to.display()))
+}
+
 /// Removes a file; that it is not there is no error.
 pub fn remove_if_there(path: &Path) -> Result<()> {
     match step().and_then(|()| fs::remove_file(path)) {
@@ -262,14 +314,7 @@ pub fn remove_if_there(path: &Path) -> Result<()> {
 
 /// Removes a folder with all that is in it, read-only folders too; that it is not there is no error.
 pub fn remove_folder_if_there(path: &Path) -> Result<()> {
-    let attempt = || match fs::remove_dir_all(path) {
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            open_up(path)?;
-            fs::remove_dir_all(path)
-        }
-        removed => removed,
-    };
-    match step().and_then(|()| attempt()) {
+    match step().and_then(|()| remove_tree(path)) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(e).with_context(|| format!("cannot remove `{}`", path.display())),
@@ -298,6 +343,35 @@ fn open_up(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// An empty folder at `path`, whatever is there now. One that is there, empty, and as `like` says is kept. Gives its
+/// metadata.
+pub fn fresh_folder(path: &Path, like: Option<&Metadata>) -> Result<Metadata> {
+    let attempt = || -> io::Result<Metadata> {
+        let same = |meta: &Metadata| like.is_some_and(|like| (like.ino(), like.mode()) == (meta.ino(), meta.mode()));
+        match fs::symlink_metadata(path) {
+            Ok(meta) if same(&meta) && fs::read_dir(path)?.next().is_none() => return Ok(meta),
+            Ok(meta) if meta.is_dir() => remove_tree(path)?,
+            Ok(_) => fs::remove_file(path)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+        fs::create_dir(path)?;
+        fs::symlink_metadata(path)
+    };
+    step().and_then(|()| attempt()).with_context(|| format!("cannot make the folder `{}`", path.display()))
+}
+
+/// Removes a folder with all that is in it, read-only folders too.
+fn remove_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            open_up(path)?;
+            fs::remove_dir_all(path)
+        }
+        removed => removed,
+    }
+}
+
 /// The names in a folder, sorted, whatever bytes they are of.
 pub fn entries(path: &Path) -> Result<Vec<OsString>> {
     let read = || {
@@ -317,15 +391,53 @@ pub fn sync(path: &Path) -> Result<()> {
     synced.with_context(|| format!("cannot sync `{}`", path.display()))
 }
 
-/// Makes a file read-only, not executable, and sets its modification time.
+/// Hands everything to the disk that was written to the file system of `folder`.
+pub fn sync_disk(folder: &Path) -> Result<()> {
+    let attempt = || -> io::Result<()> {
+        let folder = File::open(folder)?;
+        #[cfg(target_os = "linux")]
+        rustix::fs::syncfs(folder)?;
+        #[cfg(not(target_os = "linux"))]
+        {
+            drop(folder);
+            rustix::fs::sync();
+        }
+        Ok(())
+    };
+    step().and_then(|()| attempt()).with_context(|| format!("cannot sync the disk of `{}`", folder.display()))
+}
+
+/// When anything about a file was last changed, its name too.
+pub fn changed(meta: &Metadata) -> SystemTime {
+    let seconds = Duration::from_secs(meta.ctime().unsigned_abs());
+    let since = seconds + Duration::from_nanos(meta.ctime_nsec().unsigned_abs());
+    SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// Sets a file's modification time to now.
+pub fn touch(path: &Path) -> Result<()> {
+    let touched = step().and_then(|()| open_regular(path)?.0.set_modified(SystemTime::now()));
+    touched.with_context(|| format!("cannot touch `{}`", path.display()))
+}
+
+/// Makes a file read-only, for all whom the umask lets read new files, and not executable; sets its modification time.
 pub fn seal(path: &Path, modified: SystemTime) -> Result<()> {
     let attempt = || {
-        let (file, meta) = open_regular(path)?;
+        let (file, _) = open_regular(path)?;
         file.set_modified(modified)?;
-        let mode = meta.permissions().mode();
-        file.set_permissions(fs::Permissions::from_mode(mode & 0o444))
+        file.set_permissions(fs::Permissions::from_mode(0o444 & !umask()))
     };
     step().and_then(|()| attempt()).with_context(|| format!("cannot seal `{}`", path.display()))
+}
+
+/// The permissions that new files do not get; the usual ones where the system does not tell.
+fn umask() -> u32 {
+    static UMASK: LazyLock<u32> = LazyLock::new(|| {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+        mask.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(0o022)
+    });
+    *UMASK
 }
 
 /// Whether nothing more can be written to the disk that `path` lies on. Some disks do not tell: all their numbers are 0.
@@ -335,17 +447,30 @@ pub fn is_full(path: &Path) -> bool {
 
 /// A fresh folder in `folder`, removed when dropped.
 pub fn temporary_folder(folder: &Path) -> Result<TempDir> {
-    let made = step().and_then(|()| TempDir::new_in(folder));
+    let new = || tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o777)).tempdir_in(folder);
+    let made = step().and_then(|()| new());
     made.with_context(|| format!("cannot make a workspace in `{}`", folder.display()))
 }
 
 /// BLAKE3 of a file of any size, by memory map, on all cores where it is large.
 pub fn hash(path: &Path) -> Result<blake3::Hash> {
     let attempt = || {
-        open_regular(path)?;
-        blake3::Hasher::new().update_mmap_rayon(path).map(|hasher| hasher.finalize())
+        let length = open_regular(path)?.1.len();
+        let mut hasher = blake3::Hasher::new();
+        if length >= LARGE && has_thread_pool() { hasher.update_mmap_rayon(path) } else { hasher.update_mmap(path) }
+            .map(|hasher| hasher.finalize())
     };
     step().and_then(|()| attempt()).with_context(|| format!("cannot read `{}`", path.display()))
+}
+
+/// From how many bytes on it pays to hash a file on all cores.
+const LARGE: u64 = 1 << 20;
+
+/// Whether there is a pool of threads, which is made at the first call. rayon makes one by itself, but
+/// panics where the system has no threads for it.
+pub fn has_thread_pool() -> bool {
+    static IS_MADE: LazyLock<bool> = LazyLock::new(|| rayon::ThreadPoolBuilder::new().build_global().is_ok());
+    *IS_MADE
 }
 
 /// Whether the owner of a file may run it.
@@ -416,144 +541,6 @@ pub fn size_below(folder: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
-/// What tells a file from what it was, short of its bytes. Times in nanoseconds since 1970.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Stat {
-    /// The mount that the file is on; 0 is the file system of the index itself.
-    mount: u64,
-    inode: u64,
-    size: u64,
-    mtime: i128,
-    ctime: i128,
-}
-
-/// Recognizes unchanged files without reading them, for an index of what was read of them.
-///
-/// Equal [`Stat`]s mean equal bytes under three conditions:
-///
-/// - **The mount is the same.** Another image mounted in place may have equal inodes and times. On the file system of the
-///   index itself no mount is compared: whatever replaces that file system replaces the index too. Elsewhere the kernel must
-///   give mounts numbers that it never uses again (Linux 6.8); without such a number a file is not recognized.
-/// - **The file system moves the times.** Of those that Linux has, ext2 to ext4, XFS, Btrfs and F2FS update both times of a
-///   file on every write, and through a memory map on the first write to each page that the disk has. Others are not
-///   trusted: tmpfs does so for the first write to a page in memory only, network file systems and FUSE report times late,
-///   FAT rounds them, an overlay is as good as what is below it. Their files are read each time.
-/// - **The times have settled.** Further writes through a memory map leave no trace until the kernel has written the page to
-///   disk. Linux does so [`dirty_expire_centisecs`] later, give or take [`dirty_writeback_centisecs`]; twice that is waited
-///   for, since the disk takes its time too: 70 s, unless the machine is set up otherwise.
-///
-/// [`dirty_expire_centisecs`]: https://docs.kernel.org/admin-guide/sysctl/vm.html#dirty-expire-centisecs
-/// [`dirty_writeback_centisecs`]: https://docs.kernel.org/admin-guide/sysctl/vm.html#dirty-writeback-centisecs
-#[derive(Clone, Copy, Debug)]
-pub struct Witness {
-    /// The device of the index.
-    home: Option<u64>,
-    settling: Option<Duration>,
-    keeps_times: fn(&Path) -> bool,
-}
-
-impl Default for Witness {
-    /// Recognizes nothing.
-    fn default() -> Witness {
-        Witness { home: None, settling: None, keeps_times }
-    }
-}
-
-impl Witness {
-    /// For an index that is, or is going to be, in `folder`.
-    pub fn at(folder: &Path) -> Witness {
-        let home = folder.ancestors().find_map(|folder| fs::metadata(folder).ok()).map(|meta| meta.dev());
-        let setting = |name: &str| fs::read_to_string(format!("/proc/sys/vm/{name}")).ok();
-        let settling = settling(setting("dirty_expire_centisecs"), setting("dirty_writeback_centisecs"));
-        Witness { home, settling, ..Witness::default() }
-    }
-
-    /// One that trusts every file system at once.
-    #[cfg(test)]
-    pub(crate) fn trusting(folder: &Path) -> Witness {
-        Witness { settling: Some(Duration::ZERO), keeps_times: |_| true, ..Witness::at(folder) }
-    }
-
-    /// How old the times of a file are when it has settled; `None` if no age is enough.
-    pub fn settling(&self) -> Option<Duration> {
-        self.settling
-    }
-
-    /// What tells the file at `path`, which has these metadata, from what it was; `None` if nothing does.
-    pub fn stat(&self, path: &Path, meta: &Metadata) -> Option<Stat> {
-        let mount = if self.home == Some(meta.dev()) { 0 } else { mount(path)? };
-        let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
-        let (inode, size) = (meta.ino(), meta.size());
-        let mtime = nanoseconds(meta.mtime(), meta.mtime_nsec());
-        let ctime = nanoseconds(meta.ctime(), meta.ctime_nsec());
-        meta.is_file().then_some(Stat { mount, inode, size, mtime, ctime })
-    }
-
-    /// Whether every change at `now` or later to the file at `path`, which is `stat`, makes another [`Stat`] of it.
-    pub fn trusts(&self, path: &Path, stat: &Stat, now: SystemTime) -> bool {
-        self.settling.is_some_and(|settling| stat.is_older(settling, now)) && (self.keeps_times)(path)
-    }
-}
-
-impl Stat {
-    /// Whether both times were at least `age` ago.
-    fn is_older(&self, age: Duration, now: SystemTime) -> bool {
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let last = self.mtime.max(self.ctime) + age.as_nanos() as i128;
-        i128::try_from(now.as_nanos()).is_ok_and(|now| last <= now)
-    }
-}
-
-/// How coarse the times of files may be.
-const GRANULARITY: Duration = Duration::from_secs(2);
-
-/// How long a page may wait for the disk, from the kernel's two settings, at their defaults where they cannot be read;
-/// `None` if pages may wait for ever.
-fn settling(expire: Option<String>, writeback: Option<String>) -> Option<Duration> {
-    let centisecs = |setting: Option<String>, default| match setting {
-        Some(text) => text.trim().parse().ok(),
-        None => Some(default),
-    };
-    let (expire, writeback): (u64, u64) = (centisecs(expire, 3_000)?, centisecs(writeback, 500)?);
-    let wait = expire.checked_add(writeback)?.checked_mul(2 * 10).map(Duration::from_millis)?;
-    (writeback > 0).then_some(wait.max(GRANULARITY))
-}
-
-/// Whether the file system of `path` updates the times of a file whenever its bytes change.
-#[cfg(target_os = "linux")]
-fn keeps_times(path: &Path) -> bool {
-    /// ext2 to ext4, XFS, Btrfs, F2FS, by the kernel's numbers.
-    const TRUSTED: [u32; 4] = [0xEF53, 0x5846_5342, 0x9123_683E, 0xF2F5_2010];
-    rustix::fs::statfs(path).is_ok_and(|disk| TRUSTED.contains(&(disk.f_type as u32)))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn keeps_times(_: &Path) -> bool {
-    false
-}
-
-/// A number that this machine gives to no other mount; `None` if the kernel has no such numbers.
-#[cfg(target_os = "linux")]
-fn mount(path: &Path) -> Option<u64> {
-    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
-    /// `STATX_MNT_ID_UNIQUE`: unlike `STATX_MNT_ID`, never used again before the next boot.
-    const UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
-    static BOOT: OnceLock<Option<String>> = OnceLock::new();
-    let found = statx(CWD, path, AtFlags::empty(), UNIQUE).ok()?;
-    if found.stx_mask & UNIQUE.bits() == 0 {
-        return None;
-    }
-    let boot = BOOT.get_or_init(|| fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()).as_ref()?;
-    let hash = blake3::hash(format!("{boot} {}", found.stx_mnt_id).as_bytes());
-    hash.as_bytes().first_chunk().map(|first| u64::from_le_bytes(*first))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn mount(_: &Path) -> Option<u64> {
-    None
-}
-
 /// What lies in a folder and those below it, by paths from there, sorted folder by folder.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Below {
@@ -599,53 +586,6 @@ pub fn below(folder: &Path, but: &[&str]) -> Result<Below> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_trusted_only_when_both_lie_longer_back_than_a_page_waits_for_the_disk() {
-        let second = 1_000_000_000;
-        let is_older = |mtime: i128, ctime: i128, age: u64, now: u64| {
-            let stat = Stat { mount: 0, inode: 1, size: 1, mtime: mtime * second, ctime: ctime * second };
-            stat.is_older(Duration::from_secs(age), SystemTime::UNIX_EPOCH + Duration::from_secs(now))
-        };
-        assert!(is_older(30, 30, 70, 100) && is_older(-5, 0, 70, 100));
-        for (mtime, ctime) in [(31, 1), (1, 31), (100, 100), (200, 1)] {
-            assert!(!is_older(mtime, ctime, 70, 100), "{mtime} {ctime}");
-        }
-        assert!(!is_older(30, 30, 70, 0), "a clock that was set back");
-    }
-
-    #[test]
-    fn a_page_waits_for_the_disk_as_long_as_the_machine_is_set_up_to_let_it() {
-        let of = |expire: &str, writeback: &str| settling(Some(expire.into()), Some(writeback.into()));
-        assert_eq!(settling(None, None), Some(Duration::from_secs(70)));
-        assert_eq!(of("3000\n", "500\n"), Some(Duration::from_secs(70)));
-        assert_eq!(of("6000", "6000"), Some(Duration::from_secs(240)), "a laptop on battery");
-        assert_eq!(of("1", "1"), Some(GRANULARITY), "no less than times are coarse");
-        for never in [("3000", "0"), ("", "500"), ("x", "500"), ("18446744073709551615", "500")] {
-            assert_eq!(of(never.0, never.1), None, "{never:?}");
-        }
-    }
-
-    #[test]
-    fn a_file_is_recognized_by_its_mount_inode_size_and_times_and_nothing_but_a_file_is() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        write(&path, "bytes").unwrap();
-        let stat = |witness: &Witness, path: &Path| witness.stat(path, &fs::metadata(path).unwrap());
-        let home = Witness::trusting(dir.path());
-        let known = stat(&home, &path).unwrap();
-        assert_eq!(stat(&home, &path), Some(known));
-        assert_eq!(stat(&Witness::trusting(&dir.path().join("not/yet")), &path), Some(known));
-        let far = stat(&Witness { home: None, ..home }, &path);
-        assert!(far != Some(known), "from another file system it is known by its mount, if at all");
-        assert_eq!(stat(&Witness { home: None, ..home }, &path), far);
-        assert_eq!(stat(&home, dir.path()), None);
-        assert!(home.trusts(&path, &known, SystemTime::now() + Duration::from_secs(1)));
-        assert!(!Witness { keeps_times: |_| false, ..home }.trusts(&path, &known, SystemTime::now()));
-        assert!(!Witness::at(dir.path()).trusts(&path, &known, SystemTime::now()), "just written");
-        write(&path, "others").unwrap();
-        assert_ne!(stat(&home, &path), Some(known));
-    }
 
     #[test]
     fn a_copy_replaces_no_file() {

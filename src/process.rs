@@ -15,11 +15,11 @@ use rustix::process::{
 };
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Command, ExitStatus};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
+use wait4::Wait4 as _;
 
 /// The signals that ask a process to end.
 pub const REQUESTS: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
@@ -67,13 +67,15 @@ fn heed_children() {
     }
 }
 
+/// Whether all that this process starts stays below it.
 #[cfg(target_os = "linux")]
-fn adopts() -> bool {
+pub fn adopts() -> bool {
     matches!(rustix::process::child_subreaper(), Ok(Some(_)))
 }
 
+/// Whether all that this process starts stays below it.
 #[cfg(not(target_os = "linux"))]
-fn adopts() -> bool {
+pub fn adopts() -> bool {
     false
 }
 
@@ -170,18 +172,48 @@ pub fn end_orphans(known: &[Pid]) {
     }
 }
 
+/// Starts a thread. Under a limit of the system that may fail, and is no reason to panic.
+pub fn start_thread(work: impl FnOnce() + Send + 'static) -> Result<()> {
+    std::thread::Builder::new().spawn(work).map(drop).context("cannot start a thread")
+}
+
+/// Fails if so many threads cannot be started: for what would panic then.
+pub fn check_threads(threads: usize) -> Result<()> {
+    let gate = RwLock::new(());
+    std::thread::scope(|scope| {
+        let shut = gate.write();
+        let start = || std::thread::Builder::new().spawn_scoped(scope, || drop(gate.read())).map(drop);
+        let started = (0..threads).try_for_each(|_| start());
+        drop(shut);
+        started
+    })
+    .with_context(|| format!("cannot start {threads} threads"))
+}
+
+/// What would help if the system has refused something for a limit of its own.
+pub fn exhausted(error: &anyhow::Error) -> Option<&'static str> {
+    let system = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()?.raw_os_error());
+    match Errno::from_raw_os_error(system?) {
+        Errno::MFILE => Some("`ulimit -n` is how many files a process may have open; raise it"),
+        Errno::NFILE => Some("all processes together have as many files open as the system allows"),
+        Errno::AGAIN => Some("`ulimit -u` (processes and threads) or `ulimit -v` (memory) allows no more; raise it"),
+        Errno::NOMEM => Some("there is no memory left, or no more than `ulimit -v` allows"),
+        _ => None,
+    }
+}
+
 /// Runs a program, the only one that this process has started, until it and all below it have
 /// ended. What it leaves behind is killed. A signal that asks this process to end is passed on to all
 /// of them; then the error is [`Stopped`], however the program ends.
 pub fn run(command: &mut Command, name: &str) -> Result<ExitStatus> {
     adopt();
     let stopped = pass_requests_on()?;
-    let child = command.spawn().with_context(|| format!("cannot start `{name}`"))?;
+    let mut child = command.spawn().with_context(|| format!("cannot start `{name}`"))?;
     if stopped.load(Ordering::Relaxed) {
         // The request came too early to reach the program.
         kill(Pid::from_child(&child));
     }
-    let status = wait_for(Pid::from_child(&child)).with_context(|| format!("cannot wait for `{name}`"))?;
+    let status = wait_for(&mut child).with_context(|| format!("cannot wait for `{name}`"))?;
     if adopts() {
         end_children()?;
     }
@@ -191,31 +223,72 @@ pub fn run(command: &mut Command, name: &str) -> Result<ExitStatus> {
     Ok(status)
 }
 
-/// Passes every request to end on to all processes below this one; gives whether there was any. The
-/// program is started with none of these signals ignored.
+/// From the first call on, passes every request to end on to all processes below this one; gives
+/// whether there was any. Programs are started with none of these signals ignored.
 fn pass_requests_on() -> Result<Arc<AtomicBool>> {
+    static PASSED_ON: Mutex<Option<Arc<AtomicBool>>> = Mutex::new(None);
+    let mut passed_on = PASSED_ON.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(stopped) = &*passed_on {
+        return Ok(Arc::clone(stopped));
+    }
     let mut signals = Signals::new(REQUESTS).context("cannot listen for signals")?;
     let stopped = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stopped);
-    std::thread::spawn(move || {
+    start_thread(move || {
         for signal in signals.forever() {
             flag.store(true, Ordering::Relaxed);
             let signal = Signal::from_named_raw(signal).unwrap_or(Signal::TERM);
             below(&[getpid()]).into_iter().for_each(|pid| _ = kill_process(pid, signal));
         }
-    });
-    Ok(stopped)
+    })?;
+    Ok(Arc::clone(passed_on.insert(stopped)))
 }
 
-/// Waits for the child `pid`, and buries the orphans that end before it.
-fn wait_for(pid: Pid) -> rustix::io::Result<ExitStatus> {
+/// Waits for a child, and buries the orphans that end before it.
+fn wait_for(child: &mut Child) -> std::io::Result<ExitStatus> {
+    let pid = Pid::from_child(child);
+    let ended = |id: WaitId, options| waitid(id, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | options);
     loop {
-        match wait(WaitOptions::empty()) {
-            Ok(Some((ended, status))) if ended == pid => return Ok(ExitStatus::from_raw(status.as_raw())),
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
+        match ended(WaitId::All, WaitIdOptions::empty()) {
+            Ok(_) if matches!(ended(WaitId::Pid(pid), WaitIdOptions::NOHANG), Ok(Some(_))) => {
+                let used = child.wait4()?;
+                PEAK.fetch_max(used.rusage.maxrss, Ordering::Relaxed);
+                return Ok(used.status);
+            }
+            Ok(_) => {
+                bury_orphans(pid);
+                std::thread::sleep(PAUSE);
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Buries the children of this process that have ended, but for `child`.
+fn bury_orphans(child: Pid) {
+    let this = getpid().as_raw_nonzero().get();
+    let is_orphan = |process: &Process| process.parent == this && process.ended && process.pid != child;
+    processes().into_iter().filter(is_orphan).for_each(|orphan| _ = waitpid(Some(orphan.pid), WaitOptions::NOHANG));
+}
+
+/// The most that one of the programs that [`run`] has waited for had in memory at once, since that was
+/// last asked.
+static PEAK: AtomicU64 = AtomicU64::new(0);
+
+/// Peak resident memory, in bytes: that of the largest process among this one, the programs that it
+/// has run since the last call, and all processes that they have waited for. Not their sum, which no
+/// system keeps; without what the programs left behind.
+pub fn peak_memory() -> Option<u64> {
+    let programs = PEAK.swap(0, Ordering::Relaxed);
+    resident(getpid()).max((programs > 0).then_some(programs))
+}
+
+/// Peak resident memory of a process, where the system tells (Linux: `VmHWM`).
+fn resident(pid: Pid) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
 }
 
 /// Ends and buries whatever is below this process.
@@ -252,6 +325,17 @@ mod tests {
             assert_eq!((process.parent, process.ended), (42, ended), "{name}");
         }
         assert!(["", "7 (sh", "7 (sh) S 42"].iter().all(|torn| parse(pid, torn).is_none()));
+    }
+
+    #[test]
+    fn what_the_system_refuses_for_a_limit_is_named() {
+        for (errno, name) in
+            [(Errno::MFILE, "`ulimit -n`"), (Errno::AGAIN, "`ulimit -u`"), (Errno::NOMEM, "`ulimit -v`")]
+        {
+            let refused = std::io::Error::from(errno);
+            assert!(exhausted(&anyhow::Error::new(refused).context("cannot")).unwrap().contains(name));
+        }
+        assert_eq!(exhausted(&std::io::Error::from(Errno::NOENT).into()), None);
     }
 
     #[test]

@@ -139,7 +139,7 @@ stages:
 
 #[test]
 fn what_a_run_has_no_leave_for_is_named_and_once_it_has_it_it_goes_on() {
-    for folder in ["entries", "jobs", "leases", "objects", "recipes", "runs", "tmp"] {
+    for folder in ["entries", "logs", "leases", "objects", "recipes", "runs", "tmp"] {
         forbidden(&format!("cache/v2/{folder}"), 0o500);
     }
     for path in ["pipeline.yaml", "words", "words/a", "cache", "cache/v2", "cache/v2/lock"] {

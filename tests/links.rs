@@ -55,12 +55,7 @@ fn an_object_replaced_by_a_link_is_named_by_verify_and_remade_and_nothing_is_wri
 fn nothing_is_written_through_a_link_in_the_place_of_any_file_of_the_cache() {
     let space = Space::run_tiny();
     let (key, undisturbed) = (key(&space, "tables"), space.digests());
-    let files = [
-        format!("entries/{key}.json"),
-        format!("recipes/{key}.json"),
-        format!("jobs/{key}/stderr"),
-        format!("jobs/{key}/stdout"),
-    ];
+    let files = [format!("entries/{key}.json"), format!("recipes/{key}.json"), format!("logs/{key}")];
     for file in files.map(|file| space.join("cache/v2").join(file)) {
         space.write("theirs", THEIRS);
         link(&file, &space.join("theirs"));
@@ -165,7 +160,7 @@ fn what_cannot_be_read_to_its_end_in_the_place_of_any_file_neither_hangs_a_comma
         format!("cache/v2/objects/{object}"),
         format!("cache/v2/entries/{key}.json"),
         format!("cache/v2/recipes/{key}.json"),
-        format!("cache/v2/jobs/{key}/stderr"),
+        format!("cache/v2/logs/{key}"),
         format!("cache/v2/leases/{key}"),
         format!("cache/v2/fallbacks/{key}"),
         format!("cache/v2/pins/{key}"),

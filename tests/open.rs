@@ -383,8 +383,29 @@ fn a_program_is_given_what_it_declares_and_nothing_else() {
     let names = ["HOME", "LABEL", "PATH", "PWD", "REPRO_PARAM_FACTOR", "TMPDIR"];
     let files = ["./count.sh", "./count.txt", "./inputs/rows/a.csv", "./inputs/rows/b.csv"];
     assert_eq!(lines[..10], [&names[..], &files[..]].concat());
-    assert!(lines[10].split(' ').all(|folder| folder.starts_with(space.join("cache/v2/tmp").to_str().unwrap())));
+    let (home, tmp) = lines[10].split_once(' ').unwrap();
+    assert!(home == tmp && tmp.starts_with("/tmp/repro-"), "{}", lines[10]);
     assert_eq!(lines[11], "0", "and nobody speaks to it");
+}
+
+#[test]
+fn a_unix_socket_fits_into_the_folder_for_temporary_files_wherever_the_project_is() {
+    let script = "import multiprocessing as m, os, sys\nassert not os.listdir(os.environ['TMPDIR'])\n\
+        open(os.environ['TMPDIR'] + '/left', 'w')\nos.chmod(os.environ['TMPDIR'], 0o500)\n\
+        print(m.Manager().list([1, 2]), file=open(sys.argv[1], 'w'))\n";
+    let outer = tempfile::tempdir().unwrap();
+    let deep = outer.path().join("x".repeat(100));
+    fs::create_dir(&deep).unwrap();
+    for tmpdir in ["/tmp", "/nowhere", deep.to_str().unwrap()] {
+        let space = Space::with(
+            "stages:\n  c: { command: { run: 'python3 $REPRO_PARAM_N.py out', params: { n: [a, b] }, \
+             files: [a.py, b.py], outputs: [out] } }\n",
+        );
+        let space = space.env("TMPDIR", tmpdir);
+        let script = script.replace("sys.argv[1]", "'out'");
+        space.write("a.py", &script).write("b.py", format!("{script}# b\n")).ok(&["run", "-j", "1"]);
+        assert_eq!(space.ran(&[]).len(), 0);
+    }
 }
 
 #[test]
@@ -497,8 +518,7 @@ fn undeclared_files_are_left_out_and_named_in_the_log() {
     let space = line("echo y > out.txt; mkdir d; echo z > d/stray; ln -s d link; touch \"$(printf '\\377')\"", "");
     space.ok(&["run"]);
     assert_eq!(space.digests()["c"].keys().collect::<Vec<_>>(), ["out.txt"]);
-    let log = fs::read_dir(space.join("cache/v2/jobs")).unwrap().next().unwrap().unwrap().path().join("stderr");
-    assert_eq!(space.read(log), "not declared, and left out: `d/stray`, `link`, `\u{fffd}`\n");
+    assert_eq!(space.ok(&["logs", "c"]).stdout, "not declared, and left out: `d/stray`, `link`, `\u{fffd}`\n");
 }
 
 #[test]

@@ -262,3 +262,49 @@ fn a_stage_that_asks_the_terminal_fails_instead_of_stopping_for_ever() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("/dev/tty: No such device or address"), "{said}");
 }
+
+#[test]
+fn the_peak_memory_of_a_command_is_that_of_its_largest_process_and_of_no_command_before_it() {
+    let space = Space::with(
+        "stages:\n  big: { command: { run: 'sh -c \"python3 big.py; true\"; : > out', files: [big.py], outputs: [out] } }\n  \
+         small: { command: { run: ': > out', outputs: [out], inputs: { big: big } } }\n",
+    );
+    space.write("big.py", "x = b'x' * (300 << 20)\n").ok(&["run", "-j", "1"]);
+    let show = |node: &str| -> serde_json::Value {
+        serde_json::from_str(&space.ok(&["show", node, "--json"]).stdout).unwrap()
+    };
+    let mebibytes = |node: &str| show(node)["nodes"][0]["entry"]["peak_memory"].as_u64().unwrap() >> 20;
+    assert!((300..500).contains(&mebibytes("big")), "{}", mebibytes("big"));
+    assert!(mebibytes("small") < 100, "{}", mebibytes("small"));
+}
+
+#[test]
+fn a_run_in_the_background_of_a_script_works_whatever_streams_it_has() {
+    let run = "cd \"$1\"; repro=$2;";
+    for (i, line) in [
+        "$repro run & wait $!",
+        "$repro run <&- & wait $!",
+        "$repro run >&- & wait $!",
+        "$repro run 2>&- & wait $!",
+        "$repro run <&- >&- 2>&- & wait $!",
+        "nohup $repro run > nohup.out 2>&1 & wait $!",
+        "$repro run --json <&- > events & wait $!",
+        "set -m; $repro run <&- & wait $!",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let space = Space::with(
+            "stages:\n  a: { command: { run: 'cat > out; echo >&2', outputs: [out] } }\n  \
+             b: { command: { run: 'cat inputs/a/out > out', inputs: { a: a }, outputs: [out] } }\n",
+        );
+        let repro = space.command(&[]).get_program().to_owned();
+        let mut script = Command::new("sh");
+        script.args(["-c", &format!("{run} {line}"), "sh"]).arg(space.path()).arg(repro);
+        let status = script.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        assert_eq!(status.code(), Some(0), "{i}: {line}");
+        assert_eq!(space.pending(&[]), set([]), "{line}");
+        let runs = space.ok(&["log"]).stdout;
+        assert!(runs.lines().nth(1).is_some_and(|run| run.ends_with("done")), "{line}: {runs}");
+    }
+}

@@ -124,8 +124,8 @@ impl Step {
     fn taken_by(self) -> Option<(&'static str, &'static str)> {
         Some(match self {
             Step::Absent | Step::Ended(_) => return None,
-            Step::Share => ("share", "engine/store.rs"),
-            Step::Sweep | Step::SweepRemove => ("sweep", "engine/store.rs"),
+            Step::Share => ("share", "engine/hold.rs"),
+            Step::Sweep | Step::SweepRemove => ("sweep", "engine/hold.rs"),
             Step::Check => ("check", "engine/survey.rs"),
             Step::ActOn => ("act_on", "engine/schedule.rs"),
             Step::JobEnded => ("job_ended", "engine/schedule.rs"),
@@ -139,9 +139,9 @@ impl Step {
             Step::SetAside => ("set_aside", "engine/store.rs"),
             Step::Publish => ("publish", "engine/store.rs"),
             Step::Drop(_) | Step::DropRemove(_) => ("drop", "engine/lease.rs"),
-            Step::Alone => ("alone", "engine/store.rs"),
+            Step::Alone => ("alone", "engine/hold.rs"),
             Step::Garbage => ("of", "engine/gc.rs"),
-            Step::AnyoneAtWork => ("anyone_at_work", "engine/store.rs"),
+            Step::AnyoneAtWork => ("anyone_at_work", "engine/hold.rs"),
             Step::Forget => ("forget", "engine/store.rs"),
             Step::RemoveObject => ("remove_object", "engine/store.rs"),
             Step::Verify => ("verify", "engine/verify.rs"),

@@ -28,7 +28,7 @@ fn forge(space: &Space, node: &str, file: &str, change: impl Fn(&mut Vec<u8>)) {
 
 /// The cache without what a command may leave beside it.
 fn cache(space: &Space) -> Vec<(std::path::PathBuf, Vec<u8>)> {
-    let folders = ["objects", "entries", "recipes", "jobs", "runs", "fallbacks", "tmp"];
+    let folders = ["objects", "entries", "recipes", "logs", "runs", "fallbacks", "tmp"];
     let files = folders.iter().flat_map(|folder| space.files(folder)).filter(|path| path.is_file());
     files.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }

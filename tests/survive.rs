@@ -252,7 +252,7 @@ fn what_is_not_ours_among_the_objects_is_named_by_verify_and_left_there() {
 fn files_that_are_not_ours_do_not_stop_a_run_and_the_cache_can_be_deleted() {
     let space = Space::run_tiny();
     let undisturbed = space.digests();
-    for folder in ["recipes", "entries", "jobs", "runs", "tmp", "fallbacks"] {
+    for folder in ["recipes", "entries", "logs", "runs", "tmp", "fallbacks"] {
         space.write(&format!("cache/v2/{folder}/.DS_Store"), "x").write(&format!("cache/v2/{folder}/x.json"), "x");
     }
     assert_eq!(space.ran(&[]), nothing());

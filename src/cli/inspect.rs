@@ -32,7 +32,7 @@ pub(super) fn show(common: &Common, target: &str) -> Result<String> {
             Standing::Cached(entry) => Some(Arc::clone(entry)),
             _ => session.store.entry(checked.key)?,
         };
-        let log = session.store.job_folder(checked.key);
+        let log = session.store.log(checked.key);
         let recipe = match &checked.recipe {
             Some(recipe) => Some(recipe.clone()),
             None => session.store.recipe(checked.key)?,
@@ -70,7 +70,9 @@ fn describe(
             for folder in &entry.empty_folders {
                 writeln!(text, "  output   {folder} (an empty folder)")?;
             }
-            let memory = entry.peak_memory.map_or("unknown".into(), |bytes| format!("{} MiB", bytes >> 20));
+            let memory = entry
+                .peak_memory
+                .map_or("unknown".into(), |bytes| format!("{} MiB (its largest process)", bytes >> 20));
             writeln!(text, "  took     {}, peak memory {memory}, on {}", seconds(entry.seconds), entry.host)?;
             let program = entry.program.map_or("unknown".into(), |digest| digest.to_string());
             writeln!(text, "  program  {program}")?;

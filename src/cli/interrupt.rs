@@ -1,7 +1,7 @@
 //! What a command that starts jobs does when it is asked to end.
 
 use crate::engine::executor::local::{GRACE, Local, Processes};
-use crate::process::{REQUESTS, adopt, heeded};
+use crate::process::{REQUESTS, adopt, heeded, start_thread};
 use anyhow::{Context as _, Result};
 use signal_hook::consts::{SIGINT, SIGQUIT};
 use signal_hook::iterator::Signals;
@@ -27,18 +27,21 @@ pub(super) fn end_jobs_on_request(executor: &Local) -> Result<()> {
     adopt();
     let _ = JOBS.set(executor.processes());
     let mut signals = Signals::new(heeded(&REQUESTS)).context("cannot listen for signals")?;
-    std::thread::spawn(move || {
+    start_thread(move || {
         for signal in signals.forever() {
             if INTERRUPTED.swap(true, Ordering::Relaxed) || signal == SIGQUIT {
                 end(signal);
             }
-            std::thread::spawn(move || {
+            let started = start_thread(move || {
                 std::thread::sleep(PATIENCE);
                 end(signal);
             });
+            if started.is_err() {
+                // Nobody would end the command if it takes too long.
+                end(signal);
+            }
         }
-    });
-    Ok(())
+    })
 }
 
 /// Ends the jobs and this process.

@@ -116,7 +116,7 @@ pub(super) fn lock(common: &Common) -> Result<String> {
     let all = nodes.len();
     let tell = session.plan.nodes.iter().filter(|node| node.kind.tells_root());
     let (root, changed) = lock.set(profile, nodes, tell.map(|node| node.name.clone()).collect());
-    fs::write_for_all(&common.directory.join(&file), lock.to_string().as_bytes())?;
+    fs::write_for_people(&common.directory.join(&file), lock.to_string().as_bytes())?;
     let file = file.display().to_string();
     Ok(match common.json {
         true => {

@@ -8,7 +8,9 @@ mod inspect;
 mod interrupt;
 mod lock;
 mod log;
+mod logs;
 mod manual;
+mod output;
 mod plan;
 mod recompute;
 mod run;
@@ -32,6 +34,7 @@ use anyhow::{Context as _, Result};
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use output::print;
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::num::NonZero;
@@ -56,6 +59,12 @@ Targets: a stage (`nets`), a kind (`train`), an instance by its name, a stage or
 or a pattern for stages, values or whole names (`*curves`, `nets@prior=dropout*`, `nets@*prior=none*`), where `*` is any \
 text, `?` any character and `[ab]` one of those. A value with a comma in it stands in quotes: `s@text=\"a,b\"`.";
 
+/// The environment variable for `--cache`.
+const CACHE_VARIABLE: &str = "REPRO_CACHE";
+
+/// The environment variable for `--no-lock`.
+const NO_LOCK_VARIABLE: &str = "REPRO_NO_LOCK";
+
 /// What every command understands.
 #[derive(Args, Clone)]
 struct Common {
@@ -74,6 +83,12 @@ struct Common {
     /// A folder that holds the MNIST files; it is looked at before any mirror
     #[arg(long, global = true, value_name = "DIR", env = DATA_VARIABLE, value_parser = OsStringValueParser::new().map(PathBuf::from))]
     data: Option<PathBuf>,
+    /// The folder of the cache, relative to that of `-C` [default: cache]
+    #[arg(long, global = true, value_name = "DIR", env = CACHE_VARIABLE, value_parser = OsStringValueParser::new().map(PathBuf::from))]
+    cache: Option<PathBuf>,
+    /// Use no file locks, on a disk that has none: then let `gc` and `verify` run only while nothing else does
+    #[arg(long, global = true, env = NO_LOCK_VARIABLE)]
+    no_lock: bool,
     /// Ask again for data that could not be had before
     #[arg(long, global = true)]
     refetch: bool,
@@ -83,7 +98,7 @@ struct Common {
     /// Tell failures only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// Tell more: keys, reasons, what is cached
+    /// Tell more: keys, reasons, what is cached, and what the nodes' programs write as they write it
     #[arg(short, long, global = true)]
     verbose: bool,
 }
@@ -170,6 +185,17 @@ enum Command {
         #[arg(long, value_name = "N", default_value = "20", conflicts_with = "run")]
         limit: usize,
     },
+    /// Print what a node's program wrote when it last ran, or writes now: standard output and standard error
+    ///
+    /// The log of a run that went well is kept up to its last MiB; `gc` removes it with the node.
+    #[command(after_help = TARGETS)]
+    Logs {
+        /// Stage, instance or kind
+        target: String,
+        /// Go on until the node's job ends
+        #[arg(short, long)]
+        follow: bool,
+    },
     /// Compare two runs, or two profiles: parameters, metrics, files
     ///
     /// Nodes are compared by name. In tables, numbers are told with their change; rows are told apart by the leading
@@ -208,11 +234,11 @@ enum Command {
         #[arg(value_name = "DIR")]
         destination: Option<PathBuf>,
     },
-    /// Answer one recorded question (used by `run`)
+    /// Answer a recorded question, or those that are ordered on standard input (used by `run`)
     #[command(hide = true)]
     Exec {
         /// The question's key
-        key: Key,
+        key: Option<Key>,
         /// This program's digest, for the record
         #[arg(long)]
         program: Option<Digest>,
@@ -260,7 +286,7 @@ struct RunArgs {
     /// Only say what would be done, as `plan` does
     #[arg(short = 'n', long)]
     dry_run: bool,
-    /// How many nodes to run at once [default: the number of cores]
+    /// How many nodes to run at once [default: the number of cores]; with 1, what they write is shown as they write it
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
     /// Run the targets even if they are up to date
@@ -299,18 +325,31 @@ pub fn main() -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(refusal) => {
-            // Help and version come this way too; that nobody reads them any more is no error.
-            let _ = refusal.print();
-            return u8::try_from(refusal.exit_code()).unwrap_or(2);
+            // Help and version come this way too.
+            let written = refusal.print();
+            let code = u8::try_from(refusal.exit_code()).unwrap_or(2);
+            if code == 0 {
+                output::remember(written);
+            }
+            return finish(code);
         }
     };
     let json = cli.common.json;
-    match dispatch(cli) {
+    let code = match dispatch(cli) {
         Ok(text) => {
             print(&text, json);
             0
         }
         Err(error) => complain(&error),
+    };
+    finish(code)
+}
+
+/// The exit code of a command that has come to `code`: it has failed if its output could not be written.
+fn finish(code: u8) -> u8 {
+    match output::finish() {
+        Err(error) if code == 0 => complain(&error),
+        _ => code,
     }
 }
 
@@ -332,6 +371,7 @@ fn dispatch(cli: Cli) -> Result<String> {
         Command::Unpin { targets } => gc::unpin(common, &targets),
         Command::Log { run: Some(run), .. } => log::run(common, &run),
         Command::Log { run: None, limit } => log::runs(common, limit),
+        Command::Logs { target, follow } => logs::logs(common, &target, follow),
         Command::Diff { before, after, profiles: false, limit } => diff::runs(common, before, after, limit),
         Command::Diff { before, after, profiles: true, limit } => diff::profiles(common, before, after, limit),
         Command::Schema => Ok(format!("{:#}\n", schema(stage::KINDS))),
@@ -341,21 +381,16 @@ fn dispatch(cli: Cli) -> Result<String> {
         Command::Exec { key, program, threads, again, aside, time_limit } => {
             exec::begin_session();
             exec::take_name();
-            time_limit.into_iter().for_each(exec::end_after);
-            match aside {
-                Some(folder) => exec::aside(common, key, threads, &folder),
-                None => exec::exec(common, key, Manner { program, threads, again }),
+            let _ending = time_limit.map(exec::end_after).transpose()?;
+            match key {
+                Some(key) => {
+                    let manner = Manner { program, threads, again, is_one_of_many: false, project: None };
+                    exec::exec(common, key, manner, aside.as_deref())
+                }
+                None => exec::serve(common, program, aside.as_deref()),
             }
         }
     }
-}
-
-/// Writes to standard output: JSON, where every text is data, as it is; else with what a terminal would act on written
-/// out. A reader that has seen enough (`| head`) closes the pipe: the command goes on all the same.
-fn print(text: &str, json: bool) {
-    let text = if json { text.into() } else { harmless(text, &['\n', '\t']) };
-    let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
 /// Prints the error chain once, with its hint; gives the exit code.
@@ -406,7 +441,9 @@ impl Common {
     }
 
     fn store(&self) -> Store {
-        Store::at(&self.directory.join("cache"))
+        let given = self.cache.as_deref().filter(|folder| !folder.as_os_str().is_empty());
+        let store = Store::at(&self.directory.join(given.unwrap_or(Path::new("cache"))));
+        if self.no_lock { store.without_locks() } else { store }
     }
 }
 
@@ -433,6 +470,7 @@ impl Session {
         for assignment in &common.set {
             pipeline.apply_override(assignment).map_err(Error::from)?;
         }
+        common.store().recover()?;
         let mut plan = Plan::new(&pipeline, stage::KINDS).map_err(|fault| Error::from(during(fault, &common.set)))?;
         let (store, refetch) = (common.store().remembering(), common.refetch || common.data_folder()?.is_some());
         plan.files = unchanged::files(common, &store);

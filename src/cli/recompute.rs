@@ -35,7 +35,7 @@ pub(super) fn recompute(common: &Common, args: &VerifyArgs, verified: &Verified)
     let subjects: Vec<Subject> = subjects.into_iter().map(|(subject, _)| subject).collect();
     let scratch = session.store.workspace()?;
     let told = vec!["--aside".into(), scratch.path().into()];
-    let mut executor = child_processes(common, told, slots(args.jobs))?;
+    let mut executor = child_processes(common, told, slots(args.jobs), scratch.path().to_owned())?;
     end_jobs_on_request(&executor)?;
     if common.verbosity() > Verbosity::Quiet {
         let _ = writeln!(std::io::stderr(), "running {} of {of} again, aside", subjects.len());

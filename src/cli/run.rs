@@ -1,23 +1,25 @@
 //! `repro run`.
 
 use super::interrupt::{INTERRUPTED, end_jobs_on_request};
+use super::output::Stdout;
 use super::unchanged::{self, Whole};
-use super::{Common, RunArgs, Session, lock, plan, without_yaml};
+use super::{CACHE_VARIABLE, Common, NO_LOCK_VARIABLE, RunArgs, Session, lock, plan, without_yaml};
 use crate::engine::deliver::{Delivered, deliver, folder_name};
 use crate::engine::event::{Event, Observer, SCHEMA, Summary};
 use crate::engine::executor::local::Local;
+use crate::engine::hold::Hold;
 use crate::engine::key::Artifact;
 use crate::engine::lock::Expected;
 use crate::engine::plan::{NodeId, Plan};
-use crate::engine::progress::{All, Json, Lines, Terminal};
+use crate::engine::progress::{All, Json, Lines, Terminal, Verbosity};
 use crate::engine::schedule::{self, Settings};
-use crate::engine::store::{Hold, Store, digest_of_file};
+use crate::engine::store::{Store, digest_of_file};
 use crate::engine::survey::{Standing, Survey, Surveyor};
 use anyhow::{Context as _, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{IsTerminal as _, stderr, stdout};
+use std::io::{IsTerminal as _, stderr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -45,21 +47,24 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     let forget = |_: &anyhow::Error| _ = store.forget_run(&id);
     let survey = look(&session, &surveyor, &wanted, args.require_cached).inspect_err(forget)?;
     let due = survey.standing.values().any(|standing| !matches!(standing, Standing::Cached(_)));
-    let mut executor = local_executor(common, slots(args.jobs), due).inspect_err(forget)?;
+    let mut executor = local_executor(common, slots(args.jobs), due, store.scratch()?).inspect_err(forget)?;
     end_jobs_on_request(&executor).inspect_err(forget)?;
     let settings = Settings {
         keep_going: args.keep_going,
         retries: args.retries,
         interrupted: &INTERRUPTED,
+        stream: !common.json && streams(common.verbosity(), args.jobs),
         expected: expected.as_ref(),
     };
     let (mut summary, made) = schedule::run(plan, store, &surveyor, &survey, &mut executor, &settings, &mut observer);
     let outcome = made.and_then(|artifacts| {
+        executor.close()?;
         finish(common, &session, &artifacts, expected.as_ref(), &mut observer)?;
         Ok(artifacts)
     });
     summary.outcome = schedule::ending(&outcome);
     observer.observe(&Event::Ended(summary));
+    drop(executor);
     let artifacts = outcome?;
     if let Some(whole) = whole {
         whole.remember(plan, session.profile.as_deref(), store, &artifacts);
@@ -98,6 +103,7 @@ fn begin(common: &Common, store: &Store, profile: Option<&str>, nodes: usize) ->
 fn repeat(common: &Common, args: &RunArgs, whole: &Whole) -> Result<bool> {
     let (began, store) = (Instant::now(), common.store());
     let Some(mut snapshot) = whole.snapshot(&store)? else { return Ok(false) };
+    store.recover()?;
     let _hold = enter(common, args, &store)?;
     let files = unchanged::files(common, &store);
     let known = snapshot.known();
@@ -164,11 +170,16 @@ fn look(session: &Session, surveyor: &Surveyor, wanted: &BTreeSet<NodeId>, requi
     Ok(survey)
 }
 
+/// Whether what the jobs write is shown as they write it: where it was asked for, and where one runs at a time.
+fn streams(verbosity: Verbosity, jobs: Option<u16>) -> bool {
+    verbosity == Verbosity::Verbose || verbosity == Verbosity::Normal && jobs == Some(1)
+}
+
 /// Standard error for people, standard output for `--json`, the cache for the history.
 fn observers(common: &Common, history: File) -> All {
     let verbosity = common.verbosity();
     let shown: Box<dyn Observer> = if common.json {
-        Box::new(Json::new(stdout()))
+        Box::new(Json::new(Stdout))
     } else if stderr().is_terminal() {
         Box::new(Terminal::new(verbosity))
     } else {
@@ -183,18 +194,23 @@ pub(super) fn slots(jobs: Option<u16>) -> usize {
 }
 
 /// This program again. Its digest is taken once, if anything is `due`.
-fn local_executor(common: &Common, slots: usize, due: bool) -> Result<Local> {
+fn local_executor(common: &Common, slots: usize, due: bool, scratch: PathBuf) -> Result<Local> {
     let digest = due.then(|| digest_of_file(&itself()?)).transpose()?;
     let told = digest.into_iter().flat_map(|digest| ["--program".into(), digest.to_string().into()]).collect();
-    child_processes(common, told, slots)
+    child_processes(common, told, slots, scratch)
 }
 
-/// This program again, in the same folder, with the same data folder, `slots` at once; `exec` is also `told` this.
-pub(super) fn child_processes(common: &Common, told: Vec<OsString>, slots: usize) -> Result<Local> {
+/// This program again, in the same folder, with the same cache and data folder, `slots` at once; `exec` is also `told` this. Its
+/// logs are in `scratch`.
+pub(super) fn child_processes(common: &Common, told: Vec<OsString>, slots: usize, scratch: PathBuf) -> Result<Local> {
     let mut arguments: Vec<OsString> = vec!["-C".into(), common.directory.clone().into(), "exec".into()];
     arguments.extend(told);
-    let environment = common.data_folder()?.map(|folder| (crate::stage::DATA_VARIABLE.to_owned(), folder));
-    Ok(Local::new(itself()?, arguments, environment.into_iter().collect(), slots).called(path()?))
+    let variable = |name: &str, value: PathBuf| (name.to_owned(), value);
+    let data = common.data_folder()?.map(|folder| variable(crate::stage::DATA_VARIABLE, folder));
+    let cache = common.cache.clone().map(|folder| variable(CACHE_VARIABLE, folder));
+    let no_lock = common.no_lock.then(|| variable(NO_LOCK_VARIABLE, "1".into()));
+    let environment = [data, cache, no_lock].into_iter().flatten().collect();
+    Ok(Local::new(itself()?, arguments, environment, slots, scratch).called(path()?))
 }
 
 /// The program that runs now. Where the system tells it by its file, not by its path, it is that one whatever has been put

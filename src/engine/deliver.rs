@@ -58,7 +58,7 @@ pub fn deliver(store: &Store, artifact: &Artifact, project: &Path, folder: &str)
         match content {
             Content::File { digest, executable } => {
                 fs::create_dir_all(path.parent().unwrap_or(&here))?;
-                fs::write_for_all(&path, &fs::read(&store.object(*digest))?)?;
+                fs::write_for_people(&path, &fs::read(&store.object(*digest))?)?;
                 if *executable {
                     fs::set_executable(&path, true)?;
                 }

@@ -16,7 +16,7 @@ pub struct Entry {
     pub empty_folders: BTreeSet<String>,
     /// Wall-clock seconds the stage took.
     pub seconds: f64,
-    /// Peak resident memory of its process in bytes, where the system tells.
+    /// Peak resident memory in bytes, where the system tells: of the largest of its processes, not their sum.
     pub peak_memory: Option<u64>,
     /// When it was finished, seconds since 1970 UTC.
     pub finished: u64,

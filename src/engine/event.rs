@@ -80,6 +80,9 @@ pub enum Event {
         kind: &'static str,
         /// What happened, one sentence.
         cause: String,
+        /// What would help, if the job knew.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
         /// The last lines of its log.
         log: Vec<String>,
         /// Where the whole log is.
@@ -187,6 +190,8 @@ impl fmt::Display for Ending {
 pub trait Observer {
     /// Takes note of what happened.
     fn observe(&mut self, event: &Event);
+    /// Takes note of a line that a node's job has written.
+    fn output(&mut self, _node: &str, _line: &str) {}
     /// Called a few times a second while nothing happens.
     fn tick(&mut self) {}
 }

@@ -1,15 +1,16 @@
-//! Answers one recorded question, in this process: what `repro exec KEY` does, locally and on a cluster.
+//! Computes recorded recipes, one after the other, in this process: what `repro exec` does, locally and on a cluster.
 //!
 //! Knows the store and the contract of stages; neither the plan nor who asked.
 
 use super::entry::{Entry, Stored};
 use super::error::Error;
+use super::hold::Workbench;
 use super::key::{Digest, Key, Recipe};
 use super::lease::Claim;
 use super::owner::{Owner, host};
 use super::stage::{Context, Input, Kind, belongs};
-use super::store::{Lookup, Store};
-use crate::fs;
+use super::store::{Lookup, Store, Sync};
+use crate::{fs, process};
 use anyhow::{Result, anyhow, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZero;
@@ -23,18 +24,28 @@ pub struct Taken(pub Option<Owner>);
 
 /// How to answer.
 #[derive(Clone, Copy, Debug)]
-pub struct Manner {
+pub struct Manner<'a> {
     /// This program's digest, if whoever asks knows it.
     pub program: Option<Digest>,
     /// On how many threads at most.
     pub threads: NonZero<usize>,
     /// Whether there may be an answer already.
     pub again: bool,
+    /// Whether whoever asks calls [`Store::sync`] after this job and others.
+    pub is_one_of_many: bool,
+    /// The project's folder, absolute; in no key.
+    pub project: Option<&'a Path>,
 }
 
 /// Runs the stage that `key` names and publishes its answer. Fails with [`Taken`] if that is somebody else's already.
-pub fn exec(store: &Store, kinds: &[&'static dyn Kind], key: Key, manner: Manner) -> Result<Entry> {
-    let Manner { program, threads, again } = manner;
+pub fn exec(
+    store: &Store,
+    kinds: &[&'static dyn Kind],
+    key: Key,
+    manner: Manner,
+    workbench: &mut Workbench,
+) -> Result<Entry> {
+    let Manner { program, threads, again, is_one_of_many, project } = manner;
     let (recipe, kind) = question(store, kinds, key)?;
     let _lease = match store.claim(key)? {
         Claim::Ours(lease) => lease,
@@ -46,16 +57,18 @@ pub fn exec(store: &Store, kinds: &[&'static dyn Kind], key: Key, manner: Manner
     }
     let inputs = place_inputs(store, &recipe)?;
     let declared = kind.outputs_for(&recipe.params)?;
-    let workspace = store.workspace()?;
+    check_threads(kind)?;
+    let [folder, scratch] = workbench.clear()?;
     let began = Instant::now();
-    kind.run(&Context::new(recipe, inputs, workspace.path().to_owned(), threads))?;
+    kind.run(&Context::new(recipe, inputs, [folder.clone(), scratch], threads).of_project(project))?;
     let seconds = began.elapsed().as_secs_f64();
-    let (outputs, empty_folders) = collect(store, kind.name(), declared.as_deref(), workspace.path())?;
+    let store = &store.syncing(if is_one_of_many { Sync::of(seconds) } else { Sync::Now });
+    let (outputs, empty_folders) = collect(store, kind.name(), declared.as_deref(), &folder)?;
     let entry = Entry {
         outputs,
         empty_folders,
         seconds,
-        peak_memory: peak_memory(),
+        peak_memory: process::peak_memory(),
         finished: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs()),
         host: host(),
         program,
@@ -69,15 +82,29 @@ pub fn exec_aside(
     store: &Store,
     kinds: &[&'static dyn Kind],
     key: Key,
-    threads: NonZero<usize>,
+    manner: Manner,
     folder: &Path,
+    workbench: &mut Workbench,
 ) -> Result<()> {
     let (recipe, kind) = question(store, kinds, key)?;
     fs::create_dir_all(folder)?;
     let inputs = place_inputs(store, &recipe)?;
     let declared = kind.outputs_for(&recipe.params)?;
-    kind.run(&Context::new(recipe, inputs, folder.to_owned(), threads))?;
+    check_threads(kind)?;
+    let [_, scratch] = workbench.clear()?;
+    let Manner { threads, project, .. } = manner;
+    kind.run(&Context::new(recipe, inputs, [folder.to_owned(), scratch], threads).of_project(project))?;
     written(kind.name(), declared.as_deref(), folder).map(drop)
+}
+
+/// Fails where a stage in this process would panic: rayon and polars do if they cannot start a thread for each core.
+fn check_threads(kind: &dyn Kind) -> Result<()> {
+    if kind.spawns() {
+        return Ok(());
+    }
+    let asked = std::env::var("RAYON_NUM_THREADS").ok().and_then(|threads| threads.parse().ok());
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    process::check_threads(asked.unwrap_or_else(cores))
 }
 
 fn question(store: &Store, kinds: &[&'static dyn Kind], key: Key) -> Result<(Recipe, &'static dyn Kind)> {
@@ -154,13 +181,6 @@ fn written(kind: &str, declared: Option<&[String]>, workspace: &Path) -> Result<
     Ok(found)
 }
 
-/// Peak resident memory of this process in bytes, where the system tells (Linux: `VmHWM`).
-fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::key::Artifact;
@@ -204,7 +224,8 @@ mod tests {
         }
     }
 
-    const PLAIN: Manner = Manner { program: None, threads: NonZero::<usize>::MIN, again: false };
+    const PLAIN: Manner =
+        Manner { program: None, threads: NonZero::<usize>::MIN, again: false, is_one_of_many: false, project: None };
 
     const KINDS: &[&'static dyn Kind] = &[&KindOf::<Writer>::KIND];
 
@@ -214,13 +235,17 @@ mod tests {
         Recipe { kind: "writer".into(), version: 3, params: params.into(), inputs: BTreeMap::new(), seed: None }
     }
 
+    fn run(store: &Store, key: Key, manner: Manner) -> Result<Entry> {
+        exec(store, KINDS, key, manner, &mut store.workbench()?)
+    }
+
     /// Runs a recipe, which must be refused: nothing may be left of it but its question.
     fn refusal(recipe: &Recipe) -> anyhow::Error {
         let bench = Bench::new();
         let key = bench.store.record_recipe(recipe).unwrap();
-        let error = exec(&bench.store, KINDS, key, PLAIN).unwrap_err();
+        let error = run(&bench.store, key, PLAIN).unwrap_err();
         assert_eq!(bench.store.lookup(key).unwrap(), Lookup::Absent);
-        assert_eq!(fs::list(&bench.store.scratch().unwrap()).unwrap(), [""; 0], "the workspace is gone");
+        assert_eq!(fs::list(&bench.store.scratch().unwrap()).unwrap(), ["lease"], "the workspace is gone");
         error
     }
 
@@ -230,7 +255,7 @@ mod tests {
         let files = ["table.csv", "figures/b.svg", "figures/deep/a.svg"];
         let key = bench.store.record_recipe(&recipe(&files, None)).unwrap();
         let program = Some(Digest::of(b"program"));
-        let entry = exec(&bench.store, KINDS, key, Manner { program, ..PLAIN }).unwrap();
+        let entry = run(&bench.store, key, Manner { program, ..PLAIN }).unwrap();
         let stored = |file: &str| {
             let (digest, bytes) = (Digest::of(file.as_bytes()), file.len() as u64);
             (file.to_owned(), Stored { digest, bytes, executable: false })
@@ -238,7 +263,7 @@ mod tests {
         assert_eq!(entry.outputs, files.map(stored).into());
         assert_eq!(entry.program, program);
         assert_eq!(bench.store.lookup(key).unwrap(), Lookup::Hit(entry.into()));
-        assert_eq!(fs::list(&bench.store.scratch().unwrap()).unwrap(), [""; 0], "the workspace is gone");
+        assert_eq!(fs::list(&bench.store.scratch().unwrap()).unwrap(), ["lease"], "the workspace is gone");
     }
 
     #[test]
@@ -304,7 +329,7 @@ mod tests {
         let inputs = [("from".to_owned(), vec![input])].into();
         let recipe = Recipe { inputs, ..recipe(&["table.csv", "figures/a.svg"], None) };
         let key = bench.store.record_recipe(&recipe).unwrap();
-        let error = exec(&bench.store, KINDS, key, PLAIN).unwrap_err();
+        let error = run(&bench.store, key, PLAIN).unwrap_err();
         assert_eq!(error.to_string(), format!("the input `from/table.csv` ({digest}) was changed on disk"));
         assert_eq!(bench.store.lookup(key).unwrap(), Lookup::Absent, "no result of other bytes is published");
     }
@@ -313,7 +338,7 @@ mod tests {
     fn a_question_that_was_not_recorded_or_is_of_another_version_is_refused() {
         let bench = Bench::new();
         let key = recipe(&[], None).key();
-        let error = exec(&bench.store, KINDS, key, PLAIN).unwrap_err();
+        let error = run(&bench.store, key, PLAIN).unwrap_err();
         assert_eq!(error.to_string(), format!("no recipe is recorded under `{key}`"));
         let error = refusal(&Recipe { version: 2, ..recipe(&[], None) });
         assert_eq!(error.to_string(), "this program has no stage `writer` of version 2");

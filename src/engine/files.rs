@@ -291,7 +291,11 @@ fn digest(path: &Path) -> Result<Digest> {
     let mut hash = blake3::Hasher::new();
     let mut piece = Vec::new();
     while file.by_ref().take(PIECE).read_to_end(&mut piece).with_context(cannot)? > 0 {
-        hash.update_rayon(&piece);
+        if fs::has_thread_pool() {
+            hash.update_rayon(&piece)
+        } else {
+            hash.update(&piece)
+        };
         piece.clear();
     }
     hash.finalize().to_hex().parse().map_err(anyhow::Error::msg)

@@ -6,17 +6,22 @@
 //! over by the next process that claims it. The folder of a process in `tmp/` has the same heartbeat.
 //!
 //! Leases keep two runs from doing the same work twice. That an answer is published whole does not hang on them.
+//! All leases of a process are names of one file in its folder of `tmp/`, its *ticket*: to take one and to give it back
+//! makes and removes a name, no file, and one heartbeat is that of all. On a disk without hard links each is a file.
 //! `docs/protocol.md` has the whole protocol; `tests/protocol.rs` checks it as a model.
 
 use super::key::Key;
 use super::owner::Owner;
-use crate::fs;
+use crate::{fs, process};
 use anyhow::{Context as _, Result};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, SystemTime};
+
+/// The name of a process's ticket, in its folder of `tmp/`.
+pub(super) const TICKET: &str = "lease";
 
 /// How often a lease says that its owner lives.
 const BEAT: Duration = Duration::from_secs(10);
@@ -28,6 +33,8 @@ pub(super) const EXPIRY: Duration = Duration::from_secs(90);
 pub(super) struct Leases {
     /// Where they lie.
     pub folder: PathBuf,
+    /// Whether its disk has file locks. Without, two processes that take over one lease at once may both compute.
+    pub locks: bool,
 }
 
 /// What asking for a lease gives.
@@ -54,7 +61,8 @@ enum Look {
 pub struct Lease {
     leases: Leases,
     path: PathBuf,
-    _heart: Heart,
+    /// If it is a file of its own; a name of the ticket has that one's.
+    _heart: Option<Heart>,
 }
 
 impl Drop for Lease {
@@ -103,13 +111,12 @@ impl Leases {
         Ok(if holds { Look::Held(owner) } else { Look::Stale })
     }
 
-    /// Takes the lease of `key`, unless somebody holds it; it is written in `scratch`, a folder on the same disk.
+    /// Takes the lease of `key`, unless somebody holds it. The ticket is in `scratch`, a folder on
+    /// the same disk whose heart beats ([`Heart::of_process`]).
     pub(super) fn claim(&self, key: Key, scratch: &Path) -> Result<Claim> {
-        let path = self.path(key);
-        let name = serde_json::to_vec(Owner::this()).context("cannot write a lease")?;
         loop {
-            if fs::write_new(&path, scratch, &name)? {
-                return Ok(Claim::Ours(Lease { leases: self.clone(), _heart: Heart::of(path.clone()), path }));
+            if let Some(lease) = self.create(self.path(key), scratch)? {
+                return Ok(Claim::Ours(lease));
             }
             if let Some(owner) = self.holder(key)? {
                 return Ok(Claim::Theirs(owner));
@@ -118,13 +125,27 @@ impl Leases {
         }
     }
 
+    /// Makes the lease at `path`; `None` if there is one.
+    fn create(&self, path: PathBuf, scratch: &Path) -> Result<Option<Lease>> {
+        let owner = || serde_json::to_vec(Owner::this()).context("cannot write a lease");
+        let ticket = scratch.join(TICKET);
+        if fs::metadata_if_there(&ticket)?.is_none() {
+            fs::write_new(&ticket, scratch, &owner()?)?;
+        }
+        // It must be young when it becomes a lease. A process that is stopped between the two has one
+        // that is older, as if it had been stopped just afterwards.
+        beat(&ticket);
+        let (made, heart) = match fs::link_new(&ticket, &path) {
+            Ok(made) => (made, None),
+            Err(_) => (fs::write_new(&path, scratch, &owner()?)?, Some(Heart::of(vec![path.clone()]))),
+        };
+        Ok(made.then(|| Lease { leases: self.clone(), path, _heart: heart }))
+    }
+
     /// Waits for the turn to remove a lease. Only one process has it, so that none removes what
     /// another has just taken over.
-    fn turn(&self) -> Result<File> {
-        let path = self.folder.join("burial");
-        let turn = fs::open_or_create(&path)?;
-        turn.lock().with_context(|| format!("cannot lock `{}`", path.display()))?;
-        Ok(turn)
+    fn turn(&self) -> Result<Option<File>> {
+        self.locks.then(|| fs::lock(&self.folder.join("burial"))).transpose()
     }
 
     /// Removes a lease that no longer holds.
@@ -172,7 +193,13 @@ const NOW: Timestamps = Timestamps {
     last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
 };
 
-/// Moves the modification time of a file or a folder until it is dropped.
+/// Moves the modification time of a file or a folder to now. One that is missed costs nothing; after
+/// many, others take its owner for dead, and the work is done twice.
+fn beat(path: &Path) {
+    let _ = utimensat(CWD, path, &NOW, AtFlags::SYMLINK_NOFOLLOW);
+}
+
+/// Moves the modification times of files and folders until it is dropped.
 #[derive(Debug)]
 pub(super) struct Heart {
     /// Ends the thread when it goes.
@@ -180,13 +207,18 @@ pub(super) struct Heart {
 }
 
 impl Heart {
-    pub(super) fn of(path: PathBuf) -> Heart {
+    /// That of a process whose folder in `tmp/` is `scratch`, and of its leases.
+    pub(super) fn of_process(scratch: &Path) -> Heart {
+        Heart::of(vec![scratch.to_owned(), scratch.join(TICKET)])
+    }
+
+    fn of(paths: Vec<PathBuf>) -> Heart {
         let (beating, ended) = channel();
-        std::thread::spawn(move || {
+        // Without a thread there is no heartbeat: on other hosts this process counts as gone before long, and at worst a
+        // result is computed twice.
+        let _ = process::start_thread(move || {
             while ended.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
-                // A beat that is missed costs nothing; after many, others take us for dead, and the
-                // work is done twice.
-                let _ = utimensat(CWD, &path, &NOW, AtFlags::SYMLINK_NOFOLLOW);
+                paths.iter().for_each(|path| beat(path));
             }
         });
         Heart { _beating: beating }
@@ -207,7 +239,7 @@ mod tests {
     }
 
     fn leases(dir: &TempDir) -> Leases {
-        Leases { folder: dir.path().to_owned() }
+        Leases { folder: dir.path().to_owned(), locks: true }
     }
 
     fn claim(dir: &TempDir) -> Claim {

@@ -2,6 +2,7 @@
 
 pub mod deliver;
 pub mod diff;
+mod durable;
 pub mod entry;
 mod envelope;
 pub mod error;
@@ -13,6 +14,7 @@ pub mod files;
 pub mod gc;
 mod grid;
 pub mod history;
+pub mod hold;
 pub mod key;
 pub mod lease;
 pub mod lock;

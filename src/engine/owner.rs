@@ -69,6 +69,13 @@ impl Owner {
         }
     }
 
+    /// Whether its machine, this one, has been started anew since.
+    pub fn is_of_an_earlier_boot(&self) -> bool {
+        let this = Owner::this();
+        let is_told = [&self.machine, &self.boot, &this.boot].iter().all(|name| !name.is_empty());
+        is_told && (&self.host, &self.machine) == (&this.host, &this.machine) && self.boot != this.boot
+    }
+
     /// A file name that says it all; [`Owner::from_tag`] reads it back.
     pub fn tag(&self) -> String {
         let Owner { host, machine, boot, namespace, pid, started } = self;

@@ -68,10 +68,18 @@ impl<'a> Pool<'a> {
     }
 
     /// Starts a job with these terms; on `share` threads, if they name no number.
-    pub fn start(&mut self, key: Key, logs: PathBuf, share: NonZero<usize>, again: bool, terms: Terms) {
+    pub fn start(
+        &mut self,
+        key: Key,
+        log: PathBuf,
+        share: NonZero<usize>,
+        again: bool,
+        terms: Terms,
+        shares_process: bool,
+    ) -> Result<()> {
         let Terms { threads, time_limit, .. } = terms;
         self.running.insert(key, terms);
-        self.executor.submit(Job { key, logs, threads: threads.unwrap_or(share), again, time_limit });
+        self.executor.submit(Job { key, log, threads: threads.unwrap_or(share), again, time_limit, shares_process })
     }
 
     /// The next job to end, if one does within a moment; an error if the command was interrupted.
@@ -129,7 +137,9 @@ mod tests {
             100
         }
 
-        fn submit(&mut self, _: Job) {}
+        fn submit(&mut self, _: Job) -> Result<()> {
+            Ok(())
+        }
 
         fn wait(&mut self, _: Duration) -> Option<(Key, Outcome)> {
             None
@@ -150,7 +160,7 @@ mod tests {
     }
 
     fn start(pool: &mut Pool, terms: Terms) {
-        pool.start(key(), PathBuf::new(), NonZero::<usize>::MIN, false, terms);
+        pool.start(key(), PathBuf::new(), NonZero::<usize>::MIN, false, terms, false).unwrap();
     }
 
     #[test]

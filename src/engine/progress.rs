@@ -5,7 +5,7 @@
 use super::event::{Event, Observer, Summary};
 use super::wording::{count, harmless, seconds};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufWriter, Write};
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,10 @@ pub struct All(pub Vec<Box<dyn Observer>>);
 impl Observer for All {
     fn observe(&mut self, event: &Event) {
         self.0.iter_mut().for_each(|observer| observer.observe(event));
+    }
+
+    fn output(&mut self, node: &str, line: &str) {
+        self.0.iter_mut().for_each(|observer| observer.output(node, line));
     }
 
     fn tick(&mut self) {
@@ -80,6 +84,10 @@ impl<W: Write> Observer for Lines<W> {
             let _ = writeln!(self.out, "{line}");
         }
     }
+
+    fn output(&mut self, node: &str, line: &str) {
+        let _ = writeln!(self.out, "{}", self.wording.output(node, line));
+    }
 }
 
 /// A bar with counts and time left, under the lines of what failed.
@@ -131,6 +139,11 @@ impl Observer for Terminal {
         self.refresh();
     }
 
+    fn output(&mut self, node: &str, line: &str) {
+        let line = self.wording.output(node, line);
+        self.bar.suspend(|| _ = writeln!(std::io::stderr(), "{line}"));
+    }
+
     fn tick(&mut self) {
         self.refresh();
     }
@@ -143,9 +156,19 @@ struct Wording {
     done: usize,
     ran: usize,
     began: Option<Instant>,
+    /// The nodes of which output has been shown already.
+    shown: BTreeSet<String>,
 }
 
 impl Wording {
+    /// A line that a node's job has written.
+    fn output(&mut self, node: &str, line: &str) -> String {
+        if !self.shown.contains(node) {
+            self.shown.insert(node.to_owned());
+        }
+        harmless(&format!("{node} | {line}"), &['\t']).into_owned()
+    }
+
     fn lines(&mut self, event: &Event, verbosity: Verbosity) -> Vec<String> {
         let mut lines = Vec::new();
         let mut say = |at: Verbosity, line: String| {
@@ -179,10 +202,12 @@ impl Wording {
                 self.ran += 1;
                 say(Verbosity::Normal, format!("[{}/{}] {node}: ran {}", self.done, self.nodes, seconds(*took)));
             }
-            Event::Failed { node, cause, log, log_path, .. } => {
+            Event::Failed { node, cause, hint, log, log_path, .. } => {
                 self.done += 1;
                 say(Verbosity::Quiet, format!("[{}/{}] {node}: failed: {cause}", self.done, self.nodes));
+                let log = if self.shown.contains(node) { &[] } else { log.as_slice() };
                 log.iter().for_each(|line| say(Verbosity::Quiet, format!("    {line}")));
+                hint.iter().for_each(|hint| say(Verbosity::Quiet, format!("    hint: {hint}")));
                 say(Verbosity::Quiet, format!("    the whole log: {log_path}"));
             }
             Event::Skipped { node, because } => {
@@ -255,6 +280,7 @@ mod tests {
                 node: "curves".into(),
                 kind: "evaluate",
                 cause: "exit code 1".into(),
+                hint: None,
                 log: vec!["no memory".into()],
                 log_path: "cache/x".into(),
             },

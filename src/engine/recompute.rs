@@ -5,7 +5,7 @@
 //! their stage kind to say. Prints nothing.
 
 use super::entry::Entry;
-use super::executor::{Executor, Outcome, log};
+use super::executor::{Executor, Outcome};
 use super::key::Key;
 use super::pool::{Ended, Pool};
 use super::stage::{Kind, Terms};
@@ -73,6 +73,9 @@ pub struct Difference {
 /// In a job's folder: what it wrote.
 pub const AGAIN: &str = "again";
 
+/// In a job's folder: what it has written to its standard streams.
+const LOG: &str = "log";
+
 /// In a kept job's folder: the cache's copies of what differs.
 const CACHED: &str = "cached";
 
@@ -118,7 +121,9 @@ pub fn recompute(
         while let Some(next) = open.iter().position(|key| pool.has_room_for(&asking[key][0].terms)) {
             let key = open.remove(next);
             began.insert(key, Instant::now());
-            pool.start(key, scratch.join(key.to_string()), share, false, asking[&key][0].terms);
+            let (folder, subject) = (scratch.join(key.to_string()), asking[&key][0]);
+            fs::create_dir_all(&folder)?;
+            pool.start(key, folder.join(LOG), share, false, subject.terms, subject.kind.spawns())?;
         }
         if pool.is_empty() {
             return Ok(());
@@ -147,7 +152,7 @@ fn judge(store: &Store, subject: &Subject, folder: &Path, outcome: &Outcome, sec
         Outcome::Unavailable(told) | Outcome::Stopped(told) | Outcome::Failed(told) => Some(told.cause.clone()),
     };
     if let Some(cause) = cause {
-        return Ok(Verdict::Failed { cause, log: keep(store, subject.key, folder)?.join(log::STDERR) });
+        return Ok(Verdict::Failed { cause, log: keep(store, subject.key, folder)?.join(LOG) });
     }
     let differences = compare(store, subject, folder)?;
     if differences.is_empty() {

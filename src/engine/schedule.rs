@@ -12,7 +12,8 @@
 use super::entry::Entry;
 use super::error::Error;
 use super::event::{Ending, Event, Observer, Summary};
-use super::executor::{Executor, Outcome, log};
+use super::executor::log::{self, Follower};
+use super::executor::{Executor, Outcome, Told};
 use super::key::{Artifact, Key};
 use super::lock::Expected;
 use super::plan::{NodeId, Plan};
@@ -55,6 +56,8 @@ pub struct Settings<'a> {
     pub retries: u32,
     /// Set when the user wants it to stop.
     pub interrupted: &'a AtomicBool,
+    /// Show what the jobs write as they write it.
+    pub stream: bool,
     /// What the nodes are held to: the first that differs ends the run; its answer is kept.
     pub expected: Option<&'a Expected<'a>>,
 }
@@ -142,6 +145,8 @@ struct Run<'a> {
     ready: BTreeSet<NodeId>,
     /// Two nodes may ask the same question; one job answers both.
     running: BTreeMap<Key, Vec<NodeId>>,
+    /// Their logs, if they are shown.
+    followers: BTreeMap<Key, Follower>,
     /// The same for questions that another run is at work on.
     elsewhere: BTreeMap<Key, Vec<NodeId>>,
     /// What is to be answered anew whatever the cache has.
@@ -185,6 +190,7 @@ impl<'a> Run<'a> {
             state: survey.standing.keys().map(|&id| (id, State::Waiting)).collect(),
             ready: BTreeSet::new(),
             running: BTreeMap::new(),
+            followers: BTreeMap::new(),
             elsewhere: BTreeMap::new(),
             forced: BTreeSet::new(),
             failures: BTreeMap::new(),
@@ -214,7 +220,9 @@ impl<'a> Run<'a> {
             if self.running.is_empty() && (self.elsewhere.is_empty() || self.is_stopping()) {
                 break;
             }
-            match self.pool.wait()? {
+            let ended = self.pool.wait()?;
+            self.show_output();
+            match ended {
                 Some(ended) => self.job_ended(&ended)?,
                 None => self.observer.tick(),
             }
@@ -272,7 +280,7 @@ impl<'a> Run<'a> {
                     self.observer.observe(&Event::Running { node, kind, key: key.to_string(), reasons });
                 }
                 self.running.insert(key, nodes);
-                self.submit(key, forced);
+                self.submit(key, forced)?;
             }
         }
         Ok(())
@@ -390,7 +398,7 @@ impl<'a> Run<'a> {
                     let waiting = self.running.entry(key).or_default();
                     waiting.push(id);
                     if waiting.len() == 1 {
-                        self.submit(key, forced);
+                        self.submit(key, forced)?;
                     }
                 }
             }
@@ -398,12 +406,36 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn submit(&mut self, key: Key, again: bool) {
+    fn submit(&mut self, key: Key, again: bool) -> Result<()> {
         let nodes = &self.running[&key];
-        let in_step = self.plan.node(nodes[0]).kind.in_step();
-        let share = threads(self.pool.slots(), self.running.len() + self.ready.len(), in_step);
+        let kind = self.plan.node(nodes[0]).kind;
+        let share = threads(self.pool.slots(), self.running.len() + self.ready.len(), kind.in_step());
         let terms = self.terms(key, nodes);
-        self.pool.start(key, self.store.job_folder(key), share, again, terms);
+        let log = self.store.log(key);
+        self.pool.start(key, log.clone(), share, again, terms, kind.spawns())?;
+        if self.settings.stream {
+            self.followers.insert(key, Follower::new(log));
+        }
+        Ok(())
+    }
+
+    /// Shows what the running jobs have written since the last time.
+    fn show_output(&mut self) {
+        for (key, follower) in &mut self.followers {
+            let node = &self.plan.node(self.running[key][0]).name;
+            follower.read().iter().for_each(|line| self.observer.output(node, line));
+        }
+    }
+
+    /// Shows what a job that came to this end has written since, without what the run says itself.
+    fn show_last_output(&mut self, key: Key, outcome: &Outcome) {
+        let Some(mut follower) = self.followers.remove(&key) else { return };
+        let node = &self.plan.node(self.running[&key][0]).name;
+        let mut lines = follower.finish();
+        if let Outcome::Failed(told) | Outcome::Stopped(told) | Outcome::Unavailable(told) = outcome {
+            log::drop_reason(&mut lines, &told.cause);
+        }
+        lines.iter().for_each(|line| self.observer.output(node, line));
     }
 
     /// Settles a node whose answer is in the cache.
@@ -437,6 +469,7 @@ impl<'a> Run<'a> {
     fn job_ended(&mut self, ended: &Ended) -> Result<()> {
         let Ended { key, outcome, terms: given } = ended;
         let key = *key;
+        self.show_last_output(key, outcome);
         let nodes = self.running.remove(&key).unwrap_or_default();
         if *outcome == Outcome::Taken {
             self.elsewhere.entry(key).or_default().extend(nodes);
@@ -444,6 +477,7 @@ impl<'a> Run<'a> {
         }
         if let (Outcome::Exited, Lookup::Hit(entry)) = (outcome, self.store.lookup(key)?) {
             self.answered.insert(key);
+            log::trim(&self.store.log(key));
             for id in nodes {
                 self.summary.ran += 1;
                 let (node, kind) = (self.name(id), self.plan.node(id).kind.name());
@@ -467,8 +501,7 @@ impl<'a> Run<'a> {
                     self.observer.observe(&Event::Retrying { node, cause, attempt, of });
                 }
                 self.running.insert(key, nodes);
-                self.submit(key, true);
-                return Ok(());
+                return self.submit(key, true);
             }
         }
         for id in nodes {
@@ -480,27 +513,32 @@ impl<'a> Run<'a> {
                 }
                 Outcome::Unavailable(told) => {
                     self.unavailable = Some(Error::Unavailable { node: self.name(id), hint: told.hint.clone() });
-                    self.fail(id, key, &told.cause);
+                    self.fail(id, key, told);
                 }
-                Outcome::Stopped(told) | Outcome::Failed(told) => self.fail(id, key, &told.cause),
+                Outcome::Stopped(told) | Outcome::Failed(told) => self.fail(id, key, told),
                 Outcome::Taken => unreachable!("BUG: a job that was left to another run did not fail"),
-                Outcome::Exited => self.fail(id, key, "it ended well but left no answer in the cache"),
+                Outcome::Exited => {
+                    let cause = "it ended well but left no answer in the cache".to_owned();
+                    self.fail(id, key, &Told { cause, hint: None });
+                }
             }
         }
         Ok(())
     }
 
-    fn fail(&mut self, id: NodeId, key: Key, cause: &str) {
-        let logs = self.store.job_folder(key);
-        let mut lines = log::tail(&logs, LOG_LINES);
-        lines.retain(|line| line.strip_prefix(log::ERROR) != Some(cause));
+    fn fail(&mut self, id: NodeId, key: Key, told: &Told) {
+        let path = self.store.log(key);
+        let mut lines = log::tail(&path, LOG_LINES);
+        let Told { cause, hint } = told;
+        log::drop_reason(&mut lines, cause);
         self.summary.failed += 1;
         let event = Event::Failed {
             node: self.name(id),
             kind: self.plan.node(id).kind.name(),
-            cause: cause.to_owned(),
+            cause: cause.clone(),
+            hint: hint.clone(),
             log: lines,
-            log_path: logs.join(log::STDERR).display().to_string(),
+            log_path: path.display().to_string(),
         };
         self.observer.observe(&event);
         self.set(id, State::Failed);

@@ -164,6 +164,8 @@ pub trait Stage: 'static {
     const DELIVERS: bool = false;
     /// Whether its threads wait for each other again and again, so that more of them than cores would take longer.
     const IN_STEP: bool = false;
+    /// Whether other programs do its work. It leaves nothing behind in this process then, which may run the next job.
+    const SPAWNS: bool = false;
     /// Whether it tells readers the root of all that it hangs on: it is given that as the parameter [`ROOT`], and is itself
     /// no part of any root.
     const TELLS_ROOT: bool = false;
@@ -253,12 +255,24 @@ pub struct Unavailable {
     pub hint: String,
 }
 
+/// A failure of which the stage knows what would help.
+#[derive(Debug, thiserror::Error)]
+#[error("{cause}")]
+pub struct Hinted {
+    /// One sentence.
+    pub cause: String,
+    /// What would help.
+    pub hint: String,
+}
+
 /// What a running stage sees.
 pub struct Context {
     recipe: Recipe,
     inputs: BTreeMap<String, Vec<Input>>,
-    workspace: PathBuf,
+    outputs: PathBuf,
+    scratch: PathBuf,
     threads: NonZero<usize>,
+    project: Option<PathBuf>,
 }
 
 /// One artifact that fills a slot.
@@ -282,14 +296,25 @@ impl Input {
 }
 
 impl Context {
-    /// For `recipe`, with its inputs' files in place and `workspace` an empty folder.
+    /// For `recipe`, with its inputs' files in place. `outputs` and `scratch` are empty folders on one disk.
     pub fn new(
         recipe: Recipe,
         inputs: BTreeMap<String, Vec<Input>>,
-        workspace: PathBuf,
+        [outputs, scratch]: [PathBuf; 2],
         threads: NonZero<usize>,
     ) -> Context {
-        Context { recipe, inputs, workspace, threads }
+        Context { recipe, inputs, outputs, scratch, threads, project: None }
+    }
+
+    /// The same, in the project whose folder this is.
+    #[must_use]
+    pub fn of_project(self, folder: Option<&Path>) -> Context {
+        Context { project: folder.map(Path::to_owned), ..self }
+    }
+
+    /// The project's folder, absolute, if it is known. It is in no key: the bits must not depend on it.
+    pub fn project(&self) -> Option<&Path> {
+        self.project.as_deref()
     }
 
     /// The recipe that is being answered.
@@ -309,7 +334,12 @@ impl Context {
 
     /// Where to write the output `file`.
     pub fn output(&self, file: &str) -> PathBuf {
-        self.workspace.join(file)
+        self.outputs.join(file)
+    }
+
+    /// A folder for what it writes besides, absolute; of what is left there, nothing is kept.
+    pub fn scratch(&self) -> &Path {
+        &self.scratch
     }
 
     /// How many threads the stage may use. They are in no key: the bits must not depend on them.
@@ -339,6 +369,8 @@ pub trait Kind: Sync {
     fn delivers(&self) -> bool;
     /// See [`Stage::IN_STEP`].
     fn in_step(&self) -> bool;
+    /// See [`Stage::SPAWNS`].
+    fn spawns(&self) -> bool;
     /// See [`Stage::TELLS_ROOT`].
     fn tells_root(&self) -> bool;
     /// See [`Stage::OPEN`].
@@ -420,6 +452,10 @@ impl<S: Stage> Kind for KindOf<S> {
 
     fn in_step(&self) -> bool {
         S::IN_STEP
+    }
+
+    fn spawns(&self) -> bool {
+        S::SPAWNS
     }
 
     fn tells_root(&self) -> bool {
@@ -609,8 +645,9 @@ mod tests {
         let inputs = BTreeMap::new();
         let params = [("txet".to_owned(), json!("x"))].into();
         let recipe = Recipe { kind: "source".into(), version: 1, params, inputs: BTreeMap::new(), seed: None };
-        let error =
-            SOURCE.run(&Context::new(recipe, inputs, PathBuf::from("/nowhere"), NonZero::<usize>::MIN)).unwrap_err();
+        let error = SOURCE
+            .run(&Context::new(recipe, inputs, ["/nowhere", "/nowhere/else"].map(PathBuf::from), NonZero::<usize>::MIN))
+            .unwrap_err();
         assert!(error.to_string().starts_with("the recipe's parameters do not fit `source`: unknown field `txet`"));
     }
 

@@ -6,7 +6,7 @@
 //!   entries/<key>.json    the result: digests and sizes of the outputs; seconds, memory, host, program as provenance
 //!   objects/<digest>      an output's bytes: read-only, their modification time derived from the digest
 //!   fallbacks/<key>       this recipe could not be computed; its fallback is used instead (holds the cause)
-//!   jobs/<key>/           stdout and stderr of the last attempt
+//!   logs/<key>            what the last attempt wrote to its standard streams, if anything
 //!   recomputed/<key>/     outputs that differ when a node runs again (again/), and the cache's (cached/)
 //!   pins/<key>            kept from removal; holds the names of the nodes it is kept for
 //!   quarantine/<digest>   bytes that did not have the digest they stood under
@@ -21,6 +21,8 @@
 //!   files.json            digests of the project's files, to save hashing them again
 //!   delivered/<digest>    what was laid out in the folder of that name's digest, to take it away when it is no longer made
 //! ```
+//!
+//! When a result reaches the disk is for `durable.rs` to say.
 //!
 //! An answer is published in three steps, each a rename: its objects, then its entry. The entry's rename is the commit
 //! point; a crash before it leaves objects nobody names, and the node runs again. Publishing twice is harmless.
@@ -43,7 +45,7 @@
 //! | `pipelines/` | its name is the digest of its content |
 //! | `entries.memo` | a checksum; each entry in it counts only for the key, mount, inode, size and times it was read with |
 //! | lease, workspace | nothing: a result is published whole whoever holds the lease; at worst it is computed twice |
-//! | `jobs/`, `recomputed/`, `quarantine/` | nothing: they are for people; of a job `gc` sees only that there was one |
+//! | `logs/`, `recomputed/`, `quarantine/` | nothing: they are for people; of a log `gc` sees only that there is one |
 //! | `runs/` | nothing: a history decides what `log` shows and what `gc` keeps beside the pipelines' own results |
 //!
 //! Knows keys and digests; not what a stage is.
@@ -52,30 +54,23 @@ use super::entry::{Entry, Stored, leads_out, sealed_at};
 use super::envelope;
 use super::error::Error;
 use super::key::{Artifact, Digest, Key, Recipe};
-use super::lease::{Claim, EXPIRY, Heart, Leases};
 use super::memo::Memo;
-use super::owner::Owner;
 use crate::fs::{self, Stat, Witness};
 use anyhow::{Context as _, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::fs::{File, TryLockError};
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
-use tempfile::TempDir;
+use std::time::SystemTime;
 
 /// The version of the layout, and the folder it is in.
 const FORMAT: &str = "v2";
 
 /// The folders of earlier versions.
 const EARLIER_FORMATS: [&str; 1] = ["v1"];
-
-/// After how long without a heartbeat the workspaces of a process of which nothing can be told from
-/// here are removed by a run: they cost space only, and a machine that was asleep may come back to
-/// them.
-const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
 /// Where the memo of entries lies.
 const MEMO: &str = "entries.memo";
@@ -93,6 +88,23 @@ fn lock(memo: &Mutex<Memo>) -> MutexGuard<'_, Memo> {
     memo.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// When a result is handed to the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sync {
+    /// Before it is published.
+    #[default]
+    Now,
+    /// By [`Store::sync`].
+    Later,
+}
+
+impl Sync {
+    /// For a job that took `seconds` in a process that runs many: one whose loss would be felt does not wait for others.
+    pub fn of(seconds: f64) -> Sync {
+        if seconds < 1.0 { Sync::Later } else { Sync::Now }
+    }
+}
+
 /// What the cache knows of a key.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Lookup {
@@ -106,59 +118,41 @@ pub enum Lookup {
     Damaged(String),
 }
 
-/// Leave to work in the cache, shared or alone, until dropped.
-#[derive(Debug)]
-pub struct Hold {
-    _lock: File,
-    /// Shows other machines that this process lives, and its workspaces with it.
-    _heart: Heart,
-    scratch: PathBuf,
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        // Ours alone, and empty unless another thread of this process is still at work.
-        let _ = std::fs::remove_dir(&self.scratch);
-    }
-}
-
-/// A folder under `tmp/`, removed when dropped.
-pub struct Workspace {
-    folder: TempDir,
-}
-
-impl Workspace {
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        self.folder.path()
-    }
-}
-
-impl Drop for Workspace {
-    fn drop(&mut self) {
-        // The folder's own drop would leave behind what is in read-only folders.
-        let _ = fs::remove_folder_if_there(self.path());
-    }
-}
-
 /// The cache folder.
 #[derive(Clone, Debug)]
 pub struct Store {
     pub(super) root: PathBuf,
     /// If many entries are going to be asked for.
     memo: Option<Arc<Mutex<Memo>>>,
+    /// When what is published is handed to the disk.
+    sync: Sync,
+    /// Whether its disk has file locks.
+    pub(super) locks: bool,
 }
 
 impl Store {
     /// The cache under `folder`, which need not exist yet.
     pub fn at(folder: &Path) -> Store {
-        Store { root: folder.join(FORMAT), memo: None }
+        Store { root: folder.join(FORMAT), memo: None, sync: Sync::Now, locks: true }
     }
 
     /// The same, about to be asked for many entries: what was last read of them is read at once.
     pub fn remembering(self) -> Store {
         let memo = Memo::read(&self.root.join(MEMO));
         Store { memo: Some(Arc::new(Mutex::new(memo))), ..self }
+    }
+
+    /// The same, on a disk that has no file locks. Leases keep two jobs from one recipe as before; but nothing keeps `gc` and
+    /// `verify` from removing what another command is about to use, except that they look for leases and heartbeats first.
+    #[must_use]
+    pub fn without_locks(self) -> Store {
+        Store { locks: false, ..self }
+    }
+
+    /// The same, that hands what is published to the disk at that time.
+    #[must_use]
+    pub fn syncing(&self, sync: Sync) -> Store {
+        Store { sync, ..self.clone() }
     }
 
     /// Writes down what entries have said, for the next time.
@@ -169,112 +163,18 @@ impl Store {
 
     /// Makes the folders a run writes to.
     pub fn prepare(&self) -> Result<()> {
-        ["recipes", "entries", "objects", "fallbacks", "jobs", "leases", "runs", "tmp"]
+        ["recipes", "entries", "objects", "fallbacks", "logs", "leases", "runs", "tmp"]
             .into_iter()
-            .try_for_each(|folder| fs::create_dir_all(&self.root.join(folder)))
-    }
-
-    /// Leave to add to the cache, beside others; with `wait`, waits for whoever holds it alone.
-    pub fn share(&self, wait: bool) -> Result<Hold> {
-        self.hold(wait, File::try_lock_shared, File::lock_shared)
-    }
-
-    /// Leave to remove from the cache and to move things there; with `wait`, waits until nobody else is at work.
-    pub fn alone(&self, wait: bool) -> Result<Hold> {
-        self.hold(wait, File::try_lock, File::lock)
-    }
-
-    /// Waits for the turn to read, change and write back what other commands do too: the pins, the reports and the lock of
-    /// pipeline.yaml. It lasts until what this gives is dropped.
-    pub fn turn(&self) -> Result<File> {
-        fs::lock(&self.root.join("turn"))
-    }
-
-    fn hold(
-        &self,
-        wait: bool,
-        attempt: fn(&File) -> Result<(), TryLockError>,
-        insist: fn(&File) -> std::io::Result<()>,
-    ) -> Result<Hold> {
-        let path = self.root.join("lock");
-        let lock = fs::open_or_create(&path)?;
-        let hold = |lock| {
-            let scratch = self.scratch_folder();
-            // It shows other machines that a process is at work here. `gc` must go on where a full
-            // disk refuses it.
-            let _ = self.scratch();
-            Hold { _lock: lock, _heart: Heart::of(scratch.clone()), scratch }
-        };
-        match attempt(&lock) {
-            Ok(()) => Ok(hold(lock)),
-            Err(TryLockError::WouldBlock) if wait => {
-                insist(&lock).with_context(|| format!("cannot wait for `{}`", path.display()))?;
-                Ok(hold(lock))
-            }
-            Err(TryLockError::WouldBlock) => {
-                Err(Error::Locked(format!("the cache `{}` is in use", self.root.display())).into())
-            }
-            Err(TryLockError::Error(e)) => Err(e).with_context(|| format!("cannot lock `{}`", path.display())),
-        }
-    }
-
-    /// Removes what processes that are gone left in `tmp`, and their leases. What cannot be removed is left for the next
-    /// run: it harms nothing. What has no owner's name is nobody's.
-    pub fn sweep(&self) {
-        self.sweep_after(ABANDONED);
-    }
-
-    /// The same, for whoever holds the cache alone: what no heartbeat has come from for as long as
-    /// a lease holds goes too.
-    pub fn sweep_all(&self) {
-        self.sweep_after(EXPIRY);
-    }
-
-    /// A process of which nothing can be told from here counts as gone `expiry` after its last
-    /// heartbeat.
-    fn sweep_after(&self, expiry: Duration) {
-        let leases = self.leases();
-        for name in fs::list(&leases.folder).unwrap_or_default() {
-            if let Ok(key) = name.parse() {
-                let _ = leases.bury(key);
+            .try_for_each(|folder| fs::create_dir_all(&self.root.join(folder)))?;
+        // Where the cache lies in a repository, it is none of its files, nor of a backup.
+        let notes = [(".gitignore", "*\n"), ("CACHEDIR.TAG", "Signature: 8a477f597d28d172789f06886806bc55\n")];
+        for (name, text) in notes {
+            let path = self.root.join(name);
+            if let Some(mut file) = fs::create_new(&path)? {
+                file.write_all(text.as_bytes()).with_context(|| format!("cannot write `{}`", path.display()))?;
             }
         }
-        let tmp = self.root.join("tmp");
-        for name in fs::entries(&tmp).unwrap_or_default() {
-            let path = tmp.join(&name);
-            let owner = name.to_str().and_then(Owner::from_tag);
-            let beats = || leases.beats(&path, expiry).unwrap_or(true);
-            if owner.is_some_and(|owner| owner.lives().unwrap_or_else(beats)) {
-                continue;
-            }
-            let is_folder = fs::metadata_if_there(&path).is_ok_and(|meta| meta.is_some_and(|meta| meta.is_dir()));
-            let _ = if is_folder { fs::remove_folder_if_there(&path) } else { fs::remove_if_there(&path) };
-        }
-    }
-
-    fn scratch_folder(&self) -> PathBuf {
-        self.root.join("tmp").join(Owner::this().tag())
-    }
-
-    /// This process's scratch folder, on the cache's disk.
-    pub fn scratch(&self) -> Result<PathBuf> {
-        let folder = self.scratch_folder();
-        fs::create_dir_all(&folder)?;
-        Ok(folder)
-    }
-
-    /// Takes the lease of `key`, unless somebody else is at work on it.
-    pub fn claim(&self, key: Key) -> Result<Claim> {
-        self.leases().claim(key, &self.scratch()?)
-    }
-
-    /// Who is at work on `key`.
-    pub fn at_work(&self, key: Key) -> Result<Option<Owner>> {
-        self.leases().holder(key)
-    }
-
-    fn leases(&self) -> Leases {
-        Leases { folder: self.root.join("leases") }
+        Ok(())
     }
 
     /// Where an object lies.
@@ -283,8 +183,8 @@ impl Store {
     }
 
     /// Where a job's output streams go.
-    pub fn job_folder(&self, key: Key) -> PathBuf {
-        self.root.join("jobs").join(key.to_string())
+    pub fn log(&self, key: Key) -> PathBuf {
+        self.root.join("logs").join(key.to_string())
     }
 
     /// Where a node's outputs are kept that came out otherwise when it ran again.
@@ -453,7 +353,8 @@ impl Store {
         let text = recipe.canonical();
         // Not only where there is none: a damaged one would fail the child process again and again.
         if fs::read_if_regular(&path)?.is_none_or(|bytes| bytes != text.as_bytes()) {
-            fs::write_atomic(&path, &self.scratch()?, text.as_bytes())?;
+            // It is synced with the result.
+            fs::replace(&path, &self.scratch()?, text.as_bytes())?;
         }
         Ok(key)
     }
@@ -462,7 +363,12 @@ impl Store {
     pub fn recipe(&self, key: Key) -> Result<Option<Recipe>> {
         let path = self.recipe_path(key);
         let bytes = fs::read_if_regular(&path)?;
-        if bytes.is_none() && fs::metadata_if_there(&path)?.is_none() {
+        // An empty one is what a loss of power may leave of it.
+        let is_none = match &bytes {
+            Some(bytes) => bytes.is_empty(),
+            None => fs::metadata_if_there(&path)?.is_none(),
+        };
+        if is_none {
             return Ok(None);
         }
         let corrupt = |why: &str| Error::Corrupt {
@@ -490,12 +396,6 @@ impl Store {
         Ok(names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok()).collect())
     }
 
-    /// A fresh, empty folder for one attempt.
-    pub fn workspace(&self) -> Result<Workspace> {
-        let scratch = self.scratch()?;
-        Ok(Workspace { folder: fs::temporary_folder(&scratch)? })
-    }
-
     /// Takes the file at `path` into the store; the file is moved.
     pub fn ingest(&self, path: &Path) -> Result<Stored> {
         let digest = digest_of_file(path)?;
@@ -510,7 +410,9 @@ impl Store {
             Check::Bad => _ = fs::link(&object, &self.quarantine(digest)?),
             Check::Gone => {}
         }
-        fs::sync(path)?;
+        if self.sync == Sync::Now {
+            fs::sync(path)?;
+        }
         fs::seal(path, sealed_at(digest))?;
         fs::rename(path, &object)?;
         Ok(stored)
@@ -573,7 +475,13 @@ impl Store {
 
     /// Publishes an answer. Its objects must be in the store.
     pub fn publish(&self, key: Key, entry: &Entry) -> Result<()> {
-        self.write_enveloped(&self.entry_path(key), entry)
+        let path = self.entry_path(key);
+        if self.sync == Sync::Now {
+            // Not there, if nobody asked: a test's, say.
+            let _ = fs::sync(&self.recipe_path(key));
+            return self.write_enveloped(&path, entry);
+        }
+        fs::replace(&path, &self.scratch()?, &envelope::wrap(&self.relative(&path), entry)?)
     }
 
     /// Why the fallback of this question is used, if it is.
@@ -619,7 +527,7 @@ impl Store {
 
     /// Whether anything here shows that `key` was requested once.
     pub fn was_requested(&self, key: Key) -> Result<bool> {
-        for path in [self.entry_path(key), self.recipe_path(key), self.job_folder(key)] {
+        for path in [self.entry_path(key), self.recipe_path(key), self.log(key)] {
             if fs::metadata_if_there(&path)?.is_some() {
                 return Ok(true);
             }
@@ -632,7 +540,7 @@ impl Store {
         fs::remove_if_there(&self.entry_path(key))?;
         fs::remove_if_there(&self.recipe_path(key))?;
         self.forget_choice(key)?;
-        fs::remove_folder_if_there(&self.job_folder(key))
+        fs::remove_if_there(&self.log(key))
     }
 
     /// Removes what was kept for a look only.
@@ -646,27 +554,6 @@ impl Store {
     pub fn forget_memo(&self) -> Result<()> {
         fs::remove_if_there(&self.root.join(MEMO))?;
         fs::remove_folder_if_there(&self.root.join(UNCHANGED))
-    }
-
-    /// Another process that is at work here: it holds a lease, or the lock cannot show it and its
-    /// folder in `tmp` beats.
-    pub fn anyone_at_work(&self) -> Result<Option<Owner>> {
-        for name in fs::list(&self.root.join("leases"))? {
-            if let Ok(key) = name.parse()
-                && let Some(owner) = self.at_work(key)?
-            {
-                return Ok(Some(owner));
-            }
-        }
-        let tmp = self.root.join("tmp");
-        for name in fs::list(&tmp)? {
-            if let Some(owner) = Owner::from_tag(&name).filter(|owner| owner.lives().is_none())
-                && self.leases().beats(&tmp.join(&name), EXPIRY)?
-            {
-                return Ok(Some(owner));
-            }
-        }
-        Ok(None)
     }
 
     /// The ids of the runs whose history there is, oldest first.
@@ -736,7 +623,6 @@ pub fn digest_of_file(path: &Path) -> Result<Digest> {
 mod tests {
     use super::super::toy::{Bench, overwrite, publish, recipe};
     use super::*;
-    use std::sync::mpsc::channel;
 
     fn swap(one: &Path, two: &Path) {
         let aside = one.with_extension("aside");
@@ -976,7 +862,7 @@ mod tests {
         let key = store.record_recipe(&recipe("k")).unwrap();
         assert_eq!(store.recipe(key).unwrap(), Some(recipe("k")));
         assert_eq!(store.recipe(recipe("other").key()).unwrap(), None);
-        for damaged in [recipe("other").canonical().as_str(), "{", "", "[]"] {
+        for damaged in [recipe("other").canonical().as_str(), "{", " ", "[]"] {
             fs::write(&store.recipe_path(key), damaged).unwrap();
             let error = store.recipe(key).unwrap_err();
             assert!(matches!(error.downcast_ref(), Some(Error::Corrupt { .. })), "{damaged}: {error}");
@@ -984,99 +870,6 @@ mod tests {
         }
         store.record_recipe(&recipe("k")).unwrap();
         assert_eq!(store.recipe(key).unwrap(), Some(recipe("k")), "asking again mends it");
-    }
-
-    #[test]
-    fn many_may_work_in_the_cache_and_one_alone_may_remove() {
-        let Bench { store, .. } = &Bench::new();
-        let held = [store.share(false).unwrap(), store.share(false).unwrap()];
-        let error = store.alone(false).unwrap_err();
-        assert!(matches!(error.downcast_ref(), Some(Error::Locked(_))), "{error}");
-        assert!(error.to_string().ends_with("is in use"), "{error}");
-        drop(held);
-        let alone = store.alone(false).unwrap();
-        assert!(store.share(false).is_err());
-        drop(alone);
-        assert!(store.share(false).is_ok());
-    }
-
-    #[test]
-    fn who_waits_for_the_cache_gets_it_when_it_is_free() {
-        let Bench { store, .. } = &Bench::new();
-        let held = store.alone(false).unwrap();
-        let (begins, began) = channel();
-        std::thread::scope(|scope| {
-            let waiting = scope.spawn(move || {
-                begins.send(()).unwrap();
-                store.share(true).map(drop)
-            });
-            began.recv().unwrap();
-            drop(held);
-            waiting.join().unwrap().unwrap();
-        });
-    }
-
-    #[test]
-    fn what_the_dead_left_is_swept_and_what_the_living_have_is_not() {
-        let Bench { store, .. } = &Bench::new();
-        let tmp = store.root.join("tmp");
-        let dead = tmp.join(Owner { pid: u32::MAX, ..Owner::this().clone() }.tag());
-        fs::create_dir_all(&dead.join("workspace")).unwrap();
-        fs::write(&dead.join("workspace/half"), "an ou").unwrap();
-        fs::write(&tmp.join("stray"), "{").unwrap();
-        let outside = store.root.join("kept");
-        fs::create_dir_all(&outside).unwrap();
-        std::os::unix::fs::symlink(&outside, tmp.join("link")).unwrap();
-        let workspace = store.workspace().unwrap();
-        // Of the same name, but another machine.
-        let far = Owner { machine: "elsewhere".into(), pid: u32::MAX, ..Owner::this().clone() }.tag();
-        fs::create_dir_all(&tmp.join(&far).join("workspace")).unwrap();
-        let mut left = vec![far.clone(), Owner::this().tag()];
-        left.sort_unstable();
-        for sweep in [Store::sweep, Store::sweep_all] {
-            sweep(store);
-            assert_eq!(fs::list(&tmp).unwrap(), left, "its heart beats");
-        }
-        assert_eq!(store.anyone_at_work().unwrap().map(|owner| owner.tag()), Some(far.clone()));
-        let beat = |ago: Duration| File::open(tmp.join(&far)).unwrap().set_modified(SystemTime::now() - ago).unwrap();
-        beat(2 * EXPIRY);
-        assert_eq!(store.anyone_at_work().unwrap(), None);
-        store.sweep();
-        assert_eq!(fs::list(&tmp).unwrap(), left, "it may only be asleep");
-        store.sweep_all();
-        assert_eq!(fs::list(&tmp).unwrap(), [Owner::this().tag()]);
-        fs::create_dir_all(&tmp.join(&far).join("workspace")).unwrap();
-        beat(2 * ABANDONED);
-        store.sweep();
-        assert_eq!(fs::list(&tmp).unwrap(), [Owner::this().tag()]);
-        assert!(workspace.path().is_dir() && outside.is_dir(), "a link is not followed");
-    }
-
-    #[test]
-    fn a_lease_of_another_host_can_be_told_and_swept_by_one_that_has_written_nothing_yet() {
-        let Bench { store, .. } = &Bench::new();
-        let key = recipe("k").key();
-        let far = Owner { host: "elsewhere".into(), ..Owner::this().clone() };
-        let lease = store.leases().folder.join(key.to_string());
-        fs::write(&lease, serde_json::to_vec(&far).unwrap()).unwrap();
-        assert!(!store.scratch_folder().exists());
-        store.sweep();
-        assert_eq!(store.at_work(key).unwrap(), Some(far));
-        File::options().write(true).open(&lease).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
-        assert_eq!(store.at_work(key).unwrap(), None);
-        store.sweep();
-        assert!(!lease.exists());
-        assert!(!store.scratch_folder().exists(), "looking makes no folder");
-    }
-
-    #[test]
-    fn a_workspace_is_empty_and_gone_when_dropped() {
-        let Bench { store, .. } = &Bench::new();
-        let workspace = store.workspace().unwrap();
-        let path = workspace.path().to_owned();
-        assert_eq!(fs::list(&path).unwrap(), [""; 0]);
-        drop(workspace);
-        assert!(!path.exists());
     }
 
     #[test]

@@ -231,11 +231,12 @@ impl Executor for Mock<'_> {
         self.slots
     }
 
-    fn submit(&mut self, job: Job) {
+    fn submit(&mut self, job: Job) -> Result<()> {
         self.submitted.push(job.key);
         self.threads.push(job.threads.get());
         self.running.push(job);
         self.most_at_once = self.most_at_once.max(self.running.len());
+        Ok(())
     }
 
     fn wait(&mut self, _: Duration) -> Option<(Key, Outcome)> {
@@ -246,7 +247,10 @@ impl Executor for Mock<'_> {
         let Job { key, threads, again, .. } = self.running.remove(chosen);
         let told = |cause: &str| Told { cause: cause.to_owned(), hint: Some("try later".into()) };
         let outcome = match fate {
-            Fate::Runs => match super::exec::exec(self.store, KINDS, key, Manner { program: None, threads, again }) {
+            Fate::Runs => match self.store.workbench().and_then(|mut workbench| {
+                let manner = Manner { program: None, threads, again, is_one_of_many: true, project: None };
+                super::exec::exec(self.store, KINDS, key, manner, &mut workbench)
+            }) {
                 Ok(_) => Outcome::Exited,
                 Err(error) if error.is::<Taken>() => Outcome::Taken,
                 Err(error) => match error.downcast_ref::<Unavailable>() {
@@ -389,8 +393,13 @@ impl Trial<'_> {
         };
         let interrupted = AtomicBool::new(self.interrupted);
         let expected = self.expected.as_ref();
-        let settings =
-            Settings { keep_going: self.keep_going, retries: self.retries, interrupted: &interrupted, expected };
+        let settings = Settings {
+            keep_going: self.keep_going,
+            retries: self.retries,
+            interrupted: &interrupted,
+            stream: false,
+            expected,
+        };
         let (summary, outcome) =
             schedule::run(&self.plan, self.store, &surveyor, &survey, &mut mock, &settings, &mut notes);
         let Mock { submitted, threads, most_at_once, killed, .. } = mock;

@@ -148,9 +148,12 @@ fn damaged(store: &Store, digests: &[Digest], threads: usize) -> Result<Vec<Dige
     };
     let chunk = digests.len().div_ceil(threads.max(1)).max(1);
     let parts: Vec<Result<Vec<Digest>>> = std::thread::scope(|scope| {
-        let workers: Vec<_> = digests.chunks(chunk).map(|part| scope.spawn(move || check(part))).collect();
-        let join = |worker: std::thread::ScopedJoinHandle<_>| {
-            worker.join().unwrap_or_else(|_| Err(anyhow!("BUG: a hashing thread died")))
+        let start = |part| (part, std::thread::Builder::new().spawn_scoped(scope, move || check(part)));
+        let workers: Vec<_> = digests.chunks(chunk).map(start).collect();
+        let join = |(part, worker): (&[Digest], std::io::Result<std::thread::ScopedJoinHandle<_>>)| match worker {
+            Ok(worker) => worker.join().unwrap_or_else(|_| Err(anyhow!("BUG: a hashing thread died"))),
+            // The system has no thread for it.
+            Err(_) => check(part),
         };
         workers.into_iter().map(join).collect()
     });

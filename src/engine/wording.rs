@@ -32,6 +32,14 @@ pub fn bytes(x: u64) -> String {
     format!("{size:.1} {}", units[unit])
 }
 
+/// The beginning of a text that is longer than so many characters, and how much more there is.
+pub fn shorten(text: &str, characters: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(characters) {
+        Some((at, _)) => format!("{}... ({} more characters)", &text[..at], text[at..].chars().count()).into(),
+        None => text.into(),
+    }
+}
+
 /// The text with what a terminal would act on, or would let other text pass for, written out: control characters but for
 /// those in `kept`, and marks of the direction of writing.
 pub fn harmless<'a>(text: &'a str, kept: &[char]) -> Cow<'a, str> {

@@ -4,7 +4,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-/// Calls `work` on each of `items`, on one thread for each of `workspaces`; which thread gets which item is not said, so
+/// Calls `work` on each of `items`, on one thread for each of `workspaces` at most; which thread gets which item is not said, so
 /// what a workspace holds from one item to the next must make no difference.
 ///
 /// # Panics
@@ -24,7 +24,10 @@ pub fn share<T, W: Send>(workspaces: &mut [W], items: impl Iterator<Item = T> + 
     };
     std::thread::scope(|scope| {
         for workspace in others {
-            scope.spawn(|| run(workspace));
+            // Where the system has no more threads, there are fewer.
+            if std::thread::Builder::new().spawn_scoped(scope, || run(workspace)).is_err() {
+                break;
+            }
         }
         run(own);
     });

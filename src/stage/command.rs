@@ -6,8 +6,8 @@
 //! so (for everyone, by the permissions of the owner), and empty folders are there; all other
 //! permissions are the same for every file, and times are those of the copy. Its environment is
 //! `PATH`, `HOME`, `TMPDIR`, `env`, which may set those otherwise, and, for each of its `params`,
-//! `REPRO_PARAM_NAME`: nothing of the caller's. In `run`, `env` and `params` a scalar is the text
-//! that is written: `001` and `3.10` reach the program as such. What it declares as `outputs` is
+//! `REPRO_PARAM_NAME`: nothing of the caller's. `HOME` and `TMPDIR` are one empty folder
+//! with a short path ([`Scratch`]). In `run`, `env` and `params` a scalar is the text that is written: `001` and `3.10` reach the program as such. What it declares as `outputs` is
 //! collected, executable or not, with the empty folders; the rest is named in its log. A link among
 //! the outputs is refused. No declared path may be, or lie in, another one: a file that a program is
 //! given cannot also be its output.
@@ -18,18 +18,21 @@
 //! A stage of this kind promises what no test here can hold it to: the same files and parameters give the same bytes. Not
 //! knowing what the program is, this file neither pins its version nor keeps it from reading the disk by absolute paths.
 
+use super::environment::{self, PATH};
 use super::format;
+use super::scratch::Scratch;
 use super::texts::{Text, Texts, written};
 use crate::engine::key::Content;
 use crate::engine::stage::{
-    Changes, Context, Declared, FILES, GATHERED, Invocation, Slot, Stage, Terms, Verbatim, belongs,
+    Changes, Context, Declared, FILES, GATHERED, Hinted, Invocation, Slot, Stage, Terms, Verbatim, belongs,
 };
 use crate::{fs, process};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::num::NonZero;
 use std::os::unix::process::ExitStatusExt as _;
@@ -52,6 +55,7 @@ pub(super) struct Params {
     files: Vec<String>,
     /// What it writes: files, and folders with a slash at their end.
     outputs: Vec<String>,
+    /// Variables of its environment; `$PROJECT` in a value stands for the project's folder.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, Text>")]
     env: BTreeMap<Variable, Text>,
@@ -65,7 +69,7 @@ pub(super) struct Params {
     retries: u32,
     #[serde(default)]
     threads: Option<NonZero<usize>>,
-    /// As `512MiB`.
+    /// As `512MiB`: what is kept free for it while it runs. It is no limit.
     #[serde(default)]
     memory: Option<Text>,
 }
@@ -138,18 +142,19 @@ impl Shell {
     }
 }
 
-/// Where programs are looked for, unless `env` says otherwise.
-const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+/// How many files a message names.
+const NAMED: usize = 8;
 
 /// The folder of what it is given.
 const INPUTS: &str = "inputs";
 
 impl Stage for Command {
     const NAME: &'static str = "command";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const SLOTS: &'static [Slot] = &[];
     const OUTPUTS: &'static [&'static str] = &[];
     const OPEN: bool = true;
+    const SPAWNS: bool = true;
     const LISTS: &'static [&'static str] = &["run", "files", "outputs"];
     type Params = Params;
 
@@ -168,6 +173,8 @@ impl Stage for Command {
             return Err("`outputs` is empty; name the files that the command writes".into());
         }
         check_paths(&params.files, &params.outputs)?;
+        let path = params.env.iter().find(|(name, _)| name.0 == "PATH");
+        path.map_or(Ok(()), |(_, path)| environment::check_path(&path.0))?;
         let mut variables = BTreeMap::new();
         for (name, value) in &params.params {
             if !is_name(name) {
@@ -189,6 +196,11 @@ impl Stage for Command {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Version 3 replaces `$PROJECT` in `env`.
+    fn version(params: &Params) -> u32 {
+        if params.env.values().any(|value| environment::is_replaced(&value.0)) { 3 } else { 2 }
     }
 
     fn outputs(params: &Params) -> Option<Vec<String>> {
@@ -222,12 +234,10 @@ impl Stage for Command {
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {
-        // Below the workspace, and gone before that is looked through for outputs.
-        let scratch = std::path::absolute(cx.output("")).and_then(tempfile::tempdir_in);
-        let scratch = scratch.context("cannot make a folder to run in")?;
-        let [work, home, tmp] = ["work", "home", "tmp"].map(|name| scratch.path().join(name));
-        [&work, &home, &tmp].into_iter().try_for_each(|folder| fs::create_dir_all(folder))?;
-        let own = place(cx, &work)?;
+        let work = cx.scratch();
+        let scratch = Scratch::take(work.parent().unwrap_or(work))?;
+        scratch.share()?;
+        let own = place(cx, work)?;
         let mut program = match &params.run {
             Texts::One(text) => params.shell.command(&text.0),
             Texts::Many(words) => {
@@ -236,23 +246,40 @@ impl Stage for Command {
                 program
             }
         };
-        program.current_dir(&work).stdin(Stdio::null()).env_clear();
-        program.env("PATH", PATH).env("HOME", &home).env("TMPDIR", &tmp);
+        program.current_dir(work).stdin(Stdio::null()).env_clear();
+        program.env("PATH", PATH).env("HOME", scratch.path()).env("TMPDIR", scratch.path());
         program.envs(params.params.iter().map(|(name, value)| (variable(name), written(&value.0).unwrap_or_default())));
-        program.envs(params.env.iter().map(|(name, value)| (&name.0, &value.0)));
-        let name = match &params.run {
-            Texts::One(_) => params.shell.name(),
-            Texts::Many(words) => &words[0].0,
+        let mut path = OsString::from(PATH);
+        for (name, written) in &params.env {
+            let value = environment::value(&written.0, cx.project())?;
+            if name.0 == "PATH" {
+                environment::check_project(&written.0, cx.project())?;
+                path.clone_from(&value);
+            }
+            program.env(&name.0, value);
+        }
+        let (name, words) = match &params.run {
+            Texts::One(text) => (params.shell.name(), environment::programs(&text.0)),
+            Texts::Many(words) => (words[0].0.as_str(), vec![words[0].0.as_str()]),
         };
-        let status = process::run(&mut program, name)?;
+        // Who sets a PATH knows that it is another one.
+        let is_set = params.env.keys().any(|name| name.0 == "PATH");
+        let elsewhere = || if is_set { None } else { environment::elsewhere(&words, &path, cx.project()) };
+        let hinted = |cause: String| match elsewhere() {
+            Some(hint) => Hinted { cause, hint }.into(),
+            None => anyhow!(cause),
+        };
+        let status = match process::run(&mut program, name) {
+            Err(error) if is_not_found(&error) => return Err(hinted(format!("{error:#}"))),
+            status => status?,
+        };
         if let Some(failure) = failure(status) {
             // On a full disk there was no room for what the program had to say of it.
-            let full =
-                if fs::is_full(&work) { format!("; the disk of `{}` is full", work.display()) } else { String::new() };
-            bail!("{failure}{full}");
+            let full = [work, scratch.path()].into_iter().find(|folder| fs::is_full(folder));
+            let full = full.map_or_else(String::new, |full| format!("; the disk of `{}` is full", full.display()));
+            return Err(hinted(format!("{failure}{full}")));
         }
-        collect(&params.outputs, &own, &work, cx)?;
-        fs::remove_folder_if_there(scratch.path())
+        collect(&params.outputs, &own, work, cx)
     }
 }
 
@@ -286,7 +313,7 @@ fn copy(from: &Path, to: &Path, mode: u32, executable: bool) -> Result<()> {
     fs::copy_new(from, to, mode | if executable { 0o111 } else { 0 })
 }
 
-/// Copies the outputs out of `work`: not moved, since the program may have left a process behind that writes to them.
+/// Moves the outputs out of `work`; copies those that somebody else may write to.
 fn collect(declared: &[String], own: &BTreeSet<String>, work: &Path, cx: &Context) -> Result<()> {
     let fs::Below { mut files, empty_folders, others } = fs::below(work, &[INPUTS])?;
     files.extend(empty_folders);
@@ -299,7 +326,9 @@ fn collect(declared: &[String], own: &BTreeSet<String>, work: &Path, cx: &Contex
     let stray = files.iter().filter(|file| !is_output(file)).chain(others);
     let stray: Vec<String> = stray.map(|file| format!("`{file}`")).collect();
     if let Some(missing) = declared.iter().find(|output| !files.iter().any(|file| belongs(file, output))) {
-        let but = if stray.is_empty() { String::new() } else { format!(", but {}", stray.join(", ")) };
+        let more = if stray.len() > NAMED { format!(" and {} more", stray.len() - NAMED) } else { String::new() };
+        let named = stray[..stray.len().min(NAMED)].join(", ");
+        let but = if stray.is_empty() { String::new() } else { format!(", but {named}{more}") };
         bail!("the command did not write its output `{missing}`{but}");
     }
     if !stray.is_empty() {
@@ -312,10 +341,22 @@ fn collect(declared: &[String], own: &BTreeSet<String>, work: &Path, cx: &Contex
             fs::create_dir_all(&to)?;
         } else {
             let meta = fs::metadata_if_there(&from)?;
-            copy(&from, &to, 0o644, meta.is_some_and(|meta| fs::is_executable(&meta)))?;
+            take(&from, &to, meta.is_some_and(|meta| fs::is_executable(&meta)))?;
         }
     }
     Ok(())
+}
+
+/// Moves a file to where none is, if all that the program has started has ended and nobody else knows the file.
+fn take(from: &Path, to: &Path, executable: bool) -> Result<()> {
+    fs::create_dir_all(to.parent().unwrap_or(to))?;
+    let mode = 0o644 | if executable { 0o111 } else { 0 };
+    if process::adopts() && fs::move_ours(from, to, mode)? { Ok(()) } else { fs::copy_new(from, to, mode) }
+}
+
+fn is_not_found(error: &anyhow::Error) -> bool {
+    let cause = error.downcast_ref::<std::io::Error>();
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::NotFound)
 }
 
 fn failure(status: ExitStatus) -> Option<String> {

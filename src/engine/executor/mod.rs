@@ -4,6 +4,8 @@ pub mod local;
 pub mod log;
 
 use super::key::Key;
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,14 +15,33 @@ use std::time::Duration;
 pub struct Job {
     /// The question.
     pub key: Key,
-    /// Where its output streams go.
-    pub logs: PathBuf,
+    /// The file that its output streams go to; there is none of a job that has written nothing.
+    pub log: PathBuf,
     /// How many threads it may use.
     pub threads: NonZero<usize>,
     /// Whether the question has an answer already and is to be answered all the same.
     pub again: bool,
     /// It is ended, and has failed, when it takes longer.
     pub time_limit: Option<Duration>,
+    /// Whether its process may run other such jobs before and after it.
+    pub shares_process: bool,
+}
+
+/// What a process is asked for, in a line on its standard input.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Order {
+    /// As in [`Job`].
+    pub key: Key,
+    /// The same.
+    pub threads: NonZero<usize>,
+    /// The same.
+    pub again: bool,
+    /// The same.
+    pub time_limit: Option<Duration>,
+    /// Whether it shares its process.
+    pub is_one_of_many: bool,
+    /// The file to write its output streams to, at its end.
+    pub log: PathBuf,
 }
 
 /// How a job's process ended.
@@ -55,8 +76,8 @@ pub trait Executor {
     fn memory(&self) -> u64 {
         u64::MAX
     }
-    /// Starts a job.
-    fn submit(&mut self, job: Job);
+    /// Starts a job. Fails if the system has no room for a process or a thread more.
+    fn submit(&mut self, job: Job) -> Result<()>;
     /// The next job to end, if one does within `patience`.
     fn wait(&mut self, patience: Duration) -> Option<(Key, Outcome)>;
     /// Ends all running jobs, with whatever they have started.
