@@ -119,7 +119,7 @@ impl Executor for Idle {
     fn slots(&self) -> usize {
         2
     }
-    fn submit(&mut self, job: Job) {
+    fn submit(&mut self, job: Job) -> Result<()> {
         panic!("{} is not in the cache", job.key);
     }
     fn wait(&mut self, _: Duration) -> Option<(Key, Outcome)> {
@@ -146,7 +146,8 @@ fn unchanged(folder: &Path) -> Result<[f64; 2]> {
     let _hold = store.share(false)?;
     let surveyor = Surveyor::new(&plan, &store, BTreeSet::new(), false);
     let survey = surveyor.survey(&plan.closure(&[]))?;
-    let settings = Settings { keep_going: false, retries: 0, interrupted: &AtomicBool::new(false), expected: None };
+    let settings =
+        Settings { keep_going: false, retries: 0, interrupted: &AtomicBool::new(false), expected: None, stream: false };
     let artifacts = schedule::run(&plan, &store, &surveyor, &survey, &mut Idle, &settings, &mut Silent).1?;
     store.remember()?;
     let took = [planned, began.elapsed().as_secs_f64() - planned];
