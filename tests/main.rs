@@ -36,6 +36,7 @@ mod space;
 mod stages;
 mod streams;
 mod survive;
+mod unchanged;
 mod unseen;
 mod values;
 mod workers;

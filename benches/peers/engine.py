@@ -1,7 +1,9 @@
 """An unchanged run of N trivial stages in repro, Snakemake and DVC, in turn, and the first run of them.
 
-    python benches/peers/engine.py [--repro PATH] [--runs 5] [N ...]
+    python benches/peers/engine.py [--repro PATH] [--runs 5] [--folder DIR] [N ...]
 
+The program is the one that `cargo build --release` makes: below CARGO_TARGET_DIR, if that is set.
+The projects and their caches are made in DIR, which may be on a disk or in memory.
 Each stage writes one small file by the shell. The median of the unchanged runs is told, start of the process included; DVC
 runs only up to 100 stages, since it takes seconds for these.
 """
@@ -46,6 +48,12 @@ def dvc(folder, n, _):
     return [program, "repro", "-q"]
 
 
+def built():
+    """Where cargo puts the program."""
+    root = Path(__file__).resolve().parents[2]
+    return root / os.environ.get("CARGO_TARGET_DIR", "target") / "release" / "repro"
+
+
 def timed(command, folder):
     environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
     began = time.perf_counter()
@@ -55,17 +63,20 @@ def timed(command, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repro", default="target/release/repro", type=os.path.abspath)
+    parser.add_argument("--repro", default=built(), type=os.path.abspath)
     parser.add_argument("--runs", default=5, type=int)
+    parser.add_argument("--folder", type=os.path.abspath)
     parser.add_argument("sizes", nargs="*", type=int, default=[100, 1000])
     asked = parser.parse_args()
+    if not os.access(asked.repro, os.X_OK):
+        parser.error(f"there is no program {asked.repro}: build it (`cargo build --release`), or name it (`--repro PATH`)")
     print("| stages | tool | first run | unchanged | over repro's |")
     print("|---|---|---|---|---|")
     for n in asked.sizes:
         tools = {"repro": repro, "Snakemake": snakemake, "DVC": dvc}
         if n > DVC_AT_MOST:
             del tools["DVC"]
-        folders = {name: Path(tempfile.mkdtemp(prefix="peers-")) for name in tools}
+        folders = {name: Path(tempfile.mkdtemp(prefix="peers-", dir=asked.folder)) for name in tools}
         commands = {name: tool(folders[name], n, asked.repro) for name, tool in tools.items()}
         first = {name: timed(command, folders[name]) for name, command in commands.items()}
         time.sleep(3)  # what was written a moment ago is trusted by nobody

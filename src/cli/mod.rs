@@ -14,12 +14,12 @@ mod output;
 mod plan;
 mod recompute;
 mod run;
+mod unchanged;
 mod verify;
 
 use crate::engine::error::{Error, Fault};
 use crate::engine::exec::Manner;
 use crate::engine::executor::log::{ERROR, HINT};
-use crate::engine::files::Files;
 use crate::engine::key::{Digest, Key};
 use crate::engine::pipeline::Pipeline;
 use crate::engine::plan::{NodeId, Plan};
@@ -473,7 +473,7 @@ impl Session {
         common.store().recover()?;
         let mut plan = Plan::new(&pipeline, stage::KINDS).map_err(|fault| Error::from(during(fault, &common.set)))?;
         let (store, refetch) = (common.store().remembering(), common.refetch || common.data_folder()?.is_some());
-        plan.files = Files::of(&common.directory, &store.memo());
+        plan.files = unchanged::files(common, &store);
         Ok(Session { pipeline, profile, plan, store, refetch })
     }
 

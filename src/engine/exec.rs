@@ -4,11 +4,11 @@
 
 use super::entry::{Entry, Stored};
 use super::error::Error;
+use super::hold::Workbench;
 use super::key::{Digest, Key, Recipe};
 use super::lease::Claim;
 use super::owner::{Owner, host};
 use super::stage::{Context, Input, Kind, belongs};
-use super::hold::Workbench;
 use super::store::{Lookup, Store, Sync};
 use crate::{fs, process};
 use anyhow::{Result, anyhow, bail};

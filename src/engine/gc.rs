@@ -3,8 +3,8 @@
 //! Kept is what hangs on a root: a key that a current profile asks for, that one of the last runs used, that is pinned, or
 //! whose outputs are those of the lock. With a key stay its question, its answer, its logs, its outputs, and the inputs it
 //! was made of. Everything else goes: answers first and objects last, so that a crash in between leaves no answer without
-//! its bytes. With it go the memo of entries, which would remember them for ever, and what was only kept for a look:
-//! damaged bytes, and what came out otherwise when it was run again.
+//! its bytes. With it go the memo of entries and the snapshots of runs, which would remember them for ever, and what was
+//! only kept for a look: damaged bytes, and what came out otherwise when it was run again.
 //!
 //! A node has no key while a result upstream is lost: one that was there once, and is damaged, say.
 //! Whatever bytes come there in the end, the node's recipe will have the kind, version, parameters

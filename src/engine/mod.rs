@@ -36,6 +36,7 @@ pub mod store;
 pub mod survey;
 #[cfg(test)]
 mod toy;
+pub mod unchanged;
 pub mod value;
 pub mod verify;
 pub mod wording;

@@ -13,7 +13,7 @@ use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema};
 use serde::de::DeserializeOwned;
 use serde::de::value::MapDeserializer;
-use serde::{Deserialize as _, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -81,7 +81,7 @@ pub fn belongs(file: &str, declared: &str) -> bool {
 }
 
 /// A file or folder of the project that a stage reads.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Declared {
     /// Where it is, from the project's folder; or absolute.
     pub path: String,

@@ -12,6 +12,7 @@
 //!   quarantine/<digest>   bytes that did not have the digest they stood under
 //!   runs/<id>.jsonl       the history of runs
 //!   entries.memo          what entries said when they were last read, to save reading them again
+//!   unchanged/<digest>    what a run left that had no more to do, so that the next one need make no plan
 //!   leases/<key>          who is at work on it now
 //!   tmp/<owner>/          workspaces and half-written files, on the same disk; swept when their owner is gone
 //!   turn                  held for a moment by a command that reads, changes and writes back what others do too
@@ -39,7 +40,7 @@
 //! | file | what is checked when it is read |
 //! |---|---|
 //! | recipe | its key is the BLAKE3 of its content |
-//! | entry, fallback, pin, `delivered/`, `files.json` | it holds its own path and a checksum (see `envelope.rs`) |
+//! | entry, fallback, pin, `delivered/`, `files.json`, `unchanged/` | it holds its own path and a checksum (see `envelope.rs`) |
 //! | object | size and time, else its digest; `verify` always hashes it |
 //! | `pipelines/` | its name is the digest of its content |
 //! | `entries.memo` | a checksum; each entry in it counts only for the key, mount, inode, size and times it was read with |
@@ -54,7 +55,7 @@ use super::envelope;
 use super::error::Error;
 use super::key::{Artifact, Digest, Key, Recipe};
 use super::memo::Memo;
-use crate::fs;
+use crate::fs::{self, Stat, Witness};
 use anyhow::{Context as _, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -76,6 +77,9 @@ const MEMO: &str = "entries.memo";
 
 /// Where the digests of the project's files are remembered.
 pub(super) const FILES: &str = "files.json";
+
+/// Where the snapshots of runs are that had no more to do.
+const UNCHANGED: &str = "unchanged";
 
 /// Where what was laid out for people is remembered.
 const DELIVERED: &str = "delivered";
@@ -255,6 +259,43 @@ impl Store {
         Ok(Some(entry))
     }
 
+    /// The file of the entry of `key`, as it is.
+    pub(super) fn entry_bytes(&self, key: Key) -> Result<Option<Vec<u8>>> {
+        fs::read_if_regular(&self.entry_path(key))
+    }
+
+    /// Whether the file of the entry of `key` has the digest `entry`, and its outputs, which are `objects`, are there. The
+    /// file is not read if it is `known` by what tells it from what it was, which is learnt otherwise.
+    pub(super) fn has(
+        &self,
+        (key, entry): (Key, Digest),
+        known: &mut Option<Stat>,
+        witness: &Witness,
+        objects: &[Stored],
+    ) -> Result<bool> {
+        let path = self.entry_path(key);
+        let now = SystemTime::now();
+        let stat = || -> Result<Option<Stat>> {
+            Ok(fs::metadata_if_there(&path)?.and_then(|meta| witness.stat(&path, &meta)))
+        };
+        let before = stat()?;
+        if known.is_none() || before != *known {
+            if self.entry_bytes(key)?.is_none_or(|bytes| Digest::of(&bytes) != entry) {
+                return Ok(false);
+            }
+            *known = match before.filter(|stat| witness.trusts(&path, stat, now)) {
+                Some(before) => stat()?.filter(|after| *after == before),
+                None => None,
+            };
+        }
+        for stored in objects {
+            if !matches!(self.check(*stored)?, Check::Sound) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Looks at an object's metadata; reads it only if they are not as they were sealed.
     fn check(&self, stored: Stored) -> Result<Check> {
         let path = self.object(stored.digest);
@@ -422,6 +463,11 @@ impl Store {
         self.root.join(FILES)
     }
 
+    /// Where the snapshot called `name` is.
+    pub(super) fn snapshot(&self, name: Digest) -> PathBuf {
+        self.root.join(UNCHANGED).join(name.to_string())
+    }
+
     /// Writes them down.
     pub(super) fn write_memo(&self, memo: &impl Serialize) -> Result<()> {
         self.write_enveloped(&self.memo(), memo)
@@ -504,9 +550,10 @@ impl Store {
             .try_for_each(|folder| fs::remove_folder_if_there(&self.root.join(folder)))
     }
 
-    /// Removes the memo of entries, which knows those too that are gone; a run makes a new one.
+    /// Removes the memo of entries and the snapshots of runs, which know those too that are gone; a run makes new ones.
     pub fn forget_memo(&self) -> Result<()> {
-        fs::remove_if_there(&self.root.join(MEMO))
+        fs::remove_if_there(&self.root.join(MEMO))?;
+        fs::remove_folder_if_there(&self.root.join(UNCHANGED))
     }
 
     /// The ids of the runs whose history there is, oldest first.
