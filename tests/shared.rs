@@ -73,7 +73,7 @@ fn a_second_user_who_may_only_read_can_ask_for_everything_and_is_told_what_is_no
 fn the_cache_lies_where_the_option_or_the_variable_says() {
     let elsewhere = tempfile::tempdir().unwrap();
     let there = elsewhere.path().join("of the group");
-    let space = Space::with(SMALL).env("REPRO_CACHE", &there);
+    let space = Space::with(SMALL).env("REPRO_CACHE", there.to_str().unwrap());
     assert_eq!(space.ran(&[]), set(["one", "two"]));
     assert!(!space.join("cache").exists() && there.join("v2/entries").is_dir());
     assert_eq!(space.ran(&[]), nothing());
@@ -82,7 +82,7 @@ fn the_cache_lies_where_the_option_or_the_variable_says() {
     assert_eq!(space.ran(&[]), nothing(), "what a project needs is kept wherever its cache is");
     assert_eq!(space.ran(&["--cache", "scratch"]), set(["one", "two"]), "the option goes first");
     assert!(space.join("scratch/v2/entries").is_dir(), "a relative folder is the project's");
-    assert_eq!(Space::with(SMALL).env("REPRO_CACHE", &there).ran(&[]), nothing(), "and others share it");
+    assert_eq!(Space::with(SMALL).env("REPRO_CACHE", there.to_str().unwrap()).ran(&[]), nothing(), "and others share it");
     assert_eq!(Space::with(SMALL).env("REPRO_CACHE", "").ran(&[]), set(["one", "two"]));
 }
 
