@@ -436,7 +436,8 @@ fn plain(expected: &str) -> &str {
         "i8" | "i16" | "i32" | "i64" => "a whole number",
         "f32" | "f64" => "a number",
         "string" | "str" => "a text",
-        "map" => "a mapping",
+        "a sequence" => "a list",
+        "map" | "a map" => "a mapping",
         other if other.starts_with("struct ") || other.starts_with("struct variant ") => "a mapping of fields",
         other if other.starts_with("unit variant") => "the bare name, with nothing below it",
         other => other,
@@ -652,6 +653,15 @@ mod tests {
             let place = e.place.map(|p| p.to_string()).unwrap_or_default();
             format!("{place}: {e}; {}", e.hint.clone().unwrap_or_default())
         })
+    }
+
+    #[test]
+    fn what_is_expected_is_said_in_the_words_of_yaml() {
+        let node = Node::parse("x").unwrap();
+        let said = |misfit: Misfit| misfit.message;
+        assert_eq!(said(read::<Vec<String>>(&node).unwrap_err()), "expected a list, found `x`");
+        let map = read::<std::collections::BTreeMap<String, String>>(&node).unwrap_err();
+        assert_eq!(said(map), "expected a mapping, found `x`");
     }
 
     #[test]
