@@ -227,7 +227,7 @@ fn without_a_lock_or_with_a_spoilt_one_the_command_to_type_is_told() {
     let space = locked();
     insta::assert_snapshot!(said(&space.exits(2, &["run", "--locked", "--profile", "twice"])), @r"
     error: pipeline.lock: [profile twice] is not in the lock
-    hint: `repro lock --profile twice` locks what the cache has now
+    hint: `repro run --profile twice`, then `repro lock --profile twice` adds it
     ");
     let good = space.read(LOCK);
     space.write(LOCK, good.replacen("curves ", "curves x ", 1));

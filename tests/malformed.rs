@@ -383,8 +383,8 @@ stages:
         &[],
     );
     insta::assert_snapshot!(said, @r"
-    error: pipeline.yaml:5:41: stage `nets`: two nodes are called `nets@hidden=3`
-    hint: a list has this value twice; remove one
+    error: pipeline.yaml:5:41: stage `nets`: `hidden` lists the value `3` twice
+    hint: remove one
     ");
 }
 

@@ -4,7 +4,7 @@ use super::{Common, Session, print, verify, without_yaml};
 use crate::engine::error::{Error, Fault};
 use crate::engine::event::SCHEMA;
 use crate::engine::key::{Artifact, Digest};
-use crate::engine::lock::{Expected, Lock, command};
+use crate::engine::lock::{Difference, Expected, Lock, command};
 use crate::engine::plan::NodeId;
 use crate::engine::survey::{Standing, Survey};
 use crate::engine::verify::Verified;
@@ -36,8 +36,21 @@ fn read(common: &Common) -> Result<Option<Lock>> {
 }
 
 /// Refuses a lock whose lines are not as they were locked; that there is none is no error.
-pub(super) fn check_roots(common: &Common) -> Result<()> {
-    Ok(read(common)?.map_or(Ok(()), |lock| lock.check_roots()).map_err(Error::from)?)
+pub(super) fn check_lines(common: &Common) -> Result<()> {
+    let Some(lock) = read(common)? else { return Ok(()) };
+    lock.check_roots().map_err(Error::from)?;
+    // The root stands for all answers, whichever node gave them: two that have changed places show beside the cache alone.
+    // Without a pipeline that can be read, there is none to compare.
+    let Ok(session) = Session::open(common) else { return Ok(()) };
+    let Ok(expected) = expected(&lock, &session) else { return Ok(()) };
+    let differences = differences(&session, &expected, &cached(&session.survey(&[])?).0);
+    Ok(expected.refuse_swapped(&differences).map_err(Error::from)?)
+}
+
+/// The outputs in `found` that are not as `expected`.
+fn differences(session: &Session, expected: &Expected, found: &[(NodeId, Artifact)]) -> Vec<Difference> {
+    let compare = |(id, artifact): &(NodeId, Artifact)| expected.differences(&session.plan.node(*id).name, artifact);
+    found.iter().flat_map(compare).collect()
 }
 
 /// Every digest that the lock expects, of any profile.
@@ -135,8 +148,7 @@ pub(super) fn verify(common: &Common, verified: &Verified) -> Result<String> {
     let lock = hold(common, &mut session)?;
     let expected = expected(&lock, &session)?;
     let (found, missing) = cached(&session.survey(&[])?);
-    let compare = |(id, artifact): &(NodeId, Artifact)| expected.differences(&session.plan.node(*id).name, artifact);
-    let differences: Vec<_> = found.iter().flat_map(compare).collect();
+    let differences = differences(&session, &expected, &found);
     let text = if common.json {
         let held = json!({
             "lock": expected.source(), "root": expected.root(), "compared": found.len(), "not_cached": missing,

@@ -293,15 +293,31 @@ impl<'p> Builder<'p> {
                     axes: lies,
                 };
                 if !names.insert(node.name.clone()) {
-                    let message = format!("stage `{}`: two nodes are called `{}`", stage.name, node.name);
-                    let hint = "a list has this value twice; remove one";
-                    return Err(self.fault(repeated(&axes).or(stage.place), message, Some(hint.into())));
+                    return Err(self.repeats(stage, &axes, &node.name));
                 }
                 self.nodes.push(node);
             }
         }
         self.instances.insert(&stage.name, (first..self.nodes.len()).map(NodeId).collect());
         Ok(())
+    }
+
+    /// Why two nodes of a stage would be called `name`: a list repeats a value, or two values read alike in a name.
+    fn repeats(&self, stage: &StageDecl, axes: &[(&Entry, Vec<Node>)], name: &str) -> Fault {
+        let Some((field, value)) = repeated(axes) else {
+            let message = format!("stage `{}`: two nodes are called `{name}`", stage.name);
+            let hint = "two values of a list, or two inputs, read alike in a name; change one";
+            return self.fault(stage.place, message, Some(hint.into()));
+        };
+        let shown: String = value.to_json().to_string().chars().take(60).collect();
+        let message = format!("stage `{}`: `{}` lists the value `{shown}` twice", stage.name, field.key);
+        let hint = match &field.value.value {
+            Value::List(items) if items.iter().any(|item| matches!(item.value, Value::List(_))) => {
+                "remove one; a list in a list is more values of the same list, not a value of its own"
+            }
+            _ => "remove one",
+        };
+        self.fault(value.place.or(stage.place), message, Some(hint.into()))
     }
 
     /// The instances that each reference in a slot stands for.

@@ -2,7 +2,7 @@
 //!
 //! Knows YAML values; not what they mean.
 
-use super::value::{Entry, Node, Place, Value};
+use super::value::{Entry, Node, Value};
 use serde_json::Value as Json;
 use std::collections::HashSet;
 
@@ -15,13 +15,12 @@ pub(super) fn is_grid(node: &Node) -> bool {
     }
 }
 
-/// Where a grid lists a value for the second time.
-pub(super) fn repeated(axes: &[(&Entry, Vec<Node>)]) -> Option<Place> {
-    let again = |values: &[Node]| {
+/// The field and the value that a grid has for the second time.
+pub(super) fn repeated<'a>(axes: &'a [(&'a Entry, Vec<Node>)]) -> Option<(&'a Entry, &'a Node)> {
+    axes.iter().find_map(|(field, values)| {
         let mut seen = HashSet::new();
-        values.iter().find(|value| !seen.insert(render(&value.to_json()))).and_then(|value| value.place)
-    };
-    axes.iter().find_map(|(_, values)| again(values))
+        values.iter().find(|value| !seen.insert(render(&value.to_json()))).map(|value| (*field, value))
+    })
 }
 
 /// How many values a parameter takes; `None` if that overflows.

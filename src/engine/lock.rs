@@ -158,7 +158,8 @@ impl Lock {
         };
         let relock = format!("`{}` locks what the cache has now", command("lock", profile));
         let Some(section) = self.sections.get(&profile.map(str::to_owned)) else {
-            return fault(None, format!("[{title}] is not in the lock"), relock);
+            let hint = format!("`{}`, then `{}` adds it", command("run", profile), command("lock", profile));
+            return fault(None, format!("[{title}] is not in the lock"), hint);
         };
         self.check_root(profile, section)?;
         let locked: BTreeSet<&str> = section.nodes.keys().map(String::as_str).collect();
@@ -250,6 +251,27 @@ impl Expected<'_> {
                 command("lock", self.profile)
             )),
         }))
+    }
+
+    /// Refuses a line whose digest is that of another output.
+    pub fn refuse_swapped(&self, differences: &[Difference]) -> Result<(), Fault> {
+        let other = |one: &Difference| differences.iter().find(|other| *other != one && other.found == one.expected);
+        let swapped = differences.iter().filter(|one| one.expected.is_some()).find_map(|one| Some((one, other(one)?)));
+        let Some((Difference { node, file, .. }, other)) = swapped else { return Ok(()) };
+        Err(Fault {
+            source: self.source.to_owned(),
+            place: self.section.place,
+            message: format!(
+                "[{}] has the digest of `{}`, `{}` for `{node}`, `{file}`",
+                title(self.profile),
+                other.node,
+                other.file
+            ),
+            hint: Some(format!(
+                "restore the file, or `{}` locks what the cache has now",
+                command("lock", self.profile)
+            )),
+        })
     }
 
     /// The lock's name, for messages.
@@ -444,6 +466,23 @@ mod tests {
     const NODES: [&str; 4] = ["data", "nets@end=a", "nets@end=b", "report"];
 
     #[test]
+    fn two_digests_that_have_changed_places_are_named() {
+        let mut lock = Lock::new("pipeline.lock");
+        lock.set(None, nodes(), telling());
+        let swapped = lock.to_string().replace("nets@end=a ", "X ").replace("nets@end=b ", "nets@end=a ");
+        let lock = Lock::parse("pipeline.lock", &swapped.replace("X ", "nets@end=b ")).unwrap();
+        lock.check_roots().unwrap();
+        let nodes = nodes();
+        let expected = lock.expected(None, &nodes.keys().map(String::as_str).collect()).unwrap();
+        let differences: Vec<Difference> =
+            nodes.iter().flat_map(|(name, artifact)| expected.differences(name, artifact)).collect();
+        let fault = expected.refuse_swapped(&differences).unwrap_err();
+        let named = "has the digest of `nets@end=b`, `net.safetensors` for `nets@end=a`, `net.safetensors`";
+        assert!(fault.message.ends_with(named), "{fault}");
+        expected.refuse_swapped(&[]).unwrap();
+    }
+
+    #[test]
     fn a_lock_reads_well() {
         insta::assert_snapshot!(lock().to_string());
     }
@@ -552,7 +591,7 @@ mod tests {
         ");
         insta::assert_snapshot!(refusal(&Lock::new("pipeline.lock"), &NODES), @r"
         pipeline.lock: [profile ci] is not in the lock
-        hint: `repro lock --profile ci` locks what the cache has now
+        hint: `repro run --profile ci`, then `repro lock --profile ci` adds it
         ");
     }
 

@@ -490,8 +490,13 @@ stages:
         );
         case(
             "  t: { source: { text: x, width: [1, 2, 1] } }",
-            "toy.yaml:3:41: stage `t`: two nodes are called `t@width=1`",
-            Some("a list has this value twice; remove one"),
+            "toy.yaml:3:41: stage `t`: `width` lists the value `1` twice",
+            Some("remove one"),
+        );
+        case(
+            "  t: { source: { text: x, width: [[50, 50]] } }",
+            "toy.yaml:3:40: stage `t`: `width` lists the value `50` twice",
+            Some("remove one; a list in a list is more values of the same list, not a value of its own"),
         );
         case(
             "  t: { source: { text: x, width: [1, 2] } }\n  p: { pair: { left: t, width: [1, 2] } }",

@@ -7,7 +7,8 @@
 use serde::Serialize;
 use serde::de::{self, Deserialize, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value as Json;
-use serde_yaml::{Location, Spanned};
+use serde_yaml::budget::BudgetBreach;
+use serde_yaml::{Budget, Location, Spanned};
 use std::fmt;
 
 /// A position in a file, both counted from 1.
@@ -73,25 +74,13 @@ impl Node {
         let options = serde_yaml::options! {
             strict_booleans: true,
             non_finite_float_policy: serde_yaml::NonFiniteFloatPolicy::PassThrough,
+            budget: Some(budget(text.len())),
         };
         let parsed = serde_yaml::from_str_with_options::<Spanned<Raw>>(text, options);
         parsed.map(|raw| raw.value.with_text(raw.referenced, raw.defined, text)).map_err(|error| {
             let place = error.location().map(Place::from);
-            match error.without_snippet() {
-                serde_yaml::Error::DuplicateMappingKey { key, .. } => {
-                    let key = key.as_ref().map_or_else(|| "a key".into(), |key| format!("`{key}`"));
-                    let hint = "remove one of the two, or give one another name";
-                    Misfit::at(place, format!("{key} is given twice"), Some(hint.into()))
-                }
-                other if other.to_string().contains("budget breached") => {
-                    let hint = "write it out, with fewer aliases within aliases";
-                    Misfit::at(place, "there is too much in this file once it is unfolded", Some(hint.into()))
-                }
-                other => {
-                    let hint = "this is not YAML: look at the indentation, brackets and quotes there and just before";
-                    Misfit::at(place, first_line(&other.to_string()), Some(hint.into()))
-                }
-            }
+            let (message, hint) = refusal(error.without_snippet());
+            Misfit::at(place, message, Some(hint.into()))
         })
     }
 
@@ -149,10 +138,72 @@ impl Node {
     }
 }
 
+/// What a file of so many bytes may hold: as much as can stand in it, and what aliases add up to a fixed bound.
+fn budget(bytes: usize) -> Budget {
+    let mut budget = Budget::default();
+    budget.max_nodes = budget.max_nodes.saturating_add(bytes);
+    budget.max_events = budget.max_events.saturating_add(bytes.saturating_mul(2));
+    budget.max_anchors = budget.max_anchors.saturating_add(bytes);
+    budget.max_aliases = budget.max_aliases.saturating_add(bytes);
+    budget.max_merge_keys = budget.max_merge_keys.saturating_add(bytes);
+    budget
+}
+
+/// What is wrong and what helps, in our words: the reader's own name its functions and options.
+fn refusal(error: &serde_yaml::Error) -> (String, &'static str) {
+    use serde_yaml::Error as E;
+    const NOT_YAML: &str = "this is not YAML: look at the indentation, brackets and quotes there and just before";
+    const UNFOLDED: &str = "write it out, with fewer aliases within aliases";
+    match error {
+        E::DuplicateMappingKey { key, .. } => {
+            let key = key.as_ref().map_or_else(|| "a key".into(), |key| format!("`{key}`"));
+            (format!("{key} is given twice"), "remove one of the two, or give one another name")
+        }
+        E::MultipleDocuments { .. } => {
+            ("a second document begins here".into(), "remove the line `---`, or put what follows it into another file")
+        }
+        E::UnknownAnchor { .. } => {
+            ("this alias names no anchor before it".into(), "write `&name` before the value and `*name` after it")
+        }
+        E::RecursiveReferencesRequireWeakTypes { .. } => {
+            ("an alias stands within its own anchor".into(), "write the value out in its place")
+        }
+        E::MergeValueNotMapOrSeqOfMaps { .. } => {
+            ("what `<<` merges is no mapping".into(), "write `<<: *name`, where `&name` marks a mapping")
+        }
+        E::Eof { .. } => ("the text ends too early".into(), NOT_YAML),
+        E::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
+            ("lists and mappings are nested too deep".into(), "nest them at most 64 deep")
+        }
+        E::Budget { breach: BudgetBreach::ScalarBytes { .. }, .. } => {
+            ("the texts in this file have more than 64 MiB".into(), "keep long texts in files of their own")
+        }
+        E::Budget { .. }
+        | E::AliasReplayCounterOverflow { .. }
+        | E::AliasReplayLimitExceeded { .. }
+        | E::AliasExpansionLimitExceeded { .. }
+        | E::AliasReplayStackDepthExceeded { .. } => {
+            ("there is too much in this file once it is unfolded".into(), UNFOLDED)
+        }
+        E::AliasError { error, .. } => refusal(error),
+        // The parser's own words are about YAML alone.
+        E::ExternalMessage { msg, .. } => (without_place(msg), NOT_YAML),
+        E::FoldedBlockScalarMustIndentContent { .. } => {
+            ("a text after `>` or `|` is not indented".into(), "indent its lines deeper than its key")
+        }
+        E::InvalidBinaryBase64 { .. } | E::BinaryNotUtf8 { .. } | E::UnsupportedTag { .. } => {
+            ("this tag does not suit its value".into(), "leave the tag out: a word that begins with `!`")
+        }
+        E::InvalidScalar { .. } | E::InvalidBooleanStrict { .. } => {
+            ("the value is not what its tag says".into(), "leave the tag out: a word that begins with `!`")
+        }
+        _ => ("the value cannot be read".into(), NOT_YAML),
+    }
+}
+
 /// Without the place, which is told first.
-fn first_line(message: &str) -> String {
+fn without_place(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
-    let line = line.strip_prefix("error: ").unwrap_or(line);
     line.split_once(" at line ").map_or(line, |(before, _)| before).to_owned()
 }
 
@@ -385,7 +436,8 @@ fn plain(expected: &str) -> &str {
         "i8" | "i16" | "i32" | "i64" => "a whole number",
         "f32" | "f64" => "a number",
         "string" | "str" => "a text",
-        "map" => "a mapping",
+        "a sequence" => "a list",
+        "map" | "a map" => "a mapping",
         other if other.starts_with("struct ") || other.starts_with("struct variant ") => "a mapping of fields",
         other if other.starts_with("unit variant") => "the bare name, with nothing below it",
         other => other,
@@ -601,6 +653,71 @@ mod tests {
             let place = e.place.map(|p| p.to_string()).unwrap_or_default();
             format!("{place}: {e}; {}", e.hint.clone().unwrap_or_default())
         })
+    }
+
+    #[test]
+    fn what_is_expected_is_said_in_the_words_of_yaml() {
+        let node = Node::parse("x").unwrap();
+        let said = |misfit: Misfit| misfit.message;
+        assert_eq!(said(read::<Vec<String>>(&node).unwrap_err()), "expected a list, found `x`");
+        let map = read::<std::collections::BTreeMap<String, String>>(&node).unwrap_err();
+        assert_eq!(said(map), "expected a mapping, found `x`");
+    }
+
+    #[test]
+    fn a_file_may_hold_as_much_as_stands_in_it() {
+        let stage = |i| format!("  s{i}: {{ command: {{ run: x, outputs: [y] }} }}\n");
+        let text = format!("stages:\n{}", (0..40_000).map(stage).collect::<String>());
+        let node = Node::parse(&text).unwrap();
+        assert_eq!(node.as_map().unwrap()[0].value.as_map().unwrap().len(), 40_000);
+    }
+
+    #[test]
+    fn no_message_names_what_the_reader_of_yaml_is_made_of() {
+        const INSIDE: [&str; 12] =
+            ["from_", "Options", "Policy", "u64", "i64", "f64", "usize", "enum", "struct", "tuple", "visitor", "::"];
+        let deep = "[".repeat(1000);
+        let wrong = [
+            "a: 1\n---\nb: 2\n",
+            "a: *b",
+            "a: &a [*a]",
+            "a: 1\na: 2",
+            "a: [",
+            "a: }",
+            "a: \"x",
+            "? [1]\n: 2",
+            "\t- a",
+            "<<: 3",
+            "a: !!int x",
+            "a: !!bool 7",
+            "a: !!binary %",
+            "a: 'x' y",
+            "- a\nb: c",
+            "a: b: c",
+            "@a",
+            "a: %x\n%y",
+            "{a: 1, b",
+            "!!map [1]",
+            "a: |x\n  y",
+            "a: \"\\q\"",
+            "*",
+            "&",
+            "[1]: 2",
+            "{a: 1}: 2",
+            "~: 3",
+            &deep,
+        ];
+        let mut refused = 0;
+        for text in wrong {
+            let Err(misfit) = Node::parse(text) else { continue };
+            let said = format!("{misfit}; {}", misfit.hint.as_deref().unwrap_or_default());
+            assert!(!INSIDE.iter().any(|name| said.contains(name)), "{text}: {said}");
+            assert!(misfit.hint.is_some(), "{text}: {said}");
+            refused += 1;
+        }
+        assert!(refused > wrong.len() / 2, "{refused} are refused");
+        let second = Node::parse("a: 1\n---\nb: 2\n").unwrap_err();
+        assert_eq!(second.message, "a second document begins here");
     }
 
     #[test]

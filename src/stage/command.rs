@@ -30,7 +30,7 @@ use crate::engine::stage::{
 use crate::{fs, process};
 use anyhow::{Result, anyhow, bail};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -52,9 +52,12 @@ pub(super) struct Params {
     #[serde(default)]
     shell: Shell,
     /// What of the project it consists of: files and folders.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "one_or_many")]
+    #[schemars(with = "Texts")]
     files: Vec<String>,
     /// What it writes: files, and folders with a slash at their end.
+    #[serde(deserialize_with = "one_or_many")]
+    #[schemars(with = "Texts")]
     outputs: Vec<String>,
     /// Variables of its environment; `$PROJECT` in a value stands for the project's folder.
     #[serde(default)]
@@ -63,9 +66,9 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, Json>")]
     params: BTreeMap<String, Verbatim>,
-    /// In seconds.
+    /// In seconds, or with units: `90s`, `10m`, `1h30m`.
     #[serde(default)]
-    time_limit: Option<f64>,
+    time_limit: Option<Text>,
     #[serde(default)]
     retries: u32,
     #[serde(default)]
@@ -73,6 +76,12 @@ pub(super) struct Params {
     /// As `512MiB`: what is kept free for it while it runs. It is no limit.
     #[serde(default)]
     memory: Option<Text>,
+}
+
+/// One path in place of a list of one.
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let texts = Texts::deserialize(deserializer)?;
+    Ok(texts.all().iter().map(|text| text.0.clone()).collect())
 }
 
 /// The name of a variable in `env`.
@@ -188,8 +197,8 @@ impl Stage for Command {
                 return Err(format!("`{other}` and `{name}` are both `{}`; rename one", variable(name)));
             }
         }
-        if params.time_limit.is_some_and(|limit| time_limit(limit).is_none()) {
-            return Err("`time-limit` is no time; write a number of seconds above 0".into());
+        if let Some(limit) = params.time_limit.as_ref().filter(|limit| time_limit(&limit.0).is_none()) {
+            return Err(format!("`{}` is no time; write seconds above 0, or `90s`, `10m`, `2h`, `1h30m`", limit.0));
         }
         match &params.memory {
             Some(memory) if bytes(&memory.0).is_none() => {
@@ -214,7 +223,7 @@ impl Stage for Command {
 
     fn terms(params: &Params) -> Terms {
         Terms {
-            time_limit: params.time_limit.and_then(time_limit),
+            time_limit: params.time_limit.as_ref().and_then(|limit| time_limit(&limit.0)),
             retries: params.retries,
             threads: params.threads,
             memory: params.memory.as_ref().and_then(|memory| bytes(&memory.0)).unwrap_or_default(),
@@ -435,8 +444,13 @@ fn check_path(field: &str, path: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn time_limit(seconds: f64) -> Option<Duration> {
-    Duration::try_from_secs_f64(seconds).ok().filter(|limit| !limit.is_zero())
+/// Reads `600`, `0.5`, `10m` and `1h30m`.
+fn time_limit(text: &str) -> Option<Duration> {
+    let limit = match text.parse() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        Err(_) => humantime::parse_duration(text).ok(),
+    };
+    limit.filter(|limit| !limit.is_zero())
 }
 
 /// Reads `512MiB`.
@@ -469,8 +483,28 @@ mod tests {
     }
 
     #[test]
+    fn time_limits_are_read_with_their_units() {
+        let seconds = |text| time_limit(text).map(|limit| limit.as_secs_f64());
+        let read = ["600", "0.5", "90s", "10m", "2h", "1h30m", "1h 30m"].map(seconds);
+        assert_eq!(read, [600.0, 0.5, 90.0, 600.0, 7200.0, 5400.0, 5400.0].map(Some));
+        for wrong in ["", "0", "-1", "0s", "10 parsecs", "m", "1e300", "NaN", "inf"] {
+            assert_eq!(time_limit(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn one_output_needs_no_list_and_is_the_same_question() {
+        let read = |outputs: &str| -> Params {
+            let text = format!(r#"{{"run":"true","files":"a.py","outputs":{outputs}}}"#);
+            serde_json::from_str(&text).unwrap()
+        };
+        assert_eq!(read(r#""fig.svg""#), read(r#"["fig.svg"]"#));
+        assert_eq!(read(r#""fig.svg""#).files, ["a.py"]);
+    }
+
+    #[test]
     fn sizes_of_memory_are_read_with_their_units() {
-        assert_eq!(["1", "3 kB", "2KiB", "512MiB"].map(bytes), [Some(1), Some(3000), Some(2048), Some(512 << 20)]);
+        assert_eq!(["1", "3 kB", "2KiB", "512 MB"].map(bytes), [Some(1), Some(3000), Some(2048), Some(512_000_000)]);
         for wrong in ["", "MiB", "0", "1.5GiB", "-1", "1XB", "99999999999999TiB"] {
             assert_eq!(bytes(wrong), None, "{wrong}");
         }
