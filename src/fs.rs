@@ -452,19 +452,39 @@ pub fn temporary_folder(folder: &Path) -> Result<TempDir> {
     made.with_context(|| format!("cannot make a workspace in `{}`", folder.display()))
 }
 
-/// BLAKE3 of a file of any size, by memory map, on all cores where it is large.
+/// BLAKE3 of a file of any size, on all cores where it is large.
+///
+/// The file is read, not mapped: of a mapped file that somebody cuts short, or that the disk cannot
+/// give back, the process would hear by a signal.
 pub fn hash(path: &Path) -> Result<blake3::Hash> {
-    let attempt = || {
-        let length = open_regular(path)?.1.len();
-        let mut hasher = blake3::Hasher::new();
-        if length >= LARGE && has_thread_pool() { hasher.update_mmap_rayon(path) } else { hasher.update_mmap(path) }
-            .map(|hasher| hasher.finalize())
-    };
+    let attempt = || open_regular(path).and_then(|(file, meta)| hash_opened(file, meta.len()));
     step().and_then(|()| attempt()).with_context(|| format!("cannot read `{}`", path.display()))
 }
 
-/// From how many bytes on it pays to hash a file on all cores.
-const LARGE: u64 = 1 << 20;
+/// BLAKE3 of a file that had `length` bytes when it was opened.
+fn hash_opened(file: File, length: u64) -> io::Result<blake3::Hash> {
+    let mut hasher = blake3::Hasher::new();
+    let mut rest = file.take(length);
+    let mut chunk = Vec::with_capacity(usize::try_from(length).unwrap_or(CHUNK).min(CHUNK));
+    while rest.by_ref().take(CHUNK as u64).read_to_end(&mut chunk)? > 0 {
+        if chunk.len() >= LARGE && has_thread_pool() {
+            hasher.update_rayon(&chunk);
+        } else {
+            hasher.update(&chunk);
+        }
+        chunk.clear();
+    }
+    match rest.limit() {
+        0 => Ok(hasher.finalize()),
+        _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it was cut short meanwhile")),
+    }
+}
+
+/// How many bytes of a file are in memory at once while it is hashed.
+const CHUNK: usize = 4 << 20;
+
+/// From how many bytes on it pays to hash on all cores.
+const LARGE: usize = 1 << 20;
 
 /// Whether there is a pool of threads, which is made at the first call. rayon makes one by itself, but
 /// panics where the system has no threads for it.
@@ -596,6 +616,20 @@ mod tests {
         assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o555);
         let error = copy_new(&from, &to, 0o555).unwrap_err();
         assert!(error.to_string().starts_with("cannot copy `"), "{error}");
+    }
+
+    #[test]
+    fn a_file_cut_short_while_it_is_hashed_is_an_error_and_no_signal() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        for length in [1, CHUNK, CHUNK + 1] {
+            write(&path, vec![7; length]).unwrap();
+            assert_eq!(hash(&path).unwrap(), blake3::hash(&vec![7; length]));
+            let (file, meta) = open_regular(&path).unwrap();
+            File::options().write(true).open(&path).unwrap().set_len(length as u64 / 2).unwrap();
+            let error = hash_opened(file, meta.len()).unwrap_err();
+            assert_eq!(error.to_string(), "it was cut short meanwhile", "{length}");
+        }
     }
 
     #[test]

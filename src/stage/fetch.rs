@@ -1,7 +1,7 @@
 //! `fetch`: brings a dataset in, checked, split and cut to size.
 //!
-//! The one stage that looks outside its workspace: at the folder that `REPRO_DATA` names, then at MNIST's mirrors. Neither
-//! can change the answer, since every byte is checked against published digests.
+//! The one stage that looks outside its workspace: at the folder that `REPRO_DATA` names, or, where it names none, at
+//! MNIST's mirrors. Neither can change the answer, since every byte is checked against published digests.
 
 use super::artifact::{DATA_CARD, DataCard, IMAGES, MNIST, write_examples, write_json};
 use crate::engine::stage::{Context, Invocation, Slot, Stage, Unavailable};
@@ -10,7 +10,7 @@ use crate::study::bounded::ImageCount;
 use crate::study::data::digits::digits;
 use crate::study::data::mnist::{self, FILES, MIRRORS};
 use crate::study::data::{Examples, Split};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::io::Read as _;
@@ -130,28 +130,52 @@ fn mnist() -> Result<(Examples, Examples)> {
     let folder = std::env::var_os(DATA_VARIABLE).filter(|folder| !folder.is_empty()).map(PathBuf::from);
     let mut files: [Vec<u8>; 4] = Default::default();
     for (file, bytes) in FILES.iter().zip(&mut files) {
-        let found = match &folder {
+        *bytes = match &folder {
             Some(folder) => from_folder(folder, file)?,
-            None => None,
+            None => from_mirrors(&MIRRORS, file, &patience(CONNECT, DELIVER).build().into())?,
         };
-        *bytes = match found {
-            Some(bytes) => bytes,
-            None => from_mirrors(&MIRRORS, file, folder.as_deref(), &patience(CONNECT, DELIVER).build().into())?,
-        };
-        mnist::verify(file, bytes).with_context(|| match &folder {
-            Some(folder) => format!("the files in `{}` are not MNIST", folder.display()),
-            None => "a mirror served something else".to_owned(),
-        })?;
     }
     Ok(mnist::assemble(&files)?)
 }
 
-/// The file, unpacked, if the folder has it, packed or not.
-fn from_folder(folder: &Path, file: &mnist::File) -> Result<Option<Vec<u8>>> {
-    if let Some(packed) = fs::read_if_there(&folder.join(format!("{}.gz", file.name)))? {
-        return Ok(Some(mnist::gunzip(file.name, &packed, file.bytes)?));
+/// Where in a data folder the files may lie: in the folder itself, or where torchvision puts them
+/// below its `root`.
+const PLACES: [&str; 3] = ["", "raw", "MNIST/raw"];
+
+/// The file, unpacked, from a folder that has it: packed or plain, with a dash or a dot before
+/// `idx`. Of several, the first whose bytes are the published ones.
+fn from_folder(folder: &Path, file: &mnist::File) -> Result<Vec<u8>> {
+    let mut refused = None;
+    for place in PLACES {
+        for name in [file.name.to_owned(), file.name.replace("-idx", ".idx")] {
+            for ending in [".gz", ""] {
+                let path = folder.join(place).join(format!("{name}{ending}"));
+                match published(&path, file) {
+                    Ok(Some(bytes)) => return Ok(bytes),
+                    Ok(None) => {}
+                    Err(cause) => refused = refused.or(Some(cause)),
+                }
+            }
+        }
     }
-    fs::read_if_there(&folder.join(file.name))
+    let folder = folder.display();
+    Err(refused.unwrap_or_else(|| {
+        let places = "neither itself nor in `raw` or `MNIST/raw`";
+        anyhow!("the data folder `{folder}` has no `{}`, with or without `.gz`, {places}", file.name)
+    }))
+}
+
+/// The published bytes of `file`, from `path`; `None` if nothing is there.
+fn published(path: &Path, file: &mnist::File) -> Result<Option<Vec<u8>>> {
+    let Some(mut bytes) = fs::read_if_there(path)? else { return Ok(None) };
+    let attempt = || {
+        if path.extension().is_some_and(|ending| ending == "gz") {
+            bytes = mnist::gunzip(file.name, &bytes, file.bytes)?;
+        }
+        mnist::verify(file, &bytes)?;
+        Ok::<_, mnist::MnistError>(Some(bytes))
+    };
+    attempt().with_context(|| format!("`{}` is not MNIST's `{}`", path.display(), file.name))
 }
 
 /// How long a mirror may take to answer, and to deliver 10 MB; how often each is asked.
@@ -165,7 +189,7 @@ fn patience(connect: Duration, deliver: Duration) -> ConfigBuilder<AgentScope> {
 }
 
 /// The file, unpacked, from the first mirror that serves it whole.
-fn from_mirrors(mirrors: &[&str], file: &mnist::File, folder: Option<&Path>, agent: &ureq::Agent) -> Result<Vec<u8>> {
+fn from_mirrors(mirrors: &[&str], file: &mnist::File, agent: &ureq::Agent) -> Result<Vec<u8>> {
     let mut causes = Vec::new();
     for mirror in mirrors {
         let attempt = || -> Result<Vec<u8>> {
@@ -179,11 +203,7 @@ fn from_mirrors(mirrors: &[&str], file: &mnist::File, folder: Option<&Path>, age
             Err(cause) => causes.push(format!("`{mirror}`: {cause:#}")),
         }
     }
-    let place = match folder {
-        Some(folder) => format!("the folder `{}` has no `{}`", folder.display(), file.name),
-        None => "no data folder is given".to_owned(),
-    };
-    let cause = format!("{place}, and no mirror served it ({})", causes.join("; "));
+    let cause = format!("no data folder is given, and no mirror served it ({})", causes.join("; "));
     let hint = "set `REPRO_DATA`, or pass `--data DIR`, with a folder that holds the four MNIST files".to_owned();
     Err(Unavailable { cause, hint }.into())
 }
@@ -275,7 +295,7 @@ mod tests {
             let deliver = if is_slow { Duration::from_millis(700) } else { Duration::from_secs(30) };
             let agent = patience(deliver, deliver).proxy(None).build().into();
             let mirrors: Vec<String> = names.iter().map(|name| format!("{server}/{name}/")).collect();
-            from_mirrors(&mirrors.iter().map(String::as_str).collect::<Vec<_>>(), &FILE, None, &agent)
+            from_mirrors(&mirrors.iter().map(String::as_str).collect::<Vec<_>>(), &FILE, &agent)
         };
         for (name, cause) in [
             ("wrong", "`right` has the SHA-256 `"),
@@ -295,6 +315,44 @@ mod tests {
             assert!(error.to_string().contains(&format!("(`{server}/{name}/`: {cause}")), "{name}: {error:#}");
             assert_eq!(ask(&[name, "sound"]).unwrap(), RIGHT, "{name}");
         }
+    }
+
+    #[test]
+    fn a_file_is_found_under_each_name_that_people_have_it_under() {
+        const IDX: mnist::File = mnist::File { name: "right-idx1-ubyte", ..FILE };
+        for name in ["right-idx1-ubyte", "right.idx1-ubyte"] {
+            for place in PLACES {
+                let folder = tempfile::tempdir().unwrap();
+                let path = folder.path().join(place).join(name);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(&path, RIGHT).unwrap();
+                assert_eq!(from_folder(folder.path(), &IDX).unwrap(), RIGHT, "{place} {name}");
+                std::fs::remove_file(&path).unwrap();
+                std::fs::write(path.with_file_name(format!("{name}.gz")), gzip(RIGHT)).unwrap();
+                assert_eq!(from_folder(folder.path(), &IDX).unwrap(), RIGHT, "{place} {name}.gz");
+            }
+        }
+    }
+
+    #[test]
+    fn a_broken_file_beside_a_good_one_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("right.gz"), b"not gzip").unwrap();
+        let error = format!("{:#}", from_folder(folder.path(), &FILE).unwrap_err());
+        assert!(error.contains("right.gz` is not MNIST's `right`: `right` cannot be unzipped"), "{error}");
+        std::fs::write(folder.path().join("right"), RIGHT).unwrap();
+        assert_eq!(from_folder(folder.path(), &FILE).unwrap(), RIGHT);
+        std::fs::remove_file(folder.path().join("right.gz")).unwrap();
+        std::fs::create_dir(folder.path().join("right.gz")).unwrap();
+        assert_eq!(from_folder(folder.path(), &FILE).unwrap(), RIGHT, "what cannot be read is broken, too");
+    }
+
+    #[test]
+    fn a_given_folder_without_the_files_is_a_failure_that_no_fallback_answers() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = from_folder(folder.path(), &FILE).unwrap_err();
+        assert!(!error.is::<Unavailable>());
+        assert!(error.to_string().contains("has no `right`, with or without `.gz`"), "{error}");
     }
 
     fn params(json: serde_json::Value) -> Params {
