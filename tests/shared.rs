@@ -47,7 +47,13 @@ fn who_may_read_and_write_the_cache_is_for_the_umask_and_the_folder_to_say() {
         space.ok(&["run"]);
         let is_object = |path: &Path| path.parent().unwrap().ends_with("objects");
         for (path, mode) in modes(&space.join("cache")) {
-            let new = if path.is_dir() { 0o2777 } else if is_object(&path) { 0o444 } else { 0o666 };
+            let new = if path.is_dir() {
+                0o2777
+            } else if is_object(&path) {
+                0o444
+            } else {
+                0o666
+            };
             assert_eq!(mode, new & (0o7000 | !umask), "{} under the umask {umask:03o}: {mode:03o}", path.display());
         }
         let lock = fs::metadata(space.join("pipeline.lock")).unwrap().mode() & 0o777;
@@ -82,7 +88,11 @@ fn the_cache_lies_where_the_option_or_the_variable_says() {
     assert_eq!(space.ran(&[]), nothing(), "what a project needs is kept wherever its cache is");
     assert_eq!(space.ran(&["--cache", "scratch"]), set(["one", "two"]), "the option goes first");
     assert!(space.join("scratch/v2/entries").is_dir(), "a relative folder is the project's");
-    assert_eq!(Space::with(SMALL).env("REPRO_CACHE", there.to_str().unwrap()).ran(&[]), nothing(), "and others share it");
+    assert_eq!(
+        Space::with(SMALL).env("REPRO_CACHE", there.to_str().unwrap()).ran(&[]),
+        nothing(),
+        "and others share it"
+    );
     assert_eq!(Space::with(SMALL).env("REPRO_CACHE", "").ran(&[]), set(["one", "two"]));
 }
 
@@ -108,6 +118,7 @@ fn the_cache_is_no_part_of_a_repository_or_a_backup_and_what_people_write_there_
     space.write("cache/v2/.gitignore", "*\n!runs\n");
     space.ok(&["run", "--force"]);
     assert_eq!(space.read("cache/v2/.gitignore"), "*\n!runs\n");
-    let names: BTreeSet<_> = fs::read_dir(space.join("cache")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let names: BTreeSet<_> =
+        fs::read_dir(space.join("cache")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, BTreeSet::from(["v2".into()]), "the folder itself is the user's");
 }
