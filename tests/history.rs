@@ -79,7 +79,7 @@ fn a_run_that_was_killed_is_in_the_log_as_far_as_it_got() {
     let text = space.read(path);
     space.write(path, &text[..text.len() * 2 / 3]);
     let log = space.ok(&["log"]).stdout;
-    assert!(log.lines().nth(1).unwrap().contains("  unfinished"), "{log}");
+    assert!(log.lines().nth(1).unwrap().contains("  killed"), "{log}");
     space.ok(&["log", "last"]);
 }
 

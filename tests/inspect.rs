@@ -129,7 +129,10 @@ fn why_tells_the_change_or_that_there_is_none() {
     ");
     space.ok(&["run"]);
     let fresh = why(&["tables"]);
-    assert!(fresh.starts_with("tables: up to date, made as "), "{fresh}");
+    let run = space.files("runs").into_iter().next().unwrap();
+    let (since, by) = fresh.strip_prefix("tables: up to date since ").unwrap().split_once(": ").unwrap();
+    assert!(since.ends_with('Z') && since.len() == "2026-11-28T07:00:00Z".len(), "{fresh}");
+    assert!(by.starts_with(&format!("run {} computed ", run.file_stem().unwrap().to_str().unwrap())), "{fresh}");
     insta::assert_snapshot!(why(&["nets@prior=none,end=a", "--profile", "twice"]), @r"
     nets@prior=none,end=a: will run
       param epochs 1 -> 2
@@ -167,7 +170,9 @@ fn show_tells_recipe_key_outputs_and_provenance() {
         "took     ",
         "peak memory ",
         "program  ",
-        "logs     ",
+        "param    optimizer = ",
+        " (default)",
+        "from     data: data",
     ] {
         assert!(text.contains(part), "`{part}` in:\n{text}");
     }

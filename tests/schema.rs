@@ -158,9 +158,7 @@ fn every_shell_and_man_are_told_of_every_command() {
     let space = Space::tiny();
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let script = space.ok(&["completions", shell]).stdout;
-        for word in ["verify", "recompute", "graph", "diff"] {
-            assert!(script.contains(word), "{shell} is not told of `{word}`");
-        }
+        assert!(script.contains("REPRO_COMPLETE"), "{shell} asks `repro` itself: {script}");
     }
     let page = space.ok(&["man"]).stdout;
     assert!(page.contains(".TH repro 1") && page.contains("Exit codes"), "{page}");
@@ -168,4 +166,60 @@ fn every_shell_and_man_are_told_of_every_command() {
     assert!(written.lines().all(|path| space.join(path).is_file()));
     assert!(space.read("pages/repro-verify.1").contains("recompute"));
     assert!(!space.join("pages/repro-exec.1").exists(), "what only `run` uses is no command");
+}
+
+/// What Tab offers for the last of these words.
+fn offered(space: &Space, words: &[&str]) -> Vec<String> {
+    let mut asked = space.command(&[&["--", "repro"], words].concat());
+    asked.env("REPRO_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", words.len().to_string());
+    let output = asked.env("_CLAP_IFS", "\n").output().unwrap();
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn tab_offers_commands_options_stages_nodes_and_profiles() {
+    let space = Space::tiny();
+    assert!(offered(&space, &["ver"]).contains(&"verify".to_owned()));
+    assert!(offered(&space, &["verify", "--reco"]).contains(&"--recompute".to_owned()));
+    assert_eq!(offered(&space, &["run", "net"]), ["nets", "nets@"]);
+    let nodes = offered(&space, &["why", "nets@"]);
+    assert!(nodes.len() > 1 && nodes.iter().all(|node| node.starts_with("nets@")), "{nodes:?}");
+    assert!(space.nodes().is_superset(&nodes.into_iter().collect()));
+    space.write("profiles.yaml", "stages: { a: { file: { path: x } } }\nprofiles: { fast: {}, full: {} }\n");
+    let profiles = offered(&space, &["--pipeline", "profiles.yaml", "run", "--profile", "f"]);
+    assert_eq!(profiles, ["fast", "full"]);
+    assert_eq!(offered(&space.write("pipeline.yaml", "a: ["), &["run", "net"]), [""; 0], "nor is it an error");
+    assert!(!space.join("cache").exists(), "nothing is written");
+}
+
+#[test]
+fn bash_is_offered_whole_names_whatever_it_takes_for_the_ends_of_words() {
+    let space = Space::tiny();
+    let nodes: Vec<String> = space.nodes().into_iter().filter(|name| name.starts_with("nets@")).collect();
+    let (all, beginning) = (nodes[0].clone(), &nodes[0][..nodes[0].len() - 1]);
+    let ask = format!(
+        "repro() {{ {} \"$@\"; }}; eval \"$(repro completions bash)\"; COMP_LINE='repro why {beginning}'; \
+         COMP_POINT=${{#COMP_LINE}}; _repro; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+        env!("CARGO_BIN_EXE_repro")
+    );
+    let said = std::process::Command::new("bash").args(["-c", &ask]).current_dir(space.path()).output().unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    let word = beginning.rsplit(['@', '=']).next().unwrap();
+    let expected = all.strip_prefix(beginning.strip_suffix(word).unwrap()).unwrap();
+    assert!(said.lines().any(|line| line == expected), "`{expected}` in: {said}");
+}
+
+#[test]
+fn what_a_command_does_not_use_is_refused() {
+    let space = Space::tiny();
+    for (command, option) in [("schema", ["-S", "nets.epochs=2"]), ("log", ["--profile", "x"]), ("gc", ["-S", "a.b=1"])] {
+        let refused = space.exits(2, &[&[command], &option[..]].concat()).stderr;
+        assert!(refused.contains(&format!("`{command}` looks at no node")), "{refused}");
+    }
+}
+
+#[test]
+fn the_program_alone_tells_its_commands_but_for_that_of_its_own_use() {
+    let told = Space::tiny().exits(2, &[]).stderr;
+    assert!(told.contains("verify") && !told.contains("exec"), "{told}");
 }

@@ -146,15 +146,27 @@ fn metric(instance: &str, cell: &Cell) -> Vec<String> {
             percent = format!("{:+.1}", 100.0 * (after - before) / before.abs());
         }
     }
-    vec![
-        instance.to_owned(),
-        cell.row.clone(),
-        cell.column.clone(),
-        cell.before.clone(),
-        cell.after.clone(),
-        change,
-        percent,
-    ]
+    let (mut before, mut after) = (rounded(&cell.before), rounded(&cell.after));
+    if before == after {
+        // They differ in digits that are shown of no other number.
+        (before, after) = (cell.before.clone(), cell.after.clone());
+    }
+    vec![instance.to_owned(), cell.row.clone(), cell.column.clone(), before, after, change, percent]
+}
+
+/// How many significant digits of a number are shown.
+const DIGITS: usize = 6;
+
+/// A number that is written with more digits than that, with so many; any other text as it is.
+fn rounded(text: &str) -> String {
+    let digits = text.split(['e', 'E']).next().unwrap_or_default().chars().filter(char::is_ascii_digit);
+    let significant = digits.skip_while(|digit| *digit == '0').count();
+    match text.parse::<f64>() {
+        Ok(x) if x.is_finite() && text.contains(['.', 'e', 'E']) && significant > DIGITS => {
+            format!("{x:.*e}", DIGITS - 1).parse().map_or_else(|_| text.to_owned(), |x: f64| x.to_string())
+        }
+        _ => text.to_owned(),
+    }
 }
 
 /// A number with a few significant digits, whatever its size.

@@ -6,6 +6,8 @@ use crate::engine::entry::Entry;
 use crate::engine::error::Error;
 use crate::engine::event::SCHEMA;
 use crate::engine::key::{Key, Recipe};
+use crate::engine::plan::{NodeId, Plan};
+use crate::engine::stage::Question;
 use crate::engine::survey::Standing;
 use crate::engine::wording::{count, seconds};
 use crate::fs;
@@ -39,7 +41,7 @@ pub(super) fn show(common: &Common, target: &str) -> Result<String> {
         };
         let (key, answer) = (checked.key, entry.as_deref());
         all.push(json!({ "node": name, "key": key, "recipe": recipe, "entry": answer, "logs": log }));
-        describe(&mut text, name, key, recipe.as_ref(), answer, &log)?;
+        describe(&mut text, (&session.plan, *id), key, recipe.as_ref(), answer, &log)?;
     }
     Ok(if common.json {
         format!("{:#}\n", json!({ "schema": SCHEMA, "nodes": all }))
@@ -48,17 +50,27 @@ pub(super) fn show(common: &Common, target: &str) -> Result<String> {
     })
 }
 
+/// How many of the nodes in a slot are named.
+const NAMES: usize = 3;
+
 fn describe(
     text: &mut String,
-    name: &str,
+    (plan, id): (&Plan, NodeId),
     key: Key,
     recipe: Option<&Recipe>,
     entry: Option<&Entry>,
     log: &Path,
 ) -> Result<()> {
-    writeln!(text, "{name}\n  key      {key}")?;
+    let node = plan.node(id);
+    writeln!(text, "{}\n  key      {key}", node.name)?;
+    for (slot, nodes) in &node.inputs {
+        let names: Vec<&str> = nodes.iter().take(NAMES).map(|id| plan.node(*id).name.as_str()).collect();
+        let more = nodes.len() - names.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        writeln!(text, "  from     {slot}: {}{more}", names.join(", "))?;
+    }
     match recipe {
-        Some(recipe) => describe_recipe(text, recipe)?,
+        Some(recipe) => describe_recipe(text, recipe, &node.question)?,
         None => writeln!(text, "  its recipe is no longer in the cache")?,
     }
     match entry {
@@ -79,14 +91,20 @@ fn describe(
         }
         None => writeln!(text, "  no answer in the cache yet")?,
     }
-    writeln!(text, "  logs     {}\n", log.display())?;
+    if log.exists() {
+        writeln!(text, "  log      {}", log.display())?;
+    }
+    writeln!(text)?;
     Ok(())
 }
 
-fn describe_recipe(text: &mut String, recipe: &Recipe) -> Result<()> {
+fn describe_recipe(text: &mut String, recipe: &Recipe, question: &Question) -> Result<()> {
     writeln!(text, "  kind     {} version {}", recipe.kind, recipe.version)?;
     for (name, value) in &recipe.params {
         writeln!(text, "  param    {name} = {value}")?;
+    }
+    for (name, value) in question.full.iter().filter(|(name, _)| !recipe.params.contains_key(*name)) {
+        writeln!(text, "  param    {name} = {value} (default)")?;
     }
     if let Some(seed) = &recipe.seed {
         writeln!(text, "  seed     {} with label {}", seed.run, seed.label)?;

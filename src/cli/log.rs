@@ -4,11 +4,10 @@ use super::Common;
 use crate::engine::event::SCHEMA;
 use crate::engine::history::{self, Node, Run, State};
 use crate::engine::reason::Reason;
-use crate::engine::wording::{count, seconds};
+use crate::engine::wording::{count, seconds, utc};
 use anyhow::Result;
 use serde_json::json;
 use std::fmt::Write as _;
-use std::time::{Duration, SystemTime};
 
 /// The last `limit` runs, newest first.
 pub(super) fn runs(common: &Common, limit: usize) -> Result<String> {
@@ -93,16 +92,17 @@ fn name(run: &Run) -> &str {
     run.profile.as_deref().unwrap_or("-")
 }
 
-fn outcome(run: &Run) -> String {
-    run.outcome.map_or("unfinished".to_owned(), |outcome| outcome.to_string())
+/// When it began.
+fn when(run: &Run) -> String {
+    run.began.map_or("?".to_owned(), utc)
 }
 
-/// The last second that is written with a year of four digits.
-const LAST: u64 = 253_402_300_799;
-
-/// In UTC, to the second.
-fn when(run: &Run) -> String {
-    let time =
-        run.began.filter(|began| *began <= LAST).map(|began| SystemTime::UNIX_EPOCH + Duration::from_secs(began));
-    time.map_or("?".to_owned(), |time| humantime::format_rfc3339_seconds(time).to_string())
+fn outcome(run: &Run) -> String {
+    match (run.outcome, run.running, &run.process) {
+        (Some(outcome), ..) => outcome.to_string(),
+        (None, true, _) => "running".into(),
+        // Its process is gone, and was not asked to end.
+        (None, false, Some(_)) => "killed".into(),
+        (None, false, None) => "unfinished".into(),
+    }
 }

@@ -1,19 +1,11 @@
-//! `repro completions` and `repro man`: the command line, told to shells and to `man`.
+//! `repro man`: the command line, told to `man`.
 
 use super::Cli;
 use crate::fs;
 use anyhow::Result;
 use clap::{Command, CommandFactory as _};
-use clap_complete::Shell;
 use clap_mangen::Man;
 use std::path::Path;
-
-/// A script for `shell`.
-pub(super) fn completions(shell: Shell) -> String {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "repro", &mut script);
-    String::from_utf8_lossy(&script).into_owned()
-}
 
 /// The page of `repro`; in a folder, also one for each of its commands. Lists the files it wrote.
 pub(super) fn man(folder: Option<&Path>) -> Result<String> {

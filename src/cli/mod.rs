@@ -1,6 +1,7 @@
 //! The command line: one short function per command. The only room that knows all others, and the only one that talks.
 
 mod diff;
+mod complete;
 mod exec;
 mod gc;
 mod graph;
@@ -42,7 +43,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 #[derive(Parser)]
-#[command(name = "repro", version, about, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "repro", version, about, max_term_width = 100, after_help = EXIT_CODES, arg_required_else_help = true)]
 struct Cli {
     #[command(flatten)]
     common: Common,
@@ -75,7 +76,7 @@ struct Common {
     #[arg(long, global = true, value_name = "FILE", default_value = "pipeline.yaml")]
     pipeline: PathBuf,
     /// Use this profile of the pipeline instead of its default one
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME", add = complete::profiles())]
     profile: Option<String>,
     /// Set a field for this once, as in `-S nets.epochs=10`; `null` removes it; may be repeated
     #[arg(short = 'S', long = "set", global = true, value_name = "STAGE.FIELD=VALUE")]
@@ -112,6 +113,7 @@ enum Command {
     #[command(after_help = TARGETS)]
     Plan {
         /// Stages, instances (`nets@hidden=50,pair=1`) or kinds
+        #[arg(add = complete::targets())]
         targets: Vec<String>,
         /// Exit with 3 if anything is not up to date
         #[arg(long)]
@@ -124,18 +126,21 @@ enum Command {
     #[command(after_help = TARGETS)]
     Why {
         /// Stage, instance or kind
+        #[arg(add = complete::targets())]
         target: String,
     },
     /// Show a node's recipe, key, outputs and provenance
     #[command(after_help = TARGETS)]
     Show {
         /// Stage, instance or kind
+        #[arg(add = complete::targets())]
         target: String,
     },
     /// Copy the outputs of nodes out of the cache
     #[command(after_help = TARGETS)]
     Export {
         /// Stage, instance or kind
+        #[arg(add = complete::targets())]
         target: String,
         /// The folder to copy them to; made if it is not there
         #[arg(value_name = "DIR")]
@@ -168,13 +173,14 @@ enum Command {
     #[command(after_help = TARGETS)]
     Pin {
         /// Stages, instances or kinds; if there is none, what is pinned is listed
+        #[arg(add = complete::targets())]
         targets: Vec<String>,
     },
     /// Let pinned outputs go
     #[command(after_help = TARGETS)]
     Unpin {
         /// Stages, instances or kinds, or what else `pin` lists
-        #[arg(required = true)]
+        #[arg(required = true, add = complete::targets())]
         targets: Vec<String>,
     },
     /// List the runs there were, newest first, or tell one of them node by node
@@ -191,6 +197,7 @@ enum Command {
     #[command(after_help = TARGETS)]
     Logs {
         /// Stage, instance or kind
+        #[arg(add = complete::targets())]
         target: String,
         /// Go on until the node's job ends
         #[arg(short, long)]
@@ -266,7 +273,7 @@ struct VerifyArgs {
     #[arg(long, conflicts_with = "locked")]
     recompute: bool,
     /// What to run again: stages, instances or kinds; everything if there is none
-    #[arg(requires = "recompute")]
+    #[arg(requires = "recompute", add = complete::targets())]
     targets: Vec<String>,
     /// Run so many nodes again, drawn from the targets
     #[arg(long, value_name = "N", requires = "recompute")]
@@ -282,6 +289,7 @@ struct VerifyArgs {
 #[derive(Args)]
 struct RunArgs {
     /// Stages, instances (`nets@hidden=50,pair=1`) or kinds; everything if there is none
+    #[arg(add = complete::targets())]
     targets: Vec<String>,
     /// Only say what would be done, as `plan` does
     #[arg(short = 'n', long)]
@@ -322,6 +330,11 @@ enum GraphFormat {
 
 /// Runs the program on the process's arguments; gives the exit code.
 pub fn main() -> u8 {
+    match complete::answer() {
+        Ok(false) => {}
+        Ok(true) => return 0,
+        Err(error) => return complain(&error),
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(refusal) => {
@@ -358,6 +371,7 @@ fn dispatch(cli: Cli) -> Result<String> {
     let common = &cli.common;
     let fault = if matches!(cli.command, Command::Exec { .. }) { "REPRO_FAULT_JOB" } else { "REPRO_FAULT" };
     std::env::var(fault).iter().for_each(|fault| fs::arm(fault));
+    refuse_what_is_not_used(&cli)?;
     match cli.command {
         Command::Run(args) => run::run(common, &args),
         Command::Plan { targets, check, force } => plan::plan(common, &targets, check, force),
@@ -375,7 +389,7 @@ fn dispatch(cli: Cli) -> Result<String> {
         Command::Diff { before, after, profiles: false, limit } => diff::runs(common, before, after, limit),
         Command::Diff { before, after, profiles: true, limit } => diff::profiles(common, before, after, limit),
         Command::Schema => Ok(format!("{:#}\n", schema(stage::KINDS))),
-        Command::Completions { shell } => Ok(manual::completions(shell)),
+        Command::Completions { shell } => complete::script(shell),
         Command::Man { destination } => manual::man(destination.as_deref()),
         Command::Graph { format, full } => graph::graph(common, format, full),
         Command::Exec { key, program, threads, again, aside, time_limit } => {
@@ -390,6 +404,31 @@ fn dispatch(cli: Cli) -> Result<String> {
                 None => exec::serve(common, program, aside.as_deref()),
             }
         }
+    }
+}
+
+/// Refuses options that change which nodes a pipeline has, where a command looks at none.
+fn refuse_what_is_not_used(cli: &Cli) -> Result<()> {
+    let command = match cli.command {
+        Command::Gc { .. } => "gc",
+        Command::Log { .. } => "log",
+        Command::Diff { profiles: false, .. } => "diff",
+        Command::Schema => "schema",
+        Command::Completions { .. } => "completions",
+        Command::Man { .. } => "man",
+        _ => return Ok(()),
+    };
+    let common = &cli.common;
+    let given = [("-S", !common.set.is_empty()), ("--profile", common.profile.is_some()), ("--refetch", common.refetch)];
+    match given.iter().find(|(_, is_given)| *is_given) {
+        Some((option, _)) => Err(Error::Usage(Fault {
+            source: (*option).to_owned(),
+            place: None,
+            message: format!("`{command}` looks at no node of the pipeline, and does not use it"),
+            hint: Some("leave it out".into()),
+        })
+        .into()),
+        None => Ok(()),
     }
 }
 

@@ -3,10 +3,11 @@
 use super::{Common, Session, print};
 use crate::engine::error::Error;
 use crate::engine::event::SCHEMA;
+use crate::engine::history;
 use crate::engine::plan::NodeId;
 use crate::engine::reason::Reason;
-use crate::engine::survey::{Standing, Survey, Surveyor};
-use crate::engine::wording::{count, seconds};
+use crate::engine::survey::{Checked, Standing, Survey, Surveyor};
+use crate::engine::wording::{count, seconds, utc};
 use anyhow::Result;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,13 +61,22 @@ pub(super) fn why(common: &Common, target: &str) -> Result<String> {
     if common.json {
         return Ok(as_json(&session, common, &survey, None));
     }
+    let cached = survey.standing.iter().filter(|(_, standing)| matches!(standing, Standing::Cached(_)));
+    let keys = cached.map(|(id, _)| survey.checked[id].key).collect();
+    let runs = history::computed_by(&session.store, &keys)?;
     let mut text = String::new();
     for (id, standing) in &survey.standing {
         let name = &session.plan.node(*id).name;
         match standing {
             Standing::Cached(entry) => {
-                let key = survey.checked[id].key.short();
-                writeln!(text, "{name}: up to date, made as {key} on {} (`repro show {name}`)", entry.host)?;
+                let Checked { key, fell_back, .. } = &survey.checked[id];
+                let by = runs.get(key).map_or("a run that `log` no longer has".to_owned(), |run| format!("run {}", run.run));
+                let (since, host) = (utc(entry.finished), &entry.host);
+                let key = key.short();
+                writeln!(text, "{name}: up to date since {since}: {by} computed {key} on {host} (`repro show {name}`)")?;
+                if let Some(cause) = fell_back {
+                    writeln!(text, "  its fallback is used: {cause} (`--refetch` tries again)")?;
+                }
             }
             Standing::Due(reasons) => told(&mut text, name, "will run", reasons)?,
             Standing::Depends(reasons) => {

@@ -10,6 +10,7 @@ use crate::engine::executor::local::Local;
 use crate::engine::hold::Hold;
 use crate::engine::key::Artifact;
 use crate::engine::lock::Expected;
+use crate::engine::owner::Owner;
 use crate::engine::plan::{NodeId, Plan};
 use crate::engine::progress::{All, Json, Lines, Terminal, Verbosity};
 use crate::engine::schedule::{self, Settings};
@@ -95,6 +96,7 @@ fn begin(common: &Common, store: &Store, profile: Option<&str>, nodes: usize) ->
         profile: profile.map(str::to_owned),
         overrides: common.set.clone(),
         nodes,
+        process: Owner::this().tag(),
     });
     Ok((id, observer))
 }

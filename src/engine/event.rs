@@ -20,6 +20,8 @@ pub enum Event {
         overrides: Vec<String>,
         /// Nodes to bring up to date.
         nodes: usize,
+        /// The process that runs it ([`super::owner::Owner::tag`]).
+        process: String,
     },
     /// A node's answer was in the cache.
     Cached {

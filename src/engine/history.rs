@@ -6,13 +6,15 @@
 use super::error::Fault;
 use super::event::Ending;
 use super::key::Key;
-use super::reason::Reason;
+use super::owner::Owner;
+use super::reason::{Names, Reason};
 use super::store::Store;
 use super::value::suggest;
 use crate::fs;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A run, as far as its history goes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -37,6 +39,11 @@ pub struct Run {
     pub seconds: Option<f64>,
     /// How it ended; the same.
     pub outcome: Option<Ending>,
+    /// Whether it is going on.
+    pub running: bool,
+    /// The process that runs it, if its history says so.
+    #[serde(skip)]
+    pub process: Option<Owner>,
     /// What became of each node, in that order.
     pub nodes: Vec<Node>,
 }
@@ -82,6 +89,8 @@ enum Line {
         profile: Option<String>,
         overrides: Vec<String>,
         nodes: usize,
+        #[serde(default)]
+        process: String,
     },
     Cached {
         node: String,
@@ -139,8 +148,9 @@ impl Run {
             place
         };
         match line {
-            Line::Started { profile, overrides, nodes } => {
+            Line::Started { profile, overrides, nodes, process } => {
                 (self.profile, self.overrides, self.wanted) = (profile, overrides, nodes);
+                self.process = Owner::from_tag(&process);
             }
             Line::Cached { node: name, key, saved_seconds } => {
                 let node = node(&name);
@@ -176,7 +186,58 @@ impl Run {
 /// The run called `id`.
 pub fn read(store: &Store, id: &str) -> Result<Run> {
     let text = fs::read(&store.history(id))?;
-    Ok(Run::parse(id, &String::from_utf8_lossy(&text)))
+    let mut run = Run::parse(id, &String::from_utf8_lossy(&text));
+    run.running = run.outcome.is_none() && run.process.as_ref().is_some_and(|process| store.is_alive(process));
+    Ok(run)
+}
+
+/// How much of the histories is read for [`names`], in bytes: a hundred thousand nodes.
+const READ: u64 = 32 << 20;
+
+/// The keys that nodes have had, by name; of each, the latest first. Of many runs, the last ones.
+pub fn names(store: &Store) -> Result<Names> {
+    let mut names = Names::new();
+    let mut left = READ;
+    for id in store.runs()?.iter().rev() {
+        let text = fs::read(&store.history(id))?;
+        for (node, key) in String::from_utf8_lossy(&text).lines().rev().filter_map(named) {
+            let keys = names.entry(node).or_default();
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        left = left.saturating_sub(text.len() as u64);
+        if left == 0 {
+            break;
+        }
+    }
+    Ok(names)
+}
+
+/// A node and the key that it had, if a line of a history says so.
+fn named(line: &str) -> Option<(String, Key)> {
+    match serde_json::from_str(line).ok()? {
+        Line::Cached { node, key, .. } => Some((node, key?)),
+        Line::Running { node, key, .. } | Line::Finished { node, key, .. } => Some((node, key)),
+        _ => None,
+    }
+}
+
+/// The last run that computed the result of each key, as far as their histories are still there.
+pub fn computed_by(store: &Store, keys: &BTreeSet<Key>) -> Result<BTreeMap<Key, Arc<Run>>> {
+    let mut found = BTreeMap::new();
+    for id in store.runs()?.iter().rev() {
+        if found.len() == keys.len() {
+            break;
+        }
+        let run = Arc::new(read(store, id)?);
+        for key in run.nodes.iter().filter(|node| node.state == State::Ran).filter_map(|node| node.key) {
+            if keys.contains(&key) {
+                found.entry(key).or_insert_with(|| Arc::clone(&run));
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// The id that is meant by `name`: `last`, `last~1` (the one before it), a whole id, or so much of an id's beginning or

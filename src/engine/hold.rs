@@ -148,6 +148,12 @@ impl Store {
         }
     }
 
+    /// Whether a process lives that is at work here, as far as that can be told.
+    pub fn is_alive(&self, process: &Owner) -> bool {
+        let folder = self.root.join("tmp").join(process.tag());
+        process.lives().unwrap_or_else(|| self.leases().beats(&folder, EXPIRY).unwrap_or(false))
+    }
+
     fn scratch_folder(&self) -> PathBuf {
         self.root.join("tmp").join(Owner::this().tag())
     }

@@ -266,6 +266,7 @@ mod tests {
                 profile: Some("quick".into()),
                 overrides: vec!["a.b=1".into()],
                 nodes: 4,
+                process: "p".into(),
             },
             Event::FellBack { node: "data".into(), instead: "{}".into(), cause: "no mirror answered".into() },
             Event::Cached { node: "data".into(), kind: "fetch", key: "aa".into(), saved_seconds: 2.0 },

@@ -1,8 +1,9 @@
 //! Why a node runs: each cause is a variant that carries old and new, worded in one place.
 //!
-//! A question that was never asked is explained against the *nearest* earlier one of its kind, the recipe with the fewest
-//! differences: that is what it was changed from. If the plan still asks that one too, nothing was changed; the question is
-//! new beside it, and runs for the first time. Knows recipes and keys, not the disk.
+//! A question that was never asked is explained against the one that its node had in the last run that had the node. For a
+//! node that no run had, that is the *nearest* earlier one of its stage, or else of its kind: the recipe with the fewest
+//! differences, for that is what it was changed from. If the plan still asks that one too, nothing was changed; the question
+//! is new beside it, and runs for the first time. Knows recipes, keys and names, not the disk.
 
 use super::key::{Artifact, Content, Digest, Key, Recipe, Seed};
 use super::stage::FILES;
@@ -134,27 +135,30 @@ fn show_value(value: &Json) -> String {
     value.as_str().map_or_else(|| value.to_string(), shown)
 }
 
-/// How many earlier recipes of a kind a new one is compared with, at most: beyond, those with the greatest keys are left
-/// out, and a reason may be told against one that is not the very nearest.
+/// With how many earlier recipes a new one is compared, at most: beyond, those with the greatest keys are left out, and a
+/// reason may be told against one that is not the very nearest.
 const COMPARED: usize = 5_000;
 
-/// The recipes asked before, by kind.
-pub struct Past {
-    by_kind: BTreeMap<String, Vec<Earlier>>,
-}
+/// The keys that nodes had in earlier runs, by the nodes' names; of each, the latest first.
+pub type Names = BTreeMap<String, Vec<Key>>;
 
-struct Earlier {
-    key: Key,
-    recipe: Recipe,
-    features: Features,
+/// The recipes asked before.
+pub struct Past {
+    recipes: BTreeMap<Key, Recipe>,
+    by_kind: BTreeMap<String, Vec<Features>>,
+    by_stage: BTreeMap<String, Vec<Features>>,
+    names: Names,
 }
 
 /// What two recipes of a kind may differ in, by name, as hashes: comparing them must be cheap, since every node that is due
 /// is compared with every earlier one.
-struct Features(Vec<(u64, u64)>);
+struct Features {
+    key: Key,
+    all: Vec<(u64, u64)>,
+}
 
 impl Features {
-    fn of(recipe: &Recipe) -> Features {
+    fn of(key: Key, recipe: &Recipe) -> Features {
         let hash = |text: &str| {
             let bytes = *blake3::hash(text.as_bytes()).as_bytes();
             bytes.first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
@@ -174,12 +178,12 @@ impl Features {
             }
         }
         features.sort_unstable();
-        Features(features)
+        Features { key, all: features }
     }
 
     /// In how many names they differ; given up at `enough`.
     fn distance(&self, other: &Features, enough: usize) -> usize {
-        let (mut a, mut b) = (&self.0[..], &other.0[..]);
+        let (mut a, mut b) = (&self.all[..], &other.all[..]);
         let mut distance = 0;
         while let ([first, rest_a @ ..], [second, rest_b @ ..]) = (a, b) {
             distance += usize::from(first != second);
@@ -197,55 +201,92 @@ impl Features {
 }
 
 impl Past {
-    /// Of these recipes.
-    pub fn new(recipes: Vec<(Key, Recipe)>) -> Past {
-        let mut by_kind: BTreeMap<String, Vec<Earlier>> = BTreeMap::new();
-        for (key, recipe) in recipes {
-            let earlier = by_kind.entry(recipe.kind.clone()).or_default();
-            if earlier.len() < COMPARED {
-                earlier.push(Earlier { key, features: Features::of(&recipe), recipe });
+    /// Of these recipes, which nodes of these names had.
+    pub fn new(recipes: Vec<(Key, Recipe)>, names: Names) -> Past {
+        let recipes: BTreeMap<Key, Recipe> = recipes.into_iter().collect();
+        let mut by_kind: BTreeMap<String, Vec<Features>> = BTreeMap::new();
+        for (key, recipe) in &recipes {
+            let alike = by_kind.entry(recipe.kind.clone()).or_default();
+            if alike.len() < COMPARED {
+                alike.push(Features::of(*key, recipe));
             }
         }
-        Past { by_kind }
+        let mut by_stage: BTreeMap<String, Vec<Features>> = BTreeMap::new();
+        for (name, keys) in &names {
+            let alike = by_stage.entry(stage(name).to_owned()).or_default();
+            let room = COMPARED.saturating_sub(alike.len());
+            let known = keys.iter().filter_map(|key| Some(Features::of(*key, recipes.get(key)?)));
+            alike.extend(known.take(room));
+        }
+        Past { recipes, by_kind, by_stage, names }
     }
 
-    /// Why `recipe`, never answered, has to be: its differences from the nearest earlier one, unless that is among
-    /// `current`, the keys that the present plan asks for anyway.
-    pub fn explain(&self, recipe: &Recipe, current: &BTreeSet<Key>) -> Vec<Reason> {
-        let Some(past) = self.by_kind.get(&recipe.kind) else { return vec![Reason::FirstTime] };
+    /// Why `recipe`, the node's, never answered, has to be. It is told against the recipe that the node had before; of a
+    /// node that is new, against the nearest of its stage; of a stage that is new, against the nearest of its kind, if
+    /// they have more in common than not. A recipe among `current`, the keys that the present plan asks for anyway, is no
+    /// earlier state of another node.
+    pub fn explain(&self, node: &str, recipe: &Recipe, current: &BTreeSet<Key>) -> Vec<Reason> {
         let key = recipe.key();
-        if past.iter().any(|earlier| earlier.key == key) {
+        if self.recipes.contains_key(&key) {
             return vec![Reason::NeverFinished];
         }
-        self.nearest(recipe)
-            .into_iter()
-            .map(|earlier| (differences(&earlier.recipe, recipe), current.contains(&earlier.key), earlier.key))
-            .min_by_key(|(reasons, still_asked, earlier)| (reasons.len(), *still_asked, one_sided(reasons), *earlier))
-            .filter(|(_, still_asked, _)| !still_asked)
-            .map_or_else(|| vec![Reason::FirstTime], |(reasons, ..)| reasons)
+        let own = self.names.get(node).into_iter().flatten().find_map(|key| self.recipes.get(key));
+        if let Some(own) = own.filter(|own| own.kind == recipe.kind) {
+            return differences(own, recipe);
+        }
+        let found = match self.by_stage.get(stage(node)) {
+            Some(stage) => self.changed_from(stage, recipe, current),
+            None => {
+                let kind = self.by_kind.get(&recipe.kind).map_or(&[][..], Vec::as_slice);
+                let names = Features::of(key, recipe).all.len();
+                self.changed_from(kind, recipe, current).filter(|reasons| 2 * reasons.len() <= names)
+            }
+        };
+        found.unwrap_or_else(|| vec![Reason::FirstTime])
     }
 
-    /// The earlier recipes that differ from `recipe` in the fewest names.
-    fn nearest(&self, recipe: &Recipe) -> Vec<&Earlier> {
-        let features = Features::of(recipe);
-        let (mut best, mut found) = (usize::MAX, Vec::new());
-        for earlier in self.by_kind.get(&recipe.kind).into_iter().flatten() {
-            let distance = earlier.features.distance(&features, best.saturating_add(1));
-            if distance < best {
-                found.clear();
-            }
-            if distance <= best {
-                found.push(earlier);
-                best = distance;
-            }
-        }
-        found
+    /// The differences of `recipe` from the nearest of these; none if that is still asked for.
+    fn changed_from(
+        &self,
+        among: &[Features],
+        recipe: &Recipe,
+        current: &BTreeSet<Key>,
+    ) -> Option<Vec<Reason>> {
+        let earlier = nearest(among, recipe).into_iter().filter_map(|key| Some((key, self.recipes.get(&key)?)));
+        let earlier = earlier.filter(|(_, earlier)| earlier.kind == recipe.kind);
+        earlier
+            .map(|(key, earlier)| (differences(earlier, recipe), current.contains(&key), key))
+            .min_by_key(|(reasons, still_asked, earlier)| (reasons.len(), *still_asked, one_sided(reasons), *earlier))
+            .filter(|(_, still_asked, _)| !still_asked)
+            .map(|(reasons, ..)| reasons)
     }
 
     /// The keys of the earlier questions that are most like `recipe`.
     pub fn alike(&self, recipe: &Recipe) -> Vec<Key> {
-        self.nearest(recipe).into_iter().map(|earlier| earlier.key).collect()
+        nearest(self.by_kind.get(&recipe.kind).map_or(&[][..], Vec::as_slice), recipe)
     }
+}
+
+/// The keys of those that differ from `recipe` in the fewest names.
+fn nearest(among: &[Features], recipe: &Recipe) -> Vec<Key> {
+    let features = Features::of(recipe.key(), recipe);
+    let (mut best, mut found) = (usize::MAX, Vec::new());
+    for earlier in among {
+        let distance = earlier.distance(&features, best.saturating_add(1));
+        if distance < best {
+            found.clear();
+        }
+        if distance <= best {
+            found.push(earlier.key);
+            best = distance;
+        }
+    }
+    found
+}
+
+/// The stage of the node called `name`.
+fn stage(name: &str) -> &str {
+    name.split('@').next().unwrap_or(name)
 }
 
 /// How many parameters are there on one side only: of two equally near recipes, one of the same shape is nearer.
@@ -344,8 +385,60 @@ mod tests {
 
     fn explain(past: &[Recipe], current: &[Recipe], new: &Recipe) -> Vec<String> {
         let current = current.iter().map(Recipe::key).collect();
-        let past = Past::new(past.iter().map(|r| (r.key(), r.clone())).collect());
-        past.explain(new, &current).iter().map(Reason::to_string).collect()
+        let past = Past::new(past.iter().map(|r| (r.key(), r.clone())).collect(), Names::new());
+        past.explain("nets", new, &current).iter().map(Reason::to_string).collect()
+    }
+
+    /// A program whose line is `run`.
+    fn command(run: &str, output: &str) -> Recipe {
+        Recipe {
+            kind: "command".into(),
+            version: 1,
+            params: [("run".into(), json!(run)), ("outputs".into(), json!([output]))].into(),
+            inputs: BTreeMap::new(),
+            seed: None,
+        }
+    }
+
+    /// Why the node has `new`, where nodes had these recipes before, the latest first.
+    fn explain_named(past: &[(&str, &Recipe)], node: &str, new: &Recipe) -> Vec<String> {
+        let mut names = Names::new();
+        past.iter().for_each(|(name, recipe)| names.entry((*name).into()).or_default().push(recipe.key()));
+        let recipes = past.iter().map(|(_, recipe)| (recipe.key(), (*recipe).clone())).collect();
+        Past::new(recipes, names).explain(node, new, &BTreeSet::new()).iter().map(Reason::to_string).collect()
+    }
+
+    #[test]
+    fn a_node_is_explained_by_what_it_was_itself_however_near_another_is() {
+        let (one, two) = (command("python one.py", "a"), command("python two.py", "b"));
+        let edited = command("python two.py", "a");
+        let past = [("one", &one), ("two", &two)];
+        assert_eq!(explain_named(&past, "one", &edited), ["param run python one.py -> python two.py"]);
+        let edited = command("python two.py --fast", "b");
+        assert_eq!(explain_named(&past, "two", &edited), ["param run python two.py -> python two.py --fast"]);
+    }
+
+    #[test]
+    fn the_last_recipe_of_a_node_explains_it_even_if_an_earlier_one_is_nearer() {
+        let [first, last] = [(0.1, 1), (0.2, 2)].map(|(variance, pair)| train(json!({"normal": {"variance": variance}}), pair));
+        let new = train(json!({"normal": {"variance": 0.1}}), 2);
+        let past = [("nets", &last), ("nets", &first)];
+        assert_eq!(explain_named(&past, "nets", &new), ["param prior.normal.variance 0.2 -> 0.1"]);
+    }
+
+    #[test]
+    fn a_new_stage_that_has_little_in_common_with_another_of_its_kind_runs_for_the_first_time() {
+        let (one, two) = (command("python one.py", "a"), command("Rscript two.R", "b"));
+        assert_eq!(explain_named(&[("one", &one)], "two", &two), ["first time"]);
+    }
+
+    #[test]
+    fn a_new_node_of_a_stage_is_explained_by_the_nearest_of_that_stage() {
+        let [mine, other] = [("none", 1), ("none", 2)].map(|(prior, pair)| train(json!(prior), pair));
+        let new = train(json!({"dropout": 0.5}), 1);
+        let past = [("nets@prior=none,pair=1", &mine), ("other@pair=2", &other)];
+        let reasons = explain_named(&past, "nets@prior=dropout-0.5,pair=1", &new);
+        assert_eq!(reasons, ["param prior none -> (default)", "param prior.dropout (default) -> 0.5"]);
     }
 
     proptest! {

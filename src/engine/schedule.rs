@@ -374,7 +374,7 @@ impl<'a> Run<'a> {
                 let recipe = checked.recipe.as_ref().expect("BUG: a node that is due has its recipe");
                 let reasons = match self.survey.standing.get(&id) {
                     Some(Standing::Due(reasons)) if checked.fell_back.is_none() => reasons.clone(),
-                    _ if known.is_empty() => self.surveyor.explain(recipe, &self.current_keys)?,
+                    _ if known.is_empty() => self.surveyor.explain(id, recipe, &self.current_keys)?,
                     _ => known,
                 };
                 self.plan.files.take_in(self.store, &self.plan.node(id).question.files)?;

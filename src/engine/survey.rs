@@ -5,9 +5,10 @@
 //! there.
 
 use super::entry::Entry;
+use super::history;
 use super::key::{Artifact, Key, Recipe};
 use super::plan::{NodeId, Plan};
-use super::reason::{Past, Reason};
+use super::reason::{Names, Past, Reason};
 use super::store::{Lookup, Store};
 use anyhow::Result;
 use std::cell::OnceCell;
@@ -104,7 +105,7 @@ impl<'a> Surveyor<'a> {
                 Standing::Cached(_) => continue,
                 Standing::Due(known) if !known.is_empty() => continue,
                 Standing::Due(_) => match &survey.checked[&id].recipe {
-                    Some(recipe) => self.explain(recipe, &current)?,
+                    Some(recipe) => self.explain(id, recipe, &current)?,
                     None => Vec::new(),
                 },
                 Standing::Depends(_) => {
@@ -151,9 +152,9 @@ impl<'a> Surveyor<'a> {
         Ok(Checked::new(recipe, key, self.standing(id, key)?, Some(cause)))
     }
 
-    /// Why `recipe`, which has no answer, must run; `current` are the keys the plan asks for anyway.
-    pub fn explain(&self, recipe: &Recipe, current: &BTreeSet<Key>) -> Result<Vec<Reason>> {
-        Ok(self.past()?.explain(recipe, current))
+    /// Why `recipe`, the node's, which has no answer, must run; `current` are the keys the plan asks for anyway.
+    pub fn explain(&self, id: NodeId, recipe: &Recipe, current: &BTreeSet<Key>) -> Result<Vec<Reason>> {
+        Ok(self.past()?.explain(&self.plan.node(id).name, recipe, current))
     }
 
     /// How long the jobs of all nodes that are not cached would take one after the other, in seconds, told from what those
@@ -184,9 +185,9 @@ impl<'a> Surveyor<'a> {
     fn past(&self) -> Result<&Past> {
         if self.past.get().is_none() {
             // Read at the first miss only: an unchanged run never pays for it.
-            let _ = self.past.set(Past::new(self.store.recipes()?));
+            let _ = self.past.set(Past::new(self.store.recipes()?, history::names(self.store)?));
         }
-        Ok(self.past.get_or_init(|| Past::new(Vec::new())))
+        Ok(self.past.get_or_init(|| Past::new(Vec::new(), Names::new())))
     }
 
     fn standing(&self, id: NodeId, key: Key) -> Result<Standing> {

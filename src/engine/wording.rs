@@ -1,6 +1,7 @@
 //! How numbers read in sentences, and how texts of others do.
 
 use std::borrow::Cow;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// `1 node`, `2 nodes`.
 pub fn count(nodes: usize) -> String {
@@ -30,6 +31,17 @@ pub fn bytes(x: u64) -> String {
         unit += 1;
     }
     format!("{size:.1} {}", units[unit])
+}
+
+/// The last second that is written with a year of four digits.
+const LAST: u64 = 253_402_300_799;
+
+/// Seconds since 1970 as a date and a time, to the second: `2026-11-28T07:00:00Z`.
+pub fn utc(seconds: u64) -> String {
+    match seconds {
+        0..=LAST => humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string(),
+        _ => "?".to_owned(),
+    }
 }
 
 /// The beginning of a text that is longer than so many characters, and how much more there is.

@@ -6,6 +6,7 @@ use crate::engine::stage::{Cell, Changes, first_byte};
 use csv::{ReaderBuilder, StringRecord};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
+use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where two contents of `file` first differ: an array's element, a table's cell, or a byte. Values are told of the one as
@@ -84,20 +85,68 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().rev().fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
-/// What has changed between two tables. Rows are told apart by as few of the leading columns as will do, and compared by
-/// the values there: a number that moved is a change of its row, not another row.
+/// What has changed between two tables, or two JSON files, whose leaves are told by their paths.
 pub(super) fn changes(file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {
-    if !file.ends_with(".csv") {
-        return None;
+    match file.rsplit_once('.')?.1 {
+        "csv" => rows(before, after),
+        "json" => leaves(before, after),
+        _ => None,
     }
+}
+
+/// The leaves that are not equal.
+fn leaves(before: &[u8], after: &[u8]) -> Option<Changes> {
+    let read = |bytes| -> Option<BTreeMap<String, String>> {
+        let mut leaves = BTreeMap::new();
+        flatten("", &serde_json::from_slice(bytes).ok()?, &mut leaves);
+        Some(leaves)
+    };
+    let (before, after) = (read(before)?, read(after)?);
+    let mut changes = Changes {
+        added: after.keys().filter(|path| !before.contains_key(*path)).count(),
+        removed: before.keys().filter(|path| !after.contains_key(*path)).count(),
+        ..Changes::default()
+    };
+    for (path, after) in &after {
+        if let Some(before) = before.get(path).filter(|before| *before != after) {
+            let (row, column) = path.rsplit_once('.').unwrap_or(("", path));
+            let [row, column, before, after] = [row, column, before, after].map(str::to_owned);
+            changes.cells.push(Cell { row, column, before, after });
+        }
+    }
+    Some(changes)
+}
+
+/// By path, as `a.b.0`: texts as they are, all else as JSON.
+fn flatten(path: &str, value: &Json, leaves: &mut BTreeMap<String, String>) {
+    let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    match value {
+        Json::Object(map) if !map.is_empty() => {
+            map.iter().for_each(|(name, value)| flatten(&below(name), value, leaves));
+        }
+        Json::Array(list) if !list.is_empty() => {
+            list.iter().enumerate().for_each(|(k, value)| flatten(&below(&k.to_string()), value, leaves));
+        }
+        Json::String(text) => _ = leaves.insert(path.to_owned(), text.clone()),
+        value => _ = leaves.insert(path.to_owned(), value.to_string()),
+    }
+}
+
+/// Rows are told apart by as few of the leading columns as will do, and compared by the values there: a number that moved
+/// is a change of its row, not another row. Where values there were replaced by as many others, rows of the old are
+/// compared with rows of the new.
+fn rows(before: &[u8], after: &[u8]) -> Option<Changes> {
     let (before, after) = (Rows::read(before)?, Rows::read(after)?);
     let shared: Vec<&String> = before.header.iter().filter(|name| after.header.contains(name)).collect();
     let width = (0..=shared.len()).find(|n| before.told_apart(&shared[..*n]) && after.told_apart(&shared[..*n]))?;
     let (keys, values) = shared.split_at(width);
     let (old, new) = (before.by(keys), after.by(keys));
+    let gone: Vec<_> = before.keys(keys).filter(|key| !new.contains_key(key)).collect();
+    let come: Vec<_> = after.keys(keys).filter(|key| !old.contains_key(key)).collect();
+    let renamed = renamed(&gone, &come);
     let mut changes = Changes {
-        added: new.keys().filter(|key| !old.contains_key(*key)).count(),
-        removed: old.keys().filter(|key| !new.contains_key(*key)).count(),
+        added: come.len() - renamed.len(),
+        removed: gone.len() - renamed.len(),
         ..Changes::default()
     };
     let alone = |one: &Rows, other: &Rows| -> Vec<String> {
@@ -107,15 +156,56 @@ pub(super) fn changes(file: &str, before: &[u8], after: &[u8]) -> Option<Changes
     // In the second table's order.
     for row in &after.rows {
         let key = after.cells(row, keys);
-        let Some(was) = old.get(&key) else { continue };
+        let key_before = renamed.get(&key).unwrap_or(&key);
+        let Some(was) = old.get(key_before) else { continue };
         let cells = values.iter().zip(before.cells(was, values).into_iter().zip(after.cells(row, values)));
         for (column, (before, after)) in cells.filter(|(_, (before, after))| before != after) {
-            let named: Vec<String> = keys.iter().zip(&key).map(|(name, value)| format!("{name}={value}")).collect();
+            let named = keys.iter().zip(key_before.iter().zip(&key)).map(|(name, (was, is))| match was == is {
+                true => format!("{name}={is}"),
+                false => format!("{name}={was} -> {is}"),
+            });
+            let named: Vec<String> = named.collect();
             let (before, after) = (before.to_owned(), after.to_owned());
             changes.cells.push(Cell { row: named.join(", "), column: (*column).clone(), before, after });
         }
     }
     Some(changes)
+}
+
+/// The keys of rows that have come, with those of the rows that are gone in whose places they are: equal but in columns
+/// where no value that is gone has come too. Such values replace each other in their order, if they are equally many.
+fn renamed<'a>(gone: &[Vec<&'a str>], come: &[Vec<&'a str>]) -> BTreeMap<Vec<&'a str>, Vec<&'a str>> {
+    let columns = gone.first().map_or(0, Vec::len);
+    let values = |rows: &[Vec<&'a str>], column: usize| rows.iter().map(|row| row[column]).collect::<BTreeSet<_>>();
+    let replaced: Vec<usize> =
+        (0..columns).filter(|&column| values(gone, column).is_disjoint(&values(come, column))).collect();
+    let distinct = |rows: &[Vec<&'a str>]| -> Vec<Vec<&'a str>> {
+        let mut found = Vec::new();
+        for row in rows {
+            let values: Vec<&str> = replaced.iter().map(|&column| row[column]).collect();
+            if !found.contains(&values) {
+                found.push(values);
+            }
+        }
+        found
+    };
+    let (old, new) = (distinct(gone), distinct(come));
+    if replaced.is_empty() || old.len() != new.len() {
+        return BTreeMap::new();
+    }
+    let come: BTreeSet<&Vec<&str>> = come.iter().collect();
+    let mut renamed = BTreeMap::new();
+    for was in gone {
+        let at = old.iter().position(|values| replaced.iter().zip(values).all(|(&column, value)| was[column] == *value));
+        let mut is = was.clone();
+        for (&column, value) in replaced.iter().zip(at.map_or(&[][..], |at| &new[at])) {
+            is[column] = value;
+        }
+        if come.contains(&is) {
+            renamed.insert(is, was.clone());
+        }
+    }
+    renamed
 }
 
 /// A table under its header.
@@ -136,6 +226,11 @@ impl Rows {
             at.and_then(|at| row.get(at)).map_or("", String::as_str)
         };
         columns.iter().map(cell).collect()
+    }
+
+    /// What tells each row apart, in their order.
+    fn keys<'a>(&'a self, keys: &[&String]) -> impl Iterator<Item = Vec<&'a str>> {
+        self.rows.iter().map(move |row| self.cells(row, keys))
     }
 
     fn by<'a>(&'a self, keys: &[&String]) -> BTreeMap<Vec<&'a str>, &'a Vec<String>> {
@@ -245,5 +340,47 @@ mod tests {
             "not what it is called"
         );
         assert_eq!(difference("a.csv", b"\xff", b"\xfe"), "byte 0: cached 0xff, again 0xfe");
+    }
+
+    fn changed(file: &str, before: &str, after: &str) -> (Vec<String>, usize, usize) {
+        let Changes { cells, added, removed, .. } = changes(file, before.as_bytes(), after.as_bytes()).unwrap();
+        let told = |cell: &Cell| format!("{}: {} {} -> {}", cell.row, cell.column, cell.before, cell.after);
+        (cells.iter().map(told).collect(), added, removed)
+    }
+
+    #[test]
+    fn rows_of_a_value_that_replaces_another_are_compared_with_those_of_that_one() {
+        let table = |prior: &str, error: f64| {
+            format!("hidden,prior,error\n10,none,1.5\n10,{prior},{error}\n50,none,1.25\n50,{prior},1\n")
+        };
+        let (cells, added, removed) = changed("t.csv", &table("normal-0.01", 2.0), &table("normal-0.02", 3.0));
+        assert_eq!(cells, ["hidden=10, prior=normal-0.01 -> normal-0.02: error 2 -> 3"]);
+        assert_eq!((added, removed), (0, 0));
+    }
+
+    #[test]
+    fn several_values_replace_several_in_their_order_and_columns_may_change_together() {
+        let before = "prior,variance,pair,error\nn-1,1,1,5\nn-2,2,1,6\nn-1,1,2,7\nn-2,2,2,8\n";
+        let after = "prior,variance,pair,error\nn-3,3,1,5\nn-4,4,1,7\nn-3,3,2,7\nn-4,4,2,8\n";
+        let (cells, added, removed) = changed("t.csv", before, after);
+        assert_eq!(cells, ["prior=n-2 -> n-4, variance=2 -> 4, pair=1: error 6 -> 7"]);
+        assert_eq!((added, removed), (0, 0));
+    }
+
+    #[test]
+    fn a_value_beside_others_has_no_row_to_be_compared_with() {
+        let (cells, added, removed) = changed("t.csv", "a,x\none,1\n", "a,x\none,1\ntwo,2\nthree,3\n");
+        assert_eq!((cells.len(), added, removed), (0, 2, 0));
+        let (cells, added, removed) = changed("t.csv", "a,x\none,1\n", "a,x\ntwo,2\nthree,3\n");
+        assert_eq!((cells.len(), added, removed), (0, 2, 1), "which of the two replaces it nobody knows");
+    }
+
+    #[test]
+    fn leaves_of_json_are_compared_by_their_paths() {
+        let before = r#"{"fit": {"loss": 0.5, "name": "a"}, "runs": [1, 2], "old": null}"#;
+        let after = r#"{"fit": {"loss": 0.25, "name": "b"}, "runs": [1, 3], "new": true}"#;
+        let (cells, added, removed) = changed("m.json", before, after);
+        assert_eq!(cells, ["fit: loss 0.5 -> 0.25", "fit: name a -> b", "runs: 1 2 -> 3"]);
+        assert_eq!((added, removed), (1, 1));
     }
 }

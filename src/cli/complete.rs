@@ -1,0 +1,127 @@
+//! What Tab offers: commands and options, and the names of the pipeline's stages, nodes and profiles.
+//!
+//! The shell asks this program at each Tab, with [`VARIABLE`] set. It reads the pipeline file, takes
+//! no lock and writes nothing; where the file cannot be read, it offers no names.
+
+use super::Cli;
+use crate::engine::pipeline::Pipeline;
+use crate::engine::plan::Plan;
+use crate::{fs, stage};
+use anyhow::{Context as _, Result};
+use clap::CommandFactory as _;
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+use clap_complete::env::{CompleteEnv, Shells};
+use clap_complete::Shell;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
+/// By this a shell asks; it holds the shell's name.
+const VARIABLE: &str = "REPRO_COMPLETE";
+
+/// How many names are offered at most.
+const OFFERED: usize = 1000;
+
+/// Asks for names as bash can be asked: it takes `@`, `=` and `:` for the ends of words, so that the
+/// word is read from the line, and what is before the last of them is cut off the answers.
+const BASH: &str = r#"_repro() {
+    local line="${COMP_LINE:0:COMP_POINT}" words
+    read -ra words <<< "$line"
+    [[ "$line" == *" " ]] && words+=("")
+    local word="${words[-1]}"
+    local IFS=$'\n'
+    COMPREPLY=($(_CLAP_IFS=$'\n' _CLAP_COMPLETE_INDEX=$((${#words[@]} - 1)) REPRO_COMPLETE=bash \
+        "${words[0]}" -- "${words[@]}" 2> /dev/null))
+    COMPREPLY=("${COMPREPLY[@]#"${word%"${word##*[@=:]}"}"}")
+    [[ "${COMPREPLY[0]}" == *@ ]] && compopt -o nospace 2> /dev/null
+    return 0
+}
+complete -o default -F _repro repro
+"#;
+
+/// Answers a shell that asks; gives whether one does.
+pub(super) fn answer() -> Result<bool> {
+    let shell = CompleteEnv::with_factory(Cli::command).var(VARIABLE).bin("repro").completer("repro");
+    let folder = std::env::current_dir().ok();
+    shell.try_complete(std::env::args_os(), folder.as_deref()).context("cannot complete")
+}
+
+/// A script that has `shell` ask.
+pub(super) fn script(shell: Shell) -> Result<String> {
+    if shell == Shell::Bash {
+        return Ok(BASH.to_owned());
+    }
+    let (name, shells) = (shell.to_string(), Shells::builtins());
+    let completer = shells.completer(&name).with_context(|| format!("`{name}` cannot be asked"))?;
+    let mut script = Vec::new();
+    completer.write_registration(VARIABLE, "repro", "repro", "repro", &mut script)?;
+    Ok(String::from_utf8_lossy(&script).into_owned())
+}
+
+/// For an argument that names stages, nodes or kinds.
+pub(super) fn targets() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| offered(current, |given| given.names(&current.to_string_lossy())))
+}
+
+/// For an argument that names a profile.
+pub(super) fn profiles() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| offered(current, |given| {
+            let profiles = given.pipeline()?.profiles;
+            Some(profiles.into_iter().map(|profile| profile.name).collect())
+        }))
+}
+
+fn offered(
+    current: &OsStr,
+    names: impl Fn(&Given) -> Option<Vec<String>>,
+) -> Vec<CompletionCandidate> {
+    let (current, all) = (current.to_string_lossy(), names(&Given::read()).unwrap_or_default());
+    all.into_iter().filter(|name| name.starts_with(&*current)).take(OFFERED).map(CompletionCandidate::new).collect()
+}
+
+/// What of the line so far says which pipeline is meant.
+#[derive(Default)]
+struct Given {
+    directory: PathBuf,
+    pipeline: Option<PathBuf>,
+    profile: Option<String>,
+}
+
+impl Given {
+    fn read() -> Given {
+        let mut given = Given::default();
+        let mut words = std::env::args_os().skip_while(|word| word != "--");
+        while let Some(word) = words.next() {
+            match word.to_str() {
+                Some("-C" | "--directory") => given.directory = words.next().map(PathBuf::from).unwrap_or_default(),
+                Some("--pipeline") => given.pipeline = words.next().map(PathBuf::from),
+                Some("--profile") => given.profile = words.next().and_then(|name| name.into_string().ok()),
+                _ => {}
+            }
+        }
+        given
+    }
+
+    fn pipeline(&self) -> Option<Pipeline> {
+        let path = self.directory.join(self.pipeline.as_deref().unwrap_or("pipeline.yaml".as_ref()));
+        Pipeline::parse("pipeline.yaml", &fs::read_text(&path).ok()?).ok()
+    }
+
+    /// Stages, and behind an `@` the nodes of one.
+    fn names(&self, current: &str) -> Option<Vec<String>> {
+        let mut pipeline = self.pipeline()?;
+        pipeline.apply_profile(self.profile.as_deref()).ok()?;
+        let plan = Plan::new(&pipeline, stage::KINDS).ok()?;
+        let nodes = plan.ids().map(|id| plan.node(id));
+        if current.contains('@') {
+            return Some(nodes.map(|node| node.name.clone()).collect());
+        }
+        let stages: BTreeSet<String> = nodes
+            .flat_map(|node| {
+                let instances = (node.name != node.stage).then(|| format!("{}@", node.stage));
+                instances.into_iter().chain([node.stage.clone()])
+            })
+            .collect();
+        Some(stages.into_iter().collect())
+    }
+}
