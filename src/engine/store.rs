@@ -735,7 +735,7 @@ enum Check {
     Bad,
 }
 
-/// Hashes a file of any size by memory map, on all cores where it is large.
+/// Hashes a file of any size, on all cores where it is large.
 pub fn digest_of_file(path: &Path) -> Result<Digest> {
     fs::hash(path)?.to_hex().parse().map_err(anyhow::Error::msg)
 }
