@@ -1,7 +1,8 @@
 //! `fetch`: brings a dataset in, checked, split and cut to size.
 //!
-//! The one stage that looks outside its workspace: at the folder that `REPRO_DATA` names, then at MNIST's mirrors. Neither
-//! can change the answer, since every byte is checked against published digests.
+//! The one stage that looks outside its workspace: at the folder that `REPRO_DATA` names, or, if it names none, at MNIST's
+//! mirrors. Neither can change the answer, since every byte is checked against published digests. Whoever names a folder
+//! wants what is in it: if that is not MNIST, the stage fails, and nothing else is used.
 
 use super::artifact::{DATA_CARD, DataCard, IMAGES, MNIST, write_examples, write_json};
 use crate::engine::stage::{Context, Invocation, Slot, Stage, Unavailable};
@@ -130,28 +131,68 @@ fn mnist() -> Result<(Examples, Examples)> {
     let folder = std::env::var_os(DATA_VARIABLE).filter(|folder| !folder.is_empty()).map(PathBuf::from);
     let mut files: [Vec<u8>; 4] = Default::default();
     for (file, bytes) in FILES.iter().zip(&mut files) {
-        let found = match &folder {
+        *bytes = match &folder {
             Some(folder) => from_folder(folder, file)?,
-            None => None,
+            None => from_mirrors(&MIRRORS, file, &patience(CONNECT, DELIVER).build().into())?,
         };
-        *bytes = match found {
-            Some(bytes) => bytes,
-            None => from_mirrors(&MIRRORS, file, folder.as_deref(), &patience(CONNECT, DELIVER).build().into())?,
-        };
-        mnist::verify(file, bytes).with_context(|| match &folder {
-            Some(folder) => format!("the files in `{}` are not MNIST", folder.display()),
-            None => "a mirror served something else".to_owned(),
-        })?;
     }
     Ok(mnist::assemble(&files)?)
 }
 
-/// The file, unpacked, if the folder has it, packed or not.
-fn from_folder(folder: &Path, file: &mnist::File) -> Result<Option<Vec<u8>>> {
-    if let Some(packed) = fs::read_if_there(&folder.join(format!("{}.gz", file.name)))? {
-        return Ok(Some(mnist::gunzip(file.name, &packed, file.bytes)?));
+/// Where torchvision puts the files below a folder that it is given.
+const TORCHVISION: [&str; 2] = ["MNIST/raw", "raw"];
+
+/// The file, unpacked, from the first place in `folder` that has it sound: packed or not, with a dot for a dash, as
+/// torchvision lays it out, or in a folder of its own name.
+fn from_folder(folder: &Path, file: &mnist::File) -> Result<Vec<u8>> {
+    let dotted = file.name.replacen("-idx", ".idx", 1);
+    let mut refused = Vec::new();
+    for place in [""].into_iter().chain(TORCHVISION).chain([file.name]) {
+        for name in [file.name, &dotted] {
+            for end in ["", ".gz"] {
+                let path = folder.join(place).join(format!("{name}{end}"));
+                match from_file(&path, file) {
+                    Ok(Some(bytes)) => return Ok(bytes),
+                    Ok(None) => {}
+                    Err(cause) => refused.push(format!("`{}`: {cause:#}", path.display())),
+                }
+            }
+        }
     }
-    fs::read_if_there(&folder.join(file.name))
+    let (shown, name) = (folder.display(), file.name);
+    if !refused.is_empty() {
+        bail!("the files in `{shown}` are not MNIST: {}", refused.join("; "));
+    }
+    let found = some_of(folder)?;
+    bail!(
+        "the data folder `{shown}` has no `{name}`, also not as `{dotted}`, with `.gz` at the end, or in `{}`; it has {found}",
+        TORCHVISION[0]
+    )
+}
+
+/// The file at `path`, unpacked; `None` if there is none.
+fn from_file(path: &Path, file: &mnist::File) -> Result<Option<Vec<u8>>> {
+    if fs::metadata_if_there(path)?.is_none() {
+        return Ok(None);
+    }
+    let mut bytes = fs::read(path)?;
+    if path.extension().is_some_and(|end| end == "gz") {
+        bytes = mnist::gunzip(file.name, &bytes, file.bytes)?;
+    }
+    mnist::verify(file, &bytes)?;
+    Ok(Some(bytes))
+}
+
+/// What is in a folder, in words: a few names.
+fn some_of(folder: &Path) -> Result<String> {
+    const FEW: usize = 5;
+    let names = fs::list(folder)?;
+    let shown: Vec<String> = names.iter().take(FEW).map(|name| format!("`{name}`")).collect();
+    Ok(match names.len() {
+        0 => "nothing in it".to_owned(),
+        n if n > FEW => format!("{} and {} more", shown.join(", "), n - FEW),
+        _ => shown.join(", "),
+    })
 }
 
 /// How long a mirror may take to answer, and to deliver 10 MB; how often each is asked.
@@ -165,7 +206,7 @@ fn patience(connect: Duration, deliver: Duration) -> ConfigBuilder<AgentScope> {
 }
 
 /// The file, unpacked, from the first mirror that serves it whole.
-fn from_mirrors(mirrors: &[&str], file: &mnist::File, folder: Option<&Path>, agent: &ureq::Agent) -> Result<Vec<u8>> {
+fn from_mirrors(mirrors: &[&str], file: &mnist::File, agent: &ureq::Agent) -> Result<Vec<u8>> {
     let mut causes = Vec::new();
     for mirror in mirrors {
         let attempt = || -> Result<Vec<u8>> {
@@ -179,11 +220,7 @@ fn from_mirrors(mirrors: &[&str], file: &mnist::File, folder: Option<&Path>, age
             Err(cause) => causes.push(format!("`{mirror}`: {cause:#}")),
         }
     }
-    let place = match folder {
-        Some(folder) => format!("the folder `{}` has no `{}`", folder.display(), file.name),
-        None => "no data folder is given".to_owned(),
-    };
-    let cause = format!("{place}, and no mirror served it ({})", causes.join("; "));
+    let cause = format!("no data folder is given, and no mirror served it ({})", causes.join("; "));
     let hint = "set `REPRO_DATA`, or pass `--data DIR`, with a folder that holds the four MNIST files".to_owned();
     Err(Unavailable { cause, hint }.into())
 }
@@ -275,7 +312,7 @@ mod tests {
             let deliver = if is_slow { Duration::from_millis(700) } else { Duration::from_secs(30) };
             let agent = patience(deliver, deliver).proxy(None).build().into();
             let mirrors: Vec<String> = names.iter().map(|name| format!("{server}/{name}/")).collect();
-            from_mirrors(&mirrors.iter().map(String::as_str).collect::<Vec<_>>(), &FILE, None, &agent)
+            from_mirrors(&mirrors.iter().map(String::as_str).collect::<Vec<_>>(), &FILE, &agent)
         };
         for (name, cause) in [
             ("wrong", "`right` has the SHA-256 `"),
@@ -295,6 +332,56 @@ mod tests {
             assert!(error.to_string().contains(&format!("(`{server}/{name}/`: {cause}")), "{name}: {error:#}");
             assert_eq!(ask(&[name, "sound"]).unwrap(), RIGHT, "{name}");
         }
+    }
+
+    #[test]
+    fn mnist_is_found_as_people_have_it() {
+        let file = mnist::File { name: "right-idx3-ubyte", ..FILE };
+        let (first, rest) = RIGHT.split_at(4000);
+        for (name, bytes) in [
+            ("right-idx3-ubyte", RIGHT.to_vec()),
+            ("right.idx3-ubyte", RIGHT.to_vec()),
+            ("right-idx3-ubyte.gz", gzip(RIGHT)),
+            ("right.idx3-ubyte.gz", gzip(RIGHT)),
+            ("right-idx3-ubyte.gz", [gzip(first), gzip(rest)].concat()),
+            ("MNIST/raw/right-idx3-ubyte", RIGHT.to_vec()),
+            ("MNIST/raw/right-idx3-ubyte.gz", gzip(RIGHT)),
+            ("raw/right-idx3-ubyte", RIGHT.to_vec()),
+            ("right-idx3-ubyte/right.idx3-ubyte", RIGHT.to_vec()),
+        ] {
+            for broken in [None, Some("right-idx3-ubyte.gz"), Some("right.idx3-ubyte"), Some("raw")] {
+                let folder = tempfile::tempdir().unwrap();
+                let path = folder.path().join(name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(&path, &bytes).unwrap();
+                if let Some(broken) = broken.map(|broken| folder.path().join(broken)).filter(|path| !path.exists()) {
+                    fs::write(&broken, "broken").unwrap();
+                }
+                assert_eq!(from_folder(folder.path(), &file).unwrap(), RIGHT, "{name} beside {broken:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_folder_without_mnist_is_refused_with_what_was_looked_for_and_what_was_found() {
+        let file = mnist::File { name: "right-idx3-ubyte", ..FILE };
+        let folder = tempfile::tempdir().unwrap();
+        let refusal = || from_folder(folder.path(), &file).unwrap_err();
+        let shown = folder.path().display().to_string();
+        let looked_for =
+            "`right-idx3-ubyte`, also not as `right.idx3-ubyte`, with `.gz` at the end, or in `MNIST/raw`; it has";
+        assert_eq!(
+            refusal().to_string(),
+            format!("the data folder `{shown}` has no {looked_for} nothing in it")
+        );
+        (0..7).for_each(|n| fs::write(&folder.path().join(format!("{n}.png")), "").unwrap());
+        let found = "`0.png`, `1.png`, `2.png`, `3.png`, `4.png` and 2 more";
+        assert_eq!(refusal().to_string(), format!("the data folder `{shown}` has no {looked_for} {found}"));
+        for broken in ["right-idx3-ubyte.gz", "right.idx3-ubyte"] {
+            fs::write(&folder.path().join(broken), "broken").unwrap();
+            assert!(refusal().to_string().contains(broken), "{}", refusal());
+        }
+        assert!(!refusal().is::<Unavailable>(), "nothing else is used instead");
     }
 
     fn params(json: serde_json::Value) -> Params {
