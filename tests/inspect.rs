@@ -221,7 +221,10 @@ fn export_onto_a_link_replaces_the_link_and_onto_a_folder_names_it() {
         std::os::unix::fs::symlink(target, &path).unwrap();
         space.ok(&["export", "tables", "out"]);
         assert!(fs::symlink_metadata(&path).unwrap().is_file());
-        assert_eq!(fs::read(&path).unwrap(), fs::read(space.object(&space.digests()["tables"]["summary.csv"])).unwrap());
+        assert_eq!(
+            fs::read(&path).unwrap(),
+            fs::read(space.object(&space.digests()["tables"]["summary.csv"])).unwrap()
+        );
     }
     assert_eq!(space.read("theirs"), "not yours");
     assert!(!space.join("nowhere").exists());

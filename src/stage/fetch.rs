@@ -370,10 +370,7 @@ mod tests {
         let shown = folder.path().display().to_string();
         let looked_for =
             "`right-idx3-ubyte`, also not as `right.idx3-ubyte`, with `.gz` at the end, or in `MNIST/raw`; it has";
-        assert_eq!(
-            refusal().to_string(),
-            format!("the data folder `{shown}` has no {looked_for} nothing in it")
-        );
+        assert_eq!(refusal().to_string(), format!("the data folder `{shown}` has no {looked_for} nothing in it"));
         (0..7).for_each(|n| fs::write(&folder.path().join(format!("{n}.png")), "").unwrap());
         let found = "`0.png`, `1.png`, `2.png`, `3.png`, `4.png` and 2 more";
         assert_eq!(refusal().to_string(), format!("the data folder `{shown}` has no {looked_for} {found}"));
