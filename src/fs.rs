@@ -452,36 +452,37 @@ pub fn temporary_folder(folder: &Path) -> Result<TempDir> {
     made.with_context(|| format!("cannot make a workspace in `{}`", folder.display()))
 }
 
-/// BLAKE3 of a file of any size, on all cores where it is large.
-///
-/// The file is read, not mapped: of a mapped file that somebody cuts short, or that the disk cannot
-/// give back, the process would hear by a signal.
+/// How many bytes are hashed at once: enough for all cores.
+const PIECE: u64 = 4 << 20;
+
+/// BLAKE3 of a file of any size, on all cores where it is large. The file is read, not mapped: of a
+/// map, bytes that cannot be read or are gone meanwhile end the process by a signal.
 pub fn hash(path: &Path) -> Result<blake3::Hash> {
-    let attempt = || open_regular(path).and_then(|(file, meta)| hash_opened(file, meta.len()));
+    let attempt = || {
+        let (file, meta) = open_regular(path)?;
+        hash_all(file, meta.len())
+    };
     step().and_then(|()| attempt()).with_context(|| format!("cannot read `{}`", path.display()))
 }
 
-/// BLAKE3 of a file that had `length` bytes when it was opened.
-fn hash_opened(file: File, length: u64) -> io::Result<blake3::Hash> {
+/// BLAKE3 of the first `length` bytes, which must be there.
+fn hash_all(mut bytes: impl io::Read, length: u64) -> io::Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
-    let mut rest = file.take(length);
-    let mut chunk = Vec::with_capacity(usize::try_from(length).unwrap_or(CHUNK).min(CHUNK));
-    while rest.by_ref().take(CHUNK as u64).read_to_end(&mut chunk)? > 0 {
-        if chunk.len() >= LARGE && has_thread_pool() {
-            hasher.update_rayon(&chunk);
-        } else {
-            hasher.update(&chunk);
+    let mut piece = Vec::new();
+    while hasher.count() < length {
+        piece.clear();
+        bytes.by_ref().take(PIECE.min(length - hasher.count())).read_to_end(&mut piece)?;
+        if piece.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it was cut short meanwhile"));
         }
-        chunk.clear();
+        if piece.len() >= LARGE && has_thread_pool() {
+            hasher.update_rayon(&piece);
+        } else {
+            hasher.update(&piece);
+        }
     }
-    match rest.limit() {
-        0 => Ok(hasher.finalize()),
-        _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it was cut short meanwhile")),
-    }
+    Ok(hasher.finalize())
 }
-
-/// How many bytes of a file are in memory at once while it is hashed.
-const CHUNK: usize = 4 << 20;
 
 /// From how many bytes on it pays to hash on all cores.
 const LARGE: usize = 1 << 20;
@@ -619,20 +620,6 @@ mod tests {
     }
 
     #[test]
-    fn a_file_cut_short_while_it_is_hashed_is_an_error_and_no_signal() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        for length in [1, CHUNK, CHUNK + 1] {
-            write(&path, vec![7; length]).unwrap();
-            assert_eq!(hash(&path).unwrap(), blake3::hash(&vec![7; length]));
-            let (file, meta) = open_regular(&path).unwrap();
-            File::options().write(true).open(&path).unwrap().set_len(length as u64 / 2).unwrap();
-            let error = hash_opened(file, meta.len()).unwrap_err();
-            assert_eq!(error.to_string(), "it was cut short meanwhile", "{length}");
-        }
-    }
-
-    #[test]
     fn who_may_read_a_file_may_run_it_once_it_is_executable() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
@@ -645,6 +632,53 @@ mod tests {
             let meta = fs::metadata(&path).unwrap();
             assert_eq!((meta.permissions().mode() & 0o777, is_executable(&meta)), (after, executable));
         }
+    }
+
+    #[test]
+    fn a_file_is_hashed_as_its_bytes_are_whatever_its_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for size in [0, 1, PIECE as usize, PIECE as usize + 1, 3 * PIECE as usize] {
+            let bytes: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
+            fs::write(&path, &bytes).unwrap();
+            assert_eq!(hash(&path).unwrap(), blake3::hash(&bytes), "{size}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_or_is_cut_short_while_it_is_hashed_is_an_error() {
+        struct Broken;
+        impl io::Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(Errno::IO.into())
+            }
+        }
+        let begins = || io::repeat(b'x').take(PIECE);
+        assert!(hash_all(begins(), PIECE).is_ok());
+        let cut = hash_all(begins(), PIECE + 1).unwrap_err();
+        assert_eq!(cut.to_string(), "it was cut short meanwhile");
+        let broken = hash_all(begins().chain(Broken), 2 * PIECE).unwrap_err();
+        assert!(is_errno(&broken, Errno::IO));
+    }
+
+    #[test]
+    fn a_file_that_others_cut_short_all_the_time_is_hashed_without_a_signal() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, vec![b'x'; 8 << 20]).unwrap();
+        let writer = File::options().write(true).open(&path).unwrap();
+        let cutter = std::thread::spawn(move || {
+            for _ in 0..200 {
+                writer.set_len(1).unwrap();
+                writer.set_len(8 << 20).unwrap();
+            }
+        });
+        while !cutter.is_finished() {
+            if let Err(error) = hash(&path) {
+                assert!(format!("{error:#}").starts_with("cannot read `"), "{error:#}");
+            }
+        }
+        cutter.join().unwrap();
     }
 
     #[test]

@@ -123,12 +123,20 @@ fn an_empty_data_variable_is_none() {
 }
 
 #[test]
-fn a_given_folder_that_lacks_the_files_is_named_whatever_the_fallback() {
+fn a_given_folder_that_lacks_the_files_is_an_error_that_names_it_even_where_there_is_a_fallback() {
+    for space in [strict(), fallback()] {
+        space.write("empty/README", "nothing here");
+        let folder = space.join("empty").display().to_string();
+        let named = space.exits(1, &["run", "--data", "empty"]).stderr;
+        for said in [&folder, "train-images-idx3-ubyte", "`README`"] {
+            assert!(named.contains(said), "{named}");
+        }
+        assert!(!named.contains("is used"), "{named}");
+    }
     let space = fallback();
-    space.write("empty/README", "nothing here");
-    let stopped = space.exits(1, &["run", "--data", "empty"]).stderr;
-    let folder = space.join("empty").display().to_string();
-    assert!(stopped.contains(&folder) && stopped.contains("train-images-idx3-ubyte"), "{stopped}");
+    space.ok(&["run"]);
+    let space = space.env("REPRO_DATA", "cache");
+    space.exits(1, &["run"]);
 }
 
 #[test]

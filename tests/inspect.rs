@@ -217,6 +217,30 @@ fn export_copies_the_very_bytes() {
 }
 
 #[test]
+fn export_onto_a_link_replaces_the_link_and_onto_a_folder_names_it() {
+    let space = Space::run_tiny();
+    space.write("theirs", "not yours").write("out/else", "");
+    for target in ["theirs", "nowhere", "out"].map(|target| space.join(target)) {
+        let path = space.join("out/summary.csv");
+        let _ = fs::remove_file(&path);
+        std::os::unix::fs::symlink(target, &path).unwrap();
+        space.ok(&["export", "tables", "out"]);
+        assert!(fs::symlink_metadata(&path).unwrap().is_file());
+        assert_eq!(
+            fs::read(&path).unwrap(),
+            fs::read(space.object(&space.digests()["tables"]["summary.csv"])).unwrap()
+        );
+    }
+    assert_eq!(space.read("theirs"), "not yours");
+    assert!(!space.join("nowhere").exists());
+    let folder = space.join("there/summary.csv");
+    fs::create_dir_all(&folder).unwrap();
+    let refused = space.run(&["export", "tables", "there"]);
+    assert!(refused.code != Some(0) && refused.stderr.contains("there/summary.csv`"), "{}", refused.stderr);
+    assert!(folder.is_dir());
+}
+
+#[test]
 fn export_of_what_is_not_up_to_date_is_refused_with_the_command_to_type() {
     let refused = small().exits(2, &["export", "nets", "folder"]).stderr;
     assert!(refused.contains("is not up to date") && refused.contains("hint: `repro run nets` makes it"), "{refused}");

@@ -7,6 +7,7 @@ mod cache;
 mod carried;
 mod clock;
 mod data;
+mod declared;
 mod disk;
 mod environment;
 mod faults;

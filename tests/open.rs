@@ -244,7 +244,7 @@ fn a_file_may_lie_outside_of_the_project() {
 }
 
 #[test]
-fn a_link_to_a_file_is_followed_and_one_to_a_folder_is_refused() {
+fn a_link_to_a_file_is_followed_and_one_out_to_a_folder_is_refused() {
     let space = space();
     space.write("elsewhere/c.csv", "5\n");
     symlink("../../elsewhere/c.csv", space.join("data/raw/c.csv")).unwrap();
@@ -255,8 +255,8 @@ fn a_link_to_a_file_is_followed_and_one_to_a_folder_is_refused() {
     symlink("..", space.join("data/raw/loop")).unwrap();
     let refused = space.exits(2, &["plan"]).stderr;
     insta::assert_snapshot!(refused, @r"
-    error: pipeline.yaml:2:3: stage `raw`: `data/raw/loop` is a symbolic link to a folder
-    hint: declare the folder that it leads to
+    error: pipeline.yaml:2:3: stage `raw`: `data/raw/loop` is a symbolic link to the folder `data`, which the stage does not declare
+    hint: declare `data` as well, or put a copy in the place of the link
     ");
 }
 

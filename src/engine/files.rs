@@ -4,7 +4,9 @@
 //! size, mtime, ctime) -> digest`: a file is written down there only if every later edit must show in these ([`Witness`]).
 //!
 //! Kept of a file are its name, its bytes and whether its owner may run it; an empty folder is kept as such. Times, all other
-//! permissions, hard links and extended attributes are not.
+//! permissions, hard links and extended attributes are not. What editors, systems and version control leave in a folder is
+//! no part of it ([`IGNORED`]). A link to a file is that file; one to a folder is that folder, if that lies in what the
+//! stage declares.
 //!
 //! Knows no stage and no key; where the memo lies is for the caller to say.
 
@@ -12,22 +14,40 @@ use super::envelope;
 use super::error::Error;
 use super::key::{Artifact, Content, Digest};
 use super::stage::Declared;
-use super::store::{FILES, Store};
+use super::store::{FILES, Store, digest_of_file};
 use super::value::Misfit;
 use crate::fs::{self, Stat, Witness};
-use anyhow::{Context as _, Result};
+use anyhow::Result;
+use glob::Pattern;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::Metadata;
-use std::io::Read as _;
 use std::ops::Bound;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
+use unicode_normalization::UnicodeNormalization as _;
 
-/// How many bytes are read at once: enough for all cores to hash.
-const PIECE: u64 = 4 << 20;
+/// What is left out of declared folders, unless their stage says otherwise.
+pub const IGNORED: [&str; 16] = [
+    ".#*",
+    "#*#",
+    "*~",
+    "*.pyc",
+    "*.swo",
+    "*.swp",
+    ".DS_Store",
+    ".git",
+    ".hg",
+    ".ipynb_checkpoints",
+    ".mypy_cache",
+    ".pytest_cache",
+    ".svn",
+    "Thumbs.db",
+    "__pycache__",
+    "desktop.ini",
+];
 
 /// The files below a folder. Clones share what they have seen.
 #[derive(Clone, Default)]
@@ -37,7 +57,16 @@ pub struct Files {
     cache: PathBuf,
     memo: Arc<BTreeMap<String, Seen>>,
     witness: Witness,
-    looks: Arc<Mutex<BTreeMap<String, Look>>>,
+    looks: Arc<Mutex<BTreeMap<Asked, Look>>>,
+}
+
+/// What decides on a [`Look`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Asked {
+    path: String,
+    ignore: Option<Vec<String>>,
+    /// What else the stage declares, if a link leads out of the path.
+    beside: Vec<String>,
 }
 
 /// A file as it was when it was hashed.
@@ -75,26 +104,26 @@ impl Files {
         Files { root: root.to_owned(), cache, memo, witness, looks: Arc::default() }
     }
 
-    fn looks(&self) -> MutexGuard<'_, BTreeMap<String, Look>> {
+    fn looks(&self) -> MutexGuard<'_, BTreeMap<Asked, Look>> {
         self.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is declared, by name.
-    pub fn artifact(&self, declared: &[Declared]) -> Result<Artifact, Misfit> {
+    pub fn artifact(&self, all: &[Declared]) -> Result<Artifact, Misfit> {
         let refuse = |message: String| {
             let hint = "rename one, or bring it in by a stage of its own".to_owned();
             Err(Misfit::at(None, message, Some(hint)))
         };
         let mut artifact = Artifact::new();
-        for declared in declared {
-            for (name, (_, content)) in self.named(declared)? {
+        for declared in all {
+            for (name, (_, content)) in self.named(declared, all)? {
                 let before = artifact.insert(name.clone(), content);
                 if before.is_some_and(|before| before != Content::EmptyFolder) {
                     return refuse(format!("two of its files are called `{name}`"));
                 }
             }
         }
-        if declared.len() > 1 {
+        if all.len() > 1 {
             if let Some(name) = artifact.keys().find(|name| has_below(&artifact, &format!("{name}/"))) {
                 return refuse(format!("`{name}` is a file of one folder and a folder of another"));
             }
@@ -106,13 +135,13 @@ impl Files {
         Ok(artifact)
     }
 
-    /// What there is at a declared path by the names it goes by, with where it lies.
-    fn named(&self, declared: &Declared) -> Result<BTreeMap<String, (PathBuf, Content)>, Misfit> {
+    /// What there is at a declared path by the names it goes by, with where it lies; `all` are those of the stage.
+    fn named(&self, declared: &Declared, all: &[Declared]) -> Result<BTreeMap<String, (PathBuf, Content)>, Misfit> {
         let path = match declared.path.trim_end_matches('/') {
             "" => "/",
             path => path,
         };
-        let look = self.look(path)?;
+        let look = self.look(path, declared, all)?;
         let name = |below: &str| match (below, declared.by_path) {
             ("", true) => path.to_owned(),
             ("", false) => path.rsplit('/').next().unwrap_or(path).to_owned(),
@@ -124,12 +153,21 @@ impl Files {
     }
 
     /// What `path` was when it was first looked at.
-    fn look(&self, path: &str) -> Result<Look, Misfit> {
-        if let Some(look) = self.looks().get(path) {
+    fn look(&self, path: &str, declared: &Declared, all: &[Declared]) -> Result<Look, Misfit> {
+        let mut asked = Asked { path: path.to_owned(), ignore: declared.ignore.clone(), beside: Vec::new() };
+        if let Some(look) = self.looks().get(&asked) {
             return Ok(look.clone());
         }
+        asked.beside = all.iter().filter(|other| *other != declared).map(|other| other.path.clone()).collect();
+        if let Some(look) = self.looks().get(&asked) {
+            return Ok(look.clone());
+        }
+        let Below { found, leads_out } = self.find(&asked)?;
+        if !leads_out {
+            asked.beside.clear();
+        }
         let mut look = Look::new();
-        for (below, found) in self.find(path)? {
+        for (below, found) in found {
             let Found::File(meta) = found else {
                 look.insert(below, Sight { content: Content::EmptyFolder, stat: None });
                 continue;
@@ -140,75 +178,157 @@ impl Files {
             let known = self.memo.get(&here).filter(|seen| Some(seen.stat) == stat);
             let digest = match known {
                 Some(seen) => seen.digest,
-                None => digest(&lies).map_err(|e| Misfit::new(format!("{e:#}")))?,
+                None => digest_of_file(&lies).map_err(|e| Misfit::new(format!("{e:#}")))?,
             };
             let stat = stat.filter(|stat| known.is_some() || self.witness.trusts(&lies, stat, now));
             let content = Content::File { digest, executable: fs::is_executable(&meta) };
             look.insert(below, Sight { content, stat });
         }
-        self.looks().insert(path.to_owned(), look.clone());
+        self.looks().insert(asked, look.clone());
         Ok(look)
     }
 
-    /// The files at and below `path`, and the empty folders below it.
-    fn find(&self, path: &str) -> Result<BTreeMap<String, Found>, Misfit> {
-        let mut found = BTreeMap::new();
+    /// The files at and below a path, and the empty folders below it.
+    fn find(&self, asked: &Asked) -> Result<Below, Misfit> {
+        let path = asked.path.as_str();
+        let at = |below: &str| self.root.join(joined(path, below));
         let cannot = |path: &str, e: &std::io::Error| match e.kind() {
-            std::io::ErrorKind::NotFound => {
-                let hint = "paths begin at the folder of pipeline.yaml".to_owned();
-                Misfit::at(None, format!("there is no file or folder `{path}`"), Some(hint))
-            }
+            std::io::ErrorKind::NotFound => self.missing(path),
             _ => Misfit::new(format!("cannot read `{path}`: {e}")),
         };
-        let meta = std::fs::metadata(self.root.join(path)).map_err(|e| cannot(path, &e))?;
+        let refuse = |message: String, hint: &str| Misfit::at(None, message, Some(hint.to_owned()));
+        let mut found = BTreeMap::new();
+        let meta = std::fs::metadata(at("")).map_err(|e| cannot(path, &e))?;
         if !meta.is_dir() {
             regular(path, &meta)?;
-            return Ok([(String::new(), Found::File(meta))].into());
+            return Ok(Below { found: [(String::new(), Found::File(meta))].into(), leads_out: false });
         }
+        let (mut leads_out, mut ignores) = (false, false);
+        let ignored = Ignored::new(asked.ignore.as_deref())?;
         let place = |meta: &Metadata| (meta.dev(), meta.ino());
         let cache = std::fs::metadata(&self.cache).ok().map(|meta| place(&meta));
-        let mut open = vec![String::new()];
-        while let Some(folder) = open.pop() {
-            let names = fs::entries(&self.root.join(joined(path, &folder)));
-            let names = names.map_err(|e| Misfit::new(format!("{e:#}")))?;
-            if names.is_empty() {
-                found.insert(format!("{folder}/"), Found::EmptyFolder);
-            }
+        // Each with the folders that it lies in: a link to one of them has no end.
+        let mut open = vec![(String::new(), vec![place(&meta)])];
+        while let Some((folder, above)) = open.pop() {
+            let names = fs::entries(&at(&folder)).map_err(|e| Misfit::new(format!("{e:#}")))?;
+            let mut is_empty = true;
             for name in names {
                 let shown = name.to_string_lossy().into_owned();
-                let below = if folder.is_empty() { shown } else { format!("{folder}/{shown}") };
+                let below = if folder.is_empty() { shown.clone() } else { format!("{folder}/{shown}") };
+                if ignored.has(&shown, &below) {
+                    ignores = true;
+                    continue;
+                }
+                is_empty = false;
                 let here = joined(path, &below);
                 if name.to_str().is_none() {
-                    let hint = Some("rename it: names are part of what is hashed".to_owned());
-                    return Err(Misfit::at(None, format!("the name of `{here}` is not UTF-8"), hint));
+                    let message = format!("the name of `{here}` is not UTF-8");
+                    return Err(refuse(message, "rename it: names are part of what is hashed"));
                 }
-                let link = std::fs::symlink_metadata(self.root.join(&here)).map_err(|e| cannot(&here, &e))?;
-                let meta = std::fs::metadata(self.root.join(&here)).map_err(|e| cannot(&here, &e))?;
-                if meta.is_dir() && link.is_symlink() {
-                    let hint = Some("declare the folder that it leads to".to_owned());
-                    return Err(Misfit::at(None, format!("`{here}` is a symbolic link to a folder"), hint));
-                } else if meta.is_dir() && cache == Some(place(&meta)) {
-                    let hint = Some("declare the folders beside it, one by one".to_owned());
-                    return Err(Misfit::at(None, format!("`{here}` is the cache itself"), hint));
-                } else if meta.is_dir() {
-                    open.push(below);
-                } else {
+                let is_link = std::fs::symlink_metadata(at(&below)).map_err(|e| cannot(&here, &e))?.is_symlink();
+                let meta = std::fs::metadata(at(&below)).map_err(|e| cannot(&here, &e))?;
+                if is_link && !self.is_in(&at(&below), path) {
+                    leads_out = true;
+                    self.check_link(&here, &meta, &asked.beside)?;
+                }
+                if !meta.is_dir() {
                     regular(&here, &meta)?;
                     found.insert(below, Found::File(meta));
+                } else if cache == Some(place(&meta)) {
+                    let message = format!("`{here}` is the cache itself");
+                    return Err(refuse(message, "declare the folders beside it, one by one"));
+                } else if above.contains(&place(&meta)) {
+                    let message = format!("`{here}` is a symbolic link to a folder that it lies in");
+                    return Err(refuse(message, "remove it: what is in it has no end"));
+                } else {
+                    open.push((below, above.iter().copied().chain([place(&meta)]).collect()));
                 }
+            }
+            if is_empty {
+                found.insert(format!("{folder}/"), Found::EmptyFolder);
             }
         }
         // A data set that is not mounted, say.
         if !found.values().any(|found| matches!(found, Found::File(_))) {
-            return Err(Misfit::new(format!("there is no file in the folder `{path}`")));
+            let hint = ignores.then(|| "what is in it is left out; `ignore` says what is".to_owned());
+            return Err(Misfit::at(None, format!("there is no file in the folder `{path}`"), hint));
         }
-        Ok(found)
+        Ok(Below { found, leads_out })
+    }
+
+    /// Whether what a link leads to is, or lies in, the folder at `path`.
+    fn is_in(&self, link: &Path, path: &str) -> bool {
+        let whole = |path: &Path| path.canonicalize().ok();
+        whole(link).zip(whole(&self.root.join(path))).is_some_and(|(to, folder)| to.starts_with(folder))
+    }
+
+    /// Refuses a link that leads to a folder that the stage does not declare, and the Python of a virtual environment.
+    fn check_link(&self, link: &str, meta: &Metadata, beside: &[String]) -> Result<(), Misfit> {
+        let lies = self.root.join(link);
+        let to = lies.canonicalize().unwrap_or_default();
+        let to = self.root.canonicalize().ok().and_then(|root| to.strip_prefix(root).ok()).unwrap_or(&to).display();
+        let environment = Path::new(link).ancestors().nth(2).filter(|folder| {
+            let is_there = |name| self.root.join(folder).join(name).is_file();
+            is_there("pyvenv.cfg")
+        });
+        if let Some(environment) = environment {
+            let environment = environment.display();
+            let message = format!("`{link}` is a symbolic link to `{to}`, as of a virtual environment of Python");
+            let hint = format!(
+                "leave `{environment}` out of `files`, and write \
+                 `env: {{ PATH: \"$PROJECT/{environment}/bin:/usr/bin:/bin\" }}`"
+            );
+            return Err(Misfit::at(None, message, Some(hint)));
+        }
+        if !meta.is_dir() || beside.iter().any(|other| self.is_in(&lies, other)) {
+            return Ok(());
+        }
+        let message = format!("`{link}` is a symbolic link to the folder `{to}`, which the stage does not declare");
+        let hint = format!("declare `{to}` as well, or put a copy in the place of the link");
+        Err(Misfit::at(None, message, Some(hint)))
+    }
+
+    /// That there is nothing at `path`, and what may have been meant.
+    fn missing(&self, path: &str) -> Misfit {
+        let form = |name: &str| name.nfc().collect::<String>();
+        let unexpanded = path.split('/').next() == Some("~") || path.contains('$');
+        let hint = match self.nearly(path) {
+            Some(near) if form(&near) == form(path) => {
+                format!("`{}` lies there, the same letters in another Unicode form; rename it", near.escape_default())
+            }
+            Some(near) => format!("`{near}` lies there: names that differ in case alone are two names"),
+            None if unexpanded => "no shell expands `~` or `$` here; write the path out".to_owned(),
+            None => "paths begin at the folder of pipeline.yaml".to_owned(),
+        };
+        Misfit::at(None, format!("there is no file or folder `{path}`"), Some(hint))
+    }
+
+    /// What lies there under nearly this name: in another Unicode form, or in another case.
+    fn nearly(&self, path: &str) -> Option<String> {
+        let fold = |name: &str| name.nfc().collect::<String>().to_lowercase();
+        let form = |name: &str| name.nfc().collect::<String>();
+        let mut near = if path.starts_with('/') { "/".to_owned() } else { String::new() };
+        for part in path.split('/').filter(|part| !part.is_empty()) {
+            let names = fs::list(&self.root.join(&near)).ok()?;
+            let same = |fits: &dyn Fn(&str) -> bool| names.iter().find(|name| fits(name)).map(String::as_str);
+            let name = match part {
+                "." | ".." => Some(part),
+                _ => same(&|name| name == part)
+                    .or_else(|| same(&|name| form(name) == form(part)))
+                    .or_else(|| same(&|name| fold(name) == fold(part))),
+            };
+            if !near.is_empty() && !near.ends_with('/') {
+                near.push('/');
+            }
+            near.push_str(name?);
+        }
+        Some(near).filter(|near| near != path)
     }
 
     /// Takes what is declared into the cache, as it was when it was looked at.
-    pub fn take_in(&self, store: &Store, declared: &[Declared]) -> Result<()> {
-        for declared in declared {
-            for (path, content) in self.named(declared)?.into_values() {
+    pub fn take_in(&self, store: &Store, all: &[Declared]) -> Result<()> {
+        for declared in all {
+            for (path, content) in self.named(declared, all)?.into_values() {
                 let Some(digest) = content.digest() else { continue };
                 if !store.take_in(&path, digest)? {
                     let path = path.strip_prefix(&self.root).unwrap_or(&path).display().to_string();
@@ -221,9 +341,10 @@ impl Files {
 
     /// Fails if anything that was looked at is no longer what it was.
     pub fn check_unchanged(&self) -> Result<()> {
-        for (path, look) in &*self.looks() {
+        for (asked, look) in &*self.looks() {
+            let path = &asked.path;
             let changed = |file: &str| Error::FileChanged(joined(path, file));
-            let now = self.find(path).map_err(|_| changed(""))?;
+            let now = self.find(asked).map_err(|_| changed(""))?.found;
             if let Some(other) = now.keys().find(|file| !look.contains_key(*file)) {
                 return Err(changed(other).into());
             }
@@ -243,7 +364,7 @@ impl Files {
             (Content::EmptyFolder, Found::EmptyFolder) => true,
             (Content::File { digest: before, executable }, Found::File(meta)) => {
                 let known = was.stat.is_some() && self.witness.stat(path, meta) == was.stat;
-                executable == fs::is_executable(meta) && (known || digest(path)? == before)
+                executable == fs::is_executable(meta) && (known || digest_of_file(path)? == before)
             }
             _ => false,
         })
@@ -252,7 +373,7 @@ impl Files {
     /// Writes down what was hashed.
     pub fn remember(&self, store: &Store) -> Result<()> {
         let mut files = (*self.memo).clone();
-        for (path, look) in &*self.looks() {
+        for (Asked { path, .. }, look) in &*self.looks() {
             let seen = |sight: &Sight| Some(Seen { stat: sight.stat?, digest: sight.content.digest()? });
             files.extend(look.iter().filter_map(|(file, sight)| Some((joined(path, file), seen(sight)?))));
         }
@@ -262,6 +383,32 @@ impl Files {
         files.retain(|path, _| self.root.join(path).exists());
         store.write_memo(&Memo { files })
     }
+}
+
+/// What is left out of a folder.
+struct Ignored(Vec<Pattern>);
+
+impl Ignored {
+    fn new(patterns: Option<&[String]>) -> Result<Ignored, Misfit> {
+        let read = |pattern: &str| Pattern::new(pattern).map_err(|e| Misfit::new(format!("`{pattern}`: {e}")));
+        let read: Result<Vec<Pattern>, Misfit> = match patterns {
+            Some(patterns) => patterns.iter().map(|pattern| read(pattern)).collect(),
+            None => IGNORED.iter().map(|pattern| read(pattern)).collect(),
+        };
+        Ok(Ignored(read?))
+    }
+
+    /// Whether what has this name, at this path below the folder, is left out.
+    fn has(&self, name: &str, below: &str) -> bool {
+        self.0.iter().any(|pattern| pattern.matches(if pattern.as_str().contains('/') { below } else { name }))
+    }
+}
+
+/// What there is at a declared path.
+struct Below {
+    found: BTreeMap<String, Found>,
+    /// Whether a link leads out of it.
+    leads_out: bool,
 }
 
 /// What there is below a declared path.
@@ -284,39 +431,11 @@ fn regular(path: &str, meta: &Metadata) -> Result<(), Misfit> {
     if meta.is_file() { Ok(()) } else { Err(Misfit::new(format!("`{path}` is neither a file nor a folder"))) }
 }
 
-/// Hashes a file that others may be writing to: never by memory map, where a file cut short is a signal.
-fn digest(path: &Path) -> Result<Digest> {
-    let cannot = || format!("cannot read `{}`", path.display());
-    let mut file = fs::open(path)?;
-    let mut hash = blake3::Hasher::new();
-    let mut piece = Vec::new();
-    while file.by_ref().take(PIECE).read_to_end(&mut piece).with_context(cannot)? > 0 {
-        if fs::has_thread_pool() {
-            hash.update_rayon(&piece)
-        } else {
-            hash.update(&piece)
-        };
-        piece.clear();
-    }
-    hash.finalize().to_hex().parse().map_err(anyhow::Error::msg)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::toy::Bench;
     use super::*;
     use std::time::Duration;
-
-    #[test]
-    fn a_file_is_hashed_as_the_cache_hashes_it_whatever_its_size() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
-        for size in [0, 1, PIECE as usize, PIECE as usize + 1, 3 * PIECE as usize] {
-            let bytes: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
-            fs::write(&path, &bytes).unwrap();
-            assert_eq!(digest(&path).unwrap(), Digest::of(&bytes), "{size}");
-        }
-    }
 
     /// The project of `bench` as a process finds it, whose file systems tell of every edit at once.
     fn files(bench: &Bench) -> Files {
@@ -325,7 +444,7 @@ mod tests {
     }
 
     fn declared(path: &str) -> Declared {
-        Declared { path: path.to_owned(), by_path: false }
+        Declared { path: path.to_owned(), by_path: false, ignore: None }
     }
 
     /// What another process says of `paths`.

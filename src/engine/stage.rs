@@ -88,6 +88,8 @@ pub struct Declared {
     /// Whether its files keep this path as their name. If not, a file goes by its last part, and one in a folder by its
     /// path within that: the place on disk is not part of the question then.
     pub by_path: bool,
+    /// Patterns of what is left out of it, if it is a folder; none for the usual ones.
+    pub ignore: Option<Vec<String>>,
 }
 
 /// What a stage asks of the machine. In no key.

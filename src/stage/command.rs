@@ -20,6 +20,7 @@
 //! knowing what the program is, this file neither pins its version nor keeps it from reading the disk by absolute paths.
 
 use super::environment::{self, PATH};
+use super::file::check_ignore;
 use super::format;
 use super::scratch::Scratch;
 use super::texts::{Text, Texts, written};
@@ -54,11 +55,15 @@ pub(super) struct Params {
     /// What of the project it consists of: files and folders.
     #[serde(default, deserialize_with = "one_or_many")]
     #[schemars(with = "Texts")]
-    files: Vec<String>,
+    files: Vec<ProjectPath>,
+    /// Patterns of what is left out of folders in `files`; in no key. By default what editors, systems and version control
+    /// leave there.
+    #[serde(default)]
+    ignore: Option<Vec<String>>,
     /// What it writes: files, and folders with a slash at their end.
     #[serde(deserialize_with = "one_or_many")]
     #[schemars(with = "Texts")]
-    outputs: Vec<String>,
+    outputs: Vec<ProjectPath>,
     /// Variables of its environment; `$PROJECT` in a value stands for the project's folder.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, Text>")]
@@ -79,9 +84,32 @@ pub(super) struct Params {
 }
 
 /// One path in place of a list of one.
-fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ProjectPath>, D::Error> {
     let texts = Texts::deserialize(deserializer)?;
-    Ok(texts.all().iter().map(|text| text.0.clone()).collect())
+    Ok(texts.all().iter().map(|text| text.0.clone().into()).collect())
+}
+
+/// A path as it is written plainly: `./x`, `a//b` and `a/./b` are `x`, `a/b` and `a/b`. A slash at its end stays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+struct ProjectPath(String);
+
+impl From<String> for ProjectPath {
+    fn from(path: String) -> ProjectPath {
+        let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+        // Refused later, as it is written.
+        if parts.is_empty() || path.starts_with('/') {
+            return ProjectPath(path);
+        }
+        let end = if path.ends_with('/') || path.ends_with("/.") { "/" } else { "" };
+        ProjectPath(parts.join("/") + end)
+    }
+}
+
+impl From<ProjectPath> for String {
+    fn from(path: ProjectPath) -> String {
+        path.0
+    }
 }
 
 /// The name of a variable in `env`.
@@ -165,7 +193,7 @@ impl Stage for Command {
     const OUTPUTS: &'static [&'static str] = &[];
     const OPEN: bool = true;
     const SPAWNS: bool = true;
-    const LISTS: &'static [&'static str] = &["run", "files", "outputs"];
+    const LISTS: &'static [&'static str] = &["run", "files", "ignore", "outputs"];
     type Params = Params;
 
     fn check(params: &Params) -> Result<(), String> {
@@ -185,6 +213,7 @@ impl Stage for Command {
         check_paths(&params.files, &params.outputs)?;
         let path = params.env.iter().find(|(name, _)| name.0 == "PATH");
         path.map_or(Ok(()), |(_, path)| environment::check_path(&path.0))?;
+        check_ignore(params.ignore.as_deref())?;
         let mut variables = BTreeMap::new();
         for (name, value) in &params.params {
             if !is_name(name) {
@@ -214,11 +243,13 @@ impl Stage for Command {
     }
 
     fn outputs(params: &Params) -> Option<Vec<String>> {
-        Some(params.outputs.clone())
+        Some(params.outputs.iter().map(|path| path.0.clone()).collect())
     }
 
     fn files(params: &Params) -> Vec<Declared> {
-        params.files.iter().map(|path| Declared { path: path.clone(), by_path: true }).collect()
+        let declared =
+            |path: &ProjectPath| Declared { path: path.0.clone(), by_path: true, ignore: params.ignore.clone() };
+        params.files.iter().map(declared).collect()
     }
 
     fn terms(params: &Params) -> Terms {
@@ -232,7 +263,7 @@ impl Stage for Command {
 
     /// What it may take of time and machine changes no answer; its files are asked for by name and digest.
     fn question(params: Params, _: &Invocation) -> Params {
-        Params { files: Vec::new(), time_limit: None, retries: 0, threads: None, memory: None, ..params }
+        Params { files: Vec::new(), ignore: None, time_limit: None, retries: 0, threads: None, memory: None, ..params }
     }
 
     fn difference(file: &str, cached: &[u8], again: &[u8]) -> String {
@@ -332,18 +363,20 @@ fn copy(from: &Path, to: &Path, mode: u32, executable: bool) -> Result<()> {
 }
 
 /// Moves the outputs out of `work`; copies those that somebody else may write to.
-fn collect(declared: &[String], own: &BTreeSet<String>, work: &Path, cx: &Context) -> Result<()> {
+fn collect(declared: &[ProjectPath], own: &BTreeSet<String>, work: &Path, cx: &Context) -> Result<()> {
     let fs::Below { mut files, empty_folders, others } = fs::below(work, &[INPUTS])?;
     files.extend(empty_folders);
     files.retain(|file| !own.contains(file));
-    let is_output = |file: &String| declared.iter().any(|output| belongs(file, output));
+    let is_output = |file: &String| declared.iter().any(|output| belongs(file, &output.0));
     if let Some((special, why)) = others.iter().find(|(file, _)| is_output(file)) {
         bail!("the output `{special}` {why}");
     }
     let others = others.iter().map(|(file, _)| file).filter(|file| !own.contains(*file));
     let stray = files.iter().filter(|file| !is_output(file)).chain(others);
     let stray: Vec<String> = stray.map(|file| format!("`{file}`")).collect();
-    if let Some(missing) = declared.iter().find(|output| !files.iter().any(|file| belongs(file, output))) {
+    if let Some(ProjectPath(missing)) =
+        declared.iter().find(|output| !files.iter().any(|file| belongs(file, &output.0)))
+    {
         let more = if stray.len() > NAMED { format!(" and {} more", stray.len() - NAMED) } else { String::new() };
         let named = stray[..stray.len().min(NAMED)].join(", ");
         let but = if stray.is_empty() { String::new() } else { format!(", but {named}{more}") };
@@ -398,9 +431,9 @@ fn variable(param: &str) -> String {
 }
 
 /// Refuses paths of which one is the other or lies in it: of what is there then, nobody knows whether it was given or made.
-fn check_paths(files: &[String], outputs: &[String]) -> Result<(), String> {
-    let files = files.iter().map(|path| ("files", path));
-    let paths: Vec<(&str, &String)> = files.chain(outputs.iter().map(|path| ("outputs", path))).collect();
+fn check_paths(files: &[ProjectPath], outputs: &[ProjectPath]) -> Result<(), String> {
+    let files = files.iter().map(|path| ("files", &path.0));
+    let paths: Vec<(&str, &String)> = files.chain(outputs.iter().map(|path| ("outputs", &path.0))).collect();
     paths.iter().try_for_each(|(field, path)| check_path(field, path))?;
     let plain = |path: &str| format!("{}/", path.trim_end_matches('/'));
     // Sorted so, a folder is right before what lies in it.
@@ -433,10 +466,14 @@ fn check_path(field: &str, path: &str) -> Result<(), String> {
     let shown: String = path.chars().take(40).flat_map(char::escape_default).collect();
     if path.contains('\0') || parts().any(|part| matches!(part, "" | "." | "..")) {
         let hint = match field {
+            _ if matches!(path, "." | "./") => "name the files and folders in it, one by one",
             "files" => "a file from elsewhere comes in by a stage of kind `file`",
             _ => "name a file below the folder that the command runs in",
         };
         return Err(format!("`{shown}` in `{field}` is no path below the project; {hint}"));
+    }
+    if parts().next() == Some("~") {
+        return Err(format!("`{shown}` in `{field}` begins with `~`, which no shell expands here; write the path out"));
     }
     if parts().next() == Some(INPUTS) {
         return Err(format!("`{shown}` in `{field}` is where inputs are laid; give it another folder"));
@@ -499,7 +536,7 @@ mod tests {
             serde_json::from_str(&text).unwrap()
         };
         assert_eq!(read(r#""fig.svg""#), read(r#"["fig.svg"]"#));
-        assert_eq!(read(r#""fig.svg""#).files, ["a.py"]);
+        assert_eq!(read(r#""fig.svg""#).files, ["a.py".to_owned().into()]);
     }
 
     #[test]
@@ -512,7 +549,7 @@ mod tests {
 
     #[test]
     fn what_leads_out_of_the_folder_or_into_the_inputs_is_no_output_and_no_file() {
-        for path in ["", "/etc/passwd", "../x", "a/../../x", "./x", "a//b", "a\\u0000b"] {
+        for path in ["", "/etc/passwd", "../x", "a/../../x", "./../x", ".", "./", "a\\u0000b"] {
             for field in ["files", "outputs"] {
                 let other = if field == "outputs" { "" } else { r#","outputs":["x"]"# };
                 let said = refusal(&format!(r#""run":"true","{field}":["{path}"]{other}"#));
@@ -521,6 +558,33 @@ mod tests {
         }
         let said = refusal(r#""run":"true","outputs":["inputs/x"]"#);
         assert_eq!(said, "`inputs/x` in `outputs` is where inputs are laid; give it another folder");
+    }
+
+    #[test]
+    fn a_path_that_is_not_written_plainly_means_the_plain_one_and_has_its_key() {
+        let params = |path: &str| {
+            let json = serde_json::json!({ "run": "true", "files": [path], "outputs": [format!("o/{path}")] });
+            serde_json::from_value::<Params>(json).unwrap()
+        };
+        for path in ["./a/b", "a//b", "a/./b", ".//a/.//b", "././a/b"] {
+            assert_eq!(params(path), params("a/b"), "{path}");
+            assert_eq!(Command::check(&params(path)), Ok(()));
+        }
+        for folder in ["./a/b/", "a/b//", "a/b/.", "a/b/./"] {
+            assert_eq!(params(folder), params("a/b/"), "{folder}");
+        }
+        let twice = refusal(r#""run":"true","files":["a","./a"],"outputs":["x"]"#);
+        assert_eq!(twice, "`files` has `a` twice; remove one");
+    }
+
+    #[test]
+    fn a_tilde_is_explained_and_a_pattern_that_is_none_is_refused() {
+        let said = refusal(r#""run":"true","files":["~/x"],"outputs":["x"]"#);
+        assert_eq!(said, "`~/x` in `files` begins with `~`, which no shell expands here; write the path out");
+        for wrong in ["[", "", "a/", "***"] {
+            let said = refusal(&format!(r#""run":"true","ignore":["{wrong}"],"outputs":["x"]"#));
+            assert!(said.starts_with(&format!("`{wrong}` in `ignore` is no pattern: ")), "{said}");
+        }
     }
 
     #[test]
@@ -557,6 +621,8 @@ mod tests {
             };
             let all: Vec<Vec<String>> = files.iter().chain(&outputs).map(parts).collect();
             let overlap = (0..all.len()).any(|i| (0..all.len()).any(|j| i != j && all[i].starts_with(&all[j])));
+            let [files, outputs] =
+                [files, outputs].map(|paths| paths.into_iter().map(ProjectPath::from).collect::<Vec<_>>());
             prop_assert_eq!(check_paths(&files, &outputs).is_err(), overlap);
         }
     }

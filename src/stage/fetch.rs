@@ -1,7 +1,8 @@
 //! `fetch`: brings a dataset in, checked, split and cut to size.
 //!
-//! The one stage that looks outside its workspace: at the folder that `REPRO_DATA` names, or, where it names none, at
-//! MNIST's mirrors. Neither can change the answer, since every byte is checked against published digests.
+//! The one stage that looks outside its workspace: at the folder that `REPRO_DATA` names, or, if it names none, at MNIST's
+//! mirrors. Neither can change the answer, since every byte is checked against published digests. Whoever names a folder
+//! wants what is in it: if that is not MNIST, the stage fails, and nothing else is used.
 
 use super::artifact::{DATA_CARD, DataCard, IMAGES, MNIST, write_examples, write_json};
 use crate::engine::stage::{Context, Invocation, Slot, Stage, Unavailable};
@@ -10,7 +11,7 @@ use crate::study::bounded::ImageCount;
 use crate::study::data::digits::digits;
 use crate::study::data::mnist::{self, FILES, MIRRORS};
 use crate::study::data::{Examples, Split};
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::io::Read as _;
@@ -138,44 +139,60 @@ fn mnist() -> Result<(Examples, Examples)> {
     Ok(mnist::assemble(&files)?)
 }
 
-/// Where in a data folder the files may lie: in the folder itself, or where torchvision puts them
-/// below its `root`.
-const PLACES: [&str; 3] = ["", "raw", "MNIST/raw"];
+/// Where torchvision puts the files below a folder that it is given.
+const TORCHVISION: [&str; 2] = ["MNIST/raw", "raw"];
 
-/// The file, unpacked, from a folder that has it: packed or plain, with a dash or a dot before
-/// `idx`. Of several, the first whose bytes are the published ones.
+/// The file, unpacked, from the first place in `folder` that has it sound: packed or not, with a dot for a dash, as
+/// torchvision lays it out, or in a folder of its own name.
 fn from_folder(folder: &Path, file: &mnist::File) -> Result<Vec<u8>> {
-    let mut refused = None;
-    for place in PLACES {
-        for name in [file.name.to_owned(), file.name.replace("-idx", ".idx")] {
-            for ending in [".gz", ""] {
-                let path = folder.join(place).join(format!("{name}{ending}"));
-                match published(&path, file) {
+    let dotted = file.name.replacen("-idx", ".idx", 1);
+    let mut refused = Vec::new();
+    for place in [""].into_iter().chain(TORCHVISION).chain([file.name]) {
+        for name in [file.name, &dotted] {
+            for end in ["", ".gz"] {
+                let path = folder.join(place).join(format!("{name}{end}"));
+                match from_file(&path, file) {
                     Ok(Some(bytes)) => return Ok(bytes),
                     Ok(None) => {}
-                    Err(cause) => refused = refused.or(Some(cause)),
+                    Err(cause) => refused.push(format!("`{}`: {cause:#}", path.display())),
                 }
             }
         }
     }
-    let folder = folder.display();
-    Err(refused.unwrap_or_else(|| {
-        let places = "neither itself nor in `raw` or `MNIST/raw`";
-        anyhow!("the data folder `{folder}` has no `{}`, with or without `.gz`, {places}", file.name)
-    }))
+    let (shown, name) = (folder.display(), file.name);
+    if !refused.is_empty() {
+        bail!("the files in `{shown}` are not MNIST: {}", refused.join("; "));
+    }
+    let found = some_of(folder)?;
+    bail!(
+        "the data folder `{shown}` has no `{name}`, also not as `{dotted}`, with `.gz` at the end, or in `{}`; it has {found}",
+        TORCHVISION[0]
+    )
 }
 
-/// The published bytes of `file`, from `path`; `None` if nothing is there.
-fn published(path: &Path, file: &mnist::File) -> Result<Option<Vec<u8>>> {
-    let Some(mut bytes) = fs::read_if_there(path)? else { return Ok(None) };
-    let attempt = || {
-        if path.extension().is_some_and(|ending| ending == "gz") {
-            bytes = mnist::gunzip(file.name, &bytes, file.bytes)?;
-        }
-        mnist::verify(file, &bytes)?;
-        Ok::<_, mnist::MnistError>(Some(bytes))
-    };
-    attempt().with_context(|| format!("`{}` is not MNIST's `{}`", path.display(), file.name))
+/// The file at `path`, unpacked; `None` if there is none.
+fn from_file(path: &Path, file: &mnist::File) -> Result<Option<Vec<u8>>> {
+    if fs::metadata_if_there(path)?.is_none() {
+        return Ok(None);
+    }
+    let mut bytes = fs::read(path)?;
+    if path.extension().is_some_and(|end| end == "gz") {
+        bytes = mnist::gunzip(file.name, &bytes, file.bytes)?;
+    }
+    mnist::verify(file, &bytes)?;
+    Ok(Some(bytes))
+}
+
+/// What is in a folder, in words: a few names.
+fn some_of(folder: &Path) -> Result<String> {
+    const FEW: usize = 5;
+    let names = fs::list(folder)?;
+    let shown: Vec<String> = names.iter().take(FEW).map(|name| format!("`{name}`")).collect();
+    Ok(match names.len() {
+        0 => "nothing in it".to_owned(),
+        n if n > FEW => format!("{} and {} more", shown.join(", "), n - FEW),
+        _ => shown.join(", "),
+    })
 }
 
 /// How long a mirror may take to answer, and to deliver 10 MB; how often each is asked.
@@ -318,41 +335,50 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_found_under_each_name_that_people_have_it_under() {
-        const IDX: mnist::File = mnist::File { name: "right-idx1-ubyte", ..FILE };
-        for name in ["right-idx1-ubyte", "right.idx1-ubyte"] {
-            for place in PLACES {
+    fn mnist_is_found_as_people_have_it() {
+        let file = mnist::File { name: "right-idx3-ubyte", ..FILE };
+        let (first, rest) = RIGHT.split_at(4000);
+        for (name, bytes) in [
+            ("right-idx3-ubyte", RIGHT.to_vec()),
+            ("right.idx3-ubyte", RIGHT.to_vec()),
+            ("right-idx3-ubyte.gz", gzip(RIGHT)),
+            ("right.idx3-ubyte.gz", gzip(RIGHT)),
+            ("right-idx3-ubyte.gz", [gzip(first), gzip(rest)].concat()),
+            ("MNIST/raw/right-idx3-ubyte", RIGHT.to_vec()),
+            ("MNIST/raw/right-idx3-ubyte.gz", gzip(RIGHT)),
+            ("raw/right-idx3-ubyte", RIGHT.to_vec()),
+            ("right-idx3-ubyte/right.idx3-ubyte", RIGHT.to_vec()),
+        ] {
+            for broken in [None, Some("right-idx3-ubyte.gz"), Some("right.idx3-ubyte"), Some("raw")] {
                 let folder = tempfile::tempdir().unwrap();
-                let path = folder.path().join(place).join(name);
-                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-                std::fs::write(&path, RIGHT).unwrap();
-                assert_eq!(from_folder(folder.path(), &IDX).unwrap(), RIGHT, "{place} {name}");
-                std::fs::remove_file(&path).unwrap();
-                std::fs::write(path.with_file_name(format!("{name}.gz")), gzip(RIGHT)).unwrap();
-                assert_eq!(from_folder(folder.path(), &IDX).unwrap(), RIGHT, "{place} {name}.gz");
+                let path = folder.path().join(name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(&path, &bytes).unwrap();
+                if let Some(broken) = broken.map(|broken| folder.path().join(broken)).filter(|path| !path.exists()) {
+                    fs::write(&broken, "broken").unwrap();
+                }
+                assert_eq!(from_folder(folder.path(), &file).unwrap(), RIGHT, "{name} beside {broken:?}");
             }
         }
     }
 
     #[test]
-    fn a_broken_file_beside_a_good_one_is_passed_over() {
+    fn a_folder_without_mnist_is_refused_with_what_was_looked_for_and_what_was_found() {
+        let file = mnist::File { name: "right-idx3-ubyte", ..FILE };
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("right.gz"), b"not gzip").unwrap();
-        let error = format!("{:#}", from_folder(folder.path(), &FILE).unwrap_err());
-        assert!(error.contains("right.gz` is not MNIST's `right`: `right` cannot be unzipped"), "{error}");
-        std::fs::write(folder.path().join("right"), RIGHT).unwrap();
-        assert_eq!(from_folder(folder.path(), &FILE).unwrap(), RIGHT);
-        std::fs::remove_file(folder.path().join("right.gz")).unwrap();
-        std::fs::create_dir(folder.path().join("right.gz")).unwrap();
-        assert_eq!(from_folder(folder.path(), &FILE).unwrap(), RIGHT, "what cannot be read is broken, too");
-    }
-
-    #[test]
-    fn a_given_folder_without_the_files_is_a_failure_that_no_fallback_answers() {
-        let folder = tempfile::tempdir().unwrap();
-        let error = from_folder(folder.path(), &FILE).unwrap_err();
-        assert!(!error.is::<Unavailable>());
-        assert!(error.to_string().contains("has no `right`, with or without `.gz`"), "{error}");
+        let refusal = || from_folder(folder.path(), &file).unwrap_err();
+        let shown = folder.path().display().to_string();
+        let looked_for =
+            "`right-idx3-ubyte`, also not as `right.idx3-ubyte`, with `.gz` at the end, or in `MNIST/raw`; it has";
+        assert_eq!(refusal().to_string(), format!("the data folder `{shown}` has no {looked_for} nothing in it"));
+        (0..7).for_each(|n| fs::write(&folder.path().join(format!("{n}.png")), "").unwrap());
+        let found = "`0.png`, `1.png`, `2.png`, `3.png`, `4.png` and 2 more";
+        assert_eq!(refusal().to_string(), format!("the data folder `{shown}` has no {looked_for} {found}"));
+        for broken in ["right-idx3-ubyte.gz", "right.idx3-ubyte"] {
+            fs::write(&folder.path().join(broken), "broken").unwrap();
+            assert!(refusal().to_string().contains(broken), "{}", refusal());
+        }
+        assert!(!refusal().is::<Unavailable>(), "nothing else is used instead");
     }
 
     fn params(json: serde_json::Value) -> Params {

@@ -19,6 +19,9 @@ pub(super) struct Params {
     /// From the project's folder, or absolute. Always given, and in no key.
     #[serde(default)]
     path: Option<Texts>,
+    /// Patterns of what is left out of folders; in no key. By default what editors, systems and version control leave there.
+    #[serde(default)]
+    ignore: Option<Vec<String>>,
 }
 
 impl Stage for File {
@@ -26,7 +29,7 @@ impl Stage for File {
     const VERSION: u32 = 1;
     const SLOTS: &'static [Slot] = &[];
     const OUTPUTS: &'static [&'static str] = &[];
-    const LISTS: &'static [&'static str] = &["path"];
+    const LISTS: &'static [&'static str] = &["path", "ignore"];
     type Params = Params;
 
     fn check(params: &Params) -> Result<(), String> {
@@ -37,7 +40,7 @@ impl Stage for File {
             Some(paths) if paths.iter().any(|path| path.0.is_empty()) => {
                 Err("`path` is empty; write `path: FILE`, a folder, or a list of them".into())
             }
-            Some(_) => Ok(()),
+            Some(_) => check_ignore(params.ignore.as_deref()),
         }
     }
 
@@ -47,11 +50,11 @@ impl Stage for File {
 
     fn files(params: &Params) -> Vec<Declared> {
         let paths = params.path.iter().flat_map(Texts::all);
-        paths.map(|path| Declared { path: path.0.clone(), by_path: false }).collect()
+        paths.map(|path| Declared { path: path.0.clone(), by_path: false, ignore: params.ignore.clone() }).collect()
     }
 
     fn question(_: Params, _: &Invocation) -> Params {
-        Params { path: None }
+        Params { path: None, ignore: None }
     }
 
     fn run(_: Params, cx: &Context) -> Result<()> {
@@ -71,4 +74,17 @@ impl Stage for File {
         }
         Ok(())
     }
+}
+
+/// Refuses what is no pattern of names.
+pub(super) fn check_ignore(patterns: Option<&[String]>) -> Result<(), String> {
+    patterns.unwrap_or_default().iter().try_for_each(|pattern| {
+        let refuse = |why: &str| Err(format!("`{pattern}` in `ignore` is no pattern: {why}; write one as `*.bak`"));
+        match glob::Pattern::new(pattern) {
+            Err(e) => refuse(e.msg),
+            Ok(_) if pattern.is_empty() => refuse("it is empty"),
+            Ok(_) if pattern.ends_with('/') => refuse("a folder is named without a slash at its end"),
+            Ok(_) => Ok(()),
+        }
+    })
 }
