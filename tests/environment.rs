@@ -80,3 +80,13 @@ fn a_failure_names_the_program_that_the_user_has_elsewhere() {
     let said = space.exits(1, &["run"]).stderr;
     assert!(!said.contains("PATH"), "{said}");
 }
+
+#[test]
+fn a_script_of_the_project_that_is_not_declared_is_named_with_what_to_write() {
+    let space = Space::with("stages:\n  a:\n    command: { run: 'sh train.sh', outputs: [out] }\n");
+    space.write("train.sh", "echo x > out\n");
+    let failed = space.exits(1, &["run"]).stderr;
+    assert!(failed.contains("`train.sh` is in the project but not in `files`"), "{failed}");
+    space.write("pipeline.yaml", "stages:\n  a:\n    command: { run: 'sh train.sh', outputs: [out], files: [train.sh] }\n");
+    space.ok(&["run"]);
+}

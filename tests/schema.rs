@@ -212,7 +212,8 @@ fn bash_is_offered_whole_names_whatever_it_takes_for_the_ends_of_words() {
 #[test]
 fn what_a_command_does_not_use_is_refused() {
     let space = Space::tiny();
-    for (command, option) in [("schema", ["-S", "nets.epochs=2"]), ("log", ["--profile", "x"]), ("gc", ["-S", "a.b=1"])] {
+    for (command, option) in [("schema", ["-S", "nets.epochs=2"]), ("log", ["--profile", "x"]), ("gc", ["-S", "a.b=1"])]
+    {
         let refused = space.exits(2, &[&[command], &option[..]].concat()).stderr;
         assert!(refused.contains(&format!("`{command}` looks at no node")), "{refused}");
     }

@@ -9,9 +9,9 @@ use crate::engine::plan::Plan;
 use crate::{fs, stage};
 use anyhow::{Context as _, Result};
 use clap::CommandFactory as _;
+use clap_complete::Shell;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::{CompleteEnv, Shells};
-use clap_complete::Shell;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -65,16 +65,15 @@ pub(super) fn targets() -> ArgValueCompleter {
 
 /// For an argument that names a profile.
 pub(super) fn profiles() -> ArgValueCompleter {
-    ArgValueCompleter::new(|current: &OsStr| offered(current, |given| {
+    ArgValueCompleter::new(|current: &OsStr| {
+        offered(current, |given| {
             let profiles = given.pipeline()?.profiles;
             Some(profiles.into_iter().map(|profile| profile.name).collect())
-        }))
+        })
+    })
 }
 
-fn offered(
-    current: &OsStr,
-    names: impl Fn(&Given) -> Option<Vec<String>>,
-) -> Vec<CompletionCandidate> {
+fn offered(current: &OsStr, names: impl Fn(&Given) -> Option<Vec<String>>) -> Vec<CompletionCandidate> {
     let (current, all) = (current.to_string_lossy(), names(&Given::read()).unwrap_or_default());
     all.into_iter().filter(|name| name.starts_with(&*current)).take(OFFERED).map(CompletionCandidate::new).collect()
 }

@@ -84,6 +84,7 @@ pub(super) fn hold(common: &Common, session: &mut Session) -> Result<Lock> {
 
 /// What `lock` expects of the nodes of `session`.
 pub(super) fn expected<'a>(lock: &'a Lock, session: &'a Session) -> Result<Expected<'a>> {
+    lock.check_seed(session.profile.as_deref(), &session.pipeline.seed).map_err(Error::from)?;
     let names: BTreeSet<&str> = session.plan.nodes.iter().map(|node| node.name.as_str()).collect();
     Ok(lock.expected(session.profile.as_deref(), &names).map_err(Error::from)?)
 }
@@ -129,6 +130,7 @@ pub(super) fn lock(common: &Common) -> Result<String> {
     let all = nodes.len();
     let tell = session.plan.nodes.iter().filter(|node| node.kind.tells_root());
     let (root, changed) = lock.set(profile, nodes, tell.map(|node| node.name.clone()).collect());
+    lock.set_seed(profile, &session.pipeline.seed);
     fs::write_for_people(&common.directory.join(&file), lock.to_string().as_bytes())?;
     let file = file.display().to_string();
     Ok(match common.json {

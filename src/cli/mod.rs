@@ -1,7 +1,7 @@
 //! The command line: one short function per command. The only room that knows all others, and the only one that talks.
 
-mod diff;
 mod complete;
+mod diff;
 mod exec;
 mod gc;
 mod graph;
@@ -419,7 +419,8 @@ fn refuse_what_is_not_used(cli: &Cli) -> Result<()> {
         _ => return Ok(()),
     };
     let common = &cli.common;
-    let given = [("-S", !common.set.is_empty()), ("--profile", common.profile.is_some()), ("--refetch", common.refetch)];
+    let given =
+        [("-S", !common.set.is_empty()), ("--profile", common.profile.is_some()), ("--refetch", common.refetch)];
     match given.iter().find(|(_, is_given)| *is_given) {
         Some((option, _)) => Err(Error::Usage(Fault {
             source: (*option).to_owned(),

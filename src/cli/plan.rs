@@ -70,10 +70,14 @@ pub(super) fn why(common: &Common, target: &str) -> Result<String> {
         match standing {
             Standing::Cached(entry) => {
                 let Checked { key, fell_back, .. } = &survey.checked[id];
-                let by = runs.get(key).map_or("a run that `log` no longer has".to_owned(), |run| format!("run {}", run.run));
+                let by =
+                    runs.get(key).map_or("a run that `log` no longer has".to_owned(), |run| format!("run {}", run.run));
                 let (since, host) = (utc(entry.finished), &entry.host);
                 let key = key.short();
-                writeln!(text, "{name}: up to date since {since}: {by} computed {key} on {host} (`repro show {name}`)")?;
+                writeln!(
+                    text,
+                    "{name}: up to date since {since}: {by} computed {key} on {host} (`repro show {name}`)"
+                )?;
                 if let Some(cause) = fell_back {
                     writeln!(text, "  its fallback is used: {cause} (`--refetch` tries again)")?;
                 }

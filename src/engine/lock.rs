@@ -6,6 +6,7 @@
 //!
 //! [profile ci]
 //! root: 5f0c...
+//! seed: 0
 //! curves@curve=arc,hidden=10 metrics.csv=3f1c... points.csv=9a02...
 //! nets@hidden=10,end=a net.safetensors=77d1...
 //! > report report.html=40ee... report.md=c01d...
@@ -64,6 +65,8 @@ struct Section {
     root: Option<Digest>,
     /// Where that stands.
     place: Option<Place>,
+    /// The pipeline's seed when it was locked; a lock of before does not say.
+    seed: Option<String>,
     nodes: BTreeMap<String, Artifact>,
     /// Those among them that tell readers the root.
     telling: BTreeSet<String>,
@@ -183,7 +186,7 @@ impl Lock {
         nodes: BTreeMap<String, Artifact>,
         telling: BTreeSet<String>,
     ) -> (Digest, usize) {
-        let mut section = Section { root: None, place: None, nodes, telling };
+        let mut section = Section { nodes, telling, ..Section::default() };
         let root = section.true_root();
         section.root = Some(root);
         let before = self.sections.remove(&profile.map(str::to_owned)).unwrap_or_default().nodes;
@@ -191,6 +194,34 @@ impl Lock {
         let changed = names.into_iter().filter(|name| before.get(*name) != section.nodes.get(*name)).count();
         self.sections.insert(profile.map(str::to_owned), section);
         (root, changed)
+    }
+
+    /// Writes down the seed that `profile` was locked with.
+    pub fn set_seed(&mut self, profile: Option<&str>, seed: &str) {
+        if let Some(section) = self.sections.get_mut(&profile.map(str::to_owned)) {
+            section.seed = Some(seed.to_owned());
+        }
+    }
+
+    /// Refuses another seed than that which `profile` was locked with: nothing that draws could be as expected.
+    pub fn check_seed(&self, profile: Option<&str>, seed: &str) -> Result<(), Fault> {
+        let section = self.sections.get(&profile.map(str::to_owned));
+        let Some((section, locked)) = section.and_then(|section| Some((section, section.seed.as_ref()?))) else {
+            return Ok(());
+        };
+        if locked == seed {
+            return Ok(());
+        }
+        Err(Fault {
+            source: self.source.clone(),
+            place: section.place,
+            message: format!("[{}] was locked with the seed {locked}, and the pipeline has {seed}", title(profile)),
+            hint: Some(format!(
+                "write `seed: {locked}`; or `{}`, then `{}` locks what it makes",
+                command("run", profile),
+                command("lock", profile)
+            )),
+        })
     }
 }
 
@@ -201,6 +232,9 @@ impl fmt::Display for Lock {
             writeln!(f, "\n[{}]", title(profile.as_deref()))?;
             if let Some(root) = section.root {
                 writeln!(f, "root: {root}")?;
+            }
+            if let Some(seed) = &section.seed {
+                writeln!(f, "seed: {}", escape(seed))?;
             }
             for (name, artifact) in &section.nodes {
                 let mark = if section.telling.contains(name) { TELLS } else { "" };
@@ -365,6 +399,10 @@ fn read(text: &str) -> Result<BTreeMap<Option<String>, Section>, Misfit> {
                 section.place = place;
                 continue;
             }
+            if let Some(seed) = line.strip_prefix("seed: ") {
+                section.seed = unescape(seed);
+                continue;
+            }
             let told = line.strip_prefix(TELLS);
             let (name, artifact) = node(told.unwrap_or(line)).map_err(|message| refuse(message, RESTORE))?;
             if section.nodes.contains_key(&name) {
@@ -480,6 +518,18 @@ mod tests {
         let named = "has the digest of `nets@end=b`, `net.safetensors` for `nets@end=a`, `net.safetensors`";
         assert!(fault.message.ends_with(named), "{fault}");
         expected.refuse_swapped(&[]).unwrap();
+    }
+
+    #[test]
+    fn another_seed_than_the_locked_one_is_named() {
+        let mut lock = lock();
+        lock.check_seed(Some("ci"), "1").unwrap();
+        lock.set_seed(Some("ci"), "a b");
+        let lock = parse(&lock.to_string());
+        lock.check_seed(Some("ci"), "a b").unwrap();
+        lock.check_seed(Some("quick"), "1").unwrap();
+        let fault = lock.check_seed(Some("ci"), "1").unwrap_err();
+        assert!(fault.message.ends_with("[profile ci] was locked with the seed a b, and the pipeline has 1"), "{fault}");
     }
 
     #[test]

@@ -246,12 +246,7 @@ impl Past {
     }
 
     /// The differences of `recipe` from the nearest of these; none if that is still asked for.
-    fn changed_from(
-        &self,
-        among: &[Features],
-        recipe: &Recipe,
-        current: &BTreeSet<Key>,
-    ) -> Option<Vec<Reason>> {
+    fn changed_from(&self, among: &[Features], recipe: &Recipe, current: &BTreeSet<Key>) -> Option<Vec<Reason>> {
         let earlier = nearest(among, recipe).into_iter().filter_map(|key| Some((key, self.recipes.get(&key)?)));
         let earlier = earlier.filter(|(_, earlier)| earlier.kind == recipe.kind);
         earlier
@@ -420,7 +415,8 @@ mod tests {
 
     #[test]
     fn the_last_recipe_of_a_node_explains_it_even_if_an_earlier_one_is_nearer() {
-        let [first, last] = [(0.1, 1), (0.2, 2)].map(|(variance, pair)| train(json!({"normal": {"variance": variance}}), pair));
+        let [first, last] =
+            [(0.1, 1), (0.2, 2)].map(|(variance, pair)| train(json!({"normal": {"variance": variance}}), pair));
         let new = train(json!({"normal": {"variance": 0.1}}), 2);
         let past = [("nets", &last), ("nets", &first)];
         assert_eq!(explain_named(&past, "nets", &new), ["param prior.normal.variance 0.2 -> 0.1"]);

@@ -24,6 +24,7 @@ use super::file::check_ignore;
 use super::format;
 use super::scratch::Scratch;
 use super::texts::{Text, Texts, written};
+use super::undeclared;
 use crate::engine::key::Content;
 use crate::engine::stage::{
     Changes, Context, Declared, FILES, GATHERED, Hinted, Invocation, Slot, Stage, Terms, Verbatim, belongs,
@@ -296,8 +297,9 @@ impl Stage for Command {
         let hinted = |cause: String| {
             // Whoever sets a PATH knows that it is another one.
             let is_set = params.env.keys().any(|name| name.0 == "PATH");
-            let elsewhere = || environment::elsewhere(&words, &path, cx.project());
-            match if is_set { None } else { elsewhere() } {
+            let elsewhere = || if is_set { None } else { environment::elsewhere(&words, &path, cx.project()) };
+            let lines = params.run.all().iter().map(|text| text.0.as_str());
+            match undeclared::hint(lines, work, cx.project()).or_else(elsewhere) {
                 Some(hint) => Hinted { cause, hint }.into(),
                 None => anyhow!(cause),
             }

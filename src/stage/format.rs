@@ -144,11 +144,8 @@ fn rows(before: &[u8], after: &[u8]) -> Option<Changes> {
     let gone: Vec<_> = before.keys(keys).filter(|key| !new.contains_key(key)).collect();
     let come: Vec<_> = after.keys(keys).filter(|key| !old.contains_key(key)).collect();
     let renamed = renamed(&gone, &come);
-    let mut changes = Changes {
-        added: come.len() - renamed.len(),
-        removed: gone.len() - renamed.len(),
-        ..Changes::default()
-    };
+    let mut changes =
+        Changes { added: come.len() - renamed.len(), removed: gone.len() - renamed.len(), ..Changes::default() };
     let alone = |one: &Rows, other: &Rows| -> Vec<String> {
         one.header.iter().filter(|name| !other.header.contains(name)).cloned().collect()
     };
@@ -196,7 +193,8 @@ fn renamed<'a>(gone: &[Vec<&'a str>], come: &[Vec<&'a str>]) -> BTreeMap<Vec<&'a
     let come: BTreeSet<&Vec<&str>> = come.iter().collect();
     let mut renamed = BTreeMap::new();
     for was in gone {
-        let at = old.iter().position(|values| replaced.iter().zip(values).all(|(&column, value)| was[column] == *value));
+        let at =
+            old.iter().position(|values| replaced.iter().zip(values).all(|(&column, value)| was[column] == *value));
         let mut is = was.clone();
         for (&column, value) in replaced.iter().zip(at.map_or(&[][..], |at| &new[at])) {
             is[column] = value;
