@@ -577,7 +577,7 @@ mod tests {
         assert!(lock.expected(None, &NODES.into()).is_ok());
         assert!(lock.expected(Some("no profile"), &NODES.into()).is_err());
         let fault = Lock::new("pipeline.lock").expected(None, &NODES.into()).unwrap_err();
-        assert_eq!(fault.hint.as_deref(), Some("`repro lock` locks what the cache has now"));
+        assert_eq!(fault.hint.as_deref(), Some("`repro run`, then `repro lock` adds it"));
     }
 
     #[test]
