@@ -13,6 +13,7 @@ mod captions;
 mod command;
 mod conclusions;
 mod evaluate;
+mod extras;
 mod fetch;
 mod figures;
 mod file;
