@@ -452,8 +452,8 @@ pub fn temporary_folder(folder: &Path) -> Result<TempDir> {
     made.with_context(|| format!("cannot make a workspace in `{}`", folder.display()))
 }
 
-/// How many bytes are hashed at once: enough for all cores.
-const PIECE: u64 = 4 << 20;
+/// How many bytes are hashed at once: enough for all cores, which wait for each other then.
+const PIECE: u64 = 16 << 20;
 
 /// BLAKE3 of a file of any size, on all cores where it is large. The file is read, not mapped: of a
 /// map, bytes that cannot be read or are gone meanwhile end the process by a signal.

@@ -15,7 +15,20 @@ pub fn escape(text: &str) -> String {
 
 /// A paragraph with the figure at `path` and its caption, which may be Markdown.
 pub fn figure(caption: &str, path: &str) -> String {
-    format!("![{caption}](<{path}>)\n")
+    format!("![{caption}](<{}>)\n", url(path))
+}
+
+/// The relative address of the file at `path`: no sign in it means anything in Markdown, HTML or an address.
+pub fn url(path: &str) -> String {
+    let mut url = String::with_capacity(path.len());
+    for c in path.chars() {
+        match c {
+            '/' | '-' | '_' | '.' | '=' | '@' | ',' => url.push(c),
+            c if c.is_alphanumeric() => url.push(c),
+            c => c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| url.push_str(&format!("%{byte:02X}"))),
+        }
+    }
+    url
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod command;
 mod conclusions;
 mod environment;
 mod evaluate;
+mod extras;
 mod fetch;
 mod figures;
 mod file;

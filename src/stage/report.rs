@@ -4,6 +4,7 @@
 
 use super::artifact::{DATA_CARD, DataCard, MNIST, read_json};
 use super::conclusions::{COMPARED, Conclusion, Findings, Pairs};
+use super::extras::Extra;
 use super::figures::by_strength;
 use super::plot::{CARD, FigureCard, SVG};
 use super::sections::{self, Key};
@@ -17,11 +18,10 @@ use crate::engine::key::{Content, Digest};
 use crate::engine::stage::{ALL, Arity, Context, Input, Invocation, Slot, Stage};
 use crate::fs;
 use crate::report::html;
-use crate::report::markdown::{escape, figure};
+use crate::report::markdown::{escape, figure, url};
 use crate::report::table::{Align, Table};
 use crate::study::stats::{Average, FEWEST, Interval, binomial_standard_error, noise_of_difference};
 use anyhow::{Context as _, Result};
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use polars::prelude::DataFrame;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -89,7 +89,7 @@ const LAID_OUT: &[&str] = &[METRICS.file, REFITS.file, NETS.file, HISTORIES.file
 
 impl Stage for Report {
     const NAME: &'static str = "report";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const SLOTS: &'static [Slot] = &[
         Slot { name: "data", arity: Arity::One, files: &[DATA_CARD] },
         Slot { name: "tables", arity: Arity::One, files: TABLES },
@@ -131,9 +131,9 @@ impl Stage for Report {
             fs::write(&cx.output(&format!("tables/{table}")), fs::read(inputs.tables.path(table)?)?)?;
         }
         let markdown = inputs.markdown(&params)?;
-        let extra = |path: &str| inputs.extras.iter().find(|extra| extra.path() == path).map(Extra::to_html);
+        let extra = |path: &str| inputs.extras.iter().find(|extra| url(&extra.path()) == path).map(Extra::to_html);
         let image = |path: &str| {
-            inputs.figures.iter().find(|f| f.path() == path).map(|f| f.svg.clone()).or_else(|| extra(path))
+            inputs.figures.iter().find(|f| url(&f.path()) == path).map(|f| f.svg.clone()).or_else(|| extra(path))
         };
         fs::write(&cx.output(HTML), html::page(&inputs.title(), &markdown, &image))?;
         fs::write(&cx.output(MARKDOWN), markdown)
@@ -150,59 +150,6 @@ struct Shown {
 impl Shown {
     fn path(&self) -> String {
         format!("figures/{}.svg", self.card.name)
-    }
-}
-
-/// A picture that one of the user's own stages has drawn.
-struct Extra {
-    /// A file name, of no other picture of the report.
-    name: String,
-    bytes: Vec<u8>,
-    digest: Digest,
-}
-
-/// The pictures that a browser shows, by the ends of their names.
-const PICTURES: [(&str, &str); 3] = [(".svg", "image/svg+xml"), (".png", "image/png"), (".jpg", "image/jpeg")];
-
-impl Extra {
-    /// The pictures among the files of `inputs`, under names that are not in `taken`.
-    fn read(inputs: &[Input], mut taken: BTreeSet<String>) -> Result<Vec<Extra>> {
-        let mut extras = Vec::new();
-        for input in inputs {
-            for (file, content) in &input.artifact {
-                let Some(digest) = content.digest() else { continue };
-                let Some((end, _)) = PICTURES.iter().find(|(end, _)| file.ends_with(end)) else { continue };
-                let plain = file.replace('/', "-");
-                let stem = plain.strip_suffix(end).unwrap_or(&plain);
-                let numbered = (2..).map(|n| format!("{stem}-{n}{end}"));
-                let name = std::iter::once(plain.clone()).chain(numbered).find(|name| !taken.contains(name));
-                let name = name.unwrap_or(plain);
-                taken.insert(name.clone());
-                extras.push(Extra { name, bytes: fs::read(input.path(file)?)?, digest });
-            }
-        }
-        Ok(extras)
-    }
-
-    fn path(&self) -> String {
-        format!("figures/{}", self.name)
-    }
-
-    /// The title that an SVG gives itself; else the file's name.
-    fn caption(&self) -> String {
-        let text = String::from_utf8_lossy(&self.bytes);
-        let title = text.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>"));
-        let plain = |title: &str| title.trim().replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
-        title.map(|(title, _)| plain(title)).filter(|title| !title.is_empty()).unwrap_or_else(|| self.name.clone())
-    }
-
-    /// As an image, not as markup: whatever a stranger's SVG holds, nothing runs and nothing is fetched.
-    fn to_html(&self) -> String {
-        let kind = PICTURES.iter().find(|(end, _)| self.name.ends_with(end)).map_or("", |(_, kind)| kind);
-        let data = BASE64_STANDARD.encode(&self.bytes);
-        format!(
-            "<img alt=\"\" style=\"display: block; max-width: 100%; margin: 0 auto\" src=\"data:{kind};base64,{data}\">"
-        )
     }
 }
 
@@ -670,15 +617,6 @@ mod tests {
             Report::question(params, &invocation).command("run aggregate"),
             r"repro run --profile quick -S 'nets.prior=['\''none'\'']' aggregate"
         );
-    }
-
-    #[test]
-    fn a_picture_of_the_users_own_is_called_by_its_title_or_else_its_name() {
-        let caption =
-            |bytes: &str| Extra { name: "a.svg".into(), bytes: bytes.into(), digest: Digest::of(b"") }.caption();
-        assert_eq!(caption("<svg><title> x &lt; y </title></svg>"), "x < y");
-        assert_eq!(caption("<svg><title></title></svg>"), "a.svg");
-        assert_eq!(caption("<title>"), "a.svg");
     }
 
     #[test]
