@@ -106,7 +106,8 @@ fn a_read_only_cache_can_be_looked_at_and_a_run_says_why_it_cannot() {
     }
     for change in [&["run"][..], &["run", "--force"], &["gc", "--delete"], &["pin", "report"]] {
         let refused = space.exits(7, change).stderr;
-        assert_eq!(refused, "error: cannot open `./cache/v2/lock`: Permission denied (os error 13)\n", "{change:?}");
+        let is_named = refused.starts_with("error: cannot ") && refused.contains("./cache/v2/");
+        assert!(is_named && refused.contains("Permission denied (os error 13)"), "{change:?}: {refused}");
     }
     drop(shut);
     assert_eq!(space.ran(&[]), nothing());

@@ -87,6 +87,9 @@ fn a_script_of_the_project_that_is_not_declared_is_named_with_what_to_write() {
     space.write("train.sh", "echo x > out\n");
     let failed = space.exits(1, &["run"]).stderr;
     assert!(failed.contains("`train.sh` is in the project but not in `files`"), "{failed}");
-    space.write("pipeline.yaml", "stages:\n  a:\n    command: { run: 'sh train.sh', outputs: [out], files: [train.sh] }\n");
+    space.write(
+        "pipeline.yaml",
+        "stages:\n  a:\n    command: { run: 'sh train.sh', outputs: [out], files: [train.sh] }\n",
+    );
     space.ok(&["run"]);
 }

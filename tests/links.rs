@@ -12,7 +12,7 @@ const THEIRS: &str = "not yours\n";
 
 /// Puts a link to `target` in the place of a file.
 fn link(path: &Path, target: &Path) {
-    fs::remove_file(path).unwrap();
+    let _ = fs::remove_file(path);
     symlink(target, path).unwrap();
 }
 
@@ -55,7 +55,6 @@ fn an_object_replaced_by_a_link_is_named_by_verify_and_remade_and_nothing_is_wri
 fn nothing_is_written_through_a_link_in_the_place_of_any_file_of_the_cache() {
     let space = Space::run_tiny();
     let (key, undisturbed) = (key(&space, "tables"), space.digests());
-    space.write(&format!("cache/v2/logs/{key}"), "");
     let files = [format!("entries/{key}.json"), format!("recipes/{key}.json"), format!("logs/{key}")];
     for file in files.map(|file| space.join("cache/v2").join(file)) {
         space.write("theirs", THEIRS);

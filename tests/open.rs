@@ -592,7 +592,7 @@ fn what_is_declared_wrongly_is_refused_before_anything_runs() {
     );
     case("run: [x], shell: bash, outputs: [x]", "`shell` is for a text, and `run` is a list\nhint: write `run: |`");
     case("run: x, shell: zsh, outputs: [x]", "`shell`: unknown value `zsh`\nhint: known: `sh`, `bash`");
-    case("run: x, outputs: [x], time-limit: soon", "`time-limit`: expected a number, found `soon`");
+    case("run: x, outputs: [x], time-limit: soon", "`time-limit: soon` is no time");
     case("run: x, outputs: [x], timelimit: 3", "unknown field `timelimit`\nhint: did you mean `time-limit`?");
     case("run: x, outputs: [x], files: [nosuch.py]", "stage `c`: there is no file or folder `nosuch.py`");
 }

@@ -108,5 +108,5 @@ fn gc_removes_snapshots_which_may_name_what_is_gone() {
     space.ok(&["run"]);
     space.ok(&["gc", "--delete", "--keep-runs", "1"]);
     assert!(!space.join("cache/v2/unchanged").exists());
-    assert_eq!(space.ran(&["run"]), nothing());
+    assert_eq!(space.ran(&[]), nothing());
 }

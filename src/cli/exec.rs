@@ -156,7 +156,7 @@ pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
         TAKEN
     } else if causes(|cause| cause.is::<process::Stopped>()) {
         STOPPED
-    } else if causes(|cause| cause.is::<std::io::Error>()) {
+    } else if causes(|cause| cause.is::<std::io::Error>() || cause.is::<fs::NoLocks>()) {
         7
     } else {
         1

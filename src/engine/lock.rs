@@ -529,7 +529,10 @@ mod tests {
         lock.check_seed(Some("ci"), "a b").unwrap();
         lock.check_seed(Some("quick"), "1").unwrap();
         let fault = lock.check_seed(Some("ci"), "1").unwrap_err();
-        assert!(fault.message.ends_with("[profile ci] was locked with the seed a b, and the pipeline has 1"), "{fault}");
+        assert!(
+            fault.message.ends_with("[profile ci] was locked with the seed a b, and the pipeline has 1"),
+            "{fault}"
+        );
     }
 
     #[test]

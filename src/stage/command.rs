@@ -228,7 +228,10 @@ impl Stage for Command {
             }
         }
         if let Some(limit) = params.time_limit.as_ref().filter(|limit| time_limit(&limit.0).is_none()) {
-            return Err(format!("`{}` is no time; write seconds above 0, or `90s`, `10m`, `2h`, `1h30m`", limit.0));
+            return Err(format!(
+                "`time-limit: {}` is no time; write seconds above 0, or `90s`, `10m`, `2h`, `1h30m`",
+                limit.0
+            ));
         }
         match &params.memory {
             Some(memory) if bytes(&memory.0).is_none() => {
