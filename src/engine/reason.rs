@@ -109,6 +109,9 @@ impl fmt::Display for Reason {
             Reason::FileChanged { file, old, new } => {
                 write!(f, "file {file} {} -> {}", show_content(*old), show_content(*new))
             }
+            Reason::InputsChanged { slot, added: 0, removed: 0 } => {
+                write!(f, "inputs {slot}: the same in another order")
+            }
             Reason::InputsChanged { slot, added, removed } => {
                 write!(f, "inputs {slot}: {added} new, {removed} gone")
             }
@@ -306,16 +309,18 @@ pub fn differences(old: &Recipe, new: &Recipe) -> Vec<Reason> {
     let (before, after) = (leaves(old), leaves(new));
     for path in union(&before, &after) {
         let (old, new) = (before.get(&path), after.get(&path));
-        if old != new {
+        // As text: `0.0` and `-0.0` are equal numbers, but not in a key.
+        if old.map(Json::to_string) != new.map(Json::to_string) {
             reasons.push(Reason::ParamChanged { path, old: old.cloned(), new: new.cloned() });
         }
     }
+    let params_changed = reasons.iter().any(|reason| matches!(reason, Reason::ParamChanged { .. }));
     let seed =
         |recipe: &Recipe, of: fn(&Seed) -> &String| recipe.seed.as_ref().map_or("none".into(), |s| of(s).clone());
     let runs = (seed(old, |s| &s.run), seed(new, |s| &s.run));
     let labels = (seed(old, |s| &s.label), seed(new, |s| &s.label));
     // A label follows the parameters: where those have changed, it says nothing more.
-    let telling = if runs.0 != runs.1 { Some(runs) } else { Some(labels).filter(|_| old.params == new.params) };
+    let telling = if runs.0 != runs.1 { Some(runs) } else { Some(labels).filter(|_| !params_changed) };
     if let Some((old, new)) = telling.filter(|(old, new)| old != new) {
         reasons.push(Reason::SeedChanged { old, new });
     }
@@ -337,8 +342,12 @@ pub fn differences(old: &Recipe, new: &Recipe) -> Vec<Reason> {
                 }
             }
         } else {
-            let (before, after): (BTreeSet<_>, BTreeSet<_>) = (before.iter().collect(), after.iter().collect());
-            let (added, removed) = (after.difference(&before).count(), before.difference(&after).count());
+            // Two nodes may have put out equal bytes: an artifact counts as often as it is there.
+            let mut surplus: BTreeMap<&Artifact, isize> = BTreeMap::new();
+            after.iter().for_each(|artifact| *surplus.entry(artifact).or_default() += 1);
+            before.iter().for_each(|artifact| *surplus.entry(artifact).or_default() -= 1);
+            let added = surplus.values().filter(|n| **n > 0).map(|n| n.unsigned_abs()).sum();
+            let removed = surplus.values().filter(|n| **n < 0).map(|n| n.unsigned_abs()).sum();
             reasons.push(Reason::InputsChanged { slot, added, removed });
         }
     }
@@ -501,6 +510,32 @@ mod tests {
         reasons.push(Reason::Upstream { node: "nets@pair=1".into(), count: 2, because: vec![Reason::FirstTime] });
         let text: Vec<String> = reasons.iter().map(Reason::to_string).collect();
         insta::assert_snapshot!(text.join("\n"));
+    }
+
+    #[test]
+    fn zeros_of_both_signs_are_told_apart() {
+        let at = |x: f64| train(json!({"normal": {"mean": x}, "grid": [1.0, x]}), 1);
+        let (plus, mut minus) = (at(0.0), at(-0.0));
+        minus.seed = Some(Seed { run: "0".into(), label: "pair=1,mean=-0.0".into() });
+        assert_ne!(plus.key(), minus.key());
+        assert_eq!(
+            explain(&[plus], &[], &minus),
+            ["param prior.grid [1.0,0.0] -> [1.0,-0.0]", "param prior.normal.mean 0.0 -> -0.0"]
+        );
+    }
+
+    #[test]
+    fn gathered_inputs_are_counted_with_copies_and_another_order_is_named() {
+        let artifact = |text: &str| -> Artifact { [("t".to_owned(), Digest::of(text.as_bytes()).into())].into() };
+        let gathered = |texts: &[&str]| {
+            let mut recipe = train(json!("none"), 1);
+            recipe.inputs.insert("all".into(), texts.iter().map(|text| artifact(text)).collect());
+            recipe
+        };
+        let told = |before: &[&str], after: &[&str]| explain(&[gathered(before)], &[], &gathered(after));
+        assert_eq!(told(&["a", "b"], &["b", "a"]), ["inputs all: the same in another order"]);
+        assert_eq!(told(&["a", "b"], &["a", "b", "b"]), ["inputs all: 1 new, 0 gone"]);
+        assert_eq!(told(&["a", "a", "a"], &["a", "c"]), ["inputs all: 1 new, 2 gone"]);
     }
 
     #[test]
