@@ -192,8 +192,12 @@ pub fn check_threads(threads: usize) -> Result<()> {
 
 /// What would help if the system has refused something for a limit of its own.
 pub fn exhausted(error: &anyhow::Error) -> Option<&'static str> {
-    let system = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()?.raw_os_error());
-    match Errno::from_raw_os_error(system?) {
+    let system = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>())?;
+    let errno = match system.kind() {
+        std::io::ErrorKind::OutOfMemory => Errno::NOMEM,
+        _ => Errno::from_raw_os_error(system.raw_os_error()?),
+    };
+    match errno {
         Errno::MFILE => Some("`ulimit -n` is how many files a process may have open; raise it"),
         Errno::NFILE => Some("all processes together have as many files open as the system allows"),
         Errno::AGAIN => Some("`ulimit -u` (processes and threads) or `ulimit -v` (memory) allows no more; raise it"),

@@ -13,11 +13,12 @@ const THEIRS: &str = "not yours\n";
 /// Puts a link to `target` in the place of a file.
 fn link(path: &Path, target: &Path) {
     let _ = fs::remove_file(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
     symlink(target, path).unwrap();
 }
 
 fn is_link(path: &Path) -> bool {
-    fs::symlink_metadata(path).unwrap().is_symlink()
+    fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink())
 }
 
 /// The node's key.

@@ -71,6 +71,7 @@ fn a_lock_holds_the_digest_of_every_output_of_every_node() {
     let space = locked();
     let mut lock = Lock::new(LOCK);
     lock.set(Some("once"), artifacts(&space), BTreeSet::new());
+    lock.set_seed(Some("once"), "0");
     assert_eq!(space.read(LOCK), lock.to_string());
     let mode = std::fs::metadata(space.join(LOCK)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o644, "it is for everyone");
@@ -232,7 +233,7 @@ fn without_a_lock_or_with_a_spoilt_one_the_command_to_type_is_told() {
     let good = space.read(LOCK);
     space.write(LOCK, good.replacen("curves ", "curves x ", 1));
     insta::assert_snapshot!(said(&space.exits(2, &["run", "--locked"])), @r"
-    error: pipeline.lock:6:1: `x` is not `file=digest`
+    error: pipeline.lock:7:1: `x` is not `file=digest`
     hint: restore the file, or remove it and lock again
     ");
     space.write(LOCK, good.replace("[profile once]", "<<<<<<< HEAD\n[profile once]"));

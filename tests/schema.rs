@@ -223,4 +223,6 @@ fn what_a_command_does_not_use_is_refused() {
 fn the_program_alone_tells_its_commands_but_for_that_of_its_own_use() {
     let told = Space::tiny().exits(2, &[]).stderr;
     assert!(told.contains("verify") && !told.contains("exec"), "{told}");
+    let told = Space::tiny().exits(2, &["-q"]).stderr;
+    assert_eq!(told, "error: repro: a command is missing\nhint: `repro help` lists them\n");
 }

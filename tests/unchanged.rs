@@ -24,7 +24,7 @@ fn snapshot(space: &Space) -> PathBuf {
 fn told(output: &Output) -> Vec<Json> {
     let mut events = output.events();
     for event in &mut events {
-        for field in ["run", "seconds"] {
+        for field in ["run", "process", "seconds"] {
             event.as_object_mut().unwrap().remove(field);
         }
     }

@@ -32,7 +32,8 @@ use crate::engine::wording::harmless;
 use crate::stage::DATA_VARIABLE;
 use crate::{fs, kernel, stage};
 use anyhow::{Context as _, Result};
-use clap::builder::{OsStringValueParser, TypedValueParser as _};
+use clap::builder::{BoolishValueParser, OsStringValueParser, TypedValueParser as _};
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use output::print;
@@ -88,7 +89,7 @@ struct Common {
     #[arg(long, global = true, value_name = "DIR", env = CACHE_VARIABLE, value_parser = OsStringValueParser::new().map(PathBuf::from))]
     cache: Option<PathBuf>,
     /// Use no file locks, on a disk that has none: then let `gc` and `verify` run only while nothing else does
-    #[arg(long, global = true, env = NO_LOCK_VARIABLE)]
+    #[arg(long, global = true, env = NO_LOCK_VARIABLE, value_parser = BoolishValueParser::new())]
     no_lock: bool,
     /// Ask again for data that could not be had before
     #[arg(long, global = true)]
@@ -337,6 +338,16 @@ pub fn main() -> u8 {
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
+        Err(refusal) if refusal.kind() == ErrorKind::MissingSubcommand => {
+            // clap would list the commands, with that of the program's own use.
+            let fault = Fault {
+                source: "repro".into(),
+                place: None,
+                message: "a command is missing".into(),
+                hint: Some("`repro help` lists them".into()),
+            };
+            return finish(complain(&Error::Usage(fault).into()));
+        }
         Err(refusal) => {
             // Help and version come this way too.
             let written = refusal.print();

@@ -210,7 +210,7 @@ pub(super) fn child_processes(common: &Common, told: Vec<OsString>, slots: usize
     let variable = |name: &str, value: PathBuf| (name.to_owned(), value);
     let data = common.data_folder()?.map(|folder| variable(crate::stage::DATA_VARIABLE, folder));
     let cache = common.cache.clone().map(|folder| variable(CACHE_VARIABLE, folder));
-    let no_lock = common.no_lock.then(|| variable(NO_LOCK_VARIABLE, "1".into()));
+    let no_lock = common.no_lock.then(|| variable(NO_LOCK_VARIABLE, "true".into()));
     let environment = [data, cache, no_lock].into_iter().flatten().collect();
     Ok(Local::new(itself()?, arguments, environment, slots, scratch).called(path()?))
 }

@@ -313,8 +313,9 @@ mod tests {
             before: before.into(),
             after: after.into(),
         };
-        let expected = vec![cell("hidden=10, prior=normal", "error", "2", "2.5")];
-        assert_eq!(found, Changes { cells: expected, added: 1, removed: 1, columns: Vec::new() });
+        let moved = cell("hidden=10, prior=normal", "error", "2", "2.5");
+        let replaced = cell("hidden=50 -> 100, prior=none", "error", "3", "4");
+        assert_eq!(found, Changes { cells: vec![moved, replaced], ..Changes::default() });
         let found = changes("t.csv", b"error,loss\n1,2\n", b"error,norm\n2,2\n").unwrap();
         assert_eq!(found.cells, [cell("", "error", "1", "2")], "a single row needs no name");
         assert_eq!(found.columns, ["loss", "norm"]);
