@@ -64,7 +64,8 @@ fn a_name_in_path_that_is_not_replaced_is_refused_where_it_is_written() {
 
 #[test]
 fn a_failure_names_the_program_that_the_user_has_elsewhere() {
-    for (run, is) in [("[sh, c.sh]", "`sh` is /"), ("sh c.sh", "`sh` is /"), ("[own]", "`own` is not found, not ")] {
+    for (run, is) in [("[sh, c.sh]", "`sh` is /"), ("sh c.sh", "`sh` is /"), ("[own]", "`own` is not found; yours is ")]
+    {
         let space =
             Space::with(&format!("stages:\n  c: {{ command: {{ run: {run}, files: [c.sh], outputs: [out] }} }}\n"));
         space.write("c.sh", "exit 1\n");

@@ -98,12 +98,20 @@ fn describe(
     Ok(())
 }
 
+/// Fields of stages that are in no recipe: that one is not there does not say that it is at its default.
+const IN_NO_KEY: [&str; 6] = ["files", "ignore", "memory", "retries", "threads", "time-limit"];
+
 fn describe_recipe(text: &mut String, recipe: &Recipe, question: &Question) -> Result<()> {
     writeln!(text, "  kind     {} version {}", recipe.kind, recipe.version)?;
     for (name, value) in &recipe.params {
         writeln!(text, "  param    {name} = {value}")?;
     }
-    for (name, value) in question.full.iter().filter(|(name, _)| !recipe.params.contains_key(*name)) {
+    let own = recipe.params.get("params");
+    let is_default = |name: &str| {
+        let is_own = own.is_some_and(|own| own.get(name).is_some());
+        !is_own && !recipe.params.contains_key(name) && !IN_NO_KEY.contains(&name)
+    };
+    for (name, value) in question.full.iter().filter(|(name, _)| is_default(name)) {
         writeln!(text, "  param    {name} = {value} (default)")?;
     }
     if let Some(seed) = &recipe.seed {

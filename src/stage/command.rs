@@ -297,25 +297,28 @@ impl Stage for Command {
             Texts::One(text) => (params.shell.name(), environment::programs(&text.0)),
             Texts::Many(words) => (words[0].0.as_str(), vec![words[0].0.as_str()]),
         };
-        let hinted = |cause: String| {
+        let hinted = |cause: String, is_not_found: bool| {
             // Whoever sets a PATH knows that it is another one.
             let is_set = params.env.keys().any(|name| name.0 == "PATH");
             let elsewhere = || if is_set { None } else { environment::elsewhere(&words, &path, cx.project()) };
             let lines = params.run.all().iter().map(|text| text.0.as_str());
-            match undeclared::hint(lines, work, cx.project()).or_else(elsewhere) {
+            let undeclared = || undeclared::hint(lines, work, cx.project());
+            // First what is the likelier cause.
+            let hint = if is_not_found { elsewhere().or_else(undeclared) } else { undeclared().or_else(elsewhere) };
+            match hint {
                 Some(hint) => Hinted { cause, hint }.into(),
                 None => anyhow!(cause),
             }
         };
         let status = match process::run(&mut program, name) {
-            Err(error) if is_not_found(&error) => return Err(hinted(format!("{error:#}"))),
+            Err(error) if is_not_found(&error) => return Err(hinted(format!("{error:#}"), true)),
             status => status?,
         };
         if let Some(failure) = failure(status) {
             // On a full disk there was no room for what the program had to say of it.
             let full = [work, scratch.path()].into_iter().find(|folder| fs::is_full(folder));
             let full = full.map_or_else(String::new, |full| format!("; the disk of `{}` is full", full.display()));
-            return Err(hinted(format!("{failure}{full}")));
+            return Err(hinted(format!("{failure}{full}"), status.code() == Some(127)));
         }
         collect(&params.outputs, &own, work, cx)
     }

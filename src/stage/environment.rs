@@ -110,16 +110,17 @@ fn differing(words: &[&str], here: &OsStr, yours: &OsStr, project: Option<&Path>
         if own.as_deref().and_then(folder) == folder(&theirs) {
             return None;
         }
-        let is = own.map_or("not found".to_owned(), |own| own.display().to_string());
+        let yours = theirs.display();
+        let is = match own {
+            Some(own) => format!("is {}, not {yours}", own.display()),
+            None => format!("is not found; yours is {yours}"),
+        };
         let bin = theirs.parent()?;
         let bin = match project.and_then(|project| bin.strip_prefix(project).ok()) {
             Some(below) => format!("$PROJECT/{}", below.display()),
             None => bin.display().to_string(),
         };
-        Some(format!(
-            "`{word}` is {is}, not {}: `repro` does not pass on your PATH; `env: {{ PATH: \"{bin}:{PATH}\" }}` does",
-            theirs.display()
-        ))
+        Some(format!("`{word}` {is}: `repro` does not pass on your PATH; `env: {{ PATH: \"{bin}:{PATH}\" }}` does"))
     })
 }
 
@@ -184,7 +185,7 @@ mod tests {
         let said = |word: &str| differing(&[word], OsStr::new(PATH), OsStr::new(&yours), Some(project));
         let hint = said("sh").unwrap();
         assert!(hint.contains("bin/sh, not ") && hint.contains("PATH: \"$PROJECT/.venv/bin:/usr/local"), "{hint}");
-        assert!(said("only-here").unwrap().starts_with("`only-here` is not found, not "));
+        assert!(said("only-here").unwrap().starts_with("`only-here` is not found; yours is "));
         assert_eq!(said("ls"), None);
         assert_eq!(said("no-such-program"), None);
     }
