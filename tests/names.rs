@@ -169,3 +169,11 @@ fn a_hostile_word_on_the_command_line_is_refused() {
         assert_eq!(tried(&space, &["diff", "--", name, "last"]), 2);
     }
 }
+
+#[test]
+fn a_pipeline_file_with_the_other_ending_is_named() {
+    let space = crate::space::Space::with("");
+    std::fs::rename(space.join("pipeline.yaml"), space.join("pipeline.yml")).unwrap();
+    let refused = space.exits(2, &["plan"]).stderr;
+    assert!(refused.ends_with("hint: there is `pipeline.yml`: `--pipeline pipeline.yml` names it\n"), "{refused}");
+}

@@ -75,7 +75,8 @@ pub(super) fn hold(common: &Common, session: &mut Session) -> Result<Lock> {
     refuse_overrides(common)?;
     session.plan.nodes.iter_mut().for_each(|node| Arc::make_mut(&mut node.question).fallback = None);
     let missing = || {
-        let hint = format!("`{}` writes it", command("lock", session.profile.as_deref()));
+        let profile = session.profile.as_deref();
+        let hint = format!("`{}`, then `{}` writes it", command("run", profile), command("lock", profile));
         let source = file(common).display().to_string();
         Error::Usage(Fault { source, place: None, message: "there is no such file".into(), hint: Some(hint) })
     };

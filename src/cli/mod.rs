@@ -560,10 +560,10 @@ fn during(fault: Fault, set: &[String]) -> Fault {
 }
 
 fn no_pipeline(path: &Path, why: &str) -> Error {
-    Error::Usage(Fault {
-        source: path.display().to_string(),
-        place: None,
-        message: why.to_owned(),
-        hint: Some("name the folder with `-C DIR`, or the file with `--pipeline FILE`".into()),
-    })
+    let other = path.with_extension(if path.extension().is_some_and(|yml| yml == "yml") { "yaml" } else { "yml" });
+    let hint = match other.file_name().filter(|_| !path.exists() && other.is_file()) {
+        Some(name) => format!("there is `{0}`: `--pipeline {0}` names it", name.display()),
+        None => "name the folder with `-C DIR`, or the file with `--pipeline FILE`".into(),
+    };
+    Error::Usage(Fault { source: path.display().to_string(), place: None, message: why.to_owned(), hint: Some(hint) })
 }
