@@ -222,7 +222,7 @@ fn without_a_lock_or_with_a_spoilt_one_the_command_to_type_is_told() {
     let space = Space::with(SMALL);
     insta::assert_snapshot!(said(&space.exits(2, &["run", "--locked"])), @r"
     error: pipeline.lock: there is no such file
-    hint: `repro lock --profile once` writes it
+    hint: `repro run --profile once`, then `repro lock --profile once` writes it
     ");
     assert!(!space.join("cache").exists());
     let space = locked();
