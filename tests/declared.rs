@@ -136,7 +136,7 @@ fn what_one_stage_declares_lets_no_link_of_another_lead_there() {
     let two = "stages:\n  a: { file: { path: [src, lib] } }\n  b: { file: { path: src } }\n";
     let other = two.replace("[src, lib]", "none").replace("path: src", "path: [src, lib]").replace("none", "src");
     for pipeline in [two, &other] {
-        let space = Space::with(&pipeline);
+        let space = Space::with(pipeline);
         space.write("src/x", "").write("lib/y", "");
         symlink("../lib", space.join("src/lib")).unwrap();
         let refused = space.exits(2, &["plan"]).stderr;

@@ -188,7 +188,7 @@ fn tab_offers_commands_options_stages_nodes_and_profiles() {
     space.write("profiles.yaml", "stages: { a: { file: { path: x } } }\nprofiles: { fast: {}, full: {} }\n");
     let profiles = offered(&space, &["--pipeline", "profiles.yaml", "run", "--profile", "f"]);
     assert_eq!(profiles, ["fast", "full"]);
-    assert_eq!(offered(&space.write("pipeline.yaml", "a: ["), &["run", "net"]), [""; 0], "nor is it an error");
+    assert_eq!(offered(space.write("pipeline.yaml", "a: ["), &["run", "net"]), [""; 0], "nor is it an error");
     assert!(!space.join("cache").exists(), "nothing is written");
 }
 

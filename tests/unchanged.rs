@@ -64,7 +64,8 @@ fn a_run_that_makes_no_plan_tells_what_one_that_makes_it_does_and_leaves_the_sam
 
 #[test]
 fn whatever_has_changed_a_plan_is_made() {
-    let changes: [(&str, fn(&Space)); 5] = [
+    type Change = (&'static str, fn(&Space));
+    let changes: [Change; 5] = [
         ("the pipeline file", |space| _ = space.edit("epochs: 2", "epochs: 3")),
         ("a comment in it", |space| _ = space.edit("seed: 0", "seed: 0 # none")),
         ("a declared file", |space| _ = space.write("words", "more")),
