@@ -159,7 +159,7 @@ fn rows(before: &[u8], after: &[u8]) -> Option<Changes> {
         for (column, (before, after)) in cells.filter(|(_, (before, after))| before != after) {
             let named = keys.iter().zip(key_before.iter().zip(&key)).map(|(name, (was, is))| match was == is {
                 true => format!("{name}={is}"),
-                false => format!("{name}={was} -> {is}"),
+                false => format!("{name}={was} → {is}"),
             });
             let named: Vec<String> = named.collect();
             let (before, after) = (before.to_owned(), after.to_owned());
@@ -314,7 +314,7 @@ mod tests {
             after: after.into(),
         };
         let moved = cell("hidden=10, prior=normal", "error", "2", "2.5");
-        let replaced = cell("hidden=50 -> 100, prior=none", "error", "3", "4");
+        let replaced = cell("hidden=50 → 100, prior=none", "error", "3", "4");
         assert_eq!(found, Changes { cells: vec![moved, replaced], ..Changes::default() });
         let found = changes("t.csv", b"error,loss\n1,2\n", b"error,norm\n2,2\n").unwrap();
         assert_eq!(found.cells, [cell("", "error", "1", "2")], "a single row needs no name");
@@ -347,7 +347,7 @@ mod tests {
             format!("hidden,prior,error\n10,none,1.5\n10,{prior},{error}\n50,none,1.25\n50,{prior},1\n")
         };
         let (cells, added, removed) = changed("t.csv", &table("normal-0.01", 2.0), &table("normal-0.02", 3.0));
-        assert_eq!(cells, ["hidden=10, prior=normal-0.01 -> normal-0.02: error 2 -> 3"]);
+        assert_eq!(cells, ["hidden=10, prior=normal-0.01 → normal-0.02: error 2 -> 3"]);
         assert_eq!((added, removed), (0, 0));
     }
 
@@ -356,7 +356,7 @@ mod tests {
         let before = "prior,variance,pair,error\nn-1,1,1,5\nn-2,2,1,6\nn-1,1,2,7\nn-2,2,2,8\n";
         let after = "prior,variance,pair,error\nn-3,3,1,5\nn-4,4,1,7\nn-3,3,2,7\nn-4,4,2,8\n";
         let (cells, added, removed) = changed("t.csv", before, after);
-        assert_eq!(cells, ["prior=n-2 -> n-4, variance=2 -> 4, pair=1: error 6 -> 7"]);
+        assert_eq!(cells, ["prior=n-2 → n-4, variance=2 → 4, pair=1: error 6 -> 7"]);
         assert_eq!((added, removed), (0, 0));
     }
 
