@@ -80,7 +80,7 @@ fn one_flipped_digit_of_one_digest_is_found() {
     let own = lines.find("\n\n[").map_or(lines, |end| &lines[..=end]);
     let mut outputs: Vec<String> = own
         .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with("> "))
+        .filter(|line| !["> ", "seed: "].iter().any(|lead| line.starts_with(lead)) && !line.is_empty())
         .map(|line| {
             let files = line.split(' ').skip(1).map(|word| format!("\"{}\"", word.replace('=', "\":\"")));
             format!("{{{}}}", files.collect::<Vec<_>>().join(","))
