@@ -48,7 +48,7 @@ def first_run(program, below, n, removed):
     shutil.rmtree(folder)
     # So that what was removed does not count in the next run.
     os.sync()
-    time.sleep(8)
+    time.sleep(6)
     return times
 
 
