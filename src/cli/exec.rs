@@ -62,7 +62,7 @@ fn take_orders(
         compute(store, key, manner, aside, &mut workbench).inspect_err(|_| end_line(&order.log))?;
         *is_synced &= !is_one_of_many || aside.is_some();
         if replies.write_all(b"\n").is_err() {
-            // Nobody listens any more.
+            // The run has ended.
             break;
         }
     }

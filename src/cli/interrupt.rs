@@ -37,7 +37,7 @@ pub(super) fn end_jobs_on_request(executor: &Local) -> Result<()> {
                 end(signal);
             });
             if started.is_err() {
-                // Nobody would end the command if it takes too long.
+                // Without this thread, nothing ends a command that takes too long.
                 end(signal);
             }
         }

@@ -50,7 +50,7 @@ pub(super) fn logs(common: &Common, target: &str, follow: bool) -> Result<String
     Ok(String::new())
 }
 
-/// Prints the log of `key`; with `follow`, what is added to it until nothing is at work on it.
+/// Prints the log of `key`. With `follow`, prints what is appended until the job ends.
 fn show(session: &Session, key: Key, follow: bool) -> Result<()> {
     let mut log = Follower::new(session.store.log(key));
     loop {

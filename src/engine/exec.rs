@@ -31,7 +31,7 @@ pub struct Manner<'a> {
     pub threads: NonZero<usize>,
     /// Whether there may be an answer already.
     pub again: bool,
-    /// Whether whoever asks calls [`Store::sync`] after this job and others.
+    /// Whether the caller calls [`Store::sync`] after this job and others.
     pub is_one_of_many: bool,
     /// The project's folder, absolute; in no key.
     pub project: Option<&'a Path>,

@@ -294,7 +294,7 @@ impl Files {
         let unexpanded = path.split('/').next() == Some("~") || path.contains('$');
         let hint = match self.nearly(path) {
             Some(near) if form(&near) == form(path) => {
-                format!("`{}` lies there, the same letters in another Unicode form; rename it", near.escape_default())
+                format!("`{}` lies there, in another Unicode form; rename it", near.escape_default())
             }
             Some(near) => format!("`{near}` lies there: names that differ in case alone are two names"),
             None if unexpanded => "no shell expands `~` or `$` here; write the path out".to_owned(),

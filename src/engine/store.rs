@@ -29,10 +29,10 @@
 //!
 //! A lookup trusts an object whose size is the entry's and whose modification time is still the one
 //! derived from its digest. An edit moves that time, and another object has another; then the bytes
-//! are hashed again, and the object is sealed again or is damaged. An object is a file that the
-//! engine has written: outputs of programs and files of the project are copied, so that no other
-//! process has an object open, or mapped into its memory, when it is sealed. Afterwards it is
-//! read-only. A process that makes it writable again and writes through a memory map, on a file
+//! are hashed again, and the object is sealed again or is damaged. No other
+//! process has an object open, or mapped into its memory, when it is sealed: files of the project are
+//! copied, and an output of a program is moved only when every process below the program has ended
+//! and the file has one name and is this user's; else it is copied too. Afterwards it is read-only. A process that makes it writable again and writes through a memory map, on a file
 //! system that does not keep times ([`fs::Witness`]), is noticed by `verify` alone, which hashes all.
 //!
 //! No file can pass for another one that it was swapped for:

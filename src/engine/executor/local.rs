@@ -2,7 +2,7 @@
 //!
 //! A child reads an [`Order`] from its standard input, runs that job, and says with a byte on its
 //! standard output that it is done and takes another; it ends when there is none, or when a job
-//! fails: how a job failed is told by how its process ended. To start a process takes longer than
+//! fails. The exit status of the process says how the job failed. To start a process takes longer than
 //! many a job; but a job that computes in its process has one of its own, whose memory is then the
 //! job's.
 //!
@@ -306,7 +306,7 @@ impl Executor for Local {
             // If there is no thread, the process is among those that are ended when the command fails.
             Ok(worker) => process::start_thread(move || {
                 let outcome = processes.finish(&job, worker);
-                // Nobody listens any more once the run has been given up.
+                // The receiver is gone once the run has been given up.
                 let _ = report.send((job.key, outcome));
             }),
             Err(error) if process::exhausted(&error).is_some() => Err(error),
@@ -362,7 +362,7 @@ fn is_stopped(status: ExitStatus) -> bool {
 
 /// What the job itself said last; how it ended, if it said nothing.
 fn told(log: &Path, status: ExitStatus) -> Told {
-    // One that was killed has said nothing of it: what stands there is its program's.
+    // A process that was killed has not written its cause: the last lines are of its program.
     let (cause, hint) = if status.signal().is_some() { (None, None) } else { said(log) };
     let cause = cause.map(|cause| shorten(&cause, SCREEN).into_owned());
     Told { cause: cause.unwrap_or_else(|| describe(status)), hint }
