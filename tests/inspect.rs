@@ -153,6 +153,17 @@ fn why_tells_the_change_or_that_there_is_none() {
 }
 
 #[test]
+fn a_node_is_explained_by_what_it_was_under_the_same_profile() {
+    let space = small();
+    space.ok(&["run"]);
+    space.ok(&["run", "--profile", "twice"]);
+    let why = space.ok(&["why", "nets@prior=none,end=a", "-S", "nets.epochs=3"]).stdout;
+    assert_eq!(why, "nets@prior=none,end=a: will run\n  param epochs 1 -> 3\n");
+    let why = space.ok(&["why", "nets@prior=none,end=a", "--profile", "twice", "-S", "nets.epochs=3"]).stdout;
+    assert_eq!(why, "nets@prior=none,end=a: will run\n  param epochs 2 -> 3\n");
+}
+
+#[test]
 fn show_tells_recipe_key_outputs_and_provenance() {
     let space = small();
     let before = space.ok(&["show", "data"]).stdout;

@@ -194,24 +194,35 @@ pub fn read(store: &Store, id: &str) -> Result<Run> {
 /// How much of the histories is read for [`names`], in bytes: a hundred thousand nodes.
 const READ: u64 = 32 << 20;
 
-/// The keys that nodes have had, by name; of each, the latest first. Of many runs, the last ones.
-pub fn names(store: &Store) -> Result<Names> {
-    let mut names = Names::new();
+/// The keys that nodes have had, by name; of each, first those of `profile`, and the latest first. Of many runs, the last
+/// ones.
+pub fn names(store: &Store, profile: Option<&str>) -> Result<Names> {
     let mut left = READ;
+    let mut texts = Vec::new();
     for id in store.runs()?.iter().rev() {
-        let text = fs::read(&store.history(id))?;
-        for (node, key) in String::from_utf8_lossy(&text).lines().rev().filter_map(named) {
-            let keys = names.entry(node).or_default();
-            if !keys.contains(&key) {
-                keys.push(key);
-            }
-        }
+        let text = String::from_utf8_lossy(&fs::read(&store.history(id))?).into_owned();
         left = left.saturating_sub(text.len() as u64);
+        texts.push(text);
         if left == 0 {
             break;
         }
     }
+    // Nodes of several profiles have one name.
+    texts.sort_by_key(|text| !is_of(text, profile));
+    let mut names = Names::new();
+    for (node, key) in texts.iter().flat_map(|text| text.lines().rev()).filter_map(named) {
+        let keys = names.entry(node).or_default();
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
     Ok(names)
+}
+
+/// Whether the history in `text` is of a run of `profile`.
+fn is_of(text: &str, profile: Option<&str>) -> bool {
+    let first = text.lines().next().and_then(|line| serde_json::from_str(line).ok());
+    matches!(first, Some(Line::Started { profile: of, .. }) if of.as_deref() == profile)
 }
 
 /// A node and the key that it had, if a line of a history says so.

@@ -22,6 +22,8 @@ pub struct Plan {
     pub nodes: Vec<PlanNode>,
     /// The project's files that they read.
     pub files: Files,
+    /// The profile that has been applied.
+    pub profile: Option<String>,
     seed: String,
     source: String,
     /// Where each stage stands.
@@ -33,7 +35,8 @@ impl Plan {
     pub fn new(pipeline: &Pipeline, kinds: &[&'static dyn Kind]) -> Result<Plan, Fault> {
         let places = pipeline.stages.iter().map(|stage| (stage.name.clone(), stage.place)).collect();
         let (seed, source) = (pipeline.seed.clone(), pipeline.source.clone());
-        Ok(Plan { nodes: nodes(pipeline, kinds)?, files: Files::default(), seed, source, places })
+        let profile = pipeline.invocation.profile.clone();
+        Ok(Plan { nodes: nodes(pipeline, kinds)?, files: Files::default(), profile, seed, source, places })
     }
 
     /// The node at `id`.

@@ -185,7 +185,8 @@ impl<'a> Surveyor<'a> {
     fn past(&self) -> Result<&Past> {
         if self.past.get().is_none() {
             // Read at the first miss only: an unchanged run never pays for it.
-            let _ = self.past.set(Past::new(self.store.recipes()?, history::names(self.store)?));
+            let names = history::names(self.store, self.plan.profile.as_deref())?;
+            let _ = self.past.set(Past::new(self.store.recipes()?, names));
         }
         Ok(self.past.get_or_init(|| Past::new(Vec::new(), Names::new())))
     }
