@@ -4,7 +4,7 @@
 //! # The journey of data
 //!
 //! ```text
-//! pipeline.yaml -> Pipeline (as written) -> Plan (nodes, resolved) -> Survey (cached, due or dependent, and why)
+//! pipeline.yaml -> Pipeline (as written) -> Plan (nodes, resolved) -> PlanStatus (cached, due or dependent, and why)
 //!   a node whose inputs are settled: their digests -> Recipe -> Key -> Store::lookup
 //!     hit:  settled, no work
 //!     miss: Executor starts `repro exec KEY`: workspace -> Stage::run -> objects -> entry (the commit point)

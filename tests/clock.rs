@@ -58,8 +58,14 @@ fn an_edit_is_noticed_at_whatever_time_it_was_made() {
 
 /// The runs that the log lists, newest first.
 fn log(space: &Space) -> Vec<String> {
-    let log: serde_json::Value = serde_json::from_str(&space.ok(&["log", "--json"]).stdout).unwrap();
-    log["runs"].as_array().unwrap().iter().map(|run| run["run"].as_str().unwrap().to_owned()).collect()
+    let log: serde_json::Value =
+        serde_json::from_str(&space.ok(&["log", "--json"]).stdout).unwrap();
+    log["runs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|run| run["run"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[test]
@@ -77,10 +83,21 @@ fn the_last_run_is_the_one_that_began_last_even_after_the_clock_was_set_back() {
     }
     space.edit("wc <", "wc -c <").ok(&["run"]);
     space.ok(&["run", "words"]);
-    let order = ["300000000000-6", "300000000000-5", "300000000000-4", "4102444800-12", &first, "95-7", "not-a-run"];
+    let order = [
+        "300000000000-6",
+        "300000000000-5",
+        "300000000000-4",
+        "4102444800-12",
+        &first,
+        "95-7",
+        "not-a-run",
+    ];
     assert_eq!(log(&space), order);
     let told = space.ok(&["log"]).stdout;
-    assert!(told.contains("2100-01-01T00:00:00Z") && told.contains("1970-01-01T00:01:35Z"), "{told}");
+    assert!(
+        told.contains("2100-01-01T00:00:00Z") && told.contains("1970-01-01T00:01:35Z"),
+        "{told}"
+    );
     assert!(space.ok(&["log", "last"]).stdout.starts_with("run 300000000000-6, ?: "));
     let diff = space.ok(&["diff", "last~2", "last~1"]).stdout;
     assert!(diff.contains("wc -c"), "{diff}");

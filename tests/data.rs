@@ -29,15 +29,24 @@ fn strict() -> Space {
     Space::with(&FALLBACK.replace("otherwise: digits, ", ""))
 }
 
-const FILES: [&str; 4] =
-    ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
+const FILES: [&str; 4] = [
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+];
 
 /// The real files, where whoever runs the tests has them; what needs them is left out otherwise, and says so.
-#[expect(clippy::print_stdout, reason = "whoever reads the test's output should know that nothing was tested")]
+#[expect(
+    clippy::print_stdout,
+    reason = "whoever reads the test's output should know that nothing was tested"
+)]
 fn mnist() -> Option<PathBuf> {
     let folder = std::env::var_os("REPRO_DATA").map(PathBuf::from);
     let there = |folder: &PathBuf| {
-        FILES.iter().all(|name| folder.join(name).is_file() || folder.join(format!("{name}.gz")).is_file())
+        FILES
+            .iter()
+            .all(|name| folder.join(name).is_file() || folder.join(format!("{name}.gz")).is_file())
     };
     let found = folder.filter(there);
     if found.is_none() {
@@ -54,7 +63,8 @@ fn file(folder: &Path, name: &str) -> PathBuf {
 
 fn dataset(space: &Space) -> String {
     let digest = &space.digests()["data"]["data.json"];
-    let card: serde_json::Value = serde_json::from_slice(&std::fs::read(space.object(digest)).unwrap()).unwrap();
+    let card: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(space.object(digest)).unwrap()).unwrap();
     card["dataset"].as_str().unwrap().to_owned()
 }
 
@@ -75,10 +85,17 @@ fn without_folder_and_network_the_fallback_is_used_and_told_on_every_run_and_in_
     assert!(second.contains("all cached, nothing to do"), "{second}");
     assert!(second.contains("warning: `data` could not be had: "), "said again: {second}");
     let quiet = space.ok(&["-q", "run"]);
-    assert!(quiet.stderr.contains("warning: "), "substituted data are told even to those who want quiet");
+    assert!(
+        quiet.stderr.contains("warning: "),
+        "substituted data are told even to those who want quiet"
+    );
     assert_eq!(quiet.stdout, "");
     let plan = space.plan(&[]);
-    assert!(plan[0]["fell_back"].as_str().unwrap().contains("no data folder is given"), "{}", plan[0]);
+    assert!(
+        plan[0]["fell_back"].as_str().unwrap().contains("no data folder is given"),
+        "{}",
+        plan[0]
+    );
     assert!(space.ok(&["plan"]).stdout.contains("its fallback is used"));
 }
 
@@ -100,7 +117,8 @@ fn without_a_fallback_the_run_stops_with_7_and_tells_how_to_point_to_the_files()
     let stopped = strict().exits(7, &["run"]);
     assert_eq!(stopped.stdout, "");
     assert!(stopped.stderr.contains("no mirror served it"), "{}", stopped.stderr);
-    let hint = stopped.stderr.lines().find(|line| line.starts_with("hint: ")).expect("there is a hint");
+    let hint =
+        stopped.stderr.lines().find(|line| line.starts_with("hint: ")).expect("there is a hint");
     assert!(hint.contains("REPRO_DATA") && hint.contains("--data DIR"), "{hint}");
 }
 
@@ -154,7 +172,11 @@ fn a_folder_of_wrong_bytes_is_refused_by_name_even_where_there_is_a_fallback() {
     case("train-images-idx3-ubyte.gz", b"not gzip", "cannot be unzipped");
     case("train-images-idx3-ubyte.gz", b"", "cannot be unzipped");
     let after = space.ok(&["run", "--json"]);
-    assert_eq!(after.told("running"), set(["data"]), "the fallback was dropped, and MNIST is asked for again");
+    assert_eq!(
+        after.told("running"),
+        set(["data"]),
+        "the fallback was dropped, and MNIST is asked for again"
+    );
     assert_eq!((after.told("fell-back"), after.ran()), (set(["data"]), nothing()));
 }
 
@@ -170,7 +192,10 @@ fn a_given_folder_drops_the_fallback() {
     assert_eq!(output.told("fell-back"), nothing());
     assert_eq!(dataset(&space), "mnist");
     let report = space.read("reports/default/report.md");
-    assert!(report.lines().take(4).any(|line| line.contains("Data: `mnist`")), "the report follows");
+    assert!(
+        report.lines().take(4).any(|line| line.contains("Data: `mnist`")),
+        "the report follows"
+    );
     assert_eq!(space.ran(&[]), nothing(), "once there, MNIST needs no folder");
     assert_eq!(space.ok(&["run"]).stderr.matches("warning").count(), 0);
 }
@@ -186,17 +211,20 @@ fn mnist_from_a_folder_is_mnist_whoever_names_it_and_however_it_is_packed() {
         let bytes = std::fs::read(&source).unwrap();
         let packed = source.extension().is_some_and(|e| e == "gz");
         if packed {
-            let unpacked = std::process::Command::new("gzip").arg("-dc").arg(&source).output().unwrap();
+            let unpacked =
+                std::process::Command::new("gzip").arg("-dc").arg(&source).output().unwrap();
             plain.write(&format!("plain/{name}"), unpacked.stdout);
         } else {
             plain.write(&format!("plain/{name}"), bytes);
         }
     }
     plain.ok(&["run", "data", "--data", "plain"]);
-    let keys =
-        |space: &Space| space.files("entries").iter().map(|p| p.file_name().unwrap().to_owned()).collect::<Vec<_>>();
-    let objects =
-        |space: &Space| space.files("objects").iter().map(|p| p.file_name().unwrap().to_owned()).collect::<Vec<_>>();
+    let keys = |space: &Space| {
+        space.files("entries").iter().map(|p| p.file_name().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let objects = |space: &Space| {
+        space.files("objects").iter().map(|p| p.file_name().unwrap().to_owned()).collect::<Vec<_>>()
+    };
     assert_eq!((keys(&named), objects(&named)), (keys(&plain), objects(&plain)));
 }
 

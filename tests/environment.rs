@@ -8,14 +8,17 @@ use std::process::Command;
 /// A program in the project's `bin` that says its own name.
 fn program(space: &Space, name: &str) {
     space.write(&format!("bin/{name}"), format!("#!/bin/sh\necho own {name}\n"));
-    fs::set_permissions(space.join(format!("bin/{name}")), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(space.join(format!("bin/{name}")), fs::Permissions::from_mode(0o755))
+        .unwrap();
 }
 
 #[test]
 fn a_program_of_the_projects_own_path_runs_as_a_word_a_line_and_an_interpreter() {
     for run in ["[sh, -c, 'own > out']", "own > out", "[env, sh, -c, 'own > out']"] {
         let env = "env: { PATH: '$PROJECT/bin:/usr/bin:/bin' }";
-        let space = Space::with(&format!("stages:\n  c: {{ command: {{ run: {run}, outputs: [out], {env} }} }}\n"));
+        let space = Space::with(&format!(
+            "stages:\n  c: {{ command: {{ run: {run}, outputs: [out], {env} }} }}\n"
+        ));
         program(&space, "own");
         space.ok(&["run"]);
         assert_eq!(space.read(space.object(&space.digests()["c"]["out"])), "own own\n", "{run}");
@@ -30,8 +33,7 @@ fn a_program_of_the_projects_own_path_runs_as_a_word_a_line_and_an_interpreter()
 
 #[test]
 fn where_the_project_is_does_not_matter_to_the_key() {
-    let pipeline =
-        "stages:\n  c: { command: { run: own > out, outputs: [out], env: { PATH: '$PROJECT/bin:/bin' } } }\n";
+    let pipeline = "stages:\n  c: { command: { run: own > out, outputs: [out], env: { PATH: '$PROJECT/bin:/bin' } } }\n";
     let key = || {
         let space = Space::with(pipeline);
         program(&space, "own");
@@ -48,7 +50,9 @@ fn a_virtual_environment_of_python_is_used() {
          env: { PATH: '$PROJECT/.venv/bin:/usr/bin:/bin' }\n",
     );
     let venv = ["-m", "venv", "--without-pip", ".venv"];
-    assert!(Command::new("python3").args(venv).current_dir(space.path()).status().unwrap().success());
+    assert!(
+        Command::new("python3").args(venv).current_dir(space.path()).status().unwrap().success()
+    );
     space.write("c.py", "import sys\nopen('out', 'w').write(str(sys.prefix.endswith('.venv')))\n");
     space.ok(&["run"]);
     assert_eq!(space.read(space.object(&space.digests()["c"]["out"])), "True");
@@ -56,7 +60,9 @@ fn a_virtual_environment_of_python_is_used() {
 
 #[test]
 fn a_name_in_path_that_is_not_replaced_is_refused_where_it_is_written() {
-    let space = Space::with("stages:\n  c: { command: { run: x, outputs: [x], env: { PATH: '$HOME/bin:/bin' } } }\n");
+    let space = Space::with(
+        "stages:\n  c: { command: { run: x, outputs: [x], env: { PATH: '$HOME/bin:/bin' } } }\n",
+    );
     let said = space.exits(2, &["plan"]).stderr;
     assert!(said.contains("`$HOME` in `PATH` is not replaced"), "{said}");
     space.edit("PATH: '$HOME/bin:/bin'", "WORD: '$HOME'").ok(&["plan"]);
@@ -64,10 +70,14 @@ fn a_name_in_path_that_is_not_replaced_is_refused_where_it_is_written() {
 
 #[test]
 fn a_failure_names_the_program_that_the_user_has_elsewhere() {
-    for (run, is) in [("[sh, c.sh]", "`sh` is /"), ("sh c.sh", "`sh` is /"), ("[own]", "`own` is not found; yours is ")]
-    {
-        let space =
-            Space::with(&format!("stages:\n  c: {{ command: {{ run: {run}, files: [c.sh], outputs: [out] }} }}\n"));
+    for (run, is) in [
+        ("[sh, c.sh]", "`sh` is /"),
+        ("sh c.sh", "`sh` is /"),
+        ("[own]", "`own` is not found; yours is "),
+    ] {
+        let space = Space::with(&format!(
+            "stages:\n  c: {{ command: {{ run: {run}, files: [c.sh], outputs: [out] }} }}\n"
+        ));
         space.write("c.sh", "exit 1\n");
         program(&space, "sh");
         program(&space, "own");

@@ -6,8 +6,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use repro::engine::pipeline::Pipeline;
-use repro::engine::plan::Plan;
+use repro::engine::spec::pipeline::Pipeline;
+use repro::engine::spec::plan::Plan;
 use repro::stage::KINDS;
 use repro::study::data::mnist::gunzip;
 use std::io::Write as _;
@@ -89,9 +89,11 @@ enum Change {
 fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         (any::<Index>(), 0usize..40).prop_map(|(at, n)| Change::Remove(at, n)),
-        (any::<Index>(), select(&PIECES[..])).prop_map(|(at, piece)| Change::Insert(at, piece.to_owned())),
+        (any::<Index>(), select(&PIECES[..]))
+            .prop_map(|(at, piece)| Change::Insert(at, piece.to_owned())),
         (any::<Index>(), ".{0,6}").prop_map(|(at, text)| Change::Insert(at, text)),
-        (any::<Index>(), 0usize..200, any::<Index>()).prop_map(|(from, n, to)| Change::Repeat(from, n, to)),
+        (any::<Index>(), 0usize..200, any::<Index>())
+            .prop_map(|(from, n, to)| Change::Repeat(from, n, to)),
         any::<Index>().prop_map(Change::CutOff),
     ]
 }
@@ -127,17 +129,21 @@ fn refusals(text: &str) -> Vec<String> {
         Ok(pipeline) => pipeline,
         Err(fault) => return vec![fault.to_string()],
     };
-    let profiles: Vec<Option<String>> = pipeline.profiles.iter().map(|p| Some(p.name.clone())).chain([None]).collect();
+    let profiles: Vec<Option<String>> =
+        pipeline.profiles.iter().map(|p| Some(p.name.clone())).chain([None]).collect();
     let mut refused = Vec::new();
     for profile in profiles {
         let mut pipeline = pipeline.clone();
-        let planned = pipeline.apply_profile(profile.as_deref()).and_then(|_| Plan::new(&pipeline, KINDS));
+        let planned =
+            pipeline.apply_profile(profile.as_deref()).and_then(|_| Plan::new(&pipeline, KINDS));
         refused.extend(planned.err().map(|fault| fault.to_string()));
     }
     for path in ["", "go.params=", "go.params.n.m=", "go.run=", "nets.prior.laplace="] {
         let mut pipeline = pipeline.clone();
         let applied = pipeline.apply_override(&format!("{path}{text}"));
-        refused.extend(applied.and_then(|()| Plan::new(&pipeline, KINDS)).err().map(|fault| fault.to_string()));
+        refused.extend(
+            applied.and_then(|()| Plan::new(&pipeline, KINDS)).err().map(|fault| fault.to_string()),
+        );
     }
     refused
 }

@@ -16,7 +16,10 @@ impl Source {
         // Unit tests come last, but for fixtures and the like that others' tests share: those stand last too.
         let text = self.text.split("\n#[cfg(test)]\nmod ").next().unwrap();
         let text = text.split("\n#[cfg(test)]\npub(crate) mod ").next().unwrap();
-        text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+        text.lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     /// The module it is: `engine/executor/local.rs` -> [engine, executor, local].
@@ -62,7 +65,8 @@ fn paths(code: &str, module: &[String]) -> BTreeSet<Vec<String>> {
     let mut found = BTreeSet::new();
     for (lead, supers) in [("crate::", false), ("super::", true)] {
         for (at, _) in code.match_indices(lead) {
-            let joined = code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
+            let joined =
+                code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
             if joined {
                 continue;
             }
@@ -139,7 +143,10 @@ fn each_room_imports_only_what_it_may() {
     for source in sources() {
         let room = source.room();
         let Some(allowed) = may_use(&room) else {
-            assert!(["", "cli"].contains(&room.as_str()), "`{room}` is a new room: say here what it may use");
+            assert!(
+                ["", "cli"].contains(&room.as_str()),
+                "`{room}` is a new room: say here what it may use"
+            );
             continue;
         };
         for path in paths(&source.code(), &source.module()) {
@@ -147,8 +154,9 @@ fn each_room_imports_only_what_it_may() {
                 continue;
             }
             *seen.entry(room.clone()).or_default() += 1;
-            let fits =
-                |allowed: &&[&str]| path.len() >= allowed.len() && path.iter().zip(*allowed).all(|(a, b)| a == b);
+            let fits = |allowed: &&[&str]| {
+                path.len() >= allowed.len() && path.iter().zip(*allowed).all(|(a, b)| a == b)
+            };
             if !allowed.iter().any(fits) {
                 broken.push(format!("{} uses {}", source.path, path.join("::")));
             }
@@ -168,8 +176,8 @@ fn inside_the_engine_and_the_study_imports_go_one_way() {
         (
             &["engine", "schedule"],
             &[
-                "entry", "error", "event", "executor", "key", "lock", "plan", "pool", "reason", "stage", "store",
-                "survey",
+                "entry", "error", "event", "executor", "key", "lock", "plan", "pool", "reason",
+                "stage", "store", "survey",
             ],
         ),
         (&["engine", "pool"], &["error", "executor", "key", "stage"]),
@@ -197,7 +205,10 @@ fn inside_the_engine_and_the_study_imports_go_one_way() {
                 continue;
             }
             for path in paths(&source.code(), &module) {
-                if path[0] == owner[0] && path.len() > 1 && path[1] != owner[1] && !allowed.contains(&path[1].as_str())
+                if path[0] == owner[0]
+                    && path.len() > 1
+                    && path[1] != owner[1]
+                    && !allowed.contains(&path[1].as_str())
                 {
                     broken.push(format!("{} uses {}", source.path, path.join("::")));
                 }
@@ -229,18 +240,25 @@ fn paths_are_read_as_rust_reads_them() {
 fn no_file_or_folder_is_a_drawer_for_everything() {
     for source in sources() {
         for part in source.module() {
-            let drawers = ["utils", "util", "common", "core", "manager", "helpers", "helper", "misc"];
-            assert!(!drawers.contains(&part.as_str()), "src/{} has a name that says nothing", source.path);
+            let drawers =
+                ["utils", "util", "common", "core", "manager", "helpers", "helper", "misc"];
+            assert!(
+                !drawers.contains(&part.as_str()),
+                "src/{} has a name that says nothing",
+                source.path
+            );
         }
     }
 }
 
 #[test]
 fn unsafe_stands_in_the_kernels_alone_and_says_why_it_is_safe() {
-    let word = |line: &str| line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == "unsafe");
+    let word =
+        |line: &str| line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == "unsafe");
     let mut blocks = 0;
     for source in sources() {
-        let code: Vec<&str> = source.text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        let code: Vec<&str> =
+            source.text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
         if source.room() != "kernel" {
             let guilty: Vec<&&str> = code.iter().filter(|line| word(line)).collect();
             assert!(guilty.is_empty(), "src/{}: {guilty:?}", source.path);
@@ -258,7 +276,11 @@ fn unsafe_stands_in_the_kernels_alone_and_says_why_it_is_safe() {
 fn no_file_is_longer_than_700_lines_without_its_tests() {
     for source in sources() {
         let lines = source.text.split("\n#[cfg(test)]\nmod tests").next().unwrap().lines().count();
-        assert!(lines <= 700, "src/{} has {lines} lines: it holds more than one subject", source.path);
+        assert!(
+            lines <= 700,
+            "src/{} has {lines} lines: it holds more than one subject",
+            source.path
+        );
     }
 }
 

@@ -21,7 +21,8 @@ fn refused(pipeline: &str, arguments: &[&str]) -> String {
 fn a_billion_nodes_take_no_time_to_refuse() {
     let began = Instant::now();
     let many = (1..=200).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
-    let grids: String = ["hidden", "pair", "epochs", "batch"].map(|axis| format!(", {axis}: [{many}]")).concat();
+    let grids: String =
+        ["hidden", "pair", "epochs", "batch"].map(|axis| format!(", {axis}: [{many}]")).concat();
     let data = "stages:\n  data: { fetch: { dataset: digits } }\n";
     let said = refused(&format!("{data}  nets: {{ train: {{ data: data{grids} }} }}\n"), &[]);
     assert!(said.contains("expands to more than 200000 nodes"), "{said}");

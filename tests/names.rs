@@ -1,9 +1,9 @@
 //! Names that nobody means well by: with `..`, slashes, NUL, line breaks, what a terminal acts on, marks that turn the
-//! direction of writing, ten thousand letters. Each is refused or harmless: nothing is written outside of the cache and the
+//! direction of writing, ten thousand letters. Each is refused or escape_control: nothing is written outside of the cache and the
 //! reports, and nothing that a terminal would act on is said.
 
 use crate::space::{Space, TINY};
-use repro::engine::wording::harmless;
+use repro::engine::text::escape_control;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -39,7 +39,11 @@ const EXPORTED: &str = "far/below/here/reports/exported";
 /// Everything that is neither in the cache nor among the reports, nor the lock.
 fn outside(space: &Space) -> BTreeSet<PathBuf> {
     let ours = ["cache", "reports", "pipeline.lock"].map(|folder| space.join(PROJECT).join(folder));
-    space.everything().into_iter().filter(|path| !ours.iter().any(|folder| path.starts_with(folder))).collect()
+    space
+        .everything()
+        .into_iter()
+        .filter(|path| !ours.iter().any(|folder| path.starts_with(folder)))
+        .collect()
 }
 
 /// Runs the command; gives its exit code, when it has done no harm.
@@ -47,10 +51,11 @@ fn outside(space: &Space) -> BTreeSet<PathBuf> {
 fn tried(space: &Space, arguments: &[&str]) -> i32 {
     let before = outside(space);
     let output = space.run(&[&["-C", PROJECT], arguments].concat());
-    let shown: Vec<String> = arguments.iter().map(|argument| argument.chars().take(60).collect()).collect();
+    let shown: Vec<String> =
+        arguments.iter().map(|argument| argument.chars().take(60).collect()).collect();
     assert!(matches!(output.code, Some(0..=3)), "{shown:?}: {}", output.stderr);
     for said in [&output.stdout, &output.stderr] {
-        assert_eq!(harmless(said, &['\n', '\t']), said.as_str(), "{shown:?}");
+        assert_eq!(escape_control(said, &['\n', '\t']), said.as_str(), "{shown:?}");
         assert!(!said.contains("panicked"), "{shown:?}: {said}");
         assert!(said.len() < 200_000, "{shown:?} makes many words");
     }
@@ -61,7 +66,9 @@ fn tried(space: &Space, arguments: &[&str]) -> i32 {
 /// A project of these stages and profiles, and a file.
 fn project(pipeline: &serde_json::Value) -> Space {
     let space = Space::with("");
-    space.write(&format!("{PROJECT}/pipeline.yaml"), pipeline.to_string()).write(&format!("{PROJECT}/words"), "x");
+    space
+        .write(&format!("{PROJECT}/pipeline.yaml"), pipeline.to_string())
+        .write(&format!("{PROJECT}/words"), "x");
     space
 }
 
@@ -89,12 +96,12 @@ fn a_hostile_path_is_refused_or_stays_where_it_belongs() {
     for name in names() {
         // The program does its best to write what it was told to.
         let run = json!(["sh", "-c", "mkdir -p \"$(dirname \"$NAME\")\"; echo x > \"$NAME\""]);
-        let pipeline =
-            json!({ "stages": { "c": { "command": { "run": run, "outputs": [name], "env": { "NAME": name } } } } });
+        let pipeline = json!({ "stages": { "c": { "command": { "run": run, "outputs": [name], "env": { "NAME": name } } } } });
         let space = project(&pipeline);
-        let leads_out = name.split('/').any(|part| matches!(part, "" | "..")) || name.contains('\0');
+        let escapes_root =
+            name.split('/').any(|part| matches!(part, "" | "..")) || name.contains('\0');
         let code = tried(&space, &["run"]);
-        assert_eq!(code == 2, leads_out, "{name:.60}");
+        assert_eq!(code == 2, escapes_root, "{name:.60}");
         if code == 0 {
             tried(&space, &["show", "c"]);
             tried(&space, &["export", "c", EXPORTED]);
@@ -106,7 +113,11 @@ fn a_hostile_path_is_refused_or_stays_where_it_belongs() {
             json!({ "command": { "run": "echo x > out", "outputs": ["out"], "files": [name] } }),
         ] {
             // The folder above is a file's honest place; but then the cache would hold itself.
-            assert_eq!(tried(&project(&json!({ "stages": { "c": stage } })), &["run"]), 2, "{name:.60}");
+            assert_eq!(
+                tried(&project(&json!({ "stages": { "c": stage } })), &["run"]),
+                2,
+                "{name:.60}"
+            );
         }
     }
 }
@@ -133,10 +144,17 @@ fn hostile_values_make_nodes_of_hostile_names_that_do_no_harm() {
     assert_eq!(tried(&space, &["export", "c", EXPORTED]), 0);
     let exported = std::fs::read_dir(space.join(EXPORTED)).unwrap().count();
     assert_eq!(exported, values.len(), "a folder each");
-    for nul in [json!({ "run": "a\0" }), json!({ "env": { "A": "\0" } }), json!({ "params": { "a": "\0" } })] {
+    for nul in [
+        json!({ "run": "a\0" }),
+        json!({ "env": { "A": "\0" } }),
+        json!({ "params": { "a": "\0" } }),
+    ] {
         let mut stage = json!({ "run": "true", "outputs": ["out"] });
         stage.as_object_mut().unwrap().extend(nul.as_object().unwrap().clone());
-        assert_eq!(tried(&project(&json!({ "stages": { "c": { "command": stage } } })), &["plan"]), 2);
+        assert_eq!(
+            tried(&project(&json!({ "stages": { "c": { "command": stage } } })), &["plan"]),
+            2
+        );
     }
 }
 
@@ -144,17 +162,21 @@ fn hostile_values_make_nodes_of_hostile_names_that_do_no_harm() {
 fn reports_of_hostile_names_lie_among_the_reports() {
     let about = json!(["/../../../../../x", "..", "/x", "\u{202e}x", "a\nb", letters()]);
     let space = project(&json!({}));
-    let pipeline = TINY.replace("figures: figures }", &format!("figures: figures, about: {about} }}"));
+    let pipeline =
+        TINY.replace("figures: figures }", &format!("figures: figures, about: {about} }}"));
     space.write(&format!("{PROJECT}/pipeline.yaml"), pipeline);
     assert_eq!(tried(&space, &["run"]), 0);
     let folders = std::fs::read_dir(space.join(PROJECT).join("reports/default")).unwrap();
-    let whole = folders.filter(|folder| folder.as_ref().unwrap().path().join("report.md").exists()).count();
+    let whole =
+        folders.filter(|folder| folder.as_ref().unwrap().path().join("report.md").exists()).count();
     assert_eq!(whole, 6, "a folder each");
 }
 
 #[test]
 fn a_hostile_word_on_the_command_line_is_refused() {
-    let space = project(&json!({ "stages": { "c": { "command": { "run": "echo x > out", "outputs": ["out"] } } } }));
+    let space = project(
+        &json!({ "stages": { "c": { "command": { "run": "echo x > out", "outputs": ["out"] } } } }),
+    );
     assert_eq!(tried(&space, &["run"]), 0);
     // The system itself lets no argument have a NUL, and nothing at all is the beginning of every run's id.
     for name in names().iter().filter(|name| !name.contains('\0') && !name.is_empty()) {
@@ -175,5 +197,8 @@ fn a_pipeline_file_with_the_other_ending_is_named() {
     let space = crate::space::Space::with("");
     std::fs::rename(space.join("pipeline.yaml"), space.join("pipeline.yml")).unwrap();
     let refused = space.exits(2, &["plan"]).stderr;
-    assert!(refused.ends_with("hint: there is `pipeline.yml`: `--pipeline pipeline.yml` names it\n"), "{refused}");
+    assert!(
+        refused.ends_with("hint: there is `pipeline.yml`: `--pipeline pipeline.yml` names it\n"),
+        "{refused}"
+    );
 }

@@ -29,7 +29,8 @@ stages:
     command: { run: 'cp inputs/count/count.txt told.txt', inputs: { count: count }, outputs: [told.txt] }
 ";
 
-const COUNT: &str = "cat inputs/rows/*.csv | wc -l > count.txt\necho \"$LABEL $REPRO_PARAM_FACTOR\" >> count.txt\n";
+const COUNT: &str =
+    "cat inputs/rows/*.csv | wc -l > count.txt\necho \"$LABEL $REPRO_PARAM_FACTOR\" >> count.txt\n";
 
 fn space() -> Space {
     let space = Space::with(PIPELINE);
@@ -58,7 +59,9 @@ fn after(change: impl Fn(&Space)) -> BTreeSet<String> {
 
 /// A project of one command that writes `out.txt`.
 fn line(run: &str, more: &str) -> Space {
-    Space::with(&format!("stages:\n  c:\n    command:\n      run: |\n        {run}\n      outputs: [out.txt]\n{more}"))
+    Space::with(&format!(
+        "stages:\n  c:\n    command:\n      run: |\n        {run}\n      outputs: [out.txt]\n{more}"
+    ))
 }
 
 /// What the node `c` wrote.
@@ -79,19 +82,28 @@ fn the_bytes_of_a_programs_file_do_and_the_reason_names_it() {
 
 #[test]
 fn a_comment_in_a_programs_file_reruns_it_and_nothing_after_it() {
-    assert_eq!(after(|space| _ = space.write("count.sh", format!("# counts\n{COUNT}"))), set(["count"]));
+    assert_eq!(
+        after(|space| _ = space.write("count.sh", format!("# counts\n{COUNT}"))),
+        set(["count"])
+    );
 }
 
 #[test]
 fn the_command_line_does() {
-    assert_eq!(after(|space| _ = space.edit("run: sh count.sh", "run: sh ./count.sh")), set(["count"]));
+    assert_eq!(
+        after(|space| _ = space.edit("run: sh count.sh", "run: sh ./count.sh")),
+        set(["count"])
+    );
     let argv = |space: &Space| _ = space.edit("run: sh count.sh", "run: [sh, count.sh]");
     assert_eq!(after(argv), set(["count"]));
 }
 
 #[test]
 fn a_value_of_its_environment_does() {
-    assert_eq!(after(|space| _ = space.edit("LABEL: rows", "LABEL: lines")), set(["count", "told"]));
+    assert_eq!(
+        after(|space| _ = space.edit("LABEL: rows", "LABEL: lines")),
+        set(["count", "told"])
+    );
 }
 
 #[test]
@@ -101,7 +113,9 @@ fn a_parameter_of_its_own_does() {
 
 #[test]
 fn one_more_output_does() {
-    let more = |space: &Space| _ = space.edit("outputs: [count.txt]", "outputs: [count.txt, count.sh.log]");
+    let more = |space: &Space| {
+        _ = space.edit("outputs: [count.txt]", "outputs: [count.txt, count.sh.log]")
+    };
     let space = run_space();
     more(&space);
     assert_eq!(space.pending(&[]), set(["count", "told"]));
@@ -132,7 +146,9 @@ fn a_file_more_and_a_file_less_in_a_folder_do() {
 
 #[test]
 fn the_name_of_a_file_in_a_folder_does() {
-    let rename = |space: &Space| fs::rename(space.join("data/raw/a.csv"), space.join("data/raw/z.csv")).unwrap();
+    let rename = |space: &Space| {
+        fs::rename(space.join("data/raw/a.csv"), space.join("data/raw/z.csv")).unwrap()
+    };
     assert_eq!(after(rename), set(["raw", "count"]));
 }
 
@@ -165,7 +181,9 @@ fn the_keys_of_known_questions_are_pinned() {
 
 #[test]
 fn what_is_asked_of_the_machine_does_not() {
-    let unmoved = |from: &str, to: &str| assert_eq!(after(|space| _ = space.edit(from, to)), nothing(), "{to}");
+    let unmoved = |from: &str, to: &str| {
+        assert_eq!(after(|space| _ = space.edit(from, to)), nothing(), "{to}")
+    };
     unmoved("time-limit: 60", "time-limit: 61.5");
     unmoved("retries: 0", "retries: 3");
     unmoved("threads: 1", "threads: 7");
@@ -176,7 +194,12 @@ fn what_is_asked_of_the_machine_does_not() {
 fn touching_a_file_does_not() {
     let touch = |space: &Space| {
         for file in ["count.sh", "data/raw/a.csv"] {
-            File::options().append(true).open(space.join(file)).unwrap().set_modified(SystemTime::now()).unwrap();
+            File::options()
+                .append(true)
+                .open(space.join(file))
+                .unwrap()
+                .set_modified(SystemTime::now())
+                .unwrap();
         }
     };
     assert_eq!(after(touch), nothing());
@@ -184,7 +207,10 @@ fn touching_a_file_does_not() {
 
 #[test]
 fn writing_the_same_bytes_anew_does_not() {
-    assert_eq!(after(|space| _ = space.write("data/raw/a.csv", "1\n2\n").write("count.sh", COUNT)), nothing());
+    assert_eq!(
+        after(|space| _ = space.write("data/raw/a.csv", "1\n2\n").write("count.sh", COUNT)),
+        nothing()
+    );
 }
 
 #[test]
@@ -207,14 +233,19 @@ fn moving_the_project_does_not() {
 #[test]
 fn a_stages_name_does_not() {
     assert_eq!(
-        after(|space| _ = space.edit("  raw:\n", "  rohdaten:\n").edit("rows: raw", "rows: rohdaten")),
+        after(
+            |space| _ = space.edit("  raw:\n", "  rohdaten:\n").edit("rows: raw", "rows: rohdaten")
+        ),
         nothing()
     );
 }
 
 #[test]
 fn the_callers_environment_does_not() {
-    assert_eq!(run_space().env("LABEL", "stranger").env("REPRO_PARAM_FACTOR", "9").ran(&[]), nothing());
+    assert_eq!(
+        run_space().env("LABEL", "stranger").env("REPRO_PARAM_FACTOR", "9").ran(&[]),
+        nothing()
+    );
 }
 
 // Files.
@@ -233,8 +264,10 @@ fn a_single_file_goes_by_its_own_name_and_a_list_holds_them_all() {
 fn a_file_may_lie_outside_of_the_project() {
     let elsewhere = tempfile::tempdir().unwrap();
     fs::write(elsewhere.path().join("out.txt"), "far").unwrap();
-    let absolute =
-        Space::with(&format!("stages:\n  c: {{ file: {{ path: {}/out.txt }} }}\n", elsewhere.path().display()));
+    let absolute = Space::with(&format!(
+        "stages:\n  c: {{ file: {{ path: {}/out.txt }} }}\n",
+        elsewhere.path().display()
+    ));
     absolute.ok(&["run"]);
     assert_eq!(out(&absolute), "far");
     let name = elsewhere.path().file_name().unwrap().to_str().unwrap();
@@ -267,9 +300,15 @@ fn what_cannot_be_brought_in_is_refused_with_its_name() {
         let space = space();
         spoil(&space.join("data/raw"));
         let refused = space.exits(2, &["run"]).stderr;
-        assert!(refused.contains(&format!("error: pipeline.yaml:2:3: stage `raw`: {said}")), "{refused}");
+        assert!(
+            refused.contains(&format!("error: pipeline.yaml:2:3: stage `raw`: {said}")),
+            "{refused}"
+        );
     }
-    case(|raw| fs::remove_dir_all(raw).unwrap(), "there is no file or folder `data/raw`\nhint: paths begin at");
+    case(
+        |raw| fs::remove_dir_all(raw).unwrap(),
+        "there is no file or folder `data/raw`\nhint: paths begin at",
+    );
     case(
         |raw| {
             fs::remove_dir_all(raw).unwrap();
@@ -277,11 +316,18 @@ fn what_cannot_be_brought_in_is_refused_with_its_name() {
         },
         "there is no file in the folder `data/raw`",
     );
-    case(|raw| symlink("nowhere", raw.join("x")).unwrap(), "there is no file or folder `data/raw/x`");
+    case(
+        |raw| symlink("nowhere", raw.join("x")).unwrap(),
+        "there is no file or folder `data/raw/x`",
+    );
     case(|raw| symlink("x", raw.join("x")).unwrap(), "cannot read `data/raw/x`: ");
     let bad = std::ffi::OsStr::from_bytes(b"\xff.csv");
-    case(|raw| fs::write(raw.join(bad), "").unwrap(), "the name of `data/raw/\u{fffd}.csv` is not UTF-8");
-    let fifo = |raw: &Path| assert!(Command::new("mkfifo").arg(raw.join("f")).status().unwrap().success());
+    case(
+        |raw| fs::write(raw.join(bad), "").unwrap(),
+        "the name of `data/raw/\u{fffd}.csv` is not UTF-8",
+    );
+    let fifo =
+        |raw: &Path| assert!(Command::new("mkfifo").arg(raw.join("f")).status().unwrap().success());
     case(fifo, "`data/raw/f` is neither a file nor a folder");
 }
 
@@ -289,7 +335,10 @@ fn what_cannot_be_brought_in_is_refused_with_its_name() {
 fn the_cache_is_not_brought_into_itself() {
     let space = Space::with("stages:\n  c: { file: { path: . } }\n");
     let refused = space.exits(2, &["run"]).stderr;
-    assert!(refused.contains("stage `c`: `./cache/v2` is the cache itself\nhint: declare the folders"), "{refused}");
+    assert!(
+        refused.contains("stage `c`: `./cache/v2` is the cache itself\nhint: declare the folders"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -297,14 +346,19 @@ fn two_files_of_one_name_are_refused() {
     let space = Space::with("stages:\n  c: { file: { path: [a/x, b/x] } }\n");
     space.write("a/x", "").write("b/x", "");
     let refused = space.exits(2, &["plan"]).stderr;
-    assert!(refused.contains("stage `c`: two of its files are called `x`\nhint: rename one"), "{refused}");
+    assert!(
+        refused.contains("stage `c`: two of its files are called `x`\nhint: rename one"),
+        "{refused}"
+    );
     let nothing = Space::with("stages:\n  c: { file: {} }\n").exits(2, &["plan"]).stderr;
     assert!(nothing.contains("the field `path` is missing\nhint: write `path: FILE`"), "{nothing}");
 }
 
 #[test]
 fn a_file_that_is_missing_stops_only_what_hangs_on_it() {
-    let space = Space::with(&format!("{PIPELINE}  other:\n    command: {{ run: touch x, outputs: [x] }}\n"));
+    let space = Space::with(&format!(
+        "{PIPELINE}  other:\n    command: {{ run: touch x, outputs: [x] }}\n"
+    ));
     assert_eq!(space.ran(&["other"]), set(["other"]));
     space.exits(2, &["run", "told"]);
 }
@@ -322,7 +376,10 @@ fn planning_writes_nothing() {
 fn a_file_that_changes_during_the_run_fails_it() {
     let space = space();
     let file = space.join("data/raw/a.csv");
-    space.write("count.sh", format!("{COUNT}[ -e {0}.bak ] || (cp {0} {0}.bak && echo 9 >> {0})\n", file.display()));
+    space.write(
+        "count.sh",
+        format!("{COUNT}[ -e {0}.bak ] || (cp {0} {0}.bak && echo 9 >> {0})\n", file.display()),
+    );
     space.edit("path: data/raw", "path: data/raw/a.csv");
     let failed = space.exits(1, &["run"]).stderr;
     insta::assert_snapshot!(failed.lines().filter(|line| !line.contains(" ran")).collect::<Vec<_>>().join("\n"), @r"
@@ -359,15 +416,25 @@ fn a_programs_file_that_changes_before_its_turn_is_not_run() {
 
 #[test]
 fn what_comes_from_files_may_fill_any_slot_that_it_has_the_files_for() {
-    let space = Space::with("stages:\n  raw: { file: { path: nets } }\n  m: { align: { a: raw, b: raw } }\n");
+    let space = Space::with(
+        "stages:\n  raw: { file: { path: nets } }\n  m: { align: { a: raw, b: raw } }\n",
+    );
     space.write("nets/other.safetensors", "");
     let refused = space.exits(2, &["plan"]).stderr;
-    assert!(refused.contains("stage `m`: `a` takes `net.safetensors`, which `raw` does not have"), "{refused}");
+    assert!(
+        refused.contains("stage `m`: `a` takes `net.safetensors`, which `raw` does not have"),
+        "{refused}"
+    );
     space.write("nets/net.safetensors", "");
     assert_eq!(space.pending(&[]), set(["raw", "m"]));
-    let space = Space::with("stages:\n  c: { command: { run: x, outputs: [x] } }\n  m: { align: { a: c, b: c } }\n");
+    let space = Space::with(
+        "stages:\n  c: { command: { run: x, outputs: [x] } }\n  m: { align: { a: c, b: c } }\n",
+    );
     let refused = space.exits(2, &["plan"]).stderr;
-    assert!(refused.contains("stage `m`: `a` takes `net.safetensors`, which `c` does not make"), "{refused}");
+    assert!(
+        refused.contains("stage `m`: `a` takes `net.safetensors`, which `c` does not make"),
+        "{refused}"
+    );
 }
 
 // Commands.
@@ -375,8 +442,7 @@ fn what_comes_from_files_may_fill_any_slot_that_it_has_the_files_for() {
 #[test]
 fn a_program_is_given_what_it_declares_and_nothing_else() {
     let space = space().env("SECRET", "s").env("LANG", "xx");
-    let script =
-        "env | sed 's/=.*//' | sort > count.txt; find . -type f | sort >> count.txt; echo $HOME $TMPDIR >> count.txt";
+    let script = "env | sed 's/=.*//' | sort > count.txt; find . -type f | sort >> count.txt; echo $HOME $TMPDIR >> count.txt";
     space.write("count.sh", format!("{script}; wc -c >> count.txt\n")).ok(&["run"]);
     let text = space.read(space.object(&space.digests()["count"]["count.txt"]));
     let lines: Vec<&str> = text.lines().collect();
@@ -403,7 +469,10 @@ fn a_unix_socket_fits_into_the_folder_for_temporary_files_wherever_the_project_i
         );
         let space = space.env("TMPDIR", tmpdir);
         let script = script.replace("sys.argv[1]", "'out'");
-        space.write("a.py", &script).write("b.py", format!("{script}# b\n")).ok(&["run", "-j", "1"]);
+        space
+            .write("a.py", &script)
+            .write("b.py", format!("{script}# b\n"))
+            .ok(&["run", "-j", "1"]);
         assert_eq!(space.ran(&[]).len(), 0);
     }
 }
@@ -455,9 +524,13 @@ fn lines_for_the_shell_end_at_the_first_that_fails() {
         case(lines, BASH, true);
     }
     // What it says neither does.
-    for lines in
-        [&["if false; then true; fi"][..], &["false && true"], &["false || true"], &["! true"], &["echo $(false)"]]
-    {
+    for lines in [
+        &["if false; then true; fi"][..],
+        &["false && true"],
+        &["false || true"],
+        &["! true"],
+        &["echo $(false)"],
+    ] {
         case(lines, "", false);
         case(lines, BASH, false);
     }
@@ -505,8 +578,10 @@ fn a_program_cannot_write_to_what_it_is_given() {
 
 #[test]
 fn what_outlives_a_program_can_no_longer_change_its_answer() {
-    let space =
-        line("(sleep 0.2; echo late >> out.txt; sleep 1000) & echo $! > pid; echo done | tee -a out.txt; cp pid x", "");
+    let space = line(
+        "(sleep 0.2; echo late >> out.txt; sleep 1000) & echo $! > pid; echo done | tee -a out.txt; cp pid x",
+        "",
+    );
     space.edit("outputs: [out.txt]", "outputs: [out.txt, x]").ok(&["run"]);
     assert_eq!(out(&space), "done\n");
     let pid = space.read(space.object(&space.digests()["c"]["x"]));
@@ -515,15 +590,23 @@ fn what_outlives_a_program_can_no_longer_change_its_answer() {
 
 #[test]
 fn undeclared_files_are_left_out_and_named_in_the_log() {
-    let space = line("echo y > out.txt; mkdir d; echo z > d/stray; ln -s d link; touch \"$(printf '\\377')\"", "");
+    let space = line(
+        "echo y > out.txt; mkdir d; echo z > d/stray; ln -s d link; touch \"$(printf '\\377')\"",
+        "",
+    );
     space.ok(&["run"]);
     assert_eq!(space.digests()["c"].keys().collect::<Vec<_>>(), ["out.txt"]);
-    assert_eq!(space.ok(&["logs", "c"]).stdout, "not declared, and left out: `d/stray`, `link`, `\u{fffd}`\n");
+    assert_eq!(
+        space.ok(&["logs", "c"]).stdout,
+        "not declared, and left out: `d/stray`, `link`, `\u{fffd}`\n"
+    );
 }
 
 #[test]
 fn a_program_may_leave_read_only_folders_whether_it_ends_well_or_not() {
-    for (last, code, said) in [("touch out.txt", 0, "1 ran, 0 failed"), ("false", 1, "ended with exit code 1\n")] {
+    for (last, code, said) in
+        [("touch out.txt", 0, "1 ran, 0 failed"), ("false", 1, "ended with exit code 1\n")]
+    {
         let space = line(&format!("mkdir -p d/e; touch d/e/f; chmod -R a-w d; {last}"), "").bound();
         let told = space.exits(code, &["run"]).stderr;
         assert!(told.contains(said), "{told}");
@@ -545,17 +628,30 @@ fn how_a_program_failed_is_said_with_the_end_of_its_log() {
         let failed = line(run, "").exits(1, &["run"]).stderr;
         assert!(failed.contains(said), "{run}:\n{failed}");
     }
-    case("echo trouble >&2; exit 3", "c: failed: the command ended with exit code 3\n    trouble\n");
+    case(
+        "echo trouble >&2; exit 3",
+        "c: failed: the command ended with exit code 3\n    trouble\n",
+    );
     case("kill -11 $$", "c: failed: the command died of signal 11\n");
     case("kill -9 $$", "c: failed: the command died of signal 9 (killed; out of memory?)\n");
     case("nosuchprogram", "exit code 127, a shell's word for a program not found");
     case("true", "c: failed: the command did not write its output `out.txt`\n");
-    case("touch uot.txt", "c: failed: the command did not write its output `out.txt`, but `uot.txt`\n");
-    case("ln -s /etc/hostname out.txt", "c: failed: the output `out.txt` is neither a file nor a folder\n");
+    case(
+        "touch uot.txt",
+        "c: failed: the command did not write its output `out.txt`, but `uot.txt`\n",
+    );
+    case(
+        "ln -s /etc/hostname out.txt",
+        "c: failed: the output `out.txt` is neither a file nor a folder\n",
+    );
     case("ln -s /etc etc; touch out.txt; false", "exit code 1\n");
     let space = line("mkdir d; touch out.txt \"d/$(printf 'a\\377')\"", "");
-    let failed = space.edit("outputs: [out.txt]", "outputs: [out.txt, d/]").exits(1, &["run"]).stderr;
-    assert!(failed.contains("c: failed: the output `d/a\u{fffd}` has a name that is not UTF-8\n"), "{failed}");
+    let failed =
+        space.edit("outputs: [out.txt]", "outputs: [out.txt, d/]").exits(1, &["run"]).stderr;
+    assert!(
+        failed.contains("c: failed: the output `d/a\u{fffd}` has a name that is not UTF-8\n"),
+        "{failed}"
+    );
     let space = Space::with("stages:\n  c: { command: { run: [nosuchprogram], outputs: [x] } }\n");
     let failed = space.exits(1, &["run"]).stderr;
     assert!(failed.contains("c: failed: cannot start `nosuchprogram`: No such file"), "{failed}");
@@ -573,7 +669,10 @@ fn what_is_declared_wrongly_is_refused_before_anything_runs() {
         assert!(refused.starts_with("error: pipeline.yaml:3:"), "{refused}");
     }
     case("run: x", "the field `outputs` is missing");
-    case("run: x, outputs: [../x]", "`../x` in `outputs` is no path below the project\nhint: name a file below");
+    case(
+        "run: x, outputs: [../x]",
+        "`../x` in `outputs` is no path below the project\nhint: name a file below",
+    );
     case(
         "run: x, outputs: [x], files: [/etc/passwd]",
         "hint: a file from elsewhere comes in by a stage of kind `file`",
@@ -582,19 +681,40 @@ fn what_is_declared_wrongly_is_refused_before_anything_runs() {
         "run: x, outputs: [x], inputs: a",
         "`inputs` must be a mapping, not `a`\nhint: write `inputs: { name: STAGE }`",
     );
-    case("run: x, outputs: [x], inputs: { files: a }", "`files` cannot be the name of an input\nhint: a name is");
+    case(
+        "run: x, outputs: [x], inputs: { files: a }",
+        "`files` cannot be the name of an input\nhint: a name is",
+    );
     case("run: x, outputs: [x], inputs: { ../a: a }", "`../a` cannot be the name of an input");
-    case("run: x, outputs: [x], inputs: { a: b }", "`a` names no stage: `b`\nhint: known: `a`, `c`");
-    case("run: x, outputs: [x], params: { a: { b: 1 } }", "the parameter `a` is neither text nor number");
+    case(
+        "run: x, outputs: [x], inputs: { a: b }",
+        "`a` names no stage: `b`\nhint: known: `a`, `c`",
+    );
+    case(
+        "run: x, outputs: [x], params: { a: { b: 1 } }",
+        "the parameter `a` is neither text nor number",
+    );
     case(
         "run: x, outputs: [x], env: { PY: ~ }",
         "`env.PY`: expected a text, found nothing\nhint: write a text, or put",
     );
-    case("run: [x], shell: bash, outputs: [x]", "`shell` is for a text, and `run` is a list\nhint: write `run: |`");
-    case("run: x, shell: zsh, outputs: [x]", "`shell`: unknown value `zsh`\nhint: known: `sh`, `bash`");
+    case(
+        "run: [x], shell: bash, outputs: [x]",
+        "`shell` is for a text, and `run` is a list\nhint: write `run: |`",
+    );
+    case(
+        "run: x, shell: zsh, outputs: [x]",
+        "`shell`: unknown value `zsh`\nhint: known: `sh`, `bash`",
+    );
     case("run: x, outputs: [x], time-limit: soon", "`time-limit: soon` is no time");
-    case("run: x, outputs: [x], timelimit: 3", "unknown field `timelimit`\nhint: did you mean `time-limit`?");
-    case("run: x, outputs: [x], files: [nosuch.py]", "stage `c`: there is no file or folder `nosuch.py`");
+    case(
+        "run: x, outputs: [x], timelimit: 3",
+        "unknown field `timelimit`\nhint: did you mean `time-limit`?",
+    );
+    case(
+        "run: x, outputs: [x], files: [nosuch.py]",
+        "stage `c`: there is no file or folder `nosuch.py`",
+    );
 }
 
 #[test]
@@ -614,27 +734,37 @@ fn a_program_that_takes_too_long_is_ended_with_all_it_has_started() {
 fn a_program_that_takes_too_long_is_ended_even_if_its_run_was_killed() {
     let space = line("true", "      time-limit: 2\n");
     let pids = space.join("pids");
-    space.edit("true", &format!("sleep 1000 & echo $$ $! > p; mv p {}; sleep 1000", pids.display()));
+    space
+        .edit("true", &format!("sleep 1000 & echo $$ $! > p; mv p {}; sleep 1000", pids.display()));
     let run = space.spawn(&["run", "--json"]);
     eventually("it runs", || pids.exists());
     run.orphan_jobs();
     for pid in space.read("pids").split_whitespace() {
         eventually("it is gone", || !lives(pid));
     }
-    space.edit(&format!("sleep 1000 & echo $$ $! > p; mv p {}; sleep 1000", pids.display()), "touch out.txt");
+    space.edit(
+        &format!("sleep 1000 & echo $$ $! > p; mv p {}; sleep 1000", pids.display()),
+        "touch out.txt",
+    );
     assert_eq!(space.ran(&[]), set(["c"]), "and nothing holds the next run up");
 }
 
 #[test]
 fn a_run_that_is_given_up_leaves_no_program_behind() {
-    for (signals, trap) in
-        [(&["INT"][..], ""), (&["TERM"], ""), (&["INT", "INT"], "trap '' TERM; "), (&["TERM"], "trap '' TERM; ")]
-    {
+    for (signals, trap) in [
+        (&["INT"][..], ""),
+        (&["TERM"], ""),
+        (&["INT", "INT"], "trap '' TERM; "),
+        (&["TERM"], "trap '' TERM; "),
+    ] {
         let space = line("true", "");
         let pids = space.join("pids");
         space.edit(
             "true",
-            &format!("{trap}sleep 1000 & echo $$ $! > p; mv p {}; sleep 1000; sleep 1000", pids.display()),
+            &format!(
+                "{trap}sleep 1000 & echo $$ $! > p; mv p {}; sleep 1000; sleep 1000",
+                pids.display()
+            ),
         );
         let run = space.spawn(&["run", "--json"]);
         eventually("it runs", || pids.exists());
@@ -645,7 +775,11 @@ fn a_run_that_is_given_up_leaves_no_program_behind() {
         }
         let (code, said) = run.wait();
         assert_eq!(code, Some(130), "{said}");
-        assert!(told.elapsed() < Duration::from_secs(5), "{signals:?} {trap}: {:?}", told.elapsed());
+        assert!(
+            told.elapsed() < Duration::from_secs(5),
+            "{signals:?} {trap}: {:?}",
+            told.elapsed()
+        );
         for pid in space.read("pids").split_whitespace() {
             eventually("it is gone", || !lives(pid));
         }
@@ -656,7 +790,10 @@ fn a_run_that_is_given_up_leaves_no_program_behind() {
 fn a_stage_may_ask_to_be_tried_again() {
     let space = line("true", "      retries: 2\n");
     let tries = space.join("tries");
-    space.edit("true", &format!("echo x >> {0}; [ $(wc -l < {0}) = 3 ]; touch out.txt", tries.display()));
+    space.edit(
+        "true",
+        &format!("echo x >> {0}; [ $(wc -l < {0}) = 3 ]; touch out.txt", tries.display()),
+    );
     let ran = space.ok(&["run", "--json"]);
     assert_eq!(ran.ran(), set(["c"]));
     assert_eq!(ran.told("retrying"), set(["c"]));
@@ -667,8 +804,11 @@ fn a_stage_may_ask_to_be_tried_again() {
 fn overlap(more: &str) -> bool {
     let space = line("true", &format!("      params: {{ k: [1, 2] }}\n{more}"));
     let (busy, both) = (space.join("busy"), space.join("both"));
-    let run =
-        format!("mkdir {0} || touch {1}; sleep 0.7; rmdir {0} || true; touch out.txt", busy.display(), both.display());
+    let run = format!(
+        "mkdir {0} || touch {1}; sleep 0.7; rmdir {0} || true; touch out.txt",
+        busy.display(),
+        both.display()
+    );
     space.edit("true", &run).ok(&["run", "-j", "2", "-k"]);
     both.exists()
 }
@@ -682,7 +822,10 @@ fn threads_and_memory_that_are_asked_for_are_kept_free() {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "whoever reads the test's output should know that nothing was tested")]
+#[expect(
+    clippy::print_stdout,
+    reason = "whoever reads the test's output should know that nothing was tested"
+)]
 fn a_python_step_draws_a_figure_into_the_report() {
     if Command::new("/usr/bin/env")
         .args(["-i", "PATH=/usr/local/bin:/usr/bin:/bin", "python3", "-V"])
@@ -698,12 +841,19 @@ fn a_python_step_draws_a_figure_into_the_report() {
     space.write("draw.py", read("draw.py")).ok(&["run"]);
     let report = space.read("reports/default/report.md");
     let html = space.read("reports/default/report.html");
-    for (method, file) in [("linear", "figure.svg"), ("arc", "figure.svg"), ("linear", "figure-2.svg")] {
-        assert!(report.contains(&format!("![Excess test error on the {method} curve, %](<figures/")), "{report}");
+    for (method, file) in
+        [("linear", "figure.svg"), ("arc", "figure.svg"), ("linear", "figure-2.svg")]
+    {
+        assert!(
+            report.contains(&format!("![Excess test error on the {method} curve, %](<figures/")),
+            "{report}"
+        );
         let drawn = space.read(format!("reports/default/figures/{file}"));
         let svg = roxmltree::Document::parse(&drawn).unwrap();
-        let dots =
-            svg.descendants().filter(|node| node.has_tag_name("circle") || node.tag_name().name() == "circle").count();
+        let dots = svg
+            .descendants()
+            .filter(|node| node.has_tag_name("circle") || node.tag_name().name() == "circle")
+            .count();
         assert_eq!(dots, 9, "three pairs of three widths");
     }
     assert_eq!(html.matches("src=\"data:image/svg+xml;base64,").count(), 2);

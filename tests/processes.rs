@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Ends by nothing but SIGKILL, and says its process id in the file that it is given.
-const STUBBORN: &str = "trap '' TERM HUP INT QUIT\necho $$ > \"$1.new\"\nmv \"$1.new\" \"$1\"\nexec sleep 1000\n";
+const STUBBORN: &str =
+    "trap '' TERM HUP INT QUIT\necho $$ > \"$1.new\"\nmv \"$1.new\" \"$1\"\nexec sleep 1000\n";
 
 /// How a program gets away from its process group or its parent; `RUN` starts the stubborn one.
 const ESCAPES: [(&str, &str); 5] = [
@@ -23,7 +24,9 @@ fn escaping(escape: &str, then: &str, more: &str) -> Space {
     let start = escape.replace("RUN", &format!("sh {} {}", script.display(), pid.display()));
     let wait = format!("while ! [ -e {} ]; do sleep 0.01; done", pid.display());
     let lines = format!("        {start}\n        {wait}\n        {then}\n");
-    let pipeline = format!("stages:\n  c:\n    command:\n      outputs: [out.txt]\n{more}      run: |\n{lines}");
+    let pipeline = format!(
+        "stages:\n  c:\n    command:\n      outputs: [out.txt]\n{more}      run: |\n{lines}"
+    );
     space.write("stubborn.sh", STUBBORN).write("pipeline.yaml", pipeline);
     space
 }
@@ -148,13 +151,15 @@ fn a_process_that_is_left_writing_does_not_fail_the_stage() {
 
 #[test]
 fn a_program_that_ends_well_because_it_was_told_to_end_has_no_result() {
-    let trap = "trap 'echo half > out.txt; exit 0' TERM\n        touch STARTED\n        sleep 1000 & wait";
+    let trap =
+        "trap 'echo half > out.txt; exit 0' TERM\n        touch STARTED\n        sleep 1000 & wait";
     for (more, code) in [("", 130), ("      time-limit: 1\n", 1)] {
         let space = Space::with("");
         let started = space.join("started");
         let lines = trap.replace("STARTED", started.to_str().unwrap());
-        let pipeline =
-            format!("stages:\n  c:\n    command:\n      outputs: [out.txt]\n{more}      run: |\n        {lines}\n");
+        let pipeline = format!(
+            "stages:\n  c:\n    command:\n      outputs: [out.txt]\n{more}      run: |\n        {lines}\n"
+        );
         space.write("pipeline.yaml", pipeline);
         let run = space.spawn(&["run", "--json"]);
         eventually("it has begun", || started.exists());
@@ -202,7 +207,8 @@ fn a_signal_that_was_ignored_when_the_run_was_started_stays_ignored() {
 fn a_program_ignores_no_signal_because_the_run_does() {
     const IGNORING: &[&str] = &["sh", "-c", "trap '' HUP INT QUIT TERM; exec \"$@\"", "sh"];
     let run = "run: 'grep SigIgn /proc/self/status > out', outputs: [out]";
-    let space = Space::with(&format!("stages: {{ c: {{ command: {{ {run} }} }} }}")).started_by(IGNORING);
+    let space =
+        Space::with(&format!("stages: {{ c: {{ command: {{ {run} }} }} }}")).started_by(IGNORING);
     space.ok(&["run"]);
     let told = space.read(space.object(&space.digests()["c"]["out"]));
     let ignored = u64::from_str_radix(told.trim_start_matches("SigIgn:").trim(), 16).unwrap();
@@ -223,7 +229,8 @@ fn the_children_of_a_shell_that_has_become_a_run_are_left_alone() {
     let space = brief();
     let other = space.join("other");
     let shell = format!("sleep 1000 & echo $! > {}; exec \"$@\"", other.display());
-    let mut command = space.command_of("sh", &["-c", &shell, "sh", env!("CARGO_BIN_EXE_repro"), "run"]);
+    let mut command =
+        space.command_of("sh", &["-c", &shell, "sh", env!("CARGO_BIN_EXE_repro"), "run"]);
     assert!(command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
     let pid = space.read("other");
     assert!(lives(pid.trim()));
@@ -247,7 +254,10 @@ fn a_run_ends_by_an_interrupt_while_it_hashes_large_files() {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "whoever reads the test's output should know that nothing was tested")]
+#[expect(
+    clippy::print_stdout,
+    reason = "whoever reads the test's output should know that nothing was tested"
+)]
 fn a_stage_that_asks_the_terminal_fails_instead_of_stopping_for_ever() {
     if Command::new("script").arg("--version").stdout(Stdio::null()).status().is_err() {
         println!("skipped: there is no `script` to make a terminal");
@@ -273,7 +283,8 @@ fn the_peak_memory_of_a_command_is_that_of_its_largest_process_and_of_no_command
     let show = |node: &str| -> serde_json::Value {
         serde_json::from_str(&space.ok(&["show", node, "--json"]).stdout).unwrap()
     };
-    let mebibytes = |node: &str| show(node)["nodes"][0]["entry"]["peak_memory"].as_u64().unwrap() >> 20;
+    let mebibytes =
+        |node: &str| show(node)["nodes"][0]["entry"]["peak_memory"].as_u64().unwrap() >> 20;
     assert!((300..500).contains(&mebibytes("big")), "{}", mebibytes("big"));
     assert!(mebibytes("small") < 100, "{}", mebibytes("small"));
 }
@@ -301,7 +312,12 @@ fn a_run_in_the_background_of_a_script_works_whatever_streams_it_has() {
         let repro = space.command(&[]).get_program().to_owned();
         let mut script = Command::new("sh");
         script.args(["-c", &format!("{run} {line}"), "sh"]).arg(space.path()).arg(repro);
-        let status = script.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        let status = script
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
         assert_eq!(status.code(), Some(0), "{i}: {line}");
         assert_eq!(space.pending(&[]), set([]), "{line}");
         let runs = space.ok(&["log"]).stdout;

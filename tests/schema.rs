@@ -23,13 +23,24 @@ fn yaml(text: &str) -> Json {
 fn broken(root: &Json, schema: &Json, value: &Json, at: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (word, rule) in schema.as_object().unwrap() {
-        let forms = || rule.as_array().unwrap().iter().filter(|form| broken(root, form, value, at).is_empty()).count();
+        let forms = || {
+            rule.as_array()
+                .unwrap()
+                .iter()
+                .filter(|form| broken(root, form, value, at).is_empty())
+                .count()
+        };
         let size = value.as_object().map(|map| map.len() as u64);
         let holds = match word.as_str() {
             "$schema" | "$defs" | "title" | "description" | "default" => true,
             "$ref" => {
                 let target = root.pointer(rule.as_str().unwrap().strip_prefix('#').unwrap());
-                found.extend(broken(root, target.unwrap_or_else(|| panic!("{rule} leads nowhere")), value, at));
+                found.extend(broken(
+                    root,
+                    target.unwrap_or_else(|| panic!("{rule} leads nowhere")),
+                    value,
+                    at,
+                ));
                 true
             }
             "type" => {
@@ -52,12 +63,16 @@ fn broken(root: &Json, schema: &Json, value: &Json, at: &str) -> Vec<String> {
             "anyOf" => forms() > 0,
             "oneOf" => forms() == 1,
             "items" => {
-                value.as_array().into_iter().flatten().for_each(|item| found.extend(broken(root, rule, item, at)));
+                value
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .for_each(|item| found.extend(broken(root, rule, item, at)));
                 true
             }
-            "required" => value
-                .as_object()
-                .is_none_or(|map| rule.as_array().unwrap().iter().all(|name| map.contains_key(name.as_str().unwrap()))),
+            "required" => value.as_object().is_none_or(|map| {
+                rule.as_array().unwrap().iter().all(|name| map.contains_key(name.as_str().unwrap()))
+            }),
             "minProperties" => size.is_none_or(|size| size >= rule.as_u64().unwrap()),
             "maxProperties" => size.is_none_or(|size| size <= rule.as_u64().unwrap()),
             "properties" => {
@@ -105,7 +120,10 @@ fn breaks(text: &str) -> Vec<String> {
 #[test]
 fn the_shipped_schema_is_what_the_command_prints_and_the_pipeline_names_it() {
     assert_eq!(project("pipeline.schema.json"), Space::tiny().ok(&["schema"]).stdout);
-    assert!(project("pipeline.yaml").starts_with("# yaml-language-server: $schema=pipeline.schema.json\n"));
+    assert!(
+        project("pipeline.yaml")
+            .starts_with("# yaml-language-server: $schema=pipeline.schema.json\n")
+    );
 }
 
 #[test]
@@ -141,7 +159,9 @@ fn a_misspelt_field_kind_or_value_does_not_conform() {
         assert_ne!(breaks(&shipped.replacen(from, to, 1)), [""; 0], "{to}");
     }
     let versioned = |version: &str| {
-        breaks(&format!("stages: {{ s: {{ command: {{ run: x, outputs: [y], env: {{ PY: {version} }} }} }} }}"))
+        breaks(&format!(
+            "stages: {{ s: {{ command: {{ run: x, outputs: [y], env: {{ PY: {version} }} }} }} }}"
+        ))
     };
     assert_eq!(versioned("'3.10'"), [""; 0]);
     assert_eq!(versioned("3.10"), [""; 0]);
@@ -185,24 +205,36 @@ fn tab_offers_commands_options_stages_nodes_and_profiles() {
     let nodes = offered(&space, &["why", "nets@"]);
     assert!(nodes.len() > 1 && nodes.iter().all(|node| node.starts_with("nets@")), "{nodes:?}");
     assert!(space.nodes().is_superset(&nodes.into_iter().collect()));
-    space.write("profiles.yaml", "stages: { a: { file: { path: x } } }\nprofiles: { fast: {}, full: {} }\n");
+    space.write(
+        "profiles.yaml",
+        "stages: { a: { file: { path: x } } }\nprofiles: { fast: {}, full: {} }\n",
+    );
     let profiles = offered(&space, &["--pipeline", "profiles.yaml", "run", "--profile", "f"]);
     assert_eq!(profiles, ["fast", "full"]);
-    assert_eq!(offered(space.write("pipeline.yaml", "a: ["), &["run", "net"]), [""; 0], "nor is it an error");
+    assert_eq!(
+        offered(space.write("pipeline.yaml", "a: ["), &["run", "net"]),
+        [""; 0],
+        "nor is it an error"
+    );
     assert!(!space.join("cache").exists(), "nothing is written");
 }
 
 #[test]
 fn bash_is_offered_whole_names_whatever_it_takes_for_the_ends_of_words() {
     let space = Space::tiny();
-    let nodes: Vec<String> = space.nodes().into_iter().filter(|name| name.starts_with("nets@")).collect();
+    let nodes: Vec<String> =
+        space.nodes().into_iter().filter(|name| name.starts_with("nets@")).collect();
     let (all, beginning) = (nodes[0].clone(), &nodes[0][..nodes[0].len() - 1]);
     let ask = format!(
         "repro() {{ {} \"$@\"; }}; eval \"$(repro completions bash)\"; COMP_LINE='repro why {beginning}'; \
          COMP_POINT=${{#COMP_LINE}}; _repro; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
         env!("CARGO_BIN_EXE_repro")
     );
-    let said = std::process::Command::new("bash").args(["-c", &ask]).current_dir(space.path()).output().unwrap();
+    let said = std::process::Command::new("bash")
+        .args(["-c", &ask])
+        .current_dir(space.path())
+        .output()
+        .unwrap();
     let said = String::from_utf8(said.stdout).unwrap();
     let word = beginning.rsplit(['@', '=']).next().unwrap();
     let expected = all.strip_prefix(beginning.strip_suffix(word).unwrap()).unwrap();
@@ -212,7 +244,8 @@ fn bash_is_offered_whole_names_whatever_it_takes_for_the_ends_of_words() {
 #[test]
 fn what_a_command_does_not_use_is_refused() {
     let space = Space::tiny();
-    for (command, option) in [("schema", ["-S", "nets.epochs=2"]), ("log", ["--profile", "x"]), ("gc", ["-S", "a.b=1"])]
+    for (command, option) in
+        [("schema", ["-S", "nets.epochs=2"]), ("log", ["--profile", "x"]), ("gc", ["-S", "a.b=1"])]
     {
         let refused = space.exits(2, &[&[command], &option[..]].concat()).stderr;
         assert!(refused.contains(&format!("`{command}` looks at no node")), "{refused}");

@@ -54,9 +54,18 @@ profiles:
 
 /// What is left of the world outside: no data folder, no forced instruction set, and a proxy that nobody listens at, so
 /// that no test can reach the network by mistake.
-const FORGOTTEN: [&str; 8] =
-    ["REPRO_DATA", "REPRO_SIMD", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "NO_PROXY", "no_proxy", "RUST_BACKTRACE"];
-const PROXIES: [&str; 6] = ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
+const FORGOTTEN: [&str; 8] = [
+    "REPRO_DATA",
+    "REPRO_SIMD",
+    "NO_COLOR",
+    "CLICOLOR",
+    "CLICOLOR_FORCE",
+    "NO_PROXY",
+    "no_proxy",
+    "RUST_BACKTRACE",
+];
+const PROXIES: [&str; 6] =
+    ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
 const NOBODY: &str = "http://127.0.0.1:9";
 
 /// A folder with a pipeline.yaml, removed at the end of the test.
@@ -67,8 +76,12 @@ pub(crate) struct Space {
 }
 
 /// What starts a program of root's that permissions bind, as they bind everybody else's.
-const BOUND: &[&str] =
-    &["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search", "--"];
+const BOUND: &[&str] = &[
+    "setpriv",
+    "--bounding-set=-dac_override,-dac_read_search",
+    "--inh-caps=-dac_override,-dac_read_search",
+    "--",
+];
 
 impl Space {
     /// With `pipeline` in pipeline.yaml.
@@ -171,8 +184,13 @@ impl Space {
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         let output = self.command(arguments).output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("what the program says is UTF-8");
-        Output { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+        let text =
+            |bytes: Vec<u8>| String::from_utf8(bytes).expect("what the program says is UTF-8");
+        Output {
+            code: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
     }
 
     /// Runs what must end well.
@@ -198,7 +216,9 @@ impl Space {
     /// What `plan --json` says.
     #[track_caller]
     pub(crate) fn plan(&self, arguments: &[&str]) -> Vec<Json> {
-        let plan: Json = serde_json::from_str(&self.ok(&[&["plan", "--json"], arguments].concat()).stdout).unwrap();
+        let plan: Json =
+            serde_json::from_str(&self.ok(&[&["plan", "--json"], arguments].concat()).stdout)
+                .unwrap();
         plan["nodes"].as_array().unwrap().clone()
     }
 
@@ -219,10 +239,14 @@ impl Space {
         let digests = |node: &Json| {
             assert_eq!(node["state"], "cached", "{node}");
             let key = node["key"].as_str().unwrap();
-            let entry: Json = serde_json::from_str(&self.read(format!("cache/v2/entries/{key}.json"))).unwrap();
+            let entry: Json =
+                serde_json::from_str(&self.read(format!("cache/v2/entries/{key}.json"))).unwrap();
             let outputs = entry["outputs"].as_object().unwrap();
             let digest = |stored: &Json| stored["digest"].as_str().unwrap().to_owned();
-            (name(node), outputs.iter().map(|(file, stored)| (file.clone(), digest(stored))).collect())
+            (
+                name(node),
+                outputs.iter().map(|(file, stored)| (file.clone(), digest(stored))).collect(),
+            )
         };
         self.plan(&[]).iter().map(digests).collect()
     }
@@ -234,7 +258,10 @@ impl Space {
 
     /// All files of a folder of the cache.
     pub(crate) fn files(&self, folder: &str) -> BTreeSet<PathBuf> {
-        fs::read_dir(self.join("cache/v2").join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect()
+        fs::read_dir(self.join("cache/v2").join(folder))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect()
     }
 
     /// The leases there are, without the file that processes lock to take turns at them.
@@ -266,7 +293,8 @@ impl Space {
     /// Starts `repro`, the first of a process group of its own.
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Running {
         let mut command = self.command(arguments);
-        let mut child = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let events = BufReader::new(child.stdout.take().unwrap());
         Running { child, events, seen: Vec::new() }
     }
@@ -287,7 +315,10 @@ pub(crate) struct Shut(Vec<(u32, PathBuf)>);
 impl Drop for Shut {
     fn drop(&mut self) {
         // From the top, for what is in a shut folder cannot be seen.
-        self.0.iter().filter(|(_, path)| path.exists()).for_each(|(mode, path)| permit(path, *mode));
+        self.0
+            .iter()
+            .filter(|(_, path)| path.exists())
+            .for_each(|(mode, path)| permit(path, *mode));
     }
 }
 
@@ -369,7 +400,9 @@ pub(crate) struct Output {
 impl Output {
     /// The lines of `run --json`.
     pub(crate) fn events(&self) -> Vec<Json> {
-        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON ({e}): {line}"));
+        let parse = |line: &str| {
+            serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON ({e}): {line}"))
+        };
         self.stdout.lines().map(parse).collect()
     }
 
@@ -404,7 +437,11 @@ impl Running {
     pub(crate) fn until(&mut self, test: impl Fn(&Json) -> bool) {
         loop {
             let mut line = String::new();
-            assert!(self.events.read_line(&mut line).unwrap() > 0, "it ended before that: {:?}", self.seen);
+            assert!(
+                self.events.read_line(&mut line).unwrap() > 0,
+                "it ended before that: {:?}",
+                self.seen
+            );
             let event: Json = serde_json::from_str(&line).unwrap();
             let found = test(&event);
             self.seen.push(event);
@@ -431,7 +468,11 @@ impl Running {
     pub(crate) fn signal(&self, signal: &str) {
         let run = format!("-{}", self.child.id());
         // Stopped first, so that it starts no job that is not among those found: one may run for ever.
-        let jobs = if signal == "KILL" && send("STOP", &run) { children(self.child.id()) } else { Vec::new() };
+        let jobs = if signal == "KILL" && send("STOP", &run) {
+            children(self.child.id())
+        } else {
+            Vec::new()
+        };
         assert!(send(signal, &run), "the process group is there until it is waited for");
         jobs.into_iter().for_each(kill_job);
     }
@@ -457,7 +498,12 @@ impl Running {
 
 /// Sends a signal to a process, or to a group after a `-`; whether there was any.
 fn send(signal: &str, to: &str) -> bool {
-    Command::new("kill").args(["-s", signal, "--", to]).stderr(Stdio::null()).status().unwrap().success()
+    Command::new("kill")
+        .args(["-s", signal, "--", to])
+        .stderr(Stdio::null())
+        .status()
+        .unwrap()
+        .success()
 }
 
 /// Kills a job with its process group, if it is there still, and if it has got so far as to have one.
@@ -473,7 +519,9 @@ fn children(parent: u32) -> Vec<u32> {
         let rest = stat.rsplit_once(')').map(|(_, rest)| rest.to_owned()).unwrap_or_default();
         rest.split_whitespace().nth(1) == Some(&parent.to_string())
     };
-    let names = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+    let names = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().into_string().ok());
     names.filter_map(|name| name.parse().ok()).filter(started).collect()
 }
 

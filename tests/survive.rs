@@ -7,7 +7,8 @@ use std::fs;
 #[test]
 fn deleted_or_edited_reports_are_restored_and_no_stage_runs() {
     let space = Space::run_tiny();
-    let (report, figure) = ("reports/default/report.md", "reports/default/figures/error-by-method.svg");
+    let (report, figure) =
+        ("reports/default/report.md", "reports/default/figures/error-by-method.svg");
     let (text, drawing) = (space.read(report), space.read(figure));
     fs::remove_dir_all(space.join("reports")).unwrap();
     assert_eq!(space.ran(&[]), nothing());
@@ -15,7 +16,10 @@ fn deleted_or_edited_reports_are_restored_and_no_stage_runs() {
     space.write(report, "mine").write("reports/default/notes.txt", "kept");
     fs::remove_file(space.join(figure)).unwrap();
     let said = space.ok(&["run"]).stderr;
-    assert!(said.contains("nothing to do") && said.contains("reports/default: 2 of 10 files written"), "{said}");
+    assert!(
+        said.contains("nothing to do") && said.contains("reports/default: 2 of 10 files written"),
+        "{said}"
+    );
     assert_eq!((space.read(report), space.read(figure)), (text, drawing));
     assert_eq!(space.read("reports/default/notes.txt"), "kept", "what is not ours is left alone");
 }
@@ -27,15 +31,21 @@ fn each_pipeline_of_a_folder_has_reports_of_its_own() {
     let before = space.read(report);
     let other = space.read("pipeline.yaml").replace("epochs: 2", "epochs: 1");
     space.write("other.yaml", &other).write("studies/small.yaml", &other);
-    for pipeline in ["other.yaml", "./studies/small.yaml", space.join("other.yaml").to_str().unwrap()] {
+    for pipeline in
+        ["other.yaml", "./studies/small.yaml", space.join("other.yaml").to_str().unwrap()]
+    {
         space.ok(&["run", "--pipeline", pipeline]);
         assert_eq!(space.read(report), before, "{pipeline}");
     }
     assert_ne!(space.read("reports/other/default/report.md"), before);
-    let folders = fs::read_dir(space.join("reports")).unwrap().map(|entry| entry.unwrap().file_name());
+    let folders =
+        fs::read_dir(space.join("reports")).unwrap().map(|entry| entry.unwrap().file_name());
     let folders: Vec<String> = folders.map(|name| name.into_string().unwrap()).collect();
     let small = folders.iter().find(|name| name.starts_with("studies-small-")).unwrap();
-    assert_eq!(space.read(format!("reports/{small}/default/report.md")), space.read("reports/other/default/report.md"));
+    assert_eq!(
+        space.read(format!("reports/{small}/default/report.md")),
+        space.read("reports/other/default/report.md")
+    );
     assert_eq!(folders.len(), 3, "{folders:?}");
 }
 
@@ -58,7 +68,10 @@ fn of_two_runs_at_once_with_other_overrides_one_has_laid_out_the_whole_report() 
     let report = || -> BTreeMap<std::path::PathBuf, Vec<u8>> {
         let files = space.everything().into_iter().filter(|path| path.is_file());
         let reports = space.join("reports");
-        files.filter(|path| path.starts_with(&reports)).map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+        files
+            .filter(|path| path.starts_with(&reports))
+            .map(|path| (path.clone(), fs::read(path).unwrap()))
+            .collect()
     };
     const OTHER: &[&str] = &["run", "--json", "-S", "nets.epochs=1"];
     let plain = report();
@@ -78,7 +91,11 @@ fn of_two_runs_at_once_with_other_overrides_one_has_laid_out_the_whole_report() 
 fn a_run_whose_report_cannot_be_laid_out_does_not_stand_as_done() {
     let space = Space::run_tiny();
     let last = space.ok(&["run", "--json"]).events().pop().unwrap();
-    assert_eq!((&last["event"], &last["outcome"]), (&"ended".into(), &"done".into()), "after all is laid out");
+    assert_eq!(
+        (&last["event"], &last["outcome"]),
+        (&"ended".into(), &"done".into()),
+        "after all is laid out"
+    );
     fs::remove_dir_all(space.join("reports")).unwrap();
     space.write("reports", "in the way");
     let last = space.exits(7, &["run", "--json"]).events().pop().unwrap();
@@ -114,7 +131,8 @@ fn a_flipped_byte_is_named_by_verify_and_the_next_run_remakes_the_object() {
         assert!(verified.stderr.contains(digest), "{what}:\n{}", verified.stderr);
         assert!(verified.stderr.contains("hint: "), "{}", verified.stderr);
         let ran = space.ran(&[]);
-        let makers = undisturbed.iter().filter(|(_, outputs)| outputs.values().any(|d| d == digest));
+        let makers =
+            undisturbed.iter().filter(|(_, outputs)| outputs.values().any(|d| d == digest));
         let makers: BTreeSet<String> = makers.map(|(node, _)| node.clone()).collect();
         assert!(!ran.is_empty() && ran.is_subset(&makers), "{what}: {ran:?} of {makers:?}");
         assert_eq!(space.digests(), undisturbed, "{what}");
@@ -127,9 +145,11 @@ fn a_flipped_byte_is_named_by_verify_and_the_next_run_remakes_the_object() {
 fn a_flipped_byte_is_noticed_by_the_next_run_itself() {
     let space = Space::run_tiny();
     let undisturbed = space.digests();
-    for (node, file) in
-        [("nets@hidden=3,prior=none,end=a", "history.csv"), ("tables", "summary.csv"), ("report", "report.md")]
-    {
+    for (node, file) in [
+        ("nets@hidden=3,prior=none,end=a", "history.csv"),
+        ("tables", "summary.csv"),
+        ("report", "report.md"),
+    ] {
         let digest = &undisturbed[node][file];
         flip(&space.object(digest));
         let output = space.ok(&["run", "--json"]);
@@ -227,7 +247,10 @@ fn a_damaged_recipe_is_named_by_verify_and_does_not_stop_a_run() {
     let refused = space.exits(5, &["show", &name(&node)]).stderr;
     assert!(refused.contains("hint: `repro verify` takes it out of the way"), "{refused}");
     let refused = space.exits(5, &["verify"]).stderr;
-    assert!(refused.contains(&key) && refused.contains("hint: what was bad is out of the way; its answer stays"));
+    assert!(
+        refused.contains(&key)
+            && refused.contains("hint: what was bad is out of the way; its answer stays")
+    );
     assert!(!recipe.exists());
     assert_eq!(space.ran(&[]), nothing());
     space.ok(&["verify"]);
@@ -236,7 +259,10 @@ fn a_damaged_recipe_is_named_by_verify_and_does_not_stop_a_run() {
     space.ok(&["show", &name(&node)]);
     assert!(recipe.exists());
     overwrite(&recipe, b"{");
-    assert!(space.exits(5, &["show", &name(&node)]).stderr.contains("cannot be read: EOF"), "no JSON is damage too");
+    assert!(
+        space.exits(5, &["show", &name(&node)]).stderr.contains("cannot be read: EOF"),
+        "no JSON is damage too"
+    );
 }
 
 #[test]
@@ -253,7 +279,9 @@ fn files_that_are_not_ours_do_not_stop_a_run_and_the_cache_can_be_deleted() {
     let space = Space::run_tiny();
     let undisturbed = space.digests();
     for folder in ["recipes", "entries", "logs", "runs", "tmp", "fallbacks"] {
-        space.write(&format!("cache/v2/{folder}/.DS_Store"), "x").write(&format!("cache/v2/{folder}/x.json"), "x");
+        space
+            .write(&format!("cache/v2/{folder}/.DS_Store"), "x")
+            .write(&format!("cache/v2/{folder}/x.json"), "x");
     }
     assert_eq!(space.ran(&[]), nothing());
     space.ok(&["verify"]);
@@ -366,7 +394,11 @@ fn gc_is_refused_with_6_while_a_run_is_at_work() {
     let run = busy(&space);
     let refused = space.exits(6, &["gc", "--delete"]);
     assert!(refused.stderr.contains("is in use"), "{}", refused.stderr);
-    assert!(refused.stderr.contains("hint: wait until nobody else is at work there"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("hint: wait until nobody else is at work there"),
+        "{}",
+        refused.stderr
+    );
     space.ok(&["gc"]);
     drop(run);
 }
@@ -402,7 +434,11 @@ fn a_failing_stage_ends_the_run_with_1_and_tells_its_log_and_what_was_skipped() 
     let log = said.lines().find_map(|line| line.trim().strip_prefix("the whole log: ")).unwrap();
     assert!(space.read(log).contains("diverged"));
     let again = space.exits(1, &["run", "--json", "-j", "1"]);
-    assert_eq!((again.ran(), again.told("failed")), (nothing(), set(["bad"])), "a failure is not cached");
+    assert_eq!(
+        (again.ran(), again.told("failed")),
+        (nothing(), set(["bad"])),
+        "a failure is not cached"
+    );
 }
 
 #[test]
@@ -414,13 +450,20 @@ fn with_keep_going_all_that_does_not_hang_on_the_failure_runs() {
     assert_eq!(failed.told("skipped"), set(["broken", "broken-curves"]));
     let ended = failed.events().pop().unwrap();
     assert_eq!((&ended["failed"], &ended["skipped"]), (&1.into(), &2.into()), "{ended}");
-    assert_eq!(space.edit("rate: 1.0e+30", "rate: 0.02").ran(&[]), set(["bad", "broken", "broken-curves"]));
+    assert_eq!(
+        space.edit("rate: 1.0e+30", "rate: 0.02").ran(&[]),
+        set(["bad", "broken", "broken-curves"])
+    );
 }
 
 #[test]
 fn a_quiet_run_still_tells_its_failures() {
     let space = Space::with(DIVERGES);
     let failed = space.exits(1, &["-q", "run", "-k"]);
-    assert!(failed.stderr.contains("bad: failed: ") && failed.stderr.contains("diverged"), "{}", failed.stderr);
+    assert!(
+        failed.stderr.contains("bad: failed: ") && failed.stderr.contains("diverged"),
+        "{}",
+        failed.stderr
+    );
     assert_eq!(with_any(&space.pending(&[]), &["good", "curves"]), set(["broken-curves"]));
 }

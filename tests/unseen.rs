@@ -33,10 +33,17 @@ struct Mapped(Child, BufReader<std::process::ChildStdout>);
 
 impl Mapped {
     /// None where there is no Python.
-    #[expect(clippy::print_stdout, reason = "whoever reads the test's output should know that nothing was tested")]
+    #[expect(
+        clippy::print_stdout,
+        reason = "whoever reads the test's output should know that nothing was tested"
+    )]
     fn file(space: &Space, path: &str) -> Option<Mapped> {
         let mut python = Command::new("python3");
-        let python = python.args(["-c", WRITER]).arg(space.join(path)).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let python = python
+            .args(["-c", WRITER])
+            .arg(space.join(path))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         let Ok(mut child) = python.spawn() else {
             println!("skipped: there is no python3");
             return None;
@@ -93,7 +100,11 @@ fn a_file_that_is_rewritten_through_a_memory_map_after_it_was_hashed_is_noticed(
 fn a_file_that_is_rewritten_through_a_memory_map_during_a_run_fails_it() {
     let space = space();
     let [begun, go] = ["begun", "go"].map(|name| space.join(name));
-    let wait = format!("touch {}; while [ ! -e {} ]; do sleep 0.05; done\n", begun.display(), go.display());
+    let wait = format!(
+        "touch {}; while [ ! -e {} ]; do sleep 0.05; done\n",
+        begun.display(),
+        go.display()
+    );
     space.write("wait.sh", wait);
     let Some(mut mapped) = Mapped::file(&space, "data/file") else { return };
     let run = space.spawn(&["run", "--json"]);
@@ -136,12 +147,16 @@ cmp before after || exit 77
 ";
 
 #[test]
-#[expect(clippy::print_stdout, reason = "whoever reads the test's output should know that nothing was tested")]
+#[expect(
+    clippy::print_stdout,
+    reason = "whoever reads the test's output should know that nothing was tested"
+)]
 fn another_image_mounted_in_place_with_equal_inodes_and_times_is_noticed() {
     let space = Space::with(PIPELINE).env("REPRO", env!("CARGO_BIN_EXE_repro"));
     space.write("data/file", "1 and more\n").write("wait.sh", "");
     let ended = space.command_of("unshare", &["-m", "sh", "-c", IMAGES]).output();
-    match ended.as_ref().map(|ended| (ended.status.code(), String::from_utf8_lossy(&ended.stderr))) {
+    match ended.as_ref().map(|ended| (ended.status.code(), String::from_utf8_lossy(&ended.stderr)))
+    {
         Ok((Some(0), _)) => assert_eq!(space.read("there/out"), "2 and more\n"),
         Ok((Some(3), said)) => panic!("{said}"),
         _ => println!("skipped: images cannot be made or mounted here"),

@@ -5,8 +5,8 @@ use crate::space::{Space, TINY, name, nothing};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
-use repro::engine::pipeline::Pipeline;
-use repro::engine::plan::Plan;
+use repro::engine::spec::pipeline::Pipeline;
+use repro::engine::spec::plan::Plan;
 use repro::stage::KINDS;
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,7 +78,11 @@ fn texts(space: &Space, digest: &str) -> Vec<String> {
 /// The variables that the node `c` was given.
 fn variables(space: &Space) -> BTreeMap<String, String> {
     let texts = texts(space, &space.digests()["c"]["env"]);
-    texts.iter().filter_map(|line| line.split_once('=')).map(|(name, value)| (name.into(), value.into())).collect()
+    texts
+        .iter()
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect()
 }
 
 #[test]
@@ -89,7 +93,8 @@ fn a_program_gets_what_is_written() {
         writeln!(params, "        p{i}: {written}").unwrap();
         writeln!(env, "        E{i}: {written}").unwrap();
     }
-    let space = Space::with(&printing(&arguments, &format!("      params:\n{params}      env:\n{env}")));
+    let space =
+        Space::with(&printing(&arguments, &format!("      params:\n{params}      env:\n{env}")));
     space.ok(&["run"]);
     assert_eq!(texts(&space, &space.digests()["c"]["args"]), SPELLINGS);
     let variables = variables(&space);
@@ -100,7 +105,8 @@ fn a_program_gets_what_is_written() {
 }
 
 #[test]
-fn a_nodes_name_its_recipe_and_its_program_have_the_same_text_from_the_file_and_from_the_command_line() {
+fn a_nodes_name_its_recipe_and_its_program_have_the_same_text_from_the_file_and_from_the_command_line()
+ {
     let list = SPELLINGS.join(", ");
     let written = Space::with(&printing("", &format!("      params: {{ n: [{list}] }}\n")));
     let set = Space::with(&printing("", ""));
@@ -111,11 +117,18 @@ fn a_nodes_name_its_recipe_and_its_program_have_the_same_text_from_the_file_and_
         let plan = space.plan(arguments);
         assert_eq!(plan.len(), SPELLINGS.len());
         for (node, text) in plan.iter().zip(SPELLINGS) {
-            assert_eq!((name(node), &node["state"]), (format!("c@n={text}"), &Json::from("cached")));
+            assert_eq!(
+                (name(node), &node["state"]),
+                (format!("c@n={text}"), &Json::from("cached"))
+            );
             let shown = space.ok(&[&["show", "--json", &name(node)], arguments].concat()).stdout;
             let shown = serde_json::from_str::<Json>(&shown).unwrap()["nodes"][0].clone();
             let param = &shown["recipe"]["params"]["params"]["n"];
-            assert_eq!(param.as_str().map_or_else(|| param.to_string(), str::to_owned), text, "{shown}");
+            assert_eq!(
+                param.as_str().map_or_else(|| param.to_string(), str::to_owned),
+                text,
+                "{shown}"
+            );
             let digest = shown["entry"]["outputs"]["env"]["digest"].as_str().unwrap();
             assert!(texts(space, digest).contains(&format!("REPRO_PARAM_N={text}")), "{text}");
         }
@@ -124,11 +137,15 @@ fn a_nodes_name_its_recipe_and_its_program_have_the_same_text_from_the_file_and_
 
 #[test]
 fn a_nodes_name_has_the_text_of_a_list_of_variables_or_of_a_field_that_is_a_text() {
-    let space = Space::with(&printing("", "      env: { A: [001, 1.0, 1] }\n      memory: [1_0, 10]\n"));
+    let space =
+        Space::with(&printing("", "      env: { A: [001, 1.0, 1] }\n      memory: [1_0, 10]\n"));
     let refused = space.exits(2, &["plan"]).stderr;
     assert!(refused.contains("`1_0` is no size of memory"), "{refused}");
     space.edit("      memory: [1_0, 10]\n", "");
-    assert_eq!(space.ran(&[]), ["c@env=A-001", "c@env=A-1.0", "c@env=A-1"].map(str::to_owned).into());
+    assert_eq!(
+        space.ran(&[]),
+        ["c@env=A-001", "c@env=A-1.0", "c@env=A-1"].map(str::to_owned).into()
+    );
     let report = "
 stages:
   data: { fetch: { dataset: digits } }
@@ -191,8 +208,21 @@ fn scalar() -> impl Strategy<Value = Json> {
 
 /// Numbers and texts that most easily become others.
 fn awkward() -> Vec<Json> {
-    let floats =
-        [-0.0, 0.0, 2.0 / 13.0, 0.1 + 0.2, 5e-324, f64::MIN_POSITIVE, 1e308, f64::MAX, 1e16, 1e15, 1e-5, 1e-7, 1e21];
+    let floats = [
+        -0.0,
+        0.0,
+        2.0 / 13.0,
+        0.1 + 0.2,
+        5e-324,
+        f64::MIN_POSITIVE,
+        1e308,
+        f64::MAX,
+        1e16,
+        1e15,
+        1e-5,
+        1e-7,
+        1e21,
+    ];
     let texts = [
         "",
         " ",
@@ -253,7 +283,10 @@ fn drawn(count: usize) -> Vec<Json> {
 fn a_value_survives_recipe_entry_lock_json_and_environment() {
     let values = drawn(400);
     let mut params = String::new();
-    values.iter().enumerate().for_each(|(i, value)| writeln!(params, "        p{i}: {}", yaml(value)).unwrap());
+    values
+        .iter()
+        .enumerate()
+        .for_each(|(i, value)| writeln!(params, "        p{i}: {}", yaml(value)).unwrap());
     let space = Space::with(&printing("", &format!("      params:\n{params}")));
     space.ok(&["run"]);
     assert_eq!(space.ran(&[]), nothing(), "its recipe has the key that it is planned with");
@@ -273,10 +306,14 @@ fn a_value_survives_recipe_entry_lock_json_and_environment() {
 #[test]
 fn nodes_of_any_values_are_run_locked_verified_and_recomputed() {
     let mut unique = BTreeSet::new();
-    let list: Vec<String> = drawn(20).iter().filter(|value| unique.insert(text(value))).map(yaml).collect();
+    let list: Vec<String> =
+        drawn(20).iter().filter(|value| unique.insert(text(value))).map(yaml).collect();
     let space = Space::with("");
     let write = |list: &[String]| {
-        space.write("pipeline.yaml", printing("", &format!("      params:\n        n: [{}]\n", list.join(", "))))
+        space.write(
+            "pipeline.yaml",
+            printing("", &format!("      params:\n        n: [{}]\n", list.join(", "))),
+        )
     };
     write(&list);
     let ran = space.ran(&[]);
@@ -293,8 +330,10 @@ fn nodes_of_any_values_are_run_locked_verified_and_recomputed() {
 
 #[test]
 fn a_variable_of_a_parameter_cannot_be_set_otherwise() {
-    let space =
-        Space::with(&printing("", "      params: { x: 1 }\n      env:\n        A: 1\n        REPRO_PARAM_X: 9\n"));
+    let space = Space::with(&printing(
+        "",
+        "      params: { x: 1 }\n      env:\n        A: 1\n        REPRO_PARAM_X: 9\n",
+    ));
     insta::assert_snapshot!(space.exits(2, &["plan"]).stderr, @r"
     error: pipeline.yaml:9:9: stage `c`: `env`: `REPRO_PARAM_X` is the variable of a parameter
     hint: write `params: { x: ... }`
@@ -320,20 +359,24 @@ fn a_profile_sets_single_parameters_and_null_restores_what_is_not_written() {
     let more = "      params: { x: 1, y: [2, 3] }\n      env: { A: a, B: b }\nprofiles:\n  p: { c: { params: { y: 4, z: 05 }, env: { A: null } } }\n";
     let space = Space::with(&printing("", more));
     space.ok(&["run", "--profile", "p"]);
-    let merged = Space::with(&printing("", "      params: { x: 1, y: 4, z: 05 }\n      env: { B: b }\n"));
+    let merged =
+        Space::with(&printing("", "      params: { x: 1, y: 4, z: 05 }\n      env: { B: b }\n"));
     merged.ok(&["run"]);
     let key = |space: &Space, arguments: &[&str]| space.plan(arguments)[0]["key"].clone();
     let expected = key(&merged, &[]);
     assert_eq!(key(&space, &["--profile", "p"]), expected);
     assert_eq!(key(&space, &["-S", "c.params={y: 4, z: 05}", "-S", "c.env.A=null"]), expected);
-    assert_eq!(key(&space, &["-S", "c.params.y=4", "-S", "c.params.z=05", "-S", "c.env={A: null}"]), expected);
+    assert_eq!(
+        key(&space, &["-S", "c.params.y=4", "-S", "c.params.z=05", "-S", "c.env={A: null}"]),
+        expected
+    );
 
     let asked = |value: &str| {
         let mut pipeline = Pipeline::parse("p.yaml", TINY).unwrap();
         pipeline.apply_override(&format!("nets.epochs={value}")).unwrap();
         let plan = Plan::new(&pipeline, KINDS).unwrap();
         let nets = plan.nodes.iter().filter(|node| node.stage == "nets");
-        nets.map(|node| node.question.params.clone()).collect::<Vec<_>>()
+        nets.map(|node| node.resolved.params.clone()).collect::<Vec<_>>()
     };
     assert_eq!(asked("null"), asked("30"), "the default of the kind");
     assert_ne!(asked("null"), asked("29"));
@@ -344,7 +387,7 @@ fn filling(yaml: &str, stage: &str, slot: &str) -> Result<BTreeMap<String, Vec<S
     let pipeline = Pipeline::parse("p.yaml", yaml).unwrap();
     let plan = Plan::new(&pipeline, KINDS)
         .map_err(|fault| format!("{fault}; {}", fault.hint.as_deref().unwrap_or_default()))?;
-    let of = |node: &repro::engine::plan::PlanNode| {
+    let of = |node: &repro::engine::spec::plan::PlanNode| {
         let ids = node.inputs.iter().filter(|(name, _)| name == slot).flat_map(|(_, ids)| ids);
         (node.name.clone(), ids.map(|id| plan.node(*id).name.clone()).collect())
     };
@@ -358,7 +401,11 @@ stages:
 ";
 
 fn gathered(stage: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
-    filling(&format!("{SAMPLES}  g: {{ command: {{ run: x, outputs: [x], {stage} }} }}\n"), "g", "all[]")
+    filling(
+        &format!("{SAMPLES}  g: {{ command: {{ run: x, outputs: [x], {stage} }} }}\n"),
+        "g",
+        "all[]",
+    )
 }
 
 fn expect(nodes: &[(&str, &[&str])]) -> Result<BTreeMap<String, Vec<String>>, String> {
@@ -368,7 +415,10 @@ fn expect(nodes: &[(&str, &[&str])]) -> Result<BTreeMap<String, Vec<String>>, St
 
 #[test]
 fn a_list_of_inputs_gathers_what_has_the_values_that_the_node_has_by_another_input() {
-    let (a, b) = (["raw@sample=a,part=1", "raw@sample=a,part=2"], ["raw@sample=b,part=1", "raw@sample=b,part=2"]);
+    let (a, b) = (
+        ["raw@sample=a,part=1", "raw@sample=a,part=2"],
+        ["raw@sample=b,part=1", "raw@sample=b,part=2"],
+    );
     let by_sample = expect(&[("g@sample=a", &a), ("g@sample=b", &b)]);
     assert_eq!(gathered("inputs: { all: [raw], one: cluster }"), by_sample);
     assert_eq!(gathered("inputs: { one: cluster, all: [raw] }"), by_sample, "in any order");
@@ -394,7 +444,12 @@ fn a_list_of_inputs_gathers_what_has_the_values_of_the_nodes_own_lists() {
 
 #[test]
 fn a_reference_that_names_a_value_and_a_list_of_other_axes_gather_all_that_they_stand_for() {
-    let all = ["raw@sample=a,part=1", "raw@sample=a,part=2", "raw@sample=b,part=1", "raw@sample=b,part=2"];
+    let all = [
+        "raw@sample=a,part=1",
+        "raw@sample=a,part=2",
+        "raw@sample=b,part=1",
+        "raw@sample=b,part=2",
+    ];
     assert_eq!(gathered("inputs: { all: [raw] }"), expect(&[("g", &all)]));
     assert_eq!(
         gathered("inputs: { all: [raw] }, params: { other: [1, 2] }"),
@@ -414,7 +469,8 @@ fn a_reference_that_names_a_value_and_a_list_of_other_axes_gather_all_that_they_
 
 #[test]
 fn the_studys_tables_and_report_gather_everything() {
-    let yaml = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/pipeline.yaml")).unwrap();
+    let yaml =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/pipeline.yaml")).unwrap();
     let all = |stage: &str| -> usize { filling(&yaml, stage, "data").unwrap().len() };
     let of = |stage: &str, slot: &str| filling(&yaml, stage, slot).unwrap()[stage].len();
     let curves = ["curves", "matched-curves", "incoming-curves"].map(all);

@@ -1,7 +1,7 @@
 //! Failures that someone branches on: each has an exit code, a cause and, where there is one, a hint.
 
-use super::value::{Misfit, Place};
-use super::wording::count;
+use crate::engine::located::{Location, ValueError};
+use crate::engine::text::count;
 use std::fmt;
 
 /// What ended a command. Anything else (a disk, a permission) is infrastructure.
@@ -9,7 +9,7 @@ use std::fmt;
 pub enum Error {
     /// The pipeline file, an override or a target is wrong.
     #[error("{0}")]
-    Usage(Fault),
+    Usage(Diagnostic),
     /// Stages failed; each was told when it did.
     #[error("{} failed, {skipped} skipped because of that", count(*failed))]
     StageFailed {
@@ -31,7 +31,7 @@ pub enum Error {
     },
     /// Outputs are not what pipeline.lock expects.
     #[error("{0}")]
-    Differs(Fault),
+    Differs(Diagnostic),
     /// Stored bytes are not what their names say.
     #[error("{message}")]
     Corrupt {
@@ -77,9 +77,11 @@ impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<&str> {
         match self {
-            Error::Usage(fault) | Error::Differs(fault) => fault.hint.as_deref(),
+            Error::Usage(diagnostic) | Error::Differs(diagnostic) => diagnostic.hint.as_deref(),
             Error::Unavailable { hint, .. } => hint.as_deref(),
-            Error::Locked(_) => Some("wait until nobody else is at work there, or pass `--wait-for-lock`"),
+            Error::Locked(_) => {
+                Some("wait until nobody else is at work there, or pass `--wait-for-lock`")
+            }
             Error::Corrupt { hint, .. } | Error::Pending { hint, .. } => Some(hint),
             Error::FileChanged(_) => Some("`repro run` again goes by the file as it is now"),
             _ => None,
@@ -89,41 +91,41 @@ impl Error {
 
 /// What is wrong with something the user wrote: place, cause, hint.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Fault {
+pub struct Diagnostic {
     /// The file, or what else was read (`-S`, a target).
     pub source: String,
     /// Where in it.
-    pub place: Option<Place>,
+    pub location: Option<Location>,
     /// One sentence, lower case, literals in backticks.
     pub message: String,
     /// The nearest name, or the command to type.
     pub hint: Option<String>,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self.place {
-            Some(place) => write!(f, "{}:{place}: {}", self.source, self.message),
+        match self.location {
+            Some(location) => write!(f, "{}:{location}: {}", self.source, self.message),
             None => write!(f, "{}: {}", self.source, self.message),
         }
     }
 }
 
-impl Fault {
+impl Diagnostic {
     /// A fault of `source`, where a value there does not fit; `what` says which thing was being read.
-    pub fn of(source: &str, what: &str, misfit: &Misfit) -> Fault {
+    pub fn of(source: &str, what: &str, error: &ValueError) -> Diagnostic {
         let lead = if what.is_empty() { String::new() } else { format!("{what}: ") };
-        Fault {
+        Diagnostic {
             source: source.to_owned(),
-            place: misfit.place,
-            message: format!("{lead}{misfit}"),
-            hint: misfit.hint.clone(),
+            location: error.location,
+            message: format!("{lead}{error}"),
+            hint: error.hint.clone(),
         }
     }
 }
 
-impl From<Fault> for Error {
-    fn from(fault: Fault) -> Error {
-        Error::Usage(fault)
+impl From<Diagnostic> for Error {
+    fn from(diagnostic: Diagnostic) -> Error {
+        Error::Usage(diagnostic)
     }
 }

@@ -134,7 +134,9 @@ impl Content {
     /// The text, with as much of the digest as people need.
     pub fn short(&self) -> String {
         match self {
-            Content::File { digest, executable } => digest.short() + if *executable { EXECUTABLE } else { "" },
+            Content::File { digest, executable } => {
+                digest.short() + if *executable { EXECUTABLE } else { "" }
+            }
             Content::EmptyFolder => EMPTY_FOLDER.to_owned(),
         }
     }
@@ -164,7 +166,10 @@ impl FromStr for Content {
             return Ok(Content::EmptyFolder);
         }
         let executable = text.strip_suffix(EXECUTABLE);
-        Ok(Content::File { digest: executable.unwrap_or(text).parse()?, executable: executable.is_some() })
+        Ok(Content::File {
+            digest: executable.unwrap_or(text).parse()?,
+            executable: executable.is_some(),
+        })
     }
 }
 
@@ -216,7 +221,7 @@ impl Recipe {
 
     /// The recipe as canonical JSON: no spaces, every mapping sorted by name.
     pub fn canonical(&self) -> String {
-        // Taken apart so that a new field cannot be forgotten here. Written without a detour over a tree of JSON: a plan
+        // AlreadyRunning apart so that a new field cannot be forgotten here. Written without a detour over a tree of JSON: a plan
         // of many nodes spends its time here.
         let Recipe { kind, version, params, inputs, seed } = self;
         let mut out = String::with_capacity(512);
@@ -305,7 +310,8 @@ fn write_text(text: &str, out: &mut String) {
 fn write_canonical(value: &Json, out: &mut String) {
     match value {
         Json::Object(map) => {
-            let sorted: BTreeMap<String, &Json> = map.iter().map(|(name, value)| (name.clone(), value)).collect();
+            let sorted: BTreeMap<String, &Json> =
+                map.iter().map(|(name, value)| (name.clone(), value)).collect();
             write_map(&sorted, out, |value, out| write_canonical(value, out));
         }
         Json::Array(items) => {
@@ -323,8 +329,8 @@ fn write_canonical(value: &Json, out: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::toy::json as json_value;
     use super::*;
+    use crate::engine::testing::json as json_value;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -333,7 +339,11 @@ mod tests {
         Recipe {
             kind: "train".into(),
             version: 1,
-            params: [("hidden".into(), json!(50)), ("prior".into(), json!({"normal": {"variance": 0.01}}))].into(),
+            params: [
+                ("hidden".into(), json!(50)),
+                ("prior".into(), json!({"normal": {"variance": 0.01}})),
+            ]
+            .into(),
             inputs: [("data".into(), vec![[("images".into(), digest.into())].into()])].into(),
             seed: Some(Seed { run: "0".into(), label: "pair=1".into() }),
         }
@@ -347,7 +357,8 @@ mod tests {
         changed[1].version = 2;
         changed[2].params.insert("hidden".into(), json!(51));
         changed[3].params.insert("epochs".into(), json!(1));
-        changed[4].inputs.get_mut("data").unwrap()[0].insert("images".into(), Digest::of(b"other").into());
+        changed[4].inputs.get_mut("data").unwrap()[0]
+            .insert("images".into(), Digest::of(b"other").into());
         changed[5].seed = None;
         changed[6].seed.as_mut().unwrap().label = "pair=2".into();
         let executable = Content::File { digest: Digest::of(b"images"), executable: true };
@@ -363,7 +374,9 @@ mod tests {
     fn a_content_survives_its_text_and_that_of_a_plain_file_is_its_digest() {
         let digest = Digest::of(b"bytes");
         assert_eq!(Content::from(digest).to_string(), digest.to_string());
-        for content in [digest.into(), Content::File { digest, executable: true }, Content::EmptyFolder] {
+        for content in
+            [digest.into(), Content::File { digest, executable: true }, Content::EmptyFolder]
+        {
             assert_eq!(content.to_string().parse(), Ok(content));
             assert_eq!(serde_json::from_value::<Content>(json!(content)).unwrap(), content);
             let artifact = Artifact::from([("name".to_owned(), content)]);
@@ -371,7 +384,14 @@ mod tests {
             write_artifact(&artifact, &mut canonical);
             assert_eq!(canonical, json!(artifact).to_string(), "one text wherever it is written");
         }
-        for wrong in ["", "+x", "empty", &format!("{digest}+"), &format!("{digest}+x+x"), &format!("{digest}x")] {
+        for wrong in [
+            "",
+            "+x",
+            "empty",
+            &format!("{digest}+"),
+            &format!("{digest}+x+x"),
+            &format!("{digest}x"),
+        ] {
             assert!(wrong.parse::<Content>().is_err(), "{wrong}");
         }
     }

@@ -4,9 +4,9 @@
 //! no kind by name: the caller hands it a list. A stage reads its inputs and parameters, writes its declared outputs into
 //! its workspace, and must depend on nothing else: not the clock, the host, the environment or the order of inputs.
 
-use super::key::{Artifact, Params, Recipe, Seed};
-pub use super::value::Verbatim;
-use super::value::{Misfit, Node, read};
+use crate::engine::key::{Artifact, Params, Recipe, Seed};
+pub use crate::engine::located::Verbatim;
+use crate::engine::located::{ValueError, YamlNode, read};
 use anyhow::{Result, anyhow};
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
@@ -94,7 +94,7 @@ pub struct Declared {
 
 /// What a stage asks of the machine. In no key.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Terms {
+pub struct Resources {
     /// It is ended when it takes longer.
     pub time_limit: Option<Duration>,
     /// How often it is tried again when it fails.
@@ -105,13 +105,16 @@ pub struct Terms {
     pub memory: u64,
 }
 
-impl Terms {
+impl Resources {
     /// For a job that two nodes need: the longer time limit (none is longer than any), the more
     /// retries, and room for what either says it takes.
     #[must_use]
-    pub fn loosest(self, other: Terms) -> Terms {
-        Terms {
-            time_limit: self.time_limit.zip(other.time_limit).map(|(one, another)| one.max(another)),
+    pub fn loosest(self, other: Resources) -> Resources {
+        Resources {
+            time_limit: self
+                .time_limit
+                .zip(other.time_limit)
+                .map(|(one, another)| one.max(another)),
             retries: self.retries.max(other.retries),
             threads: self.threads.max(other.threads),
             memory: self.memory.max(other.memory),
@@ -122,7 +125,8 @@ impl Terms {
 /// The first byte in which two contents of whatever format differ.
 pub fn first_byte(cached: &[u8], again: &[u8]) -> String {
     let at = cached.iter().zip(again).take_while(|(a, b)| a == b).count();
-    let byte = |bytes: &[u8]| bytes.get(at).map_or("none".to_owned(), |byte| format!("0x{byte:02x}"));
+    let byte =
+        |bytes: &[u8]| bytes.get(at).map_or("none".to_owned(), |byte| format!("0x{byte:02x}"));
     format!("byte {at}: cached {}, again {}", byte(cached), byte(again))
 }
 
@@ -163,14 +167,14 @@ pub trait Stage: 'static {
     /// The files it writes, all of them, always; with a slash at its end, a folder, which may be empty.
     const OUTPUTS: &'static [&'static str];
     /// Whether its outputs are also laid out for people, under `reports/`.
-    const DELIVERS: bool = false;
+    const EXPORTS: bool = false;
     /// Whether its threads wait for each other again and again, so that more of them than cores would take longer.
-    const IN_STEP: bool = false;
+    const SYNCHRONOUS_THREADS: bool = false;
     /// Whether other programs do its work. It leaves nothing behind in this process then, which may run the next job.
     const SPAWNS: bool = false;
     /// Whether it tells readers the root of all that it hangs on: it is given that as the parameter [`ROOT`], and is itself
     /// no part of any root.
-    const TELLS_ROOT: bool = false;
+    const EMBEDS_ROOT: bool = false;
     /// Whether a stage may name slots of its own, under `inputs`, and parameters of its own, under `params`.
     const OPEN: bool = false;
     /// Fields where a list is one value, not a grid axis.
@@ -208,8 +212,8 @@ pub trait Stage: 'static {
     }
 
     /// What it asks of the machine.
-    fn terms(_params: &Self::Params) -> Terms {
-        Terms::default()
+    fn resources(_params: &Self::Params) -> Resources {
+        Resources::default()
     }
 
     /// What to ask instead if the answer turns out [`Unavailable`].
@@ -219,7 +223,7 @@ pub trait Stage: 'static {
 
     /// What goes into the key; differs from `params` where a field does not change the answer, or where the answer tells
     /// how the run was invoked.
-    fn question(params: Self::Params, _invocation: &Invocation) -> Self::Params {
+    fn key_params(params: Self::Params, _invocation: &Invocation) -> Self::Params {
         params
     }
 
@@ -293,7 +297,10 @@ impl Input {
 
     /// Where its `file` lies, to be read only.
     pub fn path(&self, file: &str) -> Result<&Path> {
-        self.paths.get(file).map(PathBuf::as_path).ok_or_else(|| anyhow!("BUG: the input has no file `{file}`"))
+        self.paths
+            .get(file)
+            .map(PathBuf::as_path)
+            .ok_or_else(|| anyhow!("BUG: the input has no file `{file}`"))
     }
 }
 
@@ -367,14 +374,14 @@ pub trait Kind: Sync {
     fn slots(&self) -> &'static [Slot];
     /// See [`Stage::OUTPUTS`].
     fn outputs(&self) -> &'static [&'static str];
-    /// See [`Stage::DELIVERS`].
-    fn delivers(&self) -> bool;
-    /// See [`Stage::IN_STEP`].
-    fn in_step(&self) -> bool;
+    /// See [`Stage::EXPORTS`].
+    fn exports(&self) -> bool;
+    /// See [`Stage::SYNCHRONOUS_THREADS`].
+    fn synchronous_threads(&self) -> bool;
     /// See [`Stage::SPAWNS`].
     fn spawns(&self) -> bool;
-    /// See [`Stage::TELLS_ROOT`].
-    fn tells_root(&self) -> bool;
+    /// See [`Stage::EMBEDS_ROOT`].
+    fn embeds_root(&self) -> bool;
     /// See [`Stage::OPEN`].
     fn is_open(&self) -> bool;
     /// See [`Stage::LISTS`].
@@ -382,7 +389,11 @@ pub trait Kind: Sync {
     /// See [`Stage::outputs`].
     fn outputs_for(&self, params: &Params) -> Result<Option<Vec<String>>>;
     /// Reads, checks and canonicalises the fields of a stage that are not slots.
-    fn resolve(&self, fields: &Node, invocation: &Invocation) -> Result<Question, Misfit>;
+    fn resolve(
+        &self,
+        fields: &YamlNode,
+        invocation: &Invocation,
+    ) -> Result<ResolvedStage, ValueError>;
     /// The JSON Schema of its parameters: one value each, without grids.
     fn schema(&self) -> Json;
     /// See [`Stage::difference`].
@@ -395,7 +406,7 @@ pub trait Kind: Sync {
 
 /// A kind's parameters for one node.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Question {
+pub struct ResolvedStage {
     /// See [`Stage::version`].
     pub version: u32,
     /// Canonical: those at their default are left out.
@@ -410,8 +421,8 @@ pub struct Question {
     pub fallback_label: Option<String>,
     /// See [`Stage::files`].
     pub files: Vec<Declared>,
-    /// See [`Stage::terms`].
-    pub terms: Terms,
+    /// See [`Stage::resources`].
+    pub resources: Resources,
 }
 
 /// Makes a [`Kind`] of a [`Stage`].
@@ -423,7 +434,8 @@ impl<S: Stage> KindOf<S> {
 
     fn params(params: &Params) -> Result<S::Params> {
         let json = Json::Object(params.clone().into_iter().collect());
-        serde_json::from_value(json).map_err(|e| anyhow!("the recipe's parameters do not fit `{}`: {e}", S::NAME))
+        serde_json::from_value(json)
+            .map_err(|e| anyhow!("the recipe's parameters do not fit `{}`: {e}", S::NAME))
     }
 }
 
@@ -448,20 +460,20 @@ impl<S: Stage> Kind for KindOf<S> {
         S::OUTPUTS
     }
 
-    fn delivers(&self) -> bool {
-        S::DELIVERS
+    fn exports(&self) -> bool {
+        S::EXPORTS
     }
 
-    fn in_step(&self) -> bool {
-        S::IN_STEP
+    fn synchronous_threads(&self) -> bool {
+        S::SYNCHRONOUS_THREADS
     }
 
     fn spawns(&self) -> bool {
         S::SPAWNS
     }
 
-    fn tells_root(&self) -> bool {
-        S::TELLS_ROOT
+    fn embeds_root(&self) -> bool {
+        S::EMBEDS_ROOT
     }
 
     fn is_open(&self) -> bool {
@@ -476,18 +488,24 @@ impl<S: Stage> Kind for KindOf<S> {
         Ok(S::outputs(&Self::params(params)?))
     }
 
-    fn resolve(&self, fields: &Node, invocation: &Invocation) -> Result<Question, Misfit> {
+    fn resolve(
+        &self,
+        fields: &YamlNode,
+        invocation: &Invocation,
+    ) -> Result<ResolvedStage, ValueError> {
         let params: S::Params = read(fields)?;
-        S::check(&params).map_err(<Misfit as serde::de::Error>::custom)?;
+        S::check(&params).map_err(<ValueError as serde::de::Error>::custom)?;
         let version = S::version(&params);
         let (label, fallback) = (S::label(&params), S::fallback(&params));
         let fallback_label = fallback.as_ref().and_then(S::label);
-        let (files, terms) = (S::files(&params), S::terms(&params));
-        let full = to_map(&S::question(params, invocation))?;
+        let (files, resources) = (S::files(&params), S::resources(&params));
+        let full = to_map(&S::key_params(params, invocation))?;
         let fallback = fallback
-            .map(|f| to_map(&S::question(f, invocation)).map(|f| without_defaults::<S>(&f, fields)))
+            .map(|f| {
+                to_map(&S::key_params(f, invocation)).map(|f| without_defaults::<S>(&f, fields))
+            })
             .transpose()?;
-        Ok(Question {
+        Ok(ResolvedStage {
             version,
             params: without_defaults::<S>(&full, fields),
             full,
@@ -495,14 +513,15 @@ impl<S: Stage> Kind for KindOf<S> {
             fallback,
             fallback_label,
             files,
-            terms,
+            resources,
         })
     }
 
     fn schema(&self) -> Json {
         // `uint32` and the like are no formats that a checker must know.
         let plain = RecursiveTransform(|schema: &mut Schema| _ = schema.remove("format"));
-        let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+        let settings =
+            SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
         let settings = settings.with_transform(plain);
         settings.into_generator().into_root_schema_for::<S::Params>().to_value()
     }
@@ -520,24 +539,27 @@ impl<S: Stage> Kind for KindOf<S> {
     }
 }
 
-fn to_map(params: &impl Serialize) -> Result<Params, Misfit> {
+fn to_map(params: &impl Serialize) -> Result<Params, ValueError> {
     match serde_json::to_value(params) {
         Ok(Json::Object(map)) => Ok(map.into_iter().collect()),
-        Ok(other) => Err(Misfit::new(format!("BUG: parameters are `{other}`, not a mapping"))),
-        Err(error) => Err(Misfit::new(error.to_string())),
+        Ok(other) => Err(ValueError::new(format!("BUG: parameters are `{other}`, not a mapping"))),
+        Err(error) => Err(ValueError::new(error.to_string())),
     }
 }
 
 /// Leaves out each field whose absence means the same: that is the definition of being at its default.
-fn without_defaults<S: Stage>(full: &Params, fields: &Node) -> Params {
+fn without_defaults<S: Stage>(full: &Params, fields: &YamlNode) -> Params {
     // Every node's parameters come by here several times: they are looked at where they are.
     let means_the_same = |kept: &[&str]| {
         let params = kept.iter().map(|name| (*name, &full[*name]));
         let reread = S::Params::deserialize(MapDeserializer::<_, serde_json::Error>::new(params));
         let Ok(Json::Object(reread)) = reread.and_then(serde_json::to_value) else { return false };
-        reread.len() == full.len() && reread.iter().all(|(name, value)| full.get(name).is_some_and(|x| same(x, value)))
+        reread.len() == full.len()
+            && reread.iter().all(|(name, value)| full.get(name).is_some_and(|x| same(x, value)))
     };
-    let is_written = |name: &str| fields.as_map().is_some_and(|fields| fields.iter().any(|field| field.key == name));
+    let is_written = |name: &str| {
+        fields.as_map().is_some_and(|fields| fields.iter().any(|field| field.key == name))
+    };
     let all: Vec<&str> = full.keys().map(String::as_str).collect();
     // What was not written in the file is at its default, unless the stage has changed it since: one look for all of it.
     let written: Vec<&str> = all.iter().copied().filter(|name| is_written(name)).collect();
@@ -554,8 +576,12 @@ fn without_defaults<S: Stage>(full: &Params, fields: &Node) -> Params {
 /// Whether two values are written alike: -0.0 is not 0.0.
 fn same(a: &Json, b: &Json) -> bool {
     match (a, b) {
-        (Json::Number(x), Json::Number(y)) => x == y && (x.as_f64() != Some(0.0) || x.to_string() == y.to_string()),
-        (Json::Array(x), Json::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(x, y)),
+        (Json::Number(x), Json::Number(y)) => {
+            x == y && (x.as_f64() != Some(0.0) || x.to_string() == y.to_string())
+        }
+        (Json::Array(x), Json::Array(y)) => {
+            x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(x, y))
+        }
         (Json::Object(x), Json::Object(y)) => {
             x.len() == y.len() && x.iter().all(|(name, x)| y.get(name).is_some_and(|y| same(x, y)))
         }
@@ -565,17 +591,17 @@ fn same(a: &Json, b: &Json) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::toy::{Source, SourceParams};
     use super::*;
+    use crate::engine::testing::{Source, SourceParams};
     use proptest::prelude::*;
     use serde_json::json;
 
     const SOURCE: KindOf<Source> = KindOf::KIND;
 
     prop_compose! {
-        fn terms()(limit in proptest::option::of(0..5_u64), retries in 0..5_u32, threads in 0..5_usize, memory in 0..5_u64)
-            -> Terms {
-            Terms { time_limit: limit.map(Duration::from_secs), retries, threads: NonZero::new(threads), memory }
+        fn resources()(limit in proptest::option::of(0..5_u64), retries in 0..5_u32, threads in 0..5_usize, memory in 0..5_u64)
+            -> Resources {
+            Resources { time_limit: limit.map(Duration::from_secs), retries, threads: NonZero::new(threads), memory }
         }
     }
 
@@ -583,7 +609,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn the_loosest_limits_suit_either_node_in_whatever_order_they_come(a in terms(), b in terms(), c in terms()) {
+        fn the_loosest_limits_suit_either_node_in_whatever_order_they_come(a in resources(), b in resources(), c in resources()) {
             let both = a.loosest(b);
             let allows = |limit: Option<Duration>| limit.unwrap_or(Duration::MAX);
             for one in [a, b] {
@@ -596,9 +622,9 @@ mod tests {
         }
     }
 
-    fn resolve(fields: &Json) -> Result<Question, Misfit> {
+    fn resolve(fields: &Json) -> Result<ResolvedStage, ValueError> {
         // JSON is YAML.
-        SOURCE.resolve(&Node::parse(&fields.to_string()).unwrap(), &Invocation::default())
+        SOURCE.resolve(&YamlNode::parse(&fields.to_string()).unwrap(), &Invocation::default())
     }
 
     fn reread(params: &Params) -> Option<Params> {
@@ -607,11 +633,13 @@ mod tests {
 
     #[test]
     fn parameters_at_their_defaults_are_left_out_and_all_are_there_to_select_by() {
-        let question = resolve(&json!({"text": "x", "width": 1, "end": "b", "style": {"framed": {"by": 2}}})).unwrap();
+        let resolved =
+            resolve(&json!({"text": "x", "width": 1, "end": "b", "style": {"framed": {"by": 2}}}))
+                .unwrap();
         let key = json!({"text": "x", "end": "b", "style": {"framed": {"by": 2, "round": false}}});
-        assert_eq!(json!(question.params), key);
-        assert_eq!(question.full["width"], json!(1));
-        assert_eq!(question.full["ratio"], json!(0.0));
+        assert_eq!(json!(resolved.params), key);
+        assert_eq!(resolved.full["width"], json!(1));
+        assert_eq!(resolved.full["ratio"], json!(0.0));
     }
 
     #[test]
@@ -620,7 +648,10 @@ mod tests {
             json!(resolve(&json!({"text": "x", "ratio": -0.0})).unwrap().params).to_string(),
             r#"{"ratio":-0.0,"text":"x"}"#
         );
-        assert_eq!(json!(resolve(&json!({"text": "x", "ratio": 0})).unwrap().params), json!({"text": "x"}));
+        assert_eq!(
+            json!(resolve(&json!({"text": "x", "ratio": 0})).unwrap().params),
+            json!({"text": "x"})
+        );
     }
 
     #[test]
@@ -630,15 +661,18 @@ mod tests {
 
     #[test]
     fn what_does_not_change_the_answer_is_left_out_of_the_question() {
-        let question = resolve(&json!({"text": "x", "width": 3, "otherwise": "v"})).unwrap();
-        assert_eq!(json!(question.params), json!({"text": "x", "width": 3}));
-        assert_eq!(json!(question.fallback), json!({"text": "v", "width": 3}));
+        let resolved = resolve(&json!({"text": "x", "width": 3, "otherwise": "v"})).unwrap();
+        assert_eq!(json!(resolved.params), json!({"text": "x", "width": 3}));
+        assert_eq!(json!(resolved.fallback), json!({"text": "v", "width": 3}));
         assert_eq!(resolve(&json!({"text": "x"})).unwrap().fallback, None);
     }
 
     #[test]
     fn only_what_draws_has_a_label() {
-        assert_eq!(resolve(&json!({"text": "drawn", "width": 2})).unwrap().label.as_deref(), Some("width=2"));
+        assert_eq!(
+            resolve(&json!({"text": "drawn", "width": 2})).unwrap().label.as_deref(),
+            Some("width=2")
+        );
         assert_eq!(resolve(&json!({"text": "x"})).unwrap().label, None);
     }
 
@@ -646,18 +680,37 @@ mod tests {
     fn a_recipe_of_other_parameters_is_refused_when_run() {
         let inputs = BTreeMap::new();
         let params = [("txet".to_owned(), json!("x"))].into();
-        let recipe = Recipe { kind: "source".into(), version: 1, params, inputs: BTreeMap::new(), seed: None };
+        let recipe = Recipe {
+            kind: "source".into(),
+            version: 1,
+            params,
+            inputs: BTreeMap::new(),
+            seed: None,
+        };
         let error = SOURCE
-            .run(&Context::new(recipe, inputs, ["/nowhere", "/nowhere/else"].map(PathBuf::from), NonZero::<usize>::MIN))
+            .run(&Context::new(
+                recipe,
+                inputs,
+                ["/nowhere", "/nowhere/else"].map(PathBuf::from),
+                NonZero::<usize>::MIN,
+            ))
             .unwrap_err();
-        assert!(error.to_string().starts_with("the recipe's parameters do not fit `source`: unknown field `txet`"));
+        assert!(
+            error
+                .to_string()
+                .starts_with("the recipe's parameters do not fit `source`: unknown field `txet`")
+        );
     }
 
     #[test]
     fn a_folder_holds_the_files_below_it_and_a_file_only_itself() {
         assert!(belongs("figures/", "figures/") && !belongs("figures/", "figures"));
         assert!(belongs("figures/a.svg", "figures/") && belongs("a.csv", "a.csv"));
-        assert!(!belongs("figures", "figures/") && !belongs("a.csv.bak", "a.csv") && !belongs("a.csv/b", "a.csv"));
+        assert!(
+            !belongs("figures", "figures/")
+                && !belongs("a.csv.bak", "a.csv")
+                && !belongs("a.csv/b", "a.csv")
+        );
     }
 
     /// Fields that may be given, each at values of which one is its default.
@@ -666,16 +719,26 @@ mod tests {
         let choices = [
             ("width", vec![json!(1), json!(2)]),
             ("end", vec![json!("a"), json!("b")]),
-            ("style", vec![json!("plain"), framed(json!(false)), framed(json!(true)), json!({"framed": {"by": 2}})]),
+            (
+                "style",
+                vec![
+                    json!("plain"),
+                    framed(json!(false)),
+                    framed(json!(true)),
+                    json!({"framed": {"by": 2}}),
+                ],
+            ),
             ("ratio", vec![json!(0.0), json!(0), json!(0.5), json!(1e-9)]),
             ("note", vec![json!(null), json!(""), json!("n")]),
         ];
         let field = |(name, values): (&'static str, Vec<Json>)| {
-            prop::option::of(prop::sample::select(values)).prop_map(move |value| value.map(|value| (name, value)))
+            prop::option::of(prop::sample::select(values))
+                .prop_map(move |value| value.map(|value| (name, value)))
         };
         let given: Vec<_> = choices.into_iter().map(field).collect();
-        (given, "[a-z]{0,3}")
-            .prop_map(|(given, text)| given.into_iter().flatten().chain([("text", json!(text))]).collect())
+        (given, "[a-z]{0,3}").prop_map(|(given, text)| {
+            given.into_iter().flatten().chain([("text", json!(text))]).collect()
+        })
     }
 
     proptest! {
@@ -683,11 +746,11 @@ mod tests {
 
         #[test]
         fn a_field_is_left_out_if_and_only_if_that_means_the_same(fields in fields()) {
-            let question = resolve(&json!(fields)).unwrap();
-            let full = Some(question.full);
-            prop_assert_eq!(&reread(&question.params), &full, "the rest means the same");
-            for name in question.params.keys() {
-                let mut shorter = question.params.clone();
+            let resolved = resolve(&json!(fields)).unwrap();
+            let full = Some(resolved.full);
+            prop_assert_eq!(&reread(&resolved.params), &full, "the rest means the same");
+            for name in resolved.params.keys() {
+                let mut shorter = resolved.params.clone();
                 shorter.remove(name);
                 prop_assert_ne!(&reread(&shorter), &full, "`{}` could be left out", name);
             }
