@@ -64,7 +64,7 @@ fn a_name_that_lies_there_in_another_form_or_that_a_shell_would_expand_is_explai
     );
     case("~/x", "x", &["no shell expands"]);
     case("$HOME/x", "x", &["no shell expands"]);
-    case("nowhere", "x", &["paths begin at the folder of pipeline.yaml"]);
+    case("nowhere", "x", &["paths are relative to the folder of pipeline.yaml"]);
 }
 
 const JUNK: [&str; 12] = [
@@ -190,7 +190,7 @@ fn links_in_a_circle_end_with_an_error() {
         space.write("src/a/x", "").write("src/b/y", "").write("lib/z", "");
         links.iter().for_each(|(target, link)| symlink(target, space.join(link)).unwrap());
         let refused = space.exits(2, &["plan"]).stderr;
-        assert!(refused.contains("is a symbolic link to a folder that it lies in"), "{refused}");
+        assert!(refused.contains("is a symbolic link to a folder that contains it"), "{refused}");
     };
     ends(&[(".", "src/loop")]);
     ends(&[("..", "src/a/loop")]);

@@ -289,7 +289,7 @@ fn a_link_to_a_file_is_followed_and_one_out_to_a_folder_is_refused() {
     let refused = space.exits(2, &["plan"]).stderr;
     insta::assert_snapshot!(refused, @r"
     error: pipeline.yaml:2:3: stage `raw`: `data/raw/loop` is a symbolic link to the folder `data`, which the stage does not declare
-    hint: declare `data` as well, or put a copy in the place of the link
+    hint: declare `data` as well, or replace the link by a copy
     ");
 }
 
@@ -384,8 +384,8 @@ fn a_file_that_changes_during_the_run_fails_it() {
     let failed = space.exits(1, &["run"]).stderr;
     insta::assert_snapshot!(failed.lines().filter(|line| !line.contains(" ran")).collect::<Vec<_>>().join("\n"), @r"
     3 nodes
-    error: the file `data/raw/a.csv` changed while the run read it; what was made is of the file as it was
-    hint: `repro run` again goes by the file as it is now
+    error: the file `data/raw/a.csv` changed during the run; the results are those of the earlier content
+    hint: run `repro run` again to use the current content
     ");
     let log = space.ok(&["log"]).stdout;
     assert!(log.lines().nth(1).unwrap().ends_with("  failed"), "{log}");
@@ -422,7 +422,7 @@ fn what_comes_from_files_may_fill_any_slot_that_it_has_the_files_for() {
     space.write("nets/other.safetensors", "");
     let refused = space.exits(2, &["plan"]).stderr;
     assert!(
-        refused.contains("stage `m`: `a` takes `net.safetensors`, which `raw` does not have"),
+        refused.contains("stage `m`: `a` needs the output `net.safetensors`, which `raw` does not have"),
         "{refused}"
     );
     space.write("nets/net.safetensors", "");
@@ -432,7 +432,7 @@ fn what_comes_from_files_may_fill_any_slot_that_it_has_the_files_for() {
     );
     let refused = space.exits(2, &["plan"]).stderr;
     assert!(
-        refused.contains("stage `m`: `a` takes `net.safetensors`, which `c` does not make"),
+        refused.contains("stage `m`: `a` needs the output `net.safetensors`, which `c` does not have"),
         "{refused}"
     );
 }
