@@ -78,12 +78,17 @@ impl Stage for Gather {
 
 fn pipeline(nodes: usize) -> String {
     let wide: Vec<String> = (0..nodes / LAYERS).map(|n| n.to_string()).collect();
-    let mut yaml = format!("stages:\n  layer-0: {{ trivial: {{ layer: 0, n: [{}] }} }}\n", wide.join(", "));
+    let mut yaml =
+        format!("stages:\n  layer-0: {{ trivial: {{ layer: 0, n: [{}] }} }}\n", wide.join(", "));
     for layer in 1..LAYERS {
         let before = layer - 1;
-        let _ = writeln!(yaml, "  layer-{layer}: {{ trivial: {{ layer: {layer}, after: layer-{before} }} }}");
+        let _ = writeln!(
+            yaml,
+            "  layer-{layer}: {{ trivial: {{ layer: {layer}, after: layer-{before} }} }}"
+        );
     }
-    let _ = writeln!(yaml, "  last: {{ gather: {{ layer: {LAYERS}, all: layer-{} }} }}", LAYERS - 1);
+    let _ =
+        writeln!(yaml, "  last: {{ gather: {{ layer: {LAYERS}, all: layer-{} }} }}", LAYERS - 1);
     yaml
 }
 
@@ -138,26 +143,42 @@ impl Observer for Silent {
 fn unchanged(folder: &Path) -> Result<[f64; 2]> {
     let began = Instant::now();
     let text = fs::read_text(&folder.join("pipeline.yaml"))?;
-    let plan = Plan::new(&Pipeline::parse("pipeline.yaml", &text).map_err(|f| anyhow::anyhow!("{f}"))?, KINDS)
-        .map_err(|f| anyhow::anyhow!("{f}"))?;
+    let plan = Plan::new(
+        &Pipeline::parse("pipeline.yaml", &text).map_err(|f| anyhow::anyhow!("{f}"))?,
+        KINDS,
+    )
+    .map_err(|f| anyhow::anyhow!("{f}"))?;
     let planned = began.elapsed().as_secs_f64();
     let store = Store::at(&folder.join("cache")).remembering();
     store.prepare()?;
     let _hold = store.share(false)?;
     let surveyor = Surveyor::new(&plan, &store, BTreeSet::new(), false);
     let survey = surveyor.survey(&plan.closure(&[]))?;
-    let settings =
-        Settings { keep_going: false, retries: 0, interrupted: &AtomicBool::new(false), expected: None, stream: false };
-    let artifacts = schedule::run(&plan, &store, &surveyor, &survey, &mut Idle, &settings, &mut Silent).1?;
+    let settings = Settings {
+        keep_going: false,
+        retries: 0,
+        interrupted: &AtomicBool::new(false),
+        expected: None,
+        stream: false,
+    };
+    let artifacts =
+        schedule::run(&plan, &store, &surveyor, &survey, &mut Idle, &settings, &mut Silent).1?;
     store.remember()?;
     let took = [planned, began.elapsed().as_secs_f64() - planned];
     let origin = origin(folder, &text);
-    Snapshot::of(&origin, &plan, None, &store, &artifacts)?.context("a node is not cached")?.write(&origin, &store)?;
+    Snapshot::of(&origin, &plan, None, &store, &artifacts)?
+        .context("a node is not cached")?
+        .write(&origin, &store)?;
     Ok(took)
 }
 
 fn origin<'a>(folder: &'a Path, text: &'a str) -> Origin<'a> {
-    Origin { project: folder, pipeline: Path::new("pipeline.yaml"), text: text.as_bytes(), profile: None }
+    Origin {
+        project: folder,
+        pipeline: Path::new("pipeline.yaml"),
+        text: text.as_bytes(),
+        profile: None,
+    }
 }
 
 /// One unchanged run by the snapshot of the last: seconds to find that it holds.
@@ -168,7 +189,10 @@ fn by_snapshot(folder: &Path) -> Result<f64> {
     let origin = origin(folder, &text);
     let mut snapshot = Snapshot::read(&origin, &store)?.context("there is no snapshot")?;
     let known = snapshot.known();
-    anyhow::ensure!(snapshot.holds(&store, &Files::of(folder, &store.memo())), "something has changed");
+    anyhow::ensure!(
+        snapshot.holds(&store, &Files::of(folder, &store.memo())),
+        "something has changed"
+    );
     if snapshot.known() > known {
         snapshot.write(&origin, &store)?;
     }
@@ -188,21 +212,31 @@ fn main() -> Result<()> {
     for nodes in sizes {
         let dir = tempfile::tempdir()?;
         fs::write(&dir.path().join("pipeline.yaml"), pipeline(nodes))?;
-        let plan =
-            Plan::new(&Pipeline::parse("pipeline.yaml", &pipeline(nodes)).map_err(|f| anyhow::anyhow!("{f}"))?, KINDS);
+        let plan = Plan::new(
+            &Pipeline::parse("pipeline.yaml", &pipeline(nodes))
+                .map_err(|f| anyhow::anyhow!("{f}"))?,
+            KINDS,
+        );
         fill(&Store::at(&dir.path().join("cache")), &plan.map_err(|f| anyhow::anyhow!("{f}"))?)?;
         // What was written a moment ago is not yet remembered, and what filling took is not the run's.
         std::thread::sleep(fs::Witness::at(dir.path()).settling().unwrap_or_default());
         fs::write(Path::new("/proc/self/clear_refs"), "5")?;
         let runs: Vec<[f64; 2]> = (0..5).map(|_| unchanged(dir.path())).collect::<Result<_>>()?;
-        let [plan, rest] = [0, 1].map(|part| 1e3 * median(runs.iter().map(|run| run[part]).collect()));
+        let [plan, rest] =
+            [0, 1].map(|part| 1e3 * median(runs.iter().map(|run| run[part]).collect()));
         let both = 1e3 * median(runs.iter().map(|run| run[0] + run[1]).collect());
         let status = fs::read_text(Path::new("/proc/self/status")).unwrap_or_default();
-        let peak =
-            status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or("unknown").trim_start_matches("VmHWM:");
+        let peak = status
+            .lines()
+            .find(|line| line.starts_with("VmHWM"))
+            .unwrap_or("unknown")
+            .trim_start_matches("VmHWM:");
         let quick: Vec<f64> = (0..5).map(|_| by_snapshot(dir.path())).collect::<Result<_>>()?;
         let quick = 1e3 * median(quick);
-        println!("| {nodes} | {plan:.1} ms | {rest:.1} ms | {both:.1} ms | {} | {quick:.1} ms |", peak.trim());
+        println!(
+            "| {nodes} | {plan:.1} ms | {rest:.1} ms | {both:.1} ms | {} | {quick:.1} ms |",
+            peak.trim()
+        );
     }
     Ok(())
 }
