@@ -6,7 +6,7 @@ use super::{Cost, Group, Sample, Work};
 use anyhow::{Context as _, Error, Result};
 use repro::kernel::sparse::Sparse;
 use repro::study::curve::assignment::{assign, total};
-use repro::study::curve::refit::{Settings, Targets, refit};
+use repro::study::curve::refit::{RefitSettings, Targets, refit};
 use repro::study::curve::{CURVES, Center, CurveSpec, Path, grid};
 use repro::study::data::{Examples, Labelled};
 use repro::study::net::{CLASSES, Mlp, TrainSettings, evaluate, train};
@@ -133,7 +133,7 @@ fn closed_form(name: &str, splits: &Splits, [a, b]: &[Mlp; 2]) -> Result<()> {
 /// The refits on the training images, then the errors of all 41 points on training and test images.
 fn refitted(splits: &Splits, [a, b]: &[Mlp; 2]) -> Result<()> {
     let path = Path::new(CURVES[0], Center::Neurons, a, b).map_err(Error::msg)?;
-    let settings = Settings { targets: Targets::A, points: WA_POINTS, refine: 0 };
+    let settings = RefitSettings { targets: Targets::A, points: WA_POINTS, refine: 0 };
     let (images, labels) = &splits[0];
     let refitted = refit(path, settings, images, labels, threads()).map_err(Error::msg)?;
     splits

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use repro::kernel::blend::blend;
 use repro::kernel::cholesky::Cholesky;
 use repro::kernel::dense::logits;
-use repro::kernel::gram::{NonZeros, Products, Tall};
+use repro::kernel::gram::{SparseColumns, Products, TallMatrix};
 use repro::kernel::product::{Panels, project};
 use repro::kernel::softmax::{BatchStats, cross_entropy};
 use repro::kernel::sparse::Sparse;
@@ -110,7 +110,7 @@ fn gram_matrix(columns: usize) -> Timed {
     let features: Vec<f32> =
         noise(BLOCK * columns, "features").into_iter().map(|x| x.max(0.0)).collect();
     let (x, mut sum, mut non_zeros) =
-        (Tall::pack(&features, columns), Products::gram(columns), NonZeros::default());
+        (TallMatrix::pack(&features, columns), Products::gram(columns), SparseColumns::default());
     let cost = Cost {
         multiply_adds: 0.5 * (BLOCK * columns * (columns + 1) / 2) as f64,
         traffic: Traffic::rewritten(columns * columns / 2 * size_of::<f64>(), 1.0),
@@ -165,7 +165,7 @@ fn losses(data: &Data) -> Timed {
 
 fn combination(hidden: usize) -> Timed {
     let [a, b] = ["a", "b"].map(|label| noise(BATCH * hidden, label));
-    let (m, mut out) = (noise(BATCH, "m"), Tall::pack(&a, hidden));
+    let (m, mut out) = (noise(BATCH, "m"), TallMatrix::pack(&a, hidden));
     // Two arrays in, one out.
     let traffic = Traffic {
         bytes: (3 * BATCH * hidden * F32) as f64,

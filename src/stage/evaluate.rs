@@ -7,7 +7,7 @@ use crate::engine::stage::{Arity, Changes, Context, Invocation, Slot, Stage};
 use crate::kernel::sparse::Sparse;
 use crate::study::bounded::{GridPoints, ImageCount, Rounds};
 use crate::study::curve::metrics::{Lengths, Metrics, metrics};
-use crate::study::curve::refit::{Fit, Settings, Targets, refit};
+use crate::study::curve::refit::{Fit, RefitSettings, Targets, refit};
 use crate::study::curve::{Center, CurveSpec, Method, Path, Point, grid};
 use crate::study::data::Split;
 use anyhow::{Result, anyhow, bail};
@@ -111,7 +111,7 @@ impl Stage for Evaluate {
             let images = first.as_ref().unwrap_or(&training.images);
             let labels = &training.labels[..images.rows()];
             let settings =
-                Settings { targets: params.wa_targets, points: params.wa_points.get(), refine: params.wa_refine.get() };
+                RefitSettings { targets: params.wa_targets, points: params.wa_points.get(), refine: params.wa_refine.get() };
             let refitted = refit(path, settings, images, labels, cx.threads());
             let refitted = refitted.map_err(|e| anyhow!("{e}"))?;
             Measured {

@@ -126,7 +126,7 @@ const TORCHVISION: [&str; 2] = ["MNIST/raw", "raw"];
 
 /// The file, unpacked, from the first place in `folder` that has it sound: packed or not, with a dot for a dash, as
 /// torchvision lays it out, or in a folder of its own name.
-fn from_folder(folder: &Path, file: &mnist::File) -> Result<Vec<u8>> {
+fn from_folder(folder: &Path, file: &mnist::MnistFile) -> Result<Vec<u8>> {
     let dotted = file.name.replacen("-idx", ".idx", 1);
     let mut refused = Vec::new();
     for place in [""].into_iter().chain(TORCHVISION).chain([file.name]) {
@@ -153,7 +153,7 @@ fn from_folder(folder: &Path, file: &mnist::File) -> Result<Vec<u8>> {
 }
 
 /// The file at `path`, unpacked; `None` if there is none.
-fn from_file(path: &Path, file: &mnist::File) -> Result<Option<Vec<u8>>> {
+fn from_file(path: &Path, file: &mnist::MnistFile) -> Result<Option<Vec<u8>>> {
     if fs::metadata_if_there(path)?.is_none() {
         return Ok(None);
     }
@@ -188,7 +188,7 @@ fn patience(connect: Duration, deliver: Duration) -> ConfigBuilder<AgentScope> {
 }
 
 /// The file, unpacked, from the first mirror that serves it whole.
-fn from_mirrors(mirrors: &[&str], file: &mnist::File, agent: &ureq::Agent) -> Result<Vec<u8>> {
+fn from_mirrors(mirrors: &[&str], file: &mnist::MnistFile, agent: &ureq::Agent) -> Result<Vec<u8>> {
     let mut causes = Vec::new();
     for mirror in mirrors {
         let attempt = || -> Result<Vec<u8>> {
@@ -225,7 +225,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     /// What a mirror is asked for in these tests: so many times the letter r.
-    const FILE: mnist::File = mnist::File {
+    const FILE: mnist::MnistFile = mnist::MnistFile {
         name: "right",
         bytes: 9000,
         sha256: "14e3b1244e268c81fdb3f562487e3f44a4786910c16f5620ac3b27cd16be386b",
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn mnist_is_found_as_people_have_it() {
-        let file = mnist::File { name: "right-idx3-ubyte", ..FILE };
+        let file = mnist::MnistFile { name: "right-idx3-ubyte", ..FILE };
         let (first, rest) = RIGHT.split_at(4000);
         for (name, bytes) in [
             ("right-idx3-ubyte", RIGHT.to_vec()),
@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_folder_without_mnist_is_refused_with_what_was_looked_for_and_what_was_found() {
-        let file = mnist::File { name: "right-idx3-ubyte", ..FILE };
+        let file = mnist::MnistFile { name: "right-idx3-ubyte", ..FILE };
         let folder = tempfile::tempdir().unwrap();
         let refusal = || from_folder(folder.path(), &file).unwrap_err();
         let shown = folder.path().display().to_string();

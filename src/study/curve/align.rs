@@ -9,7 +9,7 @@ use super::assignment::{assign, certify, total};
 use super::path::{are_finite, same_width};
 use super::permutation::Permutation;
 use crate::kernel::distance::squared_distances;
-use crate::kernel::gram::{NonZeros, Products, Tall};
+use crate::kernel::gram::{SparseColumns, Products, TallMatrix};
 use crate::kernel::sparse::Sparse;
 use crate::study::net::{CLASSES, Forward, INPUTS, Mlp};
 use crate::study::registry::named_enum;
@@ -93,8 +93,8 @@ fn activation_costs(a: &Mlp, b: &Mlp, images: &Sparse) -> Vec<f64> {
     const BLOCK: usize = 1024;
     let h = a.hidden();
     let nets = [a, b].map(Forward::of);
-    let mut moments = [Moments::new(h), Moments::new(h)];
-    let (mut products, mut non_zeros) = (Products::cross(h, h), NonZeros::default());
+    let mut moments = [ActivationMoments::new(h), ActivationMoments::new(h)];
+    let (mut products, mut non_zeros) = (Products::cross(h, h), SparseColumns::default());
     for first in (0..images.rows()).step_by(BLOCK) {
         let rows = first..images.rows().min(first + BLOCK);
         let [f, g] = nets.each_ref().map(|net| {
@@ -102,7 +102,7 @@ fn activation_costs(a: &Mlp, b: &Mlp, images: &Sparse) -> Vec<f64> {
             net.hidden(images, rows.clone(), &mut hidden);
             hidden
         });
-        products.add_cross(&Tall::pack(&f, h), &Tall::pack(&g, h), &mut non_zeros);
+        products.add_cross(&TallMatrix::pack(&f, h), &TallMatrix::pack(&g, h), &mut non_zeros);
         moments[0].add(&f);
         moments[1].add(&g);
     }
@@ -118,14 +118,14 @@ fn activation_costs(a: &Mlp, b: &Mlp, images: &Sparse) -> Vec<f64> {
 }
 
 /// Sums over images of each neuron's activation and its square.
-struct Moments {
+struct ActivationMoments {
     sum: Vec<f64>,
     squares: Vec<f64>,
 }
 
-impl Moments {
-    fn new(h: usize) -> Moments {
-        Moments { sum: vec![0.0; h], squares: vec![0.0; h] }
+impl ActivationMoments {
+    fn new(h: usize) -> ActivationMoments {
+        ActivationMoments { sum: vec![0.0; h], squares: vec![0.0; h] }
     }
 
     fn add(&mut self, hidden: &[f32]) {
@@ -232,9 +232,9 @@ mod tests {
         let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
         for (k, cost) in activation_costs(&a, &b, &x).into_iter().enumerate() {
             let (p, q) = (column(&f, k / h), column(&g, k % h));
-            let naive =
+            let reference =
                 if k < h { 1.0 } else { 1.0 - dot(&p, &q) / (dot(&p, &p) * dot(&q, &q)).sqrt() };
-            assert!((cost - naive).abs() < 1e-5, "{k}: {cost} for {naive}");
+            assert!((cost - reference).abs() < 1e-5, "{k}: {cost}, not {reference}");
         }
     }
 

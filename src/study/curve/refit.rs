@@ -19,9 +19,9 @@ use super::measure::{CurvePoint, HiddenLayer, PreActivations, by_neuron, piece};
 use super::{Path, Point, grid};
 use crate::kernel::blend::blend;
 use crate::kernel::cholesky::Cholesky;
-use crate::kernel::gram::{NonZeros, Products, Tall};
+use crate::kernel::gram::{SparseColumns, Products, TallMatrix};
 use crate::kernel::sparse::Sparse;
-use crate::kernel::threads::parallel_for;
+use crate::kernel::parallel::parallel_for;
 use crate::study::net::{CLASSES, Forward, Mlp};
 use crate::study::registry::named_enum;
 use std::num::NonZero;
@@ -52,7 +52,7 @@ named_enum! {
 
 /// How to refit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct RefitSettings {
     /// What W2 is fitted to.
     pub targets: Targets,
     /// Points per segment, both ends included, before the first is refined.
@@ -104,7 +104,7 @@ pub struct Fit {
 /// If there are not as many labels as images.
 pub fn refit<'a>(
     path: Path<'a>,
-    settings: Settings,
+    settings: RefitSettings,
     images: &Sparse,
     labels: &[u8],
     threads: NonZero<usize>,
@@ -121,7 +121,7 @@ fn sums_at_once(h: usize) -> usize {
 fn refit_together<'a>(
     together: usize,
     path: Path<'a>,
-    settings: Settings,
+    settings: RefitSettings,
     images: &Sparse,
     labels: &[u8],
     threads: NonZero<usize>,
@@ -315,7 +315,7 @@ fn products(
     let layer = HiddenLayer::in_order(path, order);
     let mut z = PreActivations::default();
     // The targets ride along as ten more columns, so that one product holds FᵀF, FᵀT and TᵀT.
-    let mut joined = vec![(Tall::new(h + CLASSES), NonZeros::default()); threads.get()];
+    let mut joined = vec![(TallMatrix::new(h + CLASSES), SparseColumns::default()); threads.get()];
     for first in (0..images.rows()).step_by(BLOCK) {
         let n = BLOCK.min(images.rows() - first);
         z.set_rows(n, h);
@@ -493,12 +493,12 @@ mod tests {
     }
 
     /// No refinement.
-    fn settings(targets: Targets, points: u32) -> Settings {
-        Settings { targets, points, refine: 0 }
+    fn settings(targets: Targets, points: u32) -> RefitSettings {
+        RefitSettings { targets, points, refine: 0 }
     }
 
-    fn refining(targets: Targets, points: u32) -> Settings {
-        Settings { targets, points, refine: 2 }
+    fn refining(targets: Targets, points: u32) -> RefitSettings {
+        RefitSettings { targets, points, refine: 2 }
     }
 
     /// Hidden features [n, h] and logits [n, 10] of `net`, by a forward pass of its own.
@@ -540,7 +540,7 @@ mod tests {
         };
         for (targets, first_ends) in [(Targets::A, 0.5), (Targets::Blend, 1.0)] {
             let at = |refine| {
-                let settings = Settings { refine, ..settings(targets, 5) };
+                let settings = RefitSettings { refine, ..settings(targets, 5) };
                 refit(joined(1, &a, &b), settings, &x, &labels, ONE).expect("a refit")
             };
             let coarse = at(0);

@@ -11,11 +11,11 @@
 use super::engine::{Batch, BatchStats, Engine};
 use super::{CLASSES, INPUTS, Mlp};
 use crate::kernel::aligned::Aligned;
-use crate::kernel::dense::{drop_out, hidden_gradient, logits, outgoing_gradient};
+use crate::kernel::dense::{dropout, hidden_gradient, logits, outgoing_gradient};
 use crate::kernel::product::{Panels, activate, project_back};
 use crate::kernel::softmax::cross_entropy_gradient;
 use crate::kernel::sparse::Sparse;
-use crate::kernel::threads::parallel_for;
+use crate::kernel::parallel::parallel_for;
 use crate::kernel::update::{Moments, Update, apply, descend};
 use std::num::NonZero;
 
@@ -97,7 +97,7 @@ impl KernelEngine {
                 if let Some(mask) = batch.mask {
                     let flags =
                         &mask.flags[k * piece * w1.columns()..][..chosen.len() * w1.columns()];
-                    drop_out(a, flags, chosen.len(), mask.scale);
+                    dropout(a, flags, chosen.len(), mask.scale);
                 }
                 logits(a, w2, padded, outputs);
             },
