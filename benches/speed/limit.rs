@@ -8,7 +8,8 @@ use repro::per_isa;
 
 /// Accumulators of [`multiply_adds`]: twelve AVX2 registers, or six of AVX-512.
 pub(crate) const CHAINS: usize = 96;
-/// Accumulators of [`multiply_adds_wide`]: 24 AVX-512 registers; narrower sets have fewer, and spill.
+/// Accumulators of [`multiply_adds_wide`]: 24 AVX-512 registers; narrower sets have fewer, and
+/// spill.
 pub(crate) const WIDE_CHAINS: usize = 384;
 /// Accumulators of [`multiply_adds_loaded`]: as many as a panel of a product has columns.
 pub(crate) const LOADED_SUMS: usize = 64;
@@ -71,8 +72,8 @@ fn in_registers<const N: usize>(
 }
 
 per_isa! {
-    /// Adds every number of `x` to one of `sums`, the i-th to the (i mod 64)-th; the remainder after
-    /// the last whole 64 is not read.
+    /// Adds every number of `x` to one of `sums`, the i-th to the (i mod 64)-th; the remainder
+    /// after the last whole 64 is not read.
     pub(crate) fn read(x: &[f32], sums: &mut [f32; SUMS]) {
         let mut held = *sums;
         for x in x.as_chunks::<SUMS>().0 {
