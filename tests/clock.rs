@@ -33,7 +33,7 @@ fn date(space: &Space, path: &str, time: SystemTime) {
 fn what_is_up_to_date_stays_so_whatever_time_its_files_are_of() {
     for jump in jumps() {
         let space = words();
-        for path in space.everything() {
+        for path in space.all_paths() {
             File::open(path).unwrap().set_modified(jump).unwrap();
         }
         assert_eq!(space.pending(&[]), nothing());

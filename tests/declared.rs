@@ -186,7 +186,7 @@ fn what_one_stage_declares_lets_no_link_of_another_lead_there() {
 #[test]
 fn links_in_a_circle_end_with_an_error() {
     let ends = |links: &[(&str, &str)]| {
-        let space = given("[src, lib]").started_by(&["timeout", "60"]);
+        let space = given("[src, lib]").wrapped_in(&["timeout", "60"]);
         space.write("src/a/x", "").write("src/b/y", "").write("lib/z", "");
         links.iter().for_each(|(target, link)| symlink(target, space.join(link)).unwrap());
         let refused = space.exits(2, &["plan"]).stderr;

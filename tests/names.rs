@@ -40,7 +40,7 @@ const EXPORTED: &str = "far/below/here/reports/exported";
 fn outside(space: &Space) -> BTreeSet<PathBuf> {
     let ours = ["cache", "reports", "pipeline.lock"].map(|folder| space.join(PROJECT).join(folder));
     space
-        .everything()
+        .all_paths()
         .into_iter()
         .filter(|path| !ours.iter().any(|folder| path.starts_with(folder)))
         .collect()

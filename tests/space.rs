@@ -121,12 +121,12 @@ impl Space {
     }
 
     /// From now on permissions bind the program, even where it is root's.
-    pub(crate) fn bound(self) -> Space {
-        if rustix::process::geteuid().is_root() { self.started_by(BOUND) } else { self }
+    pub(crate) fn unprivileged(self) -> Space {
+        if rustix::process::geteuid().is_root() { self.wrapped_in(BOUND) } else { self }
     }
 
     /// From now on these words stand before the program and its arguments.
-    pub(crate) fn started_by(self, words: &[&'static str]) -> Space {
+    pub(crate) fn wrapped_in(self, words: &[&'static str]) -> Space {
         Space { starter: words.to_vec(), ..self }
     }
 
@@ -166,11 +166,11 @@ impl Space {
 
     /// `repro` in this folder, in a world of its own.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        self.command_of(env!("CARGO_BIN_EXE_repro"), arguments)
+        self.command_for(env!("CARGO_BIN_EXE_repro"), arguments)
     }
 
     /// The same with a `program` that lies elsewhere.
-    pub(crate) fn command_of(&self, program: &str, arguments: &[&str]) -> Command {
+    pub(crate) fn command_for(&self, program: &str, arguments: &[&str]) -> Command {
         LazyLock::force(&DEFAULT_SIGNALS);
         let words = [&self.starter[..], &[program]].concat();
         let mut command = Command::new(words[0]);
@@ -270,7 +270,7 @@ impl Space {
     }
 
     /// Everything in the project, folders before what they hold.
-    pub(crate) fn everything(&self) -> Vec<PathBuf> {
+    pub(crate) fn all_paths(&self) -> Vec<PathBuf> {
         let mut found = vec![self.path().to_owned()];
         let mut next = 0;
         while let Some(path) = found.get(next).cloned() {
@@ -283,9 +283,10 @@ impl Space {
     }
 
     /// Gives everything in the project its permissions, until what this gives is dropped.
-    pub(crate) fn shut(&self, mode: impl Fn(&Path) -> u32) -> Shut {
+    pub(crate) fn chmod_all(&self, mode: impl Fn(&Path) -> u32) -> RestoreModes {
         let mode_of = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
-        let shut = Shut(self.everything().into_iter().map(|path| (mode_of(&path), path)).collect());
+        let shut =
+            RestoreModes(self.all_paths().into_iter().map(|path| (mode_of(&path), path)).collect());
         shut.0.iter().rev().for_each(|(_, path)| permit(path, mode(path)));
         shut
     }
@@ -309,10 +310,10 @@ static DEFAULT_SIGNALS: LazyLock<()> = LazyLock::new(|| {
     }
 });
 
-/// See [`Space::shut`].
-pub(crate) struct Shut(Vec<(u32, PathBuf)>);
+/// See [`Space::chmod_all`].
+pub(crate) struct RestoreModes(Vec<(u32, PathBuf)>);
 
-impl Drop for Shut {
+impl Drop for RestoreModes {
     fn drop(&mut self) {
         // From the top, for what is in a shut folder cannot be seen.
         self.0
@@ -350,7 +351,7 @@ pub(crate) fn overwrite(path: &Path, bytes: &[u8]) {
 }
 
 /// Changes one byte in the middle of a file.
-pub(crate) fn flip(path: &Path) {
+pub(crate) fn flip_byte(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x10;
@@ -362,18 +363,18 @@ pub(crate) fn name(node: &Json) -> String {
 }
 
 /// Those of `nodes` whose names have one of `parts` in them.
-pub(crate) fn with_any(nodes: &BTreeSet<String>, parts: &[&str]) -> BTreeSet<String> {
+pub(crate) fn containing(nodes: &BTreeSet<String>, parts: &[&str]) -> BTreeSet<String> {
     nodes.iter().filter(|node| parts.iter().any(|part| node.contains(part))).cloned().collect()
 }
 
 /// Whether a process is there, and not merely unburied.
-pub(crate) fn lives(pid: &str) -> bool {
+pub(crate) fn is_alive(pid: &str) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
 /// Waits for what takes a moment.
 #[track_caller]
-pub(crate) fn eventually(what: &str, test: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, test: impl Fn() -> bool) {
     let until = Instant::now() + Duration::from_secs(30);
     while !test() {
         assert!(Instant::now() < until, "never: {what}");
@@ -407,20 +408,20 @@ impl Output {
     }
 
     /// The nodes of all events of one sort.
-    pub(crate) fn told(&self, event: &str) -> BTreeSet<String> {
-        told(&self.events(), event)
+    pub(crate) fn nodes_of(&self, event: &str) -> BTreeSet<String> {
+        nodes_of(&self.events(), event)
     }
 
     pub(crate) fn ran(&self) -> BTreeSet<String> {
-        self.told("finished")
+        self.nodes_of("finished")
     }
 
     pub(crate) fn cached(&self) -> BTreeSet<String> {
-        self.told("cached")
+        self.nodes_of("cached")
     }
 }
 
-fn told(events: &[Json], event: &str) -> BTreeSet<String> {
+fn nodes_of(events: &[Json], event: &str) -> BTreeSet<String> {
     events.iter().filter(|e| e["event"] == event).map(name).collect()
 }
 
@@ -434,7 +435,7 @@ pub(crate) struct Running {
 impl Running {
     /// Waits until `test` holds of an event.
     #[track_caller]
-    pub(crate) fn until(&mut self, test: impl Fn(&Json) -> bool) {
+    pub(crate) fn wait_for(&mut self, test: impl Fn(&Json) -> bool) {
         loop {
             let mut line = String::new();
             assert!(
@@ -453,15 +454,15 @@ impl Running {
 
     /// Waits until `count` nodes have finished.
     #[track_caller]
-    pub(crate) fn until_finished(&mut self, count: usize) {
+    pub(crate) fn wait_for_finished(&mut self, count: usize) {
         while self.finished().len() < count {
-            self.until(|event| event["event"] == "finished");
+            self.wait_for(|event| event["event"] == "finished");
         }
     }
 
     /// The nodes that have finished so far.
     pub(crate) fn finished(&self) -> BTreeSet<String> {
-        told(&self.seen, "finished")
+        nodes_of(&self.seen, "finished")
     }
 
     /// Sends a signal to the process group, as a terminal does; `KILL` goes to its jobs too, each with a group of its own.

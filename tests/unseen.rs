@@ -154,7 +154,7 @@ cmp before after || exit 77
 fn another_image_mounted_in_place_with_equal_inodes_and_times_is_noticed() {
     let space = Space::with(PIPELINE).env("REPRO", env!("CARGO_BIN_EXE_repro"));
     space.write("data/file", "1 and more\n").write("wait.sh", "");
-    let ended = space.command_of("unshare", &["-m", "sh", "-c", IMAGES]).output();
+    let ended = space.command_for("unshare", &["-m", "sh", "-c", IMAGES]).output();
     match ended.as_ref().map(|ended| (ended.status.code(), String::from_utf8_lossy(&ended.stderr)))
     {
         Ok((Some(0), _)) => assert_eq!(space.read("there/out"), "2 and more\n"),
