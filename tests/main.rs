@@ -1,7 +1,8 @@
-//! The program from outside: each test is a project folder of its own, a few runs of `repro`, and what they said and left.
+//! End-to-end tests: each creates a project folder, runs `repro` in it and checks output and files.
 //!
-//! A test's name is its claim. What ran comes first, results second: a cache that gives right numbers by working twice is
-//! broken. No test needs the network, MNIST or the time of day.
+//! A test's name is the claim that it checks. Tests check first which nodes ran, then the results:
+//! a cache that returns right results after needless work is broken. No test needs the network or
+//! MNIST.
 
 mod cache;
 mod carried;
