@@ -298,7 +298,7 @@ fn a_link_to_a_file_is_followed_and_one_to_an_undeclared_folder_is_refused() {
     let refused = space.exits(2, &["plan"]).stderr;
     insta::assert_snapshot!(refused, @r"
     error: pipeline.yaml:2:3: stage `raw`: `data/raw/loop` is a symbolic link to the folder `data`, which the stage does not declare
-    hint: declare `data` as well, or put a copy in the place of the link
+    hint: declare `data` as well, or replace the link by a copy
     ");
 }
 
@@ -398,8 +398,8 @@ fn a_file_that_changes_during_a_run_fails_the_run() {
     let lines: Vec<&str> = failed.lines().filter(|line| !line.contains(" ran")).collect();
     insta::assert_snapshot!(lines.join("\n"), @r"
     3 nodes
-    error: the file `data/raw/a.csv` changed while the run read it; what was made is of the file as it was
-    hint: `repro run` again goes by the file as it is now
+    error: the file `data/raw/a.csv` changed during the run; the results are those of the earlier content
+    hint: run `repro run` again to use the current content
     ");
     let log = space.ok(&["log"]).stdout;
     assert!(log.lines().nth(1).unwrap().ends_with("  failed"), "{log}");
@@ -436,7 +436,7 @@ fn a_file_stage_fits_any_input_whose_files_it_has() {
     space.write("nets/other.safetensors", "");
     let refused = space.exits(2, &["plan"]).stderr;
     assert!(
-        refused.contains("stage `m`: `a` takes `net.safetensors`, which `raw` does not have"),
+        refused.contains("stage `m`: `a` needs the output `net.safetensors`, which `raw` does not have"),
         "{refused}"
     );
     space.write("nets/net.safetensors", "");
@@ -446,7 +446,7 @@ fn a_file_stage_fits_any_input_whose_files_it_has() {
     );
     let refused = space.exits(2, &["plan"]).stderr;
     assert!(
-        refused.contains("stage `m`: `a` takes `net.safetensors`, which `c` does not make"),
+        refused.contains("stage `m`: `a` needs the output `net.safetensors`, which `c` does not have"),
         "{refused}"
     );
 }

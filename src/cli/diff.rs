@@ -4,7 +4,7 @@ use super::{Common, Session};
 use crate::engine::record::diff::{Change, Diff, File, State, diff};
 use crate::engine::record::history;
 use crate::engine::run::event::SCHEMA;
-use crate::engine::stage::Cell;
+use crate::engine::stage::CellChange;
 use crate::report::table::{Align, Table};
 use crate::stage::KINDS;
 use anyhow::Result;
@@ -167,7 +167,7 @@ fn metrics(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
     Ok(())
 }
 
-fn metric(instance: &str, cell: &Cell) -> Vec<String> {
+fn metric(instance: &str, cell: &CellChange) -> Vec<String> {
     let (mut change, mut percent) = (String::new(), String::new());
     if let Some((before, after)) = numbers(&cell.before, &cell.after) {
         change = Short(after - before).to_string();
