@@ -151,15 +151,9 @@ fn unchanged(folder: &Path) -> Result<[f64; 2]> {
     let planned = began.elapsed().as_secs_f64();
     let store = Store::at(&folder.join("cache")).with_index();
     store.prepare()?;
-<<<<<<< HEAD
     let _hold = store.lock_shared(false)?;
     let checker = StatusChecker::new(&plan, &store, BTreeSet::new(), false);
     let plan_status = checker.plan_status(&plan.closure(&[]))?;
-=======
-    let _hold = store.share(false)?;
-    let surveyor = Surveyor::new(&plan, &store, BTreeSet::new(), false);
-    let survey = surveyor.survey(&plan.closure(&[]))?;
->>>>>>> kernels
     let settings = Settings {
         keep_going: false,
         retries: 0,
@@ -168,11 +162,7 @@ fn unchanged(folder: &Path) -> Result<[f64; 2]> {
         stream: false,
     };
     let artifacts =
-<<<<<<< HEAD
         schedule::run(&plan, &store, &checker, &plan_status, &mut Idle, &settings, &mut Silent).1?;
-=======
-        schedule::run(&plan, &store, &surveyor, &survey, &mut Idle, &settings, &mut Silent).1?;
->>>>>>> kernels
     store.remember()?;
     let took = [planned, began.elapsed().as_secs_f64() - planned];
     let origin = origin(folder, &text);
@@ -200,11 +190,7 @@ fn by_snapshot(folder: &Path) -> Result<f64> {
     let mut snapshot = Snapshot::read(&origin, &store)?.context("there is no snapshot")?;
     let known = snapshot.known();
     anyhow::ensure!(
-<<<<<<< HEAD
         snapshot.holds(&store, &Sources::of(folder, &store.index())),
-=======
-        snapshot.holds(&store, &Files::of(folder, &store.memo())),
->>>>>>> kernels
         "something has changed"
     );
     if snapshot.known() > known {

@@ -113,16 +113,11 @@ impl Stage for Evaluate {
             let first = params.wa_images.map(|n| training.images.head(n.get() as usize));
             let images = first.as_ref().unwrap_or(&training.images);
             let labels = &training.labels[..images.rows()];
-<<<<<<< HEAD
-            let settings = Settings {
+            let settings = RefitSettings {
                 targets: params.wa_targets,
                 points: params.wa_points.get(),
                 refine: params.wa_refine.get(),
             };
-=======
-            let settings =
-                RefitSettings { targets: params.wa_targets, points: params.wa_points.get(), refine: params.wa_refine.get() };
->>>>>>> kernels
             let refitted = refit(path, settings, images, labels, cx.threads());
             let refitted = refitted.map_err(|e| anyhow!("{e}"))?;
             Measured {
