@@ -8,7 +8,7 @@ use crate::engine::cache::lock::CacheLock;
 use crate::engine::cache::process::ProcessId;
 use crate::engine::cache::store::Store;
 use crate::engine::key::{Artifact, Digest};
-use crate::engine::record::export::{Delivered, deliver, folder_name};
+use crate::engine::record::export::{Exported, export, folder_name};
 use crate::engine::record::lockfile::Expected;
 use crate::engine::run::event::{Event, Observer, SCHEMA, Summary};
 use crate::engine::run::executor::local::Local;
@@ -306,7 +306,7 @@ fn deliver_all(
         // Several would overwrite each other.
         let folder = if of == 1 { reports.clone() } else { reports.join(folder_name(node)) };
         let folder = folder.display().to_string();
-        let Delivered { written, removed } = deliver(store, artifact, &common.directory, &folder)?;
+        let Exported { written, removed } = export(store, artifact, &common.directory, &folder)?;
         observer.observe(&Event::Delivered { folder, written, files: artifact.len(), removed });
     }
     Ok(())

@@ -442,7 +442,7 @@ impl Store {
     }
 
     /// What was last laid out for people in `folder`; nothing if that is not known.
-    pub fn delivered(&self, folder: &str) -> Result<Artifact> {
+    pub fn exported(&self, folder: &str) -> Result<Artifact> {
         let delivered: Option<Delivered> = self.read_enveloped(&self.delivered_path(folder))?;
         let mut files = delivered.map(|delivered| delivered.files).unwrap_or_default();
         files.retain(|name, _| !escapes_root(name.strip_suffix('/').unwrap_or(name)));
@@ -450,7 +450,7 @@ impl Store {
     }
 
     /// Writes that down.
-    pub fn remember_delivered(&self, folder: &str, artifact: &Artifact) -> Result<()> {
+    pub fn record_export(&self, folder: &str, artifact: &Artifact) -> Result<()> {
         fs::create_dir_all(&self.root.join(DELIVERED))?;
         let delivered = Delivered { folder: folder.to_owned(), files: artifact.clone() };
         self.write_enveloped(&self.delivered_path(folder), &delivered)
@@ -806,11 +806,11 @@ mod tests {
     fn what_was_laid_out_in_one_folder_is_not_taken_for_that_of_another() {
         let TestSpace { store, .. } = &TestSpace::new();
         let files: Artifact = [("report.md".to_owned(), Digest::of(b"text").into())].into();
-        store.remember_delivered("reports/a", &files).unwrap();
+        store.record_export("reports/a", &files).unwrap();
         std::fs::copy(store.delivered_path("reports/a"), store.delivered_path("reports/b"))
             .unwrap();
         assert_eq!(
-            (store.delivered("reports/a").unwrap(), store.delivered("reports/b").unwrap()),
+            (store.exported("reports/a").unwrap(), store.exported("reports/b").unwrap()),
             (files, Artifact::new())
         );
     }

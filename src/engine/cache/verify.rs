@@ -321,7 +321,7 @@ mod tests {
         let [one, two] = ["one", "two"].map(|kind| recipe(kind).key());
         store.record_fallback(one, "no mirror answered").unwrap();
         store.pin(one, "a").unwrap();
-        store.remember_delivered("reports/a", &Artifact::new()).unwrap();
+        store.record_export("reports/a", &Artifact::new()).unwrap();
         store.remember_pipeline(Path::new("/"), Path::new("p.yaml")).unwrap();
         assert_eq!(verify(store, 1).unwrap().bad, []);
         let at = |note: &str| store.root.join(note);
