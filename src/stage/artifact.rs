@@ -276,11 +276,11 @@ mod tests {
             read_labelled(&input(dir.path(), images, labels), Split::Train).unwrap_err().to_string()
         };
         let [file, others] = [IMAGES[0], IMAGES[1]];
-        assert_eq!(refusal(&images[..9], &labels), format!("`{file}` has 9 bytes where its header asks for 16"));
-        assert_eq!(refusal(&images[..99], &labels), format!("`{file}` has 99 bytes where its header asks for 1584"));
+        assert_eq!(refusal(&images[..9], &labels), format!("`{file}` has 9 bytes but its header specifies 16"));
+        assert_eq!(refusal(&images[..99], &labels), format!("`{file}` has 99 bytes but its header specifies 1584"));
         assert_eq!(
             refusal(&[&images[..], &[0]].concat(), &labels),
-            format!("`{file}` has 1585 bytes where its header asks for 1584")
+            format!("`{file}` has 1585 bytes but its header specifies 1584")
         );
         assert_eq!(refusal(&labels, &labels), format!("`{file}` starts with `0x0801`, not with `0x0803`"));
         assert_eq!(
