@@ -4,7 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 macro_rules! bounded {
-    ($(#[$meta:meta])* $name:ident, $inner:ty, $repr:literal, $rule:literal, $is_in_bounds:expr) => {
+    (
+        $(#[$meta:meta])*
+        $name:ident, $inner:ty, $repr:literal, $rule:literal, $is_in_bounds:expr
+    ) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize, Deserialize, JsonSchema)]
         #[serde(try_from = $repr, into = $repr)]

@@ -92,7 +92,8 @@ pub struct Fit {
     pub rank: usize,
     /// The ridge, relative to tr(G)/h: 1e-8, or the first larger power of ten that suffices.
     pub ridge: f64,
-    /// |F W2ᵀ - T| / |T| of the refit; from the normal equations, so a value below 1e-3 is rounding.
+    /// |F W2ᵀ - T| / |T| of the refit; from the normal equations, so a value below 1e-3 is
+    /// rounding.
     pub residual: f64,
     /// The same for A's W2.
     pub residual_kept: f64,
@@ -450,7 +451,8 @@ impl Normal {
         (0..self.h * CLASSES).map(|k| self.at(k / CLASSES, self.h + k % CLASSES)).collect()
     }
 
-    /// |F W2ᵀ - T| / |T|, from tr(W2 G W2ᵀ) - 2 tr(W2 FᵀT) + tr(TᵀT); 0 if the targets are all zero.
+    /// |F W2ᵀ - T| / |T|, from tr(W2 G W2ᵀ) - 2 tr(W2 FᵀT) + tr(TᵀT); 0 if the targets are all
+    /// zero.
     fn residual(&self, w2: &[f32]) -> f64 {
         let by_neuron = by_neuron(w2);
         // All classes at once, since the additions of a single sum would wait for each other.
@@ -806,9 +808,9 @@ mod tests {
         assert_eq!(refused(&a, &b, 0), Err("a refit needs images".to_owned()));
         // Numbers whose squares overflow.
         b.params_mut()[..INPUTS].fill(1e30);
-        assert!(refused(&a, &b, 20).unwrap_err().contains("the hidden features are not finite"));
+        assert!(refused(&a, &b, 20).unwrap_err().contains("of the hidden features are not finite"));
         let (mut a, b) = (a, net(3, "b"));
         a.layers_mut().1.fill(1e30);
-        assert!(refused(&a, &b, 20).unwrap_err().contains("the logits to fit are not finite"));
+        assert!(refused(&a, &b, 20).unwrap_err().contains("of the target logits are not finite"));
     }
 }
