@@ -315,7 +315,7 @@ stages:
             plan.select("s@[")
                 .unwrap_err()
                 .to_string()
-                .starts_with("target: `s@[` is not a valid pattern:  ")
+                .starts_with("target: `s@[` is not a valid pattern: ")
         );
     }
 
