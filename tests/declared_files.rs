@@ -62,8 +62,8 @@ fn a_path_that_differs_in_case_or_unicode_form_or_needs_a_shell_is_refused_with_
         "Data/draw.py",
         "hint: did you mean `Data/draw.py`? names are case-sensitive",
     );
-    case("~/x", "x", "hint: `~` and `$` are not expanded");
-    case("$HOME/x", "x", "hint: `~` and `$` are not expanded");
+    case("~/x", "x", "write the path out");
+    case("$HOME/x", "x", "write the path out");
     case("nowhere", "x", "hint: paths are relative to the folder of pipeline.yaml");
 }
 

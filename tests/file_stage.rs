@@ -64,7 +64,7 @@ fn a_path_that_is_not_a_readable_file_or_folder_is_refused() {
     }
     case(
         |raw| fs::remove_dir_all(raw).unwrap(),
-        "there is no file or folder `data/raw`\nhint: paths begin at",
+        "there is no file or folder `data/raw`\nhint: paths are relative",
     );
     case(
         |raw| {
