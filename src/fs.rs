@@ -60,7 +60,10 @@ fn step() -> io::Result<()> {
     match FAULT.get().copied().flatten() {
         Some(Fault::Fail(at)) if at == n => Err(Errno::NOSPC.into()),
         Some(Fault::Die(at)) if at == n => {
-            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            let _ = rustix::process::kill_process(
+                rustix::process::getpid(),
+                rustix::process::Signal::KILL,
+            );
             Err(Errno::INTR.into())
         }
         _ => Ok(()),
@@ -78,7 +81,8 @@ fn open_regular(path: &Path) -> io::Result<(File, Metadata)> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     let opened = File::options().read(true).custom_flags(flags).open(path);
     // A socket cannot be opened at all.
-    let no_file = |e: io::Error| if is_errno(&e, Errno::NXIO) { io::Error::other(NotRegular) } else { e };
+    let no_file =
+        |e: io::Error| if is_errno(&e, Errno::NXIO) { io::Error::other(NotRegular) } else { e };
     let file = opened.map_err(no_file)?;
     let meta = file.metadata()?;
     match meta.file_type() {
@@ -106,7 +110,9 @@ fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Reads a whole file.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    step().and_then(|()| read_regular(path)).with_context(|| format!("cannot read `{}`", path.display()))
+    step()
+        .and_then(|()| read_regular(path))
+        .with_context(|| format!("cannot read `{}`", path.display()))
 }
 
 /// Reads a whole file as UTF-8.
@@ -137,7 +143,9 @@ pub fn read_if_regular(path: &Path) -> Result<Option<Vec<u8>>> {
 pub fn metadata_if_there(path: &Path) -> Result<Option<Metadata>> {
     match step().and_then(|()| fs::symlink_metadata(path)) {
         Ok(meta) => Ok(Some(meta)),
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
         Err(e) => Err(e).with_context(|| format!("cannot look at `{}`", path.display())),
     }
 }
@@ -150,7 +158,9 @@ fn temporary_file(folder: &Path) -> io::Result<NamedTempFile> {
 
 /// Writes a file in place: for workspaces, which nobody else sees yet.
 pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
-    step().and_then(|()| fs::write(path, bytes)).with_context(|| format!("cannot write `{}`", path.display()))
+    step()
+        .and_then(|()| fs::write(path, bytes))
+        .with_context(|| format!("cannot write `{}`", path.display()))
 }
 
 /// Writes a file so that a reader, or a crash, sees either the old content or the whole new one: a temporary file in
@@ -197,7 +207,8 @@ pub fn write_new(path: &Path, scratch: &Path, bytes: &[u8]) -> Result<bool> {
 
 /// Writes a file for people as [`write_atomic`] does.
 pub fn write_for_people(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     write_atomic(path, folder, bytes)
 }
 
@@ -251,7 +262,9 @@ pub fn open_or_create(path: &Path) -> Result<File> {
         let mut options = File::options();
         options.create(true).truncate(false).read(true).write(true).custom_flags(flags);
         match options.open(path) {
-            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(open_regular(path).map_err(|_| e)?.0),
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                Ok(open_regular(path).map_err(|_| e)?.0)
+            }
             Ok(file) if !file.metadata()?.is_file() => Err(io::Error::other(NotRegular)),
             opened => opened,
         }
@@ -277,7 +290,8 @@ pub fn link_new(from: &Path, to: &Path) -> Result<bool> {
     match step().and_then(|()| fs::hard_link(from, to)) {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(e) => Err(e).with_context(|| format!("cannot link `{}` to `{}`", to.display(), from.display())),
+        Err(e) => Err(e)
+            .with_context(|| format!("cannot link `{}` to `{}`", to.display(), from.display())),
     }
 }
 
@@ -286,7 +300,9 @@ pub fn link_new(from: &Path, to: &Path) -> Result<bool> {
 pub fn move_ours(from: &Path, to: &Path, mode: u32) -> Result<bool> {
     let attempt = || -> io::Result<bool> {
         let meta = fs::symlink_metadata(from)?;
-        let ours = meta.is_file() && meta.nlink() == 1 && meta.uid() == rustix::process::geteuid().as_raw();
+        let ours = meta.is_file()
+            && meta.nlink() == 1
+            && meta.uid() == rustix::process::geteuid().as_raw();
         if !ours {
             return Ok(false);
         }
@@ -347,7 +363,9 @@ fn open_up(folder: &Path) -> io::Result<()> {
 /// metadata.
 pub fn fresh_folder(path: &Path, like: Option<&Metadata>) -> Result<Metadata> {
     let attempt = || -> io::Result<Metadata> {
-        let same = |meta: &Metadata| like.is_some_and(|like| (like.ino(), like.mode()) == (meta.ino(), meta.mode()));
+        let same = |meta: &Metadata| {
+            like.is_some_and(|like| (like.ino(), like.mode()) == (meta.ino(), meta.mode()))
+        };
         match fs::symlink_metadata(path) {
             Ok(meta) if same(&meta) && fs::read_dir(path)?.next().is_none() => return Ok(meta),
             Ok(meta) if meta.is_dir() => remove_tree(path)?,
@@ -358,7 +376,9 @@ pub fn fresh_folder(path: &Path, like: Option<&Metadata>) -> Result<Metadata> {
         fs::create_dir(path)?;
         fs::symlink_metadata(path)
     };
-    step().and_then(|()| attempt()).with_context(|| format!("cannot make the folder `{}`", path.display()))
+    step()
+        .and_then(|()| attempt())
+        .with_context(|| format!("cannot make the folder `{}`", path.display()))
 }
 
 /// Removes a folder with all that is in it, read-only folders too.
@@ -404,7 +424,9 @@ pub fn sync_disk(folder: &Path) -> Result<()> {
         }
         Ok(())
     };
-    step().and_then(|()| attempt()).with_context(|| format!("cannot sync the disk of `{}`", folder.display()))
+    step()
+        .and_then(|()| attempt())
+        .with_context(|| format!("cannot sync the disk of `{}`", folder.display()))
 }
 
 /// When anything about a file was last changed, its name too.
@@ -447,7 +469,9 @@ pub fn is_full(path: &Path) -> bool {
 
 /// A fresh folder in `folder`, removed when dropped.
 pub fn temporary_folder(folder: &Path) -> Result<TempDir> {
-    let new = || tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o777)).tempdir_in(folder);
+    let new = || {
+        tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o777)).tempdir_in(folder)
+    };
     let made = step().and_then(|()| new());
     made.with_context(|| format!("cannot make a workspace in `{}`", folder.display()))
 }
@@ -490,7 +514,8 @@ const LARGE: usize = 1 << 20;
 /// Whether there is a pool of threads, which is made at the first call. rayon makes one by itself, but
 /// panics where the system has no threads for it.
 pub fn has_thread_pool() -> bool {
-    static IS_MADE: LazyLock<bool> = LazyLock::new(|| rayon::ThreadPoolBuilder::new().build_global().is_ok());
+    static IS_MADE: LazyLock<bool> =
+        LazyLock::new(|| rayon::ThreadPoolBuilder::new().build_global().is_ok());
     *IS_MADE
 }
 
@@ -504,9 +529,15 @@ pub fn set_executable(path: &Path, executable: bool) -> Result<()> {
     let attempt = || {
         let mode = fs::metadata(path)?.permissions().mode();
         let set = if executable { mode | ((mode & 0o444) >> 2) } else { mode & !0o111 };
-        if set == mode { Ok(()) } else { fs::set_permissions(path, fs::Permissions::from_mode(set)) }
+        if set == mode {
+            Ok(())
+        } else {
+            fs::set_permissions(path, fs::Permissions::from_mode(set))
+        }
     };
-    step().and_then(|()| attempt()).with_context(|| format!("cannot set the permissions of `{}`", path.display()))
+    step()
+        .and_then(|()| attempt())
+        .with_context(|| format!("cannot set the permissions of `{}`", path.display()))
 }
 
 /// Copies a file's bytes to `to`, with these permissions whatever the umask. Refused if `to` is there already: a disk that
@@ -518,7 +549,9 @@ pub fn copy_new(from: &Path, to: &Path, mode: u32) -> Result<()> {
         io::copy(&mut source.take(meta.len()), &mut target)?;
         target.set_permissions(fs::Permissions::from_mode(mode))
     };
-    step().and_then(|()| attempt()).with_context(|| format!("cannot copy `{}` to `{}`", from.display(), to.display()))
+    step()
+        .and_then(|()| attempt())
+        .with_context(|| format!("cannot copy `{}` to `{}`", from.display(), to.display()))
 }
 
 /// Copies a file's bytes and permissions to `to`, which is made or replaced.
@@ -529,7 +562,9 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
         io::copy(&mut file.take(meta.len()), &mut copy)?;
         copy.set_permissions(meta.permissions())
     };
-    step().and_then(|()| attempt()).with_context(|| format!("cannot copy `{}` to `{}`", from.display(), to.display()))
+    step()
+        .and_then(|()| attempt())
+        .with_context(|| format!("cannot copy `{}` to `{}`", from.display(), to.display()))
 }
 
 /// The names in a folder, sorted; none if the folder is not there. Names that are not UTF-8 are not ours and are left out.
@@ -590,7 +625,8 @@ pub fn below(folder: &Path, but: &[&str]) -> Result<Below> {
                 found.others.push((relative, "has a name that is not UTF-8"));
                 continue;
             }
-            let meta = fs::symlink_metadata(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+            let meta = fs::symlink_metadata(&path)
+                .with_context(|| format!("cannot read `{}`", path.display()))?;
             match meta {
                 meta if meta.is_dir() => walk(&path, &format!("{relative}/"), but, found)?,
                 meta if meta.is_file() => found.files.push(relative),
@@ -624,13 +660,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         write(&path, "").unwrap();
-        for (before, executable, after) in
-            [(0o640, true, 0o750), (0o444, true, 0o555), (0o755, false, 0o644), (0o600, false, 0o600)]
-        {
+        for (before, executable, after) in [
+            (0o640, true, 0o750),
+            (0o444, true, 0o555),
+            (0o755, false, 0o644),
+            (0o600, false, 0o600),
+        ] {
             fs::set_permissions(&path, fs::Permissions::from_mode(before)).unwrap();
             set_executable(&path, executable).unwrap();
             let meta = fs::metadata(&path).unwrap();
-            assert_eq!((meta.permissions().mode() & 0o777, is_executable(&meta)), (after, executable));
+            assert_eq!(
+                (meta.permissions().mode() & 0o777, is_executable(&meta)),
+                (after, executable)
+            );
         }
     }
 
@@ -721,7 +763,10 @@ mod tests {
             assert!(fs::symlink_metadata(&path).unwrap().is_file(), "{name} makes way");
         }
         assert_eq!(read_text(&path("good")).unwrap(), "text");
-        assert!(read_if_regular(dir.path()).is_err(), "a folder is not what a rename could replace");
+        assert!(
+            read_if_regular(dir.path()).is_err(),
+            "a folder is not what a rename could replace"
+        );
     }
 
     #[test]
@@ -748,8 +793,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         let mode = |name: &str| fs::metadata(path(name)).unwrap().permissions().mode() & 0o777;
-        let modes =
-            [("tree/a/b/file", 0o400), ("tree/a/b", 0o000), ("tree/a", 0o555), ("tree/c", 0o750), ("out", 0o500)];
+        let modes = [
+            ("tree/a/b/file", 0o400),
+            ("tree/a/b", 0o000),
+            ("tree/a", 0o555),
+            ("tree/c", 0o750),
+            ("out", 0o500),
+        ];
         fs::create_dir_all(path("tree/a/b")).unwrap();
         fs::create_dir_all(path("tree/c")).unwrap();
         fs::create_dir_all(path("out")).unwrap();
@@ -779,7 +829,12 @@ mod tests {
         symlink("last", path(b"a/link")).unwrap();
         symlink("a", path(b"link")).unwrap();
         let [special, foreign] = ["is neither a file nor a folder", "has a name that is not UTF-8"];
-        let others = [("a/link", special), ("a/\u{fffd}.csv", foreign), ("link", special), ("\u{fffd}", foreign)];
+        let others = [
+            ("a/link", special),
+            ("a/\u{fffd}.csv", foreign),
+            ("link", special),
+            ("\u{fffd}", foreign),
+        ];
         let others = others.map(|(name, why)| (name.to_owned(), why)).into();
         let files = ["a/deep", "last"].map(str::to_owned).into();
         let empty_folders = vec!["a/empty/".to_owned()];

@@ -11,7 +11,8 @@
 use anyhow::{Context as _, Result, bail};
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, kill_process, kill_process_group, wait, waitid, waitpid,
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, kill_process, kill_process_group,
+    wait, waitid, waitpid,
 };
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -53,7 +54,8 @@ fn ignored() -> u64 {
 /// has replaced itself by this program may have left it some, and theirs are not ours to end.
 pub fn adopt() {
     heed_children();
-    let children = waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT);
+    let children =
+        waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT);
     if matches!(children, Err(Errno::CHILD)) {
         #[cfg(target_os = "linux")]
         let _ = rustix::process::set_child_subreaper(Some(getpid()));
@@ -114,7 +116,8 @@ fn below(roots: &[Pid]) -> Vec<Pid> {
     let mut open = roots.to_vec();
     while let Some(parent) = open.pop() {
         let parent = parent.as_raw_nonzero().get();
-        let children = processes.iter().filter(|process| process.parent == parent && !process.ended);
+        let children =
+            processes.iter().filter(|process| process.parent == parent && !process.ended);
         let children: Vec<Pid> = children.map(|process| process.pid).collect();
         open.extend(&children);
         found.extend(children);
@@ -125,7 +128,11 @@ fn below(roots: &[Pid]) -> Vec<Pid> {
 /// Asks a process that begins a group of its own to end, with all that it has started. On Linux it
 /// passes that on itself ([`run`]).
 pub fn request_end(leader: Pid) {
-    let told = if cfg!(target_os = "linux") { Err(Errno::SRCH) } else { kill_process_group(leader, Signal::TERM) };
+    let told = if cfg!(target_os = "linux") {
+        Err(Errno::SRCH)
+    } else {
+        kill_process_group(leader, Signal::TERM)
+    };
     if told.is_err() {
         // A process that has just ended by itself cannot be asked, and need not be.
         let _ = kill_process(leader, Signal::TERM);
@@ -160,7 +167,8 @@ pub fn end_orphans(known: &[Pid]) {
     let (this, until) = (getpid().as_raw_nonzero().get(), Instant::now() + PATIENCE);
     while adopts() && Instant::now() < until {
         let processes = processes().into_iter().filter(|process| process.parent == this);
-        let orphans: Vec<Pid> = processes.map(|process| process.pid).filter(|pid| !known.contains(pid)).collect();
+        let orphans: Vec<Pid> =
+            processes.map(|process| process.pid).filter(|pid| !known.contains(pid)).collect();
         if orphans.is_empty() {
             return;
         }
@@ -182,7 +190,8 @@ pub fn check_threads(threads: usize) -> Result<()> {
     let gate = RwLock::new(());
     std::thread::scope(|scope| {
         let shut = gate.write();
-        let start = || std::thread::Builder::new().spawn_scoped(scope, || drop(gate.read())).map(drop);
+        let start =
+            || std::thread::Builder::new().spawn_scoped(scope, || drop(gate.read())).map(drop);
         let started = (0..threads).try_for_each(|_| start());
         drop(shut);
         started
@@ -200,7 +209,9 @@ pub fn exhausted(error: &anyhow::Error) -> Option<&'static str> {
     match errno {
         Errno::MFILE => Some("`ulimit -n` is how many files a process may have open; raise it"),
         Errno::NFILE => Some("all processes together have as many files open as the system allows"),
-        Errno::AGAIN => Some("`ulimit -u` (processes and threads) or `ulimit -v` (memory) allows no more; raise it"),
+        Errno::AGAIN => Some(
+            "`ulimit -u` (processes and threads) or `ulimit -v` (memory) allows no more; raise it",
+        ),
         Errno::NOMEM => Some("there is no memory left, or no more than `ulimit -v` allows"),
         _ => None,
     }
@@ -251,7 +262,8 @@ fn pass_requests_on() -> Result<Arc<AtomicBool>> {
 /// Waits for a child, and buries the orphans that end before it.
 fn wait_for(child: &mut Child) -> std::io::Result<ExitStatus> {
     let pid = Pid::from_child(child);
-    let ended = |id: WaitId, options| waitid(id, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | options);
+    let ended =
+        |id: WaitId, options| waitid(id, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | options);
     loop {
         match ended(WaitId::All, WaitIdOptions::empty()) {
             Ok(_) if matches!(ended(WaitId::Pid(pid), WaitIdOptions::NOHANG), Ok(Some(_))) => {
@@ -272,8 +284,12 @@ fn wait_for(child: &mut Child) -> std::io::Result<ExitStatus> {
 /// Buries the children of this process that have ended, but for `child`.
 fn bury_orphans(child: Pid) {
     let this = getpid().as_raw_nonzero().get();
-    let is_orphan = |process: &Process| process.parent == this && process.ended && process.pid != child;
-    processes().into_iter().filter(is_orphan).for_each(|orphan| _ = waitpid(Some(orphan.pid), WaitOptions::NOHANG));
+    let is_orphan =
+        |process: &Process| process.parent == this && process.ended && process.pid != child;
+    processes()
+        .into_iter()
+        .filter(is_orphan)
+        .for_each(|orphan| _ = waitpid(Some(orphan.pid), WaitOptions::NOHANG));
 }
 
 /// The most that one of the programs that [`run`] has waited for had in memory at once, since that was
@@ -322,10 +338,15 @@ mod tests {
     #[test]
     fn a_process_is_read_whatever_its_program_is_called() {
         let pid = Pid::from_raw(7).unwrap();
-        for (name, state, threads, ended) in
-            [("sh", "S", 1, false), ("a) Z 1 (b", "R", 3, false), ("x\u{fffd}", "Z", 1, true), ("main", "Z", 2, false)]
-        {
-            let process = parse(pid, &format!("7 ({name}) {state} 42{} 20 0 {threads} 0", " 0".repeat(13))).unwrap();
+        for (name, state, threads, ended) in [
+            ("sh", "S", 1, false),
+            ("a) Z 1 (b", "R", 3, false),
+            ("x\u{fffd}", "Z", 1, true),
+            ("main", "Z", 2, false),
+        ] {
+            let process =
+                parse(pid, &format!("7 ({name}) {state} 42{} 20 0 {threads} 0", " 0".repeat(13)))
+                    .unwrap();
             assert_eq!((process.parent, process.ended), (42, ended), "{name}");
         }
         assert!(["", "7 (sh", "7 (sh) S 42"].iter().all(|torn| parse(pid, torn).is_none()));
@@ -333,11 +354,15 @@ mod tests {
 
     #[test]
     fn what_the_system_refuses_for_a_limit_is_named() {
-        for (errno, name) in
-            [(Errno::MFILE, "`ulimit -n`"), (Errno::AGAIN, "`ulimit -u`"), (Errno::NOMEM, "`ulimit -v`")]
-        {
+        for (errno, name) in [
+            (Errno::MFILE, "`ulimit -n`"),
+            (Errno::AGAIN, "`ulimit -u`"),
+            (Errno::NOMEM, "`ulimit -v`"),
+        ] {
             let refused = std::io::Error::from(errno);
-            assert!(exhausted(&anyhow::Error::new(refused).context("cannot")).unwrap().contains(name));
+            assert!(
+                exhausted(&anyhow::Error::new(refused).context("cannot")).unwrap().contains(name)
+            );
         }
         assert_eq!(exhausted(&std::io::Error::from(Errno::NOENT).into()), None);
     }

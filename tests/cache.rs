@@ -1,6 +1,6 @@
 //! The specification of the cache: what makes a node run again, one ingredient a test, and what does not.
 
-use crate::space::{Space, TINY, copy, name, nothing, set, with_any};
+use crate::space::{Space, TINY, containing, copy, name, nothing, set};
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,7 +19,8 @@ fn rerun(from: &str, to: &str) -> BTreeSet<String> {
 }
 
 /// What comes after the curves.
-const GATHERERS: [&str; 4] = ["tables", "figures@figure=error-by-method", "figures@figure=error-by-width", "report"];
+const GATHERERS: [&str; 4] =
+    ["tables", "figures@figure=error-by-method", "figures@figure=error-by-width", "report"];
 
 fn and_gatherers(nodes: BTreeSet<String>) -> BTreeSet<String> {
     nodes.into_iter().chain(set(GATHERERS)).collect()
@@ -53,10 +54,11 @@ fn a_priors_variance_reruns_the_nets_with_that_prior_and_what_hangs_on_them_as_p
     let space = Space::run_tiny();
     space.edit("variance: 0.01", "variance: 0.005");
     let plan = space.plan(&[]);
-    let in_state =
-        |state: &str| -> BTreeSet<String> { plan.iter().filter(|n| n["state"] == state).map(name).collect() };
-    let changed = with_any(&space.nodes(), &["normal-0.005"]);
-    assert_eq!(in_state("run"), with_any(&changed, &["nets@"]));
+    let in_state = |state: &str| -> BTreeSet<String> {
+        plan.iter().filter(|n| n["state"] == state).map(name).collect()
+    };
+    let changed = containing(&space.nodes(), &["normal-0.005"]);
+    assert_eq!(in_state("run"), containing(&changed, &["nets@"]));
     assert_eq!(in_state("run").len(), 4);
     assert_eq!(in_state("depends"), &and_gatherers(changed.clone()) - &in_state("run"));
     for node in plan.iter().filter(|n| n["state"] != "cached") {
@@ -65,7 +67,10 @@ fn a_priors_variance_reruns_the_nets_with_that_prior_and_what_hangs_on_them_as_p
     }
     assert_eq!(space.ran(&[]), and_gatherers(changed));
     let report = space.read("reports/default/report.md");
-    assert!(report.contains("normal 0.005") && !report.contains("normal 0.01"), "the report follows");
+    assert!(
+        report.contains("normal 0.005") && !report.contains("normal 0.01"),
+        "the report follows"
+    );
 }
 
 #[test]
@@ -78,17 +83,24 @@ fn an_inputs_content_reruns_those_that_read_it() {
     let space = Space::run_tiny();
     let output = space.ok(&["run", "--json", "-S", "data.validation=50"]);
     assert_eq!(output.ran(), space.nodes());
-    let reason = output.events().into_iter().find(|e| e["event"] == "running" && e["kind"] == "train").unwrap();
+    let reason = output
+        .events()
+        .into_iter()
+        .find(|e| e["event"] == "running" && e["kind"] == "train")
+        .unwrap();
     let reasons = reason["reasons"].as_array().unwrap();
     assert!(reasons.iter().all(|r| r["kind"] == "input-changed"), "{reasons:?}");
     assert!(reasons.iter().any(|r| r["slot"] == "data/train-images-idx3-ubyte"), "{reasons:?}");
-    assert!(!reasons.iter().any(|r| r["slot"] == "data/test-images-idx3-ubyte"), "the test images are the same");
+    assert!(
+        !reasons.iter().any(|r| r["slot"] == "data/test-images-idx3-ubyte"),
+        "the test images are the same"
+    );
 }
 
 #[test]
 fn an_added_grid_value_runs_only_the_new_nodes_and_what_gathers_them() {
     let ran = rerun("hidden: [3, 4]", "hidden: [3, 4, 5]");
-    assert_eq!(ran, and_gatherers(with_any(&ran, &["hidden=5"])));
+    assert_eq!(ran, and_gatherers(containing(&ran, &["hidden=5"])));
     assert_eq!(ran.len(), 4 + 2 + 4 + 2 + GATHERERS.len());
 }
 
@@ -103,42 +115,52 @@ fn a_curves_parameter_reruns_the_curves_that_use_it_and_what_gathers_them() {
     let straight = rerun("[linear, arc+wa], points: 5", "[linear, arc+wa], points: 7");
     assert_eq!(
         straight,
-        and_gatherers(with_any(&nodes, &["curve=linear"])),
+        and_gatherers(containing(&nodes, &["curve=linear"])),
         "a refitted curve has no use for `points`"
     );
     for change in ["wa_points: 4", "wa_points: 3, wa_refine: 3"] {
         let refitted = rerun("wa_points: 3", change);
-        assert_eq!(refitted, and_gatherers(with_any(&nodes, &["curve=arc+wa"])), "{change}");
+        assert_eq!(refitted, and_gatherers(containing(&nodes, &["curve=arc+wa"])), "{change}");
     }
 }
 
 #[test]
 fn an_added_curve_trains_nothing() {
     let ran = rerun("[linear, arc+wa]", "[linear, arc, arc+wa]");
-    assert_eq!(ran, and_gatherers(with_any(&ran, &["curve=arc"])));
+    assert_eq!(ran, and_gatherers(containing(&ran, &["curve=arc"])));
     assert_eq!(ran.len(), 4 + GATHERERS.len());
 }
 
 #[test]
 fn an_added_figure_runs_itself_and_the_report() {
-    let ran = rerun("[error-by-method, error-by-width]", "[error-by-method, error-by-width, max-error-by-width]");
+    let ran = rerun(
+        "[error-by-method, error-by-width]",
+        "[error-by-method, error-by-width, max-error-by-width]",
+    );
     assert_eq!(ran, set(["figures@figure=max-error-by-width", "report"]));
 }
 
 #[test]
 fn words_of_the_report_run_the_report_alone() {
-    assert_eq!(rerun("figures: figures }", "figures: figures, about: \"In few words.\" }"), set(["report"]));
+    assert_eq!(
+        rerun("figures: figures }", "figures: figures, about: \"In few words.\" }"),
+        set(["report"])
+    );
 }
 
 #[test]
 fn a_value_set_on_the_command_line_counts_as_one_in_the_file_and_is_not_written_back() {
     let space = Space::run_tiny();
     let set_once = space.ran(&["-S", "nets.prior=[none, {normal: {variance: 0.005}}]"]);
-    assert_eq!(set_once, and_gatherers(with_any(&set_once, &["normal-0.005"])));
+    assert_eq!(set_once, and_gatherers(containing(&set_once, &["normal-0.005"])));
     assert_eq!(space.read("pipeline.yaml"), TINY);
     assert_eq!(space.ran(&[]), nothing(), "the old answers are still there");
     let written = space.edit("variance: 0.01", "variance: 0.005").ran(&[]);
-    assert_eq!(written, set(["report"]), "and so are the new ones, but for the report, which tells what was set");
+    assert_eq!(
+        written,
+        set(["report"]),
+        "and so are the new ones, but for the report, which tells what was set"
+    );
 }
 
 // What does not.
@@ -164,7 +186,8 @@ fn comments_and_layout_do_not_invalidate() {
 #[test]
 fn the_order_of_stages_does_not_invalidate() {
     let space = Space::run_tiny();
-    let stages: Vec<&str> = TINY.split_once("stages:\n").unwrap().1.split_inclusive("}\n").collect();
+    let stages: Vec<&str> =
+        TINY.split_once("stages:\n").unwrap().1.split_inclusive("}\n").collect();
     let reversed: String = stages.into_iter().rev().collect();
     space.write("pipeline.yaml", format!("stages:\n{reversed}seed: 0\n"));
     assert_eq!(space.ran(&[]), nothing());
@@ -173,8 +196,10 @@ fn the_order_of_stages_does_not_invalidate() {
 #[test]
 fn the_name_of_a_stage_does_not_invalidate() {
     let space = Space::run_tiny();
-    let renamed =
-        TINY.replace("nets@", "minima@").replace("nets: nets", "nets: minima").replace("  nets:", "  minima:");
+    let renamed = TINY
+        .replace("nets@", "minima@")
+        .replace("nets: nets", "nets: minima")
+        .replace("  nets:", "  minima:");
     space.write("pipeline.yaml", renamed.replace("matched", "aligned"));
     assert_eq!(space.ran(&[]), nothing());
     assert!(space.nodes().contains("minima@hidden=3,prior=none,end=a"));
@@ -182,8 +207,14 @@ fn the_name_of_a_stage_does_not_invalidate() {
 
 #[test]
 fn the_order_of_a_grid_does_not_invalidate() {
-    assert_eq!(rerun("hidden: [3, 4], prior: [none, {", "hidden: [4, 3], prior: [none, {"), nothing());
-    assert_eq!(rerun("[error-by-method, error-by-width]", "[error-by-width, error-by-method]"), nothing());
+    assert_eq!(
+        rerun("hidden: [3, 4], prior: [none, {", "hidden: [4, 3], prior: [none, {"),
+        nothing()
+    );
+    assert_eq!(
+        rerun("[error-by-method, error-by-width]", "[error-by-width, error-by-method]"),
+        nothing()
+    );
 }
 
 #[test]
@@ -210,7 +241,10 @@ fn a_fallback_that_is_not_needed_does_not_invalidate() {
 
 #[test]
 fn a_curves_parameter_it_has_no_use_for_does_not_invalidate() {
-    assert_eq!(rerun("curve: arc, points", "curve: arc, wa_points: 9, wa_refine: 9, points"), nothing());
+    assert_eq!(
+        rerun("curve: arc, points", "curve: arc, wa_points: 9, wa_refine: 9, points"),
+        nothing()
+    );
 }
 
 #[test]
@@ -247,7 +281,11 @@ fn a_copy_that_lost_the_times_of_files_runs_nothing_and_is_sealed_again() {
     copy(space.path(), elsewhere.path(), false);
     assert_eq!(elsewhere.ran(&[]), nothing());
     let times = |space: &Space| -> BTreeSet<_> {
-        space.files("objects").iter().map(|path| path.metadata().unwrap().modified().unwrap()).collect()
+        space
+            .files("objects")
+            .iter()
+            .map(|path| path.metadata().unwrap().modified().unwrap())
+            .collect()
     };
     assert_eq!(times(&elsewhere), times(&space));
     assert_eq!(times(&space).len(), space.files("objects").len(), "each object has its own time");
@@ -281,8 +319,8 @@ fn a_change_whose_bytes_come_out_equal_stops_there() {
     space.edit("[linear, arc+wa], points: 5", "linear+wa, wa_images: 300").ok(&["run"]);
     let before = space.digests();
     space.edit("wa_images: 300", "wa_images: 400");
-    let refitted = with_any(&space.nodes(), &["curves@"]);
-    let refitted = &refitted - &with_any(&refitted, &["matched"]);
+    let refitted = containing(&space.nodes(), &["curves@"]);
+    let refitted = &refitted - &containing(&refitted, &["matched"]);
     assert_eq!(space.pending(&[]), and_gatherers(refitted.clone()), "the plan cannot know");
     assert_eq!(space.ran(&[]), refitted);
     assert_eq!(space.digests(), before);
@@ -292,8 +330,15 @@ fn a_change_whose_bytes_come_out_equal_stops_there() {
 fn a_choice_that_a_curve_does_not_use_is_no_part_of_its_question() {
     let space = Space::run_tiny();
     space.edit("[linear, arc+wa], points: 5", "linear, points: 5").ok(&["run"]);
-    space.edit("linear, points: 5", "linear, points: 5, center: zero, wa_targets: blend, wa_images: 10");
-    assert_eq!(space.ran(&[]), nothing(), "a straight line turns around nothing and is not refitted");
+    space.edit(
+        "linear, points: 5",
+        "linear, points: 5, center: zero, wa_targets: blend, wa_images: 10",
+    );
+    assert_eq!(
+        space.ran(&[]),
+        nothing(),
+        "a straight line turns around nothing and is not refitted"
+    );
 }
 
 #[test]
@@ -312,8 +357,10 @@ fn a_forced_node_runs_alone_and_what_hangs_on_it_stays() {
 fn an_answer_that_is_lost_and_found_equal_reruns_nothing_else() {
     let space = Space::run_tiny();
     let net = "nets@hidden=3,prior=none,end=a";
-    let key =
-        space.plan(&[net]).into_iter().find(|node| name(node) == net).unwrap()["key"].as_str().unwrap().to_owned();
+    let key = space.plan(&[net]).into_iter().find(|node| name(node) == net).unwrap()["key"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     fs::remove_file(space.join(format!("cache/v2/entries/{key}.json"))).unwrap();
     assert!(space.pending(&[]).len() > 4, "the plan cannot know");
     assert_eq!(space.ran(&[]), set([net]));
@@ -335,13 +382,16 @@ fn is_noticed(folder: &str, two: [&str; 2], harm: impl Fn(&Path, &Path)) {
     for verify in [false, true] {
         let space = Space::run_tiny();
         let undisturbed = space.digests();
-        let shown =
-            two.map(|node| -> Json { serde_json::from_str(&space.ok(&["show", node, "--json"]).stdout).unwrap() });
+        let shown = two.map(|node| -> Json {
+            serde_json::from_str(&space.ok(&["show", node, "--json"]).stdout).unwrap()
+        });
         let files = shown.map(|shown| {
             let node = &shown["nodes"][0];
             let outputs = node["entry"]["outputs"].as_object().unwrap();
             let name = match folder {
-                "objects" => outputs.values().next().unwrap()["digest"].as_str().unwrap().to_owned(),
+                "objects" => {
+                    outputs.values().next().unwrap()["digest"].as_str().unwrap().to_owned()
+                }
                 _ => format!("{}.json", node["key"].as_str().unwrap()),
             };
             space.join("cache/v2").join(folder).join(name)
@@ -351,7 +401,10 @@ fn is_noticed(folder: &str, two: [&str; 2], harm: impl Fn(&Path, &Path)) {
             let refused = space.exits(5, &["verify"]).stderr;
             let named = |file: &Path| refused.contains(file.file_stem().unwrap().to_str().unwrap());
             assert!(files.iter().any(|file| named(file)), "{refused}");
-            assert!(refused.contains("hint: what was bad is out of the way; `repro run` makes anew"), "{refused}");
+            assert!(
+                refused.contains("hint: what was bad is out of the way; `repro run` makes anew"),
+                "{refused}"
+            );
         }
         let ran = space.ran(&[]);
         assert!(ran.is_subset(&set(two)) && !ran.is_empty(), "{ran:?}");

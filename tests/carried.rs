@@ -26,7 +26,7 @@ fn build() -> Space {
 }
 
 fn out(space: &Space, node: &str) -> String {
-    space.read(space.object(&space.digests()[node]["out.txt"]))
+    space.output(node, "out.txt")
 }
 
 fn mode(path: impl AsRef<Path>) -> u32 {
@@ -72,7 +72,10 @@ stages:
     space.write("tool", "#!/bin/sh\necho own\n").write("raw/tool", "#!/bin/sh\necho raw\n");
     let failed = space.exits(1, &["run", "-k"]).stderr;
     for node in ["own", "given"] {
-        assert!(failed.contains(&format!("{node}: failed: the command ended with exit code 126")), "{failed}");
+        assert!(
+            failed.contains(&format!("{node}: failed: the command ended with exit code 126")),
+            "{failed}"
+        );
     }
     set_mode(space.join("tool"), 0o755);
     set_mode(space.join("raw/tool"), 0o744);
@@ -101,8 +104,16 @@ stages:
         fs::create_dir_all(space.join(folder)).unwrap();
     }
     space.ok(&["run"]);
-    let all =
-        ["inputs", "inputs/raw", "inputs/raw/file", "inputs/raw/none", "src", "src/deep", "src/deep/none", "src/main"];
+    let all = [
+        "inputs",
+        "inputs/raw",
+        "inputs/raw/file",
+        "inputs/raw/none",
+        "src",
+        "src/deep",
+        "src/deep/none",
+        "src/main",
+    ];
     assert_eq!(out(&space, "own").lines().collect::<Vec<_>>(), all);
     fs::remove_dir(space.join("src/deep/none")).unwrap();
     assert_eq!(space.ran(&[]), set(["own"]));
@@ -132,11 +143,20 @@ fn the_lock_expects_executable_files_and_empty_folders() {
     space.ok(&["run", "--locked"]);
     space.write("build.sh", SCRIPT.replace("chmod 700", ": 700"));
     let differs = space.exits(4, &["run", "--locked"]).stderr;
-    assert!(differs.contains("`build`, `dist/bin/tool`: expected ") && differs.contains("+x, found "), "{differs}");
+    assert!(
+        differs.contains("`build`, `dist/bin/tool`: expected ") && differs.contains("+x, found "),
+        "{differs}"
+    );
     space.write("build.sh", SCRIPT.replace("/none;", ";"));
     let differs = space.exits(4, &["run", "--locked"]).stderr;
-    assert!(differs.contains("`dist/plugins/none/`: expected empty-folder, found no such file"), "{differs}");
-    assert!(differs.contains("`dist/plugins/`: expected no such file, found empty-folder"), "{differs}");
+    assert!(
+        differs.contains("`dist/plugins/none/`: expected empty-folder, found no such file"),
+        "{differs}"
+    );
+    assert!(
+        differs.contains("`dist/plugins/`: expected no such file, found empty-folder"),
+        "{differs}"
+    );
 }
 
 #[test]
@@ -146,7 +166,10 @@ fn an_exported_program_is_executable_and_an_exported_empty_folder_is_there() {
     for _ in 0..2 {
         space.ok(&["export", "build", "there"]);
         let dist = space.join("there/dist");
-        assert_eq!((mode(dist.join("bin/tool")) & 0o700, mode(dist.join("notes")) & 0o111), (0o700, 0));
+        assert_eq!(
+            (mode(dist.join("bin/tool")) & 0o700, mode(dist.join("notes")) & 0o111),
+            (0o700, 0)
+        );
         assert!(dist.join("plugins/none").is_dir());
         // The second time, over files of other permissions.
         set_mode(dist.join("bin/tool"), 0o600);
@@ -154,7 +177,8 @@ fn an_exported_program_is_executable_and_an_exported_empty_folder_is_there() {
     }
     let shown = space.ok(&["show", "build"]).stdout;
     assert!(
-        shown.contains(" bytes, executable)\n") && shown.contains("dist/plugins/none/ (an empty folder)"),
+        shown.contains(" bytes, executable)\n")
+            && shown.contains("dist/plugins/none/ (an empty folder)"),
         "{shown}"
     );
 }
@@ -166,19 +190,27 @@ fn a_recomputation_that_differs_in_a_bit_or_a_folder_is_told() {
         ("rmdir d/e", "it is an empty folder in the cache, and was not written again as one"),
         ("mkdir d/g", "it was written, and is not in the cache"),
     ] {
-        let space = Space::with("stages: { c: { command: { run: 'mkdir -p d/e; touch d/f; MORE', outputs: [d/] } } }");
+        let space = Space::with(
+            "stages: { c: { command: { run: 'mkdir -p d/e; touch d/f; MORE', outputs: [d/] } } }",
+        );
         let flag = space.join("flag");
         space.edit("MORE", &format!("[ ! -e {} ] || {more}", flag.display())).ok(&["run"]);
         fs::write(flag, "").unwrap();
         let told = space.exits(4, &["verify", "--recompute"]);
-        assert!(format!("{}{}", told.stdout, told.stderr).contains(said), "{more}: {} {}", told.stdout, told.stderr);
+        assert!(
+            format!("{}{}", told.stdout, told.stderr).contains(said),
+            "{more}: {} {}",
+            told.stdout,
+            told.stderr
+        );
     }
 }
 
 #[test]
 fn what_a_program_is_given_cannot_also_be_its_output() {
-    let space =
-        Space::with("stages:\n  c:\n    command: { run: 'echo x >> data/a', files: [data], outputs: [data/] }\n");
+    let space = Space::with(
+        "stages:\n  c:\n    command: { run: 'echo x >> data/a', files: [data], outputs: [data/] }\n",
+    );
     space.write("data/a", "");
     insta::assert_snapshot!(space.exits(2, &["run"]).stderr, @r"
     error: pipeline.yaml:2:3: stage `c`: `data/` is one of its `files` and of its `outputs`

@@ -29,15 +29,24 @@ fn strict() -> Space {
     Space::with(&FALLBACK.replace("otherwise: digits, ", ""))
 }
 
-const FILES: [&str; 4] =
-    ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
+const FILES: [&str; 4] = [
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+];
 
 /// The real files, where whoever runs the tests has them; what needs them is left out otherwise, and says so.
-#[expect(clippy::print_stdout, reason = "whoever reads the test's output should know that nothing was tested")]
+#[expect(
+    clippy::print_stdout,
+    reason = "whoever reads the test's output should know that nothing was tested"
+)]
 fn mnist() -> Option<PathBuf> {
     let folder = std::env::var_os("REPRO_DATA").map(PathBuf::from);
     let there = |folder: &PathBuf| {
-        FILES.iter().all(|name| folder.join(name).is_file() || folder.join(format!("{name}.gz")).is_file())
+        FILES
+            .iter()
+            .all(|name| folder.join(name).is_file() || folder.join(format!("{name}.gz")).is_file())
     };
     let found = folder.filter(there);
     if found.is_none() {
@@ -54,7 +63,8 @@ fn file(folder: &Path, name: &str) -> PathBuf {
 
 fn dataset(space: &Space) -> String {
     let digest = &space.digests()["data"]["data.json"];
-    let card: serde_json::Value = serde_json::from_slice(&std::fs::read(space.object(digest)).unwrap()).unwrap();
+    let card: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(space.object(digest)).unwrap()).unwrap();
     card["dataset"].as_str().unwrap().to_owned()
 }
 
@@ -75,10 +85,17 @@ fn without_folder_and_network_the_fallback_is_used_and_told_on_every_run_and_in_
     assert!(second.contains("all cached, nothing to do"), "{second}");
     assert!(second.contains("warning: `data` could not be had: "), "said again: {second}");
     let quiet = space.ok(&["-q", "run"]);
-    assert!(quiet.stderr.contains("warning: "), "substituted data are told even to those who want quiet");
+    assert!(
+        quiet.stderr.contains("warning: "),
+        "substituted data are told even to those who want quiet"
+    );
     assert_eq!(quiet.stdout, "");
     let plan = space.plan(&[]);
-    assert!(plan[0]["fell_back"].as_str().unwrap().contains("no data folder is given"), "{}", plan[0]);
+    assert!(
+        plan[0]["fell_back"].as_str().unwrap().contains("no data folder is given"),
+        "{}",
+        plan[0]
+    );
     assert!(space.ok(&["plan"]).stdout.contains("its fallback is used"));
 }
 
@@ -92,7 +109,7 @@ fn the_fallback_answers_its_own_question_and_not_that_of_mnist() {
     assert_eq!(space.plan(&[])[0]["key"], used);
     space.edit("dataset: digits", "dataset: mnist");
     let stopped = space.exits(7, &["run"]).stderr;
-    assert!(stopped.contains("could not be had"), "{stopped}");
+    assert!(stopped.contains("is unavailable"), "{stopped}");
 }
 
 #[test]
@@ -100,7 +117,8 @@ fn without_a_fallback_the_run_stops_with_7_and_tells_how_to_point_to_the_files()
     let stopped = strict().exits(7, &["run"]);
     assert_eq!(stopped.stdout, "");
     assert!(stopped.stderr.contains("no mirror served it"), "{}", stopped.stderr);
-    let hint = stopped.stderr.lines().find(|line| line.starts_with("hint: ")).expect("there is a hint");
+    let hint =
+        stopped.stderr.lines().find(|line| line.starts_with("hint: ")).expect("there is a hint");
     assert!(hint.contains("REPRO_DATA") && hint.contains("--data DIR"), "{hint}");
 }
 
@@ -109,10 +127,14 @@ fn refetch_asks_again_and_comes_back_to_the_fallback() {
     let space = fallback();
     space.ok(&["run"]);
     let again = space.ok(&["run", "--json", "--refetch"]);
-    assert_eq!(again.told("running"), set(["data"]), "asked again");
-    assert_eq!(again.told("fell-back"), set(["data"]));
+    assert_eq!(again.nodes_of("running"), set(["data"]), "asked again");
+    assert_eq!(again.nodes_of("fell-back"), set(["data"]));
     assert_eq!(again.ran(), nothing(), "nothing new came of it");
-    assert_eq!(space.ok(&["run", "--json"]).told("running"), nothing(), "and that is remembered");
+    assert_eq!(
+        space.ok(&["run", "--json"]).nodes_of("running"),
+        nothing(),
+        "and that is remembered"
+    );
 }
 
 #[test]
@@ -154,8 +176,12 @@ fn a_folder_of_wrong_bytes_is_refused_by_name_even_where_there_is_a_fallback() {
     case("train-images-idx3-ubyte.gz", b"not gzip", "cannot be unzipped");
     case("train-images-idx3-ubyte.gz", b"", "cannot be unzipped");
     let after = space.ok(&["run", "--json"]);
-    assert_eq!(after.told("running"), set(["data"]), "the fallback was dropped, and MNIST is asked for again");
-    assert_eq!((after.told("fell-back"), after.ran()), (set(["data"]), nothing()));
+    assert_eq!(
+        after.nodes_of("running"),
+        set(["data"]),
+        "the fallback was dropped, and MNIST is asked for again"
+    );
+    assert_eq!((after.nodes_of("fell-back"), after.ran()), (set(["data"]), nothing()));
 }
 
 #[test]
@@ -167,10 +193,13 @@ fn a_given_folder_drops_the_fallback() {
     let data = folder.to_str().unwrap();
     let output = space.ok(&["run", "--json", "--data", data]);
     assert_eq!(output.ran(), space.nodes());
-    assert_eq!(output.told("fell-back"), nothing());
+    assert_eq!(output.nodes_of("fell-back"), nothing());
     assert_eq!(dataset(&space), "mnist");
     let report = space.read("reports/default/report.md");
-    assert!(report.lines().take(4).any(|line| line.contains("Data: `mnist`")), "the report follows");
+    assert!(
+        report.lines().take(4).any(|line| line.contains("Data: `mnist`")),
+        "the report follows"
+    );
     assert_eq!(space.ran(&[]), nothing(), "once there, MNIST needs no folder");
     assert_eq!(space.ok(&["run"]).stderr.matches("warning").count(), 0);
 }
@@ -186,17 +215,20 @@ fn mnist_from_a_folder_is_mnist_whoever_names_it_and_however_it_is_packed() {
         let bytes = std::fs::read(&source).unwrap();
         let packed = source.extension().is_some_and(|e| e == "gz");
         if packed {
-            let unpacked = std::process::Command::new("gzip").arg("-dc").arg(&source).output().unwrap();
+            let unpacked =
+                std::process::Command::new("gzip").arg("-dc").arg(&source).output().unwrap();
             plain.write(&format!("plain/{name}"), unpacked.stdout);
         } else {
             plain.write(&format!("plain/{name}"), bytes);
         }
     }
     plain.ok(&["run", "data", "--data", "plain"]);
-    let keys =
-        |space: &Space| space.files("entries").iter().map(|p| p.file_name().unwrap().to_owned()).collect::<Vec<_>>();
-    let objects =
-        |space: &Space| space.files("objects").iter().map(|p| p.file_name().unwrap().to_owned()).collect::<Vec<_>>();
+    let keys = |space: &Space| {
+        space.files("entries").iter().map(|p| p.file_name().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let objects = |space: &Space| {
+        space.files("objects").iter().map(|p| p.file_name().unwrap().to_owned()).collect::<Vec<_>>()
+    };
     assert_eq!((keys(&named), objects(&named)), (keys(&plain), objects(&plain)));
 }
 
@@ -210,7 +242,7 @@ fn one_flipped_byte_in_a_real_file_is_refused_by_name() {
         space.write(&format!("mine/{target}"), std::fs::read(&source).unwrap());
     }
     let labels = space.join("mine").join(file(&folder, FILES[3]).file_name().unwrap());
-    crate::space::flip(&labels);
+    crate::space::flip_byte(&labels);
     let refused = space.exits(1, &["run", "data", "--data", "mine"]).stderr;
     assert!(refused.contains(FILES[3]), "{refused}");
 }

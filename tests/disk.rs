@@ -32,7 +32,7 @@ const SMALL_DISK: &[&str] = &[
 
 #[test]
 fn on_a_full_disk_a_run_names_the_path_and_publishes_nothing_by_halves_and_the_next_one_goes_on() {
-    let space = Space::with(LARGE).started_by(SMALL_DISK);
+    let space = Space::with(LARGE).wrapped_in(SMALL_DISK);
     let output = space.run(&["run", "--keep-going", "-j", "1"]);
     let Some(told) = output.stdout.strip_prefix("mounted\n") else {
         return without_leave_to_mount();
@@ -41,12 +41,22 @@ fn on_a_full_disk_a_run_names_the_path_and_publishes_nothing_by_halves_and_the_n
         told,
         "ended with 1\n1 objects, 1 entries, 3 recipes: all sound\ncache/v2/leases:\nburial\n\ncache/v2/tmp:\nenlarged\n"
     );
-    let (first, second) = output.stderr.split_once("3 nodes: 0 cached, 1 ran, 2 failed, 0 skipped").unwrap();
+    let (first, second) =
+        output.stderr.split_once("3 nodes: 0 cached, 1 ran, 2 failed, 0 skipped").unwrap();
     let failures: Vec<&str> = first.lines().filter(|line| line.contains(": failed: ")).collect();
     let [program, images] = failures[..] else { panic!("{first}") };
-    assert!(images.contains("images: failed: cannot write `") && images.contains("/cache/v2/tmp/"), "{images}");
-    assert!(images.ends_with("/train-images-idx3-ubyte`: No space left on device (os error 28)"), "{images}");
-    assert!(program.contains("program: failed: the command ended with exit code 1; the disk of `"), "{program}");
+    assert!(
+        images.contains("images: failed: cannot write `") && images.contains("/cache/v2/tmp/"),
+        "{images}"
+    );
+    assert!(
+        images.ends_with("/train-images-idx3-ubyte`: No space left on device (os error 28)"),
+        "{images}"
+    );
+    assert!(
+        program.contains("program: failed: the command ended with exit code 1; the disk of `"),
+        "{program}"
+    );
     assert!(program.contains("/cache/v2/tmp/") && program.ends_with("` is full"), "{program}");
     assert!(second.contains("3 nodes: 1 cached, 2 ran, 0 failed"), "{second}");
 }
@@ -57,11 +67,18 @@ fn without_leave_to_mount() {
     while met < 5 {
         n += 1;
         let space = Space::with(LARGE);
-        let output = space.command(&["run", "-j", "1"]).env("REPRO_FAULT_JOB", format!("fail:{n}")).output().unwrap();
+        let output = space
+            .command(&["run", "-j", "1"])
+            .env("REPRO_FAULT_JOB", format!("fail:{n}"))
+            .output()
+            .unwrap();
         let told = String::from_utf8(output.stderr).unwrap();
         if output.status.code() != Some(0) {
             met += 1;
-            assert!(told.contains("cache/v2/") && told.contains("`: No space left on device"), "{told}");
+            assert!(
+                told.contains("cache/v2/") && told.contains("`: No space left on device"),
+                "{told}"
+            );
         }
         space.ok(&["verify"]);
         space.ok(&["run"]);
@@ -81,7 +98,7 @@ fn a_full_folder_for_temporary_files_matters_to_nobody() {
 
 #[test]
 fn a_read_only_cache_can_be_looked_at_and_a_run_says_why_it_cannot() {
-    let space = Space::run_tiny().bound();
+    let space = Space::run_tiny().unprivileged();
     let looks: [&[&str]; 9] = [
         &["plan", "--json"],
         &["why", "tables"],
@@ -95,19 +112,26 @@ fn a_read_only_cache_can_be_looked_at_and_a_run_says_why_it_cannot() {
     ];
     let before = looks.map(|look| space.run(look));
     let cache = space.join("cache");
-    let shut = space.shut(|path| match path {
+    let shut = space.chmod_all(|path| match path {
         path if !path.starts_with(&cache) => 0o700,
         path if path.is_dir() => 0o500,
         _ => 0o400,
     });
     for (look, before) in looks.iter().zip(before) {
         let now = space.run(look);
-        assert_eq!((now.code, now.stdout, now.stderr), (before.code, before.stdout, before.stderr), "{look:?}");
+        assert_eq!(
+            (now.code, now.stdout, now.stderr),
+            (before.code, before.stdout, before.stderr),
+            "{look:?}"
+        );
     }
     for change in [&["run"][..], &["run", "--force"], &["gc", "--delete"], &["pin", "report"]] {
         let refused = space.exits(7, change).stderr;
         let is_named = refused.starts_with("error: cannot ") && refused.contains("./cache/v2/");
-        assert!(is_named && refused.contains("Permission denied (os error 13)"), "{change:?}: {refused}");
+        assert!(
+            is_named && refused.contains("Permission denied (os error 13)"),
+            "{change:?}: {refused}"
+        );
     }
     drop(shut);
     assert_eq!(space.ran(&[]), nothing());
@@ -122,19 +146,20 @@ stages:
   one:
     command: { run: 'cat inputs/raw/* > out', inputs: { raw: raw }, outputs: [out] }
 ";
-    let space = Space::with(SMALL).bound();
+    let space = Space::with(SMALL).unprivileged();
     space.write("words/a", "some\n").ok(&["run"]);
     space.write("words/a", "other\n");
     let place = space.join(path);
-    let shut = space.shut(|path| if path == place { mode } else { 0o700 });
+    let shut = space.chmod_all(|path| if path == place { mode } else { 0o700 });
     let failed = space.run(&["run", "-j", "1"]);
     drop(shut);
     assert!(matches!(failed.code, Some(1 | 2 | 7)), "{path}: {}", failed.stderr);
-    let cause = failed.stderr.lines().find(|line| line.contains("Permission denied")).unwrap_or_default();
+    let cause =
+        failed.stderr.lines().find(|line| line.contains("Permission denied")).unwrap_or_default();
     assert!(cause.contains(path), "{path}: {}", failed.stderr);
     space.ok(&["verify"]);
     assert!(space.ran(&[]).is_subset(&set(["raw", "one"])));
-    assert_eq!(space.read(space.object(&space.digests()["one"]["out"])), "other\n");
+    assert_eq!(space.output("one", "out"), "other\n");
     assert_eq!((space.files("tmp").len(), space.leases().len()), (0, 0), "{path}");
 }
 
@@ -150,13 +175,16 @@ fn what_a_run_has_no_leave_for_is_named_and_once_it_has_it_it_goes_on() {
 
 #[test]
 fn a_report_that_cannot_be_written_is_named_and_the_work_is_kept() {
-    let space = Space::run_tiny().bound();
+    let space = Space::run_tiny().unprivileged();
     let folder = space.join("reports/default");
     fs::remove_file(folder.join("report.md")).unwrap();
-    let shut = space.shut(|path| if path == Path::new(&folder) { 0o500 } else { 0o700 });
+    let shut = space.chmod_all(|path| if path == Path::new(&folder) { 0o500 } else { 0o700 });
     let failed = space.exits(7, &["run"]).stderr;
     drop(shut);
-    assert!(failed.contains("cannot write `./reports/default/report.md`: Permission denied"), "{failed}");
+    assert!(
+        failed.contains("cannot write `./reports/default/report.md`: Permission denied"),
+        "{failed}"
+    );
     assert_eq!(space.ran(&[]), nothing());
     assert!(folder.join("report.md").exists());
 }

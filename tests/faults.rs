@@ -33,17 +33,28 @@ fn survives(variable: &str, fault: &str, undisturbed: &Digests) -> bool {
     let output = struck.env(variable, fault).output().unwrap();
     let (code, said) = (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned());
     let told = String::from_utf8(output.stdout).unwrap();
-    let events = told.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let finished: BTreeSet<String> =
-        events.filter(|event| event["event"] == "finished").map(|event| crate::space::name(&event)).collect();
-    let cause = if fault.starts_with("fail") { "No space left on device" } else { "died of signal 9" };
+    let events =
+        told.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let finished: BTreeSet<String> = events
+        .filter(|event| event["event"] == "finished")
+        .map(|event| crate::space::name(&event))
+        .collect();
+    let cause =
+        if fault.starts_with("fail") { "No space left on device" } else { "died of signal 9" };
     if !matches!(code, Some(0) | None) {
-        assert!(said.contains(cause) || told.contains(cause), "{variable}={fault}: the cause is named: {told}{said}");
+        assert!(
+            said.contains(cause) || told.contains(cause),
+            "{variable}={fault}: the cause is named: {told}{said}"
+        );
     }
     let verified = space.run(&["verify"]);
     assert_eq!(verified.code, Some(0), "{variable}={fault}: {said}\n{}", verified.stderr);
     let ran = space.ran(&["-j", "1"]);
-    assert_eq!(ran.intersection(&finished).count(), 0, "{variable}={fault}: finished work is not redone");
+    assert_eq!(
+        ran.intersection(&finished).count(),
+        0,
+        "{variable}={fault}: finished work is not redone"
+    );
     assert_eq!(&space.digests(), undisturbed, "{variable}={fault}");
     assert_eq!(space.ran(&[]), nothing(), "{variable}={fault}");
     assert_eq!(space.leases(), BTreeSet::new());
@@ -105,7 +116,11 @@ fn a_run_may_be_killed_at_any_of_three_hundred_moments() {
             space.ok(&["verify"]);
         }
         space.ok(&["run"]);
-        assert_eq!(space.digests(), undisturbed, "killed after {moment} parts of {MOMENTS} of {whole:?}");
+        assert_eq!(
+            space.digests(),
+            undisturbed,
+            "killed after {moment} parts of {MOMENTS} of {whole:?}"
+        );
     }
     assert!(killed > MOMENTS / 3, "only {killed} were killed before their end");
 }

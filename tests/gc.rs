@@ -1,7 +1,7 @@
 //! What `gc` removes and what keeps an answer from it; `--require-cached`; what two runs share.
 
-use crate::space::{Space, TINY, flip, name, nothing, set};
-use repro::engine::owner::Owner;
+use crate::space::{Space, TINY, flip_byte, name, nothing, set};
+use repro::engine::cache::process::ProcessId;
 use std::fs::{self, File};
 use std::time::{Duration, SystemTime};
 
@@ -37,12 +37,18 @@ fn gc_says_what_it_would_remove_and_removes_nothing_until_told_to() {
     assert_eq!(space.ran(&[]), nothing(), "what is asked for now is kept whole");
     assert!(space.ok(&["verify"]).stdout.contains("all sound"));
     assert_eq!(space.ok(&["gc", "--keep-runs", "1", "--delete"]).stdout, "nothing to remove\n");
-    assert_eq!(space.edit("word: c", "word: a").ran(&[]), set(["one", "two"]), "what was removed runs again");
+    assert_eq!(
+        space.edit("word: c", "word: a").ran(&[]),
+        set(["one", "two"]),
+        "what was removed runs again"
+    );
 }
 
 #[test]
 fn what_the_last_runs_used_another_profile_asks_for_is_pinned_or_locked_is_kept() {
-    let kept = |space: &Space| space.ok(&["gc", "--keep-runs", "0", "--delete"]).stdout == "nothing to remove\n";
+    let kept = |space: &Space| {
+        space.ok(&["gc", "--keep-runs", "0", "--delete"]).stdout == "nothing to remove\n"
+    };
     let space = changed("c");
     assert_eq!(space.ok(&["gc", "--delete"]).stdout, "nothing to remove\n", "ten runs are kept");
 
@@ -64,7 +70,10 @@ fn what_the_last_runs_used_another_profile_asks_for_is_pinned_or_locked_is_kept(
     space.ok(&["lock"]);
     space.edit("word: a", "word: c").ok(&["run"]);
     space.ok(&["gc", "--keep-runs", "0", "--delete"]);
-    assert!(!kept(&space) || space.edit("word: c", "word: a").ran(&[]) == nothing(), "it is in the lock");
+    assert!(
+        !kept(&space) || space.edit("word: c", "word: a").ran(&[]) == nothing(),
+        "it is in the lock"
+    );
     assert_eq!(space.ran(&["-S", "one.params={word: a}"]), nothing());
 }
 
@@ -81,12 +90,18 @@ fn what_is_no_longer_pinned_goes_though_the_pipeline_has_changed_since() {
     space.ok(&["pin", "two"]);
     space.write("pipeline.yaml", TWO.replace("  two:", "  zwei:"));
     assert!(space.exits(2, &["unpin", "drei"]).stderr.contains("`drei`"));
-    assert_eq!(space.ok(&["unpin", "two"]).stdout, "1 pin removed\n", "the pipeline has no such stage any more");
+    assert_eq!(
+        space.ok(&["unpin", "two"]).stdout,
+        "1 pin removed\n",
+        "the pipeline has no such stage any more"
+    );
 }
 
 #[test]
-fn gc_keeps_what_another_pipeline_of_the_folder_asks_for_or_its_lock_expects_until_its_file_is_gone() {
-    let (other, gc) = (["--pipeline", "./studies/small.yaml"], ["gc", "--keep-runs", "0", "--delete"]);
+fn gc_keeps_what_another_pipeline_of_the_folder_asks_for_or_its_lock_expects_until_its_file_is_gone()
+ {
+    let (other, gc) =
+        (["--pipeline", "./studies/small.yaml"], ["gc", "--keep-runs", "0", "--delete"]);
     let space = Space::with(TWO);
     space.write("studies/small.yaml", TWO.replace("word: a", "word: s"));
     space.ok(&["run"]);
@@ -122,11 +137,15 @@ fn pin_alone_lists_what_is_pinned() {
     space.ok(&["pin", "two", "one"]);
     let key = |node: &str| {
         let plan = space.plan(&[]);
-        plan.iter().find(|planned| name(planned) == node).unwrap()["key"].as_str().unwrap().to_owned()
+        plan.iter().find(|planned| name(planned) == node).unwrap()["key"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     };
     let (one, two) = (key("one"), key("two"));
     assert_eq!(space.ok(&["pin"]).stdout, format!("one  {}\ntwo  {}\n", &one[..10], &two[..10]));
-    let listed: serde_json::Value = serde_json::from_str(&space.ok(&["pin", "--json"]).stdout).unwrap();
+    let listed: serde_json::Value =
+        serde_json::from_str(&space.ok(&["pin", "--json"]).stdout).unwrap();
     let pinned = serde_json::json!([{ "node": "one", "key": one }, { "node": "two", "key": two }]);
     assert_eq!((&listed["schema"], &listed["pinned"]), (&1.into(), &pinned));
 }
@@ -146,21 +165,31 @@ fn with_require_cached_nothing_runs_and_the_first_node_that_would_is_named() {
     let space = Space::with(TWO);
     let refused = space.exits(3, &["run", "--require-cached"]).stderr;
     assert!(refused.contains("error: `one` is not cached: 2 nodes not up to date"), "{refused}");
-    assert!(refused.contains("hint: `repro run one` makes it; it runs because of: first time"), "{refused}");
+    assert!(
+        refused.contains("hint: `repro run one` makes it; it runs because of: first time"),
+        "{refused}"
+    );
     space.ok(&["run"]);
     space.ok(&["run", "--require-cached"]);
     let refused = space.exits(3, &["run", "--require-cached", "-S", "one.params={word: z}"]).stderr;
     assert!(refused.contains("param params.word a -> z"), "{refused}");
-    assert_eq!(space.ok(&["log"]).stdout.matches("unfinished").count(), 0, "what was refused is no run");
+    assert_eq!(
+        space.ok(&["log"]).stdout.matches("unfinished").count(),
+        0,
+        "what was refused is no run"
+    );
     let refused = space.exits(2, &["run", "--require-cached", "--dry-run"]).stderr;
     assert!(refused.contains("cannot be used with"), "{refused}");
 }
 
 #[test]
 fn a_failed_node_is_tried_again_as_often_as_asked() {
-    let space = Space::with("stages:\n  flaky:\n    command: { run: 'sh try.sh', files: [try.sh], outputs: [out] }\n");
+    let space = Space::with(
+        "stages:\n  flaky:\n    command: { run: 'sh try.sh', files: [try.sh], outputs: [out] }\n",
+    );
     let count = space.join("count");
-    let script = format!("echo x >> {0}; [ $(wc -l < {0}) -ge 3 ] && echo done > out", count.display());
+    let script =
+        format!("echo x >> {0}; [ $(wc -l < {0}) -ge 3 ] && echo done > out", count.display());
     space.write("try.sh", script);
     let failed = space.exits(1, &["run", "--retries", "1"]);
     assert!(failed.stderr.contains("attempt 2 of 2 begins"), "{}", failed.stderr);
@@ -169,8 +198,8 @@ fn a_failed_node_is_tried_again_as_often_as_asked() {
 }
 
 /// A process of which nothing can be told from here.
-fn elsewhere() -> Owner {
-    Owner { host: "elsewhere".into(), ..Owner::this().clone() }
+fn elsewhere() -> ProcessId {
+    ProcessId { host: "elsewhere".into(), ..ProcessId::this().clone() }
 }
 
 /// A project whose node `two` has no answer, but a lease of another host whose heart beat so many seconds ago.
@@ -196,13 +225,14 @@ fn what_another_host_left_half_done_is_taken_over_and_what_it_is_at_work_on_keep
     assert!(refused.contains("on elsewhere is at work in the cache"), "{refused}");
     let space = half_done_elsewhere(1);
     let mut run = space.spawn(&["run", "--json"]);
-    run.until(|event| event["event"] == "elsewhere" && event["node"] == "two");
+    run.wait_for(|event| event["event"] == "elsewhere" && event["node"] == "two");
 }
 
 #[test]
 fn a_workspace_of_another_machine_of_this_name_stays_while_its_heart_beats_and_keeps_gc_away() {
     let space = Space::with(TWO);
-    let namesake = Owner { machine: "elsewhere".into(), pid: u32::MAX, ..Owner::this().clone() };
+    let namesake =
+        ProcessId { machine: "elsewhere".into(), pid: u32::MAX, ..ProcessId::this().clone() };
     let folder = format!("cache/v2/tmp/{}", namesake.tag());
     let half = format!("{folder}/workspace/half");
     space.write(&half, "an ou").ok(&["run"]);
@@ -236,12 +266,14 @@ profiles:
 
 #[test]
 fn what_hangs_on_a_quarantined_object_is_kept_by_gc() {
-    for (pipeline, nodes) in [(DIAMOND, &["top", "left", "right", "bottom"][..]), (TINY, &["data", "tables"])] {
+    for (pipeline, nodes) in
+        [(DIAMOND, &["top", "left", "right", "bottom"][..]), (TINY, &["data", "tables"])]
+    {
         for node in nodes {
             let space = Space::with(pipeline);
             space.ok(&["run"]);
             let undisturbed = space.digests();
-            flip(&space.object(undisturbed[*node].values().next().unwrap()));
+            flip_byte(&space.object(undisturbed[*node].values().next().unwrap()));
             space.exits(5, &["verify"]);
             space.ok(&["gc", "--delete", "--keep-runs", "0"]);
             assert_eq!(space.ran(&[]), set([node]), "equal bytes stop there");
@@ -254,12 +286,18 @@ fn what_hangs_on_a_quarantined_object_is_kept_by_gc() {
 #[test]
 fn what_hangs_on_a_lost_entry_is_kept_by_gc_and_what_nobody_needs_still_goes() {
     let space = changed("c");
-    let key = |node: &str| space.plan(&[]).iter().find(|planned| name(planned) == node).unwrap()["key"].clone();
+    let key = |node: &str| {
+        space.plan(&[]).iter().find(|planned| name(planned) == node).unwrap()["key"].clone()
+    };
     let entry = space.join(format!("cache/v2/entries/{}.json", key("one").as_str().unwrap()));
     fs::write(&entry, "").unwrap();
     space.exits(5, &["verify"]);
     space.ok(&["gc", "--delete", "--keep-runs", "0"]);
-    assert_eq!(space.files("entries").len(), 2, "of `two` both are kept, since either may be asked for next");
+    assert_eq!(
+        space.files("entries").len(),
+        2,
+        "of `two` both are kept, since either may be asked for next"
+    );
     assert_eq!(space.ran(&[]), set(["one"]));
     space.ok(&["gc", "--delete", "--keep-runs", "0"]);
     assert_eq!((space.files("entries").len(), space.ran(&[])), (2, nothing()));
@@ -285,14 +323,19 @@ fn gc_of_one_project_keeps_what_another_that_shares_its_cache_needs() {
         assert_eq!((a.ran(&[]), b.ran(&[])), (nothing(), nothing()));
     }
     let text = b.read("pipeline.yaml");
-    for broken in
-        ["stages: {", "\u{0}", &text.replace("one: one", "one: nobody"), &text.replace("other:", "other: 7\n  x:")]
-    {
+    for broken in [
+        "stages: {",
+        "\u{0}",
+        &text.replace("one: one", "one: nobody"),
+        &text.replace("other:", "other: 7\n  x:"),
+    ] {
         b.write("pipeline.yaml", broken);
         let refused = a.exits(2, &GC).stderr;
         let folder = b.path().canonicalize().unwrap();
-        let said =
-            format!("what `{}`, which has run here, asks for is not known", folder.join("pipeline.yaml").display());
+        let said = format!(
+            "what `{}`, which has run here, asks for is not known",
+            folder.join("pipeline.yaml").display()
+        );
         assert!(refused.contains(&said), "{refused}");
     }
     b.write("pipeline.yaml", text);
@@ -313,8 +356,14 @@ fn gc_refuses_while_a_project_that_shares_the_cache_is_not_found() {
             b.write("pipeline.yaml", TWO);
         }
         let refused = a.exits(2, &GC).stderr;
-        assert!(refused.contains(b.path().to_str().unwrap()) && refused.contains("is not found"), "{refused}");
-        assert!(refused.contains("cache/v2/pipelines/") && refused.contains("remove that file"), "{refused}");
+        assert!(
+            refused.contains(b.path().to_str().unwrap()) && refused.contains("is not found"),
+            "{refused}"
+        );
+        assert!(
+            refused.contains("cache/v2/pipelines/") && refused.contains("remove that file"),
+            "{refused}"
+        );
     }
     fs::remove_dir_all(b.path()).unwrap();
     fs::rename(&moved, b.path()).unwrap();
@@ -353,22 +402,27 @@ fn gc_names_a_cache_of_an_earlier_format_and_leaves_it_alone() {
     space.ok(&["run"]);
     space.write("cache/v1/entries/k.json", [b' '; 1500]).write("cache/v1/lock", "");
     let everything = || {
-        let mut all = space.everything();
+        let mut all = space.all_paths();
         all.retain(|path| !path.display().to_string().contains("/unchanged"));
         all
     };
     let before = everything();
     let said = space.ok(&["gc", "--delete"]).stdout;
-    assert!(said.contains("cache/v1` is of an earlier version of repro (1.5 KiB): `rm -rf "), "{said}");
+    assert!(
+        said.contains("cache/v1` is of an earlier version of repro (1.5 KiB): `rm -rf "),
+        "{said}"
+    );
     assert_eq!(everything(), before);
-    let said: serde_json::Value = serde_json::from_str(&space.ok(&["gc", "--json"]).stdout).unwrap();
+    let said: serde_json::Value =
+        serde_json::from_str(&space.ok(&["gc", "--json"]).stdout).unwrap();
     assert_eq!(said["older_formats"][0]["bytes"], 1500);
 }
 
 #[test]
 fn of_many_nodes_of_one_recipe_that_are_pinned_at_once_each_is_pinned() {
     let names: Vec<String> = (0..12).map(|k| format!("s{k}")).collect();
-    let stage = |name: &String| format!("  {name}: {{ command: {{ run: touch out, outputs: [out] }} }}\n");
+    let stage =
+        |name: &String| format!("  {name}: {{ command: {{ run: touch out, outputs: [out] }} }}\n");
     let space = Space::with(&format!("stages:\n{}", names.iter().map(stage).collect::<String>()));
     space.ok(&["run"]);
     let pinning: Vec<_> = names.iter().map(|name| space.spawn(&["pin", name])).collect();

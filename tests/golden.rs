@@ -73,7 +73,11 @@ fn the_output_of_every_stage_kind_is_pinned() {
     let space = Space::with(PIPELINE);
     space.ok(&["run"]);
     let texts = listed(&space, &space.digests());
-    assert!(texts.keys().all(|kind| KINDS.contains(&kind.as_str())), "a new kind joins the list: {:?}", texts.keys());
+    assert!(
+        texts.keys().all(|kind| KINDS.contains(&kind.as_str())),
+        "a new kind joins the list: {:?}",
+        texts.keys()
+    );
     for kind in KINDS {
         let description = format!(
             "stage kind `{kind}`: the same recipe gives other bytes than before. If that is meant, raise the VERSION of this \
@@ -108,7 +112,10 @@ fn the_bits_do_not_depend_on_the_instruction_set_nor_on_how_many_run_at_once() {
 #[test]
 fn an_instruction_set_that_is_not_there_is_refused() {
     let refused = Space::tiny().env("REPRO_SIMD", "mmx").exits(7, &["plan"]).stderr;
-    assert!(refused.starts_with("error: `REPRO_SIMD=mmx` is not an instruction set of this machine"), "{refused}");
+    assert!(
+        refused.starts_with("error: `REPRO_SIMD=mmx` is not an instruction set of this machine"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -120,7 +127,9 @@ fn another_seed_gives_other_bits_and_the_same_seed_the_same() {
     };
     let (zero, one) = (digests("seed: 0"), digests("seed: 1"));
     assert_eq!(zero, Space::run_tiny().digests());
-    for (node, file) in [("data", "train-images-idx3-ubyte"), ("nets@hidden=3,prior=none,end=a", "net.safetensors")] {
+    for (node, file) in
+        [("data", "train-images-idx3-ubyte"), ("nets@hidden=3,prior=none,end=a", "net.safetensors")]
+    {
         assert_ne!(zero[node][file], one[node][file]);
     }
 }

@@ -16,7 +16,9 @@ fn json(space: &Space, arguments: &[&str]) -> Json {
 fn three_runs() -> Space {
     let space = Space::with(SMALL);
     for (i, arguments) in
-        [&["run"][..], &["run"], &["run", "--profile", "twice", "-S", "data.test=30"]].iter().enumerate()
+        [&["run"][..], &["run"], &["run", "--profile", "twice", "-S", "data.test=30"]]
+            .iter()
+            .enumerate()
     {
         let before = if i == 0 { Default::default() } else { space.files("runs") };
         space.ok(arguments);
@@ -32,9 +34,11 @@ fn three_runs() -> Space {
 fn the_log_lists_runs_newest_first_with_what_they_did() {
     let space = three_runs();
     let log = space.ok(&["log"]).stdout;
-    let told: Vec<Vec<&str>> = log.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
+    let told: Vec<Vec<&str>> =
+        log.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(told.len(), 3);
-    let did: Vec<_> = told.iter().map(|run| [run[0], run[1], run[2], run[3], run[4], run[5], run[7]]).collect();
+    let did: Vec<_> =
+        told.iter().map(|run| [run[0], run[1], run[2], run[3], run[4], run[5], run[7]]).collect();
     assert_eq!(
         did,
         [
@@ -49,23 +53,34 @@ fn the_log_lists_runs_newest_first_with_what_they_did() {
     assert!(limited.ends_with("and 2 more: `repro log --limit 3`\n"), "{limited}");
     let whole = json(&space, &["log", "--json"]);
     assert_eq!((&whole["schema"], &whole["of"]), (&1.into(), &3.into()));
-    assert_eq!((&whole["runs"][0]["outcome"], &whole["runs"][0]["ran"]), (&"done".into(), &8.into()));
+    assert_eq!(
+        (&whole["runs"][0]["outcome"], &whole["runs"][0]["ran"]),
+        (&"done".into(), &8.into())
+    );
 }
 
 #[test]
 fn the_log_of_one_run_tells_its_nodes_with_reasons_and_times() {
     let space = three_runs();
     let told = space.ok(&["log", "last"]).stdout;
-    assert!(told.starts_with("run 1795436902-102, 2026-11-23T12:28:22Z: profile `twice`, 8 nodes\n"), "{told}");
+    assert!(
+        told.starts_with("run 1795436902-102, 2026-11-23T12:28:22Z: profile `twice`, 8 nodes\n"),
+        "{told}"
+    );
     assert!(told.contains("set for this once: data.test=30\n"), "{told}");
     let net = told.lines().find(|line| line.contains("nets@prior=none,end=a")).unwrap();
     assert!(
-        net.starts_with("  ran      nets@prior=none,end=a: ") && net.contains("since param epochs 1 -> 2"),
+        net.starts_with("  ran      nets@prior=none,end=a: ")
+            && net.contains("since param epochs 1 -> 2"),
         "{net}"
     );
     for name in ["last~1", "1795436901", "101"] {
         let cached = space.ok(&["log", name]).stdout;
-        assert_eq!(cached.lines().filter(|line| line.starts_with("  cached   ")).count(), 8, "{cached}");
+        assert_eq!(
+            cached.lines().filter(|line| line.starts_with("  cached   ")).count(),
+            8,
+            "{cached}"
+        );
     }
     let whole = json(&space, &["log", "102", "--json"]);
     assert_eq!((&whole["schema"], whole["nodes"].as_array().unwrap().len()), (&1.into(), 8));
@@ -92,7 +107,10 @@ fn a_run_that_failed_says_what_did_and_what_was_skipped_for_it() {
     space.exits(1, &["run"]);
     assert!(space.ok(&["log"]).stdout.lines().nth(1).unwrap().ends_with("  failed"));
     let told = space.ok(&["log", "last"]).stdout;
-    assert!(told.contains("\n  failed   bad: ") && told.contains("\n  skipped  after: `bad` failed\n"), "{told}");
+    assert!(
+        told.contains("\n  failed   bad: ") && told.contains("\n  skipped  after: `bad` failed\n"),
+        "{told}"
+    );
     let whole = json(&space, &["log", "last", "--json"]);
     assert_eq!((&whole["outcome"], &whole["failed"]), (&"failed".into(), &1.into()));
 }
@@ -100,12 +118,18 @@ fn a_run_that_failed_says_what_did_and_what_was_skipped_for_it() {
 #[test]
 fn nothing_has_run_is_said_and_a_run_that_is_not_there_is_refused() {
     let space = Space::with(SMALL);
-    assert_eq!(space.ok(&["log"]).stdout, "nothing has run yet\n");
+    assert_eq!(space.ok(&["log"]).stdout, "there are no runs yet\n");
     let refused = space.exits(2, &["log", "last"]).stderr;
-    assert!(refused.contains("nothing has run yet") && refused.contains("hint: `repro run`"), "{refused}");
+    assert!(
+        refused.contains("there are no runs yet") && refused.contains("hint: run `repro run` first"),
+        "{refused}"
+    );
     let space = three_runs();
     let refused = space.exits(2, &["log", "last~3"]).stderr;
-    assert!(refused.contains("there is no run `last~3`") && refused.contains("there are 3 runs"), "{refused}");
+    assert!(
+        refused.contains("there is no run `last~3`") && refused.contains("there are 3 runs"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -123,14 +147,18 @@ fn a_diff_of_two_runs_tells_parameters_metrics_and_files() {
     }
     assert!(text.contains("## Metrics: tables, summary.csv"), "{text}");
     assert!(text.contains("And ") && text.contains(": `--limit "), "long tables are cut: {text}");
-    let nets = text.lines().find(|line| line.starts_with("| nets ") && line.contains("net.safetensors")).unwrap();
+    let nets = text
+        .lines()
+        .find(|line| line.starts_with("| nets ") && line.contains("net.safetensors"))
+        .unwrap();
     let cells: Vec<&str> = nets.split('|').map(str::trim).collect();
     assert_eq!(cells[3..7], ["0", "4", "0", "0"], "same, changed, removed, added: {nets}");
 
     let whole = json(&space, &["diff", "last~1", "last", "--json"]);
     assert_eq!(whole["schema"], 1);
     let tables = whole["tables"].as_array().unwrap();
-    let summary = tables.iter().find(|t| t["node"] == "tables" && t["file"] == "endpoints.csv").unwrap();
+    let summary =
+        tables.iter().find(|t| t["node"] == "tables" && t["file"] == "endpoints.csv").unwrap();
     let cell = &summary["changes"]["cells"][0];
     let number = |side: &str| cell[side].as_str().unwrap().parse::<f64>().unwrap();
     assert_eq!(cell["change"].as_f64().unwrap(), number("after") - number("before"));
@@ -144,7 +172,10 @@ fn a_diff_of_a_run_with_one_that_did_the_same_is_empty() {
     assert!(text.ends_with("\nNothing is different.\n"), "{text}");
     assert!(!text.contains("## Parameters") && !text.contains("## Metrics"), "{text}");
     let whole = json(&space, &["diff", "last~2", "last~1", "--json"]);
-    assert!(whole["files"].as_array().unwrap().iter().all(|file| file["state"] == "same"), "{whole}");
+    assert!(
+        whole["files"].as_array().unwrap().iter().all(|file| file["state"] == "same"),
+        "{whole}"
+    );
 }
 
 #[test]
@@ -157,7 +188,10 @@ fn a_diff_of_two_profiles_tells_what_differs_even_where_one_has_not_run() {
     assert!(words(&text).contains("| nets | 4 | 0 | 0 | 4 |"), "{text}");
     space.ok(&["run", "--profile", "twice"]);
     let text = space.ok(&["diff", "--profiles", "once", "twice"]).stdout;
-    assert!(text.contains("## Metrics: tables, endpoints.csv") && !text.contains("not cached"), "{text}");
+    assert!(
+        text.contains("## Metrics: tables, endpoints.csv") && !text.contains("not cached"),
+        "{text}"
+    );
     let refused = space.exits(2, &["diff", "--profiles", "once", "thrice"]).stderr;
     assert!(refused.contains("there is no profile `thrice`"), "{refused}");
 }
@@ -167,10 +201,16 @@ fn a_diff_leaves_out_what_several_nodes_tell_one_by_one_where_a_stage_gathers_th
     let space = Space::run_tiny();
     space.ok(&["run", "-S", "nets.epochs=3"]);
     let text = space.ok(&["diff"]).stdout;
-    assert!(text.contains("## Metrics: tables, summary.csv") && !text.contains("## Metrics: curves"), "{text}");
+    assert!(
+        text.contains("## Metrics: tables, summary.csv") && !text.contains("## Metrics: curves"),
+        "{text}"
+    );
     let left_out = text.lines().find(|line| line.contains("left out")).unwrap();
     assert!(left_out.contains("16 of `nets`"), "{left_out}");
     let whole = json(&space, &["diff", "--json"]);
     let tables = whole["tables"].as_array().unwrap();
-    assert_eq!(tables.iter().filter(|table| table["node"].as_str().unwrap().starts_with("nets@")).count(), 16);
+    assert_eq!(
+        tables.iter().filter(|table| table["node"].as_str().unwrap().starts_with("nets@")).count(),
+        16
+    );
 }

@@ -38,13 +38,17 @@ fn another_program_that_is_put_in_the_place_of_ours_during_a_run_has_no_part_in_
     space.edit("PLACE", space.path().to_str().unwrap());
     space.edit("cat inputs/*/out > out'", "cat /proc/$PPID/comm /proc/$PPID/cmdline > out'");
     std::fs::copy(env!("CARGO_BIN_EXE_repro"), &ours).unwrap();
-    let ran = space.command_of(ours.to_str().unwrap(), &["run"]).output().unwrap();
+    let ran = space.command_for(ours.to_str().unwrap(), &["run"]).output().unwrap();
     assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
     assert_eq!(space.read("repro"), "exit 9\n");
     let outputs = space.digests();
     let named = space.read(space.object(&outputs["two"]["out"]));
-    assert!(named.starts_with(&format!("repro\n{}\0-C\0", ours.display())), "what `ps` shows: {named}");
-    let shown: serde_json::Value = serde_json::from_str(&space.ok(&["show", "two", "--json"]).stdout).unwrap();
+    assert!(
+        named.starts_with(&format!("repro\n{}\0-C\0", ours.display())),
+        "what `ps` shows: {named}"
+    );
+    let shown: serde_json::Value =
+        serde_json::from_str(&space.ok(&["show", "two", "--json"]).stdout).unwrap();
     let program = blake3::hash(&std::fs::read(env!("CARGO_BIN_EXE_repro")).unwrap()).to_string();
     assert_eq!(shown["nodes"][0]["entry"]["program"], program.as_str());
 }
@@ -55,7 +59,10 @@ fn an_input_that_vanishes_while_its_job_waits_is_named_and_made_again() {
     let failed = space.exits(1, &["run"]);
     said(&failed, "two: failed: the input `one/out` (");
     said(&failed, ") is not there\n");
-    assert_eq!(space.edit("rm ../../../../objects/*; ", "").ran(&[]), set(["one", "between", "two"]));
+    assert_eq!(
+        space.edit("rm ../../../../objects/*; ", "").ran(&[]),
+        set(["one", "between", "two"])
+    );
     is_clean(&space);
 }
 
@@ -108,13 +115,17 @@ stages:
   wide:
     train: { data: data, hidden: 8000, epochs: 1 }
 ";
-    let limited =
-        Space::with(WIDE).started_by(&["sh", "-c", "ulimit -v 150000 && RAYON_NUM_THREADS=1 exec \"$@\"", "sh"]);
+    let limited = Space::with(WIDE).wrapped_in(&[
+        "sh",
+        "-c",
+        "ulimit -v 150000 && RAYON_NUM_THREADS=1 exec \"$@\"",
+        "sh",
+    ]);
     let failed = limited.exits(1, &["run", "--keep-going", "-j", "1"]);
     said(&failed, "wide: failed: the process died of signal 6\n");
     said(&failed, "wide | memory allocation of ");
     limited.ok(&["verify"]);
-    let space = limited.started_by(&[]);
+    let space = limited.wrapped_in(&[]);
     assert_eq!(space.ran(&[]), set(["wide"]));
     is_clean(&space);
 }
@@ -123,7 +134,8 @@ stages:
 fn a_job_that_two_stages_need_is_held_to_the_looser_limits_of_both() {
     // In this order the first that is begun is the stricter one.
     let twins = |strict: &str, loose: &str, run: &str| {
-        let stage = |fields: &str| format!("{{ command: {{ run: '{run}', outputs: [out], {fields} }} }}");
+        let stage =
+            |fields: &str| format!("{{ command: {{ run: '{run}', outputs: [out], {fields} }} }}");
         Space::with(&format!("stages:\n  a: {}\n  b: {}\n", stage(strict), stage(loose)))
     };
     for loose in ["time-limit: 60", "env: {}"] {
@@ -135,7 +147,11 @@ fn a_job_that_two_stages_need_is_held_to_the_looser_limits_of_both() {
         }
     }
     for jobs in ["1", "2"] {
-        let space = twins("retries: 0", "retries: 1", "[ -e TRIED ] || { touch TRIED; exit 1; }; touch out");
+        let space = twins(
+            "retries: 0",
+            "retries: 1",
+            "[ -e TRIED ] || { touch TRIED; exit 1; }; touch out",
+        );
         let tried = space.join("tried").display().to_string();
         space.write("pipeline.yaml", space.read("pipeline.yaml").replace("TRIED", &tried));
         space.ok(&["run", "-j", jobs]);

@@ -7,7 +7,10 @@ use std::process::Command;
 fn limited(space: &Space, limits: &str, arguments: &[&str]) -> Output {
     let repro = space.command(arguments);
     let mut shell = Command::new("sh");
-    shell.args(["-c", &format!("ulimit {limits}; exec \"$@\""), "sh"]).arg(repro.get_program()).args(repro.get_args());
+    shell
+        .args(["-c", &format!("ulimit {limits}; exec \"$@\""), "sh"])
+        .arg(repro.get_program())
+        .args(repro.get_args());
     shell.current_dir(space.path());
     repro.get_envs().for_each(|(name, value)| match value {
         Some(value) => _ = shell.env(name, value),
@@ -25,7 +28,10 @@ fn is_named(output: &Output, limits: &str) {
     assert!(!said.contains("panicked") && !said.contains("RUST_BACKTRACE"), "{limits}: {said}");
     assert!(output.code.is_some(), "{limits}: a signal\n{said}");
     let names = ["ulimit", "os error 24", "os error 11", "os error 12"];
-    assert!(output.code == Some(0) || names.iter().any(|name| said.contains(name)), "{limits}: {said}");
+    assert!(
+        output.code == Some(0) || names.iter().any(|name| said.contains(name)),
+        "{limits}: {said}"
+    );
 }
 
 #[test]
@@ -44,7 +50,9 @@ fn too_few_files_are_named_however_few_they_are() {
 #[test]
 fn too_little_memory_for_a_thread_is_named() {
     for kibibytes in [70_000, 100_000, 150_000, 250_000] {
-        let space = Space::with("stages:\n  a: { command: { run: 'echo > out', outputs: [out], time-limit: 60 } }\n");
+        let space = Space::with(
+            "stages:\n  a: { command: { run: 'echo > out', outputs: [out], time-limit: 60 } }\n",
+        );
         let limits = format!("-v {kibibytes}");
         is_named(&limited(&space, &limits, &["run"]), &limits);
         is_named(&limited(&space, &limits, &["verify"]), &limits);

@@ -23,7 +23,10 @@ fn is_link(path: &Path) -> bool {
 
 /// The node's key.
 fn key(space: &Space, node: &str) -> String {
-    space.plan(&[]).iter().find(|planned| name(planned) == node).unwrap()["key"].as_str().unwrap().to_owned()
+    space.plan(&[]).iter().find(|planned| name(planned) == node).unwrap()["key"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 #[test]
@@ -39,7 +42,11 @@ fn an_object_replaced_by_a_link_is_named_by_verify_and_remade_and_nothing_is_wri
         for verified in [true, false] {
             link(&object, &target);
             if verified {
-                assert!(space.exits(5, &["verify"]).stderr.contains(digest), "{}", target.display());
+                assert!(
+                    space.exits(5, &["verify"]).stderr.contains(digest),
+                    "{}",
+                    target.display()
+                );
             }
             assert_eq!(space.ran(&[]), set(["tables"]), "{}", target.display());
             assert!(!is_link(&object));
@@ -56,7 +63,8 @@ fn an_object_replaced_by_a_link_is_named_by_verify_and_remade_and_nothing_is_wri
 fn nothing_is_written_through_a_link_in_the_place_of_any_file_of_the_cache() {
     let space = Space::run_tiny();
     let (key, undisturbed) = (key(&space, "tables"), space.digests());
-    let files = [format!("entries/{key}.json"), format!("recipes/{key}.json"), format!("logs/{key}")];
+    let files =
+        [format!("entries/{key}.json"), format!("recipes/{key}.json"), format!("logs/{key}")];
     for file in files.map(|file| space.join("cache/v2").join(file)) {
         space.write("theirs", THEIRS);
         link(&file, &space.join("theirs"));
@@ -69,7 +77,8 @@ fn nothing_is_written_through_a_link_in_the_place_of_any_file_of_the_cache() {
 }
 
 #[test]
-fn an_entry_or_a_recipe_replaced_by_a_link_to_other_bytes_is_named_by_verify_and_does_not_stop_a_run() {
+fn an_entry_or_a_recipe_replaced_by_a_link_to_other_bytes_is_named_by_verify_and_does_not_stop_a_run()
+ {
     let space = Space::run_tiny();
     let (key, undisturbed) = (key(&space, "tables"), space.digests());
     for (folder, ran) in [("entries", set(["tables"])), ("recipes", nothing())] {
@@ -142,8 +151,10 @@ const NO_FILES: [(&str, Put); 2] = [
 const BOUNDED: &[&str] = &["timeout", "60", "prlimit", "--data=2000000000"];
 
 #[test]
-fn what_cannot_be_read_to_its_end_in_the_place_of_any_file_neither_hangs_a_command_nor_fills_the_memory() {
-    const COMMANDS: [&[&str]; 4] = [&["run", "--force", "data"], &["verify"], &["gc", "--delete"], &["log", "last"]];
+fn what_cannot_be_read_to_its_end_in_the_place_of_any_file_neither_hangs_a_command_nor_fills_the_memory()
+ {
+    const COMMANDS: [&[&str]; 4] =
+        [&["run", "--force", "data"], &["verify"], &["gc", "--delete"], &["log", "last"]];
     let space = Space::run_tiny();
     space.ok(&["lock"]);
     space.ok(&["pin", "data"]);
@@ -171,20 +182,24 @@ fn what_cannot_be_read_to_its_end_in_the_place_of_any_file_neither_hangs_a_comma
     let undisturbed = space.digests();
     for file in &files {
         for (what, put) in NO_FILES {
-            let copied = Space::tiny().started_by(BOUNDED);
+            let copied = Space::tiny().wrapped_in(BOUNDED);
             copy(space.path(), copied.path(), true);
             let path = copied.join(file);
             fs::remove_file(&path).or_else(|_| fs::create_dir_all(path.parent().unwrap())).unwrap();
             put(&path);
             for command in COMMANDS {
                 let output = copied.run(command);
-                let said = format!("{what} as {file}: {command:?}: {:?}\n{}", output.code, output.stderr);
+                let said =
+                    format!("{what} as {file}: {command:?}: {:?}\n{}", output.code, output.stderr);
                 assert!(output.code.is_some_and(|code| code < 100), "{said}");
                 let named = output.stderr.contains(path.file_stem().unwrap().to_str().unwrap());
                 assert!(output.code == Some(0) || named, "{said}");
             }
             // What is the user's own stays as it is; all else is mended.
-            if !file.starts_with("pipeline") && !file.contains("/pipelines/") && !file.ends_with("/lock") {
+            if !file.starts_with("pipeline")
+                && !file.contains("/pipelines/")
+                && !file.ends_with("/lock")
+            {
                 let run = copied.ok(&["run"]);
                 assert_eq!(copied.digests(), undisturbed, "{what} as {file}: {}", run.stderr);
             }

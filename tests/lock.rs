@@ -1,8 +1,8 @@
 //! pipeline.lock: what makes it, what is held to it, and what is refused.
 
-use crate::space::{Output, Space, flip};
+use crate::space::{Output, Space, flip_byte};
 use repro::engine::key::{Artifact, Digest};
-use repro::engine::lock::Lock;
+use repro::engine::record::lockfile::Lockfile;
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
@@ -44,14 +44,16 @@ fn artifacts(space: &Space) -> BTreeMap<String, Artifact> {
 fn with_other(space: &Space, node: &str, file: &str) -> String {
     let mut expected = artifacts(space);
     expected.get_mut(node).unwrap().insert(file.to_owned(), Digest::of(b"something else").into());
-    let mut lock = Lock::new(LOCK);
+    let mut lock = Lockfile::new(LOCK);
     lock.set(Some("once"), expected, BTreeSet::new());
     lock.to_string()
 }
 
 /// Digests change with every version of a stage: the claims here are of the sentences around them.
 fn without_digests(text: &str) -> String {
-    let shorten = |word: &str| if word.parse::<Digest>().is_ok() { "DIGEST".to_owned() } else { word.to_owned() };
+    let shorten = |word: &str| {
+        if word.parse::<Digest>().is_ok() { "DIGEST".to_owned() } else { word.to_owned() }
+    };
     let line = |line: &str| {
         let words = line.split(' ').map(|word| match word.strip_suffix(',') {
             Some(word) => shorten(word) + ",",
@@ -69,7 +71,7 @@ fn said(output: &Output) -> String {
 #[test]
 fn a_lock_holds_the_digest_of_every_output_of_every_node() {
     let space = locked();
-    let mut lock = Lock::new(LOCK);
+    let mut lock = Lockfile::new(LOCK);
     lock.set(Some("once"), artifacts(&space), BTreeSet::new());
     lock.set_seed(Some("once"), "0");
     assert_eq!(space.read(LOCK), lock.to_string());
@@ -86,11 +88,19 @@ fn what_is_as_locked_passes_and_says_the_root() {
     ");
     std::fs::remove_dir_all(space.join("cache")).unwrap();
     let said = space.ok(&["run", "--locked"]).stderr;
-    let root = space.read(LOCK).lines().find_map(|line| line.strip_prefix("root: ")).unwrap().to_owned();
-    assert!(said.contains(&format!("\npipeline.lock: 4 nodes as expected, root {root}\n")), "{said}");
+    let root =
+        space.read(LOCK).lines().find_map(|line| line.strip_prefix("root: ")).unwrap().to_owned();
+    assert!(
+        said.contains(&format!("\npipeline.lock: 4 nodes as expected, root {root}\n")),
+        "{said}"
+    );
     let said = space.ok(&["run", "--locked", "nets", "--json"]);
     let event = said.events().into_iter().find(|event| event["event"] == "as-locked").unwrap();
-    assert_eq!((&event["nodes"], &event["root"]), (&3.into(), &root.into()), "the nodes that were asked for");
+    assert_eq!(
+        (&event["nodes"], &event["root"]),
+        (&3.into(), &root.into()),
+        "the nodes that were asked for"
+    );
     assert_eq!(said.events().last().unwrap()["event"], "ended");
 }
 
@@ -102,8 +112,8 @@ fn verify_refuses_a_lock_whose_lines_were_edited_held_to_it_or_not() {
     space.write(LOCK, space.read(LOCK).replace(&format!("{node}\n"), ""));
     let refused = space.exits(2, &["verify"]).stderr;
     insta::assert_snapshot!(refused, @r"
-    error: pipeline.lock:5:1: the root of [profile once] is not that of its lines: a line was lost, added or edited
-    hint: restore the file, or `repro lock --profile once` locks what the cache has now
+    error: pipeline.lock:5:1: the root of [profile once] does not match its lines: a line was removed, added or edited
+    hint: restore the file, or run `repro lock --profile once` to lock the cached results
     ");
     assert_eq!(space.exits(2, &["verify", "--locked"]).stderr, refused);
 }
@@ -112,11 +122,14 @@ fn verify_refuses_a_lock_whose_lines_were_edited_held_to_it_or_not() {
 fn a_report_prints_the_root_that_the_lock_has_whatever_stages_are_called() {
     let space = Space::run_tiny();
     space.ok(&["lock"]);
-    let root = |text: &str| text.lines().find_map(|line| line.strip_prefix("root: ")).unwrap().to_owned();
+    let root =
+        |text: &str| text.lines().find_map(|line| line.strip_prefix("root: ")).unwrap().to_owned();
     let locked = root(&space.read(LOCK));
     assert!(space.read("reports/default/report.md").contains(&format!("hangs on: `{locked}`.")));
     assert!(space.read("reports/default/report.html").contains(&locked));
-    space.edit("  matched-curves:\n", "  other-curves:\n").edit("[curves, matched-curves]", "[curves, other-curves]");
+    space
+        .edit("  matched-curves:\n", "  other-curves:\n")
+        .edit("[curves, matched-curves]", "[curves, other-curves]");
     assert!(space.ran(&[]).is_empty(), "the report told nothing of the names");
     space.ok(&["lock"]);
     assert_eq!(root(&space.read(LOCK)), locked);
@@ -131,8 +144,12 @@ fn locking_again_changes_nothing_and_another_profile_joins_without_moving_the_fi
     insta::assert_snapshot!(said(&space.ok(&["lock"])), @"pipeline.lock: 4 nodes, 0 new, changed or gone; root DIGEST");
     assert_eq!(space.read(LOCK), first);
     space.ok(&["run", "--profile", "twice"]);
-    let json: Json = serde_json::from_str(&space.ok(&["lock", "--profile", "twice", "--json"]).stdout).unwrap();
-    assert_eq!((&json["profile"], &json["nodes"], &json["changed"]), (&"twice".into(), &4.into(), &4.into()));
+    let json: Json =
+        serde_json::from_str(&space.ok(&["lock", "--profile", "twice", "--json"]).stdout).unwrap();
+    assert_eq!(
+        (&json["profile"], &json["nodes"], &json["changed"]),
+        (&"twice".into(), &4.into(), &4.into())
+    );
     let both = space.read(LOCK);
     assert!(both.starts_with(&first), "{both}");
     space.ok(&["run", "--locked"]);
@@ -159,13 +176,20 @@ fn a_digest_that_differs_ends_the_run_with_4_and_the_answer_is_kept() {
     insta::assert_snapshot!(without_digests(&output.stderr), @r"
     error: pipeline.lock: 1 output of [profile once] differs:
       `nets@end=b`, `net.safetensors`: expected DIGEST, found DIGEST
-    hint: what was found is kept (`repro show nets@end=b`); if it is meant, `repro lock --profile once` expects it from now on
+    hint: the new outputs are in the cache (see `repro show nets@end=b`); if the change is intended, run `repro lock --profile once`
     ");
-    assert!(output.stderr.contains(&Digest::of(b"something else").to_string()), "{}", output.stderr);
+    assert!(
+        output.stderr.contains(&Digest::of(b"something else").to_string()),
+        "{}",
+        output.stderr
+    );
     assert!(!output.ran().contains("curves"), "what hangs on it did not start");
     let again = space.ok(&["run", "--json"]);
     assert!(again.cached().contains("nets@end=b"), "it need not run again");
-    assert_eq!(space.exits(4, &["run", "--locked"]).stderr.lines().last(), output.stderr.lines().last());
+    assert_eq!(
+        space.exits(4, &["run", "--locked"]).stderr.lines().last(),
+        output.stderr.lines().last()
+    );
 }
 
 #[test]
@@ -178,9 +202,10 @@ fn verify_compares_what_is_cached_and_tells_what_is_not() {
     pipeline.lock: 4 compared, 0 not cached; root DIGEST
     error: pipeline.lock: 1 output of [profile once] differs:
       `curves`, `points.csv`: expected DIGEST, found DIGEST
-    hint: what was found is kept (`repro show curves`); if it is meant, `repro lock --profile once` expects it from now on
+    hint: the new outputs are in the cache (see `repro show curves`); if the change is intended, run `repro lock --profile once`
     ");
-    let json: Json = serde_json::from_str(&space.exits(4, &["verify", "--locked", "--json"]).stdout).unwrap();
+    let json: Json =
+        serde_json::from_str(&space.exits(4, &["verify", "--locked", "--json"]).stdout).unwrap();
     let other = Digest::of(b"something else").to_string();
     let difference = &json["locked"]["differences"][0];
     assert_eq!((&difference["node"], &difference["expected"]), (&"curves".into(), &other.into()));
@@ -194,7 +219,7 @@ fn verify_compares_what_is_cached_and_tells_what_is_not() {
     hint: `repro run --profile once` brings them up to date
     ");
     space.ok(&["run"]);
-    flip(&space.object(&space.digests()["data"]["data.json"]));
+    flip_byte(&space.object(&space.digests()["data"]["data.json"]));
     space.exits(5, &["verify", "--locked"]);
 }
 
@@ -204,15 +229,15 @@ fn a_pipeline_with_other_nodes_than_the_lock_is_refused_before_anything_runs() {
     let before = space.files("runs").len();
     space.edit("end: [a, b]", "end: [a, b], prior: [none, {dropout: 0.5}]");
     insta::assert_snapshot!(said(&space.exits(2, &["run", "--locked"])), @r"
-    error: pipeline.lock:5:1: [profile once] lacks `curves@prior=dropout-0.5` (6 nodes in all)
-    hint: `repro lock --profile once` locks what the cache has now
+    error: pipeline.lock:5:1: [profile once] has no entry for `curves@prior=dropout-0.5` (6 nodes missing)
+    hint: run `repro lock --profile once` to lock the cached results
     ");
     let with_more = locked();
     with_more
         .edit("  curves:\n    evaluate: { a: nets@end=a, b: nets@end=b, data: data, curve: linear, points: 3 }\n", "");
     insta::assert_snapshot!(said(&with_more.exits(2, &["verify", "--locked"])), @r"
-    error: pipeline.lock:5:1: [profile once] has `curves`, which the pipeline has not (1 node in all)
-    hint: `repro lock --profile once` locks what the cache has now
+    error: pipeline.lock:5:1: [profile once] has `curves`, which is not in the pipeline (1 node too many)
+    hint: run `repro lock --profile once` to lock the cached results
     ");
     assert_eq!(space.files("runs").len(), before);
 }
@@ -227,8 +252,8 @@ fn without_a_lock_or_with_a_spoilt_one_the_command_to_type_is_told() {
     assert!(!space.join("cache").exists());
     let space = locked();
     insta::assert_snapshot!(said(&space.exits(2, &["run", "--locked", "--profile", "twice"])), @r"
-    error: pipeline.lock: [profile twice] is not in the lock
-    hint: `repro run --profile twice`, then `repro lock --profile twice` adds it
+    error: pipeline.lock: there is no section [profile twice]
+    hint: run `repro run --profile twice`, then `repro lock --profile twice`
     ");
     let good = space.read(LOCK);
     space.write(LOCK, good.replacen("curves ", "curves x ", 1));
@@ -239,7 +264,7 @@ fn without_a_lock_or_with_a_spoilt_one_the_command_to_type_is_told() {
     space.write(LOCK, good.replace("[profile once]", "<<<<<<< HEAD\n[profile once]"));
     let conflict = said(&space.exits(2, &["lock"]));
     insta::assert_snapshot!(conflict, @r"
-    error: pipeline.lock:4:1: a merge conflict is not resolved
+    error: pipeline.lock:4:1: there is an unresolved merge conflict
     hint: keep the lines of either side, then `repro lock --profile NAME` makes that profile's part anew
     ");
     assert_eq!(said(&space.exits(2, &["verify", "--locked"])), conflict);
@@ -279,7 +304,7 @@ fn an_answer_of_a_fallback_is_neither_locked_nor_taken_for_what_is_locked() {
     hint: `repro run --profile real --refetch` asks again; what came instead cannot stand for it
     ");
     // As if someone who has the data had locked them.
-    let mut lock = Lock::new(LOCK);
+    let mut lock = Lockfile::new(LOCK);
     let plan = space.plan(&["--profile", "real"]);
     let artifact: Artifact = [("data.json".to_owned(), Digest::of(b"mnist").into())].into();
     let nodes = plan.iter().map(|node| (crate::space::name(node), artifact.clone())).collect();
@@ -309,14 +334,17 @@ fn the_lock_lies_beside_the_pipeline_file_under_its_name() {
 #[test]
 fn of_many_profiles_that_are_locked_at_once_each_is_in_the_lock() {
     const PROFILES: usize = 12;
-    let profiles: String = (0..PROFILES).map(|k| format!("  p{k}: {{ c: {{ params: {{ k: {k} }} }} }}\n")).collect();
-    let stage = "  c: { command: { run: 'echo $REPRO_PARAM_K > out', outputs: [out], params: { k: 0 } } }";
+    let profiles: String =
+        (0..PROFILES).map(|k| format!("  p{k}: {{ c: {{ params: {{ k: {k} }} }} }}\n")).collect();
+    let stage =
+        "  c: { command: { run: 'echo $REPRO_PARAM_K > out', outputs: [out], params: { k: 0 } } }";
     let space = Space::with(&format!("stages:\n{stage}\nprofiles:\n{profiles}"));
     let names: Vec<String> = (0..PROFILES).map(|k| format!("p{k}")).collect();
     names.iter().for_each(|name| _ = space.ok(&["run", "--profile", name]));
     for _ in 0..5 {
         let _ = std::fs::remove_file(space.join(LOCK));
-        let locking: Vec<_> = names.iter().map(|name| space.spawn(&["lock", "--profile", name])).collect();
+        let locking: Vec<_> =
+            names.iter().map(|name| space.spawn(&["lock", "--profile", name])).collect();
         locking.into_iter().for_each(|lock| assert_eq!(lock.wait().0, Some(0)));
         let lock = space.read(LOCK);
         assert!(names.iter().all(|name| lock.contains(&format!("[profile {name}]\n"))), "{lock}");
@@ -328,7 +356,9 @@ fn of_many_profiles_that_are_locked_at_once_each_is_in_the_lock() {
 fn two_pipelines_whose_names_differ_in_their_ending_have_a_lock_each() {
     let space = Space::with("");
     for (file, lock) in [("small.yaml", "small.lock"), ("small.yml", "small.yml.lock")] {
-        let stage = format!("stages: {{ c: {{ command: {{ run: 'echo {file} > out', outputs: [out] }} }} }}");
+        let stage = format!(
+            "stages: {{ c: {{ command: {{ run: 'echo {file} > out', outputs: [out] }} }} }}"
+        );
         space.write(file, stage).ok(&["run", "--pipeline", file]);
         space.ok(&["lock", "--pipeline", file]);
         assert!(space.join(lock).exists(), "{lock}");

@@ -27,17 +27,24 @@ fn commands_that_read_answer_at_once_while_another_process_holds_the_cache_alone
     for (look, before) in looks.iter().zip(&before) {
         let began = Instant::now();
         let now = space.run(look);
-        assert_eq!((now.code, &now.stdout, &now.stderr), (before.code, &before.stdout, &before.stderr), "{look:?}");
+        assert_eq!(
+            (now.code, &now.stdout, &now.stderr),
+            (before.code, &before.stdout, &before.stderr),
+            "{look:?}"
+        );
         assert!(began.elapsed() < Duration::from_secs(5), "{look:?}");
     }
     // Whoever would write is told, or waits if asked to.
     for write in [&["run"][..], &["gc", "--delete"]] {
         let refused = space.exits(6, write).stderr;
-        assert!(refused.contains("is in use\nhint: wait until nobody else is at work there"), "{refused}");
+        assert!(
+            refused.contains("is in use\nhint: wait until nobody else is at work there"),
+            "{refused}"
+        );
     }
     let mut waiting = space.spawn(&["run", "--json", "--wait-for-lock"]);
     std::thread::sleep(Duration::from_millis(100));
     lock.unlock().unwrap();
-    waiting.until(|event| event["event"] == "ended");
+    waiting.wait_for(|event| event["event"] == "ended");
     assert_eq!(waiting.wait().0, Some(0));
 }

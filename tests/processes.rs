@@ -1,11 +1,12 @@
 //! What a stage starts ends with it, wherever it hides and however the stage ends; and which signals end a run.
 
-use crate::space::{Running, Space, eventually, lives, nothing, set};
+use crate::space::{Running, Space, is_alive, nothing, set, wait_until};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Ends by nothing but SIGKILL, and says its process id in the file that it is given.
-const STUBBORN: &str = "trap '' TERM HUP INT QUIT\necho $$ > \"$1.new\"\nmv \"$1.new\" \"$1\"\nexec sleep 1000\n";
+const STUBBORN: &str =
+    "trap '' TERM HUP INT QUIT\necho $$ > \"$1.new\"\nmv \"$1.new\" \"$1\"\nexec sleep 1000\n";
 
 /// How a program gets away from its process group or its parent; `RUN` starts the stubborn one.
 const ESCAPES: [(&str, &str); 5] = [
@@ -23,7 +24,9 @@ fn escaping(escape: &str, then: &str, more: &str) -> Space {
     let start = escape.replace("RUN", &format!("sh {} {}", script.display(), pid.display()));
     let wait = format!("while ! [ -e {} ]; do sleep 0.01; done", pid.display());
     let lines = format!("        {start}\n        {wait}\n        {then}\n");
-    let pipeline = format!("stages:\n  c:\n    command:\n      outputs: [out.txt]\n{more}      run: |\n{lines}");
+    let pipeline = format!(
+        "stages:\n  c:\n    command:\n      outputs: [out.txt]\n{more}      run: |\n{lines}"
+    );
     space.write("stubborn.sh", STUBBORN).write("pipeline.yaml", pipeline);
     space
 }
@@ -31,14 +34,14 @@ fn escaping(escape: &str, then: &str, more: &str) -> Space {
 /// Starts a run and waits until the process has escaped.
 fn begun(space: &Space) -> Running {
     let run = space.spawn(&["run", "--json"]);
-    eventually("it has begun", || space.join("pid").exists());
+    wait_until("it has begun", || space.join("pid").exists());
     run
 }
 
 #[track_caller]
 fn is_gone(space: &Space, how: &str) {
     let pid = space.read("pid");
-    eventually(&format!("the process that escaped is gone: {how}"), || !lives(pid.trim()));
+    wait_until(&format!("the process that escaped is gone: {how}"), || !is_alive(pid.trim()));
 }
 
 #[test]
@@ -46,7 +49,7 @@ fn what_a_stage_has_started_ends_with_it_before_its_outputs_are_taken() {
     for (how, escape) in ESCAPES {
         let space = escaping(escape, "echo x > out.txt", "");
         assert_eq!(space.ran(&[]), set(["c"]), "{how}");
-        assert!(!lives(space.read("pid").trim()), "{how}: not a moment later");
+        assert!(!is_alive(space.read("pid").trim()), "{how}: not a moment later");
     }
 }
 
@@ -55,7 +58,7 @@ fn what_a_failed_stage_has_started_ends_with_it() {
     for (how, escape) in ESCAPES {
         let space = escaping(escape, "exit 3", "");
         space.exits(1, &["run"]);
-        assert!(!lives(space.read("pid").trim()), "{how}");
+        assert!(!is_alive(space.read("pid").trim()), "{how}");
     }
 }
 
@@ -79,11 +82,11 @@ fn what_a_stage_has_started_ends_when_the_run_is_interrupted() {
 fn what_a_stage_has_started_ends_at_once_when_the_run_is_quit() {
     for (how, escape) in ESCAPES {
         let space = escaping(escape, "sleep 1000", "");
-        let space = space.started_by(&["sh", "-c", "ulimit -c 0; exec \"$@\"", "sh"]);
+        let space = space.wrapped_in(&["sh", "-c", "ulimit -c 0; exec \"$@\"", "sh"]);
         let run = begun(&space);
         run.signal("QUIT");
         assert_eq!(run.wait().0, None, "{how}: it dies of the signal");
-        assert!(!lives(space.read("pid").trim()), "{how}");
+        assert!(!is_alive(space.read("pid").trim()), "{how}");
     }
 }
 
@@ -102,7 +105,7 @@ fn what_a_stage_has_started_ends_with_it_when_the_run_was_killed_and_its_result_
     for (how, escape) in ESCAPES {
         let space = escaping(escape, "sleep 1; echo x > out.txt", "");
         begun(&space).orphan_jobs();
-        eventually("the stage ends", || space.pending(&[]).is_empty());
+        wait_until("the stage ends", || space.pending(&[]).is_empty());
         is_gone(&space, how);
         assert_eq!(space.ran(&[]), nothing(), "{how}");
     }
@@ -114,7 +117,7 @@ fn what_a_stage_has_started_ends_when_its_time_is_up_though_the_run_was_killed()
         let space = escaping(escape, "sleep 1000", "      time-limit: 1\n");
         begun(&space).orphan_jobs();
         let pid = space.read("pid");
-        eventually(how, || !lives(pid.trim()));
+        wait_until(how, || !is_alive(pid.trim()));
     }
 }
 
@@ -127,7 +130,7 @@ fn what_a_stage_has_started_ends_when_its_job_is_killed() {
         let (code, said) = run.wait();
         assert_eq!(code, Some(1), "{how}: {said}");
         let pid = space.read("pid");
-        assert!(!lives(pid.trim()), "{how}");
+        assert!(!is_alive(pid.trim()), "{how}");
     }
 }
 
@@ -148,16 +151,18 @@ fn a_process_that_is_left_writing_does_not_fail_the_stage() {
 
 #[test]
 fn a_program_that_ends_well_because_it_was_told_to_end_has_no_result() {
-    let trap = "trap 'echo half > out.txt; exit 0' TERM\n        touch STARTED\n        sleep 1000 & wait";
+    let trap =
+        "trap 'echo half > out.txt; exit 0' TERM\n        touch STARTED\n        sleep 1000 & wait";
     for (more, code) in [("", 130), ("      time-limit: 1\n", 1)] {
         let space = Space::with("");
         let started = space.join("started");
         let lines = trap.replace("STARTED", started.to_str().unwrap());
-        let pipeline =
-            format!("stages:\n  c:\n    command:\n      outputs: [out.txt]\n{more}      run: |\n        {lines}\n");
+        let pipeline = format!(
+            "stages:\n  c:\n    command:\n      outputs: [out.txt]\n{more}      run: |\n        {lines}\n"
+        );
         space.write("pipeline.yaml", pipeline);
         let run = space.spawn(&["run", "--json"]);
-        eventually("it has begun", || started.exists());
+        wait_until("it has begun", || started.exists());
         if more.is_empty() {
             run.signal("INT");
         }
@@ -190,7 +195,7 @@ fn a_signal_that_was_ignored_when_the_run_was_started_stays_ignored() {
         ("QUIT", "trap '' QUIT; exec \"$@\""),
         ("TERM", "trap '' TERM; exec \"$@\""),
     ] {
-        let space = brief().started_by(&["sh", "-c", starter, "sh"]);
+        let space = brief().wrapped_in(&["sh", "-c", starter, "sh"]);
         let run = begun(&space);
         run.signal(signal);
         let (code, said) = run.wait();
@@ -202,9 +207,10 @@ fn a_signal_that_was_ignored_when_the_run_was_started_stays_ignored() {
 fn a_program_ignores_no_signal_because_the_run_does() {
     const IGNORING: &[&str] = &["sh", "-c", "trap '' HUP INT QUIT TERM; exec \"$@\"", "sh"];
     let run = "run: 'grep SigIgn /proc/self/status > out', outputs: [out]";
-    let space = Space::with(&format!("stages: {{ c: {{ command: {{ {run} }} }} }}")).started_by(IGNORING);
+    let space =
+        Space::with(&format!("stages: {{ c: {{ command: {{ {run} }} }} }}")).wrapped_in(IGNORING);
     space.ok(&["run"]);
-    let told = space.read(space.object(&space.digests()["c"]["out"]));
+    let told = space.output("c", "out");
     let ignored = u64::from_str_radix(told.trim_start_matches("SigIgn:").trim(), 16).unwrap();
     // HUP, INT, QUIT, PIPE, TERM and CHLD.
     let bits = [1, 2, 3, 13, 15, 17].map(|signal| 1_u64 << (signal - 1));
@@ -214,7 +220,7 @@ fn a_program_ignores_no_signal_because_the_run_does() {
 #[test]
 fn a_run_that_is_started_by_a_process_that_does_not_wait_for_children_waits_for_its_own() {
     const CARELESS: &[&str] = &["perl", "-e", "$SIG{CHLD} = 'IGNORE'; exec @ARGV"];
-    let space = brief().started_by(CARELESS);
+    let space = brief().wrapped_in(CARELESS);
     assert_eq!(space.ran(&[]), set(["c"]));
 }
 
@@ -223,10 +229,11 @@ fn the_children_of_a_shell_that_has_become_a_run_are_left_alone() {
     let space = brief();
     let other = space.join("other");
     let shell = format!("sleep 1000 & echo $! > {}; exec \"$@\"", other.display());
-    let mut command = space.command_of("sh", &["-c", &shell, "sh", env!("CARGO_BIN_EXE_repro"), "run"]);
+    let mut command =
+        space.command_for("sh", &["-c", &shell, "sh", env!("CARGO_BIN_EXE_repro"), "run"]);
     assert!(command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
     let pid = space.read("other");
-    assert!(lives(pid.trim()));
+    assert!(is_alive(pid.trim()));
     Command::new("kill").arg(pid.trim()).status().unwrap();
 }
 
@@ -237,7 +244,7 @@ fn a_run_ends_by_an_interrupt_while_it_hashes_large_files() {
     std::fs::File::create(space.join("big")).unwrap().set_len(1 << 40).unwrap();
     for signal in ["INT", "TERM", "HUP"] {
         let mut run = space.spawn(&["run", "--json"]);
-        run.until(|event| event["event"] == "started");
+        run.wait_for(|event| event["event"] == "started");
         std::thread::sleep(Duration::from_millis(200));
         let told = Instant::now();
         run.signal(signal);
@@ -247,7 +254,10 @@ fn a_run_ends_by_an_interrupt_while_it_hashes_large_files() {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "whoever reads the test's output should know that nothing was tested")]
+#[expect(
+    clippy::print_stdout,
+    reason = "whoever reads the test's output should know that nothing was tested"
+)]
 fn a_stage_that_asks_the_terminal_fails_instead_of_stopping_for_ever() {
     if Command::new("script").arg("--version").stdout(Stdio::null()).status().is_err() {
         println!("skipped: there is no `script` to make a terminal");
@@ -256,7 +266,7 @@ fn a_stage_that_asks_the_terminal_fails_instead_of_stopping_for_ever() {
     let ask = "run: 'read answer < /dev/tty; echo x > out', outputs: [out]";
     let space = Space::with(&format!("stages: {{ c: {{ command: {{ {ask} }} }} }}"));
     let run = format!("{} run", env!("CARGO_BIN_EXE_repro"));
-    let mut command = space.command_of("timeout", &["60", "script", "-qec", &run, "/dev/null"]);
+    let mut command = space.command_for("timeout", &["60", "script", "-qec", &run, "/dev/null"]);
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
@@ -273,7 +283,8 @@ fn the_peak_memory_of_a_command_is_that_of_its_largest_process_and_of_no_command
     let show = |node: &str| -> serde_json::Value {
         serde_json::from_str(&space.ok(&["show", node, "--json"]).stdout).unwrap()
     };
-    let mebibytes = |node: &str| show(node)["nodes"][0]["entry"]["peak_memory"].as_u64().unwrap() >> 20;
+    let mebibytes =
+        |node: &str| show(node)["nodes"][0]["entry"]["peak_memory"].as_u64().unwrap() >> 20;
     assert!((300..500).contains(&mebibytes("big")), "{}", mebibytes("big"));
     assert!(mebibytes("small") < 100, "{}", mebibytes("small"));
 }
@@ -301,7 +312,12 @@ fn a_run_in_the_background_of_a_script_works_whatever_streams_it_has() {
         let repro = space.command(&[]).get_program().to_owned();
         let mut script = Command::new("sh");
         script.args(["-c", &format!("{run} {line}"), "sh"]).arg(space.path()).arg(repro);
-        let status = script.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        let status = script
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
         assert_eq!(status.code(), Some(0), "{i}: {line}");
         assert_eq!(space.pending(&[]), set([]), "{line}");
         let runs = space.ok(&["log"]).stdout;

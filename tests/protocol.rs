@@ -136,12 +136,12 @@ impl Step {
             Step::Lookup => ("lookup", "engine/store.rs"),
             Step::PlaceInputs => ("place_inputs", "engine/exec.rs"),
             Step::Ingest | Step::Rename => ("ingest", "engine/store.rs"),
-            Step::SetAside => ("set_aside", "engine/store.rs"),
+            Step::SetAside => ("move_to_quarantine", "engine/store.rs"),
             Step::Publish => ("publish", "engine/store.rs"),
             Step::Drop(_) | Step::DropRemove(_) => ("drop", "engine/lease.rs"),
             Step::Alone => ("alone", "engine/hold.rs"),
             Step::Garbage => ("of", "engine/gc.rs"),
-            Step::AnyoneAtWork => ("anyone_at_work", "engine/hold.rs"),
+            Step::AnyoneAtWork => ("active_process", "engine/hold.rs"),
             Step::Forget => ("forget", "engine/store.rs"),
             Step::RemoveObject => ("remove_object", "engine/store.rs"),
             Step::Verify => ("verify", "engine/verify.rs"),
@@ -193,7 +193,9 @@ impl Process {
     fn hold(&self) -> Hold {
         match self.step {
             Step::Absent | Step::Ended(_) => Hold::Nothing,
-            Step::Share | Step::Start | Step::Alone | Step::Verify | Step::Quarantine => Hold::Nothing,
+            Step::Share | Step::Start | Step::Alone | Step::Verify | Step::Quarantine => {
+                Hold::Nothing
+            }
             _ if matches!(self.role, Role::Run | Role::Exec) => Hold::Shared,
             _ => Hold::Alone,
         }
@@ -321,8 +323,8 @@ impl State {
         self.entries[key] == Entry::Published
     }
 
-    /// `Store::set_aside`.
-    fn set_aside(&mut self, object: usize) {
+    /// `Store::move_to_quarantine`.
+    fn move_to_quarantine(&mut self, object: usize) {
         self.objects[object] = match self.objects[object] {
             Object::Sound | Object::Absent => Object::Absent,
             Object::Damaged | Object::Lost => Object::Lost,
@@ -583,7 +585,9 @@ impl Protocol {
                 match outcome {
                     Done if state.has(key) => next.settle(p),
                     Taken if self.is(Variant::TakenCountsAsDone) => next.settle(p),
-                    Taken if !self.is(Variant::TakenCountsAsFailed) => this.goes(Step::LookElsewhere),
+                    Taken if !self.is(Variant::TakenCountsAsFailed) => {
+                        this.goes(Step::LookElsewhere)
+                    }
                     _ => this.ends(Failed),
                 }
                 next.processes[p + CAST].step = Step::Absent;
@@ -641,7 +645,7 @@ impl Protocol {
             }
             Step::SetAside => {
                 this.goes(Step::Rename);
-                next.set_aside(key);
+                next.move_to_quarantine(key);
             }
             Step::Rename => {
                 this.goes(Step::Publish);
@@ -716,7 +720,7 @@ impl Protocol {
                 }
                 let looks_once = self.is(Variant::QuarantineLooksOnce);
                 if state.objects[object] == Object::Damaged || looks_once {
-                    next.set_aside(object);
+                    next.move_to_quarantine(object);
                 }
             }
         }
@@ -729,7 +733,8 @@ impl Protocol {
         if faults == 0 {
             return;
         }
-        let on = |host: u8| state.processes.iter().filter(move |q| !q.has_ended() && q.host == host);
+        let on =
+            |host: u8| state.processes.iter().filter(move |q| !q.has_ended() && q.host == host);
         for p in (0..2 * CAST).filter(|&p| !state.processes[p].has_ended()) {
             actions.extend((crashes > 0).then_some(Action::Crash(p)));
             let stops = stops > 0 && state.stopped == Stopped::Nobody;
@@ -790,8 +795,9 @@ impl Model for Protocol {
         actions.extend((0..2 * CAST).filter_map(takes));
         let looks = |q: &Process| matches!(q.step, Step::Bury | Step::Sweep) && q.since < EXPIRY;
         let early = self.is(Variant::TimeIsAskedForTooEarly) && state.processes.iter().any(looks);
-        let is_of =
-            |key: usize, ages: std::ops::Range<u8>| state.leases[key].is_some_and(|lease| ages.contains(&lease.age));
+        let is_of = |key: usize, ages: std::ops::Range<u8>| {
+            state.leases[key].is_some_and(|lease| ages.contains(&lease.age))
+        };
         if early || KEYS.iter().any(|&key| is_of(key, 0..EXPIRY) && !state.beats(key)) {
             actions.push(Action::Tick);
         }
@@ -865,8 +871,12 @@ impl Model for Protocol {
                 !state.processes.iter().any(failed) || left(state.budget) < left(model.budget)
             }),
             Property::eventually(ENDS, |_, state: &State| state.all_ended()),
-            Property::sometimes(FROM_THE_DEAD, |_, state: &State| state.takes_over(|owner| owner.has_ended())),
-            Property::sometimes(FROM_THE_LIVING, |_, state: &State| state.takes_over(|owner| owner.late)),
+            Property::sometimes(FROM_THE_DEAD, |_, state: &State| {
+                state.takes_over(|owner| owner.has_ended())
+            }),
+            Property::sometimes(FROM_THE_LIVING, |_, state: &State| {
+                state.takes_over(|owner| owner.late)
+            }),
             Property::sometimes(ADOPTED, |_, state: &State| {
                 let [one, two, ..] = state.processes;
                 let waited = two.step == Step::LookupElsewhere && state.has(two.key);

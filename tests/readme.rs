@@ -38,7 +38,8 @@ const TEST: &str = "cargo test --release";
 #[test]
 fn the_two_commands_are_the_first_that_readme_gives() {
     let blocks = code("sh");
-    let commands: Vec<&str> = blocks.iter().map(|line| line.split('#').next().unwrap().trim()).collect();
+    let commands: Vec<&str> =
+        blocks.iter().map(|line| line.split('#').next().unwrap().trim()).collect();
     assert_eq!(commands[..2], [RUN, TEST]);
 }
 
@@ -58,7 +59,8 @@ fn ci_holds_the_ci_profile_to_the_lock() {
 fn commands() -> Vec<String> {
     let text = read("README.md");
     let quoted = text.split('`').skip(1).step_by(2).filter(|quote| !quote.contains('\n'));
-    let lines = code("sh").into_iter().map(|line| line.split(" #").next().unwrap().trim().to_owned());
+    let lines =
+        code("sh").into_iter().map(|line| line.split(" #").next().unwrap().trim().to_owned());
     let all = lines.chain(quoted.map(str::to_owned));
     let ours = all.map(|line| line.replace("cargo run --release -- ", "repro "));
     ours.filter(|line| line.starts_with("repro ")).collect()
@@ -82,7 +84,8 @@ fn every_command_in_readme_is_one_that_the_program_knows() {
     assert!(commands.len() >= 8, "{commands:?}");
     let space = shipped();
     for line in commands {
-        let line = line.replace("[TARGET...]", "").replace("TARGET", "nets").replace(" DIR", " folder");
+        let line =
+            line.replace("[TARGET...]", "").replace("TARGET", "nets").replace(" DIR", " folder");
         let mut arguments = words(&line);
         arguments.remove(0);
         if arguments.first().is_none_or(|first| first != "help") {
@@ -96,7 +99,8 @@ fn every_command_in_readme_is_one_that_the_program_knows() {
 
 #[test]
 fn every_plan_in_readme_can_be_made() {
-    let plans: Vec<String> = commands().into_iter().filter(|line| line.starts_with("repro plan ")).collect();
+    let plans: Vec<String> =
+        commands().into_iter().filter(|line| line.starts_with("repro plan ")).collect();
     assert!(!plans.is_empty());
     for line in plans {
         let arguments = words(&line);
@@ -107,13 +111,15 @@ fn every_plan_in_readme_can_be_made() {
 #[test]
 fn every_option_and_target_that_readme_quotes_is_taken() {
     let text = read("README.md");
-    let quoted: Vec<&str> = text.split('`').skip(1).step_by(2).filter(|quote| !quote.contains('\n')).collect();
+    let quoted: Vec<&str> =
+        text.split('`').skip(1).step_by(2).filter(|quote| !quote.contains('\n')).collect();
     let space = shipped();
     let (mut targets, mut overrides) = (0, 0);
     for quote in quoted {
         if quote.starts_with("-S ") || quote.starts_with("--profile ") {
             overrides += 1;
-            space.ok(&[&["plan"], &*words(quote).iter().map(String::as_str).collect::<Vec<_>>()].concat());
+            space.ok(&[&["plan"], &*words(quote).iter().map(String::as_str).collect::<Vec<_>>()]
+                .concat());
         } else if quote.contains('@') && !quote.contains(' ') {
             targets += 1;
             space.ok(&["plan", quote]);
@@ -136,7 +142,9 @@ fn every_profile_plans_and_has_the_nodes_it_should() {
     case("paper", 6, 8, 5, 9);
     case("ci", 2, 2, 2, 8);
     let declared = read("pipeline.yaml").split_once("profiles:\n").unwrap().1.to_owned();
-    let profiles = declared.lines().filter(|l| l.starts_with("  ") && !l.starts_with("   ") && !l.contains('#'));
+    let profiles = declared
+        .lines()
+        .filter(|l| l.starts_with("  ") && !l.starts_with("   ") && !l.contains('#'));
     let profiles: Vec<&str> = profiles.map(|line| line.trim().trim_end_matches(':')).collect();
     assert_eq!(profiles, ["quick", "tables", "paper", "ci"], "a new profile is pinned here");
 }
@@ -153,7 +161,10 @@ fn every_profile_has_rho_arc_with_and_without_ot_and_wa_after_ot() {
                 .any(|n| n.starts_with(&stage) && n.ends_with(&curve))
         };
         assert!(has("curves", "rho-arc") && has("matched-curves", "rho-arc"), "{profile}");
-        assert!(has("incoming-curves", "linear") && has("incoming-curves", "linear+wa"), "{profile}");
+        assert!(
+            has("incoming-curves", "linear") && has("incoming-curves", "linear+wa"),
+            "{profile}"
+        );
     }
 }
 
@@ -169,14 +180,19 @@ fn a_profile_delivers_to_the_folder_of_its_name_and_its_report_says_which_it_is(
     space.ok(&["run", "--profile", "ci", "-S", "nets.pair=[1]"]);
     let report = space.read("reports/ci/report.md");
     assert!(report.contains("`repro run --profile ci -S 'nets.pair=[1]' aggregate`"), "{report}");
-    assert!(!report.contains("The smallest run"), "what pipeline.yaml says of the profile may no longer hold");
+    assert!(
+        !report.contains("The smallest run"),
+        "what pipeline.yaml says of the profile may no longer hold"
+    );
 }
 
 #[test]
 fn files_that_readme_links_to_are_there() {
     let text = read("README.md");
-    let links: Vec<&str> = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()).collect();
-    let local: Vec<&&str> = links.iter().filter(|link| !link.contains("://") && !link.starts_with('#')).collect();
+    let links: Vec<&str> =
+        text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()).collect();
+    let local: Vec<&&str> =
+        links.iter().filter(|link| !link.contains("://") && !link.starts_with('#')).collect();
     assert!(local.len() >= 3, "{links:?}");
     for link in local {
         assert!(project(link).exists(), "{link}");

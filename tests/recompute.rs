@@ -1,8 +1,8 @@
 //! `verify --recompute`: what is cached is run again, aside, and compared bit by bit.
 
-use crate::space::{Space, TINY, eventually, lives};
-use repro::engine::entry::Entry;
-use repro::engine::store::Store;
+use crate::space::{Space, TINY, is_alive, wait_until};
+use repro::engine::cache::entry::Entry;
+use repro::engine::cache::store::Store;
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,7 +19,8 @@ fn forge(space: &Space, node: &str, file: &str, change: impl Fn(&mut Vec<u8>)) {
     change(&mut bytes);
     let new = blake3::hash(&bytes).to_string();
     fs::write(space.object(&new), &bytes).unwrap();
-    let (store, key) = (Store::at(&space.join("cache")), shown["key"].as_str().unwrap().parse().unwrap());
+    let (store, key) =
+        (Store::at(&space.join("cache")), shown["key"].as_str().unwrap().parse().unwrap());
     let mut entry = Entry::clone(&store.entry(key).unwrap().unwrap());
     let forged = entry.outputs.get_mut(file).unwrap();
     (forged.digest, forged.bytes) = (new.parse().unwrap(), bytes.len() as u64);
@@ -41,10 +42,17 @@ fn every_stage_gives_its_bytes_again_and_the_cache_stays_as_it_is() {
     let before = cache(&space);
     let said = space.ok(&["verify", "--recompute", "-j", "2"]);
     let nodes = space.nodes();
-    let told: BTreeSet<String> =
-        said.stdout.lines().filter_map(|line| Some(line.split_once(": reproduced, ")?.0.to_owned())).collect();
+    let told: BTreeSet<String> = said
+        .stdout
+        .lines()
+        .filter_map(|line| Some(line.split_once(": reproduced, ")?.0.to_owned()))
+        .collect();
     assert_eq!(told, nodes);
-    assert!(said.stdout.ends_with(&format!("{0} of {0} nodes reproduced\n", nodes.len())), "{}", said.stdout);
+    assert!(
+        said.stdout.ends_with(&format!("{0} of {0} nodes reproduced\n", nodes.len())),
+        "{}",
+        said.stdout
+    );
     assert!(cache(&space) == before);
     assert!(!space.join("cache/v2/recomputed").exists());
 }
@@ -62,19 +70,27 @@ fn a_forged_net_is_told_by_array_element_and_both_values_and_both_are_kept() {
     let refused = space.exits(4, &["verify", "--recompute", "nets"]);
     let line = refused.stdout.lines().find(|line| line.contains("net.safetensors")).unwrap();
     assert!(
-        line.starts_with(&format!("{NET}: net.safetensors: array `w2`, element [9, 2]: cached 1.5, again ")),
+        line.starts_with(&format!(
+            "{NET}: net.safetensors: array `w2`, element [9, 2]: cached 1.5, again "
+        )),
         "{line}"
     );
     assert!(refused.stdout.ends_with("7 of 8 nodes reproduced\n"), "{}", refused.stdout);
     assert!(
-        refused.stderr.contains(&format!("1 node came out otherwise than what is cached, `{NET}` for one")),
+        refused
+            .stderr
+            .contains(&format!("1 node came out otherwise than what is cached, `{NET}` for one")),
         "{}",
         refused.stderr
     );
     assert!(cache(&space) == before, "nothing in the cache changes");
-    let kept = refused.stdout.lines().find_map(|line| line.split_once("both are kept in `")).unwrap().1;
+    let kept =
+        refused.stdout.lines().find_map(|line| line.split_once("both are kept in `")).unwrap().1;
     let kept = space.join(Path::new(kept.trim_end_matches('`')));
-    let (cached, again) = (fs::read(kept.join("cached/net.safetensors")), fs::read(kept.join("again/net.safetensors")));
+    let (cached, again) = (
+        fs::read(kept.join("cached/net.safetensors")),
+        fs::read(kept.join("again/net.safetensors")),
+    );
     let (cached, again) = (cached.unwrap(), again.unwrap());
     assert_eq!(cached.len(), again.len());
     assert!(cached != again);
@@ -92,8 +108,16 @@ fn a_forged_table_is_told_by_line_column_and_both_values_and_a_figure_by_its_byt
     });
     let said = space.exits(4, &["verify", "--recompute", "curves", "--json"]).stdout;
     let said: Json = serde_json::from_str(&said).unwrap();
-    assert_eq!((&said["schema"], &said["of"], &said["reproduced"]), (&1.into(), &8.into(), &7.into()));
-    let node = said["nodes"].as_array().unwrap().iter().find(|node| node["outcome"] == "different").unwrap();
+    assert_eq!(
+        (&said["schema"], &said["of"], &said["reproduced"]),
+        (&1.into(), &8.into(), &7.into())
+    );
+    let node = said["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|node| node["outcome"] == "different")
+        .unwrap();
     let first = node["differences"][0]["first"].as_str().unwrap();
     assert!(first.starts_with("line 3, column `loss`: cached `0.125`, again `"), "{first}");
 
@@ -107,9 +131,12 @@ fn a_forged_table_is_told_by_line_column_and_both_values_and_a_figure_by_its_byt
 fn a_sample_is_the_same_for_the_same_seed_and_another_for_another() {
     let space = Space::run_tiny();
     let drawn = |arguments: &[&str]| -> BTreeSet<String> {
-        let said = space.ok(&[&["verify", "--recompute", "--sample", "4"], arguments].concat()).stdout;
+        let said =
+            space.ok(&[&["verify", "--recompute", "--sample", "4"], arguments].concat()).stdout;
         assert!(said.ends_with("4 of 4 nodes reproduced\n"), "{said}");
-        said.lines().filter_map(|line| Some(line.split_once(": reproduced, ")?.0.to_owned())).collect()
+        said.lines()
+            .filter_map(|line| Some(line.split_once(": reproduced, ")?.0.to_owned()))
+            .collect()
     };
     assert_eq!(drawn(&[]), drawn(&["--seed", "0"]), "the default seed is 0");
     assert_ne!(drawn(&[]), drawn(&["--seed", "1"]));
@@ -121,7 +148,10 @@ fn what_is_not_cached_cannot_be_compared_and_the_command_that_makes_it_is_told()
     let space = Space::with(TINY);
     let refused = space.exits(3, &["verify", "--recompute", "nets", "-S", "nets.epochs=3"]).stderr;
     assert!(refused.contains("8 nodes not up to date"), "{refused}");
-    assert!(refused.contains("hint: `repro run -S 'nets.epochs=3' nets` brings them up to date"), "{refused}");
+    assert!(
+        refused.contains("hint: `repro run -S 'nets.epochs=3' nets` brings them up to date"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -131,7 +161,7 @@ fn a_damaged_input_is_told_before_anything_is_run_again() {
     let images = shown.lines().find(|line| line.contains("output   train-images")).unwrap();
     // As long as before and sealed as before, so that only hashing tells: `verify` does, before anything runs.
     let digest = images.split_whitespace().nth(2).unwrap();
-    crate::space::flip(&space.object(digest));
+    crate::space::flip_byte(&space.object(digest));
     let refused = space.exits(5, &["verify", "--recompute", NET]);
     assert!(refused.stderr.contains(digest), "{}", refused.stderr);
 }
@@ -153,8 +183,10 @@ fn a_program_that_gives_other_bytes_each_time_is_found_out() {
 fn a_node_that_fails_when_run_again_is_told_with_its_log_and_is_no_difference() {
     let space = Space::tiny();
     let secret = space.join("undeclared.txt");
-    let pipeline =
-        format!("stages:\n  s: {{ command: {{ run: 'cat {} > out', outputs: [out] }} }}\n", secret.display());
+    let pipeline = format!(
+        "stages:\n  s: {{ command: {{ run: 'cat {} > out', outputs: [out] }} }}\n",
+        secret.display()
+    );
     space.write("pipeline.yaml", pipeline).write("undeclared.txt", "x");
     space.ok(&["run"]);
     fs::remove_file(secret).unwrap();
@@ -169,8 +201,14 @@ fn a_node_that_fails_when_run_again_is_told_with_its_log_and_is_no_difference() 
 fn slow_again() -> Space {
     let space = Space::with("");
     let (again, pids) = (space.join("again"), space.join("pids"));
-    let run = format!("[ ! -e {} ] || {{ echo $$ >> {}; sleep 1000; }}; touch out", again.display(), pids.display());
-    let stage = |k: u8| format!("  s{k}: {{ command: {{ run: '{run}', outputs: [out], params: {{ k: {k} }} }} }}\n");
+    let run = format!(
+        "[ ! -e {} ] || {{ echo $$ >> {}; sleep 1000; }}; touch out",
+        again.display(),
+        pids.display()
+    );
+    let stage = |k: u8| {
+        format!("  s{k}: {{ command: {{ run: '{run}', outputs: [out], params: {{ k: {k} }} }} }}\n")
+    };
     space.write("pipeline.yaml", format!("stages:\n{}{}", stage(1), stage(2)));
     space.ok(&["run"]);
     space.write("again", "");
@@ -180,17 +218,17 @@ fn slow_again() -> Space {
 #[test]
 fn a_recomputation_that_is_interrupted_leaves_no_job_behind() {
     for signals in [&["INT"][..], &["TERM"], &["HUP"], &["INT", "INT"], &["QUIT"]] {
-        let space = slow_again().started_by(&["sh", "-c", "ulimit -c 0; exec \"$@\"", "sh"]);
+        let space = slow_again().wrapped_in(&["sh", "-c", "ulimit -c 0; exec \"$@\"", "sh"]);
         let verify = space.spawn(&["verify", "--recompute", "-j", "2"]);
         let pids = || fs::read_to_string(space.join("pids")).unwrap_or_default();
-        eventually("both run", || pids().lines().count() == 2);
+        wait_until("both run", || pids().lines().count() == 2);
         for signal in signals {
             verify.signal(signal);
             std::thread::sleep(Duration::from_millis(20));
         }
         let code = if signals == ["QUIT"] { None } else { Some(130) };
         assert_eq!(verify.wait().0, code, "{signals:?}");
-        assert!(pids().lines().all(|pid| !lives(pid)), "{signals:?}");
+        assert!(pids().lines().all(|pid| !is_alive(pid)), "{signals:?}");
     }
 }
 
@@ -208,14 +246,17 @@ fn a_recomputation_that_meets_an_error_leaves_no_job_behind() {
     space.write("again", "");
     let refused = space.exits(7, &["verify", "--recompute", "-j", "3"]);
     assert!(refused.stderr.contains("cannot read `"), "{}", refused.stderr);
-    assert!(space.read("pids").lines().all(|pid| !lives(pid)));
+    assert!(space.read("pids").lines().all(|pid| !is_alive(pid)));
 }
 
 #[test]
 fn a_recomputation_tries_again_as_often_as_the_stage_says() {
     let space = Space::with("");
     let tries = space.join("tries");
-    let run = format!("if [ -e {0} ]; then echo x >> {0}; [ $(wc -l < {0}) = 2 ]; fi; touch out", tries.display());
+    let run = format!(
+        "if [ -e {0} ]; then echo x >> {0}; [ $(wc -l < {0}) = 2 ]; fi; touch out",
+        tries.display()
+    );
     space.write(
         "pipeline.yaml",
         format!("stages: {{ s: {{ command: {{ run: '{run}', outputs: [out], retries: 1 }} }} }}"),
@@ -231,8 +272,11 @@ fn a_recomputation_tries_again_as_often_as_the_stage_says() {
 fn overlap(more: &str) -> bool {
     let space = Space::with("");
     let (busy, both) = (space.join("busy"), space.join("both"));
-    let run =
-        format!("mkdir {0} || touch {1}; sleep 0.7; rmdir {0} || true; touch out", busy.display(), both.display());
+    let run = format!(
+        "mkdir {0} || touch {1}; sleep 0.7; rmdir {0} || true; touch out",
+        busy.display(),
+        both.display()
+    );
     let fields = format!("run: '{run}', outputs: [out], params: {{ k: [1, 2] }}{more}");
     space.write("pipeline.yaml", format!("stages: {{ s: {{ command: {{ {fields} }} }} }}"));
     space.ok(&["run", "-j", "1"]);

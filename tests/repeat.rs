@@ -13,7 +13,9 @@ const CI: [&str; 2] = ["--profile", "ci"];
 
 /// The shipped pipeline with its lock, never run.
 fn shipped() -> Space {
-    let read = |file: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    let read = |file: &str| {
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap()
+    };
     let space = Space::with(&read("pipeline.yaml"));
     space.write("pipeline.lock", read("pipeline.lock"));
     space
@@ -24,7 +26,10 @@ fn runs_as_locked(isa: Isa, jobs: &str) {
     let space = shipped().env("REPRO_SIMD", isa.name());
     let output = space.run(&[&["run", "--locked", "--json", "-j", jobs], &CI[..]].concat());
     assert_eq!(output.code, Some(0), "{} -j {jobs}:\n{}", isa.name(), output.stderr);
-    assert!(output.cached().is_empty() && output.ran().len() == space.plan(&CI).len(), "everything was computed");
+    assert!(
+        output.cached().is_empty() && output.ran().len() == space.plan(&CI).len(),
+        "everything was computed"
+    );
 }
 
 #[test]
@@ -49,12 +54,18 @@ fn the_ci_profile_is_as_locked_when_its_nodes_run_in_another_order() {
     // The last are reports and figures, which ask for everything at once: backwards from the last curve.
     let targets = nodes.iter().rev().filter(|node| node.contains("curves@"));
     for target in targets.chain([nodes.last().unwrap()]) {
-        let output = space.ok(&[&["run", target, "--locked", "--json", "-j", "1"], &CI[..]].concat());
+        let output =
+            space.ok(&[&["run", target, "--locked", "--json", "-j", "1"], &CI[..]].concat());
         let events = output.events();
-        ran.extend(events.iter().filter(|event| event["event"] == "finished").map(crate::space::name));
+        ran.extend(
+            events.iter().filter(|event| event["event"] == "finished").map(crate::space::name),
+        );
     }
     let place = |name: &str| ran.iter().position(|node| node == name).unwrap();
-    let (first, last) = (nodes.iter().find(|n| n.starts_with("nets@")), nodes.iter().rfind(|n| n.starts_with("nets@")));
+    let (first, last) = (
+        nodes.iter().find(|n| n.starts_with("nets@")),
+        nodes.iter().rfind(|n| n.starts_with("nets@")),
+    );
     assert!(place(last.unwrap()) < place(first.unwrap()), "another order it was: {ran:?}");
     assert_eq!(ran.len(), nodes.len(), "each once");
     space.ok(&[&["verify", "--locked"], &CI[..]].concat());
@@ -80,9 +91,12 @@ fn one_flipped_digit_of_one_digest_is_found() {
     let own = lines.find("\n\n[").map_or(lines, |end| &lines[..=end]);
     let mut outputs: Vec<String> = own
         .lines()
-        .filter(|line| !["> ", "seed: "].iter().any(|lead| line.starts_with(lead)) && !line.is_empty())
+        .filter(|line| {
+            !["> ", "seed: "].iter().any(|lead| line.starts_with(lead)) && !line.is_empty()
+        })
         .map(|line| {
-            let files = line.split(' ').skip(1).map(|word| format!("\"{}\"", word.replace('=', "\":\"")));
+            let files =
+                line.split(' ').skip(1).map(|word| format!("\"{}\"", word.replace('=', "\":\"")));
             format!("{{{}}}", files.collect::<Vec<_>>().join(","))
         })
         .collect();
@@ -92,8 +106,8 @@ fn one_flipped_digit_of_one_digest_is_found() {
     let refused = space.exits(4, &[&["run", node, "--locked"], &CI[..]].concat()).stderr;
     let message = format!(
         "error: pipeline.lock: 1 output of [profile ci] differs:\n  `{node}`, `net.safetensors`: expected {other}{}, \
-         found {expected}\nhint: what was found is kept (`repro show {node}`); if it is meant, `repro lock --profile ci` \
-         expects it from now on\n",
+         found {expected}\nhint: the new outputs are in the cache (see `repro show {node}`); \
+         if the change is intended, run `repro lock --profile ci`\n",
         &expected[1..]
     );
     assert!(refused.ends_with(&message), "{refused}");

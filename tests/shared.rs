@@ -38,9 +38,10 @@ fn who_may_read_and_write_the_cache_is_for_the_umask_and_the_folder_to_say() {
         (0o027, ["sh", "-c", "umask 027; exec \"$0\" \"$@\""]),
         (0o077, ["sh", "-c", "umask 077; exec \"$0\" \"$@\""]),
     ] {
-        let space = Space::with(SMALL).started_by(&starter);
+        let space = Space::with(SMALL).wrapped_in(&starter);
         fs::create_dir(space.join("cache")).unwrap();
-        fs::set_permissions(space.join("cache"), fs::Permissions::from_mode(0o2777 & !umask)).unwrap();
+        fs::set_permissions(space.join("cache"), fs::Permissions::from_mode(0o2777 & !umask))
+            .unwrap();
         space.ok(&["run"]);
         space.ok(&["lock"]);
         space.ok(&["pin", "one"]);
@@ -54,7 +55,12 @@ fn who_may_read_and_write_the_cache_is_for_the_umask_and_the_folder_to_say() {
             } else {
                 0o666
             };
-            assert_eq!(mode, new & (0o7000 | !umask), "{} under the umask {umask:03o}: {mode:03o}", path.display());
+            assert_eq!(
+                mode,
+                new & (0o7000 | !umask),
+                "{} under the umask {umask:03o}: {mode:03o}",
+                path.display()
+            );
         }
         let lock = fs::metadata(space.join("pipeline.lock")).unwrap().mode() & 0o777;
         assert_eq!(lock, 0o666 & !umask);
@@ -63,10 +69,17 @@ fn who_may_read_and_write_the_cache_is_for_the_umask_and_the_folder_to_say() {
 
 #[test]
 fn a_second_user_who_may_only_read_can_ask_for_everything_and_is_told_what_is_not_allowed() {
-    let space = Space::with(SMALL).bound();
+    let space = Space::with(SMALL).unprivileged();
     space.ok(&["run"]);
-    let shut = space.shut(|_| 0o555);
-    for command in [&["plan"][..], &["plan", "--check"], &["why", "one"], &["show", "one"], &["log"], &["verify"]] {
+    let shut = space.chmod_all(|_| 0o555);
+    for command in [
+        &["plan"][..],
+        &["plan", "--check"],
+        &["why", "one"],
+        &["show", "one"],
+        &["log"],
+        &["verify"],
+    ] {
         space.ok(command);
     }
     let refused = space.exits(7, &["run"]).stderr;
@@ -98,9 +111,13 @@ fn the_cache_lies_where_the_option_or_the_variable_says() {
 
 #[test]
 fn a_disk_without_file_locks_is_named_and_can_be_used_all_the_same() {
-    let space = Space::with(SMALL).env("REPRO_FAULT", "no-locks").env("REPRO_FAULT_JOB", "no-locks");
+    let space =
+        Space::with(SMALL).env("REPRO_FAULT", "no-locks").env("REPRO_FAULT_JOB", "no-locks");
     let refused = space.exits(7, &["run"]).stderr;
-    assert!(refused.contains("error: the file system of `./cache/v2/lock` has no file locks\n"), "{refused}");
+    assert!(
+        refused.contains("error: the file system of `./cache/v2/lock` has no file locks\n"),
+        "{refused}"
+    );
     assert!(refused.contains("hint: pass `--no-lock`"), "{refused}");
     assert_eq!(space.ran(&["--no-lock"]), set(["one", "two"]));
     for command in [&["verify"][..], &["lock"], &["gc", "--delete"], &["pin", "one"]] {
@@ -114,11 +131,17 @@ fn the_cache_is_no_part_of_a_repository_or_a_backup_and_what_people_write_there_
     let space = Space::with(SMALL);
     space.ok(&["run"]);
     assert_eq!(space.read("cache/v2/.gitignore"), "*\n");
-    assert!(space.read("cache/v2/CACHEDIR.TAG").starts_with("Signature: 8a477f597d28d172789f06886806bc55"));
+    assert!(
+        space
+            .read("cache/v2/CACHEDIR.TAG")
+            .starts_with("Signature: 8a477f597d28d172789f06886806bc55")
+    );
     space.write("cache/v2/.gitignore", "*\n!runs\n");
     space.ok(&["run", "--force"]);
     assert_eq!(space.read("cache/v2/.gitignore"), "*\n!runs\n");
-    let names: BTreeSet<_> =
-        fs::read_dir(space.join("cache")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let names: BTreeSet<_> = fs::read_dir(space.join("cache"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     assert_eq!(names, BTreeSet::from(["v2".into()]), "the folder itself is the user's");
 }

@@ -6,7 +6,11 @@ use crate::space::Space;
 fn rows_that_no_column_tells_apart_are_not_averaged_as_pairs() {
     let space = Space::tiny();
     let failed = space.edit("epochs: 2", "epochs: [1, 2]").exits(1, &["run"]);
-    assert!(failed.stderr.contains("two rows of `points.csv` are both `hidden=3,"), "{}", failed.stderr);
+    assert!(
+        failed.stderr.contains("two rows of `points.csv` are both `hidden=3,"),
+        "{}",
+        failed.stderr
+    );
     assert!(failed.stderr.contains("aggregate them apart"), "{}", failed.stderr);
 }
 
@@ -50,7 +54,10 @@ fn training_and_barriers_are_in_the_report() {
     let header: Vec<&str> = summary.lines().next().unwrap().split(',').collect();
     let at = header.iter().position(|column| *column == "mean").unwrap();
     let mean = |metric: &str| -> f64 {
-        let row = summary.lines().find(|line| line.starts_with(&format!("3,none,linear,test,{metric},"))).unwrap();
+        let row = summary
+            .lines()
+            .find(|line| line.starts_with(&format!("3,none,linear,test,{metric},")))
+            .unwrap();
         row.split(',').nth(at).unwrap().parse().unwrap()
     };
     let (_, barriers) = text.split_once("### Barriers, prior: none").unwrap();

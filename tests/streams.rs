@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 /// A pipeline of one command, `c`, that runs `lines`.
 fn lines(lines: &str) -> Space {
-    let space = Space::with("stages:\n  c: { command: { run: [sh, -e, c.sh], files: [c.sh], outputs: [out] } }\n");
+    let space = Space::with(
+        "stages:\n  c: { command: { run: [sh, -e, c.sh], files: [c.sh], outputs: [out] } }\n",
+    );
     space.write("c.sh", lines);
     space
 }
@@ -41,24 +43,35 @@ fn no_command_succeeds_whose_output_cannot_be_written() {
         &["logs", "tables", "--json"],
     ];
     for arguments in commands {
-        let output = |sink: Stdio| space.command(arguments).stdout(sink).stderr(Stdio::piped()).output().unwrap();
+        let output = |sink: Stdio| {
+            space.command(arguments).stdout(sink).stderr(Stdio::piped()).output().unwrap()
+        };
         let full = output(File::options().write(true).open("/dev/full").unwrap().into());
         let said = String::from_utf8(full.stderr).unwrap();
         assert_eq!(full.status.code(), Some(7), "{arguments:?}: {said}");
-        assert!(said.contains("error: cannot write to standard output: No space left"), "{arguments:?}: {said}");
+        assert!(
+            said.contains("error: cannot write to standard output: No space left"),
+            "{arguments:?}: {said}"
+        );
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let closed = output(writer.into());
-        assert_eq!(closed.status.code(), Some(0), "{arguments:?}: {}", String::from_utf8_lossy(&closed.stderr));
+        assert_eq!(
+            closed.status.code(),
+            Some(0),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&closed.stderr)
+        );
     }
 }
 
 #[test]
 fn a_failure_quotes_both_streams_in_the_order_of_writing() {
-    let space = lines("echo reason; echo aside >&2; printf '1%%\\r99%%\\rdone\\n'; echo last >&2; exit 3\n");
+    let space = lines(
+        "echo reason; echo aside >&2; printf '1%%\\r99%%\\rdone\\n'; echo last >&2; exit 3\n",
+    );
     let said = space.exits(1, &["run", "-j", "2"]).stderr;
-    let quoted =
-        "c: failed: the command ended with exit code 3\n    reason\n    aside\n    done\n    last\n    the whole";
+    let quoted = "c: failed: the command ended with exit code 3\n    reason\n    aside\n    done\n    last\n    the whole";
     assert!(said.contains(quoted), "{said}");
 }
 
@@ -70,7 +83,9 @@ fn a_failure_fits_on_a_screen_however_much_was_written() {
     assert!(said.contains(" and 2992 more"), "{said}");
     assert!(said.len() < 80 * 24 && said.lines().count() < 24, "{} bytes: {said}", said.len());
     let program = "y".repeat(70_000);
-    let space = Space::with(&format!("stages:\n  c: {{ command: {{ run: [{program}], outputs: [out] }} }}\n"));
+    let space = Space::with(&format!(
+        "stages:\n  c: {{ command: {{ run: [{program}], outputs: [out] }} }}\n"
+    ));
     let said = space.exits(1, &["run"]).stderr;
     assert!(said.len() < 80 * 24, "{} bytes", said.len());
 }
@@ -78,8 +93,9 @@ fn a_failure_fits_on_a_screen_however_much_was_written() {
 #[test]
 fn what_a_job_writes_is_shown_as_it_comes_where_one_runs_at_a_time_or_more_is_asked_for() {
     for arguments in [&["run", "-v"][..], &["run", "-j", "1"]] {
-        let space =
-            lines("echo first; until [ -e $GO ]; do sleep 0.05; done; echo second >&2; printf third; : > out\n");
+        let space = lines(
+            "echo first; until [ -e $GO ]; do sleep 0.05; done; echo second >&2; printf third; : > out\n",
+        );
         let go = space.join("go");
         space.edit("outputs: [out]", &format!("outputs: [out], env: {{ GO: {} }}", go.display()));
         let mut child = space.command(arguments).stderr(Stdio::piped()).spawn().unwrap();
@@ -91,7 +107,10 @@ fn what_a_job_writes_is_shown_as_it_comes_where_one_runs_at_a_time_or_more_is_as
         File::create(go).unwrap();
         std::io::Read::read_to_string(&mut said, &mut text).unwrap();
         assert!(child.wait().unwrap().success());
-        assert!(text.contains("c | second\nc | third\n") && text.matches(" | ").count() == 3, "{text}");
+        assert!(
+            text.contains("c | second\nc | third\n") && text.matches(" | ").count() == 3,
+            "{text}"
+        );
     }
 }
 
@@ -99,7 +118,11 @@ fn what_a_job_writes_is_shown_as_it_comes_where_one_runs_at_a_time_or_more_is_as
 fn what_was_shown_as_it_came_is_not_quoted_again_and_what_was_not_asked_for_is_not_shown() {
     let script = "echo once; exit 3\n";
     let said = lines(script).exits(1, &["run", "-v"]).stderr;
-    assert_eq!((said.matches("once").count(), said.matches("exit code 3").count()), (1, 1), "{said}");
+    assert_eq!(
+        (said.matches("once").count(), said.matches("exit code 3").count()),
+        (1, 1),
+        "{said}"
+    );
     let said = lines("echo once; : > out\n").ok(&["run", "-j", "2"]).stderr;
     assert!(!said.contains("once"), "{said}");
     let output = lines("echo once; : > out\n").ok(&["run", "-j", "1", "--json"]);
@@ -119,8 +142,12 @@ fn logs_has_what_a_node_wrote_when_it_last_ran_though_its_inputs_have_changed_si
     space.exits(1, &["run"]);
     let said = space.ok(&["logs", "c"]).stdout;
     assert_eq!(said, "three\nerror: the command ended with exit code 1\n");
-    let json: serde_json::Value = serde_json::from_str(&space.ok(&["logs", "c", "--json"]).stdout).unwrap();
-    assert_eq!((&json["nodes"][0]["lines"][0], &json["nodes"][0]["running"]), (&"three".into(), &false.into()));
+    let json: serde_json::Value =
+        serde_json::from_str(&space.ok(&["logs", "c", "--json"]).stdout).unwrap();
+    assert_eq!(
+        (&json["nodes"][0]["lines"][0], &json["nodes"][0]["running"]),
+        (&"three".into(), &false.into())
+    );
 }
 
 #[test]
@@ -154,7 +181,9 @@ fn logs_follows_a_job_until_it_ends() {
 fn only_one_log_can_be_followed() {
     let said = Space::tiny().exits(2, &["logs", "-f", "nets"]).stderr;
     assert!(
-        said.contains("`nets` names 8 nodes; only one can be followed\nhint: name one of them, as `nets@"),
+        said.contains(
+            "`nets` names 8 nodes; only one can be followed\nhint: name one of them, as `nets@"
+        ),
         "{said}"
     );
 }

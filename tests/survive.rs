@@ -1,13 +1,14 @@
 //! What a cache lives through: lost and edited files, crashes, interrupts, a second run, failing stages.
 
-use crate::space::{Space, flip, name, nothing, overwrite, set, with_any};
+use crate::space::{Space, containing, flip_byte, name, nothing, overwrite, set};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 #[test]
 fn deleted_or_edited_reports_are_restored_and_no_stage_runs() {
     let space = Space::run_tiny();
-    let (report, figure) = ("reports/default/report.md", "reports/default/figures/error-by-method.svg");
+    let (report, figure) =
+        ("reports/default/report.md", "reports/default/figures/error-by-method.svg");
     let (text, drawing) = (space.read(report), space.read(figure));
     fs::remove_dir_all(space.join("reports")).unwrap();
     assert_eq!(space.ran(&[]), nothing());
@@ -15,7 +16,10 @@ fn deleted_or_edited_reports_are_restored_and_no_stage_runs() {
     space.write(report, "mine").write("reports/default/notes.txt", "kept");
     fs::remove_file(space.join(figure)).unwrap();
     let said = space.ok(&["run"]).stderr;
-    assert!(said.contains("nothing to do") && said.contains("reports/default: 2 of 10 files written"), "{said}");
+    assert!(
+        said.contains("nothing to do") && said.contains("reports/default: 2 of 10 files written"),
+        "{said}"
+    );
     assert_eq!((space.read(report), space.read(figure)), (text, drawing));
     assert_eq!(space.read("reports/default/notes.txt"), "kept", "what is not ours is left alone");
 }
@@ -27,15 +31,21 @@ fn each_pipeline_of_a_folder_has_reports_of_its_own() {
     let before = space.read(report);
     let other = space.read("pipeline.yaml").replace("epochs: 2", "epochs: 1");
     space.write("other.yaml", &other).write("studies/small.yaml", &other);
-    for pipeline in ["other.yaml", "./studies/small.yaml", space.join("other.yaml").to_str().unwrap()] {
+    for pipeline in
+        ["other.yaml", "./studies/small.yaml", space.join("other.yaml").to_str().unwrap()]
+    {
         space.ok(&["run", "--pipeline", pipeline]);
         assert_eq!(space.read(report), before, "{pipeline}");
     }
     assert_ne!(space.read("reports/other/default/report.md"), before);
-    let folders = fs::read_dir(space.join("reports")).unwrap().map(|entry| entry.unwrap().file_name());
+    let folders =
+        fs::read_dir(space.join("reports")).unwrap().map(|entry| entry.unwrap().file_name());
     let folders: Vec<String> = folders.map(|name| name.into_string().unwrap()).collect();
     let small = folders.iter().find(|name| name.starts_with("studies-small-")).unwrap();
-    assert_eq!(space.read(format!("reports/{small}/default/report.md")), space.read("reports/other/default/report.md"));
+    assert_eq!(
+        space.read(format!("reports/{small}/default/report.md")),
+        space.read("reports/other/default/report.md")
+    );
     assert_eq!(folders.len(), 3, "{folders:?}");
 }
 
@@ -56,9 +66,12 @@ fn two_pipelines_whose_names_differ_in_their_ending_have_reports_of_their_own() 
 fn of_two_runs_at_once_with_other_overrides_one_has_laid_out_the_whole_report() {
     let space = Space::run_tiny();
     let report = || -> BTreeMap<std::path::PathBuf, Vec<u8>> {
-        let files = space.everything().into_iter().filter(|path| path.is_file());
+        let files = space.all_paths().into_iter().filter(|path| path.is_file());
         let reports = space.join("reports");
-        files.filter(|path| path.starts_with(&reports)).map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+        files
+            .filter(|path| path.starts_with(&reports))
+            .map(|path| (path.clone(), fs::read(path).unwrap()))
+            .collect()
     };
     const OTHER: &[&str] = &["run", "--json", "-S", "nets.epochs=1"];
     let plain = report();
@@ -78,7 +91,11 @@ fn of_two_runs_at_once_with_other_overrides_one_has_laid_out_the_whole_report() 
 fn a_run_whose_report_cannot_be_laid_out_does_not_stand_as_done() {
     let space = Space::run_tiny();
     let last = space.ok(&["run", "--json"]).events().pop().unwrap();
-    assert_eq!((&last["event"], &last["outcome"]), (&"ended".into(), &"done".into()), "after all is laid out");
+    assert_eq!(
+        (&last["event"], &last["outcome"]),
+        (&"ended".into(), &"done".into()),
+        "after all is laid out"
+    );
     fs::remove_dir_all(space.join("reports")).unwrap();
     space.write("reports", "in the way");
     let last = space.exits(7, &["run", "--json"]).events().pop().unwrap();
@@ -109,12 +126,13 @@ fn a_flipped_byte_is_named_by_verify_and_the_next_run_remakes_the_object() {
     let sample = a_sample_of_objects(&space);
     assert!(sample.len() > 20, "every stage is in it: {sample:?}");
     for (digest, what) in &sample {
-        flip(&space.object(digest));
+        flip_byte(&space.object(digest));
         let verified = space.exits(5, &["verify"]);
         assert!(verified.stderr.contains(digest), "{what}:\n{}", verified.stderr);
         assert!(verified.stderr.contains("hint: "), "{}", verified.stderr);
         let ran = space.ran(&[]);
-        let makers = undisturbed.iter().filter(|(_, outputs)| outputs.values().any(|d| d == digest));
+        let makers =
+            undisturbed.iter().filter(|(_, outputs)| outputs.values().any(|d| d == digest));
         let makers: BTreeSet<String> = makers.map(|(node, _)| node.clone()).collect();
         assert!(!ran.is_empty() && ran.is_subset(&makers), "{what}: {ran:?} of {makers:?}");
         assert_eq!(space.digests(), undisturbed, "{what}");
@@ -127,11 +145,13 @@ fn a_flipped_byte_is_named_by_verify_and_the_next_run_remakes_the_object() {
 fn a_flipped_byte_is_noticed_by_the_next_run_itself() {
     let space = Space::run_tiny();
     let undisturbed = space.digests();
-    for (node, file) in
-        [("nets@hidden=3,prior=none,end=a", "history.csv"), ("tables", "summary.csv"), ("report", "report.md")]
-    {
+    for (node, file) in [
+        ("nets@hidden=3,prior=none,end=a", "history.csv"),
+        ("tables", "summary.csv"),
+        ("report", "report.md"),
+    ] {
         let digest = &undisturbed[node][file];
-        flip(&space.object(digest));
+        flip_byte(&space.object(digest));
         let output = space.ok(&["run", "--json"]);
         assert_eq!(output.ran(), set([node]), "equal bytes stop there");
         let running = output.events().into_iter().find(|e| e["event"] == "running").unwrap();
@@ -146,7 +166,7 @@ fn damaged_bytes_are_kept_aside() {
     let space = Space::run_tiny();
     let digest = space.digests()["report"]["report.md"].clone();
     let mut bytes = fs::read(space.object(&digest)).unwrap();
-    flip(&space.object(&digest));
+    flip_byte(&space.object(&digest));
     space.exits(5, &["verify"]);
     let kept = fs::read(space.join("cache/v2/quarantine").join(&digest)).unwrap();
     let middle = bytes.len() / 2;
@@ -216,18 +236,21 @@ fn a_damaged_recipe_is_named_by_verify_and_does_not_stop_a_run() {
     let space = Space::run_tiny();
     let undisturbed = space.digests();
     for recipe in space.files("recipes") {
-        flip(&recipe);
+        flip_byte(&recipe);
     }
     assert_eq!(space.ran(&["--force"]), space.nodes());
     assert_eq!(space.digests(), undisturbed);
     let recipe = space.files("recipes").into_iter().next().unwrap();
-    flip(&recipe);
+    flip_byte(&recipe);
     let key = recipe.file_stem().unwrap().to_str().unwrap().to_owned();
     let node = space.plan(&[]).into_iter().find(|node| node["key"] == key.as_str()).unwrap();
     let refused = space.exits(5, &["show", &name(&node)]).stderr;
     assert!(refused.contains("hint: `repro verify` takes it out of the way"), "{refused}");
     let refused = space.exits(5, &["verify"]).stderr;
-    assert!(refused.contains(&key) && refused.contains("hint: what was bad is out of the way; its answer stays"));
+    assert!(
+        refused.contains(&key)
+            && refused.contains("hint: what was bad is out of the way; its answer stays")
+    );
     assert!(!recipe.exists());
     assert_eq!(space.ran(&[]), nothing());
     space.ok(&["verify"]);
@@ -236,7 +259,10 @@ fn a_damaged_recipe_is_named_by_verify_and_does_not_stop_a_run() {
     space.ok(&["show", &name(&node)]);
     assert!(recipe.exists());
     overwrite(&recipe, b"{");
-    assert!(space.exits(5, &["show", &name(&node)]).stderr.contains("cannot be read: EOF"), "no JSON is damage too");
+    assert!(
+        space.exits(5, &["show", &name(&node)]).stderr.contains("cannot be read: EOF"),
+        "no JSON is damage too"
+    );
 }
 
 #[test]
@@ -253,7 +279,9 @@ fn files_that_are_not_ours_do_not_stop_a_run_and_the_cache_can_be_deleted() {
     let space = Space::run_tiny();
     let undisturbed = space.digests();
     for folder in ["recipes", "entries", "logs", "runs", "tmp", "fallbacks"] {
-        space.write(&format!("cache/v2/{folder}/.DS_Store"), "x").write(&format!("cache/v2/{folder}/x.json"), "x");
+        space
+            .write(&format!("cache/v2/{folder}/.DS_Store"), "x")
+            .write(&format!("cache/v2/{folder}/x.json"), "x");
     }
     assert_eq!(space.ran(&[]), nothing());
     space.ok(&["verify"]);
@@ -269,7 +297,7 @@ fn a_run_killed_at_any_moment_is_gone_on_with_and_gives_what_an_undisturbed_one_
     for moment in [1, 5, 12, 18, 24, 27] {
         let space = Space::tiny();
         let mut run = space.spawn(&["run", "--json"]);
-        run.until_finished(moment);
+        run.wait_for_finished(moment);
         run.signal("KILL");
         let finished = run.finished();
         let (code, _) = run.wait();
@@ -298,7 +326,7 @@ stages:
 /// Starts [`SLOW`] and waits until only the slow net is left.
 fn busy(space: &Space) -> crate::space::Running {
     let mut run = space.spawn(&["run", "--json", "-j", "2"]);
-    run.until_finished(3);
+    run.wait_for_finished(3);
     run
 }
 
@@ -335,7 +363,7 @@ fn two_runs_at_once_share_the_cache_and_no_node_runs_twice() {
     let runs: Vec<_> = (0..3).map(|_| space.spawn(&["run", "--json", "-j", "2"])).collect();
     let mut ran = BTreeMap::new();
     for mut run in runs {
-        run.until(|event| event["event"] == "ended");
+        run.wait_for(|event| event["event"] == "ended");
         run.finished().into_iter().for_each(|node| *ran.entry(node).or_insert(0) += 1);
         assert_eq!(run.wait().0, Some(0));
     }
@@ -350,13 +378,13 @@ fn a_second_run_waits_for_what_the_first_is_at_work_on_and_takes_over_when_it_is
     let space = Space::with(SLOW);
     let first = busy(&space);
     let mut second = space.spawn(&["run", "--json", "-j", "2"]);
-    second.until(|event| event["event"] == "elsewhere" && event["node"] == "slow");
+    second.wait_for(|event| event["event"] == "elsewhere" && event["node"] == "slow");
     // Looking is always free.
     assert_eq!(space.pending(&[]), set(["slow"]));
     space.ok(&["show", "quick"]);
     space.ok(&["verify"]);
     first.signal("KILL");
-    second.until(|event| event["event"] == "running" && event["node"] == "slow");
+    second.wait_for(|event| event["event"] == "running" && event["node"] == "slow");
     assert_eq!(second.finished(), nothing());
 }
 
@@ -366,7 +394,11 @@ fn gc_is_refused_with_6_while_a_run_is_at_work() {
     let run = busy(&space);
     let refused = space.exits(6, &["gc", "--delete"]);
     assert!(refused.stderr.contains("is in use"), "{}", refused.stderr);
-    assert!(refused.stderr.contains("hint: wait until nobody else is at work there"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("hint: wait until nobody else is at work there"),
+        "{}",
+        refused.stderr
+    );
     space.ok(&["gc"]);
     drop(run);
 }
@@ -402,7 +434,11 @@ fn a_failing_stage_ends_the_run_with_1_and_tells_its_log_and_what_was_skipped() 
     let log = said.lines().find_map(|line| line.trim().strip_prefix("the whole log: ")).unwrap();
     assert!(space.read(log).contains("diverged"));
     let again = space.exits(1, &["run", "--json", "-j", "1"]);
-    assert_eq!((again.ran(), again.told("failed")), (nothing(), set(["bad"])), "a failure is not cached");
+    assert_eq!(
+        (again.ran(), again.nodes_of("failed")),
+        (nothing(), set(["bad"])),
+        "a failure is not cached"
+    );
 }
 
 #[test]
@@ -410,17 +446,24 @@ fn with_keep_going_all_that_does_not_hang_on_the_failure_runs() {
     let space = Space::with(DIVERGES);
     let failed = space.exits(1, &["run", "--json", "-k"]);
     assert_eq!(failed.ran(), set(["data", "good@end=a", "good@end=b", "curves"]));
-    assert_eq!(failed.told("failed"), set(["bad"]));
-    assert_eq!(failed.told("skipped"), set(["broken", "broken-curves"]));
+    assert_eq!(failed.nodes_of("failed"), set(["bad"]));
+    assert_eq!(failed.nodes_of("skipped"), set(["broken", "broken-curves"]));
     let ended = failed.events().pop().unwrap();
     assert_eq!((&ended["failed"], &ended["skipped"]), (&1.into(), &2.into()), "{ended}");
-    assert_eq!(space.edit("rate: 1.0e+30", "rate: 0.02").ran(&[]), set(["bad", "broken", "broken-curves"]));
+    assert_eq!(
+        space.edit("rate: 1.0e+30", "rate: 0.02").ran(&[]),
+        set(["bad", "broken", "broken-curves"])
+    );
 }
 
 #[test]
 fn a_quiet_run_still_tells_its_failures() {
     let space = Space::with(DIVERGES);
     let failed = space.exits(1, &["-q", "run", "-k"]);
-    assert!(failed.stderr.contains("bad: failed: ") && failed.stderr.contains("diverged"), "{}", failed.stderr);
-    assert_eq!(with_any(&space.pending(&[]), &["good", "curves"]), set(["broken-curves"]));
+    assert!(
+        failed.stderr.contains("bad: failed: ") && failed.stderr.contains("diverged"),
+        "{}",
+        failed.stderr
+    );
+    assert_eq!(containing(&space.pending(&[]), &["good", "curves"]), set(["broken-curves"]));
 }

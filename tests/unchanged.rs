@@ -38,7 +38,8 @@ fn mark(space: &Space, seconds: f64) {
     let (_, rest) = text.split_at("{'checksum':'',".len() + 64);
     let (before, after) = rest.split_once("\"seconds\":").unwrap();
     let rest = format!("{before}\"seconds\":{seconds},{}", after.split_once(',').unwrap().1);
-    std::fs::write(&path, format!("{{\"checksum\":\"{}\",{rest}", Digest::of(rest.as_bytes()))).unwrap();
+    std::fs::write(&path, format!("{{\"checksum\":\"{}\",{rest}", Digest::of(rest.as_bytes())))
+        .unwrap();
 }
 
 /// Whether the next run is told from a snapshot so marked.
@@ -59,7 +60,10 @@ fn a_run_that_makes_no_plan_tells_what_one_that_makes_it_does_and_leaves_the_sam
     assert!(makes_no_plan(&space), "the first was such a run");
     std::fs::remove_dir_all(space.join("reports")).unwrap();
     space.ok(&["run"]);
-    assert!(space.join("reports/default").is_dir(), "what is laid out for people is laid out again");
+    assert!(
+        space.join("reports/default").is_dir(),
+        "what is laid out for people is laid out again"
+    );
 }
 
 #[test]
@@ -75,7 +79,8 @@ fn whatever_has_changed_a_plan_is_made() {
         }),
         ("an entry", |space| {
             let entries = std::fs::read_dir(space.join("cache/v2/entries")).unwrap();
-            std::fs::remove_file(entries.map(|entry| entry.unwrap().path()).min().unwrap()).unwrap();
+            std::fs::remove_file(entries.map(|entry| entry.unwrap().path()).min().unwrap())
+                .unwrap();
         }),
     ];
     for (what, change) in changes {

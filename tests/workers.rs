@@ -23,7 +23,8 @@ fn commands_share_as_many_processes_as_run_at_once() {
     let space = twenty("echo $PPID $REPRO_PARAM_N > out");
     space.ok(&["run", "-j", "2"]);
     let outputs = outputs(&space);
-    let parents: BTreeSet<&str> = outputs.iter().map(|text| text.split(' ').next().unwrap()).collect();
+    let parents: BTreeSet<&str> =
+        outputs.iter().map(|text| text.split(' ').next().unwrap()).collect();
     assert_eq!(outputs.len(), 20);
     assert!(parents.len() <= 2, "{parents:?}");
 }
@@ -43,7 +44,8 @@ fn a_quick_command_leaves_its_recipe_its_entry_and_its_outputs_and_no_other_file
 
 #[test]
 fn no_command_finds_what_another_left_behind() {
-    let leave = "ls -A >> out; touch left .hidden; mkdir -p a/b; touch a/b/c; chmod 555 a/b; chmod 711 .";
+    let leave =
+        "ls -A >> out; touch left .hidden; mkdir -p a/b; touch a/b/c; chmod 555 a/b; chmod 711 .";
     let space = twenty(leave);
     space.ok(&["run", "-j", "1"]);
     assert_eq!(space.ran(&[]), BTreeSet::new());
@@ -80,7 +82,8 @@ fn an_output_that_has_another_name_too_is_copied() {
 
 #[test]
 fn a_command_that_says_something_has_a_log_of_its_own() {
-    let space = twenty("echo out > out; if [ $REPRO_PARAM_N = 7 ]; then echo seven; echo aside >&2; fi");
+    let space =
+        twenty("echo out > out; if [ $REPRO_PARAM_N = 7 ]; then echo seven; echo aside >&2; fi");
     space.ok(&["run", "-j", "2"]);
     let logs: Vec<_> = space.files("logs").into_iter().collect();
     assert_eq!(logs.len(), 1);

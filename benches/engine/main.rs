@@ -15,18 +15,18 @@
 #![allow(missing_docs, clippy::print_stdout, reason = "a program that prints a table")]
 
 use anyhow::{Context as _, Result};
-use repro::engine::entry::Entry;
-use repro::engine::event::{Event, Observer};
-use repro::engine::executor::{Executor, Job, Outcome};
-use repro::engine::files::Files;
+use repro::engine::cache::entry::Entry;
+use repro::engine::cache::store::Store;
 use repro::engine::key::{Artifact, Key};
-use repro::engine::pipeline::Pipeline;
-use repro::engine::plan::{NodeId, Plan};
-use repro::engine::schedule::{self, Settings};
+use repro::engine::run::event::{Event, Observer};
+use repro::engine::run::executor::{Executor, Job, Outcome};
+use repro::engine::run::schedule::{self, Settings};
+use repro::engine::run::snapshot::{Origin, Snapshot};
+use repro::engine::run::status::StatusChecker;
+use repro::engine::spec::pipeline::Pipeline;
+use repro::engine::spec::plan::{NodeId, Plan};
+use repro::engine::spec::sources::Sources;
 use repro::engine::stage::{Arity, Context, Kind, KindOf, Slot, Stage};
-use repro::engine::store::Store;
-use repro::engine::survey::Surveyor;
-use repro::engine::unchanged::{Origin, Snapshot};
 use repro::fs;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -150,11 +150,11 @@ fn unchanged(folder: &Path) -> Result<[f64; 2]> {
     )
     .map_err(|f| anyhow::anyhow!("{f}"))?;
     let planned = began.elapsed().as_secs_f64();
-    let store = Store::at(&folder.join("cache")).remembering();
+    let store = Store::at(&folder.join("cache")).with_index();
     store.prepare()?;
-    let _hold = store.share(false)?;
-    let surveyor = Surveyor::new(&plan, &store, BTreeSet::new(), false);
-    let survey = surveyor.survey(&plan.closure(&[]))?;
+    let _hold = store.lock_shared(false)?;
+    let checker = StatusChecker::new(&plan, &store, BTreeSet::new(), false);
+    let plan_status = checker.plan_status(&plan.closure(&[]))?;
     let settings = Settings {
         keep_going: false,
         retries: 0,
@@ -163,7 +163,7 @@ fn unchanged(folder: &Path) -> Result<[f64; 2]> {
         stream: false,
     };
     let artifacts =
-        schedule::run(&plan, &store, &surveyor, &survey, &mut Idle, &settings, &mut Silent).1?;
+        schedule::run(&plan, &store, &checker, &plan_status, &mut Idle, &settings, &mut Silent).1?;
     store.remember()?;
     let seconds = [planned, began.elapsed().as_secs_f64() - planned];
     let origin = origin(folder, &text);
@@ -191,7 +191,7 @@ fn by_snapshot(folder: &Path) -> Result<f64> {
     let mut snapshot = Snapshot::read(&origin, &store)?.context("there is no snapshot")?;
     let known = snapshot.known();
     anyhow::ensure!(
-        snapshot.holds(&store, &Files::of(folder, &store.memo())),
+        snapshot.holds(&store, &Sources::of(folder, &store.index())),
         "the snapshot does not match"
     );
     if snapshot.known() > known {

@@ -4,8 +4,8 @@
 //! no lock and writes nothing; where the file cannot be read, it offers no names.
 
 use super::Cli;
-use crate::engine::pipeline::Pipeline;
-use crate::engine::plan::Plan;
+use crate::engine::spec::pipeline::Pipeline;
+use crate::engine::spec::plan::Plan;
 use crate::{fs, stage};
 use anyhow::{Context as _, Result};
 use clap::CommandFactory as _;
@@ -41,7 +41,8 @@ complete -o default -F _repro repro
 
 /// Answers a shell that asks; gives whether one does.
 pub(super) fn answer() -> Result<bool> {
-    let shell = CompleteEnv::with_factory(Cli::command).var(VARIABLE).bin("repro").completer("repro");
+    let shell =
+        CompleteEnv::with_factory(Cli::command).var(VARIABLE).bin("repro").completer("repro");
     let folder = std::env::current_dir().ok();
     shell.try_complete(std::env::args_os(), folder.as_deref()).context("cannot complete")
 }
@@ -60,7 +61,9 @@ pub(super) fn script(shell: Shell) -> Result<String> {
 
 /// For an argument that names stages, nodes or kinds.
 pub(super) fn targets() -> ArgValueCompleter {
-    ArgValueCompleter::new(|current: &OsStr| offered(current, |given| given.names(&current.to_string_lossy())))
+    ArgValueCompleter::new(|current: &OsStr| {
+        offered(current, |given| given.names(&current.to_string_lossy()))
+    })
 }
 
 /// For an argument that names a profile.
@@ -73,9 +76,16 @@ pub(super) fn profiles() -> ArgValueCompleter {
     })
 }
 
-fn offered(current: &OsStr, names: impl Fn(&Given) -> Option<Vec<String>>) -> Vec<CompletionCandidate> {
+fn offered(
+    current: &OsStr,
+    names: impl Fn(&Given) -> Option<Vec<String>>,
+) -> Vec<CompletionCandidate> {
     let (current, all) = (current.to_string_lossy(), names(&Given::read()).unwrap_or_default());
-    all.into_iter().filter(|name| name.starts_with(&*current)).take(OFFERED).map(CompletionCandidate::new).collect()
+    all.into_iter()
+        .filter(|name| name.starts_with(&*current))
+        .take(OFFERED)
+        .map(CompletionCandidate::new)
+        .collect()
 }
 
 /// What of the line so far says which pipeline is meant.
@@ -92,9 +102,13 @@ impl Given {
         let mut words = std::env::args_os().skip_while(|word| word != "--");
         while let Some(word) = words.next() {
             match word.to_str() {
-                Some("-C" | "--directory") => given.directory = words.next().map(PathBuf::from).unwrap_or_default(),
+                Some("-C" | "--directory") => {
+                    given.directory = words.next().map(PathBuf::from).unwrap_or_default()
+                }
                 Some("--pipeline") => given.pipeline = words.next().map(PathBuf::from),
-                Some("--profile") => given.profile = words.next().and_then(|name| name.into_string().ok()),
+                Some("--profile") => {
+                    given.profile = words.next().and_then(|name| name.into_string().ok())
+                }
                 _ => {}
             }
         }
@@ -102,7 +116,8 @@ impl Given {
     }
 
     fn pipeline(&self) -> Option<Pipeline> {
-        let path = self.directory.join(self.pipeline.as_deref().unwrap_or("pipeline.yaml".as_ref()));
+        let path =
+            self.directory.join(self.pipeline.as_deref().unwrap_or("pipeline.yaml".as_ref()));
         Pipeline::parse("pipeline.yaml", &fs::read_text(&path).ok()?).ok()
     }
 

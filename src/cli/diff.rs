@@ -1,10 +1,10 @@
 //! `repro diff`: what is different between two runs, or two profiles, as Markdown or JSON.
 
 use super::{Common, Session};
-use crate::engine::diff::{Diff, Fate, File, State, diff};
-use crate::engine::event::SCHEMA;
-use crate::engine::history;
-use crate::engine::stage::Cell;
+use crate::engine::record::diff::{Change, Diff, FileDiff, State, diff};
+use crate::engine::record::history;
+use crate::engine::run::event::SCHEMA;
+use crate::engine::stage::CellChange;
 use crate::report::table::{Align, Table};
 use crate::stage::KINDS;
 use anyhow::Result;
@@ -13,10 +13,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 /// Between two runs; the last two by default.
-pub(super) fn runs(common: &Common, before: Option<String>, after: Option<String>, limit: usize) -> Result<String> {
+pub(super) fn runs(
+    common: &Common,
+    before: Option<String>,
+    after: Option<String>,
+    limit: usize,
+) -> Result<String> {
     let store = common.store();
     let state = |name: Option<String>, default: &str| {
-        let run = history::read(&store, &history::find(&store, name.as_deref().unwrap_or(default))?)?;
+        let run =
+            history::read(&store, &history::find(&store, name.as_deref().unwrap_or(default))?)?;
         State::of_run(&store, KINDS, &run)
     };
     let (before, after) = (state(before, "last~1")?, state(after, "last")?);
@@ -24,12 +30,17 @@ pub(super) fn runs(common: &Common, before: Option<String>, after: Option<String
 }
 
 /// Between two profiles.
-pub(super) fn profiles(common: &Common, before: Option<String>, after: Option<String>, limit: usize) -> Result<String> {
+pub(super) fn profiles(
+    common: &Common,
+    before: Option<String>,
+    after: Option<String>,
+    limit: usize,
+) -> Result<String> {
     let state = |profile: Option<String>| -> Result<State> {
         let name = profile.clone().unwrap_or_default();
         let session = Session::open(&Common { profile, ..common.clone() })?;
         let all: Vec<_> = session.plan.ids().collect();
-        Ok(State::of_plan(&name, &session.plan, &session.survey(&all)?))
+        Ok(State::of_plan(&name, &session.plan, &session.plan_status(&all)?))
     };
     let (before, after) = (state(before)?, state(after)?);
     tell(common, &diff(&common.store(), &before, &after)?, limit)
@@ -42,8 +53,10 @@ fn tell(common: &Common, diff: &Diff, limit: usize) -> Result<String> {
         // The change itself, so that nobody has to parse a cell to sort by it.
         for table in whole["tables"].as_array_mut().into_iter().flatten() {
             for cell in table["changes"]["cells"].as_array_mut().into_iter().flatten() {
-                let [before, after] = ["before", "after"].map(|side| cell[side].as_str().unwrap_or_default());
-                cell["change"] = json!(numbers(before, after).map(|(before, after)| after - before));
+                let [before, after] =
+                    ["before", "after"].map(|side| cell[side].as_str().unwrap_or_default());
+                cell["change"] =
+                    json!(numbers(before, after).map(|(before, after)| after - before));
             }
         }
         return Ok(format!("{whole:#}\n"));
@@ -53,24 +66,34 @@ fn tell(common: &Common, diff: &Diff, limit: usize) -> Result<String> {
     parameters(&mut text, diff, limit)?;
     metrics(&mut text, diff, limit)?;
     files(&mut text, diff, limit)?;
-    if diff.stages.is_empty() && diff.parameters.is_empty() && diff.files.iter().all(|file| file.state == Fate::Same) {
+    if diff.stages.is_empty()
+        && diff.parameters.is_empty()
+        && diff.files.iter().all(|file| file.state == Change::Same)
+    {
         writeln!(text, "\nNothing is different.")?;
     }
     Ok(text)
 }
 
 fn stages(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
-    let row = |stage: &crate::engine::diff::Stage| {
+    let row = |stage: &crate::engine::record::diff::StageDiff| {
         let counts = [stage.both, stage.removed, stage.added, stage.not_cached];
         [stage.stage.clone()].into_iter().chain(counts.map(|n| n.to_string())).collect()
     };
-    let columns = [("stage", false), ("nodes of both", true), ("removed", true), ("added", true), ("not cached", true)];
+    let columns = [
+        ("stage", false),
+        ("nodes of both", true),
+        ("removed", true),
+        ("added", true),
+        ("not cached", true),
+    ];
     section(text, "Nodes", &columns, diff.stages.iter().map(row).collect(), limit)
 }
 
 fn parameters(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
-    let row = |p: &crate::engine::diff::Parameter| {
-        let values = |values: &[String]| if values.is_empty() { "-".to_owned() } else { values.join(", ") };
+    let row = |p: &crate::engine::record::diff::ParameterDiff| {
+        let values =
+            |values: &[String]| if values.is_empty() { "-".to_owned() } else { values.join(", ") };
         vec![p.stage.clone(), p.parameter.clone(), values(&p.before), values(&p.after)]
     };
     let columns = [("stage", false), ("parameter", false), ("before", false), ("after", false)];
@@ -83,7 +106,8 @@ fn stage_of(node: &str) -> &str {
 
 /// A table for each output of a stage, over all its nodes.
 fn metrics(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
-    let mut tables: BTreeMap<(&str, &str), Vec<&crate::engine::diff::Table>> = BTreeMap::new();
+    let mut tables: BTreeMap<(&str, &str), Vec<&crate::engine::record::diff::TableDiff>> =
+        BTreeMap::new();
     for table in &diff.tables {
         tables.entry((stage_of(&table.node), &table.file)).or_default().push(table);
     }
@@ -132,13 +156,18 @@ fn metrics(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
         }
     }
     if !left_out.is_empty() {
-        let each: Vec<String> = left_out.iter().map(|(stage, n)| format!("{n} of `{stage}`")).collect();
-        writeln!(text, "\nChanged tables that are left out here, and are in `--json`: {}.", each.join(", "))?;
+        let each: Vec<String> =
+            left_out.iter().map(|(stage, n)| format!("{n} of `{stage}`")).collect();
+        writeln!(
+            text,
+            "\nChanged tables that are left out here, and are in `--json`: {}.",
+            each.join(", ")
+        )?;
     }
     Ok(())
 }
 
-fn metric(instance: &str, cell: &Cell) -> Vec<String> {
+fn metric(instance: &str, cell: &CellChange) -> Vec<String> {
     let (mut change, mut percent) = (String::new(), String::new());
     if let Some((before, after)) = numbers(&cell.before, &cell.after) {
         change = Short(after - before).to_string();
@@ -159,11 +188,14 @@ const DIGITS: usize = 6;
 
 /// A number that is written with more digits than that, with so many; any other text as it is.
 fn rounded(text: &str) -> String {
-    let digits = text.split(['e', 'E']).next().unwrap_or_default().chars().filter(char::is_ascii_digit);
+    let digits =
+        text.split(['e', 'E']).next().unwrap_or_default().chars().filter(char::is_ascii_digit);
     let significant = digits.skip_while(|digit| *digit == '0').count();
     match text.parse::<f64>() {
         Ok(x) if x.is_finite() && text.contains(['.', 'e', 'E']) && significant > DIGITS => {
-            format!("{x:.*e}", DIGITS - 1).parse().map_or_else(|_| text.to_owned(), |x: f64| x.to_string())
+            format!("{x:.*e}", DIGITS - 1)
+                .parse()
+                .map_or_else(|_| text.to_owned(), |x: f64| x.to_string())
         }
         _ => text.to_owned(),
     }
@@ -187,17 +219,29 @@ fn numbers(before: &str, after: &str) -> Option<(f64, f64)> {
 
 /// A line for each output of a stage; the nodes where it has changed by name.
 fn files(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
-    let mut outputs: BTreeMap<(&str, &str), Vec<&File>> = BTreeMap::new();
-    diff.files.iter().for_each(|file| outputs.entry((&file.stage, &file.file)).or_default().push(file));
-    let row = |((stage, file), all): ((&str, &str), Vec<&File>)| {
-        let changed: Vec<&str> = all.iter().filter(|file| file.state != Fate::Same).map(|f| f.node.as_str()).collect();
-        let shown: Vec<&str> =
-            changed.iter().take(3).map(|node| node.split_once('@').map_or(*node, |(_, i)| i)).collect();
+    let mut outputs: BTreeMap<(&str, &str), Vec<&FileDiff>> = BTreeMap::new();
+    diff.files
+        .iter()
+        .for_each(|file| outputs.entry((&file.stage, &file.file)).or_default().push(file));
+    let row = |((stage, file), all): ((&str, &str), Vec<&FileDiff>)| {
+        let changed: Vec<&str> =
+            all.iter().filter(|file| file.state != Change::Same).map(|f| f.node.as_str()).collect();
+        let shown: Vec<&str> = changed
+            .iter()
+            .take(3)
+            .map(|node| node.split_once('@').map_or(*node, |(_, i)| i))
+            .collect();
         let more = changed.len().saturating_sub(shown.len());
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let count = |fate| all.iter().filter(|file| file.state == fate).count().to_string();
-        let counts = [count(Fate::Same), count(Fate::Changed), count(Fate::Removed), count(Fate::Added)];
-        [vec![stage.to_owned(), file.to_owned()], counts.into(), vec![shown.join("; ") + &more]].concat()
+        let counts = [
+            count(Change::Same),
+            count(Change::Changed),
+            count(Change::Removed),
+            count(Change::Added),
+        ];
+        [vec![stage.to_owned(), file.to_owned()], counts.into(), vec![shown.join("; ") + &more]]
+            .concat()
     };
     let columns = [
         ("stage", false),

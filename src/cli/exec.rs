@@ -1,15 +1,15 @@
 //! `repro exec`: the worker's side of a run.
 
 use super::Common;
-use crate::engine::exec::{self as worker, Manner, Taken};
-use crate::engine::executor::Order;
-use crate::engine::executor::local::GRACE;
-use crate::engine::executor::log::{ERROR, STOPPED, TAKEN, UNAVAILABLE};
-use crate::engine::hold::Workbench;
+use crate::engine::cache::lock::Workbench;
+use crate::engine::cache::store::Store;
 use crate::engine::key::{Digest, Key};
-use crate::engine::recompute::AGAIN;
+use crate::engine::run::executor::Order;
+use crate::engine::run::executor::local::GRACE;
+use crate::engine::run::executor::log::{ERROR, STOPPED, TAKEN, UNAVAILABLE};
+use crate::engine::run::recompute::AGAIN;
+use crate::engine::run::worker::{self as worker, AlreadyRunning, ExecOptions};
 use crate::engine::stage::{Hinted, Unavailable};
-use crate::engine::store::Store;
 use crate::{fs, process, stage};
 use anyhow::{Context as _, Result};
 use rustix::io::fcntl_dupfd_cloexec;
@@ -21,21 +21,30 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-pub(super) fn exec(common: &Common, key: Key, manner: Manner, aside: Option<&Path>) -> Result<String> {
+pub(super) fn exec(
+    common: &Common,
+    key: Key,
+    manner: ExecOptions,
+    aside: Option<&Path>,
+) -> Result<String> {
     let project = project(common)?;
-    let manner = Manner { project: Some(&project), ..manner };
+    let manner = ExecOptions { project: Some(&project), ..manner };
     let store = common.store();
     // A job may outlive the run that started it.
-    let _hold = store.share(true)?;
+    let _hold = store.lock_shared(true)?;
     compute(&store, key, manner, aside, &mut store.workbench()?)?;
     Ok(String::new())
 }
 
 /// Runs the jobs that are ordered on standard input, one after the other, until there is none or one fails.
-pub(super) fn serve(common: &Common, program: Option<Digest>, aside: Option<&Path>) -> Result<String> {
+pub(super) fn serve(
+    common: &Common,
+    program: Option<Digest>,
+    aside: Option<&Path>,
+) -> Result<String> {
     let replies = fcntl_dupfd_cloexec(stdout(), 3).context("cannot keep standard output")?;
     let (store, project) = (common.store(), project(common)?);
-    let _hold = store.share(true)?;
+    let _hold = store.lock_shared(true)?;
     let mut is_synced = true;
     let served = take_orders(&store, &project, program, aside, File::from(replies), &mut is_synced);
     // Also what was published before a job that failed.
@@ -53,12 +62,14 @@ fn take_orders(
 ) -> Result<()> {
     let mut workbench = store.workbench()?;
     for order in stdin().lines() {
-        let order: Order = serde_json::from_str(&order.context("cannot read an order")?).context("this is no order")?;
+        let order: Order = serde_json::from_str(&order.context("cannot read an order")?)
+            .context("this is no order")?;
         let log = fs::append(&order.log)?;
         dup2_stdout(&log).and_then(|()| dup2_stderr(&log)).context("cannot write to the log")?;
         let _ending = order.time_limit.map(end_after).transpose()?;
         let Order { key, threads, again, is_one_of_many, .. } = order;
-        let manner = Manner { program, threads, again, is_one_of_many, project: Some(project) };
+        let manner =
+            ExecOptions { program, threads, again, is_one_of_many, project: Some(project) };
         compute(store, key, manner, aside, &mut workbench).inspect_err(|_| end_line(&order.log))?;
         *is_synced &= !is_one_of_many || aside.is_some();
         if replies.write_all(b"\n").is_err() {
@@ -89,11 +100,17 @@ fn project(common: &Common) -> Result<PathBuf> {
 }
 
 /// Publishes the result; or leaves it in `aside/<key>/`, for a comparison.
-fn compute(store: &Store, key: Key, manner: Manner, aside: Option<&Path>, workbench: &mut Workbench) -> Result<()> {
+fn compute(
+    store: &Store,
+    key: Key,
+    manner: ExecOptions,
+    aside: Option<&Path>,
+    workbench: &mut Workbench,
+) -> Result<()> {
     match aside {
         Some(folder) => {
             let folder = folder.join(key.to_string()).join(AGAIN);
-            worker::exec_aside(store, stage::KINDS, key, manner, &folder, workbench)
+            worker::exec_recompute(store, stage::KINDS, key, manner, &folder, workbench)
         }
         None => worker::exec(store, stage::KINDS, key, manner, workbench).map(drop),
     }
@@ -129,7 +146,8 @@ pub(super) fn end_after(limit: Duration) -> Result<Sender<()>> {
     process::start_thread(move || {
         if ended.recv_timeout(limit.saturating_add(2 * GRACE)) == Err(RecvTimeoutError::Timeout) {
             // What the run would have said, if it still lives.
-            let _ = writeln!(std::io::stderr(), "{ERROR}it took longer than {} s", limit.as_secs_f64());
+            let _ =
+                writeln!(std::io::stderr(), "{ERROR}it took longer than {} s", limit.as_secs_f64());
             process::end_trees(&[getpid()]);
         }
     })?;
@@ -139,7 +157,8 @@ pub(super) fn end_after(limit: Duration) -> Result<Sender<()>> {
 /// What would help, if the stage knew.
 pub(super) fn hint(error: &anyhow::Error) -> Option<&str> {
     let hint = error.chain().find_map(|cause| {
-        let unavailable = cause.downcast_ref::<Unavailable>().map(|unavailable| unavailable.hint.as_str());
+        let unavailable =
+            cause.downcast_ref::<Unavailable>().map(|unavailable| unavailable.hint.as_str());
         unavailable.or_else(|| cause.downcast_ref::<Hinted>().map(|hinted| hinted.hint.as_str()))
     });
     let is_unlocked = error.chain().any(|cause| cause.is::<fs::NoLocks>());
@@ -152,7 +171,7 @@ pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
     let causes = |test: fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(test);
     if causes(|cause| cause.is::<Unavailable>()) {
         UNAVAILABLE
-    } else if causes(|cause| cause.is::<Taken>()) {
+    } else if causes(|cause| cause.is::<AlreadyRunning>()) {
         TAKEN
     } else if causes(|cause| cause.is::<process::Stopped>()) {
         STOPPED

@@ -1,15 +1,15 @@
 //! `repro gc`, `pin` and `unpin`: what of the cache stays.
 
 use super::{Common, Session, lock};
-use crate::engine::error::{Error, Fault};
-use crate::engine::event::SCHEMA;
-use crate::engine::gc::{Garbage, Roots, Share, shape};
-use crate::engine::history;
+use crate::engine::cache::gc::{Garbage, Roots, Share, shape};
+use crate::engine::cache::store::Store;
+use crate::engine::error::{Diagnostic, Error};
 use crate::engine::key::Key;
-use crate::engine::plan::NodeId;
-use crate::engine::store::Store;
-use crate::engine::survey::{Checked, Standing, Survey};
-use crate::engine::wording::{bytes, count};
+use crate::engine::record::history;
+use crate::engine::run::event::SCHEMA;
+use crate::engine::run::status::{Checked, PlanStatus, Status};
+use crate::engine::spec::plan::NodeId;
+use crate::engine::text::{bytes, count};
 use anyhow::{Context as _, Result};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +21,7 @@ pub(super) fn gc(common: &Common, delete: bool, runs: usize, wait: bool) -> Resu
     let _alone = match delete {
         true => {
             store.prepare()?;
-            Some(store.alone(wait)?)
+            Some(store.lock_exclusive(wait)?)
         }
         false => None,
     };
@@ -33,7 +33,10 @@ pub(super) fn gc(common: &Common, delete: bool, runs: usize, wait: bool) -> Resu
     }
     let older = store.older_formats()?;
     if common.json {
-        let older: Vec<_> = older.iter().map(|(folder, bytes)| json!({ "folder": folder, "bytes": bytes })).collect();
+        let older: Vec<_> = older
+            .iter()
+            .map(|(folder, bytes)| json!({ "folder": folder, "bytes": bytes }))
+            .collect();
         let said = json!({
             "schema": SCHEMA, "deleted": delete, "bytes": garbage.bytes(), "kinds": garbage.kinds,
             "older_formats": older,
@@ -42,14 +45,16 @@ pub(super) fn gc(common: &Common, delete: bool, runs: usize, wait: bool) -> Resu
     }
     let older = older.iter().map(|(folder, size)| {
         let (folder, size) = (folder.display(), bytes(*size));
-        format!("`{folder}` is of an earlier version of repro ({size}): `rm -rf {folder}` removes it\n")
+        format!(
+            "`{folder}` is of an earlier version of repro ({size}): `rm -rf {folder}` removes it\n"
+        )
     });
     Ok(told(&garbage, delete) + &older.collect::<String>())
 }
 
 /// What this pipeline and the others that have run here ask for, what the last runs used, and what is pinned.
 fn roots(common: &Common, store: &Store, runs: usize) -> Result<Roots> {
-    let store = &store.clone().remembering();
+    let store = &store.clone().with_index();
     let mut roots = Roots { runs, ..Roots::default() };
     roots.keys.extend(store.pinned_keys()?);
     let histories = store.runs()?;
@@ -60,9 +65,14 @@ fn roots(common: &Common, store: &Store, runs: usize) -> Result<Roots> {
     let here = canonical(&common.directory)?;
     let mut seen = BTreeSet::from([(here.clone(), common.pipeline_path()?)]);
     for (note, requester) in store.pipelines()? {
-        let Some(requester) = requester else { return Err(unknown(&note, "it is damaged", LOST_NOTE).into()) };
+        let Some(requester) = requester else {
+            return Err(unknown(&note, "it is damaged", LOST_NOTE).into());
+        };
         let Some(folder) = store.project_of(&requester) else {
-            let why = format!("the project `{}`, which has run here, is not found", requester.folder.display());
+            let why = format!(
+                "the project `{}`, which has run here, is not found",
+                requester.folder.display()
+            );
             return Err(unknown(&note, &why, LOST_PROJECT).into());
         };
         if !seen.insert((folder.clone(), requester.pipeline.clone())) {
@@ -72,13 +82,18 @@ fn roots(common: &Common, store: &Store, runs: usize) -> Result<Roots> {
         let is_here = folder == here;
         let directory = if is_here { common.directory.clone() } else { folder };
         let pipeline = requester.pipeline;
-        let shown = if is_here { pipeline.clone() } else { directory.join(&pipeline) }.display().to_string();
+        let shown = if is_here { pipeline.clone() } else { directory.join(&pipeline) }
+            .display()
+            .to_string();
         // Whether it is there must be known: what it asks for would go.
         let there = directory.join(&pipeline).try_exists();
         if there.with_context(|| format!("cannot look for the pipeline `{shown}`"))? {
-            let other = Common { directory, pipeline, profile: None, set: Vec::new(), ..common.clone() };
+            let other =
+                Common { directory, pipeline, profile: None, set: Vec::new(), ..common.clone() };
             let asked = asked_for(&other, store, &mut roots);
-            asked.with_context(|| format!("what `{shown}`, which has run here, asks for is not known"))?;
+            asked.with_context(|| {
+                format!("what `{shown}`, which has run here, asks for is not known")
+            })?;
         }
     }
     Ok(roots)
@@ -94,11 +109,18 @@ const LOST_PROJECT: &str = "mount its disk, or call `gc` on the machine that has
 /// That what must be kept cannot be known, because of the pipeline that `note` remembers.
 fn unknown(note: &Path, why: &str, hint: &str) -> Error {
     let message = format!("what must be kept is not known: {why}");
-    Error::Usage(Fault { source: note.display().to_string(), place: None, message, hint: Some(hint.into()) })
+    Error::Usage(Diagnostic {
+        source: note.display().to_string(),
+        location: None,
+        message,
+        hint: Some(hint.into()),
+    })
 }
 
 fn canonical(folder: &Path) -> Result<PathBuf> {
-    folder.canonicalize().with_context(|| format!("cannot look at the folder `{}`", folder.display()))
+    folder
+        .canonicalize()
+        .with_context(|| format!("cannot look at the folder `{}`", folder.display()))
 }
 
 /// What every profile of a pipeline asks for now, as far as that is known, and what its lock
@@ -106,25 +128,27 @@ fn canonical(folder: &Path) -> Result<PathBuf> {
 fn asked_for(common: &Common, store: &Store, roots: &mut Roots) -> Result<()> {
     roots.digests.extend(lock::digests(common)?);
     let whole = Session::open(common)?;
-    let mut profiles: Vec<Option<String>> = whole.pipeline.profiles.iter().map(|p| Some(p.name.clone())).collect();
+    let mut profiles: Vec<Option<String>> =
+        whole.pipeline.profiles.iter().map(|p| Some(p.name.clone())).collect();
     profiles.push(whole.profile);
     for profile in profiles {
         let mut session = Session::open(&Common { profile, ..common.clone() })?;
         session.store = store.clone();
-        let survey = session.survey(&[])?;
-        needed(&session, &survey, roots)?;
+        let plan_status = session.plan_status(&[])?;
+        needed(&session, &plan_status, roots)?;
     }
     Ok(())
 }
 
 /// What the nodes of a profile need, as `survey` found them.
-fn needed(session: &Session, survey: &Survey, roots: &mut Roots) -> Result<()> {
+fn needed(session: &Session, plan_status: &PlanStatus, roots: &mut Roots) -> Result<()> {
     let plan = &session.plan;
     // Of the nodes that are not cached, whether they were computed once, as far as the cache shows.
     let mut lost: BTreeMap<NodeId, bool> = BTreeMap::new();
     for id in plan.ids() {
-        let Some(Checked { key, standing, fell_back, .. }) = survey.checked.get(&id) else {
-            let was_computed = plan.node(id).upstream().iter().all(|up| lost.get(up) != Some(&false));
+        let Some(Checked { key, status, fell_back, .. }) = plan_status.checked.get(&id) else {
+            let was_computed =
+                plan.node(id).upstream().iter().all(|up| lost.get(up) != Some(&false));
             if was_computed {
                 roots.shapes.insert(shape(&plan.recipe_without_inputs(id)));
                 roots.shapes.extend(plan.fallback_without_inputs(id)?.as_ref().map(shape));
@@ -132,13 +156,13 @@ fn needed(session: &Session, survey: &Survey, roots: &mut Roots) -> Result<()> {
             lost.insert(id, was_computed);
             continue;
         };
-        let is_cached = matches!(standing, Standing::Cached(_));
+        let is_cached = matches!(status, Status::Cached(_));
         let mut keys = BTreeSet::from([*key]);
         // If the recipe goes, so does the note that its fallback is used. And the next run may use the
         // fallback of a recipe that is not computed.
         if fell_back.is_some() || !is_cached {
             for fallen_back in [false, true] {
-                keys.insert(plan.recipe(id, fallen_back, |up| &*survey.artifacts[&up])?.key());
+                keys.insert(plan.recipe(id, fallen_back, |up| &*plan_status.artifacts[&up])?.key());
             }
         }
         if !is_cached {
@@ -156,9 +180,11 @@ fn needed(session: &Session, survey: &Survey, roots: &mut Roots) -> Result<()> {
 /// The keys of `targets`, with their names. All must be up to date: what is not there cannot be kept.
 fn keys(session: &Session, targets: &[String]) -> Result<Vec<(Key, String)>> {
     let targets = session.select(targets)?;
-    let survey = session.survey(&targets)?;
-    let cached = |id: &NodeId| match &survey.checked.get(id)?.standing {
-        Standing::Cached(_) => Some((survey.checked[id].key, session.plan.node(*id).name.clone())),
+    let plan_status = session.plan_status(&targets)?;
+    let cached = |id: &NodeId| match &plan_status.checked.get(id)?.status {
+        Status::Cached(_) => {
+            Some((plan_status.checked[id].key, session.plan.node(*id).name.clone()))
+        }
         _ => None,
     };
     let found: Vec<(Key, String)> = targets.iter().filter_map(cached).collect();
@@ -174,7 +200,13 @@ fn told(garbage: &Garbage, deleted: bool) -> String {
         return "nothing to remove\n".into();
     }
     let mut text = String::new();
-    let width = garbage.kinds.keys().map(String::len).chain(["no answer's".len()]).max().unwrap_or_default();
+    let width = garbage
+        .kinds
+        .keys()
+        .map(String::len)
+        .chain(["no answer's".len()])
+        .max()
+        .unwrap_or_default();
     let _ = writeln!(text, "{:<width$} {:>8} {:>8} {:>10}", "kind", "kept", "removed", "bytes");
     for (kind, Share { kept, removed, bytes: size }) in &garbage.kinds {
         let kind = if kind.is_empty() { "no answer's" } else { kind };
@@ -183,7 +215,10 @@ fn told(garbage: &Garbage, deleted: bool) -> String {
     let size = bytes(garbage.bytes());
     let _ = match deleted {
         true => writeln!(text, "\n{size} freed"),
-        false => writeln!(text, "\n{size} can be freed: `repro gc --delete` removes what is counted as removed"),
+        false => writeln!(
+            text,
+            "\n{size} can be freed: `repro gc --delete` removes what is counted as removed"
+        ),
     };
     text
 }
@@ -195,7 +230,7 @@ pub(super) fn pin(common: &Common, targets: &[String]) -> Result<String> {
     let session = Session::open(common)?;
     let keys = keys(&session, targets)?;
     session.store.prepare()?;
-    let _hold = session.store.share(true)?;
+    let _hold = session.store.lock_shared(true)?;
     for (key, node) in &keys {
         session.store.pin(*key, node)?;
     }
@@ -207,7 +242,8 @@ fn pins(common: &Common) -> Result<String> {
     let mut pins = common.store().pins()?;
     pins.sort_by(|(a, before), (b, after)| (before, a).cmp(&(after, b)));
     let width = pins.iter().map(|(_, node)| node.len()).max().unwrap_or_default();
-    let lines: String = pins.iter().map(|(key, node)| format!("{node:<width$}  {}\n", key.short())).collect();
+    let lines: String =
+        pins.iter().map(|(key, node)| format!("{node:<width$}  {}\n", key.short())).collect();
     let text = if pins.is_empty() { "nothing is pinned\n".to_owned() } else { lines };
     Ok(said(common, "pinned", &pins, text))
 }
@@ -219,15 +255,18 @@ pub(super) fn unpin(common: &Common, targets: &[String]) -> Result<String> {
     let mut names: BTreeSet<&str> = BTreeSet::new();
     for target in targets {
         match session.plan.select(target) {
-            Ok(nodes) => names.extend(nodes.into_iter().map(|id| session.plan.node(id).name.as_str())),
+            Ok(nodes) => {
+                names.extend(nodes.into_iter().map(|id| session.plan.node(id).name.as_str()))
+            }
             Err(_) if pins.iter().any(|(_, node)| node == target) => {}
-            Err(fault) => return Err(Error::from(fault).into()),
+            Err(diagnostic) => return Err(Error::from(diagnostic).into()),
         }
         names.insert(target);
     }
     session.store.prepare()?;
-    let _hold = session.store.share(true)?;
-    let gone: Vec<(Key, String)> = pins.into_iter().filter(|(_, node)| names.contains(node.as_str())).collect();
+    let _hold = session.store.lock_shared(true)?;
+    let gone: Vec<(Key, String)> =
+        pins.into_iter().filter(|(_, node)| names.contains(node.as_str())).collect();
     for (key, node) in &gone {
         session.store.unpin(*key, node)?;
     }

@@ -1,9 +1,9 @@
 //! `repro graph`: the pipeline as boxes and arrows, coloured by where it stands.
 
 use super::{Common, GraphFormat, Session};
-use crate::engine::event::SCHEMA;
-use crate::engine::plan::NodeId;
-use crate::engine::survey::Standing;
+use crate::engine::run::event::SCHEMA;
+use crate::engine::run::status::Status;
+use crate::engine::spec::plan::NodeId;
 use crate::report::graph::{Block, Colour, svg};
 use anyhow::Result;
 use serde_json::json;
@@ -48,7 +48,9 @@ impl Unit {
         let lines = match full {
             true => vec![self.name.clone()],
             false if nodes == 1 => vec![self.name.clone(), self.kind.to_owned(), self.counts()],
-            false => vec![self.name.clone(), format!("{}, {nodes} nodes", self.kind), self.counts()],
+            false => {
+                vec![self.name.clone(), format!("{}, {nodes} nodes", self.kind), self.counts()]
+            }
         };
         let parts = if nodes > 1 { self.states.to_vec() } else { Vec::new() };
         Block { lines, colour: self.colour(), parts }
@@ -60,7 +62,7 @@ pub(super) fn graph(common: &Common, format: GraphFormat, full: bool) -> Result<
     let session = Session::open(common)?;
     let plan = &session.plan;
     let ids: Vec<NodeId> = plan.ids().collect();
-    let survey = session.survey(&ids)?;
+    let plan_status = session.plan_status(&ids)?;
     let mut units: Vec<Unit> = Vec::new();
     let mut unit_of_stage: HashMap<&str, usize> = HashMap::new();
     let mut unit_of: Vec<usize> = Vec::with_capacity(ids.len());
@@ -75,10 +77,10 @@ pub(super) fn graph(common: &Common, format: GraphFormat, full: bool) -> Result<
         });
         unit_of_stage.insert(&node.stage, unit);
         unit_of.push(unit);
-        let state = match survey.standing[&id] {
-            Standing::Cached(_) => 0,
-            Standing::Depends(_) => 1,
-            Standing::Due(_) => 2,
+        let state = match plan_status.status[&id] {
+            Status::Cached(_) => 0,
+            Status::MaybeStale(_) => 1,
+            Status::Stale(_) => 2,
         };
         units[unit].states[state] += 1;
         // Inputs stand before those that use them.
@@ -91,8 +93,12 @@ pub(super) fn graph(common: &Common, format: GraphFormat, full: bool) -> Result<
             json!({ "name": unit.name, "label": label, "cached": cached, "depends": depends, "run": run })
         };
         let boxes: Vec<_> = units.iter().map(boxed).collect();
-        let arrows: Vec<_> = arrows.iter().map(|(from, to)| [&units[*from].name, &units[*to].name]).collect();
-        return Ok(format!("{:#}\n", json!({ "schema": SCHEMA, "boxes": boxes, "arrows": arrows })));
+        let arrows: Vec<_> =
+            arrows.iter().map(|(from, to)| [&units[*from].name, &units[*to].name]).collect();
+        return Ok(format!(
+            "{:#}\n",
+            json!({ "schema": SCHEMA, "boxes": boxes, "arrows": arrows })
+        ));
     }
     let mut text = String::new();
     match format {
@@ -125,7 +131,11 @@ pub(super) fn graph(common: &Common, format: GraphFormat, full: bool) -> Result<
             )?;
             for (i, unit) in units.iter().enumerate() {
                 let Colour { fill, line, .. } = STATES[unit.colour()];
-                writeln!(text, "  n{i} [label={:?}, fillcolor={fill:?}, color={line:?}];", unit.label(full))?;
+                writeln!(
+                    text,
+                    "  n{i} [label={:?}, fillcolor={fill:?}, color={line:?}];",
+                    unit.label(full)
+                )?;
             }
             for (from, to) in &arrows {
                 writeln!(text, "  n{from} -> n{to};")?;

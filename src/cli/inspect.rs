@@ -1,15 +1,15 @@
 //! `repro show` and `export`: looking at what there is.
 
 use super::{Common, Session};
-use crate::engine::deliver::folder_name;
-use crate::engine::entry::Entry;
+use crate::engine::cache::entry::Entry;
 use crate::engine::error::Error;
-use crate::engine::event::SCHEMA;
 use crate::engine::key::{Key, Recipe};
-use crate::engine::plan::{NodeId, Plan};
-use crate::engine::stage::Question;
-use crate::engine::survey::Standing;
-use crate::engine::wording::{count, seconds};
+use crate::engine::record::export::folder_name;
+use crate::engine::run::event::SCHEMA;
+use crate::engine::run::status::Status;
+use crate::engine::spec::plan::{NodeId, Plan};
+use crate::engine::stage::ResolvedStage;
+use crate::engine::text::{count, seconds};
 use crate::fs;
 use anyhow::Result;
 use serde_json::json;
@@ -20,18 +20,21 @@ use std::sync::Arc;
 pub(super) fn show(common: &Common, target: &str) -> Result<String> {
     let session = Session::open(common)?;
     let targets = session.select(&[target.to_owned()])?;
-    let survey = session.survey(&targets)?;
+    let plan_status = session.plan_status(&targets)?;
     let mut text = String::new();
     let mut all = Vec::new();
     for id in &targets {
         let name = &session.plan.node(*id).name;
-        let Some(checked) = survey.checked.get(id) else {
+        let Some(checked) = plan_status.checked.get(id) else {
             all.push(json!({ "node": name, "state": "depends" }));
-            writeln!(text, "{name}\n  its inputs are not up to date, so it has no key yet (`repro why {name}`)\n")?;
+            writeln!(
+                text,
+                "{name}\n  its inputs are not up to date, so it has no key yet (`repro why {name}`)\n"
+            )?;
             continue;
         };
-        let entry = match &checked.standing {
-            Standing::Cached(entry) => Some(Arc::clone(entry)),
+        let entry = match &checked.status {
+            Status::Cached(entry) => Some(Arc::clone(entry)),
             _ => session.store.entry(checked.key)?,
         };
         let log = session.store.log(checked.key);
@@ -40,7 +43,9 @@ pub(super) fn show(common: &Common, target: &str) -> Result<String> {
             None => session.store.recipe(checked.key)?,
         };
         let (key, answer) = (checked.key, entry.as_deref());
-        all.push(json!({ "node": name, "key": key, "recipe": recipe, "entry": answer, "logs": log }));
+        all.push(
+            json!({ "node": name, "key": key, "recipe": recipe, "entry": answer, "logs": log }),
+        );
         describe(&mut text, (&session.plan, *id), key, recipe.as_ref(), answer, &log)?;
     }
     Ok(if common.json {
@@ -64,28 +69,38 @@ fn describe(
     let node = plan.node(id);
     writeln!(text, "{}\n  key      {key}", node.name)?;
     for (slot, nodes) in &node.inputs {
-        let names: Vec<&str> = nodes.iter().take(NAMES).map(|id| plan.node(*id).name.as_str()).collect();
+        let names: Vec<&str> =
+            nodes.iter().take(NAMES).map(|id| plan.node(*id).name.as_str()).collect();
         let more = nodes.len() - names.len();
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         writeln!(text, "  from     {slot}: {}{more}", names.join(", "))?;
     }
     match recipe {
-        Some(recipe) => describe_recipe(text, recipe, &node.question)?,
+        Some(recipe) => describe_recipe(text, recipe, &node.resolved)?,
         None => writeln!(text, "  its recipe is no longer in the cache")?,
     }
     match entry {
         Some(entry) => {
             for (file, stored) in &entry.outputs {
                 let executable = if stored.executable { ", executable" } else { "" };
-                writeln!(text, "  output   {file} {} ({} bytes{executable})", stored.digest, stored.bytes)?;
+                writeln!(
+                    text,
+                    "  output   {file} {} ({} bytes{executable})",
+                    stored.digest, stored.bytes
+                )?;
             }
             for folder in &entry.empty_folders {
                 writeln!(text, "  output   {folder} (an empty folder)")?;
             }
-            let memory = entry
-                .peak_memory
-                .map_or("unknown".into(), |bytes| format!("{} MiB (its largest process)", bytes >> 20));
-            writeln!(text, "  took     {}, peak memory {memory}, on {}", seconds(entry.seconds), entry.host)?;
+            let memory = entry.peak_memory.map_or("unknown".into(), |bytes| {
+                format!("{} MiB (its largest process)", bytes >> 20)
+            });
+            writeln!(
+                text,
+                "  took     {}, peak memory {memory}, on {}",
+                seconds(entry.seconds),
+                entry.host
+            )?;
             let program = entry.program.map_or("unknown".into(), |digest| digest.to_string());
             writeln!(text, "  program  {program}")?;
         }
@@ -101,7 +116,7 @@ fn describe(
 /// Fields of stages that are in no recipe: that one is not there does not say that it is at its default.
 const IN_NO_KEY: [&str; 6] = ["files", "ignore", "memory", "retries", "threads", "time-limit"];
 
-fn describe_recipe(text: &mut String, recipe: &Recipe, question: &Question) -> Result<()> {
+fn describe_recipe(text: &mut String, recipe: &Recipe, resolved: &ResolvedStage) -> Result<()> {
     writeln!(text, "  kind     {} version {}", recipe.kind, recipe.version)?;
     for (name, value) in &recipe.params {
         writeln!(text, "  param    {name} = {value}")?;
@@ -111,7 +126,7 @@ fn describe_recipe(text: &mut String, recipe: &Recipe, question: &Question) -> R
         let is_own = own.is_some_and(|own| own.get(name).is_some());
         !is_own && !recipe.params.contains_key(name) && !IN_NO_KEY.contains(&name)
     };
-    for (name, value) in question.full.iter().filter(|(name, _)| is_default(name)) {
+    for (name, value) in resolved.full.iter().filter(|(name, _)| is_default(name)) {
         writeln!(text, "  param    {name} = {value} (default)")?;
     }
     if let Some(seed) = &recipe.seed {
@@ -128,26 +143,30 @@ fn describe_recipe(text: &mut String, recipe: &Recipe, question: &Question) -> R
 pub(super) fn export(common: &Common, target: &str, destination: &Path) -> Result<String> {
     let session = Session::open(common)?;
     let targets = session.select(&[target.to_owned()])?;
-    let survey = session.survey(&targets)?;
+    let plan_status = session.plan_status(&targets)?;
     let stale: Vec<&str> = targets
         .iter()
-        .filter(|id| !matches!(survey.standing[id], Standing::Cached(_)))
+        .filter(|id| !matches!(plan_status.status[id], Status::Cached(_)))
         .map(|id| session.plan.node(*id).name.as_str())
         .collect();
     if let Some(first) = stale.first() {
-        let fault = crate::engine::error::Fault {
+        let diagnostic = crate::engine::error::Diagnostic {
             source: "export".into(),
-            place: None,
+            location: None,
             message: format!("`{first}` is not up to date ({} in all)", count(stale.len())),
             hint: Some(format!("`repro run {target}` makes it")),
         };
-        return Err(Error::Usage(fault).into());
+        return Err(Error::Usage(diagnostic).into());
     }
     let mut written = Vec::new();
     for id in &targets {
-        let Standing::Cached(entry) = &survey.standing[id] else { continue };
+        let Status::Cached(entry) = &plan_status.status[id] else { continue };
         let name = &session.plan.node(*id).name;
-        let folder = if targets.len() == 1 { destination.to_owned() } else { destination.join(folder_name(name)) };
+        let folder = if targets.len() == 1 {
+            destination.to_owned()
+        } else {
+            destination.join(folder_name(name))
+        };
         for (file, stored) in &entry.outputs {
             let path = folder.join(file);
             fs::create_dir_all(path.parent().unwrap_or(&folder))?;

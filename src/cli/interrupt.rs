@@ -1,6 +1,6 @@
 //! What a command that starts jobs does when it is asked to end.
 
-use crate::engine::executor::local::{GRACE, Local, Processes};
+use crate::engine::run::executor::local::{GRACE, Local, Processes};
 use crate::process::{REQUESTS, adopt, heeded, start_thread};
 use anyhow::{Context as _, Result};
 use signal_hook::consts::{SIGINT, SIGQUIT};

@@ -1,14 +1,14 @@
 //! `repro lock`, and what `run --locked` and `verify --locked` hold to: the lock beside the pipeline file.
 
 use super::{Common, Session, print, verify, without_yaml};
-use crate::engine::error::{Error, Fault};
-use crate::engine::event::SCHEMA;
+use crate::engine::cache::verify::Verified;
+use crate::engine::error::{Diagnostic, Error};
 use crate::engine::key::{Artifact, Digest};
-use crate::engine::lock::{Difference, Expected, Lock, command};
-use crate::engine::plan::NodeId;
-use crate::engine::survey::{Standing, Survey};
-use crate::engine::verify::Verified;
-use crate::engine::wording::count;
+use crate::engine::record::lockfile::{Expected, Lockfile, Mismatch, command};
+use crate::engine::run::event::SCHEMA;
+use crate::engine::run::status::{PlanStatus, Status};
+use crate::engine::spec::plan::NodeId;
+use crate::engine::text::count;
 use crate::fs;
 use anyhow::{Context as _, Result};
 use serde_json::json;
@@ -24,15 +24,20 @@ fn file(common: &Common) -> PathBuf {
 }
 
 /// The lock as it is; `None` if there is none.
-fn read(common: &Common) -> Result<Option<Lock>> {
+fn read(common: &Common) -> Result<Option<Lockfile>> {
     let (file, path) = (file(common), common.directory.join(file(common)));
     let Some(bytes) = fs::read_if_there(&path)? else { return Ok(None) };
     let source = file.display().to_string();
     let text = String::from_utf8(bytes).map_err(|_| {
         let hint = Some("restore the file, or remove it and lock again".into());
-        Error::from(Fault { source: source.clone(), place: None, message: "it is not UTF-8".into(), hint })
+        Error::from(Diagnostic {
+            source: source.clone(),
+            location: None,
+            message: "it is not UTF-8".into(),
+            hint,
+        })
     })?;
-    Ok(Some(Lock::parse(&source, &text).map_err(Error::from)?))
+    Ok(Some(Lockfile::parse(&source, &text).map_err(Error::from)?))
 }
 
 /// Refuses a lock whose lines are not as they were locked; that there is none is no error.
@@ -43,13 +48,19 @@ pub(super) fn check_lines(common: &Common) -> Result<()> {
     // Without a pipeline that can be read, there is none to compare.
     let Ok(session) = Session::open(common) else { return Ok(()) };
     let Ok(expected) = expected(&lock, &session) else { return Ok(()) };
-    let differences = differences(&session, &expected, &cached(&session.survey(&[])?).0);
+    let differences = differences(&session, &expected, &cached(&session.plan_status(&[])?).0);
     Ok(expected.refuse_swapped(&differences).map_err(Error::from)?)
 }
 
 /// The outputs in `found` that are not as `expected`.
-fn differences(session: &Session, expected: &Expected, found: &[(NodeId, Artifact)]) -> Vec<Difference> {
-    let compare = |(id, artifact): &(NodeId, Artifact)| expected.differences(&session.plan.node(*id).name, artifact);
+fn differences(
+    session: &Session,
+    expected: &Expected,
+    found: &[(NodeId, Artifact)],
+) -> Vec<Mismatch> {
+    let compare = |(id, artifact): &(NodeId, Artifact)| {
+        expected.differences(&session.plan.node(*id).name, artifact)
+    };
     found.iter().flat_map(compare).collect()
 }
 
@@ -61,43 +72,57 @@ pub(super) fn digests(common: &Common) -> Result<BTreeSet<Digest>> {
 /// Digests of what was set for once must not stand for the profile.
 fn refuse_overrides(common: &Common) -> Result<()> {
     let Some(assignment) = common.set.first() else { return Ok(()) };
-    let fault = Fault {
+    let diagnostic = Diagnostic {
         source: format!("-S {assignment}"),
-        place: None,
-        message: format!("`{}` holds for profiles as `{}` has them", file(common).display(), common.pipeline.display()),
+        location: None,
+        message: format!(
+            "`{}` holds for profiles as `{}` has them",
+            file(common).display(),
+            common.pipeline.display()
+        ),
         hint: Some("leave it out, or make a profile of it".into()),
     };
-    Err(Error::Usage(fault).into())
+    Err(Error::Usage(diagnostic).into())
 }
 
 /// The lock to hold `session` to, which gives up its fallbacks: what cannot be had has no digest to compare.
-pub(super) fn hold(common: &Common, session: &mut Session) -> Result<Lock> {
+pub(super) fn hold(common: &Common, session: &mut Session) -> Result<Lockfile> {
     refuse_overrides(common)?;
-    session.plan.nodes.iter_mut().for_each(|node| Arc::make_mut(&mut node.question).fallback = None);
+    session
+        .plan
+        .nodes
+        .iter_mut()
+        .for_each(|node| Arc::make_mut(&mut node.resolved).fallback = None);
     let missing = || {
         let profile = session.profile.as_deref();
-        let hint = format!("`{}`, then `{}` writes it", command("run", profile), command("lock", profile));
+        let hint =
+            format!("`{}`, then `{}` writes it", command("run", profile), command("lock", profile));
         let source = file(common).display().to_string();
-        Error::Usage(Fault { source, place: None, message: "there is no such file".into(), hint: Some(hint) })
+        Error::Usage(Diagnostic {
+            source,
+            location: None,
+            message: "there is no such file".into(),
+            hint: Some(hint),
+        })
     };
     Ok(read(common)?.ok_or_else(missing)?)
 }
 
 /// What `lock` expects of the nodes of `session`.
-pub(super) fn expected<'a>(lock: &'a Lock, session: &'a Session) -> Result<Expected<'a>> {
+pub(super) fn expected<'a>(lock: &'a Lockfile, session: &'a Session) -> Result<Expected<'a>> {
     lock.check_seed(session.profile.as_deref(), &session.pipeline.seed).map_err(Error::from)?;
     let names: BTreeSet<&str> = session.plan.nodes.iter().map(|node| node.name.as_str()).collect();
     Ok(lock.expected(session.profile.as_deref(), &names).map_err(Error::from)?)
 }
 
 /// The nodes that are up to date, inputs first, and the number of those that are not.
-fn cached(survey: &Survey) -> (Vec<(NodeId, Artifact)>, usize) {
-    let artifact = |(id, standing): (&NodeId, &Standing)| match standing {
-        Standing::Cached(entry) => Some((*id, entry.artifact())),
+fn cached(plan_status: &PlanStatus) -> (Vec<(NodeId, Artifact)>, usize) {
+    let artifact = |(id, status): (&NodeId, &Status)| match status {
+        Status::Cached(entry) => Some((*id, entry.artifact())),
         _ => None,
     };
-    let found: Vec<(NodeId, Artifact)> = survey.standing.iter().filter_map(artifact).collect();
-    let pending = survey.standing.len() - found.len();
+    let found: Vec<(NodeId, Artifact)> = plan_status.status.iter().filter_map(artifact).collect();
+    let pending = plan_status.status.len() - found.len();
     (found, pending)
 }
 
@@ -111,25 +136,32 @@ pub(super) fn lock(common: &Common) -> Result<String> {
     refuse_overrides(common)?;
     let session = Session::open(common)?;
     let (profile, file) = (session.profile.as_deref(), file(common));
-    let survey = session.survey(&[])?;
+    let plan_status = session.plan_status(&[])?;
     // First: running once more would not help.
-    if let Some((id, _)) = survey.checked.iter().find(|(_, checked)| checked.fell_back.is_some()) {
+    if let Some((id, _)) =
+        plan_status.checked.iter().find(|(_, checked)| checked.fell_back.is_some())
+    {
         let node = session.plan.node(*id).name.clone();
-        let hint = format!("`{} --refetch` asks again; what came instead cannot stand for it", command("run", profile));
+        let hint = format!(
+            "`{} --refetch` asks again; what came instead cannot stand for it",
+            command("run", profile)
+        );
         return Err(Error::Unavailable { node, hint: Some(hint) })
             .with_context(|| format!("`{}` holds no answers of fallbacks", file.display()));
     }
-    let (found, missing) = cached(&survey);
+    let (found, missing) = cached(&plan_status);
     if missing > 0 {
         return Err(pending(missing, &session).into());
     }
-    let nodes: BTreeMap<String, Artifact> =
-        found.into_iter().map(|(id, artifact)| (session.plan.node(id).name.clone(), artifact)).collect();
+    let nodes: BTreeMap<String, Artifact> = found
+        .into_iter()
+        .map(|(id, artifact)| (session.plan.node(id).name.clone(), artifact))
+        .collect();
     // Another profile may be locked at this moment: its part must be there when this one is written.
     let _turn = session.store.turn()?;
-    let mut lock = read(common)?.unwrap_or_else(|| Lock::new(&file.display().to_string()));
+    let mut lock = read(common)?.unwrap_or_else(|| Lockfile::new(&file.display().to_string()));
     let all = nodes.len();
-    let tell = session.plan.nodes.iter().filter(|node| node.kind.tells_root());
+    let tell = session.plan.nodes.iter().filter(|node| node.kind.embeds_root());
     let (root, changed) = lock.set(profile, nodes, tell.map(|node| node.name.clone()).collect());
     lock.set_seed(profile, &session.pipeline.seed);
     fs::write_for_people(&common.directory.join(&file), lock.to_string().as_bytes())?;
@@ -150,7 +182,7 @@ pub(super) fn verify(common: &Common, verified: &Verified) -> Result<String> {
     let mut session = Session::open(common)?;
     let lock = hold(common, &mut session)?;
     let expected = expected(&lock, &session)?;
-    let (found, missing) = cached(&session.survey(&[])?);
+    let (found, missing) = cached(&session.plan_status(&[])?);
     let differences = differences(&session, &expected, &found);
     let text = if common.json {
         let held = json!({
@@ -162,7 +194,11 @@ pub(super) fn verify(common: &Common, verified: &Verified) -> Result<String> {
         format!("{whole:#}\n")
     } else {
         let as_expected = if differences.is_empty() { " as expected" } else { "" };
-        let compared = format!("{}: {} compared{as_expected}, {missing} not cached", expected.source(), found.len());
+        let compared = format!(
+            "{}: {} compared{as_expected}, {missing} not cached",
+            expected.source(),
+            found.len()
+        );
         format!("{verified}: all sound\n{compared}; root {}\n", expected.root())
     };
     if differences.is_empty() && missing == 0 {

@@ -1,10 +1,10 @@
 //! `repro log`: the runs there were, and one of them.
 
 use super::Common;
-use crate::engine::event::SCHEMA;
-use crate::engine::history::{self, Node, Run, State};
-use crate::engine::reason::Reason;
-use crate::engine::wording::{count, seconds, utc};
+use crate::engine::record::history::{self, NodeRecord, Run, State};
+use crate::engine::run::event::SCHEMA;
+use crate::engine::run::reason::Reason;
+use crate::engine::text::{count, seconds, utc};
 use anyhow::Result;
 use serde_json::json;
 use std::fmt::Write as _;
@@ -13,7 +13,12 @@ use std::fmt::Write as _;
 pub(super) fn runs(common: &Common, limit: usize) -> Result<String> {
     let store = common.store();
     let ids = store.runs()?;
-    let runs = ids.iter().rev().take(limit).map(|id| history::read(&store, id)).collect::<Result<Vec<Run>>>()?;
+    let runs = ids
+        .iter()
+        .rev()
+        .take(limit)
+        .map(|id| history::read(&store, id))
+        .collect::<Result<Vec<Run>>>()?;
     if common.json {
         let told = |run: &Run| {
             let mut run = json!(run);
@@ -24,17 +29,21 @@ pub(super) fn runs(common: &Common, limit: usize) -> Result<String> {
         return Ok(format!("{:#}\n", json!({ "schema": SCHEMA, "of": ids.len(), "runs": runs })));
     }
     if runs.is_empty() {
-        return Ok("nothing has run yet\n".into());
+        return Ok("there are no runs yet\n".into());
     }
-    let width = |of: fn(&Run) -> usize, title: &str| runs.iter().map(of).chain([title.len()]).max().unwrap_or_default();
-    let (id, profile) = (width(|run| run.run.len(), "run"), width(|run| name(run).len(), "profile"));
+    let width = |of: fn(&Run) -> usize, title: &str| {
+        runs.iter().map(of).chain([title.len()]).max().unwrap_or_default()
+    };
+    let (id, profile) =
+        (width(|run| run.run.len(), "run"), width(|run| name(run).len(), "profile"));
     let mut text = format!(
         "{:<id$}  {:<20}  {:<profile$}  {:>6}  {:>5}  {:>6}  {:>7}  outcome\n",
         "run", "when (UTC)", "profile", "cached", "ran", "failed", "seconds"
     );
     for run in &runs {
         let took = run.seconds.map_or("?".to_owned(), |took| format!("{took:.1}"));
-        let set: String = run.overrides.iter().map(|assignment| format!("  -S {assignment}")).collect();
+        let set: String =
+            run.overrides.iter().map(|assignment| format!("  -S {assignment}")).collect();
         writeln!(
             text,
             "{:<id$}  {:<20}  {:<profile$}  {:>6}  {:>5}  {:>6}  {took:>7}  {}{set}",
@@ -64,18 +73,32 @@ pub(super) fn run(common: &Common, id: &str) -> Result<String> {
     }
     let mut text = String::new();
     let took = run.seconds.map(|took| format!(" in {}", seconds(took))).unwrap_or_default();
-    writeln!(text, "run {}, {}: profile `{}`, {}", run.run, when(&run), name(&run), count(run.wanted))?;
+    writeln!(
+        text,
+        "run {}, {}: profile `{}`, {}",
+        run.run,
+        when(&run),
+        name(&run),
+        count(run.wanted)
+    )?;
     for assignment in &run.overrides {
         writeln!(text, "set for this once: {assignment}")?;
     }
-    writeln!(text, "{}{took}: {} cached, {} ran, {} failed\n", outcome(&run), run.cached, run.ran, run.failed)?;
+    writeln!(
+        text,
+        "{}{took}: {} cached, {} ran, {} failed\n",
+        outcome(&run),
+        run.cached,
+        run.ran,
+        run.failed
+    )?;
     for node in &run.nodes {
         writeln!(text, "  {}", line(node))?;
     }
     Ok(text)
 }
 
-fn line(node: &Node) -> String {
+fn line(node: &NodeRecord) -> String {
     let reasons = node.reasons.iter().map(Reason::to_string).collect::<Vec<_>>().join("; ");
     let took = node.seconds.map(seconds).unwrap_or_default();
     let cause = node.cause.as_deref().unwrap_or_default();

@@ -2,12 +2,12 @@
 
 use super::output::print;
 use super::{Common, Session};
-use crate::engine::error::{Error, Fault};
-use crate::engine::event::SCHEMA;
-use crate::engine::executor::log::Follower;
-use crate::engine::history;
+use crate::engine::error::{Diagnostic, Error};
 use crate::engine::key::Key;
-use crate::engine::plan::NodeId;
+use crate::engine::record::history;
+use crate::engine::run::event::SCHEMA;
+use crate::engine::run::executor::log::Follower;
+use crate::engine::spec::plan::NodeId;
 use anyhow::Result;
 use serde_json::json;
 use std::time::Duration;
@@ -21,9 +21,9 @@ pub(super) fn logs(common: &Common, target: &str, follow: bool) -> Result<String
     let nodes = session.select(&[target.to_owned()])?;
     if follow && nodes.len() > 1 {
         let first = &session.plan.node(nodes[0]).name;
-        return Err(Error::Usage(Fault {
+        return Err(Error::Usage(Diagnostic {
             source: "logs --follow".into(),
-            place: None,
+            location: None,
             message: format!("`{target}` names {} nodes; only one can be followed", nodes.len()),
             hint: Some(format!("name one of them, as `{first}`")),
         })
@@ -32,9 +32,14 @@ pub(super) fn logs(common: &Common, target: &str, follow: bool) -> Result<String
     let keys = keys(&session, &nodes)?;
     if common.json {
         let of = |(id, key): (&NodeId, &Option<Key>)| -> Result<_> {
-            let lines = key.map(|key| Follower::new(session.store.log(key)).finish()).unwrap_or_default();
-            let running = key.is_some_and(|key| session.store.at_work(key).is_ok_and(|owner| owner.is_some()));
-            Ok(json!({ "node": session.plan.node(*id).name, "key": key, "running": running, "lines": lines }))
+            let lines =
+                key.map(|key| Follower::new(session.store.log(key)).finish()).unwrap_or_default();
+            let running = key.is_some_and(|key| {
+                session.store.lease_holder(key).is_ok_and(|process| process.is_some())
+            });
+            Ok(
+                json!({ "node": session.plan.node(*id).name, "key": key, "running": running, "lines": lines }),
+            )
         };
         let nodes = nodes.iter().zip(&keys).map(of).collect::<Result<Vec<_>>>()?;
         return Ok(format!("{:#}\n", json!({ "schema": SCHEMA, "nodes": nodes })));
@@ -55,7 +60,7 @@ fn show(session: &Session, key: Key, follow: bool) -> Result<()> {
     let mut log = Follower::new(session.store.log(key));
     loop {
         // Asked first: what the job wrote last is read after it has ended.
-        let running = follow && session.store.at_work(key)?.is_some();
+        let running = follow && session.store.lease_holder(key)?.is_some();
         let lines = if running { log.read() } else { log.finish() };
         print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>(), false);
         if !running {
@@ -67,14 +72,18 @@ fn show(session: &Session, key: Key, follow: bool) -> Result<()> {
 
 /// The keys under which nodes ran last: their own if they are known and have run, or those in the history.
 fn keys(session: &Session, nodes: &[NodeId]) -> Result<Vec<Option<Key>>> {
-    let survey = session.survey(nodes)?;
+    let plan_status = session.plan_status(nodes)?;
     let has_run = |key: &Key| {
         let store = &session.store;
-        let is_running = || store.at_work(*key).is_ok_and(|owner| owner.is_some());
-        store.log(*key).exists() || store.entry(*key).is_ok_and(|entry| entry.is_some()) || is_running()
+        let is_running = || store.lease_holder(*key).is_ok_and(|process| process.is_some());
+        store.log(*key).exists()
+            || store.entry(*key).is_ok_and(|entry| entry.is_some())
+            || is_running()
     };
-    let mut keys: Vec<Option<Key>> =
-        nodes.iter().map(|id| survey.checked.get(id).map(|checked| checked.key).filter(has_run)).collect();
+    let mut keys: Vec<Option<Key>> = nodes
+        .iter()
+        .map(|id| plan_status.checked.get(id).map(|checked| checked.key).filter(has_run))
+        .collect();
     for run in session.store.runs()?.iter().rev() {
         if keys.iter().all(Option::is_some) {
             break;
@@ -82,7 +91,12 @@ fn keys(session: &Session, nodes: &[NodeId]) -> Result<Vec<Option<Key>>> {
         let run = history::read(&session.store, run)?;
         for (id, key) in nodes.iter().zip(&mut keys).filter(|(_, key)| key.is_none()) {
             let name = &session.plan.node(*id).name;
-            *key = run.nodes.iter().find(|node| node.node == *name).and_then(|node| node.key).filter(has_run);
+            *key = run
+                .nodes
+                .iter()
+                .find(|node| node.node == *name)
+                .and_then(|node| node.key)
+                .filter(has_run);
         }
     }
     Ok(keys)

@@ -12,9 +12,13 @@ pub(super) fn man(folder: Option<&Path>) -> Result<String> {
     let mut repro = Cli::command();
     // So that the commands' own names begin with the program's.
     repro.build();
-    let Some(folder) = folder else { return Ok(String::from_utf8_lossy(&page(&repro)?).into_owned()) };
+    let Some(folder) = folder else {
+        return Ok(String::from_utf8_lossy(&page(&repro)?).into_owned());
+    };
     fs::create_dir_all(folder)?;
-    let shown = repro.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help");
+    let shown = repro
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set() && command.get_name() != "help");
     let mut written = String::new();
     for command in std::iter::once(&repro).chain(shown) {
         let name = command.get_display_name().unwrap_or_else(|| command.get_name());

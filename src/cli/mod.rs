@@ -18,17 +18,17 @@ mod run;
 mod unchanged;
 mod verify;
 
-use crate::engine::error::{Error, Fault};
-use crate::engine::exec::Manner;
-use crate::engine::executor::log::{ERROR, HINT};
+use crate::engine::cache::store::Store;
+use crate::engine::error::{Diagnostic, Error};
 use crate::engine::key::{Digest, Key};
-use crate::engine::pipeline::Pipeline;
-use crate::engine::plan::{NodeId, Plan};
-use crate::engine::progress::Verbosity;
-use crate::engine::schema::schema;
-use crate::engine::store::Store;
-use crate::engine::survey::{Survey, Surveyor};
-use crate::engine::wording::harmless;
+use crate::engine::run::executor::log::{ERROR, HINT};
+use crate::engine::run::progress::Verbosity;
+use crate::engine::run::status::{PlanStatus, StatusChecker};
+use crate::engine::run::worker::ExecOptions;
+use crate::engine::spec::pipeline::Pipeline;
+use crate::engine::spec::plan::{NodeId, Plan};
+use crate::engine::spec::schema::schema;
+use crate::engine::text::escape_control;
 use crate::stage::DATA_VARIABLE;
 use crate::{fs, kernel, stage};
 use anyhow::{Context as _, Result};
@@ -154,7 +154,7 @@ enum Command {
     ///
     /// Everything must be up to date. The parts of other profiles stay as they are. `run --locked` and `verify --locked`
     /// hold the outputs to it.
-    Lock,
+    Lockfile,
     /// Say what of the cache nobody needs any more, or remove it
     ///
     /// What any profile asks for now, what the last runs used, what is pinned and what the lock expects stays. So does
@@ -310,7 +310,7 @@ struct RunArgs {
     /// Try a failed node again, up to so many times
     #[arg(long, value_name = "N", default_value = "0")]
     retries: u32,
-    /// Hold every output to the lock: exit with 4 at the first that differs
+    /// CacheLock every output to the lock: exit with 4 at the first that differs
     #[arg(long, conflicts_with = "dry_run")]
     locked: bool,
     /// If another command holds the cache for itself (`gc`), wait for it
@@ -340,13 +340,13 @@ pub fn main() -> u8 {
         Ok(cli) => cli,
         Err(refusal) if refusal.kind() == ErrorKind::MissingSubcommand => {
             // clap would list the commands, with that of the program's own use.
-            let fault = Fault {
+            let diagnostic = Diagnostic {
                 source: "repro".into(),
-                place: None,
+                location: None,
                 message: "a command is missing".into(),
                 hint: Some("`repro help` lists them".into()),
             };
-            return finish(complain(&Error::Usage(fault).into()));
+            return finish(complain(&Error::Usage(diagnostic).into()));
         }
         Err(refusal) => {
             // Help and version come this way too.
@@ -380,8 +380,9 @@ fn finish(code: u8) -> u8 {
 fn dispatch(cli: Cli) -> Result<String> {
     kernel::check_forced_isa().map_err(Error::Infrastructure)?;
     let common = &cli.common;
-    let fault = if matches!(cli.command, Command::Exec { .. }) { "REPRO_FAULT_JOB" } else { "REPRO_FAULT" };
-    std::env::var(fault).iter().for_each(|fault| fs::arm(fault));
+    let diagnostic =
+        if matches!(cli.command, Command::Exec { .. }) { "REPRO_FAULT_JOB" } else { "REPRO_FAULT" };
+    std::env::var(diagnostic).iter().for_each(|diagnostic| fs::arm(diagnostic));
     refuse_what_is_not_used(&cli)?;
     match cli.command {
         Command::Run(args) => run::run(common, &args),
@@ -390,15 +391,21 @@ fn dispatch(cli: Cli) -> Result<String> {
         Command::Show { target } => inspect::show(common, &target),
         Command::Export { target, destination } => inspect::export(common, &target, &destination),
         Command::Verify(args) => verify::verify(common, &args),
-        Command::Lock => lock::lock(common),
-        Command::Gc { delete, keep_runs, wait_for_lock } => gc::gc(common, delete, keep_runs, wait_for_lock),
+        Command::Lockfile => lock::lock(common),
+        Command::Gc { delete, keep_runs, wait_for_lock } => {
+            gc::gc(common, delete, keep_runs, wait_for_lock)
+        }
         Command::Pin { targets } => gc::pin(common, &targets),
         Command::Unpin { targets } => gc::unpin(common, &targets),
         Command::Log { run: Some(run), .. } => log::run(common, &run),
         Command::Log { run: None, limit } => log::runs(common, limit),
         Command::Logs { target, follow } => logs::logs(common, &target, follow),
-        Command::Diff { before, after, profiles: false, limit } => diff::runs(common, before, after, limit),
-        Command::Diff { before, after, profiles: true, limit } => diff::profiles(common, before, after, limit),
+        Command::Diff { before, after, profiles: false, limit } => {
+            diff::runs(common, before, after, limit)
+        }
+        Command::Diff { before, after, profiles: true, limit } => {
+            diff::profiles(common, before, after, limit)
+        }
         Command::Schema => Ok(format!("{:#}\n", schema(stage::KINDS))),
         Command::Completions { shell } => complete::script(shell),
         Command::Man { destination } => manual::man(destination.as_deref()),
@@ -409,7 +416,13 @@ fn dispatch(cli: Cli) -> Result<String> {
             let _ending = time_limit.map(exec::end_after).transpose()?;
             match key {
                 Some(key) => {
-                    let manner = Manner { program, threads, again, is_one_of_many: false, project: None };
+                    let manner = ExecOptions {
+                        program,
+                        threads,
+                        again,
+                        is_one_of_many: false,
+                        project: None,
+                    };
                     exec::exec(common, key, manner, aside.as_deref())
                 }
                 None => exec::serve(common, program, aside.as_deref()),
@@ -430,12 +443,15 @@ fn refuse_what_is_not_used(cli: &Cli) -> Result<()> {
         _ => return Ok(()),
     };
     let common = &cli.common;
-    let given =
-        [("-S", !common.set.is_empty()), ("--profile", common.profile.is_some()), ("--refetch", common.refetch)];
+    let given = [
+        ("-S", !common.set.is_empty()),
+        ("--profile", common.profile.is_some()),
+        ("--refetch", common.refetch),
+    ];
     match given.iter().find(|(_, is_given)| *is_given) {
-        Some((option, _)) => Err(Error::Usage(Fault {
+        Some((option, _)) => Err(Error::Usage(Diagnostic {
             source: (*option).to_owned(),
-            place: None,
+            location: None,
             message: format!("`{command}` looks at no node of the pipeline, and does not use it"),
             hint: Some("leave it out".into()),
         })
@@ -448,9 +464,9 @@ fn refuse_what_is_not_used(cli: &Cli) -> Result<()> {
 fn complain(error: &anyhow::Error) -> u8 {
     let known = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
     let mut stderr = std::io::stderr().lock();
-    let _ = writeln!(stderr, "{ERROR}{}", harmless(&format!("{error:#}"), &['\n', '\t']));
+    let _ = writeln!(stderr, "{ERROR}{}", escape_control(&format!("{error:#}"), &['\n', '\t']));
     if let Some(hint) = known.and_then(Error::hint).or_else(|| exec::hint(error)) {
-        let _ = writeln!(stderr, "{HINT}{}", harmless(hint, &['\n', '\t']));
+        let _ = writeln!(stderr, "{HINT}{}", escape_control(hint, &['\n', '\t']));
     }
     known.map_or_else(|| exec::exit_code(error), Error::exit_code)
 }
@@ -466,28 +482,35 @@ impl Common {
 
     /// The data folder, absolute; an empty name is none.
     fn data_folder(&self) -> Result<Option<PathBuf>> {
-        let Some(folder) = self.data.as_deref().filter(|folder| !folder.as_os_str().is_empty()) else {
+        let Some(folder) = self.data.as_deref().filter(|folder| !folder.as_os_str().is_empty())
+        else {
             return Ok(None);
         };
         if !folder.is_dir() {
-            let fault = Fault {
+            let diagnostic = Diagnostic {
                 source: format!("--data {}", folder.display()),
-                place: None,
+                location: None,
                 message: "there is no such folder".into(),
-                hint: Some(format!("`--data`, or `{DATA_VARIABLE}`, names a folder with the four MNIST files")),
+                hint: Some(format!(
+                    "`--data`, or `{DATA_VARIABLE}`, names a folder with the four MNIST files"
+                )),
             };
-            return Err(Error::Usage(fault).into());
+            return Err(Error::Usage(diagnostic).into());
         }
         let absolute = std::path::absolute(folder);
-        absolute.map(Some).with_context(|| format!("`{}` cannot be a data folder", folder.display()))
+        absolute
+            .map(Some)
+            .with_context(|| format!("`{}` cannot be a data folder", folder.display()))
     }
 
     /// The pipeline file from the project's folder, in one way however it was written; absolute, if it lies elsewhere.
     fn pipeline_path(&self) -> Result<PathBuf> {
         let absolute = |path: &Path| {
-            std::path::absolute(path).with_context(|| format!("`{}` cannot be a pipeline file", path.display()))
+            std::path::absolute(path)
+                .with_context(|| format!("`{}` cannot be a pipeline file", path.display()))
         };
-        let (file, folder) = (absolute(&self.directory.join(&self.pipeline))?, absolute(&self.directory)?);
+        let (file, folder) =
+            (absolute(&self.directory.join(&self.pipeline))?, absolute(&self.directory)?);
         Ok(file.strip_prefix(folder).map(Path::to_owned).unwrap_or(file))
     }
 
@@ -512,7 +535,9 @@ impl Session {
     fn open(common: &Common) -> Result<Session> {
         let path = common.directory.join(&common.pipeline);
         let text = match fs::read_if_there(&path)? {
-            Some(bytes) => String::from_utf8(bytes).map_err(|_| no_pipeline(&path, "it is not UTF-8"))?,
+            Some(bytes) => {
+                String::from_utf8(bytes).map_err(|_| no_pipeline(&path, "it is not UTF-8"))?
+            }
             None => return Err(no_pipeline(&path, "there is no such file").into()),
         };
         let source = common.pipeline.display().to_string();
@@ -522,16 +547,18 @@ impl Session {
             pipeline.apply_override(assignment).map_err(Error::from)?;
         }
         common.store().recover()?;
-        let mut plan = Plan::new(&pipeline, stage::KINDS).map_err(|fault| Error::from(during(fault, &common.set)))?;
-        let (store, refetch) = (common.store().remembering(), common.refetch || common.data_folder()?.is_some());
+        let mut plan = Plan::new(&pipeline, stage::KINDS)
+            .map_err(|diagnostic| Error::from(during(diagnostic, &common.set)))?;
+        let (store, refetch) =
+            (common.store().with_index(), common.refetch || common.data_folder()?.is_some());
         plan.files = unchanged::files(common, &store);
         Ok(Session { pipeline, profile, plan, store, refetch })
     }
 
     /// Where `targets`, and what they hang on, stand; everything if there are no targets.
-    fn survey(&self, targets: &[NodeId]) -> Result<Survey> {
-        let surveyor = Surveyor::new(&self.plan, &self.store, BTreeSet::new(), self.refetch);
-        surveyor.survey(&self.plan.closure(targets))
+    fn plan_status(&self, targets: &[NodeId]) -> Result<PlanStatus> {
+        let checker = StatusChecker::new(&self.plan, &self.store, BTreeSet::new(), self.refetch);
+        checker.plan_status(&self.plan.closure(targets))
     }
 
     fn select(&self, targets: &[String]) -> Result<Vec<NodeId>> {
@@ -551,19 +578,31 @@ fn without_yaml(pipeline: &Path) -> PathBuf {
 }
 
 /// What was set for this once may be to blame: the file alone would mislead.
-fn during(fault: Fault, set: &[String]) -> Fault {
+fn during(diagnostic: Diagnostic, set: &[String]) -> Diagnostic {
     if set.is_empty() {
-        return fault;
+        return diagnostic;
     }
     let set: Vec<String> = set.iter().map(|assignment| format!("`-S {assignment}`")).collect();
-    Fault { message: format!("{} (with {})", fault.message, set.join(", ")), ..fault }
+    Diagnostic {
+        message: format!("{} (with {})", diagnostic.message, set.join(", ")),
+        ..diagnostic
+    }
 }
 
 fn no_pipeline(path: &Path, why: &str) -> Error {
-    let other = path.with_extension(if path.extension().is_some_and(|yml| yml == "yml") { "yaml" } else { "yml" });
+    let other = path.with_extension(if path.extension().is_some_and(|yml| yml == "yml") {
+        "yaml"
+    } else {
+        "yml"
+    });
     let hint = match other.file_name().filter(|_| !path.exists() && other.is_file()) {
         Some(name) => format!("there is `{0}`: `--pipeline {0}` names it", name.display()),
         None => "name the folder with `-C DIR`, or the file with `--pipeline FILE`".into(),
     };
-    Error::Usage(Fault { source: path.display().to_string(), place: None, message: why.to_owned(), hint: Some(hint) })
+    Error::Usage(Diagnostic {
+        source: path.display().to_string(),
+        location: None,
+        message: why.to_owned(),
+        hint: Some(hint),
+    })
 }

@@ -3,7 +3,7 @@
 //! A reader that has seen enough (`| head`) closes the pipe, and the command goes on all the same. Any
 //! other error, of a full disk say, is remembered: a command whose output is not whole fails in the end.
 
-use crate::engine::wording::harmless;
+use crate::engine::text::escape_control;
 use anyhow::{Context as _, Result};
 use std::io::{Error, ErrorKind, Write, stdout};
 use std::sync::{Mutex, PoisonError};
@@ -38,7 +38,7 @@ pub(super) fn remember(written: std::io::Result<()>) {
 /// Writes JSON, where every text is data, as it is; other text with what a terminal would act on
 /// escaped.
 pub(super) fn print(text: &str, json: bool) {
-    let text = if json { text.into() } else { harmless(text, &['\n', '\t']) };
+    let text = if json { text.into() } else { escape_control(text, &['\n', '\t']) };
     let _ = Stdout.write_all(text.as_bytes()).and_then(|()| Stdout.flush());
 }
 

@@ -2,32 +2,41 @@
 
 use super::{Common, Session, print};
 use crate::engine::error::Error;
-use crate::engine::event::SCHEMA;
-use crate::engine::history;
-use crate::engine::plan::NodeId;
-use crate::engine::reason::Reason;
-use crate::engine::survey::{Checked, Standing, Survey, Surveyor};
-use crate::engine::wording::{count, seconds, utc};
+use crate::engine::record::history;
+use crate::engine::run::event::SCHEMA;
+use crate::engine::run::reason::Reason;
+use crate::engine::run::status::{Checked, PlanStatus, Status, StatusChecker};
+use crate::engine::spec::plan::NodeId;
+use crate::engine::text::{count, seconds, utc};
 use anyhow::Result;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-pub(super) fn plan(common: &Common, targets: &[String], check: bool, force: bool) -> Result<String> {
+pub(super) fn plan(
+    common: &Common,
+    targets: &[String],
+    check: bool,
+    force: bool,
+) -> Result<String> {
     let session = Session::open(common)?;
     let targets = session.select(targets)?;
     let forced = forced(&session, force, &targets);
-    let surveyor = Surveyor::new(&session.plan, &session.store, forced, session.refetch);
-    let survey = surveyor.survey(&session.plan.closure(&targets))?;
-    let estimate = surveyor.estimate(&survey)?;
+    let checker = StatusChecker::new(&session.plan, &session.store, forced, session.refetch);
+    let plan_status = checker.plan_status(&session.plan.closure(&targets))?;
+    let estimate = checker.estimate(&plan_status)?;
     let text = match common.json {
-        true => as_json(&session, common, &survey, Some(estimate)),
-        false => as_text(&session, common, &survey, estimate)?,
+        true => as_json(&session, common, &plan_status, Some(estimate)),
+        false => as_text(&session, common, &plan_status, estimate)?,
     };
-    let pending = survey.standing.values().filter(|s| !matches!(s, Standing::Cached(_))).count();
+    let pending = plan_status.status.values().filter(|s| !matches!(s, Status::Cached(_))).count();
     if check && pending > 0 {
         print(&text, common.json);
-        return Err(Error::Pending { nodes: pending, hint: "`repro run` brings them up to date".into() }.into());
+        return Err(Error::Pending {
+            nodes: pending,
+            hint: "`repro run` brings them up to date".into(),
+        }
+        .into());
     }
     Ok(text)
 }
@@ -42,36 +51,41 @@ pub(super) fn forced(session: &Session, force: bool, targets: &[NodeId]) -> BTre
 }
 
 /// Fails at the first node that is not up to date, and says why it is not.
-pub(super) fn require_cached(session: &Session, survey: &Survey) -> Result<()> {
-    let mut pending = survey.standing.iter().filter(|(_, standing)| !matches!(standing, Standing::Cached(_)));
-    let Some((first, standing)) = pending.next() else { return Ok(()) };
+pub(super) fn require_cached(session: &Session, plan_status: &PlanStatus) -> Result<()> {
+    let mut pending =
+        plan_status.status.iter().filter(|(_, status)| !matches!(status, Status::Cached(_)));
+    let Some((first, status)) = pending.next() else { return Ok(()) };
     let node = &session.plan.node(*first).name;
-    let because = state(standing).1.iter().map(Reason::to_string).collect::<Vec<_>>().join("; ");
+    let because = state(status).1.iter().map(Reason::to_string).collect::<Vec<_>>().join("; ");
     let hint = format!("`repro run {node}` makes it; it runs because of: {because}");
     let nodes = 1 + pending.count();
-    Err(anyhow::Error::from(Error::Pending { nodes, hint }).context(format!("`{node}` is not cached")))
+    Err(anyhow::Error::from(Error::Pending { nodes, hint })
+        .context(format!("`{node}` is not cached")))
 }
 
 pub(super) fn why(common: &Common, target: &str) -> Result<String> {
     let session = Session::open(common)?;
     let targets = session.select(&[target.to_owned()])?;
-    let surveyor = Surveyor::new(&session.plan, &session.store, BTreeSet::new(), session.refetch);
-    let mut survey = surveyor.survey(&session.plan.closure(&targets))?;
-    survey.standing.retain(|id, _| targets.contains(id));
+    let checker =
+        StatusChecker::new(&session.plan, &session.store, BTreeSet::new(), session.refetch);
+    let mut plan_status = checker.plan_status(&session.plan.closure(&targets))?;
+    plan_status.status.retain(|id, _| targets.contains(id));
     if common.json {
-        return Ok(as_json(&session, common, &survey, None));
+        return Ok(as_json(&session, common, &plan_status, None));
     }
-    let cached = survey.standing.iter().filter(|(_, standing)| matches!(standing, Standing::Cached(_)));
-    let keys = cached.map(|(id, _)| survey.checked[id].key).collect();
+    let cached =
+        plan_status.status.iter().filter(|(_, status)| matches!(status, Status::Cached(_)));
+    let keys = cached.map(|(id, _)| plan_status.checked[id].key).collect();
     let runs = history::computed_by(&session.store, &keys)?;
     let mut text = String::new();
-    for (id, standing) in &survey.standing {
+    for (id, status) in &plan_status.status {
         let name = &session.plan.node(*id).name;
-        match standing {
-            Standing::Cached(entry) => {
-                let Checked { key, fell_back, .. } = &survey.checked[id];
-                let by =
-                    runs.get(key).map_or("a run that `log` no longer has".to_owned(), |run| format!("run {}", run.run));
+        match status {
+            Status::Cached(entry) => {
+                let Checked { key, fell_back, .. } = &plan_status.checked[id];
+                let by = runs.get(key).map_or("a run that `log` no longer has".to_owned(), |run| {
+                    format!("run {}", run.run)
+                });
                 let (since, host) = (utc(entry.finished), &entry.host);
                 let key = key.short();
                 writeln!(
@@ -82,8 +96,8 @@ pub(super) fn why(common: &Common, target: &str) -> Result<String> {
                     writeln!(text, "  its fallback is used: {cause} (`--refetch` tries again)")?;
                 }
             }
-            Standing::Due(reasons) => told(&mut text, name, "will run", reasons)?,
-            Standing::Depends(reasons) => {
+            Status::Stale(reasons) => told(&mut text, name, "will run", reasons)?,
+            Status::MaybeStale(reasons) => {
                 told(&mut text, name, "will run, unless what is upstream comes out equal", reasons)?
             }
         }
@@ -96,26 +110,31 @@ fn told(text: &mut String, name: &str, state: &str, reasons: &[Reason]) -> std::
     reasons.iter().try_for_each(|reason| writeln!(text, "  {reason}"))
 }
 
-fn state(standing: &Standing) -> (&'static str, &[Reason]) {
-    match standing {
-        Standing::Cached(_) => ("cached", &[]),
-        Standing::Due(reasons) => ("run", reasons),
-        Standing::Depends(reasons) => ("depends", reasons),
+fn state(status: &Status) -> (&'static str, &[Reason]) {
+    match status {
+        Status::Cached(_) => ("cached", &[]),
+        Status::Stale(reasons) => ("run", reasons),
+        Status::MaybeStale(reasons) => ("depends", reasons),
     }
 }
 
-/// `estimate` as of [`Surveyor::estimate`], where it was asked for.
-fn as_json(session: &Session, common: &Common, survey: &Survey, estimate: Option<(f64, usize)>) -> String {
-    let node = |(id, standing): (&NodeId, &Standing)| {
+/// `estimate` as of [`StatusChecker::estimate`], where it was asked for.
+fn as_json(
+    session: &Session,
+    common: &Common,
+    plan_status: &PlanStatus,
+    estimate: Option<(f64, usize)>,
+) -> String {
+    let node = |(id, status): (&NodeId, &Status)| {
         let node = session.plan.node(*id);
-        let (state, reasons) = state(standing);
-        let checked = survey.checked.get(id);
+        let (state, reasons) = state(status);
+        let checked = plan_status.checked.get(id);
         json!({
             "node": node.name, "stage": node.stage, "kind": node.kind.name(), "state": state, "reasons": reasons,
             "key": checked.map(|c| c.key), "fell_back": checked.and_then(|c| c.fell_back.as_ref()),
         })
     };
-    let nodes: Vec<_> = survey.standing.iter().map(node).collect();
+    let nodes: Vec<_> = plan_status.status.iter().map(node).collect();
     let mut whole = json!({ "schema": SCHEMA, "profile": session.profile, "overrides": common.set, "nodes": nodes });
     if let Some((seconds, unknown)) = estimate {
         whole["estimate"] = json!({ "seconds": seconds, "nodes_unlike_any_before": unknown });
@@ -123,38 +142,43 @@ fn as_json(session: &Session, common: &Common, survey: &Survey, estimate: Option
     format!("{whole:#}\n")
 }
 
-fn as_text(session: &Session, common: &Common, survey: &Survey, estimate: (f64, usize)) -> Result<String> {
+fn as_text(
+    session: &Session,
+    common: &Common,
+    plan_status: &PlanStatus,
+    estimate: (f64, usize),
+) -> Result<String> {
     let mut text = String::new();
     let profile = session.profile.as_ref().map(|p| format!("profile `{p}`: ")).unwrap_or_default();
-    writeln!(text, "{profile}{}", count(survey.standing.len()))?;
+    writeln!(text, "{profile}{}", count(plan_status.status.len()))?;
     for assignment in &common.set {
         writeln!(text, "set for this once: {assignment}")?;
     }
-    let stages = survey.standing.keys().map(|id| session.plan.node(*id).stage.len());
+    let stages = plan_status.status.keys().map(|id| session.plan.node(*id).stage.len());
     let width = stages.chain(["stage".len()]).max().unwrap_or_default();
     writeln!(text, "\n{:<width$} {:>7} {:>7} {:>8}", "stage", "cached", "run", "depends")?;
     let mut counts: BTreeMap<NodeId, (&str, [usize; 3])> = BTreeMap::new();
     let mut first: BTreeMap<&str, NodeId> = BTreeMap::new();
     let mut causes: BTreeMap<String, usize> = BTreeMap::new();
     let mut pending = String::new();
-    for (id, standing) in &survey.standing {
+    for (id, status) in &plan_status.status {
         let node = session.plan.node(*id);
         let leader = *first.entry(&node.stage).or_insert(*id);
-        let column = match standing {
-            Standing::Cached(_) => 0,
-            Standing::Due(_) => 1,
-            Standing::Depends(_) => 2,
+        let column = match status {
+            Status::Cached(_) => 0,
+            Status::Stale(_) => 1,
+            Status::MaybeStale(_) => 2,
         };
         counts.entry(leader).or_insert((&node.stage, [0; 3])).1[column] += 1;
-        let (state, reasons) = state(standing);
+        let (state, reasons) = state(status);
         if column > 0 {
             let wording = reasons.iter().map(Reason::to_string).collect::<Vec<_>>().join("; ");
             writeln!(pending, "  {state:<8} {}: {wording}", node.name)?;
         }
-        if let Standing::Due(reasons) = standing {
+        if let Status::Stale(reasons) = status {
             reasons.iter().for_each(|reason| *causes.entry(reason.to_string()).or_default() += 1);
         }
-        if let Some(cause) = survey.checked.get(id).and_then(|c| c.fell_back.as_ref()) {
+        if let Some(cause) = plan_status.checked.get(id).and_then(|c| c.fell_back.as_ref()) {
             writeln!(pending, "  note     {}: its fallback is used, since {cause}", node.name)?;
         }
     }
@@ -169,12 +193,15 @@ fn as_text(session: &Session, common: &Common, survey: &Survey, estimate: (f64, 
     for (cause, nodes) in causes {
         writeln!(text, "  {nodes} x {cause}")?;
     }
-    let pending = survey.standing.values().filter(|standing| !matches!(standing, Standing::Cached(_))).count();
+    let pending =
+        plan_status.status.values().filter(|status| !matches!(status, Status::Cached(_))).count();
     match estimate {
         (_, unknown) if unknown == pending => {}
-        (work, 0) => {
-            writeln!(text, "\nabout {} of jobs one after the other, told from what was most like them", seconds(work))?
-        }
+        (work, 0) => writeln!(
+            text,
+            "\nabout {} of jobs one after the other, told from what was most like them",
+            seconds(work)
+        )?,
         (work, unknown) => {
             let known = seconds(work);
             writeln!(

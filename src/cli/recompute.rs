@@ -3,16 +3,16 @@
 use super::interrupt::{INTERRUPTED, end_jobs_on_request};
 use super::run::{child_processes, slots};
 use super::{Common, Session, VerifyArgs, print};
-use crate::engine::error::{Error, Fault};
-use crate::engine::event::SCHEMA;
+use crate::engine::cache::verify::Verified;
+use crate::engine::error::{Diagnostic, Error};
 use crate::engine::key::{Key, Recipe};
-use crate::engine::lock::command;
-use crate::engine::progress::Verbosity;
-use crate::engine::recompute::{Subject, Verdict, recompute as engine, sample};
-use crate::engine::stage::Terms;
-use crate::engine::survey::Standing;
-use crate::engine::verify::Verified;
-use crate::engine::wording::{count, seconds};
+use crate::engine::record::lockfile::command;
+use crate::engine::run::event::SCHEMA;
+use crate::engine::run::progress::Verbosity;
+use crate::engine::run::recompute::{Subject, Verdict, recompute as engine, sample};
+use crate::engine::run::status::Status;
+use crate::engine::stage::Resources;
+use crate::engine::text::{count, seconds};
 use anyhow::Result;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ pub(super) fn recompute(common: &Common, args: &VerifyArgs, verified: &Verified)
         None => all,
     };
     session.store.prepare()?;
-    let _hold = session.store.share(true)?;
+    let _hold = session.store.lock_shared(true)?;
     // One may be gone: damaged, and taken out of the way.
     subjects.iter().try_for_each(|(_, recipe)| session.store.record_recipe(recipe).map(drop))?;
     let subjects: Vec<Subject> = subjects.into_iter().map(|(subject, _)| subject).collect();
@@ -49,7 +49,10 @@ pub(super) fn recompute(common: &Common, args: &VerifyArgs, verified: &Verified)
         verdicts.push((subject.node.clone(), verdict.clone()));
     };
     engine(&session.store, &subjects, &mut executor, scratch.path(), &INTERRUPTED, &mut take)?;
-    let reproduced = verdicts.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Reproduced { .. })).count();
+    let reproduced = verdicts
+        .iter()
+        .filter(|(_, verdict)| matches!(verdict, Verdict::Reproduced { .. }))
+        .count();
     let sum = if common.json {
         let named = |(node, verdict): &(String, Verdict)| {
             let mut verdict = json!(verdict);
@@ -70,34 +73,49 @@ pub(super) fn recompute(common: &Common, args: &VerifyArgs, verified: &Verified)
 }
 
 /// The cached nodes that `targets` name, or all, with their questions; it is an error if one is not cached.
-fn subjects(common: &Common, session: &Session, targets: &[String]) -> Result<Vec<(Subject, Recipe)>> {
+fn subjects(
+    common: &Common,
+    session: &Session,
+    targets: &[String],
+) -> Result<Vec<(Subject, Recipe)>> {
     let wanted = match session.select(targets)? {
         none if none.is_empty() => session.plan.ids().collect(),
         some => some,
     };
-    let survey = session.survey(&wanted)?;
-    let mut terms: BTreeMap<Key, Terms> = BTreeMap::new();
-    for (id, checked) in &survey.checked {
-        let own = session.plan.node(*id).question.terms;
-        terms.entry(checked.key).and_modify(|terms| *terms = terms.loosest(own)).or_insert(own);
+    let plan_status = session.plan_status(&wanted)?;
+    let mut resources: BTreeMap<Key, Resources> = BTreeMap::new();
+    for (id, checked) in &plan_status.checked {
+        let own = session.plan.node(*id).resolved.resources;
+        resources
+            .entry(checked.key)
+            .and_modify(|resources| *resources = resources.loosest(own))
+            .or_insert(own);
     }
     let mut subjects = Vec::new();
     for id in &wanted {
-        if let Standing::Cached(entry) = &survey.standing[id] {
+        if let Status::Cached(entry) = &plan_status.status[id] {
             let node = session.plan.node(*id);
-            let checked = &survey.checked[id];
-            let recipe = session.plan.recipe(*id, checked.fell_back.is_some(), |up| &*survey.artifacts[&up])?;
+            let checked = &plan_status.checked[id];
+            let recipe = session
+                .plan
+                .recipe(*id, checked.fell_back.is_some(), |up| &*plan_status.artifacts[&up])?;
             let (name, key) = (node.name.clone(), checked.key);
-            let terms = terms[&key];
-            subjects.push((Subject { node: name, kind: node.kind, key, entry: Arc::clone(entry), terms }, recipe));
+            let resources = resources[&key];
+            subjects.push((
+                Subject { node: name, kind: node.kind, key, entry: Arc::clone(entry), resources },
+                recipe,
+            ));
         }
     }
     let nodes = wanted.len() - subjects.len();
     if nodes > 0 {
-        let set: String = common.set.iter().map(|assignment| format!(" -S '{assignment}'")).collect();
+        let set: String =
+            common.set.iter().map(|assignment| format!(" -S '{assignment}'")).collect();
         let targets: String = targets.iter().map(|target| format!(" {target}")).collect();
         let run = command("run", session.profile.as_deref());
-        let hint = format!("`{run}{set}{targets}` brings them up to date; only what is cached can be compared");
+        let hint = format!(
+            "`{run}{set}{targets}` brings them up to date; only what is cached can be compared"
+        );
         return Err(Error::Pending { nodes, hint }.into());
     }
     Ok(subjects)
@@ -105,27 +123,37 @@ fn subjects(common: &Common, session: &Session, targets: &[String]) -> Result<Ve
 
 fn line(node: &str, verdict: &Verdict) -> String {
     match verdict {
-        Verdict::Reproduced { seconds: took } => format!("{node}: reproduced, {}\n", seconds(*took)),
+        Verdict::Reproduced { seconds: took } => {
+            format!("{node}: reproduced, {}\n", seconds(*took))
+        }
         Verdict::Different { differences, kept } => {
-            let each = |d: &crate::engine::recompute::Difference| format!("{node}: {}: {}\n", d.file, d.first);
+            let each = |d: &crate::engine::run::recompute::Difference| {
+                format!("{node}: {}: {}\n", d.file, d.first)
+            };
             let all: String = differences.iter().map(each).collect();
             format!("{all}{node}: both are kept in `{}`\n", kept.display())
         }
-        Verdict::Failed { cause, log } => format!("{node}: failed: {cause}; its log: {}\n", log.display()),
+        Verdict::Failed { cause, log } => {
+            format!("{node}: failed: {cause}; its log: {}\n", log.display())
+        }
     }
 }
 
 /// A difference tells more than a failure does.
 fn trouble(verdicts: &[(String, Verdict)]) -> Option<Error> {
-    let different = verdicts.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Different { .. }));
-    let failed = verdicts.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Failed { .. })).count();
+    let different =
+        verdicts.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Different { .. }));
+    let failed =
+        verdicts.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Failed { .. })).count();
     if let Some((first, _)) = different.clone().next() {
         let nodes = count(different.count());
-        return Some(Error::Differs(Fault {
+        return Some(Error::Differs(Diagnostic {
             source: "cache".into(),
-            place: None,
+            location: None,
             message: format!("{nodes} came out otherwise than what is cached, `{first}` for one"),
-            hint: Some(format!("`repro run --force {first}` makes the cached answer anew, if that is the wrong one")),
+            hint: Some(format!(
+                "`repro run --force {first}` makes the cached answer anew, if that is the wrong one"
+            )),
         }));
     }
     (failed > 0).then_some(Error::StageFailed { failed, skipped: 0 })

@@ -4,18 +4,19 @@ use super::interrupt::{INTERRUPTED, end_jobs_on_request};
 use super::output::Stdout;
 use super::unchanged::{self, Whole};
 use super::{CACHE_VARIABLE, Common, NO_LOCK_VARIABLE, RunArgs, Session, lock, plan, without_yaml};
-use crate::engine::deliver::{Delivered, deliver, folder_name};
-use crate::engine::event::{Event, Observer, SCHEMA, Summary};
-use crate::engine::executor::local::Local;
-use crate::engine::hold::Hold;
-use crate::engine::key::Artifact;
-use crate::engine::lock::Expected;
-use crate::engine::owner::Owner;
-use crate::engine::plan::{NodeId, Plan};
-use crate::engine::progress::{All, Json, Lines, Terminal, Verbosity};
-use crate::engine::schedule::{self, Settings};
-use crate::engine::store::{Store, digest_of_file};
-use crate::engine::survey::{Standing, Survey, Surveyor};
+use crate::engine::cache::lock::CacheLock;
+use crate::engine::cache::process::ProcessId;
+use crate::engine::cache::store::Store;
+use crate::engine::key::{Artifact, Digest};
+use crate::engine::record::export::{Exported, export, folder_name};
+use crate::engine::record::lockfile::Expected;
+use crate::engine::run::event::{Event, Observer, SCHEMA, Summary};
+use crate::engine::run::executor::local::Local;
+use crate::engine::run::progress::{All, Json, Lines, Terminal, Verbosity};
+use crate::engine::run::schedule::{self, Settings};
+use crate::engine::run::status::{PlanStatus, Status, StatusChecker};
+use crate::engine::spec::plan::{NodeId, Plan};
+use crate::engine::spec::sources::Sources;
 use anyhow::{Context as _, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -29,7 +30,11 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     if args.dry_run {
         return plan::plan(common, &args.targets, false, args.force);
     }
-    let whole = if args.targets.is_empty() && !args.force && !args.locked { Whole::of(common)? } else { None };
+    let whole = if args.targets.is_empty() && !args.force && !args.locked {
+        Whole::of(common)?
+    } else {
+        None
+    };
     if let Some(whole) = &whole
         && repeat(common, args, whole)?
     {
@@ -43,12 +48,18 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     let (plan, store) = (&session.plan, &session.store);
     let _hold = enter(common, args, store)?;
     let (id, mut observer) = begin(common, store, session.profile.as_deref(), wanted.len())?;
-    let surveyor = Surveyor::new(plan, store, plan::forced(&session, args.force, &targets), session.refetch);
+    let checker = StatusChecker::new(
+        plan,
+        store,
+        plan::forced(&session, args.force, &targets),
+        session.refetch,
+    );
     // What is refused here is no run.
     let forget = |_: &anyhow::Error| _ = store.forget_run(&id);
-    let survey = look(&session, &surveyor, &wanted, args.require_cached).inspect_err(forget)?;
-    let due = survey.standing.values().any(|standing| !matches!(standing, Standing::Cached(_)));
-    let mut executor = local_executor(common, slots(args.jobs), due, store.scratch()?).inspect_err(forget)?;
+    let plan_status = look(&session, &checker, &wanted, args.require_cached).inspect_err(forget)?;
+    let due = plan_status.status.values().any(|status| !matches!(status, Status::Cached(_)));
+    let mut executor =
+        local_executor(common, slots(args.jobs), due, store.scratch()?).inspect_err(forget)?;
     end_jobs_on_request(&executor).inspect_err(forget)?;
     let settings = Settings {
         keep_going: args.keep_going,
@@ -57,7 +68,8 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
         stream: !common.json && streams(common.verbosity(), args.jobs),
         expected: expected.as_ref(),
     };
-    let (mut summary, made) = schedule::run(plan, store, &surveyor, &survey, &mut executor, &settings, &mut observer);
+    let (mut summary, made) =
+        schedule::run(plan, store, &checker, &plan_status, &mut executor, &settings, &mut observer);
     let outcome = made.and_then(|artifacts| {
         executor.close()?;
         finish(common, &session, &artifacts, expected.as_ref(), &mut observer)?;
@@ -73,21 +85,26 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
     // Once more: what was killed along with an earlier run may have taken its time to die.
     store.sweep();
     // The process is about to end, and to take many nodes apart takes a tenth of a run in which nothing changed.
-    std::mem::forget((survey, artifacts, session));
+    std::mem::forget((plan_status, artifacts, session));
     Ok(String::new())
 }
 
 /// Takes its place among those who work in the cache.
-fn enter(common: &Common, args: &RunArgs, store: &Store) -> Result<Hold> {
+fn enter(common: &Common, args: &RunArgs, store: &Store) -> Result<CacheLock> {
     store.prepare()?;
-    let hold = store.share(args.wait_for_lock)?;
+    let hold = store.lock_shared(args.wait_for_lock)?;
     store.remember_pipeline(&common.directory, &common.pipeline_path()?)?;
     store.sweep();
     Ok(hold)
 }
 
 /// Begins a run of so many nodes; gives its id.
-fn begin(common: &Common, store: &Store, profile: Option<&str>, nodes: usize) -> Result<(String, All)> {
+fn begin(
+    common: &Common,
+    store: &Store,
+    profile: Option<&str>,
+    nodes: usize,
+) -> Result<(String, All)> {
     let (id, history) = store.begin_history()?;
     let mut observer = observers(common, history);
     observer.observe(&Event::Started {
@@ -96,7 +113,7 @@ fn begin(common: &Common, store: &Store, profile: Option<&str>, nodes: usize) ->
         profile: profile.map(str::to_owned),
         overrides: common.set.clone(),
         nodes,
-        process: Owner::this().tag(),
+        process: ProcessId::this().tag(),
     });
     Ok((id, observer))
 }
@@ -112,10 +129,12 @@ fn repeat(common: &Common, args: &RunArgs, whole: &Whole) -> Result<bool> {
     if !snapshot.holds(&store, &files) {
         return Ok(false);
     }
-    let kind = |name: &str| crate::stage::KINDS.iter().map(|kind| kind.name()).find(|kind| *kind == name);
-    let nodes: Option<Vec<_>> = snapshot.nodes.iter().map(|node| Some((node, kind(snapshot.kind_of(node))?))).collect();
+    let kind =
+        |name: &str| crate::stage::KINDS.iter().map(|kind| kind.name()).find(|kind| *kind == name);
+    let nodes: Option<Vec<_>> =
+        snapshot.nodes.iter().map(|node| Some((node, kind(snapshot.kind_of(node))?))).collect();
     let Some(nodes) = nodes else { return Ok(false) };
-    files.remember(&store)?;
+    write_source_index(&files, &store)?;
     // Writing costs as much as is saved by so few.
     if snapshot.known().saturating_sub(known) * 50 > nodes.len() {
         whole.write(&snapshot, &store);
@@ -128,10 +147,19 @@ fn repeat(common: &Common, args: &RunArgs, whole: &Whole) -> Result<bool> {
         observer.observe(&Event::Cached { node: name, kind, key, saved_seconds });
     }
     let delivered = files.check_unchanged().and_then(|()| {
-        let exports = snapshot.exports.iter().map(|(node, artifact)| (node.as_str(), artifact)).collect();
-        deliver_all(common, &store, snapshot.profile.as_deref(), exports, snapshot.exports.len(), &mut observer)
+        let exports =
+            snapshot.exports.iter().map(|(node, artifact)| (node.as_str(), artifact)).collect();
+        deliver_all(
+            common,
+            &store,
+            snapshot.profile.as_deref(),
+            exports,
+            snapshot.exports.len(),
+            &mut observer,
+        )
     });
-    (summary.outcome, summary.seconds) = (schedule::ending(&delivered), began.elapsed().as_secs_f64());
+    (summary.outcome, summary.seconds) =
+        (schedule::ending(&delivered), began.elapsed().as_secs_f64());
     observer.observe(&Event::Ended(summary));
     delivered?;
     store.sweep();
@@ -151,25 +179,35 @@ fn finish(
         let (lock, root) = (expected.source().to_owned(), expected.root().to_string());
         observer.observe(&Event::AsLocked { lock, root, nodes: artifacts.len() });
     }
-    let delivers = |id: &NodeId| session.plan.node(*id).kind.delivers();
-    let made = artifacts.iter().filter(|(id, _)| delivers(id));
-    let made = made.map(|(id, artifact)| (session.plan.node(*id).name.as_str(), &**artifact)).collect();
-    let of = session.plan.ids().filter(delivers).count();
+    let exports = |id: &NodeId| session.plan.node(*id).kind.exports();
+    let made = artifacts.iter().filter(|(id, _)| exports(id));
+    let made =
+        made.map(|(id, artifact)| (session.plan.node(*id).name.as_str(), &**artifact)).collect();
+    let of = session.plan.ids().filter(exports).count();
     deliver_all(common, &session.store, session.profile.as_deref(), made, of, observer)?;
     session.store.remember()
 }
 
+fn write_source_index(files: &Sources, store: &Store) -> Result<()> {
+    files.updated_index().map_or(Ok(()), |index| store.write_source_index(&index))
+}
+
 /// Where everything stands before anything runs; refused if it is not all cached and should be.
-fn look(session: &Session, surveyor: &Surveyor, wanted: &BTreeSet<NodeId>, require_cached: bool) -> Result<Survey> {
-    let survey = surveyor.survey(wanted)?;
-    session.plan.files.remember(&session.store)?;
+fn look(
+    session: &Session,
+    checker: &StatusChecker,
+    wanted: &BTreeSet<NodeId>,
+    require_cached: bool,
+) -> Result<PlanStatus> {
+    let plan_status = checker.plan_status(wanted)?;
+    write_source_index(&session.plan.files, &session.store)?;
     if session.refetch {
-        forget_choices(&session.plan, &session.store, &survey.checked)?;
+        forget_choices(&session.plan, &session.store, &plan_status.checked)?;
     }
     if require_cached {
-        plan::require_cached(session, &survey)?;
+        plan::require_cached(session, &plan_status)?;
     }
-    Ok(survey)
+    Ok(plan_status)
 }
 
 /// Whether what the jobs write is shown as they write it: where it was asked for, and where one runs at a time.
@@ -197,15 +235,24 @@ pub(super) fn slots(jobs: Option<u16>) -> usize {
 
 /// This program again. Its digest is taken once, if anything is `due`.
 fn local_executor(common: &Common, slots: usize, due: bool, scratch: PathBuf) -> Result<Local> {
-    let digest = due.then(|| digest_of_file(&itself()?)).transpose()?;
-    let told = digest.into_iter().flat_map(|digest| ["--program".into(), digest.to_string().into()]).collect();
+    let digest = due.then(|| Digest::of_file(&itself()?)).transpose()?;
+    let told = digest
+        .into_iter()
+        .flat_map(|digest| ["--program".into(), digest.to_string().into()])
+        .collect();
     child_processes(common, told, slots, scratch)
 }
 
 /// This program again, in the same folder, with the same cache and data folder, `slots` at once; `exec` is also `told` this. Its
 /// logs are in `scratch`.
-pub(super) fn child_processes(common: &Common, told: Vec<OsString>, slots: usize, scratch: PathBuf) -> Result<Local> {
-    let mut arguments: Vec<OsString> = vec!["-C".into(), common.directory.clone().into(), "exec".into()];
+pub(super) fn child_processes(
+    common: &Common,
+    told: Vec<OsString>,
+    slots: usize,
+    scratch: PathBuf,
+) -> Result<Local> {
+    let mut arguments: Vec<OsString> =
+        vec!["-C".into(), common.directory.clone().into(), "exec".into()];
     arguments.extend(told);
     let variable = |name: &str, value: PathBuf| (name.to_owned(), value);
     let data = common.data_folder()?.map(|folder| variable(crate::stage::DATA_VARIABLE, folder));
@@ -230,12 +277,12 @@ fn path() -> Result<PathBuf> {
 fn forget_choices(
     plan: &Plan,
     store: &Store,
-    checked: &BTreeMap<NodeId, crate::engine::survey::Checked>,
+    checked: &BTreeMap<NodeId, crate::engine::run::status::Checked>,
 ) -> Result<()> {
     for (id, checked) in checked {
-        let due = !matches!(checked.standing, Standing::Cached(_));
-        if due && plan.node(*id).question.fallback.is_some() {
-            store.forget_choice(checked.key)?;
+        let due = !matches!(checked.status, Status::Cached(_));
+        if due && plan.node(*id).resolved.fallback.is_some() {
+            store.forget_fallback(checked.key)?;
         }
     }
     Ok(())
@@ -259,7 +306,7 @@ fn deliver_all(
         // Several would overwrite each other.
         let folder = if of == 1 { reports.clone() } else { reports.join(folder_name(node)) };
         let folder = folder.display().to_string();
-        let Delivered { written, removed } = deliver(store, artifact, &common.directory, &folder)?;
+        let Exported { written, removed } = export(store, artifact, &common.directory, &folder)?;
         observer.observe(&Event::Delivered { folder, written, files: artifact.len(), removed });
     }
     Ok(())

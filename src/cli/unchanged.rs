@@ -1,11 +1,11 @@
 //! What a snapshot of the last run saves: a plan, where nothing has changed since.
 
 use super::{Common, no_pipeline};
-use crate::engine::files::Files;
+use crate::engine::cache::store::Store;
 use crate::engine::key::Artifact;
-use crate::engine::plan::{NodeId, Plan};
-use crate::engine::store::Store;
-use crate::engine::unchanged::{Origin, Snapshot};
+use crate::engine::run::snapshot::{Origin, Snapshot};
+use crate::engine::spec::plan::{NodeId, Plan};
+use crate::engine::spec::sources::Sources;
 use crate::fs;
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
@@ -29,10 +29,17 @@ impl Whole {
         // As where a plan is made, it must be there.
         common.data_folder()?;
         let path = common.directory.join(&common.pipeline);
-        let text = fs::read_if_there(&path)?.ok_or_else(|| no_pipeline(&path, "there is no such file"))?;
-        let project = std::path::absolute(&common.directory)
-            .with_context(|| format!("`{}` cannot be a project's folder", common.directory.display()))?;
-        Ok(Some(Whole { project, pipeline: common.pipeline_path()?, text, profile: common.profile.clone() }))
+        let text =
+            fs::read_if_there(&path)?.ok_or_else(|| no_pipeline(&path, "there is no such file"))?;
+        let project = std::path::absolute(&common.directory).with_context(|| {
+            format!("`{}` cannot be a project's folder", common.directory.display())
+        })?;
+        Ok(Some(Whole {
+            project,
+            pipeline: common.pipeline_path()?,
+            text,
+            profile: common.profile.clone(),
+        }))
     }
 
     fn origin(&self) -> Origin<'_> {
@@ -66,6 +73,6 @@ impl Whole {
 }
 
 /// The project's files.
-pub(super) fn files(common: &Common, store: &Store) -> Files {
-    Files::of(&common.directory, &store.memo())
+pub(super) fn files(common: &Common, store: &Store) -> Sources {
+    Sources::of(&common.directory, &store.index())
 }

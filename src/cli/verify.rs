@@ -1,9 +1,9 @@
 //! `repro verify`: whether what is in the cache, and the lock, is as it was written.
 
 use super::{Common, VerifyArgs, lock, print, recompute};
+use crate::engine::cache::verify::{Bad, Verified, quarantine, verify as look};
 use crate::engine::error::Error;
-use crate::engine::event::SCHEMA;
-use crate::engine::verify::{Bad, Verified, quarantine, verify as look};
+use crate::engine::run::event::SCHEMA;
 use anyhow::Result;
 use serde_json::{Value as Json, json};
 
@@ -19,7 +19,11 @@ pub(super) fn verify(common: &Common, args: &VerifyArgs) -> Result<String> {
             return recompute::recompute(common, args, &verified);
         }
         lock::check_lines(common)?;
-        return Ok(if common.json { format!("{:#}\n", told(&verified)) } else { format!("{verified}: all sound\n") });
+        return Ok(if common.json {
+            format!("{:#}\n", told(&verified))
+        } else {
+            format!("{verified}: all sound\n")
+        });
     }
     if common.json {
         print(&format!("{:#}\n", told(&verified)), true);
@@ -31,11 +35,16 @@ pub(super) fn verify(common: &Common, args: &VerifyArgs) -> Result<String> {
             "\nnothing was moved out of the way: somebody is at work in the cache".to_owned(),
             "wait until nobody else is at work there, then `repro verify` again",
         ),
-        Err(error) => {
-            (format!("\nnot everything was moved out of the way: {error:#}"), "mend that, then `repro verify` again")
-        }
+        Err(error) => (
+            format!("\nnot everything was moved out of the way: {error:#}"),
+            "mend that, then `repro verify` again",
+        ),
     };
-    Err(Error::Corrupt { message: format!("the cache is damaged:{sentences}{left}"), hint: hint.into() }.into())
+    Err(Error::Corrupt {
+        message: format!("the cache is damaged:{sentences}{left}"),
+        hint: hint.into(),
+    }
+    .into())
 }
 
 /// What was seen, as the answer in JSON begins.

@@ -1,4 +1,4 @@
-//! Small files of the cache that say which file they are, with a checksum of themselves.
+//! The envelope of small files in the cache: the path of the file and a checksum.
 //!
 //! ```text
 //! {"checksum":"<BLAKE3 of all that follows its comma>","path":"entries/<key>.json", ...the fields of the value}
@@ -9,15 +9,18 @@
 //! The checksum covers the bytes as written, so that no number and no text has to survive a second
 //! encoding.
 
-use super::key::Digest;
+use crate::engine::key::Digest;
 use anyhow::{Context as _, Result};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 
+/// The path of the index of the project's files, below the cache.
+pub(crate) const SOURCES: &str = "files.json";
+
 const CHECKSUM: &str = "{\"checksum\":\"";
 
 /// The bytes of the file at `path`, which hold `value`: a struct of at least one field.
-pub(super) fn wrap(path: &str, value: &impl Serialize) -> Result<Vec<u8>> {
+pub(crate) fn wrap(path: &str, value: &impl Serialize) -> Result<Vec<u8>> {
     let fields = serde_json::to_string(value).with_context(|| format!("cannot write `{path}`"))?;
     let fields = fields.strip_prefix('{').unwrap_or(&fields);
     let rest = format!("{}{fields}\n", lead(path));
@@ -26,7 +29,7 @@ pub(super) fn wrap(path: &str, value: &impl Serialize) -> Result<Vec<u8>> {
 
 /// The value in the bytes of the file at `path`; `None` if they are not what [`wrap`] wrote for
 /// that path.
-pub(super) fn unwrap<T: DeserializeOwned>(path: &str, bytes: &[u8]) -> Option<T> {
+pub(crate) fn unwrap<T: DeserializeOwned>(path: &str, bytes: &[u8]) -> Option<T> {
     let text = std::str::from_utf8(bytes).ok()?;
     let (checksum, rest) = text.strip_prefix(CHECKSUM)?.split_once("\",")?;
     let is_whole = checksum == Digest::of(rest.as_bytes()).to_string();

@@ -1,36 +1,39 @@
-//! Questions and answers: a [`Key`] names a question, a [`Digest`] names an answer.
+//! Recipes, keys and digests: a [`Key`] is the hash of a recipe, a [`Digest`] the hash of a file.
 //!
-//! A [`Recipe`] says everything that decides the bytes a node puts out; its BLAKE3 is the node's key. Planning, running,
-//! explaining and verifying all go through [`Recipe::key`].
+//! A [`Recipe`] holds everything that determines the output of a node. Its BLAKE3 is the node's
+//! key. Planning, running, explaining and verifying all use [`Recipe::key`].
 //!
 //! | ingredient | in the key? | why |
 //! |---|---|---|
 //! | stage kind | yes | another computation |
-//! | `VERSION` of that kind | yes | its author says when output changes; a golden test per kind holds them to it |
-//! | parameters | yes, but for those at their default | a new parameter with a default keeps old keys |
-//! | digests of the input files, by slot and file name | yes | content, not history: an upstream rerun with equal bytes stops there |
-//! | names and digests of the project's files that a stage declares | yes | where they lie, and when they were touched, is not |
+//! | `VERSION` of the kind | yes | raised when the output changes; a golden test per kind enforces it |
+//! | parameters | yes, except those at their default | a new parameter with a default keeps old keys |
+//! | digests of input files, by slot and file name | yes | content, not history: after an upstream rerun with equal bytes nothing downstream reruns |
+//! | names and digests of the project's files that a stage declares | yes | their paths on disk and their times are not |
 //! | which of those files are executable, and which folders are empty | yes | a program sees both |
-//! | all other permissions, times, hard links and extended attributes of files | no | they are not kept |
-//! | a command's line, outputs, environment and parameters | yes: they are its parameters | |
-//! | a command's time limit, retries, threads, memory | no | what it may take changes no answer |
-//! | the programs that a command finds on the machine | no | their bytes are not declared; name what matters in its `env` |
-//! | seed and label of random streams | yes, where the kind draws any | |
-//! | order of inputs in a slot that takes many | no: sorted | reordering a grid asks the same question |
-//! | stage and instance names, profile, comments | no | naming a thing does not change it |
+//! | other permissions, times, hard links and extended attributes | no | they are not stored |
+//! | a command's line, outputs, environment and parameters | yes | they are its parameters |
+//! | resources (time limit, retries, threads, memory) | no | they do not change the output |
+//! | the programs that a command finds on the machine | no | their bytes are not declared; put what matters in `env` |
+//! | seed and label of random streams | yes, if the kind draws random numbers | |
+//! | order of inputs in a slot for many nodes | no: sorted | a reordered grid has the same results |
+//! | stage and node names, profile, comments | no | a rename reruns nothing |
 //! | paths, clock, host, user, environment | no | a stage must not read them; an entry records host and time |
 //! | `-j`, executor, instruction set, threads | no | the bits do not depend on them |
-//! | the program's own hash | no | each release would rerun everything; an entry records it |
-//! | fallback for data that cannot be had (`otherwise`) | no | it asks a different question, under that question's key |
-//! | the [`root`] of all that is upstream | only for kinds that tell it to readers: it is a parameter of theirs | what they say must be so |
+//! | the hash of the program | no | each release would rerun everything; an entry records it |
+//! | the fallback for unavailable data (`otherwise`) | no | a fallback has a recipe and key of its own |
+//! | the [`root`] of everything upstream | only for kinds that print it: it is a parameter | the printed root must be right |
 
+use crate::fs;
+use anyhow::Result as AnyResult;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
-/// Parameters in canonical form: names sorted, those at their default left out.
+/// Parameters in canonical form: sorted by name, without those at their default.
 pub type Params = BTreeMap<String, Json>;
 
 /// The files and empty folders of one node, by name; the name of an empty folder ends with a slash.
@@ -43,7 +46,7 @@ macro_rules! hash_name {
         pub struct $name([u8; 32]);
 
         impl $name {
-            /// The first ten hex digits: enough for people.
+            /// The first ten hex digits, for display.
             pub fn short(&self) -> String {
                 self.to_string()[..10].to_owned()
             }
@@ -84,46 +87,51 @@ macro_rules! hash_name {
 }
 
 hash_name! {
-    /// BLAKE3 of a [`Recipe`]: names a question.
+    /// The BLAKE3 of a [`Recipe`].
     Key
 }
 
 hash_name! {
-    /// BLAKE3 of a file's bytes: names an answer.
+    /// The BLAKE3 of the bytes of a file.
     Digest
 }
 
 impl Digest {
-    /// Of bytes in memory.
+    /// The digest of bytes in memory.
     pub fn of(bytes: &[u8]) -> Digest {
         Digest(*blake3::hash(bytes).as_bytes())
     }
+
+    /// The digest of the file at `path`. Large files are hashed on all cores.
+    pub fn of_file(path: &Path) -> AnyResult<Digest> {
+        Ok(Digest(*fs::hash(path)?.as_bytes()))
+    }
 }
 
-/// What an artifact has under a name.
+/// A file or empty folder of an artifact.
 ///
-/// Its text is the digest of a file, with `+x` behind it if the file is executable, or `empty-folder`.
+/// As text: the digest of the file, followed by `+x` if the file is executable, or `empty-folder`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Content {
     /// A file.
     File {
-        /// Of its bytes.
+        /// The digest of its bytes.
         digest: Digest,
-        /// Whether its owner may run it.
+        /// Whether the file is executable by its owner.
         executable: bool,
     },
-    /// A folder that has nothing in it. Of other folders the names of files tell.
+    /// An empty folder. Other folders are implied by the names of their files.
     EmptyFolder,
 }
 
-/// Follows the digest of an executable file.
+/// Suffix of the digest of an executable file.
 const EXECUTABLE: &str = "+x";
 
-/// Stands for the digest of an empty folder.
+/// The text of an empty folder.
 const EMPTY_FOLDER: &str = "empty-folder";
 
 impl Content {
-    /// Of the file's bytes; none of a folder.
+    /// The digest of the file; `None` for a folder.
     pub fn digest(&self) -> Option<Digest> {
         match self {
             Content::File { digest, .. } => Some(*digest),
@@ -131,10 +139,12 @@ impl Content {
         }
     }
 
-    /// The text, with as much of the digest as people need.
+    /// The text with a shortened digest, for display.
     pub fn short(&self) -> String {
         match self {
-            Content::File { digest, executable } => digest.short() + if *executable { EXECUTABLE } else { "" },
+            Content::File { digest, executable } => {
+                digest.short() + if *executable { EXECUTABLE } else { "" }
+            }
             Content::EmptyFolder => EMPTY_FOLDER.to_owned(),
         }
     }
@@ -164,7 +174,10 @@ impl FromStr for Content {
             return Ok(Content::EmptyFolder);
         }
         let executable = text.strip_suffix(EXECUTABLE);
-        Ok(Content::File { digest: executable.unwrap_or(text).parse()?, executable: executable.is_some() })
+        Ok(Content::File {
+            digest: executable.unwrap_or(text).parse()?,
+            executable: executable.is_some(),
+        })
     }
 }
 
@@ -180,34 +193,34 @@ impl<'de> Deserialize<'de> for Content {
     }
 }
 
-/// Everything that decides a node's output. See the table above.
+/// Everything that determines the output of a node. See the table above.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// The stage kind's name.
+    /// The name of the stage kind.
     pub kind: String,
-    /// The stage kind's version.
+    /// The version of the stage kind.
     pub version: u32,
-    /// Its parameters.
+    /// The parameters.
     pub params: Params,
     /// By slot: the artifacts that fill it, sorted.
     pub inputs: BTreeMap<String, Vec<Artifact>>,
-    /// Keys the node's random streams, if it draws any.
+    /// The seed of the random streams, if the kind draws random numbers.
     pub seed: Option<Seed>,
 }
 
-/// What a node's random streams are keyed by.
+/// The key of a node's random streams.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Seed {
     /// The pipeline's `seed`.
     pub run: String,
-    /// The node's own label, told by its kind.
+    /// The label that the kind gives the node.
     pub label: String,
 }
 
 impl Recipe {
-    /// The one key function.
+    /// The key of the recipe.
     pub fn key(&self) -> Key {
         let mut hash = blake3::Hasher::new_derive_key("repro recipe v1");
         hash.update(self.canonical().as_bytes());
@@ -216,8 +229,8 @@ impl Recipe {
 
     /// The recipe as canonical JSON: no spaces, every mapping sorted by name.
     pub fn canonical(&self) -> String {
-        // Taken apart so that a new field cannot be forgotten here. Written without a detour over a tree of JSON: a plan
-        // of many nodes spends its time here.
+        // Destructured, so that a new field cannot be forgotten. Written without an intermediate
+        // JSON tree: large plans spend their time here.
         let Recipe { kind, version, params, inputs, seed } = self;
         let mut out = String::with_capacity(512);
         out.push_str("{\"inputs\":");
@@ -251,8 +264,8 @@ impl Recipe {
     }
 }
 
-/// The one hash that stands for the outputs of many nodes: BLAKE3 of their artifacts as canonical JSON, in the order of
-/// that text. The nodes' names are no part of it, so that naming a thing otherwise does not change it.
+/// The root of the outputs of many nodes: the BLAKE3 of their artifacts as canonical JSON, sorted
+/// by that text. The names of the nodes are not part of it, so a rename keeps the root.
 pub fn root<'a>(artifacts: impl IntoIterator<Item = &'a Artifact>) -> Digest {
     let mut lines: Vec<String> = artifacts
         .into_iter()
@@ -301,11 +314,12 @@ fn write_text(text: &str, out: &mut String) {
     }
 }
 
-/// serde_json keeps mappings sorted unless some crate in the build asks it not to; a key must not hang on that.
+/// Sorts mappings, since a crate in the build may enable serde_json's `preserve_order`.
 fn write_canonical(value: &Json, out: &mut String) {
     match value {
         Json::Object(map) => {
-            let sorted: BTreeMap<String, &Json> = map.iter().map(|(name, value)| (name.clone(), value)).collect();
+            let sorted: BTreeMap<String, &Json> =
+                map.iter().map(|(name, value)| (name.clone(), value)).collect();
             write_map(&sorted, out, |value, out| write_canonical(value, out));
         }
         Json::Array(items) => {
@@ -323,8 +337,8 @@ fn write_canonical(value: &Json, out: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::toy::json as json_value;
     use super::*;
+    use crate::engine::testing::json as json_value;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -333,7 +347,11 @@ mod tests {
         Recipe {
             kind: "train".into(),
             version: 1,
-            params: [("hidden".into(), json!(50)), ("prior".into(), json!({"normal": {"variance": 0.01}}))].into(),
+            params: [
+                ("hidden".into(), json!(50)),
+                ("prior".into(), json!({"normal": {"variance": 0.01}})),
+            ]
+            .into(),
             inputs: [("data".into(), vec![[("images".into(), digest.into())].into()])].into(),
             seed: Some(Seed { run: "0".into(), label: "pair=1".into() }),
         }
@@ -347,7 +365,8 @@ mod tests {
         changed[1].version = 2;
         changed[2].params.insert("hidden".into(), json!(51));
         changed[3].params.insert("epochs".into(), json!(1));
-        changed[4].inputs.get_mut("data").unwrap()[0].insert("images".into(), Digest::of(b"other").into());
+        changed[4].inputs.get_mut("data").unwrap()[0]
+            .insert("images".into(), Digest::of(b"other").into());
         changed[5].seed = None;
         changed[6].seed.as_mut().unwrap().label = "pair=2".into();
         let executable = Content::File { digest: Digest::of(b"images"), executable: true };
@@ -360,10 +379,12 @@ mod tests {
     }
 
     #[test]
-    fn a_content_survives_its_text_and_that_of_a_plain_file_is_its_digest() {
+    fn a_content_is_read_back_from_its_text() {
         let digest = Digest::of(b"bytes");
         assert_eq!(Content::from(digest).to_string(), digest.to_string());
-        for content in [digest.into(), Content::File { digest, executable: true }, Content::EmptyFolder] {
+        for content in
+            [digest.into(), Content::File { digest, executable: true }, Content::EmptyFolder]
+        {
             assert_eq!(content.to_string().parse(), Ok(content));
             assert_eq!(serde_json::from_value::<Content>(json!(content)).unwrap(), content);
             let artifact = Artifact::from([("name".to_owned(), content)]);
@@ -371,13 +392,20 @@ mod tests {
             write_artifact(&artifact, &mut canonical);
             assert_eq!(canonical, json!(artifact).to_string(), "one text wherever it is written");
         }
-        for wrong in ["", "+x", "empty", &format!("{digest}+"), &format!("{digest}+x+x"), &format!("{digest}x")] {
+        for wrong in [
+            "",
+            "+x",
+            "empty",
+            &format!("{digest}+"),
+            &format!("{digest}+x+x"),
+            &format!("{digest}x"),
+        ] {
             assert!(wrong.parse::<Content>().is_err(), "{wrong}");
         }
     }
 
     #[test]
-    fn numbers_of_different_types_make_different_keys() {
+    fn numbers_of_different_types_have_different_keys() {
         let (mut whole, mut float) = (recipe(), recipe());
         whole.params.insert("x".into(), json!(1));
         float.params.insert("x".into(), json!(1.0));
@@ -386,13 +414,14 @@ mod tests {
 
     #[test]
     fn the_key_of_a_known_recipe_is_pinned() {
-        // If this fails, every cache in the world is stale: raise the version in the hash's context instead.
+        // If this fails, every cache in the world is stale: raise the version in the hash's context
+        // instead.
         insta::assert_snapshot!(recipe().canonical());
         insta::assert_snapshot!(recipe().key());
     }
 
     #[test]
-    fn a_recipe_survives_its_file() {
+    fn a_recipe_is_read_back_from_its_file() {
         let text = serde_json::to_string(&recipe()).unwrap();
         let back: Recipe = serde_json::from_str(&text).unwrap();
         assert_eq!(back.key(), recipe().key());
@@ -403,7 +432,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn a_number_survives_its_own_file(value in json_value(), name in any::<String>(), label in any::<String>()) {
+        fn a_number_is_read_back_from_its_file(value in json_value(), name in any::<String>(), label in any::<String>()) {
             let mut recipe = recipe();
             recipe.params.insert(name, value);
             recipe.seed = Some(Seed { run: label.clone(), label });
@@ -417,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_hashes_are_checked_when_read() {
+    fn a_hash_must_have_64_hex_digits() {
         assert!("xyz".parse::<Key>().is_err());
         assert!("../../etc/passwd".parse::<Digest>().is_err());
         let key = recipe().key();

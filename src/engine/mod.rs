@@ -1,42 +1,23 @@
 //! The engine: from pipeline.yaml to artifacts. Knows no mathematics and no stage kind.
+//!
+//! | module | holds | may use |
+//! |---|---|---|
+//! | [`record`] | lock file, histories, differences, exports | all below |
+//! | [`run`] | status, scheduler, jobs, events | all below |
+//! | [`spec`] | pipeline.yaml and the plan | the base modules |
+//! | [`cache`] | results, locks, leases, garbage collection | the base modules |
+//! | base modules | kinds of stages, keys, errors, YAML with locations, texts | each other |
 
-pub mod deliver;
-pub mod diff;
-mod durable;
-pub mod entry;
+pub mod cache;
 mod envelope;
 pub mod error;
-pub mod event;
-pub mod exec;
-pub mod executor;
-mod expand;
-pub mod files;
-pub mod gc;
-mod grid;
-pub mod history;
-pub mod hold;
 pub mod key;
-pub mod lease;
-pub mod lock;
-mod memo;
-mod node;
-pub mod owner;
-mod pin;
-pub mod pipeline;
-pub mod plan;
-pub mod pool;
-pub mod progress;
-pub mod reason;
-pub mod recompute;
-pub mod requester;
-pub mod schedule;
-pub mod schema;
+pub mod located;
+pub mod record;
+pub mod resources;
+pub mod run;
+pub mod spec;
 pub mod stage;
-pub mod store;
-pub mod survey;
 #[cfg(test)]
-mod toy;
-pub mod unchanged;
-pub mod value;
-pub mod verify;
-pub mod wording;
+mod testing;
+pub mod text;

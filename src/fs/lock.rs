@@ -26,7 +26,9 @@ pub fn hold(path: &Path, shared: bool, wait: bool) -> Result<Option<File>> {
     let file = open_or_create(path)?;
     let attempt = || match if shared { file.try_lock_shared() } else { file.try_lock() } {
         Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) if wait => if shared { file.lock_shared() } else { file.lock() }.map(|()| true),
+        Err(TryLockError::WouldBlock) if wait => {
+            if shared { file.lock_shared() } else { file.lock() }.map(|()| true)
+        }
         Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(error)) => Err(error),
     };

@@ -54,9 +54,11 @@ impl Default for Witness {
 impl Witness {
     /// For an index that is, or is going to be, in `folder`.
     pub fn at(folder: &Path) -> Witness {
-        let home = folder.ancestors().find_map(|folder| fs::metadata(folder).ok()).map(|meta| meta.dev());
+        let home =
+            folder.ancestors().find_map(|folder| fs::metadata(folder).ok()).map(|meta| meta.dev());
         let setting = |name: &str| fs::read_to_string(format!("/proc/sys/vm/{name}")).ok();
-        let settling = settling(setting("dirty_expire_centisecs"), setting("dirty_writeback_centisecs"));
+        let settling =
+            settling(setting("dirty_expire_centisecs"), setting("dirty_writeback_centisecs"));
         Witness { home, settling, ..Witness::default() }
     }
 
@@ -74,7 +76,8 @@ impl Witness {
     /// What tells the file at `path`, which has these metadata, from what it was; `None` if nothing does.
     pub fn stat(&self, path: &Path, meta: &Metadata) -> Option<Stat> {
         let mount = if self.home == Some(meta.dev()) { 0 } else { mount(path)? };
-        let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+        let nanoseconds =
+            |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
         let (inode, size) = (meta.ino(), meta.size());
         let mtime = nanoseconds(meta.mtime(), meta.mtime_nsec());
         let ctime = nanoseconds(meta.ctime(), meta.ctime_nsec());
@@ -83,7 +86,8 @@ impl Witness {
 
     /// Whether every change at `now` or later to the file at `path`, which is `stat`, makes another [`Stat`] of it.
     pub fn trusts(&self, path: &Path, stat: &Stat, now: SystemTime) -> bool {
-        self.settling.is_some_and(|settling| stat.is_older(settling, now)) && (self.keeps_times)(path)
+        self.settling.is_some_and(|settling| stat.is_older(settling, now))
+            && (self.keeps_times)(path)
     }
 }
 
@@ -135,7 +139,8 @@ fn mount(path: &Path) -> Option<u64> {
     if found.stx_mask & UNIQUE.bits() == 0 {
         return None;
     }
-    let boot = BOOT.get_or_init(|| fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()).as_ref()?;
+    let boot =
+        BOOT.get_or_init(|| fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()).as_ref()?;
     let hash = blake3::hash(format!("{boot} {}", found.stx_mnt_id).as_bytes());
     hash.as_bytes().first_chunk().map(|first| u64::from_le_bytes(*first))
 }
@@ -154,8 +159,12 @@ mod tests {
     fn times_are_trusted_only_when_both_lie_longer_back_than_a_page_waits_for_the_disk() {
         let second = 1_000_000_000;
         let is_older = |mtime: i128, ctime: i128, age: u64, now: u64| {
-            let stat = Stat { mount: 0, inode: 1, size: 1, mtime: mtime * second, ctime: ctime * second };
-            stat.is_older(Duration::from_secs(age), SystemTime::UNIX_EPOCH + Duration::from_secs(now))
+            let stat =
+                Stat { mount: 0, inode: 1, size: 1, mtime: mtime * second, ctime: ctime * second };
+            stat.is_older(
+                Duration::from_secs(age),
+                SystemTime::UNIX_EPOCH + Duration::from_secs(now),
+            )
         };
         assert!(is_older(30, 30, 70, 100) && is_older(-5, 0, 70, 100));
         for (mtime, ctime) in [(31, 1), (1, 31), (100, 100), (200, 1)] {
@@ -166,7 +175,8 @@ mod tests {
 
     #[test]
     fn a_page_waits_for_the_disk_as_long_as_the_machine_is_set_up_to_let_it() {
-        let of = |expire: &str, writeback: &str| settling(Some(expire.into()), Some(writeback.into()));
+        let of =
+            |expire: &str, writeback: &str| settling(Some(expire.into()), Some(writeback.into()));
         assert_eq!(settling(None, None), Some(Duration::from_secs(70)));
         assert_eq!(of("3000\n", "500\n"), Some(Duration::from_secs(70)));
         assert_eq!(of("6000", "6000"), Some(Duration::from_secs(240)), "a laptop on battery");
@@ -181,7 +191,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         write(&path, "bytes").unwrap();
-        let stat = |witness: &Witness, path: &Path| witness.stat(path, &fs::metadata(path).unwrap());
+        let stat =
+            |witness: &Witness, path: &Path| witness.stat(path, &fs::metadata(path).unwrap());
         let home = Witness::trusting(dir.path());
         let known = stat(&home, &path).unwrap();
         assert_eq!(stat(&home, &path), Some(known));
@@ -191,7 +202,11 @@ mod tests {
         assert_eq!(stat(&Witness { home: None, ..home }, &path), far);
         assert_eq!(stat(&home, dir.path()), None);
         assert!(home.trusts(&path, &known, SystemTime::now() + Duration::from_secs(1)));
-        assert!(!Witness { keeps_times: |_| false, ..home }.trusts(&path, &known, SystemTime::now()));
+        assert!(!Witness { keeps_times: |_| false, ..home }.trusts(
+            &path,
+            &known,
+            SystemTime::now()
+        ));
         assert!(!Witness::at(dir.path()).trusts(&path, &known, SystemTime::now()), "just written");
         write(&path, "others").unwrap();
         assert_ne!(stat(&home, &path), Some(known));

@@ -96,9 +96,13 @@ impl Ruler {
         let mut ruler = Ruler { scale: axis.scale, low, high, ticks: Vec::new() };
         let ticks = axis.ticks.clone().unwrap_or_else(|| ruler.round_numbers());
         // Ticks of a linear axis have decimals in common.
-        let gaps = ticks.windows(2).filter(|_| axis.scale == Scale::Linear).map(|pair| (pair[1] - pair[0]).abs());
+        let gaps = ticks
+            .windows(2)
+            .filter(|_| axis.scale == Scale::Linear)
+            .map(|pair| (pair[1] - pair[0]).abs());
         let spacing = gaps.fold(f64::INFINITY, f64::min);
-        let placed = ticks.into_iter().filter_map(|tick| Some((ruler.place(tick)?, number(tick, spacing))));
+        let placed =
+            ticks.into_iter().filter_map(|tick| Some((ruler.place(tick)?, number(tick, spacing))));
         ruler.ticks = placed.filter(|(at, _)| (-1e-9..=1.0 + 1e-9).contains(at)).collect();
         Some(ruler)
     }
@@ -121,7 +125,10 @@ impl Ruler {
         let decades = libm::floor(self.low) as i32..=libm::floor(self.high) as i32;
         let times = |factors: &[f64]| -> Vec<f64> {
             let all = decades.clone().flat_map(|k| factors.iter().map(move |&f| scaled(f, k)));
-            all.filter(|&tick| level(Scale::Log, tick).is_some_and(|x| self.low <= x && x <= self.high)).collect()
+            all.filter(|&tick| {
+                level(Scale::Log, tick).is_some_and(|x| self.low <= x && x <= self.high)
+            })
+            .collect()
         };
         let (fine, coarse) = (times(&[1.0, 2.0, 5.0]), times(&[1.0]));
         match fine.len() {
@@ -154,10 +161,18 @@ fn widen(scale: Scale, low: f64, high: f64) -> (f64, f64) {
 /// The multiples of 1, 2 or 5 times a power of ten in `low..=high`, by the widest of these steps that gives four or more.
 fn multiples(low: f64, high: f64) -> Vec<f64> {
     let power = libm::floor(libm::log10(high - low)) as i32;
-    let steps = [(5.0, power), (2.0, power), (1.0, power), (5.0, power - 1), (2.0, power - 1), (1.0, power - 1)];
+    let steps = [
+        (5.0, power),
+        (2.0, power),
+        (1.0, power),
+        (5.0, power - 1),
+        (2.0, power - 1),
+        (1.0, power - 1),
+    ];
     let within = |(factor, power): (f64, i32)| -> Vec<f64> {
         let step = scaled(factor, power);
-        let (first, last) = (libm::ceil(low / step - 1e-9) as i64, libm::floor(high / step + 1e-9) as i64);
+        let (first, last) =
+            (libm::ceil(low / step - 1e-9) as i64, libm::floor(high / step + 1e-9) as i64);
         (first..=last).map(|i| scaled(i as f64 * factor, power)).collect()
     };
     steps.into_iter().map(within).find(|ticks| ticks.len() >= 4).unwrap_or_default()
@@ -184,7 +199,8 @@ fn number(value: f64, spacing: f64) -> String {
 }
 
 fn is_whole(x: f64) -> bool {
-    !x.is_finite() || (x - libm::round(x)).abs() < 1e-6 * x.abs().max(1e-300) && libm::round(x) != 0.0
+    !x.is_finite()
+        || (x - libm::round(x)).abs() < 1e-6 * x.abs().max(1e-300) && libm::round(x) != 0.0
 }
 
 /// As 3·10⁻⁵, or 10⁻⁵ alone.
@@ -207,20 +223,34 @@ mod tests {
     use super::*;
 
     fn labels(axis: &Axis, data: &[f64]) -> Vec<String> {
-        Ruler::new(axis, data.iter().copied()).unwrap().ticks.into_iter().map(|(_, label)| label).collect()
+        Ruler::new(axis, data.iter().copied())
+            .unwrap()
+            .ticks
+            .into_iter()
+            .map(|(_, label)| label)
+            .collect()
     }
 
     #[test]
     fn linear_ticks_are_round_and_equally_precise() {
-        assert_eq!(labels(&Axis::linear("t").range(0.0, 1.0), &[]), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
+        assert_eq!(
+            labels(&Axis::linear("t").range(0.0, 1.0), &[]),
+            ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]
+        );
         assert_eq!(labels(&Axis::linear("error, %"), &[2.1, 45.0]), ["0", "10", "20", "30", "40"]);
-        assert_eq!(labels(&Axis::linear("x"), &[-3.0, 3.0]), ["−3", "−2", "−1", "0", "1", "2", "3"]);
+        assert_eq!(
+            labels(&Axis::linear("x"), &[-3.0, 3.0]),
+            ["−3", "−2", "−1", "0", "1", "2", "3"]
+        );
     }
 
     #[test]
     fn log_ticks_are_one_two_five_or_powers_alone_where_those_are_many() {
         assert_eq!(labels(&Axis::log("error, %"), &[2.0, 45.0]), ["2", "5", "10", "20", "50"]);
-        assert_eq!(labels(&Axis::log("x"), &[1e-6, 1.0]), ["10⁻⁶", "10⁻⁵", "0.0001", "0.001", "0.01", "0.1", "1"]);
+        assert_eq!(
+            labels(&Axis::log("x"), &[1e-6, 1.0]),
+            ["10⁻⁶", "10⁻⁵", "0.0001", "0.001", "0.01", "0.1", "1"]
+        );
     }
 
     #[test]
@@ -238,13 +268,17 @@ mod tests {
     #[test]
     fn an_asked_range_grows_to_hold_the_data_and_ends_map_to_the_ends() {
         let ruler = Ruler::new(&Axis::linear("").range(0.0, 1.0), [3.0].into_iter()).unwrap();
-        assert_eq!((ruler.place(0.0), ruler.place(1.5), ruler.place(3.0)), (Some(0.0), Some(0.5), Some(1.0)));
+        assert_eq!(
+            (ruler.place(0.0), ruler.place(1.5), ruler.place(3.0)),
+            (Some(0.0), Some(0.5), Some(1.0))
+        );
     }
 
     #[test]
     fn a_wide_band_leaves_the_data_their_part_of_the_axis() {
         let ruler = |bands: [f64; 2]| {
-            Ruler::with_bands(&Axis::linear(""), [100.0, 110.0].into_iter(), bands.into_iter()).unwrap()
+            Ruler::with_bands(&Axis::linear(""), [100.0, 110.0].into_iter(), bands.into_iter())
+                .unwrap()
         };
         let place = |bands| [100.0, 110.0].map(|x| ruler(bands).place(x).unwrap());
         let [low, high] = place([-1e6, 1e6]);
@@ -256,8 +290,12 @@ mod tests {
 
     #[test]
     fn what_is_not_above_zero_has_no_place_on_a_log_axis() {
-        let ruler = Ruler::new(&Axis::log(""), [0.0, -1.0, f64::NAN, 1.0, 10.0].into_iter()).unwrap();
-        assert_eq!((ruler.place(0.0), ruler.place(-1.0), ruler.place(f64::INFINITY)), (None, None, None));
+        let ruler =
+            Ruler::new(&Axis::log(""), [0.0, -1.0, f64::NAN, 1.0, 10.0].into_iter()).unwrap();
+        assert_eq!(
+            (ruler.place(0.0), ruler.place(-1.0), ruler.place(f64::INFINITY)),
+            (None, None, None)
+        );
         assert_eq!((ruler.place_or_low(0.0), ruler.place_or_low(f64::NAN)), (Some(0.0), None));
         assert!(Ruler::new(&Axis::log(""), [0.0, -1.0].into_iter()).is_none());
     }
@@ -266,7 +304,10 @@ mod tests {
     fn equal_values_get_an_axis_around_them() {
         for value in [0.0, 1.0, -7.5, 1e-3] {
             let ruler = Ruler::new(&Axis::linear(""), [value; 3].into_iter()).unwrap();
-            assert!(ruler.place(value).is_some_and(|at| (0.0..1.0).contains(&at)), "{value}: {ruler:?}");
+            assert!(
+                ruler.place(value).is_some_and(|at| (0.0..1.0).contains(&at)),
+                "{value}: {ruler:?}"
+            );
         }
     }
 }

@@ -41,7 +41,11 @@ pub(super) struct Canvas<'a> {
 }
 
 /// The SVG of `size` pixels that `draw` draws; `name` is what a screen reader calls it.
-pub(super) fn svg(size: (u32, u32), name: &str, draw: impl FnOnce(&Canvas) -> Drawn) -> Result<String, DrawError> {
+pub(super) fn svg(
+    size: (u32, u32),
+    name: &str,
+    draw: impl FnOnce(&Canvas) -> Drawn,
+) -> Result<String, DrawError> {
     let units = (size.0 * UNITS as u32, size.1 * UNITS as u32);
     let mut text = String::new();
     {
@@ -62,12 +66,22 @@ pub(super) fn svg(size: (u32, u32), name: &str, draw: impl FnOnce(&Canvas) -> Dr
 impl Canvas<'_> {
     /// A line through `points`, `width` pixels wide.
     pub(super) fn line(&self, points: &[At], width: f64, colour: RGBColor) -> Drawn {
-        let style = ShapeStyle { color: colour.to_rgba(), filled: false, stroke_width: units(width) as u32 };
+        let style = ShapeStyle {
+            color: colour.to_rgba(),
+            filled: false,
+            stroke_width: units(width) as u32,
+        };
         self.area.draw(&PathElement::new(grid(points), style)).map_err(error)
     }
 
     /// As [`Canvas::line`], but of dashes: `pattern` gives pixels of ink and of gap in turn; empty is a whole line.
-    pub(super) fn dashed(&self, points: &[At], width: f64, colour: RGBColor, pattern: &[f64]) -> Drawn {
+    pub(super) fn dashed(
+        &self,
+        points: &[At],
+        width: f64,
+        colour: RGBColor,
+        pattern: &[f64],
+    ) -> Drawn {
         if pattern.is_empty() {
             return self.line(points, width, colour);
         }
@@ -81,7 +95,9 @@ impl Canvas<'_> {
 
     /// A filled disc.
     pub(super) fn disc(&self, centre: At, radius: f64, colour: RGBColor) -> Drawn {
-        self.area.draw(&Circle::new(grid(&[centre])[0], units(radius), colour.filled())).map_err(error)
+        self.area
+            .draw(&Circle::new(grid(&[centre])[0], units(radius), colour.filled()))
+            .map_err(error)
     }
 
     /// A line of text, its vertical middle at the place.
@@ -168,10 +184,16 @@ mod tests {
 
     #[test]
     fn a_pixel_is_ten_units_and_the_name_is_escaped() {
-        let svg = svg((30, 20), "a < \"b\"", |canvas| canvas.line(&[(1.0, 2.0), (3.05, 4.0)], 1.5, BLACK)).unwrap();
+        let svg = svg((30, 20), "a < \"b\"", |canvas| {
+            canvas.line(&[(1.0, 2.0), (3.05, 4.0)], 1.5, BLACK)
+        })
+        .unwrap();
         assert!(svg.starts_with(
             r#"<svg width="30" height="20" role="img" aria-label="a &lt; &quot;b&quot;" viewBox="0 0 300 200""#
         ));
-        assert!(svg.contains(r##"stroke="#000000" stroke-width="15" points="10,20 31,40 ""##), "{svg}");
+        assert!(
+            svg.contains(r##"stroke="#000000" stroke-width="15" points="10,20 31,40 ""##),
+            "{svg}"
+        );
     }
 }

@@ -102,13 +102,15 @@ pub struct Field {
 impl Panel {
     /// Every x that it shows.
     pub(super) fn across(&self) -> impl Iterator<Item = f64> {
-        let points = self.series.iter().flat_map(|series| series.points.iter().map(|point| point.0));
+        let points =
+            self.series.iter().flat_map(|series| series.points.iter().map(|point| point.0));
         points.chain(self.field.iter().flat_map(|field| [field.x.0, field.x.1]))
     }
 
     /// Every y that it shows, but for bands.
     pub(super) fn up(&self) -> impl Iterator<Item = f64> {
-        let points = self.series.iter().flat_map(|series| series.points.iter().map(|point| point.1));
+        let points =
+            self.series.iter().flat_map(|series| series.points.iter().map(|point| point.1));
         let lines = self.references.iter().map(|reference| reference.y);
         points.chain(lines).chain(self.field.iter().flat_map(|field| [field.y.0, field.y.1]))
     }

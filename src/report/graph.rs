@@ -70,9 +70,20 @@ fn items(blocks: &[Block], arrows: &[(usize, usize)]) -> Vec<Item> {
     for &(from, to) in &sorted {
         layer[to] = layer[to].max(layer[from] + 1);
     }
-    let item = |block, layer, height| Item { block, layer, height, y: 0.0, left: Vec::new(), right: Vec::new() };
-    let mut items: Vec<Item> =
-        blocks.iter().zip(&layer).enumerate().map(|(i, (block, &layer))| item(Some(i), layer, height(block))).collect();
+    let item = |block, layer, height| Item {
+        block,
+        layer,
+        height,
+        y: 0.0,
+        left: Vec::new(),
+        right: Vec::new(),
+    };
+    let mut items: Vec<Item> = blocks
+        .iter()
+        .zip(&layer)
+        .enumerate()
+        .map(|(i, (block, &layer))| item(Some(i), layer, height(block)))
+        .collect();
     // All arrows of a box share their places.
     let mut passes: BTreeMap<(usize, usize), usize> = BTreeMap::new();
     for &(from, to) in &sorted {
@@ -112,7 +123,8 @@ fn order(items: &mut [Item]) -> Vec<Vec<usize>> {
                 let sum: f64 = beside.iter().map(|j| rank[*j]).sum();
                 if beside.is_empty() { rank[*i] } else { sum / beside.len() as f64 }
             };
-            let mut keyed: Vec<(f64, usize)> = layers[layer].iter().map(|i| (mean(i), *i)).collect();
+            let mut keyed: Vec<(f64, usize)> =
+                layers[layer].iter().map(|i| (mean(i), *i)).collect();
             keyed.sort_by(|a, b| a.0.total_cmp(&b.0));
             let last = keyed.len().saturating_sub(1).max(1) as f64;
             for (place, (_, i)) in keyed.iter().enumerate() {
@@ -137,7 +149,8 @@ fn place(items: &mut [Item], layers: &mut [Vec<usize>]) {
     }
     for sweep in 0..SWEEPS {
         for step in 0..layers.len() {
-            let (layer, left) = if sweep % 2 == 0 { (step, true) } else { (layers.len() - 1 - step, false) };
+            let (layer, left) =
+                if sweep % 2 == 0 { (step, true) } else { (layers.len() - 1 - step, false) };
             let wish = |i: usize| {
                 let beside = if left { &items[i].left } else { &items[i].right };
                 let sum: f64 = beside.iter().map(|j| items[*j].y).sum();
@@ -171,16 +184,21 @@ fn settle(items: &mut [Item], layer: &[usize], wishes: &[f64]) {
         }
         pools.push(pool);
     }
-    let levels = pools.iter().flat_map(|&(sum, count)| std::iter::repeat_n(sum / count as f64, count));
+    let levels =
+        pools.iter().flat_map(|&(sum, count)| std::iter::repeat_n(sum / count as f64, count));
     for ((level, offset), &i) in levels.zip(offsets).zip(layer) {
         items[i].y = level + offset;
     }
 }
 
 fn draw(blocks: &[Block], items: &[Item], layers: &[Vec<usize>], colours: &[Colour]) -> String {
-    let characters = |block: &Block| block.lines.iter().map(|line| line.chars().count()).max().unwrap_or(0);
-    let width = |i: &usize| items[*i].block.map_or(0.0, |b| characters(&blocks[b]) as f64 * CHARACTER + 20.0);
-    let widths: Vec<f64> = layers.iter().map(|layer| layer.iter().map(width).fold(0.0, f64::max)).collect();
+    let characters =
+        |block: &Block| block.lines.iter().map(|line| line.chars().count()).max().unwrap_or(0);
+    let width = |i: &usize| {
+        items[*i].block.map_or(0.0, |b| characters(&blocks[b]) as f64 * CHARACTER + 20.0)
+    };
+    let widths: Vec<f64> =
+        layers.iter().map(|layer| layer.iter().map(width).fold(0.0, f64::max)).collect();
     let mut lefts = Vec::new();
     let mut x = MARGIN;
     for width in &widths {
@@ -215,14 +233,23 @@ fn draw(blocks: &[Block], items: &[Item], layers: &[Vec<usize>], colours: &[Colo
                 None => format!(" H{:.1}", x2 + widths[to.layer]),
             };
             let tip = if to.block.is_some() { " marker-end=\"url(#tip)\"" } else { "" };
-            let _ =
-                writeln!(text, "<path d=\"{line} C{bend:.1},{y1:.1} {bend:.1},{y2:.1} {x2:.1},{y2:.1}{end}\"{tip}/>");
+            let _ = writeln!(
+                text,
+                "<path d=\"{line} C{bend:.1},{y1:.1} {bend:.1},{y2:.1} {x2:.1},{y2:.1}{end}\"{tip}/>"
+            );
         }
     }
     let _ = text.write_str("</g>\n");
     for (i, item) in items.iter().enumerate() {
         if let Some(block) = item.block.map(|b| &blocks[b]) {
-            boxed(&mut text, block, lefts[item.layer], y(item) - item.height / 2.0, width(&i), colours);
+            boxed(
+                &mut text,
+                block,
+                lefts[item.layer],
+                y(item) - item.height / 2.0,
+                width(&i),
+                colours,
+            );
         }
     }
     let mut x = MARGIN;
@@ -291,7 +318,11 @@ mod tests {
     ];
 
     fn block(name: &str, parts: Vec<usize>) -> Block {
-        Block { lines: vec![name.to_owned(), "a & b < c".to_owned()], colour: parts.len() % 2, parts }
+        Block {
+            lines: vec![name.to_owned(), "a & b < c".to_owned()],
+            colour: parts.len() % 2,
+            parts,
+        }
     }
 
     /// Left, top, width and height of each box.
@@ -299,7 +330,10 @@ mod tests {
         let document = roxmltree::Document::parse(svg).unwrap();
         let rects = document.descendants().filter(|node| node.attribute("rx") == Some("4"));
         rects
-            .map(|rect| ["x", "y", "width", "height"].map(|name| rect.attribute(name).unwrap().parse().unwrap()))
+            .map(|rect| {
+                ["x", "y", "width", "height"]
+                    .map(|name| rect.attribute(name).unwrap().parse().unwrap())
+            })
             .collect()
     }
 
@@ -308,11 +342,16 @@ mod tests {
         let blocks = [block("one", vec![]), block("two", vec![1, 2]), block("three", vec![])];
         let picture = svg(&blocks, &[(0, 1), (1, 2), (0, 2)], &COLOURS);
         let document = roxmltree::Document::parse(&picture).unwrap();
-        let [wide, high] =
-            ["width", "height"].map(|name| document.root_element().attribute(name).unwrap().parse::<f64>().unwrap());
+        let [wide, high] = ["width", "height"]
+            .map(|name| document.root_element().attribute(name).unwrap().parse::<f64>().unwrap());
         let boxes = boxes(&picture);
-        assert!(boxes.iter().all(|[x, y, w, h]| *x > 0.0 && *y > 0.0 && x + w < wide && y + h < high));
-        assert!(boxes[0][0] + boxes[0][2] < boxes[1][0] && boxes[1][0] + boxes[1][2] < boxes[2][0], "{boxes:?}");
+        assert!(
+            boxes.iter().all(|[x, y, w, h]| *x > 0.0 && *y > 0.0 && x + w < wide && y + h < high)
+        );
+        assert!(
+            boxes[0][0] + boxes[0][2] < boxes[1][0] && boxes[1][0] + boxes[1][2] < boxes[2][0],
+            "{boxes:?}"
+        );
         assert_eq!(picture.matches("marker-end").count(), 3);
         roxmltree::Document::parse(&svg(&[], &[], &COLOURS)).unwrap();
     }

@@ -38,9 +38,10 @@ pub(super) fn escape(text: &str) -> String {
     escaped
 }
 
-/// The Markdown's events, with figures, scrolling tables and harmless links.
+/// The Markdown's events, with figures, scrolling tables and escape_control links.
 fn events<'a>(markdown: &'a str, images: &dyn Fn(&str) -> Option<String>) -> Vec<Event<'a>> {
-    let raw: Vec<Event> = Parser::new_ext(markdown, Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH).collect();
+    let raw: Vec<Event> =
+        Parser::new_ext(markdown, Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH).collect();
     let mut events = Vec::with_capacity(raw.len());
     let mut figures = 0;
     for (i, event) in raw.iter().enumerate() {
@@ -54,16 +55,22 @@ fn events<'a>(markdown: &'a str, images: &dyn Fn(&str) -> Option<String>) -> Vec
                 events.push(event.clone());
                 Event::Html("</div>\n".into())
             }
-            Event::Start(Tag::Link { dest_url, .. }) if !is_harmless(dest_url) => Event::InlineHtml("<a>".into()),
+            Event::Start(Tag::Link { dest_url, .. }) if !is_harmless(dest_url) => {
+                Event::InlineHtml("<a>".into())
+            }
             // HTML allows no figure inside a paragraph, so the paragraph that is one image gives way to it.
             Event::Start(Tag::Paragraph) if is_image_alone(&raw[i + 1..]) => continue,
             Event::End(TagEnd::Paragraph) if events.last().is_some_and(is_figure_end) => continue,
             Event::Start(Tag::Image { dest_url, .. }) => {
                 figures += 1;
-                let svg = images(dest_url).map(|svg| with_own_ids(&svg, &format!("figure{figures}-")));
-                let missing = || format!("<p class=\"missing\">no figure <code>{}</code></p>", escape(dest_url));
+                let svg =
+                    images(dest_url).map(|svg| with_own_ids(&svg, &format!("figure{figures}-")));
+                let missing = || {
+                    format!("<p class=\"missing\">no figure <code>{}</code></p>", escape(dest_url))
+                };
                 let svg = svg.unwrap_or_else(missing);
-                let drawing = format!("<div class=\"drawing\" tabindex=\"0\">\n{}\n</div>", svg.trim_end());
+                let drawing =
+                    format!("<div class=\"drawing\" tabindex=\"0\">\n{}\n</div>", svg.trim_end());
                 Event::Html(format!("<figure>\n{drawing}\n<figcaption>").into())
             }
             Event::End(TagEnd::Image) => Event::Html(FIGURE_END.into()),
@@ -84,7 +91,9 @@ fn is_figure_end(event: &Event) -> bool {
 fn is_image_alone(following: &[Event]) -> bool {
     let end = following.iter().position(|event| matches!(event, Event::End(TagEnd::Image)));
     matches!(following.first(), Some(Event::Start(Tag::Image { .. })))
-        && end.is_some_and(|end| matches!(following.get(end + 1), Some(Event::End(TagEnd::Paragraph))))
+        && end.is_some_and(|end| {
+            matches!(following.get(end + 1), Some(Event::End(TagEnd::Paragraph)))
+        })
 }
 
 /// Whether a link leads to the web, to mail, or to a relative place; a script's address does not.
@@ -95,7 +104,9 @@ fn is_harmless(url: &str) -> bool {
 
 /// The SVG with `prefix` before each id and each reference to one, so that figures of one page do not share any.
 fn with_own_ids(svg: &str, prefix: &str) -> String {
-    [" id=\"", "url(#", "href=\"#"].iter().fold(svg.to_owned(), |svg, at| svg.replace(at, &format!("{at}{prefix}")))
+    [" id=\"", "url(#", "href=\"#"]
+        .iter()
+        .fold(svg.to_owned(), |svg, at| svg.replace(at, &format!("{at}{prefix}")))
 }
 
 #[cfg(test)]
@@ -109,7 +120,8 @@ mod tests {
     }
 
     fn a_figure(path: &str) -> Option<String> {
-        (path == "a.svg").then(|| "<svg><g id=\"g\"/><use href=\"#g\" fill=\"url(#g)\"/></svg>\n".to_owned())
+        (path == "a.svg")
+            .then(|| "<svg><g id=\"g\"/><use href=\"#g\" fill=\"url(#g)\"/></svg>\n".to_owned())
     }
 
     #[test]
@@ -151,12 +163,22 @@ mod tests {
 
     #[test]
     fn links_to_scripts_lead_nowhere() {
-        for url in ["javascript:alert(1)", "JaVaScRiPt:alert(1)", "data:text/html,x", "&#106;avascript:alert(1)"] {
+        for url in [
+            "javascript:alert(1)",
+            "JaVaScRiPt:alert(1)",
+            "data:text/html,x",
+            "&#106;avascript:alert(1)",
+        ] {
             let shown = body(&format!("[x]({url})\n"), &a_figure);
             assert_eq!(shown, "<p><a>x</a></p>\n", "{url}");
         }
-        for url in ["https://arxiv.org/abs/2008.00741", "#methods", "figures/a:b.svg", "mailto:a@b.c"] {
-            assert_eq!(body(&format!("[x]({url})\n"), &a_figure), format!("<p><a href=\"{url}\">x</a></p>\n"));
+        for url in
+            ["https://arxiv.org/abs/2008.00741", "#methods", "figures/a:b.svg", "mailto:a@b.c"]
+        {
+            assert_eq!(
+                body(&format!("[x]({url})\n"), &a_figure),
+                format!("<p><a href=\"{url}\">x</a></p>\n")
+            );
         }
     }
 
@@ -165,7 +187,9 @@ mod tests {
         let shown = body("![one](a.svg)\n\n![two](a.svg)\n", &a_figure);
         for figure in ["figure1-g", "figure2-g"] {
             assert!(
-                shown.contains(&format!("<g id=\"{figure}\"/><use href=\"#{figure}\" fill=\"url(#{figure})\"/>")),
+                shown.contains(&format!(
+                    "<g id=\"{figure}\"/><use href=\"#{figure}\" fill=\"url(#{figure})\"/>"
+                )),
                 "{shown}"
             );
         }

@@ -16,7 +16,11 @@ impl Figure {
     pub fn to_svg(&self) -> Result<String, DrawError> {
         let layout = Layout::new(self);
         svg((layout.width.ceil() as u32, layout.height.ceil() as u32), &self.title, |canvas| {
-            canvas.text(&self.title, (MARGIN, MARGIN + 0.5 * LARGE), type_of(LARGE, INK, HPos::Left).bold())?;
+            canvas.text(
+                &self.title,
+                (MARGIN, MARGIN + 0.5 * LARGE),
+                type_of(LARGE, INK, HPos::Left).bold(),
+            )?;
             for (i, panel) in self.panels.iter().enumerate() {
                 layout.frame(self, i).draw(canvas, panel)?;
             }
@@ -48,7 +52,9 @@ impl Layout {
         let panels = &figure.panels;
         let columns = figure.columns.clamp(1, panels.len().max(1));
         let rows = panels.len().div_ceil(columns);
-        let all_equal = |axis: fn(&Panel) -> &Axis| panels.windows(2).all(|pair| axis(&pair[0]) == axis(&pair[1]));
+        let all_equal = |axis: fn(&Panel) -> &Axis| {
+            panels.windows(2).all(|pair| axis(&pair[0]) == axis(&pair[1]))
+        };
         let shared = [all_equal(|panel| &panel.x), all_equal(|panel| &panel.y)];
         let seen = |i: usize, shared: bool| if shared { &panels[..] } else { &panels[i..=i] };
         let rulers: Vec<[Option<Ruler>; 2]> = (0..panels.len())
@@ -63,7 +69,8 @@ impl Layout {
                 ]
             })
             .collect();
-        let meanings = || panels.iter().filter_map(|panel| panel.field.as_ref()).map(|field| &field.axis);
+        let meanings =
+            || panels.iter().filter_map(|panel| panel.field.as_ref()).map(|field| &field.axis);
         let one_bar = meanings().zip(meanings().skip(1)).all(|(a, b)| a == b);
         let bars: Vec<Option<Ruler>> = (0..panels.len())
             .map(|i| {
@@ -78,12 +85,19 @@ impl Layout {
             3 => (250.0, 190.0),
             _ => (190.0, 165.0),
         };
-        let widest = |ruler: &Ruler| ruler.ticks.iter().map(|(_, text)| text_width(text, SMALL)).fold(0.0, f64::max);
+        let widest = |ruler: &Ruler| {
+            ruler.ticks.iter().map(|(_, text)| text_width(text, SMALL)).fold(0.0, f64::max)
+        };
         let beside = rulers.iter().filter_map(|[_, y]| y.as_ref()).map(widest).fold(0.0, f64::max);
         let left = beside + TICK + 2.0 * NORMAL;
         let below = TICK + SMALL + 2.0 * NORMAL;
-        let above = if panels.iter().all(|panel| panel.title.is_empty()) { 4.0 } else { 2.0 * NORMAL };
-        let bar = bars.iter().flatten().map(|bar| BAR + TICK + widest(bar) + 2.0 * NORMAL).fold(0.0, f64::max);
+        let above =
+            if panels.iter().all(|panel| panel.title.is_empty()) { 4.0 } else { 2.0 * NORMAL };
+        let bar = bars
+            .iter()
+            .flatten()
+            .map(|bar| BAR + TICK + widest(bar) + 2.0 * NORMAL)
+            .fold(0.0, f64::max);
         let title = if figure.title.is_empty() { 0.0 } else { LARGE + MARGIN };
         let pitch = (
             panel.0 + bar + if shared[1] { 2.5 * MARGIN } else { MARGIN + left },
@@ -105,8 +119,19 @@ impl Layout {
         let left = self.origin.0 + self.pitch.0 * column as f64;
         let top = self.origin.1 + self.pitch.1 * row as f64;
         let [x, y] = &self.rulers[i];
-        let labelled = [!self.shared[0] || i + self.columns >= figure.panels.len(), !self.shared[1] || column == 0];
-        Frame { x: x.as_ref(), y: y.as_ref(), bar: self.bars[i].as_ref(), left, top, size: self.panel, labelled }
+        let labelled = [
+            !self.shared[0] || i + self.columns >= figure.panels.len(),
+            !self.shared[1] || column == 0,
+        ];
+        Frame {
+            x: x.as_ref(),
+            y: y.as_ref(),
+            bar: self.bars[i].as_ref(),
+            left,
+            top,
+            size: self.panel,
+            labelled,
+        }
     }
 }
 
@@ -125,8 +150,12 @@ mod tests {
     }
 
     fn two_panels() -> Figure {
-        let series =
-            || vec![curve("a < b & \"c\"", 0, &[(0.0, 1.0), (1.0, 20.0)]), curve("arc", 8, &[(0.0, 2.0), (1.0, 3.0)])];
+        let series = || {
+            vec![
+                curve("a < b & \"c\"", 0, &[(0.0, 1.0), (1.0, 20.0)]),
+                curve("arc", 8, &[(0.0, 2.0), (1.0, 3.0)]),
+            ]
+        };
         let axes = || (Axis::linear("position, t"), Axis::log("error, %"));
         let mut one = panel("one", axes().0, axes().1, series());
         one.references.push(Reference { label: "chance".into(), y: 90.0 });
@@ -142,17 +171,25 @@ mod tests {
     fn texts(figure: &Figure) -> Vec<String> {
         let svg = figure.to_svg().unwrap();
         let document = roxmltree::Document::parse(&svg).unwrap();
-        let size: Vec<f64> =
-            document.root_element().attribute("viewBox").unwrap().split(' ').map(|n| n.parse().unwrap()).collect();
+        let size: Vec<f64> = document
+            .root_element()
+            .attribute("viewBox")
+            .unwrap()
+            .split(' ')
+            .map(|n| n.parse().unwrap())
+            .collect();
         for node in document.descendants() {
             for name in ["x", "y", "cx", "cy", "x1", "y1", "points"] {
-                for number in node.attribute(name).unwrap_or("").split([' ', ',']).filter(|n| !n.is_empty()) {
+                for number in
+                    node.attribute(name).unwrap_or("").split([' ', ',']).filter(|n| !n.is_empty())
+                {
                     let number: f64 = number.parse().unwrap();
                     assert!((0.0..=size[2].max(size[3])).contains(&number), "{node:?}");
                 }
             }
         }
-        let texts = document.descendants().filter(|node| node.is_text()).filter_map(|node| node.text());
+        let texts =
+            document.descendants().filter(|node| node.is_text()).filter_map(|node| node.text());
         texts.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).collect()
     }
 
@@ -163,9 +200,18 @@ mod tests {
     #[test]
     fn titles_labels_and_legend_are_all_there_as_text() {
         let texts = texts(&two_panels());
-        for text in
-            ["two <panels>", "one", "two", "position, t", "error, %", "a < b & \"c\"", "arc", "chance", "0.4", "10"]
-        {
+        for text in [
+            "two <panels>",
+            "one",
+            "two",
+            "position, t",
+            "error, %",
+            "a < b & \"c\"",
+            "arc",
+            "chance",
+            "0.4",
+            "10",
+        ] {
             assert!(texts.iter().any(|seen| seen == text), "`{text}` is not among {texts:?}");
         }
     }
@@ -173,7 +219,10 @@ mod tests {
     #[test]
     fn equal_axes_are_shared_and_others_are_not() {
         let mut figure = two_panels();
-        assert_eq!((count(&figure, "position, t"), count(&figure, "error, %"), count(&figure, "50")), (2, 1, 1));
+        assert_eq!(
+            (count(&figure, "position, t"), count(&figure, "error, %"), count(&figure, "50")),
+            (2, 1, 1)
+        );
         figure.panels[1].y = Axis::linear("error, %");
         assert_eq!(count(&figure, "error, %"), 2);
         figure.columns = 1;
@@ -194,10 +243,19 @@ mod tests {
     fn a_panel_without_anything_to_show_says_so() {
         let nothing = |points: &[(f64, f64)]| {
             let series = vec![curve("nothing", 0, points)];
-            Figure { panels: vec![panel("", Axis::linear("t"), Axis::log("error, %"), series)], ..Figure::default() }
+            Figure {
+                panels: vec![panel("", Axis::linear("t"), Axis::log("error, %"), series)],
+                ..Figure::default()
+            }
         };
         assert_eq!(count(&nothing(&[]), "no data"), 1);
-        assert_eq!(count(&nothing(&[(0.0, 0.0), (0.5, -1.0), (f64::NAN, 1.0), (1.0, f64::INFINITY)]), "no data"), 1);
+        assert_eq!(
+            count(
+                &nothing(&[(0.0, 0.0), (0.5, -1.0), (f64::NAN, 1.0), (1.0, f64::INFINITY)]),
+                "no data"
+            ),
+            1
+        );
         assert_eq!(count(&nothing(&[(0.0, 1.0)]), "no data"), 0);
         assert!(texts(&Figure::default()).is_empty());
     }
@@ -207,8 +265,10 @@ mod tests {
         let lines = |middle: f64| {
             let points = [(0.0, 1.0), (1.0, 2.0), (2.0, middle), (3.0, 2.0), (4.0, 1.0)];
             let series = vec![curve("", 0, &points)];
-            let figure =
-                Figure { panels: vec![panel("", Axis::linear("t"), Axis::log("e"), series)], ..Figure::default() };
+            let figure = Figure {
+                panels: vec![panel("", Axis::linear("t"), Axis::log("e"), series)],
+                ..Figure::default()
+            };
             let svg = figure.to_svg().unwrap();
             assert!(!svg.contains("NaN") && !svg.contains("inf"));
             svg.matches("stroke=\"#0072B2\"").count()
@@ -221,12 +281,15 @@ mod tests {
     fn a_point_that_a_log_axis_cannot_show_stands_at_its_lower_end() {
         let points = vec![(1.0, 2.0), (2.0, 0.0), (3.0, f64::NAN)];
         let series = Series { mark: Mark::Points, points, ..Series::default() };
-        let figure =
-            Figure { panels: vec![panel("", Axis::linear("h"), Axis::log("e"), vec![series])], ..Figure::default() };
+        let figure = Figure {
+            panels: vec![panel("", Axis::linear("h"), Axis::log("e"), vec![series])],
+            ..Figure::default()
+        };
         let svg = figure.to_svg().unwrap();
         let RGBColor(r, g, b) = colour(0);
         let fill = format!("fill=\"#{r:02X}{g:02X}{b:02X}\"");
-        let discs: Vec<&str> = svg.lines().filter(|l| l.starts_with("<circle") && l.contains(&fill)).collect();
+        let discs: Vec<&str> =
+            svg.lines().filter(|l| l.starts_with("<circle") && l.contains(&fill)).collect();
         assert_eq!(discs.len(), 2, "{svg}");
         let layout = Layout::new(&figure);
         let bottom = format!("cy=\"{}\"", libm::round(10.0 * (layout.origin.1 + layout.panel.1)));
@@ -235,32 +298,44 @@ mod tests {
 
     #[test]
     fn a_point_between_gaps_of_a_long_curve_is_marked() {
-        let points: Vec<(f64, f64)> = (0..60).map(|i| (f64::from(i), if i % 2 == 0 { 1.0 } else { 0.0 })).collect();
+        let points: Vec<(f64, f64)> =
+            (0..60).map(|i| (f64::from(i), if i % 2 == 0 { 1.0 } else { 0.0 })).collect();
         let series = vec![curve("", 0, &points)];
-        let figure = Figure { panels: vec![panel("", Axis::linear("t"), Axis::log("e"), series)], ..Figure::default() };
+        let figure = Figure {
+            panels: vec![panel("", Axis::linear("t"), Axis::log("e"), series)],
+            ..Figure::default()
+        };
         let RGBColor(r, g, b) = colour(0);
         let fill = format!("fill=\"#{r:02X}{g:02X}{b:02X}\"");
         let svg = figure.to_svg().unwrap();
-        assert_eq!(svg.lines().filter(|l| l.starts_with("<circle") && l.contains(&fill)).count(), 30);
+        assert_eq!(
+            svg.lines().filter(|l| l.starts_with("<circle") && l.contains(&fill)).count(),
+            30
+        );
     }
 
     #[test]
     fn a_lone_point_is_marked() {
         for style in 0..28 {
             let series = vec![curve("", style, &[(0.3, 1e-5)])];
-            let figure =
-                Figure { panels: vec![panel("", Axis::linear("t"), Axis::linear("e"), series)], ..Figure::default() };
+            let figure = Figure {
+                panels: vec![panel("", Axis::linear("t"), Axis::linear("e"), series)],
+                ..Figure::default()
+            };
             let RGBColor(r, g, b) = colour(style);
             let fill = format!("fill=\"#{r:02X}{g:02X}{b:02X}\"");
-            let shapes =
-                |line: &&str| (line.starts_with("<circle") || line.starts_with("<polygon")) && line.contains(&fill);
+            let shapes = |line: &&str| {
+                (line.starts_with("<circle") || line.starts_with("<polygon"))
+                    && line.contains(&fill)
+            };
             assert_eq!(figure.to_svg().unwrap().lines().filter(shapes).count(), 1, "{style}");
         }
     }
 
     #[test]
     fn no_two_of_the_first_twenty_one_styles_look_the_same_in_grey() {
-        let look = |style: usize| ((style + 3 * (style / COLOURS.len())) % MARKERS.len(), dash(style));
+        let look =
+            |style: usize| ((style + 3 * (style / COLOURS.len())) % MARKERS.len(), dash(style));
         let looks: Vec<_> = (0..21).map(look).collect();
         assert!((0..21).all(|i| !looks[..i].contains(&looks[i])));
     }
@@ -269,8 +344,10 @@ mod tests {
     fn a_band_that_reaches_zero_ends_at_the_bottom_of_a_log_axis() {
         let mut series = curve("", 0, &[(0.0, 1.0), (1.0, 2.0)]);
         series.band = vec![Some((0.0, 2.0)), Some((1.0, 4.0))];
-        let figure =
-            Figure { panels: vec![panel("", Axis::linear("t"), Axis::log("e"), vec![series])], ..Figure::default() };
+        let figure = Figure {
+            panels: vec![panel("", Axis::linear("t"), Axis::log("e"), vec![series])],
+            ..Figure::default()
+        };
         texts(&figure);
         assert!(figure.to_svg().unwrap().contains("opacity=\"0.16\""));
     }
@@ -278,11 +355,23 @@ mod tests {
     #[test]
     fn a_field_is_interpolated_between_its_values_and_has_a_bar() {
         let axis = Axis::linear("loss, nats").range(0.0, 3.0);
-        let field = Field { axis, x: (0.0, 1.0), y: (0.0, 1.0), values: vec![vec![0.0, 1.0], vec![2.0, 3.0]] };
-        assert_eq!((field.at(0.0, 0.0), field.at(1.0, 1.0), field.at(0.5, 0.5)), (Some(0.0), Some(3.0), Some(1.5)));
+        let field = Field {
+            axis,
+            x: (0.0, 1.0),
+            y: (0.0, 1.0),
+            values: vec![vec![0.0, 1.0], vec![2.0, 3.0]],
+        };
+        assert_eq!(
+            (field.at(0.0, 0.0), field.at(1.0, 1.0), field.at(0.5, 0.5)),
+            (Some(0.0), Some(3.0), Some(1.5))
+        );
         assert_eq!(Field::default().at(0.5, 0.5), None);
-        let panel = Panel { field: Some(field), ..panel("", Axis::linear("x"), Axis::linear("y"), vec![]) };
+        let panel =
+            Panel { field: Some(field), ..panel("", Axis::linear("x"), Axis::linear("y"), vec![]) };
         let figure = Figure { panels: vec![panel], ..Figure::default() };
-        assert_eq!((count(&figure, "loss, nats"), count(&figure, "no data"), count(&figure, "3")), (1, 0, 1));
+        assert_eq!(
+            (count(&figure, "loss, nats"), count(&figure, "no data"), count(&figure, "3")),
+            (1, 0, 1)
+        );
     }
 }

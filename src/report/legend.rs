@@ -31,8 +31,12 @@ impl Legend {
         for panel in panels {
             let series = panel.series.iter().map(|s| (&s.label, Sample::Series(s.style, s.mark)));
             let references = panel.references.iter().zip(REFERENCE_DASHES.iter().cycle());
-            for (label, sample) in series.chain(references.map(|(r, dash)| (&r.label, Sample::Reference(dash)))) {
-                if !label.is_empty() && !entries.iter().any(|(seen, as_)| seen == label && *as_ == sample) {
+            for (label, sample) in
+                series.chain(references.map(|(r, dash)| (&r.label, Sample::Reference(dash))))
+            {
+                if !label.is_empty()
+                    && !entries.iter().any(|(seen, as_)| seen == label && *as_ == sample)
+                {
                     entries.push((label.clone(), sample));
                 }
             }

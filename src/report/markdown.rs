@@ -6,7 +6,9 @@ pub fn escape(text: &str) -> String {
     for c in text.chars() {
         match c {
             '\n' | '\r' => escaped.push(' '),
-            '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '&' | '~' | '#' => escaped.extend(['\\', c]),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '&' | '~' | '#' => {
+                escaped.extend(['\\', c])
+            }
             c => escaped.push(c),
         }
     }
@@ -25,7 +27,10 @@ pub fn url(path: &str) -> String {
         match c {
             '/' | '-' | '_' | '.' | '=' | '@' | ',' => url.push(c),
             c if c.is_alphanumeric() => url.push(c),
-            c => c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| url.push_str(&format!("%{byte:02X}"))),
+            c => c
+                .encode_utf8(&mut [0; 4])
+                .bytes()
+                .for_each(|byte| url.push_str(&format!("%{byte:02X}"))),
         }
     }
     url

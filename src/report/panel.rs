@@ -38,7 +38,11 @@ pub(super) struct Frame<'a> {
 impl Frame<'_> {
     /// Draws `panel` here.
     pub(super) fn draw(&self, canvas: &Canvas, panel: &Panel) -> Result<(), DrawError> {
-        canvas.text(&panel.title, (self.left, self.top - 10.0), type_of(NORMAL, INK, HPos::Left).bold())?;
+        canvas.text(
+            &panel.title,
+            (self.left, self.top - 10.0),
+            type_of(NORMAL, INK, HPos::Left).bold(),
+        )?;
         if let (Some(field), Some(bar)) = (&panel.field, self.bar) {
             self.field(canvas, field, bar)?;
         }
@@ -65,12 +69,17 @@ impl Frame<'_> {
     fn axes(&self, canvas: &Canvas, panel: &Panel) -> Result<(), DrawError> {
         let (left, right, top, bottom) = (self.left, self.right(), self.top, self.bottom());
         // Over a field a grid would be one pattern too many: there, ticks alone mark the places.
-        let (reach, colour) = if panel.field.is_some() { (4.0, INK) } else { (f64::INFINITY, GRID) };
+        let (reach, colour) =
+            if panel.field.is_some() { (4.0, INK) } else { (f64::INFINITY, GRID) };
         for (at, text) in self.x.iter().flat_map(|ruler| &ruler.ticks) {
             let x = left + at * self.size.0;
             canvas.line(&[(x, bottom), (x, top.max(bottom - reach))], 1.0, colour)?;
             if self.labelled[0] {
-                canvas.text(text, (x, bottom + TICK + 0.5 * SMALL), type_of(SMALL, INK, HPos::Center))?;
+                canvas.text(
+                    text,
+                    (x, bottom + TICK + 0.5 * SMALL),
+                    type_of(SMALL, INK, HPos::Center),
+                )?;
             }
         }
         for (at, text) in self.y.iter().flat_map(|ruler| &ruler.ticks) {
@@ -83,10 +92,18 @@ impl Frame<'_> {
         canvas.line(&[(left, top), (left, bottom), (right, bottom)], 1.0, GREY)?;
         if self.labelled[0] {
             let below = bottom + TICK + SMALL + NORMAL;
-            canvas.text(&panel.x.label, (left + 0.5 * self.size.0, below), type_of(NORMAL, INK, HPos::Center))?;
+            canvas.text(
+                &panel.x.label,
+                (left + 0.5 * self.size.0, below),
+                type_of(NORMAL, INK, HPos::Center),
+            )?;
         }
         if self.labelled[1] {
-            let widest = self.y.iter().flat_map(|ruler| &ruler.ticks).map(|(_, text)| text_width(text, SMALL));
+            let widest = self
+                .y
+                .iter()
+                .flat_map(|ruler| &ruler.ticks)
+                .map(|(_, text)| text_width(text, SMALL));
             let beside = left - TICK - widest.fold(0.0, f64::max) - NORMAL;
             let middle = (beside, top + 0.5 * self.size.1);
             canvas.text(&panel.y.label, middle, type_of(NORMAL, INK, HPos::Center).upright())?;
@@ -137,7 +154,11 @@ impl Frame<'_> {
                 let there = run.iter().map(|&(x, low, _)| (x, low));
                 let back = run.iter().rev().map(|&(x, _, high)| (x, high));
                 if run.len() > 1 {
-                    canvas.area(&there.chain(back).collect::<Vec<At>>(), colour(series.style), 0.16)?;
+                    canvas.area(
+                        &there.chain(back).collect::<Vec<At>>(),
+                        colour(series.style),
+                        0.16,
+                    )?;
                 }
             }
             return Ok(());
@@ -145,7 +166,8 @@ impl Frame<'_> {
         for (x, low, high) in ends.into_iter().flatten() {
             canvas.line(&[(x, low), (x, high)], 1.0, colour(series.style))?;
             // A whisker that leaves the panel ends without a cap.
-            for end in [low, high].into_iter().filter(|&end| self.top < end && end < self.bottom()) {
+            for end in [low, high].into_iter().filter(|&end| self.top < end && end < self.bottom())
+            {
                 canvas.line(&[(x - 2.5, end), (x + 2.5, end)], 1.0, colour(series.style))?;
             }
         }
@@ -154,15 +176,22 @@ impl Frame<'_> {
 
     /// The field in steps of colour, between its values by bilinear interpolation, and its colour bar.
     fn field(&self, canvas: &Canvas, field: &Field, bar: &Ruler) -> Result<(), DrawError> {
-        let (Some(left), Some(right)) = (self.x(field.x.0), self.x(field.x.1)) else { return Ok(()) };
-        let (Some(bottom), Some(top)) = (self.y(field.y.0), self.y(field.y.1)) else { return Ok(()) };
+        let (Some(left), Some(right)) = (self.x(field.x.0), self.x(field.x.1)) else {
+            return Ok(());
+        };
+        let (Some(bottom), Some(top)) = (self.y(field.y.0), self.y(field.y.1)) else {
+            return Ok(());
+        };
         const CELL: f64 = 2.0;
-        let (columns, rows) = (((right - left) / CELL).ceil() as usize, ((bottom - top) / CELL).ceil() as usize);
+        let (columns, rows) =
+            (((right - left) / CELL).ceil() as usize, ((bottom - top) / CELL).ceil() as usize);
         let step = |at: f64| ((at * STEPS.len() as f64) as usize).min(STEPS.len() - 1);
         for row in 0..rows {
             let v = (row as f64 + 0.5) / rows as f64;
             let colours: Vec<Option<usize>> = (0..columns)
-                .map(|column| bar.place(field.at((column as f64 + 0.5) / columns as f64, v)?).map(step))
+                .map(|column| {
+                    bar.place(field.at((column as f64 + 0.5) / columns as f64, v)?).map(step)
+                })
                 .collect();
             let (mut x, low) = (0, bottom - row as f64 * (bottom - top) / rows as f64);
             let high = (low - CELL - 0.4).max(top);
@@ -181,7 +210,11 @@ impl Frame<'_> {
             canvas.area(&rectangle(x, end(i + 1), x + 12.0, end(i)), colour, 1.0)?;
         }
         for (at, text) in &bar.ticks {
-            canvas.text(text, (x + 12.0 + TICK, self.bottom() - at * self.size.1), type_of(SMALL, INK, HPos::Left))?;
+            canvas.text(
+                text,
+                (x + 12.0 + TICK, self.bottom() - at * self.size.1),
+                type_of(SMALL, INK, HPos::Left),
+            )?;
         }
         let widest = bar.ticks.iter().map(|(_, text)| text_width(text, SMALL)).fold(0.0, f64::max);
         let beside = (x + 12.0 + TICK + widest + NORMAL, self.top + 0.5 * self.size.1);
@@ -219,7 +252,9 @@ impl Field {
         let columns = self.values.first()?.len().checked_sub(1)?;
         let (x, y) = (u * columns as f64, v * rows as f64);
         let (i, j) = (x as usize, y as usize);
-        let value = |row: usize, column: usize| self.values.get(row.min(rows))?.get(column.min(columns)).copied();
+        let value = |row: usize, column: usize| {
+            self.values.get(row.min(rows))?.get(column.min(columns)).copied()
+        };
         let along = |row: usize| {
             let (a, b) = (value(row, i)?, value(row, i + 1)?);
             Some(a + (x - i as f64) * (b - a))

@@ -77,7 +77,12 @@ pub(super) fn dash(style: usize) -> &'static [f64] {
 
 /// A marker with a white rim, so that it stands out from lines; a hollow one is white within, and a
 /// dot is no more than its colour.
-pub(super) fn marker(canvas: &Canvas, place: At, style: usize, mark: Mark) -> Result<(), DrawError> {
+pub(super) fn marker(
+    canvas: &Canvas,
+    place: At,
+    style: usize,
+    mark: Mark,
+) -> Result<(), DrawError> {
     if mark == Mark::Dots {
         return canvas.disc(place, 1.3, colour(style));
     }
@@ -92,8 +97,10 @@ pub(super) fn marker(canvas: &Canvas, place: At, style: usize, mark: Mark) -> Re
         match MARKERS[(style + 3 * (style / COLOURS.len())) % MARKERS.len()] {
             [] => canvas.disc(place, radius, colour)?,
             corners => {
-                let corners: Vec<At> =
-                    corners.iter().map(|(x, y)| (place.0 + x * radius, place.1 + y * radius)).collect();
+                let corners: Vec<At> = corners
+                    .iter()
+                    .map(|(x, y)| (place.0 + x * radius, place.1 + y * radius))
+                    .collect();
                 canvas.area(&corners, colour, 1.0)?;
             }
         }

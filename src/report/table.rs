@@ -28,7 +28,9 @@ impl Table {
     pub fn to_markdown(&self) -> String {
         let heading = self.columns.iter().map(|(name, _)| escape(name)).collect();
         let rows = self.rows.iter().map(|row| {
-            (0..self.columns.len()).map(|i| row.get(i).map_or(String::new(), |cell| escape(cell))).collect()
+            (0..self.columns.len())
+                .map(|i| row.get(i).map_or(String::new(), |cell| escape(cell)))
+                .collect()
         });
         let lines: Vec<Vec<String>> = std::iter::once(heading).chain(rows).collect();
         let widths: Vec<usize> = (0..self.columns.len())
@@ -39,7 +41,13 @@ impl Table {
             let padded = line.iter().zip(&self.columns).zip(&widths);
             push(&mut text, padded.map(|((cell, (_, align)), &width)| pad(cell, *align, width)));
             if n == 0 {
-                push(&mut text, self.columns.iter().zip(&widths).map(|((_, align), &width)| rule(*align, width)));
+                push(
+                    &mut text,
+                    self.columns
+                        .iter()
+                        .zip(&widths)
+                        .map(|((_, align), &width)| rule(*align, width)),
+                );
             }
         }
         text
@@ -77,7 +85,11 @@ mod tests {
     #[test]
     fn a_table_is_aligned_and_its_cells_are_escaped() {
         let table = Table {
-            columns: vec![("method".into(), Align::Left), ("h = 10".into(), Align::Right), ("".into(), Align::Center)],
+            columns: vec![
+                ("method".into(), Align::Left),
+                ("h = 10".into(), Align::Right),
+                ("".into(), Align::Center),
+            ],
             rows: vec![
                 vec!["linear".into(), "45.7 ± 1.2".into(), "✓".into()],
                 vec!["arc | *mu*\nrow".into(), "9.53".into()],

@@ -3,7 +3,8 @@
 
 use super::format;
 use super::tables::{
-    CURVES, ENDPOINTS, HISTORIES, HISTORY, METRICS, NETS, POINTS, REFITS, SUMMARY, Table, ends, numbers, shown, wholes,
+    CURVES, ENDPOINTS, HISTORIES, HISTORY, METRICS, NETS, POINTS, REFITS, SUMMARY, Table, ends,
+    numbers, shown, wholes,
 };
 use crate::engine::stage::{Arity, Changes, Context, Input, Slot, Stage};
 use crate::study::stats::{Average, NotFinite, Sample, Summary};
@@ -25,11 +26,23 @@ impl Stage for Aggregate {
     const NAME: &'static str = "aggregate";
     const VERSION: u32 = 2;
     const SLOTS: &'static [Slot] = &[
-        Slot { name: "curves", arity: Arity::Many, files: &[POINTS.file, METRICS.file, REFITS.file] },
+        Slot {
+            name: "curves",
+            arity: Arity::Many,
+            files: &[POINTS.file, METRICS.file, REFITS.file],
+        },
         Slot { name: "nets", arity: Arity::Many, files: &[NETS.file, HISTORY.file] },
     ];
-    const OUTPUTS: &'static [&'static str] =
-        &[POINTS.file, METRICS.file, REFITS.file, NETS.file, HISTORIES.file, CURVES.file, SUMMARY.file, ENDPOINTS.file];
+    const OUTPUTS: &'static [&'static str] = &[
+        POINTS.file,
+        METRICS.file,
+        REFITS.file,
+        NETS.file,
+        HISTORIES.file,
+        CURVES.file,
+        SUMMARY.file,
+        ENDPOINTS.file,
+    ];
     type Params = Params;
 
     fn difference(file: &str, cached: &[u8], again: &[u8]) -> String {
@@ -48,7 +61,9 @@ impl Stage for Aggregate {
         let sums = gather("curves", &METRICS, CURVE)?;
         let refits = gather("curves", &REFITS, &["hidden", "prior", "method", "pair", "s"])?;
         let nets = gather("nets", &NETS, &["hidden", "prior", "pair", "end"])?;
-        for (table, frame) in [(&POINTS, &points), (&METRICS, &sums), (&REFITS, &refits), (&NETS, &nets)] {
+        for (table, frame) in
+            [(&POINTS, &points), (&METRICS, &sums), (&REFITS, &refits), (&NETS, &nets)]
+        {
             table.write(frame, &cx.output(table.file))?;
         }
         HISTORIES.write(&histories(cx.inputs("nets"))?, &cx.output(HISTORIES.file))?;
@@ -56,13 +71,22 @@ impl Stage for Aggregate {
         let points = with_normalised(points, &sums)?;
         let curve = &["hidden", "prior", "method", "split"];
         let along = Averaged { keys: curve, along: Some("t"), unit: Unit::Pair };
-        CURVES.write(&along.of(&points, "quantity", &["error", "loss", "normalised"])?, &cx.output(CURVES.file))?;
+        CURVES.write(
+            &along.of(&points, "quantity", &["error", "loss", "normalised"])?,
+            &cx.output(CURVES.file),
+        )?;
         let whole = Averaged { keys: curve, along: None, unit: Unit::Pair };
-        SUMMARY.write(&whole.of(&sums, "metric", &METRICS.names()[CURVE.len()..])?, &cx.output(SUMMARY.file))?;
+        SUMMARY.write(
+            &whole.of(&sums, "metric", &METRICS.names()[CURVE.len()..])?,
+            &cx.output(SUMMARY.file),
+        )?;
         let names = NETS.names();
         let described = names.iter().position(|name| *name == "images").map_or(0, |i| i + 1);
         let nets_alone = Averaged { keys: &["hidden", "prior"], along: None, unit: Unit::Net };
-        ENDPOINTS.write(&nets_alone.of(&nets, "quantity", &names[described..])?, &cx.output(ENDPOINTS.file))
+        ENDPOINTS.write(
+            &nets_alone.of(&nets, "quantity", &names[described..])?,
+            &cx.output(ENDPOINTS.file),
+        )
     }
 }
 
@@ -87,8 +111,10 @@ fn histories(nets: &[Input]) -> Result<DataFrame> {
 /// ends, E_lin_max the largest error on the linear curve of the same width, prior, pair and split.
 /// Empty where that curve is not there or is flat.
 fn with_normalised(points: DataFrame, sums: &DataFrame) -> Result<DataFrame> {
-    let is_linear = sums.column("method")?.str()?.iter().map(|method| method == Some("linear")).collect();
-    let mut linear = sums.filter(&is_linear)?.select(["hidden", "prior", "pair", "split", "max_error"])?;
+    let is_linear =
+        sums.column("method")?.str()?.iter().map(|method| method == Some("linear")).collect();
+    let mut linear =
+        sums.filter(&is_linear)?.select(["hidden", "prior", "pair", "split", "max_error"])?;
     linear.rename("max_error", "linear_max".into())?;
     let ends = sums.select([CURVE, &["error_a", "error_b"]].concat())?;
     let joined = points.left_join(&ends, CURVE, CURVE)?;
@@ -143,23 +169,35 @@ impl Averaged<'_> {
     /// of a curve that some of its pairs do not have.
     fn of(&self, frame: &DataFrame, name: &str, quantities: &[&str]) -> Result<DataFrame> {
         let keys: Vec<&str> = self.keys.iter().copied().chain(self.along).collect();
-        let sorted = frame.sort(keys.iter().copied(), SortMultipleOptions::default().with_maintain_order(true))?;
-        let cells: Vec<Vec<String>> = keys.iter().map(|key| shown(&sorted, key)).collect::<Result<_>>()?;
+        let sorted = frame
+            .sort(keys.iter().copied(), SortMultipleOptions::default().with_maintain_order(true))?;
+        let cells: Vec<Vec<String>> =
+            keys.iter().map(|key| shown(&sorted, key)).collect::<Result<_>>()?;
         let pair = wholes(&sorted, "pair")?;
-        let columns: Vec<Vec<f64>> = quantities.iter().map(|q| numbers(&sorted, q)).collect::<Result<_>>()?;
+        let columns: Vec<Vec<f64>> =
+            quantities.iter().map(|q| numbers(&sorted, q)).collect::<Result<_>>()?;
         let mut rows: Vec<Row> = Vec::new();
         for curve in runs(&cells[..self.keys.len()], 0..sorted.height()) {
             let points = runs(&cells, curve);
             for (quantity, column) in quantities.iter().zip(&columns) {
                 let samples = points.iter().map(|point| self.sample(point.clone(), column, &pair));
-                let samples =
-                    samples.collect::<Result<Vec<Sample<_>>, _>>().with_context(|| format!("`{quantity}`"))?;
+                let samples = samples
+                    .collect::<Result<Vec<Sample<_>>, _>>()
+                    .with_context(|| format!("`{quantity}`"))?;
                 let average = one_for_all(&samples);
                 let full = samples.iter().map(Sample::len).max().unwrap_or(0);
-                for (point, sample) in points.iter().zip(&samples).filter(|(_, sample)| sample.len() == full) {
+                for (point, sample) in
+                    points.iter().zip(&samples).filter(|(_, sample)| sample.len() == full)
+                {
                     let Some(summary) = sample.summary(average) else { continue };
                     let (nets, values) = (sample.count_nets(), sample.len());
-                    rows.push(Row { first: point.start, quantity: (*quantity).to_owned(), nets, values, summary });
+                    rows.push(Row {
+                        first: point.start,
+                        quantity: (*quantity).to_owned(),
+                        nets,
+                        values,
+                        summary,
+                    });
                 }
             }
         }
@@ -168,13 +206,21 @@ impl Averaged<'_> {
     }
 
     /// The values of `column` in `rows` that are there.
-    fn sample(&self, rows: Range<usize>, column: &[f64], pair: &[i64]) -> Result<Sample<(i64, char)>, NotFinite> {
+    fn sample(
+        &self,
+        rows: Range<usize>,
+        column: &[f64],
+        pair: &[i64],
+    ) -> Result<Sample<(i64, char)>, NotFinite> {
         let present: Vec<usize> = rows.filter(|&i| !column[i].is_nan()).collect();
         let nets = |&i: &usize| match self.unit {
             Unit::Pair => ends(pair[i]),
             Unit::Net => [(i as i64, 'a'); 2],
         };
-        Sample::of_pairs(present.iter().map(|&i| column[i]).collect(), present.iter().map(nets).collect())
+        Sample::of_pairs(
+            present.iter().map(|&i| column[i]).collect(),
+            present.iter().map(nets).collect(),
+        )
     }
 }
 
@@ -188,7 +234,8 @@ fn one_for_all<N: Ord + Copy>(samples: &[Sample<N>]) -> Average {
 
 /// The stretches of `rows` that agree in all of `columns`, which are sorted by them.
 fn runs(columns: &[Vec<String>], rows: Range<usize>) -> Vec<Range<usize>> {
-    let starts = |&i: &usize| i == rows.start || columns.iter().any(|column| column[i] != column[i - 1]);
+    let starts =
+        |&i: &usize| i == rows.start || columns.iter().any(|column| column[i] != column[i - 1]);
     let starts: Vec<usize> = rows.clone().filter(starts).collect();
     let ends = starts.iter().skip(1).copied().chain([rows.end]);
     starts.iter().copied().zip(ends).map(|(start, end)| start..end).collect()
@@ -199,12 +246,17 @@ fn into_frame(keys: &DataFrame, rows: &[Row], name: &str) -> Result<DataFrame> {
     let firsts = rows.iter().map(|row| row.first as IdxSize).collect();
     let mut frame = keys.take(&IdxCa::from_vec("row".into(), firsts))?;
     let whole = |of: fn(&Row) -> usize| rows.iter().map(|row| of(row) as i64).collect::<Vec<_>>();
-    let number = |of: fn(&Summary) -> Option<f64>| rows.iter().map(|row| of(&row.summary)).collect::<Vec<_>>();
+    let number = |of: fn(&Summary) -> Option<f64>| {
+        rows.iter().map(|row| of(&row.summary)).collect::<Vec<_>>()
+    };
     for column in [
         Column::new(name.into(), rows.iter().map(|row| row.quantity.as_str()).collect::<Vec<_>>()),
         Column::new("nets".into(), whole(|row| row.nets)),
         Column::new("pairs".into(), whole(|row| row.values)),
-        Column::new("average".into(), rows.iter().map(|row| row.summary.average.name()).collect::<Vec<_>>()),
+        Column::new(
+            "average".into(),
+            rows.iter().map(|row| row.summary.average.name()).collect::<Vec<_>>(),
+        ),
         Column::new("mean".into(), number(|s| Some(s.mean))),
         Column::new("low".into(), number(|s| Some(s.interval?.low))),
         Column::new("high".into(), number(|s| Some(s.interval?.high))),
@@ -229,12 +281,15 @@ mod tests {
         let hidden = vec![10_i64; rows.len()];
         let t: Vec<f64> = rows.iter().map(|row| row.0).collect();
         let pair: Vec<i64> = rows.iter().map(|row| row.1).collect();
-        let error: Vec<Option<f64>> = rows.iter().map(|row| Some(row.2).filter(|x| !x.is_nan())).collect();
+        let error: Vec<Option<f64>> =
+            rows.iter().map(|row| Some(row.2).filter(|x| !x.is_nan())).collect();
         df!("hidden" => hidden, "t" => t, "pair" => pair, "error" => error).unwrap()
     }
 
     fn along(rows: &[(f64, i64, f64)]) -> DataFrame {
-        Averaged { keys: KEYS, along: Some("t"), unit: Unit::Pair }.of(&frame(rows), "quantity", &["error"]).unwrap()
+        Averaged { keys: KEYS, along: Some("t"), unit: Unit::Pair }
+            .of(&frame(rows), "quantity", &["error"])
+            .unwrap()
     }
 
     fn column(frame: &DataFrame, name: &str) -> Vec<String> {
@@ -245,7 +300,8 @@ mod tests {
     fn pairs_count_two_nets_each_and_nets_alone_count_themselves() {
         let rows = frame(&[(0.0, 1, 5.0), (0.0, 2, 6.0), (0.0, 3, 9.0)]);
         let counts = |unit| {
-            let found = Averaged { keys: KEYS, along: None, unit }.of(&rows, "metric", &["error"]).unwrap();
+            let found =
+                Averaged { keys: KEYS, along: None, unit }.of(&rows, "metric", &["error"]).unwrap();
             [column(&found, "nets").join(","), column(&found, "pairs").join(",")]
         };
         assert_eq!(counts(Unit::Pair), ["6", "3"]);
@@ -254,14 +310,26 @@ mod tests {
 
     #[test]
     fn three_pairs_have_intervals_and_two_only_their_values() {
-        let found =
-            along(&[(0.0, 1, 21.4), (0.0, 2, 25.0), (0.0, 3, 19.7), (1.0, 1, 3.0), (1.0, 2, 4.0), (1.0, 3, 5.0)]);
+        let found = along(&[
+            (0.0, 1, 21.4),
+            (0.0, 2, 25.0),
+            (0.0, 3, 19.7),
+            (1.0, 1, 3.0),
+            (1.0, 2, 4.0),
+            (1.0, 3, 5.0),
+        ]);
         assert_eq!(column(&found, "average"), ["arithmetic"; 2]);
         let low = numbers(&found, "low").unwrap();
         assert!((low[0] - 15.310_844_817_028_39).abs() < 1e-9, "{low:?}");
         let two = along(&[(0.0, 1, 21.0), (0.0, 2, 25.0)]);
-        assert_eq!([numbers(&two, "low"), numbers(&two, "pair_high")].map(|x| x.unwrap()[0].is_nan()), [true; 2]);
-        assert_eq!(["mean", "least", "most"].map(|name| column(&two, name).join("")), ["23", "21", "25"]);
+        assert_eq!(
+            [numbers(&two, "low"), numbers(&two, "pair_high")].map(|x| x.unwrap()[0].is_nan()),
+            [true; 2]
+        );
+        assert_eq!(
+            ["mean", "least", "most"].map(|name| column(&two, name).join("")),
+            ["23", "21", "25"]
+        );
     }
 
     #[test]
@@ -272,7 +340,10 @@ mod tests {
         let found = along(&[narrow, wide].concat());
         assert_eq!(column(&found, "average"), ["geometric"; 2]);
         let means = numbers(&found, "mean").unwrap();
-        assert!((means[0] - 2.0).abs() < 1e-12 && (means[1] - 1024_f64.cbrt()).abs() < 1e-9, "{means:?}");
+        assert!(
+            (means[0] - 2.0).abs() < 1e-12 && (means[1] - 1024_f64.cbrt()).abs() < 1e-9,
+            "{means:?}"
+        );
         assert_eq!(column(&along(&[narrow, wide, zero].concat()), "average"), ["arithmetic"; 3]);
     }
 
@@ -288,7 +359,8 @@ mod tests {
     #[test]
     fn no_mean_is_taken_of_an_infinity() {
         let rows = frame(&[(0.0, 1, 5.0), (0.0, 2, f64::INFINITY)]);
-        let refused = Averaged { keys: KEYS, along: None, unit: Unit::Pair }.of(&rows, "metric", &["error"]);
+        let refused =
+            Averaged { keys: KEYS, along: None, unit: Unit::Pair }.of(&rows, "metric", &["error"]);
         assert_eq!(format!("{:#}", refused.unwrap_err()), "`error`: `inf` is not a finite number");
     }
 }

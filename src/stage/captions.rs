@@ -48,22 +48,31 @@ pub(super) fn intervals(means: &[&Mean], curves: bool, crowded: bool) -> String 
     let dots = means.iter().any(|mean| mean.interval.is_none() && mean.count > 1) && !curves;
     let name = if curves { "bands" } else { "whiskers" };
     let pairs = if dots { "; dots are the single pairs" } else { "" };
-    let cut = if curves { "cut off at the edge of a panel" } else { "without a cap where they go on beyond the panel" };
+    let cut = if curves {
+        "cut off at the edge of a panel"
+    } else {
+        "without a cap where they go on beyond the panel"
+    };
     match with {
         0 if means.is_empty() => String::new(),
         0 => format!("No {name}: there are too few pairs for an interval{pairs}."),
-        _ if crowded => "The 95 % intervals are not drawn, since so many bands would hide each other; \
+        _ if crowded => {
+            "The 95 % intervals are not drawn, since so many bands would hide each other; \
                          `curves.csv` of the stage `aggregate` has them."
-            .to_owned(),
+                .to_owned()
+        }
         n if n == means.len() => format!("The {name} are 95 % intervals of the mean, {cut}."),
-        _ => format!("The {name} are 95 % intervals of the mean, {cut}, where there are pairs enough for one{pairs}."),
+        _ => format!(
+            "The {name} are 95 % intervals of the mean, {cut}, where there are pairs enough for one{pairs}."
+        ),
     }
 }
 
 /// How many values have no place in `panels`, since an axis is logarithmic, and what stands for
 /// them.
 pub(super) fn not_above_zero(panels: &[Panel]) -> String {
-    let of_log = panels.iter().filter(|panel| panel.y.scale == Scale::Log).flat_map(|panel| &panel.series);
+    let of_log =
+        panels.iter().filter(|panel| panel.y.scale == Scale::Log).flat_map(|panel| &panel.series);
     let mut marks: Vec<Mark> = Vec::new();
     for series in of_log {
         marks.extend(series.points.iter().filter(|(_, y)| *y <= 0.0).map(|_| series.mark));
@@ -73,6 +82,10 @@ pub(super) fn not_above_zero(panels: &[Panel]) -> String {
         1 => "One value is 0 or less".to_owned(),
         n => format!("{n} values are 0 or less"),
     };
-    let shown = if marks.contains(&Mark::Curve) { "is a gap in its line" } else { "stands at its lower end" };
+    let shown = if marks.contains(&Mark::Curve) {
+        "is a gap in its line"
+    } else {
+        "stands at its lower end"
+    };
     format!("{values}, where the log axis does not reach: each {shown}.")
 }

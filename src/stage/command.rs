@@ -27,7 +27,8 @@ use super::texts::{Text, Texts, written};
 use super::undeclared;
 use crate::engine::key::Content;
 use crate::engine::stage::{
-    Changes, Context, Declared, FILES, GATHERED, Hinted, Invocation, Slot, Stage, Terms, Verbatim, belongs,
+    Changes, Context, Declared, FILES, GATHERED, Hinted, Invocation, Resources, Slot, Stage,
+    Verbatim, belongs,
 };
 use crate::{fs, process};
 use anyhow::{Result, anyhow, bail};
@@ -127,8 +128,15 @@ impl TryFrom<String> for Variable {
         }
         match name.strip_prefix(PARAM) {
             Some(param) => {
-                let param = param.chars().take(40).flat_map(char::escape_default).collect::<String>().to_lowercase();
-                Err(format!("`{shown}` is the variable of a parameter; write `params: {{ {param}: ... }}`"))
+                let param = param
+                    .chars()
+                    .take(40)
+                    .flat_map(char::escape_default)
+                    .collect::<String>()
+                    .to_lowercase();
+                Err(format!(
+                    "`{shown}` is the variable of a parameter; write `params: {{ {param}: ... }}`"
+                ))
             }
             None => Ok(Variable(name)),
         }
@@ -199,14 +207,21 @@ impl Stage for Command {
 
     fn check(params: &Params) -> Result<(), String> {
         if params.run.all().first().is_none_or(|first| first.0.trim().is_empty()) {
-            return Err("`run` is empty; write a line for the shell, or `[program, argument, ...]`".into());
+            return Err(
+                "`run` is empty; write a line for the shell, or `[program, argument, ...]`".into(),
+            );
         }
         if matches!(params.run, Texts::Many(_)) && params.shell != Shell::Sh {
             return Err("`shell` is for a text, and `run` is a list; write `run: |` and lines, or leave it out".into());
         }
         let texts = params.run.all().iter().chain(params.env.values()).map(|text| text.0.clone());
-        if texts.chain(params.params.values().filter_map(|value| written(&value.0))).any(|text| text.contains('\0')) {
-            return Err("there is a NUL in `run`, `env` or `params`; no program can be given one".into());
+        if texts
+            .chain(params.params.values().filter_map(|value| written(&value.0)))
+            .any(|text| text.contains('\0'))
+        {
+            return Err(
+                "there is a NUL in `run`, `env` or `params`; no program can be given one".into()
+            );
         }
         if params.outputs.is_empty() {
             return Err("`outputs` is empty; name the files that the command writes".into());
@@ -218,16 +233,25 @@ impl Stage for Command {
         let mut variables = BTreeMap::new();
         for (name, value) in &params.params {
             if !is_name(name) {
-                return Err(format!("`{name}` cannot be a parameter; a name is made of letters, digits, `-` and `_`"));
+                return Err(format!(
+                    "`{name}` cannot be a parameter; a name is made of letters, digits, `-` and `_`"
+                ));
             }
             if written(&value.0).is_none() {
-                return Err(format!("the parameter `{name}` is neither text nor number; write one, or a list of them"));
+                return Err(format!(
+                    "the parameter `{name}` is neither text nor number; write one, or a list of them"
+                ));
             }
             if let Some(other) = variables.insert(variable(name), name) {
-                return Err(format!("`{other}` and `{name}` are both `{}`; rename one", variable(name)));
+                return Err(format!(
+                    "`{other}` and `{name}` are both `{}`; rename one",
+                    variable(name)
+                ));
             }
         }
-        if let Some(limit) = params.time_limit.as_ref().filter(|limit| time_limit(&limit.0).is_none()) {
+        if let Some(limit) =
+            params.time_limit.as_ref().filter(|limit| time_limit(&limit.0).is_none())
+        {
             return Err(format!(
                 "`time-limit: {}` is no time; write seconds above 0, or `90s`, `10m`, `2h`, `1h30m`",
                 limit.0
@@ -251,13 +275,16 @@ impl Stage for Command {
     }
 
     fn files(params: &Params) -> Vec<Declared> {
-        let declared =
-            |path: &ProjectPath| Declared { path: path.0.clone(), by_path: true, ignore: params.ignore.clone() };
+        let declared = |path: &ProjectPath| Declared {
+            path: path.0.clone(),
+            by_path: true,
+            ignore: params.ignore.clone(),
+        };
         params.files.iter().map(declared).collect()
     }
 
-    fn terms(params: &Params) -> Terms {
-        Terms {
+    fn resources(params: &Params) -> Resources {
+        Resources {
             time_limit: params.time_limit.as_ref().and_then(|limit| time_limit(&limit.0)),
             retries: params.retries,
             threads: params.threads,
@@ -266,8 +293,16 @@ impl Stage for Command {
     }
 
     /// What it may take of time and machine changes no answer; its files are asked for by name and digest.
-    fn question(params: Params, _: &Invocation) -> Params {
-        Params { files: Vec::new(), ignore: None, time_limit: None, retries: 0, threads: None, memory: None, ..params }
+    fn key_params(params: Params, _: &Invocation) -> Params {
+        Params {
+            files: Vec::new(),
+            ignore: None,
+            time_limit: None,
+            retries: 0,
+            threads: None,
+            memory: None,
+            ..params
+        }
     }
 
     fn difference(file: &str, cached: &[u8], again: &[u8]) -> String {
@@ -300,11 +335,16 @@ impl Stage for Command {
         let hinted = |cause: String, is_not_found: bool| {
             // Whoever sets a PATH knows that it is another one.
             let is_set = params.env.keys().any(|name| name.0 == "PATH");
-            let elsewhere = || if is_set { None } else { environment::elsewhere(&words, &path, cx.project()) };
+            let elsewhere =
+                || if is_set { None } else { environment::elsewhere(&words, &path, cx.project()) };
             let lines = params.run.all().iter().map(|text| text.0.as_str());
             let undeclared = || undeclared::hint(lines, work, cx.project());
             // First what is the likelier cause.
-            let hint = if is_not_found { elsewhere().or_else(undeclared) } else { undeclared().or_else(elsewhere) };
+            let hint = if is_not_found {
+                elsewhere().or_else(undeclared)
+            } else {
+                undeclared().or_else(elsewhere)
+            };
             match hint {
                 Some(hint) => Hinted { cause, hint }.into(),
                 None => anyhow!(cause),
@@ -317,7 +357,9 @@ impl Stage for Command {
         if let Some(failure) = failure(status) {
             // On a full disk there was no room for what the program had to say of it.
             let full = [work, scratch.path()].into_iter().find(|folder| fs::is_full(folder));
-            let full = full.map_or_else(String::new, |full| format!("; the disk of `{}` is full", full.display()));
+            let full = full.map_or_else(String::new, |full| {
+                format!("; the disk of `{}` is full", full.display())
+            });
             return Err(hinted(format!("{failure}{full}"), status.code() == Some(127)));
         }
         collect(&params.outputs, &own, work, cx)
@@ -325,10 +367,24 @@ impl Stage for Command {
 }
 
 /// Gives the program its environment; gives its `PATH`.
-fn set_environment(program: &mut Program, params: &Params, scratch: &Scratch, cx: &Context) -> Result<OsString> {
+fn set_environment(
+    program: &mut Program,
+    params: &Params,
+    scratch: &Scratch,
+    cx: &Context,
+) -> Result<OsString> {
     let mut path = OsString::from(PATH);
-    program.env_clear().env("PATH", &path).env("HOME", scratch.path()).env("TMPDIR", scratch.path());
-    program.envs(params.params.iter().map(|(name, value)| (variable(name), written(&value.0).unwrap_or_default())));
+    program
+        .env_clear()
+        .env("PATH", &path)
+        .env("HOME", scratch.path())
+        .env("TMPDIR", scratch.path());
+    program.envs(
+        params
+            .params
+            .iter()
+            .map(|(name, value)| (variable(name), written(&value.0).unwrap_or_default())),
+    );
     for (name, written) in &params.env {
         let value = environment::value(&written.0, cx.project())?;
         if name.0 == "PATH" {
@@ -350,9 +406,15 @@ fn place(cx: &Context, work: &Path) -> Result<BTreeSet<String>> {
                 None => work.join(INPUTS).join(slot),
             };
             for (file, content) in &artifacts[k] {
-                let (to, mode) = if slot == FILES { (work.join(file), 0o644) } else { (folder.join(file), 0o444) };
+                let (to, mode) = if slot == FILES {
+                    (work.join(file), 0o644)
+                } else {
+                    (folder.join(file), 0o444)
+                };
                 match *content {
-                    Content::File { executable, .. } => copy(input.path(file)?, &to, mode, executable)?,
+                    Content::File { executable, .. } => {
+                        copy(input.path(file)?, &to, mode, executable)?
+                    }
                     Content::EmptyFolder => fs::create_dir_all(&to)?,
                 }
                 if slot == FILES {
@@ -371,7 +433,12 @@ fn copy(from: &Path, to: &Path, mode: u32, executable: bool) -> Result<()> {
 }
 
 /// Moves the outputs out of `work`; copies those that somebody else may write to.
-fn collect(declared: &[ProjectPath], own: &BTreeSet<String>, work: &Path, cx: &Context) -> Result<()> {
+fn collect(
+    declared: &[ProjectPath],
+    own: &BTreeSet<String>,
+    work: &Path,
+    cx: &Context,
+) -> Result<()> {
     let fs::Below { mut files, empty_folders, others } = fs::below(work, &[INPUTS])?;
     files.extend(empty_folders);
     files.retain(|file| !own.contains(file));
@@ -385,7 +452,11 @@ fn collect(declared: &[ProjectPath], own: &BTreeSet<String>, work: &Path, cx: &C
     if let Some(ProjectPath(missing)) =
         declared.iter().find(|output| !files.iter().any(|file| belongs(file, &output.0)))
     {
-        let more = if stray.len() > NAMED { format!(" and {} more", stray.len() - NAMED) } else { String::new() };
+        let more = if stray.len() > NAMED {
+            format!(" and {} more", stray.len() - NAMED)
+        } else {
+            String::new()
+        };
         let named = stray[..stray.len().min(NAMED)].join(", ");
         let but = if stray.is_empty() { String::new() } else { format!(", but {named}{more}") };
         bail!("the command did not write its output `{missing}`{but}");
@@ -410,7 +481,11 @@ fn collect(declared: &[ProjectPath], own: &BTreeSet<String>, work: &Path, cx: &C
 fn take(from: &Path, to: &Path, executable: bool) -> Result<()> {
     fs::create_dir_all(to.parent().unwrap_or(to))?;
     let mode = 0o644 | if executable { 0o111 } else { 0 };
-    if process::adopts() && fs::move_ours(from, to, mode)? { Ok(()) } else { fs::copy_new(from, to, mode) }
+    if process::adopts() && fs::move_ours(from, to, mode)? {
+        Ok(())
+    } else {
+        fs::copy_new(from, to, mode)
+    }
 }
 
 fn is_not_found(error: &anyhow::Error) -> bool {
@@ -421,7 +496,9 @@ fn is_not_found(error: &anyhow::Error) -> bool {
 fn failure(status: ExitStatus) -> Option<String> {
     match (status.code(), status.signal()) {
         (Some(0), _) => None,
-        (Some(127), _) => Some("the command ended with exit code 127, a shell's word for a program not found".into()),
+        (Some(127), _) => Some(
+            "the command ended with exit code 127, a shell's word for a program not found".into(),
+        ),
         (Some(code), _) => Some(format!("the command ended with exit code {code}")),
         (_, Some(9)) => Some("the command died of signal 9 (killed; out of memory?)".into()),
         (_, Some(signal)) => Some(format!("the command died of signal {signal}")),
@@ -430,7 +507,8 @@ fn failure(status: ExitStatus) -> Option<String> {
 }
 
 fn is_name(name: &str) -> bool {
-    (1..=64).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+    (1..=64).contains(&name.len())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }
 
 /// The environment variable that carries a parameter.
@@ -441,7 +519,8 @@ fn variable(param: &str) -> String {
 /// Refuses paths of which one is the other or lies in it: of what is there then, nobody knows whether it was given or made.
 fn check_paths(files: &[ProjectPath], outputs: &[ProjectPath]) -> Result<(), String> {
     let files = files.iter().map(|path| ("files", &path.0));
-    let paths: Vec<(&str, &String)> = files.chain(outputs.iter().map(|path| ("outputs", &path.0))).collect();
+    let paths: Vec<(&str, &String)> =
+        files.chain(outputs.iter().map(|path| ("outputs", &path.0))).collect();
     paths.iter().try_for_each(|(field, path)| check_path(field, path))?;
     let plain = |path: &str| format!("{}/", path.trim_end_matches('/'));
     // Sorted so, a folder is right before what lies in it.
@@ -451,12 +530,16 @@ fn check_paths(files: &[ProjectPath], outputs: &[ProjectPath]) -> Result<(), Str
     let overlap = sorted.windows(2).find(|pair| pair[1].0.starts_with(&pair[0].0));
     let Some([(_, outer_field, outer), (_, inner_field, inner)]) = overlap else { return Ok(()) };
     Err(match (plain(outer), plain(inner)) {
-        (a, b) if a == b && outer_field == inner_field => format!("`{outer_field}` has `{inner}` twice; remove one"),
+        (a, b) if a == b && outer_field == inner_field => {
+            format!("`{outer_field}` has `{inner}` twice; remove one")
+        }
         (a, b) if a == b => {
             format!("`{inner}` is one of its `files` and of its `outputs`; write to another file")
         }
         (a, b) if !b.starts_with(&a) => {
-            format!("`{outer}` and `{inner}` differ in case alone, which some disks ignore; rename one")
+            format!(
+                "`{outer}` and `{inner}` differ in case alone, which some disks ignore; rename one"
+            )
         }
         _ if outer_field == inner_field => {
             format!("`{inner}` in `{inner_field}` is also in `{outer}`; remove one")
@@ -481,10 +564,14 @@ fn check_path(field: &str, path: &str) -> Result<(), String> {
         return Err(format!("`{shown}` in `{field}` is no path below the project; {hint}"));
     }
     if parts().next() == Some("~") {
-        return Err(format!("`{shown}` in `{field}` begins with `~`, which no shell expands here; write the path out"));
+        return Err(format!(
+            "`{shown}` in `{field}` begins with `~`, which no shell expands here; write the path out"
+        ));
     }
     if parts().next() == Some(INPUTS) {
-        return Err(format!("`{shown}` in `{field}` is where inputs are laid; give it another folder"));
+        return Err(format!(
+            "`{shown}` in `{field}` is where inputs are laid; give it another folder"
+        ));
     }
     Ok(())
 }
@@ -512,7 +599,8 @@ fn bytes(text: &str) -> Option<u64> {
         ("GiB", 1 << 30),
         ("TiB", 1 << 40),
     ];
-    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let (number, unit) =
+        text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let (_, factor) = UNITS.into_iter().find(|(name, _)| *name == unit.trim())?;
     number.parse::<u64>().ok()?.checked_mul(factor).filter(|bytes| *bytes > 0)
 }
@@ -549,7 +637,10 @@ mod tests {
 
     #[test]
     fn sizes_of_memory_are_read_with_their_units() {
-        assert_eq!(["1", "3 kB", "2KiB", "512 MB"].map(bytes), [Some(1), Some(3000), Some(2048), Some(512_000_000)]);
+        assert_eq!(
+            ["1", "3 kB", "2KiB", "512 MB"].map(bytes),
+            [Some(1), Some(3000), Some(2048), Some(512_000_000)]
+        );
         for wrong in ["", "MiB", "0", "1.5GiB", "-1", "1XB", "99999999999999TiB"] {
             assert_eq!(bytes(wrong), None, "{wrong}");
         }
@@ -565,7 +656,10 @@ mod tests {
             }
         }
         let said = refusal(r#""run":"true","outputs":["inputs/x"]"#);
-        assert_eq!(said, "`inputs/x` in `outputs` is where inputs are laid; give it another folder");
+        assert_eq!(
+            said,
+            "`inputs/x` in `outputs` is where inputs are laid; give it another folder"
+        );
     }
 
     #[test]
@@ -588,7 +682,10 @@ mod tests {
     #[test]
     fn a_tilde_is_explained_and_a_pattern_that_is_none_is_refused() {
         let said = refusal(r#""run":"true","files":["~/x"],"outputs":["x"]"#);
-        assert_eq!(said, "`~/x` in `files` begins with `~`, which no shell expands here; write the path out");
+        assert_eq!(
+            said,
+            "`~/x` in `files` begins with `~`, which no shell expands here; write the path out"
+        );
         for wrong in ["[", "", "a/", "***"] {
             let said = refusal(&format!(r#""run":"true","ignore":["{wrong}"],"outputs":["x"]"#));
             assert!(said.starts_with(&format!("`{wrong}` in `ignore` is no pattern: ")), "{said}");
@@ -597,8 +694,9 @@ mod tests {
 
     #[test]
     fn how_two_declared_paths_overlap_is_said() {
-        let said =
-            |files: &str, outputs: &str| refusal(&format!(r#""run":"true","files":[{files}],"outputs":[{outputs}]"#));
+        let said = |files: &str, outputs: &str| {
+            refusal(&format!(r#""run":"true","files":[{files}],"outputs":[{outputs}]"#))
+        };
         let both = "`data/` is one of its `files` and of its `outputs`; write to another file";
         assert_eq!(said(r#""data""#, r#""data/""#), both);
         let within = "`data/a` in `outputs` is also in `data` in `files`; read from one folder and write to another";
@@ -607,13 +705,17 @@ mod tests {
         assert_eq!(said(r#""out/seed""#, r#""out/""#), around);
         assert_eq!(said("", r#""a","b/","b""#), "`outputs` has `b/` twice; remove one");
         assert_eq!(said("", r#""a/b","a/""#), "`a/b` in `outputs` is also in `a/`; remove one");
-        assert_eq!(said(r#""src","src/a.c""#, r#""x""#), "`src/a.c` in `files` is also in `src`; remove one");
+        assert_eq!(
+            said(r#""src","src/a.c""#, r#""x""#),
+            "`src/a.c` in `files` is also in `src`; remove one"
+        );
         let case = "`A` and `a/` differ in case alone, which some disks ignore; rename one";
         assert_eq!(said("", r#""A","a/""#), case);
     }
 
     fn path() -> impl Strategy<Value = String> {
-        ("(a|b|a-|B|ä)(/(a|b|a-)){0,2}", any::<bool>()).prop_map(|(path, slash)| path + if slash { "/" } else { "" })
+        ("(a|b|a-|B|ä)(/(a|b|a-)){0,2}", any::<bool>())
+            .prop_map(|(path, slash)| path + if slash { "/" } else { "" })
     }
 
     proptest! {
@@ -647,17 +749,28 @@ mod tests {
         assert!(refusal(r#""run":" ","outputs":["x"]"#).starts_with("`run` is empty"));
         assert!(refusal(r#""run":"true","outputs":[]"#).starts_with("`outputs` is empty"));
         assert!(refusal(r#""run":"true","outputs":["x","x/"]"#).contains("twice"));
-        assert!(refusal(r#""run":"true","outputs":["x"],"files":["x"]"#).contains("one of its `files`"));
+        assert!(
+            refusal(r#""run":"true","outputs":["x"],"files":["x"]"#).contains("one of its `files`")
+        );
         assert!(refusal(r#""run":"true","outputs":["x"],"time-limit":0"#).contains("is no time"));
-        assert!(refusal(r#""run":"true","outputs":["x"],"time-limit":1e300"#).contains("is no time"));
-        assert!(refusal(r#""run":"true","outputs":["x"],"memory":"much""#).contains("no size of memory"));
-        assert!(refusal(r#""run":"true","outputs":["x"],"params":{"a":{}}"#).contains("neither text nor number"));
+        assert!(
+            refusal(r#""run":"true","outputs":["x"],"time-limit":1e300"#).contains("is no time")
+        );
+        assert!(
+            refusal(r#""run":"true","outputs":["x"],"memory":"much""#)
+                .contains("no size of memory")
+        );
+        assert!(
+            refusal(r#""run":"true","outputs":["x"],"params":{"a":{}}"#)
+                .contains("neither text nor number")
+        );
     }
 
     #[test]
     fn a_variable_of_env_is_none_that_a_parameter_has() {
-        let case =
-            |name: &str, said: &str| assert_eq!(Variable::try_from(name.to_owned()).unwrap_err(), said, "{name}");
+        let case = |name: &str, said: &str| {
+            assert_eq!(Variable::try_from(name.to_owned()).unwrap_err(), said, "{name}")
+        };
         case("A=B", "`A=B` cannot be a variable; write `NAME: value`");
         case("", "`` cannot be a variable; write `NAME: value`");
         let said = "`REPRO_PARAM_X_Y` is the variable of a parameter; write `params: { x_y: ... }`";

@@ -9,7 +9,9 @@
 use super::figures::by_strength;
 use super::tables::ends;
 use super::talk::{ordered, title};
-use crate::study::stats::{Estimate, FEWEST, Interval, NotFinite, Sample, holm, noise_of_difference};
+use crate::study::stats::{
+    Estimate, FEWEST, Interval, NotFinite, Sample, holm, noise_of_difference,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
@@ -107,10 +109,15 @@ impl Findings {
         for method in methods.iter().filter(|method| base(method) != method.as_str()) {
             let base = base(method);
             if !methods.iter().any(|method| method == base) {
-                notes.push(format!("{}: not compared, this run has no {}", title(method), title(base)));
+                notes.push(format!(
+                    "{}: not compared, this run has no {}",
+                    title(method),
+                    title(base)
+                ));
                 continue;
             }
-            let change = |prior: String| [(prior.clone(), base.to_owned()), (prior, method.clone())];
+            let change =
+                |prior: String| [(prior.clone(), base.to_owned()), (prior, method.clone())];
             let changes: Vec<[Curve; 2]> = self.priors().into_iter().map(change).collect();
             for (metric, words) in [(MAX, "largest error"), (MEAN, "mean error by arc length")] {
                 let name = format!("{} instead of {}, {words}", title(method), title(base));
@@ -118,7 +125,12 @@ impl Findings {
             }
         }
         let claim = "More elaborate methods (WA, OT) find curves with a lower mean error.";
-        Ok(self.judge(claim, &family, notes, "this run has no method with WA or OT beside the same without"))
+        Ok(self.judge(
+            claim,
+            &family,
+            notes,
+            "this run has no method with WA or OT beside the same without",
+        ))
     }
 
     fn width(&self) -> Result<Conclusion, NotFinite> {
@@ -144,10 +156,17 @@ impl Findings {
         if priors.iter().any(|prior| prior == "none") {
             for prior in priors.iter().filter(|prior| *prior != "none") {
                 let changes = self.for_each_method("none", prior);
-                family.push(self.within_pairs(format!("{prior} instead of none, excess"), EXCESS, &changes)?);
+                family.push(self.within_pairs(
+                    format!("{prior} instead of none, excess"),
+                    EXCESS,
+                    &changes,
+                )?);
                 let whole = self.within_pairs(String::new(), MAX, &changes)?.log_ratio;
                 let note = |ratio| {
-                    format!("{prior}: the largest error itself, ends included, is {}; unadjusted", times(ratio))
+                    format!(
+                        "{prior}: the largest error itself, ends included, is {}; unadjusted",
+                        times(ratio)
+                    )
                 };
                 notes.extend(whole.map(note));
             }
@@ -161,7 +180,8 @@ impl Findings {
         // Dropout is no density of the weights: no share of dropped units says more about them than
         // another.
         for kind in ["normal ", "laplace "] {
-            let priors: Vec<String> = self.priors().into_iter().filter(|prior| prior.starts_with(kind)).collect();
+            let priors: Vec<String> =
+                self.priors().into_iter().filter(|prior| prior.starts_with(kind)).collect();
             for step in priors.windows(2) {
                 let changes = self.for_each_method(&step[0], &step[1]);
                 let name = format!("{} instead of {}, excess", step[1], step[0]);
@@ -187,43 +207,60 @@ impl Findings {
 
     /// One prior in place of another, with each method.
     fn for_each_method(&self, before: &str, after: &str) -> Vec<[Curve; 2]> {
-        let change = |method: String| [(before.to_owned(), method.clone()), (after.to_owned(), method)];
+        let change =
+            |method: String| [(before.to_owned(), method.clone()), (after.to_owned(), method)];
         self.methods().into_iter().map(change).collect()
     }
 
     /// `metric` of a curve, pair by pair; empty if the run does not have it.
     fn levels(&self, hidden: i64, (prior, method): &Curve, metric: &str) -> BTreeMap<i64, Level> {
-        let values = |metric: &str| self.pairs.get(&(hidden, prior.clone(), method.clone(), metric.to_owned()));
-        let (Some(metrics), Some(errors)) = (values(metric), values(if metric == EXCESS { MAX } else { metric }))
+        let values = |metric: &str| {
+            self.pairs.get(&(hidden, prior.clone(), method.clone(), metric.to_owned()))
+        };
+        let (Some(metrics), Some(errors)) =
+            (values(metric), values(if metric == EXCESS { MAX } else { metric }))
         else {
             return BTreeMap::new();
         };
-        let level = |(pair, metric): (&i64, &f64)| Some((*pair, Level { metric: *metric, error: *errors.get(pair)? }));
+        let level = |(pair, metric): (&i64, &f64)| {
+            Some((*pair, Level { metric: *metric, error: *errors.get(pair)? }))
+        };
         metrics.iter().filter_map(level).collect()
     }
 
     /// `changes` that leave init and shuffles as they are: ratios within a pair, averaged over the
     /// changes. The widths share no nets and count the same.
-    fn within_pairs(&self, name: String, metric: &str, changes: &[[Curve; 2]]) -> Result<Contrast, NotFinite> {
+    fn within_pairs(
+        &self,
+        name: String,
+        metric: &str,
+        changes: &[[Curve; 2]],
+    ) -> Result<Contrast, NotFinite> {
         let mut contrast = Contrast::new(name);
         let mut ratios = Vec::new();
         for hidden in self.widths() {
             let mut logs = Logs::new();
             let mut levels = Vec::new();
             for change in changes {
-                let [before, after] = change.each_ref().map(|curve| self.levels(hidden, curve, metric));
+                let [before, after] =
+                    change.each_ref().map(|curve| self.levels(hidden, curve, metric));
                 for (curve, levels) in change.iter().zip([&before, &after]) {
                     contrast.leave_out(hidden, curve, levels);
                 }
                 for (pair, x) in &before {
-                    let Some(y) = after.get(pair).filter(|y| x.metric > 0.0 && y.metric > 0.0) else { continue };
+                    let Some(y) = after.get(pair).filter(|y| x.metric > 0.0 && y.metric > 0.0)
+                    else {
+                        continue;
+                    };
                     logs.entry(*pair).or_default().push(libm::log(y.metric / x.metric));
                     levels.push([*x, *y]);
                 }
             }
             if let Some(ratio) = contrast.estimate(hidden, logs)? {
                 ratios.push(ratio);
-                contrast.levels.push([0, 1].map(|side| Level::mean(levels.iter().map(|level| level[side]))));
+                contrast
+                    .levels
+                    .push([0, 1].map(|side| Level::mean(levels.iter().map(|level| level[side]))));
             }
         }
         contrast.log_ratio = Estimate::pool(&ratios);
@@ -235,15 +272,18 @@ impl Findings {
     /// is left out of both sides, so that they stay alike.
     fn between_widths(&self, method: &str, widths: [i64; 2]) -> Result<Contrast, NotFinite> {
         let [narrow, wide] = widths;
-        let mut contrast = Contrast::new(format!("{}, h = {wide} instead of h = {narrow}, excess", title(method)));
-        let curves: Vec<Curve> = self.priors().into_iter().map(|prior| (prior, method.to_owned())).collect();
+        let mut contrast =
+            Contrast::new(format!("{}, h = {wide} instead of h = {narrow}, excess", title(method)));
+        let curves: Vec<Curve> =
+            self.priors().into_iter().map(|prior| (prior, method.to_owned())).collect();
         let mut sides = Vec::new();
         for curve in &curves {
             let levels = widths.map(|hidden| self.levels(hidden, curve, EXCESS));
             for (hidden, levels) in widths.iter().zip(&levels) {
                 contrast.leave_out(*hidden, curve, levels);
             }
-            let positive = |levels: &BTreeMap<i64, Level>| levels.values().all(|level| level.metric > 0.0);
+            let positive =
+                |levels: &BTreeMap<i64, Level>| levels.values().all(|level| level.metric > 0.0);
             if levels.iter().all(|levels| !levels.is_empty() && positive(levels)) {
                 sides.push(levels);
             }
@@ -259,14 +299,22 @@ impl Findings {
         }
         if let [Some(narrow), Some(wide)] = estimates[..] {
             contrast.log_ratio = Estimate::combine(&[(1.0, wide), (-1.0, narrow)]);
-            let level = |side: usize| Level::mean(sides.iter().flat_map(|levels| levels[side].values().copied()));
+            let level = |side: usize| {
+                Level::mean(sides.iter().flat_map(|levels| levels[side].values().copied()))
+            };
             contrast.levels.push([level(0), level(1)]);
         }
         Ok(contrast)
     }
 
     /// What a family of contrasts says of a claim that holds if each is lower.
-    fn judge(&self, claim: &'static str, family: &[Contrast], notes: Vec<String>, untested: &str) -> Conclusion {
+    fn judge(
+        &self,
+        claim: &'static str,
+        family: &[Contrast],
+        notes: Vec<String>,
+        untested: &str,
+    ) -> Conclusion {
         let ratios = || family.iter().filter_map(|contrast| contrast.log_ratio);
         let mut adjusted = holm(&ratios().map(|ratio| ratio.p()).collect::<Vec<_>>()).into_iter();
         let mut evidence = Vec::new();
@@ -303,14 +351,23 @@ type Logs = BTreeMap<i64, Vec<f64>>;
 
 impl Contrast {
     fn new(name: String) -> Contrast {
-        Contrast { name, log_ratio: None, levels: Vec::new(), too_few: BTreeMap::new(), left_out: Vec::new() }
+        Contrast {
+            name,
+            log_ratio: None,
+            levels: Vec::new(),
+            too_few: BTreeMap::new(),
+            left_out: Vec::new(),
+        }
     }
 
     /// Names a curve that the run does not have, and the pairs whose metric has no logarithm.
     fn leave_out(&mut self, hidden: i64, (prior, method): &Curve, levels: &BTreeMap<i64, Level>) {
         let curve = format!("{}, {prior}, h = {hidden}", title(method));
-        let without: Vec<String> =
-            levels.iter().filter(|(_, level)| level.metric <= 0.0).map(|(pair, _)| pair.to_string()).collect();
+        let without: Vec<String> = levels
+            .iter()
+            .filter(|(_, level)| level.metric <= 0.0)
+            .map(|(pair, _)| pair.to_string())
+            .collect();
         if levels.is_empty() {
             self.left_out.push(format!("{curve} (not in this run)"));
         } else if !without.is_empty() {
@@ -321,7 +378,9 @@ impl Contrast {
     /// The mean over the pairs of one width; notes if they are too few.
     fn estimate(&mut self, hidden: i64, logs: Logs) -> Result<Option<Estimate>, NotFinite> {
         let nets = logs.keys().map(|pair| ends(*pair)).collect();
-        let means = logs.into_values().map(|logs| Sample::of_nets(logs).map(|logs| logs.mean().unwrap_or(0.0)));
+        let means = logs
+            .into_values()
+            .map(|logs| Sample::of_nets(logs).map(|logs| logs.mean().unwrap_or(0.0)));
         let sample = Sample::of_pairs(means.collect::<Result<_, _>>()?, nets)?;
         let estimate = sample.estimate();
         if estimate.is_none() {
@@ -333,7 +392,8 @@ impl Contrast {
     /// Before less after in points, and two standard errors of a difference between two errors on
     /// `images` test images, taken for independent.
     fn drop_and_noise(&self, images: usize) -> (f64, f64) {
-        let [before, after] = [0, 1].map(|side| Level::mean(self.levels.iter().map(|level| level[side])));
+        let [before, after] =
+            [0, 1].map(|side| Level::mean(self.levels.iter().map(|level| level[side])));
         (before.metric - after.metric, noise_of_difference(before.error, after.error, images))
     }
 
@@ -343,17 +403,25 @@ impl Contrast {
         let mut finding = Finding::Open;
         if let (Some(ratio), Some(p)) = (&self.log_ratio, p) {
             let (drop, noise) = self.drop_and_noise(images);
-            let (sided, word) = if ratio.mean < 0.0 { (drop, Finding::Lower) } else { (-drop, Finding::Higher) };
+            let (sided, word) =
+                if ratio.mean < 0.0 { (drop, Finding::Lower) } else { (-drop, Finding::Higher) };
             finding = if p < LEVEL && sided > noise { word } else { Finding::Open };
             _ = write!(line, "{}, p = {}: {}", times(*ratio), shown_p(p), finding.word());
             if p < LEVEL && sided <= noise {
-                _ = write!(line, ", {:.2} points are inside the noise of the test set, {noise:.2}", drop.abs());
+                _ = write!(
+                    line,
+                    ", {:.2} points are inside the noise of the test set, {noise:.2}",
+                    drop.abs()
+                );
             }
         } else {
             line += "open, too few pairs";
         }
         let few = self.too_few.iter().map(|(hidden, pairs)| {
-            format!("h = {hidden} ({pairs} {}, {FEWEST} are needed)", if *pairs == 1 { "pair" } else { "pairs" })
+            format!(
+                "h = {hidden} ({pairs} {}, {FEWEST} are needed)",
+                if *pairs == 1 { "pair" } else { "pairs" }
+            )
         });
         let left_out: Vec<String> = self.left_out.iter().cloned().chain(few).collect();
         if !left_out.is_empty() {
@@ -409,15 +477,20 @@ mod tests {
     /// Cells of methods at h = 50 without prior, with the same values for both metrics that methods
     /// are compared by.
     fn methods(cells: &[(&str, &[f64])]) -> Conclusion {
-        let cells: Vec<_> =
-            cells.iter().flat_map(|(method, values)| [MAX, MEAN].map(|m| (50, "none", *method, m, *values))).collect();
+        let cells: Vec<_> = cells
+            .iter()
+            .flat_map(|(method, values)| [MAX, MEAN].map(|m| (50, "none", *method, m, *values)))
+            .collect();
         findings(&cells).better_methods().expect("finite")
     }
 
     /// The excess, and the largest error 2 points above it.
     fn excess(cells: &[(i64, &str, &str, &[f64])]) -> Findings {
         let mut found = findings(
-            &cells.iter().map(|&(h, prior, method, values)| (h, prior, method, EXCESS, values)).collect::<Vec<_>>(),
+            &cells
+                .iter()
+                .map(|&(h, prior, method, values)| (h, prior, method, EXCESS, values))
+                .collect::<Vec<_>>(),
         );
         for ((h, prior, method, _), pairs) in found.pairs.clone() {
             let errors = pairs.into_iter().map(|(pair, excess)| (pair, excess + 2.0)).collect();
@@ -453,7 +526,9 @@ mod tests {
             (50, "normal 0.01", "arc", &[21.0, 17.0, 16.5]),
             (50, "normal 0.01", "arc+ot", &[6.5, 4.9, 5.6]),
         ];
-        let both = values.iter().flat_map(|&(h, prior, method, x)| [MAX, MEAN].map(|m| (h, prior, method, m, x)));
+        let both = values
+            .iter()
+            .flat_map(|&(h, prior, method, x)| [MAX, MEAN].map(|m| (h, prior, method, m, x)));
         let found = findings(&both.collect::<Vec<_>>()).better_methods().expect("finite");
         assert_eq!(
             found.evidence,
@@ -466,8 +541,10 @@ mod tests {
 
     #[test]
     fn pairs_that_disagree_decide_nothing_however_large_their_mean() {
-        let found =
-            excess(&[(10, "none", "linear", &[50.0, 10.0, 14.0]), (10, "dropout 0.5", "linear", &[13.5, 13.5, 13.5])]);
+        let found = excess(&[
+            (10, "none", "linear", &[50.0, 10.0, 14.0]),
+            (10, "dropout 0.5", "linear", &[13.5, 13.5, 13.5]),
+        ]);
         assert_eq!(found.prior().unwrap().verdict, "not decided: 0 of 1 contrasts lower, 0 higher");
     }
 
@@ -491,7 +568,14 @@ mod tests {
     #[test]
     fn every_method_of_the_run_that_has_wa_or_ot_is_compared_or_named() {
         let values: &[f64] = &[5.0, 6.0, 7.0];
-        let names = ["linear", "rho-arc", "rho-arc+ot", "linear+ot:incoming", "linear+ot:incoming+wa", "arc:zero+wa"];
+        let names = [
+            "linear",
+            "rho-arc",
+            "rho-arc+ot",
+            "linear+ot:incoming",
+            "linear+ot:incoming+wa",
+            "arc:zero+wa",
+        ];
         let found = methods(&names.map(|name| (name, values)));
         let lines = found.evidence.join("\n");
         for method in ["Rho-arc + OT instead of Rho-arc", "+ WA instead of Linear,"] {
@@ -558,8 +642,10 @@ mod tests {
 
     #[test]
     fn priors_are_compared_by_the_excess_since_their_ends_differ() {
-        let mut found =
-            excess(&[(50, "none", "linear", &[20.0, 21.0, 22.0]), (50, "normal 0.01", "linear", &[10.0, 10.2, 11.1])]);
+        let mut found = excess(&[
+            (50, "none", "linear", &[20.0, 21.0, 22.0]),
+            (50, "normal 0.01", "linear", &[10.0, 10.2, 11.1]),
+        ]);
         let worse = [(1, 23.0), (2, 24.0), (3, 25.5)].into();
         found.pairs.insert((50, "normal 0.01".into(), "linear".into(), MAX.into()), worse);
         let conclusion = found.prior().unwrap();
@@ -580,14 +666,21 @@ mod tests {
         ];
         let conclusion = excess(&cells).informative_prior().unwrap();
         assert_eq!(conclusion.verdict, "supported: 2 of 2 contrasts lower, 0 higher");
-        assert!(conclusion.evidence[1].starts_with("normal 0.001 instead of normal 0.01, excess: times 0.50"));
-        assert!(excess(&cells[2..]).informative_prior().unwrap().verdict.starts_with("not tested: "));
+        assert!(
+            conclusion.evidence[1]
+                .starts_with("normal 0.001 instead of normal 0.01, excess: times 0.50")
+        );
+        assert!(
+            excess(&cells[2..]).informative_prior().unwrap().verdict.starts_with("not tested: ")
+        );
     }
 
     #[test]
     fn an_empty_run_tests_nothing() {
         let conclusions = findings(&[]).conclusions().unwrap();
-        assert!(conclusions.iter().all(|conclusion| conclusion.verdict.starts_with("not tested: ")));
+        assert!(
+            conclusions.iter().all(|conclusion| conclusion.verdict.starts_with("not tested: "))
+        );
         assert_eq!(conclusions.len(), 4);
     }
 }

@@ -26,7 +26,8 @@ fn after(text: &str) -> Option<&str> {
     if let Some(rest) = text.strip_prefix('{') {
         return rest.strip_prefix(PROJECT)?.strip_prefix('}');
     }
-    text.strip_prefix(PROJECT).filter(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_'))
+    text.strip_prefix(PROJECT)
+        .filter(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_'))
 }
 
 /// Whether the value is not the text that is written.
@@ -79,7 +80,8 @@ pub(super) fn check_path(path: &str) -> Result<(), String> {
 /// The file that `word` names as a program, looked for on `path`.
 pub(super) fn find(word: &str, path: &OsStr) -> Option<PathBuf> {
     let is_program = |file: &PathBuf| {
-        std::fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+        std::fs::metadata(file)
+            .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
     };
     std::env::split_paths(path).map(|folder| folder.join(word)).find(is_program)
 }
@@ -88,10 +90,12 @@ pub(super) fn find(word: &str, path: &OsStr) -> Option<PathBuf> {
 pub(super) fn programs(lines: &str) -> Vec<&str> {
     let commands = lines.split(['\n', ';', '|', '&', '(']);
     let first = commands.filter_map(|command| {
-        let mut words = command.split_whitespace().skip_while(|word| word.contains('=') || *word == "!");
+        let mut words =
+            command.split_whitespace().skip_while(|word| word.contains('=') || *word == "!");
         words.next()
     });
-    let is_name = |word: &&str| word.chars().all(|c| c.is_ascii_alphanumeric() || "._+-".contains(c));
+    let is_name =
+        |word: &&str| word.chars().all(|c| c.is_ascii_alphanumeric() || "._+-".contains(c));
     first.filter(is_name).collect()
 }
 
@@ -101,7 +105,12 @@ pub(super) fn elsewhere(words: &[&str], here: &OsStr, project: Option<&Path>) ->
     differing(words, here, &yours, project)
 }
 
-fn differing(words: &[&str], here: &OsStr, yours: &OsStr, project: Option<&Path>) -> Option<String> {
+fn differing(
+    words: &[&str],
+    here: &OsStr,
+    yours: &OsStr,
+    project: Option<&Path>,
+) -> Option<String> {
     words.iter().find_map(|word| {
         let theirs = find(word, yours)?;
         let own = find(word, here);
@@ -126,7 +135,9 @@ fn differing(words: &[&str], here: &OsStr, yours: &OsStr, project: Option<&Path>
 
 /// Refuses a folder that cannot be an entry of `PATH`.
 pub(super) fn check_project(path: &str, project: Option<&Path>) -> Result<()> {
-    if is_replaced(path) && project.is_some_and(|project| project.as_os_str().as_bytes().contains(&b':')) {
+    if is_replaced(path)
+        && project.is_some_and(|project| project.as_os_str().as_bytes().contains(&b':'))
+    {
         bail!("`$PROJECT` has a `:` in it, which no entry of `PATH` may have");
     }
     Ok(())
@@ -151,8 +162,19 @@ mod tests {
             assert_eq!(in_project(written), meant);
             assert!(is_replaced(written), "{written}");
         }
-        for itself in ["", "$", "$$", "$5", "^a$", "$PROJECTS", "$PROJECT_1", "${PROJECT", "$project", "$HOME", "ü$ö"]
-        {
+        for itself in [
+            "",
+            "$",
+            "$$",
+            "$5",
+            "^a$",
+            "$PROJECTS",
+            "$PROJECT_1",
+            "${PROJECT",
+            "$project",
+            "$HOME",
+            "ü$ö",
+        ] {
             assert_eq!(in_project(itself), itself);
             assert!(!is_replaced(itself), "{itself}");
         }
@@ -161,7 +183,11 @@ mod tests {
     #[test]
     fn a_name_in_path_that_is_not_replaced_is_refused() {
         assert_eq!(check_path("$PROJECT/bin:${PROJECT}/sbin:/bin"), Ok(()));
-        for (path, name) in [("$HOME/bin:/bin", "`$HOME`"), ("$PROJECT/bin:$PATH", "`$PATH`"), ("${A}:/b", "`${A}`")] {
+        for (path, name) in [
+            ("$HOME/bin:/bin", "`$HOME`"),
+            ("$PROJECT/bin:$PATH", "`$PATH`"),
+            ("${A}:/b", "`${A}`"),
+        ] {
             let said = check_path(path).unwrap_err();
             assert!(said.starts_with(name), "{said}");
         }
@@ -182,9 +208,13 @@ mod tests {
         std::os::unix::fs::symlink("/bin/sh", bin.join("sh")).unwrap();
         std::os::unix::fs::symlink("/bin/sh", bin.join("only-here")).unwrap();
         let yours = format!("{}:/bin:/usr/bin", bin.display());
-        let said = |word: &str| differing(&[word], OsStr::new(PATH), OsStr::new(&yours), Some(project));
+        let said =
+            |word: &str| differing(&[word], OsStr::new(PATH), OsStr::new(&yours), Some(project));
         let hint = said("sh").unwrap();
-        assert!(hint.contains("bin/sh, not ") && hint.contains("PATH: \"$PROJECT/.venv/bin:/usr/local"), "{hint}");
+        assert!(
+            hint.contains("bin/sh, not ") && hint.contains("PATH: \"$PROJECT/.venv/bin:/usr/local"),
+            "{hint}"
+        );
         assert!(said("only-here").unwrap().starts_with("`only-here` is not found; yours is "));
         assert_eq!(said("ls"), None);
         assert_eq!(said("no-such-program"), None);

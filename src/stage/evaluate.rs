@@ -68,8 +68,9 @@ impl Stage for Evaluate {
     type Params = Params;
 
     /// What a curve does not use does not ask another question.
-    fn question(params: Params, _: &Invocation) -> Params {
-        let center = if params.curve.curve.uses_center() { params.center } else { Center::default() };
+    fn key_params(params: Params, _: &Invocation) -> Params {
+        let center =
+            if params.curve.curve.uses_center() { params.center } else { Center::default() };
         if params.curve.refitted {
             return Params { points: points(), center, ..params };
         }
@@ -89,7 +90,8 @@ impl Stage for Evaluate {
         let (a, card) = read_net(cx.input("a")?.path(NET)?)?;
         let (b, end) = read_net(cx.input("b")?.path(NET)?)?;
         if (card.hidden, &card.prior, card.pair) != (end.hidden, &end.prior, end.pair) {
-            let name = |c: &NetCard| format!("`hidden={}, prior={}, pair={}`", c.hidden, c.prior, c.pair);
+            let name =
+                |c: &NetCard| format!("`hidden={}, prior={}, pair={}`", c.hidden, c.prior, c.pair);
             bail!("{} and {} are not the ends of one pair", name(&card), name(&end));
         }
         let data = cx.input("data")?;
@@ -99,7 +101,8 @@ impl Stage for Evaluate {
             (Split::Validation, read(Split::Validation)?),
             (Split::Test, read(Split::Test)?),
         ];
-        let path = Path::new(params.curve.curve, params.center, &a, &b).map_err(|e| anyhow!("{e}"))?;
+        let path =
+            Path::new(params.curve.curve, params.center, &a, &b).map_err(|e| anyhow!("{e}"))?;
         let correlation = path.correlation();
         let along = |measure: &dyn Fn(&Sparse, &[u8]) -> Vec<Point>| -> Vec<(Split, Vec<Point>)> {
             let present = splits.iter().filter(|(_, data)| !data.is_empty());
@@ -110,8 +113,11 @@ impl Stage for Evaluate {
             let first = params.wa_images.map(|n| training.images.head(n.get() as usize));
             let images = first.as_ref().unwrap_or(&training.images);
             let labels = &training.labels[..images.rows()];
-            let settings =
-                RefitSettings { targets: params.wa_targets, points: params.wa_points.get(), refine: params.wa_refine.get() };
+            let settings = RefitSettings {
+                targets: params.wa_targets,
+                points: params.wa_points.get(),
+                refine: params.wa_refine.get(),
+            };
             let refitted = refit(path, settings, images, labels, cx.threads());
             let refitted = refitted.map_err(|e| anyhow!("{e}"))?;
             Measured {
@@ -169,8 +175,11 @@ struct Measured {
 impl Measured {
     fn metrics(&self, name: &Name, split: &str, points: &[Point]) -> Result<Metrics> {
         let Name { hidden, prior, method, pair } = name;
-        metrics(points, self.first_segment, &self.lengths)
-            .map_err(|e| anyhow!("`hidden={hidden}, prior={prior}, method={method}, pair={pair}` on `{split}`: {e}"))
+        metrics(points, self.first_segment, &self.lengths).map_err(|e| {
+            anyhow!(
+                "`hidden={hidden}, prior={prior}, method={method}, pair={pair}` on `{split}`: {e}"
+            )
+        })
     }
 
     fn write(&self, name: &Name, cx: &Context) -> Result<()> {
@@ -206,7 +215,18 @@ impl Measured {
         }
         let mut refits = Csv::new(&REFITS.names());
         for (images, Fit { s, rank, ridge, residual, residual_kept }) in &self.fits {
-            refits.row(&[hidden, prior, method, pair, s, images, rank, ridge, residual, residual_kept]);
+            refits.row(&[
+                hidden,
+                prior,
+                method,
+                pair,
+                s,
+                images,
+                rank,
+                ridge,
+                residual,
+                residual_kept,
+            ]);
         }
         rows.write(&cx.output(POINTS.file))?;
         sums.write(&cx.output(METRICS.file))?;
@@ -219,7 +239,8 @@ mod tests {
     use super::*;
 
     fn name(json: serde_json::Value, aligned: Option<&str>) -> String {
-        let params = Evaluate::question(serde_json::from_value(json).unwrap(), &Invocation::default());
+        let params =
+            Evaluate::key_params(serde_json::from_value(json).unwrap(), &Invocation::default());
         let card = |aligned: Option<&str>| NetCard {
             hidden: 5,
             prior: "none".into(),
@@ -258,7 +279,11 @@ mod tests {
         case(serde_json::json!({"curve": "rho-arc", "center": "zero"}), None, "rho-arc:zero");
         case(serde_json::json!({"curve": "rho-arc"}), Some("neurons"), "rho-arc+ot");
         case(serde_json::json!({"curve": "linear", "center": "zero"}), None, "linear");
-        case(serde_json::json!({"curve": "linear+wa", "wa_targets": "blend"}), None, "linear+wa:blend");
+        case(
+            serde_json::json!({"curve": "linear+wa", "wa_targets": "blend"}),
+            None,
+            "linear+wa:blend",
+        );
         case(
             serde_json::json!({"curve": "arc+wa", "center": "outputs"}),
             Some("incoming"),

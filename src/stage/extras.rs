@@ -58,10 +58,14 @@ impl Picture {
     fn check(self, bytes: &[u8]) -> Result<(), String> {
         let (begins, ends) = match self {
             Picture::Svg => return check_svg(bytes),
-            Picture::Png => (bytes.starts_with(b"\x89PNG\r\n\x1a\n"), ends_near(bytes, b"IEND\xae\x42\x60\x82")),
+            Picture::Png => {
+                (bytes.starts_with(b"\x89PNG\r\n\x1a\n"), ends_near(bytes, b"IEND\xae\x42\x60\x82"))
+            }
             Picture::Jpeg => (bytes.starts_with(b"\xff\xd8\xff"), ends_near(bytes, b"\xff\xd9")),
             Picture::Gif => (bytes.starts_with(b"GIF8"), ends_near(bytes, b"\x3b")),
-            Picture::Webp => (bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP"), true),
+            Picture::Webp => {
+                (bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP"), true)
+            }
         };
         match (begins, ends) {
             _ if bytes.is_empty() => Err("it is empty".into()),
@@ -80,9 +84,11 @@ fn ends_near(bytes: &[u8], end: &[u8]) -> bool {
 
 fn check_svg(bytes: &[u8]) -> Result<(), String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
-    let options = roxmltree::ParsingOptions { allow_dtd: true, ..roxmltree::ParsingOptions::default() };
-    let document = roxmltree::Document::parse_with_options(text.trim_start_matches('\u{feff}'), options)
-        .map_err(|e| format!("it is not well-formed XML: {e}"))?;
+    let options =
+        roxmltree::ParsingOptions { allow_dtd: true, ..roxmltree::ParsingOptions::default() };
+    let document =
+        roxmltree::Document::parse_with_options(text.trim_start_matches('\u{feff}'), options)
+            .map_err(|e| format!("it is not well-formed XML: {e}"))?;
     match document.root_element().tag_name() {
         name if name.name() != "svg" => Err(format!("its root is `{}`, not `svg`", name.name())),
         name if name.namespace() != Some("http://www.w3.org/2000/svg") => {
@@ -107,7 +113,9 @@ impl Extra {
                 let Some(digest) = content.digest() else { continue };
                 let Some(picture) = Picture::of(file) else {
                     if NOT_SHOWN.contains(&ending(file).as_str()) {
-                        bail!("the extra `{file}` is no picture that browsers show; write it as SVG or PNG");
+                        bail!(
+                            "the extra `{file}` is no picture that browsers show; write it as SVG or PNG"
+                        );
                     }
                     continue;
                 };
@@ -119,13 +127,16 @@ impl Extra {
                 let plain = file.replace('/', "-");
                 let (stem, end) = plain.rsplit_once('.').unwrap_or((&plain, ""));
                 let numbered = (2..).map(|n| format!("{stem}-{n}.{end}"));
-                let name = std::iter::once(plain.clone()).chain(numbered).find(|name| !taken.contains(name));
+                let name = std::iter::once(plain.clone())
+                    .chain(numbered)
+                    .find(|name| !taken.contains(name));
                 let name = name.unwrap_or_default();
                 taken.insert(name.clone());
                 extras.push(Extra { name, bytes, digest });
             }
             if extras.len() == before {
-                let files: Vec<String> = input.artifact.keys().take(5).map(|file| format!("`{file}`")).collect();
+                let files: Vec<String> =
+                    input.artifact.keys().take(5).map(|file| format!("`{file}`")).collect();
                 bail!(
                     "an extra has no picture among its files ({}); names of pictures end with {}",
                     files.join(", "),
@@ -144,8 +155,13 @@ impl Extra {
     pub(super) fn caption(&self) -> String {
         let text = String::from_utf8_lossy(&self.bytes);
         let title = text.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>"));
-        let plain = |title: &str| title.trim().replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
-        title.map(|(title, _)| plain(title)).filter(|title| !title.is_empty()).unwrap_or_else(|| self.name.clone())
+        let plain = |title: &str| {
+            title.trim().replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+        };
+        title
+            .map(|(title, _)| plain(title))
+            .filter(|title| !title.is_empty())
+            .unwrap_or_else(|| self.name.clone())
     }
 
     /// As an image, not as markup: whatever a stranger's SVG holds, nothing runs and nothing is fetched.
@@ -173,16 +189,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = |k: usize| folder.path().join(k.to_string());
         files.iter().enumerate().for_each(|(k, (_, bytes))| fs::write(&path(k), bytes).unwrap());
-        let artifact: Artifact =
-            files.iter().map(|(name, bytes)| ((*name).to_owned(), Digest::of(bytes).into())).collect();
-        let paths = files.iter().enumerate().map(|(k, (name, _))| ((*name).to_owned(), path(k))).collect();
+        let artifact: Artifact = files
+            .iter()
+            .map(|(name, bytes)| ((*name).to_owned(), Digest::of(bytes).into()))
+            .collect();
+        let paths =
+            files.iter().enumerate().map(|(k, (name, _))| ((*name).to_owned(), path(k))).collect();
         Extra::read(&[Input::new(artifact, paths)], BTreeSet::new())
     }
 
     #[test]
     fn a_picture_of_the_users_own_is_called_by_its_title_or_else_its_name() {
-        let caption =
-            |bytes: &str| Extra { name: "a.svg".into(), bytes: bytes.into(), digest: Digest::of(b"") }.caption();
+        let caption = |bytes: &str| {
+            Extra { name: "a.svg".into(), bytes: bytes.into(), digest: Digest::of(b"") }.caption()
+        };
         assert_eq!(caption("<svg><title> x &lt; y </title></svg>"), "x < y");
         assert_eq!(caption("<svg><title></title></svg>"), "a.svg");
         assert_eq!(caption("<title>"), "a.svg");
@@ -204,18 +224,35 @@ mod tests {
         for (name, bytes) in shown {
             assert_eq!(read(&[(name, bytes), ("numbers.csv", b"1")]).unwrap().len(), 1, "{name}");
             let refused = format!("{:#}", read(&[(name, b"")]).err().unwrap());
-            assert!(refused.starts_with(&format!("the extra `{name}` cannot be shown: ")), "{refused}");
-            let (other, cut) = (read(&[(name, b"Traceback")]), read(&[(name, &bytes[..bytes.len() - 4])]));
-            assert!(other.is_err() && cut.is_err() || name == "a.gif" || name == "a.webp", "{name}");
+            assert!(
+                refused.starts_with(&format!("the extra `{name}` cannot be shown: ")),
+                "{refused}"
+            );
+            let (other, cut) =
+                (read(&[(name, b"Traceback")]), read(&[(name, &bytes[..bytes.len() - 4])]));
+            assert!(
+                other.is_err() && cut.is_err() || name == "a.gif" || name == "a.webp",
+                "{name}"
+            );
         }
-        let refusal = |name: &str, bytes: &str| format!("{:#}", read(&[(name, bytes.as_bytes())]).err().unwrap());
+        let refusal = |name: &str, bytes: &str| {
+            format!("{:#}", read(&[(name, bytes.as_bytes())]).err().unwrap())
+        };
         assert!(refusal("a.svg", "<html/>").ends_with("its root is `html`, not `svg`"));
-        assert!(refusal("a.svg", "<svg/>").ends_with("its root lacks `xmlns=\"http://www.w3.org/2000/svg\"`"));
+        assert!(
+            refusal("a.svg", "<svg/>")
+                .ends_with("its root lacks `xmlns=\"http://www.w3.org/2000/svg\"`")
+        );
         assert!(refusal("a.svg", "<svg>").contains("it is not well-formed XML"));
         for name in ["a.pdf", "a.EPS", "b/a.tiff"] {
-            assert!(refusal(name, "x").contains(&format!("`{name}` is no picture that browsers show")));
+            assert!(
+                refusal(name, "x").contains(&format!("`{name}` is no picture that browsers show"))
+            );
         }
-        assert!(refusal("numbers.csv", "1").starts_with("an extra has no picture among its files (`numbers.csv`)"));
+        assert!(
+            refusal("numbers.csv", "1")
+                .starts_with("an extra has no picture among its files (`numbers.csv`)")
+        );
     }
 
     proptest! {

@@ -82,13 +82,16 @@ impl Stage for Fetch {
         params.otherwise.map(|dataset| Params { dataset, otherwise: None, ..*params })
     }
 
-    fn question(params: Params, _: &Invocation) -> Params {
+    fn key_params(params: Params, _: &Invocation) -> Params {
         Params { otherwise: None, ..params }
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {
         let seed = cx.recipe().seed.as_ref().map_or("", |seed| &seed.run);
-        let (train, test) = (params.train.map_or(TRAIN, ImageCount::get), params.test.map_or(TEST, ImageCount::get));
+        let (train, test) = (
+            params.train.map_or(TRAIN, ImageCount::get),
+            params.test.map_or(TEST, ImageCount::get),
+        );
         let (mut training, mut testing) = match params.dataset {
             Dataset::Mnist => mnist()?,
             Dataset::Digits => digits(seed, train as usize, test as usize),
@@ -110,7 +113,8 @@ impl Stage for Fetch {
 }
 
 fn mnist() -> Result<(Examples, Examples)> {
-    let folder = std::env::var_os(DATA_VARIABLE).filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    let folder =
+        std::env::var_os(DATA_VARIABLE).filter(|folder| !folder.is_empty()).map(PathBuf::from);
     let mut files: [Vec<u8>; 4] = Default::default();
     for (file, bytes) in FILES.iter().zip(&mut files) {
         *bytes = match &folder {
@@ -203,7 +207,9 @@ fn from_mirrors(mirrors: &[&str], file: &mnist::MnistFile, agent: &ureq::Agent) 
         }
     }
     let cause = format!("no data folder is given, and no mirror served it ({})", causes.join("; "));
-    let hint = "set `REPRO_DATA`, or pass `--data DIR`, with a folder that holds the four MNIST files".to_owned();
+    let hint =
+        "set `REPRO_DATA`, or pass `--data DIR`, with a folder that holds the four MNIST files"
+            .to_owned();
     Err(Unavailable { cause, hint }.into())
 }
 
@@ -211,7 +217,12 @@ fn from_mirrors(mirrors: &[&str], file: &mnist::MnistFile, agent: &ureq::Agent) 
 fn download(agent: &ureq::Agent, url: &str, limit: usize) -> Result<Vec<u8>> {
     let response = agent.get(url).call()?;
     let mut body = Vec::new();
-    response.into_body().into_reader().take(limit as u64 + 1).read_to_end(&mut body).context("it broke off")?;
+    response
+        .into_body()
+        .into_reader()
+        .take(limit as u64 + 1)
+        .read_to_end(&mut body)
+        .context("it broke off")?;
     if body.len() > limit {
         bail!("it serves more than {limit} bytes");
     }
@@ -242,7 +253,8 @@ mod tests {
     fn serve(mut to: TcpStream) -> io::Result<()> {
         let mut asked = String::new();
         BufReader::new(&to).read_line(&mut asked)?;
-        let mut answer = |head: &str, body: &[u8]| to.write_all(&[head.as_bytes(), b"\r\n\r\n", body].concat());
+        let mut answer =
+            |head: &str, body: &[u8]| to.write_all(&[head.as_bytes(), b"\r\n\r\n", body].concat());
         match asked.split('/').nth(1).unwrap_or_default() {
             "sound" => answer("HTTP/1.1 200 OK", &gzip(RIGHT)),
             "wrong" => answer("HTTP/1.1 200 OK", &gzip(&[b'w'; FILE.bytes])),
@@ -252,7 +264,8 @@ mod tests {
             "gone" => answer("HTTP/1.1 404 Not Found", b""),
             "loop" => answer("HTTP/1.1 302 Found\r\nLocation: /loop/right.gz", b""),
             "noise" => answer("\0\0\0", b""),
-            "endless" => answer("HTTP/1.1 200 OK", b"").and_then(|()| repeat(&mut to, &[0; 4096], Duration::ZERO)),
+            "endless" => answer("HTTP/1.1 200 OK", b"")
+                .and_then(|()| repeat(&mut to, &[0; 4096], Duration::ZERO)),
             "heads" => {
                 to.write_all(b"HTTP/1.1 200 OK\r\n")?;
                 repeat(&mut to, b"X-More: to come\r\n", Duration::ZERO)
@@ -291,9 +304,11 @@ mod tests {
         let ask = |names: &[&str]| {
             // Short enough to be awaited, or long enough never to end before the answer.
             let is_slow = matches!(names[0], "trickle" | "stall");
-            let deliver = if is_slow { Duration::from_millis(700) } else { Duration::from_secs(30) };
+            let deliver =
+                if is_slow { Duration::from_millis(700) } else { Duration::from_secs(30) };
             let agent = patience(deliver, deliver).proxy(None).build().into();
-            let mirrors: Vec<String> = names.iter().map(|name| format!("{server}/{name}/")).collect();
+            let mirrors: Vec<String> =
+                names.iter().map(|name| format!("{server}/{name}/")).collect();
             from_mirrors(&mirrors.iter().map(String::as_str).collect::<Vec<_>>(), &FILE, &agent)
         };
         for (name, cause) in [
@@ -311,7 +326,10 @@ mod tests {
         ] {
             let error = ask(&[name]).unwrap_err();
             assert!(error.is::<Unavailable>(), "{name}: {error:#}");
-            assert!(error.to_string().contains(&format!("(`{server}/{name}/`: {cause}")), "{name}: {error:#}");
+            assert!(
+                error.to_string().contains(&format!("(`{server}/{name}/`: {cause}")),
+                "{name}: {error:#}"
+            );
             assert_eq!(ask(&[name, "sound"]).unwrap(), RIGHT, "{name}");
         }
     }
@@ -331,15 +349,22 @@ mod tests {
             ("raw/right-idx3-ubyte", RIGHT.to_vec()),
             ("right-idx3-ubyte/right.idx3-ubyte", RIGHT.to_vec()),
         ] {
-            for broken in [None, Some("right-idx3-ubyte.gz"), Some("right.idx3-ubyte"), Some("raw")] {
+            for broken in [None, Some("right-idx3-ubyte.gz"), Some("right.idx3-ubyte"), Some("raw")]
+            {
                 let folder = tempfile::tempdir().unwrap();
                 let path = folder.path().join(name);
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(&path, &bytes).unwrap();
-                if let Some(broken) = broken.map(|broken| folder.path().join(broken)).filter(|path| !path.exists()) {
+                if let Some(broken) =
+                    broken.map(|broken| folder.path().join(broken)).filter(|path| !path.exists())
+                {
                     fs::write(&broken, "broken").unwrap();
                 }
-                assert_eq!(from_folder(folder.path(), &file).unwrap(), RIGHT, "{name} beside {broken:?}");
+                assert_eq!(
+                    from_folder(folder.path(), &file).unwrap(),
+                    RIGHT,
+                    "{name} beside {broken:?}"
+                );
             }
         }
     }
@@ -350,12 +375,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let refusal = || from_folder(folder.path(), &file).unwrap_err();
         let shown = folder.path().display().to_string();
-        let looked_for =
-            "`right-idx3-ubyte`, also not as `right.idx3-ubyte`, with `.gz` at the end, or in `MNIST/raw`; it has";
-        assert_eq!(refusal().to_string(), format!("the data folder `{shown}` has no {looked_for} nothing in it"));
+        let looked_for = "`right-idx3-ubyte`, also not as `right.idx3-ubyte`, with `.gz` at the end, or in `MNIST/raw`; it has";
+        assert_eq!(
+            refusal().to_string(),
+            format!("the data folder `{shown}` has no {looked_for} nothing in it")
+        );
         (0..7).for_each(|n| fs::write(&folder.path().join(format!("{n}.png")), "").unwrap());
         let found = "`0.png`, `1.png`, `2.png`, `3.png`, `4.png` and 2 more";
-        assert_eq!(refusal().to_string(), format!("the data folder `{shown}` has no {looked_for} {found}"));
+        assert_eq!(
+            refusal().to_string(),
+            format!("the data folder `{shown}` has no {looked_for} {found}")
+        );
         for broken in ["right-idx3-ubyte.gz", "right.idx3-ubyte"] {
             fs::write(&folder.path().join(broken), "broken").unwrap();
             assert!(refusal().to_string().contains(broken), "{}", refusal());
@@ -369,11 +399,12 @@ mod tests {
 
     #[test]
     fn the_fallback_asks_another_question_with_the_same_sizes() {
-        let asked = params(serde_json::json!({"dataset": "mnist", "otherwise": "digits", "train": 100}));
+        let asked =
+            params(serde_json::json!({"dataset": "mnist", "otherwise": "digits", "train": 100}));
         let fallback = Fetch::fallback(&asked).unwrap();
         assert_eq!(fallback, params(serde_json::json!({"dataset": "digits", "train": 100})));
         assert_eq!(
-            Fetch::question(asked, &Invocation::default()),
+            Fetch::key_params(asked, &Invocation::default()),
             params(serde_json::json!({"dataset": "mnist", "train": 100}))
         );
         assert_eq!(Fetch::fallback(&fallback), None);
@@ -381,7 +412,8 @@ mod tests {
 
     #[test]
     fn more_images_than_there_are_and_none_left_are_refused() {
-        let case = |json, message: &str| assert_eq!(Fetch::check(&params(json)), Err(message.to_owned()));
+        let case =
+            |json, message: &str| assert_eq!(Fetch::check(&params(json)), Err(message.to_owned()));
         case(
             serde_json::json!({"dataset": "mnist", "train": 70000}),
             "there are 60000 training and 10000 test images, not 70000 and 10000; ask for fewer",

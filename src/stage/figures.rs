@@ -111,7 +111,10 @@ impl Study {
     /// The width nearest to `wanted`, on a log scale; the study may not have that one.
     fn nearest_width(&self, wanted: i64) -> i64 {
         let distance = |width: i64| libm::fabs(libm::log(width as f64 / wanted as f64));
-        self.widths().into_iter().min_by(|a, b| distance(*a).total_cmp(&distance(*b))).unwrap_or(wanted)
+        self.widths()
+            .into_iter()
+            .min_by(|a, b| distance(*a).total_cmp(&distance(*b)))
+            .unwrap_or(wanted)
     }
 
     /// Those of `wanted` that the run has; if it has none, as many of its own.
@@ -133,7 +136,11 @@ impl Study {
             band: points.iter().map(|(_, mean)| ends(mean)).collect(),
             ..Series::default()
         };
-        Line { cases: vec![key.0], means: points.iter().map(|(_, mean)| mean.clone()).collect(), series: vec![series] }
+        Line {
+            cases: vec![key.0],
+            means: points.iter().map(|(_, mean)| mean.clone()).collect(),
+            series: vec![series],
+        }
     }
 
     /// A metric of whole curves against `x` of their cases, of those that have one. Where a mean
@@ -145,10 +152,16 @@ impl Study {
         cells.sort_by(|a, b| a.0.total_cmp(&b.0));
         let alone = cells.iter().filter(|(.., mean)| mean.interval.is_none() && mean.count > 1);
         let single = alone.flat_map(|(x, case, _)| {
-            let values = self.pairs.get(&((*case).clone(), metric.to_owned())).into_iter().flatten();
+            let values =
+                self.pairs.get(&((*case).clone(), metric.to_owned())).into_iter().flatten();
             values.map(|&y| (*x, y))
         });
-        let dots = Series { mark: Mark::Dots, points: single.collect(), label: String::new(), ..look.clone() };
+        let dots = Series {
+            mark: Mark::Dots,
+            points: single.collect(),
+            label: String::new(),
+            ..look.clone()
+        };
         let series = Series {
             points: cells.iter().map(|(x, _, mean)| (*x, mean.mean)).collect(),
             band: cells.iter().map(|(.., mean)| ends(mean)).collect(),
@@ -167,7 +180,9 @@ impl Study {
             self.training.keys().map(|(hidden, _)| *hidden).collect::<BTreeSet<_>>(),
             by_strength(self.training.keys().map(|(_, prior)| prior.clone())),
         );
-        let nets = |hidden: i64, prior: &String| self.training.get(&(hidden, prior.clone())).into_iter().flatten();
+        let nets = |hidden: i64, prior: &String| {
+            self.training.get(&(hidden, prior.clone())).into_iter().flatten()
+        };
         type ErrorOf = fn(&Epoch) -> f64;
         let train: ErrorOf = |epoch| epoch.train_error;
         let validation: ErrorOf = |epoch| epoch.validation_error;
@@ -177,7 +192,11 @@ impl Study {
             for (i, &hidden) in widths.iter().enumerate() {
                 for (split, twin, error) in splits {
                     let label = format!("h = {hidden}, {split}");
-                    series.push(over_nets(label, i + twin, nets(hidden, prior).map(|e| (e.epoch, error(e)))));
+                    series.push(over_nets(
+                        label,
+                        i + twin,
+                        nets(hidden, prior).map(|e| (e.epoch, error(e))),
+                    ));
                 }
             }
             series.retain(|series| !series.points.is_empty());
@@ -189,7 +208,8 @@ impl Study {
         if crowded {
             without_bands(&mut panels);
         }
-        let validated = self.training.values().flatten().any(|epoch| epoch.validation_error.is_finite());
+        let validated =
+            self.training.values().flatten().any(|epoch| epoch.validation_error.is_finite());
         let validation = match validated {
             true => "The validation error, dotted, is taken after the epoch.",
             false => "The run has no validation split.",
@@ -220,7 +240,11 @@ impl Study {
             title: of_prior(prior),
             x: along_axis(),
             y: Axis::log("test error, %"),
-            lines: methods.iter().zip(styles(&methods)).map(|(method, style)| line(prior, method, style)).collect(),
+            lines: methods
+                .iter()
+                .zip(styles(&methods))
+                .map(|(method, style)| line(prior, method, style))
+                .collect(),
         };
         Drawn::new(
             self,
@@ -249,7 +273,13 @@ impl Study {
                 .flat_map(|(i, prior)| {
                     [("test", 0), ("train", TWIN)].map(|(split, twin)| {
                         let label = format!("{prior}, {split}");
-                        self.along(&label, i + twin, split, "error", Case::new(hidden, prior, method))
+                        self.along(
+                            &label,
+                            i + twin,
+                            split,
+                            "error",
+                            Case::new(hidden, prior, method),
+                        )
                     })
                 })
                 .collect(),
@@ -277,7 +307,9 @@ impl Study {
                 .priors()
                 .iter()
                 .enumerate()
-                .map(|(i, prior)| self.along(prior, i, "test", "normalised", Case::new(hidden, prior, method)))
+                .map(|(i, prior)| {
+                    self.along(prior, i, "test", "normalised", Case::new(hidden, prior, method))
+                })
                 .collect(),
         };
         let widths = [self.nearest_width(TALK_NARROW), self.nearest_width(TALK_WIDE)];
@@ -309,12 +341,19 @@ impl Study {
                 .into_iter()
                 .enumerate()
                 .map(|(i, hidden)| {
-                    self.along(&format!("h = {hidden}"), i, "test", "error", Case::new(hidden, prior, method))
+                    self.along(
+                        &format!("h = {hidden}"),
+                        i,
+                        "test",
+                        "error",
+                        Case::new(hidden, prior, method),
+                    )
                 })
                 .collect(),
         };
         let priors = self.priors();
-        let views = priors.iter().flat_map(|prior| methods.iter().map(move |method| view(prior, method)));
+        let views =
+            priors.iter().flat_map(|prior| methods.iter().map(move |method| view(prior, method)));
         Drawn::new(
             self,
             "Error along the curve by width".to_owned(),
@@ -334,8 +373,20 @@ impl Study {
             MAX_ERROR,
         );
         let hollow = "Hollow markers are the talk's published numbers for MNIST.";
-        let some = drawn.figure.panels.iter().flat_map(|panel| &panel.series).any(|s| s.mark == Mark::Hollow);
-        Drawn { caption: if some { sentences([drawn.caption, hollow.to_owned()]) } else { drawn.caption }, ..drawn }
+        let some = drawn
+            .figure
+            .panels
+            .iter()
+            .flat_map(|panel| &panel.series)
+            .any(|s| s.mark == Mark::Hollow);
+        Drawn {
+            caption: if some {
+                sentences([drawn.caption, hollow.to_owned()])
+            } else {
+                drawn.caption
+            },
+            ..drawn
+        }
     }
 
     pub(super) fn loss_barrier_by_width(&self) -> Drawn {
@@ -366,15 +417,31 @@ impl Study {
         let line = |prior: &String, i: usize| {
             let (method, style) = (&methods[i], styles[i]);
             let shift = APART * (i as f64 - 0.5 * (methods.len() - 1) as f64);
-            let look = Series { label: title(method), style, mark: Mark::Points, shift, ..Series::default() };
-            let hidden = |case: &Case| (case.prior == *prior && case.method == *method).then_some(case.hidden as f64);
+            let look = Series {
+                label: title(method),
+                style,
+                mark: Mark::Points,
+                shift,
+                ..Series::default()
+            };
+            let hidden = |case: &Case| {
+                (case.prior == *prior && case.method == *method).then_some(case.hidden as f64)
+            };
             let mut line = self.against(look.clone(), metric, hidden);
             if metric == "max_error" {
-                let cells = self.published.iter().filter(|cell| cell.prior == *prior && cell.method == *method);
+                let cells = self
+                    .published
+                    .iter()
+                    .filter(|cell| cell.prior == *prior && cell.method == *method);
                 let points = cells.map(|cell| (cell.hidden as f64, cell.max_error));
                 let points: Vec<_> = points.filter(|(hidden, _)| widths.contains(hidden)).collect();
                 if !points.is_empty() {
-                    line.series.push(Series { label: String::new(), mark: Mark::Hollow, points, ..look });
+                    line.series.push(Series {
+                        label: String::new(),
+                        mark: Mark::Hollow,
+                        points,
+                        ..look
+                    });
                 }
             }
             line
@@ -410,13 +477,18 @@ impl Study {
                 Variance::Laplace(variance) if of_laplace => Some(variance),
                 _ => None,
             };
-            let x = |case: &Case| x(case).filter(|_| case.hidden == hidden && case.method == *method);
+            let x =
+                |case: &Case| x(case).filter(|_| case.hidden == hidden && case.method == *method);
             let (mark, label) = match of_laplace {
                 true => (Mark::Hollow, format!("h = {hidden}, Laplace")),
                 false => (Mark::Points, format!("h = {hidden}")),
             };
             let shift = if of_laplace { 5.0 } else { 0.0 };
-            self.against(Series { label, style: i, mark, shift, ..Series::default() }, "max_error", x)
+            self.against(
+                Series { label, style: i, mark, shift, ..Series::default() },
+                "max_error",
+                x,
+            )
         };
         let view = |method: &String| View {
             title: title(method),
@@ -426,7 +498,9 @@ impl Study {
                 .widths()
                 .into_iter()
                 .enumerate()
-                .flat_map(|(i, hidden)| [false, true].map(|of_laplace| line(method, i, hidden, of_laplace)))
+                .flat_map(|(i, hidden)| {
+                    [false, true].map(|of_laplace| line(method, i, hidden, of_laplace))
+                })
                 .filter(|line| !line.cases.is_empty())
                 .collect(),
         };
@@ -455,7 +529,14 @@ impl Study {
 
 impl Drawn {
     /// `why` is said of what the figure leaves out, if that is anything.
-    fn new(study: &Study, title_: String, what: String, why: &str, columns: usize, views: Vec<View>) -> Drawn {
+    fn new(
+        study: &Study,
+        title_: String,
+        what: String,
+        why: &str,
+        columns: usize,
+        views: Vec<View>,
+    ) -> Drawn {
         let lines: Vec<&Line> = views.iter().flat_map(|view| &view.lines).collect();
         let means: Vec<&Mean> = lines.iter().flat_map(|line| &line.means).collect();
         let curves = lines.iter().all(|line| line.is_curve());
@@ -465,7 +546,10 @@ impl Drawn {
         let words = [what, of_wa(along), averaged(&means), intervals(&means, curves, crowded)];
         let left_out = study.left_out(&lines, why);
         let panel = |View { title, x, y, lines }: View| {
-            let series = lines.into_iter().flat_map(|line| line.series).filter(|series| !series.points.is_empty());
+            let series = lines
+                .into_iter()
+                .flat_map(|line| line.series)
+                .filter(|series| !series.points.is_empty());
             Panel { title, x, y, series: series.collect(), ..Panel::default() }
         };
         let mut panels: Vec<Panel> = views.into_iter().map(panel).collect();
@@ -474,18 +558,30 @@ impl Drawn {
         }
         let hidden = not_above_zero(&panels);
         let figure = figure(columns, panels);
-        Drawn { title: title_, caption: sentences(words.into_iter().chain([hidden, left_out])), figure }
+        Drawn {
+            title: title_,
+            caption: sentences(words.into_iter().chain([hidden, left_out])),
+            figure,
+        }
     }
 }
 
 impl Study {
     /// What of the run no line shows, and why.
     fn left_out(&self, lines: &[&Line], why: &str) -> String {
-        let shown: BTreeSet<&Case> =
-            lines.iter().filter(|line| !line.means.is_empty()).flat_map(|line| &line.cases).collect();
-        let widths = self.widths().into_iter().filter(|&h| shown.iter().all(|case| case.hidden != h));
-        let priors = self.priors().into_iter().filter(|prior| shown.iter().all(|case| case.prior != *prior));
-        let methods = self.methods().into_iter().filter(|method| shown.iter().all(|case| case.method != *method));
+        let shown: BTreeSet<&Case> = lines
+            .iter()
+            .filter(|line| !line.means.is_empty())
+            .flat_map(|line| &line.cases)
+            .collect();
+        let widths =
+            self.widths().into_iter().filter(|&h| shown.iter().all(|case| case.hidden != h));
+        let priors =
+            self.priors().into_iter().filter(|prior| shown.iter().all(|case| case.prior != *prior));
+        let methods = self
+            .methods()
+            .into_iter()
+            .filter(|method| shown.iter().all(|case| case.method != *method));
         let axes = [
             ("the width", widths.map(|h| h.to_string()).collect::<Vec<_>>()),
             ("the prior", priors.collect()),
@@ -494,7 +590,9 @@ impl Study {
         let named: Vec<String> = axes
             .into_iter()
             .filter(|(_, values)| !values.is_empty())
-            .map(|(axis, values)| format!("{axis}{} {}", if values.len() == 1 { "" } else { "s" }, values.join(", ")))
+            .map(|(axis, values)| {
+                format!("{axis}{} {}", if values.len() == 1 { "" } else { "s" }, values.join(", "))
+            })
             .collect();
         if named.is_empty() {
             return "Shows every width, prior and method of the run.".to_owned();
@@ -540,7 +638,9 @@ fn over_nets(label: String, style: usize, errors: impl Iterator<Item = (i64, f64
     }
     let mean = |errors: &Vec<f64>| errors.iter().fold(0.0, |sum, x| sum + x) / errors.len() as f64;
     let range = |errors: &Vec<f64>| {
-        let ends = errors.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &x| (x.min(low), x.max(high)));
+        let ends = errors
+            .iter()
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &x| (x.min(low), x.max(high)));
         (errors.len() > 1).then_some(ends)
     };
     Series {
@@ -612,7 +712,11 @@ fn without_bands(panels: &mut [Panel]) {
 fn rounded(x: f64) -> String {
     let decimals = (2.0 - libm::floor(libm::log10(x))).clamp(0.0, 12.0) as usize;
     let text = format!("{x:.decimals$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
 }
 
 /// Without prior first, then by kind; within a kind from the least informative to the most.
@@ -621,7 +725,10 @@ pub(super) fn by_strength(priors: impl IntoIterator<Item = String>) -> Vec<Strin
     let mut priors: Vec<String> = unique.into_iter().collect();
     let rank = |prior: &str| -> (usize, f64) {
         let (kind, value) = prior.split_once(' ').unwrap_or((prior, "0"));
-        let kind = ["none", "normal", "laplace", "dropout"].iter().position(|known| *known == kind).unwrap_or(4);
+        let kind = ["none", "normal", "laplace", "dropout"]
+            .iter()
+            .position(|known| *known == kind)
+            .unwrap_or(4);
         let value = value.parse::<f64>().unwrap_or(0.0);
         // A smaller variance or scale says more; so does a larger share of dropped units.
         (kind, if prior.starts_with("dropout") { value } else { -value })
@@ -640,7 +747,8 @@ mod tests {
     #[test]
     fn priors_stand_from_the_least_informative_to_the_most() {
         let priors =
-            ["dropout 0.5", "dropout 0.1", "normal 0.001", "none", "normal 1", "normal 0.01"].map(str::to_owned);
+            ["dropout 0.5", "dropout 0.1", "normal 0.001", "none", "normal 1", "normal 0.01"]
+                .map(str::to_owned);
         assert_eq!(
             by_strength(priors),
             ["none", "normal 1", "normal 0.01", "normal 0.001", "dropout 0.1", "dropout 0.5"]
@@ -649,7 +757,15 @@ mod tests {
 
     #[test]
     fn methods_with_the_same_base_share_a_dash_and_those_with_the_same_treatment_a_colour() {
-        let methods = ["linear", "arc", "linear+ot", "arc+ot", "rho-arc", "linear+ot:incoming+wa", "rho-arc+ot"];
+        let methods = [
+            "linear",
+            "arc",
+            "linear+ot",
+            "arc+ot",
+            "rho-arc",
+            "linear+ot:incoming+wa",
+            "rho-arc+ot",
+        ];
         assert_eq!(styles(&methods.map(str::to_owned)), [0, 7, 1, 8, 14, 2, 15]);
     }
 
@@ -663,7 +779,9 @@ mod tests {
 
     #[test]
     fn laplace_has_the_variance_of_the_normal_prior_that_it_is_matched_to_and_dropout_has_none() {
-        let Some(Variance::Laplace(variance)) = Variance::of("laplace 0.07") else { panic!("laplace is a density") };
+        let Some(Variance::Laplace(variance)) = Variance::of("laplace 0.07") else {
+            panic!("laplace is a density")
+        };
         assert!((libm::sqrt(variance / 2.0) - 0.07).abs() < 1e-15);
         assert_eq!(rounded(variance), "0.0098");
         assert_eq!(Variance::of("normal 0.01"), Some(Variance::Normal(0.01)));
@@ -672,7 +790,8 @@ mod tests {
 
     #[test]
     fn the_band_of_training_goes_from_the_lowest_to_the_highest_net_and_of_one_net_there_is_none() {
-        let series = over_nets(String::new(), 0, [(1, 4.0), (1, 8.0), (2, 3.0), (2, f64::NAN)].into_iter());
+        let series =
+            over_nets(String::new(), 0, [(1, 4.0), (1, 8.0), (2, 3.0), (2, f64::NAN)].into_iter());
         assert_eq!(series.points, [(1.0, 6.0), (2.0, 3.0)]);
         assert_eq!(series.band, [Some((4.0, 8.0)), None]);
     }

@@ -35,7 +35,8 @@ impl Stage for File {
     fn check(params: &Params) -> Result<(), String> {
         match params.path.as_ref().map(Texts::all) {
             None | Some([]) => {
-                Err("the field `path` is missing; write `path: FILE`, a folder, or a list of them".into())
+                Err("the field `path` is missing; write `path: FILE`, a folder, or a list of them"
+                    .into())
             }
             Some(paths) if paths.iter().any(|path| path.0.is_empty()) => {
                 Err("`path` is empty; write `path: FILE`, a folder, or a list of them".into())
@@ -50,10 +51,16 @@ impl Stage for File {
 
     fn files(params: &Params) -> Vec<Declared> {
         let paths = params.path.iter().flat_map(Texts::all);
-        paths.map(|path| Declared { path: path.0.clone(), by_path: false, ignore: params.ignore.clone() }).collect()
+        paths
+            .map(|path| Declared {
+                path: path.0.clone(),
+                by_path: false,
+                ignore: params.ignore.clone(),
+            })
+            .collect()
     }
 
-    fn question(_: Params, _: &Invocation) -> Params {
+    fn key_params(_: Params, _: &Invocation) -> Params {
         Params { path: None, ignore: None }
     }
 
@@ -79,11 +86,15 @@ impl Stage for File {
 /// Refuses what is no pattern of names.
 pub(super) fn check_ignore(patterns: Option<&[String]>) -> Result<(), String> {
     patterns.unwrap_or_default().iter().try_for_each(|pattern| {
-        let refuse = |why: &str| Err(format!("`{pattern}` in `ignore` is no pattern: {why}; write one as `*.bak`"));
+        let refuse = |why: &str| {
+            Err(format!("`{pattern}` in `ignore` is no pattern: {why}; write one as `*.bak`"))
+        };
         match glob::Pattern::new(pattern) {
             Err(e) => refuse(e.msg),
             Ok(_) if pattern.is_empty() => refuse("it is empty"),
-            Ok(_) if pattern.ends_with('/') => refuse("a folder is named without a slash at its end"),
+            Ok(_) if pattern.ends_with('/') => {
+                refuse("a folder is named without a slash at its end")
+            }
             Ok(_) => Ok(()),
         }
     })

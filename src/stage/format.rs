@@ -2,7 +2,7 @@
 //!
 //! Knows safetensors, CSV and bytes by their file names; no stage.
 
-use crate::engine::stage::{Cell, Changes, first_byte};
+use crate::engine::stage::{CellChange, Changes, first_byte};
 use csv::{ReaderBuilder, StringRecord};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
@@ -22,12 +22,19 @@ pub(super) fn difference(file: &str, cached: &[u8], again: &[u8]) -> String {
 
 /// `None` if one is not safetensors, or all arrays are equal.
 fn arrays(cached: &[u8], again: &[u8]) -> Option<String> {
-    let (cached, again) = (SafeTensors::deserialize(cached).ok()?, SafeTensors::deserialize(again).ok()?);
+    let (cached, again) =
+        (SafeTensors::deserialize(cached).ok()?, SafeTensors::deserialize(again).ok()?);
     let names: BTreeSet<&str> = cached.names().into_iter().chain(again.names()).collect();
     names.into_iter().find_map(|name| {
-        let there = |tensors: &SafeTensors| if tensors.tensor(name).is_ok() { "there" } else { "not there" };
+        let there = |tensors: &SafeTensors| {
+            if tensors.tensor(name).is_ok() { "there" } else { "not there" }
+        };
         let (Ok(a), Ok(b)) = (cached.tensor(name), again.tensor(name)) else {
-            return Some(format!("array `{name}`: cached {}, again {}", there(&cached), there(&again)));
+            return Some(format!(
+                "array `{name}`: cached {}, again {}",
+                there(&cached),
+                there(&again)
+            ));
         };
         element(&a, &b).map(|difference| format!("array `{name}`, {difference}"))
     })
@@ -41,8 +48,14 @@ fn element(cached: &TensorView, again: &TensorView) -> Option<String> {
     let size = (cached.dtype().bitsize() / 8).max(1);
     let (mut a, mut b) = (cached.data().chunks(size), again.data().chunks(size));
     let at = a.by_ref().zip(b.by_ref()).position(|(a, b)| a != b)?;
-    let value = |tensor: &TensorView| number(tensor.dtype(), &tensor.data()[at * size..(at + 1) * size]);
-    Some(format!("element {:?}: cached {}, again {}", index(at, cached.shape()), value(cached), value(again)))
+    let value =
+        |tensor: &TensorView| number(tensor.dtype(), &tensor.data()[at * size..(at + 1) * size]);
+    Some(format!(
+        "element {:?}: cached {}, again {}",
+        index(at, cached.shape()),
+        value(cached),
+        value(again)
+    ))
 }
 
 /// The index by dimension of the element that is the `at`-th in memory, the last dimension fastest.
@@ -64,9 +77,13 @@ fn index(mut at: usize, shape: &[usize]) -> Vec<usize> {
 fn number(dtype: Dtype, bytes: &[u8]) -> String {
     match (dtype, bytes) {
         (Dtype::F32, [a, b, c, d]) => float(f32::from_le_bytes([*a, *b, *c, *d]).into(), bytes),
-        (Dtype::F64, [a, b, c, d, e, f, g, h]) => float(f64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h]), bytes),
+        (Dtype::F64, [a, b, c, d, e, f, g, h]) => {
+            float(f64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h]), bytes)
+        }
         (Dtype::U8, [a]) => a.to_string(),
-        (Dtype::I64, [a, b, c, d, e, f, g, h]) => i64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h]).to_string(),
+        (Dtype::I64, [a, b, c, d, e, f, g, h]) => {
+            i64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h]).to_string()
+        }
         _ => hex(bytes),
     }
 }
@@ -111,7 +128,7 @@ fn leaves(before: &[u8], after: &[u8]) -> Option<Changes> {
         if let Some(before) = before.get(path).filter(|before| *before != after) {
             let (row, column) = path.rsplit_once('.').unwrap_or(("", path));
             let [row, column, before, after] = [row, column, before, after].map(str::to_owned);
-            changes.cells.push(Cell { row, column, before, after });
+            changes.cells.push(CellChange { row, column, before, after });
         }
     }
     Some(changes)
@@ -119,13 +136,16 @@ fn leaves(before: &[u8], after: &[u8]) -> Option<Changes> {
 
 /// By path, as `a.b.0`: texts as they are, all else as JSON.
 fn flatten(path: &str, value: &Json, leaves: &mut BTreeMap<String, String>) {
-    let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    let below =
+        |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
     match value {
         Json::Object(map) if !map.is_empty() => {
             map.iter().for_each(|(name, value)| flatten(&below(name), value, leaves));
         }
         Json::Array(list) if !list.is_empty() => {
-            list.iter().enumerate().for_each(|(k, value)| flatten(&below(&k.to_string()), value, leaves));
+            list.iter()
+                .enumerate()
+                .for_each(|(k, value)| flatten(&below(&k.to_string()), value, leaves));
         }
         Json::String(text) => _ = leaves.insert(path.to_owned(), text.clone()),
         value => _ = leaves.insert(path.to_owned(), value.to_string()),
@@ -137,15 +157,20 @@ fn flatten(path: &str, value: &Json, leaves: &mut BTreeMap<String, String>) {
 /// compared with rows of the new.
 fn rows(before: &[u8], after: &[u8]) -> Option<Changes> {
     let (before, after) = (Rows::read(before)?, Rows::read(after)?);
-    let shared: Vec<&String> = before.header.iter().filter(|name| after.header.contains(name)).collect();
-    let width = (0..=shared.len()).find(|n| before.told_apart(&shared[..*n]) && after.told_apart(&shared[..*n]))?;
+    let shared: Vec<&String> =
+        before.header.iter().filter(|name| after.header.contains(name)).collect();
+    let width = (0..=shared.len())
+        .find(|n| before.told_apart(&shared[..*n]) && after.told_apart(&shared[..*n]))?;
     let (keys, values) = shared.split_at(width);
     let (old, new) = (before.by(keys), after.by(keys));
     let gone: Vec<_> = before.keys(keys).filter(|key| !new.contains_key(key)).collect();
     let come: Vec<_> = after.keys(keys).filter(|key| !old.contains_key(key)).collect();
     let renamed = renamed(&gone, &come);
-    let mut changes =
-        Changes { added: come.len() - renamed.len(), removed: gone.len() - renamed.len(), ..Changes::default() };
+    let mut changes = Changes {
+        added: come.len() - renamed.len(),
+        removed: gone.len() - renamed.len(),
+        ..Changes::default()
+    };
     let alone = |one: &Rows, other: &Rows| -> Vec<String> {
         one.header.iter().filter(|name| !other.header.contains(name)).cloned().collect()
     };
@@ -155,15 +180,23 @@ fn rows(before: &[u8], after: &[u8]) -> Option<Changes> {
         let key = after.cells(row, keys);
         let key_before = renamed.get(&key).unwrap_or(&key);
         let Some(was) = old.get(key_before) else { continue };
-        let cells = values.iter().zip(before.cells(was, values).into_iter().zip(after.cells(row, values)));
+        let cells =
+            values.iter().zip(before.cells(was, values).into_iter().zip(after.cells(row, values)));
         for (column, (before, after)) in cells.filter(|(_, (before, after))| before != after) {
-            let named = keys.iter().zip(key_before.iter().zip(&key)).map(|(name, (was, is))| match was == is {
-                true => format!("{name}={is}"),
-                false => format!("{name}={was} → {is}"),
+            let named = keys.iter().zip(key_before.iter().zip(&key)).map(|(name, (was, is))| {
+                match was == is {
+                    true => format!("{name}={is}"),
+                    false => format!("{name}={was} → {is}"),
+                }
             });
             let named: Vec<String> = named.collect();
             let (before, after) = (before.to_owned(), after.to_owned());
-            changes.cells.push(Cell { row: named.join(", "), column: (*column).clone(), before, after });
+            changes.cells.push(CellChange {
+                row: named.join(", "),
+                column: (*column).clone(),
+                before,
+                after,
+            });
         }
     }
     Some(changes)
@@ -171,12 +204,19 @@ fn rows(before: &[u8], after: &[u8]) -> Option<Changes> {
 
 /// The keys of rows that have come, with those of the rows that are gone in whose places they are: equal but in columns
 /// where no value that is gone has come too. Such values replace each other in their order, if they are equally many.
-fn renamed<'a>(gone: &[Vec<&'a str>], come: &[Vec<&'a str>]) -> BTreeMap<Vec<&'a str>, Vec<&'a str>> {
+fn renamed<'a>(
+    gone: &[Vec<&'a str>],
+    come: &[Vec<&'a str>],
+) -> BTreeMap<Vec<&'a str>, Vec<&'a str>> {
     let columns = gone.first().map_or(0, Vec::len);
-    let values = |rows: &[Vec<&'a str>], column: usize| rows.iter().map(|row| row[column]).collect::<BTreeSet<_>>();
-    let replaced: Vec<usize> =
-        (0..columns).filter(|&column| values(gone, column).is_disjoint(&values(come, column))).collect();
-    let picked = |row: &Vec<&'a str>| replaced.iter().map(|&column| row[column]).collect::<Vec<_>>();
+    let values = |rows: &[Vec<&'a str>], column: usize| {
+        rows.iter().map(|row| row[column]).collect::<BTreeSet<_>>()
+    };
+    let replaced: Vec<usize> = (0..columns)
+        .filter(|&column| values(gone, column).is_disjoint(&values(come, column)))
+        .collect();
+    let picked =
+        |row: &Vec<&'a str>| replaced.iter().map(|&column| row[column]).collect::<Vec<_>>();
     let distinct = |rows: &[Vec<&'a str>]| -> Vec<Vec<&'a str>> {
         let mut seen = BTreeSet::new();
         rows.iter().map(picked).filter(|values| seen.insert(values.clone())).collect()
@@ -249,9 +289,16 @@ fn cells(cached: &[u8], again: &[u8]) -> Option<String> {
         };
         let width = a.len().max(b.len());
         if let Some(at) = (0..width).find(|at| a.get(*at) != b.get(*at)) {
-            let column = header.get(at).map_or_else(|| (at + 1).to_string(), |name| format!("`{name}`"));
-            let shown = |row: &[String]| row.get(at).map_or("nothing".to_owned(), |cell| format!("`{cell}`"));
-            return Some(format!("line {line}, column {column}: cached {}, again {}", shown(a), shown(b)));
+            let column =
+                header.get(at).map_or_else(|| (at + 1).to_string(), |name| format!("`{name}`"));
+            let shown = |row: &[String]| {
+                row.get(at).map_or("nothing".to_owned(), |cell| format!("`{cell}`"))
+            };
+            return Some(format!(
+                "line {line}, column {column}: cached {}, again {}",
+                shown(a),
+                shown(b)
+            ));
         }
     }
     None
@@ -260,7 +307,10 @@ fn cells(cached: &[u8], again: &[u8]) -> Option<String> {
 /// Rows with the lines they begin on, the header first.
 fn records(bytes: &[u8]) -> Option<Vec<(u64, Vec<String>)>> {
     let row = |record: StringRecord| {
-        (record.position().map_or(0, csv::Position::line), record.iter().map(str::to_owned).collect())
+        (
+            record.position().map_or(0, csv::Position::line),
+            record.iter().map(str::to_owned).collect(),
+        )
     };
     let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
     reader.records().map(|record| record.ok().map(row)).collect()
@@ -271,9 +321,12 @@ mod tests {
     use super::*;
 
     fn tensors(w1: &[f32], w2: &[f32]) -> Vec<u8> {
-        let bytes = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+        let bytes =
+            |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
         let (one, two) = (bytes(w1), bytes(w2));
-        let view = |bytes, columns, n: usize| TensorView::new(Dtype::F32, vec![n / columns, columns], bytes).unwrap();
+        let view = |bytes, columns, n: usize| {
+            TensorView::new(Dtype::F32, vec![n / columns, columns], bytes).unwrap()
+        };
         let views = [("w1", view(&one, 3, w1.len())), ("w2", view(&two, 2, w2.len()))];
         safetensors::serialize(views, None).unwrap()
     }
@@ -281,11 +334,25 @@ mod tests {
     #[test]
     fn the_first_differing_element_of_the_first_differing_array_is_told_by_index_and_value() {
         let base = tensors(&[0., 1., 2., 3., 4., 5.], &[6., 7.]);
-        let case = |other: Vec<u8>, said: &str| assert_eq!(difference("net.safetensors", &base, &other), said);
-        case(tensors(&[0., 1., 2., 3., 0.1, 9.], &[6., 7.]), "array `w1`, element [1, 1]: cached 4, again 0.1");
-        case(tensors(&[0., 1., 2., 3., 4., 5.], &[6., 8.]), "array `w2`, element [0, 1]: cached 7, again 8");
-        case(tensors(&[-0., 1., 2., 3., 4., 5.], &[6., 7.]), "array `w1`, element [0, 0]: cached 0, again -0");
-        case(tensors(&[0., 1., 2.], &[6., 7.]), "array `w1`, its form: cached F32 [2, 3], again F32 [1, 3]");
+        let case = |other: Vec<u8>, said: &str| {
+            assert_eq!(difference("net.safetensors", &base, &other), said)
+        };
+        case(
+            tensors(&[0., 1., 2., 3., 0.1, 9.], &[6., 7.]),
+            "array `w1`, element [1, 1]: cached 4, again 0.1",
+        );
+        case(
+            tensors(&[0., 1., 2., 3., 4., 5.], &[6., 8.]),
+            "array `w2`, element [0, 1]: cached 7, again 8",
+        );
+        case(
+            tensors(&[-0., 1., 2., 3., 4., 5.], &[6., 7.]),
+            "array `w1`, element [0, 0]: cached 0, again -0",
+        );
+        case(
+            tensors(&[0., 1., 2.], &[6., 7.]),
+            "array `w1`, its form: cached F32 [2, 3], again F32 [1, 3]",
+        );
         let nan = tensors(&[f32::NAN, 1., 2., 3., 4., 5.], &[6., 7.]);
         case(nan, "array `w1`, element [0, 0]: cached 0, again NaN (0x7fc00000)");
     }
@@ -295,7 +362,11 @@ mod tests {
         let case = |a: &str, b: &str, said: &str| {
             assert_eq!(difference("t.csv", a.as_bytes(), b.as_bytes()), said);
         };
-        case("t,error\n0,1\n1,2\n", "t,error\n0,1\n1,2.5\n", "line 3, column `error`: cached `2`, again `2.5`");
+        case(
+            "t,error\n0,1\n1,2\n",
+            "t,error\n0,1\n1,2.5\n",
+            "line 3, column `error`: cached `2`, again `2.5`",
+        );
         case("t\n\"a\nb\"\nc\n", "t\n\"a\nb\"\nd\n", "line 4, column `t`: cached `c`, again `d`");
         case("t,error\n0,1\n", "t,error\n0,1\n1,2\n", "line 3: cached no such line, again `1,2`");
         case("t\n0\n", "t\n0,1\n", "line 2, column 2: cached nothing, again `1`");
@@ -307,7 +378,7 @@ mod tests {
         let before = "hidden,prior,error\n10,none,1\n10,normal,2\n50,none,3\n";
         let after = "hidden,prior,error\n10,normal,2.5\n10,none,1\n100,none,4\n";
         let found = changes("t.csv", before.as_bytes(), after.as_bytes()).unwrap();
-        let cell = |row: &str, column: &str, before: &str, after: &str| Cell {
+        let cell = |row: &str, column: &str, before: &str, after: &str| CellChange {
             row: row.into(),
             column: column.into(),
             before: before.into(),
@@ -319,7 +390,11 @@ mod tests {
         let found = changes("t.csv", b"error,loss\n1,2\n", b"error,norm\n2,2\n").unwrap();
         assert_eq!(found.cells, [cell("", "error", "1", "2")], "a single row needs no name");
         assert_eq!(found.columns, ["loss", "norm"]);
-        assert_eq!(changes("t.csv", b"a\n1\n1\n", b"a\n1\n2\n"), None, "two rows that are the same");
+        assert_eq!(
+            changes("t.csv", b"a\n1\n1\n", b"a\n1\n2\n"),
+            None,
+            "two rows that are the same"
+        );
         assert_eq!(changes("t.svg", b"a", b"b"), None);
     }
 
@@ -336,17 +411,23 @@ mod tests {
     }
 
     fn changed(file: &str, before: &str, after: &str) -> (Vec<String>, usize, usize) {
-        let Changes { cells, added, removed, .. } = changes(file, before.as_bytes(), after.as_bytes()).unwrap();
-        let told = |cell: &Cell| format!("{}: {} {} -> {}", cell.row, cell.column, cell.before, cell.after);
+        let Changes { cells, added, removed, .. } =
+            changes(file, before.as_bytes(), after.as_bytes()).unwrap();
+        let told = |cell: &CellChange| {
+            format!("{}: {} {} -> {}", cell.row, cell.column, cell.before, cell.after)
+        };
         (cells.iter().map(told).collect(), added, removed)
     }
 
     #[test]
     fn rows_of_a_value_that_replaces_another_are_compared_with_those_of_that_one() {
         let table = |prior: &str, error: f64| {
-            format!("hidden,prior,error\n10,none,1.5\n10,{prior},{error}\n50,none,1.25\n50,{prior},1\n")
+            format!(
+                "hidden,prior,error\n10,none,1.5\n10,{prior},{error}\n50,none,1.25\n50,{prior},1\n"
+            )
         };
-        let (cells, added, removed) = changed("t.csv", &table("normal-0.01", 2.0), &table("normal-0.02", 3.0));
+        let (cells, added, removed) =
+            changed("t.csv", &table("normal-0.01", 2.0), &table("normal-0.02", 3.0));
         assert_eq!(cells, ["hidden=10, prior=normal-0.01 → normal-0.02: error 2 -> 3"]);
         assert_eq!((added, removed), (0, 0));
     }
@@ -362,8 +443,9 @@ mod tests {
 
     #[test]
     fn a_long_table_with_another_name_in_every_row_is_compared_at_once() {
-        let table =
-            |from: usize| (from..from + 50_000).fold("id,x\n".to_owned(), |text, id| text + &format!("{id},1\n"));
+        let table = |from: usize| {
+            (from..from + 50_000).fold("id,x\n".to_owned(), |text, id| text + &format!("{id},1\n"))
+        };
         let (before, after) = (table(0), table(50_000));
         let began = std::time::Instant::now();
         let (cells, added, removed) = changed("t.csv", &before, &after);
@@ -373,10 +455,15 @@ mod tests {
 
     #[test]
     fn a_value_beside_others_has_no_row_to_be_compared_with() {
-        let (cells, added, removed) = changed("t.csv", "a,x\none,1\n", "a,x\none,1\ntwo,2\nthree,3\n");
+        let (cells, added, removed) =
+            changed("t.csv", "a,x\none,1\n", "a,x\none,1\ntwo,2\nthree,3\n");
         assert_eq!((cells.len(), added, removed), (0, 2, 0));
         let (cells, added, removed) = changed("t.csv", "a,x\none,1\n", "a,x\ntwo,2\nthree,3\n");
-        assert_eq!((cells.len(), added, removed), (0, 2, 1), "which of the two replaces it nobody knows");
+        assert_eq!(
+            (cells.len(), added, removed),
+            (0, 2, 1),
+            "which of the two replaces it nobody knows"
+        );
     }
 
     #[test]

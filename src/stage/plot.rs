@@ -92,15 +92,22 @@ impl Stage for Plot {
     fn run(params: Params, cx: &Context) -> Result<()> {
         let tables = cx.input("tables")?;
         let data: DataCard = read_json(cx.input("data")?.path(DATA_CARD)?)?;
-        let mut study =
-            Study { published: if data.dataset == MNIST { published() } else { Vec::new() }, ..Study::default() };
+        let mut study = Study {
+            published: if data.dataset == MNIST { published() } else { Vec::new() },
+            ..Study::default()
+        };
         study.add_curves(&CURVES.read(tables.path(CURVES.file)?)?)?;
         study.add_summary(&SUMMARY.read(tables.path(SUMMARY.file)?)?)?;
         study.add_metrics(&METRICS.read(tables.path(METRICS.file)?)?)?;
         study.add_histories(&HISTORIES.read(tables.path(HISTORIES.file)?)?)?;
         let drawn = params.figure.draw(&study);
         let name = serde_json::to_value(params.figure)?.as_str().unwrap_or_default().to_owned();
-        let card = FigureCard { order: params.figure as usize, name, title: drawn.title, caption: drawn.caption };
+        let card = FigureCard {
+            order: params.figure as usize,
+            name,
+            title: drawn.title,
+            caption: drawn.caption,
+        };
         write_json(&cx.output(CARD), &card)?;
         let svg = drawn.figure.to_svg().with_context(|| format!("cannot draw `{}`", card.name))?;
         fs::write(&cx.output(SVG), svg)
@@ -109,15 +116,21 @@ impl Stage for Plot {
 
 /// What the rows of a table of curves are of.
 fn cases(frame: &DataFrame) -> Result<Vec<Case>> {
-    let (hidden, prior, method) = (wholes(frame, "hidden")?, texts(frame, "prior")?, texts(frame, "method")?);
+    let (hidden, prior, method) =
+        (wholes(frame, "hidden")?, texts(frame, "prior")?, texts(frame, "method")?);
     let rows = hidden.into_iter().zip(prior).zip(method);
     Ok(rows.map(|((hidden, prior), method)| Case { hidden, prior, method }).collect())
 }
 
 impl Study {
     fn add_curves(&mut self, frame: &DataFrame) -> Result<()> {
-        let (split, quantity, t) = (texts(frame, "split")?, texts(frame, "quantity")?, numbers(frame, "t")?);
-        let rows = cases(frame)?.into_iter().zip(split).zip(quantity).zip(t.into_iter().zip(means(frame)?));
+        let (split, quantity, t) =
+            (texts(frame, "split")?, texts(frame, "quantity")?, numbers(frame, "t")?);
+        let rows = cases(frame)?
+            .into_iter()
+            .zip(split)
+            .zip(quantity)
+            .zip(t.into_iter().zip(means(frame)?));
         for (((case, split), quantity), point) in rows {
             self.along.entry((case, split, quantity)).or_default().push(point);
         }
@@ -136,7 +149,9 @@ impl Study {
         let (cases, split) = (cases(frame)?, texts(frame, "split")?);
         for metric in ["max_error", "barrier_loss", "barrier_error"] {
             let rows = cases.iter().zip(&split).zip(numbers(frame, metric)?);
-            for ((case, _), value) in rows.filter(|((_, split), value)| *split == "test" && value.is_finite()) {
+            for ((case, _), value) in
+                rows.filter(|((_, split), value)| *split == "test" && value.is_finite())
+            {
                 self.pairs.entry((case.clone(), metric.to_owned())).or_default().push(value);
             }
         }
@@ -145,9 +160,16 @@ impl Study {
 
     fn add_histories(&mut self, frame: &DataFrame) -> Result<()> {
         let nets = wholes(frame, "hidden")?.into_iter().zip(texts(frame, "prior")?);
-        let errors = numbers(frame, "train_error")?.into_iter().zip(numbers(frame, "validation_error")?);
-        for ((net, epoch), (train_error, validation_error)) in nets.zip(wholes(frame, "epoch")?).zip(errors) {
-            self.training.entry(net).or_default().push(Epoch { epoch, train_error, validation_error });
+        let errors =
+            numbers(frame, "train_error")?.into_iter().zip(numbers(frame, "validation_error")?);
+        for ((net, epoch), (train_error, validation_error)) in
+            nets.zip(wholes(frame, "epoch")?).zip(errors)
+        {
+            self.training.entry(net).or_default().push(Epoch {
+                epoch,
+                train_error,
+                validation_error,
+            });
         }
         Ok(())
     }
@@ -198,9 +220,15 @@ mod tests {
     /// A run whose values fall with the width; of three pairs and more it has intervals.
     fn study(priors: &[&str], methods: &[&str], widths: &[i64], pairs: usize) -> Study {
         let mut study = Study { published: published(), ..Study::default() };
-        for (hidden, prior) in widths.iter().flat_map(|&h| priors.iter().map(move |&prior| (h, prior))) {
+        for (hidden, prior) in
+            widths.iter().flat_map(|&h| priors.iter().map(move |&prior| (h, prior)))
+        {
             let level = 100.0 / hidden as f64;
-            let epochs = (1..4).map(|epoch| Epoch { epoch, train_error: level, validation_error: 2.0 * level });
+            let epochs = (1..4).map(|epoch| Epoch {
+                epoch,
+                train_error: level,
+                validation_error: 2.0 * level,
+            });
             study.training.insert((hidden, prior.to_owned()), epochs.collect());
             for method in methods {
                 let case = Case { hidden, prior: prior.to_owned(), method: (*method).to_owned() };
@@ -215,7 +243,9 @@ mod tests {
                 for split in ["train", "test"] {
                     for quantity in ["error", "normalised"] {
                         let points = [0.0, 0.5, 1.0].map(|t| (t, mean.clone()));
-                        study.along.insert((case.clone(), split.into(), quantity.into()), points.into());
+                        study
+                            .along
+                            .insert((case.clone(), split.into(), quantity.into()), points.into());
                     }
                 }
                 for metric in ["max_error", "barrier_loss", "barrier_error"] {
@@ -236,16 +266,27 @@ mod tests {
     /// Whether a panel, an entry of the legend, a tick or the title is named so.
     fn is_shown(value: &str, words: &[String], title: &str) -> bool {
         let names = words.iter().map(String::as_str).chain([title]);
-        names.flat_map(|name| name.split(", ")).any(|part| part == value || part == format!("prior: {value}"))
+        names
+            .flat_map(|name| name.split(", "))
+            .any(|part| part == value || part == format!("prior: {value}"))
     }
 
     fn is_left_out(value: &str, caption: &str) -> bool {
         let named = caption.split_once("Left out: ").map_or("", |(_, rest)| rest);
-        let end = named.match_indices('.').find(|(at, _)| !named[at + 1..].starts_with(|c: char| c.is_ascii_digit()));
+        let end = named
+            .match_indices('.')
+            .find(|(at, _)| !named[at + 1..].starts_with(|c: char| c.is_ascii_digit()));
         let named = &named[..end.map_or(named.len(), |(at, _)| at)];
         let values = named.split("; ").flat_map(|axis| axis.split(", "));
         let bare = |name: &str| -> String {
-            let heads = ["the widths ", "the width ", "the priors ", "the prior ", "the methods ", "the method "];
+            let heads = [
+                "the widths ",
+                "the width ",
+                "the priors ",
+                "the prior ",
+                "the methods ",
+                "the method ",
+            ];
             heads.iter().find_map(|head| name.strip_prefix(head)).unwrap_or(name).to_owned()
         };
         values.map(bare).any(|name| name == value)
@@ -294,8 +335,14 @@ mod tests {
 
     #[test]
     fn where_no_interval_covers_the_values_stand_alone() {
-        let (few, enough) = (study(&["none"], &["linear"], &[10, 50], 2), study(&["none"], &["linear"], &[10, 50], 3));
-        for name in names().into_iter().filter(|name| *name != Name::Training && *name != Name::MaxErrorByVariance) {
+        let (few, enough) = (
+            study(&["none"], &["linear"], &[10, 50], 2),
+            study(&["none"], &["linear"], &[10, 50], 3),
+        );
+        for name in names()
+            .into_iter()
+            .filter(|name| *name != Name::Training && *name != Name::MaxErrorByVariance)
+        {
             let series = |study: &Study| -> Vec<_> {
                 name.draw(study).figure.panels.into_iter().flat_map(|panel| panel.series).collect()
             };
@@ -303,21 +350,41 @@ mod tests {
             assert!(series(&enough).iter().any(|s| s.band.iter().any(Option::is_some)), "{name:?}");
             assert!(series(&enough).iter().all(|s| s.mark != Mark::Dots), "{name:?}");
             let caption = name.draw(&few).caption;
-            assert!(caption.contains("2 pairs") && caption.contains("there are too few pairs"), "{caption}");
-            assert!(name.draw(&enough).caption.contains("are 95 % intervals of the mean, "), "{caption}");
+            assert!(
+                caption.contains("2 pairs") && caption.contains("there are too few pairs"),
+                "{caption}"
+            );
+            assert!(
+                name.draw(&enough).caption.contains("are 95 % intervals of the mean, "),
+                "{caption}"
+            );
         }
-        let dots = Name::MaxErrorByWidth.draw(&few).figure.panels.into_iter().flat_map(|panel| panel.series);
+        let dots = Name::MaxErrorByWidth
+            .draw(&few)
+            .figure
+            .panels
+            .into_iter()
+            .flat_map(|panel| panel.series);
         let dots = dots.filter(|series| series.mark == Mark::Dots).flat_map(|series| series.points);
-        assert_eq!(dots.collect::<Vec<_>>(), [(10.0, 10.0), (10.0, 10.0), (50.0, 2.0), (50.0, 2.0)]);
+        assert_eq!(
+            dots.collect::<Vec<_>>(),
+            [(10.0, 10.0), (10.0, 10.0), (50.0, 2.0), (50.0, 2.0)]
+        );
     }
 
     #[test]
     fn bands_that_would_hide_each_other_are_left_out_and_the_caption_says_so() {
-        let drawn = |methods: &[&str]| Name::ErrorByMethod.draw(&study(&["none"], methods, &[10], 3));
-        let banded = |drawn: &Drawn| drawn.figure.panels[0].series.iter().filter(|s| !s.band.is_empty()).count();
+        let drawn =
+            |methods: &[&str]| Name::ErrorByMethod.draw(&study(&["none"], methods, &[10], 3));
+        let banded = |drawn: &Drawn| {
+            drawn.figure.panels[0].series.iter().filter(|s| !s.band.is_empty()).count()
+        };
         let (few, many) = (drawn(&METHODS[..6]), drawn(&METHODS[..7]));
         assert_eq!((banded(&few), banded(&many)), (6, 0));
-        assert!(!few.caption.contains("not drawn") && many.caption.contains("The 95 % intervals are not drawn"));
+        assert!(
+            !few.caption.contains("not drawn")
+                && many.caption.contains("The 95 % intervals are not drawn")
+        );
     }
 
     #[test]
@@ -325,7 +392,11 @@ mod tests {
         for name in names() {
             let drawn = name.draw(&Study::default());
             assert_eq!(words(&drawn.figure.to_svg().unwrap()), ["no data"], "{name:?}");
-            assert!(drawn.caption.contains("The run has nothing to show here."), "{}", drawn.caption);
+            assert!(
+                drawn.caption.contains("The run has nothing to show here."),
+                "{}",
+                drawn.caption
+            );
         }
         let drawn = Name::MaxErrorByVariance.draw(&study(&["none"], &["linear", "arc"], &[10], 2));
         assert_eq!(words(&drawn.figure.to_svg().unwrap()), ["no data"]);
@@ -338,16 +409,27 @@ mod tests {
         let caption = |study: &Study| Name::Training.draw(study).caption;
         assert!(caption(&study).contains("The validation error, dotted,"), "{}", caption(&study));
         study.training.values_mut().flatten().for_each(|epoch| epoch.validation_error = f64::NAN);
-        assert!(caption(&study).contains("The run has no validation split."), "{}", caption(&study));
+        assert!(
+            caption(&study).contains("The run has no validation split."),
+            "{}",
+            caption(&study)
+        );
         assert_eq!(Name::Training.draw(&study).figure.panels[0].series.len(), 1);
     }
 
     #[test]
     fn values_that_a_log_axis_cannot_show_are_counted() {
         let mut study = study(&["none"], &["linear", "arc"], &[10, 50], 2);
-        study.metrics.iter_mut().filter(|((case, _), _)| case.hidden == 50).for_each(|(_, mean)| mean.mean = 0.0);
+        study
+            .metrics
+            .iter_mut()
+            .filter(|((case, _), _)| case.hidden == 50)
+            .for_each(|(_, mean)| mean.mean = 0.0);
         let caption = Name::LossBarrierByWidth.draw(&study).caption;
-        assert!(caption.contains("2 values are 0 or less, where the log axis does not reach"), "{caption}");
+        assert!(
+            caption.contains("2 values are 0 or less, where the log axis does not reach"),
+            "{caption}"
+        );
     }
 
     #[test]
@@ -357,7 +439,11 @@ mod tests {
         assert!(caption(&study).contains("Mean over 3 pairs. "), "{}", caption(&study));
         let geometric = |(_, mean): (&_, &mut Mean)| mean.average = Average::Geometric;
         study.metrics.iter_mut().take(3).for_each(geometric);
-        assert!(caption(&study).contains("Mean over 3 pairs, geometric where"), "{}", caption(&study));
+        assert!(
+            caption(&study).contains("Mean over 3 pairs, geometric where"),
+            "{}",
+            caption(&study)
+        );
         study.metrics.iter_mut().for_each(geometric);
         assert!(caption(&study).contains("Mean over 3 pairs, geometric. "), "{}", caption(&study));
     }

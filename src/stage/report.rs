@@ -9,8 +9,8 @@ use super::figures::by_strength;
 use super::plot::{CARD, FigureCard, SVG};
 use super::sections::{self, Key};
 use super::tables::{
-    CURVES, ENDPOINTS, HISTORIES, METRICS, Mean, NETS, POINTS, REFITS, SUMMARY, intervals, means, numbers, texts,
-    wholes,
+    CURVES, ENDPOINTS, HISTORIES, METRICS, Mean, NETS, POINTS, REFITS, SUMMARY, intervals, means,
+    numbers, texts, wholes,
 };
 use super::talk::{Published, ordered, published, title};
 use super::{KINDS, OF_THE_STUDY};
@@ -20,7 +20,9 @@ use crate::fs;
 use crate::report::html;
 use crate::report::markdown::{escape, figure, url};
 use crate::report::table::{Align, Table};
-use crate::study::stats::{Average, FEWEST, Interval, binomial_standard_error, noise_of_difference};
+use crate::study::stats::{
+    Average, FEWEST, Interval, binomial_standard_error, noise_of_difference,
+};
 use anyhow::{Context as _, Result};
 use polars::prelude::DataFrame;
 use schemars::JsonSchema;
@@ -73,7 +75,8 @@ impl Params {
     /// A command of this program, with the same profile and overrides.
     fn command(&self, what: &str) -> String {
         let profile = self.profile.iter().map(|profile| format!(" --profile {profile}"));
-        let overrides = self.overrides.iter().map(|set| format!(" -S '{}'", set.replace('\'', "'\\''")));
+        let overrides =
+            self.overrides.iter().map(|set| format!(" -S '{}'", set.replace('\'', "'\\''")));
         let (verb, rest) = what.split_once(' ').unwrap_or((what, ""));
         format!("repro {verb}{} {rest}", profile.chain(overrides).collect::<String>())
     }
@@ -81,11 +84,20 @@ impl Params {
 
 const MARKDOWN: &str = "report.md";
 const HTML: &str = "report.html";
-const TABLES: &[&str] =
-    &[POINTS.file, METRICS.file, REFITS.file, NETS.file, HISTORIES.file, CURVES.file, SUMMARY.file, ENDPOINTS.file];
+const TABLES: &[&str] = &[
+    POINTS.file,
+    METRICS.file,
+    REFITS.file,
+    NETS.file,
+    HISTORIES.file,
+    CURVES.file,
+    SUMMARY.file,
+    ENDPOINTS.file,
+];
 
 /// The tables that people may want beside the report; the long ones stay in the cache.
-const LAID_OUT: &[&str] = &[METRICS.file, REFITS.file, NETS.file, HISTORIES.file, SUMMARY.file, ENDPOINTS.file];
+const LAID_OUT: &[&str] =
+    &[METRICS.file, REFITS.file, NETS.file, HISTORIES.file, SUMMARY.file, ENDPOINTS.file];
 
 impl Stage for Report {
     const NAME: &'static str = "report";
@@ -98,20 +110,23 @@ impl Stage for Report {
         Slot { name: "extras", arity: Arity::Any, files: ALL },
     ];
     const OUTPUTS: &'static [&'static str] = &[MARKDOWN, HTML, "figures/", "tables/"];
-    const DELIVERS: bool = true;
-    const TELLS_ROOT: bool = true;
+    const EXPORTS: bool = true;
+    const EMBEDS_ROOT: bool = true;
     type Params = Params;
 
     fn check(params: &Params) -> Result<(), String> {
         let Params { about: _, profile, overrides, versions, root } = params;
-        let free = profile.is_none() && overrides.is_empty() && versions.is_empty() && root.is_none();
+        let free =
+            profile.is_none() && overrides.is_empty() && versions.is_empty() && root.is_none();
         let refusal = "`profile`, `overrides`, `versions` and `root` are filled in by the run; leave them out";
         if free { Ok(()) } else { Err(refusal.to_owned()) }
     }
 
-    fn question(params: Params, invocation: &Invocation) -> Params {
+    fn key_params(params: Params, invocation: &Invocation) -> Params {
         let program = ("repro".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
-        let kinds = KINDS[..OF_THE_STUDY].iter().map(|kind| (kind.name().to_owned(), kind.version().to_string()));
+        let kinds = KINDS[..OF_THE_STUDY]
+            .iter()
+            .map(|kind| (kind.name().to_owned(), kind.version().to_string()));
         let Invocation { profile, overrides } = invocation.clone();
         Params { profile, overrides, versions: kinds.chain([program]).collect(), ..params }
     }
@@ -128,12 +143,22 @@ impl Stage for Report {
             fs::write(&cx.output(&extra.path()), &extra.bytes)?;
         }
         for table in LAID_OUT {
-            fs::write(&cx.output(&format!("tables/{table}")), fs::read(inputs.tables.path(table)?)?)?;
+            fs::write(
+                &cx.output(&format!("tables/{table}")),
+                fs::read(inputs.tables.path(table)?)?,
+            )?;
         }
         let markdown = inputs.markdown(&params)?;
-        let extra = |path: &str| inputs.extras.iter().find(|extra| url(&extra.path()) == path).map(Extra::to_html);
+        let extra = |path: &str| {
+            inputs.extras.iter().find(|extra| url(&extra.path()) == path).map(Extra::to_html)
+        };
         let image = |path: &str| {
-            inputs.figures.iter().find(|f| url(&f.path()) == path).map(|f| f.svg.clone()).or_else(|| extra(path))
+            inputs
+                .figures
+                .iter()
+                .find(|f| url(&f.path()) == path)
+                .map(|f| f.svg.clone())
+                .or_else(|| extra(path))
         };
         fs::write(&cx.output(HTML), html::page(&inputs.title(), &markdown, &image))?;
         fs::write(&cx.output(MARKDOWN), markdown)
@@ -171,9 +196,16 @@ impl<'a> Inputs<'a> {
         let tables = cx.input("tables")?;
         let mut figures = Vec::new();
         for input in cx.inputs("figures") {
-            let digest =
-                input.artifact.get(SVG).and_then(Content::digest).context("BUG: a figure without its picture")?;
-            figures.push(Shown { card: read_json(input.path(CARD)?)?, svg: fs::read_text(input.path(SVG)?)?, digest });
+            let digest = input
+                .artifact
+                .get(SVG)
+                .and_then(Content::digest)
+                .context("BUG: a figure without its picture")?;
+            figures.push(Shown {
+                card: read_json(input.path(CARD)?)?,
+                svg: fs::read_text(input.path(SVG)?)?,
+                digest,
+            });
         }
         figures.sort_by(|a, b| a.card.cmp(&b.card));
         let taken = figures.iter().map(|shown| format!("{}.svg", shown.card.name)).collect();
@@ -182,7 +214,10 @@ impl<'a> Inputs<'a> {
         let endpoints = ENDPOINTS.read(tables.path(ENDPOINTS.file)?)?;
         let summary = SUMMARY.read(tables.path(SUMMARY.file)?)?;
         let seed = texts(&nets, "seed")?.into_iter().next().unwrap_or_default();
-        let findings = Findings { pairs: pairs(&METRICS.read(tables.path(METRICS.file)?)?)?, images: data.test };
+        let findings = Findings {
+            pairs: pairs(&METRICS.read(tables.path(METRICS.file)?)?)?,
+            images: data.test,
+        };
         let cells = cells(&summary)?;
         Ok(Inputs { data, tables, figures, extras, nets, endpoints, cells, findings, seed })
     }
@@ -215,7 +250,11 @@ impl<'a> Inputs<'a> {
         }
         for extra in &self.extras {
             writeln!(text, "{}\n", figure(&escape(&extra.caption()), &extra.path()).trim_end())?;
-            writeln!(text, "Artifact `{}`, made by a stage of this pipeline's own.\n", extra.digest)?;
+            writeln!(
+                text,
+                "Artifact `{}`, made by a stage of this pipeline's own.\n",
+                extra.digest
+            )?;
         }
         self.write_conclusions(&mut text)?;
         self.write_provenance(&mut text, params)?;
@@ -228,7 +267,8 @@ impl<'a> Inputs<'a> {
 
     /// Where a table comes from, and what makes it alone.
     fn source(&self, table: &str, params: &Params) -> Result<String> {
-        let digest = self.tables.artifact.get(table).with_context(|| format!("BUG: no table `{table}`"))?;
+        let digest =
+            self.tables.artifact.get(table).with_context(|| format!("BUG: no table `{table}`"))?;
         let command = params.command("run aggregate");
         Ok(format!("From artifact `{digest}` (`tables/{table}`), made alone by `{command}`."))
     }
@@ -237,7 +277,10 @@ impl<'a> Inputs<'a> {
     fn write_data_notice(&self, text: &mut String) -> Result<()> {
         let DataCard { dataset, train, validation, test } = &self.data;
         if self.is_mnist() {
-            writeln!(text, "Data: `mnist`, {train} training, {validation} validation and {test} test images.\n")?;
+            writeln!(
+                text,
+                "Data: `mnist`, {train} training, {validation} validation and {test} test images.\n"
+            )?;
         } else {
             writeln!(
                 text,
@@ -264,7 +307,11 @@ impl<'a> Inputs<'a> {
             row("profile", params.profile.clone().unwrap_or_else(|| "none".to_owned())),
             row(
                 "set for this run",
-                if params.overrides.is_empty() { "nothing".into() } else { params.overrides.join("; ") },
+                if params.overrides.is_empty() {
+                    "nothing".into()
+                } else {
+                    params.overrides.join("; ")
+                },
             ),
             row("seed", self.seed.clone()),
             row("hidden neurons", list("hidden")?),
@@ -315,8 +362,9 @@ impl<'a> Inputs<'a> {
         let frame = &self.endpoints;
         let (hidden, prior) = (wholes(frame, "hidden")?, texts(frame, "prior")?);
         let (quantity, values) = (texts(frame, "quantity")?, means(frame)?);
-        let cells: BTreeMap<(i64, &str, &str), &Mean> =
-            (0..values.len()).map(|i| ((hidden[i], prior[i].as_str(), quantity[i].as_str()), &values[i])).collect();
+        let cells: BTreeMap<(i64, &str, &str), &Mean> = (0..values.len())
+            .map(|i| ((hidden[i], prior[i].as_str(), quantity[i].as_str()), &values[i]))
+            .collect();
         let quantities: Vec<(&str, &str, usize)> = [
             ("test_error", "test error, %", 2),
             ("validation_error", "validation error, %", 2),
@@ -329,15 +377,23 @@ impl<'a> Inputs<'a> {
         .into_iter()
         .filter(|(quantity, ..)| cells.keys().any(|(_, _, q)| q == quantity))
         .collect();
-        let mut columns = vec![("hidden".to_owned(), Align::Right), ("prior".to_owned(), Align::Left)];
+        let mut columns =
+            vec![("hidden".to_owned(), Align::Right), ("prior".to_owned(), Align::Left)];
         columns.extend(quantities.iter().map(|(_, name, _)| ((*name).to_owned(), Align::Right)));
         let mut rows = Vec::new();
         for prior in by_strength(prior.iter().cloned()) {
             for hidden in hidden.iter().copied().collect::<BTreeSet<_>>() {
                 let cell = |&(quantity, _, digits): &(&str, &str, usize)| {
-                    cells.get(&(hidden, prior.as_str(), quantity)).map_or(String::new(), |m| show(m, digits))
+                    cells
+                        .get(&(hidden, prior.as_str(), quantity))
+                        .map_or(String::new(), |m| show(m, digits))
                 };
-                rows.push([hidden.to_string(), prior.clone()].into_iter().chain(quantities.iter().map(cell)).collect());
+                rows.push(
+                    [hidden.to_string(), prior.clone()]
+                        .into_iter()
+                        .chain(quantities.iter().map(cell))
+                        .collect(),
+                );
             }
         }
         writeln!(text, "## The ends of the curves\n\n{}", Table { columns, rows }.to_markdown())?;
@@ -356,7 +412,9 @@ impl<'a> Inputs<'a> {
     fn write_talk_tables(&self, text: &mut String, params: &Params) -> Result<()> {
         let published = if self.is_mnist() { published() } else { Vec::new() };
         let theirs = |hidden: i64, prior: &str, method: &str| {
-            published.iter().find(|cell| (cell.hidden, cell.prior, cell.method) == (hidden, prior, method))
+            published
+                .iter()
+                .find(|cell| (cell.hidden, cell.prior, cell.method) == (hidden, prior, method))
         };
         let keys = self.cells.keys();
         let widths: BTreeSet<i64> = keys.clone().map(|(hidden, ..)| *hidden).collect();
@@ -368,8 +426,11 @@ impl<'a> Inputs<'a> {
             columns.extend(widths.iter().map(|h| (format!("h = {h}"), Align::Left)));
             let row = |method: &String| {
                 let cell = |hidden: &i64| {
-                    let ours = self.cells.get(&(*hidden, prior.clone(), method.clone(), MAX.to_owned()));
-                    ours.map_or(String::new(), |ours| beside(ours, theirs(*hidden, &prior, method), self.data.test))
+                    let ours =
+                        self.cells.get(&(*hidden, prior.clone(), method.clone(), MAX.to_owned()));
+                    ours.map_or(String::new(), |ours| {
+                        beside(ours, theirs(*hidden, &prior, method), self.data.test)
+                    })
                 };
                 [title(method)].into_iter().chain(widths.iter().map(cell)).collect()
             };
@@ -397,7 +458,11 @@ impl<'a> Inputs<'a> {
     }
 
     fn write_barriers(&self, text: &mut String, params: &Params) -> Result<()> {
-        writeln!(text, "## Barriers\n\n{}", sections::barriers(&self.cells, |cell| &cell.mean)?.trim_end())?;
+        writeln!(
+            text,
+            "## Barriers\n\n{}",
+            sections::barriers(&self.cells, |cell| &cell.mean)?.trim_end()
+        )?;
         writeln!(
             text,
             "\nEach cell: the barrier of the test loss in nats / of the test error in points, mean over pairs (geometric \
@@ -414,14 +479,21 @@ impl<'a> Inputs<'a> {
     fn agreement(&self, published: &[Published]) -> String {
         let predicted = published.iter().filter_map(|theirs| {
             let Published { prior, method, hidden, max_error } = theirs;
-            let ours = self.cells.get(&(*hidden, (*prior).to_owned(), (*method).to_owned(), MAX.to_owned()))?;
+            let ours = self.cells.get(&(
+                *hidden,
+                (*prior).to_owned(),
+                (*method).to_owned(),
+                MAX.to_owned(),
+            ))?;
             Some((*max_error, ours.mean.mean, ours.prediction?))
         });
         let predicted: Vec<(f64, f64, Interval)> = predicted.collect();
-        let mut widths: Vec<f64> = predicted.iter().map(|(_, mean, interval)| interval.half_width() / mean).collect();
+        let mut widths: Vec<f64> =
+            predicted.iter().map(|(_, mean, interval)| interval.half_width() / mean).collect();
         widths.sort_by(f64::total_cmp);
         let Some(median) = median(&widths) else { return String::new() };
-        let inside = predicted.iter().filter(|(theirs, _, interval)| interval.contains(*theirs)).count();
+        let inside =
+            predicted.iter().filter(|(theirs, _, interval)| interval.contains(*theirs)).count();
         let wide = widths.iter().filter(|width| **width > 0.5).count();
         format!(
             " Of {} such numbers {inside} lie in their interval, and {:.0} are expected to; half the width of an interval is \
@@ -434,7 +506,9 @@ impl<'a> Inputs<'a> {
 
     fn write_conclusions(&self, text: &mut String) -> Result<()> {
         writeln!(text, "## The talk's conclusions, held against these numbers\n")?;
-        for (i, Conclusion { claim, verdict, evidence }) in self.findings.conclusions()?.into_iter().enumerate() {
+        for (i, Conclusion { claim, verdict, evidence }) in
+            self.findings.conclusions()?.into_iter().enumerate()
+        {
             writeln!(text, "{}. *{claim}*\n   **{}**\n", i + 1, escape(&verdict))?;
             for line in evidence {
                 writeln!(text, "   - {}", escape(&line))?;
@@ -459,7 +533,10 @@ impl<'a> Inputs<'a> {
 
     fn write_provenance(&self, text: &mut String, params: &Params) -> Result<()> {
         writeln!(text, "## Where the numbers come from\n")?;
-        let columns = vec![("table".to_owned(), Align::Left), ("BLAKE3 of the artifact".to_owned(), Align::Left)];
+        let columns = vec![
+            ("table".to_owned(), Align::Left),
+            ("BLAKE3 of the artifact".to_owned(), Align::Left),
+        ];
         let row = |(file, content): (&String, &Content)| vec![file.clone(), content.to_string()];
         let rows = self.tables.artifact.iter().map(row).collect();
         writeln!(text, "{}", Table { columns, rows }.to_markdown())?;
@@ -471,9 +548,14 @@ impl<'a> Inputs<'a> {
             params.command("show STAGE")
         )?;
         if let Some(root) = params.root {
-            writeln!(text, "Root of all outputs that this report hangs on: `{root}`. {}\n", params.check())?;
+            writeln!(
+                text,
+                "Root of all outputs that this report hangs on: `{root}`. {}\n",
+                params.check()
+            )?;
         }
-        let versions: Vec<String> = params.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        let versions: Vec<String> =
+            params.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
         writeln!(text, "Versions: {}.", versions.join(", "))?;
         Ok(())
     }
@@ -481,7 +563,8 @@ impl<'a> Inputs<'a> {
 
 /// The metrics on the test split, pair by pair.
 fn pairs(metrics: &DataFrame) -> Result<Pairs> {
-    let (hidden, prior, method) = (wholes(metrics, "hidden")?, texts(metrics, "prior")?, texts(metrics, "method")?);
+    let (hidden, prior, method) =
+        (wholes(metrics, "hidden")?, texts(metrics, "prior")?, texts(metrics, "method")?);
     let (pair, split) = (wholes(metrics, "pair")?, texts(metrics, "split")?);
     let mut pairs = Pairs::new();
     for metric in COMPARED {
@@ -504,7 +587,8 @@ struct Cell {
 type Cells = BTreeMap<Key, Cell>;
 
 fn cells(summary: &DataFrame) -> Result<Cells> {
-    let (hidden, prior, method) = (wholes(summary, "hidden")?, texts(summary, "prior")?, texts(summary, "method")?);
+    let (hidden, prior, method) =
+        (wholes(summary, "hidden")?, texts(summary, "prior")?, texts(summary, "method")?);
     let (split, metric) = (texts(summary, "split")?, texts(summary, "metric")?);
     let (means, predictions) = (means(summary)?, intervals(summary, ["pair_low", "pair_high"])?);
     let key = |i: usize| (hidden[i], prior[i].clone(), method[i].clone(), metric[i].clone());
@@ -527,7 +611,9 @@ fn beside(ours: &Cell, theirs: Option<&Published>, images: usize) -> String {
     let mark = match prediction {
         None => "",
         Some(interval) if interval.contains(theirs) => INSIDE,
-        Some(_) if (mean.mean - theirs).abs() <= noise_of_difference(mean.mean, theirs, images) => NEAR,
+        Some(_) if (mean.mean - theirs).abs() <= noise_of_difference(mean.mean, theirs, images) => {
+            NEAR
+        }
         Some(_) => OUTSIDE,
     };
     format!("{} / {theirs} {mark}", show(mean, 2)).trim_end().to_owned()
@@ -538,7 +624,9 @@ fn beside(ours: &Cell, theirs: Option<&Published>, images: usize) -> String {
 fn show(mean: &Mean, digits: usize) -> String {
     let Mean { count, average, mean, interval, range: (least, most) } = mean;
     match (interval, average) {
-        (Some(interval), Average::Arithmetic) => format!("{mean:.digits$} ± {:.digits$}", interval.half_width()),
+        (Some(interval), Average::Arithmetic) => {
+            format!("{mean:.digits$} ± {:.digits$}", interval.half_width())
+        }
         (Some(Interval { low, high }), Average::Geometric) => {
             format!("{mean:.digits$} ({low:.digits$} to {high:.digits$}, geometric)")
         }
@@ -561,7 +649,8 @@ fn intervals_in_words() -> String {
 
 /// The middle of `sorted`, or halfway between the two in the middle.
 fn median(sorted: &[f64]) -> Option<f64> {
-    let (below, above) = (sorted.get(sorted.len().checked_sub(1)? / 2)?, sorted.get(sorted.len() / 2)?);
+    let (below, above) =
+        (sorted.get(sorted.len().checked_sub(1)? / 2)?, sorted.get(sorted.len() / 2)?);
     Some(below + (above - below) / 2.0)
 }
 
@@ -571,7 +660,13 @@ mod tests {
 
     fn mean(count: usize, mean: f64, interval: Option<(f64, f64)>) -> Mean {
         let interval = interval.map(|(low, high)| Interval { low, high });
-        Mean { count, average: Average::Arithmetic, mean, interval, range: (mean - 1.0, mean + 1.0) }
+        Mean {
+            count,
+            average: Average::Arithmetic,
+            mean,
+            interval,
+            range: (mean - 1.0, mean + 1.0),
+        }
     }
 
     #[test]
@@ -579,7 +674,8 @@ mod tests {
         let theirs = Published { prior: "none", method: "linear", hidden: 50, max_error: 20.0 };
         let case = |center: f64, prediction: Option<(f64, f64)>, expected: &str| {
             let mean = mean(3, center, Some((center - 1.0, center + 1.0)));
-            let ours = Cell { mean, prediction: prediction.map(|(low, high)| Interval { low, high }) };
+            let ours =
+                Cell { mean, prediction: prediction.map(|(low, high)| Interval { low, high }) };
             assert_eq!(beside(&ours, Some(&theirs), 10_000), expected);
         };
         case(22.0, Some((19.0, 25.0)), "22.00 ± 1.00 / 20 =");
@@ -614,7 +710,7 @@ mod tests {
         let overrides = vec!["nets.prior=['none']".to_owned()];
         let invocation = Invocation { profile: Some("quick".into()), overrides };
         assert_eq!(
-            Report::question(params, &invocation).command("run aggregate"),
+            Report::key_params(params, &invocation).command("run aggregate"),
             r"repro run --profile quick -S 'nets.prior=['\''none'\'']' aggregate"
         );
     }
@@ -629,8 +725,10 @@ mod tests {
     #[test]
     fn the_versions_of_the_studys_kinds_are_part_of_the_question() {
         let params: Params = serde_json::from_str("{}").unwrap();
-        let versions = Report::question(params, &Invocation::default()).versions;
-        assert!(KINDS.iter().filter(|kind| versions.contains_key(kind.name())).count() == OF_THE_STUDY);
+        let versions = Report::key_params(params, &Invocation::default()).versions;
+        assert!(
+            KINDS.iter().filter(|kind| versions.contains_key(kind.name())).count() == OF_THE_STUDY
+        );
         assert_eq!(versions.len(), OF_THE_STUDY + 1);
         assert_eq!(versions["repro"], env!("CARGO_PKG_VERSION"));
     }

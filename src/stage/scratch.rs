@@ -46,10 +46,13 @@ impl Scratch {
 
     fn among(parents: &[PathBuf], workspace: &Path) -> Result<Scratch> {
         let short = parents.iter().filter(|parent| parent.as_os_str().len() <= SHORT);
-        if let Some(scratch) = short.filter(|parent| parent.is_absolute()).find_map(|parent| Scratch::below(parent)) {
+        if let Some(scratch) =
+            short.filter(|parent| parent.is_absolute()).find_map(|parent| Scratch::below(parent))
+        {
             return Ok(scratch);
         }
-        let folder = fs::temporary_folder(workspace).context("cannot make a folder for temporary files")?;
+        let folder =
+            fs::temporary_folder(workspace).context("cannot make a folder for temporary files")?;
         Ok(Scratch { path: folder.path().to_owned(), hold: Hold::Unique(folder) })
     }
 

@@ -38,10 +38,12 @@ impl Training {
 pub(super) fn training(histories: &DataFrame) -> Result<String> {
     let (hidden, prior) = (wholes(histories, "hidden")?, texts(histories, "prior")?);
     let (pair, end) = (wholes(histories, "pair")?, texts(histories, "end")?);
-    let (error, loss) = (numbers(histories, "train_error")?, numbers(histories, "validation_loss")?);
+    let (error, loss) =
+        (numbers(histories, "train_error")?, numbers(histories, "validation_loss")?);
     let mut priors: BTreeMap<&str, BTreeMap<(i64, i64, &str), Training>> = BTreeMap::new();
     for i in 0..histories.height() {
-        let net = priors.entry(&prior[i]).or_default().entry((hidden[i], pair[i], &end[i])).or_default();
+        let net =
+            priors.entry(&prior[i]).or_default().entry((hidden[i], pair[i], &end[i])).or_default();
         net.train_error.push(error[i]);
         net.validation_loss.push(loss[i]);
     }
@@ -50,7 +52,10 @@ pub(super) fn training(histories: &DataFrame) -> Result<String> {
         let nets: Vec<&Training> = priors[prior.as_str()].values().collect();
         let first = range(nets.iter().filter_map(|net| net.train_error.first()));
         let last = range(nets.iter().filter_map(|net| net.train_error.last()));
-        let validated = nets.iter().filter(|net| net.validation_loss.iter().all(|loss| loss.is_finite())).count();
+        let validated = nets
+            .iter()
+            .filter(|net| net.validation_loss.iter().all(|loss| loss.is_finite()))
+            .count();
         let risen = nets.iter().filter(|net| net.has_risen()).count();
         write!(
             text,
@@ -73,7 +78,8 @@ pub(super) fn training(histories: &DataFrame) -> Result<String> {
 
 /// `1.20 to 3.40 %`.
 fn range<'a>(values: impl Iterator<Item = &'a f64>) -> String {
-    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &x| (x.min(low), x.max(high)));
+    let (low, high) = values
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &x| (x.min(low), x.max(high)));
     if low == high { format!("{low:.2} %") } else { format!("{low:.2} to {high:.2} %") }
 }
 
@@ -84,12 +90,17 @@ pub(super) fn barriers<C>(cells: &BTreeMap<Key, C>, mean: fn(&C) -> &Mean) -> Re
     let mut text = String::new();
     for prior in by_strength(cells.keys().map(|(_, prior, ..)| prior.clone())) {
         let cell = |method: &String, hidden: i64| {
-            let cell = |metric: &str| cells.get(&(hidden, prior.clone(), method.clone(), metric.to_owned()));
+            let cell = |metric: &str| {
+                cells.get(&(hidden, prior.clone(), method.clone(), metric.to_owned()))
+            };
             let (loss, error) = (cell("barrier_loss").map(mean), cell("barrier_error").map(mean));
-            loss.zip(error).map_or(String::new(), |(loss, error)| format!("{:.3} / {:.2}", loss.mean, error.mean))
+            loss.zip(error).map_or(String::new(), |(loss, error)| {
+                format!("{:.3} / {:.2}", loss.mean, error.mean)
+            })
         };
-        let row =
-            |method: &String| std::iter::once(title(method)).chain(widths.iter().map(|&h| cell(method, h))).collect();
+        let row = |method: &String| {
+            std::iter::once(title(method)).chain(widths.iter().map(|&h| cell(method, h))).collect()
+        };
         let mut columns = vec![("method".to_owned(), Align::Left)];
         columns.extend(widths.iter().map(|h| (format!("h = {h}"), Align::Right)));
         let table = Table { columns, rows: methods.iter().map(row).collect() };
@@ -108,9 +119,12 @@ mod tests {
         let rows: Vec<(i64, &str, f64)> = nets
             .iter()
             .enumerate()
-            .flat_map(|(pair, (prior, losses))| losses.iter().map(move |&loss| (pair as i64, *prior, loss)))
+            .flat_map(|(pair, (prior, losses))| {
+                losses.iter().map(move |&loss| (pair as i64, *prior, loss))
+            })
             .collect();
-        let loss: Vec<Option<f64>> = rows.iter().map(|row| Some(row.2).filter(|x| x.is_finite())).collect();
+        let loss: Vec<Option<f64>> =
+            rows.iter().map(|row| Some(row.2).filter(|x| x.is_finite())).collect();
         df!(
             "hidden" => vec![10_i64; rows.len()],
             "prior" => rows.iter().map(|row| row.1).collect::<Vec<_>>(),
@@ -124,7 +138,11 @@ mod tests {
 
     #[test]
     fn the_report_says_of_each_prior_how_far_its_nets_trained_and_which_went_on_too_long() {
-        let frame = histories(&[("none", &[2.0, 1.0, 1.2]), ("none", &[3.0, 1.0, 0.5]), ("dropout 0.5", &[4.0, 2.0])]);
+        let frame = histories(&[
+            ("none", &[2.0, 1.0, 1.2]),
+            ("none", &[3.0, 1.0, 0.5]),
+            ("dropout 0.5", &[4.0, 2.0]),
+        ]);
         assert_eq!(
             training(&frame).unwrap(),
             "- Prior none, 2 nets: the train error is 20.00 to 30.00 % in the first epoch and 5.00 to 12.00 % in the \
@@ -138,13 +156,21 @@ mod tests {
     fn without_a_validation_split_nothing_is_said_of_it() {
         let frame = histories(&[("none", &[f64::NAN, f64::NAN])]);
         let said = training(&frame).unwrap();
-        assert_eq!(said, "- Prior none, 1 net: the train error is 5.00 % in the first epoch and 5.00 % in the last.\n");
+        assert_eq!(
+            said,
+            "- Prior none, 1 net: the train error is 5.00 % in the first epoch and 5.00 % in the last.\n"
+        );
     }
 
     #[test]
     fn a_table_of_barriers_for_each_prior_has_every_method_and_width() {
-        let mean =
-            |mean: f64| Mean { count: 1, average: Average::Arithmetic, mean, interval: None, range: (mean, mean) };
+        let mean = |mean: f64| Mean {
+            count: 1,
+            average: Average::Arithmetic,
+            mean,
+            interval: None,
+            range: (mean, mean),
+        };
         let cell = |hidden: i64, prior: &str, method: &str, metric: &str, x: f64| {
             ((hidden, prior.to_owned(), method.to_owned(), metric.to_owned()), mean(x))
         };

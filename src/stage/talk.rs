@@ -28,7 +28,8 @@ pub(super) fn published() -> Vec<Published> {
 }
 
 /// The talk's six methods, in its order.
-pub(super) const METHODS: [&str; 6] = ["linear", "arc", "linear+wa", "arc+wa", "linear+ot", "arc+ot"];
+pub(super) const METHODS: [&str; 6] =
+    ["linear", "arc", "linear+wa", "arc+wa", "linear+ot", "arc+ot"];
 
 /// The six and whatever else a run has measured, the six first.
 pub(super) fn ordered(methods: impl IntoIterator<Item = String>) -> Vec<String> {
@@ -65,7 +66,10 @@ mod tests {
     fn the_published_tables_are_whole() {
         let cells = published();
         assert_eq!(cells.len(), 2 * 6 * 6);
-        assert_eq!(cells[0], Published { prior: "none", method: "linear", hidden: 10, max_error: 45.74 });
+        assert_eq!(
+            cells[0],
+            Published { prior: "none", method: "linear", hidden: 10, max_error: 45.74 }
+        );
         assert!(cells.iter().all(|cell| METHODS.contains(&cell.method)));
     }
 

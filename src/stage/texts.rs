@@ -92,7 +92,10 @@ mod tests {
             assert!(from_value::<Text>(value.clone()).is_err(), "{value}");
             assert!(from_value::<Texts>(json!(["a", value])).is_err(), "{value}");
         }
-        assert_eq!(from_value::<Texts>(json!(["a", 1])).unwrap().all(), [Text("a".into()), Text("1".into())]);
+        assert_eq!(
+            from_value::<Texts>(json!(["a", 1])).unwrap().all(),
+            [Text("a".into()), Text("1".into())]
+        );
     }
 
     #[test]

@@ -7,7 +7,8 @@ use crate::engine::stage::{Arity, Changes, Context, Slot, Stage};
 use crate::study::bounded::{Epochs, ImageCount, Width};
 use crate::study::data::{Labelled, Split};
 use crate::study::net::{
-    EngineKind, EpochRecord, Init, Optimizer, Prior, Quality, TrainSettings, evaluate, examine, train,
+    EngineKind, EpochRecord, Init, Optimizer, Prior, Quality, TrainSettings, evaluate, examine,
+    train,
 };
 use anyhow::{Result, bail};
 use schemars::JsonSchema;
@@ -77,7 +78,7 @@ impl Stage for Train {
     const VERSION: u32 = 2;
     const SLOTS: &'static [Slot] = &[Slot { name: "data", arity: Arity::One, files: IMAGES }];
     const OUTPUTS: &'static [&'static str] = &[NET, HISTORY.file, NETS.file];
-    const IN_STEP: bool = true;
+    const SYNCHRONOUS_THREADS: bool = true;
     type Params = Params;
 
     /// Version 2 gave the Laplace prior its full strength; other nets kept their bytes.
@@ -87,7 +88,12 @@ impl Stage for Train {
 
     /// The same init and shuffles whatever the prior, the optimiser and the engine: those are compared with all else equal.
     fn label(params: &Params) -> Option<String> {
-        Some(format!("hidden={},pair={},end={}", params.hidden.get(), params.pair, params.end.name()))
+        Some(format!(
+            "hidden={},pair={},end={}",
+            params.hidden.get(),
+            params.pair,
+            params.end.name()
+        ))
     }
 
     fn difference(file: &str, cached: &[u8], again: &[u8]) -> String {
@@ -106,17 +112,26 @@ impl Stage for Train {
         let validation = read_labelled(data, Split::Validation)?;
         let testing = read_labelled(data, Split::Test)?;
         let seed = cx.seed()?;
-        let trained = train(&settings, &seed.run, &seed.label, &training, &validation, cx.threads())?;
-        let card =
-            NetCard { hidden: hidden.get(), prior: prior.to_string(), pair, end: end.name().to_owned(), aligned: None };
+        let trained =
+            train(&settings, &seed.run, &seed.label, &training, &validation, cx.threads())?;
+        let card = NetCard {
+            hidden: hidden.get(),
+            prior: prior.to_string(),
+            pair,
+            end: end.name().to_owned(),
+            aligned: None,
+        };
         write_net(&cx.output(NET), &trained.net, &card, cx.recipe())?;
         write_history(&trained.history).write(&cx.output(HISTORY.file))?;
 
-        let of = |data: &Labelled| (!data.is_empty()).then(|| evaluate(&trained.net, &data.images, &data.labels));
+        let of = |data: &Labelled| {
+            (!data.is_empty()).then(|| evaluate(&trained.net, &data.images, &data.labels))
+        };
         let (on_train, health) = examine(&trained.net, &training.images, &training.labels);
         let on_train = (!training.is_empty()).then_some(on_train);
         let (on_validation, on_test) = (of(&validation), of(&testing));
-        let measured = [(Split::Train, on_train), (Split::Validation, on_validation), (Split::Test, on_test)];
+        let measured =
+            [(Split::Train, on_train), (Split::Validation, on_validation), (Split::Test, on_test)];
         for (split, quality) in measured {
             if quality.is_some_and(|quality| !quality.loss.is_finite()) {
                 bail!("the loss of the trained net on the `{}` split is not finite", split.name());
@@ -167,9 +182,12 @@ mod tests {
     #[test]
     fn the_version_that_mended_the_laplace_prior_left_the_recipes_of_other_nets_alone() {
         let version = |prior: &str| {
-            Train::version(&serde_json::from_str(&format!(r#"{{"hidden": 5, "prior": {prior}}}"#)).unwrap())
+            Train::version(
+                &serde_json::from_str(&format!(r#"{{"hidden": 5, "prior": {prior}}}"#)).unwrap(),
+            )
         };
-        let others = [r#""none""#, r#"{"normal": {"variance": 0.1}}"#, r#"{"dropout": 0.5}"#].map(version);
+        let others =
+            [r#""none""#, r#"{"normal": {"variance": 0.1}}"#, r#"{"dropout": 0.5}"#].map(version);
         assert_eq!((others, version(r#"{"laplace": {"scale": 0.1}}"#)), ([1; 3], Train::VERSION));
     }
 }

@@ -4,7 +4,11 @@ use std::path::{Component, Path};
 
 /// What would help a command that has failed: to declare the first file of the project that its
 /// `lines` name and that is not in `work`, the folder that it ran in.
-pub(super) fn hint<'a>(lines: impl Iterator<Item = &'a str>, work: &Path, project: Option<&Path>) -> Option<String> {
+pub(super) fn hint<'a>(
+    lines: impl Iterator<Item = &'a str>,
+    work: &Path,
+    project: Option<&Path>,
+) -> Option<String> {
     let project = project?;
     let is_end = |c: char| c.is_whitespace() || ";&|()<>\"'`=".contains(c);
     let words = lines.flat_map(|line| line.split(is_end)).filter(|word| !word.is_empty());
@@ -39,7 +43,10 @@ mod tests {
             ("python3 given.py && python3 \"lib/plot.py\"", "lib/plot.py"),
         ] {
             let hint = named(line).unwrap();
-            assert!(hint.starts_with(&format!("`{file}` is in the project but not in `files`")), "{hint}");
+            assert!(
+                hint.starts_with(&format!("`{file}` is in the project but not in `files`")),
+                "{hint}"
+            );
         }
         for line in ["python3 given.py", "python3 nowhere.py", "echo lib", "cat ../train.py"] {
             assert_eq!(named(line), None, "{line}");

@@ -1,0 +1,286 @@
+//! Exports of outputs to folders for people, such as `reports/<profile>/`.
+//!
+//! A folder is a copy of the outputs. The next run restores files that were edited or deleted. It
+//! removes exported files that are no longer outputs, unless they were edited. It keeps other
+//! files, and folders to which nothing is exported any more.
+
+use crate::engine::cache::store::Store;
+use crate::engine::key::{Artifact, Content, Digest};
+use crate::fs;
+use anyhow::{Context as _, Result};
+use std::path::{Path, absolute};
+
+/// The changes of an export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exported {
+    /// Number of files that were written.
+    pub written: usize,
+    /// Number of files that were removed.
+    pub removed: usize,
+}
+
+/// Exports `artifact` to `folder` in `project`.
+pub fn export(
+    store: &Store,
+    artifact: &Artifact,
+    project: &Path,
+    folder: &str,
+) -> Result<Exported> {
+    let here = project.join(folder);
+    let context = || format!("cannot find the path of `{}`", here.display());
+    // Projects that share a cache can have folders of the same name.
+    let name = &if store.is_inside(project) {
+        folder.into()
+    } else {
+        absolute(&here).with_context(context)?.to_string_lossy().into_owned()
+    };
+    let before = store.exported(name)?;
+    if before != *artifact {
+        // Records the files of both, so that an interrupted export is recognised as ours.
+        let either =
+            before.iter().chain(artifact).map(|(name, content)| (name.clone(), *content)).collect();
+        store.record_export(name, &either)?;
+    }
+    let (mut written, mut removed) = (0, 0);
+    for (name, content) in before.iter().filter(|(name, _)| !artifact.contains_key(*name)) {
+        let path = here.join(name);
+        if !is_exported(&path, content) {
+            continue;
+        }
+        match content {
+            Content::File { .. } => fs::remove_if_there(&path)?,
+            // Fails if there are other files in the folder.
+            Content::EmptyFolder if std::fs::remove_dir(&path).is_err() => continue,
+            Content::EmptyFolder => {}
+        }
+        removed += 1;
+    }
+    for (name, content) in artifact {
+        let path = here.join(name);
+        // If a folder or an unreadable file has this name, the write below fails.
+        if is_exported(&path, content) {
+            continue;
+        }
+        match content {
+            Content::File { digest, executable } => {
+                fs::create_dir_all(path.parent().unwrap_or(&here))?;
+                fs::write_for_people(&path, &fs::read(&store.object(*digest))?)?;
+                if *executable {
+                    fs::set_executable(&path, true)?;
+                }
+            }
+            Content::EmptyFolder => fs::create_dir_all(&path)?,
+        }
+        written += 1;
+    }
+    if before != *artifact {
+        store.record_export(name, artifact)?;
+    }
+    Ok(Exported { written, removed })
+}
+
+/// Whether the file or folder at `path` is `content`. An unexpected executable bit is ignored,
+/// since all files of some file systems have it.
+fn is_exported(path: &Path, content: &Content) -> bool {
+    match content {
+        Content::File { digest, executable } => {
+            fs::read(path).is_ok_and(|bytes| Digest::of(&bytes) == *digest)
+                && (!executable
+                    || std::fs::metadata(path).is_ok_and(|meta| fs::is_executable(&meta)))
+        }
+        Content::EmptyFolder => path.is_dir(),
+    }
+}
+
+/// The longest folder name, in bytes, with room for a digest.
+const MAX_NAME: usize = 180;
+
+/// The folder name of a node or pipeline: its own name, or, if that is no valid folder name, a
+/// similar name with a digest.
+pub fn folder_name(node: &str) -> String {
+    let fits = |c: char| c.is_alphanumeric() || " @=,.-_+".contains(c);
+    let mut name = node.replace(|c| !fits(c), "-");
+    while name.len() > MAX_NAME {
+        name.pop();
+    }
+    let escapes_root = !name.contains(|c| c != '.');
+    // The digest keeps the names of different nodes different.
+    if name == node && !escapes_root {
+        name
+    } else {
+        format!("{name}-{}", &Digest::of(node.as_bytes()).to_string()[..10])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::testing::TestSpace;
+    use std::path::PathBuf;
+
+    const FOLDER: &str = "reports/quick";
+
+    /// Exports again; returns the numbers of written and removed files.
+    fn again(bench: &TestSpace, artifact: &Artifact) -> (usize, usize) {
+        let Exported { written, removed } =
+            export(&bench.store, artifact, bench.path(), FOLDER).unwrap();
+        (written, removed)
+    }
+
+    /// An exported artifact with a file and a file in a folder, and its folder.
+    fn exported(bench: &TestSpace) -> (Artifact, PathBuf) {
+        let mut artifact = Artifact::new();
+        for (name, bytes) in [("report.md", "text"), ("figures/a.svg", "<svg/>")] {
+            let made = bench.path().join("made");
+            fs::write(&made, bytes).unwrap();
+            artifact.insert(name.to_owned(), bench.store.ingest(&made).unwrap().digest.into());
+        }
+        assert_eq!(again(bench, &artifact), (2, 0));
+        (artifact, bench.path().join(FOLDER))
+    }
+
+    #[test]
+    fn every_node_has_a_valid_folder_name_of_its_own() {
+        for plain in [
+            "report",
+            "report@about=A first look, 2.5",
+            "nets@prior=dropout-0.5,end=a",
+            "r@about=Überblick",
+        ] {
+            assert_eq!(folder_name(plain), plain);
+        }
+        let long = "ä".repeat(10_000);
+        for dots in [".", ".."] {
+            assert!(folder_name(dots).starts_with(&format!("{dots}-")));
+        }
+        let values = [
+            "/../../x",
+            "-..-..-x",
+            "..\0",
+            "\u{202e}x",
+            "\n",
+            "\u{1b}[2J",
+            "a:b",
+            "a\\b",
+            &long,
+            &long[2..],
+        ];
+        let names: std::collections::BTreeSet<String> =
+            values.iter().map(|value| folder_name(&format!("r@about={value}"))).collect();
+        assert_eq!(names.len(), values.len());
+        assert!(
+            names
+                .iter()
+                .all(|name| name.len() <= 200 && !name.contains(['/', '\0', '\u{202e}', '\n'])),
+            "{names:?}"
+        );
+    }
+
+    #[test]
+    fn an_unchanged_file_is_not_written_again() {
+        let bench = TestSpace::new();
+        let (artifact, folder) = exported(&bench);
+        assert_eq!(fs::read_text(&folder.join("figures/a.svg")).unwrap(), "<svg/>");
+        assert_eq!(again(&bench, &artifact), (0, 0));
+    }
+
+    #[test]
+    fn deleted_and_edited_files_are_restored() {
+        let bench = TestSpace::new();
+        let (artifact, folder) = exported(&bench);
+        fs::write(&folder.join("report.md"), "edited").unwrap();
+        std::fs::remove_dir_all(folder.join("figures")).unwrap();
+        assert_eq!(again(&bench, &artifact), (2, 0));
+        assert_eq!(fs::read_text(&folder.join("report.md")).unwrap(), "text");
+        assert_eq!(fs::read_text(&folder.join("figures/a.svg")).unwrap(), "<svg/>");
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(again(&bench, &artifact), (2, 0));
+    }
+
+    #[test]
+    fn other_files_are_kept() {
+        let bench = TestSpace::new();
+        let (artifact, folder) = exported(&bench);
+        fs::write(&folder.join("figures/notes.txt"), "mine").unwrap();
+        again(&bench, &artifact);
+        assert_eq!(fs::list(&folder.join("figures")).unwrap(), ["a.svg", "notes.txt"]);
+        assert_eq!(fs::read_text(&folder.join("figures/notes.txt")).unwrap(), "mine");
+    }
+
+    #[test]
+    fn executable_files_and_empty_folders_are_exported_and_removed() {
+        let bench = TestSpace::new();
+        let (plain, folder) = exported(&bench);
+        let mut artifact = plain.clone();
+        let digest = plain["report.md"].digest().unwrap();
+        artifact.insert("report.md".into(), Content::File { digest, executable: true });
+        artifact.insert("empty/".into(), Content::EmptyFolder);
+        assert_eq!(again(&bench, &artifact), (2, 0));
+        assert!(fs::is_executable(&std::fs::metadata(folder.join("report.md")).unwrap()));
+        assert_eq!(fs::list(&folder.join("empty")).unwrap(), [""; 0]);
+        assert_eq!(again(&bench, &artifact), (0, 0));
+        fs::write(&folder.join("empty/mine"), "").unwrap();
+        assert_eq!(again(&bench, &plain), (0, 0), "a folder with other files is kept");
+        assert_eq!(again(&bench, &artifact), (0, 0));
+        std::fs::remove_file(folder.join("empty/mine")).unwrap();
+        assert_eq!(again(&bench, &plain), (0, 1));
+        assert!(!folder.join("empty").exists());
+    }
+
+    #[test]
+    fn an_output_that_no_longer_exists_is_removed_unless_it_was_edited() {
+        let bench = TestSpace::new();
+        let (mut artifact, folder) = exported(&bench);
+        let figure = artifact.remove("figures/a.svg").unwrap();
+        fs::write(&folder.join("figures/mine.svg"), "<svg/>").unwrap();
+        assert_eq!(again(&bench, &artifact), (0, 1));
+        assert_eq!(
+            fs::list(&folder.join("figures")).unwrap(),
+            ["mine.svg"],
+            "a file of another name is kept, even with the same bytes"
+        );
+        artifact.insert("figures/a.svg".into(), figure);
+        assert_eq!(again(&bench, &artifact), (1, 0));
+        fs::write(&folder.join("figures/a.svg"), "edited").unwrap();
+        artifact.remove("figures/a.svg");
+        assert_eq!(again(&bench, &artifact), (0, 0));
+        assert_eq!(fs::list(&folder.join("figures")).unwrap(), ["a.svg", "mine.svg"]);
+    }
+
+    #[test]
+    fn projects_that_share_a_cache_export_independently() {
+        let bench = TestSpace::new();
+        let (mut artifact, folder) = exported(&bench);
+        artifact.remove("figures/a.svg");
+        let other = tempfile::tempdir().unwrap();
+        let beside = export(&bench.store, &artifact, other.path(), FOLDER).unwrap();
+        assert_eq!(beside, Exported { written: 1, removed: 0 });
+        assert_eq!(again(&bench, &artifact), (0, 1));
+        assert!(!folder.join("figures/a.svg").exists());
+    }
+
+    #[test]
+    fn an_exported_file_is_readable_by_all_and_an_edit_does_not_harm_the_cache() {
+        let bench = TestSpace::new();
+        let (artifact, folder) = exported(&bench);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = std::fs::metadata(folder.join("report.md")).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o644);
+        }
+        fs::write(&folder.join("report.md"), "edited").unwrap();
+        assert!(bench.store.is_sound(artifact["report.md"].digest().unwrap()).unwrap());
+    }
+
+    #[test]
+    fn a_folder_with_the_name_of_an_output_is_an_error() {
+        let bench = TestSpace::new();
+        let (artifact, folder) = exported(&bench);
+        let path = folder.join("report.md");
+        std::fs::remove_file(&path).unwrap();
+        fs::create_dir_all(&path.join("inside")).unwrap();
+        let error = export(&bench.store, &artifact, bench.path(), FOLDER).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot write `{}`", path.display()));
+    }
+}

@@ -1,0 +1,6 @@
+//! What is kept beside the cache: the lock file, histories of runs, differences, exported folders.
+
+pub mod diff;
+pub mod export;
+pub mod history;
+pub mod lockfile;

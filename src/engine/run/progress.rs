@@ -1,0 +1,382 @@
+//! Who is told of a run: stable lines, a terminal, a stream of JSON, the history of runs.
+//!
+//! Observers know events alone. Progress goes to standard error; standard output carries data only.
+
+use super::event::{Event, Observer, Summary};
+use crate::engine::text::{count, escape_control, seconds};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufWriter, Write};
+use std::time::{Duration, Instant};
+
+/// How much to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    /// Failures, and warnings about the data.
+    Quiet,
+    /// What runs, and the sum.
+    Normal,
+    /// Also what is cached, and keys.
+    Verbose,
+}
+
+/// Several observers as one.
+pub struct All(pub Vec<Box<dyn Observer>>);
+
+impl Observer for All {
+    fn observe(&mut self, event: &Event) {
+        self.0.iter_mut().for_each(|observer| observer.observe(event));
+    }
+
+    fn output(&mut self, node: &str, line: &str) {
+        self.0.iter_mut().for_each(|observer| observer.output(node, line));
+    }
+
+    fn tick(&mut self) {
+        self.0.iter_mut().for_each(|observer| observer.tick());
+    }
+}
+
+/// One JSON object a line: for `--json` and for the history. Errors of the stream are not the run's: it goes on.
+pub struct Json<W: Write>(BufWriter<W>);
+
+impl<W: Write> Json<W> {
+    /// On `out`.
+    pub fn new(out: W) -> Self {
+        Json(BufWriter::new(out))
+    }
+}
+
+impl<W: Write> Observer for Json<W> {
+    fn observe(&mut self, event: &Event) {
+        if let Ok(line) = serde_json::to_string(event) {
+            let _ = self.0.write_all((line + "\n").as_bytes());
+        }
+        // At once, in whole lines, should the run be killed; but thousands of nodes may be cached, and of these the last may
+        // be missing then.
+        if !matches!(event, Event::Cached { .. }) {
+            self.tick();
+        }
+    }
+
+    fn tick(&mut self) {
+        let _ = self.0.flush();
+    }
+}
+
+/// One stable line per node that ran or failed.
+pub struct Lines<W> {
+    out: W,
+    verbosity: Verbosity,
+    wording: Sentences,
+}
+
+impl<W: Write> Lines<W> {
+    /// On `out`.
+    pub fn new(out: W, verbosity: Verbosity) -> Self {
+        Lines { out, verbosity, wording: Sentences::default() }
+    }
+}
+
+impl<W: Write> Observer for Lines<W> {
+    fn observe(&mut self, event: &Event) {
+        for line in self.wording.lines(event, self.verbosity) {
+            let _ = writeln!(self.out, "{line}");
+        }
+    }
+
+    fn output(&mut self, node: &str, line: &str) {
+        let _ = writeln!(self.out, "{}", self.wording.output(node, line));
+    }
+}
+
+/// A bar with counts and time left, under the lines of what failed.
+pub struct Terminal {
+    bar: ProgressBar,
+    verbosity: Verbosity,
+    wording: Sentences,
+    running: BTreeMap<String, Instant>,
+}
+
+impl Terminal {
+    /// On standard error, which must be a terminal.
+    pub fn new(verbosity: Verbosity) -> Self {
+        let bar = ProgressBar::new(0);
+        let style =
+            ProgressStyle::with_template("{bar:28} {pos}/{len}  {elapsed_precise}  {wide_msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Terminal { bar, verbosity, wording: Sentences::default(), running: BTreeMap::new() }
+    }
+
+    fn refresh(&self) {
+        let (done, all) = (self.wording.done, self.wording.nodes);
+        self.bar.set_length(all as u64);
+        self.bar.set_position(done as u64);
+        let left = self
+            .wording
+            .time_left()
+            .map(|left| format!("about {} left  ", seconds(left)))
+            .unwrap_or_default();
+        let longest = self.running.iter().min_by_key(|(_, since)| **since);
+        let now = longest.map_or(String::new(), |(node, since)| {
+            let more = if self.running.len() > 1 {
+                format!(" +{}", self.running.len() - 1)
+            } else {
+                String::new()
+            };
+            format!(
+                "{} {}{more}",
+                escape_control(node, &[]),
+                seconds(since.elapsed().as_secs_f64())
+            )
+        });
+        self.bar.set_message(format!("{left}{now}"));
+    }
+}
+
+impl Observer for Terminal {
+    fn observe(&mut self, event: &Event) {
+        match event {
+            Event::Running { node, .. } => _ = self.running.insert(node.clone(), Instant::now()),
+            Event::Finished { node, .. } | Event::Failed { node, .. } => {
+                _ = self.running.remove(node)
+            }
+            _ => {}
+        }
+        let lines = self.wording.lines(event, self.verbosity);
+        if let Event::Ended(_) = event {
+            self.bar.finish_and_clear();
+        }
+        let passing =
+            matches!(event, Event::Running { .. } | Event::Finished { .. } | Event::Cached { .. });
+        if !passing || self.verbosity == Verbosity::Verbose {
+            lines
+                .iter()
+                .for_each(|line| self.bar.suspend(|| _ = writeln!(std::io::stderr(), "{line}")));
+        }
+        self.refresh();
+    }
+
+    fn output(&mut self, node: &str, line: &str) {
+        let line = self.wording.output(node, line);
+        self.bar.suspend(|| _ = writeln!(std::io::stderr(), "{line}"));
+    }
+
+    fn tick(&mut self) {
+        self.refresh();
+    }
+}
+
+/// The one place where events become sentences.
+#[derive(Default)]
+struct Sentences {
+    nodes: usize,
+    done: usize,
+    ran: usize,
+    began: Option<Instant>,
+    /// The nodes of which output has been shown already.
+    shown: BTreeSet<String>,
+}
+
+impl Sentences {
+    /// A line that a node's job has written.
+    fn output(&mut self, node: &str, line: &str) -> String {
+        if !self.shown.contains(node) {
+            self.shown.insert(node.to_owned());
+        }
+        escape_control(&format!("{node} | {line}"), &['\t']).into_owned()
+    }
+
+    fn lines(&mut self, event: &Event, verbosity: Verbosity) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut say = |at: Verbosity, line: String| {
+            if verbosity >= at {
+                lines.push(escape_control(&line, &['\t']).into_owned());
+            }
+        };
+        match event {
+            Event::Started { nodes, profile, overrides, .. } => {
+                (self.nodes, self.began) = (*nodes, Some(Instant::now()));
+                let profile =
+                    profile.as_ref().map(|p| format!("profile `{p}`, ")).unwrap_or_default();
+                let set = overrides.iter().map(|o| format!(", -S {o}")).collect::<String>();
+                say(Verbosity::Normal, format!("{profile}{}{set}", count(*nodes)));
+            }
+            Event::Cached { node, .. } => {
+                self.done += 1;
+                say(Verbosity::Verbose, format!("[{}/{}] {node}: cached", self.done, self.nodes));
+            }
+            Event::Running { node, key, reasons, .. } => {
+                let why = reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                say(
+                    Verbosity::Verbose,
+                    format!("{node}: running {}, since {why}", &key[..10.min(key.len())]),
+                );
+            }
+            Event::Elsewhere { node, process } => {
+                say(
+                    Verbosity::Normal,
+                    format!("{node}: {process} is at work on it; waiting for its answer"),
+                );
+            }
+            Event::Retrying { node, cause, attempt, of } => {
+                say(
+                    Verbosity::Normal,
+                    format!("{node}: failed: {cause}; attempt {attempt} of {of} begins"),
+                );
+            }
+            Event::Finished { node, seconds: took, .. } => {
+                self.done += 1;
+                self.ran += 1;
+                say(
+                    Verbosity::Normal,
+                    format!("[{}/{}] {node}: ran {}", self.done, self.nodes, seconds(*took)),
+                );
+            }
+            Event::Failed { node, cause, hint, log, log_path, .. } => {
+                self.done += 1;
+                say(
+                    Verbosity::Quiet,
+                    format!("[{}/{}] {node}: failed: {cause}", self.done, self.nodes),
+                );
+                let log = if self.shown.contains(node) { &[] } else { log.as_slice() };
+                log.iter().for_each(|line| say(Verbosity::Quiet, format!("    {line}")));
+                hint.iter().for_each(|hint| say(Verbosity::Quiet, format!("    hint: {hint}")));
+                say(Verbosity::Quiet, format!("    the whole log: {log_path}"));
+            }
+            Event::Skipped { node, because } => {
+                self.done += 1;
+                say(
+                    Verbosity::Normal,
+                    format!("[{}/{}] {node}: skipped, `{because}` failed", self.done, self.nodes),
+                );
+            }
+            Event::FellBack { node, instead, cause } => {
+                say(Verbosity::Quiet, format!("warning: `{node}` could not be had: {cause}"));
+                say(
+                    Verbosity::Quiet,
+                    format!("warning: every result below is of its fallback {instead} instead"),
+                );
+            }
+            Event::AsLocked { lock, root, nodes } => {
+                say(
+                    Verbosity::Normal,
+                    format!("{lock}: {} as expected, root {root}", count(*nodes)),
+                );
+            }
+            Event::Delivered { folder, written, files, removed } => {
+                let written = (*written > 0).then(|| format!("{written} of {files} files written"));
+                let removed =
+                    (*removed > 0).then(|| format!("{removed} no longer made, and removed"));
+                let done: Vec<String> = written.into_iter().chain(removed).collect();
+                let state = if done.is_empty() { "unchanged".to_owned() } else { done.join(", ") };
+                say(Verbosity::Normal, format!("{folder}: {state}"));
+            }
+            Event::Ended(summary) => say(Verbosity::Normal, sum(summary)),
+        }
+        lines
+    }
+
+    /// From the pace so far; nothing until something has run.
+    fn time_left(&self) -> Option<f64> {
+        let elapsed = self.began?.elapsed();
+        let pace = elapsed.as_secs_f64() / self.ran as f64;
+        (self.ran > 0 && elapsed > Duration::from_secs(2))
+            .then(|| pace * self.nodes.saturating_sub(self.done) as f64)
+    }
+}
+
+fn sum(summary: &Summary) -> String {
+    let Summary { nodes, cached, ran, failed, skipped, seconds: took, saved_seconds, outcome: _ } =
+        summary;
+    if cached == nodes {
+        return format!("{}: all cached, nothing to do; {}", count(*nodes), seconds(*took));
+    }
+    let saved = if *saved_seconds >= 0.1 {
+        format!(" (saved {})", seconds(*saved_seconds))
+    } else {
+        String::new()
+    };
+    let nodes = count(*nodes);
+    format!(
+        "{nodes}: {cached} cached, {ran} ran, {failed} failed, {skipped} skipped; {}{saved}",
+        seconds(*took)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reason::Reason;
+    use super::*;
+
+    fn said(verbosity: Verbosity) -> String {
+        let mut lines = Lines::new(Vec::new(), verbosity);
+        let node = || "nets@hidden=50".to_owned();
+        let events = [
+            Event::Started {
+                schema: 1,
+                run: "r".into(),
+                profile: Some("quick".into()),
+                overrides: vec!["a.b=1".into()],
+                nodes: 4,
+                process: "p".into(),
+            },
+            Event::FellBack {
+                node: "data".into(),
+                instead: "{}".into(),
+                cause: "no mirror answered".into(),
+            },
+            Event::Cached {
+                node: "data".into(),
+                kind: "fetch",
+                key: "aa".into(),
+                saved_seconds: 2.0,
+            },
+            Event::Running {
+                node: node(),
+                kind: "train",
+                key: "0123456789abcdef".into(),
+                reasons: vec![Reason::FirstTime],
+            },
+            Event::Finished { node: node(), kind: "train", key: String::new(), seconds: 12.34 },
+            Event::Failed {
+                node: "curves".into(),
+                kind: "evaluate",
+                cause: "exit code 1".into(),
+                hint: None,
+                log: vec!["no memory".into()],
+                log_path: "cache/x".into(),
+            },
+            Event::Skipped { node: "report".into(), because: "curves".into() },
+            Event::AsLocked { lock: "pipeline.lock".into(), root: "5f0c".into(), nodes: 4 },
+            Event::Delivered { folder: "reports/quick".into(), written: 1, files: 3, removed: 0 },
+            Event::Ended(Summary {
+                nodes: 4,
+                cached: 1,
+                ran: 1,
+                failed: 1,
+                skipped: 1,
+                seconds: 75.0,
+                saved_seconds: 2.0,
+                outcome: super::super::event::Ending::Failed,
+            }),
+        ];
+        events.iter().for_each(|event| lines.observe(event));
+        String::from_utf8(lines.out).unwrap()
+    }
+
+    #[test]
+    fn normal_lines_tell_what_ran_and_the_sum() {
+        insta::assert_snapshot!(said(Verbosity::Normal));
+    }
+
+    #[test]
+    fn quiet_lines_tell_failures_and_substituted_data_only() {
+        insta::assert_snapshot!(said(Verbosity::Quiet));
+    }
+
+    #[test]
+    fn verbose_lines_tell_reasons() {
+        insta::assert_snapshot!(said(Verbosity::Verbose));
+    }
+}

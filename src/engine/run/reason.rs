@@ -1,0 +1,599 @@
+//! Why a node runs: each cause is a variant that carries old and new, worded in one place.
+//!
+//! A question that was never asked is explained against the one that its node had in the last run that had the node. For a
+//! node that no run had, that is the *nearest* earlier one of its stage, or else of its kind: the recipe with the fewest
+//! differences, for that is what it was changed from. If the plan still asks that one too, nothing was changed; the question
+//! is new beside it, and runs for the first time. Knows recipes, keys and names, not the disk.
+
+use crate::engine::key::{Artifact, Content, Digest, Key, Recipe, Seed};
+use crate::engine::stage::FILES;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// A cause of a node's running.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Reason {
+    /// Nothing like it was asked before, but for what is still asked.
+    FirstTime,
+    /// The answer was asked for before but never finished.
+    NeverFinished,
+    /// A parameter differs from the nearest earlier recipe's.
+    ParamChanged {
+        /// Path to it, as `prior.normal.variance`.
+        path: String,
+        /// What it was; none if it was at its default or not there.
+        old: Option<Json>,
+        /// What it is.
+        new: Option<Json>,
+    },
+    /// An input's bytes differ.
+    InputChanged {
+        /// `slot/file`.
+        slot: String,
+        /// What it was.
+        old: Option<Content>,
+        /// What it is.
+        new: Option<Content>,
+    },
+    /// A declared file of the project differs.
+    FileChanged {
+        /// Its name.
+        file: String,
+        /// What it was.
+        old: Option<Content>,
+        /// What it is.
+        new: Option<Content>,
+    },
+    /// A slot that takes many is filled by other artifacts.
+    InputsChanged {
+        /// The slot.
+        slot: String,
+        /// How many of them are new.
+        added: usize,
+        /// How many are no longer there.
+        removed: usize,
+    },
+    /// The stage kind's version was raised.
+    VersionBumped {
+        /// What it was.
+        old: u32,
+        /// What it is.
+        new: u32,
+    },
+    /// The pipeline's seed, or the node's own label, differs.
+    SeedChanged {
+        /// What it was.
+        old: String,
+        /// What it is.
+        new: String,
+    },
+    /// An output's bytes are gone from the cache.
+    OutputMissing {
+        /// The file.
+        file: String,
+    },
+    /// An output's bytes were changed in the cache.
+    OutputDamaged {
+        /// The file.
+        file: String,
+    },
+    /// `--force`.
+    Forced,
+    /// A node upstream will run; this one runs too unless that gives equal bytes.
+    Upstream {
+        /// The first such node.
+        node: String,
+        /// How many there are.
+        count: usize,
+        /// Why that one runs.
+        because: Vec<Reason>,
+    },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Reason::FirstTime => write!(f, "first time"),
+            Reason::NeverFinished => write!(f, "not finished yet"),
+            Reason::ParamChanged { path, old, new } => {
+                let show = |value: &Option<Json>| {
+                    value.as_ref().map_or("(default)".to_owned(), show_value)
+                };
+                write!(f, "param {path} {} -> {}", show(old), show(new))
+            }
+            Reason::InputChanged { slot, old, new } => {
+                write!(f, "input {slot} {} -> {}", show_content(*old), show_content(*new))
+            }
+            Reason::FileChanged { file, old, new } => {
+                write!(f, "file {file} {} -> {}", show_content(*old), show_content(*new))
+            }
+            Reason::InputsChanged { slot, added: 0, removed: 0 } => {
+                write!(f, "inputs {slot}: the same in another order")
+            }
+            Reason::InputsChanged { slot, added, removed } => {
+                write!(f, "inputs {slot}: {added} new, {removed} gone")
+            }
+            Reason::VersionBumped { old, new } => write!(f, "stage version {old} -> {new}"),
+            Reason::SeedChanged { old, new } => write!(f, "seed {old} -> {new}"),
+            Reason::OutputMissing { file } => write!(f, "output `{file}` is missing"),
+            Reason::OutputDamaged { file } => write!(f, "output `{file}` was changed on disk"),
+            Reason::Forced => write!(f, "forced"),
+            Reason::Upstream { node, count, because } => {
+                let causes: Vec<String> = because.iter().map(Reason::to_string).collect();
+                let more =
+                    if *count > 1 { format!(" and {} more", count - 1) } else { String::new() };
+                write!(f, "depends on {node}{more} ({})", causes.join("; "))
+            }
+        }
+    }
+}
+
+fn show_content(content: Option<Content>) -> String {
+    content.map_or("nothing".to_owned(), |content| content.short())
+}
+
+fn show_value(value: &Json) -> String {
+    let shown =
+        |text: &str| text.parse().map_or_else(|_| text.to_owned(), |digest: Digest| digest.short());
+    value.as_str().map_or_else(|| value.to_string(), shown)
+}
+
+/// With how many earlier recipes a new one is compared, at most: beyond, those with the greatest keys are left out, and a
+/// reason may be told against one that is not the very nearest.
+const COMPARED: usize = 5_000;
+
+/// The keys that nodes had in earlier runs, by the nodes' names; of each, the latest first.
+pub type Names = BTreeMap<String, Vec<Key>>;
+
+/// The recipes asked before.
+pub struct Past {
+    recipes: BTreeMap<Key, Recipe>,
+    by_kind: BTreeMap<String, Vec<Features>>,
+    by_stage: BTreeMap<String, Vec<Features>>,
+    names: Names,
+}
+
+/// What two recipes of a kind may differ in, by name, as hashes: comparing them must be cheap, since every node that is due
+/// is compared with every earlier one.
+struct Features {
+    key: Key,
+    all: Vec<(u64, u64)>,
+}
+
+impl Features {
+    fn of(key: Key, recipe: &Recipe) -> Features {
+        let hash = |text: &str| {
+            let bytes = *blake3::hash(text.as_bytes()).as_bytes();
+            bytes.first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
+        };
+        let mut features = vec![(hash("version"), u64::from(recipe.version))];
+        let mut leaves = BTreeMap::new();
+        recipe.params.iter().for_each(|(name, value)| flatten(name, value, &mut leaves));
+        features.extend(
+            leaves
+                .iter()
+                .map(|(path, value)| (hash(&format!("param {path}")), hash(&value.to_string()))),
+        );
+        features.extend(recipe.seed.iter().map(|seed| (hash("seed"), hash(&seed.run))));
+        for (slot, artifacts) in &recipe.inputs {
+            match &artifacts[..] {
+                [one] => features.extend(one.iter().map(|(file, content)| {
+                    (hash(&format!("input {slot}/{file}")), hash(&content.to_string()))
+                })),
+                many => {
+                    features.push((hash(&format!("inputs {slot}")), hash(&format!("{many:?}"))))
+                }
+            }
+        }
+        features.sort_unstable();
+        Features { key, all: features }
+    }
+
+    /// In how many names they differ; given up at `enough`.
+    fn distance(&self, other: &Features, enough: usize) -> usize {
+        let (mut a, mut b) = (&self.all[..], &other.all[..]);
+        let mut distance = 0;
+        while let ([first, rest_a @ ..], [second, rest_b @ ..]) = (a, b) {
+            distance += usize::from(first != second);
+            if distance >= enough {
+                return enough;
+            }
+            (a, b) = match first.0.cmp(&second.0) {
+                Ordering::Less => (rest_a, b),
+                Ordering::Greater => (a, rest_b),
+                Ordering::Equal => (rest_a, rest_b),
+            };
+        }
+        distance + a.len() + b.len()
+    }
+}
+
+impl Past {
+    /// Of these recipes, which nodes of these names had.
+    pub fn new(recipes: Vec<(Key, Recipe)>, names: Names) -> Past {
+        let recipes: BTreeMap<Key, Recipe> = recipes.into_iter().collect();
+        let mut by_kind: BTreeMap<String, Vec<Features>> = BTreeMap::new();
+        for (key, recipe) in &recipes {
+            let alike = by_kind.entry(recipe.kind.clone()).or_default();
+            if alike.len() < COMPARED {
+                alike.push(Features::of(*key, recipe));
+            }
+        }
+        let mut by_stage: BTreeMap<String, Vec<Features>> = BTreeMap::new();
+        for (name, keys) in &names {
+            let alike = by_stage.entry(stage(name).to_owned()).or_default();
+            let room = COMPARED.saturating_sub(alike.len());
+            let known = keys.iter().filter_map(|key| Some(Features::of(*key, recipes.get(key)?)));
+            alike.extend(known.take(room));
+        }
+        Past { recipes, by_kind, by_stage, names }
+    }
+
+    /// Why `recipe`, the node's, never answered, has to be. It is told against the recipe that the node had before; of a
+    /// node that is new, against the nearest of its stage; of a stage that is new, against the nearest of its kind, if
+    /// they have more in common than not. A recipe among `current`, the keys that the present plan asks for anyway, is no
+    /// earlier state of another node.
+    pub fn explain(&self, node: &str, recipe: &Recipe, current: &BTreeSet<Key>) -> Vec<Reason> {
+        let key = recipe.key();
+        if self.recipes.contains_key(&key) {
+            return vec![Reason::NeverFinished];
+        }
+        let own = self.names.get(node).into_iter().flatten().find_map(|key| self.recipes.get(key));
+        if let Some(own) = own.filter(|own| own.kind == recipe.kind) {
+            return differences(own, recipe);
+        }
+        let found = match self.by_stage.get(stage(node)) {
+            Some(stage) => self.changed_from(stage, recipe, current),
+            None => {
+                let kind = self.by_kind.get(&recipe.kind).map_or(&[][..], Vec::as_slice);
+                let names = Features::of(key, recipe).all.len();
+                self.changed_from(kind, recipe, current)
+                    .filter(|reasons| 2 * reasons.len() <= names)
+            }
+        };
+        found.unwrap_or_else(|| vec![Reason::FirstTime])
+    }
+
+    /// The differences of `recipe` from the nearest of these; none if that is still asked for.
+    fn changed_from(
+        &self,
+        among: &[Features],
+        recipe: &Recipe,
+        current: &BTreeSet<Key>,
+    ) -> Option<Vec<Reason>> {
+        let earlier = nearest(among, recipe)
+            .into_iter()
+            .filter_map(|key| Some((key, self.recipes.get(&key)?)));
+        let earlier = earlier.filter(|(_, earlier)| earlier.kind == recipe.kind);
+        earlier
+            .map(|(key, earlier)| (differences(earlier, recipe), current.contains(&key), key))
+            .min_by_key(|(reasons, still_asked, earlier)| {
+                (reasons.len(), *still_asked, one_sided(reasons), *earlier)
+            })
+            .filter(|(_, still_asked, _)| !still_asked)
+            .map(|(reasons, ..)| reasons)
+    }
+
+    /// The keys of the earlier questions that are most like `recipe`.
+    pub fn alike(&self, recipe: &Recipe) -> Vec<Key> {
+        nearest(self.by_kind.get(&recipe.kind).map_or(&[][..], Vec::as_slice), recipe)
+    }
+}
+
+/// The keys of those that differ from `recipe` in the fewest names.
+fn nearest(among: &[Features], recipe: &Recipe) -> Vec<Key> {
+    let features = Features::of(recipe.key(), recipe);
+    let (mut best, mut found) = (usize::MAX, Vec::new());
+    for earlier in among {
+        let distance = earlier.distance(&features, best.saturating_add(1));
+        if distance < best {
+            found.clear();
+        }
+        if distance <= best {
+            found.push(earlier.key);
+            best = distance;
+        }
+    }
+    found
+}
+
+/// The stage of the node called `name`.
+fn stage(name: &str) -> &str {
+    name.split('@').next().unwrap_or(name)
+}
+
+/// How many parameters are there on one side only: of two equally near recipes, one of the same shape is nearer.
+fn one_sided(reasons: &[Reason]) -> usize {
+    let one_sided = |reason: &&Reason| {
+        matches!(
+            reason,
+            Reason::ParamChanged { old: None, .. } | Reason::ParamChanged { new: None, .. }
+        )
+    };
+    reasons.iter().filter(one_sided).count()
+}
+
+/// What changed from `old` to `new`, two recipes of one kind.
+pub fn differences(old: &Recipe, new: &Recipe) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    if old.version != new.version {
+        reasons.push(Reason::VersionBumped { old: old.version, new: new.version });
+    }
+    let leaves = |recipe: &Recipe| {
+        let mut leaves = BTreeMap::new();
+        recipe.params.iter().for_each(|(name, value)| flatten(name, value, &mut leaves));
+        leaves
+    };
+    let (before, after) = (leaves(old), leaves(new));
+    for path in union(&before, &after) {
+        let (old, new) = (before.get(&path), after.get(&path));
+        // As text: `0.0` and `-0.0` are equal numbers, but not in a key.
+        if old.map(Json::to_string) != new.map(Json::to_string) {
+            reasons.push(Reason::ParamChanged { path, old: old.cloned(), new: new.cloned() });
+        }
+    }
+    let params_changed = reasons.iter().any(|reason| matches!(reason, Reason::ParamChanged { .. }));
+    let seed = |recipe: &Recipe, of: fn(&Seed) -> &String| {
+        recipe.seed.as_ref().map_or("none".into(), |s| of(s).clone())
+    };
+    let runs = (seed(old, |s| &s.run), seed(new, |s| &s.run));
+    let labels = (seed(old, |s| &s.label), seed(new, |s| &s.label));
+    // A label follows the parameters: where those have changed, it says nothing more.
+    let telling =
+        if runs.0 != runs.1 { Some(runs) } else { Some(labels).filter(|_| !params_changed) };
+    if let Some((old, new)) = telling.filter(|(old, new)| old != new) {
+        reasons.push(Reason::SeedChanged { old, new });
+    }
+    for slot in union(&old.inputs, &new.inputs) {
+        let none = Vec::new();
+        let (before, after) =
+            (old.inputs.get(&slot).unwrap_or(&none), new.inputs.get(&slot).unwrap_or(&none));
+        if before == after {
+            continue;
+        }
+        if before.len() <= 1 && after.len() <= 1 {
+            let empty = Artifact::new();
+            let (before, after) =
+                (before.first().unwrap_or(&empty), after.first().unwrap_or(&empty));
+            for file in union(before, after) {
+                let (old, new) = (before.get(&file).copied(), after.get(&file).copied());
+                if old != new && slot == FILES {
+                    reasons.push(Reason::FileChanged { file, old, new });
+                } else if old != new {
+                    reasons.push(Reason::InputChanged { slot: format!("{slot}/{file}"), old, new });
+                }
+            }
+        } else {
+            // Two nodes may have put out equal bytes: an artifact counts as often as it is there.
+            let mut surplus: BTreeMap<&Artifact, isize> = BTreeMap::new();
+            after.iter().for_each(|artifact| *surplus.entry(artifact).or_default() += 1);
+            before.iter().for_each(|artifact| *surplus.entry(artifact).or_default() -= 1);
+            let added = surplus.values().filter(|n| **n > 0).map(|n| n.unsigned_abs()).sum();
+            let removed = surplus.values().filter(|n| **n < 0).map(|n| n.unsigned_abs()).sum();
+            reasons.push(Reason::InputsChanged { slot, added, removed });
+        }
+    }
+    reasons
+}
+
+fn union<V>(a: &BTreeMap<String, V>, b: &BTreeMap<String, V>) -> BTreeSet<String> {
+    a.keys().chain(b.keys()).cloned().collect()
+}
+
+/// The scalars of a parameter by path; a bare name like `none` is a leaf called by the parameter's own name.
+fn flatten(path: &str, value: &Json, leaves: &mut BTreeMap<String, Json>) {
+    match value {
+        Json::Object(map) if !map.is_empty() => {
+            map.iter().for_each(|(name, value)| flatten(&format!("{path}.{name}"), value, leaves));
+        }
+        _ => {
+            leaves.insert(path.to_owned(), value.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::testing::json as json_value;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn train(prior: Json, pair: u32) -> Recipe {
+        Recipe {
+            kind: "train".into(),
+            version: 1,
+            params: [("prior".into(), prior), ("pair".into(), json!(pair))].into(),
+            inputs: [("data".into(), vec![[("images".into(), Digest::of(b"x").into())].into()])]
+                .into(),
+            seed: Some(Seed { run: "0".into(), label: format!("pair={pair}") }),
+        }
+    }
+
+    fn explain(past: &[Recipe], current: &[Recipe], new: &Recipe) -> Vec<String> {
+        let current = current.iter().map(Recipe::key).collect();
+        let past = Past::new(past.iter().map(|r| (r.key(), r.clone())).collect(), Names::new());
+        past.explain("nets", new, &current).iter().map(Reason::to_string).collect()
+    }
+
+    /// A program whose line is `run`.
+    fn command(run: &str, output: &str) -> Recipe {
+        Recipe {
+            kind: "command".into(),
+            version: 1,
+            params: [("run".into(), json!(run)), ("outputs".into(), json!([output]))].into(),
+            inputs: BTreeMap::new(),
+            seed: None,
+        }
+    }
+
+    /// Why the node has `new`, where nodes had these recipes before, the latest first.
+    fn explain_named(past: &[(&str, &Recipe)], node: &str, new: &Recipe) -> Vec<String> {
+        let mut names = Names::new();
+        past.iter()
+            .for_each(|(name, recipe)| names.entry((*name).into()).or_default().push(recipe.key()));
+        let recipes = past.iter().map(|(_, recipe)| (recipe.key(), (*recipe).clone())).collect();
+        Past::new(recipes, names)
+            .explain(node, new, &BTreeSet::new())
+            .iter()
+            .map(Reason::to_string)
+            .collect()
+    }
+
+    #[test]
+    fn a_node_is_explained_by_what_it_was_itself_however_near_another_is() {
+        let (one, two) = (command("python one.py", "a"), command("python two.py", "b"));
+        let edited = command("python two.py", "a");
+        let past = [("one", &one), ("two", &two)];
+        assert_eq!(
+            explain_named(&past, "one", &edited),
+            ["param run python one.py -> python two.py"]
+        );
+        let edited = command("python two.py --fast", "b");
+        assert_eq!(
+            explain_named(&past, "two", &edited),
+            ["param run python two.py -> python two.py --fast"]
+        );
+    }
+
+    #[test]
+    fn the_last_recipe_of_a_node_explains_it_even_if_an_earlier_one_is_nearer() {
+        let [first, last] = [(0.1, 1), (0.2, 2)]
+            .map(|(variance, pair)| train(json!({"normal": {"variance": variance}}), pair));
+        let new = train(json!({"normal": {"variance": 0.1}}), 2);
+        let past = [("nets", &last), ("nets", &first)];
+        assert_eq!(explain_named(&past, "nets", &new), ["param prior.normal.variance 0.2 -> 0.1"]);
+    }
+
+    #[test]
+    fn a_new_stage_that_has_little_in_common_with_another_of_its_kind_runs_for_the_first_time() {
+        let (one, two) = (command("python one.py", "a"), command("Rscript two.R", "b"));
+        assert_eq!(explain_named(&[("one", &one)], "two", &two), ["first time"]);
+    }
+
+    #[test]
+    fn a_new_node_of_a_stage_is_explained_by_the_nearest_of_that_stage() {
+        let [mine, other] =
+            [("none", 1), ("none", 2)].map(|(prior, pair)| train(json!(prior), pair));
+        let new = train(json!({"dropout": 0.5}), 1);
+        let past = [("nets@prior=none,pair=1", &mine), ("other@pair=2", &other)];
+        let reasons = explain_named(&past, "nets@prior=dropout-0.5,pair=1", &new);
+        assert_eq!(
+            reasons,
+            ["param prior none -> (default)", "param prior.dropout (default) -> 0.5"]
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_reason_survives_its_line_of_history(path in any::<String>(), old in json_value(), new in json_value()) {
+            let changed = Reason::ParamChanged { path, old: Some(old), new: Some(new) };
+            let reason = Reason::Upstream { node: "n".into(), count: 1, because: vec![changed] };
+            let line = serde_json::to_string(&reason).unwrap();
+            let back: Reason = serde_json::from_str(&line).unwrap();
+            prop_assert_eq!(serde_json::to_string(&back).unwrap(), line);
+        }
+    }
+
+    #[test]
+    fn a_changed_parameter_is_told_by_path_with_old_and_new() {
+        let old = train(json!({"normal": {"variance": 0.01}}), 1);
+        let new = train(json!({"normal": {"variance": 0.005}}), 1);
+        assert_eq!(explain(&[old], &[], &new), ["param prior.normal.variance 0.01 -> 0.005"]);
+    }
+
+    #[test]
+    fn what_stands_beside_a_question_that_is_still_asked_is_new() {
+        let asked = train(json!({"normal": {"variance": 0.01}}), 1);
+        let beside = train(json!({"normal": {"variance": 0.005}}), 1);
+        assert_eq!(
+            explain(std::slice::from_ref(&asked), std::slice::from_ref(&asked), &beside),
+            ["first time"]
+        );
+    }
+
+    #[test]
+    fn the_nearest_earlier_recipe_explains_and_one_no_longer_asked_is_nearer() {
+        let none = train(json!("none"), 1);
+        let normal = train(json!({"normal": {"variance": 0.01}}), 1);
+        let other_pair = train(json!({"normal": {"variance": 0.005}}), 2);
+        let new = train(json!({"normal": {"variance": 0.005}}), 1);
+        assert_eq!(
+            explain(&[none.clone(), normal.clone(), other_pair.clone()], &[none, other_pair], &new),
+            ["param prior.normal.variance 0.01 -> 0.005"]
+        );
+        let still_asked = train(json!({"normal": {"variance": 1.0}}), 1);
+        assert_eq!(
+            explain(&[still_asked.clone(), normal], &[still_asked], &new),
+            ["param prior.normal.variance 0.01 -> 0.005"]
+        );
+    }
+
+    #[test]
+    fn every_kind_of_difference_has_its_sentence() {
+        let old = train(json!("none"), 1);
+        let mut new = old.clone();
+        new.version = 2;
+        new.params.insert("epochs".into(), json!(5));
+        new.seed = Some(Seed { run: "1".into(), label: "pair=1".into() });
+        new.inputs.get_mut("data").unwrap()[0].insert("images".into(), Digest::of(b"y").into());
+        let a: Artifact = [("c.csv".to_owned(), Digest::of(b"a").into())].into();
+        let b: Artifact = [("c.csv".to_owned(), Digest::of(b"b").into())].into();
+        let mut before = old.clone();
+        before.inputs.insert("curves".into(), vec![a.clone(), b.clone()]);
+        new.inputs.insert("curves".into(), vec![a]);
+        let mut reasons = differences(&before, &new);
+        reasons.push(Reason::OutputMissing { file: "net".into() });
+        reasons.push(Reason::OutputDamaged { file: "net".into() });
+        reasons.push(Reason::Forced);
+        reasons.push(Reason::Upstream {
+            node: "nets@pair=1".into(),
+            count: 2,
+            because: vec![Reason::FirstTime],
+        });
+        let text: Vec<String> = reasons.iter().map(Reason::to_string).collect();
+        insta::assert_snapshot!(text.join("\n"));
+    }
+
+    #[test]
+    fn zeros_of_both_signs_are_told_apart() {
+        let at = |x: f64| train(json!({"normal": {"mean": x}, "grid": [1.0, x]}), 1);
+        let (plus, mut minus) = (at(0.0), at(-0.0));
+        minus.seed = Some(Seed { run: "0".into(), label: "pair=1,mean=-0.0".into() });
+        assert_ne!(plus.key(), minus.key());
+        assert_eq!(
+            explain(&[plus], &[], &minus),
+            ["param prior.grid [1.0,0.0] -> [1.0,-0.0]", "param prior.normal.mean 0.0 -> -0.0"]
+        );
+    }
+
+    #[test]
+    fn gathered_inputs_are_counted_with_copies_and_another_order_is_named() {
+        let artifact = |text: &str| -> Artifact {
+            [("t".to_owned(), Digest::of(text.as_bytes()).into())].into()
+        };
+        let gathered = |texts: &[&str]| {
+            let mut recipe = train(json!("none"), 1);
+            recipe.inputs.insert("all".into(), texts.iter().map(|text| artifact(text)).collect());
+            recipe
+        };
+        let told =
+            |before: &[&str], after: &[&str]| explain(&[gathered(before)], &[], &gathered(after));
+        assert_eq!(told(&["a", "b"], &["b", "a"]), ["inputs all: the same in another order"]);
+        assert_eq!(told(&["a", "b"], &["a", "b", "b"]), ["inputs all: 1 new, 0 gone"]);
+        assert_eq!(told(&["a", "a", "a"], &["a", "c"]), ["inputs all: 1 new, 2 gone"]);
+    }
+
+    #[test]
+    fn the_first_recipe_of_a_kind_and_an_unfinished_one_say_so() {
+        let recipe = train(json!("none"), 1);
+        assert_eq!(explain(&[], &[], &recipe), ["first time"]);
+        assert_eq!(explain(std::slice::from_ref(&recipe), &[], &recipe), ["not finished yet"]);
+    }
+}

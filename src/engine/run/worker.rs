@@ -1,0 +1,404 @@
+//! Computes recorded recipes, one after the other, in this process: what `repro exec` does, locally and on a cluster.
+//!
+//! Knows the store and the contract of stages; neither the plan nor who asked.
+
+use crate::engine::cache::entry::{Entry, Stored};
+use crate::engine::cache::lease::Claim;
+use crate::engine::cache::lock::Workbench;
+use crate::engine::cache::process::{ProcessId, host};
+use crate::engine::cache::store::{Lookup, Store, Sync};
+use crate::engine::error::Error;
+use crate::engine::key::{Digest, Key, Recipe};
+use crate::engine::stage::{Context, Input, Kind, belongs};
+use crate::{fs, process};
+use anyhow::{Result, anyhow, bail};
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZero;
+use std::path::Path;
+use std::time::{Instant, SystemTime};
+
+/// Another process is at work on the question, or has just answered it: there is nothing to do here.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.as_ref().map_or("it has been answered meanwhile".to_owned(), |process| format!("{process} is at work on it")))]
+pub struct AlreadyRunning(pub Option<ProcessId>);
+
+/// How to answer.
+#[derive(Clone, Copy, Debug)]
+pub struct ExecOptions<'a> {
+    /// This program's digest, if whoever asks knows it.
+    pub program: Option<Digest>,
+    /// On how many threads at most.
+    pub threads: NonZero<usize>,
+    /// Whether there may be an answer already.
+    pub again: bool,
+    /// Whether the caller calls [`Store::sync`] after this job and others.
+    pub is_one_of_many: bool,
+    /// The project's folder, absolute; in no key.
+    pub project: Option<&'a Path>,
+}
+
+/// Runs the stage that `key` names and publishes its answer. Fails with [`AlreadyRunning`] if that is somebody else's already.
+pub fn exec(
+    store: &Store,
+    kinds: &[&'static dyn Kind],
+    key: Key,
+    manner: ExecOptions,
+    workbench: &mut Workbench,
+) -> Result<Entry> {
+    let ExecOptions { program, threads, again, is_one_of_many, project } = manner;
+    let (recipe, kind) = recipe_and_kind(store, kinds, key)?;
+    let _lease = match store.claim(key)? {
+        Claim::Ours(lease) => lease,
+        Claim::Theirs(process) => bail!(AlreadyRunning(Some(process))),
+    };
+    // Whoever had the lease before us may have answered since we were asked.
+    if !again && matches!(store.lookup(key)?, Lookup::Hit(_)) {
+        bail!(AlreadyRunning(None));
+    }
+    let inputs = place_inputs(store, &recipe)?;
+    let declared = kind.outputs_for(&recipe.params)?;
+    check_threads(kind)?;
+    let [folder, scratch] = workbench.clear()?;
+    let began = Instant::now();
+    kind.run(
+        &Context::new(recipe, inputs, [folder.clone(), scratch], threads).of_project(project),
+    )?;
+    let seconds = began.elapsed().as_secs_f64();
+    let store = &store.syncing(if is_one_of_many { Sync::of(seconds) } else { Sync::Now });
+    let (outputs, empty_folders) = collect(store, kind.name(), declared.as_deref(), &folder)?;
+    let entry = Entry {
+        outputs,
+        empty_folders,
+        seconds,
+        peak_memory: process::peak_memory(),
+        finished: SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |d| d.as_secs()),
+        host: host(),
+        program,
+    };
+    store.publish(key, &entry)?;
+    Ok(entry)
+}
+
+/// Runs the stage that `key` names, but leaves its outputs in `folder`: nothing is published.
+pub fn exec_recompute(
+    store: &Store,
+    kinds: &[&'static dyn Kind],
+    key: Key,
+    manner: ExecOptions,
+    folder: &Path,
+    workbench: &mut Workbench,
+) -> Result<()> {
+    let (recipe, kind) = recipe_and_kind(store, kinds, key)?;
+    fs::create_dir_all(folder)?;
+    let inputs = place_inputs(store, &recipe)?;
+    let declared = kind.outputs_for(&recipe.params)?;
+    check_threads(kind)?;
+    let [_, scratch] = workbench.clear()?;
+    let ExecOptions { threads, project, .. } = manner;
+    kind.run(
+        &Context::new(recipe, inputs, [folder.to_owned(), scratch], threads).of_project(project),
+    )?;
+    written(kind.name(), declared.as_deref(), folder).map(drop)
+}
+
+/// Fails where a stage in this process would panic: rayon and polars do if they cannot start a thread for each core.
+fn check_threads(kind: &dyn Kind) -> Result<()> {
+    if kind.spawns() {
+        return Ok(());
+    }
+    let asked = std::env::var("RAYON_NUM_THREADS").ok().and_then(|threads| threads.parse().ok());
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    process::check_threads(asked.unwrap_or_else(cores))
+}
+
+fn recipe_and_kind(
+    store: &Store,
+    kinds: &[&'static dyn Kind],
+    key: Key,
+) -> Result<(Recipe, &'static dyn Kind)> {
+    let recipe =
+        store.recipe(key)?.ok_or_else(|| anyhow!("no recipe is recorded under `{key}`"))?;
+    let unknown =
+        || anyhow!("this program has no stage `{}` of version {}", recipe.kind, recipe.version);
+    let kind = *kinds.iter().find(|kind| kind.name() == recipe.kind).ok_or_else(unknown)?;
+    // Of another version the parameters may be others, too: that the version differs says more than that they do not fit.
+    if recipe.version > kind.version()
+        || kind.version_of(&recipe.params).is_ok_and(|version| version != recipe.version)
+    {
+        return Err(unknown());
+    }
+    Ok((recipe, kind))
+}
+
+fn place_inputs(store: &Store, recipe: &Recipe) -> Result<BTreeMap<String, Vec<Input>>> {
+    let mut inputs = BTreeMap::new();
+    for (slot, artifacts) in &recipe.inputs {
+        let mut placed = Vec::new();
+        for artifact in artifacts {
+            let mut paths = BTreeMap::new();
+            for (file, content) in artifact {
+                let Some(digest) = content.digest() else { continue };
+                let path = store.object(digest);
+                // It was there when the run looked it up, which may be long ago.
+                if !store.is_unchanged(digest)? {
+                    let fate = if path.exists() { "was changed on disk" } else { "is not there" };
+                    let message = format!("the input `{slot}/{file}` ({digest}) {fate}");
+                    return Err(Error::Corrupt {
+                        message,
+                        hint: "`repro run` again makes it anew first".into(),
+                    }
+                    .into());
+                }
+                paths.insert(file.clone(), path);
+            }
+            placed.push(Input::new(artifact.clone(), paths));
+        }
+        inputs.insert(slot.clone(), placed);
+    }
+    Ok(inputs)
+}
+
+/// Takes the outputs into the store; gives the folders among them that are empty, too.
+fn collect(
+    store: &Store,
+    kind: &str,
+    declared: Option<&[String]>,
+    workspace: &Path,
+) -> Result<(BTreeMap<String, Stored>, BTreeSet<String>)> {
+    let (mut outputs, mut empty_folders) = (BTreeMap::new(), BTreeSet::new());
+    for name in written(kind, declared, workspace)? {
+        if name.ends_with('/') {
+            empty_folders.insert(name);
+        } else {
+            let stored = store.ingest(&workspace.join(&name))?;
+            outputs.insert(name, stored);
+        }
+    }
+    Ok((outputs, empty_folders))
+}
+
+/// The outputs in `workspace`. Of those `declared`, a missing one is an error of the stage; so is one beyond them.
+fn written(kind: &str, declared: Option<&[String]>, workspace: &Path) -> Result<Vec<String>> {
+    let fs::Below { files: mut found, empty_folders, others } = fs::below(workspace, &[])?;
+    found.extend(empty_folders);
+    if let Some((name, why)) = others.first() {
+        bail!("the output `{name}` {why}");
+    }
+    if let Some(missing) = declared
+        .unwrap_or_default()
+        .iter()
+        .find(|declared| !found.iter().any(|name| belongs(name, declared)))
+    {
+        bail!("the stage `{kind}` did not write its output `{missing}`");
+    }
+    let beyond = |name: &&String| {
+        declared.is_some_and(|all| !all.iter().any(|declared| belongs(name, declared)))
+    };
+    if let Some(name) = found.iter().find(beyond) {
+        bail!("the stage `{kind}` wrote `{name}`, which it does not declare");
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::cache::store::Lookup;
+    use crate::engine::key::Artifact;
+    use crate::engine::spec::pipeline::Pipeline;
+    use crate::engine::spec::plan::{NodeId, Plan};
+    use crate::engine::stage::{Arity, KindOf, Slot, Stage};
+    use crate::engine::testing::{TestSpace, overwrite, publish};
+    use schemars::JsonSchema;
+    use serde::{Deserialize, Serialize};
+
+    /// Declares a file and a folder, and writes what it is told.
+    struct Writer;
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    struct Files {
+        /// Separated by spaces.
+        files: String,
+        link: Option<String>,
+    }
+
+    impl Stage for Writer {
+        const NAME: &'static str = "writer";
+        const VERSION: u32 = 3;
+        const SLOTS: &'static [Slot] =
+            &[Slot { name: "from", arity: Arity::Optional, files: &["table.csv", "figures/"] }];
+        const OUTPUTS: &'static [&'static str] = &["table.csv", "figures/"];
+        type Params = Files;
+
+        fn run(params: Files, cx: &Context) -> Result<()> {
+            for file in params.files.split(' ').filter(|file| !file.is_empty()) {
+                let path = cx.output(file);
+                fs::create_dir_all(path.parent().unwrap())?;
+                fs::write(&path, file)?;
+            }
+            if let Some(link) = params.link {
+                std::os::unix::fs::symlink("/etc/hostname", cx.output(&link))?;
+            }
+            Ok(())
+        }
+    }
+
+    const PLAIN: ExecOptions = ExecOptions {
+        program: None,
+        threads: NonZero::<usize>::MIN,
+        again: false,
+        is_one_of_many: false,
+        project: None,
+    };
+
+    const KINDS: &[&'static dyn Kind] = &[&KindOf::<Writer>::KIND];
+
+    fn recipe(files: &[&str], link: Option<&str>) -> Recipe {
+        let params = [
+            ("files".to_owned(), serde_json::json!(files.join(" "))),
+            ("link".to_owned(), serde_json::json!(link)),
+        ];
+        Recipe {
+            kind: "writer".into(),
+            version: 3,
+            params: params.into(),
+            inputs: BTreeMap::new(),
+            seed: None,
+        }
+    }
+
+    fn run(store: &Store, key: Key, manner: ExecOptions) -> Result<Entry> {
+        exec(store, KINDS, key, manner, &mut store.workbench()?)
+    }
+
+    /// What is left in the folder of this process, but for its ticket.
+    fn left(store: &Store) -> Vec<String> {
+        let names = fs::list(&store.scratch().unwrap()).unwrap();
+        names.into_iter().filter(|name| name != "lease").collect()
+    }
+
+    /// Runs a recipe, which must be refused: nothing may be left of it but its question.
+    fn refusal(recipe: &Recipe) -> anyhow::Error {
+        let bench = TestSpace::new();
+        let key = bench.store.record_recipe(recipe).unwrap();
+        let error = run(&bench.store, key, PLAIN).unwrap_err();
+        assert_eq!(bench.store.lookup(key).unwrap(), Lookup::Absent);
+        assert_eq!(left(&bench.store), [""; 0], "the workspace is gone");
+        error
+    }
+
+    #[test]
+    fn declared_files_and_all_files_of_declared_folders_are_published() {
+        let bench = TestSpace::new();
+        let files = ["table.csv", "figures/b.svg", "figures/deep/a.svg"];
+        let key = bench.store.record_recipe(&recipe(&files, None)).unwrap();
+        let program = Some(Digest::of(b"program"));
+        let entry = run(&bench.store, key, ExecOptions { program, ..PLAIN }).unwrap();
+        let stored = |file: &str| {
+            let (digest, bytes) = (Digest::of(file.as_bytes()), file.len() as u64);
+            (file.to_owned(), Stored { digest, bytes, executable: false })
+        };
+        assert_eq!(entry.outputs, files.map(stored).into());
+        assert_eq!(entry.program, program);
+        assert_eq!(bench.store.lookup(key).unwrap(), Lookup::Hit(entry.into()));
+        assert_eq!(left(&bench.store), [""; 0], "the workspace is gone");
+    }
+
+    #[test]
+    fn an_output_that_was_not_declared_is_refused() {
+        let error = refusal(&recipe(&["table.csv", "figures/a.svg", "notes.txt"], None));
+        assert_eq!(
+            error.to_string(),
+            "the stage `writer` wrote `notes.txt`, which it does not declare"
+        );
+    }
+
+    #[test]
+    fn a_declared_output_that_is_missing_is_refused() {
+        let error = refusal(&recipe(&["figures/a.svg"], None));
+        assert_eq!(error.to_string(), "the stage `writer` did not write its output `table.csv`");
+        let error = refusal(&recipe(&["table.csv"], None));
+        assert_eq!(error.to_string(), "the stage `writer` did not write its output `figures/`");
+    }
+
+    #[test]
+    fn an_output_that_is_a_symbolic_link_is_refused() {
+        for link in ["table.csv", "figures/a.svg"] {
+            let files: Vec<&str> =
+                ["table.csv", "figures/b.svg"].into_iter().filter(|file| *file != link).collect();
+            let error = refusal(&recipe(&files, Some(link)));
+            assert_eq!(
+                error.to_string(),
+                format!("the output `{link}` is neither a file nor a folder")
+            );
+        }
+    }
+
+    #[test]
+    fn an_output_whose_name_is_not_utf_8_is_refused() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(&dir.path().join("table.csv"), "").unwrap();
+        fs::write(&dir.path().join(std::ffi::OsStr::from_bytes(b"\xff.svg")), "").unwrap();
+        let error = written("writer", None, dir.path()).unwrap_err();
+        assert_eq!(error.to_string(), "the output `\u{fffd}.svg` has a name that is not UTF-8");
+    }
+
+    #[test]
+    fn a_slot_that_takes_a_folder_is_given_all_files_in_it() {
+        let yaml =
+            "stages: { a: { writer: { files: '' } }, b: { writer: { from: a, files: '' } } }";
+        let plan = Plan::new(&Pipeline::parse("test.yaml", yaml).unwrap(), KINDS).unwrap();
+        let file = |name: &str| (name.to_owned(), Digest::of(name.as_bytes()).into());
+        let made: Artifact = ["table.csv", "figures/b.svg", "figures/deep/a.svg"].map(file).into();
+        let recipe = plan.recipe(NodeId(1), false, |_| &made).unwrap();
+        assert_eq!(recipe.inputs["from"], [made]);
+    }
+
+    #[test]
+    fn an_input_whose_bytes_are_gone_is_corruption() {
+        let digest = Digest::of(b"gone");
+        let input: Artifact = [("table.csv".to_owned(), digest.into())].into();
+        let inputs = [("from".to_owned(), vec![input])].into();
+        let error = refusal(&Recipe { inputs, ..recipe(&["table.csv", "figures/a.svg"], None) });
+        assert_eq!(
+            error.to_string(),
+            format!("the input `from/table.csv` ({digest}) is not there")
+        );
+        assert!(matches!(error.downcast_ref(), Some(Error::Corrupt { .. })));
+    }
+
+    #[test]
+    fn an_input_that_was_changed_since_it_was_looked_up_is_corruption() {
+        let bench = TestSpace::new();
+        let (_, entry) = publish(&bench.store, "source", b"bytes");
+        let digest = entry.outputs["out"].digest;
+        overwrite(&bench.store.object(digest), b"bytez");
+        let input: Artifact = [("table.csv".to_owned(), digest.into())].into();
+        let inputs = [("from".to_owned(), vec![input])].into();
+        let recipe = Recipe { inputs, ..recipe(&["table.csv", "figures/a.svg"], None) };
+        let key = bench.store.record_recipe(&recipe).unwrap();
+        let error = run(&bench.store, key, PLAIN).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("the input `from/table.csv` ({digest}) was changed on disk")
+        );
+        assert_eq!(
+            bench.store.lookup(key).unwrap(),
+            Lookup::Absent,
+            "no result of other bytes is published"
+        );
+    }
+
+    #[test]
+    fn a_question_that_was_not_recorded_or_is_of_another_version_is_refused() {
+        let bench = TestSpace::new();
+        let key = recipe(&[], None).key();
+        let error = run(&bench.store, key, PLAIN).unwrap_err();
+        assert_eq!(error.to_string(), format!("no recipe is recorded under `{key}`"));
+        let error = refusal(&Recipe { version: 2, ..recipe(&[], None) });
+        assert_eq!(error.to_string(), "this program has no stage `writer` of version 2");
+    }
+}
