@@ -183,9 +183,9 @@ pub trait Stage: 'static {
     /// Its parameters. Fields that have a default are left out of the key while they are at it.
     type Params: Serialize + DeserializeOwned + JsonSchema;
 
-    /// Refuses parameters that do not go together, with a cause and, behind `; `, a hint; each field by itself has been
-    /// checked by its type.
-    fn check(_params: &Self::Params) -> Result<(), String> {
+    /// Rejects invalid combinations of parameters; each parameter by itself has been checked by its
+    /// type.
+    fn check(_params: &Self::Params) -> Result<(), Hinted> {
         Ok(())
     }
 
@@ -261,14 +261,21 @@ pub struct Unavailable {
     pub hint: String,
 }
 
-/// A failure of which the stage knows what would help.
-#[derive(Debug, thiserror::Error)]
+/// A failure with a hint.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{cause}")]
 pub struct Hinted {
     /// One sentence.
     pub cause: String,
-    /// What would help.
+    /// What the user can do about it.
     pub hint: String,
+}
+
+impl Hinted {
+    /// The failure of `cause`, with `hint`.
+    pub fn new(cause: impl Into<String>, hint: impl Into<String>) -> Hinted {
+        Hinted { cause: cause.into(), hint: hint.into() }
+    }
 }
 
 /// What a running stage sees.
@@ -494,7 +501,8 @@ impl<S: Stage> Kind for KindOf<S> {
         invocation: &Invocation,
     ) -> Result<ResolvedStage, ValueError> {
         let params: S::Params = read(fields)?;
-        S::check(&params).map_err(<ValueError as serde::de::Error>::custom)?;
+        S::check(&params)
+            .map_err(|Hinted { cause, hint }| ValueError::at(None, cause, Some(hint)))?;
         let version = S::version(&params);
         let (label, fallback) = (S::label(&params), S::fallback(&params));
         let fallback_label = fallback.as_ref().and_then(S::label);
