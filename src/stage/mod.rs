@@ -19,6 +19,8 @@ mod fetch;
 mod figures;
 mod file;
 mod format;
+mod limits;
+mod paths;
 mod plot;
 mod report;
 mod scratch;
