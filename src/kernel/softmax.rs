@@ -14,9 +14,9 @@ use super::per_isa;
 /// Images side by side.
 const LANES: usize = 16;
 
-/// What was seen of some images.
+/// What was stats of some images.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Seen {
+pub struct BatchStats {
     /// Sum of the images' cross-entropies, in nats.
     pub loss: f64,
     /// Images the net was wrong about; of equal logits the lowest class is its answer.
@@ -24,14 +24,14 @@ pub struct Seen {
 }
 
 per_isa! {
-    /// Adds what the `logits` `[n, 10]` say about images with these `labels` `[n]` to `seen`, image by image.
+    /// Adds what the `logits` `[n, 10]` say about images with these `labels` `[n]` to `stats`, image by image.
     ///
     /// # Panics
     /// If the lengths do not belong together, or a label is above 9.
-    pub fn cross_entropy(logits: &[f32], labels: &[u8], seen: &mut Seen) {
+    pub fn cross_entropy(logits: &[f32], labels: &[u8], stats: &mut BatchStats) {
         check(logits, labels);
         for (logits, labels) in logits.chunks(LANES * CLASSES).zip(labels.chunks(LANES)) {
-            Softmax::of(logits).look(logits, labels, seen);
+            Softmax::of(logits).look(logits, labels, stats);
         }
     }
 }
@@ -42,11 +42,11 @@ per_isa! {
     ///
     /// # Panics
     /// As [`cross_entropy`].
-    pub fn cross_entropy_gradient(logits: &mut [f32], labels: &[u8], weight: f64, seen: &mut Seen) {
+    pub fn cross_entropy_gradient(logits: &mut [f32], labels: &[u8], weight: f64, stats: &mut BatchStats) {
         check(logits, labels);
         for (logits, labels) in logits.chunks_mut(LANES * CLASSES).zip(labels.chunks(LANES)) {
             let softmax = Softmax::of(logits);
-            softmax.look(logits, labels, seen);
+            softmax.look(logits, labels, stats);
             softmax.differentiate(logits, labels, weight);
         }
     }
@@ -96,15 +96,18 @@ impl Softmax {
     }
 
     #[inline(always)]
-    fn look(&self, logits: &[f32], labels: &[u8], seen: &mut Seen) {
+    fn look(&self, logits: &[f32], labels: &[u8], stats: &mut BatchStats) {
         // Not `map`, which is compiled for the baseline instruction set.
         let mut logs = self.sum;
         for x in &mut logs {
             *x = ln(*x);
         }
-        for (lane, (&label, logits)) in labels.iter().zip(logits.as_chunks::<CLASSES>().0).enumerate() {
-            seen.loss += logs[lane] - (f64::from(logits[usize::from(label)]) - f64::from(self.largest[lane]));
-            seen.wrong += usize::from(self.best[lane] != u32::from(label));
+        for (lane, (&label, logits)) in
+            labels.iter().zip(logits.as_chunks::<CLASSES>().0).enumerate()
+        {
+            stats.loss += logs[lane]
+                - (f64::from(logits[usize::from(label)]) - f64::from(self.largest[lane]));
+            stats.wrong += usize::from(self.best[lane] != u32::from(label));
         }
     }
 
@@ -120,7 +123,9 @@ impl Softmax {
                 scaled[lane] = (f64::from(scaled[lane]) * scale[lane]) as f32;
             }
         }
-        for (lane, (gradient, &label)) in gradient.as_chunks_mut::<CLASSES>().0.iter_mut().zip(labels).enumerate() {
+        for (lane, (gradient, &label)) in
+            gradient.as_chunks_mut::<CLASSES>().0.iter_mut().zip(labels).enumerate()
+        {
             for (gradient, scaled) in gradient.iter_mut().zip(&scaled) {
                 *gradient = scaled[lane];
             }
@@ -191,21 +196,23 @@ mod tests {
     use crate::kernel::test::on_every_isa;
     use proptest::prelude::*;
 
-    fn seen(logits: &[f32], labels: &[u8]) -> Seen {
-        let mut seen = Seen::default();
-        cross_entropy(logits, labels, &mut seen);
-        seen
+    fn stats(logits: &[f32], labels: &[u8]) -> BatchStats {
+        let mut stats = BatchStats::default();
+        cross_entropy(logits, labels, &mut stats);
+        stats
     }
 
     /// Image by image, in the order of the definition.
-    fn naive(logits: &mut [f32], labels: &[u8], weight: f64, seen: &mut Seen) {
+    fn naive(logits: &mut [f32], labels: &[u8], weight: f64, stats: &mut BatchStats) {
         for (logits, &label) in logits.chunks_mut(CLASSES).zip(labels) {
             let label = usize::from(label);
-            let best = (1..CLASSES).fold(0, |best, class| if logits[class] > logits[best] { class } else { best });
-            let exp: Vec<f32> = logits.iter().map(|logit| exp_of_negative(logit - logits[best])).collect();
+            let best = (1..CLASSES)
+                .fold(0, |best, class| if logits[class] > logits[best] { class } else { best });
+            let exp: Vec<f32> =
+                logits.iter().map(|logit| exp_of_negative(logit - logits[best])).collect();
             let sum = exp.iter().fold(0.0, |sum, &exp| sum + f64::from(exp));
-            seen.loss += ln(sum) - (f64::from(logits[label]) - f64::from(logits[best]));
-            seen.wrong += usize::from(best != label);
+            stats.loss += ln(sum) - (f64::from(logits[label]) - f64::from(logits[best]));
+            stats.wrong += usize::from(best != label);
             for (class, (logit, &exp)) in logits.iter_mut().zip(&exp).enumerate() {
                 let target = if class == label { weight } else { 0.0 };
                 *logit = f64::from(exp).mul_add(weight / sum, -target) as f32;
@@ -216,24 +223,35 @@ mod tests {
     #[test]
     fn many_images_at_once_equal_their_naive_twin_bit_for_bit() {
         for n in [0, 1, 2, 15, 16, 17, 33, 130, 1000] {
-            let mut logits: Vec<f32> = noise(n * CLASSES, 1).iter().map(|x| 1.0 / (x * x * x)).collect();
+            let mut logits: Vec<f32> =
+                noise(n * CLASSES, 1).iter().map(|x| 1.0 / (x * x * x)).collect();
             if n > 20 {
                 (logits[7], logits[45], logits[113]) = (f32::NAN, f32::INFINITY, f32::NEG_INFINITY);
             }
             let labels: Vec<u8> = (0..n).map(|i| (i * 7 % 10) as u8).collect();
             for skipped in [0, n.min(12)] {
                 let (logits, labels) = (&logits[skipped * CLASSES..], &labels[skipped..]);
-                let start = Seen { loss: 0.25, wrong: 3 };
+                let start = BatchStats { loss: 0.25, wrong: 3 };
                 let (mut gradient, mut expected) = (logits.to_vec(), start);
                 naive(&mut gradient, labels, 0.3, &mut expected);
-                let bits = |x: &[f32]| x.iter().map(|x| if x.is_nan() { 0 } else { x.to_bits() }).collect::<Vec<_>>();
-                let loss = |seen: Seen| (!seen.loss.is_nan()).then(|| seen.loss.to_bits());
+                let bits = |x: &[f32]| {
+                    x.iter().map(|x| if x.is_nan() { 0 } else { x.to_bits() }).collect::<Vec<_>>()
+                };
+                let loss = |stats: BatchStats| (!stats.loss.is_nan()).then(|| stats.loss.to_bits());
                 on_every_isa(|isa| {
                     let (mut looked, mut found, mut out) = (start, start, logits.to_vec());
                     cross_entropy(logits, labels, &mut looked);
                     cross_entropy_gradient(&mut out, labels, 0.3, &mut found);
-                    assert_eq!((loss(looked), looked.wrong), (loss(expected), expected.wrong), "{isa:?}, {n}");
-                    assert_eq!((loss(found), found.wrong), (loss(expected), expected.wrong), "{isa:?}, {n}");
+                    assert_eq!(
+                        (loss(looked), looked.wrong),
+                        (loss(expected), expected.wrong),
+                        "{isa:?}, {n}"
+                    );
+                    assert_eq!(
+                        (loss(found), found.wrong),
+                        (loss(expected), expected.wrong),
+                        "{isa:?}, {n}"
+                    );
                     assert_eq!(bits(&out), bits(&gradient), "{isa:?}, {n}");
                 });
             }
@@ -244,11 +262,13 @@ mod tests {
     fn the_exponential_is_within_two_units_in_the_last_place() {
         let ulps = |x: f32| {
             let exact = libm::exp(f64::from(x));
-            let unit = f64::from(f32::from_bits((exact as f32).to_bits() + 1)) - f64::from(exact as f32);
+            let unit =
+                f64::from(f32::from_bits((exact as f32).to_bits() + 1)) - f64::from(exact as f32);
             (f64::from(exp_of_negative(x)) - exact).abs() / unit
         };
         let last = (-87.0f32).to_bits();
-        let every = (0x8000_0000..=last).step_by(997).map(f32::from_bits).chain([f32::from_bits(last)]);
+        let every =
+            (0x8000_0000..=last).step_by(997).map(f32::from_bits).chain([f32::from_bits(last)]);
         let worst = every.map(ulps).fold(0.0, f64::max);
         assert!(worst <= 2.0, "{worst}");
     }
@@ -262,12 +282,18 @@ mod tests {
 
     #[test]
     fn the_logarithm_is_within_two_units_in_the_last_place() {
-        let wide = (0..200_000).map(|i| f64::from_bits(0x0010_0000_0000_0000 + i * 0x29d5_3a1f_9e2d));
-        let sums =
-            (0..=900_000).map(|i| 1.0 + f64::from(i) / 1e5).chain((1..52).map(|k| 1.0 + 1.0 / (1u64 << k) as f64));
+        let wide =
+            (0..200_000).map(|i| f64::from_bits(0x0010_0000_0000_0000 + i * 0x29d5_3a1f_9e2d));
+        let sums = (0..=900_000)
+            .map(|i| 1.0 + f64::from(i) / 1e5)
+            .chain((1..52).map(|k| 1.0 + 1.0 / (1u64 << k) as f64));
         for x in wide.chain(sums) {
             let exact = libm::log(x);
-            assert!((ln(x) - exact).abs() <= 2.0 * f64::EPSILON * exact.abs(), "ln({x}) is {}, not {exact}", ln(x));
+            assert!(
+                (ln(x) - exact).abs() <= 2.0 * f64::EPSILON * exact.abs(),
+                "ln({x}) is {}, not {exact}",
+                ln(x)
+            );
         }
         assert_eq!(ln(1.0).to_bits(), 0.0f64.to_bits());
         assert!(ln(f64::NAN).is_nan());
@@ -275,18 +301,18 @@ mod tests {
 
     #[test]
     fn equal_logits_cost_the_logarithm_of_ten_and_tie_to_the_lowest_class() {
-        let Seen { loss, wrong } = seen(&[0.5; 10], &[0]);
+        let BatchStats { loss, wrong } = stats(&[0.5; 10], &[0]);
         assert!((loss - std::f64::consts::LN_10).abs() < 1e-15);
         assert_eq!(wrong, 0);
-        assert_eq!(seen(&[0.5; 10], &[1]).wrong, 1);
+        assert_eq!(stats(&[0.5; 10], &[1]).wrong, 1);
     }
 
     #[test]
     fn huge_logits_neither_overflow_nor_vanish() {
         let mut logits = [0.0f32; 10];
         logits[3] = 1e30;
-        assert_eq!(seen(&logits, &[3]), Seen { loss: 0.0, wrong: 0 });
-        let Seen { loss, wrong } = seen(&logits, &[4]);
+        assert_eq!(stats(&logits, &[3]), BatchStats { loss: 0.0, wrong: 0 });
+        let BatchStats { loss, wrong } = stats(&logits, &[4]);
         assert!((loss / 1e30 - 1.0).abs() < 1e-6 && wrong == 1);
     }
 
@@ -296,7 +322,7 @@ mod tests {
             for at in 0..10 {
                 let mut logits = [0.0; 10];
                 logits[at] = broken;
-                assert!(!seen(&logits, &[5]).loss.is_finite(), "{broken} at {at}");
+                assert!(!stats(&logits, &[5]).loss.is_finite(), "{broken} at {at}");
             }
         }
     }
@@ -304,7 +330,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "a label above 9")]
     fn a_label_above_nine_is_refused() {
-        seen(&[0.0; 20], &[10, 0]);
+        stats(&[0.0; 20], &[10, 0]);
     }
 
     proptest! {
@@ -316,7 +342,7 @@ mod tests {
             // ln(sum exp(x_c - x_label)) = ln(1 + the others).
             let others: f64 = (0..10).filter(|&c| c != usize::from(label)).map(|c| libm::exp(wide[c] - wide[usize::from(label)])).sum();
             let exact = libm::log1p(others);
-            let found = seen(&logits, &[label]).loss;
+            let found = stats(&logits, &[label]).loss;
             prop_assert!((found - exact).abs() <= 1e-6 * exact + 1e-15, "{found} {exact}");
         }
 
@@ -324,14 +350,14 @@ mod tests {
         fn the_gradient_agrees_with_central_differences(
             logits in prop::array::uniform10(-8.0f32..8.0), label in 0u8..10, weight in 0.01f64..2.0,
         ) {
-            let (mut gradient, mut found) = (logits, Seen::default());
+            let (mut gradient, mut found) = (logits, BatchStats::default());
             cross_entropy_gradient(&mut gradient, &[label], weight, &mut found);
-            prop_assert_eq!(found, seen(&logits, &[label]));
+            prop_assert_eq!(found, stats(&logits, &[label]));
             for class in 0..10 {
                 let shifted = |by: f32| {
                     let mut moved = logits;
                     moved[class] += by;
-                    (seen(&moved, &[label]).loss, f64::from(moved[class]))
+                    (stats(&moved, &[label]).loss, f64::from(moved[class]))
                 };
                 let ((up, x1), (down, x0)) = (shifted(1e-2), shifted(-1e-2));
                 let slope = weight * (up - down) / (x1 - x0);

@@ -4,13 +4,13 @@
 //! mirrors. Neither can change the answer, since every byte is checked against published digests. Whoever names a folder
 //! wants what is in it: if that is not MNIST, the stage fails, and nothing else is used.
 
-use super::artifact::{DATA_CARD, DataCard, IMAGES, MNIST, write_examples, write_json};
+use super::artifact::{DATA_CARD, DataCard, IMAGES, write_examples, write_json};
 use crate::engine::stage::{Context, Invocation, Slot, Stage, Unavailable};
 use crate::fs;
 use crate::study::bounded::ImageCount;
 use crate::study::data::digits::digits;
 use crate::study::data::mnist::{self, FILES, MIRRORS};
-use crate::study::data::{Examples, Split};
+use crate::study::data::{Dataset, Examples, Split};
 use anyhow::{Context as _, Result, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,24 +41,6 @@ pub(super) struct Params {
     /// Hold out this many of the training images, drawn by seed.
     #[serde(default)]
     validation: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-enum Dataset {
-    /// The four files of MNIST.
-    Mnist,
-    /// Strokes drawn by seed: no files, no network.
-    Digits,
-}
-
-impl Dataset {
-    fn name(self) -> &'static str {
-        match self {
-            Dataset::Mnist => MNIST,
-            Dataset::Digits => "digits",
-        }
-    }
 }
 
 /// How many images both datasets have, and no more can be asked for.
@@ -92,7 +74,7 @@ impl Stage for Fetch {
 
     /// MNIST whole is the same whatever the seed.
     fn label(params: &Params) -> Option<String> {
-        let draws = params.dataset == Dataset::Digits || params.validation > 0;
+        let draws = params.dataset.is_generated() || params.validation > 0;
         draws.then(|| "data".to_owned())
     }
 

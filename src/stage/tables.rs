@@ -365,8 +365,7 @@ pub(super) fn means(frame: &DataFrame) -> Result<Vec<Mean>> {
     let (mean, intervals) = (numbers(frame, "mean")?, intervals(frame, ["low", "high"])?);
     let (least, most) = (numbers(frame, "least")?, numbers(frame, "most")?);
     let row = |i: usize| -> Result<Mean> {
-        let average = Average::named(&average[i])
-            .with_context(|| format!("`{}` is not an average", average[i]))?;
+        let average = average[i].parse().map_err(anyhow::Error::msg)?;
         let range = (least[i], most[i]);
         Ok(Mean { count: count[i] as usize, average, mean: mean[i], interval: intervals[i], range })
     };
