@@ -23,6 +23,8 @@ mod limits;
 mod paths;
 mod plot;
 mod report;
+mod results;
+mod rows;
 mod scratch;
 mod sections;
 mod tables;
