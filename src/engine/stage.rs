@@ -179,6 +179,8 @@ pub trait Stage: 'static {
     const OPEN: bool = false;
     /// Fields where a list is one value, not a grid axis.
     const LISTS: &'static [&'static str] = &[];
+    /// Whether it serves any pipeline, not only the study that the program ships with.
+    const GENERAL_PURPOSE: bool = false;
 
     /// Its parameters. Fields that have a default are left out of the key while they are at it.
     type Params: Serialize + DeserializeOwned + JsonSchema;
@@ -393,6 +395,8 @@ pub trait Kind: Sync {
     fn is_open(&self) -> bool;
     /// See [`Stage::LISTS`].
     fn lists(&self) -> &'static [&'static str];
+    /// See [`Stage::GENERAL_PURPOSE`].
+    fn is_general_purpose(&self) -> bool;
     /// See [`Stage::outputs`].
     fn outputs_for(&self, params: &Params) -> Result<Option<Vec<String>>>;
     /// Reads, checks and canonicalises the fields of a stage that are not slots.
@@ -489,6 +493,10 @@ impl<S: Stage> Kind for KindOf<S> {
 
     fn lists(&self) -> &'static [&'static str] {
         S::LISTS
+    }
+
+    fn is_general_purpose(&self) -> bool {
+        S::GENERAL_PURPOSE
     }
 
     fn outputs_for(&self, params: &Params) -> Result<Option<Vec<String>>> {

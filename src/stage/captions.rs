@@ -1,91 +1,90 @@
-//! Sentences of captions that follow from what a figure shows, so that none is written by hand.
+//! Sentences of captions, derived from what a figure shows.
 
-use super::tables::Mean;
+use super::rows::GroupMean;
 use crate::report::axis::Scale;
 use crate::report::figure::{Mark, Panel};
-use crate::study::stats::Average;
+use crate::study::curve::Method;
+use crate::study::curve::refit::Targets;
+use crate::study::stats::{Average, FEWEST};
 
-/// Of a figure without any data.
-pub(super) const NOTHING: &str = "The run has nothing to show here.";
+/// The caption of a figure without data.
+pub(super) const NO_DATA: &str = "The run has no data for this figure.";
 
-/// Those that are not empty, with a space between.
-pub(super) fn sentences(all: impl IntoIterator<Item = String>) -> String {
-    all.into_iter().filter(|sentence| !sentence.is_empty()).collect::<Vec<_>>().join(" ")
+/// Joins the sentences that are not empty.
+pub(super) fn join(sentences: impl IntoIterator<Item = String>) -> String {
+    let sentences = sentences.into_iter().filter(|sentence| !sentence.is_empty());
+    sentences.collect::<Vec<_>>().join(" ")
 }
 
-/// What t means on a curve of two segments.
-pub(super) fn of_wa<'a>(mut methods: impl Iterator<Item = &'a str>) -> String {
-    if methods.any(|method| method.ends_with("+wa")) {
-        "On a curve with WA, W1 moves in the first half of t, and W2 alone, straight, in the second; of its points, which lie \
-         closer beside its largest training error, those are shown that all pairs have."
+/// The meaning of t on curves of two segments, if there are any.
+pub(super) fn segments(mut methods: impl Iterator<Item = Method>) -> String {
+    if methods.any(|method| method.adjustment == Some(Targets::A)) {
+        "With WA, W1 moves in the first half of t and W2 in the second, along a straight line. Its \
+         points are denser around the largest training error; the points that all pairs have in \
+         common are shown."
             .to_owned()
     } else {
         String::new()
     }
 }
 
-/// Over how many pairs the means are, and of which kind.
-pub(super) fn averaged(means: &[&Mean]) -> String {
+/// The number of pairs averaged over, and the kind of average.
+pub(super) fn averages(means: &[&GroupMean]) -> String {
     let counts = means.iter().map(|mean| mean.count);
     let pairs = match (counts.clone().min(), counts.max()) {
-        (None, _) | (_, None) => return NOTHING.to_owned(),
-        (_, Some(1)) => return "Of one pair.".to_owned(),
+        (None, _) | (_, None) => return NO_DATA.to_owned(),
+        (_, Some(1)) => return "Values of a single pair.".to_owned(),
         (Some(least), Some(most)) if least == most => format!("{most} pairs"),
         (Some(least), Some(most)) => format!("{least} to {most} pairs"),
     };
     let geometric = means.iter().filter(|mean| mean.average == Average::Geometric).count();
-    let kind = match geometric {
-        0 => "",
-        n if n == means.len() => ", geometric",
-        _ => ", geometric where the pairs differ most",
-    };
-    format!("Mean over {pairs}{kind}.")
+    match geometric {
+        0 => format!("Mean over {pairs}."),
+        n if n == means.len() => format!("Geometric mean over {pairs}."),
+        _ => format!("Mean over {pairs}, geometric where their values differ widely."),
+    }
 }
 
-/// Which of the means have an interval, and what stands for those that have none.
-pub(super) fn intervals(means: &[&Mean], curves: bool, crowded: bool) -> String {
+/// Which means have a confidence interval, and what is shown for the others.
+pub(super) fn intervals(means: &[&GroupMean], curves: bool, omitted: bool) -> String {
     let with = means.iter().filter(|mean| mean.interval.is_some()).count();
     let dots = means.iter().any(|mean| mean.interval.is_none() && mean.count > 1) && !curves;
-    let name = if curves { "bands" } else { "whiskers" };
-    let pairs = if dots { "; dots are the single pairs" } else { "" };
-    let cut = if curves {
-        "cut off at the edge of a panel"
-    } else {
-        "without a cap where they go on beyond the panel"
+    let dots = if dots { " Dots are single pairs." } else { "" };
+    let name = if curves { "Bands" } else { "Whiskers" };
+    let clipped = match curves {
+        true => "clipped to the panel",
+        false => "without a cap where they extend beyond the panel",
     };
     match with {
         0 if means.is_empty() => String::new(),
-        0 => format!("No {name}: there are too few pairs for an interval{pairs}."),
-        _ if crowded => {
-            "The 95 % intervals are not drawn, since so many bands would hide each other; \
-                         `curves.csv` of the stage `aggregate` has them."
-                .to_owned()
+        0 => format!("There are too few pairs for confidence intervals.{dots}"),
+        _ if omitted => "The 95 % confidence intervals are omitted, since so many bands would \
+                         overlap; `curves.csv` of the stage `aggregate` contains them."
+            .to_owned(),
+        n if n == means.len() => {
+            format!("{name} are 95 % confidence intervals of the mean, {clipped}.")
         }
-        n if n == means.len() => format!("The {name} are 95 % intervals of the mean, {cut}."),
         _ => format!(
-            "The {name} are 95 % intervals of the mean, {cut}, where there are pairs enough for one{pairs}."
+            "{name} are 95 % confidence intervals of the mean, {clipped}; means over fewer than \
+             {FEWEST} pairs have none.{dots}"
         ),
     }
 }
 
-/// How many values have no place in `panels`, since an axis is logarithmic, and what stands for
-/// them.
+/// The number of values that a log axis cannot show, and how they are drawn.
 pub(super) fn not_above_zero(panels: &[Panel]) -> String {
-    let of_log =
+    let logarithmic =
         panels.iter().filter(|panel| panel.y.scale == Scale::Log).flat_map(|panel| &panel.series);
     let mut marks: Vec<Mark> = Vec::new();
-    for series in of_log {
+    for series in logarithmic {
         marks.extend(series.points.iter().filter(|(_, y)| *y <= 0.0).map(|_| series.mark));
     }
-    let values = match marks.len() {
-        0 => return String::new(),
-        1 => "One value is 0 or less".to_owned(),
-        n => format!("{n} values are 0 or less"),
-    };
-    let shown = if marks.contains(&Mark::Curve) {
-        "is a gap in its line"
-    } else {
-        "stands at its lower end"
-    };
-    format!("{values}, where the log axis does not reach: each {shown}.")
+    let curve = marks.contains(&Mark::Curve);
+    match (marks.len(), curve) {
+        (0, _) => String::new(),
+        (1, true) => "One value is 0 or less, a gap in its line on the log axis.".to_owned(),
+        (1, false) => "One value is 0 or less, drawn at the lower end of the log axis.".to_owned(),
+        (n, true) => format!("{n} values are 0 or less, gaps in their lines on the log axis."),
+        (n, false) => format!("{n} values are 0 or less, drawn at the lower end of the log axis."),
+    }
 }

@@ -185,6 +185,7 @@ impl Stage for Command {
     const OPEN: bool = true;
     const SPAWNS: bool = true;
     const LISTS: &'static [&'static str] = &["run", "files", "ignore", "outputs"];
+    const GENERAL_PURPOSE: bool = true;
     type Params = Params;
 
     fn check(params: &Params) -> Result<(), Hinted> {
@@ -296,8 +297,8 @@ impl Stage for Command {
         }
     }
 
-    fn difference(file: &str, cached: &[u8], again: &[u8]) -> String {
-        format::difference(file, cached, again)
+    fn difference(file: &str, cached: &[u8], recomputed: &[u8]) -> String {
+        format::difference(file, cached, recomputed)
     }
 
     fn changes(file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {

@@ -1,101 +1,35 @@
-//! The talk's conclusions, each checked against the run's own numbers, on the test split.
+//! The talk's conclusions, each tested with the run's own numbers on the test split.
 //!
-//! A verdict follows from a few contrasts, never from a count of cells nor from a judgement made
-//! beforehand. A contrast says how many times as large a metric is after a change as before it: the
-//! logarithm of the ratio is averaged within a pair over all that shares its init and shuffles,
-//! then over pairs, then over widths. The methods, priors and widths compared are those of the run,
-//! and a contrast names what it leaves out.
+//! A verdict follows from a few contrasts between the methods, priors and widths of the run.
 
-use super::figures::by_strength;
-use super::tables::ends;
-use super::talk::{ordered, title};
-use crate::study::stats::{
-    Estimate, FEWEST, Interval, NotFinite, Sample, holm, noise_of_difference,
-};
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
+use super::contrasts::{Contrast, Outcome, PriorMethod, ratio_text};
+use super::rows::{Metric, PairMetrics, priors, widths};
+use super::talk;
+use crate::study::curve::Method;
+use crate::study::net::{Prior, PriorKind};
+use crate::study::stats::{FEWEST, NotFinite, holm};
+use std::collections::BTreeSet;
 
-/// A metric on the test split by (width, prior, method, metric), pair by pair.
-pub(super) type Pairs = BTreeMap<(i64, String, String, String), BTreeMap<i64, f64>>;
-
-/// What the verdicts are reached from.
+/// The numbers that the conclusions are tested with.
 pub(super) struct Findings {
-    pub(super) pairs: Pairs,
-    /// Test images, for the noise of an error.
+    pub(super) pairs: PairMetrics,
+    /// The number of test images, for the noise of an error.
     pub(super) images: usize,
 }
 
-/// A claim and what the run says of it.
+/// A claim and the verdict on it.
 #[derive(Debug, PartialEq)]
 pub(super) struct Conclusion {
-    /// As the talk has it, translated.
+    /// The talk's claim, translated.
     pub(super) claim: &'static str,
-    /// A word or two, and the contrasts behind them.
+    /// The verdict, with the number of contrasts behind it.
     pub(super) verdict: String,
-    /// The numbers, a line each.
+    /// One line per contrast.
     pub(super) evidence: Vec<String>,
 }
 
-/// A prior and a method.
-type Curve = (String, String);
-
-/// A metric of one curve, and the error on the test images whose noise is in it; both in points.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Level {
-    metric: f64,
-    error: f64,
-}
-
-/// A metric after a change against the same before it.
-struct Contrast {
-    /// What is compared with what, and by which metric.
-    name: String,
-    /// The logarithm of how many times as large it is after the change; none of too few pairs.
-    log_ratio: Option<Estimate>,
-    /// Before and after, averaged over pairs: one for each width that the ratio is pooled over.
-    levels: Vec<[Level; 2]>,
-    /// The number of pairs of each width with too few of them.
-    too_few: BTreeMap<i64, usize>,
-    /// What else is not in it, and why.
-    left_out: Vec<String>,
-}
-
-/// What a contrast shows.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Finding {
-    Lower,
-    Higher,
-    Open,
-}
-
-impl Finding {
-    fn word(self) -> &'static str {
-        match self {
-            Finding::Lower => "lower",
-            Finding::Higher => "higher",
-            Finding::Open => "open",
-        }
-    }
-}
-
-/// The largest error on the curve, in %.
-const MAX: &str = "max_error";
-
-/// Its excess over the worse end, in points: how isolated the two ends are from each other.
-const EXCESS: &str = "excess_error";
-
-/// The mean error by arc length, in %. Over t, the nearly flat second segment of WA would make up
-/// half of it.
-const MEAN: &str = "mean_error_by_length";
-
-/// The columns that [`Findings`] needs.
-pub(super) const COMPARED: [&str; 3] = [MAX, EXCESS, MEAN];
-
-/// The chance of a false finding that a whole family of contrasts may have.
-const LEVEL: f64 = 0.05;
-
 impl Findings {
-    /// All four of the talk's conclusions, in its order.
+    /// The talk's four conclusions, in its order.
     ///
     /// # Errors
     /// If a metric is not finite.
@@ -106,214 +40,120 @@ impl Findings {
     fn better_methods(&self) -> Result<Conclusion, NotFinite> {
         let (mut family, mut notes) = (Vec::new(), Vec::new());
         let methods = self.methods();
-        for method in methods.iter().filter(|method| base(method) != method.as_str()) {
-            let base = base(method);
-            if !methods.iter().any(|method| method == base) {
-                notes.push(format!(
-                    "{}: not compared, this run has no {}",
-                    title(method),
-                    title(base)
-                ));
+        for &method in methods.iter().filter(|method| !method.is_base()) {
+            let base = method.base();
+            let (title, base_title) = (method.title(), base.title());
+            if !methods.contains(&base) {
+                notes.push(format!("{title}: not compared, the run has no {base_title}"));
                 continue;
             }
-            let change =
-                |prior: String| [(prior.clone(), base.to_owned()), (prior, method.clone())];
-            let changes: Vec<[Curve; 2]> = self.priors().into_iter().map(change).collect();
-            for (metric, words) in [(MAX, "largest error"), (MEAN, "mean error by arc length")] {
-                let name = format!("{} instead of {}, {words}", title(method), title(base));
+            let changes: Vec<[PriorMethod; 2]> =
+                self.priors().into_iter().map(|prior| [(prior, base), (prior, method)]).collect();
+            for (metric, metric_name) in [
+                (Metric::MaxError, "largest error"),
+                (Metric::MeanErrorByLength, "mean error by arc length"),
+            ] {
+                let name = format!("{title} vs. {base_title}, {metric_name}");
                 family.push(self.within_pairs(name, metric, &changes)?);
             }
         }
         let claim = "More elaborate methods (WA, OT) find curves with a lower mean error.";
-        Ok(self.judge(
-            claim,
-            &family,
-            notes,
-            "this run has no method with WA or OT beside the same without",
-        ))
+        let missing = "the run has no method with WA or OT together with its base curve";
+        Ok(self.judge(claim, &family, notes, missing))
     }
 
     fn width(&self) -> Result<Conclusion, NotFinite> {
         let mut family = Vec::new();
         for method in self.methods() {
-            let measured = |(hidden, _, of, metric): &(i64, String, String, String)| {
-                (*of == method && metric == EXCESS).then_some(*hidden)
-            };
-            let widths: BTreeSet<i64> = self.pairs.keys().filter_map(measured).collect();
+            let measured = self.pairs.keys().filter(|(group, metric)| {
+                group.method == method && *metric == Metric::ExcessError
+            });
+            let widths = widths(measured.map(|(group, _)| group));
             if let (Some(&narrow), Some(&wide)) = (widths.first(), widths.last())
                 && narrow < wide
             {
-                family.push(self.between_widths(&method, [narrow, wide])?);
+                let (priors, widths) = (self.priors(), [narrow, wide]);
+                family.push(Contrast::between_widths(&self.pairs, priors, method, widths)?);
             }
         }
-        let claim = "With more neurons the local minima of the loss cease to be isolated.";
-        Ok(self.judge(claim, &family, Vec::new(), "this run has no method at two widths"))
+        let claim = "With more neurons, the local minima of the loss cease to be isolated.";
+        Ok(self.judge(claim, &family, Vec::new(), "the run has no method at two widths"))
     }
 
     fn prior(&self) -> Result<Conclusion, NotFinite> {
         let (mut family, mut notes) = (Vec::new(), Vec::new());
         let priors = self.priors();
-        if priors.iter().any(|prior| prior == "none") {
-            for prior in priors.iter().filter(|prior| *prior != "none") {
-                let changes = self.for_each_method("none", prior);
-                family.push(self.within_pairs(
-                    format!("{prior} instead of none, excess"),
-                    EXCESS,
-                    &changes,
-                )?);
-                let whole = self.within_pairs(String::new(), MAX, &changes)?.log_ratio;
-                let note = |ratio| {
-                    format!(
-                        "{prior}: the largest error itself, ends included, is {}; unadjusted",
-                        times(ratio)
-                    )
-                };
-                notes.extend(whole.map(note));
+        if priors.contains(&Prior::None) {
+            for prior in priors.into_iter().filter(|prior| *prior != Prior::None) {
+                let changes = self.for_each_method(Prior::None, prior);
+                let name = format!("{prior} vs. {}, excess error", Prior::None);
+                family.push(self.within_pairs(name, Metric::ExcessError, &changes)?);
+                let whole = self.within_pairs(String::new(), Metric::MaxError, &changes)?.log_ratio;
+                notes.extend(whole.map(|ratio| {
+                    let ratio = ratio_text(ratio);
+                    format!("{prior} vs. {}, largest error: {ratio}, not tested", Prior::None)
+                }));
             }
         }
-        let claim = "A prior makes the space smoother and connects the local minima better.";
-        Ok(self.judge(claim, &family, notes, "this run has no prior beside none at all"))
+        let claim = "A prior makes the parameter space smoother and connects the local minima \
+                     better.";
+        let missing = "the run does not have nets both with and without a prior";
+        Ok(self.judge(claim, &family, notes, missing))
     }
 
     fn informative_prior(&self) -> Result<Conclusion, NotFinite> {
         let mut family = Vec::new();
-        // Dropout is no density of the weights: no share of dropped units says more about them than
-        // another.
-        for kind in ["normal ", "laplace "] {
-            let priors: Vec<String> =
-                self.priors().into_iter().filter(|prior| prior.starts_with(kind)).collect();
+        for &kind in PriorKind::ALL {
+            // Only the variance of a density measures how informative a prior is; the probability of
+            // dropout does not.
+            let priors: Vec<Prior> = self
+                .priors()
+                .into_iter()
+                .filter(|prior| prior.kind() == kind && prior.variance().is_some())
+                .collect();
             for step in priors.windows(2) {
-                let changes = self.for_each_method(&step[0], &step[1]);
-                let name = format!("{} instead of {}, excess", step[1], step[0]);
-                family.push(self.within_pairs(name, EXCESS, &changes)?);
+                let changes = self.for_each_method(step[0], step[1]);
+                let name = format!("{} vs. {}, excess error", step[1], step[0]);
+                family.push(self.within_pairs(name, Metric::ExcessError, &changes)?);
             }
         }
         let claim = "The more informative the prior, the smoother the parameter space.";
-        let untested = "this run has neither two normal nor two Laplace priors; the profile paper has the whole axis";
-        Ok(self.judge(claim, &family, Vec::new(), untested))
+        let missing = "the run has no two priors of one kind with different variances; the profile \
+                       `paper` does";
+        Ok(self.judge(claim, &family, Vec::new(), missing))
     }
 
-    fn widths(&self) -> BTreeSet<i64> {
-        self.pairs.keys().map(|(hidden, ..)| *hidden).collect()
-    }
-
-    fn priors(&self) -> Vec<String> {
-        by_strength(self.pairs.keys().map(|(_, prior, ..)| prior.clone()))
-    }
-
-    fn methods(&self) -> Vec<String> {
-        ordered(self.pairs.keys().map(|(_, _, method, _)| method.clone()))
-    }
-
-    /// One prior in place of another, with each method.
-    fn for_each_method(&self, before: &str, after: &str) -> Vec<[Curve; 2]> {
-        let change =
-            |method: String| [(before.to_owned(), method.clone()), (after.to_owned(), method)];
-        self.methods().into_iter().map(change).collect()
-    }
-
-    /// `metric` of a curve, pair by pair; empty if the run does not have it.
-    fn levels(&self, hidden: i64, (prior, method): &Curve, metric: &str) -> BTreeMap<i64, Level> {
-        let values = |metric: &str| {
-            self.pairs.get(&(hidden, prior.clone(), method.clone(), metric.to_owned()))
-        };
-        let (Some(metrics), Some(errors)) =
-            (values(metric), values(if metric == EXCESS { MAX } else { metric }))
-        else {
-            return BTreeMap::new();
-        };
-        let level = |(pair, metric): (&i64, &f64)| {
-            Some((*pair, Level { metric: *metric, error: *errors.get(pair)? }))
-        };
-        metrics.iter().filter_map(level).collect()
-    }
-
-    /// `changes` that leave init and shuffles as they are: ratios within a pair, averaged over the
-    /// changes. The widths share no nets and count the same.
     fn within_pairs(
         &self,
         name: String,
-        metric: &str,
-        changes: &[[Curve; 2]],
+        metric: Metric,
+        changes: &[[PriorMethod; 2]],
     ) -> Result<Contrast, NotFinite> {
-        let mut contrast = Contrast::new(name);
-        let mut ratios = Vec::new();
-        for hidden in self.widths() {
-            let mut logs = Logs::new();
-            let mut levels = Vec::new();
-            for change in changes {
-                let [before, after] =
-                    change.each_ref().map(|curve| self.levels(hidden, curve, metric));
-                for (curve, levels) in change.iter().zip([&before, &after]) {
-                    contrast.leave_out(hidden, curve, levels);
-                }
-                for (pair, x) in &before {
-                    let Some(y) = after.get(pair).filter(|y| x.metric > 0.0 && y.metric > 0.0)
-                    else {
-                        continue;
-                    };
-                    logs.entry(*pair).or_default().push(libm::log(y.metric / x.metric));
-                    levels.push([*x, *y]);
-                }
-            }
-            if let Some(ratio) = contrast.estimate(hidden, logs)? {
-                ratios.push(ratio);
-                contrast
-                    .levels
-                    .push([0, 1].map(|side| Level::mean(levels.iter().map(|level| level[side]))));
-            }
-        }
-        contrast.log_ratio = Estimate::pool(&ratios);
-        Ok(contrast)
+        let widths = widths(self.pairs.keys().map(|(group, _)| group));
+        Contrast::within_pairs(&self.pairs, widths, name, metric, changes)
     }
 
-    /// The excess at the widest net against that at the narrowest, which share no nets: Welch's
-    /// test on logarithms, averaged over priors within a pair. A prior with an excess of 0 or less
-    /// is left out of both sides, so that they stay alike.
-    fn between_widths(&self, method: &str, widths: [i64; 2]) -> Result<Contrast, NotFinite> {
-        let [narrow, wide] = widths;
-        let mut contrast =
-            Contrast::new(format!("{}, h = {wide} instead of h = {narrow}, excess", title(method)));
-        let curves: Vec<Curve> =
-            self.priors().into_iter().map(|prior| (prior, method.to_owned())).collect();
-        let mut sides = Vec::new();
-        for curve in &curves {
-            let levels = widths.map(|hidden| self.levels(hidden, curve, EXCESS));
-            for (hidden, levels) in widths.iter().zip(&levels) {
-                contrast.leave_out(*hidden, curve, levels);
-            }
-            let positive =
-                |levels: &BTreeMap<i64, Level>| levels.values().all(|level| level.metric > 0.0);
-            if levels.iter().all(|levels| !levels.is_empty() && positive(levels)) {
-                sides.push(levels);
-            }
-        }
-        let mut estimates = Vec::new();
-        for (side, hidden) in widths.into_iter().enumerate() {
-            let mut logs = Logs::new();
-            for (pair, level) in sides.iter().flat_map(|levels| &levels[side]) {
-                logs.entry(*pair).or_default().push(libm::log(level.metric));
-            }
-            logs.retain(|_, logs| logs.len() == sides.len());
-            estimates.push(contrast.estimate(hidden, logs)?);
-        }
-        if let [Some(narrow), Some(wide)] = estimates[..] {
-            contrast.log_ratio = Estimate::combine(&[(1.0, wide), (-1.0, narrow)]);
-            let level = |side: usize| {
-                Level::mean(sides.iter().flat_map(|levels| levels[side].values().copied()))
-            };
-            contrast.levels.push([level(0), level(1)]);
-        }
-        Ok(contrast)
+    fn priors(&self) -> BTreeSet<Prior> {
+        priors(self.pairs.keys().map(|(group, _)| group))
     }
 
-    /// What a family of contrasts says of a claim that holds if each is lower.
+    fn methods(&self) -> Vec<Method> {
+        talk::in_order(self.pairs.keys().map(|(group, _)| group.method))
+    }
+
+    /// The change from one prior to another, with each method.
+    fn for_each_method(&self, before: Prior, after: Prior) -> Vec<[PriorMethod; 2]> {
+        self.methods().into_iter().map(|method| [(before, method), (after, method)]).collect()
+    }
+
+    /// The verdict of a family of contrasts on a claim that predicts each of them to be lower.
+    /// `missing` is the reason for an empty family.
     fn judge(
         &self,
         claim: &'static str,
         family: &[Contrast],
         notes: Vec<String>,
-        untested: &str,
+        missing: &str,
     ) -> Conclusion {
         let ratios = || family.iter().filter_map(|contrast| contrast.log_ratio);
         let mut adjusted = holm(&ratios().map(|ratio| ratio.p()).collect::<Vec<_>>()).into_iter();
@@ -321,20 +161,18 @@ impl Findings {
         let (mut lower, mut higher) = (0, 0);
         for contrast in family {
             let p = contrast.log_ratio.and_then(|_| adjusted.next());
-            let (finding, line) = contrast.finding(p, self.images);
-            lower += usize::from(finding == Finding::Lower);
-            higher += usize::from(finding == Finding::Higher);
+            let (outcome, line) = contrast.outcome(p, self.images);
+            lower += usize::from(outcome == Outcome::Lower);
+            higher += usize::from(outcome == Outcome::Higher);
             evidence.push(line);
         }
         let counts = format!("{lower} of {} contrasts lower, {higher} higher", family.len());
         let verdict = match (lower, higher) {
-            _ if family.is_empty() => format!("not tested: {untested}"),
+            _ if family.is_empty() => format!("not tested: {missing}"),
             _ if ratios().next().is_none() => {
-                format!(
-                    "not decided: no contrast has a width with {FEWEST} pairs, fewer say too little of their spread"
-                )
+                format!("inconclusive: a contrast requires at least {FEWEST} pairs of one width")
             }
-            (0, 0) => format!("not decided: {counts}"),
+            (0, 0) => format!("inconclusive: {counts}"),
             (_, 0) if lower == family.len() => format!("supported: {counts}"),
             (0, _) if higher == family.len() => format!("contradicted: {counts}"),
             (_, 0) => format!("partly supported: {counts}"),
@@ -346,165 +184,53 @@ impl Findings {
     }
 }
 
-/// Logarithms, pair by pair.
-type Logs = BTreeMap<i64, Vec<f64>>;
-
-impl Contrast {
-    fn new(name: String) -> Contrast {
-        Contrast {
-            name,
-            log_ratio: None,
-            levels: Vec::new(),
-            too_few: BTreeMap::new(),
-            left_out: Vec::new(),
-        }
-    }
-
-    /// Names a curve that the run does not have, and the pairs whose metric has no logarithm.
-    fn leave_out(&mut self, hidden: i64, (prior, method): &Curve, levels: &BTreeMap<i64, Level>) {
-        let curve = format!("{}, {prior}, h = {hidden}", title(method));
-        let without: Vec<String> = levels
-            .iter()
-            .filter(|(_, level)| level.metric <= 0.0)
-            .map(|(pair, _)| pair.to_string())
-            .collect();
-        if levels.is_empty() {
-            self.left_out.push(format!("{curve} (not in this run)"));
-        } else if !without.is_empty() {
-            self.left_out.push(format!("{curve}, pair {} (0 or less)", without.join(" and ")));
-        }
-    }
-
-    /// The mean over the pairs of one width; notes if they are too few.
-    fn estimate(&mut self, hidden: i64, logs: Logs) -> Result<Option<Estimate>, NotFinite> {
-        let nets = logs.keys().map(|pair| ends(*pair)).collect();
-        let means = logs
-            .into_values()
-            .map(|logs| Sample::of_nets(logs).map(|logs| logs.mean().unwrap_or(0.0)));
-        let sample = Sample::of_pairs(means.collect::<Result<_, _>>()?, nets)?;
-        let estimate = sample.estimate();
-        if estimate.is_none() {
-            self.too_few.insert(hidden, sample.len());
-        }
-        Ok(estimate)
-    }
-
-    /// Before less after in points, and two standard errors of a difference between two errors on
-    /// `images` test images, taken for independent.
-    fn drop_and_noise(&self, images: usize) -> (f64, f64) {
-        let [before, after] =
-            [0, 1].map(|side| Level::mean(self.levels.iter().map(|level| level[side])));
-        (before.metric - after.metric, noise_of_difference(before.error, after.error, images))
-    }
-
-    /// What it shows at the adjusted `p`, and the numbers in words.
-    fn finding(&self, p: Option<f64>, images: usize) -> (Finding, String) {
-        let mut line = format!("{}: ", self.name);
-        let mut finding = Finding::Open;
-        if let (Some(ratio), Some(p)) = (&self.log_ratio, p) {
-            let (drop, noise) = self.drop_and_noise(images);
-            let (sided, word) =
-                if ratio.mean < 0.0 { (drop, Finding::Lower) } else { (-drop, Finding::Higher) };
-            finding = if p < LEVEL && sided > noise { word } else { Finding::Open };
-            _ = write!(line, "{}, p = {}: {}", times(*ratio), shown_p(p), finding.word());
-            if p < LEVEL && sided <= noise {
-                _ = write!(
-                    line,
-                    ", {:.2} points are inside the noise of the test set, {noise:.2}",
-                    drop.abs()
-                );
-            }
-        } else {
-            line += "open, too few pairs";
-        }
-        let few = self.too_few.iter().map(|(hidden, pairs)| {
-            format!(
-                "h = {hidden} ({pairs} {}, {FEWEST} are needed)",
-                if *pairs == 1 { "pair" } else { "pairs" }
-            )
-        });
-        let left_out: Vec<String> = self.left_out.iter().cloned().chain(few).collect();
-        if !left_out.is_empty() {
-            _ = write!(line, "; left out: {}", left_out.join("; "));
-        }
-        (finding, line)
-    }
-}
-
-impl Level {
-    /// Of each of the two; zero of none.
-    fn mean(levels: impl Iterator<Item = Level>) -> Level {
-        let add = |(n, sum): (f64, Level), x: Level| {
-            (n + 1.0, Level { metric: sum.metric + x.metric, error: sum.error + x.error })
-        };
-        let (n, sum) = levels.fold((0.0, Level { metric: 0.0, error: 0.0 }), add);
-        let n = n.max(1.0);
-        Level { metric: sum.metric / n, error: sum.error / n }
-    }
-}
-
-/// A method without what is done to B: `arc:zero` of `arc:zero+ot+wa`.
-fn base(method: &str) -> &str {
-    method.split_once('+').map_or(method, |(base, _)| base)
-}
-
-/// A ratio with its interval, from its logarithm.
-fn times(log_ratio: Estimate) -> String {
-    let Interval { low, high } = log_ratio.interval();
-    let [ratio, low, high] = [log_ratio.mean, low, high].map(libm::exp);
-    // Two digits that say something, down to a hundredth.
-    let digits = if ratio < 0.1 { 3 } else { 2 };
-    format!("times {ratio:.digits$} ({low:.digits$} to {high:.digits$})")
-}
-
-fn shown_p(p: f64) -> String {
-    if p < 0.001 { format!("{p:.0e}") } else { format!("{p:.3}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stage::rows::CurveGroup;
 
-    /// Cells of `[width, prior, method, metric, values pair by pair]`.
-    fn findings(cells: &[(i64, &str, &str, &str, &[f64])]) -> Findings {
-        let cell = |&(h, prior, method, metric, values): &(i64, &str, &str, &str, &[f64])| {
-            let key = (h, prior.to_owned(), method.to_owned(), metric.to_owned());
-            (key, (1..).zip(values.iter().copied()).collect())
+    /// Findings of (width, prior, method, metric, values by pair).
+    fn findings(metrics: &[(i64, &str, &str, Metric, &[f64])]) -> Findings {
+        let entry = |&(hidden, prior, method, metric, values): &(i64, &str, &str, _, &[f64])| {
+            let (prior, method) = (prior.parse().expect("a prior"), method.parse().expect("one"));
+            let group = CurveGroup { hidden, prior, method };
+            ((group, metric), (1..).zip(values.iter().copied()).collect())
         };
-        Findings { pairs: cells.iter().map(cell).collect(), images: 10_000 }
+        Findings { pairs: metrics.iter().map(entry).collect(), images: 10_000 }
     }
 
-    /// Cells of methods at h = 50 without prior, with the same values for both metrics that methods
-    /// are compared by.
-    fn methods(cells: &[(&str, &[f64])]) -> Conclusion {
-        let cells: Vec<_> = cells
+    const COMPARED: [Metric; 2] = [Metric::MaxError, Metric::MeanErrorByLength];
+
+    /// The conclusion on methods at h = 50 without prior, with the same values for both metrics.
+    fn methods(values: &[(&str, &[f64])]) -> Conclusion {
+        let metrics: Vec<_> = values
             .iter()
-            .flat_map(|(method, values)| [MAX, MEAN].map(|m| (50, "none", *method, m, *values)))
+            .flat_map(|(method, values)| COMPARED.map(|m| (50, "none", *method, m, *values)))
             .collect();
-        findings(&cells).better_methods().expect("finite")
+        findings(&metrics).better_methods().expect("finite")
     }
 
-    /// The excess, and the largest error 2 points above it.
-    fn excess(cells: &[(i64, &str, &str, &[f64])]) -> Findings {
+    /// Findings of excess errors; the largest errors are 2 points above.
+    fn excess(values: &[(i64, &str, &str, &[f64])]) -> Findings {
         let mut found = findings(
-            &cells
+            &values
                 .iter()
-                .map(|&(h, prior, method, values)| (h, prior, method, EXCESS, values))
+                .map(|&(h, prior, method, values)| (h, prior, method, Metric::ExcessError, values))
                 .collect::<Vec<_>>(),
         );
-        for ((h, prior, method, _), pairs) in found.pairs.clone() {
+        for ((group, _), pairs) in found.pairs.clone() {
             let errors = pairs.into_iter().map(|(pair, excess)| (pair, excess + 2.0)).collect();
-            found.pairs.insert((h, prior, method, MAX.to_owned()), errors);
+            found.pairs.insert((group, Metric::MaxError), errors);
         }
         found
     }
 
     #[test]
-    fn a_verdict_follows_the_numbers_either_way() {
+    fn a_verdict_depends_on_the_direction_of_the_effect() {
         let verdict = |wa| methods(&[("linear", &[20.0, 22.0, 24.0]), ("linear+wa", wa)]).verdict;
         assert_eq!(verdict(&[5.0, 6.0, 6.5]), "supported: 2 of 2 contrasts lower, 0 higher");
         assert_eq!(verdict(&[40.0, 46.0, 48.5]), "contradicted: 0 of 2 contrasts lower, 2 higher");
-        assert_eq!(verdict(&[20.3, 21.9, 23.8]), "not decided: 0 of 2 contrasts lower, 0 higher");
+        assert_eq!(verdict(&[20.3, 21.9, 23.8]), "inconclusive: 0 of 2 contrasts lower, 0 higher");
     }
 
     /// SciPy 1.17.1, with x[h][prior] the values without OT and y those with:
@@ -515,7 +241,7 @@ mod tests {
     /// np.exp([m, m - q * se, m + q * se]), 2 * 2 * t.sf(abs(m / se), df)
     /// ```
     #[test]
-    fn one_ratio_is_pooled_over_priors_pairs_and_widths() {
+    fn the_ratio_is_pooled_over_priors_pairs_and_widths() {
         let values: [(i64, &str, &str, &[f64]); 8] = [
             (10, "none", "arc", &[50.0, 40.0, 60.0]),
             (10, "none", "arc+ot", &[20.0, 18.0, 21.0]),
@@ -528,45 +254,48 @@ mod tests {
         ];
         let both = values
             .iter()
-            .flat_map(|&(h, prior, method, x)| [MAX, MEAN].map(|m| (h, prior, method, m, x)));
+            .flat_map(|&(h, prior, method, x)| COMPARED.map(|m| (h, prior, method, m, x)));
         let found = findings(&both.collect::<Vec<_>>()).better_methods().expect("finite");
         assert_eq!(
             found.evidence,
             [
-                "Arc + OT instead of Arc, largest error: times 0.36 (0.32 to 0.41), p = 5e-5: lower",
-                "Arc + OT instead of Arc, mean error by arc length: times 0.36 (0.32 to 0.41), p = 5e-5: lower",
+                "Arc + OT vs. Arc, largest error: ratio 0.36 (0.32 to 0.41), p = 5e-5, lower",
+                "Arc + OT vs. Arc, mean error by arc length: ratio 0.36 (0.32 to 0.41), p = 5e-5, \
+                 lower",
             ]
         );
     }
 
     #[test]
-    fn pairs_that_disagree_decide_nothing_however_large_their_mean() {
+    fn a_large_mean_of_pairs_that_disagree_is_inconclusive() {
         let found = excess(&[
             (10, "none", "linear", &[50.0, 10.0, 14.0]),
             (10, "dropout 0.5", "linear", &[13.5, 13.5, 13.5]),
         ]);
-        assert_eq!(found.prior().unwrap().verdict, "not decided: 0 of 1 contrasts lower, 0 higher");
+        assert_eq!(found.prior().unwrap().verdict, "inconclusive: 0 of 1 contrasts lower, 0 higher");
     }
 
     #[test]
-    fn two_pairs_decide_nothing_and_the_report_says_why() {
+    fn two_pairs_are_inconclusive() {
         let found = methods(&[("linear", &[20.0, 22.0]), ("linear+wa", &[5.0, 6.0])]);
-        let why = "not decided: no contrast has a width with 3 pairs, fewer say too little of their spread";
-        assert_eq!(found.verdict, why);
-        let line = "Linear + WA instead of Linear, largest error: open, too few pairs; left out: h = 50 (2 pairs, 3 are needed)";
+        let verdict = "inconclusive: a contrast requires at least 3 pairs of one width";
+        assert_eq!(found.verdict, verdict);
+        let line = "Linear + WA vs. Linear, largest error: inconclusive, too few pairs; excluded: \
+                    h = 50 (2 pairs, at least 3 are required)";
         assert_eq!(found.evidence[0], line);
     }
 
     #[test]
-    fn a_difference_inside_the_noise_of_the_test_set_decides_nothing_however_steady() {
+    fn a_consistent_difference_within_the_noise_of_the_test_set_is_inconclusive() {
         let found = methods(&[("linear", &[2.00, 2.01, 2.02]), ("linear+wa", &[1.90, 1.91, 1.92])]);
-        assert_eq!(found.verdict, "not decided: 0 of 2 contrasts lower, 0 higher");
-        let noise = ": open, 0.10 points are inside the noise of the test set, 0.39";
+        assert_eq!(found.verdict, "inconclusive: 0 of 2 contrasts lower, 0 higher");
+        let noise = ", inconclusive (a difference of 0.10 points is within the noise of the test \
+                     set, 0.39)";
         assert!(found.evidence[0].ends_with(noise), "{}", found.evidence[0]);
     }
 
     #[test]
-    fn every_method_of_the_run_that_has_wa_or_ot_is_compared_or_named() {
+    fn every_method_with_wa_or_ot_is_compared_or_listed() {
         let values: &[f64] = &[5.0, 6.0, 7.0];
         let names = [
             "linear",
@@ -578,15 +307,15 @@ mod tests {
         ];
         let found = methods(&names.map(|name| (name, values)));
         let lines = found.evidence.join("\n");
-        for method in ["Rho-arc + OT instead of Rho-arc", "+ WA instead of Linear,"] {
+        for method in ["Rho-arc + OT vs. Rho-arc", "+ WA vs. Linear,"] {
             assert!(lines.contains(method), "{method} in {lines}");
         }
         assert_eq!(found.evidence.len(), 2 * 3 + 1);
-        assert!(found.evidence[6].contains("not compared, this run has no"), "{lines}");
+        assert!(found.evidence[6].contains("not compared, the run has no"), "{lines}");
     }
 
     #[test]
-    fn the_narrowest_width_is_compared_with_the_widest_and_it_takes_two() {
+    fn the_widest_width_is_compared_with_the_narrowest() {
         let verdict = |wide: &[f64]| {
             let found = excess(&[
                 (10, "none", "linear", &[40.0, 41.0, 44.0]),
@@ -600,12 +329,12 @@ mod tests {
         let alone = excess(&[(10, "none", "linear", &[40.0, 41.0, 44.0])]).width().unwrap();
         assert_eq!(
             (alone.verdict.as_str(), alone.evidence.len()),
-            ("not tested: this run has no method at two widths", 0)
+            ("not tested: the run has no method at two widths", 0)
         );
     }
 
     #[test]
-    fn an_excess_of_zero_or_less_is_named_and_left_out() {
+    fn an_excess_of_zero_or_less_is_excluded_and_listed() {
         let cells: [(i64, &str, &str, &[f64]); 4] = [
             (10, "none", "linear", &[40.0, 41.0, 44.0, 42.0]),
             (10, "dropout 0.5", "linear", &[20.0, 19.0, 0.0, 21.0]),
@@ -613,7 +342,7 @@ mod tests {
             (50, "dropout 0.5", "linear", &[4.0, 4.1, 4.4, 4.2]),
         ];
         let found = excess(&cells);
-        let named = "; left out: Linear, dropout 0.5, h = 10, pair 3 (0 or less)";
+        let named = "; excluded: Linear, dropout 0.5, h = 10, pair 3 (0 or less)";
         let (prior, width) = (found.prior().unwrap(), found.width().unwrap());
         assert_eq!((prior.verdict.as_str(), width.verdict.as_str()), {
             let supported = "supported: 1 of 1 contrasts lower, 0 higher";
@@ -622,40 +351,43 @@ mod tests {
         for conclusion in [&prior, &width] {
             assert!(conclusion.evidence[0].ends_with(named), "{}", conclusion.evidence[0]);
         }
-        // Both widths lose the prior, so that they stay alike.
+        // The prior is excluded at both widths.
         let without: Vec<_> = cells.into_iter().filter(|(_, prior, ..)| *prior == "none").collect();
         let line = excess(&without).width().unwrap().evidence.remove(0);
         assert_eq!(width.evidence[0], line + named);
     }
 
     #[test]
-    fn a_curve_that_the_run_does_not_have_at_some_width_is_named() {
+    fn a_curve_that_is_missing_at_one_width_is_listed() {
         let found = excess(&[
             (10, "none", "linear", &[40.0, 41.0, 44.0]),
             (10, "dropout 0.5", "linear", &[20.0, 19.0, 21.0]),
             (50, "none", "linear", &[9.0, 8.0, 9.5]),
         ]);
         let line = found.prior().unwrap().evidence.remove(0);
-        let missing = "left out: Linear, dropout 0.5, h = 50 (not in this run); h = 50 (0 pairs, 3 are needed)";
+        let missing = "excluded: Linear, dropout 0.5, h = 50 (not in the run); h = 50 (0 pairs, at \
+                       least 3 are required)";
         assert!(line.ends_with(missing), "{line}");
     }
 
     #[test]
-    fn priors_are_compared_by_the_excess_since_their_ends_differ() {
+    fn priors_are_compared_by_the_excess_error() {
         let mut found = excess(&[
             (50, "none", "linear", &[20.0, 21.0, 22.0]),
             (50, "normal 0.01", "linear", &[10.0, 10.2, 11.1]),
         ]);
         let worse = [(1, 23.0), (2, 24.0), (3, 25.5)].into();
-        found.pairs.insert((50, "normal 0.01".into(), "linear".into(), MAX.into()), worse);
+        let prior = PriorKind::Normal.with(Some(0.01)).expect("a variance");
+        let group = CurveGroup { hidden: 50, prior, method: found.methods()[0] };
+        found.pairs.insert((group, Metric::MaxError), worse);
         let conclusion = found.prior().unwrap();
         assert!(conclusion.verdict.starts_with("supported"), "{conclusion:?}");
-        let note = "normal 0.01: the largest error itself, ends included, is times 1.05";
+        let note = "normal 0.01 vs. none, largest error: ratio 1.05";
         assert!(conclusion.evidence[1].starts_with(note), "{conclusion:?}");
     }
 
     #[test]
-    fn neighbours_on_the_axis_of_informativeness_are_compared_and_one_prior_tests_nothing() {
+    fn priors_of_one_kind_are_compared_with_the_next_more_informative_one() {
         let cells = [
             (50, "normal 0.1", "linear", &[9.0, 9.1, 9.4][..]),
             (50, "normal 0.01", "linear", &[6.0, 6.2, 6.3]),
@@ -668,7 +400,7 @@ mod tests {
         assert_eq!(conclusion.verdict, "supported: 2 of 2 contrasts lower, 0 higher");
         assert!(
             conclusion.evidence[1]
-                .starts_with("normal 0.001 instead of normal 0.01, excess: times 0.50")
+                .starts_with("normal 0.001 vs. normal 0.01, excess error: ratio 0.50")
         );
         assert!(
             excess(&cells[2..]).informative_prior().unwrap().verdict.starts_with("not tested: ")
@@ -676,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_run_tests_nothing() {
+    fn without_results_no_claim_is_tested() {
         let conclusions = findings(&[]).conclusions().unwrap();
         assert!(
             conclusions.iter().all(|conclusion| conclusion.verdict.starts_with("not tested: "))

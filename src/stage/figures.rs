@@ -1,636 +1,424 @@
-//! What each figure of the study shows, and the caption that says so.
+//! The study's figures: what each of them shows.
 //!
-//! A figure shows every prior, width and method of the run, or its caption names what it leaves
-//! out: [`Drawn::new`] compares the lines of the figure with the run, so that no figure states by
-//! hand what it holds. How a figure looks is the business of `report::figure`.
+//! [`FigureName`] is the list of figures. How a figure looks is the business of `report::figure`.
 
-use super::captions::{NOTHING, averaged, intervals, not_above_zero, of_wa, sentences};
-use super::tables::Mean;
-use super::talk::{Published, ordered, title};
+use super::captions::{NO_DATA, join, not_above_zero};
+use super::drawing::{
+    CaptionedFigure, DOTTED, Line, MAX_BANDS, PanelLines, axis_of_t, columns, figure, prior_title,
+    remove_bands, styles,
+};
+use super::results::{Epoch, Results};
+use super::rows::{CurveGroup, Metric, Quantity};
+use super::talk;
 use crate::report::axis::Axis;
-use crate::report::figure::{Figure, Mark, Panel, Series};
+use crate::report::figure::{Mark, Panel, Series};
+use crate::study::curve::Method;
+use crate::study::data::Split;
+use crate::study::net::{Prior, PriorKind};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The nets of one width and prior, and the method of the curve between them.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Case {
-    pub(super) hidden: i64,
-    pub(super) prior: String,
-    pub(super) method: String,
+/// A figure of the study, in the order of the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum FigureName {
+    /// Training and validation error by epoch, for each width and prior.
+    Training,
+    /// E(t) by method, for each prior.
+    ErrorByMethod,
+    /// E(t) on training and test images, for each method and prior.
+    ErrorBySplit,
+    /// Normalised E(t) by prior, for Arc in a narrow net and OT + Arc in a wide one.
+    NormalisedErrorByPrior,
+    /// E(t) by width, for the methods of the talk's figure and each prior.
+    ErrorByWidth,
+    /// Largest error against width for each prior, with the published numbers.
+    MaxErrorByWidth,
+    /// Largest error against the variance of the prior.
+    MaxErrorByVariance,
+    /// Barrier of the loss against width, for each prior.
+    LossBarrierByWidth,
+    /// Barrier of the error against width, for each prior.
+    ErrorBarrierByWidth,
 }
 
-/// One epoch of one net's training; NaN where there is no such split.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Epoch {
-    pub(super) epoch: i64,
-    pub(super) train_error: f64,
-    pub(super) validation_error: f64,
-}
-
-/// A run's numbers, as figures need them.
-#[derive(Default)]
-pub(super) struct Study {
-    /// Empty where the data are not those of the talk.
-    pub(super) published: Vec<Published>,
-    /// Means at each t, by case, split and quantity; ascending in t.
-    pub(super) along: BTreeMap<(Case, String, String), Vec<(f64, Mean)>>,
-    /// Means of a metric of whole curves on the test split, by case and metric.
-    pub(super) metrics: BTreeMap<(Case, String), Mean>,
-    /// The same, pair by pair.
-    pub(super) pairs: BTreeMap<(Case, String), Vec<f64>>,
-    /// Every epoch of every net, by width and prior.
-    pub(super) training: BTreeMap<(i64, String), Vec<Epoch>>,
-}
-
-/// A figure with its words.
-pub(super) struct Drawn {
-    pub(super) title: String,
-    pub(super) caption: String,
-    pub(super) figure: Figure,
-}
-
-/// A line of a figure, and what of the run it shows.
-struct Line {
-    cases: Vec<Case>,
-    /// The mean at each point.
-    means: Vec<Mean>,
-    /// The line itself, and what belongs to it.
-    series: Vec<Series>,
-}
-
-impl Line {
-    /// Whether it goes along curves between nets, and not over widths or variances.
-    fn is_curve(&self) -> bool {
-        self.series.iter().all(|series| series.mark == Mark::Curve)
+impl FigureName {
+    pub(super) fn draw(self, results: &Results) -> CaptionedFigure {
+        match self {
+            FigureName::Training => results.training_figure(),
+            FigureName::ErrorByMethod => results.error_by_method(),
+            FigureName::ErrorBySplit => results.error_by_split(),
+            FigureName::NormalisedErrorByPrior => results.normalised_error_by_prior(),
+            FigureName::ErrorByWidth => results.error_by_width(),
+            FigureName::MaxErrorByWidth => results.max_error_by_width(),
+            FigureName::MaxErrorByVariance => results.max_error_by_variance(),
+            FigureName::LossBarrierByWidth => results.loss_barrier_by_width(),
+            FigureName::ErrorBarrierByWidth => results.error_barrier_by_width(),
+        }
     }
 }
 
-/// A panel before its lines are compared with the run.
-struct View {
-    title: String,
-    x: Axis,
-    y: Axis,
-    lines: Vec<Line>,
-}
-
-const ALONG: &str = "t along the curve";
-const NEURONS: &str = "hidden neurons";
 const MAX_ERROR: &str = "largest test error on the curve, %";
 
-/// The width and the methods that the talk's figures show.
+/// The widths of the talk's figures.
 const TALK_NARROW: i64 = 50;
 const TALK_WIDE: i64 = 1000;
-const TALK_ALONG: [&str; 4] = ["linear", "arc", "linear+ot", "arc+ot"];
 
 /// Pixels between the markers of neighbouring methods at one width.
-const APART: f64 = 2.0;
+const MARKER_SHIFT: f64 = 2.0;
 
-/// Bands of more lines than these hide each other.
-const MOST_BANDS: usize = 6;
-
-/// A style with the same colour and another dash, for the second split of the same thing.
-const TWIN: usize = 14;
-
-impl Study {
-    fn cases(&self) -> impl Iterator<Item = &Case> {
-        self.pairs.keys().map(|(case, _)| case)
-    }
-
-    fn widths(&self) -> Vec<i64> {
-        self.cases().map(|case| case.hidden).collect::<BTreeSet<_>>().into_iter().collect()
-    }
-
-    fn priors(&self) -> Vec<String> {
-        by_strength(self.cases().map(|case| case.prior.clone()))
-    }
-
-    fn methods(&self) -> Vec<String> {
-        ordered(self.cases().map(|case| case.method.clone()))
-    }
-
-    /// The width nearest to `wanted`, on a log scale; the study may not have that one.
-    fn nearest_width(&self, wanted: i64) -> i64 {
-        let distance = |width: i64| libm::fabs(libm::log(width as f64 / wanted as f64));
-        self.widths()
-            .into_iter()
-            .min_by(|a, b| distance(*a).total_cmp(&distance(*b)))
-            .unwrap_or(wanted)
-    }
-
-    /// Those of `wanted` that the run has; if it has none, as many of its own.
-    fn methods_of(&self, wanted: &[&str]) -> Vec<String> {
-        let methods = self.methods();
-        let (there, others): (Vec<_>, Vec<_>) =
-            methods.into_iter().partition(|method| wanted.contains(&method.as_str()));
-        if there.is_empty() { others.into_iter().take(wanted.len()).collect() } else { there }
-    }
-
-    /// A quantity along the curve.
-    fn along(&self, label: &str, style: usize, split: &str, quantity: &str, case: Case) -> Line {
-        let key = (case, split.to_owned(), quantity.to_owned());
-        let points = self.along.get(&key).map_or(&[][..], Vec::as_slice);
-        let series = Series {
-            label: label.to_owned(),
-            style,
-            points: points.iter().map(|(t, mean)| (*t, mean.mean)).collect(),
-            band: points.iter().map(|(_, mean)| ends(mean)).collect(),
-            ..Series::default()
-        };
-        Line {
-            cases: vec![key.0],
-            means: points.iter().map(|(_, mean)| mean.clone()).collect(),
-            series: vec![series],
-        }
-    }
-
-    /// A metric of whole curves against `x` of their cases, of those that have one. Where a mean
-    /// has no interval, each pair is a dot.
-    fn against(&self, look: Series, metric: &str, x: impl Fn(&Case) -> Option<f64>) -> Line {
-        let cells = self.metrics.iter().filter(|((_, name), _)| name == metric);
-        let mut cells: Vec<(f64, &Case, &Mean)> =
-            cells.filter_map(|((case, _), mean)| Some((x(case)?, case, mean))).collect();
-        cells.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let alone = cells.iter().filter(|(.., mean)| mean.interval.is_none() && mean.count > 1);
-        let single = alone.flat_map(|(x, case, _)| {
-            let values =
-                self.pairs.get(&((*case).clone(), metric.to_owned())).into_iter().flatten();
-            values.map(|&y| (*x, y))
-        });
-        let dots = Series {
-            mark: Mark::Dots,
-            points: single.collect(),
-            label: String::new(),
-            ..look.clone()
-        };
-        let series = Series {
-            points: cells.iter().map(|(x, _, mean)| (*x, mean.mean)).collect(),
-            band: cells.iter().map(|(.., mean)| ends(mean)).collect(),
-            ..look
-        };
-        Line {
-            cases: cells.iter().map(|(_, case, _)| (*case).clone()).collect(),
-            means: cells.iter().map(|(.., mean)| (*mean).clone()).collect(),
-            series: vec![dots, series],
-        }
-    }
-
-    /// Training, epoch by epoch.
-    pub(super) fn training(&self) -> Drawn {
-        let (widths, priors) = (
-            self.training.keys().map(|(hidden, _)| *hidden).collect::<BTreeSet<_>>(),
-            by_strength(self.training.keys().map(|(_, prior)| prior.clone())),
-        );
-        let nets = |hidden: i64, prior: &String| {
-            self.training.get(&(hidden, prior.clone())).into_iter().flatten()
-        };
+impl Results {
+    fn training_figure(&self) -> CaptionedFigure {
+        let widths: BTreeSet<i64> = self.training.keys().map(|(hidden, _)| *hidden).collect();
+        let priors: BTreeSet<Prior> = self.training.keys().map(|(_, prior)| *prior).collect();
         type ErrorOf = fn(&Epoch) -> f64;
         let train: ErrorOf = |epoch| epoch.train_error;
         let validation: ErrorOf = |epoch| epoch.validation_error;
-        let splits = [("train", 0, train), ("validation", TWIN, validation)];
-        let panel = |prior: &String| {
+        let splits = [(Split::Train, 0, train), (Split::Validation, DOTTED, validation)];
+        let panel = |&prior: &Prior| {
             let mut series = Vec::new();
             for (i, &hidden) in widths.iter().enumerate() {
-                for (split, twin, error) in splits {
-                    let label = format!("h = {hidden}, {split}");
+                for (split, dotted, error) in splits {
+                    let epochs = self.training.get(&(hidden, prior)).into_iter().flatten();
                     series.push(over_nets(
-                        label,
-                        i + twin,
-                        nets(hidden, prior).map(|e| (e.epoch, error(e))),
+                        format!("h = {hidden}, {split}"),
+                        i + dotted,
+                        epochs.map(|epoch| (epoch.epoch, error(epoch))),
                     ));
                 }
             }
             series.retain(|series| !series.points.is_empty());
             let (x, y) = (Axis::linear("epoch"), Axis::log("error, %"));
-            Panel { title: of_prior(prior), x, y, series, ..Panel::default() }
+            Panel { title: prior_title(prior), x, y, series, ..Panel::default() }
         };
         let mut panels: Vec<Panel> = priors.iter().map(panel).collect();
-        let crowded = panels.iter().any(|panel| panel.series.len() > MOST_BANDS);
+        let crowded = panels.iter().any(|panel| panel.series.len() > MAX_BANDS);
         if crowded {
-            without_bands(&mut panels);
+            remove_bands(&mut panels);
         }
         let validated =
             self.training.values().flatten().any(|epoch| epoch.validation_error.is_finite());
         let validation = match validated {
-            true => "The validation error, dotted, is taken after the epoch.",
+            true => "The validation error, dotted, is measured after each epoch.",
             false => "The run has no validation split.",
         };
+        let shown = match panels.is_empty() {
+            true => NO_DATA,
+            false => "All priors and widths of the run are shown.",
+        };
         let hidden = not_above_zero(&panels);
-        Drawn {
+        CaptionedFigure {
             title: "Training, by width and prior".to_owned(),
-            caption: sentences([
-                "Error by epoch, by number of hidden neurons, a panel for each prior: the mean over the nets. The train \
-                 error is that of each batch as training meets it, dropped units included."
+            caption: join([
+                "Error by epoch and number of hidden neurons, one panel per prior: the mean over \
+                 nets. The training error is the running average over the batches of the epoch, \
+                 with dropout active."
                     .to_owned(),
                 validation.to_owned(),
-                if crowded { "" } else { "The bands go from the lowest to the highest net." }.to_owned(),
+                if crowded { "" } else { "Bands show the range over nets." }.to_owned(),
                 hidden,
-                if panels.is_empty() { NOTHING } else { "Shows every prior and width of the run." }.to_owned(),
+                shown.to_owned(),
             ]),
             figure: figure(columns(panels.len()), panels),
         }
     }
 
-    pub(super) fn error_by_method(&self) -> Drawn {
+    fn error_by_method(&self) -> CaptionedFigure {
         let hidden = self.nearest_width(TALK_NARROW);
         let methods = self.methods();
-        let line = |prior: &String, method: &String, style: usize| {
-            self.along(&title(method), style, "test", "error", Case::new(hidden, prior, method))
+        let line = |prior: Prior, method: Method, style: usize| {
+            let group = CurveGroup { hidden, prior, method };
+            self.line_along(&method.title(), style, Split::Test, Quantity::Error, group)
         };
-        let view = |prior: &String| View {
-            title: of_prior(prior),
-            x: along_axis(),
+        let panel = |&prior: &Prior| PanelLines {
+            title: prior_title(prior),
+            x: axis_of_t(),
             y: Axis::log("test error, %"),
             lines: methods
                 .iter()
                 .zip(styles(&methods))
-                .map(|(method, style)| line(prior, method, style))
+                .map(|(&method, style)| line(prior, method, style))
                 .collect(),
         };
-        Drawn::new(
+        CaptionedFigure::new(
             self,
-            format!("Error along the curve by method, h = {hidden}"),
-            format!(
-                "Test error along the curve between two nets of {hidden} hidden neurons, a panel for each prior. After OT \
-                 the curve ends at the permuted net, the same function."
+            &format!("Error along the curve by method, h = {hidden}"),
+            &format!(
+                "Test error along the curve between two nets with {hidden} hidden neurons, one \
+                 panel per prior. With OT, the curve ends at the permuted net, which computes the \
+                 same function."
             ),
-            "It is of one width, the nearest to the talk's h = 50; `max-error-by-width` shows all",
+            "The figure is for the width nearest to the talk's h = 50; `max-error-by-width` shows \
+             all widths.",
             columns(self.priors().len()),
-            self.priors().iter().map(view).collect(),
+            self.priors().iter().map(panel).collect(),
         )
     }
 
-    /// Each method on both splits, for what a net has learned by heart.
-    pub(super) fn error_by_split(&self) -> Drawn {
+    fn error_by_split(&self) -> CaptionedFigure {
         let hidden = self.nearest_width(TALK_NARROW);
         let priors = self.priors();
-        let view = |method: &String| View {
-            title: title(method),
-            x: along_axis(),
+        let panel = |&method: &Method| PanelLines {
+            title: method.title(),
+            x: axis_of_t(),
             y: Axis::log("error, %"),
             lines: priors
                 .iter()
                 .enumerate()
-                .flat_map(|(i, prior)| {
-                    [("test", 0), ("train", TWIN)].map(|(split, twin)| {
-                        let label = format!("{prior}, {split}");
-                        self.along(
-                            &label,
-                            i + twin,
+                .flat_map(|(i, &prior)| {
+                    [(Split::Test, 0), (Split::Train, DOTTED)].map(|(split, dotted)| {
+                        self.line_along(
+                            &format!("{prior}, {split}"),
+                            i + dotted,
                             split,
-                            "error",
-                            Case::new(hidden, prior, method),
+                            Quantity::Error,
+                            CurveGroup { hidden, prior, method },
                         )
                     })
                 })
                 .collect(),
         };
-        let views: Vec<View> = self.methods().iter().map(view).collect();
-        Drawn::new(
+        let panels: Vec<PanelLines> = self.methods().iter().map(panel).collect();
+        CaptionedFigure::new(
             self,
-            format!("Error along the curve on train and test images, h = {hidden}"),
-            format!(
-                "Error along the curve between two nets of {hidden} hidden neurons on the images that the nets were trained \
-                 on, dotted, and on the test images, by prior, a panel for each method."
+            &format!("Error along the curve on training and test images, h = {hidden}"),
+            &format!(
+                "Error along the curve between two nets with {hidden} hidden neurons on the \
+                 training images (dotted) and on the test images, by prior, one panel per method."
             ),
-            "It is of one width, the nearest to the talk's h = 50; `tables/summary.csv` has both splits of all",
-            columns(views.len()),
-            views,
+            "The figure is for the width nearest to the talk's h = 50; `tables/summary.csv` \
+             covers all widths on both splits.",
+            columns(panels.len()),
+            panels,
         )
     }
 
-    pub(super) fn normalised_error_by_prior(&self) -> Drawn {
-        let view = |(method, hidden): (&String, i64)| View {
-            title: format!("{}, h = {hidden}", title(method)),
-            x: along_axis(),
+    fn normalised_error_by_prior(&self) -> CaptionedFigure {
+        let panel = |(&method, hidden): (&Method, i64)| PanelLines {
+            title: format!("{}, h = {hidden}", method.title()),
+            x: axis_of_t(),
             y: Axis::linear("normalised test error"),
             lines: self
                 .priors()
-                .iter()
+                .into_iter()
                 .enumerate()
                 .map(|(i, prior)| {
-                    self.along(prior, i, "test", "normalised", Case::new(hidden, prior, method))
+                    self.line_along(
+                        &prior.to_string(),
+                        i,
+                        Split::Test,
+                        Quantity::NormalisedError,
+                        CurveGroup { hidden, prior, method },
+                    )
                 })
                 .collect(),
         };
         let widths = [self.nearest_width(TALK_NARROW), self.nearest_width(TALK_WIDE)];
-        let methods = self.methods_of(&["arc", "arc+ot"]);
-        let mut views: Vec<View> = methods.iter().zip(widths).map(view).collect();
+        let arcs: Vec<Method> =
+            talk::methods_along().into_iter().filter(|m| m.curve.uses_center()).collect();
+        let methods = self.methods_of(&arcs);
+        let mut panels: Vec<PanelLines> = methods.iter().zip(widths).map(panel).collect();
         if let [only] = &methods[..] {
-            views.push(view((only, widths[1])));
+            panels.push(panel((only, widths[1])));
         }
-        Drawn::new(
+        CaptionedFigure::new(
             self,
-            "Normalised error along the curve by prior".to_owned(),
-            "Normalised test error (E(t) - E_end) / (E_lin_max - E_end) by prior: E_end is the mean error of the two ends, \
-             E_lin_max the largest error on the straight line of the same pair, width and prior."
-                .to_owned(),
-            "The talk shows Arc at h = 50 and OT + Arc at h = 1000; these are the nearest of this run",
+            "Normalised error along the curve by prior",
+            "Normalised test error (E(t) - E_end) / (E_lin_max - E_end) by prior, where E_end is \
+             the mean error of the two ends and E_lin_max the largest error on the straight line \
+             of the same pair, width and prior.",
+            "The talk shows Arc at h = 50 and OT + Arc at h = 1000; the figure shows the nearest \
+             methods and widths of this run.",
             2,
-            views,
+            panels,
         )
     }
 
-    pub(super) fn error_by_width(&self) -> Drawn {
-        let methods = self.methods_of(&TALK_ALONG);
-        let view = |prior: &String, method: &String| View {
-            title: format!("{}, {prior}", title(method)),
-            x: along_axis(),
+    fn error_by_width(&self) -> CaptionedFigure {
+        let methods = self.methods_of(&talk::methods_along());
+        let panel = |prior: Prior, method: Method| PanelLines {
+            title: format!("{}, {prior}", method.title()),
+            x: axis_of_t(),
             y: Axis::log("test error, %"),
             lines: self
                 .widths()
                 .into_iter()
                 .enumerate()
                 .map(|(i, hidden)| {
-                    self.along(
+                    self.line_along(
                         &format!("h = {hidden}"),
                         i,
-                        "test",
-                        "error",
-                        Case::new(hidden, prior, method),
+                        Split::Test,
+                        Quantity::Error,
+                        CurveGroup { hidden, prior, method },
                     )
                 })
                 .collect(),
         };
         let priors = self.priors();
-        let views =
-            priors.iter().flat_map(|prior| methods.iter().map(move |method| view(prior, method)));
-        Drawn::new(
-            self,
-            "Error along the curve by width".to_owned(),
-            "Test error along the curve by number of hidden neurons, a row for each prior and a column for each method."
-                .to_owned(),
-            "It shows the methods of the talk's figure; `max-error-by-width` shows all",
-            methods.len(),
-            views.collect(),
-        )
-    }
-
-    pub(super) fn max_error_by_width(&self) -> Drawn {
-        let drawn = self.by_width(
-            "Largest error on the curve by width",
-            "Largest test error on the curve by number of hidden neurons, a panel for each prior.",
-            "max_error",
-            MAX_ERROR,
-        );
-        let hollow = "Hollow markers are the talk's published numbers for MNIST.";
-        let some = drawn
-            .figure
-            .panels
+        let panels = priors
             .iter()
-            .flat_map(|panel| &panel.series)
-            .any(|s| s.mark == Mark::Hollow);
-        Drawn {
-            caption: if some {
-                sentences([drawn.caption, hollow.to_owned()])
-            } else {
-                drawn.caption
-            },
-            ..drawn
-        }
+            .flat_map(|&prior| methods.iter().map(move |&method| panel(prior, method)));
+        CaptionedFigure::new(
+            self,
+            "Error along the curve by width",
+            "Test error along the curve by number of hidden neurons, one row per prior and one \
+             column per method.",
+            "The figure shows the methods of the talk's figure; `max-error-by-width` shows all \
+             methods.",
+            methods.len(),
+            panels.collect(),
+        )
     }
 
-    pub(super) fn loss_barrier_by_width(&self) -> Drawn {
+    fn max_error_by_width(&self) -> CaptionedFigure {
+        let drawn = self.by_width(
+            Metric::MaxError,
+            MAX_ERROR,
+            "Largest error on the curve by width",
+            "Largest test error on the curve by number of hidden neurons, one panel per prior.",
+        );
+        let mut series = drawn.figure.panels.iter().flat_map(|panel| &panel.series);
+        let published = match series.any(|series| series.mark == Mark::Hollow) {
+            true => "Hollow markers are the talk's published numbers for MNIST.",
+            false => "",
+        };
+        CaptionedFigure { caption: join([drawn.caption, published.to_owned()]), ..drawn }
+    }
+
+    fn loss_barrier_by_width(&self) -> CaptionedFigure {
         self.by_width(
-            "Barrier of the loss by width",
-            "Barrier of the test loss by number of hidden neurons, a panel for each prior: the most that the loss L(t) on the \
-             curve exceeds (1 - t) L_A + t L_B, the straight line between the losses of its ends.",
-            "barrier_loss",
+            Metric::LossBarrier,
             "barrier of the loss, nats",
+            "Barrier of the loss by width",
+            "Barrier of the test loss by number of hidden neurons, one panel per prior: the \
+             largest excess of the loss L(t) on the curve over (1 - t) L_A + t L_B, the straight \
+             line between the losses of its ends.",
         )
     }
 
-    pub(super) fn error_barrier_by_width(&self) -> Drawn {
+    fn error_barrier_by_width(&self) -> CaptionedFigure {
         self.by_width(
-            "Barrier of the error by width",
-            "Barrier of the test error by number of hidden neurons, a panel for each prior: the most that the error E(t) on \
-             the curve exceeds (1 - t) E_A + t E_B, the straight line between the errors of its ends, in points.",
-            "barrier_error",
+            Metric::ErrorBarrier,
             "barrier of the error, points",
+            "Barrier of the error by width",
+            "Barrier of the test error by number of hidden neurons, one panel per prior: the \
+             largest excess of the error E(t) on the curve over (1 - t) E_A + t E_B, the straight \
+             line between the errors of its ends, in percentage points.",
         )
     }
 
-    /// A metric of whole curves by width, every method in a panel for each prior.
-    fn by_width(&self, title_: &str, what: &str, metric: &str, label: &str) -> Drawn {
+    /// A metric of all methods by width, one panel per prior.
+    fn by_width(&self, metric: Metric, label: &str, title: &str, content: &str) -> CaptionedFigure {
         let widths: Vec<f64> = self.widths().into_iter().map(|h| h as f64).collect();
         let methods = self.methods();
         let styles = styles(&methods);
-        let line = |prior: &String, i: usize| {
-            let (method, style) = (&methods[i], styles[i]);
-            let shift = APART * (i as f64 - 0.5 * (methods.len() - 1) as f64);
-            let look = Series {
-                label: title(method),
-                style,
+        let line = |prior: Prior, i: usize| {
+            let method = methods[i];
+            let series = Series {
+                label: method.title(),
+                style: styles[i],
                 mark: Mark::Points,
-                shift,
+                shift: MARKER_SHIFT * (i as f64 - 0.5 * (methods.len() - 1) as f64),
                 ..Series::default()
             };
-            let hidden = |case: &Case| {
-                (case.prior == *prior && case.method == *method).then_some(case.hidden as f64)
-            };
-            let mut line = self.against(look.clone(), metric, hidden);
-            if metric == "max_error" {
-                let cells = self
-                    .published
-                    .iter()
-                    .filter(|cell| cell.prior == *prior && cell.method == *method);
-                let points = cells.map(|cell| (cell.hidden as f64, cell.max_error));
-                let points: Vec<_> = points.filter(|(hidden, _)| widths.contains(hidden)).collect();
-                if !points.is_empty() {
-                    line.series.push(Series {
-                        label: String::new(),
-                        mark: Mark::Hollow,
-                        points,
-                        ..look
-                    });
-                }
+            let mut line = self.line_against(series.clone(), metric, |group| {
+                (group.prior == prior && group.method == method).then_some(group.hidden as f64)
+            });
+            let published = self.published.iter().filter(|number| {
+                metric == Metric::MaxError && (number.prior, number.method) == (prior, method)
+            });
+            let points = published.map(|number| (number.hidden as f64, number.max_error));
+            let points: Vec<_> = points.filter(|(hidden, _)| widths.contains(hidden)).collect();
+            if !points.is_empty() {
+                let (label, mark) = (String::new(), Mark::Hollow);
+                line.series.push(Series { label, mark, points, ..series });
             }
             line
         };
-        let view = |prior: &String| View {
-            title: of_prior(prior),
-            x: Axis::log(NEURONS).ticks(widths.clone()),
+        let panel = |&prior: &Prior| PanelLines {
+            title: prior_title(prior),
+            x: Axis::log("hidden neurons").ticks(widths.clone()),
             y: Axis::log(label),
             lines: (0..methods.len()).map(|i| line(prior, i)).collect(),
         };
-        let views: Vec<View> = self.priors().iter().map(view).collect();
-        let what = format!("{what} Methods stand a little apart, so that none hides another.");
-        Drawn::new(self, title_.to_owned(), what, "", columns(views.len()), views)
+        let panels: Vec<PanelLines> = self.priors().iter().map(panel).collect();
+        let content = format!("{content} Markers at one width are shifted apart.");
+        CaptionedFigure::new(self, title, &content, "", columns(panels.len()), panels)
     }
 
-    pub(super) fn max_error_by_variance(&self) -> Drawn {
-        let (mut normal, mut laplace) = (Vec::new(), Vec::new());
-        for prior in self.priors() {
-            match Variance::of(&prior) {
-                Some(Variance::Normal(variance)) => normal.push(variance),
-                Some(Variance::Laplace(variance)) => {
-                    laplace.push(format!("{prior} at {}", rounded(variance)));
-                }
-                None => {}
-            }
-        }
-        normal.sort_by(f64::total_cmp);
+    fn max_error_by_variance(&self) -> CaptionedFigure {
+        let densities: Vec<(Prior, f64)> = self
+            .priors()
+            .into_iter()
+            .filter_map(|prior| Some((prior, prior.variance()?)))
+            .collect();
+        let is_normal = |prior: Prior| prior.kind() == PriorKind::Normal;
+        let mut ticks: Vec<f64> = densities
+            .iter()
+            .filter(|(prior, _)| is_normal(*prior))
+            .map(|(_, variance)| *variance)
+            .collect();
+        ticks.sort_by(f64::total_cmp);
         let axis = Axis::log("variance of the prior");
-        let axis = if normal.is_empty() { axis } else { axis.ticks(normal) };
-        let line = |method: &String, i: usize, hidden: i64, of_laplace: bool| {
-            let x = |case: &Case| match Variance::of(&case.prior)? {
-                Variance::Normal(variance) if !of_laplace => Some(variance),
-                Variance::Laplace(variance) if of_laplace => Some(variance),
-                _ => None,
+        let axis = if ticks.is_empty() { axis } else { axis.ticks(ticks) };
+        let kinds: BTreeSet<PriorKind> =
+            densities.iter().map(|(prior, _)| prior.kind()).collect();
+        let line = |method: Method, style: usize, hidden: i64, kind: PriorKind| -> Line {
+            let (mark, label, shift) = match kind {
+                PriorKind::Normal => (Mark::Points, format!("h = {hidden}"), 0.0),
+                kind => (Mark::Hollow, format!("h = {hidden}, {kind}"), 5.0),
             };
-            let x =
-                |case: &Case| x(case).filter(|_| case.hidden == hidden && case.method == *method);
-            let (mark, label) = match of_laplace {
-                true => (Mark::Hollow, format!("h = {hidden}, Laplace")),
-                false => (Mark::Points, format!("h = {hidden}")),
-            };
-            let shift = if of_laplace { 5.0 } else { 0.0 };
-            self.against(
-                Series { label, style: i, mark, shift, ..Series::default() },
-                "max_error",
-                x,
-            )
+            let series = Series { label, style, mark, shift, ..Series::default() };
+            self.line_against(series, Metric::MaxError, |group| {
+                let is_shown =
+                    group.hidden == hidden && group.method == method && group.prior.kind() == kind;
+                group.prior.variance().filter(|_| is_shown)
+            })
         };
-        let view = |method: &String| View {
-            title: title(method),
+        let panel = |&method: &Method| PanelLines {
+            title: method.title(),
             x: axis.clone(),
             y: Axis::log(MAX_ERROR),
             lines: self
                 .widths()
                 .into_iter()
                 .enumerate()
-                .flat_map(|(i, hidden)| {
-                    [false, true].map(|of_laplace| line(method, i, hidden, of_laplace))
-                })
-                .filter(|line| !line.cases.is_empty())
+                .flat_map(|(i, hidden)| kinds.iter().map(move |&kind| (i, hidden, kind)))
+                .map(|(i, hidden, kind)| line(method, i, hidden, kind))
+                .filter(|line| !line.groups.is_empty())
                 .collect(),
         };
-        let views: Vec<View> = self.methods().iter().map(view).collect();
-        let mut what =
-            "Largest test error on the curve by the variance of the normal prior, by number of hidden neurons, a \
-                        panel for each method; a smaller variance is a more informative prior."
-                .to_owned();
-        if !laplace.is_empty() {
-            what += &format!(
-                " Hollow markers: a Laplace prior of scale b, at the variance 2 b² of the normal prior that it is matched to \
-                 ({}), a little to the right.",
-                laplace.join(", ")
+        let panels: Vec<PanelLines> = self.methods().iter().map(panel).collect();
+        let mut content = "Largest test error on the curve by the variance of the normal prior \
+                           and the number of hidden neurons, one panel per method. A smaller \
+                           variance is a more informative prior."
+            .to_owned();
+        let others: Vec<String> = densities
+            .iter()
+            .filter(|(prior, _)| !is_normal(*prior))
+            .map(|(prior, variance)| format!("{prior} at {}", rounded(*variance)))
+            .collect();
+        if !others.is_empty() {
+            content += &format!(
+                " Hollow markers, shifted to the right, are other priors at the variance of their \
+                 weights ({}).",
+                others.join(", ")
             );
         }
-        Drawn::new(
+        CaptionedFigure::new(
             self,
-            "Largest error on the curve by the prior's variance".to_owned(),
-            what,
-            "Only a density of the weights has a variance; `max-error-by-width` shows every prior",
-            columns(views.len()),
-            views,
+            "Largest error on the curve by the prior's variance",
+            &content,
+            "The other priors have no variance; `max-error-by-width` shows every prior.",
+            columns(panels.len()),
+            panels,
         )
     }
 }
 
-impl Drawn {
-    /// `why` is said of what the figure leaves out, if that is anything.
-    fn new(
-        study: &Study,
-        title_: String,
-        what: String,
-        why: &str,
-        columns: usize,
-        views: Vec<View>,
-    ) -> Drawn {
-        let lines: Vec<&Line> = views.iter().flat_map(|view| &view.lines).collect();
-        let means: Vec<&Mean> = lines.iter().flat_map(|line| &line.means).collect();
-        let curves = lines.iter().all(|line| line.is_curve());
-        let crowded = curves && views.iter().any(|view| view.lines.len() > MOST_BANDS);
-        let along = lines.iter().filter(|line| line.is_curve()).flat_map(|line| &line.cases);
-        let along = along.map(|case| case.method.as_str());
-        let words = [what, of_wa(along), averaged(&means), intervals(&means, curves, crowded)];
-        let left_out = study.left_out(&lines, why);
-        let panel = |View { title, x, y, lines }: View| {
-            let series = lines
-                .into_iter()
-                .flat_map(|line| line.series)
-                .filter(|series| !series.points.is_empty());
-            Panel { title, x, y, series: series.collect(), ..Panel::default() }
-        };
-        let mut panels: Vec<Panel> = views.into_iter().map(panel).collect();
-        if crowded {
-            without_bands(&mut panels);
-        }
-        let hidden = not_above_zero(&panels);
-        let figure = figure(columns, panels);
-        Drawn {
-            title: title_,
-            caption: sentences(words.into_iter().chain([hidden, left_out])),
-            figure,
-        }
-    }
-}
-
-impl Study {
-    /// What of the run no line shows, and why.
-    fn left_out(&self, lines: &[&Line], why: &str) -> String {
-        let shown: BTreeSet<&Case> = lines
-            .iter()
-            .filter(|line| !line.means.is_empty())
-            .flat_map(|line| &line.cases)
-            .collect();
-        let widths =
-            self.widths().into_iter().filter(|&h| shown.iter().all(|case| case.hidden != h));
-        let priors =
-            self.priors().into_iter().filter(|prior| shown.iter().all(|case| case.prior != *prior));
-        let methods = self
-            .methods()
-            .into_iter()
-            .filter(|method| shown.iter().all(|case| case.method != *method));
-        let axes = [
-            ("the width", widths.map(|h| h.to_string()).collect::<Vec<_>>()),
-            ("the prior", priors.collect()),
-            ("the method", methods.map(|method| title(&method)).collect()),
-        ];
-        let named: Vec<String> = axes
-            .into_iter()
-            .filter(|(_, values)| !values.is_empty())
-            .map(|(axis, values)| {
-                format!("{axis}{} {}", if values.len() == 1 { "" } else { "s" }, values.join(", "))
-            })
-            .collect();
-        if named.is_empty() {
-            return "Shows every width, prior and method of the run.".to_owned();
-        }
-        sentences([
-            format!("Left out: {}.", named.join("; ")),
-            if why.is_empty() { String::new() } else { format!("{why}.") },
-        ])
-    }
-}
-
-impl Case {
-    fn new(hidden: i64, prior: &str, method: &str) -> Case {
-        Case { hidden, prior: prior.to_owned(), method: method.to_owned() }
-    }
-}
-
-/// The variance of a weight under a prior, for priors that are densities of the weights.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Variance {
-    Normal(f64),
-    /// 2 b² for the scale b.
-    Laplace(f64),
-}
-
-impl Variance {
-    fn of(prior: &str) -> Option<Variance> {
-        let (kind, value) = prior.split_once(' ')?;
-        let value: f64 = value.parse().ok()?;
-        match kind {
-            "normal" => Some(Variance::Normal(value)),
-            "laplace" => Some(Variance::Laplace(2.0 * value * value)),
-            _ => None,
-        }
-    }
-}
-
-/// The mean over nets by epoch, with a band from the lowest to the highest net.
+/// The mean over nets by epoch; the band is the range over nets.
 fn over_nets(label: String, style: usize, errors: impl Iterator<Item = (i64, f64)>) -> Series {
     let mut epochs: BTreeMap<i64, Vec<f64>> = BTreeMap::new();
     for (epoch, error) in errors.filter(|(_, error)| error.is_finite()) {
@@ -652,63 +440,7 @@ fn over_nets(label: String, style: usize, errors: impl Iterator<Item = (i64, f64
     }
 }
 
-/// The same style for a method in every figure of a run: colour by what is done to the net at the
-/// end, dash by the base curve. What would look like another method takes the next style that is
-/// free.
-fn styles(methods: &[String]) -> Vec<usize> {
-    fn place<'a>(seen: &mut Vec<&'a str>, part: &'a str) -> usize {
-        seen.iter().position(|known| *known == part).unwrap_or_else(|| {
-            seen.push(part);
-            seen.len() - 1
-        })
-    }
-    let (mut bases, mut treatments) = (Vec::new(), Vec::new());
-    let mut styles: Vec<usize> = Vec::new();
-    for method in methods {
-        let (base, treatment) = method.split_once('+').unwrap_or((method, ""));
-        let wanted = 7 * place(&mut bases, base) + place(&mut treatments, treatment) % 7;
-        let free = (0..28).map(|next| (wanted + next) % 28).find(|style| !styles.contains(style));
-        styles.push(free.unwrap_or(wanted));
-    }
-    styles
-}
-
-/// The figure of `panels`; where they are all empty, one that says so is enough.
-fn figure(columns: usize, panels: Vec<Panel>) -> Figure {
-    if panels.iter().all(|panel| panel.series.is_empty()) {
-        return Figure { panels: vec![Panel::default()], ..Figure::default() };
-    }
-    Figure { title: String::new(), columns, panels }
-}
-
-/// How many panels stand side by side, of `panels`.
-fn columns(panels: usize) -> usize {
-    match panels {
-        0 | 1 => 1,
-        2 | 4 => 2,
-        _ => 3,
-    }
-}
-
-fn along_axis() -> Axis {
-    Axis::linear(ALONG).range(0.0, 1.0)
-}
-
-fn of_prior(prior: &String) -> String {
-    format!("prior: {prior}")
-}
-
-/// The ends of the interval of a mean that has one.
-fn ends(mean: &Mean) -> Option<(f64, f64)> {
-    mean.interval.map(|interval| (interval.low, interval.high))
-}
-
-/// Takes the bands off every line.
-fn without_bands(panels: &mut [Panel]) {
-    panels.iter_mut().flat_map(|panel| &mut panel.series).for_each(|series| series.band.clear());
-}
-
-/// With three digits that count.
+/// A number with three significant digits.
 fn rounded(x: f64) -> String {
     let decimals = (2.0 - libm::floor(libm::log10(x))).clamp(0.0, 12.0) as usize;
     let text = format!("{x:.decimals$}");
@@ -719,77 +451,12 @@ fn rounded(x: f64) -> String {
     }
 }
 
-/// Without prior first, then by kind; within a kind from the least informative to the most.
-pub(super) fn by_strength(priors: impl IntoIterator<Item = String>) -> Vec<String> {
-    let unique: BTreeSet<String> = priors.into_iter().collect();
-    let mut priors: Vec<String> = unique.into_iter().collect();
-    let rank = |prior: &str| -> (usize, f64) {
-        let (kind, value) = prior.split_once(' ').unwrap_or((prior, "0"));
-        let kind = ["none", "normal", "laplace", "dropout"]
-            .iter()
-            .position(|known| *known == kind)
-            .unwrap_or(4);
-        let value = value.parse::<f64>().unwrap_or(0.0);
-        // A smaller variance or scale says more; so does a larger share of dropped units.
-        (kind, if prior.starts_with("dropout") { value } else { -value })
-    };
-    priors.sort_by(|a, b| {
-        let ((a, x), (b, y)) = (rank(a), rank(b));
-        a.cmp(&b).then(x.total_cmp(&y))
-    });
-    priors
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn priors_stand_from_the_least_informative_to_the_most() {
-        let priors =
-            ["dropout 0.5", "dropout 0.1", "normal 0.001", "none", "normal 1", "normal 0.01"]
-                .map(str::to_owned);
-        assert_eq!(
-            by_strength(priors),
-            ["none", "normal 1", "normal 0.01", "normal 0.001", "dropout 0.1", "dropout 0.5"]
-        );
-    }
-
-    #[test]
-    fn methods_with_the_same_base_share_a_dash_and_those_with_the_same_treatment_a_colour() {
-        let methods = [
-            "linear",
-            "arc",
-            "linear+ot",
-            "arc+ot",
-            "rho-arc",
-            "linear+ot:incoming+wa",
-            "rho-arc+ot",
-        ];
-        assert_eq!(styles(&methods.map(str::to_owned)), [0, 7, 1, 8, 14, 2, 15]);
-    }
-
-    #[test]
-    fn no_two_methods_of_a_run_look_the_same_however_many_bases_and_treatments_there_are() {
-        let bases = (0..9).map(|i| format!("arc:{i}"));
-        let treated = (0..19).map(|i| format!("linear+ot:{i}"));
-        let methods: Vec<String> = bases.chain(treated).collect();
-        assert_eq!(styles(&methods).into_iter().collect::<BTreeSet<_>>().len(), 28);
-    }
-
-    #[test]
-    fn laplace_has_the_variance_of_the_normal_prior_that_it_is_matched_to_and_dropout_has_none() {
-        let Some(Variance::Laplace(variance)) = Variance::of("laplace 0.07") else {
-            panic!("laplace is a density")
-        };
-        assert!((libm::sqrt(variance / 2.0) - 0.07).abs() < 1e-15);
-        assert_eq!(rounded(variance), "0.0098");
-        assert_eq!(Variance::of("normal 0.01"), Some(Variance::Normal(0.01)));
-        assert_eq!(["none", "dropout 0.5"].map(Variance::of), [None, None]);
-    }
-
-    #[test]
-    fn the_band_of_training_goes_from_the_lowest_to_the_highest_net_and_of_one_net_there_is_none() {
+    fn the_band_of_a_training_curve_is_the_range_over_nets() {
         let series =
             over_nets(String::new(), 0, [(1, 4.0), (1, 8.0), (2, 3.0), (2, f64::NAN)].into_iter());
         assert_eq!(series.points, [(1.0, 6.0), (2.0, 3.0)]);
@@ -797,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_rounded_to_three_digits_that_count() {
+    fn numbers_are_rounded_to_three_significant_digits() {
         assert_eq!(
             [0.0098, 0.123_45, 12.34, 1234.5, 2e-6].map(rounded),
             ["0.0098", "0.123", "12.3", "1234", "0.000002"]

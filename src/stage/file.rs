@@ -31,6 +31,7 @@ impl Stage for File {
     const SLOTS: &'static [Slot] = &[];
     const OUTPUTS: &'static [&'static str] = &[];
     const LISTS: &'static [&'static str] = &["path", "ignore"];
+    const GENERAL_PURPOSE: bool = true;
     type Params = Params;
 
     fn check(params: &Params) -> Result<(), Hinted> {

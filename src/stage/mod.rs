@@ -1,10 +1,10 @@
-//! The bridge: stage kinds, each a file with its parameters and what it does. The only room that knows both towers.
+//! The stage kinds. Only this module depends on both the engine and the study.
 //!
 //! ```text
 //! fetch -> train -> align -> evaluate -> aggregate -> plot -> report
 //! ```
 //!
-//! and, for any study, `file` and `command`. A new kind is one file here and one line in [`KINDS`].
+//! `file` and `command` serve any pipeline. A new kind is a file here and a line in [`KINDS`].
 
 mod aggregate;
 mod align;
@@ -12,6 +12,9 @@ mod artifact;
 mod captions;
 mod command;
 mod conclusions;
+mod contrasts;
+mod document;
+mod drawing;
 mod environment;
 mod evaluate;
 mod extras;
@@ -36,7 +39,7 @@ mod undeclared;
 use crate::engine::stage::{Kind, KindOf};
 pub use fetch::DATA_VARIABLE;
 
-/// Every stage kind: those of the study, in the order in which data flow, and those for any study.
+/// Every stage kind, in the order in which data flow.
 pub const KINDS: &[&dyn Kind] = &[
     &KindOf::<fetch::Fetch>::KIND,
     &KindOf::<train::Train>::KIND,
@@ -49,5 +52,3 @@ pub const KINDS: &[&dyn Kind] = &[
     &KindOf::<command::Command>::KIND,
 ];
 
-/// How many of them are the study's.
-const OF_THE_STUDY: usize = 7;

@@ -1,32 +1,28 @@
-//! `plot`: one figure, with its caption.
-//!
-//! What each figure shows is in `figures`; how figures look is in `report::figure`.
+//! `plot`: one figure of the study, with its caption.
 
-use super::artifact::{DATA_CARD, DataCard, MNIST, read_json, write_json};
-use super::figures::{Case, Drawn, Epoch, Study};
-use super::tables::{CURVES, HISTORIES, METRICS, SUMMARY, means, numbers, texts, wholes};
-use super::talk::published;
+use super::artifact::{DATA_CARD, DataCard, read_json, write_json};
+use super::figures::FigureName;
+use super::results::Results;
 use crate::engine::stage::{Arity, Context, Slot, Stage};
 use crate::fs;
 use anyhow::{Context as _, Result};
-use polars::prelude::DataFrame;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(super) struct Plot;
 
-/// The figure itself.
+/// The drawing.
 pub(super) const SVG: &str = "figure.svg";
 
-/// Its card.
+/// The file of a [`FigureCard`].
 pub(super) const CARD: &str = "figure.json";
 
-/// What the report needs to know of a figure.
+/// A figure's metadata, for the report.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct FigureCard {
-    /// Its place among the figures.
+    /// Its position in the report.
     pub(super) order: usize,
-    /// The value of `figure` that makes it.
+    /// The value of the parameter `figure`.
     pub(super) name: String,
     pub(super) title: String,
     pub(super) caption: String,
@@ -35,72 +31,23 @@ pub(super) struct FigureCard {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {
-    figure: Name,
+    figure: FigureName,
 }
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-enum Name {
-    /// Train and validation error by epoch, for each width and prior.
-    Training,
-    /// E(t) by method, for each prior.
-    ErrorByMethod,
-    /// E(t) on train and test images, for each method and prior.
-    ErrorBySplit,
-    /// Normalised E(t) by prior, for Arc in a narrow net and OT + Arc in a wide one.
-    NormalisedErrorByPrior,
-    /// E(t) by width, for four methods and each prior.
-    ErrorByWidth,
-    /// Max error against width for each prior, beside the published numbers.
-    MaxErrorByWidth,
-    /// Max error against the variance of the prior.
-    MaxErrorByVariance,
-    /// Barrier of the loss against width, for each prior.
-    LossBarrierByWidth,
-    /// Barrier of the error against width, for each prior.
-    ErrorBarrierByWidth,
-}
-
-impl Name {
-    fn draw(self, study: &Study) -> Drawn {
-        match self {
-            Name::Training => study.training(),
-            Name::ErrorByMethod => study.error_by_method(),
-            Name::ErrorBySplit => study.error_by_split(),
-            Name::NormalisedErrorByPrior => study.normalised_error_by_prior(),
-            Name::ErrorByWidth => study.error_by_width(),
-            Name::MaxErrorByWidth => study.max_error_by_width(),
-            Name::MaxErrorByVariance => study.max_error_by_variance(),
-            Name::LossBarrierByWidth => study.loss_barrier_by_width(),
-            Name::ErrorBarrierByWidth => study.error_barrier_by_width(),
-        }
-    }
-}
-
-const TABLES: &[&str] = &[CURVES.file, SUMMARY.file, METRICS.file, HISTORIES.file];
 
 impl Stage for Plot {
     const NAME: &'static str = "plot";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const SLOTS: &'static [Slot] = &[
         Slot { name: "data", arity: Arity::One, files: &[DATA_CARD] },
-        Slot { name: "tables", arity: Arity::One, files: TABLES },
+        Slot { name: "tables", arity: Arity::One, files: Results::FILES },
     ];
     const OUTPUTS: &'static [&'static str] = &[SVG, CARD];
     type Params = Params;
 
     fn run(params: Params, cx: &Context) -> Result<()> {
-        let tables = cx.input("tables")?;
         let data: DataCard = read_json(cx.input("data")?.path(DATA_CARD)?)?;
-        let mut study = Study {
-            published: if data.dataset == MNIST { published() } else { Vec::new() },
-            ..Study::default()
-        };
-        study.add_curves(&CURVES.read(tables.path(CURVES.file)?)?)?;
-        study.add_summary(&SUMMARY.read(tables.path(SUMMARY.file)?)?)?;
-        study.add_metrics(&METRICS.read(tables.path(METRICS.file)?)?)?;
-        study.add_histories(&HISTORIES.read(tables.path(HISTORIES.file)?)?)?;
-        let drawn = params.figure.draw(&study);
+        let results = Results::read(cx.input("tables")?, data.dataset)?;
+        let drawn = params.figure.draw(&results);
         let name = serde_json::to_value(params.figure)?.as_str().unwrap_or_default().to_owned();
         let card = FigureCard {
             order: params.figure as usize,
@@ -114,112 +61,47 @@ impl Stage for Plot {
     }
 }
 
-/// What the rows of a table of curves are of.
-fn cases(frame: &DataFrame) -> Result<Vec<Case>> {
-    let (hidden, prior, method) =
-        (wholes(frame, "hidden")?, texts(frame, "prior")?, texts(frame, "method")?);
-    let rows = hidden.into_iter().zip(prior).zip(method);
-    Ok(rows.map(|((hidden, prior), method)| Case { hidden, prior, method }).collect())
-}
-
-impl Study {
-    fn add_curves(&mut self, frame: &DataFrame) -> Result<()> {
-        let (split, quantity, t) =
-            (texts(frame, "split")?, texts(frame, "quantity")?, numbers(frame, "t")?);
-        let rows = cases(frame)?
-            .into_iter()
-            .zip(split)
-            .zip(quantity)
-            .zip(t.into_iter().zip(means(frame)?));
-        for (((case, split), quantity), point) in rows {
-            self.along.entry((case, split, quantity)).or_default().push(point);
-        }
-        Ok(())
-    }
-
-    fn add_summary(&mut self, frame: &DataFrame) -> Result<()> {
-        let (split, metric) = (texts(frame, "split")?, texts(frame, "metric")?);
-        let rows = cases(frame)?.into_iter().zip(metric).zip(means(frame)?).zip(split);
-        let on_test = rows.filter(|(_, split)| split == "test");
-        self.metrics.extend(on_test.map(|((key, mean), _)| (key, mean)));
-        Ok(())
-    }
-
-    fn add_metrics(&mut self, frame: &DataFrame) -> Result<()> {
-        let (cases, split) = (cases(frame)?, texts(frame, "split")?);
-        for metric in ["max_error", "barrier_loss", "barrier_error"] {
-            let rows = cases.iter().zip(&split).zip(numbers(frame, metric)?);
-            for ((case, _), value) in
-                rows.filter(|((_, split), value)| *split == "test" && value.is_finite())
-            {
-                self.pairs.entry((case.clone(), metric.to_owned())).or_default().push(value);
-            }
-        }
-        Ok(())
-    }
-
-    fn add_histories(&mut self, frame: &DataFrame) -> Result<()> {
-        let nets = wholes(frame, "hidden")?.into_iter().zip(texts(frame, "prior")?);
-        let errors =
-            numbers(frame, "train_error")?.into_iter().zip(numbers(frame, "validation_error")?);
-        for ((net, epoch), (train_error, validation_error)) in
-            nets.zip(wholes(frame, "epoch")?).zip(errors)
-        {
-            self.training.entry(net).or_default().push(Epoch {
-                epoch,
-                train_error,
-                validation_error,
-            });
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::report::figure::Mark;
-    use crate::stage::tables::Mean;
-    use crate::stage::talk::title;
+    use crate::stage::drawing::{CaptionedFigure, MAX_BANDS};
+    use crate::stage::results::Epoch;
+    use crate::stage::rows::{CurveGroup, GroupMean, Metric, MetricSummary, Quantity};
+    use crate::stage::talk;
+    use crate::study::curve::Method;
+    use crate::study::data::{Dataset, Split};
+    use crate::study::net::{Prior, PriorKind};
     use crate::study::stats::{Average, Interval};
     use proptest::prelude::*;
-    use proptest::sample::subsequence;
+    use proptest::sample::{select, subsequence};
 
-    const PRIORS: [&str; 9] = [
-        "none",
-        "normal 1",
-        "normal 0.1",
-        "normal 0.01",
-        "normal 0.001",
-        "laplace 0.07",
-        "laplace 0.7",
-        "dropout 0.2",
-        "dropout 0.5",
-    ];
-    const METHODS: [&str; 10] = [
-        "linear",
-        "arc",
-        "rho-arc",
-        "linear+wa",
-        "arc+wa",
-        "linear+ot",
-        "arc+ot",
-        "rho-arc+ot",
-        "linear+ot:incoming",
-        "linear+ot:incoming+wa",
-    ];
     const WIDTHS: [i64; 6] = [10, 50, 100, 500, 1000, 2000];
 
-    /// Every figure there is, by its schema.
-    fn names() -> Vec<Name> {
-        let schema = serde_json::to_value(schemars::schema_for!(Name)).unwrap();
+    /// Every figure, from the schema.
+    fn names() -> Vec<FigureName> {
+        let schema = serde_json::to_value(schemars::schema_for!(FigureName)).unwrap();
         let variants = schema["oneOf"].as_array().unwrap();
         variants.iter().map(|name| serde_json::from_value(name["const"].clone()).unwrap()).collect()
     }
 
-    /// A run whose values fall with the width; of three pairs and more it has intervals.
-    fn study(priors: &[&str], methods: &[&str], widths: &[i64], pairs: usize) -> Study {
-        let mut study = Study { published: published(), ..Study::default() };
+    /// Every kind of prior, at several strengths.
+    fn all_priors() -> Vec<Prior> {
+        let of_kind = |kind: &PriorKind| match kind.with(None) {
+            Ok(prior) => vec![prior],
+            Err(_) => [0.5, 0.1, 0.01].map(|x| kind.with(Some(x)).unwrap()).to_vec(),
+        };
+        PriorKind::ALL.iter().flat_map(of_kind).collect()
+    }
+
+    fn method(name: &str) -> Method {
+        name.parse().unwrap()
+    }
+
+    /// A run whose values fall with the width; three pairs or more have intervals.
+    fn run(priors: &[Prior], methods: &[Method], widths: &[i64], pairs: usize) -> Results {
+        let published = talk::published(Dataset::Mnist);
+        let mut results = Results { published, ..Results::default() };
         for (hidden, prior) in
             widths.iter().flat_map(|&h| priors.iter().map(move |&prior| (h, prior)))
         {
@@ -229,142 +111,149 @@ mod tests {
                 train_error: level,
                 validation_error: 2.0 * level,
             });
-            study.training.insert((hidden, prior.to_owned()), epochs.collect());
-            for method in methods {
-                let case = Case { hidden, prior: prior.to_owned(), method: (*method).to_owned() };
+            results.training.insert((hidden, prior), epochs.collect());
+            for &method in methods {
+                let group = CurveGroup { hidden, prior, method };
                 let interval = (pairs >= 3).then_some(Interval { low: -level, high: 3.0 * level });
-                let mean = Mean {
+                let mean = GroupMean {
                     count: pairs,
                     average: Average::Arithmetic,
                     mean: level,
                     interval,
                     range: (0.5 * level, 1.5 * level),
                 };
-                for split in ["train", "test"] {
-                    for quantity in ["error", "normalised"] {
+                for &split in Split::ALL {
+                    for quantity in Quantity::ALL {
                         let points = [0.0, 0.5, 1.0].map(|t| (t, mean.clone()));
-                        study
-                            .along
-                            .insert((case.clone(), split.into(), quantity.into()), points.into());
+                        results.along.insert((group, split, quantity), points.into());
                     }
                 }
-                for metric in ["max_error", "barrier_loss", "barrier_error"] {
-                    study.pairs.insert((case.clone(), metric.into()), vec![level; pairs]);
-                    study.metrics.insert((case.clone(), metric.into()), mean.clone());
+                for metric in Metric::ALL {
+                    let values = (1..=pairs as i64).map(|pair| (pair, level)).collect();
+                    let summary = MetricSummary { mean: mean.clone(), prediction: None };
+                    results.pairs.insert((group, metric), values);
+                    results.summaries.insert((group, metric), summary);
                 }
             }
         }
-        study
+        results
     }
 
-    /// What the SVG reads: the lines of text in it.
-    fn words(svg: &str) -> Vec<String> {
+    /// The texts in an SVG.
+    fn texts(svg: &str) -> Vec<String> {
         let texts = svg.split("<text ").skip(1).map(|text| text.split_once('>').unwrap().1);
         texts.map(|text| text.split("</text>").next().unwrap().trim().to_owned()).collect()
     }
 
-    /// Whether a panel, an entry of the legend, a tick or the title is named so.
-    fn is_shown(value: &str, words: &[String], title: &str) -> bool {
-        let names = words.iter().map(String::as_str).chain([title]);
+    /// Whether a panel, an entry of the legend, a tick or the title has this name.
+    fn is_shown(value: &str, texts: &[String], title: &str) -> bool {
+        let names = texts.iter().map(String::as_str).chain([title]);
         names
             .flat_map(|name| name.split(", "))
             .any(|part| part == value || part == format!("prior: {value}"))
     }
 
     fn is_left_out(value: &str, caption: &str) -> bool {
-        let named = caption.split_once("Left out: ").map_or("", |(_, rest)| rest);
-        let end = named
+        let listed = caption.split_once("Left out: ").map_or("", |(_, rest)| rest);
+        let end = listed
             .match_indices('.')
-            .find(|(at, _)| !named[at + 1..].starts_with(|c: char| c.is_ascii_digit()));
-        let named = &named[..end.map_or(named.len(), |(at, _)| at)];
-        let values = named.split("; ").flat_map(|axis| axis.split(", "));
+            .find(|(at, _)| !listed[at + 1..].starts_with(|c: char| c.is_ascii_digit()));
+        let listed = &listed[..end.map_or(listed.len(), |(at, _)| at)];
+        let values = listed.split("; ").flat_map(|axis| axis.split(", "));
         let bare = |name: &str| -> String {
-            let heads = [
-                "the widths ",
-                "the width ",
-                "the priors ",
-                "the prior ",
-                "the methods ",
-                "the method ",
-            ];
-            heads.iter().find_map(|head| name.strip_prefix(head)).unwrap_or(name).to_owned()
+            let axes = ["widths ", "width ", "priors ", "prior ", "methods ", "method "];
+            axes.iter().find_map(|axis| name.strip_prefix(axis)).unwrap_or(name).to_owned()
         };
         values.map(bare).any(|name| name == value)
     }
 
-    fn some<T: Clone + std::fmt::Debug + 'static>(all: &[T]) -> impl Strategy<Value = Vec<T>> {
-        subsequence(all.to_vec(), 1..=all.len())
+    fn some<T: Clone + std::fmt::Debug + 'static>(all: Vec<T>) -> impl Strategy<Value = Vec<T>> {
+        let count = all.len();
+        subsequence(all, 1..=count)
+    }
+
+    /// Up to ten of all methods.
+    fn some_methods() -> impl Strategy<Value = Vec<Method>> {
+        prop::collection::btree_set(select(Method::all().collect::<Vec<_>>()), 1..=10)
+            .prop_map(|methods| methods.into_iter().collect())
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
         #[test]
-        fn every_figure_shows_each_prior_width_and_method_of_the_run_or_names_what_it_leaves_out(
-            priors in some(&PRIORS), methods in some(&METHODS), widths in some(&WIDTHS), pairs in 1usize..5,
+        fn every_figure_shows_or_lists_each_prior_width_and_method_of_the_run(
+            priors in some(all_priors()),
+            methods in some_methods(),
+            widths in some(WIDTHS.to_vec()),
+            pairs in 1usize..5,
         ) {
-            let study = study(&priors, &methods, &widths, pairs);
+            let results = run(&priors, &methods, &widths, pairs);
             for name in names() {
-                let drawn = name.draw(&study);
+                let drawn = name.draw(&results);
                 let svg = drawn.figure.to_svg().unwrap();
                 prop_assert!(!svg.contains("NaN") && !svg.contains("inf"), "{name:?}");
-                let words = words(&svg);
+                let texts = texts(&svg);
                 let either = |value: &str, shown: bool| {
-                    let told = format!("{name:?}, `{value}`: {}", drawn.caption);
-                    prop_assert!(shown != is_left_out(value, &drawn.caption), "{told}");
+                    let context = format!("{name:?}, `{value}`: {}", drawn.caption);
+                    prop_assert!(shown != is_left_out(value, &drawn.caption), "{context}");
                     Ok(())
                 };
                 for prior in &priors {
-                    let variance = prior.strip_prefix("normal ").filter(|_| name == Name::MaxErrorByVariance);
-                    let tick = variance.is_some_and(|variance| is_shown(variance, &words, ""));
-                    let named = drawn.caption.contains(&format!("{prior} at "));
-                    either(prior, is_shown(prior, &words, &drawn.title) || tick || named)?;
+                    let is_tick = name == FigureName::MaxErrorByVariance
+                        && prior.kind() == PriorKind::Normal
+                        && prior.variance().is_some_and(|x| is_shown(&x.to_string(), &texts, ""));
+                    let in_caption = drawn.caption.contains(&format!("{prior} at "));
+                    let prior = prior.to_string();
+                    let in_texts = is_shown(&prior, &texts, &drawn.title);
+                    either(&prior, in_texts || is_tick || in_caption)?;
                 }
-                for width in &widths {
-                    let labelled = is_shown(&format!("h = {width}"), &words, &drawn.title);
-                    let by_width = [Name::MaxErrorByWidth, Name::LossBarrierByWidth, Name::ErrorBarrierByWidth];
-                    let tick = by_width.contains(&name) && is_shown(&width.to_string(), &words, "");
-                    either(&width.to_string(), labelled || tick)?;
+                for width in widths.iter().map(i64::to_string) {
+                    let labelled = is_shown(&format!("h = {width}"), &texts, &drawn.title);
+                    let by_width = [
+                        FigureName::MaxErrorByWidth,
+                        FigureName::LossBarrierByWidth,
+                        FigureName::ErrorBarrierByWidth,
+                    ];
+                    let is_tick = by_width.contains(&name) && is_shown(&width, &texts, "");
+                    either(&width, labelled || is_tick)?;
                 }
-                for method in methods.iter().filter(|_| name != Name::Training) {
-                    either(&title(method), is_shown(&title(method), &words, &drawn.title))?;
+                for method in methods.iter().filter(|_| name != FigureName::Training) {
+                    either(&method.title(), is_shown(&method.title(), &texts, &drawn.title))?;
                 }
             }
         }
     }
 
     #[test]
-    fn where_no_interval_covers_the_values_stand_alone() {
+    fn without_an_interval_the_values_of_the_pairs_are_drawn() {
         let (few, enough) = (
-            study(&["none"], &["linear"], &[10, 50], 2),
-            study(&["none"], &["linear"], &[10, 50], 3),
+            run(&[Prior::None], &[method("linear")], &[10, 50], 2),
+            run(&[Prior::None], &[method("linear")], &[10, 50], 3),
         );
-        for name in names()
-            .into_iter()
-            .filter(|name| *name != Name::Training && *name != Name::MaxErrorByVariance)
-        {
-            let series = |study: &Study| -> Vec<_> {
-                name.draw(study).figure.panels.into_iter().flat_map(|panel| panel.series).collect()
+        for name in names().into_iter().filter(|name| {
+            *name != FigureName::Training && *name != FigureName::MaxErrorByVariance
+        }) {
+            let series = |results: &Results| -> Vec<_> {
+                let panels = name.draw(results).figure.panels.into_iter();
+                panels.flat_map(|panel| panel.series).collect()
             };
             assert!(series(&few).iter().all(|s| s.band.iter().all(Option::is_none)), "{name:?}");
             assert!(series(&enough).iter().any(|s| s.band.iter().any(Option::is_some)), "{name:?}");
             assert!(series(&enough).iter().all(|s| s.mark != Mark::Dots), "{name:?}");
             let caption = name.draw(&few).caption;
             assert!(
-                caption.contains("2 pairs") && caption.contains("there are too few pairs"),
+                caption.contains("2 pairs") && caption.contains("There are too few pairs"),
                 "{caption}"
             );
+            let caption = name.draw(&enough).caption;
             assert!(
-                name.draw(&enough).caption.contains("are 95 % intervals of the mean, "),
+                caption.contains(" are 95 % confidence intervals of the mean, "),
                 "{caption}"
             );
         }
-        let dots = Name::MaxErrorByWidth
-            .draw(&few)
-            .figure
-            .panels
-            .into_iter()
-            .flat_map(|panel| panel.series);
+        let panels = FigureName::MaxErrorByWidth.draw(&few).figure.panels;
+        let dots = panels.into_iter().flat_map(|panel| panel.series);
         let dots = dots.filter(|series| series.mark == Mark::Dots).flat_map(|series| series.points);
         assert_eq!(
             dots.collect::<Vec<_>>(),
@@ -373,78 +262,72 @@ mod tests {
     }
 
     #[test]
-    fn bands_that_would_hide_each_other_are_left_out_and_the_caption_says_so() {
-        let drawn =
-            |methods: &[&str]| Name::ErrorByMethod.draw(&study(&["none"], methods, &[10], 3));
-        let banded = |drawn: &Drawn| {
+    fn bands_are_omitted_where_they_would_overlap() {
+        let drawn = |count: usize| {
+            let methods: Vec<Method> = Method::all().take(count).collect();
+            FigureName::ErrorByMethod.draw(&run(&[Prior::None], &methods, &[10], 3))
+        };
+        let banded = |drawn: &CaptionedFigure| {
             drawn.figure.panels[0].series.iter().filter(|s| !s.band.is_empty()).count()
         };
-        let (few, many) = (drawn(&METHODS[..6]), drawn(&METHODS[..7]));
-        assert_eq!((banded(&few), banded(&many)), (6, 0));
-        assert!(
-            !few.caption.contains("not drawn")
-                && many.caption.contains("The 95 % intervals are not drawn")
-        );
+        let (few, many) = (drawn(MAX_BANDS), drawn(MAX_BANDS + 1));
+        assert_eq!((banded(&few), banded(&many)), (MAX_BANDS, 0));
+        let omitted = "The 95 % confidence intervals are omitted";
+        assert!(!few.caption.contains(omitted) && many.caption.contains(omitted));
     }
 
     #[test]
-    fn a_figure_with_nothing_to_show_says_so() {
+    fn a_figure_without_data_says_so() {
         for name in names() {
-            let drawn = name.draw(&Study::default());
-            assert_eq!(words(&drawn.figure.to_svg().unwrap()), ["no data"], "{name:?}");
-            assert!(
-                drawn.caption.contains("The run has nothing to show here."),
-                "{}",
-                drawn.caption
-            );
+            let drawn = name.draw(&Results::default());
+            assert_eq!(texts(&drawn.figure.to_svg().unwrap()), ["no data"], "{name:?}");
+            let caption = drawn.caption;
+            assert!(caption.contains("The run has no data for this figure."), "{caption}");
         }
-        let drawn = Name::MaxErrorByVariance.draw(&study(&["none"], &["linear", "arc"], &[10], 2));
-        assert_eq!(words(&drawn.figure.to_svg().unwrap()), ["no data"]);
+        let results = run(&[Prior::None], &[method("linear"), method("arc")], &[10], 2);
+        let drawn = FigureName::MaxErrorByVariance.draw(&results);
+        assert_eq!(texts(&drawn.figure.to_svg().unwrap()), ["no data"]);
         assert!(is_left_out("none", &drawn.caption), "{}", drawn.caption);
     }
 
     #[test]
-    fn training_without_a_validation_split_says_so() {
-        let mut study = study(&["none"], &["linear"], &[10], 1);
-        let caption = |study: &Study| Name::Training.draw(study).caption;
-        assert!(caption(&study).contains("The validation error, dotted,"), "{}", caption(&study));
-        study.training.values_mut().flatten().for_each(|epoch| epoch.validation_error = f64::NAN);
-        assert!(
-            caption(&study).contains("The run has no validation split."),
-            "{}",
-            caption(&study)
-        );
-        assert_eq!(Name::Training.draw(&study).figure.panels[0].series.len(), 1);
+    fn a_training_figure_without_validation_split_says_so() {
+        let mut results = run(&[Prior::None], &[method("linear")], &[10], 1);
+        let caption = |results: &Results| FigureName::Training.draw(results).caption;
+        let with = caption(&results);
+        assert!(with.contains("The validation error, dotted,"), "{with}");
+        results.training.values_mut().flatten().for_each(|epoch| epoch.validation_error = f64::NAN);
+        let without = caption(&results);
+        assert!(without.contains("The run has no validation split."), "{without}");
+        assert_eq!(FigureName::Training.draw(&results).figure.panels[0].series.len(), 1);
     }
 
     #[test]
     fn values_that_a_log_axis_cannot_show_are_counted() {
-        let mut study = study(&["none"], &["linear", "arc"], &[10, 50], 2);
-        study
-            .metrics
+        let mut results = run(&[Prior::None], &[method("linear"), method("arc")], &[10, 50], 2);
+        results
+            .summaries
             .iter_mut()
-            .filter(|((case, _), _)| case.hidden == 50)
-            .for_each(|(_, mean)| mean.mean = 0.0);
-        let caption = Name::LossBarrierByWidth.draw(&study).caption;
-        assert!(
-            caption.contains("2 values are 0 or less, where the log axis does not reach"),
-            "{caption}"
-        );
+            .filter(|((group, _), _)| group.hidden == 50)
+            .for_each(|(_, summary)| summary.mean.mean = 0.0);
+        let caption = FigureName::LossBarrierByWidth.draw(&results).caption;
+        let zero = "2 values are 0 or less, drawn at the lower end of the log axis.";
+        assert!(caption.contains(zero), "{caption}");
     }
 
     #[test]
-    fn a_geometric_mean_is_named_as_such() {
-        let mut study = study(&["none"], &["linear"], &[10, 50], 3);
-        let caption = |study: &Study| Name::MaxErrorByWidth.draw(study).caption;
-        assert!(caption(&study).contains("Mean over 3 pairs. "), "{}", caption(&study));
-        let geometric = |(_, mean): (&_, &mut Mean)| mean.average = Average::Geometric;
-        study.metrics.iter_mut().take(3).for_each(geometric);
-        assert!(
-            caption(&study).contains("Mean over 3 pairs, geometric where"),
-            "{}",
-            caption(&study)
-        );
-        study.metrics.iter_mut().for_each(geometric);
-        assert!(caption(&study).contains("Mean over 3 pairs, geometric. "), "{}", caption(&study));
+    fn the_caption_names_the_kind_of_average() {
+        let mut results = run(&[Prior::None], &[method("linear")], &[10, 50], 3);
+        let caption = |results: &Results| FigureName::MaxErrorByWidth.draw(results).caption;
+        let shown = caption(&results);
+        assert!(shown.contains(" Mean over 3 pairs. "), "{shown}");
+        let geometric = |summary: &mut MetricSummary| summary.mean.average = Average::Geometric;
+        let narrow = results.summaries.iter_mut().filter(|((group, _), _)| group.hidden == 10);
+        narrow.for_each(|(_, summary)| geometric(summary));
+        let shown = caption(&results);
+        assert!(shown.contains(" Mean over 3 pairs, geometric where "), "{shown}");
+        results.summaries.values_mut().for_each(geometric);
+        let shown = caption(&results);
+        assert!(shown.contains(" Geometric mean over 3 pairs. "), "{shown}");
     }
 }

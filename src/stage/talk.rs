@@ -1,5 +1,6 @@
 //! The talk's published tables: the largest test error on a curve, in %.
 
+use super::rows::CurveGroup;
 use crate::study::curve::Method;
 use crate::study::data::Dataset;
 use crate::study::net::Prior;
@@ -15,6 +16,14 @@ pub(super) struct Published {
     pub(super) hidden: i64,
     /// In %.
     pub(super) max_error: f64,
+}
+
+impl Published {
+    /// The curves that the number is for.
+    pub(super) fn group(&self) -> CurveGroup {
+        let Published { prior, method, hidden, max_error: _ } = *self;
+        CurveGroup { hidden, prior, method }
+    }
 }
 
 /// The numbers published for `dataset`, in the talk's order.
