@@ -598,14 +598,14 @@ fn undeclared_files_are_left_out_and_named_in_the_log() {
     assert_eq!(space.digests()["c"].keys().collect::<Vec<_>>(), ["out.txt"]);
     assert_eq!(
         space.ok(&["logs", "c"]).stdout,
-        "not declared, and left out: `d/stray`, `link`, `\u{fffd}`\n"
+        "undeclared outputs: `d/stray`, `link`, `\u{fffd}`\n"
     );
 }
 
 #[test]
 fn a_program_may_leave_read_only_folders_whether_it_ends_well_or_not() {
     for (last, code, said) in
-        [("touch out.txt", 0, "1 ran, 0 failed"), ("false", 1, "ended with exit code 1\n")]
+        [("touch out.txt", 0, "1 ran, 0 failed"), ("false", 1, "exited with code 1\n")]
     {
         let space = line(&format!("mkdir -p d/e; touch d/e/f; chmod -R a-w d; {last}"), "").bound();
         let told = space.exits(code, &["run"]).stderr;
@@ -630,21 +630,21 @@ fn how_a_program_failed_is_said_with_the_end_of_its_log() {
     }
     case(
         "echo trouble >&2; exit 3",
-        "c: failed: the command ended with exit code 3\n    trouble\n",
+        "c: failed: the command exited with code 3\n    trouble\n",
     );
-    case("kill -11 $$", "c: failed: the command died of signal 11\n");
-    case("kill -9 $$", "c: failed: the command died of signal 9 (killed; out of memory?)\n");
-    case("nosuchprogram", "exit code 127, a shell's word for a program not found");
+    case("kill -11 $$", "c: failed: the command was killed by signal 11\n");
+    case("kill -9 $$", "c: failed: the command was killed by signal 9 (out of memory?)\n");
+    case("nosuchprogram", "exited with code 127: program not found");
     case("true", "c: failed: the command did not write its output `out.txt`\n");
     case(
         "touch uot.txt",
-        "c: failed: the command did not write its output `out.txt`, but `uot.txt`\n",
+        "c: failed: the command did not write its output `out.txt`, but wrote `uot.txt`\n",
     );
     case(
         "ln -s /etc/hostname out.txt",
         "c: failed: the output `out.txt` is neither a file nor a folder\n",
     );
-    case("ln -s /etc etc; touch out.txt; false", "exit code 1\n");
+    case("ln -s /etc etc; touch out.txt; false", "exited with code 1\n");
     let space = line("mkdir d; touch out.txt \"d/$(printf 'a\\377')\"", "");
     let failed =
         space.edit("outputs: [out.txt]", "outputs: [out.txt, d/]").exits(1, &["run"]).stderr;
@@ -671,11 +671,11 @@ fn what_is_declared_wrongly_is_refused_before_anything_runs() {
     case("run: x", "the field `outputs` is missing");
     case(
         "run: x, outputs: [../x]",
-        "`../x` in `outputs` is no path below the project\nhint: name a file below",
+        "`../x` in `outputs` is not a path below the project's folder\nhint: name a file below",
     );
     case(
         "run: x, outputs: [x], files: [/etc/passwd]",
-        "hint: a file from elsewhere comes in by a stage of kind `file`",
+        "hint: import files from outside the project with a stage of kind `file`",
     );
     case(
         "run: x, outputs: [x], inputs: a",
@@ -692,7 +692,7 @@ fn what_is_declared_wrongly_is_refused_before_anything_runs() {
     );
     case(
         "run: x, outputs: [x], params: { a: { b: 1 } }",
-        "the parameter `a` is neither text nor number",
+        "the parameter `a` is not a scalar",
     );
     case(
         "run: x, outputs: [x], env: { PY: ~ }",
@@ -700,13 +700,13 @@ fn what_is_declared_wrongly_is_refused_before_anything_runs() {
     );
     case(
         "run: [x], shell: bash, outputs: [x]",
-        "`shell` is for a text, and `run` is a list\nhint: write `run: |`",
+        "`shell` has no effect on a `run` that is a list\nhint: write `run` as a text",
     );
     case(
         "run: x, shell: zsh, outputs: [x]",
         "`shell`: unknown value `zsh`\nhint: known: `sh`, `bash`",
     );
-    case("run: x, outputs: [x], time-limit: soon", "`time-limit: soon` is no time");
+    case("run: x, outputs: [x], time-limit: soon", "invalid `time-limit: soon`");
     case(
         "run: x, outputs: [x], timelimit: 3",
         "unknown field `timelimit`\nhint: did you mean `time-limit`?",

@@ -140,7 +140,7 @@ fn a_nodes_name_has_the_text_of_a_list_of_variables_or_of_a_field_that_is_a_text
     let space =
         Space::with(&printing("", "      env: { A: [001, 1.0, 1] }\n      memory: [1_0, 10]\n"));
     let refused = space.exits(2, &["plan"]).stderr;
-    assert!(refused.contains("`1_0` is no size of memory"), "{refused}");
+    assert!(refused.contains("invalid `memory: 1_0`"), "{refused}");
     space.edit("      memory: [1_0, 10]\n", "");
     assert_eq!(
         space.ran(&[]),

@@ -122,12 +122,12 @@ impl Resources {
     }
 }
 
-/// The first byte in which two contents of whatever format differ.
-pub fn first_byte(cached: &[u8], again: &[u8]) -> String {
-    let at = cached.iter().zip(again).take_while(|(a, b)| a == b).count();
+/// The first byte in which two versions of a file differ.
+pub fn first_byte(cached: &[u8], recomputed: &[u8]) -> String {
+    let at = cached.iter().zip(recomputed).take_while(|(a, b)| a == b).count();
     let byte =
         |bytes: &[u8]| bytes.get(at).map_or("none".to_owned(), |byte| format!("0x{byte:02x}"));
-    format!("byte {at}: cached {}, again {}", byte(cached), byte(again))
+    format!("byte {at}: cached {}, recomputed {}", byte(cached), byte(recomputed))
 }
 
 /// What has changed in a table.
@@ -229,10 +229,9 @@ pub trait Stage: 'static {
         params
     }
 
-    /// Where two contents of its output `file`, which do differ, first do, in words; `cached` and `again` are what the
-    /// values are told of.
-    fn difference(_file: &str, cached: &[u8], again: &[u8]) -> String {
-        first_byte(cached, again)
+    /// The first difference between two versions of its output `file`, as text.
+    fn difference(_file: &str, cached: &[u8], recomputed: &[u8]) -> String {
+        first_byte(cached, recomputed)
     }
 
     /// What in its output `file`, whose two contents do differ, has changed, if that is a table.
@@ -408,7 +407,7 @@ pub trait Kind: Sync {
     /// The JSON Schema of its parameters: one value each, without grids.
     fn schema(&self) -> Json;
     /// See [`Stage::difference`].
-    fn difference(&self, file: &str, cached: &[u8], again: &[u8]) -> String;
+    fn difference(&self, file: &str, cached: &[u8], recomputed: &[u8]) -> String;
     /// See [`Stage::changes`].
     fn changes(&self, file: &str, before: &[u8], after: &[u8]) -> Option<Changes>;
     /// Does the work.
@@ -542,8 +541,8 @@ impl<S: Stage> Kind for KindOf<S> {
         settings.into_generator().into_root_schema_for::<S::Params>().to_value()
     }
 
-    fn difference(&self, file: &str, cached: &[u8], again: &[u8]) -> String {
-        S::difference(file, cached, again)
+    fn difference(&self, file: &str, cached: &[u8], recomputed: &[u8]) -> String {
+        S::difference(file, cached, recomputed)
     }
 
     fn changes(&self, file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {

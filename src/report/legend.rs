@@ -1,20 +1,21 @@
-//! The legend: a strip of samples with their labels, in columns of equal width. Knows the panels' series, not their data.
+//! The legend: samples with labels, in columns of equal width.
 
 use super::canvas::{At, Canvas, DrawError, text_width};
 use super::figure::{Mark, Panel};
 use super::style::*;
 use plotters::style::text_anchor::HPos;
 
-/// A legend's sample of a line, in pixels.
+/// The width of a sample, in pixels.
 const SAMPLE: f64 = 28.0;
-/// What the samples of a legend look like.
+
+/// The look of a sample.
 #[derive(Clone, Copy, PartialEq)]
 enum Sample {
     Series(usize, Mark),
     Reference(&'static [f64]),
 }
 
-/// Samples and labels in a strip, in columns of equal width.
+/// The legend of a figure.
 pub(super) struct Legend {
     entries: Vec<(String, Sample)>,
     columns: usize,
@@ -25,7 +26,7 @@ pub(super) struct Legend {
 impl Legend {
     const LINE: f64 = 18.0;
 
-    /// Of all panels' entries, each once, in the order they first appear.
+    /// The legend of all panels, in the order in which entries first occur.
     pub(super) fn new(panels: &[Panel], corner: At, width: f64) -> Legend {
         let mut entries: Vec<(String, Sample)> = Vec::new();
         for panel in panels {
@@ -48,12 +49,12 @@ impl Legend {
         Legend { entries, columns, corner, column }
     }
 
-    /// In pixels.
+    /// The height in pixels.
     pub(super) fn height(&self) -> f64 {
         Self::LINE * self.entries.len().div_ceil(self.columns) as f64
     }
 
-    /// Draws the strip.
+    /// Draws the legend.
     pub(super) fn draw(&self, canvas: &Canvas) -> Result<(), DrawError> {
         for (i, (label, sample)) in self.entries.iter().enumerate() {
             let left = self.corner.0 + self.column * (i % self.columns) as f64;

@@ -98,10 +98,7 @@ fn histories(nets: &[Input]) -> Result<DataFrame> {
         let history = history.select(HISTORIES.names())?;
         all = if all.width() == 0 { history } else { all.vstack(&history)? };
     }
-    Ok(all.sort(
-        HISTORIES.key_names(),
-        SortMultipleOptions::default().with_maintain_order(true),
-    )?)
+    Ok(all.sort(HISTORIES.key_names(), SortMultipleOptions::default().with_maintain_order(true))?)
 }
 
 /// Adds the column `normalised` = (E(t) - E_end) / (E_lin_max - E_end), with E_end the mean error of
@@ -299,8 +296,9 @@ mod tests {
     fn a_pair_counts_as_two_nets_and_a_net_as_one() {
         let rows = frame(&[(0.0, 1, 5.0), (0.0, 2, 6.0), (0.0, 3, 9.0)]);
         let counts = |unit| {
-            let found =
-                Averaging { group: KEYS, along: None, unit }.means(&rows, "metric", &["error"]).unwrap();
+            let found = Averaging { group: KEYS, along: None, unit }
+                .means(&rows, "metric", &["error"])
+                .unwrap();
             [column(&found, "nets").join(","), column(&found, "pairs").join(",")]
         };
         assert_eq!(counts(Unit::Pair), ["6", "3"]);

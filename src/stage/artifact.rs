@@ -64,9 +64,7 @@ pub(super) struct NetCard {
 }
 
 /// An end of a pair.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum End {
     #[default]
@@ -89,7 +87,10 @@ mod label {
     use serde::de::{Deserialize as _, Deserializer, Error as _};
     use serde::ser::Serializer;
 
-    pub(super) fn serialize<S: Serializer>(prior: &Prior, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        prior: &Prior,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_str(prior)
     }
 
@@ -376,8 +377,7 @@ mod tests {
         let aligned = Some(Cost::Incoming);
         let prior = "normal 0.01".parse().unwrap();
         let card = NetCard { prior, end: End::B, aligned, ..card(3) };
-        let json =
-            r#"{"hidden":3,"prior":"normal 0.01","pair":1,"end":"b","aligned":"incoming"}"#;
+        let json = r#"{"hidden":3,"prior":"normal 0.01","pair":1,"end":"b","aligned":"incoming"}"#;
         assert_eq!(serde_json::to_string(&card).unwrap(), json);
         assert_eq!(serde_json::from_str::<NetCard>(json).unwrap(), card);
     }

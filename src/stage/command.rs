@@ -568,8 +568,7 @@ mod tests {
         };
         case("A=B", "`A=B` is not a name of a variable; write `NAME: value`");
         case("", "`` is not a name of a variable; write `NAME: value`");
-        let reserved =
-            "`REPRO_PARAM_X_Y` is reserved for parameters; write `params: { x_y: ... }`";
+        let reserved = "`REPRO_PARAM_X_Y` is reserved for parameters; write `params: { x_y: ... }`";
         case("REPRO_PARAM_X_Y", reserved);
         for valid in ["PATH", "HOME", "TMPDIR", "REPRO_DATA", "REPRO_PARAM", "repro_param_x", "X"] {
             assert!(Variable::try_from(valid.to_owned()).is_ok(), "{valid}");

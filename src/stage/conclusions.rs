@@ -65,9 +65,10 @@ impl Findings {
     fn width(&self) -> Result<Conclusion, NotFinite> {
         let mut family = Vec::new();
         for method in self.methods() {
-            let measured = self.pairs.keys().filter(|(group, metric)| {
-                group.method == method && *metric == Metric::ExcessError
-            });
+            let measured = self
+                .pairs
+                .keys()
+                .filter(|(group, metric)| group.method == method && *metric == Metric::ExcessError);
             let widths = widths(measured.map(|(group, _)| group));
             if let (Some(&narrow), Some(&wide)) = (widths.first(), widths.last())
                 && narrow < wide
@@ -272,7 +273,10 @@ mod tests {
             (10, "none", "linear", &[50.0, 10.0, 14.0]),
             (10, "dropout 0.5", "linear", &[13.5, 13.5, 13.5]),
         ]);
-        assert_eq!(found.prior().unwrap().verdict, "inconclusive: 0 of 1 contrasts lower, 0 higher");
+        assert_eq!(
+            found.prior().unwrap().verdict,
+            "inconclusive: 0 of 1 contrasts lower, 0 higher"
+        );
     }
 
     #[test]

@@ -53,8 +53,7 @@ impl Inputs<'_> {
         let data = &self.data;
         let (dataset, train, validation, test) =
             (data.dataset, data.train, data.validation, data.test);
-        let images =
-            format!("{train} training, {validation} validation and {test} test images");
+        let images = format!("{train} training, {validation} validation and {test} test images");
         if dataset.is_generated() {
             writeln!(
                 text,

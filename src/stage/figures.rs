@@ -363,8 +363,7 @@ impl Results {
         ticks.sort_by(f64::total_cmp);
         let axis = Axis::log("variance of the prior");
         let axis = if ticks.is_empty() { axis } else { axis.ticks(ticks) };
-        let kinds: BTreeSet<PriorKind> =
-            densities.iter().map(|(prior, _)| prior.kind()).collect();
+        let kinds: BTreeSet<PriorKind> = densities.iter().map(|(prior, _)| prior.kind()).collect();
         let line = |method: Method, style: usize, hidden: i64, kind: PriorKind| -> Line {
             let (mark, label, shift) = match kind {
                 PriorKind::Normal => (Mark::Points, format!("h = {hidden}"), 0.0),

@@ -51,4 +51,3 @@ pub const KINDS: &[&dyn Kind] = &[
     &KindOf::<file::File>::KIND,
     &KindOf::<command::Command>::KIND,
 ];
-

@@ -231,9 +231,10 @@ mod tests {
             run(&[Prior::None], &[method("linear")], &[10, 50], 2),
             run(&[Prior::None], &[method("linear")], &[10, 50], 3),
         );
-        for name in names().into_iter().filter(|name| {
-            *name != FigureName::Training && *name != FigureName::MaxErrorByVariance
-        }) {
+        for name in names()
+            .into_iter()
+            .filter(|name| *name != FigureName::Training && *name != FigureName::MaxErrorByVariance)
+        {
             let series = |results: &Results| -> Vec<_> {
                 let panels = name.draw(results).figure.panels.into_iter();
                 panels.flat_map(|panel| panel.series).collect()
@@ -247,10 +248,7 @@ mod tests {
                 "{caption}"
             );
             let caption = name.draw(&enough).caption;
-            assert!(
-                caption.contains(" are 95 % confidence intervals of the mean, "),
-                "{caption}"
-            );
+            assert!(caption.contains(" are 95 % confidence intervals of the mean, "), "{caption}");
         }
         let panels = FigureName::MaxErrorByWidth.draw(&few).figure.panels;
         let dots = panels.into_iter().flat_map(|panel| panel.series);

@@ -8,9 +8,7 @@ use super::conclusions::Findings;
 use super::extras::Extra;
 use super::plot::{CARD, FigureCard, SVG};
 use super::rows::{Summaries, pair_metrics, summaries};
-use super::tables::{
-    CURVES, ENDPOINTS, HISTORIES, METRICS, NETS, POINTS, REFITS, SUMMARY,
-};
+use super::tables::{CURVES, ENDPOINTS, HISTORIES, METRICS, NETS, POINTS, REFITS, SUMMARY};
 use crate::engine::key::{Content, Digest};
 use crate::engine::stage::{ALL, Arity, Context, Hinted, Input, Invocation, Slot, Stage};
 use crate::fs;

@@ -37,8 +37,7 @@ pub(super) struct Results {
 
 impl Results {
     /// The files that [`Results::read`] reads.
-    pub(super) const FILES: &[&str] =
-        &[CURVES.file, SUMMARY.file, METRICS.file, HISTORIES.file];
+    pub(super) const FILES: &[&str] = &[CURVES.file, SUMMARY.file, METRICS.file, HISTORIES.file];
 
     pub(super) fn read(tables: &Input, dataset: Dataset) -> Result<Results> {
         let read = |table: &super::tables::Table| table.read(tables.path(table.file)?);

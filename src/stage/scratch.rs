@@ -51,8 +51,7 @@ impl Scratch {
         {
             return Ok(scratch);
         }
-        let folder =
-            fs::temporary_folder(workspace).context("cannot create a temporary folder")?;
+        let folder = fs::temporary_folder(workspace).context("cannot create a temporary folder")?;
         Ok(Scratch { path: folder.path().to_owned(), lock: ScratchLock::Unique(folder) })
     }
 

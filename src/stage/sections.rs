@@ -169,11 +169,7 @@ pub(super) const NEAR: &str = "≈";
 pub(super) const OUTSIDE: &str = "≠";
 
 /// Our mean and, after a slash, the published number; both are measured on `images` test images.
-fn with_published(
-    summary: &MetricSummary,
-    published: Option<&Published>,
-    images: usize,
-) -> String {
+fn with_published(summary: &MetricSummary, published: Option<&Published>, images: usize) -> String {
     let MetricSummary { mean, prediction } = summary;
     let Some(number) = published.map(|published| published.max_error) else {
         return mean_text(mean, 2);

@@ -50,13 +50,7 @@ pub(super) const POINTS: Table = Table {
 /// correlation of the two nets; for the other columns, see `study::curve::metrics`.
 pub(super) const METRICS: Table = Table {
     file: "metrics.csv",
-    keys: &[
-        ("hidden", Whole),
-        ("prior", Text),
-        ("method", Text),
-        ("pair", Whole),
-        ("split", Text),
-    ],
+    keys: &[("hidden", Whole), ("prior", Text), ("method", Text), ("pair", Whole), ("split", Text)],
     attributes: &[],
     values: &[
         ("max_error", Number),
@@ -77,20 +71,9 @@ pub(super) const METRICS: Table = Table {
 /// The least-squares problems of a refitted curve; one row per problem.
 pub(super) const REFITS: Table = Table {
     file: "refits.csv",
-    keys: &[
-        ("hidden", Whole),
-        ("prior", Text),
-        ("method", Text),
-        ("pair", Whole),
-        ("s", Number),
-    ],
+    keys: &[("hidden", Whole), ("prior", Text), ("method", Text), ("pair", Whole), ("s", Number)],
     attributes: &[("images", Whole)],
-    values: &[
-        ("rank", Whole),
-        ("ridge", Number),
-        ("residual", Number),
-        ("residual_kept", Number),
-    ],
+    values: &[("rank", Whole), ("ridge", Number), ("residual", Number), ("residual_kept", Number)],
 };
 
 /// Nets, their training and their quality; one row per net.
@@ -136,13 +119,7 @@ pub(super) const HISTORY: Table = Table {
 /// The training histories of all nets; one row per net and epoch.
 pub(super) const HISTORIES: Table = Table {
     file: "histories.csv",
-    keys: &[
-        ("hidden", Whole),
-        ("prior", Text),
-        ("pair", Whole),
-        ("end", Text),
-        ("epoch", Whole),
-    ],
+    keys: &[("hidden", Whole), ("prior", Text), ("pair", Whole), ("end", Text), ("epoch", Whole)],
     attributes: HISTORY.attributes,
     values: HISTORY.values,
 };
@@ -264,8 +241,8 @@ impl Table {
             }
         }
         let all = all.with_context(|| format!("BUG: no file `{}`", self.file))?;
-        let all = all
-            .sort(self.key_names(), SortMultipleOptions::default().with_maintain_order(true))?;
+        let all =
+            all.sort(self.key_names(), SortMultipleOptions::default().with_maintain_order(true))?;
         self.check_keys_are_unique(&all)?;
         Ok(all)
     }
@@ -360,9 +337,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ALL: [&Table; 9] = [
-        &POINTS, &METRICS, &REFITS, &NETS, &HISTORY, &HISTORIES, &CURVES, &SUMMARY, &ENDPOINTS,
-    ];
+    const ALL: [&Table; 9] =
+        [&POINTS, &METRICS, &REFITS, &NETS, &HISTORY, &HISTORIES, &CURVES, &SUMMARY, &ENDPOINTS];
 
     /// A file of two rows, the second with `value` in `column`; every other cell is valid.
     fn file(table: &Table, column: &str, value: &str) -> tempfile::NamedTempFile {

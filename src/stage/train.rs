@@ -1,8 +1,6 @@
 //! `train`: trains one net, an end of curves.
 
-use super::artifact::{
-    Csv, End, IMAGES, NET, NetCard, OrEmpty, read_labelled, words, write_net,
-};
+use super::artifact::{Csv, End, IMAGES, NET, NetCard, OrEmpty, read_labelled, words, write_net};
 use super::format;
 use super::tables::{HISTORY, NETS};
 use crate::engine::stage::{Arity, Changes, Context, Slot, Stage};
@@ -40,7 +38,6 @@ pub(super) struct Params {
     #[serde(default)]
     engine: EngineKind,
 }
-
 
 fn first_pair() -> u32 {
     1
