@@ -1,11 +1,11 @@
 //! Figures: one or more panels of curves and points. `layout` draws them.
 //!
 //! Colours are those of Okabe and Ito (*Color universal design*, 2008), which colour-blind readers
-//! can distinguish. Dashes and markers differ as well. Panels with equal axes share one scale, which
-//! is labelled once. The legend is below the panels.
+//! can distinguish. Dashes and markers differ as well. Panels with equal axes share one scale,
+//! which is labelled once. The legend is below the panels.
 //!
-//! Values that are not finite are gaps. A value that a log axis cannot show is a gap in a curve, or a
-//! point at the lower end of the axis. Equal figures give equal bytes.
+//! Values that are not finite are gaps. A value that a log axis cannot show is a gap in a curve, or
+//! a point at the lower end of the axis. Equal figures give equal bytes.
 
 use super::axis::Axis;
 
@@ -49,8 +49,8 @@ pub struct Series {
     pub mark: Mark,
     /// (x, y), in the order in which they are connected.
     pub points: Vec<(f64, f64)>,
-    /// The interval (low, high) of each point: a shaded band for a curve, whiskers for points. It is
-    /// clipped to the panel; a clipped whisker has no cap.
+    /// The interval (low, high) of each point: a shaded band for a curve, whiskers for points. It
+    /// is clipped to the panel; a clipped whisker has no cap.
     pub band: Vec<Option<(f64, f64)>>,
     /// A shift to the right in pixels, so that series with equal x do not hide each other.
     pub shift: f64,

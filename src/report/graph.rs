@@ -1,8 +1,8 @@
 //! Boxes and arrows as SVG, in layers: all arrows point to the right.
 //!
-//! After Sugiyama, Tagawa and Toda (1981): longest-path layers, a few sweeps that move each box near
-//! the mean of its neighbours, and a slot in each layer that an arrow passes, so that no arrow runs
-//! below a box.
+//! After Sugiyama, Tagawa and Toda (1981): longest-path layers, a few sweeps that move each box
+//! near the mean of its neighbours, and a slot in each layer that an arrow passes, so that no arrow
+//! runs below a box.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -218,8 +218,8 @@ fn draw(blocks: &[Block], items: &[Item], layers: &[Vec<usize>], colours: &[Colo
          viewBox=\"0 0 {wide:.0} {high:.0}\" \
          font-family=\"ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace\" \
          font-size=\"12\">\n\
-         <defs><marker id=\"tip\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"8\" markerHeight=\"8\" \
-         orient=\"auto\"><path d=\"M0,0 L8,4 L0,8 z\" fill=\"#707070\"/></marker></defs>\n\
+         <defs><marker id=\"tip\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"8\" \
+         markerHeight=\"8\" orient=\"auto\"><path d=\"M0,0 L8,4 L0,8 z\" fill=\"#707070\"/></marker></defs>\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n"
     );
     // Writing to a string cannot fail.
@@ -238,7 +238,8 @@ fn draw(blocks: &[Block], items: &[Item], layers: &[Vec<usize>], colours: &[Colo
             let tip = if to.block.is_some() { " marker-end=\"url(#tip)\"" } else { "" };
             let _ = writeln!(
                 text,
-                "<path d=\"{line} C{bend:.1},{y1:.1} {bend:.1},{y2:.1} {x2:.1},{y2:.1}{end}\"{tip}/>"
+                "<path d=\"{line} C{bend:.1},{y1:.1} {bend:.1},{y2:.1} \
+                 {x2:.1},{y2:.1}{end}\"{tip}/>"
             );
         }
     }

@@ -103,7 +103,8 @@ fn is_safe(url: &str) -> bool {
     scheme.is_none_or(|s| matches!(s, "http" | "https" | "mailto") || s.contains(['/', '#', '?']))
 }
 
-/// The SVG with `prefix` before each id and each reference to one, which makes ids unique on a page.
+/// The SVG with `prefix` before each id and each reference to one, which makes ids unique on a
+/// page.
 fn with_unique_ids(svg: &str, prefix: &str) -> String {
     [" id=\"", "url(#", "href=\"#"]
         .iter()
@@ -127,8 +128,8 @@ mod tests {
 
     #[test]
     fn a_page_has_text_tables_and_figures() {
-        let markdown = "# Minima\n\nSome *text* and `code`.\n\n| h | error |\n| - | ----: |\n| 10 | 45.7 |\n\n\
-                        ![**E(t)** by method](a.svg)\n\nDone.\n";
+        let markdown = "# Minima\n\nSome *text* and `code`.\n\n| h | error |\n| - | ----: |\n\
+                        | 10 | 45.7 |\n\n![**E(t)** by method](a.svg)\n\nDone.\n";
         insta::assert_snapshot!(body(markdown, &a_figure), @r##"
         <h1>Minima</h1>
         <p>Some <em>text</em> and <code>code</code>.</p>

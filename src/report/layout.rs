@@ -112,8 +112,8 @@ impl Layout {
         Layout { columns, rulers, bars, shared, panel, pitch, origin, width, height, legend }
     }
 
-    /// The frame of panel `i`. A shared y axis is labelled in the first column, a shared x axis below
-    /// the last panel of each column.
+    /// The frame of panel `i`. A shared y axis is labelled in the first column, a shared x axis
+    /// below the last panel of each column.
     fn frame<'a>(&'a self, figure: &Figure, i: usize) -> Frame<'a> {
         let (column, row) = (i % self.columns, i / self.columns);
         let left = self.origin.0 + self.pitch.0 * column as f64;
@@ -166,8 +166,8 @@ mod tests {
         }
     }
 
-    /// The texts of the SVG, in order; panics unless it is well-formed and all coordinates are in its
-    /// view box.
+    /// The texts of the SVG, in order; panics unless it is well-formed and all coordinates are in
+    /// its view box.
     #[track_caller]
     fn texts(figure: &Figure) -> Vec<String> {
         let svg = figure.to_svg().unwrap();

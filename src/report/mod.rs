@@ -2,8 +2,8 @@
 //!
 //! [`figure`] defines figures, and [`layout`] arranges them; `panel` and `legend` draw the parts in
 //! the `style` of all figures, with scales from [`axis`], on a `canvas`, the only user of plotters.
-//! [`graph`] draws boxes and arrows. [`table`] and [`markdown`] write Markdown, and [`html`] converts
-//! Markdown to a self-contained page.
+//! [`graph`] draws boxes and arrows. [`table`] and [`markdown`] write Markdown, and [`html`]
+//! converts Markdown to a self-contained page.
 
 pub mod axis;
 mod canvas;

@@ -111,7 +111,8 @@ impl Frame<'_> {
 
     /// Draws the line and the markers; returns whether there are any.
     fn series(&self, canvas: &Canvas, series: &Series) -> Result<bool, DrawError> {
-        // A point that a log axis cannot show is at the end of the axis; a line to it would mislead.
+        // A point that a log axis cannot show is at the end of the axis; a line to it would
+        // mislead.
         let y_of = |y| if series.mark == Mark::Curve { self.y(y) } else { self.y_within(y) };
         let position = |&(x, y): &At| Some((self.x(x)? + series.shift, y_of(y)?));
         let positions: Vec<Option<At>> = series.points.iter().map(position).collect();

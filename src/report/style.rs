@@ -76,8 +76,8 @@ pub(super) fn dash(style: usize) -> &'static [f64] {
     DASHES[style / COLOURS.len() % DASHES.len()]
 }
 
-/// Draws a marker. It has a white rim to set it off from lines; a hollow one has a white inside, and
-/// a dot has no rim.
+/// Draws a marker. It has a white rim to set it off from lines; a hollow one has a white inside,
+/// and a dot has no rim.
 pub(super) fn marker(
     canvas: &Canvas,
     center: At,

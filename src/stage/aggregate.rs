@@ -101,8 +101,8 @@ fn histories(nets: &[Input]) -> Result<DataFrame> {
     Ok(all.sort(HISTORIES.key_names(), SortMultipleOptions::default().with_maintain_order(true))?)
 }
 
-/// Adds the column `normalised` = (E(t) - E_end) / (E_lin_max - E_end), with E_end the mean error of
-/// the curve's two ends, and E_lin_max the largest error on the linear curve of the same width,
+/// Adds the column `normalised` = (E(t) - E_end) / (E_lin_max - E_end), with E_end the mean error
+/// of the curve's two ends, and E_lin_max the largest error on the linear curve of the same width,
 /// prior, pair and split. It is empty where that curve is missing or flat.
 fn with_normalised(points: DataFrame, metrics: &DataFrame) -> Result<DataFrame> {
     let reference: Method = "linear".parse().map_err(|e| anyhow!("BUG: {e}"))?;
@@ -160,9 +160,9 @@ struct Row {
 }
 
 impl Averaging<'_> {
-    /// The means of the columns `quantities` of `frame`; one row per group, point and quantity, with
-    /// the quantity in the column `name`. Missing values are skipped. Points of a curve that not all
-    /// pairs have are left out, as are groups without values.
+    /// The means of the columns `quantities` of `frame`; one row per group, point and quantity,
+    /// with the quantity in the column `name`. Missing values are skipped. Points of a curve that
+    /// not all pairs have are left out, as are groups without values.
     fn means(&self, frame: &DataFrame, name: &str, quantities: &[&str]) -> Result<DataFrame> {
         let keys: Vec<&str> = self.group.iter().copied().chain(self.along).collect();
         let sorted = frame
@@ -220,8 +220,8 @@ impl Averaging<'_> {
     }
 }
 
-/// One kind of average for all points of a curve, so that its line has no step: geometric if that is
-/// the choice at any point and all values of the curve are positive.
+/// One kind of average for all points of a curve, so that its line has no step: geometric if that
+/// is the choice at any point and all values of the curve are positive.
 fn common_average<N: Ord + Copy>(samples: &[Sample<N>]) -> Average {
     let positive = samples.iter().flat_map(Sample::values).all(|x| *x > 0.0);
     let geometric = samples.iter().any(|sample| Average::of(sample.values()) == Average::Geometric);

@@ -127,8 +127,8 @@ pub(super) fn read_labelled(input: &Input, split: Split) -> Result<Labelled> {
     Ok(labelled)
 }
 
-/// The images of the file `name` at `path`, [n, 784], made sparse in chunks: page faults of a buffer
-/// for the whole file would take longer than reading it.
+/// The images of the file `name` at `path`, [n, 784], made sparse in chunks: page faults of a
+/// buffer for the whole file would take longer than reading it.
 fn read_images(name: &str, path: &Path) -> Result<Sparse> {
     let cannot = || format!("cannot read `{}`", path.display());
     let mut file = fs::open(path)?;
@@ -446,7 +446,8 @@ mod tests {
             length in prop::option::of(prop_oneof![any::<u64>(), 0u64..1000]),
             keep in any::<Index>(),
         ) {
-            // Replaces numbers of the header, then bytes, most of them in the header; then truncates.
+            // Replaces numbers of the header, then bytes, most of them in the header; then
+            // truncates.
             let mut bytes = with_header(|header| {
                 let mut header = header.to_owned();
                 for (at, number) in &numbers {

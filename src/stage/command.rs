@@ -5,11 +5,11 @@
 //! input that gathers many, with K counting from 0 in an unspecified order. Executable files stay
 //! executable and empty folders are kept; other permissions and times are not preserved.
 //!
-//! The environment is not inherited. It consists of `PATH`, `HOME`, `TMPDIR`, one `REPRO_PARAM_NAME`
-//! for each of the `params`, and the variables in `env`, which may override the first three. `HOME`
-//! and `TMPDIR` are an empty folder with a short path ([`Scratch`]). Scalars in `run`, `env` and
-//! `params` reach the program as they are written: `001` stays `001`. Only `$PROJECT` in `env` is
-//! replaced ([`environment`]).
+//! The environment is not inherited. It consists of `PATH`, `HOME`, `TMPDIR`, one
+//! `REPRO_PARAM_NAME` for each of the `params`, and the variables in `env`, which may override the
+//! first three. `HOME` and `TMPDIR` are an empty folder with a short path ([`Scratch`]). Scalars in
+//! `run`, `env` and `params` reach the program as they are written: `001` stays `001`. Only
+//! `$PROJECT` in `env` is replaced ([`environment`]).
 //!
 //! When the program has ended, its declared `outputs` are collected; other new files are listed in
 //! the log. A symbolic link among the outputs is an error. Declared paths must not overlap, so that
@@ -138,10 +138,10 @@ const PARAM_PREFIX: &str = "REPRO_PARAM_";
 
 /// The shell that executes a text in `run`.
 ///
-/// Neither shell stops at a command that fails in a condition (`if`, `while`, `&&`, `||`, `!`), in a
-/// command substitution used as an argument (`echo $(false)`), or in the background (`false &` and a
-/// plain `wait`). Only `bash` stops at an unset variable and at a failure in a pipeline before its
-/// last command.
+/// Neither shell stops at a command that fails in a condition (`if`, `while`, `&&`, `||`, `!`), in
+/// a command substitution used as an argument (`echo $(false)`), or in the background (`false &`
+/// and a plain `wait`). Only `bash` stops at an unset variable and at a failure in a pipeline
+/// before its last command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Shell {
@@ -149,8 +149,8 @@ enum Shell {
     /// fails.
     #[default]
     Sh,
-    /// `bash -euo pipefail`: a pipeline fails if any of its commands fails, and an unset variable is
-    /// an error.
+    /// `bash -euo pipefail`: a pipeline fails if any of its commands fails, and an unset variable
+    /// is an error.
     Bash,
 }
 

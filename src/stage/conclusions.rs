@@ -105,8 +105,8 @@ impl Findings {
     fn informative_prior(&self) -> Result<Conclusion, NotFinite> {
         let mut family = Vec::new();
         for &kind in PriorKind::ALL {
-            // Only the variance of a density measures how informative a prior is; the probability of
-            // dropout does not.
+            // Only the variance of a density measures how informative a prior is; the probability
+            // of dropout does not.
             let priors: Vec<Prior> = self
                 .priors()
                 .into_iter()
@@ -237,7 +237,8 @@ mod tests {
     /// SciPy 1.17.1, with x[h][prior] the values without OT and y those with:
     /// ```python
     /// r = {h: np.mean([np.log(y[h][p] / x[h][p]) for p in (0, 1)], axis=0) for h in (10, 50)}
-    /// V = np.array([v.var(ddof=1) / 3 for v in r.values()]); m = np.mean([v.mean() for v in r.values()])
+    /// V = np.array([v.var(ddof=1) / 3 for v in r.values()])
+    /// m = np.mean([v.mean() for v in r.values()])
     /// se, df = V.sum() ** .5 / 2, V.sum() ** 2 / (V * V / 2).sum(); q = t.ppf(.975, df)
     /// np.exp([m, m - q * se, m + q * se]), 2 * 2 * t.sf(abs(m / se), df)
     /// ```

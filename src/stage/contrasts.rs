@@ -225,7 +225,8 @@ impl Contrast {
             if p < LEVEL && signed <= noise {
                 _ = write!(
                     line,
-                    " (a difference of {:.2} points is within the noise of the test set, {noise:.2})",
+                    " (a difference of {:.2} points is within the noise of the test set, \
+                     {noise:.2})",
                     drop.abs()
                 );
             }

@@ -120,8 +120,8 @@ impl Inputs<'_> {
              then moves along a straight line to that of B, whereas the authors' Arc + WA rotates \
              about the mean of the 20 output rows. The points of the curve are denser around its \
              largest training error.\n\n\
-             The normalised error is (E(t) - E\\_end) / (E\\_lin\\_max - E\\_end), where E\\_end is \
-             the mean error of the two ends and E\\_lin\\_max the largest error on the straight \
+             The normalised error is (E(t) - E\\_end) / (E\\_lin\\_max - E\\_end), where E\\_end \
+             is the mean error of the two ends and E\\_lin\\_max the largest error on the straight \
              line of the same pair.\n\n{}\n",
             alternatives("arc", Center::ALL),
             METRICS.file,
@@ -193,9 +193,9 @@ impl Inputs<'_> {
             "\nEach cell is the barrier of the test loss in nats / of the test error in percentage \
              points, as the mean over pairs (geometric where `average` in `tables/{0}` says so). \
              The barrier of the loss is the largest excess of the loss L(t) on the curve over \
-             (1 - t) L\\_A + t L\\_B, the straight line between the losses of its ends; the barrier \
-             of the error is defined likewise. `tables/{0}` has the intervals, and the other \
-             splits. {1}\n",
+             (1 - t) L\\_A + t L\\_B, the straight line between the losses of its ends; the \
+             barrier of the error is defined likewise. `tables/{0}` has the intervals, and the \
+             other splits. {1}\n",
             SUMMARY.file,
             self.source(SUMMARY.file, params)?
         )?;

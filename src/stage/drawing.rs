@@ -75,8 +75,8 @@ impl Results {
         }
     }
 
-    /// A line of a metric against `x` of the groups, skipping groups without `x`. Where a mean has no
-    /// interval, each pair is a dot.
+    /// A line of a metric against `x` of the groups, skipping groups without `x`. Where a mean has
+    /// no interval, each pair is a dot.
     pub(super) fn line_against(
         &self,
         series: Series,
@@ -142,8 +142,8 @@ impl Results {
 }
 
 impl CaptionedFigure {
-    /// The figure of `panels`. The caption begins with `content`, and has `reason` if the figure does
-    /// not show the whole run.
+    /// The figure of `panels`. The caption begins with `content`, and has `reason` if the figure
+    /// does not show the whole run.
     pub(super) fn new(
         results: &Results,
         title: &str,

@@ -1,9 +1,9 @@
 //! The environment of a `command`: `$PROJECT` in the values of `env`, and where programs are found.
 //!
-//! In the values of `env`, `$PROJECT` and `${PROJECT}` are replaced by the project's folder when the
-//! program starts. The key holds the text before replacement, so it does not depend on where the
-//! project is. `$$PROJECT` is the text `$PROJECT`. Any other `$` is kept as it is, since no shell
-//! reads these values; in `PATH`, it is an error.
+//! In the values of `env`, `$PROJECT` and `${PROJECT}` are replaced by the project's folder when
+//! the program starts. The key holds the text before replacement, so it does not depend on where
+//! the project is. `$$PROJECT` is the text `$PROJECT`. Any other `$` is kept as it is, since no
+//! shell reads these values; in `PATH`, it is an error.
 //!
 //! The program's environment has no variable `PROJECT`: it would invite programs to read files of
 //! the project that they do not declare, and whose edits would not make the result stale.

@@ -33,8 +33,8 @@ pub(super) struct Params {
     wa_points: GridPoints,
     /// Rounds of refinement. Each halves the intervals on both sides of the largest training error.
     ///
-    /// A round costs two refits and affects the first segment only. With 21 points, the default adds
-    /// at most 4 refits to 20, for points 4 times as dense at the peak of a narrow net.
+    /// A round costs two refits and affects the first segment only. With 21 points, the default
+    /// adds at most 4 refits to 20, for points 4 times as dense at the peak of a narrow net.
     #[serde(default = "wa_refine")]
     wa_refine: Rounds,
     /// The logits that W2 is refitted to.

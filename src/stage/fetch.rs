@@ -1,7 +1,7 @@
 //! `fetch`: fetches a dataset, verifies it, and selects and splits its images.
 //!
-//! This is the only stage that reads outside its workspace: the folder in `REPRO_DATA` or, if that is
-//! not set, MNIST's mirrors. Neither can change the result, since every byte is checked against
+//! This is the only stage that reads outside its workspace: the folder in `REPRO_DATA` or, if that
+//! is not set, MNIST's mirrors. Neither can change the result, since every byte is checked against
 //! published digests. If `REPRO_DATA` is set and the folder does not contain MNIST, the stage fails
 //! rather than using another source.
 
@@ -190,8 +190,8 @@ fn first_names(folder: &Path) -> Result<String> {
     })
 }
 
-/// The timeouts for connecting to a mirror and for the transfer of 10 MB, and the number of attempts
-/// per mirror.
+/// The timeouts for connecting to a mirror and for the transfer of 10 MB, and the number of
+/// attempts per mirror.
 const CONNECT: Duration = Duration::from_secs(5);
 const TRANSFER: Duration = Duration::from_secs(60);
 const ATTEMPTS: u32 = 2;

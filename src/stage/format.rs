@@ -194,9 +194,9 @@ fn table_changes(before: &[u8], after: &[u8]) -> Option<Changes> {
     Some(changes)
 }
 
-/// Keys of added rows with the keys of the removed rows that they replace. The two differ in columns
-/// where no removed value was also added; if there are equally many of both, the values replace each
-/// other in order.
+/// Keys of added rows with the keys of the removed rows that they replace. The two differ in
+/// columns where no removed value was also added; if there are equally many of both, the values
+/// replace each other in order.
 fn renamed<'a>(
     removed: &[Vec<&'a str>],
     added: &[Vec<&'a str>],

@@ -54,7 +54,8 @@ pub(super) fn training(histories: &DataFrame) -> Result<String> {
         let overfit = nets.values().filter(|net| net.is_overfit()).count();
         write!(
             text,
-            "- Prior {}, {} net{}: training error {first} in the first epoch and {last} in the last",
+            "- Prior {}, {} net{}: training error {first} in the first epoch and {last} in the \
+             last",
             escape(&prior.to_string()),
             nets.len(),
             if nets.len() == 1 { "" } else { "s" }
@@ -282,7 +283,8 @@ mod tests {
         let frame = histories(&[("none", &[f64::NAN, f64::NAN])]);
         assert_eq!(
             training(&frame).unwrap(),
-            "- Prior none, 1 net: training error 5.00 % in the first epoch and 5.00 % in the last.\n"
+            "- Prior none, 1 net: training error 5.00 % in the first epoch and 5.00 % in the \
+             last.\n"
         );
     }
 

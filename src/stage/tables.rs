@@ -1,7 +1,7 @@
 //! The study's tables: their columns, and how they are read and written.
 //!
-//! Polars parses, concatenates, sorts and joins. It computes no statistic: `study::stats` does, in a
-//! fixed order of summation.
+//! Polars parses, concatenates, sorts and joins. It computes no statistic: `study::stats` does, in
+//! a fixed order of summation.
 
 use crate::engine::stage::Hinted;
 use anyhow::{Context as _, Result, bail};
@@ -413,7 +413,9 @@ mod tests {
         })]
 
         #[test]
-        fn reading_a_written_table_restores_every_cell(rows in prop::collection::vec(row(), 1..20)) {
+        fn reading_a_written_table_restores_every_cell(
+            rows in prop::collection::vec(row(), 1..20),
+        ) {
             let texts: Vec<&str> = rows.iter().map(|row| row.0.as_str()).collect();
             let whole: Vec<i64> = rows.iter().map(|row| row.1).collect();
             let number: Vec<f64> = rows.iter().map(|row| row.2).collect();
