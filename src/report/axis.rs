@@ -82,8 +82,8 @@ impl Ruler {
         let (lowest, highest) = extent(&mut { bands });
         if low <= high {
             let (least, most) = widen(axis.scale, low, high);
-            let room = 0.5 * (most - least);
-            (low, high) = (low.min(lowest.max(low - room)), high.max(highest.min(high + room)));
+            let margin = 0.5 * (most - least);
+            (low, high) = (low.min(lowest.max(low - margin)), high.max(highest.min(high + margin)));
         }
         let minimal = axis.range.and_then(|(low, high)| Some((level(low)?, level(high)?)));
         (low, high) = match minimal {

@@ -25,7 +25,7 @@ const FONT: f64 = 1.24;
 
 /// The typesetting of a line of text.
 #[derive(Clone, Copy)]
-pub(super) struct Type {
+pub(super) struct Font {
     pub(super) size: f64,
     pub(super) colour: RGBColor,
     pub(super) bold: bool,
@@ -102,7 +102,7 @@ impl Canvas<'_> {
     }
 
     /// A line of text, vertically centered at the point.
-    pub(super) fn text(&self, text: &str, (x, y): At, set: Type) -> Result {
+    pub(super) fn text(&self, text: &str, (x, y): At, set: Font) -> Result {
         if text.is_empty() {
             return Ok(());
         }

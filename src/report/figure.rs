@@ -32,7 +32,7 @@ pub struct Panel {
     /// The background.
     pub field: Option<Field>,
     /// Horizontal reference lines.
-    pub references: Vec<Reference>,
+    pub references: Vec<ReferenceLine>,
     /// Drawn in this order.
     pub series: Vec<Series>,
 }
@@ -79,7 +79,7 @@ impl Mark {
 
 /// A horizontal reference line.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Reference {
+pub struct ReferenceLine {
     /// The entry in the legend.
     pub label: String,
     /// The position.

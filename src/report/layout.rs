@@ -17,7 +17,7 @@ impl Figure {
             canvas.text(
                 &self.title,
                 (MARGIN, MARGIN + 0.5 * LARGE),
-                type_of(LARGE, INK, HPos::Left).bold(),
+                font(LARGE, INK, HPos::Left).bold(),
             )?;
             for (i, panel) in self.panels.iter().enumerate() {
                 layout.frame(self, i).draw(canvas, panel)?;
@@ -137,7 +137,7 @@ impl Layout {
 
 #[cfg(test)]
 mod tests {
-    use super::super::figure::{Field, Mark, Reference, Series};
+    use super::super::figure::{Field, Mark, ReferenceLine, Series};
     use super::*;
     use plotters::style::RGBColor;
 
@@ -158,7 +158,7 @@ mod tests {
         };
         let axes = || (Axis::linear("position, t"), Axis::log("error, %"));
         let mut one = panel("one", axes().0, axes().1, series());
-        one.references.push(Reference { label: "chance".into(), y: 90.0 });
+        one.references.push(ReferenceLine { label: "chance".into(), y: 90.0 });
         Figure {
             title: "two <panels>".into(),
             columns: 2,

@@ -39,7 +39,7 @@ impl Frame<'_> {
         canvas.text(
             &panel.title,
             (self.left, self.top - 10.0),
-            type_of(NORMAL, INK, HPos::Left).bold(),
+            font(NORMAL, INK, HPos::Left).bold(),
         )?;
         if let (Some(field), Some(bar)) = (&panel.field, self.bar) {
             self.field(canvas, field, bar)?;
@@ -59,7 +59,7 @@ impl Frame<'_> {
         }
         if empty {
             let middle = (self.left + 0.5 * self.size.0, self.top + 0.5 * self.size.1);
-            canvas.text("no data", middle, type_of(NORMAL, GREY, HPos::Center))?;
+            canvas.text("no data", middle, font(NORMAL, GREY, HPos::Center))?;
         }
         Ok(())
     }
@@ -76,7 +76,7 @@ impl Frame<'_> {
                 canvas.text(
                     text,
                     (x, bottom + TICK + 0.5 * SMALL),
-                    type_of(SMALL, INK, HPos::Center),
+                    font(SMALL, INK, HPos::Center),
                 )?;
             }
         }
@@ -84,7 +84,7 @@ impl Frame<'_> {
             let y = bottom - at * self.size.1;
             canvas.line(&[(left, y), (right.min(left + reach), y)], 1.0, colour)?;
             if self.labelled[1] {
-                canvas.text(text, (left - TICK, y), type_of(SMALL, INK, HPos::Right))?;
+                canvas.text(text, (left - TICK, y), font(SMALL, INK, HPos::Right))?;
             }
         }
         canvas.line(&[(left, top), (left, bottom), (right, bottom)], 1.0, GREY)?;
@@ -93,7 +93,7 @@ impl Frame<'_> {
             canvas.text(
                 &panel.x.label,
                 (left + 0.5 * self.size.0, below),
-                type_of(NORMAL, INK, HPos::Center),
+                font(NORMAL, INK, HPos::Center),
             )?;
         }
         if self.labelled[1] {
@@ -104,7 +104,7 @@ impl Frame<'_> {
                 .map(|(_, text)| text_width(text, SMALL));
             let beside = left - TICK - widest.fold(0.0, f64::max) - NORMAL;
             let middle = (beside, top + 0.5 * self.size.1);
-            canvas.text(&panel.y.label, middle, type_of(NORMAL, INK, HPos::Center).upright())?;
+            canvas.text(&panel.y.label, middle, font(NORMAL, INK, HPos::Center).upright())?;
         }
         Ok(())
     }
@@ -213,12 +213,12 @@ impl Frame<'_> {
             canvas.text(
                 text,
                 (x + 12.0 + TICK, self.bottom() - at * self.size.1),
-                type_of(SMALL, INK, HPos::Left),
+                font(SMALL, INK, HPos::Left),
             )?;
         }
         let widest = bar.ticks.iter().map(|(_, text)| text_width(text, SMALL)).fold(0.0, f64::max);
         let beside = (x + 12.0 + TICK + widest + NORMAL, self.top + 0.5 * self.size.1);
-        canvas.text(&field.axis.label, beside, type_of(NORMAL, INK, HPos::Center).upright())
+        canvas.text(&field.axis.label, beside, font(NORMAL, INK, HPos::Center).upright())
     }
 
     fn x(&self, value: f64) -> Option<f64> {

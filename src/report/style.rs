@@ -1,6 +1,6 @@
 //! The common style of all figures: colours, markers, dashes and font sizes.
 
-use super::canvas::{At, Canvas, DrawError, Type};
+use super::canvas::{At, Canvas, DrawError, Font};
 use super::figure::Mark;
 use plotters::style::RGBColor;
 use plotters::style::text_anchor::HPos;
@@ -54,17 +54,17 @@ pub(super) const LARGE: f64 = 15.0;
 pub(super) const MARGIN: f64 = 12.0;
 /// Pixels from an axis to its tick labels.
 pub(super) const TICK: f64 = 6.0;
-pub(super) fn type_of(size: f64, colour: RGBColor, align: HPos) -> Type {
-    Type { size, colour, bold: false, align, upright: false }
+pub(super) fn font(size: f64, colour: RGBColor, align: HPos) -> Font {
+    Font { size, colour, bold: false, align, upright: false }
 }
 
-impl Type {
-    pub(super) fn bold(self) -> Type {
-        Type { bold: true, ..self }
+impl Font {
+    pub(super) fn bold(self) -> Font {
+        Font { bold: true, ..self }
     }
 
-    pub(super) fn upright(self) -> Type {
-        Type { upright: true, ..self }
+    pub(super) fn upright(self) -> Font {
+        Font { upright: true, ..self }
     }
 }
 

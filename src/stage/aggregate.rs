@@ -4,8 +4,8 @@
 use super::format;
 use super::rows::{Quantity, nets_of, parsed};
 use super::tables::{
-    CURVES, ENDPOINTS, HISTORIES, HISTORY, METRICS, NETS, POINTS, REFITS, SUMMARY, Table, cells,
-    numbers, wholes,
+    CURVES, ENDPOINTS, HISTORIES, HISTORY, METRICS, NETS, POINTS, REFITS, SUMMARY, TableSchema,
+    cells, numbers, wholes,
 };
 use crate::engine::stage::{Arity, Changes, Context, Input, Slot, Stage};
 use crate::study::curve::Method;
@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-pub(super) struct Aggregate;
+pub(super) struct AggregateStage;
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -25,7 +25,7 @@ pub(super) struct Params {}
 /// The columns that identify a group of curves on one split.
 const GROUP: &[&str] = &["hidden", "prior", "method", "split"];
 
-impl Stage for Aggregate {
+impl Stage for AggregateStage {
     const NAME: &'static str = "aggregate";
     const VERSION: u32 = 2;
     const SLOTS: &'static [Slot] = &[
@@ -57,7 +57,7 @@ impl Stage for Aggregate {
     }
 
     fn run(Params {}: Params, cx: &Context) -> Result<()> {
-        let concatenated = |slot: &str, table: &Table| -> Result<DataFrame> {
+        let concatenated = |slot: &str, table: &TableSchema| -> Result<DataFrame> {
             let files = cx.inputs(slot).iter().map(|input| input.path(table.file));
             let frame = table.read_all(files)?;
             table.write(&frame, &cx.output(table.file))?;
@@ -70,15 +70,15 @@ impl Stage for Aggregate {
         HISTORIES.write(&histories(cx.inputs("nets"))?, &cx.output(HISTORIES.file))?;
 
         let points = with_normalised(points, &metrics)?;
-        let along = Averaging { group: GROUP, along: Some("t"), unit: Unit::Pair };
+        let along = Averaging { group: GROUP, along: Some("t"), subject: Subject::Pair };
         let quantities = Quantity::ALL.map(Quantity::name);
         CURVES.write(&along.means(&points, "quantity", &quantities)?, &cx.output(CURVES.file))?;
-        let whole = Averaging { group: GROUP, along: None, unit: Unit::Pair };
+        let whole = Averaging { group: GROUP, along: None, subject: Subject::Pair };
         SUMMARY.write(
             &whole.means(&metrics, "metric", &METRICS.value_names())?,
             &cx.output(SUMMARY.file),
         )?;
-        let single = Averaging { group: &["hidden", "prior"], along: None, unit: Unit::Net };
+        let single = Averaging { group: &["hidden", "prior"], along: None, subject: Subject::Net };
         ENDPOINTS.write(
             &single.means(&nets, "quantity", &NETS.value_names())?,
             &cx.output(ENDPOINTS.file),
@@ -133,7 +133,7 @@ fn with_normalised(points: DataFrame, metrics: &DataFrame) -> Result<DataFrame> 
 
 /// The subject of a row's measurement.
 #[derive(Clone, Copy)]
-enum Unit {
+enum Subject {
     /// A pair of nets, identified by the column `pair`.
     Pair,
     /// A single net.
@@ -146,11 +146,11 @@ struct Averaging<'a> {
     group: &'a [&'a str],
     /// The column with the position on the curve, if any.
     along: Option<&'a str>,
-    unit: Unit,
+    subject: Subject,
 }
 
 /// A mean.
-struct Row {
+struct MeanRow {
     /// The index of the first averaged row.
     first: usize,
     quantity: String,
@@ -172,7 +172,7 @@ impl Averaging<'_> {
         let pair = wholes(&sorted, "pair")?;
         let columns: Vec<Vec<f64>> =
             quantities.iter().map(|q| numbers(&sorted, q)).collect::<Result<_>>()?;
-        let mut rows: Vec<Row> = Vec::new();
+        let mut rows: Vec<MeanRow> = Vec::new();
         for curve in runs(&cells[..self.group.len()], 0..sorted.height()) {
             let points = runs(&cells, curve);
             for (quantity, column) in quantities.iter().zip(&columns) {
@@ -187,7 +187,7 @@ impl Averaging<'_> {
                 {
                     let Some(summary) = sample.summary(average) else { continue };
                     let (nets, values) = (sample.count_nets(), sample.len());
-                    rows.push(Row {
+                    rows.push(MeanRow {
                         first: point.start,
                         quantity: (*quantity).to_owned(),
                         nets,
@@ -209,9 +209,9 @@ impl Averaging<'_> {
         pair: &[i64],
     ) -> Result<Sample<(i64, char)>, NotFinite> {
         let present: Vec<usize> = rows.filter(|&i| !column[i].is_nan()).collect();
-        let nets = |&i: &usize| match self.unit {
-            Unit::Pair => nets_of(pair[i]),
-            Unit::Net => [(i as i64, 'a'); 2],
+        let nets = |&i: &usize| match self.subject {
+            Subject::Pair => nets_of(pair[i]),
+            Subject::Net => [(i as i64, 'a'); 2],
         };
         Sample::of_pairs(
             present.iter().map(|&i| column[i]).collect(),
@@ -238,10 +238,11 @@ fn runs(columns: &[Vec<String>], rows: Range<usize>) -> Vec<Range<usize>> {
 }
 
 /// The table of `rows`, with the `keys` of the first row averaged in each.
-fn into_frame(keys: &DataFrame, rows: &[Row], name: &str) -> Result<DataFrame> {
+fn into_frame(keys: &DataFrame, rows: &[MeanRow], name: &str) -> Result<DataFrame> {
     let firsts = rows.iter().map(|row| row.first as IdxSize).collect();
     let mut frame = keys.take(&IdxCa::from_vec("row".into(), firsts))?;
-    let whole = |of: fn(&Row) -> usize| rows.iter().map(|row| of(row) as i64).collect::<Vec<_>>();
+    let whole =
+        |of: fn(&MeanRow) -> usize| rows.iter().map(|row| of(row) as i64).collect::<Vec<_>>();
     let number = |of: fn(&Summary) -> Option<f64>| {
         rows.iter().map(|row| of(&row.summary)).collect::<Vec<_>>()
     };
@@ -283,7 +284,7 @@ mod tests {
     }
 
     fn along(rows: &[(f64, i64, f64)]) -> DataFrame {
-        Averaging { group: KEYS, along: Some("t"), unit: Unit::Pair }
+        Averaging { group: KEYS, along: Some("t"), subject: Subject::Pair }
             .means(&frame(rows), "quantity", &["error"])
             .unwrap()
     }
@@ -295,14 +296,14 @@ mod tests {
     #[test]
     fn a_pair_counts_as_two_nets_and_a_net_as_one() {
         let rows = frame(&[(0.0, 1, 5.0), (0.0, 2, 6.0), (0.0, 3, 9.0)]);
-        let counts = |unit| {
-            let found = Averaging { group: KEYS, along: None, unit }
+        let counts = |subject| {
+            let found = Averaging { group: KEYS, along: None, subject }
                 .means(&rows, "metric", &["error"])
                 .unwrap();
             [column(&found, "nets").join(","), column(&found, "pairs").join(",")]
         };
-        assert_eq!(counts(Unit::Pair), ["6", "3"]);
-        assert_eq!(counts(Unit::Net)[0], "3");
+        assert_eq!(counts(Subject::Pair), ["6", "3"]);
+        assert_eq!(counts(Subject::Net)[0], "3");
     }
 
     #[test]
@@ -356,7 +357,7 @@ mod tests {
     #[test]
     fn an_infinite_value_is_an_error() {
         let rows = frame(&[(0.0, 1, 5.0), (0.0, 2, f64::INFINITY)]);
-        let averaging = Averaging { group: KEYS, along: None, unit: Unit::Pair };
+        let averaging = Averaging { group: KEYS, along: None, subject: Subject::Pair };
         let error = averaging.means(&rows, "metric", &["error"]).unwrap_err();
         assert_eq!(format!("{error:#}"), "`error`: `inf` is not a finite number");
     }

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-pub(super) struct Align;
+pub(super) struct AlignStage;
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -24,7 +24,7 @@ pub(super) struct Params {
 /// `permutation[i]` of B.
 const ALIGNMENT: &str = "alignment.json";
 
-impl Stage for Align {
+impl Stage for AlignStage {
     const NAME: &'static str = "align";
     const VERSION: u32 = 1;
     const SLOTS: &'static [Slot] = &[

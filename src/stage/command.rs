@@ -48,7 +48,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command as Program, ExitStatus, Stdio};
 
-pub(super) struct Command;
+pub(super) struct CommandStage;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -177,7 +177,7 @@ impl Shell {
 /// The most files that a message lists.
 const MAX_LISTED: usize = 8;
 
-impl Stage for Command {
+impl Stage for CommandStage {
     const NAME: &'static str = "command";
     const VERSION: u32 = 3;
     const SLOTS: &'static [Slot] = &[];
@@ -515,7 +515,7 @@ mod tests {
 
     fn cause(fields: &str) -> String {
         let params: Params = serde_json::from_str(&format!("{{{fields}}}")).unwrap();
-        Command::check(&params).unwrap_err().cause
+        CommandStage::check(&params).unwrap_err().cause
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A verdict follows from a few contrasts between the methods, priors and widths of the run.
 
-use super::contrasts::{Contrast, Outcome, PriorMethod, ratio_text};
+use super::contrasts::{Contrast, Effect, PriorMethod, ratio_text};
 use super::rows::{Metric, PairMetrics, priors, widths};
 use super::talk;
 use crate::study::curve::Method;
@@ -162,9 +162,9 @@ impl Findings {
         let (mut lower, mut higher) = (0, 0);
         for contrast in family {
             let p = contrast.log_ratio.and_then(|_| adjusted.next());
-            let (outcome, line) = contrast.outcome(p, self.images);
-            lower += usize::from(outcome == Outcome::Lower);
-            higher += usize::from(outcome == Outcome::Higher);
+            let (effect, line) = contrast.effect(p, self.images);
+            lower += usize::from(effect == Effect::Lower);
+            higher += usize::from(effect == Effect::Higher);
             evidence.push(line);
         }
         let counts = format!("{lower} of {} contrasts lower, {higher} higher", family.len());

@@ -34,26 +34,26 @@ pub(super) struct Contrast {
     excluded: Vec<String>,
 }
 
-/// The outcome of a contrast.
+/// The effect of a contrast.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Outcome {
+pub(super) enum Effect {
     Lower,
     Higher,
     Inconclusive,
 }
 
-impl Outcome {
+impl Effect {
     fn name(self) -> &'static str {
         match self {
-            Outcome::Lower => "lower",
-            Outcome::Higher => "higher",
-            Outcome::Inconclusive => "inconclusive",
+            Effect::Lower => "lower",
+            Effect::Higher => "higher",
+            Effect::Inconclusive => "inconclusive",
         }
     }
 }
 
 /// The significance level of a family of contrasts.
-const LEVEL: f64 = 0.05;
+const SIGNIFICANCE: f64 = 0.05;
 
 /// A metric of a curve by pair; empty if the run does not have the curve.
 fn levels(
@@ -212,17 +212,17 @@ impl Contrast {
         (before.metric - after.metric, noise_of_difference(before.error, after.error, images))
     }
 
-    /// The outcome at the adjusted `p`, and a line of text with the numbers.
-    pub(super) fn outcome(&self, p: Option<f64>, images: usize) -> (Outcome, String) {
+    /// The effect at the adjusted `p`, and a line of text with the numbers.
+    pub(super) fn effect(&self, p: Option<f64>, images: usize) -> (Effect, String) {
         let mut line = format!("{}: ", self.name);
-        let mut outcome = Outcome::Inconclusive;
+        let mut effect = Effect::Inconclusive;
         if let (Some(ratio), Some(p)) = (&self.log_ratio, p) {
             let (drop, noise) = self.drop_and_noise(images);
             let (signed, direction) =
-                if ratio.mean < 0.0 { (drop, Outcome::Lower) } else { (-drop, Outcome::Higher) };
-            outcome = if p < LEVEL && signed > noise { direction } else { outcome };
-            _ = write!(line, "{}, p = {}, {}", ratio_text(*ratio), p_text(p), outcome.name());
-            if p < LEVEL && signed <= noise {
+                if ratio.mean < 0.0 { (drop, Effect::Lower) } else { (-drop, Effect::Higher) };
+            effect = if p < SIGNIFICANCE && signed > noise { direction } else { effect };
+            _ = write!(line, "{}, p = {}, {}", ratio_text(*ratio), p_text(p), effect.name());
+            if p < SIGNIFICANCE && signed <= noise {
                 _ = write!(
                     line,
                     " (a difference of {:.2} points is within the noise of the test set, \
@@ -241,7 +241,7 @@ impl Contrast {
         if !excluded.is_empty() {
             _ = write!(line, "; excluded: {}", excluded.join("; "));
         }
-        (outcome, line)
+        (effect, line)
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) struct CaptionedFigure {
 }
 
 /// A line of a figure, and the results that it shows.
-pub(super) struct Line {
+pub(super) struct FigureLine {
     pub(super) groups: Vec<CurveGroup>,
     /// The mean at each point.
     pub(super) means: Vec<GroupMean>,
@@ -29,7 +29,7 @@ pub(super) struct Line {
     pub(super) series: Vec<Series>,
 }
 
-impl Line {
+impl FigureLine {
     /// Whether its points are those of a curve between nets.
     fn is_curve(&self) -> bool {
         self.series.iter().all(|series| series.mark == Mark::Curve)
@@ -41,7 +41,7 @@ pub(super) struct PanelLines {
     pub(super) title: String,
     pub(super) x: Axis,
     pub(super) y: Axis,
-    pub(super) lines: Vec<Line>,
+    pub(super) lines: Vec<FigureLine>,
 }
 
 /// The most bands in a panel; more of them would hide each other.
@@ -59,7 +59,7 @@ impl Results {
         split: Split,
         quantity: Quantity,
         group: CurveGroup,
-    ) -> Line {
+    ) -> FigureLine {
         let points = self.along.get(&(group, split, quantity)).map_or(&[][..], Vec::as_slice);
         let series = Series {
             label: label.to_owned(),
@@ -68,7 +68,7 @@ impl Results {
             band: points.iter().map(|(_, mean)| ends(mean)).collect(),
             ..Series::default()
         };
-        Line {
+        FigureLine {
             groups: vec![group],
             means: points.iter().map(|(_, mean)| mean.clone()).collect(),
             series: vec![series],
@@ -82,7 +82,7 @@ impl Results {
         series: Series,
         metric: Metric,
         x: impl Fn(CurveGroup) -> Option<f64>,
-    ) -> Line {
+    ) -> FigureLine {
         let summaries = self.summaries.iter().filter(|((_, of), _)| *of == metric);
         let mut points: Vec<(f64, CurveGroup, &GroupMean)> = summaries
             .filter_map(|((group, _), summary)| Some((x(*group)?, *group, &summary.mean)))
@@ -102,7 +102,7 @@ impl Results {
             band: points.iter().map(|(.., mean)| ends(mean)).collect(),
             ..series
         };
-        Line {
+        FigureLine {
             groups: points.iter().map(|(_, group, _)| *group).collect(),
             means: points.iter().map(|(.., mean)| (*mean).clone()).collect(),
             series: vec![dots, series],
@@ -110,7 +110,7 @@ impl Results {
     }
 
     /// Lists the parts of the run that no line shows, followed by `reason`.
-    fn left_out(&self, lines: &[&Line], reason: &str) -> String {
+    fn left_out(&self, lines: &[&FigureLine], reason: &str) -> String {
         let shown: BTreeSet<&CurveGroup> = lines
             .iter()
             .filter(|line| !line.means.is_empty())
@@ -152,7 +152,7 @@ impl CaptionedFigure {
         columns: usize,
         panels: Vec<PanelLines>,
     ) -> CaptionedFigure {
-        let lines: Vec<&Line> = panels.iter().flat_map(|panel| &panel.lines).collect();
+        let lines: Vec<&FigureLine> = panels.iter().flat_map(|panel| &panel.lines).collect();
         let means: Vec<&GroupMean> = lines.iter().flat_map(|line| &line.means).collect();
         let curves = lines.iter().all(|line| line.is_curve());
         let crowded = curves && panels.iter().any(|panel| panel.lines.len() > MAX_BANDS);

@@ -15,7 +15,7 @@ use anyhow::{Result, anyhow, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(super) struct Evaluate;
+pub(super) struct EvaluateStage;
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -57,7 +57,7 @@ fn wa_refine() -> Rounds {
     Rounds::try_from(2).expect("a default in bounds")
 }
 
-impl Stage for Evaluate {
+impl Stage for EvaluateStage {
     const NAME: &'static str = "evaluate";
     const VERSION: u32 = 2;
     const SLOTS: &'static [Slot] = &[
@@ -238,8 +238,10 @@ mod tests {
     use crate::study::curve::align::Cost;
 
     fn name(json: serde_json::Value, aligned: Option<Cost>) -> String {
-        let params =
-            Evaluate::key_params(serde_json::from_value(json).unwrap(), &Invocation::default());
+        let params = EvaluateStage::key_params(
+            serde_json::from_value(json).unwrap(),
+            &Invocation::default(),
+        );
         let prior = Prior::None;
         let card = |aligned| NetCard { hidden: 5, prior, pair: 1, end: End::B, aligned };
         CurveKey::of(&card(None), &card(aligned), &params).method.name()

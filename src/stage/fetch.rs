@@ -21,7 +21,7 @@ use std::time::Duration;
 use ureq::config::ConfigBuilder;
 use ureq::typestate::AgentScope;
 
-pub(super) struct Fetch;
+pub(super) struct FetchStage;
 
 /// The environment variable with the data folder.
 pub const DATA_VARIABLE: &str = "REPRO_DATA";
@@ -48,7 +48,7 @@ pub(super) struct Params {
 const TRAIN: u32 = 60_000;
 const TEST: u32 = 10_000;
 
-impl Stage for Fetch {
+impl Stage for FetchStage {
     const NAME: &'static str = "fetch";
     const VERSION: u32 = 1;
     const SLOTS: &'static [Slot] = &[];
@@ -410,19 +410,19 @@ mod tests {
     fn the_fallback_has_another_key_and_the_same_number_of_images() {
         let requested =
             params(serde_json::json!({"dataset": "mnist", "otherwise": "digits", "train": 100}));
-        let fallback = Fetch::fallback(&requested).unwrap();
+        let fallback = FetchStage::fallback(&requested).unwrap();
         assert_eq!(fallback, params(serde_json::json!({"dataset": "digits", "train": 100})));
         assert_eq!(
-            Fetch::key_params(requested, &Invocation::default()),
+            FetchStage::key_params(requested, &Invocation::default()),
             params(serde_json::json!({"dataset": "mnist", "train": 100}))
         );
-        assert_eq!(Fetch::fallback(&fallback), None);
+        assert_eq!(FetchStage::fallback(&fallback), None);
     }
 
     #[test]
     fn a_number_of_images_that_the_dataset_does_not_have_is_an_error() {
         let case = |json, cause: &str| {
-            assert_eq!(Fetch::check(&params(json)).unwrap_err().cause, cause);
+            assert_eq!(FetchStage::check(&params(json)).unwrap_err().cause, cause);
         };
         case(
             serde_json::json!({"dataset": "mnist", "train": 70000}),
@@ -436,7 +436,7 @@ mod tests {
 
     #[test]
     fn only_random_data_depend_on_the_seed() {
-        let label = |json| Fetch::label(&params(json));
+        let label = |json| FetchStage::label(&params(json));
         assert_eq!(label(serde_json::json!({"dataset": "mnist"})), None);
         assert!(label(serde_json::json!({"dataset": "mnist", "validation": 5000})).is_some());
         assert!(label(serde_json::json!({"dataset": "digits"})).is_some());

@@ -4,8 +4,8 @@
 
 use super::captions::{NO_DATA, join, not_above_zero};
 use super::drawing::{
-    CaptionedFigure, DOTTED, Line, MAX_BANDS, PanelLines, axis_of_t, columns, figure, prior_title,
-    remove_bands, styles,
+    CaptionedFigure, DOTTED, FigureLine, MAX_BANDS, PanelLines, axis_of_t, columns, figure,
+    prior_title, remove_bands, styles,
 };
 use super::results::{Epoch, Results};
 use super::rows::{CurveGroup, Metric, Quantity};
@@ -364,7 +364,7 @@ impl Results {
         let axis = Axis::log("variance of the prior");
         let axis = if ticks.is_empty() { axis } else { axis.ticks(ticks) };
         let kinds: BTreeSet<PriorKind> = densities.iter().map(|(prior, _)| prior.kind()).collect();
-        let line = |method: Method, style: usize, hidden: i64, kind: PriorKind| -> Line {
+        let line = |method: Method, style: usize, hidden: i64, kind: PriorKind| -> FigureLine {
             let (mark, label, shift) = match kind {
                 PriorKind::Normal => (Mark::Points, format!("h = {hidden}"), 0.0),
                 kind => (Mark::Hollow, format!("h = {hidden}, {kind}"), 5.0),

@@ -11,7 +11,7 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(super) struct File;
+pub(super) struct FileStage;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -25,7 +25,7 @@ pub(super) struct Params {
     ignore: Option<Vec<String>>,
 }
 
-impl Stage for File {
+impl Stage for FileStage {
     const NAME: &'static str = "file";
     const VERSION: u32 = 1;
     const SLOTS: &'static [Slot] = &[];

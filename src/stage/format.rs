@@ -148,7 +148,7 @@ fn flatten(path: &str, value: &Json, leaves: &mut BTreeMap<String, String>) {
 /// Compares rows by key: the shortest prefix of the shared columns that is unique in both tables.
 /// Where key values were replaced by equally many others, rows are matched across the replacement.
 fn table_changes(before: &[u8], after: &[u8]) -> Option<Changes> {
-    let (before, after) = (Rows::read(before)?, Rows::read(after)?);
+    let (before, after) = (CsvTable::read(before)?, CsvTable::read(after)?);
     let shared: Vec<&String> =
         before.header.iter().filter(|name| after.header.contains(name)).collect();
     let width = (0..=shared.len())
@@ -163,7 +163,7 @@ fn table_changes(before: &[u8], after: &[u8]) -> Option<Changes> {
         removed: removed.len() - renamed.len(),
         ..Changes::default()
     };
-    let only_in = |one: &Rows, other: &Rows| -> Vec<String> {
+    let only_in = |one: &CsvTable, other: &CsvTable| -> Vec<String> {
         one.header.iter().filter(|name| !other.header.contains(name)).cloned().collect()
     };
     changes.columns = [only_in(&before, &after), only_in(&after, &before)].concat();
@@ -234,15 +234,15 @@ fn renamed<'a>(
 }
 
 /// A table.
-struct Rows {
+struct CsvTable {
     header: Vec<String>,
     rows: Vec<Vec<String>>,
 }
 
-impl Rows {
-    fn read(bytes: &[u8]) -> Option<Rows> {
+impl CsvTable {
+    fn read(bytes: &[u8]) -> Option<CsvTable> {
         let mut rows = records(bytes)?.into_iter().map(|(_, row)| row);
-        Some(Rows { header: rows.next()?, rows: rows.collect() })
+        Some(CsvTable { header: rows.next()?, rows: rows.collect() })
     }
 
     fn cells<'a>(&self, row: &'a [String], columns: &[&String]) -> Vec<&'a str> {
@@ -410,10 +410,10 @@ mod tests {
     fn changed(file: &str, before: &str, after: &str) -> (Vec<String>, usize, usize) {
         let Changes { cells, added, removed, .. } =
             changes(file, before.as_bytes(), after.as_bytes()).unwrap();
-        let told = |cell: &Cell| {
+        let text = |cell: &Cell| {
             format!("{}: {} {} -> {}", cell.row, cell.column, cell.before, cell.after)
         };
-        (cells.iter().map(told).collect(), added, removed)
+        (cells.iter().map(text).collect(), added, removed)
     }
 
     #[test]

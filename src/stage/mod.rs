@@ -41,13 +41,13 @@ pub use fetch::DATA_VARIABLE;
 
 /// Every stage kind, in the order in which data flow.
 pub const KINDS: &[&dyn Kind] = &[
-    &KindOf::<fetch::Fetch>::KIND,
-    &KindOf::<train::Train>::KIND,
-    &KindOf::<align::Align>::KIND,
-    &KindOf::<evaluate::Evaluate>::KIND,
-    &KindOf::<aggregate::Aggregate>::KIND,
-    &KindOf::<plot::Plot>::KIND,
-    &KindOf::<report::Report>::KIND,
-    &KindOf::<file::File>::KIND,
-    &KindOf::<command::Command>::KIND,
+    &KindOf::<fetch::FetchStage>::KIND,
+    &KindOf::<train::TrainStage>::KIND,
+    &KindOf::<align::AlignStage>::KIND,
+    &KindOf::<evaluate::EvaluateStage>::KIND,
+    &KindOf::<aggregate::AggregateStage>::KIND,
+    &KindOf::<plot::PlotStage>::KIND,
+    &KindOf::<report::ReportStage>::KIND,
+    &KindOf::<file::FileStage>::KIND,
+    &KindOf::<command::CommandStage>::KIND,
 ];

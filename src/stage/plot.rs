@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(super) struct Plot;
+pub(super) struct PlotStage;
 
 /// The drawing.
 pub(super) const SVG: &str = "figure.svg";
@@ -34,7 +34,7 @@ pub(super) struct Params {
     figure: FigureName,
 }
 
-impl Stage for Plot {
+impl Stage for PlotStage {
     const NAME: &'static str = "plot";
     const VERSION: u32 = 3;
     const SLOTS: &'static [Slot] = &[

@@ -20,7 +20,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-pub(super) struct Report;
+pub(super) struct ReportStage;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -76,7 +76,7 @@ const TABLES: &[&str] = &[
 const EXPORTED: &[&str] =
     &[METRICS.file, REFITS.file, NETS.file, HISTORIES.file, SUMMARY.file, ENDPOINTS.file];
 
-impl Stage for Report {
+impl Stage for ReportStage {
     const NAME: &'static str = "report";
     const VERSION: u32 = 5;
     const SLOTS: &'static [Slot] = &[
@@ -139,16 +139,16 @@ impl Stage for Report {
 }
 
 /// A figure of the stage `plot`.
-pub(super) struct Figure {
+pub(super) struct ReportFigure {
     pub(super) card: FigureCard,
     svg: String,
     pub(super) digest: Digest,
 }
 
-impl Figure {
-    fn read(input: &Input) -> Result<Figure> {
+impl ReportFigure {
+    fn read(input: &Input) -> Result<ReportFigure> {
         let digest = input.artifact.get(SVG).and_then(Content::digest);
-        Ok(Figure {
+        Ok(ReportFigure {
             card: read_json(input.path(CARD)?)?,
             svg: fs::read_text(input.path(SVG)?)?,
             digest: digest.context("BUG: a figure without SVG")?,
@@ -164,7 +164,7 @@ impl Figure {
 pub(super) struct Inputs<'a> {
     pub(super) data: DataCard,
     pub(super) tables: &'a Input,
-    pub(super) figures: Vec<Figure>,
+    pub(super) figures: Vec<ReportFigure>,
     pub(super) extras: Vec<Extra>,
     pub(super) nets: DataFrame,
     pub(super) endpoints: DataFrame,
@@ -177,8 +177,8 @@ impl<'a> Inputs<'a> {
     fn read(cx: &'a Context) -> Result<Inputs<'a>> {
         let data: DataCard = read_json(cx.input("data")?.path(DATA_CARD)?)?;
         let tables = cx.input("tables")?;
-        let mut figures: Vec<Figure> =
-            cx.inputs("figures").iter().map(Figure::read).collect::<Result<_>>()?;
+        let mut figures: Vec<ReportFigure> =
+            cx.inputs("figures").iter().map(ReportFigure::read).collect::<Result<_>>()?;
         figures.sort_by(|a, b| a.card.cmp(&b.card));
         let used = figures.iter().map(|figure| format!("{}.svg", figure.card.name)).collect();
         let extras = Extra::read(cx.inputs("extras"), used)?;
@@ -208,14 +208,14 @@ mod tests {
         let overrides = vec!["nets.prior=['none']".to_owned()];
         let invocation = Invocation { profile: Some("quick".into()), overrides };
         assert_eq!(
-            Report::key_params(params, &invocation).command("run aggregate"),
+            ReportStage::key_params(params, &invocation).command("run aggregate"),
             r"repro run --profile quick -S 'nets.prior=['\''none'\'']' aggregate"
         );
     }
 
     #[test]
     fn parameters_that_the_run_sets_must_be_left_out() {
-        let check = |json| Report::check(&serde_json::from_str(json).unwrap());
+        let check = |json| ReportStage::check(&serde_json::from_str(json).unwrap());
         assert_eq!(check(r#"{"about": "x"}"#), Ok(()));
         assert!(check(r#"{"profile": "quick"}"#).is_err());
     }
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn the_versions_of_the_studys_kinds_are_part_of_the_key() {
         let params: Params = serde_json::from_str("{}").unwrap();
-        let versions = Report::key_params(params, &Invocation::default()).versions;
+        let versions = ReportStage::key_params(params, &Invocation::default()).versions;
         for kind in KINDS {
             assert_eq!(versions.contains_key(kind.name()), !kind.is_general_purpose());
         }

@@ -40,7 +40,7 @@ impl Results {
     pub(super) const FILES: &[&str] = &[CURVES.file, SUMMARY.file, METRICS.file, HISTORIES.file];
 
     pub(super) fn read(tables: &Input, dataset: Dataset) -> Result<Results> {
-        let read = |table: &super::tables::Table| table.read(tables.path(table.file)?);
+        let read = |table: &super::tables::TableSchema| table.read(tables.path(table.file)?);
         Ok(Results {
             published: talk::published(dataset),
             along: along(&read(&CURVES)?)?,

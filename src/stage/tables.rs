@@ -11,28 +11,28 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// A CSV file: its name and its columns.
-pub(super) struct Table {
+pub(super) struct TableSchema {
     pub(super) file: &'static str,
     /// Identify a row.
-    pub(super) keys: &'static [(&'static str, Type)],
+    pub(super) keys: &'static [(&'static str, ColumnType)],
     /// Describe a row, but are not averaged.
-    pub(super) attributes: &'static [(&'static str, Type)],
+    pub(super) attributes: &'static [(&'static str, ColumnType)],
     /// Measured or computed.
-    pub(super) values: &'static [(&'static str, Type)],
+    pub(super) values: &'static [(&'static str, ColumnType)],
 }
 
 /// The type of a column's values.
 #[derive(Clone, Copy)]
-pub(super) enum Type {
+pub(super) enum ColumnType {
     Text,
     Whole,
     Number,
 }
 
-use Type::{Number, Text, Whole};
+use ColumnType::{Number, Text, Whole};
 
 /// Error and loss along a curve; one row per curve, split and t.
-pub(super) const POINTS: Table = Table {
+pub(super) const POINTS: TableSchema = TableSchema {
     file: "points.csv",
     keys: &[
         ("hidden", Whole),
@@ -48,7 +48,7 @@ pub(super) const POINTS: Table = Table {
 
 /// Metrics of whole curves; one row per curve and split. Errors in %, losses in nats. `rho` is the
 /// correlation of the two nets; for the other columns, see `study::curve::metrics`.
-pub(super) const METRICS: Table = Table {
+pub(super) const METRICS: TableSchema = TableSchema {
     file: "metrics.csv",
     keys: &[("hidden", Whole), ("prior", Text), ("method", Text), ("pair", Whole), ("split", Text)],
     attributes: &[],
@@ -69,7 +69,7 @@ pub(super) const METRICS: Table = Table {
 };
 
 /// The least-squares problems of a refitted curve; one row per problem.
-pub(super) const REFITS: Table = Table {
+pub(super) const REFITS: TableSchema = TableSchema {
     file: "refits.csv",
     keys: &[("hidden", Whole), ("prior", Text), ("method", Text), ("pair", Whole), ("s", Number)],
     attributes: &[("images", Whole)],
@@ -77,7 +77,7 @@ pub(super) const REFITS: Table = Table {
 };
 
 /// Nets, their training and their quality; one row per net.
-pub(super) const NETS: Table = Table {
+pub(super) const NETS: TableSchema = TableSchema {
     file: "nets.csv",
     keys: &[("hidden", Whole), ("prior", Text), ("pair", Whole), ("end", Text)],
     attributes: &[
@@ -104,7 +104,7 @@ pub(super) const NETS: Table = Table {
 
 /// The training history of one net; one row per epoch. Train error and loss are running averages
 /// over the batches of the epoch.
-pub(super) const HISTORY: Table = Table {
+pub(super) const HISTORY: TableSchema = TableSchema {
     file: "history.csv",
     keys: &[("epoch", Whole)],
     attributes: &[("rate", Number)],
@@ -117,7 +117,7 @@ pub(super) const HISTORY: Table = Table {
 };
 
 /// The training histories of all nets; one row per net and epoch.
-pub(super) const HISTORIES: Table = Table {
+pub(super) const HISTORIES: TableSchema = TableSchema {
     file: "histories.csv",
     keys: &[("hidden", Whole), ("prior", Text), ("pair", Whole), ("end", Text), ("epoch", Whole)],
     attributes: HISTORY.attributes,
@@ -127,7 +127,7 @@ pub(super) const HISTORIES: Table = Table {
 /// Means over pairs along curves; one row per width, prior, method, split, t and quantity. All
 /// points of a line have the same kind of average, so that the line has no step, and only points
 /// that all pairs have in common are included.
-pub(super) const CURVES: Table = Table {
+pub(super) const CURVES: TableSchema = TableSchema {
     file: "curves.csv",
     keys: &[
         ("hidden", Whole),
@@ -153,7 +153,7 @@ pub(super) const CURVES: Table = Table {
 /// `average` is the kind of `mean`. `low` and `high` are its 95 % confidence interval, `pair_low`
 /// and `pair_high` the 95 % prediction interval for a pair of new nets; all are empty if there are
 /// too few pairs. `least` and `most` are the range over pairs.
-pub(super) const SUMMARY: Table = Table {
+pub(super) const SUMMARY: TableSchema = TableSchema {
     file: "summary.csv",
     keys: &[
         ("hidden", Whole),
@@ -175,7 +175,7 @@ pub(super) const SUMMARY: Table = Table {
 };
 
 /// Means over individual nets, both ends of all pairs; one row per width, prior and quantity.
-pub(super) const ENDPOINTS: Table = Table {
+pub(super) const ENDPOINTS: TableSchema = TableSchema {
     file: "endpoints.csv",
     keys: &[("hidden", Whole), ("prior", Text), ("quantity", Text)],
     attributes: &[("nets", Whole), ("average", Text)],
@@ -188,8 +188,8 @@ pub(super) const ENDPOINTS: Table = Table {
     ],
 };
 
-impl Table {
-    fn columns(&self) -> impl Iterator<Item = (&'static str, Type)> {
+impl TableSchema {
+    fn columns(&self) -> impl Iterator<Item = (&'static str, ColumnType)> {
         [self.keys, self.attributes, self.values].into_iter().flatten().copied()
     }
 
@@ -213,7 +213,8 @@ impl Table {
     /// # Errors
     /// If its columns or types differ, or if it contains a number that is not finite.
     pub(super) fn read(&self, path: &Path) -> Result<DataFrame> {
-        let field = |(name, kind): (&'static str, Type)| Field::new(name.into(), kind.dtype());
+        let field =
+            |(name, kind): (&'static str, ColumnType)| Field::new(name.into(), kind.dtype());
         let schema: Schema = self.columns().map(field).collect();
         let read = || -> Result<DataFrame> {
             let file = File::open(path)?;
@@ -297,7 +298,7 @@ impl Table {
     }
 }
 
-impl Type {
+impl ColumnType {
     fn dtype(self) -> DataType {
         match self {
             Text => DataType::String,
@@ -337,11 +338,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ALL: [&Table; 9] =
+    const ALL: [&TableSchema; 9] =
         [&POINTS, &METRICS, &REFITS, &NETS, &HISTORY, &HISTORIES, &CURVES, &SUMMARY, &ENDPOINTS];
 
     /// A file of two rows, the second with `value` in `column`; every other cell is valid.
-    fn file(table: &Table, column: &str, value: &str) -> tempfile::NamedTempFile {
+    fn file(table: &TableSchema, column: &str, value: &str) -> tempfile::NamedTempFile {
         let row = |value: &str| {
             let cells = table.columns().map(|(name, kind)| match kind {
                 _ if name == column => value,
@@ -390,7 +391,7 @@ mod tests {
         );
     }
 
-    const TABLE: Table = Table {
+    const TABLE: TableSchema = TableSchema {
         file: "t.csv",
         keys: &[("text", Text), ("whole", Whole)],
         attributes: &[],

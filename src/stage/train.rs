@@ -14,7 +14,7 @@ use anyhow::{Result, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(super) struct Train;
+pub(super) struct TrainStage;
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -55,7 +55,7 @@ fn talk() -> TrainSettings {
     TrainSettings::new(Width::try_from(1).expect("a width in bounds"))
 }
 
-impl Stage for Train {
+impl Stage for TrainStage {
     const NAME: &'static str = "train";
     const VERSION: u32 = 2;
     const SLOTS: &'static [Slot] = &[Slot { name: "data", arity: Arity::One, files: IMAGES }];
@@ -155,12 +155,15 @@ mod tests {
     #[test]
     fn the_fix_of_the_laplace_prior_changed_the_version_of_its_nets_alone() {
         let version = |prior: &str| {
-            Train::version(
+            TrainStage::version(
                 &serde_json::from_str(&format!(r#"{{"hidden": 5, "prior": {prior}}}"#)).unwrap(),
             )
         };
         let others =
             [r#""none""#, r#"{"normal": {"variance": 0.1}}"#, r#"{"dropout": 0.5}"#].map(version);
-        assert_eq!((others, version(r#"{"laplace": {"scale": 0.1}}"#)), ([1; 3], Train::VERSION));
+        assert_eq!(
+            (others, version(r#"{"laplace": {"scale": 0.1}}"#)),
+            ([1; 3], TrainStage::VERSION)
+        );
     }
 }
