@@ -108,7 +108,7 @@ fn the_fallback_has_its_own_key() {
     assert_eq!(space.plan(&[])[0]["key"], used);
     space.edit("dataset: digits", "dataset: mnist");
     let stopped = space.exits(7, &["run"]).stderr;
-    assert!(stopped.contains("could not be had"), "{stopped}");
+    assert!(stopped.contains("is unavailable"), "{stopped}");
 }
 
 #[test]
@@ -126,10 +126,10 @@ fn refetch_tries_again_and_returns_to_the_fallback() {
     let space = fallback();
     space.ok(&["run"]);
     let again = space.ok(&["run", "--json", "--refetch"]);
-    assert_eq!(again.told("running"), set(["data"]), "fetched again");
-    assert_eq!(again.told("fell-back"), set(["data"]));
+    assert_eq!(again.nodes_of("running"), set(["data"]), "fetched again");
+    assert_eq!(again.nodes_of("fell-back"), set(["data"]));
     assert_eq!(again.ran(), nothing(), "the result is cached");
-    assert_eq!(space.ok(&["run", "--json"]).told("running"), nothing(), "the choice is stored");
+    assert_eq!(space.ok(&["run", "--json"]).nodes_of("running"), nothing(), "the choice is stored");
 }
 
 #[test]
@@ -172,11 +172,11 @@ fn a_data_folder_with_wrong_bytes_is_an_error_even_with_a_fallback() {
     case("train-images-idx3-ubyte.gz", b"", "cannot be unzipped");
     let after = space.ok(&["run", "--json"]);
     assert_eq!(
-        after.told("running"),
+        after.nodes_of("running"),
         set(["data"]),
         "the fallback was discarded, and MNIST is fetched again"
     );
-    assert_eq!((after.told("fell-back"), after.ran()), (set(["data"]), nothing()));
+    assert_eq!((after.nodes_of("fell-back"), after.ran()), (set(["data"]), nothing()));
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn a_data_folder_discards_the_fallback() {
     let data = folder.to_str().unwrap();
     let output = space.ok(&["run", "--json", "--data", data]);
     assert_eq!(output.ran(), space.nodes());
-    assert_eq!(output.told("fell-back"), nothing());
+    assert_eq!(output.nodes_of("fell-back"), nothing());
     assert_eq!(dataset(&space), "mnist");
     let report = space.read("reports/default/report.md");
     assert!(
@@ -237,7 +237,7 @@ fn one_flipped_byte_in_a_real_file_is_an_error() {
         space.write(&format!("mine/{target}"), std::fs::read(&source).unwrap());
     }
     let labels = space.join("mine").join(file(&folder, FILES[3]).file_name().unwrap());
-    crate::space::flip(&labels);
+    crate::space::flip_byte(&labels);
     let refused = space.exits(1, &["run", "data", "--data", "mine"]).stderr;
     assert!(refused.contains(FILES[3]), "{refused}");
 }

@@ -6,7 +6,7 @@
 //! four folders for leases, work and publication. New files there must be the node's result. Stages
 //! that break the rule show that the test detects them.
 
-use crate::space::{Shut, Space, name};
+use crate::space::{RestoreModes, Space, name};
 use repro::engine::key::Digest;
 use repro::stage::KINDS;
 use serde_json::Value as Json;
@@ -77,14 +77,14 @@ fn outputs(space: &Space, key: &str) -> BTreeSet<String> {
 }
 
 /// Locks the project down, except for what the job of `node` needs.
-fn shut(space: &Space, node: &Node) -> Shut {
+fn lock_down(space: &Space, node: &Node) -> RestoreModes {
     let cache = space.join("cache/v2");
     let writable = ["objects", "entries", "leases", "tmp"].map(|folder| cache.join(folder));
     let recipe = cache.join(format!("recipes/{}.json", node.key));
     let inputs = node.inputs.iter().map(|digest| space.object(digest));
     let readable: BTreeSet<PathBuf> =
         inputs.chain([recipe, cache.join("lock"), cache.join("leases/burial")]).collect();
-    space.shut(|path| match path {
+    space.chmod_all(|path| match path {
         path if writable.iter().any(|folder| folder == path) => 0o300,
         path if path.is_dir() => 0o100,
         path if readable.contains(path) => 0o600,
@@ -94,18 +94,18 @@ fn shut(space: &Space, node: &Node) -> Shut {
 
 /// Recomputes a node in the locked-down project; the error says what went wrong.
 fn recompute_isolated(space: &Space, node: &Node) -> Result<(), String> {
-    let before: BTreeSet<PathBuf> = space.everything().into_iter().collect();
+    let before: BTreeSet<PathBuf> = space.all_paths().into_iter().collect();
     fs::remove_file(space.join(format!("cache/v2/entries/{}.json", node.key))).unwrap();
     node.outputs
         .difference(&node.inputs)
         .for_each(|digest| fs::remove_file(space.object(digest)).unwrap());
-    let shut = shut(space, node);
+    let restore = lock_down(space, node);
     let ended = space.run(&["exec", &node.key]);
-    drop(shut);
+    drop(restore);
     if ended.code != Some(0) {
         return Err(format!("{}: {}", node.name, ended.stderr));
     }
-    let after: BTreeSet<PathBuf> = space.everything().into_iter().collect();
+    let after: BTreeSet<PathBuf> = space.all_paths().into_iter().collect();
     let strays: Vec<&PathBuf> = after.symmetric_difference(&before).collect();
     if !strays.is_empty() || outputs(space, &node.key) != node.outputs {
         return Err(format!("{}: unexpected files or different bytes: {strays:?}", node.name));
@@ -114,8 +114,8 @@ fn recompute_isolated(space: &Space, node: &Node) -> Result<(), String> {
 }
 
 /// A project in which only permissions restrict jobs.
-fn bound(pipeline: &str) -> Space {
-    Space::with(pipeline).bound().env("HOME", "/nowhere").env("TMPDIR", "/nowhere")
+fn unprivileged(pipeline: &str) -> Space {
+    Space::with(pipeline).unprivileged().env("HOME", "/nowhere").env("TMPDIR", "/nowhere")
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn stages_read_only_declared_inputs_and_write_only_to_their_workspace() {
     for (pipeline, arguments) in
         [(study.as_str(), &["--profile", "ci"][..]), (GENERAL_PURPOSE, &[])]
     {
-        let space = bound(pipeline);
+        let space = unprivileged(pipeline);
         space.write("words/a", "one two\n").write("words/b/c", "three\n");
         fs::create_dir(space.join("words/empty")).unwrap();
         fs::set_permissions(space.join("words/b/c"), fs::Permissions::from_mode(0o755)).unwrap();
@@ -147,7 +147,7 @@ fn stages_read_only_declared_inputs_and_write_only_to_their_workspace() {
 
 /// Recomputes the command `run` in the locked-down project, after a normal run.
 fn isolated(run: &str) -> Result<(), String> {
-    let space = bound("");
+    let space = unprivileged("");
     let env =
         format!("{{ PROJECT: '{}', SECRET: '{}' }}", space.path().display(), Digest::of(b"secret"));
     let culprit = format!("c: {{ command: {{ run: '{run}', outputs: [out], env: {env} }} }}");
@@ -156,7 +156,7 @@ fn isolated(run: &str) -> Result<(), String> {
         format!("stages:\n  other: {{ file: {{ path: secret }} }}\n  {culprit}\n"),
     );
     space.write("secret", "secret").ok(&["run", "-j", "1"]);
-    let strays = space.everything().into_iter().filter(|path| path.ends_with("stray"));
+    let strays = space.all_paths().into_iter().filter(|path| path.ends_with("stray"));
     strays.for_each(|stray| fs::remove_file(stray).unwrap());
     recompute_isolated(&space, &nodes(&space, &["c"])[0])
 }

@@ -325,15 +325,15 @@ mod tests {
         let [file, others] = [IMAGES[0], IMAGES[1]];
         assert_eq!(
             refusal(&images[..9], &labels),
-            format!("`{file}` has 9 bytes where its header asks for 16")
+            format!("`{file}` has 9 bytes but its header specifies 16")
         );
         assert_eq!(
             refusal(&images[..99], &labels),
-            format!("`{file}` has 99 bytes where its header asks for 1584")
+            format!("`{file}` has 99 bytes but its header specifies 1584")
         );
         assert_eq!(
             refusal(&[&images[..], &[0]].concat(), &labels),
-            format!("`{file}` has 1585 bytes where its header asks for 1584")
+            format!("`{file}` has 1585 bytes but its header specifies 1584")
         );
         assert_eq!(
             refusal(&labels, &labels),

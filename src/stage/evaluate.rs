@@ -7,7 +7,7 @@ use crate::engine::stage::{Arity, Changes, Context, Invocation, Slot, Stage};
 use crate::kernel::sparse::Sparse;
 use crate::study::bounded::{GridPoints, ImageCount, Rounds};
 use crate::study::curve::metrics::{Lengths, Metrics, metrics};
-use crate::study::curve::refit::{Fit, Settings, Targets, refit};
+use crate::study::curve::refit::{Fit, RefitSettings, Targets, refit};
 use crate::study::curve::{Center, CurveSpec, Method, Path, Point, grid};
 use crate::study::data::Split;
 use crate::study::net::Prior;
@@ -114,7 +114,7 @@ impl Stage for EvaluateStage {
             let first = params.wa_images.map(|n| training.images.head(n.get() as usize));
             let images = first.as_ref().unwrap_or(&training.images);
             let labels = &training.labels[..images.rows()];
-            let settings = Settings {
+            let settings = RefitSettings {
                 targets: params.wa_targets,
                 points: params.wa_points.get(),
                 refine: params.wa_refine.get(),

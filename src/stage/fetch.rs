@@ -134,7 +134,7 @@ const TORCHVISION: [&str; 2] = ["MNIST/raw", "raw"];
 /// The unpacked file from the first location in `folder` with valid bytes. The file may be packed,
 /// may have a dot in place of a dash, and may be in torchvision's layout or in a folder of its own
 /// name.
-fn from_folder(folder: &Path, file: &mnist::File) -> Result<Vec<u8>> {
+fn from_folder(folder: &Path, file: &mnist::MnistFile) -> Result<Vec<u8>> {
     let dotted = file.name.replacen("-idx", ".idx", 1);
     let mut invalid = Vec::new();
     for subfolder in [""].into_iter().chain(TORCHVISION).chain([file.name]) {
@@ -165,7 +165,7 @@ fn from_folder(folder: &Path, file: &mnist::File) -> Result<Vec<u8>> {
 }
 
 /// The unpacked file at `path`; `None` if there is none.
-fn from_file(path: &Path, file: &mnist::File) -> Result<Option<Vec<u8>>> {
+fn from_file(path: &Path, file: &mnist::MnistFile) -> Result<Option<Vec<u8>>> {
     if fs::metadata_if_there(path)?.is_none() {
         return Ok(None);
     }
@@ -202,7 +202,7 @@ fn agent(connect: Duration, transfer: Duration) -> ConfigBuilder<AgentScope> {
 }
 
 /// The unpacked file from the first mirror that serves valid bytes.
-fn from_mirrors(mirrors: &[&str], file: &mnist::File, agent: &ureq::Agent) -> Result<Vec<u8>> {
+fn from_mirrors(mirrors: &[&str], file: &mnist::MnistFile, agent: &ureq::Agent) -> Result<Vec<u8>> {
     let mut causes = Vec::new();
     for mirror in mirrors {
         let attempt = || -> Result<Vec<u8>> {
@@ -247,7 +247,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     /// The file in these tests, the letter r repeated.
-    const FILE: mnist::File = mnist::File {
+    const FILE: mnist::MnistFile = mnist::MnistFile {
         name: "right",
         bytes: 9000,
         sha256: "14e3b1244e268c81fdb3f562487e3f44a4786910c16f5620ac3b27cd16be386b",
@@ -348,7 +348,7 @@ mod tests {
 
     #[test]
     fn mnist_is_found_in_every_common_layout() {
-        let file = mnist::File { name: "right-idx3-ubyte", ..FILE };
+        let file = mnist::MnistFile { name: "right-idx3-ubyte", ..FILE };
         let (first, rest) = RIGHT.split_at(4000);
         for (name, bytes) in [
             ("right-idx3-ubyte", RIGHT.to_vec()),
@@ -383,7 +383,7 @@ mod tests {
 
     #[test]
     fn a_folder_without_mnist_is_an_error_that_lists_its_files() {
-        let file = mnist::File { name: "right-idx3-ubyte", ..FILE };
+        let file = mnist::MnistFile { name: "right-idx3-ubyte", ..FILE };
         let folder = tempfile::tempdir().unwrap();
         let error = || from_folder(folder.path(), &file).unwrap_err();
         let missing = format!(

@@ -1,6 +1,6 @@
 //! Compares two versions of an output: safetensors, CSV and JSON by content, other files by byte.
 
-use crate::engine::stage::{Cell, Changes, first_byte};
+use crate::engine::stage::{CellChange, Changes, first_byte};
 use csv::{ReaderBuilder, StringRecord};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
@@ -121,7 +121,7 @@ fn json_changes(before: &[u8], after: &[u8]) -> Option<Changes> {
         if let Some(before) = before.get(path).filter(|before| *before != after) {
             let (row, column) = path.rsplit_once('.').unwrap_or(("", path));
             let [row, column, before, after] = [row, column, before, after].map(str::to_owned);
-            changes.cells.push(Cell { row, column, before, after });
+            changes.cells.push(CellChange { row, column, before, after });
         }
     }
     Some(changes)
@@ -183,7 +183,7 @@ fn table_changes(before: &[u8], after: &[u8]) -> Option<Changes> {
             });
             let named: Vec<String> = named.collect();
             let (before, after) = (before.to_owned(), after.to_owned());
-            changes.cells.push(Cell {
+            changes.cells.push(CellChange {
                 row: named.join(", "),
                 column: (*column).clone(),
                 before,
@@ -375,7 +375,7 @@ mod tests {
         let before = "hidden,prior,error\n10,none,1\n10,normal,2\n50,none,3\n";
         let after = "hidden,prior,error\n10,normal,2.5\n10,none,1\n100,none,4\n";
         let found = changes("t.csv", before.as_bytes(), after.as_bytes()).unwrap();
-        let cell = |row: &str, column: &str, before: &str, after: &str| Cell {
+        let cell = |row: &str, column: &str, before: &str, after: &str| CellChange {
             row: row.into(),
             column: column.into(),
             before: before.into(),
@@ -410,7 +410,7 @@ mod tests {
     fn changed(file: &str, before: &str, after: &str) -> (Vec<String>, usize, usize) {
         let Changes { cells, added, removed, .. } =
             changes(file, before.as_bytes(), after.as_bytes()).unwrap();
-        let text = |cell: &Cell| {
+        let text = |cell: &CellChange| {
             format!("{}: {} {} -> {}", cell.row, cell.column, cell.before, cell.after)
         };
         (cells.iter().map(text).collect(), added, removed)
