@@ -81,9 +81,9 @@ fn the_output_of_every_stage_kind_is_pinned() {
     for kind in kinds().map(Kind::name) {
         let description = format!(
             "stage kind `{kind}`: the same recipe gives other bytes than before. If that is \
-             intended, raise the VERSION of this stage in src/stage/{kind}.rs, so that old caches \
-             are stale, and accept the snapshot; if a kind before it differs too, begin there. \
-             The report also depends on the program's own version."
+             intended, raise its VERSION in src/stage, so that old caches are stale, and accept \
+             the snapshot; if a kind before it differs too, begin there. The report also depends \
+             on the program's own version."
         );
         let mut settings = insta::Settings::clone_current();
         settings.set_description(description);

@@ -3,7 +3,7 @@
 //! The logarithm of the ratio is averaged within a pair over everything that shares its init and
 //! shuffles, then over pairs, then over widths.
 
-use super::rows::{CurveGroup, Metric, PairMetrics, nets_of};
+use crate::stage::rows::{CurveGroup, Metric, PairMetrics, nets_of};
 use crate::study::curve::Method;
 use crate::study::net::Prior;
 use crate::study::stats::{Estimate, FEWEST, Interval, NotFinite, Sample, noise_of_difference};

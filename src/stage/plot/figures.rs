@@ -8,10 +8,10 @@ use super::drawing::{
     prior_title, remove_bands, styles,
 };
 use super::results::{Epoch, Results};
-use super::rows::{CurveGroup, Metric, Quantity};
-use super::talk;
 use crate::report::axis::Axis;
 use crate::report::figure::{Mark, Panel, Series};
+use crate::stage::rows::{CurveGroup, Metric, Quantity};
+use crate::stage::talk;
 use crate::study::curve::Method;
 use crate::study::data::Split;
 use crate::study::net::{Prior, PriorKind};

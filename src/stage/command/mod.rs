@@ -22,14 +22,18 @@
 //! kind cannot enforce that. It does not pin the program's version, nor prevent it from reading
 //! other files by absolute paths.
 
-use super::environment::{self, PATH};
+mod environment;
+mod limits;
+mod paths;
+mod scratch;
+mod undeclared;
+
+use self::environment::PATH;
+use self::paths::{INPUTS, ProjectPath};
+use self::scratch::Scratch;
 use super::file::check_ignore;
 use super::format;
-use super::limits;
-use super::paths::{self, INPUTS, ProjectPath};
-use super::scratch::Scratch;
 use super::texts::{Text, Texts, scalar_text};
-use super::undeclared;
 use crate::engine::key::Content;
 use crate::engine::stage::{
     Changes, Context, Declared, FILES, GATHERED, Hinted, Invocation, Resources, Slot, Stage,

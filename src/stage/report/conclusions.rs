@@ -3,8 +3,8 @@
 //! A verdict follows from a few contrasts between the methods, priors and widths of the run.
 
 use super::contrasts::{Contrast, Effect, PriorMethod, ratio_text};
-use super::rows::{Metric, PairMetrics, priors, widths};
-use super::talk;
+use crate::stage::rows::{Metric, PairMetrics, priors, widths};
+use crate::stage::talk;
 use crate::study::curve::Method;
 use crate::study::net::{Prior, PriorKind};
 use crate::study::stats::{FEWEST, NotFinite, holm};

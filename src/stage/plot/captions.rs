@@ -1,8 +1,8 @@
 //! Sentences of captions, derived from what a figure shows.
 
-use super::rows::GroupMean;
 use crate::report::axis::Scale;
 use crate::report::figure::{Mark, Panel};
+use crate::stage::rows::GroupMean;
 use crate::study::curve::Method;
 use crate::study::curve::refit::Targets;
 use crate::study::stats::{Average, FEWEST};

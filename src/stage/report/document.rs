@@ -1,14 +1,14 @@
 //! The text of the report, as Markdown.
 
 use super::conclusions::Conclusion;
-use super::report::{Inputs, Params};
-use super::rows::parsed;
 use super::sections::{self, INSIDE, NEAR, OUTSIDE};
-use super::tables::{ENDPOINTS, HISTORIES, METRICS, REFITS, SUMMARY, texts, wholes};
-use super::talk;
+use super::{Inputs, Params};
 use crate::engine::key::Content;
 use crate::report::markdown::{escape, figure};
 use crate::report::table::{Align, Table};
+use crate::stage::rows::parsed;
+use crate::stage::tables::{ENDPOINTS, HISTORIES, METRICS, REFITS, SUMMARY, texts, wholes};
+use crate::stage::talk;
 use crate::study::curve::align::Cost;
 use crate::study::curve::refit::Targets;
 use crate::study::curve::{Center, Method};

@@ -1,8 +1,13 @@
 //! `plot`: one figure of the study, with its caption.
 
+mod captions;
+mod drawing;
+mod figures;
+mod results;
+
+use self::figures::FigureName;
+use self::results::Results;
 use super::artifact::{DATA_CARD, DataCard, read_json, write_json};
-use super::figures::FigureName;
-use super::results::Results;
 use crate::engine::stage::{Arity, Context, Slot, Stage};
 use crate::fs;
 use anyhow::{Context as _, Result};
@@ -65,8 +70,8 @@ impl Stage for PlotStage {
 mod tests {
     use super::*;
     use crate::report::figure::Mark;
-    use crate::stage::drawing::{CaptionedFigure, MAX_BANDS};
-    use crate::stage::results::Epoch;
+    use crate::stage::plot::drawing::{CaptionedFigure, MAX_BANDS};
+    use crate::stage::plot::results::Epoch;
     use crate::stage::rows::{CurveGroup, GroupMean, Metric, MetricSummary, Quantity};
     use crate::stage::talk;
     use crate::study::curve::Method;

@@ -1,10 +1,12 @@
 //! The results of a run that figures show, read from the tables of `aggregate`.
 
-use super::rows::{CurveGroup, GroupMean, Metric, Quantity, groups, means, pair_metrics, parsed};
-use super::rows::{PairMetrics, Summaries, priors, summaries, widths};
-use super::tables::{CURVES, HISTORIES, METRICS, SUMMARY, numbers, wholes};
-use super::talk::{self, Published};
 use crate::engine::stage::Input;
+use crate::stage::rows::{
+    CurveGroup, GroupMean, Metric, Quantity, groups, means, pair_metrics, parsed,
+};
+use crate::stage::rows::{PairMetrics, Summaries, priors, summaries, widths};
+use crate::stage::tables::{CURVES, HISTORIES, METRICS, SUMMARY, numbers, wholes};
+use crate::stage::talk::{self, Published};
 use crate::study::curve::Method;
 use crate::study::data::{Dataset, Split};
 use crate::study::net::Prior;
@@ -20,13 +22,15 @@ pub(super) struct Epoch {
     pub(super) validation_error: f64,
 }
 
+/// Means along curves: (t, mean), ascending in t.
+pub(super) type MeansAlong = BTreeMap<(CurveGroup, Split, Quantity), Vec<(f64, GroupMean)>>;
+
 /// The results of a run.
 #[derive(Default)]
 pub(super) struct Results {
     /// Empty if the talk has no numbers for the dataset.
     pub(super) published: Vec<Published>,
-    /// Means along curves: (t, mean), ascending in t.
-    pub(super) along: BTreeMap<(CurveGroup, Split, Quantity), Vec<(f64, GroupMean)>>,
+    pub(super) along: MeansAlong,
     /// Means of metrics on the test split.
     pub(super) summaries: Summaries,
     /// Metrics on the test split, by pair.
@@ -40,7 +44,7 @@ impl Results {
     pub(super) const FILES: &[&str] = &[CURVES.file, SUMMARY.file, METRICS.file, HISTORIES.file];
 
     pub(super) fn read(tables: &Input, dataset: Dataset) -> Result<Results> {
-        let read = |table: &super::tables::TableSchema| table.read(tables.path(table.file)?);
+        let read = |table: &crate::stage::tables::TableSchema| table.read(tables.path(table.file)?);
         Ok(Results {
             published: talk::published(dataset),
             along: along(&read(&CURVES)?)?,
@@ -88,15 +92,13 @@ impl Results {
     }
 }
 
-fn along(
-    frame: &DataFrame,
-) -> Result<BTreeMap<(CurveGroup, Split, Quantity), Vec<(f64, GroupMean)>>> {
+fn along(frame: &DataFrame) -> Result<MeansAlong> {
     let (splits, quantities) = (parsed(frame, "split")?, parsed(frame, "quantity")?);
     let keys = groups(frame)?.into_iter().zip(splits).zip(quantities);
     let points = numbers(frame, "t")?.into_iter().zip(means(frame)?);
-    let mut along = BTreeMap::new();
+    let mut along = MeansAlong::new();
     for (((group, split), quantity), point) in keys.zip(points) {
-        along.entry((group, split, quantity)).or_insert_with(Vec::new).push(point);
+        along.entry((group, split, quantity)).or_default().push(point);
     }
     Ok(along)
 }

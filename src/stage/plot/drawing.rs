@@ -5,9 +5,9 @@
 
 use super::captions::{averages, intervals, join, not_above_zero, segments};
 use super::results::Results;
-use super::rows::{CurveGroup, GroupMean, Metric, Quantity};
 use crate::report::axis::Axis;
 use crate::report::figure::{Figure, Mark, Panel, Series};
+use crate::stage::rows::{CurveGroup, GroupMean, Metric, Quantity};
 use crate::study::curve::Method;
 use crate::study::data::Split;
 use crate::study::net::Prior;

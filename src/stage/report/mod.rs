@@ -2,10 +2,16 @@
 //!
 //! Every number in the text comes from an input artifact whose digest is printed with it.
 
+mod conclusions;
+mod contrasts;
+mod document;
+mod extras;
+mod sections;
+
+use self::conclusions::Findings;
+use self::extras::Extra;
 use super::KINDS;
 use super::artifact::{DATA_CARD, DataCard, read_json};
-use super::conclusions::Findings;
-use super::extras::Extra;
 use super::plot::{CARD, FigureCard, SVG};
 use super::rows::{Summaries, pair_metrics, summaries};
 use super::tables::{CURVES, ENDPOINTS, HISTORIES, METRICS, NETS, POINTS, REFITS, SUMMARY};

@@ -1,12 +1,12 @@
 //! The report's tables and lists of results, as Markdown.
 
-use super::rows::{
-    CurveGroup, GroupMean, Metric, MetricSummary, Summaries, means, parsed, priors, widths,
-};
-use super::tables::{numbers, texts, wholes};
-use super::talk::{self, Published};
 use crate::report::markdown::escape;
 use crate::report::table::{Align, Table};
+use crate::stage::rows::{
+    CurveGroup, GroupMean, Metric, MetricSummary, Summaries, means, parsed, priors, widths,
+};
+use crate::stage::tables::{numbers, texts, wholes};
+use crate::stage::talk::{self, Published};
 use crate::study::curve::Method;
 use crate::study::net::Prior;
 use crate::study::stats::{Average, Interval, noise_of_difference};
