@@ -33,29 +33,29 @@ pub(super) struct ReportStage;
 pub(super) struct Params {
     /// A sentence below the title; omitted in runs with overrides, which may contradict it.
     #[serde(default)]
-    pub(super) about: String,
+    about: String,
     /// The profile's name. This and the following fields are set by the run, so that they are part
     /// of the key.
     #[serde(default)]
     #[schemars(skip)]
-    pub(super) profile: Option<String>,
+    profile: Option<String>,
     /// The values of `-S`.
     #[serde(default)]
     #[schemars(skip)]
-    pub(super) overrides: Vec<String>,
+    overrides: Vec<String>,
     /// The versions of the program and of the study's stage kinds.
     #[serde(default)]
     #[schemars(skip)]
-    pub(super) versions: BTreeMap<String, String>,
+    versions: BTreeMap<String, String>,
     /// The root of all outputs that the report depends on.
     #[serde(default)]
     #[schemars(skip)]
-    pub(super) root: Option<Digest>,
+    root: Option<Digest>,
 }
 
 impl Params {
     /// A command of this program with the run's profile and overrides.
-    pub(super) fn command(&self, command: &str) -> String {
+    fn command(&self, command: &str) -> String {
         let profile = self.profile.iter().map(|profile| format!(" --profile {profile}"));
         let overrides =
             self.overrides.iter().map(|set| format!(" -S '{}'", set.replace('\'', "'\\''")));
@@ -145,10 +145,10 @@ impl Stage for ReportStage {
 }
 
 /// A figure of the stage `plot`.
-pub(super) struct ReportFigure {
-    pub(super) card: FigureCard,
+struct ReportFigure {
+    card: FigureCard,
     svg: String,
-    pub(super) digest: Digest,
+    digest: Digest,
 }
 
 impl ReportFigure {
@@ -161,22 +161,22 @@ impl ReportFigure {
         })
     }
 
-    pub(super) fn path(&self) -> String {
+    fn path(&self) -> String {
         format!("figures/{}.svg", self.card.name)
     }
 }
 
 /// The contents of the report.
-pub(super) struct Inputs<'a> {
-    pub(super) data: DataCard,
-    pub(super) tables: &'a Input,
-    pub(super) figures: Vec<ReportFigure>,
-    pub(super) extras: Vec<Extra>,
-    pub(super) nets: DataFrame,
-    pub(super) endpoints: DataFrame,
-    pub(super) histories: DataFrame,
-    pub(super) summaries: Summaries,
-    pub(super) findings: Findings,
+struct Inputs<'a> {
+    data: DataCard,
+    tables: &'a Input,
+    figures: Vec<ReportFigure>,
+    extras: Vec<Extra>,
+    nets: DataFrame,
+    endpoints: DataFrame,
+    histories: DataFrame,
+    summaries: Summaries,
+    findings: Findings,
 }
 
 impl<'a> Inputs<'a> {
