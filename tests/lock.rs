@@ -125,7 +125,7 @@ fn a_report_prints_the_root_that_the_lock_has_whatever_stages_are_called() {
     let root =
         |text: &str| text.lines().find_map(|line| line.strip_prefix("root: ")).unwrap().to_owned();
     let locked = root(&space.read(LOCK));
-    assert!(space.read("reports/default/report.md").contains(&format!("hangs on: `{locked}`.")));
+    assert!(space.read("reports/default/report.md").contains(&format!("depends on: `{locked}`.")));
     assert!(space.read("reports/default/report.html").contains(&locked));
     space
         .edit("  matched-curves:\n", "  other-curves:\n")

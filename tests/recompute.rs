@@ -71,7 +71,7 @@ fn a_forged_net_is_told_by_array_element_and_both_values_and_both_are_kept() {
     let line = refused.stdout.lines().find(|line| line.contains("net.safetensors")).unwrap();
     assert!(
         line.starts_with(&format!(
-            "{NET}: net.safetensors: array `w2`, element [9, 2]: cached 1.5, again "
+            "{NET}: net.safetensors: array `w2`, element [9, 2]: cached 1.5, recomputed "
         )),
         "{line}"
     );
@@ -119,12 +119,12 @@ fn a_forged_table_is_told_by_line_column_and_both_values_and_a_figure_by_its_byt
         .find(|node| node["outcome"] == "different")
         .unwrap();
     let first = node["differences"][0]["first"].as_str().unwrap();
-    assert!(first.starts_with("line 3, column `loss`: cached `0.125`, again `"), "{first}");
+    assert!(first.starts_with("line 3, column `loss`: cached `0.125`, recomputed `"), "{first}");
 
     let space = Space::run_tiny();
     forge(&space, "figures@figure=error-by-width", "figure.svg", |bytes| bytes[1] = b'S');
     let said = space.exits(4, &["verify", "--recompute", "figures"]).stdout;
-    assert!(said.contains(": byte 1: cached 0x53, again 0x73"), "{said}");
+    assert!(said.contains(": byte 1: cached 0x53, recomputed 0x73"), "{said}");
 }
 
 #[test]

@@ -12,7 +12,9 @@ use crate::engine::run::status::{PlanStatus, StatusChecker};
 use crate::engine::run::worker::{AlreadyRunning, ExecOptions};
 use crate::engine::spec::pipeline::Pipeline;
 use crate::engine::spec::plan::{NodeId, Plan};
-use crate::engine::stage::{Arity, Context, Invocation, Kind, KindOf, Slot, Stage, Unavailable};
+use crate::engine::stage::{
+    Arity, Context, Hinted, Invocation, Kind, KindOf, Slot, Stage, Unavailable,
+};
 use crate::fs;
 use anyhow::{Result, bail};
 use proptest::prelude::*;
@@ -88,8 +90,9 @@ impl Stage for Source {
     const OUTPUTS: &'static [&'static str] = &[TEXT];
     type Params = SourceParams;
 
-    fn check(params: &SourceParams) -> Result<(), String> {
-        if params.width == 0 { Err("`width` must not be zero".into()) } else { Ok(()) }
+    fn check(params: &SourceParams) -> Result<(), Hinted> {
+        let zero = || Hinted::new("`width` must not be zero", "write a number above zero");
+        if params.width == 0 { Err(zero()) } else { Ok(()) }
     }
 
     fn label(params: &SourceParams) -> Option<String> {

@@ -980,7 +980,7 @@ stages:
         case(
             "  t: { source: { text: x, width: 0 } }",
             "test.yaml:3:3: stage `t`: `width` must not be zero",
-            None,
+            Some("write a number above zero"),
         );
         case(
             "  t: { source: { text: x, style: { framed: { by: [] } } } }",
