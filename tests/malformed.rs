@@ -49,6 +49,17 @@ fn a_missing_file_is_refused_with_where_it_was_looked_for() {
 }
 
 #[test]
+fn a_pipeline_file_with_the_other_ending_is_named() {
+    let space = Space::with("");
+    std::fs::rename(space.join("pipeline.yaml"), space.join("pipeline.yml")).unwrap();
+    let refused = space.exits(2, &["plan"]).stderr;
+    assert!(
+        refused.ends_with("hint: there is `pipeline.yml`: `--pipeline pipeline.yml` names it\n"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn an_unknown_stage_kind_is_refused() {
     let said = refused(
         "\
@@ -217,7 +228,7 @@ stages:
     );
     insta::assert_snapshot!(said, @r"
     error: pipeline.yaml:3:5: stage `nets`: the input `data` is missing
-    hint: it takes a stage of kind `fetch`, and there is none
+    hint: it needs a stage of kind `fetch`, and there is none
     ");
 }
 
@@ -274,7 +285,7 @@ stages:
         &[],
     );
     insta::assert_snapshot!(said, @r"
-    error: pipeline.yaml:7:17: stage `matched`: `a` takes `net.safetensors`, which `data` does not make
+    error: pipeline.yaml:7:17: stage `matched`: `a` needs the output `net.safetensors`, which `data` does not have
     hint: write `a: nets`
     ");
 }
@@ -576,7 +587,7 @@ stages:
         &[],
     );
     insta::assert_snapshot!(said, @r"
-    error: pipeline.yaml:5:44: stage `nets`: `prior`: `normal` wants a value
+    error: pipeline.yaml:5:44: stage `nets`: `prior`: `normal` needs a value
     hint: write `{ normal: ... }`
     ");
 }
@@ -761,7 +772,7 @@ fn a_list_for_the_pipeline_is_refused() {
     );
     insta::assert_snapshot!(said, @r"
     error: pipeline.yaml:1:1: a pipeline must be a mapping, not a list
-    hint: write `name: ...` there, a line each
+    hint: write one `name: ...` per line
     ");
 }
 
@@ -783,8 +794,8 @@ j: &j [*i, *i, *i, *i, *i, *i, *i]
         &[],
     );
     insta::assert_snapshot!(said, @r"
-    error: pipeline.yaml:7:8: there is too much in this file once it is unfolded
-    hint: write it out, with fewer aliases within aliases
+    error: pipeline.yaml:7:8: this file is too large once its aliases are expanded
+    hint: use fewer aliases inside other anchors
     ");
 }
 
@@ -890,7 +901,7 @@ stages:
     );
     insta::assert_snapshot!(said, @r"
     error: -S data.train: there is no `=`
-    hint: write `-S stage.field=value`, as in `-S nets.epochs=10`
+    hint: write `-S stage.field=value`, such as `-S nets.epochs=10`
     ");
 }
 
@@ -906,7 +917,7 @@ stages:
     );
     insta::assert_snapshot!(said, @r"
     error: -S data=3: no field is named
-    hint: write `-S stage.field=value`, as in `-S nets.epochs=10`
+    hint: write `-S stage.field=value`, such as `-S nets.epochs=10`
     ");
 }
 
@@ -987,7 +998,7 @@ stages:
         &["net"],
     );
     insta::assert_snapshot!(said, @r"
-    error: target: nothing is called `net`
+    error: target: there is no stage or kind `net`
     hint: did you mean `nets`?
     ");
 }

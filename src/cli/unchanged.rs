@@ -5,7 +5,7 @@ use crate::engine::cache::store::Store;
 use crate::engine::key::Artifact;
 use crate::engine::run::snapshot::{Origin, Snapshot};
 use crate::engine::spec::plan::{NodeId, Plan};
-use crate::engine::spec::sources::Files;
+use crate::engine::spec::sources::Sources;
 use crate::fs;
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
@@ -73,6 +73,6 @@ impl Whole {
 }
 
 /// The project's files.
-pub(super) fn files(common: &Common, store: &Store) -> Files {
-    Files::of(&common.directory, &store.index())
+pub(super) fn files(common: &Common, store: &Store) -> Sources {
+    Sources::of(&common.directory, &store.index())
 }

@@ -180,7 +180,7 @@ impl Stage for Gather {
 
 /// The plan of a pipeline of these kinds, or why it is invalid.
 pub(super) fn plan(yaml: &str) -> Result<Plan, crate::engine::error::Diagnostic> {
-    Plan::new(&Pipeline::parse("toy.yaml", yaml)?, KINDS)
+    Plan::new(&Pipeline::parse("test.yaml", yaml)?, KINDS)
 }
 
 /// Ids of nodes by name.

@@ -25,6 +25,7 @@ use crate::engine::spec::plan::{NodeId, Plan};
 use crate::engine::stage::Resources;
 use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -393,7 +394,8 @@ impl<'a> Run<'a> {
             _ if known.is_empty() => self.checker.explain(id, recipe, &self.current_keys)?,
             _ => known,
         };
-        self.plan.files.add_file(self.store, &self.plan.node(id).resolved.files)?;
+        let add = |path: &Path, digest| self.store.add_file(path, digest);
+        self.plan.files.add_files(&self.plan.node(id).resolved.files, add)?;
         self.store.record_recipe(recipe)?;
         if self.state[&id] == State::Ready {
             self.set(id, State::Running);
