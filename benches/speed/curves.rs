@@ -24,7 +24,10 @@ const REFITS: f64 = (WA_POINTS - 1) as f64;
 pub(crate) fn groups() -> Vec<Group> {
     let names = |works: &[&str]| works.iter().map(|&work| work.to_owned()).collect();
     vec![
-        Group { works: names(&["curve/two-forward-passes", "curve/linear", "curve/arc"]), make: curves },
+        Group {
+            works: names(&["curve/two-forward-passes", "curve/linear", "curve/arc"]),
+            make: curves,
+        },
         Group { works: names(&["wa"]), make: refits },
         Group {
             works: names(&["assign/random", "assign/aligned"]),
@@ -43,7 +46,8 @@ fn refits(data: &Rc<Data>, names: &[String]) -> Result<Vec<Work>> {
 }
 
 fn between(ends: [Mlp; 2], data: &Rc<Data>, names: &[String]) -> Result<Vec<Work>> {
-    let splits = Rc::new([&data.train, &data.test].map(|split| (sparse(split), split.labels.clone())));
+    let splits =
+        Rc::new([&data.train, &data.test].map(|split| (sparse(split), split.labels.clone())));
     let ends = Rc::new(ends);
     let data = Rc::clone(data);
     let work = |name: &String| {
@@ -80,7 +84,8 @@ fn cost(data: &Data, method: &str) -> Cost {
         "two-forward-passes" => images * (both_ends + 2.0 * second),
         "wa" => {
             let points = 2.0 * REFITS + 1.0;
-            let normal = data.train.len() as f64 * (h + classes) * (h + classes) / 2.0 + h * h * h / 3.0;
+            let normal =
+                data.train.len() as f64 * (h + classes) * (h + classes) / 2.0 + h * h * h / 3.0;
             images * (both_ends + REFITS * combination + points * second) + REFITS * normal
         }
         _ => images * (both_ends + f64::from(POINTS) * (combination + second)),
@@ -92,7 +97,8 @@ fn cost(data: &Data, method: &str) -> Cost {
 /// Two nets after a few epochs.
 fn trained(data: &Data) -> Result<[Mlp; 2]> {
     let epochs = 4.try_into().map_err(Error::msg)?;
-    let settings = TrainSettings { epochs, ..TrainSettings::new(HIDDEN.try_into().map_err(Error::msg)?) };
+    let settings =
+        TrainSettings { epochs, ..TrainSettings::new(HIDDEN.try_into().map_err(Error::msg)?) };
     let (examples, none) = (Labelled::from(&data.train), Examples::default());
     let labels = ["a", "b"];
     let mut ends = together(labels.len(), |end| {
@@ -108,7 +114,9 @@ type Splits = [(Sparse, Vec<u8>); 2];
 
 fn forward(splits: &Splits, ends: &[Mlp; 2]) {
     together(ends.len(), |end| {
-        splits.iter().for_each(|(images, labels)| _ = black_box(evaluate(&ends[end], images, labels)));
+        splits
+            .iter()
+            .for_each(|(images, labels)| _ = black_box(evaluate(&ends[end], images, labels)));
     });
 }
 
@@ -116,7 +124,9 @@ fn closed_form(name: &str, splits: &Splits, [a, b]: &[Mlp; 2]) -> Result<()> {
     let method = Method::try_from(name.to_owned()).map_err(Error::msg)?;
     let path = Path::new(method.curve, Center::Neurons, a, b).map_err(Error::msg)?;
     let ts = grid(POINTS);
-    splits.iter().for_each(|(images, labels)| _ = black_box(path.measure(&ts, images, labels, threads())));
+    splits
+        .iter()
+        .for_each(|(images, labels)| _ = black_box(path.measure(&ts, images, labels, threads())));
     Ok(())
 }
 
@@ -126,7 +136,9 @@ fn refitted(splits: &Splits, [a, b]: &[Mlp; 2]) -> Result<()> {
     let settings = Settings { targets: Targets::A, points: WA_POINTS, refine: 0 };
     let (images, labels) = &splits[0];
     let refitted = refit(path, settings, images, labels, threads()).map_err(Error::msg)?;
-    splits.iter().for_each(|(images, labels)| _ = black_box(refitted.measure(images, labels, threads())));
+    splits
+        .iter()
+        .for_each(|(images, labels)| _ = black_box(refitted.measure(images, labels, threads())));
     Ok(())
 }
 
@@ -161,10 +173,14 @@ const COORDINATES: usize = 16;
 /// Squared distances between n points and the same points moved a little and put in another order.
 fn aligned_costs(n: usize) -> Vec<f64> {
     let point = |i: usize, k: usize| uniform(1, i * COORDINATES + k);
-    let moved = |j: usize, k: usize| point((7 * j + 3) % n, k) + 0.05 * uniform(2, j * COORDINATES + k);
-    let a: Vec<f64> = (0..n * COORDINATES).map(|at| point(at / COORDINATES, at % COORDINATES)).collect();
-    let b: Vec<f64> = (0..n * COORDINATES).map(|at| moved(at / COORDINATES, at % COORDINATES)).collect();
-    let distance = |a: &[f64], b: &[f64]| a.iter().zip(b).fold(0.0, |sum, (a, b)| sum + (a - b) * (a - b));
+    let moved =
+        |j: usize, k: usize| point((7 * j + 3) % n, k) + 0.05 * uniform(2, j * COORDINATES + k);
+    let a: Vec<f64> =
+        (0..n * COORDINATES).map(|at| point(at / COORDINATES, at % COORDINATES)).collect();
+    let b: Vec<f64> =
+        (0..n * COORDINATES).map(|at| moved(at / COORDINATES, at % COORDINATES)).collect();
+    let distance =
+        |a: &[f64], b: &[f64]| a.iter().zip(b).fold(0.0, |sum, (a, b)| sum + (a - b) * (a - b));
     let rows = a.chunks_exact(COORDINATES);
     rows.flat_map(|a| b.chunks_exact(COORDINATES).map(move |b| distance(a, b))).collect()
 }

@@ -20,7 +20,9 @@ pub(crate) struct Data {
 impl Data {
     /// From the folder `REPRO_DATA`, packed or not, else generated.
     pub(crate) fn load() -> Result<Data> {
-        let Some(folder) = std::env::var_os("REPRO_DATA").filter(|folder| !folder.is_empty()).map(PathBuf::from) else {
+        let Some(folder) =
+            std::env::var_os("REPRO_DATA").filter(|folder| !folder.is_empty()).map(PathBuf::from)
+        else {
             let (train, test) = digits("0", 60_000, 10_000);
             return Ok(Data { train, test, source: "generated digits" });
         };
@@ -33,7 +35,11 @@ impl Data {
         }
         let is_mnist = FILES.iter().zip(&files).all(|(file, bytes)| verify(file, bytes).is_ok());
         let (train, test) = assemble(&files)?;
-        Ok(Data { train, test, source: if is_mnist { MNIST } else { "other images from REPRO_DATA" } })
+        Ok(Data {
+            train,
+            test,
+            source: if is_mnist { MNIST } else { "other images from REPRO_DATA" },
+        })
     }
 
     pub(crate) fn is_mnist(&self) -> bool {

@@ -97,7 +97,8 @@ fn descent(data: &Data, hidden: usize) -> Result<Timed> {
         ..Cost::default()
     };
     let mut step = move || {
-        for ((_, gradient), weights) in gradient.panels_mut().zip(moments.panels(black_box(&mut w))) {
+        for ((_, gradient), weights) in gradient.panels_mut().zip(moments.panels(black_box(&mut w)))
+        {
             descend(update, &pixels, gradient, weights);
         }
     };
@@ -106,8 +107,10 @@ fn descent(data: &Data, hidden: usize) -> Result<Timed> {
 
 fn gram_matrix(columns: usize) -> Timed {
     // As many of them are zero as of a net's that is about to be trained.
-    let features: Vec<f32> = noise(BLOCK * columns, "features").into_iter().map(|x| x.max(0.0)).collect();
-    let (x, mut sum, mut non_zeros) = (Tall::pack(&features, columns), Products::gram(columns), NonZeros::default());
+    let features: Vec<f32> =
+        noise(BLOCK * columns, "features").into_iter().map(|x| x.max(0.0)).collect();
+    let (x, mut sum, mut non_zeros) =
+        (Tall::pack(&features, columns), Products::gram(columns), NonZeros::default());
     let cost = Cost {
         multiply_adds: 0.5 * (BLOCK * columns * (columns + 1) / 2) as f64,
         traffic: Traffic::rewritten(columns * columns / 2 * size_of::<f64>(), 1.0),
@@ -119,7 +122,8 @@ fn gram_matrix(columns: usize) -> Timed {
 
 fn factorisation(n: usize) -> Timed {
     // Symmetric, and its diagonal outweighs the rest of a row: positive definite.
-    let g: Vec<f64> = (0..n * n).map(|at| if at / n == at % n { 1.0 } else { 0.5 / n as f64 }).collect();
+    let g: Vec<f64> =
+        (0..n * n).map(|at| if at / n == at % n { 1.0 } else { 0.5 / n as f64 }).collect();
     let cost = Cost {
         multiply_adds: (n * n * n / 6) as f64,
         double: true,
@@ -148,24 +152,38 @@ fn second_layer(hidden: usize) -> Timed {
 }
 
 fn losses(data: &Data) -> Timed {
-    let (outputs, labels) = (noise(BATCH * CLASSES, "outputs"), data.train.labels[..BATCH].to_vec());
+    let (outputs, labels) =
+        (noise(BATCH * CLASSES, "outputs"), data.train.labels[..BATCH].to_vec());
     let cost = Cost { images: BATCH as f64, ..Cost::default() };
-    (cost, Box::new(move || seconds_each(|| cross_entropy(&outputs, &labels, black_box(&mut Seen::default())))))
+    (
+        cost,
+        Box::new(move || {
+            seconds_each(|| cross_entropy(&outputs, &labels, black_box(&mut Seen::default())))
+        }),
+    )
 }
 
 fn combination(hidden: usize) -> Timed {
     let [a, b] = ["a", "b"].map(|label| noise(BATCH * hidden, label));
     let (m, mut out) = (noise(BATCH, "m"), Tall::pack(&a, hidden));
     // Two arrays in, one out.
-    let traffic =
-        Traffic { bytes: (3 * BATCH * hidden * F32) as f64, array: 3 * BATCH * hidden * F32, rewritten: true };
+    let traffic = Traffic {
+        bytes: (3 * BATCH * hidden * F32) as f64,
+        array: 3 * BATCH * hidden * F32,
+        rewritten: true,
+    };
     let cost = Cost {
         multiply_adds: (2 * BATCH * hidden) as f64,
         traffic: Some(traffic),
         images: BATCH as f64,
         ..Cost::default()
     };
-    (cost, Box::new(move || seconds_each(|| blend([0.5, 0.4, 0.1], &a, &b, &m, hidden, black_box(&mut out)))))
+    (
+        cost,
+        Box::new(move || {
+            seconds_each(|| blend([0.5, 0.4, 0.1], &a, &b, &m, hidden, black_box(&mut out)))
+        }),
+    )
 }
 
 fn compaction(data: &Rc<Data>) -> Timed {

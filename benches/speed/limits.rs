@@ -46,15 +46,21 @@ impl Limits {
     /// f32 operations a second and thread: a multiply-add is two.
     pub(crate) fn peak(&mut self, threads: usize) -> f64 {
         *self.peak.entry(threads).or_insert_with(|| {
-            let narrow = best_rate(threads, || 2.0 * (limit::CHAINS * ROUNDS) as f64 / multiply_adds());
-            let wide = best_rate(threads, || 2.0 * (limit::WIDE_CHAINS * ROUNDS) as f64 / multiply_adds_wide());
+            let narrow =
+                best_rate(threads, || 2.0 * (limit::CHAINS * ROUNDS) as f64 / multiply_adds());
+            let wide = best_rate(threads, || {
+                2.0 * (limit::WIDE_CHAINS * ROUNDS) as f64 / multiply_adds_wide()
+            });
             narrow.max(wide)
         })
     }
 
     /// As [`Limits::peak`], where one factor of each multiply-add comes from the first cache.
     pub(crate) fn loaded(&mut self, threads: usize) -> f64 {
-        *self.loaded.entry(threads).or_insert_with(|| best_rate(threads, || 2.0 * LOADED / multiply_adds_loaded()))
+        *self
+            .loaded
+            .entry(threads)
+            .or_insert_with(|| best_rate(threads, || 2.0 * LOADED / multiply_adds_loaded()))
     }
 
     /// Bytes a second and thread that pass between the processor and such an array, a different one for each thread.
@@ -69,7 +75,8 @@ impl Limits {
 
 /// The best of several tries, each the mean over the threads.
 fn best_rate(threads: usize, rate: impl Fn() -> f64 + Sync) -> f64 {
-    let tries = (0..TRIES).map(|_| together(threads, |_| rate()).iter().sum::<f64>() / threads as f64);
+    let tries =
+        (0..TRIES).map(|_| together(threads, |_| rate()).iter().sum::<f64>() / threads as f64);
     tries.fold(0.0, f64::max)
 }
 
@@ -81,7 +88,8 @@ pub(crate) fn together<T: Send>(threads: usize, work: impl Fn(usize) -> T + Sync
         work(thread)
     };
     std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..threads).map(|thread| scope.spawn(move || begin(thread))).collect();
+        let handles: Vec<_> =
+            (0..threads).map(|thread| scope.spawn(move || begin(thread))).collect();
         handles.into_iter().map(|handle| handle.join().expect("a bench does not panic")).collect()
     })
 }
@@ -125,7 +133,9 @@ fn multiply_adds_loaded() -> f64 {
     let first = memory.as_ptr().align_offset(LINE);
     let (w, _) = memory[first..][..limit::LOADED_SUMS * ROWS].as_chunks();
     let mut sums = [0.0; limit::LOADED_SUMS];
-    seconds_each(|| limit::multiply_adds_loaded(ROUNDS / ROWS, &x, black_box(w), black_box(&mut sums)))
+    seconds_each(|| {
+        limit::multiply_adds_loaded(ROUNDS / ROWS, &x, black_box(w), black_box(&mut sums))
+    })
 }
 
 /// Bytes of a cache line.
@@ -146,21 +156,28 @@ fn pass(bytes: usize, rewritten: bool) -> f64 {
 }
 
 /// W1 and its velocity at h = 80, at h = 2000, and more than any cache holds.
-const ARRAYS: [(&str, usize); 3] = [("512-KiB", 512 << 10), ("12-MiB", 12 << 20), ("256-MiB", 256 << 20)];
+const ARRAYS: [(&str, usize); 3] =
+    [("512-KiB", 512 << 10), ("12-MiB", 12 << 20), ("256-MiB", 256 << 20)];
 
 /// The limits themselves, to be seen.
 pub(crate) fn groups() -> Vec<Group> {
-    let passes = ["read", "rewrite"].iter().flat_map(|pass| ARRAYS.map(|(name, _)| format!("limit/{pass}/{name}")));
+    let passes = ["read", "rewrite"]
+        .iter()
+        .flat_map(|pass| ARRAYS.map(|(name, _)| format!("limit/{pass}/{name}")));
     let works = ["limit/multiply-adds", "limit/multiply-adds-wide", "limit/multiply-adds-loaded"]
         .map(str::to_owned)
         .into_iter()
         .chain(passes);
-    vec![Group { works: works.collect(), make: |_, names| Ok(names.iter().map(|name| make(name)).collect()) }]
+    vec![Group {
+        works: works.collect(),
+        make: |_, names| Ok(names.iter().map(|name| make(name)).collect()),
+    }]
 }
 
 fn make(name: &str) -> Work {
     let array = ARRAYS.iter().find(|(array, _)| name.ends_with(array)).map_or(0, |array| array.1);
-    let chains = |chains: usize| Cost { multiply_adds: (chains * ROUNDS) as f64, ..Cost::default() };
+    let chains =
+        |chains: usize| Cost { multiply_adds: (chains * ROUNDS) as f64, ..Cost::default() };
     let (cost, mut run): (Cost, Box<dyn FnMut() -> f64>) = match name.split('/').nth(1) {
         Some("multiply-adds") => (chains(limit::CHAINS), Box::new(multiply_adds)),
         Some("multiply-adds-wide") => (chains(limit::WIDE_CHAINS), Box::new(multiply_adds_wide)),

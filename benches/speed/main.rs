@@ -92,7 +92,9 @@ fn groups() -> Vec<Group> {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let asked = |work: &String| args.works.is_empty() || args.works.iter().any(|asked| is_below(work, asked));
+    let asked = |work: &String| {
+        args.works.is_empty() || args.works.iter().any(|asked| is_below(work, asked))
+    };
     let mut chosen = groups();
     chosen.iter_mut().for_each(|group| group.works.retain(asked));
     chosen.retain(|group| !group.works.is_empty());
@@ -147,8 +149,7 @@ struct Outcome<'a> {
     loaded_share: Option<f64>,
 }
 
-const HEADER: &str =
-    "| work | median | least to most | GFLOP/s | at most | GB/s | at most | share of the limit | images/s | besides |";
+const HEADER: &str = "| work | median | least to most | GFLOP/s | at most | GB/s | at most | share of the limit | images/s | besides |";
 
 impl<'a> Outcome<'a> {
     fn of(work: &'a Work, samples: &[Sample], limits: &mut Limits) -> Outcome<'a> {
@@ -161,8 +162,9 @@ impl<'a> Outcome<'a> {
             let peak = limits.peak(threads) / if cost.double { 2.0 } else { 1.0 };
             [2.0 * cost.multiply_adds / median / 1e9, peak / 1e9]
         });
-        let traffic =
-            cost.traffic.map(|traffic| [traffic.bytes / median / 1e9, limits.bandwidth(traffic, threads) / 1e9]);
+        let traffic = cost.traffic.map(|traffic| {
+            [traffic.bytes / median / 1e9, limits.bandwidth(traffic, threads) / 1e9]
+        });
         let share = |[reached, limit]: [f64; 2]| reached / limit;
         let loaded_share = cost.loaded.then(|| {
             let arithmetic = 2.0 * cost.multiply_adds / median / limits.loaded(threads);
@@ -171,7 +173,10 @@ impl<'a> Outcome<'a> {
         Outcome {
             name: &work.name,
             median,
-            found: samples.iter().filter_map(|sample| sample.found).max_by(|a, b| a.1.total_cmp(&b.1)),
+            found: samples
+                .iter()
+                .filter_map(|sample| sample.found)
+                .max_by(|a, b| a.1.total_cmp(&b.1)),
             images_per_second: (cost.images > 0.0).then(|| cost.images / median),
             share: (arithmetic.is_some() || traffic.is_some())
                 .then(|| arithmetic.map_or(0.0, share) + traffic.map_or(0.0, share)),
@@ -183,11 +188,17 @@ impl<'a> Outcome<'a> {
     }
 
     fn row(&self) -> String {
-        let rate = |rate: Option<f64>, digits| rate.map_or(String::new(), |rate| format!("{rate:.digits$}"));
+        let rate = |rate: Option<f64>, digits| {
+            rate.map_or(String::new(), |rate| format!("{rate:.digits$}"))
+        };
         let cells = [
             self.name.to_owned(),
             in_words(self.median),
-            format!("{} to {}", in_words(self.seconds[0]), in_words(self.seconds[self.seconds.len() - 1])),
+            format!(
+                "{} to {}",
+                in_words(self.seconds[0]),
+                in_words(self.seconds[self.seconds.len() - 1])
+            ),
             rate(self.arithmetic.map(|rate| rate[0]), 1),
             rate(self.arithmetic.map(|rate| rate[1]), 1),
             rate(self.traffic.map(|rate| rate[0]), 1),

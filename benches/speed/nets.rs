@@ -18,12 +18,16 @@ const NETS: usize = 2;
 
 pub(crate) fn groups() -> Vec<Group> {
     let works = |hidden: u32| PRIORS.map(|prior| format!("train/{hidden}/{prior}")).to_vec();
-    let make = |data: &Rc<Data>, names: &[String]| names.iter().map(|name| training(data, name)).collect();
+    let make =
+        |data: &Rc<Data>, names: &[String]| names.iter().map(|name| training(data, name)).collect();
     WIDTHS.into_iter().map(|(hidden, _)| Group { works: works(hidden), make }).collect()
 }
 
 fn training(data: &Rc<Data>, name: &str) -> Result<Work> {
-    let (hidden, prior) = name.strip_prefix("train/").and_then(|rest| rest.split_once('/')).context("a work's name")?;
+    let (hidden, prior) = name
+        .strip_prefix("train/")
+        .and_then(|rest| rest.split_once('/'))
+        .context("a work's name")?;
     let hidden: u32 = hidden.parse()?;
     let prior = match prior {
         "dropout" => Prior::Dropout(0.5.try_into().map_err(anyhow::Error::msg)?),
@@ -32,8 +36,11 @@ fn training(data: &Rc<Data>, name: &str) -> Result<Work> {
     };
     let width = hidden.try_into().map_err(anyhow::Error::msg)?;
     let (_, epochs) = WIDTHS.into_iter().find(|width| width.0 == hidden).context("a width")?;
-    let settings =
-        TrainSettings { prior, epochs: epochs.try_into().map_err(anyhow::Error::msg)?, ..TrainSettings::new(width) };
+    let settings = TrainSettings {
+        prior,
+        epochs: epochs.try_into().map_err(anyhow::Error::msg)?,
+        ..TrainSettings::new(width)
+    };
 
     let images = f64::from(epochs) * data.train.len() as f64;
     let steps = f64::from(epochs) * data.train.len().div_ceil(settings.batch.get() as usize) as f64;
@@ -51,11 +58,19 @@ fn training(data: &Rc<Data>, name: &str) -> Result<Work> {
     let run = move || {
         let seconds = together(NETS, |net| -> Result<f64> {
             let start = Instant::now();
-            train(&settings, "0", &format!("bench {net}"), &examples, &none, NonZero::<usize>::MIN)?;
+            train(
+                &settings,
+                "0",
+                &format!("bench {net}"),
+                &examples,
+                &none,
+                NonZero::<usize>::MIN,
+            )?;
             Ok(start.elapsed().as_secs_f64())
         });
         // The harmonic mean, so that images over seconds is the sum of the nets' rates.
-        let rates = seconds.into_iter().map(|seconds| seconds.map(|s| 1.0 / s)).sum::<Result<f64>>()?;
+        let rates =
+            seconds.into_iter().map(|seconds| seconds.map(|s| 1.0 / s)).sum::<Result<f64>>()?;
         Ok((NETS as f64 / rates).into())
     };
     Ok(Work { name: name.to_owned(), cost, run: Box::new(run) })

@@ -42,12 +42,18 @@ fn space(data: &Data) -> Result<TempDir> {
 
 fn repro(space: &Path, arguments: &[&str]) -> Result<Output> {
     let program = env!("CARGO_BIN_EXE_repro");
-    Command::new(program).arg("-C").arg(space).args(arguments).output().with_context(|| format!("cannot run {program}"))
+    Command::new(program)
+        .arg("-C")
+        .arg(space)
+        .args(arguments)
+        .output()
+        .with_context(|| format!("cannot run {program}"))
 }
 
 /// What `repro show --json` says of a node.
 fn show(space: &Path, target: &str) -> Result<Value> {
-    let mut shown: Value = serde_json::from_slice(&repro(space, &["show", "--json", target])?.stdout)?;
+    let mut shown: Value =
+        serde_json::from_slice(&repro(space, &["show", "--json", target])?.stdout)?;
     Ok(shown["nodes"][0].take())
 }
 
@@ -61,7 +67,10 @@ fn ready(data: &Data) -> Result<Work> {
         let output = repro(space.path(), &["exec", &key])?;
         let seconds = start.elapsed().as_secs_f64();
         let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(said.contains("training diverged in epoch 1"), "`ready` did not do as it should: {said}");
+        ensure!(
+            said.contains("training diverged in epoch 1"),
+            "`ready` did not do as it should: {said}"
+        );
         Ok(seconds.into())
     };
     Ok(Work { name: "stage/data-ready".to_owned(), cost: Cost::default(), run: Box::new(run) })
@@ -73,7 +82,11 @@ fn stages(data: &Rc<Data>, names: &[String]) -> Result<Vec<Work>> {
         let (name, space) = (name.clone(), Rc::clone(&space));
         let stage = name.trim_start_matches("stage/");
         let target = if stage == "train" { "train@end=a" } else { stage }.to_owned();
-        Work { name, cost: Cost::default(), run: Box::new(move || stage_run(space.path(), &target)) }
+        Work {
+            name,
+            cost: Cost::default(),
+            run: Box::new(move || stage_run(space.path(), &target)),
+        }
     };
     Ok(names.iter().map(work).collect())
 }
@@ -83,8 +96,11 @@ fn stage_run(space: &Path, target: &str) -> Result<Sample> {
     let output = repro(space, &["-q", "run", "--force", target])?;
     ensure!(output.status.success(), "{target}: {}", String::from_utf8_lossy(&output.stderr));
     let shown = show(space, target)?;
-    let number =
-        |field: &str| shown["entry"][field].as_f64().with_context(|| format!("`{target}` has no `{field}`: {shown}"));
+    let number = |field: &str| {
+        shown["entry"][field]
+            .as_f64()
+            .with_context(|| format!("`{target}` has no `{field}`: {shown}"))
+    };
     let peak = number("peak_memory")? / f64::from(1 << 20);
     Ok(Sample { seconds: number("seconds")?, found: Some(("peak MiB", peak)) })
 }

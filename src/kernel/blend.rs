@@ -116,13 +116,23 @@ impl Images {
     /// If `out` is not of as many points, or a `w2` not of as many neurons.
     pub fn logits(&self, points: &[Combination], out: &mut [[[f32; CLASSES]; LANES]]) {
         assert_eq!(points.len(), out.len(), "points and logits differ in number");
-        assert!(points.iter().all(|(_, w2)| w2.len() == self.neurons.len()), "w2 is of other neurons");
+        assert!(
+            points.iter().all(|(_, w2)| w2.len() == self.neurons.len()),
+            "w2 is of other neurons"
+        );
         let mut sums = vec![[[0.0; LANES]; CLASSES]; points.len()];
         let mut hidden = [[0.0; LANES]; AT_ONCE];
         for (k, neurons) in self.neurons.chunks(AT_ONCE).enumerate() {
             for (&(c, w2), sums) in points.iter().zip(&mut sums) {
                 let shift = self.m.map(|m| c[2] * m);
-                second_layer(c, neurons, &shift, &w2[k * AT_ONCE..][..neurons.len()], &mut hidden, sums);
+                second_layer(
+                    c,
+                    neurons,
+                    &shift,
+                    &w2[k * AT_ONCE..][..neurons.len()],
+                    &mut hidden,
+                    sums,
+                );
             }
         }
         for (out, sums) in out.iter_mut().zip(&sums) {
@@ -158,16 +168,25 @@ fn second_layer(
         // SAFETY: `isa()` answers only with sets that the processor was found to have.
         super::Isa::Avx512 => return unsafe { avx512::second_layer(c, neurons, shift, w2, out) },
         // SAFETY: as above.
-        super::Isa::Avx2 => return unsafe { avx2::second_layer(c, neurons, shift, w2, hidden, out) },
+        super::Isa::Avx2 => {
+            return unsafe { avx2::second_layer(c, neurons, shift, w2, hidden, out) };
+        }
         super::Isa::Scalar => {}
     }
     plain(c, neurons, shift, w2, out);
 }
 
 /// One neuron after the other.
-fn plain(c: [f32; 3], neurons: &[Pair], shift: &[f32; LANES], w2: &[[f32; CLASSES]], out: &mut Logits) {
+fn plain(
+    c: [f32; 3],
+    neurons: &[Pair],
+    shift: &[f32; LANES],
+    w2: &[[f32; CLASSES]],
+    out: &mut Logits,
+) {
     for (pair, w2) in neurons.iter().zip(w2) {
-        let hidden: [f32; LANES] = std::array::from_fn(|lane| neuron(c, pair.a[lane], pair.b[lane], shift[lane]));
+        let hidden: [f32; LANES] =
+            std::array::from_fn(|lane| neuron(c, pair.a[lane], pair.b[lane], shift[lane]));
         for (out, &w) in out.iter_mut().zip(w2) {
             for lane in 0..LANES {
                 out[lane] = hidden[lane].mul_add(w, out[lane]);
@@ -202,7 +221,8 @@ mod avx2 {
         let hidden = &mut hidden[..neurons.len()];
         for (pair, hidden) in neurons.iter().zip(&mut *hidden) {
             for first in (0..LANES).step_by(EIGHT) {
-                let inner = _mm256_fmadd_ps(_mm256_set1_ps(c[1]), load(&pair.b, first), load(shift, first));
+                let inner =
+                    _mm256_fmadd_ps(_mm256_set1_ps(c[1]), load(&pair.b, first), load(shift, first));
                 let z = _mm256_fmadd_ps(_mm256_set1_ps(c[0]), load(&pair.a, first), inner);
                 let fires = _mm256_cmp_ps::<_CMP_NLE_UQ>(z, _mm256_setzero_ps());
                 store(hidden, first, _mm256_and_ps(z, fires));
@@ -218,7 +238,13 @@ mod avx2 {
     /// Adds what the neurons give to the classes from `class` on of the images from `first` on.
     #[target_feature(enable = "avx2,fma")]
     #[inline]
-    fn tile(hidden: &[[f32; LANES]], w2: &[[f32; CLASSES]], first: usize, class: usize, out: &mut Logits) {
+    fn tile(
+        hidden: &[[f32; LANES]],
+        w2: &[[f32; CLASSES]],
+        first: usize,
+        class: usize,
+        out: &mut Logits,
+    ) {
         let out = &mut out[class..][..HALF];
         let mut sums = [[_mm256_setzero_ps(); 2]; HALF];
         for (sums, out) in sums.iter_mut().zip(&*out) {
@@ -273,8 +299,11 @@ mod avx512 {
         out: &mut Logits,
     ) {
         // SAFETY: twice sixteen numbers are the 32 that `x` holds.
-        let load = |x: &[f32; LANES]| [0, 16].map(|first| unsafe { _mm512_loadu_ps(x.as_ptr().add(first)) });
-        let (zero, c0, c1, shift) = (_mm512_setzero_ps(), _mm512_set1_ps(c[0]), _mm512_set1_ps(c[1]), load(shift));
+        let load = |x: &[f32; LANES]| {
+            [0, 16].map(|first| unsafe { _mm512_loadu_ps(x.as_ptr().add(first)) })
+        };
+        let (zero, c0, c1, shift) =
+            (_mm512_setzero_ps(), _mm512_set1_ps(c[0]), _mm512_set1_ps(c[1]), load(shift));
         let mut tile = [[zero; 2]; CLASSES];
         for (tile, out) in tile.iter_mut().zip(&*out) {
             *tile = load(out);
@@ -317,14 +346,25 @@ mod tests {
     }
 
     /// What `blend` makes of NaNs, row by row.
-    fn blended(c: [f32; 3], a: &[f32], b: &[f32], m: &[f32], columns: usize, wider: usize) -> Vec<Vec<f32>> {
+    fn blended(
+        c: [f32; 3],
+        a: &[f32],
+        b: &[f32],
+        m: &[f32],
+        columns: usize,
+        wider: usize,
+    ) -> Vec<Vec<f32>> {
         let mut out = Tall::new(columns + wider);
         out.set_rows(m.len());
         out.data_mut().iter_mut().for_each(|row| row.0.fill(f32::NAN));
         blend(c, a, b, m, columns, &mut out);
         let rows = m.len();
         let data = out.data_mut();
-        (0..rows).map(|i| (0..columns + wider).map(|j| data[j / PANEL * rows + i].0[j % PANEL]).collect()).collect()
+        (0..rows)
+            .map(|i| {
+                (0..columns + wider).map(|j| data[j / PANEL * rows + i].0[j % PANEL]).collect()
+            })
+            .collect()
     }
 
     #[test]
@@ -336,8 +376,15 @@ mod tests {
                 for wider in [0, 3] {
                     for (i, row) in blended(C, &a, &b, &m, columns, wider).iter().enumerate() {
                         let expected = &expected[i * columns..][..columns];
-                        assert_eq!(bits(&row[..columns]), bits(expected), "{isa:?} {n} x {columns}");
-                        assert!(row[columns..].iter().all(|x| x.is_nan()), "{isa:?} {n} x {columns}");
+                        assert_eq!(
+                            bits(&row[..columns]),
+                            bits(expected),
+                            "{isa:?} {n} x {columns}"
+                        );
+                        assert!(
+                            row[columns..].iter().all(|x| x.is_nan()),
+                            "{isa:?} {n} x {columns}"
+                        );
                     }
                 }
             }
@@ -356,16 +403,21 @@ mod tests {
     fn logits_have_the_bits_of_the_hidden_layer_and_the_second_one_after_the_other_on_every_isa() {
         on_every_isa(|isa| {
             for (n, h) in [(32, 1), (1, 7), (31, 65), (0, 3), (32, 0), (17, 96), (30, 201)] {
-                let (a, b, m, w2) = (noise(n * h, 1), noise(n * h, 2), noise(n, 3), noise(CLASSES * h, 4));
+                let (a, b, m, w2) =
+                    (noise(n * h, 1), noise(n * h, 2), noise(n, 3), noise(CLASSES * h, 4));
                 let mut expected = vec![f32::NAN; n * CLASSES];
                 dense::logits(&naive(C, &a, &b, &m, h), &w2, h, &mut expected);
-                let by_neuron: Vec<_> = (0..h).map(|j| std::array::from_fn(|class| w2[class * h + j])).collect();
+                let by_neuron: Vec<_> =
+                    (0..h).map(|j| std::array::from_fn(|class| w2[class * h + j])).collect();
                 let mut images = Images::zeros(h);
                 images.set(&noise(32 * h, 5), &noise(32 * h, 6), &noise(32, 7)); // what was there before
                 images.set(&a, &b, &m);
                 let other = vec![[0.5; CLASSES]; h];
                 let mut out = [[[f32::NAN; CLASSES]; Images::MOST]; 3];
-                images.logits(&[(C, &by_neuron), ([1.0, 0.0, 0.0], &other), (C, &by_neuron)], &mut out);
+                images.logits(
+                    &[(C, &by_neuron), ([1.0, 0.0, 0.0], &other), (C, &by_neuron)],
+                    &mut out,
+                );
                 for out in [&out[0], &out[2]] {
                     assert_eq!(bits(out[..n].as_flattened()), bits(&expected), "{isa:?} {n} x {h}");
                 }

@@ -37,7 +37,8 @@ impl Cholesky {
             if !definite {
                 return None;
             }
-            let rest: Vec<f64> = (from..to).flat_map(|k| &g[k * n + to..(k + 1) * n]).copied().collect();
+            let rest: Vec<f64> =
+                (from..to).flat_map(|k| &g[k * n + to..(k + 1) * n]).copied().collect();
             update(&mut g, n, to, &pack::<ROWS>(&rest, n - to), &pack::<LANES>(&rest, n - to));
         }
         Some(Cholesky { n, u: g })
@@ -156,7 +157,8 @@ mod tests {
     /// XᵀX + I with more rows than columns: positive definite.
     fn definite(n: usize) -> Vec<f64> {
         let x: Vec<f64> = noise((n + 3) * n, 1).into_iter().map(f64::from).collect();
-        let entry = |i: usize, j: usize| (0..n + 3).map(|k| x[k * n + i] * x[k * n + j]).sum::<f64>();
+        let entry =
+            |i: usize, j: usize| (0..n + 3).map(|k| x[k * n + i] * x[k * n + j]).sum::<f64>();
         (0..n * n).map(|at| entry(at / n, at % n) + f64::from(at / n == at % n)).collect()
     }
 
@@ -185,7 +187,11 @@ mod tests {
                 let u = Cholesky::factor(upper, n).expect("positive definite").u;
                 for i in 0..n {
                     for j in i..n {
-                        assert_eq!(u[i * n + j].to_bits(), expected[i * n + j].to_bits(), "{isa:?} {n} at {i}, {j}");
+                        assert_eq!(
+                            u[i * n + j].to_bits(),
+                            expected[i * n + j].to_bits(),
+                            "{isa:?} {n} at {i}, {j}"
+                        );
                     }
                 }
             });

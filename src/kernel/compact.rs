@@ -77,8 +77,8 @@ static LANES_OF: [[u8; 8]; 256] = {
 fn avx2(row: &[u8], out: &mut [u32]) -> usize {
     use std::arch::x86_64::{
         _mm_cmpeq_epi8, _mm_cvtsi64_si128, _mm_movemask_epi8, _mm_setzero_si128, _mm256_add_epi32,
-        _mm256_cvtepu8_epi32, _mm256_or_si256, _mm256_permutevar8x32_epi32, _mm256_set1_epi32, _mm256_setr_epi32,
-        _mm256_slli_epi32, _mm256_storeu_si256,
+        _mm256_cvtepu8_epi32, _mm256_or_si256, _mm256_permutevar8x32_epi32, _mm256_set1_epi32,
+        _mm256_setr_epi32, _mm256_slli_epi32, _mm256_storeu_si256,
     };
     let load = |eight: [u8; 8]| _mm_cvtsi64_si128(i64::from_le_bytes(eight));
     let lanes = _mm256_slli_epi32::<8>(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -95,7 +95,9 @@ fn avx2(row: &[u8], out: &mut [u32]) -> usize {
         let order = _mm256_cvtepu8_epi32(load(LANES_OF[usize::from(ink)]));
         let out = &mut out[end..][..SLACK];
         // SAFETY: 8 words is what is written, wherever they lie.
-        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), _mm256_permutevar8x32_epi32(words, order)) };
+        unsafe {
+            _mm256_storeu_si256(out.as_mut_ptr().cast(), _mm256_permutevar8x32_epi32(words, order))
+        };
         end += ink.count_ones() as usize;
     }
     end + plain(rest, 8 * eights.len() as u32, &mut out[end..])
@@ -105,10 +107,13 @@ fn avx2(row: &[u8], out: &mut [u32]) -> usize {
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,popcnt")]
 fn avx512(row: &[u8], out: &mut [u32]) -> usize {
     use std::arch::x86_64::{
-        _mm_loadu_si128, _mm_test_epi8_mask, _mm512_add_epi32, _mm512_cvtepu8_epi32, _mm512_maskz_compress_epi32,
-        _mm512_or_si512, _mm512_set1_epi32, _mm512_setr_epi32, _mm512_slli_epi32, _mm512_storeu_si512,
+        _mm_loadu_si128, _mm_test_epi8_mask, _mm512_add_epi32, _mm512_cvtepu8_epi32,
+        _mm512_maskz_compress_epi32, _mm512_or_si512, _mm512_set1_epi32, _mm512_setr_epi32,
+        _mm512_slli_epi32, _mm512_storeu_si512,
     };
-    let lanes = _mm512_slli_epi32::<8>(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    let lanes = _mm512_slli_epi32::<8>(_mm512_setr_epi32(
+        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
+    ));
     let (sixteens, rest) = row.as_chunks::<16>();
     let mut end = 0;
     for (sixteen, first) in sixteens.iter().zip((0..).step_by(16)) {
@@ -122,7 +127,9 @@ fn avx512(row: &[u8], out: &mut [u32]) -> usize {
         let words = _mm512_or_si512(places, _mm512_cvtepu8_epi32(bytes));
         let out = &mut out[end..][..SLACK];
         // SAFETY: 16 words is what is written, wherever they lie.
-        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_maskz_compress_epi32(ink, words)) };
+        unsafe {
+            _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_maskz_compress_epi32(ink, words))
+        };
         end += ink.count_ones() as usize;
     }
     end + plain(rest, 16 * sixteens.len() as u32, &mut out[end..])
@@ -136,10 +143,12 @@ mod tests {
     #[test]
     fn the_words_of_a_row_are_those_of_its_naive_twin() {
         for n in [0, 1, 7, 8, 9, 15, 16, 17, 31, 33, 64, 784, 5000] {
-            let patchy = |i: usize| if (i * i / 40).is_multiple_of(3) { 0 } else { (i * 37 % 256) as u8 };
+            let patchy =
+                |i: usize| if (i * i / 40).is_multiple_of(3) { 0 } else { (i * 37 % 256) as u8 };
             for row in [(0..n).map(patchy).collect(), vec![0; n], vec![255; n]] {
                 let kept = row.iter().enumerate().filter(|&(_, &byte)| byte != 0);
-                let expected: Vec<u32> = kept.map(|(place, &byte)| 256 * place as u32 + u32::from(byte)).collect();
+                let expected: Vec<u32> =
+                    kept.map(|(place, &byte)| 256 * place as u32 + u32::from(byte)).collect();
                 on_every_isa(|isa| {
                     let mut out = vec![u32::MAX; n + SLACK];
                     let end = compact(&row, &mut out);

@@ -201,7 +201,9 @@ impl Run {
         for (c, w) in w.iter_mut().enumerate() {
             w.copy_from_slice(&w2[c * h + first..][..L]);
         }
-        for ((output, a), out) in outputs.iter().zip(a.chunks_exact(h)).zip(panel.chunks_exact_mut(width)) {
+        for ((output, a), out) in
+            outputs.iter().zip(a.chunks_exact(h)).zip(panel.chunks_exact_mut(width))
+        {
             let mut sums = [0.0f32; L];
             for c in 0..CLASSES {
                 sums = add(output[c], &w[c], sums);
@@ -235,8 +237,11 @@ mod tests {
     fn logits_equal_their_naive_twin_bit_for_bit() {
         for (n, h) in [(0, 3), (3, 0), (1, 1), (4, 10), (7, 33), (130, 100)] {
             let (a, w2) = (numbers(n * h, 1), numbers(CLASSES * h, 2));
-            let twin = |i: usize, c: usize| (0..h).fold(0.0f32, |sum, j| a[i * h + j].mul_add(w2[c * h + j], sum));
-            let expected: Vec<f32> = (0..n * CLASSES).map(|at| twin(at / CLASSES, at % CLASSES)).collect();
+            let twin = |i: usize, c: usize| {
+                (0..h).fold(0.0f32, |sum, j| a[i * h + j].mul_add(w2[c * h + j], sum))
+            };
+            let expected: Vec<f32> =
+                (0..n * CLASSES).map(|at| twin(at / CLASSES, at % CLASSES)).collect();
             on_every_isa(|isa| {
                 let mut out = vec![f32::NAN; n * CLASSES];
                 logits(&a, &w2, h, &mut out);
@@ -249,8 +254,9 @@ mod tests {
     fn outgoing_gradients_equal_their_naive_twin_bit_for_bit() {
         for (n, h) in [(0, 16), (1, 8), (5, 40), (129, 64)] {
             let (outputs, a) = (numbers(n * CLASSES, 1), numbers(n * h, 2));
-            let twin =
-                |c: usize, j: usize| (0..n).fold(0.0f32, |sum, i| outputs[i * CLASSES + c].mul_add(a[i * h + j], sum));
+            let twin = |c: usize, j: usize| {
+                (0..n).fold(0.0f32, |sum, i| outputs[i * CLASSES + c].mul_add(a[i * h + j], sum))
+            };
             let expected: Vec<f32> = (0..CLASSES * h).map(|at| twin(at / h, at % h)).collect();
             on_every_isa(|isa| {
                 let mut out = vec![f32::NAN; CLASSES * h];
@@ -265,9 +271,12 @@ mod tests {
         for (n, h) in [(0, 3), (1, 1), (3, 10), (5, 50), (5, 64), (9, 100), (130, 144)] {
             let shape = Panels::zeros(h, n);
             let padded = shape.padded();
-            let (outputs, w2, a) = (numbers(n * CLASSES, 1), numbers(CLASSES * padded, 2), numbers(n * padded, 3));
+            let (outputs, w2, a) =
+                (numbers(n * CLASSES, 1), numbers(CLASSES * padded, 2), numbers(n * padded, 3));
             let twin = |i: usize, j: usize| {
-                let sum = (0..CLASSES).fold(0.0f32, |sum, c| outputs[i * CLASSES + c].mul_add(w2[c * padded + j], sum));
+                let sum = (0..CLASSES).fold(0.0f32, |sum, c| {
+                    outputs[i * CLASSES + c].mul_add(w2[c * padded + j], sum)
+                });
                 if a[i * padded + j] > 0.0 { 1.5 * sum } else { 0.0 }
             };
             let expected: Vec<f32> = (0..h * n).map(|at| twin(at % n, at / n)).collect();
@@ -296,15 +305,19 @@ mod tests {
 
     #[test]
     fn dropout_scales_what_it_keeps_and_leaves_the_padding() {
-        for (n, h, padded) in [(1, 1, 1), (2, 2, 3), (3, 10, 16), (5, 64, 64), (7, 100, 104), (2, 250, 256)] {
-            let (before, keep) = (numbers(n * padded, 1), numbers(n * h, 2).into_iter().map(|x| x > -0.3));
+        for (n, h, padded) in
+            [(1, 1, 1), (2, 2, 3), (3, 10, 16), (5, 64, 64), (7, 100, 104), (2, 250, 256)]
+        {
+            let (before, keep) =
+                (numbers(n * padded, 1), numbers(n * h, 2).into_iter().map(|x| x > -0.3));
             let keep: Vec<bool> = keep.collect();
             let twin = |i: usize, j: usize| match keep[i * h..][..h].get(j) {
                 Some(true) => before[i * padded + j] * 1.3,
                 Some(false) => 0.0,
                 None => before[i * padded + j],
             };
-            let expected: Vec<f32> = (0..n * padded).map(|at| twin(at / padded, at % padded)).collect();
+            let expected: Vec<f32> =
+                (0..n * padded).map(|at| twin(at / padded, at % padded)).collect();
             on_every_isa(|isa| {
                 let mut a = before.clone();
                 drop_out(&mut a, &keep, n, 1.3);

@@ -45,7 +45,13 @@ per_isa! {
 }
 
 #[inline(always)]
-fn compare_rows<const N: usize>(rows: &[f32], lanes: &[[f32; LANES]], j: usize, m: usize, out: &mut [f32]) {
+fn compare_rows<const N: usize>(
+    rows: &[f32],
+    lanes: &[[f32; LANES]],
+    j: usize,
+    m: usize,
+    out: &mut [f32],
+) {
     let rows: [&[f32]; N] = std::array::from_fn(|r| &rows[r * lanes.len()..][..lanes.len()]);
     let mut sums = [[0.0f32; LANES]; N];
     for (k, &lanes) in lanes.iter().enumerate() {
@@ -72,13 +78,16 @@ mod tests {
     #[test]
     fn distances_equal_their_naive_twin_on_every_isa() {
         on_every_isa(|isa| {
-            for (n, m, d) in [(0, 3, 2), (3, 0, 2), (1, 1, 1), (4, 16, 5), (7, 17, 33), (13, 40, 101)] {
+            for (n, m, d) in
+                [(0, 3, 2), (3, 0, 2), (1, 1, 1), (4, 16, 5), (7, 17, 33), (13, 40, 101)]
+            {
                 let (a, b) = (noise(n * d, 1), noise(m * d, 2));
                 let mut out = vec![f32::NAN; n * m];
                 squared_distances(&a, &b, d, &mut out);
                 for (at, out) in out.iter().enumerate() {
                     let (a, b) = (&a[at / m * d..][..d], &b[at % m * d..][..d]);
-                    let naive = a.iter().zip(b).fold(0.0f32, |sum, (a, b)| (a - b).mul_add(a - b, sum));
+                    let naive =
+                        a.iter().zip(b).fold(0.0f32, |sum, (a, b)| (a - b).mul_add(a - b, sum));
                     assert_eq!(out.to_bits(), naive.to_bits(), "{isa:?} {n} x {m} x {d}");
                 }
             }

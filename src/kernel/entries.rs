@@ -31,7 +31,10 @@ type Term<'a, const W: usize> = (f32, &'a [f32; W]);
 /// # Safety
 /// Its column must be below the panel's rows.
 #[inline(always)]
-pub(super) unsafe fn term<E: Entry, P: Borrow<[f32; W]>, const W: usize>(entry: E, panel: &[P]) -> Term<'_, W> {
+pub(super) unsafe fn term<E: Entry, P: Borrow<[f32; W]>, const W: usize>(
+    entry: E,
+    panel: &[P],
+) -> Term<'_, W> {
     debug_assert!(entry.column() < panel.len());
     // SAFETY: the caller has seen to it.
     (entry.value(), unsafe { panel.get_unchecked(entry.column()) }.borrow())

@@ -171,7 +171,8 @@ impl Products {
         let mut rest = self.sums.as_mut_slice();
         (0..self.columns.div_ceil(PANEL)).map(move |j| {
             let squares = if symmetric { j + 1 } else { all };
-            rest.split_off_mut(..squares * PANEL).expect("as many squares as columns of squares take")
+            rest.split_off_mut(..squares * PANEL)
+                .expect("as many squares as columns of squares take")
         })
     }
 
@@ -179,7 +180,11 @@ impl Products {
     pub fn at(&self, i: usize, j: usize) -> f64 {
         let (i, j) = if self.symmetric { (i.min(j), i.max(j)) } else { (i, j) };
         let panel = j / PANEL;
-        let above = if self.symmetric { panel * (panel + 1) / 2 } else { panel * self.rows.div_ceil(PANEL) };
+        let above = if self.symmetric {
+            panel * (panel + 1) / 2
+        } else {
+            panel * self.rows.div_ceil(PANEL)
+        };
         self.sums[above * PANEL + i].0[j % PANEL]
     }
 }
@@ -290,7 +295,8 @@ mod avx512 {
             // The right panel, read again and again, stays in L2 while the left ones pass by.
             for (i, square) in squares.chunks_exact_mut(PANEL).enumerate() {
                 // Of the last panels, what is beyond the columns is left out as far as tiles go.
-                let [height, width] = [rows - i * PANEL, columns - j * PANEL].map(|left| left.min(PANEL));
+                let [height, width] =
+                    [rows - i * PANEL, columns - j * PANEL].map(|left| left.min(PANEL));
                 let square = &mut square[..height.next_multiple_of(ROWS)];
                 add_square(x.panel(i), y.panel(j), width, square);
             }
@@ -318,13 +324,15 @@ mod avx512 {
             }
             let mut tile = [[_mm512_setzero_ps(); V]; ROWS];
             for (left, right) in left.iter().zip(right) {
-                let ahead = |row: &Row<f32>, lane| row.0.as_ptr().wrapping_add(AHEAD * PANEL + lane).cast();
+                let ahead =
+                    |row: &Row<f32>, lane| row.0.as_ptr().wrapping_add(AHEAD * PANEL + lane).cast();
                 _mm_prefetch::<_MM_HINT_T0>(ahead(left, i));
                 for lane in (0..V * LANES).step_by(LANES) {
                     _mm_prefetch::<_MM_HINT_T0>(ahead(right, lane));
                 }
                 // SAFETY: a row is aligned to 64 bytes, and V times sixteen are no more than its 48 numbers.
-                let right: [__m512; V] = from_fn(|v| unsafe { _mm512_load_ps(right.0.as_ptr().add(v * LANES)) });
+                let right: [__m512; V] =
+                    from_fn(|v| unsafe { _mm512_load_ps(right.0.as_ptr().add(v * LANES)) });
                 for (tile, &l) in tile.iter_mut().zip(&left.0[i..i + ROWS]) {
                     let l = _mm512_set1_ps(l);
                     for (sum, r) in tile.iter_mut().zip(right) {
@@ -375,7 +383,8 @@ pub(super) mod tests {
     #[test]
     fn a_gram_matrix_equals_its_naive_twin_on_every_isa() {
         on_every_isa(|isa| {
-            let small = [(0, 0), (0, 3), (1, 1), (2, 6), (3, 48), (7, 49), (31, 40), (5, 72), (4, 73)];
+            let small =
+                [(0, 0), (0, 3), (1, 1), (2, 6), (3, 48), (7, 49), (31, 40), (5, 72), (4, 73)];
             for (n, p) in small.into_iter().chain([(129, 101), (PIECE, 5), (2 * PIECE + 3, 60)]) {
                 let x = with_zeros(noise(n * p, 1));
                 let mut sums = begun(Products::gram(p));
@@ -384,7 +393,11 @@ pub(super) mod tests {
                     for j in i..p {
                         let sum = sums.at(i, j);
                         let expected = 0.25 + naive(&x, p, &x, p, i, j);
-                        assert_eq!(sum.to_bits(), expected.to_bits(), "{isa:?} {n} x {p} at {i}, {j}");
+                        assert_eq!(
+                            sum.to_bits(),
+                            expected.to_bits(),
+                            "{isa:?} {n} x {p} at {i}, {j}"
+                        );
                         assert_eq!(sums.at(j, i), sum);
                     }
                 }
@@ -395,7 +408,15 @@ pub(super) mod tests {
     #[test]
     fn a_cross_product_equals_its_naive_twin_on_every_isa() {
         on_every_isa(|isa| {
-            let small = [(0, 2, 3), (1, 1, 1), (5, 6, 16), (9, 7, 97), (40, 50, 10), (3, 0, 2), (8, 100, 96)];
+            let small = [
+                (0, 2, 3),
+                (1, 1, 1),
+                (5, 6, 16),
+                (9, 7, 97),
+                (40, 50, 10),
+                (3, 0, 2),
+                (8, 100, 96),
+            ];
             for (n, p, q) in small.into_iter().chain([(PIECE, 3, 2), (2 * PIECE + 1, 10, 50)]) {
                 let (x, y) = (with_zeros(noise(n * p, 1)), noise(n * q, 2));
                 let mut sums = begun(Products::cross(p, q));

@@ -50,7 +50,12 @@ per_isa! {
 }
 
 #[inline(always)]
-fn in_registers<const N: usize>(rounds: usize, factor: f32, term: f32, mut chains: [f32; N]) -> [f32; N] {
+fn in_registers<const N: usize>(
+    rounds: usize,
+    factor: f32,
+    term: f32,
+    mut chains: [f32; N],
+) -> [f32; N] {
     for _ in 0..rounds {
         for x in &mut chains {
             *x = x.mul_add(factor, term);
@@ -128,8 +133,9 @@ mod tests {
         for n in [0, 1, 64, 100, 640] {
             let x = noise(n, 1);
             let whole = n - n % SUMS;
-            let expected: [f32; SUMS] =
-                std::array::from_fn(|lane| x[..whole].iter().skip(lane).step_by(SUMS).fold(0.5, |sum, x| sum + x));
+            let expected: [f32; SUMS] = std::array::from_fn(|lane| {
+                x[..whole].iter().skip(lane).step_by(SUMS).fold(0.5, |sum, x| sum + x)
+            });
             on_every_isa(|isa| {
                 let mut sums = [0.5; SUMS];
                 read(&x, &mut sums);

@@ -93,7 +93,9 @@ pub fn isa() -> Isa {
         let available = Isa::available();
         let widest = available[available.len() - 1];
         let asked = std::env::var("REPRO_SIMD").ok();
-        asked.and_then(|name| available.into_iter().find(|isa| isa.name() == name)).unwrap_or(widest)
+        asked
+            .and_then(|name| available.into_iter().find(|isa| isa.name() == name))
+            .unwrap_or(widest)
     })
 }
 
@@ -104,7 +106,10 @@ pub fn check_forced_isa() -> Result<(), String> {
     if names.contains(&asked.as_str()) {
         return Ok(());
     }
-    Err(format!("`REPRO_SIMD={asked}` is not an instruction set of this machine; it has `{}`", names.join("`, `")))
+    Err(format!(
+        "`REPRO_SIMD={asked}` is not an instruction set of this machine; it has `{}`",
+        names.join("`, `")
+    ))
 }
 
 /// Defines a kernel: one body, compiled for every [`Isa`], dispatched by [`isa`].

@@ -229,7 +229,13 @@ fn fetch(entries: &[NonZero]) {
 /// The rows `from` of x · w, each element summed over the non-zeros of its row of `x`, ascending by column; in the way
 /// that suits the registers of `isa`.
 #[inline(always)]
-fn forward(isa: Isa, x: &Sparse, from: impl Iterator<Item = u32>, w: &Panels, sink: &mut impl Sink) {
+fn forward(
+    isa: Isa,
+    x: &Sparse,
+    from: impl Iterator<Item = u32>,
+    w: &Panels,
+    sink: &mut impl Sink,
+) {
     if isa == Isa::Avx512 {
         let mut rows = fetched(x, from);
         // Those of like length together, so that neighbours end at about the same time.
@@ -247,7 +253,14 @@ fn forward(isa: Isa, x: &Sparse, from: impl Iterator<Item = u32>, w: &Panels, si
 
 /// The `rows` of x and a panel [depth, width].
 #[inline(always)]
-fn on_few_registers(x: &Sparse, rows: &[Row], column: usize, width: usize, panel: &[f32], sink: &mut impl Sink) {
+fn on_few_registers(
+    x: &Sparse,
+    rows: &[Row],
+    column: usize,
+    width: usize,
+    panel: &[f32],
+    sink: &mut impl Sink,
+) {
     by_width!(width, W => if W <= NARROW {
         side_by_side::<2, W>(x, rows, column, panel, sink);
     } else {
@@ -263,13 +276,23 @@ fn on_few_registers(x: &Sparse, rows: &[Row], column: usize, width: usize, panel
 pub(super) fn product(x: &Sparse, z: &[f32], elements: usize, sink: &mut impl Sink) {
     let width = elements / x.rows().max(1);
     assert!(width == padded(width) && (LANES..=PANEL).contains(&width), "no panel is {width} wide");
-    assert_eq!((elements, z.len()), (x.rows() * width, x.columns() * width), "the factors do not fit together");
+    assert_eq!(
+        (elements, z.len()),
+        (x.rows() * width, x.columns() * width),
+        "the factors do not fit together"
+    );
     on_few_registers(x, &all(x), 0, width, z, sink);
 }
 
 /// The `rows` of x and a panel [depth, W], one after the other.
 #[inline(always)]
-fn one_by_one<const W: usize>(x: &Sparse, rows: &[Row], column: usize, panel: &[f32], sink: &mut impl Sink) {
+fn one_by_one<const W: usize>(
+    x: &Sparse,
+    rows: &[Row],
+    column: usize,
+    panel: &[f32],
+    sink: &mut impl Sink,
+) {
     let (panel, _) = panel.as_chunks::<W>();
     assert_eq!(x.columns(), panel.len(), "the factors do not fit together");
     for row in rows {
@@ -314,9 +337,15 @@ fn side_by_side<const N: usize, const W: usize>(
 ///
 /// # Safety
 /// Every entry's column must be below the panel's rows.
-#[expect(clippy::needless_range_loop, reason = "the rows advance together, and by index they stay in registers")]
+#[expect(
+    clippy::needless_range_loop,
+    reason = "the rows advance together, and by index they stay in registers"
+)]
 #[inline(always)]
-unsafe fn sums_of<const N: usize, const W: usize>(rows: [&[NonZero]; N], panel: &[[f32; W]]) -> [[f32; W]; N] {
+unsafe fn sums_of<const N: usize, const W: usize>(
+    rows: [&[NonZero]; N],
+    panel: &[[f32; W]],
+) -> [[f32; W]; N] {
     let mut sums = [[0.0f32; W]; N];
     let shortest = rows.iter().fold(usize::MAX, |shortest, row| shortest.min(row.len()));
     let mut heads = rows;
@@ -429,7 +458,11 @@ mod tests {
     /// Rows and columns of which some have hardly a non-zero, and some hardly a zero.
     fn uneven(n: usize, d: usize) -> Vec<u8> {
         let kept = |at: usize| at * at % 97 < 14 * (at / d % 8).max(at % d % 6);
-        pixels(n, d).into_iter().enumerate().map(|(at, pixel)| if kept(at) { pixel | 1 } else { 0 }).collect()
+        pixels(n, d)
+            .into_iter()
+            .enumerate()
+            .map(|(at, pixel)| if kept(at) { pixel | 1 } else { 0 })
+            .collect()
     }
 
     fn naive(pixels: &[u8], d: usize, rows: Range<usize>, w: &[f32], h: usize) -> Vec<f32> {
@@ -475,7 +508,10 @@ mod tests {
                 out.fill(f32::NAN);
                 activate(&x, &chosen, &panels, &mut out);
                 let activations: Vec<f32> = expected.iter().map(|z| z.max(0.0)).collect();
-                assert!(out.chunks(h).eq(activations.chunks(h).rev()), "{isa:?}, {n} x {d} x {h}, chosen");
+                assert!(
+                    out.chunks(h).eq(activations.chunks(h).rev()),
+                    "{isa:?}, {n} x {d} x {h}, chosen"
+                );
                 let mut padded = vec![f32::NAN; rows.len() * panels.padded()];
                 project(&x, rows.clone(), &panels, &mut padded);
                 for (row, padded) in expected.chunks(h).zip(padded.chunks(panels.padded())) {
@@ -489,8 +525,11 @@ mod tests {
     /// What [`project`] does on instruction sets that this machine may not have.
     #[test]
     fn the_way_of_every_instruction_set_has_the_same_bits() {
-        for (n, d, h) in [(0, 5, 3), (11, 200, 9), (6, 784, 100), (5, 400, 24), (9, 330, 300), (8, 784, 56)] {
-            let (x, w) = (Sparse::from_pixels(&uneven(n, d), d), Panels::pack(&noise(h * d, 3), h, d));
+        for (n, d, h) in
+            [(0, 5, 3), (11, 200, 9), (6, 784, 100), (5, 400, 24), (9, 330, 300), (8, 784, 56)]
+        {
+            let (x, w) =
+                (Sparse::from_pixels(&uneven(n, d), d), Panels::pack(&noise(h * d, 3), h, d));
             let by = |isa| {
                 let mut out = vec![f32::NAN; n * h];
                 forward(isa, &x, 0..n as u32, &w, &mut Rows::<false>::of(n, &w, &mut out));
@@ -509,11 +548,14 @@ mod tests {
         let sizes = [(0, 3, 2), (1, 1, 1), (6, 40, 10), (5, 100, 200), (130, 30, 25), (9, 50, 110)];
         for (n, d, h) in sizes.into_iter().chain(widths) {
             let (pixels, w) = (uneven(n, d), noise(n * h, 3)); // w is [n, h]
-            let (x, columns) = (Sparse::from_pixels(&pixels, d), (0..h * n).map(|at| w[at % n * h + at / n]));
+            let (x, columns) =
+                (Sparse::from_pixels(&pixels, d), (0..h * n).map(|at| w[at % n * h + at / n]));
             let panels = Panels::pack(&columns.collect::<Vec<f32>>(), h, n);
             let twin = |j: usize, c: usize| {
                 let inked = (0..n).filter(|i| pixels[i * d + c] != 0);
-                inked.fold(0.0f32, |sum, i| (f32::from(pixels[i * d + c]) / 255.0).mul_add(w[i * h + j], sum))
+                inked.fold(0.0f32, |sum, i| {
+                    (f32::from(pixels[i * d + c]) / 255.0).mul_add(w[i * h + j], sum)
+                })
             };
             let expected: Vec<f32> = (0..h * d).map(|at| twin(at / d, at % d)).collect();
             let mut turned = Sparse::empty();

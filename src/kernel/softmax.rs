@@ -102,8 +102,11 @@ impl Softmax {
         for x in &mut logs {
             *x = ln(*x);
         }
-        for (lane, (&label, logits)) in labels.iter().zip(logits.as_chunks::<CLASSES>().0).enumerate() {
-            seen.loss += logs[lane] - (f64::from(logits[usize::from(label)]) - f64::from(self.largest[lane]));
+        for (lane, (&label, logits)) in
+            labels.iter().zip(logits.as_chunks::<CLASSES>().0).enumerate()
+        {
+            seen.loss += logs[lane]
+                - (f64::from(logits[usize::from(label)]) - f64::from(self.largest[lane]));
             seen.wrong += usize::from(self.best[lane] != u32::from(label));
         }
     }
@@ -120,7 +123,9 @@ impl Softmax {
                 scaled[lane] = (f64::from(scaled[lane]) * scale[lane]) as f32;
             }
         }
-        for (lane, (gradient, &label)) in gradient.as_chunks_mut::<CLASSES>().0.iter_mut().zip(labels).enumerate() {
+        for (lane, (gradient, &label)) in
+            gradient.as_chunks_mut::<CLASSES>().0.iter_mut().zip(labels).enumerate()
+        {
             for (gradient, scaled) in gradient.iter_mut().zip(&scaled) {
                 *gradient = scaled[lane];
             }
@@ -201,8 +206,10 @@ mod tests {
     fn naive(logits: &mut [f32], labels: &[u8], weight: f64, seen: &mut Seen) {
         for (logits, &label) in logits.chunks_mut(CLASSES).zip(labels) {
             let label = usize::from(label);
-            let best = (1..CLASSES).fold(0, |best, class| if logits[class] > logits[best] { class } else { best });
-            let exp: Vec<f32> = logits.iter().map(|logit| exp_of_negative(logit - logits[best])).collect();
+            let best = (1..CLASSES)
+                .fold(0, |best, class| if logits[class] > logits[best] { class } else { best });
+            let exp: Vec<f32> =
+                logits.iter().map(|logit| exp_of_negative(logit - logits[best])).collect();
             let sum = exp.iter().fold(0.0, |sum, &exp| sum + f64::from(exp));
             seen.loss += ln(sum) - (f64::from(logits[label]) - f64::from(logits[best]));
             seen.wrong += usize::from(best != label);
@@ -216,7 +223,8 @@ mod tests {
     #[test]
     fn many_images_at_once_equal_their_naive_twin_bit_for_bit() {
         for n in [0, 1, 2, 15, 16, 17, 33, 130, 1000] {
-            let mut logits: Vec<f32> = noise(n * CLASSES, 1).iter().map(|x| 1.0 / (x * x * x)).collect();
+            let mut logits: Vec<f32> =
+                noise(n * CLASSES, 1).iter().map(|x| 1.0 / (x * x * x)).collect();
             if n > 20 {
                 (logits[7], logits[45], logits[113]) = (f32::NAN, f32::INFINITY, f32::NEG_INFINITY);
             }
@@ -226,14 +234,24 @@ mod tests {
                 let start = Seen { loss: 0.25, wrong: 3 };
                 let (mut gradient, mut expected) = (logits.to_vec(), start);
                 naive(&mut gradient, labels, 0.3, &mut expected);
-                let bits = |x: &[f32]| x.iter().map(|x| if x.is_nan() { 0 } else { x.to_bits() }).collect::<Vec<_>>();
+                let bits = |x: &[f32]| {
+                    x.iter().map(|x| if x.is_nan() { 0 } else { x.to_bits() }).collect::<Vec<_>>()
+                };
                 let loss = |seen: Seen| (!seen.loss.is_nan()).then(|| seen.loss.to_bits());
                 on_every_isa(|isa| {
                     let (mut looked, mut found, mut out) = (start, start, logits.to_vec());
                     cross_entropy(logits, labels, &mut looked);
                     cross_entropy_gradient(&mut out, labels, 0.3, &mut found);
-                    assert_eq!((loss(looked), looked.wrong), (loss(expected), expected.wrong), "{isa:?}, {n}");
-                    assert_eq!((loss(found), found.wrong), (loss(expected), expected.wrong), "{isa:?}, {n}");
+                    assert_eq!(
+                        (loss(looked), looked.wrong),
+                        (loss(expected), expected.wrong),
+                        "{isa:?}, {n}"
+                    );
+                    assert_eq!(
+                        (loss(found), found.wrong),
+                        (loss(expected), expected.wrong),
+                        "{isa:?}, {n}"
+                    );
                     assert_eq!(bits(&out), bits(&gradient), "{isa:?}, {n}");
                 });
             }
@@ -244,11 +262,13 @@ mod tests {
     fn the_exponential_is_within_two_units_in_the_last_place() {
         let ulps = |x: f32| {
             let exact = libm::exp(f64::from(x));
-            let unit = f64::from(f32::from_bits((exact as f32).to_bits() + 1)) - f64::from(exact as f32);
+            let unit =
+                f64::from(f32::from_bits((exact as f32).to_bits() + 1)) - f64::from(exact as f32);
             (f64::from(exp_of_negative(x)) - exact).abs() / unit
         };
         let last = (-87.0f32).to_bits();
-        let every = (0x8000_0000..=last).step_by(997).map(f32::from_bits).chain([f32::from_bits(last)]);
+        let every =
+            (0x8000_0000..=last).step_by(997).map(f32::from_bits).chain([f32::from_bits(last)]);
         let worst = every.map(ulps).fold(0.0, f64::max);
         assert!(worst <= 2.0, "{worst}");
     }
@@ -262,12 +282,18 @@ mod tests {
 
     #[test]
     fn the_logarithm_is_within_two_units_in_the_last_place() {
-        let wide = (0..200_000).map(|i| f64::from_bits(0x0010_0000_0000_0000 + i * 0x29d5_3a1f_9e2d));
-        let sums =
-            (0..=900_000).map(|i| 1.0 + f64::from(i) / 1e5).chain((1..52).map(|k| 1.0 + 1.0 / (1u64 << k) as f64));
+        let wide =
+            (0..200_000).map(|i| f64::from_bits(0x0010_0000_0000_0000 + i * 0x29d5_3a1f_9e2d));
+        let sums = (0..=900_000)
+            .map(|i| 1.0 + f64::from(i) / 1e5)
+            .chain((1..52).map(|k| 1.0 + 1.0 / (1u64 << k) as f64));
         for x in wide.chain(sums) {
             let exact = libm::log(x);
-            assert!((ln(x) - exact).abs() <= 2.0 * f64::EPSILON * exact.abs(), "ln({x}) is {}, not {exact}", ln(x));
+            assert!(
+                (ln(x) - exact).abs() <= 2.0 * f64::EPSILON * exact.abs(),
+                "ln({x}) is {}, not {exact}",
+                ln(x)
+            );
         }
         assert_eq!(ln(1.0).to_bits(), 0.0f64.to_bits());
         assert!(ln(f64::NAN).is_nan());

@@ -137,7 +137,12 @@ impl Sparse {
     /// # Panics
     /// If `pixels` is not whole rows, there are no columns, or there are 2^32 non-zeros or more then.
     pub fn append(&mut self, pixels: &[u8]) {
-        assert!(pixels.len().is_multiple_of(self.columns), "{} pixels are not rows of {}", pixels.len(), self.columns);
+        assert!(
+            pixels.len().is_multiple_of(self.columns),
+            "{} pixels are not rows of {}",
+            pixels.len(),
+            self.columns
+        );
         // A row is made where it stays in cache and then copied: what is behind the last entry is not touched before
         // it is needed, and memory costs most when it is first touched.
         let mut words = vec![0; self.columns + SLACK];
@@ -166,7 +171,8 @@ impl Sparse {
         const SPREAD: usize = 4;
         assert!(chosen.len() <= NonZero::COLUMNS, "more than 2^24 rows are to be columns");
         let room = chosen.len() + SPREAD;
-        let entries = self.columns.checked_mul(room).filter(|&entries| u32::try_from(entries).is_ok());
+        let entries =
+            self.columns.checked_mul(room).filter(|&entries| u32::try_from(entries).is_ok());
         let entries = entries.expect("fewer than 2^32 non-zeros");
         out.columns = chosen.len();
         out.entries.resize(entries, NonZero::default());
@@ -195,7 +201,12 @@ impl Sparse {
 /// # Safety
 /// The entries' columns must be different ones that have spans, whose ends lie in `out`.
 #[inline(always)]
-unsafe fn turn<const N: usize>(entries: &[NonZero; N], place: u32, spans: &mut [Span], out: &mut [NonZero]) {
+unsafe fn turn<const N: usize>(
+    entries: &[NonZero; N],
+    place: u32,
+    spans: &mut [Span],
+    out: &mut [NonZero],
+) {
     // SAFETY: the caller has seen to it.
     let ends = entries.map(|entry| unsafe {
         debug_assert!(entry.column() < spans.len());
@@ -255,7 +266,10 @@ pub(super) mod tests {
                 assert_eq!((x.rows(), x.columns()), (n, d));
                 for (i, row) in pixels.chunks(d).enumerate() {
                     let kept = (0..).zip(row).filter(|&(_, &pixel)| pixel != 0);
-                    assert!(x.row(i).eq(kept.map(|(c, &p)| (c, f32::from(p) / 255.0))), "row {i} of {n} x {d}");
+                    assert!(
+                        x.row(i).eq(kept.map(|(c, &p)| (c, f32::from(p) / 255.0))),
+                        "row {i} of {n} x {d}"
+                    );
                 }
             }
         }

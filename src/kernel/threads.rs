@@ -9,7 +9,11 @@ use std::sync::{Mutex, PoisonError};
 ///
 /// # Panics
 /// If `work` does, or there are no workspaces.
-pub fn share<T, W: Send>(workspaces: &mut [W], items: impl Iterator<Item = T> + Send, work: impl Fn(&mut W, T) + Sync) {
+pub fn share<T, W: Send>(
+    workspaces: &mut [W],
+    items: impl Iterator<Item = T> + Send,
+    work: impl Fn(&mut W, T) + Sync,
+) {
     let (own, others) = workspaces.split_first_mut().expect("a workspace for one thread at least");
     let items = Mutex::new(items);
     let run = |workspace: &mut W| {
@@ -42,7 +46,9 @@ mod tests {
         for threads in [1, 2, 5] {
             for n in [0, 1, 3, 100] {
                 let mut outputs = vec![0; n];
-                share(&mut vec![(); threads], outputs.iter_mut().enumerate(), |(), (i, output)| *output += i + 1);
+                share(&mut vec![(); threads], outputs.iter_mut().enumerate(), |(), (i, output)| {
+                    *output += i + 1
+                });
                 assert_eq!(outputs, (1..=n).collect::<Vec<_>>(), "{n} items on {threads} threads");
             }
         }

@@ -83,7 +83,13 @@ pub struct Weights<'a> {
 trait Rule {
     /// Moves `W` neighbouring weights by their `gradient`. What is not a slice of its own, but behind one reference with
     /// others, LLVM takes for perhaps the same memory, and moves the weights one by one.
-    fn apply<const W: usize>(&self, gradient: [f32; W], w: &mut [f32; W], first: &mut [f32; W], second: &mut [f32; W]);
+    fn apply<const W: usize>(
+        &self,
+        gradient: [f32; W],
+        w: &mut [f32; W],
+        first: &mut [f32; W],
+        second: &mut [f32; W],
+    );
 }
 
 /// [`Update::Momentum`] that shrinks nothing: the same bits, by one addition in place of the soft threshold.
@@ -95,7 +101,13 @@ struct Smooth {
 
 impl Rule for Smooth {
     #[inline(always)]
-    fn apply<const W: usize>(&self, gradient: [f32; W], w: &mut [f32; W], first: &mut [f32; W], _: &mut [f32; W]) {
+    fn apply<const W: usize>(
+        &self,
+        gradient: [f32; W],
+        w: &mut [f32; W],
+        first: &mut [f32; W],
+        _: &mut [f32; W],
+    ) {
         for lane in 0..W {
             let v = self.momentum.mul_add(first[lane], self.decay.mul_add(w[lane], gradient[lane]));
             first[lane] = v;
@@ -107,7 +119,13 @@ impl Rule for Smooth {
 
 impl Rule for Update {
     #[inline(always)]
-    fn apply<const W: usize>(&self, gradient: [f32; W], w: &mut [f32; W], first: &mut [f32; W], second: &mut [f32; W]) {
+    fn apply<const W: usize>(
+        &self,
+        gradient: [f32; W],
+        w: &mut [f32; W],
+        first: &mut [f32; W],
+        second: &mut [f32; W],
+    ) {
         match *self {
             Update::Momentum { rate, momentum, decay, shrink } => {
                 for lane in 0..W {
@@ -179,7 +197,8 @@ impl Weights<'_> {
     #[inline(always)]
     fn apply<const W: usize>(&mut self, rule: &impl Rule, gradient: [f32; W], at: usize) {
         let moments = (self.first[at..].first_chunk_mut(), self.second[at..].first_chunk_mut());
-        let (Some(w), (Some(first), Some(second))) = (self.w[at..].first_chunk_mut(), moments) else {
+        let (Some(w), (Some(first), Some(second))) = (self.w[at..].first_chunk_mut(), moments)
+        else {
             panic!("BUG: there are no {W} weights from {at} on");
         };
         rule.apply(gradient, w, first, second);
@@ -219,7 +238,8 @@ mod tests {
 
     const SGD: Update = Update::Momentum { rate: 0.5, momentum: 0.5, decay: 0.0, shrink: 0.0 };
     const SMOOTH: Update = Update::Momentum { rate: 0.1, momentum: 0.9, decay: 0.01, shrink: 0.0 };
-    const SHRINKING: Update = Update::Momentum { rate: 0.1, momentum: 0.9, decay: 0.01, shrink: 0.02 };
+    const SHRINKING: Update =
+        Update::Momentum { rate: 0.1, momentum: 0.9, decay: 0.01, shrink: 0.02 };
     const ADAM: Update = Update::Adam {
         rate: 0.01,
         scale: 1.5,
@@ -276,7 +296,12 @@ mod tests {
         };
         case(update, 1.0, &[3.0], &[1.0 - 1.0 / 150.0]);
         // then g = -1: m = 0.17, v = 0.0991.
-        case(update, 1.0, &[3.0, -1.0], &[1.0 - 1.0 / 150.0, 1.0 - 1.0 / 150.0 - 0.0017 / (1.5 * 0.314_801_5)]);
+        case(
+            update,
+            1.0,
+            &[3.0, -1.0],
+            &[1.0 - 1.0 / 150.0, 1.0 - 1.0 / 150.0 - 0.0017 / (1.5 * 0.314_801_5)],
+        );
     }
 
     #[test]
@@ -348,7 +373,11 @@ mod tests {
                         apply(update, &gradient, &mut w, &mut moments);
                     }
                     let found = [&w, &*moments.first, &*moments.second].map(bits);
-                    assert_eq!(found, expected.each_ref().map(|x| bits(x)), "{isa:?}, {n}, {update:?}");
+                    assert_eq!(
+                        found,
+                        expected.each_ref().map(|x| bits(x)),
+                        "{isa:?}, {n}, {update:?}"
+                    );
                 });
             }
         }
@@ -359,12 +388,16 @@ mod tests {
         let narrow = [1, 8, 10, 24, 32].map(|h| (5, 30, h));
         let wide = [40, 48, 56, 64, 100, 184, 250].map(|h| (13, 50, h));
         for (images, d, h) in [(1, 1, 1), (3, 784, 64)].into_iter().chain(narrow).chain(wide) {
-            let pixels: Vec<u8> =
-                (0..images * d).map(|i| if i % d * 7 % 13 > i % 11 { (i * 37 % 251) as u8 } else { 0 }).collect();
+            let pixels: Vec<u8> = (0..images * d)
+                .map(|i| if i % d * 7 % 13 > i % 11 { (i * 37 % 251) as u8 } else { 0 })
+                .collect();
             let (batch, mut x) = (Sparse::from_pixels(&pixels, d), Sparse::empty());
             let all: Vec<u32> = (0..images as u32).collect();
             batch.transpose(&all, &mut x);
-            let (z, w) = (Panels::pack(&numbers(h * images), h, images), Panels::pack(&numbers(h * d), h, d));
+            let (z, w) = (
+                Panels::pack(&numbers(h * images), h, images),
+                Panels::pack(&numbers(h * d), h, d),
+            );
             for update in [SGD, SMOOTH, SHRINKING, ADAM] {
                 let moved = |step: fn(Update, &Sparse, &Panels, &mut Panels, &mut Moments)| {
                     let (mut w, mut moments) = (w.clone(), Moments::zeros(w.data().len()));
@@ -372,7 +405,11 @@ mod tests {
                     [bits(w.data()), bits(&moments.first), bits(&moments.second)]
                 };
                 on_every_isa(|isa| {
-                    assert_eq!(moved(fused), moved(stored), "{isa:?}, {images} x {d} x {h}, {update:?}")
+                    assert_eq!(
+                        moved(fused),
+                        moved(stored),
+                        "{isa:?}, {images} x {d} x {h}, {update:?}"
+                    )
                 });
             }
         }

@@ -133,7 +133,7 @@ pub enum Event {
 
 /// Version of the JSON form of [`Event`] and of all that commands say in JSON. Raised when a field goes or changes its
 /// meaning; a reader passes over events and fields that it does not know.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// A run in numbers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

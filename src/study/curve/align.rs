@@ -57,7 +57,8 @@ pub fn align(a: &Mlp, b: &Mlp, cost: Cost, images: Option<&Sparse>) -> Result<Al
         (Cost::Activations, _) => return Err("the cost `activations` needs images".to_owned()),
     };
     let assignment = assign(&costs, n).map_err(|e| format!("cannot match neurons: {e}"))?;
-    let certified_gap = certify(&costs, n, &assignment).map_err(|e| format!("BUG: a matching is not optimal: {e}"))?;
+    let certified_gap = certify(&costs, n, &assignment)
+        .map_err(|e| format!("BUG: a matching is not optimal: {e}"))?;
     let permutation = Permutation::try_from(assignment.columns)?;
     Ok(Alignment {
         total_cost: total(&costs, permutation.as_slice()),
@@ -185,7 +186,10 @@ mod tests {
         for cost in [Cost::Neurons, Cost::Incoming, Cost::Activations] {
             let found = align(&a, &b, cost, Some(&x)).expect("an alignment");
             assert_eq!(found.permutation, hidden.inverse(), "{cost:?}");
-            assert!(found.total_cost.abs() < 1e-4 && found.identity_cost > 1.0, "{cost:?}: {found:?}");
+            assert!(
+                found.total_cost.abs() < 1e-4 && found.identity_cost > 1.0,
+                "{cost:?}: {found:?}"
+            );
             assert!((found.correlation - 1.0).abs() < 1e-6, "{cost:?}: {found:?}");
         }
     }
@@ -195,7 +199,9 @@ mod tests {
         let (a, b) = (net(40, "a"), net(40, "b"));
         let found = align(&a, &b, Cost::Neurons, None).expect("an alignment");
         let permuted = found.permutation.apply(&b).expect("equal widths");
-        let squared = |b: &Mlp| a.params().iter().zip(b.params()).map(|(&a, &b)| f64::from(a - b).powi(2)).sum::<f64>();
+        let squared = |b: &Mlp| {
+            a.params().iter().zip(b.params()).map(|(&a, &b)| f64::from(a - b).powi(2)).sum::<f64>()
+        };
         assert!(found.total_cost < found.identity_cost);
         assert!((squared(&permuted) / found.total_cost - 1.0).abs() < 1e-5);
         assert!((squared(&b) / found.identity_cost - 1.0).abs() < 1e-5);
@@ -223,7 +229,8 @@ mod tests {
         let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
         for (k, cost) in activation_costs(&a, &b, &x).into_iter().enumerate() {
             let (p, q) = (column(&f, k / h), column(&g, k % h));
-            let naive = if k < h { 1.0 } else { 1.0 - dot(&p, &q) / (dot(&p, &p) * dot(&q, &q)).sqrt() };
+            let naive =
+                if k < h { 1.0 } else { 1.0 - dot(&p, &q) / (dot(&p, &p) * dot(&q, &q)).sqrt() };
             assert!((cost - naive).abs() < 1e-5, "{k}: {cost} for {naive}");
         }
     }
@@ -245,7 +252,10 @@ mod tests {
     fn what_cannot_be_matched_is_refused() {
         let a = net(2, "a");
         let refused = |b: &Mlp, cost| align(&a, b, cost, None).expect_err("refused");
-        assert_eq!(refused(&net(3, "b"), Cost::Neurons), "a net of 2 hidden neurons cannot be joined to one of 3");
+        assert_eq!(
+            refused(&net(3, "b"), Cost::Neurons),
+            "a net of 2 hidden neurons cannot be joined to one of 3"
+        );
         assert_eq!(refused(&a, Cost::Activations), "the cost `activations` needs images");
         let (x, _) = images(5);
         for cost in [Cost::Neurons, Cost::Incoming, Cost::Activations] {
@@ -253,7 +263,10 @@ mod tests {
                 let mut broken = a.clone();
                 broken.params_mut()[at] = value;
                 let error = align(&a, &broken, cost, Some(&x)).expect_err("refused");
-                assert_eq!(error, "cannot match neurons: B has parameters that are not finite numbers", "{cost:?}");
+                assert_eq!(
+                    error, "cannot match neurons: B has parameters that are not finite numbers",
+                    "{cost:?}"
+                );
             }
         }
     }

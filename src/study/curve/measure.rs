@@ -45,7 +45,13 @@ impl Path<'_> {
     ///
     /// # Panics
     /// If there are not as many labels as images.
-    pub fn measure(&self, ts: &[f64], images: &Sparse, labels: &[u8], threads: NonZero<usize>) -> Vec<Point> {
+    pub fn measure(
+        &self,
+        ts: &[f64],
+        images: &Sparse,
+        labels: &[u8],
+        threads: NonZero<usize>,
+    ) -> Vec<Point> {
         let w2: Vec<_> = ts.iter().map(|&t| self.w2(t)).collect();
         let stops: Vec<_> = ts.iter().zip(&w2).map(|(&t, w2)| Stop { t, s: t, w2 }).collect();
         self.measure_stops(&stops, images, labels, threads)
@@ -66,25 +72,34 @@ impl Path<'_> {
         let h = self.a.hidden();
         let layer = HiddenLayer::of(self);
         let w2: Vec<_> = stops.iter().map(|stop| by_neuron(stop.w2)).collect();
-        let points: Vec<_> =
-            stops.iter().zip(&w2).map(|(stop, w2)| (layer.coefficients(stop.s), w2.as_slice())).collect();
+        let points: Vec<_> = stops
+            .iter()
+            .zip(&w2)
+            .map(|(stop, w2)| (layer.coefficients(stop.s), w2.as_slice()))
+            .collect();
         let mut seen = vec![Seen::default(); points.len()];
         // A thread has all its points at once, for it reads the images for every lot of them: a 61-point curve at h = 2000
         // took a twelfth longer by eights.
         let together = points.len().div_ceil(threads.get()).max(1);
-        let mut side_by_side = vec![Images::zeros(h); labels.len().min(BLOCK).div_ceil(Images::MOST)];
+        let mut side_by_side =
+            vec![Images::zeros(h); labels.len().min(BLOCK).div_ceil(Images::MOST)];
         let mut workspaces = vec![PreActivations::default(); threads.get()];
         let piece = piece(threads);
         for (block, labels) in labels.chunks(BLOCK).enumerate() {
             let side_by_side = &mut side_by_side[..labels.len().div_ceil(Images::MOST)];
-            let shares = side_by_side.chunks_mut(piece / Images::MOST).zip(labels.chunks(piece)).enumerate();
+            let shares =
+                side_by_side.chunks_mut(piece / Images::MOST).zip(labels.chunks(piece)).enumerate();
             share(&mut workspaces, shares, |z, (k, (side_by_side, labels))| {
                 let first = block * BLOCK + k * piece;
                 z.set_rows(labels.len(), h);
                 layer.project(images, first..first + labels.len(), z.each_mut());
                 for (k, images) in side_by_side.iter_mut().enumerate() {
                     let rows = k * Images::MOST..labels.len().min((k + 1) * Images::MOST);
-                    images.set(&z.a[rows.start * h..rows.end * h], &z.b[rows.start * h..rows.end * h], &z.m[rows]);
+                    images.set(
+                        &z.a[rows.start * h..rows.end * h],
+                        &z.b[rows.start * h..rows.end * h],
+                        &z.m[rows],
+                    );
                 }
             });
             let measured = points.chunks(together).zip(seen.chunks_mut(together));
@@ -148,7 +163,8 @@ impl<'a> HiddenLayer<'a> {
     /// With its neurons in this `order`.
     pub(super) fn in_order(path: &'a Path, order: &[usize]) -> HiddenLayer<'a> {
         let pack = |net: &Mlp| {
-            let rows: Vec<f32> = order.iter().flat_map(|&j| &net.w1()[j * INPUTS..][..INPUTS]).copied().collect();
+            let rows: Vec<f32> =
+                order.iter().flat_map(|&j| &net.w1()[j * INPUTS..][..INPUTS]).copied().collect();
             Panels::pack(&rows, order.len(), INPUTS)
         };
         let center = Panels::pack(&path.center.w1()[..INPUTS], 1, INPUTS);
@@ -188,9 +204,15 @@ mod tests {
     fn the_ends_measure_exactly_as_the_nets_themselves() {
         let (x, labels) = images(IMAGES);
         let (a, b) = (net(19, "a"), net(19, "b"));
-        for (&curve, center) in CURVES.iter().flat_map(|c| [Center::Neurons, Center::Outputs].map(|center| (c, center)))
+        for (&curve, center) in
+            CURVES.iter().flat_map(|c| [Center::Neurons, Center::Outputs].map(|center| (c, center)))
         {
-            let points = Path::new(curve, center, &a, &b).expect("equal widths").measure(&[0.0, 1.0], &x, &labels, ONE);
+            let points = Path::new(curve, center, &a, &b).expect("equal widths").measure(
+                &[0.0, 1.0],
+                &x,
+                &labels,
+                ONE,
+            );
             assert_eq!(quality(&points[0]), evaluate(&a, &x, &labels), "{curve:?}");
             assert_eq!(quality(&points[1]), evaluate(&b, &x, &labels), "{curve:?}");
         }
@@ -201,13 +223,20 @@ mod tests {
         // Pre-activations are combined after rounding instead of before: f32 rounding, so one near tie may fall over.
         let (x, labels) = images(IMAGES);
         let (a, b) = (net(33, "a"), net(33, "b"));
-        for (&curve, center) in CURVES.iter().flat_map(|c| [Center::Neurons, Center::Outputs].map(|center| (c, center)))
+        for (&curve, center) in
+            CURVES.iter().flat_map(|c| [Center::Neurons, Center::Outputs].map(|center| (c, center)))
         {
             let path = Path::new(curve, center, &a, &b).expect("equal widths");
             for point in path.measure(&grid(7), &x, &labels, ONE) {
                 let naive = evaluate(&path.point(point.t), &x, &labels);
-                assert!((point.loss / naive.loss - 1.0).abs() < 1e-6, "{curve:?} {point:?} {naive:?}");
-                assert!((point.error - naive.error).abs() < 150.0 / IMAGES as f64, "{curve:?} {point:?} {naive:?}");
+                assert!(
+                    (point.loss / naive.loss - 1.0).abs() < 1e-6,
+                    "{curve:?} {point:?} {naive:?}"
+                );
+                assert!(
+                    (point.error - naive.error).abs() < 150.0 / IMAGES as f64,
+                    "{curve:?} {point:?} {naive:?}"
+                );
             }
         }
     }
@@ -222,9 +251,13 @@ mod tests {
         };
         let (line, arc) = (path("linear"), path("arc"));
         let ts = grid(13);
-        let crossings: Vec<f64> =
-            ts.iter().map(|&t| arc.coefficients(t)).map(|[alpha, beta, _]| beta / (alpha + beta)).collect();
-        let (on_arc, on_line) = (arc.measure(&ts, &x, &labels, ONE), line.measure(&crossings, &x, &labels, ONE));
+        let crossings: Vec<f64> = ts
+            .iter()
+            .map(|&t| arc.coefficients(t))
+            .map(|[alpha, beta, _]| beta / (alpha + beta))
+            .collect();
+        let (on_arc, on_line) =
+            (arc.measure(&ts, &x, &labels, ONE), line.measure(&crossings, &x, &labels, ONE));
         for (on_arc, on_line) in on_arc.iter().zip(&on_line) {
             assert_eq!(on_arc.error, on_line.error, "at {} and {}", on_arc.t, on_line.t);
         }
@@ -237,7 +270,9 @@ mod tests {
         let (a, b) = (net(21, "a"), net(21, "b"));
         let path = Path::new(CURVES[1], Center::Neurons, &a, &b).expect("equal widths");
         let expected = path.measure(&grid(4), &x, &labels, ONE);
-        on_every_isa(|isa| assert_eq!(path.measure(&grid(4), &x, &labels, ONE), expected, "{isa:?}"));
+        on_every_isa(|isa| {
+            assert_eq!(path.measure(&grid(4), &x, &labels, ONE), expected, "{isa:?}")
+        });
     }
 
     #[test]
@@ -245,7 +280,8 @@ mod tests {
         let (x, labels) = images(IMAGES);
         let (a, b) = (net(21, "a"), net(21, "b"));
         let path = Path::new(CURVES[1], Center::Neurons, &a, &b).expect("equal widths");
-        let [one, two, three] = [1, 2, 3].map(|n| path.measure(&grid(9), &x, &labels, NonZero::new(n).expect("some")));
+        let [one, two, three] =
+            [1, 2, 3].map(|n| path.measure(&grid(9), &x, &labels, NonZero::new(n).expect("some")));
         assert_eq!(one, two);
         assert_eq!(one, three);
     }

@@ -102,7 +102,9 @@ pub struct Method {
 impl Method {
     /// Every method: each curve as it is, then each with WA.
     pub fn all() -> impl Iterator<Item = Method> {
-        [false, true].into_iter().flat_map(|refitted| CURVES.iter().map(move |&curve| Method { curve, refitted }))
+        [false, true]
+            .into_iter()
+            .flat_map(|refitted| CURVES.iter().map(move |&curve| Method { curve, refitted }))
     }
 }
 
@@ -179,7 +181,12 @@ impl<'a> Path<'a> {
     ///
     /// Refused: nets of different widths, and parameters that are not finite numbers. Relu takes a NaN
     /// for a zero, so that errors and losses would be those of another net.
-    pub fn new(curve: &'static dyn Curve, center: Center, a: &'a Mlp, b: &'a Mlp) -> Result<Path<'a>, String> {
+    pub fn new(
+        curve: &'static dyn Curve,
+        center: Center,
+        a: &'a Mlp,
+        b: &'a Mlp,
+    ) -> Result<Path<'a>, String> {
         same_width(a, b)?;
         are_finite(a, b).map_err(|e| format!("cannot join two nets: {e}"))?;
         let center = center.of(a, b);
@@ -275,7 +282,8 @@ mod fixture {
     pub(super) fn images(n: usize) -> (Sparse, Vec<u8>) {
         let mut rng = rng::stream("fixture", "images");
         let mut below = |limit| rng::below(&mut rng, limit) as u8;
-        let pixels: Vec<u8> = (0..n * INPUTS).map(|_| if below(5) == 0 { below(256) } else { 0 }).collect();
+        let pixels: Vec<u8> =
+            (0..n * INPUTS).map(|_| if below(5) == 0 { below(256) } else { 0 }).collect();
         let labels = (0..n).map(|_| below(10)).collect();
         (Sparse::from_pixels(&pixels, INPUTS), labels)
     }
@@ -325,7 +333,8 @@ mod tests {
     }
 
     #[test]
-    fn the_arcs_keep_the_mean_and_covariance_of_independent_neurons_and_linear_halves_the_covariance() {
+    fn the_arcs_keep_the_mean_and_covariance_of_independent_neurons_and_linear_halves_the_covariance()
+     {
         // Incoming weights 0 and 1 have mean (1, -2), variances 1 and 0.25 and covariance 0.3.
         let h = 20_000;
         let draw = |label| {
@@ -341,20 +350,33 @@ mod tests {
         let (a, b) = (draw("a"), draw("b"));
         let moments = |net: &Mlp| {
             let mean_of = |f: &dyn Fn(f64, f64) -> f64| {
-                net.w1().chunks(INPUTS).map(|row| f(f64::from(row[0]), f64::from(row[1]))).sum::<f64>() / h as f64
+                net.w1()
+                    .chunks(INPUTS)
+                    .map(|row| f(f64::from(row[0]), f64::from(row[1])))
+                    .sum::<f64>()
+                    / h as f64
             };
             let (x, y) = (mean_of(&|x, _| x), mean_of(&|_, y| y));
             let second = |f: &dyn Fn(f64, f64) -> f64| mean_of(&|p, q| f(p - x, q - y));
             [x, y, second(&|x, _| x * x), second(&|_, y| y * y), second(&|x, y| x * y)]
         };
-        let cases =
-            [("arc", 0.5, 1.0), ("arc", 0.2, 1.0), ("rho-arc", 0.5, 1.0), ("linear", 0.5, 0.5), ("linear", 0.2, 0.68)];
+        let cases = [
+            ("arc", 0.5, 1.0),
+            ("arc", 0.2, 1.0),
+            ("rho-arc", 0.5, 1.0),
+            ("linear", 0.5, 0.5),
+            ("linear", 0.2, 0.68),
+        ];
         for (curve, t, shrunk) in cases {
             let curve = Method::try_from(curve.to_owned()).expect("known").curve;
-            let found = moments(&Path::new(curve, Center::Neurons, &a, &b).expect("equal widths").point(t));
+            let found =
+                moments(&Path::new(curve, Center::Neurons, &a, &b).expect("equal widths").point(t));
             let expected = [1.0, -2.0, shrunk, 0.25 * shrunk, 0.3 * shrunk];
             for (found, expected) in found.iter().zip(expected) {
-                assert!((found - expected).abs() < 0.03, "{curve:?} at {t}: {found} for {expected}");
+                assert!(
+                    (found - expected).abs() < 0.03,
+                    "{curve:?} at {t}: {found} for {expected}"
+                );
             }
         }
     }
@@ -409,12 +431,15 @@ mod tests {
     #[test]
     fn nets_of_numbers_that_are_not_finite_are_not_joined() {
         let whole = net(2, "a");
-        for (at, value) in [(0, f32::NAN), (INPUTS, f32::INFINITY), (2 * INPUTS, f32::NEG_INFINITY)] {
+        for (at, value) in [(0, f32::NAN), (INPUTS, f32::INFINITY), (2 * INPUTS, f32::NEG_INFINITY)]
+        {
             let mut broken = whole.clone();
             broken.params_mut()[at] = value;
             for (name, a, b) in [("A", &broken, &whole), ("B", &whole, &broken)] {
                 let error = Path::new(CURVES[0], Center::Zero, a, b).expect_err("refused");
-                let expected = format!("cannot join two nets: {name} has parameters that are not finite numbers");
+                let expected = format!(
+                    "cannot join two nets: {name} has parameters that are not finite numbers"
+                );
                 assert_eq!(error, expected, "{value}");
             }
         }

@@ -46,8 +46,10 @@ pub const FILES: [File; 4] = [
 ];
 
 /// Where the files are served: a base address, to which a file's name and `.gz` are appended.
-pub const MIRRORS: [&str; 2] =
-    ["https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"];
+pub const MIRRORS: [&str; 2] = [
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+];
 
 /// Why bytes are not MNIST.
 #[derive(Debug, Error)]
@@ -75,7 +77,11 @@ pub enum MnistError {
 pub fn verify(file: &File, bytes: &[u8]) -> Result<(), MnistError> {
     let found: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     if found != file.sha256 {
-        return Err(MnistError::Digest { file: file.name.to_owned(), expected: file.sha256.to_owned(), found });
+        return Err(MnistError::Digest {
+            file: file.name.to_owned(),
+            expected: file.sha256.to_owned(),
+            found,
+        });
     }
     Ok(())
 }
@@ -91,7 +97,9 @@ pub fn gunzip(name: &str, bytes: &[u8], limit: usize) -> Result<Vec<u8>, MnistEr
         // Something else follows the last member, as `gzip` allows: the digest says whether all is here.
         Err(_) if unzipped.len() == limit => Ok(unzipped),
         Err(cause) => Err(MnistError::Gzip { file: name.to_owned(), cause }),
-        Ok(_) if unzipped.len() > limit => Err(MnistError::TooLong { file: name.to_owned(), limit }),
+        Ok(_) if unzipped.len() > limit => {
+            Err(MnistError::TooLong { file: name.to_owned(), limit })
+        }
         Ok(_) => Ok(unzipped),
     }
 }
@@ -139,7 +147,9 @@ mod tests {
         let published = FILES[1].sha256;
         assert_eq!(
             message,
-            format!("`train-labels-idx1-ubyte` has the SHA-256 `{empty}`, not the published `{published}`")
+            format!(
+                "`train-labels-idx1-ubyte` has the SHA-256 `{empty}`, not the published `{published}`"
+            )
         );
     }
 
@@ -164,7 +174,10 @@ mod tests {
     fn a_broken_stream_is_refused_by_name() {
         let stream = gzip(b"one small step");
         for broken in [&b"not gzip"[..], &[], &stream[..stream.len() - 1]] {
-            assert_eq!(gunzip("f.gz", broken, 100).unwrap_err().to_string(), "`f.gz` cannot be unzipped");
+            assert_eq!(
+                gunzip("f.gz", broken, 100).unwrap_err().to_string(),
+                "`f.gz` cannot be unzipped"
+            );
         }
     }
 
@@ -184,7 +197,8 @@ mod tests {
     #[test]
     fn sets_of_unequal_files_are_refused() {
         let (images, labels) = (idx::write_images(&[1; PIXELS]), idx::write_labels(&[3, 4]));
-        let message = assemble(&[images.clone(), labels.clone(), images, labels]).unwrap_err().to_string();
+        let message =
+            assemble(&[images.clone(), labels.clone(), images, labels]).unwrap_err().to_string();
         let [images, labels, ..] = FILES.each_ref().map(|file| file.name);
         assert_eq!(message, format!("`{images}` holds 1 images, but `{labels}` holds 2 labels"));
     }

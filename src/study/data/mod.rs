@@ -109,7 +109,10 @@ impl Labelled {
 
 impl From<&Examples> for Labelled {
     fn from(examples: &Examples) -> Labelled {
-        Labelled { images: Sparse::from_pixels(&examples.pixels, PIXELS), labels: examples.labels.clone() }
+        Labelled {
+            images: Sparse::from_pixels(&examples.pixels, PIXELS),
+            labels: examples.labels.clone(),
+        }
     }
 }
 
@@ -127,7 +130,8 @@ mod tests {
         let all = numbered(50);
         let (rest, out) = all.split_off(15, "0");
         assert_eq!((rest.len(), out.len()), (35, 15));
-        let mut firsts: Vec<u8> = rest.pixels.iter().chain(&out.pixels).step_by(PIXELS).copied().collect();
+        let mut firsts: Vec<u8> =
+            rest.pixels.iter().chain(&out.pixels).step_by(PIXELS).copied().collect();
         firsts.sort_unstable();
         assert_eq!(firsts, (0..50).collect::<Vec<u8>>());
         assert_eq!(all.split_off(15, "0").1, out);

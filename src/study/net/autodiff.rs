@@ -18,7 +18,11 @@ pub(super) struct Autodiff {
 impl Autodiff {
     /// About to train `net`.
     pub(super) fn new(net: &Mlp) -> Self {
-        Autodiff { net: net.clone(), moments: Moments::zeros(net.params().len()), device: Cpu::default() }
+        Autodiff {
+            net: net.clone(),
+            moments: Moments::zeros(net.params().len()),
+            device: Cpu::default(),
+        }
     }
 }
 
@@ -72,6 +76,9 @@ impl Engine for Autodiff {
 fn wrong_answers(logits: &[f32], batch: &Batch) -> usize {
     let images = batch.chosen.len();
     let logit = |class: usize, image: usize| logits[class * images + image];
-    let answer = |i| (1..CLASSES).fold(0, |best, class| if logit(class, i) > logit(best, i) { class } else { best });
+    let answer = |i| {
+        (1..CLASSES)
+            .fold(0, |best, class| if logit(class, i) > logit(best, i) { class } else { best })
+    };
     batch.chosen_labels().enumerate().filter(|&(i, label)| answer(i) != usize::from(label)).count()
 }

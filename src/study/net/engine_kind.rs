@@ -49,21 +49,29 @@ mod tests {
             Prior::Laplace { scale: 2.0.try_into().unwrap() },
             Prior::Dropout(0.5.try_into().unwrap()),
         ] {
-            let mut engines =
-                [EngineKind::Kernel, EngineKind::Autodiff].map(|kind| kind.start(&init, NonZero::<usize>::MIN));
+            let mut engines = [EngineKind::Kernel, EngineKind::Autodiff]
+                .map(|kind| kind.start(&init, NonZero::<usize>::MIN));
             let mut dropout = stream("0", "dropout");
             let mut losses = Vec::new();
             for step in 1..=50 {
-                let chosen: Vec<u32> = (0..batch_size).map(|i| (step as u32 * batch_size + i) * 7 % 400).collect();
+                let chosen: Vec<u32> =
+                    (0..batch_size).map(|i| (step as u32 * batch_size + i) * 7 % 400).collect();
                 let keep = prior.keep(chosen.len(), hidden, &mut dropout);
-                let batch = Batch { images: &images, labels: &data.labels, chosen: &chosen, keep: keep.as_ref() };
+                let batch = Batch {
+                    images: &images,
+                    labels: &data.labels,
+                    chosen: &chosen,
+                    keep: keep.as_ref(),
+                };
                 if step == 1 {
-                    let [kernel, autodiff] = engines.each_mut().map(|engine| engine.gradient(&batch).0);
+                    let [kernel, autodiff] =
+                        engines.each_mut().map(|engine| engine.gradient(&batch).0);
                     assert_close(kernel.w1(), autodiff.w1(), prior);
                     assert_close(kernel.w2(), autodiff.w2(), prior);
                 }
                 let update = Optimizer::default().update(step, 0.05, prior, data.len());
-                let [kernel, autodiff] = engines.each_mut().map(|engine| engine.step(&batch, update));
+                let [kernel, autodiff] =
+                    engines.each_mut().map(|engine| engine.step(&batch, update));
                 assert!(
                     (kernel.loss / autodiff.loss - 1.0).abs() < 1e-4,
                     "{prior}, step {step}: {kernel:?} {autodiff:?}"
@@ -71,7 +79,10 @@ mod tests {
                 assert_eq!(kernel.wrong, autodiff.wrong, "{prior}, step {step}");
                 losses.push(kernel.loss);
             }
-            assert!(losses[49] < 0.8 * losses[0], "{prior}: {losses:?} must fall, or there is little to agree on");
+            assert!(
+                losses[49] < 0.8 * losses[0],
+                "{prior}: {losses:?} must fall, or there is little to agree on"
+            );
         }
     }
 

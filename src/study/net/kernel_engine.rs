@@ -56,10 +56,13 @@ impl KernelEngine {
         let threads = if net.hidden() < WORTH_A_THREAD { 1 } else { threads.get() };
         let mut w1 = Panels::pack(net.w1(), net.hidden(), INPUTS);
         let mut w2 = vec![0.0; CLASSES * w1.padded()];
-        for (padded, row) in w2.chunks_exact_mut(w1.padded()).zip(net.w2().chunks_exact(net.hidden())) {
+        for (padded, row) in
+            w2.chunks_exact_mut(w1.padded()).zip(net.w2().chunks_exact(net.hidden()))
+        {
             padded[..row.len()].copy_from_slice(row);
         }
-        let (w1_moments, w2_moments) = (Moments::zeros(w1.data_mut().len()), Moments::zeros(w2.len()));
+        let (w1_moments, w2_moments) =
+            (Moments::zeros(w1.data_mut().len()), Moments::zeros(w2.len()));
         let pass = Pass {
             labels: Vec::new(),
             a: Aligned::default(),
@@ -81,8 +84,11 @@ impl KernelEngine {
         hidden.set_depth(images);
 
         let piece = images.div_ceil(*threads);
-        let pieces =
-            batch.chosen.chunks(piece).zip(a.chunks_mut(piece * padded)).zip(outputs.chunks_mut(piece * CLASSES));
+        let pieces = batch
+            .chosen
+            .chunks(piece)
+            .zip(a.chunks_mut(piece * padded))
+            .zip(outputs.chunks_mut(piece * CLASSES));
         share(&mut vec![(); *threads], pieces.enumerate(), |(), (k, ((chosen, a), outputs))| {
             activate(batch.images, chosen, w1, a);
             if let Some(keep) = batch.keep {
@@ -124,7 +130,9 @@ impl Engine for KernelEngine {
 
     fn gradient(&mut self, batch: &Batch) -> (Mlp, Seen) {
         let seen = self.forward(batch);
-        let KernelEngine { w1, w2, pass: Pass { a, outputs, outgoing, hidden, pixels, .. }, .. } = self;
+        let KernelEngine {
+            w1, w2, pass: Pass { a, outputs, outgoing, hidden, pixels, .. }, ..
+        } = self;
         let mut incoming = Panels::zeros(w1.columns(), INPUTS);
         for ((first, hidden), (_, incoming)) in hidden.panels_mut().zip(incoming.panels_mut()) {
             hidden_gradient(outputs, w2, a, batch.scale(), first, hidden);
@@ -157,14 +165,21 @@ mod tests {
         for (row, &i) in CHOSEN.iter().enumerate() {
             let pixels = &data.pixels[i as usize * INPUTS..][..INPUTS];
             let neuron = |j: usize| {
-                let z: f64 =
-                    w1[j * INPUTS..][..INPUTS].iter().zip(pixels).map(|(w, &x)| w * f64::from(x) / 255.0).sum();
-                let factor = keep.map_or(1.0, |k| if k.flags[row * HIDDEN + j] { f64::from(k.scale) } else { 0.0 });
+                let z: f64 = w1[j * INPUTS..][..INPUTS]
+                    .iter()
+                    .zip(pixels)
+                    .map(|(w, &x)| w * f64::from(x) / 255.0)
+                    .sum();
+                let factor = keep.map_or(1.0, |k| {
+                    if k.flags[row * HIDDEN + j] { f64::from(k.scale) } else { 0.0 }
+                });
                 z.max(0.0) * factor
             };
             let a: Vec<f64> = (0..HIDDEN).map(neuron).collect();
-            let f: Vec<f64> = w2.chunks(HIDDEN).map(|row| row.iter().zip(&a).map(|(w, a)| w * a).sum()).collect();
-            loss += f.iter().map(|f| f.exp()).sum::<f64>().ln() - f[usize::from(data.labels[i as usize])];
+            let f: Vec<f64> =
+                w2.chunks(HIDDEN).map(|row| row.iter().zip(&a).map(|(w, a)| w * a).sum()).collect();
+            loss += f.iter().map(|f| f.exp()).sum::<f64>().ln()
+                - f[usize::from(data.labels[i as usize])];
         }
         loss / IMAGES as f64 + 0.5 * decay * w.iter().map(|w| w * w).sum::<f64>()
     }
@@ -177,7 +192,8 @@ mod tests {
         let net = Init::Normal { std: 0.3.try_into().unwrap() }
             .draw((HIDDEN as u32).try_into().unwrap(), &mut stream("0", "net"));
         let keep = prior.keep(IMAGES, HIDDEN, &mut stream("0", "dropout"));
-        let batch = Batch { images: &images, labels: &data.labels, chosen: &CHOSEN, keep: keep.as_ref() };
+        let batch =
+            Batch { images: &images, labels: &data.labels, chosen: &CHOSEN, keep: keep.as_ref() };
         let sgd = Optimizer::Sgd(Sgd { momentum: 0.0.try_into().unwrap(), ..Sgd::default() });
         let mut engine = KernelEngine::new(&net, NonZero::<usize>::MIN);
         engine.step(&batch, sgd.update(1, 0.5, prior, data.len()));
@@ -206,7 +222,11 @@ mod tests {
             let alive = slopes.iter().filter(|slope| slope.abs() > 1e-4).count();
             assert!(alive > 500, "{prior}: only {alive} slopes to compare");
             for ((before, after), slope) in before.iter().zip(&after).zip(&slopes) {
-                assert!(((before - after) / 0.5 - slope).abs() < 2e-6, "{prior}: {} {slope}", (before - after) / 0.5);
+                assert!(
+                    ((before - after) / 0.5 - slope).abs() < 2e-6,
+                    "{prior}: {} {slope}",
+                    (before - after) / 0.5
+                );
             }
         }
     }

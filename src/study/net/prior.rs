@@ -85,7 +85,8 @@ impl Keep {
         let mut bytes = vec![0; 2 * count];
         rng.fill_bytes(&mut bytes);
         let (draws, _) = bytes.as_chunks::<2>();
-        let flags = draws.iter().map(|&draw| u16::from_le_bytes(draw) >= threshold as u16).collect();
+        let flags =
+            draws.iter().map(|&draw| u16::from_le_bytes(draw) >= threshold as u16).collect();
         Keep { flags, scale: (1.0 / (1.0 - threshold / 65536.0)) as f32 }
     }
 }
@@ -120,7 +121,11 @@ mod tests {
                 .unwrap_err()
                 .contains("`-1` is out of bounds; write a number above zero")
         );
-        assert!(read(r#"{"normal":{"variance":1,"mean":0}}"#).unwrap_err().contains("unknown field `mean`"));
+        assert!(
+            read(r#"{"normal":{"variance":1,"mean":0}}"#)
+                .unwrap_err()
+                .contains("unknown field `mean`")
+        );
         assert!(read(r#"{"dropout":1}"#).is_err());
         assert!(read(r#""flat""#).is_err());
     }
