@@ -1,6 +1,6 @@
 //! pipeline.lock: what makes it, what is held to it, and what is refused.
 
-use crate::space::{Output, Space, flip};
+use crate::space::{Output, Space, flip_byte};
 use repro::engine::key::{Artifact, Digest};
 use repro::engine::record::lockfile::Lockfile;
 use serde_json::Value as Json;
@@ -219,7 +219,7 @@ fn verify_compares_what_is_cached_and_tells_what_is_not() {
     hint: `repro run --profile once` brings them up to date
     ");
     space.ok(&["run"]);
-    flip(&space.object(&space.digests()["data"]["data.json"]));
+    flip_byte(&space.object(&space.digests()["data"]["data.json"]));
     space.exits(5, &["verify", "--locked"]);
 }
 

@@ -1,13 +1,14 @@
-//! The program from outside: each test is a project folder of its own, a few runs of `repro`, and what they said and left.
+//! End-to-end tests: each creates a project folder, runs `repro` in it and checks output and files.
 //!
-//! A test's name is its claim. What ran comes first, results second: a cache that gives right numbers by working twice is
-//! broken. No test needs the network, MNIST or the time of day.
+//! A test's name is the claim that it checks. Tests check first which nodes ran, then the results:
+//! a cache that returns right results after needless work is broken. No test needs the network or
+//! MNIST.
 
 mod cache;
 mod carried;
 mod clock;
 mod data;
-mod declared;
+mod declared_files;
 mod disk;
 mod environment;
 mod faults;
@@ -15,6 +16,7 @@ mod fuzz;
 mod gc;
 mod golden;
 mod history;
+mod hostile_names;
 mod house;
 mod inspect;
 mod isolation;
@@ -24,13 +26,13 @@ mod links;
 mod lock;
 mod looking;
 mod malformed;
-mod names;
 mod open;
 mod processes;
 mod protocol;
 mod readme;
 mod recompute;
 mod repeat;
+mod same_stat;
 mod schema;
 mod shared;
 mod space;
@@ -38,6 +40,5 @@ mod stages;
 mod streams;
 mod survive;
 mod unchanged;
-mod unseen;
 mod values;
 mod workers;

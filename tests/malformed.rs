@@ -49,6 +49,17 @@ fn a_missing_file_is_refused_with_where_it_was_looked_for() {
 }
 
 #[test]
+fn a_pipeline_file_with_the_other_ending_is_named() {
+    let space = Space::with("");
+    std::fs::rename(space.join("pipeline.yaml"), space.join("pipeline.yml")).unwrap();
+    let refused = space.exits(2, &["plan"]).stderr;
+    assert!(
+        refused.ends_with("hint: there is `pipeline.yml`: `--pipeline pipeline.yml` names it\n"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn an_unknown_stage_kind_is_refused() {
     let said = refused(
         "\

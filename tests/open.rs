@@ -1,6 +1,6 @@
 //! The stage kinds for any study: `file` brings the project's files in by content, `command` runs any program.
 
-use crate::space::{Space, copy, eventually, lives, name, nothing, set};
+use crate::space::{Space, copy, is_alive, name, nothing, set, wait_until};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt as _;
@@ -585,7 +585,7 @@ fn what_outlives_a_program_can_no_longer_change_its_answer() {
     space.edit("outputs: [out.txt]", "outputs: [out.txt, x]").ok(&["run"]);
     assert_eq!(out(&space), "done\n");
     let pid = space.read(space.object(&space.digests()["c"]["x"]));
-    assert!(!lives(pid.trim()), "it ends with its job");
+    assert!(!is_alive(pid.trim()), "it ends with its job");
 }
 
 #[test]
@@ -607,7 +607,8 @@ fn a_program_may_leave_read_only_folders_whether_it_ends_well_or_not() {
     for (last, code, said) in
         [("touch out.txt", 0, "1 ran, 0 failed"), ("false", 1, "ended with exit code 1\n")]
     {
-        let space = line(&format!("mkdir -p d/e; touch d/e/f; chmod -R a-w d; {last}"), "").bound();
+        let space =
+            line(&format!("mkdir -p d/e; touch d/e/f; chmod -R a-w d; {last}"), "").unprivileged();
         let told = space.exits(code, &["run"]).stderr;
         assert!(told.contains(said), "{told}");
         assert_eq!(space.files("tmp").len(), 0, "{last}");
@@ -725,7 +726,7 @@ fn a_program_that_takes_too_long_is_ended_with_all_it_has_started() {
     let failed = space.exits(1, &["run"]).stderr;
     assert!(failed.contains("c: failed: it took longer than 0.4 s\n"), "{failed}");
     for pid in space.read("pids").split_whitespace() {
-        assert!(!lives(pid), "{pid}");
+        assert!(!is_alive(pid), "{pid}");
     }
     assert_eq!(space.leases(), BTreeSet::new());
 }
@@ -737,10 +738,10 @@ fn a_program_that_takes_too_long_is_ended_even_if_its_run_was_killed() {
     space
         .edit("true", &format!("sleep 1000 & echo $$ $! > p; mv p {}; sleep 1000", pids.display()));
     let run = space.spawn(&["run", "--json"]);
-    eventually("it runs", || pids.exists());
+    wait_until("it runs", || pids.exists());
     run.orphan_jobs();
     for pid in space.read("pids").split_whitespace() {
-        eventually("it is gone", || !lives(pid));
+        wait_until("it is gone", || !is_alive(pid));
     }
     space.edit(
         &format!("sleep 1000 & echo $$ $! > p; mv p {}; sleep 1000", pids.display()),
@@ -767,7 +768,7 @@ fn a_run_that_is_given_up_leaves_no_program_behind() {
             ),
         );
         let run = space.spawn(&["run", "--json"]);
-        eventually("it runs", || pids.exists());
+        wait_until("it runs", || pids.exists());
         let told = Instant::now();
         for signal in signals {
             run.signal(signal);
@@ -781,7 +782,7 @@ fn a_run_that_is_given_up_leaves_no_program_behind() {
             told.elapsed()
         );
         for pid in space.read("pids").split_whitespace() {
-            eventually("it is gone", || !lives(pid));
+            wait_until("it is gone", || !is_alive(pid));
         }
     }
 }
@@ -796,7 +797,7 @@ fn a_stage_may_ask_to_be_tried_again() {
     );
     let ran = space.ok(&["run", "--json"]);
     assert_eq!(ran.ran(), set(["c"]));
-    assert_eq!(ran.told("retrying"), set(["c"]));
+    assert_eq!(ran.nodes_of("retrying"), set(["c"]));
     assert_eq!(space.read("tries").lines().count(), 3);
 }
 
