@@ -128,7 +128,7 @@ fn the_bytes_of_a_file_do_and_the_reason_names_it() {
     let space = run_space();
     space.write("data/raw/a.csv", "1\n2\n4\n");
     let plan = space.ok(&["plan"]).stdout;
-    assert!(plan.contains("  run      raw: file a.csv "), "{plan}");
+    assert!(plan.contains("  stale        raw: file a.csv "), "{plan}");
     assert_eq!(space.ran(&[]), set(["raw", "count", "told"]));
 }
 
@@ -573,7 +573,7 @@ fn a_program_cannot_write_to_what_it_is_given() {
     assert_eq!(space.read("data/raw/a.csv"), "1\n2\n");
     let stored = space.digests()["raw"]["a.csv"].clone();
     assert_eq!(space.read(space.object(&stored)), "1\n2\n");
-    assert!(space.ok(&["verify"]).stdout.contains("all sound"));
+    assert!(space.ok(&["verify"]).stdout.contains("no damage found"));
 }
 
 #[test]
