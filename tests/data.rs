@@ -92,11 +92,11 @@ fn without_folder_and_network_the_fallback_is_used_and_told_on_every_run_and_in_
     assert_eq!(quiet.stdout, "");
     let plan = space.plan(&[]);
     assert!(
-        plan[0]["fell_back"].as_str().unwrap().contains("no data folder is given"),
+        plan[0]["fallback_cause"].as_str().unwrap().contains("no data folder is given"),
         "{}",
         plan[0]
     );
-    assert!(space.ok(&["plan"]).stdout.contains("its fallback is used"));
+    assert!(space.ok(&["plan"]).stdout.contains("uses its fallback"));
 }
 
 #[test]

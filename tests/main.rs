@@ -5,13 +5,14 @@
 //! MNIST.
 
 mod cache;
-mod carried;
 mod clock;
 mod data;
 mod declared_files;
+mod determinism;
 mod disk;
 mod environment;
 mod faults;
+mod file_modes;
 mod fuzz;
 mod gc;
 mod golden;
@@ -24,14 +25,13 @@ mod jobs;
 mod limits;
 mod links;
 mod lock;
-mod looking;
 mod malformed;
 mod open;
 mod processes;
 mod protocol;
+mod read_only;
 mod readme;
 mod recompute;
-mod repeat;
 mod same_stat;
 mod schema;
 mod shared;

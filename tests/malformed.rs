@@ -34,17 +34,17 @@ fn a_missing_file_is_refused_with_where_it_was_looked_for() {
     let space = Space::tiny();
     std::fs::remove_file(space.join("pipeline.yaml")).unwrap();
     insta::assert_snapshot!(space.exits(2, &["plan"]).stderr, @r"
-    error: ./pipeline.yaml: there is no such file
-    hint: name the folder with `-C DIR`, or the file with `--pipeline FILE`
+    error: ./pipeline.yaml: no such file
+    hint: pass the project folder with `-C DIR`, or the file with `--pipeline FILE`
     ");
     insta::assert_snapshot!(space.exits(2, &["-C", "nowhere", "plan", "--pipeline", "other.yaml"]).stderr, @r"
-    error: nowhere/other.yaml: there is no such file
-    hint: name the folder with `-C DIR`, or the file with `--pipeline FILE`
+    error: nowhere/other.yaml: no such file
+    hint: pass the project folder with `-C DIR`, or the file with `--pipeline FILE`
     ");
     space.write("pipeline.yaml", b"stages: \xff\xfe");
     insta::assert_snapshot!(space.exits(2, &["plan"]).stderr, @r"
-    error: ./pipeline.yaml: it is not UTF-8
-    hint: name the folder with `-C DIR`, or the file with `--pipeline FILE`
+    error: ./pipeline.yaml: invalid UTF-8
+    hint: pass the project folder with `-C DIR`, or the file with `--pipeline FILE`
     ");
 }
 
@@ -54,7 +54,7 @@ fn a_pipeline_file_with_the_other_ending_is_named() {
     std::fs::rename(space.join("pipeline.yaml"), space.join("pipeline.yml")).unwrap();
     let refused = space.exits(2, &["plan"]).stderr;
     assert!(
-        refused.ends_with("hint: there is `pipeline.yml`: `--pipeline pipeline.yml` names it\n"),
+        refused.ends_with("hint: there is a `pipeline.yml`: pass `--pipeline pipeline.yml`\n"),
         "{refused}"
     );
 }

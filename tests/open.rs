@@ -131,7 +131,7 @@ fn an_edited_file_reruns_its_dependents_and_the_reason_names_it() {
     let space = run_space();
     space.write("data/raw/a.csv", "1\n2\n4\n");
     let plan = space.ok(&["plan"]).stdout;
-    assert!(plan.contains("  run      raw: file a.csv "), "{plan}");
+    assert!(plan.contains("  stale        raw: file a.csv "), "{plan}");
     assert_eq!(space.ran(&[]), set(["raw", "count", "copy"]));
 }
 
@@ -601,7 +601,7 @@ fn a_command_cannot_change_its_inputs() {
     assert_eq!(space.read("data/raw/a.csv"), "1\n2\n");
     let stored = space.digests()["raw"]["a.csv"].clone();
     assert_eq!(space.read(space.object(&stored)), "1\n2\n");
-    assert!(space.ok(&["verify"]).stdout.contains("all sound"));
+    assert!(space.ok(&["verify"]).stdout.contains("no damage found"));
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn every_stage_gives_its_bytes_again_and_the_cache_stays_as_it_is() {
     let told: BTreeSet<String> = said
         .stdout
         .lines()
-        .filter_map(|line| Some(line.split_once(": reproduced, ")?.0.to_owned()))
+        .filter_map(|line| Some(line.split_once(": reproduced in ")?.0.to_owned()))
         .collect();
     assert_eq!(told, nodes);
     assert!(
@@ -77,15 +77,17 @@ fn a_forged_net_is_told_by_array_element_and_both_values_and_both_are_kept() {
     );
     assert!(refused.stdout.ends_with("7 of 8 nodes reproduced\n"), "{}", refused.stdout);
     assert!(
-        refused
-            .stderr
-            .contains(&format!("1 node came out otherwise than what is cached, `{NET}` for one")),
+        refused.stderr.contains(&format!("`{NET}` differs from its cached outputs")),
         "{}",
         refused.stderr
     );
     assert!(cache(&space) == before, "nothing in the cache changes");
-    let kept =
-        refused.stdout.lines().find_map(|line| line.split_once("both are kept in `")).unwrap().1;
+    let kept = refused
+        .stdout
+        .lines()
+        .find_map(|line| line.split_once("both versions are in `"))
+        .unwrap()
+        .1;
     let kept = space.join(Path::new(kept.trim_end_matches('`')));
     let (cached, again) = (
         fs::read(kept.join("cached/net.safetensors")),
@@ -109,8 +111,8 @@ fn a_forged_table_is_told_by_line_column_and_both_values_and_a_figure_by_its_byt
     let said = space.exits(4, &["verify", "--recompute", "curves", "--json"]).stdout;
     let said: Json = serde_json::from_str(&said).unwrap();
     assert_eq!(
-        (&said["schema"], &said["of"], &said["reproduced"]),
-        (&1.into(), &8.into(), &7.into())
+        (&said["schema"], &said["total"], &said["reproduced"]),
+        (&2.into(), &8.into(), &7.into())
     );
     let node = said["nodes"]
         .as_array()
@@ -135,7 +137,7 @@ fn a_sample_is_the_same_for_the_same_seed_and_another_for_another() {
             space.ok(&[&["verify", "--recompute", "--sample", "4"], arguments].concat()).stdout;
         assert!(said.ends_with("4 of 4 nodes reproduced\n"), "{said}");
         said.lines()
-            .filter_map(|line| Some(line.split_once(": reproduced, ")?.0.to_owned()))
+            .filter_map(|line| Some(line.split_once(": reproduced in ")?.0.to_owned()))
             .collect()
     };
     assert_eq!(drawn(&[]), drawn(&["--seed", "0"]), "the default seed is 0");
@@ -148,10 +150,7 @@ fn what_is_not_cached_cannot_be_compared_and_the_command_that_makes_it_is_told()
     let space = Space::with(TINY);
     let refused = space.exits(3, &["verify", "--recompute", "nets", "-S", "nets.epochs=3"]).stderr;
     assert!(refused.contains("8 nodes not up to date"), "{refused}");
-    assert!(
-        refused.contains("hint: `repro run -S 'nets.epochs=3' nets` brings them up to date"),
-        "{refused}"
-    );
+    assert!(refused.contains("hint: run `repro run -S 'nets.epochs=3' nets` first"), "{refused}");
 }
 
 #[test]
@@ -174,7 +173,7 @@ fn a_program_that_gives_other_bytes_each_time_is_found_out() {
     );
     space.ok(&["run"]);
     let refused = space.exits(4, &["verify", "--recompute"]);
-    assert!(refused.stdout.contains("told: reproduced, "), "{}", refused.stdout);
+    assert!(refused.stdout.contains("told: reproduced in "), "{}", refused.stdout);
     assert!(refused.stdout.contains("drawn: out.bin: byte 0: cached 0x"), "{}", refused.stdout);
     assert!(refused.stdout.ends_with("1 of 2 nodes reproduced\n"), "{}", refused.stdout);
 }
@@ -191,7 +190,8 @@ fn a_node_that_fails_when_run_again_is_told_with_its_log_and_is_no_difference() 
     space.ok(&["run"]);
     fs::remove_file(secret).unwrap();
     let refused = space.exits(1, &["verify", "--recompute"]);
-    let log = refused.stdout.lines().find_map(|line| line.split_once("; its log: ")).unwrap().1;
+    let log = refused.stdout.lines().find_map(|line| line.split_once(" (log: `")).unwrap().1;
+    let log = log.trim_end_matches("`)");
     assert!(space.read(log).contains("undeclared.txt"), "{}", refused.stdout);
     assert!(refused.stdout.ends_with("0 of 1 node reproduced\n"), "{}", refused.stdout);
     space.ok(&["plan", "--check"]);
