@@ -7,12 +7,13 @@ pub(super) mod unchanged;
 use super::args::Common;
 use crate::engine::cache::store::Store;
 use crate::engine::error::{Diagnostic, Error};
+use crate::engine::record::history;
 use crate::engine::record::lockfile::command;
 use crate::engine::run::progress::Verbosity;
 use crate::engine::run::status::{PlanStatus, StatusChecker};
 use crate::engine::spec::pipeline::Pipeline;
 use crate::engine::spec::plan::{NodeId, Plan};
-use crate::engine::spec::sources::Files;
+use crate::engine::spec::sources::Sources;
 use crate::stage::DATA_VARIABLE;
 use crate::{fs, stage};
 use anyhow::{Context as _, Result};
@@ -63,8 +64,8 @@ impl Common {
     }
 
     /// The files of the project.
-    pub(super) fn files(&self, store: &Store) -> Files {
-        Files::of(&self.directory, &store.index())
+    pub(super) fn files(&self, store: &Store) -> Sources {
+        Sources::of(&self.directory, &store.index())
     }
 }
 
@@ -121,7 +122,7 @@ impl Session {
     }
 
     pub(super) fn checker(&self, forced: BTreeSet<NodeId>) -> StatusChecker<'_> {
-        StatusChecker::new(&self.plan, &self.store, forced, self.refetch)
+        StatusChecker::new(&self.plan, &self.store, forced, self.refetch, history::names)
     }
 
     /// The status of `targets` and of the nodes upstream of them; of all nodes if there are none.

@@ -6,9 +6,7 @@ use crate::engine::cache::store::Store;
 use crate::engine::key::{Artifact, Key, Recipe};
 use crate::engine::record::history;
 use crate::engine::run::event::{Event, Observer, Summary};
-use crate::engine::run::executor::{
-    Capacity, Executor, Failure, Job, KillHandle, Outcome,
-};
+use crate::engine::run::executor::{Capacity, Executor, Failure, Job, KillHandle, Outcome};
 use crate::engine::run::expected::ExpectedResults;
 use crate::engine::run::schedule::{self, Settings};
 use crate::engine::run::status::{PlanStatus, StatusChecker};

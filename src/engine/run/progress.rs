@@ -113,7 +113,7 @@ impl Terminal {
         self.bar.set_length(all as u64);
         self.bar.set_position(done as u64);
         let left = self
-            .wording
+            .sentences
             .time_left()
             .map(|left| format!("about {} left  ", seconds(left)))
             .unwrap_or_default();

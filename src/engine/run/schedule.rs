@@ -539,8 +539,7 @@ impl<'a> Run<'a> {
             if is_unavailable && self.plan.node(id).resolved.fallback.is_some() {
                 let cause = failure.short();
                 self.store.record_fallback(key, &cause)?;
-                let checked =
-                    self.checker.check_fallback(id, cause, |up| &*self.artifacts[&up])?;
+                let checked = self.checker.check_fallback(id, cause, |up| &*self.artifacts[&up])?;
                 self.act_on(id, checked)?;
                 continue;
             }
@@ -723,7 +722,10 @@ stages:
             std::fs::remove_file(lease).unwrap();
             run.join().unwrap()
         });
-        assert_eq!((ran.messages("already running"), ran.submitted.contains(&key)), (vec!["t"], true));
+        assert_eq!(
+            (ran.messages("already running"), ran.submitted.contains(&key)),
+            (vec!["t"], true)
+        );
         assert_eq!(ran.text("g"), "[(x v) x]");
     }
 
@@ -784,7 +786,10 @@ stages:
                 0
             };
             let ran = Trial { keep_going, pick: Box::new(pick), ..space.trial(BROKEN) }.run();
-            assert_eq!((ran.messages("already running"), ran.messages("failed").len()), (vec!["t"], 1));
+            assert_eq!(
+                (ran.messages("already running"), ran.messages("failed").len()),
+                (vec!["t"], 1)
+            );
             assert_eq!(ran.submitted.contains(&key), keep_going, "{:?}", ran.events);
         }
     }
@@ -917,9 +922,12 @@ stages:
     #[test]
     fn an_interrupt_ends_the_run_cancels_its_jobs_and_counts_the_rest_as_skipped() {
         let space = TestSpace::new();
-        let ran =
-            Trial { interrupted: true, script: Box::new(|_| Script::Hangs), ..space.trial(PIPELINE) }
-                .run();
+        let ran = Trial {
+            interrupted: true,
+            script: Box::new(|_| Script::Hangs),
+            ..space.trial(PIPELINE)
+        }
+        .run();
         assert_eq!(ran.cancelled.len(), 2);
         assert_eq!(ran.messages("ended:"), ["4 nodes, 0 cached, 0 ran, 0 failed, 4 skipped"]);
         assert!(matches!(ran.outcome.unwrap_err().downcast_ref(), Some(Error::Interrupted)));
@@ -928,9 +936,12 @@ stages:
     #[test]
     fn a_job_that_ends_by_an_interrupt_has_not_failed() {
         let space = TestSpace::new();
-        let ran =
-            Trial { interrupted: true, script: Box::new(|_| Script::Lost), ..space.trial(PIPELINE) }
-                .run();
+        let ran = Trial {
+            interrupted: true,
+            script: Box::new(|_| Script::Lost),
+            ..space.trial(PIPELINE)
+        }
+        .run();
         assert_eq!(ran.messages("failed"), [""; 0]);
         assert_eq!(error(&ran), Error::Interrupted.to_string());
     }
@@ -1083,7 +1094,10 @@ stages:
         let expected = Results(TestSpace::new().run(&other).artifacts);
         let space = TestSpace::new();
         for (submitted, events) in [
-            (2, &["running s: first time", "running t: first time", "finished s", "finished t"][..]),
+            (
+                2,
+                &["running s: first time", "running t: first time", "finished s", "finished t"][..],
+            ),
             (0, &["cached s", "cached t"]),
         ] {
             let ran = Trial { expected: Some(&expected), ..space.trial(PIPELINE) }.run();

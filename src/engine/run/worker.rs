@@ -5,7 +5,7 @@
 
 use crate::engine::cache::entry::{Entry, Stored};
 use crate::engine::cache::lease::Claim;
-use crate::engine::cache::lock::Workspace;
+use crate::engine::cache::lock::Workbench;
 use crate::engine::cache::process::{ProcessId, host};
 use crate::engine::cache::store::{Lookup, Store, Sync};
 use crate::engine::error::Error;
@@ -54,7 +54,7 @@ pub fn exec(
     kinds: &[&'static dyn Kind],
     key: Key,
     options: ExecOptions,
-    workspace: &mut Workspace,
+    workbench: &mut Workbench,
 ) -> Result<Entry> {
     let ExecOptions { program, threads, force, sync_later, project } = options;
     let (recipe, kind) = recipe_and_kind(store, kinds, key)?;
@@ -69,7 +69,7 @@ pub fn exec(
     let inputs = place_inputs(store, &recipe)?;
     let declared = kind.outputs_for(&recipe.params)?;
     check_threads(kind)?;
-    let [folder, scratch] = workspace.clear()?;
+    let [folder, scratch] = workbench.clear()?;
     let began = Instant::now();
     kind.run(
         &Context::new(recipe, inputs, [folder.clone(), scratch], threads).of_project(project),
@@ -99,14 +99,14 @@ pub fn exec_recompute(
     key: Key,
     options: ExecOptions,
     folder: &Path,
-    workspace: &mut Workspace,
+    workbench: &mut Workbench,
 ) -> Result<()> {
     let (recipe, kind) = recipe_and_kind(store, kinds, key)?;
     fs::create_dir_all(folder)?;
     let inputs = place_inputs(store, &recipe)?;
     let declared = kind.outputs_for(&recipe.params)?;
     check_threads(kind)?;
-    let [_, scratch] = workspace.clear()?;
+    let [_, scratch] = workbench.clear()?;
     let ExecOptions { threads, project, .. } = options;
     kind.run(
         &Context::new(recipe, inputs, [folder.to_owned(), scratch], threads).of_project(project),
@@ -120,7 +120,8 @@ fn check_threads(kind: &dyn Kind) -> Result<()> {
     if kind.spawns() {
         return Ok(());
     }
-    let requested = std::env::var("RAYON_NUM_THREADS").ok().and_then(|threads| threads.parse().ok());
+    let requested =
+        std::env::var("RAYON_NUM_THREADS").ok().and_then(|threads| threads.parse().ok());
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     process::check_threads(requested.unwrap_or_else(cores))
 }
@@ -282,7 +283,7 @@ mod tests {
     }
 
     fn run(store: &Store, key: Key, options: ExecOptions) -> Result<Entry> {
-        exec(store, KINDS, key, options, &mut store.workspace()?)
+        exec(store, KINDS, key, options, &mut store.workbench()?)
     }
 
     /// The files in this process's scratch folder, but for its lease.
@@ -375,10 +376,7 @@ mod tests {
         let input: Artifact = [("table.csv".to_owned(), digest.into())].into();
         let inputs = [("from".to_owned(), vec![input])].into();
         let error = refusal(&Recipe { inputs, ..recipe(&["table.csv", "figures/a.svg"], None) });
-        assert_eq!(
-            error.to_string(),
-            format!("the input `from/table.csv` ({digest}) is missing")
-        );
+        assert_eq!(error.to_string(), format!("the input `from/table.csv` ({digest}) is missing"));
         assert!(matches!(error.downcast_ref(), Some(Error::Corrupt { .. })));
     }
 

@@ -583,8 +583,7 @@ mod tests {
             (format!("{outcome}; echo '{json}' > $outcome"), "the disk is full"),
             ("true".to_owned(), "exit code 7"),
         ] {
-            let mut space =
-                shell(&format!("read request; echo; {report}; read next; exit 7"));
+            let mut space = shell(&format!("read request; echo; {report}; read next; exit 7"));
             let job = Job { shares_process: true, ..space.job("k") };
             assert_eq!(space.run(job), Outcome::Exited);
             let error = space.local.close().unwrap_err().to_string();
