@@ -150,7 +150,7 @@ fn end_after(limit: Duration) -> Result<Sender<()>> {
             // The message of the run, for its log.
             let _ =
                 writeln!(std::io::stderr(), "{ERROR}it took longer than {} s", limit.as_secs_f64());
-            process::end_trees(&[getpid()]);
+            process::kill_trees(&[getpid()]);
         }
     })?;
     Ok(alive)

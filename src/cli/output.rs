@@ -140,7 +140,7 @@ pub(super) fn outcome(error: &anyhow::Error) -> Outcome {
     let failure = Failure { cause, hint };
     if has_cause(error, |cause| cause.is::<Unavailable>()) {
         Outcome::Unavailable(failure)
-    } else if has_cause(error, |cause| cause.is::<process::Stopped>()) {
+    } else if has_cause(error, |cause| cause.is::<process::Terminated>()) {
         Outcome::Interrupted(failure)
     } else {
         Outcome::Failed(failure)
@@ -165,7 +165,7 @@ fn hint(error: &anyhow::Error) -> Option<&str> {
         unavailable.or_else(|| cause.downcast_ref::<Hinted>().map(|error| error.hint.as_str()))
     });
     let has_no_locks = has_cause(error, |cause| cause.is::<fs::NoLocks>());
-    known.or(hint).or_else(|| process::exhausted(error)).or(has_no_locks.then_some(NO_LOCK))
+    known.or(hint).or_else(|| process::limit_hint(error)).or(has_no_locks.then_some(NO_LOCK))
 }
 
 /// The exit code of an error that is not an [`Error`].
@@ -175,7 +175,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     };
     if has_cause(error, |cause| cause.is::<AlreadyRunning>()) {
         6
-    } else if has_cause(error, |cause| cause.is::<process::Stopped>()) {
+    } else if has_cause(error, |cause| cause.is::<process::Terminated>()) {
         130
     } else if has_cause(error, is_infrastructure) {
         7

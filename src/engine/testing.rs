@@ -1,5 +1,5 @@
-//! Small stage kinds, a fake executor that runs them in this process, and a cache of its own for each
-//! test: the engine is tested without the stages of the study.
+//! Small stage kinds, a fake executor that runs them in this process, and a cache of its own for
+//! each test: the engine is tested without the stages of the study.
 
 use crate::engine::cache::entry::Entry;
 use crate::engine::cache::store::Store;
@@ -228,12 +228,12 @@ pub(super) enum Script {
 }
 
 /// How a job ends; none if it goes on.
-type End<'a> = Box<dyn FnMut(&Job) -> Option<Outcome> + 'a>;
+type EndJob<'a> = Box<dyn FnMut(&Job) -> Option<Outcome> + 'a>;
 
 /// An executor without processes: at each poll, one of the running jobs may end.
 pub(super) struct FakeExecutor<'a> {
     capacity: Capacity,
-    end: End<'a>,
+    end: EndJob<'a>,
     /// Which of so many running jobs is next.
     pub(super) pick: Box<dyn FnMut(usize) -> usize + 'a>,
     /// The keys of jobs that a dead coordinator has left.

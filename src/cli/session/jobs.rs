@@ -2,7 +2,7 @@
 
 use crate::cli::args::{CACHE_VARIABLE, Common, NO_LOCK_VARIABLE};
 use crate::engine::run::executor::{self, Executor, GRACE, KillHandle, Options};
-use crate::process::{REQUESTS, adopt, heeded, start_thread};
+use crate::process::{TERMINATION_SIGNALS, become_subreaper, not_ignored, start_thread};
 use crate::stage::DATA_VARIABLE;
 use anyhow::{Context as _, Result};
 use signal_hook::consts::{SIGINT, SIGQUIT};
@@ -73,9 +73,10 @@ fn program_path() -> Result<PathBuf> {
 /// exits at once. The cache is consistent at any time. Signals that were ignored when the command
 /// was started stay ignored.
 fn listen(kill_jobs: KillHandle) -> Result<Arc<AtomicBool>> {
-    adopt();
+    become_subreaper();
     let interrupted = Arc::new(AtomicBool::new(false));
-    let mut signals = Signals::new(heeded(&REQUESTS)).context("cannot listen for signals")?;
+    let mut signals =
+        Signals::new(not_ignored(&TERMINATION_SIGNALS)).context("cannot listen for signals")?;
     let flag = Arc::clone(&interrupted);
     let kill_jobs = Arc::new(kill_jobs);
     start_thread(move || {

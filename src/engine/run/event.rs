@@ -1,4 +1,5 @@
-//! What happens in a run, as data. The scheduler emits events; observers print, record or count them.
+//! What happens in a run, as data. The scheduler emits events; observers print, record or count
+//! them.
 
 use super::reason::Reason;
 use serde::{Deserialize, Serialize};
@@ -110,7 +111,8 @@ pub enum Event {
     LockMatched {
         /// The lock file.
         lock: String,
-        /// The hash of all digests of the profile, including those of nodes that were not requested.
+        /// The hash of all digests of the profile, including those of nodes that were not
+        /// requested.
         root: String,
         /// How many nodes were checked.
         nodes: usize,

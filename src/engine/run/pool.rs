@@ -127,9 +127,9 @@ impl<'a> Pool<'a> {
         if jobs.is_empty() { Ok(()) } else { self.executor.submit(jobs) }
     }
 
-    /// A machine that shuts down signals this process and its jobs at once, but a job may be seen to
-    /// have ended before the flag is set here. A job that was interrupted for another reason costs
-    /// this second.
+    /// A machine that shuts down signals this process and its jobs at once, but a job may be seen
+    /// to have ended before the flag is set here. A job that was interrupted for another reason
+    /// costs this second.
     fn await_interrupt(&self) {
         let until = Instant::now() + Duration::from_secs(1);
         while !self.interrupted.load(Ordering::Relaxed) && Instant::now() < until {

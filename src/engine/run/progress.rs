@@ -52,8 +52,8 @@ impl<W: Write> Observer for Json<W> {
         if let Ok(line) = serde_json::to_string(event) {
             let _ = self.0.write_all((line + "\n").as_bytes());
         }
-        // Whole lines at once, in case the run is killed. Thousands of nodes may be cached: the last
-        // of these may be missing then.
+        // Whole lines at once, in case the run is killed. Thousands of nodes may be cached: the
+        // last of these may be missing then.
         if !matches!(event, Event::Cached { .. }) {
             self.tick();
         }

@@ -1,10 +1,10 @@
 //! Why a node runs: each reason is a variant with the old and the new value.
 //!
-//! A new recipe is compared with the one that its node had in the last run with that node. If no run
-//! had the node, it is compared with the *nearest* earlier recipe of its stage, or else of its kind:
-//! the one with the fewest differences, since it was probably edited into the new one. If the plan
-//! still has the nearest one too, nothing was edited: the new recipe was added, and runs for the
-//! first time. Knows recipes, keys and names, not the disk.
+//! A new recipe is compared with the one that its node had in the last run with that node. If no
+//! run had the node, it is compared with the *nearest* earlier recipe of its stage, or else of its
+//! kind: the one with the fewest differences, since it was probably edited into the new one. If the
+//! plan still has the nearest one too, nothing was edited: the new recipe was added, and runs for
+//! the first time. Knows recipes, keys and names, not the disk.
 
 use crate::engine::key::{Artifact, Content, Digest, Key, Recipe, Seed};
 use crate::engine::stage::FILES;
@@ -143,8 +143,8 @@ fn show_value(value: &Json) -> String {
     value.as_str().map_or_else(|| value.to_string(), shown)
 }
 
-/// A new recipe is compared with so many earlier ones at most. Of more, those with the greatest keys
-/// are left out, and the nearest of the others may not be the nearest of all.
+/// A new recipe is compared with so many earlier ones at most. Of more, those with the greatest
+/// keys are left out, and the nearest of the others may not be the nearest of all.
 const COMPARED: usize = 5_000;
 
 /// The keys that nodes had in earlier runs, by node name; the latest key first.
@@ -158,8 +158,8 @@ pub struct Past {
     keys: PastKeys,
 }
 
-/// What two recipes of a kind may differ in, by name, as hashes. The comparison must be cheap: every
-/// stale node is compared with every earlier recipe.
+/// What two recipes of a kind may differ in, by name, as hashes. The comparison must be cheap:
+/// every stale node is compared with every earlier recipe.
 struct Features {
     key: Key,
     all: Vec<(u64, u64)>,
@@ -235,9 +235,9 @@ impl Past {
     }
 
     /// Why the node must compute `recipe`, which has no result. It is compared with the recipe that
-    /// the node had before; for a new node, with the nearest of its stage; for a new stage, with the
-    /// nearest of its kind, if at least half of both is equal. A recipe among `current`, the keys
-    /// that the plan has anyway, is not the earlier version of another node.
+    /// the node had before; for a new node, with the nearest of its stage; for a new stage, with
+    /// the nearest of its kind, if at least half of both is equal. A recipe among `current`, the
+    /// keys that the plan has anyway, is not the earlier version of another node.
     pub fn explain(&self, node: &str, recipe: &Recipe, current: &BTreeSet<Key>) -> Vec<Reason> {
         let key = recipe.key();
         if self.recipes.contains_key(&key) {
@@ -386,7 +386,8 @@ fn union<V>(a: &BTreeMap<String, V>, b: &BTreeMap<String, V>) -> BTreeSet<String
     a.keys().chain(b.keys()).cloned().collect()
 }
 
-/// The scalars of a parameter by path; for a bare name like `none`, the path is the parameter's name.
+/// The scalars of a parameter by path; for a bare name like `none`, the path is the parameter's
+/// name.
 fn flatten(path: &str, value: &Json, leaves: &mut BTreeMap<String, Json>) {
     match value {
         Json::Object(map) if !map.is_empty() => {

@@ -2,8 +2,8 @@
 //!
 //! A node is `Waiting` until all its inputs are done, then `Ready`: it may be *checked*. The check
 //! finds its result in the cache (`Done`) or starts a job (`Running`). After the job has ended the
-//! key is looked up again, and only an entry in the store makes the node `Done`. Nodes downstream of
-//! a `Failed` node are `Skipped`.
+//! key is looked up again, and only an entry in the store makes the node `Done`. Nodes downstream
+//! of a `Failed` node are `Skipped`.
 //!
 //! Other runs may share the cache. A key that another process computes is awaited; if the lease of
 //! that process ends without a result, or if the node is forced here, the job is started here.
@@ -247,8 +247,8 @@ impl<'a> Run<'a> {
             .find(|&id| self.pool.has_room_for(&self.plan.node(id).resolved.resources))
     }
 
-    /// The loosest limits of the nodes that need `key`: of `nodes`, and of those that are ready. The
-    /// keys of nodes that wait for inputs are not known yet.
+    /// The loosest limits of the nodes that need `key`: of `nodes`, and of those that are ready.
+    /// The keys of nodes that wait for inputs are not known yet.
     fn resources(&self, key: Key, nodes: &[NodeId]) -> Resources {
         let of = |id: &NodeId| self.plan.node(*id).resolved.resources;
         let resources = nodes.iter().map(of).reduce(Resources::loosest).unwrap_or_default();
@@ -370,8 +370,8 @@ impl<'a> Run<'a> {
         self.act_on(id, checked)
     }
 
-    /// Completes a cached node; starts the job of a stale one, or waits for the process that already
-    /// computes it.
+    /// Completes a cached node; starts the job of a stale one, or waits for the process that
+    /// already computes it.
     fn act_on(&mut self, id: NodeId, checked: Checked) -> Result<()> {
         let kind = self.plan.node(id).kind.name();
         if let Some(cause) = &checked.fell_back {
@@ -1108,8 +1108,8 @@ stages:
         assert_eq!(space.run(PIPELINE).messages("cached"), ["s", "t"]);
     }
 
-    /// A pipeline of `stages.len()` stages: each is a source of one of two texts, or gathers some of the
-    /// stages before it.
+    /// A pipeline of `stages.len()` stages: each is a source of one of two texts, or gathers some
+    /// of the stages before it.
     fn dag(stages: &[(bool, usize, u8)], note: usize) -> String {
         let mut yaml = "stages:\n".to_owned();
         for (i, (leaf, text, used)) in stages.iter().enumerate() {
@@ -1172,7 +1172,8 @@ stages:
                     // Nodes with one key share a job.
                     Status::Stale(_) => {
                         let key = plan_status.checked[node].key;
-                        prop_assert!(ran.submitted.contains(&key), "{name} was stale and did not run");
+                        let is_submitted = ran.submitted.contains(&key);
+                        prop_assert!(is_submitted, "{name} was stale and did not run");
                     }
                     Status::MaybeStale(_) => {
                         let artifact = |up| &ran.artifacts[&plan.node(up).name];

@@ -11,8 +11,8 @@
 //!
 //! Each worker begins a session of its own, where no terminal's Ctrl-C reaches it, and is the
 //! subreaper of the programs that it starts (see [`crate::process`]). If the worker is killed, this
-//! process ends the programs that it leaves. If this process is killed, the worker finishes its job.
-//! If both are killed, nothing ends the programs.
+//! process ends the programs that it leaves. If this process is killed, the worker finishes its
+//! job. If both are killed, nothing ends the programs.
 //!
 //! Knows no plan, no store and no stage: a worker is given a key and the cache folder.
 
@@ -113,8 +113,8 @@ impl Worker {
         })
     }
 
-    /// Waits until the job has ended; whether it succeeded and the worker takes another. If not, the
-    /// worker ends.
+    /// Waits until the job has ended; whether it succeeded and the worker takes another. If not,
+    /// the worker ends.
     fn await_reply(&mut self) -> bool {
         let mut reply = [0];
         loop {
@@ -170,8 +170,8 @@ impl Workers {
     /// Kills all workers at once, with all processes that they have started.
     fn kill(&self) {
         let pids = self.lock().pids();
-        process::end_trees(&pids);
-        process::end_orphans(&pids);
+        process::kill_trees(&pids);
+        process::kill_orphans(&pids);
     }
 
     /// Asks the workers to end whose jobs have reached their time limit, and kills those that were
@@ -182,9 +182,9 @@ impl Workers {
             match busy.timed_out {
                 None if is_over => {
                     busy.timed_out = Some(Instant::now());
-                    process::request_end(busy.pid);
+                    process::terminate(busy.pid);
                 }
-                Some(since) if since.elapsed() >= GRACE => process::end_trees(&[busy.pid]),
+                Some(since) if since.elapsed() >= GRACE => process::kill_trees(&[busy.pid]),
                 _ => {}
             }
         }
@@ -225,7 +225,7 @@ impl Workers {
         let status = child.wait();
         let busy = table.busy.remove(&key);
         if status.as_ref().is_ok_and(|status| status.signal().is_some()) {
-            process::end_orphans(&table.pids());
+            process::kill_orphans(&table.pids());
         }
         (status, busy.filter(|busy| busy.timed_out.is_some()).and_then(|busy| busy.limit))
     }
@@ -280,13 +280,14 @@ impl Local {
     fn start(&mut self, job: Job) -> Result<()> {
         let (report, workers) = (self.ended.0.clone(), self.workers.clone());
         match self.begin(&job) {
-            // If no thread can be started, the worker is in the table, and is ended with the others.
+            // If no thread can be started, the worker is in the table, and is ended with the
+            // others.
             Ok(worker) => process::start_thread(move || {
                 let outcome = workers.await_job(&job, worker);
                 // The receiver is gone once the command has failed.
                 let _ = report.send((job.key, outcome));
             }),
-            Err(error) if process::exhausted(&error).is_some() => Err(error),
+            Err(error) if process::limit_hint(&error).is_some() => Err(error),
             Err(error) => {
                 let failure = Failure::new(format!("{error:#}"));
                 let _ = report.send((job.key, Outcome::Failed(failure)));
@@ -328,14 +329,14 @@ impl Executor for Local {
             let table = self.workers.lock();
             keys.iter().filter_map(|key| table.busy.get(key)).map(|busy| busy.pid).collect()
         };
-        busy().into_iter().for_each(process::request_end);
+        busy().into_iter().for_each(process::terminate);
         let until = Instant::now() + GRACE;
         while !busy().is_empty() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
         }
-        process::end_trees(&busy());
+        process::kill_trees(&busy());
         let workers = self.workers.lock().pids();
-        process::end_orphans(&workers);
+        process::kill_orphans(&workers);
     }
 
     /// Until idle workers have ended, they hold the cache's lock and sync what they published.
@@ -473,8 +474,8 @@ mod tests {
                 Outcome::Unavailable(disk.clone()),
             ),
             (
-                r#"{"kind":"interrupted","cause":"it was asked to end"}"#,
-                Outcome::Interrupted(Failure::new("it was asked to end")),
+                r#"{"kind":"interrupted","cause":"it was terminated"}"#,
+                Outcome::Interrupted(Failure::new("it was terminated")),
             ),
             (r#"{"kind":"already-running"}"#, Outcome::AlreadyRunning),
         ] {
