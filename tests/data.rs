@@ -74,7 +74,7 @@ fn without_folder_and_network_the_fallback_is_used_and_told_on_every_run_and_in_
     let began = Instant::now();
     let first = space.ok(&["run"]).stderr;
     assert!(began.elapsed() < Duration::from_secs(30), "a refused connection is no reason to wait");
-    assert!(first.contains("warning: `data` could not be had: "), "{first}");
+    assert!(first.contains("warning: `data` is unavailable: "), "{first}");
     assert!(first.contains("`dataset: \"digits\"`"), "what is used instead: {first}");
     assert_eq!(dataset(&space), "digits");
     let report = space.read("reports/default/report.md");
@@ -83,7 +83,7 @@ fn without_folder_and_network_the_fallback_is_used_and_told_on_every_run_and_in_
 
     let second = space.ok(&["run"]).stderr;
     assert!(second.contains("all cached, nothing to do"), "{second}");
-    assert!(second.contains("warning: `data` could not be had: "), "said again: {second}");
+    assert!(second.contains("warning: `data` is unavailable: "), "said again: {second}");
     let quiet = space.ok(&["-q", "run"]);
     assert!(
         quiet.stderr.contains("warning: "),

@@ -192,7 +192,7 @@ fn a_failed_node_is_tried_again_as_often_as_asked() {
         format!("echo x >> {0}; [ $(wc -l < {0}) -ge 3 ] && echo done > out", count.display());
     space.write("try.sh", script);
     let failed = space.exits(1, &["run", "--retries", "1"]);
-    assert!(failed.stderr.contains("attempt 2 of 2 begins"), "{}", failed.stderr);
+    assert!(failed.stderr.contains("retrying, attempt 2 of 2"), "{}", failed.stderr);
     assert_eq!(space.ran(&["--retries", "1"]), set(["flaky"]));
     assert_eq!(space.read("count").lines().count(), 3);
 }

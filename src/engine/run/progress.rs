@@ -259,10 +259,7 @@ impl Sentences {
                 );
             }
             Event::LockMatched { lock, root, nodes } => {
-                say(
-                    Verbosity::Normal,
-                    format!("{lock}: {} checked, no difference, root {root}", count(*nodes)),
-                );
+                say(Verbosity::Normal, format!("{lock}: {} match; root {root}", count(*nodes)));
             }
             Event::Exported { folder, written, files, removed } => {
                 let written = (*written > 0).then(|| format!("{written} of {files} files written"));
