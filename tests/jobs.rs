@@ -12,7 +12,8 @@ stages:
   between:
     command: { run: 'RUN', inputs: { one: one }, outputs: [out], env: { ENV } }
   two:
-    command: { run: 'cat inputs/*/out > out', inputs: { one: one, between: between }, outputs: [out] }
+    command:
+      { run: 'cat inputs/*/out > out', inputs: { one: one, between: between }, outputs: [out] }
 ";
     Space::with(&pipeline.replace("RUN", run).replace("ENV", env))
 }

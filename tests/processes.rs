@@ -140,8 +140,8 @@ fn a_process_that_is_still_writing_files_does_not_fail_the_stage() {
     let start = format!("setsid sh -c '{write}' sh \"$PWD\" &");
     for _ in 0..5 {
         let pipeline = format!(
-            "stages:\n  c:\n    command:\n      outputs: [out.txt]\n      run: |\n        {start}\n        sleep 0.1\n        \
-             echo x > out.txt\n"
+            "stages:\n  c:\n    command:\n      outputs: [out.txt]\n      run: |\n        \
+             {start}\n        sleep 0.1\n        echo x > out.txt\n"
         );
         let space = Space::with(&pipeline);
         space.ok(&["run"]);
@@ -158,7 +158,8 @@ fn a_program_that_exits_with_zero_after_a_signal_has_no_result() {
         let started = space.join("started");
         let lines = trap.replace("STARTED", started.to_str().unwrap());
         let pipeline = format!(
-            "stages:\n  c:\n    command:\n      outputs: [out.txt]\n{more}      run: |\n        {lines}\n"
+            "stages:\n  c:\n    command:\n      outputs: [out.txt]\n{more}      \
+             run: |\n        {lines}\n"
         );
         space.write("pipeline.yaml", pipeline);
         let run = space.spawn(&["run", "--json"]);
@@ -176,12 +177,13 @@ fn a_program_that_exits_with_zero_after_a_signal_has_no_result() {
 /// A stage that takes a second.
 fn short_stage() -> Space {
     let space = Space::with("");
-    let begun = space.join("pid");
+    let pid = space.join("pid");
     space.write(
         "pipeline.yaml",
         format!(
-            "stages:\n  c: {{ command: {{ run: 'echo > {}; sleep 1; echo x > out', outputs: [out] }} }}\n",
-            begun.display()
+            "stages:\n  c:\n    command:\n      \
+             {{ run: 'echo > {}; sleep 1; echo x > out', outputs: [out] }}\n",
+            pid.display()
         ),
     );
     space
@@ -268,8 +270,8 @@ fn a_stage_that_reads_from_the_terminal_fails_instead_of_waiting() {
         println!("skipped: there is no `script` to make a terminal");
         return;
     }
-    let ask = "run: 'read answer < /dev/tty; echo x > out', outputs: [out]";
-    let space = Space::with(&format!("stages: {{ c: {{ command: {{ {ask} }} }} }}"));
+    let read = "run: 'read answer < /dev/tty; echo x > out', outputs: [out]";
+    let space = Space::with(&format!("stages: {{ c: {{ command: {{ {read} }} }} }}"));
     let run = format!("{} run", env!("CARGO_BIN_EXE_repro"));
     let mut command = space.command_for("timeout", &["60", "script", "-qec", &run, "/dev/null"]);
     let output = command.output().unwrap();
@@ -281,7 +283,8 @@ fn a_stage_that_reads_from_the_terminal_fails_instead_of_waiting() {
 #[test]
 fn the_peak_memory_of_a_command_is_that_of_its_own_largest_process() {
     let space = Space::with(
-        "stages:\n  big: { command: { run: 'sh -c \"python3 big.py; true\"; : > out', files: [big.py], outputs: [out] } }\n  \
+        "stages:\n  big:\n    command:\n      \
+         { run: 'sh -c \"python3 big.py; true\"; : > out', files: [big.py], outputs: [out] }\n  \
          small: { command: { run: ': > out', outputs: [out], inputs: { big: big } } }\n",
     );
     space.write("big.py", "x = b'x' * (300 << 20)\n").ok(&["run", "-j", "1"]);

@@ -169,7 +169,8 @@ fn a_damaged_input_is_reported_before_any_job_runs() {
 #[test]
 fn a_program_with_random_output_differs() {
     let space = Space::with(
-        "stages:\n  drawn: { command: { run: 'head -c 8 /dev/urandom > out.bin', outputs: [out.bin] } }\n  \
+        "stages:\n  \
+         drawn: { command: { run: 'head -c 8 /dev/urandom > out.bin', outputs: [out.bin] } }\n  \
          fixed: { command: { run: 'echo fixed > out.txt', outputs: [out.txt] } }\n",
     );
     space.ok(&["run"]);
@@ -238,7 +239,8 @@ fn an_interrupted_recomputation_leaves_no_job() {
 fn a_recomputation_that_fails_leaves_no_job() {
     let space = slow_when_recomputed();
     // Recomputed, it waits for another stage, removes its own result from the cache, and differs.
-    let other = "  drawn: { command: { run: 'if [ -e AGAIN ]; then while ! [ -e PIDS ]; do sleep 0.01; done; rm OBJECTS; fi; \
+    let other = "  drawn: { command: { run: 'if [ -e AGAIN ]; then \
+                 while ! [ -e PIDS ]; do sleep 0.01; done; rm OBJECTS; fi; \
                  head -c 8 /dev/urandom > out', outputs: [out] } }\n";
     let path = |name: &str| space.join(name).display().to_string();
     let other = other.replace("AGAIN", &path("again")).replace("PIDS", &path("pids"));

@@ -9,7 +9,8 @@ fn twenty(run: &str) -> Space {
     let values: Vec<String> = (0..20).map(|n| n.to_string()).collect();
     let values = values.join(", ");
     Space::with(&format!(
-        "stages:\n  many:\n    command:\n      params: {{ n: [{values}] }}\n      outputs: [out]\n      run: |\n        {run}\n"
+        "stages:\n  many:\n    command:\n      params: {{ n: [{values}] }}\n      \
+         outputs: [out]\n      run: |\n        {run}\n"
     ))
 }
 

@@ -1,7 +1,7 @@
 //! The status of every node before anything runs: cached, stale, or downstream of a stale one.
 //!
-//! `plan`, `why` and `run` all begin with a [`PlanStatus`], and the scheduler asks the same
-//! [`StatusChecker`] about each node that had to wait for its inputs, so that a run does what its
+//! `plan`, `why` and `run` all begin with a [`PlanStatus`], and the scheduler uses the same
+//! [`StatusChecker`] for each node that had to wait for its inputs, so that a run does what its
 //! plan says. Reads the store and changes nothing there.
 
 use super::reason::{Past, PastKeys, Reason};
