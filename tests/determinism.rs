@@ -1,8 +1,8 @@
-//! The `ci` profile matches the committed pipeline.lock on every instruction set of this machine, with
-//! any number of jobs and in any order.
+//! The `ci` profile matches the committed pipeline.lock on every instruction set of this machine,
+//! with any number of jobs and in any order.
 //!
-//! After an intended change of results, raise the VERSION of the stages that changed, then lock them:
-//! `cargo run --release -- run --profile ci && cargo run --release -- lock --profile ci`.
+//! After an intended change of results, raise the VERSION of the stages that changed, then run
+//! `repro run --profile ci` and `repro lock --profile ci`.
 
 use crate::space::Space;
 use repro::engine::key::Digest;
@@ -105,9 +105,10 @@ fn a_changed_digit_of_one_digest_is_found() {
     space.write("pipeline.lock", format!("{head}root: {root}\n{lines}"));
     let refused = space.exits(4, &[&["run", node, "--locked"], &CI[..]].concat()).stderr;
     let message = format!(
-        "error: pipeline.lock: 1 output of [profile ci] differs:\n  `{node}`, `net.safetensors`: expected {other}{}, \
-         found {expected}\nhint: what was found is kept (`repro show {node}`); if it is meant, `repro lock --profile ci` \
-         expects it from now on\n",
+        "error: pipeline.lock: 1 output of [profile ci] differs:\n  \
+         `{node}`, `net.safetensors`: expected {other}{}, found {expected}\n\
+         hint: what was found is kept (`repro show {node}`); if it is meant, \
+         `repro lock --profile ci` expects it from now on\n",
         &expected[1..]
     );
     assert!(refused.ends_with(&message), "{refused}");

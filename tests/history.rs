@@ -102,7 +102,7 @@ fn a_killed_run_is_in_the_log_as_far_as_it_got() {
 fn a_failed_run_names_the_failed_node_and_the_skipped_ones() {
     let space = Space::with(
         "stages:\n  bad: { command: { run: 'echo no >&2; exit 3', outputs: [out] } }\n  \
-         after: { command: { run: 'cat inputs/x/out > out', outputs: [out], inputs: { x: bad } } }\n",
+         after:\n    command: { run: 'cat inputs/x/out > out', outputs: [out], inputs: { x: bad } }\n",
     );
     space.exits(1, &["run"]);
     assert!(space.ok(&["log"]).stdout.lines().nth(1).unwrap().ends_with("  failed"));
@@ -138,7 +138,8 @@ fn a_diff_of_two_runs_lists_parameters_metrics_and_files() {
     let text = space.ok(&["diff", "last~1", "last"]).stdout;
     assert!(
         text.starts_with(
-            "# Changes from run `1795436901-101`, profile `once` to run `1795436902-102`, profile `twice`, `-S data.test=30`\n"
+            "# Changes from run `1795436901-101`, profile `once` \
+             to run `1795436902-102`, profile `twice`, `-S data.test=30`\n"
         ),
         "{text}"
     );
