@@ -109,7 +109,7 @@ fn the_fallback_answers_its_own_question_and_not_that_of_mnist() {
     assert_eq!(space.plan(&[])[0]["key"], used);
     space.edit("dataset: digits", "dataset: mnist");
     let stopped = space.exits(7, &["run"]).stderr;
-    assert!(stopped.contains("could not be had"), "{stopped}");
+    assert!(stopped.contains("is unavailable"), "{stopped}");
 }
 
 #[test]

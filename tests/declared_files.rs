@@ -65,7 +65,7 @@ fn a_path_that_differs_in_case_or_unicode_form_or_needs_a_shell_is_refused_with_
     );
     case("~/x", "x", &["no shell expands"]);
     case("$HOME/x", "x", &["no shell expands"]);
-    case("nowhere", "x", &["paths begin at the folder of pipeline.yaml"]);
+    case("nowhere", "x", &["paths are relative to the folder of pipeline.yaml"]);
 }
 
 const IGNORED: [&str; 12] = [
@@ -191,7 +191,7 @@ fn a_cycle_of_links_is_refused() {
         space.write("src/a/x", "").write("src/b/y", "").write("lib/z", "");
         links.iter().for_each(|(target, link)| symlink(target, space.join(link)).unwrap());
         let refused = space.exits(2, &["plan"]).stderr;
-        assert!(refused.contains("is a symbolic link to a folder that it lies in"), "{refused}");
+        assert!(refused.contains("is a symbolic link to a folder that contains it"), "{refused}");
     };
     case(&[(".", "src/loop")]);
     case(&[("..", "src/a/loop")]);

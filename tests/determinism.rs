@@ -107,8 +107,8 @@ fn a_changed_digit_of_one_digest_is_found() {
     let message = format!(
         "error: pipeline.lock: 1 output of [profile ci] differs:\n  \
          `{node}`, `net.safetensors`: expected {other}{}, found {expected}\n\
-         hint: what was found is kept (`repro show {node}`); if it is meant, \
-         `repro lock --profile ci` expects it from now on\n",
+         hint: the new outputs are in the cache (see `repro show {node}`); \
+         if the change is intended, run `repro lock --profile ci`\n",
         &expected[1..]
     );
     assert!(refused.ends_with(&message), "{refused}");

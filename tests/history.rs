@@ -121,7 +121,8 @@ fn an_empty_log_is_no_error_and_an_unknown_run_is_one() {
     assert_eq!(space.ok(&["log"]).stdout, "no runs yet\n");
     let refused = space.exits(2, &["log", "last"]).stderr;
     assert!(
-        refused.contains("nothing has run yet") && refused.contains("hint: `repro run`"),
+        refused.contains("there are no runs yet")
+            && refused.contains("hint: run `repro run` first"),
         "{refused}"
     );
     let space = three_runs();

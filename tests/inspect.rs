@@ -346,7 +346,7 @@ fn a_pattern_is_a_target_for_every_command() {
     assert_eq!(shown["nodes"].as_array().unwrap().len(), 2);
     let refused = space.exits(2, &["plan", "nest*"]).stderr;
     assert!(
-        refused.contains("no node fits `nest*`") && refused.contains("stages: `curves`, `data`"),
+        refused.contains("no node matches `nest*`") && refused.contains("stages: `curves`, `data`"),
         "{refused}"
     );
     let help = space.ok(&["run", "--help"]).stdout;

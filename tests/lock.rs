@@ -112,8 +112,8 @@ fn verify_refuses_an_edited_lock_with_and_without_locked() {
     space.write(LOCK, space.read(LOCK).replace(&format!("{node}\n"), ""));
     let refused = space.exits(2, &["verify"]).stderr;
     insta::assert_snapshot!(refused, @r"
-    error: pipeline.lock:5:1: the root of [profile once] is not that of its lines: a line was lost, added or edited
-    hint: restore the file, or `repro lock --profile once` locks what the cache has now
+    error: pipeline.lock:5:1: the root of [profile once] does not match its lines: a line was removed, added or edited
+    hint: restore the file, or run `repro lock --profile once` to lock the cached results
     ");
     assert_eq!(space.exits(2, &["verify", "--locked"]).stderr, refused);
 }
@@ -177,7 +177,7 @@ fn a_differing_output_ends_the_run_with_4_and_stays_cached() {
     insta::assert_snapshot!(without_digests(&output.stderr), @r"
     error: pipeline.lock: 1 output of [profile once] differs:
       `nets@end=b`, `net.safetensors`: expected DIGEST, found DIGEST
-    hint: what was found is kept (`repro show nets@end=b`); if it is meant, `repro lock --profile once` expects it from now on
+    hint: the new outputs are in the cache (see `repro show nets@end=b`); if the change is intended, run `repro lock --profile once`
     ");
     assert!(
         output.stderr.contains(&Digest::of(b"something else").to_string()),
@@ -203,7 +203,7 @@ fn verify_locked_compares_cached_nodes_and_counts_the_others() {
     pipeline.lock: 4 nodes compared, 0 not up to date; root DIGEST
     error: pipeline.lock: 1 output of [profile once] differs:
       `curves`, `points.csv`: expected DIGEST, found DIGEST
-    hint: what was found is kept (`repro show curves`); if it is meant, `repro lock --profile once` expects it from now on
+    hint: the new outputs are in the cache (see `repro show curves`); if the change is intended, run `repro lock --profile once`
     ");
     let json: Json =
         serde_json::from_str(&space.exits(4, &["verify", "--locked", "--json"]).stdout).unwrap();
@@ -230,15 +230,15 @@ fn a_pipeline_with_other_nodes_than_the_lock_is_refused_before_a_job_starts() {
     let before = space.files("runs").len();
     space.edit("end: [a, b]", "end: [a, b], prior: [none, {dropout: 0.5}]");
     insta::assert_snapshot!(printed(&space.exits(2, &["run", "--locked"])), @r"
-    error: pipeline.lock:5:1: [profile once] lacks `curves@prior=dropout-0.5` (6 nodes in all)
-    hint: `repro lock --profile once` locks what the cache has now
+    error: pipeline.lock:5:1: [profile once] has no entry for `curves@prior=dropout-0.5` (6 nodes missing)
+    hint: run `repro lock --profile once` to lock the cached results
     ");
     let with_more = locked();
     let curves = SMALL.find("  curves:").unwrap()..SMALL.find("profiles:").unwrap();
     with_more.edit(&SMALL[curves], "");
     insta::assert_snapshot!(printed(&with_more.exits(2, &["verify", "--locked"])), @r"
-    error: pipeline.lock:5:1: [profile once] has `curves`, which the pipeline has not (1 node in all)
-    hint: `repro lock --profile once` locks what the cache has now
+    error: pipeline.lock:5:1: [profile once] has `curves`, which is not in the pipeline (1 node too many)
+    hint: run `repro lock --profile once` to lock the cached results
     ");
     assert_eq!(space.files("runs").len(), before);
 }
@@ -254,8 +254,8 @@ fn a_missing_or_invalid_lock_is_refused_with_the_command_to_run() {
     let space = locked();
     let twice = space.exits(2, &["run", "--locked", "--profile", "twice"]);
     insta::assert_snapshot!(printed(&twice), @r"
-    error: pipeline.lock: [profile twice] is not in the lock
-    hint: `repro run --profile twice`, then `repro lock --profile twice` adds it
+    error: pipeline.lock: there is no section [profile twice]
+    hint: run `repro run --profile twice`, then `repro lock --profile twice`
     ");
     let good = space.read(LOCK);
     space.write(LOCK, good.replacen("curves ", "curves x ", 1));
@@ -266,7 +266,7 @@ fn a_missing_or_invalid_lock_is_refused_with_the_command_to_run() {
     space.write(LOCK, good.replace("[profile once]", "<<<<<<< HEAD\n[profile once]"));
     let conflict = printed(&space.exits(2, &["lock"]));
     insta::assert_snapshot!(conflict, @r"
-    error: pipeline.lock:4:1: a merge conflict is not resolved
+    error: pipeline.lock:4:1: there is an unresolved merge conflict
     hint: keep the lines of either side, then `repro lock --profile NAME` makes that profile's part anew
     ");
     assert_eq!(printed(&space.exits(2, &["verify", "--locked"])), conflict);

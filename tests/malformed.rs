@@ -228,7 +228,7 @@ stages:
     );
     insta::assert_snapshot!(said, @r"
     error: pipeline.yaml:3:5: stage `nets`: the input `data` is missing
-    hint: it takes a stage of kind `fetch`, and there is none
+    hint: it needs a stage of kind `fetch`, and there is none
     ");
 }
 
@@ -285,7 +285,7 @@ stages:
         &[],
     );
     insta::assert_snapshot!(said, @r"
-    error: pipeline.yaml:7:17: stage `matched`: `a` takes `net.safetensors`, which `data` does not make
+    error: pipeline.yaml:7:17: stage `matched`: `a` needs the output `net.safetensors`, which `data` does not have
     hint: write `a: nets`
     ");
 }
@@ -587,7 +587,7 @@ stages:
         &[],
     );
     insta::assert_snapshot!(said, @r"
-    error: pipeline.yaml:5:44: stage `nets`: `prior`: `normal` wants a value
+    error: pipeline.yaml:5:44: stage `nets`: `prior`: `normal` needs a value
     hint: write `{ normal: ... }`
     ");
 }
@@ -772,7 +772,7 @@ fn a_list_for_the_pipeline_is_refused() {
     );
     insta::assert_snapshot!(said, @r"
     error: pipeline.yaml:1:1: a pipeline must be a mapping, not a list
-    hint: write `name: ...` there, a line each
+    hint: write one `name: ...` per line
     ");
 }
 
@@ -794,8 +794,8 @@ j: &j [*i, *i, *i, *i, *i, *i, *i]
         &[],
     );
     insta::assert_snapshot!(said, @r"
-    error: pipeline.yaml:7:8: there is too much in this file once it is unfolded
-    hint: write it out, with fewer aliases within aliases
+    error: pipeline.yaml:7:8: this file is too large once its aliases are expanded
+    hint: use fewer aliases inside other anchors
     ");
 }
 
@@ -901,7 +901,7 @@ stages:
     );
     insta::assert_snapshot!(said, @r"
     error: -S data.train: there is no `=`
-    hint: write `-S stage.field=value`, as in `-S nets.epochs=10`
+    hint: write `-S stage.field=value`, such as `-S nets.epochs=10`
     ");
 }
 
@@ -917,7 +917,7 @@ stages:
     );
     insta::assert_snapshot!(said, @r"
     error: -S data=3: no field is named
-    hint: write `-S stage.field=value`, as in `-S nets.epochs=10`
+    hint: write `-S stage.field=value`, such as `-S nets.epochs=10`
     ");
 }
 
@@ -998,7 +998,7 @@ stages:
         &["net"],
     );
     insta::assert_snapshot!(said, @r"
-    error: target: nothing is called `net`
+    error: target: there is no stage or kind `net`
     hint: did you mean `nets`?
     ");
 }

@@ -1,4 +1,4 @@
-//! The stage kinds for any study: `file` brings the project's files in by content, `command` runs any program.
+//! The general stage kinds: `file` imports files of the project, `command` runs a program.
 
 use crate::space::{Space, copy, is_alive, name, nothing, set, wait_until};
 use std::collections::BTreeSet;
@@ -25,8 +25,9 @@ stages:
       retries: 0
       threads: 1
       memory: 1MiB
-  told:
-    command: { run: 'cp inputs/count/count.txt told.txt', inputs: { count: count }, outputs: [told.txt] }
+  copy:
+    command:
+      { run: 'cp inputs/count/count.txt copy.txt', inputs: { count: count }, outputs: [copy.txt] }
 ";
 
 const COUNT: &str =
@@ -40,14 +41,15 @@ fn space() -> Space {
 
 fn run_space() -> Space {
     let space = space();
-    assert_eq!(space.ran(&[]), set(["raw", "count", "told"]));
+    assert_eq!(space.ran(&[]), set(["raw", "count", "copy"]));
     assert_eq!(space.ran(&[]), nothing());
     space
 }
 
-/// Changes a project that has run, and runs it again: what ran, which had been planned.
+/// Changes a project that has run and runs it again; returns the nodes that ran. Checks that `plan`
+/// announced them.
 #[track_caller]
-fn after(change: impl Fn(&Space)) -> BTreeSet<String> {
+fn rerun_after(change: impl Fn(&Space)) -> BTreeSet<String> {
     let space = run_space();
     change(&space);
     let planned = space.pending(&[]);
@@ -57,14 +59,15 @@ fn after(change: impl Fn(&Space)) -> BTreeSet<String> {
     ran
 }
 
-/// A project of one command that writes `out.txt`.
-fn line(run: &str, more: &str) -> Space {
+/// A project of one stage `c` that runs a shell script, which must write `out.txt`.
+fn script(run: &str, fields: &str) -> Space {
     Space::with(&format!(
-        "stages:\n  c:\n    command:\n      run: |\n        {run}\n      outputs: [out.txt]\n{more}"
+        "stages:\n  c:\n    command:\n      run: |\n        {run}\n      \
+         outputs: [out.txt]\n{fields}"
     ))
 }
 
-/// What the node `c` wrote.
+/// The output `out.txt` of the node `c`.
 fn out(space: &Space) -> String {
     space.read(space.object(&space.digests()["c"]["out.txt"]))
 }
@@ -72,98 +75,104 @@ fn out(space: &Space) -> String {
 // What invalidates.
 
 #[test]
-fn the_bytes_of_a_programs_file_do_and_the_reason_names_it() {
+fn an_edited_script_reruns_its_stage_and_the_reason_names_it() {
     let space = run_space();
     space.write("count.sh", format!("{COUNT}echo more >> count.txt\n"));
     let why = space.ok(&["why", "count"]).stdout;
     assert!(why.contains("  file count.sh ") && why.contains(" -> "), "{why}");
-    assert_eq!(space.ran(&[]), set(["count", "told"]));
+    assert_eq!(space.ran(&[]), set(["count", "copy"]));
 }
 
 #[test]
-fn a_comment_in_a_programs_file_reruns_it_and_nothing_after_it() {
+fn a_comment_in_a_script_reruns_its_stage_but_not_its_dependents() {
     assert_eq!(
-        after(|space| _ = space.write("count.sh", format!("# counts\n{COUNT}"))),
+        rerun_after(|space| _ = space.write("count.sh", format!("# counts\n{COUNT}"))),
         set(["count"])
     );
 }
 
 #[test]
-fn the_command_line_does() {
+fn another_command_line_reruns_the_stage() {
     assert_eq!(
-        after(|space| _ = space.edit("run: sh count.sh", "run: sh ./count.sh")),
+        rerun_after(|space| _ = space.edit("run: sh count.sh", "run: sh ./count.sh")),
         set(["count"])
     );
     let argv = |space: &Space| _ = space.edit("run: sh count.sh", "run: [sh, count.sh]");
-    assert_eq!(after(argv), set(["count"]));
+    assert_eq!(rerun_after(argv), set(["count"]));
 }
 
 #[test]
-fn a_value_of_its_environment_does() {
+fn another_environment_value_reruns_the_stage() {
     assert_eq!(
-        after(|space| _ = space.edit("LABEL: rows", "LABEL: lines")),
-        set(["count", "told"])
+        rerun_after(|space| _ = space.edit("LABEL: rows", "LABEL: lines")),
+        set(["count", "copy"])
     );
 }
 
 #[test]
-fn a_parameter_of_its_own_does() {
-    assert_eq!(after(|space| _ = space.edit("factor: 2", "factor: 3")), set(["count", "told"]));
+fn another_parameter_reruns_the_stage() {
+    assert_eq!(
+        rerun_after(|space| _ = space.edit("factor: 2", "factor: 3")),
+        set(["count", "copy"])
+    );
 }
 
 #[test]
-fn one_more_output_does() {
-    let more = |space: &Space| {
-        _ = space.edit("outputs: [count.txt]", "outputs: [count.txt, count.sh.log]")
-    };
+fn an_added_output_invalidates_the_stage() {
     let space = run_space();
-    more(&space);
-    assert_eq!(space.pending(&[]), set(["count", "told"]));
+    space.edit("outputs: [count.txt]", "outputs: [count.txt, count.sh.log]");
+    assert_eq!(space.pending(&[]), set(["count", "copy"]));
     let failed = space.exits(1, &["run"]).stderr;
     assert!(failed.contains("the command did not write its output `count.sh.log`"), "{failed}");
 }
 
 #[test]
-fn the_bytes_of_a_file_do_and_the_reason_names_it() {
+fn an_edited_file_reruns_its_dependents_and_the_reason_names_it() {
     let space = run_space();
     space.write("data/raw/a.csv", "1\n2\n4\n");
     let plan = space.ok(&["plan"]).stdout;
     assert!(plan.contains("  stale        raw: file a.csv "), "{plan}");
-    assert_eq!(space.ran(&[]), set(["raw", "count", "told"]));
+    assert_eq!(space.ran(&[]), set(["raw", "count", "copy"]));
 }
 
 #[test]
-fn bytes_that_are_counted_alike_stop_at_the_count() {
-    assert_eq!(after(|space| _ = space.write("data/raw/a.csv", "8\n9\n")), set(["raw", "count"]));
+fn an_unchanged_output_reruns_no_dependents() {
+    assert_eq!(
+        rerun_after(|space| _ = space.write("data/raw/a.csv", "8\n9\n")),
+        set(["raw", "count"])
+    );
 }
 
 #[test]
-fn a_file_more_and_a_file_less_in_a_folder_do() {
-    assert_eq!(after(|space| _ = space.write("data/raw/sub/c.txt", "")), set(["raw", "count"]));
+fn a_file_added_to_or_removed_from_a_folder_reruns_its_dependents() {
+    assert_eq!(
+        rerun_after(|space| _ = space.write("data/raw/sub/c.txt", "")),
+        set(["raw", "count"])
+    );
     let fewer = |space: &Space| fs::remove_file(space.join("data/raw/b.csv")).unwrap();
-    assert_eq!(after(fewer), set(["raw", "count", "told"]));
+    assert_eq!(rerun_after(fewer), set(["raw", "count", "copy"]));
 }
 
 #[test]
-fn the_name_of_a_file_in_a_folder_does() {
+fn a_renamed_file_in_a_folder_reruns_its_dependents() {
     let rename = |space: &Space| {
         fs::rename(space.join("data/raw/a.csv"), space.join("data/raw/z.csv")).unwrap()
     };
-    assert_eq!(after(rename), set(["raw", "count"]));
+    assert_eq!(rerun_after(rename), set(["raw", "count"]));
 }
 
 #[test]
-fn an_input_under_another_name_does() {
+fn a_renamed_input_reruns_the_stage() {
     let rename = |space: &Space| {
         space.edit("inputs: { rows: raw }", "inputs: { lines: raw }");
         space.write("count.sh", COUNT.replace("inputs/rows", "inputs/lines"));
     };
-    assert_eq!(after(rename), set(["count"]));
+    assert_eq!(rerun_after(rename), set(["count"]));
 }
 
 #[test]
-fn the_keys_of_known_questions_are_pinned() {
-    // If this fails, what users have cached is asked for anew: see `engine::key`.
+fn the_keys_of_known_recipes_are_pinned() {
+    // A changed key invalidates what users have cached: see `engine::key`.
     let space = run_space();
     let keys = space
         .plan(&[])
@@ -173,25 +182,25 @@ fn the_keys_of_known_questions_are_pinned() {
     insta::assert_snapshot!(keys.join("\n"), @r"
     raw 40737ebd8bcf9885e8a28d8bda5f4685dc4f235f13e16a5d29108c346bd518ea
     count 810da77c20641941845e8262bc0e9e7daf1b6f4f11056cfecb26530b61038dd8
-    told f7fb0a3c13acf5b6e0cabf09f6f33df0038ab4836592f5a5a523a72d04582d72
+    copy 70a3c6bca51c13b14a4c40c6aa7cffa32bc4747e656977b1e6d16583f1f14a6b
     ");
 }
 
-// What does not.
+// What invalidates nothing.
 
 #[test]
-fn what_is_asked_of_the_machine_does_not() {
-    let unmoved = |from: &str, to: &str| {
-        assert_eq!(after(|space| _ = space.edit(from, to)), nothing(), "{to}")
+fn resources_and_retries_invalidate_nothing() {
+    let case = |from: &str, to: &str| {
+        assert_eq!(rerun_after(|space| _ = space.edit(from, to)), nothing(), "{to}")
     };
-    unmoved("time-limit: 60", "time-limit: 61.5");
-    unmoved("retries: 0", "retries: 3");
-    unmoved("threads: 1", "threads: 7");
-    unmoved("memory: 1MiB", "memory: 2GiB");
+    case("time-limit: 60", "time-limit: 61.5");
+    case("retries: 0", "retries: 3");
+    case("threads: 1", "threads: 7");
+    case("memory: 1MiB", "memory: 2GiB");
 }
 
 #[test]
-fn touching_a_file_does_not() {
+fn a_touched_file_invalidates_nothing() {
     let touch = |space: &Space| {
         for file in ["count.sh", "data/raw/a.csv"] {
             File::options()
@@ -202,28 +211,28 @@ fn touching_a_file_does_not() {
                 .unwrap();
         }
     };
-    assert_eq!(after(touch), nothing());
+    assert_eq!(rerun_after(touch), nothing());
 }
 
 #[test]
-fn writing_the_same_bytes_anew_does_not() {
+fn a_file_rewritten_with_the_same_bytes_invalidates_nothing() {
     assert_eq!(
-        after(|space| _ = space.write("data/raw/a.csv", "1\n2\n").write("count.sh", COUNT)),
+        rerun_after(|space| _ = space.write("data/raw/a.csv", "1\n2\n").write("count.sh", COUNT)),
         nothing()
     );
 }
 
 #[test]
-fn another_place_of_a_folder_does_not() {
+fn a_moved_folder_invalidates_nothing() {
     let rename = |space: &Space| {
         fs::rename(space.join("data/raw"), space.join("data/elsewhere")).unwrap();
         space.edit("path: data/raw", "path: data/elsewhere/");
     };
-    assert_eq!(after(rename), nothing());
+    assert_eq!(rerun_after(rename), nothing());
 }
 
 #[test]
-fn moving_the_project_does_not() {
+fn moving_the_project_invalidates_nothing() {
     let space = run_space();
     let moved = Space::with(PIPELINE);
     copy(space.path(), moved.path(), false);
@@ -231,9 +240,9 @@ fn moving_the_project_does_not() {
 }
 
 #[test]
-fn a_stages_name_does_not() {
+fn renaming_a_stage_invalidates_nothing() {
     assert_eq!(
-        after(
+        rerun_after(
             |space| _ = space.edit("  raw:\n", "  rohdaten:\n").edit("rows: raw", "rows: rohdaten")
         ),
         nothing()
@@ -241,7 +250,7 @@ fn a_stages_name_does_not() {
 }
 
 #[test]
-fn the_callers_environment_does_not() {
+fn the_callers_environment_invalidates_nothing() {
     assert_eq!(
         run_space().env("LABEL", "stranger").env("REPRO_PARAM_FACTOR", "9").ran(&[]),
         nothing()
@@ -251,7 +260,7 @@ fn the_callers_environment_does_not() {
 // Files.
 
 #[test]
-fn a_single_file_goes_by_its_own_name_and_a_list_holds_them_all() {
+fn a_file_keeps_its_name_and_a_list_of_paths_is_one_artifact() {
     let pipeline = "stages:\n  c: { file: { path: [data/out.txt, data/more/] } }\n";
     let space = Space::with(pipeline);
     space.write("data/out.txt", "one").write("data/more/deep/two.txt", "two").ok(&["run"]);
@@ -261,7 +270,7 @@ fn a_single_file_goes_by_its_own_name_and_a_list_holds_them_all() {
 }
 
 #[test]
-fn a_file_may_lie_outside_of_the_project() {
+fn a_file_may_be_outside_of_the_project() {
     let elsewhere = tempfile::tempdir().unwrap();
     fs::write(elsewhere.path().join("out.txt"), "far").unwrap();
     let absolute = Space::with(&format!(
@@ -277,7 +286,7 @@ fn a_file_may_lie_outside_of_the_project() {
 }
 
 #[test]
-fn a_link_to_a_file_is_followed_and_one_out_to_a_folder_is_refused() {
+fn a_link_to_a_file_is_followed_and_one_to_an_undeclared_folder_is_refused() {
     let space = space();
     space.write("elsewhere/c.csv", "5\n");
     symlink("../../elsewhere/c.csv", space.join("data/raw/c.csv")).unwrap();
@@ -289,19 +298,19 @@ fn a_link_to_a_file_is_followed_and_one_out_to_a_folder_is_refused() {
     let refused = space.exits(2, &["plan"]).stderr;
     insta::assert_snapshot!(refused, @r"
     error: pipeline.yaml:2:3: stage `raw`: `data/raw/loop` is a symbolic link to the folder `data`, which the stage does not declare
-    hint: declare `data` as well, or put a copy in the place of the link
+    hint: declare `data` as well, or replace the link by a copy
     ");
 }
 
 #[test]
-fn what_cannot_be_brought_in_is_refused_with_its_name() {
+fn a_path_that_is_not_a_readable_file_or_folder_is_refused() {
     #[track_caller]
-    fn case(spoil: impl Fn(&Path), said: &str) {
+    fn case(change: impl Fn(&Path), message: &str) {
         let space = space();
-        spoil(&space.join("data/raw"));
+        change(&space.join("data/raw"));
         let refused = space.exits(2, &["run"]).stderr;
         assert!(
-            refused.contains(&format!("error: pipeline.yaml:2:3: stage `raw`: {said}")),
+            refused.contains(&format!("error: pipeline.yaml:2:3: stage `raw`: {message}")),
             "{refused}"
         );
     }
@@ -332,7 +341,7 @@ fn what_cannot_be_brought_in_is_refused_with_its_name() {
 }
 
 #[test]
-fn the_cache_is_not_brought_into_itself() {
+fn a_folder_that_contains_the_cache_is_refused() {
     let space = Space::with("stages:\n  c: { file: { path: . } }\n");
     let refused = space.exits(2, &["run"]).stderr;
     assert!(
@@ -350,30 +359,34 @@ fn two_files_of_one_name_are_refused() {
         refused.contains("stage `c`: two of its files are called `x`\nhint: rename one"),
         "{refused}"
     );
-    let nothing = Space::with("stages:\n  c: { file: {} }\n").exits(2, &["plan"]).stderr;
-    assert!(nothing.contains("the field `path` is missing\nhint: write `path: FILE`"), "{nothing}");
 }
 
 #[test]
-fn a_file_that_is_missing_stops_only_what_hangs_on_it() {
+fn a_file_stage_without_a_path_is_refused() {
+    let refused = Space::with("stages:\n  c: { file: {} }\n").exits(2, &["plan"]).stderr;
+    assert!(refused.contains("the field `path` is missing\nhint: write `path: FILE`"), "{refused}");
+}
+
+#[test]
+fn a_missing_file_stops_only_its_dependents() {
     let space = Space::with(&format!(
         "{PIPELINE}  other:\n    command: {{ run: touch x, outputs: [x] }}\n"
     ));
     assert_eq!(space.ran(&["other"]), set(["other"]));
-    space.exits(2, &["run", "told"]);
+    space.exits(2, &["run", "copy"]);
 }
 
 #[test]
-fn planning_writes_nothing() {
+fn plan_why_and_graph_create_no_cache() {
     let space = space();
-    for arguments in [&["plan"][..], &["why", "told"], &["graph"]] {
+    for arguments in [&["plan"][..], &["why", "copy"], &["graph"]] {
         space.ok(arguments);
         assert!(!space.join("cache").exists(), "{arguments:?}");
     }
 }
 
 #[test]
-fn a_file_that_changes_during_the_run_fails_it() {
+fn a_file_that_changes_during_a_run_fails_the_run() {
     let space = space();
     let file = space.join("data/raw/a.csv");
     space.write(
@@ -382,18 +395,19 @@ fn a_file_that_changes_during_the_run_fails_it() {
     );
     space.edit("path: data/raw", "path: data/raw/a.csv");
     let failed = space.exits(1, &["run"]).stderr;
-    insta::assert_snapshot!(failed.lines().filter(|line| !line.contains(" ran")).collect::<Vec<_>>().join("\n"), @r"
+    let lines: Vec<&str> = failed.lines().filter(|line| !line.contains(" ran")).collect();
+    insta::assert_snapshot!(lines.join("\n"), @r"
     3 nodes
-    error: the file `data/raw/a.csv` changed while the run read it; what was made is of the file as it was
-    hint: `repro run` again goes by the file as it is now
+    error: the file `data/raw/a.csv` changed during the run; the results are those of the earlier content
+    hint: run `repro run` again to use the current content
     ");
     let log = space.ok(&["log"]).stdout;
     assert!(log.lines().nth(1).unwrap().ends_with("  failed"), "{log}");
-    assert_eq!(space.ran(&[]), set(["raw", "count", "told"]));
+    assert_eq!(space.ran(&[]), set(["raw", "count", "copy"]));
 }
 
 #[test]
-fn a_file_that_appears_during_the_run_fails_it_and_one_that_is_only_touched_does_not() {
+fn a_file_added_during_a_run_fails_the_run_but_a_touched_one_does_not() {
     let space = space();
     space.write("count.sh", format!("{COUNT}touch {}\n", space.join("data/raw/a.csv").display()));
     space.ok(&["run"]);
@@ -403,26 +417,26 @@ fn a_file_that_appears_during_the_run_fails_it_and_one_that_is_only_touched_does
 }
 
 #[test]
-fn a_programs_file_that_changes_before_its_turn_is_not_run() {
+fn a_script_that_changes_before_its_stage_starts_is_not_run() {
     let space = space();
     let late = space.join("late.sh");
-    space.write("late.sh", "cp inputs/count/count.txt told.txt\n");
-    space.edit("run: 'cp inputs/count/count.txt told.txt',", "run: sh late.sh, files: [late.sh],");
+    space.write("late.sh", "cp inputs/count/count.txt copy.txt\n");
+    space.edit("run: 'cp inputs/count/count.txt copy.txt',", "run: sh late.sh, files: [late.sh],");
     space.write("count.sh", format!("{COUNT}echo echo hello >> {}\n", late.display()));
     let failed = space.exits(1, &["run"]).stderr;
     assert!(failed.contains("the file `late.sh` changed while the run read it"), "{failed}");
-    assert_eq!(space.pending(&[]), set(["told"]));
+    assert_eq!(space.pending(&[]), set(["copy"]));
 }
 
 #[test]
-fn what_comes_from_files_may_fill_any_slot_that_it_has_the_files_for() {
+fn a_file_stage_fits_any_input_whose_files_it_has() {
     let space = Space::with(
         "stages:\n  raw: { file: { path: nets } }\n  m: { align: { a: raw, b: raw } }\n",
     );
     space.write("nets/other.safetensors", "");
     let refused = space.exits(2, &["plan"]).stderr;
     assert!(
-        refused.contains("stage `m`: `a` takes `net.safetensors`, which `raw` does not have"),
+        refused.contains("stage `m`: `a` needs the output `net.safetensors`, which `raw` does not have"),
         "{refused}"
     );
     space.write("nets/net.safetensors", "");
@@ -432,7 +446,7 @@ fn what_comes_from_files_may_fill_any_slot_that_it_has_the_files_for() {
     );
     let refused = space.exits(2, &["plan"]).stderr;
     assert!(
-        refused.contains("stage `m`: `a` takes `net.safetensors`, which `c` does not make"),
+        refused.contains("stage `m`: `a` needs the output `net.safetensors`, which `c` does not have"),
         "{refused}"
     );
 }
@@ -440,9 +454,10 @@ fn what_comes_from_files_may_fill_any_slot_that_it_has_the_files_for() {
 // Commands.
 
 #[test]
-fn a_program_is_given_what_it_declares_and_nothing_else() {
+fn a_command_sees_only_what_its_stage_declares() {
     let space = space().env("SECRET", "s").env("LANG", "xx");
-    let script = "env | sed 's/=.*//' | sort > count.txt; find . -type f | sort >> count.txt; echo $HOME $TMPDIR >> count.txt";
+    let script = "env | sed 's/=.*//' | sort > count.txt; find . -type f | sort >> count.txt; \
+                  echo $HOME $TMPDIR >> count.txt";
     space.write("count.sh", format!("{script}; wc -c >> count.txt\n")).ok(&["run"]);
     let text = space.read(space.object(&space.digests()["count"]["count.txt"]));
     let lines: Vec<&str> = text.lines().collect();
@@ -451,54 +466,52 @@ fn a_program_is_given_what_it_declares_and_nothing_else() {
     assert_eq!(lines[..10], [&names[..], &files[..]].concat());
     let (home, tmp) = lines[10].split_once(' ').unwrap();
     assert!(home == tmp && tmp.starts_with("/tmp/repro-"), "{}", lines[10]);
-    assert_eq!(lines[11], "0", "and nobody speaks to it");
+    assert_eq!(lines[11], "0", "standard input is empty");
 }
 
 #[test]
-fn a_unix_socket_fits_into_the_folder_for_temporary_files_wherever_the_project_is() {
-    let script = "import multiprocessing as m, os, sys\nassert not os.listdir(os.environ['TMPDIR'])\n\
+fn the_path_of_tmpdir_is_short_enough_for_a_unix_socket() {
+    let script = "import multiprocessing as m, os\nassert not os.listdir(os.environ['TMPDIR'])\n\
         open(os.environ['TMPDIR'] + '/left', 'w')\nos.chmod(os.environ['TMPDIR'], 0o500)\n\
-        print(m.Manager().list([1, 2]), file=open(sys.argv[1], 'w'))\n";
+        print(m.Manager().list([1, 2]), file=open('out', 'w'))\n";
     let outer = tempfile::tempdir().unwrap();
     let deep = outer.path().join("x".repeat(100));
     fs::create_dir(&deep).unwrap();
     for tmpdir in ["/tmp", "/nowhere", deep.to_str().unwrap()] {
         let space = Space::with(
-            "stages:\n  c: { command: { run: 'python3 $REPRO_PARAM_N.py out', params: { n: [a, b] }, \
+            "stages:\n  c: { command: { run: 'python3 $REPRO_PARAM_N.py', params: { n: [a, b] }, \
              files: [a.py, b.py], outputs: [out] } }\n",
         );
         let space = space.env("TMPDIR", tmpdir);
-        let script = script.replace("sys.argv[1]", "'out'");
-        space
-            .write("a.py", &script)
-            .write("b.py", format!("{script}# b\n"))
-            .ok(&["run", "-j", "1"]);
+        space.write("a.py", script).write("b.py", format!("{script}# b\n")).ok(&["run", "-j", "1"]);
         assert_eq!(space.ran(&[]).len(), 0);
     }
 }
 
 #[test]
-fn a_list_is_a_program_with_its_arguments_and_a_line_is_for_the_shell() {
+fn a_list_runs_a_program_and_a_text_runs_in_a_shell() {
     let space = Space::with(
-        "stages:\n  c: { command: { run: [sh, -c, 'echo \"$0\" $1 > out.txt', '*', 2], outputs: [out.txt] } }\n",
+        "stages:\n  c: { command: { run: [sh, -c, 'echo \"$0\" $1 > out.txt', '*', 2], \
+         outputs: [out.txt] } }\n",
     );
     space.ok(&["run"]);
     assert_eq!(out(&space), "* 2\n");
-    let space = line("echo one |", "");
+    let space = script("echo one |", "");
     space.edit("echo one |", "echo one | tr a-z A-Z > out.txt").ok(&["run"]);
     assert_eq!(out(&space), "ONE\n");
 }
 
 #[test]
-fn lines_for_the_shell_end_at_the_first_that_fails() {
+fn a_shell_script_ends_at_the_first_command_that_fails() {
     #[track_caller]
-    fn case(lines: &[&str], more: &str, fails: bool) {
+    fn case(lines: &[&str], fields: &str, fails: bool) {
         let run: String = lines.iter().map(|line| format!("        {line}\n")).collect();
         let space = Space::with(&format!(
-            "stages:\n  c:\n    command:\n      outputs: [n]\n{more}      run: |\n{run}        touch n\n"
+            "stages:\n  c:\n    command:\n      outputs: [n]\n{fields}      \
+             run: |\n{run}        touch n\n"
         ));
-        let run = space.run(&["run"]);
-        assert_eq!(run.code, Some(i32::from(fails)), "{lines:?} {more}\n{}", run.stderr);
+        let output = space.run(&["run"]);
+        assert_eq!(output.code, Some(i32::from(fails)), "{lines:?} {fields}\n{}", output.stderr);
         assert_eq!(space.pending(&[]).is_empty(), !fails, "a failure is not cached");
     }
     const BASH: &str = "      shell: bash\n";
@@ -518,12 +531,12 @@ fn lines_for_the_shell_end_at_the_first_that_fails() {
         case(lines, "", true);
         case(lines, BASH, true);
     }
-    // What README says `sh` does not see.
+    // Failures that `sh` ignores and bash does not, as README says.
     for lines in [&["cat nosuch | wc -l > n"][..], &["false | true"], &["echo $NOSUCH > n"]] {
         case(lines, "", false);
         case(lines, BASH, true);
     }
-    // What it says neither does.
+    // Failures that both ignore.
     for lines in [
         &["if false; then true; fi"][..],
         &["false && true"],
@@ -540,7 +553,7 @@ fn lines_for_the_shell_end_at_the_first_that_fails() {
 
 #[test]
 fn the_shell_is_part_of_the_key_unless_it_is_the_default_one() {
-    let space = line("touch out.txt", "");
+    let space = script("touch out.txt", "");
     space.ok(&["run"]);
     space.edit("      outputs:", "      shell: sh\n      outputs:");
     assert_eq!(space.ran(&[]), nothing());
@@ -549,26 +562,41 @@ fn the_shell_is_part_of_the_key_unless_it_is_the_default_one() {
 }
 
 #[test]
-fn a_list_of_inputs_is_gathered_and_a_single_one_lends_its_axes() {
+fn a_list_of_inputs_is_gathered_and_a_single_input_adds_its_axes() {
     let space = Space::with(
         "stages:
-  a: { command: { run: 'echo $REPRO_PARAM_K > a.txt', outputs: [a.txt], params: { k: [1, 2], text: x } } }
-  b: { command: { run: 'cat inputs/a/a.txt > b.txt', inputs: { a: a }, outputs: [b.txt] } }
-  c: { command: { run: 'cat inputs/b/*/b.txt | sort > out.txt; ls inputs/b >> out.txt', inputs: { b: [b] }, outputs: [out.txt] } }
-  d: { command: { run: 'cat inputs/one/0/a.txt > d.txt', inputs: { one: ['a@k=2'] }, outputs: [d.txt] } }
+  a:
+    command:
+      run: 'echo $REPRO_PARAM_K > a.txt'
+      outputs: [a.txt]
+      params: { k: [1, 2], text: x }
+  b:
+    command: { run: 'cat inputs/a/a.txt > b.txt', inputs: { a: a }, outputs: [b.txt] }
+  c:
+    command:
+      run: 'cat inputs/b/*/b.txt | sort > out.txt; ls inputs/b >> out.txt'
+      inputs: { b: [b] }
+      outputs: [out.txt]
+  d:
+    command: { run: 'cat inputs/one/0/a.txt > d.txt', inputs: { one: ['a@k=2'] }, outputs: [d.txt] }
 ",
     );
     let ran = space.ran(&[]);
     assert_eq!(ran, set(["a@k=1", "a@k=2", "b@k=1", "b@k=2", "c", "d"]));
     assert_eq!(out(&space), "1\n2\n0\n1\n");
-    assert_eq!(space.plan(&["a@text=x"]).len(), 2, "nodes are selected by parameters of their own");
+    assert_eq!(
+        space.plan(&["a@text=x"]).len(),
+        2,
+        "a target may name a parameter that is not an axis"
+    );
 }
 
 #[test]
-fn a_program_cannot_write_to_what_it_is_given() {
+fn a_command_cannot_change_its_inputs() {
     let space = space();
-    let harm = "for f in inputs/rows/*; do (echo x >> $f) 2> /dev/null; chmod u+w $f; echo x >> $f; rm -f $f; done";
-    space.write("count.sh", format!("{harm}; {COUNT}"));
+    let writes = "for f in inputs/rows/*; do (echo x >> $f) 2> /dev/null; chmod u+w $f; \
+                  echo x >> $f; rm -f $f; done";
+    space.write("count.sh", format!("{writes}; {COUNT}"));
     space.ok(&["run"]);
     assert_eq!(space.read("data/raw/a.csv"), "1\n2\n");
     let stored = space.digests()["raw"]["a.csv"].clone();
@@ -577,20 +605,21 @@ fn a_program_cannot_write_to_what_it_is_given() {
 }
 
 #[test]
-fn what_outlives_a_program_can_no_longer_change_its_answer() {
-    let space = line(
-        "(sleep 0.2; echo late >> out.txt; sleep 1000) & echo $! > pid; echo done | tee -a out.txt; cp pid x",
+fn a_background_process_is_killed_before_it_can_change_an_output() {
+    let space = script(
+        "(sleep 0.2; echo late >> out.txt; sleep 1000) & echo $! > pid; \
+         echo done | tee -a out.txt; cp pid x",
         "",
     );
     space.edit("outputs: [out.txt]", "outputs: [out.txt, x]").ok(&["run"]);
     assert_eq!(out(&space), "done\n");
     let pid = space.read(space.object(&space.digests()["c"]["x"]));
-    assert!(!is_alive(pid.trim()), "it ends with its job");
+    assert!(!is_alive(pid.trim()), "the process ends with its job");
 }
 
 #[test]
-fn undeclared_files_are_left_out_and_named_in_the_log() {
-    let space = line(
+fn undeclared_outputs_are_discarded_and_listed_in_the_log() {
+    let space = script(
         "echo y > out.txt; mkdir d; echo z > d/stray; ln -s d link; touch \"$(printf '\\377')\"",
         "",
     );
@@ -603,31 +632,31 @@ fn undeclared_files_are_left_out_and_named_in_the_log() {
 }
 
 #[test]
-fn a_program_may_leave_read_only_folders_whether_it_ends_well_or_not() {
-    for (last, code, said) in
+fn read_only_folders_that_a_command_leaves_are_removed() {
+    for (last, code, message) in
         [("touch out.txt", 0, "1 ran, 0 failed"), ("false", 1, "ended with exit code 1\n")]
     {
-        let space =
-            line(&format!("mkdir -p d/e; touch d/e/f; chmod -R a-w d; {last}"), "").unprivileged();
-        let told = space.exits(code, &["run"]).stderr;
-        assert!(told.contains(said), "{told}");
+        let space = script(&format!("mkdir -p d/e; touch d/e/f; chmod -R a-w d; {last}"), "")
+            .unprivileged();
+        let stderr = space.exits(code, &["run"]).stderr;
+        assert!(stderr.contains(message), "{stderr}");
         assert_eq!(space.files("tmp").len(), 0, "{last}");
     }
 }
 
 #[test]
 fn a_folder_may_be_an_output() {
-    let space = line("mkdir -p d/e; echo 1 > d/a; echo 2 > d/e/b; touch out.txt", "");
+    let space = script("mkdir -p d/e; echo 1 > d/a; echo 2 > d/e/b; touch out.txt", "");
     space.edit("outputs: [out.txt]", "outputs: [out.txt, d/]").ok(&["run"]);
     assert_eq!(space.digests()["c"].keys().collect::<Vec<_>>(), ["d/a", "d/e/b", "out.txt"]);
 }
 
 #[test]
-fn how_a_program_failed_is_said_with_the_end_of_its_log() {
+fn a_failure_is_reported_with_its_cause_and_the_end_of_the_log() {
     #[track_caller]
-    fn case(run: &str, said: &str) {
-        let failed = line(run, "").exits(1, &["run"]).stderr;
-        assert!(failed.contains(said), "{run}:\n{failed}");
+    fn case(run: &str, message: &str) {
+        let failed = script(run, "").exits(1, &["run"]).stderr;
+        assert!(failed.contains(message), "{run}:\n{failed}");
     }
     case(
         "echo trouble >&2; exit 3",
@@ -646,7 +675,7 @@ fn how_a_program_failed_is_said_with_the_end_of_its_log() {
         "c: failed: the output `out.txt` is neither a file nor a folder\n",
     );
     case("ln -s /etc etc; touch out.txt; false", "exit code 1\n");
-    let space = line("mkdir d; touch out.txt \"d/$(printf 'a\\377')\"", "");
+    let space = script("mkdir d; touch out.txt \"d/$(printf 'a\\377')\"", "");
     let failed =
         space.edit("outputs: [out.txt]", "outputs: [out.txt, d/]").exits(1, &["run"]).stderr;
     assert!(
@@ -659,14 +688,14 @@ fn how_a_program_failed_is_said_with_the_end_of_its_log() {
 }
 
 #[test]
-fn what_is_declared_wrongly_is_refused_before_anything_runs() {
+fn an_invalid_command_stage_is_refused_before_anything_runs() {
     #[track_caller]
-    fn case(fields: &str, said: &str) {
+    fn case(fields: &str, message: &str) {
         let space = Space::with(&format!(
             "stages:\n  a: {{ fetch: {{ dataset: digits }} }}\n  c: {{ command: {{ {fields} }} }}\n"
         ));
         let refused = space.exits(2, &["plan"]).stderr;
-        assert!(refused.contains(said), "{fields}:\n{refused}");
+        assert!(refused.contains(message), "{fields}:\n{refused}");
         assert!(refused.starts_with("error: pipeline.yaml:3:"), "{refused}");
     }
     case("run: x", "the field `outputs` is missing");
@@ -719,8 +748,8 @@ fn what_is_declared_wrongly_is_refused_before_anything_runs() {
 }
 
 #[test]
-fn a_program_that_takes_too_long_is_ended_with_all_it_has_started() {
-    let space = line("true", "      time-limit: 0.4\n");
+fn a_command_over_its_time_limit_is_killed_with_its_child_processes() {
+    let space = script("true", "      time-limit: 0.4\n");
     let pids = space.join("pids");
     space.edit("true", &format!("sleep 1000 & echo $$ $! > {}; sleep 1000", pids.display()));
     let failed = space.exits(1, &["run"]).stderr;
@@ -732,33 +761,30 @@ fn a_program_that_takes_too_long_is_ended_with_all_it_has_started() {
 }
 
 #[test]
-fn a_program_that_takes_too_long_is_ended_even_if_its_run_was_killed() {
-    let space = line("true", "      time-limit: 2\n");
+fn the_time_limit_holds_after_the_run_was_killed() {
+    let space = script("true", "      time-limit: 2\n");
     let pids = space.join("pids");
-    space
-        .edit("true", &format!("sleep 1000 & echo $$ $! > p; mv p {}; sleep 1000", pids.display()));
-    let run = space.spawn(&["run", "--json"]);
-    wait_until("it runs", || pids.exists());
-    run.orphan_jobs();
+    let run = format!("sleep 1000 & echo $$ $! > p; mv p {}; sleep 1000", pids.display());
+    space.edit("true", &run);
+    let running = space.spawn(&["run", "--json"]);
+    wait_until("the command runs", || pids.exists());
+    running.orphan_jobs();
     for pid in space.read("pids").split_whitespace() {
-        wait_until("it is gone", || !is_alive(pid));
+        wait_until("the process has ended", || !is_alive(pid));
     }
-    space.edit(
-        &format!("sleep 1000 & echo $$ $! > p; mv p {}; sleep 1000", pids.display()),
-        "touch out.txt",
-    );
-    assert_eq!(space.ran(&[]), set(["c"]), "and nothing holds the next run up");
+    space.edit(&run, "touch out.txt");
+    assert_eq!(space.ran(&[]), set(["c"]), "no lease blocks the next run");
 }
 
 #[test]
-fn a_run_that_is_given_up_leaves_no_program_behind() {
+fn an_interrupted_run_leaves_no_process() {
     for (signals, trap) in [
         (&["INT"][..], ""),
         (&["TERM"], ""),
         (&["INT", "INT"], "trap '' TERM; "),
         (&["TERM"], "trap '' TERM; "),
     ] {
-        let space = line("true", "");
+        let space = script("true", "");
         let pids = space.join("pids");
         space.edit(
             "true",
@@ -768,28 +794,28 @@ fn a_run_that_is_given_up_leaves_no_program_behind() {
             ),
         );
         let run = space.spawn(&["run", "--json"]);
-        wait_until("it runs", || pids.exists());
-        let told = Instant::now();
+        wait_until("the command runs", || pids.exists());
+        let start = Instant::now();
         for signal in signals {
             run.signal(signal);
             std::thread::sleep(Duration::from_millis(150));
         }
-        let (code, said) = run.wait();
-        assert_eq!(code, Some(130), "{said}");
+        let (code, stderr) = run.wait();
+        assert_eq!(code, Some(130), "{stderr}");
         assert!(
-            told.elapsed() < Duration::from_secs(5),
+            start.elapsed() < Duration::from_secs(5),
             "{signals:?} {trap}: {:?}",
-            told.elapsed()
+            start.elapsed()
         );
         for pid in space.read("pids").split_whitespace() {
-            wait_until("it is gone", || !is_alive(pid));
+            wait_until("the process has ended", || !is_alive(pid));
         }
     }
 }
 
 #[test]
-fn a_stage_may_ask_to_be_tried_again() {
-    let space = line("true", "      retries: 2\n");
+fn a_failed_command_is_retried() {
+    let space = script("true", "      retries: 2\n");
     let tries = space.join("tries");
     space.edit(
         "true",
@@ -801,9 +827,9 @@ fn a_stage_may_ask_to_be_tried_again() {
     assert_eq!(space.read("tries").lines().count(), 3);
 }
 
-/// Runs two commands that would run side by side, given `more` fields: whether they did.
-fn overlap(more: &str) -> bool {
-    let space = line("true", &format!("      params: {{ k: [1, 2] }}\n{more}"));
+/// Runs two commands with these fields; returns whether they ran at the same time.
+fn overlap(fields: &str) -> bool {
+    let space = script("true", &format!("      params: {{ k: [1, 2] }}\n{fields}"));
     let (busy, both) = (space.join("busy"), space.join("both"));
     let run = format!(
         "mkdir {0} || touch {1}; sleep 0.7; rmdir {0} || true; touch out.txt",
@@ -815,19 +841,16 @@ fn overlap(more: &str) -> bool {
 }
 
 #[test]
-fn threads_and_memory_that_are_asked_for_are_kept_free() {
-    assert!(overlap(""), "else this test says nothing");
+fn commands_run_side_by_side_only_if_threads_and_memory_suffice() {
+    assert!(overlap(""), "without limits they run at the same time");
     assert!(!overlap("      threads: 2\n"));
-    assert!(!overlap("      threads: 64\n"), "more than there are: alone");
+    assert!(!overlap("      threads: 64\n"), "more threads than there are");
     assert!(!overlap("      memory: 900TiB\n"));
 }
 
 #[test]
-#[expect(
-    clippy::print_stdout,
-    reason = "whoever reads the test's output should know that nothing was tested"
-)]
-fn a_python_step_draws_a_figure_into_the_report() {
+#[expect(clippy::print_stdout, reason = "the test's output shows that it was skipped")]
+fn the_python_example_adds_figures_to_the_report() {
     if Command::new("/usr/bin/env")
         .args(["-i", "PATH=/usr/local/bin:/usr/bin:/bin", "python3", "-V"])
         .output()

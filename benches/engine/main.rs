@@ -24,7 +24,7 @@ use repro::engine::run::snapshot::{Origin, Snapshot};
 use repro::engine::run::status::StatusChecker;
 use repro::engine::spec::pipeline::Pipeline;
 use repro::engine::spec::plan::{NodeId, Plan};
-use repro::engine::spec::sources::Files;
+use repro::engine::spec::sources::Sources;
 use repro::engine::stage::{Arity, Context, Kind, KindOf, Slot, Stage};
 use repro::fs;
 use serde::{Deserialize, Serialize};
@@ -190,7 +190,7 @@ fn by_snapshot(folder: &Path) -> Result<f64> {
     let mut snapshot = Snapshot::read(&origin, &store)?.context("there is no snapshot")?;
     let known = snapshot.known();
     anyhow::ensure!(
-        snapshot.holds(&store, &Files::of(folder, &store.index())),
+        snapshot.holds(&store, &Sources::of(folder, &store.index())),
         "something has changed"
     );
     if snapshot.known() > known {

@@ -4,10 +4,10 @@ use super::args::Common;
 use super::output::json;
 use super::session::Session;
 use crate::engine::record::diff::{
-    Change, Diff, File, Parameter, Stage, State, Table as ChangedTable,
+    Change, Diff, FileDiff, ParameterDiff, StageDiff, State, TableDiff, diff,
 };
-use crate::engine::record::{diff::diff, history};
-use crate::engine::stage::Cell;
+use crate::engine::record::history;
+use crate::engine::stage::CellChange;
 use crate::engine::text::count;
 use crate::report::table::{Align, Table};
 use crate::stage::KINDS;
@@ -79,7 +79,7 @@ fn print(common: &Common, diff: &Diff, limit: usize) -> Result<String> {
 }
 
 fn stages(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
-    let row = |stage: &Stage| {
+    let row = |stage: &StageDiff| {
         let counts = [stage.both, stage.removed, stage.added, stage.not_cached];
         [stage.stage.clone()].into_iter().chain(counts.map(|n| n.to_string())).collect()
     };
@@ -94,7 +94,7 @@ fn stages(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
 }
 
 fn parameters(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
-    let row = |p: &Parameter| {
+    let row = |p: &ParameterDiff| {
         let values =
             |values: &[String]| if values.is_empty() { "-".to_owned() } else { values.join(", ") };
         vec![p.stage.clone(), p.parameter.clone(), values(&p.before), values(&p.after)]
@@ -109,7 +109,7 @@ fn stage_of(node: &str) -> &str {
 
 /// One table for each output of a stage, over all its nodes.
 fn metrics(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
-    let mut tables: BTreeMap<(&str, &str), Vec<&ChangedTable>> = BTreeMap::new();
+    let mut tables: BTreeMap<(&str, &str), Vec<&TableDiff>> = BTreeMap::new();
     for table in &diff.tables {
         tables.entry((stage_of(&table.node), &table.file)).or_default().push(table);
     }
@@ -165,7 +165,7 @@ fn metrics(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
     Ok(())
 }
 
-fn metric(instance: &str, cell: &Cell) -> Vec<String> {
+fn metric(instance: &str, cell: &CellChange) -> Vec<String> {
     let (mut change, mut percent) = (String::new(), String::new());
     if let Some((before, after)) = numbers(&cell.before, &cell.after) {
         change = Short(after - before).to_string();
@@ -217,11 +217,11 @@ fn numbers(before: &str, after: &str) -> Option<(f64, f64)> {
 
 /// One row for each output of a stage, with the names of some nodes whose output changed.
 fn files(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
-    let mut outputs: BTreeMap<(&str, &str), Vec<&File>> = BTreeMap::new();
+    let mut outputs: BTreeMap<(&str, &str), Vec<&FileDiff>> = BTreeMap::new();
     diff.files
         .iter()
         .for_each(|file| outputs.entry((&file.stage, &file.file)).or_default().push(file));
-    let row = |((stage, file), all): ((&str, &str), Vec<&File>)| {
+    let row = |((stage, file), all): ((&str, &str), Vec<&FileDiff>)| {
         let changed: Vec<&str> =
             all.iter().filter(|file| file.state != Change::Same).map(|f| f.node.as_str()).collect();
         let shown: Vec<&str> = changed

@@ -7,16 +7,17 @@ use super::session::unchanged::Whole;
 use super::session::{Session, lockfile, pipeline_name};
 use crate::engine::cache::lock::CacheLock;
 use crate::engine::cache::process::ProcessId;
-use crate::engine::cache::store::{Store, digest_of_file};
+use crate::engine::cache::store::Store;
 use crate::engine::error::Error;
-use crate::engine::key::Artifact;
-use crate::engine::record::export::{Delivered, deliver, folder_name};
+use crate::engine::key::{Artifact, Digest};
+use crate::engine::record::export::{Exported, export, folder_name};
 use crate::engine::record::lockfile::Expected;
 use crate::engine::run::event::{Event, Observer, SCHEMA, Summary};
 use crate::engine::run::progress::{All, Json, Lines, Terminal, Verbosity};
 use crate::engine::run::schedule::{self, Settings};
 use crate::engine::run::status::{PlanStatus, Status, StatusChecker};
 use crate::engine::spec::plan::NodeId;
+use crate::engine::spec::sources::Sources;
 use crate::stage::KINDS;
 use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet};
@@ -130,7 +131,7 @@ fn run_unchanged(common: &Common, output: &Output, args: &RunArgs, whole: &Whole
     let nodes: Option<Vec<_>> =
         snapshot.nodes.iter().map(|node| Some((node, kind(snapshot.kind_of(node))?))).collect();
     let Some(nodes) = nodes else { return Ok(false) };
-    files.remember(&store)?;
+    write_source_index(&files, &store)?;
     // For a few nodes, writing the snapshot takes longer than it saves the next run.
     if snapshot.known().saturating_sub(known) * 50 > nodes.len() {
         whole.write(&snapshot, &store);
@@ -182,6 +183,11 @@ fn finish(
     session.store.remember()
 }
 
+/// Records the digests of the project files, so that unchanged files are not hashed again.
+fn write_source_index(files: &Sources, store: &Store) -> Result<()> {
+    files.updated_index().map_or(Ok(()), |index| store.write_source_index(&index))
+}
+
 /// The status of the nodes before the first job.
 fn check(
     session: &Session,
@@ -190,7 +196,7 @@ fn check(
     require_cached: bool,
 ) -> Result<PlanStatus> {
     let plan_status = checker.plan_status(wanted)?;
-    session.plan.files.remember(&session.store)?;
+    write_source_index(&session.plan.files, &session.store)?;
     if session.refetch {
         forget_fallbacks(session, &plan_status)?;
     }
@@ -252,7 +258,7 @@ fn start_jobs(
 ) -> Result<Jobs> {
     let mut arguments = Vec::new();
     if is_stale {
-        let digest = digest_of_file(&program()?)?;
+        let digest = Digest::of_file(&program()?)?;
         arguments.extend(["--program".into(), digest.to_string().into()]);
     }
     Jobs::new(common, arguments, jobs, scratch)
@@ -275,7 +281,7 @@ fn export_all(
     for (node, artifact) in nodes {
         let folder = if total == 1 { reports.clone() } else { reports.join(folder_name(node)) };
         let folder = folder.display().to_string();
-        let Delivered { written, removed } = deliver(store, artifact, &common.directory, &folder)?;
+        let Exported { written, removed } = export(store, artifact, &common.directory, &folder)?;
         observer.observe(&Event::Delivered { folder, written, files: artifact.len(), removed });
     }
     Ok(())

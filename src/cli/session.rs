@@ -12,7 +12,7 @@ use crate::engine::run::progress::Verbosity;
 use crate::engine::run::status::{PlanStatus, StatusChecker};
 use crate::engine::spec::pipeline::Pipeline;
 use crate::engine::spec::plan::{NodeId, Plan};
-use crate::engine::spec::sources::Files;
+use crate::engine::spec::sources::Sources;
 use crate::stage::DATA_VARIABLE;
 use crate::{fs, stage};
 use anyhow::{Context as _, Result};
@@ -63,8 +63,8 @@ impl Common {
     }
 
     /// The files of the project.
-    pub(super) fn files(&self, store: &Store) -> Files {
-        Files::of(&self.directory, &store.index())
+    pub(super) fn files(&self, store: &Store) -> Sources {
+        Sources::of(&self.directory, &store.index())
     }
 }
 

@@ -14,6 +14,9 @@ use anyhow::{Context as _, Result};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 
+/// The path of the index of the project's files, below the cache.
+pub(crate) const SOURCES: &str = "files.json";
+
 const CHECKSUM: &str = "{\"checksum\":\"";
 
 /// The bytes of the file at `path`, which hold `value`: a struct of at least one field.

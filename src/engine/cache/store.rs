@@ -52,7 +52,7 @@
 
 use super::entry::{Entry, Stored, escapes_root, sealed_at};
 use super::index::Index;
-use crate::engine::envelope;
+use crate::engine::envelope::{self, SOURCES};
 use crate::engine::error::Error;
 use crate::engine::key::{Artifact, Digest, Key, Recipe};
 use crate::fs::{self, Stat, Witness};
@@ -74,9 +74,6 @@ const EARLIER_FORMATS: [&str; 1] = ["v1"];
 
 /// Where the index of entries lies.
 const INDEX: &str = "entries.index";
-
-/// Where the digests of the project's files are remembered.
-pub(crate) const FILES: &str = "files.json";
 
 /// Where the snapshots of runs are that had no more to do.
 const UNCHANGED: &str = "unchanged";
@@ -336,7 +333,7 @@ impl Store {
     pub fn is_sound(&self, digest: Digest) -> Result<bool> {
         let path = self.object(digest);
         let is_file = fs::metadata_if_there(&path)?.is_some_and(|meta| meta.is_file());
-        Ok(is_file && digest_of_file(&path)? == digest)
+        Ok(is_file && Digest::of_file(&path)? == digest)
     }
 
     /// Moves an object that is not sound out of the way, for a look at what happened to it.
@@ -410,7 +407,7 @@ impl Store {
 
     /// Takes the file at `path` into the store; the file is moved.
     pub fn ingest(&self, path: &Path) -> Result<Stored> {
-        let digest = digest_of_file(path)?;
+        let digest = Digest::of_file(path)?;
         let meta = fs::metadata_if_there(path)?;
         let bytes = meta.as_ref().map_or(0, std::fs::Metadata::len);
         let stored =
@@ -445,7 +442,7 @@ impl Store {
     }
 
     /// What was last laid out for people in `folder`; nothing if that is not known.
-    pub fn delivered(&self, folder: &str) -> Result<Artifact> {
+    pub fn exported(&self, folder: &str) -> Result<Artifact> {
         let delivered: Option<Delivered> = self.read_enveloped(&self.delivered_path(folder))?;
         let mut files = delivered.map(|delivered| delivered.files).unwrap_or_default();
         files.retain(|name, _| !escapes_root(name.strip_suffix('/').unwrap_or(name)));
@@ -453,7 +450,7 @@ impl Store {
     }
 
     /// Writes that down.
-    pub fn remember_delivered(&self, folder: &str, artifact: &Artifact) -> Result<()> {
+    pub fn record_export(&self, folder: &str, artifact: &Artifact) -> Result<()> {
         fs::create_dir_all(&self.root.join(DELIVERED))?;
         let delivered = Delivered { folder: folder.to_owned(), files: artifact.clone() };
         self.write_enveloped(&self.delivered_path(folder), &delivered)
@@ -477,7 +474,7 @@ impl Store {
 
     /// Where the digests of the project's files are remembered.
     pub fn index(&self) -> PathBuf {
-        self.root.join(FILES)
+        self.root.join(SOURCES)
     }
 
     /// Where the snapshot called `name` is.
@@ -632,11 +629,6 @@ enum Check {
     Sound,
     Gone,
     Bad,
-}
-
-/// Hashes a file of any size, on all cores where it is large.
-pub fn digest_of_file(path: &Path) -> Result<Digest> {
-    fs::hash(path)?.to_hex().parse().map_err(anyhow::Error::msg)
 }
 
 #[cfg(test)]
@@ -814,11 +806,11 @@ mod tests {
     fn what_was_laid_out_in_one_folder_is_not_taken_for_that_of_another() {
         let TestSpace { store, .. } = &TestSpace::new();
         let files: Artifact = [("report.md".to_owned(), Digest::of(b"text").into())].into();
-        store.remember_delivered("reports/a", &files).unwrap();
+        store.record_export("reports/a", &files).unwrap();
         std::fs::copy(store.delivered_path("reports/a"), store.delivered_path("reports/b"))
             .unwrap();
         assert_eq!(
-            (store.delivered("reports/a").unwrap(), store.delivered("reports/b").unwrap()),
+            (store.exported("reports/a").unwrap(), store.exported("reports/b").unwrap()),
             (files, Artifact::new())
         );
     }

@@ -3,7 +3,8 @@
 //! Looking takes no lock and holds nobody up: what a run publishes or `gc` removes meanwhile is no damage. Only what is bad
 //! is moved out of the way, and only by whoever has the cache alone, after a second look: a run may have mended it.
 
-use super::store::{FILES, Store};
+use super::store::Store;
+use crate::engine::envelope::SOURCES;
 use crate::engine::error::Error;
 use crate::engine::key::{Digest, Key, Recipe};
 use crate::fs;
@@ -120,8 +121,8 @@ fn damaged_notes(store: &Store) -> Result<Vec<Bad>> {
             }
         }
     }
-    if is_damaged(store, FILES)? {
-        bad.push(Bad::Note(FILES.to_owned()));
+    if is_damaged(store, SOURCES)? {
+        bad.push(Bad::Note(SOURCES.to_owned()));
     }
     let damaged = store.pipelines()?.into_iter().filter(|(_, requester)| requester.is_none());
     bad.extend(damaged.map(|(path, _)| Bad::Keeper(store.relative(&path))));
@@ -320,7 +321,7 @@ mod tests {
         let [one, two] = ["one", "two"].map(|kind| recipe(kind).key());
         store.record_fallback(one, "no mirror answered").unwrap();
         store.pin(one, "a").unwrap();
-        store.remember_delivered("reports/a", &Artifact::new()).unwrap();
+        store.record_export("reports/a", &Artifact::new()).unwrap();
         store.remember_pipeline(Path::new("/"), Path::new("p.yaml")).unwrap();
         assert_eq!(verify(store, 1).unwrap().bad, []);
         let at = |note: &str| store.root.join(note);
@@ -329,11 +330,11 @@ mod tests {
         std::fs::rename(at(&format!("pins/{one}")), at(&format!("pins/{two}"))).unwrap();
         std::fs::write(&pipeline, "").unwrap();
         let delivered = format!("delivered/{}", Digest::of(b"reports/a"));
-        for note in [&delivered, FILES] {
+        for note in [&delivered, SOURCES] {
             std::fs::write(at(note), "{}").unwrap();
         }
         let keepers = [format!("pins/{two}"), store.relative(&pipeline)].map(Bad::Keeper);
-        let notes = [format!("fallbacks/{two}"), delivered, FILES.to_owned()].map(Bad::Note);
+        let notes = [format!("fallbacks/{two}"), delivered, SOURCES.to_owned()].map(Bad::Note);
         let bad = verify(store, 1).unwrap().bad;
         assert_eq!(bad.len(), notes.len() + keepers.len());
         assert!(notes.iter().chain(&keepers).all(|note| bad.contains(note)), "{bad:?}");

@@ -15,16 +15,15 @@
 //!
 //! This file does not know which curve W1 follows.
 
-use super::measure::{HiddenLayer, PreActivations, Stop, by_neuron, piece};
+use super::measure::{CurvePoint, HiddenLayer, PreActivations, by_neuron, piece};
 use super::{Path, Point, grid};
 use crate::kernel::blend::blend;
 use crate::kernel::cholesky::Cholesky;
-use crate::kernel::gram::{NonZeros, Products, Tall};
+use crate::kernel::gram::{SparseColumns, Products, TallMatrix};
 use crate::kernel::sparse::Sparse;
-use crate::kernel::threads::share;
+use crate::kernel::parallel::parallel_for;
 use crate::study::net::{CLASSES, Forward, Mlp};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use crate::study::registry::named_enum;
 use std::num::NonZero;
 
 /// Images whose products are summed in f32 before they are added up in f64.
@@ -37,20 +36,23 @@ const RIDGE: f64 = 1e-8;
 /// ridge, one of a dozen linear relations hardly more.
 const RANK_FACTOR: f64 = 10.0;
 
-/// Which logits W2 is fitted to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Targets {
-    /// A's own, while W1 goes to B's; then W2 goes straight to B's. Two segments, as in the talk.
-    #[default]
-    A,
-    /// (1 - t) A's + t B's: one segment, both ends exact (ours).
-    Blend,
+named_enum! {
+    "target"
+    /// Which logits W2 is fitted to.
+    #[derive(Default)]
+    pub enum Targets {
+        /// A's own, while W1 goes to B's; then W2 goes straight to B's. Two segments, as in the
+        /// talk.
+        #[default]
+        A = "a",
+        /// (1 - t) A's + t B's: one segment, both ends exact (ours).
+        Blend = "blend",
+    }
 }
 
 /// How to refit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct RefitSettings {
     /// What W2 is fitted to.
     pub targets: Targets,
     /// Points per segment, both ends included, before the first is refined.
@@ -102,7 +104,7 @@ pub struct Fit {
 /// If there are not as many labels as images.
 pub fn refit<'a>(
     path: Path<'a>,
-    settings: Settings,
+    settings: RefitSettings,
     images: &Sparse,
     labels: &[u8],
     threads: NonZero<usize>,
@@ -119,7 +121,7 @@ fn sums_at_once(h: usize) -> usize {
 fn refit_together<'a>(
     together: usize,
     path: Path<'a>,
-    settings: Settings,
+    settings: RefitSettings,
     images: &Sparse,
     labels: &[u8],
     threads: NonZero<usize>,
@@ -177,7 +179,7 @@ impl Refitter<'_> {
                 products(self.path, &self.order, &self.targets, &ss, self.images, self.threads);
             let mut fits: Vec<_> = ss.iter().map(|_| None).collect();
             let items = products.into_iter().zip(&ss).zip(&mut fits);
-            share(&mut vec![(); self.threads.get()], items, |(), ((products, &s), fit)| {
+            parallel_for(&mut vec![(); self.threads.get()], items, |(), ((products, &s), fit)| {
                 let normal = Normal::of(&products, &self.order);
                 drop(products);
                 *fit = Some(normal.fit(s, self.path.a.w2()));
@@ -264,15 +266,16 @@ fn measure(
     labels: &[u8],
     threads: NonZero<usize>,
 ) -> Vec<Point> {
-    let stops: Vec<_> = steps.iter().map(|&Step { t, s, ref w2, .. }| Stop { t, s, w2 }).collect();
-    path.measure_stops(&stops, images, labels, threads)
+    let curve: Vec<_> =
+        steps.iter().map(|&Step { t, s, ref w2, .. }| CurvePoint { t, s, w2 }).collect();
+    path.measure_points(&curve, images, labels, threads)
 }
 
 /// The logits of `net` on `images`, [n, 10].
 fn outputs(net: &Mlp, images: &Sparse, threads: NonZero<usize>) -> Vec<f32> {
     let (forward, piece, mut outputs) =
         (Forward::of(net), piece(threads), vec![0.0; images.rows() * CLASSES]);
-    share(
+    parallel_for(
         &mut vec![Vec::new(); threads.get()],
         outputs.chunks_mut(piece * CLASSES).enumerate(),
         |hidden, (k, out)| {
@@ -312,7 +315,7 @@ fn products(
     let layer = HiddenLayer::in_order(path, order);
     let mut z = PreActivations::default();
     // The targets ride along as ten more columns, so that one product holds FᵀF, FᵀT and TᵀT.
-    let mut joined = vec![(Tall::new(h + CLASSES), NonZeros::default()); threads.get()];
+    let mut joined = vec![(TallMatrix::new(h + CLASSES), SparseColumns::default()); threads.get()];
     for first in (0..images.rows()).step_by(BLOCK) {
         let n = BLOCK.min(images.rows() - first);
         z.set_rows(n, h);
@@ -321,20 +324,24 @@ fn products(
                 .zip(z.b.chunks_mut(piece * h))
                 .zip(z.m.chunks_mut(piece))
                 .enumerate();
-        share(&mut vec![(); threads.get()], pieces, |(), (k, ((a, b), m))| {
+        parallel_for(&mut vec![(); threads.get()], pieces, |(), (k, ((a, b), m))| {
             let first = first + k * piece;
             layer.project(images, first..first + m.len(), [a, b, m]);
         });
-        share(&mut joined, ss.iter().zip(&mut products), |(joined, non_zeros), (&s, products)| {
-            joined.set_rows(n);
-            blend(layer.coefficients(s), &z.a, &z.b, &z.m, h, joined);
-            let rows = first * CLASSES..(first + n) * CLASSES;
-            match targets {
-                [a, b] => joined.put(h, CLASSES, &straight(&a[rows.clone()], &b[rows], s)),
-                _ => joined.put(h, CLASSES, &targets[0][rows]),
-            }
-            products.add_gram(joined, non_zeros);
-        });
+        parallel_for(
+            &mut joined,
+            ss.iter().zip(&mut products),
+            |(joined, non_zeros), (&s, products)| {
+                joined.set_rows(n);
+                blend(layer.coefficients(s), &z.a, &z.b, &z.m, h, joined);
+                let rows = first * CLASSES..(first + n) * CLASSES;
+                match targets {
+                    [a, b] => joined.put(h, CLASSES, &straight(&a[rows.clone()], &b[rows], s)),
+                    _ => joined.put(h, CLASSES, &targets[0][rows]),
+                }
+                products.add_gram(joined, non_zeros);
+            },
+        );
     }
     products
 }
@@ -486,12 +493,12 @@ mod tests {
     }
 
     /// No refinement.
-    fn settings(targets: Targets, points: u32) -> Settings {
-        Settings { targets, points, refine: 0 }
+    fn settings(targets: Targets, points: u32) -> RefitSettings {
+        RefitSettings { targets, points, refine: 0 }
     }
 
-    fn refining(targets: Targets, points: u32) -> Settings {
-        Settings { targets, points, refine: 2 }
+    fn refining(targets: Targets, points: u32) -> RefitSettings {
+        RefitSettings { targets, points, refine: 2 }
     }
 
     /// Hidden features [n, h] and logits [n, 10] of `net`, by a forward pass of its own.
@@ -533,7 +540,7 @@ mod tests {
         };
         for (targets, first_ends) in [(Targets::A, 0.5), (Targets::Blend, 1.0)] {
             let at = |refine| {
-                let settings = Settings { refine, ..settings(targets, 5) };
+                let settings = RefitSettings { refine, ..settings(targets, 5) };
                 refit(joined(1, &a, &b), settings, &x, &labels, ONE).expect("a refit")
             };
             let coarse = at(0);

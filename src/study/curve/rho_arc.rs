@@ -19,6 +19,10 @@ impl Curve for RhoArc {
         "rho-arc"
     }
 
+    fn title(&self) -> &'static str {
+        "Rho-arc"
+    }
+
     fn coefficients(&self, t: f64, rho: f64) -> [f64; 3] {
         if 1.0 - rho.abs() < NO_ANGLE {
             return Linear.coefficients(t, rho);

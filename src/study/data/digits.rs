@@ -13,11 +13,11 @@ use super::{Examples, PIXELS, SIDE, rng};
 use rand_chacha::ChaCha8Rng;
 
 /// A point of a skeleton: per cent of the digit's box, x to the right and y down.
-type Mark = (i8, i8);
+type Knot = (i8, i8);
 /// Strokes, each a smooth curve through its marks; corners are where one stroke ends and another begins.
-type Skeleton = &'static [&'static [Mark]];
+type Skeleton = &'static [&'static [Knot]];
 /// A point in the plane.
-type Point = (f64, f64);
+type Xy = (f64, f64);
 
 /// The ways each digit is written; each image takes one of its digit's, all equally often.
 const SKELETONS: [&[Skeleton]; 10] = [
@@ -193,7 +193,7 @@ fn draw(rng: &mut ChaCha8Rng, label: u8, image: &mut [u8]) {
             let t = i as f64 / (PIECES * (stroke.len() - 1)) as f64;
             hand.place(along(stroke, ends.0 + t * (ends.1 - ends.0)))
         });
-        let points: Vec<Point> = points.collect();
+        let points: Vec<Xy> = points.collect();
         segments.extend(points.windows(2).map(|pair| (pair[0], pair[1])));
     }
     let pen = Pen::new(rng);
@@ -202,7 +202,7 @@ fn draw(rng: &mut ChaCha8Rng, label: u8, image: &mut [u8]) {
 }
 
 /// The point at `t` in [0, 1] of the Catmull-Rom spline through a stroke's marks, in the unit box around the origin.
-fn along(stroke: &[Mark], t: f64) -> Point {
+fn along(stroke: &[Knot], t: f64) -> Xy {
     let mark = |i: isize| {
         let (x, y) = stroke[i.clamp(0, stroke.len() as isize - 1) as usize];
         (f64::from(x) / 100.0 - 0.5, f64::from(y) / 100.0 - 0.5)
@@ -222,7 +222,7 @@ fn along(stroke: &[Mark], t: f64) -> Point {
 /// One writer's way with one digit: a smooth bend of the plane, then stretch, slant and turn.
 struct Hand {
     /// Displacements of the lattice's nodes.
-    bend: [[Point; NODES]; NODES],
+    bend: [[Xy; NODES]; NODES],
     /// The affine part, row-major.
     affine: [f64; 4],
 }
@@ -242,7 +242,7 @@ impl Hand {
     }
 
     /// Where a point of the skeleton's box goes.
-    fn place(&self, (x, y): Point) -> Point {
+    fn place(&self, (x, y): Xy) -> Xy {
         let ((columns, i), (rows, j)) = (weights(x), weights(y));
         let (mut px, mut py) = (x, y);
         for (row, nodes) in rows.iter().zip(&self.bend[j..]) {
@@ -266,7 +266,7 @@ fn weights(x: f64) -> ([f64; 4], usize) {
 }
 
 /// Scales the segments so that their longer side is `side` pixels, and puts the middle of their length at the centre.
-fn fit(segments: &mut [(Point, Point)], side: f64) {
+fn fit(segments: &mut [(Xy, Xy)], side: f64) {
     let (mut low, mut high) = ((f64::MAX, f64::MAX), (f64::MIN, f64::MIN));
     let (mut length, mut middle) = (0.0, (0.0, 0.0));
     for &(a, b) in segments.iter() {
@@ -280,7 +280,7 @@ fn fit(segments: &mut [(Point, Point)], side: f64) {
     }
     let scale = side / (high.0 - low.0).max(high.1 - low.1);
     let centre = 0.5 * SIDE as f64;
-    let place = |(x, y): Point| {
+    let place = |(x, y): Xy| {
         (centre + scale * (x - middle.0 / length), centre + scale * (y - middle.1 / length))
     };
     for segment in segments {
@@ -305,7 +305,7 @@ impl Pen {
     }
 
     /// Draws the segments, in pixels from the upper left corner, into the blank `image` `[784]`.
-    fn ink(&self, segments: &[(Point, Point)], image: &mut [u8]) {
+    fn ink(&self, segments: &[(Xy, Xy)], image: &mut [u8]) {
         let reach = self.radius + self.blur;
         // Squared distance of each pixel's centre to the nearest segment, as far as the pen reaches.
         let mut nearest = [reach * reach; PIXELS];

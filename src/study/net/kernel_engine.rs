@@ -8,14 +8,14 @@
 //! at 200, 1.6 at 500 and 1000, 1.5 at 2000, though they are started twice a step. Where two nets are trained at once, a thread each is best:
 //! with two threads each they took 11 to 20 % longer.
 
-use super::engine::{Batch, Engine, Seen};
+use super::engine::{Batch, BatchStats, Engine};
 use super::{CLASSES, INPUTS, Mlp};
 use crate::kernel::aligned::Aligned;
-use crate::kernel::dense::{drop_out, hidden_gradient, logits, outgoing_gradient};
+use crate::kernel::dense::{dropout, hidden_gradient, logits, outgoing_gradient};
 use crate::kernel::product::{Panels, activate, project_back};
 use crate::kernel::softmax::cross_entropy_gradient;
 use crate::kernel::sparse::Sparse;
-use crate::kernel::threads::share;
+use crate::kernel::parallel::parallel_for;
 use crate::kernel::update::{Moments, Update, apply, descend};
 use std::num::NonZero;
 
@@ -75,7 +75,7 @@ impl KernelEngine {
     }
 
     /// Fills `pass` with the batch's activations, the gradients of its logits and of W2, and the batch transposed.
-    fn forward(&mut self, batch: &Batch) -> Seen {
+    fn forward(&mut self, batch: &Batch) -> BatchStats {
         let KernelEngine { w1, w2, pass, threads, .. } = self;
         let Pass { labels, a, outputs, outgoing, hidden, pixels } = pass;
         let (images, padded) = (batch.chosen.len(), w1.padded());
@@ -89,21 +89,26 @@ impl KernelEngine {
             .chunks(piece)
             .zip(a.chunks_mut(piece * padded))
             .zip(outputs.chunks_mut(piece * CLASSES));
-        share(&mut vec![(); *threads], pieces.enumerate(), |(), (k, ((chosen, a), outputs))| {
-            activate(batch.images, chosen, w1, a);
-            if let Some(keep) = batch.keep {
-                let flags = &keep.flags[k * piece * w1.columns()..][..chosen.len() * w1.columns()];
-                drop_out(a, flags, chosen.len(), keep.scale);
-            }
-            logits(a, w2, padded, outputs);
-        });
+        parallel_for(
+            &mut vec![(); *threads],
+            pieces.enumerate(),
+            |(), (k, ((chosen, a), outputs))| {
+                activate(batch.images, chosen, w1, a);
+                if let Some(mask) = batch.mask {
+                    let flags =
+                        &mask.flags[k * piece * w1.columns()..][..chosen.len() * w1.columns()];
+                    dropout(a, flags, chosen.len(), mask.scale);
+                }
+                logits(a, w2, padded, outputs);
+            },
+        );
         labels.clear();
         labels.extend(batch.chosen_labels());
-        let mut seen = Seen::default();
-        cross_entropy_gradient(outputs, labels, 1.0 / images as f64, &mut seen);
+        let mut stats = BatchStats::default();
+        cross_entropy_gradient(outputs, labels, 1.0 / images as f64, &mut stats);
         outgoing_gradient(outputs, a, padded, outgoing);
         batch.images.transpose(batch.chosen, pixels);
-        seen
+        stats
     }
 
     /// A net from padded layers: `w1` [784, h] as panels, `w2` [10, H].
@@ -115,21 +120,21 @@ impl KernelEngine {
 }
 
 impl Engine for KernelEngine {
-    fn step(&mut self, batch: &Batch, update: Update) -> Seen {
-        let seen = self.forward(batch);
+    fn step(&mut self, batch: &Batch, update: Update) -> BatchStats {
+        let stats = self.forward(batch);
         let KernelEngine { w1, w1_moments, w2, w2_moments, pass, threads } = self;
         let Pass { a, outputs, outgoing, hidden, pixels, .. } = pass;
         let panels = hidden.panels_mut().zip(w1_moments.panels(w1));
-        share(&mut vec![(); *threads], panels, |(), ((first, hidden), weights)| {
+        parallel_for(&mut vec![(); *threads], panels, |(), ((first, hidden), weights)| {
             hidden_gradient(outputs, w2, a, batch.scale(), first, hidden);
             descend(update, pixels, hidden, weights);
         });
         apply(update, outgoing, w2, w2_moments);
-        seen
+        stats
     }
 
-    fn gradient(&mut self, batch: &Batch) -> (Mlp, Seen) {
-        let seen = self.forward(batch);
+    fn gradient(&mut self, batch: &Batch) -> (Mlp, BatchStats) {
+        let stats = self.forward(batch);
         let KernelEngine {
             w1, w2, pass: Pass { a, outputs, outgoing, hidden, pixels, .. }, ..
         } = self;
@@ -138,7 +143,7 @@ impl Engine for KernelEngine {
             hidden_gradient(outputs, w2, a, batch.scale(), first, hidden);
             project_back(pixels, hidden, incoming);
         }
-        (Self::unpadded(&incoming, outgoing), seen)
+        (Self::unpadded(&incoming, outgoing), stats)
     }
 
     fn net(&self) -> Mlp {
@@ -149,7 +154,7 @@ impl Engine for KernelEngine {
 #[cfg(test)]
 mod tests {
     use super::super::test::examples;
-    use super::super::{Init, Keep, Optimizer, Prior, Sgd};
+    use super::super::{DropoutMask, Init, Optimizer, Prior, Sgd};
     use super::*;
     use crate::study::data::Examples;
     use crate::study::rng::stream;
@@ -159,7 +164,7 @@ mod tests {
     const CHOSEN: [u32; IMAGES] = [3, 0, 7, 2, 2, 5];
 
     /// The objective's part that has a gradient, in f64: mean cross-entropy + decay / 2 · |w|².
-    fn objective(w: &[f64], data: &Examples, keep: Option<&Keep>, decay: f64) -> f64 {
+    fn objective(w: &[f64], data: &Examples, mask: Option<&DropoutMask>, decay: f64) -> f64 {
         let (w1, w2) = w.split_at(HIDDEN * INPUTS);
         let mut loss = 0.0;
         for (row, &i) in CHOSEN.iter().enumerate() {
@@ -170,7 +175,7 @@ mod tests {
                     .zip(pixels)
                     .map(|(w, &x)| w * f64::from(x) / 255.0)
                     .sum();
-                let factor = keep.map_or(1.0, |k| {
+                let factor = mask.map_or(1.0, |k| {
                     if k.flags[row * HIDDEN + j] { f64::from(k.scale) } else { 0.0 }
                 });
                 z.max(0.0) * factor
@@ -191,9 +196,9 @@ mod tests {
         let images = Sparse::from_pixels(&data.pixels, INPUTS);
         let net = Init::Normal { std: 0.3.try_into().unwrap() }
             .draw((HIDDEN as u32).try_into().unwrap(), &mut stream("0", "net"));
-        let keep = prior.keep(IMAGES, HIDDEN, &mut stream("0", "dropout"));
+        let mask = prior.dropout_mask(IMAGES, HIDDEN, &mut stream("0", "dropout"));
         let batch =
-            Batch { images: &images, labels: &data.labels, chosen: &CHOSEN, keep: keep.as_ref() };
+            Batch { images: &images, labels: &data.labels, chosen: &CHOSEN, mask: mask.as_ref() };
         let sgd = Optimizer::Sgd(Sgd { momentum: 0.0.try_into().unwrap(), ..Sgd::default() });
         let mut engine = KernelEngine::new(&net, NonZero::<usize>::MIN);
         engine.step(&batch, sgd.update(1, 0.5, prior, data.len()));
@@ -204,7 +209,7 @@ mod tests {
             let here = w[at];
             let mut shifted = |by: f64| {
                 w[at] = here + by;
-                let value = objective(&w, &data, keep.as_ref(), prior.decay(data.len()));
+                let value = objective(&w, &data, mask.as_ref(), prior.decay(data.len()));
                 w[at] = here;
                 value
             };
@@ -254,7 +259,7 @@ mod tests {
         let images = Sparse::from_pixels(&data.pixels, INPUTS);
         let net = Init::Uniform.draw(40.try_into().unwrap(), &mut stream("0", "net"));
         let gradient = |chosen: &[u32]| {
-            let batch = Batch { images: &images, labels: &data.labels, chosen, keep: None };
+            let batch = Batch { images: &images, labels: &data.labels, chosen, mask: None };
             KernelEngine::new(&net, NonZero::<usize>::MIN).gradient(&batch).0
         };
         let (once, thrice) = (gradient(&[2]), gradient(&[2, 2, 2]));

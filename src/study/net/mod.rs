@@ -10,12 +10,12 @@ mod optimizer;
 mod prior;
 mod train;
 
-pub use engine::{Batch, Engine, Seen};
+pub use engine::{Batch, BatchStats, Engine};
 pub use engine_kind::EngineKind;
 pub use init::Init;
 pub use mlp::{CLASSES, INPUTS, Mlp};
-pub use optimizer::{Adam, Optimizer, Sgd, factor};
-pub use prior::{Keep, Prior};
+pub use optimizer::{Adam, Optimizer, Sgd, lr_factor};
+pub use prior::{DropoutMask, Prior, PriorKind};
 pub use train::{EpochRecord, TrainError, TrainSettings, Trained, train};
 
 use crate::kernel::dense::{logits, relu};
@@ -119,15 +119,15 @@ fn pass(net: &Mlp, images: &Sparse, labels: &[u8], mut each: impl FnMut(&[f32]))
     assert_eq!(images.rows(), labels.len(), "images and labels differ in number");
     let forward = Forward::of(net);
     let (mut hidden, mut outputs) = (Vec::new(), Vec::new());
-    let mut seen = Seen::default();
+    let mut stats = BatchStats::default();
     for (block, labels) in labels.chunks(BLOCK).enumerate() {
         let first = block * BLOCK;
         outputs.resize(labels.len() * CLASSES, 0.0);
         forward.outputs(images, first..first + labels.len(), &mut hidden, &mut outputs);
         hidden.chunks_exact(net.hidden()).for_each(&mut each);
-        cross_entropy(&outputs, labels, &mut seen);
+        cross_entropy(&outputs, labels, &mut stats);
     }
-    Quality::of_sums(seen.loss, seen.wrong, labels.len())
+    Quality::of_sums(stats.loss, stats.wrong, labels.len())
 }
 
 #[cfg(test)]

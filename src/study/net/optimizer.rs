@@ -114,7 +114,7 @@ impl Optimizer {
 
 /// What the learning rate is multiplied by in `epoch` (from 1) of `epochs`: 1 for the first half, then linear to 0.01
 /// at nine tenths, then 0.01 (the ICML authors' code).
-pub fn factor(epoch: u32, epochs: u32) -> f64 {
+pub fn lr_factor(epoch: u32, epochs: u32) -> f64 {
     let alpha = f64::from(epoch) / f64::from(epochs);
     if alpha <= 0.5 {
         1.0
@@ -135,12 +135,12 @@ mod tests {
             [(1, 1.0), (15, 1.0), (16, 0.9175), (21, 0.505), (27, 0.01), (28, 0.01), (30, 0.01)]
         {
             assert!(
-                (factor(epoch, 30) - expected).abs() < 1e-12,
+                (lr_factor(epoch, 30) - expected).abs() < 1e-12,
                 "epoch {epoch}: {}",
-                factor(epoch, 30)
+                lr_factor(epoch, 30)
             );
         }
-        assert_eq!(factor(1, 1), 0.01, "a single epoch is all end");
+        assert_eq!(lr_factor(1, 1), 0.01, "a single epoch is all end");
     }
 
     #[test]

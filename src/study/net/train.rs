@@ -3,10 +3,10 @@
 //! Every random stream is named by the net's label and the epoch, so that a net depends on its own recipe alone.
 //! This file does not know how gradients are computed, or where images come from.
 
-use super::engine::{Batch, Seen};
+use super::engine::{Batch, BatchStats};
 use super::engine_kind::EngineKind;
 use super::init::Init;
-use super::optimizer::{Optimizer, factor};
+use super::optimizer::{Optimizer, lr_factor};
 use super::prior::Prior;
 use super::{Mlp, Quality, evaluate};
 use crate::study::bounded::{Epochs, ImageCount, Width};
@@ -121,21 +121,22 @@ pub fn train(
     let mut engine = settings.engine.start(&trained.net, threads);
     let mut step = 0;
     for epoch in 1..=epochs {
-        let rate = settings.optimizer.rate() * factor(epoch, epochs);
+        let rate = settings.optimizer.rate() * lr_factor(epoch, epochs);
         let order = shuffled(seed, label, epoch, train.len());
         let mut dropout = rng::stream(seed, &format!("{label}/dropout/{epoch}"));
-        let mut sum = Seen::default();
+        let mut sum = BatchStats::default();
         for chosen in order.chunks(settings.batch.get() as usize) {
             step += 1;
-            let keep = settings.prior.keep(chosen.len(), trained.net.hidden(), &mut dropout);
+            let mask =
+                settings.prior.dropout_mask(chosen.len(), trained.net.hidden(), &mut dropout);
             let batch =
-                Batch { images: &train.images, labels: &train.labels, chosen, keep: keep.as_ref() };
-            let seen = engine
+                Batch { images: &train.images, labels: &train.labels, chosen, mask: mask.as_ref() };
+            let stats = engine
                 .step(&batch, settings.optimizer.update(step, rate, settings.prior, train.len()));
-            if !seen.loss.is_finite() {
+            if !stats.loss.is_finite() {
                 return Err(TrainError::Diverged { epoch });
             }
-            sum = Seen { loss: sum.loss + seen.loss, wrong: sum.wrong + seen.wrong };
+            sum = BatchStats { loss: sum.loss + stats.loss, wrong: sum.wrong + stats.wrong };
         }
         trained.net = engine.net();
         if !trained.net.params().iter().all(|w| w.is_finite()) {
@@ -165,7 +166,7 @@ mod tests {
     use super::*;
     use crate::kernel::test::{bits, on_every_isa};
     use crate::study::data::Examples;
-    use crate::study::net::{Adam, INPUTS, Sgd};
+    use crate::study::net::{Adam, INPUTS, PriorKind, Sgd};
 
     fn examples(n: usize, seed: &str) -> Labelled {
         Labelled::from(&test::examples(n, seed))
@@ -190,13 +191,9 @@ mod tests {
         Optimizer::Sgd(Sgd { rate: rate.try_into().unwrap(), ..Sgd::default() })
     }
 
-    fn priors() -> [Prior; 4] {
-        [
-            Prior::None,
-            Prior::Normal { variance: 0.1.try_into().unwrap() },
-            Prior::Laplace { scale: 2.0.try_into().unwrap() },
-            Prior::Dropout(0.5.try_into().unwrap()),
-        ]
+    /// One prior of each kind.
+    fn priors() -> impl Iterator<Item = Prior> {
+        PriorKind::ALL.iter().map(|kind| kind.example())
     }
 
     #[test]
@@ -358,7 +355,7 @@ mod tests {
             let settings = TrainSettings { optimizer, prior, ..settings(8, 300) };
             let net = train(&settings, "0", "net", &data, &none(), ONE).unwrap().net;
             let batch =
-                Batch { images: &data.images, labels: &data.labels, chosen: &all, keep: None };
+                Batch { images: &data.images, labels: &data.labels, chosen: &all, mask: None };
             let gradient = EngineKind::Kernel.start(&net, ONE).gradient(&batch).0;
             let weights = net.params().iter().zip(gradient.params()).filter(|(w, _)| **w != 0.0);
             let weights: Vec<[f64; 2]> = weights.map(|(&w, &g)| [w, g].map(f64::from)).collect();

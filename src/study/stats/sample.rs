@@ -5,6 +5,7 @@
 //! and takes its standard error accordingly. It does not know what the numbers measure.
 
 use super::{Interval, student, sum};
+use crate::study::registry::named_enum;
 use std::collections::BTreeSet;
 
 /// Independent numbers that it takes for an interval: fewer say too little of their spread.
@@ -41,13 +42,15 @@ pub struct Estimate {
     pub freedom: f64,
 }
 
-/// Which mean describes a set of numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Average {
-    /// The sum over the count.
-    Arithmetic,
-    /// exp of the mean of the logarithms; its intervals are those of the logarithms, too.
-    Geometric,
+named_enum! {
+    "average"
+    /// The mean that describes a set of numbers.
+    pub enum Average {
+        /// The sum over the count.
+        Arithmetic = "arithmetic",
+        /// exp of the mean of the logarithms; its intervals are those of the logarithms, too.
+        Geometric = "geometric",
+    }
 }
 
 /// The mean of a sample with its 95 % intervals; none where there are too few numbers.
@@ -68,19 +71,6 @@ pub struct Summary {
 }
 
 impl Average {
-    /// The name in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Average::Arithmetic => "arithmetic",
-            Average::Geometric => "geometric",
-        }
-    }
-
-    /// The average of that name.
-    pub fn named(name: &str) -> Option<Average> {
-        [Average::Arithmetic, Average::Geometric].into_iter().find(|average| average.name() == name)
-    }
-
     /// Geometric where all numbers are positive and the largest is more than 4 times the smallest.
     pub fn of(values: &[f64]) -> Average {
         let (least, most) = range(values);
@@ -345,9 +335,6 @@ mod tests {
         case(&[0.0, 4.1], Average::Arithmetic);
         case(&[-1.0, 4.1], Average::Arithmetic);
         case(&[], Average::Arithmetic);
-        for average in [Average::Arithmetic, Average::Geometric] {
-            assert_eq!(Average::named(average.name()), Some(average));
-        }
     }
 
     #[test]
