@@ -193,7 +193,7 @@ fn export_keeps_executable_files_and_empty_folders() {
 
 #[test]
 fn a_recomputation_that_differs_in_a_permission_or_a_folder_is_reported() {
-    for (more, said) in [
+    for (more, message) in [
         ("chmod +x d/f", "the cached file is not executable, the one written again is"),
         ("rmdir d/e", "it is an empty folder in the cache, and was not written again as one"),
         ("mkdir d/g", "it was written, and is not in the cache"),
@@ -204,12 +204,12 @@ fn a_recomputation_that_differs_in_a_permission_or_a_folder_is_reported() {
         let flag = space.join("flag");
         space.edit("MORE", &format!("[ ! -e {} ] || {more}", flag.display())).ok(&["run"]);
         fs::write(flag, "").unwrap();
-        let told = space.exits(4, &["verify", "--recompute"]);
+        let output = space.exits(4, &["verify", "--recompute"]);
         assert!(
-            format!("{}{}", told.stdout, told.stderr).contains(said),
+            format!("{}{}", output.stdout, output.stderr).contains(message),
             "{more}: {} {}",
-            told.stdout,
-            told.stderr
+            output.stdout,
+            output.stderr
         );
     }
 }

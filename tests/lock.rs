@@ -87,21 +87,21 @@ fn outputs_that_match_the_lock_pass_and_the_root_is_printed() {
     pipeline.lock: 4 nodes match, 0 not up to date; root DIGEST
     ");
     std::fs::remove_dir_all(space.join("cache")).unwrap();
-    let said = space.ok(&["run", "--locked"]).stderr;
+    let stderr = space.ok(&["run", "--locked"]).stderr;
     let root =
         space.read(LOCK).lines().find_map(|line| line.strip_prefix("root: ")).unwrap().to_owned();
     assert!(
-        said.contains(&format!("\npipeline.lock: 4 nodes as expected, root {root}\n")),
-        "{said}"
+        stderr.contains(&format!("\npipeline.lock: 4 nodes as expected, root {root}\n")),
+        "{stderr}"
     );
-    let said = space.ok(&["run", "--locked", "nets", "--json"]);
-    let event = said.events().into_iter().find(|event| event["event"] == "as-locked").unwrap();
+    let output = space.ok(&["run", "--locked", "nets", "--json"]);
+    let event = output.events().into_iter().find(|event| event["event"] == "as-locked").unwrap();
     assert_eq!(
         (&event["nodes"], &event["root"]),
         (&3.into(), &root.into()),
         "only the targets are compared"
     );
-    assert_eq!(said.events().last().unwrap()["event"], "ended");
+    assert_eq!(output.events().last().unwrap()["event"], "ended");
 }
 
 #[test]

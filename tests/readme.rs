@@ -170,8 +170,8 @@ fn every_profile_has_rho_arc_with_and_without_ot_and_wa_after_ot() {
 
 #[test]
 fn quick_is_the_default_profile() {
-    let said = shipped().ok(&["plan"]).stdout;
-    assert!(said.starts_with("profile `quick`: "), "{said}");
+    let stdout = shipped().ok(&["plan"]).stdout;
+    assert!(stdout.starts_with("profile `quick`: "), "{stdout}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The grammar of the command line: commands, options and their help. Types only.
 
-use super::completions;
+pub(super) mod complete;
+
 use crate::engine::key::{Digest, Key};
 use crate::stage::DATA_VARIABLE;
 use clap::builder::{BoolishValueParser, OsStringValueParser, TypedValueParser as _};
@@ -68,7 +69,7 @@ pub(super) struct Common {
     #[arg(long, global = true, value_name = "FILE", default_value = "pipeline.yaml")]
     pub pipeline: PathBuf,
     /// Use this profile instead of the default one
-    #[arg(long, global = true, value_name = "NAME", add = completions::profiles())]
+    #[arg(long, global = true, value_name = "NAME", add = complete::profiles())]
     pub profile: Option<String>,
     /// Override a field, as in `-S nets.epochs=10`; `null` removes it; can be repeated
     #[arg(short = 'S', long = "set", global = true, value_name = "STAGE.FIELD=VALUE")]
@@ -117,7 +118,7 @@ pub(super) enum Command {
     #[command(after_help = TARGETS)]
     Plan {
         /// Stages, stage kinds or nodes [default: the whole pipeline]
-        #[arg(value_name = "TARGET", add = completions::targets())]
+        #[arg(value_name = "TARGET", add = complete::targets())]
         targets: Vec<String>,
         /// Exit with code 3 if a node is not up to date
         #[arg(long)]
@@ -130,21 +131,21 @@ pub(super) enum Command {
     #[command(after_help = TARGETS)]
     Why {
         /// A stage, stage kind or node
-        #[arg(add = completions::targets())]
+        #[arg(add = complete::targets())]
         target: String,
     },
     /// Show the recipe, key, outputs and provenance of a node
     #[command(after_help = TARGETS)]
     Show {
         /// A stage, stage kind or node
-        #[arg(add = completions::targets())]
+        #[arg(add = complete::targets())]
         target: String,
     },
     /// Copy outputs out of the cache
     #[command(after_help = TARGETS)]
     Export {
         /// A stage, stage kind or node
-        #[arg(add = completions::targets())]
+        #[arg(add = complete::targets())]
         target: String,
         /// The destination folder; created if missing
         #[arg(value_name = "DIR")]
@@ -169,25 +170,25 @@ pub(super) enum Command {
         /// Remove the files instead of counting them
         #[arg(long)]
         delete: bool,
-        /// Keep what the last N runs used
+        /// The number of last runs whose outputs are kept
         #[arg(long, value_name = "N", default_value = "10")]
         keep_runs: usize,
         /// Wait until no other process uses the cache
         #[arg(long)]
         wait_for_lock: bool,
     },
-    /// Keep the outputs of nodes when `gc` runs, or list the pinned nodes
+    /// Protect the outputs of nodes from `gc`, or list the pinned nodes
     #[command(after_help = TARGETS)]
     Pin {
         /// Stages, stage kinds or nodes; none lists the pinned nodes
-        #[arg(value_name = "TARGET", add = completions::targets())]
+        #[arg(value_name = "TARGET", add = complete::targets())]
         targets: Vec<String>,
     },
     /// Remove pins
     #[command(after_help = TARGETS)]
     Unpin {
         /// Stages, stage kinds, nodes, or names that `repro pin` lists
-        #[arg(value_name = "TARGET", required = true, add = completions::targets())]
+        #[arg(value_name = "TARGET", required = true, add = complete::targets())]
         targets: Vec<String>,
     },
     /// List past runs, or show the nodes of one run
@@ -205,7 +206,7 @@ pub(super) enum Command {
     #[command(after_help = TARGETS)]
     Logs {
         /// A stage, stage kind or node
-        #[arg(add = completions::targets())]
+        #[arg(add = complete::targets())]
         target: String,
         /// Print new lines until the job ends
         #[arg(short, long)]
@@ -257,7 +258,7 @@ pub(super) enum Command {
 #[derive(Args)]
 pub(super) struct RunArgs {
     /// Stages, stage kinds or nodes [default: the whole pipeline]
-    #[arg(value_name = "TARGET", add = completions::targets())]
+    #[arg(value_name = "TARGET", add = complete::targets())]
     pub targets: Vec<String>,
     /// Show what would be done, as `repro plan` does
     #[arg(short = 'n', long)]
@@ -299,7 +300,7 @@ pub(super) struct VerifyArgs {
     #[arg(long, conflicts_with = "locked")]
     pub recompute: bool,
     /// The stages, stage kinds or nodes to recompute [default: the whole pipeline]
-    #[arg(value_name = "TARGET", requires = "recompute", add = completions::targets())]
+    #[arg(value_name = "TARGET", requires = "recompute", add = complete::targets())]
     pub targets: Vec<String>,
     /// Recompute a random sample of N nodes
     #[arg(long, value_name = "N", requires = "recompute")]

@@ -199,7 +199,7 @@ fn rounded(text: &str) -> String {
     }
 }
 
-/// A signed number with a few significant digits, whatever its size.
+/// A signed number with a few significant digits.
 struct Short(f64);
 
 impl std::fmt::Display for Short {

@@ -46,7 +46,8 @@ pub(super) fn gc(common: &Common, delete: bool, runs: usize, wait: bool) -> Resu
         let (folder, size) = (folder.display(), bytes(*size));
         let _ = writeln!(
             text,
-            "`{folder}` is from an older version of repro ({size}); run `rm -rf {folder}` to delete it"
+            "`{folder}` is from an older version of repro ({size}); \
+             run `rm -rf {folder}` to delete it"
         );
     }
     Ok(text)
