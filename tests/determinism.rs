@@ -83,7 +83,7 @@ fn a_changed_digit_of_one_digest_is_found() {
     let flipped = format!("{}{other}{}", &lock[..at], &lock[at + 1..]);
     space.write("pipeline.lock", &flipped);
     let refused = space.exits(2, &[&["run", "--locked"], &CI[..]].concat()).stderr;
-    assert!(refused.contains("the root of [profile ci] is not that of its lines"), "{refused}");
+    assert!(refused.contains("the root of [profile ci] does not match its lines"), "{refused}");
     // Also with the matching root. By definition it is the BLAKE3 hash of all outputs as JSON: one
     // object for each node, sorted as text, without the nodes that embed the root.
     let (head, below) = flipped.split_once("root: ").unwrap();

@@ -159,7 +159,7 @@ fn why_names_the_change_or_the_run_that_computed_the_node() {
     let space = small();
     let why = |arguments: &[&str]| space.ok(&[&["why"], arguments].concat()).stdout;
     insta::assert_snapshot!(why(&["nets@prior=none,end=a"]), @r"
-    nets@prior=none,end=a: stale if the outputs of stale upstream nodes change
+    nets@prior=none,end=a: maybe-stale, runs if an upstream output changes
       depends on data (first time)
     ");
     space.ok(&["run"]);
@@ -175,7 +175,7 @@ fn why_names_the_change_or_the_run_that_computed_the_node() {
       param epochs 1 -> 2
     ");
     insta::assert_snapshot!(why(&["tables", "--profile", "twice"]), @r"
-    tables: stale if the outputs of stale upstream nodes change
+    tables: maybe-stale, runs if an upstream output changes
       depends on nets@prior=none,end=a and 3 more (param epochs 1 -> 2)
     ");
     insta::assert_snapshot!(why(&["data", "-S", "seed=1"]), @r"

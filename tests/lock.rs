@@ -267,13 +267,13 @@ fn a_missing_or_invalid_lock_is_refused_with_the_command_to_run() {
     let conflict = printed(&space.exits(2, &["lock"]));
     insta::assert_snapshot!(conflict, @r"
     error: pipeline.lock:4:1: there is an unresolved merge conflict
-    hint: keep the lines of either side, then `repro lock --profile NAME` makes that profile's part anew
+    hint: keep the lines of either side, then run `repro lock --profile NAME`
     ");
     assert_eq!(printed(&space.exits(2, &["verify", "--locked"])), conflict);
     space.write(LOCK, b"version: 1\n\xff");
     insta::assert_snapshot!(printed(&space.exits(2, &["run", "--locked"])), @r"
     error: pipeline.lock: invalid UTF-8
-    hint: restore the file, or delete it and run `repro lock`
+    hint: restore the file, or remove it and run `repro lock`
     ");
     space.write(LOCK, good.replacen("root: ", "# root: ", 1));
     space.ok(&["lock"]);
@@ -302,7 +302,7 @@ fn outputs_of_a_fallback_are_neither_locked_nor_checked_against_the_lock() {
     let space = Space::with(SMALL);
     space.ok(&["run", "--profile", "real"]);
     insta::assert_snapshot!(printed(&space.exits(7, &["lock", "--profile", "real"])), @r"
-    error: `pipeline.lock` cannot list the output of a fallback: `data` could not be had
+    error: `pipeline.lock` cannot list the output of a fallback: the data of `data` is unavailable
     hint: run `repro run --profile real --refetch` to try again
     ");
     // As if the lock had been written where the data is available.
@@ -313,7 +313,7 @@ fn outputs_of_a_fallback_are_neither_locked_nor_checked_against_the_lock() {
     lock.set(Some("real"), nodes, BTreeSet::new());
     space.write(LOCK, lock.to_string());
     let refused = space.exits(7, &["run", "--locked", "--profile", "real"]).stderr;
-    assert!(refused.contains("error: `data` could not be had\n"), "{refused}");
+    assert!(refused.contains("error: the data of `data` is unavailable\n"), "{refused}");
     let real = space.exits(3, &["verify", "--locked", "--profile", "real"]);
     insta::assert_snapshot!(printed(&real), @r"
     16 objects, 4 entries, 5 recipes: no damage found

@@ -249,7 +249,7 @@ fn a_damaged_recipe_is_named_by_verify_and_does_not_stop_a_run() {
     let refused = space.exits(5, &["verify"]).stderr;
     assert!(
         refused.contains(&key)
-            && refused.contains("hint: what was bad is out of the way; its answer stays")
+            && refused.contains("hint: damaged files are in quarantine; `repro verify --recompute`")
     );
     assert!(!recipe.exists());
     assert_eq!(space.ran(&[]), nothing());
@@ -270,7 +270,7 @@ fn what_is_not_ours_among_the_objects_is_named_by_verify_and_left_there() {
     let space = Space::run_tiny();
     space.write("cache/v2/objects/notes.txt", "mine");
     let refused = space.exits(5, &["verify"]).stderr;
-    assert!(refused.contains("`notes.txt`") && refused.contains("hint: remove it; "), "{refused}");
+    assert!(refused.contains("`notes.txt`") && refused.contains("hint: remove the file; "), "{refused}");
     assert_eq!(space.read("cache/v2/objects/notes.txt"), "mine");
 }
 
@@ -395,7 +395,7 @@ fn gc_is_refused_with_6_while_a_run_is_at_work() {
     let refused = space.exits(6, &["gc", "--delete"]);
     assert!(refused.stderr.contains("is in use"), "{}", refused.stderr);
     assert!(
-        refused.stderr.contains("hint: wait until nobody else is at work there"),
+        refused.stderr.contains("hint: wait until the other process has finished"),
         "{}",
         refused.stderr
     );

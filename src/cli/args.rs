@@ -45,8 +45,8 @@ const TARGETS: &str = "\
 Targets:
   nets                   the nodes of a stage
   train                  the nodes of a stage kind
-  nets@hidden=50,end=a   one node, by its full name
-  nets@prior=none        the nodes of a stage or stage kind that have these values
+  nets@hidden=50,end=a   a node, by its full name
+  nets@prior=none        the nodes of a stage or stage kind with these values
   *curves                a pattern: `*` matches any text, `?` one character, `[ab]` a or b
   nets@prior=dropout*    a pattern for a value
   nets@*prior=none*      a pattern for a full name
@@ -92,10 +92,10 @@ pub(super) struct Common {
         value_parser = OsStringValueParser::new().map(PathBuf::from)
     )]
     pub cache: Option<PathBuf>,
-    /// Do not lock files, for file systems without locks; run `gc` and `verify` alone then
+    /// Do not use file locks; then run `gc` and `verify` only while no other process uses the cache
     #[arg(long, global = true, env = NO_LOCK_VARIABLE, value_parser = BoolishValueParser::new())]
     pub no_lock: bool,
-    /// Retry data that was unavailable before, instead of using its fallback
+    /// Retry downloads that failed before, instead of using their fallbacks
     #[arg(long, global = true)]
     pub refetch: bool,
     /// Print JSON to standard output
@@ -153,8 +153,8 @@ pub(super) enum Command {
     },
     /// Check the cache and the lock file for damage
     ///
-    /// Hashes every object, and checks that entries have their outputs and that the lock file was
-    /// not edited by hand. Damaged files are moved to the quarantine folder of the cache.
+    /// Hashes every object, checks that every entry has its outputs, and checks that the lock file
+    /// was not edited by hand. Moves damaged files to quarantine.
     #[command(after_help = TARGETS)]
     Verify(VerifyArgs),
     /// Write the digests of all outputs to the lock file
@@ -164,8 +164,8 @@ pub(super) enum Command {
     Lock,
     /// Show what can be removed from the cache, or remove it
     ///
-    /// Keeps what any profile of the pipeline uses, what the last runs used, what is pinned, and
-    /// what the lock file lists. Keeps the same for every other pipeline that has used the cache.
+    /// Keeps results that a profile of the pipeline uses, that the last runs used, that are pinned,
+    /// or that the lock file lists. The same applies to every other pipeline that uses the cache.
     Gc {
         /// Remove the files instead of counting them
         #[arg(long)]
@@ -193,7 +193,7 @@ pub(super) enum Command {
     },
     /// List past runs, or show the nodes of one run
     Log {
-        /// A run id, its beginning or its end, `last`, or `last~N` for the Nth run before that
+        /// A run id, a unique prefix or suffix of one, `last`, or `last~N` for the Nth run before
         run: Option<String>,
         /// List at most N runs
         #[arg(long, value_name = "N", default_value = "20", conflicts_with = "run")]
@@ -219,7 +219,7 @@ pub(super) enum Command {
     Diff {
         /// A run, as for `repro log` [default: last~1], or a profile
         before: Option<String>,
-        /// Another one [default: last]
+        /// The run or profile to compare it with [default: last]
         after: Option<String>,
         /// Compare the cached outputs of two profiles
         #[arg(long, requires = "before", requires = "after")]
@@ -263,7 +263,7 @@ pub(super) struct RunArgs {
     /// Show what would be done, as `repro plan` does
     #[arg(short = 'n', long)]
     pub dry_run: bool,
-    /// Run at most N jobs at once [default: the number of CPUs]; 1 also prints their output
+    /// Run at most N jobs at once [default: number of CPUs]; with 1, print their output
     #[arg(short, long, value_name = "N", value_parser = value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
     /// Run the targets even if they are up to date
@@ -278,7 +278,7 @@ pub(super) struct RunArgs {
     /// Retry a failed job up to N times
     #[arg(long, value_name = "N", default_value = "0")]
     pub retries: u32,
-    /// Check outputs against the lock file; exit with code 4 at the first that differs
+    /// Check outputs against the lock file; exit with code 4 at the first difference
     #[arg(long, conflicts_with = "dry_run")]
     pub locked: bool,
     /// Wait if another process, such as `gc`, has locked the cache
@@ -308,7 +308,7 @@ pub(super) struct VerifyArgs {
     /// The seed of the random sample
     #[arg(long, value_name = "SEED", default_value = "0", requires = "sample")]
     pub seed: u64,
-    /// Run at most N jobs at once [default: the number of CPUs]
+    /// Run at most N jobs at once [default: number of CPUs]
     #[arg(
         short,
         long,

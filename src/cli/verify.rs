@@ -59,9 +59,9 @@ fn hint(bad: &[Bad]) -> &'static str {
     } else if any(|bad| matches!(bad, Bad::Recipe(..))) {
         "damaged files are in quarantine; `repro verify --recompute` writes the recipes again"
     } else if any(|bad| matches!(bad, Bad::Keeper(_))) {
-        "delete the file, then pin the nodes again or run each pipeline that uses this cache"
+        "remove the file, then pin the nodes again or run each pipeline that uses this cache"
     } else {
-        "delete the file; `repro` does not touch files that it did not write"
+        "remove the file; `repro` does not touch files that it did not write"
     }
 }
 
