@@ -209,7 +209,7 @@ fn a_diff_omits_the_tables_of_nodes_that_another_stage_aggregates() {
         text.contains("## Metrics: tables, summary.csv") && !text.contains("## Metrics: curves"),
         "{text}"
     );
-    let omitted = text.lines().find(|line| line.starts_with("Omitted here")).unwrap();
+    let omitted = text.lines().find(|line| line.starts_with("Omitted ")).unwrap();
     assert!(omitted.contains("16 nodes of `nets`"), "{omitted}");
     let whole = json(&space, &["diff", "--json"]);
     let tables = whole["tables"].as_array().unwrap();

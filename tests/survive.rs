@@ -249,7 +249,9 @@ fn a_damaged_recipe_is_named_by_verify_and_does_not_stop_a_run() {
     let refused = space.exits(5, &["verify"]).stderr;
     assert!(
         refused.contains(&key)
-            && refused.contains("hint: damaged files are in quarantine; `repro verify --recompute`")
+            && refused.contains(
+                "hint: damaged files were moved to quarantine; run `repro verify --recompute`"
+            )
     );
     assert!(!recipe.exists());
     assert_eq!(space.ran(&[]), nothing());
@@ -270,7 +272,10 @@ fn what_is_not_ours_among_the_objects_is_named_by_verify_and_left_there() {
     let space = Space::run_tiny();
     space.write("cache/v2/objects/notes.txt", "mine");
     let refused = space.exits(5, &["verify"]).stderr;
-    assert!(refused.contains("`notes.txt`") && refused.contains("hint: remove the file; "), "{refused}");
+    assert!(
+        refused.contains("`notes.txt`") && refused.contains("hint: remove the file; "),
+        "{refused}"
+    );
     assert_eq!(space.read("cache/v2/objects/notes.txt"), "mine");
 }
 

@@ -68,10 +68,10 @@ pub(super) struct Common {
     /// The pipeline file, relative to the project folder
     #[arg(long, global = true, value_name = "FILE", default_value = "pipeline.yaml")]
     pub pipeline: PathBuf,
-    /// Use this profile instead of the default one
+    /// Use this profile instead of the default
     #[arg(long, global = true, value_name = "NAME", add = complete::profiles())]
     pub profile: Option<String>,
-    /// Override a field, as in `-S nets.epochs=10`; `null` removes it; can be repeated
+    /// Override a field, such as `-S nets.epochs=10`; `null` removes the field; repeatable
     #[arg(short = 'S', long = "set", global = true, value_name = "STAGE.FIELD=VALUE")]
     pub set: Vec<String>,
     /// Read the MNIST files from this folder instead of downloading them
@@ -164,13 +164,13 @@ pub(super) enum Command {
     Lock,
     /// Show what can be removed from the cache, or remove it
     ///
-    /// Keeps results that a profile of the pipeline uses, that the last runs used, that are pinned,
+    /// Keeps results that a profile of the pipeline uses, that recent runs used, that are pinned,
     /// or that the lock file lists. The same applies to every other pipeline that uses the cache.
     Gc {
-        /// Remove the files instead of counting them
+        /// Remove it instead of showing it
         #[arg(long)]
         delete: bool,
-        /// The number of last runs whose outputs are kept
+        /// The number of recent runs whose outputs are kept
         #[arg(long, value_name = "N", default_value = "10")]
         keep_runs: usize,
         /// Wait until no other process uses the cache
@@ -184,7 +184,7 @@ pub(super) enum Command {
         #[arg(value_name = "TARGET", add = complete::targets())]
         targets: Vec<String>,
     },
-    /// Remove pins
+    /// Unpin nodes
     #[command(after_help = TARGETS)]
     Unpin {
         /// Stages, stage kinds, nodes, or names that `repro pin` lists
@@ -193,16 +193,16 @@ pub(super) enum Command {
     },
     /// List past runs, or show the nodes of one run
     Log {
-        /// A run id, a unique prefix or suffix of one, `last`, or `last~N` for the Nth run before
+        /// A run id, a unique prefix or suffix of one, `last`, or `last~N` for the Nth run before it
         run: Option<String>,
         /// List at most N runs
         #[arg(long, value_name = "N", default_value = "20", conflicts_with = "run")]
         limit: usize,
     },
-    /// Print what a node's job wrote to standard output and standard error
+    /// Print the standard output and standard error of a node's job
     ///
     /// Prints the log of the running job, or else of the last one. The log of a successful job is
-    /// cut to its last MiB. `gc` removes the log together with the outputs.
+    /// truncated to its last MiB. `gc` removes the log together with the outputs.
     #[command(after_help = TARGETS)]
     Logs {
         /// A stage, stage kind or node

@@ -160,7 +160,7 @@ fn metrics(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
     if !left_out.is_empty() {
         let each: Vec<String> =
             left_out.iter().map(|(stage, n)| format!("{} of `{stage}`", count(*n))).collect();
-        writeln!(text, "\nOmitted here, and included in `--json`: tables of {}.", each.join(", "))?;
+        writeln!(text, "\nOmitted (see `--json`): tables of {}.", each.join(", "))?;
     }
     Ok(())
 }

@@ -71,8 +71,9 @@ fn take_orders(
 ) -> Result<()> {
     let mut workbench = store.workbench()?;
     for order in stdin().lines() {
-        let order: Order = serde_json::from_str(&order.context("cannot read an order")?)
-            .context("invalid order")?;
+        let order: Order =
+            serde_json::from_str(&order.context("cannot read a job from standard input")?)
+                .context("invalid job on standard input")?;
         let log = fs::append(&order.log)?;
         dup2_stdout(&log).and_then(|()| dup2_stderr(&log)).context("cannot write to the log")?;
         let _timer = order.time_limit.map(end_after).transpose()?;

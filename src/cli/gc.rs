@@ -98,8 +98,8 @@ fn roots(common: &Common, store: &Store, runs: usize) -> Result<Roots> {
 
 const CORRUPT_NOTE: &str = "remove the file, then run each pipeline that uses this cache";
 
-const LOST_PROJECT: &str = "mount its disk or run `gc` on its machine; if the project was moved, \
-                            run it once; then, or if it no longer exists, remove this file";
+const LOST_PROJECT: &str = "mount its disk, or run `gc` on its host; if the project was moved, run \
+                            it once and remove this file; if it was deleted, remove this file";
 
 /// The error where the pipeline that `note` records cannot be found.
 fn unknown_roots(note: &Path, why: &str, hint: &str) -> anyhow::Error {
