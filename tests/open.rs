@@ -436,7 +436,9 @@ fn a_file_stage_fits_any_input_whose_files_it_has() {
     space.write("nets/other.safetensors", "");
     let refused = space.exits(2, &["plan"]).stderr;
     assert!(
-        refused.contains("stage `m`: `a` needs the output `net.safetensors`, which `raw` does not have"),
+        refused.contains(
+            "stage `m`: `a` needs the output `net.safetensors`, which `raw` does not have"
+        ),
         "{refused}"
     );
     space.write("nets/net.safetensors", "");
@@ -446,7 +448,8 @@ fn a_file_stage_fits_any_input_whose_files_it_has() {
     );
     let refused = space.exits(2, &["plan"]).stderr;
     assert!(
-        refused.contains("stage `m`: `a` needs the output `net.safetensors`, which `c` does not have"),
+        refused
+            .contains("stage `m`: `a` needs the output `net.safetensors`, which `c` does not have"),
         "{refused}"
     );
 }

@@ -331,10 +331,10 @@ pub(super) struct ExecArgs {
     pub threads: NonZero<usize>,
     /// Run even if the result is cached
     #[arg(long)]
-    pub again: bool,
+    pub force: bool,
     /// Write the outputs to a folder below this one, and publish nothing
     #[arg(long, value_name = "DIR")]
-    pub aside: Option<PathBuf>,
+    pub recompute: Option<PathBuf>,
     /// End the job, with all its processes, some seconds after this time
     #[arg(long, value_name = "SECONDS", value_parser = time_limit)]
     pub time_limit: Option<Duration>,

@@ -1,13 +1,13 @@
 //! `repro exec`: a process that runs jobs for an executor.
 
 use super::args::{Common, ExecArgs};
+use super::output::{AlreadyReported, outcome};
 use crate::engine::cache::lock::Workbench;
 use crate::engine::cache::store::Store;
-use crate::engine::key::{Digest, Key};
-use crate::engine::run::executor::Order;
-use crate::engine::run::executor::local::GRACE;
+use crate::engine::key::Key;
 use crate::engine::run::executor::log::ERROR;
-use crate::engine::run::recompute::AGAIN;
+use crate::engine::run::executor::{GRACE, Request, write_outcome};
+use crate::engine::run::recompute::RECOMPUTED;
 use crate::engine::run::worker::{self, ExecOptions};
 use crate::{fs, process, stage};
 use anyhow::{Context as _, Result};
@@ -15,8 +15,8 @@ use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{getpid, setsid};
 use rustix::stdio::{dup2_stderr, dup2_stdout, stdout};
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _, stdin};
-use std::path::Path;
+use std::io::{StdinLock, Write as _, stdin};
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
@@ -24,99 +24,100 @@ pub(super) fn exec(common: &Common, args: &ExecArgs) -> Result<String> {
     start_session();
     set_name();
     let _timer = args.time_limit.map(end_after).transpose()?;
+    let Some(key) = args.key else { return serve(common, args) };
     let (store, project) = (common.store(), common.project()?);
     // A job may outlive the run that started it.
     let _lock = store.lock_shared(true)?;
-    let aside = args.aside.as_deref();
-    match args.key {
-        Some(key) => {
-            let &ExecArgs { program, threads, again, .. } = args;
-            let options = ExecOptions {
-                program,
-                threads,
-                again,
-                is_one_of_many: false,
-                project: Some(&project),
-            };
-            compute(&store, key, options, aside, &mut store.workbench()?)?;
-        }
-        None => serve(&store, &project, args.program, aside)?,
-    }
+    let &ExecArgs { program, threads, force, .. } = args;
+    let project = Some(project.as_path());
+    let options = ExecOptions { program, threads, force, sync_later: false, project };
+    compute(&store, key, options, args.recompute.as_deref(), &mut store.workbench()?)?;
     Ok(String::new())
 }
 
-/// Runs the jobs ordered on standard input, one after the other, until the last one or until one
-/// fails.
-fn serve(
-    store: &Store,
-    project: &Path,
-    program: Option<Digest>,
-    aside: Option<&Path>,
-) -> Result<()> {
+/// Runs the jobs requested on standard input, one after the other, until the last one or until one
+/// fails. See [`Executor`](crate::engine::run::executor::Executor) for the other side.
+fn serve(common: &Common, args: &ExecArgs) -> Result<String> {
     let replies = fcntl_dupfd_cloexec(stdout(), 3).context("cannot keep standard output")?;
+    let mut replies = File::from(replies);
+    let mut requests = Requests { lines: stdin().lines(), outcome: None };
+    let Err(error) = run_jobs(common, args, &mut requests, &mut replies) else {
+        return Ok(String::new());
+    };
+    // The job's workspace is gone by now, which leaves room for this on a full disk.
+    let is_written =
+        requests.outcome.is_some_and(|path| write_outcome(&path, &outcome(&error)).is_ok());
+    // If the coordinator is dead, nobody reads the outcome: the error goes to the log.
+    let is_reported = is_written && replies.write_all(b"!").is_ok();
+    Err(if is_reported { error.context(AlreadyReported) } else { error })
+}
+
+/// The requests of an executor.
+struct Requests {
+    lines: std::io::Lines<StdinLock<'static>>,
+    /// The file for the outcome of the last job.
+    outcome: Option<PathBuf>,
+}
+
+impl Requests {
+    /// The next request; none if there are no more. Output streams go to the job's log from now on.
+    fn next(&mut self) -> Result<Option<Request>> {
+        let Some(line) = self.lines.next() else { return Ok(None) };
+        let line = line.context("cannot read a request")?;
+        let request: Request = serde_json::from_str(&line).context("invalid request")?;
+        self.outcome = Some(request.outcome.clone());
+        let log = fs::append(&request.log)?;
+        dup2_stdout(&log).and_then(|()| dup2_stderr(&log)).context("cannot write to the log")?;
+        Ok(Some(request))
+    }
+}
+
+fn run_jobs(
+    common: &Common,
+    args: &ExecArgs,
+    requests: &mut Requests,
+    replies: &mut File,
+) -> Result<()> {
+    // Read before anything can fail, so that a failure is that of a job.
+    let mut next = requests.next()?;
+    let (store, project) = (common.store(), common.project()?);
+    // A job may outlive the run that started it.
+    let _lock = store.lock_shared(true)?;
     let mut is_synced = true;
-    let served = take_orders(store, project, program, aside, File::from(replies), &mut is_synced);
+    let mut run = || -> Result<()> {
+        let mut workbench = store.workbench()?;
+        while let Some(request) = next.take() {
+            let _timer = request.time_limit.map(end_after).transpose()?;
+            let Request { key, threads, force, shares_process: sync_later, .. } = request;
+            let (program, project) = (args.program, Some(project.as_path()));
+            let options = ExecOptions { program, threads, force, sync_later, project };
+            compute(&store, key, options, args.recompute.as_deref(), &mut workbench)?;
+            is_synced &= !sync_later || args.recompute.is_some();
+            if replies.write_all(b"\n").is_err() {
+                // The run has ended.
+                break;
+            }
+            next = requests.next()?;
+        }
+        Ok(())
+    };
+    let result = run();
     // Even if a job failed: earlier jobs have published their outputs.
     let synced = if is_synced { Ok(()) } else { store.sync() };
-    served.and(synced)
+    result.and(synced)
 }
 
-fn take_orders(
-    store: &Store,
-    project: &Path,
-    program: Option<Digest>,
-    aside: Option<&Path>,
-    mut replies: File,
-    is_synced: &mut bool,
-) -> Result<()> {
-    let mut workbench = store.workbench()?;
-    for order in stdin().lines() {
-        let order: Order =
-            serde_json::from_str(&order.context("cannot read a job from standard input")?)
-                .context("invalid job on standard input")?;
-        let log = fs::append(&order.log)?;
-        dup2_stdout(&log).and_then(|()| dup2_stderr(&log)).context("cannot write to the log")?;
-        let _timer = order.time_limit.map(end_after).transpose()?;
-        let Order { key, threads, again, is_one_of_many, .. } = order;
-        let options =
-            ExecOptions { program, threads, again, is_one_of_many, project: Some(project) };
-        compute(store, key, options, aside, &mut workbench)
-            .inspect_err(|_| end_line(&order.log))?;
-        *is_synced &= !is_one_of_many || aside.is_some();
-        if replies.write_all(b"\n").is_err() {
-            // The run has ended.
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// Completes the last line of a log, so that the error message starts on a new one.
-fn end_line(log: &Path) {
-    let last = |mut log: File| -> std::io::Result<u8> {
-        let mut last = [b'\n'];
-        if log.seek(SeekFrom::End(0))? > 0 {
-            log.seek(SeekFrom::End(-1))?;
-            log.read_exact(&mut last)?;
-        }
-        Ok(last[0])
-    };
-    if File::open(log).and_then(last).is_ok_and(|last| last != b'\n') {
-        let _ = std::io::stderr().write_all(b"\n");
-    }
-}
-
-/// Publishes the outputs; with `aside`, leaves them there for a comparison.
+/// Computes a recipe and publishes its result; with `recompute`, leaves the outputs in that folder.
 fn compute(
     store: &Store,
     key: Key,
     options: ExecOptions,
-    aside: Option<&Path>,
+    recompute: Option<&Path>,
     workbench: &mut Workbench,
 ) -> Result<()> {
-    match aside {
+    match recompute {
         Some(folder) => {
-            let folder = folder.join(key.to_string()).join(AGAIN);
+            let folder = folder.join(key.to_string()).join(RECOMPUTED);
             worker::exec_recompute(store, stage::KINDS, key, options, &folder, workbench)
         }
         None => worker::exec(store, stage::KINDS, key, options, workbench).map(drop),
@@ -149,7 +150,7 @@ fn end_after(limit: Duration) -> Result<Sender<()>> {
             // The message of the run, for its log.
             let _ =
                 writeln!(std::io::stderr(), "{ERROR}it took longer than {} s", limit.as_secs_f64());
-            process::end_trees(&[getpid()]);
+            process::kill_trees(&[getpid()]);
         }
     })?;
     Ok(alive)

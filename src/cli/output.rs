@@ -4,7 +4,8 @@ use super::args::Common;
 use super::session::Session;
 use crate::engine::error::Error;
 use crate::engine::run::event::SCHEMA;
-use crate::engine::run::executor::log::{ERROR, HINT, STOPPED, TAKEN, UNAVAILABLE};
+use crate::engine::run::executor::log::{ERROR, HINT};
+use crate::engine::run::executor::{Failure, Outcome};
 use crate::engine::run::reason::Reason;
 use crate::engine::run::status::{PlanStatus, Status};
 use crate::engine::run::worker::AlreadyRunning;
@@ -15,6 +16,7 @@ use crate::{fs, process};
 use anyhow::{Context as _, Result};
 use serde_json::{Value as Json, json};
 use std::cell::RefCell;
+use std::error::Error as StdError;
 use std::io::{self, ErrorKind, Write, stdout};
 use std::rc::Rc;
 
@@ -110,40 +112,72 @@ pub(super) fn nodes_json(
     json(whole)
 }
 
+/// Context of an error that the executor of this process has been told, and prints.
+#[derive(Debug, thiserror::Error)]
+#[error("a job failed")]
+pub(super) struct AlreadyReported;
+
 /// Prints an error with its causes and its hint. Returns the exit code.
 pub(super) fn print_error(error: &anyhow::Error) -> u8 {
-    let known = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
-    let mut stderr = io::stderr().lock();
-    let _ = writeln!(stderr, "{ERROR}{}", escape_control(&format!("{error:#}"), &['\n', '\t']));
-    if let Some(hint) = known.and_then(Error::hint).or_else(|| hint(error)) {
-        let _ = writeln!(stderr, "{HINT}{}", escape_control(hint, &['\n', '\t']));
+    if !error.is::<AlreadyReported>() {
+        let mut stderr = io::stderr().lock();
+        let text = format!("{error:#}");
+        let _ = writeln!(stderr, "{ERROR}{}", escape_control(&text, &['\n', '\t']));
+        if let Some(hint) = hint(error) {
+            let _ = writeln!(stderr, "{HINT}{}", escape_control(hint, &['\n', '\t']));
+        }
     }
-    known.map_or_else(|| exit_code(error), Error::exit_code)
+    known(error).map_or_else(|| exit_code(error), Error::exit_code)
+}
+
+/// The outcome of a job that failed with this error.
+pub(super) fn outcome(error: &anyhow::Error) -> Outcome {
+    if has_cause(error, |cause| cause.is::<AlreadyRunning>()) {
+        return Outcome::AlreadyRunning;
+    }
+    let cause = escape_control(&format!("{error:#}"), &['\t']).into_owned();
+    let hint = hint(error).map(|hint| escape_control(hint, &['\t']).into_owned());
+    let failure = Failure { cause, hint };
+    if has_cause(error, |cause| cause.is::<Unavailable>()) {
+        Outcome::Unavailable(failure)
+    } else if has_cause(error, |cause| cause.is::<process::Terminated>()) {
+        Outcome::Interrupted(failure)
+    } else {
+        Outcome::Failed(failure)
+    }
+}
+
+fn known(error: &anyhow::Error) -> Option<&Error> {
+    error.chain().find_map(|cause| cause.downcast_ref::<Error>())
+}
+
+fn has_cause(error: &anyhow::Error, test: fn(&(dyn StdError + 'static)) -> bool) -> bool {
+    error.chain().any(test)
 }
 
 const NO_LOCK: &str =
     "pass `--no-lock`, and run `gc` and `verify` only while no other process uses the cache";
 
 fn hint(error: &anyhow::Error) -> Option<&str> {
+    let known = known(error).and_then(Error::hint);
     let hint = error.chain().find_map(|cause| {
         let unavailable = cause.downcast_ref::<Unavailable>().map(|error| error.hint.as_str());
         unavailable.or_else(|| cause.downcast_ref::<Hinted>().map(|error| error.hint.as_str()))
     });
-    let has_no_locks = error.chain().any(|cause| cause.is::<fs::NoLocks>());
-    hint.or_else(|| process::exhausted(error)).or(has_no_locks.then_some(NO_LOCK))
+    let has_no_locks = has_cause(error, |cause| cause.is::<fs::NoLocks>());
+    known.or(hint).or_else(|| process::limit_hint(error)).or(has_no_locks.then_some(NO_LOCK))
 }
 
-/// The exit code of an error that is not an [`Error`]. Some are for the executor, which started
-/// this process.
+/// The exit code of an error that is not an [`Error`].
 fn exit_code(error: &anyhow::Error) -> u8 {
-    let causes = |test: fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(test);
-    if causes(|cause| cause.is::<Unavailable>()) {
-        UNAVAILABLE
-    } else if causes(|cause| cause.is::<AlreadyRunning>()) {
-        TAKEN
-    } else if causes(|cause| cause.is::<process::Stopped>()) {
-        STOPPED
-    } else if causes(|cause| cause.is::<io::Error>() || cause.is::<fs::NoLocks>()) {
+    let is_infrastructure = |cause: &(dyn StdError + 'static)| {
+        cause.is::<Unavailable>() || cause.is::<io::Error>() || cause.is::<fs::NoLocks>()
+    };
+    if has_cause(error, |cause| cause.is::<AlreadyRunning>()) {
+        6
+    } else if has_cause(error, |cause| cause.is::<process::Terminated>()) {
+        130
+    } else if has_cause(error, is_infrastructure) {
         7
     } else {
         1

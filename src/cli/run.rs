@@ -13,6 +13,7 @@ use crate::engine::key::{Artifact, Digest};
 use crate::engine::record::export::{Exported, export, folder_name};
 use crate::engine::record::lockfile::Expected;
 use crate::engine::run::event::{Event, Observer, SCHEMA, Summary};
+use crate::engine::run::expected::ExpectedResults;
 use crate::engine::run::progress::{All, Json, Lines, Terminal, Verbosity};
 use crate::engine::run::schedule::{self, Settings};
 use crate::engine::run::status::{PlanStatus, Status, StatusChecker};
@@ -56,14 +57,14 @@ pub(super) fn run(common: &Common, output: &Output, args: &RunArgs) -> Result<St
         retries: args.retries,
         interrupted: &jobs.interrupted,
         stream: !common.json && streams(common.verbosity(), args.jobs),
-        expected: expected.as_ref(),
+        expected: expected.as_ref().map(|expected| expected as &dyn ExpectedResults),
     };
     let (mut summary, result) = schedule::run(
         plan,
         store,
         &checker,
         &plan_status,
-        &mut jobs.executor,
+        &mut *jobs.executor,
         &settings,
         &mut observer,
     );
@@ -169,7 +170,7 @@ fn finish(
     session.plan.files.check_unchanged()?;
     if let Some(expected) = expected {
         let (lock, root) = (expected.source().to_owned(), expected.root().to_string());
-        observer.observe(&Event::AsLocked { lock, root, nodes: artifacts.len() });
+        observer.observe(&Event::LockMatched { lock, root, nodes: artifacts.len() });
     }
     let exports = |id: &NodeId| session.plan.node(*id).kind.exports();
     let exported = artifacts
@@ -181,11 +182,6 @@ fn finish(
     let profile = session.profile.as_deref();
     export_all(common, &session.store, profile, exported, total, observer)?;
     session.store.remember()
-}
-
-/// Records the digests of the project files, so that unchanged files are not hashed again.
-fn write_source_index(files: &Sources, store: &Store) -> Result<()> {
-    files.updated_index().map_or(Ok(()), |index| store.write_source_index(&index))
 }
 
 /// The status of the nodes before the first job.
@@ -204,6 +200,11 @@ fn check(
         refuse_stale(session, &plan_status)?;
     }
     Ok(plan_status)
+}
+
+/// Keeps the digests of the project's files for the next command.
+fn write_source_index(files: &Sources, store: &Store) -> Result<()> {
+    files.updated_index().map_or(Ok(()), |index| store.write_source_index(&index))
 }
 
 /// Deletes the records of fallbacks of nodes that are not cached.
@@ -282,7 +283,7 @@ fn export_all(
         let folder = if total == 1 { reports.clone() } else { reports.join(folder_name(node)) };
         let folder = folder.display().to_string();
         let Exported { written, removed } = export(store, artifact, &common.directory, &folder)?;
-        observer.observe(&Event::Delivered { folder, written, files: artifact.len(), removed });
+        observer.observe(&Event::Exported { folder, written, files: artifact.len(), removed });
     }
     Ok(())
 }

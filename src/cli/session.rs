@@ -7,6 +7,7 @@ pub(super) mod unchanged;
 use super::args::Common;
 use crate::engine::cache::store::Store;
 use crate::engine::error::{Diagnostic, Error};
+use crate::engine::record::history;
 use crate::engine::record::lockfile::command;
 use crate::engine::run::progress::Verbosity;
 use crate::engine::run::status::{PlanStatus, StatusChecker};
@@ -121,7 +122,7 @@ impl Session {
     }
 
     pub(super) fn checker(&self, forced: BTreeSet<NodeId>) -> StatusChecker<'_> {
-        StatusChecker::new(&self.plan, &self.store, forced, self.refetch)
+        StatusChecker::new(&self.plan, &self.store, forced, self.refetch, history::names)
     }
 
     /// The status of `targets` and of the nodes upstream of them; of all nodes if there are none.

@@ -1,8 +1,8 @@
 //! The executor of a command that runs jobs, and the signals that interrupt it.
 
 use crate::cli::args::{CACHE_VARIABLE, Common, NO_LOCK_VARIABLE};
-use crate::engine::run::executor::local::{GRACE, Local, Processes};
-use crate::process::{REQUESTS, adopt, heeded, start_thread};
+use crate::engine::run::executor::{self, Executor, GRACE, KillHandle, Options};
+use crate::process::{TERMINATION_SIGNALS, become_subreaper, not_ignored, start_thread};
 use crate::stage::DATA_VARIABLE;
 use anyhow::{Context as _, Result};
 use signal_hook::consts::{SIGINT, SIGQUIT};
@@ -20,7 +20,7 @@ const PATIENCE: Duration = GRACE.saturating_mul(2);
 
 /// The jobs of a command.
 pub(in crate::cli) struct Jobs {
-    pub executor: Local,
+    pub executor: Box<dyn Executor>,
     /// Set by a signal.
     pub interrupted: Arc<AtomicBool>,
 }
@@ -36,9 +36,7 @@ impl Jobs {
         jobs: Option<u16>,
         scratch: PathBuf,
     ) -> Result<Jobs> {
-        let mut all: Vec<OsString> =
-            vec!["-C".into(), common.directory.clone().into(), "exec".into()];
-        all.extend(arguments);
+        let command: [OsString; 3] = ["-C".into(), common.directory.clone().into(), "exec".into()];
         let variable = |name: &str, value: PathBuf| (name.to_owned(), value);
         let data = common.data_folder()?.map(|folder| variable(DATA_VARIABLE, folder));
         let cache = common.cache.clone().map(|folder| variable(CACHE_VARIABLE, folder));
@@ -46,9 +44,15 @@ impl Jobs {
         let environment = [data, cache, no_lock].into_iter().flatten().collect();
         let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
         let slots = jobs.map_or_else(cpus, usize::from);
-        let executor =
-            Local::new(program()?, all, environment, slots, scratch).called(program_path()?);
-        let interrupted = listen(executor.processes())?;
+        let executor = executor::open(Options {
+            program: program()?,
+            name: program_path()?,
+            arguments: command.into_iter().chain(arguments).collect(),
+            environment,
+            slots,
+            scratch,
+        });
+        let interrupted = listen(executor.kill_handle())?;
         Ok(Jobs { executor, interrupted })
     }
 }
@@ -68,24 +72,26 @@ fn program_path() -> Result<PathBuf> {
 /// its jobs and itself. A second signal, SIGQUIT, or [`PATIENCE`] without an end kills the jobs and
 /// exits at once. The cache is consistent at any time. Signals that were ignored when the command
 /// was started stay ignored.
-fn listen(jobs: Processes) -> Result<Arc<AtomicBool>> {
-    adopt();
+fn listen(kill_jobs: KillHandle) -> Result<Arc<AtomicBool>> {
+    become_subreaper();
     let interrupted = Arc::new(AtomicBool::new(false));
-    let mut signals = Signals::new(heeded(&REQUESTS)).context("cannot listen for signals")?;
+    let mut signals =
+        Signals::new(not_ignored(&TERMINATION_SIGNALS)).context("cannot listen for signals")?;
     let flag = Arc::clone(&interrupted);
+    let kill_jobs = Arc::new(kill_jobs);
     start_thread(move || {
         for signal in signals.forever() {
             if flag.swap(true, Ordering::Relaxed) || signal == SIGQUIT {
-                exit(&jobs, signal);
+                exit(&kill_jobs, signal);
             }
-            let late = jobs.clone();
+            let late = Arc::clone(&kill_jobs);
             let started = start_thread(move || {
                 std::thread::sleep(PATIENCE);
                 exit(&late, signal);
             });
             if started.is_err() {
                 // Without this thread, nothing would end a command that takes too long.
-                exit(&jobs, signal);
+                exit(&kill_jobs, signal);
             }
         }
     })?;
@@ -94,8 +100,8 @@ fn listen(jobs: Processes) -> Result<Arc<AtomicBool>> {
 
 /// Kills the jobs and ends this process.
 #[expect(clippy::exit, reason = "the main thread did not end in time")]
-fn exit(jobs: &Processes, signal: i32) {
-    jobs.kill();
+fn exit(kill_jobs: &KillHandle, signal: i32) {
+    kill_jobs();
     if signal == SIGQUIT {
         // Dumps core, where core dumps are enabled.
         let _ = emulate_default_handler(signal);

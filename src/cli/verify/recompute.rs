@@ -9,7 +9,7 @@ use crate::engine::cache::verify::Verified;
 use crate::engine::error::{Diagnostic, Error};
 use crate::engine::key::{Key, Recipe};
 use crate::engine::run::progress::Verbosity;
-use crate::engine::run::recompute::{Subject, Verdict, recompute as recompute_all, sample};
+use crate::engine::run::recompute::{Comparison, Subject, recompute as recompute_all, sample};
 use crate::engine::run::status::Status;
 use crate::engine::stage::Resources;
 use crate::engine::text::{count, seconds};
@@ -39,42 +39,43 @@ pub(super) fn recompute(
     subjects.iter().try_for_each(|(_, recipe)| session.store.record_recipe(recipe).map(drop))?;
     let subjects: Vec<Subject> = subjects.into_iter().map(|(subject, _)| subject).collect();
     let scratch = session.store.workspace()?;
-    let arguments = vec!["--aside".into(), scratch.path().into()];
+    let arguments = vec!["--recompute".into(), scratch.path().into()];
     let mut jobs = Jobs::new(common, arguments, args.jobs, scratch.path().to_owned())?;
     if common.verbosity() > Verbosity::Quiet {
         let _ = writeln!(std::io::stderr(), "recomputing {} of {}", subjects.len(), count(total));
     }
-    let mut verdicts: Vec<(String, Verdict)> = Vec::new();
-    let mut observe = |subject: &Subject, verdict: &Verdict| {
+    let mut comparisons: Vec<(String, Comparison)> = Vec::new();
+    let mut observe = |subject: &Subject, comparison: &Comparison| {
         if !common.json {
-            output.print(&line(&subject.node, verdict));
+            output.print(&line(&subject.node, comparison));
         }
-        verdicts.push((subject.node.clone(), verdict.clone()));
+        comparisons.push((subject.node.clone(), comparison.clone()));
     };
     recompute_all(
         &session.store,
         &subjects,
-        &mut jobs.executor,
+        &mut *jobs.executor,
         scratch.path(),
         &jobs.interrupted,
         &mut observe,
     )?;
-    let is_reproduced = |verdict: &Verdict| matches!(verdict, Verdict::Reproduced { .. });
-    let reproduced = verdicts.iter().filter(|(_, verdict)| is_reproduced(verdict)).count();
+    let is_reproduced =
+        |comparison: &Comparison| matches!(comparison, Comparison::Reproduced { .. });
+    let reproduced = comparisons.iter().filter(|(_, comparison)| is_reproduced(comparison)).count();
     let text = if common.json {
-        let named = |(node, verdict): &(String, Verdict)| {
-            let mut verdict = json!(verdict);
-            verdict["node"] = json!(node);
-            verdict
+        let named = |(node, comparison): &(String, Comparison)| {
+            let mut comparison = json!(comparison);
+            comparison["node"] = json!(node);
+            comparison
         };
-        let nodes: Vec<_> = verdicts.iter().map(named).collect();
+        let nodes: Vec<_> = comparisons.iter().map(named).collect();
         json(json!({
             "cache": verified, "total": total, "reproduced": reproduced, "nodes": nodes,
         }))
     } else {
-        format!("{}{reproduced} of {} reproduced\n", summary(verified), count(verdicts.len()))
+        format!("{}{reproduced} of {} reproduced\n", summary(verified), count(comparisons.len()))
     };
-    let Some(error) = failure(&verdicts) else { return Ok(text) };
+    let Some(error) = failure(&comparisons) else { return Ok(text) };
     output.print(&text);
     Err(error.into())
 }
@@ -126,12 +127,12 @@ fn subjects(
     Ok(subjects)
 }
 
-fn line(node: &str, verdict: &Verdict) -> String {
-    match verdict {
-        Verdict::Reproduced { seconds: took } => {
+fn line(node: &str, comparison: &Comparison) -> String {
+    match comparison {
+        Comparison::Reproduced { seconds: took } => {
             format!("{node}: reproduced in {}\n", seconds(*took))
         }
-        Verdict::Different { differences, kept } => {
+        Comparison::Differs { differences, kept } => {
             let lines = differences.iter().map(|d| format!("{node}: {}: {}\n", d.file, d.first));
             format!(
                 "{}{node}: both versions are in `{}`\n",
@@ -139,17 +140,17 @@ fn line(node: &str, verdict: &Verdict) -> String {
                 kept.display()
             )
         }
-        Verdict::Failed { cause, log } => {
+        Comparison::Failed { cause, log } => {
             format!("{node}: failed: {cause} (log: `{}`)\n", log.display())
         }
     }
 }
 
 /// The error of the command. A difference takes precedence over a failed job.
-fn failure(verdicts: &[(String, Verdict)]) -> Option<Error> {
-    let different: Vec<&str> = verdicts
+fn failure(comparisons: &[(String, Comparison)]) -> Option<Error> {
+    let different: Vec<&str> = comparisons
         .iter()
-        .filter(|(_, verdict)| matches!(verdict, Verdict::Different { .. }))
+        .filter(|(_, comparison)| matches!(comparison, Comparison::Differs { .. }))
         .map(|(node, _)| node.as_str())
         .collect();
     if let Some(first) = different.first() {
@@ -166,7 +167,9 @@ fn failure(verdicts: &[(String, Verdict)]) -> Option<Error> {
             )),
         }));
     }
-    let failed =
-        verdicts.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Failed { .. })).count();
+    let failed = comparisons
+        .iter()
+        .filter(|(_, comparison)| matches!(comparison, Comparison::Failed { .. }))
+        .count();
     (failed > 0).then_some(Error::StageFailed { failed, skipped: 0 })
 }
