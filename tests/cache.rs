@@ -402,7 +402,7 @@ fn is_noticed(folder: &str, two: [&str; 2], harm: impl Fn(&Path, &Path)) {
             let named = |file: &Path| refused.contains(file.file_stem().unwrap().to_str().unwrap());
             assert!(files.iter().any(|file| named(file)), "{refused}");
             assert!(
-                refused.contains("hint: what was bad is out of the way; `repro run` makes anew"),
+                refused.contains("hint: damaged files were moved to quarantine; run `repro run`"),
                 "{refused}"
             );
         }

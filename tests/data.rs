@@ -128,7 +128,7 @@ fn refetch_asks_again_and_comes_back_to_the_fallback() {
     space.ok(&["run"]);
     let again = space.ok(&["run", "--json", "--refetch"]);
     assert_eq!(again.nodes_of("running"), set(["data"]), "asked again");
-    assert_eq!(again.nodes_of("fell-back"), set(["data"]));
+    assert_eq!(again.nodes_of("fallback-used"), set(["data"]));
     assert_eq!(again.ran(), nothing(), "nothing new came of it");
     assert_eq!(
         space.ok(&["run", "--json"]).nodes_of("running"),
@@ -181,7 +181,7 @@ fn a_folder_of_wrong_bytes_is_refused_by_name_even_where_there_is_a_fallback() {
         set(["data"]),
         "the fallback was dropped, and MNIST is asked for again"
     );
-    assert_eq!((after.nodes_of("fell-back"), after.ran()), (set(["data"]), nothing()));
+    assert_eq!((after.nodes_of("fallback-used"), after.ran()), (set(["data"]), nothing()));
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn a_given_folder_drops_the_fallback() {
     let data = folder.to_str().unwrap();
     let output = space.ok(&["run", "--json", "--data", data]);
     assert_eq!(output.ran(), space.nodes());
-    assert_eq!(output.nodes_of("fell-back"), nothing());
+    assert_eq!(output.nodes_of("fallback-used"), nothing());
     assert_eq!(dataset(&space), "mnist");
     let report = space.read("reports/default/report.md");
     assert!(

@@ -1,8 +1,8 @@
-//! The `ci` profile matches the committed pipeline.lock on every instruction set of this machine, with
-//! any number of jobs and in any order.
+//! The `ci` profile matches the committed pipeline.lock on every instruction set of this machine,
+//! with any number of jobs and in any order.
 //!
-//! After an intended change of results, raise the VERSION of the stages that changed, then lock them:
-//! `cargo run --release -- run --profile ci && cargo run --release -- lock --profile ci`.
+//! After an intended change of results, raise the VERSION of the stages that changed, then run
+//! `repro run --profile ci` and `repro lock --profile ci`.
 
 use crate::space::Space;
 use repro::engine::key::Digest;
@@ -83,7 +83,7 @@ fn a_changed_digit_of_one_digest_is_found() {
     let flipped = format!("{}{other}{}", &lock[..at], &lock[at + 1..]);
     space.write("pipeline.lock", &flipped);
     let refused = space.exits(2, &[&["run", "--locked"], &CI[..]].concat()).stderr;
-    assert!(refused.contains("the root of [profile ci] is not that of its lines"), "{refused}");
+    assert!(refused.contains("the root of [profile ci] does not match its lines"), "{refused}");
     // Also with the matching root. By definition it is the BLAKE3 hash of all outputs as JSON: one
     // object for each node, sorted as text, without the nodes that embed the root.
     let (head, below) = flipped.split_once("root: ").unwrap();
@@ -105,8 +105,9 @@ fn a_changed_digit_of_one_digest_is_found() {
     space.write("pipeline.lock", format!("{head}root: {root}\n{lines}"));
     let refused = space.exits(4, &[&["run", node, "--locked"], &CI[..]].concat()).stderr;
     let message = format!(
-        "error: pipeline.lock: 1 output of [profile ci] differs:\n  `{node}`, `net.safetensors`: expected {other}{}, \
-         found {expected}\nhint: the new outputs are in the cache (see `repro show {node}`); \
+        "error: pipeline.lock: 1 output of [profile ci] differs:\n  \
+         `{node}`, `net.safetensors`: expected {other}{}, found {expected}\n\
+         hint: the new outputs are in the cache (see `repro show {node}`); \
          if the change is intended, run `repro lock --profile ci`\n",
         &expected[1..]
     );

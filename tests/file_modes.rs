@@ -11,11 +11,16 @@ stages:
   build:
     command: { run: sh build.sh, files: [build.sh], outputs: [dist/] }
   use:
-    command: { run: 'inputs/build/dist/bin/tool > out.txt', inputs: { build: build }, outputs: [out.txt] }
+    command:
+      run: inputs/build/dist/bin/tool > out.txt
+      inputs: { build: build }
+      outputs: [out.txt]
 ";
 
-const SCRIPT: &str = "mkdir -p dist/bin dist/plugins/none; echo notes > dist/notes; cp build.sh dist/copy
-printf '#!/bin/sh\\nhere=${0%%/bin/tool}; cd $here; find . | sort; [ -x notes ] || echo plain\\n' > dist/bin/tool
+const SCRIPT: &str = "mkdir -p dist/bin dist/plugins/none; echo notes > dist/notes
+cp build.sh dist/copy
+printf '#!/bin/sh\\nhere=${0%%/bin/tool}; cd $here; find . | sort; [ -x notes ] || echo plain\\n' \
+> dist/bin/tool
 chmod 700 dist/bin/tool\n";
 
 fn build() -> Space {
@@ -95,7 +100,11 @@ fn empty_folders_are_inputs_and_a_declared_folder_without_a_file_is_refused() {
 stages:
   raw: { file: { path: raw } }
   own:
-    command: { run: 'find src inputs | sort > out.txt', files: [src], inputs: { raw: raw }, outputs: [out.txt] }
+    command:
+      run: find src inputs | sort > out.txt
+      files: [src]
+      inputs: { raw: raw }
+      outputs: [out.txt]
 ",
     );
     space.write("raw/file", "").write("src/main", "");
@@ -184,7 +193,7 @@ fn export_keeps_executable_files_and_empty_folders() {
 
 #[test]
 fn a_recomputation_that_differs_in_a_permission_or_a_folder_is_reported() {
-    for (more, said) in [
+    for (more, message) in [
         ("chmod +x d/f", "the cached file is not executable, the one written again is"),
         ("rmdir d/e", "it is an empty folder in the cache, and was not written again as one"),
         ("mkdir d/g", "it was written, and is not in the cache"),
@@ -195,12 +204,12 @@ fn a_recomputation_that_differs_in_a_permission_or_a_folder_is_reported() {
         let flag = space.join("flag");
         space.edit("MORE", &format!("[ ! -e {} ] || {more}", flag.display())).ok(&["run"]);
         fs::write(flag, "").unwrap();
-        let told = space.exits(4, &["verify", "--recompute"]);
+        let output = space.exits(4, &["verify", "--recompute"]);
         assert!(
-            format!("{}{}", told.stdout, told.stderr).contains(said),
+            format!("{}{}", output.stdout, output.stderr).contains(message),
             "{more}: {} {}",
-            told.stdout,
-            told.stderr
+            output.stdout,
+            output.stderr
         );
     }
 }
@@ -208,7 +217,8 @@ fn a_recomputation_that_differs_in_a_permission_or_a_folder_is_reported() {
 #[test]
 fn a_declared_file_cannot_also_be_an_output() {
     let space = Space::with(
-        "stages:\n  c:\n    command: { run: 'echo x >> data/a', files: [data], outputs: [data/] }\n",
+        "stages:\n  c:\n    \
+         command: { run: 'echo x >> data/a', files: [data], outputs: [data/] }\n",
     );
     space.write("data/a", "");
     insta::assert_snapshot!(space.exits(2, &["run"]).stderr, @r"

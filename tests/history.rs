@@ -34,11 +34,11 @@ fn three_runs() -> Space {
 fn the_log_lists_runs_newest_first() {
     let space = three_runs();
     let log = space.ok(&["log"]).stdout;
-    let told: Vec<Vec<&str>> =
+    let runs: Vec<Vec<&str>> =
         log.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(told.len(), 3);
+    assert_eq!(runs.len(), 3);
     let did: Vec<_> =
-        told.iter().map(|run| [run[0], run[1], run[2], run[3], run[4], run[5], run[7]]).collect();
+        runs.iter().map(|run| [run[0], run[1], run[2], run[3], run[4], run[5], run[7]]).collect();
     assert_eq!(
         did,
         [
@@ -62,13 +62,13 @@ fn the_log_lists_runs_newest_first() {
 #[test]
 fn the_log_of_one_run_lists_its_nodes_with_reasons_and_times() {
     let space = three_runs();
-    let told = space.ok(&["log", "last"]).stdout;
+    let stdout = space.ok(&["log", "last"]).stdout;
     assert!(
-        told.starts_with("run 1795436902-102, 2026-11-23T12:28:22Z: profile `twice`, 8 nodes\n"),
-        "{told}"
+        stdout.starts_with("run 1795436902-102, 2026-11-23T12:28:22Z: profile `twice`, 8 nodes\n"),
+        "{stdout}"
     );
-    assert!(told.contains("override: data.test=30\n"), "{told}");
-    let net = told.lines().find(|line| line.contains("nets@prior=none,end=a")).unwrap();
+    assert!(stdout.contains("override: data.test=30\n"), "{stdout}");
+    let net = stdout.lines().find(|line| line.contains("nets@prior=none,end=a")).unwrap();
     assert!(
         net.starts_with("  ran      nets@prior=none,end=a: ")
             && net.ends_with("(param epochs 1 -> 2)"),
@@ -102,14 +102,16 @@ fn a_killed_run_is_in_the_log_as_far_as_it_got() {
 fn a_failed_run_names_the_failed_node_and_the_skipped_ones() {
     let space = Space::with(
         "stages:\n  bad: { command: { run: 'echo no >&2; exit 3', outputs: [out] } }\n  \
-         after: { command: { run: 'cat inputs/x/out > out', outputs: [out], inputs: { x: bad } } }\n",
+         after:\n    \
+         command: { run: 'cat inputs/x/out > out', outputs: [out], inputs: { x: bad } }\n",
     );
     space.exits(1, &["run"]);
     assert!(space.ok(&["log"]).stdout.lines().nth(1).unwrap().ends_with("  failed"));
-    let told = space.ok(&["log", "last"]).stdout;
+    let stdout = space.ok(&["log", "last"]).stdout;
     assert!(
-        told.contains("\n  failed   bad: ") && told.contains("\n  skipped  after: `bad` failed\n"),
-        "{told}"
+        stdout.contains("\n  failed   bad: ")
+            && stdout.contains("\n  skipped  after: `bad` failed\n"),
+        "{stdout}"
     );
     let whole = json(&space, &["log", "last", "--json"]);
     assert_eq!((&whole["outcome"], &whole["failed"]), (&"failed".into(), &1.into()));
@@ -118,7 +120,7 @@ fn a_failed_run_names_the_failed_node_and_the_skipped_ones() {
 #[test]
 fn an_empty_log_is_no_error_and_an_unknown_run_is_one() {
     let space = Space::with(SMALL);
-    assert_eq!(space.ok(&["log"]).stdout, "there are no runs yet\n");
+    assert_eq!(space.ok(&["log"]).stdout, "no runs yet\n");
     let refused = space.exits(2, &["log", "last"]).stderr;
     assert!(
         refused.contains("there are no runs yet")
@@ -139,7 +141,8 @@ fn a_diff_of_two_runs_lists_parameters_metrics_and_files() {
     let text = space.ok(&["diff", "last~1", "last"]).stdout;
     assert!(
         text.starts_with(
-            "# Changes from run `1795436901-101`, profile `once` to run `1795436902-102`, profile `twice`, `-S data.test=30`\n"
+            "# Changes from run `1795436901-101`, profile `once` \
+             to run `1795436902-102`, profile `twice`, `-S data.test=30`\n"
         ),
         "{text}"
     );
@@ -206,7 +209,7 @@ fn a_diff_omits_the_tables_of_nodes_that_another_stage_aggregates() {
         text.contains("## Metrics: tables, summary.csv") && !text.contains("## Metrics: curves"),
         "{text}"
     );
-    let omitted = text.lines().find(|line| line.starts_with("Omitted here")).unwrap();
+    let omitted = text.lines().find(|line| line.starts_with("Omitted ")).unwrap();
     assert!(omitted.contains("16 nodes of `nets`"), "{omitted}");
     let whole = json(&space, &["diff", "--json"]);
     let tables = whole["tables"].as_array().unwrap();

@@ -48,8 +48,8 @@ fn a_plan_after_a_change() {
 fn a_plan_with_nothing_to_do_says_so() {
     let space = small();
     space.ok(&["run"]);
-    let said = space.ok(&["plan"]).stdout;
-    assert!(said.contains("everything is up to date"), "{said}");
+    let stdout = space.ok(&["plan"]).stdout;
+    assert!(stdout.contains("everything is up to date"), "{stdout}");
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn why_names_the_change_or_the_run_that_computed_the_node() {
     let space = small();
     let why = |arguments: &[&str]| space.ok(&[&["why"], arguments].concat()).stdout;
     insta::assert_snapshot!(why(&["nets@prior=none,end=a"]), @r"
-    nets@prior=none,end=a: stale if the outputs of stale upstream nodes change
+    nets@prior=none,end=a: maybe-stale, runs if an upstream output changes
       depends on data (first time)
     ");
     space.ok(&["run"]);
@@ -175,7 +175,7 @@ fn why_names_the_change_or_the_run_that_computed_the_node() {
       param epochs 1 -> 2
     ");
     insta::assert_snapshot!(why(&["tables", "--profile", "twice"]), @r"
-    tables: stale if the outputs of stale upstream nodes change
+    tables: maybe-stale, runs if an upstream output changes
       depends on nets@prior=none,end=a and 3 more (param epochs 1 -> 2)
     ");
     insta::assert_snapshot!(why(&["data", "-S", "seed=1"]), @r"
@@ -253,9 +253,12 @@ fn export_copies_the_outputs() {
             assert!(exported == fs::read(space.object(digest)).unwrap(), "{node} {file}");
         }
     };
-    let said = space.ok(&["export", "tables", "one/deep"]).stdout;
-    assert_eq!(said.lines().count(), digests["tables"].len());
-    assert!(said.lines().all(|path| space.join(path).is_file()), "stdout lists the files: {said}");
+    let stdout = space.ok(&["export", "tables", "one/deep"]).stdout;
+    assert_eq!(stdout.lines().count(), digests["tables"].len());
+    assert!(
+        stdout.lines().all(|path| space.join(path).is_file()),
+        "stdout lists the files: {stdout}"
+    );
     equal("tables", "one/deep");
     space.ok(&["export", "nets", "many"]);
     for node in containing(&space.nodes(), &["nets@"]) {
@@ -439,9 +442,9 @@ fn standard_output_has_only_data() {
 fn verbose_lists_cached_nodes_and_the_reasons_of_the_others() {
     let space = small();
     space.ok(&["run"]);
-    let said = space.ok(&["-v", "run", "--profile", "twice"]).stderr;
-    assert!(said.contains("data: cached"), "{said}");
-    assert!(said.contains("since param epochs 1 -> 2"), "{said}");
+    let stderr = space.ok(&["-v", "run", "--profile", "twice"]).stderr;
+    assert!(stderr.contains("data: cached"), "{stderr}");
+    assert!(stderr.contains("since param epochs 1 -> 2"), "{stderr}");
 }
 
 #[test]
@@ -474,14 +477,14 @@ fn all_json_output_states_its_schema() {
         &["diff", "last", "last"],
         &["graph"],
     ] {
-        let said: Json =
+        let json: Json =
             serde_json::from_str(&space.ok(&[command, &["--json"]].concat()).stdout).unwrap();
-        assert_eq!(said["schema"], 2, "{command:?}");
+        assert_eq!(json["schema"], 2, "{command:?}");
     }
-    let said: Json =
+    let json: Json =
         serde_json::from_str(&space.ok(&["export", "data", "out", "--json"]).stdout).unwrap();
     let files: Vec<&str> =
-        said["files"].as_array().unwrap().iter().map(|file| file.as_str().unwrap()).collect();
+        json["files"].as_array().unwrap().iter().map(|file| file.as_str().unwrap()).collect();
     assert!(
         files.contains(&"out/data.json") && files.iter().all(|file| space.join(file).is_file()),
         "{files:?}"

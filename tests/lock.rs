@@ -87,18 +87,18 @@ fn outputs_that_match_the_lock_pass_and_the_root_is_printed() {
     pipeline.lock: 4 nodes match, 0 not up to date; root DIGEST
     ");
     std::fs::remove_dir_all(space.join("cache")).unwrap();
-    let said = space.ok(&["run", "--locked"]).stderr;
+    let stderr = space.ok(&["run", "--locked"]).stderr;
     let root =
         space.read(LOCK).lines().find_map(|line| line.strip_prefix("root: ")).unwrap().to_owned();
-    assert!(said.contains(&format!("\npipeline.lock: 4 nodes match; root {root}\n")), "{said}");
-    let said = space.ok(&["run", "--locked", "nets", "--json"]);
-    let event = said.events().into_iter().find(|event| event["event"] == "as-locked").unwrap();
+    assert!(stderr.contains(&format!("\npipeline.lock: 4 nodes match; root {root}\n")), "{stderr}");
+    let output = space.ok(&["run", "--locked", "nets", "--json"]);
+    let event = output.events().into_iter().find(|event| event["event"] == "lock-matched").unwrap();
     assert_eq!(
         (&event["nodes"], &event["root"]),
         (&3.into(), &root.into()),
         "only the targets are compared"
     );
-    assert_eq!(said.events().last().unwrap()["event"], "ended");
+    assert_eq!(output.events().last().unwrap()["event"], "ended");
 }
 
 #[test]
@@ -138,7 +138,8 @@ fn a_report_prints_the_root_of_the_lock_and_stage_names_do_not_change_it() {
 fn locking_again_changes_nothing_and_another_profile_leaves_the_first_as_it_is() {
     let space = locked();
     let first = space.read(LOCK);
-    insta::assert_snapshot!(printed(&space.ok(&["lock"])), @"pipeline.lock: 4 nodes locked, 0 changed; root DIGEST");
+    let locked_again = printed(&space.ok(&["lock"]));
+    insta::assert_snapshot!(locked_again, @"pipeline.lock: 4 nodes locked, 0 changed; root DIGEST");
     assert_eq!(space.read(LOCK), first);
     space.ok(&["run", "--profile", "twice"]);
     let json: Json =
@@ -230,8 +231,8 @@ fn a_pipeline_with_other_nodes_than_the_lock_is_refused_before_a_job_starts() {
     hint: run `repro lock --profile once` to lock the cached results
     ");
     let with_more = locked();
-    with_more
-        .edit("  curves:\n    evaluate: { a: nets@end=a, b: nets@end=b, data: data, curve: linear, points: 3 }\n", "");
+    let curves = SMALL.find("  curves:").unwrap()..SMALL.find("profiles:").unwrap();
+    with_more.edit(&SMALL[curves], "");
     insta::assert_snapshot!(printed(&with_more.exits(2, &["verify", "--locked"])), @r"
     error: pipeline.lock:5:1: [profile once] has `curves`, which is not in the pipeline (1 node too many)
     hint: run `repro lock --profile once` to lock the cached results
@@ -248,7 +249,8 @@ fn a_missing_or_invalid_lock_is_refused_with_the_command_to_run() {
     ");
     assert!(!space.join("cache").exists());
     let space = locked();
-    insta::assert_snapshot!(printed(&space.exits(2, &["run", "--locked", "--profile", "twice"])), @r"
+    let twice = space.exits(2, &["run", "--locked", "--profile", "twice"]);
+    insta::assert_snapshot!(printed(&twice), @r"
     error: pipeline.lock: there is no section [profile twice]
     hint: run `repro run --profile twice`, then `repro lock --profile twice`
     ");
@@ -262,13 +264,13 @@ fn a_missing_or_invalid_lock_is_refused_with_the_command_to_run() {
     let conflict = printed(&space.exits(2, &["lock"]));
     insta::assert_snapshot!(conflict, @r"
     error: pipeline.lock:4:1: there is an unresolved merge conflict
-    hint: keep the lines of either side, then `repro lock --profile NAME` makes that profile's part anew
+    hint: keep the lines of either side, then run `repro lock --profile NAME`
     ");
     assert_eq!(printed(&space.exits(2, &["verify", "--locked"])), conflict);
     space.write(LOCK, b"version: 1\n\xff");
     insta::assert_snapshot!(printed(&space.exits(2, &["run", "--locked"])), @r"
     error: pipeline.lock: invalid UTF-8
-    hint: restore the file, or delete it and run `repro lock`
+    hint: restore the file, or remove it and run `repro lock`
     ");
     space.write(LOCK, good.replacen("root: ", "# root: ", 1));
     space.ok(&["lock"]);
@@ -297,7 +299,7 @@ fn outputs_of_a_fallback_are_neither_locked_nor_checked_against_the_lock() {
     let space = Space::with(SMALL);
     space.ok(&["run", "--profile", "real"]);
     insta::assert_snapshot!(printed(&space.exits(7, &["lock", "--profile", "real"])), @r"
-    error: `pipeline.lock` cannot list the output of a fallback: `data` could not be had
+    error: `pipeline.lock` cannot list the output of a fallback: the data of `data` is unavailable
     hint: run `repro run --profile real --refetch` to try again
     ");
     // As if the lock had been written where the data is available.
@@ -308,8 +310,9 @@ fn outputs_of_a_fallback_are_neither_locked_nor_checked_against_the_lock() {
     lock.set(Some("real"), nodes, BTreeSet::new());
     space.write(LOCK, lock.to_string());
     let refused = space.exits(7, &["run", "--locked", "--profile", "real"]).stderr;
-    assert!(refused.contains("error: `data` could not be had\n"), "{refused}");
-    insta::assert_snapshot!(printed(&space.exits(3, &["verify", "--locked", "--profile", "real"])), @r"
+    assert!(refused.contains("error: the data of `data` is unavailable\n"), "{refused}");
+    let real = space.exits(3, &["verify", "--locked", "--profile", "real"]);
+    insta::assert_snapshot!(printed(&real), @r"
     16 objects, 4 entries, 5 recipes: no damage found
     pipeline.lock: 0 nodes match, 4 not up to date; root DIGEST
     error: 4 nodes not up to date

@@ -38,7 +38,7 @@ fn read_only_commands_ignore_an_exclusive_lock_on_the_cache() {
     for write in [&["run"][..], &["gc", "--delete"]] {
         let refused = space.exits(6, write).stderr;
         assert!(
-            refused.contains("is in use\nhint: wait until nobody else is at work there"),
+            refused.contains("is in use\nhint: wait until the other process has finished"),
             "{refused}"
         );
     }

@@ -191,7 +191,7 @@ fn logs_follows_a_job_until_it_ends() {
 fn only_one_log_can_be_followed() {
     let printed = Space::tiny().exits(2, &["logs", "-f", "nets"]).stderr;
     assert!(
-        printed.contains("`nets` selects 8 nodes; pass a single one\nhint: for example, `nets@"),
+        printed.contains("`nets` selects 8 nodes, expected one\nhint: for example, `nets@"),
         "{printed}"
     );
 }

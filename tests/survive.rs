@@ -251,7 +251,9 @@ fn verify_reports_a_damaged_recipe_and_a_run_replaces_it() {
     let refused = space.exits(5, &["verify"]).stderr;
     assert!(
         refused.contains(&key)
-            && refused.contains("hint: what was bad is out of the way; its answer stays")
+            && refused.contains(
+                "hint: damaged files were moved to quarantine; run `repro verify --recompute`"
+            )
     );
     assert!(!recipe.exists());
     assert_eq!(space.ran(&[]), nothing());
@@ -272,7 +274,10 @@ fn verify_reports_other_files_among_the_objects_and_leaves_them() {
     let space = Space::run_tiny();
     space.write("cache/v2/objects/notes.txt", "mine");
     let refused = space.exits(5, &["verify"]).stderr;
-    assert!(refused.contains("`notes.txt`") && refused.contains("hint: remove it; "), "{refused}");
+    assert!(
+        refused.contains("`notes.txt`") && refused.contains("hint: remove the file; "),
+        "{refused}"
+    );
     assert_eq!(space.read("cache/v2/objects/notes.txt"), "mine");
 }
 
@@ -397,7 +402,7 @@ fn gc_exits_with_6_during_a_run() {
     let refused = space.exits(6, &["gc", "--delete"]);
     assert!(refused.stderr.contains("is in use"), "{}", refused.stderr);
     assert!(
-        refused.stderr.contains("hint: wait until nobody else is at work there"),
+        refused.stderr.contains("hint: wait until the other process has finished"),
         "{}",
         refused.stderr
     );

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 /// A project with a stage that reads a file, and a stage whose outputs are exported.
 fn project() -> Space {
     let space = Space::with(&format!(
-        "{TINY}  read:\n    command: {{ run: 'cat words > out', files: [words], outputs: [out] }}\nprofiles:\n  other: {{}}\n"
+        "{TINY}  read:\n    \
+         command: {{ run: 'cat words > out', files: [words], outputs: [out] }}\n\
+         profiles:\n  other: {{}}\n"
     ));
     space.write("words", "some");
     space.ok(&["run"]);

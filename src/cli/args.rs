@@ -1,6 +1,7 @@
 //! The grammar of the command line: commands, options and their help. Types only.
 
-use super::completions;
+pub(super) mod complete;
+
 use crate::engine::key::{Digest, Key};
 use crate::stage::DATA_VARIABLE;
 use clap::builder::{BoolishValueParser, OsStringValueParser, TypedValueParser as _};
@@ -44,8 +45,8 @@ const TARGETS: &str = "\
 Targets:
   nets                   the nodes of a stage
   train                  the nodes of a stage kind
-  nets@hidden=50,end=a   one node, by its full name
-  nets@prior=none        the nodes of a stage or stage kind that have these values
+  nets@hidden=50,end=a   a node, by its full name
+  nets@prior=none        the nodes of a stage or stage kind with these values
   *curves                a pattern: `*` matches any text, `?` one character, `[ab]` a or b
   nets@prior=dropout*    a pattern for a value
   nets@*prior=none*      a pattern for a full name
@@ -67,10 +68,10 @@ pub(super) struct Common {
     /// The pipeline file, relative to the project folder
     #[arg(long, global = true, value_name = "FILE", default_value = "pipeline.yaml")]
     pub pipeline: PathBuf,
-    /// Use this profile instead of the default one
-    #[arg(long, global = true, value_name = "NAME", add = completions::profiles())]
+    /// Use this profile instead of the default
+    #[arg(long, global = true, value_name = "NAME", add = complete::profiles())]
     pub profile: Option<String>,
-    /// Override a field, as in `-S nets.epochs=10`; `null` removes it; can be repeated
+    /// Override a field, such as `-S nets.epochs=10`; `null` removes the field; repeatable
     #[arg(short = 'S', long = "set", global = true, value_name = "STAGE.FIELD=VALUE")]
     pub set: Vec<String>,
     /// Read the MNIST files from this folder instead of downloading them
@@ -91,10 +92,10 @@ pub(super) struct Common {
         value_parser = OsStringValueParser::new().map(PathBuf::from)
     )]
     pub cache: Option<PathBuf>,
-    /// Do not lock files, for file systems without locks; run `gc` and `verify` alone then
+    /// Do not use file locks; then run `gc` and `verify` only while no other process uses the cache
     #[arg(long, global = true, env = NO_LOCK_VARIABLE, value_parser = BoolishValueParser::new())]
     pub no_lock: bool,
-    /// Retry data that was unavailable before, instead of using its fallback
+    /// Retry downloads that failed before, instead of using their fallbacks
     #[arg(long, global = true)]
     pub refetch: bool,
     /// Print JSON to standard output
@@ -117,7 +118,7 @@ pub(super) enum Command {
     #[command(after_help = TARGETS)]
     Plan {
         /// Stages, stage kinds or nodes [default: the whole pipeline]
-        #[arg(value_name = "TARGET", add = completions::targets())]
+        #[arg(value_name = "TARGET", add = complete::targets())]
         targets: Vec<String>,
         /// Exit with code 3 if a node is not up to date
         #[arg(long)]
@@ -130,21 +131,21 @@ pub(super) enum Command {
     #[command(after_help = TARGETS)]
     Why {
         /// A stage, stage kind or node
-        #[arg(add = completions::targets())]
+        #[arg(add = complete::targets())]
         target: String,
     },
     /// Show the recipe, key, outputs and provenance of a node
     #[command(after_help = TARGETS)]
     Show {
         /// A stage, stage kind or node
-        #[arg(add = completions::targets())]
+        #[arg(add = complete::targets())]
         target: String,
     },
     /// Copy outputs out of the cache
     #[command(after_help = TARGETS)]
     Export {
         /// A stage, stage kind or node
-        #[arg(add = completions::targets())]
+        #[arg(add = complete::targets())]
         target: String,
         /// The destination folder; created if missing
         #[arg(value_name = "DIR")]
@@ -152,8 +153,8 @@ pub(super) enum Command {
     },
     /// Check the cache and the lock file for damage
     ///
-    /// Hashes every object, and checks that entries have their outputs and that the lock file was
-    /// not edited by hand. Damaged files are moved to the quarantine folder of the cache.
+    /// Hashes every object, checks that every entry has its outputs, and checks that the lock file
+    /// was not edited by hand. Moves damaged files to quarantine.
     #[command(after_help = TARGETS)]
     Verify(VerifyArgs),
     /// Write the digests of all outputs to the lock file
@@ -163,49 +164,49 @@ pub(super) enum Command {
     Lock,
     /// Show what can be removed from the cache, or remove it
     ///
-    /// Keeps what any profile of the pipeline uses, what the last runs used, what is pinned, and
-    /// what the lock file lists. Keeps the same for every other pipeline that has used the cache.
+    /// Keeps results that a profile of the pipeline uses, that recent runs used, that are pinned,
+    /// or that the lock file lists. The same applies to every other pipeline that uses the cache.
     Gc {
-        /// Remove the files instead of counting them
+        /// Remove it instead of showing it
         #[arg(long)]
         delete: bool,
-        /// Keep what the last N runs used
+        /// The number of recent runs whose outputs are kept
         #[arg(long, value_name = "N", default_value = "10")]
         keep_runs: usize,
         /// Wait until no other process uses the cache
         #[arg(long)]
         wait_for_lock: bool,
     },
-    /// Keep the outputs of nodes when `gc` runs, or list the pinned nodes
+    /// Protect the outputs of nodes from `gc`, or list the pinned nodes
     #[command(after_help = TARGETS)]
     Pin {
         /// Stages, stage kinds or nodes; none lists the pinned nodes
-        #[arg(value_name = "TARGET", add = completions::targets())]
+        #[arg(value_name = "TARGET", add = complete::targets())]
         targets: Vec<String>,
     },
-    /// Remove pins
+    /// Unpin nodes
     #[command(after_help = TARGETS)]
     Unpin {
         /// Stages, stage kinds, nodes, or names that `repro pin` lists
-        #[arg(value_name = "TARGET", required = true, add = completions::targets())]
+        #[arg(value_name = "TARGET", required = true, add = complete::targets())]
         targets: Vec<String>,
     },
     /// List past runs, or show the nodes of one run
     Log {
-        /// A run id, its beginning or its end, `last`, or `last~N` for the Nth run before that
+        /// A run id, a unique prefix or suffix of one, `last`, or `last~N` for the Nth run before it
         run: Option<String>,
         /// List at most N runs
         #[arg(long, value_name = "N", default_value = "20", conflicts_with = "run")]
         limit: usize,
     },
-    /// Print what a node's job wrote to standard output and standard error
+    /// Print the standard output and standard error of a node's job
     ///
     /// Prints the log of the running job, or else of the last one. The log of a successful job is
-    /// cut to its last MiB. `gc` removes the log together with the outputs.
+    /// truncated to its last MiB. `gc` removes the log together with the outputs.
     #[command(after_help = TARGETS)]
     Logs {
         /// A stage, stage kind or node
-        #[arg(add = completions::targets())]
+        #[arg(add = complete::targets())]
         target: String,
         /// Print new lines until the job ends
         #[arg(short, long)]
@@ -218,7 +219,7 @@ pub(super) enum Command {
     Diff {
         /// A run, as for `repro log` [default: last~1], or a profile
         before: Option<String>,
-        /// Another one [default: last]
+        /// The run or profile to compare it with [default: last]
         after: Option<String>,
         /// Compare the cached outputs of two profiles
         #[arg(long, requires = "before", requires = "after")]
@@ -257,12 +258,12 @@ pub(super) enum Command {
 #[derive(Args)]
 pub(super) struct RunArgs {
     /// Stages, stage kinds or nodes [default: the whole pipeline]
-    #[arg(value_name = "TARGET", add = completions::targets())]
+    #[arg(value_name = "TARGET", add = complete::targets())]
     pub targets: Vec<String>,
     /// Show what would be done, as `repro plan` does
     #[arg(short = 'n', long)]
     pub dry_run: bool,
-    /// Run at most N jobs at once [default: the number of CPUs]; 1 also prints their output
+    /// Run at most N jobs at once [default: number of CPUs]; with 1, print their output
     #[arg(short, long, value_name = "N", value_parser = value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
     /// Run the targets even if they are up to date
@@ -277,7 +278,7 @@ pub(super) struct RunArgs {
     /// Retry a failed job up to N times
     #[arg(long, value_name = "N", default_value = "0")]
     pub retries: u32,
-    /// Check outputs against the lock file; exit with code 4 at the first that differs
+    /// Check outputs against the lock file; exit with code 4 at the first difference
     #[arg(long, conflicts_with = "dry_run")]
     pub locked: bool,
     /// Wait if another process, such as `gc`, has locked the cache
@@ -299,7 +300,7 @@ pub(super) struct VerifyArgs {
     #[arg(long, conflicts_with = "locked")]
     pub recompute: bool,
     /// The stages, stage kinds or nodes to recompute [default: the whole pipeline]
-    #[arg(value_name = "TARGET", requires = "recompute", add = completions::targets())]
+    #[arg(value_name = "TARGET", requires = "recompute", add = complete::targets())]
     pub targets: Vec<String>,
     /// Recompute a random sample of N nodes
     #[arg(long, value_name = "N", requires = "recompute")]
@@ -307,7 +308,7 @@ pub(super) struct VerifyArgs {
     /// The seed of the random sample
     #[arg(long, value_name = "SEED", default_value = "0", requires = "sample")]
     pub seed: u64,
-    /// Run at most N jobs at once [default: the number of CPUs]
+    /// Run at most N jobs at once [default: number of CPUs]
     #[arg(
         short,
         long,

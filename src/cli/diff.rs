@@ -4,9 +4,9 @@ use super::args::Common;
 use super::output::json;
 use super::session::Session;
 use crate::engine::record::diff::{
-    Change, Diff, FileDiff, ParameterDiff, StageDiff, State, TableDiff,
+    Change, Diff, FileDiff, ParameterDiff, StageDiff, State, TableDiff, diff,
 };
-use crate::engine::record::{diff::diff, history};
+use crate::engine::record::history;
 use crate::engine::stage::CellChange;
 use crate::engine::text::count;
 use crate::report::table::{Align, Table};
@@ -160,7 +160,7 @@ fn metrics(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
     if !left_out.is_empty() {
         let each: Vec<String> =
             left_out.iter().map(|(stage, n)| format!("{} of `{stage}`", count(*n))).collect();
-        writeln!(text, "\nOmitted here, and included in `--json`: tables of {}.", each.join(", "))?;
+        writeln!(text, "\nOmitted (see `--json`): tables of {}.", each.join(", "))?;
     }
     Ok(())
 }
@@ -199,7 +199,7 @@ fn rounded(text: &str) -> String {
     }
 }
 
-/// A signed number with a few significant digits, whatever its size.
+/// A signed number with a few significant digits.
 struct Short(f64);
 
 impl std::fmt::Display for Short {

@@ -5,7 +5,6 @@ use super::output::json;
 use super::session::{Session, usage_error};
 use crate::engine::record::export::folder_name;
 use crate::engine::run::status::Status;
-use crate::engine::text::count;
 use crate::fs;
 use anyhow::Result;
 use serde_json::json;
@@ -23,7 +22,7 @@ pub(super) fn export(common: &Common, target: &str, destination: &Path) -> Resul
     if let Some(first) = stale.first() {
         let message = match stale.len() {
             1 => format!("`{first}` is not up to date"),
-            n => format!("`{first}` and {} more are not up to date", count(n - 1)),
+            n => format!("`{first}` and {} more are not up to date", n - 1),
         };
         let hint = format!("run `repro run {target}` first");
         return Err(usage_error("export", message, hint).into());

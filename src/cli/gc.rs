@@ -46,7 +46,8 @@ pub(super) fn gc(common: &Common, delete: bool, runs: usize, wait: bool) -> Resu
         let (folder, size) = (folder.display(), bytes(*size));
         let _ = writeln!(
             text,
-            "`{folder}` is from an older version of repro ({size}); run `rm -rf {folder}` to delete it"
+            "`{folder}` is from an older version of repro ({size}); \
+             run `rm -rf {folder}` to remove it"
         );
     }
     Ok(text)
@@ -95,10 +96,10 @@ fn roots(common: &Common, store: &Store, runs: usize) -> Result<Roots> {
     Ok(roots)
 }
 
-const CORRUPT_NOTE: &str = "delete the file, then run each pipeline that uses this cache";
+const CORRUPT_NOTE: &str = "remove the file, then run each pipeline that uses this cache";
 
-const LOST_PROJECT: &str = "mount its disk or run `gc` on its machine; if the project was moved, \
-                            run it once; then, or if it was deleted, delete this file";
+const LOST_PROJECT: &str = "mount its disk, or run `gc` on its host; if the project was moved, run \
+                            it once and remove this file; if it was deleted, remove this file";
 
 /// The error where the pipeline that `note` records cannot be found.
 fn unknown_roots(note: &Path, why: &str, hint: &str) -> anyhow::Error {

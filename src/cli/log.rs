@@ -102,7 +102,7 @@ fn line(node: &NodeRecord) -> String {
     match node.state {
         State::Cached => format!("cached   {}", node.node),
         State::Ran => format!("ran      {}: {took} ({reasons})", node.node),
-        State::Began => format!("started  {}: ({reasons})", node.node),
+        State::Began => format!("started  {} ({reasons})", node.node),
         State::Failed => format!("failed   {}: {cause}", node.node),
         State::Skipped => format!("skipped  {}: {cause}", node.node),
     }

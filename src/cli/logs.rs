@@ -19,7 +19,7 @@ pub(super) fn logs(common: &Common, output: &Output, target: &str, follow: bool)
     let nodes = session.select(&[target.to_owned()])?;
     if follow && nodes.len() > 1 {
         let first = &session.plan.node(nodes[0]).name;
-        let message = format!("`{target}` selects {} nodes; pass a single one", nodes.len());
+        let message = format!("`{target}` selects {} nodes, expected one", nodes.len());
         return Err(usage_error("--follow", message, format!("for example, `{first}`")).into());
     }
     let keys = keys(&session, &nodes)?;

@@ -35,7 +35,7 @@ use session::usage_error;
 
 /// Runs the program with the arguments of the process. Returns the exit code.
 pub fn main() -> u8 {
-    match completions::complete() {
+    match args::complete::complete() {
         Ok(false) => {}
         Ok(true) => return 0,
         Err(error) => return print_error(&error),

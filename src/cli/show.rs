@@ -103,7 +103,8 @@ fn describe(
     Ok(())
 }
 
-/// Fields that are never part of a recipe: their absence does not mean that they are at the default.
+/// Fields that are never part of a recipe: their absence does not mean that they are at the
+/// default.
 const IN_NO_KEY: [&str; 6] = ["files", "ignore", "memory", "retries", "threads", "time-limit"];
 
 fn describe_recipe(text: &mut String, recipe: &Recipe, resolved: &ResolvedStage) -> Result<()> {

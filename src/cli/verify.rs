@@ -35,8 +35,8 @@ pub(super) fn verify(common: &Common, output: &Output, args: &VerifyArgs) -> Res
     let (note, hint) = match quarantine(&store, &verified.bad) {
         Ok(true) => (String::new(), hint(&verified.bad)),
         Ok(false) => (
-            "\nno file was moved to quarantine: another process uses the cache".to_owned(),
-            "run `repro verify` again when no other process uses the cache",
+            "\nno file was moved to quarantine: another process is using the cache".to_owned(),
+            "run `repro verify` again when no other process is using the cache",
         ),
         Err(error) => (
             format!("\nnot all files were moved to quarantine: {error:#}"),
@@ -55,13 +55,13 @@ fn summary(verified: &Verified) -> String {
 fn hint(bad: &[Bad]) -> &'static str {
     let any = |is: fn(&Bad) -> bool| bad.iter().any(is);
     if any(|bad| matches!(bad, Bad::Object(_) | Bad::Entry(_) | Bad::Lacks(..) | Bad::Note(_))) {
-        "damaged files are in quarantine; `repro run` computes what the pipeline needs again"
+        "damaged files were moved to quarantine; run `repro run` to recompute the results"
     } else if any(|bad| matches!(bad, Bad::Recipe(..))) {
-        "damaged files are in quarantine; `repro verify --recompute` writes the recipes again"
+        "damaged files were moved to quarantine; run `repro verify --recompute` to restore recipes"
     } else if any(|bad| matches!(bad, Bad::Keeper(_))) {
-        "delete the file, then pin the nodes again or run each pipeline that uses this cache"
+        "remove the file, then pin the nodes again or run each pipeline that uses this cache"
     } else {
-        "delete the file; `repro` does not touch files that it did not write"
+        "remove the file; `repro` does not touch files that it did not write"
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) fn why(common: &Common, target: &str) -> Result<String> {
             }
             Status::Stale(reasons) => write_reasons(&mut text, name, "stale", reasons)?,
             Status::MaybeStale(reasons) => {
-                let state = "stale if the outputs of stale upstream nodes change";
+                let state = "maybe-stale, runs if an upstream output changes";
                 write_reasons(&mut text, name, state, reasons)?;
             }
         }

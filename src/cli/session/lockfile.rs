@@ -26,7 +26,7 @@ pub(in crate::cli) fn read(common: &Common) -> Result<Option<Lockfile>> {
     let Some(bytes) = fs::read_if_there(&path)? else { return Ok(None) };
     let source = file.display().to_string();
     let text = String::from_utf8(bytes).map_err(|_| {
-        let hint = "restore the file, or delete it and run `repro lock`";
+        let hint = "restore the file, or remove it and run `repro lock`";
         usage_error(source.clone(), "invalid UTF-8", hint)
     })?;
     Ok(Some(Lockfile::parse(&source, &text).map_err(Error::from)?))

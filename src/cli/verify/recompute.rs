@@ -156,7 +156,7 @@ fn failure(comparisons: &[(String, Comparison)]) -> Option<Error> {
     if let Some(first) = different.first() {
         let message = match different.len() {
             1 => format!("`{first}` differs from its cached outputs"),
-            n => format!("`{first}` and {} more differ from their cached outputs", count(n - 1)),
+            n => format!("`{first}` and {} more differ from their cached outputs", n - 1),
         };
         return Some(Error::Differs(Diagnostic {
             source: "cache".into(),
