@@ -259,7 +259,8 @@ impl Sentences {
                 );
             }
             Event::LockMatched { lock, root, nodes } => {
-                say(Verbosity::Normal, format!("{lock}: {} match; root {root}", count(*nodes)));
+                let verb = if *nodes == 1 { "matches" } else { "match" };
+                say(Verbosity::Normal, format!("{lock}: {} {verb}; root {root}", count(*nodes)));
             }
             Event::Exported { folder, written, files, removed } => {
                 let written = (*written > 0).then(|| format!("{written} of {files} files written"));

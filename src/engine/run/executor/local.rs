@@ -1,10 +1,8 @@
 //! Jobs in child processes of this program, on this machine.
 //!
-//! A child ("worker") reads a [`Request`] from its standard input, runs that job, and writes a byte
-//! to its standard output: a newline if the job succeeded, after which it takes another, or a `!`,
-//! after which it ends. Why the job failed is in the outcome file that the request names. A worker
-//! whose input is closed ends. Starting a process takes longer than many a job; but a stage that
-//! computes inside the worker has a worker of its own, so that its peak memory is the job's.
+//! A child ("worker") runs one [`Request`] after another: starting a process takes longer than many
+//! a job. But a stage that computes inside the worker has a worker of its own, so that its peak
+//! memory is the job's.
 //!
 //! A thread per job waits for it and reports over a channel. That is simpler than polling, and with
 //! as many jobs as cores the threads cost nothing.

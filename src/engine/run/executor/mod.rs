@@ -20,7 +20,7 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How long a process that was asked to end is awaited before it is killed.
+/// How long a process may take to end after SIGTERM, before it is killed.
 pub const GRACE: Duration = Duration::from_secs(2);
 
 /// One attempt to compute a recipe that is recorded in the store.
@@ -43,6 +43,11 @@ pub struct Job {
 
 /// What an executor sends to a worker process (`repro exec`) to run a job: a line of JSON on its
 /// standard input.
+///
+/// After each job the worker writes a byte to its standard output. A newline means that the job
+/// succeeded; the worker then reads the next request, and ends if there is none. A `!` means that
+/// the job failed; the worker then ends with an exit status other than zero. If the byte cannot be
+/// written, the worker takes its coordinator for dead, ends, and writes the error to the log.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Request {
     /// See [`Job::key`].
@@ -89,7 +94,7 @@ pub trait Executor {
     /// submit the job might run it twice.
     fn adopt(&mut self, job: &Job) -> Result<bool>;
 
-    /// Starts jobs, in one batch where the executor has such. A job that cannot be started because
+    /// Starts jobs, as one batch if the executor has batches. A job that cannot be started because
     /// of what it is (a program that is missing, resources that no machine has) is not an error: it
     /// is reported by [`Executor::poll`] as failed. An error means that nothing more can be started
     /// (no process, no queue); the caller cancels all jobs, including those of this batch that were
@@ -103,7 +108,7 @@ pub trait Executor {
 
     /// Ends those of these jobs that have not ended, with all processes that they started. Returns
     /// once they have ended or been killed, at the latest a little after [`GRACE`]. Unknown keys
-    /// are ignored. Whether the ends are still reported is left open.
+    /// are ignored. The ends of cancelled jobs may or may not be reported.
     fn cancel(&mut self, keys: &[Key]);
 
     /// Waits until the results of ended jobs are on disk. Called when no job runs; an error fails
