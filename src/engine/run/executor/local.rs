@@ -620,7 +620,7 @@ mod tests {
 
     #[test]
     fn the_kill_handle_ends_every_job() {
-        let mut space = shell("trap '' TERM; sleep 1000; sleep 1000");
+        let mut space = shell("trap '' TERM; exec sleep 1000");
         let kill = space.local.kill_handle();
         let mut keys = ["one", "two"].map(|kind| space.job(kind)).map(|job| space.submit(job));
         kill();
