@@ -1,4 +1,4 @@
-//! Small files of the cache that say which file they are, with a checksum of themselves.
+//! The envelope of small files in the cache: the path of the file and a checksum.
 //!
 //! ```text
 //! {"checksum":"<BLAKE3 of all that follows its comma>","path":"entries/<key>.json", ...the fields of the value}

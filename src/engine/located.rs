@@ -1,9 +1,9 @@
 //! YAML values with their locations, and how typed parameters are read from them.
 //!
 //! `pipeline.yaml` is parsed into a tree of [`YamlNode`]s. Grids are expanded in that tree. The
-//! [`serde::Deserializer`] in this file then reads the parameters of a stage from it, so that an error
-//! deep inside a grid has its line, its path and the nearest known name. This file knows no stage and
-//! no field.
+//! [`serde::Deserializer`] in this file then reads the parameters of a stage from it, so that an
+//! error deep inside a grid has its line, its path and the nearest known name. This file knows no
+//! stage and no field.
 
 use serde::Serialize;
 use serde::de::{
@@ -70,8 +70,8 @@ pub struct YamlField {
 }
 
 impl YamlNode {
-    /// Parses a YAML document. Only spellings of `true` and `false` are booleans, so `n` is a text. A
-    /// number that is not finite is a text, too. Duplicate keys and unbounded aliases are errors.
+    /// Parses a YAML document. Only spellings of `true` and `false` are booleans, so `n` is a text.
+    /// A number that is not finite is a text, too. Duplicate keys and unbounded aliases are errors.
     pub fn parse(text: &str) -> Result<YamlNode, ValueError> {
         let options = serde_yaml::options! {
             strict_booleans: true,
@@ -243,8 +243,8 @@ enum Raw {
 }
 
 impl Raw {
-    /// Adds locations and scalar texts from `text`, the whole document. The value is used at `at`; for
-    /// an alias, it is `defined` at its anchor.
+    /// Adds locations and scalar texts from `text`, the whole document. The value is used at `at`;
+    /// for an alias, it is `defined` at its anchor.
     fn with_text(
         self,
         at: serde_yaml::Location,
@@ -337,8 +337,8 @@ impl<'de> Deserialize<'de> for Raw {
     }
 }
 
-/// A value that is passed to a program: [`YamlNode::verbatim`] if read from YAML, the value itself if
-/// read from JSON.
+/// A value that is passed to a program: [`YamlNode::verbatim`] if read from YAML, the value itself
+/// if read from JSON.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Verbatim(pub Json);
@@ -421,7 +421,8 @@ impl fmt::Display for ValueError {
 impl std::error::Error for ValueError {}
 
 impl de::Error for ValueError {
-    /// What a type says of a value that it refuses; serde carries text alone, so a hint rides behind `; `.
+    /// What a type says of a value that it refuses; serde carries text alone, so a hint rides
+    /// behind `; `.
     fn custom<T: fmt::Display>(message: T) -> ValueError {
         let text = message.to_string();
         match text.split_once("; ") {

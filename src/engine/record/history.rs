@@ -1,7 +1,7 @@
 //! The histories of runs, read from the events that each run recorded.
 //!
-//! Lines that are incomplete or of another version are skipped. This module knows recorded events, but
-//! not the plan, nor whether results are still in the cache.
+//! Lines that are incomplete or of another version are skipped. This module knows recorded events,
+//! but not the plan, nor whether results are still in the cache.
 
 use crate::engine::cache::process::ProcessId;
 use crate::engine::cache::store::Store;

@@ -13,14 +13,15 @@
 //! ```
 //!
 //! Profiles and nodes are sorted, with one line per node, so that git merges branches that change
-//! different nodes; only the root conflicts. The **root** of a profile is one hash of all its outputs
-//! ([`root`]). It detects lines that were edited by hand. A report prints the root, so its outputs
-//! cannot be part of it; the lines of such nodes begin with `>`. Their digests are checked like all
-//! others.
+//! different nodes; only the root conflicts. The **root** of a profile is one hash of all its
+//! outputs ([`root`]). It detects lines that were edited by hand. A report prints the root, so its
+//! outputs cannot be part of it; the lines of such nodes begin with `>`. Their digests are checked
+//! like all others.
 //!
-//! A line has a digest per file, so that a mismatch names the file. An executable file has `+x` after
-//! its digest, an empty folder is `NAME/=empty-folder` ([`Content`]). A section describes a profile
-//! without overrides: commands that write or check a lock file refuse `-S` and results of fallbacks.
+//! A line has a digest per file, so that a mismatch names the file. An executable file has `+x`
+//! after its digest, an empty folder is `NAME/=empty-folder` ([`Content`]). A section describes a
+//! profile without overrides: commands that write or check a lock file refuse `-S` and results of
+//! fallbacks.
 //!
 //! This module knows text, names and digests, but no files, no cache and no plan.
 
@@ -122,8 +123,8 @@ impl Lockfile {
         Lockfile { source: source.to_owned(), sections: BTreeMap::new() }
     }
 
-    /// Parses `text`, the content of the file `source`. Does not check roots, since `repro lock` may
-    /// replace a wrong one.
+    /// Parses `text`, the content of the file `source`. Does not check roots, since `repro lock`
+    /// may replace a wrong one.
     pub fn parse(source: &str, text: &str) -> Result<Lockfile, Diagnostic> {
         let sections = read(text).map_err(|error| Diagnostic::of(source, "", &error))?;
         Ok(Lockfile { source: source.to_owned(), sections })
@@ -195,8 +196,8 @@ impl Lockfile {
         Ok(Expected { source: &self.source, profile, section })
     }
 
-    /// Replaces the section of `profile` by `nodes`; the outputs of those in `embedding` contain the
-    /// root. Returns the root, and the number of nodes that were added, changed or removed.
+    /// Replaces the section of `profile` by `nodes`; the outputs of those in `embedding` contain
+    /// the root. Returns the root, and the number of nodes that were added, changed or removed.
     pub fn set(
         &mut self,
         profile: Option<&str>,

@@ -1,14 +1,16 @@
 //! Expansion of stages into nodes: sorting stages, expanding grids, joining references.
 //!
-//! A list in place of a parameter is a grid axis. A reference such as `nets` or `nets@end=a` in a slot
-//! for one node makes a node for each match. The node inherits the axes that the reference does not
-//! fix. Axes of the same name from several slots must agree (a natural join), so that a net is joined
-//! with the net of the same width, prior and pair. A slot for many nodes inherits no axes and gathers
-//! all matches. If the node has an axis of the matches by another input or a list of its own, the slot
-//! gathers only matches with the node's value, unless the reference fixes that axis.
+//! A list in place of a parameter is a grid axis. A reference such as `nets` or `nets@end=a` in a
+//! slot for one node makes a node for each match. The node inherits the axes that the reference
+//! does not fix. Axes of the same name from several slots must agree (a natural join), so that a
+//! net is joined with the net of the same width, prior and pair. A slot for many nodes inherits no
+//! axes and gathers all matches. If the node has an axis of the matches by another input or a list
+//! of its own, the slot gathers only matches with the node's value, unless the reference fixes that
+//! axis.
 //!
-//! A stage of an open kind declares slots under `inputs`, where a single reference is a slot for one
-//! node and a list is a slot for many, and parameters under `params`, each of which can be an axis.
+//! A stage of an open kind declares slots under `inputs`, where a single reference is a slot for
+//! one node and a list is a slot for many, and parameters under `params`, each of which can be an
+//! axis.
 
 use super::grid::{alternatives, combinations, is_grid, render, repeated, width};
 use super::pipeline::{OPEN_FIELDS, Pipeline, StageDecl};
@@ -381,7 +383,8 @@ impl<'p> Builder<'p> {
         Ok(())
     }
 
-    /// Why two nodes of a stage would be called `name`: a list repeats a value, or two values read alike in a name.
+    /// Why two nodes of a stage would be called `name`: a list repeats a value, or two values read
+    /// alike in a name.
     fn repeats(
         &self,
         stage: &StageDecl,
@@ -720,7 +723,8 @@ enum Visit {
     Closed,
 }
 
-/// Depth-first search over stages. Its stack is explicit: a long chain of stages cannot overflow it.
+/// Depth-first search over stages. Its stack is explicit: a long chain of stages cannot overflow
+/// it.
 struct Walk<'a> {
     uses: &'a [Vec<usize>],
     state: Vec<Visit>,
@@ -729,8 +733,8 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Appends `start` and its upstream to `order`. Fails with a cycle, whose first stage is repeated
-    /// at the end.
+    /// Appends `start` and its upstream to `order`. Fails with a cycle, whose first stage is
+    /// repeated at the end.
     fn visit(&mut self, start: usize) -> Result<(), Vec<usize>> {
         if self.state[start] != Visit::Unseen {
             return Ok(());

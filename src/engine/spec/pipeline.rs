@@ -1,4 +1,5 @@
-//! pipeline.yaml as written: stages, profiles, seed. This module knows no kinds and expands no grids.
+//! pipeline.yaml as written: stages, profiles, seed. This module knows no kinds and expands no
+//! grids.
 
 use crate::engine::error::Diagnostic;
 use crate::engine::located::{Location, Value, ValueError, YamlField, YamlNode, suggest};
@@ -127,8 +128,8 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Sets `value` at `path` in a stage. `stage_location` and `location` are the locations of the stage's
-    /// name and of the last component of the path.
+    /// Sets `value` at `path` in a stage. `stage_location` and `location` are the locations of the
+    /// stage's name and of the last component of the path.
     fn set(
         &mut self,
         stage: &str,
@@ -172,8 +173,8 @@ impl Pipeline {
 }
 
 /// Sets `value` at `path` in a mapping. `null` removes the field. In an open mapping, a mapping is
-/// merged key by key, as in JSON Merge Patch (RFC 7396); any other value replaces the old one. A path
-/// into a grid is an error.
+/// merged key by key, as in JSON Merge Patch (RFC 7396); any other value replaces the old one. A
+/// path into a grid is an error.
 fn set(
     entries: &mut Vec<YamlField>,
     path: &[&str],

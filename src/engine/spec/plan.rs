@@ -57,7 +57,8 @@ impl Plan {
         (0..self.nodes.len()).map(NodeId)
     }
 
-    /// The recipe of a node, or of its fallback. `artifact` returns the artifacts of upstream nodes.
+    /// The recipe of a node, or of its fallback. `artifact` returns the artifacts of upstream
+    /// nodes.
     pub fn recipe<'a>(
         &self,
         id: NodeId,
@@ -181,8 +182,8 @@ impl Plan {
         }))
     }
 
-    /// The nodes that `target` selects: a stage, a node by its full name, a stage or kind with values
-    /// (`nets@prior=none`, `s@text="a,b"`), or a pattern (`*curves`, `nets@prior=dropout*`,
+    /// The nodes that `target` selects: a stage, a node by its full name, a stage or kind with
+    /// values (`nets@prior=none`, `s@text="a,b"`), or a pattern (`*curves`, `nets@prior=dropout*`,
     /// `nets@*prior=none*`).
     pub fn select(&self, target: &str) -> Result<Vec<NodeId>, Diagnostic> {
         let diagnostic = |message: String, hint| Diagnostic {
@@ -315,7 +316,7 @@ stages:
             plan.select("s@[")
                 .unwrap_err()
                 .to_string()
-                .starts_with("target: `s@[` is not a valid pattern:  ")
+                .starts_with("target: `s@[` is not a valid pattern: ")
         );
     }
 

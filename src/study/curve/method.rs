@@ -1,4 +1,4 @@
-//! Methods by name: a curve, what B's neurons are matched by, which logits W2 is refitted to.
+//! Methods by name: curve, alignment, and adjustment.
 
 use super::align::Cost;
 use super::refit::Targets;
@@ -84,18 +84,18 @@ impl TryFrom<String> for CurveSpec {
     }
 }
 
-/// Everything that tells one curve between the same two nets from another.
+/// A method: everything that distinguishes curves between the same two nets.
 ///
-/// Its name in tables has the parts that are used, each with its choice where that is not the
+/// Its name in tables consists of the parts that are used, each with its choice if that is not the
 /// default: `linear`, `arc:zero`, `arc+ot`, `linear+ot:incoming+wa`, `linear+wa:blend`. Methods are
 /// ordered by name.
 #[derive(Clone, Copy, Debug)]
 pub struct Method {
     /// The curve of the parameters; with WA, that of W1.
     pub curve: &'static dyn Curve,
-    /// What the curve turns around; the default for a curve that does not use its center.
+    /// The center of the curve; the default for a curve that does not use it.
     pub center: Center,
-    /// What the neurons of B were matched by before (`ot`).
+    /// The cost by which the neurons of B were matched (`ot`).
     pub alignment: Option<Cost>,
     /// The logits that W2 is refitted to (`wa`).
     pub adjustment: Option<Targets>,
@@ -128,7 +128,7 @@ impl Method {
         self.to_string()
     }
 
-    /// The name for people: `Linear + OT`, `Arc (zero) + OT (incoming) + WA`.
+    /// The name in figures and reports: `Linear + OT`, `Arc (zero) + OT (incoming) + WA`.
     pub fn title(self) -> String {
         let [(_, center), ot, wa] = self.parts();
         let parts = [(self.curve.title().to_owned(), center), upper(ot), upper(wa)];
@@ -150,7 +150,7 @@ impl Method {
         self.alignment.is_none() && self.adjustment.is_none()
     }
 
-    /// Curve, alignment and adjustment, each with its choice; empty where one is not in the name.
+    /// Curve, alignment and adjustment, each with its choice; empty where the name omits it.
     fn parts(self) -> [(&'static str, &'static str); 3] {
         let Method { curve, center, alignment, adjustment } = self;
         let choice = |is_default: bool, name| if is_default { "" } else { name };
@@ -205,12 +205,12 @@ impl FromStr for Method {
         let curve = curve(curve_name).map_err(refusal)?;
         let center = or_default(center).map_err(refusal)?;
         let method = Method { curve, center, alignment, adjustment };
-        // One method has one name: no default is written out, and no center that is not used.
+        // One method has one name: defaults and unused centers are omitted.
         let is_used = curve.uses_center() || center == Center::default();
         if is_used && method.pieces().flat_map(str::bytes).eq(name.bytes()) {
             return Ok(method);
         }
-        let cause = "a default is not written out, nor the center of a curve without one";
+        let cause = "defaults and unused centers are omitted";
         Err(refusal(cause.to_owned()))
     }
 }
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn titles_are_written_as_people_write_them() {
+    fn the_titles_of_methods() {
         let title = |name: &str| name.parse::<Method>().expect("known").title();
         assert_eq!(title("linear+ot"), "Linear + OT");
         assert_eq!(title("arc+ot+wa"), "Arc + OT + WA");
@@ -317,7 +317,7 @@ mod tests {
             cause(name);
         }
         for name in ["arc:neurons", "arc+ot:neurons", "linear+wa:a", "linear:zero"] {
-            assert!(cause(name).contains("a default is not written out"), "{name}");
+            assert!(cause(name).contains("defaults and unused centers are omitted"), "{name}");
         }
     }
 }

@@ -14,8 +14,8 @@ use std::str::FromStr;
 
 /// The prior distribution of the parameters.
 ///
-/// Ordered by kind and, within a kind, from the least informative to the most: the order of tables
-/// and figures.
+/// Priors are ordered by kind and, within a kind, from the least informative to the most: the order
+/// of tables and figures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Prior {
@@ -41,7 +41,7 @@ pub enum Prior {
 
 named_enum! {
     "prior"
-    /// A kind of prior, whatever its strength.
+    /// The kind of a prior.
     pub enum PriorKind {
         /// [`Prior::None`].
         None = "none",
@@ -55,7 +55,7 @@ named_enum! {
 }
 
 impl PriorKind {
-    /// The prior of this kind whose parameter is `value`; `None` for the kind without one.
+    /// The prior of this kind with the parameter `value`; only `none` has no parameter.
     pub fn with(self, value: Option<f64>) -> Result<Prior, String> {
         match (self, value) {
             (PriorKind::None, None) => Ok(Prior::None),
@@ -91,7 +91,7 @@ impl Prior {
         }
     }
 
-    /// Its one parameter.
+    /// Its parameter.
     fn value(self) -> Option<f64> {
         match self {
             Prior::None => None,
@@ -137,7 +137,8 @@ impl Prior {
         }
     }
 
-    /// Draws which of `hidden` neurons are kept for each of `images` images; `None` without dropout.
+    /// Draws which of `hidden` neurons are kept for each of `images` images; `None` without
+    /// dropout.
     pub fn dropout_mask(
         self,
         images: usize,
@@ -167,7 +168,7 @@ impl Ord for Prior {
     }
 }
 
-/// As in labels of nodes and in tables: `none`, `normal 0.01`, `laplace 0.07`, `dropout 0.5`.
+/// The label in nodes and tables: `none`, `normal 0.01`, `laplace 0.07`, `dropout 0.5`.
 impl fmt::Display for Prior {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self.value() {
