@@ -13,7 +13,7 @@ fn listing(files: &str) -> Space {
 }
 
 fn listed(space: &Space) -> Vec<String> {
-    let text = space.read(space.object(&space.digests()["c"]["out"]));
+    let text = space.output("c", "out");
     text.lines().filter(|line| *line != "./out").map(str::to_owned).collect()
 }
 

@@ -159,7 +159,7 @@ stages:
     assert!(cause.contains(path), "{path}: {}", failed.stderr);
     space.ok(&["verify"]);
     assert!(space.ran(&[]).is_subset(&set(["raw", "one"])));
-    assert_eq!(space.read(space.object(&space.digests()["one"]["out"])), "other\n");
+    assert_eq!(space.output("one", "out"), "other\n");
     assert_eq!((space.files("tmp").len(), space.leases().len()), (0, 0), "{path}");
 }
 

@@ -26,7 +26,7 @@ fn a_program_on_the_projects_path_runs_from_a_list_and_from_a_shell_line() {
         ));
         write_echo(&space, "own");
         space.ok(&["run"]);
-        assert_eq!(space.read(space.object(&space.digests()["c"]["out"])), "own own\n", "{run}");
+        assert_eq!(space.output("c", "out"), "own own\n", "{run}");
     }
     let space = Space::with(
         "stages:\n  c: { command: { run: [writes], outputs: [out], \
@@ -61,7 +61,7 @@ fn a_python_virtual_environment_on_the_path_is_used() {
     );
     space.write("c.py", "import sys\nopen('out', 'w').write(str(sys.prefix.endswith('.venv')))\n");
     space.ok(&["run"]);
-    assert_eq!(space.read(space.object(&space.digests()["c"]["out"])), "True");
+    assert_eq!(space.output("c", "out"), "True");
 }
 
 #[test]

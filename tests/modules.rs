@@ -133,6 +133,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("engine::key", &["fs"]),
     ("engine::envelope", &["engine::key"]),
     ("engine::located", &[]),
+    ("engine::resources", &[]),
     ("engine::text", &[]),
     ("study::stats", &[]),
     ("study::curve", &["study", "kernel"]),
@@ -149,11 +150,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 const BASE: &str = "base modules";
 
 /// The base modules of the engine.
-const BASE_MODULES: [&str; 6] = [
+const BASE_MODULES: [&str; 7] = [
     "engine::envelope",
     "engine::error",
     "engine::key",
     "engine::located",
+    "engine::resources",
     "engine::stage",
     "engine::text",
 ];

@@ -210,7 +210,7 @@ fn a_program_ignores_no_signal_because_the_run_does() {
     let space =
         Space::with(&format!("stages: {{ c: {{ command: {{ {run} }} }} }}")).wrapped_in(IGNORING);
     space.ok(&["run"]);
-    let told = space.read(space.object(&space.digests()["c"]["out"]));
+    let told = space.output("c", "out");
     let ignored = u64::from_str_radix(told.trim_start_matches("SigIgn:").trim(), 16).unwrap();
     // HUP, INT, QUIT, PIPE, TERM and CHLD.
     let bits = [1, 2, 3, 13, 15, 17].map(|signal| 1_u64 << (signal - 1));

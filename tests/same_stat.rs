@@ -92,7 +92,7 @@ fn space() -> Space {
 }
 
 fn out(space: &Space) -> String {
-    space.read(space.object(&space.digests()["copy"]["out"]))
+    space.output("copy", "out")
 }
 
 #[test]

@@ -12,6 +12,18 @@ fn schema() -> Json {
     serde_json::from_str(&read_project("pipeline.schema.json")).unwrap()
 }
 
+/// The names that a field of a stage kind may have as its value, in the order of the schema.
+pub(crate) fn names_of(kind: &str, field: &str) -> Vec<String> {
+    let schema = schema();
+    let values = &schema["$defs"][kind]["properties"][field]["anyOf"][0];
+    let name = |variant: &Json| match variant.get("required") {
+        Some(names) => names[0].as_str().unwrap().to_owned(),
+        None => variant.get("const").unwrap_or(variant).as_str().unwrap().to_owned(),
+    };
+    let variants = values.get("enum").or_else(|| values.get("oneOf")).unwrap();
+    variants.as_array().unwrap().iter().map(name).collect()
+}
+
 fn yaml(text: &str) -> Json {
     let options = serde_yaml::options! { strict_booleans: true };
     serde_yaml::from_str_with_options(text, options).unwrap()

@@ -54,6 +54,32 @@ profiles:
   twice: { nets: { epochs: 2 } }
 ";
 
+/// A `file` stage, a script that counts its lines, and a copy of the result.
+pub(crate) const COUNTING: &str = "\
+stages:
+  raw:
+    file: { path: data/raw }
+  count:
+    command:
+      run: sh count.sh
+      files: [count.sh]
+      inputs: { rows: raw }
+      outputs: [count.txt]
+      env: { LABEL: rows }
+      params: { factor: 2 }
+      time-limit: 60
+      retries: 0
+      threads: 1
+      memory: 1MiB
+  copy:
+    command:
+      { run: 'cp inputs/count/count.txt copy.txt', inputs: { count: count }, outputs: [copy.txt] }
+";
+
+/// The script of [`COUNTING`].
+pub(crate) const COUNT: &str =
+    "cat inputs/rows/*.csv | wc -l > count.txt\necho \"$LABEL $REPRO_PARAM_FACTOR\" >> count.txt\n";
+
 /// Variables of the caller that would change what `repro` does or prints.
 const REMOVED_VARIABLES: [&str; 8] = [
     "REPRO_DATA",
@@ -113,6 +139,14 @@ impl Space {
         });
         let space = Space::tiny();
         copy(SHARED.path(), space.path(), true);
+        space
+    }
+
+    /// A project of [`COUNTING`] with its files, that has not run.
+    pub(crate) fn counting() -> Space {
+        let space = Space::with(COUNTING);
+        space.write("count.sh", COUNT);
+        space.write("data/raw/a.csv", "1\n2\n").write("data/raw/b.csv", "3\n");
         space
     }
 
@@ -250,6 +284,12 @@ impl Space {
             )
         };
         self.plan(&[]).iter().map(digests).collect()
+    }
+
+    /// The text of an output of a node, which must be cached.
+    #[track_caller]
+    pub(crate) fn output(&self, node: &str, file: &str) -> String {
+        self.read(self.object(&self.digests()[node][file]))
     }
 
     /// The path of an object in the cache.

@@ -401,7 +401,8 @@ impl ValueError {
         self
     }
 
-    fn under(mut self, field: &str) -> ValueError {
+    /// Adds the field that contains the value to the path.
+    pub(crate) fn under(mut self, field: &str) -> ValueError {
         self.path.insert(0, field.to_owned());
         self
     }

@@ -8,6 +8,7 @@
 use crate::engine::key::{Artifact, Params, Recipe, Seed};
 pub use crate::engine::located::Verbatim;
 use crate::engine::located::{ValueError, YamlNode, read};
+pub use crate::engine::resources::{Memory, Resources, TimeLimit};
 use anyhow::{Result, anyhow};
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
@@ -20,7 +21,6 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// A named input of a stage kind.
 #[derive(Clone, Copy, Debug)]
@@ -92,36 +92,6 @@ pub struct Declared {
     pub by_path: bool,
     /// Patterns of files to ignore in a folder; `None` for the default patterns.
     pub ignore: Option<Vec<String>>,
-}
-
-/// What a job needs of the machine. Not part of the key.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Resources {
-    /// The job is killed when it runs longer.
-    pub time_limit: Option<Duration>,
-    /// How often a failed job is run again.
-    pub retries: u32,
-    /// Threads to reserve; `None` for an equal part of all threads.
-    pub threads: Option<NonZero<usize>>,
-    /// Memory to reserve, in bytes.
-    pub memory: u64,
-}
-
-impl Resources {
-    /// Combines the resources of two nodes that share a job: the longer time limit (`None` is the
-    /// longest) and the larger of each number.
-    #[must_use]
-    pub fn loosest(self, other: Resources) -> Resources {
-        Resources {
-            time_limit: self
-                .time_limit
-                .zip(other.time_limit)
-                .map(|(one, another)| one.max(another)),
-            retries: self.retries.max(other.retries),
-            threads: self.threads.max(other.threads),
-            memory: self.memory.max(other.memory),
-        }
-    }
 }
 
 /// Describes the first byte at which two contents of any format differ.
@@ -601,30 +571,6 @@ mod tests {
     use serde_json::json;
 
     const SOURCE: KindOf<Source> = KindOf::KIND;
-
-    prop_compose! {
-        fn resources()(limit in proptest::option::of(0..5_u64), retries in 0..5_u32, threads in 0..5_usize, memory in 0..5_u64)
-            -> Resources {
-            Resources { time_limit: limit.map(Duration::from_secs), retries, threads: NonZero::new(threads), memory }
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-        #[test]
-        fn the_loosest_limits_suit_either_node_in_whatever_order_they_come(a in resources(), b in resources(), c in resources()) {
-            let both = a.loosest(b);
-            let allows = |limit: Option<Duration>| limit.unwrap_or(Duration::MAX);
-            for one in [a, b] {
-                prop_assert!(allows(both.time_limit) >= allows(one.time_limit) && both.retries >= one.retries);
-                prop_assert!(both.threads >= one.threads && both.memory >= one.memory);
-            }
-            prop_assert_eq!(both, b.loosest(a));
-            prop_assert_eq!(both.loosest(c), a.loosest(b.loosest(c)));
-            prop_assert_eq!(a.loosest(a), a);
-        }
-    }
 
     fn resolve(fields: &Json) -> Result<ResolvedStage, ValueError> {
         // JSON is YAML.

@@ -14,7 +14,10 @@ use super::grid::{alternatives, combinations, is_grid, render, repeated, width};
 use super::pipeline::{OPEN_FIELDS, Pipeline, StageDecl};
 use super::reference::{NodeId, PlanNode, Reference};
 use crate::engine::error::Diagnostic;
-use crate::engine::located::{Location, Value, ValueError, YamlField, YamlNode, nearest, suggest};
+use crate::engine::located::{
+    Location, Value, ValueError, YamlField, YamlNode, nearest, read, suggest,
+};
+use crate::engine::resources::{RESOURCES, ResourceFields};
 use crate::engine::stage::{ALL, Arity, FILES, GATHERED, Kind, ResolvedStage, belongs};
 use serde_json::Value as Json;
 use std::borrow::Cow;
@@ -335,7 +338,8 @@ impl<'p> Builder<'p> {
         let mut names = HashSet::new();
         let combinations = combinations(&axes);
         // Nodes that differ only in their inputs share the result.
-        let resolve = |combination: &Vec<_>| self.resolve(stage, kind, combination);
+        let resources = self.resources(stage)?;
+        let resolve = |combination: &Vec<_>| self.resolve(stage, kind, combination, &resources);
         let resolved: Vec<Arc<ResolvedStage>> =
             combinations.iter().map(resolve).collect::<Result<_, _>>()?;
         // All nodes of a stage have the same axes.
@@ -575,6 +579,7 @@ impl<'p> Builder<'p> {
         let is_slot = |field: &YamlField| {
             kind.slots().iter().any(|slot| slot.name == field.key)
                 || (kind.is_open() && field.key == INPUTS)
+                || field.key == RESOURCES
         };
         let is_spread = |field: &YamlField| !own.is_empty() && field.key == PARAMS;
         let mut axes = Vec::new();
@@ -640,12 +645,21 @@ impl<'p> Builder<'p> {
         Ok(axes)
     }
 
+    /// The field `resources` of a stage.
+    fn resources(&self, stage: &StageDecl) -> Result<ResourceFields, Diagnostic> {
+        let Some(field) = stage.fields.iter().find(|field| field.key == RESOURCES) else {
+            return Ok(ResourceFields::default());
+        };
+        read(&field.value).map_err(|error: ValueError| self.error(stage, &error.under(RESOURCES)))
+    }
+
     /// Resolves the parameters of a node.
     fn resolve(
         &self,
         stage: &StageDecl,
         kind: &'static dyn Kind,
         combination: &[(&YamlField, &YamlNode)],
+        resources: &ResourceFields,
     ) -> Result<Arc<ResolvedStage>, Diagnostic> {
         let own = own(stage, kind);
         let (mut fields, mut params) = (Vec::new(), Vec::new());
@@ -684,6 +698,7 @@ impl<'p> Builder<'p> {
                 self.error(stage, &error)
             })?;
         full.into_iter().for_each(|(name, value)| _ = resolved.full.entry(name).or_insert(value));
+        resolved.resources = resources.apply(resolved.resources);
         Ok(Arc::new(resolved))
     }
 }
@@ -1021,5 +1036,22 @@ stages:
         let yaml =
             format!("stages:\n{}  s0: {{ source: {{ text: x }} }}\n", links.collect::<String>());
         assert_eq!(plan(&yaml).unwrap().nodes.len(), 10_000);
+    }
+
+    #[test]
+    fn every_kind_can_be_given_resources_and_they_are_not_part_of_the_key() {
+        let node = |fields: &str| {
+            let yaml = format!("stages: {{ s: {{ source: {{ text: x{fields} }} }} }}");
+            plan(&yaml).unwrap().nodes.remove(0)
+        };
+        let (plain, given) = (node(""), node(", resources: { threads: 2, memory: 1KiB }"));
+        assert_eq!(given.name, plain.name);
+        assert_eq!(given.resolved.params, plain.resolved.params);
+        assert_eq!(given.resolved.resources.threads.map(|n| n.get()), Some(2));
+        assert_eq!(given.resolved.resources.memory, 1024);
+        let (message, hint) =
+            refusal("stages: { s: { source: { text: x, resources: { thread: 2 } } } }");
+        assert_eq!(message, "test.yaml:1:48: stage `s`: `resources`: unknown field `thread`");
+        assert_eq!(hint.as_deref(), Some("did you mean `threads`?"));
     }
 }

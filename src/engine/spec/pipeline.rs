@@ -2,6 +2,7 @@
 
 use crate::engine::error::Diagnostic;
 use crate::engine::located::{Location, Value, ValueError, YamlField, YamlNode, suggest};
+use crate::engine::resources::RESOURCES;
 use crate::engine::stage::Invocation;
 
 /// A parsed pipeline file.
@@ -48,7 +49,7 @@ pub struct ProfileDecl {
 
 /// The fields whose keys the user chooses. A profile and `-S` set single keys of these fields, and
 /// replace any other field as a whole.
-pub(crate) const OPEN_FIELDS: [&str; 3] = ["params", "env", "inputs"];
+pub(crate) const OPEN_FIELDS: [&str; 4] = ["params", "env", "inputs", RESOURCES];
 
 const TOP_LEVEL: [&str; 4] = ["seed", "profile", "stages", "profiles"];
 
@@ -61,7 +62,7 @@ impl Pipeline {
     }
 
     /// Applies the profile `name`, or the default profile, and returns its name. `null` removes a
-    /// field, or a key of `params`, `env` or `inputs`.
+    /// field, or a key of one of [`OPEN_FIELDS`].
     pub fn apply_profile(&mut self, name: Option<&str>) -> Result<Option<String>, Diagnostic> {
         let asked = name.is_some();
         let Some(name) = name.map(str::to_owned).or_else(|| self.default_profile.clone()) else {

@@ -4,7 +4,9 @@
 //! checks the rest: whether inputs exist and fit, repeated values in grids, bounds of numbers.
 
 use super::pipeline::OPEN_FIELDS;
+use crate::engine::resources::{RESOURCES, ResourceFields};
 use crate::engine::stage::{Arity, Kind};
+use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value as Json, json};
 
 /// The pattern of names of stages and profiles.
@@ -113,6 +115,7 @@ fn fields(kind: &dyn Kind) -> Json {
             json!({ "description": description, "type": "object", "additionalProperties": each }),
         );
     }
+    properties.insert(RESOURCES.to_owned(), resources());
     // `null` is accepted in place of an empty mapping.
     let form = if required.is_empty() { json!(["object", "null"]) } else { json!("object") };
     json!({ "type": form, "additionalProperties": false, "required": required, "properties": properties })
@@ -130,6 +133,18 @@ fn with_removal(field: &Json) -> Json {
         *value = json!({ "anyOf": [value.clone(), { "type": "null" }] });
     }
     field
+}
+
+/// The schema of the field `resources`.
+fn resources() -> Json {
+    let settings =
+        SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    let mut schema = settings.into_generator().into_root_schema_for::<ResourceFields>().to_value();
+    if let Some(schema) = schema.as_object_mut() {
+        schema.retain(|name, _| name != "$schema" && name != "title");
+        schema.insert("description".to_owned(), "The resources of each job of the stage.".into());
+    }
+    schema
 }
 
 fn text() -> Json {

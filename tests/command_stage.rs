@@ -1,63 +1,11 @@
-//! The general stage kinds: `file` imports files of the project, `command` runs a program.
+//! The stage kind `command`.
 
-use crate::space::{Space, copy, is_alive, name, nothing, set, wait_until};
+use crate::space::{COUNT, Space, is_alive, nothing, set, wait_until};
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::symlink;
+use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant, SystemTime};
-
-const PIPELINE: &str = "\
-stages:
-  raw:
-    file: { path: data/raw }
-  count:
-    command:
-      run: sh count.sh
-      files: [count.sh]
-      inputs: { rows: raw }
-      outputs: [count.txt]
-      env: { LABEL: rows }
-      params: { factor: 2 }
-      time-limit: 60
-      retries: 0
-      threads: 1
-      memory: 1MiB
-  copy:
-    command:
-      { run: 'cp inputs/count/count.txt copy.txt', inputs: { count: count }, outputs: [copy.txt] }
-";
-
-const COUNT: &str =
-    "cat inputs/rows/*.csv | wc -l > count.txt\necho \"$LABEL $REPRO_PARAM_FACTOR\" >> count.txt\n";
-
-fn space() -> Space {
-    let space = Space::with(PIPELINE);
-    space.write("count.sh", COUNT).write("data/raw/a.csv", "1\n2\n").write("data/raw/b.csv", "3\n");
-    space
-}
-
-fn run_space() -> Space {
-    let space = space();
-    assert_eq!(space.ran(&[]), set(["raw", "count", "copy"]));
-    assert_eq!(space.ran(&[]), nothing());
-    space
-}
-
-/// Changes a project that has run and runs it again; returns the nodes that ran. Checks that `plan`
-/// announced them.
-#[track_caller]
-fn rerun_after(change: impl Fn(&Space)) -> BTreeSet<String> {
-    let space = run_space();
-    change(&space);
-    let planned = space.pending(&[]);
-    let ran = space.ran(&[]);
-    assert!(ran.is_subset(&planned), "{ran:?} of {planned:?}");
-    assert_eq!(space.ran(&[]), nothing());
-    ran
-}
+use std::time::{Duration, Instant};
 
 /// A project of one stage `c` that runs a shell script, which must write `out.txt`.
 fn script(run: &str, fields: &str) -> Space {
@@ -67,402 +15,13 @@ fn script(run: &str, fields: &str) -> Space {
     ))
 }
 
-/// The output `out.txt` of the node `c`.
-fn out(space: &Space) -> String {
-    space.read(space.object(&space.digests()["c"]["out.txt"]))
-}
-
-// What invalidates.
-
-#[test]
-fn an_edited_script_reruns_its_stage_and_the_reason_names_it() {
-    let space = run_space();
-    space.write("count.sh", format!("{COUNT}echo more >> count.txt\n"));
-    let why = space.ok(&["why", "count"]).stdout;
-    assert!(why.contains("  file count.sh ") && why.contains(" -> "), "{why}");
-    assert_eq!(space.ran(&[]), set(["count", "copy"]));
-}
-
-#[test]
-fn a_comment_in_a_script_reruns_its_stage_but_not_its_dependents() {
-    assert_eq!(
-        rerun_after(|space| _ = space.write("count.sh", format!("# counts\n{COUNT}"))),
-        set(["count"])
-    );
-}
-
-#[test]
-fn another_command_line_reruns_the_stage() {
-    assert_eq!(
-        rerun_after(|space| _ = space.edit("run: sh count.sh", "run: sh ./count.sh")),
-        set(["count"])
-    );
-    let argv = |space: &Space| _ = space.edit("run: sh count.sh", "run: [sh, count.sh]");
-    assert_eq!(rerun_after(argv), set(["count"]));
-}
-
-#[test]
-fn another_environment_value_reruns_the_stage() {
-    assert_eq!(
-        rerun_after(|space| _ = space.edit("LABEL: rows", "LABEL: lines")),
-        set(["count", "copy"])
-    );
-}
-
-#[test]
-fn another_parameter_reruns_the_stage() {
-    assert_eq!(
-        rerun_after(|space| _ = space.edit("factor: 2", "factor: 3")),
-        set(["count", "copy"])
-    );
-}
-
-#[test]
-fn an_added_output_invalidates_the_stage() {
-    let space = run_space();
-    space.edit("outputs: [count.txt]", "outputs: [count.txt, count.sh.log]");
-    assert_eq!(space.pending(&[]), set(["count", "copy"]));
-    let failed = space.exits(1, &["run"]).stderr;
-    assert!(failed.contains("the command did not write its output `count.sh.log`"), "{failed}");
-}
-
-#[test]
-fn an_edited_file_reruns_its_dependents_and_the_reason_names_it() {
-    let space = run_space();
-    space.write("data/raw/a.csv", "1\n2\n4\n");
-    let plan = space.ok(&["plan"]).stdout;
-    assert!(plan.contains("  stale        raw: file a.csv "), "{plan}");
-    assert_eq!(space.ran(&[]), set(["raw", "count", "copy"]));
-}
-
-#[test]
-fn an_unchanged_output_reruns_no_dependents() {
-    assert_eq!(
-        rerun_after(|space| _ = space.write("data/raw/a.csv", "8\n9\n")),
-        set(["raw", "count"])
-    );
-}
-
-#[test]
-fn a_file_added_to_or_removed_from_a_folder_reruns_its_dependents() {
-    assert_eq!(
-        rerun_after(|space| _ = space.write("data/raw/sub/c.txt", "")),
-        set(["raw", "count"])
-    );
-    let fewer = |space: &Space| fs::remove_file(space.join("data/raw/b.csv")).unwrap();
-    assert_eq!(rerun_after(fewer), set(["raw", "count", "copy"]));
-}
-
-#[test]
-fn a_renamed_file_in_a_folder_reruns_its_dependents() {
-    let rename = |space: &Space| {
-        fs::rename(space.join("data/raw/a.csv"), space.join("data/raw/z.csv")).unwrap()
-    };
-    assert_eq!(rerun_after(rename), set(["raw", "count"]));
-}
-
-#[test]
-fn a_renamed_input_reruns_the_stage() {
-    let rename = |space: &Space| {
-        space.edit("inputs: { rows: raw }", "inputs: { lines: raw }");
-        space.write("count.sh", COUNT.replace("inputs/rows", "inputs/lines"));
-    };
-    assert_eq!(rerun_after(rename), set(["count"]));
-}
-
-#[test]
-fn the_keys_of_known_recipes_are_pinned() {
-    // A changed key invalidates what users have cached: see `engine::key`.
-    let space = run_space();
-    let keys = space
-        .plan(&[])
-        .iter()
-        .map(|node| format!("{} {}", name(node), node["key"].as_str().unwrap()))
-        .collect::<Vec<_>>();
-    insta::assert_snapshot!(keys.join("\n"), @r"
-    raw 40737ebd8bcf9885e8a28d8bda5f4685dc4f235f13e16a5d29108c346bd518ea
-    count 810da77c20641941845e8262bc0e9e7daf1b6f4f11056cfecb26530b61038dd8
-    copy 70a3c6bca51c13b14a4c40c6aa7cffa32bc4747e656977b1e6d16583f1f14a6b
-    ");
-}
-
-// What invalidates nothing.
-
-#[test]
-fn resources_and_retries_invalidate_nothing() {
-    let case = |from: &str, to: &str| {
-        assert_eq!(rerun_after(|space| _ = space.edit(from, to)), nothing(), "{to}")
-    };
-    case("time-limit: 60", "time-limit: 61.5");
-    case("retries: 0", "retries: 3");
-    case("threads: 1", "threads: 7");
-    case("memory: 1MiB", "memory: 2GiB");
-}
-
-#[test]
-fn a_touched_file_invalidates_nothing() {
-    let touch = |space: &Space| {
-        for file in ["count.sh", "data/raw/a.csv"] {
-            File::options()
-                .append(true)
-                .open(space.join(file))
-                .unwrap()
-                .set_modified(SystemTime::now())
-                .unwrap();
-        }
-    };
-    assert_eq!(rerun_after(touch), nothing());
-}
-
-#[test]
-fn a_file_rewritten_with_the_same_bytes_invalidates_nothing() {
-    assert_eq!(
-        rerun_after(|space| _ = space.write("data/raw/a.csv", "1\n2\n").write("count.sh", COUNT)),
-        nothing()
-    );
-}
-
-#[test]
-fn a_moved_folder_invalidates_nothing() {
-    let rename = |space: &Space| {
-        fs::rename(space.join("data/raw"), space.join("data/elsewhere")).unwrap();
-        space.edit("path: data/raw", "path: data/elsewhere/");
-    };
-    assert_eq!(rerun_after(rename), nothing());
-}
-
-#[test]
-fn moving_the_project_invalidates_nothing() {
-    let space = run_space();
-    let moved = Space::with(PIPELINE);
-    copy(space.path(), moved.path(), false);
-    assert_eq!(moved.ran(&[]), nothing());
-}
-
-#[test]
-fn renaming_a_stage_invalidates_nothing() {
-    assert_eq!(
-        rerun_after(
-            |space| _ = space.edit("  raw:\n", "  rohdaten:\n").edit("rows: raw", "rows: rohdaten")
-        ),
-        nothing()
-    );
-}
-
-#[test]
-fn the_callers_environment_invalidates_nothing() {
-    assert_eq!(
-        run_space().env("LABEL", "stranger").env("REPRO_PARAM_FACTOR", "9").ran(&[]),
-        nothing()
-    );
-}
-
-// Files.
-
-#[test]
-fn a_file_keeps_its_name_and_a_list_of_paths_is_one_artifact() {
-    let pipeline = "stages:\n  c: { file: { path: [data/out.txt, data/more/] } }\n";
-    let space = Space::with(pipeline);
-    space.write("data/out.txt", "one").write("data/more/deep/two.txt", "two").ok(&["run"]);
-    let outputs = space.digests()["c"].clone();
-    assert_eq!(outputs.keys().collect::<Vec<_>>(), ["deep/two.txt", "out.txt"]);
-    assert_eq!(space.read(space.object(&outputs["deep/two.txt"])), "two");
-}
-
-#[test]
-fn a_file_may_be_outside_of_the_project() {
-    let elsewhere = tempfile::tempdir().unwrap();
-    fs::write(elsewhere.path().join("out.txt"), "far").unwrap();
-    let absolute = Space::with(&format!(
-        "stages:\n  c: {{ file: {{ path: {}/out.txt }} }}\n",
-        elsewhere.path().display()
-    ));
-    absolute.ok(&["run"]);
-    assert_eq!(out(&absolute), "far");
-    let name = elsewhere.path().file_name().unwrap().to_str().unwrap();
-    let above = Space::with(&format!("stages:\n  c: {{ file: {{ path: ../{name}/out.txt }} }}\n"));
-    above.ok(&["run"]);
-    assert_eq!(out(&above), "far");
-}
-
-#[test]
-fn a_link_to_a_file_is_followed_and_one_to_an_undeclared_folder_is_refused() {
-    let space = space();
-    space.write("elsewhere/c.csv", "5\n");
-    symlink("../../elsewhere/c.csv", space.join("data/raw/c.csv")).unwrap();
-    space.ok(&["run"]);
-    assert_eq!(space.read(space.object(&space.digests()["raw"]["c.csv"])), "5\n");
-    space.write("elsewhere/c.csv", "6\n");
-    assert_eq!(space.ran(&[]), set(["raw", "count"]));
-    symlink("..", space.join("data/raw/loop")).unwrap();
-    let refused = space.exits(2, &["plan"]).stderr;
-    insta::assert_snapshot!(refused, @r"
-    error: pipeline.yaml:2:3: stage `raw`: `data/raw/loop` is a symbolic link to the folder `data`, which the stage does not declare
-    hint: declare `data` as well, or replace the link by a copy
-    ");
-}
-
-#[test]
-fn a_path_that_is_not_a_readable_file_or_folder_is_refused() {
-    #[track_caller]
-    fn case(change: impl Fn(&Path), message: &str) {
-        let space = space();
-        change(&space.join("data/raw"));
-        let refused = space.exits(2, &["run"]).stderr;
-        assert!(
-            refused.contains(&format!("error: pipeline.yaml:2:3: stage `raw`: {message}")),
-            "{refused}"
-        );
-    }
-    case(
-        |raw| fs::remove_dir_all(raw).unwrap(),
-        "there is no file or folder `data/raw`\nhint: paths begin at",
-    );
-    case(
-        |raw| {
-            fs::remove_dir_all(raw).unwrap();
-            fs::create_dir_all(raw.join("empty")).unwrap();
-        },
-        "there is no file in the folder `data/raw`",
-    );
-    case(
-        |raw| symlink("nowhere", raw.join("x")).unwrap(),
-        "there is no file or folder `data/raw/x`",
-    );
-    case(|raw| symlink("x", raw.join("x")).unwrap(), "cannot read `data/raw/x`: ");
-    let bad = std::ffi::OsStr::from_bytes(b"\xff.csv");
-    case(
-        |raw| fs::write(raw.join(bad), "").unwrap(),
-        "the name of `data/raw/\u{fffd}.csv` is not UTF-8",
-    );
-    let fifo =
-        |raw: &Path| assert!(Command::new("mkfifo").arg(raw.join("f")).status().unwrap().success());
-    case(fifo, "`data/raw/f` is neither a file nor a folder");
-}
-
-#[test]
-fn a_folder_that_contains_the_cache_is_refused() {
-    let space = Space::with("stages:\n  c: { file: { path: . } }\n");
-    let refused = space.exits(2, &["run"]).stderr;
-    assert!(
-        refused.contains("stage `c`: `./cache/v2` is the cache itself\nhint: declare the folders"),
-        "{refused}"
-    );
-}
-
-#[test]
-fn two_files_of_one_name_are_refused() {
-    let space = Space::with("stages:\n  c: { file: { path: [a/x, b/x] } }\n");
-    space.write("a/x", "").write("b/x", "");
-    let refused = space.exits(2, &["plan"]).stderr;
-    assert!(
-        refused.contains("stage `c`: two of its files are called `x`\nhint: rename one"),
-        "{refused}"
-    );
-}
-
-#[test]
-fn a_file_stage_without_a_path_is_refused() {
-    let refused = Space::with("stages:\n  c: { file: {} }\n").exits(2, &["plan"]).stderr;
-    assert!(refused.contains("the field `path` is missing\nhint: write `path: FILE`"), "{refused}");
-}
-
-#[test]
-fn a_missing_file_stops_only_its_dependents() {
-    let space = Space::with(&format!(
-        "{PIPELINE}  other:\n    command: {{ run: touch x, outputs: [x] }}\n"
-    ));
-    assert_eq!(space.ran(&["other"]), set(["other"]));
-    space.exits(2, &["run", "copy"]);
-}
-
-#[test]
-fn plan_why_and_graph_create_no_cache() {
-    let space = space();
-    for arguments in [&["plan"][..], &["why", "copy"], &["graph"]] {
-        space.ok(arguments);
-        assert!(!space.join("cache").exists(), "{arguments:?}");
-    }
-}
-
-#[test]
-fn a_file_that_changes_during_a_run_fails_the_run() {
-    let space = space();
-    let file = space.join("data/raw/a.csv");
-    space.write(
-        "count.sh",
-        format!("{COUNT}[ -e {0}.bak ] || (cp {0} {0}.bak && echo 9 >> {0})\n", file.display()),
-    );
-    space.edit("path: data/raw", "path: data/raw/a.csv");
-    let failed = space.exits(1, &["run"]).stderr;
-    let lines: Vec<&str> = failed.lines().filter(|line| !line.contains(" ran")).collect();
-    insta::assert_snapshot!(lines.join("\n"), @r"
-    3 nodes
-    error: the file `data/raw/a.csv` changed during the run; the results are those of the earlier content
-    hint: run `repro run` again to use the current content
-    ");
-    let log = space.ok(&["log"]).stdout;
-    assert!(log.lines().nth(1).unwrap().ends_with("  failed"), "{log}");
-    assert_eq!(space.ran(&[]), set(["raw", "count", "copy"]));
-}
-
-#[test]
-fn a_file_added_during_a_run_fails_the_run_but_a_touched_one_does_not() {
-    let space = space();
-    space.write("count.sh", format!("{COUNT}touch {}\n", space.join("data/raw/a.csv").display()));
-    space.ok(&["run"]);
-    space.write("count.sh", format!("{COUNT}touch {}\n", space.join("data/raw/new").display()));
-    let failed = space.exits(1, &["run"]).stderr;
-    assert!(failed.contains("the file `data/raw/new` changed while the run read it"), "{failed}");
-}
-
-#[test]
-fn a_script_that_changes_before_its_stage_starts_is_not_run() {
-    let space = space();
-    let late = space.join("late.sh");
-    space.write("late.sh", "cp inputs/count/count.txt copy.txt\n");
-    space.edit("run: 'cp inputs/count/count.txt copy.txt',", "run: sh late.sh, files: [late.sh],");
-    space.write("count.sh", format!("{COUNT}echo echo hello >> {}\n", late.display()));
-    let failed = space.exits(1, &["run"]).stderr;
-    assert!(failed.contains("the file `late.sh` changed while the run read it"), "{failed}");
-    assert_eq!(space.pending(&[]), set(["copy"]));
-}
-
-#[test]
-fn a_file_stage_fits_any_input_whose_files_it_has() {
-    let space = Space::with(
-        "stages:\n  raw: { file: { path: nets } }\n  m: { align: { a: raw, b: raw } }\n",
-    );
-    space.write("nets/other.safetensors", "");
-    let refused = space.exits(2, &["plan"]).stderr;
-    assert!(
-        refused.contains(
-            "stage `m`: `a` needs the output `net.safetensors`, which `raw` does not have"
-        ),
-        "{refused}"
-    );
-    space.write("nets/net.safetensors", "");
-    assert_eq!(space.pending(&[]), set(["raw", "m"]));
-    let space = Space::with(
-        "stages:\n  c: { command: { run: x, outputs: [x] } }\n  m: { align: { a: c, b: c } }\n",
-    );
-    let refused = space.exits(2, &["plan"]).stderr;
-    assert!(
-        refused
-            .contains("stage `m`: `a` needs the output `net.safetensors`, which `c` does not have"),
-        "{refused}"
-    );
-}
-
-// Commands.
-
 #[test]
 fn a_command_sees_only_what_its_stage_declares() {
-    let space = space().env("SECRET", "s").env("LANG", "xx");
+    let space = Space::counting().env("SECRET", "s").env("LANG", "xx");
     let script = "env | sed 's/=.*//' | sort > count.txt; find . -type f | sort >> count.txt; \
                   echo $HOME $TMPDIR >> count.txt";
     space.write("count.sh", format!("{script}; wc -c >> count.txt\n")).ok(&["run"]);
-    let text = space.read(space.object(&space.digests()["count"]["count.txt"]));
+    let text = space.output("count", "count.txt");
     let lines: Vec<&str> = text.lines().collect();
     let names = ["HOME", "LABEL", "PATH", "PWD", "REPRO_PARAM_FACTOR", "TMPDIR"];
     let files = ["./count.sh", "./count.txt", "./inputs/rows/a.csv", "./inputs/rows/b.csv"];
@@ -498,10 +57,10 @@ fn a_list_runs_a_program_and_a_text_runs_in_a_shell() {
          outputs: [out.txt] } }\n",
     );
     space.ok(&["run"]);
-    assert_eq!(out(&space), "* 2\n");
+    assert_eq!(space.output("c", "out.txt"), "* 2\n");
     let space = script("echo one |", "");
     space.edit("echo one |", "echo one | tr a-z A-Z > out.txt").ok(&["run"]);
-    assert_eq!(out(&space), "ONE\n");
+    assert_eq!(space.output("c", "out.txt"), "ONE\n");
 }
 
 #[test]
@@ -586,7 +145,7 @@ fn a_list_of_inputs_is_gathered_and_a_single_input_adds_its_axes() {
     );
     let ran = space.ran(&[]);
     assert_eq!(ran, set(["a@k=1", "a@k=2", "b@k=1", "b@k=2", "c", "d"]));
-    assert_eq!(out(&space), "1\n2\n0\n1\n");
+    assert_eq!(space.output("c", "out.txt"), "1\n2\n0\n1\n");
     assert_eq!(
         space.plan(&["a@text=x"]).len(),
         2,
@@ -596,7 +155,7 @@ fn a_list_of_inputs_is_gathered_and_a_single_input_adds_its_axes() {
 
 #[test]
 fn a_command_cannot_change_its_inputs() {
-    let space = space();
+    let space = Space::counting();
     let writes = "for f in inputs/rows/*; do (echo x >> $f) 2> /dev/null; chmod u+w $f; \
                   echo x >> $f; rm -f $f; done";
     space.write("count.sh", format!("{writes}; {COUNT}"));
@@ -615,8 +174,8 @@ fn a_background_process_is_killed_before_it_can_change_an_output() {
         "",
     );
     space.edit("outputs: [out.txt]", "outputs: [out.txt, x]").ok(&["run"]);
-    assert_eq!(out(&space), "done\n");
-    let pid = space.read(space.object(&space.digests()["c"]["x"]));
+    assert_eq!(space.output("c", "out.txt"), "done\n");
+    let pid = space.output("c", "x");
     assert!(!is_alive(pid.trim()), "the process ends with its job");
 }
 
