@@ -26,7 +26,7 @@ fn file(common: &Common) -> PathBuf {
 /// The lock as it is; `None` if there is none.
 fn read(common: &Common) -> Result<Option<Lockfile>> {
     let (file, path) = (file(common), common.directory.join(file(common)));
-    let Some(bytes) = fs::read_if_there(&path)? else { return Ok(None) };
+    let Some(bytes) = fs::read_if_exists(&path)? else { return Ok(None) };
     let source = file.display().to_string();
     let text = String::from_utf8(bytes).map_err(|_| {
         let hint = Some("restore the file, or remove it and lock again".into());
@@ -164,7 +164,7 @@ pub(super) fn lock(common: &Common) -> Result<String> {
     let tell = session.plan.nodes.iter().filter(|node| node.kind.embeds_root());
     let (root, changed) = lock.set(profile, nodes, tell.map(|node| node.name.clone()).collect());
     lock.set_seed(profile, &session.pipeline.seed);
-    fs::write_for_people(&common.directory.join(&file), lock.to_string().as_bytes())?;
+    fs::write_beside(&common.directory.join(&file), lock.to_string().as_bytes())?;
     let file = file.display().to_string();
     Ok(match common.json {
         true => {

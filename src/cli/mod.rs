@@ -380,9 +380,12 @@ fn finish(code: u8) -> u8 {
 fn dispatch(cli: Cli) -> Result<String> {
     kernel::check_forced_isa().map_err(Error::Infrastructure)?;
     let common = &cli.common;
-    let diagnostic =
-        if matches!(cli.command, Command::Exec { .. }) { "REPRO_FAULT_JOB" } else { "REPRO_FAULT" };
-    std::env::var(diagnostic).iter().for_each(|diagnostic| fs::arm(diagnostic));
+    #[cfg(feature = "fault-injection")]
+    {
+        let is_job = matches!(cli.command, Command::Exec { .. });
+        let variable = if is_job { "REPRO_FAULT_JOB" } else { "REPRO_FAULT" };
+        std::env::var(variable).iter().for_each(|fault| fs::fault::arm(fault));
+    }
     refuse_what_is_not_used(&cli)?;
     match cli.command {
         Command::Run(args) => run::run(common, &args),
@@ -534,7 +537,7 @@ struct Session {
 impl Session {
     fn open(common: &Common) -> Result<Session> {
         let path = common.directory.join(&common.pipeline);
-        let text = match fs::read_if_there(&path)? {
+        let text = match fs::read_if_exists(&path)? {
             Some(bytes) => {
                 String::from_utf8(bytes).map_err(|_| no_pipeline(&path, "it is not UTF-8"))?
             }

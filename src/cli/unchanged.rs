@@ -29,8 +29,8 @@ impl Whole {
         // As where a plan is made, it must be there.
         common.data_folder()?;
         let path = common.directory.join(&common.pipeline);
-        let text =
-            fs::read_if_there(&path)?.ok_or_else(|| no_pipeline(&path, "there is no such file"))?;
+        let text = fs::read_if_exists(&path)?
+            .ok_or_else(|| no_pipeline(&path, "there is no such file"))?;
         let project = std::path::absolute(&common.directory).with_context(|| {
             format!("`{}` cannot be a project's folder", common.directory.display())
         })?;

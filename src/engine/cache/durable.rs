@@ -66,7 +66,7 @@ impl Store {
     fn fate(&self, process: &ProcessId, folder: &Path) -> Result<Ticket> {
         let ticket = folder.join(TICKET);
         Ok(match process.is_alive() {
-            _ if fs::metadata_if_there(&ticket)?.is_none() => Ticket::Safe,
+            _ if fs::metadata_if_exists(&ticket)?.is_none() => Ticket::Safe,
             Some(true) => Ticket::Safe,
             Some(false) => Ticket::Unsynced,
             None if process.is_of_an_earlier_boot() => Ticket::Doubtful,
@@ -77,7 +77,7 @@ impl Store {
 
     /// Breaks the seals of all objects that are not much older than the last heartbeat of `ticket`.
     fn doubt(&self, ticket: &Path) -> Result<()> {
-        let Some(meta) = fs::metadata_if_there(ticket)? else { return Ok(()) };
+        let Some(meta) = fs::metadata_if_exists(ticket)? else { return Ok(()) };
         let since = match (meta.modified(), Witness::at(&self.root).settling()) {
             (Ok(beat), Some(settling)) => {
                 beat.checked_sub(settling).unwrap_or(SystemTime::UNIX_EPOCH)
@@ -90,14 +90,14 @@ impl Store {
         // Else the next loss of power would take back what was just found out.
         self.sync()?;
         // One that cannot be removed, another user's say, costs the next command the same once more.
-        let _ = fs::remove_if_there(ticket);
+        let _ = fs::remove_if_exists(ticket);
         Ok(())
     }
 
     fn break_seal(&self, digest: Digest, since: SystemTime) -> Result<()> {
         let path = self.object(digest);
-        match fs::metadata_if_there(&path)? {
-            Some(meta) if meta.is_file() && fs::changed(&meta) >= since => {}
+        match fs::metadata_if_exists(&path)? {
+            Some(meta) if meta.is_file() && fs::changed_at(&meta) >= since => {}
             _ => return Ok(()),
         }
         match fs::touch(&path) {

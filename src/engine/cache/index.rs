@@ -40,7 +40,7 @@ struct Known {
 impl Index {
     /// Reads the index at `path`.
     pub(crate) fn read(path: &Path) -> Index {
-        let known = fs::read_if_there(path)
+        let known = fs::read_if_exists(path)
             .ok()
             .flatten()
             .and_then(|bytes| parse(&bytes))

@@ -77,7 +77,7 @@ impl Drop for Lease {
         if named.and_then(|bytes| serde_json::from_slice(&bytes).ok()).as_ref()
             == Some(ProcessId::this())
         {
-            let _ = fs::remove_if_there(&self.path);
+            let _ = fs::remove_if_exists(&self.path);
         }
     }
 }
@@ -98,12 +98,12 @@ impl Leases {
     /// Reads the lease of `key`, once.
     fn look(&self, key: Key) -> Result<LeaseState> {
         let path = self.path(key);
-        let Some(meta) = fs::metadata_if_there(&path)? else { return Ok(LeaseState::Absent) };
+        let Some(meta) = fs::metadata_if_exists(&path)? else { return Ok(LeaseState::Absent) };
         if !meta.is_file() {
             // A lease is written whole, so a link or a FIFO is none.
             return Ok(LeaseState::Stale);
         }
-        let Some(bytes) = fs::read_if_there(&path)? else { return Ok(LeaseState::Absent) };
+        let Some(bytes) = fs::read_if_exists(&path)? else { return Ok(LeaseState::Absent) };
         // One that cannot be read names nobody: leases are written whole.
         let Ok(process) = serde_json::from_slice::<ProcessId>(&bytes) else {
             return Ok(LeaseState::Stale);
@@ -133,7 +133,7 @@ impl Leases {
     fn create(&self, path: PathBuf, scratch: &Path) -> Result<Option<Lease>> {
         let process = || serde_json::to_vec(ProcessId::this()).context("cannot write a lease");
         let ticket = scratch.join(TICKET);
-        if fs::metadata_if_there(&ticket)?.is_none() {
+        if fs::metadata_if_exists(&ticket)?.is_none() {
             fs::write_new(&ticket, scratch, &process()?)?;
         }
         // It must be young when it becomes a lease. A process that is stopped between the two has one
@@ -160,7 +160,7 @@ impl Leases {
         // One that is not there may be taken at any moment; one that was seen not to hold any longer is replaced only by
         // whoever has the turn.
         match self.look(key)? {
-            LeaseState::Stale => fs::remove_if_there(&self.path(key)),
+            LeaseState::Stale => fs::remove_if_exists(&self.path(key)),
             LeaseState::Absent | LeaseState::Held(_) => Ok(()),
         }
     }
@@ -169,7 +169,7 @@ impl Leases {
     /// own folder, which is there for sure.
     pub(crate) fn beats(&self, path: &Path, expiry: Duration) -> Result<bool> {
         let last = || -> Result<_> {
-            Ok(fs::metadata_if_there(path)?.and_then(|meta| meta.modified().ok()))
+            Ok(fs::metadata_if_exists(path)?.and_then(|meta| meta.modified().ok()))
         };
         let now = || {
             let now =

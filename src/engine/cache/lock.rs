@@ -33,7 +33,7 @@ pub struct CacheLock {
 impl Drop for CacheLock {
     fn drop(&mut self) {
         // Ours alone, and empty unless another thread of this process is still at work.
-        let _ = fs::remove_if_there(&self.scratch.join(TICKET));
+        let _ = fs::remove_if_exists(&self.scratch.join(TICKET));
         let _ = std::fs::remove_dir(&self.scratch);
     }
 }
@@ -65,7 +65,7 @@ impl Workbench {
     pub fn clear(&mut self) -> Result<[PathBuf; 2]> {
         let folders = ["outputs", "scratch"].map(|name| self.workspace.path().join(name));
         for (folder, made) in folders.iter().zip(&mut self.made) {
-            *made = Some(fs::fresh_folder(folder, made.as_ref())?);
+            *made = Some(fs::empty_folder(folder, made.as_ref())?);
         }
         Ok(folders)
     }
@@ -74,7 +74,7 @@ impl Workbench {
 impl Drop for Workspace {
     fn drop(&mut self) {
         // The folder's own drop would leave behind what is in read-only folders.
-        let _ = fs::remove_folder_if_there(self.path());
+        let _ = fs::remove_folder_if_exists(self.path());
     }
 }
 
@@ -98,7 +98,8 @@ impl Store {
     fn hold(&self, shared: bool, wait: bool) -> Result<CacheLock> {
         let lock = match self.locks {
             true => Some(
-                fs::hold(&self.root.join("lock"), shared, wait)?.ok_or_else(|| self.in_use())?,
+                fs::try_lock(&self.root.join("lock"), shared, wait)?
+                    .ok_or_else(|| self.in_use())?,
             ),
             false => None,
         };
@@ -145,12 +146,12 @@ impl Store {
             if process.is_some_and(|process| self.settle(&process, &path).is_err()) {
                 continue;
             }
-            let is_folder = fs::metadata_if_there(&path)
+            let is_folder = fs::metadata_if_exists(&path)
                 .is_ok_and(|meta| meta.is_some_and(|meta| meta.is_dir()));
             let _ = if is_folder {
-                fs::remove_folder_if_there(&path)
+                fs::remove_folder_if_exists(&path)
             } else {
-                fs::remove_if_there(&path)
+                fs::remove_if_exists(&path)
             };
         }
     }

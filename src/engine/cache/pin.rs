@@ -45,7 +45,7 @@ impl Store {
         let mut nodes = self.pinned_for(key)?;
         nodes.remove(node);
         if nodes.is_empty() {
-            fs::remove_if_there(&self.pin_path(key))
+            fs::remove_if_exists(&self.pin_path(key))
         } else {
             self.write_pin(key, nodes)
         }

@@ -247,13 +247,13 @@ impl Store {
     pub fn entry(&self, key: Key) -> Result<Option<Arc<Entry>>> {
         let path = self.entry_path(key);
         let Some(index) = &self.index else { return Ok(self.read_enveloped(&path)?.map(Arc::new)) };
-        let Some(meta) = fs::metadata_if_there(&path)? else { return Ok(None) };
+        let Some(meta) = fs::metadata_if_exists(&path)? else { return Ok(None) };
         let stat = lock(index).stat(&path, &meta);
         if let Some(entry) = stat.and_then(|stat| lock(index).entry(key, stat)) {
             return Ok(Some(entry));
         }
         let Some(entry) = self.read_enveloped(&path)?.map(Arc::new) else { return Ok(None) };
-        let after = fs::metadata_if_there(&path)?;
+        let after = fs::metadata_if_exists(&path)?;
         if let (Some(stat), Some(after)) = (stat, after) {
             let mut index = lock(index);
             if index.stat(&path, &after) == Some(stat) {
@@ -280,7 +280,7 @@ impl Store {
         let path = self.entry_path(key);
         let now = SystemTime::now();
         let stat = || -> Result<Option<Stat>> {
-            Ok(fs::metadata_if_there(&path)?.and_then(|meta| witness.stat(&path, &meta)))
+            Ok(fs::metadata_if_exists(&path)?.and_then(|meta| witness.stat(&path, &meta)))
         };
         let before = stat()?;
         if known.is_none() || before != *known {
@@ -303,7 +303,7 @@ impl Store {
     /// Looks at an object's metadata; reads it only if they are not as they were sealed.
     fn check(&self, stored: Stored) -> Result<Check> {
         let path = self.object(stored.digest);
-        let Some(meta) = fs::metadata_if_there(&path)? else { return Ok(Check::Gone) };
+        let Some(meta) = fs::metadata_if_exists(&path)? else { return Ok(Check::Gone) };
         let sealed = meta.modified().is_ok_and(|at| at == sealed_at(stored.digest));
         if meta.is_file() && sealed && meta.len() == stored.bytes {
             return Ok(Check::Sound);
@@ -315,7 +315,7 @@ impl Store {
         }
         let modified = |meta: &std::fs::Metadata| meta.modified().ok();
         let untouched =
-            fs::metadata_if_there(&path)?.is_some_and(|now| modified(&now) == modified(&meta));
+            fs::metadata_if_exists(&path)?.is_some_and(|now| modified(&now) == modified(&meta));
         if synced && untouched {
             // Somebody touched or copied it, but its bytes are right. Sealing is a shortcut for next time; if this
             // user may not seal it, the shortcut is lost and nothing else.
@@ -335,7 +335,7 @@ impl Store {
     /// Hashes an object: whether it is a file with the bytes of its name.
     pub fn is_sound(&self, digest: Digest) -> Result<bool> {
         let path = self.object(digest);
-        let is_file = fs::metadata_if_there(&path)?.is_some_and(|meta| meta.is_file());
+        let is_file = fs::metadata_if_exists(&path)?.is_some_and(|meta| meta.is_file());
         Ok(is_file && digest_of_file(&path)? == digest)
     }
 
@@ -351,9 +351,9 @@ impl Store {
         let aside = quarantine.join(digest.to_string());
         // A file cannot be moved onto a folder, nor the other way round.
         let gone = if aside.is_dir() {
-            fs::remove_folder_if_there(&aside)
+            fs::remove_folder_if_exists(&aside)
         } else {
-            fs::remove_if_there(&aside)
+            fs::remove_if_exists(&aside)
         };
         gone.map(|()| aside)
     }
@@ -378,7 +378,7 @@ impl Store {
         // An empty one is what a loss of power may leave of it.
         let is_none = match &bytes {
             Some(bytes) => bytes.is_empty(),
-            None => fs::metadata_if_there(&path)?.is_none(),
+            None => fs::metadata_if_exists(&path)?.is_none(),
         };
         if is_none {
             return Ok(None);
@@ -411,7 +411,7 @@ impl Store {
     /// Takes the file at `path` into the store; the file is moved.
     pub fn ingest(&self, path: &Path) -> Result<Stored> {
         let digest = digest_of_file(path)?;
-        let meta = fs::metadata_if_there(path)?;
+        let meta = fs::metadata_if_exists(path)?;
         let bytes = meta.as_ref().map_or(0, std::fs::Metadata::len);
         let stored =
             Stored { digest, bytes, executable: meta.as_ref().is_some_and(fs::is_executable) };
@@ -471,7 +471,7 @@ impl Store {
             fs::list(parent)?.into_iter().filter(|name| EARLIER_FORMATS.contains(&name.as_str()));
         older
             .map(|name| parent.join(name))
-            .map(|path| fs::size_below(&path).map(|bytes| (path, bytes)))
+            .map(|path| fs::size_of_tree(&path).map(|bytes| (path, bytes)))
             .collect()
     }
 
@@ -514,7 +514,7 @@ impl Store {
 
     /// Forgets that.
     pub fn forget_fallback(&self, key: Key) -> Result<()> {
-        fs::remove_if_there(&self.fallback_path(key))
+        fs::remove_if_exists(&self.fallback_path(key))
     }
 
     /// Every key there is a question or an answer for.
@@ -534,18 +534,18 @@ impl Store {
 
     /// An object's size; 0 if it is not there.
     pub fn object_bytes(&self, digest: Digest) -> Result<u64> {
-        Ok(fs::metadata_if_there(&self.object(digest))?.map_or(0, |meta| meta.len()))
+        Ok(fs::metadata_if_exists(&self.object(digest))?.map_or(0, |meta| meta.len()))
     }
 
     /// Removes an object. Whoever calls holds the cache alone.
     pub fn remove_object(&self, digest: Digest) -> Result<()> {
-        fs::remove_if_there(&self.object(digest))
+        fs::remove_if_exists(&self.object(digest))
     }
 
     /// Whether anything here shows that `key` was requested once.
     pub fn was_requested(&self, key: Key) -> Result<bool> {
         for path in [self.entry_path(key), self.recipe_path(key), self.log(key)] {
-            if fs::metadata_if_there(&path)?.is_some() {
+            if fs::metadata_if_exists(&path)?.is_some() {
                 return Ok(true);
             }
         }
@@ -554,23 +554,23 @@ impl Store {
 
     /// Removes a question with its answer, its logs and what was remembered of it: the answer first.
     pub fn forget(&self, key: Key) -> Result<()> {
-        fs::remove_if_there(&self.entry_path(key))?;
-        fs::remove_if_there(&self.recipe_path(key))?;
+        fs::remove_if_exists(&self.entry_path(key))?;
+        fs::remove_if_exists(&self.recipe_path(key))?;
         self.forget_fallback(key)?;
-        fs::remove_if_there(&self.log(key))
+        fs::remove_if_exists(&self.log(key))
     }
 
     /// Removes what was kept for a look only.
     pub fn forget_curiosities(&self) -> Result<()> {
         ["quarantine", "recomputed"]
             .into_iter()
-            .try_for_each(|folder| fs::remove_folder_if_there(&self.root.join(folder)))
+            .try_for_each(|folder| fs::remove_folder_if_exists(&self.root.join(folder)))
     }
 
     /// Removes the index of entries and the snapshots of runs, which know those too that are gone; a run makes new ones.
     pub fn forget_memo(&self) -> Result<()> {
-        fs::remove_if_there(&self.root.join(INDEX))?;
-        fs::remove_folder_if_there(&self.root.join(UNCHANGED))
+        fs::remove_if_exists(&self.root.join(INDEX))?;
+        fs::remove_folder_if_exists(&self.root.join(UNCHANGED))
     }
 
     /// The ids of the runs whose history there is, oldest first.
@@ -605,7 +605,7 @@ impl Store {
 
     /// Removes the history of run `id`.
     pub fn forget_run(&self, id: &str) -> Result<()> {
-        fs::remove_if_there(&self.history(id))
+        fs::remove_if_exists(&self.history(id))
     }
 }
 

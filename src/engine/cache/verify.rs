@@ -132,7 +132,7 @@ fn damaged_notes(store: &Store) -> Result<Vec<Bad>> {
 fn is_damaged(store: &Store, note: &str) -> Result<bool> {
     let path = store.root.join(note);
     Ok(store.read_enveloped::<IgnoredAny>(&path)?.is_none()
-        && fs::metadata_if_there(&path)?.is_some())
+        && fs::metadata_if_exists(&path)?.is_some())
 }
 
 /// Those of `digests` whose objects are there, but not sound.
@@ -178,7 +178,7 @@ fn damaged(store: &Store, digests: &[Digest], threads: usize) -> Result<Vec<Dige
 }
 
 fn is_there(store: &Store, digest: Digest) -> Result<bool> {
-    Ok(fs::metadata_if_there(&store.object(digest))?.is_some())
+    Ok(fs::metadata_if_exists(&store.object(digest))?.is_some())
 }
 
 /// What is wrong with the entry of `key`, unless it goes meanwhile.
@@ -188,14 +188,14 @@ fn check_entry(store: &Store, key: Key) -> Result<Vec<Bad>> {
         None => bad.push(Bad::Entry(key)),
         Some(entry) => {
             for (name, stored) in &entry.outputs {
-                let meta = fs::metadata_if_there(&store.object(stored.digest))?;
+                let meta = fs::metadata_if_exists(&store.object(stored.digest))?;
                 if meta.is_none_or(|meta| meta.len() != stored.bytes) {
                     bad.push(Bad::Lacks(key, name.clone(), stored.digest));
                 }
             }
         }
     }
-    let gone = !bad.is_empty() && fs::metadata_if_there(&store.entry_path(key))?.is_none();
+    let gone = !bad.is_empty() && fs::metadata_if_exists(&store.entry_path(key))?.is_none();
     Ok(if gone { Vec::new() } else { bad })
 }
 
@@ -213,13 +213,13 @@ pub fn quarantine(store: &Store, bad: &[Bad]) -> Result<bool> {
                 store.move_to_quarantine(*digest)?
             }
             Bad::Recipe(key, _) if is_corrupt(&store.recipe(*key)) => {
-                fs::remove_if_there(&store.recipe_path(*key))?;
+                fs::remove_if_exists(&store.recipe_path(*key))?;
             }
             Bad::Note(note) if is_damaged(store, note)? => {
-                fs::remove_if_there(&store.root.join(note))?
+                fs::remove_if_exists(&store.root.join(note))?
             }
             Bad::Entry(key) if store.entry(*key)?.is_none() => {
-                fs::remove_if_there(&store.entry_path(*key))?
+                fs::remove_if_exists(&store.entry_path(*key))?
             }
             Bad::Stray(_) | Bad::Object(_) | Bad::Recipe(..) | Bad::Entry(_) | Bad::Lacks(..) => {}
             // Without it, something that is needed could be removed.

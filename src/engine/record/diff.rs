@@ -235,7 +235,8 @@ fn changes(
     is: Content,
 ) -> Result<Option<Changes>> {
     let (Some(was), Some(is)) = (was.digest(), is.digest()) else { return Ok(None) };
-    let (was, is) = (fs::read_if_there(&store.object(was))?, fs::read_if_there(&store.object(is))?);
+    let (was, is) =
+        (fs::read_if_exists(&store.object(was))?, fs::read_if_exists(&store.object(is))?);
     Ok(was.zip(is).and_then(|(was, is)| kind.changes(file, &was, &is)))
 }
 

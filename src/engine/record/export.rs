@@ -48,7 +48,7 @@ pub fn deliver(
             continue;
         }
         match content {
-            Content::File { .. } => fs::remove_if_there(&path)?,
+            Content::File { .. } => fs::remove_if_exists(&path)?,
             // Unless there are files in it that are not ours.
             Content::EmptyFolder if std::fs::remove_dir(&path).is_err() => continue,
             Content::EmptyFolder => {}
@@ -64,7 +64,7 @@ pub fn deliver(
         match content {
             Content::File { digest, executable } => {
                 fs::create_dir_all(path.parent().unwrap_or(&here))?;
-                fs::write_for_people(&path, &fs::read(&store.object(*digest))?)?;
+                fs::write_beside(&path, &fs::read(&store.object(*digest))?)?;
                 if *executable {
                     fs::set_executable(&path, true)?;
                 }

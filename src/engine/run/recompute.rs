@@ -145,7 +145,7 @@ pub fn recompute(
             let failures = failures.entry(key).or_default();
             *failures += 1;
             if *failures <= resources.retries {
-                fs::remove_folder_if_there(&folder)?;
+                fs::remove_folder_if_exists(&folder)?;
                 open.insert(0, key);
                 continue;
             }
@@ -176,7 +176,7 @@ fn judge(
     let differences = compare(store, subject, folder)?;
     if differences.is_empty() {
         // What is left of a job that gave the same is of no use, and the scratch folder goes in the end.
-        let _ = fs::remove_folder_if_there(folder);
+        let _ = fs::remove_folder_if_exists(folder);
         return Ok(Verdict::Reproduced { seconds });
     }
     Ok(Verdict::Different { differences, kept: keep(store, subject.key, folder)? })
@@ -202,7 +202,7 @@ fn compare(store: &Store, subject: &Subject, folder: &Path) -> Result<Vec<Differ
             continue;
         }
         let cached = fs::read(&store.object(stored.digest))?;
-        match fs::read_if_there(&path)? {
+        match fs::read_if_exists(&path)? {
             Some(bytes) => differs(file, subject.kind.difference(file, &cached, &bytes)),
             None => differs(file, "it is in the cache, and was not written again".into()),
         }
@@ -211,7 +211,7 @@ fn compare(store: &Store, subject: &Subject, folder: &Path) -> Result<Vec<Differ
         fs::write(&copy, cached)?;
     }
     // Of what is neither a file nor a folder the job has complained itself.
-    let found = fs::below(&again, &[])?;
+    let found = fs::tree(&again, &[])?;
     for folder in
         subject.entry.empty_folders.iter().filter(|folder| !found.empty_folders.contains(folder))
     {
@@ -233,7 +233,7 @@ fn compare(store: &Store, subject: &Subject, folder: &Path) -> Result<Vec<Differ
 fn keep(store: &Store, key: Key, folder: &Path) -> Result<PathBuf> {
     let kept = store.aside(key);
     fs::create_dir_all(kept.parent().unwrap_or(&kept))?;
-    fs::remove_folder_if_there(&kept)?;
+    fs::remove_folder_if_exists(&kept)?;
     fs::rename(folder, &kept)?;
     Ok(kept)
 }

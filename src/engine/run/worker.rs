@@ -181,7 +181,7 @@ fn collect(
 
 /// The outputs in `workspace`. Of those `declared`, a missing one is an error of the stage; so is one beyond them.
 fn written(kind: &str, declared: Option<&[String]>, workspace: &Path) -> Result<Vec<String>> {
-    let fs::Below { files: mut found, empty_folders, others } = fs::below(workspace, &[])?;
+    let fs::Tree { files: mut found, empty_folders, others } = fs::tree(workspace, &[])?;
     found.extend(empty_folders);
     if let Some((name, why)) = others.first() {
         bail!("the output `{name}` {why}");

@@ -97,7 +97,7 @@ impl Files {
     /// Those of the project at `root`. A index that cannot be read is an empty one: it only saves time.
     pub fn of(root: &Path, index: &Path) -> Files {
         let cache = index.parent().unwrap_or(index).to_owned();
-        let bytes = fs::read_if_there(index).ok().flatten();
+        let bytes = fs::read_if_exists(index).ok().flatten();
         let index: Option<Index> = bytes.and_then(|bytes| envelope::unwrap(FILES, &bytes));
         let files = index.map(|index| index.files).unwrap_or_default();
         let (index, witness) = (Arc::new(files), Witness::at(&cache));

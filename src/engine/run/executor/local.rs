@@ -102,7 +102,7 @@ impl Worker {
 
     /// The order for a job, whose log is made.
     fn order(&self, job: &Job) -> Result<Order> {
-        fs::remove_if_there(&job.log)?;
+        fs::remove_if_exists(&job.log)?;
         let log = match fs::link_new(&self.log, &job.log) {
             Ok(true) => &self.log,
             // On a disk without hard links it is a file of its own.
@@ -130,9 +130,9 @@ impl Worker {
     /// Leaves the log to its job if there is anything in it, and begins another.
     fn leave_log(&self, job: &Job) {
         if std::fs::metadata(&job.log).is_ok_and(|meta| meta.len() == 0) {
-            let _ = fs::remove_if_there(&job.log);
+            let _ = fs::remove_if_exists(&job.log);
         } else {
-            let _ = fs::remove_if_there(&self.log).and_then(|()| fs::append(&self.log));
+            let _ = fs::remove_if_exists(&self.log).and_then(|()| fs::append(&self.log));
         }
     }
 
@@ -144,7 +144,7 @@ impl Worker {
             Ok(status) => Some(failure(&self.log, status).cause),
             Err(error) => Some(format!("cannot wait for the process: {error}")),
         };
-        let _ = fs::remove_if_there(&self.log);
+        let _ = fs::remove_if_exists(&self.log);
         failure
     }
 }
@@ -197,7 +197,7 @@ impl Processes {
         }
         let (status, late) = self.bury(job.key, &mut worker.child);
         worker.leave_log(job);
-        let _ = fs::remove_if_there(&worker.log);
+        let _ = fs::remove_if_exists(&worker.log);
         // One that was done before it could be ended is done.
         let late = late.filter(|_| !status.as_ref().is_ok_and(ExitStatus::success));
         late.map_or_else(|| outcome(&status, &job.log), too_late)
