@@ -1,7 +1,7 @@
 //! `repro gc`, `pin` and `unpin`: what of the cache stays.
 
 use super::{Common, Session, lock};
-use crate::engine::cache::gc::{Garbage, Roots, Share, shape};
+use crate::engine::cache::gc::{Garbage, Roots, KindTotals, shape};
 use crate::engine::cache::store::Store;
 use crate::engine::error::{Diagnostic, Error};
 use crate::engine::key::Key;
@@ -26,7 +26,7 @@ pub(super) fn gc(common: &Common, delete: bool, runs: usize, wait: bool) -> Resu
         false => None,
     };
     let roots = roots(common, &store, runs)?;
-    let garbage = Garbage::of(&store, &roots)?;
+    let garbage = Garbage::find(&store, &roots)?;
     if delete {
         garbage.remove(&store)?;
         store.sweep_all();
@@ -68,7 +68,7 @@ fn roots(common: &Common, store: &Store, runs: usize) -> Result<Roots> {
         let Some(requester) = requester else {
             return Err(unknown(&note, "it is damaged", LOST_NOTE).into());
         };
-        let Some(folder) = store.project_of(&requester) else {
+        let Some(folder) = store.find_project(&requester) else {
             let why = format!(
                 "the project `{}`, which has run here, is not found",
                 requester.folder.display()
@@ -208,7 +208,7 @@ fn told(garbage: &Garbage, deleted: bool) -> String {
         .max()
         .unwrap_or_default();
     let _ = writeln!(text, "{:<width$} {:>8} {:>8} {:>10}", "kind", "kept", "removed", "bytes");
-    for (kind, Share { kept, removed, bytes: size }) in &garbage.kinds {
+    for (kind, KindTotals { kept, removed, bytes: size }) in &garbage.kinds {
         let kind = if kind.is_empty() { "no answer's" } else { kind };
         let _ = writeln!(text, "{kind:<width$} {kept:>8} {removed:>8} {:>10}", bytes(*size));
     }

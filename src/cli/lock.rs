@@ -1,7 +1,7 @@
 //! `repro lock`, and what `run --locked` and `verify --locked` hold to: the lock beside the pipeline file.
 
 use super::{Common, Session, print, verify, without_yaml};
-use crate::engine::cache::verify::Verified;
+use crate::engine::cache::verify::VerifyReport;
 use crate::engine::error::{Diagnostic, Error};
 use crate::engine::key::{Artifact, Digest};
 use crate::engine::record::lockfile::{Expected, Lockfile, Mismatch, command};
@@ -158,7 +158,7 @@ pub(super) fn lock(common: &Common) -> Result<String> {
         .map(|(id, artifact)| (session.plan.node(id).name.clone(), artifact))
         .collect();
     // Another profile may be locked at this moment: its part must be there when this one is written.
-    let _turn = session.store.turn()?;
+    let _turn = session.store.lock_update()?;
     let mut lock = read(common)?.unwrap_or_else(|| Lockfile::new(&file.display().to_string()));
     let all = nodes.len();
     let tell = session.plan.nodes.iter().filter(|node| node.kind.embeds_root());
@@ -178,7 +178,7 @@ pub(super) fn lock(common: &Common) -> Result<String> {
 }
 
 /// Compares what is cached with the lock; `verified` is what is said of the cache itself.
-pub(super) fn verify(common: &Common, verified: &Verified) -> Result<String> {
+pub(super) fn verify(common: &Common, verified: &VerifyReport) -> Result<String> {
     let mut session = Session::open(common)?;
     let lock = hold(common, &mut session)?;
     let expected = expected(&lock, &session)?;

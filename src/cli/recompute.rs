@@ -3,7 +3,7 @@
 use super::interrupt::{INTERRUPTED, end_jobs_on_request};
 use super::run::{child_processes, slots};
 use super::{Common, Session, VerifyArgs, print};
-use crate::engine::cache::verify::Verified;
+use crate::engine::cache::verify::VerifyReport;
 use crate::engine::error::{Diagnostic, Error};
 use crate::engine::key::{Key, Recipe};
 use crate::engine::record::lockfile::command;
@@ -20,7 +20,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 /// `verified` is what is said of the cache itself.
-pub(super) fn recompute(common: &Common, args: &VerifyArgs, verified: &Verified) -> Result<String> {
+pub(super) fn recompute(common: &Common, args: &VerifyArgs, verified: &VerifyReport) -> Result<String> {
     let session = Session::open(common)?;
     let all = subjects(common, &session, &args.targets)?;
     let of = all.len();

@@ -54,7 +54,7 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
         session.refetch,
     );
     // What is refused here is no run.
-    let forget = |_: &anyhow::Error| _ = store.forget_run(&id);
+    let forget = |_: &anyhow::Error| _ = store.remove_run(&id);
     let plan_status = look(&session, &checker, &wanted, args.require_cached).inspect_err(forget)?;
     let due = plan_status.status.values().any(|status| !matches!(status, Status::Cached(_)));
     let mut executor =
@@ -92,7 +92,7 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
 fn enter(common: &Common, args: &RunArgs, store: &Store) -> Result<CacheLock> {
     store.prepare()?;
     let hold = store.lock_shared(args.wait_for_lock)?;
-    store.remember_pipeline(&common.directory, &common.pipeline_path()?)?;
+    store.record_pipeline(&common.directory, &common.pipeline_path()?)?;
     store.sweep();
     Ok(hold)
 }
@@ -184,7 +184,7 @@ fn finish(
         made.map(|(id, artifact)| (session.plan.node(*id).name.as_str(), &**artifact)).collect();
     let of = session.plan.ids().filter(exports).count();
     deliver_all(common, &session.store, session.profile.as_deref(), made, of, observer)?;
-    session.store.remember()
+    session.store.write_index()
 }
 
 /// Where everything stands before anything runs; refused if it is not all cached and should be.
@@ -277,7 +277,7 @@ fn forget_choices(
     for (id, checked) in checked {
         let due = !matches!(checked.status, Status::Cached(_));
         if due && plan.node(*id).resolved.fallback.is_some() {
-            store.forget_fallback(checked.key)?;
+            store.remove_fallback(checked.key)?;
         }
     }
     Ok(())
@@ -296,7 +296,7 @@ fn deliver_all(
     let reports = reports(common, profile)?;
     // Another run may write the same folders with other overrides. All their files are of one run:
     // the last to finish.
-    let _turn = store.turn()?;
+    let _turn = store.lock_update()?;
     for (node, artifact) in made {
         // Several would overwrite each other.
         let folder = if of == 1 { reports.clone() } else { reports.join(folder_name(node)) };

@@ -74,5 +74,5 @@ impl Whole {
 
 /// The project's files.
 pub(super) fn files(common: &Common, store: &Store) -> Files {
-    Files::of(&common.directory, &store.index())
+    Files::of(&common.directory, &store.source_index())
 }

@@ -1,7 +1,7 @@
 //! `repro verify`: whether what is in the cache, and the lock, is as it was written.
 
 use super::{Common, VerifyArgs, lock, print, recompute};
-use crate::engine::cache::verify::{Bad, Verified, quarantine, verify as look};
+use crate::engine::cache::verify::{Problem, VerifyReport, quarantine, verify as look};
 use crate::engine::error::Error;
 use crate::engine::run::event::SCHEMA;
 use anyhow::Result;
@@ -11,7 +11,7 @@ pub(super) fn verify(common: &Common, args: &VerifyArgs) -> Result<String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let store = common.store();
     let verified = look(&store, threads)?;
-    if verified.bad.is_empty() {
+    if verified.problems.is_empty() {
         if args.locked {
             return lock::verify(common, &verified);
         }
@@ -28,9 +28,9 @@ pub(super) fn verify(common: &Common, args: &VerifyArgs) -> Result<String> {
     if common.json {
         print(&format!("{:#}\n", told(&verified)), true);
     }
-    let sentences: String = verified.bad.iter().map(|bad| format!("\n  {bad}")).collect();
-    let (left, hint) = match quarantine(&store, &verified.bad) {
-        Ok(true) => (String::new(), hint(&verified.bad)),
+    let sentences: String = verified.problems.iter().map(|bad| format!("\n  {bad}")).collect();
+    let (left, hint) = match quarantine(&store, &verified.problems) {
+        Ok(true) => (String::new(), hint(&verified.problems)),
         Ok(false) => (
             "\nnothing was moved out of the way: somebody is at work in the cache".to_owned(),
             "wait until nobody else is at work there, then `repro verify` again",
@@ -48,20 +48,20 @@ pub(super) fn verify(common: &Common, args: &VerifyArgs) -> Result<String> {
 }
 
 /// What was seen, as the answer in JSON begins.
-pub(super) fn told(verified: &Verified) -> Json {
+pub(super) fn told(verified: &VerifyReport) -> Json {
     let mut whole = json!(verified);
     whole["schema"] = json!(SCHEMA);
     whole
 }
 
 /// What mends `bad`, once it is out of the way.
-fn hint(bad: &[Bad]) -> &'static str {
-    let any = |is: fn(&Bad) -> bool| bad.iter().any(is);
-    if any(|bad| matches!(bad, Bad::Object(_) | Bad::Entry(_) | Bad::Lacks(..) | Bad::Note(_))) {
+fn hint(bad: &[Problem]) -> &'static str {
+    let any = |is: fn(&Problem) -> bool| bad.iter().any(is);
+    if any(|bad| matches!(bad, Problem::Object(_) | Problem::Entry(_) | Problem::MissingOutput(..) | Problem::SmallFile(_))) {
         "what was bad is out of the way; `repro run` makes anew what the pipeline asks for"
-    } else if any(|bad| matches!(bad, Bad::Recipe(..))) {
+    } else if any(|bad| matches!(bad, Problem::Recipe(..))) {
         "what was bad is out of the way; its answer stays, and `repro verify --recompute` writes it anew"
-    } else if any(|bad| matches!(bad, Bad::Keeper(_))) {
+    } else if any(|bad| matches!(bad, Problem::Root(_))) {
         "remove it, then pin the nodes anew, or run each pipeline that uses this cache"
     } else {
         "remove it; `repro` does not touch what is not its own"

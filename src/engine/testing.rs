@@ -481,7 +481,8 @@ impl Ran {
 
     /// What the node called `name` wrote.
     pub(super) fn text(&self, name: &str) -> String {
-        fs::read_text(&self.store.object(self.artifacts[name][TEXT].digest().unwrap())).unwrap()
+        let bytes = self.store.read_object(self.artifacts[name][TEXT].digest().unwrap()).unwrap();
+        String::from_utf8(bytes).unwrap()
     }
 }
 

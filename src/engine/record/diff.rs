@@ -4,13 +4,13 @@
 //! stage kind to say. Knows no file format, and prints nothing.
 
 use super::history;
+use crate::engine::cache::local::ObjectState;
 use crate::engine::cache::store::Store;
 use crate::engine::key::{Artifact, Content, Params};
 use crate::engine::run::status::{PlanStatus, Status};
 use crate::engine::spec::grid::render;
 use crate::engine::spec::plan::Plan;
 use crate::engine::stage::{Changes, Kind};
-use crate::fs;
 use anyhow::Result;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -235,9 +235,11 @@ fn changes(
     is: Content,
 ) -> Result<Option<Changes>> {
     let (Some(was), Some(is)) = (was.digest(), is.digest()) else { return Ok(None) };
-    let (was, is) =
-        (fs::read_if_exists(&store.object(was))?, fs::read_if_exists(&store.object(is))?);
-    Ok(was.zip(is).and_then(|(was, is)| kind.changes(file, &was, &is)))
+    let read = |digest| match store.fetch(digest)? {
+        ObjectState::Intact => store.read_object(digest).map(Some),
+        ObjectState::Missing | ObjectState::Damaged => Ok(None),
+    };
+    Ok(read(was)?.zip(read(is)?).and_then(|(was, is)| kind.changes(file, &was, &is)))
 }
 
 /// The stages of both, those of the first alone last.

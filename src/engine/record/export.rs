@@ -34,12 +34,12 @@ pub fn deliver(
     } else {
         absolute(&here).with_context(lost)?.to_string_lossy().into_owned()
     };
-    let before = store.delivered(note)?;
+    let before = store.exported(note)?;
     if before != *artifact {
         // Both, should this be cut short: what lies there then is known to be ours.
         let either =
             before.iter().chain(artifact).map(|(name, content)| (name.clone(), *content)).collect();
-        store.remember_delivered(note, &either)?;
+        store.record_export(note, &either)?;
     }
     let (mut written, mut removed) = (0, 0);
     for (name, content) in before.iter().filter(|(name, _)| !artifact.contains_key(*name)) {
@@ -64,7 +64,7 @@ pub fn deliver(
         match content {
             Content::File { digest, executable } => {
                 fs::create_dir_all(path.parent().unwrap_or(&here))?;
-                fs::write_beside(&path, &fs::read(&store.object(*digest))?)?;
+                fs::write_beside(&path, &store.read_object(*digest)?)?;
                 if *executable {
                     fs::set_executable(&path, true)?;
                 }
@@ -74,7 +74,7 @@ pub fn deliver(
         written += 1;
     }
     if before != *artifact {
-        store.remember_delivered(note, artifact)?;
+        store.record_export(note, artifact)?;
     }
     Ok(Delivered { written, removed })
 }
@@ -273,7 +273,7 @@ mod tests {
             assert_eq!(mode & 0o777, 0o644);
         }
         fs::write(&folder.join("report.md"), "edited").unwrap();
-        assert!(bench.store.is_sound(artifact["report.md"].digest().unwrap()).unwrap());
+        assert!(bench.store.is_intact(artifact["report.md"].digest().unwrap()).unwrap());
     }
 
     #[test]

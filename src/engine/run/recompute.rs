@@ -201,7 +201,7 @@ fn compare(store: &Store, subject: &Subject, folder: &Path) -> Result<Vec<Differ
             }
             continue;
         }
-        let cached = fs::read(&store.object(stored.digest))?;
+        let cached = store.read_object(stored.digest)?;
         match fs::read_if_exists(&path)? {
             Some(bytes) => differs(file, subject.kind.difference(file, &cached, &bytes)),
             None => differs(file, "it is in the cache, and was not written again".into()),
@@ -231,7 +231,7 @@ fn compare(store: &Store, subject: &Subject, folder: &Path) -> Result<Vec<Differ
 
 /// Moves a job's folder to where it can be looked at.
 fn keep(store: &Store, key: Key, folder: &Path) -> Result<PathBuf> {
-    let kept = store.aside(key);
+    let kept = store.recomputed(key);
     fs::create_dir_all(kept.parent().unwrap_or(&kept))?;
     fs::remove_folder_if_exists(&kept)?;
     fs::rename(folder, &kept)?;

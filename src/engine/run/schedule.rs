@@ -16,7 +16,7 @@ use super::pool::{Ended, Pool};
 use super::reason::Reason;
 use super::status::{Checked, PlanStatus, Status, StatusChecker};
 use crate::engine::cache::entry::Entry;
-use crate::engine::cache::store::{Lookup, Store};
+use crate::engine::cache::store::Store;
 use crate::engine::error::Error;
 use crate::engine::key::{Artifact, Key};
 use crate::engine::record::lockfile::Expected;
@@ -278,7 +278,7 @@ impl<'a> Run<'a> {
             }
             let forced = self.forced.contains(&key);
             // In this order: a lease ends after its answer has been published.
-            if !forced && let Lookup::Hit(entry) = self.store.lookup(key)? {
+            if !forced && let Some(entry) = self.store.lookup(key)?.usable() {
                 for id in self.already_running.remove(&key).unwrap_or_default() {
                     self.found(id, key, &entry)?;
                 }
@@ -376,7 +376,7 @@ impl<'a> Run<'a> {
             _ => self.checker.check(id, |up| &*self.artifacts[&up])?,
         };
         if self.answered.contains(&checked.key)
-            && let Lookup::Hit(entry) = self.store.lookup(checked.key)?
+            && let Some(entry) = self.store.lookup(checked.key)?.usable()
         {
             checked.status = Status::Cached(entry);
         }
@@ -526,7 +526,7 @@ impl<'a> Run<'a> {
             self.already_running.entry(key).or_default().extend(nodes);
             return Ok(());
         }
-        if let (Outcome::Exited, Lookup::Hit(entry)) = (outcome, self.store.lookup(key)?) {
+        if let (Outcome::Exited, Some(entry)) = (outcome, self.store.lookup(key)?.usable()) {
             self.answered.insert(key);
             log::trim(&self.store.log(key));
             for id in nodes {
@@ -606,6 +606,7 @@ impl<'a> Run<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::cache::store::Lookup;
     use crate::engine::key::{Digest, Recipe};
     use crate::engine::record::lockfile::Lockfile;
     use crate::engine::testing::{Ran, Script, TestSpace, Trial, id};
@@ -738,7 +739,7 @@ stages:
             std::fs::copy(already_running.store.object(answer["text"].digest().unwrap()), &path)
                 .unwrap();
             let outputs = [("text".to_owned(), bench.store.ingest(&path).unwrap())].into();
-            let Lookup::Hit(entry) = already_running.store.lookup(key).unwrap() else {
+            let Some(entry) = already_running.store.lookup(key).unwrap().usable() else {
                 panic!("it has run there")
             };
             bench.store.publish(key, &Entry { outputs, ..Entry::clone(&entry) }).unwrap();

@@ -15,14 +15,13 @@
 //!
 //! Knows no stage kind.
 
-use crate::engine::cache::entry::{Entry, Stored};
+use crate::engine::cache::entry::Stored;
 use crate::engine::cache::store::Store;
-use crate::engine::envelope;
 use crate::engine::key::{Artifact, Digest, Key};
 use crate::engine::spec::plan::{NodeId, Plan};
 use crate::engine::spec::sources::Files;
 use crate::engine::stage::Declared;
-use crate::fs::{self, Stat, Witness};
+use crate::fs::Stat;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -122,11 +121,11 @@ impl Snapshot {
             let node = plan.node(id);
             let Some(artifact) = artifacts.get(&id) else { return Ok(None) };
             let key = plan.recipe(id, false, |up| &*artifacts[&up])?.key();
-            let Some(bytes) = store.entry_bytes(key)? else { return Ok(None) };
-            let path = store.relative(&store.entry_path(key));
-            let entry = envelope::unwrap(&path, &bytes)
-                .filter(|entry: &Entry| entry.artifact() == **artifact);
-            let Some(entry) = entry else { return Ok(None) };
+            let found = store.entry_with_digest(key)?;
+            let Some((entry, file)) = found.filter(|(entry, _)| entry.artifact() == **artifact)
+            else {
+                return Ok(None);
+            };
             let files = &node.resolved.files[..];
             if !files.is_empty() && !declared.contains_key(files) {
                 declared.insert(files, plan.look_at_files(id)?);
@@ -139,7 +138,7 @@ impl Snapshot {
                 name: node.name.clone(),
                 kind,
                 key,
-                entry: Digest::of(&bytes),
+                entry: file,
                 stat: None,
                 seconds: entry.seconds,
                 objects: entry.outputs.into_values().collect(),
@@ -161,8 +160,7 @@ impl Snapshot {
     /// The last that was written for `origin`, if it is of this program and of the file as it is. One that cannot be read is
     /// none: it only saves time.
     pub fn read(origin: &Origin, store: &Store) -> Result<Option<Snapshot>> {
-        let path = store.snapshot(origin.name()?);
-        let known: Option<Snapshot> = store.read_enveloped(&path).ok().flatten();
+        let known: Option<Snapshot> = store.read_snapshot(origin.name()?).ok().flatten();
         let digest = origin.digest()?;
         let is_sound =
             |known: &Snapshot| known.nodes.iter().all(|node| node.kind < known.kinds.len());
@@ -171,9 +169,7 @@ impl Snapshot {
 
     /// Writes it down for the next run.
     pub fn write(&self, origin: &Origin, store: &Store) -> Result<()> {
-        let path = store.snapshot(origin.name()?);
-        path.parent().map_or(Ok(()), fs::create_dir_all)?;
-        store.write_enveloped(&path, self)
+        store.write_snapshot(origin.name()?, self)
     }
 
     /// Whether the project's files, the entries and the objects are as they were. What cannot be read is not: the run that
@@ -185,7 +181,7 @@ impl Snapshot {
         if !self.files.iter().all(as_before) {
             return false;
         }
-        let witness = Witness::at(&store.root);
+        let witness = store.witness();
         let is_cached = |NodeSnapshot { key, entry, stat, objects, .. }: &mut NodeSnapshot| {
             store.has((*key, *entry), stat, &witness, objects).unwrap_or(false)
         };
@@ -219,6 +215,7 @@ impl Snapshot {
 mod tests {
     use super::*;
     use crate::engine::testing::{TestSpace, overwrite, plan};
+    use crate::fs::Witness;
     use proptest::prelude::*;
 
     const YAML: &str =
@@ -319,7 +316,7 @@ mod tests {
         assert!(of(&artifacts).is_some());
         artifacts.insert(NodeId(0), Arc::default());
         assert_eq!(of(&artifacts), None, "another artifact");
-        bench.store.forget(key).unwrap();
+        bench.store.remove_result(key).unwrap();
         assert_eq!(of(&plan.ids().map(artifact).collect()), None, "no entry");
     }
 

@@ -2,11 +2,13 @@
 //!
 //! Knows the store and the contract of stages; neither the plan nor who asked.
 
+use crate::engine::cache::durability::SyncPolicy;
 use crate::engine::cache::entry::{Entry, Stored};
 use crate::engine::cache::lease::Claim;
-use crate::engine::cache::lock::Workbench;
+use crate::engine::cache::workspace::Workbench;
+use crate::engine::cache::local::ObjectState;
 use crate::engine::cache::process::{ProcessId, host};
-use crate::engine::cache::store::{Lookup, Store, Sync};
+use crate::engine::cache::store::Store;
 use crate::engine::error::Error;
 use crate::engine::key::{Digest, Key, Recipe};
 use crate::engine::stage::{Context, Input, Kind, belongs};
@@ -48,11 +50,11 @@ pub fn exec(
     let ExecOptions { program, threads, again, is_one_of_many, project } = manner;
     let (recipe, kind) = recipe_and_kind(store, kinds, key)?;
     let _lease = match store.claim(key)? {
-        Claim::Ours(lease) => lease,
-        Claim::Theirs(process) => bail!(AlreadyRunning(Some(process))),
+        Claim::Acquired(lease) => lease,
+        Claim::Held(process) => bail!(AlreadyRunning(Some(process))),
     };
     // Whoever had the lease before us may have answered since we were asked.
-    if !again && matches!(store.lookup(key)?, Lookup::Hit(_)) {
+    if !again && store.lookup(key)?.usable().is_some() {
         bail!(AlreadyRunning(None));
     }
     let inputs = place_inputs(store, &recipe)?;
@@ -64,7 +66,11 @@ pub fn exec(
         &Context::new(recipe, inputs, [folder.clone(), scratch], threads).of_project(project),
     )?;
     let seconds = began.elapsed().as_secs_f64();
-    let store = &store.syncing(if is_one_of_many { Sync::of(seconds) } else { Sync::Now });
+    let sync = match is_one_of_many {
+        true => SyncPolicy::for_job(seconds),
+        false => SyncPolicy::Immediate,
+    };
+    let store = &store.with_sync(sync);
     let (outputs, empty_folders) = collect(store, kind.name(), declared.as_deref(), &folder)?;
     let entry = Entry {
         outputs,
@@ -140,18 +146,18 @@ fn place_inputs(store: &Store, recipe: &Recipe) -> Result<BTreeMap<String, Vec<I
             let mut paths = BTreeMap::new();
             for (file, content) in artifact {
                 let Some(digest) = content.digest() else { continue };
-                let path = store.object(digest);
-                // It was there when the run looked it up, which may be long ago.
-                if !store.is_unchanged(digest)? {
-                    let fate = if path.exists() { "was changed on disk" } else { "is not there" };
-                    let message = format!("the input `{slot}/{file}` ({digest}) {fate}");
-                    return Err(Error::Corrupt {
-                        message,
-                        hint: "`repro run` again makes it anew first".into(),
+                // The run's lookup may be long ago.
+                let problem = match store.fetch(digest)? {
+                    ObjectState::Intact => {
+                        paths.insert(file.clone(), store.object(digest));
+                        continue;
                     }
-                    .into());
-                }
-                paths.insert(file.clone(), path);
+                    ObjectState::Missing => "is missing from the cache",
+                    ObjectState::Damaged => "was changed on disk",
+                };
+                let message = format!("the input `{slot}/{file}` ({digest}) {problem}");
+                let hint = "`repro run` computes it again first".into();
+                return Err(Error::Corrupt { message, hint }.into());
             }
             placed.push(Input::new(artifact.clone(), paths));
         }

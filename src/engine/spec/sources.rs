@@ -10,7 +10,7 @@
 //!
 //! Knows no stage and no key; where the index lies is for the caller to say.
 
-use crate::engine::cache::store::{FILES, Store, digest_of_file};
+use crate::engine::cache::store::{SOURCE_INDEX, Store, digest_of_file};
 use crate::engine::envelope;
 use crate::engine::error::Error;
 use crate::engine::key::{Artifact, Content, Digest};
@@ -98,7 +98,7 @@ impl Files {
     pub fn of(root: &Path, index: &Path) -> Files {
         let cache = index.parent().unwrap_or(index).to_owned();
         let bytes = fs::read_if_exists(index).ok().flatten();
-        let index: Option<Index> = bytes.and_then(|bytes| envelope::unwrap(FILES, &bytes));
+        let index: Option<Index> = bytes.and_then(|bytes| envelope::unwrap(SOURCE_INDEX, &bytes));
         let files = index.map(|index| index.files).unwrap_or_default();
         let (index, witness) = (Arc::new(files), Witness::at(&cache));
         Files { root: root.to_owned(), cache, index, witness, looks: Arc::default() }
@@ -501,7 +501,7 @@ mod tests {
     /// The project of `bench` as a process finds it, whose file systems tell of every edit at once.
     fn files(bench: &TestSpace) -> Files {
         let witness = Witness::trusting(bench.path());
-        Files { witness, ..Files::of(bench.path(), &bench.store.index()) }
+        Files { witness, ..Files::of(bench.path(), &bench.store.source_index()) }
     }
 
     fn declared(path: &str) -> Declared {
@@ -538,7 +538,7 @@ mod tests {
             "what is stored is hashed"
         );
         let hashed: Content = Digest::of(b"one").into();
-        fs::write(&bench.store.index(), "{").unwrap();
+        fs::write(&bench.store.source_index(), "{").unwrap();
         assert_eq!(
             look(&bench, &["a"]).unwrap()["a"],
             hashed,
@@ -560,7 +560,7 @@ mod tests {
             let files = Files { witness, ..files(&bench) };
             files.artifact(&[declared("a")]).unwrap();
             files.remember(&bench.store).unwrap();
-            assert!(!bench.store.index().exists());
+            assert!(!bench.store.source_index().exists());
             files.check_unchanged().unwrap();
             // The times that it had, as after an edit through a memory map.
             let modified = std::fs::metadata(bench.path().join("a")).unwrap().modified().unwrap();
