@@ -1,8 +1,8 @@
 //! `repro exec`: the worker's side of a run.
 
 use super::Common;
-use crate::engine::cache::workspace::Workbench;
 use crate::engine::cache::store::Store;
+use crate::engine::cache::workspace::Workbench;
 use crate::engine::key::{Digest, Key};
 use crate::engine::run::executor::Order;
 use crate::engine::run::executor::local::GRACE;

@@ -1,7 +1,7 @@
 //! `repro gc`, `pin` and `unpin`: what of the cache stays.
 
 use super::{Common, Session, lock};
-use crate::engine::cache::gc::{Garbage, Roots, KindTotals, shape};
+use crate::engine::cache::gc::{Garbage, KindTotals, Roots, shape};
 use crate::engine::cache::store::Store;
 use crate::engine::error::{Diagnostic, Error};
 use crate::engine::key::Key;

@@ -57,7 +57,15 @@ pub(super) fn told(verified: &VerifyReport) -> Json {
 /// What mends `bad`, once it is out of the way.
 fn hint(bad: &[Problem]) -> &'static str {
     let any = |is: fn(&Problem) -> bool| bad.iter().any(is);
-    if any(|bad| matches!(bad, Problem::Object(_) | Problem::Entry(_) | Problem::MissingOutput(..) | Problem::SmallFile(_))) {
+    if any(|bad| {
+        matches!(
+            bad,
+            Problem::Object(_)
+                | Problem::Entry(_)
+                | Problem::MissingOutput(..)
+                | Problem::SmallFile(_)
+        )
+    }) {
         "what was bad is out of the way; `repro run` makes anew what the pipeline asks for"
     } else if any(|bad| matches!(bad, Problem::Recipe(..))) {
         "what was bad is out of the way; its answer stays, and `repro verify --recompute` writes it anew"

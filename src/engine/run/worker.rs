@@ -5,10 +5,10 @@
 use crate::engine::cache::durability::SyncPolicy;
 use crate::engine::cache::entry::{Entry, Stored};
 use crate::engine::cache::lease::Claim;
-use crate::engine::cache::workspace::Workbench;
 use crate::engine::cache::local::ObjectState;
 use crate::engine::cache::process::{ProcessId, host};
 use crate::engine::cache::store::Store;
+use crate::engine::cache::workspace::Workbench;
 use crate::engine::error::Error;
 use crate::engine::key::{Digest, Key, Recipe};
 use crate::engine::stage::{Context, Input, Kind, belongs};
