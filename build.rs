@@ -1,10 +1,10 @@
-//! How the program is linked, and by what it knows itself from any other.
+//! Records a hash of the sources in the program, and sets how it is linked.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::path::Path;
 
-/// What the program is built from, but for the compiler.
+/// The files and folders that the program is built from.
 const SOURCES: [&str; 3] = ["src", "Cargo.toml", "Cargo.lock"];
 
 fn main() {
@@ -15,9 +15,9 @@ fn main() {
         hash(Path::new(source), &mut hasher);
     }
     println!("cargo::rustc-env=REPRO_SOURCES={:016x}", hasher.finish());
-    // Two hundred thousand addresses of this program (most of them polars') are else put right each time that it starts,
-    // and each job starts it: 3 ms of 6, and 2 of the 4 that a trivial job costs. What is lost is a random place for it in
-    // memory.
+    // Each job starts this program, and relocating it costs 3 of the 6 ms of a start: 200,000
+    // addresses, most of them in polars. Without PIE there is no relocation, and no randomisation
+    // of the load address.
     let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found == value);
     let is_static =
         std::env::var("CARGO_CFG_TARGET_FEATURE").is_ok_and(|all| all.contains("crt-static"));
@@ -26,8 +26,8 @@ fn main() {
     }
 }
 
-/// Hashes a file, or all below a folder, in an order of their own. What is not there, as the lock of a packaged crate may not
-/// be, has no bytes.
+/// Hashes a file, or all files below a folder in the order of their names. A missing file, as
+/// Cargo.lock may be in a packaged crate, counts as an empty one.
 fn hash(path: &Path, hasher: &mut DefaultHasher) {
     let Ok(entries) = fs::read_dir(path) else {
         let bytes = fs::read(path).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! The specification of the cache: what makes a node run again, one ingredient a test, and what does not.
 
-use crate::space::{Space, TINY, copy, name, nothing, set, with_any};
+use crate::space::{Space, TINY, containing, copy, name, nothing, set};
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
 use std::fs;
@@ -57,8 +57,8 @@ fn a_priors_variance_reruns_the_nets_with_that_prior_and_what_hangs_on_them_as_p
     let in_state = |state: &str| -> BTreeSet<String> {
         plan.iter().filter(|n| n["state"] == state).map(name).collect()
     };
-    let changed = with_any(&space.nodes(), &["normal-0.005"]);
-    assert_eq!(in_state("run"), with_any(&changed, &["nets@"]));
+    let changed = containing(&space.nodes(), &["normal-0.005"]);
+    assert_eq!(in_state("run"), containing(&changed, &["nets@"]));
     assert_eq!(in_state("run").len(), 4);
     assert_eq!(in_state("depends"), &and_gatherers(changed.clone()) - &in_state("run"));
     for node in plan.iter().filter(|n| n["state"] != "cached") {
@@ -100,7 +100,7 @@ fn an_inputs_content_reruns_those_that_read_it() {
 #[test]
 fn an_added_grid_value_runs_only_the_new_nodes_and_what_gathers_them() {
     let ran = rerun("hidden: [3, 4]", "hidden: [3, 4, 5]");
-    assert_eq!(ran, and_gatherers(with_any(&ran, &["hidden=5"])));
+    assert_eq!(ran, and_gatherers(containing(&ran, &["hidden=5"])));
     assert_eq!(ran.len(), 4 + 2 + 4 + 2 + GATHERERS.len());
 }
 
@@ -115,19 +115,19 @@ fn a_curves_parameter_reruns_the_curves_that_use_it_and_what_gathers_them() {
     let straight = rerun("[linear, arc+wa], points: 5", "[linear, arc+wa], points: 7");
     assert_eq!(
         straight,
-        and_gatherers(with_any(&nodes, &["curve=linear"])),
+        and_gatherers(containing(&nodes, &["curve=linear"])),
         "a refitted curve has no use for `points`"
     );
     for change in ["wa_points: 4", "wa_points: 3, wa_refine: 3"] {
         let refitted = rerun("wa_points: 3", change);
-        assert_eq!(refitted, and_gatherers(with_any(&nodes, &["curve=arc+wa"])), "{change}");
+        assert_eq!(refitted, and_gatherers(containing(&nodes, &["curve=arc+wa"])), "{change}");
     }
 }
 
 #[test]
 fn an_added_curve_trains_nothing() {
     let ran = rerun("[linear, arc+wa]", "[linear, arc, arc+wa]");
-    assert_eq!(ran, and_gatherers(with_any(&ran, &["curve=arc"])));
+    assert_eq!(ran, and_gatherers(containing(&ran, &["curve=arc"])));
     assert_eq!(ran.len(), 4 + GATHERERS.len());
 }
 
@@ -152,7 +152,7 @@ fn words_of_the_report_run_the_report_alone() {
 fn a_value_set_on_the_command_line_counts_as_one_in_the_file_and_is_not_written_back() {
     let space = Space::run_tiny();
     let set_once = space.ran(&["-S", "nets.prior=[none, {normal: {variance: 0.005}}]"]);
-    assert_eq!(set_once, and_gatherers(with_any(&set_once, &["normal-0.005"])));
+    assert_eq!(set_once, and_gatherers(containing(&set_once, &["normal-0.005"])));
     assert_eq!(space.read("pipeline.yaml"), TINY);
     assert_eq!(space.ran(&[]), nothing(), "the old answers are still there");
     let written = space.edit("variance: 0.01", "variance: 0.005").ran(&[]);
@@ -319,8 +319,8 @@ fn a_change_whose_bytes_come_out_equal_stops_there() {
     space.edit("[linear, arc+wa], points: 5", "linear+wa, wa_images: 300").ok(&["run"]);
     let before = space.digests();
     space.edit("wa_images: 300", "wa_images: 400");
-    let refitted = with_any(&space.nodes(), &["curves@"]);
-    let refitted = &refitted - &with_any(&refitted, &["matched"]);
+    let refitted = containing(&space.nodes(), &["curves@"]);
+    let refitted = &refitted - &containing(&refitted, &["matched"]);
     assert_eq!(space.pending(&[]), and_gatherers(refitted.clone()), "the plan cannot know");
     assert_eq!(space.ran(&[]), refitted);
     assert_eq!(space.digests(), before);

@@ -26,7 +26,7 @@ fn build() -> Space {
 }
 
 fn out(space: &Space, node: &str) -> String {
-    space.read(space.object(&space.digests()[node]["out.txt"]))
+    space.output(node, "out.txt")
 }
 
 fn mode(path: impl AsRef<Path>) -> u32 {

@@ -1,11 +1,11 @@
-//! A clock that jumps: back to 1970, as on a board without a battery, or ahead by a century. What is up to date stays so, what
-//! was edited is noticed, and the last run is the one that began last.
+//! A system clock that jumps back to 1970 or ahead by a century: cached nodes stay cached, edits
+//! are detected, and the newest run is the one that began last.
 
 use crate::space::{Space, nothing, set};
 use std::fs::File;
 use std::time::{Duration, SystemTime};
 
-const WORDS: &str = "\
+const PIPELINE: &str = "\
 stages:
   words:
     file: { path: words }
@@ -13,27 +13,27 @@ stages:
     command: { run: 'wc < inputs/words/words > out', inputs: { words: words }, outputs: [out] }
 ";
 
-fn words() -> Space {
-    let space = Space::with(WORDS);
+fn run_space() -> Space {
+    let space = Space::with(PIPELINE);
     space.write("words", "some\n").ok(&["run"]);
     space
 }
 
-/// 1970, and a time that no clock has come to.
+/// The beginning of Unix time, and a time in the far future.
 fn jumps() -> [SystemTime; 2] {
     let century = Duration::from_secs(100 * 366 * 24 * 3600);
     [SystemTime::UNIX_EPOCH, SystemTime::now() + century]
 }
 
-fn date(space: &Space, path: &str, time: SystemTime) {
+fn set_modified(space: &Space, path: &str, time: SystemTime) {
     File::open(space.join(path)).unwrap().set_modified(time).unwrap();
 }
 
 #[test]
-fn what_is_up_to_date_stays_so_whatever_time_its_files_are_of() {
+fn cached_nodes_stay_cached_whatever_the_times_of_their_files() {
     for jump in jumps() {
-        let space = words();
-        for path in space.everything() {
+        let space = run_space();
+        for path in space.all_paths() {
             File::open(path).unwrap().set_modified(jump).unwrap();
         }
         assert_eq!(space.pending(&[]), nothing());
@@ -43,20 +43,20 @@ fn what_is_up_to_date_stays_so_whatever_time_its_files_are_of() {
 }
 
 #[test]
-fn an_edit_is_noticed_at_whatever_time_it_was_made() {
+fn an_edit_is_detected_whatever_the_times_before_and_after() {
     for before in jumps() {
         for after in jumps() {
-            let space = words();
-            date(&space, "words", before);
+            let space = run_space();
+            set_modified(&space, "words", before);
             assert_eq!(space.ran(&[]), nothing());
             space.write("words", "SOME\n");
-            date(&space, "words", after);
+            set_modified(&space, "words", after);
             assert_eq!(space.ran(&[]), set(["words", "count"]));
         }
     }
 }
 
-/// The runs that the log lists, newest first.
+/// The runs that `repro log` lists, newest first.
 fn log(space: &Space) -> Vec<String> {
     let log: serde_json::Value =
         serde_json::from_str(&space.ok(&["log", "--json"]).stdout).unwrap();
@@ -69,10 +69,10 @@ fn log(space: &Space) -> Vec<String> {
 }
 
 #[test]
-fn the_last_run_is_the_one_that_began_last_even_after_the_clock_was_set_back() {
-    let space = words();
+fn the_newest_run_is_the_one_that_began_last_even_after_the_clock_was_set_back() {
+    let space = run_space();
     let first = log(&space).pop().unwrap();
-    // From before the clock was first set, from its leaps ahead, and what nobody's clock gave.
+    // Runs of 1970, of the year 2100, of the year 11476, and a file that is not of a run.
     let others = ["95-7", "4102444800-12", "not-a-run", "300000000000-4"];
     for id in others {
         std::fs::copy(
@@ -93,28 +93,28 @@ fn the_last_run_is_the_one_that_began_last_even_after_the_clock_was_set_back() {
         "not-a-run",
     ];
     assert_eq!(log(&space), order);
-    let told = space.ok(&["log"]).stdout;
+    let list = space.ok(&["log"]).stdout;
     assert!(
-        told.contains("2100-01-01T00:00:00Z") && told.contains("1970-01-01T00:01:35Z"),
-        "{told}"
+        list.contains("2100-01-01T00:00:00Z") && list.contains("1970-01-01T00:01:35Z"),
+        "{list}"
     );
     assert!(space.ok(&["log", "last"]).stdout.starts_with("run 300000000000-6, ?: "));
     let diff = space.ok(&["diff", "last~2", "last~1"]).stdout;
     assert!(diff.contains("wc -c"), "{diff}");
-    // What the two last runs used stays, and their histories.
+    // `gc` keeps the records of the two newest runs and the artifacts that they used.
     space.edit("wc -c <", "wc -l <").ok(&["gc", "--delete", "--keep-runs", "2"]);
     assert_eq!(log(&space), order[..2]);
     assert_eq!(space.edit("wc -l <", "wc -c <").ran(&[]), nothing());
 }
 
 #[test]
-fn runs_that_begin_in_the_same_second_have_histories_of_their_own() {
-    let space = words();
+fn runs_that_begin_in_the_same_second_are_recorded_separately() {
+    let space = run_space();
     for _ in 0..5 {
         space.ok(&["run"]);
     }
     let runs = log(&space);
     assert_eq!(runs.len(), 6);
     let mut ran = runs.iter().map(|id| space.ok(&["log", id]).stdout.contains("2 ran"));
-    assert_eq!(ran.rposition(|ran| ran), Some(5), "the first is the oldest");
+    assert_eq!(ran.rposition(|ran| ran), Some(5), "only the oldest ran any node");
 }

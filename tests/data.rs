@@ -109,7 +109,7 @@ fn the_fallback_answers_its_own_question_and_not_that_of_mnist() {
     assert_eq!(space.plan(&[])[0]["key"], used);
     space.edit("dataset: digits", "dataset: mnist");
     let stopped = space.exits(7, &["run"]).stderr;
-    assert!(stopped.contains("could not be had"), "{stopped}");
+    assert!(stopped.contains("is unavailable"), "{stopped}");
 }
 
 #[test]
@@ -127,10 +127,14 @@ fn refetch_asks_again_and_comes_back_to_the_fallback() {
     let space = fallback();
     space.ok(&["run"]);
     let again = space.ok(&["run", "--json", "--refetch"]);
-    assert_eq!(again.told("running"), set(["data"]), "asked again");
-    assert_eq!(again.told("fell-back"), set(["data"]));
+    assert_eq!(again.nodes_of("running"), set(["data"]), "asked again");
+    assert_eq!(again.nodes_of("fell-back"), set(["data"]));
     assert_eq!(again.ran(), nothing(), "nothing new came of it");
-    assert_eq!(space.ok(&["run", "--json"]).told("running"), nothing(), "and that is remembered");
+    assert_eq!(
+        space.ok(&["run", "--json"]).nodes_of("running"),
+        nothing(),
+        "and that is remembered"
+    );
 }
 
 #[test]
@@ -173,11 +177,11 @@ fn a_folder_of_wrong_bytes_is_refused_by_name_even_where_there_is_a_fallback() {
     case("train-images-idx3-ubyte.gz", b"", "cannot be unzipped");
     let after = space.ok(&["run", "--json"]);
     assert_eq!(
-        after.told("running"),
+        after.nodes_of("running"),
         set(["data"]),
         "the fallback was dropped, and MNIST is asked for again"
     );
-    assert_eq!((after.told("fell-back"), after.ran()), (set(["data"]), nothing()));
+    assert_eq!((after.nodes_of("fell-back"), after.ran()), (set(["data"]), nothing()));
 }
 
 #[test]
@@ -189,7 +193,7 @@ fn a_given_folder_drops_the_fallback() {
     let data = folder.to_str().unwrap();
     let output = space.ok(&["run", "--json", "--data", data]);
     assert_eq!(output.ran(), space.nodes());
-    assert_eq!(output.told("fell-back"), nothing());
+    assert_eq!(output.nodes_of("fell-back"), nothing());
     assert_eq!(dataset(&space), "mnist");
     let report = space.read("reports/default/report.md");
     assert!(
@@ -238,7 +242,7 @@ fn one_flipped_byte_in_a_real_file_is_refused_by_name() {
         space.write(&format!("mine/{target}"), std::fs::read(&source).unwrap());
     }
     let labels = space.join("mine").join(file(&folder, FILES[3]).file_name().unwrap());
-    crate::space::flip(&labels);
+    crate::space::flip_byte(&labels);
     let refused = space.exits(1, &["run", "data", "--data", "mine"]).stderr;
     assert!(refused.contains(FILES[3]), "{refused}");
 }

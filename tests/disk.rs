@@ -32,7 +32,7 @@ const SMALL_DISK: &[&str] = &[
 
 #[test]
 fn on_a_full_disk_a_run_names_the_path_and_publishes_nothing_by_halves_and_the_next_one_goes_on() {
-    let space = Space::with(LARGE).started_by(SMALL_DISK);
+    let space = Space::with(LARGE).wrapped_in(SMALL_DISK);
     let output = space.run(&["run", "--keep-going", "-j", "1"]);
     let Some(told) = output.stdout.strip_prefix("mounted\n") else {
         return without_leave_to_mount();
@@ -98,7 +98,7 @@ fn a_full_folder_for_temporary_files_matters_to_nobody() {
 
 #[test]
 fn a_read_only_cache_can_be_looked_at_and_a_run_says_why_it_cannot() {
-    let space = Space::run_tiny().bound();
+    let space = Space::run_tiny().unprivileged();
     let looks: [&[&str]; 9] = [
         &["plan", "--json"],
         &["why", "tables"],
@@ -112,7 +112,7 @@ fn a_read_only_cache_can_be_looked_at_and_a_run_says_why_it_cannot() {
     ];
     let before = looks.map(|look| space.run(look));
     let cache = space.join("cache");
-    let shut = space.shut(|path| match path {
+    let shut = space.chmod_all(|path| match path {
         path if !path.starts_with(&cache) => 0o700,
         path if path.is_dir() => 0o500,
         _ => 0o400,
@@ -146,11 +146,11 @@ stages:
   one:
     command: { run: 'cat inputs/raw/* > out', inputs: { raw: raw }, outputs: [out] }
 ";
-    let space = Space::with(SMALL).bound();
+    let space = Space::with(SMALL).unprivileged();
     space.write("words/a", "some\n").ok(&["run"]);
     space.write("words/a", "other\n");
     let place = space.join(path);
-    let shut = space.shut(|path| if path == place { mode } else { 0o700 });
+    let shut = space.chmod_all(|path| if path == place { mode } else { 0o700 });
     let failed = space.run(&["run", "-j", "1"]);
     drop(shut);
     assert!(matches!(failed.code, Some(1 | 2 | 7)), "{path}: {}", failed.stderr);
@@ -159,7 +159,7 @@ stages:
     assert!(cause.contains(path), "{path}: {}", failed.stderr);
     space.ok(&["verify"]);
     assert!(space.ran(&[]).is_subset(&set(["raw", "one"])));
-    assert_eq!(space.read(space.object(&space.digests()["one"]["out"])), "other\n");
+    assert_eq!(space.output("one", "out"), "other\n");
     assert_eq!((space.files("tmp").len(), space.leases().len()), (0, 0), "{path}");
 }
 
@@ -175,10 +175,10 @@ fn what_a_run_has_no_leave_for_is_named_and_once_it_has_it_it_goes_on() {
 
 #[test]
 fn a_report_that_cannot_be_written_is_named_and_the_work_is_kept() {
-    let space = Space::run_tiny().bound();
+    let space = Space::run_tiny().unprivileged();
     let folder = space.join("reports/default");
     fs::remove_file(folder.join("report.md")).unwrap();
-    let shut = space.shut(|path| if path == Path::new(&folder) { 0o500 } else { 0o700 });
+    let shut = space.chmod_all(|path| if path == Path::new(&folder) { 0o500 } else { 0o700 });
     let failed = space.exits(7, &["run"]).stderr;
     drop(shut);
     assert!(

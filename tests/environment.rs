@@ -1,42 +1,48 @@
-//! The environment of a `command`: a project's own programs, and where the user's are looked for.
+//! The environment of a `command`: `PATH`, programs of the project, and Python environments.
 
 use crate::space::Space;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-/// A program in the project's `bin` that says its own name.
-fn program(space: &Space, name: &str) {
-    space.write(&format!("bin/{name}"), format!("#!/bin/sh\necho own {name}\n"));
-    fs::set_permissions(space.join(format!("bin/{name}")), fs::Permissions::from_mode(0o755))
-        .unwrap();
+/// Writes a shell script to the project's `bin`.
+fn write_program(space: &Space, name: &str, script: &str) {
+    let path = format!("bin/{name}");
+    space.write(&path, format!("#!/bin/sh\n{script}\n"));
+    fs::set_permissions(space.join(path), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A program in the project's `bin` that prints its name.
+fn write_echo(space: &Space, name: &str) {
+    write_program(space, name, &format!("echo own {name}"));
 }
 
 #[test]
-fn a_program_of_the_projects_own_path_runs_as_a_word_a_line_and_an_interpreter() {
+fn a_program_on_the_projects_path_runs_from_a_list_and_from_a_shell_line() {
     for run in ["[sh, -c, 'own > out']", "own > out", "[env, sh, -c, 'own > out']"] {
         let env = "env: { PATH: '$PROJECT/bin:/usr/bin:/bin' }";
         let space = Space::with(&format!(
             "stages:\n  c: {{ command: {{ run: {run}, outputs: [out], {env} }} }}\n"
         ));
-        program(&space, "own");
+        write_echo(&space, "own");
         space.ok(&["run"]);
-        assert_eq!(space.read(space.object(&space.digests()["c"]["out"])), "own own\n", "{run}");
+        assert_eq!(space.output("c", "out"), "own own\n", "{run}");
     }
     let space = Space::with(
-        "stages:\n  c: { command: { run: [writes], outputs: [out], env: { PATH: '${PROJECT}/bin:/usr/bin:/bin' } } }\n",
+        "stages:\n  c: { command: { run: [writes], outputs: [out], \
+         env: { PATH: '${PROJECT}/bin:/usr/bin:/bin' } } }\n",
     );
-    space.write("bin/writes", "#!/bin/sh\necho it > out\n");
-    fs::set_permissions(space.join("bin/writes"), fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&space, "writes", "echo text > out");
     space.ok(&["run"]);
 }
 
 #[test]
-fn where_the_project_is_does_not_matter_to_the_key() {
-    let pipeline = "stages:\n  c: { command: { run: own > out, outputs: [out], env: { PATH: '$PROJECT/bin:/bin' } } }\n";
+fn the_folder_of_the_project_is_not_part_of_the_key() {
+    let pipeline = "stages:\n  c: { command: { run: own > out, outputs: [out], \
+                    env: { PATH: '$PROJECT/bin:/bin' } } }\n";
     let key = || {
         let space = Space::with(pipeline);
-        program(&space, "own");
+        write_echo(&space, "own");
         space.ok(&["run"]);
         space.plan(&[])[0]["key"].clone()
     };
@@ -44,10 +50,10 @@ fn where_the_project_is_does_not_matter_to_the_key() {
 }
 
 #[test]
-fn a_virtual_environment_of_python_is_used() {
+fn a_python_virtual_environment_on_the_path_is_used() {
     let space = Space::with(
-        "stages:\n  c:\n    command:\n      run: [python3, c.py]\n      files: [c.py]\n      outputs: [out]\n      \
-         env: { PATH: '$PROJECT/.venv/bin:/usr/bin:/bin' }\n",
+        "stages:\n  c:\n    command:\n      run: [python3, c.py]\n      files: [c.py]\n      \
+         outputs: [out]\n      env: { PATH: '$PROJECT/.venv/bin:/usr/bin:/bin' }\n",
     );
     let venv = ["-m", "venv", "--without-pip", ".venv"];
     assert!(
@@ -55,22 +61,22 @@ fn a_virtual_environment_of_python_is_used() {
     );
     space.write("c.py", "import sys\nopen('out', 'w').write(str(sys.prefix.endswith('.venv')))\n");
     space.ok(&["run"]);
-    assert_eq!(space.read(space.object(&space.digests()["c"]["out"])), "True");
+    assert_eq!(space.output("c", "out"), "True");
 }
 
 #[test]
-fn a_name_in_path_that_is_not_replaced_is_refused_where_it_is_written() {
+fn an_unknown_variable_in_path_is_refused() {
     let space = Space::with(
         "stages:\n  c: { command: { run: x, outputs: [x], env: { PATH: '$HOME/bin:/bin' } } }\n",
     );
-    let said = space.exits(2, &["plan"]).stderr;
-    assert!(said.contains("`$HOME` in `PATH` is not replaced"), "{said}");
+    let refused = space.exits(2, &["plan"]).stderr;
+    assert!(refused.contains("`$HOME` in `PATH` is not replaced"), "{refused}");
     space.edit("PATH: '$HOME/bin:/bin'", "WORD: '$HOME'").ok(&["plan"]);
 }
 
 #[test]
-fn a_failure_names_the_program_that_the_user_has_elsewhere() {
-    for (run, is) in [
+fn a_failure_names_the_program_that_the_callers_path_would_find() {
+    for (run, message) in [
         ("[sh, c.sh]", "`sh` is /"),
         ("sh c.sh", "`sh` is /"),
         ("[own]", "`own` is not found; yours is "),
@@ -79,21 +85,22 @@ fn a_failure_names_the_program_that_the_user_has_elsewhere() {
             "stages:\n  c: {{ command: {{ run: {run}, files: [c.sh], outputs: [out] }} }}\n"
         ));
         space.write("c.sh", "exit 1\n");
-        program(&space, "sh");
-        program(&space, "own");
+        write_echo(&space, "sh");
+        write_echo(&space, "own");
         let path = format!("{}:/usr/bin:/bin", space.join("bin").display());
-        let said = space.env("PATH", path).exits(1, &["run"]).stderr;
-        assert!(said.contains(is), "{run}: {said}");
-        let hint = "does not pass on your PATH; `env: { PATH: \"$PROJECT/bin:/usr/local/bin:/usr/bin:/bin\" }` does";
-        assert!(said.contains(hint), "{run}: {said}");
+        let stderr = space.env("PATH", path).exits(1, &["run"]).stderr;
+        assert!(stderr.contains(message), "{run}: {stderr}");
+        let hint = "does not pass on your PATH; \
+                    `env: { PATH: \"$PROJECT/bin:/usr/local/bin:/usr/bin:/bin\" }` does";
+        assert!(stderr.contains(hint), "{run}: {stderr}");
     }
     let space = Space::with("stages:\n  c: { command: { run: exit 1, outputs: [out] } }\n");
-    let said = space.exits(1, &["run"]).stderr;
-    assert!(!said.contains("PATH"), "{said}");
+    let stderr = space.exits(1, &["run"]).stderr;
+    assert!(!stderr.contains("PATH"), "{stderr}");
 }
 
 #[test]
-fn a_script_of_the_project_that_is_not_declared_is_named_with_what_to_write() {
+fn a_failure_names_an_undeclared_script_of_the_project() {
     let space = Space::with("stages:\n  a:\n    command: { run: 'sh train.sh', outputs: [out] }\n");
     space.write("train.sh", "echo x > out\n");
     let failed = space.exits(1, &["run"]).stderr;

@@ -1,6 +1,7 @@
-//! Hostile input: texts and bytes that nobody wrote on purpose. Nothing panics, and what is refused is refused in a few words.
+//! Fuzzing: mutated pipelines and damaged gzip files cause no panic, and error messages stay short.
 //!
-//! A short run here; `PROPTEST_CASES=1000000 cargo test --release --test integration fuzz` makes it a long one.
+//! The default run is short; for a long one:
+//! `PROPTEST_CASES=1000000 cargo test --release --test integration fuzz`.
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -14,8 +15,8 @@ use std::io::Write as _;
 
 use crate::space::TINY;
 
-/// Pieces that mean something to YAML, to us, to a shell or to a terminal.
-const PIECES: [&str; 48] = [
+/// Tokens with a meaning in YAML, in pipelines, in a shell or on a terminal.
+const TOKENS: [&str; 48] = [
     ":",
     ": ",
     "- ",
@@ -63,113 +64,118 @@ const PIECES: [&str; 48] = [
     "\u{feff}",
     "\u{1F600}",
     "$(reboot)",
-    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
 ];
 
-const OPEN: &str = "\
+/// A pipeline of `file` and `command` stages.
+const COMMANDS: &str = "\
 seed: 7
 profile: p
 stages:
   raw: { file: { path: [data/raw, b.txt] } }
   go:
-    command: { run: 'x', files: [x.sh], inputs: { raw: raw, all: [raw] }, outputs: [o/], env: { A: b }, params: { n: [1, 2] }, time-limit: 3 }
+    command:
+      { run: 'x', files: [x.sh], inputs: { raw: raw, all: [raw] }, outputs: [o/], env: { A: b },
+        params: { n: [1, 2] }, time-limit: 3 }
 profiles:
   p: { go: { params: { n: 3, m: null }, env: { A: ~, C: 0x1 }, inputs: { raw: null } } }
 ";
 
-/// One change of a text.
+/// One edit of a text.
 #[derive(Clone, Debug)]
-enum Change {
+enum Mutation {
     Remove(Index, usize),
     Insert(Index, String),
     Repeat(Index, usize, Index),
-    CutOff(Index),
+    Truncate(Index),
 }
 
-fn change() -> impl Strategy<Value = Change> {
+fn mutation() -> impl Strategy<Value = Mutation> {
     prop_oneof![
-        (any::<Index>(), 0usize..40).prop_map(|(at, n)| Change::Remove(at, n)),
-        (any::<Index>(), select(&PIECES[..]))
-            .prop_map(|(at, piece)| Change::Insert(at, piece.to_owned())),
-        (any::<Index>(), ".{0,6}").prop_map(|(at, text)| Change::Insert(at, text)),
+        (any::<Index>(), 0usize..40).prop_map(|(at, n)| Mutation::Remove(at, n)),
+        (any::<Index>(), select(&TOKENS[..]))
+            .prop_map(|(at, token)| Mutation::Insert(at, token.to_owned())),
+        (any::<Index>(), ".{0,6}").prop_map(|(at, text)| Mutation::Insert(at, text)),
         (any::<Index>(), 0usize..200, any::<Index>())
-            .prop_map(|(from, n, to)| Change::Repeat(from, n, to)),
-        any::<Index>().prop_map(Change::CutOff),
+            .prop_map(|(from, n, to)| Mutation::Repeat(from, n, to)),
+        any::<Index>().prop_map(Mutation::Truncate),
     ]
 }
 
-fn changed(text: &str, changes: &[Change]) -> String {
+fn mutated(text: &str, mutations: &[Mutation]) -> String {
     let mut chars: Vec<char> = text.chars().collect();
-    for change in changes {
-        let place = |at: &Index| at.index(chars.len() + 1);
-        match change {
-            Change::Remove(at, n) => {
-                let at = place(at);
+    for mutation in mutations {
+        let position = |at: &Index| at.index(chars.len() + 1);
+        match mutation {
+            Mutation::Remove(at, n) => {
+                let at = position(at);
                 let end = (at + n).min(chars.len());
                 chars.drain(at..end);
             }
-            Change::Insert(at, piece) => {
-                let at = place(at);
-                chars.splice(at..at, piece.chars());
+            Mutation::Insert(at, text) => {
+                let at = position(at);
+                chars.splice(at..at, text.chars());
             }
-            Change::Repeat(from, n, to) => {
-                let (from, to) = (place(from), place(to));
-                let again = chars[from..(from + n).min(chars.len())].to_vec();
-                chars.splice(to..to, again);
+            Mutation::Repeat(from, n, to) => {
+                let (from, to) = (position(from), position(to));
+                let repeated = chars[from..(from + n).min(chars.len())].to_vec();
+                chars.splice(to..to, repeated);
             }
-            Change::CutOff(at) => chars.truncate(place(at)),
+            Mutation::Truncate(at) => chars.truncate(position(at)),
         }
     }
     chars.into_iter().collect()
 }
 
-/// Reads and plans a text, under each of its profiles; gives what it was refused for.
-fn refusals(text: &str) -> Vec<String> {
+/// Parses a pipeline and plans it with each profile and with overrides; returns the error messages.
+fn errors(text: &str) -> Vec<String> {
     let pipeline = match Pipeline::parse("pipeline.yaml", text) {
         Ok(pipeline) => pipeline,
-        Err(fault) => return vec![fault.to_string()],
+        Err(error) => return vec![error.to_string()],
     };
     let profiles: Vec<Option<String>> =
         pipeline.profiles.iter().map(|p| Some(p.name.clone())).chain([None]).collect();
-    let mut refused = Vec::new();
+    let mut found = Vec::new();
     for profile in profiles {
         let mut pipeline = pipeline.clone();
         let planned =
             pipeline.apply_profile(profile.as_deref()).and_then(|_| Plan::new(&pipeline, KINDS));
-        refused.extend(planned.err().map(|fault| fault.to_string()));
+        found.extend(planned.err().map(|error| error.to_string()));
     }
     for path in ["", "go.params=", "go.params.n.m=", "go.run=", "nets.prior.laplace="] {
         let mut pipeline = pipeline.clone();
         let applied = pipeline.apply_override(&format!("{path}{text}"));
-        refused.extend(
-            applied.and_then(|()| Plan::new(&pipeline, KINDS)).err().map(|fault| fault.to_string()),
+        found.extend(
+            applied.and_then(|()| Plan::new(&pipeline, KINDS)).err().map(|error| error.to_string()),
         );
     }
-    refused
+    found
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_pipeline_that_was_tampered_with_is_planned_or_refused_in_a_few_words(
-        base in select(&[TINY, OPEN, include_str!("../pipeline.yaml")][..]),
-        changes in prop::collection::vec(change(), 1..6),
+    fn a_mutated_pipeline_is_planned_or_refused_with_a_short_message(
+        base in select(&[TINY, COMMANDS, include_str!("../pipeline.yaml")][..]),
+        mutations in prop::collection::vec(mutation(), 1..6),
     ) {
-        for refusal in refusals(&changed(base, &changes)) {
-            prop_assert!(!refusal.is_empty() && refusal.len() < 4_000, "{refusal}");
+        for error in errors(&mutated(base, &mutations)) {
+            prop_assert!(!error.is_empty() && error.len() < 4_000, "{error}");
         }
     }
 
     #[test]
-    fn a_soup_of_pieces_is_planned_or_refused_in_a_few_words(pieces in prop::collection::vec(select(&PIECES[..]), 0..60)) {
-        for refusal in refusals(&pieces.concat()) {
-            prop_assert!(!refusal.is_empty() && refusal.len() < 4_000, "{refusal}");
+    fn a_text_of_random_tokens_is_planned_or_refused_with_a_short_message(
+        tokens in prop::collection::vec(select(&TOKENS[..]), 0..60),
+    ) {
+        for error in errors(&tokens.concat()) {
+            prop_assert!(!error.is_empty() && error.len() < 4_000, "{error}");
         }
     }
 
     #[test]
-    fn damaged_gzip_is_refused_or_gives_no_more_than_the_limit(
+    fn damaged_gzip_is_refused_or_unpacks_to_no_more_than_the_limit(
         bytes in prop::collection::vec(0u8..4, 0..3000),
         flips in prop::collection::vec((any::<Index>(), any::<u8>()), 0..5),
         keep in any::<Index>(),
@@ -190,7 +196,7 @@ proptest! {
 }
 
 #[test]
-fn a_bomb_of_zeros_is_given_up_at_the_limit() {
+fn a_gzip_bomb_is_refused_at_the_limit() {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     for _ in 0..256 {
         encoder.write_all(&vec![0; 1 << 20]).unwrap();

@@ -1,6 +1,6 @@
 //! What `gc` removes and what keeps an answer from it; `--require-cached`; what two runs share.
 
-use crate::space::{Space, TINY, flip, name, nothing, set};
+use crate::space::{Space, TINY, flip_byte, name, nothing, set};
 use repro::engine::cache::process::ProcessId;
 use std::fs::{self, File};
 use std::time::{Duration, SystemTime};
@@ -225,7 +225,7 @@ fn what_another_host_left_half_done_is_taken_over_and_what_it_is_at_work_on_keep
     assert!(refused.contains("on elsewhere is at work in the cache"), "{refused}");
     let space = half_done_elsewhere(1);
     let mut run = space.spawn(&["run", "--json"]);
-    run.until(|event| event["event"] == "elsewhere" && event["node"] == "two");
+    run.wait_for(|event| event["event"] == "elsewhere" && event["node"] == "two");
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn what_hangs_on_a_quarantined_object_is_kept_by_gc() {
             let space = Space::with(pipeline);
             space.ok(&["run"]);
             let undisturbed = space.digests();
-            flip(&space.object(undisturbed[*node].values().next().unwrap()));
+            flip_byte(&space.object(undisturbed[*node].values().next().unwrap()));
             space.exits(5, &["verify"]);
             space.ok(&["gc", "--delete", "--keep-runs", "0"]);
             assert_eq!(space.ran(&[]), set([node]), "equal bytes stop there");
@@ -402,7 +402,7 @@ fn gc_names_a_cache_of_an_earlier_format_and_leaves_it_alone() {
     space.ok(&["run"]);
     space.write("cache/v1/entries/k.json", [b' '; 1500]).write("cache/v1/lock", "");
     let everything = || {
-        let mut all = space.everything();
+        let mut all = space.all_paths();
         all.retain(|path| !path.display().to_string().contains("/unchanged"));
         all
     };

@@ -118,10 +118,10 @@ fn a_run_that_failed_says_what_did_and_what_was_skipped_for_it() {
 #[test]
 fn nothing_has_run_is_said_and_a_run_that_is_not_there_is_refused() {
     let space = Space::with(SMALL);
-    assert_eq!(space.ok(&["log"]).stdout, "nothing has run yet\n");
+    assert_eq!(space.ok(&["log"]).stdout, "there are no runs yet\n");
     let refused = space.exits(2, &["log", "last"]).stderr;
     assert!(
-        refused.contains("nothing has run yet") && refused.contains("hint: `repro run`"),
+        refused.contains("there are no runs yet") && refused.contains("hint: run `repro run` first"),
         "{refused}"
     );
     let space = three_runs();

@@ -1,6 +1,6 @@
 //! Looking before, after and without running: plan, why, show, export, graph, events, targets, quiet.
 
-use crate::space::{SMALL, Space, flip, name, nothing, set, with_any};
+use crate::space::{SMALL, Space, containing, flip_byte, name, nothing, set};
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
 use std::fs;
@@ -186,7 +186,7 @@ fn why_tells_the_change_or_that_there_is_none() {
     data: will run
       seed 0 -> 1
     ");
-    flip(&space.object(&space.digests()["data"]["data.json"]));
+    flip_byte(&space.object(&space.digests()["data"]["data.json"]));
     insta::assert_snapshot!(why(&["data"]), @r"
     data: will run
       output `data.json` was changed on disk
@@ -262,7 +262,7 @@ fn export_copies_the_very_bytes() {
     assert!(said.lines().all(|path| space.join(path).is_file()), "stdout lists the files: {said}");
     equal("tables", "one/deep");
     space.ok(&["export", "nets", "many"]);
-    for node in with_any(&space.nodes(), &["nets@"]) {
+    for node in containing(&space.nodes(), &["nets@"]) {
         equal(&node, &format!("many/{node}"));
     }
     // Copies are the user's own.
@@ -347,7 +347,7 @@ fn a_pattern_is_a_target_for_every_command() {
     assert_eq!(shown["nodes"].as_array().unwrap().len(), 2);
     let refused = space.exits(2, &["plan", "nest*"]).stderr;
     assert!(
-        refused.contains("no node fits `nest*`") && refused.contains("stages: `curves`, `data`"),
+        refused.contains("no node matches `nest*`") && refused.contains("stages: `curves`, `data`"),
         "{refused}"
     );
     let help = space.ok(&["run", "--help"]).stdout;
@@ -487,7 +487,7 @@ fn whatever_is_said_in_json_states_its_schema() {
         files.contains(&"out/data.json") && files.iter().all(|file| space.join(file).is_file()),
         "{files:?}"
     );
-    flip(&space.object(&space.digests()["data"]["data.json"]));
+    flip_byte(&space.object(&space.digests()["data"]["data.json"]));
     let damaged: Json =
         serde_json::from_str(&space.exits(5, &["verify", "--json"]).stdout).unwrap();
     assert_eq!(damaged["schema"], 1);

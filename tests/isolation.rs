@@ -5,7 +5,7 @@
 //! and temporary files are not there. Open are one recipe, the objects that it names, and the four folders that a job takes
 //! its lease in, works in and publishes to. What appears there must be its answer. Culprits show that this finds them out.
 
-use crate::space::{Shut, Space, name};
+use crate::space::{RestoreModes, Space, name};
 use repro::engine::key::Digest;
 use repro::stage::KINDS;
 use serde_json::Value as Json;
@@ -68,14 +68,14 @@ fn outputs(space: &Space, key: &str) -> BTreeSet<String> {
 }
 
 /// Shuts the project but for what one job needs.
-fn shut(space: &Space, node: &Node) -> Shut {
+fn shut(space: &Space, node: &Node) -> RestoreModes {
     let cache = space.join("cache/v2");
     let writable = ["objects", "entries", "leases", "tmp"].map(|folder| cache.join(folder));
     let recipe = cache.join(format!("recipes/{}.json", node.key));
     let inputs = node.inputs.iter().map(|digest| space.object(digest));
     let readable: BTreeSet<PathBuf> =
         inputs.chain([recipe, cache.join("lock"), cache.join("leases/burial")]).collect();
-    space.shut(|path| match path {
+    space.chmod_all(|path| match path {
         path if writable.iter().any(|folder| folder == path) => 0o300,
         path if path.is_dir() => 0o100,
         path if readable.contains(path) => 0o600,
@@ -85,7 +85,7 @@ fn shut(space: &Space, node: &Node) -> Shut {
 
 /// Answers a node's question anew in a project that is shut but for what it declares; gives what was wrong with that.
 fn alone(space: &Space, node: &Node) -> Result<(), String> {
-    let before: BTreeSet<PathBuf> = space.everything().into_iter().collect();
+    let before: BTreeSet<PathBuf> = space.all_paths().into_iter().collect();
     fs::remove_file(space.join(format!("cache/v2/entries/{}.json", node.key))).unwrap();
     node.outputs
         .difference(&node.inputs)
@@ -96,7 +96,7 @@ fn alone(space: &Space, node: &Node) -> Result<(), String> {
     if ended.code != Some(0) {
         return Err(format!("{}: {}", node.name, ended.stderr));
     }
-    let after: BTreeSet<PathBuf> = space.everything().into_iter().collect();
+    let after: BTreeSet<PathBuf> = space.all_paths().into_iter().collect();
     let strays: Vec<&PathBuf> = after.symmetric_difference(&before).collect();
     if !strays.is_empty() || outputs(space, &node.key) != node.outputs {
         return Err(format!("{}: other files, or other bytes: {strays:?}", node.name));
@@ -105,8 +105,8 @@ fn alone(space: &Space, node: &Node) -> Result<(), String> {
 }
 
 /// A project in which nothing but permissions keeps a job from anything.
-fn bound(pipeline: &str) -> Space {
-    Space::with(pipeline).bound().env("HOME", "/nowhere").env("TMPDIR", "/nowhere")
+fn unprivileged(pipeline: &str) -> Space {
+    Space::with(pipeline).unprivileged().env("HOME", "/nowhere").env("TMPDIR", "/nowhere")
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn no_stage_reads_what_it_does_not_declare_or_writes_outside_of_its_workspace() 
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("pipeline.yaml")).unwrap();
     let mut kinds = BTreeSet::new();
     for (pipeline, arguments) in [(study.as_str(), &["--profile", "ci"][..]), (OPEN, &[])] {
-        let space = bound(pipeline);
+        let space = unprivileged(pipeline);
         space.write("words/a", "one two\n").write("words/b/c", "three\n");
         fs::create_dir(space.join("words/empty")).unwrap();
         fs::set_permissions(space.join("words/b/c"), fs::Permissions::from_mode(0o755)).unwrap();
@@ -136,7 +136,7 @@ fn no_stage_reads_what_it_does_not_declare_or_writes_outside_of_its_workspace() 
 
 /// How a program fares that runs in the shut project, after it has run in the open one.
 fn fares(run: &str) -> Result<(), String> {
-    let space = bound("");
+    let space = unprivileged("");
     let env =
         format!("{{ PROJECT: '{}', SECRET: '{}' }}", space.path().display(), Digest::of(b"secret"));
     let culprit = format!("c: {{ command: {{ run: '{run}', outputs: [out], env: {env} }} }}");
@@ -145,7 +145,7 @@ fn fares(run: &str) -> Result<(), String> {
         format!("stages:\n  other: {{ file: {{ path: secret }} }}\n  {culprit}\n"),
     );
     space.write("secret", "secret").ok(&["run", "-j", "1"]);
-    let strays = space.everything().into_iter().filter(|path| path.ends_with("stray"));
+    let strays = space.all_paths().into_iter().filter(|path| path.ends_with("stray"));
     strays.for_each(|stray| fs::remove_file(stray).unwrap());
     alone(&space, &nodes(&space, &["c"])[0])
 }

@@ -38,7 +38,7 @@ fn another_program_that_is_put_in_the_place_of_ours_during_a_run_has_no_part_in_
     space.edit("PLACE", space.path().to_str().unwrap());
     space.edit("cat inputs/*/out > out'", "cat /proc/$PPID/comm /proc/$PPID/cmdline > out'");
     std::fs::copy(env!("CARGO_BIN_EXE_repro"), &ours).unwrap();
-    let ran = space.command_of(ours.to_str().unwrap(), &["run"]).output().unwrap();
+    let ran = space.command_for(ours.to_str().unwrap(), &["run"]).output().unwrap();
     assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
     assert_eq!(space.read("repro"), "exit 9\n");
     let outputs = space.digests();
@@ -115,7 +115,7 @@ stages:
   wide:
     train: { data: data, hidden: 8000, epochs: 1 }
 ";
-    let limited = Space::with(WIDE).started_by(&[
+    let limited = Space::with(WIDE).wrapped_in(&[
         "sh",
         "-c",
         "ulimit -v 150000 && RAYON_NUM_THREADS=1 exec \"$@\"",
@@ -125,7 +125,7 @@ stages:
     said(&failed, "wide: failed: the process died of signal 6\n");
     said(&failed, "wide | memory allocation of ");
     limited.ok(&["verify"]);
-    let space = limited.started_by(&[]);
+    let space = limited.wrapped_in(&[]);
     assert_eq!(space.ran(&[]), set(["wide"]));
     is_clean(&space);
 }

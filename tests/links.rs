@@ -182,7 +182,7 @@ fn what_cannot_be_read_to_its_end_in_the_place_of_any_file_neither_hangs_a_comma
     let undisturbed = space.digests();
     for file in &files {
         for (what, put) in NO_FILES {
-            let copied = Space::tiny().started_by(BOUNDED);
+            let copied = Space::tiny().wrapped_in(BOUNDED);
             copy(space.path(), copied.path(), true);
             let path = copied.join(file);
             fs::remove_file(&path).or_else(|_| fs::create_dir_all(path.parent().unwrap())).unwrap();

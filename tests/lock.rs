@@ -1,6 +1,6 @@
 //! pipeline.lock: what makes it, what is held to it, and what is refused.
 
-use crate::space::{Output, Space, flip};
+use crate::space::{Output, Space, flip_byte};
 use repro::engine::key::{Artifact, Digest};
 use repro::engine::record::lockfile::Lockfile;
 use serde_json::Value as Json;
@@ -112,8 +112,8 @@ fn verify_refuses_a_lock_whose_lines_were_edited_held_to_it_or_not() {
     space.write(LOCK, space.read(LOCK).replace(&format!("{node}\n"), ""));
     let refused = space.exits(2, &["verify"]).stderr;
     insta::assert_snapshot!(refused, @r"
-    error: pipeline.lock:5:1: the root of [profile once] is not that of its lines: a line was lost, added or edited
-    hint: restore the file, or `repro lock --profile once` locks what the cache has now
+    error: pipeline.lock:5:1: the root of [profile once] does not match its lines: a line was removed, added or edited
+    hint: restore the file, or run `repro lock --profile once` to lock the cached results
     ");
     assert_eq!(space.exits(2, &["verify", "--locked"]).stderr, refused);
 }
@@ -176,7 +176,7 @@ fn a_digest_that_differs_ends_the_run_with_4_and_the_answer_is_kept() {
     insta::assert_snapshot!(without_digests(&output.stderr), @r"
     error: pipeline.lock: 1 output of [profile once] differs:
       `nets@end=b`, `net.safetensors`: expected DIGEST, found DIGEST
-    hint: what was found is kept (`repro show nets@end=b`); if it is meant, `repro lock --profile once` expects it from now on
+    hint: the new outputs are in the cache (see `repro show nets@end=b`); if the change is intended, run `repro lock --profile once`
     ");
     assert!(
         output.stderr.contains(&Digest::of(b"something else").to_string()),
@@ -202,7 +202,7 @@ fn verify_compares_what_is_cached_and_tells_what_is_not() {
     pipeline.lock: 4 compared, 0 not cached; root DIGEST
     error: pipeline.lock: 1 output of [profile once] differs:
       `curves`, `points.csv`: expected DIGEST, found DIGEST
-    hint: what was found is kept (`repro show curves`); if it is meant, `repro lock --profile once` expects it from now on
+    hint: the new outputs are in the cache (see `repro show curves`); if the change is intended, run `repro lock --profile once`
     ");
     let json: Json =
         serde_json::from_str(&space.exits(4, &["verify", "--locked", "--json"]).stdout).unwrap();
@@ -219,7 +219,7 @@ fn verify_compares_what_is_cached_and_tells_what_is_not() {
     hint: `repro run --profile once` brings them up to date
     ");
     space.ok(&["run"]);
-    flip(&space.object(&space.digests()["data"]["data.json"]));
+    flip_byte(&space.object(&space.digests()["data"]["data.json"]));
     space.exits(5, &["verify", "--locked"]);
 }
 
@@ -229,15 +229,15 @@ fn a_pipeline_with_other_nodes_than_the_lock_is_refused_before_anything_runs() {
     let before = space.files("runs").len();
     space.edit("end: [a, b]", "end: [a, b], prior: [none, {dropout: 0.5}]");
     insta::assert_snapshot!(said(&space.exits(2, &["run", "--locked"])), @r"
-    error: pipeline.lock:5:1: [profile once] lacks `curves@prior=dropout-0.5` (6 nodes in all)
-    hint: `repro lock --profile once` locks what the cache has now
+    error: pipeline.lock:5:1: [profile once] has no entry for `curves@prior=dropout-0.5` (6 nodes missing)
+    hint: run `repro lock --profile once` to lock the cached results
     ");
     let with_more = locked();
     with_more
         .edit("  curves:\n    evaluate: { a: nets@end=a, b: nets@end=b, data: data, curve: linear, points: 3 }\n", "");
     insta::assert_snapshot!(said(&with_more.exits(2, &["verify", "--locked"])), @r"
-    error: pipeline.lock:5:1: [profile once] has `curves`, which the pipeline has not (1 node in all)
-    hint: `repro lock --profile once` locks what the cache has now
+    error: pipeline.lock:5:1: [profile once] has `curves`, which is not in the pipeline (1 node too many)
+    hint: run `repro lock --profile once` to lock the cached results
     ");
     assert_eq!(space.files("runs").len(), before);
 }
@@ -252,8 +252,8 @@ fn without_a_lock_or_with_a_spoilt_one_the_command_to_type_is_told() {
     assert!(!space.join("cache").exists());
     let space = locked();
     insta::assert_snapshot!(said(&space.exits(2, &["run", "--locked", "--profile", "twice"])), @r"
-    error: pipeline.lock: [profile twice] is not in the lock
-    hint: `repro run --profile twice`, then `repro lock --profile twice` adds it
+    error: pipeline.lock: there is no section [profile twice]
+    hint: run `repro run --profile twice`, then `repro lock --profile twice`
     ");
     let good = space.read(LOCK);
     space.write(LOCK, good.replacen("curves ", "curves x ", 1));
@@ -264,7 +264,7 @@ fn without_a_lock_or_with_a_spoilt_one_the_command_to_type_is_told() {
     space.write(LOCK, good.replace("[profile once]", "<<<<<<< HEAD\n[profile once]"));
     let conflict = said(&space.exits(2, &["lock"]));
     insta::assert_snapshot!(conflict, @r"
-    error: pipeline.lock:4:1: a merge conflict is not resolved
+    error: pipeline.lock:4:1: there is an unresolved merge conflict
     hint: keep the lines of either side, then `repro lock --profile NAME` makes that profile's part anew
     ");
     assert_eq!(said(&space.exits(2, &["verify", "--locked"])), conflict);

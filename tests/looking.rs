@@ -45,6 +45,6 @@ fn commands_that_read_answer_at_once_while_another_process_holds_the_cache_alone
     let mut waiting = space.spawn(&["run", "--json", "--wait-for-lock"]);
     std::thread::sleep(Duration::from_millis(100));
     lock.unlock().unwrap();
-    waiting.until(|event| event["event"] == "ended");
+    waiting.wait_for(|event| event["event"] == "ended");
     assert_eq!(waiting.wait().0, Some(0));
 }

@@ -1,22 +1,30 @@
-//! The program from outside: each test is a project folder of its own, a few runs of `repro`, and what they said and left.
+//! End-to-end tests: each creates a project folder, runs `repro` in it and checks output and files.
 //!
-//! A test's name is its claim. What ran comes first, results second: a cache that gives right numbers by working twice is
-//! broken. No test needs the network, MNIST or the time of day.
+//! A test's name is the claim that it checks. Tests check first which nodes ran, then the results:
+//! a cache that returns right results after needless work is broken. No test needs the network or
+//! MNIST.
 
 mod cache;
 mod carried;
 mod clock;
+mod command_stage;
 mod data;
-mod declared;
+mod declared_files;
 mod disk;
 mod environment;
 mod faults;
+mod file_stage;
 mod fuzz;
 mod gc;
 mod golden;
 mod history;
-mod house;
+mod hostile_names;
+mod modules;
 mod inspect;
+mod invalid_fields;
+mod invalid_inputs;
+mod invalid_selection;
+mod invalidation;
 mod isolation;
 mod jobs;
 mod limits;
@@ -24,20 +32,19 @@ mod links;
 mod lock;
 mod looking;
 mod malformed;
-mod names;
-mod open;
 mod processes;
 mod protocol;
 mod readme;
 mod recompute;
 mod repeat;
+mod same_stat;
 mod schema;
 mod shared;
 mod space;
 mod stages;
 mod streams;
+mod style;
 mod survive;
 mod unchanged;
-mod unseen;
 mod values;
 mod workers;

@@ -1,6 +1,6 @@
 //! What a stage starts ends with it, wherever it hides and however the stage ends; and which signals end a run.
 
-use crate::space::{Running, Space, eventually, lives, nothing, set};
+use crate::space::{Running, Space, is_alive, nothing, set, wait_until};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -34,14 +34,14 @@ fn escaping(escape: &str, then: &str, more: &str) -> Space {
 /// Starts a run and waits until the process has escaped.
 fn begun(space: &Space) -> Running {
     let run = space.spawn(&["run", "--json"]);
-    eventually("it has begun", || space.join("pid").exists());
+    wait_until("it has begun", || space.join("pid").exists());
     run
 }
 
 #[track_caller]
 fn is_gone(space: &Space, how: &str) {
     let pid = space.read("pid");
-    eventually(&format!("the process that escaped is gone: {how}"), || !lives(pid.trim()));
+    wait_until(&format!("the process that escaped is gone: {how}"), || !is_alive(pid.trim()));
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn what_a_stage_has_started_ends_with_it_before_its_outputs_are_taken() {
     for (how, escape) in ESCAPES {
         let space = escaping(escape, "echo x > out.txt", "");
         assert_eq!(space.ran(&[]), set(["c"]), "{how}");
-        assert!(!lives(space.read("pid").trim()), "{how}: not a moment later");
+        assert!(!is_alive(space.read("pid").trim()), "{how}: not a moment later");
     }
 }
 
@@ -58,7 +58,7 @@ fn what_a_failed_stage_has_started_ends_with_it() {
     for (how, escape) in ESCAPES {
         let space = escaping(escape, "exit 3", "");
         space.exits(1, &["run"]);
-        assert!(!lives(space.read("pid").trim()), "{how}");
+        assert!(!is_alive(space.read("pid").trim()), "{how}");
     }
 }
 
@@ -82,11 +82,11 @@ fn what_a_stage_has_started_ends_when_the_run_is_interrupted() {
 fn what_a_stage_has_started_ends_at_once_when_the_run_is_quit() {
     for (how, escape) in ESCAPES {
         let space = escaping(escape, "sleep 1000", "");
-        let space = space.started_by(&["sh", "-c", "ulimit -c 0; exec \"$@\"", "sh"]);
+        let space = space.wrapped_in(&["sh", "-c", "ulimit -c 0; exec \"$@\"", "sh"]);
         let run = begun(&space);
         run.signal("QUIT");
         assert_eq!(run.wait().0, None, "{how}: it dies of the signal");
-        assert!(!lives(space.read("pid").trim()), "{how}");
+        assert!(!is_alive(space.read("pid").trim()), "{how}");
     }
 }
 
@@ -105,7 +105,7 @@ fn what_a_stage_has_started_ends_with_it_when_the_run_was_killed_and_its_result_
     for (how, escape) in ESCAPES {
         let space = escaping(escape, "sleep 1; echo x > out.txt", "");
         begun(&space).orphan_jobs();
-        eventually("the stage ends", || space.pending(&[]).is_empty());
+        wait_until("the stage ends", || space.pending(&[]).is_empty());
         is_gone(&space, how);
         assert_eq!(space.ran(&[]), nothing(), "{how}");
     }
@@ -117,7 +117,7 @@ fn what_a_stage_has_started_ends_when_its_time_is_up_though_the_run_was_killed()
         let space = escaping(escape, "sleep 1000", "      time-limit: 1\n");
         begun(&space).orphan_jobs();
         let pid = space.read("pid");
-        eventually(how, || !lives(pid.trim()));
+        wait_until(how, || !is_alive(pid.trim()));
     }
 }
 
@@ -130,7 +130,7 @@ fn what_a_stage_has_started_ends_when_its_job_is_killed() {
         let (code, said) = run.wait();
         assert_eq!(code, Some(1), "{how}: {said}");
         let pid = space.read("pid");
-        assert!(!lives(pid.trim()), "{how}");
+        assert!(!is_alive(pid.trim()), "{how}");
     }
 }
 
@@ -162,7 +162,7 @@ fn a_program_that_ends_well_because_it_was_told_to_end_has_no_result() {
         );
         space.write("pipeline.yaml", pipeline);
         let run = space.spawn(&["run", "--json"]);
-        eventually("it has begun", || started.exists());
+        wait_until("it has begun", || started.exists());
         if more.is_empty() {
             run.signal("INT");
         }
@@ -195,7 +195,7 @@ fn a_signal_that_was_ignored_when_the_run_was_started_stays_ignored() {
         ("QUIT", "trap '' QUIT; exec \"$@\""),
         ("TERM", "trap '' TERM; exec \"$@\""),
     ] {
-        let space = brief().started_by(&["sh", "-c", starter, "sh"]);
+        let space = brief().wrapped_in(&["sh", "-c", starter, "sh"]);
         let run = begun(&space);
         run.signal(signal);
         let (code, said) = run.wait();
@@ -208,9 +208,9 @@ fn a_program_ignores_no_signal_because_the_run_does() {
     const IGNORING: &[&str] = &["sh", "-c", "trap '' HUP INT QUIT TERM; exec \"$@\"", "sh"];
     let run = "run: 'grep SigIgn /proc/self/status > out', outputs: [out]";
     let space =
-        Space::with(&format!("stages: {{ c: {{ command: {{ {run} }} }} }}")).started_by(IGNORING);
+        Space::with(&format!("stages: {{ c: {{ command: {{ {run} }} }} }}")).wrapped_in(IGNORING);
     space.ok(&["run"]);
-    let told = space.read(space.object(&space.digests()["c"]["out"]));
+    let told = space.output("c", "out");
     let ignored = u64::from_str_radix(told.trim_start_matches("SigIgn:").trim(), 16).unwrap();
     // HUP, INT, QUIT, PIPE, TERM and CHLD.
     let bits = [1, 2, 3, 13, 15, 17].map(|signal| 1_u64 << (signal - 1));
@@ -220,7 +220,7 @@ fn a_program_ignores_no_signal_because_the_run_does() {
 #[test]
 fn a_run_that_is_started_by_a_process_that_does_not_wait_for_children_waits_for_its_own() {
     const CARELESS: &[&str] = &["perl", "-e", "$SIG{CHLD} = 'IGNORE'; exec @ARGV"];
-    let space = brief().started_by(CARELESS);
+    let space = brief().wrapped_in(CARELESS);
     assert_eq!(space.ran(&[]), set(["c"]));
 }
 
@@ -230,10 +230,10 @@ fn the_children_of_a_shell_that_has_become_a_run_are_left_alone() {
     let other = space.join("other");
     let shell = format!("sleep 1000 & echo $! > {}; exec \"$@\"", other.display());
     let mut command =
-        space.command_of("sh", &["-c", &shell, "sh", env!("CARGO_BIN_EXE_repro"), "run"]);
+        space.command_for("sh", &["-c", &shell, "sh", env!("CARGO_BIN_EXE_repro"), "run"]);
     assert!(command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
     let pid = space.read("other");
-    assert!(lives(pid.trim()));
+    assert!(is_alive(pid.trim()));
     Command::new("kill").arg(pid.trim()).status().unwrap();
 }
 
@@ -244,7 +244,7 @@ fn a_run_ends_by_an_interrupt_while_it_hashes_large_files() {
     std::fs::File::create(space.join("big")).unwrap().set_len(1 << 40).unwrap();
     for signal in ["INT", "TERM", "HUP"] {
         let mut run = space.spawn(&["run", "--json"]);
-        run.until(|event| event["event"] == "started");
+        run.wait_for(|event| event["event"] == "started");
         std::thread::sleep(Duration::from_millis(200));
         let told = Instant::now();
         run.signal(signal);
@@ -266,7 +266,7 @@ fn a_stage_that_asks_the_terminal_fails_instead_of_stopping_for_ever() {
     let ask = "run: 'read answer < /dev/tty; echo x > out', outputs: [out]";
     let space = Space::with(&format!("stages: {{ c: {{ command: {{ {ask} }} }} }}"));
     let run = format!("{} run", env!("CARGO_BIN_EXE_repro"));
-    let mut command = space.command_of("timeout", &["60", "script", "-qec", &run, "/dev/null"]);
+    let mut command = space.command_for("timeout", &["60", "script", "-qec", &run, "/dev/null"]);
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");

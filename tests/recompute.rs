@@ -1,6 +1,6 @@
 //! `verify --recompute`: what is cached is run again, aside, and compared bit by bit.
 
-use crate::space::{Space, TINY, eventually, lives};
+use crate::space::{Space, TINY, is_alive, wait_until};
 use repro::engine::cache::entry::Entry;
 use repro::engine::cache::store::Store;
 use serde_json::Value as Json;
@@ -161,7 +161,7 @@ fn a_damaged_input_is_told_before_anything_is_run_again() {
     let images = shown.lines().find(|line| line.contains("output   train-images")).unwrap();
     // As long as before and sealed as before, so that only hashing tells: `verify` does, before anything runs.
     let digest = images.split_whitespace().nth(2).unwrap();
-    crate::space::flip(&space.object(digest));
+    crate::space::flip_byte(&space.object(digest));
     let refused = space.exits(5, &["verify", "--recompute", NET]);
     assert!(refused.stderr.contains(digest), "{}", refused.stderr);
 }
@@ -218,17 +218,17 @@ fn slow_again() -> Space {
 #[test]
 fn a_recomputation_that_is_interrupted_leaves_no_job_behind() {
     for signals in [&["INT"][..], &["TERM"], &["HUP"], &["INT", "INT"], &["QUIT"]] {
-        let space = slow_again().started_by(&["sh", "-c", "ulimit -c 0; exec \"$@\"", "sh"]);
+        let space = slow_again().wrapped_in(&["sh", "-c", "ulimit -c 0; exec \"$@\"", "sh"]);
         let verify = space.spawn(&["verify", "--recompute", "-j", "2"]);
         let pids = || fs::read_to_string(space.join("pids")).unwrap_or_default();
-        eventually("both run", || pids().lines().count() == 2);
+        wait_until("both run", || pids().lines().count() == 2);
         for signal in signals {
             verify.signal(signal);
             std::thread::sleep(Duration::from_millis(20));
         }
         let code = if signals == ["QUIT"] { None } else { Some(130) };
         assert_eq!(verify.wait().0, code, "{signals:?}");
-        assert!(pids().lines().all(|pid| !lives(pid)), "{signals:?}");
+        assert!(pids().lines().all(|pid| !is_alive(pid)), "{signals:?}");
     }
 }
 
@@ -246,7 +246,7 @@ fn a_recomputation_that_meets_an_error_leaves_no_job_behind() {
     space.write("again", "");
     let refused = space.exits(7, &["verify", "--recompute", "-j", "3"]);
     assert!(refused.stderr.contains("cannot read `"), "{}", refused.stderr);
-    assert!(space.read("pids").lines().all(|pid| !lives(pid)));
+    assert!(space.read("pids").lines().all(|pid| !is_alive(pid)));
 }
 
 #[test]

@@ -106,8 +106,8 @@ fn one_flipped_digit_of_one_digest_is_found() {
     let refused = space.exits(4, &[&["run", node, "--locked"], &CI[..]].concat()).stderr;
     let message = format!(
         "error: pipeline.lock: 1 output of [profile ci] differs:\n  `{node}`, `net.safetensors`: expected {other}{}, \
-         found {expected}\nhint: what was found is kept (`repro show {node}`); if it is meant, `repro lock --profile ci` \
-         expects it from now on\n",
+         found {expected}\nhint: the new outputs are in the cache (see `repro show {node}`); \
+         if the change is intended, run `repro lock --profile ci`\n",
         &expected[1..]
     );
     assert!(refused.ends_with(&message), "{refused}");

@@ -1,15 +1,27 @@
-//! The JSON Schema of pipeline.yaml, and what shells and `man` are told.
+//! The JSON Schema of pipeline.yaml, shell completions and man pages.
 
 use crate::space::{Space, TINY};
 use serde_json::{Value as Json, json};
 use std::path::Path;
 
-fn project(path: &str) -> String {
+fn read_project(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
 fn schema() -> Json {
-    serde_json::from_str(&project("pipeline.schema.json")).unwrap()
+    serde_json::from_str(&read_project("pipeline.schema.json")).unwrap()
+}
+
+/// The names that a field of a stage kind may have as its value, in the order of the schema.
+pub(crate) fn names_of(kind: &str, field: &str) -> Vec<String> {
+    let schema = schema();
+    let values = &schema["$defs"][kind]["properties"][field]["anyOf"][0];
+    let name = |variant: &Json| match variant.get("required") {
+        Some(names) => names[0].as_str().unwrap().to_owned(),
+        None => variant.get("const").unwrap_or(variant).as_str().unwrap().to_owned(),
+    };
+    let variants = values.get("enum").or_else(|| values.get("oneOf")).unwrap();
+    variants.as_array().unwrap().iter().map(name).collect()
 }
 
 fn yaml(text: &str) -> Json {
@@ -17,27 +29,28 @@ fn yaml(text: &str) -> Json {
     serde_yaml::from_str_with_options(text, options).unwrap()
 }
 
-/// Where and why `value` breaks `schema`: as much of JSON Schema as ours uses; a word that is not known here is a failure.
-/// A checker from the registry would change the features that polars and serde_json are built with, so that tests and
-/// releases would be two builds; this one was compared with Python's `jsonschema` on the cases below.
-fn broken(root: &Json, schema: &Json, value: &Json, at: &str) -> Vec<String> {
+/// Where `value` violates `schema`, and which keyword. Panics on a keyword that our schema does not
+/// use. A validator crate would change the features that polars and serde_json are built with, so
+/// that tests and releases would be two builds; this one agrees with Python's `jsonschema` on the
+/// cases below.
+fn violations(root: &Json, schema: &Json, value: &Json, at: &str) -> Vec<String> {
     let mut found = Vec::new();
-    for (word, rule) in schema.as_object().unwrap() {
-        let forms = || {
+    for (keyword, rule) in schema.as_object().unwrap() {
+        let matching = || {
             rule.as_array()
                 .unwrap()
                 .iter()
-                .filter(|form| broken(root, form, value, at).is_empty())
+                .filter(|schema| violations(root, schema, value, at).is_empty())
                 .count()
         };
         let size = value.as_object().map(|map| map.len() as u64);
-        let holds = match word.as_str() {
+        let holds = match keyword.as_str() {
             "$schema" | "$defs" | "title" | "description" | "default" => true,
             "$ref" => {
                 let target = root.pointer(rule.as_str().unwrap().strip_prefix('#').unwrap());
-                found.extend(broken(
+                found.extend(violations(
                     root,
-                    target.unwrap_or_else(|| panic!("{rule} leads nowhere")),
+                    target.unwrap_or_else(|| panic!("{rule} is not defined")),
                     value,
                     at,
                 ));
@@ -60,14 +73,14 @@ fn broken(root: &Json, schema: &Json, value: &Json, at: &str) -> Vec<String> {
             "enum" => rule.as_array().unwrap().contains(value),
             "minimum" => value.as_f64().is_none_or(|x| x >= rule.as_f64().unwrap()),
             "maximum" => value.as_f64().is_none_or(|x| x <= rule.as_f64().unwrap()),
-            "anyOf" => forms() > 0,
-            "oneOf" => forms() == 1,
+            "anyOf" => matching() > 0,
+            "oneOf" => matching() == 1,
             "items" => {
                 value
                     .as_array()
                     .into_iter()
                     .flatten()
-                    .for_each(|item| found.extend(broken(root, rule, item, at)));
+                    .for_each(|item| found.extend(violations(root, rule, item, at)));
                 true
             }
             "required" => value.as_object().is_none_or(|map| {
@@ -78,7 +91,7 @@ fn broken(root: &Json, schema: &Json, value: &Json, at: &str) -> Vec<String> {
             "properties" => {
                 for (name, rule) in rule.as_object().unwrap() {
                     if let Some(field) = value.get(name) {
-                        found.extend(broken(root, rule, field, &format!("{at}/{name}")));
+                        found.extend(violations(root, rule, field, &format!("{at}/{name}")));
                     }
                 }
                 true
@@ -92,7 +105,9 @@ fn broken(root: &Json, schema: &Json, value: &Json, at: &str) -> Vec<String> {
                     match rule {
                         Json::Bool(true) => {}
                         Json::Bool(false) => found.push(format!("{at}/{name}: unknown")),
-                        rule => found.extend(broken(root, rule, field, &format!("{at}/{name}"))),
+                        rule => {
+                            found.extend(violations(root, rule, field, &format!("{at}/{name}")))
+                        }
                     }
                 }
                 true
@@ -103,47 +118,49 @@ fn broken(root: &Json, schema: &Json, value: &Json, at: &str) -> Vec<String> {
                 let name = |name: &String| (1..=64).contains(&name.len()) && name.chars().all(fits);
                 value.as_object().is_none_or(|map| map.keys().all(name))
             }
-            other => panic!("the schema has a word that this checker does not know: {other}"),
+            other => panic!("unknown keyword in the schema: {other}"),
         };
         if !holds {
-            found.push(format!("{at}: {word}"));
+            found.push(format!("{at}: {keyword}"));
         }
     }
     found
 }
 
-fn breaks(text: &str) -> Vec<String> {
+fn violations_of(text: &str) -> Vec<String> {
     let schema = schema();
-    broken(&schema, &schema, &yaml(text), "")
+    violations(&schema, &schema, &yaml(text), "")
 }
 
 #[test]
-fn the_shipped_schema_is_what_the_command_prints_and_the_pipeline_names_it() {
-    assert_eq!(project("pipeline.schema.json"), Space::tiny().ok(&["schema"]).stdout);
+fn the_shipped_schema_is_the_output_of_the_command() {
+    assert_eq!(read_project("pipeline.schema.json"), Space::tiny().ok(&["schema"]).stdout);
     assert!(
-        project("pipeline.yaml")
+        read_project("pipeline.yaml")
             .starts_with("# yaml-language-server: $schema=pipeline.schema.json\n")
     );
 }
 
 #[test]
-fn the_shipped_pipeline_conforms_and_so_does_one_of_every_form() {
-    assert_eq!(breaks(&project("pipeline.yaml")), [""; 0]);
-    assert_eq!(breaks(TINY), [""; 0]);
+fn valid_pipelines_conform_to_the_schema() {
+    assert_eq!(violations_of(&read_project("pipeline.yaml")), [""; 0]);
+    assert_eq!(violations_of(TINY), [""; 0]);
     for stage in [
         "{ train: { data: d, hidden: [10, 50], prior: { normal: { variance: [1, 0.1] } } } }",
         "{ train: { data: d, hidden: 1, optimizer: [{ sgd: { rate: [0.1, 0.01] } }, adam: { }] } }",
-        "{ command: { run: [python3, x.py], outputs: [a.csv], params: { n: [1, 2] }, inputs: { x: a, y: [b, c] } } }",
-        "{ command: { run: 'sort x', outputs: [y], files: [z], env: { LANG: C }, memory: 2GiB, time-limit: 1.5 } }",
+        "{ command: { run: [python3, x.py], outputs: [a.csv], params: { n: [1, 2] }, \
+         inputs: { x: a, y: [b, c] } } }",
+        "{ command: { run: 'sort x', outputs: [y], files: [z], env: { LANG: C }, memory: 2GiB, \
+         time-limit: 1.5 } }",
         "{ file: { path: [a, b/] } }",
     ] {
-        assert_eq!(breaks(&format!("stages: {{ s: {stage} }}")), [""; 0], "{stage}");
+        assert_eq!(violations_of(&format!("stages: {{ s: {stage} }}")), [""; 0], "{stage}");
     }
 }
 
 #[test]
-fn a_misspelt_field_kind_or_value_does_not_conform() {
-    let shipped = project("pipeline.yaml");
+fn a_misspelt_kind_field_or_value_violates_the_schema() {
+    let shipped = read_project("pipeline.yaml");
     for (from, to) in [
         ("epochs: 30", "epoch: 30"),
         ("    train:\n", "    trian:\n"),
@@ -156,93 +173,134 @@ fn a_misspelt_field_kind_or_value_does_not_conform() {
         ("data: { otherwise: digits }", "data: { otherwise: digit }"),
     ] {
         assert!(shipped.contains(from), "{from}");
-        assert_ne!(breaks(&shipped.replacen(from, to, 1)), [""; 0], "{to}");
+        assert_ne!(violations_of(&shipped.replacen(from, to, 1)), [""; 0], "{to}");
     }
-    let versioned = |version: &str| {
-        breaks(&format!(
-            "stages: {{ s: {{ command: {{ run: x, outputs: [y], env: {{ PY: {version} }} }} }} }}"
-        ))
-    };
-    assert_eq!(versioned("'3.10'"), [""; 0]);
-    assert_eq!(versioned("3.10"), [""; 0]);
-    assert_ne!(versioned("null"), [""; 0], "a stage removes nothing");
-    let removing = "stages: { s: { command: { run: x, outputs: [y] } } }\nprofiles: { p: { s: { env: { PY: null }, run: null } } }";
-    assert_eq!(breaks(removing), [""; 0]);
-    assert_ne!(breaks("stages: { s: { align: { a: x } } }"), [""; 0], "an input is missing");
-    assert_ne!(breaks("stages: { s: { align: { a: x, b: y }, train: {} } }"), [""; 0], "two kinds");
-    assert_ne!(breaks("stages: { }"), [""; 0], "no stage");
+    for (text, error) in [
+        ("stages: { s: { align: { a: x } } }", "a missing input"),
+        ("stages: { s: { align: { a: x, b: y }, train: {} } }", "two kinds"),
+        ("stages: { }", "no stage"),
+    ] {
+        assert_ne!(violations_of(text), [""; 0], "{error}");
+    }
 }
 
 #[test]
-fn every_shell_and_man_are_told_of_every_command() {
+fn null_removes_a_field_in_a_profile_but_is_no_value_in_a_stage() {
+    let with_variable = |value: &str| {
+        violations_of(&format!(
+            "stages: {{ s: {{ command: {{ run: x, outputs: [y], env: {{ PY: {value} }} }} }} }}"
+        ))
+    };
+    assert_eq!(with_variable("'3.10'"), [""; 0]);
+    assert_eq!(with_variable("3.10"), [""; 0]);
+    assert_ne!(with_variable("null"), [""; 0]);
+    let removing = "stages: { s: { command: { run: x, outputs: [y] } } }\n\
+                    profiles: { p: { s: { env: { PY: null }, run: null } } }";
+    assert_eq!(violations_of(removing), [""; 0]);
+}
+
+/// The commands that `repro --help` lists.
+fn commands(space: &Space) -> Vec<String> {
+    let help = space.ok(&["--help"]).stdout;
+    let (_, list) = help.split_once("\nCommands:\n").unwrap();
+    let (list, _) = list.split_once("\n\n").unwrap();
+    // A continued description is indented further.
+    let lines = list.lines().filter(|line| !line.starts_with("   "));
+    lines.map(|line| line.split_whitespace().next().unwrap().to_owned()).collect()
+}
+
+/// The shells that `repro completions --help` lists.
+fn shells(space: &Space) -> Vec<String> {
+    let help = space.ok(&["completions", "-h"]).stdout;
+    let (_, list) = help.split_once("[possible values: ").unwrap();
+    list.split_once(']').unwrap().0.split(", ").map(|shell| shell.trim().to_owned()).collect()
+}
+
+#[test]
+fn the_completions_of_every_shell_call_repro() {
     let space = Space::tiny();
-    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
-        let script = space.ok(&["completions", shell]).stdout;
-        assert!(script.contains("REPRO_COMPLETE"), "{shell} asks `repro` itself: {script}");
+    let shells = shells(&space);
+    assert!(shells.contains(&"bash".to_owned()), "{shells:?}");
+    for shell in shells {
+        let script = space.ok(&["completions", &shell]).stdout;
+        assert!(script.contains("REPRO_COMPLETE"), "{shell}: {script}");
     }
+}
+
+#[test]
+fn every_command_but_the_internal_one_has_a_man_page() {
+    let space = Space::tiny();
     let page = space.ok(&["man"]).stdout;
     assert!(page.contains(".TH repro 1") && page.contains("Exit codes"), "{page}");
     let written = space.ok(&["man", "pages"]).stdout;
     assert!(written.lines().all(|path| space.join(path).is_file()));
+    let commands = commands(&space);
+    assert!(commands.contains(&"verify".to_owned()), "{commands:?}");
+    for command in commands.iter().filter(|command| *command != "help") {
+        let page = format!("pages/repro-{command}.1");
+        assert!(written.lines().any(|path| path == page), "{page}: {written}");
+    }
     assert!(space.read("pages/repro-verify.1").contains("recompute"));
-    assert!(!space.join("pages/repro-exec.1").exists(), "what only `run` uses is no command");
+    assert!(!space.join("pages/repro-exec.1").exists());
 }
 
-/// What Tab offers for the last of these words.
-fn offered(space: &Space, words: &[&str]) -> Vec<String> {
-    let mut asked = space.command(&[&["--", "repro"], words].concat());
-    asked.env("REPRO_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", words.len().to_string());
-    let output = asked.env("_CLAP_IFS", "\n").output().unwrap();
+/// The completions of the last of these words.
+fn completions(space: &Space, words: &[&str]) -> Vec<String> {
+    let mut command = space.command(&[&["--", "repro"], words].concat());
+    command.env("REPRO_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", words.len().to_string());
+    let output = command.env("_CLAP_IFS", "\n").output().unwrap();
     String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
 #[test]
-fn tab_offers_commands_options_stages_nodes_and_profiles() {
+fn commands_options_stages_nodes_and_profiles_are_completed() {
     let space = Space::tiny();
-    assert!(offered(&space, &["ver"]).contains(&"verify".to_owned()));
-    assert!(offered(&space, &["verify", "--reco"]).contains(&"--recompute".to_owned()));
-    assert_eq!(offered(&space, &["run", "net"]), ["nets", "nets@"]);
-    let nodes = offered(&space, &["why", "nets@"]);
+    assert!(completions(&space, &["ver"]).contains(&"verify".to_owned()));
+    assert!(completions(&space, &["verify", "--reco"]).contains(&"--recompute".to_owned()));
+    assert_eq!(completions(&space, &["run", "net"]), ["nets", "nets@"]);
+    let nodes = completions(&space, &["why", "nets@"]);
     assert!(nodes.len() > 1 && nodes.iter().all(|node| node.starts_with("nets@")), "{nodes:?}");
     assert!(space.nodes().is_superset(&nodes.into_iter().collect()));
     space.write(
         "profiles.yaml",
         "stages: { a: { file: { path: x } } }\nprofiles: { fast: {}, full: {} }\n",
     );
-    let profiles = offered(&space, &["--pipeline", "profiles.yaml", "run", "--profile", "f"]);
+    let profiles = completions(&space, &["--pipeline", "profiles.yaml", "run", "--profile", "f"]);
     assert_eq!(profiles, ["fast", "full"]);
     assert_eq!(
-        offered(space.write("pipeline.yaml", "a: ["), &["run", "net"]),
+        completions(space.write("pipeline.yaml", "a: ["), &["run", "net"]),
         [""; 0],
-        "nor is it an error"
+        "no completions, and no error"
     );
-    assert!(!space.join("cache").exists(), "nothing is written");
+    assert!(!space.join("cache").exists(), "completing creates no cache");
 }
 
 #[test]
-fn bash_is_offered_whole_names_whatever_it_takes_for_the_ends_of_words() {
+fn bash_completes_names_that_contain_its_word_separators() {
     let space = Space::tiny();
     let nodes: Vec<String> =
         space.nodes().into_iter().filter(|name| name.starts_with("nets@")).collect();
-    let (all, beginning) = (nodes[0].clone(), &nodes[0][..nodes[0].len() - 1]);
-    let ask = format!(
-        "repro() {{ {} \"$@\"; }}; eval \"$(repro completions bash)\"; COMP_LINE='repro why {beginning}'; \
-         COMP_POINT=${{#COMP_LINE}}; _repro; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+    let (name, typed) = (nodes[0].clone(), &nodes[0][..nodes[0].len() - 1]);
+    let script = format!(
+        "repro() {{ {} \"$@\"; }}; eval \"$(repro completions bash)\"; \
+         COMP_LINE='repro why {typed}'; COMP_POINT=${{#COMP_LINE}}; _repro; \
+         printf '%s\\n' \"${{COMPREPLY[@]}}\"",
         env!("CARGO_BIN_EXE_repro")
     );
-    let said = std::process::Command::new("bash")
-        .args(["-c", &ask])
+    let output = std::process::Command::new("bash")
+        .args(["-c", &script])
         .current_dir(space.path())
         .output()
         .unwrap();
-    let said = String::from_utf8(said.stdout).unwrap();
-    let word = beginning.rsplit(['@', '=']).next().unwrap();
-    let expected = all.strip_prefix(beginning.strip_suffix(word).unwrap()).unwrap();
-    assert!(said.lines().any(|line| line == expected), "`{expected}` in: {said}");
+    let replies = String::from_utf8(output.stdout).unwrap();
+    // bash replaces only the text after the last separator.
+    let word = typed.rsplit(['@', '=']).next().unwrap();
+    let expected = name.strip_prefix(typed.strip_suffix(word).unwrap()).unwrap();
+    assert!(replies.lines().any(|line| line == expected), "`{expected}` in: {replies}");
 }
 
 #[test]
-fn what_a_command_does_not_use_is_refused() {
+fn an_option_that_a_command_does_not_use_is_refused() {
     let space = Space::tiny();
     for (command, option) in
         [("schema", ["-S", "nets.epochs=2"]), ("log", ["--profile", "x"]), ("gc", ["-S", "a.b=1"])]
@@ -253,9 +311,9 @@ fn what_a_command_does_not_use_is_refused() {
 }
 
 #[test]
-fn the_program_alone_tells_its_commands_but_for_that_of_its_own_use() {
-    let told = Space::tiny().exits(2, &[]).stderr;
-    assert!(told.contains("verify") && !told.contains("exec"), "{told}");
-    let told = Space::tiny().exits(2, &["-q"]).stderr;
-    assert_eq!(told, "error: repro: a command is missing\nhint: `repro help` lists them\n");
+fn without_a_command_the_help_is_printed_without_the_internal_command() {
+    let help = Space::tiny().exits(2, &[]).stderr;
+    assert!(help.contains("verify") && !help.contains("exec"), "{help}");
+    let error = Space::tiny().exits(2, &["-q"]).stderr;
+    assert_eq!(error, "error: repro: a command is missing\nhint: `repro help` lists them\n");
 }

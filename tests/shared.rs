@@ -38,7 +38,7 @@ fn who_may_read_and_write_the_cache_is_for_the_umask_and_the_folder_to_say() {
         (0o027, ["sh", "-c", "umask 027; exec \"$0\" \"$@\""]),
         (0o077, ["sh", "-c", "umask 077; exec \"$0\" \"$@\""]),
     ] {
-        let space = Space::with(SMALL).started_by(&starter);
+        let space = Space::with(SMALL).wrapped_in(&starter);
         fs::create_dir(space.join("cache")).unwrap();
         fs::set_permissions(space.join("cache"), fs::Permissions::from_mode(0o2777 & !umask))
             .unwrap();
@@ -69,9 +69,9 @@ fn who_may_read_and_write_the_cache_is_for_the_umask_and_the_folder_to_say() {
 
 #[test]
 fn a_second_user_who_may_only_read_can_ask_for_everything_and_is_told_what_is_not_allowed() {
-    let space = Space::with(SMALL).bound();
+    let space = Space::with(SMALL).unprivileged();
     space.ok(&["run"]);
-    let shut = space.shut(|_| 0o555);
+    let shut = space.chmod_all(|_| 0o555);
     for command in [
         &["plan"][..],
         &["plan", "--check"],

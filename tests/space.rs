@@ -1,4 +1,4 @@
-//! `Space`: a project folder that a test writes, runs, changes and runs again.
+//! [`Space`]: a temporary project in which a test runs `repro`, edits files and runs it again.
 
 use repro::process::{REQUESTS, heeded};
 use serde_json::Value as Json;
@@ -13,18 +13,20 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
 
-/// Every stage kind, 29 nodes, a fraction of a second.
+/// A pipeline with every stage kind of the study: 29 nodes, run in a fraction of a second.
 pub(crate) const TINY: &str = "\
 seed: 0
 stages:
   data:
     fetch: { dataset: digits, train: 300, test: 100 }
   nets:
-    train: { data: data, hidden: [3, 4], prior: [none, { normal: { variance: 0.01 } }], end: [a, b], epochs: 2 }
+    train: { data: data, hidden: [3, 4], prior: [none, { normal: { variance: 0.01 } }], \
+     end: [a, b], epochs: 2 }
   matched:
     align: { a: nets@end=a, b: nets@end=b }
   curves:
-    evaluate: { a: nets@end=a, b: nets@end=b, data: data, curve: [linear, arc+wa], points: 5, wa_points: 3 }
+    evaluate: { a: nets@end=a, b: nets@end=b, data: data, curve: [linear, arc+wa], points: 5, \
+     wa_points: 3 }
   matched-curves:
     evaluate: { a: nets@end=a, b: matched, data: data, curve: arc, points: 5 }
   tables:
@@ -35,7 +37,7 @@ stages:
     report: { data: data, tables: tables, figures: figures }
 ";
 
-/// Few nodes, for texts that are read whole.
+/// A pipeline of few nodes, for snapshots of whole outputs.
 pub(crate) const SMALL: &str = "\
 profile: once
 stages:
@@ -52,9 +54,34 @@ profiles:
   twice: { nets: { epochs: 2 } }
 ";
 
-/// What is left of the world outside: no data folder, no forced instruction set, and a proxy that nobody listens at, so
-/// that no test can reach the network by mistake.
-const FORGOTTEN: [&str; 8] = [
+/// A `file` stage, a script that counts its lines, and a copy of the result.
+pub(crate) const COUNTING: &str = "\
+stages:
+  raw:
+    file: { path: data/raw }
+  count:
+    command:
+      run: sh count.sh
+      files: [count.sh]
+      inputs: { rows: raw }
+      outputs: [count.txt]
+      env: { LABEL: rows }
+      params: { factor: 2 }
+      time-limit: 60
+      retries: 0
+      threads: 1
+      memory: 1MiB
+  copy:
+    command:
+      { run: 'cp inputs/count/count.txt copy.txt', inputs: { count: count }, outputs: [copy.txt] }
+";
+
+/// The script of [`COUNTING`].
+pub(crate) const COUNT: &str =
+    "cat inputs/rows/*.csv | wc -l > count.txt\necho \"$LABEL $REPRO_PARAM_FACTOR\" >> count.txt\n";
+
+/// Variables of the caller that would change what `repro` does or prints.
+const REMOVED_VARIABLES: [&str; 8] = [
     "REPRO_DATA",
     "REPRO_SIMD",
     "NO_COLOR",
@@ -64,19 +91,20 @@ const FORGOTTEN: [&str; 8] = [
     "no_proxy",
     "RUST_BACKTRACE",
 ];
-const PROXIES: [&str; 6] =
+/// Set to [`CLOSED_PORT`], so that no test reaches the network by mistake.
+const PROXY_VARIABLES: [&str; 6] =
     ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
-const NOBODY: &str = "http://127.0.0.1:9";
+const CLOSED_PORT: &str = "http://127.0.0.1:9";
 
-/// A folder with a pipeline.yaml, removed at the end of the test.
+/// A temporary folder with a pipeline.yaml, removed when dropped.
 pub(crate) struct Space {
     folder: TempDir,
-    environment: Vec<(String, String)>,
-    starter: Vec<&'static str>,
+    variables: Vec<(String, String)>,
+    wrapper: Vec<&'static str>,
 }
 
-/// What starts a program of root's that permissions bind, as they bind everybody else's.
-const BOUND: &[&str] = &[
+/// Runs a program without root's capability to ignore file permissions.
+const UNPRIVILEGED: &[&str] = &[
     "setpriv",
     "--bounding-set=-dac_override,-dac_read_search",
     "--inh-caps=-dac_override,-dac_read_search",
@@ -84,54 +112,62 @@ const BOUND: &[&str] = &[
 ];
 
 impl Space {
-    /// With `pipeline` in pipeline.yaml.
+    /// A project with this pipeline.yaml.
     pub(crate) fn with(pipeline: &str) -> Space {
         Space::within(&std::env::temp_dir(), pipeline)
     }
 
     fn within(parent: &Path, pipeline: &str) -> Space {
         let folder = tempfile::Builder::new().prefix("repro-test-").tempdir_in(parent).unwrap();
-        let space = Space { folder, environment: Vec::new(), starter: Vec::new() };
+        let space = Space { folder, variables: Vec::new(), wrapper: Vec::new() };
         space.write("pipeline.yaml", pipeline);
         space
     }
 
-    /// With [`TINY`], never run.
+    /// A project of [`TINY`] that has not run.
     pub(crate) fn tiny() -> Space {
         Space::with(TINY)
     }
 
-    /// With [`TINY`], run to its end: a copy of one such folder, times of files included.
+    /// A project of [`TINY`] that has run: a copy, with file times, of one folder for all tests.
     pub(crate) fn run_tiny() -> Space {
-        // A static is never dropped: this one folder, of a megabyte, stays behind where cargo keeps such things.
-        static ONCE: LazyLock<Space> = LazyLock::new(|| {
+        // A static is never dropped, so this folder (1 MB) remains in cargo's folder for tests.
+        static SHARED: LazyLock<Space> = LazyLock::new(|| {
             let space = Space::within(Path::new(env!("CARGO_TARGET_TMPDIR")), TINY);
             space.ok(&["run"]);
             space
         });
         let space = Space::tiny();
-        copy(ONCE.path(), space.path(), true);
+        copy(SHARED.path(), space.path(), true);
         space
     }
 
-    /// From now on the program sees this variable.
+    /// A project of [`COUNTING`] with its files, that has not run.
+    pub(crate) fn counting() -> Space {
+        let space = Space::with(COUNTING);
+        space.write("count.sh", COUNT);
+        space.write("data/raw/a.csv", "1\n2\n").write("data/raw/b.csv", "3\n");
+        space
+    }
+
+    /// Sets an environment variable for later runs of `repro`.
     pub(crate) fn env(mut self, name: &str, value: impl Into<String>) -> Space {
-        self.environment.push((name.to_owned(), value.into()));
+        self.variables.push((name.to_owned(), value.into()));
         self
     }
 
-    /// From now on permissions bind the program, even where it is root's.
-    pub(crate) fn bound(self) -> Space {
-        if rustix::process::geteuid().is_root() { self.started_by(BOUND) } else { self }
+    /// Runs `repro` with file permissions enforced, even if the user is root.
+    pub(crate) fn unprivileged(self) -> Space {
+        if rustix::process::geteuid().is_root() { self.wrapped_in(UNPRIVILEGED) } else { self }
     }
 
-    /// From now on these words stand before the program and its arguments.
-    pub(crate) fn started_by(self, words: &[&'static str]) -> Space {
-        Space { starter: words.to_vec(), ..self }
+    /// Runs `repro` as the last arguments of this command.
+    pub(crate) fn wrapped_in(self, words: &[&'static str]) -> Space {
+        Space { wrapper: words.to_vec(), ..self }
     }
 
-    /// Keeps the folder after the test, for looking at.
-    #[expect(dead_code, reason = "put into a test while working on it")]
+    /// Keeps the folder after the test, to inspect it.
+    #[expect(dead_code, reason = "used while debugging a test")]
     pub(crate) fn eject(self) -> PathBuf {
         self.folder.keep()
     }
@@ -156,7 +192,7 @@ impl Space {
         fs::read_to_string(&path).unwrap_or_else(|e| panic!("cannot read {}: {e}", path.display()))
     }
 
-    /// Replaces `from`, which must be there once, in pipeline.yaml.
+    /// Replaces `from`, which must occur once, in pipeline.yaml.
     #[track_caller]
     pub(crate) fn edit(&self, from: &str, to: &str) -> &Space {
         let text = self.read("pipeline.yaml");
@@ -164,28 +200,27 @@ impl Space {
         self.write("pipeline.yaml", text.replace(from, to))
     }
 
-    /// `repro` in this folder, in a world of its own.
+    /// A `repro` command in this folder, isolated from the caller's environment.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        self.command_of(env!("CARGO_BIN_EXE_repro"), arguments)
+        self.command_for(env!("CARGO_BIN_EXE_repro"), arguments)
     }
 
-    /// The same with a `program` that lies elsewhere.
-    pub(crate) fn command_of(&self, program: &str, arguments: &[&str]) -> Command {
+    /// The same for another program.
+    pub(crate) fn command_for(&self, program: &str, arguments: &[&str]) -> Command {
         LazyLock::force(&DEFAULT_SIGNALS);
-        let words = [&self.starter[..], &[program]].concat();
+        let words = [&self.wrapper[..], &[program]].concat();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]);
         command.args(arguments).current_dir(self.path()).stdin(Stdio::null());
-        FORGOTTEN.iter().for_each(|name| _ = command.env_remove(name));
-        PROXIES.iter().for_each(|name| _ = command.env(name, NOBODY));
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        REMOVED_VARIABLES.iter().for_each(|name| _ = command.env_remove(name));
+        PROXY_VARIABLES.iter().for_each(|name| _ = command.env(name, CLOSED_PORT));
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         let output = self.command(arguments).output().unwrap();
-        let text =
-            |bytes: Vec<u8>| String::from_utf8(bytes).expect("what the program says is UTF-8");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output is UTF-8");
         Output {
             code: output.status.code(),
             stdout: text(output.stdout),
@@ -193,13 +228,13 @@ impl Space {
         }
     }
 
-    /// Runs what must end well.
+    /// Runs `repro`, which must succeed.
     #[track_caller]
     pub(crate) fn ok(&self, arguments: &[&str]) -> Output {
         self.exits(0, arguments)
     }
 
-    /// Runs what must end with `code`.
+    /// Runs `repro`, which must exit with `code`.
     #[track_caller]
     pub(crate) fn exits(&self, code: i32, arguments: &[&str]) -> Output {
         let output = self.run(arguments);
@@ -207,13 +242,13 @@ impl Space {
         output
     }
 
-    /// The nodes that `run` with these arguments runs; it must end well.
+    /// Runs `repro run`, which must succeed; returns the nodes that it ran.
     #[track_caller]
     pub(crate) fn ran(&self, arguments: &[&str]) -> BTreeSet<String> {
         self.ok(&[&["run", "--json"], arguments].concat()).ran()
     }
 
-    /// What `plan --json` says.
+    /// The nodes of `repro plan --json`.
     #[track_caller]
     pub(crate) fn plan(&self, arguments: &[&str]) -> Vec<Json> {
         let plan: Json =
@@ -222,18 +257,18 @@ impl Space {
         plan["nodes"].as_array().unwrap().clone()
     }
 
-    /// The names of all nodes that the plan has in a state other than `cached`.
+    /// The nodes that `repro plan` does not list as cached.
     #[track_caller]
     pub(crate) fn pending(&self, arguments: &[&str]) -> BTreeSet<String> {
         self.plan(arguments).iter().filter(|n| n["state"] != "cached").map(name).collect()
     }
 
-    /// Every node's name.
+    /// The names of all nodes.
     pub(crate) fn nodes(&self) -> BTreeSet<String> {
         self.plan(&[]).iter().map(name).collect()
     }
 
-    /// The digests of every output of every node; all must be up to date.
+    /// The digest of each output of each node; every node must be cached.
     #[track_caller]
     pub(crate) fn digests(&self) -> BTreeMap<String, BTreeMap<String, String>> {
         let digests = |node: &Json| {
@@ -251,12 +286,18 @@ impl Space {
         self.plan(&[]).iter().map(digests).collect()
     }
 
-    /// Where an object lies.
+    /// The text of an output of a node, which must be cached.
+    #[track_caller]
+    pub(crate) fn output(&self, node: &str, file: &str) -> String {
+        self.read(self.object(&self.digests()[node][file]))
+    }
+
+    /// The path of an object in the cache.
     pub(crate) fn object(&self, digest: &str) -> PathBuf {
         self.join("cache/v2/objects").join(digest)
     }
 
-    /// All files of a folder of the cache.
+    /// All files in a folder of the cache.
     pub(crate) fn files(&self, folder: &str) -> BTreeSet<PathBuf> {
         fs::read_dir(self.join("cache/v2").join(folder))
             .unwrap()
@@ -264,13 +305,13 @@ impl Space {
             .collect()
     }
 
-    /// The leases there are, without the file that processes lock to take turns at them.
+    /// The leases, without the file that processes lock before they break a stale lease.
     pub(crate) fn leases(&self) -> BTreeSet<PathBuf> {
         self.files("leases").into_iter().filter(|lease| !lease.ends_with("burial")).collect()
     }
 
-    /// Everything in the project, folders before what they hold.
-    pub(crate) fn everything(&self) -> Vec<PathBuf> {
+    /// All paths in the project, folders before their contents.
+    pub(crate) fn all_paths(&self) -> Vec<PathBuf> {
         let mut found = vec![self.path().to_owned()];
         let mut next = 0;
         while let Some(path) = found.get(next).cloned() {
@@ -282,26 +323,27 @@ impl Space {
         found
     }
 
-    /// Gives everything in the project its permissions, until what this gives is dropped.
-    pub(crate) fn shut(&self, mode: impl Fn(&Path) -> u32) -> Shut {
+    /// Sets the permissions of all paths in the project; dropping the guard restores them.
+    pub(crate) fn chmod_all(&self, mode: impl Fn(&Path) -> u32) -> RestoreModes {
         let mode_of = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
-        let shut = Shut(self.everything().into_iter().map(|path| (mode_of(&path), path)).collect());
-        shut.0.iter().rev().for_each(|(_, path)| permit(path, mode(path)));
-        shut
+        let guard =
+            RestoreModes(self.all_paths().into_iter().map(|path| (mode_of(&path), path)).collect());
+        guard.0.iter().rev().for_each(|(_, path)| chmod(path, mode(path)));
+        guard
     }
 
-    /// Starts `repro`, the first of a process group of its own.
+    /// Starts `repro` as the leader of a new process group.
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Running {
         let mut command = self.command(arguments);
         let mut child =
             command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let events = BufReader::new(child.stdout.take().unwrap());
-        Running { child, events, seen: Vec::new() }
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Running { child, stdout, events: Vec::new() }
     }
 }
 
-/// A script that runs the tests in the background has Ctrl-C ignored, and a program inherits what is
-/// ignored. What is handled it does not inherit: each test's program begins with the default.
+/// A script that runs the tests in the background ignores Ctrl-C, and a child process inherits
+/// ignored signals, but not handled ones: with handlers here, `repro` starts with the defaults.
 static DEFAULT_SIGNALS: LazyLock<()> = LazyLock::new(|| {
     let heeded = heeded(&REQUESTS);
     for signal in REQUESTS.into_iter().filter(|signal| !heeded.contains(signal)) {
@@ -309,24 +351,21 @@ static DEFAULT_SIGNALS: LazyLock<()> = LazyLock::new(|| {
     }
 });
 
-/// See [`Space::shut`].
-pub(crate) struct Shut(Vec<(u32, PathBuf)>);
+/// The permissions that [`Space::chmod_all`] found.
+pub(crate) struct RestoreModes(Vec<(u32, PathBuf)>);
 
-impl Drop for Shut {
+impl Drop for RestoreModes {
     fn drop(&mut self) {
-        // From the top, for what is in a shut folder cannot be seen.
-        self.0
-            .iter()
-            .filter(|(_, path)| path.exists())
-            .for_each(|(mode, path)| permit(path, *mode));
+        // Top down: the contents of a folder without permissions cannot be reached.
+        self.0.iter().filter(|(_, path)| path.exists()).for_each(|(mode, path)| chmod(path, *mode));
     }
 }
 
-fn permit(path: &Path, mode: u32) {
+fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Copies a folder, the permissions of its files and, if asked, their times.
+/// Copies a folder with the permissions of its files and, if `times`, their modification times.
 pub(crate) fn copy(from: &Path, to: &Path, times: bool) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -343,14 +382,14 @@ pub(crate) fn copy(from: &Path, to: &Path, times: bool) {
     }
 }
 
-/// Writes over a sealed file.
+/// Overwrites a read-only file.
 pub(crate) fn overwrite(path: &Path, bytes: &[u8]) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
     fs::write(path, bytes).unwrap();
 }
 
 /// Changes one byte in the middle of a file.
-pub(crate) fn flip(path: &Path) {
+pub(crate) fn flip_byte(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x10;
@@ -361,27 +400,26 @@ pub(crate) fn name(node: &Json) -> String {
     node["node"].as_str().unwrap().to_owned()
 }
 
-/// Those of `nodes` whose names have one of `parts` in them.
-pub(crate) fn with_any(nodes: &BTreeSet<String>, parts: &[&str]) -> BTreeSet<String> {
+/// The nodes whose names contain one of `parts`.
+pub(crate) fn containing(nodes: &BTreeSet<String>, parts: &[&str]) -> BTreeSet<String> {
     nodes.iter().filter(|node| parts.iter().any(|part| node.contains(part))).cloned().collect()
 }
 
-/// Whether a process is there, and not merely unburied.
-pub(crate) fn lives(pid: &str) -> bool {
+/// Whether a process exists and is not a zombie.
+pub(crate) fn is_alive(pid: &str) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
-/// Waits for what takes a moment.
+/// Waits up to 30 seconds for a condition.
 #[track_caller]
-pub(crate) fn eventually(what: &str, test: impl Fn() -> bool) {
-    let until = Instant::now() + Duration::from_secs(30);
+pub(crate) fn wait_until(condition: &str, test: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
     while !test() {
-        assert!(Instant::now() < until, "never: {what}");
+        assert!(Instant::now() < deadline, "timed out: {condition}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// A set of names.
 pub(crate) fn set<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
     names.into_iter().map(str::to_owned).collect()
 }
@@ -390,7 +428,7 @@ pub(crate) fn nothing() -> BTreeSet<String> {
     BTreeSet::new()
 }
 
-/// What a finished `repro` said.
+/// The output of a finished `repro`.
 pub(crate) struct Output {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
@@ -398,7 +436,7 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// The lines of `run --json`.
+    /// The events of `run --json`, one per line.
     pub(crate) fn events(&self) -> Vec<Json> {
         let parse = |line: &str| {
             serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON ({e}): {line}"))
@@ -406,45 +444,45 @@ impl Output {
         self.stdout.lines().map(parse).collect()
     }
 
-    /// The nodes of all events of one sort.
-    pub(crate) fn told(&self, event: &str) -> BTreeSet<String> {
-        told(&self.events(), event)
+    /// The nodes with an event of this name.
+    pub(crate) fn nodes_of(&self, event: &str) -> BTreeSet<String> {
+        nodes_of(&self.events(), event)
     }
 
     pub(crate) fn ran(&self) -> BTreeSet<String> {
-        self.told("finished")
+        self.nodes_of("finished")
     }
 
     pub(crate) fn cached(&self) -> BTreeSet<String> {
-        self.told("cached")
+        self.nodes_of("cached")
     }
 }
 
-fn told(events: &[Json], event: &str) -> BTreeSet<String> {
+fn nodes_of(events: &[Json], event: &str) -> BTreeSet<String> {
     events.iter().filter(|e| e["event"] == event).map(name).collect()
 }
 
-/// A `repro run --json` that is still going on. Ended with its whole group when dropped.
+/// A running `repro run --json`. Dropping it kills its process group.
 pub(crate) struct Running {
     child: Child,
-    events: BufReader<std::process::ChildStdout>,
-    seen: Vec<Json>,
+    stdout: BufReader<std::process::ChildStdout>,
+    events: Vec<Json>,
 }
 
 impl Running {
-    /// Waits until `test` holds of an event.
+    /// Reads events until one satisfies `test`.
     #[track_caller]
-    pub(crate) fn until(&mut self, test: impl Fn(&Json) -> bool) {
+    pub(crate) fn wait_for(&mut self, test: impl Fn(&Json) -> bool) {
         loop {
             let mut line = String::new();
             assert!(
-                self.events.read_line(&mut line).unwrap() > 0,
-                "it ended before that: {:?}",
-                self.seen
+                self.stdout.read_line(&mut line).unwrap() > 0,
+                "`repro` ended before the event: {:?}",
+                self.events
             );
             let event: Json = serde_json::from_str(&line).unwrap();
             let found = test(&event);
-            self.seen.push(event);
+            self.events.push(event);
             if found {
                 return;
             }
@@ -453,42 +491,43 @@ impl Running {
 
     /// Waits until `count` nodes have finished.
     #[track_caller]
-    pub(crate) fn until_finished(&mut self, count: usize) {
+    pub(crate) fn wait_for_finished(&mut self, count: usize) {
         while self.finished().len() < count {
-            self.until(|event| event["event"] == "finished");
+            self.wait_for(|event| event["event"] == "finished");
         }
     }
 
     /// The nodes that have finished so far.
     pub(crate) fn finished(&self) -> BTreeSet<String> {
-        told(&self.seen, "finished")
+        nodes_of(&self.events, "finished")
     }
 
-    /// Sends a signal to the process group, as a terminal does; `KILL` goes to its jobs too, each with a group of its own.
+    /// Sends a signal to the process group, as a terminal does. `KILL` is also sent to the jobs,
+    /// each of which leads its own group.
     pub(crate) fn signal(&self, signal: &str) {
         let run = format!("-{}", self.child.id());
-        // Stopped first, so that it starts no job that is not among those found: one may run for ever.
+        // Stop `repro` first, so that it starts no further job while its jobs are listed.
         let jobs = if signal == "KILL" && send("STOP", &run) {
             children(self.child.id())
         } else {
             Vec::new()
         };
-        assert!(send(signal, &run), "the process group is there until it is waited for");
+        assert!(send(signal, &run), "the process group exists until it is waited for");
         jobs.into_iter().for_each(kill_job);
     }
 
-    /// Kills its jobs, and nothing that these have started.
+    /// Kills the jobs, but no process that a job has started.
     pub(crate) fn kill_jobs(&self) {
         children(self.child.id()).into_iter().for_each(|job| _ = send("KILL", &job.to_string()));
     }
 
-    /// Kills the run itself and none of its jobs, as a machine short of memory might.
+    /// Kills `repro` but not its jobs, as the kernel may when memory is short.
     pub(crate) fn orphan_jobs(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Waits for the end; gives the exit code, none if a signal killed it, and standard error.
+    /// Waits for `repro` to exit; returns its exit code, `None` after a signal, and stderr.
     pub(crate) fn wait(mut self) -> (Option<i32>, String) {
         let mut stderr = String::new();
         std::io::Read::read_to_string(&mut self.child.stderr.take().unwrap(), &mut stderr).unwrap();
@@ -496,7 +535,7 @@ impl Running {
     }
 }
 
-/// Sends a signal to a process, or to a group after a `-`; whether there was any.
+/// Sends a signal to a process, or to a group if `to` begins with `-`; returns whether it exists.
 fn send(signal: &str, to: &str) -> bool {
     Command::new("kill")
         .args(["-s", signal, "--", to])
@@ -506,15 +545,15 @@ fn send(signal: &str, to: &str) -> bool {
         .success()
 }
 
-/// Kills a job with its process group, if it is there still, and if it has got so far as to have one.
+/// Kills a job and its process group, if they exist.
 fn kill_job(job: u32) {
     send("KILL", &format!("-{job}"));
     send("KILL", &job.to_string());
 }
 
-/// The processes that process `parent` has started.
+/// The child processes of `parent`.
 fn children(parent: u32) -> Vec<u32> {
-    let started = |pid: &u32| {
+    let is_child = |pid: &u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let rest = stat.rsplit_once(')').map(|(_, rest)| rest.to_owned()).unwrap_or_default();
         rest.split_whitespace().nth(1) == Some(&parent.to_string())
@@ -522,7 +561,7 @@ fn children(parent: u32) -> Vec<u32> {
     let names = fs::read_dir("/proc")
         .unwrap()
         .filter_map(|entry| entry.unwrap().file_name().into_string().ok());
-    names.filter_map(|name| name.parse().ok()).filter(started).collect()
+    names.filter_map(|name| name.parse().ok()).filter(is_child).collect()
 }
 
 impl Drop for Running {

@@ -1,6 +1,6 @@
 //! What a cache lives through: lost and edited files, crashes, interrupts, a second run, failing stages.
 
-use crate::space::{Space, flip, name, nothing, overwrite, set, with_any};
+use crate::space::{Space, containing, flip_byte, name, nothing, overwrite, set};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
@@ -66,7 +66,7 @@ fn two_pipelines_whose_names_differ_in_their_ending_have_reports_of_their_own() 
 fn of_two_runs_at_once_with_other_overrides_one_has_laid_out_the_whole_report() {
     let space = Space::run_tiny();
     let report = || -> BTreeMap<std::path::PathBuf, Vec<u8>> {
-        let files = space.everything().into_iter().filter(|path| path.is_file());
+        let files = space.all_paths().into_iter().filter(|path| path.is_file());
         let reports = space.join("reports");
         files
             .filter(|path| path.starts_with(&reports))
@@ -126,7 +126,7 @@ fn a_flipped_byte_is_named_by_verify_and_the_next_run_remakes_the_object() {
     let sample = a_sample_of_objects(&space);
     assert!(sample.len() > 20, "every stage is in it: {sample:?}");
     for (digest, what) in &sample {
-        flip(&space.object(digest));
+        flip_byte(&space.object(digest));
         let verified = space.exits(5, &["verify"]);
         assert!(verified.stderr.contains(digest), "{what}:\n{}", verified.stderr);
         assert!(verified.stderr.contains("hint: "), "{}", verified.stderr);
@@ -151,7 +151,7 @@ fn a_flipped_byte_is_noticed_by_the_next_run_itself() {
         ("report", "report.md"),
     ] {
         let digest = &undisturbed[node][file];
-        flip(&space.object(digest));
+        flip_byte(&space.object(digest));
         let output = space.ok(&["run", "--json"]);
         assert_eq!(output.ran(), set([node]), "equal bytes stop there");
         let running = output.events().into_iter().find(|e| e["event"] == "running").unwrap();
@@ -166,7 +166,7 @@ fn damaged_bytes_are_kept_aside() {
     let space = Space::run_tiny();
     let digest = space.digests()["report"]["report.md"].clone();
     let mut bytes = fs::read(space.object(&digest)).unwrap();
-    flip(&space.object(&digest));
+    flip_byte(&space.object(&digest));
     space.exits(5, &["verify"]);
     let kept = fs::read(space.join("cache/v2/quarantine").join(&digest)).unwrap();
     let middle = bytes.len() / 2;
@@ -236,12 +236,12 @@ fn a_damaged_recipe_is_named_by_verify_and_does_not_stop_a_run() {
     let space = Space::run_tiny();
     let undisturbed = space.digests();
     for recipe in space.files("recipes") {
-        flip(&recipe);
+        flip_byte(&recipe);
     }
     assert_eq!(space.ran(&["--force"]), space.nodes());
     assert_eq!(space.digests(), undisturbed);
     let recipe = space.files("recipes").into_iter().next().unwrap();
-    flip(&recipe);
+    flip_byte(&recipe);
     let key = recipe.file_stem().unwrap().to_str().unwrap().to_owned();
     let node = space.plan(&[]).into_iter().find(|node| node["key"] == key.as_str()).unwrap();
     let refused = space.exits(5, &["show", &name(&node)]).stderr;
@@ -297,7 +297,7 @@ fn a_run_killed_at_any_moment_is_gone_on_with_and_gives_what_an_undisturbed_one_
     for moment in [1, 5, 12, 18, 24, 27] {
         let space = Space::tiny();
         let mut run = space.spawn(&["run", "--json"]);
-        run.until_finished(moment);
+        run.wait_for_finished(moment);
         run.signal("KILL");
         let finished = run.finished();
         let (code, _) = run.wait();
@@ -326,7 +326,7 @@ stages:
 /// Starts [`SLOW`] and waits until only the slow net is left.
 fn busy(space: &Space) -> crate::space::Running {
     let mut run = space.spawn(&["run", "--json", "-j", "2"]);
-    run.until_finished(3);
+    run.wait_for_finished(3);
     run
 }
 
@@ -363,7 +363,7 @@ fn two_runs_at_once_share_the_cache_and_no_node_runs_twice() {
     let runs: Vec<_> = (0..3).map(|_| space.spawn(&["run", "--json", "-j", "2"])).collect();
     let mut ran = BTreeMap::new();
     for mut run in runs {
-        run.until(|event| event["event"] == "ended");
+        run.wait_for(|event| event["event"] == "ended");
         run.finished().into_iter().for_each(|node| *ran.entry(node).or_insert(0) += 1);
         assert_eq!(run.wait().0, Some(0));
     }
@@ -378,13 +378,13 @@ fn a_second_run_waits_for_what_the_first_is_at_work_on_and_takes_over_when_it_is
     let space = Space::with(SLOW);
     let first = busy(&space);
     let mut second = space.spawn(&["run", "--json", "-j", "2"]);
-    second.until(|event| event["event"] == "elsewhere" && event["node"] == "slow");
+    second.wait_for(|event| event["event"] == "elsewhere" && event["node"] == "slow");
     // Looking is always free.
     assert_eq!(space.pending(&[]), set(["slow"]));
     space.ok(&["show", "quick"]);
     space.ok(&["verify"]);
     first.signal("KILL");
-    second.until(|event| event["event"] == "running" && event["node"] == "slow");
+    second.wait_for(|event| event["event"] == "running" && event["node"] == "slow");
     assert_eq!(second.finished(), nothing());
 }
 
@@ -435,7 +435,7 @@ fn a_failing_stage_ends_the_run_with_1_and_tells_its_log_and_what_was_skipped() 
     assert!(space.read(log).contains("diverged"));
     let again = space.exits(1, &["run", "--json", "-j", "1"]);
     assert_eq!(
-        (again.ran(), again.told("failed")),
+        (again.ran(), again.nodes_of("failed")),
         (nothing(), set(["bad"])),
         "a failure is not cached"
     );
@@ -446,8 +446,8 @@ fn with_keep_going_all_that_does_not_hang_on_the_failure_runs() {
     let space = Space::with(DIVERGES);
     let failed = space.exits(1, &["run", "--json", "-k"]);
     assert_eq!(failed.ran(), set(["data", "good@end=a", "good@end=b", "curves"]));
-    assert_eq!(failed.told("failed"), set(["bad"]));
-    assert_eq!(failed.told("skipped"), set(["broken", "broken-curves"]));
+    assert_eq!(failed.nodes_of("failed"), set(["bad"]));
+    assert_eq!(failed.nodes_of("skipped"), set(["broken", "broken-curves"]));
     let ended = failed.events().pop().unwrap();
     assert_eq!((&ended["failed"], &ended["skipped"]), (&1.into(), &2.into()), "{ended}");
     assert_eq!(
@@ -465,5 +465,5 @@ fn a_quiet_run_still_tells_its_failures() {
         "{}",
         failed.stderr
     );
-    assert_eq!(with_any(&space.pending(&[]), &["good", "curves"]), set(["broken-curves"]));
+    assert_eq!(containing(&space.pending(&[]), &["good", "curves"]), set(["broken-curves"]));
 }

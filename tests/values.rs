@@ -1,5 +1,5 @@
-//! Values from pipeline.yaml to a program and back: a program is given what is written, and a value
-//! is the same in the recipe, the entry, the lock, the environment and what `--json` says.
+//! Values of pipeline.yaml: a command receives them as written, and a value has the same text in
+//! the recipe, the entry, the lock, the environment and JSON output. Lists are grid axes.
 
 use crate::space::{Space, TINY, name, nothing};
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-/// Scalars that a YAML parser would read as something else than their text.
+/// Scalars that a YAML parser may change.
 const SPELLINGS: [&str; 44] = [
     "001",
     "007",
@@ -60,22 +60,23 @@ const SPELLINGS: [&str; 44] = [
     "=",
 ];
 
-/// A command that writes its parameters and environment into `env`, and its arguments into `args`;
-/// `run` is its own list.
-fn printing(arguments: &str, more: &str) -> String {
-    // Where its folders are is another matter each time.
-    let line = r#"env -u HOME -u TMPDIR -u PWD -u OLDPWD -u _ -0 > env; printf "%s\0" "$@" > args"#;
+/// A stage `c` whose command writes its environment to `env` and its arguments to `args`.
+fn printing(arguments: &str, fields: &str) -> String {
+    // The variables that are removed hold paths that differ from run to run.
+    let script =
+        r#"env -u HOME -u TMPDIR -u PWD -u OLDPWD -u _ -0 > env; printf "%s\0" "$@" > args"#;
     format!(
-        "stages:\n  c:\n    command:\n      run: [sh, -c, '{line}', sh{arguments}]\n      outputs: [env, args]\n{more}"
+        "stages:\n  c:\n    command:\n      run: [sh, -c, '{script}', sh{arguments}]\n      \
+         outputs: [env, args]\n{fields}"
     )
 }
 
-/// What `file` of a node holds: texts, each ended by a NUL.
+/// The texts in an object, each terminated by NUL.
 fn texts(space: &Space, digest: &str) -> Vec<String> {
     space.read(space.object(digest)).split_terminator('\0').map(str::to_owned).collect()
 }
 
-/// The variables that the node `c` was given.
+/// The environment variables of the node `c`.
 fn variables(space: &Space) -> BTreeMap<String, String> {
     let texts = texts(space, &space.digests()["c"]["env"]);
     texts
@@ -86,7 +87,7 @@ fn variables(space: &Space) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn a_program_gets_what_is_written() {
+fn a_command_receives_values_as_written() {
     let (mut arguments, mut params, mut env) = (String::new(), String::new(), String::new());
     for (i, written) in SPELLINGS.iter().enumerate() {
         write!(arguments, ", {written}").unwrap();
@@ -105,8 +106,7 @@ fn a_program_gets_what_is_written() {
 }
 
 #[test]
-fn a_nodes_name_its_recipe_and_its_program_have_the_same_text_from_the_file_and_from_the_command_line()
- {
+fn a_value_has_one_text_in_name_recipe_and_command_from_the_file_and_from_an_override() {
     let list = SPELLINGS.join(", ");
     let written = Space::with(&printing("", &format!("      params: {{ n: [{list}] }}\n")));
     let set = Space::with(&printing("", ""));
@@ -136,7 +136,7 @@ fn a_nodes_name_its_recipe_and_its_program_have_the_same_text_from_the_file_and_
 }
 
 #[test]
-fn a_nodes_name_has_the_text_of_a_list_of_variables_or_of_a_field_that_is_a_text() {
+fn values_of_environment_and_text_fields_are_named_as_written() {
     let space =
         Space::with(&printing("", "      env: { A: [001, 1.0, 1] }\n      memory: [1_0, 10]\n"));
     let refused = space.exits(2, &["plan"]).stderr;
@@ -155,12 +155,12 @@ stages:
   figures: { plot: { data: data, tables: tables, figure: error-by-width } }
   r: { report: { data: data, tables: tables, figures: figures, about: [01, 1.0, 1] } }
 ";
-    let nodes = filling(report, "r", "tables").unwrap();
+    let nodes = inputs_of(report, "r", "tables").unwrap();
     assert_eq!(nodes.keys().collect::<Vec<_>>(), ["r@about=01", "r@about=1", "r@about=1.0"]);
 }
 
 #[test]
-fn files_outputs_inputs_stages_and_the_seed_are_called_as_they_are_written() {
+fn names_and_paths_that_look_like_numbers_are_used_as_written() {
     let space = Space::with(
         "\
 seed: 0x1F
@@ -180,11 +180,12 @@ profiles:
 }
 
 #[test]
-fn a_parameter_of_a_kind_is_a_number_however_it_is_written() {
+fn other_spellings_of_a_number_have_the_same_key() {
     let key = |variance: &str, epochs: &str| {
         let space = Space::with(&format!(
-            "stages:\n  data: {{ fetch: {{ dataset: digits, train: 300, test: 100 }} }}\n  nets: {{ train: {{ data: data, hidden: \
-             3, epochs: {epochs}, prior: {{ normal: {{ variance: {variance} }} }} }} }}\n"
+            "stages:\n  data: {{ fetch: {{ dataset: digits, train: 300, test: 100 }} }}\n  \
+             nets: {{ train: {{ data: data, hidden: 3, epochs: {epochs}, \
+             prior: {{ normal: {{ variance: {variance} }} }} }} }}\n"
         ));
         space.ok(&["run"]);
         space.plan(&[])[1]["key"].clone()
@@ -198,7 +199,10 @@ fn a_parameter_of_a_kind_is_a_number_however_it_is_written() {
 /// A finite number or a text, as JSON.
 fn scalar() -> impl Strategy<Value = Json> {
     prop_oneof![
-        4 => any::<u64>().prop_map(f64::from_bits).prop_filter("finite", |x| x.is_finite()).prop_map(Json::from),
+        4 => any::<u64>()
+            .prop_map(f64::from_bits)
+            .prop_filter("finite", |x| x.is_finite())
+            .prop_map(Json::from),
         1 => (1u32..1000, 1u32..1000).prop_map(|(a, b)| Json::from(f64::from(a) / f64::from(b))),
         1 => any::<i64>().prop_map(Json::from),
         1 => any::<u64>().prop_map(Json::from),
@@ -206,8 +210,8 @@ fn scalar() -> impl Strategy<Value = Json> {
     ]
 }
 
-/// Numbers and texts that most easily become others.
-fn awkward() -> Vec<Json> {
+/// Numbers and texts that are easily changed by parsing and printing.
+fn edge_cases() -> Vec<Json> {
     let floats = [
         -0.0,
         0.0,
@@ -250,12 +254,13 @@ fn awkward() -> Vec<Json> {
         "e\u{301}",
         "\u{10ffff}",
     ];
-    let whole = [i64::MIN, -1, (1 << 53) + 1, i64::MAX].map(Json::from);
-    let whole = whole.into_iter().chain([Json::from(u64::MAX), Json::from(i64::MAX as u64 + 1)]);
-    whole.chain(floats.map(Json::from)).chain(texts.map(Json::from)).collect()
+    let integers = [i64::MIN, -1, (1 << 53) + 1, i64::MAX].map(Json::from);
+    let integers =
+        integers.into_iter().chain([Json::from(u64::MAX), Json::from(i64::MAX as u64 + 1)]);
+    integers.chain(floats.map(Json::from)).chain(texts.map(Json::from)).collect()
 }
 
-/// A text in double quotes, with nothing in it that YAML might take for something else.
+/// A text in double quotes, with every character but letters and digits escaped.
 fn quoted(text: &str) -> String {
     let escaped = text.chars().map(|c| match c {
         'a'..='z' | 'A'..='Z' | '0'..='9' => c.to_string(),
@@ -268,20 +273,21 @@ fn yaml(value: &Json) -> String {
     value.as_str().map_or_else(|| value.to_string(), quoted)
 }
 
-/// The text that a program is given.
+/// The text that a command receives.
 fn text(value: &Json) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-fn drawn(count: usize) -> Vec<Json> {
+/// Random values, the same in each run, and the edge cases.
+fn sampled(count: usize) -> Vec<Json> {
     let mut runner = TestRunner::deterministic();
     let draw = |_| scalar().new_tree(&mut runner).unwrap().current();
-    (0..count).map(draw).chain(awkward()).collect()
+    (0..count).map(draw).chain(edge_cases()).collect()
 }
 
 #[test]
 fn a_value_survives_recipe_entry_lock_json_and_environment() {
-    let values = drawn(400);
+    let values = sampled(400);
     let mut params = String::new();
     values
         .iter()
@@ -289,11 +295,11 @@ fn a_value_survives_recipe_entry_lock_json_and_environment() {
         .for_each(|(i, value)| writeln!(params, "        p{i}: {}", yaml(value)).unwrap());
     let space = Space::with(&printing("", &format!("      params:\n{params}")));
     space.ok(&["run"]);
-    assert_eq!(space.ran(&[]), nothing(), "its recipe has the key that it is planned with");
-    let given = variables(&space);
+    assert_eq!(space.ran(&[]), nothing(), "a plan computes the key that was stored");
+    let variables = variables(&space);
     let shown: Json = serde_json::from_str(&space.ok(&["show", "--json", "c"]).stdout).unwrap();
     for (i, value) in values.iter().enumerate() {
-        assert_eq!(given.get(&format!("REPRO_PARAM_P{i}")), Some(&text(value)), "{value}");
+        assert_eq!(variables.get(&format!("REPRO_PARAM_P{i}")), Some(&text(value)), "{value}");
         let shown = &shown["nodes"][0]["recipe"]["params"]["params"][format!("p{i}")];
         assert_eq!(text(shown), text(value));
     }
@@ -307,7 +313,7 @@ fn a_value_survives_recipe_entry_lock_json_and_environment() {
 fn nodes_of_any_values_are_run_locked_verified_and_recomputed() {
     let mut unique = BTreeSet::new();
     let list: Vec<String> =
-        drawn(20).iter().filter(|value| unique.insert(text(value))).map(yaml).collect();
+        sampled(20).iter().filter(|value| unique.insert(text(value))).map(yaml).collect();
     let space = Space::with("");
     let write = |list: &[String]| {
         space.write(
@@ -317,19 +323,19 @@ fn nodes_of_any_values_are_run_locked_verified_and_recomputed() {
     };
     write(&list);
     let ran = space.ran(&[]);
-    assert_eq!(ran.len(), unique.len(), "no two are one");
+    assert_eq!(ran.len(), unique.len(), "one node for each value");
     space.ok(&["lock"]);
     space.ok(&["verify", "--locked"]);
     space.ok(&["verify", "--recompute", "--sample", "5"]);
     assert_eq!(space.ok(&["run", "--locked", "--json"]).ran(), nothing());
-    let mut turned = list;
-    turned.reverse();
-    write(&turned);
+    let mut reversed = list;
+    reversed.reverse();
+    write(&reversed);
     assert_eq!(space.ran(&[]), nothing());
 }
 
 #[test]
-fn a_variable_of_a_parameter_cannot_be_set_otherwise() {
+fn two_values_for_one_variable_of_a_command_are_refused() {
     let space = Space::with(&printing(
         "",
         "      params: { x: 1 }\n      env:\n        A: 1\n        REPRO_PARAM_X: 9\n",
@@ -346,7 +352,7 @@ fn a_variable_of_a_parameter_cannot_be_set_otherwise() {
 }
 
 #[test]
-fn nothing_where_a_text_is_wanted_is_refused_with_how_to_quote_it() {
+fn null_for_a_text_is_refused() {
     let refused = Space::with(&printing(", ~", "")).exits(2, &["plan"]).stderr;
     insta::assert_snapshot!(refused, @r#"
     error: pipeline.yaml:4:12: stage `c`: `run`: expected a text, found nothing
@@ -355,9 +361,10 @@ fn nothing_where_a_text_is_wanted_is_refused_with_how_to_quote_it() {
 }
 
 #[test]
-fn a_profile_sets_single_parameters_and_null_restores_what_is_not_written() {
-    let more = "      params: { x: 1, y: [2, 3] }\n      env: { A: a, B: b }\nprofiles:\n  p: { c: { params: { y: 4, z: 05 }, env: { A: null } } }\n";
-    let space = Space::with(&printing("", more));
+fn a_profile_or_an_override_sets_single_parameters_and_null_removes_them() {
+    let fields = "      params: { x: 1, y: [2, 3] }\n      env: { A: a, B: b }\n\
+                  profiles:\n  p: { c: { params: { y: 4, z: 05 }, env: { A: null } } }\n";
+    let space = Space::with(&printing("", fields));
     space.ok(&["run", "--profile", "p"]);
     let merged =
         Space::with(&printing("", "      params: { x: 1, y: 4, z: 05 }\n      env: { B: b }\n"));
@@ -370,23 +377,26 @@ fn a_profile_sets_single_parameters_and_null_restores_what_is_not_written() {
         key(&space, &["-S", "c.params.y=4", "-S", "c.params.z=05", "-S", "c.env={A: null}"]),
         expected
     );
+}
 
-    let asked = |value: &str| {
+#[test]
+fn null_restores_the_default_of_a_parameter() {
+    let params = |value: &str| {
         let mut pipeline = Pipeline::parse("p.yaml", TINY).unwrap();
         pipeline.apply_override(&format!("nets.epochs={value}")).unwrap();
         let plan = Plan::new(&pipeline, KINDS).unwrap();
         let nets = plan.nodes.iter().filter(|node| node.stage == "nets");
         nets.map(|node| node.resolved.params.clone()).collect::<Vec<_>>()
     };
-    assert_eq!(asked("null"), asked("30"), "the default of the kind");
-    assert_ne!(asked("null"), asked("29"));
+    assert_eq!(params("null"), params("30"));
+    assert_ne!(params("null"), params("29"));
 }
 
-/// The names of the nodes that fill `slot` of each node of a stage.
-fn filling(yaml: &str, stage: &str, slot: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
+/// For each node of a stage, the names of its inputs in `slot`.
+fn inputs_of(yaml: &str, stage: &str, slot: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
     let pipeline = Pipeline::parse("p.yaml", yaml).unwrap();
     let plan = Plan::new(&pipeline, KINDS)
-        .map_err(|fault| format!("{fault}; {}", fault.hint.as_deref().unwrap_or_default()))?;
+        .map_err(|error| format!("{error}; {}", error.hint.as_deref().unwrap_or_default()))?;
     let of = |node: &repro::engine::spec::plan::PlanNode| {
         let ids = node.inputs.iter().filter(|(name, _)| name == slot).flat_map(|(_, ids)| ids);
         (node.name.clone(), ids.map(|id| plan.node(*id).name.clone()).collect())
@@ -400,81 +410,83 @@ stages:
   cluster: { command: { run: x, outputs: [x], inputs: { raw: raw@part=1 } } }
 ";
 
-fn gathered(stage: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
-    filling(
-        &format!("{SAMPLES}  g: {{ command: {{ run: x, outputs: [x], {stage} }} }}\n"),
+/// The list input `all` of each node of a stage `g` with these fields.
+fn gathered(fields: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
+    inputs_of(
+        &format!("{SAMPLES}  g: {{ command: {{ run: x, outputs: [x], {fields} }} }}\n"),
         "g",
         "all[]",
     )
 }
 
-fn expect(nodes: &[(&str, &[&str])]) -> Result<BTreeMap<String, Vec<String>>, String> {
+fn nodes(nodes: &[(&str, &[&str])]) -> Result<BTreeMap<String, Vec<String>>, String> {
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     Ok(nodes.iter().map(|(node, inputs)| ((*node).to_owned(), names(inputs))).collect())
 }
 
 #[test]
-fn a_list_of_inputs_gathers_what_has_the_values_that_the_node_has_by_another_input() {
+fn a_list_of_inputs_gathers_nodes_that_agree_with_the_nodes_other_inputs() {
     let (a, b) = (
         ["raw@sample=a,part=1", "raw@sample=a,part=2"],
         ["raw@sample=b,part=1", "raw@sample=b,part=2"],
     );
-    let by_sample = expect(&[("g@sample=a", &a), ("g@sample=b", &b)]);
+    let by_sample = nodes(&[("g@sample=a", &a), ("g@sample=b", &b)]);
     assert_eq!(gathered("inputs: { all: [raw], one: cluster }"), by_sample);
     assert_eq!(gathered("inputs: { one: cluster, all: [raw] }"), by_sample, "in any order");
     let (one_a, one_b) = ([a[0], a[1], "cluster@sample=a"], [b[0], b[1], "cluster@sample=b"]);
     assert_eq!(
         gathered("inputs: { all: [raw, raw@part=1, cluster], one: cluster }"),
-        expect(&[("g@sample=a", &one_a), ("g@sample=b", &one_b)]),
-        "by each reference, and each instance once"
+        nodes(&[("g@sample=a", &one_a), ("g@sample=b", &one_b)]),
+        "from every reference, each instance once"
     );
 }
 
 #[test]
-fn a_list_of_inputs_gathers_what_has_the_values_of_the_nodes_own_lists() {
-    let one = expect(&[("g@sample=b", &["raw@sample=b,part=1", "raw@sample=b,part=2"])]);
+fn a_list_of_inputs_gathers_nodes_that_agree_with_the_nodes_own_axes() {
+    let one = nodes(&[("g@sample=b", &["raw@sample=b,part=1", "raw@sample=b,part=2"])]);
     assert_eq!(gathered("inputs: { all: [raw] }, params: { sample: [b] }"), one);
     let refused = gathered("inputs: { all: [raw] }, params: { sample: [b, c] }").unwrap_err();
     assert_eq!(
         refused,
-        "p.yaml:5:57: stage `g`: no instance of `all: raw` has `sample=c`; `g` has that by another input or a list; compare \
+        "p.yaml:5:57: stage `g`: no instance of `all: raw` has `sample=c`; the value comes from another input or a list of `g`; compare \
          the grids, or name a value here"
     );
 }
 
 #[test]
-fn a_reference_that_names_a_value_and_a_list_of_other_axes_gather_all_that_they_stand_for() {
+fn a_list_of_inputs_gathers_all_nodes_if_no_axis_is_shared() {
     let all = [
         "raw@sample=a,part=1",
         "raw@sample=a,part=2",
         "raw@sample=b,part=1",
         "raw@sample=b,part=2",
     ];
-    assert_eq!(gathered("inputs: { all: [raw] }"), expect(&[("g", &all)]));
+    assert_eq!(gathered("inputs: { all: [raw] }"), nodes(&[("g", &all)]));
     assert_eq!(
         gathered("inputs: { all: [raw] }, params: { other: [1, 2] }"),
-        expect(&[("g@other=1", &all), ("g@other=2", &all)])
+        nodes(&[("g@other=1", &all), ("g@other=2", &all)])
     );
     assert_eq!(
         gathered("inputs: { all: [raw] }, params: { sample: b }"),
-        expect(&[("g", &all)]),
-        "one value is no axis"
+        nodes(&[("g", &all)]),
+        "a single value is not an axis"
     );
     let named = ["raw@sample=b,part=1", "raw@sample=b,part=2"];
     assert_eq!(
         gathered("inputs: { all: [raw@sample=b], one: cluster }"),
-        expect(&[("g@sample=a", &named), ("g@sample=b", &named)])
+        nodes(&[("g@sample=a", &named), ("g@sample=b", &named)])
     );
 }
 
 #[test]
-fn the_studys_tables_and_report_gather_everything() {
+fn the_tables_and_report_of_the_study_gather_all_curves_nets_and_figures() {
     let yaml =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/pipeline.yaml")).unwrap();
-    let all = |stage: &str| -> usize { filling(&yaml, stage, "data").unwrap().len() };
-    let of = |stage: &str, slot: &str| filling(&yaml, stage, slot).unwrap()[stage].len();
-    let curves = ["curves", "matched-curves", "incoming-curves"].map(all);
-    assert_eq!(of("tables", "curves"), curves.iter().sum::<usize>());
+    let all = |stage: &str| -> usize { inputs_of(&yaml, stage, "data").unwrap().len() };
+    let of = |stage: &str, slot: &str| inputs_of(&yaml, stage, slot).unwrap()[stage].len();
+    let pipeline = Pipeline::parse("pipeline.yaml", &yaml).unwrap();
+    let curves = pipeline.stages.iter().filter(|stage| stage.kind == "evaluate");
+    assert_eq!(of("tables", "curves"), curves.map(|stage| all(&stage.name)).sum::<usize>());
     assert_eq!(of("tables", "nets"), all("nets"));
     assert_eq!(of("report", "figures"), all("figures"));
 }

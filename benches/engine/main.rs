@@ -1,17 +1,18 @@
-//! What the engine itself costs: a run in which nothing changed, of pipelines of many trivial nodes.
+//! The time that the engine itself takes: unchanged runs of pipelines of many trivial nodes.
 //!
 //! ```sh
 //! cargo bench --bench engine                # 100 to 100,000 nodes
-//! cargo bench --bench engine -- 1000 10000  # of these sizes
-//! TMPDIR=/dev/shm cargo bench --bench engine  # with the cache in memory; it is where TMPDIR is
+//! cargo bench --bench engine -- 1000 10000  # these sizes
+//! TMPDIR=/dev/shm cargo bench --bench engine  # with the cache in memory
 //! ```
 //!
-//! The pipeline is made up: ten layers, each node of one hanging on its fellow in the layer before, and one that gathers
-//! the last layer. Its cache is filled as jobs would fill it; then everything that `repro run` does in its own process is done
-//! and timed, several times over, with the files in the page cache: with a plan made anew, and by the snapshot of a run before
-//! that saves the plan. What a process costs to start is not in it.
+//! The pipeline has ten layers, in which each node depends on one node of the layer before, and a
+//! node that gathers the last layer. The cache is filled as jobs would fill it. Then everything
+//! that `repro run` does in its own process is done and timed, several times, with the files in the
+//! page cache: with a new plan, and by the snapshot of a previous run that replaces the plan. The
+//! start of the process is not included.
 
-#![allow(missing_docs, clippy::print_stdout, reason = "a program, whose output is its table")]
+#![allow(missing_docs, clippy::print_stdout, reason = "a program that prints a table")]
 
 use anyhow::{Context as _, Result};
 use repro::engine::cache::entry::Entry;
@@ -24,7 +25,7 @@ use repro::engine::run::snapshot::{Origin, Snapshot};
 use repro::engine::run::status::StatusChecker;
 use repro::engine::spec::pipeline::Pipeline;
 use repro::engine::spec::plan::{NodeId, Plan};
-use repro::engine::spec::sources::Files;
+use repro::engine::spec::sources::Sources;
 use repro::engine::stage::{Arity, Context, Kind, KindOf, Slot, Stage};
 use repro::fs;
 use serde::{Deserialize, Serialize};
@@ -38,7 +39,7 @@ const LAYERS: usize = 10;
 const KINDS: &[&'static dyn Kind] = &[&KindOf::<Trivial>::KIND, &KindOf::<Gather>::KIND];
 const OUT: &str = "out";
 
-/// Does nothing, after one other at most.
+/// Does nothing; depends on at most one node.
 struct Trivial;
 
 #[derive(Serialize, Deserialize, schemars::JsonSchema)]
@@ -61,7 +62,7 @@ impl Stage for Trivial {
     }
 }
 
-/// Does nothing, after many.
+/// Does nothing; depends on many nodes.
 struct Gather;
 
 impl Stage for Gather {
@@ -92,7 +93,7 @@ fn pipeline(nodes: usize) -> String {
     yaml
 }
 
-/// Answers every question of `plan` with a few bytes of its own.
+/// Publishes a result of a few bytes for every node of `plan`.
 fn fill(store: &Store, plan: &Plan) -> Result<()> {
     store.prepare()?;
     let mut artifacts: BTreeMap<NodeId, Artifact> = BTreeMap::new();
@@ -117,7 +118,7 @@ fn fill(store: &Store, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Nothing is to be run.
+/// Runs no job.
 struct Idle;
 
 impl Executor for Idle {
@@ -139,7 +140,7 @@ impl Observer for Silent {
     fn observe(&mut self, _: &Event) {}
 }
 
-/// One unchanged run: seconds to read and plan, and to survey and settle.
+/// One unchanged run: seconds to read and plan, and to check and complete the nodes.
 fn unchanged(folder: &Path) -> Result<[f64; 2]> {
     let began = Instant::now();
     let text = fs::read_text(&folder.join("pipeline.yaml"))?;
@@ -164,12 +165,12 @@ fn unchanged(folder: &Path) -> Result<[f64; 2]> {
     let artifacts =
         schedule::run(&plan, &store, &checker, &plan_status, &mut Idle, &settings, &mut Silent).1?;
     store.write_index()?;
-    let took = [planned, began.elapsed().as_secs_f64() - planned];
+    let seconds = [planned, began.elapsed().as_secs_f64() - planned];
     let origin = origin(folder, &text);
     Snapshot::of(&origin, &plan, None, &store, &artifacts)?
         .context("a node is not cached")?
         .write(&origin, &store)?;
-    Ok(took)
+    Ok(seconds)
 }
 
 fn origin<'a>(folder: &'a Path, text: &'a str) -> Origin<'a> {
@@ -181,7 +182,7 @@ fn origin<'a>(folder: &'a Path, text: &'a str) -> Origin<'a> {
     }
 }
 
-/// One unchanged run by the snapshot of the last: seconds to find that it holds.
+/// One unchanged run by the snapshot of the previous one: seconds to check it.
 fn by_snapshot(folder: &Path) -> Result<f64> {
     let began = Instant::now();
     let text = fs::read_text(&folder.join("pipeline.yaml"))?;
@@ -190,8 +191,8 @@ fn by_snapshot(folder: &Path) -> Result<f64> {
     let mut snapshot = Snapshot::read(&origin, &store)?.context("there is no snapshot")?;
     let known = snapshot.known();
     anyhow::ensure!(
-        snapshot.holds(&store, &Files::of(folder, &store.source_index())),
-        "something has changed"
+        snapshot.holds(&store, &Sources::of(folder, &store.source_index())),
+        "the snapshot does not match"
     );
     if snapshot.known() > known {
         snapshot.write(&origin, &store)?;
@@ -205,9 +206,9 @@ fn median(mut of: Vec<f64>) -> f64 {
 }
 
 fn main() -> Result<()> {
-    let asked: Vec<usize> = std::env::args().skip(1).filter_map(|size| size.parse().ok()).collect();
-    let sizes = if asked.is_empty() { vec![100, 1_000, 10_000, 100_000] } else { asked };
-    println!("| nodes | plan | survey and settle | together | peak memory | by snapshot |");
+    let sizes: Vec<usize> = std::env::args().skip(1).filter_map(|size| size.parse().ok()).collect();
+    let sizes = if sizes.is_empty() { vec![100, 1_000, 10_000, 100_000] } else { sizes };
+    println!("| nodes | plan | check and complete | total | peak memory | by snapshot |");
     println!("|---|---|---|---|---|---|");
     for nodes in sizes {
         let dir = tempfile::tempdir()?;
@@ -218,7 +219,7 @@ fn main() -> Result<()> {
             KINDS,
         );
         fill(&Store::at(&dir.path().join("cache")), &plan.map_err(|f| anyhow::anyhow!("{f}"))?)?;
-        // What was written a moment ago is not yet remembered, and what filling took is not the run's.
+        // New files are not indexed until their times have settled; the peak memory is reset.
         std::thread::sleep(fs::Witness::at(dir.path()).settling().unwrap_or_default());
         fs::write(Path::new("/proc/self/clear_refs"), "5")?;
         let runs: Vec<[f64; 2]> = (0..5).map(|_| unchanged(dir.path())).collect::<Result<_>>()?;

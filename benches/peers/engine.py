@@ -1,11 +1,11 @@
-"""An unchanged run of N trivial stages in repro, Snakemake and DVC, in turn, and the first run of them.
+"""Times the first run and unchanged runs of N trivial stages in repro, Snakemake and DVC, in turn.
 
     python benches/peers/engine.py [--repro PATH] [--runs 5] [--folder DIR] [N ...]
 
-The program is the one that `cargo build --release` makes: below CARGO_TARGET_DIR, if that is set.
-The projects and their caches are made in DIR, which may be on a disk or in memory.
-Each stage writes one small file by the shell. The median of the unchanged runs is told, start of the process included; DVC
-runs only up to 100 stages, since it takes seconds for these.
+The program is the one that `cargo build --release` builds: below CARGO_TARGET_DIR, if that is set.
+The projects and their caches are created in DIR, on a disk or in memory. Each stage writes one
+small file by the shell. Prints the median of the unchanged runs, including the start of the
+process. DVC runs with at most 100 stages, which take it seconds.
 """
 
 import argparse
@@ -42,14 +42,16 @@ def dvc(folder, n, _):
     program = str(Path(sys.executable).parent / "dvc")
     values = "".join(f"      - {i}\n" for i in range(n))
     (folder / "dvc.yaml").write_text(
-        f"stages:\n  one:\n    foreach:\n{values}    do:\n      cmd: echo ${{item}} > out${{item}}\n      outs:\n        - out${{item}}\n"
+        f"stages:\n  one:\n    foreach:\n{values}    do:\n"
+        "      cmd: echo ${item} > out${item}\n"
+        "      outs:\n        - out${item}\n"
     )
     subprocess.run([program, "init", "--no-scm", "-q"], cwd=folder, check=True)
     return [program, "repro", "-q"]
 
 
 def built():
-    """Where cargo puts the program."""
+    """The program that cargo builds."""
     root = Path(__file__).resolve().parents[2]
     return root / os.environ.get("CARGO_TARGET_DIR", "target") / "release" / "repro"
 
@@ -57,37 +59,42 @@ def built():
 def timed(command, folder):
     environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
     began = time.perf_counter()
-    subprocess.run(command, cwd=folder, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run(command, cwd=folder, check=True, env=environment, **quiet)
     return time.perf_counter() - began
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--repro", default=built(), type=os.path.abspath)
     parser.add_argument("--runs", default=5, type=int)
     parser.add_argument("--folder", type=os.path.abspath)
     parser.add_argument("sizes", nargs="*", type=int, default=[100, 1000])
-    asked = parser.parse_args()
-    if not os.access(asked.repro, os.X_OK):
-        parser.error(f"there is no program {asked.repro}: build it (`cargo build --release`), or name it (`--repro PATH`)")
-    print("| stages | tool | first run | unchanged | over repro's |")
+    options = parser.parse_args()
+    if not os.access(options.repro, os.X_OK):
+        hint = "build it with `cargo build --release`, or pass `--repro PATH`"
+        parser.error(f"there is no program `{options.repro}`; {hint}")
+    print("| stages | tool | first run | unchanged | ratio to repro |")
     print("|---|---|---|---|---|")
-    for n in asked.sizes:
+    for n in options.sizes:
         tools = {"repro": repro, "Snakemake": snakemake, "DVC": dvc}
         if n > DVC_AT_MOST:
             del tools["DVC"]
-        folders = {name: Path(tempfile.mkdtemp(prefix="peers-", dir=asked.folder)) for name in tools}
-        commands = {name: tool(folders[name], n, asked.repro) for name, tool in tools.items()}
+        folder = lambda: Path(tempfile.mkdtemp(prefix="peers-", dir=options.folder))
+        folders = {name: folder() for name in tools}
+        commands = {name: tool(folders[name], n, options.repro) for name, tool in tools.items()}
         first = {name: timed(command, folders[name]) for name, command in commands.items()}
-        time.sleep(3)  # what was written a moment ago is trusted by nobody
+        time.sleep(3)  # a tool may read a file again that was written just before
         unchanged = {name: [] for name in tools}
-        for _ in range(asked.runs):
+        for _ in range(options.runs):
             for name, command in commands.items():
                 unchanged[name].append(timed(command, folders[name]))
         medians = {name: statistics.median(times) for name, times in unchanged.items()}
         for name, median in medians.items():
             ratio = f"{median / medians['repro']:.0f}x" if name != "repro" else ""
-            print(f"| {n:,} | {name} | {first[name]:.2f} s | {1e3 * median:,.0f} ms | {ratio} |", flush=True)
+            row = [f"{n:,}", name, f"{first[name]:.2f} s", f"{1e3 * median:,.0f} ms", ratio]
+            print(f"| {' | '.join(row)} |", flush=True)
         for folder in folders.values():
             shutil.rmtree(folder)
 

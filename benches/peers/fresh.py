@@ -1,10 +1,11 @@
-"""A first run of N trivial commands, two at once, by this program and by another of its versions, in turn.
+"""Times the first run of N trivial commands, two at once, by two versions of this program in turn.
 
-    python benches/peers/fresh.py --other PATH [--repro PATH] [--folder DIR] [--runs 5] [--removed] [N ...]
+    python benches/peers/fresh.py --other PATH [--repro PATH] [--folder DIR] [--runs 5] [--removed]
+                                  [N ...]
 
-The cache is in a fresh folder below DIR: one on a disk, or in memory (`/dev/shm`). With `--removed` it is made and removed
-right before the run that is timed: file systems may be slow to create files then. Medians, with the processor's time of all
-processes.
+The cache is in a new folder below DIR, on a disk or in memory (`/dev/shm`). With `--removed` it is
+created and removed right before the timed run: file systems may be slow to create files then.
+Prints medians of the time and of the processor time of all processes.
 """
 
 import argparse
@@ -34,9 +35,10 @@ def run(program, folder):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     subprocess.run([program, "-q", "run", "-j", "2"], cwd=folder, check=True)
-    took = time.perf_counter() - began
+    seconds = time.perf_counter() - began
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return took, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    processor = lambda usage: usage.ru_utime + usage.ru_stime
+    return seconds, processor(after) - processor(before)
 
 
 def first_run(program, below, n, removed):
@@ -46,32 +48,36 @@ def first_run(program, below, n, removed):
         shutil.rmtree(folder / "cache")
     times = run(program, folder)
     shutil.rmtree(folder)
-    # So that what was removed does not count in the next run.
+    # So that the removal does not count in the next run.
     os.sync()
     time.sleep(6)
     return times
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--repro", default=built(), type=os.path.abspath)
     parser.add_argument("--other", required=True, type=os.path.abspath)
     parser.add_argument("--folder", default=".")
     parser.add_argument("--runs", default=5, type=int)
     parser.add_argument("--removed", action="store_true")
     parser.add_argument("sizes", nargs="*", type=int, default=[1000])
-    asked = parser.parse_args()
-    print("| nodes | other | this | ratio | processor: other | this | ratio |\n|---|---|---|---|---|---|---|")
-    for n in asked.sizes:
+    options = parser.parse_args()
+    print("| nodes | other | this | ratio | processor: other | this | ratio |")
+    print("|---|---|---|---|---|---|---|")
+    for n in options.sizes:
         pairs = []
-        for _ in range(asked.runs):
-            programs = [asked.other, asked.repro]
-            pairs.append([first_run(program, asked.folder, n, asked.removed) for program in programs])
+        for _ in range(options.runs):
+            programs = [options.other, options.repro]
+            run = lambda program: first_run(program, options.folder, n, options.removed)
+            pairs.append([run(program) for program in programs])
         median = lambda of: statistics.median(map(of, pairs))
         cells = []
         for which in range(2):
             other, this = median(lambda pair: pair[0][which]), median(lambda pair: pair[1][which])
-            cells.append(f"{other:.2f} s | {this:.2f} s | {median(lambda pair: pair[1][which] / pair[0][which]):.2f}")
+            ratio = median(lambda pair: pair[1][which] / pair[0][which])
+            cells.append(f"{other:.2f} s | {this:.2f} s | {ratio:.2f}")
         print(f"| {n:,} | {' | '.join(cells)} |", flush=True)
 
 

@@ -1,7 +1,7 @@
-"""The same work as ours in PyTorch, SciPy and NumPy, on the CPU.
+"""The same benchmarks in PyTorch, SciPy and NumPy, on the CPU.
 
-A worker that `run.py` starts and keeps: it reads one request a line from standard input, {"do": NAME, ...}, and answers
-each with one JSON value. Between requests it waits and costs nothing. It does not know what ours takes.
+A worker process of `run.py`. It reads one request per line from standard input, {"do": NAME, ...},
+and writes one JSON value for each.
 """
 
 import gzip
@@ -23,7 +23,7 @@ BLOCK = 1024  # images of a block of the Gram matrix: f32 inside, f64 across
 
 
 def read(name, header):
-    """The bytes of an IDX file after its header, packed or not."""
+    """The bytes of an IDX file after its header, compressed or not."""
     path = os.path.join(os.environ["REPRO_DATA"], name)
     with open(path, "rb") if os.path.exists(path) else gzip.open(path + ".gz") as file:
         return np.frombuffer(file.read(), np.uint8, offset=header)
@@ -40,18 +40,20 @@ TRAIN, TEST = images("train"), images("t10k")
 
 
 def model(hidden):
-    """Without biases; PyTorch's own init is ours: uniform within +- 1/sqrt(fan-in)."""
-    return nn.Sequential(nn.Linear(INPUTS, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, CLASSES, bias=False))
+    """Without biases; PyTorch's default init is ours: uniform within +- 1/sqrt(fan-in)."""
+    layers = nn.Linear(INPUTS, hidden, bias=False), nn.Linear(hidden, CLASSES, bias=False)
+    return nn.Sequential(layers[0], nn.ReLU(), layers[1])
 
 
-# Training: what a step is, by variant. Each returns a function of the chosen images.
+# Training: a step by variant. Each returns a function of the chosen images.
 
 
 def autograd(hidden, variant):
-    """What a researcher would write: modules, autograd, optim.SGD. The images lie in memory as f32, and no loss is read."""
+    """Modules, autograd, optim.SGD. The images are in memory as f32, and no loss is read."""
     net = model(hidden)
     forward = torch.compile(net) if variant == "compile" else net
-    options = {"foreach": {"foreach": True}, "fused": {"fused": True}, "compile": {"fused": True}}.get(variant, {})
+    fused = {"fused": True}
+    options = {"foreach": {"foreach": True}, "fused": fused, "compile": fused}.get(variant, {})
     sgd = torch.optim.SGD(net.parameters(), lr=RATE, momentum=MOMENTUM, **options)
     x, y = TRAIN
 
@@ -64,7 +66,7 @@ def autograd(hidden, variant):
 
 
 def by_hand(hidden):
-    """Gradients written out, in place, no autograd: what is left is PyTorch's kernels."""
+    """Explicit gradients, in place, without autograd: only PyTorch's kernels."""
     w1, w2 = (p.detach() for p in model(hidden).parameters())
     v1, v2 = torch.zeros_like(w1), torch.zeros_like(w2)
     (x, y), rows = TRAIN, torch.arange(BATCH)
@@ -115,15 +117,17 @@ steps = {}
 
 
 def prepare(hidden, variant, threads):
-    """Makes the net of a variant, warms it up, and tells about how long a step takes."""
+    """Creates the net of a variant, warms it up, and returns the approximate time of a step."""
     torch.set_num_threads(threads)
     makers = {"by hand": by_hand, "numpy": in_numpy}
-    step = steps[hidden, variant] = makers[variant](hidden) if variant in makers else autograd(hidden, variant)
+    is_autograd = variant not in makers
+    step = autograd(hidden, variant) if is_autograd else makers[variant](hidden)
+    steps[hidden, variant] = step
     return min(train(hidden, variant, threads, 10) for _ in range(3)) / 10
 
 
 def train(hidden, variant, threads, count):
-    """Seconds of so many steps."""
+    """Seconds of `count` steps."""
     torch.set_num_threads(threads)
     step = steps[hidden, variant]
     batches = torch.randperm(len(TRAIN[0])).split(BATCH)[:-1]
@@ -148,7 +152,7 @@ def between(a, b, t):
 
 @torch.no_grad()
 def curve(hidden, library, threads, count):
-    """Seconds a point: error and loss of the net there, on training and test images."""
+    """Seconds per point: error and loss of the net there, on training and test images."""
     torch.set_num_threads(threads)
     a, b = ends(hidden)
     start = time.perf_counter()
@@ -173,11 +177,12 @@ def quality(outputs, y):
 
 @torch.no_grad()
 def refit(hidden, library, threads, count):
-    """Seconds of a refitted point, and of a point on the straight way to B's W2 after it.
+    """Seconds of a refitted point, and of a point on the straight segment to B's W2 after it.
 
-    A refit: features of all training images, their Gram matrix in f32 by blocks that are added up in f64, Cholesky in f64
-    with a ridge, then error and loss on training images (from the features at hand) and on test images. On the straight
-    way the features do not change, and are not computed again.
+    A refit: features of all training images, their Gram matrix in f32 by blocks that are added up
+    in f64, Cholesky in f64 with a ridge, then error and loss on training images (from the same
+    features) and on test images. On the straight segment the features do not change, and are not
+    computed again.
     """
     torch.set_num_threads(threads)
     a, b = ends(hidden)
@@ -190,12 +195,15 @@ def refit(hidden, library, threads, count):
         gram = torch.zeros(hidden, hidden, dtype=torch.float64)
         right = torch.zeros(hidden, CLASSES, dtype=torch.float64)
         for block, target in zip(f.split(BLOCK), targets.split(BLOCK)):
-            block_gram = torch.from_numpy(block.numpy().T @ block.numpy()) if library == "numpy" else block.T @ block
-            gram += block_gram
+            if library == "numpy":
+                gram += torch.from_numpy(block.numpy().T @ block.numpy())
+            else:
+                gram += block.T @ block
             right += block.T @ target
         gram.diagonal().add_(1e-8 * gram.trace() / hidden)
         if library == "numpy":
-            w2 = torch.from_numpy(scipy.linalg.cho_solve(scipy.linalg.cho_factor(gram.numpy()), right.numpy())).float().T
+            factor = scipy.linalg.cho_factor(gram.numpy())
+            w2 = torch.from_numpy(scipy.linalg.cho_solve(factor, right.numpy())).float().T
         else:
             w2 = torch.cholesky_solve(right, torch.linalg.cholesky(gram)).float().T
         quality(f @ w2.T, y)
@@ -213,7 +221,7 @@ def refit(hidden, library, threads, count):
 
 
 def uniform(salt, shape):
-    """Outputs of splitmix64 from state `salt`, in [0, 1): the formula of benches/speed/curves.rs, to the bit."""
+    """Outputs of splitmix64 from state `salt`, in [0, 1), as in benches/speed/curves.rs."""
     i = np.arange(1, np.prod(shape) + 1, dtype=np.uint64)
     x = np.uint64(salt) + i * np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -248,7 +256,9 @@ def assign(kind, n):
 
 def versions():
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    return f"PyTorch {torch.__version__}, SciPy {scipy.__version__}, NumPy {np.__version__} ({blas['name']} {blas['version']})"
+    blas = f"{blas['name']} {blas['version']}"
+    libraries = {"PyTorch": torch, "SciPy": scipy, "NumPy": np}
+    return ", ".join(f"{name} {l.__version__}" for name, l in libraries.items()) + f" ({blas})"
 
 
 if __name__ == "__main__":
@@ -256,7 +266,7 @@ if __name__ == "__main__":
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            answer = {"answer": requests[request.pop("do")](**request)}
-        except Exception as error:  # a variant that does not work here is a finding, not a failure
-            answer = {"error": f"{type(error).__name__}: {error}"[:300]}
-        print(json.dumps(answer), flush=True)
+            response = {"result": requests[request.pop("do")](**request)}
+        except Exception as error:  # a variant may not work here; `run.py` skips it
+            response = {"error": f"{type(error).__name__}: {error}"[:300]}
+        print(json.dumps(response), flush=True)

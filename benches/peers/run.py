@@ -1,10 +1,11 @@
-"""Times `repro` beside PyTorch, SciPy and NumPy, in turn, and writes the tables of benches/README.md.
+"""Compares `repro` with PyTorch, SciPy and NumPy, and writes the tables of benches/README.md.
 
-    python benches/peers/run.py            # 15 minutes on two cores
-    python benches/peers/run.py --quick    # a try, printed instead of written
+    python benches/peers/run.py            # half an hour on two cores
+    python benches/peers/run.py --quick    # minutes; prints the tables
 
-Ours is the program that `cargo bench` builds, a process for each run; the peers are workers that are kept (peer.py). Runs
-go A B A B, so that a change of the machine's mood meets both; what counts are medians. It does not know how a work is done.
+Ours is the program that `cargo bench` builds, a process per run; the peers are worker processes
+(peer.py). Runs alternate, A B A B, so that a change in the machine's speed affects both; the
+results are medians.
 """
 
 import argparse
@@ -25,15 +26,16 @@ PROJECT = HERE.parent.parent
 README = HERE.parent / "README.md"
 MARKS = "<!-- tables -->", "<!-- /tables -->"
 
-WIDTHS = {10: 8, 50: 8, 100: 7, 500: 5, 1000: 5, 2000: 4}  # and the ratio demanded of training there
+WIDTHS = {10: 8, 50: 8, 100: 7, 500: 5, 1000: 5, 2000: 4}  # and the required ratio of training
 PRIORS = ["none", "dropout", "normal"]
 VARIANTS = ["default", "foreach", "fused"]  # of optim.SGD, under autograd
 BY_HAND = ["by hand", "numpy"]
-# Compiling takes as long as all other settings together, so it is tried in one place; NumPy's threads are set at its start.
+# Compiling takes as long as all other settings together, so it is tried with two processes only;
+# NumPy reads its number of threads when it starts.
 LEFT_OUT = [("compile", "1 thread"), ("compile", "2 threads"), ("numpy", "1 thread")]
 BATCH = 128
 WIDE = 2000
-POINTS, REFITS, STRAIGHT = 61, 20, 20  # of a curve; of WA, A itself aside
+POINTS, REFITS, STRAIGHT = 61, 20, 20  # of a curve; of WA, without A itself
 
 
 def say(text):
@@ -44,25 +46,31 @@ def say(text):
 
 
 def build():
-    """Paths of the bench and of `repro`, by name."""
+    """Paths of the benchmark and of `repro`, by name."""
     command = ["cargo", "bench", "--no-run", "--message-format=json-render-diagnostics"]
-    lines = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()
-    artifacts = [json.loads(line) for line in lines]
+    artifacts = [json.loads(line) for line in output(command).splitlines()]
     return {a["target"]["name"]: a["executable"] for a in artifacts if a.get("executable")}
 
 
-def ours(*works, runs=1):
-    """What the bench says of each work, by name."""
-    command = [PROGRAMS["speed"], "--json", "--runs", str(runs), *works]
-    lines = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()
-    return {result["work"]: result for result in map(json.loads, lines)}
+def output(command):
+    """The standard output of a command in the project."""
+    options = {"cwd": PROJECT, "stdout": subprocess.PIPE, "check": True, "text": True}
+    return subprocess.run(command, **options).stdout
+
+
+def ours(*benchmarks, runs=1):
+    """The results of our benchmarks, by name."""
+    command = [PROGRAMS["speed"], "--json", "--runs", str(runs), *benchmarks]
+    results = map(json.loads, output(command).splitlines())
+    return {result["benchmark"]: result for result in results}
 
 
 def digits(folder):
-    """Writes the built-in digits under MNIST's names, so that both sides read the same files."""
+    """Writes the generated digits under MNIST's names, so that both sides read the same files."""
     (folder / "pipeline.yaml").write_text("stages: { data: { fetch: { dataset: digits } } }\n")
     for command in (["run", "data"], ["export", "data", folder / "out"]):
-        subprocess.run([PROGRAMS["repro"], "-q", "-C", folder, *command], check=True, stdout=subprocess.DEVNULL)
+        repro = [PROGRAMS["repro"], "-q", "-C", folder]
+        subprocess.run([*repro, *command], check=True, stdout=subprocess.DEVNULL)
     for file in (folder / "out").glob("test-*"):
         file.rename(file.with_name(file.name.replace("test", "t10k")))
     return folder / "out"
@@ -75,60 +83,69 @@ class Worker:
     """A process of peer.py."""
 
     def __init__(self, threads):
-        environment = os.environ | {"OPENBLAS_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
+        names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
+        environment = os.environ | dict.fromkeys(names, str(threads))
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process = subprocess.Popen([sys.executable, HERE / "peer.py"], env=environment, **pipes)
+        command = [sys.executable, HERE / "peer.py"]
+        self.process = subprocess.Popen(command, env=environment, **pipes)
 
-    def ask(self, do, **request):
+    def send(self, do, **request):
         self.process.stdin.write(json.dumps({"do": do, **request}) + "\n")
         self.process.stdin.flush()
 
-    def answer(self):
+    def receive(self):
         return json.loads(self.process.stdout.readline())
 
     def call(self, do, **request):
-        self.ask(do, **request)
-        answer = self.answer()
-        if "error" in answer:
-            raise RuntimeError(f"{do} {request}: {answer['error']}")
-        return answer["answer"]
+        self.send(do, **request)
+        response = self.receive()
+        if "error" in response:
+            raise RuntimeError(f"{do} {request}: {response['error']}")
+        return response["result"]
 
 
 def trainer(workers, variant, threads, hidden, seconds):
-    """A run of one net in each worker at once, about so long; gives images a second, summed, or none if it does not work."""
+    """A function that trains one net in each worker at once for about `seconds`.
+
+    It returns images per second, summed, or None if the variant does not work.
+    """
 
     def all_at_once(do, **request):
         for worker in workers:
-            worker.ask(do, variant=variant, threads=threads, hidden=hidden, **request)
-        answers = [worker.answer() for worker in workers]
-        return None if any("error" in answer for answer in answers) else [answer["answer"] for answer in answers]
+            worker.send(do, variant=variant, threads=threads, hidden=hidden, **request)
+        responses = [worker.receive() for worker in workers]
+        if any("error" in response for response in responses):
+            return None
+        return [response["result"] for response in responses]
 
     prepared = all_at_once("prepare")
     if prepared is None:
         return lambda: None
     count = max(10, int(seconds / max(prepared)))
-    return lambda: sum(BATCH * count / took for took in all_at_once("train", count=count))
+    return lambda: sum(BATCH * count / seconds for seconds in all_at_once("train", count=count))
 
 
 def trainers(variants, hidden, seconds):
     """Every variant on one thread, on two, and as two processes of one thread each."""
-    places = {"1 thread": ([SINGLE], 1), "2 threads": ([SINGLE], 2), "2 processes": (PAIR, 1)}
+    settings = {"1 thread": ([SINGLE], 1), "2 threads": ([SINGLE], 2), "2 processes": (PAIR, 1)}
     return {
-        f"{variant}, {place}": trainer(workers, variant, threads, hidden, seconds)
+        f"{variant}, {setting}": trainer(workers, variant, threads, hidden, seconds)
         for variant in variants
-        for place, (workers, threads) in places.items()
-        if (variant, place) not in LEFT_OUT
+        for setting, (workers, threads) in settings.items()
+        if (variant, setting) not in LEFT_OUT
     }
 
 
 def duel(mine, fields, rounds, best):
-    """Runs of ours, and of each field of peers the best setting with its median.
+    """Our runs, and of each field of peers the best setting with its median.
 
-    All settings are tried once; then ours and the best two of each field take turns, and the better median counts.
+    All settings are tried once. Then ours and the best two of each field alternate, and the better
+    median counts.
     """
     finalists = []
     for field in fields:
-        tried = {name: result for name, run in field.items() if (result := run()) is not None}
+        results = {name: run() for name, run in field.items()}
+        tried = {name: result for name, result in results.items() if result is not None}
         say(", ".join(f"{name}: {result:,.4g}" for name, result in tried.items()))
         finalists.append(sorted(tried, key=tried.get, reverse=best is max)[:2])
     ours_by_turn, theirs = [], [{name: [] for name in names} for names in finalists]
@@ -137,30 +154,32 @@ def duel(mine, fields, rounds, best):
         for field, results in zip(fields, theirs):
             for name, runs in results.items():
                 runs.append(field[name]())
-    medians = [[(name, statistics.median(runs)) for name, runs in results.items()] for results in theirs]
-    return ours_by_turn, [best(field, key=lambda pair: pair[1]) for field in medians]
+    medians = lambda results: ((name, statistics.median(runs)) for name, runs in results.items())
+    second = lambda pair: pair[1]
+    return ours_by_turn, [best(medians(results), key=second) for results in theirs]
 
 
-# The rows of the tables: ratios are [work, ours, the peer's best, its setting, ratio, demanded, met, what this machine allows
-# ours], facts about ours alone are [what, found, demanded, met].
+# The rows of the tables: ratios are [benchmark, ours, peer, setting, ratio, target, met, machine
+# limit], facts about ours alone are [measurement, result, target, met].
 
 
-def ratio_row(work, mine, peer, setting, unit, demanded, share=None):
-    """`share` is that of the time in which this machine could do our work at all, where it was measured."""
+def ratio_row(benchmark, mine, peer, setting, unit, target, share=None):
+    """`share`, where it was measured, is the least time on this machine over our time."""
     ratio = peer / mine if unit == "s" else mine / peer
     digits = 3 if unit == "s" else 0
     numbers = [f"{number:,.{digits}f} {unit}" for number in (mine, peer)]
-    allowed = times(ratio / share) if share else ""
-    return [work, *numbers, setting, times(ratio), times(demanded), verdict(ratio >= demanded), allowed]
+    limit = times(ratio / share) if share else ""
+    met = verdict(ratio >= target)
+    return [benchmark, *numbers, setting, times(ratio), times(target), met, limit]
 
 
-def fact_row(what, found, at_most, form):
-    return [what, form(found), f"at most {form(at_most)}", verdict(found <= at_most)]
+def fact_row(measurement, result, at_most, form):
+    return [measurement, form(result), f"at most {form(at_most)}", verdict(result <= at_most)]
 
 
 def training(options, ratios, facts, hand):
     all_ratios = []
-    for hidden, demanded in WIDTHS.items():
+    for hidden, target in WIDTHS.items():
         if options.quick and hidden not in (10, 100):
             continue
         seconds = 0.2 if options.quick else 1
@@ -168,50 +187,66 @@ def training(options, ratios, facts, hand):
         fields = [trainers(variants, hidden, seconds), trainers(BY_HAND, hidden, seconds)]
         mine, [peer, by_hand] = duel(lambda: ours(f"train/{hidden}"), fields, options.rounds, max)
 
-        rates = {prior: [run[f"train/{hidden}/{prior}"]["images_per_second"] for run in mine] for prior in PRIORS}
+        of = lambda prior, field: [run[f"train/{hidden}/{prior}"][field] for run in mine]
+        rates = {prior: of(prior, "images_per_second") for prior in PRIORS}
         none = statistics.median(rates["none"])
         all_ratios.append(none / peer[1])
-        loaded = statistics.median(run[f"train/{hidden}/none"]["loaded_share"] for run in mine)
-        ratios.append(ratio_row(f"training, h = {hidden}", none, peer[1], peer[0], "images/s", demanded, loaded))
+        loaded = statistics.median(of("none", "loaded_share"))
+        name = f"training, h = {hidden}"
+        ratios.append(ratio_row(name, none, peer[1], peer[0], "images/s", target, loaded))
         facts.append([f"share of the limit with loads, h = {hidden}", f"{loaded:.0%}", "", ""])
-        hand.append([hidden, f"{by_hand[1]:,.0f} images/s", by_hand[0], times(none / by_hand[1])])
+        rate = f"{by_hand[1]:,.0f} images/s"
+        hand.append([hidden, rate, by_hand[0], times(none / by_hand[1])])
         if hidden >= 100:
-            share = statistics.median(run[f"train/{hidden}/none"]["share"] for run in mine)
-            facts.append([f"share of the sparse limit, h = {hidden}", f"{share:.0%}", "at least 55%", verdict(share >= 0.55)])
+            share = statistics.median(of("none", "share"))
+            name = f"share of the sparse limit, h = {hidden}"
+            facts.append([name, f"{share:.0%}", "at least 55%", verdict(share >= 0.55)])
         for prior in PRIORS[1:]:
-            slower = statistics.median(none / other - 1 for none, other in zip(rates["none"], rates[prior]))
-            facts.append(fact_row(f"{prior} slower than none, h = {hidden}", slower, 0.15, "{:.0%}".format))
+            pairs = zip(rates["none"], rates[prior])
+            slower = statistics.median(none / other - 1 for none, other in pairs)
+            name = f"{prior} slower than none, h = {hidden}"
+            facts.append(fact_row(name, slower, 0.15, "{:.0%}".format))
     mean = statistics.geometric_mean(all_ratios)
-    ratios.append(["training, geometric mean", "", "", "", times(mean), times(6), verdict(mean >= 6), ""])
+    row = ["training, geometric mean", "", "", "", times(mean), times(6), verdict(mean >= 6), ""]
+    ratios.append(row)
 
 
 def curves(options, ratios, facts):
     def point(library, threads):
-        return lambda: POINTS * SINGLE.call("curve", hidden=WIDE, library=library, threads=threads, count=2)
+        request = {"hidden": WIDE, "library": library, "threads": threads, "count": 2}
+        return lambda: POINTS * SINGLE.call("curve", **request)
 
-    settings = {"PyTorch, 1 thread": ("torch", 1), "PyTorch, 2 threads": ("torch", 2), "NumPy, 2 threads": ("numpy", 2)}
+    settings = {
+        "PyTorch, 1 thread": ("torch", 1),
+        "PyTorch, 2 threads": ("torch", 2),
+        "NumPy, 2 threads": ("numpy", 2),
+    }
     field = {name: point(*setting) for name, setting in settings.items()}
     mine, [(setting, peer)] = duel(lambda: ours("curve"), [field], options.rounds, min)
     for name in ("linear", "arc"):
-        seconds = statistics.median(run[f"curve/{name}"]["median"] for run in mine)
-        ratios.append(ratio_row(f"{name}, {POINTS} points, h = {WIDE}", seconds, peer, setting, "s", 25))
-        passes = statistics.median(run[f"curve/{name}"]["median"] / run["curve/two-forward-passes"]["median"] for run in mine)
+        of = lambda run, name: run[f"curve/{name}"]["median"]
+        seconds = statistics.median(of(run, name) for run in mine)
+        benchmark = f"{name}, {POINTS} points, h = {WIDE}"
+        ratios.append(ratio_row(benchmark, seconds, peer, setting, "s", 25))
+        passes = statistics.median(of(run, name) / of(run, "two-forward-passes") for run in mine)
         facts.append(fact_row(f"{name}, over two forward passes", passes, 3, "{:.1f}".format))
 
 
 def weight_adjustment(options, ratios, facts):
     def whole(library):
         def run():
-            refit, straight = SINGLE.call("refit", hidden=WIDE, library=library, threads=2, count=1)
+            request = {"hidden": WIDE, "library": library, "threads": 2, "count": 1}
+            refit, straight = SINGLE.call("refit", **request)
             return REFITS * refit + STRAIGHT * straight
 
         return run
 
     field = {"PyTorch, 2 threads": whole("torch"), "NumPy and SciPy, 2 threads": whole("numpy")}
-    mine, [(setting, peer)] = duel(lambda: ours("wa")["wa"]["median"], [field], options.rounds, min)
-    seconds = statistics.median(mine)
-    ratios.append(ratio_row(f"WA, 21 + 21 points, h = {WIDE}", seconds, peer, setting, "s", 2))
-    facts.append(fact_row(f"WA, 21 + 21 points, h = {WIDE}", seconds, 50, "{:.1f} s".format))
+    our_time = lambda: ours("wa")["wa"]["median"]
+    mine, [(setting, peer)] = duel(our_time, [field], options.rounds, min)
+    seconds, benchmark = statistics.median(mine), f"WA, 21 + 21 points, h = {WIDE}"
+    ratios.append(ratio_row(benchmark, seconds, peer, setting, "s", 2))
+    facts.append(fact_row(benchmark, seconds, 50, "{:.1f} s".format))
 
 
 def assignment(options, ratios):
@@ -223,20 +258,25 @@ def assignment(options, ratios):
             totals.append(total)
             return seconds
 
-        mine, [(setting, peer)] = duel(lambda: ours(f"assign/{kind}")[f"assign/{kind}"], [{"SciPy": scipy}], options.rounds, min)
-        total = mine[0]["found"][1]
-        assert math.isclose(total, totals[0], rel_tol=1e-12), f"{kind}: ours costs {total}, SciPy's {totals[0]}"
+        our_result = lambda: ours(f"assign/{kind}")[f"assign/{kind}"]
+        mine, [(setting, peer)] = duel(our_result, [{"SciPy": scipy}], options.rounds, min)
+        total = mine[0]["other"][1]
+        message = f"{kind}: our total cost is {total}, SciPy's {totals[0]}"
+        assert math.isclose(total, totals[0], rel_tol=1e-12), message
         seconds = statistics.median(run["median"] for run in mine)
-        ratios.append(ratio_row(f"assignment, {kind} costs, n = {WIDE}", seconds, peer, setting, "s", 1))
+        benchmark = f"assignment, {kind} costs, n = {WIDE}"
+        ratios.append(ratio_row(benchmark, seconds, peer, setting, "s", 1))
 
 
 def stages(options, facts):
     ready = ours("stage/data-ready", runs=options.rounds)["stage/data-ready"]["median"]
-    facts.append(fact_row("a stage process until its data are ready", 1000 * ready, 60, "{:.0f} ms".format))
+    name = "a stage process until its data are loaded"
+    facts.append(fact_row(name, 1000 * ready, 60, "{:.0f} ms".format))
     if options.quick:
         return
     for name, stage in ours("stage/train", "stage/align", "stage/curve", "stage/wa").items():
-        facts.append(fact_row(f"peak memory of {name}, h = {WIDE}", stage["found"][1], 700, "{:.0f} MiB".format))
+        name = f"peak memory of {name}, h = {WIDE}"
+        facts.append(fact_row(name, stage["other"][1], 700, "{:.0f} MiB".format))
 
 
 def whole_tables(pairs, facts):
@@ -246,10 +286,11 @@ def whole_tables(pairs, facts):
         fields = [f"nets.pair={list(range(1, pairs + 1))}", "nets.prior=[none, {dropout: 0.5}]"]
         command = [PROGRAMS["repro"], "-q", "-C", folder, "run", "--profile", "tables"]
         start = time.perf_counter()
-        subprocess.run(command + [word for field in fields for word in ("-S", field)], check=True, stdout=subprocess.DEVNULL)
+        command += [word for field in fields for word in ("-S", field)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         minutes = (time.perf_counter() - start) / 60
-    words = f"both of the talk's tables, {pairs} pair{'s' * (pairs > 1)}, cold cache"
-    facts.append(fact_row(words, minutes, {1: 8, 3: 22}.get(pairs, math.inf), "{:.1f} min".format))
+    name = f"both of the talk's tables, {pairs} pair{'s' * (pairs > 1)}, cold cache"
+    facts.append(fact_row(name, minutes, {1: 8, 3: 22}.get(pairs, math.inf), "{:.1f} min".format))
 
 
 # The page.
@@ -270,25 +311,29 @@ def verdict(met):
 
 def circumstances(data):
     def git(*arguments):
-        return subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True).stdout.strip()
+        return output(["git", *arguments]).strip()
 
-    processor = dict(line.split(":", 1) for line in open("/proc/cpuinfo") if line.count(":") == 1)
-    processor = {key.strip(): value.strip() for key, value in processor.items()}
-    name = f"{processor['model name']} (family {processor['cpu family']}, model {processor['model']})"
-    rust = subprocess.run(["rustc", "--version"], capture_output=True, text=True).stdout.split()[1]
+    lines = [line.split(":", 1) for line in open("/proc/cpuinfo") if line.count(":") == 1]
+    processor = {key.strip(): value.strip() for key, value in lines}
+    family, model = processor["cpu family"], processor["model"]
+    rust = output(["rustc", "--version"]).split()[1]
+    is_changed = git("status", "--porcelain", "--", "src", "Cargo.toml")
     return (
         f"{datetime.date.today()}, commit {git('rev-parse', '--short', 'HEAD')}"
-        f"{' with changes' if git('status', '--porcelain', '--', 'src', 'Cargo.toml') else ''}; {name}, {os.cpu_count()} cores;"
-        f" rustc {rust}; {SINGLE.call('versions')}; {data}."
+        f"{' with changes' if is_changed else ''}; "
+        f"{processor['model name']} (family {family}, model {model}), {os.cpu_count()} cores; "
+        f"rustc {rust}; {SINGLE.call('versions')}; {data}."
     )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="two widths, no WA, one round; printed, not written")
-    parser.add_argument("--eager", action="store_true", help="leave torch.compile out, which takes as long as all else")
-    parser.add_argument("--rounds", type=int, help="how often ours and the peer take turns; 5 by default")
-    parser.add_argument("--tables", type=int, nargs="*", default=[], metavar="PAIRS", help="the talk's tables too, with so many pairs")
+    add = parser.add_argument
+    add("--quick", action="store_true", help="two widths, no WA, one round; print the tables")
+    add("--eager", action="store_true", help="skip torch.compile, which takes half of the time")
+    add("--rounds", type=int, help="number of alternations of ours and the peer (default: 5)")
+    help = "also run the talk's tables, with this many pairs"
+    add("--tables", type=int, nargs="*", default=[], metavar="PAIRS", help=help)
     options = parser.parse_args()
     options.rounds = options.rounds or (1 if options.quick else 5)
 
@@ -301,19 +346,19 @@ def main():
     stages(options, facts)
     for pairs in options.tables:
         whole_tables(pairs, facts)
-    kernels = [PROGRAMS["speed"], "--runs", str(options.rounds), "limit", "kernel"]
-    kernels = subprocess.run(kernels, stdout=subprocess.PIPE, check=True, text=True).stdout
+    kernels = output([PROGRAMS["speed"], "--runs", str(options.rounds), "limit", "kernel"])
     data, kernels = kernels.split("\n\n", 1)
+    ratio_header = ["benchmark", "ours", "best peer", "its setting", "ratio", "target", "met"]
     page = "\n\n".join(
         [
             MARKS[0],
             circumstances(data) + (" Without torch.compile." if options.eager else ""),
-            "### Ours and the peer's best",
-            table(["work", "ours", "the peer's best", "its setting", "ratio", "demanded", "met", "the machine allows"], ratios),
-            "### Ours alone",
-            table(["what", "found", "demanded", "met"], facts),
+            "### Compared with the best peer",
+            table([*ratio_header, "machine limit"], ratios),
+            "### This program alone",
+            table(["measurement", "result", "target", "met"], facts),
             "### Training by hand",
-            table(["h", "by hand, at best", "its setting", "ratio"], hand),
+            table(["h", "best by hand", "its setting", "ratio"], hand),
             "### Limits and kernels",
             kernels.strip(),
             MARKS[1],
@@ -332,6 +377,7 @@ if __name__ == "__main__":
     PROGRAMS = build()
     with contextlib.ExitStack() as stack:
         if not os.environ.get("REPRO_DATA"):
-            os.environ["REPRO_DATA"] = str(digits(pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))))
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            os.environ["REPRO_DATA"] = str(digits(pathlib.Path(folder)))
         SINGLE, *PAIR = (Worker(threads) for threads in (2, 1, 1))
         main()

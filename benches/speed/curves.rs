@@ -1,13 +1,13 @@
-//! Whole curves at h = 2000 on all images, and the matching of two nets' neurons. Does not know how either is done.
+//! Whole curves at h = 2000 on all images, and the assignment of neurons.
 
 use super::data::{Data, net, sparse};
 use super::limits::together;
-use super::{Cost, Group, Sample, Work};
+use super::{Benchmark, Cost, Group, Timing};
 use anyhow::{Context as _, Error, Result};
 use repro::kernel::sparse::Sparse;
 use repro::study::curve::assignment::{assign, total};
-use repro::study::curve::refit::{Settings, Targets, refit};
-use repro::study::curve::{CURVES, Center, Method, Path, grid};
+use repro::study::curve::refit::{RefitSettings, Targets, refit};
+use repro::study::curve::{CURVES, Center, Path, curve, grid};
 use repro::study::data::{Examples, Labelled};
 use repro::study::net::{CLASSES, Mlp, TrainSettings, evaluate, train};
 use std::hint::black_box;
@@ -18,35 +18,40 @@ use std::time::Instant;
 const HIDDEN: u32 = 2000;
 const POINTS: u32 = 61;
 const WA_POINTS: u32 = 21;
-/// Of them, those that are not A itself.
+/// Points of the first segment other than A itself.
 const REFITS: f64 = (WA_POINTS - 1) as f64;
 
 pub(crate) fn groups() -> Vec<Group> {
-    let names = |works: &[&str]| works.iter().map(|&work| work.to_owned()).collect();
+    let names =
+        |benchmarks: &[&str]| benchmarks.iter().map(|&benchmark| benchmark.to_owned()).collect();
     vec![
-        Group { works: names(&["curve/two-forward-passes", "curve/linear", "curve/arc"]), make: curves },
-        Group { works: names(&["wa"]), make: refits },
         Group {
-            works: names(&["assign/random", "assign/aligned"]),
+            benchmarks: names(&["curve/two-forward-passes", "curve/linear", "curve/arc"]),
+            make: curves,
+        },
+        Group { benchmarks: names(&["wa"]), make: refits },
+        Group {
+            benchmarks: names(&["assign/random", "assign/aligned"]),
             make: |_, names| Ok(names.iter().map(|name| assignment(name)).collect()),
         },
     ]
 }
 
-fn curves(data: &Rc<Data>, names: &[String]) -> Result<Vec<Work>> {
+fn curves(data: &Rc<Data>, names: &[String]) -> Result<Vec<Benchmark>> {
     between([net(HIDDEN, "a")?, net(HIDDEN, "b")?], data, names)
 }
 
-/// How long a refit takes hangs on how often neurons fire, and those of a trained net fire more often.
-fn refits(data: &Rc<Data>, names: &[String]) -> Result<Vec<Work>> {
+/// Between trained nets: their neurons fire more often, which makes a refit slower.
+fn refits(data: &Rc<Data>, names: &[String]) -> Result<Vec<Benchmark>> {
     between(trained(data)?, data, names)
 }
 
-fn between(ends: [Mlp; 2], data: &Rc<Data>, names: &[String]) -> Result<Vec<Work>> {
-    let splits = Rc::new([&data.train, &data.test].map(|split| (sparse(split), split.labels.clone())));
+fn between(ends: [Mlp; 2], data: &Rc<Data>, names: &[String]) -> Result<Vec<Benchmark>> {
+    let splits =
+        Rc::new([&data.train, &data.test].map(|split| (sparse(split), split.labels.clone())));
     let ends = Rc::new(ends);
     let data = Rc::clone(data);
-    let work = |name: &String| {
+    let benchmark = |name: &String| {
         let (name, splits, ends) = (name.clone(), Rc::clone(&splits), Rc::clone(&ends));
         let method = name.trim_start_matches("curve/").to_owned();
         let cost = cost(&data, &method);
@@ -59,28 +64,29 @@ fn between(ends: [Mlp; 2], data: &Rc<Data>, names: &[String]) -> Result<Vec<Work
             }
             Ok(start.elapsed().as_secs_f64().into())
         };
-        Work { name, cost, run: Box::new(run) }
+        Benchmark { name, cost, run: Box::new(run) }
     };
-    Ok(names.iter().map(work).collect())
+    Ok(names.iter().map(benchmark).collect())
 }
 
-/// As many as a job has that runs alone.
+/// The threads of a job that runs alone.
 fn threads() -> NonZero<usize> {
     std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN)
 }
 
-/// The first layer of both ends, a combination of two layers for each point, and the second layer of each; with WA also
-/// half a Gram matrix of the training images for each refit, as if no feature were zero, and its factor, of which a
-/// multiply-add counts twice, for f64.
+/// The first layer of both ends, a combination of two layers per point, and the second layer of
+/// each; with WA also half a Gram matrix of the training images per refit, as if no feature were
+/// zero, and its factorisation, whose multiply-adds count twice since they are f64.
 fn cost(data: &Data, method: &str) -> Cost {
     let images = (data.train.len() + data.test.len()) as f64;
     let (h, classes) = (f64::from(HIDDEN), CLASSES as f64);
-    let (both_ends, combination, second) = (2.0 * data.ink() * h, 2.0 * h, classes * h);
+    let (both_ends, combination, second) = (2.0 * data.non_zero_pixels() * h, 2.0 * h, classes * h);
     let multiply_adds = match method {
         "two-forward-passes" => images * (both_ends + 2.0 * second),
         "wa" => {
             let points = 2.0 * REFITS + 1.0;
-            let normal = data.train.len() as f64 * (h + classes) * (h + classes) / 2.0 + h * h * h / 3.0;
+            let normal =
+                data.train.len() as f64 * (h + classes) * (h + classes) / 2.0 + h * h * h / 3.0;
             images * (both_ends + REFITS * combination + points * second) + REFITS * normal
         }
         _ => images * (both_ends + f64::from(POINTS) * (combination + second)),
@@ -92,7 +98,8 @@ fn cost(data: &Data, method: &str) -> Cost {
 /// Two nets after a few epochs.
 fn trained(data: &Data) -> Result<[Mlp; 2]> {
     let epochs = 4.try_into().map_err(Error::msg)?;
-    let settings = TrainSettings { epochs, ..TrainSettings::new(HIDDEN.try_into().map_err(Error::msg)?) };
+    let settings =
+        TrainSettings { epochs, ..TrainSettings::new(HIDDEN.try_into().map_err(Error::msg)?) };
     let (examples, none) = (Labelled::from(&data.train), Examples::default());
     let labels = ["a", "b"];
     let mut ends = together(labels.len(), |end| {
@@ -108,42 +115,49 @@ type Splits = [(Sparse, Vec<u8>); 2];
 
 fn forward(splits: &Splits, ends: &[Mlp; 2]) {
     together(ends.len(), |end| {
-        splits.iter().for_each(|(images, labels)| _ = black_box(evaluate(&ends[end], images, labels)));
+        splits
+            .iter()
+            .for_each(|(images, labels)| _ = black_box(evaluate(&ends[end], images, labels)));
     });
 }
 
 fn closed_form(name: &str, splits: &Splits, [a, b]: &[Mlp; 2]) -> Result<()> {
-    let method = Method::try_from(name.to_owned()).map_err(Error::msg)?;
-    let path = Path::new(method.curve, Center::Neurons, a, b).map_err(Error::msg)?;
+    let curve = curve(name).map_err(Error::msg)?;
+    let path = Path::new(curve, Center::Neurons, a, b).map_err(Error::msg)?;
     let ts = grid(POINTS);
-    splits.iter().for_each(|(images, labels)| _ = black_box(path.measure(&ts, images, labels, threads())));
+    splits
+        .iter()
+        .for_each(|(images, labels)| _ = black_box(path.measure(&ts, images, labels, threads())));
     Ok(())
 }
 
 /// The refits on the training images, then the errors of all 41 points on training and test images.
 fn refitted(splits: &Splits, [a, b]: &[Mlp; 2]) -> Result<()> {
     let path = Path::new(CURVES[0], Center::Neurons, a, b).map_err(Error::msg)?;
-    let settings = Settings { targets: Targets::A, points: WA_POINTS, refine: 0 };
+    let settings = RefitSettings { targets: Targets::A, points: WA_POINTS, refine: 0 };
     let (images, labels) = &splits[0];
     let refitted = refit(path, settings, images, labels, threads()).map_err(Error::msg)?;
-    splits.iter().for_each(|(images, labels)| _ = black_box(refitted.measure(images, labels, threads())));
+    splits
+        .iter()
+        .for_each(|(images, labels)| _ = black_box(refitted.measure(images, labels, threads())));
     Ok(())
 }
 
-/// Tells the total cost too: it is a peer's if both had the same matrix and both found an optimum.
-fn assignment(name: &str) -> Work {
+/// The total cost is reported too: it must equal that of a peer with the same matrix.
+fn assignment(name: &str) -> Benchmark {
     let n = HIDDEN as usize;
     let costs = if name.ends_with("random") { random_costs(n) } else { aligned_costs(n) };
     let run = move || {
         let start = Instant::now();
         let assignment = black_box(assign(&costs, n)?);
         let seconds = start.elapsed().as_secs_f64();
-        Ok(Sample { seconds, found: Some(("total cost", total(&costs, &assignment.columns))) })
+        Ok(Timing { seconds, other: Some(("total cost", total(&costs, &assignment.columns))) })
     };
-    Work { name: name.to_owned(), cost: Cost::default(), run: Box::new(run) }
+    Benchmark { name: name.to_owned(), cost: Cost::default(), run: Box::new(run) }
 }
 
-/// The i-th output of splitmix64 from state `salt`, in [0, 1): a formula that `benches/peers/run.py` repeats to the bit.
+/// The i-th output of splitmix64 from state `salt`, in [0, 1). `benches/peers/peer.py` has the same
+/// formula to the bit.
 fn uniform(salt: u64, i: usize) -> f64 {
     let mut x = salt.wrapping_add((i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -155,16 +169,20 @@ fn random_costs(n: usize) -> Vec<f64> {
     (0..n * n).map(|i| uniform(0, i)).collect()
 }
 
-/// Coordinates of a neuron, in the small.
+/// Coordinates of a point.
 const COORDINATES: usize = 16;
 
-/// Squared distances between n points and the same points moved a little and put in another order.
+/// Squared distances between n points and the same points, slightly moved and reordered.
 fn aligned_costs(n: usize) -> Vec<f64> {
     let point = |i: usize, k: usize| uniform(1, i * COORDINATES + k);
-    let moved = |j: usize, k: usize| point((7 * j + 3) % n, k) + 0.05 * uniform(2, j * COORDINATES + k);
-    let a: Vec<f64> = (0..n * COORDINATES).map(|at| point(at / COORDINATES, at % COORDINATES)).collect();
-    let b: Vec<f64> = (0..n * COORDINATES).map(|at| moved(at / COORDINATES, at % COORDINATES)).collect();
-    let distance = |a: &[f64], b: &[f64]| a.iter().zip(b).fold(0.0, |sum, (a, b)| sum + (a - b) * (a - b));
+    let moved =
+        |j: usize, k: usize| point((7 * j + 3) % n, k) + 0.05 * uniform(2, j * COORDINATES + k);
+    let a: Vec<f64> =
+        (0..n * COORDINATES).map(|at| point(at / COORDINATES, at % COORDINATES)).collect();
+    let b: Vec<f64> =
+        (0..n * COORDINATES).map(|at| moved(at / COORDINATES, at % COORDINATES)).collect();
+    let distance =
+        |a: &[f64], b: &[f64]| a.iter().zip(b).fold(0.0, |sum, (a, b)| sum + (a - b) * (a - b));
     let rows = a.chunks_exact(COORDINATES);
     rows.flat_map(|a| b.chunks_exact(COORDINATES).map(move |b| distance(a, b))).collect()
 }

@@ -1,4 +1,4 @@
-//! The images that the benches work on: MNIST from `REPRO_DATA`, or the built-in digits. Does not know what is timed.
+//! The images of the benchmarks: MNIST from `REPRO_DATA`, or generated digits.
 
 use anyhow::{Context as _, Result};
 use repro::kernel::sparse::Sparse;
@@ -13,14 +13,16 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Data {
     pub(crate) train: Examples,
     pub(crate) test: Examples,
-    /// What they are, in words.
+    /// Their description.
     pub(crate) source: &'static str,
 }
 
 impl Data {
-    /// From the folder `REPRO_DATA`, packed or not, else generated.
+    /// From the folder `REPRO_DATA`, compressed or not, or else generated.
     pub(crate) fn load() -> Result<Data> {
-        let Some(folder) = std::env::var_os("REPRO_DATA").filter(|folder| !folder.is_empty()).map(PathBuf::from) else {
+        let Some(folder) =
+            std::env::var_os("REPRO_DATA").filter(|folder| !folder.is_empty()).map(PathBuf::from)
+        else {
             let (train, test) = digits("0", 60_000, 10_000);
             return Ok(Data { train, test, source: "generated digits" });
         };
@@ -33,17 +35,21 @@ impl Data {
         }
         let is_mnist = FILES.iter().zip(&files).all(|(file, bytes)| verify(file, bytes).is_ok());
         let (train, test) = assemble(&files)?;
-        Ok(Data { train, test, source: if is_mnist { MNIST } else { "other images from REPRO_DATA" } })
+        Ok(Data {
+            train,
+            test,
+            source: if is_mnist { MNIST } else { "other images from REPRO_DATA" },
+        })
     }
 
     pub(crate) fn is_mnist(&self) -> bool {
         self.source == MNIST
     }
 
-    /// Non-zero pixels of a training image, in the mean.
-    pub(crate) fn ink(&self) -> f64 {
-        let inked = self.train.pixels.iter().filter(|&&pixel| pixel != 0).count();
-        inked as f64 / self.train.len() as f64
+    /// Mean number of non-zero pixels of a training image.
+    pub(crate) fn non_zero_pixels(&self) -> f64 {
+        let non_zeros = self.train.pixels.iter().filter(|&&pixel| pixel != 0).count();
+        non_zeros as f64 / self.train.len() as f64
     }
 }
 
@@ -57,13 +63,13 @@ pub(crate) fn sparse(examples: &Examples) -> Sparse {
     Sparse::from_pixels(&examples.pixels, PIXELS)
 }
 
-/// A net as training begins with it.
+/// A net as initialised for training.
 pub(crate) fn net(hidden: u32, label: &str) -> Result<Mlp> {
     let hidden = hidden.try_into().map_err(anyhow::Error::msg)?;
     Ok(Init::Uniform.draw(hidden, &mut rng::stream("0", label)))
 }
 
-/// Numbers without pattern, from -1 to 1.
+/// Pseudo-random numbers from -1 to 1.
 pub(crate) fn noise(n: usize, label: &str) -> Vec<f32> {
     let mut rng = rng::stream("0", label);
     (0..n).map(|_| 2.0 * rng::uniform(&mut rng) as f32 - 1.0).collect()

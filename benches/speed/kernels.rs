@@ -1,15 +1,15 @@
-//! The kernels one by one, at the sizes that the study asks of them. Does not know what they are for.
+//! The kernels one by one, at the sizes of the study.
 
 use super::data::{Data, net, noise, sparse};
 use super::limits::{Traffic, seconds_each};
-use super::{Cost, Group, Sample, Work};
+use super::{Benchmark, Cost, Group, Timing};
 use anyhow::{Context as _, Result};
 use repro::kernel::blend::blend;
 use repro::kernel::cholesky::Cholesky;
 use repro::kernel::dense::logits;
-use repro::kernel::gram::{NonZeros, Products, Tall};
+use repro::kernel::gram::{Products, SparseColumns, TallMatrix};
 use repro::kernel::product::{Panels, project};
-use repro::kernel::softmax::{Seen, cross_entropy};
+use repro::kernel::softmax::{BatchStats, cross_entropy};
 use repro::kernel::sparse::Sparse;
 use repro::kernel::update::{Moments, Update, descend};
 use repro::study::data::PIXELS;
@@ -22,14 +22,14 @@ use std::time::Instant;
 const BATCH: usize = 128;
 /// Images of a block of the Gram matrix.
 const BLOCK: usize = 1024;
-/// Neurons where only the widest net matters.
+/// Neurons where no width is named.
 const WIDE: usize = 2000;
 /// Bytes of a weight or an activation.
 const F32: usize = size_of::<f32>();
 
 pub(crate) fn groups() -> Vec<Group> {
-    let group = |works: &[&str]| Group {
-        works: works.iter().map(|work| format!("kernel/{work}")).collect(),
+    let group = |benchmarks: &[&str]| Group {
+        benchmarks: benchmarks.iter().map(|benchmark| format!("kernel/{benchmark}")).collect(),
         make: |data, names| names.iter().map(|name| make(data, name)).collect(),
     };
     vec![
@@ -40,12 +40,12 @@ pub(crate) fn groups() -> Vec<Group> {
     ]
 }
 
-/// Seconds of a kernel, and what it cannot do without.
+/// The seconds of a kernel, and its least cost.
 type Timed = (Cost, Box<dyn FnMut() -> f64>);
 
-fn make(data: &Rc<Data>, name: &str) -> Result<Work> {
+fn make(data: &Rc<Data>, name: &str) -> Result<Benchmark> {
     let mut parts = name.split('/').skip(1);
-    let kernel = parts.next().context("a work's name")?;
+    let kernel = parts.next().context("a benchmark's name")?;
     let hidden: usize = parts.next().map_or(Ok(WIDE), str::parse)?;
     let (cost, mut run) = match kernel {
         "project" => projection(data, hidden)?,
@@ -57,7 +57,7 @@ fn make(data: &Rc<Data>, name: &str) -> Result<Work> {
         "blend" => combination(hidden),
         _ => compaction(data),
     };
-    Ok(Work { name: name.to_owned(), cost, run: Box::new(move || Ok(Sample::from(run()))) })
+    Ok(Benchmark { name: name.to_owned(), cost, run: Box::new(move || Ok(Timing::from(run()))) })
 }
 
 /// The first images, as a batch.
@@ -67,8 +67,8 @@ fn batch(data: &Data) -> Sparse {
 
 /// Multiply-adds of the first layer on the first images.
 fn first_layer(data: &Data, hidden: usize) -> f64 {
-    let inked = data.train.pixels[..BATCH * PIXELS].iter().filter(|&&pixel| pixel != 0).count();
-    (inked * hidden) as f64
+    let non_zeros = data.train.pixels[..BATCH * PIXELS].iter().filter(|&&pixel| pixel != 0).count();
+    (non_zeros * hidden) as f64
 }
 
 fn projection(data: &Data, hidden: usize) -> Result<Timed> {
@@ -97,7 +97,8 @@ fn descent(data: &Data, hidden: usize) -> Result<Timed> {
         ..Cost::default()
     };
     let mut step = move || {
-        for ((_, gradient), weights) in gradient.panels_mut().zip(moments.panels(black_box(&mut w))) {
+        for ((_, gradient), weights) in gradient.panels_mut().zip(moments.panels(black_box(&mut w)))
+        {
             descend(update, &pixels, gradient, weights);
         }
     };
@@ -105,9 +106,11 @@ fn descent(data: &Data, hidden: usize) -> Result<Timed> {
 }
 
 fn gram_matrix(columns: usize) -> Timed {
-    // As many of them are zero as of a net's that is about to be trained.
-    let features: Vec<f32> = noise(BLOCK * columns, "features").into_iter().map(|x| x.max(0.0)).collect();
-    let (x, mut sum, mut non_zeros) = (Tall::pack(&features, columns), Products::gram(columns), NonZeros::default());
+    // Half of them are zero, as in a net that is not trained yet.
+    let features: Vec<f32> =
+        noise(BLOCK * columns, "features").into_iter().map(|x| x.max(0.0)).collect();
+    let (x, mut sum, mut non_zeros) =
+        (TallMatrix::pack(&features, columns), Products::gram(columns), SparseColumns::default());
     let cost = Cost {
         multiply_adds: 0.5 * (BLOCK * columns * (columns + 1) / 2) as f64,
         traffic: Traffic::rewritten(columns * columns / 2 * size_of::<f64>(), 1.0),
@@ -118,8 +121,9 @@ fn gram_matrix(columns: usize) -> Timed {
 }
 
 fn factorisation(n: usize) -> Timed {
-    // Symmetric, and its diagonal outweighs the rest of a row: positive definite.
-    let g: Vec<f64> = (0..n * n).map(|at| if at / n == at % n { 1.0 } else { 0.5 / n as f64 }).collect();
+    // Symmetric and diagonally dominant, hence positive definite.
+    let g: Vec<f64> =
+        (0..n * n).map(|at| if at / n == at % n { 1.0 } else { 0.5 / n as f64 }).collect();
     let cost = Cost {
         multiply_adds: (n * n * n / 6) as f64,
         double: true,
@@ -148,24 +152,38 @@ fn second_layer(hidden: usize) -> Timed {
 }
 
 fn losses(data: &Data) -> Timed {
-    let (outputs, labels) = (noise(BATCH * CLASSES, "outputs"), data.train.labels[..BATCH].to_vec());
+    let (outputs, labels) =
+        (noise(BATCH * CLASSES, "outputs"), data.train.labels[..BATCH].to_vec());
     let cost = Cost { images: BATCH as f64, ..Cost::default() };
-    (cost, Box::new(move || seconds_each(|| cross_entropy(&outputs, &labels, black_box(&mut Seen::default())))))
+    (
+        cost,
+        Box::new(move || {
+            seconds_each(|| cross_entropy(&outputs, &labels, black_box(&mut BatchStats::default())))
+        }),
+    )
 }
 
 fn combination(hidden: usize) -> Timed {
     let [a, b] = ["a", "b"].map(|label| noise(BATCH * hidden, label));
-    let (m, mut out) = (noise(BATCH, "m"), Tall::pack(&a, hidden));
+    let (m, mut out) = (noise(BATCH, "m"), TallMatrix::pack(&a, hidden));
     // Two arrays in, one out.
-    let traffic =
-        Traffic { bytes: (3 * BATCH * hidden * F32) as f64, array: 3 * BATCH * hidden * F32, rewritten: true };
+    let traffic = Traffic {
+        bytes: (3 * BATCH * hidden * F32) as f64,
+        array: 3 * BATCH * hidden * F32,
+        rewritten: true,
+    };
     let cost = Cost {
         multiply_adds: (2 * BATCH * hidden) as f64,
         traffic: Some(traffic),
         images: BATCH as f64,
         ..Cost::default()
     };
-    (cost, Box::new(move || seconds_each(|| blend([0.5, 0.4, 0.1], &a, &b, &m, hidden, black_box(&mut out)))))
+    (
+        cost,
+        Box::new(move || {
+            seconds_each(|| blend([0.5, 0.4, 0.1], &a, &b, &m, hidden, black_box(&mut out)))
+        }),
+    )
 }
 
 fn compaction(data: &Rc<Data>) -> Timed {

@@ -1,21 +1,20 @@
-//! What this machine can do at best: multiply-adds a core, and bytes a core from an array of a given size. What several
-//! threads get at once is measured on as many at once. This file does not know what is compared with it.
+//! The limits of this machine, per core: multiply-adds, and bytes from an array of a given size.
+//! The limits of several threads are measured on as many at once.
 
-use super::{Cost, Group, Work};
-use repro::kernel::limit;
+use super::{Benchmark, Cost, Group, limit};
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::Instant;
 
-/// Bytes that a work moves between the processor and an array.
+/// Bytes that a benchmark moves between the processor and an array.
 #[derive(Clone, Copy)]
 pub(crate) struct Traffic {
-    /// What is read plus what is written.
+    /// Bytes read plus bytes written.
     pub(crate) bytes: f64,
-    /// The array's own size in bytes: it tells which cache it lies in.
+    /// The size of the array in bytes, which decides the cache that holds it.
     pub(crate) array: usize,
-    /// Whether it is written back too.
+    /// Whether it is written back.
     pub(crate) rewritten: bool,
 }
 
@@ -31,7 +30,7 @@ impl Traffic {
     }
 }
 
-/// What was measured already, by number of threads.
+/// The limits measured so far, by number of threads.
 #[derive(Default)]
 pub(crate) struct Limits {
     peak: HashMap<usize, f64>,
@@ -39,25 +38,31 @@ pub(crate) struct Limits {
     bandwidth: HashMap<(usize, bool, usize), f64>,
 }
 
-/// A limit is the best of as many tries.
+/// A limit is the best of this many tries.
 const TRIES: usize = 9;
 
 impl Limits {
-    /// f32 operations a second and thread: a multiply-add is two.
+    /// f32 operations per second and thread; a multiply-add is two.
     pub(crate) fn peak(&mut self, threads: usize) -> f64 {
         *self.peak.entry(threads).or_insert_with(|| {
-            let narrow = best_rate(threads, || 2.0 * (limit::CHAINS * ROUNDS) as f64 / multiply_adds());
-            let wide = best_rate(threads, || 2.0 * (limit::WIDE_CHAINS * ROUNDS) as f64 / multiply_adds_wide());
+            let narrow =
+                best_rate(threads, || 2.0 * (limit::CHAINS * ROUNDS) as f64 / multiply_adds());
+            let wide = best_rate(threads, || {
+                2.0 * (limit::WIDE_CHAINS * ROUNDS) as f64 / multiply_adds_wide()
+            });
             narrow.max(wide)
         })
     }
 
-    /// As [`Limits::peak`], where one factor of each multiply-add comes from the first cache.
+    /// As [`Limits::peak`], if one factor of each multiply-add is loaded from L1.
     pub(crate) fn loaded(&mut self, threads: usize) -> f64 {
-        *self.loaded.entry(threads).or_insert_with(|| best_rate(threads, || 2.0 * LOADED / multiply_adds_loaded()))
+        *self
+            .loaded
+            .entry(threads)
+            .or_insert_with(|| best_rate(threads, || 2.0 * LOADED / multiply_adds_loaded()))
     }
 
-    /// Bytes a second and thread that pass between the processor and such an array, a different one for each thread.
+    /// Bytes per second and thread to and from such an array, a different one for each thread.
     pub(crate) fn bandwidth(&mut self, traffic: Traffic, threads: usize) -> f64 {
         let Traffic { array, rewritten, .. } = traffic;
         *self.bandwidth.entry((array, rewritten, threads)).or_insert_with(|| {
@@ -69,30 +74,32 @@ impl Limits {
 
 /// The best of several tries, each the mean over the threads.
 fn best_rate(threads: usize, rate: impl Fn() -> f64 + Sync) -> f64 {
-    let tries = (0..TRIES).map(|_| together(threads, |_| rate()).iter().sum::<f64>() / threads as f64);
+    let tries =
+        (0..TRIES).map(|_| together(threads, |_| rate()).iter().sum::<f64>() / threads as f64);
     tries.fold(0.0, f64::max)
 }
 
-/// Does `work` on as many threads, begun at once.
-pub(crate) fn together<T: Send>(threads: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+/// Calls `run` on as many threads, started at once.
+pub(crate) fn together<T: Send>(threads: usize, run: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let start = Barrier::new(threads);
     let begin = &|thread| {
         start.wait();
-        work(thread)
+        run(thread)
     };
     std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..threads).map(|thread| scope.spawn(move || begin(thread))).collect();
+        let handles: Vec<_> =
+            (0..threads).map(|thread| scope.spawn(move || begin(thread))).collect();
         handles.into_iter().map(|handle| handle.join().expect("a bench does not panic")).collect()
     })
 }
 
-/// Seconds that `work` takes, by as many repetitions as take 10 ms.
-pub(crate) fn seconds_each(mut work: impl FnMut()) -> f64 {
-    work();
+/// Seconds of one call of `run`, from as many calls as take 10 ms.
+pub(crate) fn seconds_each(mut run: impl FnMut()) -> f64 {
+    run();
     let mut times = 1u32;
     loop {
         let start = Instant::now();
-        (0..times).for_each(|_| work());
+        (0..times).for_each(|_| run());
         let seconds = start.elapsed().as_secs_f64();
         if seconds >= 0.01 {
             return seconds / f64::from(times);
@@ -101,7 +108,7 @@ pub(crate) fn seconds_each(mut work: impl FnMut()) -> f64 {
     }
 }
 
-/// Multiply-adds of each chain in a call.
+/// Multiply-adds of each chain per call.
 const ROUNDS: usize = 4096;
 
 fn multiply_adds() -> f64 {
@@ -114,9 +121,9 @@ fn multiply_adds_wide() -> f64 {
     seconds_each(|| limit::multiply_adds_wide(ROUNDS, 0.999, 0.1, black_box(&mut chains)))
 }
 
-/// Rows that [`multiply_adds_loaded`] goes through: 16 KiB, half of the first cache of most processors.
+/// Rows of [`multiply_adds_loaded`]: 16 KiB, half of L1 on most processors.
 const ROWS: usize = 64;
-/// Multiply-adds of a call of it.
+/// Multiply-adds of a call.
 const LOADED: f64 = (limit::LOADED_SUMS * ROWS * (ROUNDS / ROWS)) as f64;
 
 fn multiply_adds_loaded() -> f64 {
@@ -125,20 +132,22 @@ fn multiply_adds_loaded() -> f64 {
     let first = memory.as_ptr().align_offset(LINE);
     let (w, _) = memory[first..][..limit::LOADED_SUMS * ROWS].as_chunks();
     let mut sums = [0.0; limit::LOADED_SUMS];
-    seconds_each(|| limit::multiply_adds_loaded(ROUNDS / ROWS, &x, black_box(w), black_box(&mut sums)))
+    seconds_each(|| {
+        limit::multiply_adds_loaded(ROUNDS / ROWS, &x, black_box(w), black_box(&mut sums))
+    })
 }
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// Seconds of one pass over an array of so many bytes.
+/// Seconds of one pass over an array of `bytes`.
 fn pass(bytes: usize, rewritten: bool) -> f64 {
     let mut memory = vec![1.0; (bytes + LINE) / size_of::<f32>()];
-    // Begun at a cache line: a load that straddles two is slower, which is not the array's fault.
+    // Aligned to a cache line, since a load that spans two is slower.
     let first = memory.as_ptr().align_offset(LINE);
     let array = &mut memory[first..][..bytes / size_of::<f32>()];
     let mut sums = [0.0; limit::SUMS];
-    // 1.0 times itself stays what it is, so that no pass meets numbers that are slower to multiply.
+    // The factor 1.0 keeps the numbers as they are: subnormal ones would be slower.
     seconds_each(|| match rewritten {
         true => limit::rewrite(black_box(&mut *array), 1.0),
         false => limit::read(array, black_box(&mut sums)),
@@ -146,21 +155,29 @@ fn pass(bytes: usize, rewritten: bool) -> f64 {
 }
 
 /// W1 and its velocity at h = 80, at h = 2000, and more than any cache holds.
-const ARRAYS: [(&str, usize); 3] = [("512-KiB", 512 << 10), ("12-MiB", 12 << 20), ("256-MiB", 256 << 20)];
+const ARRAYS: [(&str, usize); 3] =
+    [("512-KiB", 512 << 10), ("12-MiB", 12 << 20), ("256-MiB", 256 << 20)];
 
-/// The limits themselves, to be seen.
+/// The limits themselves, as benchmarks.
 pub(crate) fn groups() -> Vec<Group> {
-    let passes = ["read", "rewrite"].iter().flat_map(|pass| ARRAYS.map(|(name, _)| format!("limit/{pass}/{name}")));
-    let works = ["limit/multiply-adds", "limit/multiply-adds-wide", "limit/multiply-adds-loaded"]
-        .map(str::to_owned)
-        .into_iter()
-        .chain(passes);
-    vec![Group { works: works.collect(), make: |_, names| Ok(names.iter().map(|name| make(name)).collect()) }]
+    let passes = ["read", "rewrite"]
+        .iter()
+        .flat_map(|pass| ARRAYS.map(|(name, _)| format!("limit/{pass}/{name}")));
+    let benchmarks =
+        ["limit/multiply-adds", "limit/multiply-adds-wide", "limit/multiply-adds-loaded"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain(passes);
+    vec![Group {
+        benchmarks: benchmarks.collect(),
+        make: |_, names| Ok(names.iter().map(|name| make(name)).collect()),
+    }]
 }
 
-fn make(name: &str) -> Work {
+fn make(name: &str) -> Benchmark {
     let array = ARRAYS.iter().find(|(array, _)| name.ends_with(array)).map_or(0, |array| array.1);
-    let chains = |chains: usize| Cost { multiply_adds: (chains * ROUNDS) as f64, ..Cost::default() };
+    let chains =
+        |chains: usize| Cost { multiply_adds: (chains * ROUNDS) as f64, ..Cost::default() };
     let (cost, mut run): (Cost, Box<dyn FnMut() -> f64>) = match name.split('/').nth(1) {
         Some("multiply-adds") => (chains(limit::CHAINS), Box::new(multiply_adds)),
         Some("multiply-adds-wide") => (chains(limit::WIDE_CHAINS), Box::new(multiply_adds_wide)),
@@ -176,5 +193,5 @@ fn make(name: &str) -> Work {
             (cost, Box::new(move || pass(array, true)))
         }
     };
-    Work { name: name.to_owned(), cost, run: Box::new(move || Ok(run().into())) }
+    Benchmark { name: name.to_owned(), cost, run: Box::new(move || Ok(run().into())) }
 }

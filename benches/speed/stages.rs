@@ -1,8 +1,8 @@
-//! Stages as `repro run` runs them, each in a process of its own: their time, their peak memory, and how long a process
-//! takes until its data are ready. Does not know what a stage does.
+//! Stages as `repro run` runs them, each in its own process: their time, their peak memory, and the
+//! time until a process has loaded its data.
 
 use super::data::Data;
-use super::{Cost, Group, Sample, Work};
+use super::{Benchmark, Cost, Group, Timing};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use std::path::Path;
@@ -12,15 +12,17 @@ use std::time::Instant;
 use tempfile::TempDir;
 
 pub(crate) fn groups() -> Vec<Group> {
-    let names = |works: &[&str]| works.iter().map(|work| format!("stage/{work}")).collect();
+    let names = |benchmarks: &[&str]| {
+        benchmarks.iter().map(|benchmark| format!("stage/{benchmark}")).collect()
+    };
     vec![
-        Group { works: names(&["data-ready"]), make: |data, _| Ok(vec![ready(data)?]) },
-        Group { works: names(&["train", "align", "curve", "wa"]), make: stages },
+        Group { benchmarks: names(&["data-ready"]), make: |data, _| Ok(vec![ready(data)?]) },
+        Group { benchmarks: names(&["train", "align", "curve", "wa"]), make: stages },
     ]
 }
 
-/// `ready` trains a net that diverges in its second step: all that such a process does is start, get its data ready, and
-/// stop.
+/// `ready` trains a net that diverges in its second step: its process starts, loads its data and
+/// stops.
 const PIPELINE: &str = "\
 seed: 0
 stages:
@@ -30,7 +32,8 @@ stages:
   align: { align: { a: train@end=a, b: train@end=b } }
   curve: { evaluate: { a: train@end=a, b: align, data: data, curve: linear } }
   wa:
-    evaluate: { a: train@end=a, b: train@end=b, data: data, curve: linear+wa, wa_points: 11, wa_refine: 0 }
+    evaluate:
+      { a: train@end=a, b: train@end=b, data: data, curve: linear+wa, wa_points: 11, wa_refine: 0 }
 ";
 
 fn space(data: &Data) -> Result<TempDir> {
@@ -42,49 +45,66 @@ fn space(data: &Data) -> Result<TempDir> {
 
 fn repro(space: &Path, arguments: &[&str]) -> Result<Output> {
     let program = env!("CARGO_BIN_EXE_repro");
-    Command::new(program).arg("-C").arg(space).args(arguments).output().with_context(|| format!("cannot run {program}"))
+    Command::new(program)
+        .arg("-C")
+        .arg(space)
+        .args(arguments)
+        .output()
+        .with_context(|| format!("cannot run {program}"))
 }
 
-/// What `repro show --json` says of a node.
+/// The output of `repro show --json` for a node.
 fn show(space: &Path, target: &str) -> Result<Value> {
-    let mut shown: Value = serde_json::from_slice(&repro(space, &["show", "--json", target])?.stdout)?;
+    let mut shown: Value =
+        serde_json::from_slice(&repro(space, &["show", "--json", target])?.stdout)?;
     Ok(shown["nodes"][0].take())
 }
 
-fn ready(data: &Data) -> Result<Work> {
+fn ready(data: &Data) -> Result<Benchmark> {
     let space = space(data)?;
-    // Records the question; the answer is the divergence.
+    // Records the recipe; the node itself fails.
     repro(space.path(), &["-q", "run", "ready"])?;
     let key = show(space.path(), "ready")?["key"].as_str().context("`ready` has a key")?.to_owned();
     let run = move || {
         let start = Instant::now();
         let output = repro(space.path(), &["exec", &key])?;
         let seconds = start.elapsed().as_secs_f64();
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(said.contains("training diverged in epoch 1"), "`ready` did not do as it should: {said}");
+        let message = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            message.contains("training diverged in epoch 1"),
+            "`ready` did not diverge: {message}"
+        );
         Ok(seconds.into())
     };
-    Ok(Work { name: "stage/data-ready".to_owned(), cost: Cost::default(), run: Box::new(run) })
+    Ok(Benchmark { name: "stage/data-ready".to_owned(), cost: Cost::default(), run: Box::new(run) })
 }
 
-fn stages(data: &Rc<Data>, names: &[String]) -> Result<Vec<Work>> {
+fn stages(data: &Rc<Data>, names: &[String]) -> Result<Vec<Benchmark>> {
     let space = Rc::new(space(data)?);
-    let work = |name: &String| {
+    let benchmark = |name: &String| {
         let (name, space) = (name.clone(), Rc::clone(&space));
         let stage = name.trim_start_matches("stage/");
         let target = if stage == "train" { "train@end=a" } else { stage }.to_owned();
-        Work { name, cost: Cost::default(), run: Box::new(move || stage_run(space.path(), &target)) }
+        Benchmark {
+            name,
+            cost: Cost::default(),
+            run: Box::new(move || stage_run(space.path(), &target)),
+        }
     };
-    Ok(names.iter().map(work).collect())
+    Ok(names.iter().map(benchmark).collect())
 }
 
-/// Runs one stage again, in a cache that has what it needs or will then have it; seconds and memory are those it records.
-fn stage_run(space: &Path, target: &str) -> Result<Sample> {
+/// Runs one stage again, after its inputs if they are not cached. Time and memory are those that it
+/// records.
+fn stage_run(space: &Path, target: &str) -> Result<Timing> {
     let output = repro(space, &["-q", "run", "--force", target])?;
     ensure!(output.status.success(), "{target}: {}", String::from_utf8_lossy(&output.stderr));
     let shown = show(space, target)?;
-    let number =
-        |field: &str| shown["entry"][field].as_f64().with_context(|| format!("`{target}` has no `{field}`: {shown}"));
+    let number = |field: &str| {
+        shown["entry"][field]
+            .as_f64()
+            .with_context(|| format!("`{target}` has no `{field}`: {shown}"))
+    };
     let peak = number("peak_memory")? / f64::from(1 << 20);
-    Ok(Sample { seconds: number("seconds")?, found: Some(("peak MiB", peak)) })
+    Ok(Timing { seconds: number("seconds")?, other: Some(("peak MiB", peak)) })
 }

@@ -1,10 +1,10 @@
 //! `repro diff`: what is different between two runs, or two profiles, as Markdown or JSON.
 
 use super::{Common, Session};
-use crate::engine::record::diff::{Change, Diff, File, State, diff};
+use crate::engine::record::diff::{Change, Diff, FileDiff, State, diff};
 use crate::engine::record::history;
 use crate::engine::run::event::SCHEMA;
-use crate::engine::stage::Cell;
+use crate::engine::stage::CellChange;
 use crate::report::table::{Align, Table};
 use crate::stage::KINDS;
 use anyhow::Result;
@@ -76,7 +76,7 @@ fn tell(common: &Common, diff: &Diff, limit: usize) -> Result<String> {
 }
 
 fn stages(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
-    let row = |stage: &crate::engine::record::diff::Stage| {
+    let row = |stage: &crate::engine::record::diff::StageDiff| {
         let counts = [stage.both, stage.removed, stage.added, stage.not_cached];
         [stage.stage.clone()].into_iter().chain(counts.map(|n| n.to_string())).collect()
     };
@@ -91,7 +91,7 @@ fn stages(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
 }
 
 fn parameters(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
-    let row = |p: &crate::engine::record::diff::Parameter| {
+    let row = |p: &crate::engine::record::diff::ParameterDiff| {
         let values =
             |values: &[String]| if values.is_empty() { "-".to_owned() } else { values.join(", ") };
         vec![p.stage.clone(), p.parameter.clone(), values(&p.before), values(&p.after)]
@@ -106,7 +106,7 @@ fn stage_of(node: &str) -> &str {
 
 /// A table for each output of a stage, over all its nodes.
 fn metrics(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
-    let mut tables: BTreeMap<(&str, &str), Vec<&crate::engine::record::diff::Table>> =
+    let mut tables: BTreeMap<(&str, &str), Vec<&crate::engine::record::diff::TableDiff>> =
         BTreeMap::new();
     for table in &diff.tables {
         tables.entry((stage_of(&table.node), &table.file)).or_default().push(table);
@@ -167,7 +167,7 @@ fn metrics(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
     Ok(())
 }
 
-fn metric(instance: &str, cell: &Cell) -> Vec<String> {
+fn metric(instance: &str, cell: &CellChange) -> Vec<String> {
     let (mut change, mut percent) = (String::new(), String::new());
     if let Some((before, after)) = numbers(&cell.before, &cell.after) {
         change = Short(after - before).to_string();
@@ -219,11 +219,11 @@ fn numbers(before: &str, after: &str) -> Option<(f64, f64)> {
 
 /// A line for each output of a stage; the nodes where it has changed by name.
 fn files(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
-    let mut outputs: BTreeMap<(&str, &str), Vec<&File>> = BTreeMap::new();
+    let mut outputs: BTreeMap<(&str, &str), Vec<&FileDiff>> = BTreeMap::new();
     diff.files
         .iter()
         .for_each(|file| outputs.entry((&file.stage, &file.file)).or_default().push(file));
-    let row = |((stage, file), all): ((&str, &str), Vec<&File>)| {
+    let row = |((stage, file), all): ((&str, &str), Vec<&FileDiff>)| {
         let changed: Vec<&str> =
             all.iter().filter(|file| file.state != Change::Same).map(|f| f.node.as_str()).collect();
         let shown: Vec<&str> = changed

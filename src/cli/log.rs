@@ -29,7 +29,7 @@ pub(super) fn runs(common: &Common, limit: usize) -> Result<String> {
         return Ok(format!("{:#}\n", json!({ "schema": SCHEMA, "of": ids.len(), "runs": runs })));
     }
     if runs.is_empty() {
-        return Ok("nothing has run yet\n".into());
+        return Ok("there are no runs yet\n".into());
     }
     let width = |of: fn(&Run) -> usize, title: &str| {
         runs.iter().map(of).chain([title.len()]).max().unwrap_or_default()

@@ -6,9 +6,9 @@ use super::unchanged::{self, Whole};
 use super::{CACHE_VARIABLE, Common, NO_LOCK_VARIABLE, RunArgs, Session, lock, plan, without_yaml};
 use crate::engine::cache::lock::CacheLock;
 use crate::engine::cache::process::ProcessId;
-use crate::engine::cache::store::{Store, digest_of_file};
-use crate::engine::key::Artifact;
-use crate::engine::record::export::{Delivered, deliver, folder_name};
+use crate::engine::cache::store::Store;
+use crate::engine::key::{Artifact, Digest};
+use crate::engine::record::export::{Exported, export, folder_name};
 use crate::engine::record::lockfile::Expected;
 use crate::engine::run::event::{Event, Observer, SCHEMA, Summary};
 use crate::engine::run::executor::local::Local;
@@ -16,6 +16,7 @@ use crate::engine::run::progress::{All, Json, Lines, Terminal, Verbosity};
 use crate::engine::run::schedule::{self, Settings};
 use crate::engine::run::status::{PlanStatus, Status, StatusChecker};
 use crate::engine::spec::plan::{NodeId, Plan};
+use crate::engine::spec::sources::Sources;
 use anyhow::{Context as _, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -133,7 +134,7 @@ fn repeat(common: &Common, args: &RunArgs, whole: &Whole) -> Result<bool> {
     let nodes: Option<Vec<_>> =
         snapshot.nodes.iter().map(|node| Some((node, kind(snapshot.kind_of(node))?))).collect();
     let Some(nodes) = nodes else { return Ok(false) };
-    files.remember(&store)?;
+    write_source_index(&files, &store)?;
     // Writing costs as much as is saved by so few.
     if snapshot.known().saturating_sub(known) * 50 > nodes.len() {
         whole.write(&snapshot, &store);
@@ -187,6 +188,10 @@ fn finish(
     session.store.write_index()
 }
 
+fn write_source_index(files: &Sources, store: &Store) -> Result<()> {
+    files.updated_index().map_or(Ok(()), |index| store.write_source_index(&index))
+}
+
 /// Where everything stands before anything runs; refused if it is not all cached and should be.
 fn look(
     session: &Session,
@@ -195,7 +200,7 @@ fn look(
     require_cached: bool,
 ) -> Result<PlanStatus> {
     let plan_status = checker.plan_status(wanted)?;
-    session.plan.files.remember(&session.store)?;
+    write_source_index(&session.plan.files, &session.store)?;
     if session.refetch {
         forget_choices(&session.plan, &session.store, &plan_status.checked)?;
     }
@@ -230,7 +235,7 @@ pub(super) fn slots(jobs: Option<u16>) -> usize {
 
 /// This program again. Its digest is taken once, if anything is `due`.
 fn local_executor(common: &Common, slots: usize, due: bool, scratch: PathBuf) -> Result<Local> {
-    let digest = due.then(|| digest_of_file(&itself()?)).transpose()?;
+    let digest = due.then(|| Digest::of_file(&itself()?)).transpose()?;
     let told = digest
         .into_iter()
         .flat_map(|digest| ["--program".into(), digest.to_string().into()])
@@ -301,7 +306,7 @@ fn deliver_all(
         // Several would overwrite each other.
         let folder = if of == 1 { reports.clone() } else { reports.join(folder_name(node)) };
         let folder = folder.display().to_string();
-        let Delivered { written, removed } = deliver(store, artifact, &common.directory, &folder)?;
+        let Exported { written, removed } = export(store, artifact, &common.directory, &folder)?;
         observer.observe(&Event::Delivered { folder, written, files: artifact.len(), removed });
     }
     Ok(())

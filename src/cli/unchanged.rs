@@ -5,7 +5,7 @@ use crate::engine::cache::store::Store;
 use crate::engine::key::Artifact;
 use crate::engine::run::snapshot::{Origin, Snapshot};
 use crate::engine::spec::plan::{NodeId, Plan};
-use crate::engine::spec::sources::Files;
+use crate::engine::spec::sources::Sources;
 use crate::fs;
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
@@ -29,8 +29,8 @@ impl Whole {
         // As where a plan is made, it must be there.
         common.data_folder()?;
         let path = common.directory.join(&common.pipeline);
-        let text = fs::read_if_exists(&path)?
-            .ok_or_else(|| no_pipeline(&path, "there is no such file"))?;
+        let text =
+            fs::read_if_exists(&path)?.ok_or_else(|| no_pipeline(&path, "there is no such file"))?;
         let project = std::path::absolute(&common.directory).with_context(|| {
             format!("`{}` cannot be a project's folder", common.directory.display())
         })?;
@@ -73,6 +73,6 @@ impl Whole {
 }
 
 /// The project's files.
-pub(super) fn files(common: &Common, store: &Store) -> Files {
-    Files::of(&common.directory, &store.source_index())
+pub(super) fn files(common: &Common, store: &Store) -> Sources {
+    Sources::of(&common.directory, &store.source_index())
 }

@@ -13,6 +13,9 @@ use anyhow::{Context as _, Result};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 
+/// The path of the index of the project's files, below the cache.
+pub(crate) const SOURCES: &str = "files.json";
+
 const CHECKSUM: &str = "{\"checksum\":\"";
 
 /// The content of the file at `path` with `value`, a struct of at least one field.

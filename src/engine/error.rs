@@ -1,66 +1,66 @@
-//! Failures that someone branches on: each has an exit code, a cause and, where there is one, a hint.
+//! Errors that callers distinguish. Each has an exit code, a cause and, if there is one, a hint.
 
 use crate::engine::located::{Location, ValueError};
 use crate::engine::text::count;
 use std::fmt;
 
-/// What ended a command. Anything else (a disk, a permission) is infrastructure.
+/// The reason why a command failed. All other errors (a disk, a permission) are infrastructure.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The pipeline file, an override or a target is wrong.
+    /// The pipeline file, an override or a target is invalid.
     #[error("{0}")]
     Usage(Diagnostic),
-    /// Stages failed; each was told when it did.
+    /// Nodes failed. Their errors have been printed when they failed.
     #[error("{} failed, {skipped} skipped because of that", count(*failed))]
     StageFailed {
-        /// How many failed.
+        /// Number of failed nodes.
         failed: usize,
-        /// How many depend on them.
+        /// Number of nodes that depend on them.
         skipped: usize,
     },
-    /// A declared file is no longer what it was when the run began.
-    #[error("the file `{0}` changed while the run read it; what was made is of the file as it was")]
+    /// A declared file changed during the run.
+    #[error("the file `{0}` changed during the run; the results are those of the earlier content")]
     FileChanged(String),
-    /// Not everything is up to date, where that was asked for.
+    /// Nodes are not up to date, and the command requires that they are.
     #[error("{} not up to date", count(*nodes))]
     Pending {
-        /// How many are not.
+        /// Number of nodes.
         nodes: usize,
-        /// What brings them up to date.
+        /// The command that brings them up to date.
         hint: String,
     },
-    /// Outputs are not what pipeline.lock expects.
+    /// Outputs differ from pipeline.lock.
     #[error("{0}")]
     Differs(Diagnostic),
-    /// Stored bytes are not what their names say.
+    /// Stored bytes do not have the digest in their name.
     #[error("{message}")]
     Corrupt {
-        /// What is wrong with which of them.
+        /// The cause.
         message: String,
-        /// What mends it.
+        /// How to repair the cache.
         hint: String,
     },
-    /// Another process holds the cache alone, or is at work where this one must be alone.
+    /// Another process has locked the cache, or runs a job while this one needs an exclusive lock.
     #[error("{0}")]
     Locked(String),
     /// Disk, network or cluster.
     #[error("{0}")]
     Infrastructure(String),
-    /// The answer to a question cannot be had now, and it has no fallback.
-    #[error("`{node}` could not be had")]
+    /// The data of a node is unavailable, and the node has no fallback.
+    #[error("the data of `{node}` is unavailable")]
     Unavailable {
-        /// The node that asks.
+        /// The node.
         node: String,
-        /// What would help, as its stage has it.
+        /// The hint of its stage.
         hint: Option<String>,
     },
     /// Ctrl-C.
-    #[error("interrupted; finished work is kept, run again to go on")]
+    #[error("interrupted; finished results are kept, and the next run continues from them")]
     Interrupted,
 }
 
 impl Error {
-    /// The process's exit code.
+    /// The exit code of the process.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::StageFailed { .. } | Error::FileChanged(_) => 1,
@@ -74,31 +74,31 @@ impl Error {
         }
     }
 
-    /// What to do about it.
+    /// How to fix it.
     pub fn hint(&self) -> Option<&str> {
         match self {
             Error::Usage(diagnostic) | Error::Differs(diagnostic) => diagnostic.hint.as_deref(),
             Error::Unavailable { hint, .. } => hint.as_deref(),
             Error::Locked(_) => {
-                Some("wait until nobody else is at work there, or pass `--wait-for-lock`")
+                Some("wait until the other process has finished, or pass `--wait-for-lock`")
             }
             Error::Corrupt { hint, .. } | Error::Pending { hint, .. } => Some(hint),
-            Error::FileChanged(_) => Some("`repro run` again goes by the file as it is now"),
+            Error::FileChanged(_) => Some("run `repro run` again to use the current content"),
             _ => None,
         }
     }
 }
 
-/// What is wrong with something the user wrote: place, cause, hint.
+/// An error in something that the user wrote: location, cause, hint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Diagnostic {
-    /// The file, or what else was read (`-S`, a target).
+    /// The file, or another source (`-S`, a target).
     pub source: String,
-    /// Where in it.
+    /// The location in the file.
     pub location: Option<Location>,
-    /// One sentence, lower case, literals in backticks.
+    /// The cause: one sentence, lower case, literals in backticks.
     pub message: String,
-    /// The nearest name, or the command to type.
+    /// The nearest known name, or the command to type.
     pub hint: Option<String>,
 }
 
@@ -112,7 +112,7 @@ impl fmt::Display for Diagnostic {
 }
 
 impl Diagnostic {
-    /// A fault of `source`, where a value there does not fit; `what` says which thing was being read.
+    /// The diagnostic for an `error` in `source`, while reading `what`.
     pub fn of(source: &str, what: &str, error: &ValueError) -> Diagnostic {
         let lead = if what.is_empty() { String::new() } else { format!("{what}: ") };
         Diagnostic {

@@ -1,36 +1,39 @@
-//! Questions and answers: a [`Key`] names a question, a [`Digest`] names an answer.
+//! Recipes, keys and digests: a [`Key`] is the hash of a recipe, a [`Digest`] the hash of a file.
 //!
-//! A [`Recipe`] says everything that decides the bytes a node puts out; its BLAKE3 is the node's key. Planning, running,
-//! explaining and verifying all go through [`Recipe::key`].
+//! A [`Recipe`] holds everything that determines the output of a node. Its BLAKE3 is the node's key.
+//! Planning, running, explaining and verifying all use [`Recipe::key`].
 //!
 //! | ingredient | in the key? | why |
 //! |---|---|---|
 //! | stage kind | yes | another computation |
-//! | `VERSION` of that kind | yes | its author says when output changes; a golden test per kind holds them to it |
-//! | parameters | yes, but for those at their default | a new parameter with a default keeps old keys |
-//! | digests of the input files, by slot and file name | yes | content, not history: an upstream rerun with equal bytes stops there |
-//! | names and digests of the project's files that a stage declares | yes | where they lie, and when they were touched, is not |
+//! | `VERSION` of the kind | yes | raised when the output changes; a golden test per kind enforces it |
+//! | parameters | yes, except those at their default | a new parameter with a default keeps old keys |
+//! | digests of input files, by slot and file name | yes | content, not history: after an upstream rerun with equal bytes nothing downstream reruns |
+//! | names and digests of the project's files that a stage declares | yes | their paths on disk and their times are not |
 //! | which of those files are executable, and which folders are empty | yes | a program sees both |
-//! | all other permissions, times, hard links and extended attributes of files | no | they are not kept |
-//! | a command's line, outputs, environment and parameters | yes: they are its parameters | |
-//! | a command's time limit, retries, threads, memory | no | what it may take changes no answer |
-//! | the programs that a command finds on the machine | no | their bytes are not declared; name what matters in its `env` |
-//! | seed and label of random streams | yes, where the kind draws any | |
-//! | order of inputs in a slot that takes many | no: sorted | reordering a grid asks the same question |
-//! | stage and instance names, profile, comments | no | naming a thing does not change it |
+//! | other permissions, times, hard links and extended attributes | no | they are not stored |
+//! | a command's line, outputs, environment and parameters | yes | they are its parameters |
+//! | resources (time limit, retries, threads, memory) | no | they do not change the output |
+//! | the programs that a command finds on the machine | no | their bytes are not declared; put what matters in `env` |
+//! | seed and label of random streams | yes, if the kind draws random numbers | |
+//! | order of inputs in a slot for many nodes | no: sorted | a reordered grid has the same results |
+//! | stage and node names, profile, comments | no | a rename reruns nothing |
 //! | paths, clock, host, user, environment | no | a stage must not read them; an entry records host and time |
 //! | `-j`, executor, instruction set, threads | no | the bits do not depend on them |
-//! | the program's own hash | no | each release would rerun everything; an entry records it |
-//! | fallback for data that cannot be had (`otherwise`) | no | it asks a different question, under that question's key |
-//! | the [`root`] of all that is upstream | only for kinds that tell it to readers: it is a parameter of theirs | what they say must be so |
+//! | the hash of the program | no | each release would rerun everything; an entry records it |
+//! | the fallback for unavailable data (`otherwise`) | no | a fallback has a recipe and key of its own |
+//! | the [`root`] of everything upstream | only for kinds that print it: it is a parameter | the printed root must be right |
 
+use crate::fs;
+use anyhow::Result as AnyResult;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
-/// Parameters in canonical form: names sorted, those at their default left out.
+/// Parameters in canonical form: sorted by name, without those at their default.
 pub type Params = BTreeMap<String, Json>;
 
 /// The files and empty folders of one node, by name; the name of an empty folder ends with a slash.
@@ -43,7 +46,7 @@ macro_rules! hash_name {
         pub struct $name([u8; 32]);
 
         impl $name {
-            /// The first ten hex digits: enough for people.
+            /// The first ten hex digits, for display.
             pub fn short(&self) -> String {
                 self.to_string()[..10].to_owned()
             }
@@ -84,46 +87,51 @@ macro_rules! hash_name {
 }
 
 hash_name! {
-    /// BLAKE3 of a [`Recipe`]: names a question.
+    /// The BLAKE3 of a [`Recipe`].
     Key
 }
 
 hash_name! {
-    /// BLAKE3 of a file's bytes: names an answer.
+    /// The BLAKE3 of the bytes of a file.
     Digest
 }
 
 impl Digest {
-    /// Of bytes in memory.
+    /// The digest of bytes in memory.
     pub fn of(bytes: &[u8]) -> Digest {
         Digest(*blake3::hash(bytes).as_bytes())
     }
+
+    /// The digest of the file at `path`. Large files are hashed on all cores.
+    pub fn of_file(path: &Path) -> AnyResult<Digest> {
+        Ok(Digest(*fs::hash(path)?.as_bytes()))
+    }
 }
 
-/// What an artifact has under a name.
+/// A file or empty folder of an artifact.
 ///
-/// Its text is the digest of a file, with `+x` behind it if the file is executable, or `empty-folder`.
+/// As text: the digest of the file, followed by `+x` if the file is executable, or `empty-folder`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Content {
     /// A file.
     File {
-        /// Of its bytes.
+        /// The digest of its bytes.
         digest: Digest,
-        /// Whether its owner may run it.
+        /// Whether the file is executable by its owner.
         executable: bool,
     },
-    /// A folder that has nothing in it. Of other folders the names of files tell.
+    /// An empty folder. Other folders are implied by the names of their files.
     EmptyFolder,
 }
 
-/// Follows the digest of an executable file.
+/// Suffix of the digest of an executable file.
 const EXECUTABLE: &str = "+x";
 
-/// Stands for the digest of an empty folder.
+/// The text of an empty folder.
 const EMPTY_FOLDER: &str = "empty-folder";
 
 impl Content {
-    /// Of the file's bytes; none of a folder.
+    /// The digest of the file; `None` for a folder.
     pub fn digest(&self) -> Option<Digest> {
         match self {
             Content::File { digest, .. } => Some(*digest),
@@ -131,7 +139,7 @@ impl Content {
         }
     }
 
-    /// The text, with as much of the digest as people need.
+    /// The text with a shortened digest, for display.
     pub fn short(&self) -> String {
         match self {
             Content::File { digest, executable } => {
@@ -185,34 +193,34 @@ impl<'de> Deserialize<'de> for Content {
     }
 }
 
-/// Everything that decides a node's output. See the table above.
+/// Everything that determines the output of a node. See the table above.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// The stage kind's name.
+    /// The name of the stage kind.
     pub kind: String,
-    /// The stage kind's version.
+    /// The version of the stage kind.
     pub version: u32,
-    /// Its parameters.
+    /// The parameters.
     pub params: Params,
     /// By slot: the artifacts that fill it, sorted.
     pub inputs: BTreeMap<String, Vec<Artifact>>,
-    /// Keys the node's random streams, if it draws any.
+    /// The seed of the random streams, if the kind draws random numbers.
     pub seed: Option<Seed>,
 }
 
-/// What a node's random streams are keyed by.
+/// The key of a node's random streams.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Seed {
     /// The pipeline's `seed`.
     pub run: String,
-    /// The node's own label, told by its kind.
+    /// The label that the kind gives the node.
     pub label: String,
 }
 
 impl Recipe {
-    /// The one key function.
+    /// The key of the recipe.
     pub fn key(&self) -> Key {
         let mut hash = blake3::Hasher::new_derive_key("repro recipe v1");
         hash.update(self.canonical().as_bytes());
@@ -221,8 +229,8 @@ impl Recipe {
 
     /// The recipe as canonical JSON: no spaces, every mapping sorted by name.
     pub fn canonical(&self) -> String {
-        // AlreadyRunning apart so that a new field cannot be forgotten here. Written without a detour over a tree of JSON: a plan
-        // of many nodes spends its time here.
+        // Destructured, so that a new field cannot be forgotten. Written without an intermediate
+        // JSON tree: large plans spend their time here.
         let Recipe { kind, version, params, inputs, seed } = self;
         let mut out = String::with_capacity(512);
         out.push_str("{\"inputs\":");
@@ -256,8 +264,8 @@ impl Recipe {
     }
 }
 
-/// The one hash that stands for the outputs of many nodes: BLAKE3 of their artifacts as canonical JSON, in the order of
-/// that text. The nodes' names are no part of it, so that naming a thing otherwise does not change it.
+/// The root of the outputs of many nodes: the BLAKE3 of their artifacts as canonical JSON, sorted by
+/// that text. The names of the nodes are not part of it, so a rename keeps the root.
 pub fn root<'a>(artifacts: impl IntoIterator<Item = &'a Artifact>) -> Digest {
     let mut lines: Vec<String> = artifacts
         .into_iter()
@@ -306,7 +314,7 @@ fn write_text(text: &str, out: &mut String) {
     }
 }
 
-/// serde_json keeps mappings sorted unless some crate in the build asks it not to; a key must not hang on that.
+/// Sorts mappings, since a crate in the build may enable serde_json's `preserve_order`.
 fn write_canonical(value: &Json, out: &mut String) {
     match value {
         Json::Object(map) => {

@@ -1,8 +1,9 @@
-//! YAML values that remember where they stand, and their way into typed parameters.
+//! YAML values with their locations, and how typed parameters are read from them.
 //!
-//! `pipeline.yaml` is first read as a tree of [`YamlNode`]s. A stage's parameters are then deserialised from that tree, after
-//! grids have been expanded, by the [`serde::Deserializer`] here, so that a wrong field deep inside a grid is still
-//! reported with its line, its path and the nearest known name. This file knows no stage and no field.
+//! `pipeline.yaml` is parsed into a tree of [`YamlNode`]s. Grids are expanded in that tree. The
+//! [`serde::Deserializer`] in this file then reads the parameters of a stage from it, so that an error
+//! deep inside a grid has its line, its path and the nearest known name. This file knows no stage and
+//! no field.
 
 use serde::Serialize;
 use serde::de::{
@@ -13,7 +14,7 @@ use serde_yaml::budget::BudgetBreach;
 use serde_yaml::{Budget, Spanned};
 use std::fmt;
 
-/// A position in a file, both counted from 1.
+/// A position in a file. Line and column count from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Location {
     /// Line.
@@ -28,32 +29,32 @@ impl fmt::Display for Location {
     }
 }
 
-/// A value and where it stands; `None` for what was given on the command line.
+/// A YAML value with its location.
 #[derive(Clone, Debug, PartialEq)]
 pub struct YamlNode {
-    /// Where it stands.
+    /// The location of the value; `None` if it comes from the command line.
     pub location: Option<Location>,
-    /// What stands there.
+    /// The value.
     pub value: Value,
 }
 
-/// A YAML value. A plain scalar keeps its written text: `0x1F` is the number 31 where a number is
-/// wanted, and `0x1F` where a text is.
+/// A YAML value. A plain scalar keeps its text: `0x1F` is 31 where a number is expected, and `0x1F`
+/// where a text is expected.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// `null`, `~` or nothing.
     Null,
-    /// `true`, `false`, and its written text.
+    /// `true` or `false`, and its text.
     Bool(bool, String),
-    /// A whole number, and its written text.
+    /// An integer, and its text.
     Int(i64, String),
-    /// Any other finite number, and its written text.
+    /// Any other finite number, and its text.
     Float(f64, String),
     /// Text.
     Text(String),
     /// A sequence.
     List(Vec<YamlNode>),
-    /// A mapping, in written order; keys are text and unique.
+    /// A mapping, in file order; keys are unique texts.
     Map(Vec<YamlField>),
 }
 
@@ -62,16 +63,15 @@ pub enum Value {
 pub struct YamlField {
     /// The key.
     pub key: String,
-    /// Where the key stands.
+    /// The location of the key.
     pub location: Option<Location>,
     /// The value.
     pub value: YamlNode,
 }
 
 impl YamlNode {
-    /// Reads a YAML document. Only spellings of `true` and `false` are booleans, so `n` is a text;
-    /// so is a number that is not finite. Duplicate keys, unbounded aliases and anything else that
-    /// is not YAML are refused.
+    /// Parses a YAML document. Only spellings of `true` and `false` are booleans, so `n` is a text. A
+    /// number that is not finite is a text, too. Duplicate keys and unbounded aliases are errors.
     pub fn parse(text: &str) -> Result<YamlNode, ValueError> {
         let options = serde_yaml::options! {
             strict_booleans: true,
@@ -81,12 +81,12 @@ impl YamlNode {
         let parsed = serde_yaml::from_str_with_options::<Spanned<Raw>>(text, options);
         parsed.map(|raw| raw.value.with_text(raw.referenced, raw.defined, text)).map_err(|error| {
             let location = error.location().map(Location::from);
-            let (message, hint) = refusal(error.without_snippet());
+            let (message, hint) = explain(error.without_snippet());
             ValueError::at(location, message, Some(hint.into()))
         })
     }
 
-    /// The entries, if this is a mapping.
+    /// The fields, if this is a mapping.
     pub fn as_map(&self) -> Option<&[YamlField]> {
         match &self.value {
             Value::Map(entries) => Some(entries),
@@ -94,7 +94,7 @@ impl YamlNode {
         }
     }
 
-    /// The text of a scalar, as it is written.
+    /// The text of a scalar, as written in the file.
     pub fn as_text(&self) -> Option<&str> {
         match &self.value {
             Value::Bool(_, text)
@@ -105,7 +105,7 @@ impl YamlNode {
         }
     }
 
-    /// The same value without its places.
+    /// The value without locations.
     pub fn to_json(&self) -> Json {
         match &self.value {
             Value::Null => Json::Null,
@@ -120,8 +120,8 @@ impl YamlNode {
         }
     }
 
-    /// The same value for a program, which is given text: a boolean or a number only if its text as
-    /// JSON is the written one.
+    /// The value as it is passed to a program. A boolean or number whose JSON text differs from the
+    /// text in the file is passed as that text.
     pub fn verbatim(&self) -> Json {
         match (&self.value, self.to_json()) {
             (Value::List(items), _) => items.iter().map(YamlNode::verbatim).collect(),
@@ -136,7 +136,7 @@ impl YamlNode {
         }
     }
 
-    /// What kind of value this is, for messages.
+    /// A description of the value for messages.
     pub fn kind(&self) -> String {
         match (&self.value, self.as_text()) {
             (_, Some(text)) => format!("`{text}`"),
@@ -147,7 +147,8 @@ impl YamlNode {
     }
 }
 
-/// What a file of so many bytes may hold: as much as can stand in it, and what aliases add up to a fixed bound.
+/// Limits for a file of `bytes` bytes. They never refuse a file without aliases; aliases may add a
+/// fixed number of values.
 fn budget(bytes: usize) -> Budget {
     let mut budget = Budget::default();
     budget.max_nodes = budget.max_nodes.saturating_add(bytes);
@@ -158,12 +159,12 @@ fn budget(bytes: usize) -> Budget {
     budget
 }
 
-/// What is wrong and what helps, in our words: the reader's own name its functions and options.
-fn refusal(error: &serde_yaml::Error) -> (String, &'static str) {
+/// The message and hint for an error of the YAML parser, whose own texts name its functions.
+fn explain(error: &serde_yaml::Error) -> (String, &'static str) {
     use serde_yaml::Error as E;
     const NOT_YAML: &str =
         "this is not YAML: look at the indentation, brackets and quotes there and just before";
-    const UNFOLDED: &str = "write it out, with fewer aliases within aliases";
+    const EXPANDED: &str = "use fewer aliases inside other anchors";
     match error {
         E::DuplicateMappingKey { key, .. } => {
             let key = key.as_ref().map_or_else(|| "a key".into(), |key| format!("`{key}`"));
@@ -178,10 +179,10 @@ fn refusal(error: &serde_yaml::Error) -> (String, &'static str) {
             "write `&name` before the value and `*name` after it",
         ),
         E::RecursiveReferencesRequireWeakTypes { .. } => {
-            ("an alias stands within its own anchor".into(), "write the value out in its place")
+            ("an alias is inside its own anchor".into(), "write the value out instead")
         }
         E::MergeValueNotMapOrSeqOfMaps { .. } => (
-            "what `<<` merges is no mapping".into(),
+            "the value of `<<` is not a mapping".into(),
             "write `<<: *name`, where `&name` marks a mapping",
         ),
         E::Eof { .. } => ("the text ends too early".into(), NOT_YAML),
@@ -189,36 +190,36 @@ fn refusal(error: &serde_yaml::Error) -> (String, &'static str) {
             ("lists and mappings are nested too deep".into(), "nest them at most 64 deep")
         }
         E::Budget { breach: BudgetBreach::ScalarBytes { .. }, .. } => (
-            "the texts in this file have more than 64 MiB".into(),
-            "keep long texts in files of their own",
+            "the texts in this file add up to more than 64 MiB".into(),
+            "move long texts to separate files",
         ),
         E::Budget { .. }
         | E::AliasReplayCounterOverflow { .. }
         | E::AliasReplayLimitExceeded { .. }
         | E::AliasExpansionLimitExceeded { .. }
         | E::AliasReplayStackDepthExceeded { .. } => {
-            ("there is too much in this file once it is unfolded".into(), UNFOLDED)
+            ("this file is too large once its aliases are expanded".into(), EXPANDED)
         }
-        E::AliasError { error, .. } => refusal(error),
-        // The parser's own words are about YAML alone.
+        E::AliasError { error, .. } => explain(error),
+        // These texts of the parser are about YAML only.
         E::ExternalMessage { msg, .. } => (without_location(msg), NOT_YAML),
         E::FoldedBlockScalarMustIndentContent { .. } => (
             "a text after `>` or `|` is not indented".into(),
             "indent its lines deeper than its key",
         ),
         E::InvalidBinaryBase64 { .. } | E::BinaryNotUtf8 { .. } | E::UnsupportedTag { .. } => (
-            "this tag does not suit its value".into(),
-            "leave the tag out: a word that begins with `!`",
+            "this tag does not fit its value".into(),
+            "remove the tag, the word that begins with `!`",
         ),
         E::InvalidScalar { .. } | E::InvalidBooleanStrict { .. } => (
-            "the value is not what its tag says".into(),
-            "leave the tag out: a word that begins with `!`",
+            "the value does not fit its tag".into(),
+            "remove the tag, the word that begins with `!`",
         ),
         _ => ("the value cannot be read".into(), NOT_YAML),
     }
 }
 
-/// Without the place, which is told first.
+/// Removes the location, which the message begins with.
 fn without_location(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
     line.split_once(" at line ").map_or(line, |(before, _)| before).to_owned()
@@ -230,8 +231,7 @@ impl From<serde_yaml::Location> for Location {
     }
 }
 
-/// A YAML value as the parser gives it: without the written text of its scalars, which the places
-/// lead to.
+/// A YAML value as parsed. It has locations instead of the texts of its scalars.
 enum Raw {
     Null,
     Bool(bool),
@@ -243,8 +243,8 @@ enum Raw {
 }
 
 impl Raw {
-    /// The node that `text`, the whole document, has `at` a place; an alias there leads to what is
-    /// `defined` elsewhere.
+    /// Adds locations and scalar texts from `text`, the whole document. The value is used at `at`; for
+    /// an alias, it is `defined` at its anchor.
     fn with_text(
         self,
         at: serde_yaml::Location,
@@ -278,8 +278,8 @@ impl Raw {
     }
 }
 
-/// The text of the plain scalar at `location`. There is none where a tag makes a number of a quoted
-/// text or a block.
+/// The text of the plain scalar at `location`; `None` for a quoted text or block that a tag turns
+/// into a number.
 fn plain_scalar(text: &str, location: serde_yaml::Location) -> Option<String> {
     let index = |n: Option<u64>| usize::try_from(n?).ok();
     let begin = index(location.span().byte_offset())?;
@@ -337,13 +337,13 @@ impl<'de> Deserialize<'de> for Raw {
     }
 }
 
-/// A value that a program is given: read from pipeline.yaml, it is [`YamlNode::verbatim`]; from JSON,
-/// what it is there.
+/// A value that is passed to a program: [`YamlNode::verbatim`] if read from YAML, the value itself if
+/// read from JSON.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Verbatim(pub Json);
 
-/// By this name the deserializer of a [`YamlNode`] knows that [`Verbatim`] is wanted.
+/// The struct name by which the deserializer of [`YamlNode`] recognises [`Verbatim`].
 const VERBATIM: &str = "repro::Verbatim";
 
 impl<'de> Deserialize<'de> for Verbatim {
@@ -365,32 +365,35 @@ impl<'de> Deserialize<'de> for Verbatim {
     }
 }
 
-/// Why a value does not fit: where, under which path, what is wrong and what would help.
+/// A value that does not fit: its location and path, the cause and a hint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValueError {
-    /// Where the value stands.
+    /// The location of the value.
     pub location: Option<Location>,
-    /// The fields that lead to it, outermost first.
+    /// The fields that lead to the value, outermost first.
     pub path: Vec<String>,
-    /// One sentence, lower case.
+    /// The cause: one sentence, lower case.
     pub message: String,
-    /// What to do about it.
+    /// How to fix it.
     pub hint: Option<String>,
+    /// The name of the field, if no such field exists.
+    pub unknown_field: Option<String>,
 }
 
 impl ValueError {
-    /// A error that does not know its place yet.
+    /// An error without location and hint.
     pub fn new(message: impl Into<String>) -> ValueError {
-        ValueError { location: None, path: Vec::new(), message: message.into(), hint: None }
+        ValueError::at(None, message, None)
     }
 
-    /// One at `place`, with a hint.
+    /// An error at `location`, with a hint.
     pub fn at(
         location: Option<Location>,
         message: impl Into<String>,
         hint: Option<String>,
     ) -> ValueError {
-        ValueError { location, path: Vec::new(), message: message.into(), hint }
+        let message = message.into();
+        ValueError { location, path: Vec::new(), message, hint, unknown_field: None }
     }
 
     fn located(mut self, location: Option<Location>) -> ValueError {
@@ -398,7 +401,8 @@ impl ValueError {
         self
     }
 
-    fn under(mut self, field: &str) -> ValueError {
+    /// Adds the field that contains the value to the path.
+    pub(crate) fn under(mut self, field: &str) -> ValueError {
         self.path.insert(0, field.to_owned());
         self
     }
@@ -453,6 +457,7 @@ impl de::Error for ValueError {
     fn unknown_field(field: &str, known: &'static [&'static str]) -> ValueError {
         ValueError {
             hint: suggest(field, known.iter().copied()),
+            unknown_field: Some(field.to_owned()),
             ..ValueError::new(format!("unknown field `{field}`"))
         }
     }
@@ -477,7 +482,7 @@ impl de::Error for ValueError {
     }
 }
 
-/// Rust's names of types in a user's words.
+/// Describes a Rust type for users.
 fn plain(expected: &str) -> &str {
     match expected {
         "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, zero or more",
@@ -494,12 +499,14 @@ fn plain(expected: &str) -> &str {
     }
 }
 
-/// A hint for a name that is none of `known`: the nearest one if it is near, else all of them.
+/// A hint for a name that is not in `known`: the nearest name if it is close, else all names.
 pub fn suggest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let known: Vec<&str> = known.into_iter().collect();
-    let nearest = known.iter().max_by(|a, b| likeness(name, a).total_cmp(&likeness(name, b)))?;
-    if likeness(name, nearest) >= 0.75 {
+    if let Some(nearest) = nearest(name, known.iter().copied()) {
         return Some(format!("did you mean `{nearest}`?"));
+    }
+    if known.is_empty() {
+        return None;
     }
     const SHOWN: usize = 12;
     let list = known.iter().take(SHOWN).map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ");
@@ -509,6 +516,13 @@ pub fn suggest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         String::new()
     };
     Some(format!("known: {list}{more}"))
+}
+
+/// The name in `known` that is closest to `name`, if it is close.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = known.into_iter().map(|known| (likeness(name, known), known));
+    let close = scored.filter(|(likeness, _)| *likeness >= 0.75);
+    close.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, known)| known)
 }
 
 fn likeness(a: &str, b: &str) -> f64 {
@@ -558,7 +572,7 @@ impl<'de> de::Deserializer<'de> for &'de YamlNode {
         visitor.visit_newtype_struct(self).map_err(|e: ValueError| e.located(self.location))
     }
 
-    /// Where a text is wanted, any scalar is the text that is written.
+    /// Where a text is expected, any scalar gives its text.
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         match self.as_text() {
             Some(text) => {
@@ -593,7 +607,7 @@ impl<'de> de::Deserializer<'de> for &'de YamlNode {
         outcome.map_err(|e| e.located(self.location))
     }
 
-    /// Fields have names: a list in their place is refused, which serde by itself would take.
+    /// Refuses a list of field values, which serde accepts by default.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -653,7 +667,7 @@ impl<'a> MapAccess<'a> for Entries<'a> {
     }
 
     fn next_value_seed<V: DeserializeSeed<'a>>(&mut self, seed: V) -> Result<V::Value, ValueError> {
-        let entry = self.current.expect("BUG: a value is asked for before its key");
+        let entry = self.current.expect("BUG: a value is read before its key");
         seed.deserialize(&entry.value)
             .map_err(|e| e.located(entry.value.location).under(&entry.key))
     }
@@ -667,7 +681,7 @@ struct Variant<'a> {
 impl<'a> Variant<'a> {
     fn content(self) -> Result<(&'a str, &'a YamlNode), ValueError> {
         let hint = || Some(format!("write `{{ {}: ... }}`", self.name));
-        let missing = || ValueError::at(None, format!("`{}` wants a value", self.name), hint());
+        let missing = || ValueError::at(None, format!("`{}` needs a value", self.name), hint());
         self.content.map(|content| (self.name, content)).ok_or_else(missing)
     }
 }
@@ -749,16 +763,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_expected_is_said_in_the_words_of_yaml() {
+    fn messages_name_types_in_the_terms_of_yaml() {
         let node = YamlNode::parse("x").unwrap();
-        let said = |error: ValueError| error.message;
-        assert_eq!(said(read::<Vec<String>>(&node).unwrap_err()), "expected a list, found `x`");
+        let message = |error: ValueError| error.message;
+        assert_eq!(message(read::<Vec<String>>(&node).unwrap_err()), "expected a list, found `x`");
         let map = read::<std::collections::BTreeMap<String, String>>(&node).unwrap_err();
-        assert_eq!(said(map), "expected a mapping, found `x`");
+        assert_eq!(message(map), "expected a mapping, found `x`");
     }
 
     #[test]
-    fn a_file_may_hold_as_much_as_stands_in_it() {
+    fn a_large_file_without_aliases_is_within_the_limits() {
         let stage = |i| format!("  s{i}: {{ command: {{ run: x, outputs: [y] }} }}\n");
         let text = format!("stages:\n{}", (0..40_000).map(stage).collect::<String>());
         let node = YamlNode::parse(&text).unwrap();
@@ -766,8 +780,8 @@ mod tests {
     }
 
     #[test]
-    fn no_message_names_what_the_reader_of_yaml_is_made_of() {
-        const INSIDE: [&str; 12] = [
+    fn no_message_names_internals_of_the_parser() {
+        const INTERNALS: [&str; 12] = [
             "from_", "Options", "Policy", "u64", "i64", "f64", "usize", "enum", "struct", "tuple",
             "visitor", "::",
         ];
@@ -805,9 +819,9 @@ mod tests {
         let mut refused = 0;
         for text in wrong {
             let Err(error) = YamlNode::parse(text) else { continue };
-            let said = format!("{error}; {}", error.hint.as_deref().unwrap_or_default());
-            assert!(!INSIDE.iter().any(|name| said.contains(name)), "{text}: {said}");
-            assert!(error.hint.is_some(), "{text}: {said}");
+            let message = format!("{error}; {}", error.hint.as_deref().unwrap_or_default());
+            assert!(!INTERNALS.iter().any(|name| message.contains(name)), "{text}: {message}");
+            assert!(error.hint.is_some(), "{text}: {message}");
             refused += 1;
         }
         assert!(refused > wrong.len() / 2, "{refused} are refused");
@@ -816,7 +830,7 @@ mod tests {
     }
 
     #[test]
-    fn typed_values_come_out_of_the_tree() {
+    fn typed_values_are_read_from_the_tree() {
         assert_eq!(settings("width: 3"), Ok(Settings { width: 3, prior: Prior::None }));
         assert_eq!(
             settings("{ width: 3, prior: none }"),
@@ -834,7 +848,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misfit_names_place_path_cause_and_hint() {
+    fn an_error_has_location_path_cause_and_hint() {
         let case = |yaml: &str, message: &str| assert_eq!(settings(yaml), Err(message.to_owned()));
         case(
             "width: -3",
@@ -852,7 +866,7 @@ mod tests {
         );
         case(
             "width: 3\nprior: normal",
-            "2:8: `prior`: `normal` wants a value; write `{ normal: ... }`",
+            "2:8: `prior`: `normal` needs a value; write `{ normal: ... }`",
         );
         case(
             "width: 3\nprior: { none: 1 }",
@@ -866,7 +880,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_yaml_is_refused_with_its_place() {
+    fn invalid_yaml_is_an_error_with_a_location() {
         let refusal = |yaml: &str| YamlNode::parse(yaml).unwrap_err();
         assert_eq!(refusal("a: 1\na: 2").location, Some(Location { line: 2, column: 1 }));
         assert_eq!(refusal("a: 1\na: 2").message, "`a` is given twice");
@@ -881,7 +895,7 @@ mod tests {
         assert!(YamlNode::parse(&bomb).is_err(), "an alias bomb is refused");
     }
 
-    /// Every way to write a scalar that is not a text, but for what is text in YAML 1.2 anyway.
+    /// Spellings of scalars that YAML 1.2 does not read as texts.
     const SPELLINGS: [&str; 38] = [
         "0",
         "-0",
@@ -924,7 +938,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_scalar_keeps_its_written_text_wherever_it_is_written() {
+    fn a_scalar_keeps_its_text_in_every_context() {
         for written in SPELLINGS {
             for yaml in [
                 written.to_owned(),
@@ -939,8 +953,8 @@ mod tests {
             ] {
                 let mut texts = Vec::new();
                 scalars(&YamlNode::parse(&yaml).unwrap(), &mut texts);
-                let there = texts.iter().filter(|text| **text == written).count();
-                assert_eq!(there, if yaml.contains('*') { 2 } else { 1 }, "{yaml}: {texts:?}");
+                let count = texts.iter().filter(|text| **text == written).count();
+                assert_eq!(count, if yaml.contains('*') { 2 } else { 1 }, "{yaml}: {texts:?}");
             }
         }
     }
@@ -955,7 +969,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_given_a_number_only_if_it_reads_as_it_is_written() {
+    fn a_number_is_passed_to_a_program_with_the_text_of_the_file() {
         for written in SPELLINGS {
             let json = read::<Verbatim>(&YamlNode::parse(written).unwrap()).unwrap().0;
             let shown = json.as_str().map_or_else(|| json.to_string(), str::to_owned);
@@ -971,7 +985,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_a_tag_makes_of_a_text_is_that_number() {
+    fn a_tag_turns_a_quoted_text_into_a_number() {
         let verbatim = |yaml: &str| YamlNode::parse(yaml).unwrap().verbatim().to_string();
         assert_eq!(
             verbatim("[!!int '7', !!str 007, !!float \"1e3\", !!bool 'true']"),
@@ -980,7 +994,7 @@ mod tests {
     }
 
     #[test]
-    fn where_a_number_is_wanted_any_spelling_is_one() {
+    fn every_spelling_of_a_number_is_read_where_a_number_is_expected() {
         #[derive(Debug, PartialEq, serde::Deserialize)]
         struct Wanted(f64);
         for (written, x) in [

@@ -14,6 +14,7 @@ pub mod error;
 pub mod key;
 pub mod located;
 pub mod record;
+pub mod resources;
 pub mod run;
 pub mod spec;
 pub mod stage;

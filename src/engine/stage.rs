@@ -1,12 +1,14 @@
 //! The contract between the engine and its stage kinds.
 //!
-//! A kind is written against [`Stage`], with a typed parameter struct; the engine sees it as a [`Kind`]. The engine knows
-//! no kind by name: the caller hands it a list. A stage reads its inputs and parameters, writes its declared outputs into
-//! its workspace, and must depend on nothing else: not the clock, the host, the environment or the order of inputs.
+//! A kind implements [`Stage`] with a typed parameter struct; the engine uses it as a [`Kind`]. The
+//! engine knows no kind by name: the caller passes a list of kinds. A stage reads its inputs and
+//! parameters and writes its declared outputs to its workspace. Its output depends on nothing else:
+//! not on the clock, the host, the environment or the order of inputs.
 
 use crate::engine::key::{Artifact, Params, Recipe, Seed};
 pub use crate::engine::located::Verbatim;
 use crate::engine::located::{ValueError, YamlNode, read};
+pub use crate::engine::resources::{Memory, Resources, TimeLimit};
 use anyhow::{Result, anyhow};
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
@@ -19,31 +21,30 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-/// A place for inputs.
+/// A named input of a stage kind.
 #[derive(Clone, Copy, Debug)]
 pub struct Slot {
     /// The field's name in pipeline.yaml.
     pub name: &'static str,
     /// How many nodes may fill it.
     pub arity: Arity,
-    /// The outputs it takes from each, as declared there; a kind that lacks one of them cannot fill it. [`ALL`] takes what
-    /// there is.
+    /// The outputs it uses of each node, as that node's kind declares them. A kind without one of
+    /// them cannot fill the slot. [`ALL`] uses every output.
     pub files: &'static [&'static str],
 }
 
 /// Every file of an artifact.
 pub const ALL: &[&str] = &["*"];
 
-/// The slot that holds a stage's own files of the project, by name.
+/// The slot of the project's files that a stage declares.
 pub const FILES: &str = "files";
 
-/// The parameter of a kind that tells the root of what it hangs on, filled in when the question is asked.
+/// The parameter that holds the root of a node's upstream, for kinds with [`Stage::EMBEDS_ROOT`].
 pub const ROOT: &str = "root";
 
-/// What the name of an open slot that gathers many ends with in a recipe: one artifact in it is not the same as one in a
-/// slot that takes one.
+/// Suffix, in a recipe, of the name of an open slot that gathers many nodes. It keeps a list of one
+/// artifact apart from a single artifact.
 pub const GATHERED: &str = "[]";
 
 /// How many nodes a slot takes.
@@ -60,18 +61,18 @@ pub enum Arity {
 }
 
 impl Arity {
-    /// Whether several nodes may fill the slot, and lend it none of their axes.
+    /// Whether several nodes may fill the slot. Their axes are not inherited.
     pub fn gathers(self) -> bool {
         matches!(self, Arity::Many | Arity::Any)
     }
 
-    /// Whether it may be left empty.
+    /// Whether the slot may be empty.
     pub fn may_be_empty(self) -> bool {
         matches!(self, Arity::Optional | Arity::Any)
     }
 }
 
-/// Whether `file` is the output called `declared`, or in it.
+/// Whether `file` is the declared output, or a file in the declared folder.
 pub fn belongs(file: &str, declared: &str) -> bool {
     match declared {
         "*" => true,
@@ -83,46 +84,17 @@ pub fn belongs(file: &str, declared: &str) -> bool {
 /// A file or folder of the project that a stage reads.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Declared {
-    /// Where it is, from the project's folder; or absolute.
+    /// Path, relative to the project's folder or absolute.
     pub path: String,
-    /// Whether its files keep this path as their name. If not, a file goes by its last part, and one in a folder by its
-    /// path within that: the place on disk is not part of the question then.
+    /// Whether files are named by this path in the artifact. If not, a file is named by its last
+    /// component and a file in a folder by its path below the folder, so that the key does not
+    /// depend on the path.
     pub by_path: bool,
-    /// Patterns of what is left out of it, if it is a folder; none for the usual ones.
+    /// Patterns of files to ignore in a folder; `None` for the default patterns.
     pub ignore: Option<Vec<String>>,
 }
 
-/// What a stage asks of the machine. In no key.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Resources {
-    /// It is ended when it takes longer.
-    pub time_limit: Option<Duration>,
-    /// How often it is tried again when it fails.
-    pub retries: u32,
-    /// The threads that it takes; its share of all, if it does not say.
-    pub threads: Option<NonZero<usize>>,
-    /// The memory that it takes, in bytes.
-    pub memory: u64,
-}
-
-impl Resources {
-    /// For a job that two nodes need: the longer time limit (none is longer than any), the more
-    /// retries, and room for what either says it takes.
-    #[must_use]
-    pub fn loosest(self, other: Resources) -> Resources {
-        Resources {
-            time_limit: self
-                .time_limit
-                .zip(other.time_limit)
-                .map(|(one, another)| one.max(another)),
-            retries: self.retries.max(other.retries),
-            threads: self.threads.max(other.threads),
-            memory: self.memory.max(other.memory),
-        }
-    }
-}
-
-/// The first byte in which two contents of whatever format differ.
+/// Describes the first byte at which two contents of any format differ.
 pub fn first_byte(cached: &[u8], again: &[u8]) -> String {
     let at = cached.iter().zip(again).take_while(|(a, b)| a == b).count();
     let byte =
@@ -130,148 +102,149 @@ pub fn first_byte(cached: &[u8], again: &[u8]) -> String {
     format!("byte {at}: cached {}, again {}", byte(cached), byte(again))
 }
 
-/// What has changed in a table.
+/// The changes between two versions of a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Changes {
-    /// Cells of rows that both have.
-    pub cells: Vec<Cell>,
-    /// Rows of the second alone.
+    /// Changed cells of rows that are in both.
+    pub cells: Vec<CellChange>,
+    /// Number of rows that are only in the second.
     pub added: usize,
-    /// Rows of the first alone.
+    /// Number of rows that are only in the first.
     pub removed: usize,
-    /// Columns that only one has.
+    /// Columns that are only in one of them.
     pub columns: Vec<String>,
 }
 
-/// A cell that has changed.
+/// A changed cell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Cell {
-    /// What tells its row from the others, as `hidden=50, prior=none`.
+pub struct CellChange {
+    /// The key of the row, such as `hidden=50, prior=none`.
     pub row: String,
-    /// Its column.
+    /// The column.
     pub column: String,
-    /// What it was.
+    /// The old value.
     pub before: String,
-    /// What it is.
+    /// The new value.
     pub after: String,
 }
 
-/// A stage kind, as its author writes it.
+/// A stage kind, as its author implements it.
 pub trait Stage: 'static {
     /// Its name in pipeline.yaml.
     const NAME: &'static str;
-    /// Raised whenever the same recipe would give other bytes.
+    /// Part of the key. Must be raised when the same recipe gives different bytes.
     const VERSION: u32;
-    /// Its inputs.
+    /// The inputs.
     const SLOTS: &'static [Slot];
-    /// The files it writes, all of them, always; with a slash at its end, a folder, which may be empty.
+    /// The files that every run writes. A name that ends in a slash is a folder, which may be empty.
     const OUTPUTS: &'static [&'static str];
-    /// Whether its outputs are also laid out for people, under `reports/`.
+    /// Whether the outputs are also exported to `reports/`.
     const EXPORTS: bool = false;
-    /// Whether its threads wait for each other again and again, so that more of them than cores would take longer.
+    /// Whether the threads of a job synchronise often, so that more threads than cores slow it down.
     const SYNCHRONOUS_THREADS: bool = false;
-    /// Whether other programs do its work. It leaves nothing behind in this process then, which may run the next job.
+    /// Whether child processes do the work. The worker process keeps no state of such a job and can
+    /// run the next one.
     const SPAWNS: bool = false;
-    /// Whether it tells readers the root of all that it hangs on: it is given that as the parameter [`ROOT`], and is itself
-    /// no part of any root.
+    /// Whether the outputs print the root of everything upstream. Such a kind gets it as the
+    /// parameter [`ROOT`], and its own outputs are part of no root.
     const EMBEDS_ROOT: bool = false;
-    /// Whether a stage may name slots of its own, under `inputs`, and parameters of its own, under `params`.
+    /// Whether a stage can declare slots under `inputs` and parameters under `params`.
     const OPEN: bool = false;
-    /// Fields where a list is one value, not a grid axis.
+    /// Fields in which a list is one value, not a grid axis.
     const LISTS: &'static [&'static str] = &[];
 
-    /// Its parameters. Fields that have a default are left out of the key while they are at it.
+    /// The parameters. A field at its default is not part of the key.
     type Params: Serialize + DeserializeOwned + JsonSchema;
 
-    /// Refuses parameters that do not go together, with a cause and, behind `; `, a hint; each field by itself has been
-    /// checked by its type.
+    /// Checks how parameters fit together; the type of each field has already checked its value.
     fn check(_params: &Self::Params) -> Result<(), String> {
         Ok(())
     }
 
-    /// The label of its random streams, if it draws any. Two nodes of one kind that must differ in everything random must
-    /// differ here; two that should share their draws, for a paired comparison, must not.
+    /// The label of the random streams, if the stage draws random numbers. Two nodes of one kind draw
+    /// the same numbers if and only if their labels are equal, as a paired comparison needs.
     fn label(_params: &Self::Params) -> Option<String> {
         None
     }
 
-    /// What it writes for these parameters, as in [`Stage::OUTPUTS`]; none if that is for the files it reads to say.
+    /// The outputs for these parameters, in the form of [`Stage::OUTPUTS`]; `None` if they depend on
+    /// the files that the stage reads.
     fn outputs(_params: &Self::Params) -> Option<Vec<String>> {
         Some(Self::OUTPUTS.iter().map(|output| (*output).to_owned()).collect())
     }
 
-    /// The version that these parameters have in a key: [`Stage::VERSION`], or an earlier one if a later version changed
-    /// the bytes of other parameters only.
+    /// The version for these parameters in a key: [`Stage::VERSION`], or an earlier version if later
+    /// ones changed only the bytes of other parameters.
     fn version(_params: &Self::Params) -> u32 {
         Self::VERSION
     }
 
-    /// The files of the project that it reads.
+    /// The files of the project that the stage reads.
     fn files(_params: &Self::Params) -> Vec<Declared> {
         Vec::new()
     }
 
-    /// What it asks of the machine.
+    /// The resources of a job.
     fn resources(_params: &Self::Params) -> Resources {
         Resources::default()
     }
 
-    /// What to ask instead if the answer turns out [`Unavailable`].
+    /// The parameters to use instead if a run fails with [`Unavailable`].
     fn fallback(_params: &Self::Params) -> Option<Self::Params> {
         None
     }
 
-    /// What goes into the key; differs from `params` where a field does not change the answer, or where the answer tells
-    /// how the run was invoked.
+    /// The parameters in the key. They differ from `params` where a field cannot change the outputs,
+    /// or where the outputs state how the run was invoked.
     fn key_params(params: Self::Params, _invocation: &Invocation) -> Self::Params {
         params
     }
 
-    /// Where two contents of its output `file`, which do differ, first do, in words; `cached` and `again` are what the
-    /// values are told of.
+    /// Describes the first difference between two contents of the output `file`: the cached one and
+    /// the recomputed one (`again`).
     fn difference(_file: &str, cached: &[u8], again: &[u8]) -> String {
         first_byte(cached, again)
     }
 
-    /// What in its output `file`, whose two contents do differ, has changed, if that is a table.
+    /// The changes between two contents of the output `file`, if it is a table.
     fn changes(_file: &str, _before: &[u8], _after: &[u8]) -> Option<Changes> {
         None
     }
 
-    /// Does the work.
+    /// Runs the stage.
     fn run(params: Self::Params, cx: &Context) -> Result<()>;
 }
 
-/// How the user asked, beyond pipeline.yaml itself: for a stage that tells it to readers, and no other.
+/// The profile and overrides of a command, for stages whose outputs state them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Invocation {
-    /// The profile's name.
+    /// The name of the profile.
     pub profile: Option<String>,
-    /// What was set by `-S`.
+    /// The arguments of `-S`.
     pub overrides: Vec<String>,
 }
 
-/// The answer cannot be had now (no folder, no mirror); nothing is wrong with the question.
+/// The result cannot be computed now (no folder, no mirror); the recipe is valid.
 #[derive(Debug, thiserror::Error)]
 #[error("{cause}")]
 pub struct Unavailable {
     /// One sentence.
     pub cause: String,
-    /// What would help.
+    /// How to fix it.
     pub hint: String,
 }
 
-/// A failure of which the stage knows what would help.
+/// A failure with a hint.
 #[derive(Debug, thiserror::Error)]
 #[error("{cause}")]
 pub struct Hinted {
     /// One sentence.
     pub cause: String,
-    /// What would help.
+    /// How to fix it.
     pub hint: String,
 }
 
-/// What a running stage sees.
+/// The inputs, outputs and settings of a running stage.
 pub struct Context {
     recipe: Recipe,
     inputs: BTreeMap<String, Vec<Input>>,
@@ -290,12 +263,12 @@ pub struct Input {
 }
 
 impl Input {
-    /// An artifact whose files lie at `paths`.
+    /// An artifact whose files are at `paths`.
     pub fn new(artifact: Artifact, paths: BTreeMap<String, PathBuf>) -> Input {
         Input { artifact, paths }
     }
 
-    /// Where its `file` lies, to be read only.
+    /// The path of `file`, which must only be read.
     pub fn path(&self, file: &str) -> Result<&Path> {
         self.paths
             .get(file)
@@ -305,7 +278,7 @@ impl Input {
 }
 
 impl Context {
-    /// For `recipe`, with its inputs' files in place. `outputs` and `scratch` are empty folders on one disk.
+    /// The context of `recipe`. `outputs` and `scratch` are empty folders on one disk.
     pub fn new(
         recipe: Recipe,
         inputs: BTreeMap<String, Vec<Input>>,
@@ -315,48 +288,48 @@ impl Context {
         Context { recipe, inputs, outputs, scratch, threads, project: None }
     }
 
-    /// The same, in the project whose folder this is.
+    /// Sets the project's folder.
     #[must_use]
     pub fn of_project(self, folder: Option<&Path>) -> Context {
         Context { project: folder.map(Path::to_owned), ..self }
     }
 
-    /// The project's folder, absolute, if it is known. It is in no key: the bits must not depend on it.
+    /// The absolute path of the project's folder, if known. Outputs must not depend on it.
     pub fn project(&self) -> Option<&Path> {
         self.project.as_deref()
     }
 
-    /// The recipe that is being answered.
+    /// The recipe of the job.
     pub fn recipe(&self) -> &Recipe {
         &self.recipe
     }
 
-    /// The artifact in a slot that takes one.
+    /// The artifact in a slot for one node.
     pub fn input(&self, slot: &str) -> Result<&Input> {
         self.inputs(slot).first().ok_or_else(|| anyhow!("BUG: nothing fills the slot `{slot}`"))
     }
 
-    /// All artifacts in a slot, in no meaningful order.
+    /// All artifacts in a slot. Their order has no meaning.
     pub fn inputs(&self, slot: &str) -> &[Input] {
         self.inputs.get(slot).map_or(&[], Vec::as_slice)
     }
 
-    /// Where to write the output `file`.
+    /// The path at which to write the output `file`.
     pub fn output(&self, file: &str) -> PathBuf {
         self.outputs.join(file)
     }
 
-    /// A folder for what it writes besides, absolute; of what is left there, nothing is kept.
+    /// The absolute path of a folder for temporary files, which is removed after the job.
     pub fn scratch(&self) -> &Path {
         &self.scratch
     }
 
-    /// How many threads the stage may use. They are in no key: the bits must not depend on them.
+    /// The number of threads to use. Outputs must not depend on it.
     pub fn threads(&self) -> NonZero<usize> {
         self.threads
     }
 
-    /// Seed and label of this node's random streams.
+    /// The seed and label of the random streams.
     pub fn seed(&self) -> Result<&Seed> {
         self.recipe.seed.as_ref().ok_or_else(|| anyhow!("BUG: the stage draws but has no label"))
     }
@@ -388,36 +361,36 @@ pub trait Kind: Sync {
     fn lists(&self) -> &'static [&'static str];
     /// See [`Stage::outputs`].
     fn outputs_for(&self, params: &Params) -> Result<Option<Vec<String>>>;
-    /// Reads, checks and canonicalises the fields of a stage that are not slots.
+    /// Reads, checks and canonicalises the fields of a stage other than its slots.
     fn resolve(
         &self,
         fields: &YamlNode,
         invocation: &Invocation,
     ) -> Result<ResolvedStage, ValueError>;
-    /// The JSON Schema of its parameters: one value each, without grids.
+    /// The JSON Schema of the parameters: single values, without grids.
     fn schema(&self) -> Json;
     /// See [`Stage::difference`].
     fn difference(&self, file: &str, cached: &[u8], again: &[u8]) -> String;
     /// See [`Stage::changes`].
     fn changes(&self, file: &str, before: &[u8], after: &[u8]) -> Option<Changes>;
-    /// Does the work.
+    /// Runs the stage.
     fn run(&self, cx: &Context) -> Result<()>;
 }
 
-/// A kind's parameters for one node.
+/// The parameters of one node, and everything that follows from them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResolvedStage {
     /// See [`Stage::version`].
     pub version: u32,
-    /// Canonical: those at their default are left out.
+    /// Canonical parameters, without those at their default.
     pub params: Params,
-    /// All of them, for selecting nodes by value.
+    /// All parameters, for selecting nodes by value.
     pub full: Params,
     /// See [`Stage::label`].
     pub label: Option<String>,
     /// See [`Stage::fallback`].
     pub fallback: Option<Params>,
-    /// [`Stage::label`] of the fallback: it may draw where the question does not.
+    /// [`Stage::label`] of the fallback, which can differ from that of the recipe.
     pub fallback_label: Option<String>,
     /// See [`Stage::files`].
     pub files: Vec<Declared>,
@@ -425,7 +398,7 @@ pub struct ResolvedStage {
     pub resources: Resources,
 }
 
-/// Makes a [`Kind`] of a [`Stage`].
+/// Implements [`Kind`] for a [`Stage`].
 pub struct KindOf<S>(PhantomData<fn() -> S>);
 
 impl<S: Stage> KindOf<S> {
@@ -518,7 +491,7 @@ impl<S: Stage> Kind for KindOf<S> {
     }
 
     fn schema(&self) -> Json {
-        // `uint32` and the like are no formats that a checker must know.
+        // Validators need not know formats such as `uint32`.
         let plain = RecursiveTransform(|schema: &mut Schema| _ = schema.remove("format"));
         let settings =
             SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
@@ -547,9 +520,9 @@ fn to_map(params: &impl Serialize) -> Result<Params, ValueError> {
     }
 }
 
-/// Leaves out each field whose absence means the same: that is the definition of being at its default.
+/// Removes each field whose absence has the same meaning: such a field is at its default.
 fn without_defaults<S: Stage>(full: &Params, fields: &YamlNode) -> Params {
-    // Every node's parameters come by here several times: they are looked at where they are.
+    // Called several times for every node, so nothing is cloned.
     let means_the_same = |kept: &[&str]| {
         let params = kept.iter().map(|name| (*name, &full[*name]));
         let reread = S::Params::deserialize(MapDeserializer::<_, serde_json::Error>::new(params));
@@ -561,7 +534,8 @@ fn without_defaults<S: Stage>(full: &Params, fields: &YamlNode) -> Params {
         fields.as_map().is_some_and(|fields| fields.iter().any(|field| field.key == name))
     };
     let all: Vec<&str> = full.keys().map(String::as_str).collect();
-    // What was not written in the file is at its default, unless the stage has changed it since: one look for all of it.
+    // A field that is not in the file is at its default unless the stage changed it. One comparison
+    // finds that out for all such fields.
     let written: Vec<&str> = all.iter().copied().filter(|name| is_written(name)).collect();
     let mut kept = if means_the_same(&written) { written } else { all };
     for name in kept.clone() {
@@ -573,7 +547,7 @@ fn without_defaults<S: Stage>(full: &Params, fields: &YamlNode) -> Params {
     kept.into_iter().map(|name| (name.to_owned(), full[name].clone())).collect()
 }
 
-/// Whether two values are written alike: -0.0 is not 0.0.
+/// Whether two values have the same JSON text: -0.0 is not 0.0.
 fn same(a: &Json, b: &Json) -> bool {
     match (a, b) {
         (Json::Number(x), Json::Number(y)) => {
@@ -597,30 +571,6 @@ mod tests {
     use serde_json::json;
 
     const SOURCE: KindOf<Source> = KindOf::KIND;
-
-    prop_compose! {
-        fn resources()(limit in proptest::option::of(0..5_u64), retries in 0..5_u32, threads in 0..5_usize, memory in 0..5_u64)
-            -> Resources {
-            Resources { time_limit: limit.map(Duration::from_secs), retries, threads: NonZero::new(threads), memory }
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-        #[test]
-        fn the_loosest_limits_suit_either_node_in_whatever_order_they_come(a in resources(), b in resources(), c in resources()) {
-            let both = a.loosest(b);
-            let allows = |limit: Option<Duration>| limit.unwrap_or(Duration::MAX);
-            for one in [a, b] {
-                prop_assert!(allows(both.time_limit) >= allows(one.time_limit) && both.retries >= one.retries);
-                prop_assert!(both.threads >= one.threads && both.memory >= one.memory);
-            }
-            prop_assert_eq!(both, b.loosest(a));
-            prop_assert_eq!(both.loosest(c), a.loosest(b.loosest(c)));
-            prop_assert_eq!(a.loosest(a), a);
-        }
-    }
 
     fn resolve(fields: &Json) -> Result<ResolvedStage, ValueError> {
         // JSON is YAML.

@@ -174,7 +174,7 @@ impl Stage for Gather {
 
 /// The plan of a pipeline of toy stages, which need not be valid.
 pub(super) fn plan(yaml: &str) -> Result<Plan, crate::engine::error::Diagnostic> {
-    Plan::new(&Pipeline::parse("toy.yaml", yaml)?, KINDS)
+    Plan::new(&Pipeline::parse("test.yaml", yaml)?, KINDS)
 }
 
 /// Ids of nodes by name.

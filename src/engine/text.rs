@@ -1,4 +1,4 @@
-//! How numbers read in sentences, and how texts of others do.
+//! Numbers, times and foreign text in messages.
 
 use std::borrow::Cow;
 use std::time::{Duration, UNIX_EPOCH};
@@ -33,10 +33,10 @@ pub fn bytes(x: u64) -> String {
     format!("{size:.1} {}", units[unit])
 }
 
-/// The last second that is written with a year of four digits.
+/// The last second of the year 9999.
 const LAST: u64 = 253_402_300_799;
 
-/// Seconds since 1970 as a date and a time, to the second: `2026-11-28T07:00:00Z`.
+/// Seconds since 1970 as a date and time: `2026-11-28T07:00:00Z`.
 pub fn utc(seconds: u64) -> String {
     match seconds {
         0..=LAST => {
@@ -46,7 +46,7 @@ pub fn utc(seconds: u64) -> String {
     }
 }
 
-/// The beginning of a text that is longer than so many characters, and how much more there is.
+/// Shortens a text to a number of characters, and states how many more there are.
 pub fn shorten(text: &str, characters: usize) -> Cow<'_, str> {
     match text.char_indices().nth(characters) {
         Some((at, _)) => {
@@ -56,20 +56,20 @@ pub fn shorten(text: &str, characters: usize) -> Cow<'_, str> {
     }
 }
 
-/// The text with what a terminal would act on, or would let other text pass for, written out: control characters but for
-/// those in `kept`, and marks of the direction of writing.
+/// Escapes characters that a terminal interprets: control characters, except those in `kept`, and
+/// Unicode direction marks.
 pub fn escape_control<'a>(text: &'a str, kept: &[char]) -> Cow<'a, str> {
     const MARKS: [char; 12] = [
         '\u{061c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}',
         '\u{202e}', '\u{2066}', '\u{2067}', '\u{2068}', '\u{2069}',
     ];
-    let harms = |c: char| (c.is_control() || MARKS.contains(&c)) && !kept.contains(&c);
-    if !text.contains(harms) {
+    let is_escaped = |c: char| (c.is_control() || MARKS.contains(&c)) && !kept.contains(&c);
+    if !text.contains(is_escaped) {
         return text.into();
     }
     let mut written = String::new();
     for c in text.chars() {
-        if harms(c) { written.extend(c.escape_default()) } else { written.push(c) }
+        if is_escaped(c) { written.extend(c.escape_default()) } else { written.push(c) }
     }
     written.into()
 }

@@ -1,21 +1,17 @@
-//! One point of a curve, from the hidden layer on: an elementwise combination of pre-activations, then relu, then the
-//! second layer.
+//! One point of a curve from the hidden layer on: an elementwise combination of pre-activations,
+//! then ReLU, then the second layer.
 //!
-//! Two forms for two uses. [`blend`] lays the hidden layer out for products over images. [`Images::logits`] does the
-//! second layer in the same pass, thirty-two images side by side, so that nothing but ten logits for each leaves the
-//! registers: with the classes side by side, six lanes of sixteen would be idle, and the hidden layer be written and
-//! read once more.
+//! There are two forms. [`blend`] writes the hidden layer for products over images.
+//! [`Images::logits`] applies the second layer in the same pass to 32 interleaved images, so that
+//! only ten logits per image leave the registers. (With lanes across classes, six lanes of sixteen
+//! would be idle.) All points of a curve are evaluated on some neurons before the next neurons,
+//! which are thus read from memory once for all points.
 //!
-//! All points of a curve see to some neurons of the same images before the next are taken up, so that these stay in the
-//! first cache and are read from memory once for all points.
-//!
-//! Images are laid side by side sixteen neurons at a time, a cache line of each image's pre-activations: 1.3 cycles of a Zen 1
-//! core for a number, and 3.0 image by image. Left out: asking for lines ahead, which gained nothing.
-//!
-//! This file does not know which curve the coefficients come from.
+//! This file does not depend on the curve that the coefficients come from. `docs/performance.md`
+//! has the measurements.
 
 use super::dense::{CLASSES, rectified};
-use super::gram::{PANEL, Tall};
+use super::gram::{PANEL, TallMatrix};
 use super::per_isa;
 
 /// relu(c0 a + c1 b + shift).
@@ -25,17 +21,26 @@ fn neuron(c: [f32; 3], a: f32, b: f32, shift: f32) -> f32 {
 }
 
 per_isa! {
-    /// Overwrites the first `columns` columns of `out`: element (i, j) is `relu(c0 a[i, j] + c1 b[i, j] + c2 m[i])`; `a`
-    /// and `b` are [n, `columns`], `m` is `[n]`.
+    /// Overwrites the first `columns` columns of `out`: element (i, j) is `relu(c0 a[i, j] + c1
+    /// b[i, j] + c2 m[i])`; `a` and `b` are [n, `columns`], `m` is `[n]`.
     ///
-    /// With `c` = [1, 0, 0] that is relu(a) to the bit, and with [0, 1, 0] relu(b), if all inputs are finite.
+    /// With `c` = [1, 0, 0] that is relu(a) to the bit, and with [0, 1, 0] relu(b), if all inputs
+    /// are finite.
     ///
     /// # Panics
     /// If the shapes do not fit together.
-    pub fn blend(c: [f32; 3], a: &[f32], b: &[f32], m: &[f32], columns: usize, out: &mut Tall) {
-        assert_eq!((a.len(), b.len()), (m.len() * columns, m.len() * columns), "not rows of {columns}");
-        assert!(out.rows() == m.len() && out.columns() >= columns, "the output is not rows of {columns} or more");
-        let (rows, out) = (m.len(), out.data_mut());
+    pub fn blend(
+        c: [f32; 3],
+        a: &[f32],
+        b: &[f32],
+        m: &[f32],
+        columns: usize,
+        out: &mut TallMatrix,
+    ) {
+        let (rows, len) = (m.len(), m.len() * columns);
+        assert_eq!((a.len(), b.len()), (len, len), "not rows of {columns}");
+        assert!(out.rows() == rows && out.columns() >= columns, "the output is too small");
+        let out = out.data_mut();
         for (i, &m) in m.iter().enumerate() {
             let (a, b) = (&a[i * columns..][..columns], &b[i * columns..][..columns]);
             let shift = c[2] * m;
@@ -61,15 +66,15 @@ fn whole(c: [f32; 3], a: &[f32; PANEL], b: &[f32; PANEL], shift: f32, out: &mut 
     }
 }
 
-/// Images side by side.
+/// Interleaved images.
 const LANES: usize = 32;
-/// Numbers of a cache line.
+/// Numbers in a cache line.
 const LINE: usize = 16;
 
-/// A neuron's pre-activations under two nets, on as many images, aligned to cache lines.
+/// The pre-activations of a neuron under two nets, on 32 images, aligned to cache lines.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
-struct Pair {
+struct NeuronPair {
     a: [f32; LANES],
     b: [f32; LANES],
 }
@@ -78,20 +83,24 @@ struct Pair {
 #[derive(Clone, Debug)]
 pub struct Images {
     /// `[h]`.
-    neurons: Vec<Pair>,
+    neurons: Vec<NeuronPair>,
     m: [f32; LANES],
 }
 
 impl Images {
-    /// How many there is room for.
+    /// The largest number of images.
     pub const MOST: usize = LANES;
 
     /// All zeros, for `h` neurons.
     pub fn zeros(h: usize) -> Images {
-        Images { neurons: vec![Pair { a: [0.0; LANES], b: [0.0; LANES] }; h], m: [0.0; LANES] }
+        Images {
+            neurons: vec![NeuronPair { a: [0.0; LANES], b: [0.0; LANES] }; h],
+            m: [0.0; LANES],
+        }
     }
 
-    /// Takes in the first `m.len()` images: `a` and `b` are [n, h], `m` is `[n]`. The others mean nothing.
+    /// Sets the first `m.len()` images: `a` and `b` are [n, h], `m` is `[n]`. The others become
+    /// unspecified.
     ///
     /// # Panics
     /// If the shapes do not fit together, or there are more than [`Images::MOST`].
@@ -109,20 +118,30 @@ impl Images {
         }
     }
 
-    /// `out` [points, 32, 10]: for each of `points` relu(c0 a + c1 b + c2 m) · w2ᵀ, with `w2` neuron by neuron, [h, 10]; each
-    /// logit ascending over neurons.
+    /// `out` [points, 32, 10]: for each of `points`, relu(c0 a + c1 b + c2 m) · w2ᵀ, with `w2` [h,
+    /// 10]; each logit ascending over neurons.
     ///
     /// # Panics
-    /// If `out` is not of as many points, or a `w2` not of as many neurons.
+    /// If `out` does not have as many points, or a `w2` not as many neurons.
     pub fn logits(&self, points: &[Combination], out: &mut [[[f32; CLASSES]; LANES]]) {
         assert_eq!(points.len(), out.len(), "points and logits differ in number");
-        assert!(points.iter().all(|(_, w2)| w2.len() == self.neurons.len()), "w2 is of other neurons");
+        assert!(
+            points.iter().all(|(_, w2)| w2.len() == self.neurons.len()),
+            "w2 is of another width"
+        );
         let mut sums = vec![[[0.0; LANES]; CLASSES]; points.len()];
         let mut hidden = [[0.0; LANES]; AT_ONCE];
         for (k, neurons) in self.neurons.chunks(AT_ONCE).enumerate() {
             for (&(c, w2), sums) in points.iter().zip(&mut sums) {
                 let shift = self.m.map(|m| c[2] * m);
-                second_layer(c, neurons, &shift, &w2[k * AT_ONCE..][..neurons.len()], &mut hidden, sums);
+                second_layer(
+                    c,
+                    neurons,
+                    &shift,
+                    &w2[k * AT_ONCE..][..neurons.len()],
+                    &mut hidden,
+                    sums,
+                );
             }
         }
         for (out, sums) in out.iter_mut().zip(&sums) {
@@ -133,21 +152,22 @@ impl Images {
     }
 }
 
-/// The coefficients of a point, and its second layer neuron by neuron, [h, 10].
+/// The coefficients of a point, and its second layer [h, 10].
 pub type Combination<'a> = ([f32; 3], &'a [[f32; CLASSES]]);
 
-/// Neurons of which all points are seen to before the next: they fill most of the first cache.
+/// Neurons that are processed at once: they fill most of L1.
 const AT_ONCE: usize = 96;
 
-/// Logits class by class, [10, 32].
+/// Logits by class, [10, 32].
 type Logits = [[f32; LANES]; CLASSES];
-/// Neurons after relu, [96, 32]: room to work in.
+/// Neurons after ReLU, [96, 32]: a workspace.
 type Hidden = [[f32; LANES]; AT_ONCE];
 
-/// `out` += relu(c0 a + c1 b + shift) · w2ᵀ, for no more neurons than `hidden` has room for; what that holds means nothing.
+/// `out` += relu(c0 a + c1 b + shift) · w2ᵀ, for at most as many neurons as the workspace `hidden`
+/// holds.
 fn second_layer(
     c: [f32; 3],
-    neurons: &[Pair],
+    neurons: &[NeuronPair],
     shift: &[f32; LANES],
     w2: &[[f32; CLASSES]],
     hidden: &mut Hidden,
@@ -155,19 +175,28 @@ fn second_layer(
 ) {
     #[cfg(target_arch = "x86_64")]
     match super::isa() {
-        // SAFETY: `isa()` answers only with sets that the processor was found to have.
+        // SAFETY: `isa()` returns only sets that the processor was found to have.
         super::Isa::Avx512 => return unsafe { avx512::second_layer(c, neurons, shift, w2, out) },
         // SAFETY: as above.
-        super::Isa::Avx2 => return unsafe { avx2::second_layer(c, neurons, shift, w2, hidden, out) },
+        super::Isa::Avx2 => {
+            return unsafe { avx2::second_layer(c, neurons, shift, w2, hidden, out) };
+        }
         super::Isa::Scalar => {}
     }
     plain(c, neurons, shift, w2, out);
 }
 
-/// One neuron after the other.
-fn plain(c: [f32; 3], neurons: &[Pair], shift: &[f32; LANES], w2: &[[f32; CLASSES]], out: &mut Logits) {
+/// One neuron at a time.
+fn plain(
+    c: [f32; 3],
+    neurons: &[NeuronPair],
+    shift: &[f32; LANES],
+    w2: &[[f32; CLASSES]],
+    out: &mut Logits,
+) {
     for (pair, w2) in neurons.iter().zip(w2) {
-        let hidden: [f32; LANES] = std::array::from_fn(|lane| neuron(c, pair.a[lane], pair.b[lane], shift[lane]));
+        let hidden: [f32; LANES] =
+            std::array::from_fn(|lane| neuron(c, pair.a[lane], pair.b[lane], shift[lane]));
         for (out, &w) in out.iter_mut().zip(w2) {
             for lane in 0..LANES {
                 out[lane] = hidden[lane].mul_add(w, out[lane]);
@@ -178,7 +207,7 @@ fn plain(c: [f32; 3], neurons: &[Pair], shift: &[f32; LANES], w2: &[[f32; CLASSE
 
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
-    use super::{CLASSES, Hidden, LANES, Logits, Pair};
+    use super::{CLASSES, Hidden, LANES, Logits, NeuronPair};
     use std::arch::x86_64::*;
 
     const EIGHT: usize = 8;
@@ -187,13 +216,12 @@ mod avx2 {
     /// Classes of a tile.
     const HALF: usize = CLASSES / 2;
 
-    /// Ten registers of sums: five classes, sixteen images, so that a weight is broadcast for two multiply-adds. The hidden layer
-    /// goes through the first cache. A neuron of 32 images takes a Zen 1 core 61 cycles, of which its multiply-adds and
-    /// comparisons are 52; ten classes of eight images, with the hidden layer in registers, took 66 to 73.
+    /// Tiles of five classes and sixteen images, ten registers of sums, so that a broadcast weight
+    /// serves two multiply-adds. The hidden layer passes through L1.
     #[target_feature(enable = "avx2,fma")]
     pub(super) fn second_layer(
         c: [f32; 3],
-        neurons: &[Pair],
+        neurons: &[NeuronPair],
         shift: &[f32; LANES],
         w2: &[[f32; CLASSES]],
         hidden: &mut Hidden,
@@ -202,7 +230,8 @@ mod avx2 {
         let hidden = &mut hidden[..neurons.len()];
         for (pair, hidden) in neurons.iter().zip(&mut *hidden) {
             for first in (0..LANES).step_by(EIGHT) {
-                let inner = _mm256_fmadd_ps(_mm256_set1_ps(c[1]), load(&pair.b, first), load(shift, first));
+                let inner =
+                    _mm256_fmadd_ps(_mm256_set1_ps(c[1]), load(&pair.b, first), load(shift, first));
                 let z = _mm256_fmadd_ps(_mm256_set1_ps(c[0]), load(&pair.a, first), inner);
                 let fires = _mm256_cmp_ps::<_CMP_NLE_UQ>(z, _mm256_setzero_ps());
                 store(hidden, first, _mm256_and_ps(z, fires));
@@ -215,10 +244,17 @@ mod avx2 {
         }
     }
 
-    /// Adds what the neurons give to the classes from `class` on of the images from `first` on.
+    /// Adds the neurons' contribution to the five classes at `class` of the sixteen images at
+    /// `first`.
     #[target_feature(enable = "avx2,fma")]
     #[inline]
-    fn tile(hidden: &[[f32; LANES]], w2: &[[f32; CLASSES]], first: usize, class: usize, out: &mut Logits) {
+    fn tile(
+        hidden: &[[f32; LANES]],
+        w2: &[[f32; CLASSES]],
+        first: usize,
+        class: usize,
+        out: &mut Logits,
+    ) {
         let out = &mut out[class..][..HALF];
         let mut sums = [[_mm256_setzero_ps(); 2]; HALF];
         for (sums, out) in sums.iter_mut().zip(&*out) {
@@ -239,42 +275,45 @@ mod avx2 {
         }
     }
 
-    /// The eight numbers from `first` on.
+    /// The eight numbers at `first`.
     #[target_feature(enable = "avx2")]
     #[inline]
     fn load(x: &[f32; LANES], first: usize) -> __m256 {
         let x = &x[first..][..EIGHT];
-        // SAFETY: the slice is eight numbers.
+        // SAFETY: the slice has eight numbers.
         unsafe { _mm256_loadu_ps(x.as_ptr()) }
     }
 
-    /// Overwrites the eight numbers from `first` on.
+    /// Overwrites the eight numbers at `first`.
     #[target_feature(enable = "avx2")]
     #[inline]
     fn store(x: &mut [f32; LANES], first: usize, eight: __m256) {
         let x = &mut x[first..][..EIGHT];
-        // SAFETY: the slice is eight numbers.
+        // SAFETY: the slice has eight numbers.
         unsafe { _mm256_storeu_ps(x.as_mut_ptr(), eight) };
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
-    use super::{CLASSES, LANES, Logits, Pair};
+    use super::{CLASSES, LANES, Logits, NeuronPair};
     use std::arch::x86_64::*;
 
-    /// Twenty registers of sums: ten classes, twice sixteen images.
+    /// One tile of ten classes and 32 images, twenty registers of sums.
     #[target_feature(enable = "avx512f,avx512vl")]
     pub(super) fn second_layer(
         c: [f32; 3],
-        neurons: &[Pair],
+        neurons: &[NeuronPair],
         shift: &[f32; LANES],
         w2: &[[f32; CLASSES]],
         out: &mut Logits,
     ) {
-        // SAFETY: twice sixteen numbers are the 32 that `x` holds.
-        let load = |x: &[f32; LANES]| [0, 16].map(|first| unsafe { _mm512_loadu_ps(x.as_ptr().add(first)) });
-        let (zero, c0, c1, shift) = (_mm512_setzero_ps(), _mm512_set1_ps(c[0]), _mm512_set1_ps(c[1]), load(shift));
+        // SAFETY: 0..16 and 16..32 are within the 32 numbers of `x`.
+        let load = |x: &[f32; LANES]| {
+            [0, 16].map(|first| unsafe { _mm512_loadu_ps(x.as_ptr().add(first)) })
+        };
+        let (zero, c0, c1, shift) =
+            (_mm512_setzero_ps(), _mm512_set1_ps(c[0]), _mm512_set1_ps(c[1]), load(shift));
         let mut tile = [[zero; 2]; CLASSES];
         for (tile, out) in tile.iter_mut().zip(&*out) {
             *tile = load(out);
@@ -294,7 +333,7 @@ mod avx512 {
         }
         for (out, tile) in out.iter_mut().zip(tile) {
             for (out, tile) in out.chunks_exact_mut(16).zip(tile) {
-                // SAFETY: the chunk is sixteen numbers.
+                // SAFETY: the chunk has sixteen numbers.
                 unsafe { _mm512_storeu_ps(out.as_mut_ptr(), tile) };
             }
         }
@@ -311,33 +350,51 @@ mod tests {
     const C: [f32; 3] = [0.6, -0.3, 0.7];
 
     /// relu(c0 a + c1 b + c2 m), [n, columns].
-    fn naive(c: [f32; 3], a: &[f32], b: &[f32], m: &[f32], columns: usize) -> Vec<f32> {
+    fn reference(c: [f32; 3], a: &[f32], b: &[f32], m: &[f32], columns: usize) -> Vec<f32> {
         let z = |i: usize| c[0].mul_add(a[i], c[1].mul_add(b[i], c[2] * m[i / columns]));
         (0..a.len()).map(z).map(|z| if z > 0.0 { z } else { 0.0 }).collect()
     }
 
-    /// What `blend` makes of NaNs, row by row.
-    fn blended(c: [f32; 3], a: &[f32], b: &[f32], m: &[f32], columns: usize, wider: usize) -> Vec<Vec<f32>> {
-        let mut out = Tall::new(columns + wider);
+    /// The rows that `blend` writes into an output of NaNs.
+    fn blended(
+        c: [f32; 3],
+        a: &[f32],
+        b: &[f32],
+        m: &[f32],
+        columns: usize,
+        wider: usize,
+    ) -> Vec<Vec<f32>> {
+        let mut out = TallMatrix::new(columns + wider);
         out.set_rows(m.len());
         out.data_mut().iter_mut().for_each(|row| row.0.fill(f32::NAN));
         blend(c, a, b, m, columns, &mut out);
         let rows = m.len();
         let data = out.data_mut();
-        (0..rows).map(|i| (0..columns + wider).map(|j| data[j / PANEL * rows + i].0[j % PANEL]).collect()).collect()
+        (0..rows)
+            .map(|i| {
+                (0..columns + wider).map(|j| data[j / PANEL * rows + i].0[j % PANEL]).collect()
+            })
+            .collect()
     }
 
     #[test]
-    fn every_isa_blends_to_the_bits_of_the_formula_and_leaves_other_columns_alone() {
+    fn blend_has_the_bits_of_its_formula_and_leaves_other_columns_alone_on_every_isa() {
         on_every_isa(|isa| {
             for (n, columns) in [(0, 0), (0, 3), (3, 0), (1, 1), (5, 47), (3, 48), (4, 129)] {
                 let (a, b, m) = (noise(n * columns, 1), noise(n * columns, 2), noise(n, 3));
-                let expected = naive(C, &a, &b, &m, columns);
+                let expected = reference(C, &a, &b, &m, columns);
                 for wider in [0, 3] {
                     for (i, row) in blended(C, &a, &b, &m, columns, wider).iter().enumerate() {
                         let expected = &expected[i * columns..][..columns];
-                        assert_eq!(bits(&row[..columns]), bits(expected), "{isa:?} {n} x {columns}");
-                        assert!(row[columns..].iter().all(|x| x.is_nan()), "{isa:?} {n} x {columns}");
+                        assert_eq!(
+                            bits(&row[..columns]),
+                            bits(expected),
+                            "{isa:?} {n} x {columns}"
+                        );
+                        assert!(
+                            row[columns..].iter().all(|x| x.is_nan()),
+                            "{isa:?} {n} x {columns}"
+                        );
                     }
                 }
             }
@@ -353,19 +410,25 @@ mod tests {
     }
 
     #[test]
-    fn logits_have_the_bits_of_the_hidden_layer_and_the_second_one_after_the_other_on_every_isa() {
+    fn logits_have_the_bits_of_the_two_layers_in_sequence_on_every_isa() {
         on_every_isa(|isa| {
             for (n, h) in [(32, 1), (1, 7), (31, 65), (0, 3), (32, 0), (17, 96), (30, 201)] {
-                let (a, b, m, w2) = (noise(n * h, 1), noise(n * h, 2), noise(n, 3), noise(CLASSES * h, 4));
+                let (a, b, m, w2) =
+                    (noise(n * h, 1), noise(n * h, 2), noise(n, 3), noise(CLASSES * h, 4));
                 let mut expected = vec![f32::NAN; n * CLASSES];
-                dense::logits(&naive(C, &a, &b, &m, h), &w2, h, &mut expected);
-                let by_neuron: Vec<_> = (0..h).map(|j| std::array::from_fn(|class| w2[class * h + j])).collect();
+                dense::logits(&reference(C, &a, &b, &m, h), &w2, h, &mut expected);
+                let by_neuron: Vec<_> =
+                    (0..h).map(|j| std::array::from_fn(|class| w2[class * h + j])).collect();
                 let mut images = Images::zeros(h);
-                images.set(&noise(32 * h, 5), &noise(32 * h, 6), &noise(32, 7)); // what was there before
+                // Previous content.
+                images.set(&noise(32 * h, 5), &noise(32 * h, 6), &noise(32, 7));
                 images.set(&a, &b, &m);
                 let other = vec![[0.5; CLASSES]; h];
                 let mut out = [[[f32::NAN; CLASSES]; Images::MOST]; 3];
-                images.logits(&[(C, &by_neuron), ([1.0, 0.0, 0.0], &other), (C, &by_neuron)], &mut out);
+                images.logits(
+                    &[(C, &by_neuron), ([1.0, 0.0, 0.0], &other), (C, &by_neuron)],
+                    &mut out,
+                );
                 for out in [&out[0], &out[2]] {
                     assert_eq!(bits(out[..n].as_flattened()), bits(&expected), "{isa:?} {n} x {h}");
                 }

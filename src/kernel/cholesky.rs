@@ -1,15 +1,13 @@
-//! Cholesky factorisation G = UᵀU of a symmetric positive definite matrix, in f64, and solving with it.
+//! Cholesky factorisation G = UᵀU of a symmetric positive definite matrix in f64, and solving with
+//! it.
 //!
-//! Upper triangle, row-major: then every inner loop runs along a row. Blocked right-looking elimination (Golub and
-//! Van Loan, *Matrix Computations*, 4.2), in which each element still loses its terms one by one in ascending order:
-//! the bits are those of the textbook loop. A matrix of 2000 rows takes 0.09 s on a Zen 4 core and 0.22 s on a Zen 1, a
-//! twenty-fifth of what its Gram matrix does over 60,000 rows: tiles in the manner of `gram.rs` would not be felt.
-//!
-//! This file does not know why a matrix may fail to be positive definite.
+//! The upper triangle is stored row-major, so that every inner loop runs along a row. Blocked
+//! right-looking elimination (Golub and Van Loan, *Matrix Computations*, 4.2); each element still
+//! loses its terms one by one in ascending order, so the bits are those of the textbook loop.
 
 use super::per_isa;
 
-/// Rows eliminated before the rest of the matrix is brought up to date.
+/// Rows that are eliminated before the rest of the matrix is updated.
 const BLOCK: usize = 64;
 /// Outputs of a register tile: 6 x 8 accumulators fill twelve AVX2 registers, or six of AVX-512.
 const ROWS: usize = 6;
@@ -19,12 +17,13 @@ const LANES: usize = 8;
 #[derive(Clone, Debug)]
 pub struct Cholesky {
     n: usize,
-    /// [n, n]; what lies strictly below the diagonal means nothing.
+    /// [n, n]; unspecified below the diagonal.
     u: Vec<f64>,
 }
 
 impl Cholesky {
-    /// Factors `g` [n, n], of which only the upper triangle is read; `None` if a pivot is not a number above zero.
+    /// Factors `g` [n, n], of which only the upper triangle is read; `None` if a pivot is not
+    /// positive.
     ///
     /// # Panics
     /// If `g` is not [n, n].
@@ -37,13 +36,14 @@ impl Cholesky {
             if !definite {
                 return None;
             }
-            let rest: Vec<f64> = (from..to).flat_map(|k| &g[k * n + to..(k + 1) * n]).copied().collect();
+            let rest: Vec<f64> =
+                (from..to).flat_map(|k| &g[k * n + to..(k + 1) * n]).copied().collect();
             update(&mut g, n, to, &pack::<ROWS>(&rest, n - to), &pack::<LANES>(&rest, n - to));
         }
         Some(Cholesky { n, u: g })
     }
 
-    /// The pivots u_kk²: what is left of g_kk after the columns before it have explained what they can, `[n]`.
+    /// The pivots u_kk², `[n]`: the part of g_kk that the columns before it do not explain.
     pub fn pivots(&self) -> impl Iterator<Item = f64> + '_ {
         (0..self.n).map(|k| self.u[k * self.n + k]).map(|u| u * u)
     }
@@ -58,7 +58,7 @@ impl Cholesky {
     }
 }
 
-/// Columns `W` by `W`, each group as [depth, `W`] in one piece, the last one padded with zeros.
+/// Groups of `W` columns, each group [depth, `W`] contiguous, the last one padded with zeros.
 fn pack<const W: usize>(x: &[f64], columns: usize) -> Vec<[f64; W]> {
     let n = x.len() / columns.max(1);
     let mut packed = vec![[0.0; W]; n * columns.div_ceil(W)];
@@ -102,7 +102,7 @@ per_isa! {
 }
 
 per_isa! {
-    /// Turns rows `from`..`to` of what is left of G into rows of U.
+    /// Turns the partly eliminated rows `from`..`to` of G into rows of U.
     fn eliminate(g: &mut [f64], n: usize, from: usize, to: usize, definite: &mut bool) {
         *definite = true;
         for k in from..to {
@@ -111,7 +111,7 @@ per_isa! {
             for above in above[from * n..].chunks_exact(n) {
                 subtract(row, above[k], &above[k..]);
             }
-            // Not `<=`: a pivot that is not a number fails as well.
+            // `<=` would accept NaN.
             *definite &= row[0] > 0.0 && row[0].is_finite();
             let u = row[0].sqrt();
             for x in row {
@@ -122,12 +122,14 @@ per_isa! {
 }
 
 per_isa! {
-    /// Takes the finished rows' outer products out of the square that starts at row and column `to`.
+    /// Subtracts the finished rows' outer products from the square that starts at row and column
+    /// `to`.
     fn update(g: &mut [f64], n: usize, to: usize, left: &[[f64; ROWS]], right: &[[f64; LANES]]) {
         let depth = left.len() / (n - to).div_ceil(ROWS).max(1);
         for (right, j) in right.chunks_exact(depth.max(1)).zip((to..n).step_by(LANES)) {
             let width = LANES.min(n - j);
-            for (left, i) in left.chunks_exact(depth.max(1)).zip((to..n.min(j + LANES)).step_by(ROWS)) {
+            let lefts = left.chunks_exact(depth.max(1)).zip((to..n.min(j + LANES)).step_by(ROWS));
+            for (left, i) in lefts {
                 let mut tile = [[0.0f64; LANES]; ROWS];
                 for (tile, i) in tile.iter_mut().zip(i..n) {
                     tile[..width].copy_from_slice(&g[i * n + j..][..width]);
@@ -156,7 +158,8 @@ mod tests {
     /// XᵀX + I with more rows than columns: positive definite.
     fn definite(n: usize) -> Vec<f64> {
         let x: Vec<f64> = noise((n + 3) * n, 1).into_iter().map(f64::from).collect();
-        let entry = |i: usize, j: usize| (0..n + 3).map(|k| x[k * n + i] * x[k * n + j]).sum::<f64>();
+        let entry =
+            |i: usize, j: usize| (0..n + 3).map(|k| x[k * n + i] * x[k * n + j]).sum::<f64>();
         (0..n * n).map(|at| entry(at / n, at % n) + f64::from(at / n == at % n)).collect()
     }
 
@@ -185,7 +188,11 @@ mod tests {
                 let u = Cholesky::factor(upper, n).expect("positive definite").u;
                 for i in 0..n {
                     for j in i..n {
-                        assert_eq!(u[i * n + j].to_bits(), expected[i * n + j].to_bits(), "{isa:?} {n} at {i}, {j}");
+                        assert_eq!(
+                            u[i * n + j].to_bits(),
+                            expected[i * n + j].to_bits(),
+                            "{isa:?} {n} at {i}, {j}"
+                        );
                     }
                 }
             });
@@ -214,7 +221,7 @@ mod tests {
         }
     }
 
-    /// Forward substitution by Uᵀ and back substitution by U, one right-hand side after the other.
+    /// Forward substitution by Uᵀ and back substitution by U, one right-hand side at a time.
     fn solved(u: &[f64], n: usize, b: &[f64], m: usize) -> Vec<f64> {
         let mut x = b.to_vec();
         for c in 0..m {

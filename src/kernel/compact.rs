@@ -1,13 +1,7 @@
-//! The non-zero bytes of a row, side by side, each with its place: how images become sparse.
+//! Compaction of the non-zero bytes of a row, each with its position: images become sparse.
 //!
-//! Every processor makes the same words. AVX-512, which has an instruction for it, makes those of MNIST's 60,000 training
-//! images in 7 ms on a Zen 4 core where AVX2, which looks one up in a table, takes 12 and the plain loop 19; reading the file
-//! takes 5, and the first touch of the memory for them 13. With that touch, AVX2 takes a Zen 1 core 30 ms, the plain loop 50.
-//!
-//! Left out: in plain Rust, a mask of a word's non-zeros whose bits are walked through (26 ms on Zen 4, since there is no
-//! foreseeing where the walk ends) and a table of places (25 ms).
-//!
-//! This file does not know what a byte means, or where the words are kept.
+//! Every instruction set writes the same words. AVX-512 has an instruction for it, AVX2 looks a
+//! permutation up in a table. `docs/performance.md` has the measurements.
 
 #[cfg(target_arch = "x86_64")]
 use super::{Isa, isa};
@@ -15,8 +9,8 @@ use super::{Isa, isa};
 /// Words that [`compact`] may write beyond those it counts.
 pub(super) const SLACK: usize = 16;
 
-/// Writes a word for each non-zero of `row` to the front of `out`, 256 times its place plus the byte, ascending. Gives their
-/// number. What is in `out` behind them then means nothing.
+/// Writes a word for each non-zero of `row` to the front of `out`, 256 times its position plus the
+/// byte, ascending. Returns their number. The rest of `out` becomes unspecified.
 ///
 /// # Panics
 /// If `out` is not longer than `row` by [`SLACK`].
@@ -25,7 +19,8 @@ pub(super) fn compact(row: &[u8], out: &mut [u32]) -> usize {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("popcnt") {
         match isa() {
-            // SAFETY: `isa()` answers only with sets that the processor was found to have, and so was `popcnt`.
+            // SAFETY: `isa()` returns only sets that the processor was found to have, and so was
+            // `popcnt`.
             Isa::Avx512 => return unsafe { avx512(row, out) },
             // SAFETY: as above.
             Isa::Avx2 => return unsafe { avx2(row, out) },
@@ -35,12 +30,12 @@ pub(super) fn compact(row: &[u8], out: &mut [u32]) -> usize {
     plain(row, 0, out)
 }
 
-/// The words of `row`, whose first byte's place is `first`.
+/// The words of `row`, whose first byte has position `first`.
 #[inline(always)]
 fn plain(row: &[u8], first: u32, out: &mut [u32]) -> usize {
     let mut end = 0;
-    // Every byte is written where the next non-zero belongs, and the end moves on if it was one: there is no branch to
-    // foresee.
+    // Branchless: every byte is written to the next slot, which is kept only if the byte is not
+    // zero.
     for (eight, first) in row.chunks(8).zip((first..).step_by(8)) {
         if eight == [0; 8] {
             continue;
@@ -53,7 +48,7 @@ fn plain(row: &[u8], first: u32, out: &mut [u32]) -> usize {
     end
 }
 
-/// For each set of eight lanes, those in it, ascending, a byte each; then zeros.
+/// For each set of eight lanes, its members in ascending order, padded with zeros.
 #[cfg(target_arch = "x86_64")]
 static LANES_OF: [[u8; 8]; 256] = {
     let mut lanes_of = [[0; 8]; 256];
@@ -77,8 +72,8 @@ static LANES_OF: [[u8; 8]; 256] = {
 fn avx2(row: &[u8], out: &mut [u32]) -> usize {
     use std::arch::x86_64::{
         _mm_cmpeq_epi8, _mm_cvtsi64_si128, _mm_movemask_epi8, _mm_setzero_si128, _mm256_add_epi32,
-        _mm256_cvtepu8_epi32, _mm256_or_si256, _mm256_permutevar8x32_epi32, _mm256_set1_epi32, _mm256_setr_epi32,
-        _mm256_slli_epi32, _mm256_storeu_si256,
+        _mm256_cvtepu8_epi32, _mm256_or_si256, _mm256_permutevar8x32_epi32, _mm256_set1_epi32,
+        _mm256_setr_epi32, _mm256_slli_epi32, _mm256_storeu_si256,
     };
     let load = |eight: [u8; 8]| _mm_cvtsi64_si128(i64::from_le_bytes(eight));
     let lanes = _mm256_slli_epi32::<8>(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -89,14 +84,16 @@ fn avx2(row: &[u8], out: &mut [u32]) -> usize {
             continue;
         }
         let bytes = load(eight);
-        let ink = !_mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_setzero_si128())) as u8;
+        let non_zero = !_mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_setzero_si128())) as u8;
         let places = _mm256_add_epi32(lanes, _mm256_set1_epi32(first << 8));
         let words = _mm256_or_si256(places, _mm256_cvtepu8_epi32(bytes));
-        let order = _mm256_cvtepu8_epi32(load(LANES_OF[usize::from(ink)]));
+        let order = _mm256_cvtepu8_epi32(load(LANES_OF[usize::from(non_zero)]));
         let out = &mut out[end..][..SLACK];
-        // SAFETY: 8 words is what is written, wherever they lie.
-        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), _mm256_permutevar8x32_epi32(words, order)) };
-        end += ink.count_ones() as usize;
+        // SAFETY: the slice has room for the 8 words that are written, without alignment.
+        unsafe {
+            _mm256_storeu_si256(out.as_mut_ptr().cast(), _mm256_permutevar8x32_epi32(words, order))
+        };
+        end += non_zero.count_ones() as usize;
     }
     end + plain(rest, 8 * eights.len() as u32, &mut out[end..])
 }
@@ -105,25 +102,33 @@ fn avx2(row: &[u8], out: &mut [u32]) -> usize {
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,popcnt")]
 fn avx512(row: &[u8], out: &mut [u32]) -> usize {
     use std::arch::x86_64::{
-        _mm_loadu_si128, _mm_test_epi8_mask, _mm512_add_epi32, _mm512_cvtepu8_epi32, _mm512_maskz_compress_epi32,
-        _mm512_or_si512, _mm512_set1_epi32, _mm512_setr_epi32, _mm512_slli_epi32, _mm512_storeu_si512,
+        _mm_loadu_si128, _mm_test_epi8_mask, _mm512_add_epi32, _mm512_cvtepu8_epi32,
+        _mm512_maskz_compress_epi32, _mm512_or_si512, _mm512_set1_epi32, _mm512_setr_epi32,
+        _mm512_slli_epi32, _mm512_storeu_si512,
     };
-    let lanes = _mm512_slli_epi32::<8>(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    let lanes = _mm512_slli_epi32::<8>(_mm512_setr_epi32(
+        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
+    ));
     let (sixteens, rest) = row.as_chunks::<16>();
     let mut end = 0;
     for (sixteen, first) in sixteens.iter().zip((0..).step_by(16)) {
-        // SAFETY: an array of 16 bytes is what is read, wherever it lies.
+        // SAFETY: an array of 16 bytes is read, without alignment.
         let bytes = unsafe { _mm_loadu_si128(sixteen.as_ptr().cast()) };
-        let ink = _mm_test_epi8_mask(bytes, bytes);
-        if ink == 0 {
+        let non_zero = _mm_test_epi8_mask(bytes, bytes);
+        if non_zero == 0 {
             continue;
         }
         let places = _mm512_add_epi32(lanes, _mm512_set1_epi32(first << 8));
         let words = _mm512_or_si512(places, _mm512_cvtepu8_epi32(bytes));
         let out = &mut out[end..][..SLACK];
-        // SAFETY: 16 words is what is written, wherever they lie.
-        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_maskz_compress_epi32(ink, words)) };
-        end += ink.count_ones() as usize;
+        // SAFETY: the slice has room for the 16 words that are written, without alignment.
+        unsafe {
+            _mm512_storeu_si512(
+                out.as_mut_ptr().cast(),
+                _mm512_maskz_compress_epi32(non_zero, words),
+            )
+        };
+        end += non_zero.count_ones() as usize;
     }
     end + plain(rest, 16 * sixteens.len() as u32, &mut out[end..])
 }
@@ -134,12 +139,14 @@ mod tests {
     use crate::kernel::test::on_every_isa;
 
     #[test]
-    fn the_words_of_a_row_are_those_of_its_naive_twin() {
+    fn the_words_of_a_row_equal_the_reference_implementation() {
         for n in [0, 1, 7, 8, 9, 15, 16, 17, 31, 33, 64, 784, 5000] {
-            let patchy = |i: usize| if (i * i / 40).is_multiple_of(3) { 0 } else { (i * 37 % 256) as u8 };
+            let patchy =
+                |i: usize| if (i * i / 40).is_multiple_of(3) { 0 } else { (i * 37 % 256) as u8 };
             for row in [(0..n).map(patchy).collect(), vec![0; n], vec![255; n]] {
                 let kept = row.iter().enumerate().filter(|&(_, &byte)| byte != 0);
-                let expected: Vec<u32> = kept.map(|(place, &byte)| 256 * place as u32 + u32::from(byte)).collect();
+                let expected: Vec<u32> =
+                    kept.map(|(place, &byte)| 256 * place as u32 + u32::from(byte)).collect();
                 on_every_isa(|isa| {
                     let mut out = vec![u32::MAX; n + SLACK];
                     let end = compact(&row, &mut out);

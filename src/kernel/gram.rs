@@ -1,79 +1,72 @@
 //! Products of tall matrices, summed over their rows: XᵀX and XᵀY.
 //!
-//! Two precisions, two levels: inside a block of rows a sum runs in f32, row by row, one accumulator per output; the
-//! blocks are added up in f64 by adding to the same [`Products`] again. Blocks of at most about a thousand rows keep the
-//! rounding of the inner level near 1e-6 of the sum.
+//! Two levels of precision: within a block of rows a sum runs in f32, row by row, one accumulator
+//! per output; blocks are added up in f64, by adding to the same [`Products`] again. Blocks of at
+//! most about a thousand rows keep the rounding of the inner level near 1e-6 of the sum.
 //!
-//! Both factors lie in panels of 48 columns, so that one copy of a matrix serves on either side. Rows of panels are aligned to
-//! cache lines: where they straddled them, AVX2 lost a fifth. The sums lie in squares of 48 x 48. How they come about hangs
-//! on the registers:
+//! Both factors are stored in panels of 48 columns, so that one copy of a matrix serves on either
+//! side, with rows aligned to cache lines. The sums are stored in squares of 48 x 48. The loop
+//! depends on the registers:
 //!
-//! - **32 of 512 bits** (AVX-512): by tiles of 8 x 48, 24 registers of sums, each added to one piece of memory. At 2010 columns
-//!   a Zen 4 core whose peak is 58 G multiply-adds a second does 52.
-//! - **16 of 256 bits or less**: one column of X after the other, and of it only what is not zero. Of features after relu two
-//!   to six tenths are zeros, and a zero adds nothing, so the bits are the same. At 2010 columns, half of whose numbers are zeros, a Zen 1
-//!   core whose peak is 23.5 does the work of 29.6 G multiply-adds a second, a tenth of the time to find the non-zeros; by tiles
-//!   of 6 x 16 it did 20.5, whatever the zeros. 128 rows of Y's panel stay in the first cache while all columns of X pass:
-//!   by 256 or all 1024, three fifths as fast. Of the factors' columns, those with the most zeros are best put first.
+//! - **32 of 512 bits** (AVX-512): tiles of 8 x 48 sums in 24 registers. Intrinsics, since LLVM
+//!   spills such a tile.
+//! - **16 of 256 bits or less**: one column of X after the other, skipping its zeros. Features
+//!   after ReLU are 20 to 60 % zeros, and adding zero changes no bit. 128 rows of Y's panel stay in
+//!   L1 while all columns of X pass. The columns with the most zeros are best put first.
 //!
-//! Left out: the tile of 8 x 48 in plain Rust, which LLVM keeps in memory (1 G a second); intrinsics without AVX-512VL,
-//! where half of the registers cannot be converted from, so that LLVM leaves them alone (31 G); a tile of 12 x 32, for
-//! which each factor must be packed in a way of its own, a tenth slower. With AVX2: panels of 64 columns, 8 % faster, but of
-//! no use to the tiles; of 96, slower. Skipping zeros with AVX-512 has not been tried.
-//!
-//! This file does not know that the columns are neurons.
+//! `docs/performance.md` has the measurements and the rejected alternatives.
 
-use super::entries::{Entry, add_entries};
+use super::entries::{SparseEntry, add_entries};
 use super::per_isa;
 use std::borrow::Borrow;
 
 /// Columns of a panel.
 pub(super) const PANEL: usize = 48;
 
-/// A row of a panel, aligned to cache lines.
+/// A row of a panel, aligned to a cache line.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
-pub(super) struct Row<T>(pub(super) [T; PANEL]);
+pub(super) struct PanelRow<T>(pub(super) [T; PANEL]);
 
-impl<T> Borrow<[T; PANEL]> for Row<T> {
+impl<T> Borrow<[T; PANEL]> for PanelRow<T> {
     fn borrow(&self) -> &[T; PANEL] {
         &self.0
     }
 }
 
-/// A tall matrix [n, columns] in panels of 48 columns, each panel [n, 48] in one piece; what the last one has beyond
-/// the columns means nothing.
+/// A tall matrix [n, columns] in panels of 48 columns, each panel [n, 48] contiguous; the padding
+/// of the last one is unspecified.
 #[derive(Clone, Debug)]
-pub struct Tall {
+pub struct TallMatrix {
     rows: usize,
     columns: usize,
-    data: Vec<Row<f32>>,
+    data: Vec<PanelRow<f32>>,
 }
 
-impl Tall {
-    /// Without rows.
-    pub fn new(columns: usize) -> Tall {
-        Tall { rows: 0, columns, data: Vec::new() }
+impl TallMatrix {
+    /// A matrix without rows.
+    pub fn new(columns: usize) -> TallMatrix {
+        TallMatrix { rows: 0, columns, data: Vec::new() }
     }
 
     /// Packs `x` [n, `columns`].
     ///
     /// # Panics
     /// If `x` is not whole rows.
-    pub fn pack(x: &[f32], columns: usize) -> Tall {
-        let mut tall = Tall::new(columns);
+    pub fn pack(x: &[f32], columns: usize) -> TallMatrix {
+        let mut tall = TallMatrix::new(columns);
         tall.set_rows(x.len() / columns.max(1));
         tall.put(0, columns, x);
         tall
     }
 
-    /// Makes room for `rows` rows; what they hold then means nothing.
+    /// Resizes to `rows` rows with unspecified content.
     pub fn set_rows(&mut self, rows: usize) {
         self.rows = rows;
-        self.data.resize(rows * self.columns.div_ceil(PANEL), Row([0.0; PANEL]));
+        self.data.resize(rows * self.columns.div_ceil(PANEL), PanelRow([0.0; PANEL]));
     }
 
-    /// Overwrites `count` columns from the `first` on with `x` [n, `count`].
+    /// Overwrites `count` columns starting at `first` with `x` [n, `count`].
     ///
     /// # Panics
     /// If there are no such columns, or `x` is not of that shape.
@@ -98,23 +91,24 @@ impl Tall {
     }
 
     /// The panels, one after the other.
-    pub(super) fn data_mut(&mut self) -> &mut [Row<f32>] {
+    pub(super) fn data_mut(&mut self) -> &mut [PanelRow<f32>] {
         &mut self.data
     }
 
-    fn panel(&self, index: usize) -> &[Row<f32>] {
+    fn panel(&self, index: usize) -> &[PanelRow<f32>] {
         &self.data[index * self.rows..][..self.rows]
     }
 }
 
-/// Sums over rows: XᵀX, of which only the upper triangle is kept, or XᵀY.
+/// Sums over rows: XᵀX, of which only the upper triangle is stored, or XᵀY.
 #[derive(Clone, Debug)]
 pub struct Products {
     rows: usize,
     columns: usize,
     symmetric: bool,
-    /// Squares of 48 x 48, those of a column of squares one below the other; of XᵀX those down to the diagonal.
-    sums: Vec<Row<f64>>,
+    /// Squares of 48 x 48, column of squares by column of squares; of XᵀX only down to the
+    /// diagonal.
+    sums: Vec<PanelRow<f64>>,
 }
 
 impl Products {
@@ -130,48 +124,50 @@ impl Products {
     }
 
     fn zeros(rows: usize, columns: usize, symmetric: bool, squares: usize) -> Products {
-        Products { rows, columns, symmetric, sums: vec![Row([0.0; PANEL]); squares * PANEL] }
+        Products { rows, columns, symmetric, sums: vec![PanelRow([0.0; PANEL]); squares * PANEL] }
     }
 
-    /// Adds XᵀX, if the numbers are finite; what `non_zeros` held makes no difference.
+    /// Adds XᵀX; the previous content of `non_zeros`, the workspace, does not matter.
     ///
-    /// Of a column with a number that is not finite, the sum of squares is none either; what else then is, hangs on the
-    /// instruction set.
+    /// If a column has a number that is not finite, neither is its sum of squares; which other sums
+    /// are finite depends on the instruction set.
     ///
     /// # Panics
     /// If this is not the Gram matrix of as many columns.
-    pub fn add_gram(&mut self, x: &Tall, non_zeros: &mut NonZeros) {
+    pub fn add_gram(&mut self, x: &TallMatrix, non_zeros: &mut SparseColumns) {
         assert!(self.symmetric, "not a Gram matrix");
         self.add(x, x, non_zeros);
     }
 
-    /// Adds XᵀY, if the numbers are finite; what `non_zeros` held makes no difference.
+    /// Adds XᵀY of finite numbers; the previous content of `non_zeros`, the workspace, does not
+    /// matter.
     ///
     /// # Panics
-    /// If this is not the product of as many columns with as many, or `x` and `y` are not equally tall.
-    pub fn add_cross(&mut self, x: &Tall, y: &Tall, non_zeros: &mut NonZeros) {
+    /// If this is not the product of as many columns with as many, or `x` and `y` differ in height.
+    pub fn add_cross(&mut self, x: &TallMatrix, y: &TallMatrix, non_zeros: &mut SparseColumns) {
         assert!(!self.symmetric && x.rows == y.rows, "not a product of columns of equal height");
         self.add(x, y, non_zeros);
     }
 
-    fn add(&mut self, x: &Tall, y: &Tall, non_zeros: &mut NonZeros) {
+    fn add(&mut self, x: &TallMatrix, y: &TallMatrix, non_zeros: &mut SparseColumns) {
         assert_eq!((x.columns, y.columns), (self.rows, self.columns), "products of other columns");
         #[cfg(target_arch = "x86_64")]
         if super::isa() == super::Isa::Avx512 {
-            // SAFETY: `isa()` answers only with sets that the processor was found to have.
+            // SAFETY: `isa()` returns only sets that the processor was found to have.
             return unsafe { avx512::add(self, x, y) };
         }
         non_zeros.find(x);
         add_by_non_zeros(non_zeros, y, self);
     }
 
-    /// The squares of each column of squares, one below the other, from the left.
-    fn squares_mut(&mut self) -> impl Iterator<Item = &mut [Row<f64>]> {
+    /// The squares of each column of squares, from the left.
+    fn squares_mut(&mut self) -> impl Iterator<Item = &mut [PanelRow<f64>]> {
         let (all, symmetric) = (self.rows.div_ceil(PANEL), self.symmetric);
         let mut rest = self.sums.as_mut_slice();
         (0..self.columns.div_ceil(PANEL)).map(move |j| {
             let squares = if symmetric { j + 1 } else { all };
-            rest.split_off_mut(..squares * PANEL).expect("as many squares as columns of squares take")
+            rest.split_off_mut(..squares * PANEL)
+                .expect("as many squares as columns of squares take")
         })
     }
 
@@ -179,23 +175,27 @@ impl Products {
     pub fn at(&self, i: usize, j: usize) -> f64 {
         let (i, j) = if self.symmetric { (i.min(j), i.max(j)) } else { (i, j) };
         let panel = j / PANEL;
-        let above = if self.symmetric { panel * (panel + 1) / 2 } else { panel * self.rows.div_ceil(PANEL) };
+        let above = if self.symmetric {
+            panel * (panel + 1) / 2
+        } else {
+            panel * self.rows.div_ceil(PANEL)
+        };
         self.sums[above * PANEL + i].0[j % PANEL]
     }
 }
 
-/// Rows of a panel that stay in the first cache: 24 KB of them.
+/// Rows of a panel that are processed at once: 24 KB, which stay in L1.
 const PIECE: usize = 128;
 
-/// A number that is not zero, or no number, in a column of a tall matrix.
+/// A number other than zero, possibly NaN, in a column of a tall matrix.
 #[derive(Clone, Copy, Debug, Default)]
-struct NonZero {
-    /// Its row, counted from the first of a piece.
+struct ColumnEntry {
+    /// Its row, relative to the first row of its piece.
     row: u32,
     value: f32,
 }
 
-impl Entry for NonZero {
+impl SparseEntry for ColumnEntry {
     #[inline(always)]
     fn column(self) -> usize {
         self.row as usize
@@ -207,20 +207,21 @@ impl Entry for NonZero {
     }
 }
 
-/// The non-zeros of a tall matrix, piece of 128 rows by piece and column by column; to be used again and again.
+/// The non-zeros of a tall matrix, in pieces of 128 rows, column by column within a piece. A
+/// workspace that is reused.
 #[derive(Clone, Debug, Default)]
-pub struct NonZeros {
+pub struct SparseColumns {
     rows: usize,
     columns: usize,
-    entries: Vec<NonZero>,
-    /// Where each column of each piece ends among them.
+    entries: Vec<ColumnEntry>,
+    /// The end of each column of each piece among the entries.
     ends: Vec<usize>,
 }
 
-impl NonZeros {
-    fn find(&mut self, x: &Tall) {
-        // One more, for what follows the last one is written to as well.
-        self.entries.resize(self.entries.len().max(x.rows * x.columns + 1), NonZero::default());
+impl SparseColumns {
+    fn find(&mut self, x: &TallMatrix) {
+        // One extra entry: the slot after the last non-zero is written as well.
+        self.entries.resize(self.entries.len().max(x.rows * x.columns + 1), ColumnEntry::default());
         (self.rows, self.columns) = (x.rows, x.columns);
         self.ends.clear();
         let mut end = 0;
@@ -231,7 +232,7 @@ impl NonZeros {
                 let mut count = 0;
                 for (row, numbers) in (0..).zip(rows) {
                     let value = numbers.0[column % PANEL];
-                    found[count] = NonZero { row, value };
+                    found[count] = ColumnEntry { row, value };
                     count += usize::from(value != 0.0);
                 }
                 end += count;
@@ -241,7 +242,7 @@ impl NonZeros {
     }
 
     #[inline(always)]
-    fn of(&self, piece: usize, column: usize) -> &[NonZero] {
+    fn of(&self, piece: usize, column: usize) -> &[ColumnEntry] {
         let at = piece * self.columns + column;
         let start = if at == 0 { 0 } else { self.ends[at - 1] };
         &self.entries[start..self.ends[at]]
@@ -249,16 +250,17 @@ impl NonZeros {
 }
 
 per_isa! {
-    /// Adds XᵀY, of whose X these are the non-zeros.
-    fn add_by_non_zeros(x: &NonZeros, y: &Tall, out: &mut Products) {
+    /// Adds XᵀY, given the non-zeros of X.
+    fn add_by_non_zeros(x: &SparseColumns, y: &TallMatrix, out: &mut Products) {
         assert_eq!(x.rows, y.rows, "factors of different heights");
-        let mut sums = vec![Row([0.0f32; PANEL]); x.columns];
+        let mut sums = vec![PanelRow([0.0f32; PANEL]); x.columns];
         for (j, squares) in out.squares_mut().enumerate() {
             let sums = &mut sums[..x.columns.min(squares.len())];
-            sums.fill(Row([0.0; PANEL]));
+            sums.fill(PanelRow([0.0; PANEL]));
             for (piece, rows) in y.panel(j).chunks(PIECE).enumerate() {
                 for (i, sums) in sums.iter_mut().enumerate() {
-                    // SAFETY: X has as many rows as Y, and so has each piece, below whose rows its entries' are.
+                    // SAFETY: X has as many rows as Y, and so has each piece; its entries' rows are
+                    // below them.
                     sums.0 = unsafe { add_entries(x.of(piece, i), rows, sums.0) };
                 }
             }
@@ -273,33 +275,40 @@ per_isa! {
 
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
-    use super::{PANEL, Products, Row, Tall};
+    use super::{PANEL, PanelRow, Products, TallMatrix};
     use std::arch::x86_64::*;
     use std::array::from_fn;
 
     const ROWS: usize = 8;
     const LANES: usize = 16;
-    /// How many rows ahead lines are asked for: without, a tenth of the time went by waiting for L2; 8 and 64 gain less.
+    /// How many rows ahead cache lines are prefetched.
     const AHEAD: usize = 24;
 
     /// Adds XᵀY.
     #[target_feature(enable = "avx512f,avx512vl")]
-    pub(super) fn add(out: &mut Products, x: &Tall, y: &Tall) {
+    pub(super) fn add(out: &mut Products, x: &TallMatrix, y: &TallMatrix) {
         let (rows, columns) = (out.rows, out.columns);
         for (j, squares) in out.squares_mut().enumerate() {
-            // The right panel, read again and again, stays in L2 while the left ones pass by.
+            // The right panel is read once per left panel and stays in L2.
             for (i, square) in squares.chunks_exact_mut(PANEL).enumerate() {
-                // Of the last panels, what is beyond the columns is left out as far as tiles go.
-                let [height, width] = [rows - i * PANEL, columns - j * PANEL].map(|left| left.min(PANEL));
+                // Beyond the columns of the last panels, only whole tiles are computed.
+                let [height, width] =
+                    [rows - i * PANEL, columns - j * PANEL].map(|left| left.min(PANEL));
                 let square = &mut square[..height.next_multiple_of(ROWS)];
                 add_square(x.panel(i), y.panel(j), width, square);
             }
         }
     }
 
-    /// Adds the products of as many of 48 columns as there are `sums`, a multiple of 8, with the first `width` of 48 to `sums`.
+    /// Adds to `sums` the products of as many of 48 columns as there are `sums`, a multiple of 8,
+    /// with the first `width` of 48.
     #[target_feature(enable = "avx512f,avx512vl")]
-    fn add_square(left: &[Row<f32>], right: &[Row<f32>], width: usize, sums: &mut [Row<f64>]) {
+    fn add_square(
+        left: &[PanelRow<f32>],
+        right: &[PanelRow<f32>],
+        width: usize,
+        sums: &mut [PanelRow<f64>],
+    ) {
         match width.div_ceil(LANES) {
             1 => add_columns::<1>(left, right, sums),
             2 => add_columns::<2>(left, right, sums),
@@ -309,22 +318,29 @@ mod avx512 {
 
     /// `V` times 16 columns.
     #[target_feature(enable = "avx512f,avx512vl")]
-    fn add_columns<const V: usize>(left: &[Row<f32>], right: &[Row<f32>], sums: &mut [Row<f64>]) {
+    fn add_columns<const V: usize>(
+        left: &[PanelRow<f32>],
+        right: &[PanelRow<f32>],
+        sums: &mut [PanelRow<f64>],
+    ) {
         const { assert!(V * LANES <= PANEL) };
         for (sums, i) in sums.chunks_exact_mut(ROWS).zip((0..PANEL).step_by(ROWS)) {
-            // They are asked for while the tile is summed up.
+            // Prefetched for the addition at the end of the tile.
             for line in sums.iter().flat_map(|row| row.0[..V * LANES].chunks_exact(8)) {
                 _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
             }
             let mut tile = [[_mm512_setzero_ps(); V]; ROWS];
             for (left, right) in left.iter().zip(right) {
-                let ahead = |row: &Row<f32>, lane| row.0.as_ptr().wrapping_add(AHEAD * PANEL + lane).cast();
+                let ahead = |row: &PanelRow<f32>, lane| {
+                    row.0.as_ptr().wrapping_add(AHEAD * PANEL + lane).cast()
+                };
                 _mm_prefetch::<_MM_HINT_T0>(ahead(left, i));
                 for lane in (0..V * LANES).step_by(LANES) {
                     _mm_prefetch::<_MM_HINT_T0>(ahead(right, lane));
                 }
-                // SAFETY: a row is aligned to 64 bytes, and V times sixteen are no more than its 48 numbers.
-                let right: [__m512; V] = from_fn(|v| unsafe { _mm512_load_ps(right.0.as_ptr().add(v * LANES)) });
+                // SAFETY: a row is aligned to 64 bytes, and V times 16 is at most its 48 numbers.
+                let right: [__m512; V] =
+                    from_fn(|v| unsafe { _mm512_load_ps(right.0.as_ptr().add(v * LANES)) });
                 for (tile, &l) in tile.iter_mut().zip(&left.0[i..i + ROWS]) {
                     let l = _mm512_set1_ps(l);
                     for (sum, r) in tile.iter_mut().zip(right) {
@@ -335,7 +351,7 @@ mod avx512 {
             for (sums, tile) in sums.iter_mut().zip(&tile) {
                 for (sums, tile) in sums.0.chunks_exact_mut(LANES).zip(tile) {
                     let mut terms = [0.0f32; LANES];
-                    // SAFETY: sixteen numbers are a register's.
+                    // SAFETY: a register holds 16 numbers.
                     unsafe { _mm512_storeu_ps(terms.as_mut_ptr(), *tile) };
                     for (sum, term) in sums.iter_mut().zip(terms) {
                         *sum += f64::from(term);
@@ -351,7 +367,7 @@ pub(super) mod tests {
     use super::*;
     use crate::kernel::test::on_every_isa;
 
-    /// Numbers without pattern in [-1, 1).
+    /// Reproducible pseudo-random numbers in [-1, 1).
     pub(in crate::kernel) fn noise(n: usize, salt: u32) -> Vec<f32> {
         let mut state = salt;
         let mut next = || {
@@ -361,30 +377,35 @@ pub(super) mod tests {
         (0..n).map(|_| next()).collect()
     }
 
-    fn naive(x: &[f32], p: usize, y: &[f32], q: usize, i: usize, j: usize) -> f64 {
+    fn reference(x: &[f32], p: usize, y: &[f32], q: usize, i: usize, j: usize) -> f64 {
         let rows = x.chunks_exact(p).zip(y.chunks_exact(q));
         f64::from(rows.fold(0.0f32, |sum, (x, y)| x[i].mul_add(y[j], sum)))
     }
 
-    /// Sums of noise that went in before.
-    fn begun(mut sums: Products) -> Products {
+    /// Products that are not zero before the test adds to them.
+    fn preset(mut sums: Products) -> Products {
         sums.sums.iter_mut().flat_map(|row| &mut row.0).for_each(|sum| *sum = 0.25);
         sums
     }
 
     #[test]
-    fn a_gram_matrix_equals_its_naive_twin_on_every_isa() {
+    fn a_gram_matrix_equals_its_reference_implementation_on_every_isa() {
         on_every_isa(|isa| {
-            let small = [(0, 0), (0, 3), (1, 1), (2, 6), (3, 48), (7, 49), (31, 40), (5, 72), (4, 73)];
+            let small =
+                [(0, 0), (0, 3), (1, 1), (2, 6), (3, 48), (7, 49), (31, 40), (5, 72), (4, 73)];
             for (n, p) in small.into_iter().chain([(129, 101), (PIECE, 5), (2 * PIECE + 3, 60)]) {
                 let x = with_zeros(noise(n * p, 1));
-                let mut sums = begun(Products::gram(p));
+                let mut sums = preset(Products::gram(p));
                 sums.add_gram(&tall(&x, n, p), &mut used());
                 for i in 0..p {
                     for j in i..p {
                         let sum = sums.at(i, j);
-                        let expected = 0.25 + naive(&x, p, &x, p, i, j);
-                        assert_eq!(sum.to_bits(), expected.to_bits(), "{isa:?} {n} x {p} at {i}, {j}");
+                        let expected = 0.25 + reference(&x, p, &x, p, i, j);
+                        assert_eq!(
+                            sum.to_bits(),
+                            expected.to_bits(),
+                            "{isa:?} {n} x {p} at {i}, {j}"
+                        );
                         assert_eq!(sums.at(j, i), sum);
                     }
                 }
@@ -393,17 +414,25 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_cross_product_equals_its_naive_twin_on_every_isa() {
+    fn a_cross_product_equals_its_reference_implementation_on_every_isa() {
         on_every_isa(|isa| {
-            let small = [(0, 2, 3), (1, 1, 1), (5, 6, 16), (9, 7, 97), (40, 50, 10), (3, 0, 2), (8, 100, 96)];
+            let small = [
+                (0, 2, 3),
+                (1, 1, 1),
+                (5, 6, 16),
+                (9, 7, 97),
+                (40, 50, 10),
+                (3, 0, 2),
+                (8, 100, 96),
+            ];
             for (n, p, q) in small.into_iter().chain([(PIECE, 3, 2), (2 * PIECE + 1, 10, 50)]) {
                 let (x, y) = (with_zeros(noise(n * p, 1)), noise(n * q, 2));
-                let mut sums = begun(Products::cross(p, q));
+                let mut sums = preset(Products::cross(p, q));
                 sums.add_cross(&tall(&x, n, p), &tall(&y, n, q), &mut used());
                 for i in 0..p {
                     for j in 0..q {
                         let sum = sums.at(i, j);
-                        let expected = 0.25 + naive(&x, p, &y, q, i, j);
+                        let expected = 0.25 + reference(&x, p, &y, q, i, j);
                         assert_eq!(sum.to_bits(), expected.to_bits(), "{isa:?} {n}: {p} x {q}");
                     }
                 }
@@ -417,15 +446,15 @@ pub(super) mod tests {
         x
     }
 
-    /// Room that held other non-zeros before.
-    fn used() -> NonZeros {
-        let mut non_zeros = NonZeros::default();
+    /// A workspace with other non-zeros in it.
+    fn used() -> SparseColumns {
+        let mut non_zeros = SparseColumns::default();
         non_zeros.find(&tall(&noise(PIECE * 70, 9), PIECE, 70));
         non_zeros
     }
 
     #[test]
-    fn of_a_column_that_is_not_finite_the_sum_of_squares_is_none_on_every_isa() {
+    fn a_column_that_is_not_finite_has_no_finite_sum_of_squares_on_every_isa() {
         on_every_isa(|isa| {
             for odd in [f32::NAN, f32::INFINITY] {
                 let mut sums = Products::gram(3);
@@ -435,9 +464,9 @@ pub(super) mod tests {
         });
     }
 
-    /// `x` [n, p], with the lanes beyond its columns full of NaN.
-    fn tall(x: &[f32], n: usize, p: usize) -> Tall {
-        let mut tall = Tall::new(p);
+    /// `x` [n, p], with the padding full of NaN.
+    fn tall(x: &[f32], n: usize, p: usize) -> TallMatrix {
+        let mut tall = TallMatrix::new(p);
         tall.set_rows(n);
         tall.data.iter_mut().for_each(|row| row.0.fill(f32::NAN));
         tall.put(0, p, x);

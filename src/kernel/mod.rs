@@ -1,26 +1,26 @@
-//! The arithmetic: the only room with SIMD or `unsafe`.
+//! The arithmetic: the only module with SIMD or `unsafe`.
 //!
-//! Every kernel obeys one rule, so that the bits do not depend on the machine: **one accumulator per output element,
-//! ascending over the summed index, fused multiply-add**. Vector lanes and threads run *across* outputs; nothing ever
-//! splits a sum. A kernel is written once, in plain Rust over slices and fixed-size arrays with [`f32::mul_add`], and
-//! `per_isa!` compiles that one body for each instruction set; which of them runs is chosen when the program runs.
-//! [`product`] asks for it once more, since how many sums the registers hold decides what it does side by side.
-//! Beside each kernel its tests keep a naive twin, equal bit for bit. Three are written by hand besides, with the same sums in
-//! the same order, because LLVM keeps their tiles in memory or has no word for the instruction: [`gram`] for AVX-512, the
-//! second layer in [`blend`] and the packing of non-zeros for AVX2 too.
+//! Every kernel obeys one rule, so that the bits do not depend on the machine: **one accumulator
+//! per output element, ascending over the summed index, fused multiply-add**. Vector lanes and
+//! threads run *across* outputs; no sum is ever split. A kernel is written once, in plain Rust over
+//! slices and fixed-size arrays with [`f32::mul_add`], and `per_isa!` compiles that body for each
+//! instruction set; the set is selected at run time. [`product`] also branches on it, since the
+//! number of registers decides how many rows it sums at once. Three kernels have intrinsics in
+//! addition, with the same sums in the same order, because LLVM spills their tiles or does not emit
+//! the instruction: [`gram`] for AVX-512, the second layer in [`blend`] and the compaction of
+//! non-zeros for AVX2 and AVX-512.
 //!
-//! Whether LLVM keeps an array in registers hangs on how it is written: sums that go through a function by value stay
-//! there, those behind a reference, or handed to another function at the end, are stored at every addition. Look at the
-//! assembly after a change, or at `cargo bench`.
+//! The tests of each kernel compare it bit for bit with a reference implementation, on every
+//! instruction set of the machine; `pipeline.lock` does the same for whole runs. Emulated runs and
+//! untested targets, like all measurements, are in `docs/performance.md`.
 //!
-//! Held by the tests on every instruction set of the machine that runs them, and by `pipeline.lock`. Once, under
-//! qemu-user 7.2, the `ci` profile was run whole on an emulated Haswell (AVX2) and a Nehalem (neither AVX nor FMA): all
-//! digests were those of the lock. The tests of this room were run once on an emulated Skylake-X too (Bochs 3.0, mended where
-//! it refuses gathers by the upper sixteen registers), when no processor with AVX-512 was at hand. On aarch64 nothing has
-//! been run.
+//! Whether LLVM keeps an array of sums in registers depends on how it is passed: by value it stays
+//! there; behind a reference every addition is a store. Check the assembly, or `cargo bench`, after
+//! a change.
 //!
-//! This room knows numbers in slices, and what they are of: images, neurons, ten classes. It knows no file, no study and no
-//! stage.
+//! Kernels know slices, images, neurons and ten classes. They use no other module of this crate.
+//! Their public items serve `study`, and `benches/speed`, which measures them one by one;
+//! [`per_isa!`](crate::per_isa) is exported for the benchmarks alone.
 
 pub mod aligned;
 pub mod blend;
@@ -30,11 +30,11 @@ pub mod dense;
 pub mod distance;
 mod entries;
 pub mod gram;
-pub mod limit;
+pub mod parallel;
 pub mod product;
 pub mod softmax;
 pub mod sparse;
-pub mod threads;
+
 pub mod update;
 
 use std::sync::OnceLock;
@@ -51,7 +51,7 @@ pub enum Isa {
 }
 
 impl Isa {
-    /// Those that this processor has, narrowest first.
+    /// The sets that this processor has, narrowest first.
     pub fn available() -> Vec<Isa> {
         let mut found = vec![Isa::Scalar];
         #[cfg(target_arch = "x86_64")]
@@ -70,7 +70,7 @@ impl Isa {
         found
     }
 
-    /// The name by which `REPRO_SIMD` asks for it.
+    /// The value of `REPRO_SIMD` that selects this set.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Scalar => "scalar",
@@ -80,9 +80,10 @@ impl Isa {
     }
 }
 
-/// The instruction set the kernels run on: the widest that this processor has, or the one `REPRO_SIMD` names.
+/// The instruction set that the kernels run on: the one in `REPRO_SIMD`, or else the widest that
+/// this processor has.
 ///
-/// A `REPRO_SIMD` that names no available set is ignored here; [`check_forced_isa`] is what tells the user.
+/// A `REPRO_SIMD` that names no available set is ignored here; [`check_forced_isa`] reports it.
 pub fn isa() -> Isa {
     #[cfg(test)]
     if let Some(isa) = test::FORCED.get() {
@@ -92,24 +93,32 @@ pub fn isa() -> Isa {
     *CHOSEN.get_or_init(|| {
         let available = Isa::available();
         let widest = available[available.len() - 1];
-        let asked = std::env::var("REPRO_SIMD").ok();
-        asked.and_then(|name| available.into_iter().find(|isa| isa.name() == name)).unwrap_or(widest)
+        let requested = std::env::var("REPRO_SIMD").ok();
+        requested
+            .and_then(|name| available.into_iter().find(|isa| isa.name() == name))
+            .unwrap_or(widest)
     })
 }
 
-/// Says what is wrong with `REPRO_SIMD`, if it is set to something this processor cannot run.
+/// An error if `REPRO_SIMD` is set to something that this processor cannot run.
 pub fn check_forced_isa() -> Result<(), String> {
-    let Ok(asked) = std::env::var("REPRO_SIMD") else { return Ok(()) };
+    let Ok(requested) = std::env::var("REPRO_SIMD") else { return Ok(()) };
     let names: Vec<&str> = Isa::available().into_iter().map(Isa::name).collect();
-    if names.contains(&asked.as_str()) {
+    if names.contains(&requested.as_str()) {
         return Ok(());
     }
-    Err(format!("`REPRO_SIMD={asked}` is not an instruction set of this machine; it has `{}`", names.join("`, `")))
+    Err(format!(
+        "`REPRO_SIMD={requested}` is not an instruction set of this machine; it has `{}`",
+        names.join("`, `")
+    ))
 }
 
-/// Defines a kernel: one body, compiled for every [`Isa`], dispatched by [`isa`].
+/// Defines a kernel: one body, compiled for every [`Isa`](crate::kernel::Isa) and dispatched by
+/// [`isa`](crate::kernel::isa). Exported for the benchmarks, whose machine limits are kernels too.
 ///
-/// The body must be plain Rust without early `return`s out of closures; multiply-adds are written `a.mul_add(b, c)`.
+/// The body must be plain Rust without early `return`s out of closures; multiply-adds are written
+/// `a.mul_add(b, c)`.
+#[macro_export]
 macro_rules! per_isa {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
         $(#[$meta])*
@@ -123,7 +132,7 @@ macro_rules! per_isa {
                 #[target_feature(enable = "avx2,fma,avx512f,avx512vl,avx512bw,avx512dq")]
                 fn avx512($($arg: $ty),*) { body($($arg),*) }
                 match $crate::kernel::isa() {
-                    // SAFETY: `isa()` answers only with sets that the processor was found to have.
+                    // SAFETY: `isa()` returns only sets that the processor was found to have.
                     $crate::kernel::Isa::Avx512 => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
                     $crate::kernel::Isa::Avx2 => return unsafe { avx2($($arg),*) },
@@ -136,8 +145,7 @@ macro_rules! per_isa {
 }
 pub(crate) use per_isa;
 
-/// sums + x · w. Sums that come and go by value stay in registers; LLVM adds to those behind a reference lane by lane, in
-/// memory.
+/// sums + x · w. Passed by value, so that the sums stay in registers.
 #[inline(always)]
 fn add<const W: usize>(x: f32, w: &[f32; W], mut sums: [f32; W]) -> [f32; W] {
     for lane in 0..W {
@@ -155,7 +163,8 @@ pub(crate) mod test {
 
     thread_local!(pub(super) static FORCED: Cell<Option<Isa>> = const { Cell::new(None) });
 
-    /// Calls `check` with the kernels of this thread forced to each available instruction set in turn.
+    /// Calls `check` with the kernels of this thread forced to each available instruction set in
+    /// turn.
     pub(crate) fn on_every_isa(check: impl Fn(Isa)) {
         for isa in Isa::available() {
             FORCED.set(Some(isa));
@@ -164,7 +173,7 @@ pub(crate) mod test {
         FORCED.set(None);
     }
 
-    /// What tells -0 from 0.
+    /// Distinguishes -0 from 0.
     pub(crate) fn bits(numbers: &[f32]) -> Vec<u32> {
         numbers.iter().map(|x| x.to_bits()).collect()
     }

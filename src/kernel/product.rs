@@ -1,52 +1,36 @@
-//! Products of a sparse matrix and a dense one: the first layer of a net, forward and back.
+//! Products of a sparse matrix and a dense one: the first layer of a net, forward and backward.
 //!
-//! The dense matrix lies in [`Panels`]: 64 columns side by side, so that a row of a product is accumulated in registers.
-//! The same product serves both directions of training: forward, the rows are images and the panels hold weights; backward,
-//! the rows are pixels (the transposed batch) and the panels hold the gradient of the pre-activations. What becomes of
-//! finished rows is up to a `Sink`.
+//! The dense matrix is stored in [`Panels`] of 64 columns, so that a row of a product is
+//! accumulated in registers. The same product serves both directions of training: forward, the rows
+//! are images and the panels hold weights; backward, the rows are pixels (the transposed batch) and
+//! the panels hold the gradient of the pre-activations. A `Sink` receives the finished rows.
 //!
-//! A panel of weights is 200 KB and does not fit into the first cache. What that means hangs on the registers:
+//! A panel of weights takes 200 KB and exceeds L1. The loop that hides its latency depends on the
+//! registers:
 //!
-//! - **32 of 512 bits** (AVX-512) hold the sums of four images at once, so that their multiply-adds need not wait for each
-//!   other, nor for the second cache. In nanoseconds for 16 multiply-adds, of which a Zen 4 core's registers allow one in
-//!   0.27: 0.76 for one row at a time over panels that begin anywhere (every other load then spans two cache lines), 0.58
-//!   over panels that begin at a cache line, 0.39 for four rows at once.
-//! - **16 of 256 bits or less** hold the sums of one row, or of two where a panel is narrow; how its entries are then best
-//!   read, `entries` says.
+//! - **32 of 512 bits** (AVX-512) hold the sums of four images at once, so that their multiply-adds
+//!   wait neither for each other nor for L2. Backward, rows are short, and one at a time is as
+//!   fast.
+//! - **16 of 256 bits or less** hold the sums of one row, or of two in a narrow panel; `entries`
+//!   reads entries ahead of their use.
 //!
-//! Backward one row at a time is best with AVX-512 too: the rows are short, and what is done with one overlaps with the sums
-//! of the next. How far ahead entries are best read there has not been measured.
-//!
-//! Left out, as no faster. With AVX-512: rows padded and interleaved (SELL-C-sigma, 0.38, but it must be built), intrinsics
-//! (0.38), panels of 16 columns that stay in the first cache (0.51) or of 32 (0.44), broadcasts by shuffle instead of by
-//! load. Not tried: a panel wider than 64 columns. With AVX2 and entries read ahead: all images through a part of the
-//! pixels, whose rows of a panel stay in the first cache, before the next part (forward at h = 100 and 500 took 2 % less to
-//! 8 % longer, for parts of 392 to 196 pixels; it saved a quarter while entries were read just before); places and values
-//! side by side in eight bytes (1 to 4 % less forward at h >= 500, as much longer in what follows); an entry of the next row
-//! read with the last of a row (5 % longer); panels of 104 columns (4 % less at h = 100, nothing at 500); last panels of a
-//! multiple of four columns (3 % less at h = 50, nothing at 10 or 100); a batch's images in an order in which neighbours
-//! overlap most (nothing, the sorting not counted). With AVX2 before that: panels of 48, 80 or 96 columns, the next row's
-//! entries, weights or velocities sent for ahead, huge pages. Left out, as not worth the reading: the next batch on its way
-//! from memory while this one is summed or turned over (4 us of a step's 50 at h = 10 and of 120 at h = 50 on Zen 4, nothing
-//! on Zen 1).
-//!
-//! This file does not know what a neuron, a label or an optimiser is.
+//! `docs/performance.md` has the measurements and the rejected alternatives.
 
 use super::aligned::Aligned;
 use super::dense::rectified;
 use super::entries::{add_entries, term};
-use super::sparse::{NonZero, Sparse};
+use super::sparse::{PixelEntry, Sparse};
 use super::{Isa, add, isa, per_isa};
 use std::ops::Range;
 
 /// Columns of a full panel: four AVX-512 registers, eight of AVX2.
 const PANEL: usize = 64;
-/// What the columns of a narrower panel are a multiple of.
+/// The width of a narrower panel is a multiple of this.
 const LANES: usize = 8;
-/// Columns up to which few registers hold the sums of two rows.
+/// Widest panel of which 16 registers hold the sums of two rows.
 const NARROW: usize = 32;
 
-/// Columns of the panel that holds what is left of a matrix: a multiple of 8 up to 64.
+/// Width of the panel for the `left` last columns: a multiple of 8 up to 64.
 fn width(left: usize) -> usize {
     padded(left).min(PANEL)
 }
@@ -55,8 +39,8 @@ fn padded(columns: usize) -> usize {
     columns.next_multiple_of(LANES)
 }
 
-/// A dense matrix [depth, columns] in panels of 64 columns, each panel [depth, 64] in one piece; the last one is
-/// 8 to 64 wide, padded with columns of zeros.
+/// A dense matrix [depth, columns] in panels of 64 columns, each panel [depth, 64] contiguous; the
+/// last one is 8 to 64 wide, padded with columns of zeros.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Panels {
     columns: usize,
@@ -70,7 +54,7 @@ impl Panels {
         Panels { columns, depth, data: Aligned::zeros(padded(columns) * depth) }
     }
 
-    /// Makes room for `depth` rows; what they hold then means nothing.
+    /// Resizes to `depth` rows with unspecified content.
     pub fn set_depth(&mut self, depth: usize) {
         self.depth = depth;
         self.data.resize(self.padded() * depth);
@@ -92,7 +76,7 @@ impl Panels {
         panels
     }
 
-    /// The matrix [h, d] that was packed.
+    /// The inverse of [`Panels::pack`]: the matrix [h, d].
     pub fn unpack(&self) -> Vec<f32> {
         let rows = (0..self.columns).flat_map(|j| (0..self.depth).map(move |i| (i, j)));
         rows.map(|(i, j)| self.data[self.position(i, j)]).collect()
@@ -108,7 +92,7 @@ impl Panels {
         padded(self.columns)
     }
 
-    /// Rows.
+    /// Number of rows.
     pub fn depth(&self) -> usize {
         self.depth
     }
@@ -123,7 +107,7 @@ impl Panels {
         &mut self.data
     }
 
-    /// The panels from the left: where each begins among the columns, its width, and its [depth, width] in one piece.
+    /// The panels from the left: first column, width, and the [depth, width] elements.
     #[inline(always)]
     fn panels(&self) -> impl Iterator<Item = (usize, usize, &[f32])> {
         (0..self.columns).step_by(PANEL).map(|column| {
@@ -132,7 +116,7 @@ impl Panels {
         })
     }
 
-    /// The panels from the left, for writing: where each begins among the columns, and its [depth, width] in one piece.
+    /// The panels from the left, mutable: first column, and the [depth, width] elements.
     #[inline(always)]
     pub fn panels_mut(&mut self) -> impl Iterator<Item = (usize, &mut [f32])> {
         let (columns, depth, mut rest) = (self.columns, self.depth, &mut *self.data);
@@ -154,7 +138,7 @@ impl Panels {
     }
 }
 
-/// `$body`, in which `$w` is the number of columns `$width` as a constant.
+/// Evaluates `$body` with `$w` as a constant equal to `$width`.
 macro_rules! by_width {
     ($width:expr, $w:ident => $body:expr) => {
         match $width {
@@ -174,65 +158,71 @@ macro_rules! by_width {
     }};
 }
 
-/// Where a run of finished sums belongs in the product [rows, columns].
+/// The position of a run of finished sums in the product [rows, columns].
 #[derive(Clone, Copy)]
-pub(super) struct Place {
-    /// The row, counted from the first one asked for.
+pub(super) struct Position {
+    /// The row, counted from the first requested one.
     pub(super) row: usize,
-    /// The first of the columns.
+    /// The first column.
     column: usize,
 }
 
-/// What becomes of the sums of a product, one row of one panel at a time.
+/// Receives the sums of a product, one row of one panel at a time.
 pub(super) trait Sink {
-    /// Takes the sums of `W` neighbouring columns, the padding's zeros included.
-    fn take<const W: usize>(&mut self, place: Place, sums: [f32; W]);
+    /// Receives the sums of `W` neighbouring columns, the padding's zeros included.
+    fn take<const W: usize>(&mut self, position: Position, sums: [f32; W]);
 }
 
-/// A row of a product: which row of the sparse factor it comes from, and its place among those asked for.
+/// A row of a product: the row of the sparse factor, and its index among the requested ones.
 #[derive(Clone, Copy)]
-struct Row {
+struct RowMap {
     from: u32,
     to: u32,
 }
 
 /// Every row of `x`, in order.
 #[inline(always)]
-fn all(x: &Sparse) -> Vec<Row> {
-    (0..x.rows() as u32).map(|i| Row { from: i, to: i }).collect()
+fn all(x: &Sparse) -> Vec<RowMap> {
+    (0..x.rows() as u32).map(|i| RowMap { from: i, to: i }).collect()
 }
 
-/// The rows `from` of `x`, and sees to it that they are on their way from memory. Without that, a step at h = 50 took an
-/// eighth longer.
+/// The rows `from` of `x`, prefetched: they are drawn at random from all of memory.
 #[inline(always)]
-fn fetched(x: &Sparse, from: impl Iterator<Item = u32>) -> Vec<Row> {
-    let rows: Vec<Row> = from.zip(0..).map(|(from, to)| Row { from, to }).collect();
+fn fetched(x: &Sparse, from: impl Iterator<Item = u32>) -> Vec<RowMap> {
+    let rows: Vec<RowMap> = from.zip(0..).map(|(from, to)| RowMap { from, to }).collect();
     for row in &rows {
         fetch(x.entries(row.from as usize));
     }
     rows
 }
 
-/// Tells the processor that `entries` will be read soon.
+/// Prefetches `entries`.
 #[inline(always)]
-fn fetch(entries: &[NonZero]) {
+fn fetch(entries: &[PixelEntry]) {
     #[cfg(target_arch = "x86_64")]
-    for line in entries.chunks(64 / size_of::<NonZero>()) {
+    for line in entries.chunks(64 / size_of::<PixelEntry>()) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint about an address; every x86-64 has it, and it changes nothing that can be read.
+        // SAFETY: a prefetch is a hint that every x86-64 has; it reads nothing that the program can
+        // see.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = entries;
 }
 
-/// The rows `from` of x · w, each element summed over the non-zeros of its row of `x`, ascending by column; in the way
-/// that suits the registers of `isa`.
+/// The rows `from` of x · w, each element summed over the non-zeros of its row of `x`, ascending by
+/// column, by the loop for the registers of `isa`.
 #[inline(always)]
-fn forward(isa: Isa, x: &Sparse, from: impl Iterator<Item = u32>, w: &Panels, sink: &mut impl Sink) {
+fn forward(
+    isa: Isa,
+    x: &Sparse,
+    from: impl Iterator<Item = u32>,
+    w: &Panels,
+    sink: &mut impl Sink,
+) {
     if isa == Isa::Avx512 {
         let mut rows = fetched(x, from);
-        // Those of like length together, so that neighbours end at about the same time.
+        // Rows of similar length together, so that the rows of a group end at about the same time.
         rows.sort_unstable_by_key(|row| (x.entries(row.from as usize).len(), row.to));
         for (column, width, panel) in w.panels() {
             by_width!(width, W => side_by_side::<4, W>(x, &rows, column, panel, sink));
@@ -247,7 +237,14 @@ fn forward(isa: Isa, x: &Sparse, from: impl Iterator<Item = u32>, w: &Panels, si
 
 /// The `rows` of x and a panel [depth, width].
 #[inline(always)]
-fn on_few_registers(x: &Sparse, rows: &[Row], column: usize, width: usize, panel: &[f32], sink: &mut impl Sink) {
+fn on_few_registers(
+    x: &Sparse,
+    rows: &[RowMap],
+    column: usize,
+    width: usize,
+    panel: &[f32],
+    sink: &mut impl Sink,
+) {
     by_width!(width, W => if W <= NARROW {
         side_by_side::<2, W>(x, rows, column, panel, sink);
     } else {
@@ -263,27 +260,37 @@ fn on_few_registers(x: &Sparse, rows: &[Row], column: usize, width: usize, panel
 pub(super) fn product(x: &Sparse, z: &[f32], elements: usize, sink: &mut impl Sink) {
     let width = elements / x.rows().max(1);
     assert!(width == padded(width) && (LANES..=PANEL).contains(&width), "no panel is {width} wide");
-    assert_eq!((elements, z.len()), (x.rows() * width, x.columns() * width), "the factors do not fit together");
+    assert_eq!(
+        (elements, z.len()),
+        (x.rows() * width, x.columns() * width),
+        "the factors do not fit together"
+    );
     on_few_registers(x, &all(x), 0, width, z, sink);
 }
 
 /// The `rows` of x and a panel [depth, W], one after the other.
 #[inline(always)]
-fn one_by_one<const W: usize>(x: &Sparse, rows: &[Row], column: usize, panel: &[f32], sink: &mut impl Sink) {
+fn one_by_one<const W: usize>(
+    x: &Sparse,
+    rows: &[RowMap],
+    column: usize,
+    panel: &[f32],
+    sink: &mut impl Sink,
+) {
     let (panel, _) = panel.as_chunks::<W>();
     assert_eq!(x.columns(), panel.len(), "the factors do not fit together");
     for row in rows {
-        // SAFETY: an entry's column is below its matrix's columns, and of as many rows is the panel.
+        // SAFETY: an entry's column is below its matrix's columns, as many as the panel has rows.
         let sums = unsafe { add_entries(x.entries(row.from as usize), panel, [0.0; W]) };
-        sink.take(Place { row: row.to as usize, column }, sums);
+        sink.take(Position { row: row.to as usize, column }, sums);
     }
 }
 
-/// As [`one_by_one`], `N` of them at once.
+/// As [`one_by_one`], `N` rows at once.
 #[inline(always)]
 fn side_by_side<const N: usize, const W: usize>(
     x: &Sparse,
-    rows: &[Row],
+    rows: &[RowMap],
     column: usize,
     panel: &[f32],
     sink: &mut impl Sink,
@@ -300,13 +307,13 @@ fn side_by_side<const N: usize, const W: usize>(
         // SAFETY: as in `one_by_one`.
         let sums = unsafe { sums_of(entries, whole) };
         for (row, sums) in group.iter().zip(sums) {
-            sink.take(Place { row: row.to as usize, column }, sums);
+            sink.take(Position { row: row.to as usize, column }, sums);
         }
     }
     for row in rest {
         // SAFETY: as in `one_by_one`.
         let sums = unsafe { add_entries(x.entries(row.from as usize), whole, [0.0; W]) };
-        sink.take(Place { row: row.to as usize, column }, sums);
+        sink.take(Position { row: row.to as usize, column }, sums);
     }
 }
 
@@ -314,9 +321,15 @@ fn side_by_side<const N: usize, const W: usize>(
 ///
 /// # Safety
 /// Every entry's column must be below the panel's rows.
-#[expect(clippy::needless_range_loop, reason = "the rows advance together, and by index they stay in registers")]
+#[expect(
+    clippy::needless_range_loop,
+    reason = "the rows advance together, and by index they stay in registers"
+)]
 #[inline(always)]
-unsafe fn sums_of<const N: usize, const W: usize>(rows: [&[NonZero]; N], panel: &[[f32; W]]) -> [[f32; W]; N] {
+unsafe fn sums_of<const N: usize, const W: usize>(
+    rows: [&[PixelEntry]; N],
+    panel: &[[f32; W]],
+) -> [[f32; W]; N] {
     let mut sums = [[0.0f32; W]; N];
     let shortest = rows.iter().fold(usize::MAX, |shortest, row| shortest.min(row.len()));
     let mut heads = rows;
@@ -325,7 +338,7 @@ unsafe fn sums_of<const N: usize, const W: usize>(rows: [&[NonZero]; N], panel: 
     }
     for k in 0..shortest {
         for r in 0..N {
-            // SAFETY: the caller has seen to it.
+            // SAFETY: guaranteed by the caller.
             let (x, w) = unsafe { term(heads[r][k], panel) };
             sums[r] = add(x, w, sums[r]);
         }
@@ -334,7 +347,8 @@ unsafe fn sums_of<const N: usize, const W: usize>(rows: [&[NonZero]; N], panel: 
         // SAFETY: as above.
         sums[r] = unsafe { add_entries(&rows[r][shortest..], panel, sums[r]) };
     }
-    // Handed out as a copy: sums whose place in memory becomes known are stored there at every addition.
+    // Returned as a copy: if the sums themselves were returned, LLVM would store them at every
+    // addition.
     let mut done = [[0.0f32; W]; N];
     for r in 0..N {
         for lane in 0..W {
@@ -344,29 +358,30 @@ unsafe fn sums_of<const N: usize, const W: usize>(rows: [&[NonZero]; N], panel: 
     done
 }
 
-/// Lays sums out row by row, `stride` apart, through relu if `RELU`, and cuts off the padding that reaches beyond.
-struct Rows<'a, const RELU: bool> {
+/// Writes sums row by row, `stride` apart, through ReLU if `RELU`, without the padding beyond the
+/// row.
+struct RowMajor<'a, const RELU: bool> {
     stride: usize,
     out: &'a mut [f32],
 }
 
-impl<'a, const RELU: bool> Rows<'a, RELU> {
+impl<'a, const RELU: bool> RowMajor<'a, RELU> {
     fn of(rows: usize, w: &Panels, out: &'a mut [f32]) -> Self {
         let stride = if out.len() == rows * w.padded() { w.padded() } else { w.columns };
         assert_eq!(out.len(), rows * stride, "the output is not [rows, columns]");
-        Rows { stride, out }
+        RowMajor { stride, out }
     }
 }
 
-impl<const RELU: bool> Sink for Rows<'_, RELU> {
+impl<const RELU: bool> Sink for RowMajor<'_, RELU> {
     #[inline(always)]
-    fn take<const W: usize>(&mut self, place: Place, mut sums: [f32; W]) {
+    fn take<const W: usize>(&mut self, position: Position, mut sums: [f32; W]) {
         if RELU {
             for sum in &mut sums {
                 *sum = rectified(*sum);
             }
         }
-        let out = &mut self.out[place.row * self.stride..][..self.stride][place.column..];
+        let out = &mut self.out[position.row * self.stride..][..self.stride][position.column..];
         match out.first_chunk_mut::<W>() {
             Some(whole) => *whole = sums,
             None => out.copy_from_slice(&sums[..out.len()]),
@@ -375,46 +390,48 @@ impl<const RELU: bool> Sink for Rows<'_, RELU> {
 }
 
 per_isa! {
-    /// Pre-activations of images `rows` of `x` under `w`: `out` `[rows, h]` = `x[rows]` · w, row-major.
+    /// Pre-activations of images `rows` of `x` under `w`: `out` `[rows, h]` = `x[rows]` · w,
+    /// row-major.
     ///
     /// `out` may also be `[rows, padded h]`; then the padding's zeros are written too.
     ///
     /// # Panics
     /// If the shapes do not fit together.
     pub fn project(x: &Sparse, rows: Range<usize>, w: &Panels, out: &mut [f32]) {
-        let sink = &mut Rows::<false>::of(rows.len(), w, out);
+        let sink = &mut RowMajor::<false>::of(rows.len(), w, out);
         forward(isa(), x, rows.start as u32..rows.end as u32, w, sink);
     }
 }
 
 per_isa! {
-    /// Activations of the images `chosen` of `x` under `w`, the relu of what [`project`] gives.
+    /// Activations of the images `chosen` of `x` under `w`: the ReLU of [`project`].
     ///
     /// # Panics
     /// As [`project`].
     pub fn activate(x: &Sparse, chosen: &[u32], w: &Panels, out: &mut [f32]) {
-        let sink = &mut Rows::<true>::of(chosen.len(), w, out);
+        let sink = &mut RowMajor::<true>::of(chosen.len(), w, out);
         forward(isa(), x, chosen.iter().copied(), w, sink);
     }
 }
 
 /// Stores sums in a panel of the product's shape.
-struct InPanel<'a>(&'a mut [f32]);
+struct PanelSink<'a>(&'a mut [f32]);
 
-impl Sink for InPanel<'_> {
+impl Sink for PanelSink<'_> {
     #[inline(always)]
-    fn take<const W: usize>(&mut self, place: Place, sums: [f32; W]) {
-        self.0[place.row * W..][..W].copy_from_slice(&sums);
+    fn take<const W: usize>(&mut self, position: Position, sums: [f32; W]) {
+        self.0[position.row * W..][..W].copy_from_slice(&sums);
     }
 }
 
 per_isa! {
-    /// `out` [d, width] = x · z, with `x` [d, images] a transposed batch and `z` [images, width] one panel.
+    /// `out` [d, width] = x · z, with `x` [d, images] a transposed batch and `z` [images, width]
+    /// one panel.
     ///
     /// # Panics
     /// If the shapes do not fit together.
     pub fn project_back(x: &Sparse, z: &[f32], out: &mut [f32]) {
-        product(x, z, out.len(), &mut InPanel(out));
+        product(x, z, out.len(), &mut PanelSink(out));
     }
 }
 
@@ -426,13 +443,17 @@ mod tests {
     use crate::kernel::test::{bits, on_every_isa};
     use proptest::prelude::*;
 
-    /// Rows and columns of which some have hardly a non-zero, and some hardly a zero.
+    /// Pixels with some rows and columns almost empty, and some almost full.
     fn uneven(n: usize, d: usize) -> Vec<u8> {
         let kept = |at: usize| at * at % 97 < 14 * (at / d % 8).max(at % d % 6);
-        pixels(n, d).into_iter().enumerate().map(|(at, pixel)| if kept(at) { pixel | 1 } else { 0 }).collect()
+        pixels(n, d)
+            .into_iter()
+            .enumerate()
+            .map(|(at, pixel)| if kept(at) { pixel | 1 } else { 0 })
+            .collect()
     }
 
-    fn naive(pixels: &[u8], d: usize, rows: Range<usize>, w: &[f32], h: usize) -> Vec<f32> {
+    fn reference(pixels: &[u8], d: usize, rows: Range<usize>, w: &[f32], h: usize) -> Vec<f32> {
         let mut out = Vec::new();
         for i in rows {
             for j in 0..h {
@@ -447,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn a_projection_equals_its_naive_twin_bit_for_bit() {
+    fn a_projection_equals_its_reference_implementation_bit_for_bit() {
         for (n, d, h) in [
             (0, 5, 3),
             (1, 1, 1),
@@ -466,7 +487,7 @@ mod tests {
             let (pixels, w) = (uneven(n, d), noise(h * d, 3));
             let (x, panels) = (Sparse::from_pixels(&pixels, d), Panels::pack(&w, h, d));
             let rows = n / 3..n;
-            let expected = naive(&pixels, d, rows.clone(), &w, h);
+            let expected = reference(&pixels, d, rows.clone(), &w, h);
             on_every_isa(|isa| {
                 let mut out = vec![f32::NAN; rows.len() * h];
                 project(&x, rows.clone(), &panels, &mut out);
@@ -475,7 +496,10 @@ mod tests {
                 out.fill(f32::NAN);
                 activate(&x, &chosen, &panels, &mut out);
                 let activations: Vec<f32> = expected.iter().map(|z| z.max(0.0)).collect();
-                assert!(out.chunks(h).eq(activations.chunks(h).rev()), "{isa:?}, {n} x {d} x {h}, chosen");
+                assert!(
+                    out.chunks(h).eq(activations.chunks(h).rev()),
+                    "{isa:?}, {n} x {d} x {h}, chosen"
+                );
                 let mut padded = vec![f32::NAN; rows.len() * panels.padded()];
                 project(&x, rows.clone(), &panels, &mut padded);
                 for (row, padded) in expected.chunks(h).zip(padded.chunks(panels.padded())) {
@@ -486,17 +510,20 @@ mod tests {
         }
     }
 
-    /// What [`project`] does on instruction sets that this machine may not have.
+    /// The loops of all instruction sets, including those that this machine lacks.
     #[test]
     fn the_way_of_every_instruction_set_has_the_same_bits() {
-        for (n, d, h) in [(0, 5, 3), (11, 200, 9), (6, 784, 100), (5, 400, 24), (9, 330, 300), (8, 784, 56)] {
-            let (x, w) = (Sparse::from_pixels(&uneven(n, d), d), Panels::pack(&noise(h * d, 3), h, d));
+        for (n, d, h) in
+            [(0, 5, 3), (11, 200, 9), (6, 784, 100), (5, 400, 24), (9, 330, 300), (8, 784, 56)]
+        {
+            let (x, w) =
+                (Sparse::from_pixels(&uneven(n, d), d), Panels::pack(&noise(h * d, 3), h, d));
             let by = |isa| {
                 let mut out = vec![f32::NAN; n * h];
-                forward(isa, &x, 0..n as u32, &w, &mut Rows::<false>::of(n, &w, &mut out));
+                forward(isa, &x, 0..n as u32, &w, &mut RowMajor::<false>::of(n, &w, &mut out));
                 out
             };
-            let expected = naive(&uneven(n, d), d, 0..n, &noise(h * d, 3), h);
+            let expected = reference(&uneven(n, d), d, 0..n, &noise(h * d, 3), h);
             for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512] {
                 assert_eq!(bits(&by(isa)), bits(&expected), "{isa:?}, {n} x {d} x {h}");
             }
@@ -504,25 +531,28 @@ mod tests {
     }
 
     #[test]
-    fn a_product_with_the_transpose_equals_its_naive_twin_bit_for_bit() {
+    fn a_product_with_the_transpose_equals_its_reference_implementation_bit_for_bit() {
         let widths = [8, 16, 24, 32, 40, 48, 56, 64].map(|h| (21, 40, h));
         let sizes = [(0, 3, 2), (1, 1, 1), (6, 40, 10), (5, 100, 200), (130, 30, 25), (9, 50, 110)];
         for (n, d, h) in sizes.into_iter().chain(widths) {
             let (pixels, w) = (uneven(n, d), noise(n * h, 3)); // w is [n, h]
-            let (x, columns) = (Sparse::from_pixels(&pixels, d), (0..h * n).map(|at| w[at % n * h + at / n]));
+            let (x, columns) =
+                (Sparse::from_pixels(&pixels, d), (0..h * n).map(|at| w[at % n * h + at / n]));
             let panels = Panels::pack(&columns.collect::<Vec<f32>>(), h, n);
-            let twin = |j: usize, c: usize| {
+            let reference = |j: usize, c: usize| {
                 let inked = (0..n).filter(|i| pixels[i * d + c] != 0);
-                inked.fold(0.0f32, |sum, i| (f32::from(pixels[i * d + c]) / 255.0).mul_add(w[i * h + j], sum))
+                inked.fold(0.0f32, |sum, i| {
+                    (f32::from(pixels[i * d + c]) / 255.0).mul_add(w[i * h + j], sum)
+                })
             };
-            let expected: Vec<f32> = (0..h * d).map(|at| twin(at / d, at % d)).collect();
-            let mut turned = Sparse::empty();
-            x.transpose(&(0..n as u32).collect::<Vec<_>>(), &mut turned);
+            let expected: Vec<f32> = (0..h * d).map(|at| reference(at / d, at % d)).collect();
+            let mut transposed = Sparse::empty();
+            x.transpose(&(0..n as u32).collect::<Vec<_>>(), &mut transposed);
             on_every_isa(|isa| {
                 let mut out = Panels::zeros(h, d);
                 out.data.fill(f32::NAN);
                 for ((_, z), (_, out)) in panels.clone().panels_mut().zip(out.panels_mut()) {
-                    project_back(&turned, z, out);
+                    project_back(&transposed, z, out);
                 }
                 assert_eq!(bits(&out.unpack()), bits(&expected), "{isa:?}, {n} x {d} x {h}");
             });

@@ -1,69 +1,71 @@
-//! Softmax and cross-entropy of ten logits, many images side by side.
+//! Softmax and cross-entropy of ten logits, for sixteen interleaved images.
 //!
-//! Exponentials are taken in f32, of what a logit lies below the largest one, so that nothing overflows; what follows
-//! (their sum, its logarithm, the loss) in f64, so that a loss near zero keeps its digits. Both functions are written
-//! here in multiply-adds, because the same operations in the same order have the same bits on every machine, one lane
-//! or sixteen. An image's loss takes 35 ns on a Zen 1 core and 13 ns on a Zen 4; there, with libm's `exp` and `log`, image by
-//! image, it took 200 ns, which was more than half of a curve's time at h = 10.
-//!
-//! This file does not know where logits come from, nor what becomes of a gradient.
+//! Exponentials are taken in f32, of the distance of a logit below the largest one, so that nothing
+//! overflows. Their sum, its logarithm and the loss are f64, so that a loss near zero keeps its
+//! digits. `exp` and `ln` are implemented here in multiply-adds: the same operations in the same
+//! order have the same bits on every machine, and they vectorise.
 
 use super::dense::CLASSES;
 use super::per_isa;
 
-/// Images side by side.
+/// Interleaved images.
 const LANES: usize = 16;
 
-/// What was seen of some images.
+/// Loss and misclassifications, summed over some images.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Seen {
+pub struct BatchStats {
     /// Sum of the images' cross-entropies, in nats.
     pub loss: f64,
-    /// Images the net was wrong about; of equal logits the lowest class is its answer.
+    /// Misclassified images; of equal logits the lowest class is the answer.
     pub wrong: usize,
 }
 
 per_isa! {
-    /// Adds what the `logits` `[n, 10]` say about images with these `labels` `[n]` to `seen`, image by image.
+    /// Adds to `stats` the loss of the `logits` `[n, 10]` for the `labels` `[n]`, image by image.
     ///
     /// # Panics
-    /// If the lengths do not belong together, or a label is above 9.
-    pub fn cross_entropy(logits: &[f32], labels: &[u8], seen: &mut Seen) {
+    /// If the lengths do not match, or a label is above 9.
+    pub fn cross_entropy(logits: &[f32], labels: &[u8], stats: &mut BatchStats) {
         check(logits, labels);
         for (logits, labels) in logits.chunks(LANES * CLASSES).zip(labels.chunks(LANES)) {
-            Softmax::of(logits).look(logits, labels, seen);
+            Softmax::of(logits).record(logits, labels, stats);
         }
     }
 }
 
 per_isa! {
-    /// As [`cross_entropy`], and replaces the logits by the derivative of `weight` times the loss by each of them:
-    /// weight (p - onehot).
+    /// As [`cross_entropy`], and replaces the logits by the derivative of `weight` times the loss
+    /// with respect to each of them: weight (p - onehot).
     ///
     /// # Panics
     /// As [`cross_entropy`].
-    pub fn cross_entropy_gradient(logits: &mut [f32], labels: &[u8], weight: f64, seen: &mut Seen) {
+    pub fn cross_entropy_gradient(
+        logits: &mut [f32],
+        labels: &[u8],
+        weight: f64,
+        stats: &mut BatchStats,
+    ) {
         check(logits, labels);
         for (logits, labels) in logits.chunks_mut(LANES * CLASSES).zip(labels.chunks(LANES)) {
             let softmax = Softmax::of(logits);
-            softmax.look(logits, labels, seen);
+            softmax.record(logits, labels, stats);
             softmax.differentiate(logits, labels, weight);
         }
     }
 }
 
 fn check(logits: &[f32], labels: &[u8]) {
-    assert_eq!(logits.len(), CLASSES * labels.len(), "not ten logits for each label");
+    assert_eq!(logits.len(), CLASSES * labels.len(), "not ten logits per label");
     assert!(labels.iter().all(|&label| usize::from(label) < CLASSES), "a label above 9");
 }
 
-/// The softmax of [`LANES`] images, class by class.
+/// The softmax of [`LANES`] images, by class.
 struct Softmax {
     largest: [f32; LANES],
     best: [u32; LANES],
     /// exp(logit - largest).
     exp: [[f32; LANES]; CLASSES],
-    /// Of the exponentials, ascending over classes.
+    /// The sum of the exponentials, ascending over classes.
     sum: [f64; LANES],
 }
 
@@ -96,15 +98,18 @@ impl Softmax {
     }
 
     #[inline(always)]
-    fn look(&self, logits: &[f32], labels: &[u8], seen: &mut Seen) {
-        // Not `map`, which is compiled for the baseline instruction set.
+    fn record(&self, logits: &[f32], labels: &[u8], stats: &mut BatchStats) {
+        // A loop, since the closure of `map` would be compiled for the baseline instruction set.
         let mut logs = self.sum;
         for x in &mut logs {
             *x = ln(*x);
         }
-        for (lane, (&label, logits)) in labels.iter().zip(logits.as_chunks::<CLASSES>().0).enumerate() {
-            seen.loss += logs[lane] - (f64::from(logits[usize::from(label)]) - f64::from(self.largest[lane]));
-            seen.wrong += usize::from(self.best[lane] != u32::from(label));
+        for (lane, (&label, logits)) in
+            labels.iter().zip(logits.as_chunks::<CLASSES>().0).enumerate()
+        {
+            stats.loss += logs[lane]
+                - (f64::from(logits[usize::from(label)]) - f64::from(self.largest[lane]));
+            stats.wrong += usize::from(self.best[lane] != u32::from(label));
         }
     }
 
@@ -120,7 +125,9 @@ impl Softmax {
                 scaled[lane] = (f64::from(scaled[lane]) * scale[lane]) as f32;
             }
         }
-        for (lane, (gradient, &label)) in gradient.as_chunks_mut::<CLASSES>().0.iter_mut().zip(labels).enumerate() {
+        for (lane, (gradient, &label)) in
+            gradient.as_chunks_mut::<CLASSES>().0.iter_mut().zip(labels).enumerate()
+        {
             for (gradient, scaled) in gradient.iter_mut().zip(&scaled) {
                 *gradient = scaled[lane];
             }
@@ -130,14 +137,15 @@ impl Softmax {
     }
 }
 
-/// exp(x) for x <= 0, within 2 units in the last place; 0 below -87, where f32 ends to be normal. NaN stays NaN.
+/// exp(x) for x <= 0, within 2 units in the last place; 0 below -87, where f32 becomes subnormal.
+/// NaN stays NaN.
 ///
 /// x = n ln 2 + r with |r| <= ln 2 / 2; the polynomial is that of S. Moshier's Cephes, `expf.c`.
 #[inline(always)]
 fn exp_of_negative(x: f32) -> f32 {
-    // Added to a small number, it leaves the nearest integer in the low bits.
+    // Added to a small number, it puts the nearest integer into the low bits.
     const ROUND: f32 = (3 << 22) as f32;
-    // ln 2 as a number of few bits, so that n times it is exact, and the rest.
+    // ln 2 as a number of few bits, so that its product with n is exact, and the remainder.
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
     let rounded = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = rounded - ROUND;
@@ -147,20 +155,21 @@ fn exp_of_negative(x: f32) -> f32 {
         p = p.mul_add(r, coefficient);
     }
     let exp_r = (p * r).mul_add(r, r) + 1.0;
-    // n + 127, moved to where f32 keeps its exponent.
+    // n + 127, shifted into the exponent of an f32.
     let two_to_n = f32::from_bits((rounded.to_bits() << 23).wrapping_add(0x3f80_0000));
     if x < -87.0 { 0.0 } else { exp_r * two_to_n }
 }
 
 /// ln(x) for a normal x > 0, within 2 units in the last place. NaN stays NaN.
 ///
-/// x = 2^k (1 + f) with 1 + f between sqrt(1/2) and sqrt(2); method and polynomial of Sun's fdlibm, `e_log.c`.
+/// x = 2^k (1 + f) with 1 + f between sqrt(1/2) and sqrt(2); method and polynomial of Sun's fdlibm,
+/// `e_log.c`.
 #[inline(always)]
 fn ln(x: f64) -> f64 {
     const LN_2: [f64; 2] = [6.931_471_803_691_238e-1, 1.908_214_929_270_587_7e-10];
     const SQRT_HALF: u64 = 0x3fe6_a09e_0000_0000;
     const ONE: u64 = 0x3ff0_0000_0000_0000;
-    // With these high bits, low bits are an integer above 2^52.
+    // With these high bits, the low bits are an integer above 2^52.
     const INTEGER: u64 = 0x4330_0000_0000_0000;
     let bits = x.to_bits().wrapping_add(ONE - SQRT_HALF);
     let k = f64::from_bits(INTEGER | (bits >> 52)) - ((1u64 << 52) + 1023) as f64;
@@ -191,21 +200,23 @@ mod tests {
     use crate::kernel::test::on_every_isa;
     use proptest::prelude::*;
 
-    fn seen(logits: &[f32], labels: &[u8]) -> Seen {
-        let mut seen = Seen::default();
-        cross_entropy(logits, labels, &mut seen);
-        seen
+    fn stats(logits: &[f32], labels: &[u8]) -> BatchStats {
+        let mut stats = BatchStats::default();
+        cross_entropy(logits, labels, &mut stats);
+        stats
     }
 
-    /// Image by image, in the order of the definition.
-    fn naive(logits: &mut [f32], labels: &[u8], weight: f64, seen: &mut Seen) {
+    /// The definition, image by image.
+    fn reference(logits: &mut [f32], labels: &[u8], weight: f64, stats: &mut BatchStats) {
         for (logits, &label) in logits.chunks_mut(CLASSES).zip(labels) {
             let label = usize::from(label);
-            let best = (1..CLASSES).fold(0, |best, class| if logits[class] > logits[best] { class } else { best });
-            let exp: Vec<f32> = logits.iter().map(|logit| exp_of_negative(logit - logits[best])).collect();
+            let best = (1..CLASSES)
+                .fold(0, |best, class| if logits[class] > logits[best] { class } else { best });
+            let exp: Vec<f32> =
+                logits.iter().map(|logit| exp_of_negative(logit - logits[best])).collect();
             let sum = exp.iter().fold(0.0, |sum, &exp| sum + f64::from(exp));
-            seen.loss += ln(sum) - (f64::from(logits[label]) - f64::from(logits[best]));
-            seen.wrong += usize::from(best != label);
+            stats.loss += ln(sum) - (f64::from(logits[label]) - f64::from(logits[best]));
+            stats.wrong += usize::from(best != label);
             for (class, (logit, &exp)) in logits.iter_mut().zip(&exp).enumerate() {
                 let target = if class == label { weight } else { 0.0 };
                 *logit = f64::from(exp).mul_add(weight / sum, -target) as f32;
@@ -214,26 +225,37 @@ mod tests {
     }
 
     #[test]
-    fn many_images_at_once_equal_their_naive_twin_bit_for_bit() {
+    fn interleaved_images_equal_the_reference_implementation_bit_for_bit() {
         for n in [0, 1, 2, 15, 16, 17, 33, 130, 1000] {
-            let mut logits: Vec<f32> = noise(n * CLASSES, 1).iter().map(|x| 1.0 / (x * x * x)).collect();
+            let mut logits: Vec<f32> =
+                noise(n * CLASSES, 1).iter().map(|x| 1.0 / (x * x * x)).collect();
             if n > 20 {
                 (logits[7], logits[45], logits[113]) = (f32::NAN, f32::INFINITY, f32::NEG_INFINITY);
             }
             let labels: Vec<u8> = (0..n).map(|i| (i * 7 % 10) as u8).collect();
             for skipped in [0, n.min(12)] {
                 let (logits, labels) = (&logits[skipped * CLASSES..], &labels[skipped..]);
-                let start = Seen { loss: 0.25, wrong: 3 };
+                let start = BatchStats { loss: 0.25, wrong: 3 };
                 let (mut gradient, mut expected) = (logits.to_vec(), start);
-                naive(&mut gradient, labels, 0.3, &mut expected);
-                let bits = |x: &[f32]| x.iter().map(|x| if x.is_nan() { 0 } else { x.to_bits() }).collect::<Vec<_>>();
-                let loss = |seen: Seen| (!seen.loss.is_nan()).then(|| seen.loss.to_bits());
+                reference(&mut gradient, labels, 0.3, &mut expected);
+                let bits = |x: &[f32]| {
+                    x.iter().map(|x| if x.is_nan() { 0 } else { x.to_bits() }).collect::<Vec<_>>()
+                };
+                let loss = |stats: BatchStats| (!stats.loss.is_nan()).then(|| stats.loss.to_bits());
                 on_every_isa(|isa| {
-                    let (mut looked, mut found, mut out) = (start, start, logits.to_vec());
-                    cross_entropy(logits, labels, &mut looked);
+                    let (mut recorded, mut found, mut out) = (start, start, logits.to_vec());
+                    cross_entropy(logits, labels, &mut recorded);
                     cross_entropy_gradient(&mut out, labels, 0.3, &mut found);
-                    assert_eq!((loss(looked), looked.wrong), (loss(expected), expected.wrong), "{isa:?}, {n}");
-                    assert_eq!((loss(found), found.wrong), (loss(expected), expected.wrong), "{isa:?}, {n}");
+                    assert_eq!(
+                        (loss(recorded), recorded.wrong),
+                        (loss(expected), expected.wrong),
+                        "{isa:?}, {n}"
+                    );
+                    assert_eq!(
+                        (loss(found), found.wrong),
+                        (loss(expected), expected.wrong),
+                        "{isa:?}, {n}"
+                    );
                     assert_eq!(bits(&out), bits(&gradient), "{isa:?}, {n}");
                 });
             }
@@ -244,17 +266,19 @@ mod tests {
     fn the_exponential_is_within_two_units_in_the_last_place() {
         let ulps = |x: f32| {
             let exact = libm::exp(f64::from(x));
-            let unit = f64::from(f32::from_bits((exact as f32).to_bits() + 1)) - f64::from(exact as f32);
+            let unit =
+                f64::from(f32::from_bits((exact as f32).to_bits() + 1)) - f64::from(exact as f32);
             (f64::from(exp_of_negative(x)) - exact).abs() / unit
         };
         let last = (-87.0f32).to_bits();
-        let every = (0x8000_0000..=last).step_by(997).map(f32::from_bits).chain([f32::from_bits(last)]);
+        let every =
+            (0x8000_0000..=last).step_by(997).map(f32::from_bits).chain([f32::from_bits(last)]);
         let worst = every.map(ulps).fold(0.0, f64::max);
         assert!(worst <= 2.0, "{worst}");
     }
 
     #[test]
-    fn the_exponential_is_exact_at_zero_and_keeps_what_is_no_number() {
+    fn the_exponential_is_exact_at_zero_and_keeps_nan() {
         assert_eq!([0.0, -0.0].map(exp_of_negative), [1.0, 1.0]);
         assert_eq!([-87.1, -1e9, f32::MIN, f32::NEG_INFINITY].map(exp_of_negative), [0.0; 4]);
         assert!(exp_of_negative(f32::NAN).is_nan() && exp_of_negative(-f32::NAN).is_nan());
@@ -262,41 +286,47 @@ mod tests {
 
     #[test]
     fn the_logarithm_is_within_two_units_in_the_last_place() {
-        let wide = (0..200_000).map(|i| f64::from_bits(0x0010_0000_0000_0000 + i * 0x29d5_3a1f_9e2d));
-        let sums =
-            (0..=900_000).map(|i| 1.0 + f64::from(i) / 1e5).chain((1..52).map(|k| 1.0 + 1.0 / (1u64 << k) as f64));
+        let wide =
+            (0..200_000).map(|i| f64::from_bits(0x0010_0000_0000_0000 + i * 0x29d5_3a1f_9e2d));
+        let sums = (0..=900_000)
+            .map(|i| 1.0 + f64::from(i) / 1e5)
+            .chain((1..52).map(|k| 1.0 + 1.0 / (1u64 << k) as f64));
         for x in wide.chain(sums) {
             let exact = libm::log(x);
-            assert!((ln(x) - exact).abs() <= 2.0 * f64::EPSILON * exact.abs(), "ln({x}) is {}, not {exact}", ln(x));
+            assert!(
+                (ln(x) - exact).abs() <= 2.0 * f64::EPSILON * exact.abs(),
+                "ln({x}) is {}, not {exact}",
+                ln(x)
+            );
         }
         assert_eq!(ln(1.0).to_bits(), 0.0f64.to_bits());
         assert!(ln(f64::NAN).is_nan());
     }
 
     #[test]
-    fn equal_logits_cost_the_logarithm_of_ten_and_tie_to_the_lowest_class() {
-        let Seen { loss, wrong } = seen(&[0.5; 10], &[0]);
+    fn equal_logits_have_the_loss_ln_10_and_tie_to_the_lowest_class() {
+        let BatchStats { loss, wrong } = stats(&[0.5; 10], &[0]);
         assert!((loss - std::f64::consts::LN_10).abs() < 1e-15);
         assert_eq!(wrong, 0);
-        assert_eq!(seen(&[0.5; 10], &[1]).wrong, 1);
+        assert_eq!(stats(&[0.5; 10], &[1]).wrong, 1);
     }
 
     #[test]
     fn huge_logits_neither_overflow_nor_vanish() {
         let mut logits = [0.0f32; 10];
         logits[3] = 1e30;
-        assert_eq!(seen(&logits, &[3]), Seen { loss: 0.0, wrong: 0 });
-        let Seen { loss, wrong } = seen(&logits, &[4]);
+        assert_eq!(stats(&logits, &[3]), BatchStats { loss: 0.0, wrong: 0 });
+        let BatchStats { loss, wrong } = stats(&logits, &[4]);
         assert!((loss / 1e30 - 1.0).abs() < 1e-6 && wrong == 1);
     }
 
     #[test]
-    fn a_logit_that_is_no_number_makes_the_loss_no_number() {
+    fn a_logit_that_is_not_finite_makes_the_loss_not_finite() {
         for broken in [f32::NAN, f32::INFINITY] {
             for at in 0..10 {
                 let mut logits = [0.0; 10];
                 logits[at] = broken;
-                assert!(!seen(&logits, &[5]).loss.is_finite(), "{broken} at {at}");
+                assert!(!stats(&logits, &[5]).loss.is_finite(), "{broken} at {at}");
             }
         }
     }
@@ -304,7 +334,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "a label above 9")]
     fn a_label_above_nine_is_refused() {
-        seen(&[0.0; 20], &[10, 0]);
+        stats(&[0.0; 20], &[10, 0]);
     }
 
     proptest! {
@@ -314,28 +344,32 @@ mod tests {
         ) {
             let wide = logits.map(f64::from);
             // ln(sum exp(x_c - x_label)) = ln(1 + the others).
-            let others: f64 = (0..10).filter(|&c| c != usize::from(label)).map(|c| libm::exp(wide[c] - wide[usize::from(label)])).sum();
+            let others = (0..10).filter(|&c| c != usize::from(label));
+            let others: f64 = others.map(|c| libm::exp(wide[c] - wide[usize::from(label)])).sum();
             let exact = libm::log1p(others);
-            let found = seen(&logits, &[label]).loss;
+            let found = stats(&logits, &[label]).loss;
             prop_assert!((found - exact).abs() <= 1e-6 * exact + 1e-15, "{found} {exact}");
         }
 
         #[test]
         fn the_gradient_agrees_with_central_differences(
-            logits in prop::array::uniform10(-8.0f32..8.0), label in 0u8..10, weight in 0.01f64..2.0,
+            logits in prop::array::uniform10(-8.0f32..8.0),
+            label in 0u8..10,
+            weight in 0.01f64..2.0,
         ) {
-            let (mut gradient, mut found) = (logits, Seen::default());
+            let (mut gradient, mut found) = (logits, BatchStats::default());
             cross_entropy_gradient(&mut gradient, &[label], weight, &mut found);
-            prop_assert_eq!(found, seen(&logits, &[label]));
+            prop_assert_eq!(found, stats(&logits, &[label]));
             for class in 0..10 {
                 let shifted = |by: f32| {
                     let mut moved = logits;
                     moved[class] += by;
-                    (seen(&moved, &[label]).loss, f64::from(moved[class]))
+                    (stats(&moved, &[label]).loss, f64::from(moved[class]))
                 };
                 let ((up, x1), (down, x0)) = (shifted(1e-2), shifted(-1e-2));
                 let slope = weight * (up - down) / (x1 - x0);
-                prop_assert!((slope - f64::from(gradient[class])).abs() < 1e-4, "{slope} {}", gradient[class]);
+                let found = f64::from(gradient[class]);
+                prop_assert!((slope - found).abs() < 1e-4, "{slope} {found}");
             }
         }
     }

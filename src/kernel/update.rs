@@ -1,36 +1,36 @@
-//! One step of an optimiser, element by element: a gradient comes in, a weight and its moments move.
+//! One step of an optimiser, element by element: a gradient moves a weight and its moments.
 //!
-//! The same rule is applied to a gradient that lies in memory ([`apply`]) and to one that never does ([`descend`]: the
-//! product of a transposed batch and the gradient of its pre-activations, used up row by row while in registers).
+//! The same rule is applied to a gradient in memory ([`apply`]) and to one that is never stored
+//! ([`descend`]: the product of a transposed batch and the gradient of its pre-activations,
+//! consumed row by row from registers).
 //!
-//! Left out: the momentum of pixels that no image of a batch inks could be caught up with later, bit for bit. Moving all
-//! weights by a blank batch takes 8 % of a step at h = 500 and 10 % at h = 2000, of which that would save a third.
-//!
-//! This file does not know what a layer, a prior or a schedule is.
+//! This file does not depend on layers, priors or schedules. `docs/performance.md` has the
+//! measurements.
 
 use super::aligned::Aligned;
 use super::per_isa;
-use super::product::{Panels, Place, Sink, product};
+use super::product::{Panels, Position, Sink, product};
 use super::sparse::Sparse;
 
-/// What to do to every weight, given its gradient g. In both rules g first grows by `decay` · w, and the weight moved
-/// is then pulled to zero by a threshold, and stays there if it comes that far (soft threshold).
+/// The rule that moves a weight with gradient g. Both rules first add `decay` · w to g; at the end
+/// they apply a soft threshold: the weight moves towards zero by the threshold, and stops there.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Update {
     /// v <- momentum · v + g; w <- w - rate · v.
     Momentum {
-        /// Length of a step.
+        /// Step size.
         rate: f32,
-        /// What is kept of the last velocity.
+        /// The fraction of the last velocity that is kept.
         momentum: f32,
         /// See [`Update`].
         decay: f32,
         /// The threshold.
         shrink: f32,
     },
-    /// m <- beta1 · m + (1 - beta1) g; v <- beta2 · v + (1 - beta2) g²; w <- w - rate · m / (scale · sqrt(v) + epsilon).
+    /// m <- beta1 · m + (1 - beta1) g; v <- beta2 · v + (1 - beta2) g²; w <- w - rate · m / (scale
+    /// · sqrt(v) + epsilon).
     Adam {
-        /// Length of a step, over 1 - beta1^t.
+        /// Step size, over 1 - beta1^t.
         rate: f32,
         /// 1 / sqrt(1 - beta2^t).
         scale: f32,
@@ -42,12 +42,13 @@ pub enum Update {
         epsilon: f32,
         /// See [`Update`].
         decay: f32,
-        /// The threshold, times scale · sqrt(v) + epsilon: what scales the gradient of a weight scales its threshold.
+        /// The threshold, times scale · sqrt(v) + epsilon: the threshold of a weight is scaled as
+        /// its gradient is.
         shrink: f32,
     },
 }
 
-/// What an optimiser remembers of each weight, in the layout of the weights.
+/// The optimiser's state of each weight, in the layout of the weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Moments {
     first: Aligned,
@@ -55,15 +56,15 @@ pub struct Moments {
 }
 
 impl Moments {
-    /// Nothing remembered yet, for `weights` weights.
+    /// The initial state of `weights` weights.
     pub fn zeros(weights: usize) -> Moments {
         Moments { first: Aligned::zeros(weights), second: Aligned::zeros(weights) }
     }
 
-    /// The panels of `w`, from the left, each with what is remembered of it.
+    /// The panels of `w`, from the left, each with its state.
     ///
     /// # Panics
-    /// If these are the moments of more or fewer weights.
+    /// If these are the moments of another number of weights.
     pub fn panels<'a>(&'a mut self, w: &'a mut Panels) -> impl Iterator<Item = Weights<'a>> {
         assert_eq!(self.first.len(), w.data().len(), "lengths differ");
         let length = w.panel_len();
@@ -72,34 +73,47 @@ impl Moments {
     }
 }
 
-/// Weights and what an optimiser remembers of them.
+/// Weights and their optimiser state.
 pub struct Weights<'a> {
     w: &'a mut [f32],
     first: &'a mut [f32],
     second: &'a mut [f32],
 }
 
-/// How weights move, in the kernels: what is known of it before the first weight costs nothing at each.
+/// An [`Update`] in the kernels, with its branches resolved before the first weight.
 trait Rule {
-    /// Moves `W` neighbouring weights by their `gradient`. What is not a slice of its own, but behind one reference with
-    /// others, LLVM takes for perhaps the same memory, and moves the weights one by one.
-    fn apply<const W: usize>(&self, gradient: [f32; W], w: &mut [f32; W], first: &mut [f32; W], second: &mut [f32; W]);
+    /// Moves `W` neighbouring weights by their `gradient`. Each array is an argument of its own:
+    /// behind one reference, LLVM assumes that they overlap, and does not vectorise.
+    fn apply<const W: usize>(
+        &self,
+        gradient: [f32; W],
+        w: &mut [f32; W],
+        first: &mut [f32; W],
+        second: &mut [f32; W],
+    );
 }
 
-/// [`Update::Momentum`] that shrinks nothing: the same bits, by one addition in place of the soft threshold.
-struct Smooth {
+/// [`Update::Momentum`] without shrinking: the same bits, with one addition in place of the soft
+/// threshold.
+struct PlainMomentum {
     rate: f32,
     momentum: f32,
     decay: f32,
 }
 
-impl Rule for Smooth {
+impl Rule for PlainMomentum {
     #[inline(always)]
-    fn apply<const W: usize>(&self, gradient: [f32; W], w: &mut [f32; W], first: &mut [f32; W], _: &mut [f32; W]) {
+    fn apply<const W: usize>(
+        &self,
+        gradient: [f32; W],
+        w: &mut [f32; W],
+        first: &mut [f32; W],
+        _: &mut [f32; W],
+    ) {
         for lane in 0..W {
             let v = self.momentum.mul_add(first[lane], self.decay.mul_add(w[lane], gradient[lane]));
             first[lane] = v;
-            // As the soft threshold does it at 0: -0 becomes 0.
+            // -0 becomes 0, as by a soft threshold of 0.
             w[lane] = self.rate.mul_add(-v, w[lane]) + 0.0;
         }
     }
@@ -107,7 +121,13 @@ impl Rule for Smooth {
 
 impl Rule for Update {
     #[inline(always)]
-    fn apply<const W: usize>(&self, gradient: [f32; W], w: &mut [f32; W], first: &mut [f32; W], second: &mut [f32; W]) {
+    fn apply<const W: usize>(
+        &self,
+        gradient: [f32; W],
+        w: &mut [f32; W],
+        first: &mut [f32; W],
+        second: &mut [f32; W],
+    ) {
         match *self {
             Update::Momentum { rate, momentum, decay, shrink } => {
                 for lane in 0..W {
@@ -130,12 +150,12 @@ impl Rule for Update {
     }
 }
 
-/// `$body` with `$rule` as the [`Rule`] that `$update` is.
+/// Evaluates `$body` with `$rule` bound to the [`Rule`] of `$update`.
 macro_rules! by_rule {
     ($update:expr, $rule:ident => $body:expr) => {
         match $update {
             Update::Momentum { rate, momentum, decay, shrink: 0.0 } => {
-                let $rule = Smooth { rate, momentum, decay };
+                let $rule = PlainMomentum { rate, momentum, decay };
                 $body
             }
             $rule => $body,
@@ -175,20 +195,22 @@ fn apply_rule(rule: &impl Rule, gradient: &[f32], weights: &mut Weights) {
 }
 
 impl Weights<'_> {
-    /// Moves `W` of them from `at` on.
+    /// Moves `W` weights starting at `at`.
     #[inline(always)]
     fn apply<const W: usize>(&mut self, rule: &impl Rule, gradient: [f32; W], at: usize) {
         let moments = (self.first[at..].first_chunk_mut(), self.second[at..].first_chunk_mut());
-        let (Some(w), (Some(first), Some(second))) = (self.w[at..].first_chunk_mut(), moments) else {
-            panic!("BUG: there are no {W} weights from {at} on");
+        let (Some(w), (Some(first), Some(second))) = (self.w[at..].first_chunk_mut(), moments)
+        else {
+            panic!("BUG: there are no {W} weights at {at}");
         };
         rule.apply(gradient, w, first, second);
     }
 }
 
 per_isa! {
-    /// Moves a panel of weights [d, width] by the gradient x · z, with `x` [d, images] the transposed batch and `z`
-    /// [images, width] the gradient of its pre-activations. The same bits as storing that product and calling [`apply`].
+    /// Moves a panel of weights [d, width] by the gradient x · z, with `x` [d, images] the
+    /// transposed batch and `z` [images, width] the gradient of its pre-activations. The bits are
+    /// those of [`apply`] on the stored product.
     ///
     /// # Panics
     /// If the shapes do not fit together.
@@ -198,7 +220,7 @@ per_isa! {
     }
 }
 
-/// Uses sums up as a gradient.
+/// Consumes the sums as a gradient.
 struct Descend<'a, R> {
     rule: R,
     weights: Weights<'a>,
@@ -206,8 +228,8 @@ struct Descend<'a, R> {
 
 impl<R: Rule> Sink for Descend<'_, R> {
     #[inline(always)]
-    fn take<const W: usize>(&mut self, place: Place, sums: [f32; W]) {
-        self.weights.apply(&self.rule, sums, place.row * W);
+    fn take<const W: usize>(&mut self, position: Position, sums: [f32; W]) {
+        self.weights.apply(&self.rule, sums, position.row * W);
     }
 }
 
@@ -219,7 +241,8 @@ mod tests {
 
     const SGD: Update = Update::Momentum { rate: 0.5, momentum: 0.5, decay: 0.0, shrink: 0.0 };
     const SMOOTH: Update = Update::Momentum { rate: 0.1, momentum: 0.9, decay: 0.01, shrink: 0.0 };
-    const SHRINKING: Update = Update::Momentum { rate: 0.1, momentum: 0.9, decay: 0.01, shrink: 0.02 };
+    const SHRINKING: Update =
+        Update::Momentum { rate: 0.1, momentum: 0.9, decay: 0.01, shrink: 0.02 };
     const ADAM: Update = Update::Adam {
         rate: 0.01,
         scale: 1.5,
@@ -230,7 +253,7 @@ mod tests {
         shrink: 0.001,
     };
 
-    /// Applies `update` to one weight, again and again.
+    /// Applies `update` to one weight repeatedly.
     #[track_caller]
     fn case(update: Update, mut w: f32, gradients: &[f32], expected: &[f32]) {
         let mut moments = Moments::zeros(1);
@@ -275,13 +298,19 @@ mod tests {
             shrink: 0.0,
         };
         case(update, 1.0, &[3.0], &[1.0 - 1.0 / 150.0]);
-        // then g = -1: m = 0.17, v = 0.0991.
-        case(update, 1.0, &[3.0, -1.0], &[1.0 - 1.0 / 150.0, 1.0 - 1.0 / 150.0 - 0.0017 / (1.5 * 0.314_801_5)]);
+        // Then g = -1: m = 0.17, v = 0.0991.
+        case(
+            update,
+            1.0,
+            &[3.0, -1.0],
+            &[1.0 - 1.0 / 150.0, 1.0 - 1.0 / 150.0 - 0.0017 / (1.5 * 0.314_801_5)],
+        );
     }
 
     #[test]
     fn adam_scales_the_threshold_of_a_weight_as_its_gradient_by_hand() {
-        // g = 3: v = 0.09, scale 1.5 · 0.3 = 0.45; the step moves 1/150 and the threshold 0.009 / 0.45 = 0.02.
+        // g = 3: v = 0.09, scale 1.5 · 0.3 = 0.45; the step moves 1/150 and the threshold 0.009 /
+        // 0.45 = 0.02.
         let adam = |epsilon| Update::Adam {
             rate: 0.01,
             scale: 1.5,
@@ -293,20 +322,20 @@ mod tests {
         };
         case(adam(1e-12), 1.0, &[3.0], &[1.0 - 1.0 / 150.0 - 0.02]);
         case(adam(1e-12), -1.0, &[3.0], &[-1.0 - 1.0 / 150.0 + 0.02]);
-        // A weight without any gradient has no scale but epsilon.
+        // The only scale of a weight without a gradient is epsilon.
         case(adam(0.5), 1.0, &[0.0, 0.0], &[1.0 - 0.018, 1.0 - 0.036]);
         case(adam(1e-12), 1.0, &[0.0], &[0.0]);
     }
 
     #[test]
-    fn a_weight_that_is_no_number_stays_none() {
+    fn a_nan_weight_stays_nan() {
         let mut w = [f32::NAN];
         apply(SGD, &[0.0], &mut w, &mut Moments::zeros(1));
         assert!(w[0].is_nan());
     }
 
-    /// One weight and its moments, moved as [`Update`] says.
-    fn naive(update: Update, g: f32, w: &mut f32, first: &mut f32, second: &mut f32) {
+    /// The definition of [`Update`] for one weight and its moments.
+    fn reference(update: Update, g: f32, w: &mut f32, first: &mut f32, second: &mut f32) {
         let (moved, shrink) = match update {
             Update::Momentum { rate, momentum, decay, shrink } => {
                 *first = momentum.mul_add(*first, decay.mul_add(*w, g));
@@ -320,18 +349,18 @@ mod tests {
                 (*w - rate * *first / scale, shrink / scale)
             }
         };
-        // Nothing is left of what is no larger than the threshold, not even a sign.
+        // A weight within the threshold becomes +0, whatever its sign.
         *w = if moved.abs() <= shrink { 0.0 } else { moved - shrink * moved.signum() };
     }
 
-    /// With zeros of both signs among them.
+    /// Numbers with zeros of both signs among them.
     fn numbers(n: usize) -> Vec<f32> {
         let number = |i: usize| (i * 71 % 101) as f32 / 50.0 - 1.0;
         (0..n).map(|i| [0.0, -0.0, number(i), number(i + 1), number(i + 2)][i % 5]).collect()
     }
 
     #[test]
-    fn weights_move_as_their_naive_twin_bit_for_bit_on_every_isa() {
+    fn weights_move_as_by_the_reference_implementation_bit_for_bit_on_every_isa() {
         for n in [0, 1, 63, 64, 65, 1000] {
             for update in [SGD, SMOOTH, SHRINKING, ADAM] {
                 let mut expected = [numbers(n), vec![0.0; n], vec![0.0; n]];
@@ -339,7 +368,7 @@ mod tests {
                 for _ in 0..3 {
                     let [w, first, second] = &mut expected;
                     for (i, &g) in gradient.iter().enumerate() {
-                        naive(update, g, &mut w[i], &mut first[i], &mut second[i]);
+                        reference(update, g, &mut w[i], &mut first[i], &mut second[i]);
                     }
                 }
                 on_every_isa(|isa| {
@@ -348,23 +377,31 @@ mod tests {
                         apply(update, &gradient, &mut w, &mut moments);
                     }
                     let found = [&w, &*moments.first, &*moments.second].map(bits);
-                    assert_eq!(found, expected.each_ref().map(|x| bits(x)), "{isa:?}, {n}, {update:?}");
+                    assert_eq!(
+                        found,
+                        expected.each_ref().map(|x| bits(x)),
+                        "{isa:?}, {n}, {update:?}"
+                    );
                 });
             }
         }
     }
 
     #[test]
-    fn a_gradient_used_up_in_registers_moves_the_weights_as_one_stored_does_on_every_isa() {
+    fn a_gradient_in_registers_moves_the_weights_as_a_stored_one_on_every_isa() {
         let narrow = [1, 8, 10, 24, 32].map(|h| (5, 30, h));
         let wide = [40, 48, 56, 64, 100, 184, 250].map(|h| (13, 50, h));
         for (images, d, h) in [(1, 1, 1), (3, 784, 64)].into_iter().chain(narrow).chain(wide) {
-            let pixels: Vec<u8> =
-                (0..images * d).map(|i| if i % d * 7 % 13 > i % 11 { (i * 37 % 251) as u8 } else { 0 }).collect();
+            let pixels: Vec<u8> = (0..images * d)
+                .map(|i| if i % d * 7 % 13 > i % 11 { (i * 37 % 251) as u8 } else { 0 })
+                .collect();
             let (batch, mut x) = (Sparse::from_pixels(&pixels, d), Sparse::empty());
             let all: Vec<u32> = (0..images as u32).collect();
             batch.transpose(&all, &mut x);
-            let (z, w) = (Panels::pack(&numbers(h * images), h, images), Panels::pack(&numbers(h * d), h, d));
+            let (z, w) = (
+                Panels::pack(&numbers(h * images), h, images),
+                Panels::pack(&numbers(h * d), h, d),
+            );
             for update in [SGD, SMOOTH, SHRINKING, ADAM] {
                 let moved = |step: fn(Update, &Sparse, &Panels, &mut Panels, &mut Moments)| {
                     let (mut w, mut moments) = (w.clone(), Moments::zeros(w.data().len()));
@@ -372,7 +409,11 @@ mod tests {
                     [bits(w.data()), bits(&moments.first), bits(&moments.second)]
                 };
                 on_every_isa(|isa| {
-                    assert_eq!(moved(fused), moved(stored), "{isa:?}, {images} x {d} x {h}, {update:?}")
+                    assert_eq!(
+                        moved(fused),
+                        moved(stored),
+                        "{isa:?}, {images} x {d} x {h}, {update:?}"
+                    )
                 });
             }
         }

@@ -6,7 +6,7 @@ use crate::engine::key::Recipe;
 use crate::engine::stage::{Context, Input};
 use crate::fs;
 use crate::kernel::sparse::Sparse;
-use crate::study::data::{Examples, Labelled, PIXELS, Split, idx};
+use crate::study::data::{Dataset, Examples, Labelled, PIXELS, Split, idx};
 use crate::study::net::{CLASSES, INPUTS, Mlp};
 use anyhow::{Context as _, Result, anyhow, bail};
 use safetensors::tensor::{Dtype, TensorView};
@@ -36,7 +36,7 @@ pub(super) const NET: &str = "net.safetensors";
 const METADATA: &str = "repro";
 
 /// The dataset that the published numbers are for.
-pub(super) const MNIST: &str = "mnist";
+pub(super) const MNIST: &str = Dataset::Mnist.name();
 
 /// See [`DATA_CARD`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

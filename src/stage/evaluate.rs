@@ -1,15 +1,14 @@
 //! `evaluate`: joins two nets by a curve and measures error and loss along it, on each split.
 
-use super::artifact::{Cell, Csv, IMAGES, NET, NetCard, read_labelled, read_net, words};
+use super::artifact::{Cell, Csv, IMAGES, NET, NetCard, read_labelled, read_net};
 use super::format;
 use super::tables::{METRICS, POINTS, REFITS};
 use crate::engine::stage::{Arity, Changes, Context, Invocation, Slot, Stage};
 use crate::kernel::sparse::Sparse;
 use crate::study::bounded::{GridPoints, ImageCount, Rounds};
-use crate::study::curve::align::Cost;
 use crate::study::curve::metrics::{Lengths, Metrics, metrics};
-use crate::study::curve::refit::{Fit, Settings, Targets, refit};
-use crate::study::curve::{Center, Method, Path, Point, grid};
+use crate::study::curve::refit::{Fit, RefitSettings, Targets, refit};
+use crate::study::curve::{Center, CurveSpec, Method, Path, Point, grid};
 use crate::study::data::Split;
 use anyhow::{Result, anyhow, bail};
 use schemars::JsonSchema;
@@ -21,7 +20,7 @@ pub(super) struct Evaluate;
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {
     /// `linear`, `arc` or `rho-arc`; with `+wa` W2 is refitted along it.
-    curve: Method,
+    curve: CurveSpec,
     /// Points on the curve, both ends included; a refitted one has `wa_points`.
     #[serde(default = "points")]
     points: GridPoints,
@@ -114,7 +113,7 @@ impl Stage for Evaluate {
             let first = params.wa_images.map(|n| training.images.head(n.get() as usize));
             let images = first.as_ref().unwrap_or(&training.images);
             let labels = &training.labels[..images.rows()];
-            let settings = Settings {
+            let settings = RefitSettings {
                 targets: params.wa_targets,
                 points: params.wa_points.get(),
                 refine: params.wa_refine.get(),
@@ -154,23 +153,14 @@ impl Name {
     /// `linear`, `arc`, `linear+wa`, `linear+ot`, `linear+ot+wa`: alignment comes before the refit. A choice that is not the
     /// default is named with what it concerns, as in `arc:zero`, `linear+ot:incoming`, `linear+wa:blend`.
     fn of(a: &NetCard, b: &NetCard, params: &Params) -> Result<Name> {
-        let mut method = params.curve.curve.name().to_owned();
-        if params.center != Center::default() {
-            method += &format!(":{}", words(&params.center)?);
-        }
-        if let Some(cost) = &b.aligned {
-            method += "+ot";
-            if *cost != words(&Cost::default())? {
-                method += &format!(":{cost}");
-            }
-        }
-        if params.curve.refitted {
-            method += "+wa";
-            if params.wa_targets != Targets::default() {
-                method += &format!(":{}", words(&params.wa_targets)?);
-            }
-        }
-        Ok(Name { hidden: a.hidden, prior: a.prior.clone(), method, pair: a.pair })
+        let cost = |name: &String| name.parse().map_err(|e| anyhow!("{e}"));
+        let method = Method {
+            curve: params.curve.curve,
+            center: params.center,
+            alignment: b.aligned.as_ref().map(cost).transpose()?,
+            adjustment: params.curve.refitted.then_some(params.wa_targets),
+        };
+        Ok(Name { hidden: a.hidden, prior: a.prior.clone(), method: method.name(), pair: a.pair })
     }
 }
 

@@ -4,13 +4,13 @@
 //! mirrors. Neither can change the answer, since every byte is checked against published digests. Whoever names a folder
 //! wants what is in it: if that is not MNIST, the stage fails, and nothing else is used.
 
-use super::artifact::{DATA_CARD, DataCard, IMAGES, MNIST, write_examples, write_json};
+use super::artifact::{DATA_CARD, DataCard, IMAGES, write_examples, write_json};
 use crate::engine::stage::{Context, Invocation, Slot, Stage, Unavailable};
 use crate::fs;
 use crate::study::bounded::ImageCount;
 use crate::study::data::digits::digits;
 use crate::study::data::mnist::{self, FILES, MIRRORS};
-use crate::study::data::{Examples, Split};
+use crate::study::data::{Dataset, Examples, Split};
 use anyhow::{Context as _, Result, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,24 +41,6 @@ pub(super) struct Params {
     /// Hold out this many of the training images, drawn by seed.
     #[serde(default)]
     validation: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-enum Dataset {
-    /// The four files of MNIST.
-    Mnist,
-    /// Strokes drawn by seed: no files, no network.
-    Digits,
-}
-
-impl Dataset {
-    fn name(self) -> &'static str {
-        match self {
-            Dataset::Mnist => MNIST,
-            Dataset::Digits => "digits",
-        }
-    }
 }
 
 /// How many images both datasets have, and no more can be asked for.
@@ -92,7 +74,7 @@ impl Stage for Fetch {
 
     /// MNIST whole is the same whatever the seed.
     fn label(params: &Params) -> Option<String> {
-        let draws = params.dataset == Dataset::Digits || params.validation > 0;
+        let draws = params.dataset.is_generated() || params.validation > 0;
         draws.then(|| "data".to_owned())
     }
 
@@ -148,7 +130,7 @@ const TORCHVISION: [&str; 2] = ["MNIST/raw", "raw"];
 
 /// The file, unpacked, from the first place in `folder` that has it sound: packed or not, with a dot for a dash, as
 /// torchvision lays it out, or in a folder of its own name.
-fn from_folder(folder: &Path, file: &mnist::File) -> Result<Vec<u8>> {
+fn from_folder(folder: &Path, file: &mnist::MnistFile) -> Result<Vec<u8>> {
     let dotted = file.name.replacen("-idx", ".idx", 1);
     let mut refused = Vec::new();
     for place in [""].into_iter().chain(TORCHVISION).chain([file.name]) {
@@ -175,7 +157,7 @@ fn from_folder(folder: &Path, file: &mnist::File) -> Result<Vec<u8>> {
 }
 
 /// The file at `path`, unpacked; `None` if there is none.
-fn from_file(path: &Path, file: &mnist::File) -> Result<Option<Vec<u8>>> {
+fn from_file(path: &Path, file: &mnist::MnistFile) -> Result<Option<Vec<u8>>> {
     if fs::metadata_if_exists(path)?.is_none() {
         return Ok(None);
     }
@@ -210,7 +192,7 @@ fn patience(connect: Duration, deliver: Duration) -> ConfigBuilder<AgentScope> {
 }
 
 /// The file, unpacked, from the first mirror that serves it whole.
-fn from_mirrors(mirrors: &[&str], file: &mnist::File, agent: &ureq::Agent) -> Result<Vec<u8>> {
+fn from_mirrors(mirrors: &[&str], file: &mnist::MnistFile, agent: &ureq::Agent) -> Result<Vec<u8>> {
     let mut causes = Vec::new();
     for mirror in mirrors {
         let attempt = || -> Result<Vec<u8>> {
@@ -254,7 +236,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     /// What a mirror is asked for in these tests: so many times the letter r.
-    const FILE: mnist::File = mnist::File {
+    const FILE: mnist::MnistFile = mnist::MnistFile {
         name: "right",
         bytes: 9000,
         sha256: "14e3b1244e268c81fdb3f562487e3f44a4786910c16f5620ac3b27cd16be386b",
@@ -354,7 +336,7 @@ mod tests {
 
     #[test]
     fn mnist_is_found_as_people_have_it() {
-        let file = mnist::File { name: "right-idx3-ubyte", ..FILE };
+        let file = mnist::MnistFile { name: "right-idx3-ubyte", ..FILE };
         let (first, rest) = RIGHT.split_at(4000);
         for (name, bytes) in [
             ("right-idx3-ubyte", RIGHT.to_vec()),
@@ -389,7 +371,7 @@ mod tests {
 
     #[test]
     fn a_folder_without_mnist_is_refused_with_what_was_looked_for_and_what_was_found() {
-        let file = mnist::File { name: "right-idx3-ubyte", ..FILE };
+        let file = mnist::MnistFile { name: "right-idx3-ubyte", ..FILE };
         let folder = tempfile::tempdir().unwrap();
         let refusal = || from_folder(folder.path(), &file).unwrap_err();
         let shown = folder.path().display().to_string();

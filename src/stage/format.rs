@@ -2,7 +2,7 @@
 //!
 //! Knows safetensors, CSV and bytes by their file names; no stage.
 
-use crate::engine::stage::{Cell, Changes, first_byte};
+use crate::engine::stage::{CellChange, Changes, first_byte};
 use csv::{ReaderBuilder, StringRecord};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
@@ -128,7 +128,7 @@ fn leaves(before: &[u8], after: &[u8]) -> Option<Changes> {
         if let Some(before) = before.get(path).filter(|before| *before != after) {
             let (row, column) = path.rsplit_once('.').unwrap_or(("", path));
             let [row, column, before, after] = [row, column, before, after].map(str::to_owned);
-            changes.cells.push(Cell { row, column, before, after });
+            changes.cells.push(CellChange { row, column, before, after });
         }
     }
     Some(changes)
@@ -191,7 +191,7 @@ fn rows(before: &[u8], after: &[u8]) -> Option<Changes> {
             });
             let named: Vec<String> = named.collect();
             let (before, after) = (before.to_owned(), after.to_owned());
-            changes.cells.push(Cell {
+            changes.cells.push(CellChange {
                 row: named.join(", "),
                 column: (*column).clone(),
                 before,
@@ -378,7 +378,7 @@ mod tests {
         let before = "hidden,prior,error\n10,none,1\n10,normal,2\n50,none,3\n";
         let after = "hidden,prior,error\n10,normal,2.5\n10,none,1\n100,none,4\n";
         let found = changes("t.csv", before.as_bytes(), after.as_bytes()).unwrap();
-        let cell = |row: &str, column: &str, before: &str, after: &str| Cell {
+        let cell = |row: &str, column: &str, before: &str, after: &str| CellChange {
             row: row.into(),
             column: column.into(),
             before: before.into(),
@@ -413,7 +413,7 @@ mod tests {
     fn changed(file: &str, before: &str, after: &str) -> (Vec<String>, usize, usize) {
         let Changes { cells, added, removed, .. } =
             changes(file, before.as_bytes(), after.as_bytes()).unwrap();
-        let told = |cell: &Cell| {
+        let told = |cell: &CellChange| {
             format!("{}: {} {} -> {}", cell.row, cell.column, cell.before, cell.after)
         };
         (cells.iter().map(told).collect(), added, removed)

@@ -75,7 +75,10 @@ mod tests {
 
     #[test]
     fn absurd_numbers_are_refused_with_the_rule_they_break() {
-        assert_eq!(Positive::try_from(-0.01), Err("`-0.01` is out of bounds; write a number above zero".to_owned()));
+        assert_eq!(
+            Positive::try_from(-0.01),
+            Err("`-0.01` is out of bounds; write a number above zero".to_owned())
+        );
         assert!(Positive::try_from(f64::NAN).is_err());
         assert!(Positive::try_from(f64::INFINITY).is_err());
         assert!(Fraction::try_from(1.5).is_err());

@@ -242,7 +242,7 @@ impl LocalFolder {
     pub(super) fn is_intact(&self, digest: Digest) -> Result<bool> {
         let path = self.object(digest);
         let is_file = fs::metadata_if_exists(&path)?.is_some_and(|meta| meta.is_file());
-        Ok(is_file && digest_of_file(&path)? == digest)
+        Ok(is_file && Digest::of_file(&path)? == digest)
     }
 
     /// An object's size; 0 if it does not exist.
@@ -252,7 +252,7 @@ impl LocalFolder {
 
     /// Moves the file at `path` to the objects. No other process may have it open or mapped.
     pub(super) fn ingest(&self, path: &Path) -> Result<Stored> {
-        let digest = digest_of_file(path)?;
+        let digest = Digest::of_file(path)?;
         let meta = fs::metadata_if_exists(path)?;
         let bytes = meta.as_ref().map_or(0, std::fs::Metadata::len);
         let executable = meta.as_ref().is_some_and(fs::is_executable);
@@ -291,11 +291,6 @@ impl LocalFolder {
         }
         Ok(path)
     }
-}
-
-/// Hashes a file of any size, on all cores if it is large.
-pub fn digest_of_file(path: &Path) -> Result<Digest> {
-    fs::hash(path)?.to_hex().parse().map_err(anyhow::Error::msg)
 }
 
 #[cfg(test)]

@@ -4,11 +4,11 @@
 //! to it by subject: locks, leases, pins, fallbacks, exports, run histories.
 
 pub use super::backend::{Backend, Lookup};
-pub use super::local::digest_of_file;
 
 use super::durability::SyncPolicy;
 use super::entry::{Entry, Stored};
 use super::local::{LocalFolder, ObjectState};
+use crate::engine::envelope::SOURCES;
 use crate::engine::key::{Digest, Key};
 use crate::fs::{self, Stat, Witness};
 use anyhow::{Context as _, Result, bail};
@@ -21,9 +21,6 @@ use std::sync::Arc;
 
 /// The folders of earlier versions of the layout.
 const EARLIER_FORMATS: [&str; 1] = ["v1"];
-
-/// The file of the digests of the project's files.
-pub(crate) const SOURCE_INDEX: &str = "files.json";
 
 /// The folder of the snapshots of runs that had nothing to do.
 pub(super) const SNAPSHOTS: &str = "snapshots";
@@ -144,7 +141,7 @@ impl Store {
         if !remote.fetch(digest, &path)? {
             return Ok(false);
         }
-        if digest_of_file(&path)? != digest {
+        if Digest::of_file(&path)? != digest {
             bail!("the remote cache returned other bytes for the object `{digest}`");
         }
         self.local.ingest(&path)?;
@@ -237,7 +234,7 @@ impl Store {
 
     /// The path of the digests of the project's files.
     pub fn source_index(&self) -> PathBuf {
-        self.path(SOURCE_INDEX)
+        self.path(SOURCES)
     }
 
     /// Writes the digests of the project's files.

@@ -6,7 +6,8 @@
 
 use super::exports::EXPORTS;
 use super::pin::PINS;
-use super::store::{SOURCE_INDEX, Store};
+use super::store::Store;
+use crate::engine::envelope::SOURCES;
 use crate::engine::error::Error;
 use crate::engine::key::{Digest, Key, Recipe};
 use crate::fs;
@@ -120,8 +121,8 @@ fn damaged_small_files(store: &Store) -> Result<Vec<Problem>> {
             }
         }
     }
-    if is_damaged(store, SOURCE_INDEX)? {
-        problems.push(Problem::SmallFile(SOURCE_INDEX.to_owned()));
+    if is_damaged(store, SOURCES)? {
+        problems.push(Problem::SmallFile(SOURCES.to_owned()));
     }
     let damaged = store.pipelines()?.into_iter().filter(|(_, record)| record.is_none());
     problems.extend(damaged.map(|(path, _)| Problem::Root(store.local.relative(&path))));
@@ -326,11 +327,11 @@ mod tests {
         std::fs::rename(at(&format!("pins/{one}")), at(&format!("pins/{two}"))).unwrap();
         std::fs::write(&pipeline, "").unwrap();
         let export = format!("exports/{}", Digest::of(b"reports/a"));
-        for name in [&export, SOURCE_INDEX] {
+        for name in [&export, SOURCES] {
             std::fs::write(at(name), "{}").unwrap();
         }
         let roots = [format!("pins/{two}"), store.local.relative(&pipeline)].map(Problem::Root);
-        let others = [format!("fallbacks/{two}"), export, SOURCE_INDEX.to_owned()];
+        let others = [format!("fallbacks/{two}"), export, SOURCES.to_owned()];
         let others = others.map(Problem::SmallFile);
         let problems = verify(store, 1).unwrap().problems;
         assert_eq!(problems.len(), others.len() + roots.len());

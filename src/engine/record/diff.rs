@@ -1,7 +1,7 @@
-//! What is different between two states of a pipeline: two runs of it, or two profiles.
+//! The differences between two states of a pipeline: two runs, or two profiles.
 //!
-//! Nodes are compared by name: what they were asked and what they put out. How two contents of a file differ is for their
-//! stage kind to say. Knows no file format, and prints nothing.
+//! Nodes are compared by name, with their parameters and outputs. The stage kind compares two contents
+//! of a file. This module knows no file formats and prints nothing.
 
 use super::history;
 use crate::engine::cache::local::ObjectState;
@@ -15,9 +15,9 @@ use anyhow::Result;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// One of the two states, its nodes in order.
+/// One of the two states.
 pub struct State {
-    /// What it is called.
+    /// Its name in messages.
     pub name: String,
     nodes: Vec<NodeState>,
 }
@@ -28,7 +28,7 @@ struct NodeState {
     version: u32,
     params: Params,
     seed: Option<String>,
-    /// None if it is not in the cache.
+    /// `None` if it is not in the cache.
     artifact: Option<Artifact>,
 }
 
@@ -39,7 +39,7 @@ impl NodeState {
 }
 
 impl State {
-    /// A run: what the cache still knows of the questions it asked.
+    /// The state of a run, as far as its recipes and entries are still in the cache.
     pub fn of_run(store: &Store, kinds: &[&'static dyn Kind], run: &history::Run) -> Result<State> {
         let mut nodes = Vec::new();
         for node in &run.nodes {
@@ -65,19 +65,19 @@ impl State {
         Ok(State { name: format!("run `{}`{profile}{set}", run.run), nodes })
     }
 
-    /// A profile: what the pipeline asks for under it, and what of that is cached.
+    /// The state of a profile: its plan, and the cached results.
     pub fn of_plan(name: &str, plan: &Plan, plan_status: &PlanStatus) -> State {
         let node = |id| {
-            let (node, asked) = (plan.node(id), plan.recipe_without_inputs(id));
+            let (node, recipe) = (plan.node(id), plan.recipe_without_inputs(id));
             let fell_back =
                 plan_status.checked.get(&id).is_some_and(|checked| checked.fell_back.is_some());
-            let instead = node.resolved.fallback.clone().filter(|_| fell_back);
+            let fallback = node.resolved.fallback.clone().filter(|_| fell_back);
             NodeState {
                 name: node.name.clone(),
                 kind: node.kind,
-                version: asked.version,
-                params: instead.unwrap_or(asked.params),
-                seed: asked.seed.map(|seed| seed.run),
+                version: recipe.version,
+                params: fallback.unwrap_or(recipe.params),
+                seed: recipe.seed.map(|seed| seed.run),
                 artifact: match &plan_status.status[&id] {
                     Status::Cached(entry) => Some(entry.artifact()),
                     _ => None,
@@ -99,92 +99,92 @@ impl State {
     }
 }
 
-/// What is different.
+/// The differences between two states.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Diff {
-    /// What the first is called.
+    /// The name of the first state.
     pub before: String,
-    /// What the second is called.
+    /// The name of the second state.
     pub after: String,
-    /// Stages whose nodes are not the same, or not all cached on both sides.
-    pub stages: Vec<Stage>,
-    /// By stage.
-    pub parameters: Vec<Parameter>,
-    /// Tables that have changed, by node, with what in them has.
-    pub tables: Vec<Table>,
-    /// All outputs of nodes that are cached on both sides.
-    pub files: Vec<File>,
+    /// Stages whose nodes differ, or are not all cached in both states.
+    pub stages: Vec<StageDiff>,
+    /// Changed parameters, by stage.
+    pub parameters: Vec<ParameterDiff>,
+    /// Changed tables, by node.
+    pub tables: Vec<TableDiff>,
+    /// All outputs of nodes that are cached in both states.
+    pub files: Vec<FileDiff>,
 }
 
-/// A stage's nodes.
+/// The differences between the nodes of a stage.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub struct Stage {
+pub struct StageDiff {
     /// The stage.
     pub stage: String,
-    /// Nodes of both.
+    /// Number of nodes in both states.
     pub both: usize,
-    /// Nodes of the first alone.
+    /// Number of nodes only in the first state.
     pub removed: usize,
-    /// Nodes of the second alone.
+    /// Number of nodes only in the second state.
     pub added: usize,
-    /// Nodes of both that are not cached in one of them, and are not compared.
+    /// Number of nodes in both states that are not cached in one of them. They are not compared.
     pub not_cached: usize,
 }
 
-/// A parameter that takes other values, over all nodes of its stage.
+/// A parameter whose values over all nodes of a stage differ.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub struct Parameter {
+pub struct ParameterDiff {
     /// The stage.
     pub stage: String,
-    /// The parameter; also `seed` and `stage version`.
+    /// The parameter, `seed` or `stage version`.
     pub parameter: String,
-    /// The values it took; where it is at its default, `(default)`. None if the stage was not there.
+    /// The values in the first state: `(default)` for a default, empty if there is no such stage.
     pub before: Vec<String>,
-    /// The values it takes.
+    /// The values in the second state.
     pub after: Vec<String>,
 }
 
-/// A table that has changed.
+/// A changed table.
 #[derive(Debug, PartialEq, Serialize)]
-pub struct Table {
+pub struct TableDiff {
     /// The node.
     pub node: String,
     /// The output.
     pub file: String,
-    /// What in it has changed.
+    /// The changes.
     pub changes: Changes,
 }
 
 /// An output.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub struct File {
+pub struct FileDiff {
     /// The stage.
     pub stage: String,
     /// The node.
     pub node: String,
     /// The output.
     pub file: String,
-    /// What became of it.
+    /// Whether it changed.
     pub state: Change,
 }
 
-/// What became of an output.
+/// The change of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Change {
     /// Equal bytes.
     Same,
-    /// Other bytes.
+    /// Different bytes.
     Changed,
-    /// In the first alone.
+    /// Only in the first state.
     Removed,
-    /// In the second alone.
+    /// Only in the second state.
     Added,
 }
 
-/// Compares two states, whose outputs are in `store`.
+/// Compares two states with outputs in `store`.
 pub fn diff(store: &Store, before: &State, after: &State) -> Result<Diff> {
-    let old: BTreeMap<&str, &NodeState> =
+    let earlier: BTreeMap<&str, &NodeState> =
         before.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
     let mut diff = Diff {
         before: before.name.clone(),
@@ -195,20 +195,20 @@ pub fn diff(store: &Store, before: &State, after: &State) -> Result<Diff> {
         files: Vec::new(),
     };
     for node in &after.nodes {
-        let Some((was, is)) = old
+        let Some((old, new)) = earlier
             .get(node.name.as_str())
-            .and_then(|was| was.artifact.as_ref())
+            .and_then(|old| old.artifact.as_ref())
             .zip(node.artifact.as_ref())
         else {
             continue;
         };
-        let files: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
+        let files: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
         for file in files {
-            let state = match (was.get(file), is.get(file)) {
-                (Some(was), Some(is)) if was == is => Change::Same,
-                (Some(was), Some(is)) => {
-                    if let Some(changes) = changes(store, node.kind, file, *was, *is)? {
-                        diff.tables.push(Table {
+            let state = match (old.get(file), new.get(file)) {
+                (Some(old), Some(new)) if old == new => Change::Same,
+                (Some(old), Some(new)) => {
+                    if let Some(changes) = changes(store, node.kind, file, *old, *new)? {
+                        diff.tables.push(TableDiff {
                             node: node.name.clone(),
                             file: file.clone(),
                             changes,
@@ -220,53 +220,55 @@ pub fn diff(store: &Store, before: &State, after: &State) -> Result<Diff> {
                 (None, _) => Change::Added,
             };
             let stage = node.stage().to_owned();
-            diff.files.push(File { stage, node: node.name.clone(), file: file.clone(), state });
+            diff.files.push(FileDiff { stage, node: node.name.clone(), file: file.clone(), state });
         }
     }
     Ok(diff)
 }
 
-/// None too if one of the two is no file, or gone from the cache: that they differ is known all the same.
+/// The changes in a table; `None` for other files, and if one of the two is not in the cache.
 fn changes(
     store: &Store,
     kind: &dyn Kind,
     file: &str,
-    was: Content,
-    is: Content,
+    old: Content,
+    new: Content,
 ) -> Result<Option<Changes>> {
-    let (Some(was), Some(is)) = (was.digest(), is.digest()) else { return Ok(None) };
+    let (Some(old), Some(new)) = (old.digest(), new.digest()) else { return Ok(None) };
     let read = |digest| match store.fetch(digest)? {
         ObjectState::Intact => store.read_object(digest).map(Some),
         ObjectState::Missing | ObjectState::Damaged => Ok(None),
     };
-    Ok(read(was)?.zip(read(is)?).and_then(|(was, is)| kind.changes(file, &was, &is)))
+    Ok(read(old)?.zip(read(new)?).and_then(|(old, new)| kind.changes(file, &old, &new)))
 }
 
-/// The stages of both, those of the first alone last.
+/// The stages of both states. Stages that are only in the first come last.
 fn pairs<'a>(
     before: &'a State,
     after: &'a State,
 ) -> Vec<(&'a str, Vec<&'a NodeState>, Vec<&'a NodeState>)> {
-    let mut old: BTreeMap<&str, Vec<&NodeState>> = before.stages().into_iter().collect();
-    let paired = |(stage, is)| (stage, old.remove(stage).unwrap_or_default(), is);
-    let mut pairs: Vec<_> = after.stages().into_iter().map(paired).collect();
-    pairs.extend(old.into_iter().map(|(stage, was)| (stage, was, Vec::new())));
+    let mut earlier: BTreeMap<&str, Vec<&NodeState>> = before.stages().into_iter().collect();
+    let pair = |(stage, new)| (stage, earlier.remove(stage).unwrap_or_default(), new);
+    let mut pairs: Vec<_> = after.stages().into_iter().map(pair).collect();
+    pairs.extend(earlier.into_iter().map(|(stage, old)| (stage, old, Vec::new())));
     pairs
 }
 
-fn stages(before: &State, after: &State) -> Vec<Stage> {
-    let compare = |(stage, was, is): (&str, Vec<&NodeState>, Vec<&NodeState>)| {
-        let old: BTreeMap<&str, &NodeState> =
-            was.iter().map(|node| (node.name.as_str(), *node)).collect();
+fn stages(before: &State, after: &State) -> Vec<StageDiff> {
+    let compare = |(stage, old, new): (&str, Vec<&NodeState>, Vec<&NodeState>)| {
+        let by_name: BTreeMap<&str, &NodeState> =
+            old.iter().map(|node| (node.name.as_str(), *node)).collect();
         let both: Vec<_> =
-            is.iter().filter_map(|is| Some((*old.get(is.name.as_str())?, *is))).collect();
-        let cached =
-            both.iter().filter(|(was, is)| was.artifact.is_some() && is.artifact.is_some()).count();
-        Stage {
+            new.iter().filter_map(|new| Some((*by_name.get(new.name.as_str())?, *new))).collect();
+        let cached = both
+            .iter()
+            .filter(|(old, new)| old.artifact.is_some() && new.artifact.is_some())
+            .count();
+        StageDiff {
             stage: stage.to_owned(),
             both: both.len(),
-            removed: was.len() - both.len(),
-            added: is.len() - both.len(),
+            removed: old.len() - both.len(),
+            added: new.len() - both.len(),
             not_cached: both.len() - cached,
         }
     };
@@ -274,11 +276,11 @@ fn stages(before: &State, after: &State) -> Vec<Stage> {
     all.filter(|stage| stage.removed + stage.added + stage.not_cached > 0).collect()
 }
 
-fn parameters(before: &State, after: &State) -> Vec<Parameter> {
+fn parameters(before: &State, after: &State) -> Vec<ParameterDiff> {
     let mut changed = Vec::new();
-    for (stage, was, is) in pairs(before, after) {
-        let (old, new) = (values(&was), values(&is));
-        let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    for (stage, old, new) in pairs(before, after) {
+        let (old_values, new_values) = (values(&old), values(&new));
+        let names: BTreeSet<&String> = old_values.keys().chain(new_values.keys()).collect();
         for name in names {
             let of = |values: &BTreeMap<String, Vec<String>>, nodes: &[&NodeState]| match values
                 .get(name)
@@ -287,9 +289,9 @@ fn parameters(before: &State, after: &State) -> Vec<Parameter> {
                 None if nodes.is_empty() => Vec::new(),
                 None => vec![DEFAULT.to_owned()],
             };
-            let (before, after) = (of(&old, &was), of(&new, &is));
+            let (before, after) = (of(&old_values, &old), of(&new_values, &new));
             if before.iter().collect::<BTreeSet<_>>() != after.iter().collect::<BTreeSet<_>>() {
-                changed.push(Parameter {
+                changed.push(ParameterDiff {
                     stage: stage.to_owned(),
                     parameter: name.clone(),
                     before,
@@ -303,24 +305,24 @@ fn parameters(before: &State, after: &State) -> Vec<Parameter> {
 
 const DEFAULT: &str = "(default)";
 
-/// What each parameter of a stage is, over its nodes, in their order.
+/// The distinct values of each parameter over the nodes of a stage, in their order.
 fn values(nodes: &[&NodeState]) -> BTreeMap<String, Vec<String>> {
     let mut names: BTreeSet<&String> = BTreeSet::new();
     nodes.iter().for_each(|node| names.extend(node.params.keys()));
     let mut values: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut take = |name: &str, value: String| {
+    let mut add = |name: &str, value: String| {
         let values = values.entry(name.to_owned()).or_default();
         if !values.contains(&value) {
             values.push(value);
         }
     };
     for node in nodes {
-        take("stage version", node.version.to_string());
+        add("stage version", node.version.to_string());
         if let Some(seed) = &node.seed {
-            take("seed", seed.clone());
+            add("seed", seed.clone());
         }
         for name in &names {
-            take(name, node.params.get(*name).map_or(DEFAULT.to_owned(), render));
+            add(name, node.params.get(*name).map_or(DEFAULT.to_owned(), render));
         }
     }
     values

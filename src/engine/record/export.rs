@@ -1,8 +1,8 @@
-//! Lays outputs out for people, in a folder such as `reports/<profile>/`, kept equal to the cache.
+//! Exports of outputs to folders for people, such as `reports/<profile>/`.
 //!
-//! The folder is a copy that may be edited or deleted at will; the next run restores it. What was laid out there before and
-//! is no longer made is taken away again, unless it was edited since. Files there that are not ours are left alone, and so
-//! is a whole folder that nothing is delivered to any more.
+//! A folder is a copy of the outputs. The next run restores files that were edited or deleted. It
+//! removes exported files that are no longer outputs, unless they were edited. It keeps other files,
+//! and folders to which nothing is exported any more.
 
 use crate::engine::cache::store::Store;
 use crate::engine::key::{Artifact, Content, Digest};
@@ -10,46 +10,46 @@ use crate::fs;
 use anyhow::{Context as _, Result};
 use std::path::{Path, absolute};
 
-/// What was done to a folder.
+/// The changes of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Delivered {
-    /// How many files had to be written.
+pub struct Exported {
+    /// Number of files that were written.
     pub written: usize,
-    /// How many that are no longer made were taken away.
+    /// Number of files that were removed.
     pub removed: usize,
 }
 
-/// Makes the files of `artifact` lie in `folder` below `project`.
-pub fn deliver(
+/// Exports `artifact` to `folder` in `project`.
+pub fn export(
     store: &Store,
     artifact: &Artifact,
     project: &Path,
     folder: &str,
-) -> Result<Delivered> {
+) -> Result<Exported> {
     let here = project.join(folder);
-    let lost = || format!("cannot look at `{}`", here.display());
-    // Of two projects that share a cache, each has such a folder.
-    let note = &if store.is_inside(project) {
+    let context = || format!("cannot find the path of `{}`", here.display());
+    // Projects that share a cache can have folders of the same name.
+    let name = &if store.is_inside(project) {
         folder.into()
     } else {
-        absolute(&here).with_context(lost)?.to_string_lossy().into_owned()
+        absolute(&here).with_context(context)?.to_string_lossy().into_owned()
     };
-    let before = store.exported(note)?;
+    let before = store.exported(name)?;
     if before != *artifact {
-        // Both, should this be cut short: what lies there then is known to be ours.
+        // Records the files of both, so that an interrupted export is recognised as ours.
         let either =
             before.iter().chain(artifact).map(|(name, content)| (name.clone(), *content)).collect();
-        store.record_export(note, &either)?;
+        store.record_export(name, &either)?;
     }
     let (mut written, mut removed) = (0, 0);
     for (name, content) in before.iter().filter(|(name, _)| !artifact.contains_key(*name)) {
         let path = here.join(name);
-        if !lies_at(&path, content) {
+        if !is_exported(&path, content) {
             continue;
         }
         match content {
             Content::File { .. } => fs::remove_if_exists(&path)?,
-            // Unless there are files in it that are not ours.
+            // Fails if there are other files in the folder.
             Content::EmptyFolder if std::fs::remove_dir(&path).is_err() => continue,
             Content::EmptyFolder => {}
         }
@@ -57,8 +57,8 @@ pub fn deliver(
     }
     for (name, content) in artifact {
         let path = here.join(name);
-        // A folder or an unreadable file in its place is an error that the write below reports.
-        if lies_at(&path, content) {
+        // If a folder or an unreadable file has this name, the write below fails.
+        if is_exported(&path, content) {
             continue;
         }
         match content {
@@ -74,13 +74,14 @@ pub fn deliver(
         written += 1;
     }
     if before != *artifact {
-        store.record_export(note, artifact)?;
+        store.record_export(name, artifact)?;
     }
-    Ok(Delivered { written, removed })
+    Ok(Exported { written, removed })
 }
 
-/// Whether the file or folder at `path` is `content`. On some disks every file is executable: only the want of it counts.
-fn lies_at(path: &Path, content: &Content) -> bool {
+/// Whether the file or folder at `path` is `content`. An unexpected executable bit is ignored, since
+/// all files of some file systems have it.
+fn is_exported(path: &Path, content: &Content) -> bool {
     match content {
         Content::File { digest, executable } => {
             fs::read(path).is_ok_and(|bytes| Digest::of(&bytes) == *digest)
@@ -91,19 +92,19 @@ fn lies_at(path: &Path, content: &Content) -> bool {
     }
 }
 
-/// The longest name of a folder that every disk takes, with room for a digest.
-const LONGEST: usize = 180;
+/// The longest folder name, in bytes, with room for a digest.
+const MAX_NAME: usize = 180;
 
-/// What the folder of a node, or of a pipeline, is called: as that is, unless it has in its name what no folder can be
-/// called by, or what would lead out of it.
+/// The folder name of a node or pipeline: its own name, or, if that is no valid folder name, a similar
+/// name with a digest.
 pub fn folder_name(node: &str) -> String {
     let fits = |c: char| c.is_alphanumeric() || " @=,.-_+".contains(c);
     let mut name = node.replace(|c| !fits(c), "-");
-    while name.len() > LONGEST {
+    while name.len() > MAX_NAME {
         name.pop();
     }
     let escapes_root = !name.contains(|c| c != '.');
-    // Nodes apart stay apart.
+    // The digest keeps the names of different nodes different.
     if name == node && !escapes_root {
         name
     } else {
@@ -119,15 +120,15 @@ mod tests {
 
     const FOLDER: &str = "reports/quick";
 
-    /// Delivers, and gives how many files were written and removed.
+    /// Exports again; returns the numbers of written and removed files.
     fn again(bench: &TestSpace, artifact: &Artifact) -> (usize, usize) {
-        let Delivered { written, removed } =
-            deliver(&bench.store, artifact, bench.path(), FOLDER).unwrap();
+        let Exported { written, removed } =
+            export(&bench.store, artifact, bench.path(), FOLDER).unwrap();
         (written, removed)
     }
 
-    /// An artifact of a file and one in a folder, and where it was delivered to.
-    fn delivered(bench: &TestSpace) -> (Artifact, PathBuf) {
+    /// An exported artifact with a file and a file in a folder, and its folder.
+    fn exported(bench: &TestSpace) -> (Artifact, PathBuf) {
         let mut artifact = Artifact::new();
         for (name, bytes) in [("report.md", "text"), ("figures/a.svg", "<svg/>")] {
             let made = bench.path().join("made");
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nodes_folder_is_one_folder_whatever_its_values_are_and_no_two_share_one() {
+    fn every_node_has_a_valid_folder_name_of_its_own() {
         for plain in [
             "report",
             "report@about=A first look, 2.5",
@@ -176,9 +177,9 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_there_as_made_is_not_written_again() {
+    fn an_unchanged_file_is_not_written_again() {
         let bench = TestSpace::new();
-        let (artifact, folder) = delivered(&bench);
+        let (artifact, folder) = exported(&bench);
         assert_eq!(fs::read_text(&folder.join("figures/a.svg")).unwrap(), "<svg/>");
         assert_eq!(again(&bench, &artifact), (0, 0));
     }
@@ -186,7 +187,7 @@ mod tests {
     #[test]
     fn deleted_and_edited_files_are_restored() {
         let bench = TestSpace::new();
-        let (artifact, folder) = delivered(&bench);
+        let (artifact, folder) = exported(&bench);
         fs::write(&folder.join("report.md"), "edited").unwrap();
         std::fs::remove_dir_all(folder.join("figures")).unwrap();
         assert_eq!(again(&bench, &artifact), (2, 0));
@@ -197,9 +198,9 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_not_ours_are_left_alone() {
+    fn other_files_are_kept() {
         let bench = TestSpace::new();
-        let (artifact, folder) = delivered(&bench);
+        let (artifact, folder) = exported(&bench);
         fs::write(&folder.join("figures/notes.txt"), "mine").unwrap();
         again(&bench, &artifact);
         assert_eq!(fs::list(&folder.join("figures")).unwrap(), ["a.svg", "notes.txt"]);
@@ -207,9 +208,9 @@ mod tests {
     }
 
     #[test]
-    fn an_executable_file_and_an_empty_folder_are_laid_out_as_such_and_taken_away() {
+    fn executable_files_and_empty_folders_are_exported_and_removed() {
         let bench = TestSpace::new();
-        let (plain, folder) = delivered(&bench);
+        let (plain, folder) = exported(&bench);
         let mut artifact = plain.clone();
         let digest = plain["report.md"].digest().unwrap();
         artifact.insert("report.md".into(), Content::File { digest, executable: true });
@@ -219,11 +220,7 @@ mod tests {
         assert_eq!(fs::list(&folder.join("empty")).unwrap(), [""; 0]);
         assert_eq!(again(&bench, &artifact), (0, 0));
         fs::write(&folder.join("empty/mine"), "").unwrap();
-        assert_eq!(
-            again(&bench, &plain),
-            (0, 0),
-            "a folder in which there is something now is not ours alone"
-        );
+        assert_eq!(again(&bench, &plain), (0, 0), "a folder with other files is kept");
         assert_eq!(again(&bench, &artifact), (0, 0));
         std::fs::remove_file(folder.join("empty/mine")).unwrap();
         assert_eq!(again(&bench, &plain), (0, 1));
@@ -231,16 +228,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_longer_made_is_taken_away_unless_it_was_edited_or_is_not_ours() {
+    fn an_output_that_no_longer_exists_is_removed_unless_it_was_edited() {
         let bench = TestSpace::new();
-        let (mut artifact, folder) = delivered(&bench);
+        let (mut artifact, folder) = exported(&bench);
         let figure = artifact.remove("figures/a.svg").unwrap();
         fs::write(&folder.join("figures/mine.svg"), "<svg/>").unwrap();
         assert_eq!(again(&bench, &artifact), (0, 1));
         assert_eq!(
             fs::list(&folder.join("figures")).unwrap(),
             ["mine.svg"],
-            "though its bytes are those of ours"
+            "a file of another name is kept, even with the same bytes"
         );
         artifact.insert("figures/a.svg".into(), figure);
         assert_eq!(again(&bench, &artifact), (1, 0));
@@ -251,21 +248,21 @@ mod tests {
     }
 
     #[test]
-    fn of_two_projects_that_share_a_cache_each_knows_what_was_laid_out_in_its_own_folder() {
+    fn projects_that_share_a_cache_export_independently() {
         let bench = TestSpace::new();
-        let (mut artifact, folder) = delivered(&bench);
+        let (mut artifact, folder) = exported(&bench);
         artifact.remove("figures/a.svg");
         let other = tempfile::tempdir().unwrap();
-        let beside = deliver(&bench.store, &artifact, other.path(), FOLDER).unwrap();
-        assert_eq!(beside, Delivered { written: 1, removed: 0 });
+        let beside = export(&bench.store, &artifact, other.path(), FOLDER).unwrap();
+        assert_eq!(beside, Exported { written: 1, removed: 0 });
         assert_eq!(again(&bench, &artifact), (0, 1));
         assert!(!folder.join("figures/a.svg").exists());
     }
 
     #[test]
-    fn a_delivered_file_is_for_everyone_and_may_be_edited_without_harm_to_the_cache() {
+    fn an_exported_file_is_readable_by_all_and_an_edit_does_not_harm_the_cache() {
         let bench = TestSpace::new();
-        let (artifact, folder) = delivered(&bench);
+        let (artifact, folder) = exported(&bench);
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
@@ -277,13 +274,13 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_in_the_place_of_a_file_is_an_error_that_names_it() {
+    fn a_folder_with_the_name_of_an_output_is_an_error() {
         let bench = TestSpace::new();
-        let (artifact, folder) = delivered(&bench);
+        let (artifact, folder) = exported(&bench);
         let path = folder.join("report.md");
         std::fs::remove_file(&path).unwrap();
         fs::create_dir_all(&path.join("inside")).unwrap();
-        let error = deliver(&bench.store, &artifact, bench.path(), FOLDER).unwrap_err();
+        let error = export(&bench.store, &artifact, bench.path(), FOLDER).unwrap_err();
         assert_eq!(error.to_string(), format!("cannot write `{}`", path.display()));
     }
 }

@@ -1,7 +1,7 @@
-//! The history of runs, read back from what they were told as they went.
+//! The histories of runs, read from the events that each run recorded.
 //!
-//! A line that is torn, or that another version wrote, is skipped: a history says what it can. Knows events as they stand
-//! in files; not what a node is, nor whether its answer is still there.
+//! Lines that are incomplete or of another version are skipped. This module knows recorded events, but
+//! not the plan, nor whether results are still in the cache.
 
 use crate::engine::cache::process::ProcessId;
 use crate::engine::cache::store::Store;
@@ -16,72 +16,72 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// A run, as far as its history goes.
+/// A run, as recorded in its history.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Run {
-    /// Its id.
+    /// The id.
     pub run: String,
-    /// When it began, seconds since 1970 UTC; from its id.
+    /// Start time in seconds since 1970 UTC, from the id.
     pub began: Option<u64>,
-    /// Its profile, if it had one.
+    /// The profile.
     pub profile: Option<String>,
-    /// What was set by `-S`.
+    /// The arguments of `-S`.
     pub overrides: Vec<String>,
-    /// How many nodes it was to bring up to date.
+    /// Number of requested nodes.
     pub wanted: usize,
-    /// How many of them were cached.
+    /// Number of cached nodes.
     pub cached: usize,
-    /// How many it ran.
+    /// Number of nodes that were run.
     pub ran: usize,
-    /// How many failed.
+    /// Number of failed nodes.
     pub failed: usize,
-    /// How long it took; unknown if it is going on, or was killed.
+    /// Duration; `None` while the run is going on, or if it was killed.
     pub seconds: Option<f64>,
-    /// How it ended; the same.
+    /// How the run ended; `None` while it is going on, or if it was killed.
     pub outcome: Option<Ending>,
-    /// Whether it is going on.
+    /// Whether the run is going on.
     pub running: bool,
-    /// The process that runs it, if its history says so.
+    /// The process of the run, if recorded.
     #[serde(skip)]
     pub process: Option<ProcessId>,
-    /// What became of each node, in that order.
+    /// The nodes, in the order of their first event.
     pub nodes: Vec<NodeRecord>,
 }
 
-/// What became of a node.
+/// A node of a run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NodeRecord {
-    /// Its name.
+    /// The name.
     pub node: String,
-    /// In one word.
+    /// The last state.
     pub state: State,
-    /// Its question.
+    /// The key.
     pub key: Option<Key>,
-    /// Why it ran.
+    /// The reasons why it ran.
     pub reasons: Vec<Reason>,
-    /// What it took, now or when it ran.
+    /// Duration of the job, in this run or an earlier one.
     pub seconds: Option<f64>,
-    /// Why it failed, or which failure it was skipped for.
+    /// Why it failed or was skipped.
     pub cause: Option<String>,
 }
 
-/// See [`NodeRecord`].
+/// The state of a [`NodeRecord`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
-    /// Its answer was there.
+    /// The result was in the cache.
     Cached,
-    /// It began; nothing tells that it ended.
+    /// The job began, and its end is not recorded.
     Began,
-    /// It ran to its end.
+    /// The job succeeded.
     Ran,
-    /// It failed.
+    /// The job failed.
     Failed,
-    /// It was not run, since another failed.
+    /// An upstream node failed.
     Skipped,
 }
 
-/// An event as it stands in a history; what is not needed here is left there.
+/// A recorded event, with the fields that are used here.
 #[derive(Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 enum Line {
@@ -124,13 +124,13 @@ enum Line {
 }
 
 impl Run {
-    /// Reads the text of the history of run `id`.
+    /// Parses the history of run `id`.
     fn parse(id: &str, text: &str) -> Run {
         let began = id.split('-').next().and_then(|seconds| seconds.parse().ok());
         let mut run = Run { run: id.to_owned(), began, ..Run::default() };
-        let mut places = BTreeMap::new();
+        let mut positions = BTreeMap::new();
         for line in text.lines().filter_map(|line| serde_json::from_str(line).ok()) {
-            run.take(line, &mut places);
+            run.apply(line, &mut positions);
         }
         let count = |state| run.nodes.iter().filter(|node| node.state == state).count();
         (run.cached, run.ran, run.failed) =
@@ -138,11 +138,11 @@ impl Run {
         run
     }
 
-    fn take(&mut self, line: Line, places: &mut BTreeMap<String, usize>) {
+    fn apply(&mut self, line: Line, positions: &mut BTreeMap<String, usize>) {
         let mut node = |name: &str| {
-            let place = places.get(name).copied().unwrap_or(self.nodes.len());
-            if place == self.nodes.len() {
-                places.insert(name.to_owned(), place);
+            let position = positions.get(name).copied().unwrap_or(self.nodes.len());
+            if position == self.nodes.len() {
+                positions.insert(name.to_owned(), position);
                 let (node, key, reasons, seconds, cause) =
                     (name.to_owned(), None, Vec::new(), None, None);
                 self.nodes.push(NodeRecord {
@@ -154,7 +154,7 @@ impl Run {
                     cause,
                 });
             }
-            place
+            position
         };
         match line {
             Line::Started { profile, overrides, nodes, process } => {
@@ -194,7 +194,7 @@ impl Run {
     }
 }
 
-/// The run called `id`.
+/// Reads the run with this id.
 pub fn read(store: &Store, id: &str) -> Result<Run> {
     let text = fs::read(&store.history(id))?;
     let mut run = Run::parse(id, &String::from_utf8_lossy(&text));
@@ -203,13 +203,12 @@ pub fn read(store: &Store, id: &str) -> Result<Run> {
     Ok(run)
 }
 
-/// How much of the histories is read for [`names`], in bytes: a hundred thousand nodes.
-const READ: u64 = 32 << 20;
+/// The largest number of bytes that [`names`] reads, about a hundred thousand nodes.
+const MAX_BYTES: u64 = 32 << 20;
 
-/// The keys that nodes have had, by name; of each, first those of `profile`, and the latest first. Of many runs, the last
-/// ones.
+/// The keys of each node name in the latest runs: first those of `profile`, the newest first.
 pub fn names(store: &Store, profile: Option<&str>) -> Result<Names> {
-    let mut left = READ;
+    let mut left = MAX_BYTES;
     let mut texts = Vec::new();
     for id in store.runs()?.iter().rev() {
         let text = String::from_utf8_lossy(&fs::read(&store.history(id))?).into_owned();
@@ -219,7 +218,7 @@ pub fn names(store: &Store, profile: Option<&str>) -> Result<Names> {
             break;
         }
     }
-    // Nodes of several profiles have one name.
+    // Nodes of different profiles can have the same name.
     texts.sort_by_key(|text| !is_of(text, profile));
     let mut names = Names::new();
     for (node, key) in texts.iter().flat_map(|text| text.lines().rev()).filter_map(named) {
@@ -237,7 +236,7 @@ fn is_of(text: &str, profile: Option<&str>) -> bool {
     matches!(first, Some(Line::Started { profile: of, .. }) if of.as_deref() == profile)
 }
 
-/// A node and the key that it had, if a line of a history says so.
+/// The node and its key, if a line has both.
 fn named(line: &str) -> Option<(String, Key)> {
     match serde_json::from_str(line).ok()? {
         Line::Cached { node, key, .. } => Some((node, key?)),
@@ -246,7 +245,7 @@ fn named(line: &str) -> Option<(String, Key)> {
     }
 }
 
-/// The last run that computed the result of each key, as far as their histories are still there.
+/// The last run that computed the result of each key, if its history still exists.
 pub fn computed_by(store: &Store, keys: &BTreeSet<Key>) -> Result<BTreeMap<Key, Arc<Run>>> {
     let mut found = BTreeMap::new();
     for id in store.runs()?.iter().rev() {
@@ -265,8 +264,8 @@ pub fn computed_by(store: &Store, keys: &BTreeSet<Key>) -> Result<BTreeMap<Key, 
     Ok(found)
 }
 
-/// The id that is meant by `name`: `last`, `last~1` (the one before it), a whole id, or so much of an id's beginning or
-/// end that only one fits.
+/// Resolves the name of a run: `last`, `last~1` (the run before it), an id, or a unique prefix or
+/// suffix of an id.
 pub fn find(store: &Store, name: &str) -> Result<String> {
     let ids = store.runs()?;
     let diagnostic = |message: String, hint: Option<String>| -> anyhow::Error {
@@ -280,8 +279,8 @@ pub fn find(store: &Store, name: &str) -> Result<String> {
     };
     if ids.is_empty() {
         return Err(diagnostic(
-            "nothing has run yet".into(),
-            Some("`repro run` makes a first one".into()),
+            "there are no runs yet".into(),
+            Some("run `repro run` first".into()),
         ));
     }
     if let Some(back) = name.strip_prefix("last") {
@@ -293,7 +292,7 @@ pub fn find(store: &Store, name: &str) -> Result<String> {
         let found = back.and_then(|back| ids.iter().rev().nth(back));
         let form = || {
             format!(
-                "there are {} runs: write `last`, `last~1`, ...; `repro log` lists them",
+                "write `last`, `last~1`, ... or an id: `repro log` lists all {} runs",
                 ids.len()
             )
         };
@@ -310,11 +309,11 @@ pub fn find(store: &Store, name: &str) -> Result<String> {
             let near = suggest(name, ids.iter().map(String::as_str)).unwrap_or_default();
             Err(diagnostic(
                 format!("there is no run `{name}`"),
-                Some(format!("{near}; `repro log` lists them")),
+                Some(format!("{near}; `repro log` lists all runs")),
             ))
         }
         (None, [first, .., last]) => {
-            let hint = Some(format!("`{first}` and `{last}` do, for two"));
+            let hint = Some(format!("for example `{first}` and `{last}`; type more of the id"));
             Err(diagnostic(format!("{} runs begin or end with `{name}`", fitting.len()), hint))
         }
     }
@@ -328,7 +327,7 @@ mod tests {
     const KEY: &str = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
 
     #[test]
-    fn a_torn_or_foreign_line_is_skipped_and_the_rest_is_read() {
+    fn incomplete_and_foreign_lines_are_skipped() {
         let text = format!(
             "{{\"event\":\"started\",\"schema\":1,\"run\":\"7-1\",\"profile\":\"ci\",\"overrides\":[\"a.b=1\"],\"nodes\":4}}\n\
              not json\n\
@@ -342,10 +341,10 @@ mod tests {
         let run = Run::parse("7-1", &text);
         assert_eq!((run.began, run.profile.as_deref(), run.wanted), (Some(7), Some("ci"), 4));
         assert_eq!((run.cached, run.ran, run.failed, run.outcome), (1, 1, 0, None));
-        let told: Vec<_> =
+        let nodes: Vec<_> =
             run.nodes.iter().map(|n| (n.node.as_str(), n.state, n.seconds)).collect();
         assert_eq!(
-            told,
+            nodes,
             [
                 ("a", State::Cached, Some(2.5)),
                 ("b", State::Ran, Some(1.5)),
@@ -356,10 +355,10 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_named_by_its_age_or_by_a_part_of_its_id_that_only_it_has() {
+    fn a_run_is_named_by_its_age_or_a_unique_part_of_its_id() {
         let bench = TestSpace::new();
         let find = |name: &str| find(&bench.store, name).map_err(|error| error.to_string());
-        assert_eq!(find("last"), Err("run: nothing has run yet".into()));
+        assert_eq!(find("last"), Err("run: there are no runs yet".into()));
         for id in ["1000-7", "1001-7", "1002-77"] {
             fs::write(&bench.store.history(id), "").unwrap();
         }

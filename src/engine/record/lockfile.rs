@@ -1,4 +1,4 @@
-//! pipeline.lock: the digest that every output is expected to have, per profile. Text to values and back.
+//! pipeline.lock: the expected digest of every output, per profile.
 //!
 //! ```text
 //! # The digest of every output of every node, per profile, without overrides. ...
@@ -12,17 +12,17 @@
 //! > report report.html=40ee... report.md=c01d...
 //! ```
 //!
-//! Profiles and nodes are sorted, one line a node, so that two branches that change different nodes merge by themselves
-//! but for the root. The **root** of a profile is one hash that stands for all outputs ([`root`]), and that lines edited by
-//! hand no longer have. `repro lock` makes it anew. A report prints it, and so cannot be part of it: such nodes stand behind
-//! a `>`. Held to their digests they are all the same, but an edit of such a line shows only then.
+//! Profiles and nodes are sorted, with one line per node, so that git merges branches that change
+//! different nodes; only the root conflicts. The **root** of a profile is one hash of all its outputs
+//! ([`root`]). It detects lines that were edited by hand. A report prints the root, so its outputs
+//! cannot be part of it; the lines of such nodes begin with `>`. Their digests are checked like all
+//! others.
 //!
-//! A line names each file's digest, not one for the whole artifact: it is two to three times as long, and a difference
-//! then says which file differs. An executable file has `+x` behind its digest, an empty folder is `NAME/=empty-folder`
-//! ([`Content`]). What a profile's lock holds for is that profile as pipeline.yaml has it: `-S` is refused
-//! wherever a lock is made or held to, and a fallback (`otherwise`) never stands for the answer itself.
+//! A line has a digest per file, so that a mismatch names the file. An executable file has `+x` after
+//! its digest, an empty folder is `NAME/=empty-folder` ([`Content`]). A section describes a profile
+//! without overrides: commands that write or check a lock file refuse `-S` and results of fallbacks.
 //!
-//! Knows no files, no cache and no plan: text, names and digests alone.
+//! This module knows text, names and digests, but no files, no cache and no plan.
 
 use crate::engine::error::{Diagnostic, Error};
 use crate::engine::key::{Artifact, Content, Digest, root};
@@ -33,49 +33,49 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 use std::str::FromStr as _;
 
-/// What stands on top of every lock.
-const ABOUT: &str = "# The digest of every output of every node, per profile, without overrides. Written by `repro lock`, \
-                     checked by `repro run --locked`.";
+/// The first line of every lock file.
+const ABOUT: &str = "# The digest of every output of every node, per profile, without overrides. \
+                     Written by `repro lock`, checked by `repro run --locked`.";
 
-/// The form of the text below; raised when an older program would misread it.
+/// The version of the format; raised when an older program would misread the file.
 const VERSION: &str = "version: 2";
 
-/// What git leaves where two branches changed the same lines.
+/// The marks of a merge conflict in git.
 const CONFLICT: [&str; 4] = ["<<<<<<<", "|||||||", "=======", ">>>>>>>"];
 
-/// What helps with a line that makes no sense.
+/// The hint for an invalid line.
 const RESTORE: &str = "restore the file, or remove it and lock again";
 
-/// How many differences are told; what hangs on the first of them mostly differs too.
+/// The number of mismatches in an error; nodes downstream of the first one mostly differ, too.
 const SHOWN: usize = 12;
 
-/// A whole lock.
+/// A parsed lock file.
 #[derive(Clone, Debug)]
 pub struct Lockfile {
-    /// The file's name, for messages.
+    /// The name of the file, for messages.
     source: String,
-    /// By profile; `None` is the pipeline without any.
+    /// The sections by profile; `None` is the pipeline without a profile.
     sections: BTreeMap<Option<String>, Section>,
 }
 
-/// One profile's part.
+/// The section of one profile.
 #[derive(Clone, Debug, Default)]
 struct Section {
-    /// As it stands in the text, right or wrong.
+    /// The root in the file, which may be wrong.
     root: Option<Digest>,
-    /// Where that stands.
+    /// The location of the root.
     location: Option<Location>,
-    /// The pipeline's seed when it was locked; a lock of before does not say.
+    /// The seed of the pipeline when it was locked; `None` in lock files of earlier versions.
     seed: Option<String>,
     nodes: BTreeMap<String, Artifact>,
-    /// Those among them that tell readers the root.
-    telling: BTreeSet<String>,
+    /// The nodes whose outputs contain the root.
+    embedding: BTreeSet<String>,
 }
 
-/// What marks the line of a node that tells the root.
-const TELLS: &str = "> ";
+/// The mark of a node whose outputs contain the root.
+const EMBEDS: &str = "> ";
 
-/// What the nodes of one profile are held to.
+/// The expected outputs of one profile.
 #[derive(Clone, Debug)]
 pub struct Expected<'a> {
     source: &'a str,
@@ -83,16 +83,16 @@ pub struct Expected<'a> {
     section: &'a Section,
 }
 
-/// An output that is not what the lock has.
+/// An output that differs from the lock file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mismatch {
     /// The node.
     pub node: String,
-    /// Its output.
+    /// The output.
     pub file: String,
-    /// What the lock has; none if the lock has no such file.
+    /// The content in the lock file; `None` if it has no such output.
     pub expected: Option<Content>,
-    /// What was found; none if there is no such file.
+    /// The actual content; `None` if there is no such output.
     pub found: Option<Content>,
 }
 
@@ -116,18 +116,19 @@ fn title(profile: Option<&str>) -> String {
 }
 
 impl Lockfile {
-    /// One that expects nothing yet.
+    /// An empty lock file.
     pub fn new(source: &str) -> Lockfile {
         Lockfile { source: source.to_owned(), sections: BTreeMap::new() }
     }
 
-    /// Reads the text of `source`. Roots are not checked: that of a profile that is about to be locked may be stale.
+    /// Parses `text`, the content of the file `source`. Does not check roots, since `repro lock` may
+    /// replace a wrong one.
     pub fn parse(source: &str, text: &str) -> Result<Lockfile, Diagnostic> {
         let sections = read(text).map_err(|error| Diagnostic::of(source, "", &error))?;
         Ok(Lockfile { source: source.to_owned(), sections })
     }
 
-    /// Refuses a lock with a profile whose root is not that of its lines.
+    /// Fails if the root of a profile does not match its lines.
     pub fn check_roots(&self) -> Result<(), Diagnostic> {
         self.sections
             .iter()
@@ -135,7 +136,7 @@ impl Lockfile {
     }
 
     fn check_root(&self, profile: Option<&str>, section: &Section) -> Result<(), Diagnostic> {
-        if section.root == Some(section.true_root()) {
+        if section.root == Some(section.computed_root()) {
             return Ok(());
         }
         let (title, lock) = (title(profile), command("lock", profile));
@@ -143,13 +144,13 @@ impl Lockfile {
             source: self.source.clone(),
             location: section.location,
             message: format!(
-                "the root of [{title}] is not that of its lines: a line was lost, added or edited"
+                "the root of [{title}] does not match its lines: a line was removed, added or edited"
             ),
-            hint: Some(format!("restore the file, or `{lock}` locks what the cache has now")),
+            hint: Some(restore_or(&lock)),
         })
     }
 
-    /// Every digest it expects, of any profile.
+    /// All digests in the file.
     pub fn digests(&self) -> impl Iterator<Item = Digest> {
         self.sections
             .values()
@@ -157,8 +158,8 @@ impl Lockfile {
             .flat_map(|artifact| artifact.values().filter_map(Content::digest))
     }
 
-    /// What is expected of `nodes`, which are all those of `profile`. Refused if the lock does not list exactly these, or
-    /// if its root is not theirs.
+    /// The expected outputs of `profile`, whose nodes are `nodes`. Fails if the section lists other
+    /// nodes, or if its root does not match its lines.
     pub fn expected<'a>(
         &'a self,
         profile: Option<&'a str>,
@@ -168,14 +169,11 @@ impl Lockfile {
         let diagnostic = |location, message: String, hint: String| {
             Err(Diagnostic { source: self.source.clone(), location, message, hint: Some(hint) })
         };
-        let relock = format!("`{}` locks what the cache has now", command("lock", profile));
+        let relock = format!("run `{}` to lock the cached results", command("lock", profile));
         let Some(section) = self.sections.get(&profile.map(str::to_owned)) else {
-            let hint = format!(
-                "`{}`, then `{}` adds it",
-                command("run", profile),
-                command("lock", profile)
-            );
-            return diagnostic(None, format!("[{title}] is not in the lock"), hint);
+            let (run, lock) = (command("run", profile), command("lock", profile));
+            let hint = format!("run `{run}`, then `{lock}`");
+            return diagnostic(None, format!("there is no section [{title}]"), hint);
         };
         self.check_root(profile, section)?;
         let locked: BTreeSet<&str> = section.nodes.keys().map(String::as_str).collect();
@@ -183,29 +181,29 @@ impl Lockfile {
             let all = count(nodes.difference(&locked).count());
             return diagnostic(
                 section.location,
-                format!("[{title}] lacks `{first}` ({all} in all)"),
+                format!("[{title}] has no entry for `{first}` ({all} missing)"),
                 relock,
             );
         }
         if let Some(first) = locked.difference(nodes).next() {
             let all = count(locked.difference(nodes).count());
             let message =
-                format!("[{title}] has `{first}`, which the pipeline has not ({all} in all)");
+                format!("[{title}] has `{first}`, which is not in the pipeline ({all} too many)");
             return diagnostic(section.location, message, relock);
         }
         Ok(Expected { source: &self.source, profile, section })
     }
 
-    /// Expects `nodes`, of which those in `telling` tell the root, and no others of `profile` from now on. Gives their root,
-    /// and how many nodes are new, changed or gone.
+    /// Replaces the section of `profile` by `nodes`; the outputs of those in `embedding` contain the
+    /// root. Returns the root, and the number of nodes that were added, changed or removed.
     pub fn set(
         &mut self,
         profile: Option<&str>,
         nodes: BTreeMap<String, Artifact>,
-        telling: BTreeSet<String>,
+        embedding: BTreeSet<String>,
     ) -> (Digest, usize) {
-        let mut section = Section { nodes, telling, ..Section::default() };
-        let root = section.true_root();
+        let mut section = Section { nodes, embedding, ..Section::default() };
+        let root = section.computed_root();
         section.root = Some(root);
         let before = self.sections.remove(&profile.map(str::to_owned)).unwrap_or_default().nodes;
         let names: BTreeSet<&String> = before.keys().chain(section.nodes.keys()).collect();
@@ -215,14 +213,14 @@ impl Lockfile {
         (root, changed)
     }
 
-    /// Writes down the seed that `profile` was locked with.
+    /// Records the seed of `profile`.
     pub fn set_seed(&mut self, profile: Option<&str>, seed: &str) {
         if let Some(section) = self.sections.get_mut(&profile.map(str::to_owned)) {
             section.seed = Some(seed.to_owned());
         }
     }
 
-    /// Refuses another seed than that which `profile` was locked with: nothing that draws could be as expected.
+    /// Fails if `profile` was locked with another seed.
     pub fn check_seed(&self, profile: Option<&str>, seed: &str) -> Result<(), Diagnostic> {
         let section = self.sections.get(&profile.map(str::to_owned));
         let Some((section, locked)) =
@@ -241,7 +239,7 @@ impl Lockfile {
                 title(profile)
             ),
             hint: Some(format!(
-                "write `seed: {locked}`; or `{}`, then `{}` locks what it makes",
+                "write `seed: {locked}`, or lock the results of the new seed with `{}`, then `{}`",
                 command("run", profile),
                 command("lock", profile)
             )),
@@ -261,7 +259,7 @@ impl fmt::Display for Lockfile {
                 writeln!(f, "seed: {}", escape(seed))?;
             }
             for (name, artifact) in &section.nodes {
-                let mark = if section.telling.contains(name) { TELLS } else { "" };
+                let mark = if section.embedding.contains(name) { EMBEDS } else { "" };
                 writeln!(f, "{mark}{}", line(name, artifact))?;
             }
         }
@@ -270,18 +268,14 @@ impl fmt::Display for Lockfile {
 }
 
 impl Section {
-    fn true_root(&self) -> Digest {
-        root(
-            self.nodes
-                .iter()
-                .filter(|(name, _)| !self.telling.contains(*name))
-                .map(|(_, artifact)| artifact),
-        )
+    fn computed_root(&self) -> Digest {
+        let nodes = self.nodes.iter().filter(|(name, _)| !self.embedding.contains(*name));
+        root(nodes.map(|(_, artifact)| artifact))
     }
 }
 
 impl Expected<'_> {
-    /// The outputs of `node` that are not as expected.
+    /// The outputs of `node` that differ.
     pub fn differences(&self, node: &str, found: &Artifact) -> Vec<Mismatch> {
         let nothing = Artifact::new();
         let expected = self.section.nodes.get(node).unwrap_or(&nothing);
@@ -296,7 +290,7 @@ impl Expected<'_> {
         differs.map(describe).collect()
     }
 
-    /// An error if there are any.
+    /// Fails if there are mismatches.
     pub fn refuse(&self, differences: &[Mismatch]) -> Result<(), Error> {
         let Some(first) = differences.first() else { return Ok(()) };
         let mut lines: String =
@@ -315,14 +309,15 @@ impl Expected<'_> {
                 title(self.profile)
             ),
             hint: Some(format!(
-                "what was found is kept (`repro show {}`); if it is meant, `{}` expects it from now on",
+                "the new outputs are in the cache (see `repro show {}`); \
+                 if the change is intended, run `{}`",
                 first.node,
                 command("lock", self.profile)
             )),
         }))
     }
 
-    /// Refuses a line whose digest is that of another output.
+    /// Fails if a line has the digest of another output.
     pub fn refuse_swapped(&self, differences: &[Mismatch]) -> Result<(), Diagnostic> {
         let other = |one: &Mismatch| {
             differences.iter().find(|other| *other != one && other.found == one.expected)
@@ -341,25 +336,26 @@ impl Expected<'_> {
                 other.node,
                 other.file
             ),
-            hint: Some(format!(
-                "restore the file, or `{}` locks what the cache has now",
-                command("lock", self.profile)
-            )),
+            hint: Some(restore_or(&command("lock", self.profile))),
         })
     }
 
-    /// The lock's name, for messages.
+    /// The name of the file, for messages.
     pub fn source(&self) -> &str {
         self.source
     }
 
-    /// The one hash that stands for all of it.
+    /// The root of the section.
     pub fn root(&self) -> Digest {
-        self.section.true_root()
+        self.section.computed_root()
     }
 }
 
-/// A node's line: its name, then its files.
+fn restore_or(lock: &str) -> String {
+    format!("restore the file, or run `{lock}` to lock the cached results")
+}
+
+/// The line of a node: its name, then its files.
 fn line(name: &str, artifact: &Artifact) -> String {
     let mut line = escape(name);
     for (file, content) in artifact {
@@ -368,7 +364,7 @@ fn line(name: &str, artifact: &Artifact) -> String {
     line
 }
 
-/// Spaces part the words of a line; values with spaces in them are rare, and read `a%20b`.
+/// Escapes whitespace, which separates the words of a line: `a%20b`.
 fn escape(name: &str) -> String {
     let mut out = String::new();
     for c in name.chars() {
@@ -410,12 +406,13 @@ fn read(text: &str) -> Result<BTreeMap<Option<String>, Section>, ValueError> {
             continue;
         }
         if CONFLICT.iter().any(|mark| line.starts_with(mark)) {
-            let hint = "keep the lines of either side, then `repro lock --profile NAME` makes that profile's part anew";
-            return Err(refuse("a merge conflict is not resolved".into(), hint));
+            let hint = "keep the lines of either side, then run `repro lock --profile NAME`";
+            return Err(refuse("there is an unresolved merge conflict".into(), hint));
         }
         if !versioned {
             if line != VERSION {
-                let hint = "one of another `repro` needs that program; or remove the file, and `repro lock` writes it anew";
+                let hint = "use the version of `repro` that wrote it, \
+                            or remove the file and run `repro lock`";
                 return Err(refuse(
                     format!("expected `{VERSION}` first, found `{}`", shown(line)),
                     hint,
@@ -428,8 +425,8 @@ fn read(text: &str) -> Result<BTreeMap<Option<String>, Section>, ValueError> {
             if sections.insert(named.clone(), Section { location, ..Section::default() }).is_some()
             {
                 return Err(refuse(
-                    format!("{line} is there twice"),
-                    "remove the one that is out of date",
+                    format!("{line} is given twice"),
+                    "remove the outdated section",
                 ));
             }
             profile = Some(named);
@@ -438,13 +435,13 @@ fn read(text: &str) -> Result<BTreeMap<Option<String>, Section>, ValueError> {
                 .as_ref()
                 .and_then(|profile| sections.get_mut(profile))
                 .ok_or_else(|| {
-                    refuse(format!("`{}` stands before any `[profile NAME]`", shown(line)), RESTORE)
+                    refuse(format!("`{}` comes before any `[profile NAME]`", shown(line)), RESTORE)
                 })?;
             if let Some(root) = line.strip_prefix("root: ") {
                 if section.root.is_some() {
                     return Err(refuse(
-                        "the root is there twice".into(),
-                        "remove one; `repro lock` makes it right",
+                        "the root is given twice".into(),
+                        "remove one of them, then run `repro lock`",
                     ));
                 }
                 section.root = Some(digest_of(root).map_err(|message| refuse(message, RESTORE))?);
@@ -455,17 +452,14 @@ fn read(text: &str) -> Result<BTreeMap<Option<String>, Section>, ValueError> {
                 section.seed = unescape(seed);
                 continue;
             }
-            let told = line.strip_prefix(TELLS);
+            let marked = line.strip_prefix(EMBEDS);
             let (name, artifact) =
-                node(told.unwrap_or(line)).map_err(|message| refuse(message, RESTORE))?;
+                node(marked.unwrap_or(line)).map_err(|message| refuse(message, RESTORE))?;
             if section.nodes.contains_key(&name) {
-                return Err(refuse(
-                    format!("`{name}` is there twice"),
-                    "remove the line that is out of date",
-                ));
+                return Err(refuse(format!("`{name}` is given twice"), "remove the outdated line"));
             }
-            if told.is_some() {
-                section.telling.insert(name.clone());
+            if marked.is_some() {
+                section.embedding.insert(name.clone());
             }
             section.nodes.insert(name, artifact);
         }
@@ -473,8 +467,8 @@ fn read(text: &str) -> Result<BTreeMap<Option<String>, Section>, ValueError> {
     if !versioned {
         return Err(ValueError::at(
             None,
-            "the lock is empty",
-            Some("remove the file; `repro lock` writes one".into()),
+            "the lock file is empty",
+            Some("remove the file, then run `repro lock`".into()),
         ));
     }
     Ok(sections)
@@ -501,7 +495,7 @@ fn node(line: &str) -> Result<(String, Artifact), String> {
             .rsplit_once('=')
             .ok_or_else(|| format!("`{}` is not `file=digest`", shown(word)))?;
         if artifact.insert(name_of(file)?, content_of(digest)?).is_some() {
-            return Err(format!("`{}` of `{name}` is there twice", shown(file)));
+            return Err(format!("`{}` of `{name}` is given twice", shown(file)));
         }
     }
     Ok((name, artifact))
@@ -515,7 +509,7 @@ fn digest_of(hex: &str) -> Result<Digest, String> {
     Digest::from_str(hex).map_err(|_| format!("`{}` is not 64 hex digits", shown(hex)))
 }
 
-/// What is quoted of a text that may be anything.
+/// Shortens and escapes a text from the file for a message.
 fn shown(text: &str) -> String {
     const LONGEST: usize = 60;
     let start: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
@@ -536,7 +530,7 @@ mod tests {
 
     fn nodes() -> BTreeMap<String, Artifact> {
         let net = |bytes| artifact(&[("net.safetensors", bytes), ("history.csv", "losses")]);
-        let report = artifact(&[("report.md", "of all that")]);
+        let report = artifact(&[("report.md", "root")]);
         [
             ("nets@end=b", net("b")),
             ("nets@end=a", net("a")),
@@ -547,7 +541,7 @@ mod tests {
         .into()
     }
 
-    fn telling() -> BTreeSet<String> {
+    fn embedding() -> BTreeSet<String> {
         ["report".to_owned()].into()
     }
 
@@ -559,7 +553,7 @@ mod tests {
             [("data".to_owned(), artifact(&[("data.json", "{}")]))].into(),
             BTreeSet::new(),
         );
-        lock.set(Some("ci"), nodes(), telling());
+        lock.set(Some("ci"), nodes(), embedding());
         lock
     }
 
@@ -567,21 +561,21 @@ mod tests {
         Lockfile::parse("pipeline.lock", text).unwrap()
     }
 
-    fn told(diagnostic: &Diagnostic) -> String {
+    fn shown_with_hint(diagnostic: &Diagnostic) -> String {
         format!("{diagnostic}\nhint: {}", diagnostic.hint.as_deref().unwrap_or("none"))
     }
 
-    /// What `ci` is refused for, with these nodes in the plan.
+    /// The error for `ci` with these nodes in the plan.
     fn refusal(lock: &Lockfile, nodes: &[&str]) -> String {
-        told(&lock.expected(Some("ci"), &nodes.iter().copied().collect()).unwrap_err())
+        shown_with_hint(&lock.expected(Some("ci"), &nodes.iter().copied().collect()).unwrap_err())
     }
 
     const NODES: [&str; 4] = ["data", "nets@end=a", "nets@end=b", "report"];
 
     #[test]
-    fn two_digests_that_have_changed_places_are_named() {
+    fn two_swapped_digests_are_named() {
         let mut lock = Lockfile::new("pipeline.lock");
-        lock.set(None, nodes(), telling());
+        lock.set(None, nodes(), embedding());
         let swapped =
             lock.to_string().replace("nets@end=a ", "X ").replace("nets@end=b ", "nets@end=a ");
         let lock = Lockfile::parse("pipeline.lock", &swapped.replace("X ", "nets@end=b ")).unwrap();
@@ -600,7 +594,7 @@ mod tests {
     }
 
     #[test]
-    fn another_seed_than_the_locked_one_is_named() {
+    fn another_seed_than_the_locked_one_is_an_error() {
         let mut lock = lock();
         lock.check_seed(Some("ci"), "1").unwrap();
         lock.set_seed(Some("ci"), "a b");
@@ -617,12 +611,12 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_reads_well() {
+    fn the_text_of_a_lock_file() {
         insta::assert_snapshot!(lock().to_string());
     }
 
     #[test]
-    fn a_lock_survives_its_file_whatever_the_order_of_its_lines() {
+    fn a_lock_file_is_read_back_with_its_lines_in_any_order() {
         let text = lock().to_string();
         assert_eq!(parse(&text).to_string(), text);
         assert_eq!(parse(&text.replace('\n', "\r\n")).to_string(), text);
@@ -639,7 +633,7 @@ mod tests {
     }
 
     #[test]
-    fn one_profile_is_locked_and_the_others_stay_even_where_their_root_is_wrong() {
+    fn locking_one_profile_keeps_the_others_even_with_a_wrong_root() {
         let text = lock().to_string();
         let quick = text.split_once("[profile quick]").unwrap().1;
         let broken = text.replace(quick, &quick.replace("data.json=", "other.json="));
@@ -648,61 +642,63 @@ mod tests {
         changed.insert("nets@end=b".to_owned(), artifact(&[("net.safetensors", "other")]));
         changed.insert("nets@end=c".to_owned(), artifact(&[]));
         changed.remove("data");
-        assert_eq!(lock.set(Some("ci"), changed, telling()).1, 3, "one changed, one new, one gone");
+        assert_eq!(
+            lock.set(Some("ci"), changed, embedding()).1,
+            3,
+            "one changed, one added, one removed"
+        );
         let quick = |text: &str| text.split_once("[profile quick]").unwrap().1.to_owned();
         assert_eq!(quick(&lock.to_string()), quick(&broken));
         let diagnostic = lock.expected(Some("quick"), &["data"].into()).unwrap_err();
         assert!(
-            diagnostic.message.starts_with("the root of [profile quick] is not that of its lines"),
+            diagnostic.message.starts_with("the root of [profile quick] does not match its lines"),
             "{diagnostic}"
         );
     }
 
     #[test]
-    fn the_pipeline_without_a_profile_is_not_a_profile_called_no_profile() {
+    fn no_profile_is_not_a_profile_named_no_profile() {
         let mut lock = Lockfile::new("pipeline.lock");
-        lock.set(None, nodes(), telling());
+        lock.set(None, nodes(), embedding());
         assert!(lock.to_string().contains("\n[no profile]\n"));
         let lock = parse(&lock.to_string());
         assert!(lock.expected(None, &NODES.into()).is_ok());
         assert!(lock.expected(Some("no profile"), &NODES.into()).is_err());
         let diagnostic = Lockfile::new("pipeline.lock").expected(None, &NODES.into()).unwrap_err();
-        assert_eq!(diagnostic.hint.as_deref(), Some("`repro run`, then `repro lock` adds it"));
+        assert_eq!(diagnostic.hint.as_deref(), Some("run `repro run`, then `repro lock`"));
     }
 
     #[test]
-    fn any_change_of_an_output_is_seen_in_the_root_and_a_name_or_a_report_is_not() {
-        let root = |nodes| lock().set(Some("ci"), nodes, telling()).0;
-        let mut seen = vec![root(nodes())];
+    fn the_root_changes_with_every_output_but_not_with_names_or_reports() {
+        let root = |nodes| lock().set(Some("ci"), nodes, embedding()).0;
+        let mut roots = vec![root(nodes())];
         let mut change = |change: &dyn Fn(&mut BTreeMap<String, Artifact>)| {
             let mut changed = nodes();
             change(&mut changed);
-            seen.push(root(changed));
+            roots.push(root(changed));
         };
         change(&|nodes| _ = nodes.remove("data"));
         change(&|nodes| _ = nodes.insert("data".into(), artifact(&[("data.json", "{}")])));
         change(&|nodes| _ = nodes.insert("more".into(), artifact(&[])));
-        change(&|nodes| {
-            _ = nodes.insert("report2".into(), artifact(&[("report.md", "of all that")]))
-        });
+        change(&|nodes| _ = nodes.insert("report2".into(), artifact(&[("report.md", "root")])));
         change(&|nodes| {
             _ = nodes
                 .get_mut("nets@end=a")
                 .unwrap()
                 .insert("history.csv".into(), Digest::of(b"").into())
         });
-        seen.sort_unstable();
-        seen.dedup();
-        assert_eq!(seen.len(), 6);
+        roots.sort_unstable();
+        roots.dedup();
+        assert_eq!(roots.len(), 6);
         let mut same = nodes();
-        same.insert("report".into(), artifact(&[("report.md", "of something else")]));
+        same.insert("report".into(), artifact(&[("report.md", "other")]));
         let data = same.remove("data").unwrap();
         same.insert("images".into(), data);
         assert_eq!(root(same), root(nodes()));
     }
 
     #[test]
-    fn what_tells_the_root_is_held_to_its_line_though_it_is_no_part_of_it() {
+    fn outputs_with_the_root_are_checked_though_they_are_not_part_of_it() {
         let text = lock().to_string();
         let report = nodes()["report"]["report.md"].to_string();
         let edited = parse(&text.replace(&report, &Digest::of(b"another").to_string()));
@@ -712,45 +708,45 @@ mod tests {
     }
 
     #[test]
-    fn an_edited_line_or_a_lost_root_is_refused() {
+    fn an_edited_line_or_a_missing_root_is_an_error() {
         let text = lock().to_string();
         let edited = text.replacen("history.csv", "histories.csv", 1);
         insta::assert_snapshot!(refusal(&parse(&edited), &NODES), @r"
-        pipeline.lock:5:1: the root of [profile ci] is not that of its lines: a line was lost, added or edited
-        hint: restore the file, or `repro lock --profile ci` locks what the cache has now
+        pipeline.lock:5:1: the root of [profile ci] does not match its lines: a line was removed, added or edited
+        hint: restore the file, or run `repro lock --profile ci` to lock the cached results
         ");
         let root = text.lines().find(|line| line.starts_with("root: ")).unwrap();
         insta::assert_snapshot!(refusal(&parse(&text.replacen(&format!("{root}\n"), "", 1)), &NODES), @r"
-        pipeline.lock:4:1: the root of [profile ci] is not that of its lines: a line was lost, added or edited
-        hint: restore the file, or `repro lock --profile ci` locks what the cache has now
+        pipeline.lock:4:1: the root of [profile ci] does not match its lines: a line was removed, added or edited
+        hint: restore the file, or run `repro lock --profile ci` to lock the cached results
         ");
     }
 
     #[test]
-    fn a_lock_of_other_nodes_than_the_plans_is_refused() {
+    fn a_lock_file_with_other_nodes_than_the_plan_is_an_error() {
         insta::assert_snapshot!(refusal(&lock(), &["data", "nets@end=a", "nets@end=b", "nets@end=c", "report", "tables"]), @r"
-        pipeline.lock: [profile ci] lacks `nets@end=c` (2 nodes in all)
-        hint: `repro lock --profile ci` locks what the cache has now
+        pipeline.lock: [profile ci] has no entry for `nets@end=c` (2 nodes missing)
+        hint: run `repro lock --profile ci` to lock the cached results
         ");
         insta::assert_snapshot!(refusal(&lock(), &["data"]), @r"
-        pipeline.lock: [profile ci] has `nets@end=a`, which the pipeline has not (3 nodes in all)
-        hint: `repro lock --profile ci` locks what the cache has now
+        pipeline.lock: [profile ci] has `nets@end=a`, which is not in the pipeline (3 nodes too many)
+        hint: run `repro lock --profile ci` to lock the cached results
         ");
         insta::assert_snapshot!(refusal(&Lockfile::new("pipeline.lock"), &NODES), @r"
-        pipeline.lock: [profile ci] is not in the lock
-        hint: `repro run --profile ci`, then `repro lock --profile ci` adds it
+        pipeline.lock: there is no section [profile ci]
+        hint: run `repro run --profile ci`, then `repro lock --profile ci`
         ");
     }
 
     #[test]
-    fn what_is_no_lock_is_refused_with_place_and_hint() {
-        let case = |text: &str| told(&Lockfile::parse("pipeline.lock", text).unwrap_err());
+    fn an_invalid_lock_file_is_an_error_with_location_and_hint() {
+        let case = |text: &str| shown_with_hint(&Lockfile::parse("pipeline.lock", text).unwrap_err());
         let good = lock().to_string();
         let (head, ci) = good.split_once("[profile ci]\n").unwrap();
         let with =
             |line: &str| case(&good.replace("[profile ci]\n", &format!("[profile ci]\n{line}\n")));
         let digest = Digest::of(b"");
-        let faults = [
+        let errors = [
             case(""),
             case("# a comment\n"),
             case("stages: {}\n"),
@@ -768,11 +764,11 @@ mod tests {
             with(&format!("root: {digest}")),
             with(&format!("nets@end=c {}\u{1b}[2J", "x".repeat(500))),
         ];
-        insta::assert_snapshot!(faults.join("\n"));
+        insta::assert_snapshot!(errors.join("\n"));
     }
 
     #[test]
-    fn differences_name_node_file_and_both_digests() {
+    fn mismatches_name_node_file_and_both_digests() {
         let lock = lock();
         let expected = lock.expected(Some("ci"), &NODES.into()).unwrap();
         assert_eq!(expected.differences("nets@end=a", &nodes()["nets@end=a"]), []);
@@ -786,7 +782,7 @@ mod tests {
           `nets@end=a`, `history.csv`: expected 31582e470d5f57ef22db8d0a3f900e5438db2923092f4a09364e5f05e270787e, found no such file
           `nets@end=a`, `more.csv`: expected no such file, found af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262
           `nets@end=a`, `net.safetensors`: expected 17762fddd969a453925d65717ac3eea21320b66b54342fde15128d6caf21215f, found 3f796163ebf94718de1cd7582655c012f995c06f1e6970ea2bdc15bcd88a324a
-        hint: what was found is kept (`repro show nets@end=a`); if it is meant, `repro lock --profile ci` expects it from now on
+        hint: the new outputs are in the cache (see `repro show nets@end=a`); if the change is intended, run `repro lock --profile ci`
         ");
         let error = expected.refuse(&differences[..1]).unwrap_err();
         assert!(
@@ -810,21 +806,21 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn any_names_survive_the_file(nodes in prop::collection::btree_map(
+        fn any_names_are_read_back(nodes in prop::collection::btree_map(
             "[a-z]{1,3}(@\\PC{0,6}=[ \\PC\\s%]{0,8})?",
             prop::collection::btree_map("[a-z.=% \\n\u{a0}/]{0,6}", content(), 0..3),
             0..4,
         )) {
-            let telling: BTreeSet<String> = nodes.keys().step_by(2).cloned().collect();
+            let embedding: BTreeSet<String> = nodes.keys().step_by(2).cloned().collect();
             let mut lock = Lockfile::new("pipeline.lock");
-            lock.set(Some("ci"), nodes.clone(), telling.clone());
+            lock.set(Some("ci"), nodes.clone(), embedding.clone());
             let lock = parse(&lock.to_string());
             let section = &lock.sections[&Some("ci".to_owned())];
-            prop_assert_eq!((&section.nodes, &section.telling), (&nodes, &telling));
+            prop_assert_eq!((&section.nodes, &section.embedding), (&nodes, &embedding));
         }
 
         #[test]
-        fn no_text_makes_the_reader_panic(text in "(version: 2\n)?(> )?(\\[profile [a-z]{1,2}\\]\n|root: .{0,3}\n|[a-z%=@ ]{0,6}\n|\\PC{0,9}\n){0,6}") {
+        fn no_text_makes_the_parser_panic(text in "(version: 2\n)?(> )?(\\[profile [a-z]{1,2}\\]\n|root: .{0,3}\n|[a-z%=@ ]{0,6}\n|\\PC{0,9}\n){0,6}") {
             if let Err(diagnostic) = Lockfile::parse("pipeline.lock", &text) {
                 prop_assert!(diagnostic.hint.is_some(), "{}", diagnostic);
             }

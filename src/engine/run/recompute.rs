@@ -7,8 +7,8 @@
 use super::executor::{Executor, Outcome};
 use super::pool::{Ended, Pool};
 use crate::engine::cache::entry::Entry;
-use crate::engine::cache::store::{Store, digest_of_file};
-use crate::engine::key::Key;
+use crate::engine::cache::store::Store;
+use crate::engine::key::{Digest, Key};
 use crate::engine::stage::{Kind, Resources};
 use crate::fs;
 use anyhow::Result;
@@ -189,7 +189,7 @@ fn compare(store: &Store, subject: &Subject, folder: &Path) -> Result<Vec<Differ
         |file: &str, first: String| differences.push(Difference { file: file.to_owned(), first });
     for (file, stored) in &subject.entry.outputs {
         let path = again.join(file);
-        if path.is_file() && digest_of_file(&path)? == stored.digest {
+        if path.is_file() && Digest::of_file(&path)? == stored.digest {
             let executable = std::fs::metadata(&path).is_ok_and(|meta| fs::is_executable(&meta));
             if executable != stored.executable {
                 let [cached, written] =

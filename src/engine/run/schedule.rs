@@ -25,6 +25,7 @@ use crate::engine::stage::Resources;
 use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZero;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -411,7 +412,8 @@ impl<'a> Run<'a> {
                     }
                     _ => known,
                 };
-                self.plan.files.add_file(self.store, &self.plan.node(id).resolved.files)?;
+                let add = |path: &Path, digest| self.store.add_file(path, digest);
+                self.plan.files.add_files(&self.plan.node(id).resolved.files, add)?;
                 self.store.record_recipe(recipe)?;
                 if self.state[&id] == State::Ready {
                     self.set(id, State::Running);
@@ -1077,7 +1079,7 @@ stages:
         let error = ran.outcome.unwrap_err().downcast::<Error>().unwrap();
         assert_eq!(
             (error.to_string().as_str(), error.hint()),
-            ("`s` could not be had", Some("try later"))
+            ("`s` is unavailable", Some("try later"))
         );
     }
 

@@ -19,7 +19,7 @@ use crate::engine::cache::entry::Stored;
 use crate::engine::cache::store::Store;
 use crate::engine::key::{Artifact, Digest, Key};
 use crate::engine::spec::plan::{NodeId, Plan};
-use crate::engine::spec::sources::Files;
+use crate::engine::spec::sources::Sources;
 use crate::engine::stage::Declared;
 use crate::fs::Stat;
 use anyhow::{Context as _, Result};
@@ -128,7 +128,7 @@ impl Snapshot {
             };
             let files = &node.resolved.files[..];
             if !files.is_empty() && !declared.contains_key(files) {
-                declared.insert(files, plan.look_at_files(id)?);
+                declared.insert(files, plan.source_files(id)?);
             }
             if node.kind.exports() {
                 snapshot.exports.push((node.name.clone(), entry.artifact()));
@@ -174,7 +174,7 @@ impl Snapshot {
 
     /// Whether the project's files, the entries and the objects are as they were. What cannot be read is not: the run that
     /// makes its plan says why. Learns to know the entries' files.
-    pub fn holds(&mut self, store: &Store, files: &Files) -> bool {
+    pub fn holds(&mut self, store: &Store, files: &Sources) -> bool {
         let as_before = |(declared, was): &(Vec<Declared>, Artifact)| {
             files.artifact(declared).is_ok_and(|now| now == *was)
         };
@@ -240,7 +240,7 @@ mod tests {
     /// Whether the last snapshot is of `yaml` and holds.
     fn holds(bench: &TestSpace, yaml: &str) -> bool {
         let snapshot = Snapshot::read(&origin(yaml), &bench.store).unwrap();
-        snapshot.is_some_and(|mut snapshot| snapshot.holds(&bench.store, &Files::default()))
+        snapshot.is_some_and(|mut snapshot| snapshot.holds(&bench.store, &Sources::default()))
     }
 
     #[test]

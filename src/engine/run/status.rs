@@ -85,7 +85,7 @@ impl<'a> StatusChecker<'a> {
         };
         for &id in wanted {
             // All at once, before anything runs: what is edited later is a change during the run.
-            self.plan.look_at_files(id)?;
+            self.plan.source_files(id)?;
             self.plan.check_slots(id)?;
             let upstream = self.plan.node(id).upstream();
             if upstream.iter().all(|up| plan_status.artifacts.contains_key(up)) {

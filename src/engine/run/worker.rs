@@ -356,7 +356,7 @@ mod tests {
     fn a_slot_that_takes_a_folder_is_given_all_files_in_it() {
         let yaml =
             "stages: { a: { writer: { files: '' } }, b: { writer: { from: a, files: '' } } }";
-        let plan = Plan::new(&Pipeline::parse("toy.yaml", yaml).unwrap(), KINDS).unwrap();
+        let plan = Plan::new(&Pipeline::parse("test.yaml", yaml).unwrap(), KINDS).unwrap();
         let file = |name: &str| (name.to_owned(), Digest::of(name.as_bytes()).into());
         let made: Artifact = ["table.csv", "figures/b.svg", "figures/deep/a.svg"].map(file).into();
         let recipe = plan.recipe(NodeId(1), false, |_| &made).unwrap();

@@ -1,31 +1,33 @@
-//! From stages as written to nodes: stages put in order, grids expanded, references joined.
+//! Expansion of stages into nodes: sorting stages, expanding grids, joining references.
 //!
-//! A list where a parameter is expected is a grid axis. A reference `nets` or `nets@end=a` in a
-//! slot that takes one artifact stands for each matching instance; the axes it leaves open are
-//! inherited, and axes of the same name from several slots must agree (a natural join), so that a
-//! net is matched with the net of its own width, prior and pair. A slot that takes many inherits
-//! nothing and gathers all matching instances; but on an axis that the node has itself, by another
-//! input or a list of its own, only those of its own value, unless the reference names a value of
-//! that axis.
+//! A list in place of a parameter is a grid axis. A reference such as `nets` or `nets@end=a` in a slot
+//! for one node makes a node for each match. The node inherits the axes that the reference does not
+//! fix. Axes of the same name from several slots must agree (a natural join), so that a net is joined
+//! with the net of the same width, prior and pair. A slot for many nodes inherits no axes and gathers
+//! all matches. If the node has an axis of the matches by another input or a list of its own, the slot
+//! gathers only matches with the node's value, unless the reference fixes that axis.
 //!
-//! A kind may be open: then its stage names slots of its own under `inputs`, where a single reference takes one artifact and
-//! a list gathers many, and parameters of its own under `params`, each of which may be a grid axis.
+//! A stage of an open kind declares slots under `inputs`, where a single reference is a slot for one
+//! node and a list is a slot for many, and parameters under `params`, each of which can be an axis.
 
 use super::grid::{alternatives, combinations, is_grid, render, repeated, width};
 use super::pipeline::{OPEN_FIELDS, Pipeline, StageDecl};
 use super::reference::{NodeId, PlanNode, Reference};
 use crate::engine::error::Diagnostic;
-use crate::engine::located::{Location, Value, ValueError, YamlField, YamlNode, suggest};
+use crate::engine::located::{
+    Location, Value, ValueError, YamlField, YamlNode, nearest, read, suggest,
+};
+use crate::engine::resources::{RESOURCES, ResourceFields};
 use crate::engine::stage::{ALL, Arity, FILES, GATHERED, Kind, ResolvedStage, belongs};
 use serde_json::Value as Json;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-/// More nodes than this are taken for a mistake.
+/// The largest number of nodes; more are considered a mistake.
 pub(crate) const MAX_NODES: usize = 200_000;
 
-/// The nodes of `pipeline`, whose profile has been applied, over `kinds`; inputs before those that use them.
+/// The nodes of `pipeline`, whose profile has been applied; inputs come before their users.
 pub(crate) fn nodes(
     pipeline: &Pipeline,
     kinds: &[&'static dyn Kind],
@@ -45,7 +47,7 @@ struct Builder<'p> {
     instances: HashMap<&'p str, Vec<NodeId>>,
 }
 
-/// A partly joined instance: axis values so far, and the nodes in its slots.
+/// A partial join: its axis values, and the nodes in its slots.
 #[derive(Clone, Default)]
 struct Joined {
     axes: Vec<(String, String)>,
@@ -54,16 +56,16 @@ struct Joined {
 
 /// A slot of a stage: one of its kind, or an open one.
 struct Port<'p> {
-    /// In the plan and in recipes.
+    /// Its name in the plan and in recipes.
     name: Cow<'static, str>,
-    /// In pipeline.yaml.
+    /// Its field in pipeline.yaml.
     field: &'p str,
     arity: Arity,
     files: &'static [&'static str],
     written: Option<&'p YamlNode>,
 }
 
-/// The instances that one reference in a slot stands for; one at least.
+/// The nodes that match one reference in a slot; at least one.
 struct Found<'p> {
     text: &'p str,
     location: Option<Location>,
@@ -72,40 +74,39 @@ struct Found<'p> {
 }
 
 impl Found<'_> {
-    /// The axes that the reference leaves open, with the values that `node`, one of its instances,
-    /// has there.
+    /// The axes that the reference does not fix, with the values of `node`, one of the matches.
     fn open<'n>(&self, node: &'n PlanNode) -> impl Iterator<Item = &'n (String, String)> {
         node.axes.iter().filter(|(axis, _)| !self.reference.fixes(axis))
     }
 }
 
-/// What one reference in a slot that takes many gathers for each node of a stage.
+/// A reference in a slot for many nodes, and the nodes it gathers.
 struct Gather<'p> {
-    /// The slot, in the plan and in recipes.
+    /// The name of the slot in the plan and in recipes.
     slot: Cow<'static, str>,
-    /// The slot's field in pipeline.yaml.
+    /// The field of the slot in pipeline.yaml.
     field: &'p str,
     found: Found<'p>,
-    /// The axes that the nodes of the stage share with the instances.
+    /// The axes that the nodes of the stage share with the matches.
     shared: Vec<String>,
-    /// The instances by their values on those.
+    /// The matches by their values on these axes.
     by_values: HashMap<Vec<String>, Vec<NodeId>>,
 }
 
-/// The values on the axes `of`, of a node that has these.
+/// The values among `axes` on the axes named in `of`.
 fn values(axes: &[(String, String)], of: &[String]) -> Vec<String> {
     let value =
         |axis: &String| axes.iter().find(|(name, _)| name == axis).map(|(_, value)| value.clone());
     of.iter().filter_map(value).collect()
 }
 
-/// The field of an open kind that names its slots.
+/// The field of an open kind that declares slots.
 const INPUTS: &str = "inputs";
 
-/// The field of an open kind that holds parameters of the stage's own.
+/// The field of an open kind that declares parameters.
 const PARAMS: &str = "params";
 
-/// The parameters of a stage's own.
+/// The parameters that a stage of an open kind declares.
 fn own<'p>(stage: &'p StageDecl, kind: &dyn Kind) -> &'p [YamlField] {
     let field =
         if kind.is_open() { stage.fields.iter().find(|field| field.key == PARAMS) } else { None };
@@ -134,7 +135,7 @@ impl<'p> Builder<'p> {
                 let message =
                     format!("stage `{}`: unknown stage kind `{}`", stage.name, stage.kind);
                 self.diagnostic(
-                    stage.kind_place,
+                    stage.kind_location,
                     message,
                     suggest(&stage.kind, kinds.iter().map(|k| k.name())),
                 )
@@ -143,7 +144,8 @@ impl<'p> Builder<'p> {
         self.pipeline.stages.iter().map(find).collect()
     }
 
-    /// Stages in an order in which those referred to come first; refuses cycles and unknown names.
+    /// Sorts stages so that each comes after the stages it refers to. Fails on cycles and unknown
+    /// names.
     fn order(&self, kinds: &[&'static dyn Kind]) -> Result<Vec<usize>, Diagnostic> {
         let stages = &self.pipeline.stages;
         let index: HashMap<&str, usize> =
@@ -188,7 +190,7 @@ impl<'p> Builder<'p> {
         Ok(walk.order)
     }
 
-    /// The slots of a stage, with what is written in them.
+    /// The slots of a stage, with their values in pipeline.yaml.
     fn ports(
         &self,
         stage: &'p StageDecl,
@@ -240,8 +242,8 @@ impl<'p> Builder<'p> {
         Ok(ports)
     }
 
-    /// For a hint: the other stages whose outputs fit into `slot` of `user`.
-    fn makers(&self, user: &StageDecl, port: &Port) -> String {
+    /// A hint with the stages whose outputs fit into the slot `port` of `user`.
+    fn suggest_inputs(&self, user: &StageDecl, port: &Port) -> String {
         let fits = |kind: &&dyn Kind| {
             port.files == ALL || port.files.iter().all(|file| kind.outputs().contains(file))
         };
@@ -262,10 +264,10 @@ impl<'p> Builder<'p> {
             .filter(|kind| fits(kind))
             .map(|k| format!("`{}`", k.name()))
             .collect();
-        format!("it takes a stage of kind {}, and there is none", kinds.join(" or "))
+        format!("it needs a stage of kind {}, and there is none", kinds.join(" or "))
     }
 
-    /// The references written in a slot, with their places.
+    /// The references in a slot, with their locations.
     fn references(
         &self,
         stage: &'p StageDecl,
@@ -277,7 +279,11 @@ impl<'p> Builder<'p> {
                 return Ok(Vec::new());
             }
             let message = format!("stage `{}`: the input `{name}` is missing", stage.name);
-            return Err(self.diagnostic(stage.kind_place, message, Some(self.makers(stage, port))));
+            return Err(self.diagnostic(
+                stage.kind_location,
+                message,
+                Some(self.suggest_inputs(stage, port)),
+            ));
         };
         let text = |node: &'p YamlNode| {
             node.as_text().map(|text| (text, node.location)).ok_or_else(|| {
@@ -308,7 +314,7 @@ impl<'p> Builder<'p> {
         }
     }
 
-    /// Makes the instances of one stage.
+    /// Adds the nodes of one stage.
     fn expand(&mut self, stage: &'p StageDecl, kind: &'static dyn Kind) -> Result<(), Diagnostic> {
         let (mut joined, mut gathering) = (vec![Joined::default()], Vec::new());
         for port in self.ports(stage, kind)? {
@@ -331,12 +337,13 @@ impl<'p> Builder<'p> {
         let first = self.nodes.len();
         let mut names = HashSet::new();
         let combinations = combinations(&axes);
-        // Once for all nodes that ask the same of different inputs.
-        let questions =
-            combinations.iter().map(|combination| self.resolved(stage, kind, combination));
-        let questions: Vec<Arc<ResolvedStage>> = questions.collect::<Result<_, _>>()?;
+        // Nodes that differ only in their inputs share the result.
+        let resources = self.resources(stage)?;
+        let resolve = |combination: &Vec<_>| self.resolve(stage, kind, combination, &resources);
+        let resolved: Vec<Arc<ResolvedStage>> =
+            combinations.iter().map(resolve).collect::<Result<_, _>>()?;
         // All nodes of a stage have the same axes.
-        let axes_of_all = match (joined.first(), combinations.first(), questions.first()) {
+        let axes_of_all = match (joined.first(), combinations.first(), resolved.first()) {
             (Some(joined), Some(combination), Some(resolved)) => {
                 self.axes_of(stage, kind, joined, combination, resolved)?
             }
@@ -347,7 +354,7 @@ impl<'p> Builder<'p> {
             .map(|(slot, field, found)| self.gather(slot, field, found, &axes_of_all));
         let gathers: Vec<Gather> = gathers.collect();
         for joined in &joined {
-            for (combination, resolved) in combinations.iter().zip(&questions) {
+            for (combination, resolved) in combinations.iter().zip(&resolved) {
                 let lies = self.axes_of(stage, kind, joined, combination, resolved)?;
                 let values: Vec<String> =
                     lies.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
@@ -398,7 +405,7 @@ impl<'p> Builder<'p> {
         self.diagnostic(value.location.or(stage.location), message, Some(hint.into()))
     }
 
-    /// The instances that each reference in a slot stands for.
+    /// The nodes that match each reference in a slot.
     fn find(&self, stage: &'p StageDecl, port: &Port<'p>) -> Result<Vec<Found<'p>>, Diagnostic> {
         let mut all = Vec::new();
         for (text, location) in self.references(stage, port)? {
@@ -428,24 +435,28 @@ impl<'p> Builder<'p> {
                 .kind
                 .outputs_for(&maker.resolved.params)
                 .map_err(|e| ValueError::new(format!("{e:#}")));
-            // What is in files is known when they are looked at.
+            // `None` for kinds whose outputs are the declared files, which are not listed yet.
             let made = made.map_err(|error| self.error(stage, &error))?;
             let lacks = |file: &&&str| {
                 made.as_ref().is_some_and(|made| !made.iter().any(|made| belongs(made, file)))
             };
             if let Some(missing) = port.files.iter().find(lacks) {
                 let message = format!(
-                    "stage `{}`: `{}` takes `{missing}`, which `{}` does not make",
+                    "stage `{}`: `{}` needs the output `{missing}`, which `{}` does not have",
                     stage.name, port.field, reference.stage
                 );
-                return Err(self.diagnostic(location, message, Some(self.makers(stage, port))));
+                return Err(self.diagnostic(
+                    location,
+                    message,
+                    Some(self.suggest_inputs(stage, port)),
+                ));
             }
             all.push(Found { text, location, reference, nodes });
         }
         Ok(all)
     }
 
-    /// What a slot that takes many gathers for nodes that lie on `axes`.
+    /// Prepares gathering for nodes on `axes`.
     fn gather(
         &self,
         slot: Cow<'static, str>,
@@ -464,7 +475,7 @@ impl<'p> Builder<'p> {
         Gather { slot, field, found, shared, by_values }
     }
 
-    /// What fills the slots of the node that lies on `axes`.
+    /// The nodes in all slots of the node with these axis values.
     #[expect(clippy::type_complexity, reason = "the type of the field that it is for")]
     fn inputs(
         &self,
@@ -490,7 +501,8 @@ impl<'p> Builder<'p> {
                     pairs.join(", ")
                 );
                 let hint = format!(
-                    "`{name}` has that by another input or a list; compare the grids, or name a value here"
+                    "the value comes from another input or a list of `{name}`; \
+                     compare the grids, or name a value here"
                 );
                 return Err(self.diagnostic(found.location, message, Some(hint)));
             };
@@ -500,8 +512,7 @@ impl<'p> Builder<'p> {
         Ok(inputs.into_iter().collect())
     }
 
-    /// Fills a slot that takes one: each partial join goes on with each instance that has its
-    /// values.
+    /// Fills a slot for one node: combines each partial join with each match that agrees with it.
     fn join(
         &self,
         stage: &'p StageDecl,
@@ -512,7 +523,7 @@ impl<'p> Builder<'p> {
         let open = |id: &NodeId| -> Vec<(String, String)> {
             found.open(&self.nodes[id.0]).cloned().collect()
         };
-        // All candidates of a slot have the same axes, and so have all partial joins: index by the axes they share.
+        // All matches have the same axes, and so have all partial joins: index by the shared axes.
         let known: HashSet<String> = joined[0].axes.iter().map(|(axis, _)| axis.clone()).collect();
         let shared =
             |axes: &[(String, String)], other: &HashSet<String>| -> BTreeMap<String, String> {
@@ -556,7 +567,7 @@ impl<'p> Builder<'p> {
         self.diagnostic(location, message, Some("shorten its lists".into()))
     }
 
-    /// The parameter fields with the values each can take, and the number of nodes that makes.
+    /// The values of each parameter field, and the number of nodes of the stage.
     #[expect(clippy::type_complexity, reason = "fields and their values, used once, just below")]
     fn axes(
         &self,
@@ -568,6 +579,7 @@ impl<'p> Builder<'p> {
         let is_slot = |field: &YamlField| {
             kind.slots().iter().any(|slot| slot.name == field.key)
                 || (kind.is_open() && field.key == INPUTS)
+                || field.key == RESOURCES
         };
         let is_spread = |field: &YamlField| !own.is_empty() && field.key == PARAMS;
         let mut axes = Vec::new();
@@ -594,7 +606,7 @@ impl<'p> Builder<'p> {
         Ok((axes, count))
     }
 
-    /// The axes of an instance, those of its inputs first, with its values.
+    /// The axes and values of a node; those of its inputs come first.
     fn axes_of(
         &self,
         stage: &StageDecl,
@@ -608,7 +620,7 @@ impl<'p> Builder<'p> {
         for (field, value) in combination.iter().filter(|(field, _)| is_axis(kind, own, field)) {
             if axes.iter().any(|(axis, _)| *axis == field.key) {
                 let message = format!(
-                    "stage `{}`: the axis `{}` comes from its inputs already",
+                    "stage `{}`: its inputs already have the axis `{}`",
                     stage.name, field.key
                 );
                 return Err(self.diagnostic(
@@ -619,7 +631,7 @@ impl<'p> Builder<'p> {
             }
             let (is_own, given) = (is_own(own, field), resolved.full.get(&field.key));
             let text = match (value.as_text(), given) {
-                // What is given to a program as it is written is called so.
+                // A value that is passed to a program as written is named as written.
                 (Some(text), _) if is_own || given.and_then(Json::as_str) == Some(text) => {
                     text.to_owned()
                 }
@@ -633,18 +645,27 @@ impl<'p> Builder<'p> {
         Ok(axes)
     }
 
-    /// What an instance asks, but for its inputs.
-    fn resolved(
+    /// The field `resources` of a stage.
+    fn resources(&self, stage: &StageDecl) -> Result<ResourceFields, Diagnostic> {
+        let Some(field) = stage.fields.iter().find(|field| field.key == RESOURCES) else {
+            return Ok(ResourceFields::default());
+        };
+        read(&field.value).map_err(|error: ValueError| self.error(stage, &error.under(RESOURCES)))
+    }
+
+    /// Resolves the parameters of a node.
+    fn resolve(
         &self,
         stage: &StageDecl,
         kind: &'static dyn Kind,
         combination: &[(&YamlField, &YamlNode)],
+        resources: &ResourceFields,
     ) -> Result<Arc<ResolvedStage>, Diagnostic> {
         let own = own(stage, kind);
         let (mut fields, mut params) = (Vec::new(), Vec::new());
         for (field, value) in combination {
             let to = if is_own(own, field) { &mut params } else { &mut fields };
-            // Field by field: the list that the value is from may be long.
+            // Copies single values, since the list that contains them can be long.
             to.push(YamlField {
                 key: field.key.clone(),
                 location: field.location,
@@ -657,40 +678,37 @@ impl<'p> Builder<'p> {
             .map(|param: &YamlField| (param.key.clone(), text(&param.value)))
             .collect();
         if !params.is_empty() {
-            let value = YamlNode { location: stage.kind_place, value: Value::Map(params) };
-            fields.push(YamlField { key: PARAMS.to_owned(), location: stage.kind_place, value });
+            let value = YamlNode { location: stage.kind_location, value: Value::Map(params) };
+            fields.push(YamlField { key: PARAMS.to_owned(), location: stage.kind_location, value });
         }
-        let fields = YamlNode { location: stage.kind_place, value: Value::Map(fields) };
+        let fields = YamlNode { location: stage.kind_location, value: Value::Map(fields) };
         let mut resolved =
             kind.resolve(&fields, &self.pipeline.invocation).map_err(|mut error| {
-                let slots = kind.slots().iter().map(|s| s.name);
-                if let Some(name) = error
-                    .message
-                    .strip_prefix("unknown field `")
-                    .and_then(|rest| rest.strip_suffix('`'))
-                    && error.path.is_empty()
+                if let Some(name) = error.unknown_field.as_deref().filter(|_| error.path.is_empty())
                 {
                     // Unquoted, `{ a: nets@end=a,pair=1 }` is two fields.
                     let quotes = || {
                         name.contains('=')
                             .then(|| "write a reference with a comma in quotes".to_owned())
                     };
-                    let near = suggest(name, slots).filter(|hint| hint.starts_with("did you mean"));
+                    let slot = nearest(name, kind.slots().iter().map(|slot| slot.name));
+                    let near = slot.map(|slot| format!("did you mean `{slot}`?"));
                     error.hint = quotes().or(near).or(error.hint);
                 }
                 self.error(stage, &error)
             })?;
         full.into_iter().for_each(|(name, value)| _ = resolved.full.entry(name).or_insert(value));
+        resolved.resources = resources.apply(resolved.resources);
         Ok(Arc::new(resolved))
     }
 }
 
-/// Whether `field` is one of the stage's own parameters.
+/// Whether `field` is a parameter that the stage declares.
 fn is_own(own: &[YamlField], field: &YamlField) -> bool {
     own.iter().any(|entry| std::ptr::eq(entry, field))
 }
 
-/// Whether the values of `field` are those of a grid axis.
+/// Whether `field` is a grid axis.
 fn is_axis(kind: &dyn Kind, own: &[YamlField], field: &YamlField) -> bool {
     is_grid(&field.value) && (is_own(own, field) || !kind.lists().contains(&field.key.as_str()))
 }
@@ -702,7 +720,7 @@ enum Visit {
     Closed,
 }
 
-/// Depth-first walk over stages; an explicit stack, so that a long chain of stages cannot overflow it.
+/// Depth-first search over stages. Its stack is explicit: a long chain of stages cannot overflow it.
 struct Walk<'a> {
     uses: &'a [Vec<usize>],
     state: Vec<Visit>,
@@ -711,7 +729,8 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Puts `start` and all it uses into `order`; on a circle gives it, its first stage repeated at the end.
+    /// Appends `start` and its upstream to `order`. Fails with a cycle, whose first stage is repeated
+    /// at the end.
     fn visit(&mut self, start: usize) -> Result<(), Vec<usize>> {
         if self.state[start] != Visit::Unseen {
             return Ok(());
@@ -739,5 +758,300 @@ impl Walk<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::spec::plan::Plan;
+    use crate::engine::testing::{id, plan};
+
+    const ENDS: &str = "
+stages:
+  s: { source: { text: x, width: [1, 2], end: [a, b] } }
+  p: { pair: { left: s@end=a, right: s@end=b } }
+";
+
+    fn names(yaml: &str) -> Vec<String> {
+        plan(yaml).unwrap().nodes.into_iter().map(|node| node.name).collect()
+    }
+
+    fn refusal(yaml: &str) -> (String, Option<String>) {
+        let diagnostic = plan(yaml).err().unwrap_or_else(|| panic!("accepted: {yaml}"));
+        (diagnostic.to_string(), diagnostic.hint)
+    }
+
+    /// By slot, the names of the nodes in it.
+    fn inputs<'a>(plan: &'a Plan, name: &str) -> Vec<(&'a str, Vec<&'a str>)> {
+        let slots = plan.node(id(plan, name)).inputs.iter();
+        slots
+            .map(|(slot, ids)| {
+                (&**slot, ids.iter().map(|id| plan.node(*id).name.as_str()).collect())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn lists_expand_in_file_order_and_the_last_varies_fastest() {
+        assert_eq!(
+            names("stages: { s: { source: { width: [2, 1], text: [x, v] } } }"),
+            ["s@width=2,text=x", "s@width=2,text=v", "s@width=1,text=x", "s@width=1,text=v"]
+        );
+    }
+
+    #[test]
+    fn a_list_inside_a_mapping_is_a_grid_and_a_single_field_is_not_named() {
+        assert_eq!(
+            names(
+                "stages: { s: { source: { text: x, style: [plain, { framed: { by: [1, 2] } }] } } }"
+            ),
+            ["s@style=plain", "s@style=framed-1", "s@style=framed-2"]
+        );
+        assert_eq!(
+            names(
+                "stages: { s: { source: { text: x, style: { framed: { by: [1, 2], round: true } } } } }"
+            ),
+            ["s@style=framed-by-1-round-true", "s@style=framed-by-2-round-true"]
+        );
+    }
+
+    #[test]
+    fn a_list_of_one_value_is_an_axis_and_a_single_value_is_not() {
+        assert_eq!(names("stages: { s: { source: { text: x } } }"), ["s"]);
+        assert_eq!(names("stages: { s: { source: { text: [x] } } }"), ["s@text=x"]);
+    }
+
+    #[test]
+    fn axes_of_the_same_name_are_joined_and_fixed_axes_are_not_inherited() {
+        let plan = plan(ENDS).unwrap();
+        let pairs: Vec<_> = plan.nodes[4..].iter().map(|node| node.name.as_str()).collect();
+        assert_eq!(pairs, ["p@width=1", "p@width=2"]);
+        assert_eq!(
+            inputs(&plan, "p@width=2"),
+            [("left", vec!["s@width=2,end=a"]), ("right", vec!["s@width=2,end=b"])]
+        );
+    }
+
+    #[test]
+    fn axes_that_are_not_shared_are_crossed() {
+        let yaml = "
+stages:
+  s: { source: { text: [x, v] } }
+  t: { source: { text: z, width: [1, 2] } }
+  p: { pair: { left: s, right: t, note: [k, m] } }
+";
+        assert_eq!(
+            names(yaml)[4..],
+            [
+                "p@text=x,width=1,note=k",
+                "p@text=x,width=1,note=m",
+                "p@text=x,width=2,note=k",
+                "p@text=x,width=2,note=m",
+                "p@text=v,width=1,note=k",
+                "p@text=v,width=1,note=m",
+                "p@text=v,width=2,note=k",
+                "p@text=v,width=2,note=m",
+            ]
+        );
+    }
+
+    #[test]
+    fn inputs_without_a_common_axis_value_are_an_error() {
+        let yaml = "
+stages:
+  s: { source: { text: x, width: [1, 2] } }
+  t: { source: { text: x, width: [3, 4] } }
+  p: { pair: { left: s, right: t } }
+";
+        let (message, hint) = refusal(yaml);
+        assert_eq!(message, "test.yaml:5:3: stage `p`: its inputs have no axis values in common");
+        assert_eq!(hint.as_deref(), Some("compare the grids of the stages it uses"));
+    }
+
+    #[test]
+    fn a_slot_for_many_nodes_gathers_each_match_once_and_inherits_no_axis() {
+        let plan =
+            plan(&format!("{ENDS}  g: {{ gather: {{ all: [p, s@end=a, s@width=1] }} }}")).unwrap();
+        let all =
+            vec!["p@width=1", "p@width=2", "s@width=1,end=a", "s@width=2,end=a", "s@width=1,end=b"];
+        assert_eq!(inputs(&plan, "g"), [("all", all)]);
+    }
+
+    #[test]
+    fn a_slot_for_many_nodes_gathers_the_nodes_with_the_values_of_its_own_axes() {
+        let plan =
+            plan(&format!("{ENDS}  g: {{ gather: {{ all: [p, s@width=1], width: [1, 2] }} }}"))
+                .unwrap();
+        let named = ["s@width=1,end=a", "s@width=1,end=b"];
+        assert_eq!(inputs(&plan, "g@width=1"), [("all", vec!["p@width=1", named[0], named[1]])]);
+        assert_eq!(inputs(&plan, "g@width=2"), [("all", vec!["p@width=2", named[0], named[1]])]);
+        let (message, hint) =
+            refusal(&format!("{ENDS}  g: {{ gather: {{ all: p, width: [1, 3] }} }}"));
+        assert_eq!(message, "test.yaml:5:23: stage `g`: no instance of `all: p` has `width=3`");
+        assert!(hint.is_some_and(|hint| hint.ends_with("compare the grids, or name a value here")));
+    }
+
+    #[test]
+    fn an_optional_input_may_be_missing_and_a_required_one_may_not() {
+        let with =
+            plan("stages: { s: { source: { text: x } }, p: { pair: { left: s } } }").unwrap();
+        assert_eq!(inputs(&with, "p"), [("left", vec!["s"])]);
+        let (message, hint) =
+            refusal("stages: { s: { source: { text: x } }, p: { pair: { right: s } } }");
+        assert_eq!(message, "test.yaml:1:44: stage `p`: the input `left` is missing");
+        assert_eq!(hint.as_deref(), Some("write `left: s`"));
+    }
+
+    #[test]
+    fn stages_may_be_in_any_order_and_nodes_come_after_their_inputs() {
+        let yaml = "
+stages:
+  g: { gather: { all: [p, s] } }
+  p: { pair: { left: s } }
+  s: { source: { text: x } }
+";
+        assert_eq!(names(yaml), ["s", "p", "g"]);
+    }
+
+    #[test]
+    fn a_cycle_is_printed_from_stage_to_stage() {
+        let yaml = "
+stages:
+  s: { source: { text: x } }
+  a: { pair: { left: s, right: c } }
+  b: { pair: { left: a } }
+  c: { gather: { all: [s, b] } }
+";
+        let (message, hint) = refusal(yaml);
+        assert_eq!(message, "test.yaml:4:3: the stages go round in a circle: a -> c -> b -> a");
+        assert_eq!(hint.as_deref(), Some("one of them must not use the next; `a` is the first"));
+        let (message, _) = refusal("stages: { a: { pair: { left: a } } }");
+        assert_eq!(message, "test.yaml:1:11: the stages go round in a circle: a -> a");
+    }
+
+    #[test]
+    fn an_unresolvable_stage_is_an_error_with_location_and_hint() {
+        let case = |stages: &str, message: &str, hint: Option<&str>| {
+            let (actual, help) =
+                refusal(&format!("stages:\n  s: {{ source: {{ text: x }} }}\n{stages}"));
+            assert_eq!((actual.as_str(), help.as_deref()), (message, hint));
+        };
+        case(
+            "  p: { pear: { left: s } }",
+            "test.yaml:3:8: stage `p`: unknown stage kind `pear`",
+            Some("did you mean `pair`?"),
+        );
+        case(
+            "  p: { pair: { left: t } }",
+            "test.yaml:3:22: stage `p`: `left` names no stage: `t`",
+            Some("known: `p`, `s`"),
+        );
+        case(
+            "  p: { pair: { left: s@width=2 } }",
+            "test.yaml:3:22: stage `p`: no instance matches `left: s@width=2`",
+            Some("known: `s`"),
+        );
+        case(
+            "  p: { pair: { left: [s, s] } }",
+            "test.yaml:3:22: stage `p`: `left` must name a stage, not a list",
+            Some("write `left: STAGE`, or `left: STAGE@axis=value` for some of its instances"),
+        );
+        case(
+            "  g: { gather: { all: [] } }",
+            "test.yaml:3:23: stage `g`: `all` is an empty list",
+            Some("name one stage at least"),
+        );
+        case(
+            "  p: { pair: { left: s, rihgt: s } }",
+            "test.yaml:3:25: stage `p`: unknown field `rihgt`",
+            Some("did you mean `right`?"),
+        );
+        case(
+            "  t: { source: { text: x, width: 0 } }",
+            "test.yaml:3:3: stage `t`: `width` must not be zero",
+            None,
+        );
+        case(
+            "  t: { source: { text: x, style: { framed: { by: [] } } } }",
+            "test.yaml:3:34: stage `t`: the grid `style` is empty",
+            Some("list one value at least"),
+        );
+        case(
+            "  t: { source: { text: x, width: [1, 2, 1] } }",
+            "test.yaml:3:41: stage `t`: `width` lists the value `1` twice",
+            Some("remove one"),
+        );
+        case(
+            "  t: { source: { text: x, width: [[50, 50]] } }",
+            "test.yaml:3:40: stage `t`: `width` lists the value `50` twice",
+            Some(
+                "remove one; a list in a list is more values of the same list, not a value of its own",
+            ),
+        );
+        case(
+            "  t: { source: { text: x, width: [1, 2] } }\n  p: { pair: { left: t, width: [1, 2] } }",
+            "test.yaml:4:25: stage `p`: its inputs already have the axis `width`",
+            Some("give one value, not a list"),
+        );
+    }
+
+    #[test]
+    fn a_grid_of_a_billion_nodes_is_an_error_before_it_is_expanded() {
+        let thousand = (1..=1000).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
+        let (message, hint) = refusal(&format!(
+            "stages: {{ s: {{ source: {{ text: x, width: [{thousand}], ratio: [{thousand}], note: [{thousand}] }} }} }}"
+        ));
+        assert!(message.ends_with("stage `s` expands to more than 200000 nodes"), "{message}");
+        assert_eq!(hint.as_deref(), Some("shorten its lists"));
+    }
+
+    #[test]
+    fn the_limit_applies_to_the_nodes_of_all_stages_together() {
+        let list = |n: u32| (1..=n).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
+        let (width, ratio) = (list(400), list(500));
+        let (message, _) = refusal(&format!(
+            "stages:\n  s: {{ source: {{ text: x }} }}\n  t: {{ source: {{ text: x, width: [{width}], ratio: [{ratio}] }} }}"
+        ));
+        assert!(
+            message
+                .contains("stage `t` expands to 200000 nodes; with those before it that is more"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_join_of_too_many_nodes_is_an_error_before_it_is_computed() {
+        let many = (1..=1001).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
+        let (message, _) = refusal(&format!(
+            "stages:\n  s: {{ source: {{ text: x, width: [{many}] }} }}\n  t: {{ source: {{ text: x, ratio: [{many}] }} }}
+  p: {{ pair: {{ left: s, right: t }} }}"
+        ));
+        assert_eq!(message, "test.yaml:4:3: stage `p` expands to more than 200000 nodes");
+    }
+
+    #[test]
+    fn a_chain_of_ten_thousand_stages_does_not_overflow_the_stack() {
+        let links =
+            (1..10_000).rev().map(|i| format!("  s{i}: {{ pair: {{ left: s{} }} }}\n", i - 1));
+        let yaml =
+            format!("stages:\n{}  s0: {{ source: {{ text: x }} }}\n", links.collect::<String>());
+        assert_eq!(plan(&yaml).unwrap().nodes.len(), 10_000);
+    }
+
+    #[test]
+    fn every_kind_can_be_given_resources_and_they_are_not_part_of_the_key() {
+        let node = |fields: &str| {
+            let yaml = format!("stages: {{ s: {{ source: {{ text: x{fields} }} }} }}");
+            plan(&yaml).unwrap().nodes.remove(0)
+        };
+        let (plain, given) = (node(""), node(", resources: { threads: 2, memory: 1KiB }"));
+        assert_eq!(given.name, plain.name);
+        assert_eq!(given.resolved.params, plain.resolved.params);
+        assert_eq!(given.resolved.resources.threads.map(|n| n.get()), Some(2));
+        assert_eq!(given.resolved.resources.memory, 1024);
+        let (message, hint) =
+            refusal("stages: { s: { source: { text: x, resources: { thread: 2 } } } }");
+        assert_eq!(message, "test.yaml:1:48: stage `s`: `resources`: unknown field `thread`");
+        assert_eq!(hint.as_deref(), Some("did you mean `threads`?"));
     }
 }

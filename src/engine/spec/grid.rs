@@ -1,12 +1,12 @@
-//! Grids: the values that a parameter takes, their combinations, and how a value reads in a name.
+//! Grids: the values of a parameter, their combinations, and the text of a value in a node's name.
 //!
-//! Knows YAML values; not what they mean.
+//! This module knows YAML values, but not their meaning.
 
 use crate::engine::located::{Value, YamlField, YamlNode};
 use serde_json::Value as Json;
 use std::collections::HashSet;
 
-/// Whether a list stands anywhere in a parameter.
+/// Whether a parameter contains a list.
 pub(crate) fn is_grid(node: &YamlNode) -> bool {
     match &node.value {
         Value::List(_) => true,
@@ -15,7 +15,7 @@ pub(crate) fn is_grid(node: &YamlNode) -> bool {
     }
 }
 
-/// The field and the value that a grid has for the second time.
+/// The first value that a field lists twice.
 pub(crate) fn repeated<'a>(
     axes: &'a [(&'a YamlField, Vec<YamlNode>)],
 ) -> Option<(&'a YamlField, &'a YamlNode)> {
@@ -28,7 +28,7 @@ pub(crate) fn repeated<'a>(
     })
 }
 
-/// How many values a parameter takes; `None` if that overflows.
+/// The number of values of a parameter; `None` if it overflows.
 pub(crate) fn width(node: &YamlNode) -> Option<usize> {
     match &node.value {
         Value::List(items) => {
@@ -41,7 +41,7 @@ pub(crate) fn width(node: &YamlNode) -> Option<usize> {
     }
 }
 
-/// The values a parameter takes: a list is any of its items, a mapping any combination of its entries' values.
+/// The values of a parameter: each item of a list, and each combination of the values in a mapping.
 pub(crate) fn alternatives(node: &YamlNode) -> Vec<YamlNode> {
     match &node.value {
         Value::List(items) => items.iter().flat_map(alternatives).collect(),
@@ -70,6 +70,7 @@ pub(crate) fn alternatives(node: &YamlNode) -> Vec<YamlNode> {
     }
 }
 
+/// Every combination of the values of `axes`. The last axis varies fastest.
 pub(crate) fn combinations<'a>(
     axes: &'a [(&'a YamlField, Vec<YamlNode>)],
 ) -> Vec<Vec<(&'a YamlField, &'a YamlNode)>> {
@@ -85,8 +86,8 @@ pub(crate) fn combinations<'a>(
     out
 }
 
-/// A value as it appears in an instance's name: `50`, `none`, `dropout-0.5`, `normal-0.01` (the only field of a variant
-/// needs no name), `sgd-momentum-0.9-rate-0.1`.
+/// The text of a value in a node's name: `50`, `none`, `dropout-0.5`, `normal-0.01` (a single field
+/// is not named), `sgd-momentum-0.9-rate-0.1`.
 pub(crate) fn render(value: &Json) -> String {
     match value {
         Json::String(text) => text.clone(),

@@ -1,38 +1,39 @@
-//! pipeline.yaml as written: stages, profiles, seed. Nothing is resolved here: no kind is known, no grid expanded.
+//! pipeline.yaml as written: stages, profiles, seed. This module knows no kinds and expands no grids.
 
 use crate::engine::error::Diagnostic;
 use crate::engine::located::{Location, Value, ValueError, YamlField, YamlNode, suggest};
+use crate::engine::resources::RESOURCES;
 use crate::engine::stage::Invocation;
 
-/// The file, as written.
+/// A parsed pipeline file.
 #[derive(Clone, Debug)]
 pub struct Pipeline {
-    /// The file's name, for messages.
+    /// The name of the file, for messages.
     pub source: String,
     /// The profile and the overrides that have been applied.
     pub invocation: Invocation,
-    /// Keys every random stream.
+    /// The seed of every random stream.
     pub seed: String,
-    /// The profile to use when none is asked for.
+    /// The profile to use by default.
     pub default_profile: Option<String>,
     default_profile_place: Option<Location>,
-    /// In written order.
+    /// The stages, in file order.
     pub stages: Vec<StageDecl>,
-    /// In written order: for each, the stages it changes and the fields it sets there.
+    /// The profiles, in file order.
     pub profiles: Vec<ProfileDecl>,
 }
 
 /// `name: { kind: { field: value, ... } }`.
 #[derive(Clone, Debug)]
 pub struct StageDecl {
-    /// The stage's name.
+    /// The name of the stage.
     pub name: String,
-    /// Where the name stands.
+    /// The location of the name.
     pub location: Option<Location>,
-    /// The kind's name.
+    /// The name of the kind.
     pub kind: String,
-    /// Where the kind stands.
-    pub kind_place: Option<Location>,
+    /// The location of the kind.
+    pub kind_location: Option<Location>,
     /// Parameters and inputs.
     pub fields: Vec<YamlField>,
 }
@@ -40,28 +41,28 @@ pub struct StageDecl {
 /// `name: { stage: { field: value, ... } }`.
 #[derive(Clone, Debug)]
 pub struct ProfileDecl {
-    /// The profile's name.
+    /// The name of the profile.
     pub name: String,
-    /// The stages it changes.
+    /// The stages that the profile changes, with the fields it sets.
     pub stages: Vec<YamlField>,
 }
 
-/// The fields that are mappings whose keys the user chooses. There, a profile and `-S` set single
-/// keys; any other field is replaced whole.
-pub(crate) const OPEN_FIELDS: [&str; 3] = ["params", "env", "inputs"];
+/// The fields whose keys the user chooses. A profile and `-S` set single keys of these fields, and
+/// replace any other field as a whole.
+pub(crate) const OPEN_FIELDS: [&str; 4] = ["params", "env", "inputs", RESOURCES];
 
 const TOP_LEVEL: [&str; 4] = ["seed", "profile", "stages", "profiles"];
 
 impl Pipeline {
-    /// Reads the text of `source`.
+    /// Parses `text`, the content of the file `source`.
     pub fn parse(source: &str, text: &str) -> Result<Pipeline, Diagnostic> {
         YamlNode::parse(text)
             .and_then(|node| read(source, &node))
             .map_err(|error| Diagnostic::of(source, "", &error))
     }
 
-    /// Applies profile `name`, or the default one, to the stages; says which it was. `null` removes
-    /// a field, or a key of `params`, `env` or `inputs`.
+    /// Applies the profile `name`, or the default profile, and returns its name. `null` removes a
+    /// field, or a key of one of [`OPEN_FIELDS`].
     pub fn apply_profile(&mut self, name: Option<&str>) -> Result<Option<String>, Diagnostic> {
         let asked = name.is_some();
         let Some(name) = name.map(str::to_owned).or_else(|| self.default_profile.clone()) else {
@@ -93,8 +94,8 @@ impl Pipeline {
         Ok(Some(name))
     }
 
-    /// Applies `-S stage.field[.inner...]=value` or `-S seed=value`; the value is YAML, and sets
-    /// what it would in a profile.
+    /// Applies `-S stage.field[.inner...]=value` or `-S seed=value`. The value is YAML and has the
+    /// same effect as in a profile.
     pub fn apply_override(&mut self, assignment: &str) -> Result<(), Diagnostic> {
         let diagnostic = |message: String, hint: Option<String>| Diagnostic {
             source: format!("-S {assignment}"),
@@ -102,7 +103,7 @@ impl Pipeline {
             message,
             hint,
         };
-        let form = || Some("write `-S stage.field=value`, as in `-S nets.epochs=10`".to_owned());
+        let form = || Some("write `-S stage.field=value`, such as `-S nets.epochs=10`".to_owned());
         let (path, yaml) = assignment
             .split_once('=')
             .ok_or_else(|| diagnostic("there is no `=`".into(), form()))?;
@@ -126,19 +127,23 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Sets `value` at `path` in a stage that is named at `stage_place`, and the last step of the
-    /// path at `place`.
+    /// Sets `value` at `path` in a stage. `stage_location` and `location` are the locations of the stage's
+    /// name and of the last component of the path.
     fn set(
         &mut self,
         stage: &str,
-        stage_place: Option<Location>,
+        stage_location: Option<Location>,
         path: &[&str],
         location: Option<Location>,
         value: YamlNode,
     ) -> Result<(), Diagnostic> {
         let Some(at) = self.stages.iter().position(|s| s.name == stage) else {
             let hint = suggest(stage, self.stages.iter().map(|s| s.name.as_str()));
-            return Err(self.diagnostic(stage_place, format!("there is no stage `{stage}`"), hint));
+            return Err(self.diagnostic(
+                stage_location,
+                format!("there is no stage `{stage}`"),
+                hint,
+            ));
         };
         let fields = &mut self.stages[at].fields;
         let is_open = OPEN_FIELDS.contains(&path[0]);
@@ -149,7 +154,7 @@ impl Pipeline {
             && matches!(&chosen[..], [other] if other.key != *choice)
             && !matches!(value.value, Value::Null)
         {
-            // `{ normal: ... }` is one of several choices: another one takes its place.
+            // `{ normal: ... }` is one of several variants, and another variant replaces it.
             chosen.clear();
         }
         set(fields, path, location, value, is_open)
@@ -166,9 +171,9 @@ impl Pipeline {
     }
 }
 
-/// Sets `value` at `path` in a mapping. `null` removes what is there; in an open mapping, a mapping
-/// is merged into what is there, key by key, as JSON Merge Patch has it (RFC 7396); any other value
-/// replaces it. A grid has no one inside to set.
+/// Sets `value` at `path` in a mapping. `null` removes the field. In an open mapping, a mapping is
+/// merged key by key, as in JSON Merge Patch (RFC 7396); any other value replaces the old one. A path
+/// into a grid is an error.
 fn set(
     entries: &mut Vec<YamlField>,
     path: &[&str],
@@ -208,7 +213,7 @@ fn set(
     }
 }
 
-/// The entries of a node, which is made a mapping if it is none.
+/// The fields of a node. Replaces a node that is not a mapping by an empty mapping.
 fn inside(node: &mut YamlNode) -> &mut Vec<YamlField> {
     if node.as_map().is_none() {
         node.value = Value::Map(Vec::new());
@@ -277,13 +282,13 @@ fn stage(entry: &YamlField) -> Result<StageDecl, ValueError> {
     };
     let fields = match &kind.value.value {
         Value::Null => &[],
-        _ => mapping(&kind.value, &format!("what `{}` is given", kind.key))?,
+        _ => mapping(&kind.value, &format!("the value of `{}`", kind.key))?,
     };
     Ok(StageDecl {
         name: entry.key.clone(),
         location: entry.location,
         kind: kind.key.clone(),
-        kind_place: kind.location,
+        kind_location: kind.location,
         fields: fields.to_vec(),
     })
 }
@@ -297,13 +302,13 @@ fn profile(entry: &YamlField) -> Result<ProfileDecl, ValueError> {
     for stage in stages {
         mapping(
             &stage.value,
-            &format!("what the profile `{}` sets in `{}`", entry.key, stage.key),
+            &format!("the stage `{1}` in the profile `{0}`", entry.key, stage.key),
         )?;
     }
     Ok(ProfileDecl { name: entry.key.clone(), stages: stages.to_vec() })
 }
 
-/// Names become parts of folder names, targets and instance names.
+/// Checks a name, which becomes a part of folder names, targets and node names.
 fn check_name(entry: &YamlField) -> Result<(), ValueError> {
     let name = &entry.key;
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -316,7 +321,7 @@ fn check_name(entry: &YamlField) -> Result<(), ValueError> {
 }
 
 fn mapping<'a>(node: &'a YamlNode, what: &str) -> Result<&'a [YamlField], ValueError> {
-    let hint = || Some("write `name: ...` there, a line each".to_owned());
+    let hint = || Some("write one `name: ...` per line".to_owned());
     let refuse = || {
         ValueError::at(
             node.location,
@@ -354,8 +359,8 @@ mod tests {
 seed: 7
 profile: small
 stages:
-  data: { toy: { size: 3 } }
-  nets: { toy: { from: data, width: [1, 2] } }
+  data: { source: { size: 3 } }
+  nets: { source: { from: data, width: [1, 2] } }
 profiles:
   small: { data: { size: 1 } }
   large:
@@ -374,7 +379,7 @@ profiles:
             pipeline.stages.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(),
             ["data", "nets"]
         );
-        assert_eq!(pipeline.stages[1].kind, "toy");
+        assert_eq!(pipeline.stages[1].kind, "source");
         assert_eq!(pipeline.stages[1].location, Some(Location { line: 6, column: 3 }));
     }
 
@@ -390,7 +395,7 @@ profiles:
         assert_eq!(prior[0].key, "normal");
         pipeline.apply_override("nets.prior.normal.mean=1").unwrap();
         let Value::Map(prior) = field(&pipeline, "nets", "prior") else { panic!("a mapping") };
-        assert_eq!(prior[0].value.as_map().unwrap().len(), 2, "what stood there stays");
+        assert_eq!(prior[0].value.as_map().unwrap().len(), 2, "other fields are kept");
         pipeline.apply_override("seed=8").unwrap();
         assert_eq!(pipeline.seed, "8");
     }
@@ -404,7 +409,7 @@ profiles:
   q: { c: { params: null, env: null, nothing: null } }
 ";
 
-    /// What `field` of the stage `c` is, after profile and overrides; none if it is not there.
+    /// The value of `field` of the stage `c` after profile and overrides.
     fn merged(profile: Option<&str>, overrides: &[&str], field: &str) -> Option<String> {
         let mut pipeline = Pipeline::parse("p.yaml", OPEN).unwrap();
         pipeline.apply_profile(profile).unwrap();
@@ -470,7 +475,7 @@ profiles:
                 (message, Some(hint))
             );
         };
-        let form = "write `-S stage.field=value`, as in `-S nets.epochs=10`";
+        let form = "write `-S stage.field=value`, such as `-S nets.epochs=10`";
         case("data", "-S data: there is no `=`", form);
         case("data=1", "-S data=1: no field is named", form);
         let whole = "write the whole list: `-S stage.field=[...]`";
@@ -486,7 +491,7 @@ profiles:
     fn names_that_could_leave_their_folder_are_refused() {
         for name in ["..", "a/b", "\"a\\0b\"", "\"\\u202Eevil\"", "\"\"", &"x".repeat(10_000)] {
             let diagnostic =
-                Pipeline::parse("p.yaml", &format!("stages: {{ ? {name} : {{ toy: }} }}"))
+                Pipeline::parse("p.yaml", &format!("stages: {{ ? {name} : {{ source: }} }}"))
                     .unwrap_err();
             assert!(diagnostic.message.contains("cannot be a name"), "{diagnostic}");
             assert!(diagnostic.message.len() < 400, "the message does not repeat a giant name");

@@ -1,4 +1,4 @@
-//! A node of the plan, and how nodes are referred to by name and value.
+//! Nodes of the plan, and references to them by name and value.
 
 use super::grid::render;
 use crate::engine::located::{ValueError, suggest};
@@ -12,43 +12,44 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub usize);
 
-/// One question, still without its inputs' digests.
+/// A node of the plan: a recipe without the digests of its inputs.
 #[derive(Clone)]
 pub struct PlanNode {
     /// `stage@axis=value,...`.
     pub name: String,
-    /// The stage's name.
+    /// The name of the stage.
     pub stage: String,
-    /// What computes it.
+    /// The stage kind.
     pub kind: &'static dyn Kind,
-    /// Parameters and what follows from them.
+    /// The parameters, and everything that follows from them.
     pub resolved: Arc<ResolvedStage>,
-    /// By slot, in their order: the nodes that fill it. A plan may have very many nodes, and a map is ten times as large.
+    /// The nodes in each slot, sorted by slot. A plan can have very many nodes, and a map would be
+    /// ten times as large.
     pub inputs: Box<[(Cow<'static, str>, Vec<NodeId>)]>,
-    /// The grid axes it lies on, own and inherited, with its values as they read in its name.
+    /// The node's value on each grid axis, own and inherited, as text in its name.
     pub(crate) axes: Vec<(String, String)>,
 }
 
 impl PlanNode {
-    /// What it is on an axis, or a parameter is, as that reads in names.
+    /// The value on an axis, or of a parameter, as text in names.
     fn value(&self, name: &str) -> Option<String> {
         let axis = self.axes.iter().find(|(axis, _)| axis == name).map(|(_, value)| value.clone());
         axis.or_else(|| self.resolved.full.get(name).map(render))
     }
 
-    /// The nodes it uses, each once.
+    /// The nodes in its slots.
     pub fn upstream(&self) -> BTreeSet<NodeId> {
         self.inputs.iter().flat_map(|(_, nodes)| nodes).copied().collect()
     }
 }
 
-/// `stage` or `stage@name=value,...`. A value with a comma in it stands in double quotes.
+/// A reference `stage` or `stage@name=value,...`. A value with a comma is in double quotes.
 pub(crate) struct Reference {
     pub(crate) stage: String,
     values: Vec<(String, String)>,
 }
 
-/// Splits at commas that stand outside double quotes.
+/// Splits at commas outside double quotes.
 fn split(text: &str) -> Vec<&str> {
     let mut inside = false;
     text.split(|c: char| {
@@ -79,12 +80,12 @@ impl Reference {
         Ok(Reference { stage: stage.to_owned(), values })
     }
 
-    /// Whether it names a value of this axis.
+    /// Whether the reference names a value of `axis`.
     pub(crate) fn fixes(&self, axis: &str) -> bool {
         self.values.iter().any(|(name, _)| name == axis)
     }
 
-    /// The first name among its values that none of `nodes` has, as axis or as parameter, and what they do have.
+    /// An error for the first name that is neither an axis nor a parameter of any of `nodes`.
     pub(crate) fn unknown<'n>(
         &self,
         nodes: impl Iterator<Item = &'n PlanNode> + Clone,
@@ -109,12 +110,12 @@ impl Reference {
         ))
     }
 
-    /// Whether a node of the right stage has the values.
+    /// Whether a node of the stage has the values.
     pub(crate) fn matches(&self, node: &PlanNode) -> bool {
         self.values.iter().all(|(name, value)| node.value(name).is_some_and(|v| v == *value))
     }
 
-    /// Whether stage or kind, and the values, are as the patterns in their places say.
+    /// Whether the node's stage or kind, and its values, match the reference as patterns.
     pub(crate) fn fits(&self, node: &PlanNode) -> bool {
         let fits = |pattern: &str, text: &str| {
             Pattern::new(pattern).is_ok_and(|pattern| pattern.matches(text))
@@ -127,7 +128,7 @@ impl Reference {
     }
 }
 
-/// Whether `target` is a pattern: `*` is any text, `?` any character, `[ab]` one of those.
+/// Whether `target` is a pattern: `*` matches any text, `?` any character, `[ab]` one of the two.
 pub(crate) fn is_pattern(target: &str) -> bool {
     target.contains(['*', '?', '['])
 }

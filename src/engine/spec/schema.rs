@@ -1,16 +1,18 @@
-//! The JSON Schema of pipeline.yaml, made from the kinds: what an editor completes and underlines.
+//! The JSON Schema of pipeline.yaml, for completion and checks in editors.
 //!
-//! It knows names, types, choices and defaults; what needs the whole pipeline (whether an input is there and fits, a grid's
-//! twins, bounds that a type tells in words) only `repro plan` knows.
+//! It is derived from the stage kinds and has names, types, choices and defaults. Only `repro plan`
+//! checks the rest: whether inputs exist and fit, repeated values in grids, bounds of numbers.
 
 use super::pipeline::OPEN_FIELDS;
+use crate::engine::resources::{RESOURCES, ResourceFields};
 use crate::engine::stage::{Arity, Kind};
+use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value as Json, json};
 
-/// What a stage's or a profile's name looks like.
+/// The pattern of names of stages and profiles.
 const NAME: &str = "^[A-Za-z0-9_-]{1,64}$";
 
-/// Where what stands under each kind is defined.
+/// The section that defines the fields of each kind.
 const DEFINITIONS: &str = "#/$defs";
 
 /// The schema of a pipeline of `kinds`.
@@ -20,7 +22,7 @@ pub fn schema(kinds: &[&'static dyn Kind]) -> Json {
     let refer = |path: &str| json!({ "$ref": format!("{DEFINITIONS}/{path}") });
     let of_kind: Map<String, Json> =
         kinds.iter().map(|kind| (kind.name().to_owned(), refer(kind.name()))).collect();
-    // A profile names no kinds: a field there is as in any of those that have it.
+    // A profile does not name kinds, so a field may have the schema of any kind that has it.
     let mut of_field: Map<String, Json> = Map::new();
     for (kind, fields) in &definitions {
         for name in fields["properties"].as_object().into_iter().flat_map(Map::keys) {
@@ -38,15 +40,19 @@ pub fn schema(kinds: &[&'static dyn Kind]) -> Json {
     }
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "a pipeline of repro",
+        "title": "repro pipeline",
         "type": "object",
         "additionalProperties": false,
         "required": ["stages"],
         "properties": {
-            "seed": { "description": "Keys every random stream.", "type": ["integer", "string"], "default": 0 },
-            "profile": { "description": "The profile to use when none is asked for.", "type": "string" },
+            "seed": {
+                "description": "The seed of all random streams.",
+                "type": ["integer", "string"],
+                "default": 0,
+            },
+            "profile": { "description": "The default profile.", "type": "string" },
             "stages": {
-                "description": "Each stage by its name: `name: { kind: { field: value } }`.",
+                "description": "The stages, each as `name: { kind: { field: value } }`.",
                 "type": "object",
                 "minProperties": 1,
                 "propertyNames": { "pattern": NAME },
@@ -59,7 +65,8 @@ pub fn schema(kinds: &[&'static dyn Kind]) -> Json {
                 },
             },
             "profiles": {
-                "description": "Each profile by its name: the fields it sets instead, by stage. In `params`, `env` and `inputs` it sets single keys; `null` removes a field or a key.",
+                "description": "The profiles, each with the fields that it sets, by stage. A profile \
+                    sets single keys of `params`, `env` and `inputs`. `null` removes a field or a key.",
                 "type": ["object", "null"],
                 "propertyNames": { "pattern": NAME },
                 "additionalProperties": {
@@ -77,7 +84,7 @@ pub fn schema(kinds: &[&'static dyn Kind]) -> Json {
     })
 }
 
-/// What stands under a kind: its parameters, each a value or a grid, and its inputs.
+/// The schema of the fields of a kind: its parameters, each a value or a grid, and its inputs.
 fn fields(kind: &dyn Kind) -> Json {
     let own = kind.schema();
     let mut properties = Map::new();
@@ -102,18 +109,19 @@ fn fields(kind: &dyn Kind) -> Json {
     if kind.is_open() {
         let each = json!({ "anyOf": [text(), { "type": "array", "items": text() }] });
         let description =
-            "Inputs by name: a stage or some instances of it, or a list of them to gather.";
+            "Inputs by name: a stage or some of its nodes (`nets@end=a`), or a list of them.";
         properties.insert(
             "inputs".to_owned(),
             json!({ "description": description, "type": "object", "additionalProperties": each }),
         );
     }
-    // Nothing at all is as good as no fields.
+    properties.insert(RESOURCES.to_owned(), resources());
+    // `null` is accepted in place of an empty mapping.
     let form = if required.is_empty() { json!(["object", "null"]) } else { json!("object") };
     json!({ "type": form, "additionalProperties": false, "required": required, "properties": properties })
 }
 
-/// A mapping whose keys the user chooses, as a profile sets it: any of them may be removed.
+/// The schema of an open mapping in a profile, where `null` removes a key.
 fn with_removal(field: &Json) -> Json {
     let mut field = field.clone();
     let form = if field["anyOf"][0]["additionalProperties"].is_null() {
@@ -127,13 +135,25 @@ fn with_removal(field: &Json) -> Json {
     field
 }
 
+/// The schema of the field `resources`.
+fn resources() -> Json {
+    let settings =
+        SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    let mut schema = settings.into_generator().into_root_schema_for::<ResourceFields>().to_value();
+    if let Some(schema) = schema.as_object_mut() {
+        schema.retain(|name, _| name != "$schema" && name != "title");
+        schema.insert("description".to_owned(), "The resources of each job of the stage.".into());
+    }
+    schema
+}
+
 fn text() -> Json {
     json!({ "type": "string" })
 }
 
 fn reference(arity: Arity, files: &[&str]) -> Json {
     let description =
-        format!("A stage, or some of its instances (`nets@end=a`), with {}.", files.join(", "));
+        format!("A stage or some of its nodes (`nets@end=a`), with {}.", files.join(", "));
     match arity.gathers() {
         false => json!({ "description": description, "type": "string" }),
         true => json!({
@@ -143,14 +163,15 @@ fn reference(arity: Arity, files: &[&str]) -> Json {
     }
 }
 
-/// A value, a list of values, or a mapping with such lists in it; it stands `at` this place of the schema.
+/// The schema of a grid: a value, a list of values, or a mapping that contains lists. `at` is its
+/// path in the schema.
 fn grid(value: &Json, at: &str) -> Json {
     let mut one = value.clone();
     let mut outer = Map::new();
     if let Some(one) = one.as_object_mut() {
-        // What is said of the field stands outside, where editors look.
-        for told in ["description", "default"] {
-            outer.extend(one.remove(told).map(|text| (told.to_owned(), text)));
+        // Editors read the description of the outer schema.
+        for name in ["description", "default"] {
+            outer.extend(one.remove(name).map(|text| (name.to_owned(), text)));
         }
     }
     let first = format!("{at}/anyOf/0");
@@ -159,7 +180,7 @@ fn grid(value: &Json, at: &str) -> Json {
     Json::Object(outer)
 }
 
-/// Grids in the fields of a mapping, or of those among several forms.
+/// Turns the fields of a mapping, or of each of several variants, into grids.
 fn inside(value: &mut Json, at: &str) {
     for choice in ["anyOf", "oneOf"] {
         let forms = value.get_mut(choice).and_then(Json::as_array_mut).into_iter().flatten();

@@ -1,17 +1,19 @@
-//! The project's files that stages declare: found, hashed, taken into the cache, and looked at again at the end of a run.
+//! The project's files that stages declare. They are listed and hashed before a run, and checked for
+//! changes at its end.
 //!
-//! A path is looked at once in a process, so that a run speaks of one state of it. Hashing is saved by a index, `(mount, inode,
-//! size, mtime, ctime) -> digest`: a file is written down there only if every later edit must show in these ([`Witness`]).
+//! A process lists a path once, so that a run uses one state of it. An index `(mount, inode, size,
+//! mtime, ctime) -> digest` saves hashing. A file is in the index only if every later edit changes
+//! these values ([`Witness`]).
 //!
-//! Kept of a file are its name, its bytes and whether its owner may run it; an empty folder is kept as such. Times, all other
-//! permissions, hard links and extended attributes are not. What editors, systems and version control leave in a folder is
-//! no part of it ([`IGNORED`]). A link to a file is that file; one to a folder is that folder, if that lies in what the
-//! stage declares.
+//! An artifact keeps names, bytes and the executable bit of files, and empty folders. It does not
+//! keep times, other permissions, hard links and extended attributes. Files of editors, systems and
+//! version control are ignored ([`IGNORED`]). A link to a file is that file. A link to a folder is
+//! that folder, if the stage declares the folder that contains it.
 //!
-//! Knows no stage and no key; where the index lies is for the caller to say.
+//! This module knows neither stages nor keys nor the cache: the caller passes the path of the index
+//! and adds files to the cache.
 
-use crate::engine::cache::store::{SOURCE_INDEX, Store, digest_of_file};
-use crate::engine::envelope;
+use crate::engine::envelope::{self, SOURCES};
 use crate::engine::error::Error;
 use crate::engine::key::{Artifact, Content, Digest};
 use crate::engine::located::ValueError;
@@ -29,7 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 use unicode_normalization::UnicodeNormalization as _;
 
-/// What is left out of declared folders, unless their stage says otherwise.
+/// The default patterns of files that are ignored in declared folders.
 pub const IGNORED: [&str; 16] = [
     ".#*",
     "#*#",
@@ -49,69 +51,69 @@ pub const IGNORED: [&str; 16] = [
     "desktop.ini",
 ];
 
-/// The files below a folder. Clones share what they have seen.
+/// The project's files. Clones share their listings.
 #[derive(Clone, Default)]
-pub struct Files {
+pub struct Sources {
     root: PathBuf,
-    /// The cache, which is nobody's data.
+    /// The cache, which no stage can declare.
     cache: PathBuf,
     index: Arc<BTreeMap<String, Hashed>>,
     witness: Witness,
-    looks: Arc<Mutex<BTreeMap<Listed, Listing>>>,
+    listings: Arc<Mutex<BTreeMap<Request, Listing>>>,
 }
 
-/// What decides on a [`Listing`].
+/// Everything that determines a [`Listing`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Listed {
+struct Request {
     path: String,
     ignore: Option<Vec<String>>,
-    /// What else the stage declares, if a link leads out of the path.
+    /// The other paths of the stage, if a link leads out of this one.
     beside: Vec<String>,
 }
 
-/// A file as it was when it was hashed.
+/// The state of a file when it was hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Hashed {
     stat: Stat,
     digest: Digest,
 }
 
-/// What is remembered of the project's files, by path.
+/// The index of the project's files, by path.
 #[derive(Serialize, Deserialize)]
-struct Index {
+pub struct Index {
     files: BTreeMap<String, Hashed>,
 }
 
-/// A declared path as it was: its files and empty folders, by their names below it. A single file has the empty name; a
-/// slash ends that of a folder.
+/// The files and empty folders at a declared path, by their names below it. A single file has the
+/// empty name; the name of a folder ends with a slash.
 type Listing = BTreeMap<String, SourceFile>;
 
 #[derive(Clone, Copy)]
 struct SourceFile {
     content: Content,
-    /// What tells the file from what it was; `None` if nothing does.
+    /// The state that changes with every edit; `None` if there is no such state.
     stat: Option<Stat>,
 }
 
-impl Files {
-    /// Those of the project at `root`. A index that cannot be read is an empty one: it only saves time.
-    pub fn of(root: &Path, index: &Path) -> Files {
+impl Sources {
+    /// The files of the project at `root`. An unreadable index counts as empty: it only saves time.
+    pub fn of(root: &Path, index: &Path) -> Sources {
         let cache = index.parent().unwrap_or(index).to_owned();
         let bytes = fs::read_if_exists(index).ok().flatten();
-        let index: Option<Index> = bytes.and_then(|bytes| envelope::unwrap(SOURCE_INDEX, &bytes));
+        let index: Option<Index> = bytes.and_then(|bytes| envelope::unwrap(SOURCES, &bytes));
         let files = index.map(|index| index.files).unwrap_or_default();
         let (index, witness) = (Arc::new(files), Witness::at(&cache));
-        Files { root: root.to_owned(), cache, index, witness, looks: Arc::default() }
+        Sources { root: root.to_owned(), cache, index, witness, listings: Arc::default() }
     }
 
-    fn looks(&self) -> MutexGuard<'_, BTreeMap<Listed, Listing>> {
-        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
+    fn listings(&self) -> MutexGuard<'_, BTreeMap<Request, Listing>> {
+        self.listings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is declared, by name.
+    /// The declared files of a stage, by name.
     pub fn artifact(&self, all: &[Declared]) -> Result<Artifact, ValueError> {
         let refuse = |message: String| {
-            let hint = "rename one, or bring it in by a stage of its own".to_owned();
+            let hint = "rename one, or declare it in a separate stage".to_owned();
             Err(ValueError::at(None, message, Some(hint)))
         };
         let mut artifact = Artifact::new();
@@ -129,7 +131,7 @@ impl Files {
             {
                 return refuse(format!("`{name}` is a file of one folder and a folder of another"));
             }
-            // What is empty in one of the folders may not be in another.
+            // A folder that is empty in one place can have files in another.
             let filled =
                 artifact.keys().filter(|name| name.ends_with('/') && has_below(&artifact, name));
             let filled: Vec<String> = filled.cloned().collect();
@@ -138,7 +140,8 @@ impl Files {
         Ok(artifact)
     }
 
-    /// What there is at a declared path by the names it goes by, with where it lies; `all` are those of the stage.
+    /// The contents of a declared path by name, with their paths on disk. `all` are the declared paths
+    /// of the stage.
     fn named(
         &self,
         declared: &Declared,
@@ -148,63 +151,66 @@ impl Files {
             "" => "/",
             path => path,
         };
-        let look = self.look(path, declared, all)?;
+        let listing = self.list(path, declared, all)?;
         let name = |below: &str| match (below, declared.by_path) {
             ("", true) => path.to_owned(),
             ("", false) => path.rsplit('/').next().unwrap_or(path).to_owned(),
             (below, true) => format!("{path}/{below}"),
             (below, false) => below.to_owned(),
         };
-        let lies = |below: &str| self.root.join(joined(path, below));
-        Ok(look.iter().map(|(below, sight)| (name(below), (lies(below), sight.content))).collect())
+        let on_disk = |below: &str| self.root.join(joined(path, below));
+        let files = listing.iter();
+        Ok(files.map(|(below, file)| (name(below), (on_disk(below), file.content))).collect())
     }
 
-    /// What `path` was when it was first looked at.
-    fn look(
+    /// The listing of `path` in this process.
+    fn list(
         &self,
         path: &str,
         declared: &Declared,
         all: &[Declared],
     ) -> Result<Listing, ValueError> {
-        let mut asked =
-            Listed { path: path.to_owned(), ignore: declared.ignore.clone(), beside: Vec::new() };
-        if let Some(look) = self.looks().get(&asked) {
-            return Ok(look.clone());
+        let mut request =
+            Request { path: path.to_owned(), ignore: declared.ignore.clone(), beside: Vec::new() };
+        if let Some(listing) = self.listings().get(&request) {
+            return Ok(listing.clone());
         }
-        asked.beside =
+        request.beside =
             all.iter().filter(|other| *other != declared).map(|other| other.path.clone()).collect();
-        if let Some(look) = self.looks().get(&asked) {
-            return Ok(look.clone());
+        if let Some(listing) = self.listings().get(&request) {
+            return Ok(listing.clone());
         }
-        let Below { found, escapes_root } = self.find(&asked)?;
+        let Below { found, escapes_root } = self.find(&request)?;
         if !escapes_root {
-            asked.beside.clear();
+            request.beside.clear();
         }
-        let mut look = Listing::new();
+        let mut listing = Listing::new();
         for (below, found) in found {
             let Found::File(meta) = found else {
-                look.insert(below, SourceFile { content: Content::EmptyFolder, stat: None });
+                listing.insert(below, SourceFile { content: Content::EmptyFolder, stat: None });
                 continue;
             };
             let here = joined(path, &below);
-            let lies = self.root.join(&here);
-            let (stat, now) = (self.witness.stat(&lies, &meta), SystemTime::now());
-            let known = self.index.get(&here).filter(|seen| Some(seen.stat) == stat);
-            let digest = match known {
-                Some(seen) => seen.digest,
-                None => digest_of_file(&lies).map_err(|e| ValueError::new(format!("{e:#}")))?,
+            let file = self.root.join(&here);
+            let (stat, now) = (self.witness.stat(&file, &meta), SystemTime::now());
+            let indexed = self.index.get(&here).filter(|hashed| Some(hashed.stat) == stat);
+            let digest = match indexed {
+                Some(hashed) => hashed.digest,
+                None => Digest::of_file(&file).map_err(|e| ValueError::new(format!("{e:#}")))?,
             };
-            let stat = stat.filter(|stat| known.is_some() || self.witness.trusts(&lies, stat, now));
+            let is_trusted =
+                |stat: &Stat| indexed.is_some() || self.witness.trusts(&file, stat, now);
+            let stat = stat.filter(is_trusted);
             let content = Content::File { digest, executable: fs::is_executable(&meta) };
-            look.insert(below, SourceFile { content, stat });
+            listing.insert(below, SourceFile { content, stat });
         }
-        self.looks().insert(asked, look.clone());
-        Ok(look)
+        self.listings().insert(request, listing.clone());
+        Ok(listing)
     }
 
-    /// The files at and below a path, and the empty folders below it.
-    fn find(&self, asked: &Listed) -> Result<Below, ValueError> {
-        let path = asked.path.as_str();
+    /// The files at and below the path of `request`, and the empty folders below it.
+    fn find(&self, request: &Request) -> Result<Below, ValueError> {
+        let path = request.path.as_str();
         let at = |below: &str| self.root.join(joined(path, below));
         let cannot = |path: &str, e: &std::io::Error| match e.kind() {
             std::io::ErrorKind::NotFound => self.missing(path),
@@ -222,11 +228,11 @@ impl Files {
             });
         }
         let (mut escapes_root, mut ignores) = (false, false);
-        let ignored = Ignored::new(asked.ignore.as_deref())?;
-        let location = |meta: &Metadata| (meta.dev(), meta.ino());
-        let cache = std::fs::metadata(&self.cache).ok().map(|meta| location(&meta));
-        // Each with the folders that it lies in: a link to one of them has no end.
-        let mut open = vec![(String::new(), vec![location(&meta)])];
+        let ignored = Ignored::new(request.ignore.as_deref())?;
+        let inode = |meta: &Metadata| (meta.dev(), meta.ino());
+        let cache = std::fs::metadata(&self.cache).ok().map(|meta| inode(&meta));
+        // Each folder with those that contain it: a link to one of them would have no end.
+        let mut open = vec![(String::new(), vec![inode(&meta)])];
         while let Some((folder, above)) = open.pop() {
             let names = fs::entries(&at(&folder)).map_err(|e| ValueError::new(format!("{e:#}")))?;
             let mut is_empty = true;
@@ -242,7 +248,7 @@ impl Files {
                 let here = joined(path, &below);
                 if name.to_str().is_none() {
                     let message = format!("the name of `{here}` is not UTF-8");
-                    return Err(refuse(message, "rename it: names are part of what is hashed"));
+                    return Err(refuse(message, "rename it: names are part of the key"));
                 }
                 let is_link = std::fs::symlink_metadata(at(&below))
                     .map_err(|e| cannot(&here, &e))?
@@ -250,30 +256,30 @@ impl Files {
                 let meta = std::fs::metadata(at(&below)).map_err(|e| cannot(&here, &e))?;
                 if is_link && !self.is_in(&at(&below), path) {
                     escapes_root = true;
-                    self.check_link(&here, &meta, &asked.beside)?;
+                    self.check_link(&here, &meta, &request.beside)?;
                 }
                 if !meta.is_dir() {
                     regular(&here, &meta)?;
                     found.insert(below, Found::File(meta));
-                } else if cache == Some(location(&meta)) {
+                } else if cache == Some(inode(&meta)) {
                     let message = format!("`{here}` is the cache itself");
                     return Err(refuse(message, "declare the folders beside it, one by one"));
-                } else if above.contains(&location(&meta)) {
+                } else if above.contains(&inode(&meta)) {
                     let message =
-                        format!("`{here}` is a symbolic link to a folder that it lies in");
-                    return Err(refuse(message, "remove it: what is in it has no end"));
+                        format!("`{here}` is a symbolic link to a folder that contains it");
+                    return Err(refuse(message, "remove the link: it leads round in a circle"));
                 } else {
-                    open.push((below, above.iter().copied().chain([location(&meta)]).collect()));
+                    open.push((below, above.iter().copied().chain([inode(&meta)]).collect()));
                 }
             }
             if is_empty {
                 found.insert(format!("{folder}/"), Found::EmptyFolder);
             }
         }
-        // A data set that is not mounted, say.
+        // For example, a disk that is not mounted.
         if !found.values().any(|found| matches!(found, Found::File(_))) {
             let hint =
-                ignores.then(|| "what is in it is left out; `ignore` says what is".to_owned());
+                ignores.then(|| "all its files are ignored; see the field `ignore`".to_owned());
             return Err(ValueError::at(
                 None,
                 format!("there is no file in the folder `{path}`"),
@@ -283,7 +289,7 @@ impl Files {
         Ok(Below { found, escapes_root })
     }
 
-    /// Whether what a link leads to is, or lies in, the folder at `path`.
+    /// Whether the target of a link is the folder at `path` or is in it.
     fn is_in(&self, link: &Path, path: &str) -> bool {
         let whole = |path: &Path| path.canonicalize().ok();
         whole(link)
@@ -291,10 +297,11 @@ impl Files {
             .is_some_and(|(to, folder)| to.starts_with(folder))
     }
 
-    /// Refuses a link that leads to a folder that the stage does not declare, and the Python of a virtual environment.
+    /// Refuses a link to a folder that the stage does not declare, and the Python of a virtual
+    /// environment.
     fn check_link(&self, link: &str, meta: &Metadata, beside: &[String]) -> Result<(), ValueError> {
-        let lies = self.root.join(link);
-        let to = lies.canonicalize().unwrap_or_default();
+        let file = self.root.join(link);
+        let to = file.canonicalize().unwrap_or_default();
         let to = self
             .root
             .canonicalize()
@@ -309,45 +316,44 @@ impl Files {
         if let Some(environment) = environment {
             let environment = environment.display();
             let message = format!(
-                "`{link}` is a symbolic link to `{to}`, as of a virtual environment of Python"
+                "`{link}` is a symbolic link to `{to}`, part of a Python virtual environment"
             );
             let hint = format!(
-                "leave `{environment}` out of `files`, and write \
+                "remove `{environment}` from `files`, and write \
                  `env: {{ PATH: \"$PROJECT/{environment}/bin:/usr/bin:/bin\" }}`"
             );
             return Err(ValueError::at(None, message, Some(hint)));
         }
-        if !meta.is_dir() || beside.iter().any(|other| self.is_in(&lies, other)) {
+        if !meta.is_dir() || beside.iter().any(|other| self.is_in(&file, other)) {
             return Ok(());
         }
         let message = format!(
             "`{link}` is a symbolic link to the folder `{to}`, which the stage does not declare"
         );
-        let hint = format!("declare `{to}` as well, or put a copy in the place of the link");
+        let hint = format!("declare `{to}` as well, or replace the link by a copy");
         Err(ValueError::at(None, message, Some(hint)))
     }
 
-    /// That there is nothing at `path`, and what may have been meant.
+    /// The error for a path that does not exist, with the nearest name as its hint.
     fn missing(&self, path: &str) -> ValueError {
         let form = |name: &str| name.nfc().collect::<String>();
         let unexpanded = path.split('/').next() == Some("~") || path.contains('$');
         let hint = match self.nearly(path) {
             Some(near) if form(&near) == form(path) => {
-                format!(
-                    "`{}` lies there, in another Unicode form; rename it",
-                    near.escape_default()
-                )
+                format!("`{}` exists, in another Unicode form; rename it", near.escape_default())
             }
             Some(near) => {
-                format!("`{near}` lies there: names that differ in case alone are two names")
+                format!("did you mean `{near}`? names are case-sensitive")
             }
-            None if unexpanded => "no shell expands `~` or `$` here; write the path out".to_owned(),
-            None => "paths begin at the folder of pipeline.yaml".to_owned(),
+            None if unexpanded => {
+                "`~` and `$` are not expanded here; write the path out".to_owned()
+            }
+            None => "paths are relative to the folder of pipeline.yaml".to_owned(),
         };
         ValueError::at(None, format!("there is no file or folder `{path}`"), Some(hint))
     }
 
-    /// What lies there under nearly this name: in another Unicode form, or in another case.
+    /// An existing path that differs from `path` only in Unicode form or case.
     fn nearly(&self, path: &str) -> Option<String> {
         let fold = |name: &str| name.nfc().collect::<String>().to_lowercase();
         let form = |name: &str| name.nfc().collect::<String>();
@@ -371,12 +377,17 @@ impl Files {
         Some(near).filter(|near| near != path)
     }
 
-    /// Takes what is declared into the cache, as it was when it was looked at.
-    pub fn add_file(&self, store: &Store, all: &[Declared]) -> Result<()> {
+    /// Passes the path and digest of each declared file to `add`, which stores the file and returns
+    /// whether it still has that digest.
+    pub fn add_files(
+        &self,
+        all: &[Declared],
+        add: impl Fn(&Path, Digest) -> Result<bool>,
+    ) -> Result<()> {
         for declared in all {
             for (path, content) in self.named(declared, all)?.into_values() {
                 let Some(digest) = content.digest() else { continue };
-                if !store.add_file(&path, digest)? {
+                if !add(&path, digest)? {
                     let path = path.strip_prefix(&self.root).unwrap_or(&path).display().to_string();
                     return Err(Error::FileChanged(path).into());
                 }
@@ -385,21 +396,22 @@ impl Files {
         Ok(())
     }
 
-    /// Fails if anything that was looked at is no longer what it was.
+    /// Fails if a listed file has changed.
     pub fn check_unchanged(&self) -> Result<()> {
-        for (asked, look) in &*self.looks() {
-            let path = &asked.path;
+        for (request, listing) in &*self.listings() {
+            let path = &request.path;
             let changed = |file: &str| Error::FileChanged(joined(path, file));
-            let now = self.find(asked).map_err(|_| changed(""))?.found;
-            if let Some(other) = now.keys().find(|file| !look.contains_key(*file)) {
+            let now = self.find(request).map_err(|_| changed(""))?.found;
+            if let Some(other) = now.keys().find(|file| !listing.contains_key(*file)) {
                 return Err(changed(other).into());
             }
-            for (name, sight) in look {
-                let lies = self.root.join(joined(path, name));
-                if !now
-                    .get(name)
-                    .map_or(Ok(false), |found| self.is_unchanged(&lies, sight, found))?
-                {
+            for (name, before) in listing {
+                let file = self.root.join(joined(path, name));
+                let is_same = match now.get(name) {
+                    Some(found) => self.is_unchanged(&file, before, found)?,
+                    None => false,
+                };
+                if !is_same {
                     return Err(changed(name).into());
                 }
             }
@@ -407,38 +419,39 @@ impl Files {
         Ok(())
     }
 
-    /// Whether what is `found` at `path` now is what it was.
+    /// Whether the file or folder `found` at `path` has the content of the listing.
     fn is_unchanged(&self, path: &Path, was: &SourceFile, found: &Found) -> Result<bool> {
         Ok(match (was.content, found) {
             (Content::EmptyFolder, Found::EmptyFolder) => true,
             (Content::File { digest: before, executable }, Found::File(meta)) => {
                 let known = was.stat.is_some() && self.witness.stat(path, meta) == was.stat;
-                executable == fs::is_executable(meta) && (known || digest_of_file(path)? == before)
+                executable == fs::is_executable(meta) && (known || Digest::of_file(path)? == before)
             }
             _ => false,
         })
     }
 
-    /// Writes down what was hashed.
-    pub fn remember(&self, store: &Store) -> Result<()> {
+    /// The index with the files that were hashed; `None` if it has not changed.
+    pub fn updated_index(&self) -> Option<Index> {
         let mut files = (*self.index).clone();
-        for (Listed { path, .. }, look) in &*self.looks() {
-            let seen = |sight: &SourceFile| {
-                Some(Hashed { stat: sight.stat?, digest: sight.content.digest()? })
+        for (Request { path, .. }, listing) in &*self.listings() {
+            let hashed = |file: &SourceFile| {
+                Some(Hashed { stat: file.stat?, digest: file.content.digest()? })
             };
+            let listed = listing.iter();
             files.extend(
-                look.iter().filter_map(|(file, sight)| Some((joined(path, file), seen(sight)?))),
+                listed.filter_map(|(name, file)| Some((joined(path, name), hashed(file)?))),
             );
         }
         if files == *self.index {
-            return Ok(());
+            return None;
         }
         files.retain(|path, _| self.root.join(path).exists());
-        store.write_source_index(&Index { files })
+        Some(Index { files })
     }
 }
 
-/// What is left out of a folder.
+/// The patterns of ignored files.
 struct Ignored(Vec<Pattern>);
 
 impl Ignored {
@@ -453,7 +466,7 @@ impl Ignored {
         Ok(Ignored(read?))
     }
 
-    /// Whether what has this name, at this path below the folder, is left out.
+    /// Whether the file with this name, at this path below the folder, is ignored.
     fn has(&self, name: &str, below: &str) -> bool {
         self.0.iter().any(|pattern| {
             pattern.matches(if pattern.as_str().contains('/') { below } else { name })
@@ -461,14 +474,14 @@ impl Ignored {
     }
 }
 
-/// What there is at a declared path.
+/// The contents of a declared path.
 struct Below {
     found: BTreeMap<String, Found>,
-    /// Whether a link leads out of it.
+    /// Whether a link leads out of the path.
     escapes_root: bool,
 }
 
-/// What there is below a declared path.
+/// A file or empty folder below a declared path.
 enum Found {
     File(Metadata),
     EmptyFolder,
@@ -498,118 +511,119 @@ mod tests {
     use crate::engine::testing::TestSpace;
     use std::time::Duration;
 
-    /// The project of `bench` as a process finds it, whose file systems tell of every edit at once.
-    fn files(bench: &TestSpace) -> Files {
-        let witness = Witness::trusting(bench.path());
-        Files { witness, ..Files::of(bench.path(), &bench.store.source_index()) }
+    /// The files of `space` on a file system whose times change with every edit.
+    fn sources(space: &TestSpace) -> Sources {
+        let witness = Witness::trusting(space.path());
+        Sources { witness, ..Sources::of(space.path(), &space.store.source_index()) }
+    }
+
+    fn write_index(space: &TestSpace, sources: &Sources) {
+        space.store.write_source_index(&sources.updated_index().unwrap()).unwrap();
     }
 
     fn declared(path: &str) -> Declared {
         Declared { path: path.to_owned(), by_path: false, ignore: None }
     }
 
-    /// What another process says of `paths`.
-    fn look(bench: &TestSpace, paths: &[&str]) -> Result<Artifact, String> {
+    /// The artifact that another process makes of `paths`.
+    fn artifact_of(space: &TestSpace, paths: &[&str]) -> Result<Artifact, String> {
         let declared: Vec<Declared> = paths.iter().map(|path| declared(path)).collect();
-        files(bench).artifact(&declared).map_err(|error| error.message)
+        sources(space).artifact(&declared).map_err(|error| error.message)
     }
 
-    fn write(bench: &TestSpace, path: &str, bytes: &str) {
-        let path = bench.path().join(path);
+    fn write(space: &TestSpace, path: &str, bytes: &str) {
+        let path = space.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, bytes).unwrap();
     }
 
     #[test]
-    fn a_file_whose_times_tell_of_edits_is_not_hashed_again() {
-        let bench = TestSpace::new();
-        write(&bench, "a", "one");
-        let first = files(&bench);
+    fn a_file_with_unchanged_times_is_not_hashed_again() {
+        let space = TestSpace::new();
+        write(&space, "a", "one");
+        let first = sources(&space);
         first.artifact(&[declared("a")]).unwrap();
-        first.remember(&bench.store).unwrap();
-        let mut lies = (*files(&bench).index).clone();
-        lies.get_mut("a").unwrap().digest = Digest::of(b"lie");
-        let lie = Index { files: lies };
-        bench.store.write_source_index(&lie).unwrap();
-        let known: Content = Digest::of(b"lie").into();
-        assert_eq!(look(&bench, &["a"]).unwrap()["a"], known, "the index is believed");
+        write_index(&space, &first);
+        let mut wrong = (*sources(&space).index).clone();
+        wrong.get_mut("a").unwrap().digest = Digest::of(b"wrong");
+        let wrong = Index { files: wrong };
+        space.store.write_source_index(&wrong).unwrap();
+        let known: Content = Digest::of(b"wrong").into();
+        assert_eq!(artifact_of(&space, &["a"]).unwrap()["a"], known, "the index is used");
         assert!(
-            files(&bench).add_file(&bench.store, &[declared("a")]).is_err(),
-            "what is stored is hashed"
+            sources(&space)
+                .add_files(&[declared("a")], |path, digest| space.store.add_file(path, digest))
+                .is_err(),
+            "a stored file is hashed"
         );
         let hashed: Content = Digest::of(b"one").into();
-        fs::write(&bench.store.source_index(), "{").unwrap();
+        fs::write(&space.store.source_index(), "{").unwrap();
         assert_eq!(
-            look(&bench, &["a"]).unwrap()["a"],
+            artifact_of(&space, &["a"]).unwrap()["a"],
             hashed,
-            "an index that cannot be read is an empty one"
+            "an unreadable index counts as empty"
         );
-        bench.store.write_source_index(&lie).unwrap();
+        space.store.write_source_index(&wrong).unwrap();
         std::thread::sleep(Duration::from_millis(10));
-        write(&bench, "a", "two");
+        write(&space, "a", "two");
         let edited: Content = Digest::of(b"two").into();
-        assert_eq!(look(&bench, &["a"]).unwrap()["a"], edited);
+        assert_eq!(artifact_of(&space, &["a"]).unwrap()["a"], edited);
     }
 
     #[test]
-    fn a_file_whose_times_do_not_tell_of_edits_is_hashed_by_every_process_and_at_the_end_of_a_run()
-    {
-        let bench = TestSpace::new();
-        write(&bench, "a", "one");
-        for witness in [Witness::default(), Witness::at(bench.path())] {
-            let files = Files { witness, ..files(&bench) };
-            files.artifact(&[declared("a")]).unwrap();
-            files.remember(&bench.store).unwrap();
-            assert!(!bench.store.source_index().exists());
-            files.check_unchanged().unwrap();
-            // The times that it had, as after an edit through a memory map.
-            let modified = std::fs::metadata(bench.path().join("a")).unwrap().modified().unwrap();
-            write(&bench, "a", "two");
-            std::fs::File::open(bench.path().join("a")).unwrap().set_modified(modified).unwrap();
-            let error = files.check_unchanged().unwrap_err();
+    fn a_file_with_untrusted_times_is_hashed_by_every_process() {
+        let space = TestSpace::new();
+        write(&space, "a", "one");
+        for witness in [Witness::default(), Witness::at(space.path())] {
+            let sources = Sources { witness, ..sources(&space) };
+            sources.artifact(&[declared("a")]).unwrap();
+            assert!(sources.updated_index().is_none());
+            sources.check_unchanged().unwrap();
+            // The old times, as after an edit through a memory map.
+            let modified = std::fs::metadata(space.path().join("a")).unwrap().modified().unwrap();
+            write(&space, "a", "two");
+            std::fs::File::open(space.path().join("a")).unwrap().set_modified(modified).unwrap();
+            let error = sources.check_unchanged().unwrap_err();
             assert!(
                 matches!(error.downcast_ref(), Some(Error::FileChanged(file)) if file == "a"),
                 "{error}"
             );
-            write(&bench, "a", "one");
+            write(&space, "a", "one");
         }
     }
 
     #[test]
-    fn the_executable_bit_and_empty_folders_are_part_of_what_is_declared() {
-        let bench = TestSpace::new();
-        write(&bench, "raw/tool", "one");
-        fs::create_dir_all(&bench.path().join("raw/a/empty")).unwrap();
-        let plain = look(&bench, &["raw"]).unwrap();
+    fn executable_bits_and_empty_folders_are_part_of_an_artifact() {
+        let space = TestSpace::new();
+        write(&space, "raw/tool", "one");
+        fs::create_dir_all(&space.path().join("raw/a/empty")).unwrap();
+        let plain = artifact_of(&space, &["raw"]).unwrap();
         assert_eq!(plain["tool"], Digest::of(b"one").into());
         assert_eq!(plain["a/empty/"], Content::EmptyFolder);
-        let run = files(&bench);
+        let run = sources(&space);
         run.artifact(&[declared("raw")]).unwrap();
-        fs::set_executable(&bench.path().join("raw/tool"), true).unwrap();
+        fs::set_executable(&space.path().join("raw/tool"), true).unwrap();
         let executable = Content::File { digest: Digest::of(b"one"), executable: true };
-        assert_eq!(look(&bench, &["raw"]).unwrap()["tool"], executable);
-        assert!(run.check_unchanged().is_err(), "a run notices the bit");
-        let run = files(&bench);
+        assert_eq!(artifact_of(&space, &["raw"]).unwrap()["tool"], executable);
+        assert!(run.check_unchanged().is_err(), "a changed bit is a change");
+        let run = sources(&space);
         run.artifact(&[declared("raw")]).unwrap();
-        std::fs::remove_dir(bench.path().join("raw/a/empty")).unwrap();
-        assert!(run.check_unchanged().is_err(), "and the folder");
-        assert!(look(&bench, &["raw"]).unwrap().contains_key("a/"));
+        std::fs::remove_dir(space.path().join("raw/a/empty")).unwrap();
+        assert!(run.check_unchanged().is_err(), "a removed folder is a change");
+        assert!(artifact_of(&space, &["raw"]).unwrap().contains_key("a/"));
     }
 
     #[test]
-    fn folders_that_are_joined_keep_every_file_or_are_refused() {
-        let bench = TestSpace::new();
-        write(&bench, "x/file", "");
-        write(&bench, "y/sub/file", "");
-        write(&bench, "z/file/below", "");
-        fs::create_dir_all(&bench.path().join("x/sub")).unwrap();
-        let names =
-            |paths: &[&str]| look(&bench, paths).map(|found| found.into_keys().collect::<Vec<_>>());
-        assert_eq!(
-            names(&["x", "y"]).unwrap(),
-            ["file", "sub/file"],
-            "`sub` is empty in one of them alone"
-        );
+    fn joined_folders_keep_every_file_or_are_refused() {
+        let space = TestSpace::new();
+        write(&space, "x/file", "");
+        write(&space, "y/sub/file", "");
+        write(&space, "z/file/below", "");
+        fs::create_dir_all(&space.path().join("x/sub")).unwrap();
+        let names = |paths: &[&str]| {
+            artifact_of(&space, paths).map(|found| found.into_keys().collect::<Vec<_>>())
+        };
+        assert_eq!(names(&["x", "y"]).unwrap(), ["file", "sub/file"], "`sub` is empty in `x` only");
         assert_eq!(
             names(&["x", "z"]).unwrap_err(),
             "`file` is a file of one folder and a folder of another"

@@ -4,27 +4,30 @@
 //! With uniform masses optimal transport between two nets' neurons is an assignment problem, solved exactly. The curve
 //! then ends at pi(B): other parameters, the same function. This file does not know which curve comes after.
 
+use super::Center;
 use super::assignment::{assign, certify, total};
+use super::path::{are_finite, same_width};
 use super::permutation::Permutation;
-use super::{Center, are_finite, same_width};
 use crate::kernel::distance::squared_distances;
-use crate::kernel::gram::{NonZeros, Products, Tall};
+use crate::kernel::gram::{SparseColumns, Products, TallMatrix};
 use crate::kernel::sparse::Sparse;
 use crate::study::net::{CLASSES, Forward, INPUTS, Mlp};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use crate::study::registry::named_enum;
 
-/// What it costs to match neuron i of A to neuron j of B.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Cost {
-    /// |a_i - b_j|² over whole neurons: incoming row and outgoing column.
-    #[default]
-    Neurons,
-    /// |a_i - b_j|² over the incoming rows alone.
-    Incoming,
-    /// 1 - correlation of their activations on images; a neuron that never changes correlates 0 with all.
-    Activations,
+named_enum! {
+    "cost"
+    /// The cost of matching neuron i of A to neuron j of B.
+    #[derive(Default)]
+    pub enum Cost {
+        /// |a_i - b_j|² over whole neurons: incoming row and outgoing column.
+        #[default]
+        Neurons = "neurons",
+        /// |a_i - b_j|² over the incoming rows alone.
+        Incoming = "incoming",
+        /// 1 - correlation of their activations on images; a neuron whose activation is constant
+        /// has correlation 0 with all others.
+        Activations = "activations",
+    }
 }
 
 /// How the neurons of B are matched to those of A, and how well.
@@ -57,7 +60,8 @@ pub fn align(a: &Mlp, b: &Mlp, cost: Cost, images: Option<&Sparse>) -> Result<Al
         (Cost::Activations, _) => return Err("the cost `activations` needs images".to_owned()),
     };
     let assignment = assign(&costs, n).map_err(|e| format!("cannot match neurons: {e}"))?;
-    let certified_gap = certify(&costs, n, &assignment).map_err(|e| format!("BUG: a matching is not optimal: {e}"))?;
+    let certified_gap = certify(&costs, n, &assignment)
+        .map_err(|e| format!("BUG: a matching is not optimal: {e}"))?;
     let permutation = Permutation::try_from(assignment.columns)?;
     Ok(Alignment {
         total_cost: total(&costs, permutation.as_slice()),
@@ -89,8 +93,8 @@ fn activation_costs(a: &Mlp, b: &Mlp, images: &Sparse) -> Vec<f64> {
     const BLOCK: usize = 1024;
     let h = a.hidden();
     let nets = [a, b].map(Forward::of);
-    let mut moments = [Moments::new(h), Moments::new(h)];
-    let (mut products, mut non_zeros) = (Products::cross(h, h), NonZeros::default());
+    let mut moments = [ActivationMoments::new(h), ActivationMoments::new(h)];
+    let (mut products, mut non_zeros) = (Products::cross(h, h), SparseColumns::default());
     for first in (0..images.rows()).step_by(BLOCK) {
         let rows = first..images.rows().min(first + BLOCK);
         let [f, g] = nets.each_ref().map(|net| {
@@ -98,7 +102,7 @@ fn activation_costs(a: &Mlp, b: &Mlp, images: &Sparse) -> Vec<f64> {
             net.hidden(images, rows.clone(), &mut hidden);
             hidden
         });
-        products.add_cross(&Tall::pack(&f, h), &Tall::pack(&g, h), &mut non_zeros);
+        products.add_cross(&TallMatrix::pack(&f, h), &TallMatrix::pack(&g, h), &mut non_zeros);
         moments[0].add(&f);
         moments[1].add(&g);
     }
@@ -114,14 +118,14 @@ fn activation_costs(a: &Mlp, b: &Mlp, images: &Sparse) -> Vec<f64> {
 }
 
 /// Sums over images of each neuron's activation and its square.
-struct Moments {
+struct ActivationMoments {
     sum: Vec<f64>,
     squares: Vec<f64>,
 }
 
-impl Moments {
-    fn new(h: usize) -> Moments {
-        Moments { sum: vec![0.0; h], squares: vec![0.0; h] }
+impl ActivationMoments {
+    fn new(h: usize) -> ActivationMoments {
+        ActivationMoments { sum: vec![0.0; h], squares: vec![0.0; h] }
     }
 
     fn add(&mut self, hidden: &[f32]) {
@@ -182,10 +186,13 @@ mod tests {
         let a = net(30, "a");
         let hidden = shuffled(30);
         let b = hidden.apply(&a).expect("equal widths");
-        for cost in [Cost::Neurons, Cost::Incoming, Cost::Activations] {
+        for &cost in Cost::ALL {
             let found = align(&a, &b, cost, Some(&x)).expect("an alignment");
             assert_eq!(found.permutation, hidden.inverse(), "{cost:?}");
-            assert!(found.total_cost.abs() < 1e-4 && found.identity_cost > 1.0, "{cost:?}: {found:?}");
+            assert!(
+                found.total_cost.abs() < 1e-4 && found.identity_cost > 1.0,
+                "{cost:?}: {found:?}"
+            );
             assert!((found.correlation - 1.0).abs() < 1e-6, "{cost:?}: {found:?}");
         }
     }
@@ -195,7 +202,9 @@ mod tests {
         let (a, b) = (net(40, "a"), net(40, "b"));
         let found = align(&a, &b, Cost::Neurons, None).expect("an alignment");
         let permuted = found.permutation.apply(&b).expect("equal widths");
-        let squared = |b: &Mlp| a.params().iter().zip(b.params()).map(|(&a, &b)| f64::from(a - b).powi(2)).sum::<f64>();
+        let squared = |b: &Mlp| {
+            a.params().iter().zip(b.params()).map(|(&a, &b)| f64::from(a - b).powi(2)).sum::<f64>()
+        };
         assert!(found.total_cost < found.identity_cost);
         assert!((squared(&permuted) / found.total_cost - 1.0).abs() < 1e-5);
         assert!((squared(&b) / found.identity_cost - 1.0).abs() < 1e-5);
@@ -223,8 +232,9 @@ mod tests {
         let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
         for (k, cost) in activation_costs(&a, &b, &x).into_iter().enumerate() {
             let (p, q) = (column(&f, k / h), column(&g, k % h));
-            let naive = if k < h { 1.0 } else { 1.0 - dot(&p, &q) / (dot(&p, &p) * dot(&q, &q)).sqrt() };
-            assert!((cost - naive).abs() < 1e-5, "{k}: {cost} for {naive}");
+            let reference =
+                if k < h { 1.0 } else { 1.0 - dot(&p, &q) / (dot(&p, &p) * dot(&q, &q)).sqrt() };
+            assert!((cost - reference).abs() < 1e-5, "{k}: {cost}, not {reference}");
         }
     }
 
@@ -245,15 +255,21 @@ mod tests {
     fn what_cannot_be_matched_is_refused() {
         let a = net(2, "a");
         let refused = |b: &Mlp, cost| align(&a, b, cost, None).expect_err("refused");
-        assert_eq!(refused(&net(3, "b"), Cost::Neurons), "a net of 2 hidden neurons cannot be joined to one of 3");
+        assert_eq!(
+            refused(&net(3, "b"), Cost::Neurons),
+            "a net of 2 hidden neurons cannot be joined to one of 3"
+        );
         assert_eq!(refused(&a, Cost::Activations), "the cost `activations` needs images");
         let (x, _) = images(5);
-        for cost in [Cost::Neurons, Cost::Incoming, Cost::Activations] {
+        for &cost in Cost::ALL {
             for (at, value) in [(0, f32::NAN), (2 * INPUTS, f32::INFINITY)] {
                 let mut broken = a.clone();
                 broken.params_mut()[at] = value;
                 let error = align(&a, &broken, cost, Some(&x)).expect_err("refused");
-                assert_eq!(error, "cannot match neurons: B has parameters that are not finite numbers", "{cost:?}");
+                assert_eq!(
+                    error, "cannot match neurons: B has parameters that are not finite numbers",
+                    "{cost:?}"
+                );
             }
         }
     }

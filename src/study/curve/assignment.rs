@@ -32,7 +32,11 @@ pub struct OutOfRange {
 
 impl fmt::Display for OutOfRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the cost of row {} and column {} is not a number within {LARGEST:e}", self.row, self.column)
+        write!(
+            f,
+            "the cost of row {} and column {} is not a number within {LARGEST:e}",
+            self.row, self.column
+        )
     }
 }
 
@@ -47,7 +51,8 @@ pub fn assign(cost: &[f64], n: usize) -> Result<Assignment, OutOfRange> {
     if let Some(at) = cost.iter().position(|c| !(-LARGEST..=LARGEST).contains(c)) {
         return Err(OutOfRange { row: at / n, column: at % n });
     }
-    let mut solver = Solver { cost, n, columns: vec![NONE; n], rows: vec![NONE; n], v: vec![0.0; n] };
+    let mut solver =
+        Solver { cost, n, columns: vec![NONE; n], rows: vec![NONE; n], v: vec![0.0; n] };
     let mut free = solver.reduce_columns();
     for _ in 0..2 {
         free = solver.reduce_rows(free);
@@ -275,10 +280,16 @@ impl fmt::Display for Uncertified {
         match self {
             Uncertified::NotAnAssignment => write!(f, "not every row has a column of its own"),
             Uncertified::Infeasible { row, column, excess } => {
-                write!(f, "the duals of row {row} and column {column} exceed their cost by {excess:e}")
+                write!(
+                    f,
+                    "the duals of row {row} and column {column} exceed their cost by {excess:e}"
+                )
             }
             Uncertified::Slack { row, column, slack } => {
-                write!(f, "row {row} and column {column} are matched, but their duals leave {slack:e} of the cost")
+                write!(
+                    f,
+                    "row {row} and column {column} are matched, but their duals leave {slack:e} of the cost"
+                )
             }
         }
     }
@@ -352,7 +363,10 @@ mod tests {
         total(cost, &assignment.columns)
     }
 
-    fn square(cost: impl Strategy<Value = f64> + Clone, max: usize) -> impl Strategy<Value = (usize, Vec<f64>)> {
+    fn square(
+        cost: impl Strategy<Value = f64> + Clone,
+        max: usize,
+    ) -> impl Strategy<Value = (usize, Vec<f64>)> {
         (0..=max).prop_flat_map(move |n| (Just(n), prop::collection::vec(cost.clone(), n * n)))
     }
 

@@ -11,6 +11,10 @@ impl Curve for Linear {
         "linear"
     }
 
+    fn title(&self) -> &'static str {
+        "Linear"
+    }
+
     fn coefficients(&self, t: f64, _: f64) -> [f64; 3] {
         [1.0 - t, t, 0.0]
     }

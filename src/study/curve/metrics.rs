@@ -44,7 +44,9 @@ impl Lengths {
     /// Of the chain through `nets`, in order.
     pub fn of(nets: impl IntoIterator<Item = Mlp>) -> Lengths {
         let mut nets = nets.into_iter();
-        let Some(first) = nets.next() else { return Lengths { cumulative: Vec::new(), chord: 0.0 } };
+        let Some(first) = nets.next() else {
+            return Lengths { cumulative: Vec::new(), chord: 0.0 };
+        };
         let (mut cumulative, mut length, mut last) = (vec![0.0], 0.0, first.clone());
         for net in nets {
             length += distance(&last, &net);
@@ -68,7 +70,11 @@ fn distance(a: &Mlp, b: &Mlp) -> f64 {
 ///
 /// # Panics
 /// If there are fewer than two points in all or in the first segment, or not as many `lengths`.
-pub fn metrics(points: &[Point], first_segment: usize, lengths: &Lengths) -> Result<Metrics, String> {
+pub fn metrics(
+    points: &[Point],
+    first_segment: usize,
+    lengths: &Lengths,
+) -> Result<Metrics, String> {
     assert!(points.len() >= first_segment && first_segment > 1, "a curve has two ends");
     assert_eq!(points.len(), lengths.cumulative.len(), "points and lengths differ in number");
     for &Point { t, error, loss } in points {
@@ -83,7 +89,9 @@ pub fn metrics(points: &[Point], first_segment: usize, lengths: &Lengths) -> Res
         return Err("the length is not a finite number".to_owned());
     }
     let (a, b) = (points[0], points[points.len() - 1]);
-    let worst = points.iter().fold(a, |worst, &point| if point.error > worst.error { point } else { worst });
+    let worst = points
+        .iter()
+        .fold(a, |worst, &point| if point.error > worst.error { point } else { worst });
     let ts: Vec<f64> = points.iter().map(|point| point.t).collect();
     let errors: Vec<f64> = points.iter().map(|point| point.error).collect();
     let mean_over = |x: &[f64]| trapezoid(x, &errors[..x.len()]) / (x[x.len() - 1] - x[0]);
@@ -143,7 +151,8 @@ mod tests {
 
     #[test]
     fn a_net_joined_to_itself_has_no_length_but_an_error() {
-        let found = whole(&[point(0.0, 2.0, 0.2), point(1.0, 2.0, 0.2)], &lengths(&[0.0, 0.0], 0.0));
+        let found =
+            whole(&[point(0.0, 2.0, 0.2), point(1.0, 2.0, 0.2)], &lengths(&[0.0, 0.0], 0.0));
         assert_eq!((found.length_over_chord, found.mean_error_by_length), (None, 2.0));
     }
 
@@ -152,7 +161,8 @@ mod tests {
         // The error rises from 2 to 10 and falls to 2 again; then comes a segment that hardly moves.
         let peak = [point(0.0, 2.0, 0.2), point(0.25, 10.0, 0.9), point(0.5, 2.0, 0.2)];
         let tail = [point(0.75, 2.0, 0.2), point(1.0, 2.0, 0.2)];
-        let found = metrics(&[&peak[..], &tail].concat(), 3, &lengths(&[0.0, 5.0, 10.0, 10.5, 11.0], 9.0));
+        let found =
+            metrics(&[&peak[..], &tail].concat(), 3, &lengths(&[0.0, 5.0, 10.0, 10.5, 11.0], 9.0));
         let found = found.expect("finite");
         assert_eq!((found.mean_error, found.mean_error_first_segment), (4.0, 6.0));
         assert_eq!(found.mean_error_by_length, (10.0 * 6.0 + 2.0) / 11.0);
@@ -162,9 +172,11 @@ mod tests {
     fn a_refined_grid_moves_no_mean_of_a_curve_that_is_straight_between_its_points() {
         let coarse = [point(0.0, 2.0, 0.2), point(0.5, 10.0, 0.9), point(1.0, 2.0, 0.2)];
         let [a, top, b] = coarse;
-        let fine = [a, point(0.25, 6.0, 0.5), point(0.375, 8.0, 0.7), top, point(0.75, 6.0, 0.5), b];
+        let fine =
+            [a, point(0.25, 6.0, 0.5), point(0.375, 8.0, 0.7), top, point(0.75, 6.0, 0.5), b];
         let (long_first, refined) = ([0.0, 7.0, 9.0], [0.0, 3.5, 5.25, 7.0, 8.0, 9.0]);
-        let (found, again) = (whole(&coarse, &lengths(&long_first, 5.0)), whole(&fine, &lengths(&refined, 5.0)));
+        let (found, again) =
+            (whole(&coarse, &lengths(&long_first, 5.0)), whole(&fine, &lengths(&refined, 5.0)));
         assert_eq!(found, again);
         assert_eq!((found.mean_error, found.mean_error_by_length), (6.0, 6.0));
     }
@@ -172,8 +184,10 @@ mod tests {
     #[test]
     fn no_statistic_is_taken_of_numbers_that_are_not_finite() {
         let good = [point(0.0, 2.0, 0.2), point(0.5, 3.0, 0.3), point(1.0, 2.0, 0.2)];
-        let (even, broken) = (lengths(&[0.0, 1.0, 2.0], 2.0), lengths(&[0.0, f64::NAN, f64::NAN], 2.0));
-        for (bad, shown) in [(f64::NAN, "NaN"), (f64::INFINITY, "inf"), (f64::NEG_INFINITY, "-inf")] {
+        let (even, broken) =
+            (lengths(&[0.0, 1.0, 2.0], 2.0), lengths(&[0.0, f64::NAN, f64::NAN], 2.0));
+        for (bad, shown) in [(f64::NAN, "NaN"), (f64::INFINITY, "inf"), (f64::NEG_INFINITY, "-inf")]
+        {
             for at in 0..3 {
                 let refusal = |change: fn(&mut Point) -> &mut f64| {
                     let mut points = good;
@@ -181,7 +195,8 @@ mod tests {
                     metrics(&points, 3, &even).expect_err("refused")
                 };
                 let t = good[at].t;
-                let expected = |name: &str| format!("the {name} at t = {t} is `{shown}`, not a finite number");
+                let expected =
+                    |name: &str| format!("the {name} at t = {t} is `{shown}`, not a finite number");
                 assert_eq!(refusal(|point| &mut point.error), expected("error"));
                 assert_eq!(refusal(|point| &mut point.loss), expected("loss"));
             }

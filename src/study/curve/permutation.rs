@@ -57,7 +57,12 @@ impl TryFrom<Vec<usize>> for Permutation {
             match seen.get_mut(neuron) {
                 Some(seen) if !*seen => *seen = true,
                 Some(_) => return Err(format!("not a permutation: `{neuron}` occurs twice")),
-                None => return Err(format!("not a permutation of {}: `{neuron}` is out of range", order.len())),
+                None => {
+                    return Err(format!(
+                        "not a permutation of {}: `{neuron}` is out of range",
+                        order.len()
+                    ));
+                }
             }
         }
         Ok(Permutation(order))
@@ -115,7 +120,8 @@ mod tests {
     #[test]
     fn a_neuron_moves_with_all_its_weights() {
         let net = net(3, "net");
-        let moved = Permutation::try_from(vec![2, 0, 1]).and_then(|p| p.apply(&net)).expect("equal widths");
+        let moved =
+            Permutation::try_from(vec![2, 0, 1]).and_then(|p| p.apply(&net)).expect("equal widths");
         assert_eq!(moved.w1()[..INPUTS], net.w1()[2 * INPUTS..]);
         assert_eq!(moved.w2()[..3], [net.w2()[2], net.w2()[0], net.w2()[1]]);
         assert_eq!(Permutation::identity(3).apply(&net), Ok(net));
@@ -123,7 +129,8 @@ mod tests {
 
     #[test]
     fn what_is_no_permutation_is_refused() {
-        let error = |order: Vec<usize>| Permutation::try_from(order).expect_err("not a permutation");
+        let error =
+            |order: Vec<usize>| Permutation::try_from(order).expect_err("not a permutation");
         assert_eq!(error(vec![0, 1, 1]), "not a permutation: `1` occurs twice");
         assert_eq!(error(vec![0, 3, 1]), "not a permutation of 3: `3` is out of range");
         let wide = Permutation::identity(3).apply(&net(2, "net"));

@@ -15,16 +15,15 @@
 //!
 //! This file does not know which curve W1 follows.
 
-use super::measure::{HiddenLayer, PreActivations, Stop, by_neuron, piece};
+use super::measure::{CurvePoint, HiddenLayer, PreActivations, by_neuron, piece};
 use super::{Path, Point, grid};
 use crate::kernel::blend::blend;
 use crate::kernel::cholesky::Cholesky;
-use crate::kernel::gram::{NonZeros, Products, Tall};
+use crate::kernel::gram::{SparseColumns, Products, TallMatrix};
 use crate::kernel::sparse::Sparse;
-use crate::kernel::threads::share;
+use crate::kernel::parallel::parallel_for;
 use crate::study::net::{CLASSES, Forward, Mlp};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use crate::study::registry::named_enum;
 use std::num::NonZero;
 
 /// Images whose products are summed in f32 before they are added up in f64.
@@ -37,20 +36,23 @@ const RIDGE: f64 = 1e-8;
 /// ridge, one of a dozen linear relations hardly more.
 const RANK_FACTOR: f64 = 10.0;
 
-/// Which logits W2 is fitted to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Targets {
-    /// A's own, while W1 goes to B's; then W2 goes straight to B's. Two segments, as in the talk.
-    #[default]
-    A,
-    /// (1 - t) A's + t B's: one segment, both ends exact (ours).
-    Blend,
+named_enum! {
+    "target"
+    /// Which logits W2 is fitted to.
+    #[derive(Default)]
+    pub enum Targets {
+        /// A's own, while W1 goes to B's; then W2 goes straight to B's. Two segments, as in the
+        /// talk.
+        #[default]
+        A = "a",
+        /// (1 - t) A's + t B's: one segment, both ends exact (ours).
+        Blend = "blend",
+    }
 }
 
 /// How to refit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct RefitSettings {
     /// What W2 is fitted to.
     pub targets: Targets,
     /// Points per segment, both ends included, before the first is refined.
@@ -102,7 +104,7 @@ pub struct Fit {
 /// If there are not as many labels as images.
 pub fn refit<'a>(
     path: Path<'a>,
-    settings: Settings,
+    settings: RefitSettings,
     images: &Sparse,
     labels: &[u8],
     threads: NonZero<usize>,
@@ -119,7 +121,7 @@ fn sums_at_once(h: usize) -> usize {
 fn refit_together<'a>(
     together: usize,
     path: Path<'a>,
-    settings: Settings,
+    settings: RefitSettings,
     images: &Sparse,
     labels: &[u8],
     threads: NonZero<usize>,
@@ -129,12 +131,14 @@ fn refit_together<'a>(
     }
     let points = settings.points.max(2);
     let is_blend = settings.targets == Targets::Blend;
-    let (ts, first_segment) = if is_blend { (grid(points), 1.0) } else { (grid(2 * points - 1), 0.5) };
+    let (ts, first_segment) =
+        if is_blend { (grid(points), 1.0) } else { (grid(2 * points - 1), 0.5) };
     let (first, second) = ts.split_at(points as usize);
     let ends = if is_blend { &[path.a, path.b][..] } else { &[path.a] };
     let targets = ends.iter().map(|net| outputs(net, images, threads)).collect();
     let order = rarest_first(&path, images);
-    let refitter = Refitter { path: &path, first_segment, targets, order, together, images, threads };
+    let refitter =
+        Refitter { path: &path, first_segment, targets, order, together, images, threads };
     // A's end is A itself, and so is B's where W2 goes to B's along with W1.
     let moving = if is_blend { &first[1..first.len() - 1] } else { &first[1..] };
     let mut steps = vec![Step { t: 0.0, s: 0.0, w2: path.a.w2().to_vec(), fit: None }];
@@ -171,10 +175,11 @@ impl Refitter<'_> {
         let mut steps = Vec::with_capacity(ts.len());
         for ts in ts.chunks(self.together) {
             let ss: Vec<f64> = ts.iter().map(|&t| (t / self.first_segment).min(1.0)).collect();
-            let products = products(self.path, &self.order, &self.targets, &ss, self.images, self.threads);
+            let products =
+                products(self.path, &self.order, &self.targets, &ss, self.images, self.threads);
             let mut fits: Vec<_> = ss.iter().map(|_| None).collect();
             let items = products.into_iter().zip(&ss).zip(&mut fits);
-            share(&mut vec![(); self.threads.get()], items, |(), ((products, &s), fit)| {
+            parallel_for(&mut vec![(); self.threads.get()], items, |(), ((products, &s), fit)| {
                 let normal = Normal::of(&products, &self.order);
                 drop(products);
                 *fit = Some(normal.fit(s, self.path.a.w2()));
@@ -209,7 +214,8 @@ impl Refitter<'_> {
 
 /// The middles of the intervals on either side of the worst of `points`, which are sorted by t.
 fn beside_worst(points: &[Point]) -> Vec<f64> {
-    let is_worse = |a: &Point, b: &Point| a.error.total_cmp(&b.error).then(a.loss.total_cmp(&b.loss)).is_gt();
+    let is_worse =
+        |a: &Point, b: &Point| a.error.total_cmp(&b.error).then(a.loss.total_cmp(&b.loss)).is_gt();
     let worse = |worst, i| if is_worse(&points[i], &points[worst]) { i } else { worst };
     let worst = (1..points.len()).fold(0, worse);
     let around = &points[worst.saturating_sub(1)..points.len().min(worst + 2)];
@@ -253,17 +259,29 @@ impl Refitted<'_> {
     }
 }
 
-fn measure(path: &Path, steps: &[Step], images: &Sparse, labels: &[u8], threads: NonZero<usize>) -> Vec<Point> {
-    let stops: Vec<_> = steps.iter().map(|&Step { t, s, ref w2, .. }| Stop { t, s, w2 }).collect();
-    path.measure_stops(&stops, images, labels, threads)
+fn measure(
+    path: &Path,
+    steps: &[Step],
+    images: &Sparse,
+    labels: &[u8],
+    threads: NonZero<usize>,
+) -> Vec<Point> {
+    let curve: Vec<_> =
+        steps.iter().map(|&Step { t, s, ref w2, .. }| CurvePoint { t, s, w2 }).collect();
+    path.measure_points(&curve, images, labels, threads)
 }
 
 /// The logits of `net` on `images`, [n, 10].
 fn outputs(net: &Mlp, images: &Sparse, threads: NonZero<usize>) -> Vec<f32> {
-    let (forward, piece, mut outputs) = (Forward::of(net), piece(threads), vec![0.0; images.rows() * CLASSES]);
-    share(&mut vec![Vec::new(); threads.get()], outputs.chunks_mut(piece * CLASSES).enumerate(), |hidden, (k, out)| {
-        forward.outputs(images, k * piece..k * piece + out.len() / CLASSES, hidden, out);
-    });
+    let (forward, piece, mut outputs) =
+        (Forward::of(net), piece(threads), vec![0.0; images.rows() * CLASSES]);
+    parallel_for(
+        &mut vec![Vec::new(); threads.get()],
+        outputs.chunks_mut(piece * CLASSES).enumerate(),
+        |hidden, (k, out)| {
+            forward.outputs(images, k * piece..k * piece + out.len() / CLASSES, hidden, out);
+        },
+    );
     outputs
 }
 
@@ -297,25 +315,33 @@ fn products(
     let layer = HiddenLayer::in_order(path, order);
     let mut z = PreActivations::default();
     // The targets ride along as ten more columns, so that one product holds FᵀF, FᵀT and TᵀT.
-    let mut joined = vec![(Tall::new(h + CLASSES), NonZeros::default()); threads.get()];
+    let mut joined = vec![(TallMatrix::new(h + CLASSES), SparseColumns::default()); threads.get()];
     for first in (0..images.rows()).step_by(BLOCK) {
         let n = BLOCK.min(images.rows() - first);
         z.set_rows(n, h);
-        let pieces = z.a.chunks_mut(piece * h).zip(z.b.chunks_mut(piece * h)).zip(z.m.chunks_mut(piece)).enumerate();
-        share(&mut vec![(); threads.get()], pieces, |(), (k, ((a, b), m))| {
+        let pieces =
+            z.a.chunks_mut(piece * h)
+                .zip(z.b.chunks_mut(piece * h))
+                .zip(z.m.chunks_mut(piece))
+                .enumerate();
+        parallel_for(&mut vec![(); threads.get()], pieces, |(), (k, ((a, b), m))| {
             let first = first + k * piece;
             layer.project(images, first..first + m.len(), [a, b, m]);
         });
-        share(&mut joined, ss.iter().zip(&mut products), |(joined, non_zeros), (&s, products)| {
-            joined.set_rows(n);
-            blend(layer.coefficients(s), &z.a, &z.b, &z.m, h, joined);
-            let rows = first * CLASSES..(first + n) * CLASSES;
-            match targets {
-                [a, b] => joined.put(h, CLASSES, &straight(&a[rows.clone()], &b[rows], s)),
-                _ => joined.put(h, CLASSES, &targets[0][rows]),
-            }
-            products.add_gram(joined, non_zeros);
-        });
+        parallel_for(
+            &mut joined,
+            ss.iter().zip(&mut products),
+            |(joined, non_zeros), (&s, products)| {
+                joined.set_rows(n);
+                blend(layer.coefficients(s), &z.a, &z.b, &z.m, h, joined);
+                let rows = first * CLASSES..(first + n) * CLASSES;
+                match targets {
+                    [a, b] => joined.put(h, CLASSES, &straight(&a[rows.clone()], &b[rows], s)),
+                    _ => joined.put(h, CLASSES, &targets[0][rows]),
+                }
+                products.add_gram(joined, non_zeros);
+            },
+        );
     }
     products
 }
@@ -334,7 +360,10 @@ impl Normal {
         order.iter().enumerate().for_each(|(column, &neuron)| place[neuron] = column);
         let mut g = vec![0.0; place.len() * place.len()];
         for (i, row) in g.chunks_exact_mut(place.len()).enumerate() {
-            row[i..].iter_mut().zip(&place[i..]).for_each(|(g, &column)| *g = products.at(place[i], column));
+            row[i..]
+                .iter_mut()
+                .zip(&place[i..])
+                .for_each(|(g, &column)| *g = products.at(place[i], column));
         }
         Normal { h, g }
     }
@@ -353,15 +382,20 @@ impl Normal {
     fn fit(&self, s: f64, kept: &[f32]) -> Result<(Vec<f32>, Fit), String> {
         let h = self.h;
         // No product is larger than the squares that it is one of.
-        let are_finite = |mut columns: std::ops::Range<usize>| columns.all(|j| self.at(j, j).is_finite());
+        let are_finite =
+            |mut columns: std::ops::Range<usize>| columns.all(|j| self.at(j, j).is_finite());
         if !are_finite(0..h) {
             return Err("cannot refit: the hidden features are not finite numbers, or their squares are not".into());
         }
         if !are_finite(h..h + CLASSES) {
-            return Err("cannot refit: the logits to fit are not finite numbers, or their squares are not".into());
+            return Err(
+                "cannot refit: the logits to fit are not finite numbers, or their squares are not"
+                    .into(),
+            );
         }
-        let (factor, ridge) =
-            self.factor().ok_or("cannot refit: the hidden features are too small to be told apart")?;
+        let (factor, ridge) = self
+            .factor()
+            .ok_or("cannot refit: the hidden features are too small to be told apart")?;
         let mut w = self.right_hand_side();
         let rank = match &factor {
             Some(factor) => {
@@ -373,7 +407,13 @@ impl Normal {
             None => 0,
         };
         let w2: Vec<f32> = (0..CLASSES * h).map(|k| w[k % h * CLASSES + k / h] as f32).collect();
-        let fit = Fit { s, rank, ridge, residual: self.residual(&w2), residual_kept: self.residual(kept) };
+        let fit = Fit {
+            s,
+            rank,
+            ridge,
+            residual: self.residual(&w2),
+            residual_kept: self.residual(kept),
+        };
         Ok((w2, fit))
     }
 
@@ -453,12 +493,12 @@ mod tests {
     }
 
     /// No refinement.
-    fn settings(targets: Targets, points: u32) -> Settings {
-        Settings { targets, points, refine: 0 }
+    fn settings(targets: Targets, points: u32) -> RefitSettings {
+        RefitSettings { targets, points, refine: 0 }
     }
 
-    fn refining(targets: Targets, points: u32) -> Settings {
-        Settings { targets, points, refine: 2 }
+    fn refining(targets: Targets, points: u32) -> RefitSettings {
+        RefitSettings { targets, points, refine: 2 }
     }
 
     /// Hidden features [n, h] and logits [n, 10] of `net`, by a forward pass of its own.
@@ -477,9 +517,14 @@ mod tests {
         let (a, b) = (net(12, "a"), net(12, "b"));
         for (targets, points) in [(Targets::A, 7), (Targets::Blend, 4)] {
             for curve in 0..CURVES.len() {
-                let refitted = refit(joined(curve, &a, &b), settings(targets, 4), &x, &labels, ONE).expect("a refit");
+                let refitted = refit(joined(curve, &a, &b), settings(targets, 4), &x, &labels, ONE)
+                    .expect("a refit");
                 let nets: Vec<Mlp> = refitted.nets().collect();
-                assert_eq!((nets.len(), &nets[0], &nets[points - 1]), (points, &a, &b), "{targets:?}");
+                assert_eq!(
+                    (nets.len(), &nets[0], &nets[points - 1]),
+                    (points, &a, &b),
+                    "{targets:?}"
+                );
                 let ts: Vec<f64> = refitted.steps.iter().map(|step| step.t).collect();
                 assert_eq!(ts, grid(points as u32));
             }
@@ -495,14 +540,17 @@ mod tests {
         };
         for (targets, first_ends) in [(Targets::A, 0.5), (Targets::Blend, 1.0)] {
             let at = |refine| {
-                let settings = Settings { refine, ..settings(targets, 5) };
+                let settings = RefitSettings { refine, ..settings(targets, 5) };
                 refit(joined(1, &a, &b), settings, &x, &labels, ONE).expect("a refit")
             };
             let coarse = at(0);
             for rounds in 1..5 {
                 let fine = at(rounds);
                 let added = fine.steps.len() - coarse.steps.len();
-                assert!((rounds as usize..=2 * rounds as usize).contains(&added), "{added} in {rounds} rounds");
+                assert!(
+                    (rounds as usize..=2 * rounds as usize).contains(&added),
+                    "{added} in {rounds} rounds"
+                );
                 assert_eq!(fine.first_segment(), coarse.first_segment() + added);
                 assert_eq!(fine.steps[fine.first_segment() - 1].t, first_ends);
                 let (kept, all) = (bits_by_t(&coarse), bits_by_t(&fine));
@@ -512,8 +560,12 @@ mod tests {
                 let worst = first.iter().map(|point| point.error).fold(0.0, f64::max);
                 let spacing = first_ends / 4.0 / f64::from(1 << rounds);
                 let is_near = |i: usize| (first[i].t - first[i - 1].t - spacing).abs() < 1e-12;
-                let is_refined = |i: usize| (i == 0 || is_near(i)) && (i + 1 == first.len() || is_near(i + 1));
-                assert!((0..first.len()).any(|i| first[i].error == worst && is_refined(i)), "{first:?}");
+                let is_refined =
+                    |i: usize| (i == 0 || is_near(i)) && (i + 1 == first.len() || is_near(i + 1));
+                assert!(
+                    (0..first.len()).any(|i| first[i].error == worst && is_refined(i)),
+                    "{first:?}"
+                );
             }
         }
     }
@@ -521,8 +573,10 @@ mod tests {
     #[test]
     fn the_intervals_beside_the_worst_point_are_halved_and_ties_are_broken_by_loss() {
         let case = |errors: &[(f64, f64)], expected: &[f64]| {
-            let points: Vec<Point> =
-                (0..).zip(errors).map(|(i, &(error, loss))| Point { t: f64::from(i), error, loss }).collect();
+            let points: Vec<Point> = (0..)
+                .zip(errors)
+                .map(|(i, &(error, loss))| Point { t: f64::from(i), error, loss })
+                .collect();
             assert_eq!(beside_worst(&points), expected, "{errors:?}");
         };
         case(&[(1.0, 0.0), (3.0, 0.0), (2.0, 0.0), (1.0, 0.0)], &[0.5, 1.5]);
@@ -537,16 +591,22 @@ mod tests {
         let (x, labels) = images(300);
         let (a, b) = (net(12, "a"), net(12, "b"));
         for targets in [Targets::A, Targets::Blend] {
-            let refitted = refit(joined(1, &a, &b), settings(targets, 4), &x, &labels, ONE).expect("a refit");
+            let refitted =
+                refit(joined(1, &a, &b), settings(targets, 4), &x, &labels, ONE).expect("a refit");
             let points = refitted.measure(&x, &labels, ONE);
-            for ((net, step), Point { error, loss, .. }) in refitted.nets().zip(&refitted.steps).zip(points) {
+            for ((net, step), Point { error, loss, .. }) in
+                refitted.nets().zip(&refitted.steps).zip(points)
+            {
                 let evaluated = evaluate(&net, &x, &labels);
                 if step.s == 0.0 || step.s == 1.0 {
                     assert_eq!(Quality { error, loss }, evaluated, "{targets:?} {step:?}");
                 } else {
                     // Pre-activations are combined after rounding instead of before.
                     assert!((loss / evaluated.loss - 1.0).abs() < 1e-6, "{targets:?} {step:?}");
-                    assert!((error - evaluated.error).abs() < 150.0 / 300.0, "{targets:?} {step:?}");
+                    assert!(
+                        (error - evaluated.error).abs() < 150.0 / 300.0,
+                        "{targets:?} {step:?}"
+                    );
                 }
             }
         }
@@ -558,8 +618,15 @@ mod tests {
         let (a, b) = (net(12, "a"), net(12, "b"));
         for targets in [Targets::A, Targets::Blend] {
             let refitted = |together| {
-                let refitted = refit_together(together, joined(1, &a, &b), refining(targets, 5), &x, &labels, ONE)
-                    .expect("a refit");
+                let refitted = refit_together(
+                    together,
+                    joined(1, &a, &b),
+                    refining(targets, 5),
+                    &x,
+                    &labels,
+                    ONE,
+                )
+                .expect("a refit");
                 (refitted.nets().collect::<Vec<_>>(), refitted.fits().collect::<Vec<_>>())
             };
             let expected = refitted(1);
@@ -576,7 +643,8 @@ mod tests {
         for targets in [Targets::A, Targets::Blend] {
             let refitted = |threads| {
                 let threads = NonZero::new(threads).expect("some");
-                let refitted = refit(joined(1, &a, &b), refining(targets, 5), &x, &labels, threads).expect("a refit");
+                let refitted = refit(joined(1, &a, &b), refining(targets, 5), &x, &labels, threads)
+                    .expect("a refit");
                 (refitted.nets().collect::<Vec<_>>(), refitted.fits().collect::<Vec<_>>())
             };
             let expected = refitted(1);
@@ -595,13 +663,16 @@ mod tests {
     fn a_refit_is_the_least_squares_solution_and_no_worse_than_keeping_w2() {
         let (x, labels) = images(IMAGES);
         let (a, b) = (net(20, "a"), net(20, "b"));
-        let refitted = refit(joined(0, &a, &b), settings(Targets::A, 5), &x, &labels, ONE).expect("a refit");
+        let refitted =
+            refit(joined(0, &a, &b), settings(Targets::A, 5), &x, &labels, ONE).expect("a refit");
         let targets = forward(&a, &x).1;
         for (net, fit) in refitted.nets().skip(1).zip(refitted.fits()) {
             let (hidden, found) = forward(&net, &x);
-            let miss: Vec<f64> = found.iter().zip(&targets).map(|(y, t)| f64::from(y - t)).collect();
+            let miss: Vec<f64> =
+                found.iter().zip(&targets).map(|(y, t)| f64::from(y - t)).collect();
             let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
-            let relative = norm(&mut miss.iter().copied()) / norm(&mut targets.iter().map(|&t| f64::from(t)));
+            let relative =
+                norm(&mut miss.iter().copied()) / norm(&mut targets.iter().map(|&t| f64::from(t)));
             assert!((fit.residual - relative).abs() < 1e-3 * relative, "{fit:?} {relative}");
             assert!(fit.residual <= fit.residual_kept + 1e-6, "{fit:?}");
             assert_eq!((fit.rank, fit.ridge), (20, RIDGE));
@@ -635,7 +706,8 @@ mod tests {
         let (a, b) = (net(12, "a"), net(12, "b"));
         let middle = |curve: usize, center| {
             let path = Path::new(CURVES[curve], center, &a, &b).expect("equal widths");
-            let refitted = refit(path, settings(Targets::Blend, 3), &x, &labels, ONE).expect("a refit");
+            let refitted =
+                refit(path, settings(Targets::Blend, 3), &x, &labels, ONE).expect("a refit");
             refitted.fits().next().expect("one refit").residual
         };
         assert!((middle(0, Center::Zero) - middle(1, Center::Zero)).abs() < 1e-5);
@@ -652,13 +724,19 @@ mod tests {
             w1.copy_within(INPUTS..2 * INPUTS, 2 * INPUTS); // neurons 1 and 2 are one
             w1.copy_within(INPUTS..2 * INPUTS, 3 * INPUTS); // and so is 3
         }
-        let refitted = refit(joined(0, &a, &b), settings(Targets::A, 3), &x, &labels, ONE).expect("a refit");
+        let refitted =
+            refit(joined(0, &a, &b), settings(Targets::A, 3), &x, &labels, ONE).expect("a refit");
         for (fit, net) in refitted.fits().zip(refitted.nets().skip(1)) {
             assert_eq!(fit.rank, 9, "{fit:?}");
             assert!(fit.residual <= fit.residual_kept + 1e-6 && fit.residual < 1.0, "{fit:?}");
             let w2 = net.w2();
             assert_eq!(w2[0], 0.0, "a dead neuron gets no weight");
-            assert!((w2[1] - w2[2]).abs() < 1e-3 * w2[1].abs(), "doubled neurons share: {} {}", w2[1], w2[2]);
+            assert!(
+                (w2[1] - w2[2]).abs() < 1e-3 * w2[1].abs(),
+                "doubled neurons share: {} {}",
+                w2[1],
+                w2[2]
+            );
         }
     }
 
@@ -667,7 +745,8 @@ mod tests {
         let (x, labels) = images(20);
         let (a, mut b) = (net(3, "a"), net(3, "b"));
         b.layers_mut().0.fill(-1.0);
-        let refitted = refit(joined(0, &a, &b), settings(Targets::A, 2), &x, &labels, ONE).expect("a refit");
+        let refitted =
+            refit(joined(0, &a, &b), settings(Targets::A, 2), &x, &labels, ONE).expect("a refit");
         let fit = refitted.fits().next().expect("one refit");
         assert_eq!((fit.rank, fit.ridge, fit.residual), (0, 0.0, 1.0));
         assert!(refitted.steps[1].w2.iter().all(|&w| w == 0.0));
@@ -677,7 +756,8 @@ mod tests {
     fn fewer_images_than_neurons_are_fitted_exactly() {
         let (x, labels) = images(10);
         let (a, b) = (net(40, "a"), net(40, "b"));
-        let refitted = refit(joined(0, &a, &b), settings(Targets::A, 3), &x, &labels, ONE).expect("a refit");
+        let refitted =
+            refit(joined(0, &a, &b), settings(Targets::A, 3), &x, &labels, ONE).expect("a refit");
         for fit in refitted.fits() {
             assert!(fit.residual < 1e-3, "{fit:?}");
             assert!((10..20).contains(&fit.rank), "ten, but for rounding: {fit:?}");
@@ -703,7 +783,10 @@ mod tests {
         let (x, labels) = images(100);
         let (a, b) = (net(17, "a"), net(17, "b"));
         let nets = || -> Vec<Mlp> {
-            refit(joined(1, &a, &b), settings(Targets::Blend, 4), &x, &labels, ONE).expect("a refit").nets().collect()
+            refit(joined(1, &a, &b), settings(Targets::Blend, 4), &x, &labels, ONE)
+                .expect("a refit")
+                .nets()
+                .collect()
         };
         let expected = nets();
         on_every_isa(|isa| assert_eq!(nets(), expected, "{isa:?}"));

@@ -19,6 +19,10 @@ impl Curve for RhoArc {
         "rho-arc"
     }
 
+    fn title(&self) -> &'static str {
+        "Rho-arc"
+    }
+
     fn coefficients(&self, t: f64, rho: f64) -> [f64; 3] {
         if 1.0 - rho.abs() < NO_ANGLE {
             return Linear.coefficients(t, rho);
@@ -77,7 +81,11 @@ mod tests {
             let rho = f64::from(rho);
             let found = |curve: &'static dyn Curve, t| {
                 let path = Path::new(curve, Center::Neurons, &a, &b).expect("equal widths");
-                assert!((path.correlation() - rho).abs() < 0.02, "{} for {rho}", path.correlation());
+                assert!(
+                    (path.correlation() - rho).abs() < 0.02,
+                    "{} for {rho}",
+                    path.correlation()
+                );
                 spread(&path.point(t)) / spread(&a)
             };
             for t in [0.2, 0.5, 0.9] {
@@ -105,7 +113,10 @@ mod tests {
             let path = Path::new(&RhoArc, center, a, b).expect("equal widths");
             assert!((path.correlation() - rho).abs() < 1e-6, "{} for {rho}", path.correlation());
             for t in grid(5) {
-                assert!(path.point(t).params().iter().all(|w| w.is_finite()), "rho = {rho}, t = {t}");
+                assert!(
+                    path.point(t).params().iter().all(|w| w.is_finite()),
+                    "rho = {rho}, t = {t}"
+                );
             }
         }
     }

@@ -13,16 +13,26 @@ use super::{Examples, PIXELS, SIDE, rng};
 use rand_chacha::ChaCha8Rng;
 
 /// A point of a skeleton: per cent of the digit's box, x to the right and y down.
-type Mark = (i8, i8);
+type Knot = (i8, i8);
 /// Strokes, each a smooth curve through its marks; corners are where one stroke ends and another begins.
-type Skeleton = &'static [&'static [Mark]];
+type Skeleton = &'static [&'static [Knot]];
 /// A point in the plane.
-type Point = (f64, f64);
+type Xy = (f64, f64);
 
 /// The ways each digit is written; each image takes one of its digit's, all equally often.
 const SKELETONS: [&[Skeleton]; 10] = [
     &[
-        &[&[(50, 0), (20, 15), (8, 50), (20, 85), (50, 100), (80, 85), (92, 50), (80, 15), (50, 0)]],
+        &[&[
+            (50, 0),
+            (20, 15),
+            (8, 50),
+            (20, 85),
+            (50, 100),
+            (80, 85),
+            (92, 50),
+            (80, 15),
+            (50, 0),
+        ]],
         &[&[(66, 4), (36, 6), (14, 36), (15, 74), (42, 99), (74, 84), (87, 48), (76, 14), (44, 3)]],
     ],
     &[
@@ -31,25 +41,75 @@ const SKELETONS: [&[Skeleton]; 10] = [
         &[&[(28, 24), (54, 0)], &[(54, 0), (52, 100)]],
     ],
     &[
-        &[&[(12, 24), (26, 6), (52, 0), (80, 14), (80, 38), (54, 70), (10, 100)], &[(10, 100), (50, 96), (92, 99)]],
-        &[&[(14, 22), (44, 0), (80, 14), (76, 44), (48, 76), (18, 97), (8, 86), (24, 77), (52, 90), (94, 94)]],
+        &[
+            &[(12, 24), (26, 6), (52, 0), (80, 14), (80, 38), (54, 70), (10, 100)],
+            &[(10, 100), (50, 96), (92, 99)],
+        ],
+        &[&[
+            (14, 22),
+            (44, 0),
+            (80, 14),
+            (76, 44),
+            (48, 76),
+            (18, 97),
+            (8, 86),
+            (24, 77),
+            (52, 90),
+            (94, 94),
+        ]],
     ],
     &[
-        &[&[(14, 12), (44, 0), (78, 12), (76, 34), (42, 47)], &[(42, 47), (80, 58), (86, 82), (52, 100), (10, 90)]],
-        &[&[(14, 2), (84, 0)], &[(84, 0), (42, 42)], &[(42, 42), (80, 54), (86, 80), (56, 100), (12, 92)]],
+        &[
+            &[(14, 12), (44, 0), (78, 12), (76, 34), (42, 47)],
+            &[(42, 47), (80, 58), (86, 82), (52, 100), (10, 90)],
+        ],
+        &[
+            &[(14, 2), (84, 0)],
+            &[(84, 0), (42, 42)],
+            &[(42, 42), (80, 54), (86, 80), (56, 100), (12, 92)],
+        ],
     ],
     &[
-        &[&[(20, 2), (14, 28), (12, 54)], &[(12, 54), (50, 54), (92, 50)], &[(78, 0), (74, 50), (70, 100)]],
+        &[
+            &[(20, 2), (14, 28), (12, 54)],
+            &[(12, 54), (50, 54), (92, 50)],
+            &[(78, 0), (74, 50), (70, 100)],
+        ],
         &[&[(64, 0), (38, 34), (8, 66)], &[(8, 66), (94, 64)], &[(64, 0), (62, 100)]],
         &[&[(16, 4), (12, 36), (34, 54), (76, 42)], &[(84, 0), (74, 50), (72, 100)]],
     ],
     &[
-        &[&[(86, 0), (28, 3)], &[(28, 3), (20, 42)], &[(20, 42), (56, 36), (86, 60), (70, 94), (36, 100), (8, 88)]],
+        &[
+            &[(86, 0), (28, 3)],
+            &[(28, 3), (20, 42)],
+            &[(20, 42), (56, 36), (86, 60), (70, 94), (36, 100), (8, 88)],
+        ],
         &[&[(88, 4), (52, 2), (24, 16), (32, 38), (66, 50), (84, 76), (56, 99), (10, 92)]],
     ],
     &[
-        &[&[(74, 2), (42, 20), (18, 50), (14, 82), (40, 100), (72, 92), (80, 70), (58, 55), (30, 64), (15, 82)]],
-        &[&[(52, 0), (28, 34), (13, 68), (28, 97), (64, 97), (84, 76), (64, 58), (36, 64), (16, 80)]],
+        &[&[
+            (74, 2),
+            (42, 20),
+            (18, 50),
+            (14, 82),
+            (40, 100),
+            (72, 92),
+            (80, 70),
+            (58, 55),
+            (30, 64),
+            (15, 82),
+        ]],
+        &[&[
+            (52, 0),
+            (28, 34),
+            (13, 68),
+            (28, 97),
+            (64, 97),
+            (84, 76),
+            (64, 58),
+            (36, 64),
+            (16, 80),
+        ]],
     ],
     &[
         &[&[(10, 5), (50, 3), (88, 2)], &[(88, 2), (60, 46), (42, 100)]],
@@ -78,8 +138,14 @@ const SKELETONS: [&[Skeleton]; 10] = [
         ],
     ],
     &[
-        &[&[(80, 18), (54, 0), (22, 14), (20, 40), (48, 52), (76, 38), (82, 14)], &[(82, 14), (78, 60), (72, 100)]],
-        &[&[(82, 16), (54, 0), (20, 14), (18, 40), (48, 52), (80, 34)], &[(82, 16), (82, 58), (64, 92), (22, 97)]],
+        &[
+            &[(80, 18), (54, 0), (22, 14), (20, 40), (48, 52), (76, 38), (82, 14)],
+            &[(82, 14), (78, 60), (72, 100)],
+        ],
+        &[
+            &[(82, 16), (54, 0), (20, 14), (18, 40), (48, 52), (80, 34)],
+            &[(82, 16), (82, 58), (64, 92), (22, 97)],
+        ],
     ],
 ];
 
@@ -127,7 +193,7 @@ fn draw(rng: &mut ChaCha8Rng, label: u8, image: &mut [u8]) {
             let t = i as f64 / (PIECES * (stroke.len() - 1)) as f64;
             hand.place(along(stroke, ends.0 + t * (ends.1 - ends.0)))
         });
-        let points: Vec<Point> = points.collect();
+        let points: Vec<Xy> = points.collect();
         segments.extend(points.windows(2).map(|pair| (pair[0], pair[1])));
     }
     let pen = Pen::new(rng);
@@ -136,7 +202,7 @@ fn draw(rng: &mut ChaCha8Rng, label: u8, image: &mut [u8]) {
 }
 
 /// The point at `t` in [0, 1] of the Catmull-Rom spline through a stroke's marks, in the unit box around the origin.
-fn along(stroke: &[Mark], t: f64) -> Point {
+fn along(stroke: &[Knot], t: f64) -> Xy {
     let mark = |i: isize| {
         let (x, y) = stroke[i.clamp(0, stroke.len() as isize - 1) as usize];
         (f64::from(x) / 100.0 - 0.5, f64::from(y) / 100.0 - 0.5)
@@ -146,7 +212,9 @@ fn along(stroke: &[Mark], t: f64) -> Point {
     let (u, i) = (t * spans - i, i as isize);
     let (a, b, c, d) = (mark(i - 1), mark(i), mark(i + 1), mark(i + 2));
     let cubic = |a: f64, b: f64, c: f64, d: f64| {
-        b + 0.5 * u * ((c - a) + u * ((2.0 * a - 5.0 * b + 4.0 * c - d) + u * (3.0 * (b - c) + d - a)))
+        b + 0.5
+            * u
+            * ((c - a) + u * ((2.0 * a - 5.0 * b + 4.0 * c - d) + u * (3.0 * (b - c) + d - a)))
     };
     (cubic(a.0, b.0, c.0, d.0), cubic(a.1, b.1, c.1, d.1))
 }
@@ -154,7 +222,7 @@ fn along(stroke: &[Mark], t: f64) -> Point {
 /// One writer's way with one digit: a smooth bend of the plane, then stretch, slant and turn.
 struct Hand {
     /// Displacements of the lattice's nodes.
-    bend: [[Point; NODES]; NODES],
+    bend: [[Xy; NODES]; NODES],
     /// The affine part, row-major.
     affine: [f64; 4],
 }
@@ -174,7 +242,7 @@ impl Hand {
     }
 
     /// Where a point of the skeleton's box goes.
-    fn place(&self, (x, y): Point) -> Point {
+    fn place(&self, (x, y): Xy) -> Xy {
         let ((columns, i), (rows, j)) = (weights(x), weights(y));
         let (mut px, mut py) = (x, y);
         for (row, nodes) in rows.iter().zip(&self.bend[j..]) {
@@ -198,7 +266,7 @@ fn weights(x: f64) -> ([f64; 4], usize) {
 }
 
 /// Scales the segments so that their longer side is `side` pixels, and puts the middle of their length at the centre.
-fn fit(segments: &mut [(Point, Point)], side: f64) {
+fn fit(segments: &mut [(Xy, Xy)], side: f64) {
     let (mut low, mut high) = ((f64::MAX, f64::MAX), (f64::MIN, f64::MIN));
     let (mut length, mut middle) = (0.0, (0.0, 0.0));
     for &(a, b) in segments.iter() {
@@ -212,7 +280,9 @@ fn fit(segments: &mut [(Point, Point)], side: f64) {
     }
     let scale = side / (high.0 - low.0).max(high.1 - low.1);
     let centre = 0.5 * SIDE as f64;
-    let place = |(x, y): Point| (centre + scale * (x - middle.0 / length), centre + scale * (y - middle.1 / length));
+    let place = |(x, y): Xy| {
+        (centre + scale * (x - middle.0 / length), centre + scale * (y - middle.1 / length))
+    };
     for segment in segments {
         *segment = (place(segment.0), place(segment.1));
     }
@@ -228,11 +298,14 @@ struct Pen {
 
 impl Pen {
     fn new(rng: &mut ChaCha8Rng) -> Self {
-        Pen { radius: 1.15 * libm::exp(0.2 * rng::normal(rng)), blur: 0.6 + 0.5 * rng::uniform(rng) }
+        Pen {
+            radius: 1.15 * libm::exp(0.2 * rng::normal(rng)),
+            blur: 0.6 + 0.5 * rng::uniform(rng),
+        }
     }
 
     /// Draws the segments, in pixels from the upper left corner, into the blank `image` `[784]`.
-    fn ink(&self, segments: &[(Point, Point)], image: &mut [u8]) {
+    fn ink(&self, segments: &[(Xy, Xy)], image: &mut [u8]) {
         let reach = self.radius + self.blur;
         // Squared distance of each pixel's centre to the nearest segment, as far as the pen reaches.
         let mut nearest = [reach * reach; PIXELS];
@@ -295,7 +368,9 @@ mod tests {
         assert!((0.16..0.22).contains(&ink), "{ink}");
         let brightest = pixels.chunks(PIXELS).map(|image| image.iter().max());
         assert!(brightest.into_iter().all(|max| max >= Some(&200)));
-        let corners = pixels.chunks(PIXELS).filter(|image| [0, 27, 756, 783].iter().any(|&corner| image[corner] > 0));
+        let corners = pixels
+            .chunks(PIXELS)
+            .filter(|image| [0, 27, 756, 783].iter().any(|&corner| image[corner] > 0));
         assert_eq!(corners.count(), 0);
     }
 
@@ -303,6 +378,9 @@ mod tests {
     fn the_bits_are_those_of_every_machine() {
         let train = digits("0", 100, 0).0;
         let digest = blake3::hash(&[train.pixels, train.labels].concat());
-        assert_eq!(digest.to_hex().as_str(), "770d6a0b80b1117f5c5199d7f66a5712afca037adb810d136098a66aa7829259");
+        assert_eq!(
+            digest.to_hex().as_str(),
+            "770d6a0b80b1117f5c5199d7f66a5712afca037adb810d136098a66aa7829259"
+        );
     }
 }

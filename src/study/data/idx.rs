@@ -78,7 +78,10 @@ pub fn check_pair(images: (&str, usize), labels: (&str, usize)) -> Result<(), Id
 
 /// An image file and its label file, each as (name, bytes), which must hold as many images as labels.
 pub fn read_examples(images: (&str, &[u8]), labels: (&str, &[u8])) -> Result<Examples, IdxError> {
-    let examples = Examples { pixels: read_images(images.0, images.1)?, labels: read_labels(labels.0, labels.1)? };
+    let examples = Examples {
+        pixels: read_images(images.0, images.1)?,
+        labels: read_labels(labels.0, labels.1)?,
+    };
     check_pair((images.0, examples.pixels.len() / PIXELS), (labels.0, examples.len()))?;
     Ok(examples)
 }
@@ -101,10 +104,19 @@ pub fn write_labels(labels: &[u8]) -> Vec<u8> {
 }
 
 /// Checks the magic number; gives the `D` dimensions and the bytes behind them.
-fn header<'a, const D: usize>(name: &str, bytes: &'a [u8], magic: u32) -> Result<([u32; D], &'a [u8]), IdxError> {
+fn header<'a, const D: usize>(
+    name: &str,
+    bytes: &'a [u8],
+    magic: u32,
+) -> Result<([u32; D], &'a [u8]), IdxError> {
     let (words, body) = bytes.split_at(bytes.len().min(4 + 4 * D));
-    let mut words = words.chunks_exact(4).map(|word| u32::from_be_bytes([word[0], word[1], word[2], word[3]]));
-    let short = || IdxError::Length { file: name.to_owned(), expected: 4 + 4 * D as u64, found: bytes.len() as u64 };
+    let mut words =
+        words.chunks_exact(4).map(|word| u32::from_be_bytes([word[0], word[1], word[2], word[3]]));
+    let short = || IdxError::Length {
+        file: name.to_owned(),
+        expected: 4 + 4 * D as u64,
+        found: bytes.len() as u64,
+    };
     let found = words.next().ok_or_else(short)?;
     if found != magic {
         return Err(IdxError::Magic { file: name.to_owned(), expected: magic, found });
@@ -184,7 +196,10 @@ mod tests {
     #[test]
     fn a_byte_too_few_or_too_many_is_refused() {
         for (file, read) in [
-            (write_images(&[7; 2 * PIXELS]), read_images as fn(&str, &[u8]) -> Result<Vec<u8>, IdxError>),
+            (
+                write_images(&[7; 2 * PIXELS]),
+                read_images as fn(&str, &[u8]) -> Result<Vec<u8>, IdxError>,
+            ),
             (write_labels(&[1, 2, 3]), read_labels),
         ] {
             let whole = file.len();
@@ -193,13 +208,16 @@ mod tests {
                 refusal(read("f", &longer)),
                 format!("`f` has {} bytes where its header asks for {whole}", whole + 1)
             );
-            assert!((0..whole).all(|n| matches!(read("f", &file[..n]), Err(IdxError::Length { .. }))));
+            assert!(
+                (0..whole).all(|n| matches!(read("f", &file[..n]), Err(IdxError::Length { .. })))
+            );
         }
     }
 
     #[test]
     fn a_count_that_lies_is_refused_without_allocating_by_it() {
-        let message = refusal(read_images("f", &file([IMAGES_MAGIC, u32::MAX, 28, 28], &[0; PIXELS])));
+        let message =
+            refusal(read_images("f", &file([IMAGES_MAGIC, u32::MAX, 28, 28], &[0; PIXELS])));
         assert_eq!(message, "`f` has 800 bytes where its header asks for 3367254359296");
     }
 

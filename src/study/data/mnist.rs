@@ -12,7 +12,7 @@ use thiserror::Error;
 
 /// One of the four files.
 #[derive(Debug, PartialEq, Eq)]
-pub struct File {
+pub struct MnistFile {
     /// Its name when uncompressed; mirrors serve it with `.gz` appended.
     pub name: &'static str,
     /// Its length when uncompressed, in bytes.
@@ -22,23 +22,23 @@ pub struct File {
 }
 
 /// The files, in the order that [`assemble`] takes them: training images and labels, then test images and labels.
-pub const FILES: [File; 4] = [
-    File {
+pub const FILES: [MnistFile; 4] = [
+    MnistFile {
         name: "train-images-idx3-ubyte",
         bytes: 47_040_016,
         sha256: "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     },
-    File {
+    MnistFile {
         name: "train-labels-idx1-ubyte",
         bytes: 60_008,
         sha256: "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
     },
-    File {
+    MnistFile {
         name: "t10k-images-idx3-ubyte",
         bytes: 7_840_016,
         sha256: "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     },
-    File {
+    MnistFile {
         name: "t10k-labels-idx1-ubyte",
         bytes: 10_008,
         sha256: "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
@@ -46,8 +46,10 @@ pub const FILES: [File; 4] = [
 ];
 
 /// Where the files are served: a base address, to which a file's name and `.gz` are appended.
-pub const MIRRORS: [&str; 2] =
-    ["https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"];
+pub const MIRRORS: [&str; 2] = [
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+];
 
 /// Why bytes are not MNIST.
 #[derive(Debug, Error)]
@@ -72,10 +74,14 @@ pub enum MnistError {
 }
 
 /// Checks that `bytes`, uncompressed, are those of `file`.
-pub fn verify(file: &File, bytes: &[u8]) -> Result<(), MnistError> {
+pub fn verify(file: &MnistFile, bytes: &[u8]) -> Result<(), MnistError> {
     let found: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     if found != file.sha256 {
-        return Err(MnistError::Digest { file: file.name.to_owned(), expected: file.sha256.to_owned(), found });
+        return Err(MnistError::Digest {
+            file: file.name.to_owned(),
+            expected: file.sha256.to_owned(),
+            found,
+        });
     }
     Ok(())
 }
@@ -91,7 +97,9 @@ pub fn gunzip(name: &str, bytes: &[u8], limit: usize) -> Result<Vec<u8>, MnistEr
         // Something else follows the last member, as `gzip` allows: the digest says whether all is here.
         Err(_) if unzipped.len() == limit => Ok(unzipped),
         Err(cause) => Err(MnistError::Gzip { file: name.to_owned(), cause }),
-        Ok(_) if unzipped.len() > limit => Err(MnistError::TooLong { file: name.to_owned(), limit }),
+        Ok(_) if unzipped.len() > limit => {
+            Err(MnistError::TooLong { file: name.to_owned(), limit })
+        }
         Ok(_) => Ok(unzipped),
     }
 }
@@ -133,13 +141,15 @@ mod tests {
     fn other_bytes_are_refused_with_both_digests() {
         // The digest of the empty string is FIPS 180-4's own example.
         let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-        let file = File { name: "f", bytes: 0, sha256: empty };
+        let file = MnistFile { name: "f", bytes: 0, sha256: empty };
         assert!(verify(&file, b"").is_ok());
         let message = verify(&FILES[1], b"").unwrap_err().to_string();
         let published = FILES[1].sha256;
         assert_eq!(
             message,
-            format!("`train-labels-idx1-ubyte` has the SHA-256 `{empty}`, not the published `{published}`")
+            format!(
+                "`train-labels-idx1-ubyte` has the SHA-256 `{empty}`, not the published `{published}`"
+            )
         );
     }
 
@@ -164,7 +174,10 @@ mod tests {
     fn a_broken_stream_is_refused_by_name() {
         let stream = gzip(b"one small step");
         for broken in [&b"not gzip"[..], &[], &stream[..stream.len() - 1]] {
-            assert_eq!(gunzip("f.gz", broken, 100).unwrap_err().to_string(), "`f.gz` cannot be unzipped");
+            assert_eq!(
+                gunzip("f.gz", broken, 100).unwrap_err().to_string(),
+                "`f.gz` cannot be unzipped"
+            );
         }
     }
 
@@ -184,7 +197,8 @@ mod tests {
     #[test]
     fn sets_of_unequal_files_are_refused() {
         let (images, labels) = (idx::write_images(&[1; PIXELS]), idx::write_labels(&[3, 4]));
-        let message = assemble(&[images.clone(), labels.clone(), images, labels]).unwrap_err().to_string();
+        let message =
+            assemble(&[images.clone(), labels.clone(), images, labels]).unwrap_err().to_string();
         let [images, labels, ..] = FILES.each_ref().map(|file| file.name);
         assert_eq!(message, format!("`{images}` holds 1 images, but `{labels}` holds 2 labels"));
     }

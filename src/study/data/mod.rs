@@ -4,6 +4,7 @@ pub mod digits;
 pub mod idx;
 pub mod mnist;
 
+use super::registry::named_enum;
 use super::rng;
 use crate::kernel::sparse::Sparse;
 
@@ -12,25 +13,37 @@ pub const SIDE: usize = 28;
 /// Pixels of an image.
 pub const PIXELS: usize = SIDE * SIDE;
 
-/// Which part of the data a number was measured on. Names of columns say it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Split {
-    /// What the nets are fitted to.
-    Train,
-    /// Held out of the training images by seed: the only split anything may be chosen by.
-    Validation,
-    /// What the results are reported on.
-    Test,
+named_enum! {
+    "dataset"
+    /// The dataset.
+    pub enum Dataset {
+        /// The four files of MNIST.
+        Mnist = "mnist",
+        /// Digits generated from the seed: no files, no network.
+        Digits = "digits",
+    }
 }
 
-impl Split {
-    /// The name used in columns and files.
-    pub fn name(self) -> &'static str {
+impl Dataset {
+    /// Whether its images are drawn by the seed.
+    pub fn is_generated(self) -> bool {
         match self {
-            Split::Train => "train",
-            Split::Validation => "validation",
-            Split::Test => "test",
+            Dataset::Mnist => false,
+            Dataset::Digits => true,
         }
+    }
+}
+
+named_enum! {
+    "split"
+    /// The part of the data that a number was measured on.
+    pub enum Split {
+        /// The images that nets are fitted to.
+        Train = "train",
+        /// Held out of the training images by seed: the only split to choose anything by.
+        Validation = "validation",
+        /// The images that results are reported on.
+        Test = "test",
     }
 }
 
@@ -109,7 +122,10 @@ impl Labelled {
 
 impl From<&Examples> for Labelled {
     fn from(examples: &Examples) -> Labelled {
-        Labelled { images: Sparse::from_pixels(&examples.pixels, PIXELS), labels: examples.labels.clone() }
+        Labelled {
+            images: Sparse::from_pixels(&examples.pixels, PIXELS),
+            labels: examples.labels.clone(),
+        }
     }
 }
 
@@ -127,7 +143,8 @@ mod tests {
         let all = numbered(50);
         let (rest, out) = all.split_off(15, "0");
         assert_eq!((rest.len(), out.len()), (35, 15));
-        let mut firsts: Vec<u8> = rest.pixels.iter().chain(&out.pixels).step_by(PIXELS).copied().collect();
+        let mut firsts: Vec<u8> =
+            rest.pixels.iter().chain(&out.pixels).step_by(PIXELS).copied().collect();
         firsts.sort_unstable();
         assert_eq!(firsts, (0..50).collect::<Vec<u8>>());
         assert_eq!(all.split_off(15, "0").1, out);

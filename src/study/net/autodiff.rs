@@ -3,7 +3,7 @@
 //! It shares nothing with the kernels but the rule that moves a weight by its gradient. dfdx multiplies dense matrices
 //! in an order of its own, so the last bits of its numbers depend on the machine.
 
-use super::engine::{Batch, Engine, Seen};
+use super::engine::{Batch, BatchStats, Engine};
 use super::{CLASSES, INPUTS, Mlp};
 use crate::kernel::update::{Moments, Update, apply};
 use dfdx::prelude::*;
@@ -18,18 +18,22 @@ pub(super) struct Autodiff {
 impl Autodiff {
     /// About to train `net`.
     pub(super) fn new(net: &Mlp) -> Self {
-        Autodiff { net: net.clone(), moments: Moments::zeros(net.params().len()), device: Cpu::default() }
+        Autodiff {
+            net: net.clone(),
+            moments: Moments::zeros(net.params().len()),
+            device: Cpu::default(),
+        }
     }
 }
 
 impl Engine for Autodiff {
-    fn step(&mut self, batch: &Batch, update: Update) -> Seen {
-        let (gradient, seen) = self.gradient(batch);
+    fn step(&mut self, batch: &Batch, update: Update) -> BatchStats {
+        let (gradient, stats) = self.gradient(batch);
         apply(update, gradient.params(), self.net.params_mut(), &mut self.moments);
-        seen
+        stats
     }
 
-    fn gradient(&mut self, batch: &Batch) -> (Mlp, Seen) {
+    fn gradient(&mut self, batch: &Batch) -> (Mlp, BatchStats) {
         let (images, h, device) = (batch.chosen.len(), self.net.hidden(), &self.device);
         let mut pixels = vec![0.0; INPUTS * images]; // [784, B]
         for (image, &i) in batch.chosen.iter().enumerate() {
@@ -48,19 +52,19 @@ impl Engine for Autodiff {
         let w1 = device.tensor_from_vec(self.net.w1().to_vec(), (h, Const::<INPUTS>));
         let w2 = device.tensor_from_vec(self.net.w2().to_vec(), (Const::<CLASSES>, h));
         let mut hidden = w1.leaky_trace().matmul(x).relu();
-        if let Some(keep) = batch.keep {
-            let mask = keep.flags.iter().map(|&kept| if kept { keep.scale } else { 0.0 }).collect();
+        if let Some(mask) = batch.mask {
+            let mask = mask.flags.iter().map(|&kept| if kept { mask.scale } else { 0.0 }).collect();
             hidden = hidden * device.tensor_from_vec(mask, (images, h)).permute::<_, Axes2<1, 0>>();
         }
         let logits = w2.leaky_trace().matmul(hidden);
         let wrong = wrong_answers(&logits.as_vec(), batch);
         let targets = device.tensor_from_vec(targets, (Const::<CLASSES>, images));
         let loss = (logits.log_softmax::<Axis<0>>() * targets).sum().negate() / images as f32;
-        let seen = Seen { loss: f64::from(loss.array()) * images as f64, wrong };
+        let stats = BatchStats { loss: f64::from(loss.array()) * images as f64, wrong };
 
         let gradients = loss.backward();
         let gradient = Mlp::from_layers(&gradients.get(&w1).as_vec(), &gradients.get(&w2).as_vec());
-        (gradient.expect("gradients have the shapes of their weights"), seen)
+        (gradient.expect("gradients have the shapes of their weights"), stats)
     }
 
     fn net(&self) -> Mlp {
@@ -72,6 +76,9 @@ impl Engine for Autodiff {
 fn wrong_answers(logits: &[f32], batch: &Batch) -> usize {
     let images = batch.chosen.len();
     let logit = |class: usize, image: usize| logits[class * images + image];
-    let answer = |i| (1..CLASSES).fold(0, |best, class| if logit(class, i) > logit(best, i) { class } else { best });
+    let answer = |i| {
+        (1..CLASSES)
+            .fold(0, |best, class| if logit(class, i) > logit(best, i) { class } else { best })
+    };
     batch.chosen_labels().enumerate().filter(|&(i, label)| answer(i) != usize::from(label)).count()
 }

@@ -1,9 +1,9 @@
-//! What computes gradients, seen from outside. An engine knows neither schedule, prior nor optimiser; it is handed batches
+//! What computes gradients, stats from outside. An engine knows neither schedule, prior nor optimiser; it is handed batches
 //! and updates.
 
 use super::Mlp;
-use super::prior::Keep;
-pub use crate::kernel::softmax::Seen;
+use super::prior::DropoutMask;
+pub use crate::kernel::softmax::BatchStats;
 use crate::kernel::sparse::Sparse;
 use crate::kernel::update::Update;
 
@@ -17,7 +17,7 @@ pub struct Batch<'a> {
     /// Which images are in the batch, `[B]`.
     pub chosen: &'a [u32],
     /// The neurons that dropout keeps, [B, h].
-    pub keep: Option<&'a Keep>,
+    pub mask: Option<&'a DropoutMask>,
 }
 
 impl Batch<'_> {
@@ -28,17 +28,17 @@ impl Batch<'_> {
 
     /// The factor of a neuron that fired. One that was dropped has no activation, and so no gradient.
     pub(super) fn scale(&self) -> f32 {
-        self.keep.map_or(1.0, |keep| keep.scale)
+        self.mask.map_or(1.0, |mask| mask.scale)
     }
 }
 
 /// A net in training.
 pub trait Engine {
-    /// Moves the net by the gradient of the batch's mean cross-entropy. What was seen is from before the step.
-    fn step(&mut self, batch: &Batch, update: Update) -> Seen;
+    /// Moves the net by the gradient of the batch's mean cross-entropy. What was stats is from before the step.
+    fn step(&mut self, batch: &Batch, update: Update) -> BatchStats;
 
-    /// The gradient of the batch's mean cross-entropy, and what was seen. Nothing moves.
-    fn gradient(&mut self, batch: &Batch) -> (Mlp, Seen);
+    /// The gradient of the batch's mean cross-entropy, and what was stats. Nothing moves.
+    fn gradient(&mut self, batch: &Batch) -> (Mlp, BatchStats);
 
     /// The net as it is now.
     fn net(&self) -> Mlp;

@@ -1,26 +1,28 @@
-//! The engines there are, by name.
+//! The training engines, by name.
 
 use super::Mlp;
 use super::autodiff::Autodiff;
 use super::engine::Engine;
 use super::kernel_engine::KernelEngine;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use crate::study::registry::named_enum;
 use std::num::NonZero;
 
-/// The engines there are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum EngineKind {
-    /// Our own kernels: the same bits on every machine.
-    #[default]
-    Kernel,
-    /// dfdx, an independent check of our gradients. Slower, and its last bits depend on the machine.
-    Autodiff,
+named_enum! {
+    "engine"
+    /// The engine that computes the gradients.
+    #[derive(Default)]
+    pub enum EngineKind {
+        /// Our own kernels: the same bits on every machine.
+        #[default]
+        Kernel = "kernel",
+        /// dfdx, an independent check of our gradients. Slower, and its last bits depend on the
+        /// machine.
+        Autodiff = "autodiff",
+    }
 }
 
 impl EngineKind {
-    /// An engine of this kind, about to train `net` on `threads`, which make no difference to the bits.
+    /// An engine of this kind that trains `net`; the number of `threads` does not affect the bits.
     pub fn start(self, net: &Mlp, threads: NonZero<usize>) -> Box<dyn Engine> {
         match self {
             EngineKind::Kernel => Box::new(KernelEngine::new(net, threads)),
@@ -32,7 +34,7 @@ impl EngineKind {
 #[cfg(test)]
 mod tests {
     use super::super::test::examples;
-    use super::super::{Batch, INPUTS, Init, Optimizer, Prior};
+    use super::super::{Batch, INPUTS, Init, Optimizer, Prior, PriorKind};
     use super::*;
     use crate::kernel::sparse::Sparse;
     use crate::study::rng::stream;
@@ -43,35 +45,40 @@ mod tests {
         let images = Sparse::from_pixels(&data.pixels, INPUTS);
         let (hidden, batch_size) = (20, 32);
         let init = Init::Uniform.draw((hidden as u32).try_into().unwrap(), &mut stream("0", "net"));
-        for prior in [
-            Prior::None,
-            Prior::Normal { variance: 0.02.try_into().unwrap() },
-            Prior::Laplace { scale: 2.0.try_into().unwrap() },
-            Prior::Dropout(0.5.try_into().unwrap()),
-        ] {
-            let mut engines =
-                [EngineKind::Kernel, EngineKind::Autodiff].map(|kind| kind.start(&init, NonZero::<usize>::MIN));
+        for prior in PriorKind::ALL.iter().map(|kind| kind.example()) {
+            let start = |kind: &EngineKind| (*kind, kind.start(&init, NonZero::<usize>::MIN));
+            let mut engines: Vec<_> = EngineKind::ALL.iter().map(start).collect();
             let mut dropout = stream("0", "dropout");
             let mut losses = Vec::new();
             for step in 1..=50 {
-                let chosen: Vec<u32> = (0..batch_size).map(|i| (step as u32 * batch_size + i) * 7 % 400).collect();
-                let keep = prior.keep(chosen.len(), hidden, &mut dropout);
-                let batch = Batch { images: &images, labels: &data.labels, chosen: &chosen, keep: keep.as_ref() };
+                let chosen = (0..batch_size).map(|i| (step as u32 * batch_size + i) * 7 % 400);
+                let chosen: Vec<u32> = chosen.collect();
+                let mask = prior.dropout_mask(chosen.len(), hidden, &mut dropout);
+                let mask = mask.as_ref();
+                let batch = Batch { images: &images, labels: &data.labels, chosen: &chosen, mask };
                 if step == 1 {
-                    let [kernel, autodiff] = engines.each_mut().map(|engine| engine.gradient(&batch).0);
-                    assert_close(kernel.w1(), autodiff.w1(), prior);
-                    assert_close(kernel.w2(), autodiff.w2(), prior);
+                    let gradient = |engine: &mut Box<dyn Engine>| engine.gradient(&batch).0;
+                    let [(_, first), others @ ..] = &mut engines[..] else { panic!("no engine") };
+                    let expected = gradient(first);
+                    for (_, engine) in others {
+                        let found = gradient(engine);
+                        assert_close(expected.w1(), found.w1(), prior);
+                        assert_close(expected.w2(), found.w2(), prior);
+                    }
                 }
                 let update = Optimizer::default().update(step, 0.05, prior, data.len());
-                let [kernel, autodiff] = engines.each_mut().map(|engine| engine.step(&batch, update));
-                assert!(
-                    (kernel.loss / autodiff.loss - 1.0).abs() < 1e-4,
-                    "{prior}, step {step}: {kernel:?} {autodiff:?}"
-                );
-                assert_eq!(kernel.wrong, autodiff.wrong, "{prior}, step {step}");
-                losses.push(kernel.loss);
+                let stats =
+                    engines.iter_mut().map(|(kind, engine)| (kind, engine.step(&batch, update)));
+                let stats: Vec<_> = stats.collect();
+                let (_, expected) = stats[0];
+                for (kind, found) in stats {
+                    let case = format!("{prior}, {kind}, step {step}: {found:?} {expected:?}");
+                    assert!((expected.loss / found.loss - 1.0).abs() < 1e-4, "{case}");
+                    assert_eq!(expected.wrong, found.wrong, "{case}");
+                }
+                losses.push(expected.loss);
             }
-            assert!(losses[49] < 0.8 * losses[0], "{prior}: {losses:?} must fall, or there is little to agree on");
+            assert!(losses[49] < 0.8 * losses[0], "{prior}: the loss must fall, {losses:?}");
         }
     }
 
@@ -87,12 +94,12 @@ mod tests {
     }
 
     #[test]
-    fn looking_at_a_gradient_moves_nothing() {
+    fn a_gradient_does_not_change_the_net() {
         let data = examples(3, "still");
         let images = Sparse::from_pixels(&data.pixels, INPUTS);
-        let batch = Batch { images: &images, labels: &data.labels, chosen: &[0, 1, 2], keep: None };
+        let batch = Batch { images: &images, labels: &data.labels, chosen: &[0, 1, 2], mask: None };
         let init = Init::Uniform.draw(7.try_into().unwrap(), &mut stream("0", "net"));
-        for kind in [EngineKind::Kernel, EngineKind::Autodiff] {
+        for &kind in EngineKind::ALL {
             let mut engine = kind.start(&init, NonZero::<usize>::MIN);
             assert_eq!(engine.gradient(&batch), engine.gradient(&batch));
             assert_eq!(engine.net(), init);

@@ -57,7 +57,9 @@ mod tests {
         for (layer, bound) in [(net.w1(), 1.0 / 28.0), (net.w2(), 0.05)] {
             let largest = layer.iter().fold(0.0f32, |largest, w| largest.max(w.abs()));
             assert!(largest <= bound && largest > 0.99 * bound);
-            assert!((root_mean_square(layer) / f64::from(bound) - 1.0 / 3.0f64.sqrt()).abs() < 0.01);
+            assert!(
+                (root_mean_square(layer) / f64::from(bound) - 1.0 / 3.0f64.sqrt()).abs() < 0.01
+            );
         }
     }
 

@@ -8,14 +8,14 @@
 //! at 200, 1.6 at 500 and 1000, 1.5 at 2000, though they are started twice a step. Where two nets are trained at once, a thread each is best:
 //! with two threads each they took 11 to 20 % longer.
 
-use super::engine::{Batch, Engine, Seen};
+use super::engine::{Batch, BatchStats, Engine};
 use super::{CLASSES, INPUTS, Mlp};
 use crate::kernel::aligned::Aligned;
-use crate::kernel::dense::{drop_out, hidden_gradient, logits, outgoing_gradient};
+use crate::kernel::dense::{dropout, hidden_gradient, logits, outgoing_gradient};
 use crate::kernel::product::{Panels, activate, project_back};
 use crate::kernel::softmax::cross_entropy_gradient;
 use crate::kernel::sparse::Sparse;
-use crate::kernel::threads::share;
+use crate::kernel::parallel::parallel_for;
 use crate::kernel::update::{Moments, Update, apply, descend};
 use std::num::NonZero;
 
@@ -56,10 +56,13 @@ impl KernelEngine {
         let threads = if net.hidden() < WORTH_A_THREAD { 1 } else { threads.get() };
         let mut w1 = Panels::pack(net.w1(), net.hidden(), INPUTS);
         let mut w2 = vec![0.0; CLASSES * w1.padded()];
-        for (padded, row) in w2.chunks_exact_mut(w1.padded()).zip(net.w2().chunks_exact(net.hidden())) {
+        for (padded, row) in
+            w2.chunks_exact_mut(w1.padded()).zip(net.w2().chunks_exact(net.hidden()))
+        {
             padded[..row.len()].copy_from_slice(row);
         }
-        let (w1_moments, w2_moments) = (Moments::zeros(w1.data_mut().len()), Moments::zeros(w2.len()));
+        let (w1_moments, w2_moments) =
+            (Moments::zeros(w1.data_mut().len()), Moments::zeros(w2.len()));
         let pass = Pass {
             labels: Vec::new(),
             a: Aligned::default(),
@@ -72,7 +75,7 @@ impl KernelEngine {
     }
 
     /// Fills `pass` with the batch's activations, the gradients of its logits and of W2, and the batch transposed.
-    fn forward(&mut self, batch: &Batch) -> Seen {
+    fn forward(&mut self, batch: &Batch) -> BatchStats {
         let KernelEngine { w1, w2, pass, threads, .. } = self;
         let Pass { labels, a, outputs, outgoing, hidden, pixels } = pass;
         let (images, padded) = (batch.chosen.len(), w1.padded());
@@ -81,23 +84,31 @@ impl KernelEngine {
         hidden.set_depth(images);
 
         let piece = images.div_ceil(*threads);
-        let pieces =
-            batch.chosen.chunks(piece).zip(a.chunks_mut(piece * padded)).zip(outputs.chunks_mut(piece * CLASSES));
-        share(&mut vec![(); *threads], pieces.enumerate(), |(), (k, ((chosen, a), outputs))| {
-            activate(batch.images, chosen, w1, a);
-            if let Some(keep) = batch.keep {
-                let flags = &keep.flags[k * piece * w1.columns()..][..chosen.len() * w1.columns()];
-                drop_out(a, flags, chosen.len(), keep.scale);
-            }
-            logits(a, w2, padded, outputs);
-        });
+        let pieces = batch
+            .chosen
+            .chunks(piece)
+            .zip(a.chunks_mut(piece * padded))
+            .zip(outputs.chunks_mut(piece * CLASSES));
+        parallel_for(
+            &mut vec![(); *threads],
+            pieces.enumerate(),
+            |(), (k, ((chosen, a), outputs))| {
+                activate(batch.images, chosen, w1, a);
+                if let Some(mask) = batch.mask {
+                    let flags =
+                        &mask.flags[k * piece * w1.columns()..][..chosen.len() * w1.columns()];
+                    dropout(a, flags, chosen.len(), mask.scale);
+                }
+                logits(a, w2, padded, outputs);
+            },
+        );
         labels.clear();
         labels.extend(batch.chosen_labels());
-        let mut seen = Seen::default();
-        cross_entropy_gradient(outputs, labels, 1.0 / images as f64, &mut seen);
+        let mut stats = BatchStats::default();
+        cross_entropy_gradient(outputs, labels, 1.0 / images as f64, &mut stats);
         outgoing_gradient(outputs, a, padded, outgoing);
         batch.images.transpose(batch.chosen, pixels);
-        seen
+        stats
     }
 
     /// A net from padded layers: `w1` [784, h] as panels, `w2` [10, H].
@@ -109,28 +120,30 @@ impl KernelEngine {
 }
 
 impl Engine for KernelEngine {
-    fn step(&mut self, batch: &Batch, update: Update) -> Seen {
-        let seen = self.forward(batch);
+    fn step(&mut self, batch: &Batch, update: Update) -> BatchStats {
+        let stats = self.forward(batch);
         let KernelEngine { w1, w1_moments, w2, w2_moments, pass, threads } = self;
         let Pass { a, outputs, outgoing, hidden, pixels, .. } = pass;
         let panels = hidden.panels_mut().zip(w1_moments.panels(w1));
-        share(&mut vec![(); *threads], panels, |(), ((first, hidden), weights)| {
+        parallel_for(&mut vec![(); *threads], panels, |(), ((first, hidden), weights)| {
             hidden_gradient(outputs, w2, a, batch.scale(), first, hidden);
             descend(update, pixels, hidden, weights);
         });
         apply(update, outgoing, w2, w2_moments);
-        seen
+        stats
     }
 
-    fn gradient(&mut self, batch: &Batch) -> (Mlp, Seen) {
-        let seen = self.forward(batch);
-        let KernelEngine { w1, w2, pass: Pass { a, outputs, outgoing, hidden, pixels, .. }, .. } = self;
+    fn gradient(&mut self, batch: &Batch) -> (Mlp, BatchStats) {
+        let stats = self.forward(batch);
+        let KernelEngine {
+            w1, w2, pass: Pass { a, outputs, outgoing, hidden, pixels, .. }, ..
+        } = self;
         let mut incoming = Panels::zeros(w1.columns(), INPUTS);
         for ((first, hidden), (_, incoming)) in hidden.panels_mut().zip(incoming.panels_mut()) {
             hidden_gradient(outputs, w2, a, batch.scale(), first, hidden);
             project_back(pixels, hidden, incoming);
         }
-        (Self::unpadded(&incoming, outgoing), seen)
+        (Self::unpadded(&incoming, outgoing), stats)
     }
 
     fn net(&self) -> Mlp {
@@ -141,7 +154,7 @@ impl Engine for KernelEngine {
 #[cfg(test)]
 mod tests {
     use super::super::test::examples;
-    use super::super::{Init, Keep, Optimizer, Prior, Sgd};
+    use super::super::{DropoutMask, Init, Optimizer, Prior, Sgd};
     use super::*;
     use crate::study::data::Examples;
     use crate::study::rng::stream;
@@ -151,20 +164,27 @@ mod tests {
     const CHOSEN: [u32; IMAGES] = [3, 0, 7, 2, 2, 5];
 
     /// The objective's part that has a gradient, in f64: mean cross-entropy + decay / 2 · |w|².
-    fn objective(w: &[f64], data: &Examples, keep: Option<&Keep>, decay: f64) -> f64 {
+    fn objective(w: &[f64], data: &Examples, mask: Option<&DropoutMask>, decay: f64) -> f64 {
         let (w1, w2) = w.split_at(HIDDEN * INPUTS);
         let mut loss = 0.0;
         for (row, &i) in CHOSEN.iter().enumerate() {
             let pixels = &data.pixels[i as usize * INPUTS..][..INPUTS];
             let neuron = |j: usize| {
-                let z: f64 =
-                    w1[j * INPUTS..][..INPUTS].iter().zip(pixels).map(|(w, &x)| w * f64::from(x) / 255.0).sum();
-                let factor = keep.map_or(1.0, |k| if k.flags[row * HIDDEN + j] { f64::from(k.scale) } else { 0.0 });
+                let z: f64 = w1[j * INPUTS..][..INPUTS]
+                    .iter()
+                    .zip(pixels)
+                    .map(|(w, &x)| w * f64::from(x) / 255.0)
+                    .sum();
+                let factor = mask.map_or(1.0, |k| {
+                    if k.flags[row * HIDDEN + j] { f64::from(k.scale) } else { 0.0 }
+                });
                 z.max(0.0) * factor
             };
             let a: Vec<f64> = (0..HIDDEN).map(neuron).collect();
-            let f: Vec<f64> = w2.chunks(HIDDEN).map(|row| row.iter().zip(&a).map(|(w, a)| w * a).sum()).collect();
-            loss += f.iter().map(|f| f.exp()).sum::<f64>().ln() - f[usize::from(data.labels[i as usize])];
+            let f: Vec<f64> =
+                w2.chunks(HIDDEN).map(|row| row.iter().zip(&a).map(|(w, a)| w * a).sum()).collect();
+            loss += f.iter().map(|f| f.exp()).sum::<f64>().ln()
+                - f[usize::from(data.labels[i as usize])];
         }
         loss / IMAGES as f64 + 0.5 * decay * w.iter().map(|w| w * w).sum::<f64>()
     }
@@ -176,8 +196,9 @@ mod tests {
         let images = Sparse::from_pixels(&data.pixels, INPUTS);
         let net = Init::Normal { std: 0.3.try_into().unwrap() }
             .draw((HIDDEN as u32).try_into().unwrap(), &mut stream("0", "net"));
-        let keep = prior.keep(IMAGES, HIDDEN, &mut stream("0", "dropout"));
-        let batch = Batch { images: &images, labels: &data.labels, chosen: &CHOSEN, keep: keep.as_ref() };
+        let mask = prior.dropout_mask(IMAGES, HIDDEN, &mut stream("0", "dropout"));
+        let batch =
+            Batch { images: &images, labels: &data.labels, chosen: &CHOSEN, mask: mask.as_ref() };
         let sgd = Optimizer::Sgd(Sgd { momentum: 0.0.try_into().unwrap(), ..Sgd::default() });
         let mut engine = KernelEngine::new(&net, NonZero::<usize>::MIN);
         engine.step(&batch, sgd.update(1, 0.5, prior, data.len()));
@@ -188,7 +209,7 @@ mod tests {
             let here = w[at];
             let mut shifted = |by: f64| {
                 w[at] = here + by;
-                let value = objective(&w, &data, keep.as_ref(), prior.decay(data.len()));
+                let value = objective(&w, &data, mask.as_ref(), prior.decay(data.len()));
                 w[at] = here;
                 value
             };
@@ -206,7 +227,11 @@ mod tests {
             let alive = slopes.iter().filter(|slope| slope.abs() > 1e-4).count();
             assert!(alive > 500, "{prior}: only {alive} slopes to compare");
             for ((before, after), slope) in before.iter().zip(&after).zip(&slopes) {
-                assert!(((before - after) / 0.5 - slope).abs() < 2e-6, "{prior}: {} {slope}", (before - after) / 0.5);
+                assert!(
+                    ((before - after) / 0.5 - slope).abs() < 2e-6,
+                    "{prior}: {} {slope}",
+                    (before - after) / 0.5
+                );
             }
         }
     }
@@ -234,7 +259,7 @@ mod tests {
         let images = Sparse::from_pixels(&data.pixels, INPUTS);
         let net = Init::Uniform.draw(40.try_into().unwrap(), &mut stream("0", "net"));
         let gradient = |chosen: &[u32]| {
-            let batch = Batch { images: &images, labels: &data.labels, chosen, keep: None };
+            let batch = Batch { images: &images, labels: &data.labels, chosen, mask: None };
             KernelEngine::new(&net, NonZero::<usize>::MIN).gradient(&batch).0
         };
         let (once, thrice) = (gradient(&[2]), gradient(&[2, 2, 2]));

@@ -24,7 +24,8 @@ impl Mlp {
     /// From the two layers' rows, `w1` [h, 784] and `w2` [10, h]; `None` if their lengths do not belong together.
     pub fn from_layers(w1: &[f32], w2: &[f32]) -> Option<Self> {
         let hidden = w1.len() / INPUTS;
-        (w1.len() == hidden * INPUTS && w2.len() == hidden * CLASSES).then(|| Mlp { hidden, params: [w1, w2].concat() })
+        (w1.len() == hidden * INPUTS && w2.len() == hidden * CLASSES)
+            .then(|| Mlp { hidden, params: [w1, w2].concat() })
     }
 
     /// Number of hidden neurons, h.

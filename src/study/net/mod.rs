@@ -10,12 +10,12 @@ mod optimizer;
 mod prior;
 mod train;
 
-pub use engine::{Batch, Engine, Seen};
+pub use engine::{Batch, BatchStats, Engine};
 pub use engine_kind::EngineKind;
 pub use init::Init;
 pub use mlp::{CLASSES, INPUTS, Mlp};
-pub use optimizer::{Adam, Optimizer, Sgd, factor};
-pub use prior::{Keep, Prior};
+pub use optimizer::{Adam, Optimizer, Sgd, lr_factor};
+pub use prior::{DropoutMask, Prior, PriorKind};
 pub use train::{EpochRecord, TrainError, TrainSettings, Trained, train};
 
 use crate::kernel::dense::{logits, relu};
@@ -73,7 +73,8 @@ pub fn examine(net: &Mlp, images: &Sparse, labels: &[u8]) -> (Quality, Health) {
             *fires |= a > 0.0;
         }
     });
-    let norm = |layer: &[f32]| layer.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>().sqrt();
+    let norm =
+        |layer: &[f32]| layer.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>().sqrt();
     let health = Health {
         norm_w1: norm(net.w1()),
         norm_w2: norm(net.w2()),
@@ -101,7 +102,13 @@ impl<'a> Forward<'a> {
     }
 
     /// Makes `outputs` [n, 10] the logits on the images `rows`, and `hidden` what they come from.
-    pub(super) fn outputs(&self, images: &Sparse, rows: Range<usize>, hidden: &mut Vec<f32>, outputs: &mut [f32]) {
+    pub(super) fn outputs(
+        &self,
+        images: &Sparse,
+        rows: Range<usize>,
+        hidden: &mut Vec<f32>,
+        outputs: &mut [f32],
+    ) {
         self.hidden(images, rows, hidden);
         logits(hidden, self.net.w2(), self.net.hidden(), outputs);
     }
@@ -112,15 +119,15 @@ fn pass(net: &Mlp, images: &Sparse, labels: &[u8], mut each: impl FnMut(&[f32]))
     assert_eq!(images.rows(), labels.len(), "images and labels differ in number");
     let forward = Forward::of(net);
     let (mut hidden, mut outputs) = (Vec::new(), Vec::new());
-    let mut seen = Seen::default();
+    let mut stats = BatchStats::default();
     for (block, labels) in labels.chunks(BLOCK).enumerate() {
         let first = block * BLOCK;
         outputs.resize(labels.len() * CLASSES, 0.0);
         forward.outputs(images, first..first + labels.len(), &mut hidden, &mut outputs);
         hidden.chunks_exact(net.hidden()).for_each(&mut each);
-        cross_entropy(&outputs, labels, &mut seen);
+        cross_entropy(&outputs, labels, &mut stats);
     }
-    Quality::of_sums(seen.loss, seen.wrong, labels.len())
+    Quality::of_sums(stats.loss, stats.wrong, labels.len())
 }
 
 #[cfg(test)]
@@ -142,7 +149,8 @@ mod test {
             let label = below(&mut rng, 10) as usize;
             let own = label * 60..label * 60 + 50;
             for pixel in 0..INPUTS {
-                let inked = pixel < BLANK && below(&mut rng, 100) < if own.contains(&pixel) { 70 } else { 8 };
+                let inked = pixel < BLANK
+                    && below(&mut rng, 100) < if own.contains(&pixel) { 70 } else { 8 };
                 let ink = 1 + below(&mut rng, 255) as u8;
                 examples.pixels.push(if inked { ink } else { 0 });
             }
@@ -158,7 +166,8 @@ mod tests {
     use crate::study::rng;
 
     fn net(hidden: u32) -> Mlp {
-        Init::Normal { std: 0.1.try_into().unwrap() }.draw(hidden.try_into().unwrap(), &mut rng::stream("0", "net"))
+        Init::Normal { std: 0.1.try_into().unwrap() }
+            .draw(hidden.try_into().unwrap(), &mut rng::stream("0", "net"))
     }
 
     #[test]
@@ -167,17 +176,25 @@ mod tests {
         let (net, n, h) = (net(11), data.len(), 11);
         let (mut loss, mut wrong) = (0.0, 0);
         for (pixels, &label) in data.pixels.chunks(INPUTS).zip(&data.labels) {
-            let dot = |w: &[f32], x: &[f64]| w.iter().zip(x).map(|(&w, &x)| f64::from(w) * x).sum::<f64>();
+            let dot = |w: &[f32], x: &[f64]| {
+                w.iter().zip(x).map(|(&w, &x)| f64::from(w) * x).sum::<f64>()
+            };
             let x: Vec<f64> = pixels.iter().map(|&p| f64::from(p) / 255.0).collect();
             let a: Vec<f64> = net.w1().chunks(INPUTS).map(|row| dot(row, &x).max(0.0)).collect();
             let f: Vec<f64> = net.w2().chunks(h).map(|row| dot(row, &a)).collect();
-            let best = (0..CLASSES).rfold(0, |best, class| if f[class] >= f[best] { class } else { best });
+            let best =
+                (0..CLASSES).rfold(0, |best, class| if f[class] >= f[best] { class } else { best });
             wrong += usize::from(best != usize::from(label));
             loss += f.iter().map(|f| f.exp()).sum::<f64>().ln() - f[usize::from(label)];
         }
         let quality = evaluate(&net, &Sparse::from_pixels(&data.pixels, INPUTS), &data.labels);
         assert_eq!(quality.error, 100.0 * wrong as f64 / n as f64);
-        assert!((quality.loss - loss / n as f64).abs() < 1e-5, "{} {}", quality.loss, loss / n as f64);
+        assert!(
+            (quality.loss - loss / n as f64).abs() < 1e-5,
+            "{} {}",
+            quality.loss,
+            loss / n as f64
+        );
     }
 
     #[test]

@@ -48,7 +48,10 @@ const FRACTION: &str = "a default from 0 up to 1";
 
 impl Default for Sgd {
     fn default() -> Self {
-        Sgd { rate: Positive::try_from(0.01).expect(ABOVE_ZERO), momentum: Fraction::try_from(0.9).expect(FRACTION) }
+        Sgd {
+            rate: Positive::try_from(0.01).expect(ABOVE_ZERO),
+            momentum: Fraction::try_from(0.9).expect(FRACTION),
+        }
     }
 }
 
@@ -111,7 +114,7 @@ impl Optimizer {
 
 /// What the learning rate is multiplied by in `epoch` (from 1) of `epochs`: 1 for the first half, then linear to 0.01
 /// at nine tenths, then 0.01 (the ICML authors' code).
-pub fn factor(epoch: u32, epochs: u32) -> f64 {
+pub fn lr_factor(epoch: u32, epochs: u32) -> f64 {
     let alpha = f64::from(epoch) / f64::from(epochs);
     if alpha <= 0.5 {
         1.0
@@ -128,10 +131,16 @@ mod tests {
 
     #[test]
     fn the_schedule_by_hand() {
-        for (epoch, expected) in [(1, 1.0), (15, 1.0), (16, 0.9175), (21, 0.505), (27, 0.01), (28, 0.01), (30, 0.01)] {
-            assert!((factor(epoch, 30) - expected).abs() < 1e-12, "epoch {epoch}: {}", factor(epoch, 30));
+        for (epoch, expected) in
+            [(1, 1.0), (15, 1.0), (16, 0.9175), (21, 0.505), (27, 0.01), (28, 0.01), (30, 0.01)]
+        {
+            assert!(
+                (lr_factor(epoch, 30) - expected).abs() < 1e-12,
+                "epoch {epoch}: {}",
+                lr_factor(epoch, 30)
+            );
         }
-        assert_eq!(factor(1, 1), 0.01, "a single epoch is all end");
+        assert_eq!(lr_factor(1, 1), 0.01, "a single epoch is all end");
     }
 
     #[test]
@@ -140,7 +149,9 @@ mod tests {
         assert_eq!(read(r#"{"sgd":{}}"#), Ok(Optimizer::default()));
         assert_eq!(read(r#"{"adam":{}}"#), Ok(Optimizer::Adam(Adam::default())));
         assert_eq!(read(r#"{"adam":{"beta1":0.5}}"#).unwrap().rate(), 0.001);
-        assert!(read(r#"{"sgd":{"nesterov":true}}"#).unwrap_err().contains("unknown field `nesterov`"));
+        assert!(
+            read(r#"{"sgd":{"nesterov":true}}"#).unwrap_err().contains("unknown field `nesterov`")
+        );
         assert!(read(r#"{"sgd":{"momentum":1}}"#).is_err());
         let json = serde_json::to_string(&Optimizer::default()).unwrap();
         assert_eq!(json, r#"{"sgd":{"rate":0.01,"momentum":0.9}}"#);
@@ -160,10 +171,13 @@ mod tests {
     #[test]
     fn without_momentum_the_threshold_is_the_rate_times_the_slope() {
         let laplace = Prior::Laplace { scale: Positive::try_from(0.1).unwrap() };
-        let plain = Optimizer::Sgd(Sgd { momentum: Fraction::try_from(0.0).unwrap(), ..Sgd::default() });
+        let plain =
+            Optimizer::Sgd(Sgd { momentum: Fraction::try_from(0.0).unwrap(), ..Sgd::default() });
         let expected = Update::Momentum { rate: 0.005, momentum: 0.0, decay: 0.0, shrink: 1e-6 };
         assert_eq!(plain.update(1, 0.005, laplace, 50_000), expected);
-        let Update::Adam { shrink, .. } = Optimizer::Adam(Adam::default()).update(2, 0.005, laplace, 50_000) else {
+        let Update::Adam { shrink, .. } =
+            Optimizer::Adam(Adam::default()).update(2, 0.005, laplace, 50_000)
+        else {
             panic!("not adam");
         };
         assert_eq!(shrink, 1e-6, "before each weight scales it");
@@ -171,7 +185,9 @@ mod tests {
 
     #[test]
     fn adams_first_steps_by_hand() {
-        let Update::Adam { rate, scale, .. } = Optimizer::Adam(Adam::default()).update(2, 0.001, Prior::None, 1) else {
+        let Update::Adam { rate, scale, .. } =
+            Optimizer::Adam(Adam::default()).update(2, 0.001, Prior::None, 1)
+        else {
             panic!("not adam");
         };
         assert!((rate - 0.001 / 0.19).abs() < 1e-9);

@@ -1,18 +1,25 @@
-//! Priors on the parameters, and what each does in training (SCIENCE: "Priors").
+//! Priors on the parameters, and their effect on training (SCIENCE: "Priors").
 //!
-//! The objective is the mean cross-entropy + (1/N)(-log p(Θ)), N the number of training images. Both layers alike.
+//! The objective is the mean cross-entropy + (1/N)(-log p(Θ)), N the number of training images.
+//! Both layers have the same prior.
 
 use crate::study::bounded::{Fraction, Positive};
+use crate::study::registry::named_enum;
 use rand_chacha::rand_core::Rng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use std::fmt;
+use std::str::FromStr;
 
-/// What is known of the parameters before the data.
+/// The prior distribution of the parameters.
+///
+/// Ordered by kind and, within a kind, from the least informative to the most: the order of tables
+/// and figures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Prior {
-    /// Nothing.
+    /// No prior.
     #[default]
     None,
     /// Independent normal weights with mean 0: adds w / (N variance) to the gradient.
@@ -20,18 +27,100 @@ pub enum Prior {
         /// Variance of a weight.
         variance: Positive,
     },
-    /// Independent Laplace weights with mean 0: a proximal step after the update, a soft threshold by
-    /// rate / ((1 - momentum) N scale), since momentum lets a gradient act 1 / (1 - momentum) times.
+    /// Independent Laplace weights with mean 0: a proximal step after the update, a soft threshold
+    /// by rate / ((1 - momentum) N scale), since momentum applies a gradient 1 / (1 - momentum)
+    /// times.
     Laplace {
         /// Mean of |w|; scale = sqrt(variance / 2) matches a normal prior's variance.
         scale: Positive,
     },
-    /// Hidden units are dropped in training with this probability, those kept are scaled by 1 / (1 - p).
+    /// Hidden units are dropped in training with this probability, the others scaled by
+    /// 1 / (1 - p).
     Dropout(Fraction),
 }
 
+named_enum! {
+    "prior"
+    /// A kind of prior, whatever its strength.
+    pub enum PriorKind {
+        /// [`Prior::None`].
+        None = "none",
+        /// [`Prior::Normal`].
+        Normal = "normal",
+        /// [`Prior::Laplace`].
+        Laplace = "laplace",
+        /// [`Prior::Dropout`].
+        Dropout = "dropout",
+    }
+}
+
+impl PriorKind {
+    /// The prior of this kind whose parameter is `value`; `None` for the kind without one.
+    pub fn with(self, value: Option<f64>) -> Result<Prior, String> {
+        match (self, value) {
+            (PriorKind::None, None) => Ok(Prior::None),
+            (PriorKind::Normal, Some(x)) => Ok(Prior::Normal { variance: x.try_into()? }),
+            (PriorKind::Laplace, Some(x)) => Ok(Prior::Laplace { scale: x.try_into()? }),
+            (PriorKind::Dropout, Some(x)) => Ok(Prior::Dropout(x.try_into()?)),
+            (_, None) => Err(format!("the prior `{self}` needs a number")),
+            (_, Some(_)) => Err(format!("the prior `{self}` has no number")),
+        }
+    }
+
+    /// A prior of this kind for tests, strong enough to show in a short training.
+    #[cfg(test)]
+    pub(crate) fn example(self) -> Prior {
+        let value = match self {
+            PriorKind::None => None,
+            PriorKind::Normal => Some(0.1),
+            PriorKind::Laplace => Some(2.0),
+            PriorKind::Dropout => Some(0.5),
+        };
+        self.with(value).expect("a prior in bounds")
+    }
+}
+
 impl Prior {
-    /// What multiplies w in the gradient, for `images` training images.
+    /// Its kind.
+    pub fn kind(self) -> PriorKind {
+        match self {
+            Prior::None => PriorKind::None,
+            Prior::Normal { .. } => PriorKind::Normal,
+            Prior::Laplace { .. } => PriorKind::Laplace,
+            Prior::Dropout(_) => PriorKind::Dropout,
+        }
+    }
+
+    /// Its one parameter.
+    fn value(self) -> Option<f64> {
+        match self {
+            Prior::None => None,
+            Prior::Normal { variance } => Some(variance.get()),
+            Prior::Laplace { scale } => Some(scale.get()),
+            Prior::Dropout(p) => Some(p.get()),
+        }
+    }
+
+    /// The variance of a weight; `None` where the prior is not a density of the weights.
+    pub fn variance(self) -> Option<f64> {
+        match self {
+            Prior::Normal { variance } => Some(variance.get()),
+            Prior::Laplace { scale } => Some(2.0 * scale.get() * scale.get()),
+            Prior::None | Prior::Dropout(_) => None,
+        }
+    }
+
+    /// Larger for a more informative prior of the same kind.
+    fn strength(self) -> f64 {
+        match self {
+            Prior::None => 0.0,
+            Prior::Normal { variance } => -variance.get(),
+            Prior::Laplace { scale } => -scale.get(),
+            Prior::Dropout(p) => p.get(),
+        }
+    }
+
+    /// The coefficient of w in the gradient, for `images` training images.
     pub fn decay(self, images: usize) -> f64 {
         match self {
             Prior::Normal { variance } => 1.0 / (images as f64 * variance.get()),
@@ -39,8 +128,8 @@ impl Prior {
         }
     }
 
-    /// The slope of the prior's part of the objective at a weight above zero, for `images` training images; its sign is the
-    /// weight's.
+    /// The slope of the prior's part of the objective at a weight above zero, for `images` training
+    /// images. Below zero the slope has the opposite sign.
     pub fn shrink(self, images: usize) -> f64 {
         match self {
             Prior::Laplace { scale } => 1.0 / (images as f64 * scale.get()),
@@ -48,45 +137,80 @@ impl Prior {
         }
     }
 
-    /// Which of `hidden` neurons are kept for each of `images` images; none if nothing is ever dropped.
-    pub fn keep(self, images: usize, hidden: usize, rng: &mut impl Rng) -> Option<Keep> {
+    /// Draws which of `hidden` neurons are kept for each of `images` images; `None` without dropout.
+    pub fn dropout_mask(
+        self,
+        images: usize,
+        hidden: usize,
+        rng: &mut impl Rng,
+    ) -> Option<DropoutMask> {
         match self {
-            Prior::Dropout(p) => Some(Keep::draw(p, images * hidden, rng)),
+            Prior::Dropout(p) => Some(DropoutMask::draw(p, images * hidden, rng)),
             _ => None,
         }
     }
 }
 
-/// As in labels of nodes and tables: `none`, `normal 0.01`, `laplace 0.07`, `dropout 0.5`.
+impl Eq for Prior {}
+
+impl PartialOrd for Prior {
+    fn partial_cmp(&self, other: &Prior) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Prior {
+    fn cmp(&self, other: &Prior) -> Ordering {
+        // Parameters are finite, so no two of them are incomparable.
+        let by_strength = self.strength().partial_cmp(&other.strength()).unwrap_or(Ordering::Equal);
+        self.kind().cmp(&other.kind()).then(by_strength)
+    }
+}
+
+/// As in labels of nodes and in tables: `none`, `normal 0.01`, `laplace 0.07`, `dropout 0.5`.
 impl fmt::Display for Prior {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Prior::None => write!(f, "none"),
-            Prior::Normal { variance } => write!(f, "normal {}", variance.get()),
-            Prior::Laplace { scale } => write!(f, "laplace {}", scale.get()),
-            Prior::Dropout(p) => write!(f, "dropout {}", p.get()),
+        match self.value() {
+            None => write!(f, "{}", self.kind()),
+            Some(value) => write!(f, "{} {value}", self.kind()),
         }
     }
 }
 
-/// Dropout's choice for one batch.
+impl FromStr for Prior {
+    type Err = String;
+
+    fn from_str(label: &str) -> Result<Prior, String> {
+        let (kind, value) = match label.split_once(' ') {
+            Some((kind, value)) => (kind, Some(value)),
+            None => (label, None),
+        };
+        let not_a_number = |value: &str| format!("`{value}` in `{label}` is not a number");
+        let number = |value: &str| value.parse().map_err(|_| not_a_number(value));
+        kind.parse::<PriorKind>()?.with(value.map(number).transpose()?)
+    }
+}
+
+/// The neurons that dropout keeps in one batch.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Keep {
+pub struct DropoutMask {
     /// [images, h]: whether the neuron is kept for the image.
     pub flags: Vec<bool>,
-    /// What the kept ones are multiplied by: 1 / (1 - p).
+    /// The factor of the neurons that are kept: 1 / (1 - p).
     pub scale: f32,
 }
 
-impl Keep {
-    /// Drops each of `count` with probability `p`, rounded to a multiple of 2^-16: one u16 decides one flag.
-    fn draw(p: Fraction, count: usize, rng: &mut impl Rng) -> Keep {
+impl DropoutMask {
+    /// Drops each of `count` with probability `p`, rounded to a multiple of 2^-16: one u16 decides
+    /// one flag.
+    fn draw(p: Fraction, count: usize, rng: &mut impl Rng) -> DropoutMask {
         let threshold = libm::round(p.get() * 65536.0).min(65535.0);
         let mut bytes = vec![0; 2 * count];
         rng.fill_bytes(&mut bytes);
         let (draws, _) = bytes.as_chunks::<2>();
-        let flags = draws.iter().map(|&draw| u16::from_le_bytes(draw) >= threshold as u16).collect();
-        Keep { flags, scale: (1.0 / (1.0 - threshold / 65536.0)) as f32 }
+        let is_kept = |&draw: &[u8; 2]| u16::from_le_bytes(draw) >= threshold as u16;
+        let flags = draws.iter().map(is_kept).collect();
+        DropoutMask { flags, scale: (1.0 / (1.0 - threshold / 65536.0)) as f32 }
     }
 }
 
@@ -100,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prior_reads_as_it_is_written_and_labels_itself() {
+    fn a_prior_parses_back_from_json_and_from_its_label() {
         for (json, label) in [
             (r#""none""#, "none"),
             (r#"{"normal":{"variance":0.01}}"#, "normal 0.01"),
@@ -109,40 +233,90 @@ mod tests {
         ] {
             let prior = read(json).unwrap();
             assert_eq!(serde_json::to_string(&prior).unwrap(), json);
-            assert_eq!(prior.to_string(), label);
+            assert_eq!((prior.to_string().as_str(), label.parse()), (label, Ok(prior)));
         }
     }
 
     #[test]
-    fn an_absurd_or_unknown_prior_is_refused() {
-        assert!(
-            read(r#"{"normal":{"variance":-1}}"#)
-                .unwrap_err()
-                .contains("`-1` is out of bounds; write a number above zero")
-        );
-        assert!(read(r#"{"normal":{"variance":1,"mean":0}}"#).unwrap_err().contains("unknown field `mean`"));
-        assert!(read(r#"{"dropout":1}"#).is_err());
-        assert!(read(r#""flat""#).is_err());
+    fn every_kind_of_prior_parses_back_from_its_labels() {
+        for &kind in PriorKind::ALL {
+            let prior = kind.example();
+            assert_eq!(prior.kind(), kind);
+            assert_eq!(prior.to_string().parse(), Ok(prior));
+            assert_eq!(read(&serde_json::to_string(&prior).unwrap()), Ok(prior));
+            let Some(value) = prior.value() else {
+                assert!(kind.with(Some(0.5)).is_err());
+                continue;
+            };
+            assert!(kind.with(None).is_err());
+            let smaller = kind.with(Some(0.37 * value)).unwrap();
+            assert_eq!(smaller.to_string().parse(), Ok(smaller));
+            assert_ne!(smaller.cmp(&prior), Ordering::Equal);
+        }
     }
 
     #[test]
-    fn each_prior_acts_by_its_own_formula_alone() {
+    fn priors_are_ordered_from_the_least_informative_to_the_most() {
+        let labels = [
+            "none",
+            "normal 1",
+            "normal 0.01",
+            "normal 0.001",
+            "laplace 0.7",
+            "laplace 0.07",
+            "dropout 0.1",
+            "dropout 0.5",
+        ];
+        let priors = labels.map(|label| label.parse::<Prior>().unwrap());
+        assert!(priors.is_sorted_by(|a, b| a < b));
+    }
+
+    #[test]
+    fn an_out_of_bounds_or_unknown_prior_is_refused() {
+        let negative = read(r#"{"normal":{"variance":-1}}"#).unwrap_err();
+        assert!(negative.contains("`-1` is out of bounds; write a number above zero"));
+        let mean = read(r#"{"normal":{"variance":1,"mean":0}}"#).unwrap_err();
+        assert!(mean.contains("unknown field `mean`"));
+        assert!(read(r#"{"dropout":1}"#).is_err());
+        assert!(read(r#""flat""#).is_err());
+        let refusal = |label: &str| label.parse::<Prior>().unwrap_err();
+        assert_eq!(refusal("normal"), "the prior `normal` needs a number");
+        assert_eq!(refusal("none 1"), "the prior `none` has no number");
+        assert_eq!(refusal("normal x"), "`x` in `normal x` is not a number");
+        assert_eq!(refusal("normal 0"), "`0` is out of bounds; write a number above zero");
+    }
+
+    #[test]
+    fn a_laplace_prior_has_the_variance_of_the_normal_prior_that_it_matches() {
+        let laplace = read(r#"{"laplace":{"scale":0.07}}"#).unwrap();
+        let variance = laplace.variance().unwrap();
+        assert!((libm::sqrt(variance / 2.0) - 0.07).abs() < 1e-15);
+        assert_eq!(PriorKind::Normal.with(Some(0.01)).unwrap().variance(), Some(0.01));
+        assert_eq!(
+            [PriorKind::None, PriorKind::Dropout].map(|k| k.example().variance()),
+            [None; 2]
+        );
+    }
+
+    #[test]
+    fn each_density_enters_the_objective_by_its_own_formula() {
         let normal = read(r#"{"normal":{"variance":0.01}}"#).unwrap();
         let laplace = read(r#"{"laplace":{"scale":0.1}}"#).unwrap();
         assert!((normal.decay(50_000) - 0.002).abs() < 1e-15 && normal.shrink(50_000) == 0.0);
         assert!((laplace.shrink(50_000) - 0.0002).abs() < 1e-15 && laplace.decay(50_000) == 0.0);
-        for prior in [Prior::None, read(r#"{"dropout":0.5}"#).unwrap()] {
-            assert_eq!((prior.decay(7), prior.shrink(7)), (0.0, 0.0));
+        for prior in PriorKind::ALL.iter().map(|kind| kind.example()) {
+            let acts = prior.decay(7) > 0.0 || prior.shrink(7) > 0.0;
+            assert_eq!(acts, prior.variance().is_some(), "{prior}");
         }
     }
 
     #[test]
-    fn dropout_drops_as_often_as_asked_and_keeps_the_mean() {
+    fn dropout_drops_with_its_probability_and_keeps_the_mean() {
         for (p, scale) in [(0.0, 1.0), (0.25, 4.0 / 3.0), (0.5, 2.0), (0.999_999, 65536.0)] {
             let prior = Prior::Dropout(Fraction::try_from(p).unwrap());
-            let keep = prior.keep(100, 1000, &mut rng::stream("0", "dropout")).unwrap();
-            assert_eq!((keep.flags.len(), keep.scale), (100_000, scale as f32));
-            let kept = keep.flags.iter().filter(|&&kept| kept).count() as f64 / 1e5;
+            let mask = prior.dropout_mask(100, 1000, &mut rng::stream("0", "dropout")).unwrap();
+            assert_eq!((mask.flags.len(), mask.scale), (100_000, scale as f32));
+            let kept = mask.flags.iter().filter(|&&kept| kept).count() as f64 / 1e5;
             assert!((kept - (1.0 - p)).abs() < 0.005, "{kept} kept of {p}");
         }
     }

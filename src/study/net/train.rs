@@ -3,10 +3,10 @@
 //! Every random stream is named by the net's label and the epoch, so that a net depends on its own recipe alone.
 //! This file does not know how gradients are computed, or where images come from.
 
-use super::engine::{Batch, Seen};
+use super::engine::{Batch, BatchStats};
 use super::engine_kind::EngineKind;
 use super::init::Init;
-use super::optimizer::{Optimizer, factor};
+use super::optimizer::{Optimizer, lr_factor};
 use super::prior::Prior;
 use super::{Mlp, Quality, evaluate};
 use crate::study::bounded::{Epochs, ImageCount, Width};
@@ -88,7 +88,10 @@ impl fmt::Display for TrainError {
         match self {
             TrainError::NoImages => write!(f, "no training images are left"),
             TrainError::Diverged { epoch } => {
-                write!(f, "training diverged in epoch {epoch}: a loss or a weight is not finite; try a smaller `rate`")
+                write!(
+                    f,
+                    "training diverged in epoch {epoch}: a loss or a weight is not finite; try a smaller `rate`"
+                )
             }
         }
     }
@@ -118,19 +121,22 @@ pub fn train(
     let mut engine = settings.engine.start(&trained.net, threads);
     let mut step = 0;
     for epoch in 1..=epochs {
-        let rate = settings.optimizer.rate() * factor(epoch, epochs);
+        let rate = settings.optimizer.rate() * lr_factor(epoch, epochs);
         let order = shuffled(seed, label, epoch, train.len());
         let mut dropout = rng::stream(seed, &format!("{label}/dropout/{epoch}"));
-        let mut sum = Seen::default();
+        let mut sum = BatchStats::default();
         for chosen in order.chunks(settings.batch.get() as usize) {
             step += 1;
-            let keep = settings.prior.keep(chosen.len(), trained.net.hidden(), &mut dropout);
-            let batch = Batch { images: &train.images, labels: &train.labels, chosen, keep: keep.as_ref() };
-            let seen = engine.step(&batch, settings.optimizer.update(step, rate, settings.prior, train.len()));
-            if !seen.loss.is_finite() {
+            let mask =
+                settings.prior.dropout_mask(chosen.len(), trained.net.hidden(), &mut dropout);
+            let batch =
+                Batch { images: &train.images, labels: &train.labels, chosen, mask: mask.as_ref() };
+            let stats = engine
+                .step(&batch, settings.optimizer.update(step, rate, settings.prior, train.len()));
+            if !stats.loss.is_finite() {
                 return Err(TrainError::Diverged { epoch });
             }
-            sum = Seen { loss: sum.loss + seen.loss, wrong: sum.wrong + seen.wrong };
+            sum = BatchStats { loss: sum.loss + stats.loss, wrong: sum.wrong + stats.wrong };
         }
         trained.net = engine.net();
         if !trained.net.params().iter().all(|w| w.is_finite()) {
@@ -160,7 +166,7 @@ mod tests {
     use super::*;
     use crate::kernel::test::{bits, on_every_isa};
     use crate::study::data::Examples;
-    use crate::study::net::{Adam, INPUTS, Sgd};
+    use crate::study::net::{Adam, INPUTS, PriorKind, Sgd};
 
     fn examples(n: usize, seed: &str) -> Labelled {
         Labelled::from(&test::examples(n, seed))
@@ -172,7 +178,11 @@ mod tests {
 
     fn settings(hidden: u32, epochs: u32) -> TrainSettings {
         let batch = 32.try_into().unwrap();
-        TrainSettings { epochs: epochs.try_into().unwrap(), batch, ..TrainSettings::new(hidden.try_into().unwrap()) }
+        TrainSettings {
+            epochs: epochs.try_into().unwrap(),
+            batch,
+            ..TrainSettings::new(hidden.try_into().unwrap())
+        }
     }
 
     const ONE: NonZero<usize> = NonZero::<usize>::MIN;
@@ -181,13 +191,9 @@ mod tests {
         Optimizer::Sgd(Sgd { rate: rate.try_into().unwrap(), ..Sgd::default() })
     }
 
-    fn priors() -> [Prior; 4] {
-        [
-            Prior::None,
-            Prior::Normal { variance: 0.1.try_into().unwrap() },
-            Prior::Laplace { scale: 2.0.try_into().unwrap() },
-            Prior::Dropout(0.5.try_into().unwrap()),
-        ]
+    /// One prior of each kind.
+    fn priors() -> impl Iterator<Item = Prior> {
+        PriorKind::ALL.iter().map(|kind| kind.example())
     }
 
     #[test]
@@ -202,7 +208,10 @@ mod tests {
                 let quality = last.validation.unwrap();
                 assert!(quality.error < 2.0, "{prior}, {optimizer:?}: {quality:?}");
                 assert!(last.train.loss < trained.history[0].train.loss);
-                assert!((last.rate - 0.01 * optimizer.rate()).abs() < 1e-15, "the schedule was followed");
+                assert!(
+                    (last.rate - 0.01 * optimizer.rate()).abs() < 1e-15,
+                    "the schedule was followed"
+                );
             }
         }
     }
@@ -226,7 +235,10 @@ mod tests {
         for prior in priors() {
             let settings = TrainSettings { prior, ..settings(300, 2) };
             let run = |threads: usize| {
-                bits_of(&train(&settings, "0", "net", &data, &unseen, threads.try_into().unwrap()).unwrap())
+                bits_of(
+                    &train(&settings, "0", "net", &data, &unseen, threads.try_into().unwrap())
+                        .unwrap(),
+                )
             };
             let reference = run(1);
             assert!([2, 3, 40].into_iter().all(|threads| run(threads) == reference), "{prior}");
@@ -242,7 +254,10 @@ mod tests {
     fn no_epochs_leave_the_net_as_it_was_initialised() {
         let settings = settings(9, 0);
         let trained = train(&settings, "0", "net", &none(), &none(), ONE).unwrap();
-        assert_eq!(trained.net, settings.init.draw(settings.hidden, &mut rng::stream("0", "net/init")));
+        assert_eq!(
+            trained.net,
+            settings.init.draw(settings.hidden, &mut rng::stream("0", "net/init"))
+        );
         assert_eq!(trained.history, []);
     }
 
@@ -261,15 +276,20 @@ mod tests {
         let (data, settings) = (examples(50, "train"), settings(5, 2));
         let blind = train(&settings, "0", "net", &data, &none(), ONE).unwrap();
         assert!(blind.history.iter().all(|record| record.validation.is_none()));
-        assert_eq!(train(&settings, "0", "net", &data, &examples(20, "validation"), ONE).unwrap().net, blind.net);
+        assert_eq!(
+            train(&settings, "0", "net", &data, &examples(20, "validation"), ONE).unwrap().net,
+            blind.net
+        );
     }
 
     #[test]
     fn a_diverged_training_is_an_error_that_names_the_epoch() {
         let settings = TrainSettings { optimizer: sgd(1e12), ..settings(9, 3) };
-        let error = train(&settings, "0", "net", &examples(100, "train"), &none(), ONE).unwrap_err();
+        let error =
+            train(&settings, "0", "net", &examples(100, "train"), &none(), ONE).unwrap_err();
         assert_eq!(error, TrainError::Diverged { epoch: 1 });
-        let message = "training diverged in epoch 1: a loss or a weight is not finite; try a smaller `rate`";
+        let message =
+            "training diverged in epoch 1: a loss or a weight is not finite; try a smaller `rate`";
         assert_eq!(error.to_string(), message);
     }
 
@@ -296,7 +316,8 @@ mod tests {
     }
 
     #[test]
-    fn under_a_laplace_prior_a_weight_that_the_data_never_drive_loses_what_the_prior_says_until_it_is_zero() {
+    fn under_a_laplace_prior_a_weight_that_the_data_never_drive_loses_what_the_prior_says_until_it_is_zero()
+     {
         let data = examples(320, "train");
         let (scale, momentum) = (5.0, 0.9);
         let prior = Prior::Laplace { scale: scale.try_into().unwrap() };
@@ -308,9 +329,13 @@ mod tests {
         let blank = (0..6).flat_map(|j| (BLANK..INPUTS).map(move |pixel| j * INPUTS + pixel));
         let (mut zeros, mut moved) = (0, 0);
         for at in blank {
-            let (before, after) = (f64::from(init.params()[at]), f64::from(trained.net.params()[at]));
+            let (before, after) =
+                (f64::from(init.params()[at]), f64::from(trained.net.params()[at]));
             let expected = (before.abs() - loss).max(0.0).copysign(before);
-            assert!((after - expected).abs() < 1e-3 * loss, "{before} became {after}, not {expected}");
+            assert!(
+                (after - expected).abs() < 1e-3 * loss,
+                "{before} became {after}, not {expected}"
+            );
             *(if after == 0.0 { &mut zeros } else { &mut moved }) += 1;
         }
         assert!(zeros > 50 && moved > 50, "{zeros} zeros, {moved} others");
@@ -329,7 +354,8 @@ mod tests {
         for (optimizer, prior) in [(sgd(0.05), laplace), (sgd(0.05), normal), (adam, laplace)] {
             let settings = TrainSettings { optimizer, prior, ..settings(8, 300) };
             let net = train(&settings, "0", "net", &data, &none(), ONE).unwrap().net;
-            let batch = Batch { images: &data.images, labels: &data.labels, chosen: &all, keep: None };
+            let batch =
+                Batch { images: &data.images, labels: &data.labels, chosen: &all, mask: None };
             let gradient = EngineKind::Kernel.start(&net, ONE).gradient(&batch).0;
             let weights = net.params().iter().zip(gradient.params()).filter(|(w, _)| **w != 0.0);
             let weights: Vec<[f64; 2]> = weights.map(|(&w, &g)| [w, g].map(f64::from)).collect();
@@ -345,8 +371,14 @@ mod tests {
                 }
             };
             let zeros = 1.0 - weights.len() as f64 / net.params().len() as f64;
-            assert!((found / expected - 1.0).abs() < 0.1, "{prior}, {optimizer:?}: {found} for {expected}");
-            assert!(matches!(prior, Prior::Normal { .. }) || (0.1..0.99).contains(&zeros), "{zeros} are zero");
+            assert!(
+                (found / expected - 1.0).abs() < 0.1,
+                "{prior}, {optimizer:?}: {found} for {expected}"
+            );
+            assert!(
+                matches!(prior, Prior::Normal { .. }) || (0.1..0.99).contains(&zeros),
+                "{zeros} are zero"
+            );
         }
     }
 

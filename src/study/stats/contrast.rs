@@ -15,8 +15,11 @@ impl Estimate {
         let variances = || terms.iter().map(|(c, m)| (c * m.error) * (c * m.error));
         let variance = sum(variances());
         let parts = sum(variances().zip(terms).map(|(v, (_, m))| v * v / m.freedom));
-        let freedom =
-            if variance > 0.0 { variance * variance / parts } else { sum(terms.iter().map(|(_, m)| m.freedom)) };
+        let freedom = if variance > 0.0 {
+            variance * variance / parts
+        } else {
+            sum(terms.iter().map(|(_, m)| m.freedom))
+        };
         let mean = sum(terms.iter().map(|(c, m)| c * m.mean));
         (!terms.is_empty()).then_some(Estimate { mean, error: variance.sqrt(), freedom })
     }
@@ -30,7 +33,11 @@ impl Estimate {
     /// The two-sided probability of a mean at least as far from zero if the true one is zero.
     /// Numbers without any spread say nothing of how far they might have been spread: 1.
     pub fn p(&self) -> f64 {
-        if self.error > 0.0 { student::two_sided_p(self.mean / self.error, self.freedom) } else { 1.0 }
+        if self.error > 0.0 {
+            student::two_sided_p(self.mean / self.error, self.freedom)
+        } else {
+            1.0
+        }
     }
 }
 
@@ -66,8 +73,10 @@ mod tests {
     /// r.pvalue`
     #[test]
     fn the_difference_of_two_means_is_welchs() {
-        let difference =
-            Estimate::combine(&[(1.0, estimate(&[4.1, 3.9, 4.4, 4.0])), (-1.0, estimate(&[2.2, 3.1, 1.0]))]);
+        let difference = Estimate::combine(&[
+            (1.0, estimate(&[4.1, 3.9, 4.4, 4.0])),
+            (-1.0, estimate(&[2.2, 3.1, 1.0])),
+        ]);
         let difference = difference.expect("two");
         close(difference.mean, 2.0);
         close(difference.freedom, 2.126_704_967_894_559_3);
@@ -83,7 +92,8 @@ mod tests {
     /// ```
     #[test]
     fn pooled_widths_weigh_the_same_and_have_satterthwaites_degrees_of_freedom() {
-        let widths = [&[-0.8, -0.7, -1.1][..], &[-0.5, -0.2, -0.6, -0.4], &[-0.1, 0.05, -0.2]].map(estimate);
+        let widths =
+            [&[-0.8, -0.7, -1.1][..], &[-0.5, -0.2, -0.6, -0.4], &[-0.1, 0.05, -0.2]].map(estimate);
         let pooled = Estimate::pool(&widths).expect("three");
         close(pooled.mean, -0.458_333_333_333_333_26);
         close(pooled.error, 0.054_786_341_453_655_62);

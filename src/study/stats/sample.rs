@@ -5,6 +5,7 @@
 //! and takes its standard error accordingly. It does not know what the numbers measure.
 
 use super::{Interval, student, sum};
+use crate::study::registry::named_enum;
 use std::collections::BTreeSet;
 
 /// Independent numbers that it takes for an interval: fewer say too little of their spread.
@@ -41,13 +42,15 @@ pub struct Estimate {
     pub freedom: f64,
 }
 
-/// Which mean describes a set of numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Average {
-    /// The sum over the count.
-    Arithmetic,
-    /// exp of the mean of the logarithms; its intervals are those of the logarithms, too.
-    Geometric,
+named_enum! {
+    "average"
+    /// The mean that describes a set of numbers.
+    pub enum Average {
+        /// The sum over the count.
+        Arithmetic = "arithmetic",
+        /// exp of the mean of the logarithms; its intervals are those of the logarithms, too.
+        Geometric = "geometric",
+    }
 }
 
 /// The mean of a sample with its 95 % intervals; none where there are too few numbers.
@@ -68,19 +71,6 @@ pub struct Summary {
 }
 
 impl Average {
-    /// The name in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Average::Arithmetic => "arithmetic",
-            Average::Geometric => "geometric",
-        }
-    }
-
-    /// The average of that name.
-    pub fn named(name: &str) -> Option<Average> {
-        [Average::Arithmetic, Average::Geometric].into_iter().find(|average| average.name() == name)
-    }
-
     /// Geometric where all numbers are positive and the largest is more than 4 times the smallest.
     pub fn of(values: &[f64]) -> Average {
         let (least, most) = range(values);
@@ -159,8 +149,11 @@ impl<N: Ord + Copy> Sample<N> {
         let mean = mean(&self.values)?;
         if self.is_disjoint() {
             let k = self.values.len();
-            let estimate =
-                || Estimate { mean, error: (variance(&self.values) / k as f64).sqrt(), freedom: (k - 1) as f64 };
+            let estimate = || Estimate {
+                mean,
+                error: (variance(&self.values) / k as f64).sqrt(),
+                freedom: (k - 1) as f64,
+            };
             return (k >= FEWEST).then(estimate);
         }
         let nets = self.distinct_nets();
@@ -199,7 +192,10 @@ impl<N: Ord + Copy> Sample<N> {
 
     fn logarithms(&self) -> Sample<N> {
         assert!(self.values.iter().all(|x| *x > 0.0), "a number without a logarithm");
-        Sample { values: self.values.iter().map(|x| libm::log(*x)).collect(), nets: self.nets.clone() }
+        Sample {
+            values: self.values.iter().map(|x| libm::log(*x)).collect(),
+            nets: self.nets.clone(),
+        }
     }
 
     /// How far the number of new nets lies from the mean of these: sqrt(s^2 (K - 1) / K + 2 V),
@@ -231,7 +227,8 @@ fn variance(x: &[f64]) -> f64 {
 
 /// The smallest and the largest.
 fn range(x: &[f64]) -> (f64, f64) {
-    x.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), &x| (least.min(x), most.max(x)))
+    x.iter()
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), &x| (least.min(x), most.max(x)))
 }
 
 #[cfg(test)]
@@ -256,7 +253,10 @@ mod tests {
 
     #[track_caller]
     fn close(found: f64, expected: f64) {
-        assert!((found - expected).abs() < 1e-9 * expected.abs().max(1.0), "{found}, not {expected}");
+        assert!(
+            (found - expected).abs() < 1e-9 * expected.abs().max(1.0),
+            "{found}, not {expected}"
+        );
     }
 
     #[track_caller]
@@ -301,7 +301,8 @@ mod tests {
     /// ```
     #[test]
     fn pairs_that_share_nets_are_left_out_net_by_net() {
-        let sample = Sample::of_pairs(vec![5.0, 7.0, 6.0, 4.0, 8.0, 9.0], all_pairs(4)).expect("finite");
+        let sample =
+            Sample::of_pairs(vec![5.0, 7.0, 6.0, 4.0, 8.0, 9.0], all_pairs(4)).expect("finite");
         let estimate = sample.estimate().expect("four nets");
         assert_eq!((estimate.mean, estimate.freedom, sample.count_nets()), (6.5, 3.0, 4));
         close(estimate.error, 1.322_875_655_532_295_4);
@@ -320,28 +321,30 @@ mod tests {
         // Three nets joined by their three pairs; five that all meet in one net, without which
         // there is no pair.
         let three = Sample::of_pairs(vec![1.0, 2.0, 3.0], all_pairs(3)).expect("finite");
-        let star = Sample::of_pairs(vec![1.0, 2.0, 3.0, 4.0], (1..5).map(|i| [0, i]).collect()).expect("finite");
+        let star = Sample::of_pairs(vec![1.0, 2.0, 3.0, 4.0], (1..5).map(|i| [0, i]).collect())
+            .expect("finite");
         assert_eq!((three.estimate(), star.estimate()), (None, None));
     }
 
     #[test]
     fn the_average_is_geometric_from_a_factor_of_four_on_where_logarithms_exist() {
-        let case = |values: &[f64], expected| assert_eq!(Average::of(values), expected, "{values:?}");
+        let case =
+            |values: &[f64], expected| assert_eq!(Average::of(values), expected, "{values:?}");
         case(&[1.0, 4.0], Average::Arithmetic);
         case(&[1.0, 4.1], Average::Geometric);
         case(&[0.0, 4.1], Average::Arithmetic);
         case(&[-1.0, 4.1], Average::Arithmetic);
         case(&[], Average::Arithmetic);
-        for average in [Average::Arithmetic, Average::Geometric] {
-            assert_eq!(Average::named(average.name()), Some(average));
-        }
     }
 
     #[test]
     fn no_statistic_is_taken_of_nan_or_an_infinity() {
         for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             let refused = Sample::of_nets(vec![1.0, value, 2.0]).expect_err("refused");
-            assert_eq!((refused.index, refused.to_string()), (1, format!("`{value}` is not a finite number")));
+            assert_eq!(
+                (refused.index, refused.to_string()),
+                (1, format!("`{value}` is not a finite number"))
+            );
         }
     }
 
@@ -351,7 +354,8 @@ mod tests {
     /// rest.
     fn coverage(pairs: &[[usize; 2]], share: f64, is_log_normal: bool) -> (f64, f64) {
         let trials = 4000;
-        let mut rng = rng::stream("0", &format!("coverage/{}/{share}/{is_log_normal}", pairs.len()));
+        let mut rng =
+            rng::stream("0", &format!("coverage/{}/{share}/{is_log_normal}", pairs.len()));
         let nets = pairs.iter().flatten().max().map_or(0, |most| most + 1);
         let scale = |z: f64| if is_log_normal { libm::exp(0.5 * z) } else { 10.0 + z };
         let (mut in_interval, mut in_prediction) = (0, 0);
@@ -389,7 +393,9 @@ mod tests {
                     let found = coverage(pairs, share, is_log_normal);
                     let holds = |percent| (90.0..=99.5).contains(&percent);
                     if !holds(found.0) || !holds(found.1) {
-                        missed.push(format!("{design}, share {share}, log-normal {is_log_normal}: {found:?}"));
+                        missed.push(format!(
+                            "{design}, share {share}, log-normal {is_log_normal}: {found:?}"
+                        ));
                     }
                 }
             }

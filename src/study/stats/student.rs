@@ -87,6 +87,9 @@ mod tests {
     #[test]
     fn quantiles_and_p_values_have_the_same_bits_on_every_machine() {
         let bits = [quantile(2.0), quantile(5.37), two_sided_p(3.3, 2.9)].map(f64::to_bits);
-        assert_eq!(bits, [4_616_530_374_734_988_987, 4_612_852_927_647_151_052, 4_587_083_814_476_874_707]);
+        assert_eq!(
+            bits,
+            [4_616_530_374_734_988_987, 4_612_852_927_647_151_052, 4_587_083_814_476_874_707]
+        );
     }
 }

@@ -1,18 +1,19 @@
-//! What stages declare of the project, as it lies on people's disks: names, junk and links.
+//! The files and folders of a project that stages declare: path spelling, ignored files and links.
 
 use crate::space::{Space, nothing, set};
 use std::fs;
 use std::os::unix::fs::symlink;
 
-/// A project of one command that is given `files` and lists what it was given.
-fn given(files: &str) -> Space {
+/// A project of one command that declares `files` and lists the files that it finds.
+fn listing(files: &str) -> Space {
     Space::with(&format!(
-        "stages:\n  c:\n    command:\n      run: 'find . -type f -o -type l | sort > out'\n      files: {files}\n      outputs: [out]\n"
+        "stages:\n  c:\n    command:\n      run: 'find . -type f -o -type l | sort > out'\n      \
+         files: {files}\n      outputs: [out]\n"
     ))
 }
 
-fn out(space: &Space) -> Vec<String> {
-    let text = space.read(space.object(&space.digests()["c"]["out"]));
+fn listed(space: &Space) -> Vec<String> {
+    let text = space.output("c", "out");
     text.lines().filter(|line| *line != "./out").map(str::to_owned).collect()
 }
 
@@ -21,8 +22,8 @@ fn key(space: &Space) -> String {
 }
 
 #[test]
-fn a_path_that_is_not_written_plainly_is_the_plain_path_with_its_key() {
-    let space = given("[src/draw.sh]");
+fn another_spelling_of_a_path_has_the_same_key() {
+    let space = listing("[src/draw.sh]");
     space.write("src/draw.sh", "");
     space.ok(&["run"]);
     let plain = key(&space);
@@ -35,19 +36,19 @@ fn a_path_that_is_not_written_plainly_is_the_plain_path_with_its_key() {
 }
 
 #[test]
-fn a_name_that_lies_there_in_another_form_or_that_a_shell_would_expand_is_explained() {
-    let case = |path: &str, lies: &str, said: &[&str]| {
+fn a_path_that_differs_in_case_or_unicode_form_or_needs_a_shell_is_refused_with_a_hint() {
+    let case = |path: &str, existing: &str, messages: &[&str]| {
         for space in [
-            given(&format!("['{path}']")),
+            listing(&format!("['{path}']")),
             Space::with(&format!("stages: {{ c: {{ file: {{ path: '{path}' }} }} }}")),
         ] {
-            space.write(lies, "");
-            // A disk that takes the two for one.
+            space.write(existing, "");
+            // On this file system the two names are one.
             if space.join(path).exists() {
                 continue;
             }
             let refused = space.exits(2, &["plan"]).stderr;
-            said.iter().for_each(|said| assert!(refused.contains(said), "{path}: {refused}"));
+            messages.iter().for_each(|text| assert!(refused.contains(text), "{path}: {refused}"));
         }
     };
     let form = ["another Unicode form", "hint: `caf\\u{e9}.txt` lies there"];
@@ -64,10 +65,10 @@ fn a_name_that_lies_there_in_another_form_or_that_a_shell_would_expand_is_explai
     );
     case("~/x", "x", &["no shell expands"]);
     case("$HOME/x", "x", &["no shell expands"]);
-    case("nowhere", "x", &["paths begin at the folder of pipeline.yaml"]);
+    case("nowhere", "x", &["paths are relative to the folder of pipeline.yaml"]);
 }
 
-const JUNK: [&str; 12] = [
+const IGNORED: [&str; 12] = [
     "__pycache__/a.cpython-312.pyc",
     "deep/__pycache__/b.pyc",
     "c.pyc",
@@ -83,8 +84,8 @@ const JUNK: [&str; 12] = [
 ];
 
 #[test]
-fn junk_is_left_out_of_declared_folders_and_makes_nothing_stale() {
-    let space = given("[src, own/.DS_Store, own/.git]");
+fn ignored_files_in_declared_folders_invalidate_nothing() {
+    let space = listing("[src, own/.DS_Store, own/.git]");
     space
         .write("src/a.py", "")
         .write("src/deep/b.py", "")
@@ -92,40 +93,40 @@ fn junk_is_left_out_of_declared_folders_and_makes_nothing_stale() {
         .write("own/.git", "");
     fs::create_dir_all(space.join("src/only")).unwrap();
     space.ok(&["run"]);
-    let before = (key(&space), out(&space));
+    let before = (key(&space), listed(&space));
     assert_eq!(
         before.1,
         ["./own/.DS_Store", "./own/.git", "./src/a.py", "./src/deep/b.py"],
-        "those named are there"
+        "files named in the pipeline are not ignored"
     );
-    for junk in JUNK {
-        space.write(&format!("src/{junk}"), "junk");
-        assert_eq!(space.ran(&[]), nothing(), "{junk}");
+    for file in IGNORED {
+        space.write(&format!("src/{file}"), "ignored");
+        assert_eq!(space.ran(&[]), nothing(), "{file}");
     }
-    assert_eq!((key(&space), out(&space)), before);
-    let refused = given("[src]");
-    refused.write("src/.git/HEAD", "");
-    let said = refused.exits(2, &["plan"]).stderr;
+    assert_eq!((key(&space), listed(&space)), before);
+    let space = listing("[src]");
+    space.write("src/.git/HEAD", "");
+    let refused = space.exits(2, &["plan"]).stderr;
     assert!(
-        said.contains(
+        refused.contains(
             "there is no file in the folder `src`\nhint: what is in it is left out; `ignore`"
         ),
-        "{said}"
+        "{refused}"
     );
 }
 
 #[test]
-fn ignore_replaces_the_list_of_what_is_left_out_and_is_in_no_key() {
-    let space = given("[src]");
+fn ignore_replaces_the_default_patterns_and_is_not_part_of_the_key() {
+    let space = listing("[src]");
     space
         .write("src/a.py", "")
         .write("src/a.bak", "")
         .write("src/b/a.bak", "")
         .write("src/c.pyc", "");
     space.ok(&["run"]);
-    assert_eq!(out(&space), ["./src/a.bak", "./src/a.py", "./src/b/a.bak"]);
+    assert_eq!(listed(&space), ["./src/a.bak", "./src/a.py", "./src/b/a.bak"]);
     space.edit("files: [src]", "files: [src]\n      ignore: ['b/*.bak', '*.pyc']").ok(&["run"]);
-    assert_eq!(out(&space), ["./src/a.bak", "./src/a.py"]);
+    assert_eq!(listed(&space), ["./src/a.bak", "./src/a.py"]);
     let selected = key(&space);
     space.edit("'b/*.bak'", "'b'").edit("'b', ", "nothing, 'b/a.*', ");
     assert_eq!(
@@ -134,7 +135,7 @@ fn ignore_replaces_the_list_of_what_is_left_out_and_is_in_no_key() {
         "the same files, the same key"
     );
     space.edit("[nothing, 'b/a.*', '*.pyc']", "[]").ok(&["run"]);
-    assert_eq!(out(&space), ["./src/a.bak", "./src/a.py", "./src/b/a.bak", "./src/c.pyc"]);
+    assert_eq!(listed(&space), ["./src/a.bak", "./src/a.py", "./src/b/a.bak", "./src/c.pyc"]);
     let two =
         "stages:\n  one: { file: { path: src } }\n  two: { file: { path: src, ignore: [] } }\n";
     space.write("pipeline.yaml", two).ok(&["run"]);
@@ -142,13 +143,13 @@ fn ignore_replaces_the_list_of_what_is_left_out_and_is_in_no_key() {
     assert_eq!(
         (has("one"), has("two")),
         (false, true),
-        "two stages may leave out other things of one folder"
+        "two stages may ignore different files of one folder"
     );
 }
 
 #[test]
-fn a_link_that_stays_inside_or_leads_to_what_is_declared_is_laid_out_as_a_copy() {
-    let space = given("[src, lib]");
+fn a_link_to_a_declared_file_or_folder_becomes_a_copy() {
+    let space = listing("[src, lib]");
     space.write("src/a/x", "1").write("lib/deep/y", "2");
     symlink("a", space.join("src/inside")).unwrap();
     symlink("a/x", space.join("src/file")).unwrap();
@@ -157,7 +158,7 @@ fn a_link_that_stays_inside_or_leads_to_what_is_declared_is_laid_out_as_a_copy()
     space.edit("-type f -o -type l", "-type f").ok(&["run"]);
     let all =
         ["lib/deep/y", "src/a/x", "src/beside/y", "src/file", "src/inside/x", "src/whole/deep/y"];
-    assert_eq!(out(&space), all.map(|file| format!("./{file}")));
+    assert_eq!(listed(&space), all.map(|file| format!("./{file}")));
     space.write("lib/deep/y", "3");
     assert_eq!(space.ran(&[]), set(["c"]));
     for (before, after) in [("[src, lib]", "[src]"), ("[src]", "[src, lib/deep]")] {
@@ -168,7 +169,7 @@ fn a_link_that_stays_inside_or_leads_to_what_is_declared_is_laid_out_as_a_copy()
 }
 
 #[test]
-fn what_one_stage_declares_lets_no_link_of_another_lead_there() {
+fn a_link_may_not_lead_to_a_folder_that_only_another_stage_declares() {
     let two = "stages:\n  a: { file: { path: [src, lib] } }\n  b: { file: { path: src } }\n";
     let other = two
         .replace("[src, lib]", "none")
@@ -184,23 +185,23 @@ fn what_one_stage_declares_lets_no_link_of_another_lead_there() {
 }
 
 #[test]
-fn links_in_a_circle_end_with_an_error() {
-    let ends = |links: &[(&str, &str)]| {
-        let space = given("[src, lib]").started_by(&["timeout", "60"]);
+fn a_cycle_of_links_is_refused() {
+    let case = |links: &[(&str, &str)]| {
+        let space = listing("[src, lib]").wrapped_in(&["timeout", "60"]);
         space.write("src/a/x", "").write("src/b/y", "").write("lib/z", "");
         links.iter().for_each(|(target, link)| symlink(target, space.join(link)).unwrap());
         let refused = space.exits(2, &["plan"]).stderr;
-        assert!(refused.contains("is a symbolic link to a folder that it lies in"), "{refused}");
+        assert!(refused.contains("is a symbolic link to a folder that contains it"), "{refused}");
     };
-    ends(&[(".", "src/loop")]);
-    ends(&[("..", "src/a/loop")]);
-    ends(&[("../b", "src/a/b"), ("../a", "src/b/a")]);
-    ends(&[("../lib", "src/lib"), ("../src", "lib/src")]);
+    case(&[(".", "src/loop")]);
+    case(&[("..", "src/a/loop")]);
+    case(&[("../b", "src/a/b"), ("../a", "src/b/a")]);
+    case(&[("../lib", "src/lib"), ("../src", "lib/src")]);
 }
 
 #[test]
-fn a_virtual_environment_is_refused_with_what_to_write_instead() {
-    let space = given("[.venv]");
+fn a_virtual_environment_that_links_out_of_the_project_is_refused_with_a_hint() {
+    let space = listing("[.venv]");
     space
         .write(".venv/pyvenv.cfg", "home = /usr/bin\n")
         .write(".venv/lib/x.py", "")

@@ -1,20 +1,22 @@
-//! Work shared out over threads: outputs to whoever is free, so that no sum is ever split.
-//!
-//! This file does not know what the work is, nor how many threads there should be.
+//! Parallel loops over independent outputs, so that no sum is ever split.
 
 use std::sync::{Mutex, PoisonError};
 
-/// Calls `work` on each of `items`, on one thread for each of `workspaces` at most; which thread gets which item is not said, so
-/// what a workspace holds from one item to the next must make no difference.
+/// Calls `work` on each of `items`, on at most one thread per workspace. A workspace is passed to
+/// many items in unspecified order, so the result must not depend on its content.
 ///
 /// # Panics
 /// If `work` does, or there are no workspaces.
-pub fn share<T, W: Send>(workspaces: &mut [W], items: impl Iterator<Item = T> + Send, work: impl Fn(&mut W, T) + Sync) {
+pub fn parallel_for<T, W: Send>(
+    workspaces: &mut [W],
+    items: impl Iterator<Item = T> + Send,
+    work: impl Fn(&mut W, T) + Sync,
+) {
     let (own, others) = workspaces.split_first_mut().expect("a workspace for one thread at least");
     let items = Mutex::new(items);
     let run = |workspace: &mut W| {
         loop {
-            // In a statement of its own: the lock is not held while the item is worked on.
+            // A statement of its own, so that the lock is released before the item is processed.
             let item = items.lock().unwrap_or_else(PoisonError::into_inner).next();
             match item {
                 Some(item) => work(workspace, item),
@@ -24,7 +26,7 @@ pub fn share<T, W: Send>(workspaces: &mut [W], items: impl Iterator<Item = T> + 
     };
     std::thread::scope(|scope| {
         for workspace in others {
-            // Where the system has no more threads, there are fewer.
+            // If the system refuses a thread, fewer threads do the work.
             if std::thread::Builder::new().spawn_scoped(scope, || run(workspace)).is_err() {
                 break;
             }
@@ -38,11 +40,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_item_is_worked_on_once_whatever_the_number_of_threads() {
+    fn every_item_is_processed_once_on_any_number_of_threads() {
         for threads in [1, 2, 5] {
             for n in [0, 1, 3, 100] {
                 let mut outputs = vec![0; n];
-                share(&mut vec![(); threads], outputs.iter_mut().enumerate(), |(), (i, output)| *output += i + 1);
+                parallel_for(
+                    &mut vec![(); threads],
+                    outputs.iter_mut().enumerate(),
+                    |(), (i, output)| *output += i + 1,
+                );
                 assert_eq!(outputs, (1..=n).collect::<Vec<_>>(), "{n} items on {threads} threads");
             }
         }
@@ -50,7 +56,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "a workspace for one thread at least")]
-    fn work_without_a_thread_is_refused() {
-        share(&mut [(); 0], 0..3, |(), _| ());
+    fn a_loop_without_a_workspace_is_refused() {
+        parallel_for(&mut [(); 0], 0..3, |(), _| ());
     }
 }

@@ -1,0 +1,76 @@
+//! The center M that arcs turn around.
+
+use crate::study::net::{INPUTS, Mlp};
+use crate::study::registry::named_enum;
+
+named_enum! {
+    "center"
+    /// What a curve is centered on, its M.
+    #[derive(Default)]
+    pub enum Center {
+        /// The mean over the 2h neurons of both nets: one row for W1 and one column for W2, the
+        /// same for every neuron.
+        #[default]
+        Neurons = "neurons",
+        /// As `neurons`, but for W2 the mean over the 20 output rows of both nets: one row of h.
+        Outputs = "outputs",
+        /// The origin.
+        Zero = "zero",
+    }
+}
+
+impl Center {
+    /// M as a net, with a single row or column repeated. Sums in f64, over A's neurons, then B's.
+    pub(super) fn of(self, a: &Mlp, b: &Mlp) -> Mlp {
+        let h = a.hidden();
+        let mut center = Mlp::zeros(h);
+        let (w1, w2) = center.layers_mut();
+        if self != Center::Zero {
+            repeat(&mean_row(a.w1(), b.w1(), INPUTS), w1);
+        }
+        match self {
+            Center::Neurons => {
+                for ((a, b), w2) in a.w2().chunks(h).zip(b.w2().chunks(h)).zip(w2.chunks_mut(h)) {
+                    w2.fill(mean_row(a, b, 1)[0]);
+                }
+            }
+            Center::Outputs => repeat(&mean_row(a.w2(), b.w2(), h), w2),
+            Center::Zero => {}
+        }
+        center
+    }
+}
+
+/// The mean over the rows of `a` and of `b`, both [n, `columns`].
+fn mean_row(a: &[f32], b: &[f32], columns: usize) -> Vec<f32> {
+    let mut sum = vec![0.0; columns];
+    for row in a.chunks(columns).chain(b.chunks(columns)) {
+        sum.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
+    }
+    let rows = (2 * a.len() / columns) as f64;
+    sum.into_iter().map(|sum| (sum / rows) as f32).collect()
+}
+
+fn repeat(row: &[f32], rows: &mut [f32]) {
+    rows.chunks_mut(row.len()).for_each(|out| out.copy_from_slice(row));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn centers_are_the_means_they_are_named_after() {
+        let (mut a, mut b) = (Mlp::zeros(2), Mlp::zeros(2));
+        a.layers_mut().0[INPUTS] = 4.0; // neuron 1, pixel 0
+        a.layers_mut().1[..2].copy_from_slice(&[1.0, 2.0]); // class 0
+        b.layers_mut().1[..4].copy_from_slice(&[3.0, 6.0, 8.0, 0.0]); // classes 0 and 1
+        let neurons = Center::Neurons.of(&a, &b);
+        assert_eq!([neurons.w1()[0], neurons.w1()[INPUTS], neurons.w1()[1]], [1.0, 1.0, 0.0]);
+        assert_eq!(neurons.w2()[..6], [3.0, 3.0, 2.0, 2.0, 0.0, 0.0]);
+        let outputs = Center::Outputs.of(&a, &b);
+        assert_eq!(outputs.w1(), neurons.w1());
+        assert_eq!(outputs.w2(), [12.0f32 / 20.0, 8.0 / 20.0].repeat(10));
+        assert_eq!(Center::Zero.of(&a, &b), Mlp::zeros(2));
+    }
+}

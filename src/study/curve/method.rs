@@ -1,0 +1,323 @@
+//! Methods by name: a curve, what B's neurons are matched by, which logits W2 is refitted to.
+
+use super::align::Cost;
+use super::refit::Targets;
+use super::{CURVES, Center, Curve};
+use crate::study::registry::unknown;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::fmt;
+use std::str::FromStr;
+
+/// The curve of that name.
+pub fn curve(name: &str) -> Result<&'static dyn Curve, String> {
+    let found = CURVES.iter().copied().find(|curve| curve.name() == name);
+    found.ok_or_else(|| unknown("curve", name, CURVES.iter().map(|curve| curve.name())))
+}
+
+/// A closed-form curve, and whether W2 is refitted along it (weight adjustment, WA): the parameter
+/// `curve`, written "arc" or "arc+wa".
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CurveSpec {
+    /// The curve of the parameters; with WA, that of W1.
+    pub curve: &'static dyn Curve,
+    /// Whether W2 is refitted by [`super::refit::refit`].
+    pub refitted: bool,
+}
+
+impl CurveSpec {
+    /// Each curve as it is, then each with WA.
+    pub fn all() -> impl Iterator<Item = CurveSpec> {
+        let specs = |refitted| CURVES.iter().map(move |&curve| CurveSpec { curve, refitted });
+        [false, true].into_iter().flat_map(specs)
+    }
+}
+
+impl JsonSchema for CurveSpec {
+    fn schema_name() -> Cow<'static, str> {
+        "CurveSpec".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let names: Vec<String> = CurveSpec::all().map(String::from).collect();
+        json_schema!({ "enum": names })
+    }
+}
+
+impl PartialEq for CurveSpec {
+    fn eq(&self, other: &CurveSpec) -> bool {
+        (self.curve.name(), self.refitted) == (other.curve.name(), other.refitted)
+    }
+}
+
+impl Eq for CurveSpec {}
+
+impl fmt::Display for CurveSpec {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}{}", self.curve.name(), if self.refitted { "+wa" } else { "" })
+    }
+}
+
+impl From<CurveSpec> for String {
+    fn from(spec: CurveSpec) -> String {
+        spec.to_string()
+    }
+}
+
+impl FromStr for CurveSpec {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<CurveSpec, String> {
+        let found = CurveSpec::all().find(|spec| spec.to_string() == name);
+        found.ok_or_else(|| unknown("curve", name, CurveSpec::all()))
+    }
+}
+
+impl TryFrom<String> for CurveSpec {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<CurveSpec, String> {
+        name.parse()
+    }
+}
+
+/// Everything that tells one curve between the same two nets from another.
+///
+/// Its name in tables has the parts that are used, each with its choice where that is not the
+/// default: `linear`, `arc:zero`, `arc+ot`, `linear+ot:incoming+wa`, `linear+wa:blend`. Methods are
+/// ordered by name.
+#[derive(Clone, Copy, Debug)]
+pub struct Method {
+    /// The curve of the parameters; with WA, that of W1.
+    pub curve: &'static dyn Curve,
+    /// What the curve turns around; the default for a curve that does not use its center.
+    pub center: Center,
+    /// What the neurons of B were matched by before (`ot`).
+    pub alignment: Option<Cost>,
+    /// The logits that W2 is refitted to (`wa`).
+    pub adjustment: Option<Targets>,
+}
+
+impl Method {
+    /// Every method that has a name.
+    pub fn all() -> impl Iterator<Item = Method> {
+        let adjustments = || Targets::ALL.iter().copied().map(Some).chain([None]);
+        let alignments = || Cost::ALL.iter().copied().map(Some).chain([None]);
+        CURVES.iter().flat_map(move |&curve| {
+            let is_used =
+                move |center: &&Center| curve.uses_center() || **center == Center::default();
+            let centers = Center::ALL.iter().filter(is_used);
+            centers.flat_map(move |&center| {
+                alignments().flat_map(move |alignment| {
+                    adjustments().map(move |adjustment| Method {
+                        curve,
+                        center,
+                        alignment,
+                        adjustment,
+                    })
+                })
+            })
+        })
+    }
+
+    /// The name in tables.
+    pub fn name(self) -> String {
+        self.to_string()
+    }
+
+    /// The name for people: `Linear + OT`, `Arc (zero) + OT (incoming) + WA`.
+    pub fn title(self) -> String {
+        let [(_, center), ot, wa] = self.parts();
+        let parts = [(self.curve.title().to_owned(), center), upper(ot), upper(wa)];
+        let used = parts.into_iter().filter(|(part, _)| !part.is_empty());
+        let title = |(part, choice): (String, &str)| match choice {
+            "" => part,
+            choice => format!("{part} ({choice})"),
+        };
+        used.map(title).collect::<Vec<_>>().join(" + ")
+    }
+
+    /// The same curve without alignment and adjustment.
+    pub fn base(self) -> Method {
+        Method { alignment: None, adjustment: None, ..self }
+    }
+
+    /// Whether there is neither alignment nor adjustment.
+    pub fn is_base(self) -> bool {
+        self.alignment.is_none() && self.adjustment.is_none()
+    }
+
+    /// Curve, alignment and adjustment, each with its choice; empty where one is not in the name.
+    fn parts(self) -> [(&'static str, &'static str); 3] {
+        let Method { curve, center, alignment, adjustment } = self;
+        let choice = |is_default: bool, name| if is_default { "" } else { name };
+        let cost = |cost: Cost| ("ot", choice(cost == Cost::default(), cost.name()));
+        let targets =
+            |targets: Targets| ("wa", choice(targets == Targets::default(), targets.name()));
+        [
+            (curve.name(), choice(center == Center::default(), center.name())),
+            alignment.map_or(("", ""), cost),
+            adjustment.map_or(("", ""), targets),
+        ]
+    }
+
+    /// The name, piece by piece.
+    fn pieces(self) -> impl Iterator<Item = &'static str> {
+        self.parts().into_iter().enumerate().flat_map(|(i, (part, choice))| {
+            let plus = if i > 0 && !part.is_empty() { "+" } else { "" };
+            [plus, part, if choice.is_empty() { "" } else { ":" }, choice]
+        })
+    }
+}
+
+fn upper((part, choice): (&str, &'static str)) -> (String, &'static str) {
+    (part.to_uppercase(), choice)
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.pieces().try_for_each(|piece| f.write_str(piece))
+    }
+}
+
+impl FromStr for Method {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Method, String> {
+        let refusal = |cause: String| format!("`{name}` is not a method: {cause}");
+        let mut parts = name.split('+');
+        let (curve_name, center) = split_choice(parts.next().unwrap_or_default());
+        let (mut alignment, mut adjustment) = (None, None);
+        for part in parts {
+            match split_choice(part) {
+                ("ot", cost) if alignment.is_none() && adjustment.is_none() => {
+                    alignment = Some(or_default(cost).map_err(refusal)?);
+                }
+                ("wa", targets) if adjustment.is_none() => {
+                    adjustment = Some(or_default(targets).map_err(refusal)?);
+                }
+                _ => return Err(refusal(format!("`{part}` is neither `ot` nor, after it, `wa`"))),
+            }
+        }
+        let curve = curve(curve_name).map_err(refusal)?;
+        let center = or_default(center).map_err(refusal)?;
+        let method = Method { curve, center, alignment, adjustment };
+        // One method has one name: no default is written out, and no center that is not used.
+        let is_used = curve.uses_center() || center == Center::default();
+        if is_used && method.pieces().flat_map(str::bytes).eq(name.bytes()) {
+            return Ok(method);
+        }
+        let cause = "a default is not written out, nor the center of a curve without one";
+        Err(refusal(cause.to_owned()))
+    }
+}
+
+/// `("ot", Some("incoming"))` of `ot:incoming`.
+fn split_choice(part: &str) -> (&str, Option<&str>) {
+    part.split_once(':').map_or((part, None), |(part, choice)| (part, Some(choice)))
+}
+
+fn or_default<T: Default + FromStr>(name: Option<&str>) -> Result<T, T::Err> {
+    name.map_or_else(|| Ok(T::default()), str::parse)
+}
+
+impl PartialEq for Method {
+    fn eq(&self, other: &Method) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Method {}
+
+impl PartialOrd for Method {
+    fn partial_cmp(&self, other: &Method) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Method {
+    fn cmp(&self, other: &Method) -> Ordering {
+        let bytes = |method: &Method| method.pieces().flat_map(str::bytes);
+        bytes(self).cmp(bytes(other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_curve_has_its_own_name_and_title() {
+        let unique = |of: fn(&dyn Curve) -> &'static str| {
+            CURVES.iter().map(|&curve| of(curve)).collect::<BTreeSet<_>>().len()
+        };
+        assert_eq!([unique(|c| c.name()), unique(|c| c.title())], [CURVES.len(); 2]);
+        for known in CURVES {
+            assert_eq!(curve(known.name()).map(|found| found.name()), Ok(known.name()));
+            assert!(!known.name().contains([':', '+']), "`{}` separates parts", known.name());
+        }
+        let error = curve("spiral").expect_err("unknown");
+        assert_eq!(error, "unknown curve `spiral`; known are `linear`, `arc`, `rho-arc`");
+    }
+
+    #[test]
+    fn every_curve_parameter_parses_back_from_its_name() {
+        let written: Vec<String> = CurveSpec::all().map(String::from).collect();
+        assert_eq!(written, ["linear", "arc", "rho-arc", "linear+wa", "arc+wa", "rho-arc+wa"]);
+        for name in written {
+            let spec: CurveSpec = serde_json::from_value(name.clone().into()).expect("known");
+            assert_eq!(serde_json::to_value(spec).expect("a string"), name);
+        }
+        let error = "wa".parse::<CurveSpec>().expect_err("unknown");
+        let known = "`linear`, `arc`, `rho-arc`, `linear+wa`, `arc+wa`, `rho-arc+wa`";
+        assert_eq!(error, format!("unknown curve `wa`; known are {known}"));
+    }
+
+    #[test]
+    fn every_method_parses_back_from_its_name_and_has_its_own_title() {
+        let all: Vec<Method> = Method::all().collect();
+        let titles: BTreeSet<String> = all.iter().map(|method| method.title()).collect();
+        assert_eq!(titles.len(), all.len());
+        for method in &all {
+            assert_eq!(method.name().parse(), Ok(*method));
+            assert_eq!(method.is_base(), !method.name().contains('+'));
+        }
+    }
+
+    #[test]
+    fn methods_are_ordered_by_name() {
+        let mut methods: Vec<Method> = Method::all().collect();
+        methods.sort_unstable();
+        assert!(methods.is_sorted_by_key(|method| method.name()));
+    }
+
+    #[test]
+    fn titles_are_written_as_people_write_them() {
+        let title = |name: &str| name.parse::<Method>().expect("known").title();
+        assert_eq!(title("linear+ot"), "Linear + OT");
+        assert_eq!(title("arc+ot+wa"), "Arc + OT + WA");
+        assert_eq!(title("linear+ot:incoming+wa"), "Linear + OT (incoming) + WA");
+        assert_eq!(title("rho-arc+ot"), "Rho-arc + OT");
+        assert_eq!(title("arc:zero+wa:blend"), "Arc (zero) + WA (blend)");
+    }
+
+    #[test]
+    fn a_name_with_unknown_repeated_or_superfluous_parts_is_refused() {
+        let cause = |name: &str| name.parse::<Method>().expect_err("refused");
+        assert_eq!(
+            cause("arc+ot:rows"),
+            "`arc+ot:rows` is not a method: unknown cost `rows`; known are `neurons`, `incoming`, \
+             `activations`"
+        );
+        for name in ["", "spiral", "arc+", "arc+wa+ot", "arc+ot+ot", "arc+sgd", "arc:wa"] {
+            cause(name);
+        }
+        for name in ["arc:neurons", "arc+ot:neurons", "linear+wa:a", "linear:zero"] {
+            assert!(cause(name).contains("a default is not written out"), "{name}");
+        }
+    }
+}

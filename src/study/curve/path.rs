@@ -1,0 +1,218 @@
+//! A closed-form curve between two particular nets.
+
+use super::{Center, Curve};
+use crate::study::net::Mlp;
+
+/// A closed-form curve between two particular nets.
+#[derive(Clone, Debug)]
+pub struct Path<'a> {
+    curve: &'static dyn Curve,
+    pub(super) a: &'a Mlp,
+    pub(super) b: &'a Mlp,
+    pub(super) center: Mlp,
+    correlation: f64,
+}
+
+impl<'a> Path<'a> {
+    /// The `curve` from `a` to `b`.
+    ///
+    /// # Errors
+    /// If the nets differ in width, or a parameter is not finite: ReLU turns a NaN into a zero, so
+    /// that errors and losses would be those of another net.
+    pub fn new(
+        curve: &'static dyn Curve,
+        center: Center,
+        a: &'a Mlp,
+        b: &'a Mlp,
+    ) -> Result<Path<'a>, String> {
+        same_width(a, b)?;
+        are_finite(a, b).map_err(|e| format!("cannot join two nets: {e}"))?;
+        let center = center.of(a, b);
+        let correlation = correlation(a, b, &center);
+        Ok(Path { curve, a, b, center, correlation })
+    }
+
+    /// rho = <A - M, B - M> / (|A - M| |B - M|), the cosine between the two nets as seen from the
+    /// center: one number over all parameters, 0 if either net is the center itself.
+    pub fn correlation(&self) -> f64 {
+        self.correlation
+    }
+
+    pub(super) fn coefficients(&self, t: f64) -> [f64; 3] {
+        self.curve.coefficients(t, self.correlation)
+    }
+
+    /// psi(t), each parameter combined in f64 and rounded once: the reference implementation that
+    /// every faster one is tested against.
+    pub fn point(&self, t: f64) -> Mlp {
+        let mut net = Mlp::zeros(self.a.hidden());
+        let (w1, w2) = net.layers_mut();
+        w1.copy_from_slice(&self.w1(t));
+        w2.copy_from_slice(&self.w2(t));
+        net
+    }
+
+    /// W1 of psi(t), [h, 784].
+    pub(super) fn w1(&self, t: f64) -> Vec<f32> {
+        combine(self.coefficients(t), self.a.w1(), self.b.w1(), self.center.w1())
+    }
+
+    /// W2 of psi(t), [10, h].
+    pub(super) fn w2(&self, t: f64) -> Vec<f32> {
+        combine(self.coefficients(t), self.a.w2(), self.b.w2(), self.center.w2())
+    }
+}
+
+pub(super) fn same_width(a: &Mlp, b: &Mlp) -> Result<(), String> {
+    if a.hidden() == b.hidden() {
+        return Ok(());
+    }
+    Err(format!("a net of {} hidden neurons cannot be joined to one of {}", a.hidden(), b.hidden()))
+}
+
+pub(super) fn are_finite(a: &Mlp, b: &Mlp) -> Result<(), String> {
+    match [("A", a), ("B", b)].iter().find(|(_, net)| !net.params().iter().all(|w| w.is_finite())) {
+        Some((name, _)) => Err(format!("{name} has parameters that are not finite numbers")),
+        None => Ok(()),
+    }
+}
+
+/// The cosine between `a` and `b` as seen from `m`; sums in f64, in the order of the parameters.
+fn correlation(a: &Mlp, b: &Mlp, m: &Mlp) -> f64 {
+    let (mut aa, mut bb, mut ab) = (0.0, 0.0, 0.0);
+    for ((&a, &b), &m) in a.params().iter().zip(b.params()).zip(m.params()) {
+        let (x, y) = (f64::from(a) - f64::from(m), f64::from(b) - f64::from(m));
+        aa += x * x;
+        bb += y * y;
+        ab += x * y;
+    }
+    if aa == 0.0 || bb == 0.0 { 0.0 } else { ab / (aa.sqrt() * bb.sqrt()) }
+}
+
+/// alpha a + beta b + gamma m; at an end exactly that end, down to the sign of a zero.
+fn combine([alpha, beta, gamma]: [f64; 3], a: &[f32], b: &[f32], m: &[f32]) -> Vec<f32> {
+    for (end, coefficients) in [(a, [1.0, 0.0, 0.0]), (b, [0.0, 1.0, 0.0])] {
+        if [alpha, beta, gamma] == coefficients {
+            return end.to_vec();
+        }
+    }
+    let terms = a.iter().zip(b).zip(m).map(|((&a, &b), &m)| [a, b, m].map(f64::from));
+    terms.map(|[a, b, m]| (alpha * a + beta * b + gamma * m) as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::net;
+    use super::super::{CURVES, method};
+    use super::*;
+    use crate::kernel::test::bits;
+    use crate::study::net::INPUTS;
+    use crate::study::rng;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn every_curve_ends_at_its_nets_bit_for_bit(h in 1usize..9, seed in 0u32..1000) {
+            let (mut a, mut b) = (net(h, &format!("a{seed}")), net(h, &format!("b{seed}")));
+            // Down to the sign of a zero.
+            a.params_mut()[..2].copy_from_slice(&[-0.0, 0.0]);
+            b.params_mut()[1..3].copy_from_slice(&[-0.0, 0.0]);
+            let cases = CURVES.iter().flat_map(|&curve| Center::ALL.iter().map(move |&c| (curve, c)));
+            for (curve, center) in cases {
+                let path = Path::new(curve, center, &a, &b).expect("equal widths");
+                for (t, end) in [(0.0, &a), (1.0, &b)] {
+                    prop_assert_eq!(bits(path.point(t).params()), bits(end.params()), "{:?} {:?}", curve, center);
+                }
+            }
+        }
+
+        #[test]
+        fn every_curve_moves_with_its_nets_and_runs_backwards_when_they_are_swapped(
+            t in 0.0f64..1.0,
+            rho in -0.9f64..1.0,
+        ) {
+            for curve in CURVES {
+                let [alpha, beta, gamma] = curve.coefficients(t, rho);
+                // Coefficients grow as rho falls, and their rounding with them.
+                let rounding = if rho < 0.0 { 1e-14 } else { 2e-15 };
+                prop_assert!((alpha + beta + gamma - 1.0).abs() < rounding, "{:?}", curve);
+                let [beta_back, alpha_back, _] = curve.coefficients(1.0 - t, rho);
+                prop_assert!((alpha - alpha_back).abs() + (beta - beta_back).abs() < rounding, "{:?}", curve);
+            }
+        }
+    }
+
+    #[test]
+    fn the_arcs_keep_the_mean_and_covariance_of_independent_neurons_and_linear_halves_the_covariance()
+     {
+        // Incoming weights 0 and 1 have mean (1, -2), variances 1 and 0.25 and covariance 0.3.
+        let h = 20_000;
+        let draw = |label| {
+            let mut rng = rng::stream("0", label);
+            let mut net = Mlp::zeros(h);
+            for row in net.layers_mut().0.chunks_mut(INPUTS) {
+                let (x, y) = (rng::normal(&mut rng), rng::normal(&mut rng));
+                row[0] = (1.0 + x) as f32;
+                row[1] = (-2.0 + 0.3 * x + 0.4 * y) as f32;
+            }
+            net
+        };
+        let (a, b) = (draw("a"), draw("b"));
+        let moments = |net: &Mlp| {
+            let mean_of = |f: &dyn Fn(f64, f64) -> f64| {
+                net.w1()
+                    .chunks(INPUTS)
+                    .map(|row| f(f64::from(row[0]), f64::from(row[1])))
+                    .sum::<f64>()
+                    / h as f64
+            };
+            let (x, y) = (mean_of(&|x, _| x), mean_of(&|_, y| y));
+            let second = |f: &dyn Fn(f64, f64) -> f64| mean_of(&|p, q| f(p - x, q - y));
+            [x, y, second(&|x, _| x * x), second(&|_, y| y * y), second(&|x, y| x * y)]
+        };
+        let cases = [
+            ("arc", 0.5, 1.0),
+            ("arc", 0.2, 1.0),
+            ("rho-arc", 0.5, 1.0),
+            ("linear", 0.5, 0.5),
+            ("linear", 0.2, 0.68),
+        ];
+        for (curve, t, shrunk) in cases {
+            let curve = method::curve(curve).expect("known");
+            let found =
+                moments(&Path::new(curve, Center::Neurons, &a, &b).expect("equal widths").point(t));
+            let expected = [1.0, -2.0, shrunk, 0.25 * shrunk, 0.3 * shrunk];
+            for (found, expected) in found.iter().zip(expected) {
+                assert!(
+                    (found - expected).abs() < 0.03,
+                    "{curve:?} at {t}: {found} for {expected}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn nets_of_different_widths_are_not_joined() {
+        let error = Path::new(CURVES[0], Center::Zero, &net(2, "a"), &net(3, "b")).map(drop);
+        assert_eq!(error, Err("a net of 2 hidden neurons cannot be joined to one of 3".to_owned()));
+    }
+
+    #[test]
+    fn nets_of_numbers_that_are_not_finite_are_not_joined() {
+        let whole = net(2, "a");
+        for (at, value) in [(0, f32::NAN), (INPUTS, f32::INFINITY), (2 * INPUTS, f32::NEG_INFINITY)]
+        {
+            let mut broken = whole.clone();
+            broken.params_mut()[at] = value;
+            for (name, a, b) in [("A", &broken, &whole), ("B", &whole, &broken)] {
+                let error = Path::new(CURVES[0], Center::Zero, a, b).expect_err("refused");
+                let expected = format!(
+                    "cannot join two nets: {name} has parameters that are not finite numbers"
+                );
+                assert_eq!(error, expected, "{value}");
+            }
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Errors in the fields, values and grids of stages.
+
+use crate::malformed::{nets_and, refused, train};
+use crate::schema::names_of;
+use std::time::{Duration, Instant};
+
+#[test]
+fn an_unknown_field_is_refused() {
+    let error = refused(&train("data: data, hiden: 3"));
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:5:26: stage `nets`: unknown field `hiden`
+    hint: did you mean `hidden`?
+    ");
+}
+
+#[test]
+fn an_unknown_nested_field_is_refused() {
+    let error =
+        refused(&train("data: data, hidden: 3, prior: [none, { normal: { varience: 0.01 } }]"));
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:5:63: stage `nets`: `prior.normal`: unknown field `varience`
+    hint: did you mean `variance`?
+    ");
+}
+
+#[test]
+fn a_missing_parameter_is_refused() {
+    let error = refused(&train("data: data, epochs: 3"));
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:5:5: stage `nets`: the field `hidden` is missing
+    hint: write `hidden: ...` there
+    ");
+}
+
+#[test]
+fn a_stage_without_fields_is_refused() {
+    let error = refused(
+        "\
+stages:
+  data:
+    fetch:
+",
+    );
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:3:5: stage `data`: the field `dataset` is missing
+    hint: write `dataset: ...` there
+    ");
+}
+
+#[test]
+fn a_text_for_a_number_is_refused() {
+    let error = refused(&train("data: data, hidden: wide"));
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:5:34: stage `nets`: `hidden`: expected a whole number, zero or more, found `wide`
+    hint: write a whole number, zero or more
+    ");
+}
+
+#[test]
+fn a_fraction_for_a_whole_number_is_refused() {
+    let error = refused(&train("data: data, hidden: 2.5"));
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:5:34: stage `nets`: `hidden`: expected a whole number, zero or more, found `2.5`
+    hint: write a whole number, zero or more
+    ");
+}
+
+#[test]
+fn a_mapping_for_a_number_is_refused() {
+    let error = refused(&train("data: data, hidden: { width: 3 }"));
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:5:34: stage `nets`: `hidden`: expected a whole number, zero or more, found a mapping
+    hint: write a whole number, zero or more
+    ");
+}
+
+#[test]
+fn a_width_of_zero_is_refused() {
+    let error = refused(&train("data: data, hidden: 0"));
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:5:34: stage `nets`: `hidden`: `0` is out of bounds
+    hint: write a number of neurons from 1 to 8192
+    ");
+}
+
+#[test]
+fn a_negative_width_is_refused() {
+    let error = refused(&train("data: data, hidden: -3"));
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:5:34: stage `nets`: `hidden`: expected a whole number, zero or more, found `-3`
+    hint: write a whole number, zero or more
+    ");
+}
+
+#[test]
+fn a_negative_variance_is_refused() {
+    let error = refused(&train("data: data, hidden: 3, prior: { normal: { variance: -0.01 } }"));
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:5:66: stage `nets`: `prior.normal.variance`: `-0.01` is out of bounds
+    hint: write a number above zero
+    ");
+}
+
+#[test]
+fn a_negative_variance_among_others_is_refused() {
+    let error = refused(&train(
+        "data: data, hidden: 3, prior: [none, { normal: { variance: [0.1, -0.01] } }]",
+    ));
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:5:79: stage `nets`: `prior.normal.variance`: `-0.01` is out of bounds
+    hint: write a number above zero
+    ");
+}
+
+#[test]
+fn a_variance_of_nan_is_refused() {
+    let error = refused(&train("data: data, hidden: 3, prior: { normal: { variance: .nan } }"));
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:5:66: stage `nets`: `prior.normal.variance`: expected a number, found `.nan`
+    hint: write a number
+    ");
+}
+
+#[test]
+fn a_dropout_above_one_is_refused() {
+    let error = refused(&train("data: data, hidden: 3, prior: { dropout: 1.5 }"));
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:5:55: stage `nets`: `prior.dropout`: `1.5` is out of bounds
+    hint: write a number from 0 up to, but not including, 1
+    ");
+}
+
+#[test]
+fn an_unknown_prior_is_refused_with_the_known_ones() {
+    let error = refused(&train("data: data, hidden: 3, prior: gaussian"));
+    let known: Vec<String> =
+        names_of("train", "prior").iter().map(|name| format!("`{name}`")).collect();
+    assert_eq!(
+        error,
+        format!(
+            "error: pipeline.yaml:5:44: stage `nets`: `prior`: unknown value `gaussian`\n\
+             hint: known: {}\n",
+            known.join(", ")
+        )
+    );
+}
+
+#[test]
+fn a_prior_without_its_value_is_refused() {
+    let error = refused(&train("data: data, hidden: 3, prior: normal"));
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:5:44: stage `nets`: `prior`: `normal` needs a value
+    hint: write `{ normal: ... }`
+    ");
+}
+
+#[test]
+fn an_unknown_curve_is_refused_with_the_known_ones() {
+    let error = refused(&nets_and(
+        "  curves:\n    \
+         evaluate: { a: nets@end=a, b: nets@end=b, data: data, curve: [linear, arcc] }\n",
+    ));
+    let known: Vec<String> =
+        names_of("evaluate", "curve").iter().map(|name| format!("`{name}`")).collect();
+    assert_eq!(
+        error,
+        format!(
+            "error: pipeline.yaml:7:75: stage `curves`: `curve`: unknown curve `arcc`\n\
+             hint: known are {}\n",
+            known.join(", ")
+        )
+    );
+}
+
+#[test]
+fn an_unknown_figure_is_refused() {
+    let error = refused(&nets_and(
+        "  curves:\n    \
+         evaluate: { a: nets@end=a, b: nets@end=b, data: data, curve: linear }\n  \
+         tables:\n    \
+         aggregate: { curves: curves, nets: nets }\n  \
+         figures:\n    \
+         plot: { data: data, tables: tables, figure: error-by-metod }\n",
+    ));
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:11:49: stage `figures`: `figure`: unknown value `error-by-metod`
+    hint: did you mean `error-by-method`?
+    ");
+}
+
+#[test]
+fn a_request_for_more_images_than_the_dataset_has_is_refused() {
+    let error = refused(
+        "\
+stages:
+  data:
+    fetch: { dataset: digits, train: 70000 }
+",
+    );
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:2:3: stage `data`: there are 60000 training and 10000 test images, not 70000 and 10000
+    hint: ask for fewer
+    ");
+}
+
+#[test]
+fn a_duplicate_value_in_a_grid_is_refused() {
+    let error = refused(&train("data: data, hidden: [3, 4, 3]"));
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:5:41: stage `nets`: `hidden` lists the value `3` twice
+    hint: remove one
+    ");
+}
+
+#[test]
+fn an_empty_grid_is_refused() {
+    let error = refused(&train("data: data, hidden: []"));
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:5:34: stage `nets`: the grid `hidden` is empty
+    hint: list one value at least
+    ");
+}
+
+#[test]
+fn a_billion_nodes_are_refused_at_once() {
+    let values = (1..=200).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
+    let axes = ["hidden", "pair", "epochs", "batch"].map(|field| format!("{field}: [{values}]"));
+    let pipeline = train(&format!("data: data, {}", axes.join(", ")));
+    let start = Instant::now();
+    let error = refused(&pipeline);
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:5:5: stage `nets` expands to more than 200000 nodes
+    hint: shorten its lists
+    ");
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
