@@ -1,39 +1,26 @@
-//! `repro` runs a declared, content-hashed research pipeline. It ships with a study: how connected are the minima of
-//! neural networks?
+//! `repro` runs a declared, content-hashed research pipeline. It ships with a study: how connected
+//! are the minima of neural networks?
 //!
 //! # The journey of data
 //!
 //! ```text
-//! pipeline.yaml -> Pipeline (as written) -> Plan (nodes, resolved) -> PlanStatus (cached, due or dependent, and why)
-//!   a node whose inputs are settled: their digests -> Recipe -> Key -> Store::lookup
-//!     hit:  settled, no work
-//!     miss: Executor starts `repro exec KEY`: workspace -> Stage::run -> objects -> entry (the commit point)
-//!           and the scheduler looks up again
-//!   report/ and figures are copied to reports/<profile>/
+//! pipeline.yaml -> Pipeline (as written) -> Plan (resolved nodes) -> PlanStatus (cached or stale)
+//!   a node whose inputs are done: digests of inputs -> Recipe -> Key -> Store::lookup
+//!     hit:  done
+//!     miss: Executor starts `repro exec`: workspace -> Stage::run -> objects -> entry (commit point)
+//!           and the scheduler looks the key up again
+//!   reports are copied to reports/<profile>/
 //! ```
 //!
-//! A **key** names a question (the hash of a recipe), a **digest** names an answer (the hash of bytes). Since recipes hold
-//! their inputs' digests, an upstream rerun that gives equal bytes stops there.
+//! A **key** is the hash of a recipe, a **digest** is the hash of an output. A recipe contains the
+//! digests of its inputs, so an upstream rerun that gives equal bytes reruns nothing downstream.
 //!
-//! # Who may import whom
+//! # Modules
 //!
-//! | room | may use |
-//! |---|---|
-//! | [`cli`] | all |
-//! | [`stage`] | `engine::{stage, key}`, `study`, `kernel::sparse`, `report`, `fs`, `process` |
-//! | [`engine`] | `fs`, `process` |
-//! | [`study`] | `kernel` |
-//! | [`kernel`], [`report`], [`fs`], [`process`] | nothing of ours |
-//!
-//! Two towers: the engine knows no mathematics and no stage kind, the study knows no files and no engine. Only `stage`
-//! knows both, and `cli` hands its list of kinds to the engine. A test reads `src/` and holds this table.
-//!
-//! # Where to add
-//!
-//! A study of one's own needs no change here: `file` and `command` stages bring data and programs in.
-//!
-//! A curve: a file in `study/curve/` and a line in its list. A prior: `study/net/prior.rs`. A stage kind: a file in `stage/`
-//! and a line in its list. An executor: a file in `engine/executor/` and a line in `cli/run.rs`.
+//! The [`engine`] knows no mathematics and no stage kind; the [`study`] knows no files and no
+//! engine. [`stage`] joins them, and [`cli`] passes the list of kinds to the engine.
+//! `docs/architecture.md` has the table of imports, the path of a run through the files, and how to
+//! add a curve, a prior, a dataset, a stage kind, an executor or a cache backend.
 
 pub mod cli;
 pub mod engine;

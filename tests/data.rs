@@ -74,7 +74,7 @@ fn without_folder_and_network_the_fallback_is_used_and_told_on_every_run_and_in_
     let began = Instant::now();
     let first = space.ok(&["run"]).stderr;
     assert!(began.elapsed() < Duration::from_secs(30), "a refused connection is no reason to wait");
-    assert!(first.contains("warning: `data` could not be had: "), "{first}");
+    assert!(first.contains("warning: `data` is unavailable: "), "{first}");
     assert!(first.contains("`dataset: \"digits\"`"), "what is used instead: {first}");
     assert_eq!(dataset(&space), "digits");
     let report = space.read("reports/default/report.md");
@@ -83,7 +83,7 @@ fn without_folder_and_network_the_fallback_is_used_and_told_on_every_run_and_in_
 
     let second = space.ok(&["run"]).stderr;
     assert!(second.contains("all cached, nothing to do"), "{second}");
-    assert!(second.contains("warning: `data` could not be had: "), "said again: {second}");
+    assert!(second.contains("warning: `data` is unavailable: "), "said again: {second}");
     let quiet = space.ok(&["-q", "run"]);
     assert!(
         quiet.stderr.contains("warning: "),
@@ -92,11 +92,11 @@ fn without_folder_and_network_the_fallback_is_used_and_told_on_every_run_and_in_
     assert_eq!(quiet.stdout, "");
     let plan = space.plan(&[]);
     assert!(
-        plan[0]["fell_back"].as_str().unwrap().contains("no data folder is given"),
+        plan[0]["fallback_cause"].as_str().unwrap().contains("no data folder is given"),
         "{}",
         plan[0]
     );
-    assert!(space.ok(&["plan"]).stdout.contains("its fallback is used"));
+    assert!(space.ok(&["plan"]).stdout.contains("uses its fallback"));
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn refetch_asks_again_and_comes_back_to_the_fallback() {
     space.ok(&["run"]);
     let again = space.ok(&["run", "--json", "--refetch"]);
     assert_eq!(again.nodes_of("running"), set(["data"]), "asked again");
-    assert_eq!(again.nodes_of("fell-back"), set(["data"]));
+    assert_eq!(again.nodes_of("fallback-used"), set(["data"]));
     assert_eq!(again.ran(), nothing(), "nothing new came of it");
     assert_eq!(
         space.ok(&["run", "--json"]).nodes_of("running"),
@@ -181,7 +181,7 @@ fn a_folder_of_wrong_bytes_is_refused_by_name_even_where_there_is_a_fallback() {
         set(["data"]),
         "the fallback was dropped, and MNIST is asked for again"
     );
-    assert_eq!((after.nodes_of("fell-back"), after.ran()), (set(["data"]), nothing()));
+    assert_eq!((after.nodes_of("fallback-used"), after.ran()), (set(["data"]), nothing()));
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn a_given_folder_drops_the_fallback() {
     let data = folder.to_str().unwrap();
     let output = space.ok(&["run", "--json", "--data", data]);
     assert_eq!(output.ran(), space.nodes());
-    assert_eq!(output.nodes_of("fell-back"), nothing());
+    assert_eq!(output.nodes_of("fallback-used"), nothing());
     assert_eq!(dataset(&space), "mnist");
     let report = space.read("reports/default/report.md");
     assert!(

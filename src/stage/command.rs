@@ -481,7 +481,7 @@ fn collect(
 fn take(from: &Path, to: &Path, executable: bool) -> Result<()> {
     fs::create_dir_all(to.parent().unwrap_or(to))?;
     let mode = 0o644 | if executable { 0o111 } else { 0 };
-    if process::adopts() && fs::move_owned(from, to, mode)? {
+    if process::is_subreaper() && fs::move_owned(from, to, mode)? {
         Ok(())
     } else {
         fs::copy_new(from, to, mode)

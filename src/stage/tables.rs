@@ -214,11 +214,17 @@ impl Table {
 
     /// Reads a file of this table. Other columns, cells of another type, and numbers that are not finite are refused.
     pub(super) fn read(&self, path: &Path) -> Result<DataFrame> {
-        let schema: Schema = self.columns.iter().map(|(name, kind)| Field::new((*name).into(), kind.dtype())).collect();
+        let schema: Schema = self
+            .columns
+            .iter()
+            .map(|(name, kind)| Field::new((*name).into(), kind.dtype()))
+            .collect();
         let read = || -> Result<DataFrame> {
             let file = File::open(path)?;
-            let options = CsvReadOptions::default().with_has_header(true).with_schema(Some(Arc::new(schema)));
-            let frame = options.with_n_threads(Some(1)).into_reader_with_file_handle(file).finish()?;
+            let options =
+                CsvReadOptions::default().with_has_header(true).with_schema(Some(Arc::new(schema)));
+            let frame =
+                options.with_n_threads(Some(1)).into_reader_with_file_handle(file).finish()?;
             self.refuse_non_finite(&frame)?;
             Ok(frame)
         };
@@ -240,7 +246,8 @@ impl Table {
             }
         }
         let all = all.context("there is nothing to put together")?;
-        let all = all.sort(keys.iter().copied(), SortMultipleOptions::default().with_maintain_order(true))?;
+        let all = all
+            .sort(keys.iter().copied(), SortMultipleOptions::default().with_maintain_order(true))?;
         self.refuse_twins(&all, keys)?;
         Ok(all)
     }
@@ -249,13 +256,19 @@ impl Table {
     fn refuse_non_finite(&self, frame: &DataFrame) -> Result<()> {
         for (column, _) in self.columns.iter().filter(|(_, kind)| matches!(kind, Number)) {
             let numbers = frame.column(column)?.f64()?;
-            if let Some((row, x)) =
-                numbers.iter().enumerate().find_map(|(i, x)| Some((i, x.filter(|x| !x.is_finite())?)))
+            if let Some((row, x)) = numbers
+                .iter()
+                .enumerate()
+                .find_map(|(i, x)| Some((i, x.filter(|x| !x.is_finite())?)))
             {
                 let first = self.columns.iter().take_while(|(_, kind)| !matches!(kind, Number));
-                let name = |(key, _): &(&str, Type)| Ok(format!("{key}={}", shown(frame, key)?[row]));
+                let name =
+                    |(key, _): &(&str, Type)| Ok(format!("{key}={}", shown(frame, key)?[row]));
                 let names = first.map(name).collect::<Result<Vec<String>>>()?.join(",");
-                bail!("line {}: `{column}` of `{names}` is `{x}`, which is no finite number", row + 2);
+                bail!(
+                    "line {}: `{column}` of `{names}` is `{x}`, which is no finite number",
+                    row + 2
+                );
             }
         }
         Ok(())
@@ -263,10 +276,16 @@ impl Table {
 
     /// Rows that agree in all of `keys` would be taken for one another, and averaged as if they were pairs.
     fn refuse_twins(&self, sorted: &DataFrame, keys: &[&str]) -> Result<()> {
-        let names: Vec<Vec<String>> = keys.iter().map(|key| shown(sorted, key)).collect::<Result<_>>()?;
-        if let Some(i) = (1..sorted.height()).find(|&i| names.iter().all(|column| column[i] == column[i - 1])) {
-            let row: Vec<String> =
-                keys.iter().zip(&names).map(|(key, column)| format!("{key}={}", column[i])).collect();
+        let names: Vec<Vec<String>> =
+            keys.iter().map(|key| shown(sorted, key)).collect::<Result<_>>()?;
+        if let Some(i) =
+            (1..sorted.height()).find(|&i| names.iter().all(|column| column[i] == column[i - 1]))
+        {
+            let row: Vec<String> = keys
+                .iter()
+                .zip(&names)
+                .map(|(key, column)| format!("{key}={}", column[i]))
+                .collect();
             bail!(
                 "two rows of `{}` are both `{}`: they differ in something that no column tells, such as epochs; aggregate them \
                  apart",
@@ -354,9 +373,14 @@ pub(super) fn means(frame: &DataFrame) -> Result<Vec<Mean>> {
 }
 
 /// The intervals between two columns; none where a cell is empty.
-pub(super) fn intervals(frame: &DataFrame, [low, high]: [&str; 2]) -> Result<Vec<Option<Interval>>> {
+pub(super) fn intervals(
+    frame: &DataFrame,
+    [low, high]: [&str; 2],
+) -> Result<Vec<Option<Interval>>> {
     let ends = numbers(frame, low)?.into_iter().zip(numbers(frame, high)?);
-    Ok(ends.map(|(low, high)| (!low.is_nan() && !high.is_nan()).then_some(Interval { low, high })).collect())
+    Ok(ends
+        .map(|(low, high)| (!low.is_nan() && !high.is_nan()).then_some(Interval { low, high }))
+        .collect())
 }
 
 #[cfg(test)]
@@ -364,7 +388,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ALL: [&Table; 8] = [&POINTS, &METRICS, &REFITS, &NETS, &HISTORY, &CURVES, &SUMMARY, &ENDPOINTS];
+    const ALL: [&Table; 8] =
+        [&POINTS, &METRICS, &REFITS, &NETS, &HISTORY, &CURVES, &SUMMARY, &ENDPOINTS];
 
     /// A file of two rows: the second with `value` in `column`, all else filled in.
     fn file(table: &Table, column: &str, value: &str) -> tempfile::NamedTempFile {
@@ -378,8 +403,11 @@ mod tests {
             cells.collect::<Vec<_>>().join(",")
         };
         let file = tempfile::NamedTempFile::new().unwrap();
-        crate::fs::write(file.path(), format!("{}\n{}\n{}\n", table.names().join(","), row("0.5"), row(value)))
-            .unwrap();
+        crate::fs::write(
+            file.path(),
+            format!("{}\n{}\n{}\n", table.names().join(","), row("0.5"), row(value)),
+        )
+        .unwrap();
         file
     }
 
@@ -388,16 +416,29 @@ mod tests {
         for table in ALL {
             for (column, _) in table.columns.iter().filter(|(_, kind)| matches!(kind, Number)) {
                 for (written, shown) in [("NaN", "NaN"), ("inf", "inf"), ("-inf", "-inf")] {
-                    let refused = format!("{:#}", table.read(file(table, column, written).path()).unwrap_err());
+                    let refused = format!(
+                        "{:#}",
+                        table.read(file(table, column, written).path()).unwrap_err()
+                    );
                     let expected = format!("line 3: `{column}` of `");
                     assert!(refused.contains(&expected), "{} `{column}`: {refused}", table.file);
-                    assert!(refused.ends_with(&format!("is `{shown}`, which is no finite number")), "{refused}");
+                    assert!(
+                        refused.ends_with(&format!("is `{shown}`, which is no finite number")),
+                        "{refused}"
+                    );
                 }
-                assert!(table.read(file(table, column, "").path()).is_ok(), "a missing `{column}` is not refused");
+                assert!(
+                    table.read(file(table, column, "").path()).is_ok(),
+                    "a missing `{column}` is not refused"
+                );
             }
         }
-        let refused = format!("{:#}", METRICS.read(file(&METRICS, "max_error", "NaN").path()).unwrap_err());
-        assert!(refused.contains("`max_error` of `hidden=7,prior=x,method=x,pair=7,split=x`"), "{refused}");
+        let refused =
+            format!("{:#}", METRICS.read(file(&METRICS, "max_error", "NaN").path()).unwrap_err());
+        assert!(
+            refused.contains("`max_error` of `hidden=7,prior=x,method=x,pair=7,split=x`"),
+            "{refused}"
+        );
     }
 
     #[test]
@@ -410,17 +451,23 @@ mod tests {
         };
         let read = means("4,geometric,3.0,2.0,5.0,1.0,9.0").unwrap().remove(0);
         let interval = Some(Interval { low: 2.0, high: 5.0 });
-        let expected = Mean { count: 4, average: Average::Geometric, mean: 3.0, interval, range: (1.0, 9.0) };
+        let expected =
+            Mean { count: 4, average: Average::Geometric, mean: 3.0, interval, range: (1.0, 9.0) };
         assert_eq!(read, expected);
         assert_eq!(means("2,arithmetic,3.0,,,1.0,5.0").unwrap()[0].interval, None);
         assert!(means("2,median,3.0,,,1.0,5.0").is_err());
     }
 
-    const TABLE: Table = Table { file: "t.csv", columns: &[("text", Text), ("whole", Whole), ("number", Number)] };
+    const TABLE: Table =
+        Table { file: "t.csv", columns: &[("text", Text), ("whole", Whole), ("number", Number)] };
 
     fn row() -> impl Strategy<Value = (String, i64, f64)> {
         let number = any::<u64>().prop_map(f64::from_bits).prop_filter("finite", |x| x.is_finite());
-        ("[^\0\r]{0,8}", any::<i64>(), prop_oneof![number, Just(-0.0), Just(2.0 / 13.0), Just(5e-324)])
+        (
+            "[^\0\r]{0,8}",
+            any::<i64>(),
+            prop_oneof![number, Just(-0.0), Just(2.0 / 13.0), Just(5e-324)],
+        )
     }
 
     proptest! {

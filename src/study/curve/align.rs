@@ -9,7 +9,7 @@ use super::assignment::{assign, certify, total};
 use super::path::{are_finite, same_width};
 use super::permutation::Permutation;
 use crate::kernel::distance::squared_distances;
-use crate::kernel::gram::{SparseColumns, Products, TallMatrix};
+use crate::kernel::gram::{Products, SparseColumns, TallMatrix};
 use crate::kernel::sparse::Sparse;
 use crate::study::net::{CLASSES, Forward, INPUTS, Mlp};
 use crate::study::registry::named_enum;

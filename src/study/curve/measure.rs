@@ -11,10 +11,10 @@
 
 use super::{Path, Point};
 use crate::kernel::blend::Images;
+use crate::kernel::parallel::parallel_for;
 use crate::kernel::product::{Panels, project};
 use crate::kernel::softmax::{BatchStats, cross_entropy};
 use crate::kernel::sparse::Sparse;
-use crate::kernel::parallel::parallel_for;
 use crate::study::net::{CLASSES, INPUTS, Mlp, Quality};
 use std::num::NonZero;
 use std::ops::Range;

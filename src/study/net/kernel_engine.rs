@@ -12,10 +12,10 @@ use super::engine::{Batch, BatchStats, Engine};
 use super::{CLASSES, INPUTS, Mlp};
 use crate::kernel::aligned::Aligned;
 use crate::kernel::dense::{dropout, hidden_gradient, logits, outgoing_gradient};
+use crate::kernel::parallel::parallel_for;
 use crate::kernel::product::{Panels, activate, project_back};
 use crate::kernel::softmax::cross_entropy_gradient;
 use crate::kernel::sparse::Sparse;
-use crate::kernel::parallel::parallel_for;
 use crate::kernel::update::{Moments, Update, apply, descend};
 use std::num::NonZero;
 
