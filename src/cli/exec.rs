@@ -2,7 +2,7 @@
 
 use super::args::{Common, ExecArgs};
 use super::output::{AlreadyReported, outcome};
-use crate::engine::cache::lock::Workbench;
+use crate::engine::cache::workspace::Workbench;
 use crate::engine::cache::store::Store;
 use crate::engine::key::Key;
 use crate::engine::run::executor::log::ERROR;
