@@ -421,14 +421,8 @@ impl fmt::Display for ValueError {
 impl std::error::Error for ValueError {}
 
 impl de::Error for ValueError {
-    /// What a type says of a value that it refuses; serde carries text alone, so a hint rides
-    /// behind `; `.
     fn custom<T: fmt::Display>(message: T) -> ValueError {
-        let text = message.to_string();
-        match text.split_once("; ") {
-            Some((message, hint)) => ValueError::at(None, message, Some(hint.to_owned())),
-            None => ValueError::new(text),
-        }
+        ValueError::new(message.to_string())
     }
 
     fn invalid_type(found: de::Unexpected, expected: &dyn de::Expected) -> ValueError {
