@@ -5,14 +5,15 @@
 //! MNIST.
 
 mod cache;
-mod carried;
 mod clock;
 mod command_stage;
 mod data;
 mod declared_files;
+mod determinism;
 mod disk;
 mod environment;
 mod faults;
+mod file_modes;
 mod file_stage;
 mod fuzz;
 mod gc;
@@ -29,14 +30,13 @@ mod jobs;
 mod limits;
 mod links;
 mod lock;
-mod looking;
 mod malformed;
 mod modules;
 mod processes;
 mod protocol;
+mod read_only;
 mod readme;
 mod recompute;
-mod repeat;
 mod same_stat;
 mod schema;
 mod shared;

@@ -1,7 +1,7 @@
 //! [`Space`]: a temporary project in which a test runs `repro`, edits files and runs it again.
 
 use repro::engine::key::Key;
-use repro::process::{REQUESTS, heeded};
+use repro::process::{TERMINATION_SIGNALS, not_ignored};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -349,8 +349,8 @@ impl Space {
 /// A script that runs the tests in the background ignores Ctrl-C, and a child process inherits
 /// ignored signals, but not handled ones: with handlers here, `repro` starts with the defaults.
 static DEFAULT_SIGNALS: LazyLock<()> = LazyLock::new(|| {
-    let heeded = heeded(&REQUESTS);
-    for signal in REQUESTS.into_iter().filter(|signal| !heeded.contains(signal)) {
+    let kept = not_ignored(&TERMINATION_SIGNALS);
+    for signal in TERMINATION_SIGNALS.into_iter().filter(|signal| !kept.contains(signal)) {
         signal_hook::flag::register(signal, Arc::default()).unwrap();
     }
 });

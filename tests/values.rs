@@ -140,7 +140,7 @@ fn values_of_environment_and_text_fields_are_named_as_written() {
     let space =
         Space::with(&printing("", "      env: { A: [001, 1.0, 1] }\n      memory: [1_0, 10]\n"));
     let refused = space.exits(2, &["plan"]).stderr;
-    assert!(refused.contains("`1_0` is no size of memory"), "{refused}");
+    assert!(refused.contains("invalid `memory: 1_0`"), "{refused}");
     space.edit("      memory: [1_0, 10]\n", "");
     assert_eq!(
         space.ran(&[]),
