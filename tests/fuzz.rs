@@ -127,7 +127,7 @@ fn mutated(text: &str, mutations: &[Mutation]) -> String {
     chars.into_iter().collect()
 }
 
-/// Parses a pipeline and plans it with each profile and with overrides, which have the text as their
+/// Parses a pipeline, plans it with each profile, and with overrides that have the text as their
 /// value; returns the error messages.
 fn errors(text: &str) -> Vec<String> {
     let pipeline = match Pipeline::parse("pipeline.yaml", text) {
