@@ -198,8 +198,8 @@ stages:
 ",
     );
     insta::assert_snapshot!(error, @r"
-    error: pipeline.yaml:2:3: stage `data`: there are 60000 training and 10000 test images, not 70000 and 10000
-    hint: ask for fewer
+    error: pipeline.yaml:2:3: stage `data`: 70000 training and 10000 test images are more than the dataset has
+    hint: use at most 60000 and 10000
     ");
 }
 
