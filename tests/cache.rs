@@ -1,4 +1,5 @@
-//! The specification of the cache: what makes a node run again, one ingredient a test, and what does not.
+//! The specification of the cache: what makes a node run again, one ingredient a test, and what
+//! does not.
 
 use crate::space::{Space, TINY, containing, copy, name, nothing, set};
 use serde_json::Value as Json;
@@ -58,9 +59,9 @@ fn a_priors_variance_reruns_the_nets_with_that_prior_and_what_hangs_on_them_as_p
         plan.iter().filter(|n| n["state"] == state).map(name).collect()
     };
     let changed = containing(&space.nodes(), &["normal-0.005"]);
-    assert_eq!(in_state("run"), containing(&changed, &["nets@"]));
-    assert_eq!(in_state("run").len(), 4);
-    assert_eq!(in_state("depends"), &and_gatherers(changed.clone()) - &in_state("run"));
+    assert_eq!(in_state("stale"), containing(&changed, &["nets@"]));
+    assert_eq!(in_state("stale").len(), 4);
+    assert_eq!(in_state("maybe-stale"), &and_gatherers(changed.clone()) - &in_state("stale"));
     for node in plan.iter().filter(|n| n["state"] != "cached") {
         let why = space.ok(&["why", &name(node)]).stdout;
         assert!(why.contains("param prior.normal.variance 0.01 -> 0.005"), "{why}");
@@ -314,7 +315,8 @@ fn two_nodes_that_ask_the_same_question_run_once() {
 
 #[test]
 fn a_change_whose_bytes_come_out_equal_stops_there() {
-    // A refit sees no more images than there are: its key changes with `wa_images`, its bytes do not.
+    // A refit sees no more images than there are: its key changes with `wa_images`, its bytes do
+    // not.
     let space = Space::run_tiny();
     space.edit("[linear, arc+wa], points: 5", "linear+wa, wa_images: 300").ok(&["run"]);
     let before = space.digests();
@@ -375,8 +377,9 @@ fn swap(one: &Path, two: &Path) {
     }
 }
 
-/// Harms the files of `two` nodes, of which each has one output; then a run must make `ran` again and give what an
-/// undisturbed one gives, and `verify`, asked instead, must exit with 5 and name the files.
+/// Harms the files of `two` nodes, of which each has one output; then a run must make `ran` again
+/// and give what an undisturbed one gives, and `verify`, asked instead, must exit with 5 and name
+/// the files.
 #[track_caller]
 fn is_noticed(folder: &str, two: [&str; 2], harm: impl Fn(&Path, &Path)) {
     for verify in [false, true] {
@@ -402,7 +405,7 @@ fn is_noticed(folder: &str, two: [&str; 2], harm: impl Fn(&Path, &Path)) {
             let named = |file: &Path| refused.contains(file.file_stem().unwrap().to_str().unwrap());
             assert!(files.iter().any(|file| named(file)), "{refused}");
             assert!(
-                refused.contains("hint: what was bad is out of the way; `repro run` makes anew"),
+                refused.contains("hint: damaged files were moved to quarantine; run `repro run`"),
                 "{refused}"
             );
         }

@@ -73,7 +73,7 @@ fn without_folder_and_network_the_fallback_is_used_with_a_warning_on_every_run()
     let began = Instant::now();
     let first = space.ok(&["run"]).stderr;
     assert!(began.elapsed() < Duration::from_secs(30), "a refused connection takes no time");
-    assert!(first.contains("warning: `data` could not be had: "), "{first}");
+    assert!(first.contains("warning: `data` is unavailable: "), "{first}");
     assert!(first.contains("`dataset: \"digits\"`"), "the warning names the fallback: {first}");
     assert_eq!(dataset(&space), "digits");
     let report = space.read("reports/default/report.md");
@@ -83,7 +83,7 @@ fn without_folder_and_network_the_fallback_is_used_with_a_warning_on_every_run()
     let second = space.ok(&["run"]).stderr;
     assert!(second.contains("all cached, nothing to do"), "{second}");
     assert!(
-        second.contains("warning: `data` could not be had: "),
+        second.contains("warning: `data` is unavailable: "),
         "the warning is repeated: {second}"
     );
     let quiet = space.ok(&["-q", "run"]);
@@ -91,11 +91,11 @@ fn without_folder_and_network_the_fallback_is_used_with_a_warning_on_every_run()
     assert_eq!(quiet.stdout, "");
     let plan = space.plan(&[]);
     assert!(
-        plan[0]["fell_back"].as_str().unwrap().contains("no data folder is set"),
+        plan[0]["fallback_cause"].as_str().unwrap().contains("no data folder is set"),
         "{}",
         plan[0]
     );
-    assert!(space.ok(&["plan"]).stdout.contains("its fallback is used"));
+    assert!(space.ok(&["plan"]).stdout.contains("uses its fallback"));
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn refetch_tries_again_and_returns_to_the_fallback() {
     space.ok(&["run"]);
     let again = space.ok(&["run", "--json", "--refetch"]);
     assert_eq!(again.nodes_of("running"), set(["data"]), "fetched again");
-    assert_eq!(again.nodes_of("fell-back"), set(["data"]));
+    assert_eq!(again.nodes_of("fallback-used"), set(["data"]));
     assert_eq!(again.ran(), nothing(), "the result is cached");
     assert_eq!(space.ok(&["run", "--json"]).nodes_of("running"), nothing(), "the choice is stored");
 }
@@ -176,7 +176,7 @@ fn a_data_folder_with_wrong_bytes_is_an_error_even_with_a_fallback() {
         set(["data"]),
         "the fallback was discarded, and MNIST is fetched again"
     );
-    assert_eq!((after.nodes_of("fell-back"), after.ran()), (set(["data"]), nothing()));
+    assert_eq!((after.nodes_of("fallback-used"), after.ran()), (set(["data"]), nothing()));
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn a_data_folder_discards_the_fallback() {
     let data = folder.to_str().unwrap();
     let output = space.ok(&["run", "--json", "--data", data]);
     assert_eq!(output.ran(), space.nodes());
-    assert_eq!(output.nodes_of("fell-back"), nothing());
+    assert_eq!(output.nodes_of("fallback-used"), nothing());
     assert_eq!(dataset(&space), "mnist");
     let report = space.read("reports/default/report.md");
     assert!(

@@ -448,8 +448,9 @@ fn a_list_of_inputs_gathers_nodes_that_agree_with_the_nodes_own_axes() {
     let refused = gathered("inputs: { all: [raw] }, params: { sample: [b, c] }").unwrap_err();
     assert_eq!(
         refused,
-        "p.yaml:5:57: stage `g`: no instance of `all: raw` has `sample=c`; the value comes from another input or a list of `g`; compare \
-         the grids, or name a value here"
+        "p.yaml:5:57: stage `g`: no instance of `all: raw` has `sample=c`; \
+         the value comes from another input or a list of `g`; compare the grids, \
+         or name a value here"
     );
 }
 

@@ -28,6 +28,7 @@
 use crate::engine::error::{Diagnostic, Error};
 use crate::engine::key::{Artifact, Content, Digest, root};
 use crate::engine::located::{Location, ValueError};
+use crate::engine::run::expected::ExpectedResults;
 use crate::engine::text::count;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -145,7 +146,8 @@ impl Lockfile {
             source: self.source.clone(),
             location: section.location,
             message: format!(
-                "the root of [{title}] does not match its lines: a line was removed, added or edited"
+                "the root of [{title}] does not match its lines: \
+                 a line was removed, added or edited"
             ),
             hint: Some(restore_or(&lock)),
         })
@@ -272,6 +274,12 @@ impl Section {
     fn computed_root(&self) -> Digest {
         let nodes = self.nodes.iter().filter(|(name, _)| !self.embedding.contains(*name));
         root(nodes.map(|(_, artifact)| artifact))
+    }
+}
+
+impl ExpectedResults for Expected<'_> {
+    fn check(&self, node: &str, found: &Artifact) -> Result<(), Error> {
+        self.refuse(&self.differences(node, found))
     }
 }
 
@@ -717,7 +725,8 @@ mod tests {
         hint: restore the file, or run `repro lock --profile ci` to lock the cached results
         ");
         let root = text.lines().find(|line| line.starts_with("root: ")).unwrap();
-        insta::assert_snapshot!(refusal(&parse(&text.replacen(&format!("{root}\n"), "", 1)), &NODES), @r"
+        let without_root = parse(&text.replacen(&format!("{root}\n"), "", 1));
+        insta::assert_snapshot!(refusal(&without_root, &NODES), @r"
         pipeline.lock:4:1: the root of [profile ci] does not match its lines: a line was removed, added or edited
         hint: restore the file, or run `repro lock --profile ci` to lock the cached results
         ");
@@ -725,7 +734,8 @@ mod tests {
 
     #[test]
     fn a_lock_file_with_other_nodes_than_the_plan_is_an_error() {
-        insta::assert_snapshot!(refusal(&lock(), &["data", "nets@end=a", "nets@end=b", "nets@end=c", "report", "tables"]), @r"
+        let more = ["data", "nets@end=a", "nets@end=b", "nets@end=c", "report", "tables"];
+        insta::assert_snapshot!(refusal(&lock(), &more), @r"
         pipeline.lock: [profile ci] has no entry for `nets@end=c` (2 nodes missing)
         hint: run `repro lock --profile ci` to lock the cached results
         ");
@@ -741,7 +751,8 @@ mod tests {
 
     #[test]
     fn an_invalid_lock_file_is_an_error_with_location_and_hint() {
-        let case = |text: &str| shown_with_hint(&Lockfile::parse("pipeline.lock", text).unwrap_err());
+        let case =
+            |text: &str| shown_with_hint(&Lockfile::parse("pipeline.lock", text).unwrap_err());
         let good = lock().to_string();
         let (head, ci) = good.split_once("[profile ci]\n").unwrap();
         let with =
@@ -804,7 +815,9 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None, ..ProptestConfig::default()
+        })]
 
         #[test]
         fn any_names_are_read_back(nodes in prop::collection::btree_map(
@@ -821,7 +834,10 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_the_parser_panic(text in "(version: 2\n)?(> )?(\\[profile [a-z]{1,2}\\]\n|root: .{0,3}\n|[a-z%=@ ]{0,6}\n|\\PC{0,9}\n){0,6}") {
+        fn no_text_makes_the_parser_panic(
+            text in "(version: 2\n)?(> )?\
+                     (\\[profile [a-z]{1,2}\\]\n|root: .{0,3}\n|[a-z%=@ ]{0,6}\n|\\PC{0,9}\n){0,6}",
+        ) {
             if let Err(diagnostic) = Lockfile::parse("pipeline.lock", &text) {
                 prop_assert!(diagnostic.hint.is_some(), "{}", diagnostic);
             }

@@ -1,8 +1,8 @@
-//! The `ci` profile gives the digests of the committed pipeline.lock: on every instruction set of this machine, however
-//! many nodes run at once, in whatever order.
+//! The `ci` profile matches the committed pipeline.lock on every instruction set of this machine,
+//! with any number of jobs and in any order.
 //!
-//! If a change of the numbers is meant: raise the VERSION of the stages that changed, then make the lock anew in the
-//! project's folder by `cargo run --release -- run --profile ci && cargo run --release -- lock --profile ci`.
+//! After an intended change of results, raise the VERSION of the stages that changed, then run
+//! `repro run --profile ci` and `repro lock --profile ci`.
 
 use crate::space::Space;
 use repro::engine::key::Digest;
@@ -11,7 +11,7 @@ use std::path::Path;
 
 const CI: [&str; 2] = ["--profile", "ci"];
 
-/// The shipped pipeline with its lock, never run.
+/// The shipped pipeline and lock file, not run yet.
 fn shipped() -> Space {
     let read = |file: &str| {
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap()
@@ -21,37 +21,37 @@ fn shipped() -> Space {
     space
 }
 
-/// Runs everything with `jobs` at once on `isa`, held to the lock.
-fn runs_as_locked(isa: Isa, jobs: &str) {
+/// Runs all nodes on `isa`, `jobs` at once, and checks them against the lock.
+fn matches_lock(isa: Isa, jobs: &str) {
     let space = shipped().env("REPRO_SIMD", isa.name());
     let output = space.run(&[&["run", "--locked", "--json", "-j", jobs], &CI[..]].concat());
     assert_eq!(output.code, Some(0), "{} -j {jobs}:\n{}", isa.name(), output.stderr);
     assert!(
         output.cached().is_empty() && output.ran().len() == space.plan(&CI).len(),
-        "everything was computed"
+        "all nodes ran"
     );
 }
 
 #[test]
-fn the_ci_profile_is_as_locked_on_every_vector_instruction_set_one_node_at_a_time_or_four() {
+fn the_ci_profile_matches_the_lock_on_every_vector_instruction_set_with_1_job_or_4() {
     for isa in Isa::available().into_iter().filter(|isa| *isa != Isa::Scalar) {
-        runs_as_locked(isa, "1");
-        runs_as_locked(isa, "4");
+        matches_lock(isa, "1");
+        matches_lock(isa, "4");
     }
 }
 
 #[test]
-fn the_ci_profile_is_as_locked_without_vector_instructions() {
-    // Ten times slower, for a fused multiply-add is then a call; at one node at a time it would take half a minute.
-    runs_as_locked(Isa::Scalar, "4");
+fn the_ci_profile_matches_the_lock_without_vector_instructions() {
+    // Ten times slower: a fused multiply-add is a function call. With 1 job it takes 30 s.
+    matches_lock(Isa::Scalar, "4");
 }
 
 #[test]
-fn the_ci_profile_is_as_locked_when_its_nodes_run_in_another_order() {
+fn the_ci_profile_matches_the_lock_in_another_order() {
     let space = shipped();
     let nodes: Vec<String> = space.plan(&CI).iter().map(crate::space::name).collect();
     let mut ran = Vec::new();
-    // The last are reports and figures, which ask for everything at once: backwards from the last curve.
+    // Backwards from the last curve: reports and figures would run everything at once.
     let targets = nodes.iter().rev().filter(|node| node.contains("curves@"));
     for target in targets.chain([nodes.last().unwrap()]) {
         let output =
@@ -61,18 +61,18 @@ fn the_ci_profile_is_as_locked_when_its_nodes_run_in_another_order() {
             events.iter().filter(|event| event["event"] == "finished").map(crate::space::name),
         );
     }
-    let place = |name: &str| ran.iter().position(|node| node == name).unwrap();
+    let position = |name: &str| ran.iter().position(|node| node == name).unwrap();
     let (first, last) = (
         nodes.iter().find(|n| n.starts_with("nets@")),
         nodes.iter().rfind(|n| n.starts_with("nets@")),
     );
-    assert!(place(last.unwrap()) < place(first.unwrap()), "another order it was: {ran:?}");
-    assert_eq!(ran.len(), nodes.len(), "each once");
+    assert!(position(last.unwrap()) < position(first.unwrap()), "another order: {ran:?}");
+    assert_eq!(ran.len(), nodes.len(), "each node ran once");
     space.ok(&[&["verify", "--locked"], &CI[..]].concat());
 }
 
 #[test]
-fn one_flipped_digit_of_one_digest_is_found() {
+fn a_changed_digit_of_one_digest_is_found() {
     let space = shipped();
     let lock = space.read("pipeline.lock");
     let node = "nets@hidden=10,prior=none,pair=1,end=a";
@@ -83,9 +83,9 @@ fn one_flipped_digit_of_one_digest_is_found() {
     let flipped = format!("{}{other}{}", &lock[..at], &lock[at + 1..]);
     space.write("pipeline.lock", &flipped);
     let refused = space.exits(2, &[&["run", "--locked"], &CI[..]].concat()).stderr;
-    assert!(refused.contains("the root of [profile ci] is not that of its lines"), "{refused}");
-    // And with a root that fits, by its definition: the BLAKE3 of all outputs as JSON, node by node in the order of that
-    // text, without the names of nodes and without those that tell the root.
+    assert!(refused.contains("the root of [profile ci] does not match its lines"), "{refused}");
+    // Also with the matching root. By definition it is the BLAKE3 hash of all outputs as JSON: one
+    // object for each node, sorted as text, without the nodes that embed the root.
     let (head, below) = flipped.split_once("root: ").unwrap();
     let (_, lines) = below.split_once('\n').unwrap();
     let own = lines.find("\n\n[").map_or(lines, |end| &lines[..=end]);
@@ -105,8 +105,9 @@ fn one_flipped_digit_of_one_digest_is_found() {
     space.write("pipeline.lock", format!("{head}root: {root}\n{lines}"));
     let refused = space.exits(4, &[&["run", node, "--locked"], &CI[..]].concat()).stderr;
     let message = format!(
-        "error: pipeline.lock: 1 output of [profile ci] differs:\n  `{node}`, `net.safetensors`: expected {other}{}, \
-         found {expected}\nhint: the new outputs are in the cache (see `repro show {node}`); \
+        "error: pipeline.lock: 1 output of [profile ci] differs:\n  \
+         `{node}`, `net.safetensors`: expected {other}{}, found {expected}\n\
+         hint: the new outputs are in the cache (see `repro show {node}`); \
          if the change is intended, run `repro lock --profile ci`\n",
         &expected[1..]
     );

@@ -1,7 +1,7 @@
-//! What Tab offers: commands and options, and the names of the pipeline's stages, nodes and profiles.
+//! Shell completion of commands, options, targets and profiles.
 //!
-//! The shell asks this program at each Tab, with [`VARIABLE`] set. It reads the pipeline file, takes
-//! no lock and writes nothing; where the file cannot be read, it offers no names.
+//! At each Tab the shell runs this program with [`VARIABLE`] set. The program reads the pipeline
+//! file, takes no lock and writes nothing. If the file is invalid, it completes no names.
 
 use super::Cli;
 use crate::engine::spec::pipeline::Pipeline;
@@ -9,86 +9,56 @@ use crate::engine::spec::plan::Plan;
 use crate::{fs, stage};
 use anyhow::{Context as _, Result};
 use clap::CommandFactory as _;
-use clap_complete::Shell;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
-use clap_complete::env::{CompleteEnv, Shells};
+use clap_complete::env::CompleteEnv;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
-/// By this a shell asks; it holds the shell's name.
-const VARIABLE: &str = "REPRO_COMPLETE";
+/// Set by the shell to its name when it requests completions.
+pub(in crate::cli) const VARIABLE: &str = "REPRO_COMPLETE";
 
-/// How many names are offered at most.
-const OFFERED: usize = 1000;
+/// The maximum number of names for one completion.
+const MOST: usize = 1000;
 
-/// Asks for names as bash can be asked: it takes `@`, `=` and `:` for the ends of words, so that the
-/// word is read from the line, and what is before the last of them is cut off the answers.
-const BASH: &str = r#"_repro() {
-    local line="${COMP_LINE:0:COMP_POINT}" words
-    read -ra words <<< "$line"
-    [[ "$line" == *" " ]] && words+=("")
-    local word="${words[-1]}"
-    local IFS=$'\n'
-    COMPREPLY=($(_CLAP_IFS=$'\n' _CLAP_COMPLETE_INDEX=$((${#words[@]} - 1)) REPRO_COMPLETE=bash \
-        "${words[0]}" -- "${words[@]}" 2> /dev/null))
-    COMPREPLY=("${COMPREPLY[@]#"${word%"${word##*[@=:]}"}"}")
-    [[ "${COMPREPLY[0]}" == *@ ]] && compopt -o nospace 2> /dev/null
-    return 0
-}
-complete -o default -F _repro repro
-"#;
-
-/// Answers a shell that asks; gives whether one does.
-pub(super) fn answer() -> Result<bool> {
+/// Prints completions if a shell requests them. Returns whether one does.
+pub(in crate::cli) fn complete() -> Result<bool> {
     let shell =
         CompleteEnv::with_factory(Cli::command).var(VARIABLE).bin("repro").completer("repro");
     let folder = std::env::current_dir().ok();
-    shell.try_complete(std::env::args_os(), folder.as_deref()).context("cannot complete")
+    shell.try_complete(std::env::args_os(), folder.as_deref()).context("cannot print completions")
 }
 
-/// A script that has `shell` ask.
-pub(super) fn script(shell: Shell) -> Result<String> {
-    if shell == Shell::Bash {
-        return Ok(BASH.to_owned());
-    }
-    let (name, shells) = (shell.to_string(), Shells::builtins());
-    let completer = shells.completer(&name).with_context(|| format!("`{name}` cannot be asked"))?;
-    let mut script = Vec::new();
-    completer.write_registration(VARIABLE, "repro", "repro", "repro", &mut script)?;
-    Ok(String::from_utf8_lossy(&script).into_owned())
-}
-
-/// For an argument that names stages, nodes or kinds.
+/// Completes a target.
 pub(super) fn targets() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
-        offered(current, |given| given.names(&current.to_string_lossy()))
+        candidates(current, |given| given.names(&current.to_string_lossy()))
     })
 }
 
-/// For an argument that names a profile.
+/// Completes the name of a profile.
 pub(super) fn profiles() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
-        offered(current, |given| {
+        candidates(current, |given| {
             let profiles = given.pipeline()?.profiles;
             Some(profiles.into_iter().map(|profile| profile.name).collect())
         })
     })
 }
 
-fn offered(
+fn candidates(
     current: &OsStr,
     names: impl Fn(&Given) -> Option<Vec<String>>,
 ) -> Vec<CompletionCandidate> {
     let (current, all) = (current.to_string_lossy(), names(&Given::read()).unwrap_or_default());
     all.into_iter()
         .filter(|name| name.starts_with(&*current))
-        .take(OFFERED)
+        .take(MOST)
         .map(CompletionCandidate::new)
         .collect()
 }
 
-/// What of the line so far says which pipeline is meant.
+/// The options on the line so far that select the pipeline.
 #[derive(Default)]
 struct Given {
     directory: PathBuf,
@@ -121,7 +91,7 @@ impl Given {
         Pipeline::parse("pipeline.yaml", &fs::read_text(&path).ok()?).ok()
     }
 
-    /// Stages, and behind an `@` the nodes of one.
+    /// The stages; after an `@`, the nodes.
     fn names(&self, current: &str) -> Option<Vec<String>> {
         let mut pipeline = self.pipeline()?;
         pipeline.apply_profile(self.profile.as_deref()).ok()?;

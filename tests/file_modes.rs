@@ -1,22 +1,26 @@
-//! What of a file arrives at the next stage, in the lock and on the user's disk: its bytes and name, whether it is executable,
-//! and the empty folders beside it.
+//! Executable files and empty folders, in later stages, in the lock file and in exports.
 
 use crate::space::{Space, set};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-/// Builds a program, and runs it in the next stage.
+/// One stage builds a program, the next one runs it.
 const BUILD: &str = "\
 stages:
   build:
     command: { run: sh build.sh, files: [build.sh], outputs: [dist/] }
   use:
-    command: { run: 'inputs/build/dist/bin/tool > out.txt', inputs: { build: build }, outputs: [out.txt] }
+    command:
+      run: inputs/build/dist/bin/tool > out.txt
+      inputs: { build: build }
+      outputs: [out.txt]
 ";
 
-const SCRIPT: &str = "mkdir -p dist/bin dist/plugins/none; echo notes > dist/notes; cp build.sh dist/copy
-printf '#!/bin/sh\\nhere=${0%%/bin/tool}; cd $here; find . | sort; [ -x notes ] || echo plain\\n' > dist/bin/tool
+const SCRIPT: &str = "mkdir -p dist/bin dist/plugins/none; echo notes > dist/notes
+cp build.sh dist/copy
+printf '#!/bin/sh\\nhere=${0%%/bin/tool}; cd $here; find . | sort; [ -x notes ] || echo plain\\n' \
+> dist/bin/tool
 chmod 700 dist/bin/tool\n";
 
 fn build() -> Space {
@@ -38,17 +42,17 @@ fn set_mode(path: impl AsRef<Path>, mode: u32) {
 }
 
 #[test]
-fn a_built_program_runs_in_the_next_stage_and_finds_its_empty_folders() {
+fn a_built_program_runs_in_the_next_stage_and_its_empty_folders_are_there() {
     let space = build();
     space.ok(&["run"]);
     let found = ".\n./bin\n./bin/tool\n./copy\n./notes\n./plugins\n./plugins/none\nplain\n";
     assert_eq!(out(&space, "use"), found);
     assert!(space.ran(&[]).is_empty());
-    assert!(space.ok(&["verify"]).stdout.contains("all sound"));
+    assert!(space.ok(&["verify"]).stdout.contains("no damage found"));
 }
 
 #[test]
-fn a_file_that_becomes_executable_runs_what_is_given_it_again() {
+fn a_file_that_becomes_executable_reruns_its_dependents() {
     let space = build();
     space.ok(&["run"]);
     space.write("build.sh", format!("{SCRIPT}chmod +x dist/notes\n"));
@@ -60,7 +64,7 @@ fn a_file_that_becomes_executable_runs_what_is_given_it_again() {
 }
 
 #[test]
-fn a_declared_file_is_executable_if_it_is_in_the_project() {
+fn a_declared_file_is_executable_as_in_the_project() {
     let space = Space::with(
         "\
 stages:
@@ -83,20 +87,24 @@ stages:
     assert!(why.contains("+x"), "{why}");
     assert_eq!(space.ran(&[]), set(["raw", "own", "given"]));
     assert_eq!([out(&space, "own"), out(&space, "given")], ["own\n", "raw\n"]);
-    // For others than the owner it makes no difference, nor do the other permissions.
+    // Only the owner's permission to execute counts.
     set_mode(space.join("tool"), 0o700);
     set_mode(space.join("raw/tool"), 0o555);
     assert!(space.ran(&[]).is_empty());
 }
 
 #[test]
-fn an_empty_folder_of_the_project_arrives_and_a_declared_folder_without_a_file_is_refused() {
+fn empty_folders_are_inputs_and_a_declared_folder_without_a_file_is_refused() {
     let space = Space::with(
         "\
 stages:
   raw: { file: { path: raw } }
   own:
-    command: { run: 'find src inputs | sort > out.txt', files: [src], inputs: { raw: raw }, outputs: [out.txt] }
+    command:
+      run: find src inputs | sort > out.txt
+      files: [src]
+      inputs: { raw: raw }
+      outputs: [out.txt]
 ",
     );
     space.write("raw/file", "").write("src/main", "");
@@ -123,16 +131,16 @@ stages:
 }
 
 #[test]
-fn an_output_folder_may_be_empty_and_must_be_there() {
+fn an_output_folder_may_be_empty_but_must_exist() {
     let space = Space::with("stages: { c: { command: { run: 'mkdir out', outputs: [out/] } } }");
     space.ok(&["run"]);
-    assert!(space.ok(&["show", "c"]).stdout.contains("  output   out/ (an empty folder)\n"));
+    assert!(space.ok(&["show", "c"]).stdout.contains("  output   out/ (empty folder)\n"));
     let failed = space.edit("mkdir out", "true").exits(1, &["run"]).stderr;
     assert!(failed.contains("did not write its output `out/`"), "{failed}");
 }
 
 #[test]
-fn the_lock_expects_executable_files_and_empty_folders() {
+fn the_lock_lists_executable_files_and_empty_folders() {
     let space = build();
     space.ok(&["run"]);
     space.ok(&["lock"]);
@@ -160,7 +168,7 @@ fn the_lock_expects_executable_files_and_empty_folders() {
 }
 
 #[test]
-fn an_exported_program_is_executable_and_an_exported_empty_folder_is_there() {
+fn export_keeps_executable_files_and_empty_folders() {
     let space = build();
     space.ok(&["run"]);
     for _ in 0..2 {
@@ -171,21 +179,21 @@ fn an_exported_program_is_executable_and_an_exported_empty_folder_is_there() {
             (0o700, 0)
         );
         assert!(dist.join("plugins/none").is_dir());
-        // The second time, over files of other permissions.
+        // The second export overwrites files with other permissions.
         set_mode(dist.join("bin/tool"), 0o600);
         set_mode(dist.join("notes"), 0o755);
     }
     let shown = space.ok(&["show", "build"]).stdout;
     assert!(
         shown.contains(" bytes, executable)\n")
-            && shown.contains("dist/plugins/none/ (an empty folder)"),
+            && shown.contains("dist/plugins/none/ (empty folder)"),
         "{shown}"
     );
 }
 
 #[test]
-fn a_recomputation_that_differs_in_a_bit_or_a_folder_is_told() {
-    for (more, said) in [
+fn a_recomputation_that_differs_in_a_permission_or_a_folder_is_reported() {
+    for (more, message) in [
         ("chmod +x d/f", "the cached file is not executable, the one written again is"),
         ("rmdir d/e", "it is an empty folder in the cache, and was not written again as one"),
         ("mkdir d/g", "it was written, and is not in the cache"),
@@ -196,20 +204,21 @@ fn a_recomputation_that_differs_in_a_bit_or_a_folder_is_told() {
         let flag = space.join("flag");
         space.edit("MORE", &format!("[ ! -e {} ] || {more}", flag.display())).ok(&["run"]);
         fs::write(flag, "").unwrap();
-        let told = space.exits(4, &["verify", "--recompute"]);
+        let output = space.exits(4, &["verify", "--recompute"]);
         assert!(
-            format!("{}{}", told.stdout, told.stderr).contains(said),
+            format!("{}{}", output.stdout, output.stderr).contains(message),
             "{more}: {} {}",
-            told.stdout,
-            told.stderr
+            output.stdout,
+            output.stderr
         );
     }
 }
 
 #[test]
-fn what_a_program_is_given_cannot_also_be_its_output() {
+fn a_declared_file_cannot_also_be_an_output() {
     let space = Space::with(
-        "stages:\n  c:\n    command: { run: 'echo x >> data/a', files: [data], outputs: [data/] }\n",
+        "stages:\n  c:\n    \
+         command: { run: 'echo x >> data/a', files: [data], outputs: [data/] }\n",
     );
     space.write("data/a", "");
     insta::assert_snapshot!(space.exits(2, &["run"]).stderr, @r"

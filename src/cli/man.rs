@@ -1,16 +1,17 @@
-//! `repro man`: the command line, told to `man`.
+//! `repro man`: manual pages.
 
-use super::Cli;
+use super::args::Cli;
 use crate::fs;
 use anyhow::Result;
 use clap::{Command, CommandFactory as _};
 use clap_mangen::Man;
 use std::path::Path;
 
-/// The page of `repro`; in a folder, also one for each of its commands. Lists the files it wrote.
+/// Returns the page of `repro`. With a folder, writes it and the page of each command there, and
+/// returns the paths.
 pub(super) fn man(folder: Option<&Path>) -> Result<String> {
     let mut repro = Cli::command();
-    // So that the commands' own names begin with the program's.
+    // Gives the pages of commands the names `repro-run` and so on.
     repro.build();
     let Some(folder) = folder else {
         return Ok(String::from_utf8_lossy(&page(&repro)?).into_owned());

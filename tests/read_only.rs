@@ -1,14 +1,14 @@
-//! Looking never waits: not for a run, not for who holds the cache alone.
+//! Commands that only read never wait for a lock.
 
 use crate::space::Space;
 use std::fs::File;
 use std::time::{Duration, Instant};
 
 #[test]
-fn commands_that_read_answer_at_once_while_another_process_holds_the_cache_alone() {
+fn read_only_commands_ignore_an_exclusive_lock_on_the_cache() {
     let space = Space::run_tiny();
     space.ok(&["run", "--force", "tables"]);
-    let looks: [&[&str]; 11] = [
+    let commands: [&[&str]; 11] = [
         &["plan"],
         &["run", "--dry-run"],
         &["why", "tables"],
@@ -21,24 +21,24 @@ fn commands_that_read_answer_at_once_while_another_process_holds_the_cache_alone
         &["verify"],
         &["export", "tables", "elsewhere"],
     ];
-    let before = looks.map(|look| space.run(look));
+    let before = commands.map(|command| space.run(command));
     let lock = File::open(space.join("cache/v2/lock")).unwrap();
     lock.lock().unwrap();
-    for (look, before) in looks.iter().zip(&before) {
+    for (command, before) in commands.iter().zip(&before) {
         let began = Instant::now();
-        let now = space.run(look);
+        let now = space.run(command);
         assert_eq!(
             (now.code, &now.stdout, &now.stderr),
             (before.code, &before.stdout, &before.stderr),
-            "{look:?}"
+            "{command:?}"
         );
-        assert!(began.elapsed() < Duration::from_secs(5), "{look:?}");
+        assert!(began.elapsed() < Duration::from_secs(5), "{command:?}");
     }
-    // Whoever would write is told, or waits if asked to.
+    // Commands that write fail, or wait with `--wait-for-lock`.
     for write in [&["run"][..], &["gc", "--delete"]] {
         let refused = space.exits(6, write).stderr;
         assert!(
-            refused.contains("is in use\nhint: wait until nobody else is at work there"),
+            refused.contains("is in use\nhint: wait until the other process has finished"),
             "{refused}"
         );
     }
