@@ -31,8 +31,8 @@ mod undeclared;
 use self::environment::PATH;
 use self::paths::{INPUTS, ProjectPath};
 use self::scratch::Scratch;
+use super::compare;
 use super::file::check_ignore;
-use super::format;
 use super::texts::{Text, Texts, scalar_text};
 use crate::engine::key::Content;
 use crate::engine::stage::{
@@ -295,11 +295,11 @@ impl Stage for CommandStage {
     }
 
     fn difference(file: &str, cached: &[u8], recomputed: &[u8]) -> String {
-        format::difference(file, cached, recomputed)
+        compare::difference(file, cached, recomputed)
     }
 
     fn changes(file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {
-        format::changes(file, before, after)
+        compare::changes(file, before, after)
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {
