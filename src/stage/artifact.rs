@@ -146,7 +146,8 @@ pub(super) fn read_net(path: &Path) -> Result<(Mlp, NetCard)> {
 /// The net of a file's bytes, which may come from a program of anybody's.
 fn parse_net(bytes: &[u8]) -> Result<(Mlp, NetCard)> {
     let (_, header) = SafeTensors::read_metadata(bytes)?;
-    let metadata = header.metadata().as_ref().and_then(|m| m.get(METADATA)).context("it has no card")?;
+    let metadata =
+        header.metadata().as_ref().and_then(|m| m.get(METADATA)).context("it has no card")?;
     let card = serde_json::from_str::<NetMetadata>(metadata)?.net;
     let tensors = SafeTensors::deserialize(bytes)?;
     let h = tensors.tensor("w1")?.shape().first().copied().unwrap_or_default();
@@ -154,7 +155,8 @@ fn parse_net(bytes: &[u8]) -> Result<(Mlp, NetCard)> {
         bail!("it has no hidden neuron");
     }
     let (w1, w2) = (layer(&tensors, "w1", [h, INPUTS])?, layer(&tensors, "w2", [CLASSES, h])?);
-    let net = Mlp::from_layers(&w1, &w2).ok_or_else(|| anyhow!("`w1` and `w2` do not belong together"))?;
+    let net = Mlp::from_layers(&w1, &w2)
+        .ok_or_else(|| anyhow!("`w1` and `w2` do not belong together"))?;
     Ok((net, card))
 }
 
@@ -169,7 +171,12 @@ fn layer(tensors: &SafeTensors, name: &str, shape: [usize; 2]) -> Result<Vec<f32
     let (weights, _) = tensor.data().as_chunks::<4>();
     let weights: Vec<f32> = weights.iter().map(|w| f32::from_le_bytes(*w)).collect();
     if let Some(at) = weights.iter().position(|w| !w.is_finite()) {
-        bail!("`{name}[{}, {}]` is {}, not a finite number", at / shape[1], at % shape[1], weights[at]);
+        bail!(
+            "`{name}[{}, {}]` is {}, not a finite number",
+            at / shape[1],
+            at % shape[1],
+            weights[at]
+        );
     }
     Ok(weights)
 }
@@ -180,7 +187,8 @@ pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 
 pub(super) fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T> {
     let bytes = fs::read(path)?;
-    serde_json::from_slice(&bytes).with_context(|| format!("`{}` is not as it should be", path.display()))
+    serde_json::from_slice(&bytes)
+        .with_context(|| format!("`{}` is not as it should be", path.display()))
 }
 
 /// A parameter in words, as in `sgd momentum 0.9 rate 0.01`.
@@ -245,7 +253,13 @@ mod tests {
     use proptest::sample::Index;
 
     fn recipe() -> Recipe {
-        Recipe { kind: "train".into(), version: 1, params: Default::default(), inputs: Default::default(), seed: None }
+        Recipe {
+            kind: "train".into(),
+            version: 1,
+            params: Default::default(),
+            inputs: Default::default(),
+            seed: None,
+        }
     }
 
     fn input(dir: &Path, images: &[u8], labels: &[u8]) -> Input {
@@ -260,9 +274,11 @@ mod tests {
     fn images_read_in_pieces_are_those_of_the_whole_file() {
         let dir = tempfile::tempdir().unwrap();
         for n in [0, 1, PIECE, 2 * PIECE + 3] {
-            let pixels = (0..n * PIXELS).map(|i| if i % 5 < 3 { 0 } else { (i * i % 251) as u8 }).collect();
+            let pixels =
+                (0..n * PIXELS).map(|i| if i % 5 < 3 { 0 } else { (i * i % 251) as u8 }).collect();
             let examples = Examples { pixels, labels: (0..n).map(|i| (i % 10) as u8).collect() };
-            let (images, labels) = (idx::write_images(&examples.pixels), idx::write_labels(&examples.labels));
+            let (images, labels) =
+                (idx::write_images(&examples.pixels), idx::write_labels(&examples.labels));
             let read = read_labelled(&input(dir.path(), &images, &labels), Split::Train).unwrap();
             assert_eq!(read, Labelled::from(&examples), "{n} images");
         }
@@ -276,13 +292,22 @@ mod tests {
             read_labelled(&input(dir.path(), images, labels), Split::Train).unwrap_err().to_string()
         };
         let [file, others] = [IMAGES[0], IMAGES[1]];
-        assert_eq!(refusal(&images[..9], &labels), format!("`{file}` has 9 bytes but its header specifies 16"));
-        assert_eq!(refusal(&images[..99], &labels), format!("`{file}` has 99 bytes but its header specifies 1584"));
+        assert_eq!(
+            refusal(&images[..9], &labels),
+            format!("`{file}` has 9 bytes but its header specifies 16")
+        );
+        assert_eq!(
+            refusal(&images[..99], &labels),
+            format!("`{file}` has 99 bytes but its header specifies 1584")
+        );
         assert_eq!(
             refusal(&[&images[..], &[0]].concat(), &labels),
             format!("`{file}` has 1585 bytes but its header specifies 1584")
         );
-        assert_eq!(refusal(&labels, &labels), format!("`{file}` starts with `0x0801`, not with `0x0803`"));
+        assert_eq!(
+            refusal(&labels, &labels),
+            format!("`{file}` starts with `0x0801`, not with `0x0803`")
+        );
         assert_eq!(
             refusal(&images, &idx::write_labels(&[1])),
             format!("`{file}` holds 2 images, but `{others}` holds 1 labels")
@@ -294,7 +319,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut net = Mlp::zeros(3);
         net.params_mut().iter_mut().enumerate().for_each(|(i, w)| *w = i as f32 * 0.1);
-        let card = NetCard { hidden: 3, prior: "none".into(), pair: 1, end: "a".into(), aligned: None };
+        let card =
+            NetCard { hidden: 3, prior: "none".into(), pair: 1, end: "a".into(), aligned: None };
         let paths = [dir.path().join("one"), dir.path().join("two")];
         paths.iter().for_each(|path| write_net(path, &net, &card, &recipe()).unwrap());
         assert_eq!(read_net(&paths[0]).unwrap(), (net, card));
@@ -316,7 +342,8 @@ mod tests {
     fn net() -> (Vec<u8>, usize) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("net");
-        let card = NetCard { hidden: 2, prior: "none".into(), pair: 1, end: "a".into(), aligned: None };
+        let card =
+            NetCard { hidden: 2, prior: "none".into(), pair: 1, end: "a".into(), aligned: None };
         write_net(&path, &Mlp::zeros(2), &card, &recipe()).unwrap();
         let bytes = fs::read(&path).unwrap();
         let weights = bytes.len() - 4 * 2 * (INPUTS + CLASSES);

@@ -439,7 +439,7 @@ fn collect(
     work: &Path,
     cx: &Context,
 ) -> Result<()> {
-    let fs::Below { mut files, empty_folders, others } = fs::below(work, &[INPUTS])?;
+    let fs::Tree { mut files, empty_folders, others } = fs::tree(work, &[INPUTS])?;
     files.extend(empty_folders);
     files.retain(|file| !own.contains(file));
     let is_output = |file: &String| declared.iter().any(|output| belongs(file, &output.0));
@@ -470,7 +470,7 @@ fn collect(
         if file.ends_with('/') {
             fs::create_dir_all(&to)?;
         } else {
-            let meta = fs::metadata_if_there(&from)?;
+            let meta = fs::metadata_if_exists(&from)?;
             take(&from, &to, meta.is_some_and(|meta| fs::is_executable(&meta)))?;
         }
     }
@@ -481,7 +481,7 @@ fn collect(
 fn take(from: &Path, to: &Path, executable: bool) -> Result<()> {
     fs::create_dir_all(to.parent().unwrap_or(to))?;
     let mode = 0o644 | if executable { 0o111 } else { 0 };
-    if process::is_subreaper() && fs::move_ours(from, to, mode)? {
+    if process::is_subreaper() && fs::move_owned(from, to, mode)? {
         Ok(())
     } else {
         fs::copy_new(from, to, mode)
