@@ -3,7 +3,7 @@
 use super::args::Common;
 use super::output::json;
 use super::session::{Session, lockfile, usage_error};
-use crate::engine::cache::gc::{Garbage, Roots, Share, shape};
+use crate::engine::cache::gc::{Garbage, KindTotals, Roots, shape};
 use crate::engine::cache::store::Store;
 use crate::engine::record::history;
 use crate::engine::run::status::{Checked, PlanStatus, Status};
@@ -25,7 +25,7 @@ pub(super) fn gc(common: &Common, delete: bool, runs: usize, wait: bool) -> Resu
         false => None,
     };
     let roots = roots(common, &store, runs)?;
-    let garbage = Garbage::of(&store, &roots)?;
+    let garbage = Garbage::find(&store, &roots)?;
     if delete {
         garbage.remove(&store)?;
         store.sweep_all();
@@ -70,7 +70,7 @@ fn roots(common: &Common, store: &Store, runs: usize) -> Result<Roots> {
         let Some(requester) = requester else {
             return Err(unknown_roots(&note, "the file is corrupt", CORRUPT_NOTE));
         };
-        let Some(folder) = store.project_of(&requester) else {
+        let Some(folder) = store.find_project(&requester) else {
             let message = format!("project `{}` not found", requester.folder.display());
             return Err(unknown_roots(&note, &message, LOST_PROJECT));
         };
@@ -177,7 +177,7 @@ fn describe(garbage: &Garbage, deleted: bool) -> String {
     let widths = garbage.kinds.keys().map(String::len).chain([OTHER.len()]);
     let width = widths.max().unwrap_or_default();
     let _ = writeln!(text, "{:<width$} {:>8} {:>8} {:>10}", "kind", "kept", "removed", "size");
-    for (kind, Share { kept, removed, bytes: size }) in &garbage.kinds {
+    for (kind, KindTotals { kept, removed, bytes: size }) in &garbage.kinds {
         let kind = if kind.is_empty() { OTHER } else { kind };
         let _ = writeln!(text, "{kind:<width$} {kept:>8} {removed:>8} {:>10}", bytes(*size));
     }
