@@ -77,7 +77,7 @@ stages:
     let failed = space.exits(1, &["run", "-k"]).stderr;
     for node in ["own", "given"] {
         assert!(
-            failed.contains(&format!("{node}: failed: the command ended with exit code 126")),
+            failed.contains(&format!("{node}: failed: the command exited with code 126")),
             "{failed}"
         );
     }
@@ -222,7 +222,7 @@ fn a_declared_file_cannot_also_be_an_output() {
     );
     space.write("data/a", "");
     insta::assert_snapshot!(space.exits(2, &["run"]).stderr, @r"
-    error: pipeline.yaml:2:3: stage `c`: `data/` is one of its `files` and of its `outputs`
+    error: pipeline.yaml:2:3: stage `c`: `data/` is in both `files` and `outputs`
     hint: write to another file
     ");
 }

@@ -506,7 +506,7 @@ impl Running {
     /// each of which leads its own group.
     pub(crate) fn signal(&self, signal: &str) {
         let run = format!("-{}", self.child.id());
-        // Stop `repro` first, so that it starts no further job while its jobs are listed.
+        // `repro` is stopped first, so that it starts no further job while its jobs are listed.
         let jobs = if signal == "KILL" && send("STOP", &run) {
             children(self.child.id())
         } else {

@@ -229,7 +229,7 @@ fn main() -> Result<()> {
             KINDS,
         );
         fill(&Store::at(&dir.path().join("cache")), &plan.map_err(|f| anyhow::anyhow!("{f}"))?)?;
-        // New files are not indexed until their times have settled; the peak memory is reset.
+        // New files are not indexed until their times are old enough; the peak memory is reset.
         std::thread::sleep(fs::Witness::at(dir.path()).settling().unwrap_or_default());
         fs::write(Path::new("/proc/self/clear_refs"), "5")?;
         let runs: Vec<[f64; 2]> = (0..5).map(|_| unchanged(dir.path())).collect::<Result<_>>()?;

@@ -66,21 +66,21 @@ fn roots(common: &Common, store: &Store, runs: usize) -> Result<Roots> {
     add_pipeline(common, store, &mut roots)?;
     let here = canonical(&common.directory)?;
     let mut seen = BTreeSet::from([(here.clone(), common.pipeline_path()?)]);
-    for (note, requester) in store.pipelines()? {
-        let Some(requester) = requester else {
+    for (note, record) in store.pipelines()? {
+        let Some(record) = record else {
             return Err(unknown_roots(&note, "the file is corrupt", CORRUPT_NOTE));
         };
-        let Some(folder) = store.find_project(&requester) else {
-            let message = format!("project `{}` not found", requester.folder.display());
+        let Some(folder) = store.find_project(&record) else {
+            let message = format!("project `{}` not found", record.folder.display());
             return Err(unknown_roots(&note, &message, LOST_PROJECT));
         };
-        if !seen.insert((folder.clone(), requester.pipeline.clone())) {
+        if !seen.insert((folder.clone(), record.pipeline.clone())) {
             continue;
         }
         // Messages name a pipeline of this project as the user named the project folder.
         let is_here = folder == here;
         let directory = if is_here { common.directory.clone() } else { folder };
-        let pipeline = requester.pipeline;
+        let pipeline = record.pipeline;
         let path = if is_here { pipeline.clone() } else { directory.join(&pipeline) };
         let path = path.display().to_string();
         // An error here must not count as absence: the outputs of the pipeline would be deleted.

@@ -1,4 +1,4 @@
-//! The envelope of small files in the cache: the path of the file and a checksum.
+//! The envelope of small cache files: each file names its own path and carries a checksum.
 //!
 //! ```text
 //! {"checksum":"<BLAKE3 of all that follows its comma>","path":"entries/<key>.json", ...fields}

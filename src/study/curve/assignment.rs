@@ -180,10 +180,10 @@ impl Solver<'_> {
         // order[..done] are final and their rows scanned; order[done..near] are final at the least
         // distance.
         let (mut done, mut near, mut least) = (0, 0, 0.0);
-        let mut settled = 0;
+        let mut finished = 0;
         let end = 'search: loop {
             if done == near {
-                settled = done;
+                finished = done;
                 least = f64::INFINITY;
                 for k in done..self.n {
                     let j = order[k];
@@ -204,8 +204,8 @@ impl Solver<'_> {
             let i = self.rows[through];
             let row = self.row(i);
             let base = row[through] - self.v[through] - least;
-            let unsettled = near..self.n;
-            for k in unsettled {
+            let rest = near..self.n;
+            for k in rest {
                 let j = order[k];
                 let reached = row[j] - self.v[j] - base;
                 if reached < distance[j] {
@@ -224,7 +224,7 @@ impl Solver<'_> {
                 }
             }
         };
-        for &j in &order[..settled] {
+        for &j in &order[..finished] {
             self.v[j] += distance[j] - least;
         }
         let mut j = end;

@@ -13,9 +13,6 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The prior distribution of the parameters.
-///
-/// Priors are ordered by kind and, within a kind, from the least informative to the most: the order
-/// of tables and figures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Prior {
@@ -160,6 +157,8 @@ impl PartialOrd for Prior {
     }
 }
 
+/// By kind and, within a kind, from the least informative to the most: the order of tables and
+/// figures.
 impl Ord for Prior {
     fn cmp(&self, other: &Prior) -> Ordering {
         // Parameters are finite, so no two of them are incomparable.
