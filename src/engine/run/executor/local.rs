@@ -241,7 +241,7 @@ impl Local {
     /// Gives the job to a worker: an idle one, or a new one.
     fn begin(&mut self, job: &Job) -> Result<Worker> {
         let workers = self.workers.clone();
-        // Locked until the worker is in the table, so that nobody who ends all workers misses it.
+        // Locked until the worker is in the table, so that a kill of all workers does not miss it.
         let mut table = workers.lock();
         let worker = loop {
             let idle = if job.shares_process { table.idle.pop() } else { None };
