@@ -1,4 +1,4 @@
-//! `repro`: see the library's documentation for the map.
+//! The `repro` program. The library crate has its documentation.
 
 use std::process::ExitCode;
 

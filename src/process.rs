@@ -1,10 +1,9 @@
-//! The processes below this one: found, signalled, ended and waited for; and the signals to heed.
+//! Finds, signals, kills and awaits the descendants of this process.
 //!
-//! On Linux a process can be made a *subreaper*: a process below it whose own parent has ended
-//! becomes its child. Then everything that it has started, and all that has started in turn, stays
-//! below it and can be found in `/proc`, whatever session or process group it has moved to. On other
-//! systems only the process group of a child can be ended as a whole; a program that leaves its group
-//! escapes.
+//! On Linux a process can be a *subreaper*: a descendant whose parent has ended becomes its child.
+//! Then all descendants can be found in `/proc`, even if they have moved to another session or
+//! process group. On other systems only the process group of a child can be killed as a whole; a
+//! program that leaves its group escapes.
 //!
 //! Knows nothing of stages, jobs or caches.
 
@@ -22,38 +21,38 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use wait4::Wait4 as _;
 
-/// The signals that ask a process to end.
-pub const REQUESTS: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
+/// The signals by which a process is asked to end.
+pub const TERMINATION_SIGNALS: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 
-/// How long processes that have been killed may take to be gone.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long killed processes may take to disappear.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long to wait before looking for processes again.
+/// How long to wait before looking at the processes again.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// The program was asked to end before it had ended.
+/// A signal asked the program to end before it had ended.
 #[derive(Debug, thiserror::Error)]
-#[error("it was asked to end")]
-pub struct Stopped;
+#[error("it was terminated")]
+pub struct Terminated;
 
-/// Those of `signals` that were not ignored when this process was started: `nohup`, or a script that
-/// starts a job in the background, has others ignored, and they stay so.
-pub fn heeded(signals: &[i32]) -> Vec<i32> {
+/// Those of `signals` that this process does not ignore. `nohup`, and a script that starts a job in
+/// the background, let it ignore some, and these stay ignored.
+pub fn not_ignored(signals: &[i32]) -> Vec<i32> {
     let ignored = ignored();
     signals.iter().copied().filter(|signal| ignored & (1 << (signal - 1)) == 0).collect()
 }
 
-/// The signals that this process ignores, a bit each; none where the system does not tell.
+/// The signals that this process ignores, as a bit mask; none where there is no `/proc`.
 fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
 }
 
-/// Makes this process the subreaper of those below it, unless it has children already: a shell that
-/// has replaced itself by this program may have left it some, and theirs are not ours to end.
-pub fn adopt() {
-    heed_children();
+/// Makes this process a subreaper, unless it has children already: a shell that has replaced itself
+/// with this program may have left some, and their descendants must not be killed.
+pub fn become_subreaper() {
+    watch_children();
     let children =
         waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT);
     if matches!(children, Err(Errno::CHILD)) {
@@ -62,26 +61,26 @@ pub fn adopt() {
     }
 }
 
-/// Where the end of children is ignored, the system buries them and nobody learns how they ended.
-fn heed_children() {
-    if heeded(&[SIGCHLD]).is_empty() {
+/// Makes the exit status of children available: if SIGCHLD is ignored, the system discards it.
+fn watch_children() {
+    if not_ignored(&[SIGCHLD]).is_empty() {
         let _ = signal_hook::flag::register(SIGCHLD, Arc::default());
     }
 }
 
-/// Whether all that this process starts stays below it.
+/// Whether all descendants of this process remain descendants when their parents end.
 #[cfg(target_os = "linux")]
-pub fn adopts() -> bool {
+pub fn is_subreaper() -> bool {
     matches!(rustix::process::child_subreaper(), Ok(Some(_)))
 }
 
-/// Whether all that this process starts stays below it.
+/// Whether all descendants of this process remain descendants when their parents end.
 #[cfg(not(target_os = "linux"))]
-pub fn adopts() -> bool {
+pub fn is_subreaper() -> bool {
     false
 }
 
-/// A process that has not been waited for.
+/// A process, running or not waited for.
 struct Process {
     pid: Pid,
     parent: i32,
@@ -102,15 +101,15 @@ fn processes() -> Vec<Process> {
 
 /// Reads a process's `stat`.
 fn parse(pid: Pid, stat: &str) -> Option<Process> {
-    // The program's name, in brackets, may hold anything.
+    // The program's name, in brackets, may contain anything.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let (state, parent) = (fields.next()?, fields.next()?.parse().ok()?);
     let threads = fields.nth(15)?.parse::<u64>().ok()?;
     Some(Process { pid, parent, ended: matches!(state, "Z" | "X") && threads <= 1 })
 }
 
-/// The processes below `roots` that have not ended.
-fn below(roots: &[Pid]) -> Vec<Pid> {
+/// The descendants of `roots` that have not ended.
+fn descendants(roots: &[Pid]) -> Vec<Pid> {
     let processes = processes();
     let mut found: Vec<Pid> = Vec::new();
     let mut open = roots.to_vec();
@@ -125,30 +124,30 @@ fn below(roots: &[Pid]) -> Vec<Pid> {
     found
 }
 
-/// Asks a process that begins a group of its own to end, with all that it has started. On Linux it
-/// passes that on itself ([`run`]).
-pub fn request_end(leader: Pid) {
-    let told = if cfg!(target_os = "linux") {
+/// Asks the leader of a process group to end, with all its descendants. On Linux the leader
+/// forwards the signal itself (see [`run`]).
+pub fn terminate(leader: Pid) {
+    let signalled = if cfg!(target_os = "linux") {
         Err(Errno::SRCH)
     } else {
         kill_process_group(leader, Signal::TERM)
     };
-    if told.is_err() {
-        // A process that has just ended by itself cannot be asked, and need not be.
+    if signalled.is_err() {
+        // Fails if the process has just ended.
         let _ = kill_process(leader, Signal::TERM);
     }
 }
 
-/// Ends `leaders`, and whatever is below them. Each is to be a subreaper: it goes last, so that
-/// nothing can slip away from below it.
-pub fn end_trees(leaders: &[Pid]) {
-    let until = Instant::now() + PATIENCE;
+/// Kills `leaders` and all their descendants. Each leader should be a subreaper: it is killed last,
+/// so that no descendant escapes.
+pub fn kill_trees(leaders: &[Pid]) {
+    let until = Instant::now() + KILL_TIMEOUT;
     loop {
-        let below = below(leaders);
-        if below.is_empty() || Instant::now() >= until {
+        let found = descendants(leaders);
+        if found.is_empty() || Instant::now() >= until {
             break;
         }
-        below.into_iter().for_each(kill);
+        found.into_iter().for_each(kill);
         std::thread::sleep(PAUSE);
     }
     for &leader in leaders {
@@ -161,11 +160,11 @@ fn kill(pid: Pid) {
     let _ = kill_process(pid, Signal::KILL);
 }
 
-/// Ends the children of this process other than `known`, and all below them: if it is a subreaper,
-/// they were started by one that was killed.
-pub fn end_orphans(known: &[Pid]) {
-    let (this, until) = (getpid().as_raw_nonzero().get(), Instant::now() + PATIENCE);
-    while adopts() && Instant::now() < until {
+/// Kills the children of this process other than `known`, and their descendants. If this process is
+/// a subreaper, they are what a killed child has left.
+pub fn kill_orphans(known: &[Pid]) {
+    let (this, until) = (getpid().as_raw_nonzero().get(), Instant::now() + KILL_TIMEOUT);
+    while is_subreaper() && Instant::now() < until {
         let processes = processes().into_iter().filter(|process| process.parent == this);
         let orphans: Vec<Pid> =
             processes.map(|process| process.pid).filter(|pid| !known.contains(pid)).collect();
@@ -180,12 +179,12 @@ pub fn end_orphans(known: &[Pid]) {
     }
 }
 
-/// Starts a thread. Under a limit of the system that may fail, and is no reason to panic.
+/// Starts a thread. A limit of the system is an error, not a panic.
 pub fn start_thread(work: impl FnOnce() + Send + 'static) -> Result<()> {
     std::thread::Builder::new().spawn(work).map(drop).context("cannot start a thread")
 }
 
-/// Fails if so many threads cannot be started: for what would panic then.
+/// Fails if so many threads cannot be started, for code that would panic.
 pub fn check_threads(threads: usize) -> Result<()> {
     let gate = RwLock::new(());
     std::thread::scope(|scope| {
@@ -199,67 +198,69 @@ pub fn check_threads(threads: usize) -> Result<()> {
     .with_context(|| format!("cannot start {threads} threads"))
 }
 
-/// What would help if the system has refused something for a limit of its own.
-pub fn exhausted(error: &anyhow::Error) -> Option<&'static str> {
+/// The hint for an error that is due to a limit of the system.
+pub fn limit_hint(error: &anyhow::Error) -> Option<&'static str> {
     let system = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>())?;
     let errno = match system.kind() {
         std::io::ErrorKind::OutOfMemory => Errno::NOMEM,
         _ => Errno::from_raw_os_error(system.raw_os_error()?),
     };
     match errno {
-        Errno::MFILE => Some("`ulimit -n` is how many files a process may have open; raise it"),
-        Errno::NFILE => Some("all processes together have as many files open as the system allows"),
-        Errno::AGAIN => Some(
-            "`ulimit -u` (processes and threads) or `ulimit -v` (memory) allows no more; raise it",
-        ),
-        Errno::NOMEM => Some("there is no memory left, or no more than `ulimit -v` allows"),
+        Errno::MFILE => Some("raise the limit of open files of a process, `ulimit -n`"),
+        Errno::NFILE => {
+            Some("all processes together have reached the system's limit of open files")
+        }
+        Errno::AGAIN => {
+            Some("raise the limit of processes and threads, `ulimit -u`, or of memory, `ulimit -v`")
+        }
+        Errno::NOMEM => Some("free memory, or raise its limit, `ulimit -v`"),
         _ => None,
     }
 }
 
-/// Runs a program, the only one that this process has started, until it and all below it have
-/// ended. What it leaves behind is killed. A signal that asks this process to end is passed on to all
-/// of them; then the error is [`Stopped`], however the program ends.
+/// Runs a program, the only child of this process, until it has ended, and kills the descendants
+/// that it leaves. A signal that asks this process to end is forwarded to all of them; then the
+/// error is [`Terminated`], whatever the exit status of the program.
 pub fn run(command: &mut Command, name: &str) -> Result<ExitStatus> {
-    adopt();
-    let stopped = pass_requests_on()?;
+    become_subreaper();
+    let terminated = forward_signals()?;
     let mut child = command.spawn().with_context(|| format!("cannot start `{name}`"))?;
-    if stopped.load(Ordering::Relaxed) {
-        // The request came too early to reach the program.
+    if terminated.load(Ordering::Relaxed) {
+        // The signal came too early to reach the program.
         kill(Pid::from_child(&child));
     }
     let status = wait_for(&mut child).with_context(|| format!("cannot wait for `{name}`"))?;
-    if adopts() {
-        end_children()?;
+    if is_subreaper() {
+        kill_children()?;
     }
-    if stopped.load(Ordering::Relaxed) {
-        bail!(Stopped);
+    if terminated.load(Ordering::Relaxed) {
+        bail!(Terminated);
     }
     Ok(status)
 }
 
-/// From the first call on, passes every request to end on to all processes below this one; gives
-/// whether there was any. Programs are started with none of these signals ignored.
-fn pass_requests_on() -> Result<Arc<AtomicBool>> {
-    static PASSED_ON: Mutex<Option<Arc<AtomicBool>>> = Mutex::new(None);
-    let mut passed_on = PASSED_ON.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(stopped) = &*passed_on {
-        return Ok(Arc::clone(stopped));
+/// From the first call on, forwards [`TERMINATION_SIGNALS`] to all descendants. Returns a flag that
+/// the first one sets. Programs are started with none of these signals ignored.
+fn forward_signals() -> Result<Arc<AtomicBool>> {
+    static FORWARDED: Mutex<Option<Arc<AtomicBool>>> = Mutex::new(None);
+    let mut forwarded = FORWARDED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(terminated) = &*forwarded {
+        return Ok(Arc::clone(terminated));
     }
-    let mut signals = Signals::new(REQUESTS).context("cannot listen for signals")?;
-    let stopped = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stopped);
+    let mut signals = Signals::new(TERMINATION_SIGNALS).context("cannot listen for signals")?;
+    let terminated = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&terminated);
     start_thread(move || {
         for signal in signals.forever() {
             flag.store(true, Ordering::Relaxed);
             let signal = Signal::from_named_raw(signal).unwrap_or(Signal::TERM);
-            below(&[getpid()]).into_iter().for_each(|pid| _ = kill_process(pid, signal));
+            descendants(&[getpid()]).into_iter().for_each(|pid| _ = kill_process(pid, signal));
         }
     })?;
-    Ok(Arc::clone(passed_on.insert(stopped)))
+    Ok(Arc::clone(forwarded.insert(terminated)))
 }
 
-/// Waits for a child, and buries the orphans that end before it.
+/// Waits for a child, and for orphans that end before it.
 fn wait_for(child: &mut Child) -> std::io::Result<ExitStatus> {
     let pid = Pid::from_child(child);
     let ended =
@@ -272,7 +273,7 @@ fn wait_for(child: &mut Child) -> std::io::Result<ExitStatus> {
                 return Ok(used.status);
             }
             Ok(_) => {
-                bury_orphans(pid);
+                reap_orphans(pid);
                 std::thread::sleep(PAUSE);
             }
             Err(Errno::INTR) => {}
@@ -281,8 +282,8 @@ fn wait_for(child: &mut Child) -> std::io::Result<ExitStatus> {
     }
 }
 
-/// Buries the children of this process that have ended, but for `child`.
-fn bury_orphans(child: Pid) {
+/// Waits for the children of this process that have ended, but for `child`.
+fn reap_orphans(child: Pid) {
     let this = getpid().as_raw_nonzero().get();
     let is_orphan =
         |process: &Process| process.parent == this && process.ended && process.pid != child;
@@ -292,41 +293,41 @@ fn bury_orphans(child: Pid) {
         .for_each(|orphan| _ = waitpid(Some(orphan.pid), WaitOptions::NOHANG));
 }
 
-/// The most that one of the programs that [`run`] has waited for had in memory at once, since that was
-/// last asked.
+/// The largest peak memory of the programs that [`run`] has awaited since the last call of
+/// [`peak_memory`].
 static PEAK: AtomicU64 = AtomicU64::new(0);
 
-/// Peak resident memory, in bytes: that of the largest process among this one, the programs that it
-/// has run since the last call, and all processes that they have waited for. Not their sum, which no
-/// system keeps; without what the programs left behind.
+/// Peak resident memory, in bytes: of this process, or of the largest process among the programs
+/// that [`run`] has awaited since the last call and those that these have awaited. No system keeps
+/// the peak of their sum.
 pub fn peak_memory() -> Option<u64> {
     let programs = PEAK.swap(0, Ordering::Relaxed);
     resident(getpid()).max((programs > 0).then_some(programs))
 }
 
-/// Peak resident memory of a process, where the system tells (Linux: `VmHWM`).
+/// Peak resident memory of a process, where there is `/proc` (`VmHWM`).
 fn resident(pid: Pid) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
 }
 
-/// Ends and buries whatever is below this process.
-fn end_children() -> Result<()> {
-    let until = Instant::now() + PATIENCE;
+/// Kills all descendants of this process and waits for its children.
+fn kill_children() -> Result<()> {
+    let until = Instant::now() + KILL_TIMEOUT;
     loop {
         match wait(WaitOptions::NOHANG) {
             Ok(Some(_)) | Err(Errno::INTR) => continue,
             Ok(None) => {}
-            // There is none left.
+            // There are no children.
             Err(_) => return Ok(()),
         }
-        let below = below(&[getpid()]);
+        let left = descendants(&[getpid()]);
         if Instant::now() >= until {
-            let left = below.first().map_or_else(String::new, |pid| format!(" {pid}"));
-            bail!("the process{left} that the program left behind cannot be ended");
+            let pid = left.first().map_or_else(String::new, |pid| format!(" {pid}"));
+            bail!("cannot kill the process{pid} that the program left");
         }
-        below.into_iter().for_each(kill);
+        left.into_iter().for_each(kill);
         std::thread::sleep(PAUSE);
     }
 }
@@ -336,7 +337,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_read_whatever_its_program_is_called() {
+    fn the_stat_of_a_process_is_parsed_whatever_the_name_of_its_program() {
         let pid = Pid::from_raw(7).unwrap();
         for (name, state, threads, ended) in [
             ("sh", "S", 1, false),
@@ -353,36 +354,35 @@ mod tests {
     }
 
     #[test]
-    fn what_the_system_refuses_for_a_limit_is_named() {
+    fn an_error_due_to_a_system_limit_has_a_hint_with_the_limit() {
         for (errno, name) in [
             (Errno::MFILE, "`ulimit -n`"),
             (Errno::AGAIN, "`ulimit -u`"),
             (Errno::NOMEM, "`ulimit -v`"),
         ] {
-            let refused = std::io::Error::from(errno);
-            assert!(
-                exhausted(&anyhow::Error::new(refused).context("cannot")).unwrap().contains(name)
-            );
+            let error = std::io::Error::from(errno);
+            let hint = limit_hint(&anyhow::Error::new(error).context("cannot start")).unwrap();
+            assert!(hint.contains(name), "{hint}");
         }
-        assert_eq!(exhausted(&std::io::Error::from(Errno::NOENT).into()), None);
+        assert_eq!(limit_hint(&std::io::Error::from(Errno::NOENT).into()), None);
     }
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn a_process_with_all_below_it_is_found_and_ended() {
+    fn a_process_is_killed_with_all_its_descendants() {
         let script = "sleep 1000 & setsid sleep 1000 & wait";
         let mut child = Command::new("sh").args(["-c", script]).spawn().unwrap();
         let root = Pid::from_child(&child);
         let until = Instant::now() + Duration::from_secs(30);
-        while below(&[root]).len() < 2 {
-            assert!(Instant::now() < until, "both are started");
+        while descendants(&[root]).len() < 2 {
+            assert!(Instant::now() < until, "both children start");
             std::thread::sleep(PAUSE);
         }
-        let found = below(&[root]);
-        end_trees(&[root]);
+        let found = descendants(&[root]);
+        kill_trees(&[root]);
         child.wait().unwrap();
         while processes().iter().any(|process| found.contains(&process.pid) && !process.ended) {
-            assert!(Instant::now() < until, "both end");
+            assert!(Instant::now() < until, "both children end");
             std::thread::sleep(PAUSE);
         }
     }

@@ -58,9 +58,9 @@ fn a_priors_variance_reruns_the_nets_with_that_prior_and_what_hangs_on_them_as_p
         plan.iter().filter(|n| n["state"] == state).map(name).collect()
     };
     let changed = containing(&space.nodes(), &["normal-0.005"]);
-    assert_eq!(in_state("run"), containing(&changed, &["nets@"]));
-    assert_eq!(in_state("run").len(), 4);
-    assert_eq!(in_state("depends"), &and_gatherers(changed.clone()) - &in_state("run"));
+    assert_eq!(in_state("stale"), containing(&changed, &["nets@"]));
+    assert_eq!(in_state("stale").len(), 4);
+    assert_eq!(in_state("maybe-stale"), &and_gatherers(changed.clone()) - &in_state("stale"));
     for node in plan.iter().filter(|n| n["state"] != "cached") {
         let why = space.ok(&["why", &name(node)]).stdout;
         assert!(why.contains("param prior.normal.variance 0.01 -> 0.005"), "{why}");
@@ -402,7 +402,7 @@ fn is_noticed(folder: &str, two: [&str; 2], harm: impl Fn(&Path, &Path)) {
             let named = |file: &Path| refused.contains(file.file_stem().unwrap().to_str().unwrap());
             assert!(files.iter().any(|file| named(file)), "{refused}");
             assert!(
-                refused.contains("hint: what was bad is out of the way; `repro run` makes anew"),
+                refused.contains("hint: damaged files were moved to quarantine; run `repro run`"),
                 "{refused}"
             );
         }

@@ -39,7 +39,7 @@ fn on_a_full_disk_a_run_names_the_path_and_publishes_nothing_by_halves_and_the_n
     };
     assert_eq!(
         told,
-        "ended with 1\n1 objects, 1 entries, 3 recipes: all sound\ncache/v2/leases:\nburial\n\ncache/v2/tmp:\nenlarged\n"
+        "ended with 1\n1 objects, 1 entries, 3 recipes: no damage found\ncache/v2/leases:\nburial\n\ncache/v2/tmp:\nenlarged\n"
     );
     let (first, second) =
         output.stderr.split_once("3 nodes: 0 cached, 1 ran, 2 failed, 0 skipped").unwrap();
@@ -54,7 +54,7 @@ fn on_a_full_disk_a_run_names_the_path_and_publishes_nothing_by_halves_and_the_n
         "{images}"
     );
     assert!(
-        program.contains("program: failed: the command ended with exit code 1; the disk of `"),
+        program.contains("program: failed: the command exited with code 1; the disk of `"),
         "{program}"
     );
     assert!(program.contains("/cache/v2/tmp/") && program.ends_with("` is full"), "{program}");

@@ -1,4 +1,4 @@
-//! Looking before, after and without running: plan, why, show, export, graph, events, targets, quiet.
+//! Commands that do not run jobs (plan, why, show, export, graph), targets, and the output of run.
 
 use crate::space::{SMALL, Space, containing, flip_byte, name, nothing, set};
 use serde_json::Value as Json;
@@ -10,7 +10,7 @@ fn small() -> Space {
     Space::with(SMALL)
 }
 
-/// Everything in a folder, with its bytes.
+/// Every file of the project, with its bytes.
 fn snapshot_of(space: &Space) -> Vec<(PathBuf, Vec<u8>)> {
     fn walk(folder: PathBuf, found: &mut Vec<(PathBuf, Vec<u8>)>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -29,54 +29,52 @@ fn snapshot_of(space: &Space) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 #[test]
-fn a_plan_before_the_first_run_reads_well() {
+fn a_plan_before_the_first_run() {
     insta::assert_snapshot!(small().ok(&["plan"]).stdout);
 }
 
 #[test]
-fn a_plan_after_a_change_reads_well() {
+fn a_plan_after_a_change() {
     let space = small();
     space.ok(&["run"]);
     let plan = space.ok(&["plan", "-S", "nets.prior=[none, {dropout: 0.25}]"]).stdout;
-    let (plan, estimate) = plan.split_once("\nabout ").expect("nets like these have run");
-    assert!(
-        estimate.ends_with("s of jobs one after the other, told from what was most like them\n"),
-        "{estimate}"
-    );
+    let (plan, estimate) =
+        plan.split_once("\nestimated total job time: ").expect("similar nets ran");
+    assert!(estimate.ends_with("s\n"), "{estimate}");
     insta::assert_snapshot!(plan);
 }
 
 #[test]
-fn a_plan_of_what_is_up_to_date_says_so() {
+fn a_plan_with_nothing_to_do_says_so() {
     let space = small();
     space.ok(&["run"]);
-    let said = space.ok(&["plan"]).stdout;
-    assert!(said.contains("everything is up to date"), "{said}");
+    let stdout = space.ok(&["plan"]).stdout;
+    assert!(stdout.contains("everything is up to date"), "{stdout}");
 }
 
 #[test]
-fn a_plan_in_json_has_every_field_of_its_schema() {
+fn a_plan_in_json_has_these_fields() {
     let space = small();
     space.ok(&["run"]);
     let text = space.ok(&["plan", "--json", "-S", "nets.epochs=2"]).stdout;
     let plan: Json = serde_json::from_str(&text).unwrap();
     let fields = |value: &Json| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
     assert_eq!(fields(&plan), set(["schema", "profile", "overrides", "nodes", "estimate"]));
-    assert_eq!((&plan["schema"], &plan["profile"]), (&1.into(), &"once".into()));
+    assert_eq!((&plan["schema"], &plan["profile"]), (&2.into(), &"once".into()));
     assert_eq!(plan["overrides"], serde_json::json!(["nets.epochs=2"]));
     for node in plan["nodes"].as_array().unwrap() {
         assert_eq!(
             fields(node),
-            set(["node", "stage", "kind", "state", "reasons", "key", "fell_back"])
+            set(["node", "stage", "kind", "state", "reasons", "key", "fallback_cause"])
         );
         let (state, reasons) =
             (node["state"].as_str().unwrap(), node["reasons"].as_array().unwrap());
-        assert!(["cached", "run", "depends"].contains(&state));
+        assert!(["cached", "stale", "maybe-stale"].contains(&state));
         assert_eq!(reasons.is_empty(), state == "cached", "{node}");
         assert_eq!(
             node["key"].is_null(),
-            state == "depends",
-            "what depends has no key yet: {node}"
+            state == "maybe-stale",
+            "a node whose inputs may change has no key: {node}"
         );
     }
     let net = plan["nodes"].as_array().unwrap().iter().find(|n| n["kind"] == "train").unwrap();
@@ -86,7 +84,7 @@ fn a_plan_in_json_has_every_field_of_its_schema() {
 }
 
 #[test]
-fn plan_and_run_name_the_same_nodes() {
+fn plan_lists_the_nodes_that_run_runs() {
     let space = small();
     assert_eq!(space.pending(&[]), space.ok(&["run", "--json"]).ran());
     let change = ["-S", "nets.prior=[none, {dropout: 0.25}]"];
@@ -104,10 +102,10 @@ fn plan_and_run_name_the_same_nodes() {
 }
 
 #[test]
-fn check_exits_with_3_while_anything_is_pending_and_with_0_after() {
+fn check_exits_with_3_until_all_nodes_are_up_to_date() {
     let space = small();
     let pending = space.exits(3, &["plan", "--check"]);
-    assert!(pending.stdout.contains("nets"), "the plan is there all the same");
+    assert!(pending.stdout.contains("nets"), "the plan is printed too");
     assert!(pending.stderr.contains("8 nodes not up to date"), "{}", pending.stderr);
     space.ok(&["run"]);
     space.ok(&["plan", "--check"]);
@@ -116,10 +114,10 @@ fn check_exits_with_3_while_anything_is_pending_and_with_0_after() {
 }
 
 #[test]
-fn looking_writes_nothing() {
+fn read_only_commands_write_nothing() {
     let fresh = small();
     let before = snapshot_of(&fresh);
-    for look in [
+    for command in [
         &["plan"][..],
         &["run", "-n"],
         &["why", "nets"],
@@ -127,13 +125,13 @@ fn looking_writes_nothing() {
         &["graph"],
         &["verify"],
     ] {
-        fresh.ok(look);
-        assert_eq!(snapshot_of(&fresh).len(), before.len(), "{look:?}");
+        fresh.ok(command);
+        assert_eq!(snapshot_of(&fresh).len(), before.len(), "{command:?}");
     }
     let space = small();
     space.ok(&["run"]);
     let before = snapshot_of(&space);
-    for look in [
+    for command in [
         &["plan"][..],
         &["run", "-n"],
         &["run", "-n", "-f"],
@@ -141,13 +139,13 @@ fn looking_writes_nothing() {
         &["show", "nets"],
         &["verify"],
     ] {
-        space.ok(look);
-        assert!(snapshot_of(&space) == before, "{look:?} wrote something");
+        space.ok(command);
+        assert!(snapshot_of(&space) == before, "{command:?} wrote something");
     }
 }
 
 #[test]
-fn a_dry_run_says_what_plan_says() {
+fn a_dry_run_prints_the_plan() {
     let space = small();
     assert_eq!(space.ok(&["run", "-n"]).stdout, space.ok(&["plan"]).stdout);
     assert_eq!(
@@ -157,62 +155,60 @@ fn a_dry_run_says_what_plan_says() {
 }
 
 #[test]
-fn why_tells_the_change_or_that_there_is_none() {
+fn why_names_the_change_or_the_run_that_computed_the_node() {
     let space = small();
     let why = |arguments: &[&str]| space.ok(&[&["why"], arguments].concat()).stdout;
     insta::assert_snapshot!(why(&["nets@prior=none,end=a"]), @r"
-    nets@prior=none,end=a: will run, unless what is upstream comes out equal
+    nets@prior=none,end=a: maybe-stale, runs if an upstream output changes
       depends on data (first time)
     ");
     space.ok(&["run"]);
     let fresh = why(&["tables"]);
     let run = space.files("runs").into_iter().next().unwrap();
-    let (since, by) =
-        fresh.strip_prefix("tables: up to date since ").unwrap().split_once(": ").unwrap();
-    assert!(since.ends_with('Z') && since.len() == "2026-11-28T07:00:00Z".len(), "{fresh}");
-    assert!(
-        by.starts_with(&format!("run {} computed ", run.file_stem().unwrap().to_str().unwrap())),
-        "{fresh}"
-    );
+    let (time, by) =
+        fresh.strip_prefix("tables: cached, computed at ").unwrap().split_once(' ').unwrap();
+    assert!(time.ends_with('Z') && time.len() == "2026-11-28T07:00:00Z".len(), "{fresh}");
+    let id = run.file_stem().unwrap().to_str().unwrap();
+    assert!(by.starts_with(&format!("by run {id} on ")), "{fresh}");
     insta::assert_snapshot!(why(&["nets@prior=none,end=a", "--profile", "twice"]), @r"
-    nets@prior=none,end=a: will run
+    nets@prior=none,end=a: stale
       param epochs 1 -> 2
     ");
     insta::assert_snapshot!(why(&["tables", "--profile", "twice"]), @r"
-    tables: will run, unless what is upstream comes out equal
+    tables: maybe-stale, runs if an upstream output changes
       depends on nets@prior=none,end=a and 3 more (param epochs 1 -> 2)
     ");
     insta::assert_snapshot!(why(&["data", "-S", "seed=1"]), @r"
-    data: will run
+    data: stale
       seed 0 -> 1
     ");
     flip_byte(&space.object(&space.digests()["data"]["data.json"]));
     insta::assert_snapshot!(why(&["data"]), @r"
-    data: will run
+    data: stale
       output `data.json` was changed on disk
     ");
 }
 
 #[test]
-fn a_node_is_explained_by_what_it_was_under_the_same_profile() {
+fn why_compares_with_the_last_run_of_the_same_profile() {
     let space = small();
     space.ok(&["run"]);
     space.ok(&["run", "--profile", "twice"]);
     let why = space.ok(&["why", "nets@prior=none,end=a", "-S", "nets.epochs=3"]).stdout;
-    assert_eq!(why, "nets@prior=none,end=a: will run\n  param epochs 1 -> 3\n");
+    assert_eq!(why, "nets@prior=none,end=a: stale\n  param epochs 1 -> 3\n");
     let why = space
         .ok(&["why", "nets@prior=none,end=a", "--profile", "twice", "-S", "nets.epochs=3"])
         .stdout;
-    assert_eq!(why, "nets@prior=none,end=a: will run\n  param epochs 2 -> 3\n");
+    assert_eq!(why, "nets@prior=none,end=a: stale\n  param epochs 2 -> 3\n");
 }
 
 #[test]
-fn show_tells_recipe_key_outputs_and_provenance() {
+fn show_prints_recipe_key_outputs_and_provenance() {
     let space = small();
     let before = space.ok(&["show", "data"]).stdout;
-    assert!(before.contains("no answer in the cache yet"), "{before}");
+    assert!(before.contains("not computed yet"), "{before}");
     let unknown = space.ok(&["show", "tables"]).stdout;
-    assert!(unknown.contains("has no key yet"), "{unknown}");
+    assert!(unknown.contains("no key yet"), "{unknown}");
     space.ok(&["run"]);
     let text = space.ok(&["show", "nets@prior=dropout-0.5,end=b"]).stdout;
     for part in [
@@ -221,8 +217,8 @@ fn show_tells_recipe_key_outputs_and_provenance() {
         "seed     0 with label hidden=3,pair=1,end=b",
         "input    data/train-images-idx3-ubyte ",
         "output   net.safetensors ",
-        "took     ",
-        "peak memory ",
+        "time     ",
+        "memory   ",
         "program  ",
         "param    optimizer = ",
         " (default)",
@@ -231,7 +227,7 @@ fn show_tells_recipe_key_outputs_and_provenance() {
         assert!(text.contains(part), "`{part}` in:\n{text}");
     }
     let json: Json = serde_json::from_str(&space.ok(&["show", "nets", "--json"]).stdout).unwrap();
-    assert_eq!(json["schema"], 1);
+    assert_eq!(json["schema"], 2);
     let json = &json["nodes"];
     assert_eq!(json.as_array().unwrap().len(), 4);
     let digests = space.digests();
@@ -247,7 +243,7 @@ fn show_tells_recipe_key_outputs_and_provenance() {
 }
 
 #[test]
-fn export_copies_the_very_bytes() {
+fn export_copies_the_outputs() {
     let space = small();
     space.ok(&["run"]);
     let digests = space.digests();
@@ -257,21 +253,24 @@ fn export_copies_the_very_bytes() {
             assert!(exported == fs::read(space.object(digest)).unwrap(), "{node} {file}");
         }
     };
-    let said = space.ok(&["export", "tables", "one/deep"]).stdout;
-    assert_eq!(said.lines().count(), digests["tables"].len());
-    assert!(said.lines().all(|path| space.join(path).is_file()), "stdout lists the files: {said}");
+    let stdout = space.ok(&["export", "tables", "one/deep"]).stdout;
+    assert_eq!(stdout.lines().count(), digests["tables"].len());
+    assert!(
+        stdout.lines().all(|path| space.join(path).is_file()),
+        "stdout lists the files: {stdout}"
+    );
     equal("tables", "one/deep");
     space.ok(&["export", "nets", "many"]);
     for node in containing(&space.nodes(), &["nets@"]) {
         equal(&node, &format!("many/{node}"));
     }
-    // Copies are the user's own.
+    // The user may edit the copies.
     space.write("one/deep/summary.csv", "mine");
     space.ok(&["verify"]);
 }
 
 #[test]
-fn export_onto_a_link_replaces_the_link_and_onto_a_folder_names_it() {
+fn export_replaces_a_link_and_refuses_a_folder() {
     let space = Space::run_tiny();
     space.write("theirs", "not yours").write("out/else", "");
     for target in ["theirs", "nowhere", "out"].map(|target| space.join(target)) {
@@ -299,17 +298,16 @@ fn export_onto_a_link_replaces_the_link_and_onto_a_folder_names_it() {
 }
 
 #[test]
-fn export_of_what_is_not_up_to_date_is_refused_with_the_command_to_type() {
+fn export_of_a_stale_node_is_refused_with_the_command_to_run() {
     let refused = small().exits(2, &["export", "nets", "folder"]).stderr;
     assert!(
-        refused.contains("is not up to date")
-            && refused.contains("hint: `repro run nets` makes it"),
+        refused.contains("more are not up to date\nhint: run `repro run nets` first"),
         "{refused}"
     );
 }
 
 #[test]
-fn the_graph_in_mermaid_and_dot_shows_stages_and_arrows() {
+fn the_graph_in_mermaid_and_dot_has_stages_and_edges() {
     let space = small();
     insta::assert_snapshot!("mermaid", space.ok(&["graph"]).stdout);
     insta::assert_snapshot!("dot", space.ok(&["graph", "--format", "dot"]).stdout);
@@ -319,7 +317,7 @@ fn the_graph_in_mermaid_and_dot_shows_stages_and_arrows() {
 }
 
 #[test]
-fn the_graph_as_a_picture_is_well_formed_and_coloured_by_state() {
+fn the_graph_in_svg_is_well_formed_and_coloured_by_state() {
     let space = small();
     space.ok(&["run", "nets@prior=none"]);
     let states = |arguments: &[&str]| {
@@ -331,18 +329,22 @@ fn the_graph_as_a_picture_is_well_formed_and_coloured_by_state() {
         let count = |colour: &str| colours.iter().filter(|fill| *fill == colour).count();
         [count("#e3f4e6"), count("#e6ecfa"), count("#ffe9cf")]
     };
-    assert_eq!(states(&[]), [1, 1, 2], "cached: data; depends: tables; run, in part: nets, curves");
-    assert_eq!(states(&["--full"]), [3, 2, 3], "of the curves, one may run at once");
+    assert_eq!(
+        states(&[]),
+        [1, 1, 2],
+        "cached: data; maybe stale: tables; stale, in part: nets, curves"
+    );
+    assert_eq!(states(&["--full"]), [3, 2, 3], "one of the curves has its inputs");
     let json: Json = serde_json::from_str(&space.ok(&["graph", "--json"]).stdout).unwrap();
     let nets =
-        json["boxes"].as_array().unwrap().iter().find(|unit| unit["name"] == "nets").unwrap();
-    assert_eq!((&nets["cached"], &nets["run"]), (&2.into(), &2.into()));
+        json["nodes"].as_array().unwrap().iter().find(|node| node["name"] == "nets").unwrap();
+    assert_eq!((&nets["cached"], &nets["stale"]), (&2.into(), &2.into()));
 }
 
 #[test]
 fn a_pattern_is_a_target_for_every_command() {
     let space = small();
-    assert_eq!(space.plan(&["*et?@*prior=none*"]).len(), 3, "two nets and what they hang on");
+    assert_eq!(space.plan(&["*et?@*prior=none*"]).len(), 3, "two nets and their input");
     let shown: Json = serde_json::from_str(&space.ok(&["show", "c*", "--json"]).stdout).unwrap();
     assert_eq!(shown["nodes"].as_array().unwrap().len(), 2);
     let refused = space.exits(2, &["plan", "nest*"]).stderr;
@@ -351,7 +353,7 @@ fn a_pattern_is_a_target_for_every_command() {
         "{refused}"
     );
     let help = space.ok(&["run", "--help"]).stdout;
-    assert!(help.contains("Targets: ") && help.contains("in quotes"), "{help}");
+    assert!(help.contains("Targets:\n") && help.contains("a pattern: "), "{help}");
 }
 
 #[test]
@@ -365,7 +367,7 @@ fn every_line_of_run_json_is_an_event_and_the_history_keeps_them() {
     assert_eq!(events[0]["event"], "started");
     assert_eq!(
         (&events[0]["schema"], &events[0]["nodes"], &events[0]["profile"]),
-        (&1.into(), &8.into(), &"once".into())
+        (&2.into(), &8.into(), &"once".into())
     );
     let ended = events.iter().find(|e| e["event"] == "ended").unwrap();
     assert_eq!(
@@ -378,7 +380,7 @@ fn every_line_of_run_json_is_an_event_and_the_history_keeps_them() {
 }
 
 #[test]
-fn a_target_is_a_stage_an_instance_a_part_of_a_grid_or_a_kind() {
+fn a_target_selects_a_stage_a_kind_a_node_or_a_part_of_a_grid() {
     let case = |target: &str, expected: BTreeSet<String>| {
         let space = small();
         assert_eq!(space.ran(&[target]), expected, "{target}");
@@ -405,7 +407,7 @@ fn a_target_is_a_stage_an_instance_a_part_of_a_grid_or_a_kind() {
 }
 
 #[test]
-fn quiet_says_nothing_when_all_is_well() {
+fn quiet_prints_nothing_on_success() {
     let space = Space::tiny();
     for _ in 0..2 {
         let output = space.ok(&["-q", "run"]);
@@ -414,7 +416,7 @@ fn quiet_says_nothing_when_all_is_well() {
 }
 
 #[test]
-fn standard_output_is_for_data_alone() {
+fn standard_output_has_only_data() {
     let space = small();
     let run = space.ok(&["run"]);
     assert_eq!(run.stdout, "");
@@ -423,8 +425,8 @@ fn standard_output_is_for_data_alone() {
         8,
         "one stable line per node"
     );
-    assert!(!run.stderr.contains('\x1b'), "no colours and no bar where nobody sees them");
-    for look in [
+    assert!(!run.stderr.contains('\x1b'), "no colours and no progress bar without a terminal");
+    for command in [
         &["plan"][..],
         &["why", "nets"],
         &["show", "data"],
@@ -432,23 +434,23 @@ fn standard_output_is_for_data_alone() {
         &["verify"],
         &["export", "data", "out"],
     ] {
-        assert_eq!(space.ok(look).stderr, "", "{look:?}");
+        assert_eq!(space.ok(command).stderr, "", "{command:?}");
     }
 }
 
 #[test]
-fn verbose_tells_what_is_cached_and_why_the_rest_runs() {
+fn verbose_lists_cached_nodes_and_the_reasons_of_the_others() {
     let space = small();
     space.ok(&["run"]);
-    let said = space.ok(&["-v", "run", "--profile", "twice"]).stderr;
-    assert!(said.contains("data: cached"), "{said}");
-    assert!(said.contains("since param epochs 1 -> 2"), "{said}");
+    let stderr = space.ok(&["-v", "run", "--profile", "twice"]).stderr;
+    assert!(stderr.contains("data: cached"), "{stderr}");
+    assert!(stderr.contains("since param epochs 1 -> 2"), "{stderr}");
 }
 
 #[test]
-fn verify_counts_what_it_has_looked_at() {
+fn verify_prints_how_much_it_checked() {
     let space = small();
-    assert!(space.ok(&["verify"]).stdout.contains("0 objects"), "an empty cache is sound");
+    assert!(space.ok(&["verify"]).stdout.contains("0 objects"), "an empty cache has no damage");
     space.ok(&["run"]);
     let verified: Json = serde_json::from_str(&space.ok(&["verify", "--json"]).stdout).unwrap();
     assert_eq!(verified["objects"], space.files("objects").len());
@@ -457,7 +459,7 @@ fn verify_counts_what_it_has_looked_at() {
 }
 
 #[test]
-fn whatever_is_said_in_json_states_its_schema() {
+fn all_json_output_states_its_schema() {
     let space = small();
     space.ok(&["run"]);
     for command in [
@@ -475,14 +477,14 @@ fn whatever_is_said_in_json_states_its_schema() {
         &["diff", "last", "last"],
         &["graph"],
     ] {
-        let said: Json =
+        let json: Json =
             serde_json::from_str(&space.ok(&[command, &["--json"]].concat()).stdout).unwrap();
-        assert_eq!(said["schema"], 1, "{command:?}");
+        assert_eq!(json["schema"], 2, "{command:?}");
     }
-    let said: Json =
+    let json: Json =
         serde_json::from_str(&space.ok(&["export", "data", "out", "--json"]).stdout).unwrap();
     let files: Vec<&str> =
-        said["files"].as_array().unwrap().iter().map(|file| file.as_str().unwrap()).collect();
+        json["files"].as_array().unwrap().iter().map(|file| file.as_str().unwrap()).collect();
     assert!(
         files.contains(&"out/data.json") && files.iter().all(|file| space.join(file).is_file()),
         "{files:?}"
@@ -490,7 +492,7 @@ fn whatever_is_said_in_json_states_its_schema() {
     flip_byte(&space.object(&space.digests()["data"]["data.json"]));
     let damaged: Json =
         serde_json::from_str(&space.exits(5, &["verify", "--json"]).stdout).unwrap();
-    assert_eq!(damaged["schema"], 1);
+    assert_eq!(damaged["schema"], 2);
 }
 
 #[test]

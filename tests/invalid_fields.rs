@@ -1,6 +1,6 @@
 //! Errors in the fields, values and grids of stages.
 
-use crate::malformed::{nets_and, refused, train};
+use crate::malformed::{data_and, nets_and, refused, train};
 use crate::schema::names_of;
 use std::time::{Duration, Instant};
 
@@ -224,12 +224,12 @@ fn an_empty_grid_is_refused() {
 #[test]
 fn a_billion_nodes_are_refused_at_once() {
     let values = (1..=200).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
-    let axes = ["hidden", "pair", "epochs", "batch"].map(|field| format!("{field}: [{values}]"));
-    let pipeline = train(&format!("data: data, {}", axes.join(", ")));
+    let axes = ["hidden", "pair", "epochs", "batch"];
+    let axes = axes.map(|field| format!("      {field}: [{values}]\n")).concat();
     let start = Instant::now();
-    let error = refused(&pipeline);
+    let error = refused(&data_and(&format!("  nets:\n    train:\n      data: data\n{axes}")));
     insta::assert_snapshot!(error, @r"
-    error: pipeline.yaml:5:5: stage `nets` expands to more than 200000 nodes
+    error: pipeline.yaml:9:7: stage `nets` expands to more than 200000 nodes
     hint: shorten its lists
     ");
     assert!(start.elapsed() < Duration::from_secs(10));

@@ -85,7 +85,7 @@ fn an_edited_file_reruns_its_dependents_and_the_reason_names_it() {
     let space = counted();
     space.write("data/raw/a.csv", "1\n2\n4\n");
     let plan = space.ok(&["plan"]).stdout;
-    assert!(plan.contains("  run      raw: file a.csv "), "{plan}");
+    assert!(plan.contains("  stale        raw: file a.csv "), "{plan}");
     assert_eq!(space.ran(&[]), set(["raw", "count", "copy"]));
 }
 

@@ -1,9 +1,9 @@
-//! What may happen to a job: its inputs go while it waits, a signal ends it, its memory runs out. The cause is named,
-//! nothing is half published, and the next run goes on.
+//! Jobs whose inputs disappear, that are killed by a signal, or that run out of memory. The cause
+//! is reported, no partial result is published, and the next run continues.
 
 use crate::space::{Output, Space, set};
 
-/// `run` stands between `one` and `two`, which needs what both have made.
+/// A stage `between`, which runs `run`, after `one` and before `two`, which uses both.
 fn between(run: &str, env: &str) -> Space {
     let pipeline = "\
 stages:
@@ -12,26 +12,27 @@ stages:
   between:
     command: { run: 'RUN', inputs: { one: one }, outputs: [out], env: { ENV } }
   two:
-    command: { run: 'cat inputs/*/out > out', inputs: { one: one, between: between }, outputs: [out] }
+    command:
+      { run: 'cat inputs/*/out > out', inputs: { one: one, between: between }, outputs: [out] }
 ";
     Space::with(&pipeline.replace("RUN", run).replace("ENV", env))
 }
 
-/// What is true after a run that ends well, whatever went before: the cache is sound, and nobody's workspace or lease is left.
+/// After a run that succeeds, the cache has no damage, and no workspace or lease is left.
 #[track_caller]
-fn is_clean(space: &Space) {
+fn assert_clean(space: &Space) {
     space.ok(&["verify"]);
     assert_eq!((space.leases().len(), space.files("tmp").len()), (0, 0));
 }
 
 #[track_caller]
-fn said(output: &Output, what: &str) {
-    assert!(output.stderr.contains(what), "`{what}` in:\n{}", output.stderr);
+fn assert_printed(output: &Output, text: &str) {
+    assert!(output.stderr.contains(text), "`{text}` in:\n{}", output.stderr);
 }
 
 #[test]
-fn another_program_that_is_put_in_the_place_of_ours_during_a_run_has_no_part_in_it() {
-    // As `cargo build` does it: the new file takes the name of the old one.
+fn a_program_that_replaces_repro_during_a_run_is_not_used() {
+    // As `cargo build` does: the new file takes the name of the old one.
     let replace = "cd \"$PROJECT\"; echo exit 9 > new; chmod +x new; mv new repro";
     let space = between(&format!("echo x > out; ({replace})"), "PROJECT: PLACE");
     let ours = space.join("repro");
@@ -45,7 +46,7 @@ fn another_program_that_is_put_in_the_place_of_ours_during_a_run_has_no_part_in_
     let named = space.read(space.object(&outputs["two"]["out"]));
     assert!(
         named.starts_with(&format!("repro\n{}\0-C\0", ours.display())),
-        "what `ps` shows: {named}"
+        "the name in `ps`: {named}"
     );
     let shown: serde_json::Value =
         serde_json::from_str(&space.ok(&["show", "two", "--json"]).stdout).unwrap();
@@ -54,20 +55,20 @@ fn another_program_that_is_put_in_the_place_of_ours_during_a_run_has_no_part_in_
 }
 
 #[test]
-fn an_input_that_vanishes_while_its_job_waits_is_named_and_made_again() {
+fn an_input_that_disappears_before_its_job_is_reported_and_computed_again() {
     let space = between("rm ../../../../objects/*; echo x > out", "");
     let failed = space.exits(1, &["run"]);
-    said(&failed, "two: failed: the input `one/out` (");
-    said(&failed, ") is not there\n");
+    assert_printed(&failed, "two: failed: the input `one/out` (");
+    assert_printed(&failed, ") is missing\n");
     assert_eq!(
         space.edit("rm ../../../../objects/*; ", "").ran(&[]),
         set(["one", "between", "two"])
     );
-    is_clean(&space);
+    assert_clean(&space);
 }
 
 #[test]
-fn a_file_that_vanishes_while_its_stage_waits_is_named_and_asked_for_again() {
+fn a_project_file_that_disappears_before_its_stage_is_reported() {
     let space = Space::with(
         "\
 stages:
@@ -79,33 +80,33 @@ stages:
     );
     space.write("words", "some\n");
     let failed = space.exits(7, &["run", "-j", "1"]);
-    said(&failed, "error: cannot copy `./words` to `");
-    said(&failed, "`: No such file or directory (os error 2)\n");
+    assert_printed(&failed, "error: cannot copy `./words` to `");
+    assert_printed(&failed, "`: No such file or directory (os error 2)\n");
     assert_eq!(space.write("words", "others\n").ran(&[]), set(["words"]));
-    is_clean(&space);
+    assert_clean(&space);
 }
 
 #[test]
-fn a_job_that_a_signal_ends_is_named_with_it_and_runs_again() {
-    // Again and again: Rust's own handler takes a first SEGV for a stack that has run over, and stands back.
+fn a_job_that_dies_of_a_signal_is_reported_with_it_and_runs_again() {
+    // Repeated: Rust's own handler takes the first SIGSEGV for a stack overflow and resets itself.
     let kill = "while kill -s $SIGNAL $PPID; do sleep 0.01; done";
-    for (signal, told) in [
+    for (signal, cause) in [
         ("KILL", "the process died of signal 9 (killed; out of memory?)\n"),
         ("SEGV", "the process died of signal 11\n"),
         ("ABRT", "the process died of signal 6\n"),
     ] {
         let space = between(kill, &format!("SIGNAL: {signal}"));
         let failed = space.exits(1, &["run"]);
-        said(&failed, &format!("between: failed: {told}"));
-        said(&failed, "two: skipped, `between` failed\n");
+        assert_printed(&failed, &format!("between: failed: {cause}"));
+        assert_printed(&failed, "two: skipped, `between` failed\n");
         let ran = space.edit(kill, "echo x > out").ran(&[]);
         assert_eq!(ran, set(["between", "two"]), "{signal}: finished work is kept");
-        is_clean(&space);
+        assert_clean(&space);
     }
 }
 
 #[test]
-fn a_stage_that_runs_out_of_memory_says_so_and_runs_again_where_there_is_more() {
+fn a_stage_that_runs_out_of_memory_fails_and_runs_again_with_more_memory() {
     const WIDE: &str = "\
 stages:
   data:
@@ -122,32 +123,32 @@ stages:
         "sh",
     ]);
     let failed = limited.exits(1, &["run", "--keep-going", "-j", "1"]);
-    said(&failed, "wide: failed: the process died of signal 6\n");
-    said(&failed, "wide | memory allocation of ");
+    assert_printed(&failed, "wide: failed: the process died of signal 6\n");
+    assert_printed(&failed, "wide | memory allocation of ");
     limited.ok(&["verify"]);
     let space = limited.wrapped_in(&[]);
     assert_eq!(space.ran(&[]), set(["wide"]));
-    is_clean(&space);
+    assert_clean(&space);
 }
 
 #[test]
-fn a_job_that_two_stages_need_is_held_to_the_looser_limits_of_both() {
-    // In this order the first that is begun is the stricter one.
-    let twins = |strict: &str, loose: &str, run: &str| {
+fn a_job_that_two_stages_need_has_the_looser_limits_of_both() {
+    // In this order, the stricter one starts first.
+    let duplicates = |strict: &str, loose: &str, run: &str| {
         let stage =
             |fields: &str| format!("{{ command: {{ run: '{run}', outputs: [out], {fields} }} }}");
         Space::with(&format!("stages:\n  a: {}\n  b: {}\n", stage(strict), stage(loose)))
     };
     for loose in ["time-limit: 60", "env: {}"] {
         for jobs in ["1", "2"] {
-            let space = twins("time-limit: 0.5", loose, "sleep 1; touch out");
+            let space = duplicates("time-limit: 0.5", loose, "sleep 1; touch out");
             space.ok(&["run", "-j", jobs]);
-            let said = space.ok(&["verify", "--recompute", "-j", jobs]).stdout;
-            assert!(said.ends_with("2 of 2 nodes reproduced\n"), "{said}");
+            let stdout = space.ok(&["verify", "--recompute", "-j", jobs]).stdout;
+            assert!(stdout.ends_with("2 of 2 nodes reproduced\n"), "{stdout}");
         }
     }
     for jobs in ["1", "2"] {
-        let space = twins(
+        let space = duplicates(
             "retries: 0",
             "retries: 1",
             "[ -e TRIED ] || { touch TRIED; exit 1; }; touch out",
@@ -159,7 +160,7 @@ fn a_job_that_two_stages_need_is_held_to_the_looser_limits_of_both() {
 }
 
 #[test]
-fn a_stage_that_comes_to_need_a_job_leaves_it_more_time() {
+fn a_stage_that_later_needs_a_running_job_extends_its_time_limit() {
     let space = Space::with(
         "\
 stages:

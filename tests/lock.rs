@@ -1,4 +1,4 @@
-//! pipeline.lock: what makes it, what is held to it, and what is refused.
+//! The lock file: how it is written, what is checked against it, and which ones are refused.
 
 use crate::space::{Output, Space, flip_byte};
 use repro::engine::key::{Artifact, Digest};
@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
 
-/// Two profiles, and one whose data cannot be had here.
+/// Two profiles, and one whose data is unavailable here.
 const SMALL: &str = "\
 profile: once
 stages:
@@ -23,7 +23,7 @@ profiles:
   real: { data: { dataset: mnist, otherwise: digits } }
 ";
 
-/// Run and locked.
+/// A project that has run and is locked.
 fn locked() -> Space {
     let space = Space::with(SMALL);
     space.ok(&["run"]);
@@ -33,14 +33,14 @@ fn locked() -> Space {
 
 const LOCK: &str = "pipeline.lock";
 
-/// The digests of `space`, as the engine names them.
+/// The digests of `space`, as artifacts.
 fn artifacts(space: &Space) -> BTreeMap<String, Artifact> {
     let parse = |(file, digest): (String, String)| (file, digest.parse::<Digest>().unwrap().into());
     let artifact = |files: BTreeMap<String, String>| files.into_iter().map(parse).collect();
     space.digests().into_iter().map(|(node, files)| (node, artifact(files))).collect()
 }
 
-/// A lock that expects something else of one file.
+/// A lock file with another digest for one file.
 fn with_other(space: &Space, node: &str, file: &str) -> String {
     let mut expected = artifacts(space);
     expected.get_mut(node).unwrap().insert(file.to_owned(), Digest::of(b"something else").into());
@@ -49,7 +49,7 @@ fn with_other(space: &Space, node: &str, file: &str) -> String {
     lock.to_string()
 }
 
-/// Digests change with every version of a stage: the claims here are of the sentences around them.
+/// Digests change with every version of a stage; these tests check the text around them.
 fn without_digests(text: &str) -> String {
     let shorten = |word: &str| {
         if word.parse::<Digest>().is_ok() { "DIGEST".to_owned() } else { word.to_owned() }
@@ -64,7 +64,7 @@ fn without_digests(text: &str) -> String {
     text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn said(output: &Output) -> String {
+fn printed(output: &Output) -> String {
     without_digests(&format!("{}{}", output.stdout, output.stderr))
 }
 
@@ -76,36 +76,33 @@ fn a_lock_holds_the_digest_of_every_output_of_every_node() {
     lock.set_seed(Some("once"), "0");
     assert_eq!(space.read(LOCK), lock.to_string());
     let mode = std::fs::metadata(space.join(LOCK)).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o644, "it is for everyone");
+    assert_eq!(mode & 0o777, 0o644, "other users can read it");
 }
 
 #[test]
-fn what_is_as_locked_passes_and_says_the_root() {
+fn outputs_that_match_the_lock_pass_and_the_root_is_printed() {
     let space = locked();
-    insta::assert_snapshot!(said(&space.ok(&["verify", "--locked"])), @r"
-    16 objects, 4 entries, 4 recipes: all sound
-    pipeline.lock: 4 compared as expected, 0 not cached; root DIGEST
+    insta::assert_snapshot!(printed(&space.ok(&["verify", "--locked"])), @r"
+    16 objects, 4 entries, 4 recipes: no damage found
+    pipeline.lock: 4 nodes match, 0 not up to date; root DIGEST
     ");
     std::fs::remove_dir_all(space.join("cache")).unwrap();
-    let said = space.ok(&["run", "--locked"]).stderr;
+    let stderr = space.ok(&["run", "--locked"]).stderr;
     let root =
         space.read(LOCK).lines().find_map(|line| line.strip_prefix("root: ")).unwrap().to_owned();
-    assert!(
-        said.contains(&format!("\npipeline.lock: 4 nodes as expected, root {root}\n")),
-        "{said}"
-    );
-    let said = space.ok(&["run", "--locked", "nets", "--json"]);
-    let event = said.events().into_iter().find(|event| event["event"] == "as-locked").unwrap();
+    assert!(stderr.contains(&format!("\npipeline.lock: 4 nodes match; root {root}\n")), "{stderr}");
+    let output = space.ok(&["run", "--locked", "nets", "--json"]);
+    let event = output.events().into_iter().find(|event| event["event"] == "lock-matched").unwrap();
     assert_eq!(
         (&event["nodes"], &event["root"]),
         (&3.into(), &root.into()),
-        "the nodes that were asked for"
+        "only the targets are compared"
     );
-    assert_eq!(said.events().last().unwrap()["event"], "ended");
+    assert_eq!(output.events().last().unwrap()["event"], "ended");
 }
 
 #[test]
-fn verify_refuses_a_lock_whose_lines_were_edited_held_to_it_or_not() {
+fn verify_refuses_an_edited_lock_with_and_without_locked() {
     let space = locked();
     space.ok(&["verify"]);
     let node = space.read(LOCK).lines().find(|line| line.starts_with("nets@")).unwrap().to_owned();
@@ -119,18 +116,18 @@ fn verify_refuses_a_lock_whose_lines_were_edited_held_to_it_or_not() {
 }
 
 #[test]
-fn a_report_prints_the_root_that_the_lock_has_whatever_stages_are_called() {
+fn a_report_prints_the_root_of_the_lock_and_stage_names_do_not_change_it() {
     let space = Space::run_tiny();
     space.ok(&["lock"]);
     let root =
         |text: &str| text.lines().find_map(|line| line.strip_prefix("root: ")).unwrap().to_owned();
     let locked = root(&space.read(LOCK));
-    assert!(space.read("reports/default/report.md").contains(&format!("hangs on: `{locked}`.")));
+    assert!(space.read("reports/default/report.md").contains(&format!("depends on: `{locked}`.")));
     assert!(space.read("reports/default/report.html").contains(&locked));
     space
         .edit("  matched-curves:\n", "  other-curves:\n")
         .edit("[curves, matched-curves]", "[curves, other-curves]");
-    assert!(space.ran(&[]).is_empty(), "the report told nothing of the names");
+    assert!(space.ran(&[]).is_empty(), "the report does not contain the names");
     space.ok(&["lock"]);
     assert_eq!(root(&space.read(LOCK)), locked);
     space.ok(&["run", "-S", "nets.epochs=1"]);
@@ -138,10 +135,11 @@ fn a_report_prints_the_root_that_the_lock_has_whatever_stages_are_called() {
 }
 
 #[test]
-fn locking_again_changes_nothing_and_another_profile_joins_without_moving_the_first() {
+fn locking_again_changes_nothing_and_another_profile_leaves_the_first_as_it_is() {
     let space = locked();
     let first = space.read(LOCK);
-    insta::assert_snapshot!(said(&space.ok(&["lock"])), @"pipeline.lock: 4 nodes, 0 new, changed or gone; root DIGEST");
+    let locked_again = printed(&space.ok(&["lock"]));
+    insta::assert_snapshot!(locked_again, @"pipeline.lock: 4 nodes locked, 0 changed; root DIGEST");
     assert_eq!(space.read(LOCK), first);
     space.ok(&["run", "--profile", "twice"]);
     let json: Json =
@@ -157,18 +155,18 @@ fn locking_again_changes_nothing_and_another_profile_joins_without_moving_the_fi
 }
 
 #[test]
-fn a_lock_is_made_of_what_is_up_to_date_only() {
+fn a_stale_pipeline_cannot_be_locked() {
     let space = Space::with(SMALL);
     space.ok(&["run", "nets"]);
-    insta::assert_snapshot!(said(&space.exits(3, &["lock"])), @r"
+    insta::assert_snapshot!(printed(&space.exits(3, &["lock"])), @r"
     error: 1 node not up to date
-    hint: `repro run --profile once` brings them up to date
+    hint: run `repro run --profile once` to bring them up to date
     ");
     assert!(!space.join(LOCK).exists());
 }
 
 #[test]
-fn a_digest_that_differs_ends_the_run_with_4_and_the_answer_is_kept() {
+fn a_differing_output_ends_the_run_with_4_and_stays_cached() {
     let space = locked();
     space.write(LOCK, with_other(&space, "nets@end=b", "net.safetensors"));
     std::fs::remove_dir_all(space.join("cache")).unwrap();
@@ -183,9 +181,9 @@ fn a_digest_that_differs_ends_the_run_with_4_and_the_answer_is_kept() {
         "{}",
         output.stderr
     );
-    assert!(!output.ran().contains("curves"), "what hangs on it did not start");
+    assert!(!output.ran().contains("curves"), "its dependents did not start");
     let again = space.ok(&["run", "--json"]);
-    assert!(again.cached().contains("nets@end=b"), "it need not run again");
+    assert!(again.cached().contains("nets@end=b"), "it does not run again");
     assert_eq!(
         space.exits(4, &["run", "--locked"]).stderr.lines().last(),
         output.stderr.lines().last()
@@ -193,13 +191,13 @@ fn a_digest_that_differs_ends_the_run_with_4_and_the_answer_is_kept() {
 }
 
 #[test]
-fn verify_compares_what_is_cached_and_tells_what_is_not() {
+fn verify_locked_compares_cached_nodes_and_counts_the_others() {
     let space = locked();
     let true_lock = space.read(LOCK);
     space.write(LOCK, with_other(&space, "curves", "points.csv"));
-    insta::assert_snapshot!(said(&space.exits(4, &["verify", "--locked"])), @r"
-    16 objects, 4 entries, 4 recipes: all sound
-    pipeline.lock: 4 compared, 0 not cached; root DIGEST
+    insta::assert_snapshot!(printed(&space.exits(4, &["verify", "--locked"])), @r"
+    16 objects, 4 entries, 4 recipes: no damage found
+    pipeline.lock: 4 nodes compared, 0 not up to date; root DIGEST
     error: pipeline.lock: 1 output of [profile once] differs:
       `curves`, `points.csv`: expected DIGEST, found DIGEST
     hint: the new outputs are in the cache (see `repro show curves`); if the change is intended, run `repro lock --profile once`
@@ -212,11 +210,11 @@ fn verify_compares_what_is_cached_and_tells_what_is_not() {
     space.write(LOCK, &true_lock);
     std::fs::remove_dir_all(space.join("cache/v2/entries")).unwrap();
     space.ok(&["run", "nets"]);
-    insta::assert_snapshot!(said(&space.exits(3, &["verify", "--locked"])), @r"
-    16 objects, 3 entries, 4 recipes: all sound
-    pipeline.lock: 3 compared as expected, 1 not cached; root DIGEST
+    insta::assert_snapshot!(printed(&space.exits(3, &["verify", "--locked"])), @r"
+    16 objects, 3 entries, 4 recipes: no damage found
+    pipeline.lock: 3 nodes match, 1 not up to date; root DIGEST
     error: 1 node not up to date
-    hint: `repro run --profile once` brings them up to date
+    hint: run `repro run --profile once` to bring them up to date
     ");
     space.ok(&["run"]);
     flip_byte(&space.object(&space.digests()["data"]["data.json"]));
@@ -224,18 +222,18 @@ fn verify_compares_what_is_cached_and_tells_what_is_not() {
 }
 
 #[test]
-fn a_pipeline_with_other_nodes_than_the_lock_is_refused_before_anything_runs() {
+fn a_pipeline_with_other_nodes_than_the_lock_is_refused_before_a_job_starts() {
     let space = locked();
     let before = space.files("runs").len();
     space.edit("end: [a, b]", "end: [a, b], prior: [none, {dropout: 0.5}]");
-    insta::assert_snapshot!(said(&space.exits(2, &["run", "--locked"])), @r"
+    insta::assert_snapshot!(printed(&space.exits(2, &["run", "--locked"])), @r"
     error: pipeline.lock:5:1: [profile once] has no entry for `curves@prior=dropout-0.5` (6 nodes missing)
     hint: run `repro lock --profile once` to lock the cached results
     ");
     let with_more = locked();
-    with_more
-        .edit("  curves:\n    evaluate: { a: nets@end=a, b: nets@end=b, data: data, curve: linear, points: 3 }\n", "");
-    insta::assert_snapshot!(said(&with_more.exits(2, &["verify", "--locked"])), @r"
+    let curves = SMALL.find("  curves:").unwrap()..SMALL.find("profiles:").unwrap();
+    with_more.edit(&SMALL[curves], "");
+    insta::assert_snapshot!(printed(&with_more.exits(2, &["verify", "--locked"])), @r"
     error: pipeline.lock:5:1: [profile once] has `curves`, which is not in the pipeline (1 node too many)
     hint: run `repro lock --profile once` to lock the cached results
     ");
@@ -243,51 +241,52 @@ fn a_pipeline_with_other_nodes_than_the_lock_is_refused_before_anything_runs() {
 }
 
 #[test]
-fn without_a_lock_or_with_a_spoilt_one_the_command_to_type_is_told() {
+fn a_missing_or_invalid_lock_is_refused_with_the_command_to_run() {
     let space = Space::with(SMALL);
-    insta::assert_snapshot!(said(&space.exits(2, &["run", "--locked"])), @r"
-    error: pipeline.lock: there is no such file
-    hint: `repro run --profile once`, then `repro lock --profile once` writes it
+    insta::assert_snapshot!(printed(&space.exits(2, &["run", "--locked"])), @r"
+    error: pipeline.lock: no such file
+    hint: run `repro run --profile once`, then `repro lock --profile once` to create it
     ");
     assert!(!space.join("cache").exists());
     let space = locked();
-    insta::assert_snapshot!(said(&space.exits(2, &["run", "--locked", "--profile", "twice"])), @r"
+    let twice = space.exits(2, &["run", "--locked", "--profile", "twice"]);
+    insta::assert_snapshot!(printed(&twice), @r"
     error: pipeline.lock: there is no section [profile twice]
     hint: run `repro run --profile twice`, then `repro lock --profile twice`
     ");
     let good = space.read(LOCK);
     space.write(LOCK, good.replacen("curves ", "curves x ", 1));
-    insta::assert_snapshot!(said(&space.exits(2, &["run", "--locked"])), @r"
+    insta::assert_snapshot!(printed(&space.exits(2, &["run", "--locked"])), @r"
     error: pipeline.lock:7:1: `x` is not `file=digest`
     hint: restore the file, or remove it and lock again
     ");
     space.write(LOCK, good.replace("[profile once]", "<<<<<<< HEAD\n[profile once]"));
-    let conflict = said(&space.exits(2, &["lock"]));
+    let conflict = printed(&space.exits(2, &["lock"]));
     insta::assert_snapshot!(conflict, @r"
     error: pipeline.lock:4:1: there is an unresolved merge conflict
-    hint: keep the lines of either side, then `repro lock --profile NAME` makes that profile's part anew
+    hint: keep the lines of either side, then run `repro lock --profile NAME`
     ");
-    assert_eq!(said(&space.exits(2, &["verify", "--locked"])), conflict);
+    assert_eq!(printed(&space.exits(2, &["verify", "--locked"])), conflict);
     space.write(LOCK, b"version: 1\n\xff");
-    insta::assert_snapshot!(said(&space.exits(2, &["run", "--locked"])), @r"
-    error: pipeline.lock: it is not UTF-8
-    hint: restore the file, or remove it and lock again
+    insta::assert_snapshot!(printed(&space.exits(2, &["run", "--locked"])), @r"
+    error: pipeline.lock: invalid UTF-8
+    hint: restore the file, or remove it and run `repro lock`
     ");
     space.write(LOCK, good.replacen("root: ", "# root: ", 1));
     space.ok(&["lock"]);
-    assert_eq!(space.read(LOCK), good, "a lost root is made anew");
+    assert_eq!(space.read(LOCK), good, "the missing root is written again");
 }
 
 #[test]
-fn what_is_set_for_once_is_neither_locked_nor_held_to_the_lock() {
+fn overrides_are_neither_locked_nor_checked_against_the_lock() {
     let space = locked();
     let before = space.read(LOCK);
     for command in [&["lock"][..], &["run", "--locked"], &["verify", "--locked"]] {
-        let refused = said(&space.exits(2, &[command, &["-S", "nets.epochs=2"]].concat()));
+        let refused = printed(&space.exits(2, &[command, &["-S", "nets.epochs=2"]].concat()));
         assert!(refused.ends_with(
             "\
-error: -S nets.epochs=2: `pipeline.lock` holds for profiles as `pipeline.yaml` has them
-hint: leave it out, or make a profile of it"
+error: -S nets.epochs=2: `pipeline.lock` does not apply to a pipeline with overrides
+hint: remove the override, or add a profile that sets the field"
         ));
     }
     assert_eq!(space.read(LOCK), before);
@@ -296,14 +295,14 @@ hint: leave it out, or make a profile of it"
 }
 
 #[test]
-fn an_answer_of_a_fallback_is_neither_locked_nor_taken_for_what_is_locked() {
+fn outputs_of_a_fallback_are_neither_locked_nor_checked_against_the_lock() {
     let space = Space::with(SMALL);
     space.ok(&["run", "--profile", "real"]);
-    insta::assert_snapshot!(said(&space.exits(7, &["lock", "--profile", "real"])), @r"
-    error: `pipeline.lock` holds no answers of fallbacks: `data` could not be had
-    hint: `repro run --profile real --refetch` asks again; what came instead cannot stand for it
+    insta::assert_snapshot!(printed(&space.exits(7, &["lock", "--profile", "real"])), @r"
+    error: `pipeline.lock` cannot list the output of a fallback: the data of `data` is unavailable
+    hint: run `repro run --profile real --refetch` to try again
     ");
-    // As if someone who has the data had locked them.
+    // As if the lock had been written where the data is available.
     let mut lock = Lockfile::new(LOCK);
     let plan = space.plan(&["--profile", "real"]);
     let artifact: Artifact = [("data.json".to_owned(), Digest::of(b"mnist").into())].into();
@@ -311,17 +310,18 @@ fn an_answer_of_a_fallback_is_neither_locked_nor_taken_for_what_is_locked() {
     lock.set(Some("real"), nodes, BTreeSet::new());
     space.write(LOCK, lock.to_string());
     let refused = space.exits(7, &["run", "--locked", "--profile", "real"]).stderr;
-    assert!(refused.contains("error: `data` could not be had\n"), "{refused}");
-    insta::assert_snapshot!(said(&space.exits(3, &["verify", "--locked", "--profile", "real"])), @r"
-    16 objects, 4 entries, 5 recipes: all sound
-    pipeline.lock: 0 compared as expected, 4 not cached; root DIGEST
+    assert!(refused.contains("error: the data of `data` is unavailable\n"), "{refused}");
+    let real = space.exits(3, &["verify", "--locked", "--profile", "real"]);
+    insta::assert_snapshot!(printed(&real), @r"
+    16 objects, 4 entries, 5 recipes: no damage found
+    pipeline.lock: 0 nodes match, 4 not up to date; root DIGEST
     error: 4 nodes not up to date
-    hint: `repro run --profile real` brings them up to date
+    hint: run `repro run --profile real` to bring them up to date
     ");
 }
 
 #[test]
-fn the_lock_lies_beside_the_pipeline_file_under_its_name() {
+fn the_lock_is_beside_the_pipeline_file_and_named_after_it() {
     let space = Space::with("stages: {}");
     space.write("studies/small.yaml", SMALL);
     let small = ["--pipeline", "studies/small.yaml"];
@@ -332,7 +332,7 @@ fn the_lock_lies_beside_the_pipeline_file_under_its_name() {
 }
 
 #[test]
-fn of_many_profiles_that_are_locked_at_once_each_is_in_the_lock() {
+fn profiles_that_are_locked_at_once_are_all_in_the_lock() {
     const PROFILES: usize = 12;
     let profiles: String =
         (0..PROFILES).map(|k| format!("  p{k}: {{ c: {{ params: {{ k: {k} }} }} }}\n")).collect();
@@ -353,7 +353,7 @@ fn of_many_profiles_that_are_locked_at_once_each_is_in_the_lock() {
 }
 
 #[test]
-fn two_pipelines_whose_names_differ_in_their_ending_have_a_lock_each() {
+fn pipelines_that_differ_in_their_extension_have_separate_locks() {
     let space = Space::with("");
     for (file, lock) in [("small.yaml", "small.lock"), ("small.yml", "small.yml.lock")] {
         let stage = format!(

@@ -50,18 +50,18 @@ fn a_pipeline_file_that_is_missing_or_not_utf8_is_refused() {
     let space = Space::tiny();
     std::fs::remove_file(space.join("pipeline.yaml")).unwrap();
     insta::assert_snapshot!(space.exits(2, &["plan"]).stderr, @r"
-    error: ./pipeline.yaml: there is no such file
-    hint: name the folder with `-C DIR`, or the file with `--pipeline FILE`
+    error: ./pipeline.yaml: no such file
+    hint: pass the project folder with `-C DIR`, or the file with `--pipeline FILE`
     ");
     let elsewhere = ["-C", "nowhere", "plan", "--pipeline", "other.yaml"];
     insta::assert_snapshot!(space.exits(2, &elsewhere).stderr, @r"
-    error: nowhere/other.yaml: there is no such file
-    hint: name the folder with `-C DIR`, or the file with `--pipeline FILE`
+    error: nowhere/other.yaml: no such file
+    hint: pass the project folder with `-C DIR`, or the file with `--pipeline FILE`
     ");
     space.write("pipeline.yaml", b"stages: \xff\xfe");
     insta::assert_snapshot!(space.exits(2, &["plan"]).stderr, @r"
-    error: ./pipeline.yaml: it is not UTF-8
-    hint: name the folder with `-C DIR`, or the file with `--pipeline FILE`
+    error: ./pipeline.yaml: invalid UTF-8
+    hint: pass the project folder with `-C DIR`, or the file with `--pipeline FILE`
     ");
 }
 

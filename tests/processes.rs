@@ -1,14 +1,14 @@
-//! What a stage starts ends with it, wherever it hides and however the stage ends; and which signals end a run.
+//! Processes that a stage starts are killed when it ends, wherever they move; signals end a run.
 
 use crate::space::{Running, Space, is_alive, nothing, set, wait_until};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Ends by nothing but SIGKILL, and says its process id in the file that it is given.
+/// Ignores all signals but SIGKILL, and writes its process id to the file in its argument.
 const STUBBORN: &str =
     "trap '' TERM HUP INT QUIT\necho $$ > \"$1.new\"\nmv \"$1.new\" \"$1\"\nexec sleep 1000\n";
 
-/// How a program gets away from its process group or its parent; `RUN` starts the stubborn one.
+/// How a process leaves its process group or its parent; `RUN` starts [`STUBBORN`].
 const ESCAPES: [(&str, &str); 5] = [
     ("in the background", "RUN &"),
     ("setsid", "setsid RUN &"),
@@ -17,7 +17,7 @@ const ESCAPES: [(&str, &str); 5] = [
     ("a daemon", "setsid sh -c 'RUN &' &"),
 ];
 
-/// A stage that starts a process which escapes as `escape` says, and goes on with `then`.
+/// A stage that starts a process by `escape`, and then runs `then`.
 fn escaping(escape: &str, then: &str, more: &str) -> Space {
     let space = Space::with("");
     let (script, pid) = (space.join("stubborn.sh"), space.join("pid"));
@@ -32,29 +32,29 @@ fn escaping(escape: &str, then: &str, more: &str) -> Space {
 }
 
 /// Starts a run and waits until the process has escaped.
-fn begun(space: &Space) -> Running {
+fn started(space: &Space) -> Running {
     let run = space.spawn(&["run", "--json"]);
-    wait_until("it has begun", || space.join("pid").exists());
+    wait_until("the stage starts", || space.join("pid").exists());
     run
 }
 
 #[track_caller]
-fn is_gone(space: &Space, how: &str) {
+fn wait_until_killed(space: &Space, how: &str) {
     let pid = space.read("pid");
-    wait_until(&format!("the process that escaped is gone: {how}"), || !is_alive(pid.trim()));
+    wait_until(&format!("the process is killed: {how}"), || !is_alive(pid.trim()));
 }
 
 #[test]
-fn what_a_stage_has_started_ends_with_it_before_its_outputs_are_taken() {
+fn processes_of_a_stage_are_killed_before_its_outputs_are_published() {
     for (how, escape) in ESCAPES {
         let space = escaping(escape, "echo x > out.txt", "");
         assert_eq!(space.ran(&[]), set(["c"]), "{how}");
-        assert!(!is_alive(space.read("pid").trim()), "{how}: not a moment later");
+        assert!(!is_alive(space.read("pid").trim()), "{how}: killed before the run ends");
     }
 }
 
 #[test]
-fn what_a_failed_stage_has_started_ends_with_it() {
+fn processes_of_a_failed_stage_are_killed() {
     for (how, escape) in ESCAPES {
         let space = escaping(escape, "exit 3", "");
         space.exits(1, &["run"]);
@@ -63,85 +63,85 @@ fn what_a_failed_stage_has_started_ends_with_it() {
 }
 
 #[test]
-fn what_a_stage_has_started_ends_when_the_run_is_interrupted() {
+fn processes_of_a_stage_are_killed_when_the_run_is_interrupted() {
     for (how, escape) in ESCAPES {
         for signals in [&["INT"][..], &["TERM"], &["HUP"], &["INT", "INT"]] {
             let space = escaping(escape, "sleep 1000", "");
-            let run = begun(&space);
+            let run = started(&space);
             for signal in signals {
                 run.signal(signal);
                 std::thread::sleep(Duration::from_millis(50));
             }
             assert_eq!(run.wait().0, Some(130), "{how} {signals:?}");
-            is_gone(&space, how);
+            wait_until_killed(&space, how);
         }
     }
 }
 
 #[test]
-fn what_a_stage_has_started_ends_at_once_when_the_run_is_quit() {
+fn processes_of_a_stage_are_killed_at_once_by_sigquit() {
     for (how, escape) in ESCAPES {
         let space = escaping(escape, "sleep 1000", "");
         let space = space.wrapped_in(&["sh", "-c", "ulimit -c 0; exec \"$@\"", "sh"]);
-        let run = begun(&space);
+        let run = started(&space);
         run.signal("QUIT");
-        assert_eq!(run.wait().0, None, "{how}: it dies of the signal");
+        assert_eq!(run.wait().0, None, "{how}: the run dies of the signal");
         assert!(!is_alive(space.read("pid").trim()), "{how}");
     }
 }
 
 #[test]
-fn what_a_stage_has_started_ends_when_its_time_is_up() {
+fn processes_of_a_stage_are_killed_at_its_time_limit() {
     for (how, escape) in ESCAPES {
         let space = escaping(escape, "sleep 1000", "      time-limit: 1\n");
         let failed = space.exits(1, &["run"]).stderr;
         assert!(failed.contains("c: failed: it took longer than 1 s\n"), "{how}: {failed}");
-        is_gone(&space, how);
+        wait_until_killed(&space, how);
     }
 }
 
 #[test]
-fn what_a_stage_has_started_ends_with_it_when_the_run_was_killed_and_its_result_counts() {
+fn a_stage_whose_run_was_killed_publishes_its_result_and_its_processes_are_killed() {
     for (how, escape) in ESCAPES {
         let space = escaping(escape, "sleep 1; echo x > out.txt", "");
-        begun(&space).orphan_jobs();
+        started(&space).orphan_jobs();
         wait_until("the stage ends", || space.pending(&[]).is_empty());
-        is_gone(&space, how);
+        wait_until_killed(&space, how);
         assert_eq!(space.ran(&[]), nothing(), "{how}");
     }
 }
 
 #[test]
-fn what_a_stage_has_started_ends_when_its_time_is_up_though_the_run_was_killed() {
+fn processes_of_a_stage_whose_run_was_killed_are_killed_at_its_time_limit() {
     for (how, escape) in ESCAPES {
         let space = escaping(escape, "sleep 1000", "      time-limit: 1\n");
-        begun(&space).orphan_jobs();
+        started(&space).orphan_jobs();
         let pid = space.read("pid");
         wait_until(how, || !is_alive(pid.trim()));
     }
 }
 
 #[test]
-fn what_a_stage_has_started_ends_when_its_job_is_killed() {
+fn processes_of_a_stage_are_killed_when_its_job_is_killed() {
     for (how, escape) in ESCAPES {
         let space = escaping(escape, "sleep 1000", "");
-        let run = begun(&space);
+        let run = started(&space);
         run.kill_jobs();
-        let (code, said) = run.wait();
-        assert_eq!(code, Some(1), "{how}: {said}");
+        let (code, stderr) = run.wait();
+        assert_eq!(code, Some(1), "{how}: {stderr}");
         let pid = space.read("pid");
         assert!(!is_alive(pid.trim()), "{how}");
     }
 }
 
 #[test]
-fn a_process_that_is_left_writing_does_not_fail_the_stage() {
+fn a_process_that_is_still_writing_files_does_not_fail_the_stage() {
     let write = "i=0; while :; do i=$((i+1)); mkdir -p \"$1/d/$i\"; echo > \"$1/d/$i/f\"; done";
     let start = format!("setsid sh -c '{write}' sh \"$PWD\" &");
     for _ in 0..5 {
         let pipeline = format!(
-            "stages:\n  c:\n    command:\n      outputs: [out.txt]\n      run: |\n        {start}\n        sleep 0.1\n        \
-             echo x > out.txt\n"
+            "stages:\n  c:\n    command:\n      outputs: [out.txt]\n      run: |\n        \
+             {start}\n        sleep 0.1\n        echo x > out.txt\n"
         );
         let space = Space::with(&pipeline);
         space.ok(&["run"]);
@@ -150,7 +150,7 @@ fn a_process_that_is_left_writing_does_not_fail_the_stage() {
 }
 
 #[test]
-fn a_program_that_ends_well_because_it_was_told_to_end_has_no_result() {
+fn a_program_that_exits_with_zero_after_a_signal_has_no_result() {
     let trap =
         "trap 'echo half > out.txt; exit 0' TERM\n        touch STARTED\n        sleep 1000 & wait";
     for (more, code) in [("", 130), ("      time-limit: 1\n", 1)] {
@@ -158,30 +158,32 @@ fn a_program_that_ends_well_because_it_was_told_to_end_has_no_result() {
         let started = space.join("started");
         let lines = trap.replace("STARTED", started.to_str().unwrap());
         let pipeline = format!(
-            "stages:\n  c:\n    command:\n      outputs: [out.txt]\n{more}      run: |\n        {lines}\n"
+            "stages:\n  c:\n    command:\n      outputs: [out.txt]\n{more}      \
+             run: |\n        {lines}\n"
         );
         space.write("pipeline.yaml", pipeline);
         let run = space.spawn(&["run", "--json"]);
-        wait_until("it has begun", || started.exists());
+        wait_until("the stage starts", || started.exists());
         if more.is_empty() {
             run.signal("INT");
         }
         assert_eq!(run.wait().0, Some(code));
-        assert_eq!(space.pending(&[]), set(["c"]), "half a result is none");
+        assert_eq!(space.pending(&[]), set(["c"]), "a partial result is not published");
     }
 }
 
 // Signals.
 
 /// A stage that takes a second.
-fn brief() -> Space {
+fn short_stage() -> Space {
     let space = Space::with("");
-    let begun = space.join("pid");
+    let pid = space.join("pid");
     space.write(
         "pipeline.yaml",
         format!(
-            "stages:\n  c: {{ command: {{ run: 'echo > {}; sleep 1; echo x > out', outputs: [out] }} }}\n",
-            begun.display()
+            "stages:\n  c:\n    command:\n      \
+             {{ run: 'echo > {}; sleep 1; echo x > out', outputs: [out] }}\n",
+            pid.display()
         ),
     );
     space
@@ -195,11 +197,11 @@ fn a_signal_that_was_ignored_when_the_run_was_started_stays_ignored() {
         ("QUIT", "trap '' QUIT; exec \"$@\""),
         ("TERM", "trap '' TERM; exec \"$@\""),
     ] {
-        let space = brief().wrapped_in(&["sh", "-c", starter, "sh"]);
-        let run = begun(&space);
+        let space = short_stage().wrapped_in(&["sh", "-c", starter, "sh"]);
+        let run = started(&space);
         run.signal(signal);
-        let (code, said) = run.wait();
-        assert_eq!(code, Some(0), "{signal}: {said}");
+        let (code, stderr) = run.wait();
+        assert_eq!(code, Some(0), "{signal}: {stderr}");
     }
 }
 
@@ -210,23 +212,23 @@ fn a_program_ignores_no_signal_because_the_run_does() {
     let space =
         Space::with(&format!("stages: {{ c: {{ command: {{ {run} }} }} }}")).wrapped_in(IGNORING);
     space.ok(&["run"]);
-    let told = space.output("c", "out");
-    let ignored = u64::from_str_radix(told.trim_start_matches("SigIgn:").trim(), 16).unwrap();
+    let status = space.output("c", "out");
+    let ignored = u64::from_str_radix(status.trim_start_matches("SigIgn:").trim(), 16).unwrap();
     // HUP, INT, QUIT, PIPE, TERM and CHLD.
     let bits = [1, 2, 3, 13, 15, 17].map(|signal| 1_u64 << (signal - 1));
-    assert!(bits.iter().all(|bit| ignored & bit == 0), "{told}");
+    assert!(bits.iter().all(|bit| ignored & bit == 0), "{status}");
 }
 
 #[test]
-fn a_run_that_is_started_by_a_process_that_does_not_wait_for_children_waits_for_its_own() {
-    const CARELESS: &[&str] = &["perl", "-e", "$SIG{CHLD} = 'IGNORE'; exec @ARGV"];
-    let space = brief().wrapped_in(CARELESS);
+fn a_run_whose_parent_ignores_sigchld_waits_for_its_children() {
+    const IGNORING: &[&str] = &["perl", "-e", "$SIG{CHLD} = 'IGNORE'; exec @ARGV"];
+    let space = short_stage().wrapped_in(IGNORING);
     assert_eq!(space.ran(&[]), set(["c"]));
 }
 
 #[test]
-fn the_children_of_a_shell_that_has_become_a_run_are_left_alone() {
-    let space = brief();
+fn children_of_a_shell_that_was_replaced_by_the_run_are_not_killed() {
+    let space = short_stage();
     let other = space.join("other");
     let shell = format!("sleep 1000 & echo $! > {}; exec \"$@\"", other.display());
     let mut command =
@@ -238,45 +240,51 @@ fn the_children_of_a_shell_that_has_become_a_run_are_left_alone() {
 }
 
 #[test]
-fn a_run_ends_by_an_interrupt_while_it_hashes_large_files() {
+fn a_run_can_be_interrupted_while_it_hashes_a_large_file() {
     let space = Space::with("stages: { big: { file: { path: big } } }");
-    // Without a block on the disk; to hash it takes longer than this test.
+    // A sparse file. To hash it takes longer than this test.
     std::fs::File::create(space.join("big")).unwrap().set_len(1 << 40).unwrap();
     for signal in ["INT", "TERM", "HUP"] {
         let mut run = space.spawn(&["run", "--json"]);
         run.wait_for(|event| event["event"] == "started");
         std::thread::sleep(Duration::from_millis(200));
-        let told = Instant::now();
+        let signalled = Instant::now();
         run.signal(signal);
-        assert_eq!(run.wait().0, None, "it dies of the signal, as any program does");
-        assert!(told.elapsed() < Duration::from_secs(5), "{signal}: {:?}", told.elapsed());
+        assert_eq!(
+            run.wait().0,
+            None,
+            "it dies of the signal, as a program without a handler does"
+        );
+        assert!(
+            signalled.elapsed() < Duration::from_secs(5),
+            "{signal}: {:?}",
+            signalled.elapsed()
+        );
     }
 }
 
 #[test]
-#[expect(
-    clippy::print_stdout,
-    reason = "whoever reads the test's output should know that nothing was tested"
-)]
-fn a_stage_that_asks_the_terminal_fails_instead_of_stopping_for_ever() {
+#[expect(clippy::print_stdout, reason = "the output of the tests shows that this one was skipped")]
+fn a_stage_that_reads_from_the_terminal_fails_instead_of_waiting() {
     if Command::new("script").arg("--version").stdout(Stdio::null()).status().is_err() {
         println!("skipped: there is no `script` to make a terminal");
         return;
     }
-    let ask = "run: 'read answer < /dev/tty; echo x > out', outputs: [out]";
-    let space = Space::with(&format!("stages: {{ c: {{ command: {{ {ask} }} }} }}"));
+    let read = "run: 'read answer < /dev/tty; echo x > out', outputs: [out]";
+    let space = Space::with(&format!("stages: {{ c: {{ command: {{ {read} }} }} }}"));
     let run = format!("{} run", env!("CARGO_BIN_EXE_repro"));
     let mut command = space.command_for("timeout", &["60", "script", "-qec", &run, "/dev/null"]);
     let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("/dev/tty: No such device or address"), "{said}");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{printed}");
+    assert!(printed.contains("/dev/tty: No such device or address"), "{printed}");
 }
 
 #[test]
-fn the_peak_memory_of_a_command_is_that_of_its_largest_process_and_of_no_command_before_it() {
+fn the_peak_memory_of_a_command_is_that_of_its_own_largest_process() {
     let space = Space::with(
-        "stages:\n  big: { command: { run: 'sh -c \"python3 big.py; true\"; : > out', files: [big.py], outputs: [out] } }\n  \
+        "stages:\n  big:\n    command:\n      \
+         { run: 'sh -c \"python3 big.py; true\"; : > out', files: [big.py], outputs: [out] }\n  \
          small: { command: { run: ': > out', outputs: [out], inputs: { big: big } } }\n",
     );
     space.write("big.py", "x = b'x' * (300 << 20)\n").ok(&["run", "-j", "1"]);
@@ -290,7 +298,7 @@ fn the_peak_memory_of_a_command_is_that_of_its_largest_process_and_of_no_command
 }
 
 #[test]
-fn a_run_in_the_background_of_a_script_works_whatever_streams_it_has() {
+fn a_run_in_the_background_works_without_standard_streams() {
     let run = "cd \"$1\"; repro=$2;";
     for (i, line) in [
         "$repro run & wait $!",

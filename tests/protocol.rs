@@ -126,15 +126,17 @@ impl Step {
             Step::Absent | Step::Ended(_) => return None,
             Step::Share => ("share", "engine/hold.rs"),
             Step::Sweep | Step::SweepRemove => ("sweep", "engine/hold.rs"),
-            Step::Check => ("check", "engine/survey.rs"),
-            Step::ActOn => ("act_on", "engine/schedule.rs"),
-            Step::JobEnded => ("job_ended", "engine/schedule.rs"),
-            Step::LookElsewhere | Step::LookupElsewhere => ("look_elsewhere", "engine/schedule.rs"),
+            Step::Check => ("check", "engine/run/status.rs"),
+            Step::ActOn => ("act_on", "engine/run/schedule.rs"),
+            Step::JobEnded => ("job_ended", "engine/run/schedule.rs"),
+            Step::LookElsewhere | Step::LookupElsewhere => {
+                ("poll_already_running", "engine/run/schedule.rs")
+            }
             Step::Start => ("exec", "cli/exec.rs"),
             Step::Claim => ("claim", "engine/lease.rs"),
             Step::Bury | Step::BuryRemove => ("bury", "engine/lease.rs"),
             Step::Lookup => ("lookup", "engine/store.rs"),
-            Step::PlaceInputs => ("place_inputs", "engine/exec.rs"),
+            Step::PlaceInputs => ("place_inputs", "engine/run/worker.rs"),
             Step::Ingest | Step::Rename => ("ingest", "engine/store.rs"),
             Step::SetAside => ("move_to_quarantine", "engine/store.rs"),
             Step::Publish => ("publish", "engine/store.rs"),

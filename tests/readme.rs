@@ -1,4 +1,4 @@
-//! README.md, the shipped pipeline.yaml and .ci/run say what is true.
+//! README.md, the shipped pipeline.yaml and .ci/run agree with the program.
 
 use crate::space::Space;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(project(path)).unwrap_or_else(|e| panic!("cannot read {path}: {e}"))
 }
 
-/// The lines of README's code blocks in a language.
+/// The lines of the code blocks of README.md in a language.
 fn code(language: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let mut inside = None;
@@ -23,11 +23,11 @@ fn code(language: &str) -> Vec<String> {
             (None, _) => {}
         }
     }
-    assert_eq!(inside, None, "every block is closed");
+    assert_eq!(inside, None, "a code block is not closed");
     lines
 }
 
-/// The shipped pipeline, where it can be planned without leaving a trace in the project.
+/// The shipped pipeline in a temporary project.
 fn shipped() -> Space {
     Space::with(&read("pipeline.yaml"))
 }
@@ -36,7 +36,7 @@ const RUN: &str = "cargo run --release -- run";
 const TEST: &str = "cargo test --release";
 
 #[test]
-fn the_two_commands_are_the_first_that_readme_gives() {
+fn the_first_commands_in_readme_run_the_study_and_the_tests() {
     let blocks = code("sh");
     let commands: Vec<&str> =
         blocks.iter().map(|line| line.split('#').next().unwrap().trim()).collect();
@@ -44,18 +44,18 @@ fn the_two_commands_are_the_first_that_readme_gives() {
 }
 
 #[test]
-fn ci_runs_the_test_command_as_readme_gives_it() {
+fn ci_runs_the_test_command_of_readme() {
     assert!(read(".ci/run").lines().any(|line| line.trim() == TEST));
 }
 
 #[test]
-fn ci_holds_the_ci_profile_to_the_lock() {
+fn ci_checks_the_ci_profile_against_the_lock() {
     let script = read(".ci/run");
     assert!(script.contains("cp pipeline.yaml pipeline.lock \"$space/\""), "{script}");
     assert!(script.lines().any(|line| line.ends_with(" run --profile ci --locked")), "{script}");
 }
 
-/// `repro` commands in README: of its code blocks, and between backticks.
+/// The `repro` commands in README.md, in code blocks and between backticks.
 fn commands() -> Vec<String> {
     let text = read("README.md");
     let quoted = text.split('`').skip(1).step_by(2).filter(|quote| !quote.contains('\n'));
@@ -66,7 +66,7 @@ fn commands() -> Vec<String> {
     ours.filter(|line| line.starts_with("repro ")).collect()
 }
 
-/// As a shell would: single quotes keep a word together.
+/// Splits a line like a shell, with single quotes.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     for (i, part) in line.split('\'').enumerate() {
@@ -79,7 +79,7 @@ fn words(line: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_command_in_readme_is_one_that_the_program_knows() {
+fn every_command_in_readme_is_valid() {
     let commands = commands();
     assert!(commands.len() >= 8, "{commands:?}");
     let space = shipped();
@@ -98,7 +98,7 @@ fn every_command_in_readme_is_one_that_the_program_knows() {
 }
 
 #[test]
-fn every_plan_in_readme_can_be_made() {
+fn every_plan_in_readme_succeeds() {
     let plans: Vec<String> =
         commands().into_iter().filter(|line| line.starts_with("repro plan ")).collect();
     assert!(!plans.is_empty());
@@ -109,7 +109,7 @@ fn every_plan_in_readme_can_be_made() {
 }
 
 #[test]
-fn every_option_and_target_that_readme_quotes_is_taken() {
+fn every_option_and_target_in_readme_is_valid() {
     let text = read("README.md");
     let quoted: Vec<&str> =
         text.split('`').skip(1).step_by(2).filter(|quote| !quote.contains('\n')).collect();
@@ -129,8 +129,8 @@ fn every_option_and_target_that_readme_quotes_is_taken() {
 }
 
 #[test]
-fn every_profile_plans_and_has_the_nodes_it_should() {
-    // For each pair two nets, B matched in two ways, and 5 + 3 + 2 curves; then data, tables, figures
+fn every_profile_has_the_expected_number_of_nodes() {
+    // For each pair: two nets, two alignments, and 5 + 3 + 2 curves. Then data, tables, figures
     // and report.
     let case = |profile: &str, widths: usize, priors: usize, pairs: usize, figures: usize| {
         let pairings = widths * priors * pairs;
@@ -146,7 +146,7 @@ fn every_profile_plans_and_has_the_nodes_it_should() {
         .lines()
         .filter(|l| l.starts_with("  ") && !l.starts_with("   ") && !l.contains('#'));
     let profiles: Vec<&str> = profiles.map(|line| line.trim().trim_end_matches(':')).collect();
-    assert_eq!(profiles, ["quick", "tables", "paper", "ci"], "a new profile is pinned here");
+    assert_eq!(profiles, ["quick", "tables", "paper", "ci"], "add the new profile to this test");
 }
 
 #[test]
@@ -170,24 +170,24 @@ fn every_profile_has_rho_arc_with_and_without_ot_and_wa_after_ot() {
 
 #[test]
 fn quick_is_the_default_profile() {
-    let said = shipped().ok(&["plan"]).stdout;
-    assert!(said.starts_with("profile `quick`: "), "{said}");
+    let stdout = shipped().ok(&["plan"]).stdout;
+    assert!(stdout.starts_with("profile `quick`: "), "{stdout}");
 }
 
 #[test]
-fn a_profile_delivers_to_the_folder_of_its_name_and_its_report_says_which_it_is() {
+fn a_report_is_exported_to_the_folder_of_its_profile_and_names_it() {
     let space = shipped();
     space.ok(&["run", "--profile", "ci", "-S", "nets.pair=[1]"]);
     let report = space.read("reports/ci/report.md");
     assert!(report.contains("`repro run --profile ci -S 'nets.pair=[1]' aggregate`"), "{report}");
     assert!(
         !report.contains("The smallest run"),
-        "what pipeline.yaml says of the profile may no longer hold"
+        "with an override, the description of the profile may be wrong"
     );
 }
 
 #[test]
-fn files_that_readme_links_to_are_there() {
+fn files_that_readme_links_to_exist() {
     let text = read("README.md");
     let links: Vec<&str> =
         text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()).collect();

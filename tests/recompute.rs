@@ -1,4 +1,4 @@
-//! `verify --recompute`: what is cached is run again, aside, and compared bit by bit.
+//! `verify --recompute`: cached nodes are computed again and compared bit by bit.
 
 use crate::space::{Space, TINY, is_alive, wait_until};
 use repro::engine::cache::entry::Entry;
@@ -9,8 +9,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-/// Puts other bytes in the place of a node's output, as somebody would who wants nobody to notice: under their own digest,
-/// which the entry is made to name.
+/// Replaces a node's output in a consistent way: the new bytes are stored under their digest, and
+/// the entry has that digest.
 fn forge(space: &Space, node: &str, file: &str, change: impl Fn(&mut Vec<u8>)) {
     let shown: Json = serde_json::from_str(&space.ok(&["show", node, "--json"]).stdout).unwrap();
     let shown = shown["nodes"][0].clone();
@@ -27,7 +27,7 @@ fn forge(space: &Space, node: &str, file: &str, change: impl Fn(&mut Vec<u8>)) {
     store.publish(key, &entry).unwrap();
 }
 
-/// The cache without what a command may leave beside it.
+/// The files of the cache that `verify` must not change.
 fn cache(space: &Space) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let folders = ["objects", "entries", "recipes", "logs", "runs", "fallbacks", "tmp"];
     let files = folders.iter().flat_map(|folder| space.files(folder)).filter(|path| path.is_file());
@@ -37,28 +37,28 @@ fn cache(space: &Space) -> Vec<(std::path::PathBuf, Vec<u8>)> {
 const NET: &str = "nets@hidden=3,prior=none,end=a";
 
 #[test]
-fn every_stage_gives_its_bytes_again_and_the_cache_stays_as_it_is() {
+fn every_stage_is_reproduced_and_the_cache_is_unchanged() {
     let space = Space::run_tiny();
     let before = cache(&space);
-    let said = space.ok(&["verify", "--recompute", "-j", "2"]);
+    let printed = space.ok(&["verify", "--recompute", "-j", "2"]);
     let nodes = space.nodes();
-    let told: BTreeSet<String> = said
+    let reproduced: BTreeSet<String> = printed
         .stdout
         .lines()
-        .filter_map(|line| Some(line.split_once(": reproduced, ")?.0.to_owned()))
+        .filter_map(|line| Some(line.split_once(": reproduced in ")?.0.to_owned()))
         .collect();
-    assert_eq!(told, nodes);
+    assert_eq!(reproduced, nodes);
     assert!(
-        said.stdout.ends_with(&format!("{0} of {0} nodes reproduced\n", nodes.len())),
+        printed.stdout.ends_with(&format!("{0} of {0} nodes reproduced\n", nodes.len())),
         "{}",
-        said.stdout
+        printed.stdout
     );
     assert!(cache(&space) == before);
     assert!(!space.join("cache/v2/recomputed").exists());
 }
 
 #[test]
-fn a_forged_net_is_told_by_array_element_and_both_values_and_both_are_kept() {
+fn a_forged_net_is_reported_with_its_element_and_both_values_and_both_versions_are_kept() {
     let space = Space::run_tiny();
     // The last weight of all, w2[9, 2], little-endian.
     forge(&space, NET, "net.safetensors", |bytes| {
@@ -71,25 +71,27 @@ fn a_forged_net_is_told_by_array_element_and_both_values_and_both_are_kept() {
     let line = refused.stdout.lines().find(|line| line.contains("net.safetensors")).unwrap();
     assert!(
         line.starts_with(&format!(
-            "{NET}: net.safetensors: array `w2`, element [9, 2]: cached 1.5, again "
+            "{NET}: net.safetensors: array `w2`, element [9, 2]: cached 1.5, recomputed "
         )),
         "{line}"
     );
     assert!(refused.stdout.ends_with("7 of 8 nodes reproduced\n"), "{}", refused.stdout);
     assert!(
-        refused
-            .stderr
-            .contains(&format!("1 node came out otherwise than what is cached, `{NET}` for one")),
+        refused.stderr.contains(&format!("`{NET}` differs from its cached outputs")),
         "{}",
         refused.stderr
     );
     assert!(cache(&space) == before, "nothing in the cache changes");
-    let kept =
-        refused.stdout.lines().find_map(|line| line.split_once("both are kept in `")).unwrap().1;
+    let kept = refused
+        .stdout
+        .lines()
+        .find_map(|line| line.split_once("both versions are in `"))
+        .unwrap()
+        .1;
     let kept = space.join(Path::new(kept.trim_end_matches('`')));
     let (cached, again) = (
         fs::read(kept.join("cached/net.safetensors")),
-        fs::read(kept.join("again/net.safetensors")),
+        fs::read(kept.join("recomputed/net.safetensors")),
     );
     let (cached, again) = (cached.unwrap(), again.unwrap());
     assert_eq!(cached.len(), again.len());
@@ -97,7 +99,7 @@ fn a_forged_net_is_told_by_array_element_and_both_values_and_both_are_kept() {
 }
 
 #[test]
-fn a_forged_table_is_told_by_line_column_and_both_values_and_a_figure_by_its_byte() {
+fn a_forged_table_is_reported_with_line_and_column_and_a_figure_with_the_byte() {
     let space = Space::run_tiny();
     forge(&space, "curves@hidden=4,prior=none,curve=arc+wa", "points.csv", |bytes| {
         let text = String::from_utf8(bytes.clone()).unwrap();
@@ -106,36 +108,37 @@ fn a_forged_table_is_told_by_line_column_and_both_values_and_a_figure_by_its_byt
         lines[2] = format!("{rest},0.125");
         *bytes = (lines.join("\n") + "\n").into_bytes();
     });
-    let said = space.exits(4, &["verify", "--recompute", "curves", "--json"]).stdout;
-    let said: Json = serde_json::from_str(&said).unwrap();
+    let printed = space.exits(4, &["verify", "--recompute", "curves", "--json"]).stdout;
+    let printed: Json = serde_json::from_str(&printed).unwrap();
     assert_eq!(
-        (&said["schema"], &said["of"], &said["reproduced"]),
-        (&1.into(), &8.into(), &7.into())
+        (&printed["schema"], &printed["total"], &printed["reproduced"]),
+        (&2.into(), &8.into(), &7.into())
     );
-    let node = said["nodes"]
+    let node = printed["nodes"]
         .as_array()
         .unwrap()
         .iter()
-        .find(|node| node["outcome"] == "different")
+        .find(|node| node["outcome"] == "differs")
         .unwrap();
     let first = node["differences"][0]["first"].as_str().unwrap();
-    assert!(first.starts_with("line 3, column `loss`: cached `0.125`, again `"), "{first}");
+    assert!(first.starts_with("line 3, column `loss`: cached `0.125`, recomputed `"), "{first}");
 
     let space = Space::run_tiny();
     forge(&space, "figures@figure=error-by-width", "figure.svg", |bytes| bytes[1] = b'S');
-    let said = space.exits(4, &["verify", "--recompute", "figures"]).stdout;
-    assert!(said.contains(": byte 1: cached 0x53, again 0x73"), "{said}");
+    let printed = space.exits(4, &["verify", "--recompute", "figures"]).stdout;
+    assert!(printed.contains(": byte 1: cached 0x53, recomputed 0x73"), "{printed}");
 }
 
 #[test]
-fn a_sample_is_the_same_for_the_same_seed_and_another_for_another() {
+fn the_same_seed_draws_the_same_sample_and_another_seed_another() {
     let space = Space::run_tiny();
     let drawn = |arguments: &[&str]| -> BTreeSet<String> {
-        let said =
+        let printed =
             space.ok(&[&["verify", "--recompute", "--sample", "4"], arguments].concat()).stdout;
-        assert!(said.ends_with("4 of 4 nodes reproduced\n"), "{said}");
-        said.lines()
-            .filter_map(|line| Some(line.split_once(": reproduced, ")?.0.to_owned()))
+        assert!(printed.ends_with("4 of 4 nodes reproduced\n"), "{printed}");
+        printed
+            .lines()
+            .filter_map(|line| Some(line.split_once(": reproduced in ")?.0.to_owned()))
             .collect()
     };
     assert_eq!(drawn(&[]), drawn(&["--seed", "0"]), "the default seed is 0");
@@ -144,22 +147,19 @@ fn a_sample_is_the_same_for_the_same_seed_and_another_for_another() {
 }
 
 #[test]
-fn what_is_not_cached_cannot_be_compared_and_the_command_that_makes_it_is_told() {
+fn nodes_that_are_not_cached_cannot_be_compared_and_the_hint_is_the_run_to_do_first() {
     let space = Space::with(TINY);
     let refused = space.exits(3, &["verify", "--recompute", "nets", "-S", "nets.epochs=3"]).stderr;
     assert!(refused.contains("8 nodes not up to date"), "{refused}");
-    assert!(
-        refused.contains("hint: `repro run -S 'nets.epochs=3' nets` brings them up to date"),
-        "{refused}"
-    );
+    assert!(refused.contains("hint: run `repro run -S 'nets.epochs=3' nets` first"), "{refused}");
 }
 
 #[test]
-fn a_damaged_input_is_told_before_anything_is_run_again() {
+fn a_damaged_input_is_reported_before_any_job_runs() {
     let space = Space::run_tiny();
     let shown = space.ok(&["show", "data"]).stdout;
     let images = shown.lines().find(|line| line.contains("output   train-images")).unwrap();
-    // As long as before and sealed as before, so that only hashing tells: `verify` does, before anything runs.
+    // Size and permissions stay, so that only its hash shows the damage.
     let digest = images.split_whitespace().nth(2).unwrap();
     crate::space::flip_byte(&space.object(digest));
     let refused = space.exits(5, &["verify", "--recompute", NET]);
@@ -167,20 +167,21 @@ fn a_damaged_input_is_told_before_anything_is_run_again() {
 }
 
 #[test]
-fn a_program_that_gives_other_bytes_each_time_is_found_out() {
+fn a_program_with_random_output_differs() {
     let space = Space::with(
-        "stages:\n  drawn: { command: { run: 'head -c 8 /dev/urandom > out.bin', outputs: [out.bin] } }\n  \
-         told: { command: { run: 'echo told > out.txt', outputs: [out.txt] } }\n",
+        "stages:\n  \
+         drawn: { command: { run: 'head -c 8 /dev/urandom > out.bin', outputs: [out.bin] } }\n  \
+         fixed: { command: { run: 'echo fixed > out.txt', outputs: [out.txt] } }\n",
     );
     space.ok(&["run"]);
     let refused = space.exits(4, &["verify", "--recompute"]);
-    assert!(refused.stdout.contains("told: reproduced, "), "{}", refused.stdout);
+    assert!(refused.stdout.contains("fixed: reproduced in "), "{}", refused.stdout);
     assert!(refused.stdout.contains("drawn: out.bin: byte 0: cached 0x"), "{}", refused.stdout);
     assert!(refused.stdout.ends_with("1 of 2 nodes reproduced\n"), "{}", refused.stdout);
 }
 
 #[test]
-fn a_node_that_fails_when_run_again_is_told_with_its_log_and_is_no_difference() {
+fn a_node_that_fails_when_it_is_recomputed_is_reported_with_its_log() {
     let space = Space::tiny();
     let secret = space.join("undeclared.txt");
     let pipeline = format!(
@@ -191,14 +192,15 @@ fn a_node_that_fails_when_run_again_is_told_with_its_log_and_is_no_difference() 
     space.ok(&["run"]);
     fs::remove_file(secret).unwrap();
     let refused = space.exits(1, &["verify", "--recompute"]);
-    let log = refused.stdout.lines().find_map(|line| line.split_once("; its log: ")).unwrap().1;
+    let log = refused.stdout.lines().find_map(|line| line.split_once(" (log: `")).unwrap().1;
+    let log = log.trim_end_matches("`)");
     assert!(space.read(log).contains("undeclared.txt"), "{}", refused.stdout);
     assert!(refused.stdout.ends_with("0 of 1 node reproduced\n"), "{}", refused.stdout);
     space.ok(&["plan", "--check"]);
 }
 
-/// Two stages that have run, and that sleep when they run again.
-fn slow_again() -> Space {
+/// Two stages that have run, and that sleep when they are recomputed.
+fn slow_when_recomputed() -> Space {
     let space = Space::with("");
     let (again, pids) = (space.join("again"), space.join("pids"));
     let run = format!(
@@ -216,12 +218,13 @@ fn slow_again() -> Space {
 }
 
 #[test]
-fn a_recomputation_that_is_interrupted_leaves_no_job_behind() {
+fn an_interrupted_recomputation_leaves_no_job() {
     for signals in [&["INT"][..], &["TERM"], &["HUP"], &["INT", "INT"], &["QUIT"]] {
-        let space = slow_again().wrapped_in(&["sh", "-c", "ulimit -c 0; exec \"$@\"", "sh"]);
+        let space =
+            slow_when_recomputed().wrapped_in(&["sh", "-c", "ulimit -c 0; exec \"$@\"", "sh"]);
         let verify = space.spawn(&["verify", "--recompute", "-j", "2"]);
         let pids = || fs::read_to_string(space.join("pids")).unwrap_or_default();
-        wait_until("both run", || pids().lines().count() == 2);
+        wait_until("both jobs run", || pids().lines().count() == 2);
         for signal in signals {
             verify.signal(signal);
             std::thread::sleep(Duration::from_millis(20));
@@ -233,10 +236,11 @@ fn a_recomputation_that_is_interrupted_leaves_no_job_behind() {
 }
 
 #[test]
-fn a_recomputation_that_meets_an_error_leaves_no_job_behind() {
-    let space = slow_again();
-    // Run again, it waits for another, takes its own result out of the cache, and gives another one.
-    let other = "  drawn: { command: { run: 'if [ -e AGAIN ]; then while ! [ -e PIDS ]; do sleep 0.01; done; rm OBJECTS; fi; \
+fn a_recomputation_that_fails_leaves_no_job() {
+    let space = slow_when_recomputed();
+    // Recomputed, it waits for another stage, removes its own result from the cache, and differs.
+    let other = "  drawn: { command: { run: 'if [ -e AGAIN ]; then \
+                 while ! [ -e PIDS ]; do sleep 0.01; done; rm OBJECTS; fi; \
                  head -c 8 /dev/urandom > out', outputs: [out] } }\n";
     let path = |name: &str| space.join(name).display().to_string();
     let other = other.replace("AGAIN", &path("again")).replace("PIDS", &path("pids"));
@@ -250,7 +254,7 @@ fn a_recomputation_that_meets_an_error_leaves_no_job_behind() {
 }
 
 #[test]
-fn a_recomputation_tries_again_as_often_as_the_stage_says() {
+fn a_recomputation_retries_as_often_as_the_stage_allows() {
     let space = Space::with("");
     let tries = space.join("tries");
     let run = format!(
@@ -263,12 +267,12 @@ fn a_recomputation_tries_again_as_often_as_the_stage_says() {
     );
     space.ok(&["run"]);
     space.write("tries", "");
-    let said = space.ok(&["verify", "--recompute"]).stdout;
-    assert!(said.ends_with("1 of 1 node reproduced\n"), "{said}");
+    let printed = space.ok(&["verify", "--recompute"]).stdout;
+    assert!(printed.ends_with("1 of 1 node reproduced\n"), "{printed}");
     assert_eq!(space.read("tries").lines().count(), 2);
 }
 
-/// Runs two commands again that would run side by side, given `more` fields: whether they did.
+/// Recomputes two commands that have `more` fields; whether they ran at the same time.
 fn overlap(more: &str) -> bool {
     let space = Space::with("");
     let (busy, both) = (space.join("busy"), space.join("both"));
@@ -286,8 +290,8 @@ fn overlap(more: &str) -> bool {
 }
 
 #[test]
-fn threads_and_memory_that_are_asked_for_are_kept_free_in_a_recomputation() {
-    assert!(overlap(""), "else this test says nothing");
+fn a_recomputation_respects_the_threads_and_memory_that_stages_request() {
+    assert!(overlap(""), "otherwise this test checks nothing");
     assert!(!overlap(", threads: 2"));
     assert!(!overlap(", memory: 900TiB"));
 }

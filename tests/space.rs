@@ -1,6 +1,6 @@
 //! [`Space`]: a temporary project in which a test runs `repro`, edits files and runs it again.
 
-use repro::process::{REQUESTS, heeded};
+use repro::process::{TERMINATION_SIGNALS, not_ignored};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -345,8 +345,8 @@ impl Space {
 /// A script that runs the tests in the background ignores Ctrl-C, and a child process inherits
 /// ignored signals, but not handled ones: with handlers here, `repro` starts with the defaults.
 static DEFAULT_SIGNALS: LazyLock<()> = LazyLock::new(|| {
-    let heeded = heeded(&REQUESTS);
-    for signal in REQUESTS.into_iter().filter(|signal| !heeded.contains(signal)) {
+    let kept = not_ignored(&TERMINATION_SIGNALS);
+    for signal in TERMINATION_SIGNALS.into_iter().filter(|signal| !kept.contains(signal)) {
         signal_hook::flag::register(signal, Arc::default()).unwrap();
     }
 });
@@ -506,7 +506,7 @@ impl Running {
     /// each of which leads its own group.
     pub(crate) fn signal(&self, signal: &str) {
         let run = format!("-{}", self.child.id());
-        // Stop `repro` first, so that it starts no further job while its jobs are listed.
+        // `repro` is stopped first, so that it starts no further job while its jobs are listed.
         let jobs = if signal == "KILL" && send("STOP", &run) {
             children(self.child.id())
         } else {

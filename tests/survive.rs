@@ -1,4 +1,5 @@
-//! What a cache lives through: lost and edited files, crashes, interrupts, a second run, failing stages.
+//! The cache survives lost and edited files, crashes, interrupts, concurrent runs and failing
+//! stages.
 
 use crate::space::{Space, containing, flip_byte, name, nothing, overwrite, set};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,17 +16,18 @@ fn deleted_or_edited_reports_are_restored_and_no_stage_runs() {
     assert_eq!((space.read(report), space.read(figure)), (text.clone(), drawing.clone()));
     space.write(report, "mine").write("reports/default/notes.txt", "kept");
     fs::remove_file(space.join(figure)).unwrap();
-    let said = space.ok(&["run"]).stderr;
+    let printed = space.ok(&["run"]).stderr;
     assert!(
-        said.contains("nothing to do") && said.contains("reports/default: 2 of 10 files written"),
-        "{said}"
+        printed.contains("nothing to do")
+            && printed.contains("reports/default: 2 of 10 files written"),
+        "{printed}"
     );
     assert_eq!((space.read(report), space.read(figure)), (text, drawing));
-    assert_eq!(space.read("reports/default/notes.txt"), "kept", "what is not ours is left alone");
+    assert_eq!(space.read("reports/default/notes.txt"), "kept", "other files stay");
 }
 
 #[test]
-fn each_pipeline_of_a_folder_has_reports_of_its_own() {
+fn each_pipeline_in_a_folder_has_its_own_reports() {
     let space = Space::run_tiny();
     let report = "reports/default/report.md";
     let before = space.read(report);
@@ -50,7 +52,7 @@ fn each_pipeline_of_a_folder_has_reports_of_its_own() {
 }
 
 #[test]
-fn two_pipelines_whose_names_differ_in_their_ending_have_reports_of_their_own() {
+fn pipelines_that_differ_in_their_file_extension_have_their_own_reports() {
     let space = Space::run_tiny();
     let other = space.read("pipeline.yaml").replace("epochs: 2", "epochs: 1");
     space.write("small.yaml", space.read("pipeline.yaml")).write("small.yml", other);
@@ -63,7 +65,7 @@ fn two_pipelines_whose_names_differ_in_their_ending_have_reports_of_their_own() 
 }
 
 #[test]
-fn of_two_runs_at_once_with_other_overrides_one_has_laid_out_the_whole_report() {
+fn concurrent_runs_with_different_overrides_export_a_report_of_one_of_them() {
     let space = Space::run_tiny();
     let report = || -> BTreeMap<std::path::PathBuf, Vec<u8>> {
         let files = space.all_paths().into_iter().filter(|path| path.is_file());
@@ -83,18 +85,18 @@ fn of_two_runs_at_once_with_other_overrides_one_has_laid_out_the_whole_report() 
         let runs = [space.spawn(&["run", "--json"]), space.spawn(OTHER)];
         runs.into_iter().for_each(|run| assert_eq!(run.wait().0, Some(0)));
         let now = report();
-        assert!(now == plain || now == other, "a report of two runs");
+        assert!(now == plain || now == other, "the report is a mixture");
     }
 }
 
 #[test]
-fn a_run_whose_report_cannot_be_laid_out_does_not_stand_as_done() {
+fn a_run_whose_report_cannot_be_exported_is_not_done() {
     let space = Space::run_tiny();
     let last = space.ok(&["run", "--json"]).events().pop().unwrap();
     assert_eq!(
         (&last["event"], &last["outcome"]),
         (&"ended".into(), &"done".into()),
-        "after all is laid out"
+        "after the export"
     );
     fs::remove_dir_all(space.join("reports")).unwrap();
     space.write("reports", "in the way");
@@ -104,7 +106,7 @@ fn a_run_whose_report_cannot_be_laid_out_does_not_stand_as_done() {
     assert!(log.lines().nth(1).unwrap().ends_with("  unavailable"), "{log}");
 }
 
-/// One object of each output file of each stage: digest -> its name. Some are the output of several nodes.
+/// One object of each output file of each stage: digest -> its name. Several nodes may have it.
 fn a_sample_of_objects(space: &Space) -> BTreeMap<String, String> {
     let mut seen = BTreeSet::new();
     let mut sample = BTreeMap::new();
@@ -120,11 +122,11 @@ fn a_sample_of_objects(space: &Space) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn a_flipped_byte_is_named_by_verify_and_the_next_run_remakes_the_object() {
+fn verify_reports_a_flipped_byte_and_the_next_run_computes_the_object_again() {
     let space = Space::run_tiny();
     let undisturbed = space.digests();
     let sample = a_sample_of_objects(&space);
-    assert!(sample.len() > 20, "every stage is in it: {sample:?}");
+    assert!(sample.len() > 20, "all stages are in it: {sample:?}");
     for (digest, what) in &sample {
         flip_byte(&space.object(digest));
         let verified = space.exits(5, &["verify"]);
@@ -138,11 +140,11 @@ fn a_flipped_byte_is_named_by_verify_and_the_next_run_remakes_the_object() {
         assert_eq!(space.digests(), undisturbed, "{what}");
     }
     let sound = space.ok(&["verify"]).stdout;
-    assert!(sound.contains("all sound"), "{sound}");
+    assert!(sound.contains("no damage found"), "{sound}");
 }
 
 #[test]
-fn a_flipped_byte_is_noticed_by_the_next_run_itself() {
+fn a_run_detects_a_flipped_byte() {
     let space = Space::run_tiny();
     let undisturbed = space.digests();
     for (node, file) in [
@@ -162,7 +164,7 @@ fn a_flipped_byte_is_noticed_by_the_next_run_itself() {
 }
 
 #[test]
-fn damaged_bytes_are_kept_aside() {
+fn damaged_objects_move_to_quarantine() {
     let space = Space::run_tiny();
     let digest = space.digests()["report"]["report.md"].clone();
     let mut bytes = fs::read(space.object(&digest)).unwrap();
@@ -175,13 +177,13 @@ fn damaged_bytes_are_kept_aside() {
 }
 
 #[test]
-fn a_deleted_emptied_or_truncated_object_is_remade() {
+fn a_deleted_empty_or_truncated_object_is_computed_again() {
     let space = Space::run_tiny();
     let undisturbed = space.digests();
     let node = "nets@hidden=4,prior=none,end=b";
     let net = space.object(&undisturbed[node]["net.safetensors"]);
     let bytes = fs::read(&net).unwrap();
-    let harms: [&dyn Fn(); 4] = [
+    let damages: [&dyn Fn(); 4] = [
         &|| fs::remove_file(&net).unwrap(),
         &|| overwrite(&net, b""),
         &|| overwrite(&net, &bytes[..bytes.len() - 1]),
@@ -190,15 +192,15 @@ fn a_deleted_emptied_or_truncated_object_is_remade() {
             fs::create_dir(&net).unwrap();
         },
     ];
-    for harm in harms {
-        harm();
+    for damage in damages {
+        damage();
         assert_eq!(space.ran(&[]), set([node]));
         assert_eq!(space.digests(), undisturbed);
     }
 }
 
 #[test]
-fn a_deleted_object_is_named_by_verify() {
+fn verify_reports_a_deleted_object() {
     let space = Space::run_tiny();
     let digest = &space.digests()["tables"]["summary.csv"];
     fs::remove_file(space.object(digest)).unwrap();
@@ -208,31 +210,31 @@ fn a_deleted_object_is_named_by_verify() {
 }
 
 #[test]
-fn a_deleted_emptied_truncated_or_garbled_entry_is_remade() {
+fn a_deleted_empty_truncated_or_invalid_entry_is_computed_again() {
     let space = Space::run_tiny();
     let undisturbed = space.digests();
     let plan = space.plan(&[]);
     let key = plan.iter().find(|node| name(node) == "tables").unwrap()["key"].as_str().unwrap();
     let entry = space.join(format!("cache/v2/entries/{key}.json"));
     let text = fs::read(&entry).unwrap();
-    let harms: [&dyn Fn(); 5] = [
+    let damages: [&dyn Fn(); 5] = [
         &|| fs::remove_file(&entry).unwrap(),
         &|| overwrite(&entry, b""),
         &|| overwrite(&entry, &text[..text.len() / 2]),
         &|| overwrite(&entry, b"{}"),
         &|| overwrite(&entry, b"\xff\xfe"),
     ];
-    for harm in harms {
-        harm();
+    for damage in damages {
+        damage();
         assert_eq!(space.ran(&[]), set(["tables"]));
         assert_eq!(space.digests(), undisturbed);
     }
     overwrite(&entry, b"");
-    assert!(space.exits(5, &["verify"]).stderr.contains(key), "verify names it");
+    assert!(space.exits(5, &["verify"]).stderr.contains(key), "verify reports it");
 }
 
 #[test]
-fn a_damaged_recipe_is_named_by_verify_and_does_not_stop_a_run() {
+fn verify_reports_a_damaged_recipe_and_a_run_replaces_it() {
     let space = Space::run_tiny();
     let undisturbed = space.digests();
     for recipe in space.files("recipes") {
@@ -249,13 +251,15 @@ fn a_damaged_recipe_is_named_by_verify_and_does_not_stop_a_run() {
     let refused = space.exits(5, &["verify"]).stderr;
     assert!(
         refused.contains(&key)
-            && refused.contains("hint: what was bad is out of the way; its answer stays")
+            && refused.contains(
+                "hint: damaged files were moved to quarantine; run `repro verify --recompute`"
+            )
     );
     assert!(!recipe.exists());
     assert_eq!(space.ran(&[]), nothing());
     space.ok(&["verify"]);
-    let said = space.ok(&["verify", "--recompute", &name(&node)]).stdout;
-    assert!(said.ends_with("1 of 1 node reproduced\n"), "{said}");
+    let printed = space.ok(&["verify", "--recompute", &name(&node)]).stdout;
+    assert!(printed.ends_with("1 of 1 node reproduced\n"), "{printed}");
     space.ok(&["show", &name(&node)]);
     assert!(recipe.exists());
     overwrite(&recipe, b"{");
@@ -266,16 +270,19 @@ fn a_damaged_recipe_is_named_by_verify_and_does_not_stop_a_run() {
 }
 
 #[test]
-fn what_is_not_ours_among_the_objects_is_named_by_verify_and_left_there() {
+fn verify_reports_other_files_among_the_objects_and_leaves_them() {
     let space = Space::run_tiny();
     space.write("cache/v2/objects/notes.txt", "mine");
     let refused = space.exits(5, &["verify"]).stderr;
-    assert!(refused.contains("`notes.txt`") && refused.contains("hint: remove it; "), "{refused}");
+    assert!(
+        refused.contains("`notes.txt`") && refused.contains("hint: remove the file; "),
+        "{refused}"
+    );
     assert_eq!(space.read("cache/v2/objects/notes.txt"), "mine");
 }
 
 #[test]
-fn files_that_are_not_ours_do_not_stop_a_run_and_the_cache_can_be_deleted() {
+fn other_files_in_the_cache_do_not_fail_a_run_and_the_cache_can_be_deleted() {
     let space = Space::run_tiny();
     let undisturbed = space.digests();
     for folder in ["recipes", "entries", "logs", "runs", "tmp", "fallbacks"] {
@@ -291,9 +298,9 @@ fn files_that_are_not_ours_do_not_stop_a_run_and_the_cache_can_be_deleted() {
 }
 
 #[test]
-fn a_run_killed_at_any_moment_is_gone_on_with_and_gives_what_an_undisturbed_one_gives() {
+fn after_a_kill_at_any_moment_the_next_run_gives_the_same_results() {
     let undisturbed = Space::run_tiny().digests();
-    let mut struck = 0;
+    let mut killed = 0;
     for moment in [1, 5, 12, 18, 24, 27] {
         let space = Space::tiny();
         let mut run = space.spawn(&["run", "--json"]);
@@ -301,18 +308,18 @@ fn a_run_killed_at_any_moment_is_gone_on_with_and_gives_what_an_undisturbed_one_
         run.signal("KILL");
         let finished = run.finished();
         let (code, _) = run.wait();
-        struck += usize::from(code.is_none());
+        killed += usize::from(code.is_none());
         let ran = space.ran(&[]);
         assert_eq!(ran.intersection(&finished).count(), 0, "finished nodes are not run again");
         assert!(ran.len() + finished.len() <= space.nodes().len());
         assert_eq!(space.digests(), undisturbed, "killed after {moment}");
         space.ok(&["verify"]);
-        assert_eq!(space.files("tmp").len(), 0, "what the crash left is swept");
+        assert_eq!(space.files("tmp").len(), 0, "the files of the killed run are removed");
     }
-    assert!(struck > 0, "none was killed before its end");
+    assert!(killed > 0, "no run was killed before its end");
 }
 
-/// A net that takes minutes, beside two that take none.
+/// A net that takes minutes, and two that take milliseconds.
 const SLOW: &str = "\
 stages:
   data:
@@ -324,16 +331,16 @@ stages:
 ";
 
 /// Starts [`SLOW`] and waits until only the slow net is left.
-fn busy(space: &Space) -> crate::space::Running {
+fn run_slow(space: &Space) -> crate::space::Running {
     let mut run = space.spawn(&["run", "--json", "-j", "2"]);
     run.wait_for_finished(3);
     run
 }
 
 #[test]
-fn a_run_killed_mid_job_keeps_what_was_finished() {
+fn a_run_that_is_killed_during_a_job_keeps_finished_nodes() {
     let space = Space::with(SLOW);
-    let run = busy(&space);
+    let run = run_slow(&space);
     run.signal("KILL");
     assert_eq!(run.wait().0, None);
     assert_eq!(space.ran(&["data", "quick"]), nothing());
@@ -344,10 +351,10 @@ fn a_run_killed_mid_job_keeps_what_was_finished() {
 }
 
 #[test]
-fn ctrl_c_ends_the_run_with_130_and_keeps_what_was_finished() {
+fn an_interrupted_run_exits_with_130_and_keeps_finished_nodes() {
     for signal in ["INT", "TERM"] {
         let space = Space::with(SLOW);
-        let run = busy(&space);
+        let run = run_slow(&space);
         run.signal(signal);
         let (code, stderr) = run.wait();
         assert_eq!(code, Some(130), "{stderr}");
@@ -357,7 +364,7 @@ fn ctrl_c_ends_the_run_with_130_and_keeps_what_was_finished() {
 }
 
 #[test]
-fn two_runs_at_once_share_the_cache_and_no_node_runs_twice() {
+fn concurrent_runs_share_the_cache_and_no_node_runs_twice() {
     let undisturbed = Space::run_tiny().digests();
     let space = Space::tiny();
     let runs: Vec<_> = (0..3).map(|_| space.spawn(&["run", "--json", "-j", "2"])).collect();
@@ -374,12 +381,12 @@ fn two_runs_at_once_share_the_cache_and_no_node_runs_twice() {
 }
 
 #[test]
-fn a_second_run_waits_for_what_the_first_is_at_work_on_and_takes_over_when_it_is_killed() {
+fn a_run_waits_for_a_job_of_another_run_and_starts_it_when_that_run_is_killed() {
     let space = Space::with(SLOW);
-    let first = busy(&space);
+    let first = run_slow(&space);
     let mut second = space.spawn(&["run", "--json", "-j", "2"]);
-    second.wait_for(|event| event["event"] == "elsewhere" && event["node"] == "slow");
-    // Looking is always free.
+    second.wait_for(|event| event["event"] == "already-running" && event["node"] == "slow");
+    // Read-only commands do not wait.
     assert_eq!(space.pending(&[]), set(["slow"]));
     space.ok(&["show", "quick"]);
     space.ok(&["verify"]);
@@ -389,13 +396,13 @@ fn a_second_run_waits_for_what_the_first_is_at_work_on_and_takes_over_when_it_is
 }
 
 #[test]
-fn gc_is_refused_with_6_while_a_run_is_at_work() {
+fn gc_exits_with_6_during_a_run() {
     let space = Space::with(SLOW);
-    let run = busy(&space);
+    let run = run_slow(&space);
     let refused = space.exits(6, &["gc", "--delete"]);
     assert!(refused.stderr.contains("is in use"), "{}", refused.stderr);
     assert!(
-        refused.stderr.contains("hint: wait until nobody else is at work there"),
+        refused.stderr.contains("hint: wait until the other process has finished"),
         "{}",
         refused.stderr
     );
@@ -403,7 +410,7 @@ fn gc_is_refused_with_6_while_a_run_is_at_work() {
     drop(run);
 }
 
-/// One net of three diverges; a curve and a match hang on it.
+/// One net of three diverges; an alignment and a curve depend on it.
 const DIVERGES: &str = "\
 stages:
   data:
@@ -421,17 +428,17 @@ stages:
 ";
 
 #[test]
-fn a_failing_stage_ends_the_run_with_1_and_tells_its_log_and_what_was_skipped() {
+fn a_failed_stage_exits_with_1_and_reports_its_log_and_the_skipped_nodes() {
     let space = Space::with(DIVERGES);
     let failed = space.exits(1, &["run", "-j", "1"]);
     assert_eq!(failed.stdout, "");
-    let said = failed.stderr;
-    assert!(said.contains("bad: failed: "), "{said}");
-    assert!(said.contains("diverged"), "the cause: {said}");
-    assert!(said.contains("broken: skipped, `bad` failed"), "{said}");
-    assert!(said.contains("the whole log: "), "{said}");
-    assert!(!said.contains("good"), "nothing is started after a failure: {said}");
-    let log = said.lines().find_map(|line| line.trim().strip_prefix("the whole log: ")).unwrap();
+    let printed = failed.stderr;
+    assert!(printed.contains("bad: failed: "), "{printed}");
+    assert!(printed.contains("diverged"), "the cause: {printed}");
+    assert!(printed.contains("broken: skipped, `bad` failed"), "{printed}");
+    assert!(printed.contains("full log: "), "{printed}");
+    assert!(!printed.contains("good"), "no job starts after a failure: {printed}");
+    let log = printed.lines().find_map(|line| line.trim().strip_prefix("full log: ")).unwrap();
     assert!(space.read(log).contains("diverged"));
     let again = space.exits(1, &["run", "--json", "-j", "1"]);
     assert_eq!(
@@ -442,7 +449,7 @@ fn a_failing_stage_ends_the_run_with_1_and_tells_its_log_and_what_was_skipped() 
 }
 
 #[test]
-fn with_keep_going_all_that_does_not_hang_on_the_failure_runs() {
+fn with_keep_going_nodes_that_do_not_depend_on_the_failure_run() {
     let space = Space::with(DIVERGES);
     let failed = space.exits(1, &["run", "--json", "-k"]);
     assert_eq!(failed.ran(), set(["data", "good@end=a", "good@end=b", "curves"]));
@@ -457,7 +464,7 @@ fn with_keep_going_all_that_does_not_hang_on_the_failure_runs() {
 }
 
 #[test]
-fn a_quiet_run_still_tells_its_failures() {
+fn a_quiet_run_reports_failures() {
     let space = Space::with(DIVERGES);
     let failed = space.exits(1, &["-q", "run", "-k"]);
     assert!(

@@ -1,14 +1,16 @@
-//! A run that finds everything as the last one left it makes no plan, and says and does what one that makes it would.
+//! A run after which nothing has changed makes no plan, and has the same output and effects.
 
 use crate::space::{Output, Space, TINY, nothing};
 use repro::engine::key::Digest;
 use serde_json::Value as Json;
 use std::path::PathBuf;
 
-/// A stage that reads a file of the project, and one whose outputs are laid out for people.
+/// A project with a stage that reads a file, and a stage whose outputs are exported.
 fn project() -> Space {
     let space = Space::with(&format!(
-        "{TINY}  read:\n    command: {{ run: 'cat words > out', files: [words], outputs: [out] }}\nprofiles:\n  other: {{}}\n"
+        "{TINY}  read:\n    \
+         command: {{ run: 'cat words > out', files: [words], outputs: [out] }}\n\
+         profiles:\n  other: {{}}\n"
     ));
     space.write("words", "some");
     space.ok(&["run"]);
@@ -20,8 +22,8 @@ fn snapshot(space: &Space) -> PathBuf {
     folder.map(|entry| entry.unwrap().path()).next().unwrap()
 }
 
-/// What a run says, but for its id and the time it takes.
-fn told(output: &Output) -> Vec<Json> {
+/// The events of a run, without its id and its duration.
+fn events(output: &Output) -> Vec<Json> {
     let mut events = output.events();
     for event in &mut events {
         for field in ["run", "process", "seconds"] {
@@ -31,7 +33,7 @@ fn told(output: &Output) -> Vec<Json> {
     events
 }
 
-/// Makes the snapshot say that a node took `seconds`; it stays a whole file of its own path.
+/// Sets the recorded time of a node in the snapshot, and its checksum.
 fn mark(space: &Space, seconds: f64) {
     let path = snapshot(space);
     let text = std::fs::read_to_string(&path).unwrap();
@@ -42,32 +44,29 @@ fn mark(space: &Space, seconds: f64) {
         .unwrap();
 }
 
-/// Whether the next run is told from a snapshot so marked.
-fn makes_no_plan(space: &Space) -> bool {
+/// Whether the next run uses the snapshot.
+fn uses_snapshot(space: &Space) -> bool {
     mark(space, 1e6);
     let events = space.ok(&["run", "--json"]).events();
     events.iter().any(|event| event["saved_seconds"] == 1e6)
 }
 
 #[test]
-fn a_run_that_makes_no_plan_tells_what_one_that_makes_it_does_and_leaves_the_same() {
+fn a_run_without_a_plan_has_the_events_and_exports_of_one_with_a_plan() {
     let space = project();
     let quick = space.ok(&["run", "--json"]);
     std::fs::remove_file(snapshot(&space)).unwrap();
     let planned = space.ok(&["run", "--json"]);
-    assert_eq!(told(&quick), told(&planned));
+    assert_eq!(events(&quick), events(&planned));
     assert_eq!((quick.ran(), quick.cached()), (nothing(), space.nodes()));
-    assert!(makes_no_plan(&space), "the first was such a run");
+    assert!(uses_snapshot(&space), "the first run used it");
     std::fs::remove_dir_all(space.join("reports")).unwrap();
     space.ok(&["run"]);
-    assert!(
-        space.join("reports/default").is_dir(),
-        "what is laid out for people is laid out again"
-    );
+    assert!(space.join("reports/default").is_dir(), "outputs are exported again");
 }
 
 #[test]
-fn whatever_has_changed_a_plan_is_made() {
+fn any_change_leads_to_a_plan() {
     type Change = (&'static str, fn(&Space));
     let changes: [Change; 5] = [
         ("the pipeline file", |space| _ = space.edit("epochs: 2", "epochs: 3")),
@@ -85,29 +84,29 @@ fn whatever_has_changed_a_plan_is_made() {
     ];
     for (what, change) in changes {
         let space = project();
-        assert!(makes_no_plan(&space));
+        assert!(uses_snapshot(&space));
         change(&space);
-        assert!(!makes_no_plan(&space), "{what} changed");
+        assert!(!uses_snapshot(&space), "{what} changed");
         assert!(space.pending(&[]).is_empty(), "{what}: the run brought everything up to date");
     }
 }
 
 #[test]
-fn what_is_asked_for_beyond_a_whole_run_is_planned() {
+fn a_run_with_targets_overrides_or_force_makes_a_plan() {
     let space = project();
     mark(&space, 1e6);
-    let is_told = |arguments: &[&str]| {
+    let uses_snapshot = |arguments: &[&str]| {
         let events = space.ok(&[&["run", "--json"], arguments].concat()).events();
         events.iter().any(|event| event["saved_seconds"] == 1e6)
     };
-    let asked: [&[&str]; 3] = [&["read"], &["-S", "seed=0"], &["--profile", "other"]];
-    assert!(!asked.into_iter().any(is_told));
-    assert!(is_told(&[]), "the snapshot is still there");
-    assert!(!is_told(&["--force", "read"]));
+    let arguments: [&[&str]; 3] = [&["read"], &["-S", "seed=0"], &["--profile", "other"]];
+    assert!(!arguments.into_iter().any(uses_snapshot));
+    assert!(uses_snapshot(&[]), "the snapshot is still there");
+    assert!(!uses_snapshot(&["--force", "read"]));
 }
 
 #[test]
-fn gc_removes_snapshots_which_may_name_what_is_gone() {
+fn gc_removes_snapshots() {
     let space = project();
     assert!(snapshot(&space).is_file());
     space.write("words", "other");

@@ -140,7 +140,7 @@ fn values_of_environment_and_text_fields_are_named_as_written() {
     let space =
         Space::with(&printing("", "      env: { A: [001, 1.0, 1] }\n      memory: [1_0, 10]\n"));
     let refused = space.exits(2, &["plan"]).stderr;
-    assert!(refused.contains("`1_0` is no size of memory"), "{refused}");
+    assert!(refused.contains("invalid `memory: 1_0`"), "{refused}");
     space.edit("      memory: [1_0, 10]\n", "");
     assert_eq!(
         space.ran(&[]),
@@ -448,8 +448,9 @@ fn a_list_of_inputs_gathers_nodes_that_agree_with_the_nodes_own_axes() {
     let refused = gathered("inputs: { all: [raw] }, params: { sample: [b, c] }").unwrap_err();
     assert_eq!(
         refused,
-        "p.yaml:5:57: stage `g`: no instance of `all: raw` has `sample=c`; the value comes from another input or a list of `g`; compare \
-         the grids, or name a value here"
+        "p.yaml:5:57: stage `g`: no instance of `all: raw` has `sample=c`; \
+         the value comes from another input or a list of `g`; compare the grids, \
+         or name a value here"
     );
 }
 

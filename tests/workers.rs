@@ -1,4 +1,4 @@
-//! The processes that jobs run in: what they share, and what they do not.
+//! Worker processes: which jobs share one, and what one job leaves for the next.
 
 use crate::space::{Space, set};
 use std::collections::BTreeSet;
@@ -9,17 +9,18 @@ fn twenty(run: &str) -> Space {
     let values: Vec<String> = (0..20).map(|n| n.to_string()).collect();
     let values = values.join(", ");
     Space::with(&format!(
-        "stages:\n  many:\n    command:\n      params: {{ n: [{values}] }}\n      outputs: [out]\n      run: |\n        {run}\n"
+        "stages:\n  many:\n    command:\n      params: {{ n: [{values}] }}\n      \
+         outputs: [out]\n      run: |\n        {run}\n"
     ))
 }
 
-/// What all commands have written.
+/// The outputs of all commands.
 fn outputs(space: &Space) -> Vec<String> {
     space.files("objects").iter().map(|path| fs::read_to_string(path).unwrap()).collect()
 }
 
 #[test]
-fn commands_share_as_many_processes_as_run_at_once() {
+fn commands_share_as_many_workers_as_run_at_once() {
     let space = twenty("echo $PPID $REPRO_PARAM_N > out");
     space.ok(&["run", "-j", "2"]);
     let outputs = outputs(&space);
@@ -30,7 +31,7 @@ fn commands_share_as_many_processes_as_run_at_once() {
 }
 
 #[test]
-fn a_quick_command_leaves_its_recipe_its_entry_and_its_outputs_and_no_other_file() {
+fn a_quick_command_leaves_a_recipe_an_entry_and_its_outputs_in_the_cache_and_no_other_file() {
     let space = twenty("echo $REPRO_PARAM_N > out");
     space.ok(&["run", "-j", "2"]);
     for folder in ["recipes", "entries", "objects"] {
@@ -43,28 +44,28 @@ fn a_quick_command_leaves_its_recipe_its_entry_and_its_outputs_and_no_other_file
 }
 
 #[test]
-fn no_command_finds_what_another_left_behind() {
+fn a_command_does_not_see_the_files_of_another() {
     let leave =
         "ls -A >> out; touch left .hidden; mkdir -p a/b; touch a/b/c; chmod 555 a/b; chmod 711 .";
     let space = twenty(leave);
     space.ok(&["run", "-j", "1"]);
     assert_eq!(space.ran(&[]), BTreeSet::new());
-    // All have written the same: the file that they were writing.
+    // All have the same output: each saw only the file that it was writing.
     assert_eq!(outputs(&space), ["out\n"]);
 }
 
 #[test]
-fn a_command_that_removes_its_folder_fails_alone() {
+fn a_command_that_removes_its_folder_fails_no_other() {
     let space = Space::with(
         "stages:\n  a:\n    command: { run: 'rm -r \"$PWD\"', outputs: [out] }\n  \
          b:\n    command: { run: 'ls -A > out', outputs: [out] }\n",
     );
     space.exits(1, &["run", "-j", "1", "--keep-going"]);
-    assert_eq!(space.ran(&["b"]), BTreeSet::new(), "it has run");
+    assert_eq!(space.ran(&["b"]), BTreeSet::new(), "it ran before");
 }
 
 #[test]
-fn an_output_that_has_another_name_too_is_copied() {
+fn an_output_with_another_hard_link_is_copied() {
     let space = Space::with("");
     let other = space.join("other");
     space.write(
@@ -81,7 +82,7 @@ fn an_output_that_has_another_name_too_is_copied() {
 }
 
 #[test]
-fn a_command_that_says_something_has_a_log_of_its_own() {
+fn a_command_that_writes_output_has_its_own_log() {
     let space =
         twenty("echo out > out; if [ $REPRO_PARAM_N = 7 ]; then echo seven; echo aside >&2; fi");
     space.ok(&["run", "-j", "2"]);

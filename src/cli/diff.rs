@@ -1,10 +1,14 @@
-//! `repro diff`: what is different between two runs, or two profiles, as Markdown or JSON.
+//! `repro diff`: compares two runs or two profiles, as Markdown or JSON.
 
-use super::{Common, Session};
-use crate::engine::record::diff::{Change, Diff, FileDiff, State, diff};
+use super::args::Common;
+use super::output::json;
+use super::session::Session;
+use crate::engine::record::diff::{
+    Change, Diff, FileDiff, ParameterDiff, StageDiff, State, TableDiff, diff,
+};
 use crate::engine::record::history;
-use crate::engine::run::event::SCHEMA;
 use crate::engine::stage::CellChange;
+use crate::engine::text::count;
 use crate::report::table::{Align, Table};
 use crate::stage::KINDS;
 use anyhow::Result;
@@ -12,7 +16,7 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-/// Between two runs; the last two by default.
+/// Compares two runs; by default the last two.
 pub(super) fn runs(
     common: &Common,
     before: Option<String>,
@@ -26,10 +30,10 @@ pub(super) fn runs(
         State::of_run(&store, KINDS, &run)
     };
     let (before, after) = (state(before, "last~1")?, state(after, "last")?);
-    tell(common, &diff(&store, &before, &after)?, limit)
+    print(common, &diff(&store, &before, &after)?, limit)
 }
 
-/// Between two profiles.
+/// Compares what is cached for two profiles.
 pub(super) fn profiles(
     common: &Common,
     before: Option<String>,
@@ -43,14 +47,13 @@ pub(super) fn profiles(
         Ok(State::of_plan(&name, &session.plan, &session.plan_status(&all)?))
     };
     let (before, after) = (state(before)?, state(after)?);
-    tell(common, &diff(&common.store(), &before, &after)?, limit)
+    print(common, &diff(&common.store(), &before, &after)?, limit)
 }
 
-fn tell(common: &Common, diff: &Diff, limit: usize) -> Result<String> {
+fn print(common: &Common, diff: &Diff, limit: usize) -> Result<String> {
     if common.json {
         let mut whole = json!(diff);
-        whole["schema"] = json!(SCHEMA);
-        // The change itself, so that nobody has to parse a cell to sort by it.
+        // The change as a number, so that readers can sort by it without parsing cells.
         for table in whole["tables"].as_array_mut().into_iter().flatten() {
             for cell in table["changes"]["cells"].as_array_mut().into_iter().flatten() {
                 let [before, after] =
@@ -59,9 +62,9 @@ fn tell(common: &Common, diff: &Diff, limit: usize) -> Result<String> {
                     json!(numbers(before, after).map(|(before, after)| after - before));
             }
         }
-        return Ok(format!("{whole:#}\n"));
+        return Ok(json(whole));
     }
-    let mut text = format!("# From {} to {}\n", diff.before, diff.after);
+    let mut text = format!("# Changes from {} to {}\n", diff.before, diff.after);
     stages(&mut text, diff, limit)?;
     parameters(&mut text, diff, limit)?;
     metrics(&mut text, diff, limit)?;
@@ -70,19 +73,19 @@ fn tell(common: &Common, diff: &Diff, limit: usize) -> Result<String> {
         && diff.parameters.is_empty()
         && diff.files.iter().all(|file| file.state == Change::Same)
     {
-        writeln!(text, "\nNothing is different.")?;
+        writeln!(text, "\nNo differences.")?;
     }
     Ok(text)
 }
 
 fn stages(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
-    let row = |stage: &crate::engine::record::diff::StageDiff| {
+    let row = |stage: &StageDiff| {
         let counts = [stage.both, stage.removed, stage.added, stage.not_cached];
         [stage.stage.clone()].into_iter().chain(counts.map(|n| n.to_string())).collect()
     };
     let columns = [
         ("stage", false),
-        ("nodes of both", true),
+        ("in both", true),
         ("removed", true),
         ("added", true),
         ("not cached", true),
@@ -91,7 +94,7 @@ fn stages(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
 }
 
 fn parameters(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
-    let row = |p: &crate::engine::record::diff::ParameterDiff| {
+    let row = |p: &ParameterDiff| {
         let values =
             |values: &[String]| if values.is_empty() { "-".to_owned() } else { values.join(", ") };
         vec![p.stage.clone(), p.parameter.clone(), values(&p.before), values(&p.after)]
@@ -104,14 +107,13 @@ fn stage_of(node: &str) -> &str {
     node.split('@').next().unwrap_or(node)
 }
 
-/// A table for each output of a stage, over all its nodes.
+/// One table for each output of a stage, over all its nodes.
 fn metrics(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
-    let mut tables: BTreeMap<(&str, &str), Vec<&crate::engine::record::diff::TableDiff>> =
-        BTreeMap::new();
+    let mut tables: BTreeMap<(&str, &str), Vec<&TableDiff>> = BTreeMap::new();
     for table in &diff.tables {
         tables.entry((stage_of(&table.node), &table.file)).or_default().push(table);
     }
-    // What several nodes tell one by one, a stage that gathers them tells together.
+    // The tables of a stage with many nodes are left out if another stage aggregates them.
     let mut nodes_of: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for table in &diff.tables {
         nodes_of.entry(stage_of(&table.node)).or_default().insert(&table.node);
@@ -152,17 +154,13 @@ fn metrics(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
         if !columns.is_empty() {
             columns.sort();
             columns.dedup();
-            writeln!(text, "\nColumns that only one has: {}.", columns.join(", "))?;
+            writeln!(text, "\nColumns in only one of the two: {}.", columns.join(", "))?;
         }
     }
     if !left_out.is_empty() {
         let each: Vec<String> =
-            left_out.iter().map(|(stage, n)| format!("{n} of `{stage}`")).collect();
-        writeln!(
-            text,
-            "\nChanged tables that are left out here, and are in `--json`: {}.",
-            each.join(", ")
-        )?;
+            left_out.iter().map(|(stage, n)| format!("{} of `{stage}`", count(*n))).collect();
+        writeln!(text, "\nOmitted (see `--json`): tables of {}.", each.join(", "))?;
     }
     Ok(())
 }
@@ -177,16 +175,16 @@ fn metric(instance: &str, cell: &CellChange) -> Vec<String> {
     }
     let (mut before, mut after) = (rounded(&cell.before), rounded(&cell.after));
     if before == after {
-        // They differ in digits that are shown of no other number.
+        // They differ only in digits that are not shown for other numbers.
         (before, after) = (cell.before.clone(), cell.after.clone());
     }
     vec![instance.to_owned(), cell.row.clone(), cell.column.clone(), before, after, change, percent]
 }
 
-/// How many significant digits of a number are shown.
+/// How many significant digits of a number are printed.
 const DIGITS: usize = 6;
 
-/// A number that is written with more digits than that, with so many; any other text as it is.
+/// Shortens a number to [`DIGITS`] digits. Any other text stays as it is.
 fn rounded(text: &str) -> String {
     let digits =
         text.split(['e', 'E']).next().unwrap_or_default().chars().filter(char::is_ascii_digit);
@@ -201,7 +199,7 @@ fn rounded(text: &str) -> String {
     }
 }
 
-/// A number with a few significant digits, whatever its size.
+/// A signed number with a few significant digits.
 struct Short(f64);
 
 impl std::fmt::Display for Short {
@@ -217,7 +215,7 @@ fn numbers(before: &str, after: &str) -> Option<(f64, f64)> {
     Some((before.parse().ok()?, after.parse().ok()?))
 }
 
-/// A line for each output of a stage; the nodes where it has changed by name.
+/// One row for each output of a stage, with the names of some nodes whose output changed.
 fn files(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
     let mut outputs: BTreeMap<(&str, &str), Vec<&FileDiff>> = BTreeMap::new();
     diff.files
@@ -233,7 +231,7 @@ fn files(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
             .collect();
         let more = changed.len().saturating_sub(shown.len());
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let count = |fate| all.iter().filter(|file| file.state == fate).count().to_string();
+        let count = |change| all.iter().filter(|file| file.state == change).count().to_string();
         let counts = [
             count(Change::Same),
             count(Change::Changed),
@@ -256,7 +254,7 @@ fn files(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
     section(text, "Files", &columns, rows, limit)
 }
 
-/// A heading and a table; nothing if that has no rows.
+/// A heading and a table. Nothing if the table has no rows.
 fn section(
     text: &mut String,
     title: &str,
@@ -273,7 +271,7 @@ fn section(
     let columns = columns.iter().map(|(name, right)| ((*name).to_owned(), align(*right))).collect();
     write!(text, "\n## {title}\n\n{}", Table { columns, rows }.to_markdown())?;
     if all > limit {
-        writeln!(text, "\nAnd {} more: `--limit {all}`.", all - limit)?;
+        writeln!(text, "\n{} more rows; pass `--limit {all}` to print all.", all - limit)?;
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
-//! `repro graph`: the pipeline as boxes and arrows, coloured by where it stands.
+//! `repro graph`: the pipeline as a graph, coloured by status.
 
-use super::{Common, GraphFormat, Session};
-use crate::engine::run::event::SCHEMA;
+use super::args::{Common, GraphFormat};
+use super::output::json;
+use super::session::Session;
 use crate::engine::run::status::Status;
 use crate::engine::spec::plan::NodeId;
 use crate::report::graph::{Block, Colour, svg};
@@ -10,14 +11,14 @@ use serde_json::json;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 
-/// In this order: a box has the colour of its last state that any of its nodes is in.
+/// A box has the colour of the last of these that any of its nodes is in.
 const STATES: [Colour; 3] = [
     Colour { name: "cached", fill: "#e3f4e6", line: "#3a8f4d" },
-    Colour { name: "depends", fill: "#e6ecfa", line: "#5b77b8" },
-    Colour { name: "run", fill: "#ffe9cf", line: "#c9701a" },
+    Colour { name: "maybe-stale", fill: "#e6ecfa", line: "#5b77b8" },
+    Colour { name: "stale", fill: "#ffe9cf", line: "#c9701a" },
 ];
 
-/// A stage, or a node if the graph is to be full.
+/// What a box shows: a stage, or a node if the graph is full.
 struct Unit {
     name: String,
     kind: &'static str,
@@ -57,7 +58,7 @@ impl Unit {
     }
 }
 
-/// Arrows follow the data.
+/// Edges point from inputs to the nodes that use them.
 pub(super) fn graph(common: &Common, format: GraphFormat, full: bool) -> Result<String> {
     let session = Session::open(common)?;
     let plan = &session.plan;
@@ -66,7 +67,7 @@ pub(super) fn graph(common: &Common, format: GraphFormat, full: bool) -> Result<
     let mut units: Vec<Unit> = Vec::new();
     let mut unit_of_stage: HashMap<&str, usize> = HashMap::new();
     let mut unit_of: Vec<usize> = Vec::with_capacity(ids.len());
-    let mut arrows: BTreeSet<(usize, usize)> = BTreeSet::new();
+    let mut edges: BTreeSet<(usize, usize)> = BTreeSet::new();
     for id in ids {
         let node = plan.node(id);
         let known = if full { None } else { unit_of_stage.get(node.stage.as_str()).copied() };
@@ -83,28 +84,27 @@ pub(super) fn graph(common: &Common, format: GraphFormat, full: bool) -> Result<
             Status::Stale(_) => 2,
         };
         units[unit].states[state] += 1;
-        // Inputs stand before those that use them.
-        arrows.extend(node.upstream().into_iter().map(|up| (unit_of[up.0], unit)));
+        // In a plan, inputs come before the nodes that use them.
+        edges.extend(node.upstream().into_iter().map(|up| (unit_of[up.0], unit)));
     }
     if common.json {
-        let boxed = |unit: &Unit| {
-            let [cached, depends, run] = unit.states;
-            let label = unit.label(full);
-            json!({ "name": unit.name, "label": label, "cached": cached, "depends": depends, "run": run })
+        let node = |unit: &Unit| {
+            let [cached, maybe_stale, stale] = unit.states;
+            json!({
+                "name": unit.name, "label": unit.label(full),
+                "cached": cached, "maybe_stale": maybe_stale, "stale": stale,
+            })
         };
-        let boxes: Vec<_> = units.iter().map(boxed).collect();
-        let arrows: Vec<_> =
-            arrows.iter().map(|(from, to)| [&units[*from].name, &units[*to].name]).collect();
-        return Ok(format!(
-            "{:#}\n",
-            json!({ "schema": SCHEMA, "boxes": boxes, "arrows": arrows })
-        ));
+        let nodes: Vec<_> = units.iter().map(node).collect();
+        let edges: Vec<_> =
+            edges.iter().map(|(from, to)| [&units[*from].name, &units[*to].name]).collect();
+        return Ok(json(json!({ "nodes": nodes, "edges": edges })));
     }
     let mut text = String::new();
     match format {
         GraphFormat::Svg => {
             let blocks: Vec<Block> = units.iter().map(|unit| unit.block(full)).collect();
-            return Ok(svg(&blocks, &arrows.into_iter().collect::<Vec<_>>(), &STATES));
+            return Ok(svg(&blocks, &edges.into_iter().collect::<Vec<_>>(), &STATES));
         }
         GraphFormat::Mermaid => {
             writeln!(text, "flowchart LR")?;
@@ -113,14 +113,15 @@ pub(super) fn graph(common: &Common, format: GraphFormat, full: bool) -> Result<
                     text,
                     "  n{i}[\"{}\"]:::{}",
                     unit.label(full).replace('"', "#quot;"),
-                    STATES[unit.colour()].name
+                    class(STATES[unit.colour()])
                 )?;
             }
-            for (from, to) in &arrows {
+            for (from, to) in &edges {
                 writeln!(text, "  n{from} --> n{to}")?;
             }
-            for Colour { name, fill, line } in STATES {
-                writeln!(text, "  classDef {name} fill:{fill},stroke:{line},color:#000000")?;
+            for state in STATES {
+                let (class, Colour { fill, line, .. }) = (class(state), state);
+                writeln!(text, "  classDef {class} fill:{fill},stroke:{line},color:#000000")?;
             }
         }
         GraphFormat::Dot => {
@@ -137,11 +138,16 @@ pub(super) fn graph(common: &Common, format: GraphFormat, full: bool) -> Result<
                     unit.label(full)
                 )?;
             }
-            for (from, to) in &arrows {
+            for (from, to) in &edges {
                 writeln!(text, "  n{from} -> n{to};")?;
             }
             writeln!(text, "}}")?;
         }
     }
     Ok(text)
+}
+
+/// The Mermaid class of a state.
+fn class(state: Colour) -> String {
+    state.name.replace('-', "_")
 }

@@ -1,9 +1,8 @@
-//! `repro log`: the runs there were, and one of them.
+//! `repro log`: past runs.
 
-use super::Common;
+use super::args::Common;
+use super::output::{join, json};
 use crate::engine::record::history::{self, NodeRecord, Run, State};
-use crate::engine::run::event::SCHEMA;
-use crate::engine::run::reason::Reason;
 use crate::engine::text::{count, seconds, utc};
 use anyhow::Result;
 use serde_json::json;
@@ -20,16 +19,16 @@ pub(super) fn runs(common: &Common, limit: usize) -> Result<String> {
         .map(|id| history::read(&store, id))
         .collect::<Result<Vec<Run>>>()?;
     if common.json {
-        let told = |run: &Run| {
+        let without_nodes = |run: &Run| {
             let mut run = json!(run);
             run.as_object_mut().map(|run| run.remove("nodes"));
             run
         };
-        let runs: Vec<_> = runs.iter().map(told).collect();
-        return Ok(format!("{:#}\n", json!({ "schema": SCHEMA, "of": ids.len(), "runs": runs })));
+        let runs: Vec<_> = runs.iter().map(without_nodes).collect();
+        return Ok(json(json!({ "total": ids.len(), "runs": runs })));
     }
     if runs.is_empty() {
-        return Ok("there are no runs yet\n".into());
+        return Ok("no runs yet\n".into());
     }
     let width = |of: fn(&Run) -> usize, title: &str| {
         runs.iter().map(of).chain([title.len()]).max().unwrap_or_default()
@@ -57,19 +56,17 @@ pub(super) fn runs(common: &Common, limit: usize) -> Result<String> {
         )?;
     }
     if ids.len() > runs.len() {
-        writeln!(text, "and {} more: `repro log --limit {}`", ids.len() - runs.len(), ids.len())?;
+        writeln!(text, "{} more; run `repro log --limit {}`", ids.len() - runs.len(), ids.len())?;
     }
     Ok(text)
 }
 
-/// The run that `name` means, node by node.
+/// One run, node by node.
 pub(super) fn run(common: &Common, id: &str) -> Result<String> {
     let store = common.store();
     let run = history::read(&store, &history::find(&store, id)?)?;
     if common.json {
-        let mut whole = json!(run);
-        whole["schema"] = json!(SCHEMA);
-        return Ok(format!("{whole:#}\n"));
+        return Ok(json(json!(run)));
     }
     let mut text = String::new();
     let took = run.seconds.map(|took| format!(" in {}", seconds(took))).unwrap_or_default();
@@ -82,7 +79,7 @@ pub(super) fn run(common: &Common, id: &str) -> Result<String> {
         count(run.wanted)
     )?;
     for assignment in &run.overrides {
-        writeln!(text, "set for this once: {assignment}")?;
+        writeln!(text, "override: {assignment}")?;
     }
     writeln!(
         text,
@@ -99,13 +96,13 @@ pub(super) fn run(common: &Common, id: &str) -> Result<String> {
 }
 
 fn line(node: &NodeRecord) -> String {
-    let reasons = node.reasons.iter().map(Reason::to_string).collect::<Vec<_>>().join("; ");
+    let reasons = join(&node.reasons);
     let took = node.seconds.map(seconds).unwrap_or_default();
     let cause = node.cause.as_deref().unwrap_or_default();
     match node.state {
         State::Cached => format!("cached   {}", node.node),
-        State::Ran => format!("ran      {}: {took}, since {reasons}", node.node),
-        State::Began => format!("began    {}: since {reasons}", node.node),
+        State::Ran => format!("ran      {}: {took} ({reasons})", node.node),
+        State::Began => format!("started  {} ({reasons})", node.node),
         State::Failed => format!("failed   {}: {cause}", node.node),
         State::Skipped => format!("skipped  {}: {cause}", node.node),
     }
@@ -115,7 +112,7 @@ fn name(run: &Run) -> &str {
     run.profile.as_deref().unwrap_or("-")
 }
 
-/// When it began.
+/// When the run started.
 fn when(run: &Run) -> String {
     run.began.map_or("?".to_owned(), utc)
 }
@@ -124,7 +121,7 @@ fn outcome(run: &Run) -> String {
     match (run.outcome, run.running, &run.process) {
         (Some(outcome), ..) => outcome.to_string(),
         (None, true, _) => "running".into(),
-        // Its process is gone, and was not asked to end.
+        // The process is gone, and recorded no end.
         (None, false, Some(_)) => "killed".into(),
         (None, false, None) => "unfinished".into(),
     }

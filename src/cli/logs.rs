@@ -1,33 +1,26 @@
-//! `repro logs`: what a node wrote when it last ran, or writes now.
+//! `repro logs`: the output of a node's job.
 
-use super::output::print;
-use super::{Common, Session};
-use crate::engine::error::{Diagnostic, Error};
+use super::args::Common;
+use super::output::{Output, json};
+use super::session::{Session, usage_error};
 use crate::engine::key::Key;
 use crate::engine::record::history;
-use crate::engine::run::event::SCHEMA;
 use crate::engine::run::executor::log::Follower;
 use crate::engine::spec::plan::NodeId;
 use anyhow::Result;
 use serde_json::json;
 use std::time::Duration;
 
-/// How often a log that grows is looked at.
+/// How often a growing log is read.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The logs of the nodes that `target` names; with `follow`, until the job of the only one has ended.
-pub(super) fn logs(common: &Common, target: &str, follow: bool) -> Result<String> {
+pub(super) fn logs(common: &Common, output: &Output, target: &str, follow: bool) -> Result<String> {
     let session = Session::open(common)?;
     let nodes = session.select(&[target.to_owned()])?;
     if follow && nodes.len() > 1 {
         let first = &session.plan.node(nodes[0]).name;
-        return Err(Error::Usage(Diagnostic {
-            source: "logs --follow".into(),
-            location: None,
-            message: format!("`{target}` names {} nodes; only one can be followed", nodes.len()),
-            hint: Some(format!("name one of them, as `{first}`")),
-        })
-        .into());
+        let message = format!("`{target}` selects {} nodes, expected one", nodes.len());
+        return Err(usage_error("--follow", message, format!("for example, `{first}`")).into());
     }
     let keys = keys(&session, &nodes)?;
     if common.json {
@@ -37,32 +30,31 @@ pub(super) fn logs(common: &Common, target: &str, follow: bool) -> Result<String
             let running = key.is_some_and(|key| {
                 session.store.lease_holder(key).is_ok_and(|process| process.is_some())
             });
-            Ok(
-                json!({ "node": session.plan.node(*id).name, "key": key, "running": running, "lines": lines }),
-            )
+            let node = &session.plan.node(*id).name;
+            Ok(json!({ "node": node, "key": key, "running": running, "lines": lines }))
         };
         let nodes = nodes.iter().zip(&keys).map(of).collect::<Result<Vec<_>>>()?;
-        return Ok(format!("{:#}\n", json!({ "schema": SCHEMA, "nodes": nodes })));
+        return Ok(json(json!({ "nodes": nodes })));
     }
     for (id, key) in nodes.iter().zip(keys) {
         if nodes.len() > 1 {
-            print(&format!("==> {} <==\n", session.plan.node(*id).name), false);
+            output.print(&format!("==> {} <==\n", session.plan.node(*id).name));
         }
         if let Some(key) = key {
-            show(&session, key, follow)?;
+            print_log(&session, output, key, follow)?;
         }
     }
     Ok(String::new())
 }
 
 /// Prints the log of `key`. With `follow`, prints what is appended until the job ends.
-fn show(session: &Session, key: Key, follow: bool) -> Result<()> {
+fn print_log(session: &Session, output: &Output, key: Key, follow: bool) -> Result<()> {
     let mut log = Follower::new(session.store.log(key));
     loop {
-        // Asked first: what the job wrote last is read after it has ended.
+        // Checked first: the last lines of a job are read after it has ended.
         let running = follow && session.store.lease_holder(key)?.is_some();
         let lines = if running { log.read() } else { log.finish() };
-        print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>(), false);
+        output.print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>());
         if !running {
             return Ok(());
         }
@@ -70,7 +62,8 @@ fn show(session: &Session, key: Key, follow: bool) -> Result<()> {
     }
 }
 
-/// The keys under which nodes ran last: their own if they are known and have run, or those in the history.
+/// The keys of the last jobs of nodes: the current keys if those have run, or else the last ones in
+/// the history.
 fn keys(session: &Session, nodes: &[NodeId]) -> Result<Vec<Option<Key>>> {
     let plan_status = session.plan_status(nodes)?;
     let has_run = |key: &Key| {

@@ -1,112 +1,111 @@
-//! `repro run`.
+//! `repro run`: brings nodes up to date and exports the reports.
 
-use super::interrupt::{INTERRUPTED, end_jobs_on_request};
-use super::output::Stdout;
-use super::unchanged::{self, Whole};
-use super::{CACHE_VARIABLE, Common, NO_LOCK_VARIABLE, RunArgs, Session, lock, plan, without_yaml};
+use super::args::{Common, RunArgs};
+use super::output::{Output, join, state};
+use super::session::jobs::{Jobs, program};
+use super::session::unchanged::Whole;
+use super::session::{Session, lockfile, pipeline_name};
 use crate::engine::cache::lock::CacheLock;
 use crate::engine::cache::process::ProcessId;
 use crate::engine::cache::store::Store;
+use crate::engine::error::Error;
 use crate::engine::key::{Artifact, Digest};
 use crate::engine::record::export::{Exported, export, folder_name};
 use crate::engine::record::lockfile::Expected;
 use crate::engine::run::event::{Event, Observer, SCHEMA, Summary};
-use crate::engine::run::executor::local::Local;
+use crate::engine::run::expected::ExpectedResults;
 use crate::engine::run::progress::{All, Json, Lines, Terminal, Verbosity};
 use crate::engine::run::schedule::{self, Settings};
 use crate::engine::run::status::{PlanStatus, Status, StatusChecker};
-use crate::engine::spec::plan::{NodeId, Plan};
+use crate::engine::spec::plan::NodeId;
 use crate::engine::spec::sources::Sources;
-use anyhow::{Context as _, Result};
+use crate::stage::KINDS;
+use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{IsTerminal as _, stderr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-pub(super) fn run(common: &Common, args: &RunArgs) -> Result<String> {
-    if args.dry_run {
-        return plan::plan(common, &args.targets, false, args.force);
-    }
-    let whole = if args.targets.is_empty() && !args.force && !args.locked {
-        Whole::of(common)?
-    } else {
-        None
-    };
+pub(super) fn run(common: &Common, output: &Output, args: &RunArgs) -> Result<String> {
+    let is_whole = args.targets.is_empty() && !args.force && !args.locked;
+    let whole = if is_whole { Whole::of(common)? } else { None };
     if let Some(whole) = &whole
-        && repeat(common, args, whole)?
+        && run_unchanged(common, output, args, whole)?
     {
         return Ok(String::new());
     }
     let mut session = Session::open(common)?;
-    let locked = if args.locked { Some(lock::hold(common, &mut session)?) } else { None };
-    let expected = locked.as_ref().map(|lock| lock::expected(lock, &session)).transpose()?;
+    let lock = if args.locked { Some(lockfile::open(common, &mut session)?) } else { None };
+    let expected = lock.as_ref().map(|lock| lockfile::expected(lock, &session)).transpose()?;
     let targets = session.select(&args.targets)?;
     let wanted = session.plan.closure(&targets);
     let (plan, store) = (&session.plan, &session.store);
-    let _hold = enter(common, args, store)?;
-    let (id, mut observer) = begin(common, store, session.profile.as_deref(), wanted.len())?;
-    let checker = StatusChecker::new(
-        plan,
-        store,
-        plan::forced(&session, args.force, &targets),
-        session.refetch,
-    );
-    // What is refused here is no run.
+    let _lock = lock_cache(common, args, store)?;
+    let profile = session.profile.as_deref();
+    let (id, mut observer) = begin(common, output, store, profile, wanted.len())?;
+    let checker = session.checker(session.forced(args.force, &targets));
+    // A run that fails before its first job is not in the history.
     let forget = |_: &anyhow::Error| _ = store.forget_run(&id);
-    let plan_status = look(&session, &checker, &wanted, args.require_cached).inspect_err(forget)?;
-    let due = plan_status.status.values().any(|status| !matches!(status, Status::Cached(_)));
-    let mut executor =
-        local_executor(common, slots(args.jobs), due, store.scratch()?).inspect_err(forget)?;
-    end_jobs_on_request(&executor).inspect_err(forget)?;
+    let plan_status =
+        check(&session, &checker, &wanted, args.require_cached).inspect_err(forget)?;
+    let is_stale = plan_status.status.values().any(|status| !matches!(status, Status::Cached(_)));
+    let mut jobs = start_jobs(common, args.jobs, is_stale, store.scratch()?).inspect_err(forget)?;
     let settings = Settings {
         keep_going: args.keep_going,
         retries: args.retries,
-        interrupted: &INTERRUPTED,
+        interrupted: &jobs.interrupted,
         stream: !common.json && streams(common.verbosity(), args.jobs),
-        expected: expected.as_ref(),
+        expected: expected.as_ref().map(|expected| expected as &dyn ExpectedResults),
     };
-    let (mut summary, made) =
-        schedule::run(plan, store, &checker, &plan_status, &mut executor, &settings, &mut observer);
-    let outcome = made.and_then(|artifacts| {
-        executor.close()?;
+    let (mut summary, result) = schedule::run(
+        plan,
+        store,
+        &checker,
+        &plan_status,
+        &mut *jobs.executor,
+        &settings,
+        &mut observer,
+    );
+    let outcome = result.and_then(|artifacts| {
+        jobs.executor.close()?;
         finish(common, &session, &artifacts, expected.as_ref(), &mut observer)?;
         Ok(artifacts)
     });
     summary.outcome = schedule::ending(&outcome);
     observer.observe(&Event::Ended(summary));
-    drop(executor);
+    drop(jobs);
     let artifacts = outcome?;
     if let Some(whole) = whole {
-        whole.remember(plan, session.profile.as_deref(), store, &artifacts);
+        whole.remember(plan, profile, store, &artifacts);
     }
-    // Once more: what was killed along with an earlier run may have taken its time to die.
+    // Again: processes of an earlier run that was killed may have ended only now.
     store.sweep();
-    // The process is about to end, and to take many nodes apart takes a tenth of a run in which nothing changed.
+    // The process ends now. Freeing many nodes would take a tenth of an unchanged run.
     std::mem::forget((plan_status, artifacts, session));
     Ok(String::new())
 }
 
-/// Takes its place among those who work in the cache.
-fn enter(common: &Common, args: &RunArgs, store: &Store) -> Result<CacheLock> {
+/// Locks the cache against `gc`, and registers this pipeline as one of its users.
+fn lock_cache(common: &Common, args: &RunArgs, store: &Store) -> Result<CacheLock> {
     store.prepare()?;
-    let hold = store.lock_shared(args.wait_for_lock)?;
+    let lock = store.lock_shared(args.wait_for_lock)?;
     store.remember_pipeline(&common.directory, &common.pipeline_path()?)?;
     store.sweep();
-    Ok(hold)
+    Ok(lock)
 }
 
-/// Begins a run of so many nodes; gives its id.
+/// Starts the history of a run of so many nodes. Returns the id of the run.
 fn begin(
     common: &Common,
+    output: &Output,
     store: &Store,
     profile: Option<&str>,
     nodes: usize,
 ) -> Result<(String, All)> {
     let (id, history) = store.begin_history()?;
-    let mut observer = observers(common, history);
+    let mut observer = observers(common, output, history);
     observer.observe(&Event::Started {
         schema: SCHEMA,
         run: id.clone(),
@@ -118,55 +117,49 @@ fn begin(
     Ok((id, observer))
 }
 
-/// A run that finds everything as the last one left it, and makes no plan; gives whether it was one.
-fn repeat(common: &Common, args: &RunArgs, whole: &Whole) -> Result<bool> {
+/// If nothing has changed since the last run, does the run without a plan. Returns whether it did.
+fn run_unchanged(common: &Common, output: &Output, args: &RunArgs, whole: &Whole) -> Result<bool> {
     let (began, store) = (Instant::now(), common.store());
     let Some(mut snapshot) = whole.snapshot(&store)? else { return Ok(false) };
     store.recover()?;
-    let _hold = enter(common, args, &store)?;
-    let files = unchanged::files(common, &store);
+    let _lock = lock_cache(common, args, &store)?;
+    let files = common.files(&store);
     let known = snapshot.known();
     if !snapshot.holds(&store, &files) {
         return Ok(false);
     }
-    let kind =
-        |name: &str| crate::stage::KINDS.iter().map(|kind| kind.name()).find(|kind| *kind == name);
+    let kind = |name: &str| KINDS.iter().map(|kind| kind.name()).find(|kind| *kind == name);
     let nodes: Option<Vec<_>> =
         snapshot.nodes.iter().map(|node| Some((node, kind(snapshot.kind_of(node))?))).collect();
     let Some(nodes) = nodes else { return Ok(false) };
     write_source_index(&files, &store)?;
-    // Writing costs as much as is saved by so few.
+    // For a few nodes, writing the snapshot takes longer than it saves the next run.
     if snapshot.known().saturating_sub(known) * 50 > nodes.len() {
         whole.write(&snapshot, &store);
     }
-    let (_, mut observer) = begin(common, &store, snapshot.profile.as_deref(), nodes.len())?;
+    let profile = snapshot.profile.as_deref();
+    let (_, mut observer) = begin(common, output, &store, profile, nodes.len())?;
     let mut summary = Summary { nodes: nodes.len(), cached: nodes.len(), ..Summary::default() };
     for (node, kind) in nodes {
         let (name, key, saved_seconds) = (node.name.clone(), node.key.to_string(), node.seconds);
         summary.saved_seconds += saved_seconds;
         observer.observe(&Event::Cached { node: name, kind, key, saved_seconds });
     }
-    let delivered = files.check_unchanged().and_then(|()| {
-        let exports =
+    let exported = files.check_unchanged().and_then(|()| {
+        let exports: Vec<_> =
             snapshot.exports.iter().map(|(node, artifact)| (node.as_str(), artifact)).collect();
-        deliver_all(
-            common,
-            &store,
-            snapshot.profile.as_deref(),
-            exports,
-            snapshot.exports.len(),
-            &mut observer,
-        )
+        let total = exports.len();
+        export_all(common, &store, profile, exports, total, &mut observer)
     });
-    (summary.outcome, summary.seconds) =
-        (schedule::ending(&delivered), began.elapsed().as_secs_f64());
+    summary.outcome = schedule::ending(&exported);
+    summary.seconds = began.elapsed().as_secs_f64();
     observer.observe(&Event::Ended(summary));
-    delivered?;
+    exported?;
     store.sweep();
     Ok(true)
 }
 
-/// What a run still has to do when all is made; it may fail at that.
+/// The last steps of a run in which every node succeeded. They can fail too.
 fn finish(
     common: &Common,
     session: &Session,
@@ -177,23 +170,22 @@ fn finish(
     session.plan.files.check_unchanged()?;
     if let Some(expected) = expected {
         let (lock, root) = (expected.source().to_owned(), expected.root().to_string());
-        observer.observe(&Event::AsLocked { lock, root, nodes: artifacts.len() });
+        observer.observe(&Event::LockMatched { lock, root, nodes: artifacts.len() });
     }
     let exports = |id: &NodeId| session.plan.node(*id).kind.exports();
-    let made = artifacts.iter().filter(|(id, _)| exports(id));
-    let made =
-        made.map(|(id, artifact)| (session.plan.node(*id).name.as_str(), &**artifact)).collect();
-    let of = session.plan.ids().filter(exports).count();
-    deliver_all(common, &session.store, session.profile.as_deref(), made, of, observer)?;
+    let exported = artifacts
+        .iter()
+        .filter(|(id, _)| exports(id))
+        .map(|(id, artifact)| (session.plan.node(*id).name.as_str(), &**artifact))
+        .collect();
+    let total = session.plan.ids().filter(exports).count();
+    let profile = session.profile.as_deref();
+    export_all(common, &session.store, profile, exported, total, observer)?;
     session.store.remember()
 }
 
-fn write_source_index(files: &Sources, store: &Store) -> Result<()> {
-    files.updated_index().map_or(Ok(()), |index| store.write_source_index(&index))
-}
-
-/// Where everything stands before anything runs; refused if it is not all cached and should be.
-fn look(
+/// The status of the nodes before the first job.
+fn check(
     session: &Session,
     checker: &StatusChecker,
     wanted: &BTreeSet<NodeId>,
@@ -202,24 +194,53 @@ fn look(
     let plan_status = checker.plan_status(wanted)?;
     write_source_index(&session.plan.files, &session.store)?;
     if session.refetch {
-        forget_choices(&session.plan, &session.store, &plan_status.checked)?;
+        forget_fallbacks(session, &plan_status)?;
     }
     if require_cached {
-        plan::require_cached(session, &plan_status)?;
+        refuse_stale(session, &plan_status)?;
     }
     Ok(plan_status)
 }
 
-/// Whether what the jobs write is shown as they write it: where it was asked for, and where one runs at a time.
+/// Keeps the digests of the project's files for the next command.
+fn write_source_index(files: &Sources, store: &Store) -> Result<()> {
+    files.updated_index().map_or(Ok(()), |index| store.write_source_index(&index))
+}
+
+/// Deletes the records of fallbacks of nodes that are not cached.
+fn forget_fallbacks(session: &Session, plan_status: &PlanStatus) -> Result<()> {
+    for (id, checked) in &plan_status.checked {
+        let is_cached = matches!(checked.status, Status::Cached(_));
+        if !is_cached && session.plan.node(*id).resolved.fallback.is_some() {
+            session.store.forget_fallback(checked.key)?;
+        }
+    }
+    Ok(())
+}
+
+/// Fails with the reasons of the first node that is not cached.
+fn refuse_stale(session: &Session, plan_status: &PlanStatus) -> Result<()> {
+    let is_stale = |(_, status): &(&NodeId, &Status)| !matches!(status, Status::Cached(_));
+    let mut stale = plan_status.status.iter().filter(is_stale);
+    let Some((first, status)) = stale.next() else { return Ok(()) };
+    let node = &session.plan.node(*first).name;
+    let reasons = join(state(status).1);
+    let hint = format!("run `repro run {node}` to compute it (reason: {reasons})");
+    let nodes = 1 + stale.count();
+    let error = anyhow::Error::from(Error::Pending { nodes, hint });
+    Err(error.context(format!("`{node}` is not cached")))
+}
+
+/// Whether to print what jobs write: with `--verbose`, or if one job runs at a time.
 fn streams(verbosity: Verbosity, jobs: Option<u16>) -> bool {
     verbosity == Verbosity::Verbose || verbosity == Verbosity::Normal && jobs == Some(1)
 }
 
-/// Standard error for people, standard output for `--json`, the cache for the history.
-fn observers(common: &Common, history: File) -> All {
+/// Progress goes to standard error, `--json` to standard output, the history to the cache.
+fn observers(common: &Common, output: &Output, history: File) -> All {
     let verbosity = common.verbosity();
     let shown: Box<dyn Observer> = if common.json {
-        Box::new(Json::new(Stdout))
+        Box::new(Json::new(output.clone()))
     } else if stderr().is_terminal() {
         Box::new(Terminal::new(verbosity))
     } else {
@@ -228,98 +249,52 @@ fn observers(common: &Common, history: File) -> All {
     All(vec![shown, Box::new(Json::new(history))])
 }
 
-/// How many jobs at once: as many as asked for, or as there are cores.
-pub(super) fn slots(jobs: Option<u16>) -> usize {
-    jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
-}
-
-/// This program again. Its digest is taken once, if anything is `due`.
-fn local_executor(common: &Common, slots: usize, due: bool, scratch: PathBuf) -> Result<Local> {
-    let digest = due.then(|| Digest::of_file(&itself()?)).transpose()?;
-    let told = digest
-        .into_iter()
-        .flat_map(|digest| ["--program".into(), digest.to_string().into()])
-        .collect();
-    child_processes(common, told, slots, scratch)
-}
-
-/// This program again, in the same folder, with the same cache and data folder, `slots` at once; `exec` is also `told` this. Its
-/// logs are in `scratch`.
-pub(super) fn child_processes(
+/// The digest of this program goes to every job, for provenance. It is computed only if a job may
+/// run.
+fn start_jobs(
     common: &Common,
-    told: Vec<OsString>,
-    slots: usize,
+    jobs: Option<u16>,
+    is_stale: bool,
     scratch: PathBuf,
-) -> Result<Local> {
-    let mut arguments: Vec<OsString> =
-        vec!["-C".into(), common.directory.clone().into(), "exec".into()];
-    arguments.extend(told);
-    let variable = |name: &str, value: PathBuf| (name.to_owned(), value);
-    let data = common.data_folder()?.map(|folder| variable(crate::stage::DATA_VARIABLE, folder));
-    let cache = common.cache.clone().map(|folder| variable(CACHE_VARIABLE, folder));
-    let no_lock = common.no_lock.then(|| variable(NO_LOCK_VARIABLE, "true".into()));
-    let environment = [data, cache, no_lock].into_iter().flatten().collect();
-    Ok(Local::new(itself()?, arguments, environment, slots, scratch).called(path()?))
-}
-
-/// The program that runs now. Where the system tells it by its file, not by its path, it is that one whatever has been put
-/// in its place since: who builds anew during a run neither fails it nor mixes two programs' answers.
-fn itself() -> Result<PathBuf> {
-    let file = Path::new("/proc/self/exe");
-    if cfg!(target_os = "linux") && file.exists() { Ok(file.to_owned()) } else { path() }
-}
-
-/// Where it lies, or lay when it began.
-fn path() -> Result<PathBuf> {
-    std::env::current_exe().context("cannot find this program")
-}
-
-fn forget_choices(
-    plan: &Plan,
-    store: &Store,
-    checked: &BTreeMap<NodeId, crate::engine::run::status::Checked>,
-) -> Result<()> {
-    for (id, checked) in checked {
-        let due = !matches!(checked.status, Status::Cached(_));
-        if due && plan.node(*id).resolved.fallback.is_some() {
-            store.forget_fallback(checked.key)?;
-        }
+) -> Result<Jobs> {
+    let mut arguments = Vec::new();
+    if is_stale {
+        let digest = Digest::of_file(&program()?)?;
+        arguments.extend(["--program".into(), digest.to_string().into()]);
     }
-    Ok(())
+    Jobs::new(common, arguments, jobs, scratch)
 }
 
-/// Lays out the outputs of nodes that deliver, which the pipeline has `of`, in [`reports`], or in a folder each below it if
-/// there are several.
-fn deliver_all(
+/// Exports the outputs of nodes to the folder of the profile, or each to a folder below it if the
+/// pipeline has several such nodes: `total`.
+fn export_all(
     common: &Common,
     store: &Store,
     profile: Option<&str>,
-    made: Vec<(&str, &Artifact)>,
-    of: usize,
+    nodes: Vec<(&str, &Artifact)>,
+    total: usize,
     observer: &mut dyn Observer,
 ) -> Result<()> {
-    let reports = reports(common, profile)?;
-    // Another run may write the same folders with other overrides. All their files are of one run:
-    // the last to finish.
+    let reports = reports_folder(common, profile)?;
+    // Another run may write the same folders with other overrides. The files of a folder are all
+    // of one run: of the last to finish.
     let _turn = store.turn()?;
-    for (node, artifact) in made {
-        // Several would overwrite each other.
-        let folder = if of == 1 { reports.clone() } else { reports.join(folder_name(node)) };
+    for (node, artifact) in nodes {
+        let folder = if total == 1 { reports.clone() } else { reports.join(folder_name(node)) };
         let folder = folder.display().to_string();
         let Exported { written, removed } = export(store, artifact, &common.directory, &folder)?;
-        observer.observe(&Event::Delivered { folder, written, files: artifact.len(), removed });
+        observer.observe(&Event::Exported { folder, written, files: artifact.len(), removed });
     }
     Ok(())
 }
 
-/// The folder of a profile's reports: `reports/<profile>/`, and that in a folder of its own for a pipeline that is not
-/// `pipeline.yaml`, since both may have such a profile: `reports/small/<profile>/` for `small.yaml`,
-/// `reports/small.yml/<profile>/` for `small.yml`.
-fn reports(common: &Common, profile: Option<&str>) -> Result<PathBuf> {
+/// `reports/<profile>`. A pipeline other than `pipeline.yaml` has a folder of its own, since both
+/// may have a profile of that name: `reports/small/<profile>` for `small.yaml`.
+fn reports_folder(common: &Common, profile: Option<&str>) -> Result<PathBuf> {
     let (reports, pipeline) = (Path::new("reports"), common.pipeline_path()?);
     let folder = match pipeline.as_path() == Path::new("pipeline.yaml") {
         true => reports.to_owned(),
-        false => reports.join(folder_name(&without_yaml(&pipeline).to_string_lossy())),
+        false => reports.join(folder_name(&pipeline_name(&pipeline).to_string_lossy())),
     };
     Ok(folder.join(profile.unwrap_or("default")))
 }

@@ -1,69 +1,106 @@
-//! `repro verify`: whether what is in the cache, and the lock, is as it was written.
+//! `repro verify`: checks the cache and the lock file.
 
-use super::{Common, VerifyArgs, lock, print, recompute};
-use crate::engine::cache::verify::{Bad, Verified, quarantine, verify as look};
+mod recompute;
+
+use super::args::{Common, VerifyArgs};
+use super::output::{Output, json};
+use super::session::{Session, lockfile};
+use crate::engine::cache::verify::{Bad, Verified, quarantine, verify as verify_cache};
 use crate::engine::error::Error;
-use crate::engine::run::event::SCHEMA;
+use crate::engine::text::count;
 use anyhow::Result;
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
-pub(super) fn verify(common: &Common, args: &VerifyArgs) -> Result<String> {
+pub(super) fn verify(common: &Common, output: &Output, args: &VerifyArgs) -> Result<String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let store = common.store();
-    let verified = look(&store, threads)?;
+    let verified = verify_cache(&store, threads)?;
     if verified.bad.is_empty() {
         if args.locked {
-            return lock::verify(common, &verified);
+            return compare_with_lock(common, output, &verified);
         }
         if args.recompute {
-            return recompute::recompute(common, args, &verified);
+            return recompute::recompute(common, output, args, &verified);
         }
-        lock::check_lines(common)?;
-        return Ok(if common.json {
-            format!("{:#}\n", told(&verified))
-        } else {
-            format!("{verified}: all sound\n")
+        check_lock(common)?;
+        return Ok(match common.json {
+            true => json(json!(verified)),
+            false => summary(&verified),
         });
     }
     if common.json {
-        print(&format!("{:#}\n", told(&verified)), true);
+        output.print(&json(json!(verified)));
     }
-    let sentences: String = verified.bad.iter().map(|bad| format!("\n  {bad}")).collect();
-    let (left, hint) = match quarantine(&store, &verified.bad) {
+    let lines: String = verified.bad.iter().map(|bad| format!("\n  {bad}")).collect();
+    let (note, hint) = match quarantine(&store, &verified.bad) {
         Ok(true) => (String::new(), hint(&verified.bad)),
         Ok(false) => (
-            "\nnothing was moved out of the way: somebody is at work in the cache".to_owned(),
-            "wait until nobody else is at work there, then `repro verify` again",
+            "\nno file was moved to quarantine: another process is using the cache".to_owned(),
+            "run `repro verify` again when no other process is using the cache",
         ),
         Err(error) => (
-            format!("\nnot everything was moved out of the way: {error:#}"),
-            "mend that, then `repro verify` again",
+            format!("\nnot all files were moved to quarantine: {error:#}"),
+            "fix this error, then run `repro verify` again",
         ),
     };
-    Err(Error::Corrupt {
-        message: format!("the cache is damaged:{sentences}{left}"),
-        hint: hint.into(),
-    }
-    .into())
+    let message = format!("the cache is corrupt:{lines}{note}");
+    Err(Error::Corrupt { message, hint: hint.into() }.into())
 }
 
-/// What was seen, as the answer in JSON begins.
-pub(super) fn told(verified: &Verified) -> Json {
-    let mut whole = json!(verified);
-    whole["schema"] = json!(SCHEMA);
-    whole
+fn summary(verified: &Verified) -> String {
+    format!("{verified}: no damage found\n")
 }
 
-/// What mends `bad`, once it is out of the way.
+/// What to do about `bad`, which is in quarantine as far as `repro` wrote it.
 fn hint(bad: &[Bad]) -> &'static str {
     let any = |is: fn(&Bad) -> bool| bad.iter().any(is);
     if any(|bad| matches!(bad, Bad::Object(_) | Bad::Entry(_) | Bad::Lacks(..) | Bad::Note(_))) {
-        "what was bad is out of the way; `repro run` makes anew what the pipeline asks for"
+        "damaged files were moved to quarantine; run `repro run` to recompute the results"
     } else if any(|bad| matches!(bad, Bad::Recipe(..))) {
-        "what was bad is out of the way; its answer stays, and `repro verify --recompute` writes it anew"
+        "damaged files were moved to quarantine; run `repro verify --recompute` to restore recipes"
     } else if any(|bad| matches!(bad, Bad::Keeper(_))) {
-        "remove it, then pin the nodes anew, or run each pipeline that uses this cache"
+        "remove the file, then pin the nodes again or run each pipeline that uses this cache"
     } else {
-        "remove it; `repro` does not touch what is not its own"
+        "remove the file; `repro` does not touch files that it did not write"
     }
+}
+
+/// Refuses a lock file that was edited by hand. A missing one is no error.
+fn check_lock(common: &Common) -> Result<()> {
+    let Some(lock) = lockfile::read(common)? else { return Ok(()) };
+    lock.check_roots().map_err(Error::from)?;
+    // A root does not depend on the order of nodes: two swapped lines show only in a comparison
+    // with the cache. Without a valid pipeline there is nothing to compare.
+    let Ok(session) = Session::open(common) else { return Ok(()) };
+    let Ok(expected) = lockfile::expected(&lock, &session) else { return Ok(()) };
+    let (found, _) = lockfile::cached(&session.plan_status(&[])?);
+    let differences = lockfile::differences(&session, &expected, &found);
+    Ok(expected.refuse_swapped(&differences).map_err(Error::from)?)
+}
+
+fn compare_with_lock(common: &Common, output: &Output, verified: &Verified) -> Result<String> {
+    let mut session = Session::open(common)?;
+    let lock = lockfile::open(common, &mut session)?;
+    let expected = lockfile::expected(&lock, &session)?;
+    let (found, others) = lockfile::cached(&session.plan_status(&[])?);
+    let differences = lockfile::differences(&session, &expected, &found);
+    let (source, root) = (expected.source(), expected.root());
+    let text = if common.json {
+        let mut whole = json!(verified);
+        whole["locked"] = json!({
+            "lock": source, "root": root, "compared": found.len(), "not_cached": others,
+            "differences": differences,
+        });
+        json(whole)
+    } else {
+        let verb = if differences.is_empty() { "match" } else { "compared" };
+        let compared = format!("{source}: {} {verb}", count(found.len()));
+        format!("{}{compared}, {others} not up to date; root {root}\n", summary(verified))
+    };
+    if differences.is_empty() && others == 0 {
+        return Ok(text);
+    }
+    output.print(&text);
+    expected.refuse(&differences)?;
+    Err(session.not_up_to_date(others).into())
 }

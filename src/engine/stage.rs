@@ -94,12 +94,12 @@ pub struct Declared {
     pub ignore: Option<Vec<String>>,
 }
 
-/// Describes the first byte at which two contents of any format differ.
-pub fn first_byte(cached: &[u8], again: &[u8]) -> String {
-    let at = cached.iter().zip(again).take_while(|(a, b)| a == b).count();
+/// Describes the first byte in which two versions of a file of any format differ.
+pub fn first_byte(cached: &[u8], recomputed: &[u8]) -> String {
+    let at = cached.iter().zip(recomputed).take_while(|(a, b)| a == b).count();
     let byte =
         |bytes: &[u8]| bytes.get(at).map_or("none".to_owned(), |byte| format!("0x{byte:02x}"));
-    format!("byte {at}: cached {}, again {}", byte(cached), byte(again))
+    format!("byte {at}: cached {}, recomputed {}", byte(cached), byte(recomputed))
 }
 
 /// The changes between two versions of a table.
@@ -154,12 +154,14 @@ pub trait Stage: 'static {
     const OPEN: bool = false;
     /// Fields in which a list is one value, not a grid axis.
     const LISTS: &'static [&'static str] = &[];
+    /// Whether it serves any pipeline, not only the study that the program ships with.
+    const GENERAL_PURPOSE: bool = false;
 
     /// The parameters. A field at its default is not part of the key.
     type Params: Serialize + DeserializeOwned + JsonSchema;
 
     /// Checks how parameters fit together; the type of each field has already checked its value.
-    fn check(_params: &Self::Params) -> Result<(), String> {
+    fn check(_params: &Self::Params) -> Result<(), Hinted> {
         Ok(())
     }
 
@@ -202,10 +204,9 @@ pub trait Stage: 'static {
         params
     }
 
-    /// Describes the first difference between two contents of the output `file`: the cached one and
-    /// the recomputed one (`again`).
-    fn difference(_file: &str, cached: &[u8], again: &[u8]) -> String {
-        first_byte(cached, again)
+    /// Describes the first difference between two versions of the output `file`.
+    fn difference(_file: &str, cached: &[u8], recomputed: &[u8]) -> String {
+        first_byte(cached, recomputed)
     }
 
     /// The changes between two contents of the output `file`, if it is a table.
@@ -237,13 +238,20 @@ pub struct Unavailable {
 }
 
 /// A failure with a hint.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{cause}")]
 pub struct Hinted {
     /// One sentence.
     pub cause: String,
     /// How to fix it.
     pub hint: String,
+}
+
+impl Hinted {
+    /// The failure of `cause`, with `hint`.
+    pub fn new(cause: impl Into<String>, hint: impl Into<String>) -> Hinted {
+        Hinted { cause: cause.into(), hint: hint.into() }
+    }
 }
 
 /// The inputs, outputs and settings of a running stage.
@@ -361,6 +369,8 @@ pub trait Kind: Sync {
     fn is_open(&self) -> bool;
     /// See [`Stage::LISTS`].
     fn lists(&self) -> &'static [&'static str];
+    /// See [`Stage::GENERAL_PURPOSE`].
+    fn is_general_purpose(&self) -> bool;
     /// See [`Stage::outputs`].
     fn outputs_for(&self, params: &Params) -> Result<Option<Vec<String>>>;
     /// Reads, checks and canonicalises the fields of a stage other than its slots.
@@ -372,7 +382,7 @@ pub trait Kind: Sync {
     /// The JSON Schema of the parameters: single values, without grids.
     fn schema(&self) -> Json;
     /// See [`Stage::difference`].
-    fn difference(&self, file: &str, cached: &[u8], again: &[u8]) -> String;
+    fn difference(&self, file: &str, cached: &[u8], recomputed: &[u8]) -> String;
     /// See [`Stage::changes`].
     fn changes(&self, file: &str, before: &[u8], after: &[u8]) -> Option<Changes>;
     /// Runs the stage.
@@ -459,6 +469,10 @@ impl<S: Stage> Kind for KindOf<S> {
         S::LISTS
     }
 
+    fn is_general_purpose(&self) -> bool {
+        S::GENERAL_PURPOSE
+    }
+
     fn outputs_for(&self, params: &Params) -> Result<Option<Vec<String>>> {
         Ok(S::outputs(&Self::params(params)?))
     }
@@ -469,7 +483,8 @@ impl<S: Stage> Kind for KindOf<S> {
         invocation: &Invocation,
     ) -> Result<ResolvedStage, ValueError> {
         let params: S::Params = read(fields)?;
-        S::check(&params).map_err(<ValueError as serde::de::Error>::custom)?;
+        S::check(&params)
+            .map_err(|Hinted { cause, hint }| ValueError::at(None, cause, Some(hint)))?;
         let version = S::version(&params);
         let (label, fallback) = (S::label(&params), S::fallback(&params));
         let fallback_label = fallback.as_ref().and_then(S::label);
@@ -501,8 +516,8 @@ impl<S: Stage> Kind for KindOf<S> {
         settings.into_generator().into_root_schema_for::<S::Params>().to_value()
     }
 
-    fn difference(&self, file: &str, cached: &[u8], again: &[u8]) -> String {
-        S::difference(file, cached, again)
+    fn difference(&self, file: &str, cached: &[u8], recomputed: &[u8]) -> String {
+        S::difference(file, cached, recomputed)
     }
 
     fn changes(&self, file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {

@@ -1,18 +1,21 @@
-//! Toy stages, an executor that runs them in this process, and a bench to try pipelines on: the engine is tested without
-//! any stage of the study.
+//! Small stage kinds, a fake executor that runs them in this process, and a cache of its own for
+//! each test: the engine is tested without the stages of the study.
 
 use crate::engine::cache::entry::Entry;
 use crate::engine::cache::store::Store;
 use crate::engine::key::{Artifact, Key, Recipe};
-use crate::engine::record::lockfile::Expected;
+use crate::engine::record::history;
 use crate::engine::run::event::{Event, Observer, Summary};
-use crate::engine::run::executor::{Executor, Failure, Job, Outcome};
+use crate::engine::run::executor::{Capacity, Executor, Failure, Job, KillHandle, Outcome};
+use crate::engine::run::expected::ExpectedResults;
 use crate::engine::run::schedule::{self, Settings};
 use crate::engine::run::status::{PlanStatus, StatusChecker};
 use crate::engine::run::worker::{AlreadyRunning, ExecOptions};
 use crate::engine::spec::pipeline::Pipeline;
 use crate::engine::spec::plan::{NodeId, Plan};
-use crate::engine::stage::{Arity, Context, Invocation, Kind, KindOf, Slot, Stage, Unavailable};
+use crate::engine::stage::{
+    Arity, Context, Hinted, Invocation, Kind, KindOf, Resources, Slot, Stage, Unavailable,
+};
 use crate::fs;
 use anyhow::{Result, bail};
 use proptest::prelude::*;
@@ -21,19 +24,20 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// All toy kinds.
+/// All kinds for tests.
 pub(super) const KINDS: &[&'static dyn Kind] =
     &[&KindOf::<Source>::KIND, &KindOf::<Pair>::KIND, &KindOf::<Gather>::KIND];
 
 const TEXT: &str = "text";
 
-/// Writes its text. On request it fails, or cannot be had.
+/// Writes its text. On request it fails.
 pub(super) struct Source;
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -52,7 +56,7 @@ pub(super) struct SourceParams {
     /// In the key, but in no output.
     #[serde(default)]
     note: Option<String>,
-    /// Asked instead, should this not be to be had.
+    /// The text of the fallback, if this one is unavailable.
     #[serde(default)]
     otherwise: Option<String>,
 }
@@ -88,8 +92,9 @@ impl Stage for Source {
     const OUTPUTS: &'static [&'static str] = &[TEXT];
     type Params = SourceParams;
 
-    fn check(params: &SourceParams) -> Result<(), String> {
-        if params.width == 0 { Err("`width` must not be zero".into()) } else { Ok(()) }
+    fn check(params: &SourceParams) -> Result<(), Hinted> {
+        let zero = || Hinted::new("`width` must not be zero", "write a number above zero");
+        if params.width == 0 { Err(zero()) } else { Ok(()) }
     }
 
     fn label(params: &SourceParams) -> Option<String> {
@@ -110,7 +115,7 @@ impl Stage for Source {
 
     fn run(params: SourceParams, cx: &Context) -> Result<()> {
         if params.text == "fail" {
-            bail!("it was told to fail");
+            bail!("the text is `fail`");
         }
         let SourceParams { text, width, end, style, .. } = params;
         let style = if style == Style::Plain { String::new() } else { format!("{style:?}") };
@@ -172,7 +177,7 @@ impl Stage for Gather {
     }
 }
 
-/// The plan of a pipeline of toy stages, which need not be valid.
+/// The plan of a pipeline of these kinds, or why it is invalid.
 pub(super) fn plan(yaml: &str) -> Result<Plan, crate::engine::error::Diagnostic> {
     Plan::new(&Pipeline::parse("test.yaml", yaml)?, KINDS)
 }
@@ -208,91 +213,160 @@ pub(super) fn json() -> impl Strategy<Value = Json> {
     })
 }
 
-/// What becomes of a job.
+/// How a fake job ends.
 #[derive(Clone, PartialEq)]
 pub(super) enum Script {
-    /// It runs.
+    /// It runs its stage.
     Runs,
-    /// It ends well without having done anything.
-    Pretends,
+    /// It succeeds without a result.
+    NoResult,
     /// Its process is lost.
     Lost,
-    /// What it wants cannot be had.
+    /// What it needs is unavailable.
     Unavailable,
     /// It never ends.
     Hangs,
 }
 
-/// Runs jobs in this process, one at each `wait`.
-struct Mock<'a> {
-    store: &'a Store,
-    slots: usize,
-    fate: &'a dyn Fn(&Recipe) -> Script,
-    /// Which of so many running jobs ends next.
-    pick: &'a mut dyn FnMut(usize) -> usize,
+/// How a job ends; none if it goes on.
+type EndJob<'a> = Box<dyn FnMut(&Job) -> Option<Outcome> + 'a>;
+
+/// An executor without processes: at each poll, one of the running jobs may end.
+pub(super) struct FakeExecutor<'a> {
+    capacity: Capacity,
+    end: EndJob<'a>,
+    /// Which of so many running jobs is next.
+    pub(super) pick: Box<dyn FnMut(usize) -> usize + 'a>,
+    /// The keys of jobs that a dead coordinator has left.
+    pub(super) left: Vec<Key>,
+    /// Why nothing can be submitted.
+    pub(super) error: Option<String>,
     running: Vec<Job>,
-    submitted: Vec<Key>,
-    threads: Vec<usize>,
-    most_at_once: usize,
-    killed: bool,
+    /// The keys of each batch.
+    pub(super) batches: Vec<Vec<Key>>,
+    /// How many threads each job was given.
+    pub(super) threads: Vec<usize>,
+    pub(super) most_at_once: usize,
+    pub(super) cancelled: Vec<Key>,
 }
 
-impl Executor for Mock<'_> {
-    fn slots(&self) -> usize {
-        self.slots
+impl<'a> FakeExecutor<'a> {
+    /// With jobs that end as `end` says, the first one first.
+    pub(super) fn new(
+        capacity: Capacity,
+        end: impl FnMut(&Job) -> Option<Outcome> + 'a,
+    ) -> FakeExecutor<'a> {
+        FakeExecutor {
+            capacity,
+            end: Box::new(end),
+            pick: Box::new(|_| 0),
+            left: Vec::new(),
+            error: None,
+            running: Vec::new(),
+            batches: Vec::new(),
+            threads: Vec::new(),
+            most_at_once: 0,
+            cancelled: Vec::new(),
+        }
+    }
+}
+
+impl Executor for FakeExecutor<'_> {
+    fn capacity(&self) -> Capacity {
+        self.capacity
     }
 
-    fn submit(&mut self, job: Job) -> Result<()> {
-        self.submitted.push(job.key);
-        self.threads.push(job.threads.get());
-        self.running.push(job);
+    fn adopt(&mut self, job: &Job) -> Result<bool> {
+        let left = self.left.iter().position(|key| *key == job.key);
+        if let Some(left) = left {
+            self.left.remove(left);
+            self.running.push(job.clone());
+        }
+        Ok(left.is_some())
+    }
+
+    fn submit(&mut self, jobs: Vec<Job>) -> Result<()> {
+        if let Some(error) = self.error.take() {
+            bail!(error);
+        }
+        self.batches.push(jobs.iter().map(|job| job.key).collect());
+        self.threads.extend(jobs.iter().map(|job| job.threads.get()));
+        self.running.extend(jobs);
         self.most_at_once = self.most_at_once.max(self.running.len());
         Ok(())
     }
 
-    fn wait(&mut self, _: Duration) -> Option<(Key, Outcome)> {
-        let fate = |job: &Job| {
-            (self.fate)(&self.store.recipe(job.key).unwrap().expect("a job has a recipe"))
+    fn poll(&mut self, _: Duration) -> Result<Vec<(Key, Outcome)>> {
+        let count = self.running.len();
+        let picked = (self.pick)(count) % count.max(1);
+        let Some(outcome) = self.running.get(picked).and_then(|job| (self.end)(job)) else {
+            return Ok(Vec::new());
         };
-        let able: Vec<usize> =
-            (0..self.running.len()).filter(|&i| fate(&self.running[i]) != Script::Hangs).collect();
-        let &chosen = able.get((self.pick)(able.len()) % able.len().max(1))?;
-        let fate = fate(&self.running[chosen]);
-        let Job { key, threads, again, .. } = self.running.remove(chosen);
-        let failure =
-            |cause: &str| Failure { cause: cause.to_owned(), hint: Some("try later".into()) };
-        let outcome = match fate {
-            Script::Runs => match self.store.workbench().and_then(|mut workbench| {
-                let manner = ExecOptions {
-                    program: None,
-                    threads,
-                    again,
-                    is_one_of_many: true,
-                    project: None,
-                };
-                crate::engine::run::worker::exec(self.store, KINDS, key, manner, &mut workbench)
-            }) {
-                Ok(_) => Outcome::Exited,
-                Err(error) if error.is::<AlreadyRunning>() => Outcome::AlreadyRunning,
-                Err(error) => match error.downcast_ref::<Unavailable>() {
-                    Some(unavailable) => Outcome::Unavailable(failure(&unavailable.cause)),
-                    None => Outcome::Failed(failure(&format!("{error:#}"))),
-                },
-            },
-            Script::Pretends => Outcome::Exited,
-            Script::Lost => Outcome::Failed(failure("the process was lost")),
-            Script::Unavailable => Outcome::Unavailable(failure("nobody answered")),
-            Script::Hangs => unreachable!("a job that hangs does not end"),
-        };
-        Some((key, outcome))
+        Ok(vec![(self.running.remove(picked).key, outcome)])
     }
 
-    fn kill(&mut self) {
-        self.killed = true;
+    fn cancel(&mut self, keys: &[Key]) {
+        self.running.retain(|job| !keys.contains(&job.key));
+        self.cancelled.extend(keys);
+    }
+
+    fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn kill_handle(&self) -> KillHandle {
+        Box::new(|| ())
     }
 }
 
-/// Writes down what it is told, one line an event.
+/// A job for a recipe of this kind, with one thread.
+pub(super) fn job(kind: &str) -> Job {
+    Job {
+        key: recipe(kind).key(),
+        log: PathBuf::new(),
+        resources: Resources::default(),
+        threads: NonZero::<usize>::MIN,
+        force: false,
+        shares_process: false,
+    }
+}
+
+/// Runs a job in this process, as a worker does.
+fn execute(store: &Store, job: &Job) -> Outcome {
+    let failure = |cause: String| Failure { cause, hint: Some("try later".into()) };
+    let options = ExecOptions {
+        program: None,
+        threads: job.threads,
+        force: job.force,
+        sync_later: true,
+        project: None,
+    };
+    let entry = store.workbench().and_then(|mut workbench| {
+        crate::engine::run::worker::exec(store, KINDS, job.key, options, &mut workbench)
+    });
+    match entry {
+        Ok(_) => Outcome::Exited,
+        Err(error) if error.is::<AlreadyRunning>() => Outcome::AlreadyRunning,
+        Err(error) => match error.downcast_ref::<Unavailable>() {
+            Some(unavailable) => Outcome::Unavailable(failure(unavailable.cause.clone())),
+            None => Outcome::Failed(failure(format!("{error:#}"))),
+        },
+    }
+}
+
+/// How a job with this script ends.
+fn play(script: Script, store: &Store, job: &Job) -> Option<Outcome> {
+    let failure = |cause: &str| Failure { cause: cause.into(), hint: Some("try later".into()) };
+    Some(match script {
+        Script::Runs => execute(store, job),
+        Script::NoResult => Outcome::Exited,
+        Script::Lost => Outcome::Failed(failure("the process was lost")),
+        Script::Unavailable => Outcome::Unavailable(failure("no mirror responds")),
+        Script::Hangs => return None,
+    })
+}
+
+/// Writes each event down in a line.
 #[derive(Default)]
 struct Notes(Vec<String>);
 
@@ -304,29 +378,34 @@ impl Observer for Notes {
                 let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
                 format!("running {node}: {}", reasons.join("; "))
             }
-            Event::Elsewhere { node, .. } => format!("elsewhere {node}"),
+            Event::AlreadyRunning { node, .. } => format!("already running {node}"),
             Event::Retrying { node, attempt, .. } => format!("retrying {node}: {attempt}"),
             Event::Finished { node, .. } => format!("finished {node}"),
             Event::Failed { node, cause, .. } => format!("failed {node}: {cause}"),
             Event::Skipped { node, because } => format!("skipped {node}: {because}"),
-            Event::FellBack { node, instead, cause } => format!("fell back {node}: {instead}, {cause}"),
+            Event::FallbackUsed { node, fallback, cause } => {
+                format!("fallback {node}: {fallback}, {cause}")
+            }
             Event::Ended(summary) => {
                 let Summary { nodes, cached, ran, failed, skipped, .. } = summary;
-                format!("ended: {nodes} nodes, {cached} cached, {ran} ran, {failed} failed, {skipped} skipped")
+                format!(
+                    "ended: {nodes} nodes, {cached} cached, {ran} ran, {failed} failed, \
+                     {skipped} skipped"
+                )
             }
-            Event::Started { .. } | Event::AsLocked { .. } | Event::Delivered { .. } => return,
+            Event::Started { .. } | Event::LockMatched { .. } | Event::Exported { .. } => return,
         });
     }
 }
 
-/// A cache of one's own to try pipelines on.
+/// A folder with a cache, removed at the end of the test.
 pub(super) struct TestSpace {
     dir: TempDir,
     pub(super) store: Store,
 }
 
 impl TestSpace {
-    /// With an empty cache. In memory where there is such a disk: a sync then costs nothing.
+    /// With an empty cache, on a disk in memory if there is one: there, a sync costs nothing.
     pub(super) fn new() -> TestSpace {
         let memory = Path::new("/dev/shm");
         let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }
@@ -336,12 +415,12 @@ impl TestSpace {
         TestSpace { dir, store }
     }
 
-    /// Where its files lie.
+    /// The folder.
     pub(super) fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    /// A run of `yaml`, to be varied before it is started.
+    /// A run of `yaml`, whose settings can be changed before it starts.
     pub(super) fn trial<'a>(&'a self, yaml: &str) -> Trial<'a> {
         Trial {
             store: &self.store,
@@ -354,7 +433,8 @@ impl TestSpace {
             retries: 0,
             interrupted: false,
             expected: None,
-            fate: Box::new(|_| Script::Runs),
+            left: Vec::new(),
+            script: Box::new(|_| Script::Runs),
             pick: Box::new(|_| 0),
         }
     }
@@ -365,7 +445,7 @@ impl TestSpace {
     }
 }
 
-/// A run to be.
+/// A run that has not started.
 pub(super) struct Trial<'a> {
     pub(super) store: &'a Store,
     pub(super) plan: Plan,
@@ -376,62 +456,61 @@ pub(super) struct Trial<'a> {
     pub(super) keep_going: bool,
     pub(super) retries: u32,
     pub(super) interrupted: bool,
-    pub(super) expected: Option<Expected<'a>>,
-    pub(super) fate: Box<dyn Fn(&Recipe) -> Script + 'a>,
+    pub(super) expected: Option<&'a dyn ExpectedResults>,
+    /// See [`FakeExecutor::left`].
+    pub(super) left: Vec<Key>,
+    pub(super) script: Box<dyn Fn(&Recipe) -> Script + 'a>,
+    /// See [`FakeExecutor::pick`].
     pub(super) pick: Box<dyn FnMut(usize) -> usize + 'a>,
 }
 
 impl Trial<'_> {
     fn checker(&self) -> StatusChecker<'_> {
         let forced = self.forced.iter().map(|name| id(&self.plan, name)).collect();
-        StatusChecker::new(&self.plan, self.store, forced, self.refetch)
+        let past_keys = history::names;
+        StatusChecker::new(&self.plan, self.store, forced, self.refetch, past_keys)
     }
 
     fn wanted(&self) -> BTreeSet<NodeId> {
         self.plan.closure(&self.targets.iter().map(|name| id(&self.plan, name)).collect::<Vec<_>>())
     }
 
-    /// Where everything stands.
+    /// The status of its nodes.
     pub(super) fn plan_status(&self) -> PlanStatus {
         self.checker().plan_status(&self.wanted()).unwrap()
     }
 
     /// Runs it.
     pub(super) fn run(mut self) -> Ran {
-        let mut pick = std::mem::replace(&mut self.pick, Box::new(|_| 0));
+        let pick = std::mem::replace(&mut self.pick, Box::new(|_| 0));
+        let left = std::mem::take(&mut self.left);
         let checker = self.checker();
         let plan_status = checker.plan_status(&self.wanted()).unwrap();
         let mut notes = Notes::default();
-        let mut mock = Mock {
-            store: self.store,
-            slots: self.slots,
-            fate: &*self.fate,
-            pick: &mut *pick,
-            running: Vec::new(),
-            submitted: Vec::new(),
-            threads: Vec::new(),
-            most_at_once: 0,
-            killed: false,
+        let capacity = Capacity { slots: self.slots, memory: u64::MAX };
+        let end = |job: &Job| {
+            let recipe = self.store.recipe(job.key).unwrap().expect("a job has a recipe");
+            play((self.script)(&recipe), self.store, job)
         };
+        let mut executor = FakeExecutor { pick, left, ..FakeExecutor::new(capacity, end) };
         let interrupted = AtomicBool::new(self.interrupted);
-        let expected = self.expected.as_ref();
         let settings = Settings {
             keep_going: self.keep_going,
             retries: self.retries,
             interrupted: &interrupted,
             stream: false,
-            expected,
+            expected: self.expected,
         };
         let (summary, outcome) = schedule::run(
             &self.plan,
             self.store,
             &checker,
             &plan_status,
-            &mut mock,
+            &mut executor,
             &settings,
             &mut notes,
         );
-        let Mock { submitted, threads, most_at_once, killed, .. } = mock;
+        let FakeExecutor { batches, threads, most_at_once, cancelled, .. } = executor;
         notes.observe(&Event::Ended(summary.clone()));
         let (outcome, artifacts) = match outcome {
             Ok(artifacts) => (Ok(summary), artifacts),
@@ -445,15 +524,15 @@ impl Trial<'_> {
             outcome,
             artifacts: artifacts.into_iter().map(named).collect(),
             events: notes.0,
-            submitted,
+            submitted: batches.concat(),
             threads,
             most_at_once,
-            killed,
+            cancelled,
         }
     }
 }
 
-/// What a run was.
+/// A run that has ended.
 pub(super) struct Ran {
     store: Store,
     pub(super) outcome: Result<Summary>,
@@ -465,33 +544,33 @@ pub(super) struct Ran {
     /// How many threads each of them was given.
     pub(super) threads: Vec<usize>,
     pub(super) most_at_once: usize,
-    pub(super) killed: bool,
+    pub(super) cancelled: Vec<Key>,
 }
 
 impl Ran {
-    /// What the events that begin with `verb` go on with.
+    /// The events that begin with `verb`, without it.
     pub(super) fn messages(&self, verb: &str) -> Vec<&str> {
         self.events.iter().filter_map(|line| line.strip_prefix(verb)?.strip_prefix(' ')).collect()
     }
 
-    /// The nodes that ran to their end, in that order.
+    /// The nodes that finished, in that order.
     pub(super) fn finished(&self) -> Vec<&str> {
         self.messages("finished")
     }
 
-    /// What the node called `name` wrote.
+    /// The text that the node called `name` wrote.
     pub(super) fn text(&self, name: &str) -> String {
         fs::read_text(&self.store.object(self.artifacts[name][TEXT].digest().unwrap())).unwrap()
     }
 }
 
-/// A question of no consequence.
+/// A recipe without parameters and inputs.
 pub(super) fn recipe(kind: &str) -> Recipe {
     let (params, inputs) = (BTreeMap::new(), BTreeMap::new());
     Recipe { kind: kind.into(), version: 1, params, inputs, seed: None }
 }
 
-/// Publishes an answer of one file as a job would.
+/// Publishes a result of one file, as a job does.
 pub(super) fn publish(store: &Store, kind: &str, bytes: &[u8]) -> (Key, Entry) {
     let key = store.record_recipe(&recipe(kind)).unwrap();
     let workspace = store.workspace().unwrap();
@@ -511,7 +590,7 @@ pub(super) fn publish(store: &Store, kind: &str, bytes: &[u8]) -> (Key, Entry) {
     (key, entry)
 }
 
-/// Replaces an object's bytes as an editor would.
+/// Replaces an object's bytes, as an editor does.
 pub(super) fn overwrite(path: &Path, bytes: &[u8]) {
     std::fs::remove_file(path).unwrap();
     fs::write(path, bytes).unwrap();

@@ -9,7 +9,7 @@ use crate::engine::error::Diagnostic;
 use crate::engine::key::Key;
 use crate::engine::located::suggest;
 use crate::engine::run::event::Ending;
-use crate::engine::run::reason::{Names, Reason};
+use crate::engine::run::reason::{PastKeys, Reason};
 use crate::fs;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -207,7 +207,7 @@ pub fn read(store: &Store, id: &str) -> Result<Run> {
 const MAX_BYTES: u64 = 32 << 20;
 
 /// The keys of each node name in the latest runs: first those of `profile`, the newest first.
-pub fn names(store: &Store, profile: Option<&str>) -> Result<Names> {
+pub fn names(store: &Store, profile: Option<&str>) -> Result<PastKeys> {
     let mut left = MAX_BYTES;
     let mut texts = Vec::new();
     for id in store.runs()?.iter().rev() {
@@ -220,7 +220,7 @@ pub fn names(store: &Store, profile: Option<&str>) -> Result<Names> {
     }
     // Nodes of different profiles can have the same name.
     texts.sort_by_key(|text| !is_of(text, profile));
-    let mut names = Names::new();
+    let mut names = PastKeys::new();
     for (node, key) in texts.iter().flat_map(|text| text.lines().rev()).filter_map(named) {
         let keys = names.entry(node).or_default();
         if !keys.contains(&key) {

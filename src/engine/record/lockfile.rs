@@ -28,6 +28,7 @@
 use crate::engine::error::{Diagnostic, Error};
 use crate::engine::key::{Artifact, Content, Digest, root};
 use crate::engine::located::{Location, ValueError};
+use crate::engine::run::expected::ExpectedResults;
 use crate::engine::text::count;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -272,6 +273,12 @@ impl Section {
     fn computed_root(&self) -> Digest {
         let nodes = self.nodes.iter().filter(|(name, _)| !self.embedding.contains(*name));
         root(nodes.map(|(_, artifact)| artifact))
+    }
+}
+
+impl ExpectedResults for Expected<'_> {
+    fn check(&self, node: &str, found: &Artifact) -> Result<(), Error> {
+        self.refuse(&self.differences(node, found))
     }
 }
 
@@ -741,7 +748,8 @@ mod tests {
 
     #[test]
     fn an_invalid_lock_file_is_an_error_with_location_and_hint() {
-        let case = |text: &str| shown_with_hint(&Lockfile::parse("pipeline.lock", text).unwrap_err());
+        let case =
+            |text: &str| shown_with_hint(&Lockfile::parse("pipeline.lock", text).unwrap_err());
         let good = lock().to_string();
         let (head, ci) = good.split_once("[profile ci]\n").unwrap();
         let with =

@@ -1,14 +1,15 @@
-//! What happens in a run, as data. The scheduler tells; observers show, write down or count.
+//! What happens in a run, as data. The scheduler emits events; observers print, record or count
+//! them.
 
 use super::reason::Reason;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Something that happened. Its JSON form is stated by [`SCHEMA`].
+/// Something that happened in a run. [`SCHEMA`] is the version of its JSON form.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
-    /// The run begins; everything is still to be checked.
+    /// The run starts; nothing has been checked yet.
     Started {
         /// See [`SCHEMA`].
         schema: u32,
@@ -16,14 +17,14 @@ pub enum Event {
         run: String,
         /// The profile, if there is one.
         profile: Option<String>,
-        /// What was set by `-S`.
+        /// The assignments of `-S`.
         overrides: Vec<String>,
-        /// Nodes to bring up to date.
+        /// How many nodes are to be brought up to date.
         nodes: usize,
-        /// The process that runs it ([`crate::engine::cache::process::ProcessId::tag`]).
+        /// The process of the run ([`crate::engine::cache::process::ProcessId::tag`]).
         process: String,
     },
-    /// A node's answer was in the cache.
+    /// A node's result is in the cache.
     Cached {
         /// The node.
         node: String,
@@ -31,10 +32,10 @@ pub enum Event {
         kind: &'static str,
         /// Its key.
         key: String,
-        /// What it took when it ran.
+        /// How long its job took when it ran.
         saved_seconds: f64,
     },
-    /// A node begins.
+    /// A node's job starts.
     Running {
         /// The node.
         node: String,
@@ -42,28 +43,28 @@ pub enum Event {
         kind: &'static str,
         /// Its key.
         key: String,
-        /// Why.
+        /// Why it runs.
         reasons: Vec<Reason>,
     },
-    /// Another run is at work on a node's question; its answer is waited for.
-    Elsewhere {
+    /// A node's result is computed by another process, and is awaited.
+    AlreadyRunning {
         /// The node.
         node: String,
-        /// Who is at work.
+        /// The other process.
         process: String,
     },
-    /// A node's job failed and is tried again.
+    /// A node's job failed and is retried.
     Retrying {
         /// The node.
         node: String,
-        /// What happened, one sentence.
+        /// Why it failed, in one sentence.
         cause: String,
-        /// The attempt that begins now, from 2.
+        /// The attempt that starts now, from 2.
         attempt: u32,
         /// How many attempts there are at most.
         of: u32,
     },
-    /// A node is done.
+    /// A node's job finished, and its result is in the cache.
     Finished {
         /// The node.
         node: String,
@@ -71,88 +72,92 @@ pub enum Event {
         kind: &'static str,
         /// Its key.
         key: String,
-        /// What it took.
+        /// How long it took.
         seconds: f64,
     },
-    /// A node failed.
+    /// A node's job failed.
     Failed {
         /// The node.
         node: String,
         /// Its stage kind.
         kind: &'static str,
-        /// What happened, one sentence.
+        /// Why, in one sentence.
         cause: String,
         /// What would help, if the job knew.
         #[serde(skip_serializing_if = "Option::is_none")]
         hint: Option<String>,
         /// The last lines of its log.
         log: Vec<String>,
-        /// Where the whole log is.
+        /// The file with the whole log.
         log_path: String,
     },
-    /// A node does not run since one it needs failed.
+    /// A node does not run because a node upstream failed.
     Skipped {
         /// The node.
         node: String,
-        /// The one that failed.
+        /// The node that failed.
         because: String,
     },
-    /// The answer could not be had; the fallback is used.
-    FellBack {
+    /// A node is unavailable, and its fallback is used.
+    FallbackUsed {
         /// The node.
         node: String,
-        /// What is used instead.
-        instead: String,
-        /// Why.
+        /// The parameters of the fallback.
+        fallback: String,
+        /// Why the node is unavailable.
         cause: String,
     },
-    /// Every output has the digest that the lock expects.
-    AsLocked {
-        /// The lock.
+    /// Every output has the digest that the lock file expects.
+    LockMatched {
+        /// The lock file.
         lock: String,
-        /// The one hash that stands for all digests of the profile, those of nodes that were not asked for included.
+        /// The hash of all digests of the profile, including those of nodes that were not
+        /// requested.
         root: String,
-        /// How many nodes were compared.
+        /// How many nodes were checked.
         nodes: usize,
     },
-    /// Outputs laid out for people.
-    Delivered {
+    /// Outputs were exported to a folder.
+    Exported {
         /// The folder.
         folder: String,
-        /// How many files had to be written.
+        /// How many files were written.
         written: usize,
         /// How many files there are.
         files: usize,
-        /// How many that are no longer made were taken away.
+        /// How many files of earlier runs were removed.
         #[serde(default)]
         removed: usize,
     },
-    /// The run is over, and all that belongs to it is done: always the last.
+    /// The run is over; always the last event.
     Ended(Summary),
 }
 
-/// Version of the JSON form of [`Event`] and of all that commands say in JSON. Raised when a field goes or changes its
-/// meaning; a reader passes over events and fields that it does not know.
-pub const SCHEMA: u32 = 1;
+/// Version of the JSON form of [`Event`], and of all JSON that commands print. Raised when a field
+/// goes or changes its meaning; readers ignore events and fields that they do not know.
+///
+/// - 2: `elsewhere`, `fell-back`, `as-locked` and `delivered` are `already-running`,
+///   `fallback-used`, `lock-matched` and `exported`.
+pub const SCHEMA: u32 = 2;
 
 /// A run in numbers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Summary {
-    /// Nodes asked for.
+    /// Requested nodes.
     pub nodes: usize,
     /// Found in the cache.
     pub cached: usize,
-    /// Run.
+    /// Computed in this run.
     pub ran: usize,
     /// Failed.
     pub failed: usize,
-    /// Not run since what they need failed, or the run was interrupted.
+    /// Not run, because a node upstream failed or the run was interrupted.
     pub skipped: usize,
     /// Wall-clock seconds.
     pub seconds: f64,
-    /// Seconds that the cached nodes took when they ran.
+    /// Seconds that the jobs of the cached nodes took when they ran.
     pub saved_seconds: f64,
-    /// How it ended.
+    /// How the run ended.
     pub outcome: Ending,
 }
 
@@ -160,18 +165,18 @@ pub struct Summary {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ending {
-    /// Everything asked for is up to date.
+    /// All requested nodes are up to date.
     #[default]
     Done,
-    /// A stage failed, or a file changed while the run read it.
+    /// A stage failed, or a file changed during the run.
     Failed,
-    /// Something could not be had: data, a disk.
+    /// Data, a disk or another resource is unavailable.
     Unavailable,
-    /// An output differs from the lock.
+    /// An output differs from the lock file.
     Differs,
     /// The cache is damaged.
     Corrupt,
-    /// Ctrl-C.
+    /// It was interrupted.
     Interrupted,
 }
 
@@ -188,11 +193,11 @@ impl fmt::Display for Ending {
     }
 }
 
-/// Someone who is told.
+/// Receives the events of a run.
 pub trait Observer {
-    /// Takes note of what happened.
+    /// Receives an event.
     fn observe(&mut self, event: &Event);
-    /// Takes note of a line that a node's job has written.
+    /// Receives a line that a node's job has written.
     fn output(&mut self, _node: &str, _line: &str) {}
     /// Called a few times a second while nothing happens.
     fn tick(&mut self) {}

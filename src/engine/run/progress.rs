@@ -1,6 +1,6 @@
-//! Who is told of a run: stable lines, a terminal, a stream of JSON, the history of runs.
+//! The observers of a run: stable lines, a terminal with a progress bar, a stream of JSON.
 //!
-//! Observers know events alone. Progress goes to standard error; standard output carries data only.
+//! Observers know events only. Progress goes to standard error; standard output carries data.
 
 use super::event::{Event, Observer, Summary};
 use crate::engine::text::{count, escape_control, seconds};
@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufWriter, Write};
 use std::time::{Duration, Instant};
 
-/// How much to say.
+/// How much is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
     /// Failures, and warnings about the data.
     Quiet,
-    /// What runs, and the sum.
+    /// Also what runs, and a summary.
     Normal,
     /// Also what is cached, and keys.
     Verbose,
@@ -37,11 +37,11 @@ impl Observer for All {
     }
 }
 
-/// One JSON object a line: for `--json` and for the history. Errors of the stream are not the run's: it goes on.
+/// One JSON object a line, for `--json` and for the history. A run goes on if it cannot be written.
 pub struct Json<W: Write>(BufWriter<W>);
 
 impl<W: Write> Json<W> {
-    /// On `out`.
+    /// Writes to `out`.
     pub fn new(out: W) -> Self {
         Json(BufWriter::new(out))
     }
@@ -52,8 +52,8 @@ impl<W: Write> Observer for Json<W> {
         if let Ok(line) = serde_json::to_string(event) {
             let _ = self.0.write_all((line + "\n").as_bytes());
         }
-        // At once, in whole lines, should the run be killed; but thousands of nodes may be cached, and of these the last may
-        // be missing then.
+        // Whole lines at once, in case the run is killed. Thousands of nodes may be cached: the
+        // last of these may be missing then.
         if !matches!(event, Event::Cached { .. }) {
             self.tick();
         }
@@ -68,52 +68,52 @@ impl<W: Write> Observer for Json<W> {
 pub struct Lines<W> {
     out: W,
     verbosity: Verbosity,
-    wording: Sentences,
+    sentences: Sentences,
 }
 
 impl<W: Write> Lines<W> {
-    /// On `out`.
+    /// Writes to `out`.
     pub fn new(out: W, verbosity: Verbosity) -> Self {
-        Lines { out, verbosity, wording: Sentences::default() }
+        Lines { out, verbosity, sentences: Sentences::default() }
     }
 }
 
 impl<W: Write> Observer for Lines<W> {
     fn observe(&mut self, event: &Event) {
-        for line in self.wording.lines(event, self.verbosity) {
+        for line in self.sentences.lines(event, self.verbosity) {
             let _ = writeln!(self.out, "{line}");
         }
     }
 
     fn output(&mut self, node: &str, line: &str) {
-        let _ = writeln!(self.out, "{}", self.wording.output(node, line));
+        let _ = writeln!(self.out, "{}", self.sentences.output(node, line));
     }
 }
 
-/// A bar with counts and time left, under the lines of what failed.
+/// A progress bar with counts and the time left, below the lines about failures.
 pub struct Terminal {
     bar: ProgressBar,
     verbosity: Verbosity,
-    wording: Sentences,
+    sentences: Sentences,
     running: BTreeMap<String, Instant>,
 }
 
 impl Terminal {
-    /// On standard error, which must be a terminal.
+    /// Writes to standard error, which must be a terminal.
     pub fn new(verbosity: Verbosity) -> Self {
         let bar = ProgressBar::new(0);
         let style =
             ProgressStyle::with_template("{bar:28} {pos}/{len}  {elapsed_precise}  {wide_msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Terminal { bar, verbosity, wording: Sentences::default(), running: BTreeMap::new() }
+        Terminal { bar, verbosity, sentences: Sentences::default(), running: BTreeMap::new() }
     }
 
     fn refresh(&self) {
-        let (done, all) = (self.wording.done, self.wording.nodes);
+        let (done, all) = (self.sentences.done, self.sentences.nodes);
         self.bar.set_length(all as u64);
         self.bar.set_position(done as u64);
         let left = self
-            .wording
+            .sentences
             .time_left()
             .map(|left| format!("about {} left  ", seconds(left)))
             .unwrap_or_default();
@@ -143,7 +143,7 @@ impl Observer for Terminal {
             }
             _ => {}
         }
-        let lines = self.wording.lines(event, self.verbosity);
+        let lines = self.sentences.lines(event, self.verbosity);
         if let Event::Ended(_) = event {
             self.bar.finish_and_clear();
         }
@@ -158,7 +158,7 @@ impl Observer for Terminal {
     }
 
     fn output(&mut self, node: &str, line: &str) {
-        let line = self.wording.output(node, line);
+        let line = self.sentences.output(node, line);
         self.bar.suspend(|| _ = writeln!(std::io::stderr(), "{line}"));
     }
 
@@ -167,14 +167,14 @@ impl Observer for Terminal {
     }
 }
 
-/// The one place where events become sentences.
+/// Turns events into sentences.
 #[derive(Default)]
 struct Sentences {
     nodes: usize,
     done: usize,
     ran: usize,
     began: Option<Instant>,
-    /// The nodes of which output has been shown already.
+    /// The nodes whose output has been shown.
     shown: BTreeSet<String>,
 }
 
@@ -210,19 +210,19 @@ impl Sentences {
                 let why = reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
                 say(
                     Verbosity::Verbose,
-                    format!("{node}: running {}, since {why}", &key[..10.min(key.len())]),
+                    format!("{node}: running {} ({why})", &key[..10.min(key.len())]),
                 );
             }
-            Event::Elsewhere { node, process } => {
+            Event::AlreadyRunning { node, process } => {
                 say(
                     Verbosity::Normal,
-                    format!("{node}: {process} is at work on it; waiting for its answer"),
+                    format!("{node}: already running in {process}; waiting for its result"),
                 );
             }
             Event::Retrying { node, cause, attempt, of } => {
                 say(
                     Verbosity::Normal,
-                    format!("{node}: failed: {cause}; attempt {attempt} of {of} begins"),
+                    format!("{node}: failed: {cause}; retrying, attempt {attempt} of {of}"),
                 );
             }
             Event::Finished { node, seconds: took, .. } => {
@@ -242,7 +242,7 @@ impl Sentences {
                 let log = if self.shown.contains(node) { &[] } else { log.as_slice() };
                 log.iter().for_each(|line| say(Verbosity::Quiet, format!("    {line}")));
                 hint.iter().for_each(|hint| say(Verbosity::Quiet, format!("    hint: {hint}")));
-                say(Verbosity::Quiet, format!("    the whole log: {log_path}"));
+                say(Verbosity::Quiet, format!("    full log: {log_path}"));
             }
             Event::Skipped { node, because } => {
                 self.done += 1;
@@ -251,33 +251,30 @@ impl Sentences {
                     format!("[{}/{}] {node}: skipped, `{because}` failed", self.done, self.nodes),
                 );
             }
-            Event::FellBack { node, instead, cause } => {
-                say(Verbosity::Quiet, format!("warning: `{node}` could not be had: {cause}"));
+            Event::FallbackUsed { node, fallback, cause } => {
+                say(Verbosity::Quiet, format!("warning: `{node}` is unavailable: {cause}"));
                 say(
                     Verbosity::Quiet,
-                    format!("warning: every result below is of its fallback {instead} instead"),
+                    format!("warning: all results below use its fallback {fallback}"),
                 );
             }
-            Event::AsLocked { lock, root, nodes } => {
-                say(
-                    Verbosity::Normal,
-                    format!("{lock}: {} as expected, root {root}", count(*nodes)),
-                );
+            Event::LockMatched { lock, root, nodes } => {
+                let verb = if *nodes == 1 { "matches" } else { "match" };
+                say(Verbosity::Normal, format!("{lock}: {} {verb}; root {root}", count(*nodes)));
             }
-            Event::Delivered { folder, written, files, removed } => {
+            Event::Exported { folder, written, files, removed } => {
                 let written = (*written > 0).then(|| format!("{written} of {files} files written"));
-                let removed =
-                    (*removed > 0).then(|| format!("{removed} no longer made, and removed"));
+                let removed = (*removed > 0).then(|| format!("{removed} removed"));
                 let done: Vec<String> = written.into_iter().chain(removed).collect();
                 let state = if done.is_empty() { "unchanged".to_owned() } else { done.join(", ") };
                 say(Verbosity::Normal, format!("{folder}: {state}"));
             }
-            Event::Ended(summary) => say(Verbosity::Normal, sum(summary)),
+            Event::Ended(summary) => say(Verbosity::Normal, summarize(summary)),
         }
         lines
     }
 
-    /// From the pace so far; nothing until something has run.
+    /// Estimated from the pace so far; none until a node has finished.
     fn time_left(&self) -> Option<f64> {
         let elapsed = self.began?.elapsed();
         let pace = elapsed.as_secs_f64() / self.ran as f64;
@@ -286,7 +283,7 @@ impl Sentences {
     }
 }
 
-fn sum(summary: &Summary) -> String {
+fn summarize(summary: &Summary) -> String {
     let Summary { nodes, cached, ran, failed, skipped, seconds: took, saved_seconds, outcome: _ } =
         summary;
     if cached == nodes {
@@ -309,7 +306,7 @@ mod tests {
     use super::super::reason::Reason;
     use super::*;
 
-    fn said(verbosity: Verbosity) -> String {
+    fn printed(verbosity: Verbosity) -> String {
         let mut lines = Lines::new(Vec::new(), verbosity);
         let node = || "nets@hidden=50".to_owned();
         let events = [
@@ -321,10 +318,10 @@ mod tests {
                 nodes: 4,
                 process: "p".into(),
             },
-            Event::FellBack {
+            Event::FallbackUsed {
                 node: "data".into(),
-                instead: "{}".into(),
-                cause: "no mirror answered".into(),
+                fallback: "{}".into(),
+                cause: "no mirror responds".into(),
             },
             Event::Cached {
                 node: "data".into(),
@@ -348,8 +345,8 @@ mod tests {
                 log_path: "cache/x".into(),
             },
             Event::Skipped { node: "report".into(), because: "curves".into() },
-            Event::AsLocked { lock: "pipeline.lock".into(), root: "5f0c".into(), nodes: 4 },
-            Event::Delivered { folder: "reports/quick".into(), written: 1, files: 3, removed: 0 },
+            Event::LockMatched { lock: "pipeline.lock".into(), root: "5f0c".into(), nodes: 4 },
+            Event::Exported { folder: "reports/quick".into(), written: 1, files: 3, removed: 0 },
             Event::Ended(Summary {
                 nodes: 4,
                 cached: 1,
@@ -366,17 +363,17 @@ mod tests {
     }
 
     #[test]
-    fn normal_lines_tell_what_ran_and_the_sum() {
-        insta::assert_snapshot!(said(Verbosity::Normal));
+    fn normal_lines_show_what_ran_and_a_summary() {
+        insta::assert_snapshot!(printed(Verbosity::Normal));
     }
 
     #[test]
-    fn quiet_lines_tell_failures_and_substituted_data_only() {
-        insta::assert_snapshot!(said(Verbosity::Quiet));
+    fn quiet_lines_show_failures_and_fallbacks_only() {
+        insta::assert_snapshot!(printed(Verbosity::Quiet));
     }
 
     #[test]
-    fn verbose_lines_tell_reasons() {
-        insta::assert_snapshot!(said(Verbosity::Verbose));
+    fn verbose_lines_show_reasons() {
+        insta::assert_snapshot!(printed(Verbosity::Verbose));
     }
 }

@@ -1,9 +1,10 @@
-//! Why a node runs: each cause is a variant that carries old and new, worded in one place.
+//! Why a node runs: each reason is a variant with the old and the new value.
 //!
-//! A question that was never asked is explained against the one that its node had in the last run that had the node. For a
-//! node that no run had, that is the *nearest* earlier one of its stage, or else of its kind: the recipe with the fewest
-//! differences, for that is what it was changed from. If the plan still asks that one too, nothing was changed; the question
-//! is new beside it, and runs for the first time. Knows recipes, keys and names, not the disk.
+//! A new recipe is compared with the one that its node had in the last run with that node. If no
+//! run had the node, it is compared with the *nearest* earlier recipe of its stage, or else of its
+//! kind: the one with the fewest differences, since it was probably edited into the new one. If the
+//! plan still has the nearest one too, nothing was edited: the new recipe was added, and runs for
+//! the first time. Knows recipes, keys and names, not the disk.
 
 use crate::engine::key::{Artifact, Content, Digest, Key, Recipe, Seed};
 use crate::engine::stage::FILES;
@@ -13,77 +14,77 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// A cause of a node's running.
+/// A reason why a node runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Reason {
-    /// Nothing like it was asked before, but for what is still asked.
+    /// No earlier recipe resembles it, but for those that the plan still has.
     FirstTime,
-    /// The answer was asked for before but never finished.
+    /// It was started before but never finished.
     NeverFinished,
-    /// A parameter differs from the nearest earlier recipe's.
+    /// A parameter differs from the earlier recipe's.
     ParamChanged {
         /// Path to it, as `prior.normal.variance`.
         path: String,
-        /// What it was; none if it was at its default or not there.
+        /// The old value; none if it was at its default or missing.
         old: Option<Json>,
-        /// What it is.
+        /// The new one.
         new: Option<Json>,
     },
     /// An input's bytes differ.
     InputChanged {
         /// `slot/file`.
         slot: String,
-        /// What it was.
+        /// The old one.
         old: Option<Content>,
-        /// What it is.
+        /// The new one.
         new: Option<Content>,
     },
     /// A declared file of the project differs.
     FileChanged {
         /// Its name.
         file: String,
-        /// What it was.
+        /// The old one.
         old: Option<Content>,
-        /// What it is.
+        /// The new one.
         new: Option<Content>,
     },
-    /// A slot that takes many is filled by other artifacts.
+    /// A slot for many artifacts has others.
     InputsChanged {
         /// The slot.
         slot: String,
         /// How many of them are new.
         added: usize,
-        /// How many are no longer there.
+        /// How many are gone.
         removed: usize,
     },
     /// The stage kind's version was raised.
     VersionBumped {
-        /// What it was.
+        /// The old one.
         old: u32,
-        /// What it is.
+        /// The new one.
         new: u32,
     },
-    /// The pipeline's seed, or the node's own label, differs.
+    /// The pipeline's seed or the node's label differs.
     SeedChanged {
-        /// What it was.
+        /// The old one.
         old: String,
-        /// What it is.
+        /// The new one.
         new: String,
     },
-    /// An output's bytes are gone from the cache.
+    /// An output is missing in the cache.
     OutputMissing {
         /// The file.
         file: String,
     },
-    /// An output's bytes were changed in the cache.
+    /// An output was changed in the cache.
     OutputDamaged {
         /// The file.
         file: String,
     },
     /// `--force`.
     Forced,
-    /// A node upstream will run; this one runs too unless that gives equal bytes.
+    /// A node upstream will run; this one will too, unless that gives equal bytes.
     Upstream {
         /// The first such node.
         node: String,
@@ -142,23 +143,23 @@ fn show_value(value: &Json) -> String {
     value.as_str().map_or_else(|| value.to_string(), shown)
 }
 
-/// With how many earlier recipes a new one is compared, at most: beyond, those with the greatest keys are left out, and a
-/// reason may be told against one that is not the very nearest.
+/// A new recipe is compared with so many earlier ones at most. Of more, those with the greatest
+/// keys are left out, and the nearest of the others may not be the nearest of all.
 const COMPARED: usize = 5_000;
 
-/// The keys that nodes had in earlier runs, by the nodes' names; of each, the latest first.
-pub type Names = BTreeMap<String, Vec<Key>>;
+/// The keys that nodes had in earlier runs, by node name; the latest key first.
+pub type PastKeys = BTreeMap<String, Vec<Key>>;
 
-/// The recipes asked before.
+/// The recipes of earlier runs.
 pub struct Past {
     recipes: BTreeMap<Key, Recipe>,
     by_kind: BTreeMap<String, Vec<Features>>,
     by_stage: BTreeMap<String, Vec<Features>>,
-    names: Names,
+    keys: PastKeys,
 }
 
-/// What two recipes of a kind may differ in, by name, as hashes: comparing them must be cheap, since every node that is due
-/// is compared with every earlier one.
+/// What two recipes of a kind may differ in, by name, as hashes. The comparison must be cheap:
+/// every stale node is compared with every earlier recipe.
 struct Features {
     key: Key,
     all: Vec<(u64, u64)>,
@@ -193,7 +194,7 @@ impl Features {
         Features { key, all: features }
     }
 
-    /// In how many names they differ; given up at `enough`.
+    /// In how many names they differ; at most `enough`.
     fn distance(&self, other: &Features, enough: usize) -> usize {
         let (mut a, mut b) = (&self.all[..], &other.all[..]);
         let mut distance = 0;
@@ -213,8 +214,8 @@ impl Features {
 }
 
 impl Past {
-    /// Of these recipes, which nodes of these names had.
-    pub fn new(recipes: Vec<(Key, Recipe)>, names: Names) -> Past {
+    /// Of these recipes; `keys` says which nodes had them.
+    pub fn new(recipes: Vec<(Key, Recipe)>, keys: PastKeys) -> Past {
         let recipes: BTreeMap<Key, Recipe> = recipes.into_iter().collect();
         let mut by_kind: BTreeMap<String, Vec<Features>> = BTreeMap::new();
         for (key, recipe) in &recipes {
@@ -224,25 +225,25 @@ impl Past {
             }
         }
         let mut by_stage: BTreeMap<String, Vec<Features>> = BTreeMap::new();
-        for (name, keys) in &names {
+        for (name, keys) in &keys {
             let alike = by_stage.entry(stage(name).to_owned()).or_default();
             let room = COMPARED.saturating_sub(alike.len());
             let known = keys.iter().filter_map(|key| Some(Features::of(*key, recipes.get(key)?)));
             alike.extend(known.take(room));
         }
-        Past { recipes, by_kind, by_stage, names }
+        Past { recipes, by_kind, by_stage, keys }
     }
 
-    /// Why `recipe`, the node's, never answered, has to be. It is told against the recipe that the node had before; of a
-    /// node that is new, against the nearest of its stage; of a stage that is new, against the nearest of its kind, if
-    /// they have more in common than not. A recipe among `current`, the keys that the present plan asks for anyway, is no
-    /// earlier state of another node.
+    /// Why the node must compute `recipe`, which has no result. It is compared with the recipe that
+    /// the node had before; for a new node, with the nearest of its stage; for a new stage, with
+    /// the nearest of its kind, if at least half of both is equal. A recipe among `current`, the
+    /// keys that the plan has anyway, is not the earlier version of another node.
     pub fn explain(&self, node: &str, recipe: &Recipe, current: &BTreeSet<Key>) -> Vec<Reason> {
         let key = recipe.key();
         if self.recipes.contains_key(&key) {
             return vec![Reason::NeverFinished];
         }
-        let own = self.names.get(node).into_iter().flatten().find_map(|key| self.recipes.get(key));
+        let own = self.keys.get(node).into_iter().flatten().find_map(|key| self.recipes.get(key));
         if let Some(own) = own.filter(|own| own.kind == recipe.kind) {
             return differences(own, recipe);
         }
@@ -250,15 +251,15 @@ impl Past {
             Some(stage) => self.changed_from(stage, recipe, current),
             None => {
                 let kind = self.by_kind.get(&recipe.kind).map_or(&[][..], Vec::as_slice);
-                let names = Features::of(key, recipe).all.len();
+                let features = Features::of(key, recipe).all.len();
                 self.changed_from(kind, recipe, current)
-                    .filter(|reasons| 2 * reasons.len() <= names)
+                    .filter(|reasons| 2 * reasons.len() <= features)
             }
         };
         found.unwrap_or_else(|| vec![Reason::FirstTime])
     }
 
-    /// The differences of `recipe` from the nearest of these; none if that is still asked for.
+    /// The differences of `recipe` from the nearest of these; none if the plan still has that one.
     fn changed_from(
         &self,
         among: &[Features],
@@ -271,20 +272,20 @@ impl Past {
         let earlier = earlier.filter(|(_, earlier)| earlier.kind == recipe.kind);
         earlier
             .map(|(key, earlier)| (differences(earlier, recipe), current.contains(&key), key))
-            .min_by_key(|(reasons, still_asked, earlier)| {
-                (reasons.len(), *still_asked, one_sided(reasons), *earlier)
+            .min_by_key(|(reasons, is_current, earlier)| {
+                (reasons.len(), *is_current, one_sided(reasons), *earlier)
             })
-            .filter(|(_, still_asked, _)| !still_asked)
+            .filter(|(_, is_current, _)| !is_current)
             .map(|(reasons, ..)| reasons)
     }
 
-    /// The keys of the earlier questions that are most like `recipe`.
-    pub fn alike(&self, recipe: &Recipe) -> Vec<Key> {
+    /// The keys of the earlier recipes of its kind that are nearest to `recipe`.
+    pub fn nearest(&self, recipe: &Recipe) -> Vec<Key> {
         nearest(self.by_kind.get(&recipe.kind).map_or(&[][..], Vec::as_slice), recipe)
     }
 }
 
-/// The keys of those that differ from `recipe` in the fewest names.
+/// The keys of the recipes that differ from `recipe` in the fewest names.
 fn nearest(among: &[Features], recipe: &Recipe) -> Vec<Key> {
     let features = Features::of(recipe.key(), recipe);
     let (mut best, mut found) = (usize::MAX, Vec::new());
@@ -306,7 +307,8 @@ fn stage(name: &str) -> &str {
     name.split('@').next().unwrap_or(name)
 }
 
-/// How many parameters are there on one side only: of two equally near recipes, one of the same shape is nearer.
+/// How many parameters only one side has: of two equally near recipes, the one with the same
+/// parameters is nearer.
 fn one_sided(reasons: &[Reason]) -> usize {
     let one_sided = |reason: &&Reason| {
         matches!(
@@ -342,10 +344,10 @@ pub fn differences(old: &Recipe, new: &Recipe) -> Vec<Reason> {
     };
     let runs = (seed(old, |s| &s.run), seed(new, |s| &s.run));
     let labels = (seed(old, |s| &s.label), seed(new, |s| &s.label));
-    // A label follows the parameters: where those have changed, it says nothing more.
-    let telling =
+    // A label follows from the parameters: if these have changed, it is no reason of its own.
+    let seeds =
         if runs.0 != runs.1 { Some(runs) } else { Some(labels).filter(|_| !params_changed) };
-    if let Some((old, new)) = telling.filter(|(old, new)| old != new) {
+    if let Some((old, new)) = seeds.filter(|(old, new)| old != new) {
         reasons.push(Reason::SeedChanged { old, new });
     }
     for slot in union(&old.inputs, &new.inputs) {
@@ -368,7 +370,7 @@ pub fn differences(old: &Recipe, new: &Recipe) -> Vec<Reason> {
                 }
             }
         } else {
-            // Two nodes may have put out equal bytes: an artifact counts as often as it is there.
+            // Two nodes may have equal outputs: an artifact counts as often as it occurs.
             let mut surplus: BTreeMap<&Artifact, isize> = BTreeMap::new();
             after.iter().for_each(|artifact| *surplus.entry(artifact).or_default() += 1);
             before.iter().for_each(|artifact| *surplus.entry(artifact).or_default() -= 1);
@@ -384,7 +386,8 @@ fn union<V>(a: &BTreeMap<String, V>, b: &BTreeMap<String, V>) -> BTreeSet<String
     a.keys().chain(b.keys()).cloned().collect()
 }
 
-/// The scalars of a parameter by path; a bare name like `none` is a leaf called by the parameter's own name.
+/// The scalars of a parameter by path; for a bare name like `none`, the path is the parameter's
+/// name.
 fn flatten(path: &str, value: &Json, leaves: &mut BTreeMap<String, Json>) {
     match value {
         Json::Object(map) if !map.is_empty() => {
@@ -416,11 +419,11 @@ mod tests {
 
     fn explain(past: &[Recipe], current: &[Recipe], new: &Recipe) -> Vec<String> {
         let current = current.iter().map(Recipe::key).collect();
-        let past = Past::new(past.iter().map(|r| (r.key(), r.clone())).collect(), Names::new());
+        let past = Past::new(past.iter().map(|r| (r.key(), r.clone())).collect(), PastKeys::new());
         past.explain("nets", new, &current).iter().map(Reason::to_string).collect()
     }
 
-    /// A program whose line is `run`.
+    /// A command stage with this command line.
     fn command(run: &str, output: &str) -> Recipe {
         Recipe {
             kind: "command".into(),
@@ -431,13 +434,13 @@ mod tests {
         }
     }
 
-    /// Why the node has `new`, where nodes had these recipes before, the latest first.
+    /// Why `node` must compute `new`, after runs with these nodes and recipes, the latest first.
     fn explain_named(past: &[(&str, &Recipe)], node: &str, new: &Recipe) -> Vec<String> {
-        let mut names = Names::new();
+        let mut keys = PastKeys::new();
         past.iter()
-            .for_each(|(name, recipe)| names.entry((*name).into()).or_default().push(recipe.key()));
+            .for_each(|(name, recipe)| keys.entry((*name).into()).or_default().push(recipe.key()));
         let recipes = past.iter().map(|(_, recipe)| (recipe.key(), (*recipe).clone())).collect();
-        Past::new(recipes, names)
+        Past::new(recipes, keys)
             .explain(node, new, &BTreeSet::new())
             .iter()
             .map(Reason::to_string)
@@ -445,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_explained_by_what_it_was_itself_however_near_another_is() {
+    fn a_node_is_compared_with_its_own_earlier_recipe_even_if_another_is_nearer() {
         let (one, two) = (command("python one.py", "a"), command("python two.py", "b"));
         let edited = command("python two.py", "a");
         let past = [("one", &one), ("two", &two)];
@@ -461,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_recipe_of_a_node_explains_it_even_if_an_earlier_one_is_nearer() {
+    fn a_node_is_compared_with_its_last_recipe_even_if_an_earlier_one_is_nearer() {
         let [first, last] = [(0.1, 1), (0.2, 2)]
             .map(|(variance, pair)| train(json!({"normal": {"variance": variance}}), pair));
         let new = train(json!({"normal": {"variance": 0.1}}), 2);
@@ -470,13 +473,13 @@ mod tests {
     }
 
     #[test]
-    fn a_new_stage_that_has_little_in_common_with_another_of_its_kind_runs_for_the_first_time() {
+    fn a_new_stage_that_has_little_in_common_with_its_kind_runs_for_the_first_time() {
         let (one, two) = (command("python one.py", "a"), command("Rscript two.R", "b"));
         assert_eq!(explain_named(&[("one", &one)], "two", &two), ["first time"]);
     }
 
     #[test]
-    fn a_new_node_of_a_stage_is_explained_by_the_nearest_of_that_stage() {
+    fn a_new_node_is_compared_with_the_nearest_of_its_stage() {
         let [mine, other] =
             [("none", 1), ("none", 2)].map(|(prior, pair)| train(json!(prior), pair));
         let new = train(json!({"dropout": 0.5}), 1);
@@ -489,10 +492,14 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None, ..ProptestConfig::default()
+        })]
 
         #[test]
-        fn a_reason_survives_its_line_of_history(path in any::<String>(), old in json_value(), new in json_value()) {
+        fn a_reason_is_read_from_the_history_as_it_was_written(
+            path in any::<String>(), old in json_value(), new in json_value(),
+        ) {
             let changed = Reason::ParamChanged { path, old: Some(old), new: Some(new) };
             let reason = Reason::Upstream { node: "n".into(), count: 1, because: vec![changed] };
             let line = serde_json::to_string(&reason).unwrap();
@@ -502,24 +509,24 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_parameter_is_told_by_path_with_old_and_new() {
+    fn a_changed_parameter_has_its_path_and_both_values() {
         let old = train(json!({"normal": {"variance": 0.01}}), 1);
         let new = train(json!({"normal": {"variance": 0.005}}), 1);
         assert_eq!(explain(&[old], &[], &new), ["param prior.normal.variance 0.01 -> 0.005"]);
     }
 
     #[test]
-    fn what_stands_beside_a_question_that_is_still_asked_is_new() {
-        let asked = train(json!({"normal": {"variance": 0.01}}), 1);
-        let beside = train(json!({"normal": {"variance": 0.005}}), 1);
+    fn what_stands_beside_a_question_that_is_is_current_is_new() {
+        let current = train(json!({"normal": {"variance": 0.01}}), 1);
+        let added = train(json!({"normal": {"variance": 0.005}}), 1);
         assert_eq!(
-            explain(std::slice::from_ref(&asked), std::slice::from_ref(&asked), &beside),
+            explain(std::slice::from_ref(&current), std::slice::from_ref(&current), &added),
             ["first time"]
         );
     }
 
     #[test]
-    fn the_nearest_earlier_recipe_explains_and_one_no_longer_asked_is_nearer() {
+    fn of_equally_near_recipes_one_that_left_the_plan_is_compared() {
         let none = train(json!("none"), 1);
         let normal = train(json!({"normal": {"variance": 0.01}}), 1);
         let other_pair = train(json!({"normal": {"variance": 0.005}}), 2);
@@ -528,15 +535,15 @@ mod tests {
             explain(&[none.clone(), normal.clone(), other_pair.clone()], &[none, other_pair], &new),
             ["param prior.normal.variance 0.01 -> 0.005"]
         );
-        let still_asked = train(json!({"normal": {"variance": 1.0}}), 1);
+        let is_current = train(json!({"normal": {"variance": 1.0}}), 1);
         assert_eq!(
-            explain(&[still_asked.clone(), normal], &[still_asked], &new),
+            explain(&[is_current.clone(), normal], &[is_current], &new),
             ["param prior.normal.variance 0.01 -> 0.005"]
         );
     }
 
     #[test]
-    fn every_kind_of_difference_has_its_sentence() {
+    fn every_kind_of_reason_has_a_sentence() {
         let old = train(json!("none"), 1);
         let mut new = old.clone();
         new.version = 2;
@@ -562,7 +569,7 @@ mod tests {
     }
 
     #[test]
-    fn zeros_of_both_signs_are_told_apart() {
+    fn zeros_of_both_signs_differ() {
         let at = |x: f64| train(json!({"normal": {"mean": x}, "grid": [1.0, x]}), 1);
         let (plus, mut minus) = (at(0.0), at(-0.0));
         minus.seed = Some(Seed { run: "0".into(), label: "pair=1,mean=-0.0".into() });
@@ -574,7 +581,7 @@ mod tests {
     }
 
     #[test]
-    fn gathered_inputs_are_counted_with_copies_and_another_order_is_named() {
+    fn gathered_inputs_are_counted_with_copies_and_another_order_is_a_reason() {
         let artifact = |text: &str| -> Artifact {
             [("t".to_owned(), Digest::of(text.as_bytes()).into())].into()
         };
@@ -583,15 +590,15 @@ mod tests {
             recipe.inputs.insert("all".into(), texts.iter().map(|text| artifact(text)).collect());
             recipe
         };
-        let told =
+        let reasons =
             |before: &[&str], after: &[&str]| explain(&[gathered(before)], &[], &gathered(after));
-        assert_eq!(told(&["a", "b"], &["b", "a"]), ["inputs all: the same in another order"]);
-        assert_eq!(told(&["a", "b"], &["a", "b", "b"]), ["inputs all: 1 new, 0 gone"]);
-        assert_eq!(told(&["a", "a", "a"], &["a", "c"]), ["inputs all: 1 new, 2 gone"]);
+        assert_eq!(reasons(&["a", "b"], &["b", "a"]), ["inputs all: the same in another order"]);
+        assert_eq!(reasons(&["a", "b"], &["a", "b", "b"]), ["inputs all: 1 new, 0 gone"]);
+        assert_eq!(reasons(&["a", "a", "a"], &["a", "c"]), ["inputs all: 1 new, 2 gone"]);
     }
 
     #[test]
-    fn the_first_recipe_of_a_kind_and_an_unfinished_one_say_so() {
+    fn a_first_recipe_and_an_unfinished_one_have_reasons_of_their_own() {
         let recipe = train(json!("none"), 1);
         assert_eq!(explain(&[], &[], &recipe), ["first time"]);
         assert_eq!(explain(std::slice::from_ref(&recipe), &[], &recipe), ["not finished yet"]);

@@ -1,10 +1,10 @@
-//! Runs cached nodes again, aside, and compares bit by bit: whether an answer is what its question gives.
+//! Computes cached results again and compares them bit by bit.
 //!
-//! A job writes into a scratch folder of its own; nothing is published, and the cache stays as it is. Outputs that come out
-//! otherwise are kept beside those of the cache, for a look. Knows no file format: where two files first differ is for
-//! their stage kind to say. Prints nothing.
+//! A job writes into a folder of its own; nothing is published, and the cache stays as it is. If an
+//! output differs, both versions are kept under `recomputed/`. Knows no file format: the stage kind
+//! describes where two files first differ. Prints nothing.
 
-use super::executor::{Executor, Outcome};
+use super::executor::{Executor, Job, Outcome, log};
 use super::pool::{Ended, Pool};
 use crate::engine::cache::entry::Entry;
 use crate::engine::cache::store::Store;
@@ -16,77 +16,77 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-/// What is run again: the question behind `key` and the answer that the cache has.
+/// A cached node to compute again.
 pub struct Subject {
-    /// The node that asks; another may ask the same.
+    /// Its name. Several nodes may have one key.
     pub node: String,
-    /// What computes it.
+    /// Its stage kind.
     pub kind: &'static dyn Kind,
-    /// The question.
+    /// Its key.
     pub key: Key,
-    /// The answer.
+    /// Its cached result.
     pub entry: Arc<Entry>,
-    /// What all nodes that ask it ask of the machine.
+    /// The loosest limits of all nodes with this key.
     pub resources: Resources,
 }
 
-/// What came of running a node again.
+/// How a recomputed result compares with the cached one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum Comparison {
     /// The same bytes.
     Reproduced {
-        /// What it took this time.
+        /// How long the job took this time.
         seconds: f64,
     },
     /// Other bytes.
-    Different {
+    Differs {
         /// The outputs that differ.
         differences: Vec<Difference>,
-        /// Where both are kept.
+        /// The folder in which both versions are kept.
         kept: PathBuf,
     },
-    /// It has no answer this time.
+    /// The job failed.
     Failed {
-        /// One sentence.
+        /// Why, in one sentence.
         cause: String,
-        /// Where its log is.
+        /// The file with its log.
         log: PathBuf,
     },
 }
 
-/// An output that came out otherwise.
+/// An output that differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
     /// The output.
     pub file: String,
-    /// Where the two first differ, in words.
+    /// Where the two versions first differ, in words.
     pub first: String,
 }
 
-/// In a job's folder: what it wrote.
-pub const AGAIN: &str = "again";
+/// The folder, in a job's folder, for the outputs that it writes.
+pub const RECOMPUTED: &str = "recomputed";
 
-/// In a job's folder: what it has written to its standard streams.
+/// The file, in a job's folder, for its output streams.
 const LOG: &str = "log";
 
-/// In a kept job's folder: the cache's copies of what differs.
+/// The folder, in a kept job's folder, for the cached versions of outputs that differ.
 const CACHED: &str = "cached";
 
-/// `n` of `all`, in their order; the same ones for the same `seed`: the first `n` of a shuffle (Fisher and Yates).
+/// `n` of `all`, in their order, the same ones for the same `seed`: the first `n` of a Fisher-Yates
+/// shuffle.
 pub fn sample<T>(all: Vec<T>, n: usize, seed: u64) -> Vec<T> {
     let mut rng =
         ChaCha8Rng::from_seed(blake3::derive_key("repro verify sample v1", &seed.to_le_bytes()));
     let mut order: Vec<usize> = (0..all.len()).collect();
     for i in 0..n.min(all.len()) {
         let left = (all.len() - i) as u64;
-        // Without bias: what lies above the last whole multiple of `left` is drawn again.
+        // Without bias: numbers above the last whole multiple of `left` are drawn again.
         let limit = u64::MAX - (u64::MAX % left + 1) % left;
         let drawn =
             std::iter::repeat_with(|| rng.next_u64()).find(|x| *x <= limit).unwrap_or_default();
@@ -96,45 +96,47 @@ pub fn sample<T>(all: Vec<T>, n: usize, seed: u64) -> Vec<T> {
     all.into_iter().enumerate().filter(|(i, _)| chosen.contains(i)).map(|(_, item)| item).collect()
 }
 
-/// Runs `subjects` again by `executor`, whose jobs write what `key` gives into `scratch/<key>/again`; tells the verdict on
-/// each as it comes.
+/// Runs the jobs of `subjects` on `executor`, whose workers write the outputs of a key to
+/// `scratch/<key>/recomputed`. Calls `report` for each subject as soon as its job has ended.
 pub fn recompute(
     store: &Store,
     subjects: &[Subject],
     executor: &mut dyn Executor,
     scratch: &Path,
     interrupted: &AtomicBool,
-    told: &mut dyn FnMut(&Subject, &Verdict),
+    report: &mut dyn FnMut(&Subject, &Comparison),
 ) -> Result<()> {
-    let mut asking: BTreeMap<Key, Vec<&Subject>> = BTreeMap::new();
+    let mut by_key: BTreeMap<Key, Vec<&Subject>> = BTreeMap::new();
     let mut open: Vec<Key> = Vec::new();
     for subject in subjects {
-        let nodes = asking.entry(subject.key).or_default();
+        let nodes = by_key.entry(subject.key).or_default();
         if nodes.is_empty() {
             open.push(subject.key);
         }
         nodes.push(subject);
     }
     let mut pool = Pool::new(executor, interrupted);
-    let share = NonZero::new(pool.slots() / open.len().max(1)).unwrap_or(NonZero::<usize>::MIN);
     let mut began: BTreeMap<Key, Instant> = BTreeMap::new();
     let mut failures: BTreeMap<Key, u32> = BTreeMap::new();
     loop {
         while let Some(next) =
-            open.iter().position(|key| pool.has_room_for(&asking[key][0].resources))
+            open.iter().position(|key| pool.has_room_for(&by_key[key][0].resources))
         {
+            let jobs = pool.len() + open.len();
             let key = open.remove(next);
             began.insert(key, Instant::now());
-            let (folder, subject) = (scratch.join(key.to_string()), asking[&key][0]);
+            let (folder, subject) = (scratch.join(key.to_string()), by_key[&key][0]);
             fs::create_dir_all(&folder)?;
-            pool.start(
+            let (resources, kind) = (subject.resources, subject.kind);
+            let threads = pool.threads(&resources, jobs, kind.synchronous_threads());
+            pool.start(Job {
                 key,
-                folder.join(LOG),
-                share,
-                false,
-                subject.resources,
-                subject.kind.spawns(),
-            )?;
+                log: folder.join(LOG),
+                resources,
+                threads,
+                force: false,
+                shares_process: kind.spawns(),
+            });
         }
         if pool.is_empty() {
             return Ok(());
@@ -151,44 +153,43 @@ pub fn recompute(
             }
         }
         let seconds = began.get(&key).map_or(0.0, |since| since.elapsed().as_secs_f64());
-        let nodes = &asking[&key];
-        let verdict = judge(store, nodes[0], &folder, &outcome, seconds)?;
-        nodes.iter().for_each(|subject| told(subject, &verdict));
+        let nodes = &by_key[&key];
+        let comparison = compare_job(store, nodes[0], &folder, &outcome, seconds)?;
+        nodes.iter().for_each(|subject| report(subject, &comparison));
     }
 }
 
-fn judge(
+/// The comparison for a job that has ended.
+fn compare_job(
     store: &Store,
     subject: &Subject,
     folder: &Path,
     outcome: &Outcome,
     seconds: f64,
-) -> Result<Verdict> {
-    let cause = match outcome {
-        Outcome::Exited | Outcome::AlreadyRunning => None,
-        Outcome::Unavailable(told) | Outcome::Stopped(told) | Outcome::Failed(told) => {
-            Some(told.cause.clone())
-        }
-    };
-    if let Some(cause) = cause {
-        return Ok(Verdict::Failed { cause, log: keep(store, subject.key, folder)?.join(LOG) });
+) -> Result<Comparison> {
+    if let Some(failure) = outcome.failure() {
+        log::append_failure(&folder.join(LOG), failure);
+        let log = keep(store, subject.key, folder)?.join(LOG);
+        return Ok(Comparison::Failed { cause: failure.short(), log });
     }
-    let differences = compare(store, subject, folder)?;
+    let differences = differences(store, subject, folder)?;
     if differences.is_empty() {
-        // What is left of a job that gave the same is of no use, and the scratch folder goes in the end.
+        // Nobody needs it, and the scratch folder is removed in the end.
         let _ = fs::remove_folder_if_there(folder);
-        return Ok(Verdict::Reproduced { seconds });
+        return Ok(Comparison::Reproduced { seconds });
     }
-    Ok(Verdict::Different { differences, kept: keep(store, subject.key, folder)? })
+    Ok(Comparison::Differs { differences, kept: keep(store, subject.key, folder)? })
 }
 
-fn compare(store: &Store, subject: &Subject, folder: &Path) -> Result<Vec<Difference>> {
-    let again = folder.join(AGAIN);
+/// The outputs of a job in `folder` that differ from the cached ones; copies the cached versions
+/// beside them.
+fn differences(store: &Store, subject: &Subject, folder: &Path) -> Result<Vec<Difference>> {
+    let outputs = folder.join(RECOMPUTED);
     let mut differences = Vec::new();
     let mut differs =
         |file: &str, first: String| differences.push(Difference { file: file.to_owned(), first });
     for (file, stored) in &subject.entry.outputs {
-        let path = again.join(file);
+        let path = outputs.join(file);
         if path.is_file() && Digest::of_file(&path)? == stored.digest {
             let executable = std::fs::metadata(&path).is_ok_and(|meta| fs::is_executable(&meta));
             if executable != stored.executable {
@@ -196,7 +197,7 @@ fn compare(store: &Store, subject: &Subject, folder: &Path) -> Result<Vec<Differ
                     [stored.executable, executable].map(|it| if it { "is" } else { "is not" });
                 differs(
                     file,
-                    format!("the cached file {cached} executable, the one written again {written}"),
+                    format!("the cached file {cached} executable, the recomputed one {written}"),
                 );
             }
             continue;
@@ -204,32 +205,27 @@ fn compare(store: &Store, subject: &Subject, folder: &Path) -> Result<Vec<Differ
         let cached = fs::read(&store.object(stored.digest))?;
         match fs::read_if_there(&path)? {
             Some(bytes) => differs(file, subject.kind.difference(file, &cached, &bytes)),
-            None => differs(file, "it is in the cache, and was not written again".into()),
+            None => differs(file, "it is cached, and was not written again".into()),
         }
         let copy = folder.join(CACHED).join(file);
         fs::create_dir_all(copy.parent().unwrap_or(folder))?;
         fs::write(&copy, cached)?;
     }
-    // Of what is neither a file nor a folder the job has complained itself.
-    let found = fs::below(&again, &[])?;
-    for folder in
-        subject.entry.empty_folders.iter().filter(|folder| !found.empty_folders.contains(folder))
-    {
-        differs(
-            folder,
-            "it is an empty folder in the cache, and was not written again as one".into(),
-        );
+    // An output that is neither a file nor a folder has failed the job.
+    let found = fs::below(&outputs, &[])?;
+    let entry = &subject.entry;
+    for folder in entry.empty_folders.iter().filter(|name| !found.empty_folders.contains(name)) {
+        differs(folder, "it is cached as an empty folder, and was not written again as one".into());
     }
-    let is_cached = |name: &String| {
-        subject.entry.outputs.contains_key(name) || subject.entry.empty_folders.contains(name)
-    };
+    let is_cached =
+        |name: &String| entry.outputs.contains_key(name) || entry.empty_folders.contains(name);
     for name in found.files.iter().chain(&found.empty_folders).filter(|name| !is_cached(name)) {
-        differs(name, "it was written, and is not in the cache".into());
+        differs(name, "it was written, and is not cached".into());
     }
     Ok(differences)
 }
 
-/// Moves a job's folder to where it can be looked at.
+/// Moves a job's folder to `recomputed/`, where it stays after the command.
 fn keep(store: &Store, key: Key, folder: &Path) -> Result<PathBuf> {
     let kept = store.aside(key);
     fs::create_dir_all(kept.parent().unwrap_or(&kept))?;
@@ -244,7 +240,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_sample_is_known_by_its_seed() {
+    fn the_same_seed_draws_the_same_sample() {
         let draw = |seed| sample((0..100).collect::<Vec<_>>(), 5, seed);
         assert_eq!(draw(0), draw(0));
         assert_ne!(draw(0), draw(1));
@@ -256,15 +252,19 @@ mod tests {
         (0..7_000).for_each(|seed| {
             sample((0..7).collect(), 2, seed).into_iter().for_each(|i: usize| drawn[i] += 1)
         });
-        // Binomial with mean 2000 and deviation 38: five of those.
+        // Binomial with mean 2000 and standard deviation 38: five of those.
         assert!(drawn.iter().all(|n| n.abs_diff(2_000) < 190), "{drawn:?}");
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None, ..ProptestConfig::default()
+        })]
 
         #[test]
-        fn a_sample_has_as_many_items_as_asked_for_in_their_order(all in 0usize..50, n in 0usize..60, seed: u64) {
+        fn a_sample_has_the_requested_size_and_keeps_the_order(
+            all in 0usize..50, n in 0usize..60, seed: u64,
+        ) {
             let drawn = sample((0..all).collect(), n, seed);
             prop_assert_eq!(drawn.len(), n.min(all));
             prop_assert!(drawn.is_sorted_by(|a: &usize, b| a < b));

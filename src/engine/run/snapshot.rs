@@ -1,17 +1,16 @@
-//! Runs in which nothing changed: a snapshot of a run that left everything up to date saves the next
-//! one its plan.
+//! Runs in which nothing changed: the snapshot of a run that left everything up to date saves the
+//! next run its plan.
 //!
-//! A plan follows from the pipeline file, the profile, this program and the project's files; a
-//! node's key from the plan and the results upstream; a result from its entry. A [`Snapshot`] names
-//! the first by their digests ([`Origin`]), and of each node its key, the digest of its entry's file
-//! and its outputs. Where all of these are as they were, planning and looking anew would find every
-//! node in the cache, under the key that it had.
+//! A plan follows from the pipeline file, the profile, this program and the project's files; a key
+//! from the plan and the results upstream; a result from its entry. A [`Snapshot`] has a digest of
+//! the first ([`Origin`]) and, for each node, its key, the digest of its entry and its outputs. If
+//! all of these are unchanged, a plan would find every node in the cache under the same key.
 //!
-//! Nothing is trusted that a lookup would not trust: each entry is read, unless its file shows that
-//! it is what it was ([`Witness`]), and each object looked at. If anything has been removed, damaged
-//! or edited, the snapshot does not hold, and the run makes its plan. A snapshot that is torn,
-//! foreign or of another program is none. Runs of some targets, with `-S`, `--force` or `--locked`,
-//! and those in which a fallback is used, have none.
+//! A snapshot checks what a lookup checks: each entry is read, unless its file is known to be
+//! unchanged ([`Witness`]), and each object is examined. If anything was removed, damaged or
+//! edited, the snapshot does not hold, and the run makes its plan. So it does if the snapshot
+//! cannot be read or is of another program. Runs of some targets, with `-S`, `--force` or
+//! `--locked`, and runs that use a fallback have no snapshot.
 //!
 //! Knows no stage kind.
 
@@ -30,26 +29,26 @@ use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Stands for the sources that this program was built from, those of its libraries included.
+/// Identifies the sources of this program and of its dependencies.
 const PROGRAM: &str = env!("REPRO_SOURCES");
 
-/// How many nodes are worth a thread.
-const WORTH: usize = 500;
+/// How many nodes are checked per thread at least.
+const PER_THREAD: usize = 500;
 
-/// What a plan is made from, besides the project's files.
+/// What a plan depends on, besides the project's files.
 pub struct Origin<'a> {
     /// The project's folder, absolute.
     pub project: &'a Path,
     /// The pipeline file.
     pub pipeline: &'a Path,
-    /// What is in it.
+    /// Its content.
     pub text: &'a [u8],
-    /// The profile that was asked for.
+    /// The requested profile.
     pub profile: Option<&'a str>,
 }
 
 impl Origin<'_> {
-    /// What its snapshot is called: there is one for each profile of a pipeline file.
+    /// The name of its snapshot. There is one for each profile of a pipeline file.
     fn name(&self) -> Result<Digest> {
         let paths = [self.project, self.pipeline].map(|path| path.as_os_str().as_encoded_bytes());
         digest(&(paths, self.profile))
@@ -65,7 +64,7 @@ fn digest(of: &impl Serialize) -> Result<Digest> {
     Ok(Digest::of(&bytes))
 }
 
-/// A run of a whole pipeline that left everything up to date.
+/// The results of a run of a whole pipeline that left everything up to date.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// See [`Origin`].
@@ -74,11 +73,11 @@ pub struct Snapshot {
     pub profile: Option<String>,
     /// The stage kinds, by name.
     kinds: Vec<String>,
-    /// What the stages declare of the project's files, and what that was.
+    /// The files of the project that the stages declare, and their digests.
     files: Vec<(Vec<Declared>, Artifact)>,
-    /// By node, the outputs that are laid out for people.
+    /// By node, the outputs that are exported.
     pub exports: Vec<(String, Artifact)>,
-    /// Inputs before those that use them.
+    /// Each after its inputs.
     pub nodes: Vec<NodeSnapshot>,
 }
 
@@ -90,18 +89,18 @@ pub struct NodeSnapshot {
     kind: usize,
     /// Its key.
     pub key: Key,
-    /// Of the file of its entry.
+    /// The digest of its entry's file.
     entry: Digest,
-    /// What tells that file from what it was, if anything does.
+    /// The state of that file, if a change would show in it.
     stat: Option<Stat>,
-    /// What it took when it ran.
+    /// How long its job took when it ran.
     pub seconds: f64,
     objects: Vec<Stored>,
 }
 
 impl Snapshot {
-    /// Of a run of all of `plan`, with profile `profile`, that came to `artifacts`; none if a node is
-    /// not cached, or not under its own key.
+    /// The snapshot of a run of `plan`, with profile `profile`, that gave `artifacts`; none if a
+    /// node is not cached, or only under the key of its fallback.
     pub fn of(
         origin: &Origin,
         plan: &Plan,
@@ -150,7 +149,7 @@ impl Snapshot {
         Ok(Some(snapshot))
     }
 
-    /// The number of a kind. There are few.
+    /// The index of a kind. There are few.
     fn kind(&mut self, name: &str) -> usize {
         self.kinds.iter().position(|kind| kind == name).unwrap_or_else(|| {
             self.kinds.push(name.to_owned());
@@ -158,8 +157,8 @@ impl Snapshot {
         })
     }
 
-    /// The last that was written for `origin`, if it is of this program and of the file as it is. One that cannot be read is
-    /// none: it only saves time.
+    /// The snapshot that was written last for `origin`, if it is of this program and of the
+    /// pipeline file as it is. One that cannot be read is none: a snapshot only saves time.
     pub fn read(origin: &Origin, store: &Store) -> Result<Option<Snapshot>> {
         let path = store.snapshot(origin.name()?);
         let known: Option<Snapshot> = store.read_enveloped(&path).ok().flatten();
@@ -169,20 +168,21 @@ impl Snapshot {
         Ok(known.filter(|known| known.origin == digest && is_sound(known)))
     }
 
-    /// Writes it down for the next run.
+    /// Writes the snapshot for the next run.
     pub fn write(&self, origin: &Origin, store: &Store) -> Result<()> {
         let path = store.snapshot(origin.name()?);
         path.parent().map_or(Ok(()), fs::create_dir_all)?;
         store.write_enveloped(&path, self)
     }
 
-    /// Whether the project's files, the entries and the objects are as they were. What cannot be read is not: the run that
-    /// makes its plan says why. Learns to know the entries' files.
+    /// Whether the project's files, the entries and the objects are unchanged. Files that cannot be
+    /// read count as changed: the run that makes its plan reports why. Records the state of the
+    /// entries' files.
     pub fn holds(&mut self, store: &Store, files: &Sources) -> bool {
-        let as_before = |(declared, was): &(Vec<Declared>, Artifact)| {
+        let is_unchanged = |(declared, was): &(Vec<Declared>, Artifact)| {
             files.artifact(declared).is_ok_and(|now| now == *was)
         };
-        if !self.files.iter().all(as_before) {
+        if !self.files.iter().all(is_unchanged) {
             return false;
         }
         let witness = Witness::at(&store.root);
@@ -191,20 +191,20 @@ impl Snapshot {
         };
         let threads = std::thread::available_parallelism()
             .map_or(1, NonZero::get)
-            .min(self.nodes.len() / WORTH + 1);
-        let share = self.nodes.len().div_ceil(threads).max(1);
+            .min(self.nodes.len() / PER_THREAD + 1);
+        let per_thread = self.nodes.len().div_ceil(threads).max(1);
         std::thread::scope(|scope| {
-            let look = |nodes: &'_ mut [NodeSnapshot]| nodes.iter_mut().all(is_cached);
-            let looks: Vec<_> = self
+            let check = |nodes: &'_ mut [NodeSnapshot]| nodes.iter_mut().all(is_cached);
+            let checks: Vec<_> = self
                 .nodes
-                .chunks_mut(share)
-                .map(|nodes| scope.spawn(move || look(nodes)))
+                .chunks_mut(per_thread)
+                .map(|nodes| scope.spawn(move || check(nodes)))
                 .collect();
-            looks.into_iter().all(|look| look.join().unwrap_or(false))
+            checks.into_iter().all(|check| check.join().unwrap_or(false))
         })
     }
 
-    /// How many of the entries' files are known without reading them.
+    /// For how many entries the state of the file is recorded.
     pub fn known(&self) -> usize {
         self.nodes.iter().filter(|node| node.stat.is_some()).count()
     }
@@ -230,53 +230,53 @@ mod tests {
     }
 
     /// Runs `yaml` and writes its snapshot.
-    fn run(bench: &TestSpace, yaml: &str) -> Snapshot {
-        let (plan, ran) = (plan(yaml).unwrap(), bench.run(yaml));
+    fn run(space: &TestSpace, yaml: &str) -> Snapshot {
+        let (plan, ran) = (plan(yaml).unwrap(), space.run(yaml));
         let artifact = |id: NodeId| (id, Arc::new(ran.artifacts[&plan.node(id).name].clone()));
         let artifacts = plan.ids().map(artifact).collect();
         let snapshot =
-            Snapshot::of(&origin(yaml), &plan, None, &bench.store, &artifacts).unwrap().unwrap();
-        snapshot.write(&origin(yaml), &bench.store).unwrap();
+            Snapshot::of(&origin(yaml), &plan, None, &space.store, &artifacts).unwrap().unwrap();
+        snapshot.write(&origin(yaml), &space.store).unwrap();
         snapshot
     }
 
-    /// Whether the last snapshot is of `yaml` and holds.
-    fn holds(bench: &TestSpace, yaml: &str) -> bool {
-        let snapshot = Snapshot::read(&origin(yaml), &bench.store).unwrap();
-        snapshot.is_some_and(|mut snapshot| snapshot.holds(&bench.store, &Sources::default()))
+    /// Whether there is a snapshot of `yaml` that holds.
+    fn holds(space: &TestSpace, yaml: &str) -> bool {
+        let snapshot = Snapshot::read(&origin(yaml), &space.store).unwrap();
+        snapshot.is_some_and(|mut snapshot| snapshot.holds(&space.store, &Sources::default()))
     }
 
     #[test]
-    fn an_entry_or_an_object_that_is_gone_or_damaged_is_noticed_and_one_that_is_back_counts() {
-        let bench = TestSpace::new();
-        let snapshot = run(&bench, YAML);
-        assert!(holds(&bench, YAML));
+    fn a_missing_or_damaged_entry_or_object_invalidates_the_snapshot_until_it_is_restored() {
+        let space = TestSpace::new();
+        let snapshot = run(&space, YAML);
+        assert!(holds(&space, YAML));
         for node in &snapshot.nodes {
             let (entry, object) =
-                (bench.store.entry_path(node.key), bench.store.object(node.objects[0].digest));
+                (space.store.entry_path(node.key), space.store.object(node.objects[0].digest));
             for path in [entry, object] {
-                let aside = path.with_extension("aside");
-                std::fs::rename(&path, &aside).unwrap();
-                assert!(!holds(&bench, YAML), "{} is gone", path.display());
+                let moved = path.with_extension("moved");
+                std::fs::rename(&path, &moved).unwrap();
+                assert!(!holds(&space, YAML), "{} is missing", path.display());
                 std::fs::write(&path, "other").unwrap();
-                assert!(!holds(&bench, YAML), "{} is damaged", path.display());
-                std::fs::rename(&aside, &path).unwrap();
-                assert!(holds(&bench, YAML));
+                assert!(!holds(&space, YAML), "{} is damaged", path.display());
+                std::fs::rename(&moved, &path).unwrap();
+                assert!(holds(&space, YAML));
             }
         }
     }
 
     #[test]
-    fn an_entry_that_its_file_does_not_show_to_be_the_same_is_read() {
-        let bench = TestSpace::new();
-        let mut snapshot = run(&bench, YAML);
+    fn an_entry_whose_file_may_have_changed_is_read() {
+        let space = TestSpace::new();
+        let mut snapshot = run(&space, YAML);
         let (key, entry) = (snapshot.nodes[0].key, snapshot.nodes[0].entry);
-        let witness = Witness::trusting(bench.path());
+        let witness = Witness::trusting(space.path());
         let has = |snapshot: &mut Snapshot| {
-            bench.store.has((key, entry), &mut snapshot.nodes[0].stat, &witness, &[]).unwrap()
+            space.store.has((key, entry), &mut snapshot.nodes[0].stat, &witness, &[]).unwrap()
         };
-        assert!(has(&mut snapshot) && snapshot.known() == 1, "it is known from now on");
-        let path = bench.store.entry_path(key);
+        assert!(has(&mut snapshot) && snapshot.known() == 1, "its state is recorded");
+        let path = space.store.entry_path(key);
         let bytes = std::fs::read(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, bytes).unwrap();
@@ -287,39 +287,39 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_that_is_torn_foreign_or_of_another_program_is_none() {
-        let bench = TestSpace::new();
-        let snapshot = run(&bench, YAML);
-        let path = bench.store.snapshot(origin(YAML).name().unwrap());
+    fn a_truncated_snapshot_or_one_of_another_program_or_profile_is_ignored() {
+        let space = TestSpace::new();
+        let snapshot = run(&space, YAML);
+        let path = space.store.snapshot(origin(YAML).name().unwrap());
         let bytes = std::fs::read(&path).unwrap();
-        for torn in [&b""[..], b"{", &bytes[..bytes.len() / 2]] {
-            overwrite(&path, torn);
-            assert!(!holds(&bench, YAML));
+        for truncated in [&b""[..], b"{", &bytes[..bytes.len() / 2]] {
+            overwrite(&path, truncated);
+            assert!(!holds(&space, YAML));
         }
         let other = Snapshot { origin: Digest::of(b"another program"), ..snapshot.clone() };
-        other.write(&origin(YAML), &bench.store).unwrap();
-        assert!(!holds(&bench, YAML));
+        other.write(&origin(YAML), &space.store).unwrap();
+        assert!(!holds(&space, YAML));
         let profile = Origin { profile: Some("p"), ..origin(YAML) };
-        std::fs::write(bench.store.snapshot(profile.name().unwrap()), &bytes).unwrap();
-        assert_eq!(Snapshot::read(&profile, &bench.store).unwrap(), None, "another profile's");
-        snapshot.write(&origin(YAML), &bench.store).unwrap();
-        assert!(holds(&bench, YAML));
+        std::fs::write(space.store.snapshot(profile.name().unwrap()), &bytes).unwrap();
+        assert_eq!(Snapshot::read(&profile, &space.store).unwrap(), None, "another profile's");
+        snapshot.write(&origin(YAML), &space.store).unwrap();
+        assert!(holds(&space, YAML));
     }
 
     #[test]
-    fn a_run_in_which_a_node_is_not_under_its_own_key_leaves_no_snapshot() {
-        let bench = TestSpace::new();
-        let (plan, ran) = (plan(YAML).unwrap(), bench.run(YAML));
+    fn a_run_with_a_node_that_is_not_under_its_own_key_has_no_snapshot() {
+        let space = TestSpace::new();
+        let (plan, ran) = (plan(YAML).unwrap(), space.run(YAML));
         let artifact = |id: NodeId| (id, Arc::new(ran.artifacts[&plan.node(id).name].clone()));
         let mut artifacts: BTreeMap<_, _> = plan.ids().map(artifact).collect();
         let key = plan.recipe(NodeId(0), false, |up| &*artifacts[&up]).unwrap().key();
         let of = |artifacts: &_| {
-            Snapshot::of(&origin(YAML), &plan, None, &bench.store, artifacts).unwrap()
+            Snapshot::of(&origin(YAML), &plan, None, &space.store, artifacts).unwrap()
         };
         assert!(of(&artifacts).is_some());
         artifacts.insert(NodeId(0), Arc::default());
         assert_eq!(of(&artifacts), None, "another artifact");
-        bench.store.forget(key).unwrap();
+        space.store.forget(key).unwrap();
         assert_eq!(of(&plan.ids().map(artifact).collect()), None, "no entry");
     }
 
@@ -328,34 +328,39 @@ mod tests {
         let widths = prop::sample::select(vec!["1", "[1, 2]", "[2, 3]"]);
         let last = prop::sample::select(vec!["pair: { left: s }", "gather: { all: s }"]);
         (texts, widths, last).prop_map(|(texts, widths, last)| {
-            format!("stages:\n  s: {{ source: {{ text: {texts}, width: {widths} }} }}\n  l: {{ {last} }}\n")
+            let source = format!("{{ text: {texts}, width: {widths} }}");
+            format!("stages:\n  s: {{ source: {source} }}\n  l: {{ {last} }}\n")
         })
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig {
+            cases: 32, failure_persistence: None, ..ProptestConfig::default()
+        })]
 
         #[test]
-        fn a_snapshot_that_holds_names_the_nodes_and_keys_of_a_plan_made_anew(
+        fn a_snapshot_that_holds_has_the_nodes_and_keys_of_a_new_plan(
             yamls in prop::collection::vec(pipelines(), 1..5)
         ) {
-            let bench = TestSpace::new();
+            let space = TestSpace::new();
             let mut last = None;
             for yaml in &yamls {
-                prop_assert_eq!(holds(&bench, yaml), last == Some(yaml), "it is of the file as it is");
-                run(&bench, yaml);
+                let is_same = last == Some(yaml);
+                prop_assert_eq!(holds(&space, yaml), is_same, "it holds for the same file only");
+                run(&space, yaml);
                 last = Some(yaml);
-                prop_assert!(holds(&bench, yaml));
-                let snapshot = Snapshot::read(&origin(yaml), &bench.store).unwrap().unwrap();
-                let trial = bench.trial(yaml);
+                prop_assert!(holds(&space, yaml));
+                let snapshot = Snapshot::read(&origin(yaml), &space.store).unwrap().unwrap();
+                let trial = space.trial(yaml);
                 let plan_status = trial.plan_status();
-                let anew: Vec<_> = trial.plan.ids().map(|id| {
+                let planned: Vec<_> = trial.plan.ids().map(|id| {
                     let node = trial.plan.node(id);
                     (node.name.clone(), node.kind.name().to_owned(), plan_status.checked[&id].key)
                 }).collect();
-                let told: Vec<_> = snapshot.nodes.iter()
-                    .map(|node| (node.name.clone(), snapshot.kind_of(node).to_owned(), node.key)).collect();
-                prop_assert_eq!(told, anew);
+                let recorded: Vec<_> = snapshot.nodes.iter().map(|node| {
+                    (node.name.clone(), snapshot.kind_of(node).to_owned(), node.key)
+                }).collect();
+                prop_assert_eq!(recorded, planned);
             }
         }
     }

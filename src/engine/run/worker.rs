@@ -1,6 +1,7 @@
-//! Computes recorded recipes, one after the other, in this process: what `repro exec` does, locally and on a cluster.
+//! Computes recorded recipes, one after the other, in this process. `repro exec` does this, on this
+//! machine and on a cluster.
 //!
-//! Knows the store and the contract of stages; neither the plan nor who asked.
+//! Knows the store and the contract of stages, but not the plan.
 
 use crate::engine::cache::entry::{Entry, Stored};
 use crate::engine::cache::lease::Claim;
@@ -13,46 +14,56 @@ use crate::engine::stage::{Context, Input, Kind, belongs};
 use crate::{fs, process};
 use anyhow::{Result, anyhow, bail};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::num::NonZero;
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
-/// Another process is at work on the question, or has just answered it: there is nothing to do here.
+/// There is nothing to compute: another process computes the key, or has just done so.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", .0.as_ref().map_or("it has been answered meanwhile".to_owned(), |process| format!("{process} is at work on it")))]
 pub struct AlreadyRunning(pub Option<ProcessId>);
 
-/// How to answer.
+impl fmt::Display for AlreadyRunning {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match &self.0 {
+            Some(process) => write!(f, "it is already running in {process}"),
+            None => write!(f, "another process has just computed it"),
+        }
+    }
+}
+
+/// How to run a job.
 #[derive(Clone, Copy, Debug)]
 pub struct ExecOptions<'a> {
-    /// This program's digest, if whoever asks knows it.
+    /// This program's digest, for the entry, if the caller knows it.
     pub program: Option<Digest>,
-    /// On how many threads at most.
+    /// How many threads it may use.
     pub threads: NonZero<usize>,
-    /// Whether there may be an answer already.
-    pub again: bool,
-    /// Whether the caller calls [`Store::sync`] after this job and others.
-    pub is_one_of_many: bool,
+    /// Compute the result even if there is one.
+    pub force: bool,
+    /// Whether the caller calls [`Store::sync`] after several jobs.
+    pub sync_later: bool,
     /// The project's folder, absolute; in no key.
     pub project: Option<&'a Path>,
 }
 
-/// Runs the stage that `key` names and publishes its answer. Fails with [`AlreadyRunning`] if that is somebody else's already.
+/// Runs the stage of the recipe `key` and publishes its result. Fails with [`AlreadyRunning`] if
+/// another process does so.
 pub fn exec(
     store: &Store,
     kinds: &[&'static dyn Kind],
     key: Key,
-    manner: ExecOptions,
+    options: ExecOptions,
     workbench: &mut Workbench,
 ) -> Result<Entry> {
-    let ExecOptions { program, threads, again, is_one_of_many, project } = manner;
+    let ExecOptions { program, threads, force, sync_later, project } = options;
     let (recipe, kind) = recipe_and_kind(store, kinds, key)?;
     let _lease = match store.claim(key)? {
         Claim::Ours(lease) => lease,
         Claim::Theirs(process) => bail!(AlreadyRunning(Some(process))),
     };
-    // Whoever had the lease before us may have answered since we were asked.
-    if !again && matches!(store.lookup(key)?, Lookup::Hit(_)) {
+    // The process that had the lease before may have published the result.
+    if !force && matches!(store.lookup(key)?, Lookup::Hit(_)) {
         bail!(AlreadyRunning(None));
     }
     let inputs = place_inputs(store, &recipe)?;
@@ -64,7 +75,7 @@ pub fn exec(
         &Context::new(recipe, inputs, [folder.clone(), scratch], threads).of_project(project),
     )?;
     let seconds = began.elapsed().as_secs_f64();
-    let store = &store.syncing(if is_one_of_many { Sync::of(seconds) } else { Sync::Now });
+    let store = &store.syncing(if sync_later { Sync::of(seconds) } else { Sync::Now });
     let (outputs, empty_folders) = collect(store, kind.name(), declared.as_deref(), &folder)?;
     let entry = Entry {
         outputs,
@@ -81,12 +92,12 @@ pub fn exec(
     Ok(entry)
 }
 
-/// Runs the stage that `key` names, but leaves its outputs in `folder`: nothing is published.
+/// Runs the stage of the recipe `key` with its outputs in `folder`; publishes nothing.
 pub fn exec_recompute(
     store: &Store,
     kinds: &[&'static dyn Kind],
     key: Key,
-    manner: ExecOptions,
+    options: ExecOptions,
     folder: &Path,
     workbench: &mut Workbench,
 ) -> Result<()> {
@@ -96,21 +107,23 @@ pub fn exec_recompute(
     let declared = kind.outputs_for(&recipe.params)?;
     check_threads(kind)?;
     let [_, scratch] = workbench.clear()?;
-    let ExecOptions { threads, project, .. } = manner;
+    let ExecOptions { threads, project, .. } = options;
     kind.run(
         &Context::new(recipe, inputs, [folder.to_owned(), scratch], threads).of_project(project),
     )?;
     written(kind.name(), declared.as_deref(), folder).map(drop)
 }
 
-/// Fails where a stage in this process would panic: rayon and polars do if they cannot start a thread for each core.
+/// Fails where a stage in this process would panic: rayon and polars panic if they cannot start a
+/// thread for each core.
 fn check_threads(kind: &dyn Kind) -> Result<()> {
     if kind.spawns() {
         return Ok(());
     }
-    let asked = std::env::var("RAYON_NUM_THREADS").ok().and_then(|threads| threads.parse().ok());
+    let requested =
+        std::env::var("RAYON_NUM_THREADS").ok().and_then(|threads| threads.parse().ok());
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    process::check_threads(asked.unwrap_or_else(cores))
+    process::check_threads(requested.unwrap_or_else(cores))
 }
 
 fn recipe_and_kind(
@@ -123,7 +136,7 @@ fn recipe_and_kind(
     let unknown =
         || anyhow!("this program has no stage `{}` of version {}", recipe.kind, recipe.version);
     let kind = *kinds.iter().find(|kind| kind.name() == recipe.kind).ok_or_else(unknown)?;
-    // Of another version the parameters may be others, too: that the version differs says more than that they do not fit.
+    // Another version may have other parameters: the version is the better message.
     if recipe.version > kind.version()
         || kind.version_of(&recipe.params).is_ok_and(|version| version != recipe.version)
     {
@@ -141,13 +154,13 @@ fn place_inputs(store: &Store, recipe: &Recipe) -> Result<BTreeMap<String, Vec<I
             for (file, content) in artifact {
                 let Some(digest) = content.digest() else { continue };
                 let path = store.object(digest);
-                // It was there when the run looked it up, which may be long ago.
+                // It was there when the scheduler looked it up, which may be long ago.
                 if !store.is_unchanged(digest)? {
-                    let fate = if path.exists() { "was changed on disk" } else { "is not there" };
-                    let message = format!("the input `{slot}/{file}` ({digest}) {fate}");
+                    let state = if path.exists() { "was changed on disk" } else { "is missing" };
+                    let message = format!("the input `{slot}/{file}` ({digest}) {state}");
                     return Err(Error::Corrupt {
                         message,
-                        hint: "`repro run` again makes it anew first".into(),
+                        hint: "run again: `repro run` computes it again first".into(),
                     }
                     .into());
                 }
@@ -160,7 +173,7 @@ fn place_inputs(store: &Store, recipe: &Recipe) -> Result<BTreeMap<String, Vec<I
     Ok(inputs)
 }
 
-/// Takes the outputs into the store; gives the folders among them that are empty, too.
+/// Moves the outputs into the store; also gives the names of empty folders among them.
 fn collect(
     store: &Store,
     kind: &str,
@@ -179,7 +192,7 @@ fn collect(
     Ok((outputs, empty_folders))
 }
 
-/// The outputs in `workspace`. Of those `declared`, a missing one is an error of the stage; so is one beyond them.
+/// The outputs in `workspace`. Fails if a declared one is missing, or if there is another.
 fn written(kind: &str, declared: Option<&[String]>, workspace: &Path) -> Result<Vec<String>> {
     let fs::Below { files: mut found, empty_folders, others } = fs::below(workspace, &[])?;
     found.extend(empty_folders);
@@ -214,7 +227,7 @@ mod tests {
     use schemars::JsonSchema;
     use serde::{Deserialize, Serialize};
 
-    /// Declares a file and a folder, and writes what it is told.
+    /// Declares a file and a folder, and writes the files of its parameters.
     struct Writer;
 
     #[derive(Serialize, Deserialize, JsonSchema)]
@@ -248,8 +261,8 @@ mod tests {
     const PLAIN: ExecOptions = ExecOptions {
         program: None,
         threads: NonZero::<usize>::MIN,
-        again: false,
-        is_one_of_many: false,
+        force: false,
+        sync_later: false,
         project: None,
     };
 
@@ -269,45 +282,45 @@ mod tests {
         }
     }
 
-    fn run(store: &Store, key: Key, manner: ExecOptions) -> Result<Entry> {
-        exec(store, KINDS, key, manner, &mut store.workbench()?)
+    fn run(store: &Store, key: Key, options: ExecOptions) -> Result<Entry> {
+        exec(store, KINDS, key, options, &mut store.workbench()?)
     }
 
-    /// What is left in the folder of this process, but for its ticket.
+    /// The files in this process's scratch folder, but for its lease.
     fn left(store: &Store) -> Vec<String> {
         let names = fs::list(&store.scratch().unwrap()).unwrap();
         names.into_iter().filter(|name| name != "lease").collect()
     }
 
-    /// Runs a recipe, which must be refused: nothing may be left of it but its question.
+    /// Runs a recipe that must fail: nothing may be left of it but the recipe.
     fn refusal(recipe: &Recipe) -> anyhow::Error {
-        let bench = TestSpace::new();
-        let key = bench.store.record_recipe(recipe).unwrap();
-        let error = run(&bench.store, key, PLAIN).unwrap_err();
-        assert_eq!(bench.store.lookup(key).unwrap(), Lookup::Absent);
-        assert_eq!(left(&bench.store), [""; 0], "the workspace is gone");
+        let space = TestSpace::new();
+        let key = space.store.record_recipe(recipe).unwrap();
+        let error = run(&space.store, key, PLAIN).unwrap_err();
+        assert_eq!(space.store.lookup(key).unwrap(), Lookup::Absent);
+        assert_eq!(left(&space.store), [""; 0], "the workspace is gone");
         error
     }
 
     #[test]
     fn declared_files_and_all_files_of_declared_folders_are_published() {
-        let bench = TestSpace::new();
+        let space = TestSpace::new();
         let files = ["table.csv", "figures/b.svg", "figures/deep/a.svg"];
-        let key = bench.store.record_recipe(&recipe(&files, None)).unwrap();
+        let key = space.store.record_recipe(&recipe(&files, None)).unwrap();
         let program = Some(Digest::of(b"program"));
-        let entry = run(&bench.store, key, ExecOptions { program, ..PLAIN }).unwrap();
+        let entry = run(&space.store, key, ExecOptions { program, ..PLAIN }).unwrap();
         let stored = |file: &str| {
             let (digest, bytes) = (Digest::of(file.as_bytes()), file.len() as u64);
             (file.to_owned(), Stored { digest, bytes, executable: false })
         };
         assert_eq!(entry.outputs, files.map(stored).into());
         assert_eq!(entry.program, program);
-        assert_eq!(bench.store.lookup(key).unwrap(), Lookup::Hit(entry.into()));
-        assert_eq!(left(&bench.store), [""; 0], "the workspace is gone");
+        assert_eq!(space.store.lookup(key).unwrap(), Lookup::Hit(entry.into()));
+        assert_eq!(left(&space.store), [""; 0], "the workspace is gone");
     }
 
     #[test]
-    fn an_output_that_was_not_declared_is_refused() {
+    fn an_undeclared_output_fails_the_job() {
         let error = refusal(&recipe(&["table.csv", "figures/a.svg", "notes.txt"], None));
         assert_eq!(
             error.to_string(),
@@ -316,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_declared_output_that_is_missing_is_refused() {
+    fn a_missing_output_fails_the_job() {
         let error = refusal(&recipe(&["figures/a.svg"], None));
         assert_eq!(error.to_string(), "the stage `writer` did not write its output `table.csv`");
         let error = refusal(&recipe(&["table.csv"], None));
@@ -324,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_that_is_a_symbolic_link_is_refused() {
+    fn an_output_that_is_a_symbolic_link_fails_the_job() {
         for link in ["table.csv", "figures/a.svg"] {
             let files: Vec<&str> =
                 ["table.csv", "figures/b.svg"].into_iter().filter(|file| *file != link).collect();
@@ -337,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_whose_name_is_not_utf_8_is_refused() {
+    fn an_output_whose_name_is_not_utf_8_fails_the_job() {
         use std::os::unix::ffi::OsStrExt as _;
         let dir = tempfile::tempdir().unwrap();
         fs::write(&dir.path().join("table.csv"), "").unwrap();
@@ -347,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_that_takes_a_folder_is_given_all_files_in_it() {
+    fn a_slot_for_a_folder_gets_all_files_in_it() {
         let yaml =
             "stages: { a: { writer: { files: '' } }, b: { writer: { from: a, files: '' } } }";
         let plan = Plan::new(&Pipeline::parse("test.yaml", yaml).unwrap(), KINDS).unwrap();
@@ -358,45 +371,42 @@ mod tests {
     }
 
     #[test]
-    fn an_input_whose_bytes_are_gone_is_corruption() {
+    fn a_missing_input_is_corruption() {
         let digest = Digest::of(b"gone");
         let input: Artifact = [("table.csv".to_owned(), digest.into())].into();
         let inputs = [("from".to_owned(), vec![input])].into();
         let error = refusal(&Recipe { inputs, ..recipe(&["table.csv", "figures/a.svg"], None) });
-        assert_eq!(
-            error.to_string(),
-            format!("the input `from/table.csv` ({digest}) is not there")
-        );
+        assert_eq!(error.to_string(), format!("the input `from/table.csv` ({digest}) is missing"));
         assert!(matches!(error.downcast_ref(), Some(Error::Corrupt { .. })));
     }
 
     #[test]
-    fn an_input_that_was_changed_since_it_was_looked_up_is_corruption() {
-        let bench = TestSpace::new();
-        let (_, entry) = publish(&bench.store, "source", b"bytes");
+    fn an_input_that_changed_since_its_lookup_is_corruption() {
+        let space = TestSpace::new();
+        let (_, entry) = publish(&space.store, "source", b"bytes");
         let digest = entry.outputs["out"].digest;
-        overwrite(&bench.store.object(digest), b"bytez");
+        overwrite(&space.store.object(digest), b"bytez");
         let input: Artifact = [("table.csv".to_owned(), digest.into())].into();
         let inputs = [("from".to_owned(), vec![input])].into();
         let recipe = Recipe { inputs, ..recipe(&["table.csv", "figures/a.svg"], None) };
-        let key = bench.store.record_recipe(&recipe).unwrap();
-        let error = run(&bench.store, key, PLAIN).unwrap_err();
+        let key = space.store.record_recipe(&recipe).unwrap();
+        let error = run(&space.store, key, PLAIN).unwrap_err();
         assert_eq!(
             error.to_string(),
             format!("the input `from/table.csv` ({digest}) was changed on disk")
         );
         assert_eq!(
-            bench.store.lookup(key).unwrap(),
+            space.store.lookup(key).unwrap(),
             Lookup::Absent,
-            "no result of other bytes is published"
+            "no result of changed bytes is published"
         );
     }
 
     #[test]
-    fn a_question_that_was_not_recorded_or_is_of_another_version_is_refused() {
-        let bench = TestSpace::new();
+    fn a_recipe_that_is_not_recorded_or_of_another_version_fails_the_job() {
+        let space = TestSpace::new();
         let key = recipe(&[], None).key();
-        let error = run(&bench.store, key, PLAIN).unwrap_err();
+        let error = run(&space.store, key, PLAIN).unwrap_err();
         assert_eq!(error.to_string(), format!("no recipe is recorded under `{key}`"));
         let error = refusal(&Recipe { version: 2, ..recipe(&[], None) });
         assert_eq!(error.to_string(), "this program has no stage `writer` of version 2");

@@ -374,7 +374,7 @@ impl<'p> Builder<'p> {
                     axes: lies,
                 };
                 if !names.insert(node.name.clone()) {
-                    return Err(self.repeats(stage, &axes, &node.name));
+                    return Err(self.repeated_name(stage, &axes, &node.name));
                 }
                 self.nodes.push(node);
             }
@@ -383,29 +383,36 @@ impl<'p> Builder<'p> {
         Ok(())
     }
 
-    /// Why two nodes of a stage would be called `name`: a list repeats a value, or two values read
-    /// alike in a name.
-    fn repeats(
+    /// The error for two nodes of a stage with the same `name`.
+    fn repeated_name(
         &self,
         stage: &StageDecl,
         axes: &[(&YamlField, Vec<YamlNode>)],
         name: &str,
     ) -> Diagnostic {
-        let Some((field, value)) = repeated(axes) else {
-            let message = format!("stage `{}`: two nodes are called `{name}`", stage.name);
-            let hint = "two values of a list, or two inputs, read alike in a name; change one";
+        let Some((field, [first, second])) = repeated(axes) else {
+            let message = format!("stage `{}`: two nodes have the name `{name}`", stage.name);
+            let hint = "change one of two values that have the same text in names";
             return self.diagnostic(stage.location, message, Some(hint.into()));
         };
-        let shown: String = value.to_json().to_string().chars().take(60).collect();
-        let message =
-            format!("stage `{}`: `{}` lists the value `{shown}` twice", stage.name, field.key);
+        let shown =
+            |value: &YamlNode| -> String { value.to_json().to_string().chars().take(60).collect() };
+        let (stage_name, field_name) = (&stage.name, &field.key);
+        let what = if first.to_json() == second.to_json() {
+            format!("lists the value `{}` twice", shown(first))
+        } else {
+            let (first, second) = (shown(first), shown(second));
+            format!("lists `{first}` and `{second}`, which have the same text in names")
+        };
+        let is_list = |item: &YamlNode| matches!(item.value, Value::List(_));
         let hint = match &field.value.value {
-            Value::List(items) if items.iter().any(|item| matches!(item.value, Value::List(_))) => {
-                "remove one; a list in a list is more values of the same list, not a value of its own"
+            Value::List(items) if items.iter().any(is_list) => {
+                "remove one; a list inside a list adds its values to the outer list"
             }
             _ => "remove one",
         };
-        self.diagnostic(value.location.or(stage.location), message, Some(hint.into()))
+        let message = format!("stage `{stage_name}`: `{field_name}` {what}");
+        self.diagnostic(second.location.or(stage.location), message, Some(hint.into()))
     }
 
     /// The nodes that match each reference in a slot.
@@ -973,7 +980,7 @@ stages:
         case(
             "  t: { source: { text: x, width: 0 } }",
             "test.yaml:3:3: stage `t`: `width` must not be zero",
-            None,
+            Some("write a number above zero"),
         );
         case(
             "  t: { source: { text: x, style: { framed: { by: [] } } } }",
@@ -986,11 +993,14 @@ stages:
             Some("remove one"),
         );
         case(
+            "  t: { source: { text: [50, '50'] } }",
+            "test.yaml:3:30: stage `t`: `text` lists `50` and `\"50\"`, which have the same text in names",
+            Some("remove one"),
+        );
+        case(
             "  t: { source: { text: x, width: [[50, 50]] } }",
             "test.yaml:3:40: stage `t`: `width` lists the value `50` twice",
-            Some(
-                "remove one; a list in a list is more values of the same list, not a value of its own",
-            ),
+            Some("remove one; a list inside a list adds its values to the outer list"),
         );
         case(
             "  t: { source: { text: x, width: [1, 2] } }\n  p: { pair: { left: t, width: [1, 2] } }",

@@ -1,26 +1,26 @@
 //! Jobs in child processes of this program, on this machine.
 //!
-//! A child reads an [`Order`] from its standard input, runs that job, and says with a byte on its
-//! standard output that it is done and takes another; it ends when there is none, or when a job
-//! fails. The exit status of the process says how the job failed. To start a process takes longer than
-//! many a job; but a job that computes in its process has one of its own, whose memory is then the
-//! job's.
+//! A child ("worker") runs one [`Request`] after another: starting a process takes longer than many
+//! a job. But a stage that computes inside the worker has a worker of its own, so that its peak
+//! memory is the job's.
 //!
-//! A thread per job waits for it and reports over a channel: simpler than polling, and with as many jobs as cores
-//! the threads cost nothing. Each child begins a session of its own, where no terminal's Ctrl-C reaches it, and is to be
-//! the subreaper of what it starts, which ends with it (see [`crate::process`]). If the child is killed, this process ends
-//! what it leaves behind; if this process is killed, the child goes on to its end; if both are, nothing is left to end
-//! the rest. Knows no plan, no store and no stage: a child is told a key and the cache folder.
+//! A thread per job waits for it and reports over a channel. That is simpler than polling, and with
+//! as many jobs as cores the threads cost nothing.
+//!
+//! Each worker begins a session of its own, where no terminal's Ctrl-C reaches it, and is the
+//! subreaper of the programs that it starts (see [`crate::process`]). If the worker is killed, this
+//! process ends the programs that it leaves. If this process is killed, the worker finishes its
+//! job. If both are killed, nothing ends the programs.
+//!
+//! Knows no plan, no store and no stage: a worker is given a key and the cache folder.
 
-use super::log::{STOPPED, TAKEN, UNAVAILABLE, said};
-use super::{Executor, Failure, Job, Order, Outcome};
+use super::outcome::{cannot_wait, describe, of_exit, take_outcome};
+use super::{Capacity, Executor, Failure, GRACE, Job, KillHandle, Options, Outcome, Request};
 use crate::engine::key::Key;
-use crate::engine::text::shorten;
 use crate::{fs, process};
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
@@ -29,56 +29,47 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long one that was asked to end is waited for before it is made to.
-pub const GRACE: Duration = Duration::from_secs(2);
-
-/// How many characters a cause may have: it is to fit on a screen.
-const SCREEN: usize = 1000;
-
 /// A job that ended, and how.
 type Ended = (Key, Outcome);
 
-/// Starts `program` with `arguments` for jobs.
-pub struct Local {
-    program: PathBuf,
-    /// What it is called in the system's list of processes.
-    name: PathBuf,
-    arguments: Vec<OsString>,
-    environment: Vec<(String, PathBuf)>,
-    slots: usize,
-    /// Where the logs of its processes are.
-    scratch: PathBuf,
-    spawned: usize,
-    processes: Processes,
-    done: (Sender<Ended>, Receiver<Ended>),
+/// Starts workers for jobs.
+pub(super) struct Local {
+    options: Options,
+    /// How many workers have been started.
+    started: usize,
+    workers: Workers,
+    ended: (Sender<Ended>, Receiver<Ended>),
 }
 
-/// The processes of running jobs, and those that wait for a job.
+/// The workers: those that run a job, and idle ones.
 #[derive(Clone, Default)]
-pub struct Processes(Arc<Mutex<State>>);
+struct Workers(Arc<Mutex<WorkerTable>>);
 
 #[derive(Default)]
-struct State {
-    jobs: BTreeMap<Key, JobProcess>,
+struct WorkerTable {
+    busy: BTreeMap<Key, Busy>,
     idle: Vec<Worker>,
 }
 
-struct JobProcess {
-    /// Not waited for yet, so its id is no other process's.
+/// A worker that runs a job.
+struct Busy {
+    /// Not waited for yet, so that the system cannot give its id to another process.
     pid: Pid,
     began: Instant,
     limit: Option<Duration>,
-    /// Since when it has been too late.
-    late: Option<Instant>,
+    /// When the time limit was reached and the worker was asked to end.
+    timed_out: Option<Instant>,
 }
 
-/// A process that takes orders.
+/// A process that runs one job after the other.
 struct Worker {
     child: Child,
     replies: ChildStdout,
-    /// What its streams are written to. A job's log is another name of this file, so that jobs that
-    /// write nothing cost no file.
+    /// The file that its output streams are written to. The log of its job is a hard link to it, so
+    /// that a job that writes nothing costs no file.
     log: PathBuf,
+    /// The file for the outcome of a job that fails.
+    outcome: PathBuf,
 }
 
 impl Worker {
@@ -86,49 +77,55 @@ impl Worker {
         Pid::from_child(&self.child)
     }
 
-    /// Gives it a job; the last one, if the job does not share its process.
-    fn take(&mut self, order: &Order, is_last: bool) -> std::io::Result<()> {
-        let mut line = serde_json::to_vec(order)?;
+    /// Sends a request; the last one, if the job does not share its process.
+    fn send(&mut self, request: &Request) -> std::io::Result<()> {
+        let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
         match &mut self.child.stdin {
             Some(stdin) => stdin.write_all(&line)?,
             None => return Err(std::io::ErrorKind::BrokenPipe.into()),
         }
-        if is_last {
+        if !request.shares_process {
             self.child.stdin = None;
         }
         Ok(())
     }
 
-    /// The order for a job, whose log is made.
-    fn order(&self, job: &Job) -> Result<Order> {
+    /// Makes the job's log; gives the request for the job.
+    fn prepare(&self, job: &Job) -> Result<Request> {
         fs::remove_if_there(&job.log)?;
         let log = match fs::link_new(&self.log, &job.log) {
             Ok(true) => &self.log,
-            // On a disk without hard links it is a file of its own.
+            // On a disk without hard links the log is a file of its own.
             _ => fs::append(&job.log).map(|_| &job.log)?,
         };
-        // Failure by its own name: the process has another folder to work in.
-        let log = std::path::absolute(log)
-            .with_context(|| format!("`{}` cannot be a log", log.display()))?;
-        let &Job { key, threads, again, time_limit, shares_process: is_one_of_many, .. } = job;
-        Ok(Order { key, threads, again, time_limit, is_one_of_many, log })
+        let &Job { key, threads, force, shares_process, .. } = job;
+        Ok(Request {
+            key,
+            threads,
+            force,
+            time_limit: job.resources.time_limit,
+            shares_process,
+            log: absolute(log)?,
+            outcome: absolute(&self.outcome)?,
+        })
     }
 
-    /// Whether it comes to the end of its job well, and takes another. If not, it ends.
-    fn takes_another(&mut self) -> bool {
+    /// Waits until the job has ended; whether it succeeded and the worker takes another. If not,
+    /// the worker ends.
+    fn await_reply(&mut self) -> bool {
         let mut reply = [0];
         loop {
             match self.replies.read(&mut reply) {
-                Ok(n) => return n > 0 && self.child.stdin.is_some(),
+                Ok(n) => return n > 0 && reply == *b"\n" && self.child.stdin.is_some(),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(_) => return false,
             }
         }
     }
 
-    /// Leaves the log to its job if there is anything in it, and begins another.
-    fn leave_log(&self, job: &Job) {
+    /// Leaves a log that is not empty to the job, and begins another.
+    fn release_log(&self, job: &Job) {
         if std::fs::metadata(&job.log).is_ok_and(|meta| meta.len() == 0) {
             let _ = fs::remove_if_there(&job.log);
         } else {
@@ -136,129 +133,213 @@ impl Worker {
         }
     }
 
-    /// Ends it, if it has not ended; gives what it failed of.
+    /// Ends an idle worker and waits for it; gives why it failed, if it did.
     fn dismiss(mut self) -> Option<String> {
         drop(self.child.stdin.take());
         let failure = match self.child.wait() {
             Ok(status) if status.success() => None,
-            Ok(status) => Some(failure(&self.log, status).cause),
-            Err(error) => Some(format!("cannot wait for the process: {error}")),
+            Ok(status) => Some(describe(status)),
+            Err(error) => Some(cannot_wait(&error).cause),
         };
+        let reported = take_outcome(&self.outcome);
         let _ = fs::remove_if_there(&self.log);
-        failure
+        let reported = reported.as_ref().and_then(Outcome::failure);
+        failure.map(|cause| reported.map_or(cause, |failure| failure.cause.clone()))
     }
 }
 
-impl State {
-    /// The processes that are known here: all others below this one have been left behind.
+/// As a worker names the file, which works in another folder.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("`{}` has no absolute path", path.display()))
+}
+
+impl WorkerTable {
+    /// The ids of all workers: every other child of this process has lost its worker.
     fn pids(&self) -> Vec<Pid> {
-        self.jobs.values().map(|job| job.pid).chain(self.idle.iter().map(Worker::pid)).collect()
+        self.busy.values().map(|busy| busy.pid).chain(self.idle.iter().map(Worker::pid)).collect()
     }
 }
 
-impl Processes {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl Workers {
+    fn lock(&self) -> MutexGuard<'_, WorkerTable> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends them all at once, with all they have started.
-    pub fn kill(&self) {
+    /// Kills all workers at once, with all processes that they have started.
+    fn kill(&self) {
         let pids = self.lock().pids();
-        process::end_trees(&pids);
-        process::end_orphans(&pids);
+        process::kill_trees(&pids);
+        process::kill_orphans(&pids);
     }
 
-    /// Asks those to end whose time is up, and ends those that were asked long enough ago.
-    fn end_late(&self) {
-        for job in self.lock().jobs.values_mut() {
-            let up = job.limit.is_some_and(|limit| job.began.elapsed() >= limit);
-            match job.late {
-                None if up => {
-                    job.late = Some(Instant::now());
-                    process::request_end(job.pid);
+    /// Asks the workers to end whose jobs have reached their time limit, and kills those that were
+    /// asked [`GRACE`] ago.
+    fn enforce_time_limits(&self) {
+        for busy in self.lock().busy.values_mut() {
+            let is_over = busy.limit.is_some_and(|limit| busy.began.elapsed() >= limit);
+            match busy.timed_out {
+                None if is_over => {
+                    busy.timed_out = Some(Instant::now());
+                    process::terminate(busy.pid);
                 }
-                Some(since) if since.elapsed() >= GRACE => process::end_trees(&[job.pid]),
+                Some(since) if since.elapsed() >= GRACE => process::kill_trees(&[busy.pid]),
                 _ => {}
             }
         }
     }
 
-    /// Waits until a job is done or its process has ended.
-    fn finish(&self, job: &Job, mut worker: Worker) -> Outcome {
-        if worker.takes_another() {
-            worker.leave_log(job);
-            let mut state = self.lock();
-            match state.jobs.remove(&job.key) {
-                Some(JobProcess { late: None, .. }) => state.idle.push(worker),
-                // It was asked to end, and will.
+    /// Waits until a job has succeeded or its worker has ended.
+    fn await_job(&self, job: &Job, mut worker: Worker) -> Outcome {
+        if worker.await_reply() {
+            worker.release_log(job);
+            let mut table = self.lock();
+            match table.busy.remove(&job.key) {
+                Some(Busy { timed_out: None, .. }) => table.idle.push(worker),
+                // It has been asked to end.
                 _ => _ = worker.dismiss(),
             }
             return Outcome::Exited;
         }
-        let (status, late) = self.bury(job.key, &mut worker.child);
-        worker.leave_log(job);
+        let (status, timed_out) = self.reap(job.key, &mut worker.child);
+        worker.release_log(job);
+        let reported = take_outcome(&worker.outcome);
         let _ = fs::remove_if_there(&worker.log);
-        // One that was done before it could be ended is done.
-        let late = late.filter(|_| !status.as_ref().is_ok_and(ExitStatus::success));
-        late.map_or_else(|| outcome(&status, &job.log), too_late)
+        // A job that succeeded before it could be ended has succeeded.
+        match timed_out.filter(|_| !status.as_ref().is_ok_and(ExitStatus::success)) {
+            Some(limit) => Outcome::Failed(timeout(limit)),
+            None => reported.unwrap_or_else(|| of_exit(&status)),
+        }
     }
 
-    /// Waits for a job's process, and ends what it left behind. Gives the time limit, if it was that which ended it.
-    fn bury(&self, key: Key, child: &mut Child) -> (std::io::Result<ExitStatus>, Option<Duration>) {
+    /// Waits for a worker to end, and ends the processes that it left. Gives the time limit, if it
+    /// was asked to end for that.
+    fn reap(&self, key: Key, child: &mut Child) -> (std::io::Result<ExitStatus>, Option<Duration>) {
         let pid = Pid::from_child(child);
         let ended = || waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
         while matches!(ended(), Err(rustix::io::Errno::INTR)) {}
-        // Locked until it is waited for: its id is among the known ones as long as it is a child.
-        let mut state = self.lock();
+        // Locked until the child is waited for: as long as it is a child, its id is in the table.
+        let mut table = self.lock();
         let _ = kill_process_group(pid, Signal::KILL);
         let status = child.wait();
-        let job = state.jobs.remove(&key);
+        let busy = table.busy.remove(&key);
         if status.as_ref().is_ok_and(|status| status.signal().is_some()) {
-            process::end_orphans(&state.pids());
+            process::kill_orphans(&table.pids());
         }
-        (status, job.filter(|job| job.late.is_some()).and_then(|job| job.limit))
+        (status, busy.filter(|busy| busy.timed_out.is_some()).and_then(|busy| busy.limit))
     }
 }
 
+fn timeout(limit: Duration) -> Failure {
+    Failure::new(format!("it took longer than {} s", limit.as_secs_f64()))
+}
+
 impl Local {
-    /// With `slots` children at once, which have `environment` besides ours. Their logs are in `scratch`, on the disk of
-    /// the jobs' own.
-    pub fn new(
-        program: PathBuf,
-        arguments: Vec<OsString>,
-        environment: Vec<(String, PathBuf)>,
-        slots: usize,
-        scratch: PathBuf,
-    ) -> Local {
-        let (name, processes) = (program.clone(), Processes::default());
-        Local {
-            program,
-            name,
-            arguments,
-            environment,
-            slots,
-            scratch,
-            spawned: 0,
-            processes,
-            done: channel(),
+    pub(super) fn new(options: Options) -> Local {
+        Local { options, started: 0, workers: Workers::default(), ended: channel() }
+    }
+
+    /// Gives the job to a worker: an idle one, or a new one.
+    fn begin(&mut self, job: &Job) -> Result<Worker> {
+        let workers = self.workers.clone();
+        // Locked until the worker is in the table, so that nobody who ends all workers misses it.
+        let mut table = workers.lock();
+        let worker = loop {
+            let idle = if job.shares_process { table.idle.pop() } else { None };
+            let is_new = idle.is_none();
+            let mut worker = idle.map_or_else(|| self.spawn(), Ok)?;
+            let request = worker.prepare(job)?;
+            // An idle worker that takes no request has been killed, and is replaced. Of a new one,
+            // its exit status says what is wrong.
+            if worker.send(&request).is_ok() || is_new {
+                break worker;
+            }
+            let _ = worker.dismiss();
+        };
+        let (pid, limit) = (worker.pid(), job.resources.time_limit);
+        table.busy.insert(job.key, Busy { pid, began: Instant::now(), limit, timed_out: None });
+        Ok(worker)
+    }
+
+    fn spawn(&mut self) -> Result<Worker> {
+        self.started += 1;
+        let Options { program, name, arguments, environment, scratch, .. } = &self.options;
+        let log = scratch.join(format!("log-{}", self.started));
+        let outcome = scratch.join(format!("outcome-{}.json", self.started));
+        let stderr = fs::append(&log)?;
+        let mut command = Command::new(program);
+        command.arg0(name).args(arguments).envs(environment.iter().map(|(k, v)| (k, v)));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
+        let mut child =
+            command.spawn().with_context(|| format!("cannot start `{}`", name.display()))?;
+        let replies = child.stdout.take().context("BUG: its standard output is a pipe")?;
+        Ok(Worker { child, replies, log, outcome })
+    }
+
+    fn start(&mut self, job: Job) -> Result<()> {
+        let (report, workers) = (self.ended.0.clone(), self.workers.clone());
+        match self.begin(&job) {
+            // If no thread can be started, the worker is in the table, and is ended with the
+            // others.
+            Ok(worker) => process::start_thread(move || {
+                let outcome = workers.await_job(&job, worker);
+                // The receiver is gone once the command has failed.
+                let _ = report.send((job.key, outcome));
+            }),
+            Err(error) if process::limit_hint(&error).is_some() => Err(error),
+            Err(error) => {
+                let failure = Failure::new(format!("{error:#}"));
+                let _ = report.send((job.key, Outcome::Failed(failure)));
+                Ok(())
+            }
         }
     }
+}
 
-    /// Its children are called `name`, wherever their program lies.
-    pub fn called(mut self, name: PathBuf) -> Local {
-        self.name = name;
-        self
+impl Executor for Local {
+    fn capacity(&self) -> Capacity {
+        #[cfg(target_os = "linux")]
+        let memory = {
+            let system = rustix::system::sysinfo();
+            system.totalram.saturating_mul(u64::from(system.mem_unit))
+        };
+        #[cfg(not(target_os = "linux"))]
+        let memory = u64::MAX;
+        Capacity { slots: self.options.slots, memory }
     }
 
-    /// Its processes, for a signal that must end them at once.
-    pub fn processes(&self) -> Processes {
-        self.processes.clone()
+    /// A worker that outlives its coordinator holds the lease of its key, which the scheduler sees.
+    fn adopt(&mut self, _: &Job) -> Result<bool> {
+        Ok(false)
     }
 
-    /// Ends the processes that wait for a job, and waits until they have handed their results to the disk. Until then they
-    /// hold the cache.
-    pub fn close(&mut self) -> Result<()> {
-        let idle = std::mem::take(&mut self.processes.lock().idle);
+    fn submit(&mut self, jobs: Vec<Job>) -> Result<()> {
+        jobs.into_iter().try_for_each(|job| self.start(job))
+    }
+
+    fn poll(&mut self, timeout: Duration) -> Result<Vec<Ended>> {
+        self.workers.enforce_time_limits();
+        let first = self.ended.1.recv_timeout(timeout);
+        Ok(first.into_iter().chain(self.ended.1.try_iter()).collect())
+    }
+
+    fn cancel(&mut self, keys: &[Key]) {
+        let busy = || -> Vec<Pid> {
+            let table = self.workers.lock();
+            keys.iter().filter_map(|key| table.busy.get(key)).map(|busy| busy.pid).collect()
+        };
+        busy().into_iter().for_each(process::terminate);
+        let until = Instant::now() + GRACE;
+        while !busy().is_empty() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        process::kill_trees(&busy());
+        let workers = self.workers.lock().pids();
+        process::kill_orphans(&workers);
+    }
+
+    /// Until idle workers have ended, they hold the cache's lock and sync what they published.
+    fn close(&mut self) -> Result<()> {
+        let idle = std::mem::take(&mut self.workers.lock().idle);
         let failures: Vec<String> = idle.into_iter().filter_map(Worker::dismiss).collect();
         match failures.first() {
             Some(cause) => bail!("a process failed after its last job: {cause}"),
@@ -266,194 +347,97 @@ impl Local {
         }
     }
 
-    /// Gives the job to a process: one that waits for one, or a new one.
-    fn begin(&mut self, job: &Job) -> Result<Worker> {
-        let processes = self.processes();
-        // Locked until it is among the others: who ends them all must not miss one.
-        let mut state = processes.lock();
-        let worker = loop {
-            let idle = if job.shares_process { state.idle.pop() } else { None };
-            let is_new = idle.is_none();
-            let mut worker = idle.map_or_else(|| self.spawn(), Ok)?;
-            let order = worker.order(job)?;
-            // Of a new one, how it ended says why it took no order; another has been killed meanwhile.
-            if worker.take(&order, !job.shares_process).is_ok() || is_new {
-                break worker;
-            }
-            let _ = worker.dismiss();
-        };
-        let (pid, began) = (worker.pid(), Instant::now());
-        state.jobs.insert(job.key, JobProcess { pid, began, limit: job.time_limit, late: None });
-        Ok(worker)
-    }
-
-    fn spawn(&mut self) -> Result<Worker> {
-        self.spawned += 1;
-        let log = self.scratch.join(format!("log-{}", self.spawned));
-        let stderr = fs::append(&log)?;
-        let mut command = Command::new(&self.program);
-        command
-            .arg0(&self.name)
-            .args(&self.arguments)
-            .envs(self.environment.iter().map(|(k, v)| (k, v)));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
-        let mut child =
-            command.spawn().with_context(|| format!("cannot start `{}`", self.name.display()))?;
-        let replies = child.stdout.take().context("BUG: its standard output is a pipe")?;
-        Ok(Worker { child, replies, log })
-    }
-}
-
-impl Executor for Local {
-    fn slots(&self) -> usize {
-        self.slots
-    }
-
-    #[cfg(target_os = "linux")]
-    fn memory(&self) -> u64 {
-        let system = rustix::system::sysinfo();
-        system.totalram.saturating_mul(u64::from(system.mem_unit))
-    }
-
-    fn submit(&mut self, job: Job) -> Result<()> {
-        let (report, processes) = (self.done.0.clone(), self.processes());
-        match self.begin(&job) {
-            // If there is no thread, the process is among those that are ended when the command fails.
-            Ok(worker) => process::start_thread(move || {
-                let outcome = processes.finish(&job, worker);
-                // The receiver is gone once the run has been given up.
-                let _ = report.send((job.key, outcome));
-            }),
-            Err(error) if process::exhausted(&error).is_some() => Err(error),
-            Err(error) => {
-                let failure = Failure { cause: format!("{error:#}"), hint: None };
-                let _ = report.send((job.key, Outcome::Failed(failure)));
-                Ok(())
-            }
-        }
-    }
-
-    fn wait(&mut self, patience: Duration) -> Option<(Key, Outcome)> {
-        self.processes.end_late();
-        self.done.1.recv_timeout(patience).ok()
-    }
-
-    fn kill(&mut self) {
-        self.processes.lock().jobs.values().for_each(|job| process::request_end(job.pid));
-        let until = Instant::now() + GRACE;
-        while !self.processes.lock().jobs.is_empty() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        self.processes.kill();
+    fn kill_handle(&self) -> KillHandle {
+        let workers = self.workers.clone();
+        Box::new(move || workers.kill())
     }
 }
 
 impl Drop for Local {
     fn drop(&mut self) {
-        // Where this may fail, it has been called.
+        // Where a failure matters, `close` has been called.
         let _ = self.close();
     }
 }
 
-fn too_late(limit: Duration) -> Outcome {
-    Outcome::Failed(Failure {
-        cause: format!("it took longer than {} s", limit.as_secs_f64()),
-        hint: None,
-    })
-}
-
-fn outcome(status: &std::io::Result<ExitStatus>, log: &Path) -> Outcome {
-    match status {
-        Ok(status) if status.success() => Outcome::Exited,
-        Ok(status) if status.code() == Some(i32::from(TAKEN)) => Outcome::AlreadyRunning,
-        Ok(status) if status.code() == Some(i32::from(UNAVAILABLE)) => {
-            Outcome::Unavailable(failure(log, *status))
-        }
-        Ok(status) if is_stopped(*status) => Outcome::Stopped(failure(log, *status)),
-        Ok(status) => Outcome::Failed(failure(log, *status)),
-        Err(error) => Outcome::Failed(Failure {
-            cause: format!("cannot wait for the process: {error}"),
-            hint: None,
-        }),
-    }
-}
-
-/// Whether it ended because it was asked to.
-fn is_stopped(status: ExitStatus) -> bool {
-    status.code() == Some(i32::from(STOPPED)) || matches!(status.signal(), Some(1 | 2 | 15))
-}
-
-/// What the job itself said last; how it ended, if it said nothing.
-fn failure(log: &Path, status: ExitStatus) -> Failure {
-    // A process that was killed has not written its cause: the last lines are of its program.
-    let (cause, hint) = if status.signal().is_some() { (None, None) } else { said(log) };
-    let cause = cause.map(|cause| shorten(&cause, SCREEN).into_owned());
-    Failure { cause: cause.unwrap_or_else(|| describe(status)), hint }
-}
-
-fn describe(status: ExitStatus) -> String {
-    if let Some(signal) = status.signal() {
-        let guess = if signal == 9 { " (killed; out of memory?)" } else { "" };
-        return format!("the process died of signal {signal}{guess}");
-    }
-    status.code().map_or_else(
-        || "the process ended without an exit code".into(),
-        |code| format!("exit code {code}"),
-    )
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::log::tail;
     use super::*;
-    use crate::engine::key::Recipe;
+    use crate::engine::stage::Resources;
+    use crate::engine::testing::recipe;
+    use std::ffi::OsString;
     use std::num::NonZero;
     use tempfile::TempDir;
 
-    fn key(kind: &str) -> Key {
-        let (params, inputs) = (BTreeMap::new(), BTreeMap::new());
-        Recipe { kind: kind.into(), version: 1, params, inputs, seed: None }.key()
-    }
-
-    /// Runs a shell script, in a session of its own, in the place of `repro exec`; its `$0` is the job's key.
-    struct TestSpace {
+    /// An executor that runs a shell script as its worker.
+    struct Workshop {
         local: Local,
         dir: TempDir,
     }
 
-    fn bench(program: &str, arguments: &[&str], environment: Vec<(String, PathBuf)>) -> TestSpace {
+    fn workshop(program: &str, arguments: &[&str]) -> Workshop {
         let dir = tempfile::tempdir().unwrap();
-        let arguments = arguments.iter().map(OsString::from).collect();
-        let local = Local::new(program.into(), arguments, environment, 2, dir.path().to_owned());
-        TestSpace { local, dir }
+        let local = Local::new(Options {
+            program: program.into(),
+            name: program.into(),
+            arguments: arguments.iter().map(OsString::from).collect(),
+            environment: vec![("FOLDER".into(), dir.path().to_owned())],
+            slots: 2,
+            scratch: dir.path().to_owned(),
+        });
+        Workshop { local, dir }
     }
 
-    /// Runs a shell script, in a session of its own, in the place of `repro exec`.
-    fn shell(script: &str) -> TestSpace {
-        bench("setsid", &["sh", "-c", script], Vec::new())
+    /// Runs `script` in a session of its own, as `repro exec` runs.
+    fn shell(script: &str) -> Workshop {
+        workshop("setsid", &["sh", "-c", script])
     }
 
-    impl TestSpace {
-        fn submit_job(
-            &mut self,
-            kind: &str,
-            time_limit: Option<Duration>,
-            shares_process: bool,
-        ) -> Key {
-            let (key, log, threads) =
-                (key(kind), self.dir.path().join(kind), NonZero::new(3).unwrap());
-            self.local
-                .submit(Job { key, log, threads, again: false, time_limit, shares_process })
-                .unwrap();
+    /// Takes request after request, as `repro exec` does, and runs `script` for each.
+    fn server(script: &str) -> Workshop {
+        shell(&format!("while read request; do {script}; echo; done"))
+    }
+
+    /// Shell code that sets variable `field` to that path in the request.
+    fn path_of(field: &str) -> String {
+        format!("{field}=$(expr \"$request\" : '.*\"{field}\":\"\\([^\"]*\\)')")
+    }
+
+    impl Workshop {
+        fn job(&self, kind: &str) -> Job {
+            Job {
+                key: recipe(kind).key(),
+                log: self.dir.path().join(kind),
+                resources: Resources::default(),
+                threads: NonZero::new(3).unwrap(),
+                force: false,
+                shares_process: false,
+            }
+        }
+
+        fn submit(&mut self, job: Job) -> Key {
+            let key = job.key;
+            self.local.submit(vec![job]).unwrap();
             key
         }
 
-        fn submit(&mut self, kind: &str) -> Key {
-            self.submit_job(kind, None, false)
+        /// Runs one job to its end.
+        fn run(&mut self, job: Job) -> Outcome {
+            let key = self.submit(job);
+            let (ended, outcome) = self.next();
+            assert_eq!(ended, key);
+            outcome
         }
 
         fn next(&mut self) -> (Key, Outcome) {
-            self.local.wait(Duration::from_secs(60)).expect("the job ends within a minute")
+            let until = Instant::now() + Duration::from_secs(60);
+            loop {
+                assert!(Instant::now() < until, "the job ends within a minute");
+                let ended = self.local.poll(Duration::from_millis(50)).unwrap().pop();
+                if let Some(ended) = ended {
+                    return ended;
+                }
+            }
         }
 
         fn log(&self, kind: &str) -> String {
@@ -462,227 +446,217 @@ mod tests {
     }
 
     fn outcome_of(script: &str) -> Outcome {
-        let mut bench = shell(script);
-        let key = bench.submit("k");
-        let (ended, outcome) = bench.next();
-        assert_eq!(ended, key);
-        outcome
+        let mut space = shell(script);
+        space.run(space.job("k"))
     }
 
-    fn failure(cause: &str, hint: Option<&str>) -> Failure {
-        Failure { cause: cause.to_owned(), hint: hint.map(str::to_owned) }
+    fn failed(cause: &str) -> Outcome {
+        Outcome::Failed(Failure::new(cause))
     }
 
     #[test]
-    fn a_job_that_ends_with_zero_says_it_is_done() {
+    fn a_process_that_exits_with_zero_reports_success() {
         assert_eq!(outcome_of("exit 0"), Outcome::Exited);
     }
 
     #[test]
-    fn a_job_that_fails_is_quoted() {
-        let script = "echo so far so good >&2; echo 'error: the disk is full' >&2; echo 'hint: buy one' >&2; exit 7";
-        assert_eq!(
-            outcome_of(script),
-            Outcome::Failed(failure("the disk is full", Some("buy one")))
-        );
-        assert_eq!(
-            outcome_of("echo 'error: no' >&2; exit 1"),
-            Outcome::Failed(failure("no", None))
-        );
+    fn a_worker_reports_the_outcome_of_a_failed_job_in_a_file() {
+        let disk = Failure { cause: "the disk is full".into(), hint: Some("buy one".into()) };
+        for (json, outcome) in [
+            (
+                r#"{"kind":"failed","cause":"the disk is full","hint":"buy one"}"#,
+                Outcome::Failed(disk.clone()),
+            ),
+            (
+                r#"{"kind":"unavailable","cause":"the disk is full","hint":"buy one"}"#,
+                Outcome::Unavailable(disk.clone()),
+            ),
+            (
+                r#"{"kind":"interrupted","cause":"it was terminated"}"#,
+                Outcome::Interrupted(Failure::new("it was terminated")),
+            ),
+            (r#"{"kind":"already-running"}"#, Outcome::AlreadyRunning),
+        ] {
+            let report = format!(
+                "read request; {}; echo '{json}' > $outcome; printf !; exit 1",
+                path_of("outcome")
+            );
+            let mut space = shell(&report);
+            assert_eq!(space.run(space.job("k")), outcome);
+            let files = fs::list(space.dir.path()).unwrap();
+            assert!(!files.iter().any(|name| name.starts_with("outcome-")), "{files:?}");
+        }
     }
 
     #[test]
-    fn a_job_that_fails_without_a_word_is_known_by_how_it_ended() {
-        assert_eq!(outcome_of("exit 3"), Outcome::Failed(failure("exit code 3", None)));
+    fn a_process_that_dies_without_an_outcome_is_described_by_its_exit_status() {
+        assert_eq!(outcome_of("exit 3"), failed("exit code 3"));
         let killed = "the process died of signal 9 (killed; out of memory?)";
-        assert_eq!(outcome_of("kill -9 $$"), Outcome::Failed(failure(killed, None)));
-        assert_eq!(
-            outcome_of("kill -15 $$"),
-            Outcome::Stopped(failure("the process died of signal 15", None))
-        );
-        assert_eq!(outcome_of("exit 130"), Outcome::Stopped(failure("exit code 130", None)));
+        assert_eq!(outcome_of("kill -9 $$"), failed(killed));
+        let ended = Failure::new("the process died of signal 15");
+        assert_eq!(outcome_of("kill -15 $$"), Outcome::Interrupted(ended));
     }
 
     #[test]
-    fn a_job_may_leave_its_question_to_another_process() {
-        assert_eq!(outcome_of("exit 75"), Outcome::AlreadyRunning);
-    }
-
-    #[test]
-    fn a_job_may_say_that_its_answer_cannot_be_had() {
-        let script =
-            "echo 'error: no mirror answered' >&2; echo 'hint: pass `--data`' >&2; exit 69";
-        assert_eq!(
-            outcome_of(script),
-            Outcome::Unavailable(failure("no mirror answered", Some("pass `--data`")))
-        );
+    fn an_error_line_in_the_log_is_not_the_outcome() {
+        assert_eq!(outcome_of("echo 'error: of the program' >&2; exit 7"), failed("exit code 7"));
     }
 
     #[test]
     fn a_program_that_cannot_be_started_is_a_failed_job() {
-        let mut bench = bench("/nowhere/repro", &[], Vec::new());
-        let key = bench.submit("k");
-        let (ended, outcome) = bench.next();
-        assert_eq!(ended, key);
+        let mut space = workshop("/nowhere/repro", &[]);
+        let outcome = space.run(space.job("k"));
         let Outcome::Failed(Failure { cause, hint: None }) = outcome else { panic!("{outcome:?}") };
         assert!(cause.starts_with("cannot start `/nowhere/repro`: "), "{cause}");
     }
 
     #[test]
-    fn a_process_is_given_an_order_and_the_environment_and_its_streams_are_the_log() {
-        let script = "read order; echo \"$order $EXTRA\" >&2";
-        let mut bench =
-            bench("setsid", &["sh", "-c", script], vec![("EXTRA".into(), "given".into())]);
-        let key = bench.submit("k");
-        assert_eq!(bench.next().1, Outcome::Exited);
-        let log = bench.log("k");
-        let order: Order = serde_json::from_str(log.strip_suffix(" given\n").unwrap()).unwrap();
-        assert_eq!(
-            (order.key, order.threads.get(), order.again, order.time_limit),
-            (key, 3, false, None)
-        );
-        assert!(order.log.is_absolute());
-    }
-
-    /// Runs jobs as `repro exec` does: what it does for an order `$order` is `script`.
-    fn server(script: &str) -> TestSpace {
-        shell(&format!("while read order; do {script}; echo; done"))
+    fn a_worker_gets_a_request_and_the_environment_and_its_streams_are_the_log() {
+        let mut space = shell("read request; echo \"$request $FOLDER\" >&2");
+        let job = space.job("k");
+        assert_eq!(space.run(job.clone()), Outcome::Exited);
+        let log = space.log("k");
+        let (request, folder) = log.trim_end().rsplit_once(' ').unwrap();
+        let request: Request = serde_json::from_str(request).unwrap();
+        assert_eq!((request.key, request.threads.get()), (job.key, 3));
+        assert_eq!((request.force, request.time_limit), (false, None));
+        assert!(request.log.is_absolute() && request.outcome.is_absolute());
+        assert_eq!(Path::new(folder), space.dir.path());
     }
 
     #[test]
-    fn jobs_that_share_a_process_are_run_by_one_and_others_have_one_of_their_own() {
-        for (shares, processes) in [(true, 1), (false, 3)] {
-            let mut bench = server("echo $$ >> \"$HOME/pids\"");
-            bench.local.environment = vec![("HOME".into(), bench.dir.path().to_owned())];
+    fn jobs_that_share_a_process_run_in_one_and_each_other_job_in_its_own() {
+        for (shares_process, processes) in [(true, 1), (false, 3)] {
+            let mut space = server("echo $$ >> \"$FOLDER/pids\"");
             for kind in ["one", "two", "three"] {
-                let key = bench.submit_job(kind, None, shares);
-                assert_eq!(bench.next(), (key, Outcome::Exited));
+                let job = Job { shares_process, ..space.job(kind) };
+                assert_eq!(space.run(job), Outcome::Exited);
             }
-            let pids = fs::read_text(&bench.dir.path().join("pids")).unwrap();
+            let pids = fs::read_text(&space.dir.path().join("pids")).unwrap();
             let pids: std::collections::BTreeSet<&str> = pids.lines().collect();
             assert_eq!(pids.len(), processes, "{pids:?}");
-            drop(bench.local);
+            drop(space.local);
             pids.into_iter().for_each(await_end);
         }
     }
 
     #[test]
-    fn a_process_that_was_killed_while_it_had_no_job_fails_none() {
-        let mut bench = server("true");
+    fn several_jobs_are_submitted_and_reported_together() {
+        let mut space = server("true");
+        let jobs = ["one", "two", "three"].map(|kind| space.job(kind));
+        let mut keys = jobs.each_ref().map(|job| job.key);
+        space.local.submit(jobs.into()).unwrap();
+        let mut ended = [(); 3].map(|()| space.next().0);
+        keys.sort_unstable();
+        ended.sort_unstable();
+        assert_eq!(ended, keys);
+    }
+
+    #[test]
+    fn killing_an_idle_worker_fails_no_job() {
+        let mut space = server("true");
         for kind in ["one", "two"] {
-            let key = bench.submit_job(kind, None, true);
-            assert_eq!(bench.next(), (key, Outcome::Exited));
-            let pid = bench.local.processes.lock().idle[0].pid();
+            let job = Job { shares_process: true, ..space.job(kind) };
+            assert_eq!(space.run(job), Outcome::Exited);
+            let pid = space.local.workers.lock().idle[0].pid();
             rustix::process::kill_process(pid, Signal::KILL).unwrap();
             waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
         }
     }
 
     #[test]
-    fn a_process_whose_job_fails_is_replaced() {
-        let mut bench = server("case $order in *'\"threads\":3'*) exit 3;; esac");
+    fn a_worker_whose_job_fails_is_replaced() {
+        let mut space = server("exit 3");
         for kind in ["one", "two"] {
-            bench.submit_job(kind, None, true);
-            assert_eq!(bench.next().1, Outcome::Failed(failure("exit code 3", None)));
+            let job = Job { shares_process: true, ..space.job(kind) };
+            assert_eq!(space.run(job), failed("exit code 3"));
         }
-        assert!(bench.local.processes.lock().idle.is_empty());
+        assert!(space.local.workers.lock().idle.is_empty());
     }
 
     #[test]
-    fn a_job_has_a_log_if_it_has_written_anything_and_nothing_of_another_is_in_it() {
-        let log = "log=$(expr \"$order\" : '.*\"log\":\"\\([^\"]*\\)')";
-        let mut bench = server(&format!(
-            "{log}; case $order in *'\"again\":true'*) ;; *) echo said >> $log;; esac"
+    fn a_worker_that_fails_after_its_last_job_fails_the_run() {
+        let json = r#"{"kind":"failed","cause":"the disk is full","hint":null}"#;
+        let outcome = path_of("outcome");
+        for (report, cause) in [
+            (format!("{outcome}; echo '{json}' > $outcome"), "the disk is full"),
+            ("true".to_owned(), "exit code 7"),
+        ] {
+            let mut space = shell(&format!("read request; echo; {report}; read next; exit 7"));
+            let job = Job { shares_process: true, ..space.job("k") };
+            assert_eq!(space.run(job), Outcome::Exited);
+            let error = space.local.close().unwrap_err().to_string();
+            assert_eq!(error, format!("a process failed after its last job: {cause}"));
+        }
+    }
+
+    #[test]
+    fn a_job_has_a_log_if_it_writes_anything_and_nothing_of_another_job_is_in_it() {
+        let mut space = server(&format!(
+            "{}; case $request in *'\"force\":true'*) ;; *) echo text >> $log;; esac",
+            path_of("log")
         ));
-        let logs = |bench: &TestSpace| {
-            let names = fs::list(bench.dir.path()).unwrap();
-            names.into_iter().filter(|name| !name.starts_with("log-")).collect::<Vec<_>>()
-        };
-        for (kind, silent) in [("one", false), ("two", true), ("three", false), ("four", true)] {
-            let (key, log) = (key(kind), bench.dir.path().join(kind));
-            let (threads, time_limit) = (NonZero::<usize>::MIN, None);
-            bench
-                .local
-                .submit(Job { key, log, threads, again: silent, time_limit, shares_process: true })
-                .unwrap();
-            assert_eq!(bench.next(), (key, Outcome::Exited));
+        for (kind, is_silent) in [("one", false), ("two", true), ("three", false), ("four", true)] {
+            let job = Job { force: is_silent, shares_process: true, ..space.job(kind) };
+            assert_eq!(space.run(job), Outcome::Exited);
         }
-        assert_eq!(logs(&bench), ["one", "three"]);
-        assert_eq!([bench.log("one"), bench.log("three")], ["said\n", "said\n"]);
+        let mut logs = fs::list(space.dir.path()).unwrap();
+        logs.retain(|name| !name.starts_with("log-"));
+        assert_eq!(logs, ["one", "three"]);
+        assert_eq!([space.log("one"), space.log("three")], ["text\n", "text\n"]);
     }
 
     #[test]
-    fn killing_ends_every_job() {
-        let mut bench = shell("exec sleep 1000");
-        let mut submitted = ["one", "two"].map(|kind| bench.submit(kind));
-        assert_eq!(bench.local.wait(Duration::ZERO), None);
-        bench.local.kill();
-        let mut ended = [(); 2].map(|()| bench.next().0);
-        ended.sort_unstable();
-        submitted.sort_unstable();
-        assert_eq!(ended, submitted);
+    fn cancelling_ends_the_jobs_of_these_keys_and_no_others() {
+        let mut space = shell("exec sleep 1000");
+        let [one, two] = ["one", "two"].map(|kind| space.job(kind)).map(|job| space.submit(job));
+        assert_eq!(space.local.poll(Duration::ZERO).unwrap(), []);
+        space.local.cancel(&[one, recipe("unknown").key()]);
+        assert_eq!(space.next().0, one);
+        assert_eq!(space.local.poll(Duration::ZERO).unwrap(), []);
+        space.local.cancel(&[two]);
+        assert_eq!(space.next().0, two);
     }
 
-    /// Until there is no process of this id.
+    #[test]
+    fn the_kill_handle_ends_every_job() {
+        let mut space = shell("trap '' TERM; exec sleep 1000");
+        let kill = space.local.kill_handle();
+        let mut keys = ["one", "two"].map(|kind| space.job(kind)).map(|job| space.submit(job));
+        kill();
+        let mut ended = [(); 2].map(|()| space.next().0);
+        keys.sort_unstable();
+        ended.sort_unstable();
+        assert_eq!(ended, keys);
+    }
+
+    /// Waits until there is no process of this id.
     fn await_end(pid: &str) {
         let until = Instant::now() + Duration::from_secs(60);
-        let lives = || {
+        let is_alive = || {
             std::fs::read_to_string(format!("/proc/{pid}/stat"))
                 .is_ok_and(|stat| !stat.contains(") Z "))
         };
-        while lives() {
-            assert!(Instant::now() < until, "process {pid} lives on");
+        while is_alive() {
+            assert!(Instant::now() < until, "process {pid} is still alive");
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
     #[test]
-    fn what_a_job_leaves_behind_ends_with_it() {
-        let mut bench = shell("sleep 1000 >&2 & echo $! >&2");
-        bench.submit("k");
-        assert_eq!(bench.next().1, Outcome::Exited);
-        await_end(bench.log("k").trim());
+    fn processes_that_a_job_leaves_end_with_it() {
+        let mut space = shell("sleep 1000 >&2 & echo $! >&2");
+        assert_eq!(space.run(space.job("k")), Outcome::Exited);
+        await_end(space.log("k").trim());
     }
 
     #[test]
-    fn a_job_that_takes_too_long_ends_with_all_it_has_started_even_if_it_will_not() {
-        let mut bench = shell("trap '' TERM; sleep 1000 & echo $! >&2; wait; sleep 1000");
-        bench.submit_job("k", Some(Duration::from_millis(300)), false);
-        let until = Instant::now() + Duration::from_secs(60);
-        let outcome = loop {
-            assert!(Instant::now() < until, "it goes on");
-            if let Some((_, outcome)) = bench.local.wait(Duration::from_millis(50)) {
-                break outcome;
-            }
-        };
-        assert_eq!(outcome, Outcome::Failed(failure("it took longer than 0.3 s", None)));
-        await_end(bench.log("k").trim());
-    }
-
-    #[test]
-    fn the_tail_of_a_log_is_its_last_lines_that_say_something() {
-        let dir = tempfile::tempdir().unwrap();
-        let log = dir.path().join("log");
-        assert_eq!(tail(&log, 3), [""; 0], "no log is an empty one");
-        fs::write(&log, b"one\n\ntwo\n \nthr\xffee\n\n").unwrap();
-        assert_eq!(tail(&log, 2), ["two", "thr\u{fffd}ee"]);
-        assert_eq!(tail(&log, 9).len(), 3);
-    }
-
-    #[test]
-    fn of_a_long_log_only_the_end_is_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let lines: Vec<String> = (0..100_000).map(|line| format!("line {line}")).collect();
-        let log = dir.path().join("log");
-        fs::write(&log, lines.join("\n")).unwrap();
-        assert_eq!(tail(&log, 2), lines[99_998..]);
-        let all = tail(&log, 100_000);
-        let (first, whole) = all.split_first().unwrap();
-        assert!(whole.len() > 1000 && whole.len() < 10_000, "{}", whole.len());
-        assert_eq!(whole, &lines[100_000 - whole.len()..]);
-        assert!(
-            lines[99_999 - whole.len()].ends_with(first.as_str()),
-            "the first may have lost its beginning"
-        );
+    fn a_job_that_reaches_its_time_limit_is_killed_with_all_its_processes() {
+        let mut space = shell("trap '' TERM; sleep 1000 & echo $! >&2; wait; sleep 1000");
+        let time_limit = Some(Duration::from_millis(300));
+        let resources = Resources { time_limit, ..Resources::default() };
+        let job = Job { resources, ..space.job("k") };
+        assert_eq!(space.run(job), failed("it took longer than 0.3 s"));
+        await_end(space.log("k").trim());
     }
 }

@@ -1,81 +1,60 @@
-//! What a job and its executor agree on: where a job's log lies, and how it says why it has no answer.
+//! The log of a job: what its process wrote to its output streams, read and kept short.
 
+use super::Failure;
 use crate::engine::text::shorten;
 use crate::fs;
 use std::io::{Read as _, Result, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-/// The exit code by which `repro exec` says that the answer cannot be had now (sysexits' `EX_UNAVAILABLE`).
-pub const UNAVAILABLE: u8 = 69;
-
-/// The exit code by which it says that another process is at work on the question, or has answered it (`EX_TEMPFAIL`).
-pub const TAKEN: u8 = 75;
-
-/// The exit code by which it says that it was asked to end, and did.
-pub const STOPPED: u8 = 130;
-
-/// What the line begins with by which `repro` says why it failed.
+/// How an error begins where `repro` prints it.
 pub const ERROR: &str = "error: ";
-/// What the line begins with by which it says what would help.
+/// How the hint after it begins.
 pub const HINT: &str = "hint: ";
 
-/// How much of a log's end is read at most, in bytes: it may have grown to more than there is memory.
+/// How many bytes of a log's end are read at most: a log may be larger than memory.
 const END: u64 = 64 << 10;
 
-/// How much of the log of a job that went well is kept, in bytes.
+/// How many bytes of the log of a successful job are kept.
 const KEPT: u64 = 1 << 20;
 
 /// How many characters of a line are shown where a log is quoted.
 const WIDTH: usize = 240;
 
-/// The last lines of a job's log, as far as they lie at its end, each cut to a readable length.
+/// The last lines of a log that are not blank, each cut to a readable length.
 pub fn tail(log: &Path, lines: usize) -> Vec<String> {
-    last(log, lines).iter().map(|line| shorten(line, WIDTH).into_owned()).collect()
-}
-
-/// Why a job failed, as the last lines of its log say: the last error and the hint after it.
-pub(super) fn said(log: &Path) -> (Option<String>, Option<String>) {
-    let lines = last(log, 2);
-    let find =
-        |lead: &str| lines.iter().rev().find_map(|line| line.strip_prefix(lead)).map(str::to_owned);
-    (find(ERROR), find(HINT))
-}
-
-/// Removes from the last lines of a log what the job itself said of its failure, if that is `cause`: it is
-/// shown already.
-pub fn drop_reason(lines: &mut Vec<String>, cause: &str) {
-    let begins = |text: &str| text.chars().take(WIDTH / 2).collect::<String>();
-    let is_cause = |line: &String| {
-        line.strip_prefix(ERROR).is_some_and(|error| begins(error) == begins(cause))
-    };
-    let hints = usize::from(lines.last().is_some_and(|line| line.starts_with(HINT)));
-    let rest = lines.len() - hints;
-    if rest > 0 && is_cause(&lines[rest - 1]) {
-        lines.truncate(rest - 1);
-    }
-}
-
-fn last(log: &Path, lines: usize) -> Vec<String> {
     let text = end(log, END).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let all: Vec<&str> =
         text.split('\n').map(shown).filter(|line| !line.trim().is_empty()).collect();
-    all[all.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned()).collect()
+    let last = &all[all.len().saturating_sub(lines)..];
+    last.iter().map(|line| shorten(line, WIDTH).into_owned()).collect()
 }
 
-/// What a terminal shows of a line in the end: a progress bar returns to its beginning again and again.
+/// What a terminal finally shows of a line: a progress bar returns to its beginning many times.
 fn shown(line: &str) -> &str {
     let line = line.trim_end_matches('\r');
     line.rsplit_once('\r').map_or(line, |(_, last)| last)
 }
 
-/// Of the log of a job that went well, keeps the end.
+/// Appends to a log why its job failed.
+pub fn append_failure(log: &Path, failure: &Failure) {
+    let mut text = String::new();
+    if end(log, 1).is_ok_and(|last| last.first().is_some_and(|byte| *byte != b'\n')) {
+        text.push('\n');
+    }
+    text += &format!("{ERROR}{}\n", failure.cause);
+    failure.hint.iter().for_each(|hint| text += &format!("{HINT}{hint}\n"));
+    // The failure has been reported already; the log only repeats it.
+    let _ = fs::append(log).and_then(|mut file| Ok(file.write_all(text.as_bytes())?));
+}
+
+/// Cuts the log of a successful job down to its end.
 pub fn trim(log: &Path) {
     let is_long =
         fs::metadata_if_there(log).is_ok_and(|meta| meta.is_some_and(|meta| meta.len() > KEPT));
     if is_long && let Ok(text) = end(log, KEPT) {
         let first = text.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        // The log is for people; a full disk is no reason to fail what went well.
+        // The log is for people; a full disk is no reason to fail a successful job.
         let _ = fs::create(log).and_then(|mut file| Ok(file.write_all(&text[first..])?));
     }
 }
@@ -96,20 +75,17 @@ pub struct Follower {
     at: u64,
     /// The beginning of a line that has no end yet.
     rest: Vec<u8>,
-    /// The last lines, if `repro` may have written them: they say why the job failed, and so does the
-    /// run.
-    held: Vec<String>,
 }
 
 impl Follower {
     /// From the log's beginning on.
     pub fn new(log: PathBuf) -> Follower {
-        Follower { log, at: 0, rest: Vec::new(), held: Vec::new() }
+        Follower { log, at: 0, rest: Vec::new() }
     }
 
     /// The lines that were written since the last call.
     pub fn read(&mut self) -> Vec<String> {
-        let mut lines = std::mem::take(&mut self.held);
+        let mut lines = Vec::new();
         while let Ok(text) = self.chunk()
             && !text.is_empty()
         {
@@ -120,16 +96,12 @@ impl Follower {
             lines
                 .extend(String::from_utf8_lossy(&whole).lines().map(|line| shown(line).to_owned()));
         }
-        let is_ours = |line: &String| line.starts_with(ERROR) || line.starts_with(HINT);
-        let ours = lines.iter().rev().take_while(|line| is_ours(line)).count();
-        self.held = lines.split_off(lines.len() - ours);
         lines
     }
 
-    /// The same at the end of the job: all that is left.
+    /// The same at the end of the job: also a last line without an end.
     pub fn finish(&mut self) -> Vec<String> {
         let mut lines = self.read();
-        lines.append(&mut self.held);
         let rest = std::mem::take(&mut self.rest);
         lines.extend((!rest.is_empty()).then(|| shown(&String::from_utf8_lossy(&rest)).to_owned()));
         lines
@@ -156,7 +128,30 @@ mod tests {
     }
 
     #[test]
-    fn of_a_progress_bar_its_last_state_is_quoted() {
+    fn the_tail_of_a_log_is_its_last_lines_that_are_not_blank() {
+        let (dir, path) = log(b"one\n\ntwo\n \nthr\xffee\n\n");
+        assert_eq!(tail(&path, 2), ["two", "thr\u{fffd}ee"]);
+        assert_eq!(tail(&path, 9).len(), 3);
+        assert_eq!(tail(&dir.path().join("none"), 3), [""; 0], "a missing log is an empty one");
+    }
+
+    #[test]
+    fn only_the_end_of_a_long_log_is_read() {
+        let lines: Vec<String> = (0..100_000).map(|line| format!("line {line}")).collect();
+        let (_dir, path) = log(lines.join("\n"));
+        assert_eq!(tail(&path, 2), lines[99_998..]);
+        let all = tail(&path, 100_000);
+        let (first, whole) = all.split_first().unwrap();
+        assert!(whole.len() > 1000 && whole.len() < 10_000, "{}", whole.len());
+        assert_eq!(whole, &lines[100_000 - whole.len()..]);
+        assert!(
+            lines[99_999 - whole.len()].ends_with(first.as_str()),
+            "the first line may have lost its beginning"
+        );
+    }
+
+    #[test]
+    fn the_last_state_of_a_progress_bar_is_quoted() {
         let (_dir, path) = log("10%\r50%\r100%\nwindows\r\n90%\r\r\n99%\r");
         assert_eq!(tail(&path, 9), ["100%", "windows", "90%", "99%"]);
     }
@@ -168,10 +163,17 @@ mod tests {
     }
 
     #[test]
-    fn the_reason_is_the_last_error_of_all() {
-        let (_dir, path) =
-            log("error: of the program\nerror: the command ended with exit code 1\n");
-        assert_eq!(said(&path).0.unwrap(), "the command ended with exit code 1");
+    fn a_failure_is_appended_on_lines_of_its_own() {
+        let failure = Failure { cause: "no".into(), hint: Some("try later".into()) };
+        for (before, after) in [
+            ("", "error: no\nhint: try later\n"),
+            ("one\n", "one\nerror: no\nhint: try later\n"),
+            ("one\ntwo", "one\ntwo\nerror: no\nhint: try later\n"),
+        ] {
+            let (_dir, path) = log(before);
+            append_failure(&path, &failure);
+            assert_eq!(fs::read_text(&path).unwrap(), after);
+        }
     }
 
     #[test]
@@ -179,22 +181,21 @@ mod tests {
         let (_dir, path) = log("one\ntw");
         let mut follower = Follower::new(path.clone());
         assert_eq!(follower.read(), ["one"]);
-        fs::write(&path, "one\ntwo\n1%\r2%\nthr\u{e9}e\nerror: x\n").unwrap();
+        fs::write(&path, "one\ntwo\n1%\r2%\nthr\u{e9}e\n").unwrap();
         assert_eq!(follower.read(), ["two", "2%", "thr\u{e9}e"]);
-        fs::write(&path, "one\ntwo\n1%\r2%\nthr\u{e9}e\nerror: x\nhint: y\nlast").unwrap();
-        assert_eq!(follower.finish(), ["error: x", "hint: y", "last"]);
+        fs::write(&path, "one\ntwo\n1%\r2%\nthr\u{e9}e\nlast").unwrap();
+        assert_eq!(follower.finish(), ["last"]);
         assert_eq!(follower.finish(), [""; 0]);
     }
 
     #[test]
-    fn of_a_long_log_of_a_job_that_went_well_the_end_is_kept_from_a_line_on() {
+    fn the_end_of_a_long_log_of_a_successful_job_is_kept_in_whole_lines() {
         let lines: Vec<String> = (0..200_000).map(|line| format!("line {line}\n")).collect();
         let (_dir, path) = log(lines.concat());
         trim(&path);
         let kept = fs::read_text(&path).unwrap();
-        assert!(
-            kept.len() as u64 <= KEPT && kept.len() as u64 > KEPT - 20 && kept.starts_with("line ")
-        );
+        let length = kept.len() as u64;
+        assert!(length <= KEPT && length > KEPT - 20 && kept.starts_with("line "));
         assert!(lines.concat().ends_with(&kept));
     }
 }

@@ -1,0 +1,55 @@
+//! `repro export`: copies outputs out of the cache.
+
+use super::args::Common;
+use super::output::json;
+use super::session::{Session, usage_error};
+use crate::engine::record::export::folder_name;
+use crate::engine::run::status::Status;
+use crate::fs;
+use anyhow::Result;
+use serde_json::json;
+use std::path::Path;
+
+pub(super) fn export(common: &Common, target: &str, destination: &Path) -> Result<String> {
+    let session = Session::open(common)?;
+    let targets = session.select(&[target.to_owned()])?;
+    let plan_status = session.plan_status(&targets)?;
+    let stale: Vec<&str> = targets
+        .iter()
+        .filter(|id| !matches!(plan_status.status[id], Status::Cached(_)))
+        .map(|id| session.plan.node(*id).name.as_str())
+        .collect();
+    if let Some(first) = stale.first() {
+        let message = match stale.len() {
+            1 => format!("`{first}` is not up to date"),
+            n => format!("`{first}` and {} more are not up to date", n - 1),
+        };
+        let hint = format!("run `repro run {target}` first");
+        return Err(usage_error("export", message, hint).into());
+    }
+    let mut written = Vec::new();
+    for id in &targets {
+        let Status::Cached(entry) = &plan_status.status[id] else { continue };
+        let folder = match targets.len() {
+            1 => destination.to_owned(),
+            _ => destination.join(folder_name(&session.plan.node(*id).name)),
+        };
+        for (file, stored) in &entry.outputs {
+            let path = folder.join(file);
+            fs::create_dir_all(path.parent().unwrap_or(&folder))?;
+            // This replaces a link. Writing through the link would change another file.
+            fs::write_for_people(&path, &fs::read(&session.store.object(stored.digest))?)?;
+            fs::set_executable(&path, stored.executable)?;
+            written.push(path.display().to_string());
+        }
+        for name in &entry.empty_folders {
+            let path = folder.join(name);
+            fs::create_dir_all(&path)?;
+            written.push(path.display().to_string());
+        }
+    }
+    Ok(match common.json {
+        true => json(json!({ "files": written })),
+        false => written.join("\n") + "\n",
+    })
+}

@@ -1,0 +1,110 @@
+//! The executor of a command that runs jobs, and the signals that interrupt it.
+
+use crate::cli::args::{CACHE_VARIABLE, Common, NO_LOCK_VARIABLE};
+use crate::engine::run::executor::{self, Executor, GRACE, KillHandle, Options};
+use crate::process::{TERMINATION_SIGNALS, become_subreaper, not_ignored, start_thread};
+use crate::stage::DATA_VARIABLE;
+use anyhow::{Context as _, Result};
+use signal_hook::consts::{SIGINT, SIGQUIT};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How long a command may take to end after a signal. It first ends its jobs, which may take
+/// [`GRACE`].
+const PATIENCE: Duration = GRACE.saturating_mul(2);
+
+/// The jobs of a command.
+pub(in crate::cli) struct Jobs {
+    pub executor: Box<dyn Executor>,
+    /// Set by a signal.
+    pub interrupted: Arc<AtomicBool>,
+}
+
+impl Jobs {
+    /// An executor that runs at most `jobs` jobs at once, by default one for each CPU. Its child
+    /// processes are this program, with `arguments` for `exec`; their logs are in `scratch`.
+    ///
+    /// From now on a signal interrupts the command, see [`listen`].
+    pub(in crate::cli) fn new(
+        common: &Common,
+        arguments: Vec<OsString>,
+        jobs: Option<u16>,
+        scratch: PathBuf,
+    ) -> Result<Jobs> {
+        let command: [OsString; 3] = ["-C".into(), common.directory.clone().into(), "exec".into()];
+        let variable = |name: &str, value: PathBuf| (name.to_owned(), value);
+        let data = common.data_folder()?.map(|folder| variable(DATA_VARIABLE, folder));
+        let cache = common.cache.clone().map(|folder| variable(CACHE_VARIABLE, folder));
+        let no_lock = common.no_lock.then(|| variable(NO_LOCK_VARIABLE, "true".into()));
+        let environment = [data, cache, no_lock].into_iter().flatten().collect();
+        let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
+        let slots = jobs.map_or_else(cpus, usize::from);
+        let executor = executor::open(Options {
+            program: program()?,
+            name: program_path()?,
+            arguments: command.into_iter().chain(arguments).collect(),
+            environment,
+            slots,
+            scratch,
+        });
+        let interrupted = listen(executor.kill_handle())?;
+        Ok(Jobs { executor, interrupted })
+    }
+}
+
+/// The file of the running program. On Linux it is the file that was started, even if another one
+/// has replaced it since: a rebuild during a run must not mix the results of two programs.
+pub(in crate::cli) fn program() -> Result<PathBuf> {
+    let file = Path::new("/proc/self/exe");
+    if cfg!(target_os = "linux") && file.exists() { Ok(file.to_owned()) } else { program_path() }
+}
+
+fn program_path() -> Result<PathBuf> {
+    std::env::current_exe().context("cannot find the path of this program")
+}
+
+/// Makes the first SIGINT, SIGTERM or SIGHUP set the flag that this returns: the command then ends
+/// its jobs and itself. A second signal, SIGQUIT, or [`PATIENCE`] without an end kills the jobs and
+/// exits at once. The cache is consistent at any time. Signals that were ignored when the command
+/// was started stay ignored.
+fn listen(kill_jobs: KillHandle) -> Result<Arc<AtomicBool>> {
+    become_subreaper();
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let mut signals =
+        Signals::new(not_ignored(&TERMINATION_SIGNALS)).context("cannot listen for signals")?;
+    let flag = Arc::clone(&interrupted);
+    let kill_jobs = Arc::new(kill_jobs);
+    start_thread(move || {
+        for signal in signals.forever() {
+            if flag.swap(true, Ordering::Relaxed) || signal == SIGQUIT {
+                exit(&kill_jobs, signal);
+            }
+            let late = Arc::clone(&kill_jobs);
+            let started = start_thread(move || {
+                std::thread::sleep(PATIENCE);
+                exit(&late, signal);
+            });
+            if started.is_err() {
+                // Without this thread, nothing would end a command that takes too long.
+                exit(&kill_jobs, signal);
+            }
+        }
+    })?;
+    Ok(interrupted)
+}
+
+/// Kills the jobs and ends this process.
+#[expect(clippy::exit, reason = "the main thread did not end in time")]
+fn exit(kill_jobs: &KillHandle, signal: i32) {
+    kill_jobs();
+    if signal == SIGQUIT {
+        // Dumps core, where core dumps are enabled.
+        let _ = emulate_default_handler(signal);
+    }
+    std::process::exit(128 + SIGINT);
+}

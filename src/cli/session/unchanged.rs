@@ -1,0 +1,70 @@
+//! The snapshot that a run leaves for the next one: if nothing has changed since, that run needs no
+//! plan.
+
+use super::no_pipeline;
+use crate::cli::args::Common;
+use crate::engine::cache::store::Store;
+use crate::engine::key::Artifact;
+use crate::engine::run::snapshot::{Origin, Snapshot};
+use crate::engine::spec::plan::{NodeId, Plan};
+use crate::fs;
+use anyhow::Result;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What a snapshot is of: a pipeline file, as written, and a profile.
+pub(in crate::cli) struct Whole {
+    project: PathBuf,
+    pipeline: PathBuf,
+    text: Vec<u8>,
+    profile: Option<String>,
+}
+
+impl Whole {
+    /// None if fields are overridden.
+    pub(in crate::cli) fn of(common: &Common) -> Result<Option<Whole>> {
+        if !common.set.is_empty() {
+            return Ok(None);
+        }
+        // A missing data folder is an error here too.
+        common.data_folder()?;
+        let path = common.directory.join(&common.pipeline);
+        let text = fs::read_if_there(&path)?.ok_or_else(|| no_pipeline(&path, "no such file"))?;
+        Ok(Some(Whole {
+            project: common.project()?,
+            pipeline: common.pipeline_path()?,
+            text,
+            profile: common.profile.clone(),
+        }))
+    }
+
+    fn origin(&self) -> Origin<'_> {
+        let Whole { project, pipeline, text, profile } = self;
+        Origin { project, pipeline, text, profile: profile.as_deref() }
+    }
+
+    /// The snapshot of the last run. It may be out of date.
+    pub(in crate::cli) fn snapshot(&self, store: &Store) -> Result<Option<Snapshot>> {
+        Snapshot::read(&self.origin(), store)
+    }
+
+    /// Records that all nodes are up to date. A failure only costs the next run time.
+    pub(in crate::cli) fn remember(
+        &self,
+        plan: &Plan,
+        profile: Option<&str>,
+        store: &Store,
+        artifacts: &BTreeMap<NodeId, Arc<Artifact>>,
+    ) {
+        let snapshot = Snapshot::of(&self.origin(), plan, profile, store, artifacts);
+        if let Ok(Some(snapshot)) = snapshot {
+            self.write(&snapshot, store);
+        }
+    }
+
+    /// Writes a snapshot for the next run. A failure only costs that run time.
+    pub(in crate::cli) fn write(&self, snapshot: &Snapshot, store: &Store) {
+        let _ = snapshot.write(&self.origin(), store);
+    }
+}
