@@ -24,7 +24,7 @@ impl Estimate {
         (!terms.is_empty()).then_some(Estimate { mean, error: variance.sqrt(), freedom })
     }
 
-    /// The mean of independent estimates with equal weights; `None` of none.
+    /// The mean of independent estimates with equal weights; `None` if there are none.
     pub fn pool(estimates: &[Estimate]) -> Option<Estimate> {
         let weight = 1.0 / estimates.len() as f64;
         Estimate::combine(&estimates.iter().map(|&estimate| (weight, estimate)).collect::<Vec<_>>())
