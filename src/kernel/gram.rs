@@ -300,8 +300,8 @@ mod avx512 {
         }
     }
 
-    /// Adds to `sums` the products of as many of 48 columns as there are `sums`, a multiple of 8,
-    /// with the first `width` of 48.
+    /// Adds the products of the first columns of `left`, one per row of `sums` and a multiple of 8,
+    /// with the first `width` columns of `right`.
     #[target_feature(enable = "avx512f,avx512vl")]
     fn add_square(
         left: &[PanelRow<f32>],

@@ -6,7 +6,7 @@ use super::{student, sum};
 
 impl Estimate {
     /// The combination sum c_i m_i of independent estimates, each with its coefficient c_i; `None`
-    /// of none.
+    /// if there are none.
     ///
     /// Its degrees of freedom are Satterthwaite's (*An approximate distribution of estimates of
     /// variance components*, 1946): V^2 / sum(V_i^2 / f_i) with V_i = c_i^2 SE_i^2 and V their sum.
