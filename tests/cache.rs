@@ -1,4 +1,5 @@
-//! The specification of the cache: what makes a node run again, one ingredient a test, and what does not.
+//! The specification of the cache: what makes a node run again, one ingredient a test, and what
+//! does not.
 
 use crate::space::{Space, TINY, containing, copy, name, nothing, set};
 use serde_json::Value as Json;
@@ -314,7 +315,8 @@ fn two_nodes_that_ask_the_same_question_run_once() {
 
 #[test]
 fn a_change_whose_bytes_come_out_equal_stops_there() {
-    // A refit sees no more images than there are: its key changes with `wa_images`, its bytes do not.
+    // A refit sees no more images than there are: its key changes with `wa_images`, its bytes do
+    // not.
     let space = Space::run_tiny();
     space.edit("[linear, arc+wa], points: 5", "linear+wa, wa_images: 300").ok(&["run"]);
     let before = space.digests();
@@ -375,8 +377,9 @@ fn swap(one: &Path, two: &Path) {
     }
 }
 
-/// Harms the files of `two` nodes, of which each has one output; then a run must make `ran` again and give what an
-/// undisturbed one gives, and `verify`, asked instead, must exit with 5 and name the files.
+/// Harms the files of `two` nodes, of which each has one output; then a run must make `ran` again
+/// and give what an undisturbed one gives, and `verify`, asked instead, must exit with 5 and name
+/// the files.
 #[track_caller]
 fn is_noticed(folder: &str, two: [&str; 2], harm: impl Fn(&Path, &Path)) {
     for verify in [false, true] {

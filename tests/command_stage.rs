@@ -220,10 +220,7 @@ fn a_failure_is_reported_with_its_cause_and_the_end_of_the_log() {
         let failed = script(run, "").exits(1, &["run"]).stderr;
         assert!(failed.contains(message), "{run}:\n{failed}");
     }
-    case(
-        "echo trouble >&2; exit 3",
-        "c: failed: the command exited with code 3\n    trouble\n",
-    );
+    case("echo trouble >&2; exit 3", "c: failed: the command exited with code 3\n    trouble\n");
     case("kill -11 $$", "c: failed: the command was killed by signal 11\n");
     case("kill -9 $$", "c: failed: the command was killed by signal 9 (out of memory?)\n");
     case("nosuchprogram", "exited with code 127: program not found");
@@ -282,10 +279,7 @@ fn an_invalid_command_stage_is_refused_before_anything_runs() {
         "run: x, outputs: [x], inputs: { a: b }",
         "`a` names no stage: `b`\nhint: known: `a`, `c`",
     );
-    case(
-        "run: x, outputs: [x], params: { a: { b: 1 } }",
-        "the parameter `a` is not a scalar",
-    );
+    case("run: x, outputs: [x], params: { a: { b: 1 } }", "the parameter `a` is not a scalar");
     case(
         "run: x, outputs: [x], env: { PY: ~ }",
         "`env.PY`: expected a text, found nothing\nhint: write a text, or put",

@@ -1,11 +1,12 @@
-//! A disk that is full, may not be written to, or may not be read: the path and the cause are named, nothing is half
-//! published, and once there is room or leave again the next run goes on.
+//! A disk that is full, may not be written to, or may not be read: the path and the cause are
+//! named, nothing is half published, and once there is room or leave again the next run goes on.
 
 use crate::space::{Space, nothing, set};
 use std::fs;
 use std::path::Path;
 
-/// Two nodes that ask for more than a megabyte, a program and a stage of ours, after one that does not.
+/// Two nodes that ask for more than a megabyte, a program and a stage of ours, after one that does
+/// not.
 const LARGE: &str = "\
 stages:
   small:
@@ -137,7 +138,8 @@ fn a_read_only_cache_can_be_looked_at_and_a_run_says_why_it_cannot() {
     assert_eq!(space.ran(&[]), nothing());
 }
 
-/// A run that meets something it has no leave for, by its path in the project; then one that has it.
+/// A run that meets something it has no leave for, by its path in the project; then one that has
+/// it.
 fn forbidden(path: &str, mode: u32) {
     const SMALL: &str = "\
 stages:

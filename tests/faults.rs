@@ -1,7 +1,8 @@
-//! Every file operation of a run, failing or the last of its process: nothing is corrupted, no finished work is lost.
+//! Every file operation of a run, failing or the last of its process: nothing is corrupted, no
+//! finished work is lost.
 //!
-//! As SQLite is tested: the N-th operation fails as on a full disk, or the process dies before it, for N = 1, 2, 3, ...
-//! until a run meets no fault; in the process that schedules, and in the jobs.
+//! As SQLite is tested: the N-th operation fails as on a full disk, or the process dies before it,
+//! for N = 1, 2, 3, ... until a run meets no fault; in the process that schedules, and in the jobs.
 
 use crate::space::{Space, nothing};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +27,8 @@ fn small() -> Space {
     space
 }
 
-/// Runs with a fault; whether the run met it. Then verifies, runs again, and compares with an undisturbed run.
+/// Runs with a fault; whether the run met it. Then verifies, runs again, and compares with an
+/// undisturbed run.
 fn survives(variable: &str, fault: &str, undisturbed: &Digests) -> bool {
     let space = small();
     let mut struck = space.command(&["run", "--json", "-j", "1"]);

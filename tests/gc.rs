@@ -202,7 +202,8 @@ fn elsewhere() -> ProcessId {
     ProcessId { host: "elsewhere".into(), ..ProcessId::this().clone() }
 }
 
-/// A project whose node `two` has no answer, but a lease of another host whose heart beat so many seconds ago.
+/// A project whose node `two` has no answer, but a lease of another host whose heart beat so many
+/// seconds ago.
 fn half_done_elsewhere(seconds: u64) -> Space {
     let space = Space::with(TWO);
     space.ok(&["run"]);

@@ -1,5 +1,5 @@
-//! Links in the place of files and folders: a file of ours that was replaced by a link is remade, and nothing is ever
-//! written through it; a folder may lie elsewhere.
+//! Links in the place of files and folders: a file of ours that was replaced by a link is remade,
+//! and nothing is ever written through it; a folder may lie elsewhere.
 
 use crate::space::{Space, copy, name, nothing, set};
 use std::fs;

@@ -12,9 +12,9 @@
 //! process can observe, and is named after the function that takes it ([`Step::taken_by`]).
 //!
 //! **Left out:** what files contain, recipes, logs, histories, the index of entries, fallbacks,
-//! retries, `--force`, workspaces; a loss of power that takes back a rename; a disk whose file locks
-//! do not reach the other host (a mutant shows what they are needed for); damage to an input while
-//! a stage reads it.
+//! retries, `--force`, workspaces; a loss of power that takes back a rename; a disk whose file
+//! locks do not reach the other host (a mutant shows what they are needed for); damage to an input
+//! while a stage reads it.
 //!
 //! A mutant is the model with one step broken on purpose ([`Variant`]). The checker must find a
 //! counterexample in each: a property that no mutant violates says nothing.

@@ -174,7 +174,7 @@ fn unchanged(folder: &Path) -> Result<[f64; 2]> {
     };
     let artifacts =
         schedule::run(&plan, &store, &checker, &plan_status, &mut Idle, &settings, &mut Silent).1?;
-    store.remember()?;
+    store.write_index()?;
     let seconds = [planned, began.elapsed().as_secs_f64() - planned];
     let origin = origin(folder, &text);
     Snapshot::of(&origin, &plan, None, &store, &artifacts)?
@@ -201,7 +201,7 @@ fn by_snapshot(folder: &Path) -> Result<f64> {
     let mut snapshot = Snapshot::read(&origin, &store)?.context("there is no snapshot")?;
     let known = snapshot.known();
     anyhow::ensure!(
-        snapshot.holds(&store, &Sources::of(folder, &store.index())),
+        snapshot.holds(&store, &Sources::of(folder, &store.source_index())),
         "the snapshot does not match"
     );
     if snapshot.known() > known {

@@ -193,7 +193,8 @@ pub(super) enum Command {
     },
     /// List past runs, or show the nodes of one run
     Log {
-        /// A run id, a unique prefix or suffix of one, `last`, or `last~N` for the Nth run before it
+        /// A run id, a unique prefix or suffix of one, `last`, or `last~N` for the Nth run before
+        /// it
         run: Option<String>,
         /// List at most N runs
         #[arg(long, value_name = "N", default_value = "20", conflicts_with = "run")]

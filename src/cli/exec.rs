@@ -2,8 +2,8 @@
 
 use super::args::{Common, ExecArgs};
 use super::output::{AlreadyReported, outcome};
-use crate::engine::cache::lock::Workbench;
 use crate::engine::cache::store::Store;
+use crate::engine::cache::workspace::Workbench;
 use crate::engine::key::Key;
 use crate::engine::run::executor::log::ERROR;
 use crate::engine::run::executor::{GRACE, Request, write_outcome};

@@ -38,7 +38,7 @@ pub(super) fn export(common: &Common, target: &str, destination: &Path) -> Resul
             let path = folder.join(file);
             fs::create_dir_all(path.parent().unwrap_or(&folder))?;
             // This replaces a link. Writing through the link would change another file.
-            fs::write_for_people(&path, &fs::read(&session.store.object(stored.digest))?)?;
+            fs::write_beside(&path, &session.store.read_object(stored.digest)?)?;
             fs::set_executable(&path, stored.executable)?;
             written.push(path.display().to_string());
         }

@@ -3,7 +3,7 @@
 use super::args::Common;
 use super::output::json;
 use super::session::{Session, lockfile, usage_error};
-use crate::engine::cache::gc::{Garbage, Roots, Share, shape};
+use crate::engine::cache::gc::{Garbage, KindTotals, Roots, shape};
 use crate::engine::cache::store::Store;
 use crate::engine::record::history;
 use crate::engine::run::status::{Checked, PlanStatus, Status};
@@ -25,7 +25,7 @@ pub(super) fn gc(common: &Common, delete: bool, runs: usize, wait: bool) -> Resu
         false => None,
     };
     let roots = roots(common, &store, runs)?;
-    let garbage = Garbage::of(&store, &roots)?;
+    let garbage = Garbage::find(&store, &roots)?;
     if delete {
         garbage.remove(&store)?;
         store.sweep_all();
@@ -66,21 +66,21 @@ fn roots(common: &Common, store: &Store, runs: usize) -> Result<Roots> {
     add_pipeline(common, store, &mut roots)?;
     let here = canonical(&common.directory)?;
     let mut seen = BTreeSet::from([(here.clone(), common.pipeline_path()?)]);
-    for (note, requester) in store.pipelines()? {
-        let Some(requester) = requester else {
+    for (note, record) in store.pipelines()? {
+        let Some(record) = record else {
             return Err(unknown_roots(&note, "the file is corrupt", CORRUPT_NOTE));
         };
-        let Some(folder) = store.project_of(&requester) else {
-            let message = format!("project `{}` not found", requester.folder.display());
+        let Some(folder) = store.find_project(&record) else {
+            let message = format!("project `{}` not found", record.folder.display());
             return Err(unknown_roots(&note, &message, LOST_PROJECT));
         };
-        if !seen.insert((folder.clone(), requester.pipeline.clone())) {
+        if !seen.insert((folder.clone(), record.pipeline.clone())) {
             continue;
         }
         // Messages name a pipeline of this project as the user named the project folder.
         let is_here = folder == here;
         let directory = if is_here { common.directory.clone() } else { folder };
-        let pipeline = requester.pipeline;
+        let pipeline = record.pipeline;
         let path = if is_here { pipeline.clone() } else { directory.join(&pipeline) };
         let path = path.display().to_string();
         // An error here must not count as absence: the outputs of the pipeline would be deleted.
@@ -177,7 +177,7 @@ fn describe(garbage: &Garbage, deleted: bool) -> String {
     let widths = garbage.kinds.keys().map(String::len).chain([OTHER.len()]);
     let width = widths.max().unwrap_or_default();
     let _ = writeln!(text, "{:<width$} {:>8} {:>8} {:>10}", "kind", "kept", "removed", "size");
-    for (kind, Share { kept, removed, bytes: size }) in &garbage.kinds {
+    for (kind, KindTotals { kept, removed, bytes: size }) in &garbage.kinds {
         let kind = if kind.is_empty() { OTHER } else { kind };
         let _ = writeln!(text, "{kind:<width$} {kept:>8} {removed:>8} {:>10}", bytes(*size));
     }

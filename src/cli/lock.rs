@@ -35,14 +35,14 @@ pub(super) fn lock(common: &Common) -> Result<String> {
         .map(|(id, artifact)| (session.plan.node(id).name.clone(), artifact))
         .collect();
     // Another process may lock another profile now: both sections must be in the file.
-    let _turn = session.store.turn()?;
+    let _turn = session.store.lock_update()?;
     let mut lock = lockfile::read(common)?.unwrap_or_else(|| Lockfile::new(&file));
     let total = nodes.len();
     let embeds_root = session.plan.nodes.iter().filter(|node| node.kind.embeds_root());
     let (root, changed) =
         lock.set(profile, nodes, embeds_root.map(|node| node.name.clone()).collect());
     lock.set_seed(profile, &session.pipeline.seed);
-    fs::write_for_people(&common.directory.join(&path), lock.to_string().as_bytes())?;
+    fs::write_beside(&common.directory.join(&path), lock.to_string().as_bytes())?;
     Ok(match common.json {
         true => json(json!({
             "lock": file, "profile": profile, "root": root, "nodes": total, "changed": changed,

@@ -25,7 +25,7 @@ mod why;
 
 use crate::engine::error::Error;
 use crate::engine::spec::schema::schema;
-use crate::{fs, kernel, stage};
+use crate::{kernel, stage};
 use anyhow::Result;
 use args::{Cli, Command, RunArgs};
 use clap::Parser as _;
@@ -80,9 +80,12 @@ fn finish(output: &Output, code: u8) -> u8 {
 
 fn dispatch(cli: Cli, output: &Output) -> Result<String> {
     kernel::check_forced_isa().map_err(Error::Infrastructure)?;
-    let is_job = matches!(cli.command, Command::Exec(_));
-    let fault = if is_job { "REPRO_FAULT_JOB" } else { "REPRO_FAULT" };
-    std::env::var(fault).iter().for_each(|fault| fs::arm(fault));
+    #[cfg(feature = "fault-injection")]
+    {
+        let is_job = matches!(cli.command, Command::Exec(_));
+        let variable = if is_job { "REPRO_FAULT_JOB" } else { "REPRO_FAULT" };
+        std::env::var(variable).iter().for_each(|fault| crate::fs::fault::arm(fault));
+    }
     refuse_unused_options(&cli)?;
     let common = &cli.common;
     match cli.command {

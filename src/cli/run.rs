@@ -47,7 +47,7 @@ pub(super) fn run(common: &Common, output: &Output, args: &RunArgs) -> Result<St
     let (id, mut observer) = begin(common, output, store, profile, wanted.len())?;
     let checker = session.checker(session.forced(args.force, &targets));
     // A run that fails before its first job is not in the history.
-    let forget = |_: &anyhow::Error| _ = store.forget_run(&id);
+    let forget = |_: &anyhow::Error| _ = store.remove_run(&id);
     let plan_status =
         check(&session, &checker, &wanted, args.require_cached).inspect_err(forget)?;
     let is_stale = plan_status.status.values().any(|status| !matches!(status, Status::Cached(_)));
@@ -91,7 +91,7 @@ pub(super) fn run(common: &Common, output: &Output, args: &RunArgs) -> Result<St
 fn lock_cache(common: &Common, args: &RunArgs, store: &Store) -> Result<CacheLock> {
     store.prepare()?;
     let lock = store.lock_shared(args.wait_for_lock)?;
-    store.remember_pipeline(&common.directory, &common.pipeline_path()?)?;
+    store.record_pipeline(&common.directory, &common.pipeline_path()?)?;
     store.sweep();
     Ok(lock)
 }
@@ -181,7 +181,7 @@ fn finish(
     let total = session.plan.ids().filter(exports).count();
     let profile = session.profile.as_deref();
     export_all(common, &session.store, profile, exported, total, observer)?;
-    session.store.remember()
+    session.store.write_index()
 }
 
 /// The status of the nodes before the first job.
@@ -212,7 +212,7 @@ fn forget_fallbacks(session: &Session, plan_status: &PlanStatus) -> Result<()> {
     for (id, checked) in &plan_status.checked {
         let is_cached = matches!(checked.status, Status::Cached(_));
         if !is_cached && session.plan.node(*id).resolved.fallback.is_some() {
-            session.store.forget_fallback(checked.key)?;
+            session.store.remove_fallback(checked.key)?;
         }
     }
     Ok(())
@@ -278,7 +278,7 @@ fn export_all(
     let reports = reports_folder(common, profile)?;
     // Another run may write the same folders with other overrides. The files of a folder are all
     // of one run: of the last to finish.
-    let _turn = store.turn()?;
+    let _turn = store.lock_update()?;
     for (node, artifact) in nodes {
         let folder = if total == 1 { reports.clone() } else { reports.join(folder_name(node)) };
         let folder = folder.display().to_string();

@@ -65,7 +65,7 @@ impl Common {
 
     /// The files of the project.
     pub(super) fn files(&self, store: &Store) -> Sources {
-        Sources::of(&self.directory, &store.index())
+        Sources::of(&self.directory, &store.source_index())
     }
 }
 
@@ -82,7 +82,7 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn open(common: &Common) -> Result<Session> {
         let path = common.directory.join(&common.pipeline);
-        let text = match fs::read_if_there(&path)? {
+        let text = match fs::read_if_exists(&path)? {
             Some(bytes) => {
                 String::from_utf8(bytes).map_err(|_| no_pipeline(&path, "invalid UTF-8"))?
             }

@@ -5,7 +5,7 @@ mod recompute;
 use super::args::{Common, VerifyArgs};
 use super::output::{Output, json};
 use super::session::{Session, lockfile};
-use crate::engine::cache::verify::{Bad, Verified, quarantine, verify as verify_cache};
+use crate::engine::cache::verify::{Problem, VerifyReport, quarantine, verify as verify_cache};
 use crate::engine::error::Error;
 use crate::engine::text::count;
 use anyhow::Result;
@@ -15,7 +15,7 @@ pub(super) fn verify(common: &Common, output: &Output, args: &VerifyArgs) -> Res
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let store = common.store();
     let verified = verify_cache(&store, threads)?;
-    if verified.bad.is_empty() {
+    if verified.problems.is_empty() {
         if args.locked {
             return compare_with_lock(common, output, &verified);
         }
@@ -31,9 +31,9 @@ pub(super) fn verify(common: &Common, output: &Output, args: &VerifyArgs) -> Res
     if common.json {
         output.print(&json(json!(verified)));
     }
-    let lines: String = verified.bad.iter().map(|bad| format!("\n  {bad}")).collect();
-    let (note, hint) = match quarantine(&store, &verified.bad) {
-        Ok(true) => (String::new(), hint(&verified.bad)),
+    let lines: String = verified.problems.iter().map(|bad| format!("\n  {bad}")).collect();
+    let (note, hint) = match quarantine(&store, &verified.problems) {
+        Ok(true) => (String::new(), hint(&verified.problems)),
         Ok(false) => (
             "\nno file was moved to quarantine: another process is using the cache".to_owned(),
             "run `repro verify` again when no other process is using the cache",
@@ -47,18 +47,26 @@ pub(super) fn verify(common: &Common, output: &Output, args: &VerifyArgs) -> Res
     Err(Error::Corrupt { message, hint: hint.into() }.into())
 }
 
-fn summary(verified: &Verified) -> String {
+fn summary(verified: &VerifyReport) -> String {
     format!("{verified}: no damage found\n")
 }
 
 /// What to do about `bad`, which is in quarantine as far as `repro` wrote it.
-fn hint(bad: &[Bad]) -> &'static str {
-    let any = |is: fn(&Bad) -> bool| bad.iter().any(is);
-    if any(|bad| matches!(bad, Bad::Object(_) | Bad::Entry(_) | Bad::Lacks(..) | Bad::Note(_))) {
+fn hint(bad: &[Problem]) -> &'static str {
+    let any = |is: fn(&Problem) -> bool| bad.iter().any(is);
+    if any(|bad| {
+        matches!(
+            bad,
+            Problem::Object(_)
+                | Problem::Entry(_)
+                | Problem::MissingOutput(..)
+                | Problem::SmallFile(_)
+        )
+    }) {
         "damaged files were moved to quarantine; run `repro run` to recompute the results"
-    } else if any(|bad| matches!(bad, Bad::Recipe(..))) {
+    } else if any(|bad| matches!(bad, Problem::Recipe(..))) {
         "damaged files were moved to quarantine; run `repro verify --recompute` to restore recipes"
-    } else if any(|bad| matches!(bad, Bad::Keeper(_))) {
+    } else if any(|bad| matches!(bad, Problem::Root(_))) {
         "remove the file, then pin the nodes again or run each pipeline that uses this cache"
     } else {
         "remove the file; `repro` does not touch files that it did not write"
@@ -78,7 +86,7 @@ fn check_lock(common: &Common) -> Result<()> {
     Ok(expected.refuse_swapped(&differences).map_err(Error::from)?)
 }
 
-fn compare_with_lock(common: &Common, output: &Output, verified: &Verified) -> Result<String> {
+fn compare_with_lock(common: &Common, output: &Output, verified: &VerifyReport) -> Result<String> {
     let mut session = Session::open(common)?;
     let lock = lockfile::open(common, &mut session)?;
     let expected = lockfile::expected(&lock, &session)?;

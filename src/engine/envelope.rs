@@ -1,13 +1,12 @@
-//! The envelope of small files in the cache: the path of the file and a checksum.
+//! The envelope of small cache files: each file names its own path and carries a checksum.
 //!
 //! ```text
-//! {"checksum":"<BLAKE3 of all that follows its comma>","path":"entries/<key>.json", ...the fields of the value}
+//! {"checksum":"<BLAKE3 of all that follows its comma>","path":"entries/<key>.json", ...fields}
 //! ```
 //!
-//! `path` is the file's own path below the cache. A file that was swapped for another, copied from
-//! another cache's key, cut short or edited fails the check, and its reader treats it as damaged.
-//! The checksum covers the bytes as written, so that no number and no text has to survive a second
-//! encoding.
+//! `path` is relative to the cache. A file that was swapped for another, copied from another key,
+//! truncated or edited fails the check, and counts as damaged. The checksum covers the bytes as
+//! written, so that no number or text needs to survive a second encoding.
 
 use crate::engine::key::Digest;
 use anyhow::{Context as _, Result};
@@ -19,24 +18,24 @@ pub(crate) const SOURCES: &str = "files.json";
 
 const CHECKSUM: &str = "{\"checksum\":\"";
 
-/// The bytes of the file at `path`, which hold `value`: a struct of at least one field.
+/// The content of the file at `path` with `value`, a struct of at least one field.
 pub(crate) fn wrap(path: &str, value: &impl Serialize) -> Result<Vec<u8>> {
     let fields = serde_json::to_string(value).with_context(|| format!("cannot write `{path}`"))?;
     let fields = fields.strip_prefix('{').unwrap_or(&fields);
-    let rest = format!("{}{fields}\n", lead(path));
+    let rest = format!("{}{fields}\n", prefix(path));
     Ok(format!("{CHECKSUM}{}\",{rest}", Digest::of(rest.as_bytes())).into_bytes())
 }
 
-/// The value in the bytes of the file at `path`; `None` if they are not what [`wrap`] wrote for
+/// The value in the content of the file at `path`; `None` if [`wrap`] did not write the content for
 /// that path.
 pub(crate) fn unwrap<T: DeserializeOwned>(path: &str, bytes: &[u8]) -> Option<T> {
     let text = std::str::from_utf8(bytes).ok()?;
     let (checksum, rest) = text.strip_prefix(CHECKSUM)?.split_once("\",")?;
     let is_whole = checksum == Digest::of(rest.as_bytes()).to_string();
-    if is_whole && rest.starts_with(&lead(path)) { serde_json::from_str(text).ok() } else { None }
+    if is_whole && rest.starts_with(&prefix(path)) { serde_json::from_str(text).ok() } else { None }
 }
 
-fn lead(path: &str) -> String {
+fn prefix(path: &str) -> String {
     format!("\"path\":{},", Json::from(path))
 }
 
@@ -59,15 +58,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_file_is_read_at_its_own_path_and_at_no_other(value in values(), path: String, other: String) {
+        fn a_file_is_read_at_its_own_path_only(
+            value in values(), path: String, other: String
+        ) {
             let bytes = wrap(&path, &value).unwrap();
             prop_assert!(unwrap::<Value>(&path, &bytes).is_some());
-            prop_assert!(serde_json::from_slice::<Json>(&bytes).is_ok(), "other tools can read it");
+            prop_assert!(serde_json::from_slice::<Json>(&bytes).is_ok(), "it is plain JSON");
             prop_assert_eq!(unwrap::<Value>(&other, &bytes).is_some(), path == other);
         }
 
         #[test]
-        fn a_file_with_any_byte_changed_or_cut_off_is_not_read(value in values(), at: prop::sample::Index, bit in 0..8) {
+        fn a_changed_or_truncated_file_is_not_read(
+            value in values(), at: prop::sample::Index, bit in 0..8
+        ) {
             let bytes = wrap("entries/k.json", &value).unwrap();
             let (at, mut flipped) = (at.index(bytes.len()), bytes.clone());
             flipped[at] ^= 1u8 << bit;

@@ -67,7 +67,8 @@ macro_rules! hash_name {
         impl FromStr for $name {
             type Err = String;
             fn from_str(hex: &str) -> Result<Self, String> {
-                let hash = blake3::Hash::from_hex(hex).map_err(|_| format!("`{hex}` is not 64 hex digits"))?;
+                let hash = blake3::Hash::from_hex(hex)
+                    .map_err(|_| format!("`{hex}` is not 64 hex digits"))?;
                 Ok($name(*hash.as_bytes()))
             }
         }
@@ -429,14 +430,20 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None, ..ProptestConfig::default()
+        })]
 
         #[test]
-        fn a_number_is_read_back_from_its_file(value in json_value(), name in any::<String>(), label in any::<String>()) {
+        fn a_number_is_read_back_from_its_file(
+            value in json_value(), name in any::<String>(), label in any::<String>(),
+        ) {
             let mut recipe = recipe();
             recipe.params.insert(name, value);
             recipe.seed = Some(Seed { run: label.clone(), label });
-            let files = [serde_json::to_string(&recipe), serde_json::to_string_pretty(&recipe), Ok(recipe.canonical())];
+            let canonical = Ok(recipe.canonical());
+            let (short, pretty) = (serde_json::to_string(&recipe), serde_json::to_string_pretty(&recipe));
+            let files = [short, pretty, canonical];
             for file in files {
                 let back: Recipe = serde_json::from_str(&file.unwrap()).unwrap();
                 prop_assert_eq!(back.canonical(), recipe.canonical());

@@ -626,8 +626,8 @@ impl<'de> de::Deserializer<'de> for &'de YamlNode {
     }
 
     serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct seq tuple tuple_struct map
-        identifier ignored_any
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct
+        seq tuple tuple_struct map identifier ignored_any
     }
 }
 
@@ -853,11 +853,13 @@ mod tests {
         let case = |yaml: &str, message: &str| assert_eq!(settings(yaml), Err(message.to_owned()));
         case(
             "width: -3",
-            "1:8: `width`: expected a whole number, zero or more, found `-3`; write a whole number, zero or more",
+            "1:8: `width`: expected a whole number, zero or more, found `-3`; \
+             write a whole number, zero or more",
         );
         case(
             "width: wide",
-            "1:8: `width`: expected a whole number, zero or more, found `wide`; write a whole number, zero or more",
+            "1:8: `width`: expected a whole number, zero or more, found `wide`; \
+             write a whole number, zero or more",
         );
         case("widht: 3", "1:1: unknown field `widht`; did you mean `width`?");
         case("prior: none", "1:1: the field `width` is missing; write `width: ...` there");
@@ -890,7 +892,8 @@ mod tests {
             + &(b'b'..b'k')
                 .map(|c| {
                     let (name, before) = (c as char, (c - 1) as char);
-                    format!("{name}: &{name} [*{before}, *{before}, *{before}, *{before}, *{before}, *{before}]\n")
+                    let aliases = vec![format!("*{before}"); 6].join(", ");
+                    format!("{name}: &{name} [{aliases}]\n")
                 })
                 .collect::<String>();
         assert!(YamlNode::parse(&bomb).is_err(), "an alias bomb is refused");

@@ -709,7 +709,9 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None, ..ProptestConfig::default()
+        })]
 
         #[test]
         fn a_field_is_left_out_if_and_only_if_the_meaning_stays(fields in fields()) {
@@ -724,10 +726,13 @@ mod tests {
         }
 
         #[test]
-        fn the_key_depends_on_the_meaning_and_not_on_the_spelling(one in fields(), other in fields()) {
+        fn the_key_depends_on_the_meaning_and_not_on_the_spelling(
+            one in fields(), other in fields(),
+        ) {
             let (one, other) = (resolve(&json!(one)).unwrap(), resolve(&json!(other)).unwrap());
             prop_assert_eq!(one.params == other.params, one.full == other.full);
-            prop_assert_eq!(resolve(&json!(one.full)).unwrap().params, one.params, "written out in full");
+            let full = resolve(&json!(one.full)).unwrap();
+            prop_assert_eq!(full.params, one.params, "written out in full");
         }
     }
 }

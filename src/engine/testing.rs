@@ -560,7 +560,8 @@ impl Ran {
 
     /// The text that the node called `name` wrote.
     pub(super) fn text(&self, name: &str) -> String {
-        fs::read_text(&self.store.object(self.artifacts[name][TEXT].digest().unwrap())).unwrap()
+        let bytes = self.store.read_object(self.artifacts[name][TEXT].digest().unwrap()).unwrap();
+        String::from_utf8(bytes).unwrap()
     }
 }
 

@@ -166,7 +166,7 @@ fn from_folder(folder: &Path, file: &mnist::MnistFile) -> Result<Vec<u8>> {
 
 /// The unpacked file at `path`; `None` if there is none.
 fn from_file(path: &Path, file: &mnist::MnistFile) -> Result<Option<Vec<u8>>> {
-    if fs::metadata_if_there(path)?.is_none() {
+    if fs::metadata_if_exists(path)?.is_none() {
         return Ok(None);
     }
     let mut bytes = fs::read(path)?;

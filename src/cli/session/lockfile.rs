@@ -23,7 +23,7 @@ pub(in crate::cli) fn path(common: &Common) -> PathBuf {
 /// Reads the lock file, if there is one.
 pub(in crate::cli) fn read(common: &Common) -> Result<Option<Lockfile>> {
     let (file, path) = (path(common), common.directory.join(path(common)));
-    let Some(bytes) = fs::read_if_there(&path)? else { return Ok(None) };
+    let Some(bytes) = fs::read_if_exists(&path)? else { return Ok(None) };
     let source = file.display().to_string();
     let text = String::from_utf8(bytes).map_err(|_| {
         let hint = "restore the file, or remove it and run `repro lock`";

@@ -30,7 +30,7 @@ impl Whole {
         // A missing data folder is an error here too.
         common.data_folder()?;
         let path = common.directory.join(&common.pipeline);
-        let text = fs::read_if_there(&path)?.ok_or_else(|| no_pipeline(&path, "no such file"))?;
+        let text = fs::read_if_exists(&path)?.ok_or_else(|| no_pipeline(&path, "no such file"))?;
         Ok(Some(Whole {
             project: common.project()?,
             pipeline: common.pipeline_path()?,

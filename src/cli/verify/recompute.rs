@@ -5,7 +5,7 @@ use crate::cli::args::{Common, VerifyArgs};
 use crate::cli::output::{Output, json};
 use crate::cli::session::Session;
 use crate::cli::session::jobs::Jobs;
-use crate::engine::cache::verify::Verified;
+use crate::engine::cache::verify::VerifyReport;
 use crate::engine::error::{Diagnostic, Error};
 use crate::engine::key::{Key, Recipe};
 use crate::engine::run::progress::Verbosity;
@@ -24,7 +24,7 @@ pub(super) fn recompute(
     common: &Common,
     output: &Output,
     args: &VerifyArgs,
-    verified: &Verified,
+    verified: &VerifyReport,
 ) -> Result<String> {
     let session = Session::open(common)?;
     let all = subjects(common, &session, &args.targets)?;

@@ -1,53 +1,56 @@
-//! What of the cache nobody needs any more, and its removal.
+//! Garbage collection: finds and removes the results that nothing needs.
 //!
-//! Kept is what hangs on a root: a key that a current profile asks for, that one of the last runs used, that is pinned, or
-//! whose outputs are those of the lock. With a key stay its question, its answer, its logs, its outputs, and the inputs it
-//! was made of. Everything else goes: answers first and objects last, so that a crash in between leaves no answer without
-//! its bytes. With it go the index of entries and the snapshots of runs, which would remember them for ever, and what was
-//! only kept for a look: damaged bytes, and what came out otherwise when it was run again.
+//! A key is a root if a profile requests it, one of the last runs used it, it is pinned, or its
+//! outputs are those in the lock file. With a root, `gc` keeps its recipe, entry, log, objects, and
+//! the objects of its inputs. It removes everything else, entries before objects, so that a crash
+//! leaves no entry without its objects. It also removes the index of entries and the snapshots of
+//! runs, which hold removed entries, and the files kept for the user to look at: quarantined
+//! objects and outputs that differed when they were recomputed.
 //!
-//! A node has no key while a result upstream is lost: one that was there once, and is damaged, say.
-//! Whatever bytes come there in the end, the node's recipe will have the kind, version, parameters
-//! and seed that it has now. So every result of such a recipe is kept, whatever its inputs: the
-//! node's own is among them. Where something upstream was never computed, the node was not either.
+//! A node has no key while a result upstream is lost, a damaged one say. Whatever the bytes turn
+//! out to be, the node's recipe will have its present kind, version, parameters and seed. Therefore
+//! every result of such a recipe is kept, with any inputs: the node's own is among them. If
+//! something upstream was never computed, the node was not either.
 //!
-//! Knows keys and digests; which are roots is for the caller to say.
+//! Knows keys and digests; the caller determines the roots.
 
 use super::entry::Entry;
 use super::store::Store;
 use crate::engine::error::Error;
 use crate::engine::key::{Content, Digest, Key, Recipe};
 use crate::engine::stage::ROOT;
+use crate::fs;
 use anyhow::Result;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// What is to be kept.
+/// What must be kept.
 #[derive(Debug, Default)]
 pub struct Roots {
-    /// Questions, with all that belongs to them.
+    /// Keys, each with everything that belongs to it.
     pub keys: BTreeSet<Key>,
-    /// Outputs: so is every question whose outputs are all among them.
+    /// Outputs: a key is kept if all its outputs are among them.
     pub digests: BTreeSet<Digest>,
-    /// The [`shape`]s of recipes that nodes may request whose inputs are lost.
+    /// The [`shape`]s of the recipes of nodes whose inputs are lost.
     pub shapes: BTreeSet<Key>,
-    /// How many of the last runs' histories.
+    /// The number of histories of the last runs.
     pub runs: usize,
 }
 
-/// What recipes share that differ in their inputs alone; the root that some embed follows from those.
+/// A key shared by all recipes that differ in their inputs only, and in the root that some embed,
+/// which follows from the inputs.
 pub fn shape(recipe: &Recipe) -> Key {
     let mut params = recipe.params.clone();
     params.remove(ROOT);
     Recipe { params, inputs: BTreeMap::new(), ..recipe.clone() }.key()
 }
 
-/// What is nobody's.
+/// What nothing needs.
 #[derive(Debug, Default, Serialize)]
 pub struct Garbage {
-    /// By stage kind. Objects that no answer names are under the empty name.
-    pub kinds: BTreeMap<String, Share>,
+    /// Totals by stage kind. Objects that no entry names have the empty kind.
+    pub kinds: BTreeMap<String, KindTotals>,
     #[serde(skip)]
     keys: Vec<Key>,
     #[serde(skip)]
@@ -56,77 +59,60 @@ pub struct Garbage {
     runs: Vec<String>,
 }
 
-/// What a stage kind has in the cache.
+/// The totals of a stage kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Share {
-    /// Answers that stay.
+pub struct KindTotals {
+    /// Entries that are kept.
     pub kept: usize,
-    /// Answers that go.
+    /// Entries that are removed.
     pub removed: usize,
-    /// Bytes of the objects that go.
+    /// Bytes of the objects that are removed.
     pub bytes: u64,
 }
 
 impl Garbage {
-    /// Finds what is not kept by `roots`.
-    pub fn of(store: &Store, roots: &Roots) -> Result<Garbage> {
+    /// Finds what `roots` does not keep.
+    pub fn find(store: &Store, roots: &Roots) -> Result<Garbage> {
         let mut garbage = Garbage::default();
         let mut live: BTreeSet<Digest> = roots.digests.clone();
         let mut dead: Vec<(String, Arc<Entry>)> = Vec::new();
         for key in store.all_keys()? {
             let (entry, recipe) = (store.entry(key)?, store.recipe(key).ok().flatten());
-            let locked = |entry: &Arc<Entry>| {
-                entry.outputs.values().all(|stored| roots.digests.contains(&stored.digest))
-            };
-            // A recipe that cannot be read may have any shape.
-            let fits =
-                || recipe.as_ref().is_none_or(|recipe| roots.shapes.contains(&shape(recipe)));
-            let may_be_needed = || !roots.shapes.is_empty() && fits();
-            let kept =
-                roots.keys.contains(&key) || entry.as_ref().is_some_and(locked) || may_be_needed();
+            let kept = roots.keep(key, entry.as_deref(), recipe.as_ref());
             let kind = recipe.as_ref().map(|recipe| recipe.kind.clone()).unwrap_or_default();
             if kept {
-                live.extend(
-                    entry
-                        .iter()
-                        .flat_map(|entry| entry.outputs.values().map(|stored| stored.digest)),
-                );
+                let outputs = entry.iter().flat_map(|entry| entry.outputs.values());
+                live.extend(outputs.map(|stored| stored.digest));
                 let inputs = recipe.iter().flat_map(|recipe| recipe.inputs.values().flatten());
-                live.extend(
-                    inputs.flat_map(|artifact| artifact.values().filter_map(Content::digest)),
-                );
+                live.extend(inputs.flat_map(|input| input.values().filter_map(Content::digest)));
             } else {
                 garbage.keys.push(key);
             }
             if let Some(entry) = entry {
-                let share = garbage.kinds.entry(kind.clone()).or_default();
-                *(if kept { &mut share.kept } else { &mut share.removed }) += 1;
+                let totals = garbage.kinds.entry(kind.clone()).or_default();
+                *(if kept { &mut totals.kept } else { &mut totals.removed }) += 1;
                 if !kept {
                     dead.push((kind, entry));
                 }
             }
         }
-        let mut process: BTreeMap<Digest, String> = BTreeMap::new();
+        let mut kinds: BTreeMap<Digest, String> = BTreeMap::new();
         for (kind, entry) in dead {
-            entry
-                .outputs
-                .values()
-                .for_each(|stored| _ = process.insert(stored.digest, kind.clone()));
+            kinds.extend(entry.outputs.values().map(|stored| (stored.digest, kind.clone())));
         }
         for digest in store.all_objects()?.into_iter().filter(|digest| !live.contains(digest)) {
-            let kind = process.remove(&digest).unwrap_or_default();
-            garbage.kinds.entry(kind).or_default().bytes += store.object_bytes(digest)?;
+            let kind = kinds.remove(&digest).unwrap_or_default();
+            garbage.kinds.entry(kind).or_default().bytes += store.local.object_bytes(digest)?;
             garbage.objects.push(digest);
         }
-        let mut runs = store.runs()?;
-        runs.truncate(runs.len().saturating_sub(roots.runs));
-        garbage.runs = runs;
+        garbage.runs = store.runs()?;
+        garbage.runs.truncate(garbage.runs.len().saturating_sub(roots.runs));
         Ok(garbage)
     }
 
-    /// Bytes in all.
+    /// Bytes in total.
     pub fn bytes(&self) -> u64 {
-        self.kinds.values().map(|share| share.bytes).sum()
+        self.kinds.values().map(|totals| totals.bytes).sum()
     }
 
     /// Whether there is nothing to remove.
@@ -134,16 +120,47 @@ impl Garbage {
         self.keys.is_empty() && self.objects.is_empty() && self.runs.is_empty()
     }
 
-    /// Removes it. Whoever calls holds the cache alone; a lease that lives on another host is a refusal.
+    /// Removes the garbage, under the exclusive lock. Fails if a process on another host still uses
+    /// the cache.
     pub fn remove(&self, store: &Store) -> Result<()> {
         if let Some(process) = store.active_process()? {
-            return Err(Error::Locked(format!("{process} is at work in the cache")).into());
+            return Err(Error::Locked(format!("{process} is using the cache")).into());
         }
-        self.keys.iter().try_for_each(|key| store.forget(*key))?;
+        self.keys.iter().try_for_each(|key| store.remove_result(*key))?;
         self.objects.iter().try_for_each(|digest| store.remove_object(*digest))?;
-        self.runs.iter().try_for_each(|id| store.forget_run(id))?;
-        store.forget_memo()?;
-        store.forget_curiosities()
+        self.runs.iter().try_for_each(|id| store.remove_run(id))?;
+        store.remove_indexes()?;
+        ["quarantine", "recomputed"]
+            .iter()
+            .try_for_each(|folder| fs::remove_folder_if_exists(&store.path(folder)))
+    }
+}
+
+impl Roots {
+    fn keep(&self, key: Key, entry: Option<&Entry>, recipe: Option<&Recipe>) -> bool {
+        let is_locked = |entry: &Entry| {
+            entry.outputs.values().all(|stored| self.digests.contains(&stored.digest))
+        };
+        // An unreadable recipe may have any shape.
+        let has_shape = || recipe.is_none_or(|recipe| self.shapes.contains(&shape(recipe)));
+        self.keys.contains(&key)
+            || entry.is_some_and(is_locked)
+            || (!self.shapes.is_empty() && has_shape())
+    }
+}
+
+impl Store {
+    /// Removes the entry of `key`, then its recipe, fallback and log.
+    pub(crate) fn remove_result(&self, key: Key) -> Result<()> {
+        fs::remove_if_exists(&self.entry_path(key))?;
+        fs::remove_if_exists(&self.local.recipe_path(key))?;
+        self.remove_fallback(key)?;
+        fs::remove_if_exists(&self.log(key))
+    }
+
+    /// Removes an object.
+    fn remove_object(&self, digest: Digest) -> Result<()> {
+        fs::remove_if_exists(&self.object(digest))
     }
 }
 
@@ -156,96 +173,96 @@ mod tests {
     const A: &str = "stages:\n  a: { source: { text: one } }\n  b: { pair: { left: a } }\n";
     const B: &str = "stages:\n  a: { source: { text: two } }\n  b: { pair: { left: a } }\n";
 
-    fn keys(bench: &TestSpace, yaml: &str) -> BTreeSet<Key> {
-        bench.trial(yaml).plan_status().checked.values().map(|checked| checked.key).collect()
+    fn keys(space: &TestSpace, yaml: &str) -> BTreeSet<Key> {
+        space.trial(yaml).plan_status().checked.values().map(|checked| checked.key).collect()
     }
 
     fn removed(garbage: &Garbage) -> Vec<(&str, usize)> {
-        garbage.kinds.iter().map(|(kind, share)| (kind.as_str(), share.removed)).collect()
+        garbage.kinds.iter().map(|(kind, totals)| (kind.as_str(), totals.removed)).collect()
     }
 
     #[test]
-    fn what_hangs_on_a_root_stays_and_the_rest_goes() {
-        let bench = TestSpace::new();
-        bench.run(A);
-        bench.run(B);
-        let roots = Roots { keys: keys(&bench, A), ..Roots::default() };
-        let garbage = Garbage::of(&bench.store, &roots).unwrap();
+    fn the_roots_are_kept_with_their_inputs_and_the_rest_is_removed() {
+        let space = TestSpace::new();
+        space.run(A);
+        space.run(B);
+        let roots = Roots { keys: keys(&space, A), ..Roots::default() };
+        let garbage = Garbage::find(&space.store, &roots).unwrap();
         assert_eq!(removed(&garbage), [("pair", 1), ("source", 1)]);
         assert_eq!(garbage.bytes(), "two".len() as u64 + "(two)".len() as u64);
-        garbage.remove(&bench.store).unwrap();
-        assert_eq!(bench.run(A).submitted, [], "what was kept is whole");
-        assert_eq!(verify(&bench.store, 1).unwrap().bad, []);
-        assert_eq!(bench.run(B).submitted.len(), 2);
+        garbage.remove(&space.store).unwrap();
+        assert_eq!(space.run(A).submitted, [], "what was kept is complete");
+        assert_eq!(verify(&space.store, 1).unwrap().problems, []);
+        assert_eq!(space.run(B).submitted.len(), 2);
     }
 
     #[test]
-    fn outputs_of_the_lock_keep_their_questions() {
-        let bench = TestSpace::new();
-        let digests = bench
+    fn a_result_with_locked_outputs_is_kept() {
+        let space = TestSpace::new();
+        let digests = space
             .run(A)
             .artifacts
             .values()
             .flat_map(|artifact| artifact.values().filter_map(Content::digest))
             .collect();
-        let garbage = Garbage::of(&bench.store, &Roots { digests, ..Roots::default() }).unwrap();
+        let garbage = Garbage::find(&space.store, &Roots { digests, ..Roots::default() }).unwrap();
         assert!(garbage.is_empty(), "{garbage:?}");
     }
 
     #[test]
-    fn bytes_that_a_kept_answer_shares_stay() {
-        let bench = TestSpace::new();
-        bench.run(A);
-        bench.run("stages:\n  a: { source: { text: one, note: other } }\n");
-        let roots = Roots { keys: keys(&bench, A), ..Roots::default() };
-        let garbage = Garbage::of(&bench.store, &roots).unwrap();
+    fn an_object_shared_with_a_kept_result_is_kept() {
+        let space = TestSpace::new();
+        space.run(A);
+        space.run("stages:\n  a: { source: { text: one, note: other } }\n");
+        let roots = Roots { keys: keys(&space, A), ..Roots::default() };
+        let garbage = Garbage::find(&space.store, &roots).unwrap();
         assert_eq!((removed(&garbage), garbage.bytes()), (vec![("pair", 0), ("source", 1)], 0));
-        garbage.remove(&bench.store).unwrap();
-        assert_eq!(bench.run(A).submitted, []);
+        garbage.remove(&space.store).unwrap();
+        assert_eq!(space.run(A).submitted, []);
     }
 
     #[test]
-    fn while_a_nodes_inputs_are_not_known_every_result_stays_that_may_be_its_own() {
-        let bench = TestSpace::new();
-        let ran = bench.run(A);
-        bench.run("stages:\n  a: { source: { text: x } }\n  g: { gather: { all: a } }\n");
+    fn while_the_inputs_of_a_node_are_unknown_every_result_of_its_shape_is_kept() {
+        let space = TestSpace::new();
+        let ran = space.run(A);
+        space.run("stages:\n  a: { source: { text: x } }\n  g: { gather: { all: a } }\n");
         let [pair, source] = ["b", "a"].map(|node| ran.artifacts[node].clone());
-        std::fs::remove_file(bench.store.object(source["text"].digest().unwrap())).unwrap();
-        let trial = bench.trial(A);
+        std::fs::remove_file(space.store.object(source["text"].digest().unwrap())).unwrap();
+        let trial = space.trial(A);
         let plan_status = trial.plan_status();
         let unknown = trial.plan.ids().filter(|id| !plan_status.checked.contains_key(id));
         let shapes = unknown.map(|id| shape(&trial.plan.recipe_without_inputs(id))).collect();
-        let roots = Roots { keys: keys(&bench, A), shapes, ..Roots::default() };
-        let garbage = Garbage::of(&bench.store, &roots).unwrap();
+        let roots = Roots { keys: keys(&space, A), shapes, ..Roots::default() };
+        let garbage = Garbage::find(&space.store, &roots).unwrap();
         assert_eq!(removed(&garbage), [("gather", 1), ("pair", 0), ("source", 1)]);
-        garbage.remove(&bench.store).unwrap();
+        garbage.remove(&space.store).unwrap();
         assert!(
             pair.values()
                 .filter_map(Content::digest)
-                .all(|digest| bench.store.is_sound(digest).unwrap())
+                .all(|digest| space.store.is_intact(digest).unwrap())
         );
-        assert_eq!(bench.run(A).finished(), ["a"], "what depends on it is still cached");
+        assert_eq!(space.run(A).finished(), ["a"], "the downstream result is still cached");
     }
 
     #[test]
-    fn an_object_that_no_answer_names_goes() {
-        let bench = TestSpace::new();
-        let ran = bench.run(A);
+    fn an_object_that_no_entry_names_is_removed() {
+        let space = TestSpace::new();
+        let ran = space.run(A);
         let key = ran.submitted[1];
-        bench.store.forget(key).unwrap();
-        let roots = Roots { keys: keys(&bench, A), ..Roots::default() };
-        let garbage = Garbage::of(&bench.store, &roots).unwrap();
+        space.store.remove_result(key).unwrap();
+        let roots = Roots { keys: keys(&space, A), ..Roots::default() };
+        let garbage = Garbage::find(&space.store, &roots).unwrap();
         assert_eq!(garbage.kinds[""].bytes, "(one)".len() as u64);
-        garbage.remove(&bench.store).unwrap();
-        assert_eq!(bench.store.all_objects().unwrap().len(), 1);
+        garbage.remove(&space.store).unwrap();
+        assert_eq!(space.store.all_objects().unwrap().len(), 1);
     }
 
     #[test]
-    fn the_memo_of_entries_goes_too() {
-        let bench = TestSpace::new();
-        let index = bench.path().join("cache/v2/entries.index");
-        std::fs::write(&index, "of the living and the dead").unwrap();
-        Garbage::of(&bench.store, &Roots::default()).unwrap().remove(&bench.store).unwrap();
+    fn the_index_of_entries_is_removed_too() {
+        let space = TestSpace::new();
+        let index = space.path().join("cache/v2/entries.index");
+        std::fs::write(&index, "kept and removed entries").unwrap();
+        Garbage::find(&space.store, &Roots::default()).unwrap().remove(&space.store).unwrap();
         assert!(!index.exists());
     }
 }

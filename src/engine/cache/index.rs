@@ -1,32 +1,40 @@
-//! What entries said when they were last read, in one file, so that an unchanged run need not open each of them again.
+//! The index of entries: the content of all entries in one file, so that a run with nothing to do
+//! need not open each of them.
 //!
-//! Remembered is an entry together with what tells its file from what it was (`fs::Stat`), and only if an edit since would
-//! show there ([`Witness`]). Who asks has looked at the file's metadata: an entry whose file has changed in any way is read again. The
-//! index is written whole, with its BLAKE3 in front; one that is torn, foreign or missing is an empty one, and costs time only.
+//! The index holds an entry with the metadata of its file (`fs::Stat`), and only if an edit since
+//! would change the metadata ([`Witness`]). The caller has read the metadata: an entry whose file
+//! has changed in any way is read again. The index is written whole, with its BLAKE3 in front. A
+//! damaged or missing index counts as empty, and costs only time.
 //!
 //! Knows no stage, and nothing of objects.
 
 use super::entry::Entry;
+use super::local::lock;
+use super::store::{SNAPSHOTS, Store};
 use crate::engine::key::{Digest, Key};
 use crate::fs::{self, Stat, Witness};
 use anyhow::{Context as _, Result};
 use std::collections::HashMap;
 use std::fs::Metadata;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-/// What begins the file; the digest of what follows its line ends it.
+/// The file of the index.
+const INDEX: &str = "entries.index";
+
+/// The start of the file; the digest of all following lines ends the first line.
 const MAGIC: &str = "repro entries v2 ";
 
-/// A new index is written when it would hold so many per cent more than the last: writing costs as much as is saved.
-const WORTH: usize = 2;
+/// The index is written again if more than this percentage of its entries is new: writing costs
+/// about as much time as an index saves.
+const MIN_NEW_PERCENT: usize = 2;
 
 /// Entries by key.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     known: HashMap<Key, Known>,
-    /// How many of them the file does not have.
+    /// The number of entries that the file does not have.
     new: usize,
     witness: Witness,
 }
@@ -39,39 +47,34 @@ struct Known {
 
 impl Index {
     /// Reads the index at `path`.
-    pub(crate) fn read(path: &Path) -> Index {
-        let known = fs::read_if_there(path)
-            .ok()
-            .flatten()
-            .and_then(|bytes| parse(&bytes))
-            .unwrap_or_default();
+    fn read(path: &Path) -> Index {
+        let bytes = fs::read_if_exists(path).ok().flatten();
+        let known = bytes.and_then(|bytes| parse(&bytes)).unwrap_or_default();
         Index { known, new: 0, witness: Witness::at(path.parent().unwrap_or(path)) }
     }
 
-    /// What tells the file of an entry from what it was.
-    pub(crate) fn stat(&self, path: &Path, meta: &Metadata) -> Option<Stat> {
+    /// The metadata by which the file of an entry is recognized.
+    pub(super) fn stat(&self, path: &Path, meta: &Metadata) -> Option<Stat> {
         self.witness.stat(path, meta)
     }
 
-    /// The entry of `key`, if its file is still what it was.
-    pub(crate) fn entry(&self, key: Key, stat: Stat) -> Option<Arc<Entry>> {
-        self.known
-            .get(&key)
-            .filter(|known| known.stat == stat)
-            .map(|known| Arc::clone(&known.entry))
+    /// The entry of `key`, if its file still has this metadata.
+    pub(super) fn entry(&self, key: Key, stat: Stat) -> Option<Arc<Entry>> {
+        let known = self.known.get(&key).filter(|known| known.stat == stat);
+        known.map(|known| Arc::clone(&known.entry))
     }
 
-    /// Remembers what was read from the file at `path`, which was `stat` before and after.
-    pub(crate) fn learn(&mut self, key: Key, path: &Path, stat: Stat, entry: &Arc<Entry>) {
+    /// Adds the entry in the file at `path`, which had this metadata before and after it was read.
+    pub(super) fn insert(&mut self, key: Key, path: &Path, stat: Stat, entry: &Arc<Entry>) {
         if self.witness.trusts(path, &stat, SystemTime::now()) {
             self.known.insert(key, Known { stat, entry: Arc::clone(entry) });
             self.new += 1;
         }
     }
 
-    /// Writes the index to `path`, if it has learnt enough.
-    pub(crate) fn write(&self, path: &Path, scratch: &Path) -> Result<()> {
-        if self.new * 100 <= self.known.len() * WORTH {
+    /// Writes the index to `path`, if enough of it is new.
+    fn write(&self, path: &Path, scratch: &Path) -> Result<()> {
+        if self.new * 100 <= self.known.len() * MIN_NEW_PERCENT {
             return Ok(());
         }
         let lines = self.known.iter().map(|(key, Known { stat, entry })| (key, stat, &**entry));
@@ -85,15 +88,34 @@ impl Index {
 
 fn parse(bytes: &[u8]) -> Option<HashMap<Key, Known>> {
     let end = bytes.iter().position(|&byte| byte == b'\n')?;
-    let digest: Digest =
-        std::str::from_utf8(&bytes[..end]).ok()?.strip_prefix(MAGIC)?.parse().ok()?;
-    let body = &bytes[end + 1..];
-    let lines: Vec<(Key, Stat, Entry)> =
-        (Digest::of(body) == digest).then(|| serde_json::from_slice(body).ok())??;
-    Some(
-        lines
-            .into_iter()
-            .map(|(key, stat, entry)| (key, Known { stat, entry: Arc::new(entry) }))
-            .collect(),
-    )
+    let first = std::str::from_utf8(&bytes[..end]).ok()?;
+    let (digest, body): (Digest, _) = (first.strip_prefix(MAGIC)?.parse().ok()?, &bytes[end + 1..]);
+    if Digest::of(body) != digest {
+        return None;
+    }
+    let lines: Vec<(Key, Stat, Entry)> = serde_json::from_slice(body).ok()?;
+    let known = |(key, stat, entry)| (key, Known { stat, entry: Arc::new(entry) });
+    Some(lines.into_iter().map(known).collect())
+}
+
+impl Store {
+    /// Reads the index, for many lookups to come.
+    pub fn with_index(mut self) -> Store {
+        let index = Index::read(&self.path(INDEX));
+        self.local.index = Some(Arc::new(Mutex::new(index)));
+        self
+    }
+
+    /// Writes the index for the next command.
+    pub fn write_index(&self) -> Result<()> {
+        let Some(index) = &self.local.index else { return Ok(()) };
+        lock(index).write(&self.path(INDEX), &self.scratch()?)
+    }
+
+    /// Removes the index and the snapshots of runs, which hold removed entries too. The next run
+    /// writes new ones.
+    pub(super) fn remove_indexes(&self) -> Result<()> {
+        fs::remove_if_exists(&self.path(INDEX))?;
+        fs::remove_folder_if_exists(&self.path(SNAPSHOTS))
+    }
 }

@@ -1,13 +1,68 @@
 //! The cache: results under their keys, the locks and leases of processes, garbage collection.
+//!
+//! ```text
+//! cache/v2/
+//!   recipes/<key>.json    a recipe
+//!   entries/<key>.json    its result: digests and sizes of the outputs; time, memory, host
+//!   objects/<digest>      an output's bytes: read-only, with a modification time from the digest
+//!   fallbacks/<key>       the key could not be computed, and its fallback is used; with the cause
+//!   logs/<key>            what the last attempt printed
+//!   recomputed/<key>/     outputs that differed when they were computed again, beside the cached
+//!   quarantine/<digest>   a damaged object
+//!   runs/<id>.jsonl       the history of a run
+//!   snapshots/<digest>    a run that had nothing to do, so that the next one needs no plan
+//!   exports/<digest>      the files that were exported to a folder
+//!   pins/<key>            the key is kept by `gc`; with the names of the nodes it is pinned for
+//!   pipelines/<digest>    a pipeline that has run here; `gc` keeps its results
+//!   files.json            digests of the project's files
+//!   entries.index         the content of all entries
+//!   leases/<key>          the process that computes the key
+//!   leases/removal.lock   locked to remove a lease
+//!   tmp/<process>/        workspaces and temporary files of a process
+//!   lock                  shared by processes that add, exclusive for a process that removes
+//!   update.lock           locked to read, change and write back a pin, a report or a lock file
+//! ```
+//!
+//! A result is published by renames: its objects, then its entry. The entry's rename is the commit
+//! point. A crash before it leaves objects that no entry names, and the recipe is computed again.
+//! Publishing twice is harmless. `durability.rs` says when a result reaches the disk.
+//!
+//! An object is sealed once no other process can write to it: project files are copied, and an
+//! output is moved only after all processes of its stage have ended, if the file has one hard link
+//! and belongs to the user. A process that makes it writable again and writes through a memory map,
+//! on a file system that does not update times ([`Witness`](crate::fs::Witness)), is detected by
+//! `verify` only.
+//!
+//! No file is taken for another one:
+//!
+//! | file | check when it is read |
+//! |---|---|
+//! | recipe | its key is the BLAKE3 of its content |
+//! | entry, fallback, pin, export, snapshot, `files.json` | path and checksum (`envelope.rs`) |
+//! | object | size and time, or its digest; `verify` always hashes it |
+//! | pipeline | its name is the digest of its content |
+//! | `entries.index` | a checksum; an entry counts only for the metadata of its file |
+//! | lease, workspace | none: at worst, a result is computed twice |
+//! | log, recomputed and quarantined files | none: they are for the user |
+//! | history | none: it decides what `log` shows, and which further results `gc` keeps |
+//!
+//! Knows keys and digests, and no stage.
 
-pub mod durable;
+pub mod backend;
+pub mod durability;
 pub mod entry;
+mod exports;
+mod fallback;
 pub mod gc;
-pub mod index;
+mod index;
 pub mod lease;
+pub mod local;
 pub mod lock;
-pub mod pin;
+mod pin;
+pub mod pipelines;
 pub mod process;
-pub mod requester;
+mod recipe;
+mod runs;
 pub mod store;
 pub mod verify;
+pub mod workspace;

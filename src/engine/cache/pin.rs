@@ -1,4 +1,4 @@
-//! Pins: keys that `gc` keeps, each under the names of the nodes it is pinned for.
+//! Pins: keys that `gc` keeps, each for the nodes that it is pinned for.
 
 use super::store::Store;
 use crate::engine::key::Key;
@@ -8,15 +8,18 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-/// What a file in `pins/` holds.
+/// The folder of the pins.
+pub(super) const PINS: &str = "pins";
+
+/// The content of a file in `pins/`.
 #[derive(Serialize, Deserialize)]
 struct Pin {
     nodes: BTreeSet<String>,
 }
 
 impl Store {
-    /// The pinned keys, each with the name of a node that it is pinned for; twice, if two nodes ask
-    /// the same.
+    /// The pinned keys with the names of their nodes; a key that is pinned for two nodes is listed
+    /// twice.
     pub fn pins(&self) -> Result<Vec<(Key, String)>> {
         let mut pins = Vec::new();
         for key in self.pinned_keys()? {
@@ -25,44 +28,43 @@ impl Store {
         Ok(pins)
     }
 
-    /// The pinned keys: the name of its file alone pins a key, whatever is in it.
+    /// The pinned keys. The name of its file pins a key, even if the content is damaged.
     pub fn pinned_keys(&self) -> Result<BTreeSet<Key>> {
-        Ok(fs::list(&self.root.join("pins"))?.iter().filter_map(|name| name.parse().ok()).collect())
+        Ok(fs::list(&self.path(PINS))?.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    /// Keeps `key` from being removed, under the name of `node`.
+    /// Pins `key` for `node`.
     pub fn pin(&self, key: Key, node: &str) -> Result<()> {
-        let _turn = self.turn()?;
+        let _update = self.lock_update()?;
         let mut nodes = self.pinned_for(key)?;
         nodes.insert(node.to_owned());
-        fs::create_dir_all(&self.root.join("pins"))?;
+        fs::create_dir_all(&self.path(PINS))?;
         self.write_pin(key, nodes)
     }
 
-    /// Lets `key` go, as far as `node` is concerned.
+    /// Removes the pin of `key` for `node`.
     pub fn unpin(&self, key: Key, node: &str) -> Result<()> {
-        let _turn = self.turn()?;
+        let _update = self.lock_update()?;
         let mut nodes = self.pinned_for(key)?;
         nodes.remove(node);
-        if nodes.is_empty() {
-            fs::remove_if_there(&self.pin_path(key))
-        } else {
-            self.write_pin(key, nodes)
+        match nodes.is_empty() {
+            true => fs::remove_if_exists(&self.pin_path(key)),
+            false => self.write_pin(key, nodes),
         }
     }
 
     /// The nodes that `key` is pinned for.
     fn pinned_for(&self, key: Key) -> Result<BTreeSet<String>> {
-        let pin: Option<Pin> = self.read_enveloped(&self.pin_path(key))?;
+        let pin: Option<Pin> = self.local.read_enveloped(&self.pin_path(key))?;
         Ok(pin.map(|pin| pin.nodes).unwrap_or_default())
     }
 
     fn write_pin(&self, key: Key, nodes: BTreeSet<String>) -> Result<()> {
-        self.write_enveloped(&self.pin_path(key), &Pin { nodes })
+        self.local.write_enveloped(&self.pin_path(key), &Pin { nodes })
     }
 
     fn pin_path(&self, key: Key) -> PathBuf {
-        self.root.join("pins").join(key.to_string())
+        self.path(PINS).join(key.to_string())
     }
 }
 
@@ -72,7 +74,7 @@ mod tests {
     use crate::engine::testing::{TestSpace, recipe};
 
     #[test]
-    fn a_pin_that_is_damaged_or_swapped_still_keeps_its_key() {
+    fn a_damaged_pin_still_pins_its_key_for_no_node() {
         let TestSpace { store, .. } = &TestSpace::new();
         let [one, two] = ["one", "two"].map(|kind| recipe(kind).key());
         store.pin(one, "a").unwrap();
@@ -80,7 +82,7 @@ mod tests {
         std::fs::rename(store.pin_path(one), store.pin_path(two)).unwrap();
         fs::write(&store.pin_path(one), "").unwrap();
         assert_eq!(store.pinned_keys().unwrap(), [one, two].into());
-        assert_eq!(store.pins().unwrap(), [], "but for no node that can be named");
+        assert_eq!(store.pins().unwrap(), []);
         store.pin(one, "a").unwrap();
         assert_eq!(store.pins().unwrap(), [(one, "a".to_owned())]);
     }

@@ -4,13 +4,13 @@
 //! contents of a file. This module knows no file formats and prints nothing.
 
 use super::history;
+use crate::engine::cache::local::ObjectState;
 use crate::engine::cache::store::Store;
 use crate::engine::key::{Artifact, Content, Params};
 use crate::engine::run::status::{PlanStatus, Status};
 use crate::engine::spec::grid::render;
 use crate::engine::spec::plan::Plan;
 use crate::engine::stage::{Changes, Kind};
-use crate::fs;
 use anyhow::Result;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -235,9 +235,11 @@ fn changes(
     new: Content,
 ) -> Result<Option<Changes>> {
     let (Some(old), Some(new)) = (old.digest(), new.digest()) else { return Ok(None) };
-    let (old, new) =
-        (fs::read_if_there(&store.object(old))?, fs::read_if_there(&store.object(new))?);
-    Ok(old.zip(new).and_then(|(old, new)| kind.changes(file, &old, &new)))
+    let read = |digest| match store.fetch(digest)? {
+        ObjectState::Intact => store.read_object(digest).map(Some),
+        ObjectState::Missing | ObjectState::Damaged => Ok(None),
+    };
+    Ok(read(old)?.zip(read(new)?).and_then(|(old, new)| kind.changes(file, &old, &new)))
 }
 
 /// The stages of both states. Stages that are only in the first come last.

@@ -48,7 +48,7 @@ pub fn export(
             continue;
         }
         match content {
-            Content::File { .. } => fs::remove_if_there(&path)?,
+            Content::File { .. } => fs::remove_if_exists(&path)?,
             // Fails if there are other files in the folder.
             Content::EmptyFolder if std::fs::remove_dir(&path).is_err() => continue,
             Content::EmptyFolder => {}
@@ -64,7 +64,7 @@ pub fn export(
         match content {
             Content::File { digest, executable } => {
                 fs::create_dir_all(path.parent().unwrap_or(&here))?;
-                fs::write_for_people(&path, &fs::read(&store.object(*digest))?)?;
+                fs::write_beside(&path, &store.read_object(*digest)?)?;
                 if *executable {
                     fs::set_executable(&path, true)?;
                 }
@@ -270,7 +270,7 @@ mod tests {
             assert_eq!(mode & 0o777, 0o644);
         }
         fs::write(&folder.join("report.md"), "edited").unwrap();
-        assert!(bench.store.is_sound(artifact["report.md"].digest().unwrap()).unwrap());
+        assert!(bench.store.is_intact(artifact["report.md"].digest().unwrap()).unwrap());
     }
 
     #[test]

@@ -147,7 +147,7 @@ pub fn recompute(
             let failures = failures.entry(key).or_default();
             *failures += 1;
             if *failures <= resources.retries {
-                fs::remove_folder_if_there(&folder)?;
+                fs::remove_folder_if_exists(&folder)?;
                 open.insert(0, key);
                 continue;
             }
@@ -175,7 +175,7 @@ fn compare_job(
     let differences = differences(store, subject, folder)?;
     if differences.is_empty() {
         // Nobody needs it, and the scratch folder is removed in the end.
-        let _ = fs::remove_folder_if_there(folder);
+        let _ = fs::remove_folder_if_exists(folder);
         return Ok(Comparison::Reproduced { seconds });
     }
     Ok(Comparison::Differs { differences, kept: keep(store, subject.key, folder)? })
@@ -202,8 +202,8 @@ fn differences(store: &Store, subject: &Subject, folder: &Path) -> Result<Vec<Di
             }
             continue;
         }
-        let cached = fs::read(&store.object(stored.digest))?;
-        match fs::read_if_there(&path)? {
+        let cached = store.read_object(stored.digest)?;
+        match fs::read_if_exists(&path)? {
             Some(bytes) => differs(file, subject.kind.difference(file, &cached, &bytes)),
             None => differs(file, "it is cached, and was not written again".into()),
         }
@@ -212,7 +212,7 @@ fn differences(store: &Store, subject: &Subject, folder: &Path) -> Result<Vec<Di
         fs::write(&copy, cached)?;
     }
     // An output that is neither a file nor a folder has failed the job.
-    let found = fs::below(&outputs, &[])?;
+    let found = fs::tree(&outputs, &[])?;
     let entry = &subject.entry;
     for folder in entry.empty_folders.iter().filter(|name| !found.empty_folders.contains(name)) {
         differs(folder, "it is cached as an empty folder, and was not written again as one".into());
@@ -227,9 +227,9 @@ fn differences(store: &Store, subject: &Subject, folder: &Path) -> Result<Vec<Di
 
 /// Moves a job's folder to `recomputed/`, where it stays after the command.
 fn keep(store: &Store, key: Key, folder: &Path) -> Result<PathBuf> {
-    let kept = store.aside(key);
+    let kept = store.recomputed(key);
     fs::create_dir_all(kept.parent().unwrap_or(&kept))?;
-    fs::remove_folder_if_there(&kept)?;
+    fs::remove_folder_if_exists(&kept)?;
     fs::rename(folder, &kept)?;
     Ok(kept)
 }

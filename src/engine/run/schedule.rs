@@ -18,7 +18,7 @@ use super::pool::{Ended, Pool};
 use super::reason::Reason;
 use super::status::{Checked, PlanStatus, Status, StatusChecker};
 use crate::engine::cache::entry::Entry;
-use crate::engine::cache::store::{Lookup, Store};
+use crate::engine::cache::store::Store;
 use crate::engine::error::Error;
 use crate::engine::key::{Artifact, Key};
 use crate::engine::spec::plan::{NodeId, Plan};
@@ -274,7 +274,7 @@ impl<'a> Run<'a> {
             }
             let forced = self.forced.contains(&key);
             // In this order: a lease ends after its result has been published.
-            if !forced && let Lookup::Hit(entry) = self.store.lookup(key)? {
+            if !forced && let Some(entry) = self.store.lookup(key)?.usable() {
                 for id in self.already_running.remove(&key).unwrap_or_default() {
                     self.complete_cached(id, key, &entry)?;
                 }
@@ -363,7 +363,7 @@ impl<'a> Run<'a> {
             _ => self.checker.check(id, |up| &*self.artifacts[&up])?,
         };
         if self.computed.contains(&checked.key)
-            && let Lookup::Hit(entry) = self.store.lookup(checked.key)?
+            && let Some(entry) = self.store.lookup(checked.key)?.usable()
         {
             checked.status = Status::Cached(entry);
         }
@@ -492,7 +492,7 @@ impl<'a> Run<'a> {
             self.already_running.entry(key).or_default().extend(nodes);
             return Ok(());
         }
-        if let (Outcome::Exited, Lookup::Hit(entry)) = (outcome, self.store.lookup(key)?) {
+        if let (Outcome::Exited, Some(entry)) = (outcome, self.store.lookup(key)?.usable()) {
             self.computed.insert(key);
             log::trim(&self.store.log(key));
             for id in nodes {
@@ -569,6 +569,7 @@ impl<'a> Run<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::cache::store::Lookup;
     use crate::engine::error::Diagnostic;
     use crate::engine::key::Recipe;
     use crate::engine::testing::{Ran, Script, TestSpace, Trial, id};
@@ -700,7 +701,7 @@ stages:
             let path = workspace.path().join("text");
             std::fs::copy(other.store.object(artifact["text"].digest().unwrap()), &path).unwrap();
             let outputs = [("text".to_owned(), space.store.ingest(&path).unwrap())].into();
-            let Lookup::Hit(entry) = other.store.lookup(key).unwrap() else {
+            let Some(entry) = other.store.lookup(key).unwrap().usable() else {
                 panic!("it has run there")
             };
             space.store.publish(key, &Entry { outputs, ..Entry::clone(&entry) }).unwrap();

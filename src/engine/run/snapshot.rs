@@ -7,21 +7,20 @@
 //! all of these are unchanged, a plan would find every node in the cache under the same key.
 //!
 //! A snapshot checks what a lookup checks: each entry is read, unless its file is known to be
-//! unchanged ([`Witness`]), and each object is examined. If anything was removed, damaged or
-//! edited, the snapshot does not hold, and the run makes its plan. So it does if the snapshot
-//! cannot be read or is of another program. Runs of some targets, with `-S`, `--force` or
-//! `--locked`, and runs that use a fallback have no snapshot.
+//! unchanged ([`Witness`](crate::fs::Witness)), and each object is examined. If anything was
+//! removed, damaged or edited, the snapshot does not hold, and the run makes its plan. So it does
+//! if the snapshot cannot be read or is of another program. Runs of some targets, with `-S`,
+//! `--force` or `--locked`, and runs that use a fallback have no snapshot.
 //!
 //! Knows no stage kind.
 
-use crate::engine::cache::entry::{Entry, Stored};
+use crate::engine::cache::entry::Stored;
 use crate::engine::cache::store::Store;
-use crate::engine::envelope;
 use crate::engine::key::{Artifact, Digest, Key};
 use crate::engine::spec::plan::{NodeId, Plan};
 use crate::engine::spec::sources::Sources;
 use crate::engine::stage::Declared;
-use crate::fs::{self, Stat, Witness};
+use crate::fs::Stat;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -121,11 +120,11 @@ impl Snapshot {
             let node = plan.node(id);
             let Some(artifact) = artifacts.get(&id) else { return Ok(None) };
             let key = plan.recipe(id, false, |up| &*artifacts[&up])?.key();
-            let Some(bytes) = store.entry_bytes(key)? else { return Ok(None) };
-            let path = store.relative(&store.entry_path(key));
-            let entry = envelope::unwrap(&path, &bytes)
-                .filter(|entry: &Entry| entry.artifact() == **artifact);
-            let Some(entry) = entry else { return Ok(None) };
+            let found = store.entry_with_digest(key)?;
+            let Some((entry, file)) = found.filter(|(entry, _)| entry.artifact() == **artifact)
+            else {
+                return Ok(None);
+            };
             let files = &node.resolved.files[..];
             if !files.is_empty() && !declared.contains_key(files) {
                 declared.insert(files, plan.source_files(id)?);
@@ -138,7 +137,7 @@ impl Snapshot {
                 name: node.name.clone(),
                 kind,
                 key,
-                entry: Digest::of(&bytes),
+                entry: file,
                 stat: None,
                 seconds: entry.seconds,
                 objects: entry.outputs.into_values().collect(),
@@ -160,8 +159,7 @@ impl Snapshot {
     /// The snapshot that was written last for `origin`, if it is of this program and of the
     /// pipeline file as it is. One that cannot be read is none: a snapshot only saves time.
     pub fn read(origin: &Origin, store: &Store) -> Result<Option<Snapshot>> {
-        let path = store.snapshot(origin.name()?);
-        let known: Option<Snapshot> = store.read_enveloped(&path).ok().flatten();
+        let known: Option<Snapshot> = store.read_snapshot(origin.name()?).ok().flatten();
         let digest = origin.digest()?;
         let is_sound =
             |known: &Snapshot| known.nodes.iter().all(|node| node.kind < known.kinds.len());
@@ -170,9 +168,7 @@ impl Snapshot {
 
     /// Writes the snapshot for the next run.
     pub fn write(&self, origin: &Origin, store: &Store) -> Result<()> {
-        let path = store.snapshot(origin.name()?);
-        path.parent().map_or(Ok(()), fs::create_dir_all)?;
-        store.write_enveloped(&path, self)
+        store.write_snapshot(origin.name()?, self)
     }
 
     /// Whether the project's files, the entries and the objects are unchanged. Files that cannot be
@@ -185,7 +181,7 @@ impl Snapshot {
         if !self.files.iter().all(is_unchanged) {
             return false;
         }
-        let witness = Witness::at(&store.root);
+        let witness = store.witness();
         let is_cached = |NodeSnapshot { key, entry, stat, objects, .. }: &mut NodeSnapshot| {
             store.has((*key, *entry), stat, &witness, objects).unwrap_or(false)
         };
@@ -219,6 +215,7 @@ impl Snapshot {
 mod tests {
     use super::*;
     use crate::engine::testing::{TestSpace, overwrite, plan};
+    use crate::fs::Witness;
     use proptest::prelude::*;
 
     const YAML: &str =
@@ -319,7 +316,7 @@ mod tests {
         assert!(of(&artifacts).is_some());
         artifacts.insert(NodeId(0), Arc::default());
         assert_eq!(of(&artifacts), None, "another artifact");
-        space.store.forget(key).unwrap();
+        space.store.remove_result(key).unwrap();
         assert_eq!(of(&plan.ids().map(artifact).collect()), None, "no entry");
     }
 

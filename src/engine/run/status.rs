@@ -221,7 +221,7 @@ impl<'a> StatusChecker<'a> {
             return Ok(Status::Stale(vec![Reason::Forced]));
         }
         Ok(match self.store.lookup(key)? {
-            Lookup::Hit(entry) => Status::Cached(entry),
+            Lookup::Hit(entry) | Lookup::Remote(entry) => Status::Cached(entry),
             Lookup::Absent => Status::Stale(Vec::new()),
             Lookup::Missing(file) => Status::Stale(vec![Reason::OutputMissing { file }]),
             Lookup::Damaged(file) => Status::Stale(vec![Reason::OutputDamaged { file }]),

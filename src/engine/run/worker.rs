@@ -3,11 +3,13 @@
 //!
 //! Knows the store and the contract of stages, but not the plan.
 
+use crate::engine::cache::durability::SyncPolicy;
 use crate::engine::cache::entry::{Entry, Stored};
 use crate::engine::cache::lease::Claim;
-use crate::engine::cache::lock::Workbench;
+use crate::engine::cache::local::ObjectState;
 use crate::engine::cache::process::{ProcessId, host};
-use crate::engine::cache::store::{Lookup, Store, Sync};
+use crate::engine::cache::store::Store;
+use crate::engine::cache::workspace::Workbench;
 use crate::engine::error::Error;
 use crate::engine::key::{Digest, Key, Recipe};
 use crate::engine::stage::{Context, Input, Kind, belongs};
@@ -59,11 +61,11 @@ pub fn exec(
     let ExecOptions { program, threads, force, sync_later, project } = options;
     let (recipe, kind) = recipe_and_kind(store, kinds, key)?;
     let _lease = match store.claim(key)? {
-        Claim::Ours(lease) => lease,
-        Claim::Theirs(process) => bail!(AlreadyRunning(Some(process))),
+        Claim::Acquired(lease) => lease,
+        Claim::Held(process) => bail!(AlreadyRunning(Some(process))),
     };
     // The process that had the lease before may have published the result.
-    if !force && matches!(store.lookup(key)?, Lookup::Hit(_)) {
+    if !force && store.lookup(key)?.usable().is_some() {
         bail!(AlreadyRunning(None));
     }
     let inputs = place_inputs(store, &recipe)?;
@@ -75,7 +77,11 @@ pub fn exec(
         &Context::new(recipe, inputs, [folder.clone(), scratch], threads).of_project(project),
     )?;
     let seconds = began.elapsed().as_secs_f64();
-    let store = &store.syncing(if sync_later { Sync::of(seconds) } else { Sync::Now });
+    let sync = match sync_later {
+        true => SyncPolicy::for_job(seconds),
+        false => SyncPolicy::Immediate,
+    };
+    let store = &store.with_sync(sync);
     let (outputs, empty_folders) = collect(store, kind.name(), declared.as_deref(), &folder)?;
     let entry = Entry {
         outputs,
@@ -153,18 +159,18 @@ fn place_inputs(store: &Store, recipe: &Recipe) -> Result<BTreeMap<String, Vec<I
             let mut paths = BTreeMap::new();
             for (file, content) in artifact {
                 let Some(digest) = content.digest() else { continue };
-                let path = store.object(digest);
-                // It was there when the scheduler looked it up, which may be long ago.
-                if !store.is_unchanged(digest)? {
-                    let state = if path.exists() { "was changed on disk" } else { "is missing" };
-                    let message = format!("the input `{slot}/{file}` ({digest}) {state}");
-                    return Err(Error::Corrupt {
-                        message,
-                        hint: "run again: `repro run` computes it again first".into(),
+                // The scheduler's lookup may be long ago.
+                let problem = match store.fetch(digest)? {
+                    ObjectState::Intact => {
+                        paths.insert(file.clone(), store.object(digest));
+                        continue;
                     }
-                    .into());
-                }
-                paths.insert(file.clone(), path);
+                    ObjectState::Missing => "is missing",
+                    ObjectState::Damaged => "was changed on disk",
+                };
+                let message = format!("the input `{slot}/{file}` ({digest}) {problem}");
+                let hint = "run again: `repro run` computes it again first".into();
+                return Err(Error::Corrupt { message, hint }.into());
             }
             placed.push(Input::new(artifact.clone(), paths));
         }
@@ -194,7 +200,7 @@ fn collect(
 
 /// The outputs in `workspace`. Fails if a declared one is missing, or if there is another.
 fn written(kind: &str, declared: Option<&[String]>, workspace: &Path) -> Result<Vec<String>> {
-    let fs::Below { files: mut found, empty_folders, others } = fs::below(workspace, &[])?;
+    let fs::Tree { files: mut found, empty_folders, others } = fs::tree(workspace, &[])?;
     found.extend(empty_folders);
     if let Some((name, why)) = others.first() {
         bail!("the output `{name}` {why}");

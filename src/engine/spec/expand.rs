@@ -331,7 +331,8 @@ impl<'p> Builder<'p> {
         let (axes, count) = self.axes(stage, kind, joined.len())?;
         if self.nodes.len() + count > MAX_NODES {
             let message = format!(
-                "stage `{}` expands to {count} nodes; with those before it that is more than {MAX_NODES}",
+                "stage `{}` expands to {count} nodes; \
+                 with the stages before it, there are more than {MAX_NODES}",
                 stage.name
             );
             return Err(self.diagnostic(stage.location, message, Some("shorten its lists".into())));
@@ -820,7 +821,8 @@ stages:
         );
         assert_eq!(
             names(
-                "stages: { s: { source: { text: x, style: { framed: { by: [1, 2], round: true } } } } }"
+                "stages: { s: { source: { \
+                 text: x, style: { framed: { by: [1, 2], round: true } } } } }"
             ),
             ["s@style=framed-by-1-round-true", "s@style=framed-by-2-round-true"]
         );
@@ -994,7 +996,8 @@ stages:
         );
         case(
             "  t: { source: { text: [50, '50'] } }",
-            "test.yaml:3:30: stage `t`: `text` lists `50` and `\"50\"`, which have the same text in names",
+            "test.yaml:3:30: stage `t`: `text` lists `50` and `\"50\"`, \
+             which have the same text in names",
             Some("remove one"),
         );
         case(
@@ -1003,7 +1006,8 @@ stages:
             Some("remove one; a list inside a list adds its values to the outer list"),
         );
         case(
-            "  t: { source: { text: x, width: [1, 2] } }\n  p: { pair: { left: t, width: [1, 2] } }",
+            "  t: { source: { text: x, width: [1, 2] } }\n  \
+             p: { pair: { left: t, width: [1, 2] } }",
             "test.yaml:4:25: stage `p`: its inputs already have the axis `width`",
             Some("give one value, not a list"),
         );
@@ -1013,7 +1017,8 @@ stages:
     fn a_grid_of_a_billion_nodes_is_an_error_before_it_is_expanded() {
         let thousand = (1..=1000).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
         let (message, hint) = refusal(&format!(
-            "stages: {{ s: {{ source: {{ text: x, width: [{thousand}], ratio: [{thousand}], note: [{thousand}] }} }} }}"
+            "stages: {{ s: {{ source: {{ \
+             text: x, width: [{thousand}], ratio: [{thousand}], note: [{thousand}] }} }} }}"
         ));
         assert!(message.ends_with("stage `s` expands to more than 200000 nodes"), "{message}");
         assert_eq!(hint.as_deref(), Some("shorten its lists"));
@@ -1024,11 +1029,13 @@ stages:
         let list = |n: u32| (1..=n).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
         let (width, ratio) = (list(400), list(500));
         let (message, _) = refusal(&format!(
-            "stages:\n  s: {{ source: {{ text: x }} }}\n  t: {{ source: {{ text: x, width: [{width}], ratio: [{ratio}] }} }}"
+            "stages:\n  s: {{ source: {{ text: x }} }}\n  \
+             t: {{ source: {{ text: x, width: [{width}], ratio: [{ratio}] }} }}"
         ));
         assert!(
-            message
-                .contains("stage `t` expands to 200000 nodes; with those before it that is more"),
+            message.contains(
+                "stage `t` expands to 200000 nodes; with the stages before it, there are more"
+            ),
             "{message}"
         );
     }
@@ -1037,8 +1044,9 @@ stages:
     fn a_join_of_too_many_nodes_is_an_error_before_it_is_computed() {
         let many = (1..=1001).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
         let (message, _) = refusal(&format!(
-            "stages:\n  s: {{ source: {{ text: x, width: [{many}] }} }}\n  t: {{ source: {{ text: x, ratio: [{many}] }} }}
-  p: {{ pair: {{ left: s, right: t }} }}"
+            "stages:\n  s: {{ source: {{ text: x, width: [{many}] }} }}\n  \
+             t: {{ source: {{ text: x, ratio: [{many}] }} }}\n  \
+             p: {{ pair: {{ left: s, right: t }} }}"
         ));
         assert_eq!(message, "test.yaml:4:3: stage `p` expands to more than 200000 nodes");
     }

@@ -404,9 +404,11 @@ profiles:
     const OPEN: &str = "
 stages:
   c:
-    command: { run: x, outputs: [y], params: { a: 1, b: [2, 3] }, env: { A: x }, prior: { normal: { variance: 1 } } }
+    command: { run: x, outputs: [y], params: { a: 1, b: [2, 3] }, env: { A: x },
+      prior: { normal: { variance: 1 } } }
 profiles:
-  p: { c: { params: { b: 4, c: 5 }, env: { A: null, B: y }, inputs: { raw: data, none: null }, prior: { none: {} } } }
+  p: { c: { params: { b: 4, c: 5 }, env: { A: null, B: y },
+      inputs: { raw: data, none: null }, prior: { none: {} } } }
   q: { c: { params: null, env: null, nothing: null } }
 ";
 

@@ -139,7 +139,8 @@ impl Plan {
                     let (name, location) =
                         (&node.stage, self.locations.get(&node.stage).copied().flatten());
                     let message = format!(
-                        "stage `{name}`: `{}` needs the output `{missing}`, which `{}` does not have",
+                        "stage `{name}`: `{}` needs the output `{missing}`, \
+                         which `{}` does not have",
                         slot.name,
                         self.node(source).name
                     );
@@ -372,7 +373,8 @@ stages:
     fn the_order_of_nodes_in_a_slot_is_not_part_of_the_key() {
         let key = |all: &str| {
             let yaml = format!(
-                "stages:\n  s: {{ source: {{ text: [x, v] }} }}\n  g: {{ gather: {{ all: {all} }} }}"
+                "stages:\n  s: {{ source: {{ text: [x, v] }} }}\n  \
+                 g: {{ gather: {{ all: {all} }} }}"
             );
             recipe(&plan(&yaml).unwrap(), "g").key()
         };
@@ -411,7 +413,8 @@ stages:
     #[test]
     fn a_recipe_contains_only_the_files_that_its_slots_use() {
         let plan = plan(
-            "stages: { s: { source: { text: x } }, g: { gather: { all: s } }, p: { pair: { left: g } } }",
+            "stages: { s: { source: { text: x } }, g: { gather: { all: s } }, \
+             p: { pair: { left: g } } }",
         );
         let plan = plan.unwrap();
         let mut artifacts = artifacts(&plan);

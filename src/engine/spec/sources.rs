@@ -99,7 +99,7 @@ impl Sources {
     /// The files of the project at `root`. An unreadable index counts as empty: it only saves time.
     pub fn of(root: &Path, index: &Path) -> Sources {
         let cache = index.parent().unwrap_or(index).to_owned();
-        let bytes = fs::read_if_there(index).ok().flatten();
+        let bytes = fs::read_if_exists(index).ok().flatten();
         let index: Option<Index> = bytes.and_then(|bytes| envelope::unwrap(SOURCES, &bytes));
         let files = index.map(|index| index.files).unwrap_or_default();
         let (index, witness) = (Arc::new(files), Witness::at(&cache));
@@ -514,7 +514,7 @@ mod tests {
     /// The files of `space` on a file system whose times change with every edit.
     fn sources(space: &TestSpace) -> Sources {
         let witness = Witness::trusting(space.path());
-        Sources { witness, ..Sources::of(space.path(), &space.store.index()) }
+        Sources { witness, ..Sources::of(space.path(), &space.store.source_index()) }
     }
 
     fn write_index(space: &TestSpace, sources: &Sources) {
@@ -557,7 +557,7 @@ mod tests {
             "a stored file is hashed"
         );
         let hashed: Content = Digest::of(b"one").into();
-        fs::write(&space.store.index(), "{").unwrap();
+        fs::write(&space.store.source_index(), "{").unwrap();
         assert_eq!(
             artifact_of(&space, &["a"]).unwrap()["a"],
             hashed,

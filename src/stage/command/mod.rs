@@ -435,7 +435,7 @@ fn collect_outputs(
     work: &Path,
     cx: &Context,
 ) -> Result<()> {
-    let fs::Below { mut files, empty_folders, others } = fs::below(work, &[INPUTS])?;
+    let fs::Tree { mut files, empty_folders, others } = fs::tree(work, &[INPUTS])?;
     files.extend(empty_folders);
     files.retain(|file| !given.contains(file));
     let is_output = |file: &String| declared.iter().any(|output| belongs(file, &output.0));
@@ -468,7 +468,7 @@ fn collect_outputs(
         if file.ends_with('/') {
             fs::create_dir_all(&to)?;
         } else {
-            let meta = fs::metadata_if_there(&from)?;
+            let meta = fs::metadata_if_exists(&from)?;
             move_or_copy(&from, &to, meta.is_some_and(|meta| fs::is_executable(&meta)))?;
         }
     }
@@ -480,7 +480,7 @@ fn collect_outputs(
 fn move_or_copy(from: &Path, to: &Path, executable: bool) -> Result<()> {
     fs::create_dir_all(to.parent().unwrap_or(to))?;
     let mode = 0o644 | if executable { 0o111 } else { 0 };
-    if process::is_subreaper() && fs::move_ours(from, to, mode)? {
+    if process::is_subreaper() && fs::move_owned(from, to, mode)? {
         Ok(())
     } else {
         fs::copy_new(from, to, mode)

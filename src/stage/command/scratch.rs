@@ -121,9 +121,9 @@ fn empty(folder: &Path) -> Result<()> {
     make_private(folder)?;
     for name in fs::entries(folder)? {
         let path = folder.join(name);
-        match fs::metadata_if_there(&path)? {
-            Some(meta) if meta.is_dir() => fs::remove_folder_if_there(&path)?,
-            _ => fs::remove_if_there(&path)?,
+        match fs::metadata_if_exists(&path)? {
+            Some(meta) if meta.is_dir() => fs::remove_folder_if_exists(&path)?,
+            _ => fs::remove_if_exists(&path)?,
         }
     }
     Ok(())
@@ -185,7 +185,7 @@ mod tests {
         std::os::unix::fs::symlink(target.path(), &path).unwrap();
         assert_ne!(Scratch::below(parent.path()).unwrap().path(), path);
         let all = path.parent().unwrap();
-        fs::remove_folder_if_there(all).unwrap();
+        fs::remove_folder_if_exists(all).unwrap();
         std::os::unix::fs::symlink(target.path(), all).unwrap();
         assert!(Scratch::below(parent.path()).is_none());
         assert_eq!(names(target.path()), ["precious"]);

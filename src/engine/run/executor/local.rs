@@ -93,7 +93,7 @@ impl Worker {
 
     /// Makes the job's log; gives the request for the job.
     fn prepare(&self, job: &Job) -> Result<Request> {
-        fs::remove_if_there(&job.log)?;
+        fs::remove_if_exists(&job.log)?;
         let log = match fs::link_new(&self.log, &job.log) {
             Ok(true) => &self.log,
             // On a disk without hard links the log is a file of its own.
@@ -127,9 +127,9 @@ impl Worker {
     /// Leaves a log that is not empty to the job, and begins another.
     fn release_log(&self, job: &Job) {
         if std::fs::metadata(&job.log).is_ok_and(|meta| meta.len() == 0) {
-            let _ = fs::remove_if_there(&job.log);
+            let _ = fs::remove_if_exists(&job.log);
         } else {
-            let _ = fs::remove_if_there(&self.log).and_then(|()| fs::append(&self.log));
+            let _ = fs::remove_if_exists(&self.log).and_then(|()| fs::append(&self.log));
         }
     }
 
@@ -142,7 +142,7 @@ impl Worker {
             Err(error) => Some(cannot_wait(&error).cause),
         };
         let reported = take_outcome(&self.outcome);
-        let _ = fs::remove_if_there(&self.log);
+        let _ = fs::remove_if_exists(&self.log);
         let reported = reported.as_ref().and_then(Outcome::failure);
         failure.map(|cause| reported.map_or(cause, |failure| failure.cause.clone()))
     }
@@ -203,7 +203,7 @@ impl Workers {
         let (status, timed_out) = self.reap(job.key, &mut worker.child);
         worker.release_log(job);
         let reported = take_outcome(&worker.outcome);
-        let _ = fs::remove_if_there(&worker.log);
+        let _ = fs::remove_if_exists(&worker.log);
         // A job that succeeded before it could be ended has succeeded.
         match timed_out.filter(|_| !status.as_ref().is_ok_and(ExitStatus::success)) {
             Some(limit) => Outcome::Failed(timeout(limit)),

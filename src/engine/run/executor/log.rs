@@ -51,7 +51,7 @@ pub fn append_failure(log: &Path, failure: &Failure) {
 /// Cuts the log of a successful job down to its end.
 pub fn trim(log: &Path) {
     let is_long =
-        fs::metadata_if_there(log).is_ok_and(|meta| meta.is_some_and(|meta| meta.len() > KEPT));
+        fs::metadata_if_exists(log).is_ok_and(|meta| meta.is_some_and(|meta| meta.len() > KEPT));
     if is_long && let Ok(text) = end(log, KEPT) {
         let first = text.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         // The log is for people; a full disk is no reason to fail a successful job.

@@ -73,8 +73,8 @@ pub fn write_outcome(path: &Path, outcome: &Outcome) -> Result<()> {
 
 /// Reads what [`write_outcome`] wrote to `path`, and removes it.
 pub(super) fn take_outcome(path: &Path) -> Option<Outcome> {
-    let bytes = fs::read_if_there(path).ok()??;
-    let _ = fs::remove_if_there(path);
+    let bytes = fs::read_if_exists(path).ok()??;
+    let _ = fs::remove_if_exists(path);
     serde_json::from_slice(&bytes).ok()
 }
 

@@ -1,0 +1,55 @@
+//! Fault injection, for tests: fails or kills a process at its N-th file operation.
+
+use rustix::io::Errno;
+use rustix::process::{Signal, getpid, kill_process};
+use std::io;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// This operation fails as on a full disk.
+    Fail(u64),
+    /// The process is killed before this operation.
+    Kill(u64),
+    /// Every file lock fails as on a file system without locks.
+    NoLocks,
+}
+
+static FAULT: OnceLock<Option<Fault>> = OnceLock::new();
+static OPERATIONS: AtomicU64 = AtomicU64::new(0);
+
+/// Sets the fault of this process, once: `fail:N` fails its N-th file operation as on a full disk,
+/// `kill:N` kills the process before that operation, `no-locks` fails every file lock. Other texts
+/// set none.
+pub fn arm(fault: &str) {
+    let (kind, n) = fault.split_once(':').unwrap_or((fault, ""));
+    let fault = match (kind, n.parse()) {
+        ("fail", Ok(n)) => Some(Fault::Fail(n)),
+        ("kill", Ok(n)) => Some(Fault::Kill(n)),
+        ("no-locks", _) => Some(Fault::NoLocks),
+        _ => None,
+    };
+    let _ = FAULT.set(fault);
+}
+
+/// Counts a file operation, and fails or kills the process if it is the one.
+pub(super) fn before_operation() -> io::Result<()> {
+    let n = OPERATIONS.fetch_add(1, Ordering::Relaxed) + 1;
+    match FAULT.get().copied().flatten() {
+        Some(Fault::Fail(at)) if at == n => Err(Errno::NOSPC.into()),
+        Some(Fault::Kill(at)) if at == n => {
+            let _ = kill_process(getpid(), Signal::KILL);
+            Err(Errno::INTR.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Fails if file locks are disabled.
+pub(super) fn before_lock() -> io::Result<()> {
+    match FAULT.get() {
+        Some(Some(Fault::NoLocks)) => Err(Errno::NOLCK.into()),
+        _ => Ok(()),
+    }
+}
