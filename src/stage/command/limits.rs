@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Reads `600`, `0.5`, `10m` and `1h30m`; seconds have no unit.
+/// Reads `600`, `0.5`, `10m` and `1h30m`; a plain number is in seconds.
 pub(super) fn time(text: &str) -> Option<Duration> {
     let limit = match text.parse() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
