@@ -163,7 +163,7 @@ fn a_command_cannot_change_its_inputs() {
     assert_eq!(space.read("data/raw/a.csv"), "1\n2\n");
     let stored = space.digests()["raw"]["a.csv"].clone();
     assert_eq!(space.read(space.object(&stored)), "1\n2\n");
-    assert!(space.ok(&["verify"]).stdout.contains("all sound"));
+    assert!(space.ok(&["verify"]).stdout.contains("no damage found"));
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn a_failure_is_reported_with_its_cause_and_the_end_of_the_log() {
         "ln -s /etc/hostname out.txt",
         "c: failed: the output `out.txt` is neither a file nor a folder\n",
     );
-    case("ln -s /etc etc; touch out.txt; false", "exit code 1\n");
+    case("ln -s /etc etc; touch out.txt; false", "exited with code 1\n");
     let space = script("mkdir d; touch out.txt \"d/$(printf 'a\\377')\"", "");
     let failed =
         space.edit("outputs: [out.txt]", "outputs: [out.txt, d/]").exits(1, &["run"]).stderr;

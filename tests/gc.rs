@@ -28,7 +28,7 @@ fn changed(word: &str) -> Space {
 fn gc_says_what_it_would_remove_and_removes_nothing_until_told_to() {
     let space = changed("c");
     let said = space.ok(&["gc", "--keep-runs", "0"]).stdout;
-    assert!(said.contains("`repro gc --delete` removes"), "{said}");
+    assert!(said.contains("run `repro gc --delete` to free it"), "{said}");
     let line = said.lines().find(|line| line.starts_with("command")).unwrap();
     assert_eq!(line.split_whitespace().collect::<Vec<_>>()[..3], ["command", "2", "2"], "{said}");
     assert_eq!(space.files("entries").len(), 4);

@@ -1,163 +1,163 @@
-//! The protocol of the cache as a model, and every state that it reaches within a budget of faults.
+//! A model of the cache's protocol, checked in every state within a budget of faults.
 //!
-//! Leases, publication, quarantine, `gc`, take-over and adoption decide whether work is lost, and
-//! faults thrown at random cannot show that none is. Here the checker `stateright` takes the steps
-//! of three processes on two hosts, and of the jobs that they start, in every order, with every
-//! crash, stop, jump of the clock and damaged object that the budget has. `docs/protocol.md` is the
-//! page to this file: actors, steps, properties, budgets, states visited.
+//! Leases, publication, quarantine, `gc`, takeover and adoption decide whether work is lost. Random
+//! faults cannot show that none is. The model checker `stateright` takes the steps of three
+//! processes on two hosts, and of the jobs that they start, in every order, with every crash, stop,
+//! clock jump and damaged object that the budget allows. `docs/protocol.md` describes the actors,
+//! steps, properties, budgets and the number of states.
 //!
 //! **Modelled:** two keys, `UP` and `DOWN`, which is computed from the object of `UP`; an old entry
-//! that no pipeline needs, and which names the object of `UP` too; the file locks `lock` and
-//! `leases/burial`; leases with the age of their heartbeat. A step is one operation that another
-//! process can observe, and is named after the function that takes it ([`Step::taken_by`]).
+//! that no pipeline needs and that names the object of `UP` too; the file locks `lock` and
+//! `leases/removal.lock`; leases with the age of their heartbeat. A step is one operation that
+//! other processes can observe, and is named after its function ([`Step::function`]).
 //!
-//! **Left out:** what files contain, recipes, logs, histories, the index of entries, fallbacks,
-//! retries, `--force`, workspaces; a loss of power that takes back a rename; a disk whose file
-//! locks do not reach the other host (a mutant shows what they are needed for); damage to an input
-//! while a stage reads it.
+//! **Left out:** the content of files, recipes, logs, histories, the index of entries, fallbacks,
+//! retries, `--force`, workspaces; a loss of power that undoes a rename; a disk whose file locks do
+//! not reach the other host (a mutant shows why they must); damage to an input while a stage reads
+//! it; a remote cache.
 //!
 //! A mutant is the model with one step broken on purpose ([`Variant`]). The checker must find a
-//! counterexample in each: a property that no mutant violates says nothing.
+//! counterexample in each: a property that no mutant violates proves nothing.
 
 use stateright::{Checker, HasDiscoveries, Model, Property};
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::path::Path;
 
-/// After how many ticks without a heartbeat a lease has run out.
+/// The number of ticks without a heartbeat after which a lease expires.
 const EXPIRY: u8 = 2;
 
-/// The two keys, each with one object of the same number.
+/// The two keys; the object of a key has the same index.
 const UP: usize = 0;
 const DOWN: usize = 1;
 const KEYS: [usize; 2] = [UP, DOWN];
 
-/// The processes that a user starts; the job of run `p` is process `p + CAST`.
-const CAST: usize = 3;
+/// The number of processes that a user starts; the job of run `p` is process `p + STARTED`.
+const STARTED: usize = 3;
 
-/// What a process does next: the steps of a run, of its job, of `gc` and of `verify`.
+/// The next step of a process: of a run, of its job, of `gc` or of `verify`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Step {
-    /// Has not been started.
+    /// The process has not been started.
     Absent,
-    /// Has ended, and how.
+    /// The process has ended.
     Ended(Outcome),
 
-    /// Takes the cache's lock, shared.
-    Share,
-    /// Locks `burial` and looks at the lease of a key.
+    /// Locks the cache, shared.
+    LockShared,
+    /// Locks removals and reads the lease of a key.
     Sweep,
-    /// Removes that lease, which no longer holds, and unlocks `burial`.
+    /// Removes that stale lease and unlocks removals.
     SweepRemove,
     /// Looks a key up.
     Check,
-    /// Asks who computes the key; starts a job if nobody does.
+    /// Reads the key's lease; starts a job if no process holds it.
     ActOn,
     /// Waits for its job, then looks the key up.
     JobEnded,
     /// Waits until the lease of another process ends.
-    LookElsewhere,
+    PollRunning,
     /// Looks up what that process has published.
-    LookupElsewhere,
+    LookupAfterPoll,
 
-    /// Takes the cache's lock, shared.
-    Start,
-    /// Creates the lease, or looks at the one there is.
+    /// Locks the cache, shared.
+    Exec,
+    /// Creates the lease, or reads the existing one.
     Claim,
-    /// Locks `burial` and looks at the lease again.
-    Bury,
-    /// Removes that lease, which no longer holds, and unlocks `burial`.
-    BuryRemove,
-    /// Looks the key up, now that the lease is its own.
+    /// Locks removals and reads the lease again.
+    BreakStale,
+    /// Removes that stale lease and unlocks removals.
+    BreakStaleRemove,
+    /// Looks the key up under its lease.
     Lookup,
-    /// Checks the inputs and begins to compute.
+    /// Checks the inputs and starts to compute.
     PlaceInputs,
     /// Looks for an object with the bytes that it computed.
     Ingest,
-    /// Moves a damaged object away.
-    SetAside,
+    /// Moves a damaged object to the quarantine.
+    MoveToQuarantine,
     /// Renames its output to the object.
     Rename,
-    /// Renames the entry to its place.
+    /// Renames the entry to its path.
     Publish,
-    /// Gives the lease back.
+    /// Releases the lease.
     Drop(Outcome),
     /// Removes the lease that it has found to be its own.
     DropRemove(Outcome),
 
-    /// Takes the cache's lock, alone.
-    Alone,
+    /// Locks the cache exclusively.
+    LockExclusive,
     /// Finds what nothing needs.
-    Garbage,
-    /// Looks whether somebody holds a lease.
-    AnyoneAtWork,
+    FindGarbage,
+    /// Stops if a process holds a lease.
+    ActiveProcess,
     /// Removes an entry.
-    Forget,
+    RemoveResult,
     /// Removes an object.
     RemoveObject,
 
     /// Hashes an object.
     Verify,
-    /// Takes the cache's lock, alone, if nobody has it.
+    /// Locks the cache exclusively, if it is not locked.
     Quarantine,
-    /// Hashes a damaged object again, and moves it away.
+    /// Hashes a damaged object again, and moves it to the quarantine.
     QuarantineObject,
 }
 
-/// How a process ended.
+/// The outcome of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Outcome {
     Done,
     Failed,
-    /// A job that found another process at work, or the result there.
-    Taken,
-    /// Somebody is at work in the cache.
+    /// The job found that another process computes the key or has computed it.
+    AlreadyRunning,
+    /// Another process uses the cache.
     Locked,
-    /// By a crash.
+    /// The process crashed.
     Killed,
 }
 
-use Outcome::{Done, Failed, Killed, Locked, Taken};
+use Outcome::{AlreadyRunning, Done, Failed, Killed, Locked};
 
 impl Step {
-    /// The function of which it is an operation, and its file below `src`.
-    fn taken_by(self) -> Option<(&'static str, &'static str)> {
+    /// The function that performs the operation, and its file below `src`.
+    fn function(self) -> Option<(&'static str, &'static str)> {
         Some(match self {
             Step::Absent | Step::Ended(_) => return None,
-            Step::Share => ("share", "engine/hold.rs"),
-            Step::Sweep | Step::SweepRemove => ("sweep", "engine/hold.rs"),
+            Step::LockShared => ("lock_shared", "engine/cache/lock.rs"),
+            Step::Sweep | Step::SweepRemove => ("sweep", "engine/cache/workspace.rs"),
             Step::Check => ("check", "engine/run/status.rs"),
             Step::ActOn => ("act_on", "engine/run/schedule.rs"),
             Step::JobEnded => ("job_ended", "engine/run/schedule.rs"),
-            Step::LookElsewhere | Step::LookupElsewhere => {
+            Step::PollRunning | Step::LookupAfterPoll => {
                 ("poll_already_running", "engine/run/schedule.rs")
             }
-            Step::Start => ("exec", "cli/exec.rs"),
-            Step::Claim => ("claim", "engine/lease.rs"),
-            Step::Bury | Step::BuryRemove => ("bury", "engine/lease.rs"),
-            Step::Lookup => ("lookup", "engine/store.rs"),
+            Step::Exec => ("exec", "cli/exec.rs"),
+            Step::Claim => ("claim", "engine/cache/lease.rs"),
+            Step::BreakStale | Step::BreakStaleRemove => ("break_stale", "engine/cache/lease.rs"),
+            Step::Lookup => ("lookup", "engine/cache/local.rs"),
             Step::PlaceInputs => ("place_inputs", "engine/run/worker.rs"),
-            Step::Ingest | Step::Rename => ("ingest", "engine/store.rs"),
-            Step::SetAside => ("move_to_quarantine", "engine/store.rs"),
-            Step::Publish => ("publish", "engine/store.rs"),
-            Step::Drop(_) | Step::DropRemove(_) => ("drop", "engine/lease.rs"),
-            Step::Alone => ("alone", "engine/hold.rs"),
-            Step::Garbage => ("of", "engine/gc.rs"),
-            Step::AnyoneAtWork => ("active_process", "engine/hold.rs"),
-            Step::Forget => ("forget", "engine/store.rs"),
-            Step::RemoveObject => ("remove_object", "engine/store.rs"),
-            Step::Verify => ("verify", "engine/verify.rs"),
-            Step::Quarantine | Step::QuarantineObject => ("quarantine", "engine/verify.rs"),
+            Step::Ingest | Step::Rename => ("ingest", "engine/cache/local.rs"),
+            Step::MoveToQuarantine => ("move_to_quarantine", "engine/cache/local.rs"),
+            Step::Publish => ("publish", "engine/cache/local.rs"),
+            Step::Drop(_) | Step::DropRemove(_) => ("drop", "engine/cache/lease.rs"),
+            Step::LockExclusive => ("lock_exclusive", "engine/cache/lock.rs"),
+            Step::FindGarbage => ("find", "engine/cache/gc.rs"),
+            Step::ActiveProcess => ("active_process", "engine/cache/lease.rs"),
+            Step::RemoveResult => ("remove_result", "engine/cache/gc.rs"),
+            Step::RemoveObject => ("remove_object", "engine/cache/gc.rs"),
+            Step::Verify => ("verify", "engine/cache/verify.rs"),
+            Step::Quarantine | Step::QuarantineObject => ("quarantine", "engine/cache/verify.rs"),
         })
     }
 }
 
-/// What a process holds of the cache's lock.
+/// How a process holds the cache's lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hold {
-    Nothing,
+enum LockMode {
+    Unlocked,
     Shared,
-    Alone,
+    Exclusive,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -173,13 +173,13 @@ struct Process {
     role: Role,
     host: u8,
     step: Step,
-    /// The key, or the object, that the step is about.
+    /// The key or the object of the step.
     key: usize,
-    /// What `gc` or `verify` has found and not moved yet: a bit for each.
+    /// The entries and objects that `gc` or `verify` has found and not moved yet, as bits.
     found: u8,
-    /// Ticks since it asked for the time, to compare a heartbeat with.
+    /// Ticks since it read the time to compare a heartbeat with.
     since: u8,
-    /// Its lease has run out while it worked.
+    /// Whether its lease has expired while it was running.
     late: bool,
 }
 
@@ -192,33 +192,35 @@ impl Process {
         matches!(self.step, Step::Absent | Step::Ended(_))
     }
 
-    fn hold(&self) -> Hold {
+    fn lock_mode(&self) -> LockMode {
         match self.step {
-            Step::Absent | Step::Ended(_) => Hold::Nothing,
-            Step::Share | Step::Start | Step::Alone | Step::Verify | Step::Quarantine => {
-                Hold::Nothing
-            }
-            _ if matches!(self.role, Role::Run | Role::Exec) => Hold::Shared,
-            _ => Hold::Alone,
+            Step::Absent | Step::Ended(_) => LockMode::Unlocked,
+            Step::LockShared
+            | Step::Exec
+            | Step::LockExclusive
+            | Step::Verify
+            | Step::Quarantine => LockMode::Unlocked,
+            _ if matches!(self.role, Role::Run | Role::Exec) => LockMode::Shared,
+            _ => LockMode::Exclusive,
         }
     }
 
-    /// Whether it moves the heartbeat of its key's lease.
-    fn has_heart(&self) -> bool {
+    /// Whether it updates the heartbeat of its key's lease.
+    fn has_heartbeat(&self) -> bool {
         let before = matches!(self.step, Step::Lookup | Step::PlaceInputs);
         before || self.computes() || matches!(self.step, Step::Drop(_) | Step::DropRemove(_))
     }
 
-    /// Whether it computes its key, or has computed it and not published it.
+    /// Whether it computes its key, or has not published the result yet.
     fn computes(&self) -> bool {
-        matches!(self.step, Step::Ingest | Step::SetAside | Step::Rename | Step::Publish)
+        matches!(self.step, Step::Ingest | Step::MoveToQuarantine | Step::Rename | Step::Publish)
     }
 
-    fn goes(&mut self, step: Step) {
+    fn go(&mut self, step: Step) {
         (self.step, self.since) = (step, 0);
     }
 
-    fn ends(&mut self, outcome: Outcome) {
+    fn end(&mut self, outcome: Outcome) {
         *self = Process::new(self.role, self.host, Step::Ended(outcome));
     }
 }
@@ -227,8 +229,8 @@ impl Process {
 enum Object {
     /// Never written, or removed by the engine.
     Absent,
-    Sound,
-    /// Edited: its modification time says so.
+    Intact,
+    /// Edited, with a new modification time.
     Damaged,
     /// Removed by a fault, or moved to `quarantine/` when damaged.
     Lost,
@@ -244,23 +246,23 @@ enum Entry {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Lease {
-    owner: usize,
+    holder: usize,
     /// Ticks since its last heartbeat.
     age: u8,
 }
 
-/// Whom a SIGSTOP has reached.
+/// The processes that have received SIGSTOP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Stopped {
-    Nobody,
+    None,
     Process(usize),
     Host(u8),
 }
 
-/// The faults that may still happen.
+/// The faults that are left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Budget {
-    /// Of all kinds together.
+    /// Of all kinds in total.
     faults: u8,
     crashes: u8,
     stops: u8,
@@ -270,25 +272,25 @@ struct Budget {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct State {
-    processes: [Process; 2 * CAST],
+    processes: [Process; 2 * STARTED],
     entries: [Entry; 2],
-    /// Whether there is the entry that no pipeline needs; it names the object of `UP`.
+    /// Whether the entry exists that no pipeline needs; it names the object of `UP`.
     old: bool,
     objects: [Object; 2],
     leases: [Option<Lease>; 2],
     stopped: Stopped,
     budget: Budget,
-    /// A key has been computed that another process computed, or that had a result, and no lease
-    /// had run out.
+    /// Whether a key was computed while another process computed it or although it had a result,
+    /// and no lease had expired.
     twice: bool,
-    /// A key has been computed from a damaged input.
+    /// Whether a key was computed from a damaged input.
     tainted: bool,
 }
 
 impl State {
     fn is_stopped(&self, p: usize) -> bool {
         match self.stopped {
-            Stopped::Nobody => false,
+            Stopped::None => false,
             Stopped::Process(q) => p == q,
             Stopped::Host(host) => self.processes[p].host == host,
         }
@@ -302,130 +304,130 @@ impl State {
         self.processes.iter().all(Process::has_ended)
     }
 
-    /// Whether a process runs that moves the heartbeat of this key's lease: its owner, or one that
-    /// has lost it unaware.
+    /// Whether a running process updates the heartbeat of this key's lease: its holder, or a
+    /// process that has not noticed that it lost the lease.
     fn beats(&self, key: usize) -> bool {
-        let beats = |q: &Process| q.key == key && q.has_heart();
-        (CAST..2 * CAST).any(|p| beats(&self.processes[p]) && self.runs(p))
+        let beats = |q: &Process| q.key == key && q.has_heartbeat();
+        (STARTED..2 * STARTED).any(|p| beats(&self.processes[p]) && self.runs(p))
     }
 
-    /// Whether the workspace of a process on another host than `p` says that it works in the cache.
-    fn is_shared_elsewhere(&self, p: usize) -> bool {
+    /// Whether the workspace of a process on another host than `p` has a heartbeat.
+    fn is_used_from_other_host(&self, p: usize) -> bool {
         let host = self.processes[p].host;
-        let works = |&q: &usize| self.processes[q].hold() == Hold::Shared && self.runs(q);
-        (0..2 * CAST).filter(works).any(|q| self.processes[q].host != host)
+        let works = |&q: &usize| self.processes[q].lock_mode() == LockMode::Shared && self.runs(q);
+        (0..2 * STARTED).filter(works).any(|q| self.processes[q].host != host)
     }
 
-    /// `Store::lookup`: an entry whose object is as it was sealed.
+    /// `Store::lookup`: an entry whose object is intact.
     fn has(&self, key: usize) -> bool {
-        self.is_published(key) && self.objects[key] == Object::Sound
+        self.is_published(key) && self.objects[key] == Object::Intact
     }
 
     fn is_published(&self, key: usize) -> bool {
         self.entries[key] == Entry::Published
     }
 
-    /// `Store::move_to_quarantine`.
+    /// `LocalFolder::move_to_quarantine`.
     fn move_to_quarantine(&mut self, object: usize) {
         self.objects[object] = match self.objects[object] {
-            Object::Sound | Object::Absent => Object::Absent,
+            Object::Intact | Object::Absent => Object::Absent,
             Object::Damaged | Object::Lost => Object::Lost,
         };
     }
 
-    /// Whether what `p` begins to compute is computed already, and no lease has run out.
+    /// Whether another process computes the key of `p` already, and no lease has expired.
     fn repeats(&self, p: usize) -> bool {
         let Process { key, late, .. } = self.processes[p];
         let same = |q: &Process| q.role == Role::Exec && q.key == key && q.computes() && !q.late;
         !late && self.processes.iter().any(same)
     }
 
-    /// Where a process goes once its key has a result.
-    fn settle(&mut self, p: usize) {
+    /// The key of `p` has a result: continues with the next key.
+    fn complete(&mut self, p: usize) {
         if self.processes[p].key == UP {
             self.processes[p].key = DOWN;
-            self.processes[p].goes(Step::Check);
+            self.processes[p].go(Step::Check);
         } else {
-            self.processes[p].ends(Done);
+            self.processes[p].end(Done);
         }
     }
 
     /// `Run::submit`: starts the job of run `p`.
     fn submit(&mut self, p: usize) {
         let Process { host, key, .. } = self.processes[p];
-        self.processes[p + CAST] = Process { key, ..Process::new(Role::Exec, host, Step::Start) };
-        self.processes[p].goes(Step::JobEnded);
+        self.processes[p + STARTED] = Process { key, ..Process::new(Role::Exec, host, Step::Exec) };
+        self.processes[p].go(Step::JobEnded);
     }
 
-    /// `Store::sweep` from the lease of `key` on; what follows, once there is none left.
+    /// `Store::sweep` from the lease of `key` on, and the step after the last lease.
     fn sweep(&mut self, p: usize, key: usize) {
         let process = &mut self.processes[p];
         match (KEYS[key..].iter().find(|&&key| self.leases[key].is_some()), process.role) {
             (Some(&key), _) => {
                 process.key = key;
-                process.goes(Step::Sweep);
+                process.go(Step::Sweep);
             }
-            (None, Role::Gc) => process.ends(Done),
+            (None, Role::Gc) => process.end(Done),
             (None, _) => {
                 process.key = UP;
-                process.goes(Step::Check);
+                process.go(Step::Check);
             }
         }
     }
 
-    /// What `Garbage::remove` removes next: entries before objects.
+    /// The next removal of `Garbage::remove`: entries before objects.
     fn collect(&mut self, p: usize) {
         match self.processes[p].found {
             0 => self.sweep(p, UP),
-            found if found & ENTRIES != 0 => self.processes[p].goes(Step::Forget),
-            _ => self.processes[p].goes(Step::RemoveObject),
+            found if found & ENTRIES != 0 => self.processes[p].go(Step::RemoveResult),
+            _ => self.processes[p].go(Step::RemoveObject),
         }
     }
 
-    /// Sets the age of each lease. A process whose lease runs out is late.
+    /// Sets the age of each lease. A process whose lease expires is late.
     fn age(&mut self, age: impl Fn(usize, u8) -> u8) {
         for key in KEYS {
             let Some(lease) = &mut self.leases[key] else { continue };
             lease.age = age(key, lease.age);
-            let owner = &mut self.processes[lease.owner];
-            owner.late |= lease.age == EXPIRY && !owner.has_ended();
+            let holder = &mut self.processes[lease.holder];
+            holder.late |= lease.age == EXPIRY && !holder.has_ended();
         }
     }
 
-    /// Whether a process is about to remove the lease of such an owner.
-    fn takes_over(&self, such: fn(&Process) -> bool) -> bool {
-        let removes = |p: &&Process| p.step == Step::BuryRemove;
-        let owner = |p: &Process| self.leases[p.key].map(|lease| self.processes[lease.owner]);
-        self.processes.iter().filter(removes).filter_map(owner).any(|owner| such(&owner))
+    /// Whether a process is about to remove the lease of a holder that satisfies `condition`.
+    fn takes_over(&self, condition: fn(&Process) -> bool) -> bool {
+        let removes = |p: &&Process| p.step == Step::BreakStaleRemove;
+        let holder = |p: &Process| self.leases[p.key].map(|lease| self.processes[lease.holder]);
+        self.processes.iter().filter(removes).filter_map(holder).any(|holder| condition(&holder))
     }
 
-    /// Forgets what makes no difference any more: one state instead of many.
-    fn tidied(mut self) -> State {
-        for p in 0..CAST {
-            let (run, job) = self.processes.split_at_mut(CAST);
+    /// Merges states that differ only in values that no later step reads.
+    fn canonical(mut self) -> State {
+        for p in 0..STARTED {
+            let (run, job) = self.processes.split_at_mut(STARTED);
             if run[p].has_ended() && job[p].has_ended() {
                 job[p] = Process::new(Role::Exec, run[p].host, Step::Absent);
             }
         }
-        if !(0..2 * CAST).any(|p| self.is_stopped(p) && !self.processes[p].has_ended()) {
-            self.stopped = Stopped::Nobody;
+        if !(0..2 * STARTED).any(|p| self.is_stopped(p) && !self.processes[p].has_ended()) {
+            self.stopped = Stopped::None;
         }
         self
     }
 }
 
-/// Bits of `Process::found`; an object has that of its number.
+/// The bits of `Process::found` for entries; the bit of an object is its index.
 const OLD_ENTRY: u8 = 4;
 const DOWN_ENTRY: u8 = 8;
 const ENTRIES: u8 = OLD_ENTRY | DOWN_ENTRY;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
-    /// A process takes its next step.
+    /// A process performs its next step.
     Takes(usize, Step),
-    /// Time passes, half of what a lease lasts. Whoever runs has moved its heartbeat meanwhile.
+    /// Half the expiry of a lease passes. Running processes have updated their heartbeats.
     Tick,
-    /// `Heart::of`: the owner of this key's lease moves its heartbeat.
+    /// The holder of this key's lease updates its heartbeat.
     Beat(usize),
     /// SIGKILL.
     Crash(usize),
@@ -435,46 +437,46 @@ enum Action {
     Stop(Stopped),
     /// SIGCONT.
     Continue,
-    /// The clock of the disk jumps: no heartbeat is near to its time any more.
+    /// The clock of the disk jumps: every heartbeat is far from its time.
     Jump,
-    /// Somebody edits an object, or removes it.
+    /// A user edits an object, or removes it.
     Damage(usize, Object),
 }
 
-/// The protocol as it is, or with one step broken.
+/// The protocol as implemented, or with one step broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Variant {
-    AsWritten,
-    /// `exec` publishes the entry, then takes in its objects.
+    Correct,
+    /// `exec` publishes the entry before its objects.
     EntryBeforeObjects,
-    /// `exec` does not look the key up again when the lease is its own.
-    NoLookupUnderTheLease,
+    /// `exec` does not look the key up under its lease.
+    NoLookupUnderLease,
     /// `gc` does not lock the cache.
-    GcTakesNoLock,
-    /// `gc` keeps only keys whose inputs can be looked up.
-    GcForgetsWhatHangsOnDamage,
-    /// `bury` does not lock `burial`.
-    BurialTakesNoTurn,
-    /// `bury` does not look again once it has locked `burial`.
-    BurialLooksOnce,
-    /// A lease is given back without a lock of `burial`.
-    DropTakesNoTurn,
-    /// `look` takes every lease for one that holds.
-    LeasesNeverEnd,
-    /// `beats` asks for the time first, and reads the heartbeat later.
-    TimeIsAskedForTooEarly,
-    /// `ingest` moves a damaged object away before it renames a sound one to its place.
-    DamageIsMovedAwayFirst,
-    /// `place_inputs` does not look whether an input is damaged.
-    InputsAreTrusted,
-    /// `quarantine` does not hash an object again once it has locked the cache.
-    QuarantineLooksOnce,
-    /// A file lock is seen on its own host only.
+    GcWithoutLock,
+    /// `gc` keeps only keys whose inputs are intact.
+    GcIgnoresLostInputs,
+    /// `break_stale` does not lock removals.
+    BreakWithoutLock,
+    /// `break_stale` does not read the lease again under the lock.
+    BreakWithoutRecheck,
+    /// A lease is released without the removal lock.
+    DropWithoutLock,
+    /// `state` takes every lease for held.
+    LeasesNeverExpire,
+    /// `is_beating` reads the time first, and the heartbeat later.
+    TimeReadTooEarly,
+    /// `ingest` moves a damaged object away before it renames an intact one to its path.
+    DamagedObjectMovedFirst,
+    /// `place_inputs` does not check whether an input is damaged.
+    InputsNotChecked,
+    /// `quarantine` does not hash an object again under the lock.
+    QuarantineWithoutRecheck,
+    /// A file lock does not reach other hosts.
     LocksReachOneHost,
-    /// A run takes a job that found another one at work for one that has done its work.
-    TakenCountsAsDone,
-    /// A run takes such a job for one that has failed.
-    TakenCountsAsFailed,
+    /// A run takes a job that was already running elsewhere for done.
+    AlreadyRunningIsDone,
+    /// A run takes such a job for failed.
+    AlreadyRunningIsFailed,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -486,14 +488,14 @@ enum Cache {
     Full,
 }
 
-/// Who takes part, on which host, and what is in the cache before.
+/// The processes, their hosts, and the cache before they start.
 #[derive(Clone, Copy)]
-struct Cast([(Role, u8); CAST], Cache);
+struct Scenario([(Role, u8); STARTED], Cache);
 
 struct Protocol {
     variant: Variant,
     budget: Budget,
-    casts: Vec<Cast>,
+    scenarios: Vec<Scenario>,
 }
 
 impl Protocol {
@@ -506,56 +508,58 @@ impl Protocol {
         one.host == other.host || !self.is(Variant::LocksReachOneHost)
     }
 
-    /// Whether `p` can have the cache's lock.
-    fn can_lock(&self, state: &State, p: usize, alone: bool) -> bool {
+    /// Whether `p` can lock the cache.
+    fn can_lock(&self, state: &State, p: usize, exclusive: bool) -> bool {
         let this = &state.processes[p];
         let has_gc = |other: &Process| [this, other].iter().any(|q| q.role == Role::Gc);
-        let hinders = |other: &Process| match other.hold() {
-            Hold::Nothing => false,
-            _ if self.is(Variant::GcTakesNoLock) && has_gc(other) => false,
-            Hold::Shared => alone && self.reaches(this, other),
-            Hold::Alone => self.reaches(this, other),
+        let conflicts = |other: &Process| match other.lock_mode() {
+            LockMode::Unlocked => false,
+            _ if self.is(Variant::GcWithoutLock) && has_gc(other) => false,
+            LockMode::Shared => exclusive && self.reaches(this, other),
+            LockMode::Exclusive => self.reaches(this, other),
         };
-        !state.processes.iter().any(hinders)
+        !state.processes.iter().any(conflicts)
     }
 
-    /// Whether `p` can have the lock of `burial`.
-    fn has_turn(&self, state: &State, p: usize) -> bool {
-        let removes = |other: &Process| matches!(other.step, Step::BuryRemove | Step::SweepRemove);
-        let hinders = |other: &Process| removes(other) && self.reaches(&state.processes[p], other);
-        self.is(Variant::BurialTakesNoTurn) || !state.processes.iter().any(hinders)
+    /// Whether `p` can lock removals.
+    fn can_lock_removal(&self, state: &State, p: usize) -> bool {
+        let removes =
+            |other: &Process| matches!(other.step, Step::BreakStaleRemove | Step::SweepRemove);
+        let conflicts =
+            |other: &Process| removes(other) && self.reaches(&state.processes[p], other);
+        self.is(Variant::BreakWithoutLock) || !state.processes.iter().any(conflicts)
     }
 
-    /// `Leases::look`, by `p`.
+    /// `Leases::state`, as `p` reads it.
     fn is_held(&self, state: &State, p: usize, key: usize) -> bool {
         let Some(lease) = state.leases[key] else { return false };
-        let (owner, this) = (&state.processes[lease.owner], &state.processes[p]);
-        self.is(Variant::LeasesNeverEnd)
-            || match owner.host == this.host {
-                true => !owner.has_ended(),
+        let (holder, this) = (&state.processes[lease.holder], &state.processes[p]);
+        self.is(Variant::LeasesNeverExpire)
+            || match holder.host == this.host {
+                true => !holder.has_ended(),
                 false => lease.age.abs_diff(this.since) < EXPIRY,
             }
     }
 
-    /// What `Garbage::of` finds, with both keys as roots.
+    /// What `Garbage::find` finds, with both keys as roots.
     fn garbage(&self, state: &State) -> u8 {
         let mut found = if state.old { OLD_ENTRY } else { 0 };
         let mut entries = state.entries.map(|entry| entry == Entry::Published);
-        if self.is(Variant::GcForgetsWhatHangsOnDamage) && !state.has(UP) && entries[DOWN] {
+        if self.is(Variant::GcIgnoresLostInputs) && !state.has(UP) && entries[DOWN] {
             found |= DOWN_ENTRY;
             entries[DOWN] = false;
         }
         // `UP` is an input of `DOWN`.
         let live = [entries[UP] || entries[DOWN], entries[DOWN]];
         for object in KEYS {
-            if !live[object] && matches!(state.objects[object], Object::Sound | Object::Damaged) {
+            if !live[object] && matches!(state.objects[object], Object::Intact | Object::Damaged) {
                 found |= 1 << object;
             }
         }
         found
     }
 
-    /// The state after `p` has taken its step; none if it must wait.
+    /// The state after the step of `p`; `None` if `p` must wait.
     fn step(&self, state: &State, p: usize) -> Option<State> {
         let mut next = state.clone();
         let this = &mut next.processes[p];
@@ -563,14 +567,14 @@ impl Protocol {
         match step {
             Step::Absent | Step::Ended(_) => return None,
 
-            Step::Share => {
+            Step::LockShared => {
                 self.can_lock(state, p, false).then_some(())?;
                 next.sweep(p, UP);
             }
             Step::Sweep => {
-                self.has_turn(state, p).then_some(())?;
+                self.can_lock_removal(state, p).then_some(())?;
                 match state.leases[key].is_some() && !self.is_held(state, p, key) {
-                    true => this.goes(Step::SweepRemove),
+                    true => this.go(Step::SweepRemove),
                     false => next.sweep(p, key + 1),
                 }
             }
@@ -578,58 +582,58 @@ impl Protocol {
                 next.leases[key] = None;
                 next.sweep(p, key + 1);
             }
-            Step::Check if state.has(key) => next.settle(p),
-            Step::Check => this.goes(Step::ActOn),
-            Step::ActOn if self.is_held(state, p, key) => this.goes(Step::LookElsewhere),
+            Step::Check if state.has(key) => next.complete(p),
+            Step::Check => this.go(Step::ActOn),
+            Step::ActOn if self.is_held(state, p, key) => this.go(Step::PollRunning),
             Step::ActOn => next.submit(p),
             Step::JobEnded => {
-                let Step::Ended(outcome) = state.processes[p + CAST].step else { return None };
+                let Step::Ended(outcome) = state.processes[p + STARTED].step else { return None };
                 match outcome {
-                    Done if state.has(key) => next.settle(p),
-                    Taken if self.is(Variant::TakenCountsAsDone) => next.settle(p),
-                    Taken if !self.is(Variant::TakenCountsAsFailed) => {
-                        this.goes(Step::LookElsewhere)
+                    Done if state.has(key) => next.complete(p),
+                    AlreadyRunning if self.is(Variant::AlreadyRunningIsDone) => next.complete(p),
+                    AlreadyRunning if !self.is(Variant::AlreadyRunningIsFailed) => {
+                        this.go(Step::PollRunning)
                     }
-                    _ => this.ends(Failed),
+                    _ => this.end(Failed),
                 }
-                next.processes[p + CAST].step = Step::Absent;
+                next.processes[p + STARTED].step = Step::Absent;
             }
-            Step::LookElsewhere => {
+            Step::PollRunning => {
                 (!self.is_held(state, p, key)).then_some(())?;
-                this.goes(Step::LookupElsewhere);
+                this.go(Step::LookupAfterPoll);
             }
-            Step::LookupElsewhere if state.has(key) => next.settle(p),
-            Step::LookupElsewhere => next.submit(p),
+            Step::LookupAfterPoll if state.has(key) => next.complete(p),
+            Step::LookupAfterPoll => next.submit(p),
 
-            Step::Start => {
+            Step::Exec => {
                 self.can_lock(state, p, false).then_some(())?;
-                this.goes(Step::Claim);
+                this.go(Step::Claim);
             }
             Step::Claim if state.leases[key].is_none() => {
-                next.leases[key] = Some(Lease { owner: p, age: 0 });
-                this.goes(Step::Lookup);
+                next.leases[key] = Some(Lease { holder: p, age: 0 });
+                this.go(Step::Lookup);
             }
-            Step::Claim if self.is_held(state, p, key) => this.ends(Taken),
-            Step::Claim => this.goes(Step::Bury),
-            Step::Bury => {
-                self.has_turn(state, p).then_some(())?;
-                let held = self.is_held(state, p, key) && !self.is(Variant::BurialLooksOnce);
+            Step::Claim if self.is_held(state, p, key) => this.end(AlreadyRunning),
+            Step::Claim => this.go(Step::BreakStale),
+            Step::BreakStale => {
+                self.can_lock_removal(state, p).then_some(())?;
+                let held = self.is_held(state, p, key) && !self.is(Variant::BreakWithoutRecheck);
                 let stale = state.leases[key].is_some() && !held;
-                this.goes(if stale { Step::BuryRemove } else { Step::Claim });
+                this.go(if stale { Step::BreakStaleRemove } else { Step::Claim });
             }
-            Step::BuryRemove => {
+            Step::BreakStaleRemove => {
                 next.leases[key] = None;
-                this.goes(Step::Claim);
+                this.go(Step::Claim);
             }
             Step::Lookup => {
-                let hit = state.has(key) && !self.is(Variant::NoLookupUnderTheLease);
-                this.goes(if hit { Step::Drop(Taken) } else { Step::PlaceInputs });
+                let hit = state.has(key) && !self.is(Variant::NoLookupUnderLease);
+                this.go(if hit { Step::Drop(AlreadyRunning) } else { Step::PlaceInputs });
             }
             Step::PlaceInputs => {
-                let input = if key == UP { Object::Sound } else { state.objects[UP] };
-                let trusted = input == Object::Damaged && self.is(Variant::InputsAreTrusted);
-                let placed = input == Object::Sound || trusted;
-                this.goes(if placed { Step::Ingest } else { Step::Drop(Failed) });
+                let input = if key == UP { Object::Intact } else { state.objects[UP] };
+                let trusted = input == Object::Damaged && self.is(Variant::InputsNotChecked);
+                let placed = input == Object::Intact || trusted;
+                this.go(if placed { Step::Ingest } else { Step::Drop(Failed) });
                 next.tainted |= trusted;
                 let no_fault_yet = state.budget == self.budget;
                 next.twice |= placed && (state.repeats(p) || no_fault_yet && state.has(key));
@@ -637,57 +641,61 @@ impl Protocol {
             Step::Ingest if self.is(Variant::EntryBeforeObjects) && !state.is_published(key) => {
                 next.entries[key] = Entry::Published;
             }
-            Step::Ingest => this.goes(match state.objects[key] {
-                Object::Sound => Step::Publish,
-                Object::Damaged if self.is(Variant::DamageIsMovedAwayFirst) => Step::SetAside,
+            Step::Ingest => this.go(match state.objects[key] {
+                Object::Intact => Step::Publish,
+                Object::Damaged if self.is(Variant::DamagedObjectMovedFirst) => {
+                    Step::MoveToQuarantine
+                }
                 Object::Damaged | Object::Absent | Object::Lost => Step::Rename,
             }),
-            Step::SetAside if matches!(state.objects[key], Object::Absent | Object::Lost) => {
-                this.goes(Step::Drop(Failed));
+            Step::MoveToQuarantine
+                if matches!(state.objects[key], Object::Absent | Object::Lost) =>
+            {
+                this.go(Step::Drop(Failed));
             }
-            Step::SetAside => {
-                this.goes(Step::Rename);
+            Step::MoveToQuarantine => {
+                this.go(Step::Rename);
                 next.move_to_quarantine(key);
             }
             Step::Rename => {
-                this.goes(Step::Publish);
-                next.objects[key] = Object::Sound;
+                this.go(Step::Publish);
+                next.objects[key] = Object::Intact;
             }
             Step::Publish => {
-                this.goes(Step::Drop(Done));
+                this.go(Step::Drop(Done));
                 next.entries[key] = Entry::Published;
             }
             Step::Drop(outcome) => {
-                let owns = state.leases[key].is_some_and(|lease| lease.owner == p);
-                if owns && self.is(Variant::DropTakesNoTurn) {
-                    this.goes(Step::DropRemove(outcome));
+                let owns = state.leases[key].is_some_and(|lease| lease.holder == p);
+                if owns && self.is(Variant::DropWithoutLock) {
+                    this.go(Step::DropRemove(outcome));
                 } else {
-                    self.has_turn(state, p).then_some(())?;
-                    this.ends(outcome);
+                    self.can_lock_removal(state, p).then_some(())?;
+                    this.end(outcome);
                     next.leases[key] = next.leases[key].filter(|_| !owns);
                 }
             }
             Step::DropRemove(outcome) => {
-                this.ends(outcome);
+                this.end(outcome);
                 next.leases[key] = None;
             }
 
-            Step::Alone => {
+            Step::LockExclusive => {
                 self.can_lock(state, p, true).then_some(())?;
-                this.goes(Step::Garbage);
+                this.go(Step::FindGarbage);
             }
-            Step::Garbage => {
+            Step::FindGarbage => {
                 this.found = self.garbage(state);
-                this.goes(Step::AnyoneAtWork);
+                this.go(Step::ActiveProcess);
             }
-            Step::AnyoneAtWork => {
+            Step::ActiveProcess => {
                 let held = KEYS.iter().any(|&key| self.is_held(state, p, key));
-                match held || state.is_shared_elsewhere(p) {
-                    true => this.ends(Locked),
+                match held || state.is_used_from_other_host(p) {
+                    true => this.end(Locked),
                     false => next.collect(p),
                 }
             }
-            Step::Forget => {
+            Step::RemoveResult => {
                 if found & OLD_ENTRY != 0 {
                     this.found &= !OLD_ENTRY;
                     next.old = false;
@@ -708,20 +716,20 @@ impl Protocol {
                 this.found |= u8::from(state.objects[key] == Object::Damaged) << key;
                 match key {
                     UP => this.key = DOWN,
-                    _ if this.found == 0 => this.ends(Done),
-                    _ => this.goes(Step::Quarantine),
+                    _ if this.found == 0 => this.end(Done),
+                    _ => this.go(Step::Quarantine),
                 }
             }
-            Step::Quarantine if self.can_lock(state, p, true) => this.goes(Step::QuarantineObject),
-            Step::Quarantine => this.ends(Locked),
+            Step::Quarantine if self.can_lock(state, p, true) => this.go(Step::QuarantineObject),
+            Step::Quarantine => this.end(Locked),
             Step::QuarantineObject => {
                 let object = found.trailing_zeros() as usize;
                 this.found &= found - 1;
                 if this.found == 0 {
-                    this.ends(Done);
+                    this.end(Done);
                 }
-                let looks_once = self.is(Variant::QuarantineLooksOnce);
-                if state.objects[object] == Object::Damaged || looks_once {
+                let without_recheck = self.is(Variant::QuarantineWithoutRecheck);
+                if state.objects[object] == Object::Damaged || without_recheck {
                     next.move_to_quarantine(object);
                 }
             }
@@ -729,7 +737,7 @@ impl Protocol {
         Some(next)
     }
 
-    /// The faults that the budget of `state` still has.
+    /// The faults that are left in the budget of `state`.
     fn faults(&self, state: &State, actions: &mut Vec<Action>) {
         let Budget { faults, crashes, stops, jumps, damages } = state.budget;
         if faults == 0 {
@@ -737,20 +745,20 @@ impl Protocol {
         }
         let on =
             |host: u8| state.processes.iter().filter(move |q| !q.has_ended() && q.host == host);
-        for p in (0..2 * CAST).filter(|&p| !state.processes[p].has_ended()) {
+        for p in (0..2 * STARTED).filter(|&p| !state.processes[p].has_ended()) {
             actions.extend((crashes > 0).then_some(Action::Crash(p)));
-            let stops = stops > 0 && state.stopped == Stopped::Nobody;
+            let stops = stops > 0 && state.stopped == Stopped::None;
             actions.extend(stops.then_some(Action::Stop(Stopped::Process(p))));
         }
         for host in [0, 1].into_iter().filter(|&host| on(host).count() > 1) {
             actions.extend((crashes > 0).then_some(Action::CrashHost(host)));
-            let stops = stops > 0 && state.stopped == Stopped::Nobody;
+            let stops = stops > 0 && state.stopped == Stopped::None;
             actions.extend(stops.then_some(Action::Stop(Stopped::Host(host))));
         }
         let young = state.leases.iter().flatten().any(|lease| lease.age < EXPIRY);
         actions.extend((jumps > 0 && young).then_some(Action::Jump));
-        let sound = |&object: &usize| damages > 0 && state.objects[object] == Object::Sound;
-        for object in KEYS.into_iter().filter(sound) {
+        let intact = |&object: &usize| damages > 0 && state.objects[object] == Object::Intact;
+        for object in KEYS.into_iter().filter(intact) {
             actions.extend([Object::Damaged, Object::Lost].map(|to| Action::Damage(object, to)));
         }
     }
@@ -761,32 +769,32 @@ impl Model for Protocol {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        let state = |Cast(cast, cache): &Cast| {
+        let state = |Scenario(roles, cache): &Scenario| {
             let first = |role| match role {
-                Role::Run => Step::Share,
+                Role::Run => Step::LockShared,
                 Role::Exec => Step::Absent,
-                Role::Gc => Step::Alone,
+                Role::Gc => Step::LockExclusive,
                 Role::Verify => Step::Verify,
             };
             let process = |p: usize| {
-                let role = if p < CAST { cast[p].0 } else { Role::Exec };
-                Process::new(role, cast[p % CAST].1, first(role))
+                let role = if p < STARTED { roles[p].0 } else { Role::Exec };
+                Process::new(role, roles[p % STARTED].1, first(role))
             };
             let (full, old) = (*cache == Cache::Full, *cache == Cache::Old);
-            let object = |there| if there { Object::Sound } else { Object::Absent };
+            let object = |there| if there { Object::Intact } else { Object::Absent };
             State {
                 processes: std::array::from_fn(process),
                 entries: [if full { Entry::Published } else { Entry::Absent }; 2],
                 old,
                 objects: [full || old, full].map(object),
                 leases: [None; 2],
-                stopped: Stopped::Nobody,
+                stopped: Stopped::None,
                 budget: self.budget,
                 twice: false,
                 tainted: false,
             }
         };
-        self.casts.iter().map(state).collect()
+        self.scenarios.iter().map(state).collect()
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -794,9 +802,10 @@ impl Model for Protocol {
             return;
         }
         let takes = |p: usize| state.runs(p).then(|| Action::Takes(p, state.processes[p].step));
-        actions.extend((0..2 * CAST).filter_map(takes));
-        let looks = |q: &Process| matches!(q.step, Step::Bury | Step::Sweep) && q.since < EXPIRY;
-        let early = self.is(Variant::TimeIsAskedForTooEarly) && state.processes.iter().any(looks);
+        actions.extend((0..2 * STARTED).filter_map(takes));
+        let looks =
+            |q: &Process| matches!(q.step, Step::BreakStale | Step::Sweep) && q.since < EXPIRY;
+        let early = self.is(Variant::TimeReadTooEarly) && state.processes.iter().any(looks);
         let is_of = |key: usize, ages: std::ops::Range<u8>| {
             state.leases[key].is_some_and(|lease| ages.contains(&lease.age))
         };
@@ -805,7 +814,7 @@ impl Model for Protocol {
         }
         let aged = |&key: &usize| is_of(key, 1..EXPIRY + 1) && state.beats(key);
         actions.extend(KEYS.into_iter().filter(aged).map(Action::Beat));
-        actions.extend((state.stopped != Stopped::Nobody).then_some(Action::Continue));
+        actions.extend((state.stopped != Stopped::None).then_some(Action::Continue));
         self.faults(state, actions);
     }
 
@@ -815,8 +824,9 @@ impl Model for Protocol {
             Action::Takes(p, _) => next = self.step(state, p)?,
             Action::Tick => {
                 next.age(|key, age| if state.beats(key) { 0 } else { EXPIRY.min(age + 1) });
-                let early = self.is(Variant::TimeIsAskedForTooEarly);
-                let looks = |q: &&mut Process| early && matches!(q.step, Step::Bury | Step::Sweep);
+                let early = self.is(Variant::TimeReadTooEarly);
+                let looks =
+                    |q: &&mut Process| early && matches!(q.step, Step::BreakStale | Step::Sweep);
                 for process in next.processes.iter_mut().filter(looks) {
                     process.since = EXPIRY.min(process.since + 1);
                 }
@@ -824,14 +834,14 @@ impl Model for Protocol {
             Action::Beat(key) => {
                 next.leases[key] = state.leases[key].map(|lease| Lease { age: 0, ..lease });
             }
-            Action::Continue => next.stopped = Stopped::Nobody,
+            Action::Continue => next.stopped = Stopped::None,
             Action::Crash(p) => {
-                next.processes[p].ends(Killed);
+                next.processes[p].end(Killed);
                 next.budget.crashes -= 1;
             }
             Action::CrashHost(host) => {
                 let there = |q: &&mut Process| q.host == host && !q.has_ended();
-                next.processes.iter_mut().filter(there).for_each(|q| q.ends(Killed));
+                next.processes.iter_mut().filter(there).for_each(|q| q.end(Killed));
                 next.budget.crashes -= 1;
             }
             Action::Stop(stopped) => {
@@ -842,8 +852,8 @@ impl Model for Protocol {
                 next.age(|_, _| EXPIRY);
                 next.budget.jumps -= 1;
             }
-            Action::Damage(object, harm) => {
-                next.objects[object] = harm;
+            Action::Damage(object, damaged) => {
+                next.objects[object] = damaged;
                 next.budget.damages -= 1;
             }
         }
@@ -851,7 +861,7 @@ impl Model for Protocol {
             Action::Takes(..) | Action::Tick | Action::Beat(_) | Action::Continue => {}
             _ => next.budget.faults -= 1,
         }
-        Some(next.tidied())
+        Some(next.canonical())
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
@@ -862,37 +872,37 @@ impl Model for Protocol {
             }),
             Property::always(KEPT, |_, state: &State| !state.entries.contains(&Entry::Removed)),
             Property::always(ONCE, |_, state: &State| !state.twice),
-            Property::always(UNTAINTED, |_, state: &State| !state.tainted),
-            Property::always(GOOD_ENDING, |_, state: &State| {
+            Property::always(INTACT_INPUTS, |_, state: &State| !state.tainted),
+            Property::always(COMPLETE, |_, state: &State| {
                 let done = |p: &Process| p.role == Role::Run && p.step == Step::Ended(Done);
                 !state.processes.iter().any(done) || state.entries == [Entry::Published; 2]
             }),
-            Property::always(BLAMELESS, |model: &Protocol, state: &State| {
+            Property::always(FAILS_FOR_A_REASON, |model: &Protocol, state: &State| {
                 let failed = |p: &Process| p.role == Role::Run && p.step == Step::Ended(Failed);
                 let left = |Budget { crashes, damages, .. }: Budget| crashes + damages;
                 !state.processes.iter().any(failed) || left(state.budget) < left(model.budget)
             }),
             Property::eventually(ENDS, |_, state: &State| state.all_ended()),
-            Property::sometimes(FROM_THE_DEAD, |_, state: &State| {
-                state.takes_over(|owner| owner.has_ended())
+            Property::sometimes(DEAD_TAKEN_OVER, |_, state: &State| {
+                state.takes_over(|holder| holder.has_ended())
             }),
-            Property::sometimes(FROM_THE_LIVING, |_, state: &State| {
-                state.takes_over(|owner| owner.late)
+            Property::sometimes(LIVE_TAKEN_OVER, |_, state: &State| {
+                state.takes_over(|holder| holder.late)
             }),
             Property::sometimes(ADOPTED, |_, state: &State| {
                 let [one, two, ..] = state.processes;
-                let waited = two.step == Step::LookupElsewhere && state.has(two.key);
+                let waited = two.step == Step::LookupAfterPoll && state.has(two.key);
                 one.step == Step::Ended(Killed) && waited
             }),
             Property::sometimes(COLLECTED, |_, state: &State| {
                 let gc = |p: &Process| p.role == Role::Gc && p.step == Step::Ended(Done);
                 !state.old && state.objects[UP] == Object::Absent && state.processes.iter().any(gc)
             }),
-            Property::sometimes(MENDED, |_, state: &State| {
+            Property::sometimes(REPAIRED, |_, state: &State| {
                 let verified = |p: &Process| p.role == Role::Verify && p.step == Step::Ended(Done);
-                let mends = |p: &Process| p.step == Step::Publish && state.is_published(p.key);
-                let of = |such: &dyn Fn(&Process) -> bool| state.processes.iter().any(such);
-                state.budget.damages == 0 && of(&verified) && of(&mends)
+                let repairs = |p: &Process| p.step == Step::Publish && state.is_published(p.key);
+                let any = |is: &dyn Fn(&Process) -> bool| state.processes.iter().any(is);
+                state.budget.damages == 0 && any(&verified) && any(&repairs)
             }),
         ]
     }
@@ -900,38 +910,38 @@ impl Model for Protocol {
 
 const OBJECTS: &str = "an entry implies its objects";
 const KEPT: &str = "a published result is not lost while something needs it";
-const ONCE: &str = "no key is computed twice unless a lease ran out";
-const UNTAINTED: &str = "no key is computed from a damaged input";
-const GOOD_ENDING: &str = "a run that ends well has its results";
-const BLAMELESS: &str = "a run fails only after a crash or damage";
+const ONCE: &str = "no key is computed twice unless a lease expired";
+const INTACT_INPUTS: &str = "no key is computed from a damaged input";
+const COMPLETE: &str = "a run that succeeds has its results";
+const FAILS_FOR_A_REASON: &str = "a run fails only after a crash or damage";
 const ENDS: &str = "every run ends";
 
-const FROM_THE_DEAD: &str = "a lease is taken over from the dead";
-const FROM_THE_LIVING: &str = "a lease that ran out is taken over from the living";
+const DEAD_TAKEN_OVER: &str = "a lease of a dead process is taken over";
+const LIVE_TAKEN_OVER: &str = "an expired lease of a live process is taken over";
 const ADOPTED: &str = "the result of a crashed run's job is adopted";
 const COLLECTED: &str = "gc removes an entry and its object";
-const MENDED: &str = "a damaged object is quarantined and computed again";
+const REPAIRED: &str = "a damaged object is quarantined and computed again";
 
-/// Each set of three processes that is checked, by what it is there for.
-fn casts() -> Vec<Cast> {
+/// The scenarios that are checked; `docs/protocol.md` gives the purpose of each.
+fn scenarios() -> Vec<Scenario> {
     use Role::{Gc, Run, Verify};
     vec![
-        Cast([(Run, 0), (Run, 1), (Gc, 0)], Cache::Old),
-        Cast([(Run, 0), (Run, 1), (Gc, 0)], Cache::Full),
-        Cast([(Run, 0), (Gc, 1), (Verify, 0)], Cache::Old),
-        Cast([(Run, 0), (Run, 1), (Verify, 0)], Cache::Empty),
-        Cast([(Run, 0), (Run, 1), (Verify, 0)], Cache::Full),
-        Cast([(Run, 0), (Run, 1), (Run, 0)], Cache::Empty),
+        Scenario([(Run, 0), (Run, 1), (Gc, 0)], Cache::Old),
+        Scenario([(Run, 0), (Run, 1), (Gc, 0)], Cache::Full),
+        Scenario([(Run, 0), (Gc, 1), (Verify, 0)], Cache::Old),
+        Scenario([(Run, 0), (Run, 1), (Verify, 0)], Cache::Empty),
+        Scenario([(Run, 0), (Run, 1), (Verify, 0)], Cache::Full),
+        Scenario([(Run, 0), (Run, 1), (Run, 0)], Cache::Empty),
     ]
 }
 
 fn protocol(variant: Variant, faults: u8) -> Protocol {
     let budget = Budget { faults, crashes: faults.min(2), stops: 1, jumps: 1, damages: 1 };
-    Protocol { variant, budget, casts: casts() }
+    Protocol { variant, budget, scenarios: scenarios() }
 }
 
-/// Visits all states, unless it finds enough before.
-fn checked(protocol: Protocol, enough: HasDiscoveries) -> impl Checker<Protocol> {
+/// Visits all states, or stops at these discoveries.
+fn check(protocol: Protocol, enough: HasDiscoveries) -> impl Checker<Protocol> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     protocol.checker().threads(threads).finish_when(enough).spawn_dfs().join()
 }
@@ -952,11 +962,11 @@ fn grouped(n: usize) -> String {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "a larger budget is asked for to know the number")]
-fn every_state_that_the_budget_allows_has_the_properties_and_the_page_counts_them() {
+#[expect(clippy::print_stderr, reason = "the larger budget serves to count the states")]
+fn every_state_within_the_budget_satisfies_the_properties_and_the_page_has_their_number() {
     let is_large = std::env::var("REPRO_MODEL_BUDGET").is_ok_and(|budget| budget == "large");
     let faults = if is_large { 3 } else { 2 };
-    let checked = checked(protocol(Variant::AsWritten, faults), HasDiscoveries::AnyFailures);
+    let checked = check(protocol(Variant::Correct, faults), HasDiscoveries::AnyFailures);
     checked.assert_properties();
     let row = format!("| {faults} | {} |", grouped(checked.unique_state_count()));
     eprintln!("{row}");
@@ -964,9 +974,9 @@ fn every_state_that_the_budget_allows_has_the_properties_and_the_page_counts_the
     assert!(is_counted || is_large, "docs/protocol.md lacks `{row}`");
 }
 
-/// Visits every state of the protocol as it is, depth first; fails where one comes back.
+/// Visits every state of the correct protocol, depth first; panics if the states have a cycle.
 fn walk(faults: u8, mut visit: impl FnMut(&State)) {
-    let model = protocol(Variant::AsWritten, faults);
+    let model = protocol(Variant::Correct, faults);
     let hasher = BuildHasherDefault::<DefaultHasher>::default();
     let mut is_on_path: HashMap<u64, bool> = HashMap::new();
     let mut path: Vec<(u64, Vec<State>)> = vec![(0, model.init_states())];
@@ -978,7 +988,7 @@ fn walk(faults: u8, mut visit: impl FnMut(&State)) {
         };
         let print = hasher.hash_one(&state);
         match is_on_path.get(&print) {
-            Some(true) => panic!("it comes back: {state:?}"),
+            Some(true) => panic!("a cycle through {state:?}"),
             Some(false) => continue,
             None => _ = is_on_path.insert(print, true),
         }
@@ -988,17 +998,17 @@ fn walk(faults: u8, mut visit: impl FnMut(&State)) {
 }
 
 #[test]
-fn no_state_comes_back() {
+fn the_state_space_has_no_cycle() {
     let mut visited = 0;
     walk(1, |_| visited += 1);
     assert!(visited > 500_000, "{visited}");
 }
 
 #[test]
-fn every_step_is_an_operation_of_a_function_that_is_there_and_on_the_page() {
+fn the_function_of_every_step_exists_and_is_on_the_page() {
     let mut steps: HashSet<Step> = HashSet::new();
     walk(1, |state| steps.extend(state.processes.iter().map(|process| process.step)));
-    let functions: HashSet<_> = steps.into_iter().filter_map(Step::taken_by).collect();
+    let functions: HashSet<_> = steps.into_iter().filter_map(Step::function).collect();
     assert!(functions.len() > 20, "{functions:?}");
     let page = project("docs/protocol.md");
     for (function, file) in functions {
@@ -1011,85 +1021,85 @@ fn every_step_is_an_operation_of_a_function_that_is_there_and_on_the_page() {
     }
 }
 
-/// Asserts that a mutant violates `property` within so many faults.
+/// Asserts that a mutant violates `property` within a number of faults.
 #[track_caller]
-fn finds(property: &'static str, mutant: Variant, faults: u8) {
-    let checked = checked(protocol(mutant, faults), HasDiscoveries::AnyOf([property].into()));
+fn finds_counterexample(property: &'static str, mutant: Variant, faults: u8) {
+    let checked = check(protocol(mutant, faults), HasDiscoveries::AnyOf([property].into()));
     let visited = checked.unique_state_count();
     assert!(checked.discovery(property).is_some(), "{mutant:?}: none in {visited} states");
 }
 
 #[test]
 fn the_checker_finds_an_entry_published_before_its_objects() {
-    finds(OBJECTS, Variant::EntryBeforeObjects, 0);
+    finds_counterexample(OBJECTS, Variant::EntryBeforeObjects, 0);
 }
 
 #[test]
-fn the_checker_finds_a_job_that_does_not_look_again_under_its_lease() {
-    finds(ONCE, Variant::NoLookupUnderTheLease, 0);
+fn the_checker_finds_a_job_that_does_not_look_its_key_up_under_its_lease() {
+    finds_counterexample(ONCE, Variant::NoLookupUnderLease, 0);
 }
 
 #[test]
 fn the_checker_finds_a_gc_that_does_not_lock_the_cache() {
-    finds(OBJECTS, Variant::GcTakesNoLock, 0);
+    finds_counterexample(OBJECTS, Variant::GcWithoutLock, 0);
 }
 
 #[test]
-fn the_checker_finds_a_gc_that_forgets_what_hangs_on_a_damaged_object() {
-    finds(KEPT, Variant::GcForgetsWhatHangsOnDamage, 1);
+fn the_checker_finds_a_gc_that_removes_results_downstream_of_a_damaged_object() {
+    finds_counterexample(KEPT, Variant::GcIgnoresLostInputs, 1);
 }
 
 #[test]
-fn the_checker_finds_leases_that_are_buried_without_a_turn() {
-    finds(ONCE, Variant::BurialTakesNoTurn, 1);
+fn the_checker_finds_a_stale_lease_that_is_removed_without_a_lock() {
+    finds_counterexample(ONCE, Variant::BreakWithoutLock, 1);
 }
 
 #[test]
-fn the_checker_finds_a_lease_that_is_buried_without_a_second_look() {
-    finds(ONCE, Variant::BurialLooksOnce, 1);
+fn the_checker_finds_a_stale_lease_that_is_removed_without_a_second_check() {
+    finds_counterexample(ONCE, Variant::BreakWithoutRecheck, 1);
 }
 
 #[test]
-fn the_checker_finds_a_late_owner_that_removes_the_lease_of_another() {
-    finds(ONCE, Variant::DropTakesNoTurn, 2);
+fn the_checker_finds_a_late_process_that_removes_the_lease_of_another() {
+    finds_counterexample(ONCE, Variant::DropWithoutLock, 2);
 }
 
 #[test]
-fn the_checker_finds_that_nobody_takes_the_lease_of_the_dead() {
-    finds(ENDS, Variant::LeasesNeverEnd, 1);
+fn the_checker_finds_leases_that_never_expire() {
+    finds_counterexample(ENDS, Variant::LeasesNeverExpire, 1);
 }
 
 #[test]
-fn the_checker_finds_a_heartbeat_that_is_compared_with_an_earlier_time() {
-    finds(ONCE, Variant::TimeIsAskedForTooEarly, 0);
+fn the_checker_finds_a_time_that_is_read_before_the_heartbeat() {
+    finds_counterexample(ONCE, Variant::TimeReadTooEarly, 0);
 }
 
 #[test]
-fn the_checker_finds_a_damaged_object_that_is_moved_away_before_a_sound_one_is_there() {
-    finds(OBJECTS, Variant::DamageIsMovedAwayFirst, 2);
+fn the_checker_finds_a_damaged_object_that_is_moved_away_before_it_is_replaced() {
+    finds_counterexample(OBJECTS, Variant::DamagedObjectMovedFirst, 2);
 }
 
 #[test]
-fn the_checker_finds_a_job_that_trusts_its_inputs() {
-    finds(UNTAINTED, Variant::InputsAreTrusted, 1);
+fn the_checker_finds_a_job_that_does_not_check_its_inputs() {
+    finds_counterexample(INTACT_INPUTS, Variant::InputsNotChecked, 1);
 }
 
 #[test]
 fn the_checker_finds_a_quarantine_that_does_not_hash_again() {
-    finds(OBJECTS, Variant::QuarantineLooksOnce, 1);
+    finds_counterexample(OBJECTS, Variant::QuarantineWithoutRecheck, 1);
 }
 
 #[test]
 fn the_checker_finds_locks_that_do_not_reach_the_other_host() {
-    finds(OBJECTS, Variant::LocksReachOneHost, 0);
+    finds_counterexample(OBJECTS, Variant::LocksReachOneHost, 0);
 }
 
 #[test]
-fn the_checker_finds_a_run_that_takes_the_work_of_another_for_done() {
-    finds(GOOD_ENDING, Variant::TakenCountsAsDone, 0);
+fn the_checker_finds_a_run_that_takes_a_job_running_elsewhere_for_done() {
+    finds_counterexample(COMPLETE, Variant::AlreadyRunningIsDone, 0);
 }
 
 #[test]
-fn the_checker_finds_a_run_that_takes_the_work_of_another_for_a_failure() {
-    finds(BLAMELESS, Variant::TakenCountsAsFailed, 0);
+fn the_checker_finds_a_run_that_takes_a_job_running_elsewhere_for_failed() {
+    finds_counterexample(FAILS_FOR_A_REASON, Variant::AlreadyRunningIsFailed, 0);
 }

@@ -341,7 +341,7 @@ fn two_values_for_one_variable_of_a_command_are_refused() {
         "      params: { x: 1 }\n      env:\n        A: 1\n        REPRO_PARAM_X: 9\n",
     ));
     insta::assert_snapshot!(space.exits(2, &["plan"]).stderr, @r"
-    error: pipeline.yaml:9:9: stage `c`: `env`: `REPRO_PARAM_X` is the variable of a parameter
+    error: pipeline.yaml:9:9: stage `c`: `env`: `REPRO_PARAM_X` is reserved for parameters
     hint: write `params: { x: ... }`
     ");
     let space = Space::with(&printing("", "      params: { a-b: 1, A_b: 2 }\n"));

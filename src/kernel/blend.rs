@@ -122,7 +122,7 @@ impl Images {
     /// 10]; each logit ascending over neurons.
     ///
     /// # Panics
-    /// If `out` does not have as many points, or a `w2` not as many neurons.
+    /// If `out` differs in its number of points, or a `w2` in its number of neurons.
     pub fn logits(&self, points: &[Combination], out: &mut [[[f32; CLASSES]; LANES]]) {
         assert_eq!(points.len(), out.len(), "points and logits differ in number");
         assert!(

@@ -1,7 +1,7 @@
 //! `aggregate`: concatenates the tables of all curves and nets, and averages over pairs, with
 //! confidence and prediction intervals.
 
-use super::format;
+use super::compare;
 use super::rows::{Quantity, nets_of, parsed};
 use super::tables::{
     CURVES, ENDPOINTS, HISTORIES, HISTORY, METRICS, NETS, POINTS, REFITS, SUMMARY, TableSchema,
@@ -49,11 +49,11 @@ impl Stage for AggregateStage {
     type Params = Params;
 
     fn difference(file: &str, cached: &[u8], recomputed: &[u8]) -> String {
-        format::difference(file, cached, recomputed)
+        compare::difference(file, cached, recomputed)
     }
 
     fn changes(file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {
-        format::changes(file, before, after)
+        compare::changes(file, before, after)
     }
 
     fn run(Params {}: Params, cx: &Context) -> Result<()> {

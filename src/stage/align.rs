@@ -2,7 +2,7 @@
 //! function it computes.
 
 use super::artifact::{IMAGES, NET, read_labelled, read_net, write_json, write_net};
-use super::format;
+use super::compare;
 use crate::engine::stage::{Arity, Context, Slot, Stage};
 use crate::study::curve::align::{Cost, align};
 use crate::study::data::Split;
@@ -37,7 +37,7 @@ impl Stage for AlignStage {
     type Params = Params;
 
     fn difference(file: &str, cached: &[u8], recomputed: &[u8]) -> String {
-        format::difference(file, cached, recomputed)
+        compare::difference(file, cached, recomputed)
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {

@@ -1,7 +1,7 @@
 //! `evaluate`: measures error and loss along a curve between two nets, on each split.
 
 use super::artifact::{Csv, IMAGES, NET, NetCard, OrEmpty, read_labelled, read_net};
-use super::format;
+use super::compare;
 use super::tables::{METRICS, POINTS, REFITS};
 use crate::engine::stage::{Arity, Changes, Context, Invocation, Slot, Stage};
 use crate::kernel::sparse::Sparse;
@@ -80,11 +80,11 @@ impl Stage for EvaluateStage {
     }
 
     fn difference(file: &str, cached: &[u8], recomputed: &[u8]) -> String {
-        format::difference(file, cached, recomputed)
+        compare::difference(file, cached, recomputed)
     }
 
     fn changes(file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {
-        format::changes(file, before, after)
+        compare::changes(file, before, after)
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {

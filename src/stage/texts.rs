@@ -3,7 +3,7 @@
 
 use crate::engine::stage::Verbatim;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Deserializer, Error};
+use serde::de::{Deserializer, Error, Unexpected};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::borrow::Cow;
@@ -43,12 +43,11 @@ pub(super) fn scalar_text(value: &Json) -> Option<String> {
 }
 
 fn text<E: Error>(value: &Json) -> Result<Text, E> {
-    let found = match value {
-        Json::Array(_) => "a list; write a text",
-        Json::Object(_) => "a mapping; write a text",
-        _ => "nothing; write a text, or put `null` or `~` in quotes",
-    };
-    scalar_text(value).map(Text).ok_or_else(|| E::custom(format!("expected a text, found {found}")))
+    scalar_text(value).map(Text).ok_or_else(|| match value {
+        Json::Array(_) => E::invalid_type(Unexpected::Seq, &"a text"),
+        Json::Object(_) => E::invalid_type(Unexpected::Map, &"a text"),
+        _ => E::invalid_type(Unexpected::Unit, &"a text, with quotes if it is `null` or `~`"),
+    })
 }
 
 impl JsonSchema for Text {

@@ -1,7 +1,7 @@
 //! `train`: trains one net, an end of curves.
 
 use super::artifact::{Csv, End, IMAGES, NET, NetCard, OrEmpty, read_labelled, words, write_net};
-use super::format;
+use super::compare;
 use super::tables::{HISTORY, NETS};
 use crate::engine::stage::{Arity, Changes, Context, Slot, Stage};
 use crate::study::bounded::{Epochs, ImageCount, Width};
@@ -75,11 +75,11 @@ impl Stage for TrainStage {
     }
 
     fn difference(file: &str, cached: &[u8], recomputed: &[u8]) -> String {
-        format::difference(file, cached, recomputed)
+        compare::difference(file, cached, recomputed)
     }
 
     fn changes(file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {
-        format::changes(file, before, after)
+        compare::changes(file, before, after)
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {

@@ -1,7 +1,15 @@
 //! Parameters with bounds, checked once, when they are parsed.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, Unexpected};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// The number as serde reports it.
+fn unexpected(x: impl Into<f64>) -> Unexpected<'static> {
+    let x = x.into();
+    // All integers here are below 2^53.
+    if x.fract() == 0.0 && x >= 0.0 { Unexpected::Unsigned(x as u64) } else { Unexpected::Float(x) }
+}
 
 macro_rules! bounded {
     (
@@ -9,8 +17,8 @@ macro_rules! bounded {
         $name:ident, $inner:ty, $repr:literal, $rule:literal, $is_in_bounds:expr
     ) => {
         $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize, Deserialize, JsonSchema)]
-        #[serde(try_from = $repr, into = $repr)]
+        #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize, JsonSchema)]
+        #[serde(into = $repr)]
         #[schemars(description = $rule)]
         pub struct $name($inner);
 
@@ -25,8 +33,15 @@ macro_rules! bounded {
             type Error = String;
             fn try_from(x: $inner) -> Result<Self, String> {
                 let is_in_bounds: fn($inner) -> bool = $is_in_bounds;
-                let refusal = || format!("`{x}` is out of bounds; write {}", $rule);
-                if is_in_bounds(x) { Ok($name(x)) } else { Err(refusal()) }
+                is_in_bounds(x).then_some($name(x)).ok_or_else(|| format!("`{x}` is not {}", $rule))
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let x = <$inner>::deserialize(deserializer)?;
+                let refuse = |_| D::Error::invalid_value(unexpected(x), &$rule);
+                $name::try_from(x).map_err(refuse)
             }
         }
 
@@ -79,10 +94,7 @@ mod tests {
 
     #[test]
     fn numbers_out_of_bounds_are_refused_with_the_rule() {
-        assert_eq!(
-            Positive::try_from(-0.01),
-            Err("`-0.01` is out of bounds; write a number above zero".to_owned())
-        );
+        assert_eq!(Positive::try_from(-0.01), Err("`-0.01` is not a number above zero".to_owned()));
         assert!(Positive::try_from(f64::NAN).is_err());
         assert!(Positive::try_from(f64::INFINITY).is_err());
         assert!(Fraction::try_from(1.5).is_err());

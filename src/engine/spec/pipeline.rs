@@ -63,7 +63,7 @@ impl Pipeline {
     }
 
     /// Applies the profile `name`, or the default profile, and returns its name. `null` removes a
-    /// field, or a key of one of [`OPEN_FIELDS`].
+    /// field, or a key of `params`, `env`, `inputs` or `resources`.
     pub fn apply_profile(&mut self, name: Option<&str>) -> Result<Option<String>, Diagnostic> {
         let asked = name.is_some();
         let Some(name) = name.map(str::to_owned).or_else(|| self.default_profile.clone()) else {

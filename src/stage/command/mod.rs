@@ -31,8 +31,8 @@ mod undeclared;
 use self::environment::PATH;
 use self::paths::{INPUTS, ProjectPath};
 use self::scratch::Scratch;
+use super::compare;
 use super::file::check_ignore;
-use super::format;
 use super::texts::{Text, Texts, scalar_text};
 use crate::engine::key::Content;
 use crate::engine::stage::{
@@ -42,6 +42,7 @@ use crate::engine::stage::{
 use crate::{fs, process};
 use anyhow::{Result, anyhow, bail};
 use schemars::JsonSchema;
+use serde::de::{Error as _, Unexpected};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -103,31 +104,23 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Project
 }
 
 /// The name of a variable in `env`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(into = "String")]
 struct Variable(String);
 
-impl TryFrom<String> for Variable {
-    type Error = String;
-    fn try_from(name: String) -> Result<Self, String> {
+impl<'de> Deserialize<'de> for Variable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Variable, D::Error> {
+        let name = String::deserialize(deserializer)?;
         let shown: String = name.chars().take(40).flat_map(char::escape_default).collect();
+        let refuse =
+            |expected: &str| Err(D::Error::invalid_value(Unexpected::Str(&shown), &expected));
         if name.is_empty() || name.contains(['=', '\0']) {
-            return Err(format!("`{shown}` is not a name of a variable; write `NAME: value`"));
+            return refuse("a name without `=`, as in `NAME: value`");
         }
-        match name.strip_prefix(PARAM_PREFIX) {
-            Some(param) => {
-                let param = param
-                    .chars()
-                    .take(40)
-                    .flat_map(char::escape_default)
-                    .collect::<String>()
-                    .to_lowercase();
-                Err(format!(
-                    "`{shown}` is reserved for parameters; write `params: {{ {param}: ... }}`"
-                ))
-            }
-            None => Ok(Variable(name)),
+        if name.starts_with(PARAM_PREFIX) {
+            return refuse("a name that is not reserved for `params`");
         }
+        Ok(Variable(name))
     }
 }
 
@@ -302,11 +295,11 @@ impl Stage for CommandStage {
     }
 
     fn difference(file: &str, cached: &[u8], recomputed: &[u8]) -> String {
-        format::difference(file, cached, recomputed)
+        compare::difference(file, cached, recomputed)
     }
 
     fn changes(file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {
-        format::changes(file, before, after)
+        compare::changes(file, before, after)
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {
@@ -567,15 +560,15 @@ mod tests {
 
     #[test]
     fn variables_of_env_must_not_be_those_of_parameters() {
-        let case = |name: &str, error: &str| {
-            assert_eq!(Variable::try_from(name.to_owned()).unwrap_err(), error, "{name}")
-        };
-        case("A=B", "`A=B` is not a name of a variable; write `NAME: value`");
-        case("", "`` is not a name of a variable; write `NAME: value`");
-        let reserved = "`REPRO_PARAM_X_Y` is reserved for parameters; write `params: { x_y: ... }`";
-        case("REPRO_PARAM_X_Y", reserved);
+        let read = |name: &str| serde_json::from_value::<Variable>(name.into());
+        for invalid in ["A=B", ""] {
+            let error = read(invalid).unwrap_err().to_string();
+            assert!(error.contains("expected a name without `=`"), "{error}");
+        }
+        let error = read("REPRO_PARAM_X_Y").unwrap_err().to_string();
+        assert!(error.contains("expected a name that is not reserved for `params`"), "{error}");
         for valid in ["PATH", "HOME", "TMPDIR", "REPRO_DATA", "REPRO_PARAM", "repro_param_x", "X"] {
-            assert!(Variable::try_from(valid.to_owned()).is_ok(), "{valid}");
+            assert!(read(valid).is_ok(), "{valid}");
         }
     }
 }

@@ -46,7 +46,7 @@ impl Path<'_> {
     /// those of [`Path::point`] by the rounding of the pre-activations in f32.
     ///
     /// # Panics
-    /// If there are not as many labels as images.
+    /// If the numbers of images and labels differ.
     pub fn measure(
         &self,
         ts: &[f64],
@@ -63,7 +63,7 @@ impl Path<'_> {
     /// Error and loss of each of `curve`; exactly those of the net where s is 0 or 1.
     ///
     /// # Panics
-    /// If there are not as many labels as images.
+    /// If the numbers of images and labels differ.
     pub(super) fn measure_points(
         &self,
         curve: &[CurvePoint],

@@ -5,7 +5,8 @@ use super::refit::Targets;
 use super::{CURVES, Center, Curve};
 use crate::study::registry::unknown;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, Unexpected};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
@@ -19,8 +20,8 @@ pub fn curve(name: &str) -> Result<&'static dyn Curve, String> {
 
 /// A closed-form curve, and whether W2 is refitted along it (weight adjustment, WA): the parameter
 /// `curve`, written "arc" or "arc+wa".
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(into = "String")]
 pub struct CurveSpec {
     /// The curve of the parameters; with WA, that of W1.
     pub curve: &'static dyn Curve,
@@ -76,11 +77,14 @@ impl FromStr for CurveSpec {
     }
 }
 
-impl TryFrom<String> for CurveSpec {
-    type Error = String;
-
-    fn try_from(name: String) -> Result<CurveSpec, String> {
-        name.parse()
+impl<'de> Deserialize<'de> for CurveSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<CurveSpec, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        name.parse().map_err(|_| {
+            let known: Vec<String> = CurveSpec::all().map(|spec| format!("`{spec}`")).collect();
+            let expected = format!("one of {}", known.join(", "));
+            D::Error::invalid_value(Unexpected::Str(&name), &expected.as_str())
+        })
     }
 }
 

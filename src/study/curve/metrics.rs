@@ -72,7 +72,8 @@ fn distance(a: &Mlp, b: &Mlp) -> f64 {
 /// read 0.
 ///
 /// # Panics
-/// If there are fewer than two points in all or in the first segment, or not as many `lengths`.
+/// If there are fewer than two points in all or in the first segment, or `lengths` is of another
+/// number of points.
 pub fn metrics(
     points: &[Point],
     first_segment: usize,

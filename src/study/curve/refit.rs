@@ -106,7 +106,7 @@ pub struct Fit {
 /// If there are no images, or the square of a feature or a logit is not finite.
 ///
 /// # Panics
-/// If there are not as many labels as images.
+/// If the numbers of images and labels differ.
 pub fn refit<'a>(
     path: Path<'a>,
     settings: RefitSettings,
@@ -259,7 +259,7 @@ impl Refitted<'_> {
     /// `threads` does not affect the bits.
     ///
     /// # Panics
-    /// If there are not as many labels as images.
+    /// If the numbers of images and labels differ.
     pub fn measure(&self, images: &Sparse, labels: &[u8], threads: NonZero<usize>) -> Vec<Point> {
         measure(&self.path, &self.steps, images, labels, threads)
     }

@@ -47,7 +47,7 @@ impl Quality {
 /// Error and loss of `net` on `images` `[n, 784]` with their `labels` `[n]`; NaN if there are none.
 ///
 /// # Panics
-/// If there are not as many labels as images.
+/// If the numbers of images and labels differ.
 pub fn evaluate(net: &Mlp, images: &Sparse, labels: &[u8]) -> Quality {
     pass(net, images, labels, |_| ())
 }
@@ -66,7 +66,7 @@ pub struct Health {
 /// As [`evaluate`], and the health of `net` on the same images.
 ///
 /// # Panics
-/// If there are not as many labels as images.
+/// If the numbers of images and labels differ.
 pub fn examine(net: &Mlp, images: &Sparse, labels: &[u8]) -> (Quality, Health) {
     let mut fires = vec![false; net.hidden()];
     let quality = pass(net, images, labels, |activations| {

@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn an_out_of_bounds_or_unknown_prior_is_refused() {
         let negative = read(r#"{"normal":{"variance":-1}}"#).unwrap_err();
-        assert!(negative.contains("`-1` is out of bounds; write a number above zero"));
+        assert!(negative.contains("expected a number above zero"));
         let mean = read(r#"{"normal":{"variance":1,"mean":0}}"#).unwrap_err();
         assert!(mean.contains("unknown field `mean`"));
         assert!(read(r#"{"dropout":1}"#).is_err());
@@ -283,7 +283,7 @@ mod tests {
         assert_eq!(refusal("normal"), "the prior `normal` needs a number");
         assert_eq!(refusal("none 1"), "the prior `none` has no number");
         assert_eq!(refusal("normal x"), "`x` in `normal x` is not a number");
-        assert_eq!(refusal("normal 0"), "`0` is out of bounds; write a number above zero");
+        assert_eq!(refusal("normal 0"), "`0` is not a number above zero");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::{student, sum};
 
 impl Estimate {
     /// The combination sum c_i m_i of independent estimates, each with its coefficient c_i; `None`
-    /// of none.
+    /// if there are none.
     ///
     /// Its degrees of freedom are Satterthwaite's (*An approximate distribution of estimates of
     /// variance components*, 1946): V^2 / sum(V_i^2 / f_i) with V_i = c_i^2 SE_i^2 and V their sum.
@@ -24,7 +24,7 @@ impl Estimate {
         (!terms.is_empty()).then_some(Estimate { mean, error: variance.sqrt(), freedom })
     }
 
-    /// The mean of independent estimates with equal weights; `None` of none.
+    /// The mean of independent estimates with equal weights; `None` if there are none.
     pub fn pool(estimates: &[Estimate]) -> Option<Estimate> {
         let weight = 1.0 / estimates.len() as f64;
         Estimate::combine(&estimates.iter().map(|&estimate| (weight, estimate)).collect::<Vec<_>>())

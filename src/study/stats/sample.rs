@@ -53,7 +53,7 @@ named_enum! {
     }
 }
 
-/// The mean of a sample with its 95 % intervals; none where there are too few numbers.
+/// The mean of a sample with its 95 % intervals; without intervals for too few numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Summary {
     /// The kind of mean.
@@ -120,7 +120,7 @@ impl<N: Ord + Copy> Sample<N> {
         self.values.is_empty()
     }
 
-    /// Their mean; `None` of none.
+    /// Their mean; `None` if there are no numbers.
     pub fn mean(&self) -> Option<f64> {
         mean(&self.values)
     }
@@ -168,7 +168,7 @@ impl<N: Ord + Copy> Sample<N> {
         (nets.len() >= FEWEST_NETS).then_some(Estimate { mean, error, freedom: n - 1.0 })
     }
 
-    /// Mean, intervals and range; `None` of none.
+    /// Mean, intervals and range; `None` if there are no numbers.
     ///
     /// # Panics
     /// If the average is geometric and a number is not positive.
@@ -214,7 +214,7 @@ impl Estimate {
     }
 }
 
-/// The arithmetic mean; `None` of none.
+/// The arithmetic mean; `None` if there are no numbers.
 fn mean(x: &[f64]) -> Option<f64> {
     (!x.is_empty()).then(|| sum(x.iter().copied()) / x.len() as f64)
 }
