@@ -307,7 +307,7 @@ impl Space {
 
     /// The leases, without the file that processes lock before they break a stale lease.
     pub(crate) fn leases(&self) -> BTreeSet<PathBuf> {
-        self.files("leases").into_iter().filter(|lease| !lease.ends_with("burial")).collect()
+        self.files("leases").into_iter().filter(|lease| !lease.ends_with("removal.lock")).collect()
     }
 
     /// All paths in the project, folders before their contents.

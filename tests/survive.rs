@@ -247,7 +247,7 @@ fn verify_reports_a_damaged_recipe_and_a_run_replaces_it() {
     let key = recipe.file_stem().unwrap().to_str().unwrap().to_owned();
     let node = space.plan(&[]).into_iter().find(|node| node["key"] == key.as_str()).unwrap();
     let refused = space.exits(5, &["show", &name(&node)]).stderr;
-    assert!(refused.contains("hint: `repro verify` takes it out of the way"), "{refused}");
+    assert!(refused.contains("hint: `repro verify` removes the recipe"), "{refused}");
     let refused = space.exits(5, &["verify"]).stderr;
     assert!(
         refused.contains(&key)
