@@ -178,8 +178,9 @@ fn comments_and_layout_do_not_invalidate() {
     let space = Space::run_tiny();
     let (before, from) = TINY.split_once("  nets:\n").unwrap();
     let (_, after) = from.split_once("  matched:\n").unwrap();
-    let nets = "  nets:  # two ends of each pair\n    train:\n      end:\n        - a\n        - \"b\"\n      hidden: [0x3, 4]\n      \
-                epochs: 2\n      data: 'data'\n      prior:\n        - none\n        - normal:\n            variance: 1.0e-2\n";
+    let nets = "  nets:  # two ends of each pair\n    train:\n      end:\n        - a\n        \
+                - \"b\"\n      hidden: [0x3, 4]\n      epochs: 2\n      data: 'data'\n      \
+                prior:\n        - none\n        - normal:\n            variance: 1.0e-2\n";
     space.write("pipeline.yaml", format!("# A study.\n\n{before}{nets}\n  matched:\n{after}"));
     assert_eq!(space.ran(&[]), nothing());
 }
@@ -230,7 +231,8 @@ fn a_grid_of_one_value_equals_the_value() {
 
 #[test]
 fn a_value_written_out_at_its_default_does_not_invalidate() {
-    let written = "pair: 1, batch: 128, engine: kernel, optimizer: { sgd: { rate: 0.01, momentum: 0.9 } }, epochs: 2";
+    let written = "pair: 1, batch: 128, engine: kernel, \
+                   optimizer: { sgd: { rate: 0.01, momentum: 0.9 } }, epochs: 2";
     assert_eq!(rerun("epochs: 2", written), nothing());
     assert_eq!(rerun("test: 100 }", "test: 100, validation: 0, otherwise: null }"), nothing());
 }

@@ -1,5 +1,4 @@
-//! Fault injection: a failure or a kill at any file operation corrupts nothing and loses no
-//! finished work.
+//! A failure or a kill at any file operation corrupts nothing and loses no finished work.
 //!
 //! As in the tests of SQLite, the N-th operation fails as on a full disk, or the process is killed
 //! before it, for N = 1, 2, 3, ... until a run has fewer operations; in the scheduling process, and
