@@ -7,8 +7,8 @@
 //! pipeline.yaml -> Pipeline (as written) -> Plan (resolved nodes) -> PlanStatus (cached or stale)
 //!   a node whose inputs are done: digests of inputs -> Recipe -> Key -> Store::lookup
 //!     hit:  done
-//!     miss: Executor starts `repro exec`: workspace -> Stage::run -> objects -> entry (commit point)
-//!           and the scheduler looks the key up again
+//!     miss: Executor starts `repro exec`: workspace -> Stage::run -> objects
+//!           -> entry (the commit point), and the scheduler looks the key up again
 //!   reports are copied to reports/<profile>/
 //! ```
 //!

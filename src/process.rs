@@ -220,7 +220,7 @@ pub fn limit_hint(error: &anyhow::Error) -> Option<&'static str> {
 
 /// Runs a program, the only child of this process, until it has ended, and kills the descendants
 /// that it leaves. A signal that asks this process to end is forwarded to all of them; then the
-/// error is [`Terminated`], whatever the exit status of the program.
+/// error is [`Terminated`], even if the program exits with zero.
 pub fn run(command: &mut Command, name: &str) -> Result<ExitStatus> {
     become_subreaper();
     let terminated = forward_signals()?;
@@ -337,7 +337,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_stat_of_a_process_is_parsed_whatever_the_name_of_its_program() {
+    fn the_stat_of_a_process_is_parsed_for_any_program_name() {
         let pid = Pid::from_raw(7).unwrap();
         for (name, state, threads, ended) in [
             ("sh", "S", 1, false),

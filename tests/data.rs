@@ -1,10 +1,11 @@
-//! Where the data come from, and what happens when they do not come. No test reaches the network: see `space`.
+//! Sources of the data, and the fallback where they are unavailable. No test uses the network: see
+//! `space`.
 
 use crate::space::{Space, nothing, set};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Asks for MNIST, and says what to use otherwise.
+/// Requests MNIST, with a fallback.
 const FALLBACK: &str = "\
 stages:
   data:
@@ -36,26 +37,24 @@ const FILES: [&str; 4] = [
     "t10k-labels-idx1-ubyte",
 ];
 
-/// The real files, where whoever runs the tests has them; what needs them is left out otherwise, and says so.
-#[expect(
-    clippy::print_stdout,
-    reason = "whoever reads the test's output should know that nothing was tested"
-)]
+/// The folder of the real files, if `REPRO_DATA` is set; tests that need them are skipped
+/// otherwise.
+#[expect(clippy::print_stdout, reason = "the test's output should say that it was skipped")]
 fn mnist() -> Option<PathBuf> {
     let folder = std::env::var_os("REPRO_DATA").map(PathBuf::from);
-    let there = |folder: &PathBuf| {
+    let has_files = |folder: &PathBuf| {
         FILES
             .iter()
             .all(|name| folder.join(name).is_file() || folder.join(format!("{name}.gz")).is_file())
     };
-    let found = folder.filter(there);
+    let found = folder.filter(has_files);
     if found.is_none() {
-        println!("skipped: REPRO_DATA names no folder that has the files of MNIST");
+        println!("skipped: REPRO_DATA is not a folder with the files of MNIST");
     }
     found
 }
 
-/// The packed or plain file of that name in a folder of the real files.
+/// The packed or unpacked file `name` in a folder of the real files.
 fn file(folder: &Path, name: &str) -> PathBuf {
     let packed = folder.join(format!("{name}.gz"));
     if packed.is_file() { packed } else { folder.join(name) }
@@ -69,13 +68,13 @@ fn dataset(space: &Space) -> String {
 }
 
 #[test]
-fn without_folder_and_network_the_fallback_is_used_and_told_on_every_run_and_in_the_report() {
+fn without_folder_and_network_the_fallback_is_used_with_a_warning_on_every_run() {
     let space = fallback();
     let began = Instant::now();
     let first = space.ok(&["run"]).stderr;
-    assert!(began.elapsed() < Duration::from_secs(30), "a refused connection is no reason to wait");
+    assert!(began.elapsed() < Duration::from_secs(30), "a refused connection takes no time");
     assert!(first.contains("warning: `data` is unavailable: "), "{first}");
-    assert!(first.contains("`dataset: \"digits\"`"), "what is used instead: {first}");
+    assert!(first.contains("`dataset: \"digits\"`"), "the warning names the fallback: {first}");
     assert_eq!(dataset(&space), "digits");
     let report = space.read("reports/default/report.md");
     let top: String = report.lines().take(4).collect();
@@ -83,16 +82,16 @@ fn without_folder_and_network_the_fallback_is_used_and_told_on_every_run_and_in_
 
     let second = space.ok(&["run"]).stderr;
     assert!(second.contains("all cached, nothing to do"), "{second}");
-    assert!(second.contains("warning: `data` is unavailable: "), "said again: {second}");
-    let quiet = space.ok(&["-q", "run"]);
     assert!(
-        quiet.stderr.contains("warning: "),
-        "substituted data are told even to those who want quiet"
+        second.contains("warning: `data` is unavailable: "),
+        "the warning is repeated: {second}"
     );
+    let quiet = space.ok(&["-q", "run"]);
+    assert!(quiet.stderr.contains("warning: "), "the warning is printed even with `-q`");
     assert_eq!(quiet.stdout, "");
     let plan = space.plan(&[]);
     assert!(
-        plan[0]["fallback_cause"].as_str().unwrap().contains("no data folder is given"),
+        plan[0]["fallback_cause"].as_str().unwrap().contains("no data folder is set"),
         "{}",
         plan[0]
     );
@@ -100,12 +99,12 @@ fn without_folder_and_network_the_fallback_is_used_and_told_on_every_run_and_in_
 }
 
 #[test]
-fn the_fallback_answers_its_own_question_and_not_that_of_mnist() {
+fn the_fallback_has_its_own_key() {
     let space = fallback();
     space.ok(&["run"]);
     let used = space.plan(&[])[0]["key"].clone();
     space.edit("dataset: mnist, otherwise: digits", "dataset: digits");
-    assert_eq!(space.ran(&[]), nothing(), "the same as having asked for digits");
+    assert_eq!(space.ran(&[]), nothing(), "the same key as for digits");
     assert_eq!(space.plan(&[])[0]["key"], used);
     space.edit("dataset: digits", "dataset: mnist");
     let stopped = space.exits(7, &["run"]).stderr;
@@ -113,7 +112,7 @@ fn the_fallback_answers_its_own_question_and_not_that_of_mnist() {
 }
 
 #[test]
-fn without_a_fallback_the_run_stops_with_7_and_tells_how_to_point_to_the_files() {
+fn without_a_fallback_the_run_exits_with_7_and_a_hint() {
     let stopped = strict().exits(7, &["run"]);
     assert_eq!(stopped.stdout, "");
     assert!(stopped.stderr.contains("no mirror served it"), "{}", stopped.stderr);
@@ -123,35 +122,31 @@ fn without_a_fallback_the_run_stops_with_7_and_tells_how_to_point_to_the_files()
 }
 
 #[test]
-fn refetch_asks_again_and_comes_back_to_the_fallback() {
+fn refetch_tries_again_and_returns_to_the_fallback() {
     let space = fallback();
     space.ok(&["run"]);
     let again = space.ok(&["run", "--json", "--refetch"]);
-    assert_eq!(again.nodes_of("running"), set(["data"]), "asked again");
+    assert_eq!(again.nodes_of("running"), set(["data"]), "fetched again");
     assert_eq!(again.nodes_of("fallback-used"), set(["data"]));
-    assert_eq!(again.ran(), nothing(), "nothing new came of it");
-    assert_eq!(
-        space.ok(&["run", "--json"]).nodes_of("running"),
-        nothing(),
-        "and that is remembered"
-    );
+    assert_eq!(again.ran(), nothing(), "the result is cached");
+    assert_eq!(space.ok(&["run", "--json"]).nodes_of("running"), nothing(), "the choice is stored");
 }
 
 #[test]
-fn an_empty_data_variable_is_none() {
+fn an_empty_data_variable_is_ignored() {
     let space = fallback().env("REPRO_DATA", "");
     let said = space.ok(&["run"]).stderr;
-    assert!(said.contains("no data folder is given"), "{said}");
+    assert!(said.contains("no data folder is set"), "{said}");
 }
 
 #[test]
-fn a_given_folder_that_lacks_the_files_is_an_error_that_names_it_even_where_there_is_a_fallback() {
+fn a_data_folder_without_the_files_is_an_error_even_with_a_fallback() {
     for space in [strict(), fallback()] {
         space.write("empty/README", "nothing here");
         let folder = space.join("empty").display().to_string();
         let named = space.exits(1, &["run", "--data", "empty"]).stderr;
-        for said in [&folder, "train-images-idx3-ubyte", "`README`"] {
-            assert!(named.contains(said), "{named}");
+        for part in [&folder, "train-images-idx3-ubyte", "`README`"] {
+            assert!(named.contains(part), "{named}");
         }
         assert!(!named.contains("is used"), "{named}");
     }
@@ -162,7 +157,7 @@ fn a_given_folder_that_lacks_the_files_is_an_error_that_names_it_even_where_ther
 }
 
 #[test]
-fn a_folder_of_wrong_bytes_is_refused_by_name_even_where_there_is_a_fallback() {
+fn a_data_folder_with_wrong_bytes_is_an_error_even_with_a_fallback() {
     let space = fallback();
     space.ok(&["run"]);
     let case = |name: &str, bytes: &[u8], says: &str| {
@@ -179,13 +174,13 @@ fn a_folder_of_wrong_bytes_is_refused_by_name_even_where_there_is_a_fallback() {
     assert_eq!(
         after.nodes_of("running"),
         set(["data"]),
-        "the fallback was dropped, and MNIST is asked for again"
+        "the fallback was discarded, and MNIST is fetched again"
     );
     assert_eq!((after.nodes_of("fallback-used"), after.ran()), (set(["data"]), nothing()));
 }
 
 #[test]
-fn a_given_folder_drops_the_fallback() {
+fn a_data_folder_discards_the_fallback() {
     let Some(folder) = mnist() else { return };
     let space = fallback();
     space.ok(&["run"]);
@@ -200,12 +195,12 @@ fn a_given_folder_drops_the_fallback() {
         report.lines().take(4).any(|line| line.contains("Data: `mnist`")),
         "the report follows"
     );
-    assert_eq!(space.ran(&[]), nothing(), "once there, MNIST needs no folder");
+    assert_eq!(space.ran(&[]), nothing(), "once cached, MNIST needs no folder");
     assert_eq!(space.ok(&["run"]).stderr.matches("warning").count(), 0);
 }
 
 #[test]
-fn mnist_from_a_folder_is_mnist_whoever_names_it_and_however_it_is_packed() {
+fn the_source_and_packing_of_mnist_do_not_change_the_result() {
     let Some(folder) = mnist() else { return };
     let named = strict().env("REPRO_DATA", folder.to_str().unwrap());
     named.ok(&["run", "data"]);
@@ -233,7 +228,7 @@ fn mnist_from_a_folder_is_mnist_whoever_names_it_and_however_it_is_packed() {
 }
 
 #[test]
-fn one_flipped_byte_in_a_real_file_is_refused_by_name() {
+fn one_flipped_byte_in_a_real_file_is_an_error() {
     let Some(folder) = mnist() else { return };
     let space = strict();
     for name in FILES {

@@ -55,7 +55,7 @@ fn on_a_full_disk_a_run_names_the_path_and_the_next_run_continues() {
         "{images}"
     );
     assert!(
-        program.contains("program: failed: the command ended with exit code 1; the disk of `"),
+        program.contains("program: failed: the command exited with code 1; the disk of `"),
         "{program}"
     );
     assert!(program.contains("/cache/v2/tmp/") && program.ends_with("` is full"), "{program}");

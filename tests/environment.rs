@@ -70,16 +70,16 @@ fn an_unknown_variable_in_path_is_refused() {
         "stages:\n  c: { command: { run: x, outputs: [x], env: { PATH: '$HOME/bin:/bin' } } }\n",
     );
     let refused = space.exits(2, &["plan"]).stderr;
-    assert!(refused.contains("`$HOME` in `PATH` is not replaced"), "{refused}");
+    assert!(refused.contains("`$HOME` is not expanded in `PATH`"), "{refused}");
     space.edit("PATH: '$HOME/bin:/bin'", "WORD: '$HOME'").ok(&["plan"]);
 }
 
 #[test]
 fn a_failure_names_the_program_that_the_callers_path_would_find() {
     for (run, message) in [
-        ("[sh, c.sh]", "`sh` is /"),
-        ("sh c.sh", "`sh` is /"),
-        ("[own]", "`own` is not found; yours is "),
+        ("[sh, c.sh]", "so `sh` is `/"),
+        ("sh c.sh", "so `sh` is `/"),
+        ("[own]", "so `own` is not found; to use `"),
     ] {
         let space = Space::with(&format!(
             "stages:\n  c: {{ command: {{ run: {run}, files: [c.sh], outputs: [out] }} }}\n"
@@ -90,8 +90,7 @@ fn a_failure_names_the_program_that_the_callers_path_would_find() {
         let path = format!("{}:/usr/bin:/bin", space.join("bin").display());
         let stderr = space.env("PATH", path).exits(1, &["run"]).stderr;
         assert!(stderr.contains(message), "{run}: {stderr}");
-        let hint = "does not pass on your PATH; \
-                    `env: { PATH: \"$PROJECT/bin:/usr/local/bin:/usr/bin:/bin\" }` does";
+        let hint = "add `env: { PATH: \"$PROJECT/bin:/usr/local/bin:/usr/bin:/bin\" }`";
         assert!(stderr.contains(hint), "{run}: {stderr}");
     }
     let space = Space::with("stages:\n  c: { command: { run: exit 1, outputs: [out] } }\n");
@@ -104,7 +103,7 @@ fn a_failure_names_an_undeclared_script_of_the_project() {
     let space = Space::with("stages:\n  a:\n    command: { run: 'sh train.sh', outputs: [out] }\n");
     space.write("train.sh", "echo x > out\n");
     let failed = space.exits(1, &["run"]).stderr;
-    assert!(failed.contains("`train.sh` is in the project but not in `files`"), "{failed}");
+    assert!(failed.contains("`train.sh` is not among them; add `files: [train.sh]`"), "{failed}");
     space.write(
         "pipeline.yaml",
         "stages:\n  a:\n    command: { run: 'sh train.sh', outputs: [out], files: [train.sh] }\n",

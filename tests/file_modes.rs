@@ -77,7 +77,7 @@ stages:
     let failed = space.exits(1, &["run", "-k"]).stderr;
     for node in ["own", "given"] {
         assert!(
-            failed.contains(&format!("{node}: failed: the command ended with exit code 126")),
+            failed.contains(&format!("{node}: failed: the command exited with code 126")),
             "{failed}"
         );
     }
@@ -194,9 +194,9 @@ fn export_keeps_executable_files_and_empty_folders() {
 #[test]
 fn a_recomputation_that_differs_in_a_permission_or_a_folder_is_reported() {
     for (more, message) in [
-        ("chmod +x d/f", "the cached file is not executable, the one written again is"),
-        ("rmdir d/e", "it is an empty folder in the cache, and was not written again as one"),
-        ("mkdir d/g", "it was written, and is not in the cache"),
+        ("chmod +x d/f", "the cached file is not executable, the recomputed one is"),
+        ("rmdir d/e", "it is cached as an empty folder, and was not written again as one"),
+        ("mkdir d/g", "it was written, and is not cached"),
     ] {
         let space = Space::with(
             "stages: { c: { command: { run: 'mkdir -p d/e; touch d/f; MORE', outputs: [d/] } } }",
@@ -222,7 +222,7 @@ fn a_declared_file_cannot_also_be_an_output() {
     );
     space.write("data/a", "");
     insta::assert_snapshot!(space.exits(2, &["run"]).stderr, @r"
-    error: pipeline.yaml:2:3: stage `c`: `data/` is one of its `files` and of its `outputs`
+    error: pipeline.yaml:2:3: stage `c`: `data/` is in both `files` and `outputs`
     hint: write to another file
     ");
 }

@@ -64,7 +64,7 @@ fn a_path_that_is_not_a_readable_file_or_folder_is_refused() {
     }
     case(
         |raw| fs::remove_dir_all(raw).unwrap(),
-        "there is no file or folder `data/raw`\nhint: paths begin at",
+        "there is no file or folder `data/raw`\nhint: paths are relative",
     );
     case(
         |raw| {
@@ -161,7 +161,7 @@ fn a_file_added_during_a_run_fails_the_run_but_a_touched_one_does_not() {
     space.ok(&["run"]);
     space.write("count.sh", format!("{COUNT}touch {}\n", space.join("data/raw/new").display()));
     let failed = space.exits(1, &["run"]).stderr;
-    assert!(failed.contains("the file `data/raw/new` changed while the run read it"), "{failed}");
+    assert!(failed.contains("the file `data/raw/new` changed during the run"), "{failed}");
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn a_script_that_changes_before_its_stage_starts_is_not_run() {
     space.edit("run: 'cp inputs/count/count.txt copy.txt',", "run: sh late.sh, files: [late.sh],");
     space.write("count.sh", format!("{COUNT}echo echo hello >> {}\n", late.display()));
     let failed = space.exits(1, &["run"]).stderr;
-    assert!(failed.contains("the file `late.sh` changed while the run read it"), "{failed}");
+    assert!(failed.contains("the file `late.sh` changed during the run"), "{failed}");
     assert_eq!(space.pending(&[]), set(["copy"]));
 }
 

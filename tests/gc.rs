@@ -28,7 +28,7 @@ fn changed(word: &str) -> Space {
 fn gc_lists_what_it_would_remove_and_removes_it_with_delete_only() {
     let space = changed("c");
     let output = space.ok(&["gc", "--keep-runs", "0"]).stdout;
-    assert!(output.contains("`repro gc --delete` removes"), "{output}");
+    assert!(output.contains("run `repro gc --delete` to free it"), "{output}");
     let line = output.lines().find(|line| line.starts_with("command")).unwrap();
     assert_eq!(line.split_whitespace().collect::<Vec<_>>()[..3], ["command", "2", "2"], "{output}");
     assert_eq!(space.files("entries").len(), 4);

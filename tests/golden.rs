@@ -1,11 +1,14 @@
-//! What every stage kind puts out, bit for bit, wherever and however it runs.
+//! The outputs of every stage kind, bit for bit, on every instruction set and with any parallelism.
 
 use crate::space::Space;
+use repro::engine::stage::Kind;
 use repro::kernel::Isa;
+use repro::stage::KINDS;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// Each kind, in each way that its parameters make it go; but not the engine whose last bits depend on the machine.
+/// Every kind of the study, with parameters that reach each of its code paths. The engine `dfdx` is
+/// not included, since its last bits depend on the machine.
 const PIPELINE: &str = "\
 stages:
   data:
@@ -51,8 +54,10 @@ stages:
     report: { data: data, tables: tables, figures: figures }
 ";
 
-/// The kinds in the order in which data flow, so that the first that differs is the one to look at.
-const KINDS: [&str; 7] = ["fetch", "train", "align", "evaluate", "aggregate", "plot", "report"];
+/// The study's kinds, in the order in which data flow: the first that differs is the cause.
+fn kinds() -> impl Iterator<Item = &'static dyn Kind> {
+    KINDS.iter().copied().filter(|kind| !kind.is_general_purpose())
+}
 
 type Digests = BTreeMap<String, BTreeMap<String, String>>;
 
@@ -73,16 +78,12 @@ fn the_output_of_every_stage_kind_is_pinned() {
     let space = Space::with(PIPELINE);
     space.ok(&["run"]);
     let texts = listed(&space, &space.digests());
-    assert!(
-        texts.keys().all(|kind| KINDS.contains(&kind.as_str())),
-        "a new kind joins the list: {:?}",
-        texts.keys()
-    );
-    for kind in KINDS {
+    for kind in kinds().map(Kind::name) {
         let description = format!(
-            "stage kind `{kind}`: the same recipe gives other bytes than before. If that is meant, raise the VERSION of this \
-             stage in src/stage/{kind}.rs (else old caches would go on giving the old answer) and accept the snapshot; if \
-             a kind before it differs too, begin there. The report also follows the program's own version."
+            "stage kind `{kind}`: the same recipe gives other bytes than before. If that is \
+             intended, raise its VERSION in src/stage, so that old caches are stale, and accept \
+             the snapshot; if a kind before it differs too, begin there. The report also depends \
+             on the program's own version."
         );
         let mut settings = insta::Settings::clone_current();
         settings.set_description(description);
@@ -91,7 +92,7 @@ fn the_output_of_every_stage_kind_is_pinned() {
 }
 
 #[test]
-fn the_bits_do_not_depend_on_the_instruction_set_nor_on_how_many_run_at_once() {
+fn the_bits_depend_neither_on_the_instruction_set_nor_on_parallelism() {
     let mut runs: Vec<(String, Digests)> = Vec::new();
     for isa in Isa::available() {
         for jobs in ["1", "4"] {
@@ -110,7 +111,7 @@ fn the_bits_do_not_depend_on_the_instruction_set_nor_on_how_many_run_at_once() {
 }
 
 #[test]
-fn an_instruction_set_that_is_not_there_is_refused() {
+fn an_unavailable_instruction_set_is_an_error() {
     let refused = Space::tiny().env("REPRO_SIMD", "mmx").exits(7, &["plan"]).stderr;
     assert!(
         refused.starts_with("error: `REPRO_SIMD=mmx` is not an instruction set of this machine"),
@@ -119,7 +120,7 @@ fn an_instruction_set_that_is_not_there_is_refused() {
 }
 
 #[test]
-fn another_seed_gives_other_bits_and_the_same_seed_the_same() {
+fn the_bits_depend_on_the_seed() {
     let digests = |seed: &str| {
         let space = Space::tiny();
         space.edit("seed: 0", seed).ok(&["run"]);

@@ -444,7 +444,7 @@ fn verbose_lists_cached_nodes_and_the_reasons_of_the_others() {
     space.ok(&["run"]);
     let stderr = space.ok(&["-v", "run", "--profile", "twice"]).stderr;
     assert!(stderr.contains("data: cached"), "{stderr}");
-    assert!(stderr.contains("since param epochs 1 -> 2"), "{stderr}");
+    assert!(stderr.contains("(param epochs 1 -> 2)"), "{stderr}");
 }
 
 #[test]

@@ -1,9 +1,10 @@
-//! A stage reads what it declares and writes to its workspace: every node of the shipped `ci` profile, and of each kind for
-//! any study, runs where it can do nothing else, and gives the same bytes.
+//! A stage reads only what it declares and writes only to its workspace: every node of the shipped
+//! `ci` profile and of the general-purpose kinds gives the same bytes in a locked-down project.
 //!
-//! The project is shut: none of its files can be read, none of its folders listed or added to, and the folders for homes
-//! and temporary files are not there. Open are one recipe, the objects that it names, and the four folders that a job takes
-//! its lease in, works in and publishes to. What appears there must be its answer. Culprits show that this finds them out.
+//! In it, no file can be read and no folder listed or written to, and there are no folders for
+//! homes and temporary files. The exceptions are the recipe, the objects that it names, and the
+//! four folders for leases, work and publication. New files there must be the node's result. Stages
+//! that break the rule show that the test detects them.
 
 use crate::space::{RestoreModes, Space, name};
 use repro::engine::key::Digest;
@@ -14,17 +15,25 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// What the study has no use for.
-const OPEN: &str = "\
+/// Stages of the general-purpose kinds.
+const GENERAL_PURPOSE: &str = "\
 stages:
   words: { file: { path: words } }
   count:
-    command: { run: sh count.sh, files: [count.sh], inputs: { words: words }, outputs: [counts/], params: { by: [-c, -w] } }
+    command:
+      run: sh count.sh
+      files: [count.sh]
+      inputs: { words: words }
+      outputs: [counts/]
+      params: { by: [-c, -w] }
   all:
-    command: { run: 'cat inputs/counts/*/counts/* > all.txt', inputs: { counts: [count] }, outputs: [all.txt] }
+    command:
+      run: 'cat inputs/counts/*/counts/* > all.txt'
+      inputs: { counts: [count] }
+      outputs: [all.txt]
 ";
 
-/// A node that has run.
+/// A node that is done.
 struct Node {
     name: String,
     kind: String,
@@ -37,7 +46,7 @@ fn json(space: &Space, path: String) -> Json {
     serde_json::from_str(&space.read(path)).unwrap()
 }
 
-/// The nodes of the project, all of which have run.
+/// The nodes of the project, all of which are done.
 fn nodes(space: &Space, arguments: &[&str]) -> Vec<Node> {
     let digest = |json: &Json| {
         Some(json.as_str()?.trim_end_matches("+x").to_owned()).filter(|text| text.len() == 64)
@@ -56,7 +65,7 @@ fn nodes(space: &Space, arguments: &[&str]) -> Vec<Node> {
     space.plan(arguments).iter().map(node).collect()
 }
 
-/// The digests that the entry of `key` holds.
+/// The digests in the entry of `key`.
 fn outputs(space: &Space, key: &str) -> BTreeSet<String> {
     let entry = json(space, format!("cache/v2/entries/{key}.json"));
     entry["outputs"]
@@ -67,8 +76,8 @@ fn outputs(space: &Space, key: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// Shuts the project but for what one job needs.
-fn shut(space: &Space, node: &Node) -> RestoreModes {
+/// Locks the project down, except for what the job of `node` needs.
+fn lock_down(space: &Space, node: &Node) -> RestoreModes {
     let cache = space.join("cache/v2");
     let writable = ["objects", "entries", "leases", "tmp"].map(|folder| cache.join(folder));
     let recipe = cache.join(format!("recipes/{}.json", node.key));
@@ -83,38 +92,40 @@ fn shut(space: &Space, node: &Node) -> RestoreModes {
     })
 }
 
-/// Answers a node's question anew in a project that is shut but for what it declares; gives what was wrong with that.
-fn alone(space: &Space, node: &Node) -> Result<(), String> {
+/// Recomputes a node in the locked-down project; the error says what went wrong.
+fn recompute_isolated(space: &Space, node: &Node) -> Result<(), String> {
     let before: BTreeSet<PathBuf> = space.all_paths().into_iter().collect();
     fs::remove_file(space.join(format!("cache/v2/entries/{}.json", node.key))).unwrap();
     node.outputs
         .difference(&node.inputs)
         .for_each(|digest| fs::remove_file(space.object(digest)).unwrap());
-    let shut = shut(space, node);
+    let restore = lock_down(space, node);
     let ended = space.run(&["exec", &node.key]);
-    drop(shut);
+    drop(restore);
     if ended.code != Some(0) {
         return Err(format!("{}: {}", node.name, ended.stderr));
     }
     let after: BTreeSet<PathBuf> = space.all_paths().into_iter().collect();
     let strays: Vec<&PathBuf> = after.symmetric_difference(&before).collect();
     if !strays.is_empty() || outputs(space, &node.key) != node.outputs {
-        return Err(format!("{}: other files, or other bytes: {strays:?}", node.name));
+        return Err(format!("{}: unexpected files or different bytes: {strays:?}", node.name));
     }
     Ok(())
 }
 
-/// A project in which nothing but permissions keeps a job from anything.
+/// A project in which only permissions restrict jobs.
 fn unprivileged(pipeline: &str) -> Space {
     Space::with(pipeline).unprivileged().env("HOME", "/nowhere").env("TMPDIR", "/nowhere")
 }
 
 #[test]
-fn no_stage_reads_what_it_does_not_declare_or_writes_outside_of_its_workspace() {
+fn stages_read_only_declared_inputs_and_write_only_to_their_workspace() {
     let study =
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("pipeline.yaml")).unwrap();
     let mut kinds = BTreeSet::new();
-    for (pipeline, arguments) in [(study.as_str(), &["--profile", "ci"][..]), (OPEN, &[])] {
+    for (pipeline, arguments) in
+        [(study.as_str(), &["--profile", "ci"][..]), (GENERAL_PURPOSE, &[])]
+    {
         let space = unprivileged(pipeline);
         space.write("words/a", "one two\n").write("words/b/c", "three\n");
         fs::create_dir(space.join("words/empty")).unwrap();
@@ -122,20 +133,20 @@ fn no_stage_reads_what_it_does_not_declare_or_writes_outside_of_its_workspace() 
         space.write("count.sh", "mkdir counts; wc $REPRO_PARAM_BY < inputs/words/a > counts/a\n");
         space.ok(&[&["run"], arguments].concat());
         for node in nodes(&space, arguments) {
-            assert_eq!(alone(&space, &node), Ok(()));
+            assert_eq!(recompute_isolated(&space, &node), Ok(()));
             kinds.insert(node.kind);
         }
-        assert!(space.ran(arguments).is_empty(), "all is as it was");
+        assert!(space.ran(arguments).is_empty(), "everything is cached");
     }
     assert_eq!(
         kinds,
         KINDS.iter().map(|kind| kind.name().to_owned()).collect(),
-        "every kind there is was tried"
+        "every kind is tested"
     );
 }
 
-/// How a program fares that runs in the shut project, after it has run in the open one.
-fn fares(run: &str) -> Result<(), String> {
+/// Recomputes the command `run` in the locked-down project, after a normal run.
+fn isolated(run: &str) -> Result<(), String> {
     let space = unprivileged("");
     let env =
         format!("{{ PROJECT: '{}', SECRET: '{}' }}", space.path().display(), Digest::of(b"secret"));
@@ -147,12 +158,12 @@ fn fares(run: &str) -> Result<(), String> {
     space.write("secret", "secret").ok(&["run", "-j", "1"]);
     let strays = space.all_paths().into_iter().filter(|path| path.ends_with("stray"));
     strays.for_each(|stray| fs::remove_file(stray).unwrap());
-    alone(&space, &nodes(&space, &["c"])[0])
+    recompute_isolated(&space, &nodes(&space, &["c"])[0])
 }
 
 #[test]
-fn a_stage_that_does_is_found_out() {
-    assert_eq!(fares("echo x > out"), Ok(()));
+fn a_stage_that_breaks_isolation_is_detected() {
+    assert_eq!(isolated("echo x > out"), Ok(()));
     for culprit in [
         "cat ../../../../objects/* > out",
         "cat \"$PROJECT\"/cache/v2/objects/$SECRET > out",
@@ -162,6 +173,6 @@ fn a_stage_that_does_is_found_out() {
         "echo x > out; echo x > ../../../../objects/stray",
         "echo x > out; echo x > \"$PROJECT\"/stray",
     ] {
-        assert!(fares(culprit).is_err(), "`{culprit}` gets away with it");
+        assert!(isolated(culprit).is_err(), "`{culprit}` is not detected");
     }
 }

@@ -122,7 +122,7 @@ fn a_report_prints_the_root_of_the_lock_and_stage_names_do_not_change_it() {
     let root =
         |text: &str| text.lines().find_map(|line| line.strip_prefix("root: ")).unwrap().to_owned();
     let locked = root(&space.read(LOCK));
-    assert!(space.read("reports/default/report.md").contains(&format!("hangs on: `{locked}`.")));
+    assert!(space.read("reports/default/report.md").contains(&format!("depends on: `{locked}`.")));
     assert!(space.read("reports/default/report.html").contains(&locked));
     space
         .edit("  matched-curves:\n", "  other-curves:\n")

@@ -71,7 +71,7 @@ fn a_pipeline_file_with_the_other_ending_is_named() {
     std::fs::rename(space.join("pipeline.yaml"), space.join("pipeline.yml")).unwrap();
     let refused = space.exits(2, &["plan"]).stderr;
     assert!(
-        refused.ends_with("hint: there is `pipeline.yml`: `--pipeline pipeline.yml` names it\n"),
+        refused.ends_with("hint: there is a `pipeline.yml`: pass `--pipeline pipeline.yml`\n"),
         "{refused}"
     );
 }

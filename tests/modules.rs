@@ -135,10 +135,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("engine::located", &[]),
     ("engine::resources", &[]),
     ("engine::text", &[]),
-    ("study::stats", &[]),
+    ("study::registry", &[]),
+    ("study::stats", &["study::registry"]),
     ("study::curve", &["study", "kernel"]),
-    ("study::net", &["study::data", "study::bounded", "study::rng", "kernel"]),
-    ("study::data", &["study::bounded", "study::rng", "kernel"]),
+    ("study::net", &["study::data", "study::bounded", "study::registry", "study::rng", "kernel"]),
+    ("study::data", &["study::bounded", "study::registry", "study::rng", "kernel"]),
     ("study", &["kernel"]),
     ("kernel", &[]),
     ("report", &[]),
@@ -228,7 +229,8 @@ fn no_command_imports_another() {
 #[test]
 fn paths_are_resolved_as_in_rust() {
     let module = ["engine", "plan"].map(str::to_owned);
-    let code = "use super::key::{Artifact, Seed};\nuse crate::{fs, study::net::{Mlp, prior::Prior}};\nlet x = crate::kernel::isa();\n\
+    let code = "use super::key::{Artifact, Seed};\nuse crate::{fs, study::net::{Mlp, prior::Prior}};\n\
+                let x = crate::kernel::isa();\n\
                 use super::super::stage;\nlet y = a_crate::b; pub(crate) fn f() {}";
     let found: Vec<String> = paths(code, &module).into_iter().map(|path| path.join("::")).collect();
     let expected = [

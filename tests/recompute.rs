@@ -71,7 +71,7 @@ fn a_forged_net_is_reported_with_its_element_and_both_values_and_both_versions_a
     let line = refused.stdout.lines().find(|line| line.contains("net.safetensors")).unwrap();
     assert!(
         line.starts_with(&format!(
-            "{NET}: net.safetensors: array `w2`, element [9, 2]: cached 1.5, again "
+            "{NET}: net.safetensors: array `w2`, element [9, 2]: cached 1.5, recomputed "
         )),
         "{line}"
     );
@@ -121,12 +121,12 @@ fn a_forged_table_is_reported_with_line_and_column_and_a_figure_with_the_byte() 
         .find(|node| node["outcome"] == "differs")
         .unwrap();
     let first = node["differences"][0]["first"].as_str().unwrap();
-    assert!(first.starts_with("line 3, column `loss`: cached `0.125`, again `"), "{first}");
+    assert!(first.starts_with("line 3, column `loss`: cached `0.125`, recomputed `"), "{first}");
 
     let space = Space::run_tiny();
     forge(&space, "figures@figure=error-by-width", "figure.svg", |bytes| bytes[1] = b'S');
     let printed = space.exits(4, &["verify", "--recompute", "figures"]).stdout;
-    assert!(printed.contains(": byte 1: cached 0x53, again 0x73"), "{printed}");
+    assert!(printed.contains(": byte 1: cached 0x53, recomputed 0x73"), "{printed}");
 }
 
 #[test]

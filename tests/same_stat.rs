@@ -123,7 +123,7 @@ fn a_write_through_a_memory_map_during_a_run_fails_the_run() {
     fs::write(resume, "").unwrap();
     let (code, stderr) = run.wait();
     assert_eq!(code, Some(1), "{stderr}");
-    assert!(stderr.contains("the file `data/file` changed while the run read it"), "{stderr}");
+    assert!(stderr.contains("the file `data/file` changed during the run"), "{stderr}");
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! [`Space`]: a temporary project in which a test runs `repro`, edits files and runs it again.
 
+use repro::engine::key::Key;
 use repro::process::{TERMINATION_SIGNALS, not_ignored};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
@@ -305,9 +307,11 @@ impl Space {
             .collect()
     }
 
-    /// The leases, without the file that processes lock before they break a stale lease.
+    /// The leases: the files that have the name of a key.
     pub(crate) fn leases(&self) -> BTreeSet<PathBuf> {
-        self.files("leases").into_iter().filter(|lease| !lease.ends_with("removal.lock")).collect()
+        let is_key = |name: &OsStr| name.to_str().is_some_and(|name| name.parse::<Key>().is_ok());
+        let files = self.files("leases").into_iter();
+        files.filter(|file| file.file_name().is_some_and(is_key)).collect()
     }
 
     /// All paths in the project, folders before their contents.
@@ -506,7 +510,7 @@ impl Running {
     /// each of which leads its own group.
     pub(crate) fn signal(&self, signal: &str) {
         let run = format!("-{}", self.child.id());
-        // Stop `repro` first, so that it starts no further job while its jobs are listed.
+        // `repro` is stopped first, so that it starts no further job while its jobs are listed.
         let jobs = if signal == "KILL" && send("STOP", &run) {
             children(self.child.id())
         } else {

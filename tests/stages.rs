@@ -1,37 +1,34 @@
-//! What the stages refuse to put together.
+//! Errors and reports of the study's stages.
 
 use crate::space::Space;
 
 #[test]
-fn rows_that_no_column_tells_apart_are_not_averaged_as_pairs() {
+fn rows_with_the_same_key_are_not_averaged_as_pairs() {
     let space = Space::tiny();
-    let failed = space.edit("epochs: 2", "epochs: [1, 2]").exits(1, &["run"]);
-    assert!(
-        failed.stderr.contains("two rows of `points.csv` are both `hidden=3,"),
-        "{}",
-        failed.stderr
-    );
-    assert!(failed.stderr.contains("aggregate them apart"), "{}", failed.stderr);
+    let failed = space.edit("epochs: 2", "epochs: [1, 2]").exits(1, &["run"]).stderr;
+    assert!(failed.contains("two rows of `points.csv` have the same key `hidden=3,"), "{failed}");
+    assert!(failed.contains("aggregate them in separate stages"), "{failed}");
 }
 
 #[test]
-fn a_curve_between_nets_of_different_priors_is_refused() {
+fn a_curve_between_nets_of_different_priors_is_an_error() {
     let space = Space::tiny();
     space.edit(
         "evaluate: { a: nets@end=a, b: nets@end=b,",
         "evaluate: { a: nets@prior=none,end=a, b: nets@prior=normal-0.01,end=b,",
     );
-    let refused = space.exits(2, &["run"]).stderr;
-    assert!(refused.contains("hint: write a reference with a comma in quotes"), "{refused}");
+    let invalid = space.exits(2, &["run"]).stderr;
+    assert!(invalid.contains("hint: write a reference with a comma in quotes"), "{invalid}");
     space.edit("nets@prior=none,end=a", "\"nets@prior=none,end=a\"");
     space.edit("nets@prior=normal-0.01,end=b", "\"nets@prior=normal-0.01,end=b\"");
-    let failed = space.exits(1, &["run", "-k"]);
-    let said = "`hidden=3, prior=none, pair=1` and `hidden=3, prior=normal 0.01, pair=1` are not the ends of one pair";
-    assert!(failed.stderr.contains(said), "{}", failed.stderr);
+    let failed = space.exits(1, &["run", "-k"]).stderr;
+    let cause = "`hidden=3, prior=none, pair=1` and `hidden=3, prior=normal 0.01, pair=1` are not \
+                 the ends of the same pair";
+    assert!(failed.contains(cause), "{failed}");
 }
 
 #[test]
-fn two_reports_lie_in_folders_of_their_own() {
+fn two_reports_are_exported_to_separate_folders() {
     let space = Space::tiny();
     space.edit("figures: figures }", "figures: figures, about: [one, two] }").ok(&["run"]);
     for about in ["one", "two"] {
@@ -41,7 +38,7 @@ fn two_reports_lie_in_folders_of_their_own() {
 }
 
 #[test]
-fn training_and_barriers_are_in_the_report() {
+fn the_report_has_training_and_barriers() {
     let space = Space::run_tiny();
     let (report, histories) = ("reports/default/report.md", "reports/default/tables/histories.csv");
     // 2 widths, 2 priors and 2 ends, 2 epochs each.
@@ -49,7 +46,7 @@ fn training_and_barriers_are_in_the_report() {
     assert_eq!(rows.len(), 1 + 2 * 2 * 2 * 2);
     assert!(rows[1].starts_with("3,none,1,a,1,"), "{}", rows[1]);
     let text = space.read(report);
-    assert!(text.contains("- Prior none, 4 nets: the train error is "), "{text}");
+    assert!(text.contains("- Prior none, 4 nets: training error "), "{text}");
     let summary = space.read("reports/default/tables/summary.csv");
     let header: Vec<&str> = summary.lines().next().unwrap().split(',').collect();
     let at = header.iter().position(|column| *column == "mean").unwrap();
@@ -67,9 +64,9 @@ fn training_and_barriers_are_in_the_report() {
 }
 
 #[test]
-fn an_axis_that_is_not_there_is_named_with_the_nearest() {
-    let refused = Space::tiny().exits(2, &["plan", "nets@hiden=3"]);
-    insta::assert_snapshot!(refused.stderr, @r"
+fn an_unknown_axis_gives_a_hint_with_the_nearest_name() {
+    let error = Space::tiny().exits(2, &["plan", "nets@hiden=3"]);
+    insta::assert_snapshot!(error.stderr, @r"
     error: target: `nets` has no `hiden`
     hint: did you mean `hidden`?
     ");

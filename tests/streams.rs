@@ -71,7 +71,7 @@ fn a_failure_quotes_both_streams_in_the_order_of_writing() {
         "echo reason; echo aside >&2; printf '1%%\\r99%%\\rdone\\n'; echo last >&2; exit 3\n",
     );
     let printed = space.exits(1, &["run", "-j", "2"]).stderr;
-    let quoted = "c: failed: the command ended with exit code 3\n    \
+    let quoted = "c: failed: the command exited with code 3\n    \
                   reason\n    aside\n    done\n    last\n    full log: ";
     assert!(printed.contains(quoted), "{printed}");
 }
@@ -151,7 +151,7 @@ fn logs_prints_the_output_of_the_last_run_of_a_node_even_if_its_inputs_have_chan
     assert_eq!(space.ok(&["logs", "c"]).stdout, "one\ntwo\n");
     space.exits(1, &["run"]);
     let printed = space.ok(&["logs", "c"]).stdout;
-    assert_eq!(printed, "three\nerror: the command ended with exit code 1\n");
+    assert_eq!(printed, "three\nerror: the command exited with code 1\n");
     let json: serde_json::Value =
         serde_json::from_str(&space.ok(&["logs", "c", "--json"]).stdout).unwrap();
     assert_eq!(

@@ -247,7 +247,10 @@ fn verify_reports_a_damaged_recipe_and_a_run_replaces_it() {
     let key = recipe.file_stem().unwrap().to_str().unwrap().to_owned();
     let node = space.plan(&[]).into_iter().find(|node| node["key"] == key.as_str()).unwrap();
     let refused = space.exits(5, &["show", &name(&node)]).stderr;
-    assert!(refused.contains("hint: `repro verify` removes the recipe"), "{refused}");
+    assert!(
+        refused.contains("hint: `repro verify` removes the recipe and keeps its result"),
+        "{refused}"
+    );
     let refused = space.exits(5, &["verify"]).stderr;
     assert!(
         refused.contains(&key)
@@ -358,7 +361,7 @@ fn an_interrupted_run_exits_with_130_and_keeps_finished_nodes() {
         run.signal(signal);
         let (code, stderr) = run.wait();
         assert_eq!(code, Some(130), "{stderr}");
-        assert!(stderr.contains("interrupted; finished work is kept"), "{stderr}");
+        assert!(stderr.contains("interrupted; finished results are kept"), "{stderr}");
         assert_eq!(space.ran(&["data", "quick"]), nothing());
     }
 }

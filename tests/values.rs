@@ -140,7 +140,7 @@ fn values_of_environment_and_text_fields_are_named_as_written() {
     let space =
         Space::with(&printing("", "      env: { A: [001, 1.0, 1] }\n      memory: [1_0, 10]\n"));
     let refused = space.exits(2, &["plan"]).stderr;
-    assert!(refused.contains("`1_0` is no size of memory"), "{refused}");
+    assert!(refused.contains("invalid `memory: 1_0`"), "{refused}");
     space.edit("      memory: [1_0, 10]\n", "");
     assert_eq!(
         space.ran(&[]),
@@ -341,7 +341,7 @@ fn two_values_for_one_variable_of_a_command_are_refused() {
         "      params: { x: 1 }\n      env:\n        A: 1\n        REPRO_PARAM_X: 9\n",
     ));
     insta::assert_snapshot!(space.exits(2, &["plan"]).stderr, @r"
-    error: pipeline.yaml:9:9: stage `c`: `env`: `REPRO_PARAM_X` is the variable of a parameter
+    error: pipeline.yaml:9:9: stage `c`: `env`: `REPRO_PARAM_X` is reserved for parameters
     hint: write `params: { x: ... }`
     ");
     let space = Space::with(&printing("", "      params: { a-b: 1, A_b: 2 }\n"));
@@ -448,8 +448,9 @@ fn a_list_of_inputs_gathers_nodes_that_agree_with_the_nodes_own_axes() {
     let refused = gathered("inputs: { all: [raw] }, params: { sample: [b, c] }").unwrap_err();
     assert_eq!(
         refused,
-        "p.yaml:5:57: stage `g`: no instance of `all: raw` has `sample=c`; the value comes from another input or a list of `g`; compare \
-         the grids, or name a value here"
+        "p.yaml:5:57: stage `g`: no instance of `all: raw` has `sample=c`; \
+         the value comes from another input or a list of `g`; compare the grids, \
+         or name a value here"
     );
 }
 

@@ -18,8 +18,9 @@ use anyhow::{Context as _, Result};
 use repro::engine::cache::entry::Entry;
 use repro::engine::cache::store::Store;
 use repro::engine::key::{Artifact, Key};
+use repro::engine::record::history;
 use repro::engine::run::event::{Event, Observer};
-use repro::engine::run::executor::{Executor, Job, Outcome};
+use repro::engine::run::executor::{Capacity, Executor, Job, KillHandle, Outcome};
 use repro::engine::run::schedule::{self, Settings};
 use repro::engine::run::snapshot::{Origin, Snapshot};
 use repro::engine::run::status::StatusChecker;
@@ -122,16 +123,25 @@ fn fill(store: &Store, plan: &Plan) -> Result<()> {
 struct Idle;
 
 impl Executor for Idle {
-    fn slots(&self) -> usize {
-        2
+    fn capacity(&self) -> Capacity {
+        Capacity { slots: 2, memory: u64::MAX }
     }
-    fn submit(&mut self, job: Job) -> Result<()> {
-        panic!("{} is not in the cache", job.key);
+    fn adopt(&mut self, _: &Job) -> Result<bool> {
+        Ok(false)
     }
-    fn wait(&mut self, _: Duration) -> Option<(Key, Outcome)> {
-        None
+    fn submit(&mut self, jobs: Vec<Job>) -> Result<()> {
+        panic!("{} is not in the cache", jobs[0].key);
     }
-    fn kill(&mut self) {}
+    fn poll(&mut self, _: Duration) -> Result<Vec<(Key, Outcome)>> {
+        Ok(Vec::new())
+    }
+    fn cancel(&mut self, _: &[Key]) {}
+    fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+    fn kill_handle(&self) -> KillHandle {
+        Box::new(|| ())
+    }
 }
 
 struct Silent;
@@ -153,7 +163,7 @@ fn unchanged(folder: &Path) -> Result<[f64; 2]> {
     let store = Store::at(&folder.join("cache")).with_index();
     store.prepare()?;
     let _hold = store.lock_shared(false)?;
-    let checker = StatusChecker::new(&plan, &store, BTreeSet::new(), false);
+    let checker = StatusChecker::new(&plan, &store, BTreeSet::new(), false, history::names);
     let plan_status = checker.plan_status(&plan.closure(&[]))?;
     let settings = Settings {
         keep_going: false,
@@ -219,7 +229,7 @@ fn main() -> Result<()> {
             KINDS,
         );
         fill(&Store::at(&dir.path().join("cache")), &plan.map_err(|f| anyhow::anyhow!("{f}"))?)?;
-        // New files are not indexed until their times have settled; the peak memory is reset.
+        // New files are not indexed until their times are old enough; the peak memory is reset.
         std::thread::sleep(fs::Witness::at(dir.path()).settling().unwrap_or_default());
         fs::write(Path::new("/proc/self/clear_refs"), "5")?;
         let runs: Vec<[f64; 2]> = (0..5).map(|_| unchanged(dir.path())).collect::<Result<_>>()?;

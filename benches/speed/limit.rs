@@ -11,7 +11,7 @@ pub(crate) const CHAINS: usize = 96;
 /// Accumulators of [`multiply_adds_wide`]: 24 AVX-512 registers; narrower sets have fewer, and
 /// spill.
 pub(crate) const WIDE_CHAINS: usize = 384;
-/// Accumulators of [`multiply_adds_loaded`]: as many as a panel of a product has columns.
+/// Accumulators of [`multiply_adds_loaded`]: the columns of a panel of a product.
 pub(crate) const LOADED_SUMS: usize = 64;
 /// Running sums of [`read`]: eight AVX2 registers.
 pub(crate) const SUMS: usize = 64;

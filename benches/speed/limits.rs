@@ -79,7 +79,7 @@ fn best_rate(threads: usize, rate: impl Fn() -> f64 + Sync) -> f64 {
     tries.fold(0.0, f64::max)
 }
 
-/// Calls `run` on as many threads, started at once.
+/// Calls `run` on each of `threads`, which start at once.
 pub(crate) fn together<T: Send>(threads: usize, run: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let start = Barrier::new(threads);
     let begin = &|thread| {
@@ -93,7 +93,7 @@ pub(crate) fn together<T: Send>(threads: usize, run: impl Fn(usize) -> T + Sync)
     })
 }
 
-/// Seconds of one call of `run`, from as many calls as take 10 ms.
+/// Seconds of one call of `run`, averaged over calls that take 10 ms.
 pub(crate) fn seconds_each(mut run: impl FnMut()) -> f64 {
     run();
     let mut times = 1u32;

@@ -10,7 +10,7 @@ use std::num::NonZero;
 use std::rc::Rc;
 use std::time::Instant;
 
-/// Widths, with as many epochs as take a second or more.
+/// Widths, with epochs that take at least a second.
 const WIDTHS: [(u32, u32); 6] = [(10, 30), (50, 20), (100, 10), (500, 4), (1000, 2), (2000, 1)];
 /// Kinds of priors, with the label of the one that is measured.
 const PRIORS: [(&str, &str); 3] =

@@ -15,7 +15,7 @@ use std::time::Duration;
 #[command(
     name = "repro",
     version,
-    about,
+    about = "Run a research pipeline that is declared in a YAML file",
     max_term_width = 100,
     after_help = EXIT_CODES,
     arg_required_else_help = true
@@ -61,6 +61,7 @@ pub(super) const NO_LOCK_VARIABLE: &str = "REPRO_NO_LOCK";
 
 /// The options of every command.
 #[derive(Args, Clone)]
+#[command(next_help_heading = "Global options")]
 pub(super) struct Common {
     /// The project folder
     #[arg(short = 'C', long, global = true, value_name = "DIR", default_value = ".")]
@@ -162,12 +163,12 @@ pub(super) enum Command {
     /// All nodes must be up to date. Only the section of the selected profile changes.
     /// `run --locked` and `verify --locked` check outputs against the lock file.
     Lock,
-    /// Show what can be removed from the cache, or remove it
+    /// Show which results can be removed from the cache, or remove them
     ///
     /// Keeps results that a profile of the pipeline uses, that recent runs used, that are pinned,
     /// or that the lock file lists. The same applies to every other pipeline that uses the cache.
     Gc {
-        /// Remove it instead of showing it
+        /// Remove the results
         #[arg(long)]
         delete: bool,
         /// The number of recent runs whose outputs are kept
@@ -193,7 +194,8 @@ pub(super) enum Command {
     },
     /// List past runs, or show the nodes of one run
     Log {
-        /// A run id, a unique prefix or suffix of one, `last`, or `last~N` for the Nth run before it
+        /// A run id, a unique prefix or suffix of one, `last`, or `last~N` for the Nth run before
+        /// it
         run: Option<String>,
         /// List at most N runs
         #[arg(long, value_name = "N", default_value = "20", conflicts_with = "run")]
@@ -217,7 +219,7 @@ pub(super) enum Command {
     /// Compares parameters, numbers in tables and JSON, and files. Nodes are matched by name, and
     /// the rows of a table by their leading columns.
     Diff {
-        /// A run, as for `repro log` [default: last~1], or a profile
+        /// A run, as for `repro log`, or a profile [default: last~1]
         before: Option<String>,
         /// The run or profile to compare it with [default: last]
         after: Option<String>,

@@ -2,8 +2,8 @@
 
 use super::args::{Common, ExecArgs};
 use super::output::{AlreadyReported, outcome};
-use crate::engine::cache::workspace::Workbench;
 use crate::engine::cache::store::Store;
+use crate::engine::cache::workspace::Workbench;
 use crate::engine::key::Key;
 use crate::engine::run::executor::log::ERROR;
 use crate::engine::run::executor::{GRACE, Request, write_outcome};
@@ -47,7 +47,7 @@ fn serve(common: &Common, args: &ExecArgs) -> Result<String> {
     // The job's workspace is gone by now, which leaves room for this on a full disk.
     let is_written =
         requests.outcome.is_some_and(|path| write_outcome(&path, &outcome(&error)).is_ok());
-    // If the coordinator is dead, nobody reads the outcome: the error goes to the log.
+    // If the coordinator has ended, it cannot print the error: the error goes to the log.
     let is_reported = is_written && replies.write_all(b"!").is_ok();
     Err(if is_reported { error.context(AlreadyReported) } else { error })
 }

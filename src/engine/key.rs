@@ -1,7 +1,7 @@
 //! Recipes, keys and digests: a [`Key`] is the hash of a recipe, a [`Digest`] the hash of a file.
 //!
-//! A [`Recipe`] holds everything that determines the output of a node. Its BLAKE3 is the node's key.
-//! Planning, running, explaining and verifying all use [`Recipe::key`].
+//! A [`Recipe`] holds everything that determines the output of a node. Its BLAKE3 is the node's
+//! key. Planning, running, explaining and verifying all use [`Recipe::key`].
 //!
 //! | ingredient | in the key? | why |
 //! |---|---|---|
@@ -67,7 +67,8 @@ macro_rules! hash_name {
         impl FromStr for $name {
             type Err = String;
             fn from_str(hex: &str) -> Result<Self, String> {
-                let hash = blake3::Hash::from_hex(hex).map_err(|_| format!("`{hex}` is not 64 hex digits"))?;
+                let hash = blake3::Hash::from_hex(hex)
+                    .map_err(|_| format!("`{hex}` is not 64 hex digits"))?;
                 Ok($name(*hash.as_bytes()))
             }
         }
@@ -264,8 +265,8 @@ impl Recipe {
     }
 }
 
-/// The root of the outputs of many nodes: the BLAKE3 of their artifacts as canonical JSON, sorted by
-/// that text. The names of the nodes are not part of it, so a rename keeps the root.
+/// The root of the outputs of many nodes: the BLAKE3 of their artifacts as canonical JSON, sorted
+/// by that text. The names of the nodes are not part of it, so a rename keeps the root.
 pub fn root<'a>(artifacts: impl IntoIterator<Item = &'a Artifact>) -> Digest {
     let mut lines: Vec<String> = artifacts
         .into_iter()
@@ -379,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_content_survives_its_text_and_that_of_a_plain_file_is_its_digest() {
+    fn a_content_is_read_back_from_its_text() {
         let digest = Digest::of(b"bytes");
         assert_eq!(Content::from(digest).to_string(), digest.to_string());
         for content in
@@ -405,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_different_types_make_different_keys() {
+    fn numbers_of_different_types_have_different_keys() {
         let (mut whole, mut float) = (recipe(), recipe());
         whole.params.insert("x".into(), json!(1));
         float.params.insert("x".into(), json!(1.0));
@@ -414,13 +415,14 @@ mod tests {
 
     #[test]
     fn the_key_of_a_known_recipe_is_pinned() {
-        // If this fails, every cache in the world is stale: raise the version in the hash's context instead.
+        // If this fails, every cache in the world is stale: raise the version in the hash's context
+        // instead.
         insta::assert_snapshot!(recipe().canonical());
         insta::assert_snapshot!(recipe().key());
     }
 
     #[test]
-    fn a_recipe_survives_its_file() {
+    fn a_recipe_is_read_back_from_its_file() {
         let text = serde_json::to_string(&recipe()).unwrap();
         let back: Recipe = serde_json::from_str(&text).unwrap();
         assert_eq!(back.key(), recipe().key());
@@ -428,14 +430,20 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None, ..ProptestConfig::default()
+        })]
 
         #[test]
-        fn a_number_survives_its_own_file(value in json_value(), name in any::<String>(), label in any::<String>()) {
+        fn a_number_is_read_back_from_its_file(
+            value in json_value(), name in any::<String>(), label in any::<String>(),
+        ) {
             let mut recipe = recipe();
             recipe.params.insert(name, value);
             recipe.seed = Some(Seed { run: label.clone(), label });
-            let files = [serde_json::to_string(&recipe), serde_json::to_string_pretty(&recipe), Ok(recipe.canonical())];
+            let canonical = Ok(recipe.canonical());
+            let (short, pretty) = (serde_json::to_string(&recipe), serde_json::to_string_pretty(&recipe));
+            let files = [short, pretty, canonical];
             for file in files {
                 let back: Recipe = serde_json::from_str(&file.unwrap()).unwrap();
                 prop_assert_eq!(back.canonical(), recipe.canonical());
@@ -445,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_hashes_are_checked_when_read() {
+    fn a_hash_must_have_64_hex_digits() {
         assert!("xyz".parse::<Key>().is_err());
         assert!("../../etc/passwd".parse::<Digest>().is_err());
         let key = recipe().key();

@@ -159,7 +159,9 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None, ..ProptestConfig::default()
+        })]
 
         #[test]
         fn combined_resources_do_not_depend_on_the_order(
@@ -169,7 +171,8 @@ mod tests {
             prop_assert_eq!(a.loosest(b).loosest(c), a.loosest(b.loosest(c)));
             prop_assert_eq!(a.loosest(a), a);
             let both = a.loosest(b);
-            prop_assert!(both.time_limit.is_none_or(|limit| a.time_limit.is_some_and(|a| a <= limit)));
+            let is_longer = |limit| a.time_limit.is_some_and(|a| a <= limit);
+            prop_assert!(both.time_limit.is_none_or(is_longer));
             prop_assert!(both.retries >= a.retries && both.memory >= a.memory);
         }
     }

@@ -94,12 +94,12 @@ pub struct Declared {
     pub ignore: Option<Vec<String>>,
 }
 
-/// Describes the first byte at which two contents of any format differ.
-pub fn first_byte(cached: &[u8], again: &[u8]) -> String {
-    let at = cached.iter().zip(again).take_while(|(a, b)| a == b).count();
+/// Describes the first byte in which two versions of a file of any format differ.
+pub fn first_byte(cached: &[u8], recomputed: &[u8]) -> String {
+    let at = cached.iter().zip(recomputed).take_while(|(a, b)| a == b).count();
     let byte =
         |bytes: &[u8]| bytes.get(at).map_or("none".to_owned(), |byte| format!("0x{byte:02x}"));
-    format!("byte {at}: cached {}, again {}", byte(cached), byte(again))
+    format!("byte {at}: cached {}, recomputed {}", byte(cached), byte(recomputed))
 }
 
 /// The changes between two versions of a table.
@@ -136,11 +136,13 @@ pub trait Stage: 'static {
     const VERSION: u32;
     /// The inputs.
     const SLOTS: &'static [Slot];
-    /// The files that every run writes. A name that ends in a slash is a folder, which may be empty.
+    /// The files that every run writes. A name that ends in a slash is a folder, which may be
+    /// empty.
     const OUTPUTS: &'static [&'static str];
     /// Whether the outputs are also exported to `reports/`.
     const EXPORTS: bool = false;
-    /// Whether the threads of a job synchronise often, so that more threads than cores slow it down.
+    /// Whether the threads of a job synchronise often, so that more threads than cores slow it
+    /// down.
     const SYNCHRONOUS_THREADS: bool = false;
     /// Whether child processes do the work. The worker process keeps no state of such a job and can
     /// run the next one.
@@ -152,29 +154,31 @@ pub trait Stage: 'static {
     const OPEN: bool = false;
     /// Fields in which a list is one value, not a grid axis.
     const LISTS: &'static [&'static str] = &[];
+    /// Whether it serves any pipeline, not only the study that the program ships with.
+    const GENERAL_PURPOSE: bool = false;
 
     /// The parameters. A field at its default is not part of the key.
     type Params: Serialize + DeserializeOwned + JsonSchema;
 
     /// Checks how parameters fit together; the type of each field has already checked its value.
-    fn check(_params: &Self::Params) -> Result<(), String> {
+    fn check(_params: &Self::Params) -> Result<(), Hinted> {
         Ok(())
     }
 
-    /// The label of the random streams, if the stage draws random numbers. Two nodes of one kind draw
-    /// the same numbers if and only if their labels are equal, as a paired comparison needs.
+    /// The label of the random streams, if the stage draws random numbers. Two nodes of one kind
+    /// draw the same numbers if and only if their labels are equal, as a paired comparison needs.
     fn label(_params: &Self::Params) -> Option<String> {
         None
     }
 
-    /// The outputs for these parameters, in the form of [`Stage::OUTPUTS`]; `None` if they depend on
-    /// the files that the stage reads.
+    /// The outputs for these parameters, in the form of [`Stage::OUTPUTS`]; `None` if they depend
+    /// on the files that the stage reads.
     fn outputs(_params: &Self::Params) -> Option<Vec<String>> {
         Some(Self::OUTPUTS.iter().map(|output| (*output).to_owned()).collect())
     }
 
-    /// The version for these parameters in a key: [`Stage::VERSION`], or an earlier version if later
-    /// ones changed only the bytes of other parameters.
+    /// The version for these parameters in a key: [`Stage::VERSION`], or an earlier version if
+    /// later ones changed only the bytes of other parameters.
     fn version(_params: &Self::Params) -> u32 {
         Self::VERSION
     }
@@ -194,16 +198,15 @@ pub trait Stage: 'static {
         None
     }
 
-    /// The parameters in the key. They differ from `params` where a field cannot change the outputs,
-    /// or where the outputs state how the run was invoked.
+    /// The parameters in the key. They differ from `params` where a field cannot change the
+    /// outputs, or where the outputs state how the run was invoked.
     fn key_params(params: Self::Params, _invocation: &Invocation) -> Self::Params {
         params
     }
 
-    /// Describes the first difference between two contents of the output `file`: the cached one and
-    /// the recomputed one (`again`).
-    fn difference(_file: &str, cached: &[u8], again: &[u8]) -> String {
-        first_byte(cached, again)
+    /// Describes the first difference between two versions of the output `file`.
+    fn difference(_file: &str, cached: &[u8], recomputed: &[u8]) -> String {
+        first_byte(cached, recomputed)
     }
 
     /// The changes between two contents of the output `file`, if it is a table.
@@ -235,13 +238,20 @@ pub struct Unavailable {
 }
 
 /// A failure with a hint.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{cause}")]
 pub struct Hinted {
     /// One sentence.
     pub cause: String,
     /// How to fix it.
     pub hint: String,
+}
+
+impl Hinted {
+    /// The failure of `cause`, with `hint`.
+    pub fn new(cause: impl Into<String>, hint: impl Into<String>) -> Hinted {
+        Hinted { cause: cause.into(), hint: hint.into() }
+    }
 }
 
 /// The inputs, outputs and settings of a running stage.
@@ -359,6 +369,8 @@ pub trait Kind: Sync {
     fn is_open(&self) -> bool;
     /// See [`Stage::LISTS`].
     fn lists(&self) -> &'static [&'static str];
+    /// See [`Stage::GENERAL_PURPOSE`].
+    fn is_general_purpose(&self) -> bool;
     /// See [`Stage::outputs`].
     fn outputs_for(&self, params: &Params) -> Result<Option<Vec<String>>>;
     /// Reads, checks and canonicalises the fields of a stage other than its slots.
@@ -370,7 +382,7 @@ pub trait Kind: Sync {
     /// The JSON Schema of the parameters: single values, without grids.
     fn schema(&self) -> Json;
     /// See [`Stage::difference`].
-    fn difference(&self, file: &str, cached: &[u8], again: &[u8]) -> String;
+    fn difference(&self, file: &str, cached: &[u8], recomputed: &[u8]) -> String;
     /// See [`Stage::changes`].
     fn changes(&self, file: &str, before: &[u8], after: &[u8]) -> Option<Changes>;
     /// Runs the stage.
@@ -457,6 +469,10 @@ impl<S: Stage> Kind for KindOf<S> {
         S::LISTS
     }
 
+    fn is_general_purpose(&self) -> bool {
+        S::GENERAL_PURPOSE
+    }
+
     fn outputs_for(&self, params: &Params) -> Result<Option<Vec<String>>> {
         Ok(S::outputs(&Self::params(params)?))
     }
@@ -467,7 +483,8 @@ impl<S: Stage> Kind for KindOf<S> {
         invocation: &Invocation,
     ) -> Result<ResolvedStage, ValueError> {
         let params: S::Params = read(fields)?;
-        S::check(&params).map_err(<ValueError as serde::de::Error>::custom)?;
+        S::check(&params)
+            .map_err(|Hinted { cause, hint }| ValueError::at(None, cause, Some(hint)))?;
         let version = S::version(&params);
         let (label, fallback) = (S::label(&params), S::fallback(&params));
         let fallback_label = fallback.as_ref().and_then(S::label);
@@ -499,8 +516,8 @@ impl<S: Stage> Kind for KindOf<S> {
         settings.into_generator().into_root_schema_for::<S::Params>().to_value()
     }
 
-    fn difference(&self, file: &str, cached: &[u8], again: &[u8]) -> String {
-        S::difference(file, cached, again)
+    fn difference(&self, file: &str, cached: &[u8], recomputed: &[u8]) -> String {
+        S::difference(file, cached, recomputed)
     }
 
     fn changes(&self, file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {
@@ -582,7 +599,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_at_their_defaults_are_left_out_and_all_are_there_to_select_by() {
+    fn parameters_at_their_default_are_not_in_the_key_and_all_are_selectable() {
         let resolved =
             resolve(&json!({"text": "x", "width": 1, "end": "b", "style": {"framed": {"by": 2}}}))
                 .unwrap();
@@ -605,12 +622,12 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_without_a_default_is_never_left_out() {
+    fn a_parameter_without_a_default_is_always_in_the_key() {
         assert_eq!(json!(resolve(&json!({"text": ""})).unwrap().params), json!({"text": ""}));
     }
 
     #[test]
-    fn what_does_not_change_the_answer_is_left_out_of_the_question() {
+    fn parameters_that_do_not_change_the_output_are_not_in_the_key() {
         let resolved = resolve(&json!({"text": "x", "width": 3, "otherwise": "v"})).unwrap();
         assert_eq!(json!(resolved.params), json!({"text": "x", "width": 3}));
         assert_eq!(json!(resolved.fallback), json!({"text": "v", "width": 3}));
@@ -618,7 +635,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_draws_has_a_label() {
+    fn only_kinds_that_draw_random_numbers_have_a_label() {
         assert_eq!(
             resolve(&json!({"text": "drawn", "width": 2})).unwrap().label.as_deref(),
             Some("width=2")
@@ -627,7 +644,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recipe_of_other_parameters_is_refused_when_run() {
+    fn a_recipe_with_unknown_parameters_fails_when_run() {
         let inputs = BTreeMap::new();
         let params = [("txet".to_owned(), json!("x"))].into();
         let recipe = Recipe {
@@ -653,7 +670,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_holds_the_files_below_it_and_a_file_only_itself() {
+    fn a_declared_folder_contains_the_files_below_it_and_a_file_only_itself() {
         assert!(belongs("figures/", "figures/") && !belongs("figures/", "figures"));
         assert!(belongs("figures/a.svg", "figures/") && belongs("a.csv", "a.csv"));
         assert!(
@@ -663,7 +680,7 @@ mod tests {
         );
     }
 
-    /// Fields that may be given, each at values of which one is its default.
+    /// Optional fields; one value of each is its default.
     fn fields() -> impl Strategy<Value = BTreeMap<&'static str, Json>> {
         let framed = |round: Json| json!({"framed": {"by": 2, "round": round}});
         let choices = [
@@ -692,13 +709,15 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None, ..ProptestConfig::default()
+        })]
 
         #[test]
-        fn a_field_is_left_out_if_and_only_if_that_means_the_same(fields in fields()) {
+        fn a_field_is_left_out_if_and_only_if_the_meaning_stays(fields in fields()) {
             let resolved = resolve(&json!(fields)).unwrap();
             let full = Some(resolved.full);
-            prop_assert_eq!(&reread(&resolved.params), &full, "the rest means the same");
+            prop_assert_eq!(&reread(&resolved.params), &full, "the meaning stays");
             for name in resolved.params.keys() {
                 let mut shorter = resolved.params.clone();
                 shorter.remove(name);
@@ -707,10 +726,13 @@ mod tests {
         }
 
         #[test]
-        fn the_key_sees_what_is_meant_not_how_it_is_written(one in fields(), other in fields()) {
+        fn the_key_depends_on_the_meaning_and_not_on_the_spelling(
+            one in fields(), other in fields(),
+        ) {
             let (one, other) = (resolve(&json!(one)).unwrap(), resolve(&json!(other)).unwrap());
             prop_assert_eq!(one.params == other.params, one.full == other.full);
-            prop_assert_eq!(resolve(&json!(one.full)).unwrap().params, one.params, "written out in full");
+            let full = resolve(&json!(one.full)).unwrap();
+            prop_assert_eq!(full.params, one.params, "written out in full");
         }
     }
 }

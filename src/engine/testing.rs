@@ -14,7 +14,7 @@ use crate::engine::run::worker::{AlreadyRunning, ExecOptions};
 use crate::engine::spec::pipeline::Pipeline;
 use crate::engine::spec::plan::{NodeId, Plan};
 use crate::engine::stage::{
-    Arity, Context, Invocation, Kind, KindOf, Resources, Slot, Stage, Unavailable,
+    Arity, Context, Hinted, Invocation, Kind, KindOf, Resources, Slot, Stage, Unavailable,
 };
 use crate::fs;
 use anyhow::{Result, bail};
@@ -92,8 +92,9 @@ impl Stage for Source {
     const OUTPUTS: &'static [&'static str] = &[TEXT];
     type Params = SourceParams;
 
-    fn check(params: &SourceParams) -> Result<(), String> {
-        if params.width == 0 { Err("`width` must not be zero".into()) } else { Ok(()) }
+    fn check(params: &SourceParams) -> Result<(), Hinted> {
+        let zero = || Hinted::new("`width` must not be zero", "write a number above zero");
+        if params.width == 0 { Err(zero()) } else { Ok(()) }
     }
 
     fn label(params: &SourceParams) -> Option<String> {

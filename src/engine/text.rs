@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_terminal_would_act_on_is_written_out() {
+    fn characters_that_a_terminal_interprets_are_escaped() {
         assert_eq!(
             escape_control("a\tb\n\u{1b}[2J\u{202e}c\r", &['\n']),
             "a\\tb\n\\u{1b}[2J\\u{202e}c\\r"
@@ -88,17 +88,17 @@ mod tests {
     }
 
     #[test]
-    fn durations_read_like_people_say_them() {
+    fn durations_have_the_units_of_their_size() {
         assert_eq!([0.04, 12.34, 245.0, 7385.0].map(seconds), ["0.04s", "12.3s", "4m05s", "2h03m"]);
     }
 
     #[test]
-    fn one_node_is_not_nodes() {
+    fn one_node_is_singular() {
         assert_eq!([0, 1, 2].map(count), ["0 nodes", "1 node", "2 nodes"]);
     }
 
     #[test]
-    fn bytes_read_in_the_unit_that_fits() {
+    fn sizes_have_the_unit_that_fits() {
         let read = [0, 1023, 1024, 1536, 5 << 20, 3 << 30].map(bytes);
         assert_eq!(read, ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "5.0 MiB", "3.0 GiB"]);
     }

@@ -122,7 +122,7 @@ impl Images {
     /// 10]; each logit ascending over neurons.
     ///
     /// # Panics
-    /// If `out` does not have as many points, or a `w2` not as many neurons.
+    /// If `out` differs in its number of points, or a `w2` in its number of neurons.
     pub fn logits(&self, points: &[Combination], out: &mut [[[f32; CLASSES]; LANES]]) {
         assert_eq!(points.len(), out.len(), "points and logits differ in number");
         assert!(
@@ -177,8 +177,8 @@ fn second_layer(
     match super::isa() {
         // SAFETY: `isa()` returns only sets that the processor was found to have.
         super::Isa::Avx512 => return unsafe { avx512::second_layer(c, neurons, shift, w2, out) },
-        // SAFETY: as above.
         super::Isa::Avx2 => {
+            // SAFETY: as above.
             return unsafe { avx2::second_layer(c, neurons, shift, w2, hidden, out) };
         }
         super::Isa::Scalar => {}
@@ -308,8 +308,8 @@ mod avx512 {
         w2: &[[f32; CLASSES]],
         out: &mut Logits,
     ) {
-        // SAFETY: 0..16 and 16..32 are within the 32 numbers of `x`.
         let load = |x: &[f32; LANES]| {
+            // SAFETY: 0..16 and 16..32 are within the 32 numbers of `x`.
             [0, 16].map(|first| unsafe { _mm512_loadu_ps(x.as_ptr().add(first)) })
         };
         let (zero, c0, c1, shift) =

@@ -133,7 +133,7 @@ impl Products {
     /// are finite depends on the instruction set.
     ///
     /// # Panics
-    /// If this is not the Gram matrix of as many columns.
+    /// If this is not a Gram matrix, or the number of columns differs.
     pub fn add_gram(&mut self, x: &TallMatrix, non_zeros: &mut SparseColumns) {
         assert!(self.symmetric, "not a Gram matrix");
         self.add(x, x, non_zeros);
@@ -143,7 +143,7 @@ impl Products {
     /// matter.
     ///
     /// # Panics
-    /// If this is not the product of as many columns with as many, or `x` and `y` differ in height.
+    /// If this is a Gram matrix, the numbers of columns differ, or `x` and `y` differ in height.
     pub fn add_cross(&mut self, x: &TallMatrix, y: &TallMatrix, non_zeros: &mut SparseColumns) {
         assert!(!self.symmetric && x.rows == y.rows, "not a product of columns of equal height");
         self.add(x, y, non_zeros);
@@ -300,8 +300,8 @@ mod avx512 {
         }
     }
 
-    /// Adds to `sums` the products of as many of 48 columns as there are `sums`, a multiple of 8,
-    /// with the first `width` of 48.
+    /// Adds the products of the first columns of `left`, one per row of `sums` and a multiple of 8,
+    /// with the first `width` columns of `right`.
     #[target_feature(enable = "avx512f,avx512vl")]
     fn add_square(
         left: &[PanelRow<f32>],

@@ -113,8 +113,8 @@ pub fn check_forced_isa() -> Result<(), String> {
     ))
 }
 
-/// Defines a kernel: one body, compiled for every [`Isa`](crate::kernel::Isa) and dispatched by
-/// [`isa`](crate::kernel::isa). Exported for the benchmarks, whose machine limits are kernels too.
+/// Defines a kernel: one body, compiled for every [`Isa`] and dispatched by
+/// [`isa`]. Exported for the benchmarks, whose machine limits are kernels too.
 ///
 /// The body must be plain Rust without early `return`s out of closures; multiply-adds are written
 /// `a.mul_add(b, c)`.

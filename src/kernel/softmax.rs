@@ -1,9 +1,9 @@
 //! Softmax and cross-entropy of ten logits, for sixteen interleaved images.
 //!
-//! Exponentials are taken in f32, of the distance of a logit below the largest one, so that nothing
-//! overflows. Their sum, its logarithm and the loss are f64, so that a loss near zero keeps its
-//! digits. `exp` and `ln` are implemented here in multiply-adds: the same operations in the same
-//! order have the same bits on every machine, and they vectorise.
+//! Exponentials are computed in f32, of the distance of a logit below the largest one, so that
+//! nothing overflows. Their sum, its logarithm and the loss are f64, so that a loss near zero keeps
+//! its digits. `exp` and `ln` are implemented here in multiply-adds: the same operations in the
+//! same order have the same bits on every machine, and they vectorise.
 
 use super::dense::CLASSES;
 use super::per_isa;
@@ -16,7 +16,7 @@ const LANES: usize = 16;
 pub struct BatchStats {
     /// Sum of the images' cross-entropies, in nats.
     pub loss: f64,
-    /// Misclassified images; of equal logits the lowest class is the answer.
+    /// Misclassified images; of equal logits the lowest class is predicted.
     pub wrong: usize,
 }
 

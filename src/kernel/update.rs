@@ -349,7 +349,7 @@ mod tests {
                 (*w - rate * *first / scale, shrink / scale)
             }
         };
-        // A weight within the threshold becomes +0, whatever its sign.
+        // A weight within the threshold becomes +0, also from below.
         *w = if moved.abs() <= shrink { 0.0 } else { moved - shrink * moved.signum() };
     }
 

@@ -1,6 +1,6 @@
-//! Axes: which part of the number line a panel shows, where its ticks are and how they read.
+//! Axes: the range that a panel shows, the ticks and their labels.
 //!
-//! This file does not know pixels: a `Ruler` places values between 0 (low end) and 1 (high end).
+//! Independent of pixels: a `Ruler` maps values to positions from 0 (low end) to 1 (high end).
 
 /// How values are spaced along an axis.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -8,20 +8,21 @@ pub enum Scale {
     /// Evenly.
     #[default]
     Linear,
-    /// By their logarithm; values that are not above zero have no place.
+    /// By logarithm; values that are not above zero have no position.
     Log,
 }
 
-/// An axis as asked for.
+/// The specification of an axis.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Axis {
-    /// What it measures, with its unit.
+    /// The quantity, with its unit.
     pub label: String,
     /// How values are spaced.
     pub scale: Scale,
-    /// What it shows at least, low end first; it grows to hold all data. None fits it to the data, with a margin.
+    /// The minimal range, low end first, extended to include all data. `None` fits the axis to the
+    /// data, with a margin.
     pub range: Option<(f64, f64)>,
-    /// Where the ticks are; none chooses round numbers.
+    /// The ticks; `None` selects round numbers.
     pub ticks: Option<Vec<f64>>,
 }
 
@@ -36,12 +37,12 @@ impl Axis {
         Axis { scale: Scale::Log, ..Axis::linear(label) }
     }
 
-    /// Showing at least `low` to `high`.
+    /// With the minimal range `low` to `high`.
     pub fn range(self, low: f64, high: f64) -> Self {
         Axis { range: Some((low, high)), ..self }
     }
 
-    /// With these ticks and no others.
+    /// With exactly these ticks.
     pub fn ticks(self, ticks: impl Into<Vec<f64>>) -> Self {
         Axis { ticks: Some(ticks.into()), ..self }
     }
@@ -59,14 +60,14 @@ pub(super) struct Ruler {
 }
 
 impl Ruler {
-    /// The ruler of `axis` for `data`; None if there is nothing to show.
+    /// The ruler of `axis` for `data`; `None` without data.
     pub(super) fn new(axis: &Axis, data: impl Iterator<Item = f64>) -> Option<Ruler> {
         Ruler::with_bands(axis, data, std::iter::empty())
     }
 
-    /// As [`Ruler::new`], with room for the ends of bands. An interval of few values may be many
-    /// times as wide as the data: on either side it gets half of the room that the data take, and
-    /// what goes on beyond is cut off.
+    /// Like [`Ruler::new`], with space for the ends of bands. An interval of few values may be much
+    /// wider than the data, so bands extend the axis by at most half of the data's range on either
+    /// side, and are clipped there.
     pub(super) fn with_bands(
         axis: &Axis,
         data: impl Iterator<Item = f64>,
@@ -81,11 +82,11 @@ impl Ruler {
         let (lowest, highest) = extent(&mut { bands });
         if low <= high {
             let (least, most) = widen(axis.scale, low, high);
-            let room = 0.5 * (most - least);
-            (low, high) = (low.min(lowest.max(low - room)), high.max(highest.min(high + room)));
+            let margin = 0.5 * (most - least);
+            (low, high) = (low.min(lowest.max(low - margin)), high.max(highest.min(high + margin)));
         }
-        let asked = axis.range.and_then(|(low, high)| Some((level(low)?, level(high)?)));
-        (low, high) = match asked {
+        let minimal = axis.range.and_then(|(low, high)| Some((level(low)?, level(high)?)));
+        (low, high) = match minimal {
             Some((first, last)) => (low.min(first), high.max(last)),
             None if low <= high => widen(axis.scale, low, high),
             None => return None,
@@ -95,29 +96,31 @@ impl Ruler {
         }
         let mut ruler = Ruler { scale: axis.scale, low, high, ticks: Vec::new() };
         let ticks = axis.ticks.clone().unwrap_or_else(|| ruler.round_numbers());
-        // Ticks of a linear axis have decimals in common.
+        // All ticks of a linear axis have the same number of decimals.
         let gaps = ticks
             .windows(2)
             .filter(|_| axis.scale == Scale::Linear)
             .map(|pair| (pair[1] - pair[0]).abs());
         let spacing = gaps.fold(f64::INFINITY, f64::min);
-        let placed =
-            ticks.into_iter().filter_map(|tick| Some((ruler.place(tick)?, number(tick, spacing))));
+        let placed = ticks
+            .into_iter()
+            .filter_map(|tick| Some((ruler.position(tick)?, number(tick, spacing))));
         ruler.ticks = placed.filter(|(at, _)| (-1e-9..=1.0 + 1e-9).contains(at)).collect();
         Some(ruler)
     }
 
-    /// Where `value` lies, 0 at the low end and 1 at the high end; None if it has no place on this scale.
-    pub(super) fn place(&self, value: f64) -> Option<f64> {
+    /// The position of `value`, 0 at the low end and 1 at the high end; `None` if the scale cannot
+    /// show it.
+    pub(super) fn position(&self, value: f64) -> Option<f64> {
         level(self.scale, value).map(|x| (x - self.low) / (self.high - self.low))
     }
 
-    /// As [`Ruler::place`], but a value below all that the scale can show is put at its low end.
-    pub(super) fn place_or_low(&self, value: f64) -> Option<f64> {
-        self.place(value).or((value <= 0.0).then_some(0.0))
+    /// Like [`Ruler::position`], but 0 for values that a log scale cannot show.
+    pub(super) fn position_or_low(&self, value: f64) -> Option<f64> {
+        self.position(value).or((value <= 0.0).then_some(0.0))
     }
 
-    /// About five ticks: 1, 2 and 5 times powers of ten, or the powers alone where those are many.
+    /// About five ticks: 1, 2 and 5 times powers of ten, or only the powers if those are many.
     fn round_numbers(&self) -> Vec<f64> {
         if self.scale == Scale::Linear {
             return multiples(self.low, self.high);
@@ -139,7 +142,7 @@ impl Ruler {
     }
 }
 
-/// `value` as the scale spaces it.
+/// The value, or its logarithm on a log scale.
 fn level(scale: Scale, value: f64) -> Option<f64> {
     match scale {
         Scale::Linear => value.is_finite().then_some(value),
@@ -147,7 +150,7 @@ fn level(scale: Scale, value: f64) -> Option<f64> {
     }
 }
 
-/// A margin around the data; a linear axis that starts near zero starts at zero.
+/// Adds a margin around the data. A linear axis that would start near zero starts at zero.
 fn widen(scale: Scale, low: f64, high: f64) -> (f64, f64) {
     let margin = match scale {
         _ if high > low => 0.06 * (high - low),
@@ -158,7 +161,8 @@ fn widen(scale: Scale, low: f64, high: f64) -> (f64, f64) {
     (if near_zero { 0.0 } else { low - margin }, high + margin)
 }
 
-/// The multiples of 1, 2 or 5 times a power of ten in `low..=high`, by the widest of these steps that gives four or more.
+/// The multiples in `low..=high` of the largest step, 1, 2 or 5 times a power of ten, with at least
+/// four of them.
 fn multiples(low: f64, high: f64) -> Vec<f64> {
     let power = libm::floor(libm::log10(high - low)) as i32;
     let steps = [
@@ -178,20 +182,20 @@ fn multiples(low: f64, high: f64) -> Vec<f64> {
     steps.into_iter().map(within).find(|ticks| ticks.len() >= 4).unwrap_or_default()
 }
 
-/// `x` times 10^`power`, rounded once while the power is exact (up to 10^22): 3 * 10^-1 is 0.3.
+/// `x` times 10^`power`, rounded once if the power is exact (up to 10^22), so 3 * 10^-1 is 0.3.
 fn scaled(x: f64, power: i32) -> f64 {
     let ten = (0..power.abs()).fold(1.0, |ten, _| 10.0 * ten);
     if power < 0 { x / ten } else { x * ten }
 }
 
-/// A tick's label, with the decimals that tell it from one `spacing` away.
+/// A tick's label, with enough decimals to distinguish it from a tick at the distance `spacing`.
 fn number(value: f64, spacing: f64) -> String {
     let size = value.abs();
     let text = if size != 0.0 && !(1e-4..1e6).contains(&size) {
         power_notation(value)
     } else {
         let step = if size > 0.0 { size.min(spacing) } else { spacing };
-        // A step of 0.5 needs one decimal, of 0.25 two; the trailing zeros of the finest are kept off the others.
+        // A step of 0.5 needs one decimal, a step of 0.25 two.
         let decimals = (0..8).find(|&d| is_whole(scaled(step, d))).unwrap_or(8) as usize;
         format!("{value:.decimals$}")
     };
@@ -203,7 +207,7 @@ fn is_whole(x: f64) -> bool {
         || (x - libm::round(x)).abs() < 1e-6 * x.abs().max(1e-300) && libm::round(x) != 0.0
 }
 
-/// As 3·10⁻⁵, or 10⁻⁵ alone.
+/// Writes 3·10⁻⁵ and 10⁻⁵.
 fn power_notation(value: f64) -> String {
     let scientific = format!("{value:e}");
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
@@ -232,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn linear_ticks_are_round_and_equally_precise() {
+    fn linear_ticks_are_round_numbers_with_equal_decimals() {
         assert_eq!(
             labels(&Axis::linear("t").range(0.0, 1.0), &[]),
             ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]
@@ -245,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn log_ticks_are_one_two_five_or_powers_alone_where_those_are_many() {
+    fn log_ticks_are_one_two_and_five_times_powers_of_ten_or_powers_if_those_are_many() {
         assert_eq!(labels(&Axis::log("error, %"), &[2.0, 45.0]), ["2", "5", "10", "20", "50"]);
         assert_eq!(
             labels(&Axis::log("x"), &[1e-6, 1.0]),
@@ -254,58 +258,61 @@ mod tests {
     }
 
     #[test]
-    fn a_short_log_axis_still_has_ticks() {
+    fn a_short_log_axis_has_ticks() {
         assert!(labels(&Axis::log("x"), &[2.1, 2.6]).len() >= 4);
         assert!(!labels(&Axis::log("x"), &[3.0]).is_empty());
     }
 
     #[test]
-    fn asked_ticks_are_the_only_ones_and_those_off_the_axis_are_left_out() {
+    fn only_the_given_ticks_that_are_on_the_axis_are_shown() {
         let widths = Axis::log("hidden neurons").ticks([10.0, 50.0, 100.0, 500.0, 1000.0, 2000.0]);
         assert_eq!(labels(&widths, &[10.0, 1000.0]), ["10", "50", "100", "500", "1000"]);
     }
 
     #[test]
-    fn an_asked_range_grows_to_hold_the_data_and_ends_map_to_the_ends() {
+    fn a_minimal_range_is_extended_to_include_the_data() {
         let ruler = Ruler::new(&Axis::linear("").range(0.0, 1.0), [3.0].into_iter()).unwrap();
         assert_eq!(
-            (ruler.place(0.0), ruler.place(1.5), ruler.place(3.0)),
+            (ruler.position(0.0), ruler.position(1.5), ruler.position(3.0)),
             (Some(0.0), Some(0.5), Some(1.0))
         );
     }
 
     #[test]
-    fn a_wide_band_leaves_the_data_their_part_of_the_axis() {
+    fn a_wide_band_extends_the_axis_by_a_limited_amount() {
         let ruler = |bands: [f64; 2]| {
             Ruler::with_bands(&Axis::linear(""), [100.0, 110.0].into_iter(), bands.into_iter())
                 .unwrap()
         };
-        let place = |bands| [100.0, 110.0].map(|x| ruler(bands).place(x).unwrap());
-        let [low, high] = place([-1e6, 1e6]);
+        let positions = |bands| [100.0, 110.0].map(|x| ruler(bands).position(x).unwrap());
+        let [low, high] = positions([-1e6, 1e6]);
         assert!((0.4..0.5).contains(&(high - low)), "{low} {high}");
-        let [low, high] = place([99.0, 111.0]);
-        assert!(high - low > 0.7, "a narrow one takes what it needs: {low} {high}");
-        assert_eq!(place([102.0, 105.0]), place([f64::NAN; 2]), "one within takes nothing");
+        let [low, high] = positions([99.0, 111.0]);
+        assert!(high - low > 0.7, "a narrow band: {low} {high}");
+        assert_eq!(positions([102.0, 105.0]), positions([f64::NAN; 2]), "a band within the data");
     }
 
     #[test]
-    fn what_is_not_above_zero_has_no_place_on_a_log_axis() {
+    fn values_that_are_not_above_zero_have_no_position_on_a_log_axis() {
         let ruler =
             Ruler::new(&Axis::log(""), [0.0, -1.0, f64::NAN, 1.0, 10.0].into_iter()).unwrap();
         assert_eq!(
-            (ruler.place(0.0), ruler.place(-1.0), ruler.place(f64::INFINITY)),
+            (ruler.position(0.0), ruler.position(-1.0), ruler.position(f64::INFINITY)),
             (None, None, None)
         );
-        assert_eq!((ruler.place_or_low(0.0), ruler.place_or_low(f64::NAN)), (Some(0.0), None));
+        assert_eq!(
+            (ruler.position_or_low(0.0), ruler.position_or_low(f64::NAN)),
+            (Some(0.0), None)
+        );
         assert!(Ruler::new(&Axis::log(""), [0.0, -1.0].into_iter()).is_none());
     }
 
     #[test]
-    fn equal_values_get_an_axis_around_them() {
+    fn the_axis_of_a_single_value_has_a_margin_around_it() {
         for value in [0.0, 1.0, -7.5, 1e-3] {
             let ruler = Ruler::new(&Axis::linear(""), [value; 3].into_iter()).unwrap();
             assert!(
-                ruler.place(value).is_some_and(|at| (0.0..1.0).contains(&at)),
+                ruler.position(value).is_some_and(|at| (0.0..1.0).contains(&at)),
                 "{value}: {ruler:?}"
             );
         }

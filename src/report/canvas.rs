@@ -1,51 +1,51 @@
-//! A sheet to draw on: shapes and text at places in pixels, as SVG. The only file that drives plotters.
+//! A canvas for shapes and text with coordinates in pixels, as SVG. The only user of plotters.
 //!
-//! plotters places everything at whole units, which would show as steps in a smooth curve; so a pixel here is ten of
-//! its units, and the finished SVG's `viewBox` scales them back. It does not know what it draws.
+//! plotters rounds coordinates to whole units, which would be visible as steps in a smooth curve. A
+//! pixel is therefore ten units, and the `viewBox` of the SVG scales them back.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use thiserror::Error;
 
-/// A place in pixels from the upper left corner.
+/// A point in pixels, from the upper left corner.
 pub(super) type At = (f64, f64);
 
-/// Drawing failed: only plotters knows why.
+/// An error of plotters.
 #[derive(Debug, Error)]
 #[error("cannot draw a figure: {0}")]
 pub struct DrawError(String);
 
-type Drawn = Result<(), DrawError>;
+type Result<T = ()> = std::result::Result<T, DrawError>;
 
 /// plotters' units in a pixel.
 const UNITS: f64 = 10.0;
-/// plotters makes a font 1.24 times smaller than asked.
+/// plotters draws text in 1 / 1.24 of the given font size.
 const FONT: f64 = 1.24;
 
-/// How a line of text is set.
+/// The typesetting of a line of text.
 #[derive(Clone, Copy)]
-pub(super) struct Type {
+pub(super) struct Font {
     pub(super) size: f64,
     pub(super) colour: RGBColor,
     pub(super) bold: bool,
-    /// Which part of the text is at its place: its start, middle or end.
+    /// The part of the text at its point: start, middle or end.
     pub(super) align: HPos,
-    /// Read from bottom to top.
+    /// Rotated, to be read from bottom to top.
     pub(super) upright: bool,
 }
 
-/// A white sheet.
+/// A white canvas.
 pub(super) struct Canvas<'a> {
     area: DrawingArea<SVGBackend<'a>, Shift>,
 }
 
-/// The SVG of `size` pixels that `draw` draws; `name` is what a screen reader calls it.
+/// The SVG of `size` pixels that `draw` draws; `name` is its accessible name.
 pub(super) fn svg(
     size: (u32, u32),
     name: &str,
-    draw: impl FnOnce(&Canvas) -> Drawn,
-) -> Result<String, DrawError> {
+    draw: impl FnOnce(&Canvas) -> Result,
+) -> Result<String> {
     let units = (size.0 * UNITS as u32, size.1 * UNITS as u32);
     let mut text = String::new();
     {
@@ -65,7 +65,7 @@ pub(super) fn svg(
 
 impl Canvas<'_> {
     /// A line through `points`, `width` pixels wide.
-    pub(super) fn line(&self, points: &[At], width: f64, colour: RGBColor) -> Drawn {
+    pub(super) fn line(&self, points: &[At], width: f64, colour: RGBColor) -> Result {
         let style = ShapeStyle {
             color: colour.to_rgba(),
             filled: false,
@@ -74,14 +74,15 @@ impl Canvas<'_> {
         self.area.draw(&PathElement::new(grid(points), style)).map_err(error)
     }
 
-    /// As [`Canvas::line`], but of dashes: `pattern` gives pixels of ink and of gap in turn; empty is a whole line.
+    /// Like [`Canvas::line`], with dashes: `pattern` alternates the lengths of dashes and gaps in
+    /// pixels; an empty one is a solid line.
     pub(super) fn dashed(
         &self,
         points: &[At],
         width: f64,
         colour: RGBColor,
         pattern: &[f64],
-    ) -> Drawn {
+    ) -> Result {
         if pattern.is_empty() {
             return self.line(points, width, colour);
         }
@@ -89,19 +90,19 @@ impl Canvas<'_> {
     }
 
     /// A filled polygon.
-    pub(super) fn area(&self, corners: &[At], colour: RGBColor, opacity: f64) -> Drawn {
+    pub(super) fn area(&self, corners: &[At], colour: RGBColor, opacity: f64) -> Result {
         self.area.draw(&Polygon::new(grid(corners), colour.mix(opacity).filled())).map_err(error)
     }
 
     /// A filled disc.
-    pub(super) fn disc(&self, centre: At, radius: f64, colour: RGBColor) -> Drawn {
+    pub(super) fn disc(&self, centre: At, radius: f64, colour: RGBColor) -> Result {
         self.area
             .draw(&Circle::new(grid(&[centre])[0], units(radius), colour.filled()))
             .map_err(error)
     }
 
-    /// A line of text, its vertical middle at the place.
-    pub(super) fn text(&self, text: &str, (x, y): At, set: Type) -> Drawn {
+    /// A line of text, vertically centered at the point.
+    pub(super) fn text(&self, text: &str, (x, y): At, set: Font) -> Result {
         if text.is_empty() {
             return Ok(());
         }
@@ -117,7 +118,7 @@ impl Canvas<'_> {
     }
 }
 
-/// About how wide `text` is, in pixels, in a common sans-serif font: rather too wide than too narrow.
+/// An upper estimate of the width of `text` in pixels, in common sans-serif fonts.
 pub(super) fn text_width(text: &str, size: f64) -> f64 {
     let em = |c: char| match c {
         'i' | 'j' | 'l' | 'I' | '.' | ',' | ':' | ';' | '\'' | '|' | '!' => 0.32,
@@ -129,34 +130,34 @@ pub(super) fn text_width(text: &str, size: f64) -> f64 {
     size * text.chars().map(em).sum::<f64>()
 }
 
-/// The pieces of the line through `points` that `pattern` inks.
+/// The dashes of the line through `points`.
 fn dashes(points: &[At], pattern: &[f64]) -> Vec<Vec<At>> {
-    let mut inked = vec![points.first().copied().into_iter().collect::<Vec<At>>()];
+    let mut dashes = vec![points.first().copied().into_iter().collect::<Vec<At>>()];
     let (mut piece, mut left) = (0, pattern[0]);
     for pair in points.windows(2) {
         let ((mut x, mut y), end) = (pair[0], pair[1]);
         loop {
             let (dx, dy) = (end.0 - x, end.1 - y);
             let length = (dx * dx + dy * dy).sqrt();
-            let ink = piece % 2 == 0;
+            let is_dash = piece % 2 == 0;
             if length <= left {
                 left -= length;
-                if ink && let Some(dash) = inked.last_mut() {
+                if is_dash && let Some(dash) = dashes.last_mut() {
                     dash.push(end);
                 }
                 break;
             }
             (x, y) = (x + dx * left / length, y + dy * left / length);
-            match inked.last_mut() {
-                Some(dash) if ink => dash.push((x, y)),
-                _ => inked.push(vec![(x, y)]),
+            match dashes.last_mut() {
+                Some(dash) if is_dash => dash.push((x, y)),
+                _ => dashes.push(vec![(x, y)]),
             }
             piece += 1;
             left = pattern[piece % pattern.len()];
         }
     }
-    inked.retain(|dash| dash.len() > 1);
-    inked
+    dashes.retain(|dash| dash.len() > 1);
+    dashes
 }
 
 fn units(pixels: f64) -> i32 {
@@ -176,21 +177,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dashes_and_gaps_fill_the_line_around_its_corners() {
+    fn dashes_continue_around_corners() {
         let dashes = dashes(&[(0.0, 0.0), (4.0, 0.0), (4.0, 5.0)], &[3.0, 2.0]);
         assert_eq!(dashes, [vec![(0.0, 0.0), (3.0, 0.0)], vec![(4.0, 1.0), (4.0, 4.0)]]);
         assert_eq!(super::dashes(&[(0.0, 0.0)], &[1.0, 1.0]), Vec::<Vec<At>>::new());
     }
 
     #[test]
-    fn a_pixel_is_ten_units_and_the_name_is_escaped() {
+    fn coordinates_are_in_tenths_of_pixels_and_the_name_is_escaped() {
         let svg = svg((30, 20), "a < \"b\"", |canvas| {
             canvas.line(&[(1.0, 2.0), (3.05, 4.0)], 1.5, BLACK)
         })
         .unwrap();
-        assert!(svg.starts_with(
-            r#"<svg width="30" height="20" role="img" aria-label="a &lt; &quot;b&quot;" viewBox="0 0 300 200""#
-        ));
+        let start = r#"<svg width="30" height="20" role="img" aria-label="a &lt; &quot;b&quot;""#;
+        assert!(svg.starts_with(&format!("{start} viewBox=\"0 0 300 200\"")), "{svg}");
         assert!(
             svg.contains(r##"stroke="#000000" stroke-width="15" points="10,20 31,40 ""##),
             "{svg}"

@@ -1,23 +1,22 @@
-//! What a figure is: one or more panels of curves and points. How it is drawn is the business of `layout`.
+//! Figures: one or more panels of curves and points. `layout` draws them.
 //!
-//! Colours are those of Okabe and Ito (*Color universal design*, 2008), which the colour-blind can tell apart; dashes and
-//! markers tell the same, so that nothing rests on colour alone. Panels whose axes are equal share one ruler, labelled
-//! once. The legend has a strip of its own.
+//! Colours are those of Okabe and Ito (*Color universal design*, 2008), which colour-blind readers
+//! can distinguish. Dashes and markers differ as well. Panels with equal axes share one scale,
+//! which is labelled once. The legend is below the panels.
 //!
-//! This file does not know what is measured, nor where a figure goes. Values that are not finite
-//! are gaps. What a log axis cannot show is a gap in a curve, and a point at the lower end of the
-//! axis. Equal figures give equal bytes.
+//! Values that are not finite are gaps. A value that a log axis cannot show is a gap in a curve, or
+//! a point at the lower end of the axis. Equal figures give equal bytes.
 
 use super::axis::Axis;
 
 /// A figure.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figure {
-    /// Above the panels; may be empty, where a caption says it.
+    /// Above the panels; may be empty.
     pub title: String,
-    /// Panels side by side; 0 is taken for 1.
+    /// The number of panels in a row; 0 means 1.
     pub columns: usize,
-    /// Row by row. If all their `x` are equal, they share one; so for `y` and for what the colours of fields mean.
+    /// Row by row. Equal `x` axes of all panels are shared; so are `y` axes and the axes of fields.
     pub panels: Vec<Panel>,
 }
 
@@ -26,33 +25,34 @@ pub struct Figure {
 pub struct Panel {
     /// Above the panel.
     pub title: String,
-    /// Across.
+    /// The horizontal axis.
     pub x: Axis,
-    /// Up.
+    /// The vertical axis.
     pub y: Axis,
-    /// What lies behind everything, if anything does.
+    /// The background.
     pub field: Option<Field>,
-    /// Horizontal lines to compare with.
-    pub references: Vec<Reference>,
-    /// Later ones lie on top of earlier ones.
+    /// Horizontal reference lines.
+    pub references: Vec<ReferenceLine>,
+    /// Drawn in this order.
     pub series: Vec<Series>,
 }
 
 /// A curve, or points.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Series {
-    /// Its entry in the legend; equal entries appear once, an empty one not at all.
+    /// The entry in the legend; equal entries are listed once, empty ones are not listed.
     pub label: String,
-    /// `style % 7` is a colour, `style / 7` a dash (whole, dashed, dotted, dash-dotted); the marker differs with both.
+    /// `style % 7` is the colour, `style / 7` the dash (solid, dashed, dotted, dash-dotted); the
+    /// marker depends on both.
     pub style: usize,
     /// How it is drawn.
     pub mark: Mark,
-    /// (x, y), in the order they are joined.
+    /// (x, y), in the order in which they are connected.
     pub points: Vec<(f64, f64)>,
-    /// (low, high) around each point that has one, in the order of the points: a shaded band for a
-    /// curve, whiskers for points. What leaves the panel is cut off: a whisker has no cap there.
+    /// The interval (low, high) of each point: a shaded band for a curve, whiskers for points. It
+    /// is clipped to the panel; a clipped whisker has no cap.
     pub band: Vec<Option<(f64, f64)>>,
-    /// Pixels to the right of where it belongs, so that series of equal x do not hide each other.
+    /// A shift to the right in pixels, so that series with equal x do not hide each other.
     pub shift: f64,
 }
 
@@ -64,32 +64,32 @@ pub enum Mark {
     Curve,
     /// A line with a marker at every point.
     Points,
-    /// Hollow markers without a line: what others have published.
+    /// Hollow markers without a line.
     Hollow,
-    /// Dots without a line: single values beside their mean.
+    /// Small dots without a line.
     Dots,
 }
 
 impl Mark {
-    /// Whether a line joins the points.
+    /// Whether a line connects the points.
     pub(super) fn has_line(self) -> bool {
         matches!(self, Mark::Curve | Mark::Points)
     }
 }
 
-/// A horizontal line to compare with.
+/// A horizontal reference line.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Reference {
-    /// Its entry in the legend.
+pub struct ReferenceLine {
+    /// The entry in the legend.
     pub label: String,
-    /// Where it is.
+    /// The position.
     pub y: f64,
 }
 
-/// A quantity over the plane, in steps of colour: darker is more.
+/// A function of x and y, drawn in steps of colour, darker for larger values.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Field {
-    /// What the colours mean, and how they are spaced.
+    /// The axis of the values.
     pub axis: Axis,
     /// The x of the first and of the last column.
     pub x: (f64, f64),
@@ -100,29 +100,29 @@ pub struct Field {
 }
 
 impl Panel {
-    /// Every x that it shows.
-    pub(super) fn across(&self) -> impl Iterator<Item = f64> {
+    /// All x.
+    pub(super) fn xs(&self) -> impl Iterator<Item = f64> {
         let points =
             self.series.iter().flat_map(|series| series.points.iter().map(|point| point.0));
         points.chain(self.field.iter().flat_map(|field| [field.x.0, field.x.1]))
     }
 
-    /// Every y that it shows, but for bands.
-    pub(super) fn up(&self) -> impl Iterator<Item = f64> {
+    /// All y, except the ends of bands.
+    pub(super) fn ys(&self) -> impl Iterator<Item = f64> {
         let points =
             self.series.iter().flat_map(|series| series.points.iter().map(|point| point.1));
         let lines = self.references.iter().map(|reference| reference.y);
         points.chain(lines).chain(self.field.iter().flat_map(|field| [field.y.0, field.y.1]))
     }
 
-    /// Every y at which a band ends.
+    /// The ends of all bands.
     pub(super) fn bands(&self) -> impl Iterator<Item = f64> {
         let bands = self.series.iter().flat_map(|series| &series.band).flatten();
         bands.flat_map(|&(low, high)| [low, high])
     }
 
-    /// Every value of its field.
-    pub(super) fn above(&self) -> impl Iterator<Item = f64> {
+    /// All values of the field.
+    pub(super) fn field_values(&self) -> impl Iterator<Item = f64> {
         self.field.iter().flat_map(|field| field.values.iter().flatten().copied())
     }
 }

@@ -1,8 +1,8 @@
-//! Boxes and arrows as SVG, in layers from left to right: each box stands right of all that it has arrows from.
+//! Boxes and arrows as SVG, in layers: all arrows point to the right.
 //!
-//! After Sugiyama, Tagawa and Toda (1981): longest-path layers, a few sweeps that put each box near the mean of its
-//! neighbours, and a place of its own in each layer that an arrow passes, so that none runs under a box. Does not know what
-//! the boxes mean.
+//! After Sugiyama, Tagawa and Toda (1981): longest-path layers, a few sweeps that move each box
+//! near the mean of its neighbours, and a slot in each layer that an arrow passes, so that no arrow
+//! runs below a box.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,22 +10,22 @@ use std::fmt::Write as _;
 /// A box.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
-    /// The first is its name, in bold.
+    /// The first line is the name, in bold.
     pub lines: Vec<String>,
     /// The index of its colour.
     pub colour: usize,
-    /// How much of it is of each colour, for a strip along its foot; none if empty.
+    /// The share of each colour, shown as a bar at the bottom; no bar if empty.
     pub parts: Vec<usize>,
 }
 
-/// A colour and what it stands for.
+/// A colour and its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Colour {
-    /// What it stands for.
+    /// The meaning, for the legend.
     pub name: &'static str,
-    /// Of the inside, as `#rrggbb`.
+    /// The colour of the inside, as `#rrggbb`.
     pub fill: &'static str,
-    /// Of the edge and the strip.
+    /// The colour of the border and the bar.
     pub line: &'static str,
 }
 
@@ -34,22 +34,23 @@ const LINE: f64 = 16.0;
 const MARGIN: f64 = 16.0;
 const COLUMN_GAP: f64 = 64.0;
 const ROW_GAP: f64 = 14.0;
-/// The height of an arrow's place in a layer that it passes.
+/// The height of an arrow's slot in a layer that it passes.
 const PASS: f64 = 6.0;
 const SWEEPS: usize = 8;
 
-/// A box, or the place of the arrows of one box in a layer that they pass.
+/// A box, or the slot of a box's arrows in a layer that they pass.
 struct Item {
     block: Option<usize>,
     layer: usize,
     height: f64,
-    /// Its middle.
+    /// The vertical center.
     y: f64,
     left: Vec<usize>,
     right: Vec<usize>,
 }
 
-/// The picture of `blocks` and of `arrows` between them, by index; each arrow goes from an earlier one to a later one.
+/// Draws `blocks` and `arrows` between them, by index; each arrow goes from an earlier block to a
+/// later one.
 pub fn svg(blocks: &[Block], arrows: &[(usize, usize)], colours: &[Colour]) -> String {
     let mut items = items(blocks, arrows);
     let mut layers = order(&mut items);
@@ -64,7 +65,7 @@ fn height(block: &Block) -> f64 {
 fn items(blocks: &[Block], arrows: &[(usize, usize)]) -> Vec<Item> {
     let mut layer = vec![0usize; blocks.len()];
     let mut sorted = arrows.to_vec();
-    // By their ends: when an arrow is looked at, all that lead to its beginning have been.
+    // Sorted by end, so that all arrows to the start of an arrow precede it.
     sorted.sort_unstable_by_key(|(from, to)| (*to, *from));
     sorted.dedup();
     for &(from, to) in &sorted {
@@ -84,7 +85,7 @@ fn items(blocks: &[Block], arrows: &[(usize, usize)]) -> Vec<Item> {
         .enumerate()
         .map(|(i, (block, &layer))| item(Some(i), layer, height(block)))
         .collect();
-    // All arrows of a box share their places.
+    // All arrows from a box share their slots.
     let mut passes: BTreeMap<(usize, usize), usize> = BTreeMap::new();
     for &(from, to) in &sorted {
         let mut last = from;
@@ -108,7 +109,7 @@ fn join(items: &mut [Item], from: usize, to: usize) {
     items[to].left.push(from);
 }
 
-/// Each layer's items from top to bottom.
+/// The items of each layer, from top to bottom.
 fn order(items: &mut [Item]) -> Vec<Vec<usize>> {
     let depth = items.iter().map(|item| item.layer + 1).max().unwrap_or(0);
     let mut layers: Vec<Vec<usize>> = vec![Vec::new(); depth];
@@ -128,7 +129,7 @@ fn order(items: &mut [Item]) -> Vec<Vec<usize>> {
             keyed.sort_by(|a, b| a.0.total_cmp(&b.0));
             let last = keyed.len().saturating_sub(1).max(1) as f64;
             for (place, (_, i)) in keyed.iter().enumerate() {
-                // From 0 to 1, so that layers of any length compare.
+                // From 0 to 1, so that layers of different lengths are comparable.
                 rank[*i] = if keyed.len() == 1 { 0.5 } else { place as f64 / last };
             }
             layers[layer] = keyed.into_iter().map(|(_, i)| i).collect();
@@ -137,7 +138,7 @@ fn order(items: &mut [Item]) -> Vec<Vec<usize>> {
     layers
 }
 
-/// Gives each item its middle: near the mean of its neighbours, and clear of those above and below it.
+/// Sets the vertical centers: near the mean of the neighbours, without overlaps in a layer.
 fn place(items: &mut [Item], layers: &mut [Vec<usize>]) {
     for layer in layers.iter() {
         let mut y = 0.0;
@@ -151,21 +152,21 @@ fn place(items: &mut [Item], layers: &mut [Vec<usize>]) {
         for step in 0..layers.len() {
             let (layer, left) =
                 if sweep % 2 == 0 { (step, true) } else { (layers.len() - 1 - step, false) };
-            let wish = |i: usize| {
+            let target = |i: usize| {
                 let beside = if left { &items[i].left } else { &items[i].right };
                 let sum: f64 = beside.iter().map(|j| items[*j].y).sum();
                 if beside.is_empty() { items[i].y } else { sum / beside.len() as f64 }
             };
-            let wishes: Vec<f64> = layers[layer].iter().map(|i| wish(*i)).collect();
-            settle(items, &layers[layer], &wishes);
+            let targets: Vec<f64> = layers[layer].iter().map(|i| target(*i)).collect();
+            fit(items, &layers[layer], &targets);
         }
     }
 }
 
-/// As near to `wishes` as order and gaps allow, by least squares: neighbours that would overlap move together (the pool of
-/// adjacent violators).
-fn settle(items: &mut [Item], layer: &[usize], wishes: &[f64]) {
-    // Offsets of each item from the first, when packed; then the wishes less their offsets must not decrease.
+/// Moves the items of a layer as close to `targets` as order and gaps permit, in the least-squares
+/// sense, by the pool-adjacent-violators algorithm.
+fn fit(items: &mut [Item], layer: &[usize], targets: &[f64]) {
+    // The offset of each item from the first if packed. Targets minus offsets must not decrease.
     let mut offset = 0.0;
     let mut offsets = Vec::with_capacity(layer.len());
     let mut pools: Vec<(f64, usize)> = Vec::new();
@@ -174,7 +175,7 @@ fn settle(items: &mut [Item], layer: &[usize], wishes: &[f64]) {
             offset += (items[layer[n - 1]].height + items[i].height) / 2.0 + ROW_GAP;
         }
         offsets.push(offset);
-        let mut pool = (wishes[n] - offset, 1);
+        let mut pool = (targets[n] - offset, 1);
         while let Some(&(sum, count)) = pools.last() {
             if sum / count as f64 <= pool.0 / pool.1 as f64 {
                 break;
@@ -213,13 +214,16 @@ fn draw(blocks: &[Block], items: &[Item], layers: &[Vec<usize>], colours: &[Colo
     let wide = (x - COLUMN_GAP).max(legend_width + MARGIN) + MARGIN;
     let high = bottom - top + 2.0 * MARGIN + 32.0;
     let mut text = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{wide:.0}\" height=\"{high:.0}\" viewBox=\"0 0 {wide:.0} {high:.0}\" \
-         font-family=\"ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace\" font-size=\"12\">\n\
-         <defs><marker id=\"tip\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"8\" markerHeight=\"8\" \
-         orient=\"auto\"><path d=\"M0,0 L8,4 L0,8 z\" fill=\"#707070\"/></marker></defs>\n\
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{wide:.0}\" height=\"{high:.0}\" \
+         viewBox=\"0 0 {wide:.0} {high:.0}\" \
+         font-family=\"ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace\" \
+         font-size=\"12\">\n\
+         <defs><marker id=\"tip\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"8\" \
+         markerHeight=\"8\" orient=\"auto\"><path d=\"M0,0 L8,4 L0,8 z\" \
+         fill=\"#707070\"/></marker></defs>\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n"
     );
-    // Writing to a text cannot fail.
+    // Writing to a string cannot fail.
     let _ = text.write_str("<g fill=\"none\" stroke=\"#707070\" stroke-width=\"1.2\">\n");
     for item in items {
         let own = lefts[item.layer] + item.block.map_or(widths[item.layer], |b| width(&b));
@@ -235,7 +239,8 @@ fn draw(blocks: &[Block], items: &[Item], layers: &[Vec<usize>], colours: &[Colo
             let tip = if to.block.is_some() { " marker-end=\"url(#tip)\"" } else { "" };
             let _ = writeln!(
                 text,
-                "<path d=\"{line} C{bend:.1},{y1:.1} {bend:.1},{y2:.1} {x2:.1},{y2:.1}{end}\"{tip}/>"
+                "<path d=\"{line} C{bend:.1},{y1:.1} {bend:.1},{y2:.1} \
+                 {x2:.1},{y2:.1}{end}\"{tip}/>"
             );
         }
     }
@@ -257,7 +262,8 @@ fn draw(blocks: &[Block], items: &[Item], layers: &[Vec<usize>], colours: &[Colo
         let y = high - MARGIN - 6.0;
         let _ = writeln!(
             text,
-            "<rect x=\"{x:.1}\" y=\"{:.1}\" width=\"12\" height=\"12\" rx=\"2\" fill=\"{}\" stroke=\"{}\"/><text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+            "<rect x=\"{x:.1}\" y=\"{:.1}\" width=\"12\" height=\"12\" rx=\"2\" fill=\"{}\" \
+             stroke=\"{}\"/><text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
             y - 10.0,
             colour.fill,
             colour.line,
@@ -279,7 +285,8 @@ fn boxed(text: &mut String, block: &Block, x: f64, y: f64, width: f64, colours: 
     let high = height(block);
     let _ = writeln!(
         text,
-        "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{high:.1}\" rx=\"4\" fill=\"{}\" stroke=\"{}\"/>",
+        "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{high:.1}\" rx=\"4\" \
+         fill=\"{}\" stroke=\"{}\"/>",
         colour.fill, colour.line
     );
     for (n, line) in block.lines.iter().enumerate() {
@@ -294,7 +301,8 @@ fn boxed(text: &mut String, block: &Block, x: f64, y: f64, width: f64, colours: 
         if wide > 0.0 {
             let _ = writeln!(
                 text,
-                "<rect x=\"{from:.1}\" y=\"{:.1}\" width=\"{wide:.1}\" height=\"5\" fill=\"{}\"/>",
+                "<rect x=\"{from:.1}\" y=\"{:.1}\" width=\"{wide:.1}\" height=\"5\" \
+                 fill=\"{}\"/>",
                 y + high - 10.0,
                 colour.line
             );
@@ -325,7 +333,7 @@ mod tests {
         }
     }
 
-    /// Left, top, width and height of each box.
+    /// The left, top, width and height of each box.
     fn boxes(svg: &str) -> Vec<[f64; 4]> {
         let document = roxmltree::Document::parse(svg).unwrap();
         let rects = document.descendants().filter(|node| node.attribute("rx") == Some("4"));
@@ -338,13 +346,13 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_is_well_formed_and_inside_its_frame() {
+    fn a_graph_is_well_formed_and_inside_its_frame() {
         let blocks = [block("one", vec![]), block("two", vec![1, 2]), block("three", vec![])];
-        let picture = svg(&blocks, &[(0, 1), (1, 2), (0, 2)], &COLOURS);
-        let document = roxmltree::Document::parse(&picture).unwrap();
+        let graph = svg(&blocks, &[(0, 1), (1, 2), (0, 2)], &COLOURS);
+        let document = roxmltree::Document::parse(&graph).unwrap();
         let [wide, high] = ["width", "height"]
             .map(|name| document.root_element().attribute(name).unwrap().parse::<f64>().unwrap());
-        let boxes = boxes(&picture);
+        let boxes = boxes(&graph);
         assert!(
             boxes.iter().all(|[x, y, w, h]| *x > 0.0 && *y > 0.0 && x + w < wide && y + h < high)
         );
@@ -352,20 +360,26 @@ mod tests {
             boxes[0][0] + boxes[0][2] < boxes[1][0] && boxes[1][0] + boxes[1][2] < boxes[2][0],
             "{boxes:?}"
         );
-        assert_eq!(picture.matches("marker-end").count(), 3);
+        assert_eq!(graph.matches("marker-end").count(), 3);
         roxmltree::Document::parse(&svg(&[], &[], &COLOURS)).unwrap();
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            cases: 64,
+            ..ProptestConfig::default()
+        })]
 
         #[test]
-        fn no_two_boxes_overlap_and_arrows_lead_rightwards(
+        fn boxes_do_not_overlap_and_arrows_point_to_the_right(
             n in 1usize..30,
             drawn in prop::collection::vec((0usize..30, 0usize..30), 0..60),
         ) {
-            let blocks: Vec<Block> = (0..n).map(|i| block(&"x".repeat(i % 7 + 1), vec![1; i % 3])).collect();
-            let arrows: Vec<(usize, usize)> = drawn.into_iter().filter(|(a, b)| a < b && *b < n).collect();
+            let blocks: Vec<Block> =
+                (0..n).map(|i| block(&"x".repeat(i % 7 + 1), vec![1; i % 3])).collect();
+            let arrows: Vec<(usize, usize)> =
+                drawn.into_iter().filter(|(a, b)| a < b && *b < n).collect();
             let boxes = boxes(&svg(&blocks, &arrows, &COLOURS));
             prop_assert_eq!(boxes.len(), n);
             for (i, [x, y, w, h]) in boxes.iter().enumerate() {

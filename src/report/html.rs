@@ -1,17 +1,17 @@
-//! One self-contained HTML page from Markdown: figures inline, a style sheet within, nothing fetched, no scripts.
+//! Converts Markdown to a self-contained HTML page, with inline figures and style sheet and without
+//! scripts.
 //!
-//! This file does not know what the page says, nor where its figures are kept: a function gives them by name. Raw HTML
-//! in the Markdown is shown, not obeyed, and links lead nowhere but to the web, to mail, or to places in the page or
-//! beside it.
+//! Raw HTML in the Markdown is escaped. Links with schemes other than `http`, `https` and `mailto`
+//! are removed.
 
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd, html};
 
 const STYLE: &str = include_str!("page.css");
 
-/// The page of `markdown`; `images` gives the SVG of a figure by the path that the Markdown names.
+/// The page of `markdown`; `images` returns the markup of the figure with a URL of the Markdown.
 ///
-/// A paragraph that is an image becomes a figure, the image's text its caption. A figure that `images` does not have
-/// is named in its place.
+/// A paragraph that consists of an image becomes a figure, with the image's text as its caption. A
+/// missing figure is replaced by a note.
 pub fn page(title: &str, markdown: &str, images: &dyn Fn(&str) -> Option<String>) -> String {
     let mut body = String::new();
     html::push_html(&mut body, events(markdown, images).into_iter());
@@ -19,11 +19,12 @@ pub fn page(title: &str, markdown: &str, images: &dyn Fn(&str) -> Option<String>
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
+         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{body}</main>\n\
+         </body>\n</html>\n"
     )
 }
 
-/// `text` as it stands in HTML or XML, in an attribute too.
+/// Escapes `text` for HTML and XML, including attributes.
 pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -38,7 +39,7 @@ pub(super) fn escape(text: &str) -> String {
     escaped
 }
 
-/// The Markdown's events, with figures, scrolling tables and escape_control links.
+/// The events of the Markdown, with figures, scrollable tables and safe links.
 fn events<'a>(markdown: &'a str, images: &dyn Fn(&str) -> Option<String>) -> Vec<Event<'a>> {
     let raw: Vec<Event> =
         Parser::new_ext(markdown, Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH).collect();
@@ -55,16 +56,16 @@ fn events<'a>(markdown: &'a str, images: &dyn Fn(&str) -> Option<String>) -> Vec
                 events.push(event.clone());
                 Event::Html("</div>\n".into())
             }
-            Event::Start(Tag::Link { dest_url, .. }) if !is_harmless(dest_url) => {
+            Event::Start(Tag::Link { dest_url, .. }) if !is_safe(dest_url) => {
                 Event::InlineHtml("<a>".into())
             }
-            // HTML allows no figure inside a paragraph, so the paragraph that is one image gives way to it.
+            // HTML allows no figure in a paragraph, so the figure replaces the paragraph.
             Event::Start(Tag::Paragraph) if is_image_alone(&raw[i + 1..]) => continue,
             Event::End(TagEnd::Paragraph) if events.last().is_some_and(is_figure_end) => continue,
             Event::Start(Tag::Image { dest_url, .. }) => {
                 figures += 1;
                 let svg =
-                    images(dest_url).map(|svg| with_own_ids(&svg, &format!("figure{figures}-")));
+                    images(dest_url).map(|svg| with_unique_ids(&svg, &format!("figure{figures}-")));
                 let missing = || {
                     format!("<p class=\"missing\">no figure <code>{}</code></p>", escape(dest_url))
                 };
@@ -87,7 +88,7 @@ fn is_figure_end(event: &Event) -> bool {
     matches!(event, Event::Html(text) if text.as_ref() == FIGURE_END)
 }
 
-/// Whether what follows a paragraph's start is one image and the paragraph's end.
+/// Whether the events after a paragraph's start are an image and the paragraph's end.
 fn is_image_alone(following: &[Event]) -> bool {
     let end = following.iter().position(|event| matches!(event, Event::End(TagEnd::Image)));
     matches!(following.first(), Some(Event::Start(Tag::Image { .. })))
@@ -96,14 +97,15 @@ fn is_image_alone(following: &[Event]) -> bool {
         })
 }
 
-/// Whether a link leads to the web, to mail, or to a relative place; a script's address does not.
-fn is_harmless(url: &str) -> bool {
+/// Whether a link is relative or has one of the permitted schemes.
+fn is_safe(url: &str) -> bool {
     let scheme = url.split_once(':').map(|(scheme, _)| scheme);
     scheme.is_none_or(|s| matches!(s, "http" | "https" | "mailto") || s.contains(['/', '#', '?']))
 }
 
-/// The SVG with `prefix` before each id and each reference to one, so that figures of one page do not share any.
-fn with_own_ids(svg: &str, prefix: &str) -> String {
+/// The SVG with `prefix` before each id and each reference to one, which makes ids unique on a
+/// page.
+fn with_unique_ids(svg: &str, prefix: &str) -> String {
     [" id=\"", "url(#", "href=\"#"]
         .iter()
         .fold(svg.to_owned(), |svg, at| svg.replace(at, &format!("{at}{prefix}")))
@@ -125,9 +127,9 @@ mod tests {
     }
 
     #[test]
-    fn a_small_page() {
-        let markdown = "# Minima\n\nSome *text* and `code`.\n\n| h | error |\n| - | ----: |\n| 10 | 45.7 |\n\n\
-                        ![**E(t)** by method](a.svg)\n\nDone.\n";
+    fn a_page_has_text_tables_and_figures() {
+        let markdown = "# Minima\n\nSome *text* and `code`.\n\n| h | error |\n| - | ----: |\n\
+                        | 10 | 45.7 |\n\n![**E(t)** by method](a.svg)\n\nDone.\n";
         insta::assert_snapshot!(body(markdown, &a_figure), @r##"
         <h1>Minima</h1>
         <p>Some <em>text</em> and <code>code</code>.</p>
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_stands_alone() {
+    fn a_page_is_self_contained() {
         let page = page("a <b> & \"c\"", "text\n", &a_figure);
         assert!(page.contains("<title>a &lt;b&gt; &amp; &quot;c&quot;</title>"));
         for outside in ["<script", "<link", "src=", "@import", "url("] {
@@ -155,14 +157,14 @@ mod tests {
     }
 
     #[test]
-    fn raw_html_is_shown_not_obeyed() {
+    fn raw_html_is_escaped() {
         let shown = body("<script>alert(1)</script>\n\na <b onclick=\"x\">c</b>\n", &a_figure);
         assert!(!shown.contains("<script") && !shown.contains("<b"), "{shown}");
         assert!(shown.contains("&lt;script&gt;alert(1)&lt;/script&gt;"), "{shown}");
     }
 
     #[test]
-    fn links_to_scripts_lead_nowhere() {
+    fn links_to_scripts_are_removed() {
         for url in [
             "javascript:alert(1)",
             "JaVaScRiPt:alert(1)",
@@ -183,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ids_of_two_figures_differ() {
+    fn ids_are_unique_across_figures() {
         let shown = body("![one](a.svg)\n\n![two](a.svg)\n", &a_figure);
         for figure in ["figure1-g", "figure2-g"] {
             assert!(
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_that_is_not_there_is_named() {
+    fn a_missing_figure_is_replaced_by_a_note() {
         let shown = body("![caption](<b\".svg>)\n", &a_figure);
         assert!(shown.contains("no figure <code>b&quot;.svg</code>"), "{shown}");
         assert!(shown.contains("<figcaption>caption</figcaption>"));

@@ -1,6 +1,4 @@
-//! Lays a figure out and draws it as SVG: rulers, frames, legend, title.
-//!
-//! Does not know how a panel or a legend is drawn, nor what is measured.
+//! Arranges the panels, the legend and the title of a figure, and draws it as SVG.
 
 use super::axis::{Axis, Ruler};
 pub use super::canvas::DrawError;
@@ -19,7 +17,7 @@ impl Figure {
             canvas.text(
                 &self.title,
                 (MARGIN, MARGIN + 0.5 * LARGE),
-                type_of(LARGE, INK, HPos::Left).bold(),
+                font(LARGE, INK, HPos::Left).bold(),
             )?;
             for (i, panel) in self.panels.iter().enumerate() {
                 layout.frame(self, i).draw(canvas, panel)?;
@@ -29,16 +27,17 @@ impl Figure {
     }
 }
 
-/// Where everything goes, in pixels.
+/// The positions of a figure's parts, in pixels.
 struct Layout {
     columns: usize,
-    /// One for each panel; None where there is nothing to measure.
+    /// x and y of each panel; `None` without data.
     rulers: Vec<[Option<Ruler>; 2]>,
     bars: Vec<Option<Ruler>>,
-    /// Whether all panels have one x, one y axis.
+    /// Whether all panels have the same x axis, the same y axis.
     shared: [bool; 2],
-    /// A panel's drawing, and the distance from one to the next.
+    /// The size of a panel.
     panel: At,
+    /// The distance from one panel to the next.
     pitch: At,
     /// The first panel's upper left corner.
     origin: At,
@@ -60,22 +59,22 @@ impl Layout {
         let rulers: Vec<[Option<Ruler>; 2]> = (0..panels.len())
             .map(|i| {
                 [
-                    Ruler::new(&panels[i].x, seen(i, shared[0]).iter().flat_map(Panel::across)),
+                    Ruler::new(&panels[i].x, seen(i, shared[0]).iter().flat_map(Panel::xs)),
                     Ruler::with_bands(
                         &panels[i].y,
-                        seen(i, shared[1]).iter().flat_map(Panel::up),
+                        seen(i, shared[1]).iter().flat_map(Panel::ys),
                         seen(i, shared[1]).iter().flat_map(Panel::bands),
                     ),
                 ]
             })
             .collect();
-        let meanings =
+        let fields =
             || panels.iter().filter_map(|panel| panel.field.as_ref()).map(|field| &field.axis);
-        let one_bar = meanings().zip(meanings().skip(1)).all(|(a, b)| a == b);
+        let one_bar = fields().zip(fields().skip(1)).all(|(a, b)| a == b);
         let bars: Vec<Option<Ruler>> = (0..panels.len())
             .map(|i| {
                 let axis = &panels[i].field.as_ref()?.axis;
-                Ruler::new(axis, seen(i, one_bar).iter().flat_map(Panel::above))
+                Ruler::new(axis, seen(i, one_bar).iter().flat_map(Panel::field_values))
             })
             .collect();
 
@@ -104,7 +103,7 @@ impl Layout {
             panel.1 + above + if shared[0] { MARGIN } else { below },
         );
         let origin = (MARGIN + left, MARGIN + title + above);
-        // Half a tick label, or a long title, may reach past the last panel.
+        // Half of a tick label, or a long title, may extend beyond the last panel.
         let width = (origin.0 + pitch.0 * (columns - 1) as f64 + panel.0 + bar + 2.0 * MARGIN)
             .max(text_width(&figure.title, LARGE) * 1.1 + 2.0 * MARGIN);
         let bottom = origin.1 + pitch.1 * (rows.max(1) - 1) as f64 + panel.1 + below + 0.5 * MARGIN;
@@ -113,7 +112,8 @@ impl Layout {
         Layout { columns, rulers, bars, shared, panel, pitch, origin, width, height, legend }
     }
 
-    /// The frame of panel `i`. A shared axis is labelled in the first column, or under the last panel of a column.
+    /// The frame of panel `i`. A shared y axis is labelled in the first column, a shared x axis
+    /// below the last panel of each column.
     fn frame<'a>(&'a self, figure: &Figure, i: usize) -> Frame<'a> {
         let (column, row) = (i % self.columns, i / self.columns);
         let left = self.origin.0 + self.pitch.0 * column as f64;
@@ -137,7 +137,7 @@ impl Layout {
 
 #[cfg(test)]
 mod tests {
-    use super::super::figure::{Field, Mark, Reference, Series};
+    use super::super::figure::{Field, Mark, ReferenceLine, Series};
     use super::*;
     use plotters::style::RGBColor;
 
@@ -158,7 +158,7 @@ mod tests {
         };
         let axes = || (Axis::linear("position, t"), Axis::log("error, %"));
         let mut one = panel("one", axes().0, axes().1, series());
-        one.references.push(Reference { label: "chance".into(), y: 90.0 });
+        one.references.push(ReferenceLine { label: "chance".into(), y: 90.0 });
         Figure {
             title: "two <panels>".into(),
             columns: 2,
@@ -166,7 +166,8 @@ mod tests {
         }
     }
 
-    /// Every piece of text of the SVG, in order; fails unless it is XML and every coordinate is a number on the sheet.
+    /// The texts of the SVG, in order; panics unless it is well-formed and all coordinates are in
+    /// its view box.
     #[track_caller]
     fn texts(figure: &Figure) -> Vec<String> {
         let svg = figure.to_svg().unwrap();
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn titles_labels_and_legend_are_all_there_as_text() {
+    fn titles_labels_and_legend_are_text() {
         let texts = texts(&two_panels());
         for text in [
             "two <panels>",
@@ -217,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_axes_are_shared_and_others_are_not() {
+    fn equal_axes_are_shared_and_different_ones_are_not() {
         let mut figure = two_panels();
         assert_eq!(
             (count(&figure, "position, t"), count(&figure, "error, %"), count(&figure, "50")),
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_of_the_legend_appears_once() {
+    fn an_entry_of_the_legend_is_listed_once() {
         assert_eq!(count(&two_panels(), "arc"), 1);
     }
 
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panel_without_anything_to_show_says_so() {
+    fn a_panel_without_data_says_so() {
         let nothing = |points: &[(f64, f64)]| {
             let series = vec![curve("nothing", 0, points)];
             Figure {
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_place_is_a_gap_in_the_line() {
+    fn a_value_that_the_axis_cannot_show_is_a_gap_in_a_line() {
         let lines = |middle: f64| {
             let points = [(0.0, 1.0), (1.0, 2.0), (2.0, middle), (3.0, 2.0), (4.0, 1.0)];
             let series = vec![curve("", 0, &points)];
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_point_that_a_log_axis_cannot_show_stands_at_its_lower_end() {
+    fn a_point_that_a_log_axis_cannot_show_is_at_its_lower_end() {
         let points = vec![(1.0, 2.0), (2.0, 0.0), (3.0, f64::NAN)];
         let series = Series { mark: Mark::Points, points, ..Series::default() };
         let figure = Figure {
@@ -297,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_point_between_gaps_of_a_long_curve_is_marked() {
+    fn a_point_between_gaps_of_a_long_curve_has_a_marker() {
         let points: Vec<(f64, f64)> =
             (0..60).map(|i| (f64::from(i), if i % 2 == 0 { 1.0 } else { 0.0 })).collect();
         let series = vec![curve("", 0, &points)];
@@ -315,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_point_is_marked() {
+    fn a_single_point_has_a_marker() {
         for style in 0..28 {
             let series = vec![curve("", style, &[(0.3, 1e-5)])];
             let figure = Figure {
@@ -333,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_of_the_first_twenty_one_styles_look_the_same_in_grey() {
+    fn the_first_21_styles_differ_without_colour() {
         let look =
             |style: usize| ((style + 3 * (style / COLOURS.len())) % MARKERS.len(), dash(style));
         let looks: Vec<_> = (0..21).map(look).collect();
@@ -341,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_band_that_reaches_zero_ends_at_the_bottom_of_a_log_axis() {
+    fn a_band_down_to_zero_ends_at_the_bottom_of_a_log_axis() {
         let mut series = curve("", 0, &[(0.0, 1.0), (1.0, 2.0)]);
         series.band = vec![Some((0.0, 2.0)), Some((1.0, 4.0))];
         let figure = Figure {
@@ -353,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_is_interpolated_between_its_values_and_has_a_bar() {
+    fn a_field_is_interpolated_and_has_a_colour_bar() {
         let axis = Axis::linear("loss, nats").range(0.0, 3.0);
         let field = Field {
             axis,

@@ -1,6 +1,6 @@
-//! Small pieces of Markdown. Knows no document, only how one thing is written.
+//! Markdown of small elements.
 
-/// `text` as Markdown that reads as just that text, on one line, also inside a table.
+/// Escapes `text` for Markdown, on one line; also valid in a table.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -15,12 +15,12 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
-/// A paragraph with the figure at `path` and its caption, which may be Markdown.
+/// A paragraph with the image at `path`; the caption is Markdown.
 pub fn figure(caption: &str, path: &str) -> String {
     format!("![{caption}](<{}>)\n", url(path))
 }
 
-/// The relative address of the file at `path`: no sign in it means anything in Markdown, HTML or an address.
+/// The relative URL of the file at `path`, without characters that are special in Markdown or HTML.
 pub fn url(path: &str) -> String {
     let mut url = String::with_capacity(path.len());
     for c in path.chars() {
@@ -44,11 +44,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn escaped_text_reads_as_itself(text in "[ -~]{0,20}") {
+        fn escaped_text_is_rendered_unchanged(text in "[ -~]{0,20}") {
             let cell = format!("x{text}x");
             let table = format!("| {} |\n| --- |\n", escape(&cell));
             let read: String = Parser::new_ext(&table, Options::ENABLE_TABLES)
-                .filter_map(|event| if let Event::Text(text) = event { Some(text.to_string()) } else { None })
+                .filter_map(|event| match event {
+                    Event::Text(text) => Some(text.to_string()),
+                    _ => None,
+                })
                 .collect();
             prop_assert_eq!(read, cell);
         }

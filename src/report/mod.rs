@@ -1,8 +1,9 @@
-//! The look of a report: values in, text out. No file is read or written here, and nothing is known of the study.
+//! Figures, tables and pages: values in, text out, without I/O. Independent of the study.
 //!
-//! [`figure`] says what a figure is, [`layout`] lays it out; `panel` and `legend` draw its parts in the one look of
-//! `style`, on rulers from [`axis`], through `canvas`, which is where plotters makes the SVG. [`table`] and [`markdown`] write
-//! Markdown; [`html`] turns Markdown into one self-contained page.
+//! [`figure`] defines figures, and [`layout`] arranges them; `panel` and `legend` draw the parts in
+//! the `style` of all figures, with scales from [`axis`], on a `canvas`, the only user of plotters.
+//! [`graph`] draws boxes and arrows. [`table`] and [`markdown`] write Markdown, and [`html`]
+//! converts Markdown to a self-contained page.
 
 pub mod axis;
 mod canvas;

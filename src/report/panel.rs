@@ -1,6 +1,4 @@
-//! One panel: its field, axes, references, bands, lines and markers, in this order from back to front.
-//!
-//! Knows its place and its rulers, but neither the other panels nor the legend.
+//! Draws a panel: field, axes, references, bands, lines and markers, from back to front.
 
 use super::axis::Ruler;
 use super::canvas::{At, Canvas, DrawError, text_width};
@@ -9,7 +7,7 @@ use super::style::*;
 use plotters::style::RGBColor;
 use plotters::style::text_anchor::HPos;
 
-/// Light to dark: ColorBrewer's YlGnBu, whose lightness alone tells its steps apart.
+/// ColorBrewer's YlGnBu, from light to dark; its steps differ in lightness.
 const STEPS: [RGBColor; 9] = [
     RGBColor(255, 255, 217),
     RGBColor(237, 248, 177),
@@ -21,10 +19,10 @@ const STEPS: [RGBColor; 9] = [
     RGBColor(37, 52, 148),
     RGBColor(8, 29, 88),
 ];
-/// A field's colour bar, with its gap, in pixels.
+/// The width of a field's colour bar with its gap, in pixels.
 pub(super) const BAR: f64 = 26.0;
 
-/// A panel's place and rulers.
+/// A panel's rectangle and rulers.
 pub(super) struct Frame<'a> {
     pub(super) x: Option<&'a Ruler>,
     pub(super) y: Option<&'a Ruler>,
@@ -36,12 +34,12 @@ pub(super) struct Frame<'a> {
 }
 
 impl Frame<'_> {
-    /// Draws `panel` here.
+    /// Draws `panel` in this frame.
     pub(super) fn draw(&self, canvas: &Canvas, panel: &Panel) -> Result<(), DrawError> {
         canvas.text(
             &panel.title,
             (self.left, self.top - 10.0),
-            type_of(NORMAL, INK, HPos::Left).bold(),
+            font(NORMAL, INK, HPos::Left).bold(),
         )?;
         if let (Some(field), Some(bar)) = (&panel.field, self.bar) {
             self.field(canvas, field, bar)?;
@@ -61,14 +59,14 @@ impl Frame<'_> {
         }
         if empty {
             let middle = (self.left + 0.5 * self.size.0, self.top + 0.5 * self.size.1);
-            canvas.text("no data", middle, type_of(NORMAL, GREY, HPos::Center))?;
+            canvas.text("no data", middle, font(NORMAL, GREY, HPos::Center))?;
         }
         Ok(())
     }
 
     fn axes(&self, canvas: &Canvas, panel: &Panel) -> Result<(), DrawError> {
         let (left, right, top, bottom) = (self.left, self.right(), self.top, self.bottom());
-        // Over a field a grid would be one pattern too many: there, ticks alone mark the places.
+        // A grid would obscure a field, so there are only tick marks.
         let (reach, colour) =
             if panel.field.is_some() { (4.0, INK) } else { (f64::INFINITY, GRID) };
         for (at, text) in self.x.iter().flat_map(|ruler| &ruler.ticks) {
@@ -78,7 +76,7 @@ impl Frame<'_> {
                 canvas.text(
                     text,
                     (x, bottom + TICK + 0.5 * SMALL),
-                    type_of(SMALL, INK, HPos::Center),
+                    font(SMALL, INK, HPos::Center),
                 )?;
             }
         }
@@ -86,7 +84,7 @@ impl Frame<'_> {
             let y = bottom - at * self.size.1;
             canvas.line(&[(left, y), (right.min(left + reach), y)], 1.0, colour)?;
             if self.labelled[1] {
-                canvas.text(text, (left - TICK, y), type_of(SMALL, INK, HPos::Right))?;
+                canvas.text(text, (left - TICK, y), font(SMALL, INK, HPos::Right))?;
             }
         }
         canvas.line(&[(left, top), (left, bottom), (right, bottom)], 1.0, GREY)?;
@@ -95,7 +93,7 @@ impl Frame<'_> {
             canvas.text(
                 &panel.x.label,
                 (left + 0.5 * self.size.0, below),
-                type_of(NORMAL, INK, HPos::Center),
+                font(NORMAL, INK, HPos::Center),
             )?;
         }
         if self.labelled[1] {
@@ -106,39 +104,41 @@ impl Frame<'_> {
                 .map(|(_, text)| text_width(text, SMALL));
             let beside = left - TICK - widest.fold(0.0, f64::max) - NORMAL;
             let middle = (beside, top + 0.5 * self.size.1);
-            canvas.text(&panel.y.label, middle, type_of(NORMAL, INK, HPos::Center).upright())?;
+            canvas.text(&panel.y.label, middle, font(NORMAL, INK, HPos::Center).upright())?;
         }
         Ok(())
     }
 
-    /// Draws the line and the markers; says whether there was anything to draw.
+    /// Draws the line and the markers; returns whether there are any.
     fn series(&self, canvas: &Canvas, series: &Series) -> Result<bool, DrawError> {
-        // A line would fall steeply to what has no place; a marker can stand at the end of the axis.
-        let up = |y| if series.mark == Mark::Curve { self.y(y) } else { self.y_within(y) };
-        let place = |&(x, y): &At| Some((self.x(x)? + series.shift, up(y)?));
-        let places: Vec<Option<At>> = series.points.iter().map(place).collect();
+        // A point that a log axis cannot show is at the end of the axis; a line to it would
+        // mislead.
+        let y_of = |y| if series.mark == Mark::Curve { self.y(y) } else { self.y_within(y) };
+        let position = |&(x, y): &At| Some((self.x(x)? + series.shift, y_of(y)?));
+        let positions: Vec<Option<At>> = series.points.iter().map(position).collect();
         if series.mark.has_line() {
-            for run in places.split(Option::is_none) {
+            for run in positions.split(Option::is_none) {
                 let run: Vec<At> = run.iter().copied().flatten().collect();
                 if run.len() > 1 {
                     canvas.dashed(&run, 1.7, colour(series.style), dash(series.style))?;
                 }
             }
         }
-        // On a long curve about seven markers, each style's at places of its own so that close curves' do not meet.
-        let long = series.mark == Mark::Curve && places.len() > 14;
-        let every = if long { places.len().div_ceil(7) } else { 1 };
+        // A long curve has about seven markers, at different positions for each style, so that the
+        // markers of close curves do not overlap.
+        let long = series.mark == Mark::Curve && positions.len() > 14;
+        let every = if long { positions.len().div_ceil(7) } else { 1 };
         let first = (series.style * 5 + every / 2) % every;
-        let is_gap = |i: usize| places.get(i).is_none_or(Option::is_none);
-        for (i, &place) in places.iter().enumerate() {
-            let alone = is_gap(i.wrapping_sub(1)) && is_gap(i + 1);
-            if let Some(place) = place
-                && (i % every == first || alone)
+        let is_gap = |i: usize| positions.get(i).is_none_or(Option::is_none);
+        for (i, &position) in positions.iter().enumerate() {
+            let isolated = is_gap(i.wrapping_sub(1)) && is_gap(i + 1);
+            if let Some(position) = position
+                && (i % every == first || isolated)
             {
-                marker(canvas, place, series.style, series.mark)?;
+                marker(canvas, position, series.style, series.mark)?;
             }
         }
-        Ok(places.iter().any(Option::is_some))
+        Ok(positions.iter().any(Option::is_some))
     }
 
     fn band(&self, canvas: &Canvas, series: &Series) -> Result<(), DrawError> {
@@ -151,11 +151,11 @@ impl Frame<'_> {
         if series.mark == Mark::Curve {
             for run in ends.split(Option::is_none) {
                 let run: Vec<_> = run.iter().copied().flatten().collect();
-                let there = run.iter().map(|&(x, low, _)| (x, low));
-                let back = run.iter().rev().map(|&(x, _, high)| (x, high));
+                let lower = run.iter().map(|&(x, low, _)| (x, low));
+                let upper = run.iter().rev().map(|&(x, _, high)| (x, high));
                 if run.len() > 1 {
                     canvas.area(
-                        &there.chain(back).collect::<Vec<At>>(),
+                        &lower.chain(upper).collect::<Vec<At>>(),
                         colour(series.style),
                         0.16,
                     )?;
@@ -165,7 +165,7 @@ impl Frame<'_> {
         }
         for (x, low, high) in ends.into_iter().flatten() {
             canvas.line(&[(x, low), (x, high)], 1.0, colour(series.style))?;
-            // A whisker that leaves the panel ends without a cap.
+            // A whisker that is clipped has no cap.
             for end in [low, high].into_iter().filter(|&end| self.top < end && end < self.bottom())
             {
                 canvas.line(&[(x - 2.5, end), (x + 2.5, end)], 1.0, colour(series.style))?;
@@ -174,7 +174,7 @@ impl Frame<'_> {
         Ok(())
     }
 
-    /// The field in steps of colour, between its values by bilinear interpolation, and its colour bar.
+    /// Draws the field, by bilinear interpolation, and its colour bar.
     fn field(&self, canvas: &Canvas, field: &Field, bar: &Ruler) -> Result<(), DrawError> {
         let (Some(left), Some(right)) = (self.x(field.x.0), self.x(field.x.1)) else {
             return Ok(());
@@ -190,7 +190,7 @@ impl Frame<'_> {
             let v = (row as f64 + 0.5) / rows as f64;
             let colours: Vec<Option<usize>> = (0..columns)
                 .map(|column| {
-                    bar.place(field.at((column as f64 + 0.5) / columns as f64, v)?).map(step)
+                    bar.position(field.at((column as f64 + 0.5) / columns as f64, v)?).map(step)
                 })
                 .collect();
             let (mut x, low) = (0, bottom - row as f64 * (bottom - top) / rows as f64);
@@ -213,26 +213,25 @@ impl Frame<'_> {
             canvas.text(
                 text,
                 (x + 12.0 + TICK, self.bottom() - at * self.size.1),
-                type_of(SMALL, INK, HPos::Left),
+                font(SMALL, INK, HPos::Left),
             )?;
         }
         let widest = bar.ticks.iter().map(|(_, text)| text_width(text, SMALL)).fold(0.0, f64::max);
         let beside = (x + 12.0 + TICK + widest + NORMAL, self.top + 0.5 * self.size.1);
-        canvas.text(&field.axis.label, beside, type_of(NORMAL, INK, HPos::Center).upright())
+        canvas.text(&field.axis.label, beside, font(NORMAL, INK, HPos::Center).upright())
     }
 
     fn x(&self, value: f64) -> Option<f64> {
-        self.x?.place(value).map(|at| self.left + at * self.size.0)
+        self.x?.position(value).map(|at| self.left + at * self.size.0)
     }
 
     fn y(&self, value: f64) -> Option<f64> {
-        self.y?.place(value).map(|at| self.bottom() - at * self.size.1)
+        self.y?.position(value).map(|at| self.bottom() - at * self.size.1)
     }
 
-    /// Within the panel: what lies beyond is at its edge, and on a log axis what is not above zero
-    /// is at the bottom.
+    /// Clamped to the panel; values that a log axis cannot show are at the bottom.
     fn y_within(&self, value: f64) -> Option<f64> {
-        self.y?.place_or_low(value).map(|at| self.bottom() - at.clamp(0.0, 1.0) * self.size.1)
+        self.y?.position_or_low(value).map(|at| self.bottom() - at.clamp(0.0, 1.0) * self.size.1)
     }
 
     fn right(&self) -> f64 {
@@ -245,8 +244,8 @@ impl Frame<'_> {
 }
 
 impl Field {
-    /// The value at (`u`, `v`), each from 0 to 1 between the first and the last column and row, by bilinear
-    /// interpolation.
+    /// The value at (`u`, `v`) by bilinear interpolation; both are 0 at the first and 1 at the last
+    /// column or row.
     pub(super) fn at(&self, u: f64, v: f64) -> Option<f64> {
         let rows = self.values.len().checked_sub(1)?;
         let columns = self.values.first()?.len().checked_sub(1)?;

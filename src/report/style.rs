@@ -1,6 +1,6 @@
-//! The one look of all figures: colours, markers, dashes, sizes of type. Knows no data and no layout.
+//! The common style of all figures: colours, markers, dashes and font sizes.
 
-use super::canvas::{At, Canvas, DrawError, Type};
+use super::canvas::{At, Canvas, DrawError, Font};
 use super::figure::Mark;
 use plotters::style::RGBColor;
 use plotters::style::text_anchor::HPos;
@@ -19,9 +19,10 @@ pub(super) const COLOURS: [RGBColor; 7] = [
     RGBColor(34, 34, 34),
 ];
 pub(super) const DASHES: [&[f64]; 4] = [&[], &[6.0, 3.0], &[1.5, 2.5], &[7.0, 2.5, 1.5, 2.5]];
-/// Of horizontal lines, in their order in a panel.
+/// The dashes of reference lines, in their order in a panel.
 pub(super) const REFERENCE_DASHES: [&[f64]; 3] = [&[4.0, 3.0], &[1.5, 2.5], &[8.0, 3.0]];
-/// The markers' corners, around the origin, each about as dark as a disc of radius 1; no corners is the disc itself.
+/// The corners of markers around the origin, with about the area of a disc of radius 1; a marker
+/// without corners is the disc.
 pub(super) const MARKERS: [&[At]; 7] = [
     &[],
     &[(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
@@ -45,7 +46,7 @@ pub(super) const MARKERS: [&[At]; 7] = [
     ],
 ];
 
-/// Sizes of type, in pixels.
+/// Font sizes, in pixels.
 pub(super) const SMALL: f64 = 11.0;
 pub(super) const NORMAL: f64 = 12.0;
 pub(super) const LARGE: f64 = 15.0;
@@ -53,17 +54,17 @@ pub(super) const LARGE: f64 = 15.0;
 pub(super) const MARGIN: f64 = 12.0;
 /// Pixels from an axis to its tick labels.
 pub(super) const TICK: f64 = 6.0;
-pub(super) fn type_of(size: f64, colour: RGBColor, align: HPos) -> Type {
-    Type { size, colour, bold: false, align, upright: false }
+pub(super) fn font(size: f64, colour: RGBColor, align: HPos) -> Font {
+    Font { size, colour, bold: false, align, upright: false }
 }
 
-impl Type {
-    pub(super) fn bold(self) -> Type {
-        Type { bold: true, ..self }
+impl Font {
+    pub(super) fn bold(self) -> Font {
+        Font { bold: true, ..self }
     }
 
-    pub(super) fn upright(self) -> Type {
-        Type { upright: true, ..self }
+    pub(super) fn upright(self) -> Font {
+        Font { upright: true, ..self }
     }
 }
 
@@ -75,16 +76,16 @@ pub(super) fn dash(style: usize) -> &'static [f64] {
     DASHES[style / COLOURS.len() % DASHES.len()]
 }
 
-/// A marker with a white rim, so that it stands out from lines; a hollow one is white within, and a
-/// dot is no more than its colour.
+/// Draws a marker. It has a white rim to set it off from lines; a hollow one has a white inside,
+/// and a dot has no rim.
 pub(super) fn marker(
     canvas: &Canvas,
-    place: At,
+    center: At,
     style: usize,
     mark: Mark,
 ) -> Result<(), DrawError> {
     if mark == Mark::Dots {
-        return canvas.disc(place, 1.3, colour(style));
+        return canvas.disc(center, 1.3, colour(style));
     }
     let hollow = mark == Mark::Hollow;
     let radius = if hollow { 4.0 } else { 3.2 };
@@ -95,11 +96,11 @@ pub(super) fn marker(
     };
     for (radius, colour) in layers {
         match MARKERS[(style + 3 * (style / COLOURS.len())) % MARKERS.len()] {
-            [] => canvas.disc(place, radius, colour)?,
+            [] => canvas.disc(center, radius, colour)?,
             corners => {
                 let corners: Vec<At> = corners
                     .iter()
-                    .map(|(x, y)| (place.0 + x * radius, place.1 + y * radius))
+                    .map(|(x, y)| (center.0 + x * radius, center.1 + y * radius))
                     .collect();
                 canvas.area(&corners, colour, 1.0)?;
             }

@@ -1,8 +1,8 @@
-//! Tables as Markdown, aligned for those who read the source. Does not know what the cells mean.
+//! Markdown tables with aligned columns.
 
 use super::markdown::escape;
 
-/// Where a column's cells stand.
+/// The alignment of a column.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Align {
     /// Text.
@@ -19,12 +19,12 @@ pub enum Align {
 pub struct Table {
     /// Headings, each with the alignment of its column.
     pub columns: Vec<(String, Align)>,
-    /// Cells, plain text; a short row is filled up with empty cells, and what exceeds the columns is left out.
+    /// Plain text. Missing cells are empty; cells beyond the columns are ignored.
     pub rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// The table in Markdown, ending in a newline; cells stand for themselves, whatever characters they hold.
+    /// The table as Markdown, with escaped cells and a final newline.
     pub fn to_markdown(&self) -> String {
         let heading = self.columns.iter().map(|(name, _)| escape(name)).collect();
         let rows = self.rows.iter().map(|row| {
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_is_aligned_and_its_cells_are_escaped() {
+    fn columns_are_aligned_and_cells_are_escaped() {
         let table = Table {
             columns: vec![
                 ("method".into(), Align::Left),
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_without_rows_is_its_heading() {
+    fn a_table_without_rows_has_a_heading() {
         let table = Table { columns: vec![("x".into(), Align::Left)], rows: vec![] };
         assert_eq!(table.to_markdown(), "| x   |\n| --- |\n");
     }

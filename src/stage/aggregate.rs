@@ -1,28 +1,31 @@
-//! `aggregate`: puts the rows of all curves and nets together and averages over pairs, with
-//! intervals that cover.
+//! `aggregate`: concatenates the tables of all curves and nets, and averages over pairs, with
+//! confidence and prediction intervals.
 
-use super::format;
+use super::compare;
+use super::rows::{Quantity, nets_of, parsed};
 use super::tables::{
-    CURVES, ENDPOINTS, HISTORIES, HISTORY, METRICS, NETS, POINTS, REFITS, SUMMARY, Table, ends,
-    numbers, shown, wholes,
+    CURVES, ENDPOINTS, HISTORIES, HISTORY, METRICS, NETS, POINTS, REFITS, SUMMARY, TableSchema,
+    cells, numbers, wholes,
 };
 use crate::engine::stage::{Arity, Changes, Context, Input, Slot, Stage};
+use crate::study::curve::Method;
 use crate::study::stats::{Average, NotFinite, Sample, Summary};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use polars::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-pub(super) struct Aggregate;
+pub(super) struct AggregateStage;
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {}
 
-const CURVE: &[&str] = &["hidden", "prior", "method", "pair", "split"];
+/// The columns that identify a group of curves on one split.
+const GROUP: &[&str] = &["hidden", "prior", "method", "split"];
 
-impl Stage for Aggregate {
+impl Stage for AggregateStage {
     const NAME: &'static str = "aggregate";
     const VERSION: u32 = 2;
     const SLOTS: &'static [Slot] = &[
@@ -45,81 +48,73 @@ impl Stage for Aggregate {
     ];
     type Params = Params;
 
-    fn difference(file: &str, cached: &[u8], again: &[u8]) -> String {
-        format::difference(file, cached, again)
+    fn difference(file: &str, cached: &[u8], recomputed: &[u8]) -> String {
+        compare::difference(file, cached, recomputed)
     }
 
     fn changes(file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {
-        format::changes(file, before, after)
+        compare::changes(file, before, after)
     }
 
     fn run(Params {}: Params, cx: &Context) -> Result<()> {
-        let gather = |slot: &str, table: &Table, keys: &[&str]| {
-            table.read_all(cx.inputs(slot).iter().map(|input| input.path(table.file)), keys)
+        let concatenated = |slot: &str, table: &TableSchema| -> Result<DataFrame> {
+            let files = cx.inputs(slot).iter().map(|input| input.path(table.file));
+            let frame = table.read_all(files)?;
+            table.write(&frame, &cx.output(table.file))?;
+            Ok(frame)
         };
-        let points = gather("curves", &POINTS, &[CURVE, &["t"]].concat())?;
-        let sums = gather("curves", &METRICS, CURVE)?;
-        let refits = gather("curves", &REFITS, &["hidden", "prior", "method", "pair", "s"])?;
-        let nets = gather("nets", &NETS, &["hidden", "prior", "pair", "end"])?;
-        for (table, frame) in
-            [(&POINTS, &points), (&METRICS, &sums), (&REFITS, &refits), (&NETS, &nets)]
-        {
-            table.write(frame, &cx.output(table.file))?;
-        }
+        let points = concatenated("curves", &POINTS)?;
+        let metrics = concatenated("curves", &METRICS)?;
+        concatenated("curves", &REFITS)?;
+        let nets = concatenated("nets", &NETS)?;
         HISTORIES.write(&histories(cx.inputs("nets"))?, &cx.output(HISTORIES.file))?;
 
-        let points = with_normalised(points, &sums)?;
-        let curve = &["hidden", "prior", "method", "split"];
-        let along = Averaged { keys: curve, along: Some("t"), unit: Unit::Pair };
-        CURVES.write(
-            &along.of(&points, "quantity", &["error", "loss", "normalised"])?,
-            &cx.output(CURVES.file),
-        )?;
-        let whole = Averaged { keys: curve, along: None, unit: Unit::Pair };
+        let points = with_normalised(points, &metrics)?;
+        let along = Averaging { group: GROUP, along: Some("t"), subject: Subject::Pair };
+        let quantities = Quantity::ALL.map(Quantity::name);
+        CURVES.write(&along.means(&points, "quantity", &quantities)?, &cx.output(CURVES.file))?;
+        let whole = Averaging { group: GROUP, along: None, subject: Subject::Pair };
         SUMMARY.write(
-            &whole.of(&sums, "metric", &METRICS.names()[CURVE.len()..])?,
+            &whole.means(&metrics, "metric", &METRICS.value_names())?,
             &cx.output(SUMMARY.file),
         )?;
-        let names = NETS.names();
-        let described = names.iter().position(|name| *name == "images").map_or(0, |i| i + 1);
-        let nets_alone = Averaged { keys: &["hidden", "prior"], along: None, unit: Unit::Net };
+        let single = Averaging { group: &["hidden", "prior"], along: None, subject: Subject::Net };
         ENDPOINTS.write(
-            &nets_alone.of(&nets, "quantity", &names[described..])?,
+            &single.means(&nets, "quantity", &NETS.value_names())?,
             &cx.output(ENDPOINTS.file),
         )
     }
 }
 
-/// The training of all nets, each epoch with the columns that say which net it is of.
+/// The training histories of all nets.
 fn histories(nets: &[Input]) -> Result<DataFrame> {
-    let keys = ["hidden", "prior", "pair", "end"];
     let mut all = DataFrame::empty();
     for input in nets {
         let net = NETS.read(input.path(NETS.file)?)?;
         let mut history = HISTORY.read(input.path(HISTORY.file)?)?;
-        for key in keys {
+        for key in NETS.key_names() {
             history.with_column(net.column(key)?.new_from_index(0, history.height()))?;
         }
         let history = history.select(HISTORIES.names())?;
         all = if all.width() == 0 { history } else { all.vstack(&history)? };
     }
-    let order = [&keys[..], &["epoch"]].concat();
-    Ok(all.sort(order, SortMultipleOptions::default().with_maintain_order(true))?)
+    Ok(all.sort(HISTORIES.key_names(), SortMultipleOptions::default().with_maintain_order(true))?)
 }
 
-/// Adds `normalised` = (E(t) - E_end) / (E_lin_max - E_end): E_end the mean of the curve's two
-/// ends, E_lin_max the largest error on the linear curve of the same width, prior, pair and split.
-/// Empty where that curve is not there or is flat.
-fn with_normalised(points: DataFrame, sums: &DataFrame) -> Result<DataFrame> {
-    let is_linear =
-        sums.column("method")?.str()?.iter().map(|method| method == Some("linear")).collect();
-    let mut linear =
-        sums.filter(&is_linear)?.select(["hidden", "prior", "pair", "split", "max_error"])?;
+/// Adds the column `normalised` = (E(t) - E_end) / (E_lin_max - E_end), with E_end the mean error
+/// of the curve's two ends, and E_lin_max the largest error on the linear curve of the same width,
+/// prior, pair and split. It is empty where that curve is missing or flat.
+fn with_normalised(points: DataFrame, metrics: &DataFrame) -> Result<DataFrame> {
+    let reference: Method = "linear".parse().map_err(|e| anyhow!("BUG: {e}"))?;
+    let methods = parsed::<Method>(metrics, "method")?;
+    let is_linear = methods.iter().map(|method| *method == reference).collect();
+    let key = ["hidden", "prior", "pair", "split"];
+    let mut linear = metrics.filter(&is_linear)?.select([&key[..], &["max_error"]].concat())?;
     linear.rename("max_error", "linear_max".into())?;
-    let ends = sums.select([CURVE, &["error_a", "error_b"]].concat())?;
-    let joined = points.left_join(&ends, CURVE, CURVE)?;
-    let keys = ["hidden", "prior", "pair", "split"];
-    let mut joined = joined.left_join(&linear, keys, keys)?;
+    let curve = METRICS.key_names();
+    let ends = metrics.select([&curve[..], &["error_a", "error_b"]].concat())?;
+    let joined = points.left_join(&ends, &curve, &curve)?;
+    let mut joined = joined.left_join(&linear, key, key)?;
     let (error, most) = (numbers(&joined, "error")?, numbers(&joined, "linear_max")?);
     let (a, b) = (numbers(&joined, "error_a")?, numbers(&joined, "error_b")?);
     let normalised: Vec<Option<f64>> = (0..error.len())
@@ -128,34 +123,35 @@ fn with_normalised(points: DataFrame, sums: &DataFrame) -> Result<DataFrame> {
             Some((error[i] - end) / (most[i] - end)).filter(|x| x.is_finite())
         })
         .collect();
-    joined.with_column(Column::new("normalised".into(), normalised))?;
+    let name = Quantity::NormalisedError.name();
+    joined.with_column(Column::new(name.into(), normalised))?;
     Ok(joined.sort(
-        ["hidden", "prior", "method", "split", "t", "pair"],
+        [GROUP, &["t", "pair"]].concat(),
         SortMultipleOptions::default().with_maintain_order(true),
     )?)
 }
 
-/// What one row is measured on.
+/// The subject of a row's measurement.
 #[derive(Clone, Copy)]
-enum Unit {
-    /// A pair of nets, named by the column `pair`.
+enum Subject {
+    /// A pair of nets, identified by the column `pair`.
     Pair,
-    /// A net by itself.
+    /// A single net.
     Net,
 }
 
-/// Means over the rows that agree in some columns.
-struct Averaged<'a> {
-    /// The columns that the rows of one curve, or of one kind of net, agree in.
-    keys: &'a [&'a str],
-    /// The column that goes along the curve, if there is one.
+/// How rows are averaged.
+struct Averaging<'a> {
+    /// The columns that identify a group of curves or of nets.
+    group: &'a [&'a str],
+    /// The column with the position on the curve, if any.
     along: Option<&'a str>,
-    unit: Unit,
+    subject: Subject,
 }
 
-/// One mean.
-struct Row {
-    /// The first of the rows that it is taken over.
+/// A mean.
+struct MeanRow {
+    /// The index of the first averaged row.
     first: usize,
     quantity: String,
     nets: usize,
@@ -163,35 +159,35 @@ struct Row {
     summary: Summary,
 }
 
-impl Averaged<'_> {
-    /// Averages `quantities` of `frame`, whose names go into the column `name`; one row per group
-    /// and quantity. A missing value drops out, a group without any is left out, and so is a point
-    /// of a curve that some of its pairs do not have.
-    fn of(&self, frame: &DataFrame, name: &str, quantities: &[&str]) -> Result<DataFrame> {
-        let keys: Vec<&str> = self.keys.iter().copied().chain(self.along).collect();
+impl Averaging<'_> {
+    /// The means of the columns `quantities` of `frame`; one row per group, point and quantity,
+    /// with the quantity in the column `name`. Missing values are skipped. Points of a curve that
+    /// not all pairs have are left out, as are groups without values.
+    fn means(&self, frame: &DataFrame, name: &str, quantities: &[&str]) -> Result<DataFrame> {
+        let keys: Vec<&str> = self.group.iter().copied().chain(self.along).collect();
         let sorted = frame
             .sort(keys.iter().copied(), SortMultipleOptions::default().with_maintain_order(true))?;
         let cells: Vec<Vec<String>> =
-            keys.iter().map(|key| shown(&sorted, key)).collect::<Result<_>>()?;
+            keys.iter().map(|key| cells(&sorted, key)).collect::<Result<_>>()?;
         let pair = wholes(&sorted, "pair")?;
         let columns: Vec<Vec<f64>> =
             quantities.iter().map(|q| numbers(&sorted, q)).collect::<Result<_>>()?;
-        let mut rows: Vec<Row> = Vec::new();
-        for curve in runs(&cells[..self.keys.len()], 0..sorted.height()) {
+        let mut rows: Vec<MeanRow> = Vec::new();
+        for curve in runs(&cells[..self.group.len()], 0..sorted.height()) {
             let points = runs(&cells, curve);
             for (quantity, column) in quantities.iter().zip(&columns) {
                 let samples = points.iter().map(|point| self.sample(point.clone(), column, &pair));
                 let samples = samples
                     .collect::<Result<Vec<Sample<_>>, _>>()
                     .with_context(|| format!("`{quantity}`"))?;
-                let average = one_for_all(&samples);
+                let average = common_average(&samples);
                 let full = samples.iter().map(Sample::len).max().unwrap_or(0);
                 for (point, sample) in
                     points.iter().zip(&samples).filter(|(_, sample)| sample.len() == full)
                 {
                     let Some(summary) = sample.summary(average) else { continue };
                     let (nets, values) = (sample.count_nets(), sample.len());
-                    rows.push(Row {
+                    rows.push(MeanRow {
                         first: point.start,
                         quantity: (*quantity).to_owned(),
                         nets,
@@ -202,10 +198,10 @@ impl Averaged<'_> {
             }
         }
         rows.sort_by_key(|row| row.first);
-        into_frame(&sorted.select(self.keys.iter().copied().chain(self.along))?, &rows, name)
+        into_frame(&sorted.select(keys)?, &rows, name)
     }
 
-    /// The values of `column` in `rows` that are there.
+    /// The values of `column` in `rows`, without missing ones.
     fn sample(
         &self,
         rows: Range<usize>,
@@ -213,9 +209,9 @@ impl Averaged<'_> {
         pair: &[i64],
     ) -> Result<Sample<(i64, char)>, NotFinite> {
         let present: Vec<usize> = rows.filter(|&i| !column[i].is_nan()).collect();
-        let nets = |&i: &usize| match self.unit {
-            Unit::Pair => ends(pair[i]),
-            Unit::Net => [(i as i64, 'a'); 2],
+        let nets = |&i: &usize| match self.subject {
+            Subject::Pair => nets_of(pair[i]),
+            Subject::Net => [(i as i64, 'a'); 2],
         };
         Sample::of_pairs(
             present.iter().map(|&i| column[i]).collect(),
@@ -224,15 +220,15 @@ impl Averaged<'_> {
     }
 }
 
-/// Geometric if it is at one point at least and all numbers of the curve are positive, so that its
-/// line has no step.
-fn one_for_all<N: Ord + Copy>(samples: &[Sample<N>]) -> Average {
+/// One kind of average for all points of a curve, so that its line has no step: geometric if that
+/// is the choice at any point and all values of the curve are positive.
+fn common_average<N: Ord + Copy>(samples: &[Sample<N>]) -> Average {
     let positive = samples.iter().flat_map(Sample::values).all(|x| *x > 0.0);
     let geometric = samples.iter().any(|sample| Average::of(sample.values()) == Average::Geometric);
     if positive && geometric { Average::Geometric } else { Average::Arithmetic }
 }
 
-/// The stretches of `rows` that agree in all of `columns`, which are sorted by them.
+/// The runs of `rows` with equal cells in all of `columns`.
 fn runs(columns: &[Vec<String>], rows: Range<usize>) -> Vec<Range<usize>> {
     let starts =
         |&i: &usize| i == rows.start || columns.iter().any(|column| column[i] != column[i - 1]);
@@ -241,11 +237,12 @@ fn runs(columns: &[Vec<String>], rows: Range<usize>) -> Vec<Range<usize>> {
     starts.iter().copied().zip(ends).map(|(start, end)| start..end).collect()
 }
 
-/// The table of `rows`, each beside the `keys` of the first row that it is of.
-fn into_frame(keys: &DataFrame, rows: &[Row], name: &str) -> Result<DataFrame> {
+/// The table of `rows`, with the `keys` of the first row averaged in each.
+fn into_frame(keys: &DataFrame, rows: &[MeanRow], name: &str) -> Result<DataFrame> {
     let firsts = rows.iter().map(|row| row.first as IdxSize).collect();
     let mut frame = keys.take(&IdxCa::from_vec("row".into(), firsts))?;
-    let whole = |of: fn(&Row) -> usize| rows.iter().map(|row| of(row) as i64).collect::<Vec<_>>();
+    let whole =
+        |of: fn(&MeanRow) -> usize| rows.iter().map(|row| of(row) as i64).collect::<Vec<_>>();
     let number = |of: fn(&Summary) -> Option<f64>| {
         rows.iter().map(|row| of(&row.summary)).collect::<Vec<_>>()
     };
@@ -287,29 +284,30 @@ mod tests {
     }
 
     fn along(rows: &[(f64, i64, f64)]) -> DataFrame {
-        Averaged { keys: KEYS, along: Some("t"), unit: Unit::Pair }
-            .of(&frame(rows), "quantity", &["error"])
+        Averaging { group: KEYS, along: Some("t"), subject: Subject::Pair }
+            .means(&frame(rows), "quantity", &["error"])
             .unwrap()
     }
 
     fn column(frame: &DataFrame, name: &str) -> Vec<String> {
-        shown(frame, name).unwrap()
+        cells(frame, name).unwrap()
     }
 
     #[test]
-    fn pairs_count_two_nets_each_and_nets_alone_count_themselves() {
+    fn a_pair_counts_as_two_nets_and_a_net_as_one() {
         let rows = frame(&[(0.0, 1, 5.0), (0.0, 2, 6.0), (0.0, 3, 9.0)]);
-        let counts = |unit| {
-            let found =
-                Averaged { keys: KEYS, along: None, unit }.of(&rows, "metric", &["error"]).unwrap();
+        let counts = |subject| {
+            let found = Averaging { group: KEYS, along: None, subject }
+                .means(&rows, "metric", &["error"])
+                .unwrap();
             [column(&found, "nets").join(","), column(&found, "pairs").join(",")]
         };
-        assert_eq!(counts(Unit::Pair), ["6", "3"]);
-        assert_eq!(counts(Unit::Net)[0], "3");
+        assert_eq!(counts(Subject::Pair), ["6", "3"]);
+        assert_eq!(counts(Subject::Net)[0], "3");
     }
 
     #[test]
-    fn three_pairs_have_intervals_and_two_only_their_values() {
+    fn three_pairs_have_an_interval_and_two_have_none() {
         let found = along(&[
             (0.0, 1, 21.4),
             (0.0, 2, 25.0),
@@ -333,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_curve_takes_one_kind_of_average_at_all_its_points() {
+    fn all_points_of_a_curve_have_the_same_kind_of_average() {
         let narrow = [(0.0, 1, 2.0), (0.0, 2, 2.0), (0.0, 3, 2.0)];
         let wide = [(0.5, 1, 4.0), (0.5, 2, 8.0), (0.5, 3, 32.0)];
         let zero = [(1.0, 1, 0.0), (1.0, 2, 1.0), (1.0, 3, 2.0)];
@@ -348,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_point_that_some_pairs_do_not_have_is_left_out() {
+    fn a_point_that_some_pairs_lack_is_left_out() {
         let both = [(0.0, 1, 2.0), (0.0, 2, 3.0), (1.0, 1, 4.0), (1.0, 2, 5.0)];
         let refined = [(0.5, 2, 9.0), (0.75, 1, f64::NAN), (0.75, 2, 9.0)];
         let found = along(&[&both[..], &refined].concat());
@@ -357,10 +355,10 @@ mod tests {
     }
 
     #[test]
-    fn no_mean_is_taken_of_an_infinity() {
+    fn an_infinite_value_is_an_error() {
         let rows = frame(&[(0.0, 1, 5.0), (0.0, 2, f64::INFINITY)]);
-        let refused =
-            Averaged { keys: KEYS, along: None, unit: Unit::Pair }.of(&rows, "metric", &["error"]);
-        assert_eq!(format!("{:#}", refused.unwrap_err()), "`error`: `inf` is not a finite number");
+        let averaging = Averaging { group: KEYS, along: None, subject: Subject::Pair };
+        let error = averaging.means(&rows, "metric", &["error"]).unwrap_err();
+        assert_eq!(format!("{error:#}"), "`error`: `inf` is not a finite number");
     }
 }

@@ -1,7 +1,8 @@
-//! `align`: matches the neurons of B to those of A and permutes B accordingly. The same function, other parameters.
+//! `align`: matches the neurons of B to those of A and permutes B accordingly, without changing the
+//! function it computes.
 
-use super::artifact::{IMAGES, NET, read_labelled, read_net, words, write_json, write_net};
-use super::format;
+use super::artifact::{IMAGES, NET, read_labelled, read_net, write_json, write_net};
+use super::compare;
 use crate::engine::stage::{Arity, Context, Slot, Stage};
 use crate::study::curve::align::{Cost, align};
 use crate::study::data::Split;
@@ -10,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-pub(super) struct Align;
+pub(super) struct AlignStage;
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -19,23 +20,24 @@ pub(super) struct Params {
     cost: Cost,
 }
 
-/// How the matching went, and the permutation itself: neuron i of the output is neuron `permutation[i]` of B.
+/// The costs of the matching, and the permutation: neuron i of the output is neuron
+/// `permutation[i]` of B.
 const ALIGNMENT: &str = "alignment.json";
 
-impl Stage for Align {
+impl Stage for AlignStage {
     const NAME: &'static str = "align";
     const VERSION: u32 = 1;
     const SLOTS: &'static [Slot] = &[
         Slot { name: "a", arity: Arity::One, files: &[NET] },
         Slot { name: "b", arity: Arity::One, files: &[NET] },
-        // Only activations are compared on images.
+        // Required for the cost `activations` only.
         Slot { name: "data", arity: Arity::Optional, files: IMAGES },
     ];
     const OUTPUTS: &'static [&'static str] = &[NET, ALIGNMENT];
     type Params = Params;
 
-    fn difference(file: &str, cached: &[u8], again: &[u8]) -> String {
-        format::difference(file, cached, again)
+    fn difference(file: &str, cached: &[u8], recomputed: &[u8]) -> String {
+        compare::difference(file, cached, recomputed)
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {
@@ -47,7 +49,7 @@ impl Stage for Align {
         };
         let matched = align(&a, &b, params.cost, images.as_ref()).map_err(|e| anyhow!("{e}"))?;
         let permuted = matched.permutation.apply(&b).map_err(|e| anyhow!("{e}"))?;
-        card.aligned = Some(words(&params.cost)?);
+        card.aligned = Some(params.cost);
         write_net(&cx.output(NET), &permuted, &card, cx.recipe())?;
         let alignment = json!({
             "cost": params.cost,

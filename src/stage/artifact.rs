@@ -1,16 +1,18 @@
-//! The files that stages hand to each other: images as IDX, nets as safetensors with a card, rows as CSV.
+//! The formats of artifacts: images as IDX, nets as safetensors with metadata, tables as CSV.
 //!
-//! All are formats that other tools open, and equal content gives equal bytes. Knows no stage.
+//! Other tools can open all of them. Equal content gives equal bytes.
 
 use crate::engine::key::Recipe;
 use crate::engine::stage::{Context, Input};
 use crate::fs;
 use crate::kernel::sparse::Sparse;
+use crate::study::curve::align::Cost;
 use crate::study::data::{Dataset, Examples, Labelled, PIXELS, Split, idx};
-use crate::study::net::{CLASSES, INPUTS, Mlp};
+use crate::study::net::{CLASSES, INPUTS, Mlp, Prior};
 use anyhow::{Context as _, Result, anyhow, bail};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -27,43 +29,74 @@ pub(super) const IMAGES: &[&str] = &[
     "test-labels-idx1-ubyte",
 ];
 
-/// What a dataset is, in words and numbers.
+/// The file of a [`DataCard`].
 pub(super) const DATA_CARD: &str = "data.json";
 
-/// A net: tensors `w1` [h, 784] and `w2` [10, h], f32, and under the metadata key [`METADATA`] its card and recipe.
+/// A net: the f32 tensors `w1` [h, 784] and `w2` [10, h], with its [`NetCard`] and recipe under the
+/// metadata key [`METADATA`].
 pub(super) const NET: &str = "net.safetensors";
 
 const METADATA: &str = "repro";
 
-/// The dataset that the published numbers are for.
-pub(super) const MNIST: &str = Dataset::Mnist.name();
-
-/// See [`DATA_CARD`].
+/// A dataset's metadata.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DataCard {
-    /// `mnist` or `digits`.
-    pub(super) dataset: String,
+    pub(super) dataset: Dataset,
     /// Images in the training split.
     pub(super) train: usize,
-    /// Held out of it.
+    /// Images in the validation split.
     pub(super) validation: usize,
-    /// In the test split.
+    /// Images in the test split.
     pub(super) test: usize,
 }
 
-/// What a net is, as those downstream name it in their columns.
+/// A net's metadata: its key in the tables.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct NetCard {
     /// Neurons of the hidden layer.
     pub(super) hidden: u32,
-    /// The prior's label.
-    pub(super) prior: String,
-    /// Which pair it belongs to.
+    #[serde(with = "label")]
+    pub(super) prior: Prior,
     pub(super) pair: u32,
-    /// Which end of the pair it is.
-    pub(super) end: String,
-    /// What its neurons were matched by, if they were permuted.
-    pub(super) aligned: Option<String>,
+    pub(super) end: End,
+    /// The cost by which its neurons were matched, if they were permuted.
+    pub(super) aligned: Option<Cost>,
+}
+
+/// An end of a pair.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum End {
+    #[default]
+    A,
+    B,
+}
+
+impl Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            End::A => "a",
+            End::B => "b",
+        })
+    }
+}
+
+/// A prior as its label.
+mod label {
+    use crate::study::net::Prior;
+    use serde::de::{Deserialize as _, Deserializer, Error as _};
+    use serde::ser::Serializer;
+
+    pub(super) fn serialize<S: Serializer>(
+        prior: &Prior,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(prior)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Prior, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
 }
 
 /// The names of a split's two files: images, labels.
@@ -81,8 +114,8 @@ pub(super) fn write_examples(cx: &Context, split: Split, examples: &Examples) ->
     fs::write(&cx.output(labels), idx::write_labels(&examples.labels))
 }
 
-/// Images read at once: what they fill stays in cache until it has been made sparse.
-const PIECE: usize = 256;
+/// Images per read; their pixels stay in the processor's cache until they are made sparse.
+const CHUNK: usize = 256;
 
 pub(super) fn read_labelled(input: &Input, split: Split) -> Result<Labelled> {
     let (images, labels) = files(split);
@@ -94,12 +127,8 @@ pub(super) fn read_labelled(input: &Input, split: Split) -> Result<Labelled> {
     Ok(labelled)
 }
 
-/// The images of the file `name` at `path`, [n, 784], made sparse piece by piece: neither all their bytes nor all their
-/// pixels are ever in memory, whose first touch costs more than the reading. MNIST's training and test images are ready
-/// 38 ms after the process starts: 4 for starting, 6 for reading, 9 for making sparse, 15 for first touches.
-///
-/// Left out: huge pages, by the C library's own setting, save 6 ms of it where the machine has them free, and once cost
-/// 150 ms more where it had to find them.
+/// The images of the file `name` at `path`, [n, 784], made sparse in chunks: page faults of a
+/// buffer for the whole file would take longer than reading it.
 fn read_images(name: &str, path: &Path) -> Result<Sparse> {
     let cannot = || format!("cannot read `{}`", path.display());
     let mut file = fs::open(path)?;
@@ -108,13 +137,13 @@ fn read_images(name: &str, path: &Path) -> Result<Sparse> {
     file.by_ref().take(idx::IMAGES_HEADER as u64).read_to_end(&mut header).with_context(cannot)?;
     let mut left = idx::count_images(name, &header, length)?;
     let mut images = Sparse::with_columns(PIXELS);
-    let mut pixels = vec![0; PIECE * PIXELS];
+    let mut pixels = vec![0; CHUNK * PIXELS];
     while left > 0 {
-        let piece = left.min(PIECE);
-        let pixels = &mut pixels[..piece * PIXELS];
+        let chunk = left.min(CHUNK);
+        let pixels = &mut pixels[..chunk * PIXELS];
         file.read_exact(pixels).with_context(cannot)?;
         images.append(pixels);
-        left -= piece;
+        left -= chunk;
     }
     Ok(images)
 }
@@ -134,7 +163,7 @@ pub(super) fn write_net(path: &Path, net: &Mlp, card: &NetCard, recipe: &Recipe)
         ("w2", TensorView::new(Dtype::F32, vec![CLASSES, h], &w2)?),
     ];
     let metadata = NetMetadata { net: card.clone(), recipe: recipe.clone() };
-    // One key only: safetensors writes several in no fixed order.
+    // A single key: safetensors writes several in unspecified order.
     let metadata = HashMap::from([(METADATA.to_owned(), serde_json::to_string(&metadata)?)]);
     fs::write(path, serialize(tensors, Some(metadata))?)
 }
@@ -143,20 +172,23 @@ pub(super) fn read_net(path: &Path) -> Result<(Mlp, NetCard)> {
     parse_net(&fs::read(path)?).with_context(|| format!("`{}` is not a net", path.display()))
 }
 
-/// The net of a file's bytes, which may come from a program of anybody's.
+/// Parses a net, possibly written by another program.
 fn parse_net(bytes: &[u8]) -> Result<(Mlp, NetCard)> {
     let (_, header) = SafeTensors::read_metadata(bytes)?;
-    let metadata =
-        header.metadata().as_ref().and_then(|m| m.get(METADATA)).context("it has no card")?;
+    let metadata = header
+        .metadata()
+        .as_ref()
+        .and_then(|metadata| metadata.get(METADATA))
+        .with_context(|| format!("it has no metadata `{METADATA}`"))?;
     let card = serde_json::from_str::<NetMetadata>(metadata)?.net;
     let tensors = SafeTensors::deserialize(bytes)?;
     let h = tensors.tensor("w1")?.shape().first().copied().unwrap_or_default();
     if h == 0 {
-        bail!("it has no hidden neuron");
+        bail!("it has no hidden neurons");
     }
     let (w1, w2) = (layer(&tensors, "w1", [h, INPUTS])?, layer(&tensors, "w2", [CLASSES, h])?);
     let net = Mlp::from_layers(&w1, &w2)
-        .ok_or_else(|| anyhow!("`w1` and `w2` do not belong together"))?;
+        .ok_or_else(|| anyhow!("the shapes of `w1` and `w2` do not match"))?;
     Ok((net, card))
 }
 
@@ -187,11 +219,10 @@ pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 
 pub(super) fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T> {
     let bytes = fs::read(path)?;
-    serde_json::from_slice(&bytes)
-        .with_context(|| format!("`{}` is not as it should be", path.display()))
+    serde_json::from_slice(&bytes).with_context(|| format!("cannot parse `{}`", path.display()))
 }
 
-/// A parameter in words, as in `sgd momentum 0.9 rate 0.01`.
+/// A parameter as words, such as `sgd momentum 0.9 rate 0.01`.
 pub(super) fn words(parameter: &impl Serialize) -> Result<String> {
     fn flatten(value: &serde_json::Value, words: &mut Vec<String>) {
         match value {
@@ -208,7 +239,7 @@ pub(super) fn words(parameter: &impl Serialize) -> Result<String> {
     Ok(words.join(" "))
 }
 
-/// Rows under a header. Numbers are written in their shortest form that reads back the same.
+/// A CSV file in memory. Numbers are written with the fewest digits that restore their bits.
 pub(super) struct Csv(String);
 
 impl Csv {
@@ -236,10 +267,10 @@ impl Csv {
     }
 }
 
-/// A cell that may be empty.
-pub(super) struct Cell<T>(pub(super) Option<T>);
+/// A value that may be missing, displayed as an empty cell.
+pub(super) struct OrEmpty<T>(pub(super) Option<T>);
 
-impl<T: Display> Display for Cell<T> {
+impl<T: Display> Display for OrEmpty<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         self.0.as_ref().map_or(Ok(()), |x| x.fmt(f))
     }
@@ -271,9 +302,9 @@ mod tests {
     }
 
     #[test]
-    fn images_read_in_pieces_are_those_of_the_whole_file() {
+    fn reading_in_chunks_gives_all_images() {
         let dir = tempfile::tempdir().unwrap();
-        for n in [0, 1, PIECE, 2 * PIECE + 3] {
+        for n in [0, 1, CHUNK, 2 * CHUNK + 3] {
             let pixels =
                 (0..n * PIXELS).map(|i| if i % 5 < 3 { 0 } else { (i * i % 251) as u8 }).collect();
             let examples = Examples { pixels, labels: (0..n).map(|i| (i % 10) as u8).collect() };
@@ -285,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn images_that_are_not_as_their_header_says_are_refused_by_name() {
+    fn images_that_contradict_their_header_are_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let (images, labels) = (idx::write_images(&[9; 2 * PIXELS]), idx::write_labels(&[1, 2]));
         let refusal = |images: &[u8], labels: &[u8]| {
@@ -294,15 +325,15 @@ mod tests {
         let [file, others] = [IMAGES[0], IMAGES[1]];
         assert_eq!(
             refusal(&images[..9], &labels),
-            format!("`{file}` has 9 bytes where its header asks for 16")
+            format!("`{file}` has 9 bytes but its header specifies 16")
         );
         assert_eq!(
             refusal(&images[..99], &labels),
-            format!("`{file}` has 99 bytes where its header asks for 1584")
+            format!("`{file}` has 99 bytes but its header specifies 1584")
         );
         assert_eq!(
             refusal(&[&images[..], &[0]].concat(), &labels),
-            format!("`{file}` has 1585 bytes where its header asks for 1584")
+            format!("`{file}` has 1585 bytes but its header specifies 1584")
         );
         assert_eq!(
             refusal(&labels, &labels),
@@ -315,12 +346,11 @@ mod tests {
     }
 
     #[test]
-    fn a_net_survives_its_file_and_equal_nets_give_equal_bytes() {
+    fn reading_a_written_net_restores_it_and_equal_nets_give_equal_bytes() {
         let dir = tempfile::tempdir().unwrap();
         let mut net = Mlp::zeros(3);
         net.params_mut().iter_mut().enumerate().for_each(|(i, w)| *w = i as f32 * 0.1);
-        let card =
-            NetCard { hidden: 3, prior: "none".into(), pair: 1, end: "a".into(), aligned: None };
+        let card = card(3);
         let paths = [dir.path().join("one"), dir.path().join("two")];
         paths.iter().for_each(|path| write_net(path, &net, &card, &recipe()).unwrap());
         assert_eq!(read_net(&paths[0]).unwrap(), (net, card));
@@ -328,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_net_is_refused_by_name() {
+    fn a_file_that_is_not_a_net_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("net");
         for bytes in [&b""[..], b"not a net", &[0xff; 64], b"\x02\0\0\0\0\0\0\0{}"] {
@@ -338,19 +368,31 @@ mod tests {
         }
     }
 
-    /// The bytes of a net of two neurons, and where its weights begin.
+    fn card(hidden: u32) -> NetCard {
+        NetCard { hidden, prior: Prior::None, pair: 1, end: End::A, aligned: None }
+    }
+
+    #[test]
+    fn a_card_has_the_names_of_the_tables() {
+        let aligned = Some(Cost::Incoming);
+        let prior = "normal 0.01".parse().unwrap();
+        let card = NetCard { prior, end: End::B, aligned, ..card(3) };
+        let json = r#"{"hidden":3,"prior":"normal 0.01","pair":1,"end":"b","aligned":"incoming"}"#;
+        assert_eq!(serde_json::to_string(&card).unwrap(), json);
+        assert_eq!(serde_json::from_str::<NetCard>(json).unwrap(), card);
+    }
+
+    /// The bytes of a net with two neurons, and the offset of its weights.
     fn net() -> (Vec<u8>, usize) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("net");
-        let card =
-            NetCard { hidden: 2, prior: "none".into(), pair: 1, end: "a".into(), aligned: None };
-        write_net(&path, &Mlp::zeros(2), &card, &recipe()).unwrap();
+        write_net(&path, &Mlp::zeros(2), &card(2), &recipe()).unwrap();
         let bytes = fs::read(&path).unwrap();
         let weights = bytes.len() - 4 * 2 * (INPUTS + CLASSES);
         (bytes, weights)
     }
 
-    /// The same with another header.
+    /// The same net with a changed header.
     fn with_header(change: impl Fn(&str) -> String) -> Vec<u8> {
         let (bytes, weights) = net();
         let header = change(std::str::from_utf8(&bytes[8..weights]).unwrap());
@@ -358,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_net_whose_header_lies_is_refused_for_that() {
+    fn a_net_with_a_wrong_header_is_an_error() {
         let refused = |from: &str, to: &str| {
             let bytes = with_header(|header| {
                 assert!(header.contains(from), "{from}: {header}");
@@ -370,7 +412,7 @@ mod tests {
         assert_eq!(refused("[10,2]", "[2,10]"), "`w2` has the shape [2, 10], not [10, 2]");
         assert_eq!(refused("[10,2]", "[20]"), "`w2` has the shape [20], not [10, 2]");
         assert_eq!(refused("F32", "I32"), "`w1` is not f32");
-        assert_eq!(refused("repro", "other"), "it has no card");
+        assert_eq!(refused("repro", "other"), "it has no metadata `repro`");
         assert_eq!(refused("\"w2\"", "\"w3\""), "tensor `w2` not found");
         assert_eq!(refused("[2,784]", "[4,784]"), "invalid shape, data type, or offset for tensor");
         assert_eq!(
@@ -382,28 +424,35 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_net_with_a_weight_that_is_not_finite_is_refused_by_its_place(
-            at in 0..2 * (INPUTS + CLASSES), weight in prop::sample::select(vec![f32::NAN, f32::INFINITY, -f32::INFINITY]),
+        fn a_weight_that_is_not_finite_is_an_error_with_its_index(
+            at in 0..2 * (INPUTS + CLASSES),
+            weight in prop::sample::select(vec![f32::NAN, f32::INFINITY, -f32::INFINITY]),
         ) {
             let (mut bytes, weights) = net();
             bytes[weights + 4 * at..][..4].copy_from_slice(&weight.to_le_bytes());
-            let (name, columns, at) = if at < 2 * INPUTS { ("w1", INPUTS, at) } else { ("w2", 2, at - 2 * INPUTS) };
-            let expected = format!("`{name}[{}, {}]` is {weight}, not a finite number", at / columns, at % columns);
+            let (name, columns, at) = match at < 2 * INPUTS {
+                true => ("w1", INPUTS, at),
+                false => ("w2", 2, at - 2 * INPUTS),
+            };
+            let (row, column) = (at / columns, at % columns);
+            let expected = format!("`{name}[{row}, {column}]` is {weight}, not a finite number");
             prop_assert_eq!(parse_net(&bytes).unwrap_err().to_string(), expected);
         }
 
         #[test]
-        fn a_net_of_damaged_bytes_is_refused_in_a_few_words_or_is_no_larger_than_its_file(
+        fn a_damaged_net_gives_a_short_error_or_is_no_larger_than_its_file(
             flips in prop::collection::vec((any::<Index>(), any::<u8>()), 0..6),
             numbers in prop::collection::vec((any::<Index>(), any::<u64>()), 0..3),
             length in prop::option::of(prop_oneof![any::<u64>(), 0u64..1000]),
             keep in any::<Index>(),
         ) {
-            // Numbers of the header replaced, then bytes, most of them in the header; then the end is cut off.
+            // Replaces numbers of the header, then bytes, most of them in the header; then
+            // truncates.
             let mut bytes = with_header(|header| {
                 let mut header = header.to_owned();
                 for (at, number) in &numbers {
-                    let digits: Vec<usize> = header.match_indices(|c: char| c.is_ascii_digit()).map(|(at, _)| at).collect();
+                    let digits = header.match_indices(|c: char| c.is_ascii_digit());
+                    let digits: Vec<usize> = digits.map(|(at, _)| at).collect();
                     let at = digits[at.index(digits.len())];
                     header.replace_range(at..=at, &number.to_string());
                 }
@@ -425,16 +474,16 @@ mod tests {
     }
 
     #[test]
-    fn parameters_read_as_words() {
+    fn parameters_are_written_as_words() {
         assert_eq!(words(&Optimizer::default()).unwrap(), "sgd momentum 0.9 rate 0.01");
         assert_eq!(words(&Init::default()).unwrap(), "uniform");
     }
 
     #[test]
-    fn cells_that_would_break_a_row_are_quoted() {
+    fn cells_with_separators_are_quoted() {
         let mut csv = Csv::new(&["a", "b"]);
         csv.row(&[&0.1, &"x, \"y\""]);
-        csv.row(&[&Cell(None::<f64>), &Cell(Some(2))]);
+        csv.row(&[&OrEmpty(None::<f64>), &OrEmpty(Some(2))]);
         assert_eq!(csv.0, "a,b\n0.1,\"x, \"\"y\"\"\"\n,2\n");
     }
 }

@@ -1,7 +1,7 @@
-//! `evaluate`: joins two nets by a curve and measures error and loss along it, on each split.
+//! `evaluate`: measures error and loss along a curve between two nets, on each split.
 
-use super::artifact::{Cell, Csv, IMAGES, NET, NetCard, read_labelled, read_net};
-use super::format;
+use super::artifact::{Csv, IMAGES, NET, NetCard, OrEmpty, read_labelled, read_net};
+use super::compare;
 use super::tables::{METRICS, POINTS, REFITS};
 use crate::engine::stage::{Arity, Changes, Context, Invocation, Slot, Stage};
 use crate::kernel::sparse::Sparse;
@@ -10,36 +10,37 @@ use crate::study::curve::metrics::{Lengths, Metrics, metrics};
 use crate::study::curve::refit::{Fit, RefitSettings, Targets, refit};
 use crate::study::curve::{Center, CurveSpec, Method, Path, Point, grid};
 use crate::study::data::Split;
+use crate::study::net::Prior;
 use anyhow::{Result, anyhow, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(super) struct Evaluate;
+pub(super) struct EvaluateStage;
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {
-    /// `linear`, `arc` or `rho-arc`; with `+wa` W2 is refitted along it.
+    /// The curve; with `+wa`, W2 is refitted along it.
     curve: CurveSpec,
-    /// Points on the curve, both ends included; a refitted one has `wa_points`.
+    /// Points on the curve, both ends included. A refitted curve has `wa_points` instead.
     #[serde(default = "points")]
     points: GridPoints,
-    /// What an arc turns around.
+    /// The center that an arc rotates about.
     #[serde(default)]
     center: Center,
-    /// Points per segment of a refitted curve, before the first is refined.
+    /// Points per segment of a refitted curve, before refinement.
     #[serde(default = "wa_points")]
     wa_points: GridPoints,
-    /// Rounds of refinement: each halves the intervals on either side of the largest training error.
+    /// Rounds of refinement. Each halves the intervals on both sides of the largest training error.
     ///
-    /// Two refits a round, only in the first segment. With 21 points the default is at most 4 refits
-    /// beside 20, for points 4 times as close where a narrow net has its peak.
+    /// A round costs two refits and affects the first segment only. With 21 points, the default
+    /// adds at most 4 refits to 20, for points 4 times as dense at the peak of a narrow net.
     #[serde(default = "wa_refine")]
     wa_refine: Rounds,
-    /// Which logits W2 is refitted to.
+    /// The logits that W2 is refitted to.
     #[serde(default)]
     wa_targets: Targets,
-    /// How many training images the refit sees, the first ones; all by default.
+    /// The number of training images for the refit, taken from the beginning; all by default.
     #[serde(default)]
     wa_images: Option<ImageCount>,
 }
@@ -56,7 +57,7 @@ fn wa_refine() -> Rounds {
     Rounds::try_from(2).expect("a default in bounds")
 }
 
-impl Stage for Evaluate {
+impl Stage for EvaluateStage {
     const NAME: &'static str = "evaluate";
     const VERSION: u32 = 2;
     const SLOTS: &'static [Slot] = &[
@@ -67,7 +68,7 @@ impl Stage for Evaluate {
     const OUTPUTS: &'static [&'static str] = &[POINTS.file, METRICS.file, REFITS.file];
     type Params = Params;
 
-    /// What a curve does not use does not ask another question.
+    /// Parameters that the curve does not use are not part of the key.
     fn key_params(params: Params, _: &Invocation) -> Params {
         let center =
             if params.curve.curve.uses_center() { params.center } else { Center::default() };
@@ -78,12 +79,12 @@ impl Stage for Evaluate {
         Params { wa_points, wa_refine, wa_targets, wa_images: None, center, ..params }
     }
 
-    fn difference(file: &str, cached: &[u8], again: &[u8]) -> String {
-        format::difference(file, cached, again)
+    fn difference(file: &str, cached: &[u8], recomputed: &[u8]) -> String {
+        compare::difference(file, cached, recomputed)
     }
 
     fn changes(file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {
-        format::changes(file, before, after)
+        compare::changes(file, before, after)
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {
@@ -92,7 +93,7 @@ impl Stage for Evaluate {
         if (card.hidden, &card.prior, card.pair) != (end.hidden, &end.prior, end.pair) {
             let name =
                 |c: &NetCard| format!("`hidden={}, prior={}, pair={}`", c.hidden, c.prior, c.pair);
-            bail!("{} and {} are not the ends of one pair", name(&card), name(&end));
+            bail!("{} and {} are not the ends of the same pair", name(&card), name(&end));
         }
         let data = cx.input("data")?;
         let read = |split| read_labelled(data, split);
@@ -137,30 +138,27 @@ impl Stage for Evaluate {
                 fits: Vec::new(),
             }
         };
-        measured.write(&Name::of(&card, &end, &params)?, cx)
+        measured.write(&CurveKey::of(&card, &end, &params), cx)
     }
 }
 
-/// The columns that say which curve a row belongs to.
-struct Name {
+/// The columns that identify a curve.
+struct CurveKey {
     hidden: u32,
-    prior: String,
-    method: String,
+    prior: Prior,
+    method: Method,
     pair: u32,
 }
 
-impl Name {
-    /// `linear`, `arc`, `linear+wa`, `linear+ot`, `linear+ot+wa`: alignment comes before the refit. A choice that is not the
-    /// default is named with what it concerns, as in `arc:zero`, `linear+ot:incoming`, `linear+wa:blend`.
-    fn of(a: &NetCard, b: &NetCard, params: &Params) -> Result<Name> {
-        let cost = |name: &String| name.parse().map_err(|e| anyhow!("{e}"));
+impl CurveKey {
+    fn of(a: &NetCard, b: &NetCard, params: &Params) -> CurveKey {
         let method = Method {
             curve: params.curve.curve,
             center: params.center,
-            alignment: b.aligned.as_ref().map(cost).transpose()?,
+            alignment: b.aligned,
             adjustment: params.curve.refitted.then_some(params.wa_targets),
         };
-        Ok(Name { hidden: a.hidden, prior: a.prior.clone(), method: method.name(), pair: a.pair })
+        CurveKey { hidden: a.hidden, prior: a.prior, method, pair: a.pair }
     }
 }
 
@@ -173,8 +171,8 @@ struct Measured {
 }
 
 impl Measured {
-    fn metrics(&self, name: &Name, split: &str, points: &[Point]) -> Result<Metrics> {
-        let Name { hidden, prior, method, pair } = name;
+    fn metrics(&self, key: &CurveKey, split: Split, points: &[Point]) -> Result<Metrics> {
+        let CurveKey { hidden, prior, method, pair } = key;
         metrics(points, self.first_segment, &self.lengths).map_err(|e| {
             anyhow!(
                 "`hidden={hidden}, prior={prior}, method={method}, pair={pair}` on `{split}`: {e}"
@@ -182,30 +180,29 @@ impl Measured {
         })
     }
 
-    fn write(&self, name: &Name, cx: &Context) -> Result<()> {
-        let Name { hidden, prior, method, pair } = name;
+    fn write(&self, key: &CurveKey, cx: &Context) -> Result<()> {
+        let CurveKey { hidden, prior, method, pair } = key;
         let mut rows = Csv::new(&POINTS.names());
         let mut sums = Csv::new(&METRICS.names());
         for (split, points) in &self.points {
-            let split = split.name();
             for Point { t, error, loss } in points {
-                rows.row(&[hidden, prior, method, pair, &split, t, error, loss]);
+                rows.row(&[hidden, prior, method, pair, split, t, error, loss]);
             }
-            let m = self.metrics(name, split, points)?;
+            let m = self.metrics(key, *split, points)?;
             let (first, last) = (points[0], points[points.len() - 1]);
             sums.row(&[
                 hidden,
                 prior,
                 method,
                 pair,
-                &split,
+                split,
                 &m.max_error,
                 &m.t_at_max,
                 &m.excess_error,
                 &m.mean_error,
                 &m.mean_error_by_length,
                 &m.mean_error_first_segment,
-                &Cell(m.length_over_chord),
+                &OrEmpty(m.length_over_chord),
                 &self.correlation,
                 &m.barrier_loss,
                 &m.barrier_error,
@@ -237,22 +234,21 @@ impl Measured {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stage::artifact::End;
+    use crate::study::curve::align::Cost;
 
-    fn name(json: serde_json::Value, aligned: Option<&str>) -> String {
-        let params =
-            Evaluate::key_params(serde_json::from_value(json).unwrap(), &Invocation::default());
-        let card = |aligned: Option<&str>| NetCard {
-            hidden: 5,
-            prior: "none".into(),
-            pair: 1,
-            end: "b".into(),
-            aligned: aligned.map(str::to_owned),
-        };
-        Name::of(&card(None), &card(aligned), &params).unwrap().method
+    fn name(json: serde_json::Value, aligned: Option<Cost>) -> String {
+        let params = EvaluateStage::key_params(
+            serde_json::from_value(json).unwrap(),
+            &Invocation::default(),
+        );
+        let prior = Prior::None;
+        let card = |aligned| NetCard { hidden: 5, prior, pair: 1, end: End::B, aligned };
+        CurveKey::of(&card(None), &card(aligned), &params).method.name()
     }
 
     #[test]
-    fn a_curve_whose_loss_is_no_number_is_refused_by_name_and_t() {
+    fn a_loss_that_is_not_finite_is_an_error_with_curve_and_t() {
         let measured = Measured {
             points: Vec::new(),
             first_segment: 2,
@@ -260,24 +256,26 @@ mod tests {
             correlation: 0.0,
             fits: Vec::new(),
         };
-        let name = Name { hidden: 5, prior: "none".into(), method: "arc+ot".into(), pair: 2 };
+        let method = "arc+ot".parse().expect("a method");
+        let key = CurveKey { hidden: 5, prior: Prior::None, method, pair: 2 };
         let point = |t, loss| Point { t, error: 2.0, loss };
-        let refused = measured.metrics(&name, "test", &[point(0.0, 0.1), point(1.0, f64::NAN)]);
+        let points = [point(0.0, 0.1), point(1.0, f64::NAN)];
+        let error = measured.metrics(&key, Split::Test, &points).unwrap_err().to_string();
         assert_eq!(
-            refused.unwrap_err().to_string(),
-            "`hidden=5, prior=none, method=arc+ot, pair=2` on `test`: the loss at t = 1 is `NaN`, not a \
-             finite number"
+            error,
+            "`hidden=5, prior=none, method=arc+ot, pair=2` on `test`: the loss at t = 1 is `NaN`, \
+             not a finite number"
         );
     }
 
     #[test]
-    fn a_method_is_named_by_every_choice_that_is_not_the_default() {
+    fn the_name_of_a_method_has_every_choice_that_is_not_the_default() {
         let case = |json, aligned, expected: &str| assert_eq!(name(json, aligned), expected);
         case(serde_json::json!({"curve": "linear"}), None, "linear");
-        case(serde_json::json!({"curve": "arc"}), Some("neurons"), "arc+ot");
+        case(serde_json::json!({"curve": "arc"}), Some(Cost::Neurons), "arc+ot");
         case(serde_json::json!({"curve": "arc", "center": "zero"}), None, "arc:zero");
         case(serde_json::json!({"curve": "rho-arc", "center": "zero"}), None, "rho-arc:zero");
-        case(serde_json::json!({"curve": "rho-arc"}), Some("neurons"), "rho-arc+ot");
+        case(serde_json::json!({"curve": "rho-arc"}), Some(Cost::Neurons), "rho-arc+ot");
         case(serde_json::json!({"curve": "linear", "center": "zero"}), None, "linear");
         case(
             serde_json::json!({"curve": "linear+wa", "wa_targets": "blend"}),
@@ -286,7 +284,7 @@ mod tests {
         );
         case(
             serde_json::json!({"curve": "arc+wa", "center": "outputs"}),
-            Some("incoming"),
+            Some(Cost::Incoming),
             "arc:outputs+ot:incoming+wa",
         );
     }

@@ -1,11 +1,12 @@
-//! `fetch`: brings a dataset in, checked, split and cut to size.
+//! `fetch`: fetches a dataset, verifies it, and selects and splits its images.
 //!
-//! The one stage that looks outside its workspace: at the folder that `REPRO_DATA` names, or, if it names none, at MNIST's
-//! mirrors. Neither can change the answer, since every byte is checked against published digests. Whoever names a folder
-//! wants what is in it: if that is not MNIST, the stage fails, and nothing else is used.
+//! This is the only stage that reads outside its workspace: the folder in `REPRO_DATA` or, if that
+//! is not set, MNIST's mirrors. Neither can change the result, since every byte is checked against
+//! published digests. If `REPRO_DATA` is set and the folder does not contain MNIST, the stage fails
+//! rather than using another source.
 
 use super::artifact::{DATA_CARD, DataCard, IMAGES, write_examples, write_json};
-use crate::engine::stage::{Context, Invocation, Slot, Stage, Unavailable};
+use crate::engine::stage::{Context, Hinted, Invocation, Slot, Stage, Unavailable};
 use crate::fs;
 use crate::study::bounded::ImageCount;
 use crate::study::data::digits::digits;
@@ -20,34 +21,34 @@ use std::time::Duration;
 use ureq::config::ConfigBuilder;
 use ureq::typestate::AgentScope;
 
-pub(super) struct Fetch;
+pub(super) struct FetchStage;
 
-/// The environment variable that names the data folder.
+/// The environment variable with the data folder.
 pub const DATA_VARIABLE: &str = "REPRO_DATA";
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {
     dataset: Dataset,
-    /// What to use if the dataset cannot be had.
+    /// The dataset to use if the first one is unavailable.
     #[serde(default)]
     otherwise: Option<Dataset>,
-    /// Use this many training images: the first ones; all by default.
+    /// The number of training images, taken from the beginning; all by default.
     #[serde(default)]
     train: Option<ImageCount>,
-    /// Use this many test images.
+    /// The number of test images, taken from the beginning; all by default.
     #[serde(default)]
     test: Option<ImageCount>,
-    /// Hold out this many of the training images, drawn by seed.
+    /// The number of training images to hold out for validation, drawn by seed.
     #[serde(default)]
     validation: u32,
 }
 
-/// How many images both datasets have, and no more can be asked for.
+/// The number of images in both datasets.
 const TRAIN: u32 = 60_000;
 const TEST: u32 = 10_000;
 
-impl Stage for Fetch {
+impl Stage for FetchStage {
     const NAME: &'static str = "fetch";
     const VERSION: u32 = 1;
     const SLOTS: &'static [Slot] = &[];
@@ -55,24 +56,26 @@ impl Stage for Fetch {
         &[DATA_CARD, IMAGES[0], IMAGES[1], IMAGES[2], IMAGES[3], IMAGES[4], IMAGES[5]];
     type Params = Params;
 
-    fn check(params: &Params) -> Result<(), String> {
+    fn check(params: &Params) -> Result<(), Hinted> {
         let train = params.train.map_or(TRAIN, ImageCount::get);
         let test = params.test.map_or(TEST, ImageCount::get);
         if train > TRAIN || test > TEST {
-            return Err(format!(
-                "there are {TRAIN} training and {TEST} test images, not {train} and {test}; ask for fewer"
+            return Err(Hinted::new(
+                format!("{train} training and {test} test images are more than the dataset has"),
+                format!("use at most {TRAIN} and {TEST}"),
             ));
         }
         if params.validation >= train {
-            return Err(format!(
-                "holding out {} of {train} training images leaves none; hold out fewer",
-                params.validation
+            let held_out = params.validation;
+            return Err(Hinted::new(
+                format!("holding out {held_out} of {train} training images leaves none"),
+                "hold out fewer",
             ));
         }
         Ok(())
     }
 
-    /// MNIST whole is the same whatever the seed.
+    /// All of MNIST does not depend on the seed.
     fn label(params: &Params) -> Option<String> {
         let draws = params.dataset.is_generated() || params.validation > 0;
         draws.then(|| "data".to_owned())
@@ -103,7 +106,7 @@ impl Stage for Fetch {
             [(Split::Train, &training), (Split::Validation, &held_out), (Split::Test, &testing)];
         parts.into_iter().try_for_each(|(split, examples)| write_examples(cx, split, examples))?;
         let card = DataCard {
-            dataset: params.dataset.name().to_owned(),
+            dataset: params.dataset,
             train: training.len(),
             validation: held_out.len(),
             test: testing.len(),
@@ -119,44 +122,49 @@ fn mnist() -> Result<(Examples, Examples)> {
     for (file, bytes) in FILES.iter().zip(&mut files) {
         *bytes = match &folder {
             Some(folder) => from_folder(folder, file)?,
-            None => from_mirrors(&MIRRORS, file, &patience(CONNECT, DELIVER).build().into())?,
+            None => from_mirrors(&MIRRORS, file, &agent(CONNECT, TRANSFER).build().into())?,
         };
     }
     Ok(mnist::assemble(&files)?)
 }
 
-/// Where torchvision puts the files below a folder that it is given.
+/// The folders of torchvision's layout.
 const TORCHVISION: [&str; 2] = ["MNIST/raw", "raw"];
 
-/// The file, unpacked, from the first place in `folder` that has it sound: packed or not, with a dot for a dash, as
-/// torchvision lays it out, or in a folder of its own name.
+/// The unpacked file from the first location in `folder` with valid bytes. The file may be packed,
+/// may have a dot in place of a dash, and may be in torchvision's layout or in a folder of its own
+/// name.
 fn from_folder(folder: &Path, file: &mnist::MnistFile) -> Result<Vec<u8>> {
     let dotted = file.name.replacen("-idx", ".idx", 1);
-    let mut refused = Vec::new();
-    for place in [""].into_iter().chain(TORCHVISION).chain([file.name]) {
+    let mut invalid = Vec::new();
+    for subfolder in [""].into_iter().chain(TORCHVISION).chain([file.name]) {
         for name in [file.name, &dotted] {
             for end in ["", ".gz"] {
-                let path = folder.join(place).join(format!("{name}{end}"));
+                let path = folder.join(subfolder).join(format!("{name}{end}"));
                 match from_file(&path, file) {
                     Ok(Some(bytes)) => return Ok(bytes),
                     Ok(None) => {}
-                    Err(cause) => refused.push(format!("`{}`: {cause:#}", path.display())),
+                    Err(cause) => invalid.push(format!("`{}`: {cause:#}", path.display())),
                 }
             }
         }
     }
     let (shown, name) = (folder.display(), file.name);
-    if !refused.is_empty() {
-        bail!("the files in `{shown}` are not MNIST: {}", refused.join("; "));
+    if !invalid.is_empty() {
+        bail!("the files in `{shown}` are not MNIST: {}", invalid.join("; "));
     }
-    let found = some_of(folder)?;
-    bail!(
-        "the data folder `{shown}` has no `{name}`, also not as `{dotted}`, with `.gz` at the end, or in `{}`; it has {found}",
+    let cause = format!(
+        "`{name}` is missing from the data folder `{shown}`, which has {}",
+        first_names(folder)?
+    );
+    let hint = format!(
+        "the folder may have `{name}` or `{dotted}`, with or without `.gz`, also in `{}`",
         TORCHVISION[0]
-    )
+    );
+    Err(Hinted::new(cause, hint).into())
 }
 
-/// The file at `path`, unpacked; `None` if there is none.
+/// The unpacked file at `path`; `None` if there is none.
 fn from_file(path: &Path, file: &mnist::MnistFile) -> Result<Option<Vec<u8>>> {
     if fs::metadata_if_exists(path)?.is_none() {
         return Ok(None);
@@ -169,29 +177,31 @@ fn from_file(path: &Path, file: &mnist::MnistFile) -> Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// What is in a folder, in words: a few names.
-fn some_of(folder: &Path) -> Result<String> {
-    const FEW: usize = 5;
+/// The first few names in a folder, as text.
+fn first_names(folder: &Path) -> Result<String> {
+    const MAX_LISTED: usize = 5;
     let names = fs::list(folder)?;
-    let shown: Vec<String> = names.iter().take(FEW).map(|name| format!("`{name}`")).collect();
+    let listed: Vec<String> =
+        names.iter().take(MAX_LISTED).map(|name| format!("`{name}`")).collect();
     Ok(match names.len() {
-        0 => "nothing in it".to_owned(),
-        n if n > FEW => format!("{} and {} more", shown.join(", "), n - FEW),
-        _ => shown.join(", "),
+        0 => "no files".to_owned(),
+        n if n > MAX_LISTED => format!("{} and {} more", listed.join(", "), n - MAX_LISTED),
+        _ => listed.join(", "),
     })
 }
 
-/// How long a mirror may take to answer, and to deliver 10 MB; how often each is asked.
+/// The timeouts for connecting to a mirror and for the transfer of 10 MB, and the number of
+/// attempts per mirror.
 const CONNECT: Duration = Duration::from_secs(5);
-const DELIVER: Duration = Duration::from_secs(60);
+const TRANSFER: Duration = Duration::from_secs(60);
 const ATTEMPTS: u32 = 2;
 
-/// Who asks: by the caller's proxy, if there is one, and through ten redirections at most.
-fn patience(connect: Duration, deliver: Duration) -> ConfigBuilder<AgentScope> {
-    ureq::Agent::config_builder().timeout_connect(Some(connect)).timeout_global(Some(deliver))
+/// An HTTP client. It uses the proxy in the environment, if any, and follows at most ten redirects.
+fn agent(connect: Duration, transfer: Duration) -> ConfigBuilder<AgentScope> {
+    ureq::Agent::config_builder().timeout_connect(Some(connect)).timeout_global(Some(transfer))
 }
 
-/// The file, unpacked, from the first mirror that serves it whole.
+/// The unpacked file from the first mirror that serves valid bytes.
 fn from_mirrors(mirrors: &[&str], file: &mnist::MnistFile, agent: &ureq::Agent) -> Result<Vec<u8>> {
     let mut causes = Vec::new();
     for mirror in mirrors {
@@ -206,14 +216,15 @@ fn from_mirrors(mirrors: &[&str], file: &mnist::MnistFile, agent: &ureq::Agent) 
             Err(cause) => causes.push(format!("`{mirror}`: {cause:#}")),
         }
     }
-    let cause = format!("no data folder is given, and no mirror served it ({})", causes.join("; "));
+    let cause =
+        format!("no data folder is set, and no mirror served MNIST ({})", causes.join("; "));
     let hint =
-        "set `REPRO_DATA`, or pass `--data DIR`, with a folder that holds the four MNIST files"
+        "set `REPRO_DATA` or pass `--data DIR` with a folder that contains the four MNIST files"
             .to_owned();
     Err(Unavailable { cause, hint }.into())
 }
 
-/// The body of `url`, of at most `limit` bytes: no more are read, whatever is sent.
+/// The body of `url`; an error, without reading further, if it has more than `limit` bytes.
 fn download(agent: &ureq::Agent, url: &str, limit: usize) -> Result<Vec<u8>> {
     let response = agent.get(url).call()?;
     let mut body = Vec::new();
@@ -222,9 +233,9 @@ fn download(agent: &ureq::Agent, url: &str, limit: usize) -> Result<Vec<u8>> {
         .into_reader()
         .take(limit as u64 + 1)
         .read_to_end(&mut body)
-        .context("it broke off")?;
+        .context("the transfer was interrupted")?;
     if body.len() > limit {
-        bail!("it serves more than {limit} bytes");
+        bail!("the response is longer than {limit} bytes");
     }
     Ok(body)
 }
@@ -235,7 +246,7 @@ mod tests {
     use std::io::{self, BufRead as _, BufReader, Write as _};
     use std::net::{TcpListener, TcpStream};
 
-    /// What a mirror is asked for in these tests: so many times the letter r.
+    /// The file in these tests, the letter r repeated.
     const FILE: mnist::MnistFile = mnist::MnistFile {
         name: "right",
         bytes: 9000,
@@ -249,33 +260,34 @@ mod tests {
         packed.finish().unwrap()
     }
 
-    /// Answers as the mirror's name says, until the other side has had enough.
-    fn serve(mut to: TcpStream) -> io::Result<()> {
-        let mut asked = String::new();
-        BufReader::new(&to).read_line(&mut asked)?;
-        let mut answer =
-            |head: &str, body: &[u8]| to.write_all(&[head.as_bytes(), b"\r\n\r\n", body].concat());
-        match asked.split('/').nth(1).unwrap_or_default() {
-            "sound" => answer("HTTP/1.1 200 OK", &gzip(RIGHT)),
-            "wrong" => answer("HTTP/1.1 200 OK", &gzip(&[b'w'; FILE.bytes])),
-            "html" => answer("HTTP/1.1 200 OK", b"<html>log in here</html>"),
-            "bomb" => answer("HTTP/1.1 200 OK", &gzip(&[0; 1 << 20])),
-            "torn" => answer("HTTP/1.1 200 OK\r\nContent-Length: 5", b"r"),
-            "gone" => answer("HTTP/1.1 404 Not Found", b""),
-            "loop" => answer("HTTP/1.1 302 Found\r\nLocation: /loop/right.gz", b""),
-            "noise" => answer("\0\0\0", b""),
-            "endless" => answer("HTTP/1.1 200 OK", b"")
-                .and_then(|()| repeat(&mut to, &[0; 4096], Duration::ZERO)),
+    /// Responds in the way that the mirror's name indicates, until the client disconnects.
+    fn serve(mut client: TcpStream) -> io::Result<()> {
+        let mut request = String::new();
+        BufReader::new(&client).read_line(&mut request)?;
+        let mut respond = |head: &str, body: &[u8]| {
+            client.write_all(&[head.as_bytes(), b"\r\n\r\n", body].concat())
+        };
+        match request.split('/').nth(1).unwrap_or_default() {
+            "valid" => respond("HTTP/1.1 200 OK", &gzip(RIGHT)),
+            "wrong" => respond("HTTP/1.1 200 OK", &gzip(&[b'w'; FILE.bytes])),
+            "html" => respond("HTTP/1.1 200 OK", b"<html>log in here</html>"),
+            "bomb" => respond("HTTP/1.1 200 OK", &gzip(&[0; 1 << 20])),
+            "torn" => respond("HTTP/1.1 200 OK\r\nContent-Length: 5", b"r"),
+            "gone" => respond("HTTP/1.1 404 Not Found", b""),
+            "loop" => respond("HTTP/1.1 302 Found\r\nLocation: /loop/right.gz", b""),
+            "noise" => respond("\0\0\0", b""),
+            "endless" => respond("HTTP/1.1 200 OK", b"")
+                .and_then(|()| repeat(&mut client, &[0; 4096], Duration::ZERO)),
             "heads" => {
-                to.write_all(b"HTTP/1.1 200 OK\r\n")?;
-                repeat(&mut to, b"X-More: to come\r\n", Duration::ZERO)
+                client.write_all(b"HTTP/1.1 200 OK\r\n")?;
+                repeat(&mut client, b"X-More: to come\r\n", Duration::ZERO)
             }
             "trickle" => {
-                answer("HTTP/1.1 200 OK", b"")?;
-                repeat(&mut to, b"x", Duration::from_millis(300))
+                respond("HTTP/1.1 200 OK", b"")?;
+                repeat(&mut client, b"x", Duration::from_millis(300))
             }
-            // It takes the question, and that is all.
-            _ => io::copy(&mut to, &mut io::sink()).map(drop),
+            // Reads the request and never responds.
+            _ => io::copy(&mut client, &mut io::sink()).map(drop),
         }
     }
 
@@ -286,27 +298,27 @@ mod tests {
         }
     }
 
-    /// A server that is a mirror under each of its names; gives its address.
+    /// Starts a server with one mirror per name; returns its address.
     fn mirrors() -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || {
-            for asking in listener.incoming().flatten() {
-                std::thread::spawn(|| serve(asking));
+            for client in listener.incoming().flatten() {
+                std::thread::spawn(|| serve(client));
             }
         });
         format!("http://{address}")
     }
 
     #[test]
-    fn a_mirror_that_does_not_serve_the_file_is_given_up_and_the_next_one_asked() {
+    fn after_a_mirror_that_fails_the_next_one_is_tried() {
         let server = mirrors();
-        let ask = |names: &[&str]| {
-            // Short enough to be awaited, or long enough never to end before the answer.
+        let fetch = |names: &[&str]| {
+            // A short timeout where it is what is tested, a long one elsewhere.
             let is_slow = matches!(names[0], "trickle" | "stall");
-            let deliver =
+            let timeout =
                 if is_slow { Duration::from_millis(700) } else { Duration::from_secs(30) };
-            let agent = patience(deliver, deliver).proxy(None).build().into();
+            let agent = agent(timeout, timeout).proxy(None).build().into();
             let mirrors: Vec<String> =
                 names.iter().map(|name| format!("{server}/{name}/")).collect();
             from_mirrors(&mirrors.iter().map(String::as_str).collect::<Vec<_>>(), &FILE, &agent)
@@ -315,27 +327,27 @@ mod tests {
             ("wrong", "`right` has the SHA-256 `"),
             ("html", "`right` cannot be unzipped"),
             ("bomb", "`right` unzips to more than 9000 bytes"),
-            ("torn", "it broke off"),
+            ("torn", "the transfer was interrupted"),
             ("gone", "http status: 404"),
             ("loop", "too many redirects"),
             ("noise", "protocol: http parse fail"),
-            ("endless", "it serves more than 9000 bytes"),
+            ("endless", "the response is longer than 9000 bytes"),
             ("heads", "protocol: "),
-            ("trickle", "it broke off: timeout: global"),
+            ("trickle", "the transfer was interrupted: timeout: global"),
             ("stall", "timeout: global"),
         ] {
-            let error = ask(&[name]).unwrap_err();
+            let error = fetch(&[name]).unwrap_err();
             assert!(error.is::<Unavailable>(), "{name}: {error:#}");
             assert!(
                 error.to_string().contains(&format!("(`{server}/{name}/`: {cause}")),
                 "{name}: {error:#}"
             );
-            assert_eq!(ask(&[name, "sound"]).unwrap(), RIGHT, "{name}");
+            assert_eq!(fetch(&[name, "valid"]).unwrap(), RIGHT, "{name}");
         }
     }
 
     #[test]
-    fn mnist_is_found_as_people_have_it() {
+    fn mnist_is_found_in_every_common_layout() {
         let file = mnist::MnistFile { name: "right-idx3-ubyte", ..FILE };
         let (first, rest) = RIGHT.split_at(4000);
         for (name, bytes) in [
@@ -370,27 +382,24 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_without_mnist_is_refused_with_what_was_looked_for_and_what_was_found() {
+    fn a_folder_without_mnist_is_an_error_that_lists_its_files() {
         let file = mnist::MnistFile { name: "right-idx3-ubyte", ..FILE };
         let folder = tempfile::tempdir().unwrap();
-        let refusal = || from_folder(folder.path(), &file).unwrap_err();
-        let shown = folder.path().display().to_string();
-        let looked_for = "`right-idx3-ubyte`, also not as `right.idx3-ubyte`, with `.gz` at the end, or in `MNIST/raw`; it has";
-        assert_eq!(
-            refusal().to_string(),
-            format!("the data folder `{shown}` has no {looked_for} nothing in it")
+        let error = || from_folder(folder.path(), &file).unwrap_err();
+        let missing = format!(
+            "`right-idx3-ubyte` is missing from the data folder `{}`, which has",
+            folder.path().display()
         );
+        assert_eq!(error().to_string(), format!("{missing} no files"));
         (0..7).for_each(|n| fs::write(&folder.path().join(format!("{n}.png")), "").unwrap());
-        let found = "`0.png`, `1.png`, `2.png`, `3.png`, `4.png` and 2 more";
-        assert_eq!(
-            refusal().to_string(),
-            format!("the data folder `{shown}` has no {looked_for} {found}")
-        );
+        let names = "`0.png`, `1.png`, `2.png`, `3.png`, `4.png` and 2 more";
+        assert_eq!(error().to_string(), format!("{missing} {names}"));
+        assert!(error().downcast::<Hinted>().unwrap().hint.contains("`right.idx3-ubyte`"));
         for broken in ["right-idx3-ubyte.gz", "right.idx3-ubyte"] {
             fs::write(&folder.path().join(broken), "broken").unwrap();
-            assert!(refusal().to_string().contains(broken), "{}", refusal());
+            assert!(error().to_string().contains(broken), "{}", error());
         }
-        assert!(!refusal().is::<Unavailable>(), "nothing else is used instead");
+        assert!(!error().is::<Unavailable>(), "the fallback is not used");
     }
 
     fn params(json: serde_json::Value) -> Params {
@@ -398,35 +407,36 @@ mod tests {
     }
 
     #[test]
-    fn the_fallback_asks_another_question_with_the_same_sizes() {
-        let asked =
+    fn the_fallback_has_another_key_and_the_same_number_of_images() {
+        let requested =
             params(serde_json::json!({"dataset": "mnist", "otherwise": "digits", "train": 100}));
-        let fallback = Fetch::fallback(&asked).unwrap();
+        let fallback = FetchStage::fallback(&requested).unwrap();
         assert_eq!(fallback, params(serde_json::json!({"dataset": "digits", "train": 100})));
         assert_eq!(
-            Fetch::key_params(asked, &Invocation::default()),
+            FetchStage::key_params(requested, &Invocation::default()),
             params(serde_json::json!({"dataset": "mnist", "train": 100}))
         );
-        assert_eq!(Fetch::fallback(&fallback), None);
+        assert_eq!(FetchStage::fallback(&fallback), None);
     }
 
     #[test]
-    fn more_images_than_there_are_and_none_left_are_refused() {
-        let case =
-            |json, message: &str| assert_eq!(Fetch::check(&params(json)), Err(message.to_owned()));
+    fn a_number_of_images_that_the_dataset_does_not_have_is_an_error() {
+        let case = |json, cause: &str| {
+            assert_eq!(FetchStage::check(&params(json)).unwrap_err().cause, cause);
+        };
         case(
             serde_json::json!({"dataset": "mnist", "train": 70000}),
-            "there are 60000 training and 10000 test images, not 70000 and 10000; ask for fewer",
+            "70000 training and 10000 test images are more than the dataset has",
         );
         case(
             serde_json::json!({"dataset": "mnist", "train": 10, "validation": 10}),
-            "holding out 10 of 10 training images leaves none; hold out fewer",
+            "holding out 10 of 10 training images leaves none",
         );
     }
 
     #[test]
-    fn only_what_draws_hangs_on_the_seed() {
-        let label = |json| Fetch::label(&params(json));
+    fn only_random_data_depend_on_the_seed() {
+        let label = |json| FetchStage::label(&params(json));
         assert_eq!(label(serde_json::json!({"dataset": "mnist"})), None);
         assert!(label(serde_json::json!({"dataset": "mnist", "validation": 5000})).is_some());
         assert!(label(serde_json::json!({"dataset": "digits"})).is_some());

@@ -1,45 +1,45 @@
-//! `file`: brings files or folders of the project in, by content.
+//! `file`: imports files and folders of the project by content.
 //!
-//! Names, bytes and which files are executable are the question; where they lie is not. The engine finds, hashes and stores them: this kind only puts
-//! them out. It knows nothing of what is in them.
+//! The key holds their names, their bytes and which of them are executable, but not their location.
+//! The engine finds, hashes and stores them; this kind only copies them to its outputs.
 
 use super::texts::Texts;
 use crate::engine::key::Content;
-use crate::engine::stage::{Context, Declared, FILES, Invocation, Slot, Stage};
+use crate::engine::stage::{Context, Declared, FILES, Hinted, Invocation, Slot, Stage};
 use crate::fs;
 use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(super) struct File;
+pub(super) struct FileStage;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {
-    /// From the project's folder, or absolute. Always given, and in no key.
+    /// Relative to the project's folder, or absolute; required, and not part of the key.
     #[serde(default)]
     path: Option<Texts>,
-    /// Patterns of what is left out of folders; in no key. By default what editors, systems and version control leave there.
+    /// Patterns of names to skip in folders; by default, files of editors, operating systems and
+    /// version control. Not part of the key.
     #[serde(default)]
     ignore: Option<Vec<String>>,
 }
 
-impl Stage for File {
+impl Stage for FileStage {
     const NAME: &'static str = "file";
     const VERSION: u32 = 1;
     const SLOTS: &'static [Slot] = &[];
     const OUTPUTS: &'static [&'static str] = &[];
     const LISTS: &'static [&'static str] = &["path", "ignore"];
+    const GENERAL_PURPOSE: bool = true;
     type Params = Params;
 
-    fn check(params: &Params) -> Result<(), String> {
+    fn check(params: &Params) -> Result<(), Hinted> {
+        let hint = "write `path: FILE`, a folder, or a list of them";
         match params.path.as_ref().map(Texts::all) {
-            None | Some([]) => {
-                Err("the field `path` is missing; write `path: FILE`, a folder, or a list of them"
-                    .into())
-            }
+            None | Some([]) => Err(Hinted::new("the field `path` is missing", hint)),
             Some(paths) if paths.iter().any(|path| path.0.is_empty()) => {
-                Err("`path` is empty; write `path: FILE`, a folder, or a list of them".into())
+                Err(Hinted::new("`path` is empty", hint))
             }
             Some(_) => check_ignore(params.ignore.as_deref()),
         }
@@ -74,7 +74,7 @@ impl Stage for File {
             };
             let from = files.path(name)?;
             fs::create_dir_all(to.parent().unwrap_or(&to))?;
-            // The same bytes under a second name cost nothing, where the disk has that. An object is not executable.
+            // A hard link costs no disk space, but an object of the cache is never executable.
             if executable || std::fs::hard_link(from, &to).is_err() {
                 fs::copy_new(from, &to, if executable { 0o755 } else { 0o644 })?;
             }
@@ -83,18 +83,17 @@ impl Stage for File {
     }
 }
 
-/// Refuses what is no pattern of names.
-pub(super) fn check_ignore(patterns: Option<&[String]>) -> Result<(), String> {
+/// Rejects invalid patterns of names.
+pub(super) fn check_ignore(patterns: Option<&[String]>) -> Result<(), Hinted> {
     patterns.unwrap_or_default().iter().try_for_each(|pattern| {
-        let refuse = |why: &str| {
-            Err(format!("`{pattern}` in `ignore` is no pattern: {why}; write one as `*.bak`"))
+        let invalid = |why: &str| {
+            let cause = format!("invalid pattern `{pattern}` in `ignore`: {why}");
+            Err(Hinted::new(cause, "write a pattern such as `*.bak`"))
         };
         match glob::Pattern::new(pattern) {
-            Err(e) => refuse(e.msg),
-            Ok(_) if pattern.is_empty() => refuse("it is empty"),
-            Ok(_) if pattern.ends_with('/') => {
-                refuse("a folder is named without a slash at its end")
-            }
+            Err(e) => invalid(e.msg),
+            Ok(_) if pattern.is_empty() => invalid("it is empty"),
+            Ok(_) if pattern.ends_with('/') => invalid("it ends with a slash"),
             Ok(_) => Ok(()),
         }
     })

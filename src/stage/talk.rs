@@ -1,92 +1,105 @@
 //! The talk's published tables: the largest test error on a curve, in %.
 
+use super::rows::CurveGroup;
+use crate::study::curve::Method;
+use crate::study::data::Dataset;
+use crate::study::net::Prior;
+
 /// `prior,method,hidden,max_error_percent`, as published.
 const TABLES: &str = include_str!("talk_tables.csv");
 
-/// A cell of the talk's tables.
+/// A number of the talk's tables.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Published {
-    pub(super) prior: &'static str,
-    pub(super) method: &'static str,
+    pub(super) prior: Prior,
+    pub(super) method: Method,
     pub(super) hidden: i64,
     /// In %.
     pub(super) max_error: f64,
 }
 
-/// All cells, in the talk's order.
-pub(super) fn published() -> Vec<Published> {
-    let cell = |line: &'static str| {
-        let mut fields = line.split(',');
-        Some(Published {
-            prior: fields.next()?,
-            method: fields.next()?,
-            hidden: fields.next()?.parse().ok()?,
-            max_error: fields.next()?.parse().ok()?,
-        })
-    };
-    TABLES.lines().skip(1).filter_map(cell).collect()
+impl Published {
+    /// The curves that the number is for.
+    pub(super) fn group(&self) -> CurveGroup {
+        let Published { prior, method, hidden, max_error: _ } = *self;
+        CurveGroup { hidden, prior, method }
+    }
 }
 
-/// The talk's six methods, in its order.
-pub(super) const METHODS: [&str; 6] =
-    ["linear", "arc", "linear+wa", "arc+wa", "linear+ot", "arc+ot"];
-
-/// The six and whatever else a run has measured, the six first.
-pub(super) fn ordered(methods: impl IntoIterator<Item = String>) -> Vec<String> {
-    let mut rest: Vec<String> = methods.into_iter().collect();
-    rest.sort_unstable();
-    rest.dedup();
-    rest.sort_by_key(|m| METHODS.iter().position(|known| known == m).unwrap_or(METHODS.len()));
-    rest
+/// The numbers published for `dataset`, in the talk's order.
+pub(super) fn published(dataset: Dataset) -> Vec<Published> {
+    if dataset == Dataset::Mnist { numbers() } else { Vec::new() }
 }
 
-/// A method as people write it: `Linear + OT`, or `Linear + OT (incoming)` where a choice is not the
-/// default.
-pub(super) fn title(method: &str) -> String {
-    let name = |name: &str| match name {
-        "wa" | "ot" => name.to_uppercase(),
-        _ => {
-            let (first, rest) = name.split_at(name.len().min(1));
-            first.to_uppercase() + rest
+fn numbers() -> Vec<Published> {
+    TABLES.lines().skip(1).filter_map(number).collect()
+}
+
+fn number(line: &str) -> Option<Published> {
+    let mut fields = line.split(',');
+    Some(Published {
+        prior: fields.next()?.parse().ok()?,
+        method: fields.next()?.parse().ok()?,
+        hidden: fields.next()?.parse().ok()?,
+        max_error: fields.next()?.parse().ok()?,
+    })
+}
+
+/// The talk's methods, in its order.
+fn methods() -> Vec<Method> {
+    let mut methods: Vec<Method> = Vec::new();
+    for Published { method, .. } in numbers() {
+        if !methods.contains(&method) {
+            methods.push(method);
         }
-    };
-    let part = |part: &str| match part.split_once(':') {
-        Some((part, choice)) => format!("{} ({choice})", name(part)),
-        None => name(part),
-    };
-    method.split('+').map(part).collect::<Vec<_>>().join(" + ")
+    }
+    methods
+}
+
+/// The methods that the talk's figures along curves show: those without WA.
+pub(super) fn methods_along() -> Vec<Method> {
+    methods().into_iter().filter(|method| method.adjustment.is_none()).collect()
+}
+
+/// Without duplicates: first the talk's methods, in its order, then the others by name.
+pub(super) fn in_order(all: impl IntoIterator<Item = Method>) -> Vec<Method> {
+    let mut all: Vec<Method> = all.into_iter().collect();
+    all.sort_unstable();
+    all.dedup();
+    let talk = methods();
+    all.sort_by_key(|method| talk.iter().position(|known| known == method).unwrap_or(talk.len()));
+    all
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::curve::Method;
+
+    fn method(name: &str) -> Method {
+        name.parse().expect("a method")
+    }
 
     #[test]
-    fn the_published_tables_are_whole() {
-        let cells = published();
-        assert_eq!(cells.len(), 2 * 6 * 6);
+    fn the_published_tables_are_complete() {
+        let numbers = published(Dataset::Mnist);
+        assert_eq!(numbers.len(), 2 * 6 * 6);
         assert_eq!(
-            cells[0],
-            Published { prior: "none", method: "linear", hidden: 10, max_error: 45.74 }
+            numbers[0],
+            Published {
+                prior: Prior::None,
+                method: method("linear"),
+                hidden: 10,
+                max_error: 45.74
+            }
         );
-        assert!(cells.iter().all(|cell| METHODS.contains(&cell.method)));
+        assert_eq!(published(Dataset::Digits), []);
     }
 
     #[test]
-    fn the_talks_methods_are_methods_of_the_study() {
-        for method in METHODS {
-            assert!(method.parse::<Method>().is_ok(), "{method}");
-        }
-    }
-
-    #[test]
-    fn methods_read_as_people_write_them() {
-        assert_eq!(METHODS.map(title)[4], "Linear + OT");
-        assert_eq!(title("arc+ot+wa"), "Arc + OT + WA");
-        assert_eq!(title("linear+ot:incoming+wa"), "Linear + OT (incoming) + WA");
-        assert_eq!(title("rho-arc+ot"), "Rho-arc + OT");
-        let mixed = ["other", "arc", "linear"].map(str::to_owned);
-        assert_eq!(ordered(mixed), ["linear", "arc", "other"]);
+    fn the_talks_methods_come_first_in_its_order() {
+        let talk = ["linear", "arc", "linear+wa", "arc+wa", "linear+ot", "arc+ot"].map(method);
+        assert_eq!(methods(), talk);
+        let mixed = ["rho-arc", "arc", "arc:zero", "linear", "arc"].map(method);
+        assert_eq!(in_order(mixed), ["linear", "arc", "arc:zero", "rho-arc"].map(method));
     }
 }

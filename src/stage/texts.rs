@@ -1,14 +1,14 @@
-//! What a user may write where a program is given a text: any scalar, which it is given as it is
-//! written, or a list of them. Knows no stage.
+//! Parameters that are passed to a program as text: a scalar, exactly as written, or a list of
+//! scalars.
 
 use crate::engine::stage::Verbatim;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Deserializer, Error};
+use serde::de::{Deserializer, Error, Unexpected};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::borrow::Cow;
 
-/// A text; a number or `true` in its place is the text that is written.
+/// A text; a number or a boolean is read as the text that is written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub(super) struct Text(pub(super) String);
@@ -33,8 +33,8 @@ impl Texts {
     }
 }
 
-/// The text of a scalar; none if it is nothing, a list or a mapping.
-pub(super) fn written(value: &Json) -> Option<String> {
+/// The text of a scalar; `None` for null, a list or a mapping.
+pub(super) fn scalar_text(value: &Json) -> Option<String> {
     match value {
         Json::String(text) => Some(text.clone()),
         Json::Bool(_) | Json::Number(_) => Some(value.to_string()),
@@ -43,12 +43,11 @@ pub(super) fn written(value: &Json) -> Option<String> {
 }
 
 fn text<E: Error>(value: &Json) -> Result<Text, E> {
-    let found = match value {
-        Json::Array(_) => "a list; write a text",
-        Json::Object(_) => "a mapping; write a text",
-        _ => "nothing; write a text, or put `null` or `~` in quotes",
-    };
-    written(value).map(Text).ok_or_else(|| E::custom(format!("expected a text, found {found}")))
+    scalar_text(value).map(Text).ok_or_else(|| match value {
+        Json::Array(_) => E::invalid_type(Unexpected::Seq, &"a text"),
+        Json::Object(_) => E::invalid_type(Unexpected::Map, &"a text"),
+        _ => E::invalid_type(Unexpected::Unit, &"a text, with quotes if it is `null` or `~`"),
+    })
 }
 
 impl JsonSchema for Text {
@@ -99,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn one_text_and_a_list_of_one_are_written_as_they_were_read() {
+    fn a_text_and_a_list_of_one_text_serialize_as_they_were_written() {
         for value in [json!("x"), json!(["x"])] {
             assert_eq!(json!(from_value::<Texts>(value.clone()).unwrap()), value);
         }

@@ -1,7 +1,7 @@
-//! `train`: one endpoint.
+//! `train`: trains one net, an end of curves.
 
-use super::artifact::{Cell, Csv, IMAGES, NET, NetCard, read_labelled, words, write_net};
-use super::format;
+use super::artifact::{Csv, End, IMAGES, NET, NetCard, OrEmpty, read_labelled, words, write_net};
+use super::compare;
 use super::tables::{HISTORY, NETS};
 use crate::engine::stage::{Arity, Changes, Context, Slot, Stage};
 use crate::study::bounded::{Epochs, ImageCount, Width};
@@ -14,7 +14,7 @@ use anyhow::{Result, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(super) struct Train;
+pub(super) struct TrainStage;
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -22,7 +22,7 @@ pub(super) struct Params {
     hidden: Width,
     #[serde(default)]
     prior: Prior,
-    /// Which pair the net belongs to: nothing but a name for its random streams.
+    /// The pair that the net belongs to. The number only selects the random streams.
     #[serde(default = "first_pair")]
     pair: u32,
     #[serde(default)]
@@ -37,24 +37,6 @@ pub(super) struct Params {
     init: Init,
     #[serde(default)]
     engine: EngineKind,
-}
-
-/// An end of a pair.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-enum End {
-    #[default]
-    A,
-    B,
-}
-
-impl End {
-    fn name(self) -> &'static str {
-        match self {
-            End::A => "a",
-            End::B => "b",
-        }
-    }
 }
 
 fn first_pair() -> u32 {
@@ -73,7 +55,7 @@ fn talk() -> TrainSettings {
     TrainSettings::new(Width::try_from(1).expect("a width in bounds"))
 }
 
-impl Stage for Train {
+impl Stage for TrainStage {
     const NAME: &'static str = "train";
     const VERSION: u32 = 2;
     const SLOTS: &'static [Slot] = &[Slot { name: "data", arity: Arity::One, files: IMAGES }];
@@ -86,22 +68,18 @@ impl Stage for Train {
         if matches!(params.prior, Prior::Laplace { .. }) { 2 } else { 1 }
     }
 
-    /// The same init and shuffles whatever the prior, the optimiser and the engine: those are compared with all else equal.
+    /// Priors, optimizers and engines are compared with the same init and shuffles.
     fn label(params: &Params) -> Option<String> {
-        Some(format!(
-            "hidden={},pair={},end={}",
-            params.hidden.get(),
-            params.pair,
-            params.end.name()
-        ))
+        let Params { hidden, pair, end, .. } = params;
+        Some(format!("hidden={},pair={pair},end={end}", hidden.get()))
     }
 
-    fn difference(file: &str, cached: &[u8], again: &[u8]) -> String {
-        format::difference(file, cached, again)
+    fn difference(file: &str, cached: &[u8], recomputed: &[u8]) -> String {
+        compare::difference(file, cached, recomputed)
     }
 
     fn changes(file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {
-        format::changes(file, before, after)
+        compare::changes(file, before, after)
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {
@@ -114,22 +92,16 @@ impl Stage for Train {
         let seed = cx.seed()?;
         let trained =
             train(&settings, &seed.run, &seed.label, &training, &validation, cx.threads())?;
-        let card = NetCard {
-            hidden: hidden.get(),
-            prior: prior.to_string(),
-            pair,
-            end: end.name().to_owned(),
-            aligned: None,
-        };
+        let card = NetCard { hidden: hidden.get(), prior, pair, end, aligned: None };
         write_net(&cx.output(NET), &trained.net, &card, cx.recipe())?;
         write_history(&trained.history).write(&cx.output(HISTORY.file))?;
 
-        let of = |data: &Labelled| {
+        let quality = |data: &Labelled| {
             (!data.is_empty()).then(|| evaluate(&trained.net, &data.images, &data.labels))
         };
         let (on_train, health) = examine(&trained.net, &training.images, &training.labels);
         let on_train = (!training.is_empty()).then_some(on_train);
-        let (on_validation, on_test) = (of(&validation), of(&testing));
+        let (on_validation, on_test) = (quality(&validation), quality(&testing));
         let measured =
             [(Split::Train, on_train), (Split::Validation, on_validation), (Split::Test, on_test)];
         for (split, quality) in measured {
@@ -137,8 +109,8 @@ impl Stage for Train {
                 bail!("the loss of the trained net on the `{}` split is not finite", split.name());
             }
         }
-        let error = |quality: Option<Quality>| Cell(quality.map(|q| q.error));
-        let loss = |quality: Option<Quality>| Cell(quality.map(|q| q.loss));
+        let error = |quality: Option<Quality>| OrEmpty(quality.map(|q| q.error));
+        let loss = |quality: Option<Quality>| OrEmpty(quality.map(|q| q.loss));
         let mut csv = Csv::new(&NETS.names());
         csv.row(&[
             &card.hidden,
@@ -169,7 +141,8 @@ impl Stage for Train {
 fn write_history(history: &[EpochRecord]) -> Csv {
     let mut csv = Csv::new(&HISTORY.names());
     for EpochRecord { epoch, rate, train, validation } in history {
-        let (error, loss) = (Cell(validation.map(|v| v.error)), Cell(validation.map(|v| v.loss)));
+        let error = OrEmpty(validation.map(|v| v.error));
+        let loss = OrEmpty(validation.map(|v| v.loss));
         csv.row(&[epoch, rate, &train.error, &train.loss, &error, &loss]);
     }
     csv
@@ -180,14 +153,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_that_mended_the_laplace_prior_left_the_recipes_of_other_nets_alone() {
+    fn the_fix_of_the_laplace_prior_changed_the_version_of_its_nets_alone() {
         let version = |prior: &str| {
-            Train::version(
+            TrainStage::version(
                 &serde_json::from_str(&format!(r#"{{"hidden": 5, "prior": {prior}}}"#)).unwrap(),
             )
         };
         let others =
             [r#""none""#, r#"{"normal": {"variance": 0.1}}"#, r#"{"dropout": 0.5}"#].map(version);
-        assert_eq!((others, version(r#"{"laplace": {"scale": 0.1}}"#)), ([1; 3], Train::VERSION));
+        assert_eq!(
+            (others, version(r#"{"laplace": {"scale": 0.1}}"#)),
+            ([1; 3], TrainStage::VERSION)
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Lists of named choices. A line in a list is all that a new choice needs to have a name in
-//! parameters and tables, to be parsed, and to take part in the property tests.
+//! Lists of named choices. One line in a list gives a choice its name in parameters and tables, its
+//! parser, and its place in the property tests.
 
 /// Defines an enum of named choices from one list: `ALL` in the order of the list, `name`,
 /// `Display`, `FromStr`, serde and JSON schema, all with the names given.

@@ -1,6 +1,7 @@
 //! Random streams: ChaCha keyed by BLAKE3(seed, label).
 //!
-//! A stream depends on its seed and its own label, never on a counter, on the clock, or on what other streams drew.
+//! A stream depends on its seed and its own label only: not on a counter, the clock, or other
+//! streams.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -19,7 +20,8 @@ pub fn uniform(rng: &mut impl Rng) -> f64 {
     (rng.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
 }
 
-/// Standard normal, by the polar method (Marsaglia and Bray, 1964); the second of each pair is thrown away.
+/// Standard normal, by the polar method (Marsaglia and Bray, 1964); the second of each pair is
+/// discarded.
 pub fn normal(rng: &mut impl Rng) -> f64 {
     loop {
         let (x, y) = (2.0 * uniform(rng) - 1.0, 2.0 * uniform(rng) - 1.0);
@@ -41,7 +43,7 @@ pub fn below(rng: &mut impl Rng, n: u32) -> u32 {
     }
 }
 
-/// Puts `items` into a uniformly random order (Fisher and Yates).
+/// Shuffles `items` uniformly (Fisher and Yates).
 pub fn shuffle<T>(rng: &mut impl Rng, items: &mut [T]) {
     for i in (1..items.len()).rev() {
         items.swap(i, below(rng, i as u32 + 1) as usize);
@@ -53,12 +55,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_depends_on_its_seed_and_its_label_alone() {
+    fn a_stream_depends_on_its_seed_and_its_label_only() {
         let first = |seed, label| stream(seed, label).next_u64();
         assert_eq!(first("0", "init"), first("0", "init"));
         assert_ne!(first("0", "init"), first("1", "init"));
         assert_ne!(first("0", "init"), first("0", "shuffle"));
-        assert_ne!(first("ab", "c"), first("a", "bc"), "the border between seed and label counts");
+        assert_ne!(
+            first("ab", "c"),
+            first("a", "bc"),
+            "the boundary between seed and label counts"
+        );
     }
 
     #[test]

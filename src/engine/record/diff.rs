@@ -1,7 +1,7 @@
 //! The differences between two states of a pipeline: two runs, or two profiles.
 //!
-//! Nodes are compared by name, with their parameters and outputs. The stage kind compares two contents
-//! of a file. This module knows no file formats and prints nothing.
+//! Nodes are compared by name, with their parameters and outputs. The stage kind compares two
+//! contents of a file. This module knows no file formats and prints nothing.
 
 use super::history;
 use crate::engine::cache::local::ObjectState;

@@ -1,8 +1,8 @@
 //! Exports of outputs to folders for people, such as `reports/<profile>/`.
 //!
 //! A folder is a copy of the outputs. The next run restores files that were edited or deleted. It
-//! removes exported files that are no longer outputs, unless they were edited. It keeps other files,
-//! and folders to which nothing is exported any more.
+//! removes exported files that are no longer outputs, unless they were edited. It keeps other
+//! files, and folders to which nothing is exported any more.
 
 use crate::engine::cache::store::Store;
 use crate::engine::key::{Artifact, Content, Digest};
@@ -79,8 +79,8 @@ pub fn export(
     Ok(Exported { written, removed })
 }
 
-/// Whether the file or folder at `path` is `content`. An unexpected executable bit is ignored, since
-/// all files of some file systems have it.
+/// Whether the file or folder at `path` is `content`. An unexpected executable bit is ignored,
+/// since all files of some file systems have it.
 fn is_exported(path: &Path, content: &Content) -> bool {
     match content {
         Content::File { digest, executable } => {
@@ -95,8 +95,8 @@ fn is_exported(path: &Path, content: &Content) -> bool {
 /// The longest folder name, in bytes, with room for a digest.
 const MAX_NAME: usize = 180;
 
-/// The folder name of a node or pipeline: its own name, or, if that is no valid folder name, a similar
-/// name with a digest.
+/// The folder name of a node or pipeline: its own name, or, if that is no valid folder name, a
+/// similar name with a digest.
 pub fn folder_name(node: &str) -> String {
     let fits = |c: char| c.is_alphanumeric() || " @=,.-_+".contains(c);
     let mut name = node.replace(|c| !fits(c), "-");

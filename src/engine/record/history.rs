@@ -1,7 +1,7 @@
 //! The histories of runs, read from the events that each run recorded.
 //!
-//! Lines that are incomplete or of another version are skipped. This module knows recorded events, but
-//! not the plan, nor whether results are still in the cache.
+//! Lines that are incomplete or of another version are skipped. This module knows recorded events,
+//! but not the plan, nor whether results are still in the cache.
 
 use crate::engine::cache::process::ProcessId;
 use crate::engine::cache::store::Store;
@@ -329,13 +329,17 @@ mod tests {
     #[test]
     fn incomplete_and_foreign_lines_are_skipped() {
         let text = format!(
-            "{{\"event\":\"started\",\"schema\":1,\"run\":\"7-1\",\"profile\":\"ci\",\"overrides\":[\"a.b=1\"],\"nodes\":4}}\n\
+            "{{\"event\":\"started\",\"schema\":1,\"run\":\"7-1\",\
+             \"profile\":\"ci\",\"overrides\":[\"a.b=1\"],\"nodes\":4}}\n\
              not json\n\
              {{\"event\":\"invented-later\",\"node\":\"x\"}}\n\
              {{\"event\":\"cached\",\"node\":\"a\",\"kind\":\"k\",\"saved_seconds\":2.5}}\n\
-             {{\"event\":\"running\",\"node\":\"b\",\"kind\":\"k\",\"key\":\"{KEY}\",\"reasons\":[{{\"kind\":\"first-time\"}}]}}\n\
-             {{\"event\":\"running\",\"node\":\"c\",\"kind\":\"k\",\"key\":\"{KEY}\",\"reasons\":[]}}\n\
-             {{\"event\":\"finished\",\"node\":\"b\",\"kind\":\"k\",\"key\":\"{KEY}\",\"seconds\":1.5}}\n\
+             {{\"event\":\"running\",\"node\":\"b\",\"kind\":\"k\",\"key\":\"{KEY}\",\
+             \"reasons\":[{{\"kind\":\"first-time\"}}]}}\n\
+             {{\"event\":\"running\",\"node\":\"c\",\"kind\":\"k\",\"key\":\"{KEY}\",\
+             \"reasons\":[]}}\n\
+             {{\"event\":\"finished\",\"node\":\"b\",\"kind\":\"k\",\"key\":\"{KEY}\",\
+             \"seconds\":1.5}}\n\
              {{\"event\":\"finished\",\"node\":\"c\",\"ki"
         );
         let run = Run::parse("7-1", &text);

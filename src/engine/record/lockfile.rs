@@ -13,14 +13,15 @@
 //! ```
 //!
 //! Profiles and nodes are sorted, with one line per node, so that git merges branches that change
-//! different nodes; only the root conflicts. The **root** of a profile is one hash of all its outputs
-//! ([`root`]). It detects lines that were edited by hand. A report prints the root, so its outputs
-//! cannot be part of it; the lines of such nodes begin with `>`. Their digests are checked like all
-//! others.
+//! different nodes; only the root conflicts. The **root** of a profile is one hash of all its
+//! outputs ([`root`]). It detects lines that were edited by hand. A report prints the root, so its
+//! outputs cannot be part of it; the lines of such nodes begin with `>`. Their digests are checked
+//! like all others.
 //!
-//! A line has a digest per file, so that a mismatch names the file. An executable file has `+x` after
-//! its digest, an empty folder is `NAME/=empty-folder` ([`Content`]). A section describes a profile
-//! without overrides: commands that write or check a lock file refuse `-S` and results of fallbacks.
+//! A line has a digest per file, so that a mismatch names the file. An executable file has `+x`
+//! after its digest, an empty folder is `NAME/=empty-folder` ([`Content`]). A section describes a
+//! profile without overrides: commands that write or check a lock file refuse `-S` and results of
+//! fallbacks.
 //!
 //! This module knows text, names and digests, but no files, no cache and no plan.
 
@@ -122,8 +123,8 @@ impl Lockfile {
         Lockfile { source: source.to_owned(), sections: BTreeMap::new() }
     }
 
-    /// Parses `text`, the content of the file `source`. Does not check roots, since `repro lock` may
-    /// replace a wrong one.
+    /// Parses `text`, the content of the file `source`. Does not check roots, since `repro lock`
+    /// may replace a wrong one.
     pub fn parse(source: &str, text: &str) -> Result<Lockfile, Diagnostic> {
         let sections = read(text).map_err(|error| Diagnostic::of(source, "", &error))?;
         Ok(Lockfile { source: source.to_owned(), sections })
@@ -145,7 +146,8 @@ impl Lockfile {
             source: self.source.clone(),
             location: section.location,
             message: format!(
-                "the root of [{title}] does not match its lines: a line was removed, added or edited"
+                "the root of [{title}] does not match its lines: \
+                 a line was removed, added or edited"
             ),
             hint: Some(restore_or(&lock)),
         })
@@ -195,8 +197,8 @@ impl Lockfile {
         Ok(Expected { source: &self.source, profile, section })
     }
 
-    /// Replaces the section of `profile` by `nodes`; the outputs of those in `embedding` contain the
-    /// root. Returns the root, and the number of nodes that were added, changed or removed.
+    /// Replaces the section of `profile` by `nodes`; the outputs of those in `embedding` contain
+    /// the root. Returns the root, and the number of nodes that were added, changed or removed.
     pub fn set(
         &mut self,
         profile: Option<&str>,
@@ -723,7 +725,8 @@ mod tests {
         hint: restore the file, or run `repro lock --profile ci` to lock the cached results
         ");
         let root = text.lines().find(|line| line.starts_with("root: ")).unwrap();
-        insta::assert_snapshot!(refusal(&parse(&text.replacen(&format!("{root}\n"), "", 1)), &NODES), @r"
+        let without_root = parse(&text.replacen(&format!("{root}\n"), "", 1));
+        insta::assert_snapshot!(refusal(&without_root, &NODES), @r"
         pipeline.lock:4:1: the root of [profile ci] does not match its lines: a line was removed, added or edited
         hint: restore the file, or run `repro lock --profile ci` to lock the cached results
         ");
@@ -731,7 +734,8 @@ mod tests {
 
     #[test]
     fn a_lock_file_with_other_nodes_than_the_plan_is_an_error() {
-        insta::assert_snapshot!(refusal(&lock(), &["data", "nets@end=a", "nets@end=b", "nets@end=c", "report", "tables"]), @r"
+        let more = ["data", "nets@end=a", "nets@end=b", "nets@end=c", "report", "tables"];
+        insta::assert_snapshot!(refusal(&lock(), &more), @r"
         pipeline.lock: [profile ci] has no entry for `nets@end=c` (2 nodes missing)
         hint: run `repro lock --profile ci` to lock the cached results
         ");
@@ -811,7 +815,9 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None, ..ProptestConfig::default()
+        })]
 
         #[test]
         fn any_names_are_read_back(nodes in prop::collection::btree_map(
@@ -828,7 +834,10 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_the_parser_panic(text in "(version: 2\n)?(> )?(\\[profile [a-z]{1,2}\\]\n|root: .{0,3}\n|[a-z%=@ ]{0,6}\n|\\PC{0,9}\n){0,6}") {
+        fn no_text_makes_the_parser_panic(
+            text in "(version: 2\n)?(> )?\
+                     (\\[profile [a-z]{1,2}\\]\n|root: .{0,3}\n|[a-z%=@ ]{0,6}\n|\\PC{0,9}\n){0,6}",
+        ) {
             if let Err(diagnostic) = Lockfile::parse("pipeline.lock", &text) {
                 prop_assert!(diagnostic.hint.is_some(), "{}", diagnostic);
             }

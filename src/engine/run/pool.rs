@@ -96,7 +96,8 @@ impl<'a> Pool<'a> {
         self.queued.push(job);
     }
 
-    /// The next job to end, if one does within a moment; an error if the command was interrupted.
+    /// The next job to end, if one does within a fraction of a second; an error if the command was
+    /// interrupted.
     pub fn wait(&mut self) -> Result<Option<Ended>> {
         self.submit()?;
         if self.ended.is_empty() {

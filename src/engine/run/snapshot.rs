@@ -7,10 +7,10 @@
 //! all of these are unchanged, a plan would find every node in the cache under the same key.
 //!
 //! A snapshot checks what a lookup checks: each entry is read, unless its file is known to be
-//! unchanged ([`Witness`](crate::fs::Witness)), and each object is examined. If anything was removed, damaged or
-//! edited, the snapshot does not hold, and the run makes its plan. So it does if the snapshot
-//! cannot be read or is of another program. Runs of some targets, with `-S`, `--force` or
-//! `--locked`, and runs that use a fallback have no snapshot.
+//! unchanged ([`Witness`](crate::fs::Witness)), and each object is examined. If anything was
+//! removed, damaged or edited, the snapshot does not hold, and the run makes its plan. So it does
+//! if the snapshot cannot be read or is of another program. Runs of some targets, with `-S`,
+//! `--force` or `--locked`, and runs that use a fallback have no snapshot.
 //!
 //! Knows no stage kind.
 

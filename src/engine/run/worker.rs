@@ -169,7 +169,7 @@ fn place_inputs(store: &Store, recipe: &Recipe) -> Result<BTreeMap<String, Vec<I
                     ObjectState::Damaged => "was changed on disk",
                 };
                 let message = format!("the input `{slot}/{file}` ({digest}) {problem}");
-                let hint = "run again: `repro run` computes it again first".into();
+                let hint = "run `repro run` again: it computes this input first".into();
                 return Err(Error::Corrupt { message, hint }.into());
             }
             placed.push(Input::new(artifact.clone(), paths));

@@ -1,14 +1,16 @@
 //! Expansion of stages into nodes: sorting stages, expanding grids, joining references.
 //!
-//! A list in place of a parameter is a grid axis. A reference such as `nets` or `nets@end=a` in a slot
-//! for one node makes a node for each match. The node inherits the axes that the reference does not
-//! fix. Axes of the same name from several slots must agree (a natural join), so that a net is joined
-//! with the net of the same width, prior and pair. A slot for many nodes inherits no axes and gathers
-//! all matches. If the node has an axis of the matches by another input or a list of its own, the slot
-//! gathers only matches with the node's value, unless the reference fixes that axis.
+//! A list in place of a parameter is a grid axis. A reference such as `nets` or `nets@end=a` in a
+//! slot for one node makes a node for each match. The node inherits the axes that the reference
+//! does not fix. Axes of the same name from several slots must agree (a natural join), so that a
+//! net is joined with the net of the same width, prior and pair. A slot for many nodes inherits no
+//! axes and gathers all matches. If the node has an axis of the matches by another input or a list
+//! of its own, the slot gathers only matches with the node's value, unless the reference fixes that
+//! axis.
 //!
-//! A stage of an open kind declares slots under `inputs`, where a single reference is a slot for one
-//! node and a list is a slot for many, and parameters under `params`, each of which can be an axis.
+//! A stage of an open kind declares slots under `inputs`, where a single reference is a slot for
+//! one node and a list is a slot for many, and parameters under `params`, each of which can be an
+//! axis.
 
 use super::grid::{alternatives, combinations, is_grid, render, repeated, width};
 use super::pipeline::{OPEN_FIELDS, Pipeline, StageDecl};
@@ -329,7 +331,8 @@ impl<'p> Builder<'p> {
         let (axes, count) = self.axes(stage, kind, joined.len())?;
         if self.nodes.len() + count > MAX_NODES {
             let message = format!(
-                "stage `{}` expands to {count} nodes; with those before it that is more than {MAX_NODES}",
+                "stage `{}` expands to {count} nodes; \
+                 with the stages before it, there are more than {MAX_NODES}",
                 stage.name
             );
             return Err(self.diagnostic(stage.location, message, Some("shorten its lists".into())));
@@ -372,7 +375,7 @@ impl<'p> Builder<'p> {
                     axes: lies,
                 };
                 if !names.insert(node.name.clone()) {
-                    return Err(self.repeats(stage, &axes, &node.name));
+                    return Err(self.repeated_name(stage, &axes, &node.name));
                 }
                 self.nodes.push(node);
             }
@@ -381,28 +384,36 @@ impl<'p> Builder<'p> {
         Ok(())
     }
 
-    /// Why two nodes of a stage would be called `name`: a list repeats a value, or two values read alike in a name.
-    fn repeats(
+    /// The error for two nodes of a stage with the same `name`.
+    fn repeated_name(
         &self,
         stage: &StageDecl,
         axes: &[(&YamlField, Vec<YamlNode>)],
         name: &str,
     ) -> Diagnostic {
-        let Some((field, value)) = repeated(axes) else {
-            let message = format!("stage `{}`: two nodes are called `{name}`", stage.name);
-            let hint = "two values of a list, or two inputs, read alike in a name; change one";
+        let Some((field, [first, second])) = repeated(axes) else {
+            let message = format!("stage `{}`: two nodes have the name `{name}`", stage.name);
+            let hint = "change one of two values that have the same text in names";
             return self.diagnostic(stage.location, message, Some(hint.into()));
         };
-        let shown: String = value.to_json().to_string().chars().take(60).collect();
-        let message =
-            format!("stage `{}`: `{}` lists the value `{shown}` twice", stage.name, field.key);
+        let shown =
+            |value: &YamlNode| -> String { value.to_json().to_string().chars().take(60).collect() };
+        let (stage_name, field_name) = (&stage.name, &field.key);
+        let what = if first.to_json() == second.to_json() {
+            format!("lists the value `{}` twice", shown(first))
+        } else {
+            let (first, second) = (shown(first), shown(second));
+            format!("lists `{first}` and `{second}`, which have the same text in names")
+        };
+        let is_list = |item: &YamlNode| matches!(item.value, Value::List(_));
         let hint = match &field.value.value {
-            Value::List(items) if items.iter().any(|item| matches!(item.value, Value::List(_))) => {
-                "remove one; a list in a list is more values of the same list, not a value of its own"
+            Value::List(items) if items.iter().any(is_list) => {
+                "remove one; a list inside a list adds its values to the outer list"
             }
             _ => "remove one",
         };
-        self.diagnostic(value.location.or(stage.location), message, Some(hint.into()))
+        let message = format!("stage `{stage_name}`: `{field_name}` {what}");
+        self.diagnostic(second.location.or(stage.location), message, Some(hint.into()))
     }
 
     /// The nodes that match each reference in a slot.
@@ -720,7 +731,8 @@ enum Visit {
     Closed,
 }
 
-/// Depth-first search over stages. Its stack is explicit: a long chain of stages cannot overflow it.
+/// Depth-first search over stages. Its stack is explicit: a long chain of stages cannot overflow
+/// it.
 struct Walk<'a> {
     uses: &'a [Vec<usize>],
     state: Vec<Visit>,
@@ -729,8 +741,8 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Appends `start` and its upstream to `order`. Fails with a cycle, whose first stage is repeated
-    /// at the end.
+    /// Appends `start` and its upstream to `order`. Fails with a cycle, whose first stage is
+    /// repeated at the end.
     fn visit(&mut self, start: usize) -> Result<(), Vec<usize>> {
         if self.state[start] != Visit::Unseen {
             return Ok(());
@@ -809,7 +821,8 @@ stages:
         );
         assert_eq!(
             names(
-                "stages: { s: { source: { text: x, style: { framed: { by: [1, 2], round: true } } } } }"
+                "stages: { s: { source: { \
+                 text: x, style: { framed: { by: [1, 2], round: true } } } } }"
             ),
             ["s@style=framed-by-1-round-true", "s@style=framed-by-2-round-true"]
         );
@@ -969,7 +982,7 @@ stages:
         case(
             "  t: { source: { text: x, width: 0 } }",
             "test.yaml:3:3: stage `t`: `width` must not be zero",
-            None,
+            Some("write a number above zero"),
         );
         case(
             "  t: { source: { text: x, style: { framed: { by: [] } } } }",
@@ -982,14 +995,19 @@ stages:
             Some("remove one"),
         );
         case(
-            "  t: { source: { text: x, width: [[50, 50]] } }",
-            "test.yaml:3:40: stage `t`: `width` lists the value `50` twice",
-            Some(
-                "remove one; a list in a list is more values of the same list, not a value of its own",
-            ),
+            "  t: { source: { text: [50, '50'] } }",
+            "test.yaml:3:30: stage `t`: `text` lists `50` and `\"50\"`, \
+             which have the same text in names",
+            Some("remove one"),
         );
         case(
-            "  t: { source: { text: x, width: [1, 2] } }\n  p: { pair: { left: t, width: [1, 2] } }",
+            "  t: { source: { text: x, width: [[50, 50]] } }",
+            "test.yaml:3:40: stage `t`: `width` lists the value `50` twice",
+            Some("remove one; a list inside a list adds its values to the outer list"),
+        );
+        case(
+            "  t: { source: { text: x, width: [1, 2] } }\n  \
+             p: { pair: { left: t, width: [1, 2] } }",
             "test.yaml:4:25: stage `p`: its inputs already have the axis `width`",
             Some("give one value, not a list"),
         );
@@ -999,7 +1017,8 @@ stages:
     fn a_grid_of_a_billion_nodes_is_an_error_before_it_is_expanded() {
         let thousand = (1..=1000).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
         let (message, hint) = refusal(&format!(
-            "stages: {{ s: {{ source: {{ text: x, width: [{thousand}], ratio: [{thousand}], note: [{thousand}] }} }} }}"
+            "stages: {{ s: {{ source: {{ \
+             text: x, width: [{thousand}], ratio: [{thousand}], note: [{thousand}] }} }} }}"
         ));
         assert!(message.ends_with("stage `s` expands to more than 200000 nodes"), "{message}");
         assert_eq!(hint.as_deref(), Some("shorten its lists"));
@@ -1010,11 +1029,13 @@ stages:
         let list = |n: u32| (1..=n).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
         let (width, ratio) = (list(400), list(500));
         let (message, _) = refusal(&format!(
-            "stages:\n  s: {{ source: {{ text: x }} }}\n  t: {{ source: {{ text: x, width: [{width}], ratio: [{ratio}] }} }}"
+            "stages:\n  s: {{ source: {{ text: x }} }}\n  \
+             t: {{ source: {{ text: x, width: [{width}], ratio: [{ratio}] }} }}"
         ));
         assert!(
-            message
-                .contains("stage `t` expands to 200000 nodes; with those before it that is more"),
+            message.contains(
+                "stage `t` expands to 200000 nodes; with the stages before it, there are more"
+            ),
             "{message}"
         );
     }
@@ -1023,8 +1044,9 @@ stages:
     fn a_join_of_too_many_nodes_is_an_error_before_it_is_computed() {
         let many = (1..=1001).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
         let (message, _) = refusal(&format!(
-            "stages:\n  s: {{ source: {{ text: x, width: [{many}] }} }}\n  t: {{ source: {{ text: x, ratio: [{many}] }} }}
-  p: {{ pair: {{ left: s, right: t }} }}"
+            "stages:\n  s: {{ source: {{ text: x, width: [{many}] }} }}\n  \
+             t: {{ source: {{ text: x, ratio: [{many}] }} }}\n  \
+             p: {{ pair: {{ left: s, right: t }} }}"
         ));
         assert_eq!(message, "test.yaml:4:3: stage `p` expands to more than 200000 nodes");
     }

@@ -4,7 +4,7 @@
 
 use crate::engine::located::{Value, YamlField, YamlNode};
 use serde_json::Value as Json;
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 /// Whether a parameter contains a list.
 pub(crate) fn is_grid(node: &YamlNode) -> bool {
@@ -15,16 +15,16 @@ pub(crate) fn is_grid(node: &YamlNode) -> bool {
     }
 }
 
-/// The first value that a field lists twice.
+/// The first two values of a field that have the same text in names.
 pub(crate) fn repeated<'a>(
     axes: &'a [(&'a YamlField, Vec<YamlNode>)],
-) -> Option<(&'a YamlField, &'a YamlNode)> {
+) -> Option<(&'a YamlField, [&'a YamlNode; 2])> {
     axes.iter().find_map(|(field, values)| {
-        let mut seen = HashSet::new();
-        values
-            .iter()
-            .find(|value| !seen.insert(render(&value.to_json())))
-            .map(|value| (*field, value))
+        let mut by_text = HashMap::new();
+        let pair = values.iter().find_map(|value| {
+            by_text.insert(render(&value.to_json()), value).map(|first| [first, value])
+        });
+        pair.map(|pair| (*field, pair))
     })
 }
 

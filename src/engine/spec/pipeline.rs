@@ -1,4 +1,5 @@
-//! pipeline.yaml as written: stages, profiles, seed. This module knows no kinds and expands no grids.
+//! pipeline.yaml as written: stages, profiles, seed. This module knows no kinds and expands no
+//! grids.
 
 use crate::engine::error::Diagnostic;
 use crate::engine::located::{Location, Value, ValueError, YamlField, YamlNode, suggest};
@@ -62,7 +63,7 @@ impl Pipeline {
     }
 
     /// Applies the profile `name`, or the default profile, and returns its name. `null` removes a
-    /// field, or a key of one of [`OPEN_FIELDS`].
+    /// field, or a key of `params`, `env`, `inputs` or `resources`.
     pub fn apply_profile(&mut self, name: Option<&str>) -> Result<Option<String>, Diagnostic> {
         let asked = name.is_some();
         let Some(name) = name.map(str::to_owned).or_else(|| self.default_profile.clone()) else {
@@ -127,8 +128,8 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Sets `value` at `path` in a stage. `stage_location` and `location` are the locations of the stage's
-    /// name and of the last component of the path.
+    /// Sets `value` at `path` in a stage. `stage_location` and `location` are the locations of the
+    /// stage's name and of the last component of the path.
     fn set(
         &mut self,
         stage: &str,
@@ -172,8 +173,8 @@ impl Pipeline {
 }
 
 /// Sets `value` at `path` in a mapping. `null` removes the field. In an open mapping, a mapping is
-/// merged key by key, as in JSON Merge Patch (RFC 7396); any other value replaces the old one. A path
-/// into a grid is an error.
+/// merged key by key, as in JSON Merge Patch (RFC 7396); any other value replaces the old one. A
+/// path into a grid is an error.
 fn set(
     entries: &mut Vec<YamlField>,
     path: &[&str],
@@ -403,9 +404,11 @@ profiles:
     const OPEN: &str = "
 stages:
   c:
-    command: { run: x, outputs: [y], params: { a: 1, b: [2, 3] }, env: { A: x }, prior: { normal: { variance: 1 } } }
+    command: { run: x, outputs: [y], params: { a: 1, b: [2, 3] }, env: { A: x },
+      prior: { normal: { variance: 1 } } }
 profiles:
-  p: { c: { params: { b: 4, c: 5 }, env: { A: null, B: y }, inputs: { raw: data, none: null }, prior: { none: {} } } }
+  p: { c: { params: { b: 4, c: 5 }, env: { A: null, B: y },
+      inputs: { raw: data, none: null }, prior: { none: {} } } }
   q: { c: { params: null, env: null, nothing: null } }
 ";
 

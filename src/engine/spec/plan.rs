@@ -57,7 +57,8 @@ impl Plan {
         (0..self.nodes.len()).map(NodeId)
     }
 
-    /// The recipe of a node, or of its fallback. `artifact` returns the artifacts of upstream nodes.
+    /// The recipe of a node, or of its fallback. `artifact` returns the artifacts of upstream
+    /// nodes.
     pub fn recipe<'a>(
         &self,
         id: NodeId,
@@ -138,7 +139,8 @@ impl Plan {
                     let (name, location) =
                         (&node.stage, self.locations.get(&node.stage).copied().flatten());
                     let message = format!(
-                        "stage `{name}`: `{}` needs the output `{missing}`, which `{}` does not have",
+                        "stage `{name}`: `{}` needs the output `{missing}`, \
+                         which `{}` does not have",
                         slot.name,
                         self.node(source).name
                     );
@@ -181,8 +183,8 @@ impl Plan {
         }))
     }
 
-    /// The nodes that `target` selects: a stage, a node by its full name, a stage or kind with values
-    /// (`nets@prior=none`, `s@text="a,b"`), or a pattern (`*curves`, `nets@prior=dropout*`,
+    /// The nodes that `target` selects: a stage, a node by its full name, a stage or kind with
+    /// values (`nets@prior=none`, `s@text="a,b"`), or a pattern (`*curves`, `nets@prior=dropout*`,
     /// `nets@*prior=none*`).
     pub fn select(&self, target: &str) -> Result<Vec<NodeId>, Diagnostic> {
         let diagnostic = |message: String, hint| Diagnostic {
@@ -315,7 +317,7 @@ stages:
             plan.select("s@[")
                 .unwrap_err()
                 .to_string()
-                .starts_with("target: `s@[` is not a valid pattern:  ")
+                .starts_with("target: `s@[` is not a valid pattern: ")
         );
     }
 
@@ -371,7 +373,8 @@ stages:
     fn the_order_of_nodes_in_a_slot_is_not_part_of_the_key() {
         let key = |all: &str| {
             let yaml = format!(
-                "stages:\n  s: {{ source: {{ text: [x, v] }} }}\n  g: {{ gather: {{ all: {all} }} }}"
+                "stages:\n  s: {{ source: {{ text: [x, v] }} }}\n  \
+                 g: {{ gather: {{ all: {all} }} }}"
             );
             recipe(&plan(&yaml).unwrap(), "g").key()
         };
@@ -410,7 +413,8 @@ stages:
     #[test]
     fn a_recipe_contains_only_the_files_that_its_slots_use() {
         let plan = plan(
-            "stages: { s: { source: { text: x } }, g: { gather: { all: s } }, p: { pair: { left: g } } }",
+            "stages: { s: { source: { text: x } }, g: { gather: { all: s } }, \
+             p: { pair: { left: g } } }",
         );
         let plan = plan.unwrap();
         let mut artifacts = artifacts(&plan);

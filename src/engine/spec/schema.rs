@@ -65,8 +65,9 @@ pub fn schema(kinds: &[&'static dyn Kind]) -> Json {
                 },
             },
             "profiles": {
-                "description": "The profiles, each with the fields that it sets, by stage. A profile \
-                    sets single keys of `params`, `env` and `inputs`. `null` removes a field or a key.",
+                "description": "The profiles, each with the fields that it sets, by stage. \
+                    A profile sets single keys of `params`, `env`, `inputs` and `resources`. \
+                    `null` removes a field or a key.",
                 "type": ["object", "null"],
                 "propertyNames": { "pattern": NAME },
                 "additionalProperties": {
@@ -118,7 +119,12 @@ fn fields(kind: &dyn Kind) -> Json {
     properties.insert(RESOURCES.to_owned(), resources());
     // `null` is accepted in place of an empty mapping.
     let form = if required.is_empty() { json!(["object", "null"]) } else { json!("object") };
-    json!({ "type": form, "additionalProperties": false, "required": required, "properties": properties })
+    json!({
+        "type": form,
+        "additionalProperties": false,
+        "required": required,
+        "properties": properties,
+    })
 }
 
 /// The schema of an open mapping in a profile, where `null` removes a key.

@@ -1,5 +1,5 @@
-//! The project's files that stages declare. They are listed and hashed before a run, and checked for
-//! changes at its end.
+//! The project's files that stages declare. They are listed and hashed before a run, and checked
+//! for changes at its end.
 //!
 //! A process lists a path once, so that a run uses one state of it. An index `(mount, inode, size,
 //! mtime, ctime) -> digest` saves hashing. A file is in the index only if every later edit changes
@@ -140,8 +140,8 @@ impl Sources {
         Ok(artifact)
     }
 
-    /// The contents of a declared path by name, with their paths on disk. `all` are the declared paths
-    /// of the stage.
+    /// The contents of a declared path by name, with their paths on disk. `all` are the declared
+    /// paths of the stage.
     fn named(
         &self,
         declared: &Declared,

@@ -1,8 +1,8 @@
-//! Matching the neurons of B to those of A before they are joined (OT in the talk; with `cost: neurons` the weight
-//! matching of Git Re-Basin, arXiv 2209.04836).
+//! Alignment: matches the neurons of B to those of A (OT in the talk; with `cost: neurons`, the
+//! weight matching of Git Re-Basin, arXiv 2209.04836).
 //!
-//! With uniform masses optimal transport between two nets' neurons is an assignment problem, solved exactly. The curve
-//! then ends at pi(B): other parameters, the same function. This file does not know which curve comes after.
+//! With uniform masses, optimal transport between the neurons of two nets is an assignment problem,
+//! which is solved exactly. A curve then ends at pi(B): other parameters, the same function.
 
 use super::Center;
 use super::assignment::{assign, certify, total};
@@ -30,25 +30,29 @@ named_enum! {
     }
 }
 
-/// How the neurons of B are matched to those of A, and how well.
+/// The matching of B's neurons to those of A, and its costs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alignment {
     /// Reorders B: neuron i of `permutation.apply(b)` is matched to neuron i of A.
     pub permutation: Permutation,
     /// The sum of the matched costs.
     pub total_cost: f64,
-    /// The same sum if B is left as it is.
+    /// The same sum without a permutation.
     pub identity_cost: f64,
     /// No permutation costs less by more than this: proved by the duals, see [`certify`].
     pub certified_gap: f64,
-    /// rho: the mean correlation of matched neurons, each less the mean of all 2h neurons of both nets.
+    /// rho: the mean correlation of matched neurons, each less the mean of all 2h neurons of both
+    /// nets.
     pub correlation: f64,
 }
 
 /// The cheapest matching of the neurons of `b` to those of `a`.
 ///
-/// `images` [n, 784] are what activations are compared on; no other cost reads them. Refused: nets of different
-/// widths, parameters that are not finite, and `activations` without images.
+/// `images` [n, 784] are read by the cost `activations` only.
+///
+/// # Errors
+/// If the nets differ in width, a parameter is not finite, or there are no images for
+/// `activations`.
 pub fn align(a: &Mlp, b: &Mlp, cost: Cost, images: Option<&Sparse>) -> Result<Alignment, String> {
     same_width(a, b)?;
     are_finite(a, b).map_err(|e| format!("cannot match neurons: {e}"))?;
@@ -88,7 +92,8 @@ fn distances(a: &[f32], b: &[f32], n: usize) -> Vec<f64> {
     out.into_iter().map(f64::from).collect()
 }
 
-/// 1 - correlation over images for each pair of neurons, [h, h]; sums in f32 within a block, in f64 over blocks.
+/// 1 - correlation over images for each pair of neurons, [h, h]; sums in f32 within a block, in f64
+/// over blocks.
 fn activation_costs(a: &Mlp, b: &Mlp, images: &Sparse) -> Vec<f64> {
     const BLOCK: usize = 1024;
     let h = a.hidden();
@@ -138,7 +143,7 @@ impl ActivationMoments {
         }
     }
 
-    /// 0 where it cannot be told from rounding: a neuron that never changes.
+    /// 0 where it is within rounding, for a constant activation.
     fn variance(&self, j: usize, n: f64) -> f64 {
         let mean_square = self.squares[j] / n;
         let variance = mean_square - self.sum[j] / n * (self.sum[j] / n);
@@ -146,8 +151,8 @@ impl ActivationMoments {
     }
 }
 
-/// rho of `a` and a `b` whose neurons are in order: the mean over neurons of cos(a_i - mu, b_i - mu), 0 for a neuron
-/// that is mu itself.
+/// rho of `a` and an aligned `b`: the mean over neurons of cos(a_i - mu, b_i - mu), 0 for a neuron
+/// equal to mu.
 fn correlation(a: &Mlp, b: &Mlp) -> f64 {
     let [a, b, mu] = [a, b, &Center::Neurons.of(a, b)].map(neurons);
     let width = INPUTS + CLASSES;
@@ -181,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shuffled_net_is_put_back_in_order_by_every_cost() {
+    fn every_cost_restores_the_order_of_a_shuffled_net() {
         let (x, _) = images(200);
         let a = net(30, "a");
         let hidden = shuffled(30);
@@ -198,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alignment_costs_no_more_than_leaving_the_net_as_it_is_and_brings_it_closer() {
+    fn an_alignment_costs_less_than_the_identity_and_brings_the_nets_closer() {
         let (a, b) = (net(40, "a"), net(40, "b"));
         let found = align(&a, &b, Cost::Neurons, None).expect("an alignment");
         let permuted = found.permutation.apply(&b).expect("equal widths");
@@ -213,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn activations_are_compared_by_their_correlation_and_dead_neurons_correlate_with_nothing() {
+    fn activations_are_compared_by_correlation_and_dead_neurons_have_correlation_zero() {
         let (n, h) = (300, 7);
         let (x, _) = images(n);
         let (mut a, b) = (net(h, "a"), net(h, "b"));
@@ -239,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn the_correlation_of_matched_neurons_is_estimated() {
+    fn the_correlation_of_matched_neurons_is_computed() {
         // b = rho a + sqrt(1 - rho²) noise, neuron by neuron.
         let (a, noise) = (net(200, "a"), net(200, "noise"));
         let mut b = Mlp::zeros(200);
@@ -252,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_matched_is_refused() {
+    fn nets_that_cannot_be_matched_are_refused() {
         let a = net(2, "a");
         let refused = |b: &Mlp, cost| align(&a, b, cost, None).expect_err("refused");
         assert_eq!(

@@ -19,7 +19,7 @@ impl Curve for Arc {
     }
 
     fn coefficients(&self, t: f64, _: f64) -> [f64; 3] {
-        // The cosine is taken as the sine of the complement, which is exactly zero at t = 1.
+        // sin of the complement instead of cos, so that it is exactly zero at t = 1.
         let [alpha, beta] = [1.0 - t, t].map(|t| libm::sin(FRAC_PI_2 * t));
         [alpha, beta, 1.0 - alpha - beta]
     }

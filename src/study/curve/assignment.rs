@@ -1,13 +1,16 @@
-//! The linear assignment problem, exactly: give each row a column of its own at the least total cost.
+//! The linear assignment problem, solved exactly: each row gets a column of its own at the least
+//! total cost.
 //!
-//! R. Jonker and A. Volgenant, *A shortest augmenting path algorithm for dense and sparse linear assignment problems*,
-//! Computing 38 (1987): column reduction, reduction transfer and two rounds of augmenting row reduction assign most
-//! rows; shortest augmenting paths (Dijkstra on reduced costs) assign the rest. What it proves optimality with are the
-//! duals, which [`certify`] checks without trusting the solver. This file does not know what is assigned to what.
+//! R. Jonker and A. Volgenant, *A shortest augmenting path algorithm for dense and sparse linear
+//! assignment problems*, Computing 38 (1987): column reduction, reduction transfer and two rounds
+//! of augmenting row reduction assign most rows; shortest augmenting paths (Dijkstra on reduced
+//! costs) assign the rest. The duals prove optimality; [`certify`] checks them independently of the
+//! solver.
 
 use std::fmt;
 
-/// Which column each row got, and the duals: u_i + v_j <= C_ij everywhere, with equality where i got j.
+/// The column of each row, and the duals: u_i + v_j <= C_ij everywhere, with equality where row i
+/// has column j.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Assignment {
     /// `[n]`: the column of each row.
@@ -18,10 +21,10 @@ pub struct Assignment {
     pub v: Vec<f64>,
 }
 
-/// The largest |C_ij| that leaves room for sums: beyond it a difference of duals might overflow.
+/// The largest |C_ij|: beyond it a difference of duals might overflow.
 const LARGEST: f64 = 1e300;
 
-/// A cost that cannot be added up: infinite, not a number, or beyond 1e300.
+/// A cost that cannot be summed: infinite, NaN, or beyond 1e300.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfRange {
     /// Its row.
@@ -34,7 +37,7 @@ impl fmt::Display for OutOfRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the cost of row {} and column {} is not a number within {LARGEST:e}",
+            "the cost of row {} and column {} is not between -{LARGEST:e} and {LARGEST:e}",
             self.row, self.column
         )
     }
@@ -42,7 +45,7 @@ impl fmt::Display for OutOfRange {
 
 impl std::error::Error for OutOfRange {}
 
-/// The assignment of least total cost; `cost` is [n, n], row-major. Ties are broken the same way every time.
+/// The assignment of least total cost; `cost` is [n, n], row-major. Deterministic, also for ties.
 ///
 /// # Panics
 /// If `cost` is not [n, n].
@@ -66,7 +69,7 @@ pub fn assign(cost: &[f64], n: usize) -> Result<Assignment, OutOfRange> {
     Ok(Assignment { columns, u, v })
 }
 
-/// Stands for a row or column that is not assigned.
+/// No row, or no column.
 const NONE: usize = usize::MAX;
 
 struct Solver<'a> {
@@ -84,8 +87,9 @@ impl Solver<'_> {
         &self.cost[i * self.n..(i + 1) * self.n]
     }
 
-    /// Lowers each column by its least cost and gives it to that row if it is free; then moves the slack of rows that
-    /// got one column to that column's dual. Gives the rows left over, ascending.
+    /// Lowers each column by its least cost and assigns it to that row if the row is free; then
+    /// moves the slack of rows with a single column to that column's dual. Returns the free rows,
+    /// ascending.
     fn reduce_columns(&mut self) -> Vec<usize> {
         let mut cheapest = vec![0; self.n];
         self.v.copy_from_slice(self.cost.get(..self.n).unwrap_or_default());
@@ -117,13 +121,14 @@ impl Solver<'_> {
         (0..self.n).filter(|&i| self.columns[i] == NONE).collect()
     }
 
-    /// Gives each free row its cheapest column, lowering that column's dual to where the second cheapest is as good;
-    /// the row that had the column, if any, is free instead. Gives the rows left over.
+    /// Assigns each free row its cheapest column and lowers that column's dual until the second
+    /// cheapest is as good; the row that had the column becomes free. Returns the free rows.
     fn reduce_rows(&mut self, free: Vec<usize>) -> Vec<usize> {
         let (mut pending, mut left) = (free, Vec::new());
         pending.reverse();
-        // A row that loses its column to a lowered dual is dealt with at once. Where duals fall by small steps that is a
-        // slow auction: after a few steps per row the rest is left to the augmenting paths.
+        // A row that loses its column to a lowered dual is processed next. Where duals fall by
+        // small steps this is a slow auction, so after a few steps per row the augmenting paths
+        // take over.
         let mut steps = 4 * self.n;
         while let Some(i) = pending.pop() {
             let ((mut j, least), (second_j, second)) = self.two_cheapest(i);
@@ -149,7 +154,8 @@ impl Solver<'_> {
         left
     }
 
-    /// The columns of row `i` with the two least reduced costs, and those; the second is (NONE, infinity) if n = 1.
+    /// The columns of row `i` with the two least reduced costs, and these costs; the second is
+    /// (NONE, infinity) if n = 1.
     fn two_cheapest(&self, i: usize) -> ((usize, f64), (usize, f64)) {
         let (mut first, mut second) = ((NONE, f64::INFINITY), (NONE, f64::INFINITY));
         for (j, (c, v)) in self.row(i).iter().zip(&self.v).enumerate() {
@@ -171,12 +177,13 @@ impl Solver<'_> {
             *distance = self.cost[start * self.n + j] - self.v[j];
         }
         before.fill(start);
-        // order[..done] are settled and their rows scanned, order[done..near] are settled at the least distance.
+        // order[..done] are final and their rows scanned; order[done..near] are final at the least
+        // distance.
         let (mut done, mut near, mut least) = (0, 0, 0.0);
-        let mut settled = 0;
+        let mut finished = 0;
         let end = 'search: loop {
             if done == near {
-                settled = done;
+                finished = done;
                 least = f64::INFINITY;
                 for k in done..self.n {
                     let j = order[k];
@@ -197,15 +204,16 @@ impl Solver<'_> {
             let i = self.rows[through];
             let row = self.row(i);
             let base = row[through] - self.v[through] - least;
-            let unsettled = near..self.n;
-            for k in unsettled {
+            let rest = near..self.n;
+            for k in rest {
                 let j = order[k];
                 let reached = row[j] - self.v[j] - base;
                 if reached < distance[j] {
                     before[j] = i;
                     distance[j] = reached;
                     if reached <= least {
-                        // Rounding may put it a hair below; distances never shrink along a path.
+                        // Rounding may put it slightly below; distances never decrease along a
+                        // path.
                         distance[j] = least;
                         if self.rows[j] == NONE {
                             break 'search j;
@@ -216,7 +224,7 @@ impl Solver<'_> {
                 }
             }
         };
-        for &j in &order[..settled] {
+        for &j in &order[..finished] {
             self.v[j] += distance[j] - least;
         }
         let mut j = end;
@@ -231,13 +239,13 @@ impl Solver<'_> {
     }
 }
 
-/// What one search for a path needs, kept from one to the next.
+/// The workspace of a search for a path.
 struct Search {
     /// `[n]`: the least sum of reduced costs found to reach each column.
     distance: Vec<f64>,
-    /// `[n]`: the row each column is reached from.
+    /// `[n]`: the row from which each column is reached.
     before: Vec<usize>,
-    /// `[n]`: the columns, the settled ones first.
+    /// `[n]`: the columns, final ones first.
     order: Vec<usize>,
 }
 
@@ -247,10 +255,10 @@ impl Search {
     }
 }
 
-/// How far the duals may be from what they should be, relative to the largest |C_ij|: rounding, and nothing more.
+/// The allowed error of the duals by rounding, relative to the largest |C_ij|.
 pub const TOLERANCE: f64 = 1e-9;
 
-/// Why an assignment is not certified.
+/// The reason why an assignment is not certified.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Uncertified {
     /// Some row has no column, or some column two rows.
@@ -288,7 +296,8 @@ impl fmt::Display for Uncertified {
             Uncertified::Slack { row, column, slack } => {
                 write!(
                     f,
-                    "row {row} and column {column} are matched, but their duals leave {slack:e} of the cost"
+                    "row {row} and column {column} are matched, but their cost exceeds their duals \
+                     by {slack:e}"
                 )
             }
         }
@@ -297,9 +306,11 @@ impl fmt::Display for Uncertified {
 
 impl std::error::Error for Uncertified {}
 
-/// Checks the duals within [`TOLERANCE`], and gives a bound: no assignment's total is lower by more than that.
+/// Checks the duals within [`TOLERANCE`] and returns a bound: no assignment's total is lower by
+/// more than that.
 ///
-/// By weak duality any assignment costs at least sum u + sum v - n e, if no u_i + v_j exceeds C_ij by more than e.
+/// By weak duality any assignment costs at least sum u + sum v - n e, if no u_i + v_j exceeds C_ij
+/// by more than e.
 ///
 /// # Panics
 /// If `cost` is not [n, n].
@@ -378,7 +389,9 @@ mod tests {
         }
 
         #[test]
-        fn no_permutation_is_cheaper_among_many_ties((n, cost) in square((0i8..3).prop_map(f64::from), 7)) {
+        fn no_permutation_is_cheaper_among_many_ties(
+            (n, cost) in square((0i8..3).prop_map(f64::from), 7),
+        ) {
             prop_assert_eq!(solved(&cost, n), brute_force(&cost, n, 0, &mut (0..n).collect()));
         }
 
@@ -388,9 +401,12 @@ mod tests {
         }
 
         #[test]
-        fn a_cheaper_column_for_everyone_changes_no_ones_choice((n, cost) in square(0.0f64..1.0, 6), at in 0usize..6) {
-            let shifted: Vec<f64> =
-                cost.iter().enumerate().map(|(k, c)| if k % n == at { c - 0.5 } else { *c }).collect();
+        fn a_constant_added_to_a_column_keeps_the_assignment(
+            (n, cost) in square(0.0f64..1.0, 6),
+            at in 0usize..6,
+        ) {
+            let shift = |(k, c): (usize, &f64)| if k % n == at { c - 0.5 } else { *c };
+            let shifted: Vec<f64> = cost.iter().enumerate().map(shift).collect();
             let moved = if at < n { 0.5 } else { 0.0 };
             prop_assert!((solved(&cost, n) - moved - solved(&shifted, n)).abs() < 1e-9);
         }
@@ -420,14 +436,14 @@ mod tests {
     }
 
     #[test]
-    fn costs_that_cannot_be_added_up_are_refused() {
+    fn costs_out_of_range_are_refused() {
         for broken in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 2e300] {
             assert_eq!(assign(&[0.0, 1.0, broken, 0.0], 2), Err(OutOfRange { row: 1, column: 0 }));
         }
     }
 
     #[test]
-    fn what_is_not_optimal_is_not_certified() {
+    fn an_assignment_that_is_not_optimal_is_not_certified() {
         let cost = [1.0, 2.0, 3.0, 1.0];
         let good = assign(&cost, 2).expect("finite costs");
         assert!(certify(&cost, 2, &good).is_ok());

@@ -5,7 +5,7 @@ use crate::study::registry::named_enum;
 
 named_enum! {
     "center"
-    /// What a curve is centered on, its M.
+    /// The center of a curve, M.
     #[derive(Default)]
     pub enum Center {
         /// The mean over the 2h neurons of both nets: one row for W1 and one column for W2, the

@@ -46,7 +46,7 @@ impl Path<'_> {
     /// those of [`Path::point`] by the rounding of the pre-activations in f32.
     ///
     /// # Panics
-    /// If there are not as many labels as images.
+    /// If the numbers of images and labels differ.
     pub fn measure(
         &self,
         ts: &[f64],
@@ -63,7 +63,7 @@ impl Path<'_> {
     /// Error and loss of each of `curve`; exactly those of the net where s is 0 or 1.
     ///
     /// # Panics
-    /// If there are not as many labels as images.
+    /// If the numbers of images and labels differ.
     pub(super) fn measure_points(
         &self,
         curve: &[CurvePoint],
@@ -218,8 +218,8 @@ mod tests {
 
     #[test]
     fn two_projections_give_the_quality_of_a_forward_pass_at_each_point() {
-        // Pre-activations are rounded to f32 before they are combined, which may change the answer
-        // to an image whose two largest logits are nearly equal.
+        // Pre-activations are rounded to f32 before they are combined, which may change the class
+        // of an image whose two largest logits are nearly equal.
         let (x, labels) = images(IMAGES);
         let (a, b) = (net(33, "a"), net(33, "b"));
         for (curve, center) in curves_and_centers() {

@@ -1,11 +1,12 @@
-//! Methods by name: a curve, what B's neurons are matched by, which logits W2 is refitted to.
+//! Methods by name: curve, alignment, and adjustment.
 
 use super::align::Cost;
 use super::refit::Targets;
 use super::{CURVES, Center, Curve};
 use crate::study::registry::unknown;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, Unexpected};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
@@ -19,8 +20,8 @@ pub fn curve(name: &str) -> Result<&'static dyn Curve, String> {
 
 /// A closed-form curve, and whether W2 is refitted along it (weight adjustment, WA): the parameter
 /// `curve`, written "arc" or "arc+wa".
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(into = "String")]
 pub struct CurveSpec {
     /// The curve of the parameters; with WA, that of W1.
     pub curve: &'static dyn Curve,
@@ -76,26 +77,29 @@ impl FromStr for CurveSpec {
     }
 }
 
-impl TryFrom<String> for CurveSpec {
-    type Error = String;
-
-    fn try_from(name: String) -> Result<CurveSpec, String> {
-        name.parse()
+impl<'de> Deserialize<'de> for CurveSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<CurveSpec, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        name.parse().map_err(|_| {
+            let known: Vec<String> = CurveSpec::all().map(|spec| format!("`{spec}`")).collect();
+            let expected = format!("one of {}", known.join(", "));
+            D::Error::invalid_value(Unexpected::Str(&name), &expected.as_str())
+        })
     }
 }
 
-/// Everything that tells one curve between the same two nets from another.
+/// A method: everything that distinguishes curves between the same two nets.
 ///
-/// Its name in tables has the parts that are used, each with its choice where that is not the
+/// Its name in tables consists of the parts that are used, each with its choice if that is not the
 /// default: `linear`, `arc:zero`, `arc+ot`, `linear+ot:incoming+wa`, `linear+wa:blend`. Methods are
 /// ordered by name.
 #[derive(Clone, Copy, Debug)]
 pub struct Method {
     /// The curve of the parameters; with WA, that of W1.
     pub curve: &'static dyn Curve,
-    /// What the curve turns around; the default for a curve that does not use its center.
+    /// The center of the curve; the default for a curve that does not use it.
     pub center: Center,
-    /// What the neurons of B were matched by before (`ot`).
+    /// The cost by which the neurons of B were matched (`ot`).
     pub alignment: Option<Cost>,
     /// The logits that W2 is refitted to (`wa`).
     pub adjustment: Option<Targets>,
@@ -128,7 +132,7 @@ impl Method {
         self.to_string()
     }
 
-    /// The name for people: `Linear + OT`, `Arc (zero) + OT (incoming) + WA`.
+    /// The name in figures and reports: `Linear + OT`, `Arc (zero) + OT (incoming) + WA`.
     pub fn title(self) -> String {
         let [(_, center), ot, wa] = self.parts();
         let parts = [(self.curve.title().to_owned(), center), upper(ot), upper(wa)];
@@ -150,7 +154,7 @@ impl Method {
         self.alignment.is_none() && self.adjustment.is_none()
     }
 
-    /// Curve, alignment and adjustment, each with its choice; empty where one is not in the name.
+    /// Curve, alignment and adjustment, each with its choice; empty where the name omits it.
     fn parts(self) -> [(&'static str, &'static str); 3] {
         let Method { curve, center, alignment, adjustment } = self;
         let choice = |is_default: bool, name| if is_default { "" } else { name };
@@ -205,12 +209,12 @@ impl FromStr for Method {
         let curve = curve(curve_name).map_err(refusal)?;
         let center = or_default(center).map_err(refusal)?;
         let method = Method { curve, center, alignment, adjustment };
-        // One method has one name: no default is written out, and no center that is not used.
+        // One method has one name: defaults and unused centers are omitted.
         let is_used = curve.uses_center() || center == Center::default();
         if is_used && method.pieces().flat_map(str::bytes).eq(name.bytes()) {
             return Ok(method);
         }
-        let cause = "a default is not written out, nor the center of a curve without one";
+        let cause = "defaults and unused centers are omitted";
         Err(refusal(cause.to_owned()))
     }
 }
@@ -296,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn titles_are_written_as_people_write_them() {
+    fn the_titles_of_methods() {
         let title = |name: &str| name.parse::<Method>().expect("known").title();
         assert_eq!(title("linear+ot"), "Linear + OT");
         assert_eq!(title("arc+ot+wa"), "Arc + OT + WA");
@@ -317,7 +321,7 @@ mod tests {
             cause(name);
         }
         for name in ["arc:neurons", "arc+ot:neurons", "linear+wa:a", "linear:zero"] {
-            assert!(cause(name).contains("a default is not written out"), "{name}");
+            assert!(cause(name).contains("defaults and unused centers are omitted"), "{name}");
         }
     }
 }

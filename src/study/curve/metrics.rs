@@ -1,37 +1,39 @@
-//! A curve in a few numbers (SCIENCE: "Metrics, per curve").
+//! The metrics of a curve (SCIENCE: "Metrics, per curve").
 //!
-//! A maximum over noisy points is biased up: compare only curves measured on the same grid. This file does not know
-//! how the points were measured.
+//! A maximum over noisy points is biased upwards: compare only curves that are measured on the same
+//! grid.
 
 use super::Point;
 use crate::study::net::Mlp;
 use crate::study::stats::trapezoid;
 
-/// What a curve is judged by, on one split.
+/// The metrics of a curve on one split.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Metrics {
     /// The largest error on the curve, in %.
     pub max_error: f64,
-    /// Where it is first attained.
+    /// The t where it is first attained.
     pub t_at_max: f64,
     /// Its excess over the worse of the two ends, in points.
     pub excess_error: f64,
     /// The mean error over t (trapezoid), in %.
     pub mean_error: f64,
-    /// The mean error by arc length, in %; over t if the curve has no length. This is the mean to
-    /// compare methods by: it counts the second segment of WA, half of t, by how far it leads.
+    /// The mean error by arc length, in %; over t if the curve has no length. Methods are compared
+    /// by this mean, since over t the second segment of WA would be half of it, however short.
     pub mean_error_by_length: f64,
     /// The mean error over the t of the first segment, in %; `mean_error` if there is only one.
     pub mean_error_first_segment: f64,
-    /// The curve's length over the distance of its ends; `None` if the ends are the same.
+    /// The curve's length over the distance between its ends; `None` if the ends are equal.
     pub length_over_chord: Option<f64>,
-    /// The most that the loss exceeds the straight line between the losses of the ends, in nats.
+    /// The largest excess of the loss over the straight line between the losses of the ends, in
+    /// nats.
     pub barrier_loss: f64,
     /// The same for the error, in points.
     pub barrier_error: f64,
 }
 
-/// How far along its curve each net is, and how far apart the ends are: Euclidean, over all parameters, in f64.
+/// The positions of nets along a curve, and the distance between its ends: Euclidean, over all
+/// parameters, in f64.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lengths {
     /// The length of the polygonal chain up to each point, starting with 0.
@@ -41,7 +43,7 @@ pub struct Lengths {
 }
 
 impl Lengths {
-    /// Of the chain through `nets`, in order.
+    /// The lengths of the chain through `nets`, in order.
     pub fn of(nets: impl IntoIterator<Item = Mlp>) -> Lengths {
         let mut nets = nets.into_iter();
         let Some(first) = nets.next() else {
@@ -62,14 +64,16 @@ fn distance(a: &Mlp, b: &Mlp) -> f64 {
     differences.map(|d| d * d).sum::<f64>().sqrt()
 }
 
-/// The metrics of the curve through `points`, the first `first_segment` of which are its first segment.
-/// The first and last point are its ends; the others need not be equally spaced.
+/// The metrics of the curve through `points`, the first `first_segment` of which form its first
+/// segment. The first and last point are its ends; the others need not be equally spaced.
 ///
-/// Refused: an error, a loss or a length that is not a finite number. A maximum passes over a NaN, so
-/// that a barrier would read 0.
+/// # Errors
+/// If an error, a loss or a length is not finite: a maximum ignores NaN, so that a barrier would
+/// read 0.
 ///
 /// # Panics
-/// If there are fewer than two points in all or in the first segment, or not as many `lengths`.
+/// If there are fewer than two points in all or in the first segment, or `lengths` is of another
+/// number of points.
 pub fn metrics(
     points: &[Point],
     first_segment: usize,
@@ -124,13 +128,13 @@ mod tests {
         Lengths { cumulative: cumulative.to_vec(), chord }
     }
 
-    /// Of a curve of one segment.
+    /// The metrics of a curve with one segment.
     fn whole(points: &[Point], lengths: &Lengths) -> Metrics {
         metrics(points, points.len(), lengths).expect("finite")
     }
 
     #[test]
-    fn the_metrics_of_a_curve_worked_by_hand() {
+    fn the_metrics_of_a_curve_by_hand() {
         let points = [point(0.0, 2.0, 0.1), point(0.5, 6.0, 0.5), point(1.0, 4.0, 0.3)];
         let found = whole(&points, &lengths(&[0.0, 3.0, 4.0], 2.0));
         assert_eq!((found.max_error, found.t_at_max, found.excess_error), (6.0, 0.5, 2.0));
@@ -150,15 +154,15 @@ mod tests {
     }
 
     #[test]
-    fn a_net_joined_to_itself_has_no_length_but_an_error() {
+    fn a_net_joined_to_itself_has_an_error_and_no_length() {
         let found =
             whole(&[point(0.0, 2.0, 0.2), point(1.0, 2.0, 0.2)], &lengths(&[0.0, 0.0], 0.0));
         assert_eq!((found.length_over_chord, found.mean_error_by_length), (None, 2.0));
     }
 
     #[test]
-    fn a_flat_second_segment_dilutes_the_mean_over_t_alone() {
-        // The error rises from 2 to 10 and falls to 2 again; then comes a segment that hardly moves.
+    fn a_flat_second_segment_lowers_only_the_mean_over_t() {
+        // The error rises from 2 to 10 and falls to 2 again; a short segment follows.
         let peak = [point(0.0, 2.0, 0.2), point(0.25, 10.0, 0.9), point(0.5, 2.0, 0.2)];
         let tail = [point(0.75, 2.0, 0.2), point(1.0, 2.0, 0.2)];
         let found =
@@ -169,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refined_grid_moves_no_mean_of_a_curve_that_is_straight_between_its_points() {
+    fn a_refined_grid_keeps_the_means_of_a_piecewise_linear_curve() {
         let coarse = [point(0.0, 2.0, 0.2), point(0.5, 10.0, 0.9), point(1.0, 2.0, 0.2)];
         let [a, top, b] = coarse;
         let fine =
@@ -182,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn no_statistic_is_taken_of_numbers_that_are_not_finite() {
+    fn metrics_of_numbers_that_are_not_finite_are_refused() {
         let good = [point(0.0, 2.0, 0.2), point(0.5, 3.0, 0.3), point(1.0, 2.0, 0.2)];
         let (even, broken) =
             (lengths(&[0.0, 1.0, 2.0], 2.0), lengths(&[0.0, f64::NAN, f64::NAN], 2.0));

@@ -7,6 +7,7 @@
 
 pub mod align;
 mod arc;
+/// Public for `benches/speed`; the study uses it through [`align`].
 pub mod assignment;
 mod center;
 mod linear;

@@ -114,39 +114,42 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
         #[test]
-        fn every_curve_ends_at_its_nets_bit_for_bit(h in 1usize..9, seed in 0u32..1000) {
+        fn every_curve_starts_at_a_and_ends_at_b_bit_for_bit(h in 1usize..9, seed in 0u32..1000) {
             let (mut a, mut b) = (net(h, &format!("a{seed}")), net(h, &format!("b{seed}")));
-            // Down to the sign of a zero.
+            // Includes the sign of a zero.
             a.params_mut()[..2].copy_from_slice(&[-0.0, 0.0]);
             b.params_mut()[1..3].copy_from_slice(&[-0.0, 0.0]);
-            let cases = CURVES.iter().flat_map(|&curve| Center::ALL.iter().map(move |&c| (curve, c)));
-            for (curve, center) in cases {
+            let with_centers = |&curve| Center::ALL.iter().map(move |&center| (curve, center));
+            for (curve, center) in CURVES.iter().flat_map(with_centers) {
                 let path = Path::new(curve, center, &a, &b).expect("equal widths");
                 for (t, end) in [(0.0, &a), (1.0, &b)] {
-                    prop_assert_eq!(bits(path.point(t).params()), bits(end.params()), "{:?} {:?}", curve, center);
+                    let found = path.point(t);
+                    let case = format!("{curve:?} {center:?}");
+                    prop_assert_eq!(bits(found.params()), bits(end.params()), "{}", case);
                 }
             }
         }
 
         #[test]
-        fn every_curve_moves_with_its_nets_and_runs_backwards_when_they_are_swapped(
+        fn every_curve_is_equivariant_under_shifts_and_reverses_when_its_nets_are_swapped(
             t in 0.0f64..1.0,
             rho in -0.9f64..1.0,
         ) {
             for curve in CURVES {
                 let [alpha, beta, gamma] = curve.coefficients(t, rho);
-                // Coefficients grow as rho falls, and their rounding with them.
+                // The coefficients grow as rho falls, and their rounding errors with them.
                 let rounding = if rho < 0.0 { 1e-14 } else { 2e-15 };
                 prop_assert!((alpha + beta + gamma - 1.0).abs() < rounding, "{:?}", curve);
                 let [beta_back, alpha_back, _] = curve.coefficients(1.0 - t, rho);
-                prop_assert!((alpha - alpha_back).abs() + (beta - beta_back).abs() < rounding, "{:?}", curve);
+                let difference = (alpha - alpha_back).abs() + (beta - beta_back).abs();
+                prop_assert!(difference < rounding, "{:?}", curve);
             }
         }
     }
 
     #[test]
-    fn the_arcs_keep_the_mean_and_covariance_of_independent_neurons_and_linear_halves_the_covariance()
-     {
+    fn the_arcs_keep_mean_and_covariance_of_independent_neurons_and_the_line_halves_the_covariance()
+    {
         // Incoming weights 0 and 1 have mean (1, -2), variances 1 and 0.25 and covariance 0.3.
         let h = 20_000;
         let draw = |label| {
@@ -194,13 +197,13 @@ mod tests {
     }
 
     #[test]
-    fn nets_of_different_widths_are_not_joined() {
+    fn nets_of_different_widths_are_refused() {
         let error = Path::new(CURVES[0], Center::Zero, &net(2, "a"), &net(3, "b")).map(drop);
         assert_eq!(error, Err("a net of 2 hidden neurons cannot be joined to one of 3".to_owned()));
     }
 
     #[test]
-    fn nets_of_numbers_that_are_not_finite_are_not_joined() {
+    fn nets_with_parameters_that_are_not_finite_are_refused() {
         let whole = net(2, "a");
         for (at, value) in [(0, f32::NAN), (INPUTS, f32::INFINITY), (2 * INPUTS, f32::NEG_INFINITY)]
         {

@@ -1,36 +1,38 @@
-//! Reordering the neurons of a net: rows of W1 and columns of W2 together, which leaves its function as it is.
-//!
-//! This file does not know what makes a permutation a good one.
+//! Permutations of the neurons of a net: rows of W1 and columns of W2 together, which does not
+//! change its function.
 
 use crate::study::net::{INPUTS, Mlp};
 use serde::{Deserialize, Serialize};
 
-/// An order of n neurons: place i is taken by the neuron that was at `self.as_slice()[i]`.
+/// A permutation of n neurons: position i holds the neuron that was at `self.as_slice()[i]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<usize>", into = "Vec<usize>")]
 pub struct Permutation(Vec<usize>);
 
 impl Permutation {
-    /// The order that changes nothing.
+    /// The identity.
     pub fn identity(n: usize) -> Permutation {
         Permutation((0..n).collect())
     }
 
-    /// For each place, which neuron takes it.
+    /// The neuron at each position.
     pub fn as_slice(&self) -> &[usize] {
         &self.0
     }
 
-    /// The order that undoes this one.
+    /// The inverse permutation.
     pub fn inverse(&self) -> Permutation {
         let mut inverse = vec![0; self.0.len()];
-        for (place, &neuron) in self.0.iter().enumerate() {
-            inverse[neuron] = place;
+        for (position, &neuron) in self.0.iter().enumerate() {
+            inverse[neuron] = position;
         }
         Permutation(inverse)
     }
 
-    /// `net` with its neurons in this order; refused if there are not as many.
+    /// `net` with its neurons in this order.
+    ///
+    /// # Errors
+    /// If the net has another number of neurons.
     pub fn apply(&self, net: &Mlp) -> Result<Mlp, String> {
         let h = net.hidden();
         if self.0.len() != h {
@@ -50,7 +52,7 @@ impl Permutation {
 
 impl TryFrom<Vec<usize>> for Permutation {
     type Error = String;
-    /// Checks that each of 0..n is there once.
+    /// Checks that each of 0..n occurs once.
     fn try_from(order: Vec<usize>) -> Result<Permutation, String> {
         let mut seen = vec![false; order.len()];
         for &neuron in &order {
@@ -100,11 +102,11 @@ mod tests {
         }
 
         #[test]
-        fn a_permuted_net_is_the_same_function(p in orders()) {
+        fn a_permuted_net_computes_the_same_function(p in orders()) {
             let (x, labels) = images(20);
             let net = net(p.as_slice().len(), "net");
             let permuted = p.apply(&net).expect("equal widths");
-            // The sums over neurons run in another order: equal but for rounding.
+            // The sums over neurons have another order: equal up to rounding.
             let (before, after) = (evaluate(&net, &x, &labels), evaluate(&permuted, &x, &labels));
             prop_assert!((after.loss / before.loss - 1.0).abs() < 1e-5);
             prop_assert_eq!(after.error, before.error);
@@ -113,7 +115,8 @@ mod tests {
         #[test]
         fn a_permutation_is_read_back_as_it_was_written(p in orders()) {
             let written = serde_json::to_string(&p).expect("numbers");
-            prop_assert_eq!(serde_json::from_str::<Permutation>(&written).expect("a permutation"), p);
+            let read: Permutation = serde_json::from_str(&written).expect("a permutation");
+            prop_assert_eq!(read, p);
         }
     }
 

@@ -1,19 +1,21 @@
-//! Weight adjustment (WA): W1 follows a curve from A to B, W2 is refitted by least squares along the way.
+//! Weight adjustment (WA): W1 follows a curve from A to B, and W2 is refitted by least squares at
+//! every point.
 //!
-//! Anokhin and Yarotsky, arXiv 2008.00741; SCIENCE: "WA, weight adjustment". Normal equations: XᵀX in f32 over blocks of
-//! images, the blocks added up in f64, solved in f64 by Cholesky with a ridge that makes up for the minimum norm where
-//! neurons are dead or doubled.
+//! Anokhin and Yarotsky, arXiv 2008.00741; SCIENCE: "WA, weight adjustment". Normal equations: XᵀX
+//! in f32 over blocks of images, the blocks added up in f64, solved in f64 by Cholesky with a
+//! ridge, which stands in for the minimum norm where neurons are dead or duplicated.
 //!
-//! Pre-activations are linear in W1, so two projections of a block of images serve every point of the curve that has
-//! room for its sums at the time: all of them up to h = 1438, ten at h = 2000. Threads share out a block's images while
-//! they are projected, and the points after that. Products of features skip the zeros of the one that comes first, so the
-//! neurons that fire least come first there, and go back to their own order before anything is solved.
+//! Pre-activations are linear in W1, so two projections of a block of images serve all points of
+//! the curve whose sums fit into memory at once. Threads divide the images of a block for the
+//! projection, and the points after it. Products of features skip the zeros of the first factor, so
+//! the neurons that fire least come first there; they are reordered before the equations are
+//! solved.
 //!
-//! The error of a narrow net has a narrow peak, so the grid of the first segment refines itself: each
-//! round halves the two intervals beside the largest error, at the cost of two refits. Errors on the
-//! training images decide, never those on the test images.
+//! The error of a narrow net has a narrow peak, so the grid of the first segment is refined: each
+//! round halves the two intervals beside the largest error, at the cost of two refits. The errors
+//! are those on the training images, never those on the test images.
 //!
-//! This file does not know which curve W1 follows.
+//! This file does not depend on the curve that W1 follows.
 
 use super::measure::{CurvePoint, HiddenLayer, PreActivations, by_neuron, piece};
 use super::{Path, Point, grid};
@@ -26,22 +28,22 @@ use crate::study::net::{CLASSES, Forward, Mlp};
 use crate::study::registry::named_enum;
 use std::num::NonZero;
 
-/// Images whose products are summed in f32 before they are added up in f64.
+/// Images whose products are summed in f32 before these are added up in f64.
 const BLOCK: usize = 1024;
-/// Bytes of sums at once.
-const ROOM: usize = 160 << 20;
+/// Bytes of all sums in memory: those of all points up to h = 1438, of ten at h = 2000.
+const SUMS_BYTES: usize = 160 << 20;
 /// The least ridge, relative to the mean of the Gram matrix's diagonal.
 const RIDGE: f64 = 1e-8;
-/// A pivot counts towards the rank if it is above the ridge by this factor: a doubled neuron leaves about twice the
-/// ridge, one of a dozen linear relations hardly more.
+/// A pivot counts towards the rank if it exceeds the ridge by this factor: a duplicated neuron
+/// leaves about twice the ridge, one of a dozen linear relations hardly more.
 const RANK_FACTOR: f64 = 10.0;
 
 named_enum! {
     "target"
-    /// Which logits W2 is fitted to.
+    /// The logits that W2 is fitted to.
     #[derive(Default)]
     pub enum Targets {
-        /// A's own, while W1 goes to B's; then W2 goes straight to B's. Two segments, as in the
+        /// A's own, while W1 moves to B's; then W2 moves straight to B's. Two segments, as in the
         /// talk.
         #[default]
         A = "a",
@@ -50,10 +52,10 @@ named_enum! {
     }
 }
 
-/// How to refit.
+/// The settings of a refit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefitSettings {
-    /// What W2 is fitted to.
+    /// The logits that W2 is fitted to.
     pub targets: Targets,
     /// Points per segment, both ends included, before the first is refined.
     pub points: u32,
@@ -73,35 +75,38 @@ pub struct Refitted<'a> {
 #[derive(Clone, Debug)]
 struct Step {
     t: f64,
-    /// Where W1 is on its path.
+    /// The position of W1 on its path.
     s: f64,
     /// [10, h].
     w2: Vec<f32>,
     fit: Option<Fit>,
 }
 
-/// How well a refit went.
+/// The quality of a refit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fit {
-    /// Where W1 is between A's (0) and B's (1).
+    /// The position of W1 between A's (0) and B's (1).
     pub s: f64,
-    /// Estimated rank of the hidden features: pivots of the Cholesky factor above ten times the ridge.
+    /// Estimated rank of the hidden features: pivots of the Cholesky factor above ten times the
+    /// ridge.
     pub rank: usize,
-    /// The ridge that was needed, relative to tr(G)/h: 1e-8, or a power of ten above it.
+    /// The ridge, relative to tr(G)/h: 1e-8, or the first larger power of ten that suffices.
     pub ridge: f64,
-    /// |F W2ᵀ - T| / |T| of the refit; by the normal equations, so what is below 1e-3 is rounding.
+    /// |F W2ᵀ - T| / |T| of the refit; from the normal equations, so a value below 1e-3 is
+    /// rounding.
     pub residual: f64,
-    /// The same if A's W2 is kept.
+    /// The same for A's W2.
     pub residual_kept: f64,
 }
 
-/// Refits W2 along `path` on the training `images` [n, 784] with their `labels` `[n]`; the number of
-/// `threads` makes no difference to the bits.
+/// Refits W2 along `path` on the training `images` [n, 784] with their `labels` `[n]`; the number
+/// of `threads` does not affect the bits.
 ///
-/// Refused: no images, and features or logits whose squares are not finite.
+/// # Errors
+/// If there are no images, or the square of a feature or a logit is not finite.
 ///
 /// # Panics
-/// If there are not as many labels as images.
+/// If the numbers of images and labels differ.
 pub fn refit<'a>(
     path: Path<'a>,
     settings: RefitSettings,
@@ -112,12 +117,12 @@ pub fn refit<'a>(
     refit_together(sums_at_once(path.a.hidden()), path, settings, images, labels, threads)
 }
 
-/// How many points' sums there is room for: half a matrix each.
+/// The number of points whose sums fit into memory, half a matrix each.
 fn sums_at_once(h: usize) -> usize {
-    (ROOM / (size_of::<f64>() * (h + CLASSES) * (h + CLASSES) / 2)).max(1)
+    (SUMS_BYTES / (size_of::<f64>() * (h + CLASSES) * (h + CLASSES) / 2)).max(1)
 }
 
-/// Refits `together` points in one pass over the images; the number makes no difference to the bits.
+/// Refits `together` points in one pass over the images; the number does not affect the bits.
 fn refit_together<'a>(
     together: usize,
     path: Path<'a>,
@@ -139,7 +144,7 @@ fn refit_together<'a>(
     let order = rarest_first(&path, images);
     let refitter =
         Refitter { path: &path, first_segment, targets, order, together, images, threads };
-    // A's end is A itself, and so is B's where W2 goes to B's along with W1.
+    // A's end is A itself; so is B's end B if W2 moves to B's together with W1.
     let moving = if is_blend { &first[1..first.len() - 1] } else { &first[1..] };
     let mut steps = vec![Step { t: 0.0, s: 0.0, w2: path.a.w2().to_vec(), fit: None }];
     steps.extend(refitter.steps(moving)?);
@@ -155,14 +160,14 @@ fn refit_together<'a>(
     Ok(Refitted { path, steps, first_segment })
 }
 
-/// What the points of one curve's first segment are refitted with.
+/// The data of the refits of a curve's first segment.
 struct Refitter<'p> {
     path: &'p Path<'p>,
-    /// The t at which W1 is B's.
+    /// The t at which W1 reaches B's.
     first_segment: f64,
     /// The logits of A, and with [`Targets::Blend`] those of B.
     targets: Vec<Vec<f32>>,
-    /// Of the neurons, see [`rarest_first`].
+    /// The order of the neurons, see [`rarest_first`].
     order: Vec<usize>,
     together: usize,
     images: &'p Sparse,
@@ -192,7 +197,7 @@ impl Refitter<'_> {
         Ok(steps)
     }
 
-    /// Adds to the `steps`: each of the `rounds` halves the intervals on either side of the largest
+    /// Refines the `steps`: each of the `rounds` halves the intervals on either side of the largest
     /// error on the images. Of equal errors the larger loss counts, of equal losses the first.
     fn refined(&self, steps: Vec<Step>, rounds: u32, labels: &[u8]) -> Result<Vec<Step>, String> {
         if rounds == 0 {
@@ -212,7 +217,7 @@ impl Refitter<'_> {
     }
 }
 
-/// The middles of the intervals on either side of the worst of `points`, which are sorted by t.
+/// The midpoints of the intervals on either side of the worst of `points`, which are sorted by t.
 fn beside_worst(points: &[Point]) -> Vec<f64> {
     let is_worse =
         |a: &Point, b: &Point| a.error.total_cmp(&b.error).then(a.loss.total_cmp(&b.loss)).is_gt();
@@ -228,7 +233,7 @@ fn straight(a: &[f32], b: &[f32], s: f64) -> Vec<f32> {
 }
 
 impl Refitted<'_> {
-    /// The nets along the curve, one for each point; the first is A and the last is B, bit for bit.
+    /// The nets along the curve, one per point; the first is A and the last is B, bit for bit.
     pub fn nets(&self) -> impl Iterator<Item = Mlp> + '_ {
         self.steps.iter().map(|step| {
             let mut net = Mlp::zeros(self.path.a.hidden());
@@ -239,21 +244,22 @@ impl Refitted<'_> {
         })
     }
 
-    /// How many points the first segment has, both its ends included: there W1 goes from A's to B's.
+    /// The number of points of the first segment, in which W1 moves from A's to B's, both ends
+    /// included.
     pub fn first_segment(&self) -> usize {
         self.first_segment
     }
 
-    /// How each refit went, in the order of the curve.
+    /// The quality of each refit, in the order of the curve.
     pub fn fits(&self) -> impl Iterator<Item = Fit> + '_ {
         self.steps.iter().filter_map(|step| step.fit)
     }
 
-    /// Error and loss of each net, on `images` [n, 784] with their `labels` `[n]`; the number of `threads` makes no
-    /// difference to the bits.
+    /// Error and loss of each net, on `images` [n, 784] with their `labels` `[n]`; the number of
+    /// `threads` does not affect the bits.
     ///
     /// # Panics
-    /// If there are not as many labels as images.
+    /// If the numbers of images and labels differ.
     pub fn measure(&self, images: &Sparse, labels: &[u8], threads: NonZero<usize>) -> Vec<Point> {
         measure(&self.path, &self.steps, images, labels, threads)
     }
@@ -285,7 +291,7 @@ fn outputs(net: &Mlp, images: &Sparse, threads: NonZero<usize>) -> Vec<f32> {
     outputs
 }
 
-/// The neurons, by how many of the first images they fire on at both ends.
+/// The neurons, by the number of the first images on which they fire at both ends.
 fn rarest_first(path: &Path, images: &Sparse) -> Vec<usize> {
     let (h, n) = (path.a.hidden(), images.rows().min(BLOCK));
     let (mut fires, mut hidden) = (vec![0; h], Vec::new());
@@ -300,8 +306,8 @@ fn rarest_first(path: &Path, images: &Sparse) -> Vec<usize> {
     neurons
 }
 
-/// [F T]ᵀ[F T] at each of `ss`, with the columns of F in this `order` and T between the `targets`, one or two; summed up
-/// in one pass over the images.
+/// [F T]ᵀ[F T] at each of `ss`, with the columns of F in this `order` and T interpolated between
+/// the `targets`, one or two; summed in one pass over the images.
 fn products(
     path: &Path,
     order: &[usize],
@@ -314,7 +320,7 @@ fn products(
     let mut products = vec![Products::gram(h + CLASSES); ss.len()];
     let layer = HiddenLayer::in_order(path, order);
     let mut z = PreActivations::default();
-    // The targets ride along as ten more columns, so that one product holds FᵀF, FᵀT and TᵀT.
+    // The targets are ten more columns, so that one product contains FᵀF, FᵀT and TᵀT.
     let mut joined = vec![(TallMatrix::new(h + CLASSES), SparseColumns::default()); threads.get()];
     for first in (0..images.rows()).step_by(BLOCK) {
         let n = BLOCK.min(images.rows() - first);
@@ -346,7 +352,8 @@ fn products(
     products
 }
 
-/// The normal equations: the upper triangle of [F T]ᵀ[F T], [h + 10, h + 10], neurons in their own order.
+/// The normal equations: the upper triangle of [F T]ᵀ[F T], [h + 10, h + 10], in the original order
+/// of the neurons.
 struct Normal {
     h: usize,
     g: Vec<f64>,
@@ -356,19 +363,19 @@ impl Normal {
     /// From the `products` of neurons in this `order`.
     fn of(products: &Products, order: &[usize]) -> Normal {
         let h = order.len();
-        let mut place: Vec<usize> = (0..h + CLASSES).collect();
-        order.iter().enumerate().for_each(|(column, &neuron)| place[neuron] = column);
-        let mut g = vec![0.0; place.len() * place.len()];
-        for (i, row) in g.chunks_exact_mut(place.len()).enumerate() {
+        let mut column_of: Vec<usize> = (0..h + CLASSES).collect();
+        order.iter().enumerate().for_each(|(column, &neuron)| column_of[neuron] = column);
+        let mut g = vec![0.0; column_of.len() * column_of.len()];
+        for (i, row) in g.chunks_exact_mut(column_of.len()).enumerate() {
             row[i..]
                 .iter_mut()
-                .zip(&place[i..])
-                .for_each(|(g, &column)| *g = products.at(place[i], column));
+                .zip(&column_of[i..])
+                .for_each(|(g, &column)| *g = products.at(column_of[i], column));
         }
         Normal { h, g }
     }
 
-    /// Elements (i, j), (i, j + 1) and so on to the end of the row; j must not be below i.
+    /// Elements (i, j), (i, j + 1), ... to the end of the row; j >= i.
     fn row_from(&self, i: usize, j: usize) -> &[f64] {
         let columns = self.h + CLASSES;
         &self.g[i * columns..][..columns][j..]
@@ -378,24 +385,22 @@ impl Normal {
         self.row_from(i, j)[0]
     }
 
-    /// W2 [10, h] that brings the features of W1(s) closest to the targets, compared with keeping `kept`.
+    /// The W2 [10, h] for which the features of W1(s) are closest to the targets, and its quality
+    /// compared with `kept`.
     fn fit(&self, s: f64, kept: &[f32]) -> Result<(Vec<f32>, Fit), String> {
         let h = self.h;
-        // No product is larger than the squares that it is one of.
+        // By Cauchy-Schwarz, all products are finite if the squares are.
         let are_finite =
             |mut columns: std::ops::Range<usize>| columns.all(|j| self.at(j, j).is_finite());
         if !are_finite(0..h) {
-            return Err("cannot refit: the hidden features are not finite numbers, or their squares are not".into());
+            return Err("cannot refit: the squares of the hidden features are not finite".into());
         }
         if !are_finite(h..h + CLASSES) {
-            return Err(
-                "cannot refit: the logits to fit are not finite numbers, or their squares are not"
-                    .into(),
-            );
+            return Err("cannot refit: the squares of the target logits are not finite".into());
         }
         let (factor, ridge) = self
             .factor()
-            .ok_or("cannot refit: the hidden features are too small to be told apart")?;
+            .ok_or("cannot refit: the hidden features are too small to be distinguished")?;
         let mut w = self.right_hand_side();
         let rank = match &factor {
             Some(factor) => {
@@ -422,15 +427,15 @@ impl Normal {
         (0..self.h).map(|j| self.at(j, j)).sum::<f64>() / self.h as f64
     }
 
-    /// G = FᵀF plus the least ridge that makes it positive definite, factored, and that ridge relative to the scale;
-    /// no factor if G is zero; nothing at all if no ridge helps.
+    /// The factor of G = FᵀF plus the least ridge that makes it positive definite, and that ridge
+    /// relative to the scale; no factor if G is zero; `None` if no ridge suffices.
     fn factor(&self) -> Option<(Option<Cholesky>, f64)> {
         let scale = self.scale();
         if scale == 0.0 {
             return Some((None, 0.0));
         }
         let ridges = std::iter::successors(Some(RIDGE), |ridge| Some(ridge * 10.0));
-        // A ridge of the whole trace outweighs any rounding, so more would not help.
+        // A ridge of the whole trace exceeds any rounding, so a larger one would not help.
         ridges.take_while(|&ridge| ridge <= self.h as f64).find_map(|ridge| {
             let mut g = vec![0.0; self.h * self.h];
             for (j, row) in g.chunks_exact_mut(self.h).enumerate() {
@@ -446,10 +451,11 @@ impl Normal {
         (0..self.h * CLASSES).map(|k| self.at(k / CLASSES, self.h + k % CLASSES)).collect()
     }
 
-    /// |F W2ᵀ - T| / |T|, from tr(W2 G W2ᵀ) - 2 tr(W2 FᵀT) + tr(TᵀT); 0 if the targets are all zero.
+    /// |F W2ᵀ - T| / |T|, from tr(W2 G W2ᵀ) - 2 tr(W2 FᵀT) + tr(TᵀT); 0 if the targets are all
+    /// zero.
     fn residual(&self, w2: &[f32]) -> f64 {
         let by_neuron = by_neuron(w2);
-        // Class by class beside each other: the sums of one alone would wait for each other's additions.
+        // All classes at once, since the additions of a single sum would wait for each other.
         let off_diagonal = |i: usize| {
             let mut sums = [0.0; CLASSES];
             for (&g, w) in self.row_from(i, i + 1).iter().zip(&by_neuron[i + 1..]) {
@@ -492,7 +498,7 @@ mod tests {
         Path::new(CURVES[curve], Center::Neurons, a, b).expect("equal widths")
     }
 
-    /// No refinement.
+    /// Settings without refinement.
     fn settings(targets: Targets, points: u32) -> RefitSettings {
         RefitSettings { targets, points, refine: 0 }
     }
@@ -501,7 +507,7 @@ mod tests {
         RefitSettings { targets, points, refine: 2 }
     }
 
-    /// Hidden features [n, h] and logits [n, 10] of `net`, by a forward pass of its own.
+    /// Hidden features [n, h] and logits [n, 10] of `net`, by a separate forward pass.
     fn forward(net: &Mlp, images: &Sparse) -> (Vec<f32>, Vec<f32>) {
         let (h, n) = (net.hidden(), images.rows());
         let (mut hidden, mut outputs) = (vec![0.0; n * h], vec![0.0; n * CLASSES]);
@@ -532,7 +538,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_segment_refines_itself_beside_its_largest_error_and_keeps_its_points() {
+    fn refinement_adds_points_beside_the_largest_error_and_keeps_the_others() {
         let (x, labels) = images(300);
         let (a, b) = (net(12, "a"), net(12, "b"));
         let bits_by_t = |refitted: &Refitted| -> BTreeMap<u64, Vec<u32>> {
@@ -587,7 +593,7 @@ mod tests {
     }
 
     #[test]
-    fn measuring_gives_the_bits_of_evaluating_each_net_whose_w1_is_an_ends() {
+    fn measurements_have_the_bits_of_an_evaluation_where_w1_is_that_of_an_end() {
         let (x, labels) = images(300);
         let (a, b) = (net(12, "a"), net(12, "b"));
         for targets in [Targets::A, Targets::Blend] {
@@ -601,7 +607,7 @@ mod tests {
                 if step.s == 0.0 || step.s == 1.0 {
                     assert_eq!(Quality { error, loss }, evaluated, "{targets:?} {step:?}");
                 } else {
-                    // Pre-activations are combined after rounding instead of before.
+                    // Pre-activations are rounded before they are combined.
                     assert!((loss / evaluated.loss - 1.0).abs() < 1e-6, "{targets:?} {step:?}");
                     assert!(
                         (error - evaluated.error).abs() < 150.0 / 300.0,
@@ -613,7 +619,7 @@ mod tests {
     }
 
     #[test]
-    fn how_many_points_are_refitted_together_makes_no_difference_to_the_bits() {
+    fn refits_have_the_same_bits_for_any_number_of_points_at_once() {
         let (x, labels) = images(IMAGES);
         let (a, b) = (net(12, "a"), net(12, "b"));
         for targets in [Targets::A, Targets::Blend] {
@@ -637,7 +643,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_threads_makes_no_difference_to_the_bits() {
+    fn refits_have_the_same_bits_on_any_number_of_threads() {
         let (x, labels) = images(IMAGES);
         let (a, b) = (net(50, "a"), net(50, "b"));
         for targets in [Targets::A, Targets::Blend] {
@@ -655,12 +661,12 @@ mod tests {
     }
 
     #[test]
-    fn there_is_room_for_every_width() {
+    fn the_sums_of_at_least_one_point_fit_at_every_width() {
         assert_eq!([10, 1350, 2000, 100_000].map(|h| sums_at_once(h).min(20)), [20, 20, 10, 1]);
     }
 
     #[test]
-    fn a_refit_is_the_least_squares_solution_and_no_worse_than_keeping_w2() {
+    fn a_refit_is_the_least_squares_solution() {
         let (x, labels) = images(IMAGES);
         let (a, b) = (net(20, "a"), net(20, "b"));
         let refitted =
@@ -676,7 +682,7 @@ mod tests {
             assert!((fit.residual - relative).abs() < 1e-3 * relative, "{fit:?} {relative}");
             assert!(fit.residual <= fit.residual_kept + 1e-6, "{fit:?}");
             assert_eq!((fit.rank, fit.ridge), (20, RIDGE));
-            // What is left is orthogonal to every feature.
+            // The residual is orthogonal to every feature.
             for (j, class) in (0..20).flat_map(|j| (0..CLASSES).map(move |class| (j, class))) {
                 let feature = || hidden[j..].iter().step_by(20).map(|&f| f64::from(f));
                 let miss = || miss[class..].iter().step_by(CLASSES).copied();
@@ -688,7 +694,7 @@ mod tests {
     }
 
     #[test]
-    fn the_loss_on_the_straight_tail_is_never_above_its_ends() {
+    fn the_loss_on_the_straight_segment_never_exceeds_its_ends() {
         let (x, labels) = images(300);
         let (a, b) = (net(12, "a"), net(12, "b"));
         let points = refit(joined(1, &a, &b), settings(Targets::A, 9), &x, &labels, ONE)
@@ -700,8 +706,8 @@ mod tests {
     }
 
     #[test]
-    fn halfway_only_the_center_tells_the_arc_from_the_line() {
-        // Without a center the arc's W1 is the line's times a number, which the refit undoes.
+    fn halfway_only_the_center_distinguishes_the_arc_from_the_line() {
+        // Without a center the arc's W1 is a multiple of the line's, which the refit compensates.
         let (x, labels) = images(300);
         let (a, b) = (net(12, "a"), net(12, "b"));
         let middle = |curve: usize, center| {
@@ -715,7 +721,7 @@ mod tests {
     }
 
     #[test]
-    fn dead_and_doubled_neurons_lower_the_rank_and_break_nothing() {
+    fn dead_and_duplicated_neurons_lower_the_rank() {
         let (x, labels) = images(300);
         let (mut a, mut b) = (net(12, "a"), net(12, "b"));
         for net in [&mut a, &mut b] {
@@ -733,7 +739,7 @@ mod tests {
             assert_eq!(w2[0], 0.0, "a dead neuron gets no weight");
             assert!(
                 (w2[1] - w2[2]).abs() < 1e-3 * w2[1].abs(),
-                "doubled neurons share: {} {}",
+                "duplicated neurons share the weight: {} {}",
                 w2[1],
                 w2[2]
             );
@@ -741,7 +747,7 @@ mod tests {
     }
 
     #[test]
-    fn with_every_neuron_dead_the_refit_is_zero() {
+    fn a_refit_of_dead_neurons_is_zero() {
         let (x, labels) = images(20);
         let (a, mut b) = (net(3, "a"), net(3, "b"));
         b.layers_mut().0.fill(-1.0);
@@ -765,7 +771,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_the_neurons_makes_no_difference_to_the_sums_on_any_isa() {
+    fn the_sums_do_not_depend_on_the_order_of_the_neurons_on_any_isa() {
         let (x, _) = images(IMAGES);
         let (a, b) = (net(17, "a"), net(17, "b"));
         let targets = [outputs(&a, &x, ONE)];
@@ -774,12 +780,12 @@ mod tests {
             Normal::of(&products[0], order).g.iter().map(|g| g.to_bits()).collect::<Vec<_>>()
         };
         let (own, rarest) = (Vec::from_iter(0..17), rarest_first(&joined(0, &a, &b), &x));
-        assert_ne!(own, rarest, "or there is nothing to tell");
+        assert_ne!(own, rarest, "the orders must differ");
         on_every_isa(|isa| assert_eq!(sums(&rarest), sums(&own), "{isa:?}"));
     }
 
     #[test]
-    fn every_isa_refits_to_the_same_bits() {
+    fn refits_have_the_same_bits_on_every_isa() {
         let (x, labels) = images(100);
         let (a, b) = (net(17, "a"), net(17, "b"));
         let nets = || -> Vec<Mlp> {
@@ -793,18 +799,18 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_refitted_is_refused() {
+    fn infinite_features_and_logits_are_refused() {
         let (a, mut b) = (net(3, "a"), net(3, "b"));
         let refused = |a: &Mlp, b: &Mlp, n| {
             let (x, labels) = images(n);
             refit(joined(0, a, b), settings(Targets::A, 3), &x, &labels, ONE).map(drop)
         };
         assert_eq!(refused(&a, &b, 0), Err("a refit needs images".to_owned()));
-        // Numbers whose squares are none.
+        // Numbers whose squares overflow.
         b.params_mut()[..INPUTS].fill(1e30);
-        assert!(refused(&a, &b, 20).unwrap_err().contains("the hidden features are not finite"));
+        assert!(refused(&a, &b, 20).unwrap_err().contains("of the hidden features are not finite"));
         let (mut a, b) = (a, net(3, "b"));
         a.layers_mut().1.fill(1e30);
-        assert!(refused(&a, &b, 20).unwrap_err().contains("the logits to fit are not finite"));
+        assert!(refused(&a, &b, 20).unwrap_err().contains("of the target logits are not finite"));
     }
 }

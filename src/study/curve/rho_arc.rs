@@ -1,13 +1,14 @@
 //! The arc M + [sin((1-t) phi) (A - M) + sin(t phi) (B - M)] / sin(phi) with cos(phi) = rho (ours).
 //!
-//! For neurons drawn with mean M, whose correlation between the two nets is rho, it keeps their mean and
-//! their covariance at every t. With rho = 0 it is the arc; as rho goes to 1 it becomes the line.
+//! For neurons drawn with mean M, whose correlation between the two nets is rho, it keeps their
+//! mean and their covariance at every t. With rho = 0 it is the arc; as rho goes to 1 it approaches
+//! the line.
 
 use super::Curve;
 use super::linear::Linear;
 
-/// Closer to 1 or to -1 the curve is the line, since sin(phi) is a divisor. At -1 the two nets are
-/// opposite and span no plane to turn in; nets of one neuron always are, with M in the middle.
+/// Closer to 1 or -1 the curve is the line, since sin(phi) is a divisor. At -1 the two nets are
+/// opposite and span no plane; nets of one neuron always are, with M in the middle.
 const NO_ANGLE: f64 = 1e-6;
 
 /// M + [sin((1-t) phi) (A - M) + sin(t phi) (B - M)] / sin(phi); [`Linear`] where phi is 0 or pi.
@@ -73,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn it_keeps_the_covariance_of_correlated_neurons_which_the_arc_swells_and_the_line_shrinks() {
+    fn it_keeps_the_covariance_of_correlated_neurons_unlike_arc_and_line() {
         let (a, noise) = (net(400, "a"), net(400, "noise"));
         let spread = |net: &Mlp| net.w1().iter().map(|&w| f64::from(w).powi(2)).sum::<f64>();
         for rho in [-0.5, 0.3, 0.8] {
@@ -83,7 +84,7 @@ mod tests {
                 let path = Path::new(curve, Center::Neurons, &a, &b).expect("equal widths");
                 assert!(
                     (path.correlation() - rho).abs() < 0.02,
-                    "{} for {rho}",
+                    "{}, not {rho}",
                     path.correlation()
                 );
                 spread(&path.point(t)) / spread(&a)
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn nets_without_an_angle_between_them_are_joined_all_the_same() {
+    fn nets_without_an_angle_between_them_are_joined_too() {
         let (a, b) = (net(1, "a"), net(1, "b"));
         let mut opposite = a.clone();
         opposite.params_mut().iter_mut().for_each(|w| *w = -*w);
@@ -111,7 +112,7 @@ mod tests {
         ];
         for (center, a, b, rho) in cases {
             let path = Path::new(&RhoArc, center, a, b).expect("equal widths");
-            assert!((path.correlation() - rho).abs() < 1e-6, "{} for {rho}", path.correlation());
+            assert!((path.correlation() - rho).abs() < 1e-6, "{}, not {rho}", path.correlation());
             for t in grid(5) {
                 assert!(
                     path.point(t).params().iter().all(|w| w.is_finite()),
@@ -123,7 +124,8 @@ mod tests {
 
     #[test]
     fn the_correlation_is_one_number_over_whole_neurons() {
-        // About the origin: incoming weights 3 and 4 of one neuron, an outgoing weight of 12 of the other.
+        // About the origin: incoming weights 3 and 4 of one neuron, an outgoing weight of 12 of the
+        // other.
         let (mut a, mut b) = (Mlp::zeros(2), Mlp::zeros(2));
         a.layers_mut().0[0] = 3.0;
         b.layers_mut().0[0] = 4.0;

@@ -1,25 +1,27 @@
-//! The built-in data set: ten digits, drawn stroke by stroke, about as sparse and as hard as MNIST.
+//! The built-in dataset: ten digits, drawn stroke by stroke, about as sparse and as hard as MNIST.
 //!
-//! A digit starts as one of a few skeletons (strokes through hand-set points). Each image bends it (a random cubic
-//! B-spline deformation, as in Rueckert et al., IEEE TMI 18, 1999; the idea of elastic distortion is Simard et al.,
-//! ICDAR 2003), slants, turns and stretches it, trims its strokes' ends, and draws it with a pen of its own width and
-//! softness, fitted and centred as MNIST's images are: a 20 x 20 box, the middle of the ink at the middle of the image.
+//! A digit starts as one of a few skeletons (strokes through hand-set points). Each image bends it
+//! (a random cubic B-spline deformation, as in Rueckert et al., IEEE TMI 18, 1999; the idea of
+//! elastic distortion is Simard et al., ICDAR 2003), slants, rotates and stretches it, trims the
+//! ends of its strokes, and draws it with a pen of random width and softness. Size and position are
+//! those of MNIST's images: a 20 x 20 box, the center of the ink at the center of the image.
 //!
-//! Image i depends on the seed, the set's name and i alone, so a smaller set is a prefix of a larger one. All arithmetic
-//! is IEEE f64 and `libm`, so the bits are those of every machine. Nothing here is derived from MNIST's images, and
-//! nothing here knows how hard a net finds the digits: that was measured once, to choose the spreads below.
+//! Image i depends only on the seed, the split and i, so a smaller set is a prefix of a larger one.
+//! All arithmetic is IEEE f64 and `libm`, so the bits are the same on every machine. Nothing is
+//! derived from MNIST's images. The spreads below were chosen once, by how hard a net finds the
+//! digits.
 
 use super::{Examples, PIXELS, SIDE, rng};
 use rand_chacha::ChaCha8Rng;
 
-/// A point of a skeleton: per cent of the digit's box, x to the right and y down.
+/// A point of a skeleton, in per cent of the digit's box, x to the right and y down.
 type Knot = (i8, i8);
-/// Strokes, each a smooth curve through its marks; corners are where one stroke ends and another begins.
+/// Strokes, each a smooth curve through its knots; at a corner one stroke ends and another begins.
 type Skeleton = &'static [&'static [Knot]];
 /// A point in the plane.
 type Xy = (f64, f64);
 
-/// The ways each digit is written; each image takes one of its digit's, all equally often.
+/// The variants of each digit; each image draws one, with equal probability.
 const SKELETONS: [&[Skeleton]; 10] = [
     &[
         &[&[
@@ -151,18 +153,19 @@ const SKELETONS: [&[Skeleton]; 10] = [
 
 /// Cells of the deformation's lattice along each side of the digit's box.
 const CELLS: usize = 3;
-/// Its nodes along each side: a cubic B-spline reaches one node back and two ahead.
+/// Nodes along each side: a cubic B-spline reaches one node back and two ahead.
 const NODES: usize = CELLS + 3;
-/// Standard deviation of a node's displacement, in heights of the box; about half of it reaches a stroke.
+/// Standard deviation of a node's displacement, in heights of the box; about half of it reaches a
+/// stroke.
 const BEND: f64 = 0.18;
-/// Straight pieces a stroke is drawn with between two of its marks.
+/// Straight segments of a stroke between two of its knots.
 const PIECES: usize = 6;
 /// The box that MNIST's digits are fitted into, in pixels.
 const FIT: f64 = 20.0;
 
-/// `train` and `test` examples drawn by `seed`: (training set, test set).
+/// The training and test sets, of `train` and `test` examples, drawn by `seed`.
 ///
-/// Of every ten in a row, one is each digit, in random order.
+/// Every ten in a row contain each digit once, in random order.
 pub fn digits(seed: &str, train: usize, test: usize) -> (Examples, Examples) {
     (set(seed, "train", train), set(seed, "test", test))
 }
@@ -183,34 +186,35 @@ fn set(seed: &str, name: &str, n: usize) -> Examples {
 
 /// Draws the digit `label` into `image` `[784]`, which must be blank.
 fn draw(rng: &mut ChaCha8Rng, label: u8, image: &mut [u8]) {
-    let ways = SKELETONS[usize::from(label)];
-    let skeleton = ways[rng::below(rng, ways.len() as u32) as usize];
-    let hand = Hand::new(rng);
+    let variants = SKELETONS[usize::from(label)];
+    let skeleton = variants[rng::below(rng, variants.len() as u32) as usize];
+    let deformation = Deformation::new(rng);
     let mut segments = Vec::with_capacity(128);
     for stroke in skeleton {
         let ends = (0.06 * rng::uniform(rng), 1.0 - 0.06 * rng::uniform(rng));
         let points = (0..=PIECES * (stroke.len() - 1)).map(|i| {
             let t = i as f64 / (PIECES * (stroke.len() - 1)) as f64;
-            hand.place(along(stroke, ends.0 + t * (ends.1 - ends.0)))
+            deformation.apply(along(stroke, ends.0 + t * (ends.1 - ends.0)))
         });
         let points: Vec<Xy> = points.collect();
         segments.extend(points.windows(2).map(|pair| (pair[0], pair[1])));
     }
     let pen = Pen::new(rng);
     fit(&mut segments, FIT * (0.94 + 0.06 * rng::uniform(rng)) - 2.0 * pen.radius);
-    pen.ink(&segments, image);
+    pen.draw(&segments, image);
 }
 
-/// The point at `t` in [0, 1] of the Catmull-Rom spline through a stroke's marks, in the unit box around the origin.
+/// The point at `t` in [0, 1] of the Catmull-Rom spline through a stroke's knots, in the unit box
+/// around the origin.
 fn along(stroke: &[Knot], t: f64) -> Xy {
-    let mark = |i: isize| {
+    let knot = |i: isize| {
         let (x, y) = stroke[i.clamp(0, stroke.len() as isize - 1) as usize];
         (f64::from(x) / 100.0 - 0.5, f64::from(y) / 100.0 - 0.5)
     };
     let spans = (stroke.len() - 1) as f64;
     let i = (t * spans).floor().min(spans - 1.0);
     let (u, i) = (t * spans - i, i as isize);
-    let (a, b, c, d) = (mark(i - 1), mark(i), mark(i + 1), mark(i + 2));
+    let (a, b, c, d) = (knot(i - 1), knot(i), knot(i + 1), knot(i + 2));
     let cubic = |a: f64, b: f64, c: f64, d: f64| {
         b + 0.5
             * u
@@ -219,15 +223,15 @@ fn along(stroke: &[Knot], t: f64) -> Xy {
     (cubic(a.0, b.0, c.0, d.0), cubic(a.1, b.1, c.1, d.1))
 }
 
-/// One writer's way with one digit: a smooth bend of the plane, then stretch, slant and turn.
-struct Hand {
+/// The deformation of one digit: a smooth bend of the plane, then stretch, slant and rotation.
+struct Deformation {
     /// Displacements of the lattice's nodes.
     bend: [[Xy; NODES]; NODES],
     /// The affine part, row-major.
     affine: [f64; 4],
 }
 
-impl Hand {
+impl Deformation {
     fn new(rng: &mut ChaCha8Rng) -> Self {
         let mut bend = [[(0.0, 0.0); NODES]; NODES];
         for node in bend.as_flattened_mut() {
@@ -235,14 +239,18 @@ impl Hand {
         }
         let stretch = 0.72 * libm::exp(0.22 * rng::normal(rng));
         let slant = 0.12 + 0.25 * rng::normal(rng);
-        let turn = 0.15 * rng::normal(rng);
-        let (sin, cos) = (libm::sin(turn), libm::cos(turn));
-        // turn * slant * stretch; y points down, so a slant to the right moves what is low to the left.
-        Hand { bend, affine: [cos * stretch, -cos * slant - sin, sin * stretch, cos - sin * slant] }
+        let rotation = 0.15 * rng::normal(rng);
+        let (sin, cos) = (libm::sin(rotation), libm::cos(rotation));
+        // rotation * slant * stretch; y points down, so a slant to the right moves lower points to
+        // the left.
+        Deformation {
+            bend,
+            affine: [cos * stretch, -cos * slant - sin, sin * stretch, cos - sin * slant],
+        }
     }
 
-    /// Where a point of the skeleton's box goes.
-    fn place(&self, (x, y): Xy) -> Xy {
+    /// The deformed position of a point of the skeleton's box.
+    fn apply(&self, (x, y): Xy) -> Xy {
         let ((columns, i), (rows, j)) = (weights(x), weights(y));
         let (mut px, mut py) = (x, y);
         for (row, nodes) in rows.iter().zip(&self.bend[j..]) {
@@ -256,7 +264,7 @@ impl Hand {
     }
 }
 
-/// The four weights of the uniform cubic B-spline at `x` in [-0.5, 0.5] and the first node they belong to.
+/// The four weights of the uniform cubic B-spline at `x` in [-0.5, 0.5], and their first node.
 fn weights(x: f64) -> ([f64; 4], usize) {
     let at = ((x + 0.5) * CELLS as f64).clamp(0.0, CELLS as f64);
     let cell = at.floor().min(CELLS as f64 - 1.0);
@@ -265,7 +273,7 @@ fn weights(x: f64) -> ([f64; 4], usize) {
     ([v * v * v / 6.0, middle(u), middle(v), u * u * u / 6.0], cell as usize)
 }
 
-/// Scales the segments so that their longer side is `side` pixels, and puts the middle of their length at the centre.
+/// Scales the segments so that their longer side is `side` pixels, and centers them by length.
 fn fit(segments: &mut [(Xy, Xy)], side: f64) {
     let (mut low, mut high) = ((f64::MAX, f64::MAX), (f64::MIN, f64::MIN));
     let (mut length, mut middle) = (0.0, (0.0, 0.0));
@@ -279,9 +287,9 @@ fn fit(segments: &mut [(Xy, Xy)], side: f64) {
         middle = (middle.0 + 0.5 * piece * (a.0 + b.0), middle.1 + 0.5 * piece * (a.1 + b.1));
     }
     let scale = side / (high.0 - low.0).max(high.1 - low.1);
-    let centre = 0.5 * SIDE as f64;
+    let center = 0.5 * SIDE as f64;
     let place = |(x, y): Xy| {
-        (centre + scale * (x - middle.0 / length), centre + scale * (y - middle.1 / length))
+        (center + scale * (x - middle.0 / length), center + scale * (y - middle.1 / length))
     };
     for segment in segments {
         *segment = (place(segment.0), place(segment.1));
@@ -305,16 +313,16 @@ impl Pen {
     }
 
     /// Draws the segments, in pixels from the upper left corner, into the blank `image` `[784]`.
-    fn ink(&self, segments: &[(Xy, Xy)], image: &mut [u8]) {
+    fn draw(&self, segments: &[(Xy, Xy)], image: &mut [u8]) {
         let reach = self.radius + self.blur;
-        // Squared distance of each pixel's centre to the nearest segment, as far as the pen reaches.
+        // Squared distance of each pixel's center to the nearest segment, at most the pen's reach.
         let mut nearest = [reach * reach; PIXELS];
         for &(a, b) in segments {
             let (dx, dy) = (b.0 - a.0, b.1 - a.1);
             let per_square = 1.0 / (dx * dx + dy * dy).max(1e-12);
             let span = |p: f64, q: f64| {
                 let (first, last) = (p.min(q) - reach - 0.5, p.max(q) + reach - 0.5);
-                // `as` saturates: what lies outside the image is an empty range, never an index.
+                // `as` saturates: outside the image the range is empty.
                 (first.ceil() as usize)..((last.floor() + 1.0).min(SIDE as f64) as usize)
             };
             for row in span(a.1, b.1) {
@@ -348,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn seed_and_set_decide_the_images() {
+    fn the_images_depend_on_the_seed_and_the_split() {
         let (train, test) = digits("0", 20, 20);
         assert_ne!(train.pixels, test.pixels);
         assert_ne!(train.pixels, digits("1", 20, 0).0.pixels);
@@ -362,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn the_images_are_as_sparse_as_mnist_and_clear_of_the_border() {
+    fn the_images_are_as_sparse_as_those_of_mnist_and_their_corners_are_blank() {
         let pixels = digits("0", 2000, 0).0.pixels;
         let ink = pixels.iter().filter(|&&pixel| pixel > 0).count() as f64 / pixels.len() as f64;
         assert!((0.16..0.22).contains(&ink), "{ink}");
@@ -375,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bits_are_those_of_every_machine() {
+    fn the_bits_are_the_same_on_every_machine() {
         let train = digits("0", 100, 0).0;
         let digest = blake3::hash(&[train.pixels, train.labels].concat());
         assert_eq!(

@@ -1,8 +1,8 @@
-//! IDX, the format MNIST is published in: a big-endian magic number, the dimensions, then one byte per element.
+//! IDX, the format of MNIST: a big-endian magic number, the dimensions, then one byte per element.
 //!
-//! Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database", section "File formats".
-//! Every refusal names the file. Counts in a header are compared with the length of the bytes that are there, never
-//! trusted to allocate by. This file does not know where the bytes come from or which digests they should have.
+//! Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database", section "File formats". Every
+//! error names the file. Counts in a header are checked against the length of the file before
+//! anything is allocated.
 
 use super::{Examples, PIXELS, SIDE};
 use thiserror::Error;
@@ -12,32 +12,32 @@ const IMAGES_MAGIC: u32 = 0x0803;
 /// Unsigned bytes in one dimension: `[n]`.
 const LABELS_MAGIC: u32 = 0x0801;
 
-/// Why bytes are not the IDX file they should be.
+/// An error in an IDX file.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the messages say what the fields hold")]
 pub enum IdxError {
-    /// The first four bytes are not those of this kind of file.
+    /// The magic number is that of another kind of file.
     #[error("`{file}` starts with `{found:#06x}`, not with `{expected:#06x}`")]
     Magic { file: String, expected: u32, found: u32 },
     /// Images of another size.
     #[error("`{file}` holds images of {rows} x {columns} pixels, not 28 x 28")]
     Sides { file: String, rows: u32, columns: u32 },
-    /// Shorter or longer than its header says, or too short to have one.
-    #[error("`{file}` has {found} bytes where its header asks for {expected}")]
+    /// The length differs from the header, or is too short for one.
+    #[error("`{file}` has {found} bytes but its header specifies {expected}")]
     Length { file: String, expected: u64, found: u64 },
-    /// A label that is no digit.
+    /// A label above 9.
     #[error("`{file}` has the label `{label}` at index {index}: not a digit")]
     Label { file: String, index: usize, label: u8 },
-    /// Two files that do not belong together.
+    /// An image file and a label file with different counts.
     #[error("`{images_file}` holds {images} images, but `{labels_file}` holds {labels} labels")]
     Pair { images_file: String, images: usize, labels_file: String, labels: usize },
 }
 
-/// Bytes of an image file before its pixels, [n, 784].
+/// Bytes of an image file before its pixels.
 pub const IMAGES_HEADER: usize = 16;
 
-/// How many images the image file `name` of `length` bytes holds, of which `first` are the first [`IMAGES_HEADER`] or
-/// more, or all that there are; for reading it piece by piece.
+/// The number of images in the image file `name` of `length` bytes. `first` are its first
+/// [`IMAGES_HEADER`] bytes or more, or all of a shorter file. Allows reading the file in pieces.
 pub fn count_images(name: &str, first: &[u8], length: u64) -> Result<usize, IdxError> {
     let ([count, rows, columns], _) = header(name, first, IMAGES_MAGIC)?;
     if (rows, columns) != (SIDE as u32, SIDE as u32) {
@@ -47,13 +47,13 @@ pub fn count_images(name: &str, first: &[u8], length: u64) -> Result<usize, IdxE
     Ok(count as usize)
 }
 
-/// The pixels, [n, 784], of an image file; `name` is what errors call it.
+/// The pixels, [n, 784], of an image file; errors call it `name`.
 pub fn read_images(name: &str, bytes: &[u8]) -> Result<Vec<u8>, IdxError> {
     count_images(name, bytes, bytes.len() as u64)?;
     Ok(bytes[IMAGES_HEADER..].to_vec())
 }
 
-/// The labels, `[n]`, each 0..=9, of a label file; `name` is what errors call it.
+/// The labels, `[n]`, each 0..=9, of a label file; errors call it `name`.
 pub fn read_labels(name: &str, bytes: &[u8]) -> Result<Vec<u8>, IdxError> {
     let ([count], labels) = header(name, bytes, LABELS_MAGIC)?;
     exactly(name, bytes.len() as u64, (bytes.len() - labels.len()) as u64 + u64::from(count))?;
@@ -63,7 +63,7 @@ pub fn read_labels(name: &str, bytes: &[u8]) -> Result<Vec<u8>, IdxError> {
     }
 }
 
-/// Refuses an image file and a label file, each as (name, how many it holds), that do not belong together.
+/// Checks that an image file and a label file, each as (name, count), have equal counts.
 pub fn check_pair(images: (&str, usize), labels: (&str, usize)) -> Result<(), IdxError> {
     if images.1 != labels.1 {
         return Err(IdxError::Pair {
@@ -76,7 +76,7 @@ pub fn check_pair(images: (&str, usize), labels: (&str, usize)) -> Result<(), Id
     Ok(())
 }
 
-/// An image file and its label file, each as (name, bytes), which must hold as many images as labels.
+/// The examples of an image file and its label file, each as (name, bytes).
 pub fn read_examples(images: (&str, &[u8]), labels: (&str, &[u8])) -> Result<Examples, IdxError> {
     let examples = Examples {
         pixels: read_images(images.0, images.1)?,
@@ -89,7 +89,7 @@ pub fn read_examples(images: (&str, &[u8]), labels: (&str, &[u8])) -> Result<Exa
 /// The image file of `pixels`, [n, 784].
 ///
 /// # Panics
-/// If `pixels` is no whole number of images, or more than 2^32 - 1 of them.
+/// If `pixels` is not a whole number of images, or more than 2^32 - 1 of them.
 pub fn write_images(pixels: &[u8]) -> Vec<u8> {
     assert!(pixels.len().is_multiple_of(PIXELS), "pixels must come in whole images");
     file([IMAGES_MAGIC, dimension(pixels.len() / PIXELS), SIDE as u32, SIDE as u32], pixels)
@@ -103,7 +103,7 @@ pub fn write_labels(labels: &[u8]) -> Vec<u8> {
     file([LABELS_MAGIC, dimension(labels.len())], labels)
 }
 
-/// Checks the magic number; gives the `D` dimensions and the bytes behind them.
+/// Checks the magic number; returns the `D` dimensions and the bytes after them.
 fn header<'a, const D: usize>(
     name: &str,
     bytes: &'a [u8],
@@ -128,7 +128,7 @@ fn header<'a, const D: usize>(
     Ok((dimensions, body))
 }
 
-/// Refuses a file that has not the length that its header asks for.
+/// Checks that the length of a file is the expected one.
 fn exactly(name: &str, found: u64, expected: u64) -> Result<(), IdxError> {
     if found != expected {
         return Err(IdxError::Length { file: name.to_owned(), expected, found });
@@ -155,8 +155,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(labels in prop::collection::vec(0..10u8, 0..5), fill: u8) {
-            let pixels: Vec<u8> = (0..labels.len() * PIXELS).map(|i| (i as u8).wrapping_mul(fill)).collect();
+        fn a_written_file_reads_back(labels in prop::collection::vec(0..10u8, 0..5), fill: u8) {
+            let pixels = (0..labels.len() * PIXELS).map(|i| (i as u8).wrapping_mul(fill));
+            let pixels: Vec<u8> = pixels.collect();
             let (images_file, labels_file) = (write_images(&pixels), write_labels(&labels));
             let read = read_examples(("images", &images_file), ("labels", &labels_file));
             prop_assert_eq!(read, Ok(Examples { pixels, labels }));
@@ -170,7 +171,8 @@ mod tests {
             cut in 0..60usize,
         ) {
             for header in [vec![magic], vec![magic, u32::MAX, sides, sides]] {
-                let mut bytes: Vec<u8> = header.into_iter().flat_map(u32::to_be_bytes).chain(tail.clone()).collect();
+                let bytes = header.into_iter().flat_map(u32::to_be_bytes).chain(tail.clone());
+                let mut bytes: Vec<u8> = bytes.collect();
                 bytes.truncate(cut);
                 prop_assert!(read_images("f", &bytes).is_err(), "no image fits into 40 bytes");
                 if let Ok(labels) = read_labels("f", &bytes) {
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_kind_of_file_is_refused_by_name() {
+    fn the_other_kind_of_file_is_refused_with_its_name() {
         let message = refusal(read_images("train-images", &write_labels(&[1])));
         assert_eq!(message, "`train-images` starts with `0x0801`, not with `0x0803`");
         assert!(matches!(read_labels("f", &write_images(&[])), Err(IdxError::Magic { .. })));
@@ -206,7 +208,7 @@ mod tests {
             let longer = [&file[..], &[0]].concat();
             assert_eq!(
                 refusal(read("f", &longer)),
-                format!("`f` has {} bytes where its header asks for {whole}", whole + 1)
+                format!("`f` has {} bytes but its header specifies {whole}", whole + 1)
             );
             assert!(
                 (0..whole).all(|n| matches!(read("f", &file[..n]), Err(IdxError::Length { .. })))
@@ -215,14 +217,14 @@ mod tests {
     }
 
     #[test]
-    fn a_count_that_lies_is_refused_without_allocating_by_it() {
+    fn a_wrong_count_is_refused_before_allocation() {
         let message =
             refusal(read_images("f", &file([IMAGES_MAGIC, u32::MAX, 28, 28], &[0; PIXELS])));
-        assert_eq!(message, "`f` has 800 bytes where its header asks for 3367254359296");
+        assert_eq!(message, "`f` has 800 bytes but its header specifies 3367254359296");
     }
 
     #[test]
-    fn a_label_above_nine_is_refused_with_its_place() {
+    fn a_label_above_nine_is_refused_with_its_index() {
         assert_eq!(
             refusal(read_labels("f", &write_labels(&[9, 0, 10]))),
             "`f` has the label `10` at index 2: not a digit"

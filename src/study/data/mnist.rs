@@ -1,8 +1,8 @@
-//! MNIST: its four files, how they are known to be the right ones, and the two sets they make.
+//! MNIST: its four files, their digests, and the two sets that they form.
 //!
-//! Source: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based learning applied to document recognition",
-//! Proc. IEEE 86, 1998. Digests are of the uncompressed files, since mirrors may compress differently.
-//! This file opens no connection and reads no file: bytes come in, checked examples go out.
+//! Source: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based learning applied to document
+//! recognition", Proc. IEEE 86, 1998. Digests are of the uncompressed files, since mirrors may
+//! compress differently. This file does no I/O.
 
 use super::{Examples, idx};
 use flate2::read::MultiGzDecoder;
@@ -21,7 +21,7 @@ pub struct MnistFile {
     pub sha256: &'static str,
 }
 
-/// The files, in the order that [`assemble`] takes them: training images and labels, then test images and labels.
+/// The files in the order of [`assemble`]: training images and labels, then test images and labels.
 pub const FILES: [MnistFile; 4] = [
     MnistFile {
         name: "train-images-idx3-ubyte",
@@ -45,35 +45,35 @@ pub const FILES: [MnistFile; 4] = [
     },
 ];
 
-/// Where the files are served: a base address, to which a file's name and `.gz` are appended.
+/// Base addresses; a file's name and `.gz` are appended.
 pub const MIRRORS: [&str; 2] = [
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 ];
 
-/// Why bytes are not MNIST.
+/// An error in the files of MNIST.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say what the fields hold")]
 pub enum MnistError {
-    /// Other bytes than the published ones.
+    /// The digest is not the published one.
     #[error("`{file}` has the SHA-256 `{found}`, not the published `{expected}`")]
     Digest { file: String, expected: String, found: String },
-    /// Not a gzip stream, or a broken one.
+    /// Not a gzip stream, or a damaged one.
     #[error("`{file}` cannot be unzipped")]
     Gzip {
         file: String,
         #[source]
         cause: std::io::Error,
     },
-    /// More bytes come out of a gzip stream than there should be.
+    /// A gzip stream that is longer than the file.
     #[error("`{file}` unzips to more than {limit} bytes")]
     TooLong { file: String, limit: usize },
-    /// Not the IDX file it should be.
+    /// An error in the IDX file.
     #[error(transparent)]
     Idx(#[from] idx::IdxError),
 }
 
-/// Checks that `bytes`, uncompressed, are those of `file`.
+/// Checks the digest of the uncompressed `bytes` of `file`.
 pub fn verify(file: &MnistFile, bytes: &[u8]) -> Result<(), MnistError> {
     let found: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     if found != file.sha256 {
@@ -86,15 +86,15 @@ pub fn verify(file: &MnistFile, bytes: &[u8]) -> Result<(), MnistError> {
     Ok(())
 }
 
-/// What the gzip stream `bytes` holds, at most `limit` bytes; `name` is what errors call it.
+/// Decompresses the gzip stream `bytes`, at most `limit` bytes; errors call it `name`.
 ///
-/// A stream may have several members, as `pigz` and `cat` make them. One that goes on past the limit is refused after
-/// `limit` bytes, whatever it would have grown to.
+/// A stream may have several members, as written by `pigz` and `cat`. Decompression stops after
+/// `limit` bytes.
 pub fn gunzip(name: &str, bytes: &[u8], limit: usize) -> Result<Vec<u8>, MnistError> {
     let mut unzipped = Vec::new();
     let one_more = limit as u64 + 1;
     match MultiGzDecoder::new(bytes).take(one_more).read_to_end(&mut unzipped) {
-        // Something else follows the last member, as `gzip` allows: the digest says whether all is here.
+        // Trailing data after the last member, as `gzip` allows; the digest detects missing bytes.
         Err(_) if unzipped.len() == limit => Ok(unzipped),
         Err(cause) => Err(MnistError::Gzip { file: name.to_owned(), cause }),
         Ok(_) if unzipped.len() > limit => {
@@ -104,9 +104,9 @@ pub fn gunzip(name: &str, bytes: &[u8], limit: usize) -> Result<Vec<u8>, MnistEr
     }
 }
 
-/// The (training, test) sets of the four files' uncompressed bytes, in the order of [`FILES`].
+/// The training and test sets from the four files' uncompressed bytes, in the order of [`FILES`].
 ///
-/// Checks their form alone: [`verify`] is what says that they are MNIST.
+/// Checks their format only; [`verify`] checks their digests.
 pub fn assemble(files: &[Vec<u8>; 4]) -> Result<(Examples, Examples), MnistError> {
     let named = |i: usize| (FILES[i].name, files[i].as_slice());
     Ok((idx::read_examples(named(0), named(1))?, idx::read_examples(named(2), named(3))?))
@@ -138,8 +138,8 @@ mod tests {
     }
 
     #[test]
-    fn other_bytes_are_refused_with_both_digests() {
-        // The digest of the empty string is FIPS 180-4's own example.
+    fn wrong_bytes_are_refused_with_both_digests() {
+        // The digest of the empty string in FIPS 180-4.
         let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         let file = MnistFile { name: "f", bytes: 0, sha256: empty };
         assert!(verify(&file, b"").is_ok());
@@ -148,13 +148,14 @@ mod tests {
         assert_eq!(
             message,
             format!(
-                "`train-labels-idx1-ubyte` has the SHA-256 `{empty}`, not the published `{published}`"
+                "`train-labels-idx1-ubyte` has the SHA-256 `{empty}`, not the published \
+                 `{published}`"
             )
         );
     }
 
     #[test]
-    fn a_stream_is_unzipped_up_to_its_limit_and_no_further() {
+    fn a_stream_is_unzipped_up_to_its_limit_only() {
         let zeros = vec![0; 100_000];
         let stream = gzip(&zeros);
         assert_eq!(gunzip("f.gz", &stream, zeros.len()).unwrap(), zeros);
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_of_several_members_is_unzipped_whole_whatever_follows_it() {
+    fn a_stream_of_several_members_is_unzipped_whole_despite_trailing_data() {
         let mut stream = [gzip(b"one small "), gzip(b""), gzip(b"step")].concat();
         assert_eq!(gunzip("f.gz", &stream, 14).unwrap(), b"one small step");
         stream.extend([0; 512]);
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_stream_is_refused_by_name() {
+    fn a_damaged_stream_is_refused_with_its_name() {
         let stream = gzip(b"one small step");
         for broken in [&b"not gzip"[..], &[], &stream[..stream.len() - 1]] {
             assert_eq!(

@@ -1,4 +1,4 @@
-//! Images of digits with their labels: where they come from and how they are split.
+//! Images of digits with their labels: datasets and splits.
 
 pub mod digits;
 pub mod idx;
@@ -15,7 +15,7 @@ pub const PIXELS: usize = SIDE * SIDE;
 
 named_enum! {
     "dataset"
-    /// The dataset.
+    /// A dataset.
     pub enum Dataset {
         /// The four files of MNIST.
         Mnist = "mnist",
@@ -25,7 +25,7 @@ named_enum! {
 }
 
 impl Dataset {
-    /// Whether its images are drawn by the seed.
+    /// Whether the images depend on the seed.
     pub fn is_generated(self) -> bool {
         match self {
             Dataset::Mnist => false,
@@ -57,7 +57,7 @@ pub struct Examples {
 }
 
 impl Examples {
-    /// How many there are.
+    /// The number of examples.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
@@ -78,13 +78,14 @@ impl Examples {
         chosen
     }
 
-    /// The first `n`, or all if there are fewer.
+    /// Keeps the first `n` examples, or all if there are fewer.
     pub fn truncate(&mut self, n: usize) {
         self.pixels.truncate(n * PIXELS);
         self.labels.truncate(n);
     }
 
-    /// Takes `held_out` examples out, drawn by `seed`; both parts keep their order. Gives (rest, held out).
+    /// Splits off `held_out` examples drawn by `seed`; both parts keep their order. Returns (rest,
+    /// held out).
     ///
     /// # Panics
     /// If `held_out` exceeds the number of examples.
@@ -99,17 +100,17 @@ impl Examples {
     }
 }
 
-/// Images and their labels, as nets take them in.
+/// Images and their labels as inputs of nets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Labelled {
-    /// [n, 784], ink / 255.
+    /// [n, 784], pixel / 255.
     pub images: Sparse,
     /// `[n]`, 0..=9.
     pub labels: Vec<u8>,
 }
 
 impl Labelled {
-    /// How many there are.
+    /// The number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn holding_out_nothing_changes_nothing() {
+    fn holding_out_zero_examples_changes_nothing() {
         let all = numbered(7);
         assert_eq!(all.split_off(0, "0"), (all.clone(), Examples::default()));
     }

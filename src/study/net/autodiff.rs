@@ -1,14 +1,14 @@
-//! The second engine: dfdx finds the gradients by itself, from the definition of the net alone.
+//! The second engine: dfdx derives the gradients from the definition of the net.
 //!
-//! It shares nothing with the kernels but the rule that moves a weight by its gradient. dfdx multiplies dense matrices
-//! in an order of its own, so the last bits of its numbers depend on the machine.
+//! It shares only the update of a weight with the kernels. dfdx has its own order of sums, so the
+//! last bits of its results depend on the machine.
 
 use super::engine::{Batch, BatchStats, Engine};
 use super::{CLASSES, INPUTS, Mlp};
 use crate::kernel::update::{Moments, Update, apply};
 use dfdx::prelude::*;
 
-/// A net in training on dfdx.
+/// A net in training with dfdx.
 pub(super) struct Autodiff {
     net: Mlp,
     moments: Moments,
@@ -16,7 +16,7 @@ pub(super) struct Autodiff {
 }
 
 impl Autodiff {
-    /// About to train `net`.
+    /// An engine that trains `net`.
     pub(super) fn new(net: &Mlp) -> Self {
         Autodiff {
             net: net.clone(),
@@ -46,8 +46,8 @@ impl Engine for Autodiff {
             targets[usize::from(label) * images + image] = 1.0;
         }
 
-        // Images come last and nothing that has a gradient is transposed: dfdx 0.13 lays out the gradient of a
-        // transposed tensor's log-softmax as if it were not transposed.
+        // Images are the last axis and no tensor with a gradient is transposed: dfdx 0.13 computes
+        // the gradient of a transposed tensor's log-softmax as if it were not transposed.
         let x = device.tensor_from_vec(pixels, (Const::<INPUTS>, images));
         let w1 = device.tensor_from_vec(self.net.w1().to_vec(), (h, Const::<INPUTS>));
         let w2 = device.tensor_from_vec(self.net.w2().to_vec(), (Const::<CLASSES>, h));
@@ -72,7 +72,8 @@ impl Engine for Autodiff {
     }
 }
 
-/// How many images' largest logit, the first of equals, is not their label's; `logits` [10, B].
+/// The number of images whose largest logit, the first of equals, is not their label's; `logits`
+/// [10, B].
 fn wrong_answers(logits: &[f32], batch: &Batch) -> usize {
     let images = batch.chosen.len();
     let logit = |class: usize, image: usize| logits[class * images + image];

@@ -1,5 +1,5 @@
-//! What computes gradients, stats from outside. An engine knows neither schedule, prior nor optimiser; it is handed batches
-//! and updates.
+//! The interface of an engine, which computes gradients. It does not depend on schedule, prior or
+//! optimiser: it receives batches and updates.
 
 use super::Mlp;
 use super::prior::DropoutMask;
@@ -7,14 +7,15 @@ pub use crate::kernel::softmax::BatchStats;
 use crate::kernel::sparse::Sparse;
 use crate::kernel::update::Update;
 
-/// The images of one step. Everything random was drawn before, so that every engine sees the same.
+/// The images of one step. All random choices are made outside, so that every engine receives the
+/// same.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
     /// All training images, [N, 784].
     pub images: &'a Sparse,
     /// All labels, `[N]`.
     pub labels: &'a [u8],
-    /// Which images are in the batch, `[B]`.
+    /// The images of the batch, `[B]`.
     pub chosen: &'a [u32],
     /// The neurons that dropout keeps, [B, h].
     pub mask: Option<&'a DropoutMask>,
@@ -26,7 +27,7 @@ impl Batch<'_> {
         self.chosen.iter().map(|&i| self.labels[i as usize])
     }
 
-    /// The factor of a neuron that fired. One that was dropped has no activation, and so no gradient.
+    /// The factor of a neuron that fired. A dropped neuron has no activation, and so no gradient.
     pub(super) fn scale(&self) -> f32 {
         self.mask.map_or(1.0, |mask| mask.scale)
     }
@@ -34,12 +35,13 @@ impl Batch<'_> {
 
 /// A net in training.
 pub trait Engine {
-    /// Moves the net by the gradient of the batch's mean cross-entropy. What was stats is from before the step.
+    /// Moves the net by the gradient of the batch's mean cross-entropy. The statistics are those
+    /// before the step.
     fn step(&mut self, batch: &Batch, update: Update) -> BatchStats;
 
-    /// The gradient of the batch's mean cross-entropy, and what was stats. Nothing moves.
+    /// The gradient of the batch's mean cross-entropy, and its statistics. The net is unchanged.
     fn gradient(&mut self, batch: &Batch) -> (Mlp, BatchStats);
 
-    /// The net as it is now.
+    /// The current net.
     fn net(&self) -> Mlp;
 }

@@ -82,7 +82,7 @@ mod tests {
         }
     }
 
-    /// To 1e-5 of the norm, and of the largest entry.
+    /// Compares within 1e-5 of the norm, and of the largest entry.
     fn assert_close(a: &[f32], b: &[f32], prior: Prior) {
         let wide = |x: f32| f64::from(x);
         let norm = b.iter().map(|&b| wide(b).powi(2)).sum::<f64>().sqrt();

@@ -1,4 +1,4 @@
-//! The nets that training begins with (SCIENCE: "Model, data, training"). Does not know how they are trained.
+//! Initialisation of nets (SCIENCE: "Model, data, training").
 
 use super::Mlp;
 use crate::study::bounded::{Positive, Width};
@@ -7,7 +7,7 @@ use rand_chacha::rand_core::Rng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How the weights are drawn, independently of each other.
+/// The distribution of the initial weights, which are independent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Init {
@@ -64,14 +64,14 @@ mod tests {
     }
 
     #[test]
-    fn normal_weights_have_the_deviation_asked_for() {
+    fn normal_weights_have_the_requested_deviation() {
         let net = draw(Init::Normal { std: Positive::try_from(0.1).unwrap() });
         assert!((root_mean_square(net.w1()) - 0.1).abs() < 0.001);
         assert!((root_mean_square(net.w2()) - 0.1).abs() < 0.005);
     }
 
     #[test]
-    fn an_init_reads_as_it_is_written() {
+    fn an_init_parses_back() {
         for json in [r#""uniform""#, r#"{"normal":{"std":0.1}}"#] {
             let init: Init = serde_json::from_str(json).unwrap();
             assert_eq!(serde_json::to_string(&init).unwrap(), json);

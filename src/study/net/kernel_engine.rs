@@ -1,12 +1,12 @@
-//! The default engine: gradients written out by hand over our own kernels.
+//! The default engine: explicit gradients by our own kernels.
 //!
-//! Shapes: B images in the batch, h neurons, H = h padded by [`Panels`]; weights stay padded while training, and the
-//! padding stays zero. The gradient of W1 is used up as it arises and never stored.
+//! Shapes: B images in the batch, h neurons, H = h padded by [`Panels`]. Weights stay padded during
+//! training, and the padding stays zero. The gradient of W1 is consumed as it is computed, and
+//! never stored.
 //!
-//! Threads share out images on the way forward and panels of neurons on the way back, so that no sum is split; what lies in
-//! between is one thread's. Two threads for one net, a Zen 1 core each, are 1.2 times as fast as one at h = 100, 1.3 times
-//! at 200, 1.6 at 500 and 1000, 1.5 at 2000, though they are started twice a step. Where two nets are trained at once, a thread each is best:
-//! with two threads each they took 11 to 20 % longer.
+//! Threads divide images in the forward pass and panels of neurons in the backward pass, so that no
+//! sum is split; the code in between runs on one thread. `docs/performance.md` has the
+//! measurements.
 
 use super::engine::{Batch, BatchStats, Engine};
 use super::{CLASSES, INPUTS, Mlp};
@@ -19,10 +19,10 @@ use crate::kernel::sparse::Sparse;
 use crate::kernel::update::{Moments, Update, apply, descend};
 use std::num::NonZero;
 
-/// Neurons from which on a step is long enough to share out.
-const WORTH_A_THREAD: usize = 200;
+/// The least number of neurons for which threads repay their start.
+const THREADED_FROM: usize = 200;
 
-/// A net in training on our kernels.
+/// A net in training with our kernels.
 pub(super) struct KernelEngine {
     /// [784, h], as panels.
     w1: Panels,
@@ -31,11 +31,11 @@ pub(super) struct KernelEngine {
     w2: Vec<f32>,
     w2_moments: Moments,
     pass: Pass,
-    /// How many share out a step.
+    /// Threads per step.
     threads: usize,
 }
 
-/// One pass, forward and back: room that every step uses again.
+/// The buffers of a forward and backward pass, reused by every step.
 struct Pass {
     labels: Vec<u8>,
     /// Activations, [B, H].
@@ -51,9 +51,9 @@ struct Pass {
 }
 
 impl KernelEngine {
-    /// About to train `net`; the number of `threads` makes no difference to the bits.
+    /// An engine that trains `net`; the number of `threads` does not affect the bits.
     pub(super) fn new(net: &Mlp, threads: NonZero<usize>) -> Self {
-        let threads = if net.hidden() < WORTH_A_THREAD { 1 } else { threads.get() };
+        let threads = if net.hidden() < THREADED_FROM { 1 } else { threads.get() };
         let mut w1 = Panels::pack(net.w1(), net.hidden(), INPUTS);
         let mut w2 = vec![0.0; CLASSES * w1.padded()];
         for (padded, row) in
@@ -74,7 +74,8 @@ impl KernelEngine {
         KernelEngine { w1, w1_moments, w2, w2_moments, pass, threads }
     }
 
-    /// Fills `pass` with the batch's activations, the gradients of its logits and of W2, and the batch transposed.
+    /// Fills `pass` with the batch's activations, the gradients of its logits and of W2, and the
+    /// transposed batch.
     fn forward(&mut self, batch: &Batch) -> BatchStats {
         let KernelEngine { w1, w2, pass, threads, .. } = self;
         let Pass { labels, a, outputs, outgoing, hidden, pixels } = pass;
@@ -111,7 +112,7 @@ impl KernelEngine {
         stats
     }
 
-    /// A net from padded layers: `w1` [784, h] as panels, `w2` [10, H].
+    /// The net of padded layers: `w1` [784, h] as panels, `w2` [10, H].
     fn unpadded(w1: &Panels, w2: &[f32]) -> Mlp {
         let rows = w2.chunks_exact(w1.padded());
         let w2: Vec<f32> = rows.flat_map(|row| &row[..w1.columns()]).copied().collect();
@@ -163,7 +164,7 @@ mod tests {
     const HIDDEN: usize = 8;
     const CHOSEN: [u32; IMAGES] = [3, 0, 7, 2, 2, 5];
 
-    /// The objective's part that has a gradient, in f64: mean cross-entropy + decay / 2 · |w|².
+    /// The differentiable part of the objective, in f64: mean cross-entropy + decay / 2 · |w|².
     fn objective(w: &[f64], data: &Examples, mask: Option<&DropoutMask>, decay: f64) -> f64 {
         let (w1, w2) = w.split_at(HIDDEN * INPUTS);
         let mut loss = 0.0;
@@ -189,8 +190,8 @@ mod tests {
         loss / IMAGES as f64 + 0.5 * decay * w.iter().map(|w| w * w).sum::<f64>()
     }
 
-    /// One step of plain descent at rate 0.5 under `prior`: the weights before and after, and for every weight the
-    /// objective's slope by central differences.
+    /// One step of plain gradient descent at rate 0.5 under `prior`: the weights before and after,
+    /// and the objective's slope for every weight by central differences.
     fn step(prior: Prior) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
         let data = examples(8, "gradients");
         let images = Sparse::from_pixels(&data.pixels, INPUTS);
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_descends_the_objective_of_every_smooth_prior_by_central_differences() {
+    fn a_step_follows_the_gradient_of_the_objective_under_every_smooth_prior() {
         let normal = Prior::Normal { variance: 0.5.try_into().unwrap() };
         for prior in [Prior::None, normal, Prior::Dropout(0.4.try_into().unwrap())] {
             let (before, after, slopes) = step(prior);
@@ -238,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_step_with_the_laplace_prior_minimises_its_proximal_objective() {
-        // The minimum of (u - (w - rate g))² / (2 rate) + |u| / (N b): zero is among its subgradients.
+        // At the minimum of (u - (w - rate g))² / (2 rate) + |u| / (N b), zero is a subgradient.
         let (before, after, slopes) = step(Prior::Laplace { scale: 2.0.try_into().unwrap() });
         let weight = 1.0 / (8.0 * 2.0);
         let zeros = after.iter().filter(|&&u| u == 0.0).count();
@@ -254,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gradient_is_a_mean_over_the_batchs_own_images() {
+    fn the_gradient_is_the_mean_over_the_images_of_the_batch() {
         let data = examples(4, "mean");
         let images = Sparse::from_pixels(&data.pixels, INPUTS);
         let net = Init::Uniform.draw(40.try_into().unwrap(), &mut stream("0", "net"));
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_net_survives_the_engines_layout() {
+    fn a_net_is_unchanged_by_the_layout_of_the_engine() {
         for hidden in [1, 16, 63, 64, 100] {
             let net = Init::Uniform.draw(hidden.try_into().unwrap(), &mut stream("0", "net"));
             assert_eq!(KernelEngine::new(&net, NonZero::<usize>::MIN).net(), net);

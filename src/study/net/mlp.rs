@@ -1,14 +1,15 @@
-//! The net: f(x) = W2 · relu(W1 · x), no biases (SCIENCE: "Model").
+//! The net: f(x) = W2 · relu(W1 · x), without biases (SCIENCE: "Model").
 //!
-//! Parameters are one flat buffer with named views, so that an optimiser, a distance or a point on a curve is one loop.
-//! This file does not know how a net is trained, evaluated or stored.
+//! Parameters are one flat buffer with named views, so that an optimiser, a distance or a point on
+//! a curve is one loop.
 
 /// Inputs of the net: the pixels of a 28 x 28 image.
 pub const INPUTS: usize = 784;
 /// Outputs of the net: the ten digits.
 pub const CLASSES: usize = 10;
 
-/// A two-layer perceptron's parameters: `w1` [h, 784] then `w2` [10, h], both row-major, in one buffer.
+/// A two-layer perceptron's parameters: `w1` [h, 784] then `w2` [10, h], both row-major, in one
+/// buffer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mlp {
     hidden: usize,
@@ -21,7 +22,7 @@ impl Mlp {
         Mlp { hidden, params: vec![0.0; hidden * (INPUTS + CLASSES)] }
     }
 
-    /// From the two layers' rows, `w1` [h, 784] and `w2` [10, h]; `None` if their lengths do not belong together.
+    /// A net from its layers, `w1` [h, 784] and `w2` [10, h]; `None` if their lengths do not match.
     pub fn from_layers(w1: &[f32], w2: &[f32]) -> Option<Self> {
         let hidden = w1.len() / INPUTS;
         (w1.len() == hidden * INPUTS && w2.len() == hidden * CLASSES)
@@ -43,7 +44,7 @@ impl Mlp {
         &self.params[self.hidden * INPUTS..]
     }
 
-    /// Both layers, for writing: (`w1` [h, 784], `w2` [10, h]).
+    /// Both layers, mutable: (`w1` [h, 784], `w2` [10, h]).
     pub fn layers_mut(&mut self) -> (&mut [f32], &mut [f32]) {
         self.params.split_at_mut(self.hidden * INPUTS)
     }
@@ -53,7 +54,7 @@ impl Mlp {
         &self.params
     }
 
-    /// Every parameter, for writing.
+    /// Every parameter, mutable.
     pub fn params_mut(&mut self) -> &mut [f32] {
         &mut self.params
     }

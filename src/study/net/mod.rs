@@ -1,4 +1,4 @@
-//! Nets: what they compute, how they are trained, how good they are.
+//! Nets, their training, and their quality.
 
 mod autodiff;
 mod engine;
@@ -24,20 +24,21 @@ use crate::kernel::softmax::cross_entropy;
 use crate::kernel::sparse::Sparse;
 use std::ops::Range;
 
-/// Images whose activations are held at once: 4 MB at h = 2000.
+/// Images whose activations are in memory at once: 4 MB at h = 2000.
 const BLOCK: usize = 512;
 
-/// How good a net is on some images.
+/// The quality of a net on some images.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quality {
-    /// Images it is wrong about, in %.
+    /// Misclassified images, in %.
     pub error: f64,
     /// Mean cross-entropy, in nats.
     pub loss: f64,
 }
 
 impl Quality {
-    /// From the sum of losses and the number of wrong answers over `images` images; NaN if there are none.
+    /// From the sum of losses and the number of misclassified images out of `images`; NaN if there
+    /// are none.
     pub fn of_sums(loss: f64, wrong: usize, images: usize) -> Quality {
         Quality { error: 100.0 * wrong as f64 / images as f64, loss: loss / images as f64 }
     }
@@ -46,12 +47,12 @@ impl Quality {
 /// Error and loss of `net` on `images` `[n, 784]` with their `labels` `[n]`; NaN if there are none.
 ///
 /// # Panics
-/// If there are not as many labels as images.
+/// If the numbers of images and labels differ.
 pub fn evaluate(net: &Mlp, images: &Sparse, labels: &[u8]) -> Quality {
     pass(net, images, labels, |_| ())
 }
 
-/// Whether a prior has made a net collapse.
+/// Signs that a prior has made a net collapse.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Health {
     /// Square root of the sum of squares of W1.
@@ -65,7 +66,7 @@ pub struct Health {
 /// As [`evaluate`], and the health of `net` on the same images.
 ///
 /// # Panics
-/// If there are not as many labels as images.
+/// If the numbers of images and labels differ.
 pub fn examine(net: &Mlp, images: &Sparse, labels: &[u8]) -> (Quality, Health) {
     let mut fires = vec![false; net.hidden()];
     let quality = pass(net, images, labels, |activations| {
@@ -83,7 +84,7 @@ pub fn examine(net: &Mlp, images: &Sparse, labels: &[u8]) -> (Quality, Health) {
     (quality, health)
 }
 
-/// A net laid out for forward passes.
+/// A net in the layout of forward passes.
 pub(super) struct Forward<'a> {
     net: &'a Mlp,
     w1: Panels,
@@ -94,14 +95,14 @@ impl<'a> Forward<'a> {
         Forward { net, w1: Panels::pack(net.w1(), net.hidden(), INPUTS) }
     }
 
-    /// Makes `hidden` [n, h] the activations on the images `rows`.
+    /// Sets `hidden` [n, h] to the activations on the images `rows`.
     pub(super) fn hidden(&self, images: &Sparse, rows: Range<usize>, hidden: &mut Vec<f32>) {
         hidden.resize(rows.len() * self.net.hidden(), 0.0);
         project(images, rows, &self.w1, hidden);
         relu(hidden);
     }
 
-    /// Makes `outputs` [n, 10] the logits on the images `rows`, and `hidden` what they come from.
+    /// Sets `outputs` [n, 10] to the logits on the images `rows`, and `hidden` to the activations.
     pub(super) fn outputs(
         &self,
         images: &Sparse,
@@ -114,7 +115,7 @@ impl<'a> Forward<'a> {
     }
 }
 
-/// A forward pass in blocks, which shows `each` image's activations `[h]`.
+/// A forward pass in blocks that calls `each` with every image's activations `[h]`.
 fn pass(net: &Mlp, images: &Sparse, labels: &[u8], mut each: impl FnMut(&[f32])) -> Quality {
     assert_eq!(images.rows(), labels.len(), "images and labels differ in number");
     let forward = Forward::of(net);
@@ -132,16 +133,17 @@ fn pass(net: &Mlp, images: &Sparse, labels: &[u8], mut each: impl FnMut(&[f32]))
 
 #[cfg(test)]
 mod test {
-    //! Examples that a net can learn in a moment.
+    //! Examples that a net learns quickly.
 
     use super::INPUTS;
     use crate::study::data::Examples;
     use crate::study::rng::{below, stream};
 
-    /// First of the pixels that no example ever inks.
+    /// The first of the pixels that are blank in every example.
     pub(super) const BLANK: usize = 700;
 
-    /// `n` examples drawn by `seed`: a digit inks most of its own 50 pixels and a few of the others.
+    /// `n` examples drawn by `seed`: a digit inks most of its own 50 pixels and a few of the
+    /// others.
     pub(super) fn examples(n: usize, seed: &str) -> Examples {
         let mut rng = stream(seed, "test examples");
         let mut examples = Examples::default();
@@ -198,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_quality_on_no_images_is_no_number() {
+    fn the_quality_on_no_images_is_nan() {
         let quality = evaluate(&net(3), &Sparse::from_pixels(&[], INPUTS), &[]);
         assert!(quality.error.is_nan() && quality.loss.is_nan());
     }

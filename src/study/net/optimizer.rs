@@ -1,6 +1,6 @@
-//! Optimisers and the schedule of their rate (SCIENCE: "Model, data, training").
+//! Optimisers and the schedule of the learning rate (SCIENCE: "Model, data, training").
 //!
-//! This file turns settings into one step's [`Update`]; applying it to weights is the kernels' work.
+//! This file turns settings into the [`Update`] of a step; the kernels apply it to the weights.
 
 use super::prior::Prior;
 use crate::kernel::update::Update;
@@ -8,7 +8,7 @@ use crate::study::bounded::{Fraction, Positive};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How weights follow their gradients.
+/// The optimiser.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Optimizer {
@@ -24,7 +24,7 @@ pub enum Optimizer {
 pub struct Sgd {
     /// Learning rate, before the schedule.
     pub rate: Positive,
-    /// What is kept of the last velocity.
+    /// The fraction of the last velocity that is kept.
     pub momentum: Fraction,
 }
 
@@ -35,9 +35,9 @@ pub struct Sgd {
 pub struct Adam {
     /// Learning rate, before the schedule.
     pub rate: Positive,
-    /// What is kept of the mean gradient.
+    /// The fraction of the mean gradient that is kept.
     pub beta1: Fraction,
-    /// What is kept of the mean squared gradient.
+    /// The fraction of the mean squared gradient that is kept.
     pub beta2: Fraction,
     /// Keeps the quotient finite.
     pub epsilon: Positive,
@@ -81,11 +81,12 @@ impl Optimizer {
         }
     }
 
-    /// What step `step` (from 1) does to every weight, at the learning rate `rate`, under `prior` with `images`
-    /// training images.
+    /// The update of every weight in step `step` (from 1), at the learning rate `rate`, under
+    /// `prior` with `images` training images.
     ///
-    /// A threshold acts once a step. A gradient acts 1 / (1 - momentum) times under momentum and over sqrt(v) under
-    /// Adam; the threshold is scaled alike, so that both balance where the objective has its minimum.
+    /// A threshold acts once per step. A gradient acts 1 / (1 - momentum) times under momentum, and
+    /// over sqrt(v) under Adam. The threshold is scaled in the same way, so that both balance at
+    /// the minimum of the objective.
     pub fn update(self, step: u64, rate: f64, prior: Prior, images: usize) -> Update {
         let decay = prior.decay(images) as f32;
         let shrink = rate * prior.shrink(images);
@@ -112,8 +113,8 @@ impl Optimizer {
     }
 }
 
-/// What the learning rate is multiplied by in `epoch` (from 1) of `epochs`: 1 for the first half, then linear to 0.01
-/// at nine tenths, then 0.01 (the ICML authors' code).
+/// The factor of the learning rate in `epoch` (from 1) of `epochs`: 1 for the first half, then
+/// linear to 0.01 at nine tenths, then 0.01 (the ICML authors' code).
 pub fn lr_factor(epoch: u32, epochs: u32) -> f64 {
     let alpha = f64::from(epoch) / f64::from(epochs);
     if alpha <= 0.5 {
@@ -130,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_schedule_by_hand() {
+    fn the_schedule_has_its_values_by_hand() {
         for (epoch, expected) in
             [(1, 1.0), (15, 1.0), (16, 0.9175), (21, 0.505), (27, 0.01), (28, 0.01), (30, 0.01)]
         {
@@ -140,11 +141,11 @@ mod tests {
                 lr_factor(epoch, 30)
             );
         }
-        assert_eq!(lr_factor(1, 1), 0.01, "a single epoch is all end");
+        assert_eq!(lr_factor(1, 1), 0.01, "a single epoch is the last one");
     }
 
     #[test]
-    fn an_optimizer_reads_as_it_is_written_with_defaults_filled_in() {
+    fn an_optimizer_parses_back_with_defaults_filled_in() {
         let read = |json: &str| serde_json::from_str::<Optimizer>(json).map_err(|e| e.to_string());
         assert_eq!(read(r#"{"sgd":{}}"#), Ok(Optimizer::default()));
         assert_eq!(read(r#"{"adam":{}}"#), Ok(Optimizer::Adam(Adam::default())));
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prior_enters_the_update_by_the_number_of_images_and_the_rate() {
+    fn the_update_scales_a_prior_by_images_and_rate() {
         let normal = Prior::Normal { variance: Positive::try_from(0.01).unwrap() };
         let laplace = Prior::Laplace { scale: Positive::try_from(0.1).unwrap() };
         let sgd = Optimizer::default();
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn without_momentum_the_threshold_is_the_rate_times_the_slope() {
+    fn without_momentum_the_threshold_is_rate_times_slope() {
         let laplace = Prior::Laplace { scale: Positive::try_from(0.1).unwrap() };
         let plain =
             Optimizer::Sgd(Sgd { momentum: Fraction::try_from(0.0).unwrap(), ..Sgd::default() });
@@ -180,11 +181,11 @@ mod tests {
         else {
             panic!("not adam");
         };
-        assert_eq!(shrink, 1e-6, "before each weight scales it");
+        assert_eq!(shrink, 1e-6, "not yet scaled by the weight");
     }
 
     #[test]
-    fn adams_first_steps_by_hand() {
+    fn adam_has_its_bias_corrections_by_hand() {
         let Update::Adam { rate, scale, .. } =
             Optimizer::Adam(Adam::default()).update(2, 0.001, Prior::None, 1)
         else {

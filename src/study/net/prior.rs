@@ -13,9 +13,6 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The prior distribution of the parameters.
-///
-/// Ordered by kind and, within a kind, from the least informative to the most: the order of tables
-/// and figures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Prior {
@@ -41,7 +38,7 @@ pub enum Prior {
 
 named_enum! {
     "prior"
-    /// A kind of prior, whatever its strength.
+    /// The kind of a prior.
     pub enum PriorKind {
         /// [`Prior::None`].
         None = "none",
@@ -55,7 +52,7 @@ named_enum! {
 }
 
 impl PriorKind {
-    /// The prior of this kind whose parameter is `value`; `None` for the kind without one.
+    /// The prior of this kind with the parameter `value`; only `none` has no parameter.
     pub fn with(self, value: Option<f64>) -> Result<Prior, String> {
         match (self, value) {
             (PriorKind::None, None) => Ok(Prior::None),
@@ -91,7 +88,7 @@ impl Prior {
         }
     }
 
-    /// Its one parameter.
+    /// Its parameter.
     fn value(self) -> Option<f64> {
         match self {
             Prior::None => None,
@@ -137,7 +134,8 @@ impl Prior {
         }
     }
 
-    /// Draws which of `hidden` neurons are kept for each of `images` images; `None` without dropout.
+    /// Draws which of `hidden` neurons are kept for each of `images` images; `None` without
+    /// dropout.
     pub fn dropout_mask(
         self,
         images: usize,
@@ -159,6 +157,8 @@ impl PartialOrd for Prior {
     }
 }
 
+/// By kind and, within a kind, from the least informative to the most: the order of tables and
+/// figures.
 impl Ord for Prior {
     fn cmp(&self, other: &Prior) -> Ordering {
         // Parameters are finite, so no two of them are incomparable.
@@ -167,7 +167,7 @@ impl Ord for Prior {
     }
 }
 
-/// As in labels of nodes and in tables: `none`, `normal 0.01`, `laplace 0.07`, `dropout 0.5`.
+/// The label in nodes and tables: `none`, `normal 0.01`, `laplace 0.07`, `dropout 0.5`.
 impl fmt::Display for Prior {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self.value() {
@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn an_out_of_bounds_or_unknown_prior_is_refused() {
         let negative = read(r#"{"normal":{"variance":-1}}"#).unwrap_err();
-        assert!(negative.contains("`-1` is out of bounds; write a number above zero"));
+        assert!(negative.contains("expected a number above zero"));
         let mean = read(r#"{"normal":{"variance":1,"mean":0}}"#).unwrap_err();
         assert!(mean.contains("unknown field `mean`"));
         assert!(read(r#"{"dropout":1}"#).is_err());
@@ -283,7 +283,7 @@ mod tests {
         assert_eq!(refusal("normal"), "the prior `normal` needs a number");
         assert_eq!(refusal("none 1"), "the prior `none` has no number");
         assert_eq!(refusal("normal x"), "`x` in `normal x` is not a number");
-        assert_eq!(refusal("normal 0"), "`0` is out of bounds; write a number above zero");
+        assert_eq!(refusal("normal 0"), "`0` is not a number above zero");
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! Training: epochs, shuffles, dropout and the record of it all (SCIENCE: "Model, data, training").
+//! Training: epochs, shuffles, dropout and the history (SCIENCE: "Model, data, training").
 //!
-//! Every random stream is named by the net's label and the epoch, so that a net depends on its own recipe alone.
-//! This file does not know how gradients are computed, or where images come from.
+//! Every random stream is named by the net's label and the epoch, so that a net depends on its own
+//! recipe only. This file does not depend on the engine that computes the gradients.
 
 use super::engine::{Batch, BatchStats};
 use super::engine_kind::EngineKind;
@@ -15,7 +15,7 @@ use crate::study::rng;
 use std::fmt;
 use std::num::NonZero;
 
-/// How a net is made.
+/// The settings of a training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TrainSettings {
     /// Neurons of the hidden layer.
@@ -24,18 +24,18 @@ pub struct TrainSettings {
     pub prior: Prior,
     /// Passes over the training images.
     pub epochs: Epochs,
-    /// Images in a step; the last of an epoch may have fewer.
+    /// Images per step; the last step of an epoch may have fewer.
     pub batch: ImageCount,
-    /// How weights follow their gradients.
+    /// The optimiser.
     pub optimizer: Optimizer,
-    /// What training begins with.
+    /// The initialisation.
     pub init: Init,
-    /// What computes the gradients.
+    /// The engine that computes the gradients.
     pub engine: EngineKind,
 }
 
 impl TrainSettings {
-    /// The talk's own way to make an endpoint with `hidden` neurons.
+    /// The talk's settings for an endpoint with `hidden` neurons.
     pub fn new(hidden: Width) -> Self {
         TrainSettings {
             hidden,
@@ -49,7 +49,7 @@ impl TrainSettings {
     }
 }
 
-/// A net and how it came about.
+/// A net and its history.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trained {
     /// The net after the last epoch.
@@ -58,25 +58,25 @@ pub struct Trained {
     pub history: Vec<EpochRecord>,
 }
 
-/// What is known of one epoch.
+/// The record of an epoch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EpochRecord {
     /// Counted from 1.
     pub epoch: u32,
-    /// The learning rate, the schedule's factor included.
+    /// The learning rate, including the factor of the schedule.
     pub rate: f64,
-    /// Of the training images as each was met, dropout and all: the net still changes in between.
+    /// On the training images as each batch is processed, with dropout, before its step.
     pub train: Quality,
-    /// On the images held out, after the epoch; none if none are.
+    /// On the validation images, after the epoch; `None` without any.
     pub validation: Option<Quality>,
 }
 
-/// Why there is no net.
+/// The reason why training failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrainError {
-    /// There is nothing to train on.
+    /// There are no training images.
     NoImages,
-    /// A loss or a weight stopped being a finite number in this epoch.
+    /// A loss or a weight became infinite or NaN in this epoch.
     Diverged {
         /// Counted from 1.
         epoch: u32,
@@ -90,7 +90,8 @@ impl fmt::Display for TrainError {
             TrainError::Diverged { epoch } => {
                 write!(
                     f,
-                    "training diverged in epoch {epoch}: a loss or a weight is not finite; try a smaller `rate`"
+                    "training diverged in epoch {epoch}: a loss or a weight is not finite; \
+                     try a smaller `rate`"
                 )
             }
         }
@@ -99,8 +100,8 @@ impl fmt::Display for TrainError {
 
 impl std::error::Error for TrainError {}
 
-/// Trains a net on `train`; `validation` is only looked at. All randomness comes from `seed` and the net's `label`; the
-/// number of `threads` makes no difference to the bits.
+/// Trains a net on `train`; `validation` is only measured. All randomness is derived from `seed`
+/// and the net's `label`; the number of `threads` does not affect the bits.
 pub fn train(
     settings: &TrainSettings,
     seed: &str,
@@ -153,7 +154,7 @@ pub fn train(
     Ok(trained)
 }
 
-/// The order in which an epoch meets the images.
+/// The order of the images in an epoch.
 fn shuffled(seed: &str, label: &str, epoch: u32, images: usize) -> Vec<u32> {
     let mut order: Vec<u32> = (0..images as u32).collect();
     rng::shuffle(&mut rng::stream(seed, &format!("{label}/shuffle/{epoch}")), &mut order);
@@ -210,7 +211,7 @@ mod tests {
                 assert!(last.train.loss < trained.history[0].train.loss);
                 assert!(
                     (last.rate - 0.01 * optimizer.rate()).abs() < 1e-15,
-                    "the schedule was followed"
+                    "the schedule is applied"
                 );
             }
         }
@@ -245,13 +246,13 @@ mod tests {
         }
     }
 
-    /// Of the net and of its history.
+    /// The bits of the net and of its history.
     fn bits_of(trained: &Trained) -> (Vec<u32>, String) {
         (bits(trained.net.params()), format!("{:?}", trained.history))
     }
 
     #[test]
-    fn no_epochs_leave_the_net_as_it_was_initialised() {
+    fn zero_epochs_leave_the_net_as_initialised() {
         let settings = settings(9, 0);
         let trained = train(&settings, "0", "net", &none(), &none(), ONE).unwrap();
         assert_eq!(
@@ -262,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_of_a_pair_differ_in_init_and_in_shuffles_and_an_epoch_from_the_next() {
+    fn ends_and_epochs_have_their_own_init_and_shuffles() {
         let init = |label| train(&settings(9, 0), "0", label, &none(), &none(), ONE).unwrap().net;
         assert_ne!(init("pair=1,end=a"), init("pair=1,end=b"));
         let order = |label, epoch| shuffled("0", label, epoch, 1000);
@@ -272,18 +273,18 @@ mod tests {
     }
 
     #[test]
-    fn looking_at_validation_images_changes_nothing() {
+    fn validation_does_not_affect_training() {
         let (data, settings) = (examples(50, "train"), settings(5, 2));
-        let blind = train(&settings, "0", "net", &data, &none(), ONE).unwrap();
-        assert!(blind.history.iter().all(|record| record.validation.is_none()));
+        let without = train(&settings, "0", "net", &data, &none(), ONE).unwrap();
+        assert!(without.history.iter().all(|record| record.validation.is_none()));
         assert_eq!(
             train(&settings, "0", "net", &data, &examples(20, "validation"), ONE).unwrap().net,
-            blind.net
+            without.net
         );
     }
 
     #[test]
-    fn a_diverged_training_is_an_error_that_names_the_epoch() {
+    fn a_diverged_training_is_an_error_with_its_epoch() {
         let settings = TrainSettings { optimizer: sgd(1e12), ..settings(9, 3) };
         let error =
             train(&settings, "0", "net", &examples(100, "train"), &none(), ONE).unwrap_err();
@@ -300,15 +301,16 @@ mod tests {
     }
 
     #[test]
-    fn a_weight_that_the_data_never_drive_shrinks_by_the_formula() {
+    fn a_weight_without_data_decays_by_the_formula_of_the_normal_prior() {
         let data = examples(320, "train");
         let prior = Prior::Normal { variance: (1.0 / 32.0).try_into().unwrap() };
         let settings = TrainSettings { prior, ..settings(6, 20) };
         let trained = train(&settings, "0", "net", &data, &none(), ONE).unwrap();
         let init = settings.init.draw(settings.hidden, &mut rng::stream("0", "net/init"));
-        let rates: f64 = trained.history.iter().map(|record| record.rate * 10.0).sum(); // ten batches an epoch
+        // Ten batches per epoch.
+        let rates: f64 = trained.history.iter().map(|record| record.rate * 10.0).sum();
         let exponent = prior.decay(data.len()) * rates / (1.0 - 0.9);
-        assert!(exponent > 1.0, "the prior must act: {exponent}");
+        assert!(exponent > 1.0, "the prior must be strong enough: {exponent}");
         for at in (0..6).map(|j| j * INPUTS + BLANK) {
             let shrunk = f64::from(trained.net.params()[at] / init.params()[at]).ln();
             assert!((shrunk / -exponent - 1.0).abs() < 0.03, "{shrunk} is not {}", -exponent);
@@ -316,15 +318,15 @@ mod tests {
     }
 
     #[test]
-    fn under_a_laplace_prior_a_weight_that_the_data_never_drive_loses_what_the_prior_says_until_it_is_zero()
-     {
+    fn a_weight_without_data_shrinks_to_zero_by_the_formula_of_the_laplace_prior() {
         let data = examples(320, "train");
         let (scale, momentum) = (5.0, 0.9);
         let prior = Prior::Laplace { scale: scale.try_into().unwrap() };
         let settings = TrainSettings { prior, ..settings(6, 20) };
         let trained = train(&settings, "0", "net", &data, &none(), ONE).unwrap();
         let init = settings.init.draw(settings.hidden, &mut rng::stream("0", "net/init"));
-        let rates: f64 = trained.history.iter().map(|record| record.rate * 10.0).sum(); // ten batches an epoch
+        // Ten batches per epoch.
+        let rates: f64 = trained.history.iter().map(|record| record.rate * 10.0).sum();
         let loss = rates / ((1.0 - momentum) * data.len() as f64 * scale);
         let blank = (0..6).flat_map(|j| (BLANK..INPUTS).map(move |pixel| j * INPUTS + pixel));
         let (mut zeros, mut moved) = (0, 0);
@@ -341,9 +343,9 @@ mod tests {
         assert!(zeros > 50 && moved > 50, "{zeros} zeros, {moved} others");
     }
 
-    /// Where training ends, the gradient of the data balances the slope of the prior.
+    /// At the end of a training the gradient of the data balances the slope of the prior.
     #[test]
-    fn a_long_training_ends_where_its_objective_is_stationary_under_its_prior() {
+    fn a_long_training_ends_at_a_stationary_point_of_its_objective() {
         let data = examples(320, "train");
         let n = data.len() as f64;
         let all: Vec<u32> = (0..data.len() as u32).collect();
@@ -382,7 +384,7 @@ mod tests {
         }
     }
 
-    /// What the built-in dataset promises: about as hard as MNIST.
+    /// The built-in dataset is about as hard as MNIST.
     #[test]
     fn a_hundred_hidden_neurons_reach_two_to_four_percent_on_the_generated_digits() {
         let (training, testing) = crate::study::data::digits::digits("0", 60_000, 10_000);

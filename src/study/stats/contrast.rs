@@ -1,16 +1,16 @@
-//! Contrasts: whether a combination of independent means differs from zero, and how that is told of
-//! several at once.
+//! Contrasts: tests whether a combination of independent means differs from zero, and their
+//! adjustment for multiple testing.
 
 use super::sample::Estimate;
 use super::{student, sum};
 
 impl Estimate {
-    /// The combination sum c_i m_i of independent estimates, each with its factor c_i; `None` of
-    /// nothing.
+    /// The combination sum c_i m_i of independent estimates, each with its coefficient c_i; `None`
+    /// if there are none.
     ///
     /// Its degrees of freedom are Satterthwaite's (*An approximate distribution of estimates of
     /// variance components*, 1946): V^2 / sum(V_i^2 / f_i) with V_i = c_i^2 SE_i^2 and V their sum.
-    /// Of two with the factors 1 and -1 this is Welch's test.
+    /// For two estimates with the coefficients 1 and -1 this is Welch's test.
     pub fn combine(terms: &[(f64, Estimate)]) -> Option<Estimate> {
         let variances = || terms.iter().map(|(c, m)| (c * m.error) * (c * m.error));
         let variance = sum(variances());
@@ -24,14 +24,14 @@ impl Estimate {
         (!terms.is_empty()).then_some(Estimate { mean, error: variance.sqrt(), freedom })
     }
 
-    /// The mean of independent estimates, each of equal weight; `None` of nothing.
+    /// The mean of independent estimates with equal weights; `None` if there are none.
     pub fn pool(estimates: &[Estimate]) -> Option<Estimate> {
         let weight = 1.0 / estimates.len() as f64;
         Estimate::combine(&estimates.iter().map(|&estimate| (weight, estimate)).collect::<Vec<_>>())
     }
 
-    /// The two-sided probability of a mean at least as far from zero if the true one is zero.
-    /// Numbers without any spread say nothing of how far they might have been spread: 1.
+    /// The two-sided p value of the hypothesis that the true mean is zero. It is 1 for numbers
+    /// without any spread, which do not show how much they vary.
     pub fn p(&self) -> f64 {
         if self.error > 0.0 {
             student::two_sided_p(self.mean / self.error, self.freedom)
@@ -41,8 +41,8 @@ impl Estimate {
     }
 }
 
-/// The p values of one family, adjusted so that the chance of one false finding among them stays
-/// below the level at which each is held (Holm, *A simple sequentially rejective multiple test
+/// The p values of one family, adjusted so that the probability of a false finding in the family
+/// stays below the level of the tests (Holm, *A simple sequentially rejective multiple test
 /// procedure*, 1979).
 pub fn holm(p: &[f64]) -> Vec<f64> {
     let mut ascending: Vec<usize> = (0..p.len()).collect();
@@ -72,7 +72,7 @@ mod tests {
     /// SciPy 1.17.1: `r = ttest_ind([4.1, 3.9, 4.4, 4.0], [2.2, 3.1, 1.0], equal_var=False); r.df,
     /// r.pvalue`
     #[test]
-    fn the_difference_of_two_means_is_welchs() {
+    fn the_difference_of_two_means_is_welchs_test() {
         let difference = Estimate::combine(&[
             (1.0, estimate(&[4.1, 3.9, 4.4, 4.0])),
             (-1.0, estimate(&[2.2, 3.1, 1.0])),
@@ -87,11 +87,12 @@ mod tests {
     /// ```python
     /// x = [[-.8, -.7, -1.1], [-.5, -.2, -.6, -.4], [-.1, .05, -.2]]
     /// V = np.array([np.var(v, ddof=1) / len(v) for v in x]); f = np.array([len(v) - 1 for v in x])
-    /// m = np.mean([np.mean(v) for v in x]); se = V.sum() ** .5 / 3; df = V.sum() ** 2 / (V * V / f).sum()
+    /// m = np.mean([np.mean(v) for v in x]); se = V.sum() ** .5 / 3
+    /// df = V.sum() ** 2 / (V * V / f).sum()
     /// m, se, df, 2 * t.sf(abs(m / se), df)
     /// ```
     #[test]
-    fn pooled_widths_weigh_the_same_and_have_satterthwaites_degrees_of_freedom() {
+    fn pooled_estimates_have_equal_weights_and_satterthwaites_degrees_of_freedom() {
         let widths =
             [&[-0.8, -0.7, -1.1][..], &[-0.5, -0.2, -0.6, -0.4], &[-0.1, 0.05, -0.2]].map(estimate);
         let pooled = Estimate::pool(&widths).expect("three");
@@ -102,13 +103,13 @@ mod tests {
     }
 
     #[test]
-    fn one_estimate_pooled_is_itself_and_of_none_there_is_none() {
+    fn a_single_estimate_pools_to_itself_and_none_to_none() {
         let one = estimate(&[1.0, 2.0, 4.0]);
         assert_eq!((Estimate::pool(&[one]), Estimate::pool(&[])), (Some(one), None));
     }
 
     #[test]
-    fn numbers_without_spread_decide_nothing() {
+    fn numbers_without_spread_have_a_p_value_of_one() {
         assert_eq!(estimate(&[0.5, 0.5, 0.5]).p(), 1.0);
         let pooled = Estimate::pool(&[estimate(&[0.0; 3]), estimate(&[0.0; 4])]).expect("two");
         assert_eq!((pooled.p(), pooled.freedom), (1.0, 5.0));
@@ -116,7 +117,7 @@ mod tests {
 
     /// 4 x 0.005, 3 x 0.01, 2 x 0.03, and 1 x 0.04, which must not fall below the one before.
     #[test]
-    fn holm_takes_the_smallest_times_their_number_and_never_falls() {
+    fn holm_multiplies_by_rank_and_never_decreases() {
         let adjusted = holm(&[0.01, 0.04, 0.03, 0.005]);
         for (found, expected) in adjusted.iter().zip([0.03, 0.06, 0.06, 0.02]) {
             close(*found, expected);

@@ -1,7 +1,7 @@
 //! Statistics of a few numbers: each sum in f64 in ascending order, each formula with its source.
 //!
-//! Nothing here knows what the numbers measure, except where a percentage is asked for. No
-//! statistic takes NaN or an infinity: a [`Sample`] is finite by construction.
+//! Only functions of percentages assume anything about the numbers. A [`Sample`] is finite by
+//! construction, so that no statistic is computed from NaN or an infinity.
 
 mod contrast;
 mod sample;
@@ -24,7 +24,7 @@ impl Interval {
         Interval { low: middle - half, high: middle + half }
     }
 
-    /// Whether `x` lies in it, ends included.
+    /// Whether `x` is in it, ends included.
     pub fn contains(self, x: f64) -> bool {
         self.low <= x && x <= self.high
     }
@@ -52,7 +52,7 @@ pub fn binomial_standard_error(percent: f64, n: usize) -> f64 {
 }
 
 /// Two standard errors of the difference between errors of `a` and `b` percent, each measured on
-/// `n` images of its own: a smaller difference is inside the noise of the test set.
+/// `n` images of its own: a smaller difference is within the noise of the test set.
 pub fn noise_of_difference(a: f64, b: f64, n: usize) -> f64 {
     let [a, b] = [a, b].map(|percent| binomial_standard_error(percent, n));
     2.0 * (a * a + b * b).sqrt()
@@ -69,20 +69,22 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn an_error_of_two_percent_on_ten_thousand_images_is_known_to_0_14_points() {
+    fn an_error_of_two_percent_on_ten_thousand_images_has_a_standard_error_of_0_14_points() {
         assert!((binomial_standard_error(2.0, 10_000) - 0.14).abs() < 1e-12);
         assert_eq!(binomial_standard_error(0.0, 10_000), 0.0);
     }
 
     #[test]
-    fn two_errors_of_two_percent_differ_by_0_4_points_before_it_is_more_than_noise() {
+    fn the_noise_of_two_errors_of_two_percent_is_0_4_points() {
         assert!((noise_of_difference(2.0, 2.0, 10_000) - 0.396).abs() < 1e-4);
     }
 
     proptest! {
         #[test]
         fn the_trapezoidal_rule_is_exact_for_straight_lines(
-            mut x in prop::collection::vec(-10.0f64..10.0, 2..20), slope in -3.0f64..3.0, level in -3.0f64..3.0,
+            mut x in prop::collection::vec(-10.0f64..10.0, 2..20),
+            slope in -3.0f64..3.0,
+            level in -3.0f64..3.0,
         ) {
             x.sort_unstable_by(f64::total_cmp);
             let y: Vec<f64> = x.iter().map(|x| slope * x + level).collect();

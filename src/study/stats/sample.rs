@@ -1,31 +1,31 @@
-//! The mean of a few numbers, how well it is known, and where one more would lie.
+//! The mean of a few numbers, its confidence interval, and a prediction interval.
 //!
-//! A number is of one net or of a pair of nets, and **nets are the sample, pairs are not**: pairs
-//! that share a net are not independent. A [`Sample`] knows which nets each of its numbers is of
-//! and takes its standard error accordingly. It does not know what the numbers measure.
+//! A number belongs to a net or to a pair of nets, and **the sample consists of nets, not of
+//! pairs**: pairs that share a net are not independent. A [`Sample`] stores the nets of each
+//! number, and computes the standard error accordingly.
 
 use super::{Interval, student, sum};
 use crate::study::registry::named_enum;
 use std::collections::BTreeSet;
 
-/// Independent numbers that it takes for an interval: fewer say too little of their spread.
+/// The least number of independent numbers for an interval: fewer do not show their spread.
 pub const FEWEST: usize = 3;
 
-/// Nets that it takes for an interval over pairs that share them.
+/// The least number of nets for an interval over pairs that share them.
 const FEWEST_NETS: usize = 4;
 
-/// Finite numbers, each with the nets that it is of.
+/// Finite numbers with their nets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample<N> {
     values: Vec<f64>,
     nets: Vec<[N; 2]>,
 }
 
-/// A number that is none.
+/// A number that is infinite or NaN.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error("`{value}` is not a finite number")]
 pub struct NotFinite {
-    /// Which of the numbers it is, from 0.
+    /// The index of the number.
     pub index: usize,
     /// Infinite or NaN.
     pub value: f64,
@@ -53,16 +53,16 @@ named_enum! {
     }
 }
 
-/// The mean of a sample with its 95 % intervals; none where there are too few numbers.
+/// The mean of a sample with its 95 % intervals; without intervals for too few numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Summary {
-    /// What `mean` is.
+    /// The kind of mean.
     pub average: Average,
     /// The mean.
     pub mean: f64,
-    /// Where the mean of all such nets is.
+    /// The interval of the mean of all such nets.
     pub interval: Option<Interval>,
-    /// Where the number of one more net, or of one pair of two more nets, falls.
+    /// The interval of the number of one more net, or of a pair of two more nets.
     pub prediction: Option<Interval>,
     /// The smallest number.
     pub least: f64,
@@ -90,7 +90,7 @@ impl Sample<usize> {
 }
 
 impl<N: Ord + Copy> Sample<N> {
-    /// Numbers of one pair of nets each: `nets[i]` are the two that `values[i]` is of.
+    /// Numbers of one pair of nets each: `nets[i]` are the two nets of `values[i]`.
     ///
     /// # Errors
     /// If one of the numbers is not finite.
@@ -110,7 +110,7 @@ impl<N: Ord + Copy> Sample<N> {
         &self.values
     }
 
-    /// How many numbers there are.
+    /// The number of numbers.
     pub fn len(&self) -> usize {
         self.values.len()
     }
@@ -120,12 +120,12 @@ impl<N: Ord + Copy> Sample<N> {
         self.values.is_empty()
     }
 
-    /// Their mean; `None` of nothing.
+    /// Their mean; `None` if there are no numbers.
     pub fn mean(&self) -> Option<f64> {
         mean(&self.values)
     }
 
-    /// How many nets the numbers are of.
+    /// The number of distinct nets.
     pub fn count_nets(&self) -> usize {
         self.distinct_nets().len()
     }
@@ -140,11 +140,11 @@ impl<N: Ord + Copy> Sample<N> {
         self.count_nets() == ends.sum::<usize>()
     }
 
-    /// The mean with its standard error; `None` where there are too few numbers or nets.
+    /// The mean with its standard error; `None` of too few numbers or nets.
     ///
-    /// Where no two numbers share a net: s / sqrt(k) with k - 1 degrees of freedom. Else by leaving
-    /// out each net with all its pairs (the jackknife; Efron and Stein, *The jackknife estimate of
-    /// variance*, 1981), with one degree of freedom less than there are nets.
+    /// If no two numbers share a net: s / sqrt(k) with k - 1 degrees of freedom. Otherwise the
+    /// jackknife over nets, each left out with all its pairs (Efron and Stein, *The jackknife
+    /// estimate of variance*, 1981), with one degree of freedom less than there are nets.
     pub fn estimate(&self) -> Option<Estimate> {
         let mean = mean(&self.values)?;
         if self.is_disjoint() {
@@ -168,7 +168,7 @@ impl<N: Ord + Copy> Sample<N> {
         (nets.len() >= FEWEST_NETS).then_some(Estimate { mean, error, freedom: n - 1.0 })
     }
 
-    /// Mean, intervals and range; `None` of nothing.
+    /// Mean, intervals and range; `None` if there are no numbers.
     ///
     /// # Panics
     /// If the average is geometric and a number is not positive.
@@ -198,9 +198,9 @@ impl<N: Ord + Copy> Sample<N> {
         }
     }
 
-    /// How far the number of new nets lies from the mean of these: sqrt(s^2 (K - 1) / K + 2 V),
-    /// with s^2 the variance of the K numbers and V the squared standard error of their mean. Where
-    /// they share no net this is s sqrt(1 + 1 / K).
+    /// The standard deviation of the number of new nets from this mean: sqrt(s^2 (K - 1) / K + 2
+    /// V), with s^2 the variance of the K numbers and V the squared standard error of their mean.
+    /// If they share no net this is s sqrt(1 + 1 / K).
     fn error_of_prediction(&self, estimate: &Estimate) -> f64 {
         let k = self.values.len() as f64;
         (variance(&self.values) * (k - 1.0) / k + 2.0 * estimate.error * estimate.error).sqrt()
@@ -214,12 +214,12 @@ impl Estimate {
     }
 }
 
-/// The arithmetic mean; `None` of nothing.
+/// The arithmetic mean; `None` if there are no numbers.
 fn mean(x: &[f64]) -> Option<f64> {
     (!x.is_empty()).then(|| sum(x.iter().copied()) / x.len() as f64)
 }
 
-/// The variance of what `x` is drawn from: over n - 1; 0 of fewer than two.
+/// The sample variance, over n - 1; 0 of fewer than two numbers.
 fn variance(x: &[f64]) -> f64 {
     let Some(mean) = mean(x).filter(|_| x.len() > 1) else { return 0.0 };
     sum(x.iter().map(|x| (x - mean) * (x - mean))) / (x.len() - 1) as f64
@@ -281,9 +281,9 @@ mod tests {
         assert_eq!((found.least, found.most), (19.7, 25.0));
     }
 
-    /// SciPy 1.17.1: the same with `v = np.log([2, 9, 5])`, and `np.exp` of what comes out.
+    /// SciPy 1.17.1: the same with `v = np.log([2, 9, 5])`, and `np.exp` of the result.
     #[test]
-    fn numbers_far_apart_have_a_geometric_mean_with_the_intervals_of_their_logarithms() {
+    fn numbers_far_apart_have_a_geometric_mean_with_intervals_on_a_log_scale() {
         let sample = of_nets(&[2.0, 9.0, 5.0]);
         assert_eq!(Average::of(sample.values()), Average::Geometric);
         let found = sample.summary(Average::Geometric).expect("three");
@@ -294,13 +294,14 @@ mod tests {
 
     /// SciPy 1.17.1:
     /// ```python
-    /// ends = [(0,1), (0,2), (0,3), (1,2), (1,3), (2,3)]; v = np.array([5., 7., 6., 4., 8., 9.]); n, K = 4, 6
+    /// ends = [(0,1), (0,2), (0,3), (1,2), (1,3), (2,3)]; n, K = 4, 6
+    /// v = np.array([5., 7., 6., 4., 8., 9.])
     /// th = np.array([np.mean([x for x, e in zip(v, ends) if i not in e]) for i in range(n)])
     /// V = (n - 1) / n * ((th - th.mean()) ** 2).sum(); q = t.ppf(.975, n - 1)
     /// v.mean() + q * V ** .5, v.mean() + q * (v.var(ddof=1) * (K - 1) / K + 2 * V) ** .5
     /// ```
     #[test]
-    fn pairs_that_share_nets_are_left_out_net_by_net() {
+    fn pairs_that_share_nets_have_the_jackknife_error_over_nets() {
         let sample =
             Sample::of_pairs(vec![5.0, 7.0, 6.0, 4.0, 8.0, 9.0], all_pairs(4)).expect("finite");
         let estimate = sample.estimate().expect("four nets");
@@ -318,8 +319,8 @@ mod tests {
             let found = of_nets(values).summary(Average::Arithmetic).expect("some");
             assert_eq!((found.interval, found.prediction), (None, None));
         }
-        // Three nets joined by their three pairs; five that all meet in one net, without which
-        // there is no pair.
+        // Three nets and their three pairs; five nets that share one, without which no pair
+        // remains.
         let three = Sample::of_pairs(vec![1.0, 2.0, 3.0], all_pairs(3)).expect("finite");
         let star = Sample::of_pairs(vec![1.0, 2.0, 3.0, 4.0], (1..5).map(|i| [0, i]).collect())
             .expect("finite");
@@ -338,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn no_statistic_is_taken_of_nan_or_an_infinity() {
+    fn a_sample_refuses_nan_and_infinities() {
         for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             let refused = Sample::of_nets(vec![1.0, value, 2.0]).expect_err("refused");
             assert_eq!(
@@ -348,14 +349,14 @@ mod tests {
         }
     }
 
-    /// How often, in %, the interval holds the true mean and the prediction interval the number of
-    /// a new pair. A pair's number is 10 + z, or exp(z / 2) if it is log-normal; z is normal with
-    /// variance 1, of which the effects of the two nets make up `share` and noise of the pair the
-    /// rest.
-    fn coverage(pairs: &[[usize; 2]], share: f64, is_log_normal: bool) -> (f64, f64) {
+    /// The coverage, in %, of the interval of the mean and of the prediction interval of a new
+    /// pair. A pair's number is 10 + z, or exp(z / 2) if it is log-normal; z is normal with
+    /// variance 1, of which `fraction` comes from the effects of the two nets and the rest from
+    /// noise of the pair.
+    fn coverage(pairs: &[[usize; 2]], fraction: f64, is_log_normal: bool) -> (f64, f64) {
         let trials = 4000;
         let mut rng =
-            rng::stream("0", &format!("coverage/{}/{share}/{is_log_normal}", pairs.len()));
+            rng::stream("0", &format!("coverage/{}/{fraction}/{is_log_normal}", pairs.len()));
         let nets = pairs.iter().flatten().max().map_or(0, |most| most + 1);
         let scale = |z: f64| if is_log_normal { libm::exp(0.5 * z) } else { 10.0 + z };
         let (mut in_interval, mut in_prediction) = (0, 0);
@@ -363,7 +364,7 @@ mod tests {
             let effects: Vec<f64> = (0..nets + 2).map(|_| rng::normal(&mut rng)).collect();
             let mut value = |i: usize, j: usize| {
                 let of_nets = (effects[i] + effects[j]) / std::f64::consts::SQRT_2;
-                scale(share.sqrt() * of_nets + (1.0 - share).sqrt() * rng::normal(&mut rng))
+                scale(fraction.sqrt() * of_nets + (1.0 - fraction).sqrt() * rng::normal(&mut rng))
             };
             let values = pairs.iter().map(|&[i, j]| value(i, j)).collect();
             let of_new_nets = value(nets, nets + 1);
@@ -388,13 +389,13 @@ mod tests {
         let designs = [4, 6, 10].map(|n| (format!("all pairs of {n} nets"), all_pairs(n)));
         let disjoint = [3, 5].map(|k| (format!("{k} disjoint pairs"), disjoint_pairs(k)));
         for (design, pairs) in designs.iter().chain(&disjoint) {
-            for share in [0.0, 0.5, 1.0] {
+            for fraction in [0.0, 0.5, 1.0] {
                 for is_log_normal in [false, true] {
-                    let found = coverage(pairs, share, is_log_normal);
-                    let holds = |percent| (90.0..=99.5).contains(&percent);
-                    if !holds(found.0) || !holds(found.1) {
+                    let found = coverage(pairs, fraction, is_log_normal);
+                    let is_in_range = |percent| (90.0..=99.5).contains(&percent);
+                    if !is_in_range(found.0) || !is_in_range(found.1) {
                         missed.push(format!(
-                            "{design}, share {share}, log-normal {is_log_normal}: {found:?}"
+                            "{design}, fraction {fraction}, log-normal {is_log_normal}: {found:?}"
                         ));
                     }
                 }
@@ -405,13 +406,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_interval_holds_its_mean_and_a_prediction_holds_the_interval(
-            x in prop::collection::vec(0.01f64..5.0, 3..8), shift in prop::sample::select(vec![0.0, 5.0]),
+        fn an_interval_contains_its_mean_and_a_prediction_contains_the_interval(
+            x in prop::collection::vec(0.01f64..5.0, 3..8),
+            shift in prop::sample::select(vec![0.0, 5.0]),
         ) {
             let x: Vec<f64> = x.iter().map(|x| x + shift).collect();
             let found = of_nets(&x).summary(Average::of(&x)).expect("some");
-            let (interval, prediction) = (found.interval.expect("three"), found.prediction.expect("three"));
-            prop_assert!(interval.contains(found.mean) && found.least <= found.mean && found.mean <= found.most);
+            let interval = found.interval.expect("three");
+            let prediction = found.prediction.expect("three");
+            prop_assert!(interval.contains(found.mean));
+            prop_assert!(found.least <= found.mean && found.mean <= found.most);
             prop_assert!(prediction.low <= interval.low && interval.high <= prediction.high);
         }
     }

@@ -1,4 +1,4 @@
-//! Student's t distribution, for degrees of freedom that need not be whole.
+//! Student's t distribution, for real degrees of freedom.
 //!
 //! The incomplete beta function is the crate `special`'s, which takes exp and ln from `libm`: the
 //! bits are the same on every machine. Its inverse keeps twelve digits up to 10,000 degrees of
@@ -21,7 +21,7 @@ pub(super) fn quantile(freedom: f64) -> f64 {
 /// # Panics
 /// If `freedom` is not positive and finite, or `t` is NaN.
 pub(super) fn two_sided_p(t: f64, freedom: f64) -> f64 {
-    assert!(!t.is_nan(), "a t value is a number");
+    assert!(!t.is_nan(), "t is NaN");
     let (p, q) = shape(freedom);
     (freedom / (freedom + t * t)).inc_beta(p, q, p.ln_beta(q))
 }
@@ -40,7 +40,7 @@ mod tests {
     /// SciPy 1.17.1: `from scipy.stats import t; [t.ppf(0.975, v) for v in (0.5, 1, 1.5, 2, 2.7, 3,
     /// 4.4, 9, 17.3, 100)]`
     #[test]
-    fn quantiles_are_those_of_scipy_for_whole_and_for_fractional_degrees_of_freedom() {
+    fn quantiles_agree_with_scipy_for_integer_and_fractional_degrees_of_freedom() {
         let expected = [
             (0.5, 164.557_673_480_488_18),
             (1.0, 12.706_204_736_174_694),
@@ -61,7 +61,7 @@ mod tests {
 
     /// SciPy 1.17.1: `2 * t.sf(abs(x), v)`
     #[test]
-    fn p_values_are_those_of_scipy_far_into_the_tail() {
+    fn p_values_agree_with_scipy_far_into_the_tail() {
         let expected = [
             (0.0, 3.0, 1.0),
             (0.1, 4.0, 0.925_155_840_939_453_2),
@@ -77,13 +77,13 @@ mod tests {
     }
 
     #[test]
-    fn a_quantile_leaves_five_percent_outside() {
+    fn five_percent_are_outside_of_the_quantile() {
         for freedom in [1.0, 2.0, 3.6, 5.0, 29.5] {
             assert!((two_sided_p(quantile(freedom), freedom) - 0.05).abs() < 1e-12);
         }
     }
 
-    /// The bits themselves: a platform's own exp or ln would move the last of them.
+    /// The bits: the exp or ln of a platform would change the last ones.
     #[test]
     fn quantiles_and_p_values_have_the_same_bits_on_every_machine() {
         let bits = [quantile(2.0), quantile(5.37), two_sided_p(3.3, 2.9)].map(f64::to_bits);

@@ -68,7 +68,7 @@ struct Worker {
     /// The file that its output streams are written to. The log of its job is a hard link to it, so
     /// that a job that writes nothing costs no file.
     log: PathBuf,
-    /// The file for the outcome of a job that fails.
+    /// The file for the outcome of a job that fails, absolute.
     outcome: PathBuf,
 }
 
@@ -107,7 +107,7 @@ impl Worker {
             time_limit: job.resources.time_limit,
             shares_process,
             log: absolute(log)?,
-            outcome: absolute(&self.outcome)?,
+            outcome: self.outcome.clone(),
         })
     }
 
@@ -148,7 +148,7 @@ impl Worker {
     }
 }
 
-/// As a worker names the file, which works in another folder.
+/// The path for a worker, which runs in another folder.
 fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("`{}` has no absolute path", path.display()))
 }
@@ -241,7 +241,7 @@ impl Local {
     /// Gives the job to a worker: an idle one, or a new one.
     fn begin(&mut self, job: &Job) -> Result<Worker> {
         let workers = self.workers.clone();
-        // Locked until the worker is in the table, so that nobody who ends all workers misses it.
+        // Locked until the worker is in the table, so that a kill of all workers does not miss it.
         let mut table = workers.lock();
         let worker = loop {
             let idle = if job.shares_process { table.idle.pop() } else { None };
@@ -264,7 +264,7 @@ impl Local {
         self.started += 1;
         let Options { program, name, arguments, environment, scratch, .. } = &self.options;
         let log = scratch.join(format!("log-{}", self.started));
-        let outcome = scratch.join(format!("outcome-{}.json", self.started));
+        let outcome = absolute(&scratch.join(format!("outcome-{}.json", self.started)))?;
         let stderr = fs::append(&log)?;
         let mut command = Command::new(program);
         command.arg0(name).args(arguments).envs(environment.iter().map(|(k, v)| (k, v)));
@@ -620,7 +620,7 @@ mod tests {
 
     #[test]
     fn the_kill_handle_ends_every_job() {
-        let mut space = shell("trap '' TERM; sleep 1000; sleep 1000");
+        let mut space = shell("trap '' TERM; exec sleep 1000");
         let kill = space.local.kill_handle();
         let mut keys = ["one", "two"].map(|kind| space.job(kind)).map(|job| space.submit(job));
         kill();

@@ -67,7 +67,7 @@ impl Outcome {
 pub fn write_outcome(path: &Path, outcome: &Outcome) -> Result<()> {
     let bytes = serde_json::to_vec(outcome).context("cannot write the outcome of a job")?;
     let scratch = path.parent().context("BUG: the file of an outcome is in a folder")?;
-    // Not synced: nobody reads it after a restart of the machine.
+    // Not synced: it is not read after a restart of the machine.
     fs::replace(path, scratch, &bytes)
 }
 

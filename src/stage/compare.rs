@@ -1,6 +1,4 @@
-//! The formats of outputs, read without knowing what is in them: where two contents first differ, in words.
-//!
-//! Knows safetensors, CSV and bytes by their file names; no stage.
+//! Compares two versions of an output: safetensors, CSV and JSON by content, other files by byte.
 
 use crate::engine::stage::{CellChange, Changes, first_byte};
 use csv::{ReaderBuilder, StringRecord};
@@ -8,57 +6,53 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 
-/// Where two contents of `file` first differ: an array's element, a table's cell, or a byte. Values are told of the one as
-/// `cached`, of the other as `again`.
-pub(super) fn difference(file: &str, cached: &[u8], again: &[u8]) -> String {
-    let known = match file.rsplit_once('.') {
-        Some((_, "safetensors")) => arrays(cached, again),
-        Some((_, "csv")) => cells(cached, again),
+/// The first difference between two versions of `file`: an element of an array, a cell of a table,
+/// or a byte.
+pub(super) fn difference(file: &str, cached: &[u8], recomputed: &[u8]) -> String {
+    let found = match file.rsplit_once('.') {
+        Some((_, "safetensors")) => array_difference(cached, recomputed),
+        Some((_, "csv")) => cell_difference(cached, recomputed),
         _ => None,
     };
-    known.unwrap_or_else(|| first_byte(cached, again))
+    found.unwrap_or_else(|| first_byte(cached, recomputed))
 }
 
-/// `None` if one is not safetensors, or all arrays are equal.
-fn arrays(cached: &[u8], again: &[u8]) -> Option<String> {
-    let (cached, again) =
-        (SafeTensors::deserialize(cached).ok()?, SafeTensors::deserialize(again).ok()?);
-    let names: BTreeSet<&str> = cached.names().into_iter().chain(again.names()).collect();
+fn both(cached: impl Display, recomputed: impl Display) -> String {
+    format!("cached {cached}, recomputed {recomputed}")
+}
+
+/// `None` if one version is not safetensors, or if all arrays are equal.
+fn array_difference(cached: &[u8], recomputed: &[u8]) -> Option<String> {
+    let (cached, recomputed) =
+        (SafeTensors::deserialize(cached).ok()?, SafeTensors::deserialize(recomputed).ok()?);
+    let names: BTreeSet<&str> = cached.names().into_iter().chain(recomputed.names()).collect();
     names.into_iter().find_map(|name| {
-        let there = |tensors: &SafeTensors| {
-            if tensors.tensor(name).is_ok() { "there" } else { "not there" }
+        let difference = match (cached.tensor(name), recomputed.tensor(name)) {
+            (Ok(a), Ok(b)) => element_difference(&a, &b)?,
+            (Ok(_), Err(_)) => ": missing in the recomputed file".to_owned(),
+            (Err(_), _) => ": missing in the cached file".to_owned(),
         };
-        let (Ok(a), Ok(b)) = (cached.tensor(name), again.tensor(name)) else {
-            return Some(format!(
-                "array `{name}`: cached {}, again {}",
-                there(&cached),
-                there(&again)
-            ));
-        };
-        element(&a, &b).map(|difference| format!("array `{name}`, {difference}"))
+        Some(format!("array `{name}`{difference}"))
     })
 }
 
-fn element(cached: &TensorView, again: &TensorView) -> Option<String> {
+fn element_difference(cached: &TensorView, recomputed: &TensorView) -> Option<String> {
     let form = |tensor: &TensorView| format!("{:?} {:?}", tensor.dtype(), tensor.shape());
-    if form(cached) != form(again) {
-        return Some(format!("its form: cached {}, again {}", form(cached), form(again)));
+    if form(cached) != form(recomputed) {
+        return Some(format!(": type and shape: {}", both(form(cached), form(recomputed))));
     }
     let size = (cached.dtype().bitsize() / 8).max(1);
-    let (mut a, mut b) = (cached.data().chunks(size), again.data().chunks(size));
+    let (mut a, mut b) = (cached.data().chunks(size), recomputed.data().chunks(size));
     let at = a.by_ref().zip(b.by_ref()).position(|(a, b)| a != b)?;
     let value =
         |tensor: &TensorView| number(tensor.dtype(), &tensor.data()[at * size..(at + 1) * size]);
-    Some(format!(
-        "element {:?}: cached {}, again {}",
-        index(at, cached.shape()),
-        value(cached),
-        value(again)
-    ))
+    let index = index(at, cached.shape());
+    Some(format!(", element {index:?}: {}", both(value(cached), value(recomputed))))
 }
 
-/// The index by dimension of the element that is the `at`-th in memory, the last dimension fastest.
+/// The index by dimension of the element at position `at` in memory, in row-major order.
 fn index(mut at: usize, shape: &[usize]) -> Vec<usize> {
     let mut index: Vec<usize> = shape
         .iter()
@@ -73,7 +67,7 @@ fn index(mut at: usize, shape: &[usize]) -> Vec<usize> {
     index
 }
 
-/// A number in its shortest form that reads back the same; bytes where the type is not one of the common ones.
+/// A number with the fewest digits that restore its bits; the bytes of less common types.
 fn number(dtype: Dtype, bytes: &[u8]) -> String {
     match (dtype, bytes) {
         (Dtype::F32, [a, b, c, d]) => float(f32::from_le_bytes([*a, *b, *c, *d]).into(), bytes),
@@ -88,7 +82,7 @@ fn number(dtype: Dtype, bytes: &[u8]) -> String {
     }
 }
 
-/// An f32 is told in its own digits. A NaN is told by its bits: there are many.
+/// Digits as needed by the type; a NaN with its bits.
 fn float(x: f64, bytes: &[u8]) -> String {
     match bytes.len() {
         _ if x.is_nan() => format!("NaN ({})", hex(bytes)),
@@ -97,22 +91,21 @@ fn float(x: f64, bytes: &[u8]) -> String {
     }
 }
 
-/// The most significant byte first, as numbers are written.
+/// The bytes of a little-endian number, the most significant first.
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().rev().fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
-/// What has changed between two tables, or two JSON files, whose leaves are told by their paths.
+/// The changes between two versions of a table or of a JSON file; `None` for other formats.
 pub(super) fn changes(file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {
     match file.rsplit_once('.')?.1 {
-        "csv" => rows(before, after),
-        "json" => leaves(before, after),
+        "csv" => table_changes(before, after),
+        "json" => json_changes(before, after),
         _ => None,
     }
 }
 
-/// The leaves that are not equal.
-fn leaves(before: &[u8], after: &[u8]) -> Option<Changes> {
+fn json_changes(before: &[u8], after: &[u8]) -> Option<Changes> {
     let read = |bytes| -> Option<BTreeMap<String, String>> {
         let mut leaves = BTreeMap::new();
         flatten("", &serde_json::from_slice(bytes).ok()?, &mut leaves);
@@ -134,7 +127,7 @@ fn leaves(before: &[u8], after: &[u8]) -> Option<Changes> {
     Some(changes)
 }
 
-/// By path, as `a.b.0`: texts as they are, all else as JSON.
+/// Collects the leaves of `value` by path, such as `a.b.0`.
 fn flatten(path: &str, value: &Json, leaves: &mut BTreeMap<String, String>) {
     let below =
         |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
@@ -152,30 +145,29 @@ fn flatten(path: &str, value: &Json, leaves: &mut BTreeMap<String, String>) {
     }
 }
 
-/// Rows are told apart by as few of the leading columns as will do, and compared by the values there: a number that moved
-/// is a change of its row, not another row. Where values there were replaced by as many others, rows of the old are
-/// compared with rows of the new.
-fn rows(before: &[u8], after: &[u8]) -> Option<Changes> {
-    let (before, after) = (Rows::read(before)?, Rows::read(after)?);
+/// Compares rows by key: the shortest prefix of the shared columns that is unique in both tables.
+/// Where key values were replaced by equally many others, rows are matched across the replacement.
+fn table_changes(before: &[u8], after: &[u8]) -> Option<Changes> {
+    let (before, after) = (CsvTable::read(before)?, CsvTable::read(after)?);
     let shared: Vec<&String> =
         before.header.iter().filter(|name| after.header.contains(name)).collect();
     let width = (0..=shared.len())
-        .find(|n| before.told_apart(&shared[..*n]) && after.told_apart(&shared[..*n]))?;
+        .find(|n| before.is_unique(&shared[..*n]) && after.is_unique(&shared[..*n]))?;
     let (keys, values) = shared.split_at(width);
     let (old, new) = (before.by(keys), after.by(keys));
-    let gone: Vec<_> = before.keys(keys).filter(|key| !new.contains_key(key)).collect();
-    let come: Vec<_> = after.keys(keys).filter(|key| !old.contains_key(key)).collect();
-    let renamed = renamed(&gone, &come);
+    let removed: Vec<_> = before.keys(keys).filter(|key| !new.contains_key(key)).collect();
+    let added: Vec<_> = after.keys(keys).filter(|key| !old.contains_key(key)).collect();
+    let renamed = renamed(&removed, &added);
     let mut changes = Changes {
-        added: come.len() - renamed.len(),
-        removed: gone.len() - renamed.len(),
+        added: added.len() - renamed.len(),
+        removed: removed.len() - renamed.len(),
         ..Changes::default()
     };
-    let alone = |one: &Rows, other: &Rows| -> Vec<String> {
+    let only_in = |one: &CsvTable, other: &CsvTable| -> Vec<String> {
         one.header.iter().filter(|name| !other.header.contains(name)).cloned().collect()
     };
-    changes.columns = [alone(&before, &after), alone(&after, &before)].concat();
-    // In the second table's order.
+    changes.columns = [only_in(&before, &after), only_in(&after, &before)].concat();
+    // In the order of the second table.
     for row in &after.rows {
         let key = after.cells(row, keys);
         let key_before = renamed.get(&key).unwrap_or(&key);
@@ -202,18 +194,19 @@ fn rows(before: &[u8], after: &[u8]) -> Option<Changes> {
     Some(changes)
 }
 
-/// The keys of rows that have come, with those of the rows that are gone in whose places they are: equal but in columns
-/// where no value that is gone has come too. Such values replace each other in their order, if they are equally many.
+/// Keys of added rows with the keys of the removed rows that they replace. The two differ in
+/// columns where no removed value was also added; if there are equally many of both, the values
+/// replace each other in order.
 fn renamed<'a>(
-    gone: &[Vec<&'a str>],
-    come: &[Vec<&'a str>],
+    removed: &[Vec<&'a str>],
+    added: &[Vec<&'a str>],
 ) -> BTreeMap<Vec<&'a str>, Vec<&'a str>> {
-    let columns = gone.first().map_or(0, Vec::len);
+    let columns = removed.first().map_or(0, Vec::len);
     let values = |rows: &[Vec<&'a str>], column: usize| {
         rows.iter().map(|row| row[column]).collect::<BTreeSet<_>>()
     };
     let replaced: Vec<usize> = (0..columns)
-        .filter(|&column| values(gone, column).is_disjoint(&values(come, column)))
+        .filter(|&column| values(removed, column).is_disjoint(&values(added, column)))
         .collect();
     let picked =
         |row: &Vec<&'a str>| replaced.iter().map(|&column| row[column]).collect::<Vec<_>>();
@@ -221,35 +214,35 @@ fn renamed<'a>(
         let mut seen = BTreeSet::new();
         rows.iter().map(picked).filter(|values| seen.insert(values.clone())).collect()
     };
-    let (old, new) = (distinct(gone), distinct(come));
+    let (old, new) = (distinct(removed), distinct(added));
     if replaced.is_empty() || old.len() != new.len() {
         return BTreeMap::new();
     }
     let replacements: BTreeMap<_, _> = old.into_iter().zip(new).collect();
-    let come: BTreeSet<&Vec<&str>> = come.iter().collect();
+    let added: BTreeSet<&Vec<&str>> = added.iter().collect();
     let mut renamed = BTreeMap::new();
-    for was in gone {
+    for was in removed {
         let mut is = was.clone();
         for (&column, value) in replaced.iter().zip(&replacements[&picked(was)]) {
             is[column] = value;
         }
-        if come.contains(&is) {
+        if added.contains(&is) {
             renamed.insert(is, was.clone());
         }
     }
     renamed
 }
 
-/// A table under its header.
-struct Rows {
+/// A table.
+struct CsvTable {
     header: Vec<String>,
     rows: Vec<Vec<String>>,
 }
 
-impl Rows {
-    fn read(bytes: &[u8]) -> Option<Rows> {
+impl CsvTable {
+    fn read(bytes: &[u8]) -> Option<CsvTable> {
         let mut rows = records(bytes)?.into_iter().map(|(_, row)| row);
-        Some(Rows { header: rows.next()?, rows: rows.collect() })
+        Some(CsvTable { header: rows.next()?, rows: rows.collect() })
     }
 
     fn cells<'a>(&self, row: &'a [String], columns: &[&String]) -> Vec<&'a str> {
@@ -260,7 +253,7 @@ impl Rows {
         columns.iter().map(cell).collect()
     }
 
-    /// What tells each row apart, in their order.
+    /// The key of each row.
     fn keys<'a>(&'a self, keys: &[&String]) -> impl Iterator<Item = Vec<&'a str>> {
         self.rows.iter().map(move |row| self.cells(row, keys))
     }
@@ -269,42 +262,38 @@ impl Rows {
         self.rows.iter().map(|row| (self.cells(row, keys), row)).collect()
     }
 
-    fn told_apart(&self, keys: &[&String]) -> bool {
+    fn is_unique(&self, keys: &[&String]) -> bool {
         self.by(keys).len() == self.rows.len()
     }
 }
 
-/// `None` if one is not CSV, or all cells are equal.
-fn cells(cached: &[u8], again: &[u8]) -> Option<String> {
-    let (cached, again) = (records(cached)?, records(again)?);
+/// `None` if one version is not CSV, or if all cells are equal.
+fn cell_difference(cached: &[u8], recomputed: &[u8]) -> Option<String> {
+    let (cached, recomputed) = (records(cached)?, records(recomputed)?);
     let header = cached.first().map_or(&[][..], |(_, record)| record);
-    for i in 0..cached.len().max(again.len()) {
-        let (a, b) = (cached.get(i), again.get(i));
+    for i in 0..cached.len().max(recomputed.len()) {
+        let (a, b) = (cached.get(i), recomputed.get(i));
         let line = a.or(b).map_or(0, |(line, _)| *line);
         let (Some((_, a)), Some((_, b))) = (a, b) else {
             let shown = |row: Option<&(u64, Vec<String>)>| {
                 row.map_or("no such line".into(), |(_, r)| format!("`{}`", r.join(",")))
             };
-            return Some(format!("line {line}: cached {}, again {}", shown(a), shown(b)));
+            return Some(format!("line {line}: {}", both(shown(a), shown(b))));
         };
         let width = a.len().max(b.len());
         if let Some(at) = (0..width).find(|at| a.get(*at) != b.get(*at)) {
             let column =
                 header.get(at).map_or_else(|| (at + 1).to_string(), |name| format!("`{name}`"));
             let shown = |row: &[String]| {
-                row.get(at).map_or("nothing".to_owned(), |cell| format!("`{cell}`"))
+                row.get(at).map_or("no such column".to_owned(), |cell| format!("`{cell}`"))
             };
-            return Some(format!(
-                "line {line}, column {column}: cached {}, again {}",
-                shown(a),
-                shown(b)
-            ));
+            return Some(format!("line {line}, column {column}: {}", both(shown(a), shown(b))));
         }
     }
     None
 }
 
-/// Rows with the lines they begin on, the header first.
+/// The rows with their first lines, the header included.
 fn records(bytes: &[u8]) -> Option<Vec<(u64, Vec<String>)>> {
     let row = |record: StringRecord| {
         (
@@ -332,49 +321,57 @@ mod tests {
     }
 
     #[test]
-    fn the_first_differing_element_of_the_first_differing_array_is_told_by_index_and_value() {
+    fn the_difference_of_arrays_is_the_first_differing_element() {
         let base = tensors(&[0., 1., 2., 3., 4., 5.], &[6., 7.]);
-        let case = |other: Vec<u8>, said: &str| {
-            assert_eq!(difference("net.safetensors", &base, &other), said)
+        let case = |other: Vec<u8>, expected: &str| {
+            assert_eq!(difference("net.safetensors", &base, &other), expected)
         };
         case(
             tensors(&[0., 1., 2., 3., 0.1, 9.], &[6., 7.]),
-            "array `w1`, element [1, 1]: cached 4, again 0.1",
+            "array `w1`, element [1, 1]: cached 4, recomputed 0.1",
         );
         case(
             tensors(&[0., 1., 2., 3., 4., 5.], &[6., 8.]),
-            "array `w2`, element [0, 1]: cached 7, again 8",
+            "array `w2`, element [0, 1]: cached 7, recomputed 8",
         );
         case(
             tensors(&[-0., 1., 2., 3., 4., 5.], &[6., 7.]),
-            "array `w1`, element [0, 0]: cached 0, again -0",
+            "array `w1`, element [0, 0]: cached 0, recomputed -0",
         );
         case(
             tensors(&[0., 1., 2.], &[6., 7.]),
-            "array `w1`, its form: cached F32 [2, 3], again F32 [1, 3]",
+            "array `w1`: type and shape: cached F32 [2, 3], recomputed F32 [1, 3]",
         );
         let nan = tensors(&[f32::NAN, 1., 2., 3., 4., 5.], &[6., 7.]);
-        case(nan, "array `w1`, element [0, 0]: cached 0, again NaN (0x7fc00000)");
+        case(nan, "array `w1`, element [0, 0]: cached 0, recomputed NaN (0x7fc00000)");
     }
 
     #[test]
-    fn the_first_differing_cell_is_told_by_line_and_column() {
-        let case = |a: &str, b: &str, said: &str| {
-            assert_eq!(difference("t.csv", a.as_bytes(), b.as_bytes()), said);
+    fn the_difference_of_tables_is_the_first_differing_cell() {
+        let case = |a: &str, b: &str, expected: &str| {
+            assert_eq!(difference("t.csv", a.as_bytes(), b.as_bytes()), expected);
         };
         case(
             "t,error\n0,1\n1,2\n",
             "t,error\n0,1\n1,2.5\n",
-            "line 3, column `error`: cached `2`, again `2.5`",
+            "line 3, column `error`: cached `2`, recomputed `2.5`",
         );
-        case("t\n\"a\nb\"\nc\n", "t\n\"a\nb\"\nd\n", "line 4, column `t`: cached `c`, again `d`");
-        case("t,error\n0,1\n", "t,error\n0,1\n1,2\n", "line 3: cached no such line, again `1,2`");
-        case("t\n0\n", "t\n0,1\n", "line 2, column 2: cached nothing, again `1`");
-        case("t\n0\n", "t\n\"0\"\n", "byte 2: cached 0x30, again 0x22");
+        case(
+            "t\n\"a\nb\"\nc\n",
+            "t\n\"a\nb\"\nd\n",
+            "line 4, column `t`: cached `c`, recomputed `d`",
+        );
+        case(
+            "t,error\n0,1\n",
+            "t,error\n0,1\n1,2\n",
+            "line 3: cached no such line, recomputed `1,2`",
+        );
+        case("t\n0\n", "t\n0,1\n", "line 2, column 2: cached no such column, recomputed `1`");
+        case("t\n0\n", "t\n\"0\"\n", "byte 2: cached 0x30, recomputed 0x22");
     }
 
     #[test]
-    fn rows_are_matched_by_the_leading_columns_that_tell_them_apart() {
+    fn rows_are_matched_by_the_shortest_unique_prefix_of_columns() {
         let before = "hidden,prior,error\n10,none,1\n10,normal,2\n50,none,3\n";
         let after = "hidden,prior,error\n10,normal,2.5\n10,none,1\n100,none,4\n";
         let found = changes("t.csv", before.as_bytes(), after.as_bytes()).unwrap();
@@ -399,28 +396,28 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_told_by_its_first_differing_byte() {
-        assert_eq!(difference("a.svg", b"<svg>", b"<swg>"), "byte 2: cached 0x76, again 0x77");
-        assert_eq!(difference("a", b"ab", b"abc"), "byte 2: cached none, again 0x63");
+    fn the_difference_of_other_files_is_the_first_differing_byte() {
+        assert_eq!(difference("a.svg", b"<svg>", b"<swg>"), "byte 2: cached 0x76, recomputed 0x77");
+        assert_eq!(difference("a", b"ab", b"abc"), "byte 2: cached none, recomputed 0x63");
         assert_eq!(
             difference("a.safetensors", b"ab", b"ac"),
-            "byte 1: cached 0x62, again 0x63",
-            "not what it is called"
+            "byte 1: cached 0x62, recomputed 0x63",
+            "not a safetensors file"
         );
-        assert_eq!(difference("a.csv", b"\xff", b"\xfe"), "byte 0: cached 0xff, again 0xfe");
+        assert_eq!(difference("a.csv", b"\xff", b"\xfe"), "byte 0: cached 0xff, recomputed 0xfe");
     }
 
     fn changed(file: &str, before: &str, after: &str) -> (Vec<String>, usize, usize) {
         let Changes { cells, added, removed, .. } =
             changes(file, before.as_bytes(), after.as_bytes()).unwrap();
-        let told = |cell: &CellChange| {
+        let text = |cell: &CellChange| {
             format!("{}: {} {} -> {}", cell.row, cell.column, cell.before, cell.after)
         };
-        (cells.iter().map(told).collect(), added, removed)
+        (cells.iter().map(text).collect(), added, removed)
     }
 
     #[test]
-    fn rows_of_a_value_that_replaces_another_are_compared_with_those_of_that_one() {
+    fn rows_are_matched_across_a_replaced_key_value() {
         let table = |prior: &str, error: f64| {
             format!(
                 "hidden,prior,error\n10,none,1.5\n10,{prior},{error}\n50,none,1.25\n50,{prior},1\n"
@@ -433,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn several_values_replace_several_in_their_order_and_columns_may_change_together() {
+    fn several_replaced_key_values_are_matched_in_order() {
         let before = "prior,variance,pair,error\nn-1,1,1,5\nn-2,2,1,6\nn-1,1,2,7\nn-2,2,2,8\n";
         let after = "prior,variance,pair,error\nn-3,3,1,5\nn-4,4,1,7\nn-3,3,2,7\nn-4,4,2,8\n";
         let (cells, added, removed) = changed("t.csv", before, after);
@@ -442,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_table_with_another_name_in_every_row_is_compared_at_once() {
+    fn comparing_long_tables_takes_less_than_quadratic_time() {
         let table = |from: usize| {
             (from..from + 50_000).fold("id,x\n".to_owned(), |text, id| text + &format!("{id},1\n"))
         };
@@ -450,11 +447,11 @@ mod tests {
         let began = std::time::Instant::now();
         let (cells, added, removed) = changed("t.csv", &before, &after);
         assert_eq!((cells.len(), added, removed), (0, 0, 0));
-        assert!(began.elapsed().as_secs() < 5, "{:?}: not each with every other", began.elapsed());
+        assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
     }
 
     #[test]
-    fn a_value_beside_others_has_no_row_to_be_compared_with() {
+    fn added_key_values_do_not_match_any_row() {
         let (cells, added, removed) =
             changed("t.csv", "a,x\none,1\n", "a,x\none,1\ntwo,2\nthree,3\n");
         assert_eq!((cells.len(), added, removed), (0, 2, 0));
@@ -462,7 +459,7 @@ mod tests {
         assert_eq!(
             (cells.len(), added, removed),
             (0, 2, 1),
-            "which of the two replaces it nobody knows"
+            "it is ambiguous which of the two replaces it"
         );
     }
 

@@ -1,37 +1,36 @@
-//! Pictures of the user's own stages, for the report. One that a browser would not show is refused: a report with a hole in
-//! it says less than an error.
+//! Images of the user's own stages, for the report. An image that browsers cannot show is an error.
 
 use crate::engine::key::Digest;
-use crate::engine::stage::Input;
+use crate::engine::stage::{Hinted, Input};
 use crate::fs;
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use std::collections::BTreeSet;
 
-/// A picture that one of the user's own stages has drawn.
+/// An image of one of the user's own stages.
 pub(super) struct Extra {
-    /// A file name, of no other picture of the report.
+    /// A file name that is unique in the report.
     name: String,
     pub(super) bytes: Vec<u8>,
     pub(super) digest: Digest,
 }
 
-/// What a picture's name ends with, in any case.
-const PICTURES: [(&str, Picture); 6] = [
-    ("svg", Picture::Svg),
-    ("png", Picture::Png),
-    ("jpg", Picture::Jpeg),
-    ("jpeg", Picture::Jpeg),
-    ("gif", Picture::Gif),
-    ("webp", Picture::Webp),
+/// The formats by extension.
+const FORMATS: [(&str, Format); 6] = [
+    ("svg", Format::Svg),
+    ("png", Format::Png),
+    ("jpg", Format::Jpeg),
+    ("jpeg", Format::Jpeg),
+    ("gif", Format::Gif),
+    ("webp", Format::Webp),
 ];
 
-/// What the names of pictures end with that browsers do not show.
-const NOT_SHOWN: [&str; 8] = ["bmp", "emf", "eps", "heic", "pdf", "ps", "tif", "tiff"];
+/// The extensions of image formats that browsers do not support.
+const UNSUPPORTED: [&str; 8] = ["bmp", "emf", "eps", "heic", "pdf", "ps", "tif", "tiff"];
 
-/// The kinds of pictures that browsers show.
+/// An image format that browsers support.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Picture {
+enum Format {
     Svg,
     Png,
     Jpeg,
@@ -39,44 +38,42 @@ enum Picture {
     Webp,
 }
 
-impl Picture {
-    fn of(name: &str) -> Option<Picture> {
-        PICTURES.iter().find(|(end, _)| *end == ending(name)).map(|(_, picture)| *picture)
+impl Format {
+    fn of(name: &str) -> Option<Format> {
+        FORMATS.iter().find(|(known, _)| *known == extension(name)).map(|(_, format)| *format)
     }
 
     fn media_type(self) -> &'static str {
         match self {
-            Picture::Svg => "image/svg+xml",
-            Picture::Png => "image/png",
-            Picture::Jpeg => "image/jpeg",
-            Picture::Gif => "image/gif",
-            Picture::Webp => "image/webp",
+            Format::Svg => "image/svg+xml",
+            Format::Png => "image/png",
+            Format::Jpeg => "image/jpeg",
+            Format::Gif => "image/gif",
+            Format::Webp => "image/webp",
         }
     }
 
-    /// Refuses bytes that are no such picture, or not the whole of one.
+    /// Rejects bytes of another format and truncated files.
     fn check(self, bytes: &[u8]) -> Result<(), String> {
         let (begins, ends) = match self {
-            Picture::Svg => return check_svg(bytes),
-            Picture::Png => {
+            Format::Svg => return check_svg(bytes),
+            Format::Png => {
                 (bytes.starts_with(b"\x89PNG\r\n\x1a\n"), ends_near(bytes, b"IEND\xae\x42\x60\x82"))
             }
-            Picture::Jpeg => (bytes.starts_with(b"\xff\xd8\xff"), ends_near(bytes, b"\xff\xd9")),
-            Picture::Gif => (bytes.starts_with(b"GIF8"), ends_near(bytes, b"\x3b")),
-            Picture::Webp => {
-                (bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP"), true)
-            }
+            Format::Jpeg => (bytes.starts_with(b"\xff\xd8\xff"), ends_near(bytes, b"\xff\xd9")),
+            Format::Gif => (bytes.starts_with(b"GIF8"), ends_near(bytes, b"\x3b")),
+            Format::Webp => (bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP"), true),
         };
         match (begins, ends) {
             _ if bytes.is_empty() => Err("it is empty".into()),
-            (false, _) => Err(format!("it does not begin as one of {}", self.media_type())),
-            (true, false) => Err("its end is missing".into()),
+            (false, _) => Err(format!("it is not of type {}", self.media_type())),
+            (true, false) => Err("it is truncated".into()),
             (true, true) => Ok(()),
         }
     }
 }
 
-/// Whether `bytes` end with `end`, or with that and little else, as some programs write.
+/// Whether `end` is near the end of `bytes`: some programs write padding after it.
 fn ends_near(bytes: &[u8], end: &[u8]) -> bool {
     let last = &bytes[bytes.len().saturating_sub(1024)..];
     last.windows(end.len()).any(|window| window == end)
@@ -98,50 +95,51 @@ fn check_svg(bytes: &[u8]) -> Result<(), String> {
     }
 }
 
-/// What follows the last dot of a name, in lower case.
-fn ending(name: &str) -> String {
-    name.rsplit_once('.').map_or("", |(_, end)| end).to_lowercase()
+/// A name's extension in lower case.
+fn extension(name: &str) -> String {
+    name.rsplit_once('.').map_or("", |(_, extension)| extension).to_lowercase()
 }
 
 impl Extra {
-    /// The pictures among the files of `inputs`, under names that are not in `taken`. Of each input there must be one.
-    pub(super) fn read(inputs: &[Input], mut taken: BTreeSet<String>) -> Result<Vec<Extra>> {
+    /// The images among the files of `inputs`, at least one in each, under names that are not in
+    /// `used`.
+    pub(super) fn read(inputs: &[Input], mut used: BTreeSet<String>) -> Result<Vec<Extra>> {
         let mut extras = Vec::new();
         for input in inputs {
             let before = extras.len();
             for (file, content) in &input.artifact {
                 let Some(digest) = content.digest() else { continue };
-                let Some(picture) = Picture::of(file) else {
-                    if NOT_SHOWN.contains(&ending(file).as_str()) {
-                        bail!(
-                            "the extra `{file}` is no picture that browsers show; write it as SVG or PNG"
-                        );
+                let Some(format) = Format::of(file) else {
+                    if UNSUPPORTED.contains(&extension(file).as_str()) {
+                        let cause = format!("browsers cannot show the image `{file}` in `extras`");
+                        return Err(Hinted::new(cause, "write it as SVG or PNG").into());
                     }
                     continue;
                 };
                 let bytes = fs::read(input.path(file)?)?;
-                picture
+                format
                     .check(&bytes)
                     .map_err(anyhow::Error::msg)
-                    .with_context(|| format!("the extra `{file}` cannot be shown"))?;
+                    .with_context(|| format!("invalid image `{file}` in `extras`"))?;
                 let plain = file.replace('/', "-");
                 let (stem, end) = plain.rsplit_once('.').unwrap_or((&plain, ""));
                 let numbered = (2..).map(|n| format!("{stem}-{n}.{end}"));
                 let name = std::iter::once(plain.clone())
                     .chain(numbered)
-                    .find(|name| !taken.contains(name));
+                    .find(|name| !used.contains(name));
                 let name = name.unwrap_or_default();
-                taken.insert(name.clone());
+                used.insert(name.clone());
                 extras.push(Extra { name, bytes, digest });
             }
             if extras.len() == before {
                 let files: Vec<String> =
                     input.artifact.keys().take(5).map(|file| format!("`{file}`")).collect();
-                bail!(
-                    "an extra has no picture among its files ({}); names of pictures end with {}",
-                    files.join(", "),
-                    PICTURES.map(|(end, _)| format!("`.{end}`")).join(", ")
-                );
+                let extensions = FORMATS.map(|(extension, _)| format!("`.{extension}`"));
+                return Err(Hinted::new(
+                    format!("an input in `extras` has no image ({})", files.join(", ")),
+                    format!("write a file with the extension {}", extensions.join(", ")),
+                )
+                .into());
             }
         }
         Ok(extras)
@@ -151,7 +149,7 @@ impl Extra {
         format!("figures/{}", self.name)
     }
 
-    /// The title that an SVG gives itself; else the file's name.
+    /// The title of an SVG, or the file's name.
     pub(super) fn caption(&self) -> String {
         let text = String::from_utf8_lossy(&self.bytes);
         let title = text.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>"));
@@ -164,9 +162,10 @@ impl Extra {
             .unwrap_or_else(|| self.name.clone())
     }
 
-    /// As an image, not as markup: whatever a stranger's SVG holds, nothing runs and nothing is fetched.
+    /// An `img` element with the image as a data URL: browsers run no scripts in an SVG that is an
+    /// image, and fetch nothing for it.
     pub(super) fn to_html(&self) -> String {
-        let media_type = Picture::of(&self.name).map_or("", Picture::media_type);
+        let media_type = Format::of(&self.name).map_or("", Format::media_type);
         let data = BASE64_STANDARD.encode(&self.bytes);
         format!(
             "<img alt=\"\" style=\"display: block; max-width: 100%; margin: 0 auto\" \
@@ -184,7 +183,7 @@ mod tests {
 
     const SVG: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\"/>";
 
-    /// The pictures of one stage that wrote these files.
+    /// The images of a stage with these outputs.
     fn read(files: &[(&str, &[u8])]) -> Result<Vec<Extra>> {
         let folder = tempfile::tempdir().unwrap();
         let path = |k: usize| folder.path().join(k.to_string());
@@ -199,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_of_the_users_own_is_called_by_its_title_or_else_its_name() {
+    fn the_caption_is_the_title_of_the_svg_or_the_file_name() {
         let caption = |bytes: &str| {
             Extra { name: "a.svg".into(), bytes: bytes.into(), digest: Digest::of(b"") }.caption()
         };
@@ -209,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_cannot_be_shown_is_refused_and_one_that_can_is_not() {
+    fn an_image_that_browsers_cannot_show_is_an_error() {
         let png = b"\x89PNG\r\n\x1a\n....IEND\xae\x42\x60\x82";
         let jpeg = b"\xff\xd8\xff....\xff\xd9";
         let svg = format!("\u{feff}<?xml version=\"1.0\"?><!DOCTYPE svg><!-- x -->{SVG}\n");
@@ -223,10 +222,10 @@ mod tests {
         ];
         for (name, bytes) in shown {
             assert_eq!(read(&[(name, bytes), ("numbers.csv", b"1")]).unwrap().len(), 1, "{name}");
-            let refused = format!("{:#}", read(&[(name, b"")]).err().unwrap());
-            assert!(
-                refused.starts_with(&format!("the extra `{name}` cannot be shown: ")),
-                "{refused}"
+            let error = format!("{:#}", read(&[(name, b"")]).err().unwrap());
+            assert_eq!(
+                error.split_once(": ").unwrap().0,
+                format!("invalid image `{name}` in `extras`")
             );
             let (other, cut) =
                 (read(&[(name, b"Traceback")]), read(&[(name, &bytes[..bytes.len() - 4])]));
@@ -245,29 +244,35 @@ mod tests {
         );
         assert!(refusal("a.svg", "<svg>").contains("it is not well-formed XML"));
         for name in ["a.pdf", "a.EPS", "b/a.tiff"] {
-            assert!(
-                refusal(name, "x").contains(&format!("`{name}` is no picture that browsers show"))
+            assert_eq!(
+                refusal(name, "x"),
+                format!("browsers cannot show the image `{name}` in `extras`")
             );
         }
-        assert!(
-            refusal("numbers.csv", "1")
-                .starts_with("an extra has no picture among its files (`numbers.csv`)")
+        assert_eq!(
+            refusal("numbers.csv", "1"),
+            "an input in `extras` has no image (`numbers.csv`)"
         );
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
 
         #[test]
-        fn an_extras_name_reads_as_itself_in_markdown_and_html_and_finds_its_picture(
+        fn any_file_name_is_escaped_in_markdown_and_html(
             stem in r#"[ -~äé\n\t]{1,12}"#,
         ) {
             let extras = read(&[(&format!("{stem}.svg"), SVG.as_bytes())]).unwrap();
             let extra = &extras[0];
             let text = markdown::figure(&markdown::escape(&extra.caption()), &extra.path());
-            let picture = |url: &str| (url == markdown::url(&extra.path())).then(|| "<svg>there</svg>".to_owned());
-            let page = html::page("t", &text, &picture);
-            prop_assert!(page.contains("<svg>there</svg>"), "{text}");
+            let image = |url: &str| {
+                (url == markdown::url(&extra.path())).then(|| "<svg>found</svg>".to_owned())
+            };
+            let page = html::page("t", &text, &image);
+            prop_assert!(page.contains("<svg>found</svg>"), "{text}");
             prop_assert!(!page.contains("no figure"));
             let (_, body) = page.split_once("<figcaption>").unwrap();
             let (caption, _) = body.split_once("</figcaption>").unwrap();

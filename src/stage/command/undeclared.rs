@@ -1,9 +1,9 @@
-//! What a command line names that lies in the project and was not declared.
+//! Finds a file of the project that a command uses but does not declare.
 
 use std::path::{Component, Path};
 
-/// What would help a command that has failed: to declare the first file of the project that its
-/// `lines` name and that is not in `work`, the folder that it ran in.
+/// A hint for a failed command: declare the first file of the project that its `lines` name and
+/// that is missing from `work`, its working folder.
 pub(super) fn hint<'a>(
     lines: impl Iterator<Item = &'a str>,
     work: &Path,
@@ -20,7 +20,8 @@ pub(super) fn hint<'a>(
     let word = words.filter(is_plain).find(is_missing)?;
     let word = word.trim_start_matches("./");
     Some(format!(
-        "`{word}` is in the project but not in `files`, and the command runs where only those are; add `files: [{word}]`"
+        "the command sees only its declared `files`, and `{word}` is not among them; add \
+         `files: [{word}]`"
     ))
 }
 
@@ -29,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_script_of_the_project_that_is_not_declared_is_named() {
+    fn the_hint_names_an_undeclared_script_of_the_project() {
         let [project, work] = [(); 2].map(|()| tempfile::tempdir().unwrap());
         for file in ["train.py", "lib/plot.py", "given.py"] {
             std::fs::create_dir_all(project.path().join(file).parent().unwrap()).unwrap();
@@ -43,10 +44,7 @@ mod tests {
             ("python3 given.py && python3 \"lib/plot.py\"", "lib/plot.py"),
         ] {
             let hint = named(line).unwrap();
-            assert!(
-                hint.starts_with(&format!("`{file}` is in the project but not in `files`")),
-                "{hint}"
-            );
+            assert!(hint.contains(&format!("`{file}` is not among them")), "{hint}");
         }
         for line in ["python3 given.py", "python3 nowhere.py", "echo lib", "cat ../train.py"] {
             assert_eq!(named(line), None, "{line}");

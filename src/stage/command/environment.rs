@@ -1,28 +1,28 @@
-//! The environment of a `command`: what the values of `env` stand for, and where programs are found.
+//! The environment of a `command`: `$PROJECT` in the values of `env`, and where programs are found.
 //!
-//! In the values of `env`, `$PROJECT` and `${PROJECT}` stand for the folder of the project. They are
-//! replaced when the program starts: the key holds the text, so the result does not depend on where
-//! the project is, as long as the program does not write the path into it. `$$PROJECT` is the text
-//! `$PROJECT`. Every other `$` is itself: no shell reads these values. In `PATH`, where a name that is
-//! not replaced would only hide the folder it was meant for, it is refused.
+//! In the values of `env`, `$PROJECT` and `${PROJECT}` are replaced by the project's folder when
+//! the program starts. The key holds the text before replacement, so it does not depend on where
+//! the project is. `$$PROJECT` is the text `$PROJECT`. Any other `$` is kept as it is, since no
+//! shell reads these values; in `PATH`, it is an error.
 //!
-//! There is no variable `PROJECT` in the environment of the program: with one, a program would soon
-//! read files of the project that it does not declare, and its result would not follow their edits.
+//! The program's environment has no variable `PROJECT`: it would invite programs to read files of
+//! the project that they do not declare, and whose edits would not make the result stale.
 
+use crate::engine::stage::Hinted;
 use anyhow::{Context as _, Result, bail};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// Where programs are looked for, unless `env` says otherwise.
+/// The default `PATH`.
 pub(super) const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// What stands for the project's folder.
+/// The name that is replaced by the project's folder.
 const PROJECT: &str = "PROJECT";
 
-/// What comes after the name of the project's folder, if the text, behind a `$`, begins with that.
-fn after(text: &str) -> Option<&str> {
+/// The rest of a `text` that follows a `$` and begins with `PROJECT` or `{PROJECT}`.
+fn after_name(text: &str) -> Option<&str> {
     if let Some(rest) = text.strip_prefix('{') {
         return rest.strip_prefix(PROJECT)?.strip_prefix('}');
     }
@@ -30,17 +30,17 @@ fn after(text: &str) -> Option<&str> {
         .filter(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_'))
 }
 
-/// Whether the value is not the text that is written.
+/// Whether the value differs from the text that is written.
 pub(super) fn is_replaced(written: &str) -> bool {
     replace(written, OsStr::new("")) != written
 }
 
-/// The value of a variable, in the project in this folder.
+/// The value of a variable in the project in folder `project`.
 pub(super) fn value(written: &str, project: Option<&Path>) -> Result<OsString> {
     if !is_replaced(written) {
         return Ok(written.into());
     }
-    let folder = project.context("nobody has said where `$PROJECT` is")?;
+    let folder = project.context("the folder for `$PROJECT` is not known")?;
     Ok(replace(written, folder.as_os_str()))
 }
 
@@ -48,16 +48,16 @@ fn replace(written: &str, project: &OsStr) -> OsString {
     let (mut value, mut rest) = (Vec::new(), written);
     while let Some((before, behind)) = rest.split_once('$') {
         value.extend(before.as_bytes());
-        if let Some(next) = after(behind) {
+        if let Some(next) = after_name(behind) {
             value.extend(project.as_bytes());
             rest = next;
             continue;
         }
         value.push(b'$');
         rest = behind;
-        // Of `$$PROJECT`, all but the first `$` is left.
+        // `$$PROJECT` loses its first `$`.
         if let Some(name) = behind.strip_prefix('$')
-            && let Some(next) = after(name)
+            && let Some(next) = after_name(name)
         {
             value.extend(&name.as_bytes()[..name.len() - next.len()]);
             rest = next;
@@ -67,18 +67,19 @@ fn replace(written: &str, project: &OsStr) -> OsString {
     OsString::from_vec(value)
 }
 
-/// Refuses a `PATH` with a name in it that is not replaced.
-pub(super) fn check_path(path: &str) -> Result<(), String> {
+/// Rejects a `PATH` with a variable other than `$PROJECT`.
+pub(super) fn check_path(path: &str) -> Result<(), Hinted> {
     let mut names = path.match_indices('$').map(|(at, _)| &path[at..]);
-    let Some(name) = names.find(|text| after(&text[1..]).is_none()) else { return Ok(()) };
+    let Some(name) = names.find(|text| after_name(&text[1..]).is_none()) else { return Ok(()) };
     let name = &name[..name.find([':', '/']).unwrap_or(name.len())];
-    Err(format!(
-        "`{name}` in `PATH` is not replaced, for no shell reads `env`; write the folder, or `$PROJECT` for the project's"
+    Err(Hinted::new(
+        format!("`{name}` is not expanded in `PATH`"),
+        "write the path out, or use `$PROJECT` for the project's folder",
     ))
 }
 
-/// The file that `word` names as a program, looked for on `path`.
-pub(super) fn find(word: &str, path: &OsStr) -> Option<PathBuf> {
+/// The executable file `word` in the first folder of `path` that has one.
+fn find(word: &str, path: &OsStr) -> Option<PathBuf> {
     let is_program = |file: &PathBuf| {
         std::fs::metadata(file)
             .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
@@ -86,7 +87,7 @@ pub(super) fn find(word: &str, path: &OsStr) -> Option<PathBuf> {
     std::env::split_paths(path).map(|folder| folder.join(word)).find(is_program)
 }
 
-/// The first words of commands in lines for a shell, as far as they are plain names.
+/// The programs of a shell script: the first words of its commands that are plain names.
 pub(super) fn programs(lines: &str) -> Vec<&str> {
     let commands = lines.split(['\n', ';', '|', '&', '(']);
     let first = commands.filter_map(|command| {
@@ -99,46 +100,50 @@ pub(super) fn programs(lines: &str) -> Vec<&str> {
     first.filter(is_name).collect()
 }
 
-/// Says which of these programs the caller of `repro` would have found elsewhere, and how to get it.
-pub(super) fn elsewhere(words: &[&str], here: &OsStr, project: Option<&Path>) -> Option<String> {
-    let yours = std::env::var_os("PATH")?;
-    differing(words, here, &yours, project)
+/// A hint for the first of these programs that the user's own `PATH` finds in another folder than
+/// `path`.
+pub(super) fn hint(words: &[&str], path: &OsStr, project: Option<&Path>) -> Option<String> {
+    let user_path = std::env::var_os("PATH")?;
+    path_hint(words, path, &user_path, project)
 }
 
-fn differing(
+fn path_hint(
     words: &[&str],
-    here: &OsStr,
-    yours: &OsStr,
+    path: &OsStr,
+    user_path: &OsStr,
     project: Option<&Path>,
 ) -> Option<String> {
     words.iter().find_map(|word| {
-        let theirs = find(word, yours)?;
-        let own = find(word, here);
-        // `/bin` and `/usr/bin` may be one folder.
+        let expected = find(word, user_path)?;
+        let found = find(word, path);
+        // `/bin` and `/usr/bin` may be the same folder.
         let folder = |file: &Path| file.parent().and_then(|folder| folder.canonicalize().ok());
-        if own.as_deref().and_then(folder) == folder(&theirs) {
+        if found.as_deref().and_then(folder) == folder(&expected) {
             return None;
         }
-        let yours = theirs.display();
-        let is = match own {
-            Some(own) => format!("is {}, not {yours}", own.display()),
-            None => format!("is not found; yours is {yours}"),
+        let is = match found {
+            Some(found) => format!("is `{}`", found.display()),
+            None => "is not found".to_owned(),
         };
-        let bin = theirs.parent()?;
+        let bin = expected.parent()?;
         let bin = match project.and_then(|project| bin.strip_prefix(project).ok()) {
             Some(below) => format!("$PROJECT/{}", below.display()),
             None => bin.display().to_string(),
         };
-        Some(format!("`{word}` {is}: `repro` does not pass on your PATH; `env: {{ PATH: \"{bin}:{PATH}\" }}` does"))
+        Some(format!(
+            "the command does not inherit your PATH, so `{word}` {is}; to use `{}`, add \
+             `env: {{ PATH: \"{bin}:{PATH}\" }}`",
+            expected.display()
+        ))
     })
 }
 
-/// Refuses a folder that cannot be an entry of `PATH`.
-pub(super) fn check_project(path: &str, project: Option<&Path>) -> Result<()> {
+/// Rejects a project's folder that cannot be part of `PATH`.
+pub(super) fn check_project_in_path(path: &str, project: Option<&Path>) -> Result<()> {
     if is_replaced(path)
         && project.is_some_and(|project| project.as_os_str().as_bytes().contains(&b':'))
     {
-        bail!("`$PROJECT` has a `:` in it, which no entry of `PATH` may have");
+        bail!("`$PROJECT` contains a `:` and cannot be used in `PATH`");
     }
     Ok(())
 }
@@ -152,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_name_of_the_projects_folder_is_replaced() {
+    fn only_the_project_variable_is_replaced() {
         for (written, meant) in [
             ("$PROJECT/.venv/bin:/bin", "/p/.venv/bin:/bin"),
             ("${PROJECT}x:$PROJECT", "/px:/p"),
@@ -162,7 +167,7 @@ mod tests {
             assert_eq!(in_project(written), meant);
             assert!(is_replaced(written), "{written}");
         }
-        for itself in [
+        for unchanged in [
             "",
             "$",
             "$$",
@@ -175,21 +180,21 @@ mod tests {
             "$HOME",
             "ü$ö",
         ] {
-            assert_eq!(in_project(itself), itself);
-            assert!(!is_replaced(itself), "{itself}");
+            assert_eq!(in_project(unchanged), unchanged);
+            assert!(!is_replaced(unchanged), "{unchanged}");
         }
     }
 
     #[test]
-    fn a_name_in_path_that_is_not_replaced_is_refused() {
+    fn another_variable_in_path_is_an_error() {
         assert_eq!(check_path("$PROJECT/bin:${PROJECT}/sbin:/bin"), Ok(()));
         for (path, name) in [
             ("$HOME/bin:/bin", "`$HOME`"),
             ("$PROJECT/bin:$PATH", "`$PATH`"),
             ("${A}:/b", "`${A}`"),
         ] {
-            let said = check_path(path).unwrap_err();
-            assert!(said.starts_with(name), "{said}");
+            let error = check_path(path).unwrap_err();
+            assert_eq!(error.cause, format!("{name} is not expanded in `PATH`"));
         }
     }
 
@@ -200,23 +205,24 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_the_caller_has_elsewhere_is_named_with_what_to_type() {
+    fn the_hint_names_a_program_that_only_the_users_path_finds() {
         let dir = tempfile::tempdir().unwrap();
         let project = dir.path();
         let bin = project.join(".venv/bin");
         std::fs::create_dir_all(&bin).unwrap();
         std::os::unix::fs::symlink("/bin/sh", bin.join("sh")).unwrap();
         std::os::unix::fs::symlink("/bin/sh", bin.join("only-here")).unwrap();
-        let yours = format!("{}:/bin:/usr/bin", bin.display());
-        let said =
-            |word: &str| differing(&[word], OsStr::new(PATH), OsStr::new(&yours), Some(project));
-        let hint = said("sh").unwrap();
+        let user_path = format!("{}:/bin:/usr/bin", bin.display());
+        let hint = |word: &str| {
+            path_hint(&[word], OsStr::new(PATH), OsStr::new(&user_path), Some(project))
+        };
+        let other = hint("sh").unwrap();
         assert!(
-            hint.contains("bin/sh, not ") && hint.contains("PATH: \"$PROJECT/.venv/bin:/usr/local"),
-            "{hint}"
+            other.contains("so `sh` is `/") && other.contains("\"$PROJECT/.venv/bin:/usr/local"),
+            "{other}"
         );
-        assert!(said("only-here").unwrap().starts_with("`only-here` is not found; yours is "));
-        assert_eq!(said("ls"), None);
-        assert_eq!(said("no-such-program"), None);
+        assert!(hint("only-here").unwrap().contains("so `only-here` is not found; to use `"));
+        assert_eq!(hint("ls"), None);
+        assert_eq!(hint("no-such-program"), None);
     }
 }

@@ -1,0 +1,265 @@
+//! How the study's figures are composed: lines and panels, their styles, and the caption.
+//!
+//! A figure shows every prior, width and method of the run, or its caption lists what is left out:
+//! [`CaptionedFigure::new`] compares the figure's lines with the run.
+
+use super::captions::{averages, intervals, join, not_above_zero, segments};
+use super::results::Results;
+use crate::report::axis::Axis;
+use crate::report::figure::{Figure, Mark, Panel, Series};
+use crate::stage::rows::{CurveGroup, GroupMean, Metric, Quantity};
+use crate::study::curve::Method;
+use crate::study::data::Split;
+use crate::study::net::Prior;
+use std::collections::BTreeSet;
+
+/// A figure with its title and caption.
+pub(super) struct CaptionedFigure {
+    pub(super) title: String,
+    pub(super) caption: String,
+    pub(super) figure: Figure,
+}
+
+/// A line of a figure, and the results that it shows.
+pub(super) struct FigureLine {
+    pub(super) groups: Vec<CurveGroup>,
+    /// The mean at each point.
+    pub(super) means: Vec<GroupMean>,
+    /// The line itself, and series that belong to it.
+    pub(super) series: Vec<Series>,
+}
+
+impl FigureLine {
+    /// Whether its points are those of a curve between nets.
+    fn is_curve(&self) -> bool {
+        self.series.iter().all(|series| series.mark == Mark::Curve)
+    }
+}
+
+/// The lines of a panel.
+pub(super) struct PanelLines {
+    pub(super) title: String,
+    pub(super) x: Axis,
+    pub(super) y: Axis,
+    pub(super) lines: Vec<FigureLine>,
+}
+
+/// The most bands in a panel; more of them would hide each other.
+pub(super) const MAX_BANDS: usize = 6;
+
+/// The offset to a style with the same colour and another dash.
+pub(super) const DOTTED: usize = 14;
+
+impl Results {
+    /// A line of a quantity along a group's curves.
+    pub(super) fn line_along(
+        &self,
+        label: &str,
+        style: usize,
+        split: Split,
+        quantity: Quantity,
+        group: CurveGroup,
+    ) -> FigureLine {
+        let points = self.along.get(&(group, split, quantity)).map_or(&[][..], Vec::as_slice);
+        let series = Series {
+            label: label.to_owned(),
+            style,
+            points: points.iter().map(|(t, mean)| (*t, mean.mean)).collect(),
+            band: points.iter().map(|(_, mean)| ends(mean)).collect(),
+            ..Series::default()
+        };
+        FigureLine {
+            groups: vec![group],
+            means: points.iter().map(|(_, mean)| mean.clone()).collect(),
+            series: vec![series],
+        }
+    }
+
+    /// A line of a metric against `x` of the groups, skipping groups without `x`. Where a mean has
+    /// no interval, each pair is a dot.
+    pub(super) fn line_against(
+        &self,
+        series: Series,
+        metric: Metric,
+        x: impl Fn(CurveGroup) -> Option<f64>,
+    ) -> FigureLine {
+        let summaries = self.summaries.iter().filter(|((_, of), _)| *of == metric);
+        let mut points: Vec<(f64, CurveGroup, &GroupMean)> = summaries
+            .filter_map(|((group, _), summary)| Some((x(*group)?, *group, &summary.mean)))
+            .collect();
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let without = points.iter().filter(|(.., mean)| mean.interval.is_none() && mean.count > 1);
+        let single = without
+            .flat_map(|(x, group, _)| self.values(*group, metric).map(move |value| (*x, value)));
+        let dots = Series {
+            mark: Mark::Dots,
+            points: single.collect(),
+            label: String::new(),
+            ..series.clone()
+        };
+        let series = Series {
+            points: points.iter().map(|(x, _, mean)| (*x, mean.mean)).collect(),
+            band: points.iter().map(|(.., mean)| ends(mean)).collect(),
+            ..series
+        };
+        FigureLine {
+            groups: points.iter().map(|(_, group, _)| *group).collect(),
+            means: points.iter().map(|(.., mean)| (*mean).clone()).collect(),
+            series: vec![dots, series],
+        }
+    }
+
+    /// Lists the parts of the run that no line shows, followed by `reason`.
+    fn left_out(&self, lines: &[&FigureLine], reason: &str) -> String {
+        let shown: BTreeSet<&CurveGroup> = lines
+            .iter()
+            .filter(|line| !line.means.is_empty())
+            .flat_map(|line| &line.groups)
+            .collect();
+        let widths =
+            self.widths().into_iter().filter(|&h| shown.iter().all(|group| group.hidden != h));
+        let priors =
+            self.priors().into_iter().filter(|&p| shown.iter().all(|group| group.prior != p));
+        let methods =
+            self.methods().into_iter().filter(|&m| shown.iter().all(|group| group.method != m));
+        let axes: [(&str, Vec<String>); 3] = [
+            ("width", widths.map(|h| h.to_string()).collect()),
+            ("prior", priors.map(|prior| prior.to_string()).collect()),
+            ("method", methods.map(Method::title).collect()),
+        ];
+        let listed: Vec<String> = axes
+            .into_iter()
+            .filter(|(_, values)| !values.is_empty())
+            .map(|(axis, values)| {
+                format!("{axis}{} {}", if values.len() == 1 { "" } else { "s" }, values.join(", "))
+            })
+            .collect();
+        if listed.is_empty() {
+            return "All widths, priors and methods of the run are shown.".to_owned();
+        }
+        join([format!("Left out: {}.", listed.join("; ")), reason.to_owned()])
+    }
+}
+
+impl CaptionedFigure {
+    /// The figure of `panels`. The caption begins with `content`, and has `reason` if the figure
+    /// does not show the whole run.
+    pub(super) fn new(
+        results: &Results,
+        title: &str,
+        content: &str,
+        reason: &str,
+        columns: usize,
+        panels: Vec<PanelLines>,
+    ) -> CaptionedFigure {
+        let lines: Vec<&FigureLine> = panels.iter().flat_map(|panel| &panel.lines).collect();
+        let means: Vec<&GroupMean> = lines.iter().flat_map(|line| &line.means).collect();
+        let curves = lines.iter().all(|line| line.is_curve());
+        let crowded = curves && panels.iter().any(|panel| panel.lines.len() > MAX_BANDS);
+        let along = lines.iter().filter(|line| line.is_curve()).flat_map(|line| &line.groups);
+        let along = segments(along.map(|group| group.method));
+        let sentences =
+            [content.to_owned(), along, averages(&means), intervals(&means, curves, crowded)];
+        let left_out = results.left_out(&lines, reason);
+        let panel = |PanelLines { title, x, y, lines }: PanelLines| {
+            let series = lines
+                .into_iter()
+                .flat_map(|line| line.series)
+                .filter(|series| !series.points.is_empty());
+            Panel { title, x, y, series: series.collect(), ..Panel::default() }
+        };
+        let mut panels: Vec<Panel> = panels.into_iter().map(panel).collect();
+        if crowded {
+            remove_bands(&mut panels);
+        }
+        let hidden = not_above_zero(&panels);
+        CaptionedFigure {
+            title: title.to_owned(),
+            caption: join(sentences.into_iter().chain([hidden, left_out])),
+            figure: figure(columns, panels),
+        }
+    }
+}
+
+/// The figure of `panels`; a single empty one if there are no data.
+pub(super) fn figure(columns: usize, panels: Vec<Panel>) -> Figure {
+    if panels.iter().all(|panel| panel.series.is_empty()) {
+        return Figure { panels: vec![Panel::default()], ..Figure::default() };
+    }
+    Figure { title: String::new(), columns, panels }
+}
+
+/// The number of columns for a number of panels.
+pub(super) fn columns(panels: usize) -> usize {
+    match panels {
+        0 | 1 => 1,
+        2 | 4 => 2,
+        _ => 3,
+    }
+}
+
+pub(super) fn axis_of_t() -> Axis {
+    Axis::linear("t along the curve").range(0.0, 1.0)
+}
+
+pub(super) fn prior_title(prior: Prior) -> String {
+    format!("prior: {prior}")
+}
+
+/// The ends of a mean's interval.
+fn ends(mean: &GroupMean) -> Option<(f64, f64)> {
+    mean.interval.map(|interval| (interval.low, interval.high))
+}
+
+pub(super) fn remove_bands(panels: &mut [Panel]) {
+    panels.iter_mut().flat_map(|panel| &mut panel.series).for_each(|series| series.band.clear());
+}
+
+/// A style for each method: the dash shows its base curve, the colour its alignment and adjustment.
+/// A method whose style is taken gets the next free one.
+pub(super) fn styles(methods: &[Method]) -> Vec<usize> {
+    fn index<T: PartialEq>(seen: &mut Vec<T>, value: T) -> usize {
+        seen.iter().position(|known| *known == value).unwrap_or_else(|| {
+            seen.push(value);
+            seen.len() - 1
+        })
+    }
+    let (mut bases, mut treatments) = (Vec::new(), Vec::new());
+    let mut styles: Vec<usize> = Vec::new();
+    for method in methods {
+        let base = index(&mut bases, method.base());
+        let treatment = index(&mut treatments, (method.alignment, method.adjustment));
+        let wanted = 7 * base + treatment % 7;
+        let free = (0..28).map(|next| (wanted + next) % 28).find(|style| !styles.contains(style));
+        styles.push(free.unwrap_or(wanted));
+    }
+    styles
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_share_a_dash_by_base_and_a_colour_by_treatment() {
+        let names = [
+            "linear",
+            "arc",
+            "linear+ot",
+            "arc+ot",
+            "rho-arc",
+            "linear+ot:incoming+wa",
+            "rho-arc+ot",
+        ];
+        let methods = names.map(|name| name.parse().expect("a method"));
+        assert_eq!(styles(&methods), [0, 7, 1, 8, 14, 2, 15]);
+    }
+
+    #[test]
+    fn no_two_of_28_methods_have_the_same_style() {
+        let methods: Vec<Method> = Method::all().collect();
+        for methods in methods.windows(28) {
+            assert_eq!(styles(methods).into_iter().collect::<BTreeSet<_>>().len(), 28);
+        }
+    }
+}

@@ -1,0 +1,472 @@
+//! The study's figures: what each of them shows.
+//!
+//! [`FigureName`] is the list of figures. How a figure looks is the business of `report::figure`.
+
+use super::captions::{NO_DATA, join, not_above_zero};
+use super::drawing::{
+    CaptionedFigure, DOTTED, FigureLine, MAX_BANDS, PanelLines, axis_of_t, columns, figure,
+    prior_title, remove_bands, styles,
+};
+use super::results::{Epoch, Results};
+use crate::report::axis::Axis;
+use crate::report::figure::{Mark, Panel, Series};
+use crate::stage::rows::{CurveGroup, Metric, Quantity};
+use crate::stage::talk;
+use crate::study::curve::Method;
+use crate::study::data::Split;
+use crate::study::net::{Prior, PriorKind};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A figure of the study, in the order of the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum FigureName {
+    /// Training and validation error by epoch, for each width and prior.
+    Training,
+    /// E(t) by method, for each prior.
+    ErrorByMethod,
+    /// E(t) on training and test images, for each method and prior.
+    ErrorBySplit,
+    /// Normalised E(t) by prior, for Arc in a narrow net and OT + Arc in a wide one.
+    NormalisedErrorByPrior,
+    /// E(t) by width, for the methods of the talk's figure and each prior.
+    ErrorByWidth,
+    /// Largest error against width for each prior, with the published numbers.
+    MaxErrorByWidth,
+    /// Largest error against the variance of the prior.
+    MaxErrorByVariance,
+    /// Barrier of the loss against width, for each prior.
+    LossBarrierByWidth,
+    /// Barrier of the error against width, for each prior.
+    ErrorBarrierByWidth,
+}
+
+impl FigureName {
+    pub(super) fn draw(self, results: &Results) -> CaptionedFigure {
+        match self {
+            FigureName::Training => results.training_figure(),
+            FigureName::ErrorByMethod => results.error_by_method(),
+            FigureName::ErrorBySplit => results.error_by_split(),
+            FigureName::NormalisedErrorByPrior => results.normalised_error_by_prior(),
+            FigureName::ErrorByWidth => results.error_by_width(),
+            FigureName::MaxErrorByWidth => results.max_error_by_width(),
+            FigureName::MaxErrorByVariance => results.max_error_by_variance(),
+            FigureName::LossBarrierByWidth => results.loss_barrier_by_width(),
+            FigureName::ErrorBarrierByWidth => results.error_barrier_by_width(),
+        }
+    }
+}
+
+const MAX_ERROR: &str = "largest test error on the curve, %";
+
+/// The widths of the talk's figures.
+const TALK_NARROW: i64 = 50;
+const TALK_WIDE: i64 = 1000;
+
+/// Pixels between the markers of neighbouring methods at one width.
+const MARKER_SHIFT: f64 = 2.0;
+
+impl Results {
+    fn training_figure(&self) -> CaptionedFigure {
+        let widths: BTreeSet<i64> = self.training.keys().map(|(hidden, _)| *hidden).collect();
+        let priors: BTreeSet<Prior> = self.training.keys().map(|(_, prior)| *prior).collect();
+        type ErrorOf = fn(&Epoch) -> f64;
+        let train: ErrorOf = |epoch| epoch.train_error;
+        let validation: ErrorOf = |epoch| epoch.validation_error;
+        let splits = [(Split::Train, 0, train), (Split::Validation, DOTTED, validation)];
+        let panel = |&prior: &Prior| {
+            let mut series = Vec::new();
+            for (i, &hidden) in widths.iter().enumerate() {
+                for (split, dotted, error) in splits {
+                    let epochs = self.training.get(&(hidden, prior)).into_iter().flatten();
+                    series.push(over_nets(
+                        format!("h = {hidden}, {split}"),
+                        i + dotted,
+                        epochs.map(|epoch| (epoch.epoch, error(epoch))),
+                    ));
+                }
+            }
+            series.retain(|series| !series.points.is_empty());
+            let (x, y) = (Axis::linear("epoch"), Axis::log("error, %"));
+            Panel { title: prior_title(prior), x, y, series, ..Panel::default() }
+        };
+        let mut panels: Vec<Panel> = priors.iter().map(panel).collect();
+        let crowded = panels.iter().any(|panel| panel.series.len() > MAX_BANDS);
+        if crowded {
+            remove_bands(&mut panels);
+        }
+        let validated =
+            self.training.values().flatten().any(|epoch| epoch.validation_error.is_finite());
+        let validation = match validated {
+            true => "The validation error, dotted, is measured after each epoch.",
+            false => "The run has no validation split.",
+        };
+        let shown = match panels.is_empty() {
+            true => NO_DATA,
+            false => "All priors and widths of the run are shown.",
+        };
+        let hidden = not_above_zero(&panels);
+        CaptionedFigure {
+            title: "Training, by width and prior".to_owned(),
+            caption: join([
+                "Error by epoch and number of hidden neurons, one panel per prior: the mean over \
+                 nets. The training error is the running average over the batches of the epoch, \
+                 with dropout active."
+                    .to_owned(),
+                validation.to_owned(),
+                if crowded { "" } else { "Bands show the range over nets." }.to_owned(),
+                hidden,
+                shown.to_owned(),
+            ]),
+            figure: figure(columns(panels.len()), panels),
+        }
+    }
+
+    fn error_by_method(&self) -> CaptionedFigure {
+        let hidden = self.nearest_width(TALK_NARROW);
+        let methods = self.methods();
+        let line = |prior: Prior, method: Method, style: usize| {
+            let group = CurveGroup { hidden, prior, method };
+            self.line_along(&method.title(), style, Split::Test, Quantity::Error, group)
+        };
+        let panel = |&prior: &Prior| PanelLines {
+            title: prior_title(prior),
+            x: axis_of_t(),
+            y: Axis::log("test error, %"),
+            lines: methods
+                .iter()
+                .zip(styles(&methods))
+                .map(|(&method, style)| line(prior, method, style))
+                .collect(),
+        };
+        CaptionedFigure::new(
+            self,
+            &format!("Error along the curve by method, h = {hidden}"),
+            &format!(
+                "Test error along the curve between two nets with {hidden} hidden neurons, one \
+                 panel per prior. With OT, the curve ends at the permuted net, which computes the \
+                 same function."
+            ),
+            "The figure is for the width nearest to the talk's h = 50; `max-error-by-width` shows \
+             all widths.",
+            columns(self.priors().len()),
+            self.priors().iter().map(panel).collect(),
+        )
+    }
+
+    fn error_by_split(&self) -> CaptionedFigure {
+        let hidden = self.nearest_width(TALK_NARROW);
+        let priors = self.priors();
+        let panel = |&method: &Method| PanelLines {
+            title: method.title(),
+            x: axis_of_t(),
+            y: Axis::log("error, %"),
+            lines: priors
+                .iter()
+                .enumerate()
+                .flat_map(|(i, &prior)| {
+                    [(Split::Test, 0), (Split::Train, DOTTED)].map(|(split, dotted)| {
+                        self.line_along(
+                            &format!("{prior}, {split}"),
+                            i + dotted,
+                            split,
+                            Quantity::Error,
+                            CurveGroup { hidden, prior, method },
+                        )
+                    })
+                })
+                .collect(),
+        };
+        let panels: Vec<PanelLines> = self.methods().iter().map(panel).collect();
+        CaptionedFigure::new(
+            self,
+            &format!("Error along the curve on training and test images, h = {hidden}"),
+            &format!(
+                "Error along the curve between two nets with {hidden} hidden neurons on the \
+                 training images (dotted) and on the test images, by prior, one panel per method."
+            ),
+            "The figure is for the width nearest to the talk's h = 50; `tables/summary.csv` \
+             covers all widths on both splits.",
+            columns(panels.len()),
+            panels,
+        )
+    }
+
+    fn normalised_error_by_prior(&self) -> CaptionedFigure {
+        let panel = |(&method, hidden): (&Method, i64)| PanelLines {
+            title: format!("{}, h = {hidden}", method.title()),
+            x: axis_of_t(),
+            y: Axis::linear("normalised test error"),
+            lines: self
+                .priors()
+                .into_iter()
+                .enumerate()
+                .map(|(i, prior)| {
+                    self.line_along(
+                        &prior.to_string(),
+                        i,
+                        Split::Test,
+                        Quantity::NormalisedError,
+                        CurveGroup { hidden, prior, method },
+                    )
+                })
+                .collect(),
+        };
+        let widths = [self.nearest_width(TALK_NARROW), self.nearest_width(TALK_WIDE)];
+        let arcs: Vec<Method> =
+            talk::methods_along().into_iter().filter(|m| m.curve.uses_center()).collect();
+        let methods = self.methods_of(&arcs);
+        let mut panels: Vec<PanelLines> = methods.iter().zip(widths).map(panel).collect();
+        if let [only] = &methods[..] {
+            panels.push(panel((only, widths[1])));
+        }
+        CaptionedFigure::new(
+            self,
+            "Normalised error along the curve by prior",
+            "Normalised test error (E(t) - E_end) / (E_lin_max - E_end) by prior, where E_end is \
+             the mean error of the two ends and E_lin_max the largest error on the straight line \
+             of the same pair, width and prior.",
+            "The talk shows Arc at h = 50 and OT + Arc at h = 1000; the figure shows the nearest \
+             methods and widths of this run.",
+            2,
+            panels,
+        )
+    }
+
+    fn error_by_width(&self) -> CaptionedFigure {
+        let methods = self.methods_of(&talk::methods_along());
+        let panel = |prior: Prior, method: Method| PanelLines {
+            title: format!("{}, {prior}", method.title()),
+            x: axis_of_t(),
+            y: Axis::log("test error, %"),
+            lines: self
+                .widths()
+                .into_iter()
+                .enumerate()
+                .map(|(i, hidden)| {
+                    self.line_along(
+                        &format!("h = {hidden}"),
+                        i,
+                        Split::Test,
+                        Quantity::Error,
+                        CurveGroup { hidden, prior, method },
+                    )
+                })
+                .collect(),
+        };
+        let priors = self.priors();
+        let panels = priors
+            .iter()
+            .flat_map(|&prior| methods.iter().map(move |&method| panel(prior, method)));
+        CaptionedFigure::new(
+            self,
+            "Error along the curve by width",
+            "Test error along the curve by number of hidden neurons, one row per prior and one \
+             column per method.",
+            "The figure shows the methods of the talk's figure; `max-error-by-width` shows all \
+             methods.",
+            methods.len(),
+            panels.collect(),
+        )
+    }
+
+    fn max_error_by_width(&self) -> CaptionedFigure {
+        let drawn = self.by_width(
+            Metric::MaxError,
+            MAX_ERROR,
+            "Largest error on the curve by width",
+            "Largest test error on the curve by number of hidden neurons, one panel per prior.",
+        );
+        let mut series = drawn.figure.panels.iter().flat_map(|panel| &panel.series);
+        let published = match series.any(|series| series.mark == Mark::Hollow) {
+            true => "Hollow markers are the talk's published numbers for MNIST.",
+            false => "",
+        };
+        CaptionedFigure { caption: join([drawn.caption, published.to_owned()]), ..drawn }
+    }
+
+    fn loss_barrier_by_width(&self) -> CaptionedFigure {
+        self.by_width(
+            Metric::LossBarrier,
+            "barrier of the loss, nats",
+            "Barrier of the loss by width",
+            "Barrier of the test loss by number of hidden neurons, one panel per prior: the \
+             largest excess of the loss L(t) on the curve over (1 - t) L_A + t L_B, the straight \
+             line between the losses of its ends.",
+        )
+    }
+
+    fn error_barrier_by_width(&self) -> CaptionedFigure {
+        self.by_width(
+            Metric::ErrorBarrier,
+            "barrier of the error, points",
+            "Barrier of the error by width",
+            "Barrier of the test error by number of hidden neurons, one panel per prior: the \
+             largest excess of the error E(t) on the curve over (1 - t) E_A + t E_B, the straight \
+             line between the errors of its ends, in percentage points.",
+        )
+    }
+
+    /// A metric of all methods by width, one panel per prior.
+    fn by_width(&self, metric: Metric, label: &str, title: &str, content: &str) -> CaptionedFigure {
+        let widths: Vec<f64> = self.widths().into_iter().map(|h| h as f64).collect();
+        let methods = self.methods();
+        let styles = styles(&methods);
+        let line = |prior: Prior, i: usize| {
+            let method = methods[i];
+            let series = Series {
+                label: method.title(),
+                style: styles[i],
+                mark: Mark::Points,
+                shift: MARKER_SHIFT * (i as f64 - 0.5 * (methods.len() - 1) as f64),
+                ..Series::default()
+            };
+            let mut line = self.line_against(series.clone(), metric, |group| {
+                (group.prior == prior && group.method == method).then_some(group.hidden as f64)
+            });
+            let published = self.published.iter().filter(|number| {
+                metric == Metric::MaxError && (number.prior, number.method) == (prior, method)
+            });
+            let points = published.map(|number| (number.hidden as f64, number.max_error));
+            let points: Vec<_> = points.filter(|(hidden, _)| widths.contains(hidden)).collect();
+            if !points.is_empty() {
+                let (label, mark) = (String::new(), Mark::Hollow);
+                line.series.push(Series { label, mark, points, ..series });
+            }
+            line
+        };
+        let panel = |&prior: &Prior| PanelLines {
+            title: prior_title(prior),
+            x: Axis::log("hidden neurons").ticks(widths.clone()),
+            y: Axis::log(label),
+            lines: (0..methods.len()).map(|i| line(prior, i)).collect(),
+        };
+        let panels: Vec<PanelLines> = self.priors().iter().map(panel).collect();
+        let content = format!("{content} Markers at one width are shifted apart.");
+        CaptionedFigure::new(self, title, &content, "", columns(panels.len()), panels)
+    }
+
+    fn max_error_by_variance(&self) -> CaptionedFigure {
+        let densities: Vec<(Prior, f64)> = self
+            .priors()
+            .into_iter()
+            .filter_map(|prior| Some((prior, prior.variance()?)))
+            .collect();
+        let is_normal = |prior: Prior| prior.kind() == PriorKind::Normal;
+        let mut ticks: Vec<f64> = densities
+            .iter()
+            .filter(|(prior, _)| is_normal(*prior))
+            .map(|(_, variance)| *variance)
+            .collect();
+        ticks.sort_by(f64::total_cmp);
+        let axis = Axis::log("variance of the prior");
+        let axis = if ticks.is_empty() { axis } else { axis.ticks(ticks) };
+        let kinds: BTreeSet<PriorKind> = densities.iter().map(|(prior, _)| prior.kind()).collect();
+        let line = |method: Method, style: usize, hidden: i64, kind: PriorKind| -> FigureLine {
+            let (mark, label, shift) = match kind {
+                PriorKind::Normal => (Mark::Points, format!("h = {hidden}"), 0.0),
+                kind => (Mark::Hollow, format!("h = {hidden}, {kind}"), 5.0),
+            };
+            let series = Series { label, style, mark, shift, ..Series::default() };
+            self.line_against(series, Metric::MaxError, |group| {
+                let is_shown =
+                    group.hidden == hidden && group.method == method && group.prior.kind() == kind;
+                group.prior.variance().filter(|_| is_shown)
+            })
+        };
+        let panel = |&method: &Method| PanelLines {
+            title: method.title(),
+            x: axis.clone(),
+            y: Axis::log(MAX_ERROR),
+            lines: self
+                .widths()
+                .into_iter()
+                .enumerate()
+                .flat_map(|(i, hidden)| kinds.iter().map(move |&kind| (i, hidden, kind)))
+                .map(|(i, hidden, kind)| line(method, i, hidden, kind))
+                .filter(|line| !line.groups.is_empty())
+                .collect(),
+        };
+        let panels: Vec<PanelLines> = self.methods().iter().map(panel).collect();
+        let mut content = "Largest test error on the curve by the variance of the normal prior \
+                           and the number of hidden neurons, one panel per method. A smaller \
+                           variance is a more informative prior."
+            .to_owned();
+        let others: Vec<String> = densities
+            .iter()
+            .filter(|(prior, _)| !is_normal(*prior))
+            .map(|(prior, variance)| format!("{prior} at {}", rounded(*variance)))
+            .collect();
+        if !others.is_empty() {
+            content += &format!(
+                " Hollow markers, shifted to the right, are other priors at the variance of their \
+                 weights ({}).",
+                others.join(", ")
+            );
+        }
+        CaptionedFigure::new(
+            self,
+            "Largest error on the curve by the prior's variance",
+            &content,
+            "The other priors have no variance; `max-error-by-width` shows every prior.",
+            columns(panels.len()),
+            panels,
+        )
+    }
+}
+
+/// The mean over nets by epoch; the band is the range over nets.
+fn over_nets(label: String, style: usize, errors: impl Iterator<Item = (i64, f64)>) -> Series {
+    let mut epochs: BTreeMap<i64, Vec<f64>> = BTreeMap::new();
+    for (epoch, error) in errors.filter(|(_, error)| error.is_finite()) {
+        epochs.entry(epoch).or_default().push(error);
+    }
+    let mean = |errors: &Vec<f64>| errors.iter().fold(0.0, |sum, x| sum + x) / errors.len() as f64;
+    let range = |errors: &Vec<f64>| {
+        let ends = errors
+            .iter()
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &x| (x.min(low), x.max(high)));
+        (errors.len() > 1).then_some(ends)
+    };
+    Series {
+        label,
+        style,
+        points: epochs.iter().map(|(&epoch, errors)| (epoch as f64, mean(errors))).collect(),
+        band: epochs.values().map(range).collect(),
+        ..Series::default()
+    }
+}
+
+/// A number with three significant digits.
+fn rounded(x: f64) -> String {
+    let decimals = (2.0 - libm::floor(libm::log10(x))).clamp(0.0, 12.0) as usize;
+    let text = format!("{x:.decimals$}");
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_band_of_a_training_curve_is_the_range_over_nets() {
+        let series =
+            over_nets(String::new(), 0, [(1, 4.0), (1, 8.0), (2, 3.0), (2, f64::NAN)].into_iter());
+        assert_eq!(series.points, [(1.0, 6.0), (2.0, 3.0)]);
+        assert_eq!(series.band, [Some((4.0, 8.0)), None]);
+    }
+
+    #[test]
+    fn numbers_are_rounded_to_three_significant_digits() {
+        assert_eq!(
+            [0.0098, 0.123_45, 12.34, 1234.5, 2e-6].map(rounded),
+            ["0.0098", "0.123", "12.3", "1234", "0.000002"]
+        );
+    }
+}

@@ -1,0 +1,336 @@
+//! `plot`: one figure of the study, with its caption.
+
+mod captions;
+mod drawing;
+mod figures;
+mod results;
+
+use self::figures::FigureName;
+use self::results::Results;
+use super::artifact::{DATA_CARD, DataCard, read_json, write_json};
+use crate::engine::stage::{Arity, Context, Slot, Stage};
+use crate::fs;
+use anyhow::{Context as _, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub(super) struct PlotStage;
+
+/// The drawing.
+pub(super) const SVG: &str = "figure.svg";
+
+/// The file of a [`FigureCard`].
+pub(super) const CARD: &str = "figure.json";
+
+/// A figure's metadata, for the report.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct FigureCard {
+    /// Its position in the report.
+    pub(super) order: usize,
+    /// The value of the parameter `figure`.
+    pub(super) name: String,
+    pub(super) title: String,
+    pub(super) caption: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Params {
+    figure: FigureName,
+}
+
+impl Stage for PlotStage {
+    const NAME: &'static str = "plot";
+    const VERSION: u32 = 3;
+    const SLOTS: &'static [Slot] = &[
+        Slot { name: "data", arity: Arity::One, files: &[DATA_CARD] },
+        Slot { name: "tables", arity: Arity::One, files: Results::FILES },
+    ];
+    const OUTPUTS: &'static [&'static str] = &[SVG, CARD];
+    type Params = Params;
+
+    fn run(params: Params, cx: &Context) -> Result<()> {
+        let data: DataCard = read_json(cx.input("data")?.path(DATA_CARD)?)?;
+        let results = Results::read(cx.input("tables")?, data.dataset)?;
+        let drawn = params.figure.draw(&results);
+        let name = serde_json::to_value(params.figure)?.as_str().unwrap_or_default().to_owned();
+        let card = FigureCard {
+            order: params.figure as usize,
+            name,
+            title: drawn.title,
+            caption: drawn.caption,
+        };
+        write_json(&cx.output(CARD), &card)?;
+        let svg = drawn.figure.to_svg().with_context(|| format!("cannot draw `{}`", card.name))?;
+        fs::write(&cx.output(SVG), svg)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::figure::Mark;
+    use crate::stage::plot::drawing::{CaptionedFigure, MAX_BANDS};
+    use crate::stage::plot::results::Epoch;
+    use crate::stage::rows::{CurveGroup, GroupMean, Metric, MetricSummary, Quantity};
+    use crate::stage::talk;
+    use crate::study::curve::Method;
+    use crate::study::data::{Dataset, Split};
+    use crate::study::net::{Prior, PriorKind};
+    use crate::study::stats::{Average, Interval};
+    use proptest::prelude::*;
+    use proptest::sample::{select, subsequence};
+
+    const WIDTHS: [i64; 6] = [10, 50, 100, 500, 1000, 2000];
+
+    /// Every figure, from the schema.
+    fn names() -> Vec<FigureName> {
+        let schema = serde_json::to_value(schemars::schema_for!(FigureName)).unwrap();
+        let variants = schema["oneOf"].as_array().unwrap();
+        variants.iter().map(|name| serde_json::from_value(name["const"].clone()).unwrap()).collect()
+    }
+
+    /// Every kind of prior, at several strengths.
+    fn all_priors() -> Vec<Prior> {
+        let of_kind = |kind: &PriorKind| match kind.with(None) {
+            Ok(prior) => vec![prior],
+            Err(_) => [0.5, 0.1, 0.01].map(|x| kind.with(Some(x)).unwrap()).to_vec(),
+        };
+        PriorKind::ALL.iter().flat_map(of_kind).collect()
+    }
+
+    fn method(name: &str) -> Method {
+        name.parse().unwrap()
+    }
+
+    /// A run whose values fall with the width; three pairs or more have intervals.
+    fn run(priors: &[Prior], methods: &[Method], widths: &[i64], pairs: usize) -> Results {
+        let published = talk::published(Dataset::Mnist);
+        let mut results = Results { published, ..Results::default() };
+        for (hidden, prior) in
+            widths.iter().flat_map(|&h| priors.iter().map(move |&prior| (h, prior)))
+        {
+            let level = 100.0 / hidden as f64;
+            let epochs = (1..4).map(|epoch| Epoch {
+                epoch,
+                train_error: level,
+                validation_error: 2.0 * level,
+            });
+            results.training.insert((hidden, prior), epochs.collect());
+            for &method in methods {
+                let group = CurveGroup { hidden, prior, method };
+                let interval = (pairs >= 3).then_some(Interval { low: -level, high: 3.0 * level });
+                let mean = GroupMean {
+                    count: pairs,
+                    average: Average::Arithmetic,
+                    mean: level,
+                    interval,
+                    range: (0.5 * level, 1.5 * level),
+                };
+                for &split in Split::ALL {
+                    for quantity in Quantity::ALL {
+                        let points = [0.0, 0.5, 1.0].map(|t| (t, mean.clone()));
+                        results.along.insert((group, split, quantity), points.into());
+                    }
+                }
+                for metric in Metric::ALL {
+                    let values = (1..=pairs as i64).map(|pair| (pair, level)).collect();
+                    let summary = MetricSummary { mean: mean.clone(), prediction: None };
+                    results.pairs.insert((group, metric), values);
+                    results.summaries.insert((group, metric), summary);
+                }
+            }
+        }
+        results
+    }
+
+    /// The texts in an SVG.
+    fn texts(svg: &str) -> Vec<String> {
+        let texts = svg.split("<text ").skip(1).map(|text| text.split_once('>').unwrap().1);
+        texts.map(|text| text.split("</text>").next().unwrap().trim().to_owned()).collect()
+    }
+
+    /// Whether a panel, an entry of the legend, a tick or the title has this name.
+    fn is_shown(value: &str, texts: &[String], title: &str) -> bool {
+        let names = texts.iter().map(String::as_str).chain([title]);
+        names
+            .flat_map(|name| name.split(", "))
+            .any(|part| part == value || part == format!("prior: {value}"))
+    }
+
+    fn is_left_out(value: &str, caption: &str) -> bool {
+        let listed = caption.split_once("Left out: ").map_or("", |(_, rest)| rest);
+        let end = listed
+            .match_indices('.')
+            .find(|(at, _)| !listed[at + 1..].starts_with(|c: char| c.is_ascii_digit()));
+        let listed = &listed[..end.map_or(listed.len(), |(at, _)| at)];
+        let values = listed.split("; ").flat_map(|axis| axis.split(", "));
+        let bare = |name: &str| -> String {
+            let axes = ["widths ", "width ", "priors ", "prior ", "methods ", "method "];
+            axes.iter().find_map(|axis| name.strip_prefix(axis)).unwrap_or(name).to_owned()
+        };
+        values.map(bare).any(|name| name == value)
+    }
+
+    fn some<T: Clone + std::fmt::Debug + 'static>(all: Vec<T>) -> impl Strategy<Value = Vec<T>> {
+        let count = all.len();
+        subsequence(all, 1..=count)
+    }
+
+    /// Up to ten of all methods.
+    fn some_methods() -> impl Strategy<Value = Vec<Method>> {
+        prop::collection::btree_set(select(Method::all().collect::<Vec<_>>()), 1..=10)
+            .prop_map(|methods| methods.into_iter().collect())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn every_figure_shows_or_lists_each_prior_width_and_method_of_the_run(
+            priors in some(all_priors()),
+            methods in some_methods(),
+            widths in some(WIDTHS.to_vec()),
+            pairs in 1usize..5,
+        ) {
+            let results = run(&priors, &methods, &widths, pairs);
+            for name in names() {
+                let drawn = name.draw(&results);
+                let svg = drawn.figure.to_svg().unwrap();
+                prop_assert!(!svg.contains("NaN") && !svg.contains("inf"), "{name:?}");
+                let texts = texts(&svg);
+                let either = |value: &str, shown: bool| {
+                    let context = format!("{name:?}, `{value}`: {}", drawn.caption);
+                    prop_assert!(shown != is_left_out(value, &drawn.caption), "{context}");
+                    Ok(())
+                };
+                for prior in &priors {
+                    let is_tick = name == FigureName::MaxErrorByVariance
+                        && prior.kind() == PriorKind::Normal
+                        && prior.variance().is_some_and(|x| is_shown(&x.to_string(), &texts, ""));
+                    let in_caption = drawn.caption.contains(&format!("{prior} at "));
+                    let prior = prior.to_string();
+                    let in_texts = is_shown(&prior, &texts, &drawn.title);
+                    either(&prior, in_texts || is_tick || in_caption)?;
+                }
+                for width in widths.iter().map(i64::to_string) {
+                    let labelled = is_shown(&format!("h = {width}"), &texts, &drawn.title);
+                    let by_width = [
+                        FigureName::MaxErrorByWidth,
+                        FigureName::LossBarrierByWidth,
+                        FigureName::ErrorBarrierByWidth,
+                    ];
+                    let is_tick = by_width.contains(&name) && is_shown(&width, &texts, "");
+                    either(&width, labelled || is_tick)?;
+                }
+                for method in methods.iter().filter(|_| name != FigureName::Training) {
+                    either(&method.title(), is_shown(&method.title(), &texts, &drawn.title))?;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn without_an_interval_the_values_of_the_pairs_are_drawn() {
+        let (few, enough) = (
+            run(&[Prior::None], &[method("linear")], &[10, 50], 2),
+            run(&[Prior::None], &[method("linear")], &[10, 50], 3),
+        );
+        for name in names()
+            .into_iter()
+            .filter(|name| *name != FigureName::Training && *name != FigureName::MaxErrorByVariance)
+        {
+            let series = |results: &Results| -> Vec<_> {
+                let panels = name.draw(results).figure.panels.into_iter();
+                panels.flat_map(|panel| panel.series).collect()
+            };
+            assert!(series(&few).iter().all(|s| s.band.iter().all(Option::is_none)), "{name:?}");
+            assert!(series(&enough).iter().any(|s| s.band.iter().any(Option::is_some)), "{name:?}");
+            assert!(series(&enough).iter().all(|s| s.mark != Mark::Dots), "{name:?}");
+            let caption = name.draw(&few).caption;
+            assert!(
+                caption.contains("2 pairs") && caption.contains("There are too few pairs"),
+                "{caption}"
+            );
+            let caption = name.draw(&enough).caption;
+            assert!(caption.contains(" are 95 % confidence intervals of the mean, "), "{caption}");
+        }
+        let panels = FigureName::MaxErrorByWidth.draw(&few).figure.panels;
+        let dots = panels.into_iter().flat_map(|panel| panel.series);
+        let dots = dots.filter(|series| series.mark == Mark::Dots).flat_map(|series| series.points);
+        assert_eq!(
+            dots.collect::<Vec<_>>(),
+            [(10.0, 10.0), (10.0, 10.0), (50.0, 2.0), (50.0, 2.0)]
+        );
+    }
+
+    #[test]
+    fn bands_are_omitted_where_they_would_overlap() {
+        let drawn = |count: usize| {
+            let methods: Vec<Method> = Method::all().take(count).collect();
+            FigureName::ErrorByMethod.draw(&run(&[Prior::None], &methods, &[10], 3))
+        };
+        let banded = |drawn: &CaptionedFigure| {
+            drawn.figure.panels[0].series.iter().filter(|s| !s.band.is_empty()).count()
+        };
+        let (few, many) = (drawn(MAX_BANDS), drawn(MAX_BANDS + 1));
+        assert_eq!((banded(&few), banded(&many)), (MAX_BANDS, 0));
+        let omitted = "The 95 % confidence intervals are omitted";
+        assert!(!few.caption.contains(omitted) && many.caption.contains(omitted));
+    }
+
+    #[test]
+    fn a_figure_without_data_says_so() {
+        for name in names() {
+            let drawn = name.draw(&Results::default());
+            assert_eq!(texts(&drawn.figure.to_svg().unwrap()), ["no data"], "{name:?}");
+            let caption = drawn.caption;
+            assert!(caption.contains("The run has no data for this figure."), "{caption}");
+        }
+        let results = run(&[Prior::None], &[method("linear"), method("arc")], &[10], 2);
+        let drawn = FigureName::MaxErrorByVariance.draw(&results);
+        assert_eq!(texts(&drawn.figure.to_svg().unwrap()), ["no data"]);
+        assert!(is_left_out("none", &drawn.caption), "{}", drawn.caption);
+    }
+
+    #[test]
+    fn a_training_figure_without_validation_split_says_so() {
+        let mut results = run(&[Prior::None], &[method("linear")], &[10], 1);
+        let caption = |results: &Results| FigureName::Training.draw(results).caption;
+        let with = caption(&results);
+        assert!(with.contains("The validation error, dotted,"), "{with}");
+        results.training.values_mut().flatten().for_each(|epoch| epoch.validation_error = f64::NAN);
+        let without = caption(&results);
+        assert!(without.contains("The run has no validation split."), "{without}");
+        assert_eq!(FigureName::Training.draw(&results).figure.panels[0].series.len(), 1);
+    }
+
+    #[test]
+    fn values_that_a_log_axis_cannot_show_are_counted() {
+        let mut results = run(&[Prior::None], &[method("linear"), method("arc")], &[10, 50], 2);
+        results
+            .summaries
+            .iter_mut()
+            .filter(|((group, _), _)| group.hidden == 50)
+            .for_each(|(_, summary)| summary.mean.mean = 0.0);
+        let caption = FigureName::LossBarrierByWidth.draw(&results).caption;
+        let zero = "2 values are 0 or less, drawn at the lower end of the log axis.";
+        assert!(caption.contains(zero), "{caption}");
+    }
+
+    #[test]
+    fn the_caption_names_the_kind_of_average() {
+        let mut results = run(&[Prior::None], &[method("linear")], &[10, 50], 3);
+        let caption = |results: &Results| FigureName::MaxErrorByWidth.draw(results).caption;
+        let shown = caption(&results);
+        assert!(shown.contains(" Mean over 3 pairs. "), "{shown}");
+        let geometric = |summary: &mut MetricSummary| summary.mean.average = Average::Geometric;
+        let narrow = results.summaries.iter_mut().filter(|((group, _), _)| group.hidden == 10);
+        narrow.for_each(|(_, summary)| geometric(summary));
+        let shown = caption(&results);
+        assert!(shown.contains(" Mean over 3 pairs, geometric where "), "{shown}");
+        results.summaries.values_mut().for_each(geometric);
+        let shown = caption(&results);
+        assert!(shown.contains(" Geometric mean over 3 pairs. "), "{shown}");
+    }
+}

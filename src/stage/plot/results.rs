@@ -1,0 +1,118 @@
+//! The results of a run that figures show, read from the tables of `aggregate`.
+
+use crate::engine::stage::Input;
+use crate::stage::rows::{
+    CurveGroup, GroupMean, Metric, Quantity, groups, means, pair_metrics, parsed,
+};
+use crate::stage::rows::{PairMetrics, Summaries, priors, summaries, widths};
+use crate::stage::tables::{CURVES, HISTORIES, METRICS, SUMMARY, numbers, wholes};
+use crate::stage::talk::{self, Published};
+use crate::study::curve::Method;
+use crate::study::data::{Dataset, Split};
+use crate::study::net::Prior;
+use anyhow::Result;
+use polars::prelude::DataFrame;
+use std::collections::BTreeMap;
+
+/// One epoch of the training of a net; NaN without a validation split.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Epoch {
+    pub(super) epoch: i64,
+    pub(super) train_error: f64,
+    pub(super) validation_error: f64,
+}
+
+/// Means along curves: (t, mean), ascending in t.
+pub(super) type MeansAlong = BTreeMap<(CurveGroup, Split, Quantity), Vec<(f64, GroupMean)>>;
+
+/// The results of a run.
+#[derive(Default)]
+pub(super) struct Results {
+    /// Empty if the talk has no numbers for the dataset.
+    pub(super) published: Vec<Published>,
+    pub(super) along: MeansAlong,
+    /// Means of metrics on the test split.
+    pub(super) summaries: Summaries,
+    /// Metrics on the test split, by pair.
+    pub(super) pairs: PairMetrics,
+    /// Every epoch of every net, by width and prior.
+    pub(super) training: BTreeMap<(i64, Prior), Vec<Epoch>>,
+}
+
+impl Results {
+    /// The files that [`Results::read`] reads.
+    pub(super) const FILES: &[&str] = &[CURVES.file, SUMMARY.file, METRICS.file, HISTORIES.file];
+
+    pub(super) fn read(tables: &Input, dataset: Dataset) -> Result<Results> {
+        let read = |table: &crate::stage::tables::TableSchema| table.read(tables.path(table.file)?);
+        Ok(Results {
+            published: talk::published(dataset),
+            along: along(&read(&CURVES)?)?,
+            summaries: summaries(&read(&SUMMARY)?)?,
+            pairs: pair_metrics(&read(&METRICS)?)?,
+            training: training(&read(&HISTORIES)?)?,
+        })
+    }
+
+    fn groups(&self) -> impl Iterator<Item = &CurveGroup> {
+        self.pairs.keys().map(|(group, _)| group)
+    }
+
+    pub(super) fn widths(&self) -> Vec<i64> {
+        widths(self.groups()).into_iter().collect()
+    }
+
+    pub(super) fn priors(&self) -> Vec<Prior> {
+        priors(self.groups()).into_iter().collect()
+    }
+
+    pub(super) fn methods(&self) -> Vec<Method> {
+        talk::in_order(self.groups().map(|group| group.method))
+    }
+
+    /// The width of the run that is nearest to `wanted` on a log scale.
+    pub(super) fn nearest_width(&self, wanted: i64) -> i64 {
+        let distance = |width: i64| libm::fabs(libm::log(width as f64 / wanted as f64));
+        self.widths()
+            .into_iter()
+            .min_by(|a, b| distance(*a).total_cmp(&distance(*b)))
+            .unwrap_or(wanted)
+    }
+
+    /// The methods of `wanted` that the run has; if it has none, as many of its others.
+    pub(super) fn methods_of(&self, wanted: &[Method]) -> Vec<Method> {
+        let (found, others): (Vec<_>, Vec<_>) =
+            self.methods().into_iter().partition(|method| wanted.contains(method));
+        if found.is_empty() { others.into_iter().take(wanted.len()).collect() } else { found }
+    }
+
+    /// The values of a metric, one for each pair.
+    pub(super) fn values(&self, group: CurveGroup, metric: Metric) -> impl Iterator<Item = f64> {
+        self.pairs.get(&(group, metric)).into_iter().flat_map(|pairs| pairs.values().copied())
+    }
+}
+
+fn along(frame: &DataFrame) -> Result<MeansAlong> {
+    let (splits, quantities) = (parsed(frame, "split")?, parsed(frame, "quantity")?);
+    let keys = groups(frame)?.into_iter().zip(splits).zip(quantities);
+    let points = numbers(frame, "t")?.into_iter().zip(means(frame)?);
+    let mut along = MeansAlong::new();
+    for (((group, split), quantity), point) in keys.zip(points) {
+        along.entry((group, split, quantity)).or_default().push(point);
+    }
+    Ok(along)
+}
+
+fn training(frame: &DataFrame) -> Result<BTreeMap<(i64, Prior), Vec<Epoch>>> {
+    let nets = wholes(frame, "hidden")?.into_iter().zip(parsed(frame, "prior")?);
+    let errors =
+        numbers(frame, "train_error")?.into_iter().zip(numbers(frame, "validation_error")?);
+    let mut training = BTreeMap::new();
+    for ((net, epoch), (train_error, validation_error)) in
+        nets.zip(wholes(frame, "epoch")?).zip(errors)
+    {
+        let epoch = Epoch { epoch, train_error, validation_error };
+        training.entry(net).or_insert_with(Vec::new).push(epoch);
+    }
+    Ok(training)
+}

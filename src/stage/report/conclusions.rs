@@ -1,0 +1,423 @@
+//! The talk's conclusions, each tested with the run's own numbers on the test split.
+//!
+//! A verdict follows from a few contrasts between the methods, priors and widths of the run.
+
+use super::contrasts::{Contrast, Effect, PriorMethod, ratio_text};
+use crate::stage::rows::{Metric, PairMetrics, priors, widths};
+use crate::stage::talk;
+use crate::study::curve::Method;
+use crate::study::net::{Prior, PriorKind};
+use crate::study::stats::{FEWEST, NotFinite, holm};
+use std::collections::BTreeSet;
+
+/// The numbers that the conclusions are tested with.
+pub(super) struct Findings {
+    pub(super) pairs: PairMetrics,
+    /// The number of test images, for the noise of an error.
+    pub(super) images: usize,
+}
+
+/// A claim and the verdict on it.
+#[derive(Debug, PartialEq)]
+pub(super) struct Conclusion {
+    /// The talk's claim, translated.
+    pub(super) claim: &'static str,
+    /// The verdict, with the number of contrasts behind it.
+    pub(super) verdict: String,
+    /// One line per contrast.
+    pub(super) evidence: Vec<String>,
+}
+
+impl Findings {
+    /// The talk's four conclusions, in its order.
+    ///
+    /// # Errors
+    /// If a metric is not finite.
+    pub(super) fn conclusions(&self) -> Result<Vec<Conclusion>, NotFinite> {
+        Ok(vec![self.better_methods()?, self.width()?, self.prior()?, self.informative_prior()?])
+    }
+
+    fn better_methods(&self) -> Result<Conclusion, NotFinite> {
+        let (mut family, mut notes) = (Vec::new(), Vec::new());
+        let methods = self.methods();
+        for &method in methods.iter().filter(|method| !method.is_base()) {
+            let base = method.base();
+            let (title, base_title) = (method.title(), base.title());
+            if !methods.contains(&base) {
+                notes.push(format!("{title}: not compared, the run has no {base_title}"));
+                continue;
+            }
+            let changes: Vec<[PriorMethod; 2]> =
+                self.priors().into_iter().map(|prior| [(prior, base), (prior, method)]).collect();
+            for (metric, metric_name) in [
+                (Metric::MaxError, "largest error"),
+                (Metric::MeanErrorByLength, "mean error by arc length"),
+            ] {
+                let name = format!("{title} vs. {base_title}, {metric_name}");
+                family.push(self.within_pairs(name, metric, &changes)?);
+            }
+        }
+        let claim = "More elaborate methods (WA, OT) find curves with a lower mean error.";
+        let missing = "the run has no method with WA or OT together with its base curve";
+        Ok(self.judge(claim, &family, notes, missing))
+    }
+
+    fn width(&self) -> Result<Conclusion, NotFinite> {
+        let mut family = Vec::new();
+        for method in self.methods() {
+            let measured = self
+                .pairs
+                .keys()
+                .filter(|(group, metric)| group.method == method && *metric == Metric::ExcessError);
+            let widths = widths(measured.map(|(group, _)| group));
+            if let (Some(&narrow), Some(&wide)) = (widths.first(), widths.last())
+                && narrow < wide
+            {
+                let (priors, widths) = (self.priors(), [narrow, wide]);
+                family.push(Contrast::between_widths(&self.pairs, priors, method, widths)?);
+            }
+        }
+        let claim = "With more neurons, the local minima of the loss cease to be isolated.";
+        Ok(self.judge(claim, &family, Vec::new(), "the run has no method at two widths"))
+    }
+
+    fn prior(&self) -> Result<Conclusion, NotFinite> {
+        let (mut family, mut notes) = (Vec::new(), Vec::new());
+        let priors = self.priors();
+        if priors.contains(&Prior::None) {
+            for prior in priors.into_iter().filter(|prior| *prior != Prior::None) {
+                let changes = self.for_each_method(Prior::None, prior);
+                let name = format!("{prior} vs. {}, excess error", Prior::None);
+                family.push(self.within_pairs(name, Metric::ExcessError, &changes)?);
+                let whole = self.within_pairs(String::new(), Metric::MaxError, &changes)?.log_ratio;
+                notes.extend(whole.map(|ratio| {
+                    let ratio = ratio_text(ratio);
+                    format!("{prior} vs. {}, largest error: {ratio}, not tested", Prior::None)
+                }));
+            }
+        }
+        let claim = "A prior makes the parameter space smoother and connects the local minima \
+                     better.";
+        let missing = "the run does not have nets both with and without a prior";
+        Ok(self.judge(claim, &family, notes, missing))
+    }
+
+    fn informative_prior(&self) -> Result<Conclusion, NotFinite> {
+        let mut family = Vec::new();
+        for &kind in PriorKind::ALL {
+            // Only the variance of a density measures how informative a prior is; the probability
+            // of dropout does not.
+            let priors: Vec<Prior> = self
+                .priors()
+                .into_iter()
+                .filter(|prior| prior.kind() == kind && prior.variance().is_some())
+                .collect();
+            for step in priors.windows(2) {
+                let changes = self.for_each_method(step[0], step[1]);
+                let name = format!("{} vs. {}, excess error", step[1], step[0]);
+                family.push(self.within_pairs(name, Metric::ExcessError, &changes)?);
+            }
+        }
+        let claim = "The more informative the prior, the smoother the parameter space.";
+        let missing = "the run has no two priors of one kind with different variances; the profile \
+                       `paper` does";
+        Ok(self.judge(claim, &family, Vec::new(), missing))
+    }
+
+    fn within_pairs(
+        &self,
+        name: String,
+        metric: Metric,
+        changes: &[[PriorMethod; 2]],
+    ) -> Result<Contrast, NotFinite> {
+        let widths = widths(self.pairs.keys().map(|(group, _)| group));
+        Contrast::within_pairs(&self.pairs, widths, name, metric, changes)
+    }
+
+    fn priors(&self) -> BTreeSet<Prior> {
+        priors(self.pairs.keys().map(|(group, _)| group))
+    }
+
+    fn methods(&self) -> Vec<Method> {
+        talk::in_order(self.pairs.keys().map(|(group, _)| group.method))
+    }
+
+    /// The change from one prior to another, with each method.
+    fn for_each_method(&self, before: Prior, after: Prior) -> Vec<[PriorMethod; 2]> {
+        self.methods().into_iter().map(|method| [(before, method), (after, method)]).collect()
+    }
+
+    /// The verdict of a family of contrasts on a claim that predicts each of them to be lower.
+    /// `missing` is the reason for an empty family.
+    fn judge(
+        &self,
+        claim: &'static str,
+        family: &[Contrast],
+        notes: Vec<String>,
+        missing: &str,
+    ) -> Conclusion {
+        let ratios = || family.iter().filter_map(|contrast| contrast.log_ratio);
+        let mut adjusted = holm(&ratios().map(|ratio| ratio.p()).collect::<Vec<_>>()).into_iter();
+        let mut evidence = Vec::new();
+        let (mut lower, mut higher) = (0, 0);
+        for contrast in family {
+            let p = contrast.log_ratio.and_then(|_| adjusted.next());
+            let (effect, line) = contrast.effect(p, self.images);
+            lower += usize::from(effect == Effect::Lower);
+            higher += usize::from(effect == Effect::Higher);
+            evidence.push(line);
+        }
+        let counts = format!("{lower} of {} contrasts lower, {higher} higher", family.len());
+        let verdict = match (lower, higher) {
+            _ if family.is_empty() => format!("not tested: {missing}"),
+            _ if ratios().next().is_none() => {
+                format!("inconclusive: a contrast requires at least {FEWEST} pairs of one width")
+            }
+            (0, 0) => format!("inconclusive: {counts}"),
+            (_, 0) if lower == family.len() => format!("supported: {counts}"),
+            (0, _) if higher == family.len() => format!("contradicted: {counts}"),
+            (_, 0) => format!("partly supported: {counts}"),
+            (0, _) => format!("partly contradicted: {counts}"),
+            _ => format!("mixed: {counts}"),
+        };
+        evidence.extend(notes);
+        Conclusion { claim, verdict, evidence }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stage::rows::CurveGroup;
+
+    /// Findings of (width, prior, method, metric, values by pair).
+    fn findings(metrics: &[(i64, &str, &str, Metric, &[f64])]) -> Findings {
+        let entry = |&(hidden, prior, method, metric, values): &(i64, &str, &str, _, &[f64])| {
+            let (prior, method) = (prior.parse().expect("a prior"), method.parse().expect("one"));
+            let group = CurveGroup { hidden, prior, method };
+            ((group, metric), (1..).zip(values.iter().copied()).collect())
+        };
+        Findings { pairs: metrics.iter().map(entry).collect(), images: 10_000 }
+    }
+
+    const COMPARED: [Metric; 2] = [Metric::MaxError, Metric::MeanErrorByLength];
+
+    /// The conclusion on methods at h = 50 without prior, with the same values for both metrics.
+    fn methods(values: &[(&str, &[f64])]) -> Conclusion {
+        let metrics: Vec<_> = values
+            .iter()
+            .flat_map(|(method, values)| COMPARED.map(|m| (50, "none", *method, m, *values)))
+            .collect();
+        findings(&metrics).better_methods().expect("finite")
+    }
+
+    /// Findings of excess errors; the largest errors are 2 points above.
+    fn excess(values: &[(i64, &str, &str, &[f64])]) -> Findings {
+        let mut found = findings(
+            &values
+                .iter()
+                .map(|&(h, prior, method, values)| (h, prior, method, Metric::ExcessError, values))
+                .collect::<Vec<_>>(),
+        );
+        for ((group, _), pairs) in found.pairs.clone() {
+            let errors = pairs.into_iter().map(|(pair, excess)| (pair, excess + 2.0)).collect();
+            found.pairs.insert((group, Metric::MaxError), errors);
+        }
+        found
+    }
+
+    #[test]
+    fn a_verdict_depends_on_the_direction_of_the_effect() {
+        let verdict = |wa| methods(&[("linear", &[20.0, 22.0, 24.0]), ("linear+wa", wa)]).verdict;
+        assert_eq!(verdict(&[5.0, 6.0, 6.5]), "supported: 2 of 2 contrasts lower, 0 higher");
+        assert_eq!(verdict(&[40.0, 46.0, 48.5]), "contradicted: 0 of 2 contrasts lower, 2 higher");
+        assert_eq!(verdict(&[20.3, 21.9, 23.8]), "inconclusive: 0 of 2 contrasts lower, 0 higher");
+    }
+
+    /// SciPy 1.17.1, with x[h][prior] the values without OT and y those with:
+    /// ```python
+    /// r = {h: np.mean([np.log(y[h][p] / x[h][p]) for p in (0, 1)], axis=0) for h in (10, 50)}
+    /// V = np.array([v.var(ddof=1) / 3 for v in r.values()])
+    /// m = np.mean([v.mean() for v in r.values()])
+    /// se, df = V.sum() ** .5 / 2, V.sum() ** 2 / (V * V / 2).sum(); q = t.ppf(.975, df)
+    /// np.exp([m, m - q * se, m + q * se]), 2 * 2 * t.sf(abs(m / se), df)
+    /// ```
+    #[test]
+    fn the_ratio_is_pooled_over_priors_pairs_and_widths() {
+        let values: [(i64, &str, &str, &[f64]); 8] = [
+            (10, "none", "arc", &[50.0, 40.0, 60.0]),
+            (10, "none", "arc+ot", &[20.0, 18.0, 21.0]),
+            (10, "normal 0.01", "arc", &[45.0, 44.0, 61.0]),
+            (10, "normal 0.01", "arc+ot", &[19.0, 22.0, 25.0]),
+            (50, "none", "arc", &[20.0, 18.0, 16.0]),
+            (50, "none", "arc+ot", &[6.0, 5.0, 5.5]),
+            (50, "normal 0.01", "arc", &[21.0, 17.0, 16.5]),
+            (50, "normal 0.01", "arc+ot", &[6.5, 4.9, 5.6]),
+        ];
+        let both = values
+            .iter()
+            .flat_map(|&(h, prior, method, x)| COMPARED.map(|m| (h, prior, method, m, x)));
+        let found = findings(&both.collect::<Vec<_>>()).better_methods().expect("finite");
+        assert_eq!(
+            found.evidence,
+            [
+                "Arc + OT vs. Arc, largest error: ratio 0.36 (0.32 to 0.41), p = 5e-5, lower",
+                "Arc + OT vs. Arc, mean error by arc length: ratio 0.36 (0.32 to 0.41), p = 5e-5, \
+                 lower",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_large_mean_of_pairs_that_disagree_is_inconclusive() {
+        let found = excess(&[
+            (10, "none", "linear", &[50.0, 10.0, 14.0]),
+            (10, "dropout 0.5", "linear", &[13.5, 13.5, 13.5]),
+        ]);
+        assert_eq!(
+            found.prior().unwrap().verdict,
+            "inconclusive: 0 of 1 contrasts lower, 0 higher"
+        );
+    }
+
+    #[test]
+    fn two_pairs_are_inconclusive() {
+        let found = methods(&[("linear", &[20.0, 22.0]), ("linear+wa", &[5.0, 6.0])]);
+        let verdict = "inconclusive: a contrast requires at least 3 pairs of one width";
+        assert_eq!(found.verdict, verdict);
+        let line = "Linear + WA vs. Linear, largest error: inconclusive, too few pairs; excluded: \
+                    h = 50 (2 pairs, at least 3 are required)";
+        assert_eq!(found.evidence[0], line);
+    }
+
+    #[test]
+    fn a_consistent_difference_within_the_noise_of_the_test_set_is_inconclusive() {
+        let found = methods(&[("linear", &[2.00, 2.01, 2.02]), ("linear+wa", &[1.90, 1.91, 1.92])]);
+        assert_eq!(found.verdict, "inconclusive: 0 of 2 contrasts lower, 0 higher");
+        let noise = ", inconclusive (a difference of 0.10 points is within the noise of the test \
+                     set, 0.39)";
+        assert!(found.evidence[0].ends_with(noise), "{}", found.evidence[0]);
+    }
+
+    #[test]
+    fn every_method_with_wa_or_ot_is_compared_or_listed() {
+        let values: &[f64] = &[5.0, 6.0, 7.0];
+        let names = [
+            "linear",
+            "rho-arc",
+            "rho-arc+ot",
+            "linear+ot:incoming",
+            "linear+ot:incoming+wa",
+            "arc:zero+wa",
+        ];
+        let found = methods(&names.map(|name| (name, values)));
+        let lines = found.evidence.join("\n");
+        for method in ["Rho-arc + OT vs. Rho-arc", "+ WA vs. Linear,"] {
+            assert!(lines.contains(method), "{method} in {lines}");
+        }
+        assert_eq!(found.evidence.len(), 2 * 3 + 1);
+        assert!(found.evidence[6].contains("not compared, the run has no"), "{lines}");
+    }
+
+    #[test]
+    fn the_widest_width_is_compared_with_the_narrowest() {
+        let verdict = |wide: &[f64]| {
+            let found = excess(&[
+                (10, "none", "linear", &[40.0, 41.0, 44.0]),
+                (50, "none", "linear", &[90.0, 10.0, 50.0]),
+                (100, "none", "linear", wide),
+            ]);
+            found.width().unwrap().verdict
+        };
+        assert_eq!(verdict(&[8.0, 9.0, 8.5]), "supported: 1 of 1 contrasts lower, 0 higher");
+        assert_eq!(verdict(&[60.0, 61.0, 63.0]), "contradicted: 0 of 1 contrasts lower, 1 higher");
+        let alone = excess(&[(10, "none", "linear", &[40.0, 41.0, 44.0])]).width().unwrap();
+        assert_eq!(
+            (alone.verdict.as_str(), alone.evidence.len()),
+            ("not tested: the run has no method at two widths", 0)
+        );
+    }
+
+    #[test]
+    fn an_excess_of_zero_or_less_is_excluded_and_listed() {
+        let cells: [(i64, &str, &str, &[f64]); 4] = [
+            (10, "none", "linear", &[40.0, 41.0, 44.0, 42.0]),
+            (10, "dropout 0.5", "linear", &[20.0, 19.0, 0.0, 21.0]),
+            (50, "none", "linear", &[9.0, 8.0, 9.5, 8.5]),
+            (50, "dropout 0.5", "linear", &[4.0, 4.1, 4.4, 4.2]),
+        ];
+        let found = excess(&cells);
+        let named = "; excluded: Linear, dropout 0.5, h = 10, pair 3 (0 or less)";
+        let (prior, width) = (found.prior().unwrap(), found.width().unwrap());
+        assert_eq!((prior.verdict.as_str(), width.verdict.as_str()), {
+            let supported = "supported: 1 of 1 contrasts lower, 0 higher";
+            (supported, supported)
+        });
+        for conclusion in [&prior, &width] {
+            assert!(conclusion.evidence[0].ends_with(named), "{}", conclusion.evidence[0]);
+        }
+        // The prior is excluded at both widths.
+        let without: Vec<_> = cells.into_iter().filter(|(_, prior, ..)| *prior == "none").collect();
+        let line = excess(&without).width().unwrap().evidence.remove(0);
+        assert_eq!(width.evidence[0], line + named);
+    }
+
+    #[test]
+    fn a_curve_that_is_missing_at_one_width_is_listed() {
+        let found = excess(&[
+            (10, "none", "linear", &[40.0, 41.0, 44.0]),
+            (10, "dropout 0.5", "linear", &[20.0, 19.0, 21.0]),
+            (50, "none", "linear", &[9.0, 8.0, 9.5]),
+        ]);
+        let line = found.prior().unwrap().evidence.remove(0);
+        let missing = "excluded: Linear, dropout 0.5, h = 50 (not in the run); h = 50 (0 pairs, at \
+                       least 3 are required)";
+        assert!(line.ends_with(missing), "{line}");
+    }
+
+    #[test]
+    fn priors_are_compared_by_the_excess_error() {
+        let mut found = excess(&[
+            (50, "none", "linear", &[20.0, 21.0, 22.0]),
+            (50, "normal 0.01", "linear", &[10.0, 10.2, 11.1]),
+        ]);
+        let worse = [(1, 23.0), (2, 24.0), (3, 25.5)].into();
+        let prior = PriorKind::Normal.with(Some(0.01)).expect("a variance");
+        let group = CurveGroup { hidden: 50, prior, method: found.methods()[0] };
+        found.pairs.insert((group, Metric::MaxError), worse);
+        let conclusion = found.prior().unwrap();
+        assert!(conclusion.verdict.starts_with("supported"), "{conclusion:?}");
+        let note = "normal 0.01 vs. none, largest error: ratio 1.05";
+        assert!(conclusion.evidence[1].starts_with(note), "{conclusion:?}");
+    }
+
+    #[test]
+    fn priors_of_one_kind_are_compared_with_the_next_more_informative_one() {
+        let cells = [
+            (50, "normal 0.1", "linear", &[9.0, 9.1, 9.4][..]),
+            (50, "normal 0.01", "linear", &[6.0, 6.2, 6.3]),
+            (50, "normal 0.001", "linear", &[3.0, 3.2, 3.1]),
+            (50, "laplace 0.07", "linear", &[2.0, 2.1, 2.2]),
+            (50, "dropout 0.1", "linear", &[2.0, 2.1, 2.2]),
+            (50, "dropout 0.5", "linear", &[1.0, 1.1, 1.2]),
+        ];
+        let conclusion = excess(&cells).informative_prior().unwrap();
+        assert_eq!(conclusion.verdict, "supported: 2 of 2 contrasts lower, 0 higher");
+        assert!(
+            conclusion.evidence[1]
+                .starts_with("normal 0.001 vs. normal 0.01, excess error: ratio 0.50")
+        );
+        assert!(
+            excess(&cells[2..]).informative_prior().unwrap().verdict.starts_with("not tested: ")
+        );
+    }
+
+    #[test]
+    fn without_results_no_claim_is_tested() {
+        let conclusions = findings(&[]).conclusions().unwrap();
+        assert!(
+            conclusions.iter().all(|conclusion| conclusion.verdict.starts_with("not tested: "))
+        );
+        assert_eq!(conclusions.len(), 4);
+    }
+}

@@ -1,0 +1,238 @@
+//! `report`: the setup and the results of a run, as Markdown and as a single HTML page.
+//!
+//! Every number in the text comes from an input artifact whose digest is printed with it.
+
+mod conclusions;
+mod contrasts;
+mod document;
+mod extras;
+mod sections;
+
+use self::conclusions::Findings;
+use self::extras::Extra;
+use super::KINDS;
+use super::artifact::{DATA_CARD, DataCard, read_json};
+use super::plot::{CARD, FigureCard, SVG};
+use super::rows::{Summaries, pair_metrics, summaries};
+use super::tables::{CURVES, ENDPOINTS, HISTORIES, METRICS, NETS, POINTS, REFITS, SUMMARY};
+use crate::engine::key::{Content, Digest};
+use crate::engine::stage::{ALL, Arity, Context, Hinted, Input, Invocation, Slot, Stage};
+use crate::fs;
+use crate::report::html;
+use crate::report::markdown::url;
+use anyhow::{Context as _, Result};
+use polars::prelude::DataFrame;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+pub(super) struct ReportStage;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Params {
+    /// A sentence below the title; omitted in runs with overrides, which may contradict it.
+    #[serde(default)]
+    about: String,
+    /// The profile's name. This and the following fields are set by the run, so that they are part
+    /// of the key.
+    #[serde(default)]
+    #[schemars(skip)]
+    profile: Option<String>,
+    /// The values of `-S`.
+    #[serde(default)]
+    #[schemars(skip)]
+    overrides: Vec<String>,
+    /// The versions of the program and of the study's stage kinds.
+    #[serde(default)]
+    #[schemars(skip)]
+    versions: BTreeMap<String, String>,
+    /// The root of all outputs that the report depends on.
+    #[serde(default)]
+    #[schemars(skip)]
+    root: Option<Digest>,
+}
+
+impl Params {
+    /// A command of this program with the run's profile and overrides.
+    fn command(&self, command: &str) -> String {
+        let profile = self.profile.iter().map(|profile| format!(" --profile {profile}"));
+        let overrides =
+            self.overrides.iter().map(|set| format!(" -S '{}'", set.replace('\'', "'\\''")));
+        let (verb, rest) = command.split_once(' ').unwrap_or((command, ""));
+        let options = profile.chain(overrides).collect::<String>();
+        format!("repro {verb}{options} {rest}").trim_end().to_owned()
+    }
+}
+
+const MARKDOWN: &str = "report.md";
+const HTML: &str = "report.html";
+const TABLES: &[&str] = &[
+    POINTS.file,
+    METRICS.file,
+    REFITS.file,
+    NETS.file,
+    HISTORIES.file,
+    CURVES.file,
+    SUMMARY.file,
+    ENDPOINTS.file,
+];
+
+/// The tables that are copied to the report. The others are long.
+const EXPORTED: &[&str] =
+    &[METRICS.file, REFITS.file, NETS.file, HISTORIES.file, SUMMARY.file, ENDPOINTS.file];
+
+impl Stage for ReportStage {
+    const NAME: &'static str = "report";
+    const VERSION: u32 = 5;
+    const SLOTS: &'static [Slot] = &[
+        Slot { name: "data", arity: Arity::One, files: &[DATA_CARD] },
+        Slot { name: "tables", arity: Arity::One, files: TABLES },
+        Slot { name: "figures", arity: Arity::Many, files: &[SVG, CARD] },
+        // Images of the user's own stages.
+        Slot { name: "extras", arity: Arity::Any, files: ALL },
+    ];
+    const OUTPUTS: &'static [&'static str] = &[MARKDOWN, HTML, "figures/", "tables/"];
+    const EXPORTS: bool = true;
+    const EMBEDS_ROOT: bool = true;
+    type Params = Params;
+
+    fn check(params: &Params) -> Result<(), Hinted> {
+        let Params { about: _, profile, overrides, versions, root } = params;
+        if profile.is_none() && overrides.is_empty() && versions.is_empty() && root.is_none() {
+            return Ok(());
+        }
+        let cause = "`profile`, `overrides`, `versions` and `root` are set by the run";
+        Err(Hinted::new(cause, "remove them"))
+    }
+
+    fn key_params(params: Params, invocation: &Invocation) -> Params {
+        let program = ("repro".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        let kinds = KINDS
+            .iter()
+            .filter(|kind| !kind.is_general_purpose())
+            .map(|kind| (kind.name().to_owned(), kind.version().to_string()));
+        let Invocation { profile, overrides } = invocation.clone();
+        Params { profile, overrides, versions: kinds.chain([program]).collect(), ..params }
+    }
+
+    fn run(params: Params, cx: &Context) -> Result<()> {
+        let inputs = Inputs::read(cx)?;
+        for folder in ["figures", "tables"] {
+            fs::create_dir_all(&cx.output(folder))?;
+        }
+        for figure in &inputs.figures {
+            fs::write(&cx.output(&figure.path()), &figure.svg)?;
+        }
+        for extra in &inputs.extras {
+            fs::write(&cx.output(&extra.path()), &extra.bytes)?;
+        }
+        for table in EXPORTED {
+            fs::write(
+                &cx.output(&format!("tables/{table}")),
+                fs::read(inputs.tables.path(table)?)?,
+            )?;
+        }
+        let markdown = inputs.markdown(&params)?;
+        let image = |path: &str| {
+            let figure = inputs.figures.iter().find(|figure| url(&figure.path()) == path);
+            let extra = || inputs.extras.iter().find(|extra| url(&extra.path()) == path);
+            figure.map(|figure| figure.svg.clone()).or_else(|| extra().map(Extra::to_html))
+        };
+        fs::write(&cx.output(HTML), html::page(&inputs.title(), &markdown, &image))?;
+        fs::write(&cx.output(MARKDOWN), markdown)
+    }
+}
+
+/// A figure of the stage `plot`.
+struct ReportFigure {
+    card: FigureCard,
+    svg: String,
+    digest: Digest,
+}
+
+impl ReportFigure {
+    fn read(input: &Input) -> Result<ReportFigure> {
+        let digest = input.artifact.get(SVG).and_then(Content::digest);
+        Ok(ReportFigure {
+            card: read_json(input.path(CARD)?)?,
+            svg: fs::read_text(input.path(SVG)?)?,
+            digest: digest.context("BUG: a figure without SVG")?,
+        })
+    }
+
+    fn path(&self) -> String {
+        format!("figures/{}.svg", self.card.name)
+    }
+}
+
+/// The contents of the report.
+struct Inputs<'a> {
+    data: DataCard,
+    tables: &'a Input,
+    figures: Vec<ReportFigure>,
+    extras: Vec<Extra>,
+    nets: DataFrame,
+    endpoints: DataFrame,
+    histories: DataFrame,
+    summaries: Summaries,
+    findings: Findings,
+}
+
+impl<'a> Inputs<'a> {
+    fn read(cx: &'a Context) -> Result<Inputs<'a>> {
+        let data: DataCard = read_json(cx.input("data")?.path(DATA_CARD)?)?;
+        let tables = cx.input("tables")?;
+        let mut figures: Vec<ReportFigure> =
+            cx.inputs("figures").iter().map(ReportFigure::read).collect::<Result<_>>()?;
+        figures.sort_by(|a, b| a.card.cmp(&b.card));
+        let used = figures.iter().map(|figure| format!("{}.svg", figure.card.name)).collect();
+        let extras = Extra::read(cx.inputs("extras"), used)?;
+        let metrics = METRICS.read(tables.path(METRICS.file)?)?;
+        let findings = Findings { pairs: pair_metrics(&metrics)?, images: data.test };
+        Ok(Inputs {
+            data,
+            tables,
+            figures,
+            extras,
+            nets: NETS.read(tables.path(NETS.file)?)?,
+            endpoints: ENDPOINTS.read(tables.path(ENDPOINTS.file)?)?,
+            histories: HISTORIES.read(tables.path(HISTORIES.file)?)?,
+            summaries: summaries(&SUMMARY.read(tables.path(SUMMARY.file)?)?)?,
+            findings,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_repeats_profile_and_overrides() {
+        let params: Params = serde_json::from_str("{}").unwrap();
+        let overrides = vec!["nets.prior=['none']".to_owned()];
+        let invocation = Invocation { profile: Some("quick".into()), overrides };
+        assert_eq!(
+            ReportStage::key_params(params, &invocation).command("run aggregate"),
+            r"repro run --profile quick -S 'nets.prior=['\''none'\'']' aggregate"
+        );
+    }
+
+    #[test]
+    fn parameters_that_the_run_sets_must_be_left_out() {
+        let check = |json| ReportStage::check(&serde_json::from_str(json).unwrap());
+        assert_eq!(check(r#"{"about": "x"}"#), Ok(()));
+        assert!(check(r#"{"profile": "quick"}"#).is_err());
+    }
+
+    #[test]
+    fn the_versions_of_the_studys_kinds_are_part_of_the_key() {
+        let params: Params = serde_json::from_str("{}").unwrap();
+        let versions = ReportStage::key_params(params, &Invocation::default()).versions;
+        for kind in KINDS {
+            assert_eq!(versions.contains_key(kind.name()), !kind.is_general_purpose());
+        }
+        assert_eq!(versions["repro"], env!("CARGO_PKG_VERSION"));
+    }
+}

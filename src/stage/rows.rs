@@ -1,0 +1,266 @@
+//! The rows of the study's tables as typed values.
+//!
+//! Names of priors, methods, splits and metrics are parsed here, and only here.
+
+use super::tables::{numbers, texts, wholes};
+use crate::study::curve::Method;
+use crate::study::data::Split;
+use crate::study::net::Prior;
+use crate::study::stats::{Average, Interval};
+use anyhow::{Result, anyhow};
+use polars::prelude::DataFrame;
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
+
+/// The curves between the nets of one width and prior by one method: one for each pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct CurveGroup {
+    pub(super) hidden: i64,
+    pub(super) prior: Prior,
+    pub(super) method: Method,
+}
+
+/// A metric of a whole curve that figures and conclusions use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Metric {
+    /// The largest error on the curve, in %.
+    MaxError,
+    /// Its excess over the worse end, in points: how isolated the two ends are from each other.
+    ExcessError,
+    /// The mean error by arc length, in %. A mean over t would give half of the weight to the
+    /// nearly constant second segment of WA.
+    MeanErrorByLength,
+    /// The barrier of the loss, in nats.
+    LossBarrier,
+    /// The barrier of the error, in points.
+    ErrorBarrier,
+}
+
+impl Metric {
+    pub(super) const ALL: [Metric; 5] = [
+        Metric::MaxError,
+        Metric::ExcessError,
+        Metric::MeanErrorByLength,
+        Metric::LossBarrier,
+        Metric::ErrorBarrier,
+    ];
+
+    /// Its column in the table of metrics.
+    pub(super) fn column(self) -> &'static str {
+        match self {
+            Metric::MaxError => "max_error",
+            Metric::ExcessError => "excess_error",
+            Metric::MeanErrorByLength => "mean_error_by_length",
+            Metric::LossBarrier => "barrier_loss",
+            Metric::ErrorBarrier => "barrier_error",
+        }
+    }
+}
+
+/// A quantity along a curve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Quantity {
+    /// In %.
+    Error,
+    /// In nats.
+    Loss,
+    /// (E(t) - E_end) / (E_lin_max - E_end).
+    NormalisedError,
+}
+
+impl Quantity {
+    pub(super) const ALL: [Quantity; 3] =
+        [Quantity::Error, Quantity::Loss, Quantity::NormalisedError];
+
+    /// Its name in the table of curves.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Quantity::Error => "error",
+            Quantity::Loss => "loss",
+            Quantity::NormalisedError => "normalised",
+        }
+    }
+}
+
+impl FromStr for Quantity {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Quantity, String> {
+        let found = Quantity::ALL.into_iter().find(|quantity| quantity.name() == name);
+        found.ok_or_else(|| format!("unknown quantity `{name}`"))
+    }
+}
+
+/// A mean over pairs or nets.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct GroupMean {
+    /// The number of pairs, or of nets in the table of endpoints.
+    pub(super) count: usize,
+    pub(super) average: Average,
+    pub(super) mean: f64,
+    /// The 95 % confidence interval; `None` if there are too few values.
+    pub(super) interval: Option<Interval>,
+    /// The smallest and the largest value.
+    pub(super) range: (f64, f64),
+}
+
+/// A metric of a group of curves: the mean over pairs, and the 95 % prediction interval for a pair
+/// of new nets.
+pub(super) struct MetricSummary {
+    pub(super) mean: GroupMean,
+    pub(super) prediction: Option<Interval>,
+}
+
+/// Summaries on the test split.
+pub(super) type Summaries = BTreeMap<(CurveGroup, Metric), MetricSummary>;
+
+/// Metrics on the test split, by pair.
+pub(super) type PairMetrics = BTreeMap<(CurveGroup, Metric), BTreeMap<i64, f64>>;
+
+/// The widths of `groups`, ascending.
+pub(super) fn widths<'a>(groups: impl IntoIterator<Item = &'a CurveGroup>) -> BTreeSet<i64> {
+    groups.into_iter().map(|group| group.hidden).collect()
+}
+
+/// The priors of `groups`, in their order.
+pub(super) fn priors<'a>(groups: impl IntoIterator<Item = &'a CurveGroup>) -> BTreeSet<Prior> {
+    groups.into_iter().map(|group| group.prior).collect()
+}
+
+/// Parses a column.
+pub(super) fn parsed<T>(frame: &DataFrame, column: &str) -> Result<Vec<T>>
+where
+    T: FromStr<Err = String> + Copy,
+{
+    // A table has many rows, but few different names.
+    let mut known: BTreeMap<&str, T> = BTreeMap::new();
+    let names = texts(frame, column)?;
+    let mut values = Vec::with_capacity(names.len());
+    for (row, name) in names.iter().enumerate() {
+        if !known.contains_key(name.as_str()) {
+            let value = name.parse();
+            known.insert(name, value.map_err(|e| anyhow!("line {}: `{column}`: {e}", row + 2))?);
+        }
+        values.push(known[name.as_str()]);
+    }
+    Ok(values)
+}
+
+/// The group of curves of each row.
+pub(super) fn groups(frame: &DataFrame) -> Result<Vec<CurveGroup>> {
+    let priors = parsed(frame, "prior")?;
+    let methods = parsed(frame, "method")?;
+    let rows = wholes(frame, "hidden")?.into_iter().zip(priors).zip(methods);
+    Ok(rows.map(|((hidden, prior), method)| CurveGroup { hidden, prior, method }).collect())
+}
+
+/// The mean of each row of a table of means.
+pub(super) fn means(frame: &DataFrame) -> Result<Vec<GroupMean>> {
+    let count = wholes(frame, if frame.column("pairs").is_ok() { "pairs" } else { "nets" })?;
+    let average: Vec<Average> = parsed(frame, "average")?;
+    let (mean, intervals) = (numbers(frame, "mean")?, intervals(frame, ["low", "high"])?);
+    let (least, most) = (numbers(frame, "least")?, numbers(frame, "most")?);
+    let row = |i: usize| GroupMean {
+        count: count[i] as usize,
+        average: average[i],
+        mean: mean[i],
+        interval: intervals[i],
+        range: (least[i], most[i]),
+    };
+    Ok((0..frame.height()).map(row).collect())
+}
+
+/// The interval between two columns of each row; `None` where a cell is empty.
+fn intervals(frame: &DataFrame, [low, high]: [&str; 2]) -> Result<Vec<Option<Interval>>> {
+    let ends = numbers(frame, low)?.into_iter().zip(numbers(frame, high)?);
+    Ok(ends
+        .map(|(low, high)| (!low.is_nan() && !high.is_nan()).then_some(Interval { low, high }))
+        .collect())
+}
+
+/// The rows of the table of summaries that are on the test split.
+pub(super) fn summaries(frame: &DataFrame) -> Result<Summaries> {
+    let (groups, splits) = (groups(frame)?, parsed::<Split>(frame, "split")?);
+    let (names, means) = (texts(frame, "metric")?, means(frame)?);
+    let predictions = intervals(frame, ["pair_low", "pair_high"])?;
+    let mut summaries = Summaries::new();
+    for (i, mean) in means.into_iter().enumerate().filter(|(i, _)| splits[*i] == Split::Test) {
+        // Figures and conclusions do not use every metric.
+        if let Some(metric) = Metric::ALL.into_iter().find(|metric| metric.column() == names[i]) {
+            let summary = MetricSummary { mean, prediction: predictions[i] };
+            summaries.insert((groups[i], metric), summary);
+        }
+    }
+    Ok(summaries)
+}
+
+/// The table of metrics on the test split, without missing values.
+pub(super) fn pair_metrics(frame: &DataFrame) -> Result<PairMetrics> {
+    let (groups, splits) = (groups(frame)?, parsed::<Split>(frame, "split")?);
+    let pairs = wholes(frame, "pair")?;
+    let mut metrics = PairMetrics::new();
+    for metric in Metric::ALL {
+        let values = numbers(frame, metric.column())?.into_iter().enumerate();
+        for (i, value) in values.filter(|(i, x)| splits[*i] == Split::Test && !x.is_nan()) {
+            metrics.entry((groups[i], metric)).or_default().insert(pairs[i], value);
+        }
+    }
+    Ok(metrics)
+}
+
+/// The two nets of a pair. Different pairs share no net, since `evaluate` joins the ends of a pair.
+pub(super) fn nets_of(pair: i64) -> [(i64, char); 2] {
+    [(pair, 'a'), (pair, 'b')]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stage::tables::{ENDPOINTS, METRICS};
+
+    #[test]
+    fn every_metric_is_a_column_of_the_table_of_metrics() {
+        let columns = METRICS.value_names();
+        assert!(Metric::ALL.iter().all(|metric| columns.contains(&metric.column())));
+    }
+
+    #[test]
+    fn every_quantity_parses_back_from_its_name() {
+        for quantity in Quantity::ALL {
+            assert_eq!(quantity.name().parse(), Ok(quantity));
+        }
+        assert_eq!("norm".parse::<Quantity>(), Err("unknown quantity `norm`".to_owned()));
+    }
+
+    fn endpoints(rows: &str) -> DataFrame {
+        let path = tempfile::NamedTempFile::new().unwrap();
+        let names = ENDPOINTS.names().join(",");
+        crate::fs::write(path.path(), format!("{names}\n{rows}\n")).unwrap();
+        ENDPOINTS.read(path.path()).unwrap()
+    }
+
+    #[test]
+    fn a_mean_is_read_with_its_kind_of_average_and_its_interval() {
+        let means = |mean: &str| means(&endpoints(&format!("10,none,test_error,{mean}")));
+        let read = means("4,geometric,3.0,2.0,5.0,1.0,9.0").unwrap().remove(0);
+        let expected = GroupMean {
+            count: 4,
+            average: Average::Geometric,
+            mean: 3.0,
+            interval: Some(Interval { low: 2.0, high: 5.0 }),
+            range: (1.0, 9.0),
+        };
+        assert_eq!(read, expected);
+        assert_eq!(means("2,arithmetic,3.0,,,1.0,5.0").unwrap()[0].interval, None);
+        assert!(means("2,median,3.0,,,1.0,5.0").is_err());
+    }
+
+    #[test]
+    fn an_unknown_name_is_an_error_with_its_line() {
+        let frame = endpoints(
+            "10,none,test_error,1,arithmetic,3,,,3,3\n10,flat,test_error,1,arithmetic,3,,,3,3",
+        );
+        let error = parsed::<Prior>(&frame, "prior").unwrap_err().to_string();
+        assert!(error.starts_with("line 3: `prior`: unknown prior `flat`"), "{error}");
+    }
+}
