@@ -455,7 +455,7 @@ fn verify_prints_how_much_it_checked() {
     let verified: Json = serde_json::from_str(&space.ok(&["verify", "--json"]).stdout).unwrap();
     assert_eq!(verified["objects"], space.files("objects").len());
     assert_eq!((&verified["entries"], &verified["recipes"]), (&8.into(), &8.into()));
-    assert_eq!(verified["bad"], serde_json::json!([]));
+    assert_eq!(verified["problems"], serde_json::json!([]));
 }
 
 #[test]

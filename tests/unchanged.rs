@@ -18,7 +18,7 @@ fn project() -> Space {
 }
 
 fn snapshot(space: &Space) -> PathBuf {
-    let folder = std::fs::read_dir(space.join("cache/v2/unchanged")).unwrap();
+    let folder = std::fs::read_dir(space.join("cache/v2/snapshots")).unwrap();
     folder.map(|entry| entry.unwrap().path()).next().unwrap()
 }
 
@@ -112,6 +112,6 @@ fn gc_removes_snapshots() {
     space.write("words", "other");
     space.ok(&["run"]);
     space.ok(&["gc", "--delete", "--keep-runs", "1"]);
-    assert!(!space.join("cache/v2/unchanged").exists());
+    assert!(!space.join("cache/v2/snapshots").exists());
     assert_eq!(space.ran(&[]), nothing());
 }
