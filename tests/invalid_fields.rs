@@ -217,7 +217,7 @@ fn an_empty_grid_is_refused() {
     let error = refused(&train("data: data, hidden: []"));
     insta::assert_snapshot!(error, @r"
     error: pipeline.yaml:5:34: stage `nets`: the grid `hidden` is empty
-    hint: list one value at least
+    hint: list at least one value
     ");
 }
 

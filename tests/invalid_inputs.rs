@@ -22,7 +22,7 @@ stages:
     );
     insta::assert_snapshot!(error, @r"
     error: pipeline.yaml:3:5: stage `nets`: the input `data` is missing
-    hint: it needs a stage of kind `fetch`, and there is none
+    hint: add a stage of kind `fetch`
     ");
 }
 
@@ -79,8 +79,8 @@ stages:
 ",
     );
     insta::assert_snapshot!(error, @r"
-    error: pipeline.yaml:2:3: the stages go round in a circle: one -> two -> three -> one
-    hint: one of them must not use the next; `one` is the first
+    error: pipeline.yaml:2:3: cyclic dependency: one -> two -> three -> one
+    hint: remove one of these inputs
     ");
 }
 
@@ -94,7 +94,7 @@ stages:
 ",
     );
     insta::assert_snapshot!(error, @r"
-    error: pipeline.yaml:2:3: the stages go round in a circle: one -> one
-    hint: one of them must not use the next; `one` is the first
+    error: pipeline.yaml:2:3: cyclic dependency: one -> one
+    hint: remove one of these inputs
     ");
 }

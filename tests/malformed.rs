@@ -81,7 +81,7 @@ fn an_empty_file_is_refused() {
     let error = refused("");
     insta::assert_snapshot!(error, @r"
     error: pipeline.yaml:1:1: the pipeline has no `stages`
-    hint: write `stages: { data: { fetch: { dataset: mnist } } }`, for one
+    hint: for example, write `stages: { data: { fetch: { dataset: mnist } } }`
     ");
 }
 
@@ -90,7 +90,7 @@ fn a_file_without_stages_is_refused() {
     let error = refused("seed: 3\n");
     insta::assert_snapshot!(error, @r"
     error: pipeline.yaml:1:1: the pipeline has no `stages`
-    hint: write `stages: { data: { fetch: { dataset: mnist } } }`, for one
+    hint: for example, write `stages: { data: { fetch: { dataset: mnist } } }`
     ");
 }
 

@@ -82,7 +82,7 @@ fn a_failure_fits_on_a_screen_however_long_the_log_is() {
                   for i in $(seq 3000); do echo > stray-file-number-$i; done\n";
     let printed = lines(script).exits(1, &["run", "-j", "2"]).stderr;
     assert!(
-        printed.contains("did not write its output `out`, but `stray-file-number-1`, "),
+        printed.contains("did not write its output `out`, but wrote `stray-file-number-1`, "),
         "{printed}"
     );
     assert!(printed.contains(" and 2992 more"), "{printed}");
@@ -129,7 +129,7 @@ fn output_is_printed_once_and_only_if_it_was_requested() {
     let script = "echo once; exit 3\n";
     let printed = lines(script).exits(1, &["run", "-v"]).stderr;
     assert_eq!(
-        (printed.matches("once").count(), printed.matches("exit code 3").count()),
+        (printed.matches("once").count(), printed.matches("exited with code 3").count()),
         (1, 1),
         "{printed}"
     );

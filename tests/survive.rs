@@ -278,7 +278,8 @@ fn verify_reports_other_files_among_the_objects_and_leaves_them() {
     space.write("cache/v2/objects/notes.txt", "mine");
     let refused = space.exits(5, &["verify"]).stderr;
     assert!(
-        refused.contains("`notes.txt`") && refused.contains("hint: remove the file; "),
+        refused.contains("`objects/notes.txt`")
+            && refused.contains("hint: `repro` does not remove "),
         "{refused}"
     );
     assert_eq!(space.read("cache/v2/objects/notes.txt"), "mine");

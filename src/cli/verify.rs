@@ -69,7 +69,7 @@ fn hint(bad: &[Problem]) -> &'static str {
     } else if any(|bad| matches!(bad, Problem::Root(_))) {
         "remove the file, then pin the nodes again or run each pipeline that uses this cache"
     } else {
-        "remove the file; `repro` does not touch files that it did not write"
+        "`repro` does not remove files that it did not write"
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is kept beside the cache: the lock file, histories of runs, differences, exported folders.
+//! Lock file, histories of runs, differences, exported folders.
 
 pub mod diff;
 pub mod export;

@@ -183,9 +183,8 @@ impl<'p> Builder<'p> {
         for i in 0..stages.len() {
             if let Err(cycle) = walk.visit(i) {
                 let names: Vec<&str> = cycle.iter().map(|&i| stages[i].name.as_str()).collect();
-                let message = format!("the stages go round in a circle: {}", names.join(" -> "));
-                let hint =
-                    Some(format!("one of them must not use the next; `{}` is the first", names[0]));
+                let message = format!("cyclic dependency: {}", names.join(" -> "));
+                let hint = Some("remove one of these inputs".to_owned());
                 return Err(self.diagnostic(stages[cycle[0]].location, message, hint));
             }
         }
@@ -266,7 +265,7 @@ impl<'p> Builder<'p> {
             .filter(|kind| fits(kind))
             .map(|k| format!("`{}`", k.name()))
             .collect();
-        format!("it needs a stage of kind {}, and there is none", kinds.join(" or "))
+        format!("add a stage of kind {}", kinds.join(" or "))
     }
 
     /// The references in a slot, with their locations.
@@ -309,7 +308,7 @@ impl<'p> Builder<'p> {
                 Err(self.diagnostic(
                     written.location,
                     message,
-                    Some("name one stage at least".into()),
+                    Some("name at least one stage".into()),
                 ))
             }
             _ => Ok(vec![text(written)?]),
@@ -331,8 +330,7 @@ impl<'p> Builder<'p> {
         let (axes, count) = self.axes(stage, kind, joined.len())?;
         if self.nodes.len() + count > MAX_NODES {
             let message = format!(
-                "stage `{}` expands to {count} nodes; \
-                 with the stages before it, there are more than {MAX_NODES}",
+                "stage `{}` expands to {count} nodes; with it, the plan has more than {MAX_NODES}",
                 stage.name
             );
             return Err(self.diagnostic(stage.location, message, Some("shorten its lists".into())));
@@ -358,9 +356,9 @@ impl<'p> Builder<'p> {
         let gathers: Vec<Gather> = gathers.collect();
         for joined in &joined {
             for (combination, resolved) in combinations.iter().zip(&resolved) {
-                let lies = self.axes_of(stage, kind, joined, combination, resolved)?;
+                let axis_values = self.axes_of(stage, kind, joined, combination, resolved)?;
                 let values: Vec<String> =
-                    lies.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
+                    axis_values.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
                 let name = if values.is_empty() {
                     stage.name.clone()
                 } else {
@@ -371,8 +369,8 @@ impl<'p> Builder<'p> {
                     stage: stage.name.clone(),
                     kind,
                     resolved: Arc::clone(resolved),
-                    inputs: self.inputs(stage, joined, &gathers, &lies)?,
-                    axes: lies,
+                    inputs: self.inputs(stage, joined, &gathers, &axis_values)?,
+                    axes: axis_values,
                 };
                 if !names.insert(node.name.clone()) {
                     return Err(self.repeated_name(stage, &axes, &node.name));
@@ -408,7 +406,7 @@ impl<'p> Builder<'p> {
         let is_list = |item: &YamlNode| matches!(item.value, Value::List(_));
         let hint = match &field.value.value {
             Value::List(items) if items.iter().any(is_list) => {
-                "remove one; a list inside a list adds its values to the outer list"
+                "remove one; nested lists are flattened"
             }
             _ => "remove one",
         };
@@ -609,7 +607,7 @@ impl<'p> Builder<'p> {
                 return Err(self.diagnostic(
                     field.value.location,
                     message,
-                    Some("list one value at least".into()),
+                    Some("list at least one value".into()),
                 ));
             }
             axes.push((field, alternatives(&field.value)));
@@ -936,10 +934,10 @@ stages:
   c: { gather: { all: [s, b] } }
 ";
         let (message, hint) = refusal(yaml);
-        assert_eq!(message, "test.yaml:4:3: the stages go round in a circle: a -> c -> b -> a");
-        assert_eq!(hint.as_deref(), Some("one of them must not use the next; `a` is the first"));
+        assert_eq!(message, "test.yaml:4:3: cyclic dependency: a -> c -> b -> a");
+        assert_eq!(hint.as_deref(), Some("remove one of these inputs"));
         let (message, _) = refusal("stages: { a: { pair: { left: a } } }");
-        assert_eq!(message, "test.yaml:1:11: the stages go round in a circle: a -> a");
+        assert_eq!(message, "test.yaml:1:11: cyclic dependency: a -> a");
     }
 
     #[test]
@@ -972,7 +970,7 @@ stages:
         case(
             "  g: { gather: { all: [] } }",
             "test.yaml:3:23: stage `g`: `all` is an empty list",
-            Some("name one stage at least"),
+            Some("name at least one stage"),
         );
         case(
             "  p: { pair: { left: s, rihgt: s } }",
@@ -987,7 +985,7 @@ stages:
         case(
             "  t: { source: { text: x, style: { framed: { by: [] } } } }",
             "test.yaml:3:34: stage `t`: the grid `style` is empty",
-            Some("list one value at least"),
+            Some("list at least one value"),
         );
         case(
             "  t: { source: { text: x, width: [1, 2, 1] } }",
@@ -1003,7 +1001,7 @@ stages:
         case(
             "  t: { source: { text: x, width: [[50, 50]] } }",
             "test.yaml:3:40: stage `t`: `width` lists the value `50` twice",
-            Some("remove one; a list inside a list adds its values to the outer list"),
+            Some("remove one; nested lists are flattened"),
         );
         case(
             "  t: { source: { text: x, width: [1, 2] } }\n  \
@@ -1033,9 +1031,7 @@ stages:
              t: {{ source: {{ text: x, width: [{width}], ratio: [{ratio}] }} }}"
         ));
         assert!(
-            message.contains(
-                "stage `t` expands to 200000 nodes; with the stages before it, there are more"
-            ),
+            message.contains("stage `t` expands to 200000 nodes; with it, the plan has more"),
             "{message}"
         );
     }

@@ -1,4 +1,4 @@
-//! What the user declares: pipeline.yaml as written, and the plan made of it.
+//! pipeline.yaml as written, and the plan that it resolves to.
 
 pub mod expand;
 pub mod grid;

@@ -260,7 +260,7 @@ fn read(source: &str, node: &YamlNode) -> Result<Pipeline, ValueError> {
         }
     }
     if pipeline.stages.is_empty() {
-        let hint = "write `stages: { data: { fetch: { dataset: mnist } } }`, for one";
+        let hint = "for example, write `stages: { data: { fetch: { dataset: mnist } } }`";
         return Err(ValueError::at(
             node.location,
             "the pipeline has no `stages`",

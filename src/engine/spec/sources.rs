@@ -91,7 +91,7 @@ type Listing = BTreeMap<String, SourceFile>;
 #[derive(Clone, Copy)]
 struct SourceFile {
     content: Content,
-    /// The state that changes with every edit; `None` if there is no such state.
+    /// The stat of the file; `None` if an edit may leave it unchanged.
     stat: Option<Stat>,
 }
 
@@ -231,7 +231,7 @@ impl Sources {
         let ignored = Ignored::new(request.ignore.as_deref())?;
         let inode = |meta: &Metadata| (meta.dev(), meta.ino());
         let cache = std::fs::metadata(&self.cache).ok().map(|meta| inode(&meta));
-        // Each folder with those that contain it: a link to one of them would have no end.
+        // Each folder with its parents, to detect cycles of links.
         let mut open = vec![(String::new(), vec![inode(&meta)])];
         while let Some((folder, above)) = open.pop() {
             let names = fs::entries(&at(&folder)).map_err(|e| ValueError::new(format!("{e:#}")))?;
@@ -267,7 +267,7 @@ impl Sources {
                 } else if above.contains(&inode(&meta)) {
                     let message =
                         format!("`{here}` is a symbolic link to a folder that contains it");
-                    return Err(refuse(message, "remove the link: it leads round in a circle"));
+                    return Err(refuse(message, "remove the link: it makes a cycle"));
                 } else {
                     open.push((below, above.iter().copied().chain([inode(&meta)]).collect()));
                 }
