@@ -41,7 +41,7 @@ use rustix::io::Errno;
 use std::io;
 use std::path::Path;
 
-/// Runs one file operation. Fault injection counts these calls.
+/// Runs one file operation. The feature `fault-injection` counts these calls.
 fn operation<T>(run: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     #[cfg(feature = "fault-injection")]
     fault::before_operation()?;

@@ -1,5 +1,5 @@
-//! The specification of the cache: what makes a node run again, one ingredient a test, and what
-//! does not.
+//! The specification of the cache: the changes that invalidate a node, one per test, and those that
+//! do not.
 
 use crate::space::{Space, TINY, containing, copy, name, nothing, set};
 use serde_json::Value as Json;
@@ -7,28 +7,28 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Runs, edits pipeline.yaml, runs again: what ran the second time.
+/// Runs, edits pipeline.yaml and runs again; returns the nodes of the second run.
 #[track_caller]
 fn rerun(from: &str, to: &str) -> BTreeSet<String> {
     let space = Space::run_tiny();
     space.edit(from, to);
     let planned = space.pending(&[]);
     let ran = space.ran(&[]);
-    assert!(ran.is_subset(&planned), "what ran had been planned");
-    assert_eq!(space.ran(&[]), nothing(), "and is up to date now");
+    assert!(ran.is_subset(&planned), "the plan has the nodes that run");
+    assert_eq!(space.ran(&[]), nothing(), "everything is up to date afterwards");
     ran
 }
 
-/// What comes after the curves.
-const GATHERERS: [&str; 4] =
+/// The nodes downstream of the curves.
+const DOWNSTREAM: [&str; 4] =
     ["tables", "figures@figure=error-by-method", "figures@figure=error-by-width", "report"];
 
-fn and_gatherers(nodes: BTreeSet<String>) -> BTreeSet<String> {
-    nodes.into_iter().chain(set(GATHERERS)).collect()
+fn and_downstream(nodes: BTreeSet<String>) -> BTreeSet<String> {
+    nodes.into_iter().chain(set(DOWNSTREAM)).collect()
 }
 
 #[test]
-fn the_first_run_runs_every_node_and_the_second_none_and_says_so() {
+fn the_first_run_runs_every_node_and_the_second_none() {
     let space = Space::tiny();
     let first = space.ok(&["run", "--json"]);
     assert_eq!(first.ran(), space.nodes());
@@ -36,22 +36,22 @@ fn the_first_run_runs_every_node_and_the_second_none_and_says_so() {
     assert_eq!(first.cached(), nothing());
     let second = space.ok(&["run", "--json"]);
     assert_eq!((second.ran(), second.cached()), (nothing(), space.nodes()));
-    let said = space.ok(&["run"]).stderr;
-    assert!(said.contains("29 nodes: all cached, nothing to do"), "{said}");
-    assert!(said.contains("reports/default: unchanged"), "{said}");
+    let stderr = space.ok(&["run"]).stderr;
+    assert!(stderr.contains("29 nodes: all cached, nothing to do"), "{stderr}");
+    assert!(stderr.contains("reports/default: unchanged"), "{stderr}");
 }
 
-// What invalidates.
+// Changes that invalidate.
 
 #[test]
-fn a_parameter_reruns_its_stage_and_what_hangs_on_it() {
+fn a_parameter_reruns_its_stage_and_the_nodes_downstream() {
     let nodes = Space::tiny().nodes();
     let ran = rerun("epochs: 2", "epochs: 3");
     assert_eq!(ran, &nodes - &set(["data"]));
 }
 
 #[test]
-fn a_priors_variance_reruns_the_nets_with_that_prior_and_what_hangs_on_them_as_planned() {
+fn a_priors_variance_reruns_the_nets_with_that_prior_and_the_nodes_downstream_as_planned() {
     let space = Space::run_tiny();
     space.edit("variance: 0.01", "variance: 0.005");
     let plan = space.plan(&[]);
@@ -61,12 +61,12 @@ fn a_priors_variance_reruns_the_nets_with_that_prior_and_what_hangs_on_them_as_p
     let changed = containing(&space.nodes(), &["normal-0.005"]);
     assert_eq!(in_state("stale"), containing(&changed, &["nets@"]));
     assert_eq!(in_state("stale").len(), 4);
-    assert_eq!(in_state("maybe-stale"), &and_gatherers(changed.clone()) - &in_state("stale"));
+    assert_eq!(in_state("maybe-stale"), &and_downstream(changed.clone()) - &in_state("stale"));
     for node in plan.iter().filter(|n| n["state"] != "cached") {
         let why = space.ok(&["why", &name(node)]).stdout;
         assert!(why.contains("param prior.normal.variance 0.01 -> 0.005"), "{why}");
     }
-    assert_eq!(space.ran(&[]), and_gatherers(changed));
+    assert_eq!(space.ran(&[]), and_downstream(changed));
     let report = space.read("reports/default/report.md");
     assert!(
         report.contains("normal 0.005") && !report.contains("normal 0.01"),
@@ -75,12 +75,12 @@ fn a_priors_variance_reruns_the_nets_with_that_prior_and_what_hangs_on_them_as_p
 }
 
 #[test]
-fn the_seed_reruns_whatever_draws_and_what_hangs_on_it() {
+fn the_seed_reruns_stages_with_random_numbers_and_the_nodes_downstream() {
     assert_eq!(rerun("seed: 0", "seed: 1"), Space::tiny().nodes());
 }
 
 #[test]
-fn an_inputs_content_reruns_those_that_read_it() {
+fn the_content_of_an_input_reruns_the_nodes_that_read_it() {
     let space = Space::run_tiny();
     let output = space.ok(&["run", "--json", "-S", "data.validation=50"]);
     assert_eq!(output.ran(), space.nodes());
@@ -99,37 +99,37 @@ fn an_inputs_content_reruns_those_that_read_it() {
 }
 
 #[test]
-fn an_added_grid_value_runs_only_the_new_nodes_and_what_gathers_them() {
+fn an_added_grid_value_runs_the_new_nodes_and_the_nodes_downstream() {
     let ran = rerun("hidden: [3, 4]", "hidden: [3, 4, 5]");
-    assert_eq!(ran, and_gatherers(containing(&ran, &["hidden=5"])));
-    assert_eq!(ran.len(), 4 + 2 + 4 + 2 + GATHERERS.len());
+    assert_eq!(ran, and_downstream(containing(&ran, &["hidden=5"])));
+    assert_eq!(ran.len(), 4 + 2 + 4 + 2 + DOWNSTREAM.len());
 }
 
 #[test]
-fn a_removed_grid_value_runs_only_what_gathered_it() {
-    assert_eq!(rerun("hidden: [3, 4]", "hidden: [3]"), set(GATHERERS));
+fn a_removed_grid_value_runs_the_nodes_downstream() {
+    assert_eq!(rerun("hidden: [3, 4]", "hidden: [3]"), set(DOWNSTREAM));
 }
 
 #[test]
-fn a_curves_parameter_reruns_the_curves_that_use_it_and_what_gathers_them() {
+fn a_parameter_of_a_curve_reruns_the_curves_that_use_it() {
     let nodes = Space::tiny().nodes();
     let straight = rerun("[linear, arc+wa], points: 5", "[linear, arc+wa], points: 7");
     assert_eq!(
         straight,
-        and_gatherers(containing(&nodes, &["curve=linear"])),
-        "a refitted curve has no use for `points`"
+        and_downstream(containing(&nodes, &["curve=linear"])),
+        "a refitted curve does not use `points`"
     );
     for change in ["wa_points: 4", "wa_points: 3, wa_refine: 3"] {
         let refitted = rerun("wa_points: 3", change);
-        assert_eq!(refitted, and_gatherers(containing(&nodes, &["curve=arc+wa"])), "{change}");
+        assert_eq!(refitted, and_downstream(containing(&nodes, &["curve=arc+wa"])), "{change}");
     }
 }
 
 #[test]
 fn an_added_curve_trains_nothing() {
     let ran = rerun("[linear, arc+wa]", "[linear, arc, arc+wa]");
-    assert_eq!(ran, and_gatherers(containing(&ran, &["curve=arc"])));
-    assert_eq!(ran.len(), 4 + GATHERERS.len());
+    assert_eq!(ran, and_downstream(containing(&ran, &["curve=arc"])));
+    assert_eq!(ran.len(), 4 + DOWNSTREAM.len());
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn an_added_figure_runs_itself_and_the_report() {
 }
 
 #[test]
-fn words_of_the_report_run_the_report_alone() {
+fn a_text_of_the_report_reruns_the_report_only() {
     assert_eq!(
         rerun("figures: figures }", "figures: figures, about: \"In few words.\" }"),
         set(["report"])
@@ -150,21 +150,21 @@ fn words_of_the_report_run_the_report_alone() {
 }
 
 #[test]
-fn a_value_set_on_the_command_line_counts_as_one_in_the_file_and_is_not_written_back() {
+fn a_value_set_on_the_command_line_counts_like_one_in_the_file() {
     let space = Space::run_tiny();
     let set_once = space.ran(&["-S", "nets.prior=[none, {normal: {variance: 0.005}}]"]);
-    assert_eq!(set_once, and_gatherers(containing(&set_once, &["normal-0.005"])));
+    assert_eq!(set_once, and_downstream(containing(&set_once, &["normal-0.005"])));
     assert_eq!(space.read("pipeline.yaml"), TINY);
-    assert_eq!(space.ran(&[]), nothing(), "the old answers are still there");
+    assert_eq!(space.ran(&[]), nothing(), "the old results are still cached");
     let written = space.edit("variance: 0.01", "variance: 0.005").ran(&[]);
     assert_eq!(
         written,
         set(["report"]),
-        "and so are the new ones, but for the report, which tells what was set"
+        "the new ones too, except the report, which shows the value that was set"
     );
 }
 
-// What does not.
+// Changes that do not invalidate.
 
 #[test]
 fn changing_back_runs_nothing() {
@@ -178,8 +178,9 @@ fn comments_and_layout_do_not_invalidate() {
     let space = Space::run_tiny();
     let (before, from) = TINY.split_once("  nets:\n").unwrap();
     let (_, after) = from.split_once("  matched:\n").unwrap();
-    let nets = "  nets:  # two ends of each pair\n    train:\n      end:\n        - a\n        - \"b\"\n      hidden: [0x3, 4]\n      \
-                epochs: 2\n      data: 'data'\n      prior:\n        - none\n        - normal:\n            variance: 1.0e-2\n";
+    let nets = "  nets:  # two ends of each pair\n    train:\n      end:\n        - a\n        \
+                - \"b\"\n      hidden: [0x3, 4]\n      epochs: 2\n      data: 'data'\n      \
+                prior:\n        - none\n        - normal:\n            variance: 1.0e-2\n";
     space.write("pipeline.yaml", format!("# A study.\n\n{before}{nets}\n  matched:\n{after}"));
     assert_eq!(space.ran(&[]), nothing());
 }
@@ -219,18 +220,19 @@ fn the_order_of_a_grid_does_not_invalidate() {
 }
 
 #[test]
-fn the_order_of_inputs_where_many_are_taken_does_not_invalidate() {
+fn the_order_of_a_list_of_inputs_does_not_invalidate() {
     assert_eq!(rerun("[curves, matched-curves]", "[matched-curves, curves]"), nothing());
 }
 
 #[test]
-fn a_grid_of_one_value_asks_what_the_value_asks() {
+fn a_grid_of_one_value_equals_the_value() {
     assert_eq!(rerun("curve: arc, points", "curve: [arc], points"), nothing());
 }
 
 #[test]
 fn a_value_written_out_at_its_default_does_not_invalidate() {
-    let written = "pair: 1, batch: 128, engine: kernel, optimizer: { sgd: { rate: 0.01, momentum: 0.9 } }, epochs: 2";
+    let written = "pair: 1, batch: 128, engine: kernel, \
+                   optimizer: { sgd: { rate: 0.01, momentum: 0.9 } }, epochs: 2";
     assert_eq!(rerun("epochs: 2", written), nothing());
     assert_eq!(rerun("test: 100 }", "test: 100, validation: 0, otherwise: null }"), nothing());
 }
@@ -241,7 +243,7 @@ fn a_fallback_that_is_not_needed_does_not_invalidate() {
 }
 
 #[test]
-fn a_curves_parameter_it_has_no_use_for_does_not_invalidate() {
+fn a_parameter_that_a_curve_does_not_use_does_not_invalidate() {
     assert_eq!(
         rerun("curve: arc, points", "curve: arc, wa_points: 9, wa_refine: 9, points"),
         nothing()
@@ -253,7 +255,11 @@ fn switching_the_profile_and_back_runs_nothing_the_second_time() {
     let space = Space::run_tiny();
     let profiles = "profiles:\n  more: { nets: { epochs: 3 } }\n  same: {}\n";
     space.write("pipeline.yaml", format!("{TINY}{profiles}"));
-    assert_eq!(space.ran(&["--profile", "same"]), set(["report"]), "it tells the profile's name");
+    assert_eq!(
+        space.ran(&["--profile", "same"]),
+        set(["report"]),
+        "the report shows the profile's name"
+    );
     assert_eq!(space.ran(&["--profile", "more"]), &space.nodes() - &set(["data"]));
     assert_eq!(space.ran(&[]), nothing());
     assert_eq!(space.ran(&["--profile", "more"]), nothing());
@@ -261,7 +267,7 @@ fn switching_the_profile_and_back_runs_nothing_the_second_time() {
 }
 
 #[test]
-fn how_many_jobs_at_once_and_which_instructions_do_not_invalidate() {
+fn the_number_of_jobs_and_the_instruction_set_do_not_invalidate() {
     let space = Space::run_tiny().env("REPRO_SIMD", "scalar");
     assert_eq!(space.ran(&["-j", "1"]), nothing());
     assert_eq!(space.ran(&["-j", "7"]), nothing());
@@ -277,7 +283,7 @@ fn moving_the_project_runs_nothing() {
 }
 
 #[test]
-fn a_copy_that_lost_the_times_of_files_runs_nothing_and_is_sealed_again() {
+fn a_copy_without_the_times_of_files_runs_nothing_and_is_sealed_again() {
     let (space, elsewhere) = (Space::run_tiny(), Space::tiny());
     copy(space.path(), elsewhere.path(), false);
     assert_eq!(elsewhere.ran(&[]), nothing());
@@ -289,19 +295,23 @@ fn a_copy_that_lost_the_times_of_files_runs_nothing_and_is_sealed_again() {
             .collect()
     };
     assert_eq!(times(&elsewhere), times(&space));
-    assert_eq!(times(&space).len(), space.files("objects").len(), "each object has its own time");
+    assert_eq!(
+        times(&space).len(),
+        space.files("objects").len(),
+        "each object has a different time"
+    );
 }
 
 #[test]
-fn the_folder_it_is_called_from_does_not_invalidate() {
+fn the_current_folder_does_not_invalidate() {
     let (space, elsewhere) = (Space::run_tiny(), Space::tiny());
     let folder = space.path().to_str().unwrap();
     assert_eq!(elsewhere.ran(&["-C", folder]), nothing());
-    assert!(!elsewhere.join("cache").exists(), "nothing is written here");
+    assert!(!elsewhere.join("cache").exists(), "nothing is written to it");
 }
 
 #[test]
-fn two_nodes_that_ask_the_same_question_run_once() {
+fn two_nodes_of_one_recipe_run_once() {
     let space = Space::with(
         "stages:\n  one: { fetch: { dataset: digits, train: 20, test: 10 } }\n  \
          two: { fetch: { dataset: digits, train: 20, test: 10 } }\n",
@@ -311,52 +321,51 @@ fn two_nodes_that_ask_the_same_question_run_once() {
     assert_eq!(space.files("entries").len(), 1);
 }
 
-// Where a rerun stops.
+// Where invalidation stops.
 
 #[test]
-fn a_change_whose_bytes_come_out_equal_stops_there() {
-    // A refit sees no more images than there are: its key changes with `wa_images`, its bytes do
-    // not.
+fn equal_bytes_do_not_invalidate_downstream_nodes() {
+    // `wa_images` exceeds the number of images: the keys change, the bytes do not.
     let space = Space::run_tiny();
     space.edit("[linear, arc+wa], points: 5", "linear+wa, wa_images: 300").ok(&["run"]);
     let before = space.digests();
     space.edit("wa_images: 300", "wa_images: 400");
     let refitted = containing(&space.nodes(), &["curves@"]);
     let refitted = &refitted - &containing(&refitted, &["matched"]);
-    assert_eq!(space.pending(&[]), and_gatherers(refitted.clone()), "the plan cannot know");
+    assert_eq!(
+        space.pending(&[]),
+        and_downstream(refitted.clone()),
+        "the plan does not know the bytes"
+    );
     assert_eq!(space.ran(&[]), refitted);
     assert_eq!(space.digests(), before);
 }
 
 #[test]
-fn a_choice_that_a_curve_does_not_use_is_no_part_of_its_question() {
+fn unused_choices_of_a_curve_are_not_in_its_recipe() {
     let space = Space::run_tiny();
     space.edit("[linear, arc+wa], points: 5", "linear, points: 5").ok(&["run"]);
     space.edit(
         "linear, points: 5",
         "linear, points: 5, center: zero, wa_targets: blend, wa_images: 10",
     );
-    assert_eq!(
-        space.ran(&[]),
-        nothing(),
-        "a straight line turns around nothing and is not refitted"
-    );
+    assert_eq!(space.ran(&[]), nothing(), "a straight line has no center and is not refitted");
 }
 
 #[test]
-fn a_forced_node_runs_alone_and_what_hangs_on_it_stays() {
+fn a_forced_node_does_not_invalidate_downstream_nodes() {
     let space = Space::run_tiny();
     let before = space.digests();
     let net = "nets@hidden=3,prior=none,end=a";
     assert_eq!(space.ran(&["--force", net]), set([net]));
     assert_eq!(space.ran(&[]), nothing());
     assert_eq!(space.digests(), before);
-    assert_eq!(space.ran(&["--force"]), space.nodes(), "without a target, everything is forced");
-    assert_eq!(space.digests(), before, "and gives the same bits");
+    assert_eq!(space.ran(&["--force"]), space.nodes(), "without a target, every node is forced");
+    assert_eq!(space.digests(), before, "with the same bits");
 }
 
 #[test]
-fn an_answer_that_is_lost_and_found_equal_reruns_nothing_else() {
+fn a_lost_result_that_is_computed_with_equal_bytes_reruns_no_other_node() {
     let space = Space::run_tiny();
     let net = "nets@hidden=3,prior=none,end=a";
     let key = space.plan(&[net]).into_iter().find(|node| name(node) == net).unwrap()["key"]
@@ -364,27 +373,26 @@ fn an_answer_that_is_lost_and_found_equal_reruns_nothing_else() {
         .unwrap()
         .to_owned();
     fs::remove_file(space.join(format!("cache/v2/entries/{key}.json"))).unwrap();
-    assert!(space.pending(&[]).len() > 4, "the plan cannot know");
+    assert!(space.pending(&[]).len() > 4, "the plan does not know the bytes");
     assert_eq!(space.ran(&[]), set([net]));
 }
 
-// What no answer comes from.
+// Damaged and swapped files.
 
 fn swap(one: &Path, two: &Path) {
-    let aside = one.with_extension("aside");
-    for (from, to) in [(one, &*aside), (two, one), (&*aside, two)] {
+    let temporary = one.with_extension("temporary");
+    for (from, to) in [(one, &*temporary), (two, one), (&*temporary, two)] {
         fs::rename(from, to).unwrap();
     }
 }
 
-/// Harms the files of `two` nodes, of which each has one output; then a run must make `ran` again
-/// and give what an undisturbed one gives, and `verify`, asked instead, must exit with 5 and name
-/// the files.
+/// Damages the files of two nodes with one output each. A run must compute them again with the same
+/// digests; `verify` before it must exit with 5 and name a file.
 #[track_caller]
-fn is_noticed(folder: &str, two: [&str; 2], harm: impl Fn(&Path, &Path)) {
+fn is_detected(folder: &str, two: [&str; 2], damage: impl Fn(&Path, &Path)) {
     for verify in [false, true] {
         let space = Space::run_tiny();
-        let undisturbed = space.digests();
+        let expected = space.digests();
         let shown = two.map(|node| -> Json {
             serde_json::from_str(&space.ok(&["show", node, "--json"]).stdout).unwrap()
         });
@@ -399,7 +407,7 @@ fn is_noticed(folder: &str, two: [&str; 2], harm: impl Fn(&Path, &Path)) {
             };
             space.join("cache/v2").join(folder).join(name)
         });
-        harm(&files[0], &files[1]);
+        damage(&files[0], &files[1]);
         if verify {
             let refused = space.exits(5, &["verify"]).stderr;
             let named = |file: &Path| refused.contains(file.file_stem().unwrap().to_str().unwrap());
@@ -411,17 +419,17 @@ fn is_noticed(folder: &str, two: [&str; 2], harm: impl Fn(&Path, &Path)) {
         }
         let ran = space.ran(&[]);
         assert!(ran.is_subset(&set(two)) && !ran.is_empty(), "{ran:?}");
-        assert_eq!(space.digests(), undisturbed);
+        assert_eq!(space.digests(), expected);
         space.ok(&["verify"]);
     }
 }
 
 #[test]
-fn a_file_of_the_cache_cannot_pass_for_another_of_its_kind() {
+fn swapped_and_copied_cache_files_are_detected() {
     let nets = ["nets@hidden=3,prior=none,end=a", "nets@hidden=3,prior=none,end=b"];
     for folder in ["entries", "objects"] {
-        is_noticed(folder, nets, swap);
-        is_noticed(folder, nets, |one, two| {
+        is_detected(folder, nets, swap);
+        is_detected(folder, nets, |one, two| {
             fs::remove_file(two).unwrap();
             fs::copy(one, two).unwrap();
             let times = fs::metadata(one).unwrap().modified().unwrap();
@@ -431,9 +439,9 @@ fn a_file_of_the_cache_cannot_pass_for_another_of_its_kind() {
 }
 
 #[test]
-fn an_entry_that_names_another_valid_digest_is_no_answer() {
+fn an_entry_edited_to_another_valid_digest_is_detected() {
     let nets = ["nets@hidden=3,prior=none,end=a", "nets@hidden=3,prior=none,end=b"];
-    is_noticed("entries", nets, |one, two| {
+    is_detected("entries", nets, |one, two| {
         let [text, other] = [one, two].map(|path| fs::read_to_string(path).unwrap());
         let digest = |text: &str| text.split_once("\"digest\":\"").unwrap().1[..64].to_owned();
         fs::write(one, text.replace(&digest(&text), &digest(&other))).unwrap();

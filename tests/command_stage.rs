@@ -282,7 +282,7 @@ fn an_invalid_command_stage_is_refused_before_anything_runs() {
     case("run: x, outputs: [x], params: { a: { b: 1 } }", "the parameter `a` is not a scalar");
     case(
         "run: x, outputs: [x], env: { PY: ~ }",
-        "`env.PY`: expected a text, found nothing\nhint: write a text, or put",
+        "`env.PY`: expected a text, with quotes if it is `null` or `~`, found nothing\nhint: write",
     );
     case(
         "run: [x], shell: bash, outputs: [x]",
@@ -292,7 +292,11 @@ fn an_invalid_command_stage_is_refused_before_anything_runs() {
         "run: x, shell: zsh, outputs: [x]",
         "`shell`: unknown value `zsh`\nhint: known: `sh`, `bash`",
     );
-    case("run: x, outputs: [x], time-limit: soon", "invalid `time-limit: soon`");
+    case(
+        "run: x, outputs: [x], time-limit: soon",
+        "`time-limit`: expected seconds or a duration above zero such as `90s`, `10m` or `1h30m`, \
+         found `soon`",
+    );
     case(
         "run: x, outputs: [x], timelimit: 3",
         "unknown field `timelimit`\nhint: did you mean `time-limit`?",

@@ -1,12 +1,11 @@
-//! A disk that is full, may not be written to, or may not be read: the path and the cause are
-//! named, nothing is half published, and once there is room or leave again the next run goes on.
+//! A disk that is full, read-only or unreadable: errors name the path and the cause, no result is
+//! published partially, and the next run continues once there is space or permission.
 
 use crate::space::{Space, nothing, set};
 use std::fs;
 use std::path::Path;
 
-/// Two nodes that ask for more than a megabyte, a program and a stage of ours, after one that does
-/// not.
+/// A small node, and two nodes that write more than a megabyte: a command and a stage.
 const LARGE: &str = "\
 stages:
   small:
@@ -17,7 +16,7 @@ stages:
     fetch: { dataset: digits, train: 3000, test: 10 }
 ";
 
-/// The cache on a disk of one megabyte, which is then verified, enlarged and gone on with.
+/// Mounts the cache on a disk of one megabyte, runs, verifies, enlarges the disk and runs again.
 const SMALL_DISK: &[&str] = &[
     "unshare",
     "--map-root-user",
@@ -32,15 +31,16 @@ const SMALL_DISK: &[&str] = &[
 ];
 
 #[test]
-fn on_a_full_disk_a_run_names_the_path_and_publishes_nothing_by_halves_and_the_next_one_goes_on() {
+fn on_a_full_disk_a_run_names_the_path_and_the_next_run_continues() {
     let space = Space::with(LARGE).wrapped_in(SMALL_DISK);
     let output = space.run(&["run", "--keep-going", "-j", "1"]);
-    let Some(told) = output.stdout.strip_prefix("mounted\n") else {
-        return without_leave_to_mount();
+    let Some(stdout) = output.stdout.strip_prefix("mounted\n") else {
+        return with_injected_fault();
     };
     assert_eq!(
-        told,
-        "ended with 1\n1 objects, 1 entries, 3 recipes: no damage found\ncache/v2/leases:\nburial\n\ncache/v2/tmp:\nenlarged\n"
+        stdout,
+        "ended with 1\n1 objects, 1 entries, 3 recipes: no damage found\n\
+         cache/v2/leases:\nremoval.lock\n\ncache/v2/tmp:\nenlarged\n"
     );
     let (first, second) =
         output.stderr.split_once("3 nodes: 0 cached, 1 ran, 2 failed, 0 skipped").unwrap();
@@ -62,8 +62,8 @@ fn on_a_full_disk_a_run_names_the_path_and_publishes_nothing_by_halves_and_the_n
     assert!(second.contains("3 nodes: 1 cached, 2 ran, 0 failed"), "{second}");
 }
 
-/// The same, with the write that meets the full disk injected.
-fn without_leave_to_mount() {
+/// The same without the permission to mount: each write of a job fails in turn.
+fn with_injected_fault() {
     let (mut met, mut n) = (0, 0);
     while met < 5 {
         n += 1;
@@ -73,12 +73,12 @@ fn without_leave_to_mount() {
             .env("REPRO_FAULT_JOB", format!("fail:{n}"))
             .output()
             .unwrap();
-        let told = String::from_utf8(output.stderr).unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
         if output.status.code() != Some(0) {
             met += 1;
             assert!(
-                told.contains("cache/v2/") && told.contains("`: No space left on device"),
-                "{told}"
+                stderr.contains("cache/v2/") && stderr.contains("`: No space left on device"),
+                "{stderr}"
             );
         }
         space.ok(&["verify"]);
@@ -88,8 +88,8 @@ fn without_leave_to_mount() {
 }
 
 #[test]
-fn a_full_folder_for_temporary_files_matters_to_nobody() {
-    // What lies in it, or would, can only fail.
+fn a_full_folder_for_temporary_files_has_no_effect() {
+    // No file can be created in it.
     let space = Space::tiny().env("TMPDIR", "/dev/full");
     assert_eq!(space.ran(&[]), space.nodes());
     space.ok(&["verify", "--recompute", "--sample", "5"]);
@@ -98,9 +98,9 @@ fn a_full_folder_for_temporary_files_matters_to_nobody() {
 }
 
 #[test]
-fn a_read_only_cache_can_be_looked_at_and_a_run_says_why_it_cannot() {
+fn a_read_only_cache_can_be_inspected_and_a_run_names_the_missing_permission() {
     let space = Space::run_tiny().unprivileged();
-    let looks: [&[&str]; 9] = [
+    let commands: [&[&str]; 9] = [
         &["plan", "--json"],
         &["why", "tables"],
         &["show", "nets"],
@@ -111,19 +111,19 @@ fn a_read_only_cache_can_be_looked_at_and_a_run_says_why_it_cannot() {
         &["export", "report", "elsewhere"],
         &["diff", "--profiles", "default", "default"],
     ];
-    let before = looks.map(|look| space.run(look));
+    let before = commands.map(|command| space.run(command));
     let cache = space.join("cache");
-    let shut = space.chmod_all(|path| match path {
+    let restricted_modes = space.chmod_all(|path| match path {
         path if !path.starts_with(&cache) => 0o700,
         path if path.is_dir() => 0o500,
         _ => 0o400,
     });
-    for (look, before) in looks.iter().zip(before) {
-        let now = space.run(look);
+    for (command, before) in commands.iter().zip(before) {
+        let now = space.run(command);
         assert_eq!(
             (now.code, now.stdout, now.stderr),
             (before.code, before.stdout, before.stderr),
-            "{look:?}"
+            "{command:?}"
         );
     }
     for change in [&["run"][..], &["run", "--force"], &["gc", "--delete"], &["pin", "report"]] {
@@ -134,12 +134,11 @@ fn a_read_only_cache_can_be_looked_at_and_a_run_says_why_it_cannot() {
             "{change:?}: {refused}"
         );
     }
-    drop(shut);
+    drop(restricted_modes);
     assert_eq!(space.ran(&[]), nothing());
 }
 
-/// A run that meets something it has no leave for, by its path in the project; then one that has
-/// it.
+/// Runs without the permissions for a path, then with them.
 fn forbidden(path: &str, mode: u32) {
     const SMALL: &str = "\
 stages:
@@ -151,10 +150,10 @@ stages:
     let space = Space::with(SMALL).unprivileged();
     space.write("words/a", "some\n").ok(&["run"]);
     space.write("words/a", "other\n");
-    let place = space.join(path);
-    let shut = space.chmod_all(|path| if path == place { mode } else { 0o700 });
+    let restricted = space.join(path);
+    let restricted_modes = space.chmod_all(|path| if path == restricted { mode } else { 0o700 });
     let failed = space.run(&["run", "-j", "1"]);
-    drop(shut);
+    drop(restricted_modes);
     assert!(matches!(failed.code, Some(1 | 2 | 7)), "{path}: {}", failed.stderr);
     let cause =
         failed.stderr.lines().find(|line| line.contains("Permission denied")).unwrap_or_default();
@@ -166,7 +165,7 @@ stages:
 }
 
 #[test]
-fn what_a_run_has_no_leave_for_is_named_and_once_it_has_it_it_goes_on() {
+fn a_run_names_a_path_without_permission_and_continues_once_it_has_it() {
     for folder in ["entries", "logs", "leases", "objects", "recipes", "runs", "tmp"] {
         forbidden(&format!("cache/v2/{folder}"), 0o500);
     }
@@ -176,13 +175,14 @@ fn what_a_run_has_no_leave_for_is_named_and_once_it_has_it_it_goes_on() {
 }
 
 #[test]
-fn a_report_that_cannot_be_written_is_named_and_the_work_is_kept() {
+fn a_report_that_cannot_be_written_is_named_and_the_results_are_kept() {
     let space = Space::run_tiny().unprivileged();
     let folder = space.join("reports/default");
     fs::remove_file(folder.join("report.md")).unwrap();
-    let shut = space.chmod_all(|path| if path == Path::new(&folder) { 0o500 } else { 0o700 });
+    let restricted_modes =
+        space.chmod_all(|path| if path == Path::new(&folder) { 0o500 } else { 0o700 });
     let failed = space.exits(7, &["run"]).stderr;
-    drop(shut);
+    drop(restricted_modes);
     assert!(
         failed.contains("cannot write `./reports/default/report.md`: Permission denied"),
         "{failed}"

@@ -1,4 +1,4 @@
-//! What `gc` removes and what keeps an answer from it; `--require-cached`; what two runs share.
+//! What `gc` removes and keeps; pins; `--require-cached`; retries; leases of other hosts.
 
 use crate::space::{Space, TINY, flip_byte, name, nothing, set};
 use repro::engine::cache::process::ProcessId;
@@ -16,7 +16,7 @@ profiles:
     one: { params: { word: b } }
 ";
 
-/// Run with the word `a`, then with `word`; only then is the first no longer asked for.
+/// A project that has run with the word `a`, then with `word`.
 fn changed(word: &str) -> Space {
     let space = Space::with(TWO);
     space.ok(&["run"]);
@@ -25,27 +25,27 @@ fn changed(word: &str) -> Space {
 }
 
 #[test]
-fn gc_says_what_it_would_remove_and_removes_nothing_until_told_to() {
+fn gc_lists_what_it_would_remove_and_removes_it_with_delete_only() {
     let space = changed("c");
-    let said = space.ok(&["gc", "--keep-runs", "0"]).stdout;
-    assert!(said.contains("run `repro gc --delete` to free it"), "{said}");
-    let line = said.lines().find(|line| line.starts_with("command")).unwrap();
-    assert_eq!(line.split_whitespace().collect::<Vec<_>>()[..3], ["command", "2", "2"], "{said}");
+    let output = space.ok(&["gc", "--keep-runs", "0"]).stdout;
+    assert!(output.contains("run `repro gc --delete` to free it"), "{output}");
+    let line = output.lines().find(|line| line.starts_with("command")).unwrap();
+    assert_eq!(line.split_whitespace().collect::<Vec<_>>()[..3], ["command", "2", "2"], "{output}");
     assert_eq!(space.files("entries").len(), 4);
     space.ok(&["gc", "--keep-runs", "0", "--delete"]);
     assert_eq!((space.files("entries").len(), space.files("recipes").len()), (2, 2));
-    assert_eq!(space.ran(&[]), nothing(), "what is asked for now is kept whole");
+    assert_eq!(space.ran(&[]), nothing(), "the requested results are complete");
     assert!(space.ok(&["verify"]).stdout.contains("no damage found"));
     assert_eq!(space.ok(&["gc", "--keep-runs", "1", "--delete"]).stdout, "nothing to remove\n");
     assert_eq!(
         space.edit("word: c", "word: a").ran(&[]),
         set(["one", "two"]),
-        "what was removed runs again"
+        "removed results are computed again"
     );
 }
 
 #[test]
-fn what_the_last_runs_used_another_profile_asks_for_is_pinned_or_locked_is_kept() {
+fn gc_keeps_results_of_the_last_runs_other_profiles_pins_and_the_lock_file() {
     let kept = |space: &Space| {
         space.ok(&["gc", "--keep-runs", "0", "--delete"]).stdout == "nothing to remove\n"
     };
@@ -56,7 +56,7 @@ fn what_the_last_runs_used_another_profile_asks_for_is_pinned_or_locked_is_kept(
     space.edit("word: b } }\n", "word: a } }\n");
     assert_eq!(space.ran(&["--profile", "other"]), nothing());
     space.ok(&["gc", "--keep-runs", "0", "--delete"]);
-    assert_eq!(space.ran(&["--profile", "other"]), nothing(), "the profile asks for it");
+    assert_eq!(space.ran(&["--profile", "other"]), nothing(), "the profile requests it");
 
     let space = Space::with(TWO);
     space.ok(&["run"]);
@@ -72,13 +72,13 @@ fn what_the_last_runs_used_another_profile_asks_for_is_pinned_or_locked_is_kept(
     space.ok(&["gc", "--keep-runs", "0", "--delete"]);
     assert!(
         !kept(&space) || space.edit("word: c", "word: a").ran(&[]) == nothing(),
-        "it is in the lock"
+        "the lock file has it"
     );
     assert_eq!(space.ran(&["-S", "one.params={word: a}"]), nothing());
 }
 
 #[test]
-fn what_is_no_longer_pinned_goes_though_the_pipeline_has_changed_since() {
+fn an_unpinned_result_is_removed_even_if_the_pipeline_has_changed() {
     let space = Space::with(TWO);
     space.ok(&["run"]);
     space.ok(&["pin", "two", "one"]);
@@ -93,13 +93,12 @@ fn what_is_no_longer_pinned_goes_though_the_pipeline_has_changed_since() {
     assert_eq!(
         space.ok(&["unpin", "two"]).stdout,
         "1 pin removed\n",
-        "the pipeline has no such stage any more"
+        "the pipeline no longer has the stage"
     );
 }
 
 #[test]
-fn gc_keeps_what_another_pipeline_of_the_folder_asks_for_or_its_lock_expects_until_its_file_is_gone()
- {
+fn gc_keeps_the_results_of_another_pipeline_of_the_folder_until_its_file_is_removed() {
     let (other, gc) =
         (["--pipeline", "./studies/small.yaml"], ["gc", "--keep-runs", "0", "--delete"]);
     let space = Space::with(TWO);
@@ -113,12 +112,13 @@ fn gc_keeps_what_another_pipeline_of_the_folder_asks_for_or_its_lock_expects_unt
     space.ok(&[&["lock"], &other[..]].concat());
     space.write("studies/small.yaml", TWO.replace("word: a", "word: t"));
     space.ok(&gc);
-    assert_eq!(space.files("entries").len(), 4, "the lock expects it");
+    assert_eq!(space.files("entries").len(), 4, "the lock file has it");
     std::fs::remove_file(space.join("studies/small.lock")).unwrap();
     space.write("studies/small.yaml", "stages: {");
     let refused = space.exits(2, &gc).stderr;
-    let said = "error: cannot tell what to keep for `studies/small.yaml`, which uses this cache: studies/small.yaml:1:";
-    assert!(refused.starts_with(said) && refused.contains("\nhint: "), "{refused}");
+    let expected = "error: cannot tell what to keep for `studies/small.yaml`, which uses this \
+                    cache: studies/small.yaml:1:";
+    assert!(refused.starts_with(expected) && refused.contains("\nhint: "), "{refused}");
     assert_eq!(space.files("entries").len(), 4, "nothing is removed");
     std::fs::remove_file(space.join("studies/small.yaml")).unwrap();
     space.ok(&gc);
@@ -151,9 +151,9 @@ fn pin_alone_lists_what_is_pinned() {
 }
 
 #[test]
-fn of_two_nodes_that_ask_the_same_each_has_its_own_pin() {
-    let twin = "  one:\n    command: { run: 'echo $REPRO_PARAM_WORD > out', params: { word: a }, outputs: [out] }\n";
-    let space = Space::with(&format!("stages:\n{twin}{}", twin.replace("one:", "two:")));
+fn two_nodes_of_one_recipe_have_separate_pins() {
+    let stage = "  one:\n    command: { run: 'echo x > out', outputs: [out] }\n";
+    let space = Space::with(&format!("stages:\n{stage}{}", stage.replace("one:", "two:")));
     space.ok(&["run"]);
     space.ok(&["pin", "one", "two"]);
     assert_eq!(space.ok(&["unpin", "one"]).stdout, "1 pin removed\n");
@@ -161,7 +161,7 @@ fn of_two_nodes_that_ask_the_same_each_has_its_own_pin() {
 }
 
 #[test]
-fn with_require_cached_nothing_runs_and_the_first_node_that_would_is_named() {
+fn with_require_cached_the_first_node_that_would_run_is_an_error() {
     let space = Space::with(TWO);
     let refused = space.exits(3, &["run", "--require-cached"]).stderr;
     assert!(refused.contains("error: `one` is not cached: 2 nodes not up to date"), "{refused}");
@@ -176,14 +176,14 @@ fn with_require_cached_nothing_runs_and_the_first_node_that_would_is_named() {
     assert_eq!(
         space.ok(&["log"]).stdout.matches("unfinished").count(),
         0,
-        "what was refused is no run"
+        "a refused run has no history"
     );
     let refused = space.exits(2, &["run", "--require-cached", "--dry-run"]).stderr;
     assert!(refused.contains("cannot be used with"), "{refused}");
 }
 
 #[test]
-fn a_failed_node_is_tried_again_as_often_as_asked() {
+fn a_failed_node_is_retried_as_often_as_requested() {
     let space = Space::with(
         "stages:\n  flaky:\n    command: { run: 'sh try.sh', files: [try.sh], outputs: [out] }\n",
     );
@@ -197,14 +197,14 @@ fn a_failed_node_is_tried_again_as_often_as_asked() {
     assert_eq!(space.read("count").lines().count(), 3);
 }
 
-/// A process of which nothing can be told from here.
+/// A process of another host.
 fn elsewhere() -> ProcessId {
     ProcessId { host: "elsewhere".into(), ..ProcessId::this().clone() }
 }
 
-/// A project whose node `two` has no answer, but a lease of another host whose heart beat so many
+/// A project whose node `two` has no result, but a lease of another host with a heartbeat some
 /// seconds ago.
-fn half_done_elsewhere(seconds: u64) -> Space {
+fn leased_elsewhere(seconds: u64) -> Space {
     let space = Space::with(TWO);
     space.ok(&["run"]);
     let plan = space.plan(&[]);
@@ -218,47 +218,47 @@ fn half_done_elsewhere(seconds: u64) -> Space {
 }
 
 #[test]
-fn what_another_host_left_half_done_is_taken_over_and_what_it_is_at_work_on_keeps_gc_away() {
+fn an_expired_lease_of_another_host_is_taken_over_and_a_held_one_stops_gc() {
     const LONG: u64 = 3600;
-    assert_eq!(half_done_elsewhere(LONG).ran(&[]), set(["two"]));
-    half_done_elsewhere(LONG).ok(&["gc", "--delete"]);
-    let refused = half_done_elsewhere(1).exits(6, &["gc", "--delete"]).stderr;
+    assert_eq!(leased_elsewhere(LONG).ran(&[]), set(["two"]));
+    leased_elsewhere(LONG).ok(&["gc", "--delete"]);
+    let refused = leased_elsewhere(1).exits(6, &["gc", "--delete"]).stderr;
     assert!(refused.contains("on elsewhere is using the cache"), "{refused}");
-    let space = half_done_elsewhere(1);
+    let space = leased_elsewhere(1);
     let mut run = space.spawn(&["run", "--json"]);
     run.wait_for(|event| event["event"] == "already-running" && event["node"] == "two");
 }
 
 #[test]
-fn a_workspace_of_another_machine_of_this_name_stays_while_its_heart_beats_and_keeps_gc_away() {
+fn a_workspace_of_another_machine_stays_while_it_has_a_heartbeat_and_stops_gc() {
     let space = Space::with(TWO);
     let namesake =
         ProcessId { machine: "elsewhere".into(), pid: u32::MAX, ..ProcessId::this().clone() };
     let folder = format!("cache/v2/tmp/{}", namesake.tag());
-    let half = format!("{folder}/workspace/half");
-    space.write(&half, "an ou").ok(&["run"]);
-    assert!(space.join(&half).exists());
+    let partial = format!("{folder}/workspace/partial");
+    space.write(&partial, "an ou").ok(&["run"]);
+    assert!(space.join(&partial).exists());
     let refused = space.exits(6, &["gc", "--delete"]).stderr;
     assert!(refused.contains("is using the cache"), "{refused}");
-    assert!(space.join(&half).exists());
+    assert!(space.join(&partial).exists());
     let long_ago = SystemTime::now() - Duration::from_secs(600);
     File::open(space.join(&folder)).unwrap().set_modified(long_ago).unwrap();
     space.ok(&["run"]);
-    assert!(space.join(&half).exists(), "it may only be asleep");
+    assert!(space.join(&partial).exists(), "the machine may be asleep");
     File::open(space.join(&folder)).unwrap().set_modified(long_ago).unwrap();
     space.ok(&["gc", "--delete"]);
     assert_eq!(space.files("tmp").len(), 0);
 }
 
-/// Four nodes, of which one hangs on two that hang on one.
+/// Four nodes: `bottom` depends on `left` and `right`, which depend on `top`.
 const DIAMOND: &str = "\
 stages:
   top:
     command: { run: 'echo a > out', outputs: [out] }
   left:
-    command: { run: 'cat inputs/top/out > out; echo l >> out', inputs: { top: top }, outputs: [out] }
+    command: { run: 'sed s/a/l/ inputs/top/out > out', inputs: { top: top }, outputs: [out] }
   right:
-    command: { run: 'cat inputs/top/out > out; echo r >> out', inputs: { top: top }, outputs: [out] }
+    command: { run: 'sed s/a/r/ inputs/top/out > out', inputs: { top: top }, outputs: [out] }
   bottom:
     command: { run: 'cat inputs/*/out > out', inputs: { left: left, right: right }, outputs: [out] }
 profiles:
@@ -266,7 +266,7 @@ profiles:
 ";
 
 #[test]
-fn what_hangs_on_a_quarantined_object_is_kept_by_gc() {
+fn gc_keeps_results_downstream_of_a_quarantined_object() {
     for (pipeline, nodes) in
         [(DIAMOND, &["top", "left", "right", "bottom"][..]), (TINY, &["data", "tables"])]
     {
@@ -277,7 +277,11 @@ fn what_hangs_on_a_quarantined_object_is_kept_by_gc() {
             flip_byte(&space.object(undisturbed[*node].values().next().unwrap()));
             space.exits(5, &["verify"]);
             space.ok(&["gc", "--delete", "--keep-runs", "0"]);
-            assert_eq!(space.ran(&[]), set([node]), "equal bytes stop there");
+            assert_eq!(
+                space.ran(&[]),
+                set([node]),
+                "equal bytes do not invalidate downstream nodes"
+            );
             assert_eq!(space.digests(), undisturbed);
             space.ok(&["verify"]);
         }
@@ -285,7 +289,7 @@ fn what_hangs_on_a_quarantined_object_is_kept_by_gc() {
 }
 
 #[test]
-fn what_hangs_on_a_lost_entry_is_kept_by_gc_and_what_nobody_needs_still_goes() {
+fn gc_keeps_results_downstream_of_a_lost_entry_and_removes_the_others() {
     let space = changed("c");
     let key = |node: &str| {
         space.plan(&[]).iter().find(|planned| name(planned) == node).unwrap()["key"].clone()
@@ -297,27 +301,27 @@ fn what_hangs_on_a_lost_entry_is_kept_by_gc_and_what_nobody_needs_still_goes() {
     assert_eq!(
         space.files("entries").len(),
         2,
-        "of `two` both are kept, since either may be asked for next"
+        "both results of `two` are kept, since either may be requested next"
     );
     assert_eq!(space.ran(&[]), set(["one"]));
     space.ok(&["gc", "--delete", "--keep-runs", "0"]);
     assert_eq!((space.files("entries").len(), space.ran(&[])), (2, nothing()));
 }
 
-/// A project that uses the cache of another.
-fn beside(owner: &Space, pipeline: &str) -> Space {
+/// A project that uses the cache of another one.
+fn sharing(first: &Space, pipeline: &str) -> Space {
     let space = Space::with(pipeline);
-    std::os::unix::fs::symlink(owner.join("cache"), space.join("cache")).unwrap();
+    std::os::unix::fs::symlink(first.join("cache"), space.join("cache")).unwrap();
     space
 }
 
 const GC: [&str; 4] = ["gc", "--delete", "--keep-runs", "0"];
 
 #[test]
-fn gc_of_one_project_keeps_what_another_that_shares_its_cache_needs() {
+fn gc_keeps_the_results_of_another_project_that_shares_the_cache() {
     let a = Space::with(TWO);
     a.ok(&["run"]);
-    let b = beside(&a, &TWO.replace("word: a", "word: z"));
+    let b = sharing(&a, &TWO.replace("word: a", "word: z"));
     b.ok(&["run"]);
     for space in [&a, &b] {
         space.ok(&GC);
@@ -327,32 +331,32 @@ fn gc_of_one_project_keeps_what_another_that_shares_its_cache_needs() {
     for broken in [
         "stages: {",
         "\u{0}",
-        &text.replace("one: one", "one: nobody"),
+        &text.replace("one: one", "one: unknown"),
         &text.replace("other:", "other: 7\n  x:"),
     ] {
         b.write("pipeline.yaml", broken);
         let refused = a.exits(2, &GC).stderr;
         let folder = b.path().canonicalize().unwrap();
-        let said = format!(
+        let expected = format!(
             "cannot tell what to keep for `{}`, which uses this cache",
             folder.join("pipeline.yaml").display()
         );
-        assert!(refused.contains(&said), "{refused}");
+        assert!(refused.contains(&expected), "{refused}");
     }
     b.write("pipeline.yaml", text);
     assert_eq!(b.ran(&[]), nothing(), "nothing was removed");
 }
 
 #[test]
-fn gc_refuses_while_a_project_that_shares_the_cache_is_not_found() {
+fn gc_fails_while_a_project_that_shares_the_cache_cannot_be_found() {
     let a = Space::with(TWO);
     a.ok(&["run"]);
-    let b = beside(&a, &TWO.replace("word: a", "word: z"));
+    let b = sharing(&a, &TWO.replace("word: a", "word: z"));
     b.ok(&["run"]);
     let moved = b.path().with_extension("moved");
     fs::rename(b.path(), &moved).unwrap();
-    for in_its_place in [false, true] {
-        if in_its_place {
+    for is_replaced in [false, true] {
+        if is_replaced {
             fs::create_dir(b.path()).unwrap();
             b.write("pipeline.yaml", TWO);
         }
@@ -370,23 +374,23 @@ fn gc_refuses_while_a_project_that_shares_the_cache_is_not_found() {
     fs::rename(&moved, b.path()).unwrap();
     a.ok(&GC);
     assert_eq!(b.ran(&[]), nothing());
-    for note in a.files("pipelines") {
-        fs::write(note, "").unwrap();
+    for record in a.files("pipelines") {
+        fs::write(record, "").unwrap();
     }
     let refused = a.exits(2, &GC).stderr;
     assert!(refused.contains("the file is corrupt"), "{refused}");
-    for note in a.files("pipelines") {
-        fs::remove_file(note).unwrap();
+    for record in a.files("pipelines") {
+        fs::remove_file(record).unwrap();
     }
     a.ok(&GC);
-    assert_eq!(b.ran(&[]), set(["one", "two"]), "it was as good as gone");
+    assert_eq!(b.ran(&[]), set(["one", "two"]), "without its record, gc removed its results");
 }
 
 #[test]
 fn a_project_that_is_moved_with_its_cache_is_found_again() {
     let space = Space::with(TWO);
     space.ok(&["run"]);
-    let b = beside(&space, &TWO.replace("word: a", "word: z"));
+    let b = sharing(&space, &TWO.replace("word: a", "word: z"));
     b.ok(&["run"]);
     let moved = space.path().with_extension("moved");
     fs::rename(space.path(), &moved).unwrap();
@@ -398,29 +402,29 @@ fn a_project_that_is_moved_with_its_cache_is_found_again() {
 }
 
 #[test]
-fn gc_names_a_cache_of_an_earlier_format_and_leaves_it_alone() {
+fn gc_lists_a_cache_of_an_earlier_format_and_does_not_change_it() {
     let space = Space::with(TWO);
     space.ok(&["run"]);
     space.write("cache/v1/entries/k.json", [b' '; 1500]).write("cache/v1/lock", "");
-    let everything = || {
+    let paths = || {
         let mut all = space.all_paths();
         all.retain(|path| !path.display().to_string().contains("/snapshots"));
         all
     };
-    let before = everything();
-    let said = space.ok(&["gc", "--delete"]).stdout;
+    let before = paths();
+    let output = space.ok(&["gc", "--delete"]).stdout;
     assert!(
-        said.contains("cache/v1` is from an older version of repro (1.5 KiB); run `rm -rf "),
-        "{said}"
+        output.contains("cache/v1` is from an older version of repro (1.5 KiB); run `rm -rf "),
+        "{output}"
     );
-    assert_eq!(everything(), before);
-    let said: serde_json::Value =
+    assert_eq!(paths(), before);
+    let output: serde_json::Value =
         serde_json::from_str(&space.ok(&["gc", "--json"]).stdout).unwrap();
-    assert_eq!(said["older_formats"][0]["bytes"], 1500);
+    assert_eq!(output["older_formats"][0]["bytes"], 1500);
 }
 
 #[test]
-fn of_many_nodes_of_one_recipe_that_are_pinned_at_once_each_is_pinned() {
+fn concurrent_pins_of_one_key_are_all_recorded() {
     let names: Vec<String> = (0..12).map(|k| format!("s{k}")).collect();
     let stage =
         |name: &String| format!("  {name}: {{ command: {{ run: touch out, outputs: [out] }} }}\n");

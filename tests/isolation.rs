@@ -83,7 +83,7 @@ fn lock_down(space: &Space, node: &Node) -> RestoreModes {
     let recipe = cache.join(format!("recipes/{}.json", node.key));
     let inputs = node.inputs.iter().map(|digest| space.object(digest));
     let readable: BTreeSet<PathBuf> =
-        inputs.chain([recipe, cache.join("lock"), cache.join("leases/burial")]).collect();
+        inputs.chain([recipe, cache.join("lock"), cache.join("leases/removal.lock")]).collect();
     space.chmod_all(|path| match path {
         path if writable.iter().any(|folder| folder == path) => 0o300,
         path if path.is_dir() => 0o100,

@@ -1,9 +1,9 @@
-//! A machine that allows few threads, files or bytes: an error that names it, and never a panic.
+//! Limits on threads, open files or memory: an error names the limit, and nothing panics.
 
 use crate::space::{Output, Space};
 use std::process::Command;
 
-/// Runs `repro` under limits of the shell's `ulimit`, as a user whom they bind.
+/// Runs `repro` under limits set by the shell's `ulimit`.
 fn limited(space: &Space, limits: &str, arguments: &[&str]) -> Output {
     let repro = space.command(arguments);
     let mut shell = Command::new("sh");
@@ -21,40 +21,43 @@ fn limited(space: &Space, limits: &str, arguments: &[&str]) -> Output {
     Output { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-/// Ends well, or says which limit it has met.
+/// Asserts that a command succeeded or named the limit.
 #[track_caller]
-fn is_named(output: &Output, limits: &str) {
-    let said = &output.stderr;
-    assert!(!said.contains("panicked") && !said.contains("RUST_BACKTRACE"), "{limits}: {said}");
-    assert!(output.code.is_some(), "{limits}: a signal\n{said}");
+fn succeeds_or_names(output: &Output, limits: &str) {
+    let stderr = &output.stderr;
+    assert!(
+        !stderr.contains("panicked") && !stderr.contains("RUST_BACKTRACE"),
+        "{limits}: {stderr}"
+    );
+    assert!(output.code.is_some(), "{limits}: a signal\n{stderr}");
     let names = ["ulimit", "os error 24", "os error 11", "os error 12"];
     assert!(
-        output.code == Some(0) || names.iter().any(|name| said.contains(name)),
-        "{limits}: {said}"
+        output.code == Some(0) || names.iter().any(|name| stderr.contains(name)),
+        "{limits}: {stderr}"
     );
 }
 
 #[test]
-fn too_few_files_are_named_however_few_they_are() {
+fn a_limit_on_open_files_is_named() {
     for files in [4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20, 24] {
         let space = Space::with(
             "stages:\n  a: { command: { run: 'echo > out', outputs: [out] } }\n  \
              b: { command: { run: 'cp inputs/a/out out', inputs: { a: a }, outputs: [out] } }\n",
         );
         let limits = format!("-n {files}");
-        is_named(&limited(&space, &limits, &["run"]), &limits);
-        is_named(&limited(&space, &limits, &["verify"]), &limits);
+        succeeds_or_names(&limited(&space, &limits, &["run"]), &limits);
+        succeeds_or_names(&limited(&space, &limits, &["verify"]), &limits);
     }
 }
 
 #[test]
-fn too_little_memory_for_a_thread_is_named() {
+fn a_limit_on_memory_is_named() {
     for kibibytes in [70_000, 100_000, 150_000, 250_000] {
         let space = Space::with(
             "stages:\n  a: { command: { run: 'echo > out', outputs: [out], time-limit: 60 } }\n",
         );
         let limits = format!("-v {kibibytes}");
-        is_named(&limited(&space, &limits, &["run"]), &limits);
-        is_named(&limited(&space, &limits, &["verify"]), &limits);
+        succeeds_or_names(&limited(&space, &limits, &["run"]), &limits);
+        succeeds_or_names(&limited(&space, &limits, &["verify"]), &limits);
     }
 }

@@ -1,5 +1,5 @@
-//! Links in the place of files and folders: a file of ours that was replaced by a link is remade,
-//! and nothing is ever written through it; a folder may lie elsewhere.
+//! Links in place of files and folders: a file of the cache or a report that was replaced by a link
+//! is written again, never through the link. A folder may be a link.
 
 use crate::space::{Space, copy, name, nothing, set};
 use std::fs;
@@ -7,10 +7,10 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-/// What somebody else's file holds.
-const THEIRS: &str = "not yours\n";
+/// The content of a file outside of the cache.
+const OUTSIDE: &str = "outside\n";
 
-/// Puts a link to `target` in the place of a file.
+/// Replaces a file by a link to `target`.
 fn link(path: &Path, target: &Path) {
     let _ = fs::remove_file(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -30,15 +30,15 @@ fn key(space: &Space, node: &str) -> String {
 }
 
 #[test]
-fn an_object_replaced_by_a_link_is_named_by_verify_and_remade_and_nothing_is_written_through_it() {
+fn an_object_replaced_by_a_link_is_reported_and_computed_again() {
     let space = Space::run_tiny();
-    let undisturbed = space.digests();
-    let digest = &undisturbed["tables"]["summary.csv"];
+    let expected = space.digests();
+    let digest = &expected["tables"]["summary.csv"];
     let object = space.object(digest);
     let copied = space.join("copied");
     fs::copy(&object, &copied).unwrap();
-    space.write("theirs", THEIRS);
-    for target in ["theirs", "copied", "nowhere", "cache"].map(|target| space.join(target)) {
+    space.write("outside", OUTSIDE);
+    for target in ["outside", "copied", "nowhere", "cache"].map(|target| space.join(target)) {
         for verified in [true, false] {
             link(&object, &target);
             if verified {
@@ -50,64 +50,63 @@ fn an_object_replaced_by_a_link_is_named_by_verify_and_remade_and_nothing_is_wri
             }
             assert_eq!(space.ran(&[]), set(["tables"]), "{}", target.display());
             assert!(!is_link(&object));
-            assert_eq!(space.digests(), undisturbed);
+            assert_eq!(space.digests(), expected);
         }
     }
-    assert_eq!(space.read("theirs"), THEIRS);
+    assert_eq!(space.read("outside"), OUTSIDE);
     assert_eq!(fs::read(copied).unwrap(), fs::read(object).unwrap());
     assert!(!space.join("nowhere").exists());
     space.ok(&["verify"]);
 }
 
 #[test]
-fn nothing_is_written_through_a_link_in_the_place_of_any_file_of_the_cache() {
+fn nothing_is_written_through_a_link_in_place_of_a_cache_file() {
     let space = Space::run_tiny();
-    let (key, undisturbed) = (key(&space, "tables"), space.digests());
+    let (key, expected) = (key(&space, "tables"), space.digests());
     let files =
         [format!("entries/{key}.json"), format!("recipes/{key}.json"), format!("logs/{key}")];
     for file in files.map(|file| space.join("cache/v2").join(file)) {
-        space.write("theirs", THEIRS);
-        link(&file, &space.join("theirs"));
+        space.write("outside", OUTSIDE);
+        link(&file, &space.join("outside"));
         assert_eq!(space.ran(&["--force", "tables"]), set(["tables"]), "{}", file.display());
-        assert_eq!(space.read("theirs"), THEIRS, "{}", file.display());
+        assert_eq!(space.read("outside"), OUTSIDE, "{}", file.display());
         assert!(!is_link(&file), "{}", file.display());
-        assert_eq!(space.digests(), undisturbed);
+        assert_eq!(space.digests(), expected);
         space.ok(&["verify"]);
     }
 }
 
 #[test]
-fn an_entry_or_a_recipe_replaced_by_a_link_to_other_bytes_is_named_by_verify_and_does_not_stop_a_run()
- {
+fn an_entry_or_a_recipe_replaced_by_a_link_is_reported_and_does_not_stop_a_run() {
     let space = Space::run_tiny();
-    let (key, undisturbed) = (key(&space, "tables"), space.digests());
+    let (key, expected) = (key(&space, "tables"), space.digests());
     for (folder, ran) in [("entries", set(["tables"])), ("recipes", nothing())] {
-        space.write("theirs", "{}");
-        link(&space.join(format!("cache/v2/{folder}/{key}.json")), &space.join("theirs"));
+        space.write("outside", "{}");
+        link(&space.join(format!("cache/v2/{folder}/{key}.json")), &space.join("outside"));
         assert!(space.exits(5, &["verify"]).stderr.contains(&key), "{folder}");
         assert_eq!(space.ran(&[]), ran, "{folder}");
-        assert_eq!(space.read("theirs"), "{}");
-        assert_eq!(space.digests(), undisturbed);
+        assert_eq!(space.read("outside"), "{}");
+        assert_eq!(space.digests(), expected);
         space.ok(&["verify"]);
     }
 }
 
 #[test]
-fn a_report_replaced_by_a_link_is_restored_and_nothing_is_written_through_it() {
+fn a_report_replaced_by_a_link_is_restored_and_nothing_is_written_through_the_link() {
     let space = Space::run_tiny();
-    space.write("theirs", THEIRS);
+    space.write("outside", OUTSIDE);
     for file in ["report.md", "report.html", "figures/error-by-method.svg"] {
         let file = space.join("reports/default").join(file);
         let text = space.read(&file);
-        link(&file, &space.join("theirs"));
+        link(&file, &space.join("outside"));
         assert_eq!(space.ran(&[]), nothing());
         assert!(!is_link(&file));
-        assert_eq!((space.read(&file), space.read("theirs")), (text, THEIRS.to_owned()));
+        assert_eq!((space.read(&file), space.read("outside")), (text, OUTSIDE.to_owned()));
     }
 }
 
 #[test]
-fn the_cache_any_folder_of_it_and_that_of_reports_may_lie_elsewhere() {
+fn the_cache_and_its_folders_and_the_reports_may_be_links() {
     const FOLDERS: [&str; 11] = [
         "cache",
         "cache/v2",
@@ -121,7 +120,7 @@ fn the_cache_any_folder_of_it_and_that_of_reports_may_lie_elsewhere() {
         "reports",
         "reports/default",
     ];
-    let undisturbed = Space::run_tiny().digests();
+    let expected = Space::run_tiny().digests();
     for folder in FOLDERS {
         let space = Space::run_tiny();
         let (there, elsewhere) = (space.join(folder), space.join("elsewhere"));
@@ -131,28 +130,27 @@ fn the_cache_any_folder_of_it_and_that_of_reports_may_lie_elsewhere() {
         symlink(&elsewhere, &there).unwrap();
         assert_eq!(space.ran(&[]), nothing(), "{folder}");
         assert_eq!(space.ran(&["--force", "tables"]), set(["tables"]), "{folder}");
-        assert!(is_link(&there), "{folder} stays where it is");
+        assert!(is_link(&there), "{folder} stays a link");
         space.ok(&["verify"]);
         space.ok(&["gc", "--delete"]);
-        assert_eq!(space.digests(), undisturbed, "{folder}");
+        assert_eq!(space.digests(), expected, "{folder}");
     }
 }
 
-/// Puts something at a path.
-type Put = fn(&Path);
+/// Creates a special file at a path.
+type Create = fn(&Path);
 
-/// What may be in the place of a file that cannot be read to its end.
-const NO_FILES: [(&str, Put); 2] = [
+/// Files that cannot be read to their end.
+const SPECIAL_FILES: [(&str, Create); 2] = [
     ("a FIFO", |path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success())),
     ("an endless device", |path| symlink("/dev/zero", path).unwrap()),
 ];
 
-/// A minute for each command, and two GB of memory.
+/// Limits each command to a minute and two GB of memory.
 const BOUNDED: &[&str] = &["timeout", "60", "prlimit", "--data=2000000000"];
 
 #[test]
-fn what_cannot_be_read_to_its_end_in_the_place_of_any_file_neither_hangs_a_command_nor_fills_the_memory()
- {
+fn a_fifo_or_an_endless_device_in_place_of_a_file_neither_blocks_a_command_nor_fills_the_memory() {
     const COMMANDS: [&[&str]; 4] =
         [&["run", "--force", "data"], &["verify"], &["gc", "--delete"], &["log", "last"]];
     let space = Space::run_tiny();
@@ -166,7 +164,7 @@ fn what_cannot_be_read_to_its_end_in_the_place_of_any_file_neither_hangs_a_comma
         "pipeline.yaml".to_owned(),
         "pipeline.lock".to_owned(),
         "reports/default/report.md".to_owned(),
-        "cache/v2/entries.memo".to_owned(),
+        "cache/v2/entries.index".to_owned(),
         "cache/v2/files.json".to_owned(),
         "cache/v2/lock".to_owned(),
         format!("cache/v2/objects/{object}"),
@@ -179,29 +177,29 @@ fn what_cannot_be_read_to_its_end_in_the_place_of_any_file_neither_hangs_a_comma
         inside(&run),
         inside(&pipeline),
     ];
-    let undisturbed = space.digests();
+    let expected = space.digests();
     for file in &files {
-        for (what, put) in NO_FILES {
+        for (kind, create) in SPECIAL_FILES {
             let copied = Space::tiny().wrapped_in(BOUNDED);
             copy(space.path(), copied.path(), true);
             let path = copied.join(file);
             fs::remove_file(&path).or_else(|_| fs::create_dir_all(path.parent().unwrap())).unwrap();
-            put(&path);
+            create(&path);
             for command in COMMANDS {
                 let output = copied.run(command);
-                let said =
-                    format!("{what} as {file}: {command:?}: {:?}\n{}", output.code, output.stderr);
-                assert!(output.code.is_some_and(|code| code < 100), "{said}");
+                let context =
+                    format!("{kind} as {file}: {command:?}: {:?}\n{}", output.code, output.stderr);
+                assert!(output.code.is_some_and(|code| code < 100), "{context}");
                 let named = output.stderr.contains(path.file_stem().unwrap().to_str().unwrap());
-                assert!(output.code == Some(0) || named, "{said}");
+                assert!(output.code == Some(0) || named, "{context}");
             }
-            // What is the user's own stays as it is; all else is mended.
+            // The user's own files stay; all others are written again.
             if !file.starts_with("pipeline")
                 && !file.contains("/pipelines/")
                 && !file.ends_with("/lock")
             {
                 let run = copied.ok(&["run"]);
-                assert_eq!(copied.digests(), undisturbed, "{what} as {file}: {}", run.stderr);
+                assert_eq!(copied.digests(), expected, "{kind} as {file}: {}", run.stderr);
             }
         }
     }

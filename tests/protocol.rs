@@ -306,9 +306,9 @@ impl State {
 
     /// Whether a running process updates the heartbeat of this key's lease: its holder, or a
     /// process that has not noticed that it lost the lease.
-    fn beats(&self, key: usize) -> bool {
-        let beats = |q: &Process| q.key == key && q.has_heartbeat();
-        (STARTED..2 * STARTED).any(|p| beats(&self.processes[p]) && self.runs(p))
+    fn is_beating(&self, key: usize) -> bool {
+        let is_beating = |q: &Process| q.key == key && q.has_heartbeat();
+        (STARTED..2 * STARTED).any(|p| is_beating(&self.processes[p]) && self.runs(p))
     }
 
     /// Whether the workspace of a process on another host than `p` has a heartbeat.
@@ -434,7 +434,7 @@ enum Action {
     /// All processes of a host end at once.
     CrashHost(u8),
     /// SIGSTOP.
-    Stop(Stopped),
+    Suspend(Stopped),
     /// SIGCONT.
     Continue,
     /// The clock of the disk jumps: every heartbeat is far from its time.
@@ -748,12 +748,12 @@ impl Protocol {
         for p in (0..2 * STARTED).filter(|&p| !state.processes[p].has_ended()) {
             actions.extend((crashes > 0).then_some(Action::Crash(p)));
             let stops = stops > 0 && state.stopped == Stopped::None;
-            actions.extend(stops.then_some(Action::Stop(Stopped::Process(p))));
+            actions.extend(stops.then_some(Action::Suspend(Stopped::Process(p))));
         }
         for host in [0, 1].into_iter().filter(|&host| on(host).count() > 1) {
             actions.extend((crashes > 0).then_some(Action::CrashHost(host)));
             let stops = stops > 0 && state.stopped == Stopped::None;
-            actions.extend(stops.then_some(Action::Stop(Stopped::Host(host))));
+            actions.extend(stops.then_some(Action::Suspend(Stopped::Host(host))));
         }
         let young = state.leases.iter().flatten().any(|lease| lease.age < EXPIRY);
         actions.extend((jumps > 0 && young).then_some(Action::Jump));
@@ -809,10 +809,10 @@ impl Model for Protocol {
         let is_of = |key: usize, ages: std::ops::Range<u8>| {
             state.leases[key].is_some_and(|lease| ages.contains(&lease.age))
         };
-        if early || KEYS.iter().any(|&key| is_of(key, 0..EXPIRY) && !state.beats(key)) {
+        if early || KEYS.iter().any(|&key| is_of(key, 0..EXPIRY) && !state.is_beating(key)) {
             actions.push(Action::Tick);
         }
-        let aged = |&key: &usize| is_of(key, 1..EXPIRY + 1) && state.beats(key);
+        let aged = |&key: &usize| is_of(key, 1..EXPIRY + 1) && state.is_beating(key);
         actions.extend(KEYS.into_iter().filter(aged).map(Action::Beat));
         actions.extend((state.stopped != Stopped::None).then_some(Action::Continue));
         self.faults(state, actions);
@@ -823,7 +823,7 @@ impl Model for Protocol {
         match action {
             Action::Takes(p, _) => next = self.step(state, p)?,
             Action::Tick => {
-                next.age(|key, age| if state.beats(key) { 0 } else { EXPIRY.min(age + 1) });
+                next.age(|key, age| if state.is_beating(key) { 0 } else { EXPIRY.min(age + 1) });
                 let early = self.is(Variant::TimeReadTooEarly);
                 let looks =
                     |q: &&mut Process| early && matches!(q.step, Step::BreakStale | Step::Sweep);
@@ -844,7 +844,7 @@ impl Model for Protocol {
                 next.processes.iter_mut().filter(there).for_each(|q| q.end(Killed));
                 next.budget.crashes -= 1;
             }
-            Action::Stop(stopped) => {
+            Action::Suspend(stopped) => {
                 next.stopped = stopped;
                 next.budget.stops -= 1;
             }

@@ -1,4 +1,4 @@
-//! A cache that several people share, and one that lies elsewhere.
+//! A cache that several users share, and one outside of the project.
 
 use crate::space::{Space, nothing, set};
 use std::collections::BTreeSet;
@@ -14,17 +14,17 @@ stages:
     command: { run: 'cat inputs/one/out > out', inputs: { one: one }, outputs: [out] }
 ";
 
-/// Permissions below a folder, without those of the folder itself.
+/// The permissions of all files and folders below a folder.
 fn modes(folder: &Path) -> Vec<(PathBuf, u32)> {
     let mut found = Vec::new();
-    let mut open = vec![folder.to_owned()];
-    while let Some(folder) = open.pop() {
+    let mut pending = vec![folder.to_owned()];
+    while let Some(folder) = pending.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let meta = fs::symlink_metadata(&path).unwrap();
             found.push((path.clone(), meta.permissions().mode() & 0o7777));
             if meta.is_dir() {
-                open.push(path);
+                pending.push(path);
             }
         }
     }
@@ -32,7 +32,7 @@ fn modes(folder: &Path) -> Vec<(PathBuf, u32)> {
 }
 
 #[test]
-fn who_may_read_and_write_the_cache_is_for_the_umask_and_the_folder_to_say() {
+fn permissions_follow_from_the_umask_and_the_folder() {
     for (umask, starter) in [
         (0o002, ["sh", "-c", "umask 002; exec \"$0\" \"$@\""]),
         (0o027, ["sh", "-c", "umask 027; exec \"$0\" \"$@\""]),
@@ -68,7 +68,7 @@ fn who_may_read_and_write_the_cache_is_for_the_umask_and_the_folder_to_say() {
 }
 
 #[test]
-fn a_second_user_who_may_only_read_can_ask_for_everything_and_is_told_what_is_not_allowed() {
+fn a_user_without_write_permission_can_inspect_and_a_run_names_the_missing_permission() {
     let space = Space::with(SMALL).unprivileged();
     space.ok(&["run"]);
     let shut = space.chmod_all(|_| 0o555);
@@ -89,7 +89,7 @@ fn a_second_user_who_may_only_read_can_ask_for_everything_and_is_told_what_is_no
 }
 
 #[test]
-fn the_cache_lies_where_the_option_or_the_variable_says() {
+fn an_option_or_a_variable_sets_the_folder_of_the_cache() {
     let elsewhere = tempfile::tempdir().unwrap();
     let there = elsewhere.path().join("of the group");
     let space = Space::with(SMALL).env("REPRO_CACHE", there.to_str().unwrap());
@@ -98,19 +98,27 @@ fn the_cache_lies_where_the_option_or_the_variable_says() {
     assert_eq!(space.ran(&[]), nothing());
     space.ok(&["verify"]);
     space.ok(&["gc", "--delete"]);
-    assert_eq!(space.ran(&[]), nothing(), "what a project needs is kept wherever its cache is");
-    assert_eq!(space.ran(&["--cache", "scratch"]), set(["one", "two"]), "the option goes first");
-    assert!(space.join("scratch/v2/entries").is_dir(), "a relative folder is the project's");
+    assert_eq!(
+        space.ran(&[]),
+        nothing(),
+        "a project outside of the cache's folder keeps its results"
+    );
+    assert_eq!(
+        space.ran(&["--cache", "scratch"]),
+        set(["one", "two"]),
+        "the option overrides the variable"
+    );
+    assert!(space.join("scratch/v2/entries").is_dir(), "a relative path starts at the project");
     assert_eq!(
         Space::with(SMALL).env("REPRO_CACHE", there.to_str().unwrap()).ran(&[]),
         nothing(),
-        "and others share it"
+        "another project shares it"
     );
     assert_eq!(Space::with(SMALL).env("REPRO_CACHE", "").ran(&[]), set(["one", "two"]));
 }
 
 #[test]
-fn a_disk_without_file_locks_is_named_and_can_be_used_all_the_same() {
+fn a_disk_without_file_locks_is_an_error_unless_no_lock_is_passed() {
     let space =
         Space::with(SMALL).env("REPRO_FAULT", "no-locks").env("REPRO_FAULT_JOB", "no-locks");
     let refused = space.exits(7, &["run"]).stderr;
@@ -127,7 +135,7 @@ fn a_disk_without_file_locks_is_named_and_can_be_used_all_the_same() {
 }
 
 #[test]
-fn the_cache_is_no_part_of_a_repository_or_a_backup_and_what_people_write_there_stays() {
+fn the_cache_is_excluded_from_repositories_and_backups_and_edited_markers_stay() {
     let space = Space::with(SMALL);
     space.ok(&["run"]);
     assert_eq!(space.read("cache/v2/.gitignore"), "*\n");
@@ -143,5 +151,5 @@ fn the_cache_is_no_part_of_a_repository_or_a_backup_and_what_people_write_there_
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
         .collect();
-    assert_eq!(names, BTreeSet::from(["v2".into()]), "the folder itself is the user's");
+    assert_eq!(names, BTreeSet::from(["v2".into()]), "the folder above belongs to the user");
 }

@@ -140,7 +140,10 @@ fn values_of_environment_and_text_fields_are_named_as_written() {
     let space =
         Space::with(&printing("", "      env: { A: [001, 1.0, 1] }\n      memory: [1_0, 10]\n"));
     let refused = space.exits(2, &["plan"]).stderr;
-    assert!(refused.contains("invalid `memory: 1_0`"), "{refused}");
+    assert!(
+        refused.contains("`memory`: expected a size such as `512MiB` or `2GiB`, found `1_0`"),
+        "{refused}"
+    );
     space.edit("      memory: [1_0, 10]\n", "");
     assert_eq!(
         space.ran(&[]),
@@ -355,8 +358,8 @@ fn two_values_for_one_variable_of_a_command_are_refused() {
 fn null_for_a_text_is_refused() {
     let refused = Space::with(&printing(", ~", "")).exits(2, &["plan"]).stderr;
     insta::assert_snapshot!(refused, @r#"
-    error: pipeline.yaml:4:12: stage `c`: `run`: expected a text, found nothing
-    hint: write a text, or put `null` or `~` in quotes
+    error: pipeline.yaml:4:12: stage `c`: `run`: expected a text, with quotes if it is `null` or `~`, found nothing
+    hint: write a text, with quotes if it is `null` or `~`
     "#);
 }
 

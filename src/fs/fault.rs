@@ -1,4 +1,4 @@
-//! Fault injection, for tests: fails or kills a process at its N-th file operation.
+//! Injects faults, for tests: fails or kills a process at its N-th file operation.
 
 use rustix::io::Errno;
 use rustix::process::{Signal, getpid, kill_process};
@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+enum InjectedFault {
     /// This operation fails as on a full disk.
     Fail(u64),
     /// The process is killed before this operation.
@@ -16,7 +16,7 @@ enum Fault {
     NoLocks,
 }
 
-static FAULT: OnceLock<Option<Fault>> = OnceLock::new();
+static FAULT: OnceLock<Option<InjectedFault>> = OnceLock::new();
 static OPERATIONS: AtomicU64 = AtomicU64::new(0);
 
 /// Sets the fault of this process, once: `fail:N` fails its N-th file operation as on a full disk,
@@ -25,9 +25,9 @@ static OPERATIONS: AtomicU64 = AtomicU64::new(0);
 pub fn arm(fault: &str) {
     let (kind, n) = fault.split_once(':').unwrap_or((fault, ""));
     let fault = match (kind, n.parse()) {
-        ("fail", Ok(n)) => Some(Fault::Fail(n)),
-        ("kill", Ok(n)) => Some(Fault::Kill(n)),
-        ("no-locks", _) => Some(Fault::NoLocks),
+        ("fail", Ok(n)) => Some(InjectedFault::Fail(n)),
+        ("kill", Ok(n)) => Some(InjectedFault::Kill(n)),
+        ("no-locks", _) => Some(InjectedFault::NoLocks),
         _ => None,
     };
     let _ = FAULT.set(fault);
@@ -37,8 +37,8 @@ pub fn arm(fault: &str) {
 pub(super) fn before_operation() -> io::Result<()> {
     let n = OPERATIONS.fetch_add(1, Ordering::Relaxed) + 1;
     match FAULT.get().copied().flatten() {
-        Some(Fault::Fail(at)) if at == n => Err(Errno::NOSPC.into()),
-        Some(Fault::Kill(at)) if at == n => {
+        Some(InjectedFault::Fail(at)) if at == n => Err(Errno::NOSPC.into()),
+        Some(InjectedFault::Kill(at)) if at == n => {
             let _ = kill_process(getpid(), Signal::KILL);
             Err(Errno::INTR.into())
         }
@@ -49,7 +49,7 @@ pub(super) fn before_operation() -> io::Result<()> {
 /// Fails if file locks are disabled.
 pub(super) fn before_lock() -> io::Result<()> {
     match FAULT.get() {
-        Some(Some(Fault::NoLocks)) => Err(Errno::NOLCK.into()),
+        Some(Some(InjectedFault::NoLocks)) => Err(Errno::NOLCK.into()),
         _ => Ok(()),
     }
 }

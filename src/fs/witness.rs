@@ -32,13 +32,15 @@ pub struct Stat {
 ///   systems are not trusted, and their files are read each time: tmpfs updates the times at the
 ///   first write to a page only, network file systems and FUSE report times late, FAT rounds
 ///   them, and an overlay depends on the file system below it.
-/// - **The times have settled.** Further writes through a memory map leave no trace until the
+/// - **The times are old enough.** Further writes through a memory map leave no trace until the
 ///   kernel has written the page to disk. Linux does so [`dirty_expire_centisecs`] later, give or
 ///   take [`dirty_writeback_centisecs`]. The witness waits twice that, since the write takes time
 ///   too: 70 s with the default settings.
 ///
-/// [`dirty_expire_centisecs`]: https://docs.kernel.org/admin-guide/sysctl/vm.html#dirty-expire-centisecs
-/// [`dirty_writeback_centisecs`]: https://docs.kernel.org/admin-guide/sysctl/vm.html#dirty-writeback-centisecs
+/// [`dirty_expire_centisecs`]:
+/// https://docs.kernel.org/admin-guide/sysctl/vm.html#dirty-expire-centisecs
+/// [`dirty_writeback_centisecs`]:
+/// https://docs.kernel.org/admin-guide/sysctl/vm.html#dirty-writeback-centisecs
 #[derive(Clone, Copy, Debug)]
 pub struct Witness {
     /// The device of the index.
@@ -71,7 +73,7 @@ impl Witness {
         Witness { settling: Some(Duration::ZERO), updates_times: |_| true, ..Witness::at(folder) }
     }
 
-    /// The age at which the times of a file have settled; `None` if they never settle.
+    /// The age from which the times of a file are trusted; `None` if they never are.
     pub fn settling(&self) -> Option<Duration> {
         self.settling
     }

@@ -154,8 +154,8 @@ pub fn remove_if_exists(path: &Path) -> Result<()> {
     at("remove", path, if_exists(operation(|| fs::remove_file(path)))).map(drop)
 }
 
-/// Copies a file to `to`, with these permissions whatever the umask. Fails if `to` exists: on a
-/// disk that ignores case or the Unicode form of a name, two files may have one name.
+/// Copies a file to `to`, with these permissions regardless of the umask. Fails if `to` exists: on
+/// a disk that ignores case or the Unicode form of a name, two files may have one name.
 pub fn copy_new(from: &Path, to: &Path, mode: u32) -> Result<()> {
     let attempt = || {
         let (source, meta) = open_regular(from)?;

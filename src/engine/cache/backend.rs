@@ -15,13 +15,13 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The answer to a lookup.
+/// The outcome of a lookup.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Lookup {
     /// The result, with all its objects.
     Hit(Arc<Entry>),
     /// The result; some of its objects are in the remote only, and are fetched when they are read.
-    /// Only a store with a remote answers this.
+    /// Only a store with a remote returns this.
     Remote(Arc<Entry>),
     /// No result.
     Absent,
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_remote_no_lookup_answers_remote() {
+    fn without_a_remote_no_lookup_returns_remote() {
         let space = TestSpace::new();
         let (key, entry) = publish(&space.store, "k", b"bytes");
         let object = space.store.object(entry.outputs["out"].digest);

@@ -7,10 +7,10 @@
 //! runs, which hold removed entries, and the files kept for the user to look at: quarantined
 //! objects and outputs that differed when they were recomputed.
 //!
-//! A node has no key while a result upstream is lost, a damaged one say. Whatever the bytes turn
-//! out to be, the node's recipe will have its present kind, version, parameters and seed. Therefore
-//! every result of such a recipe is kept, with any inputs: the node's own is among them. If
-//! something upstream was never computed, the node was not either.
+//! While a result upstream is lost, a damaged one say, a node has no key. Its recipe will have the
+//! kind, version, parameters and seed that it has now, with any inputs. Therefore every result of
+//! such a recipe is kept: the node's own is among them. If something upstream was never computed,
+//! the node was not either.
 //!
 //! Knows keys and digests; the caller determines the roots.
 

@@ -236,13 +236,13 @@ fn is_young(
     now: impl Fn() -> Result<SystemTime>,
     expiry: Duration,
 ) -> Result<bool> {
-    let Some(seen) = last()? else { return Ok(false) };
+    let Some(first) = last()? else { return Ok(false) };
     // A heartbeat in the far future dates from before the clock was set back; the next one of a
     // process that is alive would have corrected it.
     let now = now()?;
-    let distance = now.duration_since(seen).unwrap_or_else(|ahead| ahead.duration());
+    let distance = now.duration_since(first).unwrap_or_else(|ahead| ahead.duration());
     // This process may have been stopped between the two calls; a new heartbeat shows that.
-    Ok(distance < expiry || last()?.is_some_and(|last| last != seen))
+    Ok(distance < expiry || last()?.is_some_and(|last| last != first))
 }
 
 /// "Now", by the clock of the disk.
@@ -251,8 +251,8 @@ const NOW: Timestamps = Timestamps {
     last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
 };
 
-/// Sets the modification time of a file or a folder to now. A failure is harmless; after many,
-/// other processes take this one for dead, and compute the same again.
+/// Sets the modification time of a file or a folder to now. A single failure has no effect; after
+/// many, other processes take this one for dead, and compute the same again.
 fn beat(path: &Path) {
     let _ = utimensat(CWD, path, &NOW, AtFlags::SYMLINK_NOFOLLOW);
 }

@@ -25,7 +25,8 @@
 //!
 //! A result is published by renames: its objects, then its entry. The entry's rename is the commit
 //! point. A crash before it leaves objects that no entry names, and the recipe is computed again.
-//! Publishing twice is harmless. `durability.rs` says when a result reaches the disk.
+//! Publishing twice has the same effect as once. `durability.rs` says when a result reaches the
+//! disk.
 //!
 //! An object is sealed once no other process can write to it: project files are copied, and an
 //! output is moved only after all processes of its stage have ended, if the file has one hard link

@@ -137,7 +137,7 @@ pub enum Event {
 /// goes or changes its meaning; readers ignore events and fields that they do not know.
 ///
 /// - 2: `elsewhere`, `fell-back`, `as-locked` and `delivered` are `already-running`,
-///   `fallback-used`, `lock-matched` and `exported`.
+///   `fallback-used`, `lock-matched` and `exported`; of `verify`, `bad` is `problems`.
 pub const SCHEMA: u32 = 2;
 
 /// A run in numbers.

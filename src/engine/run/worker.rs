@@ -292,10 +292,10 @@ mod tests {
         exec(store, KINDS, key, options, &mut store.workbench()?)
     }
 
-    /// The files in this process's scratch folder, but for its lease.
+    /// The files in this process's scratch folder, but for its heartbeat.
     fn left(store: &Store) -> Vec<String> {
         let names = fs::list(&store.scratch().unwrap()).unwrap();
-        names.into_iter().filter(|name| name != "lease").collect()
+        names.into_iter().filter(|name| name != "heartbeat").collect()
     }
 
     /// Runs a recipe that must fail: nothing may be left of it but the recipe.

@@ -996,7 +996,7 @@ stages:
         );
         case(
             "  t: { source: { text: [50, '50'] } }",
-            "test.yaml:3:30: stage `t`: `text` lists `50` and `\"50\"`, \
+            "test.yaml:3:29: stage `t`: `text` lists `50` and `\"50\"`, \
              which have the same text in names",
             Some("remove one"),
         );

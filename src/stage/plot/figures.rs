@@ -1,6 +1,6 @@
 //! The study's figures: what each of them shows.
 //!
-//! [`FigureName`] is the list of figures. How a figure looks is the business of `report::figure`.
+//! [`FigureName`] lists the figures. `report::figure` defines how figures look.
 
 use super::captions::{NO_DATA, join, not_above_zero};
 use super::drawing::{

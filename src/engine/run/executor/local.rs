@@ -373,6 +373,8 @@ mod tests {
     struct Workshop {
         local: Local,
         dir: TempDir,
+        /// Jobs that have ended, for [`Workshop::next`].
+        ended: Vec<Ended>,
     }
 
     fn workshop(program: &str, arguments: &[&str]) -> Workshop {
@@ -385,7 +387,7 @@ mod tests {
             slots: 2,
             scratch: dir.path().to_owned(),
         });
-        Workshop { local, dir }
+        Workshop { local, dir, ended: Vec::new() }
     }
 
     /// Runs `script` in a session of its own, as `repro exec` runs.
@@ -432,11 +434,11 @@ mod tests {
         fn next(&mut self) -> (Key, Outcome) {
             let until = Instant::now() + Duration::from_secs(60);
             loop {
-                assert!(Instant::now() < until, "the job ends within a minute");
-                let ended = self.local.poll(Duration::from_millis(50)).unwrap().pop();
-                if let Some(ended) = ended {
+                if let Some(ended) = self.ended.pop() {
                     return ended;
                 }
+                assert!(Instant::now() < until, "the job ends within a minute");
+                self.ended.extend(self.local.poll(Duration::from_millis(50)).unwrap());
             }
         }
 
