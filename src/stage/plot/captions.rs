@@ -1,4 +1,4 @@
-//! Sentences of captions, derived from what a figure shows.
+//! The sentences of captions, derived from the contents of a figure.
 
 use crate::report::axis::Scale;
 use crate::report::figure::{Mark, Panel};
@@ -45,7 +45,7 @@ pub(super) fn averages(means: &[&GroupMean]) -> String {
     }
 }
 
-/// Which means have a confidence interval, and what is shown for the others.
+/// Explains the confidence intervals, and the marks of means without one.
 pub(super) fn intervals(means: &[&GroupMean], curves: bool, omitted: bool) -> String {
     let with = means.iter().filter(|mean| mean.interval.is_some()).count();
     let dots = means.iter().any(|mean| mean.interval.is_none() && mean.count > 1) && !curves;
