@@ -2,8 +2,8 @@
 //!
 //! The program runs in a new folder. This folder contains the declared `files`, under their paths
 //! in the project, and read-only copies of the inputs: `inputs/NAME/FILE`, or `inputs/NAME/K/FILE`
-//! for an input that gathers many, with K counting from 0 in an unspecified order. Executable files stay
-//! executable and empty folders are kept; other permissions and times are not preserved.
+//! for an input that gathers many, with K counting from 0 in an unspecified order. Executable files
+//! stay executable and empty folders are kept; other permissions and times are not preserved.
 //!
 //! The environment is not inherited. It consists of `PATH`, `HOME`, `TMPDIR`, one
 //! `REPRO_PARAM_NAME` for each of the `params`, and the variables in `env`, which may override the

@@ -81,5 +81,9 @@ fn misclassified(logits: &[f32], batch: &Batch) -> usize {
         (1..CLASSES)
             .fold(0, |best, class| if logit(class, i) > logit(best, i) { class } else { best })
     };
-    batch.chosen_labels().enumerate().filter(|&(i, label)| predicted(i) != usize::from(label)).count()
+    batch
+        .chosen_labels()
+        .enumerate()
+        .filter(|&(i, label)| predicted(i) != usize::from(label))
+        .count()
 }
