@@ -237,11 +237,10 @@ impl Inputs<'_> {
         }
         writeln!(
             text,
-            "A contrast is the ratio of a number after a change to the number before it, with its \
-             95 % interval. Ratios are taken between pairs of the same number, which share init \
-             and shuffles, and are averaged on a log scale: over what else these pairs have in \
-             common (priors, or methods), over pairs, and over widths with equal weights. Nets of \
-             different widths are independent: their contrast is the ratio of the geometric means \
+            "A contrast is the ratio of a metric after a change to the metric before it, with its \
+             95 % interval. Ratios are taken between pairs with the same number, which share init \
+             and shuffles, and are averaged on a log scale: within a pair over priors or methods, \
+             then over pairs, then over widths with equal weights. Nets of different widths are independent: their contrast is the ratio of the geometric means \
              over pairs at the widest and the narrowest width (Welch's test), and a prior with an \
              excess of 0 or less is excluded at both. Degrees of freedom are Satterthwaite's, and \
              p is adjusted by Holm's method for the contrasts of the claim. A contrast is lower or \
