@@ -240,12 +240,13 @@ impl Inputs<'_> {
             "A contrast is the ratio of a metric after a change to the metric before it, with its \
              95 % interval. Ratios are taken between pairs with the same number, which share init \
              and shuffles, and are averaged on a log scale: within a pair over priors or methods, \
-             then over pairs, then over widths with equal weights. Nets of different widths are independent: their contrast is the ratio of the geometric means \
-             over pairs at the widest and the narrowest width (Welch's test), and a prior with an \
-             excess of 0 or less is excluded at both. Degrees of freedom are Satterthwaite's, and \
-             p is adjusted by Holm's method for the contrasts of the claim. A contrast is lower or \
-             higher if p is below 0.05 and the difference in points, averaged in the same way, \
-             exceeds two standard errors of the difference of two test errors; otherwise it is \
+             then over pairs, then over widths with equal weights. Nets of different widths are \
+             independent: their contrast is the ratio of the geometric means over pairs at the \
+             widest and the narrowest width (Welch's test), and a prior with an excess of 0 or \
+             less is excluded at both. Degrees of freedom are Satterthwaite's, and p is adjusted \
+             by Holm's method for the contrasts of the claim. A contrast is lower or higher if p \
+             is below 0.05 and the difference in points, averaged in the same way, exceeds two \
+             standard errors of the difference of two test errors; otherwise it is \
              inconclusive.\n\n\
              The excess error is the largest error on the curve minus the error of the worse end. \
              The mean error is taken by arc length; over t, the second segment of WA, on which the \
