@@ -135,8 +135,8 @@ fn refetch_tries_again_and_returns_to_the_fallback() {
 #[test]
 fn an_empty_data_variable_is_ignored() {
     let space = fallback().env("REPRO_DATA", "");
-    let said = space.ok(&["run"]).stderr;
-    assert!(said.contains("no data folder is set"), "{said}");
+    let warning = space.ok(&["run"]).stderr;
+    assert!(warning.contains("no data folder is set"), "{warning}");
 }
 
 #[test]
