@@ -1,12 +1,12 @@
-//! The loop that brings nodes up to date; the only owner of a run's changing state.
+//! The scheduler: the loop that brings nodes up to date. It alone owns the mutable state of a run.
 //!
-//! A node is `Waiting` until all its inputs are done, then `Ready`: it may be *checked*. The check
-//! finds its result in the cache (`Done`) or starts a job (`Running`). After the job has ended the
-//! key is looked up again, and only an entry in the store makes the node `Done`. Nodes downstream
-//! of a `Failed` node are `Skipped`.
+//! A node is `Waiting` until all its inputs are done, and then `Ready`: it can be *checked*. The
+//! check finds its result in the cache (`Done`) or starts a job (`Running`). When the job has
+//! ended, the scheduler looks the key up again; only an entry in the store makes the node `Done`.
+//! Nodes downstream of a `Failed` node are `Skipped`.
 //!
-//! Other runs may share the cache. A key that another process computes is awaited; if the lease of
-//! that process ends without a result, or if the node is forced here, the job is started here.
+//! Other runs may share the cache. If another process computes a key, the scheduler waits for the
+//! end of its lease. It starts the job itself if there is no result then, or if the node is forced.
 //!
 //! Knows no stage kind, prints nothing, and starts no process itself.
 
@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-/// How many lines of a failed job's log are shown.
+/// The number of lines of a failed job's log that are shown.
 const LOG_LINES: usize = 12;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ enum State {
     Waiting,
     /// All inputs are done; the node has not been checked yet.
     Ready,
-    /// Its job has been started, here or by another run.
+    /// Its job was started, by this run or another one.
     Running,
     /// Its artifact is known.
     Done,
@@ -51,21 +51,21 @@ enum State {
 
 /// The settings of a run.
 pub struct Settings<'a> {
-    /// After a failure, run what does not depend on it.
+    /// Whether to run nodes that do not depend on a failed node.
     pub keep_going: bool,
-    /// How often a failed job is retried.
+    /// The number of retries of a failed job, unless its stage has more.
     pub retries: u32,
     /// Set when the user interrupts the run.
     pub interrupted: &'a AtomicBool,
-    /// Show the output of jobs while they run.
+    /// Whether to show the output of running jobs.
     pub stream: bool,
-    /// What results are checked against. The first that differs ends the run; it stays cached.
+    /// The expected results, if any. The first result that differs ends the run, and stays in the
+    /// cache.
     pub expected: Option<&'a dyn ExpectedResults>,
 }
 
-/// Brings all nodes of `plan_status` up to date. Gives the run's numbers and, if it succeeded, the
-/// artifacts. The caller sets [`Summary::outcome`] when it has done what else belongs to the run
-/// (see [`ending`]).
+/// Brings all nodes of `plan_status` up to date. Returns the totals and, if the run succeeded, the
+/// artifacts. The caller sets [`Summary::outcome`] after the last step of the run (see [`ending`]).
 pub fn run(
     plan: &Plan,
     store: &Store,
@@ -84,7 +84,7 @@ pub fn run(
     (run.summary, outcome.map(|()| run.artifacts))
 }
 
-/// How a run with this result ended, in one word.
+/// The [`Ending`] of a run with this result.
 pub fn ending<T>(outcome: &Result<T>) -> Ending {
     let Err(error) = outcome else { return Ending::Done };
     match error.chain().find_map(|cause| cause.downcast_ref::<Error>()) {
@@ -96,9 +96,9 @@ pub fn ending<T>(outcome: &Result<T>) -> Ending {
     }
 }
 
-/// By node, the nodes of the same kind and parameters, if their limits differ: with equal inputs
-/// they need one result. Most kinds have the same limits everywhere, and their parameters are not
-/// compared.
+/// By node, the nodes with the same kind and parameters, if their resources differ. Such nodes
+/// share a job if their inputs are equal. Parameters are compared only for kinds whose nodes have
+/// different resources, which is rare.
 fn duplicates(
     plan: &Plan,
     ids: impl Iterator<Item = NodeId> + Clone,
@@ -135,7 +135,7 @@ struct Run<'a> {
     settings: &'a Settings<'a>,
     observer: &'a mut dyn Observer,
     state: BTreeMap<NodeId, State>,
-    /// How many of a node's inputs are not done.
+    /// The number of inputs of a node that are not done.
     incomplete_inputs: BTreeMap<NodeId, usize>,
     downstream: BTreeMap<NodeId, Vec<NodeId>>,
     /// See [`duplicates`].
@@ -143,15 +143,15 @@ struct Run<'a> {
     ready: BTreeSet<NodeId>,
     /// The nodes of each job. Nodes with one key share a job.
     running: BTreeMap<Key, Vec<NodeId>>,
-    /// Readers of the jobs' logs, if these are shown.
+    /// Readers of the logs of running jobs, if the run shows them.
     followers: BTreeMap<Key, Follower>,
     /// The nodes of each key that another process computes.
     already_running: BTreeMap<Key, Vec<NodeId>>,
     /// Keys to compute even if they are cached.
     forced: BTreeSet<Key>,
-    /// How often the job of a key has failed.
+    /// The number of failed attempts, by key.
     failures: BTreeMap<Key, u32>,
-    /// Keys that were computed in this run: not again, even if they are forced.
+    /// Keys that this run has computed. They are not computed again, even if they are forced.
     computed: BTreeSet<Key>,
     artifacts: BTreeMap<NodeId, Arc<Artifact>>,
     current_keys: BTreeSet<Key>,
@@ -204,8 +204,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Nodes without inputs are ready. Then, until nothing is ready and nothing runs: check ready
-    /// nodes while there is room, wait for a job to end, and look at the keys of other processes.
+    /// The main loop. It checks ready nodes while there is room, waits for the end of a job, and
+    /// polls the keys that other processes compute, until nothing is ready or running.
     fn until_done(&mut self) -> Result<()> {
         let roots: Vec<NodeId> =
             self.incomplete_inputs.iter().filter(|(_, n)| **n == 0).map(|(id, _)| *id).collect();
@@ -230,14 +230,14 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Whether no more jobs may start.
+    /// Whether the run starts no more jobs.
     fn is_stopping(&self) -> bool {
         self.summary.failed > 0 && !self.settings.keep_going
     }
 
     /// The first ready node that there is room for.
     fn next_with_room(&self) -> Option<NodeId> {
-        // Most often this saves looking at all ready nodes.
+        // Avoids a search through all ready nodes.
         if self.pool.is_full() {
             return None;
         }
@@ -247,13 +247,13 @@ impl<'a> Run<'a> {
             .find(|&id| self.pool.has_room_for(&self.plan.node(id).resolved.resources))
     }
 
-    /// The loosest limits of the nodes that need `key`: of `nodes`, and of those that are ready.
-    /// The keys of nodes that wait for inputs are not known yet.
+    /// The combined resources of the nodes that need `key`: of `nodes`, and of ready nodes with the
+    /// same key. The keys of waiting nodes are not known yet.
     fn resources(&self, key: Key, nodes: &[NodeId]) -> Resources {
         let of = |id: &NodeId| self.plan.node(*id).resolved.resources;
         let resources = nodes.iter().map(of).reduce(Resources::loosest).unwrap_or_default();
         let needs = |id: &&NodeId| {
-            // Compared last, since it takes time.
+            // Compared last, because computing a key is expensive.
             let recipe = || self.plan.recipe(**id, false, |up| &*self.artifacts[&up]);
             self.ready.contains(id)
                 && of(id) != resources
@@ -264,8 +264,8 @@ impl<'a> Run<'a> {
         duplicates.filter(needs).map(of).fold(resources, Resources::loosest)
     }
 
-    /// Completes the nodes whose keys other processes have computed, and starts here the jobs that
-    /// these have given up and those that are forced.
+    /// Completes the nodes whose keys other processes have computed. Starts the jobs that other
+    /// processes have abandoned, and forced jobs.
     fn poll_already_running(&mut self) -> Result<()> {
         let keys: Vec<Key> = self.already_running.keys().copied().collect();
         for key in keys {
@@ -273,7 +273,8 @@ impl<'a> Run<'a> {
                 continue;
             }
             let forced = self.forced.contains(&key);
-            // In this order: a lease ends after its result has been published.
+            // Looked up after the lease was read, because a lease ends after its result is
+            // published.
             if !forced && let Some(entry) = self.store.lookup(key)?.usable() {
                 for id in self.already_running.remove(&key).unwrap_or_default() {
                     self.complete_cached(id, key, &entry)?;
@@ -304,7 +305,7 @@ impl<'a> Run<'a> {
         if failed > 0 { Err(Error::StageFailed { failed, skipped }.into()) } else { Ok(()) }
     }
 
-    /// Every change of a node's state passes here.
+    /// The only place that changes the state of a node.
     fn set(&mut self, id: NodeId, state: State) {
         let before = self.state.insert(id, state);
         let is_valid = match state {
@@ -336,7 +337,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Skips the nodes downstream, nearest first. Not recursive: a chain may be long.
+    /// Skips the nodes downstream, nearest first. Not recursive, since a long chain would overflow
+    /// the stack.
     fn skip_downstream(&mut self, failed: NodeId) {
         let mut open = VecDeque::from([failed]);
         while let Some(id) = open.pop_front() {
@@ -357,7 +359,7 @@ impl<'a> Run<'a> {
 
     /// Checks a ready node, and completes it or starts its job.
     fn check(&mut self, id: NodeId) -> Result<()> {
-        // A stale node is looked up again: another node with its key may be done by now.
+        // A stale node is looked up again: another node with the same key may be done by now.
         let mut checked = match self.plan_status.checked.get(&id) {
             Some(checked) if matches!(checked.status, Status::Cached(_)) => checked.clone(),
             _ => self.checker.check(id, |up| &*self.artifacts[&up])?,
@@ -438,7 +440,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Shows what the running jobs have written since the last time.
+    /// Shows the new output of running jobs.
     fn show_output(&mut self) {
         for (key, follower) in &mut self.followers {
             let node = &self.plan.node(self.running[key][0]).name;
@@ -446,7 +448,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Shows what an ended job has written since the last time.
+    /// Shows the remaining output of an ended job.
     fn show_last_output(&mut self, key: Key) {
         let Some(mut follower) = self.followers.remove(&key) else { return };
         let node = &self.plan.node(self.running[&key][0]).name;
@@ -481,10 +483,10 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Completes the nodes of a job whose result is in the store. An exit status of zero does not
-    /// prove that it is.
+    /// Completes the nodes of a job that has published its result; retries or fails any other job.
+    /// An exit status of zero does not prove that there is a result.
     fn job_ended(&mut self, ended: &Ended) -> Result<()> {
-        let Ended { key, outcome, resources: given } = ended;
+        let Ended { key, outcome, resources: reserved } = ended;
         let key = *key;
         self.show_last_output(key);
         let nodes = self.running.remove(&key).unwrap_or_default();
@@ -506,8 +508,9 @@ impl<'a> Run<'a> {
         }
         if let Outcome::Failed(failure) = outcome {
             let resources = self.resources(key, &nodes);
-            // A node that needs the key since then may allow more time: this is no failure yet.
-            let has_longer = resources.time_limit != given.time_limit;
+            // A node that became ready meanwhile may allow more time; the job is then repeated, and
+            // this attempt does not count as a failure.
+            let has_longer = resources.time_limit != reserved.time_limit;
             let retries = self.settings.retries.max(resources.retries);
             let failures = self.failures.entry(key).or_default();
             *failures += u32::from(!has_longer);
@@ -524,7 +527,7 @@ impl<'a> Run<'a> {
         self.job_failed(key, &nodes, outcome)
     }
 
-    /// Fails the nodes of a job that has no result, or falls back.
+    /// Fails the nodes of a job without a result, or uses their fallbacks.
     fn job_failed(&mut self, key: Key, nodes: &[NodeId], outcome: &Outcome) -> Result<()> {
         let no_result = || Failure {
             cause: "the process succeeded but published no result".into(),
@@ -675,7 +678,7 @@ stages:
         }
     }
 
-    /// A key of [`PIPELINE`] and its lease, which a process of another host holds.
+    /// A key of [`PIPELINE`], and its lease, which a process on another host holds.
     fn leased(space: &TestSpace, name: &str) -> (Key, std::path::PathBuf) {
         let trial = space.trial(PIPELINE);
         let key = resolved(&trial, name);
@@ -702,7 +705,7 @@ stages:
             std::fs::copy(other.store.object(artifact["text"].digest().unwrap()), &path).unwrap();
             let outputs = [("text".to_owned(), space.store.ingest(&path).unwrap())].into();
             let Some(entry) = other.store.lookup(key).unwrap().usable() else {
-                panic!("it has run there")
+                panic!("this run should not have started the job")
             };
             space.store.publish(key, &Entry { outputs, ..Entry::clone(&entry) }).unwrap();
             std::fs::remove_file(lease).unwrap();
@@ -735,7 +738,7 @@ stages:
         let space = TestSpace::new();
         space.run(PIPELINE);
         let (key, lease) = leased(&space, "t");
-        // The fake executor picks a job at each poll, also if there is none.
+        // The fake executor picks a job at each poll, even if there is none.
         let mut polls = 0;
         let pick = |_: usize| {
             polls += 1;
@@ -825,12 +828,12 @@ stages:
         let five = "stages: { s: { source: { text: x, width: [1, 2, 3, 4, 5] } }, \
                     g: { gather: { all: s } } }";
         let space = TestSpace::new();
-        // Of two slots; when the fifth starts, no other node is ready.
+        // There are two slots. When the fifth job starts, no other node is ready.
         assert_eq!(space.run(five).threads, [1, 1, 1, 1, 2, 2]);
     }
 
     #[test]
-    fn a_job_that_an_earlier_run_left_on_the_cluster_is_awaited_and_not_submitted() {
+    fn a_job_that_an_earlier_run_left_on_the_cluster_is_adopted_and_not_submitted() {
         let space = TestSpace::new();
         let key = resolved(&space.trial(PIPELINE), "t");
         let ran = Trial { left: vec![key], ..space.trial(PIPELINE) }.run();
@@ -849,7 +852,7 @@ stages:
 ";
 
     #[test]
-    fn a_failure_skips_the_nodes_downstream_and_starts_no_other() {
+    fn a_failure_skips_the_nodes_downstream_and_starts_no_other_job() {
         let space = TestSpace::new();
         let ran = Trial { slots: 1, ..space.trial(BROKEN) }.run();
         assert_eq!(
@@ -948,7 +951,7 @@ stages:
     }
 
     #[test]
-    fn a_forced_node_runs_though_it_is_cached_and_equal_bytes_stop_there() {
+    fn a_forced_node_runs_though_it_is_cached_and_nodes_downstream_of_equal_bytes_do_not() {
         let space = TestSpace::new();
         space.run(PIPELINE);
         let ran = Trial { forced: vec!["s", "p"], ..space.trial(PIPELINE) }.run();
@@ -973,7 +976,7 @@ stages:
   p: { pair: { left: s } }
 ";
 
-    /// A run while the text `rare` is unavailable.
+    /// A run in which the text `rare` is unavailable.
     fn without_rare<'a>(space: &'a TestSpace, yaml: &str) -> Trial<'a> {
         let rare = |recipe: &Recipe| recipe.params.get("text").is_some_and(|text| text == "rare");
         Trial {
@@ -1109,8 +1112,8 @@ stages:
         assert_eq!(space.run(PIPELINE).messages("cached"), ["s", "t"]);
     }
 
-    /// A pipeline of `stages.len()` stages: each is a source of one of two texts, or gathers some
-    /// of the stages before it.
+    /// A pipeline of `stages.len()` stages. Each is a source with one of two texts, or gathers some
+    /// of the earlier stages.
     fn dag(stages: &[(bool, usize, u8)], note: usize) -> String {
         let mut yaml = "stages:\n".to_owned();
         for (i, (leaf, text, used)) in stages.iter().enumerate() {
@@ -1147,7 +1150,7 @@ stages:
         }
 
         #[test]
-        fn a_run_does_what_its_plan_says_but_for_early_cutoffs(
+        fn a_run_matches_its_plan_except_for_early_cutoff(
             before in prop::collection::vec((any::<bool>(), 0usize..2, any::<u8>()), 1..8),
             changed in any::<prop::sample::Index>(),
             to in (any::<bool>(), 0usize..2, any::<u8>()),
