@@ -144,13 +144,13 @@ mod tests {
         let first = space_with(remote.clone());
         let ran = first.run(YAML);
         let second = space_with(remote.clone());
-        let trial = second.trial(YAML);
+        let test_run = second.test_run(YAML);
         assert!(
             ran.submitted
                 .iter()
-                .all(|key| { matches!(trial.store.lookup(*key).unwrap(), Lookup::Remote(_)) })
+                .all(|key| { matches!(test_run.store.lookup(*key).unwrap(), Lookup::Remote(_)) })
         );
-        trial.plan_status();
+        test_run.plan_status();
         assert_eq!(second.run(YAML).submitted, [], "every result is in the remote");
         assert_eq!(remote.fetched(), [], "a result that no job reads stays there");
         let extended = format!("{YAML}  c: {{ pair: {{ left: b }} }}\n");

@@ -174,7 +174,7 @@ mod tests {
     const B: &str = "stages:\n  a: { source: { text: two } }\n  b: { pair: { left: a } }\n";
 
     fn keys(space: &TestSpace, yaml: &str) -> BTreeSet<Key> {
-        space.trial(yaml).plan_status().checked.values().map(|checked| checked.key).collect()
+        space.test_run(yaml).plan_status().checked.values().map(|checked| checked.key).collect()
     }
 
     fn removed(garbage: &Garbage) -> Vec<(&str, usize)> {
@@ -228,10 +228,10 @@ mod tests {
         space.run("stages:\n  a: { source: { text: x } }\n  g: { gather: { all: a } }\n");
         let [pair, source] = ["b", "a"].map(|node| ran.artifacts[node].clone());
         std::fs::remove_file(space.store.object(source["text"].digest().unwrap())).unwrap();
-        let trial = space.trial(A);
-        let plan_status = trial.plan_status();
-        let unknown = trial.plan.ids().filter(|id| !plan_status.checked.contains_key(id));
-        let shapes = unknown.map(|id| shape(&trial.plan.recipe_without_inputs(id))).collect();
+        let test_run = space.test_run(A);
+        let plan_status = test_run.plan_status();
+        let unknown = test_run.plan.ids().filter(|id| !plan_status.checked.contains_key(id));
+        let shapes = unknown.map(|id| shape(&test_run.plan.recipe_without_inputs(id))).collect();
         let roots = Roots { keys: keys(&space, A), shapes, ..Roots::default() };
         let garbage = Garbage::find(&space.store, &roots).unwrap();
         assert_eq!(removed(&garbage), [("gather", 1), ("pair", 0), ("source", 1)]);

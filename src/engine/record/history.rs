@@ -360,11 +360,11 @@ mod tests {
 
     #[test]
     fn a_run_is_named_by_its_age_or_a_unique_part_of_its_id() {
-        let bench = TestSpace::new();
-        let find = |name: &str| find(&bench.store, name).map_err(|error| error.to_string());
+        let space = TestSpace::new();
+        let find = |name: &str| find(&space.store, name).map_err(|error| error.to_string());
         assert_eq!(find("last"), Err("run: there are no runs yet".into()));
         for id in ["1000-7", "1001-7", "1002-77"] {
-            fs::write(&bench.store.history(id), "").unwrap();
+            fs::write(&space.store.history(id), "").unwrap();
         }
         let found = |name: &str| find(name).unwrap();
         assert_eq!((found("last"), found("last~2")), ("1002-77".into(), "1000-7".into()));

@@ -575,7 +575,7 @@ mod tests {
     use crate::engine::cache::store::Lookup;
     use crate::engine::error::Diagnostic;
     use crate::engine::key::Recipe;
-    use crate::engine::testing::{Ran, Script, TestSpace, Trial, id};
+    use crate::engine::testing::{Ran, Script, TestRun, TestSpace, id};
     use proptest::prelude::*;
     use std::time::Duration;
 
@@ -591,8 +591,12 @@ stages:
         ran.outcome.as_ref().expect_err("the run should have failed").to_string()
     }
 
-    fn resolved(trial: &Trial, name: &str) -> Key {
-        trial.plan.recipe(id(&trial.plan, name), false, |_| panic!("it has inputs")).unwrap().key()
+    fn resolved(test_run: &TestRun, name: &str) -> Key {
+        test_run
+            .plan
+            .recipe(id(&test_run.plan, name), false, |_| panic!("it has inputs"))
+            .unwrap()
+            .key()
     }
 
     #[test]
@@ -661,7 +665,7 @@ stages:
         let duplicates = "stages: { a: { source: { text: x } }, b: { source: { text: x } } }";
         for slots in [1, 2] {
             let space = TestSpace::new();
-            let ran = Trial { slots, ..space.trial(duplicates) }.run();
+            let ran = TestRun { slots, ..space.test_run(duplicates) }.run();
             assert_eq!(ran.submitted.len(), 1);
             assert_eq!((ran.text("a"), ran.text("b")), ("x".into(), "x".into()));
         }
@@ -673,15 +677,15 @@ stages:
         for slots in [1, 2] {
             let space = TestSpace::new();
             let first = space.run(duplicates);
-            let ran = Trial { slots, forced: vec!["a", "b"], ..space.trial(duplicates) }.run();
+            let ran = TestRun { slots, forced: vec!["a", "b"], ..space.test_run(duplicates) }.run();
             assert_eq!(ran.submitted, first.submitted, "{:?}", ran.events);
         }
     }
 
     /// A key of [`PIPELINE`], and its lease, which a process on another host holds.
     fn leased(space: &TestSpace, name: &str) -> (Key, std::path::PathBuf) {
-        let trial = space.trial(PIPELINE);
-        let key = resolved(&trial, name);
+        let test_run = space.test_run(PIPELINE);
+        let key = resolved(&test_run, name);
         let process = crate::engine::cache::process::ProcessId {
             host: "other".into(),
             ..crate::engine::cache::process::ProcessId::this().clone()
@@ -747,7 +751,8 @@ stages:
             }
             0
         };
-        let ran = Trial { forced: vec!["t"], pick: Box::new(pick), ..space.trial(PIPELINE) }.run();
+        let ran =
+            TestRun { forced: vec!["t"], pick: Box::new(pick), ..space.test_run(PIPELINE) }.run();
         assert_eq!(
             (ran.messages("already running"), ran.messages("running")),
             (vec!["t"], vec!["t: forced"])
@@ -775,7 +780,7 @@ stages:
             0
         };
         let (script, pick) = (Box::new(script), Box::new(pick));
-        let ran = Trial { forced: vec!["t"], script, pick, ..space.trial(PIPELINE) }.run();
+        let ran = TestRun { forced: vec!["t"], script, pick, ..space.test_run(PIPELINE) }.run();
         assert_eq!(ran.messages("running"), ["t: forced", "t: forced"]);
         assert_eq!((ran.finished(), ran.submitted.len()), (vec!["t"], 2));
     }
@@ -789,7 +794,7 @@ stages:
                 let _ = std::fs::remove_file(&lease);
                 0
             };
-            let ran = Trial { keep_going, pick: Box::new(pick), ..space.trial(BROKEN) }.run();
+            let ran = TestRun { keep_going, pick: Box::new(pick), ..space.test_run(BROKEN) }.run();
             assert_eq!(
                 (ran.messages("already running"), ran.messages("failed").len()),
                 (vec!["t"], 1)
@@ -808,7 +813,8 @@ stages:
                 left.set(left.get() - 1);
                 if left.get() < 0 { Script::Runs } else { Script::Lost }
             };
-            let ran = Trial { retries, script: Box::new(script), ..space.trial(pipeline) }.run();
+            let ran =
+                TestRun { retries, script: Box::new(script), ..space.test_run(pipeline) }.run();
             assert_eq!(ran.outcome.is_ok(), runs, "{:?}", ran.events);
             assert_eq!(ran.messages("retrying").len(), retries as usize);
         }
@@ -819,7 +825,7 @@ stages:
         let six = "stages: { s: { source: { text: x, width: [1, 2, 3, 4, 5, 6] } } }";
         for slots in [1, 3, 10] {
             let space = TestSpace::new();
-            assert_eq!(Trial { slots, ..space.trial(six) }.run().most_at_once, slots.min(6));
+            assert_eq!(TestRun { slots, ..space.test_run(six) }.run().most_at_once, slots.min(6));
         }
     }
 
@@ -835,8 +841,8 @@ stages:
     #[test]
     fn a_job_that_an_earlier_run_left_on_the_cluster_is_adopted_and_not_submitted() {
         let space = TestSpace::new();
-        let key = resolved(&space.trial(PIPELINE), "t");
-        let ran = Trial { left: vec![key], ..space.trial(PIPELINE) }.run();
+        let key = resolved(&space.test_run(PIPELINE), "t");
+        let ran = TestRun { left: vec![key], ..space.test_run(PIPELINE) }.run();
         assert_eq!((ran.finished().len(), ran.submitted.len()), (4, 3));
         assert!(!ran.submitted.contains(&key));
         assert_eq!(ran.text("g"), "[(x v) x]");
@@ -854,7 +860,7 @@ stages:
     #[test]
     fn a_failure_skips_the_nodes_downstream_and_starts_no_other_job() {
         let space = TestSpace::new();
-        let ran = Trial { slots: 1, ..space.trial(BROKEN) }.run();
+        let ran = TestRun { slots: 1, ..space.test_run(BROKEN) }.run();
         assert_eq!(
             ran.events,
             [
@@ -886,7 +892,7 @@ stages:
     #[test]
     fn keep_going_runs_nodes_that_do_not_depend_on_the_failure() {
         let space = TestSpace::new();
-        let ran = Trial { keep_going: true, slots: 1, ..space.trial(BROKEN) }.run();
+        let ran = TestRun { keep_going: true, slots: 1, ..space.test_run(BROKEN) }.run();
         assert_eq!(ran.finished(), ["t", "u"]);
         assert_eq!(ran.messages("skipped"), ["hit: bad", "g: bad"]);
         assert_eq!(ran.messages("ended:"), ["5 nodes, 0 cached, 2 ran, 1 failed, 2 skipped"]);
@@ -906,7 +912,8 @@ stages:
     #[test]
     fn a_job_that_succeeds_without_a_result_has_failed() {
         let space = TestSpace::new();
-        let ran = Trial { script: Box::new(|_| Script::NoResult), ..space.trial(PIPELINE) }.run();
+        let ran =
+            TestRun { script: Box::new(|_| Script::NoResult), ..space.test_run(PIPELINE) }.run();
         assert_eq!(ran.messages("failed")[0], "s: the process succeeded but published no result");
         assert_eq!(ran.finished(), [""; 0]);
     }
@@ -916,7 +923,7 @@ stages:
         let space = TestSpace::new();
         let lose_p =
             |recipe: &Recipe| if recipe.kind == "pair" { Script::Lost } else { Script::Runs };
-        let ran = Trial { script: Box::new(lose_p), ..space.trial(PIPELINE) }.run();
+        let ran = TestRun { script: Box::new(lose_p), ..space.test_run(PIPELINE) }.run();
         assert_eq!(ran.messages("failed"), ["p: the process was lost"]);
         let again = space.run(PIPELINE);
         assert_eq!(again.messages("running")[0], "p: not finished yet");
@@ -926,10 +933,10 @@ stages:
     #[test]
     fn an_interrupt_ends_the_run_cancels_its_jobs_and_counts_the_rest_as_skipped() {
         let space = TestSpace::new();
-        let ran = Trial {
+        let ran = TestRun {
             interrupted: true,
             script: Box::new(|_| Script::Hangs),
-            ..space.trial(PIPELINE)
+            ..space.test_run(PIPELINE)
         }
         .run();
         assert_eq!(ran.cancelled.len(), 2);
@@ -940,10 +947,10 @@ stages:
     #[test]
     fn a_job_that_ends_by_an_interrupt_has_not_failed() {
         let space = TestSpace::new();
-        let ran = Trial {
+        let ran = TestRun {
             interrupted: true,
             script: Box::new(|_| Script::Lost),
-            ..space.trial(PIPELINE)
+            ..space.test_run(PIPELINE)
         }
         .run();
         assert_eq!(ran.messages("failed"), [""; 0]);
@@ -954,7 +961,7 @@ stages:
     fn a_forced_node_runs_though_it_is_cached_and_nodes_downstream_of_equal_bytes_do_not() {
         let space = TestSpace::new();
         space.run(PIPELINE);
-        let ran = Trial { forced: vec!["s", "p"], ..space.trial(PIPELINE) }.run();
+        let ran = TestRun { forced: vec!["s", "p"], ..space.test_run(PIPELINE) }.run();
         assert_eq!(ran.messages("running"), ["s: forced", "p: forced"]);
         assert_eq!(ran.messages("cached"), ["t", "g"]);
     }
@@ -962,10 +969,10 @@ stages:
     #[test]
     fn a_target_runs_with_its_inputs_and_no_other_node() {
         let space = TestSpace::new();
-        let ran = Trial { targets: vec!["t"], ..space.trial(PIPELINE) }.run();
+        let ran = TestRun { targets: vec!["t"], ..space.test_run(PIPELINE) }.run();
         assert_eq!(ran.finished(), ["t"]);
         assert_eq!(
-            Trial { targets: vec!["p"], ..space.trial(PIPELINE) }.run().finished(),
+            TestRun { targets: vec!["p"], ..space.test_run(PIPELINE) }.run().finished(),
             ["s", "p"]
         );
     }
@@ -977,11 +984,11 @@ stages:
 ";
 
     /// A run in which the text `rare` is unavailable.
-    fn without_rare<'a>(space: &'a TestSpace, yaml: &str) -> Trial<'a> {
+    fn without_rare<'a>(space: &'a TestSpace, yaml: &str) -> TestRun<'a> {
         let rare = |recipe: &Recipe| recipe.params.get("text").is_some_and(|text| text == "rare");
-        Trial {
+        TestRun {
             script: Box::new(move |r| if rare(r) { Script::Unavailable } else { Script::Runs }),
-            ..space.trial(yaml)
+            ..space.test_run(yaml)
         }
     }
 
@@ -998,7 +1005,7 @@ stages:
     fn the_result_of_a_fallback_is_not_that_of_the_node() {
         let space = TestSpace::new();
         without_rare(&space, WITH_FALLBACK).run();
-        let resolved = resolved(&space.trial(WITH_FALLBACK), "s");
+        let resolved = resolved(&space.test_run(WITH_FALLBACK), "s");
         assert_eq!(space.store.lookup(resolved).unwrap(), Lookup::Absent);
         assert_eq!(space.store.fallback(resolved).unwrap().as_deref(), Some("no mirror responds"));
         let direct = space.run(&WITH_FALLBACK.replace(", otherwise: common", ""));
@@ -1019,10 +1026,10 @@ stages:
     fn a_refetch_runs_the_node_again() {
         let space = TestSpace::new();
         without_rare(&space, WITH_FALLBACK).run();
-        let still = Trial { refetch: true, ..without_rare(&space, WITH_FALLBACK) }.run();
+        let still = TestRun { refetch: true, ..without_rare(&space, WITH_FALLBACK) }.run();
         assert_eq!(still.messages("fallback").len(), 1);
         assert_eq!(still.submitted.len(), 1, "the node ran, its fallback was cached");
-        let available = Trial { refetch: true, ..space.trial(WITH_FALLBACK) }.run();
+        let available = TestRun { refetch: true, ..space.test_run(WITH_FALLBACK) }.run();
         assert_eq!(available.messages("fallback"), [""; 0]);
         assert_eq!(available.text("p"), "(rare)");
         assert_eq!(
@@ -1059,9 +1066,9 @@ stages:
   g: { gather: { all: [a, b] } }
 ";
         let space = TestSpace::new();
-        let ran = Trial { keep_going: true, ..without_rare(&space, yaml) }.run();
+        let ran = TestRun { keep_going: true, ..without_rare(&space, yaml) }.run();
         assert_eq!(ran.messages("failed"), ["c: no mirror responds"]);
-        let ran = Trial { targets: vec!["g"], ..space.trial(yaml) }.run();
+        let ran = TestRun { targets: vec!["g"], ..space.test_run(yaml) }.run();
         assert_eq!(ran.text("g"), "[one two]");
     }
 
@@ -1087,7 +1094,7 @@ stages:
         let expected = Results(TestSpace::new().run(PIPELINE).artifacts);
         let space = TestSpace::new();
         for submitted in [4, 0] {
-            let ran = Trial { expected: Some(&expected), ..space.trial(PIPELINE) }.run();
+            let ran = TestRun { expected: Some(&expected), ..space.test_run(PIPELINE) }.run();
             assert_eq!((ran.outcome.is_ok(), ran.submitted.len()), (true, submitted));
         }
     }
@@ -1104,7 +1111,7 @@ stages:
             ),
             (0, &["cached s", "cached t"]),
         ] {
-            let ran = Trial { expected: Some(&expected), ..space.trial(PIPELINE) }.run();
+            let ran = TestRun { expected: Some(&expected), ..space.test_run(PIPELINE) }.run();
             assert_eq!(ran.events[..ran.events.len() - 1], *events);
             assert_eq!(ran.submitted.len(), submitted);
             assert_eq!(error(&ran), "lock: `t` differs");
@@ -1145,7 +1152,7 @@ stages:
             let (plain, other) = (TestSpace::new(), TestSpace::new());
             let mut picks = picks.into_iter().cycle();
             let pick = Box::new(move |_| picks.next().unwrap());
-            let other = Trial { slots, pick, ..other.trial(&yaml) }.run();
+            let other = TestRun { slots, pick, ..other.test_run(&yaml) }.run();
             prop_assert_eq!(plain.run(&yaml).artifacts, other.artifacts);
         }
 
@@ -1160,9 +1167,9 @@ stages:
             *changed.get_mut(&mut after) = to;
             let space = TestSpace::new();
             let old = space.run(&dag(&before, 0)).artifacts;
-            let trial = space.trial(&dag(&after, note));
-            let (plan_status, plan) = (trial.plan_status(), trial.plan.clone());
-            let ran = trial.run();
+            let test_run = space.test_run(&dag(&after, note));
+            let (plan_status, plan) = (test_run.plan_status(), test_run.plan.clone());
+            let ran = test_run.run();
             let started: Vec<&str> = ran
                 .messages("running")
                 .iter()
@@ -1187,7 +1194,7 @@ stages:
                     }
                 }
             }
-            prop_assert_eq!(space.trial(&dag(&after, note)).run().submitted.len(), 0);
+            prop_assert_eq!(space.test_run(&dag(&after, note)).run().submitted.len(), 0);
             let again = space.run(&dag(&before, 0)).artifacts;
             prop_assert_eq!(again, old, "results that were cached before still are");
         }

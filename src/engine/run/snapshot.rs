@@ -349,10 +349,10 @@ mod tests {
                 last = Some(yaml);
                 prop_assert!(holds(&space, yaml));
                 let snapshot = Snapshot::read(&origin(yaml), &space.store).unwrap().unwrap();
-                let trial = space.trial(yaml);
-                let plan_status = trial.plan_status();
-                let planned: Vec<_> = trial.plan.ids().map(|id| {
-                    let node = trial.plan.node(id);
+                let test_run = space.test_run(yaml);
+                let plan_status = test_run.plan_status();
+                let planned: Vec<_> = test_run.plan.ids().map(|id| {
+                    let node = test_run.plan.node(id);
                     (node.name.clone(), node.kind.name().to_owned(), plan_status.checked[&id].key)
                 }).collect();
                 let recorded: Vec<_> = snapshot.nodes.iter().map(|node| {

@@ -268,7 +268,7 @@ impl<'a> StatusChecker<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::testing::{TestSpace, Trial, id};
+    use crate::engine::testing::{TestRun, TestSpace, id};
 
     const PIPELINE: &str = "
 stages:
@@ -279,7 +279,7 @@ stages:
 ";
 
     /// The status of each node, one per line.
-    fn lines(trial: &Trial) -> Vec<String> {
+    fn lines(test_run: &TestRun) -> Vec<String> {
         let line = |(id, status): (&NodeId, &Status)| {
             let (state, reasons) = match status {
                 Status::Cached(_) => ("cached", &Vec::new()),
@@ -287,16 +287,16 @@ stages:
                 Status::MaybeStale(reasons) => ("maybe stale:", reasons),
             };
             let reasons: Vec<String> = reasons.iter().map(Reason::to_string).collect();
-            format!("{} {state} {}", trial.plan.node(*id).name, reasons.join("; "))
+            format!("{} {state} {}", test_run.plan.node(*id).name, reasons.join("; "))
                 .trim_end()
                 .to_owned()
         };
-        trial.plan_status().status.iter().map(line).collect()
+        test_run.plan_status().status.iter().map(line).collect()
     }
 
     /// The nodes of `yaml` that are not cached.
     fn pending(space: &TestSpace, yaml: &str) -> Vec<String> {
-        let mut lines = lines(&space.trial(yaml));
+        let mut lines = lines(&space.test_run(yaml));
         lines.retain(|line| !line.ends_with("cached"));
         lines
     }
@@ -311,7 +311,7 @@ stages:
     #[test]
     fn in_an_empty_cache_nodes_without_inputs_are_stale_and_the_others_may_be() {
         assert_eq!(
-            lines(&TestSpace::new().trial(PIPELINE)),
+            lines(&TestSpace::new().test_run(PIPELINE)),
             [
                 "s stale first time",
                 "nets@width=1 stale first time",
@@ -378,32 +378,32 @@ stages:
     fn a_forced_node_is_stale_even_if_it_depends_on_another() {
         let space = TestSpace::new();
         space.run(PIPELINE);
-        let trial = Trial { forced: vec!["s", "g"], ..space.trial(PIPELINE) };
-        let lines = lines(&trial);
+        let test_run = TestRun { forced: vec!["s", "g"], ..space.test_run(PIPELINE) };
+        let lines = lines(&test_run);
         assert_eq!(lines[0], "s stale forced");
         assert_eq!(lines[4], "p@width=1 maybe stale: depends on s (forced)");
         assert_eq!(lines[7], "g stale forced");
-        assert_eq!(trial.run().messages("running"), ["s: forced", "g: forced"]);
+        assert_eq!(test_run.run().messages("running"), ["s: forced", "g: forced"]);
     }
 
     #[test]
     fn a_recipe_that_was_recorded_but_never_finished_is_a_reason() {
         let space = TestSpace::new();
-        let trial = space.trial(PIPELINE);
-        let plan_status = trial.plan_status();
+        let test_run = space.test_run(PIPELINE);
+        let plan_status = test_run.plan_status();
         space
             .store
-            .record_recipe(plan_status.checked[&id(&trial.plan, "s")].recipe.as_ref().unwrap())
+            .record_recipe(plan_status.checked[&id(&test_run.plan, "s")].recipe.as_ref().unwrap())
             .unwrap();
-        assert_eq!(lines(&trial)[0], "s stale not finished yet");
+        assert_eq!(lines(&test_run)[0], "s stale not finished yet");
     }
 
     #[test]
     fn checking_against_a_missing_cache_does_not_create_it() {
         let space = TestSpace::new();
         let store = Store::at(&space.path().join("missing"));
-        let trial = Trial { store: &store, ..space.trial(PIPELINE) };
-        assert_eq!(lines(&trial)[0], "s stale first time");
+        let test_run = TestRun { store: &store, ..space.test_run(PIPELINE) };
+        assert_eq!(lines(&test_run)[0], "s stale first time");
         assert!(!space.path().join("missing").exists());
     }
 
@@ -412,7 +412,7 @@ stages:
         let links = (1..10_000).map(|i| format!("  s{i}: {{ pair: {{ left: s{} }} }}\n", i - 1));
         let yaml =
             format!("stages:\n  s0: {{ source: {{ text: x }} }}\n{}", links.collect::<String>());
-        let last = lines(&TestSpace::new().trial(&yaml)).pop();
+        let last = lines(&TestSpace::new().test_run(&yaml)).pop();
         assert_eq!(last.as_deref(), Some("s9999 maybe stale: depends on s0 (first time)"));
     }
 }
