@@ -96,8 +96,8 @@ pub fn append(path: &Path) -> Result<File> {
     at("open", path, operation(|| File::options().append(true).create(true).open(path)))
 }
 
-/// Opens a file for reading and writing. Creates it if it does not exist. Opens a file that this
-/// user may not write for reading.
+/// Opens a file for reading and writing. Creates it if it does not exist. If this user may not
+/// write the file, opens it for reading.
 pub fn open_or_create(path: &Path) -> Result<File> {
     let mut options = File::options();
     options.create(true).truncate(false).read(true).write(true);

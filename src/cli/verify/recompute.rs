@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::Arc;
 
-/// `verified` is the result of the check of the cache, which found no damage.
+/// Recomputes nodes. `verified` is the report of a verification that found no damage.
 pub(super) fn recompute(
     common: &Common,
     output: &Output,
