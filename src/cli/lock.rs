@@ -34,7 +34,7 @@ pub(super) fn lock(common: &Common) -> Result<String> {
         .into_iter()
         .map(|(id, artifact)| (session.plan.node(id).name.clone(), artifact))
         .collect();
-    // Read again under the lock: another process may add the section of another profile.
+    // Read under the lock: another process may be writing the section of another profile.
     let _update = session.store.lock_update()?;
     let mut lock = lockfile::read(common)?.unwrap_or_else(|| Lockfile::new(&file));
     let total = nodes.len();

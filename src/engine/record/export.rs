@@ -1,8 +1,8 @@
 //! Exports of outputs to folders for people, such as `reports/<profile>/`.
 //!
-//! A folder is a copy of the outputs. The next run restores files that were edited or deleted. It
-//! removes exported files that are no longer outputs, unless they were edited. It keeps other
-//! files, and folders to which nothing is exported any more.
+//! A folder contains copies of the outputs. The next run restores copies that were edited or
+//! deleted, and removes copies that are no longer outputs, unless they were edited. It keeps all
+//! other files, and folders to which it no longer exports.
 
 use crate::engine::cache::store::Store;
 use crate::engine::key::{Artifact, Content, Digest};
@@ -28,7 +28,7 @@ pub fn export(
 ) -> Result<Exported> {
     let here = project.join(folder);
     let context = || format!("cannot find the path of `{}`", here.display());
-    // Projects that share a cache can have folders of the same name.
+    // An absolute path, because projects that share a cache can have folders with the same name.
     let name = &if store.is_inside(project) {
         folder.into()
     } else {
@@ -36,7 +36,8 @@ pub fn export(
     };
     let before = store.exported(name)?;
     if before != *artifact {
-        // Records the files of both, so that an interrupted export is recognised as ours.
+        // Records the earlier and the new files, so that the next export recognizes the files of an
+        // interrupted one.
         let either =
             before.iter().chain(artifact).map(|(name, content)| (name.clone(), *content)).collect();
         store.record_export(name, &either)?;
@@ -49,7 +50,7 @@ pub fn export(
         }
         match content {
             Content::File { .. } => fs::remove_if_exists(&path)?,
-            // Fails if there are other files in the folder.
+            // Fails if the folder contains other files.
             Content::EmptyFolder if std::fs::remove_dir(&path).is_err() => continue,
             Content::EmptyFolder => {}
         }
@@ -57,7 +58,7 @@ pub fn export(
     }
     for (name, content) in artifact {
         let path = here.join(name);
-        // If a folder or an unreadable file has this name, the write below fails.
+        // If the path is a folder or an unreadable file, the write below fails.
         if is_exported(&path, content) {
             continue;
         }
@@ -79,8 +80,8 @@ pub fn export(
     Ok(Exported { written, removed })
 }
 
-/// Whether the file or folder at `path` is `content`. An unexpected executable bit is ignored,
-/// since all files of some file systems have it.
+/// Whether the file or folder at `path` is `content`. Ignores an unexpected executable bit, because
+/// on some file systems all files have it.
 fn is_exported(path: &Path, content: &Content) -> bool {
     match content {
         Content::File { digest, executable } => {

@@ -65,14 +65,14 @@ impl Pipeline {
     /// Applies the profile `name`, or the default profile, and returns its name. `null` removes a
     /// field, or a key of `params`, `env`, `inputs` or `resources`.
     pub fn apply_profile(&mut self, name: Option<&str>) -> Result<Option<String>, Diagnostic> {
-        let asked = name.is_some();
+        let requested = name.is_some();
         let Some(name) = name.map(str::to_owned).or_else(|| self.default_profile.clone()) else {
             return Ok(None);
         };
         let Some(profile) = self.profiles.iter().find(|p| p.name == name).cloned() else {
             let none = || Some("no profile is declared under `profiles`".to_owned());
             let hint = suggest(&name, self.profiles.iter().map(|p| p.name.as_str())).or_else(none);
-            let location = if asked { None } else { self.default_profile_place };
+            let location = if requested { None } else { self.default_profile_place };
             return Err(self.diagnostic(location, format!("there is no profile `{name}`"), hint));
         };
         for stage in &profile.stages {
