@@ -47,7 +47,7 @@ pub(super) fn logs(common: &Common, output: &Output, target: &str, follow: bool)
     Ok(String::new())
 }
 
-/// Prints the log of `key`. With `follow`, prints what is appended until the job ends.
+/// Prints the log of `key`. With `follow`, prints new lines until the job ends.
 fn print_log(session: &Session, output: &Output, key: Key, follow: bool) -> Result<()> {
     let mut log = Follower::new(session.store.log(key));
     loop {

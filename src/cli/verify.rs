@@ -73,7 +73,7 @@ fn hint(bad: &[Problem]) -> &'static str {
     }
 }
 
-/// Refuses a lock file that was edited by hand. A missing one is no error.
+/// Rejects a lock file that was edited by hand. A missing lock file is not an error.
 fn check_lock(common: &Common) -> Result<()> {
     let Some(lock) = lockfile::read(common)? else { return Ok(()) };
     lock.check_roots().map_err(Error::from)?;

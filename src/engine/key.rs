@@ -216,7 +216,7 @@ pub struct Recipe {
 pub struct Seed {
     /// The pipeline's `seed`.
     pub run: String,
-    /// The label that the kind gives the node.
+    /// The label of the node.
     pub label: String,
 }
 

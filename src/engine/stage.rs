@@ -133,7 +133,7 @@ pub struct CellChange {
 pub trait Stage: 'static {
     /// The name of the kind in pipeline.yaml.
     const NAME: &'static str;
-    /// Part of the key. Must be raised when the same recipe gives different bytes.
+    /// Part of the key. Must be raised when the same recipe produces different bytes.
     const VERSION: u32;
     /// The inputs.
     const SLOTS: &'static [Slot];
@@ -510,7 +510,7 @@ impl<S: Stage> Kind for KindOf<S> {
     }
 
     fn schema(&self) -> Json {
-        // Validators need not know formats such as `uint32`.
+        // Removes formats such as `uint32`, which validators may not know.
         let plain = RecursiveTransform(|schema: &mut Schema| _ = schema.remove("format"));
         let settings =
             SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);

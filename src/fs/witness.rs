@@ -57,7 +57,7 @@ impl Default for Witness {
 }
 
 impl Witness {
-    /// The witness for an index in `folder`, which need not exist yet.
+    /// The witness for an index in `folder`, which may not exist yet.
     pub fn at(folder: &Path) -> Witness {
         let home =
             folder.ancestors().find_map(|folder| fs::metadata(folder).ok()).map(|meta| meta.dev());

@@ -99,7 +99,7 @@ impl Backend for LocalFolder {
 }
 
 impl LocalFolder {
-    /// The results under `folder`, which need not exist yet.
+    /// The results under `folder`, which may not exist yet.
     pub fn at(folder: &Path) -> LocalFolder {
         LocalFolder { root: folder.join(FORMAT), index: None, sync: SyncPolicy::Immediate }
     }

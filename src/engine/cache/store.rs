@@ -35,7 +35,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// The cache in `folder`, which need not exist yet.
+    /// The cache in `folder`, which may not exist yet.
     pub fn at(folder: &Path) -> Store {
         Store { local: LocalFolder::at(folder), remote: None, locks: true }
     }
@@ -56,7 +56,7 @@ impl Store {
         Store { locks: false, ..self }
     }
 
-    /// The same store with another policy for syncing what it publishes.
+    /// The same store with another policy for syncing results.
     #[must_use]
     pub fn with_sync(&self, sync: SyncPolicy) -> Store {
         let mut store = self.clone();

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn every_node_has_a_valid_folder_name_of_its_own() {
+    fn every_node_has_a_distinct_valid_folder_name() {
         for plain in [
             "report",
             "report@about=A first look, 2.5",

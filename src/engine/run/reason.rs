@@ -602,7 +602,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_recipe_and_an_unfinished_one_have_reasons_of_their_own() {
+    fn a_first_recipe_and_an_unfinished_one_have_distinct_reasons() {
         let recipe = train(json!("none"), 1);
         assert_eq!(explain(&[], &[], &recipe), ["first time"]);
         assert_eq!(explain(std::slice::from_ref(&recipe), &[], &recipe), ["not finished yet"]);

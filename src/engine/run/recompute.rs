@@ -183,7 +183,7 @@ fn compare_job(
 }
 
 /// The outputs in `folder`, a job's folder, that differ from the cached ones. Copies the cached
-/// versions beside them.
+/// versions into the same folder.
 fn differences(store: &Store, subject: &Subject, folder: &Path) -> Result<Vec<Difference>> {
     let outputs = folder.join(RECOMPUTED);
     let mut differences = Vec::new();

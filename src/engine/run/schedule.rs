@@ -264,8 +264,8 @@ impl<'a> Run<'a> {
         duplicates.filter(needs).map(of).fold(resources, Resources::loosest)
     }
 
-    /// Completes the nodes whose keys other processes have computed. Starts the jobs that other
-    /// processes have abandoned, and forced jobs.
+    /// Completes the nodes whose keys other processes have computed. Starts forced jobs, and the
+    /// jobs that other processes have abandoned.
     fn poll_already_running(&mut self) -> Result<()> {
         let keys: Vec<Key> = self.already_running.keys().copied().collect();
         for key in keys {
@@ -830,7 +830,7 @@ stages:
     }
 
     #[test]
-    fn each_job_gets_the_threads_that_the_pool_gives_it() {
+    fn each_job_gets_the_threads_that_the_pool_allots() {
         let five = "stages: { s: { source: { text: x, width: [1, 2, 3, 4, 5] } }, \
                     g: { gather: { all: s } } }";
         let space = TestSpace::new();

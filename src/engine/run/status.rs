@@ -353,7 +353,7 @@ stages:
     }
 
     #[test]
-    fn a_lost_or_damaged_output_is_a_reason_of_its_own() {
+    fn a_lost_or_damaged_output_is_a_reason() {
         let space = TestSpace::new();
         let ran = space.run(PIPELINE);
         let object = |name: &str| space.store.object(ran.artifacts[name]["text"].digest().unwrap());
@@ -370,7 +370,7 @@ stages:
         assert_eq!(
             remade.finished(),
             ["s", "g"],
-            "s gave equal bytes, so no node between them ran"
+            "s produced equal bytes, so no node between them ran"
         );
     }
 

@@ -371,14 +371,14 @@ mod tests {
     use tempfile::TempDir;
 
     /// An executor that runs a shell script as its worker.
-    struct Workshop {
+    struct ShellExecutor {
         local: Local,
         dir: TempDir,
-        /// Jobs that have ended, for [`Workshop::next`].
+        /// Jobs that have ended, for [`ShellExecutor::next`].
         ended: Vec<Ended>,
     }
 
-    fn workshop(program: &str, arguments: &[&str]) -> Workshop {
+    fn shell_executor(program: &str, arguments: &[&str]) -> ShellExecutor {
         let dir = tempfile::tempdir().unwrap();
         let local = Local::new(Options {
             program: program.into(),
@@ -388,16 +388,16 @@ mod tests {
             slots: 2,
             scratch: dir.path().to_owned(),
         });
-        Workshop { local, dir, ended: Vec::new() }
+        ShellExecutor { local, dir, ended: Vec::new() }
     }
 
-    /// Runs `script` in a session of its own, as `repro exec` runs.
-    fn shell(script: &str) -> Workshop {
-        workshop("setsid", &["sh", "-c", script])
+    /// An executor that runs `script` in its own session, as `repro exec` runs.
+    fn shell(script: &str) -> ShellExecutor {
+        shell_executor("setsid", &["sh", "-c", script])
     }
 
-    /// Runs `script` for each request, as `repro exec` runs a job.
-    fn server(script: &str) -> Workshop {
+    /// An executor whose worker runs `script` for each request, as `repro exec` runs a job.
+    fn server(script: &str) -> ShellExecutor {
         shell(&format!("while read request; do {script}; echo; done"))
     }
 
@@ -406,7 +406,7 @@ mod tests {
         format!("{field}=$(expr \"$request\" : '.*\"{field}\":\"\\([^\"]*\\)')")
     }
 
-    impl Workshop {
+    impl ShellExecutor {
         fn job(&self, kind: &str) -> Job {
             Job {
                 key: recipe(kind).key(),
@@ -507,7 +507,7 @@ mod tests {
 
     #[test]
     fn a_program_that_cannot_be_started_is_a_failed_job() {
-        let mut space = workshop("/nowhere/repro", &[]);
+        let mut space = shell_executor("/nowhere/repro", &[]);
         let outcome = space.run(space.job("k"));
         let Outcome::Failed(Failure { cause, hint: None }) = outcome else { panic!("{outcome:?}") };
         assert!(cause.starts_with("cannot start `/nowhere/repro`: "), "{cause}");

@@ -148,24 +148,24 @@ mod tests {
         assert_eq!(whole, &lines[100_000 - whole.len()..]);
         assert!(
             lines[99_999 - whole.len()].ends_with(first.as_str()),
-            "the first line may have lost its beginning"
+            "the first line may be incomplete"
         );
     }
 
     #[test]
-    fn the_last_state_of_a_progress_bar_is_quoted() {
+    fn of_a_progress_bar_only_the_last_state_is_quoted() {
         let (_dir, path) = log("10%\r50%\r100%\nwindows\r\n90%\r\r\n99%\r");
         assert_eq!(tail(&path, 9), ["100%", "windows", "90%", "99%"]);
     }
 
     #[test]
-    fn a_long_line_is_quoted_by_its_beginning() {
+    fn a_long_line_is_shortened() {
         let (_dir, path) = log("é".repeat(1000));
         assert_eq!(tail(&path, 9), [format!("{}... (760 more characters)", "é".repeat(240))]);
     }
 
     #[test]
-    fn a_failure_is_appended_on_lines_of_its_own() {
+    fn a_failure_is_appended_on_separate_lines() {
         let failure = Failure { cause: "no".into(), hint: Some("try later".into()) };
         for (before, after) in [
             ("", "error: no\nhint: try later\n"),
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_follower_gives_each_line_once_as_soon_as_it_is_whole() {
+    fn a_follower_returns_each_line_once_as_soon_as_it_is_complete() {
         let (_dir, path) = log("one\ntw");
         let mut follower = Follower::new(path.clone());
         assert_eq!(follower.read(), ["one"]);

@@ -95,11 +95,10 @@ pub trait Executor {
     /// determine this; the command then fails, because submitting the job could run it twice.
     fn adopt(&mut self, job: &Job) -> Result<bool>;
 
-    /// Starts jobs, as one batch if the executor has batches. If a job cannot be started for a
-    /// reason of its own (a missing program, resources that no machine has), that is not an error:
-    /// [`Executor::poll`] reports the job as failed. An error means that no job can be started (no
-    /// process, no queue); the caller cancels all jobs, including those of this batch that have
-    /// started.
+    /// Starts jobs, as one batch if the executor has batches. If only one job cannot be started (a
+    /// missing program, resources that no machine has), that is not an error: [`Executor::poll`]
+    /// reports the job as failed. An error means that no job can be started (no process, no queue);
+    /// the caller cancels all jobs, including those of this batch that have started.
     fn submit(&mut self, jobs: Vec<Job>) -> Result<()>;
 
     /// The jobs that have ended since the last call, each reported once. Waits up to `timeout` for
@@ -129,7 +128,7 @@ pub struct Options {
     pub name: PathBuf,
     /// The arguments that make it a worker.
     pub arguments: Vec<OsString>,
-    /// Environment variables besides those of this process.
+    /// Environment variables, in addition to those of this process.
     pub environment: Vec<(String, PathBuf)>,
     /// The maximum number of concurrent jobs.
     pub slots: usize,
