@@ -1,8 +1,8 @@
 //! File operations: errors name the path, and a write is either complete or absent.
 //!
-//! Only regular files are read, and no further than the length that a file had when it was opened.
-//! A FIFO, a socket or a device in place of a file is an error that names it; it can neither block
-//! the process nor fill its memory.
+//! Only regular files are read, up to the length that they have when they are opened. A FIFO, a
+//! socket or a device in place of a file is an error, so that it cannot block the process or fill
+//! its memory.
 //!
 //! With the feature `fault-injection`, a test can make any single operation of a process fail, or
 //! kill the process before it (`fs::fault`). File locks and heartbeats are not counted.
@@ -48,17 +48,17 @@ fn operation<T>(run: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     run()
 }
 
-/// Puts `verb` and the path in front of an error: "cannot read `path`".
+/// Prefixes an error with the operation and the path: "cannot read `path`".
 fn at<T>(verb: &str, path: &Path, result: io::Result<T>) -> Result<T> {
     result.with_context(|| format!("cannot {verb} `{}`", path.display()))
 }
 
-/// As [`at`], for an operation on two paths.
+/// Like [`at`], for an operation on two paths.
 fn between<T>(verb: &str, from: &Path, to: &Path, result: io::Result<T>) -> Result<T> {
     result.with_context(|| format!("cannot {verb} `{}` to `{}`", from.display(), to.display()))
 }
 
-/// `None` in place of an error that says that there is no such file.
+/// Turns the error that a file does not exist into `None`.
 fn if_exists<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

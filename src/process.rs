@@ -1,9 +1,9 @@
-//! Finds, signals, kills and awaits the descendants of this process.
+//! Finds, signals, kills and waits for the descendants of this process.
 //!
 //! On Linux a process can be a *subreaper*: a descendant whose parent has ended becomes its child.
-//! Then all descendants can be found in `/proc`, even if they have moved to another session or
-//! process group. On other systems only the process group of a child can be killed as a whole; a
-//! program that leaves its group escapes.
+//! Then this module finds all descendants in `/proc`, even in another session or process group. On
+//! other systems, it can only kill the process group of a child; a program that leaves the group is
+//! not killed.
 //!
 //! Knows nothing of stages, jobs or caches.
 
@@ -21,36 +21,37 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use wait4::Wait4 as _;
 
-/// The signals by which a process is asked to end.
+/// The signals that ask a process to end.
 pub const TERMINATION_SIGNALS: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 
-/// How long killed processes may take to disappear.
+/// The longest wait for killed processes to end.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long to wait before looking at the processes again.
+/// The interval at which the processes are listed again.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// A signal asked the program to end before it had ended.
+/// The program was terminated by a signal to this process.
 #[derive(Debug, thiserror::Error)]
 #[error("it was terminated")]
 pub struct Terminated;
 
-/// Those of `signals` that this process does not ignore. `nohup`, and a script that starts a job in
-/// the background, let it ignore some, and these stay ignored.
+/// The `signals` that this process does not ignore. `nohup`, and scripts that start this program in
+/// the background, make it ignore some signals; these must stay ignored.
 pub fn not_ignored(signals: &[i32]) -> Vec<i32> {
     let ignored = ignored();
     signals.iter().copied().filter(|signal| ignored & (1 << (signal - 1)) == 0).collect()
 }
 
-/// The signals that this process ignores, as a bit mask; none where there is no `/proc`.
+/// The signals that this process ignores, as a bit mask; 0 without `/proc`.
 fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
 }
 
-/// Makes this process a subreaper, unless it has children already: a shell that has replaced itself
-/// with this program may have left some, and their descendants must not be killed.
+/// Makes this process a subreaper, unless it has children already: if a shell has replaced itself
+/// with this program (`exec`), the children are the shell's, and their descendants must not be
+/// killed.
 pub fn become_subreaper() {
     watch_children();
     let children =
@@ -80,15 +81,15 @@ pub fn is_subreaper() -> bool {
     false
 }
 
-/// A process, running or not waited for.
+/// A process that runs or has not been reaped.
 struct Process {
     pid: Pid,
     parent: i32,
-    /// Whether it has ended: all its threads, not only the first.
+    /// Whether all its threads have ended, not only the first.
     ended: bool,
 }
 
-/// All processes, as `/proc` shows them; none where there is no `/proc`.
+/// All processes in `/proc`; empty without `/proc`.
 fn processes() -> Vec<Process> {
     let names = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = names.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
@@ -99,9 +100,9 @@ fn processes() -> Vec<Process> {
     pids.filter_map(process).collect()
 }
 
-/// Reads a process's `stat`.
+/// Parses the content of `/proc/<pid>/stat`.
 fn parse(pid: Pid, stat: &str) -> Option<Process> {
-    // The program's name, in brackets, may contain anything.
+    // The program's name, in parentheses, may contain any character.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let (state, parent) = (fields.next()?, fields.next()?.parse().ok()?);
     let threads = fields.nth(15)?.parse::<u64>().ok()?;
@@ -124,7 +125,7 @@ fn descendants(roots: &[Pid]) -> Vec<Pid> {
     found
 }
 
-/// Asks the leader of a process group to end, with all its descendants. On Linux the leader
+/// Sends SIGTERM to the leader of a process group and to its descendants. On Linux the leader
 /// forwards the signal itself (see [`run`]).
 pub fn terminate(leader: Pid) {
     let signalled = if cfg!(target_os = "linux") {
@@ -161,7 +162,7 @@ fn kill(pid: Pid) {
 }
 
 /// Kills the children of this process other than `known`, and their descendants. If this process is
-/// a subreaper, they are what a killed child has left.
+/// a subreaper, these are orphans of a killed child.
 pub fn kill_orphans(known: &[Pid]) {
     let (this, until) = (getpid().as_raw_nonzero().get(), Instant::now() + KILL_TIMEOUT);
     while is_subreaper() && Instant::now() < until {
@@ -179,12 +180,12 @@ pub fn kill_orphans(known: &[Pid]) {
     }
 }
 
-/// Starts a thread. A limit of the system is an error, not a panic.
+/// Starts a thread. Returns an error, instead of a panic, if the system refuses it.
 pub fn start_thread(work: impl FnOnce() + Send + 'static) -> Result<()> {
     std::thread::Builder::new().spawn(work).map(drop).context("cannot start a thread")
 }
 
-/// Fails if so many threads cannot be started, for code that would panic.
+/// Fails if the system refuses this many threads, before a call of code that would panic.
 pub fn check_threads(threads: usize) -> Result<()> {
     let gate = RwLock::new(());
     std::thread::scope(|scope| {
@@ -198,7 +199,7 @@ pub fn check_threads(threads: usize) -> Result<()> {
     .with_context(|| format!("cannot start {threads} threads"))
 }
 
-/// The hint for an error that is due to a limit of the system.
+/// The hint for an error that a limit of the system has caused.
 pub fn limit_hint(error: &anyhow::Error) -> Option<&'static str> {
     let system = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>())?;
     let errno = match system.kind() {
@@ -218,15 +219,15 @@ pub fn limit_hint(error: &anyhow::Error) -> Option<&'static str> {
     }
 }
 
-/// Runs a program, the only child of this process, until it has ended, and kills the descendants
-/// that it leaves. A signal that asks this process to end is forwarded to all of them; then the
-/// error is [`Terminated`], even if the program exits with zero.
+/// Runs a program as the only child of this process, waits for its end, and kills its remaining
+/// descendants. Forwards [`TERMINATION_SIGNALS`] to all of them, and then fails with
+/// [`Terminated`], even if the program exits with zero.
 pub fn run(command: &mut Command, name: &str) -> Result<ExitStatus> {
     become_subreaper();
     let terminated = forward_signals()?;
     let mut child = command.spawn().with_context(|| format!("cannot start `{name}`"))?;
     if terminated.load(Ordering::Relaxed) {
-        // The signal came too early to reach the program.
+        // The signal arrived before the program was started.
         kill(Pid::from_child(&child));
     }
     let status = wait_for(&mut child).with_context(|| format!("cannot wait for `{name}`"))?;
@@ -240,7 +241,7 @@ pub fn run(command: &mut Command, name: &str) -> Result<ExitStatus> {
 }
 
 /// From the first call on, forwards [`TERMINATION_SIGNALS`] to all descendants. Returns a flag that
-/// the first one sets. Programs are started with none of these signals ignored.
+/// the first signal sets. Child programs then ignore none of these signals.
 fn forward_signals() -> Result<Arc<AtomicBool>> {
     static FORWARDED: Mutex<Option<Arc<AtomicBool>>> = Mutex::new(None);
     let mut forwarded = FORWARDED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -260,7 +261,7 @@ fn forward_signals() -> Result<Arc<AtomicBool>> {
     Ok(Arc::clone(forwarded.insert(terminated)))
 }
 
-/// Waits for a child, and for orphans that end before it.
+/// Waits for a child. Reaps orphans that end earlier.
 fn wait_for(child: &mut Child) -> std::io::Result<ExitStatus> {
     let pid = Pid::from_child(child);
     let ended =
@@ -282,7 +283,7 @@ fn wait_for(child: &mut Child) -> std::io::Result<ExitStatus> {
     }
 }
 
-/// Waits for the children of this process that have ended, but for `child`.
+/// Reaps the children of this process that have ended, except `child`.
 fn reap_orphans(child: Pid) {
     let this = getpid().as_raw_nonzero().get();
     let is_orphan =
@@ -293,26 +294,25 @@ fn reap_orphans(child: Pid) {
         .for_each(|orphan| _ = waitpid(Some(orphan.pid), WaitOptions::NOHANG));
 }
 
-/// The largest peak memory of the programs that [`run`] has awaited since the last call of
-/// [`peak_memory`].
+/// The largest peak memory of the programs of [`run`] since the last call of [`peak_memory`].
 static PEAK: AtomicU64 = AtomicU64::new(0);
 
-/// Peak resident memory, in bytes: of this process, or of the largest process among the programs
-/// that [`run`] has awaited since the last call and those that these have awaited. No system keeps
-/// the peak of their sum.
+/// The peak resident memory, in bytes, of the largest process among this process and, since the
+/// last call, the programs of [`run`] and the children that they have waited for. Systems do not
+/// record the peak of the sum.
 pub fn peak_memory() -> Option<u64> {
     let programs = PEAK.swap(0, Ordering::Relaxed);
     resident(getpid()).max((programs > 0).then_some(programs))
 }
 
-/// Peak resident memory of a process, where there is `/proc` (`VmHWM`).
+/// The peak resident memory of a process, from `/proc` (`VmHWM`).
 fn resident(pid: Pid) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
 }
 
-/// Kills all descendants of this process and waits for its children.
+/// Kills all descendants of this process and reaps its children.
 fn kill_children() -> Result<()> {
     let until = Instant::now() + KILL_TIMEOUT;
     loop {

@@ -1,4 +1,4 @@
-//! The grammar of the command line: commands, options and their help. Types only.
+//! The command line as types: commands, options and their help.
 
 pub(super) mod complete;
 

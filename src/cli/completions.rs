@@ -6,7 +6,7 @@ use clap_complete::Shell;
 use clap_complete::env::Shells;
 
 /// Bash splits words at `@`, `=` and `:`. The script therefore reads the word from the line, and
-/// cuts the part up to the last of these characters off each completion.
+/// removes the part up to the last of these characters from each completion.
 const BASH: &str = r#"_repro() {
     local line="${COMP_LINE:0:COMP_POINT}" words
     read -ra words <<< "$line"

@@ -33,7 +33,7 @@ pub(super) fn runs(
     print(common, &diff(&store, &before, &after)?, limit)
 }
 
-/// Compares what is cached for two profiles.
+/// Compares the cached outputs of two profiles.
 pub(super) fn profiles(
     common: &Common,
     before: Option<String>,
@@ -175,16 +175,16 @@ fn metric(instance: &str, cell: &CellChange) -> Vec<String> {
     }
     let (mut before, mut after) = (rounded(&cell.before), rounded(&cell.after));
     if before == after {
-        // They differ only in digits that are not shown for other numbers.
+        // The numbers differ only in digits that are normally not printed.
         (before, after) = (cell.before.clone(), cell.after.clone());
     }
     vec![instance.to_owned(), cell.row.clone(), cell.column.clone(), before, after, change, percent]
 }
 
-/// How many significant digits of a number are printed.
+/// The number of significant digits that are printed.
 const DIGITS: usize = 6;
 
-/// Shortens a number to [`DIGITS`] digits. Any other text stays as it is.
+/// Rounds a number to [`DIGITS`] digits. Returns any other text unchanged.
 fn rounded(text: &str) -> String {
     let digits =
         text.split(['e', 'E']).next().unwrap_or_default().chars().filter(char::is_ascii_digit);
@@ -254,7 +254,7 @@ fn files(text: &mut String, diff: &Diff, limit: usize) -> Result<()> {
     section(text, "Files", &columns, rows, limit)
 }
 
-/// A heading and a table. Nothing if the table has no rows.
+/// Writes a heading and a table, unless the table has no rows.
 fn section(
     text: &mut String,
     title: &str,

@@ -35,8 +35,8 @@ pub(super) fn exec(common: &Common, args: &ExecArgs) -> Result<String> {
     Ok(String::new())
 }
 
-/// Runs the jobs requested on standard input, one after the other, until the last one or until one
-/// fails. See [`Executor`](crate::engine::run::executor::Executor) for the other side.
+/// Runs the jobs requested on standard input, one after the other, until the input ends or a job
+/// fails. [`Request`] describes the protocol.
 fn serve(common: &Common, args: &ExecArgs) -> Result<String> {
     let replies = fcntl_dupfd_cloexec(stdout(), 3).context("cannot keep standard output")?;
     let mut replies = File::from(replies);
@@ -44,10 +44,11 @@ fn serve(common: &Common, args: &ExecArgs) -> Result<String> {
     let Err(error) = run_jobs(common, args, &mut requests, &mut replies) else {
         return Ok(String::new());
     };
-    // The job's workspace is gone by now, which leaves room for this on a full disk.
+    // The job's workspace has been removed, so there is space for this file even if the disk was
+    // full.
     let is_written =
         requests.outcome.is_some_and(|path| write_outcome(&path, &outcome(&error)).is_ok());
-    // If the coordinator has ended, it cannot print the error: the error goes to the log.
+    // If the coordinator has ended, this process writes the error to the log instead.
     let is_reported = is_written && replies.write_all(b"!").is_ok();
     Err(if is_reported { error.context(AlreadyReported) } else { error })
 }
@@ -60,7 +61,8 @@ struct Requests {
 }
 
 impl Requests {
-    /// The next request; none if there are no more. Output streams go to the job's log from now on.
+    /// Reads the next request; `None` at the end of the input. Redirects the output of this process
+    /// to the log of the job.
     fn next(&mut self) -> Result<Option<Request>> {
         let Some(line) = self.lines.next() else { return Ok(None) };
         let line = line.context("cannot read a request")?;
@@ -78,7 +80,7 @@ fn run_jobs(
     requests: &mut Requests,
     replies: &mut File,
 ) -> Result<()> {
-    // Read before anything can fail, so that a failure is that of a job.
+    // Read before the first call that can fail, so that a failure is reported as that of a job.
     let mut next = requests.next()?;
     let (store, project) = (common.store(), common.project()?);
     // A job may outlive the run that started it.
@@ -102,12 +104,13 @@ fn run_jobs(
         Ok(())
     };
     let result = run();
-    // Even if a job failed: earlier jobs have published their outputs.
+    // Synced even if a job failed, because earlier jobs have published their results.
     let synced = if is_synced { Ok(()) } else { store.sync() };
     result.and(synced)
 }
 
-/// Computes a recipe and publishes its result; with `recompute`, leaves the outputs in that folder.
+/// Computes a recipe and publishes its result. With `recompute`, only writes the outputs below that
+/// folder.
 fn compute(
     store: &Store,
     key: Key,
@@ -124,30 +127,31 @@ fn compute(
     }
 }
 
-/// Sets the name of this process in `ps` and `top`. It was started through another path.
+/// Sets the name of this process in `ps` and `top`, because the path of the program may be
+/// `/proc/self/exe`.
 #[cfg(target_os = "linux")]
 fn set_name() {
-    // A failure changes nothing else.
+    // The name is for display only.
     let _ = rustix::thread::set_name(c"repro");
 }
 
 #[cfg(not(target_os = "linux"))]
 fn set_name() {}
 
-/// Starts a session without a terminal. The terminal then sends no signals to this process, and a
-/// program that reads a password from the terminal fails instead of waiting.
+/// Starts a session without a terminal, so that the terminal sends no signals to this process, and
+/// a program that asks for a password fails instead of waiting.
 fn start_session() {
-    // Fails for the leader of a process group, as when a shell starts this program.
+    // Fails if this process leads a process group, for example when a shell has started it.
     let _ = setsid();
 }
 
-/// Ends this process, with all processes below it, some time after `limit`, unless the returned
-/// value is dropped first. Normally the run ends a late job; this is for a run that was killed.
+/// Kills this process and its descendants some time after `limit`, unless the returned value is
+/// dropped first. Normally the run enforces the time limit; this replaces a run that was killed.
 fn end_after(limit: Duration) -> Result<Sender<()>> {
     let (alive, ended) = channel();
     process::start_thread(move || {
         if ended.recv_timeout(limit.saturating_add(2 * GRACE)) == Err(RecvTimeoutError::Timeout) {
-            // The message of the run, for its log.
+            // The same message as that of the run.
             let _ =
                 writeln!(std::io::stderr(), "{ERROR}it took longer than {} s", limit.as_secs_f64());
             process::kill_trees(&[getpid()]);

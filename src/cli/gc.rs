@@ -1,4 +1,4 @@
-//! `repro gc`: what the cache no longer needs.
+//! `repro gc`: lists or removes results that are no longer needed.
 
 use super::args::Common;
 use super::output::json;
@@ -53,8 +53,8 @@ pub(super) fn gc(common: &Common, delete: bool, runs: usize, wait: bool) -> Resu
     Ok(text)
 }
 
-/// Everything that must stay: what the pipelines that use this cache need now, what the last runs
-/// used, and what is pinned.
+/// The results to keep: those that a pipeline of this cache requests, that recent runs used, or
+/// that are pinned.
 fn roots(common: &Common, store: &Store, runs: usize) -> Result<Roots> {
     let store = &store.clone().with_index();
     let mut roots = Roots { runs, ..Roots::default() };
@@ -83,7 +83,7 @@ fn roots(common: &Common, store: &Store, runs: usize) -> Result<Roots> {
         let pipeline = record.pipeline;
         let path = if is_here { pipeline.clone() } else { directory.join(&pipeline) };
         let path = path.display().to_string();
-        // An error here must not count as absence: the outputs of the pipeline would be deleted.
+        // An error must not count as absence, or `gc` would delete the outputs of the pipeline.
         let exists = directory.join(&pipeline).try_exists();
         if exists.with_context(|| format!("cannot access the pipeline `{path}`"))? {
             let other =
@@ -101,7 +101,7 @@ const CORRUPT_NOTE: &str = "remove the file, then run each pipeline that uses th
 const LOST_PROJECT: &str = "mount its disk, or run `gc` on its host; if the project was moved, run \
                             it once and remove this file; if it was deleted, remove this file";
 
-/// The error where the pipeline that `note` records cannot be found.
+/// The error if the pipeline in the record `note` cannot be read or found.
 fn unknown_roots(note: &Path, why: &str, hint: &str) -> anyhow::Error {
     let message = format!("cannot tell what to keep: {why}");
     usage_error(note.display().to_string(), message, hint).into()
@@ -112,8 +112,8 @@ fn canonical(folder: &Path) -> Result<PathBuf> {
     folder.canonicalize().with_context(context)
 }
 
-/// Adds what each profile of a pipeline needs now, as far as the cache shows, and what its lock
-/// file lists.
+/// Adds the results that the profiles of a pipeline request, as far as their keys are known, and
+/// the digests in its lock file.
 fn add_pipeline(common: &Common, store: &Store, roots: &mut Roots) -> Result<()> {
     roots.digests.extend(lockfile::digests(common)?);
     let default = Session::open(common)?;
@@ -129,10 +129,10 @@ fn add_pipeline(common: &Common, store: &Store, roots: &mut Roots) -> Result<()>
     Ok(())
 }
 
-/// Adds what the nodes of a profile need.
+/// Adds the results that the nodes of a profile request.
 fn add_nodes(session: &Session, plan_status: &PlanStatus, roots: &mut Roots) -> Result<()> {
     let plan = &session.plan;
-    // For each node that is not cached: whether it was computed before, as far as the cache shows.
+    // For each node that is not cached: whether the cache shows that it was computed earlier.
     let mut lost: BTreeMap<NodeId, bool> = BTreeMap::new();
     for id in plan.ids() {
         let Some(Checked { key, status, fell_back, .. }) = plan_status.checked.get(&id) else {
@@ -147,8 +147,8 @@ fn add_nodes(session: &Session, plan_status: &PlanStatus, roots: &mut Roots) -> 
         };
         let is_cached = matches!(status, Status::Cached(_));
         let mut keys = BTreeSet::from([*key]);
-        // The recipe keeps the record that its fallback is used. A node that is not cached may use
-        // its fallback in the next run.
+        // Keeping the node's own key keeps the record of its fallback. A node that is not cached
+        // may use its fallback in the next run.
         if fell_back.is_some() || !is_cached {
             for fallback in [false, true] {
                 keys.insert(plan.recipe(id, fallback, |up| &*plan_status.artifacts[&up])?.key());
@@ -166,7 +166,7 @@ fn add_nodes(session: &Session, plan_status: &PlanStatus, roots: &mut Roots) -> 
     Ok(())
 }
 
-/// How files that belong to no stage kind are listed.
+/// The name of the row for objects without a stage kind.
 const OTHER: &str = "(other)";
 
 fn describe(garbage: &Garbage, deleted: bool) -> String {

@@ -11,18 +11,18 @@ use serde_json::json;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 
-/// A box has the colour of the last of these that any of its nodes is in.
+/// The states of nodes. A box has the colour of the last of these states that one of its nodes has.
 const STATES: [Colour; 3] = [
     Colour { name: "cached", fill: "#e3f4e6", line: "#3a8f4d" },
     Colour { name: "maybe-stale", fill: "#e6ecfa", line: "#5b77b8" },
     Colour { name: "stale", fill: "#ffe9cf", line: "#c9701a" },
 ];
 
-/// What a box shows: a stage, or a node if the graph is full.
+/// The content of a box: a stage or, with `--full`, a node.
 struct Unit {
     name: String,
     kind: &'static str,
-    /// How many of its nodes are in each of [`STATES`].
+    /// The number of its nodes in each of [`STATES`].
     states: [usize; 3],
 }
 

@@ -18,7 +18,7 @@ pub(super) fn lock(common: &Common) -> Result<String> {
     let (profile, path) = (session.profile.as_deref(), lockfile::path(common));
     let file = path.display().to_string();
     let plan_status = session.plan_status(&[])?;
-    // Checked first: another run would not help.
+    // Checked first, because another run would not help.
     let fallback = plan_status.checked.iter().find(|(_, checked)| checked.fell_back.is_some());
     if let Some((id, _)) = fallback {
         let node = session.plan.node(*id).name.clone();
@@ -34,8 +34,8 @@ pub(super) fn lock(common: &Common) -> Result<String> {
         .into_iter()
         .map(|(id, artifact)| (session.plan.node(id).name.clone(), artifact))
         .collect();
-    // Another process may lock another profile now: both sections must be in the file.
-    let _turn = session.store.lock_update()?;
+    // Read under the lock: another process may be writing the section of another profile.
+    let _update = session.store.lock_update()?;
     let mut lock = lockfile::read(common)?.unwrap_or_else(|| Lockfile::new(&file));
     let total = nodes.len();
     let embeds_root = session.plan.nodes.iter().filter(|node| node.kind.embeds_root());

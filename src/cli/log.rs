@@ -112,7 +112,7 @@ fn name(run: &Run) -> &str {
     run.profile.as_deref().unwrap_or("-")
 }
 
-/// When the run started.
+/// The start time of a run.
 fn when(run: &Run) -> String {
     run.began.map_or("?".to_owned(), utc)
 }
@@ -121,7 +121,7 @@ fn outcome(run: &Run) -> String {
     match (run.outcome, run.running, &run.process) {
         (Some(outcome), ..) => outcome.to_string(),
         (None, true, _) => "running".into(),
-        // The process is gone, and recorded no end.
+        // The process has ended without recording an end.
         (None, false, Some(_)) => "killed".into(),
         (None, false, None) => "unfinished".into(),
     }

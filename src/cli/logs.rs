@@ -11,7 +11,7 @@ use anyhow::Result;
 use serde_json::json;
 use std::time::Duration;
 
-/// How often a growing log is read.
+/// The interval at which a growing log is read.
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) fn logs(common: &Common, output: &Output, target: &str, follow: bool) -> Result<String> {
@@ -47,11 +47,11 @@ pub(super) fn logs(common: &Common, output: &Output, target: &str, follow: bool)
     Ok(String::new())
 }
 
-/// Prints the log of `key`. With `follow`, prints what is appended until the job ends.
+/// Prints the log of `key`. With `follow`, prints new lines until the job ends.
 fn print_log(session: &Session, output: &Output, key: Key, follow: bool) -> Result<()> {
     let mut log = Follower::new(session.store.log(key));
     loop {
-        // Checked first: the last lines of a job are read after it has ended.
+        // Checked before reading, so that the last lines of a job that has just ended are read too.
         let running = follow && session.store.lease_holder(key)?.is_some();
         let lines = if running { log.read() } else { log.finish() };
         output.print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>());
@@ -62,7 +62,7 @@ fn print_log(session: &Session, output: &Output, key: Key, follow: bool) -> Resu
     }
 }
 
-/// The keys of the last jobs of nodes: the current keys if those have run, or else the last ones in
+/// The keys of the last jobs of nodes: a current key if its job has run, or else the last key in
 /// the history.
 fn keys(session: &Session, nodes: &[NodeId]) -> Result<Vec<Option<Key>>> {
     let plan_status = session.plan_status(nodes)?;

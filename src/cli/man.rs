@@ -11,7 +11,7 @@ use std::path::Path;
 /// returns the paths.
 pub(super) fn man(folder: Option<&Path>) -> Result<String> {
     let mut repro = Cli::command();
-    // Gives the pages of commands the names `repro-run` and so on.
+    // Names the pages of commands `repro-run` and so on.
     repro.build();
     let Some(folder) = folder else {
         return Ok(String::from_utf8_lossy(&page(&repro)?).into_owned());

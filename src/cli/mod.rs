@@ -1,6 +1,6 @@
 //! The command line: parses the arguments, runs the command, prints the error.
 //!
-//! Each command has a file, and none imports another. What they share is in `session` (pipeline,
+//! Each command has a file, and no command imports another. Shared code is in `session` (pipeline,
 //! plan, cache, lock file, jobs) and `output`.
 
 mod args;
@@ -43,7 +43,7 @@ pub fn main() -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.kind() == ErrorKind::MissingSubcommand => {
-            // clap would list the commands, the hidden one included.
+            // The message of clap would list all commands, including the hidden one.
             let hint = "run `repro help` for a list of commands";
             return print_error(&usage_error("repro", "no command given", hint).into());
         }
@@ -60,7 +60,7 @@ pub fn main() -> u8 {
     finish(&output, code)
 }
 
-/// Prints help, the version, or an error of usage.
+/// Prints help, the version, or a usage error.
 fn print_clap(error: &clap::Error) -> u8 {
     let (output, printed) = (Output::default(), error.print());
     let code = u8::try_from(error.exit_code()).unwrap_or(2);
@@ -70,7 +70,8 @@ fn print_clap(error: &clap::Error) -> u8 {
     finish(&output, code)
 }
 
-/// The exit code of a command that ended with `code`: it fails if its output was not written.
+/// Returns the exit code of a command that ended with `code`; the code of an error if its output
+/// was not written.
 fn finish(output: &Output, code: u8) -> u8 {
     match output.finish() {
         Err(error) if code == 0 => print_error(&error),
@@ -124,7 +125,7 @@ fn dispatch(cli: Cli, output: &Output) -> Result<String> {
     }
 }
 
-/// Refuses options that select or change nodes, for commands that use no node.
+/// Rejects options that select or change nodes, for commands that use no node.
 fn refuse_unused_options(cli: &Cli) -> Result<()> {
     let command = match cli.command {
         Command::Gc { .. } => "gc",

@@ -1,4 +1,4 @@
-//! What commands print: standard output, JSON, and the error at the end.
+//! The output of commands: standard output, JSON, and the error at the end.
 
 use super::args::Common;
 use super::session::Session;
@@ -20,8 +20,8 @@ use std::error::Error as StdError;
 use std::io::{self, ErrorKind, Write, stdout};
 use std::rc::Rc;
 
-/// Standard output. A closed pipe (`| head`) is no error. The first other error, such as a full
-/// disk, is kept: the command goes on, and [`Output::finish`] returns it.
+/// Standard output. A closed pipe (`| head`) is not an error. After any other error, such as a full
+/// disk, the command continues, and [`Output::finish`] returns the first error.
 #[derive(Clone, Default)]
 pub(super) struct Output {
     json: bool,
@@ -33,7 +33,7 @@ impl Output {
         Output { json: common.json, ..Output::default() }
     }
 
-    /// Prints text with control characters escaped, or JSON as it is.
+    /// Prints JSON, or text with control characters escaped.
     pub(super) fn print(&self, text: &str) {
         let text = if self.json { text.into() } else { escape_control(text, &['\n', '\t']) };
         self.record(stdout().write_all(text.as_bytes()).and_then(|()| stdout().flush()));
@@ -112,7 +112,7 @@ pub(super) fn nodes_json(
     json(whole)
 }
 
-/// Context of an error that the executor of this process has been told, and prints.
+/// The context of an error that was reported to the executor, which prints it.
 #[derive(Debug, thiserror::Error)]
 #[error("a job failed")]
 pub(super) struct AlreadyReported;

@@ -1,4 +1,4 @@
-//! `repro pin` and `repro unpin`: what `gc` keeps at the user's request.
+//! `repro pin` and `repro unpin`: protect results from `gc`.
 
 use super::args::Common;
 use super::output::json;
@@ -36,8 +36,8 @@ pub(super) fn list(common: &Common) -> Result<String> {
     Ok(describe(common, "pinned", &pins, text))
 }
 
-/// Removes pins by the names of nodes: since it was pinned, a node may have got another key, or may
-/// no longer be in the pipeline.
+/// Removes pins by the names of nodes: the node of a pin may have another key now, or no longer be
+/// in the pipeline.
 pub(super) fn unpin(common: &Common, targets: &[String]) -> Result<String> {
     let session = Session::open(common)?;
     let pins = session.store.pins()?;
@@ -64,7 +64,7 @@ pub(super) fn unpin(common: &Common, targets: &[String]) -> Result<String> {
     Ok(describe(common, "unpinned", &removed, text))
 }
 
-/// The keys of `targets`. All must be up to date: `gc` cannot keep what is not in the cache.
+/// The keys of `targets`. Fails if one is not up to date: only cached results can be kept.
 fn cached(session: &Session, targets: &[String]) -> Result<Vec<Pin>> {
     let targets = session.select(targets)?;
     let plan_status = session.plan_status(&targets)?;

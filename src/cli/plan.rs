@@ -1,4 +1,4 @@
-//! `repro plan`: what a run would do, and why.
+//! `repro plan`: shows what a run would do, and why.
 
 use super::args::Common;
 use super::output::{Output, join, nodes_json, state};

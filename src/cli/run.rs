@@ -46,7 +46,7 @@ pub(super) fn run(common: &Common, output: &Output, args: &RunArgs) -> Result<St
     let profile = session.profile.as_deref();
     let (id, mut observer) = begin(common, output, store, profile, wanted.len())?;
     let checker = session.checker(session.forced(args.force, &targets));
-    // A run that fails before its first job is not in the history.
+    // Removes the history of a run that fails before its first job.
     let forget = |_: &anyhow::Error| _ = store.remove_run(&id);
     let plan_status =
         check(&session, &checker, &wanted, args.require_cached).inspect_err(forget)?;
@@ -80,9 +80,10 @@ pub(super) fn run(common: &Common, output: &Output, args: &RunArgs) -> Result<St
     if let Some(whole) = whole {
         whole.remember(plan, profile, store, &artifacts);
     }
-    // Again: processes of an earlier run that was killed may have ended only now.
+    // Swept again, because processes of an earlier run that was killed may have ended meanwhile.
     store.sweep();
-    // The process ends now. Freeing many nodes would take a tenth of an unchanged run.
+    // Not dropped, because the process ends now, and freeing many nodes takes a tenth of the time
+    // of an unchanged run.
     std::mem::forget((plan_status, artifacts, session));
     Ok(String::new())
 }
@@ -96,7 +97,7 @@ fn lock_cache(common: &Common, args: &RunArgs, store: &Store) -> Result<CacheLoc
     Ok(lock)
 }
 
-/// Starts the history of a run of so many nodes. Returns the id of the run.
+/// Starts the history of a run of `nodes` nodes. Returns the id of the run and its observers.
 fn begin(
     common: &Common,
     output: &Output,
@@ -117,7 +118,8 @@ fn begin(
     Ok((id, observer))
 }
 
-/// If nothing has changed since the last run, does the run without a plan. Returns whether it did.
+/// Runs without a plan if nothing has changed since the last run. Returns `false` if a plan is
+/// needed.
 fn run_unchanged(common: &Common, output: &Output, args: &RunArgs, whole: &Whole) -> Result<bool> {
     let (began, store) = (Instant::now(), common.store());
     let Some(mut snapshot) = whole.snapshot(&store)? else { return Ok(false) };
@@ -133,7 +135,7 @@ fn run_unchanged(common: &Common, output: &Output, args: &RunArgs, whole: &Whole
         snapshot.nodes.iter().map(|node| Some((node, kind(snapshot.kind_of(node))?))).collect();
     let Some(nodes) = nodes else { return Ok(false) };
     write_source_index(&files, &store)?;
-    // For a few nodes, writing the snapshot takes longer than it saves the next run.
+    // For a few nodes, writing the snapshot would take longer than the time that it saves.
     if snapshot.known().saturating_sub(known) * 50 > nodes.len() {
         whole.write(&snapshot, &store);
     }
@@ -159,7 +161,7 @@ fn run_unchanged(common: &Common, output: &Output, args: &RunArgs, whole: &Whole
     Ok(true)
 }
 
-/// The last steps of a run in which every node succeeded. They can fail too.
+/// The last steps of a run in which all nodes succeeded.
 fn finish(
     common: &Common,
     session: &Session,
@@ -202,7 +204,7 @@ fn check(
     Ok(plan_status)
 }
 
-/// Keeps the digests of the project's files for the next command.
+/// Writes the digests of the project's files for the next command.
 fn write_source_index(files: &Sources, store: &Store) -> Result<()> {
     files.updated_index().map_or(Ok(()), |index| store.write_source_index(&index))
 }
@@ -231,12 +233,13 @@ fn refuse_stale(session: &Session, plan_status: &PlanStatus) -> Result<()> {
     Err(error.context(format!("`{node}` is not cached")))
 }
 
-/// Whether to print what jobs write: with `--verbose`, or if one job runs at a time.
+/// Whether to print the output of jobs: with `--verbose`, or if one job runs at a time.
 fn streams(verbosity: Verbosity, jobs: Option<u16>) -> bool {
     verbosity == Verbosity::Verbose || verbosity == Verbosity::Normal && jobs == Some(1)
 }
 
-/// Progress goes to standard error, `--json` to standard output, the history to the cache.
+/// The observers of a run. Progress is written to standard error, JSON to standard output, and the
+/// history to the cache.
 fn observers(common: &Common, output: &Output, history: File) -> All {
     let verbosity = common.verbosity();
     let shown: Box<dyn Observer> = if common.json {
@@ -249,8 +252,8 @@ fn observers(common: &Common, output: &Output, history: File) -> All {
     All(vec![shown, Box::new(Json::new(history))])
 }
 
-/// The digest of this program goes to every job, for provenance. It is computed only if a job may
-/// run.
+/// The executor of a run. Each job gets the digest of this program, for provenance; the digest is
+/// computed only if a job may run.
 fn start_jobs(
     common: &Common,
     jobs: Option<u16>,
@@ -265,8 +268,8 @@ fn start_jobs(
     Jobs::new(common, arguments, jobs, scratch)
 }
 
-/// Exports the outputs of nodes to the folder of the profile, or each to a folder below it if the
-/// pipeline has several such nodes: `total`.
+/// Exports the outputs of nodes to the folder of the profile; if the pipeline exports several
+/// (`total`) nodes, each to its own folder below that folder.
 fn export_all(
     common: &Common,
     store: &Store,
@@ -276,9 +279,9 @@ fn export_all(
     observer: &mut dyn Observer,
 ) -> Result<()> {
     let reports = reports_folder(common, profile)?;
-    // Another run may write the same folders with other overrides. The files of a folder are all
-    // of one run: of the last to finish.
-    let _turn = store.lock_update()?;
+    // Another run may export to the same folders with other overrides. The lock ensures that all
+    // files of a folder come from one run.
+    let _update = store.lock_update()?;
     for (node, artifact) in nodes {
         let folder = if total == 1 { reports.clone() } else { reports.join(folder_name(node)) };
         let folder = folder.display().to_string();
@@ -288,8 +291,8 @@ fn export_all(
     Ok(())
 }
 
-/// `reports/<profile>`. A pipeline other than `pipeline.yaml` has a folder of its own, since both
-/// may have a profile of that name: `reports/small/<profile>` for `small.yaml`.
+/// `reports/<profile>`. Another pipeline has its own folder, since it may have a profile of the
+/// same name: `reports/small/<profile>` for `small.yaml`.
 fn reports_folder(common: &Common, profile: Option<&str>) -> Result<PathBuf> {
     let (reports, pipeline) = (Path::new("reports"), common.pipeline_path()?);
     let folder = match pipeline.as_path() == Path::new("pipeline.yaml") {

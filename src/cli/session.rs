@@ -1,4 +1,4 @@
-//! What a command works on: the resolved pipeline, its cache, its lock file, and its jobs.
+//! The session of a command: the resolved pipeline, its cache, its lock file, and its jobs.
 
 pub(super) mod jobs;
 pub(super) mod lockfile;
@@ -29,7 +29,7 @@ impl Common {
         }
     }
 
-    /// The data folder as an absolute path. An empty name counts as none.
+    /// The data folder as an absolute path. An empty name means no folder.
     pub(super) fn data_folder(&self) -> Result<Option<PathBuf>> {
         let Some(folder) = self.data.as_deref().filter(|folder| !folder.as_os_str().is_empty())
         else {
@@ -50,8 +50,8 @@ impl Common {
         absolute(&self.directory)
     }
 
-    /// The path of the pipeline file from the project folder, however it was written. It is
-    /// absolute if the file is elsewhere.
+    /// The path of the pipeline file relative to the project folder, normalized; absolute if the
+    /// file is outside of the project folder.
     pub(super) fn pipeline_path(&self) -> Result<PathBuf> {
         let file = absolute(&self.directory.join(&self.pipeline))?;
         Ok(file.strip_prefix(self.project()?).map(Path::to_owned).unwrap_or(file))
@@ -75,7 +75,7 @@ pub(super) struct Session {
     pub profile: Option<String>,
     pub plan: Plan,
     pub store: Store,
-    /// Whether recorded fallbacks are ignored: with `--refetch`, or if a data folder is given.
+    /// Whether to ignore recorded fallbacks: with `--refetch` or a data folder.
     pub refetch: bool,
 }
 
@@ -135,14 +135,14 @@ impl Session {
         command(verb, self.profile.as_deref())
     }
 
-    /// The error where `nodes` nodes are not up to date and should be.
+    /// The error for a command that requires nodes to be up to date, if `nodes` are not.
     pub(super) fn not_up_to_date(&self, nodes: usize) -> Error {
         let hint = format!("run `{}` to bring them up to date", self.command("run"));
         Error::Pending { nodes, hint }
     }
 }
 
-/// An error of usage, without a location in `source`.
+/// A usage error, without a location in `source`.
 pub(super) fn usage_error(
     source: impl Into<String>,
     message: impl Into<String>,
@@ -156,8 +156,9 @@ pub(super) fn usage_error(
     })
 }
 
-/// The name of a pipeline, after which its lock file and its reports are named: its path without
-/// `.yaml`. Any other extension stays, so that `small.yaml` and `small.yml` share nothing.
+/// The name of a pipeline, from which the names of its lock file and its reports are derived: its
+/// path without `.yaml`. Any other extension is kept, so that `small.yaml` and `small.yml` have
+/// different names.
 pub(super) fn pipeline_name(pipeline: &Path) -> PathBuf {
     let is_yaml = pipeline.extension().is_some_and(|extension| extension == "yaml");
     if is_yaml { pipeline.with_extension("") } else { pipeline.to_owned() }
@@ -167,7 +168,7 @@ fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("cannot resolve `{}`", path.display()))
 }
 
-/// Names the overrides, which may be the cause: the location alone would mislead.
+/// Adds the overrides to a diagnostic: they may be the cause, and the location alone would mislead.
 fn with_overrides(diagnostic: Diagnostic, set: &[String]) -> Diagnostic {
     if set.is_empty() {
         return diagnostic;

@@ -49,7 +49,7 @@ pub(super) fn show(common: &Common, target: &str) -> Result<String> {
     })
 }
 
-/// How many nodes are listed for an input.
+/// The maximum number of nodes that are listed for an input.
 const NAMES: usize = 3;
 
 fn describe(
@@ -103,8 +103,7 @@ fn describe(
     Ok(())
 }
 
-/// Fields that are never part of a recipe: their absence does not mean that they are at the
-/// default.
+/// Fields that are never part of a recipe, even if they differ from their default.
 const IN_NO_KEY: [&str; 6] = ["files", "ignore", "memory", "retries", "threads", "time-limit"];
 
 fn describe_recipe(text: &mut String, recipe: &Recipe, resolved: &ResolvedStage) -> Result<()> {

@@ -51,7 +51,7 @@ fn summary(verified: &VerifyReport) -> String {
     format!("{verified}: no damage found\n")
 }
 
-/// What to do about `bad`, which is in quarantine as far as `repro` wrote it.
+/// The hint for `bad`. Files that `repro` wrote are in quarantine.
 fn hint(bad: &[Problem]) -> &'static str {
     let any = |is: fn(&Problem) -> bool| bad.iter().any(is);
     if any(|bad| {
@@ -73,12 +73,12 @@ fn hint(bad: &[Problem]) -> &'static str {
     }
 }
 
-/// Refuses a lock file that was edited by hand. A missing one is no error.
+/// Rejects a lock file that was edited by hand. A missing lock file is not an error.
 fn check_lock(common: &Common) -> Result<()> {
     let Some(lock) = lockfile::read(common)? else { return Ok(()) };
     lock.check_roots().map_err(Error::from)?;
-    // A root does not depend on the order of nodes: two swapped lines show only in a comparison
-    // with the cache. Without a valid pipeline there is nothing to compare.
+    // A root does not depend on the order of lines, so only a comparison with the cache detects two
+    // swapped lines. It requires a valid pipeline.
     let Ok(session) = Session::open(common) else { return Ok(()) };
     let Ok(expected) = lockfile::expected(&lock, &session) else { return Ok(()) };
     let (found, _) = lockfile::cached(&session.plan_status(&[])?);

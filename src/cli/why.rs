@@ -1,4 +1,4 @@
-//! `repro why`: why a node is stale, or which run computed it.
+//! `repro why`: explains why a node is stale, or which run computed it.
 
 use super::args::Common;
 use super::output::nodes_json;

@@ -6,7 +6,7 @@
 //!
 //! `path` is relative to the cache. A file that was swapped for another, copied from another key,
 //! truncated or edited fails the check, and counts as damaged. The checksum covers the bytes as
-//! written, so that no number or text needs to survive a second encoding.
+//! written, so a reader does not have to encode the value again.
 
 use crate::engine::key::Digest;
 use anyhow::{Context as _, Result};
@@ -18,7 +18,7 @@ pub(crate) const SOURCES: &str = "files.json";
 
 const CHECKSUM: &str = "{\"checksum\":\"";
 
-/// The content of the file at `path` with `value`, a struct of at least one field.
+/// The content of the file at `path` with `value`, a struct with at least one field.
 pub(crate) fn wrap(path: &str, value: &impl Serialize) -> Result<Vec<u8>> {
     let fields = serde_json::to_string(value).with_context(|| format!("cannot write `{path}`"))?;
     let fields = fields.strip_prefix('{').unwrap_or(&fields);
@@ -26,8 +26,8 @@ pub(crate) fn wrap(path: &str, value: &impl Serialize) -> Result<Vec<u8>> {
     Ok(format!("{CHECKSUM}{}\",{rest}", Digest::of(rest.as_bytes())).into_bytes())
 }
 
-/// The value in the content of the file at `path`; `None` if [`wrap`] did not write the content for
-/// that path.
+/// Reads the value from the content of the file at `path`; `None` if [`wrap`] did not write the
+/// content for this path.
 pub(crate) fn unwrap<T: DeserializeOwned>(path: &str, bytes: &[u8]) -> Option<T> {
     let text = std::str::from_utf8(bytes).ok()?;
     let (checksum, rest) = text.strip_prefix(CHECKSUM)?.split_once("\",")?;

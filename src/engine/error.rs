@@ -1,4 +1,4 @@
-//! Errors that callers distinguish. Each has an exit code, a cause and, if there is one, a hint.
+//! Errors that callers distinguish. Each has an exit code, a cause and sometimes a hint.
 
 use crate::engine::located::{Location, ValueError};
 use crate::engine::text::count;
@@ -10,7 +10,7 @@ pub enum Error {
     /// The pipeline file, an override or a target is invalid.
     #[error("{0}")]
     Usage(Diagnostic),
-    /// Nodes failed. Their errors have been printed when they failed.
+    /// Nodes failed. Their errors have been printed already.
     #[error("{} failed, {skipped} skipped because of that", count(*failed))]
     StageFailed {
         /// Number of failed nodes.
@@ -26,7 +26,7 @@ pub enum Error {
     Pending {
         /// Number of nodes.
         nodes: usize,
-        /// The command that brings them up to date.
+        /// The hint, with the command that brings them up to date.
         hint: String,
     },
     /// Outputs differ from pipeline.lock.
@@ -54,7 +54,7 @@ pub enum Error {
         /// The hint of its stage.
         hint: Option<String>,
     },
-    /// Ctrl-C.
+    /// A signal interrupted the command.
     #[error("interrupted; finished results are kept, and the next run continues from them")]
     Interrupted,
 }
@@ -74,7 +74,7 @@ impl Error {
         }
     }
 
-    /// How to fix it.
+    /// The hint.
     pub fn hint(&self) -> Option<&str> {
         match self {
             Error::Usage(diagnostic) | Error::Differs(diagnostic) => diagnostic.hint.as_deref(),
@@ -89,7 +89,7 @@ impl Error {
     }
 }
 
-/// An error in something that the user wrote: location, cause, hint.
+/// An error in a file or an argument of the user: location, cause, hint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Diagnostic {
     /// The file, or another source (`-S`, a target).

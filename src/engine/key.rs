@@ -9,12 +9,12 @@
 //! | `VERSION` of the kind | yes | raised when the output changes; a golden test per kind enforces it |
 //! | parameters | yes, except those at their default | a new parameter with a default keeps old keys |
 //! | digests of input files, by slot and file name | yes | content, not history: after an upstream rerun with equal bytes nothing downstream reruns |
-//! | names and digests of the project's files that a stage declares | yes | their paths on disk and their times are not |
+//! | names and digests of the project's files that a stage declares | yes | the stage reads them; their paths on disk and their times are not in the key |
 //! | which of those files are executable, and which folders are empty | yes | a program sees both |
 //! | other permissions, times, hard links and extended attributes | no | they are not stored |
-//! | a command's line, outputs, environment and parameters | yes | they are its parameters |
+//! | the program, outputs, environment and parameters of a command | yes | they are parameters of the stage |
 //! | resources (time limit, retries, threads, memory) | no | they do not change the output |
-//! | the programs that a command finds on the machine | no | their bytes are not declared; put what matters in `env` |
+//! | the programs that a command finds on the machine | no | they are not declared; name their versions in `env` |
 //! | seed and label of random streams | yes, if the kind draws random numbers | |
 //! | order of inputs in a slot for many nodes | no: sorted | a reordered grid has the same results |
 //! | stage and node names, profile, comments | no | a rename reruns nothing |
@@ -22,7 +22,7 @@
 //! | `-j`, executor, instruction set, threads | no | the bits do not depend on them |
 //! | the hash of the program | no | each release would rerun everything; an entry records it |
 //! | the fallback for unavailable data (`otherwise`) | no | a fallback has a recipe and key of its own |
-//! | the [`root`] of everything upstream | only for kinds that print it: it is a parameter | the printed root must be right |
+//! | the [`root`] of everything upstream | only for kinds that embed it, as a parameter | the embedded root must be right |
 
 use crate::fs;
 use anyhow::Result as AnyResult;
@@ -216,7 +216,7 @@ pub struct Recipe {
 pub struct Seed {
     /// The pipeline's `seed`.
     pub run: String,
-    /// The label that the kind gives the node.
+    /// The label of the node.
     pub label: String,
 }
 
@@ -231,7 +231,7 @@ impl Recipe {
     /// The recipe as canonical JSON: no spaces, every mapping sorted by name.
     pub fn canonical(&self) -> String {
         // Destructured, so that a new field cannot be forgotten. Written without an intermediate
-        // JSON tree: large plans spend their time here.
+        // JSON tree, because large plans spend most of their time here.
         let Recipe { kind, version, params, inputs, seed } = self;
         let mut out = String::with_capacity(512);
         out.push_str("{\"inputs\":");
@@ -266,7 +266,7 @@ impl Recipe {
 }
 
 /// The root of the outputs of many nodes: the BLAKE3 of their artifacts as canonical JSON, sorted
-/// by that text. The names of the nodes are not part of it, so a rename keeps the root.
+/// by that text. The root does not depend on the names of nodes, so a rename keeps the root.
 pub fn root<'a>(artifacts: impl IntoIterator<Item = &'a Artifact>) -> Digest {
     let mut lines: Vec<String> = artifacts
         .into_iter()
@@ -415,8 +415,8 @@ mod tests {
 
     #[test]
     fn the_key_of_a_known_recipe_is_pinned() {
-        // If this fails, every cache in the world is stale: raise the version in the hash's context
-        // instead.
+        // If this test fails, all existing caches are stale: raise the version in the hash's
+        // context instead.
         insta::assert_snapshot!(recipe().canonical());
         insta::assert_snapshot!(recipe().key());
     }

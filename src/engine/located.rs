@@ -1,9 +1,9 @@
 //! YAML values with their locations, and how typed parameters are read from them.
 //!
 //! `pipeline.yaml` is parsed into a tree of [`YamlNode`]s. Grids are expanded in that tree. The
-//! [`serde::Deserializer`] in this file then reads the parameters of a stage from it, so that an
-//! error deep inside a grid has its line, its path and the nearest known name. This file knows no
-//! stage and no field.
+//! [`serde::Deserializer`] in this file then reads the parameters of a stage from the tree, so that
+//! an error deep inside a grid has a location, a path and a hint with the nearest name. This module
+//! knows no stage and no field.
 
 mod value_error;
 
@@ -18,7 +18,7 @@ use std::fmt;
 
 pub use value_error::{ValueError, nearest, suggest};
 
-/// A position in a file. Line and column count from 1.
+/// A position in a file. Lines and columns are numbered from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Location {
     /// Line.
@@ -42,8 +42,8 @@ pub struct YamlNode {
     pub value: Value,
 }
 
-/// A YAML value. A plain scalar keeps its text: `0x1F` is 31 where a number is expected, and `0x1F`
-/// where a text is expected.
+/// A YAML value. A plain scalar keeps its text: `0x1F` is read as the number 31 or as the text
+/// `0x1F`, depending on the type of the parameter.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// `null`, `~` or nothing.
@@ -163,7 +163,8 @@ fn budget(bytes: usize) -> Budget {
     budget
 }
 
-/// The message and hint for an error of the YAML parser, whose own texts name its functions.
+/// The message and hint for an error of the YAML parser. The parser's own messages mention its
+/// functions.
 fn explain(error: &serde_yaml::Error) -> (String, &'static str) {
     use serde_yaml::Error as E;
     const NOT_YAML: &str =
@@ -205,7 +206,7 @@ fn explain(error: &serde_yaml::Error) -> (String, &'static str) {
             ("this file is too large once its aliases are expanded".into(), EXPANDED)
         }
         E::AliasError { error, .. } => explain(error),
-        // These texts of the parser are about YAML only.
+        // These messages of the parser are about YAML only.
         E::ExternalMessage { msg, .. } => (without_location(msg), NOT_YAML),
         E::FoldedBlockScalarMustIndentContent { .. } => (
             "a text after `>` or `|` is not indented".into(),
@@ -223,7 +224,7 @@ fn explain(error: &serde_yaml::Error) -> (String, &'static str) {
     }
 }
 
-/// Removes the location, which the message begins with.
+/// Removes the location at the start of the message.
 fn without_location(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
     line.split_once(" at line ").map_or(line, |(before, _)| before).to_owned()
@@ -235,7 +236,7 @@ impl From<serde_yaml::Location> for Location {
     }
 }
 
-/// A YAML value as parsed. It has locations instead of the texts of its scalars.
+/// A YAML value as parsed, with locations instead of the texts of scalars.
 enum Raw {
     Null,
     Bool(bool),
@@ -247,8 +248,8 @@ enum Raw {
 }
 
 impl Raw {
-    /// Adds locations and scalar texts from `text`, the whole document. The value is used at `at`;
-    /// for an alias, it is `defined` at its anchor.
+    /// Adds locations and the texts of scalars from `text`, the whole document. `at` is the
+    /// location at which the value is used; for an alias, `defined` is that of its anchor.
     fn with_text(
         self,
         at: serde_yaml::Location,
@@ -341,8 +342,8 @@ impl<'de> Deserialize<'de> for Raw {
     }
 }
 
-/// A value that is passed to a program: [`YamlNode::verbatim`] if read from YAML, the value itself
-/// if read from JSON.
+/// A value that is passed to a program: [`YamlNode::verbatim`] of a YAML value, or a JSON value
+/// itself.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Verbatim(pub Json);
@@ -369,7 +370,7 @@ impl<'de> Deserialize<'de> for Verbatim {
     }
 }
 
-/// Reads a `T` out of `node`.
+/// Reads a `T` from `node`.
 pub fn read<'a, T: Deserialize<'a>>(node: &'a YamlNode) -> Result<T, ValueError> {
     T::deserialize(node)
 }
@@ -412,7 +413,7 @@ impl<'de> de::Deserializer<'de> for &'de YamlNode {
         visitor.visit_newtype_struct(self).map_err(|e: ValueError| e.located(self.location))
     }
 
-    /// Where a text is expected, any scalar gives its text.
+    /// Any scalar can be read as a string, which is its text.
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         match self.as_text() {
             Some(text) => {

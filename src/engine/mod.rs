@@ -1,6 +1,6 @@
 //! The engine: from pipeline.yaml to artifacts. Knows no mathematics and no stage kind.
 //!
-//! | module | holds | may use |
+//! | module | contents | may use |
 //! |---|---|---|
 //! | [`record`] | lock file, histories, differences, exports | all below |
 //! | [`run`] | status, scheduler, jobs, events | all below |

@@ -7,10 +7,10 @@ use std::borrow::Cow;
 use std::num::NonZero;
 use std::time::Duration;
 
-/// What a job needs of the machine.
+/// The time, threads and memory of a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Resources {
-    /// The job is killed when it runs longer.
+    /// The time after which the job is killed.
     pub time_limit: Option<Duration>,
     /// How often a failed job is run again.
     pub retries: u32,
@@ -53,7 +53,7 @@ pub struct ResourceFields {
 }
 
 impl ResourceFields {
-    /// Replaces the values in `resources` that these fields give.
+    /// Replaces the values in `resources` for which a field is set.
     pub fn apply(&self, resources: Resources) -> Resources {
         Resources {
             time_limit: self.time_limit.map(|limit| limit.0).or(resources.time_limit),
@@ -103,7 +103,7 @@ impl Memory {
     }
 }
 
-/// Implements what the types share: they are read from the text of a scalar.
+/// Implements the common traits of the types, which are read from the text of a scalar.
 macro_rules! from_scalar {
     ($name:ident, $expected:literal, $write:expr) => {
         impl<'de> Deserialize<'de> for $name {

@@ -2,8 +2,8 @@
 //!
 //! A kind implements [`Stage`] with a typed parameter struct; the engine uses it as a [`Kind`]. The
 //! engine knows no kind by name: the caller passes a list of kinds. A stage reads its inputs and
-//! parameters and writes its declared outputs to its workspace. Its output depends on nothing else:
-//! not on the clock, the host, the environment or the order of inputs.
+//! parameters and writes its declared outputs to its workspace. The outputs must not depend on
+//! anything else, such as the clock, the host, the environment or the order of inputs.
 
 use crate::engine::key::{Artifact, Params, Recipe, Seed};
 pub use crate::engine::located::Verbatim;
@@ -27,10 +27,11 @@ use std::path::{Path, PathBuf};
 pub struct Slot {
     /// The field's name in pipeline.yaml.
     pub name: &'static str,
-    /// How many nodes may fill it.
+    /// The number of nodes that may fill it.
     pub arity: Arity,
-    /// The outputs it uses of each node, as that node's kind declares them. A kind without one of
-    /// them cannot fill the slot. [`ALL`] uses every output.
+    /// The outputs that the stage uses of each node in the slot, as declared by the kind of that
+    /// node. A node whose kind lacks one of them cannot fill the slot. [`ALL`] stands for all
+    /// outputs.
     pub files: &'static [&'static str],
 }
 
@@ -43,20 +44,20 @@ pub const FILES: &str = "files";
 /// The parameter that holds the root of a node's upstream, for kinds with [`Stage::EMBEDS_ROOT`].
 pub const ROOT: &str = "root";
 
-/// Suffix, in a recipe, of the name of an open slot that gathers many nodes. It keeps a list of one
-/// artifact apart from a single artifact.
+/// The suffix, in a recipe, of the name of an open slot that gathers many nodes. It distinguishes a
+/// list of one artifact from a single artifact.
 pub const GATHERED: &str = "[]";
 
-/// How many nodes a slot takes.
+/// The number of nodes that may fill a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arity {
     /// Exactly one.
     One,
     /// One or none.
     Optional,
-    /// A set of one or more; their order means nothing.
+    /// A set of one or more nodes, without an order.
     Many,
-    /// A set, which may be empty.
+    /// A set of nodes, without an order, which may be empty.
     Any,
 }
 
@@ -86,9 +87,9 @@ pub fn belongs(file: &str, declared: &str) -> bool {
 pub struct Declared {
     /// Path, relative to the project's folder or absolute.
     pub path: String,
-    /// Whether files are named by this path in the artifact. If not, a file is named by its last
-    /// component and a file in a folder by its path below the folder, so that the key does not
-    /// depend on the path.
+    /// Whether the names in the artifact contain this path. Otherwise, a file has its last
+    /// component as its name, and a file in a folder its path below the folder, so that the key
+    /// does not depend on the path.
     pub by_path: bool,
     /// Patterns of files to ignore in a folder; `None` for the default patterns.
     pub ignore: Option<Vec<String>>,
@@ -130,9 +131,9 @@ pub struct CellChange {
 
 /// A stage kind, as its author implements it.
 pub trait Stage: 'static {
-    /// Its name in pipeline.yaml.
+    /// The name of the kind in pipeline.yaml.
     const NAME: &'static str;
-    /// Part of the key. Must be raised when the same recipe gives different bytes.
+    /// Part of the key. Must be raised when the same recipe produces different bytes.
     const VERSION: u32;
     /// The inputs.
     const SLOTS: &'static [Slot];
@@ -154,19 +155,20 @@ pub trait Stage: 'static {
     const OPEN: bool = false;
     /// Fields in which a list is one value, not a grid axis.
     const LISTS: &'static [&'static str] = &[];
-    /// Whether it serves any pipeline, not only the study that the program ships with.
+    /// Whether the kind is useful in any pipeline, not only in the study of this program.
     const GENERAL_PURPOSE: bool = false;
 
     /// The parameters. A field at its default is not part of the key.
     type Params: Serialize + DeserializeOwned + JsonSchema;
 
-    /// Checks how parameters fit together; the type of each field has already checked its value.
+    /// Checks combinations of parameters. The type of each field has already checked its value.
     fn check(_params: &Self::Params) -> Result<(), Hinted> {
         Ok(())
     }
 
     /// The label of the random streams, if the stage draws random numbers. Two nodes of one kind
-    /// draw the same numbers if and only if their labels are equal, as a paired comparison needs.
+    /// draw the same numbers if and only if their labels are equal, which allows paired
+    /// comparisons.
     fn label(_params: &Self::Params) -> Option<String> {
         None
     }
@@ -237,7 +239,7 @@ pub struct Unavailable {
     pub hint: String,
 }
 
-/// A failure with a hint.
+/// An error with a hint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{cause}")]
 pub struct Hinted {
@@ -248,7 +250,7 @@ pub struct Hinted {
 }
 
 impl Hinted {
-    /// The failure of `cause`, with `hint`.
+    /// An error with this cause and hint.
     pub fn new(cause: impl Into<String>, hint: impl Into<String>) -> Hinted {
         Hinted { cause: cause.into(), hint: hint.into() }
     }
@@ -508,7 +510,7 @@ impl<S: Stage> Kind for KindOf<S> {
     }
 
     fn schema(&self) -> Json {
-        // Validators need not know formats such as `uint32`.
+        // Removes formats such as `uint32`, which validators may not know.
         let plain = RecursiveTransform(|schema: &mut Schema| _ = schema.remove("format"));
         let settings =
             SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
@@ -537,9 +539,9 @@ fn to_map(params: &impl Serialize) -> Result<Params, ValueError> {
     }
 }
 
-/// Removes each field whose absence has the same meaning: such a field is at its default.
+/// Removes the fields that are at their default: without them, the parameters are the same.
 fn without_defaults<S: Stage>(full: &Params, fields: &YamlNode) -> Params {
-    // Called several times for every node, so nothing is cloned.
+    // Called several times for each node, so it avoids clones.
     let means_the_same = |kept: &[&str]| {
         let params = kept.iter().map(|name| (*name, &full[*name]));
         let reread = S::Params::deserialize(MapDeserializer::<_, serde_json::Error>::new(params));
@@ -551,8 +553,8 @@ fn without_defaults<S: Stage>(full: &Params, fields: &YamlNode) -> Params {
         fields.as_map().is_some_and(|fields| fields.iter().any(|field| field.key == name))
     };
     let all: Vec<&str> = full.keys().map(String::as_str).collect();
-    // A field that is not in the file is at its default unless the stage changed it. One comparison
-    // finds that out for all such fields.
+    // A field that is not in the file is at its default unless the stage has changed it. One
+    // comparison detects this for all such fields.
     let written: Vec<&str> = all.iter().copied().filter(|name| is_written(name)).collect();
     let mut kept = if means_the_same(&written) { written } else { all };
     for name in kept.clone() {

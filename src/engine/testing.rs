@@ -1,5 +1,5 @@
-//! Small stage kinds, a fake executor that runs them in this process, and a cache of its own for
-//! each test: the engine is tested without the stages of the study.
+//! Helpers for the engine's tests: small stage kinds, a fake executor that runs them in this
+//! process, and a cache for each test.
 
 use crate::engine::cache::entry::Entry;
 use crate::engine::cache::store::Store;
@@ -37,13 +37,13 @@ pub(super) const KINDS: &[&'static dyn Kind] =
 
 const TEXT: &str = "text";
 
-/// Writes its text. On request it fails.
+/// Writes its text, or fails if the text is `fail`.
 pub(super) struct Source;
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SourceParams {
-    /// `fail` makes it fail.
+    /// The text to write.
     text: String,
     #[serde(default = "one")]
     width: u32,
@@ -56,7 +56,7 @@ pub(super) struct SourceParams {
     /// In the key, but in no output.
     #[serde(default)]
     note: Option<String>,
-    /// The text of the fallback, if this one is unavailable.
+    /// The text of the fallback, which is used if this text is unavailable.
     #[serde(default)]
     otherwise: Option<String>,
 }
@@ -156,7 +156,7 @@ impl Stage for Pair {
     }
 }
 
-/// Sorts any number of texts into one, and counts them in a file of its own.
+/// Sorts and joins any number of texts, and writes their number to a second file.
 pub(super) struct Gather;
 
 impl Stage for Gather {
@@ -177,19 +177,19 @@ impl Stage for Gather {
     }
 }
 
-/// The plan of a pipeline of these kinds, or why it is invalid.
+/// The plan of a pipeline of these kinds.
 pub(super) fn plan(yaml: &str) -> Result<Plan, crate::engine::error::Diagnostic> {
     Plan::new(&Pipeline::parse("test.yaml", yaml)?, KINDS)
 }
 
-/// Ids of nodes by name.
+/// The id of the node called `name`.
 pub(super) fn id(plan: &Plan, name: &str) -> NodeId {
     plan.ids()
         .find(|id| plan.node(*id).name == name)
         .unwrap_or_else(|| panic!("there is no node `{name}`"))
 }
 
-/// Values as JSON has them: any finite number, any text, and nestings of them.
+/// Arbitrary JSON values, with finite numbers.
 pub(super) fn json() -> impl Strategy<Value = Json> {
     let leaf = prop_oneof![
         any::<u64>()
@@ -213,45 +213,45 @@ pub(super) fn json() -> impl Strategy<Value = Json> {
     })
 }
 
-/// How a fake job ends.
+/// The end of a fake job.
 #[derive(Clone, PartialEq)]
 pub(super) enum Script {
-    /// It runs its stage.
+    /// The job runs its stage.
     Runs,
-    /// It succeeds without a result.
+    /// The job reports success without a result.
     NoResult,
-    /// Its process is lost.
+    /// The process of the job is lost.
     Lost,
-    /// What it needs is unavailable.
+    /// The data that the job needs is unavailable.
     Unavailable,
-    /// It never ends.
+    /// The job never ends.
     Hangs,
 }
 
-/// How a job ends; none if it goes on.
+/// The outcome of a job; `None` while the job runs.
 type EndJob<'a> = Box<dyn FnMut(&Job) -> Option<Outcome> + 'a>;
 
 /// An executor without processes: at each poll, one of the running jobs may end.
 pub(super) struct FakeExecutor<'a> {
     capacity: Capacity,
     end: EndJob<'a>,
-    /// Which of so many running jobs is next.
+    /// The index of the next job to end, given the number of running jobs.
     pub(super) pick: Box<dyn FnMut(usize) -> usize + 'a>,
-    /// The keys of jobs that a dead coordinator has left.
+    /// The keys of the jobs of a dead coordinator, which can be adopted.
     pub(super) left: Vec<Key>,
-    /// Why nothing can be submitted.
+    /// The error of each submission.
     pub(super) error: Option<String>,
     running: Vec<Job>,
     /// The keys of each batch.
     pub(super) batches: Vec<Vec<Key>>,
-    /// How many threads each job was given.
+    /// The number of threads of each job.
     pub(super) threads: Vec<usize>,
     pub(super) most_at_once: usize,
     pub(super) cancelled: Vec<Key>,
 }
 
 impl<'a> FakeExecutor<'a> {
-    /// With jobs that end as `end` says, the first one first.
+    /// An executor whose jobs end with the outcomes that `end` returns, in the order of submission.
     pub(super) fn new(
         capacity: Capacity,
         end: impl FnMut(&Job) -> Option<Outcome> + 'a,
@@ -354,7 +354,7 @@ fn execute(store: &Store, job: &Job) -> Outcome {
     }
 }
 
-/// How a job with this script ends.
+/// The outcome of a job with this script.
 fn play(script: Script, store: &Store, job: &Job) -> Option<Outcome> {
     let failure = |cause: &str| Failure { cause: cause.into(), hint: Some("try later".into()) };
     Some(match script {
@@ -366,7 +366,7 @@ fn play(script: Script, store: &Store, job: &Job) -> Option<Outcome> {
     })
 }
 
-/// Writes each event down in a line.
+/// Records each event as a line.
 #[derive(Default)]
 struct Notes(Vec<String>);
 
@@ -405,7 +405,7 @@ pub(super) struct TestSpace {
 }
 
 impl TestSpace {
-    /// With an empty cache, on a disk in memory if there is one: there, a sync costs nothing.
+    /// A space with an empty cache, on a disk in memory if there is one, where a sync is fast.
     pub(super) fn new() -> TestSpace {
         let memory = Path::new("/dev/shm");
         let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }
@@ -421,8 +421,8 @@ impl TestSpace {
     }
 
     /// A run of `yaml`, whose settings can be changed before it starts.
-    pub(super) fn trial<'a>(&'a self, yaml: &str) -> Trial<'a> {
-        Trial {
+    pub(super) fn test_run<'a>(&'a self, yaml: &str) -> TestRun<'a> {
+        TestRun {
             store: &self.store,
             plan: plan(yaml).unwrap(),
             slots: 2,
@@ -439,14 +439,14 @@ impl TestSpace {
         }
     }
 
-    /// A plain run of `yaml`.
+    /// Runs `yaml` with the default settings.
     pub(super) fn run(&self, yaml: &str) -> Ran {
-        self.trial(yaml).run()
+        self.test_run(yaml).run()
     }
 }
 
 /// A run that has not started.
-pub(super) struct Trial<'a> {
+pub(super) struct TestRun<'a> {
     pub(super) store: &'a Store,
     pub(super) plan: Plan,
     pub(super) slots: usize,
@@ -464,7 +464,7 @@ pub(super) struct Trial<'a> {
     pub(super) pick: Box<dyn FnMut(usize) -> usize + 'a>,
 }
 
-impl Trial<'_> {
+impl TestRun<'_> {
     fn checker(&self) -> StatusChecker<'_> {
         let forced = self.forced.iter().map(|name| id(&self.plan, name)).collect();
         let past_keys = history::names;
@@ -475,12 +475,12 @@ impl Trial<'_> {
         self.plan.closure(&self.targets.iter().map(|name| id(&self.plan, name)).collect::<Vec<_>>())
     }
 
-    /// The status of its nodes.
+    /// The status of the requested nodes.
     pub(super) fn plan_status(&self) -> PlanStatus {
         self.checker().plan_status(&self.wanted()).unwrap()
     }
 
-    /// Runs it.
+    /// Starts the run and waits for its end.
     pub(super) fn run(mut self) -> Ran {
         let pick = std::mem::replace(&mut self.pick, Box::new(|_| 0));
         let left = std::mem::take(&mut self.left);
@@ -536,24 +536,24 @@ impl Trial<'_> {
 pub(super) struct Ran {
     store: Store,
     pub(super) outcome: Result<Summary>,
-    /// By node; none if the run failed.
+    /// The artifacts by node; empty if the run failed.
     pub(super) artifacts: BTreeMap<String, Artifact>,
-    /// One line each.
+    /// The events, one line each.
     pub(super) events: Vec<String>,
     pub(super) submitted: Vec<Key>,
-    /// How many threads each of them was given.
+    /// The number of threads of each submitted job.
     pub(super) threads: Vec<usize>,
     pub(super) most_at_once: usize,
     pub(super) cancelled: Vec<Key>,
 }
 
 impl Ran {
-    /// The events that begin with `verb`, without it.
+    /// The events that begin with `verb`, without the verb.
     pub(super) fn messages(&self, verb: &str) -> Vec<&str> {
         self.events.iter().filter_map(|line| line.strip_prefix(verb)?.strip_prefix(' ')).collect()
     }
 
-    /// The nodes that finished, in that order.
+    /// The nodes that finished, in order.
     pub(super) fn finished(&self) -> Vec<&str> {
         self.messages("finished")
     }
@@ -571,7 +571,7 @@ pub(super) fn recipe(kind: &str) -> Recipe {
     Recipe { kind: kind.into(), version: 1, params, inputs, seed: None }
 }
 
-/// Publishes a result of one file, as a job does.
+/// Publishes a result with one file, as a job does.
 pub(super) fn publish(store: &Store, kind: &str, bytes: &[u8]) -> (Key, Entry) {
     let key = store.record_recipe(&recipe(kind)).unwrap();
     let workspace = store.workspace().unwrap();

@@ -46,7 +46,7 @@ pub fn utc(seconds: u64) -> String {
     }
 }
 
-/// Shortens a text to a number of characters, and states how many more there are.
+/// Shortens a text to a number of characters, and appends the number of omitted characters.
 pub fn shorten(text: &str, characters: usize) -> Cow<'_, str> {
     match text.char_indices().nth(characters) {
         Some((at, _)) => {

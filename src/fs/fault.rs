@@ -1,4 +1,4 @@
-//! Injects faults, for tests: fails or kills a process at its N-th file operation.
+//! Fault injection, for tests: fails or kills a process at its N-th file operation.
 
 use rustix::io::Errno;
 use rustix::process::{Signal, getpid, kill_process};
@@ -20,8 +20,8 @@ static FAULT: OnceLock<Option<InjectedFault>> = OnceLock::new();
 static OPERATIONS: AtomicU64 = AtomicU64::new(0);
 
 /// Sets the fault of this process, once: `fail:N` fails its N-th file operation as on a full disk,
-/// `kill:N` kills the process before that operation, `no-locks` fails every file lock. Other texts
-/// set none.
+/// `kill:N` kills the process before that operation, `no-locks` fails every file lock. Any other
+/// text sets no fault.
 pub fn arm(fault: &str) {
     let (kind, n) = fault.split_once(':').unwrap_or((fault, ""));
     let fault = match (kind, n.parse()) {
@@ -33,7 +33,7 @@ pub fn arm(fault: &str) {
     let _ = FAULT.set(fault);
 }
 
-/// Counts a file operation, and fails or kills the process if it is the one.
+/// Counts a file operation. Fails or kills the process if its number is that of the fault.
 pub(super) fn before_operation() -> io::Result<()> {
     let n = OPERATIONS.fetch_add(1, Ordering::Relaxed) + 1;
     match FAULT.get().copied().flatten() {

@@ -21,8 +21,8 @@ pub fn temporary_folder(folder: &Path) -> Result<TempDir> {
     at("create a temporary folder in", folder, operation(new))
 }
 
-/// Makes `path` an empty folder and returns its metadata. A folder that is empty already and has
-/// the inode and mode of `previous` is kept.
+/// Makes `path` an empty folder and returns its metadata. Keeps an empty folder with the inode and
+/// mode of `previous`.
 pub fn empty_folder(path: &Path, previous: Option<&Metadata>) -> Result<Metadata> {
     let attempt = || -> io::Result<Metadata> {
         let same = |meta: &Metadata| {
@@ -85,7 +85,7 @@ pub fn entries(path: &Path) -> Result<Vec<OsString>> {
     at("list", path, operation(|| names(path)))
 }
 
-/// The names in a folder that are UTF-8, sorted; none if the folder does not exist.
+/// The names in a folder that are UTF-8, sorted; empty if the folder does not exist.
 pub fn list(path: &Path) -> Result<Vec<String>> {
     let names = at("list", path, if_exists(operation(|| names(path))))?.unwrap_or_default();
     Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
@@ -119,8 +119,8 @@ pub struct Tree {
     pub files: Vec<String>,
     /// The folders without content; each name ends with a slash.
     pub empty_folders: Vec<String>,
-    /// Everything else, with the reason why it is no file or folder that can be used. A name that
-    /// is not UTF-8 is shown lossily.
+    /// All other paths, with the reason why each cannot be used. A name that is not UTF-8 is shown
+    /// lossily.
     pub others: Vec<(String, &'static str)>,
 }
 

@@ -7,14 +7,15 @@ use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::LazyLock;
 
-/// How many bytes are read at a time: enough to keep all cores busy between two reads.
+/// The number of bytes that are read at a time, enough to keep all cores busy between two reads.
 const CHUNK: u64 = 16 << 20;
 
-/// From how many bytes on hashing on all cores is faster.
+/// The smallest size in bytes for which hashing on all cores is faster.
 const PARALLEL: usize = 1 << 20;
 
-/// BLAKE3 of a file of any size, on all cores if it is large. The file is read, not mapped: with a
-/// memory map, a read error or a file that is truncated meanwhile kills the process with a signal.
+/// The BLAKE3 of a file, computed on all cores if the file is large. The file is read, not mapped:
+/// with a memory map, a read error or a file that is truncated meanwhile kills the process with a
+/// signal.
 pub fn hash(path: &Path) -> Result<blake3::Hash> {
     let hashed = operation(|| {
         let (file, meta) = open_regular(path)?;
@@ -23,7 +24,7 @@ pub fn hash(path: &Path) -> Result<blake3::Hash> {
     at("read", path, hashed)
 }
 
-/// BLAKE3 of the first `length` bytes; fails if there are fewer.
+/// The BLAKE3 of the first `length` bytes. Fails if there are fewer.
 fn hash_bytes(mut bytes: impl io::Read, length: u64) -> io::Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
     let mut chunk = Vec::new();
@@ -43,7 +44,7 @@ fn hash_bytes(mut bytes: impl io::Read, length: u64) -> io::Result<blake3::Hash>
     Ok(hasher.finalize())
 }
 
-/// Starts rayon's global thread pool at the first call; whether it could be started. rayon's own
+/// Starts rayon's global thread pool at the first call, and returns whether it started. rayon's own
 /// lazy start panics if the system refuses a thread.
 pub fn has_thread_pool() -> bool {
     static STARTED: LazyLock<bool> =

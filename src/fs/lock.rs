@@ -1,4 +1,4 @@
-//! File locks: they end with the process that holds them, however it ends.
+//! File locks. The system releases the locks of a process when the process ends.
 
 use super::open_or_create;
 use anyhow::{Context as _, Result};
@@ -7,13 +7,13 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;
 
-/// The file system has no file locks; some network file systems have none.
+/// The file system does not support file locks, as some network file systems do not.
 #[derive(Debug, thiserror::Error)]
 #[error("the file system of `{0}` has no file locks")]
 pub struct NoLocks(String);
 
-/// Locks the file at `path` exclusively until the returned handle is dropped, and waits for it. The
-/// file is created if need be.
+/// Waits for an exclusive lock of the file at `path`, and holds it until the returned handle is
+/// dropped. Creates the file if it does not exist.
 pub fn lock(path: &Path) -> Result<File> {
     let file = open_or_create(path)?;
     name_missing_locks(path, before_lock().and_then(|()| file.lock()))?;
@@ -21,7 +21,8 @@ pub fn lock(path: &Path) -> Result<File> {
 }
 
 /// Locks the file at `path`, shared or exclusively, until the returned handle is dropped. Without
-/// `wait`, `None` if another process holds a conflicting lock. The file is created if need be.
+/// `wait`, returns `None` if another process holds a conflicting lock. Creates the file if it does
+/// not exist.
 pub fn try_lock(path: &Path, shared: bool, wait: bool) -> Result<Option<File>> {
     let file = open_or_create(path)?;
     let attempt = || match if shared { file.try_lock_shared() } else { file.try_lock() } {

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::SystemTime;
 
-/// Makes a file read-only and not executable, for all users whom the umask lets read new files, and
+/// Makes a file read-only and not executable, readable for the users that the umask allows, and
 /// sets its modification time.
 pub fn seal(path: &Path, modified: SystemTime) -> Result<()> {
     let sealed = operation(|| {
@@ -20,8 +20,8 @@ pub fn seal(path: &Path, modified: SystemTime) -> Result<()> {
     at("seal", path, sealed)
 }
 
-/// The process's umask; the usual one where the system does not report it. Reading it with
-/// `umask(2)` would change it for a moment.
+/// The umask of the process, or the usual one if the system does not report it. Not read with
+/// `umask(2)`, which would change the umask for a moment.
 fn umask() -> u32 {
     static UMASK: LazyLock<u32> = LazyLock::new(|| {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -36,7 +36,7 @@ pub fn is_executable(meta: &Metadata) -> bool {
     meta.permissions().mode() & 0o100 != 0
 }
 
-/// Lets every user who may read a file execute it, or no user.
+/// Makes a file executable for all users who may read it, or for no user.
 pub fn set_executable(path: &Path, executable: bool) -> Result<()> {
     let set = operation(|| {
         let mode = fs::metadata(path)?.permissions().mode();

@@ -10,19 +10,19 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// The path leads to something that is neither a file nor a folder.
+/// The path is neither a file nor a folder.
 #[derive(Debug, thiserror::Error)]
 #[error("it is not a regular file")]
 pub(super) struct NotRegular;
 
-/// The flags for opening a path that may be a FIFO or a terminal: without waiting for a writer.
+/// The flags for opening a path that may be a FIFO or a terminal, without waiting for a writer.
 pub(super) const NO_WAIT: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY);
 
 /// Opens a regular file for reading. Links are followed.
 pub(super) fn open_regular(path: &Path) -> io::Result<(File, Metadata)> {
     let opened = File::options().read(true).custom_flags(NO_WAIT.bits().cast_signed()).open(path);
     let file = opened.map_err(|error| match is_errno(&error, Errno::NXIO) {
-        // A socket cannot be opened at all.
+        // Opening a socket fails.
         true => io::Error::other(NotRegular),
         false => error,
     })?;
@@ -82,7 +82,7 @@ pub fn metadata_if_exists(path: &Path) -> Result<Option<Metadata>> {
     }
 }
 
-/// When a file's content, metadata or name last changed.
+/// The time of the last change to a file's content, metadata or name.
 pub fn changed_at(meta: &Metadata) -> SystemTime {
     let seconds = Duration::from_secs(meta.ctime().unsigned_abs());
     let since = seconds + Duration::from_nanos(meta.ctime_nsec().unsigned_abs());

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
-/// The metadata by which an unchanged file is recognized. Times in nanoseconds since 1970.
+/// The metadata that identifies an unchanged file. Times are in nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stat {
@@ -19,23 +19,23 @@ pub struct Stat {
     ctime: i128,
 }
 
-/// Recognizes unchanged files without reading them, for an index of what was read before.
+/// Recognizes unchanged files by their metadata, for an index of files that were read before.
 ///
 /// Equal [`Stat`]s mean equal bytes under three conditions:
 ///
-/// - **The mount is the same.** Another image mounted in place may have equal inodes and times. On
-///   the file system of the index no mount is compared: a change of that file system changes the
-///   index too. Elsewhere the kernel must number its mounts without reuse (Linux 6.8); without such
-///   a number a file is not recognized.
+/// - **The mount is the same.** Another image mounted in its place may have equal inodes and times.
+///   On the file system of the index, mounts are not compared: another file system there has
+///   another index. On other file systems, the kernel must number mounts without reuse (Linux 6.8);
+///   otherwise no file is recognized.
 /// - **The file system updates the times.** On Linux, ext2 to ext4, XFS, Btrfs and F2FS update both
 ///   times on every write, and on the first write to each clean page of a memory map. Other file
-///   systems are not trusted, and their files are read each time: tmpfs updates the times at the
-///   first write to a page only, network file systems and FUSE report times late, FAT rounds
-///   them, and an overlay depends on the file system below it.
+///   systems are not trusted, and their files are read each time: tmpfs updates the times only at
+///   the first write to a page, network file systems and FUSE report times late, FAT rounds them,
+///   and an overlay depends on the file system below it.
 /// - **The times are old enough.** Further writes through a memory map leave no trace until the
 ///   kernel has written the page to disk. Linux does so [`dirty_expire_centisecs`] later, give or
-///   take [`dirty_writeback_centisecs`]. The witness waits twice that, since the write takes time
-///   too: 70 s with the default settings.
+///   take [`dirty_writeback_centisecs`]. The witness waits twice as long, because the write takes
+///   time too: 70 s with the default settings.
 ///
 /// [`dirty_expire_centisecs`]:
 /// https://docs.kernel.org/admin-guide/sysctl/vm.html#dirty-expire-centisecs
@@ -57,7 +57,7 @@ impl Default for Witness {
 }
 
 impl Witness {
-    /// The witness for an index in `folder`, which need not exist yet.
+    /// The witness for an index in `folder`, which may not exist yet.
     pub fn at(folder: &Path) -> Witness {
         let home =
             folder.ancestors().find_map(|folder| fs::metadata(folder).ok()).map(|meta| meta.dev());
@@ -109,8 +109,8 @@ impl Stat {
 /// The coarsest resolution of file times.
 const GRANULARITY: Duration = Duration::from_secs(2);
 
-/// How long a dirty page may stay in memory, from the two kernel settings, or their defaults where
-/// they cannot be read; `None` if there is no limit.
+/// The longest time that a dirty page may stay in memory, from the two kernel settings, or from
+/// their defaults if they cannot be read; `None` if there is no limit.
 fn settling(expire: Option<String>, writeback: Option<String>) -> Option<Duration> {
     let centisecs = |setting: Option<String>, default| match setting {
         Some(text) => text.trim().parse().ok(),

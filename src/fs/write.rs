@@ -17,8 +17,8 @@ pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
     at("write", path, operation(|| fs::write(path, bytes)))
 }
 
-/// A temporary file with these bytes in `folder`. It has the permissions of any new file; those of
-/// `tempfile` are for its owner alone, and a rename would keep them.
+/// A temporary file with these bytes in `folder`. It has the permissions of any new file:
+/// `tempfile` would create it for its owner only, and a rename would keep that.
 fn temporary_file(folder: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
     let permissions = Permissions::from_mode(0o666);
     let new = || tempfile::Builder::new().permissions(permissions).tempfile_in(folder);
@@ -27,8 +27,8 @@ fn temporary_file(folder: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
     Ok(file)
 }
 
-/// Replaces a file atomically and durably: a reader, or a crash, leaves the old content or the new.
-/// The temporary file is in `scratch`, on the same disk.
+/// Replaces a file atomically and durably: a reader sees the old content or the new one, and so
+/// does the system after a crash. The temporary file is in `scratch`, on the same disk.
 pub fn write_atomic(path: &Path, scratch: &Path, bytes: &[u8]) -> Result<()> {
     let attempt = || {
         let file = temporary_file(scratch, bytes)?;
@@ -38,7 +38,7 @@ pub fn write_atomic(path: &Path, scratch: &Path, bytes: &[u8]) -> Result<()> {
     at("write", path, attempt()).map(drop)
 }
 
-/// As [`write_atomic`], with the temporary file in the folder of `path`.
+/// Like [`write_atomic`], with the temporary file in the folder of `path`.
 pub fn write_beside(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     write_atomic(path, folder.unwrap_or(Path::new(".")), bytes)
@@ -54,7 +54,7 @@ pub fn replace(path: &Path, scratch: &Path, bytes: &[u8]) -> Result<()> {
     at("write", path, attempt()).map(drop)
 }
 
-/// As [`replace`], unless the file exists; whether it was written.
+/// Like [`replace`], but keeps an existing file. Returns whether the file was written.
 pub fn write_new(path: &Path, scratch: &Path, bytes: &[u8]) -> Result<bool> {
     let attempt = || {
         let file = temporary_file(scratch, bytes)?;
@@ -63,7 +63,7 @@ pub fn write_new(path: &Path, scratch: &Path, bytes: &[u8]) -> Result<bool> {
     at("write", path, attempt()).map(|file| file.is_some())
 }
 
-/// `None` in place of an error that says that the file exists already.
+/// Turns the error that a file exists already into `None`.
 fn if_new<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
@@ -71,8 +71,8 @@ fn if_new<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// Creates or truncates a file for writing. A link or a FIFO at `path` is replaced: the link may
-/// lead to another user's file, and opening a FIFO may block.
+/// Creates or truncates a file for writing. Replaces a link or a FIFO at `path`: the link may point
+/// to another user's file, and opening a FIFO may block.
 pub fn create(path: &Path) -> Result<File> {
     let flags = NO_WAIT.union(OFlags::NOFOLLOW).bits().cast_signed();
     let mut options = File::options();
@@ -91,13 +91,13 @@ pub fn create_new(path: &Path) -> Result<Option<File>> {
     at("create", path, if_new(operation(|| File::create_new(path))))
 }
 
-/// Opens a file for appending, and creates it if need be.
+/// Opens a file for appending. Creates it if it does not exist.
 pub fn append(path: &Path) -> Result<File> {
     at("open", path, operation(|| File::options().append(true).create(true).open(path)))
 }
 
-/// Opens a file for reading and writing, and creates it if need be. Another user's file that may
-/// not be written is opened for reading.
+/// Opens a file for reading and writing. Creates it if it does not exist. If this user may not
+/// write the file, opens it for reading.
 pub fn open_or_create(path: &Path) -> Result<File> {
     let mut options = File::options();
     options.create(true).truncate(false).read(true).write(true);
@@ -112,7 +112,7 @@ pub fn open_or_create(path: &Path) -> Result<File> {
     at("open", path, operation(attempt))
 }
 
-/// Renames `from` to `to` and replaces what is there.
+/// Renames `from` to `to`. Replaces an existing file.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
     between("move", from, to, operation(|| fs::rename(from, to)))
 }
@@ -122,14 +122,15 @@ pub fn link(from: &Path, to: &Path) -> Result<()> {
     between("link", to, from, operation(|| fs::hard_link(from, to)))
 }
 
-/// As [`link`], unless `to` exists; whether the link was made.
+/// Like [`link`], but keeps an existing file at `to`. Returns whether the link was created.
 pub fn link_new(from: &Path, to: &Path) -> Result<bool> {
     let linked = if_new(operation(|| fs::hard_link(from, to)));
     between("link", to, from, linked).map(|linked| linked.is_some())
 }
 
-/// Moves a file to `to`, which must not exist, and sets its permissions; whether it was moved. A
-/// file of another user, or with further hard links, stays: its bytes may change later.
+/// Moves a file to `to`, which must not exist, and sets its permissions. Returns whether it was
+/// moved: a file of another user, or with other hard links, is not moved, because its bytes may
+/// change later.
 pub fn move_owned(from: &Path, to: &Path, mode: u32) -> Result<bool> {
     let attempt = || {
         let meta = fs::symlink_metadata(from)?;
@@ -141,7 +142,7 @@ pub fn move_owned(from: &Path, to: &Path, mode: u32) -> Result<bool> {
             fs::set_permissions(from, Permissions::from_mode(mode))?;
         }
         match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-            // Another file system is mounted there, or this one has no such rename.
+            // `to` is on another file system, or this file system does not support such a rename.
             Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS) => Ok(false),
             renamed => Ok(renamed.map(|()| true)?),
         }
@@ -166,7 +167,7 @@ pub fn copy_new(from: &Path, to: &Path, mode: u32) -> Result<()> {
     between("copy", from, to, operation(attempt))
 }
 
-/// Copies a file with its permissions to `to` and replaces what is there.
+/// Copies a file with its permissions to `to`. Replaces an existing file.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
     let attempt = || {
         let (source, meta) = open_regular(from)?;
@@ -203,7 +204,7 @@ pub fn touch(path: &Path) -> Result<()> {
     at("touch", path, operation(|| open_regular(path)?.0.set_modified(SystemTime::now())))
 }
 
-/// Whether the disk of `path` has no space left. Some file systems report no sizes at all.
+/// Whether the disk of `path` is full. Some file systems report no sizes.
 pub fn is_full(path: &Path) -> bool {
     rustix::fs::statvfs(path).is_ok_and(|disk| disk.f_blocks > 0 && disk.f_bavail == 0)
 }

@@ -1,7 +1,7 @@
 //! Shell completion of commands, options, targets and profiles.
 //!
-//! At each Tab the shell runs this program with [`VARIABLE`] set. The program reads the pipeline
-//! file, takes no lock and writes nothing. If the file is invalid, it completes no names.
+//! At each Tab, the shell runs this program with [`VARIABLE`] set. The program reads the pipeline
+//! file, takes no lock and writes nothing. If the pipeline file is invalid, it completes no names.
 
 use super::Cli;
 use crate::engine::spec::pipeline::Pipeline;
@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
-/// Set by the shell to its name when it requests completions.
+/// The shell sets this variable to its name when it requests completions.
 pub(in crate::cli) const VARIABLE: &str = "REPRO_COMPLETE";
 
 /// The maximum number of names for one completion.

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How long a command may take to end after a signal. It first ends its jobs, which may take
-/// [`GRACE`].
+/// The longest time between a signal and the end of a command. The command first ends its jobs,
+/// which may take [`GRACE`].
 const PATIENCE: Duration = GRACE.saturating_mul(2);
 
 /// The jobs of a command.
@@ -26,8 +26,9 @@ pub(in crate::cli) struct Jobs {
 }
 
 impl Jobs {
-    /// An executor that runs at most `jobs` jobs at once, by default one for each CPU. Its child
-    /// processes are this program, with `arguments` for `exec`; their logs are in `scratch`.
+    /// An executor that runs at most `jobs` concurrent jobs, by default one for each CPU. Its
+    /// workers run this program with the command `exec` and `arguments`, and write their logs to
+    /// `scratch`.
     ///
     /// From now on a signal interrupts the command, see [`listen`].
     pub(in crate::cli) fn new(
@@ -57,8 +58,8 @@ impl Jobs {
     }
 }
 
-/// The file of the running program. On Linux it is the file that was started, even if another one
-/// has replaced it since: a rebuild during a run must not mix the results of two programs.
+/// The file of the running program. On Linux, this is the file that was started, even if it was
+/// replaced since: a rebuild during a run must not mix the results of two programs.
 pub(in crate::cli) fn program() -> Result<PathBuf> {
     let file = Path::new("/proc/self/exe");
     if cfg!(target_os = "linux") && file.exists() { Ok(file.to_owned()) } else { program_path() }
@@ -68,10 +69,10 @@ fn program_path() -> Result<PathBuf> {
     std::env::current_exe().context("cannot find the path of this program")
 }
 
-/// Makes the first SIGINT, SIGTERM or SIGHUP set the flag that this returns: the command then ends
-/// its jobs and itself. A second signal, SIGQUIT, or [`PATIENCE`] without an end kills the jobs and
-/// exits at once. The cache is consistent at any time. Signals that were ignored when the command
-/// was started stay ignored.
+/// Handles signals. The first SIGINT, SIGTERM or SIGHUP sets the returned flag, and the command
+/// ends its jobs and itself. A second signal, SIGQUIT, or a command that has not ended after
+/// [`PATIENCE`] makes this process kill the jobs and exit at once, which leaves the cache
+/// consistent. Signals that were ignored when the command was started stay ignored.
 fn listen(kill_jobs: KillHandle) -> Result<Arc<AtomicBool>> {
     become_subreaper();
     let interrupted = Arc::new(AtomicBool::new(false));
@@ -90,7 +91,7 @@ fn listen(kill_jobs: KillHandle) -> Result<Arc<AtomicBool>> {
                 exit(&late, signal);
             });
             if started.is_err() {
-                // Without this thread, nothing would end a command that takes too long.
+                // Without this thread, a command could take longer than that to end.
                 exit(&kill_jobs, signal);
             }
         }

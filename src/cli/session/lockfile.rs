@@ -1,4 +1,4 @@
-//! The lock file of a pipeline: where it is, and how it compares with the cache.
+//! The lock file of a pipeline: its path, and its comparison with the cache.
 
 use super::{Session, pipeline_name, usage_error};
 use crate::cli::args::Common;
@@ -13,7 +13,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// The path of the lock file from the project folder: `pipeline.lock` beside `pipeline.yaml`.
+/// The path of the lock file relative to the project folder: `pipeline.lock` beside
+/// `pipeline.yaml`.
 pub(in crate::cli) fn path(common: &Common) -> PathBuf {
     let mut name = pipeline_name(&common.pipeline).into_os_string();
     name.push(".lock");

@@ -1,5 +1,4 @@
-//! The snapshot that a run leaves for the next one: if nothing has changed since, that run needs no
-//! plan.
+//! Snapshots of runs: if nothing has changed since the last run, the next run needs no plan.
 
 use super::no_pipeline;
 use crate::cli::args::Common;
@@ -13,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// What a snapshot is of: a pipeline file, as written, and a profile.
+/// A run of a whole pipeline: the pipeline file, as written, and a profile.
 pub(in crate::cli) struct Whole {
     project: PathBuf,
     pipeline: PathBuf,
@@ -22,7 +21,7 @@ pub(in crate::cli) struct Whole {
 }
 
 impl Whole {
-    /// None if fields are overridden.
+    /// The run of the arguments `common`; `None` if fields are overridden.
     pub(in crate::cli) fn of(common: &Common) -> Result<Option<Whole>> {
         if !common.set.is_empty() {
             return Ok(None);
@@ -44,12 +43,12 @@ impl Whole {
         Origin { project, pipeline, text, profile: profile.as_deref() }
     }
 
-    /// The snapshot of the last run. It may be out of date.
+    /// Reads the snapshot of the last run, which may be out of date.
     pub(in crate::cli) fn snapshot(&self, store: &Store) -> Result<Option<Snapshot>> {
         Snapshot::read(&self.origin(), store)
     }
 
-    /// Records that all nodes are up to date. A failure only costs the next run time.
+    /// Writes the snapshot of a run. If this fails, the next run is only slower.
     pub(in crate::cli) fn remember(
         &self,
         plan: &Plan,
@@ -63,7 +62,7 @@ impl Whole {
         }
     }
 
-    /// Writes a snapshot for the next run. A failure only costs that run time.
+    /// Writes a snapshot for the next run. If this fails, that run is only slower.
     pub(in crate::cli) fn write(&self, snapshot: &Snapshot, store: &Store) {
         let _ = snapshot.write(&self.origin(), store);
     }

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::Arc;
 
-/// `verified` is the result of the check of the cache, which found no damage.
+/// Recomputes nodes. `verified` is the report of a verification that found no damage.
 pub(super) fn recompute(
     common: &Common,
     output: &Output,
@@ -35,7 +35,7 @@ pub(super) fn recompute(
     };
     session.store.prepare()?;
     let _lock = session.store.lock_shared(true)?;
-    // A recipe that was damaged is in quarantine.
+    // Damaged recipes were moved to quarantine; this records them again.
     subjects.iter().try_for_each(|(_, recipe)| session.store.record_recipe(recipe).map(drop))?;
     let subjects: Vec<Subject> = subjects.into_iter().map(|(subject, _)| subject).collect();
     let scratch = session.store.workspace()?;

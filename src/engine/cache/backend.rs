@@ -1,9 +1,9 @@
-//! The interface to a place that stores results: lookup, fetch, publication.
+//! The interface of a store of results: lookup, fetch, publication.
 //!
-//! [`LocalFolder`](super::local::LocalFolder) is the first implementation. A second one, a bucket
-//! or an HTTP server say, becomes the remote of a [`Store`](super::store::Store) through
-//! [`Store::with_remote`](super::store::Store::with_remote). The store then looks up locally first,
-//! fetches an object of the remote when it is read, and publishes to both.
+//! [`LocalFolder`](super::local::LocalFolder) is the first implementation.
+//! [`Store::with_remote`](super::store::Store::with_remote) adds a second one, such as a bucket or
+//! an HTTP server, to a [`Store`](super::store::Store). The store then looks keys up locally first,
+//! fetches a remote object when it is read, and publishes to both.
 //!
 //! An implementation must be safe to call from several threads and processes at once, and must not
 //! show an entry before all its objects.
@@ -18,21 +18,21 @@ use std::sync::Arc;
 /// The outcome of a lookup.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Lookup {
-    /// The result, with all its objects.
+    /// The result and all its objects exist.
     Hit(Arc<Entry>),
-    /// The result; some of its objects are in the remote only, and are fetched when they are read.
-    /// Only a store with a remote returns this.
+    /// The result exists, but some of its objects are only in the remote, and are fetched when they
+    /// are read. Only a store with a remote returns this.
     Remote(Arc<Entry>),
-    /// No result.
+    /// There is no result.
     Absent,
-    /// A result of which this output's object is missing.
+    /// The object of this output of the result is missing.
     Missing(String),
-    /// A result of which this output's object is damaged.
+    /// The object of this output of the result is damaged.
     Damaged(String),
 }
 
 impl Lookup {
-    /// The entry of a result that can be used, local or remote.
+    /// The entry, if the result can be used, locally or from the remote.
     pub fn usable(self) -> Option<Arc<Entry>> {
         match self {
             Lookup::Hit(entry) | Lookup::Remote(entry) => Some(entry),
@@ -41,20 +41,20 @@ impl Lookup {
     }
 }
 
-/// A place that stores entries under keys, and objects under digests.
+/// A store of entries by key, and of objects by digest.
 pub trait Backend: fmt::Debug + Send + Sync {
     /// Looks a key up, without transferring an object.
     fn lookup(&self, key: Key) -> Result<Lookup>;
 
-    /// Writes an object to the new file `to`; whether the backend has the object. The caller checks
-    /// the digest.
+    /// Writes an object to the new file `to`. Returns whether the backend has the object. The
+    /// caller checks the digest.
     fn fetch(&self, digest: Digest, to: &Path) -> Result<bool>;
 
-    /// Adds a copy of the file at `path` as the object `digest`, unless the backend has it; whether
-    /// the file has that digest.
+    /// Adds a copy of the file at `path` as the object `digest`, unless the backend has it. Returns
+    /// whether the file has that digest.
     fn add_object(&self, path: &Path, digest: Digest) -> Result<bool>;
 
-    /// Publishes an entry. Its objects have been added before.
+    /// Publishes an entry, after its objects have been added.
     fn publish(&self, key: Key, entry: &Entry) -> Result<()>;
 }
 
@@ -119,7 +119,7 @@ mod tests {
         }
     }
 
-    /// A test space with an empty local folder whose store has `remote`.
+    /// A test space with an empty local folder and the remote `remote`.
     fn space_with(remote: Arc<dyn Backend>) -> TestSpace {
         let mut space = TestSpace::new();
         space.store = space.store.clone().with_remote(remote);
@@ -144,13 +144,13 @@ mod tests {
         let first = space_with(remote.clone());
         let ran = first.run(YAML);
         let second = space_with(remote.clone());
-        let trial = second.trial(YAML);
+        let test_run = second.test_run(YAML);
         assert!(
             ran.submitted
                 .iter()
-                .all(|key| { matches!(trial.store.lookup(*key).unwrap(), Lookup::Remote(_)) })
+                .all(|key| { matches!(test_run.store.lookup(*key).unwrap(), Lookup::Remote(_)) })
         );
-        trial.plan_status();
+        test_run.plan_status();
         assert_eq!(second.run(YAML).submitted, [], "every result is in the remote");
         assert_eq!(remote.fetched(), [], "a result that no job reads stays there");
         let extended = format!("{YAML}  c: {{ pair: {{ left: b }} }}\n");

@@ -1,8 +1,8 @@
-//! When results are synced to disk, and how results that did not reach it are found.
+//! Syncs results to disk, and detects results that did not reach the disk.
 //!
-//! A file that is written and renamed is visible to every process at once, and on disk half a
-//! minute later. A machine that loses power before that may keep the name and the size of an object
-//! and none of its bytes. Therefore:
+//! A file that is written and renamed is visible to all processes at once, but reaches the disk up
+//! to half a minute later. If the machine loses power before that, an object may keep its name and
+//! size, but lose its bytes. Therefore:
 //!
 //! - The result of a long job ([`SyncPolicy::for_job`]) is synced before it is published.
 //! - A process syncs the results of all its short jobs at once, before it ends. Until then its
@@ -10,10 +10,10 @@
 //! - A heartbeat file from before a reboot of its machine, or without a recent heartbeat, means
 //!   that the last results of its process may not be on disk. [`Store::recover`] breaks the seal of
 //!   every object that changed since shortly before the last heartbeat: each lookup hashes such an
-//!   object, as after an edit. Entries and recipes need no such care: they carry a checksum, or
-//!   have it in their name.
+//!   object, as after an edit. Entries contain a checksum, and recipes have their checksum in their
+//!   name, so their damage is always detected.
 //!
-//! `kill -9` loses nothing: the system writes what a dead process has handed to it.
+//! `kill -9` loses nothing: the system still writes the data of a dead process to disk.
 
 use super::lease::{EXPIRY, HEARTBEAT};
 use super::process::ProcessId;
@@ -24,7 +24,7 @@ use anyhow::Result;
 use std::path::Path;
 use std::time::SystemTime;
 
-/// When a result is synced to disk.
+/// The time at which a result is synced to disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncPolicy {
     /// Before it is published.
@@ -34,8 +34,8 @@ pub enum SyncPolicy {
 }
 
 impl SyncPolicy {
-    /// The policy for one of many jobs of a process, which took `seconds`: losing a second of work
-    /// is acceptable.
+    /// The policy for a job that took `seconds`, in a process that runs many jobs: losing a second
+    /// of work is acceptable.
     pub fn for_job(seconds: f64) -> SyncPolicy {
         if seconds < 1.0 { SyncPolicy::Deferred } else { SyncPolicy::Immediate }
     }
@@ -43,7 +43,7 @@ impl SyncPolicy {
 
 /// Whether the results of a process are on disk.
 enum Durability {
-    /// They are, or the process is alive and will sync them.
+    /// The results are on disk, or the process is alive and will sync them.
     Synced,
     /// The process is dead, and the system has not lost power since.
     Pending,
@@ -57,8 +57,8 @@ impl Store {
         fs::sync_disk(&self.local.root)
     }
 
-    /// Breaks the seals of objects that may not have reached the disk. Commands call it before they
-    /// look results up.
+    /// Breaks the seals of objects that may not have reached the disk. Commands call this before
+    /// their first lookup.
     pub fn recover(&self) -> Result<()> {
         let tmp = self.path("tmp");
         for name in fs::list(&tmp)? {
@@ -105,7 +105,8 @@ impl Store {
         }
         // The next loss of power must not restore the seals.
         self.sync()?;
-        // If the file cannot be removed, another user's say, the next command does the same again.
+        // If the file cannot be removed, for example because it is another user's, the next command
+        // repeats this.
         let _ = fs::remove_if_exists(heartbeat);
         Ok(())
     }
@@ -117,7 +118,8 @@ impl Store {
             _ => return Ok(()),
         }
         match fs::touch(&path) {
-            // An object of another user cannot be touched: it is hashed now, not at the lookup.
+            // The times of another user's object cannot be set, so it is hashed now, not at the
+            // lookup.
             Err(_) if self.is_intact(digest)? => Ok(()),
             touched => touched,
         }
@@ -133,7 +135,8 @@ mod tests {
     use std::path::PathBuf;
     use std::time::Duration;
 
-    /// A result whose object has lost its bytes, but not its name, size and time; and its path.
+    /// A result whose object has lost its bytes, but not its name, size and time; and the path of
+    /// the object.
     fn hollow(space: &TestSpace) -> (Key, PathBuf) {
         let (key, entry) = publish(&space.store, "k", b"bytes");
         let path = space.store.object(entry.outputs["out"].digest);
@@ -178,7 +181,7 @@ mod tests {
     fn older_results_are_not_hashed() {
         let space = TestSpace::new();
         let (key, _) = hollow(&space);
-        // As if the results were a day older than the heartbeat.
+        // Makes the results a day older than the heartbeat.
         heartbeat(&space, &rebooted(), SystemTime::now() + Duration::from_secs(24 * 3600));
         space.store.recover().unwrap();
         assert!(matches!(space.store.lookup(key).unwrap(), Lookup::Hit(_)));

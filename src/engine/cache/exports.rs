@@ -20,7 +20,7 @@ struct Export {
 }
 
 impl Store {
-    /// The files that were last exported to `folder`; none if there is no record.
+    /// The files that were last exported to `folder`; empty without a record.
     pub fn exported(&self, folder: &str) -> Result<Artifact> {
         let export: Option<Export> = self.local.read_enveloped(&self.export_path(folder))?;
         let mut files = export.map(|export| export.files).unwrap_or_default();

@@ -14,7 +14,7 @@ struct Fallback {
 }
 
 impl Store {
-    /// Why the fallback of `key` is used; `None` if it is not.
+    /// The reason why the fallback of `key` is used; `None` if it is not used.
     pub fn fallback(&self, key: Key) -> Result<Option<String>> {
         let fallback: Option<Fallback> = self.local.read_enveloped(&self.fallback_path(key))?;
         Ok(fallback.map(|fallback| fallback.cause))

@@ -1,16 +1,16 @@
 //! Garbage collection: finds and removes the results that nothing needs.
 //!
 //! A key is a root if a profile requests it, one of the last runs used it, it is pinned, or its
-//! outputs are those in the lock file. With a root, `gc` keeps its recipe, entry, log, objects, and
-//! the objects of its inputs. It removes everything else, entries before objects, so that a crash
-//! leaves no entry without its objects. It also removes the index of entries and the snapshots of
-//! runs, which hold removed entries, and the files kept for the user to look at: quarantined
-//! objects and outputs that differed when they were recomputed.
+//! outputs are those in the lock file. For each root, `gc` keeps the recipe, entry, log and
+//! objects, and the objects of the inputs. It removes everything else, entries before objects, so
+//! that a crash leaves no entry without its objects. It also removes the index of entries and the
+//! snapshots of runs, which contain removed entries, and the files that were kept for inspection:
+//! quarantined objects, and outputs that differed when they were recomputed.
 //!
-//! While a result upstream is lost, a damaged one say, a node has no key. Its recipe will have the
-//! kind, version, parameters and seed that it has now, with any inputs. Therefore every result of
-//! such a recipe is kept: the node's own is among them. If something upstream was never computed,
-//! the node was not either.
+//! While a result upstream is lost (for example, damaged), the key of a node is unknown. The kind,
+//! version, parameters and seed of its recipe are known, but not the inputs. Therefore `gc` keeps
+//! the results of all recipes that differ only in their inputs; the result of the node is one of
+//! them. If a node upstream was never computed, the node was not computed either.
 //!
 //! Knows keys and digests; the caller determines the roots.
 
@@ -25,10 +25,10 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// What must be kept.
+/// The results to keep.
 #[derive(Debug, Default)]
 pub struct Roots {
-    /// Keys, each with everything that belongs to it.
+    /// Keys whose results are kept.
     pub keys: BTreeSet<Key>,
     /// Outputs: a key is kept if all its outputs are among them.
     pub digests: BTreeSet<Digest>,
@@ -38,18 +38,18 @@ pub struct Roots {
     pub runs: usize,
 }
 
-/// A key shared by all recipes that differ in their inputs only, and in the root that some embed,
-/// which follows from the inputs.
+/// A key that is equal for all recipes that differ only in their inputs, and in the root that some
+/// embed, which depends on the inputs.
 pub fn shape(recipe: &Recipe) -> Key {
     let mut params = recipe.params.clone();
     params.remove(ROOT);
     Recipe { params, inputs: BTreeMap::new(), ..recipe.clone() }.key()
 }
 
-/// What nothing needs.
+/// The files to remove.
 #[derive(Debug, Default, Serialize)]
 pub struct Garbage {
-    /// Totals by stage kind. Objects that no entry names have the empty kind.
+    /// Totals by stage kind. The kind of objects that no entry names is the empty string.
     pub kinds: BTreeMap<String, KindTotals>,
     #[serde(skip)]
     keys: Vec<Key>,
@@ -71,7 +71,7 @@ pub struct KindTotals {
 }
 
 impl Garbage {
-    /// Finds what `roots` does not keep.
+    /// Finds the results that are not needed by `roots`.
     pub fn find(store: &Store, roots: &Roots) -> Result<Garbage> {
         let mut garbage = Garbage::default();
         let mut live: BTreeSet<Digest> = roots.digests.clone();
@@ -110,7 +110,7 @@ impl Garbage {
         Ok(garbage)
     }
 
-    /// Bytes in total.
+    /// The total size in bytes.
     pub fn bytes(&self) -> u64 {
         self.kinds.values().map(|totals| totals.bytes).sum()
     }
@@ -174,7 +174,7 @@ mod tests {
     const B: &str = "stages:\n  a: { source: { text: two } }\n  b: { pair: { left: a } }\n";
 
     fn keys(space: &TestSpace, yaml: &str) -> BTreeSet<Key> {
-        space.trial(yaml).plan_status().checked.values().map(|checked| checked.key).collect()
+        space.test_run(yaml).plan_status().checked.values().map(|checked| checked.key).collect()
     }
 
     fn removed(garbage: &Garbage) -> Vec<(&str, usize)> {
@@ -228,10 +228,10 @@ mod tests {
         space.run("stages:\n  a: { source: { text: x } }\n  g: { gather: { all: a } }\n");
         let [pair, source] = ["b", "a"].map(|node| ran.artifacts[node].clone());
         std::fs::remove_file(space.store.object(source["text"].digest().unwrap())).unwrap();
-        let trial = space.trial(A);
-        let plan_status = trial.plan_status();
-        let unknown = trial.plan.ids().filter(|id| !plan_status.checked.contains_key(id));
-        let shapes = unknown.map(|id| shape(&trial.plan.recipe_without_inputs(id))).collect();
+        let test_run = space.test_run(A);
+        let plan_status = test_run.plan_status();
+        let unknown = test_run.plan.ids().filter(|id| !plan_status.checked.contains_key(id));
+        let shapes = unknown.map(|id| shape(&test_run.plan.recipe_without_inputs(id))).collect();
         let roots = Roots { keys: keys(&space, A), shapes, ..Roots::default() };
         let garbage = Garbage::find(&space.store, &roots).unwrap();
         assert_eq!(removed(&garbage), [("gather", 1), ("pair", 0), ("source", 1)]);

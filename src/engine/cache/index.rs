@@ -1,12 +1,12 @@
 //! The index of entries: the content of all entries in one file, so that a run with nothing to do
-//! need not open each of them.
+//! does not open each entry.
 //!
-//! The index holds an entry with the metadata of its file (`fs::Stat`), and only if an edit since
-//! would change the metadata ([`Witness`]). The caller has read the metadata: an entry whose file
-//! has changed in any way is read again. The index is written whole, with its BLAKE3 in front. A
-//! damaged or missing index counts as empty, and costs only time.
+//! The index contains an entry with the metadata of its file (`fs::Stat`), if every later edit
+//! would change the metadata ([`Witness`]). A lookup compares the metadata, and reads an entry
+//! again if its file has changed. The index is written as a whole, after its BLAKE3. A damaged or
+//! missing index counts as empty, and only costs time.
 //!
-//! Knows no stage, and nothing of objects.
+//! Knows no stages and no objects.
 
 use super::entry::Entry;
 use super::local::lock;
@@ -23,18 +23,18 @@ use std::time::SystemTime;
 /// The file of the index.
 const INDEX: &str = "entries.index";
 
-/// The start of the file; the digest of all following lines ends the first line.
+/// The start of the file. The first line ends with the digest of the following lines.
 const MAGIC: &str = "repro entries v2 ";
 
-/// The index is written again if more than this percentage of its entries is new: writing costs
-/// about as much time as an index saves.
+/// The index is rewritten if more than this percentage of its entries is new: writing takes about
+/// as much time as an index saves.
 const MIN_NEW_PERCENT: usize = 2;
 
 /// Entries by key.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     known: HashMap<Key, Known>,
-    /// The number of entries that the file does not have.
+    /// The number of entries that are not in the file.
     new: usize,
     witness: Witness,
 }
@@ -99,7 +99,7 @@ fn parse(bytes: &[u8]) -> Option<HashMap<Key, Known>> {
 }
 
 impl Store {
-    /// Reads the index, for many lookups to come.
+    /// Reads the index, before many lookups.
     pub fn with_index(mut self) -> Store {
         let index = Index::read(&self.path(INDEX));
         self.local.index = Some(Arc::new(Mutex::new(index)));
@@ -112,8 +112,8 @@ impl Store {
         lock(index).write(&self.path(INDEX), &self.scratch()?)
     }
 
-    /// Removes the index and the snapshots of runs, which hold removed entries too. The next run
-    /// writes new ones.
+    /// Removes the index and the snapshots of runs, which also contain removed entries. The next
+    /// run writes new ones.
     pub(super) fn remove_indexes(&self) -> Result<()> {
         fs::remove_if_exists(&self.path(INDEX))?;
         fs::remove_folder_if_exists(&self.path(SNAPSHOTS))

@@ -1,15 +1,15 @@
 //! Leases: a file `leases/<key>` names the process that computes the key.
 //!
-//! A lease is held while its process is alive. If that is unknown, on another host say, the lease
-//! is held while its heartbeat (the file's modification time, updated every ten seconds) is younger
-//! than ninety seconds by the clock of the shared disk; the clocks of hosts do not count. The next
-//! process that claims a stale lease takes it over. The folder of a process in `tmp/` has the same
-//! heartbeat.
+//! A lease is held while its process is alive. If that is unknown (for example, on another host),
+//! the lease is held while its heartbeat is younger than ninety seconds. The heartbeat is the
+//! modification time of the file, updated every ten seconds; ages are measured with the clock of
+//! the shared disk, not with those of the hosts. The next process that claims a stale lease takes
+//! it over. The folder of a process in `tmp/` has the same heartbeat.
 //!
-//! Leases keep two runs from doing the same work twice. The integrity of results does not depend on
-//! them. All leases of a process are hard links to its *heartbeat file* in `tmp/`: claiming and
-//! releasing creates and removes a link, and one heartbeat serves all. On a disk without hard links
-//! each lease is a file of its own.
+//! Leases prevent two runs from computing the same key. The integrity of results does not depend on
+//! leases. All leases of a process are hard links to its *heartbeat file* in `tmp/`: claiming a
+//! lease creates a link, releasing it removes the link, and all leases share one heartbeat. On a
+//! disk without hard links, each lease is a separate file.
 //!
 //! `docs/protocol.md` describes the protocol; `tests/protocol.rs` checks it as a model.
 
@@ -65,14 +65,14 @@ enum LeaseState {
 pub struct Lease {
     leases: Leases,
     path: PathBuf,
-    /// Set if the lease is a file of its own, not a link to the heartbeat file.
+    /// Set if the lease is a separate file, not a link to the heartbeat file.
     _heartbeat: Option<Heartbeat>,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // A process that was stopped for long may have lost its lease. It locks removals while it
-        // reads the lease and removes it, or else:
+        // A process that was stopped for long may have lost its lease. It must lock removals while
+        // it reads and removes the lease. Otherwise:
         // 1. it reads its own identity, and is stopped again for longer than `EXPIRY`;
         // 2. another process takes the lease over, and starts to compute;
         // 3. it resumes and removes that process's lease, and a third one computes the same.
@@ -103,8 +103,8 @@ impl Store {
         process.is_alive().unwrap_or_else(by_heartbeat)
     }
 
-    /// Another process that uses the cache: it holds a lease, or it is out of reach of the lock and
-    /// its folder in `tmp/` has a heartbeat.
+    /// Another process that uses the cache: it holds a lease, or it may be alive and its folder in
+    /// `tmp/` has a heartbeat. The file lock may not reach the host of such a process.
     pub fn active_process(&self) -> Result<Option<ProcessId>> {
         for key in self.leases().keys()? {
             if let Some(process) = self.lease_holder(key)? {
@@ -149,7 +149,7 @@ impl Leases {
     fn state(&self, key: Key) -> Result<LeaseState> {
         let path = self.path(key);
         let Some(meta) = fs::metadata_if_exists(&path)? else { return Ok(LeaseState::Absent) };
-        // Leases are written whole: another kind of file, or other content, is no lease.
+        // Leases are written atomically, so any other content or kind of file is not a lease.
         if !meta.is_file() {
             return Ok(LeaseState::Stale);
         }
@@ -185,8 +185,8 @@ impl Leases {
         if fs::metadata_if_exists(&file)?.is_none() {
             fs::write_new(&file, scratch, &process()?)?;
         }
-        // The heartbeat must be young when the link is made. A process that is stopped between the
-        // two has an older lease, as if it had been stopped just afterwards.
+        // The heartbeat must be young when the link is created. If the process is stopped between
+        // the two, the lease is older, as if the process had been stopped just afterwards.
         beat(&file);
         let (created, heartbeat) = match fs::link_new(&file, &path) {
             Ok(created) => (created, None),
@@ -198,8 +198,8 @@ impl Leases {
         Ok(created.then(|| Lease { leases: self.clone(), path, _heartbeat: heartbeat }))
     }
 
-    /// Waits for the lock for removing leases, so that no process removes a lease that another one
-    /// has just taken over.
+    /// Locks the removal of leases, so that no process removes a lease that another one has just
+    /// taken over.
     fn lock_removal(&self) -> Result<Option<File>> {
         self.locks.then(|| fs::lock(&self.folder.join("removal.lock"))).transpose()
     }
@@ -207,8 +207,7 @@ impl Leases {
     /// Removes the lease of `key` if it is stale.
     pub(super) fn break_stale(&self, key: Key) -> Result<()> {
         let _removal = self.lock_removal()?;
-        // An absent lease may be created at any moment; a stale one is replaced only under the
-        // lock.
+        // A lease can be created at any time, but a stale one is replaced only under the lock.
         match self.state(key)? {
             LeaseState::Stale => fs::remove_if_exists(&self.path(key)),
             LeaseState::Absent | LeaseState::Held(_) => Ok(()),
@@ -237,22 +236,22 @@ fn is_young(
     expiry: Duration,
 ) -> Result<bool> {
     let Some(first) = last()? else { return Ok(false) };
-    // A heartbeat in the far future dates from before the clock was set back; the next one of a
-    // process that is alive would have corrected it.
+    // A heartbeat in the far future is from before the clock was set back. A live process would
+    // have updated it since.
     let now = now()?;
     let distance = now.duration_since(first).unwrap_or_else(|ahead| ahead.duration());
     // This process may have been stopped between the two calls; a new heartbeat shows that.
     Ok(distance < expiry || last()?.is_some_and(|last| last != first))
 }
 
-/// "Now", by the clock of the disk.
+/// The current time, by the clock of the disk.
 const NOW: Timestamps = Timestamps {
     last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
     last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
 };
 
-/// Sets the modification time of a file or a folder to now. A single failure has no effect; after
-/// many, other processes take this one for dead, and compute the same again.
+/// Sets the modification time of a file or a folder to now. A single failure has no effect. After
+/// many failures, other processes consider this one dead, and compute its keys again.
 fn beat(path: &Path) {
     let _ = utimensat(CWD, path, &NOW, AtFlags::SYMLINK_NOFOLLOW);
 }
@@ -260,7 +259,7 @@ fn beat(path: &Path) {
 /// Updates the modification times of files and folders until it is dropped.
 #[derive(Debug)]
 pub(super) struct Heartbeat {
-    /// Dropping it ends the thread.
+    /// Dropping the sender ends the thread.
     _stop: Sender<()>,
 }
 
@@ -272,8 +271,8 @@ impl Heartbeat {
 
     fn of(paths: Vec<PathBuf>) -> Heartbeat {
         let (stop, stopped) = channel();
-        // Without a thread there is no heartbeat: other hosts soon take this process for dead, and
-        // at worst compute the same again.
+        // Without the thread there is no heartbeat: other hosts then consider this process dead,
+        // and at worst compute its keys again.
         let _ = process::start_thread(move || {
             while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 paths.iter().for_each(|path| beat(path));

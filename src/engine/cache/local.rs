@@ -1,8 +1,9 @@
 //! Results in a folder on disk: `entries/` and `objects/`.
 //!
-//! A lookup trusts an object that has the size in its entry and the modification time derived from
-//! its digest: the object is *sealed*. An edit changes the time, and each object has another time.
-//! An object whose seal is broken is hashed: it is sealed again, or it is damaged.
+//! An object is *sealed* if it has the size in its entry and the modification time derived from its
+//! digest. A lookup trusts sealed objects: an edit changes the time, and different objects have
+//! different times. An object whose seal is broken is hashed, and then is either sealed again or
+//! damaged.
 
 use super::backend::{Backend, Lookup};
 use super::durability::SyncPolicy;
@@ -22,14 +23,14 @@ use std::time::SystemTime;
 /// The version of the layout, and the name of its folder.
 const FORMAT: &str = "v2";
 
-/// What a look at an object's file found.
+/// The state of the file of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObjectState {
-    /// The bytes are those of the digest.
+    /// The bytes have the digest.
     Intact,
     /// There is no file.
     Missing,
-    /// The bytes are others, or the file is no regular file.
+    /// The bytes have another digest, or the file is not regular.
     Damaged,
 }
 
@@ -44,7 +45,7 @@ impl ObjectState {
 #[derive(Clone, Debug)]
 pub struct LocalFolder {
     pub(super) root: PathBuf,
-    /// Set if many entries are going to be read.
+    /// Set for many lookups.
     pub(super) index: Option<Arc<Mutex<Index>>>,
     pub(super) sync: SyncPolicy,
 }
@@ -81,15 +82,15 @@ impl Backend for LocalFolder {
         let workspace = fs::temporary_folder(&self.scratch()?)?;
         let copy = workspace.path().join("copy");
         fs::copy(path, &copy)?;
-        // The bytes that were hashed are the bytes that are stored: if the file has changed
-        // meanwhile, they are an object that no entry names.
+        // Hashes the bytes that are stored: if the file has changed, the result is an object that
+        // no entry names.
         Ok(self.ingest(&copy)?.digest == digest)
     }
 
     fn publish(&self, key: Key, entry: &Entry) -> Result<()> {
         let path = self.entry_path(key);
         if self.sync == SyncPolicy::Immediate {
-            // There is none if the entry is another backend's.
+            // An entry from another backend has no scratch folder.
             let _ = fs::sync(&self.recipe_path(key));
             return self.write_enveloped(&path, entry);
         }
@@ -98,7 +99,7 @@ impl Backend for LocalFolder {
 }
 
 impl LocalFolder {
-    /// The results under `folder`, which need not exist yet.
+    /// The results under `folder`, which may not exist yet.
     pub fn at(folder: &Path) -> LocalFolder {
         LocalFolder { root: folder.join(FORMAT), index: None, sync: SyncPolicy::Immediate }
     }
@@ -130,7 +131,7 @@ impl LocalFolder {
         Ok(folder)
     }
 
-    /// The path of a file relative to the folder, as its envelope has it.
+    /// The path of a file relative to the folder, as in its envelope.
     pub(super) fn relative(&self, path: &Path) -> String {
         path.strip_prefix(&self.root).unwrap_or(path).display().to_string()
     }
@@ -146,8 +147,8 @@ impl LocalFolder {
         fs::write_atomic(path, &self.scratch()?, &envelope::wrap(&self.relative(path), value)?)
     }
 
-    /// The entry of `key`, whether or not its objects exist; `None` if it is damaged or another
-    /// key's, so that the recipe is computed again.
+    /// The entry of `key`, whether or not its objects exist; `None` if it is damaged or belongs to
+    /// another key, so that the recipe is computed again.
     pub(super) fn entry(&self, key: Key) -> Result<Option<Arc<Entry>>> {
         let path = self.entry_path(key);
         let Some(index) = &self.index else { return Ok(self.read_enveloped(&path)?.map(Arc::new)) };
@@ -216,7 +217,7 @@ impl LocalFolder {
         if meta.is_file() && sealed && meta.len() == stored.bytes {
             return Ok(ObjectState::Intact);
         }
-        // Before the bytes are read: once a page is on disk, a write to it through a memory map
+        // Synced before the bytes are read: once a page is on disk, a write through a memory map
         // changes the time (`fs::Witness`).
         let synced = fs::sync(&path).is_ok();
         if !self.is_intact(stored.digest)? {
@@ -226,8 +227,8 @@ impl LocalFolder {
         let unchanged =
             fs::metadata_if_exists(&path)?.is_some_and(|now| modified(&now) == modified(&meta));
         if synced && unchanged {
-            // A copy, or a touched file, has the right bytes. Sealing saves the next lookup the
-            // hashing; a user without the permission to seal goes without.
+            // The bytes are intact, as after a copy or `touch`. Sealing the object saves hashing it
+            // at the next lookup; without the permission to seal, it is hashed each time.
             let _ = fs::seal(&path, sealed_at(stored.digest));
         }
         Ok(ObjectState::Intact)
@@ -238,14 +239,14 @@ impl LocalFolder {
         self.check(Stored { digest, bytes: self.object_bytes(digest)?, executable: false })
     }
 
-    /// Hashes an object: whether it is a regular file with the bytes of its digest.
+    /// Hashes an object. Returns whether it is a regular file with the right digest.
     pub(super) fn is_intact(&self, digest: Digest) -> Result<bool> {
         let path = self.object(digest);
         let is_file = fs::metadata_if_exists(&path)?.is_some_and(|meta| meta.is_file());
         Ok(is_file && Digest::of_file(&path)? == digest)
     }
 
-    /// An object's size; 0 if it does not exist.
+    /// The size of an object; 0 if it does not exist.
     pub(super) fn object_bytes(&self, digest: Digest) -> Result<u64> {
         Ok(fs::metadata_if_exists(&self.object(digest))?.map_or(0, |meta| meta.len()))
     }
@@ -261,8 +262,8 @@ impl LocalFolder {
         match self.check(stored)? {
             ObjectState::Intact => return Ok(stored),
             ObjectState::Damaged if object.is_dir() => self.move_to_quarantine(digest)?,
-            // The damaged object stays until the rename below replaces it: another process may
-            // have replaced it meanwhile, and an entry must not be without its object.
+            // The damaged object is linked, not moved, and the rename below replaces it: another
+            // process may have replaced it meanwhile, and no entry may be without its object.
             ObjectState::Damaged => _ = fs::link(&object, &self.quarantine_path(digest)?),
             ObjectState::Missing => {}
         }
@@ -274,17 +275,17 @@ impl LocalFolder {
         Ok(stored)
     }
 
-    /// Moves a damaged object to the quarantine, for the user to look at.
+    /// Moves a damaged object to the quarantine, for inspection.
     pub(super) fn move_to_quarantine(&self, digest: Digest) -> Result<()> {
         fs::rename(&self.object(digest), &self.quarantine_path(digest)?)
     }
 
-    /// The path of an object in the quarantine, where an earlier one is removed.
+    /// The path of an object in the quarantine. Removes an earlier file at this path.
     fn quarantine_path(&self, digest: Digest) -> Result<PathBuf> {
         let folder = self.root.join("quarantine");
         fs::create_dir_all(&folder)?;
         let path = folder.join(digest.to_string());
-        // A rename cannot replace a folder with a file, nor a file with a folder.
+        // A rename can replace neither a folder with a file nor a file with a folder.
         match path.is_dir() {
             true => fs::remove_folder_if_exists(&path)?,
             false => fs::remove_if_exists(&path)?,

@@ -1,5 +1,5 @@
-//! The file locks of a cache: processes that add to it share one, a process that removes from it
-//! holds it exclusively.
+//! The file locks of a cache. A process that adds results holds a shared lock; a process that
+//! removes results holds an exclusive lock.
 
 use super::lease::{HEARTBEAT, Heartbeat};
 use super::store::Store;
@@ -14,32 +14,32 @@ use std::path::PathBuf;
 pub struct CacheLock {
     /// `None` on a disk without file locks.
     _lock: Option<File>,
-    /// Shows other machines that this process is alive.
+    /// Lets other machines detect that this process is alive.
     _heartbeat: Heartbeat,
     scratch: PathBuf,
 }
 
 impl Drop for CacheLock {
     fn drop(&mut self) {
-        // The folder is not empty if another thread of this process still uses it.
+        // Fails if another thread of this process still uses the folder.
         let _ = fs::remove_if_exists(&self.scratch.join(HEARTBEAT));
         let _ = std::fs::remove_dir(&self.scratch);
     }
 }
 
 impl Store {
-    /// Locks the cache for adding to it; with `wait`, waits for a process that removes from it.
+    /// Locks the cache to add results. With `wait`, waits for a process that removes results.
     pub fn lock_shared(&self, wait: bool) -> Result<CacheLock> {
         self.lock(true, wait)
     }
 
-    /// Locks the cache for removing from it; with `wait`, waits for all other processes.
+    /// Locks the cache to remove results. With `wait`, waits for all other processes.
     pub fn lock_exclusive(&self, wait: bool) -> Result<CacheLock> {
         self.lock(false, wait)
     }
 
-    /// Locks what several commands read, change and write back: pins, reports, lock files. Held
-    /// until the returned file is dropped; `None` on a disk without file locks.
+    /// Locks the files that commands read, change and write back (pins, reports, lock files), until
+    /// the returned file is dropped. Returns `None` on a disk without file locks.
     pub fn lock_update(&self) -> Result<Option<File>> {
         self.locks.then(|| fs::lock(&self.path("update.lock"))).transpose()
     }
@@ -52,7 +52,7 @@ impl Store {
             false => None,
         };
         let scratch = self.local.scratch_path();
-        // The folder carries the heartbeat. `gc` must be able to run without it, on a full disk.
+        // The heartbeat is that of the folder. `gc` must work without it, on a full disk.
         let _ = self.scratch();
         Ok(CacheLock { _lock: lock, _heartbeat: Heartbeat::of_process(&scratch), scratch })
     }

@@ -5,14 +5,14 @@
 //!   recipes/<key>.json    a recipe
 //!   entries/<key>.json    its result: digests and sizes of the outputs; time, memory, host
 //!   objects/<digest>      an output's bytes: read-only, with a modification time from the digest
-//!   fallbacks/<key>       the key could not be computed, and its fallback is used; with the cause
-//!   logs/<key>            what the last attempt printed
-//!   recomputed/<key>/     outputs that differed when they were computed again, beside the cached
+//!   fallbacks/<key>       why the key could not be computed; its fallback is used
+//!   logs/<key>            the output of the last attempt
+//!   recomputed/<key>/     outputs that differed when they were recomputed, beside the cached ones
 //!   quarantine/<digest>   a damaged object
 //!   runs/<id>.jsonl       the history of a run
-//!   snapshots/<digest>    a run that had nothing to do, so that the next one needs no plan
+//!   snapshots/<digest>    a run that left everything up to date, so that the next needs no plan
 //!   exports/<digest>      the files that were exported to a folder
-//!   pins/<key>            the key is kept by `gc`; with the names of the nodes it is pinned for
+//!   pins/<key>            the names of the nodes that the key is pinned for; `gc` keeps its result
 //!   pipelines/<digest>    a pipeline that has run here; `gc` keeps its results
 //!   files.json            digests of the project's files
 //!   entries.index         the content of all entries
@@ -25,8 +25,8 @@
 //!
 //! A result is published by renames: its objects, then its entry. The entry's rename is the commit
 //! point. A crash before it leaves objects that no entry names, and the recipe is computed again.
-//! Publishing twice has the same effect as once. `durability.rs` says when a result reaches the
-//! disk.
+//! Publishing twice has the same effect as once. `durability.rs` describes when a result reaches
+//! the disk.
 //!
 //! An object is sealed once no other process can write to it: project files are copied, and an
 //! output is moved only after all processes of its stage have ended, if the file has one hard link
@@ -34,7 +34,7 @@
 //! on a file system that does not update times ([`Witness`](crate::fs::Witness)), is detected by
 //! `verify` only.
 //!
-//! No file is taken for another one:
+//! A file that was swapped for another is detected:
 //!
 //! | file | check when it is read |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! Pins: keys that `gc` keeps, each for the nodes that it is pinned for.
+//! Pins: keys whose results `gc` keeps, with the names of the pinned nodes.
 
 use super::store::Store;
 use crate::engine::key::Key;
@@ -28,7 +28,7 @@ impl Store {
         Ok(pins)
     }
 
-    /// The pinned keys. The name of its file pins a key, even if the content is damaged.
+    /// The pinned keys. A file pins the key in its name even if its content is damaged.
     pub fn pinned_keys(&self) -> Result<BTreeSet<Key>> {
         Ok(fs::list(&self.path(PINS))?.iter().filter_map(|name| name.parse().ok()).collect())
     }

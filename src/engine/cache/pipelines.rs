@@ -1,11 +1,10 @@
-//! Records of the pipelines that have run in a cache: `gc` keeps the results that any of them
-//! requests.
+//! Records of the pipelines that have run in a cache. `gc` keeps the results that they request.
 //!
 //! A project is identified by the path and the inode of its folder: on another machine, or after a
 //! move, another folder may have the path. If the cache is inside the project's folder, both move
-//! together, so the folder that holds the cache is the project too if it has the inode.
+//! together, so the folder that contains the cache is the project if it has the recorded inode.
 //!
-//! Knows no plan: the caller finds out what a pipeline requests.
+//! Knows no plan: the caller determines the results that a pipeline requests.
 
 use super::store::Store;
 use crate::engine::key::Digest;

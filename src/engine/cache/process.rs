@@ -2,9 +2,9 @@
 //!
 //! A pid is reused; with the boot of its machine, its namespace and its start time it is unique.
 //! Machines are identified by machine id and boot id: two machines may share a name, and clones of
-//! an image share a machine id. Whether a process is alive is unknown if it is on another machine,
-//! from an earlier boot, in another container, or of another user on a system that hides those. A
-//! heartbeat decides then (see [`super::lease`]).
+//! an image share a machine id. Whether a process is alive is unknown if the process is on another
+//! machine, from an earlier boot, in another container, or belongs to another user on a system that
+//! hides such processes. A heartbeat decides then (see [`super::lease`]).
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
@@ -60,7 +60,7 @@ impl ProcessId {
             return Some(true);
         }
         let is_here = ProcessId { pid: this.pid, started: this.started, ..self.clone() } == *this;
-        // Without a boot id, another machine of this name looks like this one.
+        // Without a boot id, another machine with this name cannot be distinguished from this one.
         if !is_here || this.boot.is_empty() {
             return None;
         }
@@ -80,13 +80,13 @@ impl ProcessId {
             && self.boot != this.boot
     }
 
-    /// The identity as a file name; [`ProcessId::from_tag`] reads it back.
+    /// The identity as a file name; [`ProcessId::from_tag`] parses it.
     pub fn tag(&self) -> String {
         let ProcessId { host, machine, boot, namespace, pid, started } = self;
         format!("{host}+{machine}+{boot}+{namespace}+{pid}+{started}")
     }
 
-    /// The process with this tag; `None` if the text is no tag.
+    /// Parses a tag; `None` if the text is not a tag.
     pub fn from_tag(tag: &str) -> Option<ProcessId> {
         let mut parts = tag.split('+');
         let mut next = || parts.next();
@@ -119,14 +119,14 @@ fn machine() -> String {
     id.map(|id| hash(id).to_hex()[..12].to_owned()).unwrap_or_default()
 }
 
-/// What the system reports about a process.
+/// The state of a process, as reported by the system.
 #[derive(Debug, PartialEq)]
 enum Liveness {
     /// The process does not exist, or is a zombie.
     Gone,
     /// The process exists and has this start time, in the system's own unit; 0 if unknown.
     Started(u64),
-    /// The process exists and is another user's: nothing else is known.
+    /// The process exists and belongs to another user; nothing else is known.
     Hidden,
 }
 
@@ -150,7 +150,7 @@ fn parse(stat: Option<&str>, exists: bool) -> Liveness {
     }
 }
 
-/// As above, without `/proc`.
+/// The same on systems without `/proc`.
 #[cfg(not(target_os = "linux"))]
 fn liveness(pid: u32) -> Liveness {
     match probe(pid) {

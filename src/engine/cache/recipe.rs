@@ -1,5 +1,5 @@
-//! Recorded recipes: they let a child process compute a result from its key alone, and explain
-//! later what has changed.
+//! Recorded recipes. They let a child process compute a result from its key alone, and later runs
+//! explain the changes.
 
 use super::store::Store;
 use crate::engine::error::Error;
@@ -13,7 +13,7 @@ impl Store {
         let key = recipe.key();
         let path = self.local.recipe_path(key);
         let text = recipe.canonical();
-        // A damaged recipe is replaced too; it would fail every job that reads it.
+        // Also replaces a damaged recipe, which would fail every job that reads it.
         if fs::read_if_regular(&path)?.is_none_or(|bytes| bytes != text.as_bytes()) {
             fs::replace(&path, &self.scratch()?, text.as_bytes())?;
         }

@@ -36,7 +36,7 @@ impl Store {
             if let Some(history) = fs::create_new(&self.history(&id))? {
                 return Ok((id, history));
             }
-            // Another run took the id at the same moment.
+            // Another run has taken the id at the same moment.
             number = number.wrapping_add(1);
         }
     }

@@ -1,4 +1,4 @@
-//! The cache of a project, or of several: its results, and the files around them.
+//! The cache of one or more projects: the results and their metadata.
 //!
 //! A [`Store`] joins the local folder with an optional remote. The other modules of this folder add
 //! to it by subject: locks, leases, pins, fallbacks, exports, run histories.
@@ -35,7 +35,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// The cache in `folder`, which need not exist yet.
+    /// The cache in `folder`, which may not exist yet.
     pub fn at(folder: &Path) -> Store {
         Store { local: LocalFolder::at(folder), remote: None, locks: true }
     }
@@ -49,14 +49,14 @@ impl Store {
         Store { remote: Some(remote), ..self }
     }
 
-    /// Uses a disk without file locks. Leases still keep two processes from one recipe, but only
-    /// heartbeats keep `gc` and `verify` from removing a file that another process is using.
+    /// Uses no file locks. Leases still prevent two processes from computing the same recipe, but
+    /// only heartbeats prevent `gc` and `verify` from removing a file that another process uses.
     #[must_use]
     pub fn without_locks(self) -> Store {
         Store { locks: false, ..self }
     }
 
-    /// The same store with another policy for syncing what it publishes.
+    /// The same store with another policy for syncing results.
     #[must_use]
     pub fn with_sync(&self, sync: SyncPolicy) -> Store {
         let mut store = self.clone();
@@ -69,7 +69,7 @@ impl Store {
         ["recipes", "entries", "objects", "fallbacks", "logs", "leases", "runs", "tmp"]
             .into_iter()
             .try_for_each(|folder| fs::create_dir_all(&self.path(folder)))?;
-        // Version control and backups skip the cache.
+        // Makes version control and backups skip the cache.
         let markers = [
             (".gitignore", "*\n"),
             ("CACHEDIR.TAG", "Signature: 8a477f597d28d172789f06886806bc55\n"),
@@ -95,12 +95,12 @@ impl Store {
         self.local.object(digest)
     }
 
-    /// The path of the output that the last attempt at `key` printed.
+    /// The path of the log of the last attempt to compute `key`.
     pub fn log(&self, key: Key) -> PathBuf {
         self.path("logs").join(key.to_string())
     }
 
-    /// The path of the outputs that differed when `key` was computed again.
+    /// The path of the outputs that differed when `key` was recomputed.
     pub fn recomputed(&self, key: Key) -> PathBuf {
         self.path("recomputed").join(key.to_string())
     }
@@ -122,7 +122,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Makes sure that an object is in the local folder, if a backend has it, and checks it as a
+    /// Fetches an object into the local folder if it is only in the remote, and checks it as a
     /// lookup does.
     pub fn fetch(&self, digest: Digest) -> Result<ObjectState> {
         let state = self.local.state(digest)?;
@@ -165,8 +165,8 @@ impl Store {
         self.local.ingest(path)
     }
 
-    /// Adds a copy of the file at `path` to the objects, unless the object exists; whether the file
-    /// has the digest.
+    /// Adds a copy of the file at `path` to the objects, unless the object exists. Returns whether
+    /// the file has the digest.
     pub fn add_file(&self, path: &Path, digest: Digest) -> Result<bool> {
         self.local.add_object(path, digest)
     }
@@ -211,12 +211,12 @@ impl Store {
         Witness::at(&self.local.root)
     }
 
-    /// Hashes an object of the local folder: whether it has the bytes of its digest.
+    /// Hashes an object of the local folder. Returns whether it has the right digest.
     pub fn is_intact(&self, digest: Digest) -> Result<bool> {
         self.local.is_intact(digest)
     }
 
-    /// Reads a snapshot of a run; `None` if it is missing, damaged or another one.
+    /// Reads a snapshot of a run; `None` if it is missing, damaged or swapped for another.
     pub(crate) fn read_snapshot<T: DeserializeOwned>(&self, name: Digest) -> Result<Option<T>> {
         self.local.read_enveloped(&self.snapshot(name))
     }
@@ -263,7 +263,7 @@ impl Store {
         fs::list(&self.path("objects"))
     }
 
-    /// Whether an entry, a recipe or a log shows that `key` was requested once.
+    /// Whether an entry, a recipe or a log shows that `key` was requested earlier.
     pub fn was_requested(&self, key: Key) -> Result<bool> {
         for path in [self.entry_path(key), self.local.recipe_path(key), self.log(key)] {
             if fs::metadata_if_exists(&path)?.is_some() {

@@ -1,8 +1,8 @@
 //! Verification: hashes every object, and reads every recipe, entry and small file.
 //!
-//! Verification takes no lock and delays no other process: a file that a run adds or `gc` removes
-//! meanwhile is no problem. Damaged files are moved away under the exclusive lock only, after a
-//! second check: a run may have replaced them.
+//! Verification takes no lock, and does not delay other processes: it tolerates files that a run
+//! adds or `gc` removes meanwhile. It moves damaged files away only under the exclusive lock, after
+//! a second check, because a run may have replaced them.
 
 use super::exports::EXPORTS;
 use super::pin::PINS;
@@ -40,7 +40,7 @@ impl fmt::Display for VerifyReport {
 /// A damaged, missing or foreign file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// A file among the objects whose name is no digest.
+    /// A file among the objects whose name is not a digest.
     ForeignFile(String),
     /// An object whose bytes have another digest.
     Object(Digest),
@@ -48,7 +48,7 @@ pub enum Problem {
     Recipe(Key, String),
     /// An entry that is damaged or belongs to another key.
     Entry(Key),
-    /// A small file, by its path in the cache, that nothing depends on.
+    /// A small file that can be removed, by its path in the cache.
     SmallFile(String),
     /// A small file that `gc` needs.
     Root(String),
@@ -109,7 +109,7 @@ pub fn verify(store: &Store, threads: usize) -> Result<VerifyReport> {
     Ok(report)
 }
 
-/// The small files that are damaged or were swapped for others.
+/// The small files that are damaged or swapped for others.
 fn damaged_small_files(store: &Store) -> Result<Vec<Problem>> {
     let mut problems = Vec::new();
     for (folder, is_root) in [("fallbacks", false), (EXPORTS, false), (PINS, true)] {
@@ -136,7 +136,7 @@ fn is_damaged(store: &Store, name: &str) -> Result<bool> {
         && fs::metadata_if_exists(&path)?.is_some())
 }
 
-/// Those of `digests` whose objects exist and are damaged.
+/// The digests among `digests` whose objects are damaged.
 fn damaged_objects(store: &Store, digests: &[Digest], threads: usize) -> Result<Vec<Digest>> {
     let check = |part: &[Digest]| -> Result<Vec<Digest>> {
         let mut damaged = Vec::new();
@@ -172,7 +172,7 @@ fn exists(store: &Store, digest: Digest) -> Result<bool> {
     Ok(fs::metadata_if_exists(&store.object(digest))?.is_some())
 }
 
-/// The problems of the entry of `key`; none if the entry is removed meanwhile.
+/// The problems of the entry of `key`; empty if the entry was removed meanwhile.
 fn check_entry(store: &Store, key: Key) -> Result<Vec<Problem>> {
     let mut problems = Vec::new();
     match store.entry(key)? {
@@ -193,8 +193,8 @@ fn check_entry(store: &Store, key: Key) -> Result<Vec<Problem>> {
 }
 
 /// Moves damaged objects to the quarantine and removes other damaged files, so that the next run
-/// writes them again; whether the cache could be locked. Files that `gc` needs stay: without them,
-/// `gc` could remove a result that is needed.
+/// writes them again. Returns whether it could lock the cache. Keeps files that `gc` needs: without
+/// them, `gc` could remove a result that is needed.
 pub fn quarantine(store: &Store, problems: &[Problem]) -> Result<bool> {
     let _lock = match store.lock_exclusive(false) {
         Ok(lock) => lock,
@@ -229,7 +229,7 @@ pub fn quarantine(store: &Store, problems: &[Problem]) -> Result<bool> {
     Ok(true)
 }
 
-/// Whether a recipe was read and is damaged. A recipe that cannot be read may be intact.
+/// Whether a recipe is damaged. A recipe that cannot be read may be intact.
 fn is_corrupt(recipe: &Result<Option<Recipe>>) -> bool {
     recipe.as_ref().is_err_and(|error| matches!(error.downcast_ref(), Some(Error::Corrupt { .. })))
 }

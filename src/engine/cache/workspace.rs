@@ -1,4 +1,4 @@
-//! Folders under `tmp/` in which processes work, and their removal once a process is dead.
+//! The folders of processes under `tmp/`, and their removal after a process has died.
 
 use super::lease::EXPIRY;
 use super::process::ProcessId;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// The age of a heartbeat at which a run removes the workspaces of a process that may be alive.
-/// Workspaces only cost space, and a machine that was asleep may go on using its own.
+/// Workspaces only cost disk space, and a machine that was suspended may continue to use its own.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
 /// A folder under `tmp/`, removed when dropped.
@@ -33,7 +33,7 @@ impl Drop for Workspace {
     }
 }
 
-/// A workspace for the jobs of a process, one after the other.
+/// A workspace that the jobs of a process use one after the other.
 pub struct Workbench {
     workspace: Workspace,
     /// The metadata of the two folders when they were created.
@@ -41,9 +41,9 @@ pub struct Workbench {
 }
 
 impl Workbench {
-    /// Two empty folders, for the outputs and for the temporary files of the next job. Folders that
-    /// the last job left empty are used again: creating and removing folders takes most of the time
-    /// of a short job.
+    /// Returns two empty folders, for the outputs and the temporary files of the next job. Reuses
+    /// folders that the last job left empty, since creating and removing folders takes most of the
+    /// time of a short job.
     pub fn clear(&mut self) -> Result<[PathBuf; 2]> {
         let folders = ["outputs", "scratch"].map(|name| self.workspace.path().join(name));
         for (folder, created) in folders.iter().zip(&mut self.created) {
@@ -75,13 +75,14 @@ impl Store {
         self.sweep_after(ABANDONED);
     }
 
-    /// The same under the exclusive lock: a process without a heartbeat counts as dead as soon as
-    /// its leases expire.
+    /// Like [`Store::sweep`], under the exclusive lock: a process without a heartbeat counts as
+    /// dead as soon as its leases expire.
     pub fn sweep_all(&self) {
         self.sweep_after(EXPIRY);
     }
 
-    /// A process that may be alive counts as dead `expiry` after its last heartbeat.
+    /// Removes the files of a process that may be alive if its last heartbeat is older than
+    /// `expiry`.
     fn sweep_after(&self, expiry: Duration) {
         let leases = self.leases();
         for key in leases.keys().unwrap_or_default() {
@@ -127,7 +128,7 @@ mod tests {
         fs::create_dir_all(&outside).unwrap();
         std::os::unix::fs::symlink(&outside, tmp.join("link")).unwrap();
         let workspace = store.workspace().unwrap();
-        // Of the same host name, but another machine.
+        // The same host name, but another machine.
         let far =
             ProcessId { machine: "elsewhere".into(), pid: u32::MAX, ..ProcessId::this().clone() }
                 .tag();

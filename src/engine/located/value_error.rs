@@ -4,7 +4,7 @@ use super::Location;
 use serde::de;
 use std::fmt;
 
-/// A value that does not fit: its location and path, the cause and a hint.
+/// An error in a value: location, path, cause and hint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValueError {
     /// The location of the value.
@@ -13,9 +13,9 @@ pub struct ValueError {
     pub path: Vec<String>,
     /// The cause: one sentence, lower case.
     pub message: String,
-    /// How to fix it.
+    /// The hint.
     pub hint: Option<String>,
-    /// The name of the field, if no such field exists.
+    /// The name of the field, if the field is unknown.
     pub unknown_field: Option<String>,
 }
 
@@ -133,7 +133,7 @@ fn plain(expected: &str) -> &str {
     }
 }
 
-/// A hint for a name that is not in `known`: the nearest name if it is close, else all names.
+/// The hint for a name that is not in `known`: the nearest name if one is close, or else all names.
 pub fn suggest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let known: Vec<&str> = known.into_iter().collect();
     if let Some(nearest) = nearest(name, known.iter().copied()) {

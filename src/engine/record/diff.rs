@@ -1,7 +1,7 @@
 //! The differences between two states of a pipeline: two runs, or two profiles.
 //!
 //! Nodes are compared by name, with their parameters and outputs. The stage kind compares two
-//! contents of a file. This module knows no file formats and prints nothing.
+//! versions of a file. This module knows no file formats and prints nothing.
 
 use super::history;
 use crate::engine::cache::local::ObjectState;
@@ -28,7 +28,7 @@ struct NodeState {
     version: u32,
     params: Params,
     seed: Option<String>,
-    /// `None` if it is not in the cache.
+    /// `None` if the result is not in the cache.
     artifact: Option<Artifact>,
 }
 

@@ -1,8 +1,8 @@
 //! Exports of outputs to folders for people, such as `reports/<profile>/`.
 //!
-//! A folder is a copy of the outputs. The next run restores files that were edited or deleted. It
-//! removes exported files that are no longer outputs, unless they were edited. It keeps other
-//! files, and folders to which nothing is exported any more.
+//! A folder contains copies of the outputs. The next run restores copies that were edited or
+//! deleted, and removes copies that are no longer outputs, unless they were edited. It keeps all
+//! other files, and folders to which it no longer exports.
 
 use crate::engine::cache::store::Store;
 use crate::engine::key::{Artifact, Content, Digest};
@@ -28,7 +28,7 @@ pub fn export(
 ) -> Result<Exported> {
     let here = project.join(folder);
     let context = || format!("cannot find the path of `{}`", here.display());
-    // Projects that share a cache can have folders of the same name.
+    // An absolute path, because projects that share a cache can have folders with the same name.
     let name = &if store.is_inside(project) {
         folder.into()
     } else {
@@ -36,7 +36,8 @@ pub fn export(
     };
     let before = store.exported(name)?;
     if before != *artifact {
-        // Records the files of both, so that an interrupted export is recognised as ours.
+        // Records the earlier and the new files, so that the next export recognizes the files of an
+        // interrupted one.
         let either =
             before.iter().chain(artifact).map(|(name, content)| (name.clone(), *content)).collect();
         store.record_export(name, &either)?;
@@ -49,7 +50,7 @@ pub fn export(
         }
         match content {
             Content::File { .. } => fs::remove_if_exists(&path)?,
-            // Fails if there are other files in the folder.
+            // Fails if the folder contains other files.
             Content::EmptyFolder if std::fs::remove_dir(&path).is_err() => continue,
             Content::EmptyFolder => {}
         }
@@ -57,7 +58,7 @@ pub fn export(
     }
     for (name, content) in artifact {
         let path = here.join(name);
-        // If a folder or an unreadable file has this name, the write below fails.
+        // If the path is a folder or an unreadable file, the write below fails.
         if is_exported(&path, content) {
             continue;
         }
@@ -79,8 +80,8 @@ pub fn export(
     Ok(Exported { written, removed })
 }
 
-/// Whether the file or folder at `path` is `content`. An unexpected executable bit is ignored,
-/// since all files of some file systems have it.
+/// Whether the file or folder at `path` is `content`. Ignores an unexpected executable bit, because
+/// on some file systems all files have it.
 fn is_exported(path: &Path, content: &Content) -> bool {
     match content {
         Content::File { digest, executable } => {
@@ -121,26 +122,26 @@ mod tests {
     const FOLDER: &str = "reports/quick";
 
     /// Exports again; returns the numbers of written and removed files.
-    fn again(bench: &TestSpace, artifact: &Artifact) -> (usize, usize) {
+    fn again(space: &TestSpace, artifact: &Artifact) -> (usize, usize) {
         let Exported { written, removed } =
-            export(&bench.store, artifact, bench.path(), FOLDER).unwrap();
+            export(&space.store, artifact, space.path(), FOLDER).unwrap();
         (written, removed)
     }
 
     /// An exported artifact with a file and a file in a folder, and its folder.
-    fn exported(bench: &TestSpace) -> (Artifact, PathBuf) {
+    fn exported(space: &TestSpace) -> (Artifact, PathBuf) {
         let mut artifact = Artifact::new();
         for (name, bytes) in [("report.md", "text"), ("figures/a.svg", "<svg/>")] {
-            let made = bench.path().join("made");
+            let made = space.path().join("made");
             fs::write(&made, bytes).unwrap();
-            artifact.insert(name.to_owned(), bench.store.ingest(&made).unwrap().digest.into());
+            artifact.insert(name.to_owned(), space.store.ingest(&made).unwrap().digest.into());
         }
-        assert_eq!(again(bench, &artifact), (2, 0));
-        (artifact, bench.path().join(FOLDER))
+        assert_eq!(again(space, &artifact), (2, 0));
+        (artifact, space.path().join(FOLDER))
     }
 
     #[test]
-    fn every_node_has_a_valid_folder_name_of_its_own() {
+    fn every_node_has_a_distinct_valid_folder_name() {
         for plain in [
             "report",
             "report@about=A first look, 2.5",
@@ -178,91 +179,91 @@ mod tests {
 
     #[test]
     fn an_unchanged_file_is_not_written_again() {
-        let bench = TestSpace::new();
-        let (artifact, folder) = exported(&bench);
+        let space = TestSpace::new();
+        let (artifact, folder) = exported(&space);
         assert_eq!(fs::read_text(&folder.join("figures/a.svg")).unwrap(), "<svg/>");
-        assert_eq!(again(&bench, &artifact), (0, 0));
+        assert_eq!(again(&space, &artifact), (0, 0));
     }
 
     #[test]
     fn deleted_and_edited_files_are_restored() {
-        let bench = TestSpace::new();
-        let (artifact, folder) = exported(&bench);
+        let space = TestSpace::new();
+        let (artifact, folder) = exported(&space);
         fs::write(&folder.join("report.md"), "edited").unwrap();
         std::fs::remove_dir_all(folder.join("figures")).unwrap();
-        assert_eq!(again(&bench, &artifact), (2, 0));
+        assert_eq!(again(&space, &artifact), (2, 0));
         assert_eq!(fs::read_text(&folder.join("report.md")).unwrap(), "text");
         assert_eq!(fs::read_text(&folder.join("figures/a.svg")).unwrap(), "<svg/>");
         std::fs::remove_dir_all(&folder).unwrap();
-        assert_eq!(again(&bench, &artifact), (2, 0));
+        assert_eq!(again(&space, &artifact), (2, 0));
     }
 
     #[test]
     fn other_files_are_kept() {
-        let bench = TestSpace::new();
-        let (artifact, folder) = exported(&bench);
+        let space = TestSpace::new();
+        let (artifact, folder) = exported(&space);
         fs::write(&folder.join("figures/notes.txt"), "mine").unwrap();
-        again(&bench, &artifact);
+        again(&space, &artifact);
         assert_eq!(fs::list(&folder.join("figures")).unwrap(), ["a.svg", "notes.txt"]);
         assert_eq!(fs::read_text(&folder.join("figures/notes.txt")).unwrap(), "mine");
     }
 
     #[test]
     fn executable_files_and_empty_folders_are_exported_and_removed() {
-        let bench = TestSpace::new();
-        let (plain, folder) = exported(&bench);
+        let space = TestSpace::new();
+        let (plain, folder) = exported(&space);
         let mut artifact = plain.clone();
         let digest = plain["report.md"].digest().unwrap();
         artifact.insert("report.md".into(), Content::File { digest, executable: true });
         artifact.insert("empty/".into(), Content::EmptyFolder);
-        assert_eq!(again(&bench, &artifact), (2, 0));
+        assert_eq!(again(&space, &artifact), (2, 0));
         assert!(fs::is_executable(&std::fs::metadata(folder.join("report.md")).unwrap()));
         assert_eq!(fs::list(&folder.join("empty")).unwrap(), [""; 0]);
-        assert_eq!(again(&bench, &artifact), (0, 0));
+        assert_eq!(again(&space, &artifact), (0, 0));
         fs::write(&folder.join("empty/mine"), "").unwrap();
-        assert_eq!(again(&bench, &plain), (0, 0), "a folder with other files is kept");
-        assert_eq!(again(&bench, &artifact), (0, 0));
+        assert_eq!(again(&space, &plain), (0, 0), "a folder with other files is kept");
+        assert_eq!(again(&space, &artifact), (0, 0));
         std::fs::remove_file(folder.join("empty/mine")).unwrap();
-        assert_eq!(again(&bench, &plain), (0, 1));
+        assert_eq!(again(&space, &plain), (0, 1));
         assert!(!folder.join("empty").exists());
     }
 
     #[test]
     fn an_output_that_no_longer_exists_is_removed_unless_it_was_edited() {
-        let bench = TestSpace::new();
-        let (mut artifact, folder) = exported(&bench);
+        let space = TestSpace::new();
+        let (mut artifact, folder) = exported(&space);
         let figure = artifact.remove("figures/a.svg").unwrap();
         fs::write(&folder.join("figures/mine.svg"), "<svg/>").unwrap();
-        assert_eq!(again(&bench, &artifact), (0, 1));
+        assert_eq!(again(&space, &artifact), (0, 1));
         assert_eq!(
             fs::list(&folder.join("figures")).unwrap(),
             ["mine.svg"],
             "a file of another name is kept, even with the same bytes"
         );
         artifact.insert("figures/a.svg".into(), figure);
-        assert_eq!(again(&bench, &artifact), (1, 0));
+        assert_eq!(again(&space, &artifact), (1, 0));
         fs::write(&folder.join("figures/a.svg"), "edited").unwrap();
         artifact.remove("figures/a.svg");
-        assert_eq!(again(&bench, &artifact), (0, 0));
+        assert_eq!(again(&space, &artifact), (0, 0));
         assert_eq!(fs::list(&folder.join("figures")).unwrap(), ["a.svg", "mine.svg"]);
     }
 
     #[test]
     fn projects_that_share_a_cache_export_independently() {
-        let bench = TestSpace::new();
-        let (mut artifact, folder) = exported(&bench);
+        let space = TestSpace::new();
+        let (mut artifact, folder) = exported(&space);
         artifact.remove("figures/a.svg");
         let other = tempfile::tempdir().unwrap();
-        let beside = export(&bench.store, &artifact, other.path(), FOLDER).unwrap();
+        let beside = export(&space.store, &artifact, other.path(), FOLDER).unwrap();
         assert_eq!(beside, Exported { written: 1, removed: 0 });
-        assert_eq!(again(&bench, &artifact), (0, 1));
+        assert_eq!(again(&space, &artifact), (0, 1));
         assert!(!folder.join("figures/a.svg").exists());
     }
 
     #[test]
     fn an_exported_file_is_readable_by_all_and_an_edit_does_not_harm_the_cache() {
-        let bench = TestSpace::new();
-        let (artifact, folder) = exported(&bench);
+        let space = TestSpace::new();
+        let (artifact, folder) = exported(&space);
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
@@ -270,17 +271,17 @@ mod tests {
             assert_eq!(mode & 0o777, 0o644);
         }
         fs::write(&folder.join("report.md"), "edited").unwrap();
-        assert!(bench.store.is_intact(artifact["report.md"].digest().unwrap()).unwrap());
+        assert!(space.store.is_intact(artifact["report.md"].digest().unwrap()).unwrap());
     }
 
     #[test]
     fn a_folder_with_the_name_of_an_output_is_an_error() {
-        let bench = TestSpace::new();
-        let (artifact, folder) = exported(&bench);
+        let space = TestSpace::new();
+        let (artifact, folder) = exported(&space);
         let path = folder.join("report.md");
         std::fs::remove_file(&path).unwrap();
         fs::create_dir_all(&path.join("inside")).unwrap();
-        let error = export(&bench.store, &artifact, bench.path(), FOLDER).unwrap_err();
+        let error = export(&space.store, &artifact, space.path(), FOLDER).unwrap_err();
         assert_eq!(error.to_string(), format!("cannot write `{}`", path.display()));
     }
 }

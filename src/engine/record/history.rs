@@ -1,7 +1,7 @@
 //! The histories of runs, read from the events that each run recorded.
 //!
 //! Lines that are incomplete or of another version are skipped. This module knows recorded events,
-//! but not the plan, nor whether results are still in the cache.
+//! but neither the plan nor the results in the cache.
 
 use crate::engine::cache::process::ProcessId;
 use crate::engine::cache::store::Store;
@@ -35,11 +35,11 @@ pub struct Run {
     pub ran: usize,
     /// Number of failed nodes.
     pub failed: usize,
-    /// Duration; `None` while the run is going on, or if it was killed.
+    /// Duration; `None` if the run has not ended, or was killed.
     pub seconds: Option<f64>,
-    /// How the run ended; `None` while it is going on, or if it was killed.
+    /// How the run ended; `None` if it has not ended, or was killed.
     pub outcome: Option<Ending>,
-    /// Whether the run is going on.
+    /// Whether the run has not ended and its process is alive.
     pub running: bool,
     /// The process of the run, if recorded.
     #[serde(skip)]
@@ -71,7 +71,7 @@ pub struct NodeRecord {
 pub enum State {
     /// The result was in the cache.
     Cached,
-    /// The job began, and its end is not recorded.
+    /// The job has started, and its end is not recorded.
     Began,
     /// The job succeeded.
     Ran,
@@ -360,11 +360,11 @@ mod tests {
 
     #[test]
     fn a_run_is_named_by_its_age_or_a_unique_part_of_its_id() {
-        let bench = TestSpace::new();
-        let find = |name: &str| find(&bench.store, name).map_err(|error| error.to_string());
+        let space = TestSpace::new();
+        let find = |name: &str| find(&space.store, name).map_err(|error| error.to_string());
         assert_eq!(find("last"), Err("run: there are no runs yet".into()));
         for id in ["1000-7", "1001-7", "1002-77"] {
-            fs::write(&bench.store.history(id), "").unwrap();
+            fs::write(&space.store.history(id), "").unwrap();
         }
         let found = |name: &str| find(name).unwrap();
         assert_eq!((found("last"), found("last~2")), ("1002-77".into(), "1000-7".into()));

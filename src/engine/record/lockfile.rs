@@ -12,11 +12,11 @@
 //! > report report.html=40ee... report.md=c01d...
 //! ```
 //!
-//! Profiles and nodes are sorted, with one line per node, so that git merges branches that change
-//! different nodes; only the root conflicts. The **root** of a profile is one hash of all its
-//! outputs ([`root`]). It detects lines that were edited by hand. A report prints the root, so its
-//! outputs cannot be part of it; the lines of such nodes begin with `>`. Their digests are checked
-//! like all others.
+//! Profiles and nodes are sorted, with one line per node, so that git can merge branches that
+//! change different nodes; only the root conflicts. The **root** of a profile is one hash of all
+//! its outputs ([`root`]). It detects lines that were edited by hand. A report prints the root, so
+//! its outputs cannot be part of it; the lines of such nodes begin with `>`. Their digests are
+//! checked like all others.
 //!
 //! A line has a digest per file, so that a mismatch names the file. An executable file has `+x`
 //! after its digest, an empty folder is `NAME/=empty-folder` ([`Content`]). A section describes a
@@ -123,8 +123,8 @@ impl Lockfile {
         Lockfile { source: source.to_owned(), sections: BTreeMap::new() }
     }
 
-    /// Parses `text`, the content of the file `source`. Does not check roots, since `repro lock`
-    /// may replace a wrong one.
+    /// Parses `text`, the content of the file `source`. Does not check the roots, because `repro
+    /// lock` may replace a wrong root.
     pub fn parse(source: &str, text: &str) -> Result<Lockfile, Diagnostic> {
         let sections = read(text).map_err(|error| Diagnostic::of(source, "", &error))?;
         Ok(Lockfile { source: source.to_owned(), sections })
@@ -161,8 +161,8 @@ impl Lockfile {
             .flat_map(|artifact| artifact.values().filter_map(Content::digest))
     }
 
-    /// The expected outputs of `profile`, whose nodes are `nodes`. Fails if the section lists other
-    /// nodes, or if its root does not match its lines.
+    /// The expected outputs of `profile`, which has the nodes `nodes`. Fails if the section lists
+    /// other nodes, or if its root does not match its lines.
     pub fn expected<'a>(
         &'a self,
         profile: Option<&'a str>,

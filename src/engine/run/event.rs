@@ -1,11 +1,10 @@
-//! What happens in a run, as data. The scheduler emits events; observers print, record or count
-//! them.
+//! The events of a run. The scheduler emits them; observers print, record or count them.
 
 use super::reason::Reason;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Something that happened in a run. [`SCHEMA`] is the version of its JSON form.
+/// An event of a run. [`SCHEMA`] is the version of its JSON form.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
@@ -19,7 +18,7 @@ pub enum Event {
         profile: Option<String>,
         /// The assignments of `-S`.
         overrides: Vec<String>,
-        /// How many nodes are to be brought up to date.
+        /// The number of requested nodes.
         nodes: usize,
         /// The process of the run ([`crate::engine::cache::process::ProcessId::tag`]).
         process: String,
@@ -32,7 +31,7 @@ pub enum Event {
         kind: &'static str,
         /// Its key.
         key: String,
-        /// How long its job took when it ran.
+        /// The duration of the job that computed it, in seconds.
         saved_seconds: f64,
     },
     /// A node's job starts.
@@ -43,10 +42,10 @@ pub enum Event {
         kind: &'static str,
         /// Its key.
         key: String,
-        /// Why it runs.
+        /// The reasons.
         reasons: Vec<Reason>,
     },
-    /// A node's result is computed by another process, and is awaited.
+    /// Another process computes a node's result. The run waits for it.
     AlreadyRunning {
         /// The node.
         node: String,
@@ -57,11 +56,11 @@ pub enum Event {
     Retrying {
         /// The node.
         node: String,
-        /// Why it failed, in one sentence.
+        /// The cause of the failure, in one sentence.
         cause: String,
-        /// The attempt that starts now, from 2.
+        /// The number of the attempt that starts now. The first retry is attempt 2.
         attempt: u32,
-        /// How many attempts there are at most.
+        /// The largest number of attempts.
         of: u32,
     },
     /// A node's job finished, and its result is in the cache.
@@ -72,7 +71,7 @@ pub enum Event {
         kind: &'static str,
         /// Its key.
         key: String,
-        /// How long it took.
+        /// The duration of the job, in seconds.
         seconds: f64,
     },
     /// A node's job failed.
@@ -81,9 +80,9 @@ pub enum Event {
         node: String,
         /// Its stage kind.
         kind: &'static str,
-        /// Why, in one sentence.
+        /// The cause, in one sentence.
         cause: String,
-        /// What would help, if the job knew.
+        /// A hint, if the job had one.
         #[serde(skip_serializing_if = "Option::is_none")]
         hint: Option<String>,
         /// The last lines of its log.
@@ -91,41 +90,40 @@ pub enum Event {
         /// The file with the whole log.
         log_path: String,
     },
-    /// A node does not run because a node upstream failed.
+    /// A node is skipped, because a node upstream failed.
     Skipped {
         /// The node.
         node: String,
         /// The node that failed.
         because: String,
     },
-    /// A node is unavailable, and its fallback is used.
+    /// A node's data is unavailable, and its fallback is used.
     FallbackUsed {
         /// The node.
         node: String,
         /// The parameters of the fallback.
         fallback: String,
-        /// Why the node is unavailable.
+        /// The reason why the data is unavailable.
         cause: String,
     },
-    /// Every output has the digest that the lock file expects.
+    /// All outputs match the lock file.
     LockMatched {
         /// The lock file.
         lock: String,
-        /// The hash of all digests of the profile, including those of nodes that were not
-        /// requested.
+        /// The root of the profile, which includes nodes that were not requested.
         root: String,
-        /// How many nodes were checked.
+        /// The number of nodes that were checked.
         nodes: usize,
     },
     /// Outputs were exported to a folder.
     Exported {
         /// The folder.
         folder: String,
-        /// How many files were written.
+        /// The number of files that were written.
         written: usize,
-        /// How many files there are.
+        /// The number of files in the artifact.
         files: usize,
-        /// How many files of earlier runs were removed.
+        /// The number of files of earlier runs that were removed.
         #[serde(default)]
         removed: usize,
     },
@@ -134,13 +132,13 @@ pub enum Event {
 }
 
 /// Version of the JSON form of [`Event`], and of all JSON that commands print. Raised when a field
-/// goes or changes its meaning; readers ignore events and fields that they do not know.
+/// is removed or changes its meaning. Readers ignore unknown events and fields.
 ///
 /// - 2: `elsewhere`, `fell-back`, `as-locked` and `delivered` are `already-running`,
 ///   `fallback-used`, `lock-matched` and `exported`; of `verify`, `bad` is `problems`.
 pub const SCHEMA: u32 = 2;
 
-/// A run in numbers.
+/// The totals of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Summary {
     /// Requested nodes.
@@ -155,7 +153,7 @@ pub struct Summary {
     pub skipped: usize,
     /// Wall-clock seconds.
     pub seconds: f64,
-    /// Seconds that the jobs of the cached nodes took when they ran.
+    /// The total duration of the jobs that computed the cached results, in seconds.
     pub saved_seconds: f64,
     /// How the run ended.
     pub outcome: Ending,
@@ -176,7 +174,7 @@ pub enum Ending {
     Differs,
     /// The cache is damaged.
     Corrupt,
-    /// It was interrupted.
+    /// The run was interrupted.
     Interrupted,
 }
 
@@ -197,7 +195,7 @@ impl fmt::Display for Ending {
 pub trait Observer {
     /// Receives an event.
     fn observe(&mut self, event: &Event);
-    /// Receives a line that a node's job has written.
+    /// Receives a line of output of a node's job.
     fn output(&mut self, _node: &str, _line: &str) {}
     /// Called a few times a second while nothing happens.
     fn tick(&mut self) {}

@@ -1,13 +1,15 @@
-//! Bringing nodes up to date: their status, the scheduler, jobs and their executors, events.
+//! Running a plan: the status of its nodes, the scheduler, jobs and their executors, events.
 //!
 //! ```text
 //! status, reason     which nodes are cached or stale, and why
-//! schedule           the loop that runs stale nodes; recompute, that of `verify --recompute`
-//! pool               starts and awaits jobs for both
-//! executor/          gets processes for jobs; worker is what runs in such a process
-//! event, progress    what happens in a run, and how it is shown
-//! expected           what results are checked against
-//! snapshot           runs in which nothing changed
+//! schedule           the loop that runs stale nodes
+//! recompute          the loop of `verify --recompute`
+//! pool               starts jobs and waits for them, for both loops
+//! executor/          starts the processes of jobs
+//! worker             runs jobs in such a process
+//! event, progress    the events of a run, and their display
+//! expected           the results in a lock file, for comparison
+//! snapshot           skips the plan of a run if nothing has changed
 //! ```
 
 pub mod event;

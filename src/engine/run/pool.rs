@@ -1,8 +1,8 @@
-//! The one place where jobs are started and awaited, for a run and for a recomputation.
+//! Starts jobs and waits for them, for `run` and for `recompute`.
 //!
-//! A pool runs as many jobs at once as there are threads and memory for, and cancels those that
-//! still run when it is dropped, so that no error of a command leaves a job behind. An interrupt
-//! ends the wait for jobs. Knows no node, no recipe and no store.
+//! A pool runs as many concurrent jobs as threads and memory allow. Dropping the pool cancels its
+//! running jobs, so that a command that fails leaves no job behind. An interrupt ends the wait for
+//! jobs. Knows no node, no recipe and no store.
 
 use super::executor::{Capacity, Executor, Job, Outcome};
 use crate::engine::error::Error;
@@ -14,7 +14,7 @@ use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long to wait for a job at a time: then the progress bar moves and an interrupt is noticed.
+/// The longest wait for a job, between updates of the progress bar and checks for an interrupt.
 const TICK: Duration = Duration::from_millis(100);
 
 /// The jobs of a command.
@@ -22,9 +22,9 @@ pub struct Pool<'a> {
     executor: &'a mut dyn Executor,
     capacity: Capacity,
     interrupted: &'a AtomicBool,
-    /// The jobs that were started and have not ended, by key.
+    /// The resources of jobs that were started and have not ended.
     running: BTreeMap<Key, Resources>,
-    /// Those among them that are not submitted yet: jobs that start together are one batch.
+    /// The jobs in `running` that have not been submitted yet. They form one batch.
     queued: Vec<Job>,
     /// Ended jobs that [`Pool::wait`] has not returned yet.
     ended: VecDeque<(Key, Outcome)>,
@@ -34,14 +34,14 @@ pub struct Pool<'a> {
 pub struct Ended {
     /// Its key.
     pub key: Key,
-    /// How it ended.
+    /// Its outcome.
     pub outcome: Outcome,
-    /// What it was given.
+    /// The resources that it had.
     pub resources: Resources,
 }
 
 impl<'a> Pool<'a> {
-    /// Jobs run by `executor`, until `interrupted` is set.
+    /// An empty pool. Its jobs run on `executor`; setting `interrupted` ends the wait for them.
     pub fn new(executor: &'a mut dyn Executor, interrupted: &'a AtomicBool) -> Pool<'a> {
         Pool {
             capacity: executor.capacity(),
@@ -53,7 +53,7 @@ impl<'a> Pool<'a> {
         }
     }
 
-    /// How many jobs run.
+    /// The number of running jobs.
     pub fn len(&self) -> usize {
         self.running.len()
     }
@@ -63,13 +63,13 @@ impl<'a> Pool<'a> {
         self.running.is_empty()
     }
 
-    /// Whether every slot is taken, so that no job can start.
+    /// Whether all slots are in use.
     pub fn is_full(&self) -> bool {
         self.len() >= self.capacity.slots
     }
 
-    /// Whether a job with these resources can start beside those that run. A job that requests more
-    /// than the capacity runs alone.
+    /// Whether a job with these resources can start now. A job that requests more than the capacity
+    /// runs alone.
     pub fn has_room_for(&self, resources: &Resources) -> bool {
         let all = self.running.values().chain([resources]);
         let (threads, memory) = all.fold((0_usize, 0_u64), |(threads, memory), resources| {
@@ -79,10 +79,9 @@ impl<'a> Pool<'a> {
         self.is_empty() || (threads <= self.capacity.slots && memory <= self.capacity.memory)
     }
 
-    /// How many threads a job may use while `open` jobs run or may start: the number that it
-    /// requests, or else a share of the slots. The share is twice the fair one, since jobs end at
-    /// different times and the system divides its cores, but not more than there are slots. It is
-    /// the fair one if the job's threads are `synchronous`, for they wait for each other.
+    /// The number of threads of a job while `open` jobs run or may start: the number that it
+    /// requests, or else twice its equal share of the slots, because jobs end at different times.
+    /// If its threads are `synchronous`, it gets the equal share, because they wait for each other.
     pub fn threads(&self, resources: &Resources, open: usize, synchronous: bool) -> NonZero<usize> {
         let slots = self.capacity.slots;
         let share = slots.saturating_mul(if synchronous { 1 } else { 2 }) / open.max(1);
@@ -90,13 +89,13 @@ impl<'a> Pool<'a> {
         resources.threads.unwrap_or(share)
     }
 
-    /// Starts a job, at the latest with the next [`Pool::wait`].
+    /// Starts a job; [`Pool::wait`] submits it.
     pub fn start(&mut self, job: Job) {
         self.running.insert(job.key, job.resources);
         self.queued.push(job);
     }
 
-    /// The next job to end, if one does within a fraction of a second; an error if the command was
+    /// The next job that ends, if one ends within a short time. Fails if the command was
     /// interrupted.
     pub fn wait(&mut self) -> Result<Option<Ended>> {
         self.submit()?;
@@ -107,7 +106,7 @@ impl<'a> Pool<'a> {
         if matches!(ended, Some((_, Outcome::Interrupted(_)))) {
             self.await_interrupt();
         }
-        // Checked first: the jobs may have been interrupted too, and then they have not failed.
+        // Checked first: jobs that the interrupt ended have not failed.
         if self.interrupted.load(Ordering::Relaxed) {
             return Err(Error::Interrupted.into());
         }
@@ -117,7 +116,7 @@ impl<'a> Pool<'a> {
         }))
     }
 
-    /// Submits the jobs that were started, but for those that an earlier coordinator left running.
+    /// Submits the queued jobs. Adopts those that an earlier coordinator left running.
     fn submit(&mut self) -> Result<()> {
         let mut jobs = Vec::new();
         for job in std::mem::take(&mut self.queued) {
@@ -128,9 +127,8 @@ impl<'a> Pool<'a> {
         if jobs.is_empty() { Ok(()) } else { self.executor.submit(jobs) }
     }
 
-    /// A machine that shuts down signals this process and its jobs at once, but a job may be seen
-    /// to have ended before the flag is set here. A job that was interrupted for another reason
-    /// costs this second.
+    /// Waits up to a second for the flag: when a machine shuts down, the jobs of this process may
+    /// end before this process handles its own signal.
     fn await_interrupt(&self) {
         let until = Instant::now() + Duration::from_secs(1);
         while !self.interrupted.load(Ordering::Relaxed) && Instant::now() < until {
@@ -222,14 +220,14 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_job_comes_back_with_its_resources_and_leaves_room() {
+    fn an_ended_job_is_returned_with_its_resources_and_frees_them() {
         let failed = || Outcome::Failed(Failure { cause: "no".into(), hint: None });
         let mut executor = executor(move |_| Some(failed()));
         let interrupted = AtomicBool::new(false);
         let mut pool = Pool::new(&mut executor, &interrupted);
         pool.start(Job { resources: resources(8, 100), ..job("k") });
-        let Ended { key, outcome, resources: given } = pool.wait().unwrap().unwrap();
-        assert_eq!((key, given), (job("k").key, resources(8, 100)));
+        let Ended { key, outcome, resources: returned } = pool.wait().unwrap().unwrap();
+        assert_eq!((key, returned), (job("k").key, resources(8, 100)));
         assert_eq!(outcome.failure().unwrap().cause, "no");
         assert!(pool.is_empty() && !pool.is_full());
     }

@@ -9,18 +9,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufWriter, Write};
 use std::time::{Duration, Instant};
 
-/// How much is printed.
+/// The amount of output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
-    /// Failures, and warnings about the data.
+    /// Failures and warnings about fallbacks.
     Quiet,
-    /// Also what runs, and a summary.
+    /// Also jobs and a summary.
     Normal,
-    /// Also what is cached, and keys.
+    /// Also cached nodes and keys.
     Verbose,
 }
 
-/// Several observers as one.
+/// Passes each event to several observers.
 pub struct All(pub Vec<Box<dyn Observer>>);
 
 impl Observer for All {
@@ -37,7 +37,7 @@ impl Observer for All {
     }
 }
 
-/// One JSON object a line, for `--json` and for the history. A run goes on if it cannot be written.
+/// One JSON object per line, for `--json` and for the history. If a write fails, the run continues.
 pub struct Json<W: Write>(BufWriter<W>);
 
 impl<W: Write> Json<W> {
@@ -52,8 +52,8 @@ impl<W: Write> Observer for Json<W> {
         if let Ok(line) = serde_json::to_string(event) {
             let _ = self.0.write_all((line + "\n").as_bytes());
         }
-        // Whole lines at once, in case the run is killed. Thousands of nodes may be cached: the
-        // last of these may be missing then.
+        // Writes whole lines, because the run may be killed. Lines of cached nodes are buffered,
+        // since there may be thousands; a killed run may lose the last ones.
         if !matches!(event, Event::Cached { .. }) {
             self.tick();
         }
@@ -90,7 +90,7 @@ impl<W: Write> Observer for Lines<W> {
     }
 }
 
-/// A progress bar with counts and the time left, below the lines about failures.
+/// A progress bar with counts and the remaining time, below the lines about failures.
 pub struct Terminal {
     bar: ProgressBar,
     verbosity: Verbosity,
@@ -167,19 +167,19 @@ impl Observer for Terminal {
     }
 }
 
-/// Turns events into sentences.
+/// Formats events as lines of text.
 #[derive(Default)]
 struct Sentences {
     nodes: usize,
     done: usize,
     ran: usize,
     began: Option<Instant>,
-    /// The nodes whose output has been shown.
+    /// The nodes whose output has been printed.
     shown: BTreeSet<String>,
 }
 
 impl Sentences {
-    /// A line that a node's job has written.
+    /// Formats a line of output of a node's job.
     fn output(&mut self, node: &str, line: &str) -> String {
         if !self.shown.contains(node) {
             self.shown.insert(node.to_owned());
@@ -274,7 +274,7 @@ impl Sentences {
         lines
     }
 
-    /// Estimated from the pace so far; none until a node has finished.
+    /// The estimated remaining time; `None` until a node has finished.
     fn time_left(&self) -> Option<f64> {
         let elapsed = self.began?.elapsed();
         let pace = elapsed.as_secs_f64() / self.ran as f64;

@@ -1,10 +1,10 @@
-//! Why a node runs: each reason is a variant with the old and the new value.
+//! The reasons why a node runs. Each kind of reason is a variant with the old and the new value.
 //!
-//! A new recipe is compared with the one that its node had in the last run with that node. If no
-//! run had the node, it is compared with the *nearest* earlier recipe of its stage, or else of its
-//! kind: the one with the fewest differences, since it was probably edited into the new one. If the
-//! plan still has the nearest one too, nothing was edited: the new recipe was added, and runs for
-//! the first time. Knows recipes, keys and names, not the disk.
+//! A new recipe is compared with the recipe of the same node in the last run that contained it. If
+//! there is no such run, it is compared with the *nearest* earlier recipe of the stage, or else of
+//! the kind: the one with the fewest differences, which was probably edited. If the nearest recipe
+//! is still in the plan, it was not edited: the new recipe was added, and runs for the first time.
+//! Knows recipes, keys and names; does not access the cache.
 
 use crate::engine::key::{Artifact, Content, Digest, Key, Recipe, Seed};
 use crate::engine::stage::FILES;
@@ -18,61 +18,61 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Reason {
-    /// No earlier recipe resembles it, but for those that the plan still has.
+    /// No earlier recipe is similar, except recipes that are still in the plan.
     FirstTime,
-    /// It was started before but never finished.
+    /// The recipe was recorded earlier, but its job never finished.
     NeverFinished,
-    /// A parameter differs from the earlier recipe's.
+    /// A parameter differs from the earlier recipe.
     ParamChanged {
-        /// Path to it, as `prior.normal.variance`.
+        /// The path of the parameter, such as `prior.normal.variance`.
         path: String,
-        /// The old value; none if it was at its default or missing.
+        /// The old value; `None` for a default or missing value.
         old: Option<Json>,
-        /// The new one.
+        /// The new value.
         new: Option<Json>,
     },
     /// An input's bytes differ.
     InputChanged {
         /// `slot/file`.
         slot: String,
-        /// The old one.
+        /// The old value.
         old: Option<Content>,
-        /// The new one.
+        /// The new value.
         new: Option<Content>,
     },
     /// A declared file of the project differs.
     FileChanged {
         /// Its name.
         file: String,
-        /// The old one.
+        /// The old value.
         old: Option<Content>,
-        /// The new one.
+        /// The new value.
         new: Option<Content>,
     },
-    /// A slot for many artifacts has others.
+    /// The artifacts in a slot for many nodes differ.
     InputsChanged {
         /// The slot.
         slot: String,
-        /// How many of them are new.
+        /// The number of added artifacts.
         added: usize,
-        /// How many are gone.
+        /// The number of removed artifacts.
         removed: usize,
     },
     /// The stage kind's version was raised.
     VersionBumped {
-        /// The old one.
+        /// The old value.
         old: u32,
-        /// The new one.
+        /// The new value.
         new: u32,
     },
     /// The pipeline's seed or the node's label differs.
     SeedChanged {
-        /// The old one.
+        /// The old value.
         old: String,
-        /// The new one.
+        /// The new value.
         new: String,
     },
-    /// An output is missing in the cache.
+    /// An output is missing from the cache.
     OutputMissing {
         /// The file.
         file: String,
@@ -84,13 +84,13 @@ pub enum Reason {
     },
     /// `--force`.
     Forced,
-    /// A node upstream will run; this one will too, unless that gives equal bytes.
+    /// A node upstream will run. This node will run too, unless the new outputs upstream are equal.
     Upstream {
         /// The first such node.
         node: String,
-        /// How many there are.
+        /// The number of such nodes.
         count: usize,
-        /// Why that one runs.
+        /// The reasons of the first node.
         because: Vec<Reason>,
     },
 }
@@ -143,8 +143,9 @@ fn show_value(value: &Json) -> String {
     value.as_str().map_or_else(|| value.to_string(), shown)
 }
 
-/// A new recipe is compared with so many earlier ones at most. Of more, those with the greatest
-/// keys are left out, and the nearest of the others may not be the nearest of all.
+/// The maximum number of earlier recipes that a new recipe is compared with. If there are more,
+/// those with the greatest keys are left out, and the nearest of the others may not be the nearest
+/// of all.
 const COMPARED: usize = 5_000;
 
 /// The keys that nodes had in earlier runs, by node name; the latest key first.
@@ -158,8 +159,8 @@ pub struct Past {
     keys: PastKeys,
 }
 
-/// What two recipes of a kind may differ in, by name, as hashes. The comparison must be cheap:
-/// every stale node is compared with every earlier recipe.
+/// The parts of a recipe that are compared, as hashes by name. The comparison must be cheap: every
+/// stale node is compared with every earlier recipe.
 struct Features {
     key: Key,
     all: Vec<(u64, u64)>,
@@ -194,7 +195,7 @@ impl Features {
         Features { key, all: features }
     }
 
-    /// In how many names they differ; at most `enough`.
+    /// The number of names in which the two differ; at most `enough`.
     fn distance(&self, other: &Features, enough: usize) -> usize {
         let (mut a, mut b) = (&self.all[..], &other.all[..]);
         let mut distance = 0;
@@ -214,7 +215,7 @@ impl Features {
 }
 
 impl Past {
-    /// Of these recipes; `keys` says which nodes had them.
+    /// The past of `recipes`. `keys` are the keys of each node in earlier runs.
     pub fn new(recipes: Vec<(Key, Recipe)>, keys: PastKeys) -> Past {
         let recipes: BTreeMap<Key, Recipe> = recipes.into_iter().collect();
         let mut by_kind: BTreeMap<String, Vec<Features>> = BTreeMap::new();
@@ -234,10 +235,10 @@ impl Past {
         Past { recipes, by_kind, by_stage, keys }
     }
 
-    /// Why the node must compute `recipe`, which has no result. It is compared with the recipe that
-    /// the node had before; for a new node, with the nearest of its stage; for a new stage, with
-    /// the nearest of its kind, if at least half of both is equal. A recipe among `current`, the
-    /// keys that the plan has anyway, is not the earlier version of another node.
+    /// The reasons why the node must compute `recipe`, which has no result. The recipe is compared
+    /// with the earlier one of the node; for a new node, with the nearest of its stage; for a new
+    /// stage, with the nearest of its kind, if at least half of the parts of both are equal. A
+    /// recipe in `current`, the keys of the plan, is not the earlier version of another node.
     pub fn explain(&self, node: &str, recipe: &Recipe, current: &BTreeSet<Key>) -> Vec<Reason> {
         let key = recipe.key();
         if self.recipes.contains_key(&key) {
@@ -259,7 +260,8 @@ impl Past {
         found.unwrap_or_else(|| vec![Reason::FirstTime])
     }
 
-    /// The differences of `recipe` from the nearest of these; none if the plan still has that one.
+    /// The differences between `recipe` and the nearest of `among`; `None` if the nearest is still
+    /// in the plan, or if there is none.
     fn changed_from(
         &self,
         among: &[Features],
@@ -307,8 +309,8 @@ fn stage(name: &str) -> &str {
     name.split('@').next().unwrap_or(name)
 }
 
-/// How many parameters only one side has: of two equally near recipes, the one with the same
-/// parameters is nearer.
+/// The number of parameters that only one of the two recipes has. Of two recipes with equally many
+/// differences, the one with the same parameters is nearer.
 fn one_sided(reasons: &[Reason]) -> usize {
     let one_sided = |reason: &&Reason| {
         matches!(
@@ -319,7 +321,7 @@ fn one_sided(reasons: &[Reason]) -> usize {
     reasons.iter().filter(one_sided).count()
 }
 
-/// What changed from `old` to `new`, two recipes of one kind.
+/// The changes from `old` to `new`, two recipes of one kind.
 pub fn differences(old: &Recipe, new: &Recipe) -> Vec<Reason> {
     let mut reasons = Vec::new();
     if old.version != new.version {
@@ -344,7 +346,8 @@ pub fn differences(old: &Recipe, new: &Recipe) -> Vec<Reason> {
     };
     let runs = (seed(old, |s| &s.run), seed(new, |s| &s.run));
     let labels = (seed(old, |s| &s.label), seed(new, |s| &s.label));
-    // A label follows from the parameters: if these have changed, it is no reason of its own.
+    // A label follows from the parameters: if these have changed, the label is not a separate
+    // reason.
     let seeds =
         if runs.0 != runs.1 { Some(runs) } else { Some(labels).filter(|_| !params_changed) };
     if let Some((old, new)) = seeds.filter(|(old, new)| old != new) {
@@ -370,7 +373,7 @@ pub fn differences(old: &Recipe, new: &Recipe) -> Vec<Reason> {
                 }
             }
         } else {
-            // Two nodes may have equal outputs: an artifact counts as often as it occurs.
+            // Two nodes may have equal outputs, so artifacts are counted with multiplicity.
             let mut surplus: BTreeMap<&Artifact, isize> = BTreeMap::new();
             after.iter().for_each(|artifact| *surplus.entry(artifact).or_default() += 1);
             before.iter().for_each(|artifact| *surplus.entry(artifact).or_default() -= 1);
@@ -386,8 +389,8 @@ fn union<V>(a: &BTreeMap<String, V>, b: &BTreeMap<String, V>) -> BTreeSet<String
     a.keys().chain(b.keys()).cloned().collect()
 }
 
-/// The scalars of a parameter by path; for a bare name like `none`, the path is the parameter's
-/// name.
+/// The scalars of a parameter by path. For a bare name such as `none`, the path is the name of the
+/// parameter.
 fn flatten(path: &str, value: &Json, leaves: &mut BTreeMap<String, Json>) {
     match value {
         Json::Object(map) if !map.is_empty() => {
@@ -434,7 +437,8 @@ mod tests {
         }
     }
 
-    /// Why `node` must compute `new`, after runs with these nodes and recipes, the latest first.
+    /// The reasons why `node` must compute `new`, after runs with these nodes and recipes, latest
+    /// first.
     fn explain_named(past: &[(&str, &Recipe)], node: &str, new: &Recipe) -> Vec<String> {
         let mut keys = PastKeys::new();
         past.iter()
@@ -516,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_beside_a_question_that_is_is_current_is_new() {
+    fn a_recipe_beside_a_nearer_one_that_is_still_in_the_plan_is_new() {
         let current = train(json!({"normal": {"variance": 0.01}}), 1);
         let added = train(json!({"normal": {"variance": 0.005}}), 1);
         assert_eq!(
@@ -598,7 +602,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_recipe_and_an_unfinished_one_have_reasons_of_their_own() {
+    fn a_first_recipe_and_an_unfinished_one_have_distinct_reasons() {
         let recipe = train(json!("none"), 1);
         assert_eq!(explain(&[], &[], &recipe), ["first time"]);
         assert_eq!(explain(std::slice::from_ref(&recipe), &[], &recipe), ["not finished yet"]);

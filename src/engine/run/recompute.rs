@@ -1,8 +1,8 @@
-//! Computes cached results again and compares them bit by bit.
+//! Recomputes cached results and compares them bit by bit.
 //!
-//! A job writes into a folder of its own; nothing is published, and the cache stays as it is. If an
-//! output differs, both versions are kept under `recomputed/`. Knows no file format: the stage kind
-//! describes where two files first differ. Prints nothing.
+//! Each job writes to its own folder and publishes nothing, so that the cached results do not
+//! change. If an output differs, both versions are kept under `recomputed/`. Knows no file format:
+//! the stage kind describes the first difference between two files. Prints nothing.
 
 use super::executor::{Executor, Job, Outcome, log};
 use super::pool::{Ended, Pool};
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-/// A cached node to compute again.
+/// A cached node to recompute.
 pub struct Subject {
     /// Its name. Several nodes may have one key.
     pub node: String,
@@ -31,29 +31,29 @@ pub struct Subject {
     pub key: Key,
     /// Its cached result.
     pub entry: Arc<Entry>,
-    /// The loosest limits of all nodes with this key.
+    /// The combined resources of all nodes with this key.
     pub resources: Resources,
 }
 
-/// How a recomputed result compares with the cached one.
+/// The comparison of a recomputed result with the cached one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub enum Comparison {
-    /// The same bytes.
+    /// Equal bytes.
     Reproduced {
-        /// How long the job took this time.
+        /// The duration of the job, in seconds.
         seconds: f64,
     },
-    /// Other bytes.
+    /// Different bytes.
     Differs {
         /// The outputs that differ.
         differences: Vec<Difference>,
-        /// The folder in which both versions are kept.
+        /// The folder with both versions.
         kept: PathBuf,
     },
     /// The job failed.
     Failed {
-        /// Why, in one sentence.
+        /// The cause, in one sentence.
         cause: String,
         /// The file with its log.
         log: PathBuf,
@@ -65,28 +65,29 @@ pub enum Comparison {
 pub struct Difference {
     /// The output.
     pub file: String,
-    /// Where the two versions first differ, in words.
+    /// A description of the first difference.
     pub first: String,
 }
 
-/// The folder, in a job's folder, for the outputs that it writes.
+/// The folder for recomputed outputs, within the folder of a job.
 pub const RECOMPUTED: &str = "recomputed";
 
-/// The file, in a job's folder, for its output streams.
+/// The log file, within the folder of a job.
 const LOG: &str = "log";
 
-/// The folder, in a kept job's folder, for the cached versions of outputs that differ.
+/// The folder for the cached versions of outputs that differ, within the folder of a job.
 const CACHED: &str = "cached";
 
-/// `n` of `all`, in their order, the same ones for the same `seed`: the first `n` of a Fisher-Yates
-/// shuffle.
+/// A random sample of `n` items, in the order of `all`. The sample depends only on `seed`: it is
+/// the first `n` items of a Fisher-Yates shuffle.
 pub fn sample<T>(all: Vec<T>, n: usize, seed: u64) -> Vec<T> {
     let mut rng =
         ChaCha8Rng::from_seed(blake3::derive_key("repro verify sample v1", &seed.to_le_bytes()));
     let mut order: Vec<usize> = (0..all.len()).collect();
     for i in 0..n.min(all.len()) {
         let left = (all.len() - i) as u64;
-        // Without bias: numbers above the last whole multiple of `left` are drawn again.
+        // Rejection sampling avoids a bias: numbers above the last multiple of `left` are drawn
+        // again.
         let limit = u64::MAX - (u64::MAX % left + 1) % left;
         let drawn =
             std::iter::repeat_with(|| rng.next_u64()).find(|x| *x <= limit).unwrap_or_default();
@@ -174,15 +175,15 @@ fn compare_job(
     }
     let differences = differences(store, subject, folder)?;
     if differences.is_empty() {
-        // Nobody needs it, and the scratch folder is removed in the end.
+        // An error is ignored: the scratch folder is removed at the end.
         let _ = fs::remove_folder_if_exists(folder);
         return Ok(Comparison::Reproduced { seconds });
     }
     Ok(Comparison::Differs { differences, kept: keep(store, subject.key, folder)? })
 }
 
-/// The outputs of a job in `folder` that differ from the cached ones; copies the cached versions
-/// beside them.
+/// The outputs in `folder`, a job's folder, that differ from the cached ones. Copies the cached
+/// versions into the same folder.
 fn differences(store: &Store, subject: &Subject, folder: &Path) -> Result<Vec<Difference>> {
     let outputs = folder.join(RECOMPUTED);
     let mut differences = Vec::new();
@@ -211,7 +212,7 @@ fn differences(store: &Store, subject: &Subject, folder: &Path) -> Result<Vec<Di
         fs::create_dir_all(copy.parent().unwrap_or(folder))?;
         fs::write(&copy, cached)?;
     }
-    // An output that is neither a file nor a folder has failed the job.
+    // The job has failed if an output is neither a file nor a folder.
     let found = fs::tree(&outputs, &[])?;
     let entry = &subject.entry;
     for folder in entry.empty_folders.iter().filter(|name| !found.empty_folders.contains(name)) {
@@ -225,7 +226,7 @@ fn differences(store: &Store, subject: &Subject, folder: &Path) -> Result<Vec<Di
     Ok(differences)
 }
 
-/// Moves a job's folder to `recomputed/`, where it stays after the command.
+/// Moves a job's folder to `recomputed/`.
 fn keep(store: &Store, key: Key, folder: &Path) -> Result<PathBuf> {
     let kept = store.recomputed(key);
     fs::create_dir_all(kept.parent().unwrap_or(&kept))?;

@@ -1,12 +1,12 @@
-//! The loop that brings nodes up to date; the only owner of a run's changing state.
+//! The scheduler: the loop that brings nodes up to date. It alone owns the mutable state of a run.
 //!
-//! A node is `Waiting` until all its inputs are done, then `Ready`: it may be *checked*. The check
-//! finds its result in the cache (`Done`) or starts a job (`Running`). After the job has ended the
-//! key is looked up again, and only an entry in the store makes the node `Done`. Nodes downstream
-//! of a `Failed` node are `Skipped`.
+//! A node is `Waiting` until all its inputs are done, and then `Ready`: it can be *checked*. The
+//! check finds its result in the cache (`Done`) or starts a job (`Running`). When the job has
+//! ended, the scheduler looks the key up again; only an entry in the store makes the node `Done`.
+//! Nodes downstream of a `Failed` node are `Skipped`.
 //!
-//! Other runs may share the cache. A key that another process computes is awaited; if the lease of
-//! that process ends without a result, or if the node is forced here, the job is started here.
+//! Other runs may share the cache. If another process computes a key, the scheduler waits for the
+//! end of its lease. It starts the job itself if there is no result then, or if the node is forced.
 //!
 //! Knows no stage kind, prints nothing, and starts no process itself.
 
@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-/// How many lines of a failed job's log are shown.
+/// The number of lines of a failed job's log that are shown.
 const LOG_LINES: usize = 12;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ enum State {
     Waiting,
     /// All inputs are done; the node has not been checked yet.
     Ready,
-    /// Its job has been started, here or by another run.
+    /// Its job was started, by this run or another one.
     Running,
     /// Its artifact is known.
     Done,
@@ -51,21 +51,21 @@ enum State {
 
 /// The settings of a run.
 pub struct Settings<'a> {
-    /// After a failure, run what does not depend on it.
+    /// Whether to run nodes that do not depend on a failed node.
     pub keep_going: bool,
-    /// How often a failed job is retried.
+    /// The number of retries of a failed job, unless its stage has more.
     pub retries: u32,
     /// Set when the user interrupts the run.
     pub interrupted: &'a AtomicBool,
-    /// Show the output of jobs while they run.
+    /// Whether to show the output of running jobs.
     pub stream: bool,
-    /// What results are checked against. The first that differs ends the run; it stays cached.
+    /// The expected results, if any. The first result that differs ends the run, and stays in the
+    /// cache.
     pub expected: Option<&'a dyn ExpectedResults>,
 }
 
-/// Brings all nodes of `plan_status` up to date. Gives the run's numbers and, if it succeeded, the
-/// artifacts. The caller sets [`Summary::outcome`] when it has done what else belongs to the run
-/// (see [`ending`]).
+/// Brings all nodes of `plan_status` up to date. Returns the totals and, if the run succeeded, the
+/// artifacts. The caller sets [`Summary::outcome`] after the last step of the run (see [`ending`]).
 pub fn run(
     plan: &Plan,
     store: &Store,
@@ -84,7 +84,7 @@ pub fn run(
     (run.summary, outcome.map(|()| run.artifacts))
 }
 
-/// How a run with this result ended, in one word.
+/// The [`Ending`] of a run with this result.
 pub fn ending<T>(outcome: &Result<T>) -> Ending {
     let Err(error) = outcome else { return Ending::Done };
     match error.chain().find_map(|cause| cause.downcast_ref::<Error>()) {
@@ -96,9 +96,9 @@ pub fn ending<T>(outcome: &Result<T>) -> Ending {
     }
 }
 
-/// By node, the nodes of the same kind and parameters, if their limits differ: with equal inputs
-/// they need one result. Most kinds have the same limits everywhere, and their parameters are not
-/// compared.
+/// By node, the nodes with the same kind and parameters, if their resources differ. Such nodes
+/// share a job if their inputs are equal. Parameters are compared only for kinds whose nodes have
+/// different resources, which is rare.
 fn duplicates(
     plan: &Plan,
     ids: impl Iterator<Item = NodeId> + Clone,
@@ -135,7 +135,7 @@ struct Run<'a> {
     settings: &'a Settings<'a>,
     observer: &'a mut dyn Observer,
     state: BTreeMap<NodeId, State>,
-    /// How many of a node's inputs are not done.
+    /// The number of inputs of a node that are not done.
     incomplete_inputs: BTreeMap<NodeId, usize>,
     downstream: BTreeMap<NodeId, Vec<NodeId>>,
     /// See [`duplicates`].
@@ -143,15 +143,15 @@ struct Run<'a> {
     ready: BTreeSet<NodeId>,
     /// The nodes of each job. Nodes with one key share a job.
     running: BTreeMap<Key, Vec<NodeId>>,
-    /// Readers of the jobs' logs, if these are shown.
+    /// Readers of the logs of running jobs, if the run shows them.
     followers: BTreeMap<Key, Follower>,
     /// The nodes of each key that another process computes.
     already_running: BTreeMap<Key, Vec<NodeId>>,
     /// Keys to compute even if they are cached.
     forced: BTreeSet<Key>,
-    /// How often the job of a key has failed.
+    /// The number of failed attempts, by key.
     failures: BTreeMap<Key, u32>,
-    /// Keys that were computed in this run: not again, even if they are forced.
+    /// Keys that this run has computed. They are not computed again, even if they are forced.
     computed: BTreeSet<Key>,
     artifacts: BTreeMap<NodeId, Arc<Artifact>>,
     current_keys: BTreeSet<Key>,
@@ -204,8 +204,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Nodes without inputs are ready. Then, until nothing is ready and nothing runs: check ready
-    /// nodes while there is room, wait for a job to end, and look at the keys of other processes.
+    /// The main loop. It checks ready nodes while there is room, waits for the end of a job, and
+    /// polls the keys that other processes compute, until nothing is ready or running.
     fn until_done(&mut self) -> Result<()> {
         let roots: Vec<NodeId> =
             self.incomplete_inputs.iter().filter(|(_, n)| **n == 0).map(|(id, _)| *id).collect();
@@ -230,14 +230,14 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Whether no more jobs may start.
+    /// Whether the run starts no more jobs.
     fn is_stopping(&self) -> bool {
         self.summary.failed > 0 && !self.settings.keep_going
     }
 
     /// The first ready node that there is room for.
     fn next_with_room(&self) -> Option<NodeId> {
-        // Most often this saves looking at all ready nodes.
+        // Avoids a search through all ready nodes.
         if self.pool.is_full() {
             return None;
         }
@@ -247,13 +247,13 @@ impl<'a> Run<'a> {
             .find(|&id| self.pool.has_room_for(&self.plan.node(id).resolved.resources))
     }
 
-    /// The loosest limits of the nodes that need `key`: of `nodes`, and of those that are ready.
-    /// The keys of nodes that wait for inputs are not known yet.
+    /// The combined resources of the nodes that need `key`: of `nodes`, and of ready nodes with the
+    /// same key. The keys of waiting nodes are not known yet.
     fn resources(&self, key: Key, nodes: &[NodeId]) -> Resources {
         let of = |id: &NodeId| self.plan.node(*id).resolved.resources;
         let resources = nodes.iter().map(of).reduce(Resources::loosest).unwrap_or_default();
         let needs = |id: &&NodeId| {
-            // Compared last, since it takes time.
+            // Compared last, because computing a key is expensive.
             let recipe = || self.plan.recipe(**id, false, |up| &*self.artifacts[&up]);
             self.ready.contains(id)
                 && of(id) != resources
@@ -264,8 +264,8 @@ impl<'a> Run<'a> {
         duplicates.filter(needs).map(of).fold(resources, Resources::loosest)
     }
 
-    /// Completes the nodes whose keys other processes have computed, and starts here the jobs that
-    /// these have given up and those that are forced.
+    /// Completes the nodes whose keys other processes have computed. Starts forced jobs, and the
+    /// jobs that other processes have abandoned.
     fn poll_already_running(&mut self) -> Result<()> {
         let keys: Vec<Key> = self.already_running.keys().copied().collect();
         for key in keys {
@@ -273,7 +273,8 @@ impl<'a> Run<'a> {
                 continue;
             }
             let forced = self.forced.contains(&key);
-            // In this order: a lease ends after its result has been published.
+            // Looked up after the lease was read, because a lease ends after its result is
+            // published.
             if !forced && let Some(entry) = self.store.lookup(key)?.usable() {
                 for id in self.already_running.remove(&key).unwrap_or_default() {
                     self.complete_cached(id, key, &entry)?;
@@ -304,7 +305,7 @@ impl<'a> Run<'a> {
         if failed > 0 { Err(Error::StageFailed { failed, skipped }.into()) } else { Ok(()) }
     }
 
-    /// Every change of a node's state passes here.
+    /// The only place that changes the state of a node.
     fn set(&mut self, id: NodeId, state: State) {
         let before = self.state.insert(id, state);
         let is_valid = match state {
@@ -336,7 +337,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Skips the nodes downstream, nearest first. Not recursive: a chain may be long.
+    /// Skips the nodes downstream, nearest first. Not recursive, since a long chain would overflow
+    /// the stack.
     fn skip_downstream(&mut self, failed: NodeId) {
         let mut open = VecDeque::from([failed]);
         while let Some(id) = open.pop_front() {
@@ -357,7 +359,7 @@ impl<'a> Run<'a> {
 
     /// Checks a ready node, and completes it or starts its job.
     fn check(&mut self, id: NodeId) -> Result<()> {
-        // A stale node is looked up again: another node with its key may be done by now.
+        // A stale node is looked up again: another node with the same key may be done by now.
         let mut checked = match self.plan_status.checked.get(&id) {
             Some(checked) if matches!(checked.status, Status::Cached(_)) => checked.clone(),
             _ => self.checker.check(id, |up| &*self.artifacts[&up])?,
@@ -438,7 +440,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Shows what the running jobs have written since the last time.
+    /// Shows the new output of running jobs.
     fn show_output(&mut self) {
         for (key, follower) in &mut self.followers {
             let node = &self.plan.node(self.running[key][0]).name;
@@ -446,7 +448,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Shows what an ended job has written since the last time.
+    /// Shows the remaining output of an ended job.
     fn show_last_output(&mut self, key: Key) {
         let Some(mut follower) = self.followers.remove(&key) else { return };
         let node = &self.plan.node(self.running[&key][0]).name;
@@ -481,10 +483,10 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Completes the nodes of a job whose result is in the store. An exit status of zero does not
-    /// prove that it is.
+    /// Completes the nodes of a job that has published its result; retries or fails any other job.
+    /// An exit status of zero does not prove that there is a result.
     fn job_ended(&mut self, ended: &Ended) -> Result<()> {
-        let Ended { key, outcome, resources: given } = ended;
+        let Ended { key, outcome, resources: reserved } = ended;
         let key = *key;
         self.show_last_output(key);
         let nodes = self.running.remove(&key).unwrap_or_default();
@@ -506,8 +508,9 @@ impl<'a> Run<'a> {
         }
         if let Outcome::Failed(failure) = outcome {
             let resources = self.resources(key, &nodes);
-            // A node that needs the key since then may allow more time: this is no failure yet.
-            let has_longer = resources.time_limit != given.time_limit;
+            // A node that became ready meanwhile may allow more time; the job is then repeated, and
+            // this attempt does not count as a failure.
+            let has_longer = resources.time_limit != reserved.time_limit;
             let retries = self.settings.retries.max(resources.retries);
             let failures = self.failures.entry(key).or_default();
             *failures += u32::from(!has_longer);
@@ -524,7 +527,7 @@ impl<'a> Run<'a> {
         self.job_failed(key, &nodes, outcome)
     }
 
-    /// Fails the nodes of a job that has no result, or falls back.
+    /// Fails the nodes of a job without a result, or uses their fallbacks.
     fn job_failed(&mut self, key: Key, nodes: &[NodeId], outcome: &Outcome) -> Result<()> {
         let no_result = || Failure {
             cause: "the process succeeded but published no result".into(),
@@ -572,7 +575,7 @@ mod tests {
     use crate::engine::cache::store::Lookup;
     use crate::engine::error::Diagnostic;
     use crate::engine::key::Recipe;
-    use crate::engine::testing::{Ran, Script, TestSpace, Trial, id};
+    use crate::engine::testing::{Ran, Script, TestRun, TestSpace, id};
     use proptest::prelude::*;
     use std::time::Duration;
 
@@ -588,8 +591,12 @@ stages:
         ran.outcome.as_ref().expect_err("the run should have failed").to_string()
     }
 
-    fn resolved(trial: &Trial, name: &str) -> Key {
-        trial.plan.recipe(id(&trial.plan, name), false, |_| panic!("it has inputs")).unwrap().key()
+    fn resolved(test_run: &TestRun, name: &str) -> Key {
+        test_run
+            .plan
+            .recipe(id(&test_run.plan, name), false, |_| panic!("it has inputs"))
+            .unwrap()
+            .key()
     }
 
     #[test]
@@ -658,7 +665,7 @@ stages:
         let duplicates = "stages: { a: { source: { text: x } }, b: { source: { text: x } } }";
         for slots in [1, 2] {
             let space = TestSpace::new();
-            let ran = Trial { slots, ..space.trial(duplicates) }.run();
+            let ran = TestRun { slots, ..space.test_run(duplicates) }.run();
             assert_eq!(ran.submitted.len(), 1);
             assert_eq!((ran.text("a"), ran.text("b")), ("x".into(), "x".into()));
         }
@@ -670,15 +677,15 @@ stages:
         for slots in [1, 2] {
             let space = TestSpace::new();
             let first = space.run(duplicates);
-            let ran = Trial { slots, forced: vec!["a", "b"], ..space.trial(duplicates) }.run();
+            let ran = TestRun { slots, forced: vec!["a", "b"], ..space.test_run(duplicates) }.run();
             assert_eq!(ran.submitted, first.submitted, "{:?}", ran.events);
         }
     }
 
-    /// A key of [`PIPELINE`] and its lease, which a process of another host holds.
+    /// A key of [`PIPELINE`], and its lease, which a process on another host holds.
     fn leased(space: &TestSpace, name: &str) -> (Key, std::path::PathBuf) {
-        let trial = space.trial(PIPELINE);
-        let key = resolved(&trial, name);
+        let test_run = space.test_run(PIPELINE);
+        let key = resolved(&test_run, name);
         let process = crate::engine::cache::process::ProcessId {
             host: "other".into(),
             ..crate::engine::cache::process::ProcessId::this().clone()
@@ -702,7 +709,7 @@ stages:
             std::fs::copy(other.store.object(artifact["text"].digest().unwrap()), &path).unwrap();
             let outputs = [("text".to_owned(), space.store.ingest(&path).unwrap())].into();
             let Some(entry) = other.store.lookup(key).unwrap().usable() else {
-                panic!("it has run there")
+                panic!("this run should not have started the job")
             };
             space.store.publish(key, &Entry { outputs, ..Entry::clone(&entry) }).unwrap();
             std::fs::remove_file(lease).unwrap();
@@ -735,7 +742,7 @@ stages:
         let space = TestSpace::new();
         space.run(PIPELINE);
         let (key, lease) = leased(&space, "t");
-        // The fake executor picks a job at each poll, also if there is none.
+        // The fake executor picks a job at each poll, even if there is none.
         let mut polls = 0;
         let pick = |_: usize| {
             polls += 1;
@@ -744,7 +751,8 @@ stages:
             }
             0
         };
-        let ran = Trial { forced: vec!["t"], pick: Box::new(pick), ..space.trial(PIPELINE) }.run();
+        let ran =
+            TestRun { forced: vec!["t"], pick: Box::new(pick), ..space.test_run(PIPELINE) }.run();
         assert_eq!(
             (ran.messages("already running"), ran.messages("running")),
             (vec!["t"], vec!["t: forced"])
@@ -772,7 +780,7 @@ stages:
             0
         };
         let (script, pick) = (Box::new(script), Box::new(pick));
-        let ran = Trial { forced: vec!["t"], script, pick, ..space.trial(PIPELINE) }.run();
+        let ran = TestRun { forced: vec!["t"], script, pick, ..space.test_run(PIPELINE) }.run();
         assert_eq!(ran.messages("running"), ["t: forced", "t: forced"]);
         assert_eq!((ran.finished(), ran.submitted.len()), (vec!["t"], 2));
     }
@@ -786,7 +794,7 @@ stages:
                 let _ = std::fs::remove_file(&lease);
                 0
             };
-            let ran = Trial { keep_going, pick: Box::new(pick), ..space.trial(BROKEN) }.run();
+            let ran = TestRun { keep_going, pick: Box::new(pick), ..space.test_run(BROKEN) }.run();
             assert_eq!(
                 (ran.messages("already running"), ran.messages("failed").len()),
                 (vec!["t"], 1)
@@ -805,7 +813,8 @@ stages:
                 left.set(left.get() - 1);
                 if left.get() < 0 { Script::Runs } else { Script::Lost }
             };
-            let ran = Trial { retries, script: Box::new(script), ..space.trial(pipeline) }.run();
+            let ran =
+                TestRun { retries, script: Box::new(script), ..space.test_run(pipeline) }.run();
             assert_eq!(ran.outcome.is_ok(), runs, "{:?}", ran.events);
             assert_eq!(ran.messages("retrying").len(), retries as usize);
         }
@@ -816,24 +825,24 @@ stages:
         let six = "stages: { s: { source: { text: x, width: [1, 2, 3, 4, 5, 6] } } }";
         for slots in [1, 3, 10] {
             let space = TestSpace::new();
-            assert_eq!(Trial { slots, ..space.trial(six) }.run().most_at_once, slots.min(6));
+            assert_eq!(TestRun { slots, ..space.test_run(six) }.run().most_at_once, slots.min(6));
         }
     }
 
     #[test]
-    fn each_job_gets_the_threads_that_the_pool_gives_it() {
+    fn each_job_gets_the_threads_that_the_pool_allots() {
         let five = "stages: { s: { source: { text: x, width: [1, 2, 3, 4, 5] } }, \
                     g: { gather: { all: s } } }";
         let space = TestSpace::new();
-        // Of two slots; when the fifth starts, no other node is ready.
+        // There are two slots. When the fifth job starts, no other node is ready.
         assert_eq!(space.run(five).threads, [1, 1, 1, 1, 2, 2]);
     }
 
     #[test]
-    fn a_job_that_an_earlier_run_left_on_the_cluster_is_awaited_and_not_submitted() {
+    fn a_job_that_an_earlier_run_left_on_the_cluster_is_adopted_and_not_submitted() {
         let space = TestSpace::new();
-        let key = resolved(&space.trial(PIPELINE), "t");
-        let ran = Trial { left: vec![key], ..space.trial(PIPELINE) }.run();
+        let key = resolved(&space.test_run(PIPELINE), "t");
+        let ran = TestRun { left: vec![key], ..space.test_run(PIPELINE) }.run();
         assert_eq!((ran.finished().len(), ran.submitted.len()), (4, 3));
         assert!(!ran.submitted.contains(&key));
         assert_eq!(ran.text("g"), "[(x v) x]");
@@ -849,9 +858,9 @@ stages:
 ";
 
     #[test]
-    fn a_failure_skips_the_nodes_downstream_and_starts_no_other() {
+    fn a_failure_skips_the_nodes_downstream_and_starts_no_other_job() {
         let space = TestSpace::new();
-        let ran = Trial { slots: 1, ..space.trial(BROKEN) }.run();
+        let ran = TestRun { slots: 1, ..space.test_run(BROKEN) }.run();
         assert_eq!(
             ran.events,
             [
@@ -883,7 +892,7 @@ stages:
     #[test]
     fn keep_going_runs_nodes_that_do_not_depend_on_the_failure() {
         let space = TestSpace::new();
-        let ran = Trial { keep_going: true, slots: 1, ..space.trial(BROKEN) }.run();
+        let ran = TestRun { keep_going: true, slots: 1, ..space.test_run(BROKEN) }.run();
         assert_eq!(ran.finished(), ["t", "u"]);
         assert_eq!(ran.messages("skipped"), ["hit: bad", "g: bad"]);
         assert_eq!(ran.messages("ended:"), ["5 nodes, 0 cached, 2 ran, 1 failed, 2 skipped"]);
@@ -903,7 +912,8 @@ stages:
     #[test]
     fn a_job_that_succeeds_without_a_result_has_failed() {
         let space = TestSpace::new();
-        let ran = Trial { script: Box::new(|_| Script::NoResult), ..space.trial(PIPELINE) }.run();
+        let ran =
+            TestRun { script: Box::new(|_| Script::NoResult), ..space.test_run(PIPELINE) }.run();
         assert_eq!(ran.messages("failed")[0], "s: the process succeeded but published no result");
         assert_eq!(ran.finished(), [""; 0]);
     }
@@ -913,7 +923,7 @@ stages:
         let space = TestSpace::new();
         let lose_p =
             |recipe: &Recipe| if recipe.kind == "pair" { Script::Lost } else { Script::Runs };
-        let ran = Trial { script: Box::new(lose_p), ..space.trial(PIPELINE) }.run();
+        let ran = TestRun { script: Box::new(lose_p), ..space.test_run(PIPELINE) }.run();
         assert_eq!(ran.messages("failed"), ["p: the process was lost"]);
         let again = space.run(PIPELINE);
         assert_eq!(again.messages("running")[0], "p: not finished yet");
@@ -923,10 +933,10 @@ stages:
     #[test]
     fn an_interrupt_ends_the_run_cancels_its_jobs_and_counts_the_rest_as_skipped() {
         let space = TestSpace::new();
-        let ran = Trial {
+        let ran = TestRun {
             interrupted: true,
             script: Box::new(|_| Script::Hangs),
-            ..space.trial(PIPELINE)
+            ..space.test_run(PIPELINE)
         }
         .run();
         assert_eq!(ran.cancelled.len(), 2);
@@ -937,10 +947,10 @@ stages:
     #[test]
     fn a_job_that_ends_by_an_interrupt_has_not_failed() {
         let space = TestSpace::new();
-        let ran = Trial {
+        let ran = TestRun {
             interrupted: true,
             script: Box::new(|_| Script::Lost),
-            ..space.trial(PIPELINE)
+            ..space.test_run(PIPELINE)
         }
         .run();
         assert_eq!(ran.messages("failed"), [""; 0]);
@@ -948,10 +958,10 @@ stages:
     }
 
     #[test]
-    fn a_forced_node_runs_though_it_is_cached_and_equal_bytes_stop_there() {
+    fn a_forced_node_runs_though_it_is_cached_and_nodes_downstream_of_equal_bytes_do_not() {
         let space = TestSpace::new();
         space.run(PIPELINE);
-        let ran = Trial { forced: vec!["s", "p"], ..space.trial(PIPELINE) }.run();
+        let ran = TestRun { forced: vec!["s", "p"], ..space.test_run(PIPELINE) }.run();
         assert_eq!(ran.messages("running"), ["s: forced", "p: forced"]);
         assert_eq!(ran.messages("cached"), ["t", "g"]);
     }
@@ -959,10 +969,10 @@ stages:
     #[test]
     fn a_target_runs_with_its_inputs_and_no_other_node() {
         let space = TestSpace::new();
-        let ran = Trial { targets: vec!["t"], ..space.trial(PIPELINE) }.run();
+        let ran = TestRun { targets: vec!["t"], ..space.test_run(PIPELINE) }.run();
         assert_eq!(ran.finished(), ["t"]);
         assert_eq!(
-            Trial { targets: vec!["p"], ..space.trial(PIPELINE) }.run().finished(),
+            TestRun { targets: vec!["p"], ..space.test_run(PIPELINE) }.run().finished(),
             ["s", "p"]
         );
     }
@@ -973,12 +983,12 @@ stages:
   p: { pair: { left: s } }
 ";
 
-    /// A run while the text `rare` is unavailable.
-    fn without_rare<'a>(space: &'a TestSpace, yaml: &str) -> Trial<'a> {
+    /// A run in which the text `rare` is unavailable.
+    fn without_rare<'a>(space: &'a TestSpace, yaml: &str) -> TestRun<'a> {
         let rare = |recipe: &Recipe| recipe.params.get("text").is_some_and(|text| text == "rare");
-        Trial {
+        TestRun {
             script: Box::new(move |r| if rare(r) { Script::Unavailable } else { Script::Runs }),
-            ..space.trial(yaml)
+            ..space.test_run(yaml)
         }
     }
 
@@ -995,7 +1005,7 @@ stages:
     fn the_result_of_a_fallback_is_not_that_of_the_node() {
         let space = TestSpace::new();
         without_rare(&space, WITH_FALLBACK).run();
-        let resolved = resolved(&space.trial(WITH_FALLBACK), "s");
+        let resolved = resolved(&space.test_run(WITH_FALLBACK), "s");
         assert_eq!(space.store.lookup(resolved).unwrap(), Lookup::Absent);
         assert_eq!(space.store.fallback(resolved).unwrap().as_deref(), Some("no mirror responds"));
         let direct = space.run(&WITH_FALLBACK.replace(", otherwise: common", ""));
@@ -1016,10 +1026,10 @@ stages:
     fn a_refetch_runs_the_node_again() {
         let space = TestSpace::new();
         without_rare(&space, WITH_FALLBACK).run();
-        let still = Trial { refetch: true, ..without_rare(&space, WITH_FALLBACK) }.run();
+        let still = TestRun { refetch: true, ..without_rare(&space, WITH_FALLBACK) }.run();
         assert_eq!(still.messages("fallback").len(), 1);
         assert_eq!(still.submitted.len(), 1, "the node ran, its fallback was cached");
-        let available = Trial { refetch: true, ..space.trial(WITH_FALLBACK) }.run();
+        let available = TestRun { refetch: true, ..space.test_run(WITH_FALLBACK) }.run();
         assert_eq!(available.messages("fallback"), [""; 0]);
         assert_eq!(available.text("p"), "(rare)");
         assert_eq!(
@@ -1056,9 +1066,9 @@ stages:
   g: { gather: { all: [a, b] } }
 ";
         let space = TestSpace::new();
-        let ran = Trial { keep_going: true, ..without_rare(&space, yaml) }.run();
+        let ran = TestRun { keep_going: true, ..without_rare(&space, yaml) }.run();
         assert_eq!(ran.messages("failed"), ["c: no mirror responds"]);
-        let ran = Trial { targets: vec!["g"], ..space.trial(yaml) }.run();
+        let ran = TestRun { targets: vec!["g"], ..space.test_run(yaml) }.run();
         assert_eq!(ran.text("g"), "[one two]");
     }
 
@@ -1084,7 +1094,7 @@ stages:
         let expected = Results(TestSpace::new().run(PIPELINE).artifacts);
         let space = TestSpace::new();
         for submitted in [4, 0] {
-            let ran = Trial { expected: Some(&expected), ..space.trial(PIPELINE) }.run();
+            let ran = TestRun { expected: Some(&expected), ..space.test_run(PIPELINE) }.run();
             assert_eq!((ran.outcome.is_ok(), ran.submitted.len()), (true, submitted));
         }
     }
@@ -1101,7 +1111,7 @@ stages:
             ),
             (0, &["cached s", "cached t"]),
         ] {
-            let ran = Trial { expected: Some(&expected), ..space.trial(PIPELINE) }.run();
+            let ran = TestRun { expected: Some(&expected), ..space.test_run(PIPELINE) }.run();
             assert_eq!(ran.events[..ran.events.len() - 1], *events);
             assert_eq!(ran.submitted.len(), submitted);
             assert_eq!(error(&ran), "lock: `t` differs");
@@ -1109,8 +1119,8 @@ stages:
         assert_eq!(space.run(PIPELINE).messages("cached"), ["s", "t"]);
     }
 
-    /// A pipeline of `stages.len()` stages: each is a source of one of two texts, or gathers some
-    /// of the stages before it.
+    /// A pipeline of `stages.len()` stages. Each is a source with one of two texts, or gathers some
+    /// of the earlier stages.
     fn dag(stages: &[(bool, usize, u8)], note: usize) -> String {
         let mut yaml = "stages:\n".to_owned();
         for (i, (leaf, text, used)) in stages.iter().enumerate() {
@@ -1142,12 +1152,12 @@ stages:
             let (plain, other) = (TestSpace::new(), TestSpace::new());
             let mut picks = picks.into_iter().cycle();
             let pick = Box::new(move |_| picks.next().unwrap());
-            let other = Trial { slots, pick, ..other.trial(&yaml) }.run();
+            let other = TestRun { slots, pick, ..other.test_run(&yaml) }.run();
             prop_assert_eq!(plain.run(&yaml).artifacts, other.artifacts);
         }
 
         #[test]
-        fn a_run_does_what_its_plan_says_but_for_early_cutoffs(
+        fn a_run_matches_its_plan_except_for_early_cutoff(
             before in prop::collection::vec((any::<bool>(), 0usize..2, any::<u8>()), 1..8),
             changed in any::<prop::sample::Index>(),
             to in (any::<bool>(), 0usize..2, any::<u8>()),
@@ -1157,9 +1167,9 @@ stages:
             *changed.get_mut(&mut after) = to;
             let space = TestSpace::new();
             let old = space.run(&dag(&before, 0)).artifacts;
-            let trial = space.trial(&dag(&after, note));
-            let (plan_status, plan) = (trial.plan_status(), trial.plan.clone());
-            let ran = trial.run();
+            let test_run = space.test_run(&dag(&after, note));
+            let (plan_status, plan) = (test_run.plan_status(), test_run.plan.clone());
+            let ran = test_run.run();
             let started: Vec<&str> = ran
                 .messages("running")
                 .iter()
@@ -1184,7 +1194,7 @@ stages:
                     }
                 }
             }
-            prop_assert_eq!(space.trial(&dag(&after, note)).run().submitted.len(), 0);
+            prop_assert_eq!(space.test_run(&dag(&after, note)).run().submitted.len(), 0);
             let again = space.run(&dag(&before, 0)).artifacts;
             prop_assert_eq!(again, old, "results that were cached before still are");
         }

@@ -1,16 +1,17 @@
-//! Runs in which nothing changed: the snapshot of a run that left everything up to date saves the
-//! next run its plan.
+//! Snapshots of runs that left all nodes up to date. If nothing has changed since, the next run
+//! needs no plan.
 //!
-//! A plan follows from the pipeline file, the profile, this program and the project's files; a key
-//! from the plan and the results upstream; a result from its entry. A [`Snapshot`] has a digest of
-//! the first ([`Origin`]) and, for each node, its key, the digest of its entry and its outputs. If
-//! all of these are unchanged, a plan would find every node in the cache under the same key.
+//! A plan depends on the pipeline file, the profile, this program and the project's files; a key
+//! depends on the plan and the results upstream. A [`Snapshot`] contains a digest of the plan's
+//! [`Origin`], the digests of the project's files and, for each node, its key, the digest of its
+//! entry and its outputs. If all of these are unchanged, a plan would find every node in the cache
+//! under the same key.
 //!
-//! A snapshot checks what a lookup checks: each entry is read, unless its file is known to be
-//! unchanged ([`Witness`](crate::fs::Witness)), and each object is examined. If anything was
-//! removed, damaged or edited, the snapshot does not hold, and the run makes its plan. So it does
-//! if the snapshot cannot be read or is of another program. Runs of some targets, with `-S`,
-//! `--force` or `--locked`, and runs that use a fallback have no snapshot.
+//! A snapshot is checked like a lookup: each entry is read, unless its file is known to be
+//! unchanged ([`Witness`](crate::fs::Witness)), and each object is checked. If a file was removed,
+//! damaged or edited, or the snapshot is unreadable or from another program, the run computes its
+//! plan. Runs with targets, `-S`, `--force` or `--locked`, and runs that use a fallback, have no
+//! snapshot.
 //!
 //! Knows no stage kind.
 
@@ -28,13 +29,13 @@ use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Identifies the sources of this program and of its dependencies.
+/// A digest of the sources of this program and of its dependencies.
 const PROGRAM: &str = env!("REPRO_SOURCES");
 
-/// How many nodes are checked per thread at least.
+/// The smallest number of nodes for which another thread is started.
 const PER_THREAD: usize = 500;
 
-/// What a plan depends on, besides the project's files.
+/// The data that a plan depends on, except the project's files.
 pub struct Origin<'a> {
     /// The project's folder, absolute.
     pub project: &'a Path,
@@ -63,7 +64,7 @@ fn digest(of: &impl Serialize) -> Result<Digest> {
     Ok(Digest::of(&bytes))
 }
 
-/// The results of a run of a whole pipeline that left everything up to date.
+/// The results of a run that left the whole pipeline up to date.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// See [`Origin`].
@@ -74,9 +75,9 @@ pub struct Snapshot {
     kinds: Vec<String>,
     /// The files of the project that the stages declare, and their digests.
     files: Vec<(Vec<Declared>, Artifact)>,
-    /// By node, the outputs that are exported.
+    /// The exported outputs, by node.
     pub exports: Vec<(String, Artifact)>,
-    /// Each after its inputs.
+    /// The nodes; inputs come before their users.
     pub nodes: Vec<NodeSnapshot>,
 }
 
@@ -90,16 +91,16 @@ pub struct NodeSnapshot {
     pub key: Key,
     /// The digest of its entry's file.
     entry: Digest,
-    /// The state of that file, if a change would show in it.
+    /// The metadata of that file, if every change to the file would change the metadata.
     stat: Option<Stat>,
-    /// How long its job took when it ran.
+    /// The duration of the job that computed it, in seconds.
     pub seconds: f64,
     objects: Vec<Stored>,
 }
 
 impl Snapshot {
-    /// The snapshot of a run of `plan`, with profile `profile`, that gave `artifacts`; none if a
-    /// node is not cached, or only under the key of its fallback.
+    /// The snapshot of a run of `plan` with profile `profile` and results `artifacts`; `None` if a
+    /// node is not cached under its own key.
     pub fn of(
         origin: &Origin,
         plan: &Plan,
@@ -156,8 +157,8 @@ impl Snapshot {
         })
     }
 
-    /// The snapshot that was written last for `origin`, if it is of this program and of the
-    /// pipeline file as it is. One that cannot be read is none: a snapshot only saves time.
+    /// Reads the snapshot of `origin`; `None` if there is none, it is unreadable, or it is from
+    /// another program or another content of the pipeline file.
     pub fn read(origin: &Origin, store: &Store) -> Result<Option<Snapshot>> {
         let known: Option<Snapshot> = store.read_snapshot(origin.name()?).ok().flatten();
         let digest = origin.digest()?;
@@ -171,12 +172,12 @@ impl Snapshot {
         store.write_snapshot(origin.name()?, self)
     }
 
-    /// Whether the project's files, the entries and the objects are unchanged. Files that cannot be
-    /// read count as changed: the run that makes its plan reports why. Records the state of the
-    /// entries' files.
+    /// Whether the project's files, the entries and the objects are unchanged. Unreadable files
+    /// count as changed; the run then computes its plan and reports the error. Records the metadata
+    /// of the entries' files.
     pub fn holds(&mut self, store: &Store, files: &Sources) -> bool {
-        let is_unchanged = |(declared, was): &(Vec<Declared>, Artifact)| {
-            files.artifact(declared).is_ok_and(|now| now == *was)
+        let is_unchanged = |(declared, earlier): &(Vec<Declared>, Artifact)| {
+            files.artifact(declared).is_ok_and(|now| now == *earlier)
         };
         if !self.files.iter().all(is_unchanged) {
             return false;
@@ -200,7 +201,7 @@ impl Snapshot {
         })
     }
 
-    /// For how many entries the state of the file is recorded.
+    /// The number of entries whose metadata is recorded.
     pub fn known(&self) -> usize {
         self.nodes.iter().filter(|node| node.stat.is_some()).count()
     }
@@ -237,7 +238,7 @@ mod tests {
         snapshot
     }
 
-    /// Whether there is a snapshot of `yaml` that holds.
+    /// Whether there is a valid snapshot of `yaml`.
     fn holds(space: &TestSpace, yaml: &str) -> bool {
         let snapshot = Snapshot::read(&origin(yaml), &space.store).unwrap();
         snapshot.is_some_and(|mut snapshot| snapshot.holds(&space.store, &Sources::default()))
@@ -348,10 +349,10 @@ mod tests {
                 last = Some(yaml);
                 prop_assert!(holds(&space, yaml));
                 let snapshot = Snapshot::read(&origin(yaml), &space.store).unwrap().unwrap();
-                let trial = space.trial(yaml);
-                let plan_status = trial.plan_status();
-                let planned: Vec<_> = trial.plan.ids().map(|id| {
-                    let node = trial.plan.node(id);
+                let test_run = space.test_run(yaml);
+                let plan_status = test_run.plan_status();
+                let planned: Vec<_> = test_run.plan.ids().map(|id| {
+                    let node = test_run.plan.node(id);
                     (node.name.clone(), node.kind.name().to_owned(), plan_status.checked[&id].key)
                 }).collect();
                 let recorded: Vec<_> = snapshot.nodes.iter().map(|node| {

@@ -1,8 +1,8 @@
 //! The status of every node before anything runs: cached, stale, or downstream of a stale one.
 //!
-//! `plan`, `why` and `run` all begin with a [`PlanStatus`], and the scheduler uses the same
-//! [`StatusChecker`] for each node that had to wait for its inputs, so that a run does what its
-//! plan says. Reads the store and changes nothing there.
+//! `plan`, `why` and `run` all start with a [`PlanStatus`]. The scheduler uses the same
+//! [`StatusChecker`] when the inputs of a node are done, so that a run matches its plan. Reads the
+//! store and does not change it.
 
 use super::reason::{Past, PastKeys, Reason};
 use crate::engine::cache::entry::Entry;
@@ -14,7 +14,7 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// An estimate is the mean time of so many of the most similar earlier jobs.
+/// The number of similar earlier jobs whose mean duration is the estimate.
 const SIMILAR: usize = 8;
 
 /// The status of a node.
@@ -22,28 +22,28 @@ const SIMILAR: usize = 8;
 pub enum Status {
     /// Its result is in the cache.
     Cached(Arc<Entry>),
-    /// It will run.
+    /// The node will run.
     Stale(Vec<Reason>),
-    /// A node upstream will run; this one will too, unless that gives equal bytes.
+    /// A node upstream will run. This node will run too, unless the new outputs upstream are equal.
     MaybeStale(Vec<Reason>),
 }
 
 /// A node whose inputs are known.
 #[derive(Clone, Debug)]
 pub struct Checked {
-    /// Its recipe, or that of its fallback; none for a cached node.
+    /// Its recipe, or that of its fallback; `None` for a cached node.
     pub recipe: Option<Recipe>,
     /// The recipe's key.
     pub key: Key,
     /// [`Status::Cached`] or [`Status::Stale`].
     pub status: Status,
-    /// Why its fallback is used, if it is.
+    /// The cause, if its fallback is used.
     pub fell_back: Option<String>,
 }
 
 impl Checked {
     fn new(recipe: Recipe, key: Key, status: Status, fell_back: Option<String>) -> Checked {
-        // There may be many cached nodes, and nothing needs their recipes any more.
+        // There may be many cached nodes, and their recipes are not needed any more.
         let recipe = if matches!(status, Status::Cached(_)) { None } else { Some(recipe) };
         Checked { recipe, key, status, fell_back }
     }
@@ -85,7 +85,7 @@ impl<'a> StatusChecker<'a> {
         StatusChecker { plan, store, forced, refetch, past_keys, past: OnceCell::new() }
     }
 
-    /// The status of `wanted`, which must hold the inputs of each of its nodes.
+    /// The status of the nodes in `wanted`, which must contain all their inputs.
     pub fn plan_status(&self, wanted: &BTreeSet<NodeId>) -> Result<PlanStatus> {
         let mut plan_status = PlanStatus {
             status: BTreeMap::new(),
@@ -93,7 +93,8 @@ impl<'a> StatusChecker<'a> {
             artifacts: BTreeMap::new(),
         };
         for &id in wanted {
-            // All files are read before anything runs: a later edit is a change during the run.
+            // All declared files are read before the first job, so that a later edit is detected as
+            // a change during the run.
             self.plan.source_files(id)?;
             self.plan.check_slots(id)?;
             let upstream = self.plan.node(id).upstream();
@@ -110,8 +111,8 @@ impl<'a> StatusChecker<'a> {
                 plan_status.status.insert(id, Status::MaybeStale(Vec::new()));
             }
         }
-        // Reasons come second: the best earlier recipe to compare with is one that is no longer in
-        // the plan.
+        // Computed after the keys of all nodes: a recipe is compared with one that is no longer in
+        // the plan, if possible.
         let current: BTreeSet<Key> = plan_status.checked.values().map(|c| c.key).collect();
         let mut roots = BTreeMap::new();
         for &id in wanted {
@@ -137,8 +138,8 @@ impl<'a> StatusChecker<'a> {
         Ok(plan_status)
     }
 
-    /// Checks one node whose inputs are known. A node that was never computed is stale, without
-    /// reasons yet.
+    /// Checks a node whose inputs are known. If it has no entry, it is stale without reasons;
+    /// [`StatusChecker::explain`] finds them.
     pub fn check<'b>(
         &self,
         id: NodeId,
@@ -159,7 +160,7 @@ impl<'a> StatusChecker<'a> {
         Ok(Checked::new(recipe, key, status, None))
     }
 
-    /// Checks a node's fallback, which is used because of `cause`.
+    /// Checks the fallback of a node. `cause` is the reason why it is used.
     pub fn check_fallback<'b>(
         &self,
         id: NodeId,
@@ -171,7 +172,7 @@ impl<'a> StatusChecker<'a> {
         Ok(Checked::new(recipe, key, self.status(id, key)?, Some(cause)))
     }
 
-    /// Why a stale node with this recipe must run. `current` are the keys that the plan has anyway.
+    /// The reasons why a stale node with this recipe must run. `current` are the keys of the plan.
     pub fn explain(
         &self,
         id: NodeId,
@@ -181,9 +182,9 @@ impl<'a> StatusChecker<'a> {
         Ok(self.past()?.explain(&self.plan.node(id).name, recipe, current))
     }
 
-    /// How many seconds the jobs of all nodes that are not cached would take one after the other,
-    /// by the times of the most similar earlier jobs; and for how many nodes there is no similar
-    /// job. Nodes that may be stale count in full.
+    /// The estimated total duration of the jobs of all nodes that are not cached, in seconds, from
+    /// the durations of similar earlier jobs; and the number of nodes without a similar job.
+    /// Assumes that all nodes that may be stale will run.
     pub fn estimate(&self, plan_status: &PlanStatus) -> Result<(f64, usize)> {
         let (mut seconds, mut unknown) = (0.0, 0);
         for (id, status) in &plan_status.status {
@@ -209,7 +210,7 @@ impl<'a> StatusChecker<'a> {
 
     fn past(&self) -> Result<&Past> {
         if self.past.get().is_none() {
-            // Read at the first miss only: an unchanged run never pays for it.
+            // Read at the first miss only, since it is expensive.
             let keys = (self.past_keys)(self.store, self.plan.profile.as_deref())?;
             let _ = self.past.set(Past::new(self.store.recipes()?, keys));
         }
@@ -228,7 +229,8 @@ impl<'a> StatusChecker<'a> {
         })
     }
 
-    /// The stale nodes upstream of `id`, direct or not; `roots` has those of the nodes before it.
+    /// The stale nodes upstream of `id`, direct and indirect. `roots` contains those of earlier
+    /// nodes.
     fn stale_upstream(
         &self,
         id: NodeId,
@@ -246,7 +248,7 @@ impl<'a> StatusChecker<'a> {
         stale
     }
 
-    /// One reason for each cause that the stale nodes `roots` have.
+    /// One reason for each distinct cause of the stale nodes `roots`.
     fn upstream_reasons(&self, roots: &BTreeSet<NodeId>, plan_status: &PlanStatus) -> Vec<Reason> {
         let mut by_cause: BTreeMap<String, (NodeId, usize, Vec<Reason>)> = BTreeMap::new();
         for &root in roots {
@@ -266,7 +268,7 @@ impl<'a> StatusChecker<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::testing::{TestSpace, Trial, id};
+    use crate::engine::testing::{TestRun, TestSpace, id};
 
     const PIPELINE: &str = "
 stages:
@@ -276,8 +278,8 @@ stages:
   g: { gather: { all: p } }
 ";
 
-    /// Each node's status in a line.
-    fn lines(trial: &Trial) -> Vec<String> {
+    /// The status of each node, one per line.
+    fn lines(test_run: &TestRun) -> Vec<String> {
         let line = |(id, status): (&NodeId, &Status)| {
             let (state, reasons) = match status {
                 Status::Cached(_) => ("cached", &Vec::new()),
@@ -285,16 +287,16 @@ stages:
                 Status::MaybeStale(reasons) => ("maybe stale:", reasons),
             };
             let reasons: Vec<String> = reasons.iter().map(Reason::to_string).collect();
-            format!("{} {state} {}", trial.plan.node(*id).name, reasons.join("; "))
+            format!("{} {state} {}", test_run.plan.node(*id).name, reasons.join("; "))
                 .trim_end()
                 .to_owned()
         };
-        trial.plan_status().status.iter().map(line).collect()
+        test_run.plan_status().status.iter().map(line).collect()
     }
 
     /// The nodes of `yaml` that are not cached.
     fn pending(space: &TestSpace, yaml: &str) -> Vec<String> {
-        let mut lines = lines(&space.trial(yaml));
+        let mut lines = lines(&space.test_run(yaml));
         lines.retain(|line| !line.ends_with("cached"));
         lines
     }
@@ -309,7 +311,7 @@ stages:
     #[test]
     fn in_an_empty_cache_nodes_without_inputs_are_stale_and_the_others_may_be() {
         assert_eq!(
-            lines(&TestSpace::new().trial(PIPELINE)),
+            lines(&TestSpace::new().test_run(PIPELINE)),
             [
                 "s stale first time",
                 "nets@width=1 stale first time",
@@ -351,7 +353,7 @@ stages:
     }
 
     #[test]
-    fn a_lost_or_damaged_output_is_a_reason_of_its_own() {
+    fn a_lost_or_damaged_output_is_a_reason() {
         let space = TestSpace::new();
         let ran = space.run(PIPELINE);
         let object = |name: &str| space.store.object(ran.artifacts[name]["text"].digest().unwrap());
@@ -368,7 +370,7 @@ stages:
         assert_eq!(
             remade.finished(),
             ["s", "g"],
-            "s gave equal bytes, so no node between them ran"
+            "s produced equal bytes, so no node between them ran"
         );
     }
 
@@ -376,32 +378,32 @@ stages:
     fn a_forced_node_is_stale_even_if_it_depends_on_another() {
         let space = TestSpace::new();
         space.run(PIPELINE);
-        let trial = Trial { forced: vec!["s", "g"], ..space.trial(PIPELINE) };
-        let lines = lines(&trial);
+        let test_run = TestRun { forced: vec!["s", "g"], ..space.test_run(PIPELINE) };
+        let lines = lines(&test_run);
         assert_eq!(lines[0], "s stale forced");
         assert_eq!(lines[4], "p@width=1 maybe stale: depends on s (forced)");
         assert_eq!(lines[7], "g stale forced");
-        assert_eq!(trial.run().messages("running"), ["s: forced", "g: forced"]);
+        assert_eq!(test_run.run().messages("running"), ["s: forced", "g: forced"]);
     }
 
     #[test]
     fn a_recipe_that_was_recorded_but_never_finished_is_a_reason() {
         let space = TestSpace::new();
-        let trial = space.trial(PIPELINE);
-        let plan_status = trial.plan_status();
+        let test_run = space.test_run(PIPELINE);
+        let plan_status = test_run.plan_status();
         space
             .store
-            .record_recipe(plan_status.checked[&id(&trial.plan, "s")].recipe.as_ref().unwrap())
+            .record_recipe(plan_status.checked[&id(&test_run.plan, "s")].recipe.as_ref().unwrap())
             .unwrap();
-        assert_eq!(lines(&trial)[0], "s stale not finished yet");
+        assert_eq!(lines(&test_run)[0], "s stale not finished yet");
     }
 
     #[test]
     fn checking_against_a_missing_cache_does_not_create_it() {
         let space = TestSpace::new();
         let store = Store::at(&space.path().join("missing"));
-        let trial = Trial { store: &store, ..space.trial(PIPELINE) };
-        assert_eq!(lines(&trial)[0], "s stale first time");
+        let test_run = TestRun { store: &store, ..space.test_run(PIPELINE) };
+        assert_eq!(lines(&test_run)[0], "s stale first time");
         assert!(!space.path().join("missing").exists());
     }
 
@@ -410,7 +412,7 @@ stages:
         let links = (1..10_000).map(|i| format!("  s{i}: {{ pair: {{ left: s{} }} }}\n", i - 1));
         let yaml =
             format!("stages:\n  s0: {{ source: {{ text: x }} }}\n{}", links.collect::<String>());
-        let last = lines(&TestSpace::new().trial(&yaml)).pop();
+        let last = lines(&TestSpace::new().test_run(&yaml)).pop();
         assert_eq!(last.as_deref(), Some("s9999 maybe stale: depends on s0 (first time)"));
     }
 }

@@ -1,5 +1,5 @@
-//! Computes recorded recipes, one after the other, in this process. `repro exec` does this, on this
-//! machine and on a cluster.
+//! Computes recorded recipes in this process. `repro exec` calls it, on this machine or on a
+//! cluster.
 //!
 //! Knows the store and the contract of stages, but not the plan.
 
@@ -21,7 +21,7 @@ use std::num::NonZero;
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
-/// There is nothing to compute: another process computes the key, or has just done so.
+/// Nothing to compute: another process computes the key, or has just computed it.
 #[derive(Debug, thiserror::Error)]
 pub struct AlreadyRunning(pub Option<ProcessId>);
 
@@ -34,23 +34,23 @@ impl fmt::Display for AlreadyRunning {
     }
 }
 
-/// How to run a job.
+/// The options of a job.
 #[derive(Clone, Copy, Debug)]
 pub struct ExecOptions<'a> {
     /// This program's digest, for the entry, if the caller knows it.
     pub program: Option<Digest>,
-    /// How many threads it may use.
+    /// The number of threads that the job may use.
     pub threads: NonZero<usize>,
-    /// Compute the result even if there is one.
+    /// Compute the result even if it is cached.
     pub force: bool,
     /// Whether the caller calls [`Store::sync`] after several jobs.
     pub sync_later: bool,
-    /// The project's folder, absolute; in no key.
+    /// The project's folder, absolute. It is not part of the key.
     pub project: Option<&'a Path>,
 }
 
 /// Runs the stage of the recipe `key` and publishes its result. Fails with [`AlreadyRunning`] if
-/// another process does so.
+/// another process computes it or has just computed it.
 pub fn exec(
     store: &Store,
     kinds: &[&'static dyn Kind],
@@ -64,7 +64,7 @@ pub fn exec(
         Claim::Acquired(lease) => lease,
         Claim::Held(process) => bail!(AlreadyRunning(Some(process))),
     };
-    // The process that had the lease before may have published the result.
+    // The previous holder of the lease may have published the result.
     if !force && store.lookup(key)?.usable().is_some() {
         bail!(AlreadyRunning(None));
     }
@@ -98,7 +98,7 @@ pub fn exec(
     Ok(entry)
 }
 
-/// Runs the stage of the recipe `key` with its outputs in `folder`; publishes nothing.
+/// Runs the stage of the recipe `key`, which writes its outputs to `folder`. Publishes nothing.
 pub fn exec_recompute(
     store: &Store,
     kinds: &[&'static dyn Kind],
@@ -120,8 +120,7 @@ pub fn exec_recompute(
     written(kind.name(), declared.as_deref(), folder).map(drop)
 }
 
-/// Fails where a stage in this process would panic: rayon and polars panic if they cannot start a
-/// thread for each core.
+/// Fails if the system refuses the threads that a stage needs: rayon and polars would panic.
 fn check_threads(kind: &dyn Kind) -> Result<()> {
     if kind.spawns() {
         return Ok(());
@@ -142,7 +141,7 @@ fn recipe_and_kind(
     let unknown =
         || anyhow!("this program has no stage `{}` of version {}", recipe.kind, recipe.version);
     let kind = *kinds.iter().find(|kind| kind.name() == recipe.kind).ok_or_else(unknown)?;
-    // Another version may have other parameters: the version is the better message.
+    // Checked before the parameters, which may differ between versions: this message is clearer.
     if recipe.version > kind.version()
         || kind.version_of(&recipe.params).is_ok_and(|version| version != recipe.version)
     {
@@ -159,7 +158,7 @@ fn place_inputs(store: &Store, recipe: &Recipe) -> Result<BTreeMap<String, Vec<I
             let mut paths = BTreeMap::new();
             for (file, content) in artifact {
                 let Some(digest) = content.digest() else { continue };
-                // The scheduler's lookup may be long ago.
+                // The object may have changed since the scheduler's lookup.
                 let problem = match store.fetch(digest)? {
                     ObjectState::Intact => {
                         paths.insert(file.clone(), store.object(digest));
@@ -179,7 +178,7 @@ fn place_inputs(store: &Store, recipe: &Recipe) -> Result<BTreeMap<String, Vec<I
     Ok(inputs)
 }
 
-/// Moves the outputs into the store; also gives the names of empty folders among them.
+/// Moves the outputs to the store. Returns them, and the names of empty folders.
 fn collect(
     store: &Store,
     kind: &str,
@@ -198,7 +197,8 @@ fn collect(
     Ok((outputs, empty_folders))
 }
 
-/// The outputs in `workspace`. Fails if a declared one is missing, or if there is another.
+/// The outputs in `workspace`. Fails if a declared output is missing, or if there is an undeclared
+/// one.
 fn written(kind: &str, declared: Option<&[String]>, workspace: &Path) -> Result<Vec<String>> {
     let fs::Tree { files: mut found, empty_folders, others } = fs::tree(workspace, &[])?;
     found.extend(empty_folders);
@@ -233,12 +233,12 @@ mod tests {
     use schemars::JsonSchema;
     use serde::{Deserialize, Serialize};
 
-    /// Declares a file and a folder, and writes the files of its parameters.
+    /// Declares a file and a folder, and writes the files that its parameters list.
     struct Writer;
 
     #[derive(Serialize, Deserialize, JsonSchema)]
     struct Files {
-        /// Separated by spaces.
+        /// File names, separated by spaces.
         files: String,
         link: Option<String>,
     }
@@ -292,13 +292,13 @@ mod tests {
         exec(store, KINDS, key, options, &mut store.workbench()?)
     }
 
-    /// The files in this process's scratch folder, but for its heartbeat.
+    /// The files in this process's scratch folder, except its heartbeat.
     fn left(store: &Store) -> Vec<String> {
         let names = fs::list(&store.scratch().unwrap()).unwrap();
         names.into_iter().filter(|name| name != "heartbeat").collect()
     }
 
-    /// Runs a recipe that must fail: nothing may be left of it but the recipe.
+    /// Runs a recipe that must fail and leave no other files.
     fn refusal(recipe: &Recipe) -> anyhow::Error {
         let space = TestSpace::new();
         let key = space.store.record_recipe(recipe).unwrap();

@@ -1,12 +1,12 @@
-//! Expansion of stages into nodes: sorting stages, expanding grids, joining references.
+//! Expands stages into nodes: sorts stages, expands grids, joins references.
 //!
 //! A list in place of a parameter is a grid axis. A reference such as `nets` or `nets@end=a` in a
 //! slot for one node makes a node for each match. The node inherits the axes that the reference
 //! does not fix. Axes of the same name from several slots must agree (a natural join), so that a
 //! net is joined with the net of the same width, prior and pair. A slot for many nodes inherits no
-//! axes and gathers all matches. If the node has an axis of the matches by another input or a list
-//! of its own, the slot gathers only matches with the node's value, unless the reference fixes that
-//! axis.
+//! axes and gathers all matches. If the node has one of their axes, from another input or its own
+//! list, the slot gathers only the matches with the node's value on that axis, unless the reference
+//! fixes it.
 //!
 //! A stage of an open kind declares slots under `inputs`, where a single reference is a slot for
 //! one node and a list is a slot for many, and parameters under `params`, each of which can be an
@@ -67,7 +67,7 @@ struct Port<'p> {
     written: Option<&'p YamlNode>,
 }
 
-/// The nodes that match one reference in a slot; at least one.
+/// The nodes that match a reference in a slot. There is at least one.
 struct Found<'p> {
     text: &'p str,
     location: Option<Location>,

@@ -17,7 +17,7 @@ pub struct Pipeline {
     pub seed: String,
     /// The profile to use by default.
     pub default_profile: Option<String>,
-    default_profile_place: Option<Location>,
+    default_profile_location: Option<Location>,
     /// The stages, in file order.
     pub stages: Vec<StageDecl>,
     /// The profiles, in file order.
@@ -65,14 +65,14 @@ impl Pipeline {
     /// Applies the profile `name`, or the default profile, and returns its name. `null` removes a
     /// field, or a key of `params`, `env`, `inputs` or `resources`.
     pub fn apply_profile(&mut self, name: Option<&str>) -> Result<Option<String>, Diagnostic> {
-        let asked = name.is_some();
+        let requested = name.is_some();
         let Some(name) = name.map(str::to_owned).or_else(|| self.default_profile.clone()) else {
             return Ok(None);
         };
         let Some(profile) = self.profiles.iter().find(|p| p.name == name).cloned() else {
             let none = || Some("no profile is declared under `profiles`".to_owned());
             let hint = suggest(&name, self.profiles.iter().map(|p| p.name.as_str())).or_else(none);
-            let location = if asked { None } else { self.default_profile_place };
+            let location = if requested { None } else { self.default_profile_location };
             return Err(self.diagnostic(location, format!("there is no profile `{name}`"), hint));
         };
         for stage in &profile.stages {
@@ -229,7 +229,7 @@ fn read(source: &str, node: &YamlNode) -> Result<Pipeline, ValueError> {
         invocation: Invocation::default(),
         seed: "0".to_owned(),
         default_profile: None,
-        default_profile_place: None,
+        default_profile_location: None,
         stages: Vec::new(),
         profiles: Vec::new(),
     };
@@ -239,7 +239,7 @@ fn read(source: &str, node: &YamlNode) -> Result<Pipeline, ValueError> {
             "seed" => pipeline.seed = text(&entry.value, "the seed")?,
             "profile" => {
                 pipeline.default_profile = Some(text(&entry.value, "the default profile's name")?);
-                pipeline.default_profile_place = entry.value.location;
+                pipeline.default_profile_location = entry.value.location;
             }
             "stages" => {
                 pipeline.stages = mapping(&entry.value, "`stages`")?
@@ -385,7 +385,7 @@ profiles:
     }
 
     #[test]
-    fn a_profile_replaces_fields_and_the_command_line_has_the_last_word() {
+    fn a_profile_replaces_fields_and_overrides_take_precedence() {
         let mut pipeline = Pipeline::parse("p.yaml", TEXT).unwrap();
         assert_eq!(pipeline.apply_profile(None).unwrap().as_deref(), Some("small"));
         assert_eq!(field(&pipeline, "data", "size"), &Value::Int(1, "1".into()));
@@ -448,7 +448,7 @@ profiles:
     }
 
     #[test]
-    fn a_field_of_a_kind_is_replaced_whole_and_a_choice_gives_way_to_another() {
+    fn a_field_of_a_kind_is_replaced_as_a_whole_even_by_another_variant() {
         let case = |profile, overrides: &[&str], expected: &str| {
             assert_eq!(
                 merged(profile, overrides, "prior").as_deref(),
@@ -469,7 +469,7 @@ profiles:
     }
 
     #[test]
-    fn what_cannot_be_applied_says_so_with_a_hint() {
+    fn an_invalid_override_or_profile_is_an_error_with_a_hint() {
         let mut pipeline = Pipeline::parse("p.yaml", TEXT).unwrap();
         let mut case = |assignment: &str, message: &str, hint: &str| {
             let diagnostic = pipeline.apply_override(assignment).unwrap_err();
@@ -491,7 +491,7 @@ profiles:
     }
 
     #[test]
-    fn names_that_could_leave_their_folder_are_refused() {
+    fn names_that_could_escape_their_folder_are_errors() {
         for name in ["..", "a/b", "\"a\\0b\"", "\"\\u202Eevil\"", "\"\"", &"x".repeat(10_000)] {
             let diagnostic =
                 Pipeline::parse("p.yaml", &format!("stages: {{ ? {name} : {{ source: }} }}"))

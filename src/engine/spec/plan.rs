@@ -1,6 +1,6 @@
 //! The resolved pipeline: its nodes, their recipes, and the nodes that a target selects.
 //!
-//! This module does not know the cache; `run::status` finds out what is up to date.
+//! This module does not know the cache; `run::status` determines the status of nodes.
 
 use super::expand::nodes;
 use super::pipeline::Pipeline;
@@ -123,7 +123,8 @@ impl Plan {
         })
     }
 
-    /// Checks that stages whose outputs depend on declared files have the outputs that slots need.
+    /// Checks that the stages upstream have the outputs that the slots need, if these outputs
+    /// depend on declared files.
     pub fn check_slots(&self, id: NodeId) -> Result<()> {
         let node = self.node(id);
         for slot in node.kind.slots().iter().filter(|slot| slot.files != ALL) {

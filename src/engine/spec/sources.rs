@@ -1,9 +1,9 @@
 //! The project's files that stages declare. They are listed and hashed before a run, and checked
 //! for changes at its end.
 //!
-//! A process lists a path once, so that a run uses one state of it. An index `(mount, inode, size,
-//! mtime, ctime) -> digest` saves hashing. A file is in the index only if every later edit changes
-//! these values ([`Witness`]).
+//! A process lists each path once, so that a run uses one state of the files. An index `(mount,
+//! inode, size, mtime, ctime) -> digest` saves hashing. The index contains a file only if every
+//! later edit changes these values ([`Witness`]).
 //!
 //! An artifact keeps names, bytes and the executable bit of files, and empty folders. It does not
 //! keep times, other permissions, hard links and extended attributes. Files of editors, systems and
@@ -62,12 +62,12 @@ pub struct Sources {
     listings: Arc<Mutex<BTreeMap<Request, Listing>>>,
 }
 
-/// Everything that determines a [`Listing`].
+/// The parameters of a [`Listing`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Request {
     path: String,
     ignore: Option<Vec<String>>,
-    /// The other paths of the stage, if a link leads out of this one.
+    /// The other paths of the stage, if a link points out of this one.
     beside: Vec<String>,
 }
 
@@ -91,12 +91,13 @@ type Listing = BTreeMap<String, SourceFile>;
 #[derive(Clone, Copy)]
 struct SourceFile {
     content: Content,
-    /// The stat of the file; `None` if an edit may leave it unchanged.
+    /// The metadata of the file; `None` if an edit may leave the metadata unchanged.
     stat: Option<Stat>,
 }
 
 impl Sources {
-    /// The files of the project at `root`. An unreadable index counts as empty: it only saves time.
+    /// The files of the project at `root`. An unreadable index counts as empty, because an index
+    /// only saves time.
     pub fn of(root: &Path, index: &Path) -> Sources {
         let cache = index.parent().unwrap_or(index).to_owned();
         let bytes = fs::read_if_exists(index).ok().flatten();
@@ -131,7 +132,7 @@ impl Sources {
             {
                 return refuse(format!("`{name}` is a file of one folder and a folder of another"));
             }
-            // A folder that is empty in one place can have files in another.
+            // A folder that is empty in one declared path can contain files in another.
             let filled =
                 artifact.keys().filter(|name| name.ends_with('/') && has_below(&artifact, name));
             let filled: Vec<String> = filled.cloned().collect();
@@ -420,11 +421,11 @@ impl Sources {
     }
 
     /// Whether the file or folder `found` at `path` has the content of the listing.
-    fn is_unchanged(&self, path: &Path, was: &SourceFile, found: &Found) -> Result<bool> {
-        Ok(match (was.content, found) {
+    fn is_unchanged(&self, path: &Path, earlier: &SourceFile, found: &Found) -> Result<bool> {
+        Ok(match (earlier.content, found) {
             (Content::EmptyFolder, Found::EmptyFolder) => true,
             (Content::File { digest: before, executable }, Found::File(meta)) => {
-                let known = was.stat.is_some() && self.witness.stat(path, meta) == was.stat;
+                let known = earlier.stat.is_some() && self.witness.stat(path, meta) == earlier.stat;
                 executable == fs::is_executable(meta) && (known || Digest::of_file(path)? == before)
             }
             _ => false,
@@ -477,7 +478,7 @@ impl Ignored {
 /// The contents of a declared path.
 struct Below {
     found: BTreeMap<String, Found>,
-    /// Whether a link leads out of the path.
+    /// Whether a link points out of the path.
     escapes_root: bool,
 }
 
@@ -525,7 +526,7 @@ mod tests {
         Declared { path: path.to_owned(), by_path: false, ignore: None }
     }
 
-    /// The artifact that another process makes of `paths`.
+    /// The artifact of `paths`, as computed by another process.
     fn artifact_of(space: &TestSpace, paths: &[&str]) -> Result<Artifact, String> {
         let declared: Vec<Declared> = paths.iter().map(|path| declared(path)).collect();
         sources(space).artifact(&declared).map_err(|error| error.message)

@@ -1,18 +1,18 @@
 //! Jobs in child processes of this program, on this machine.
 //!
-//! A child ("worker") runs one [`Request`] after another: starting a process takes longer than many
-//! a job. But a stage that computes inside the worker has a worker of its own, so that its peak
-//! memory is the job's.
+//! A child ("worker") serves several [`Request`]s, one after the other, because starting a process
+//! takes longer than a short job. A stage that computes inside the worker gets a separate worker,
+//! so that the peak memory of the process is that of the job.
 //!
-//! A thread per job waits for it and reports over a channel. That is simpler than polling, and with
-//! as many jobs as cores the threads cost nothing.
+//! One thread per job waits for the job and reports its end over a channel. This is simpler than
+//! polling, and there are only as many jobs as cores.
 //!
-//! Each worker begins a session of its own, where no terminal's Ctrl-C reaches it, and is the
+//! Each worker starts its own session, so that Ctrl-C in the terminal does not reach it, and is the
 //! subreaper of the programs that it starts (see [`crate::process`]). If the worker is killed, this
-//! process ends the programs that it leaves. If this process is killed, the worker finishes its
-//! job. If both are killed, nothing ends the programs.
+//! process kills its orphaned programs. If this process is killed, the worker finishes its job. If
+//! both are killed, the programs continue.
 //!
-//! Knows no plan, no store and no stage: a worker is given a key and the cache folder.
+//! Knows no plan, no store and no stage: a worker receives a key and the cache folder.
 
 use super::outcome::{cannot_wait, describe, of_exit, take_outcome};
 use super::{Capacity, Executor, Failure, GRACE, Job, KillHandle, Options, Outcome, Request};
@@ -29,19 +29,19 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A job that ended, and how.
+/// A job that ended, and its outcome.
 type Ended = (Key, Outcome);
 
 /// Starts workers for jobs.
 pub(super) struct Local {
     options: Options,
-    /// How many workers have been started.
+    /// The number of workers that have been started.
     started: usize,
     workers: Workers,
     ended: (Sender<Ended>, Receiver<Ended>),
 }
 
-/// The workers: those that run a job, and idle ones.
+/// The busy and idle workers.
 #[derive(Clone, Default)]
 struct Workers(Arc<Mutex<WorkerTable>>);
 
@@ -53,20 +53,20 @@ struct WorkerTable {
 
 /// A worker that runs a job.
 struct Busy {
-    /// Not waited for yet, so that the system cannot give its id to another process.
+    /// The process is not reaped yet, so that the system cannot reuse its id.
     pid: Pid,
     began: Instant,
     limit: Option<Duration>,
-    /// When the time limit was reached and the worker was asked to end.
+    /// The time at which SIGTERM was sent because of the time limit.
     timed_out: Option<Instant>,
 }
 
-/// A process that runs one job after the other.
+/// A worker process.
 struct Worker {
     child: Child,
     replies: ChildStdout,
-    /// The file that its output streams are written to. The log of its job is a hard link to it, so
-    /// that a job that writes nothing costs no file.
+    /// The file for its output. The log of a job is a hard link to this file, so that a job without
+    /// output needs no new file.
     log: PathBuf,
     /// The file for the outcome of a job that fails, absolute.
     outcome: PathBuf,
@@ -77,7 +77,7 @@ impl Worker {
         Pid::from_child(&self.child)
     }
 
-    /// Sends a request; the last one, if the job does not share its process.
+    /// Sends a request. Closes the pipe if the job does not share its process.
     fn send(&mut self, request: &Request) -> std::io::Result<()> {
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
@@ -91,12 +91,12 @@ impl Worker {
         Ok(())
     }
 
-    /// Makes the job's log; gives the request for the job.
+    /// Creates the log of the job, and returns the request for it.
     fn prepare(&self, job: &Job) -> Result<Request> {
         fs::remove_if_exists(&job.log)?;
         let log = match fs::link_new(&self.log, &job.log) {
             Ok(true) => &self.log,
-            // On a disk without hard links the log is a file of its own.
+            // On a disk without hard links, the log is a separate file.
             _ => fs::append(&job.log).map(|_| &job.log)?,
         };
         let &Job { key, threads, force, shares_process, .. } = job;
@@ -111,8 +111,8 @@ impl Worker {
         })
     }
 
-    /// Waits until the job has ended; whether it succeeded and the worker takes another. If not,
-    /// the worker ends.
+    /// Waits until the job has ended. Returns whether it succeeded and the worker accepts another
+    /// one. If not, the worker ends.
     fn await_reply(&mut self) -> bool {
         let mut reply = [0];
         loop {
@@ -124,7 +124,7 @@ impl Worker {
         }
     }
 
-    /// Leaves a log that is not empty to the job, and begins another.
+    /// Leaves a non-empty log file to the job, and starts a new one.
     fn release_log(&self, job: &Job) {
         if std::fs::metadata(&job.log).is_ok_and(|meta| meta.len() == 0) {
             let _ = fs::remove_if_exists(&job.log);
@@ -133,7 +133,7 @@ impl Worker {
         }
     }
 
-    /// Ends an idle worker and waits for it; gives why it failed, if it did.
+    /// Ends an idle worker and waits for it. Returns the cause if the worker failed.
     fn dismiss(mut self) -> Option<String> {
         drop(self.child.stdin.take());
         let failure = match self.child.wait() {
@@ -148,13 +148,13 @@ impl Worker {
     }
 }
 
-/// The path for a worker, which runs in another folder.
+/// The absolute path: a worker runs in another folder.
 fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("`{}` has no absolute path", path.display()))
 }
 
 impl WorkerTable {
-    /// The ids of all workers: every other child of this process has lost its worker.
+    /// The ids of all workers. Any other child of this process is an orphan of a dead worker.
     fn pids(&self) -> Vec<Pid> {
         self.busy.values().map(|busy| busy.pid).chain(self.idle.iter().map(Worker::pid)).collect()
     }
@@ -172,8 +172,8 @@ impl Workers {
         process::kill_orphans(&pids);
     }
 
-    /// Asks the workers to end whose jobs have reached their time limit, and kills those that were
-    /// asked [`GRACE`] ago.
+    /// Sends SIGTERM to the workers whose jobs have reached their time limit, and kills them
+    /// [`GRACE`] later.
     fn enforce_time_limits(&self) {
         for busy in self.lock().busy.values_mut() {
             let is_over = busy.limit.is_some_and(|limit| busy.began.elapsed() >= limit);
@@ -195,7 +195,7 @@ impl Workers {
             let mut table = self.lock();
             match table.busy.remove(&job.key) {
                 Some(Busy { timed_out: None, .. }) => table.idle.push(worker),
-                // It has been asked to end.
+                // SIGTERM was sent already.
                 _ => _ = worker.dismiss(),
             }
             return Outcome::Exited;
@@ -204,20 +204,21 @@ impl Workers {
         worker.release_log(job);
         let reported = take_outcome(&worker.outcome);
         let _ = fs::remove_if_exists(&worker.log);
-        // A job that succeeded before it could be ended has succeeded.
+        // The job may have succeeded in spite of the signal.
         match timed_out.filter(|_| !status.as_ref().is_ok_and(ExitStatus::success)) {
             Some(limit) => Outcome::Failed(timeout(limit)),
             None => reported.unwrap_or_else(|| of_exit(&status)),
         }
     }
 
-    /// Waits for a worker to end, and ends the processes that it left. Gives the time limit, if it
-    /// was asked to end for that.
+    /// Waits for a worker to end, and kills its orphans. Returns the time limit if the worker
+    /// exceeded it.
     fn reap(&self, key: Key, child: &mut Child) -> (std::io::Result<ExitStatus>, Option<Duration>) {
         let pid = Pid::from_child(child);
         let ended = || waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
         while matches!(ended(), Err(rustix::io::Errno::INTR)) {}
-        // Locked until the child is waited for: as long as it is a child, its id is in the table.
+        // Locked until the child is reaped, so that the table has its id as long as the process
+        // exists.
         let mut table = self.lock();
         let _ = kill_process_group(pid, Signal::KILL);
         let status = child.wait();
@@ -238,18 +239,18 @@ impl Local {
         Local { options, started: 0, workers: Workers::default(), ended: channel() }
     }
 
-    /// Gives the job to a worker: an idle one, or a new one.
+    /// Sends the job to an idle worker or a new one.
     fn begin(&mut self, job: &Job) -> Result<Worker> {
         let workers = self.workers.clone();
-        // Locked until the worker is in the table, so that a kill of all workers does not miss it.
+        // Locked until the worker is in the table, so that `kill` does not miss it.
         let mut table = workers.lock();
         let worker = loop {
             let idle = if job.shares_process { table.idle.pop() } else { None };
             let is_new = idle.is_none();
             let mut worker = idle.map_or_else(|| self.spawn(), Ok)?;
             let request = worker.prepare(job)?;
-            // An idle worker that takes no request has been killed, and is replaced. Of a new one,
-            // its exit status says what is wrong.
+            // If an idle worker does not accept the request, it was killed, and is replaced. If a
+            // new one does not, its exit status shows the cause.
             if worker.send(&request).is_ok() || is_new {
                 break worker;
             }
@@ -278,11 +279,11 @@ impl Local {
     fn start(&mut self, job: Job) -> Result<()> {
         let (report, workers) = (self.ended.0.clone(), self.workers.clone());
         match self.begin(&job) {
-            // If no thread can be started, the worker is in the table, and is ended with the
+            // If no thread can be started, the worker is in the table and is killed with the
             // others.
             Ok(worker) => process::start_thread(move || {
                 let outcome = workers.await_job(&job, worker);
-                // The receiver is gone once the command has failed.
+                // There is no receiver after the command has failed.
                 let _ = report.send((job.key, outcome));
             }),
             Err(error) if process::limit_hint(&error).is_some() => Err(error),
@@ -337,7 +338,7 @@ impl Executor for Local {
         process::kill_orphans(&workers);
     }
 
-    /// Until idle workers have ended, they hold the cache's lock and sync what they published.
+    /// Idle workers hold the lock of the cache, and sync their results before they end.
     fn close(&mut self) -> Result<()> {
         let idle = std::mem::take(&mut self.workers.lock().idle);
         let failures: Vec<String> = idle.into_iter().filter_map(Worker::dismiss).collect();
@@ -355,7 +356,7 @@ impl Executor for Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
-        // Where a failure matters, `close` has been called.
+        // Errors are ignored here; `close` reports them.
         let _ = self.close();
     }
 }
@@ -370,14 +371,14 @@ mod tests {
     use tempfile::TempDir;
 
     /// An executor that runs a shell script as its worker.
-    struct Workshop {
+    struct ShellExecutor {
         local: Local,
         dir: TempDir,
-        /// Jobs that have ended, for [`Workshop::next`].
+        /// Jobs that have ended, for [`ShellExecutor::next`].
         ended: Vec<Ended>,
     }
 
-    fn workshop(program: &str, arguments: &[&str]) -> Workshop {
+    fn shell_executor(program: &str, arguments: &[&str]) -> ShellExecutor {
         let dir = tempfile::tempdir().unwrap();
         let local = Local::new(Options {
             program: program.into(),
@@ -387,25 +388,25 @@ mod tests {
             slots: 2,
             scratch: dir.path().to_owned(),
         });
-        Workshop { local, dir, ended: Vec::new() }
+        ShellExecutor { local, dir, ended: Vec::new() }
     }
 
-    /// Runs `script` in a session of its own, as `repro exec` runs.
-    fn shell(script: &str) -> Workshop {
-        workshop("setsid", &["sh", "-c", script])
+    /// An executor that runs `script` in its own session, as `repro exec` runs.
+    fn shell(script: &str) -> ShellExecutor {
+        shell_executor("setsid", &["sh", "-c", script])
     }
 
-    /// Takes request after request, as `repro exec` does, and runs `script` for each.
-    fn server(script: &str) -> Workshop {
+    /// An executor whose worker runs `script` for each request, as `repro exec` runs a job.
+    fn server(script: &str) -> ShellExecutor {
         shell(&format!("while read request; do {script}; echo; done"))
     }
 
-    /// Shell code that sets variable `field` to that path in the request.
+    /// Shell code that sets the variable `field` to this path of the request.
     fn path_of(field: &str) -> String {
         format!("{field}=$(expr \"$request\" : '.*\"{field}\":\"\\([^\"]*\\)')")
     }
 
-    impl Workshop {
+    impl ShellExecutor {
         fn job(&self, kind: &str) -> Job {
             Job {
                 key: recipe(kind).key(),
@@ -506,7 +507,7 @@ mod tests {
 
     #[test]
     fn a_program_that_cannot_be_started_is_a_failed_job() {
-        let mut space = workshop("/nowhere/repro", &[]);
+        let mut space = shell_executor("/nowhere/repro", &[]);
         let outcome = space.run(space.job("k"));
         let Outcome::Failed(Failure { cause, hint: None }) = outcome else { panic!("{outcome:?}") };
         assert!(cause.starts_with("cannot start `/nowhere/repro`: "), "{cause}");
@@ -632,7 +633,7 @@ mod tests {
         assert_eq!(ended, keys);
     }
 
-    /// Waits until there is no process of this id.
+    /// Waits until no process has this id.
     fn await_end(pid: &str) {
         let until = Instant::now() + Duration::from_secs(60);
         let is_alive = || {

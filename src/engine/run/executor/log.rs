@@ -1,4 +1,4 @@
-//! The log of a job: what its process wrote to its output streams, read and kept short.
+//! The log of a job: the output of its process. This module reads and trims logs.
 
 use super::Failure;
 use crate::engine::text::shorten;
@@ -6,21 +6,22 @@ use crate::fs;
 use std::io::{Read as _, Result, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-/// How an error begins where `repro` prints it.
+/// The prefix of an error that `repro` prints.
 pub const ERROR: &str = "error: ";
-/// How the hint after it begins.
+/// The prefix of the hint of an error.
 pub const HINT: &str = "hint: ";
 
-/// How many bytes of a log's end are read at most: a log may be larger than memory.
+/// The maximum number of bytes that are read from the end of a log. A log may be larger than
+/// memory.
 const END: u64 = 64 << 10;
 
-/// How many bytes of the log of a successful job are kept.
+/// The number of bytes of the log of a successful job that are kept.
 const KEPT: u64 = 1 << 20;
 
-/// How many characters of a line are shown where a log is quoted.
+/// The maximum length of a quoted line, in characters.
 const WIDTH: usize = 240;
 
-/// The last lines of a log that are not blank, each cut to a readable length.
+/// The last lines of a log that are not blank. Long lines are shortened.
 pub fn tail(log: &Path, lines: usize) -> Vec<String> {
     let text = end(log, END).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
@@ -30,13 +31,14 @@ pub fn tail(log: &Path, lines: usize) -> Vec<String> {
     last.iter().map(|line| shorten(line, WIDTH).into_owned()).collect()
 }
 
-/// What a terminal finally shows of a line: a progress bar returns to its beginning many times.
+/// The text after the last carriage return, as a terminal shows it. Progress bars overwrite their
+/// line.
 fn shown(line: &str) -> &str {
     let line = line.trim_end_matches('\r');
     line.rsplit_once('\r').map_or(line, |(_, last)| last)
 }
 
-/// Appends to a log why its job failed.
+/// Appends the failure of a job to its log.
 pub fn append_failure(log: &Path, failure: &Failure) {
     let mut text = String::new();
     if end(log, 1).is_ok_and(|last| last.first().is_some_and(|byte| *byte != b'\n')) {
@@ -44,17 +46,17 @@ pub fn append_failure(log: &Path, failure: &Failure) {
     }
     text += &format!("{ERROR}{}\n", failure.cause);
     failure.hint.iter().for_each(|hint| text += &format!("{HINT}{hint}\n"));
-    // The failure has been reported already; the log only repeats it.
+    // An error is ignored: the failure has been reported already.
     let _ = fs::append(log).and_then(|mut file| Ok(file.write_all(text.as_bytes())?));
 }
 
-/// Cuts the log of a successful job down to its end.
+/// Truncates the log of a successful job to its last lines.
 pub fn trim(log: &Path) {
     let is_long =
         fs::metadata_if_exists(log).is_ok_and(|meta| meta.is_some_and(|meta| meta.len() > KEPT));
     if is_long && let Ok(text) = end(log, KEPT) {
         let first = text.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        // The log is for people; a full disk is no reason to fail a successful job.
+        // An error is ignored: a full disk must not fail a successful job.
         let _ = fs::create(log).and_then(|mut file| Ok(file.write_all(&text[first..])?));
     }
 }
@@ -73,17 +75,17 @@ fn end(path: &Path, bytes: u64) -> Result<Vec<u8>> {
 pub struct Follower {
     log: PathBuf,
     at: u64,
-    /// The beginning of a line that has no end yet.
+    /// The last line, while it is incomplete.
     rest: Vec<u8>,
 }
 
 impl Follower {
-    /// From the log's beginning on.
+    /// A follower that reads the log from its start.
     pub fn new(log: PathBuf) -> Follower {
         Follower { log, at: 0, rest: Vec::new() }
     }
 
-    /// The lines that were written since the last call.
+    /// The lines that were completed since the last call.
     pub fn read(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
         while let Ok(text) = self.chunk()
@@ -99,7 +101,7 @@ impl Follower {
         lines
     }
 
-    /// The same at the end of the job: also a last line without an end.
+    /// The remaining lines after the end of the job, including an incomplete last line.
     pub fn finish(&mut self) -> Vec<String> {
         let mut lines = self.read();
         let rest = std::mem::take(&mut self.rest);
@@ -146,24 +148,24 @@ mod tests {
         assert_eq!(whole, &lines[100_000 - whole.len()..]);
         assert!(
             lines[99_999 - whole.len()].ends_with(first.as_str()),
-            "the first line may have lost its beginning"
+            "the first line may be incomplete"
         );
     }
 
     #[test]
-    fn the_last_state_of_a_progress_bar_is_quoted() {
+    fn of_a_progress_bar_only_the_last_state_is_quoted() {
         let (_dir, path) = log("10%\r50%\r100%\nwindows\r\n90%\r\r\n99%\r");
         assert_eq!(tail(&path, 9), ["100%", "windows", "90%", "99%"]);
     }
 
     #[test]
-    fn a_long_line_is_quoted_by_its_beginning() {
+    fn a_long_line_is_shortened() {
         let (_dir, path) = log("é".repeat(1000));
         assert_eq!(tail(&path, 9), [format!("{}... (760 more characters)", "é".repeat(240))]);
     }
 
     #[test]
-    fn a_failure_is_appended_on_lines_of_its_own() {
+    fn a_failure_is_appended_on_separate_lines() {
         let failure = Failure { cause: "no".into(), hint: Some("try later".into()) };
         for (before, after) in [
             ("", "error: no\nhint: try later\n"),
@@ -177,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_follower_gives_each_line_once_as_soon_as_it_is_whole() {
+    fn a_follower_returns_each_line_once_as_soon_as_it_is_complete() {
         let (_dir, path) = log("one\ntw");
         let mut follower = Follower::new(path.clone());
         assert_eq!(follower.read(), ["one"]);

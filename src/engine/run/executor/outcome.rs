@@ -1,7 +1,7 @@
-//! How a job ended, and the file by which a worker process says why a job failed.
+//! The outcome of a job, and the file in which a worker process reports a failure.
 //!
-//! The worker writes the file atomically, the executor reads and removes it. A job that succeeds
-//! writes none. A job that failed without a file died: its exit status says how.
+//! The worker writes the file atomically; the executor reads and removes it. If a job fails without
+//! a file, its process died, and the outcome follows from the exit status.
 
 use crate::engine::text::shorten;
 use crate::fs;
@@ -11,48 +11,48 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::ExitStatus;
 
-/// How many characters of a cause are shown.
+/// The maximum number of characters of a cause that are shown.
 const SCREEN: usize = 1000;
 
-/// How a job ended.
+/// The outcome of a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Outcome {
-    /// Its process reported success. Only an entry in the store proves it.
+    /// The process reported success. Only an entry in the store proves that the job succeeded.
     Exited,
-    /// It computed nothing: another process computes the same key, or has just done so.
+    /// The job computed nothing: another process computes the same key, or has just computed it.
     AlreadyRunning,
-    /// What it needs is unavailable now, such as a download.
+    /// The data that the job needs, such as a download, is unavailable now.
     Unavailable(Failure),
-    /// It was asked to end, by the system or because the run was interrupted.
+    /// The job received a signal to end, from the system or because the run was interrupted.
     Interrupted(Failure),
-    /// It failed, was killed, or could not be started.
+    /// The job failed, was killed, or could not be started.
     Failed(Failure),
 }
 
-/// Why a job has no result.
+/// The reason why a job has no result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// One sentence.
+    /// The cause, in one sentence.
     pub cause: String,
-    /// What would help, if the job knew.
+    /// A hint, if the job had one.
     pub hint: Option<String>,
 }
 
 impl Failure {
-    /// The cause, cut to what fits on a screen.
+    /// The cause, shortened for display.
     pub fn short(&self) -> String {
         shorten(&self.cause, SCREEN).into_owned()
     }
 
-    /// Without a hint.
+    /// A failure without a hint.
     pub(super) fn new(cause: impl Into<String>) -> Failure {
         Failure { cause: cause.into(), hint: None }
     }
 }
 
 impl Outcome {
-    /// Why there is no result, for an outcome that says so.
+    /// The failure, if the outcome has one.
     pub fn failure(&self) -> Option<&Failure> {
         match self {
             Outcome::Exited | Outcome::AlreadyRunning => None,
@@ -67,7 +67,7 @@ impl Outcome {
 pub fn write_outcome(path: &Path, outcome: &Outcome) -> Result<()> {
     let bytes = serde_json::to_vec(outcome).context("cannot write the outcome of a job")?;
     let scratch = path.parent().context("BUG: the file of an outcome is in a folder")?;
-    // Not synced: it is not read after a restart of the machine.
+    // Not synced: the file is not read after a reboot.
     fs::replace(path, scratch, &bytes)
 }
 
@@ -78,7 +78,7 @@ pub(super) fn take_outcome(path: &Path) -> Option<Outcome> {
     serde_json::from_slice(&bytes).ok()
 }
 
-/// The outcome of a process that has written none.
+/// The outcome of a process that has not written one.
 pub(super) fn of_exit(status: &std::io::Result<ExitStatus>) -> Outcome {
     let status = match status {
         Ok(status) if status.success() => return Outcome::Exited,
