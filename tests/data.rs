@@ -115,7 +115,7 @@ fn the_fallback_has_its_own_key() {
 fn without_a_fallback_the_run_exits_with_7_and_a_hint() {
     let stopped = strict().exits(7, &["run"]);
     assert_eq!(stopped.stdout, "");
-    assert!(stopped.stderr.contains("no mirror served it"), "{}", stopped.stderr);
+    assert!(stopped.stderr.contains("no mirror served MNIST"), "{}", stopped.stderr);
     let hint =
         stopped.stderr.lines().find(|line| line.starts_with("hint: ")).expect("there is a hint");
     assert!(hint.contains("REPRO_DATA") && hint.contains("--data DIR"), "{hint}");

@@ -117,7 +117,8 @@ impl<'de> Deserialize<'de> for Variable {
             return refuse("a name without `=`, as in `NAME: value`");
         }
         if name.starts_with(PARAM_PREFIX) {
-            return refuse("a name that is not reserved for `params`");
+            let parameter = shown[PARAM_PREFIX.len()..].to_lowercase();
+            return refuse(&format!("`{parameter}` in `params`, not its variable"));
         }
         Ok(Variable(name))
     }
@@ -545,7 +546,7 @@ mod tests {
             assert!(error.contains("expected a name without `=`"), "{error}");
         }
         let error = read("REPRO_PARAM_X_Y").unwrap_err().to_string();
-        assert!(error.contains("expected a name that is not reserved for `params`"), "{error}");
+        assert!(error.contains("expected `x_y` in `params`, not its variable"), "{error}");
         for valid in ["PATH", "HOME", "TMPDIR", "REPRO_DATA", "REPRO_PARAM", "repro_param_x", "X"] {
             assert!(read(valid).is_ok(), "{valid}");
         }
