@@ -235,7 +235,7 @@ pub struct Invocation {
 pub struct Unavailable {
     /// One sentence.
     pub cause: String,
-    /// How to fix it.
+    /// The hint.
     pub hint: String,
 }
 
@@ -245,7 +245,7 @@ pub struct Unavailable {
 pub struct Hinted {
     /// One sentence.
     pub cause: String,
-    /// How to fix it.
+    /// The hint.
     pub hint: String,
 }
 

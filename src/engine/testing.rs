@@ -53,7 +53,7 @@ pub(super) struct SourceParams {
     style: Style,
     #[serde(default)]
     ratio: f64,
-    /// In the key, but in no output.
+    /// Part of the key, but not of the output.
     #[serde(default)]
     note: Option<String>,
     /// The text of the fallback, which is used if this text is unavailable.
@@ -130,7 +130,7 @@ pub(super) struct Pair;
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Note {
-    /// In the key, but in no output.
+    /// Part of the key, but not of the output.
     #[serde(default)]
     note: Option<String>,
     #[serde(default)]
