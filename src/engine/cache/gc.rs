@@ -1,4 +1,4 @@
-//! Garbage collection: finds and removes the results that nothing needs.
+//! Garbage collection: finds and removes the results that are no longer needed.
 //!
 //! A key is a root if a profile requests it, one of the last runs used it, it is pinned, or its
 //! outputs are those in the lock file. For each root, `gc` keeps the recipe, entry, log and

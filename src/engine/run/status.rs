@@ -1,4 +1,4 @@
-//! The status of every node before anything runs: cached, stale, or downstream of a stale one.
+//! The status of all nodes before the first job: cached, stale, or downstream of a stale node.
 //!
 //! `plan`, `why` and `run` all start with a [`PlanStatus`]. The scheduler uses the same
 //! [`StatusChecker`] when the inputs of a node are done, so that a run matches its plan. Reads the
