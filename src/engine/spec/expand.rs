@@ -473,10 +473,10 @@ impl<'p> Builder<'p> {
         found: Found<'p>,
         axes: &[(String, String)],
     ) -> Gather<'p> {
-        let theirs =
+        let has_axis =
             |axis: &String| found.open(&self.nodes[found.nodes[0].0]).any(|(name, _)| name == axis);
         let shared: Vec<String> =
-            axes.iter().map(|(axis, _)| axis).filter(|axis| theirs(axis)).cloned().collect();
+            axes.iter().map(|(axis, _)| axis).filter(|axis| has_axis(axis)).cloned().collect();
         let mut by_values: HashMap<Vec<String>, Vec<NodeId>> = HashMap::new();
         for id in &found.nodes {
             by_values.entry(values(&self.nodes[id.0].axes, &shared)).or_default().push(*id);
@@ -538,14 +538,14 @@ impl<'p> Builder<'p> {
             |axes: &[(String, String)], other: &HashSet<String>| -> BTreeMap<String, String> {
                 axes.iter().filter(|(axis, _)| other.contains(axis)).cloned().collect()
             };
-        let theirs: HashSet<String> =
+        let open_axes: HashSet<String> =
             open(&found.nodes[0]).into_iter().map(|(axis, _)| axis).collect();
         let mut index: HashMap<BTreeMap<String, String>, Vec<NodeId>> = HashMap::new();
         for id in &found.nodes {
             index.entry(shared(&open(id), &known)).or_default().push(*id);
         }
         let partners = |partial: &Joined| {
-            index.get(&shared(&partial.axes, &theirs)).map_or(&[][..], Vec::as_slice)
+            index.get(&shared(&partial.axes, &open_axes)).map_or(&[][..], Vec::as_slice)
         };
         if joined.iter().map(|partial| partners(partial).len()).sum::<usize>() > MAX_NODES {
             return Err(self.too_many(stage, stage.location));
