@@ -275,18 +275,18 @@ fn the_number_of_jobs_and_the_instruction_set_do_not_invalidate() {
 
 #[test]
 fn moving_the_project_runs_nothing() {
-    let (space, elsewhere) = (Space::run_tiny(), Space::tiny());
+    let (space, moved) = (Space::run_tiny(), Space::tiny());
     for folder in ["cache", "reports"] {
-        fs::rename(space.join(folder), elsewhere.join(folder)).unwrap();
+        fs::rename(space.join(folder), moved.join(folder)).unwrap();
     }
-    assert_eq!(elsewhere.ran(&[]), nothing());
+    assert_eq!(moved.ran(&[]), nothing());
 }
 
 #[test]
 fn a_copy_without_the_times_of_files_runs_nothing_and_is_sealed_again() {
-    let (space, elsewhere) = (Space::run_tiny(), Space::tiny());
-    copy(space.path(), elsewhere.path(), false);
-    assert_eq!(elsewhere.ran(&[]), nothing());
+    let (space, moved) = (Space::run_tiny(), Space::tiny());
+    copy(space.path(), moved.path(), false);
+    assert_eq!(moved.ran(&[]), nothing());
     let times = |space: &Space| -> BTreeSet<_> {
         space
             .files("objects")
@@ -294,7 +294,7 @@ fn a_copy_without_the_times_of_files_runs_nothing_and_is_sealed_again() {
             .map(|path| path.metadata().unwrap().modified().unwrap())
             .collect()
     };
-    assert_eq!(times(&elsewhere), times(&space));
+    assert_eq!(times(&moved), times(&space));
     assert_eq!(
         times(&space).len(),
         space.files("objects").len(),
@@ -304,10 +304,10 @@ fn a_copy_without_the_times_of_files_runs_nothing_and_is_sealed_again() {
 
 #[test]
 fn the_current_folder_does_not_invalidate() {
-    let (space, elsewhere) = (Space::run_tiny(), Space::tiny());
+    let (space, moved) = (Space::run_tiny(), Space::tiny());
     let folder = space.path().to_str().unwrap();
-    assert_eq!(elsewhere.ran(&["-C", folder]), nothing());
-    assert!(!elsewhere.join("cache").exists(), "nothing is written to it");
+    assert_eq!(moved.ran(&["-C", folder]), nothing());
+    assert!(!moved.join("cache").exists(), "nothing is written to it");
 }
 
 #[test]

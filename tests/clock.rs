@@ -30,7 +30,7 @@ fn set_modified(space: &Space, path: &str, time: SystemTime) {
 }
 
 #[test]
-fn cached_nodes_stay_cached_whatever_the_times_of_their_files() {
+fn cached_nodes_stay_cached_for_any_times_of_their_files() {
     for jump in jumps() {
         let space = run_space();
         for path in space.all_paths() {
@@ -43,7 +43,7 @@ fn cached_nodes_stay_cached_whatever_the_times_of_their_files() {
 }
 
 #[test]
-fn an_edit_is_detected_whatever_the_times_before_and_after() {
+fn an_edit_is_detected_for_any_times_before_and_after() {
     for before in jumps() {
         for after in jumps() {
             let space = run_space();

@@ -115,7 +115,7 @@ fn the_fallback_has_its_own_key() {
 fn without_a_fallback_the_run_exits_with_7_and_a_hint() {
     let stopped = strict().exits(7, &["run"]);
     assert_eq!(stopped.stdout, "");
-    assert!(stopped.stderr.contains("no mirror served it"), "{}", stopped.stderr);
+    assert!(stopped.stderr.contains("no mirror served MNIST"), "{}", stopped.stderr);
     let hint =
         stopped.stderr.lines().find(|line| line.starts_with("hint: ")).expect("there is a hint");
     assert!(hint.contains("REPRO_DATA") && hint.contains("--data DIR"), "{hint}");
@@ -135,8 +135,8 @@ fn refetch_tries_again_and_returns_to_the_fallback() {
 #[test]
 fn an_empty_data_variable_is_ignored() {
     let space = fallback().env("REPRO_DATA", "");
-    let said = space.ok(&["run"]).stderr;
-    assert!(said.contains("no data folder is set"), "{said}");
+    let warning = space.ok(&["run"]).stderr;
+    assert!(warning.contains("no data folder is set"), "{warning}");
 }
 
 #[test]

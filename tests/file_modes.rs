@@ -42,7 +42,7 @@ fn set_mode(path: impl AsRef<Path>, mode: u32) {
 }
 
 #[test]
-fn a_built_program_runs_in_the_next_stage_and_its_empty_folders_are_there() {
+fn a_built_program_runs_in_the_next_stage_with_its_empty_folders() {
     let space = build();
     space.ok(&["run"]);
     let found = ".\n./bin\n./bin/tool\n./copy\n./notes\n./plugins\n./plugins/none\nplain\n";

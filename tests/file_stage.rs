@@ -19,15 +19,15 @@ fn a_file_keeps_its_name_and_a_list_of_paths_is_one_artifact() {
 
 #[test]
 fn a_file_may_be_outside_of_the_project() {
-    let elsewhere = tempfile::tempdir().unwrap();
-    fs::write(elsewhere.path().join("out.txt"), "far").unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("out.txt"), "far").unwrap();
     let absolute = Space::with(&format!(
         "stages:\n  c: {{ file: {{ path: {}/out.txt }} }}\n",
-        elsewhere.path().display()
+        outside.path().display()
     ));
     absolute.ok(&["run"]);
     assert_eq!(absolute.output("c", "out.txt"), "far");
-    let name = elsewhere.path().file_name().unwrap().to_str().unwrap();
+    let name = outside.path().file_name().unwrap().to_str().unwrap();
     let above = Space::with(&format!("stages:\n  c: {{ file: {{ path: ../{name}/out.txt }} }}\n"));
     above.ok(&["run"]);
     assert_eq!(above.output("c", "out.txt"), "far");

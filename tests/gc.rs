@@ -1,4 +1,4 @@
-//! What `gc` removes and keeps; pins; `--require-cached`; retries; leases of other hosts.
+//! Removal by `gc`, pins, `--require-cached`, retries, and leases of other hosts.
 
 use crate::space::{Space, TINY, flip_byte, name, nothing, set};
 use repro::engine::cache::process::ProcessId;
@@ -198,20 +198,20 @@ fn a_failed_node_is_retried_as_often_as_requested() {
 }
 
 /// A process of another host.
-fn elsewhere() -> ProcessId {
-    ProcessId { host: "elsewhere".into(), ..ProcessId::this().clone() }
+fn process_of_other_host() -> ProcessId {
+    ProcessId { host: "other-host".into(), ..ProcessId::this().clone() }
 }
 
 /// A project whose node `two` has no result, but a lease of another host with a heartbeat some
 /// seconds ago.
-fn leased_elsewhere(seconds: u64) -> Space {
+fn leased_by_other_host(seconds: u64) -> Space {
     let space = Space::with(TWO);
     space.ok(&["run"]);
     let plan = space.plan(&[]);
     let key = plan.iter().find(|node| name(node) == "two").unwrap()["key"].as_str().unwrap();
     fs::remove_file(space.join(format!("cache/v2/entries/{key}.json"))).unwrap();
     let lease = format!("cache/v2/leases/{key}");
-    space.write(&lease, serde_json::to_vec(&elsewhere()).unwrap());
+    space.write(&lease, serde_json::to_vec(&process_of_other_host()).unwrap());
     let beat = SystemTime::now() - Duration::from_secs(seconds);
     File::options().write(true).open(space.join(lease)).unwrap().set_modified(beat).unwrap();
     space
@@ -220,11 +220,11 @@ fn leased_elsewhere(seconds: u64) -> Space {
 #[test]
 fn an_expired_lease_of_another_host_is_taken_over_and_a_held_one_stops_gc() {
     const LONG: u64 = 3600;
-    assert_eq!(leased_elsewhere(LONG).ran(&[]), set(["two"]));
-    leased_elsewhere(LONG).ok(&["gc", "--delete"]);
-    let refused = leased_elsewhere(1).exits(6, &["gc", "--delete"]).stderr;
-    assert!(refused.contains("on elsewhere is using the cache"), "{refused}");
-    let space = leased_elsewhere(1);
+    assert_eq!(leased_by_other_host(LONG).ran(&[]), set(["two"]));
+    leased_by_other_host(LONG).ok(&["gc", "--delete"]);
+    let refused = leased_by_other_host(1).exits(6, &["gc", "--delete"]).stderr;
+    assert!(refused.contains("on other-host is using the cache"), "{refused}");
+    let space = leased_by_other_host(1);
     let mut run = space.spawn(&["run", "--json"]);
     run.wait_for(|event| event["event"] == "already-running" && event["node"] == "two");
 }
@@ -233,7 +233,7 @@ fn an_expired_lease_of_another_host_is_taken_over_and_a_held_one_stops_gc() {
 fn a_workspace_of_another_machine_stays_while_it_has_a_heartbeat_and_stops_gc() {
     let space = Space::with(TWO);
     let namesake =
-        ProcessId { machine: "elsewhere".into(), pid: u32::MAX, ..ProcessId::this().clone() };
+        ProcessId { machine: "other-machine".into(), pid: u32::MAX, ..ProcessId::this().clone() };
     let folder = format!("cache/v2/tmp/{}", namesake.tag());
     let partial = format!("{folder}/workspace/partial");
     space.write(&partial, "an ou").ok(&["run"]);

@@ -54,7 +54,7 @@ stages:
     report: { data: data, tables: tables, figures: figures }
 ";
 
-/// The study's kinds, in the order in which data flow: the first that differs is the cause.
+/// The study's kinds, in the order in which data flow: the first one that differs is the cause.
 fn kinds() -> impl Iterator<Item = &'static dyn Kind> {
     KINDS.iter().copied().filter(|kind| !kind.is_general_purpose())
 }

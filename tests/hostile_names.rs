@@ -46,10 +46,10 @@ fn unrelated_paths(space: &Space) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// Runs `repro`; checks that it neither panics nor prints control characters nor writes elsewhere;
-/// returns the exit code.
+/// Runs `repro` and checks that it does not panic, print control characters, or write outside of
+/// the cache and the reports; returns the exit code.
 #[track_caller]
-fn run_harmlessly(space: &Space, arguments: &[&str]) -> i32 {
+fn run_checked(space: &Space, arguments: &[&str]) -> i32 {
     let before = unrelated_paths(space);
     let output = space.run(&[&["-C", PROJECT], arguments].concat());
     let shown: Vec<String> =
@@ -98,7 +98,7 @@ fn a_hostile_name_of_a_stage_a_profile_an_input_or_a_parameter_is_refused() {
             command(json!({ "inputs": { &name: "a" } })),
             command(json!({ "inputs": { "a": name } })),
         ] {
-            assert_eq!(run_harmlessly(&project(&pipeline), &["run"]), 2, "{pipeline:.200}");
+            assert_eq!(run_checked(&project(&pipeline), &["run"]), 2, "{pipeline:.200}");
         }
     }
 }
@@ -113,12 +113,12 @@ fn a_hostile_path_is_refused_or_stays_below_its_folder() {
         let space = project(&pipeline);
         let escapes_root =
             name.split('/').any(|part| matches!(part, "" | "..")) || name.contains('\0');
-        let code = run_harmlessly(&space, &["run"]);
+        let code = run_checked(&space, &["run"]);
         assert_eq!(code == 2, escapes_root, "{name:.60}");
         if code == 0 {
-            run_harmlessly(&space, &["show", "c"]);
-            run_harmlessly(&space, &["export", "c", EXPORTED]);
-            run_harmlessly(&space, &["verify", "--recompute"]);
+            run_checked(&space, &["show", "c"]);
+            run_checked(&space, &["export", "c", EXPORTED]);
+            run_checked(&space, &["verify", "--recompute"]);
         }
         for stage in [
             json!({ "file": { "path": name } }),
@@ -127,7 +127,7 @@ fn a_hostile_path_is_refused_or_stays_below_its_folder() {
         ] {
             // A `file` stage may read a folder above, but not one that contains the cache.
             assert_eq!(
-                run_harmlessly(&project(&json!({ "stages": { "c": stage } })), &["run"]),
+                run_checked(&project(&json!({ "stages": { "c": stage } })), &["run"]),
                 2,
                 "{name:.60}"
             );
@@ -142,7 +142,7 @@ fn nodes_named_by_hostile_values_are_run_shown_locked_and_exported() {
     let run = "echo \"$REPRO_PARAM_K\" > out";
     let command = json!({ "run": run, "outputs": ["out"], "params": { "k": values } });
     let space = project(&json!({ "stages": { "c": { "command": command } } }));
-    assert_eq!(run_harmlessly(&space, &["plan", "--check"]), 3);
+    assert_eq!(run_checked(&space, &["plan", "--check"]), 3);
     for arguments in [
         &["run"][..],
         &["plan"],
@@ -153,9 +153,9 @@ fn nodes_named_by_hostile_values_are_run_shown_locked_and_exported() {
         &["verify", "--locked"],
         &["verify", "--recompute"],
     ] {
-        assert_eq!(run_harmlessly(&space, arguments), 0, "{arguments:?}");
+        assert_eq!(run_checked(&space, arguments), 0, "{arguments:?}");
     }
-    assert_eq!(run_harmlessly(&space, &["export", "c", EXPORTED]), 0);
+    assert_eq!(run_checked(&space, &["export", "c", EXPORTED]), 0);
     let exported = std::fs::read_dir(space.join(EXPORTED)).unwrap().count();
     assert_eq!(exported, values.len(), "a folder each");
 }
@@ -170,7 +170,7 @@ fn a_nul_in_a_command_is_refused() {
         let mut command = json!({ "run": "true", "outputs": ["out"] });
         extend(&mut command, fields);
         let space = project(&json!({ "stages": { "c": { "command": command } } }));
-        assert_eq!(run_harmlessly(&space, &["plan"]), 2);
+        assert_eq!(run_checked(&space, &["plan"]), 2);
     }
 }
 
@@ -181,7 +181,7 @@ fn reports_of_hostile_names_are_written_below_the_reports() {
     let pipeline =
         TINY.replace("figures: figures }", &format!("figures: figures, about: {about} }}"));
     space.write(&format!("{PROJECT}/pipeline.yaml"), pipeline);
-    assert_eq!(run_harmlessly(&space, &["run"]), 0);
+    assert_eq!(run_checked(&space, &["run"]), 0);
     let folders = std::fs::read_dir(space.join(PROJECT).join("reports/default")).unwrap();
     let reports =
         folders.filter(|folder| folder.as_ref().unwrap().path().join("report.md").exists());
@@ -193,17 +193,17 @@ fn a_hostile_argument_is_refused() {
     let space = project(
         &json!({ "stages": { "c": { "command": { "run": "echo x > out", "outputs": ["out"] } } } }),
     );
-    assert_eq!(run_harmlessly(&space, &["run"]), 0);
+    assert_eq!(run_checked(&space, &["run"]), 0);
     // An argument cannot contain NUL, and the empty text is a prefix of every run's id.
     for name in hostile_names().iter().filter(|name| !name.contains('\0') && !name.is_empty()) {
         for command in ["run", "plan", "why", "show", "log", "pin", "unpin"] {
-            assert_eq!(run_harmlessly(&space, &[command, "--", name]), 2, "{command}");
+            assert_eq!(run_checked(&space, &[command, "--", name]), 2, "{command}");
         }
-        assert_eq!(run_harmlessly(&space, &["export", "--", name, EXPORTED]), 2);
-        assert_eq!(run_harmlessly(&space, &["plan", "--profile", name]), 2);
-        assert_eq!(run_harmlessly(&space, &["plan", "-S", name]), 2);
-        assert_eq!(run_harmlessly(&space, &["plan", "-S", &format!("c.{name}=1")]), 2);
-        assert_eq!(run_harmlessly(&space, &["plan", &format!("c@{name}=1")]), 2);
-        assert_eq!(run_harmlessly(&space, &["diff", "--", name, "last"]), 2);
+        assert_eq!(run_checked(&space, &["export", "--", name, EXPORTED]), 2);
+        assert_eq!(run_checked(&space, &["plan", "--profile", name]), 2);
+        assert_eq!(run_checked(&space, &["plan", "-S", name]), 2);
+        assert_eq!(run_checked(&space, &["plan", "-S", &format!("c.{name}=1")]), 2);
+        assert_eq!(run_checked(&space, &["plan", &format!("c@{name}=1")]), 2);
+        assert_eq!(run_checked(&space, &["diff", "--", name, "last"]), 2);
     }
 }

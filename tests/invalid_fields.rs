@@ -165,7 +165,8 @@ fn an_unknown_curve_is_refused_with_the_known_ones() {
     assert_eq!(
         error,
         format!(
-            "error: pipeline.yaml:7:75: stage `curves`: `curve`: expected one of {0}, found `arcc`\n\
+            "error: pipeline.yaml:7:75: stage `curves`: `curve`: \
+             expected one of {0}, found `arcc`\n\
              hint: write one of {0}\n",
             known.join(", ")
         )

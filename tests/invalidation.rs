@@ -1,4 +1,4 @@
-//! What reruns `file` and `command` stages, and what does not.
+//! Changes that rerun `file` and `command` stages, and changes that do not.
 
 use crate::space::{COUNT, COUNTING, Space, copy, name, nothing, set};
 use std::collections::BTreeSet;
@@ -26,7 +26,7 @@ fn rerun_after(change: impl Fn(&Space)) -> BTreeSet<String> {
     ran
 }
 
-// What invalidates.
+// Changes that invalidate.
 
 #[test]
 fn an_edited_script_reruns_its_stage_and_the_reason_names_it() {
@@ -140,7 +140,7 @@ fn the_keys_of_known_recipes_are_pinned() {
     ");
 }
 
-// What invalidates nothing.
+// Changes that invalidate nothing.
 
 #[test]
 fn resources_and_retries_invalidate_nothing() {

@@ -1,10 +1,10 @@
 //! A stage reads only what it declares and writes only to its workspace: every node of the shipped
 //! `ci` profile and of the general-purpose kinds gives the same bytes in a locked-down project.
 //!
-//! In it, no file can be read and no folder listed or written to, and there are no folders for
-//! homes and temporary files. The exceptions are the recipe, the objects that it names, and the
-//! four folders for leases, work and publication. New files there must be the node's result. Stages
-//! that break the rule show that the test detects them.
+//! In such a project, no file can be read and no folder listed or written to, and there are no
+//! folders for homes and temporary files. The exceptions are the recipe, the objects that it names,
+//! and the four folders for leases, work and publication. New files in these four must be the
+//! node's result. Stages that break the rule show that the test detects them.
 
 use crate::space::{RestoreModes, Space, name};
 use repro::engine::key::Digest;

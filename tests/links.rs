@@ -123,14 +123,14 @@ fn the_cache_and_its_folders_and_the_reports_may_be_links() {
     let expected = Space::run_tiny().digests();
     for folder in FOLDERS {
         let space = Space::run_tiny();
-        let (there, elsewhere) = (space.join(folder), space.join("elsewhere"));
-        fs::create_dir(&elsewhere).unwrap();
-        copy(&there, &elsewhere, true);
-        fs::remove_dir_all(&there).unwrap();
-        symlink(&elsewhere, &there).unwrap();
+        let (path, target) = (space.join(folder), space.join("target"));
+        fs::create_dir(&target).unwrap();
+        copy(&path, &target, true);
+        fs::remove_dir_all(&path).unwrap();
+        symlink(&target, &path).unwrap();
         assert_eq!(space.ran(&[]), nothing(), "{folder}");
         assert_eq!(space.ran(&["--force", "tables"]), set(["tables"]), "{folder}");
-        assert!(is_link(&there), "{folder} stays a link");
+        assert!(is_link(&path), "{folder} stays a link");
         space.ok(&["verify"]);
         space.ok(&["gc", "--delete"]);
         assert_eq!(space.digests(), expected, "{folder}");

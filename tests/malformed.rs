@@ -53,8 +53,8 @@ fn a_pipeline_file_that_is_missing_or_not_utf8_is_refused() {
     error: ./pipeline.yaml: no such file
     hint: pass the project folder with `-C DIR`, or the file with `--pipeline FILE`
     ");
-    let elsewhere = ["-C", "nowhere", "plan", "--pipeline", "other.yaml"];
-    insta::assert_snapshot!(space.exits(2, &elsewhere).stderr, @r"
+    let other_folder = ["-C", "nowhere", "plan", "--pipeline", "other.yaml"];
+    insta::assert_snapshot!(space.exits(2, &other_folder).stderr, @r"
     error: nowhere/other.yaml: no such file
     hint: pass the project folder with `-C DIR`, or the file with `--pipeline FILE`
     ");

@@ -229,7 +229,8 @@ fn no_command_imports_another() {
 #[test]
 fn paths_are_resolved_as_in_rust() {
     let module = ["engine", "plan"].map(str::to_owned);
-    let code = "use super::key::{Artifact, Seed};\nuse crate::{fs, study::net::{Mlp, prior::Prior}};\n\
+    let code = "use super::key::{Artifact, Seed};\n\
+                use crate::{fs, study::net::{Mlp, prior::Prior}};\n\
                 let x = crate::kernel::isa();\n\
                 use super::super::stage;\nlet y = a_crate::b; pub(crate) fn f() {}";
     let found: Vec<String> = paths(code, &module).into_iter().map(|path| path.join("::")).collect();

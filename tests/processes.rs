@@ -1,4 +1,5 @@
-//! Processes that a stage starts are killed when it ends, wherever they move; signals end a run.
+//! Processes that a stage starts are killed when the stage ends, even if they leave its process
+//! group; signals end a run.
 
 use crate::space::{Running, Space, is_alive, nothing, set, wait_until};
 use std::process::{Command, Stdio};

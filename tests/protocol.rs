@@ -87,7 +87,7 @@ enum Step {
 
     /// Locks the cache exclusively.
     LockExclusive,
-    /// Finds what nothing needs.
+    /// Finds the entries and objects that no root needs.
     FindGarbage,
     /// Stops if a process holds a lease.
     ActiveProcess,
@@ -437,7 +437,7 @@ enum Action {
     Suspend(Stopped),
     /// SIGCONT.
     Continue,
-    /// The clock of the disk jumps: every heartbeat is far from its time.
+    /// The clock of the disk jumps: every heartbeat is far from the current time.
     Jump,
     /// A user edits an object, or removes it.
     Damage(usize, Object),
@@ -461,7 +461,7 @@ enum Variant {
     BreakWithoutRecheck,
     /// A lease is released without the removal lock.
     DropWithoutLock,
-    /// `state` takes every lease for held.
+    /// `state` treats every lease as held.
     LeasesNeverExpire,
     /// `is_beating` reads the time first, and the heartbeat later.
     TimeReadTooEarly,
@@ -473,9 +473,9 @@ enum Variant {
     QuarantineWithoutRecheck,
     /// A file lock does not reach other hosts.
     LocksReachOneHost,
-    /// A run takes a job that was already running elsewhere for done.
+    /// A run treats a job that is running in another process as done.
     AlreadyRunningIsDone,
-    /// A run takes such a job for failed.
+    /// A run treats such a job as failed.
     AlreadyRunningIsFailed,
 }
 
@@ -541,7 +541,7 @@ impl Protocol {
             }
     }
 
-    /// What `Garbage::find` finds, with both keys as roots.
+    /// The result of `Garbage::find`, with both keys as roots.
     fn garbage(&self, state: &State) -> u8 {
         let mut found = if state.old { OLD_ENTRY } else { 0 };
         let mut entries = state.entries.map(|entry| entry == Entry::Published);
@@ -781,7 +781,7 @@ impl Model for Protocol {
                 Process::new(role, roles[p % STARTED].1, first(role))
             };
             let (full, old) = (*cache == Cache::Full, *cache == Cache::Old);
-            let object = |there| if there { Object::Intact } else { Object::Absent };
+            let object = |present| if present { Object::Intact } else { Object::Absent };
             State {
                 processes: std::array::from_fn(process),
                 entries: [if full { Entry::Published } else { Entry::Absent }; 2],
@@ -840,8 +840,8 @@ impl Model for Protocol {
                 next.budget.crashes -= 1;
             }
             Action::CrashHost(host) => {
-                let there = |q: &&mut Process| q.host == host && !q.has_ended();
-                next.processes.iter_mut().filter(there).for_each(|q| q.end(Killed));
+                let on_host = |q: &&mut Process| q.host == host && !q.has_ended();
+                next.processes.iter_mut().filter(on_host).for_each(|q| q.end(Killed));
                 next.budget.crashes -= 1;
             }
             Action::Suspend(stopped) => {
@@ -1095,11 +1095,11 @@ fn the_checker_finds_locks_that_do_not_reach_the_other_host() {
 }
 
 #[test]
-fn the_checker_finds_a_run_that_takes_a_job_running_elsewhere_for_done() {
+fn the_checker_finds_a_run_that_treats_a_running_job_as_done() {
     finds_counterexample(COMPLETE, Variant::AlreadyRunningIsDone, 0);
 }
 
 #[test]
-fn the_checker_finds_a_run_that_takes_a_job_running_elsewhere_for_failed() {
+fn the_checker_finds_a_run_that_treats_a_running_job_as_failed() {
     finds_counterexample(FAILS_FOR_A_REASON, Variant::AlreadyRunningIsFailed, 0);
 }

@@ -29,10 +29,10 @@ fn yaml(text: &str) -> Json {
     serde_yaml::from_str_with_options(text, options).unwrap()
 }
 
-/// Where `value` violates `schema`, and which keyword. Panics on a keyword that our schema does not
-/// use. A validator crate would change the features that polars and serde_json are built with, so
-/// that tests and releases would be two builds; this one agrees with Python's `jsonschema` on the
-/// cases below.
+/// The places at which `value` violates `schema`, each with the keyword. Panics on a keyword that
+/// our schema does not use. A validator crate would change the features that polars and serde_json
+/// are built with, so that tests and releases would be two builds; this function agrees with
+/// Python's `jsonschema` on the cases below.
 fn violations(root: &Json, schema: &Json, value: &Json, at: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (keyword, rule) in schema.as_object().unwrap() {

@@ -90,11 +90,11 @@ fn a_user_without_write_permission_can_inspect_and_a_run_names_the_missing_permi
 
 #[test]
 fn an_option_or_a_variable_sets_the_folder_of_the_cache() {
-    let elsewhere = tempfile::tempdir().unwrap();
-    let there = elsewhere.path().join("of the group");
-    let space = Space::with(SMALL).env("REPRO_CACHE", there.to_str().unwrap());
+    let outside = tempfile::tempdir().unwrap();
+    let cache = outside.path().join("of the group");
+    let space = Space::with(SMALL).env("REPRO_CACHE", cache.to_str().unwrap());
     assert_eq!(space.ran(&[]), set(["one", "two"]));
-    assert!(!space.join("cache").exists() && there.join("v2/entries").is_dir());
+    assert!(!space.join("cache").exists() && cache.join("v2/entries").is_dir());
     assert_eq!(space.ran(&[]), nothing());
     space.ok(&["verify"]);
     space.ok(&["gc", "--delete"]);
@@ -110,7 +110,7 @@ fn an_option_or_a_variable_sets_the_folder_of_the_cache() {
     );
     assert!(space.join("scratch/v2/entries").is_dir(), "a relative path starts at the project");
     assert_eq!(
-        Space::with(SMALL).env("REPRO_CACHE", there.to_str().unwrap()).ran(&[]),
+        Space::with(SMALL).env("REPRO_CACHE", cache.to_str().unwrap()).ran(&[]),
         nothing(),
         "another project shares it"
     );

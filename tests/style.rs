@@ -148,13 +148,14 @@ fn no_line_has_more_than_100_columns() {
         for (number, line) in (1..).zip(text.lines()) {
             let is_data = in_raw_string;
             if path.ends_with(".rs") {
-                let (opens, closes) =
-                    (line.contains("r\"") || line.contains("r#\""), line.trim_start());
-                in_raw_string = match in_raw_string {
-                    false => opens && line.matches('"').count() % 2 == 1,
-                    true => {
-                        !(closes.starts_with('"') || line.contains("\"#") || line.ends_with("\");"))
-                    }
+                let opens = ["r\"", "r#\"", "r##\""].iter().any(|mark| line.contains(mark));
+                let closes = line.trim_start().starts_with('"')
+                    || line.contains("\"#")
+                    || line.ends_with("\");");
+                in_raw_string = if in_raw_string {
+                    !closes
+                } else {
+                    opens && line.matches('"').count() % 2 == 1
                 };
             }
             let is_table =

@@ -155,7 +155,7 @@ fn a_run_detects_a_flipped_byte() {
         let digest = &undisturbed[node][file];
         flip_byte(&space.object(digest));
         let output = space.ok(&["run", "--json"]);
-        assert_eq!(output.ran(), set([node]), "equal bytes stop there");
+        assert_eq!(output.ran(), set([node]), "equal bytes rerun no dependents");
         let running = output.events().into_iter().find(|e| e["event"] == "running").unwrap();
         assert_eq!(running["reasons"][0]["kind"], "output-damaged", "{running}");
         assert_eq!(running["reasons"][0]["file"], file);

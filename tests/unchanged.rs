@@ -101,7 +101,7 @@ fn a_run_with_targets_overrides_or_force_makes_a_plan() {
     };
     let arguments: [&[&str]; 3] = [&["read"], &["-S", "seed=0"], &["--profile", "other"]];
     assert!(!arguments.into_iter().any(uses_snapshot));
-    assert!(uses_snapshot(&[]), "the snapshot is still there");
+    assert!(uses_snapshot(&[]), "the snapshot still exists");
     assert!(!uses_snapshot(&["--force", "read"]));
 }
 

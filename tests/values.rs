@@ -344,8 +344,8 @@ fn two_values_for_one_variable_of_a_command_are_refused() {
         "      params: { x: 1 }\n      env:\n        A: 1\n        REPRO_PARAM_X: 9\n",
     ));
     insta::assert_snapshot!(space.exits(2, &["plan"]).stderr, @r"
-    error: pipeline.yaml:9:9: stage `c`: `env`: `REPRO_PARAM_X` is reserved for parameters
-    hint: write `params: { x: ... }`
+    error: pipeline.yaml:9:9: stage `c`: `env`: expected `x` in `params`, not its variable, found `REPRO_PARAM_X`
+    hint: write `x` in `params`, not its variable
     ");
     let space = Space::with(&printing("", "      params: { a-b: 1, A_b: 2 }\n"));
     insta::assert_snapshot!(space.exits(2, &["plan"]).stderr, @r"

@@ -1,4 +1,4 @@
-//! Worker processes: which jobs share one, and what one job leaves for the next.
+//! Worker processes: jobs that share one do not affect each other.
 
 use crate::space::{Space, set};
 use std::collections::BTreeSet;

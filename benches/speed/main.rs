@@ -78,7 +78,7 @@ impl From<f64> for Timing {
     }
 }
 
-/// Works that are timed in turn.
+/// Benchmarks that are timed in turn.
 struct Group {
     /// Their names.
     benchmarks: Vec<String>,

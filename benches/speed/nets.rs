@@ -1,4 +1,4 @@
-//! Training two nets at once, a thread each, as `repro run` does in two processes.
+//! Training two nets at once, one thread each, as `repro run` does in two processes.
 
 use super::data::Data;
 use super::limits::{Traffic, together};

@@ -442,8 +442,8 @@ mod tests {
             recipe.params.insert(name, value);
             recipe.seed = Some(Seed { run: label.clone(), label });
             let canonical = Ok(recipe.canonical());
-            let (short, pretty) = (serde_json::to_string(&recipe), serde_json::to_string_pretty(&recipe));
-            let files = [short, pretty, canonical];
+            let pretty = serde_json::to_string_pretty(&recipe);
+            let files = [serde_json::to_string(&recipe), pretty, canonical];
             for file in files {
                 let back: Recipe = serde_json::from_str(&file.unwrap()).unwrap();
                 prop_assert_eq!(back.canonical(), recipe.canonical());

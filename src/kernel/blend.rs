@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hidden_layer_that_is_not_a_number_gives_logits_that_are_none() {
+    fn nan_in_the_hidden_layer_gives_nan_logits() {
         on_every_isa(|isa| {
             let mut images = Images::zeros(2);
             images.set(&[f32::NAN, 1.0], &[0.0, 0.0], &[0.0]);

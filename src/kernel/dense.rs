@@ -186,7 +186,7 @@ struct NeuronRun {
     first: usize,
     /// Columns of the panel.
     width: usize,
-    /// The first neuron's column there.
+    /// The column of the first neuron in the panel.
     j: usize,
 }
 

@@ -24,7 +24,7 @@ type Term<'a, const W: usize> = (f32, &'a [f32; W]);
 /// The term that `entry` adds to the sums of its row.
 ///
 /// # Safety
-/// Its column must be below the panel's rows.
+/// The entry's column must be less than the number of the panel's rows.
 #[inline(always)]
 pub(super) unsafe fn term<E: SparseEntry, P: Borrow<[f32; W]>, const W: usize>(
     entry: E,

@@ -167,7 +167,7 @@ impl Products {
         (0..self.columns.div_ceil(PANEL)).map(move |j| {
             let squares = if symmetric { j + 1 } else { all };
             rest.split_off_mut(..squares * PANEL)
-                .expect("as many squares as columns of squares take")
+                .expect("BUG: fewer squares than the shape requires")
         })
     }
 

@@ -14,12 +14,11 @@
 //! instruction set of the machine; `pipeline.lock` does the same for whole runs. Emulated runs and
 //! untested targets, like all measurements, are in `docs/performance.md`.
 //!
-//! Whether LLVM keeps an array of sums in registers depends on how it is passed: by value it stays
-//! there; behind a reference every addition is a store. Check the assembly, or `cargo bench`, after
-//! a change.
+//! LLVM keeps an array of sums in registers if the array is passed by value. Behind a reference,
+//! every addition is a store. Check the assembly, or `cargo bench`, after a change.
 //!
-//! Kernels know slices, images, neurons and ten classes. They use no other module of this crate.
-//! Their public items serve `study`, and `benches/speed`, which measures them one by one;
+//! Kernels operate on slices, images, neurons and ten classes. They use no other module of this
+//! crate. Their public items serve `study`, and `benches/speed`, which measures them one by one;
 //! [`per_isa!`](crate::per_isa) is exported for the benchmarks alone.
 
 pub mod aligned;
@@ -39,10 +38,10 @@ pub mod update;
 
 use std::sync::OnceLock;
 
-/// An instruction set a kernel body is compiled for.
+/// An instruction set that kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
-    /// What the target guarantees (on aarch64 that includes NEON).
+    /// The baseline of the target, which includes NEON on aarch64.
     Scalar,
     /// AVX2 with FMA.
     Avx2,
@@ -100,7 +99,7 @@ pub fn isa() -> Isa {
     })
 }
 
-/// An error if `REPRO_SIMD` is set to something that this processor cannot run.
+/// Returns an error if `REPRO_SIMD` is not an instruction set of this processor.
 pub fn check_forced_isa() -> Result<(), String> {
     let Ok(requested) = std::env::var("REPRO_SIMD") else { return Ok(()) };
     let names: Vec<&str> = Isa::available().into_iter().map(Isa::name).collect();

@@ -6,13 +6,13 @@ use std::sync::{Mutex, PoisonError};
 /// many items in unspecified order, so the result must not depend on its content.
 ///
 /// # Panics
-/// If `work` does, or there are no workspaces.
+/// If `work` panics, or there are no workspaces.
 pub fn parallel_for<T, W: Send>(
     workspaces: &mut [W],
     items: impl Iterator<Item = T> + Send,
     work: impl Fn(&mut W, T) + Sync,
 ) {
-    let (own, others) = workspaces.split_first_mut().expect("a workspace for one thread at least");
+    let (own, others) = workspaces.split_first_mut().expect("there is no workspace");
     let items = Mutex::new(items);
     let run = |workspace: &mut W| {
         loop {
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "a workspace for one thread at least")]
+    #[should_panic(expected = "there is no workspace")]
     fn a_loop_without_a_workspace_is_refused() {
         parallel_for(&mut [(); 0], 0..3, |(), _| ());
     }

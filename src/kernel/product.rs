@@ -27,7 +27,7 @@ use std::ops::Range;
 const PANEL: usize = 64;
 /// The width of a narrower panel is a multiple of this.
 const LANES: usize = 8;
-/// Widest panel of which 16 registers hold the sums of two rows.
+/// The widest panel for which 16 registers hold the sums of two rows.
 const NARROW: usize = 32;
 
 /// Width of the panel for the `left` last columns: a multiple of 8 up to 64.
@@ -512,7 +512,7 @@ mod tests {
 
     /// The loops of all instruction sets, including those that this machine lacks.
     #[test]
-    fn the_way_of_every_instruction_set_has_the_same_bits() {
+    fn the_loops_of_all_instruction_sets_have_the_same_bits() {
         for (n, d, h) in
             [(0, 5, 3), (11, 200, 9), (6, 784, 100), (5, 400, 24), (9, 330, 300), (8, 784, 56)]
         {

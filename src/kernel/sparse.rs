@@ -39,8 +39,8 @@ impl PartialEq for Sparse {
 
 /// A non-zero in four bytes: 256 times its column, plus the pixel, whose value is pixel / 255.
 ///
-/// One array of small entries instead of two, since the rows of a batch are drawn from all over
-/// memory and the pages they touch are what costs.
+/// One array of small entries instead of two: the rows of a batch are drawn from all of memory, and
+/// the number of pages that they touch dominates the cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PixelEntry(u32);
 
@@ -133,8 +133,8 @@ impl Sparse {
     /// Appends the non-zeros of `pixels` [n, columns], each as pixel / 255.
     ///
     /// # Panics
-    /// If `pixels` is not whole rows, there are no columns, or there are 2^32 non-zeros or more
-    /// then.
+    /// If `pixels` is not whole rows, there are no columns, or the matrix would have 2^32 non-zeros
+    /// or more.
     pub fn append(&mut self, pixels: &[u8]) {
         assert!(
             pixels.len().is_multiple_of(self.columns),
@@ -164,11 +164,11 @@ impl Sparse {
     /// Makes `out` the transpose of the rows `chosen`, in their order.
     ///
     /// # Panics
-    /// If they are more than 2^24 or could have 2^32 non-zeros or more.
+    /// If there are more than 2^24 of them, or they could have 2^32 non-zeros or more.
     pub fn transpose(&self, chosen: &[u32], out: &mut Sparse) {
         /// Entries of a row beyond the largest possible number; see above.
         const SPREAD: usize = 4;
-        assert!(chosen.len() <= PixelEntry::COLUMNS, "more than 2^24 rows are to be columns");
+        assert!(chosen.len() <= PixelEntry::COLUMNS, "more than 2^24 rows would become columns");
         let capacity = chosen.len() + SPREAD;
         let entries =
             self.columns.checked_mul(capacity).filter(|&entries| u32::try_from(entries).is_ok());

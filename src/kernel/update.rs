@@ -113,7 +113,7 @@ impl Rule for PlainMomentum {
         for lane in 0..W {
             let v = self.momentum.mul_add(first[lane], self.decay.mul_add(w[lane], gradient[lane]));
             first[lane] = v;
-            // -0 becomes 0, as by a soft threshold of 0.
+            // -0 becomes 0, as with a soft threshold of 0.
             w[lane] = self.rate.mul_add(-v, w[lane]) + 0.0;
         }
     }

@@ -67,7 +67,7 @@ impl Ruler {
 
     /// Like [`Ruler::new`], with space for the ends of bands. An interval of few values may be much
     /// wider than the data, so bands extend the axis by at most half of the data's range on either
-    /// side, and are clipped there.
+    /// side, and are clipped beyond.
     pub(super) fn with_bands(
         axis: &Axis,
         data: impl Iterator<Item = f64>,

@@ -59,7 +59,7 @@ pub struct Series {
 /// How a series is drawn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mark {
-    /// A line with a marker here and there.
+    /// A line with markers at some of its points.
     #[default]
     Curve,
     /// A line with a marker at every point.

@@ -36,7 +36,7 @@ impl Legend {
                 series.chain(references.map(|(r, dash)| (&r.label, Symbol::Reference(dash))))
             {
                 if !label.is_empty()
-                    && !entries.iter().any(|(seen, as_)| seen == label && *as_ == symbol)
+                    && !entries.iter().any(|(known, look)| known == label && *look == symbol)
                 {
                     entries.push((label.clone(), symbol));
                 }

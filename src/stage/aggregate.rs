@@ -149,7 +149,7 @@ struct Averaging<'a> {
     subject: Subject,
 }
 
-/// A mean.
+/// A row of a table of means.
 struct MeanRow {
     /// The index of the first averaged row.
     first: usize,

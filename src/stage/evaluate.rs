@@ -88,12 +88,13 @@ impl Stage for EvaluateStage {
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {
-        let (a, card) = read_net(cx.input("a")?.path(NET)?)?;
-        let (b, end) = read_net(cx.input("b")?.path(NET)?)?;
-        if (card.hidden, &card.prior, card.pair) != (end.hidden, &end.prior, end.pair) {
+        let (a, card_a) = read_net(cx.input("a")?.path(NET)?)?;
+        let (b, card_b) = read_net(cx.input("b")?.path(NET)?)?;
+        let pair = |card: &NetCard| (card.hidden, card.prior, card.pair);
+        if pair(&card_a) != pair(&card_b) {
             let name =
                 |c: &NetCard| format!("`hidden={}, prior={}, pair={}`", c.hidden, c.prior, c.pair);
-            bail!("{} and {} are not the ends of the same pair", name(&card), name(&end));
+            bail!("{} and {} are not the ends of the same pair", name(&card_a), name(&card_b));
         }
         let data = cx.input("data")?;
         let read = |split| read_labelled(data, split);
@@ -138,7 +139,7 @@ impl Stage for EvaluateStage {
                 fits: Vec::new(),
             }
         };
-        measured.write(&CurveKey::of(&card, &end, &params), cx)
+        measured.write(&CurveKey::of(&card_a, &card_b, &params), cx)
     }
 }
 
@@ -182,15 +183,15 @@ impl Measured {
 
     fn write(&self, key: &CurveKey, cx: &Context) -> Result<()> {
         let CurveKey { hidden, prior, method, pair } = key;
-        let mut rows = Csv::new(&POINTS.names());
-        let mut sums = Csv::new(&METRICS.names());
+        let mut points_csv = Csv::new(&POINTS.names());
+        let mut metrics_csv = Csv::new(&METRICS.names());
         for (split, points) in &self.points {
             for Point { t, error, loss } in points {
-                rows.row(&[hidden, prior, method, pair, split, t, error, loss]);
+                points_csv.row(&[hidden, prior, method, pair, split, t, error, loss]);
             }
             let m = self.metrics(key, *split, points)?;
             let (first, last) = (points[0], points[points.len() - 1]);
-            sums.row(&[
+            metrics_csv.row(&[
                 hidden,
                 prior,
                 method,
@@ -210,9 +211,9 @@ impl Measured {
                 &last.error,
             ]);
         }
-        let mut refits = Csv::new(&REFITS.names());
+        let mut refits_csv = Csv::new(&REFITS.names());
         for (images, Fit { s, rank, ridge, residual, residual_kept }) in &self.fits {
-            refits.row(&[
+            refits_csv.row(&[
                 hidden,
                 prior,
                 method,
@@ -225,9 +226,9 @@ impl Measured {
                 residual_kept,
             ]);
         }
-        rows.write(&cx.output(POINTS.file))?;
-        sums.write(&cx.output(METRICS.file))?;
-        refits.write(&cx.output(REFITS.file))
+        points_csv.write(&cx.output(POINTS.file))?;
+        metrics_csv.write(&cx.output(METRICS.file))?;
+        refits_csv.write(&cx.output(REFITS.file))
     }
 }
 

@@ -75,7 +75,7 @@ impl Stage for FetchStage {
         Ok(())
     }
 
-    /// All of MNIST does not depend on the seed.
+    /// MNIST without a validation split does not depend on the seed.
     fn label(params: &Params) -> Option<String> {
         let draws = params.dataset.is_generated() || params.validation > 0;
         draws.then(|| "data".to_owned())
@@ -314,7 +314,7 @@ mod tests {
     fn after_a_mirror_that_fails_the_next_one_is_tried() {
         let server = mirrors();
         let fetch = |names: &[&str]| {
-            // A short timeout where it is what is tested, a long one elsewhere.
+            // A short timeout in tests of the timeout, and a long one in all others.
             let is_slow = matches!(names[0], "trickle" | "stall");
             let timeout =
                 if is_slow { Duration::from_millis(700) } else { Duration::from_secs(30) };

@@ -61,7 +61,7 @@ pub(super) fn methods_along() -> Vec<Method> {
     methods().into_iter().filter(|method| method.adjustment.is_none()).collect()
 }
 
-/// Without duplicates: first the talk's methods, in its order, then the others by name.
+/// The methods of `all` without duplicates: first the talk's, in its order, then others by name.
 pub(super) fn in_order(all: impl IntoIterator<Item = Method>) -> Vec<Method> {
     let mut all: Vec<Method> = all.into_iter().collect();
     all.sort_unstable();

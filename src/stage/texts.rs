@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::borrow::Cow;
 
-/// A text; a number or a boolean is read as the text that is written.
+/// A text. A number or a boolean is read exactly as written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub(super) struct Text(pub(super) String);
@@ -24,7 +24,7 @@ pub(super) enum Texts {
 }
 
 impl Texts {
-    /// All of them.
+    /// All texts, in order.
     pub(super) fn all(&self) -> &[Text] {
         match self {
             Texts::One(text) => std::slice::from_ref(text),

@@ -1,4 +1,4 @@
-//! `train`: trains one net, an end of curves.
+//! `train`: trains one net, an endpoint of curves.
 
 use super::artifact::{Csv, End, IMAGES, NET, NetCard, OrEmpty, read_labelled, words, write_net};
 use super::compare;

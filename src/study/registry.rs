@@ -56,7 +56,7 @@ pub(super) fn unknown(
     known: impl IntoIterator<Item = impl std::fmt::Display>,
 ) -> String {
     let known: Vec<String> = known.into_iter().map(|known| format!("`{known}`")).collect();
-    format!("unknown {what} `{name}`; known:  {}", known.join(", "))
+    format!("unknown {what} `{name}`; known: {}", known.join(", "))
 }
 
 #[cfg(test)]
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_refused_with_the_known_ones() {
-        let message = "unknown dataset `mnits`; known:  `mnist`, `digits`";
+        let message = "unknown dataset `mnits`; known: `mnist`, `digits`";
         assert_eq!("mnits".parse::<Dataset>(), Err(message.to_owned()));
     }
 }

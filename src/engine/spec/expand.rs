@@ -12,6 +12,10 @@
 //! one node and a list is a slot for many, and parameters under `params`, each of which can be an
 //! axis.
 
+mod order;
+mod slots;
+
+use self::slots::Port;
 use super::grid::{alternatives, combinations, is_grid, render, repeated, width};
 use super::pipeline::{OPEN_FIELDS, Pipeline, StageDecl};
 use super::reference::{NodeId, PlanNode, Reference};
@@ -20,10 +24,10 @@ use crate::engine::located::{
     Location, Value, ValueError, YamlField, YamlNode, nearest, read, suggest,
 };
 use crate::engine::resources::{RESOURCES, ResourceFields};
-use crate::engine::stage::{ALL, Arity, FILES, GATHERED, Kind, ResolvedStage, belongs};
+use crate::engine::stage::{Kind, ResolvedStage, belongs};
 use serde_json::Value as Json;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// The largest number of nodes; more are considered a mistake.
@@ -54,17 +58,6 @@ struct Builder<'p> {
 struct Joined {
     axes: Vec<(String, String)>,
     inputs: BTreeMap<Cow<'static, str>, Vec<NodeId>>,
-}
-
-/// A slot of a stage: one of its kind, or an open one.
-struct Port<'p> {
-    /// Its name in the plan and in recipes.
-    name: Cow<'static, str>,
-    /// Its field in pipeline.yaml.
-    field: &'p str,
-    arity: Arity,
-    files: &'static [&'static str],
-    written: Option<&'p YamlNode>,
 }
 
 /// The nodes that match a reference in a slot. There is at least one.
@@ -144,175 +137,6 @@ impl<'p> Builder<'p> {
             })
         };
         self.pipeline.stages.iter().map(find).collect()
-    }
-
-    /// Sorts stages so that each comes after the stages it refers to. Fails on cycles and unknown
-    /// names.
-    fn order(&self, kinds: &[&'static dyn Kind]) -> Result<Vec<usize>, Diagnostic> {
-        let stages = &self.pipeline.stages;
-        let index: HashMap<&str, usize> =
-            stages.iter().enumerate().map(|(i, s)| (s.name.as_str(), i)).collect();
-        let mut uses: Vec<Vec<usize>> = Vec::new();
-        for (stage, kind) in stages.iter().zip(kinds) {
-            let mut used = Vec::new();
-            for port in self.ports(stage, *kind)? {
-                for (text, location) in self.references(stage, &port)? {
-                    let name = Reference::parse(text).map_err(|m| self.error(stage, &m))?.stage;
-                    let Some(&target) = index.get(name.as_str()) else {
-                        let message = format!(
-                            "stage `{}`: `{}` names no stage: `{name}`",
-                            stage.name, port.field
-                        );
-                        return Err(self.diagnostic(
-                            location,
-                            message,
-                            suggest(&name, index.keys().copied().collect::<BTreeSet<_>>()),
-                        ));
-                    };
-                    used.push(target);
-                }
-            }
-            uses.push(used);
-        }
-        let mut walk = Walk {
-            uses: &uses,
-            state: vec![Visit::Unseen; stages.len()],
-            order: Vec::new(),
-            path: Vec::new(),
-        };
-        for i in 0..stages.len() {
-            if let Err(cycle) = walk.visit(i) {
-                let names: Vec<&str> = cycle.iter().map(|&i| stages[i].name.as_str()).collect();
-                let message = format!("cyclic dependency: {}", names.join(" -> "));
-                let hint = Some("remove one of these inputs".to_owned());
-                return Err(self.diagnostic(stages[cycle[0]].location, message, hint));
-            }
-        }
-        Ok(walk.order)
-    }
-
-    /// The slots of a stage, with their values in pipeline.yaml.
-    fn ports(
-        &self,
-        stage: &'p StageDecl,
-        kind: &'static dyn Kind,
-    ) -> Result<Vec<Port<'p>>, Diagnostic> {
-        let field = |name: &str| {
-            stage.fields.iter().find(|field| field.key == name).map(|field| &field.value)
-        };
-        let own = kind.slots().iter().map(|slot| Port {
-            name: Cow::Borrowed(slot.name),
-            field: slot.name,
-            arity: slot.arity,
-            files: slot.files,
-            written: field(slot.name),
-        });
-        let mut ports: Vec<Port> = own.collect();
-        let Some(inputs) = field(INPUTS).filter(|_| kind.is_open()) else { return Ok(ports) };
-        let Some(entries) = inputs.as_map() else {
-            let message = format!(
-                "stage `{}`: `{INPUTS}` must be a mapping, not {}",
-                stage.name,
-                inputs.kind()
-            );
-            return Err(self.diagnostic(
-                inputs.location,
-                message,
-                Some(format!("write `{INPUTS}: {{ name: STAGE }}`")),
-            ));
-        };
-        for YamlField { key, location, value } in entries {
-            let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-            if key == FILES || key.is_empty() || key.len() > 64 || !key.chars().all(fits) {
-                let shown: String = key.chars().take(40).flat_map(char::escape_default).collect();
-                let message =
-                    format!("stage `{}`: `{shown}` cannot be the name of an input", stage.name);
-                let hint =
-                    format!("a name is 1 to 64 letters, digits, `-` and `_`, and not `{FILES}`");
-                return Err(self.diagnostic(*location, message, Some(hint)));
-            }
-            let gathers = matches!(value.value, Value::List(_));
-            ports.push(Port {
-                name: Cow::Owned(if gathers { format!("{key}{GATHERED}") } else { key.clone() }),
-                field: key,
-                arity: if gathers { Arity::Many } else { Arity::One },
-                files: ALL,
-                written: Some(value),
-            });
-        }
-        Ok(ports)
-    }
-
-    /// A hint with the stages whose outputs fit into the slot `port` of `user`.
-    fn suggest_inputs(&self, user: &StageDecl, port: &Port) -> String {
-        let fits = |kind: &&dyn Kind| {
-            port.files == ALL || port.files.iter().all(|file| kind.outputs().contains(file))
-        };
-        let kind_of =
-            |stage: &StageDecl| self.kinds.iter().copied().find(|kind| kind.name() == stage.kind);
-        let others = self.pipeline.stages.iter().filter(|stage| stage.name != user.name);
-        let fitting = others.filter(|stage| kind_of(stage).is_some_and(|kind| fits(&kind)));
-        let names: Vec<String> = fitting.map(|stage| format!("`{}`", stage.name)).collect();
-        if let [only] = &names[..] {
-            return format!("write `{}: {}`", port.field, only.trim_matches('`'));
-        }
-        if !names.is_empty() {
-            return format!("write `{}: STAGE`, with one of {}", port.field, names.join(", "));
-        }
-        let kinds: Vec<String> = self
-            .kinds
-            .iter()
-            .filter(|kind| fits(kind))
-            .map(|k| format!("`{}`", k.name()))
-            .collect();
-        format!("add a stage of kind {}", kinds.join(" or "))
-    }
-
-    /// The references in a slot, with their locations.
-    fn references(
-        &self,
-        stage: &'p StageDecl,
-        port: &Port<'p>,
-    ) -> Result<Vec<(&'p str, Option<Location>)>, Diagnostic> {
-        let name = port.field;
-        let Some(written) = port.written else {
-            if port.arity.may_be_empty() {
-                return Ok(Vec::new());
-            }
-            let message = format!("stage `{}`: the input `{name}` is missing", stage.name);
-            return Err(self.diagnostic(
-                stage.kind_location,
-                message,
-                Some(self.suggest_inputs(stage, port)),
-            ));
-        };
-        let text = |node: &'p YamlNode| {
-            node.as_text().map(|text| (text, node.location)).ok_or_else(|| {
-                let message = format!(
-                    "stage `{}`: `{name}` must name a stage, not {}",
-                    stage.name,
-                    node.kind()
-                );
-                let hint = format!(
-                    "write `{name}: STAGE`, or `{name}: STAGE@axis=value` for some of its instances"
-                );
-                self.diagnostic(node.location, message, Some(hint))
-            })
-        };
-        match &written.value {
-            Value::List(items) if port.arity.gathers() && !items.is_empty() => {
-                items.iter().map(text).collect()
-            }
-            Value::List(items) if items.is_empty() => {
-                let message = format!("stage `{}`: `{name}` is an empty list", stage.name);
-                Err(self.diagnostic(
-                    written.location,
-                    message,
-                    Some("name at least one stage".into()),
-                ))
-            }
-            _ => Ok(vec![text(written)?]),
-        }
     }
 
     /// Adds the nodes of one stage.
@@ -720,55 +544,6 @@ fn is_own(own: &[YamlField], field: &YamlField) -> bool {
 /// Whether `field` is a grid axis.
 fn is_axis(kind: &dyn Kind, own: &[YamlField], field: &YamlField) -> bool {
     is_grid(&field.value) && (is_own(own, field) || !kind.lists().contains(&field.key.as_str()))
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Visit {
-    Unseen,
-    Open,
-    Closed,
-}
-
-/// Depth-first search over stages. Its stack is explicit: a long chain of stages cannot overflow
-/// it.
-struct Walk<'a> {
-    uses: &'a [Vec<usize>],
-    state: Vec<Visit>,
-    order: Vec<usize>,
-    path: Vec<(usize, usize)>,
-}
-
-impl Walk<'_> {
-    /// Appends `start` and its upstream to `order`. Fails with a cycle, whose first stage is
-    /// repeated at the end.
-    fn visit(&mut self, start: usize) -> Result<(), Vec<usize>> {
-        if self.state[start] != Visit::Unseen {
-            return Ok(());
-        }
-        self.state[start] = Visit::Open;
-        self.path.push((start, 0));
-        while let Some((stage, next)) = self.path.last_mut() {
-            let Some(&used) = self.uses[*stage].get(*next) else {
-                self.state[*stage] = Visit::Closed;
-                self.order.push(*stage);
-                self.path.pop();
-                continue;
-            };
-            *next += 1;
-            match self.state[used] {
-                Visit::Closed => {}
-                Visit::Unseen => {
-                    self.state[used] = Visit::Open;
-                    self.path.push((used, 0));
-                }
-                Visit::Open => {
-                    let stages = self.path.iter().map(|(stage, _)| *stage);
-                    return Err(stages.skip_while(|s| *s != used).chain([used]).collect());
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

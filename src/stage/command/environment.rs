@@ -2,8 +2,8 @@
 //!
 //! In the values of `env`, `$PROJECT` and `${PROJECT}` are replaced by the project's folder when
 //! the program starts. The key holds the text before replacement, so it does not depend on where
-//! the project is. `$$PROJECT` is the text `$PROJECT`. Any other `$` is kept as it is, since no
-//! shell reads these values; in `PATH`, it is an error.
+//! the project is. `$$PROJECT` is the text `$PROJECT`. Any other `$` is kept, since no shell reads
+//! these values; in `PATH`, any other `$` is an error.
 //!
 //! The program's environment has no variable `PROJECT`: it would invite programs to read files of
 //! the project that they do not declare, and whose edits would not make the result stale.
@@ -30,7 +30,7 @@ fn after_name(text: &str) -> Option<&str> {
         .filter(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_'))
 }
 
-/// Whether the value differs from the text that is written.
+/// Whether the value of a variable differs from the text in the pipeline file.
 pub(super) fn is_replaced(written: &str) -> bool {
     replace(written, OsStr::new("")) != written
 }
@@ -46,17 +46,17 @@ pub(super) fn value(written: &str, project: Option<&Path>) -> Result<OsString> {
 
 fn replace(written: &str, project: &OsStr) -> OsString {
     let (mut value, mut rest) = (Vec::new(), written);
-    while let Some((before, behind)) = rest.split_once('$') {
+    while let Some((before, after)) = rest.split_once('$') {
         value.extend(before.as_bytes());
-        if let Some(next) = after_name(behind) {
+        if let Some(next) = after_name(after) {
             value.extend(project.as_bytes());
             rest = next;
             continue;
         }
         value.push(b'$');
-        rest = behind;
+        rest = after;
         // `$$PROJECT` loses its first `$`.
-        if let Some(name) = behind.strip_prefix('$')
+        if let Some(name) = after.strip_prefix('$')
             && let Some(next) = after_name(name)
         {
             value.extend(&name.as_bytes()[..name.len() - next.len()]);
@@ -158,13 +158,13 @@ mod tests {
 
     #[test]
     fn only_the_project_variable_is_replaced() {
-        for (written, meant) in [
+        for (written, expected) in [
             ("$PROJECT/.venv/bin:/bin", "/p/.venv/bin:/bin"),
             ("${PROJECT}x:$PROJECT", "/px:/p"),
             ("a$PROJECT$PROJECT", "a/p/p"),
             ("$$PROJECT ${PROJECT} $${PROJECT}x", "$PROJECT /p ${PROJECT}x"),
         ] {
-            assert_eq!(in_project(written), meant);
+            assert_eq!(in_project(written), expected);
             assert!(is_replaced(written), "{written}");
         }
         for unchanged in [

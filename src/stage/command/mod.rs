@@ -1,9 +1,9 @@
 //! `command`: runs any program that reads its inputs from files and writes its outputs to files.
 //!
-//! The program runs in a new folder. It contains the declared `files`, under their paths in the
-//! project, and read-only copies of the inputs: `inputs/NAME/FILE`, or `inputs/NAME/K/FILE` for an
-//! input that gathers many, with K counting from 0 in an unspecified order. Executable files stay
-//! executable and empty folders are kept; other permissions and times are not preserved.
+//! The program runs in a new folder. This folder contains the declared `files`, under their paths
+//! in the project, and read-only copies of the inputs: `inputs/NAME/FILE`, or `inputs/NAME/K/FILE`
+//! for an input that gathers many, with K counting from 0 in an unspecified order. Executable files
+//! stay executable and empty folders are kept; other permissions and times are not preserved.
 //!
 //! The environment is not inherited. It consists of `PATH`, `HOME`, `TMPDIR`, one
 //! `REPRO_PARAM_NAME` for each of the `params`, and the variables in `env`, which may override the
@@ -117,7 +117,8 @@ impl<'de> Deserialize<'de> for Variable {
             return refuse("a name without `=`, as in `NAME: value`");
         }
         if name.starts_with(PARAM_PREFIX) {
-            return refuse("a name that is not reserved for `params`");
+            let parameter = shown[PARAM_PREFIX.len()..].to_lowercase();
+            return refuse(&format!("`{parameter}` in `params`, not its variable"));
         }
         Ok(Variable(name))
     }
@@ -170,7 +171,7 @@ impl Shell {
     }
 }
 
-/// The most files that a message lists.
+/// The maximum number of files that a message lists.
 const MAX_LISTED: usize = 8;
 
 impl Stage for CommandStage {
@@ -287,7 +288,7 @@ impl Stage for CommandStage {
         let work = cx.scratch();
         let scratch = Scratch::lock_exclusive(work.parent().unwrap_or(work))?;
         scratch.inherit_lock()?;
-        let given = copy_inputs(cx, work)?;
+        let copied = copy_inputs(cx, work)?;
         let mut program = match &params.run {
             Texts::One(text) => params.shell.command(&text.0),
             Texts::Many(words) => {
@@ -332,7 +333,7 @@ impl Stage for CommandStage {
             });
             return Err(hinted(format!("{failure}{full}"), status.code() == Some(127)));
         }
-        collect_outputs(&params.outputs, &given, work, cx)
+        collect_outputs(&params.outputs, &copied, work, cx)
     }
 }
 
@@ -402,21 +403,21 @@ fn copy(from: &Path, to: &Path, mode: u32, executable: bool) -> Result<()> {
     fs::copy_new(from, to, mode | if executable { 0o111 } else { 0 })
 }
 
-/// Moves the outputs out of `work`; the files in `given` were copied there.
+/// Moves the outputs out of `work`; the declared files in `copied` are not outputs.
 fn collect_outputs(
     declared: &[ProjectPath],
-    given: &BTreeSet<String>,
+    copied: &BTreeSet<String>,
     work: &Path,
     cx: &Context,
 ) -> Result<()> {
     let fs::Tree { mut files, empty_folders, others } = fs::tree(work, &[INPUTS])?;
     files.extend(empty_folders);
-    files.retain(|file| !given.contains(file));
+    files.retain(|file| !copied.contains(file));
     let is_output = |file: &String| declared.iter().any(|output| belongs(file, &output.0));
     if let Some((special, why)) = others.iter().find(|(file, _)| is_output(file)) {
         bail!("the output `{special}` {why}");
     }
-    let others = others.iter().map(|(file, _)| file).filter(|file| !given.contains(*file));
+    let others = others.iter().map(|(file, _)| file).filter(|file| !copied.contains(*file));
     let undeclared = files.iter().filter(|file| !is_output(file)).chain(others);
     let undeclared: Vec<String> = undeclared.map(|file| format!("`{file}`")).collect();
     if let Some(ProjectPath(missing)) =
@@ -545,7 +546,7 @@ mod tests {
             assert!(error.contains("expected a name without `=`"), "{error}");
         }
         let error = read("REPRO_PARAM_X_Y").unwrap_err().to_string();
-        assert!(error.contains("expected a name that is not reserved for `params`"), "{error}");
+        assert!(error.contains("expected `x_y` in `params`, not its variable"), "{error}");
         for valid in ["PATH", "HOME", "TMPDIR", "REPRO_DATA", "REPRO_PARAM", "repro_param_x", "X"] {
             assert!(read(valid).is_ok(), "{valid}");
         }

@@ -15,7 +15,7 @@ pub(super) struct ProjectPath(pub(super) String);
 impl From<String> for ProjectPath {
     fn from(path: String) -> ProjectPath {
         let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
-        // An error, reported later with the path as it is written.
+        // Invalid: `check_path` reports the path as written.
         if parts.is_empty() || path.starts_with('/') {
             return ProjectPath(path);
         }
@@ -30,8 +30,8 @@ impl From<ProjectPath> for String {
     }
 }
 
-/// Rejects invalid and overlapping paths: of a file that is both given and written, it is unknown
-/// whether the program has written it.
+/// Rejects invalid and overlapping paths: if a path were both an input and an output, an input that
+/// the program left unchanged would pass as its output.
 pub(super) fn check(files: &[ProjectPath], outputs: &[ProjectPath]) -> Result<(), Hinted> {
     let files = files.iter().map(|path| ("files", &path.0));
     let paths: Vec<(&str, &String)> =

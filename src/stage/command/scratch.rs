@@ -20,7 +20,8 @@ use tempfile::TempDir;
 /// The longest usable path of the system's temporary folder, in bytes.
 const MAX_PARENT: usize = 55;
 
-/// The most scratch folders; with all of them locked, a command gets a folder with a long path.
+/// The maximum number of scratch folders; if all are locked, a command gets a folder with a long
+/// path.
 const MAX_FOLDERS: usize = 512;
 
 /// A folder for the exclusive use of one command, initially empty.
@@ -101,10 +102,10 @@ fn lock_and_empty(path: &Path) -> Result<File> {
     Ok(lock)
 }
 
-/// Creates a folder, or checks that an existing one belongs to this user, and closes it to others:
-/// its parent may be writable by everyone.
+/// Creates a folder, or checks that an existing one belongs to this user, and removes the access of
+/// other users: its parent may be writable by everyone.
 fn make_private(path: &Path) -> Result<()> {
-    // An existing folder is no error, and any other failure shows in the next line.
+    // An error is ignored: the folder may exist, and the next line detects any other failure.
     let _ = std::fs::DirBuilder::new().mode(0o700).create(path);
     let meta = std::fs::symlink_metadata(path)?;
     if !meta.is_dir() || meta.uid() != rustix::process::geteuid().as_raw() {

@@ -1,4 +1,4 @@
-//! Sentences of captions, derived from what a figure shows.
+//! The sentences of captions, derived from the contents of a figure.
 
 use crate::report::axis::Scale;
 use crate::report::figure::{Mark, Panel};
@@ -19,9 +19,9 @@ pub(super) fn join(sentences: impl IntoIterator<Item = String>) -> String {
 /// The meaning of t on curves of two segments, if there are any.
 pub(super) fn segments(mut methods: impl Iterator<Item = Method>) -> String {
     if methods.any(|method| method.adjustment == Some(Targets::A)) {
-        "With WA, W1 moves in the first half of t and W2 in the second, along a straight line. The \
-         points of such a curve are denser around its largest training error; only points that all \
-         pairs have in common are shown."
+        "With WA, W1 moves in the first half of t, and W2 is refitted at every point; in the \
+         second half, W2 alone moves, along a straight line. The points of such a curve are denser \
+         around its largest training error; only points that all pairs have in common are shown."
             .to_owned()
     } else {
         String::new()
@@ -45,7 +45,7 @@ pub(super) fn averages(means: &[&GroupMean]) -> String {
     }
 }
 
-/// Which means have a confidence interval, and what is shown for the others.
+/// Explains the confidence intervals, and the marks of means without one.
 pub(super) fn intervals(means: &[&GroupMean], curves: bool, omitted: bool) -> String {
     let with = means.iter().filter(|mean| mean.interval.is_some()).count();
     let dots = means.iter().any(|mean| mean.interval.is_none() && mean.count > 1) && !curves;

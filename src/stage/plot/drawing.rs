@@ -44,7 +44,7 @@ pub(super) struct PanelLines {
     pub(super) lines: Vec<FigureLine>,
 }
 
-/// The most bands in a panel; more of them would hide each other.
+/// The maximum number of bands in a panel; more would hide each other.
 pub(super) const MAX_BANDS: usize = 6;
 
 /// The offset to a style with the same colour and another dash.

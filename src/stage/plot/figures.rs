@@ -1,4 +1,4 @@
-//! The study's figures: what each of them shows.
+//! The contents of each figure of the study.
 //!
 //! [`FigureName`] lists the figures. `report::figure` defines how figures look.
 

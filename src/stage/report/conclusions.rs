@@ -119,8 +119,8 @@ impl Findings {
             }
         }
         let claim = "The more informative the prior, the smoother the parameter space.";
-        let missing = "the run has no two priors of one kind with different variances; the profile \
-                       `paper` does";
+        let missing = "the run does not have two priors of one kind with different variances; the \
+                       profile `paper` does";
         Ok(self.judge(claim, &family, Vec::new(), missing))
     }
 

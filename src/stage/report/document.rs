@@ -59,8 +59,8 @@ impl Inputs<'_> {
                 text,
                 "**Data: `{dataset}`, generated images, not MNIST** ({images}). The talk's \
                  published numbers are for MNIST and are omitted here. If the pipeline requests \
-                 MNIST, it could not be fetched: set `REPRO_DATA` to a folder with its four \
-                 files, or connect to the network, and run again.\n"
+                 MNIST, the dataset was unavailable: set `REPRO_DATA` to a folder with the four \
+                 files of MNIST, or connect to the network, and run again.\n"
             )?;
         } else {
             writeln!(text, "Data: `{dataset}`, {images}.\n")?;
@@ -178,8 +178,9 @@ impl Inputs<'_> {
                 "After the slash is the number published in the talk, if any, with a mark: \
                  {INSIDE} within the 95 % prediction interval for a pair of new nets (`pair_low` \
                  to `pair_high`), {NEAR} outside, but within two standard errors of the difference \
-                 of two test errors, {OUTSIDE} otherwise. Without a mark, there are too few pairs \
-                 for a prediction. The talk does not state how many pairs it averaged over. {}\n",
+                 of two test errors, {OUTSIDE} otherwise. The number has no mark if there are too \
+                 few pairs for a prediction interval. The talk does not state how many pairs it \
+                 averaged over. {}\n",
                 sections::agreement(&self.summaries, &published)
             )?;
         }
@@ -191,11 +192,11 @@ impl Inputs<'_> {
         writeln!(
             text,
             "\nEach cell is the barrier of the test loss in nats / of the test error in percentage \
-             points, as the mean over pairs (geometric where `average` in `tables/{0}` says so). \
-             The barrier of the loss is the largest excess of the loss L(t) on the curve over \
-             (1 - t) L\\_A + t L\\_B, the straight line between the losses of its ends; the \
-             barrier of the error is defined likewise. `tables/{0}` has the intervals, and the \
-             other splits. {1}\n",
+             points, as the mean over pairs; the column `average` of `tables/{0}` names the \
+             kind of mean. The barrier of the loss is the largest excess of the loss L(t) on \
+             the curve over (1 - t) L\\_A + t L\\_B, the straight line between the losses of its \
+             ends; the barrier of the error is defined likewise. `tables/{0}` has the intervals, \
+             and the other splits. {1}\n",
             SUMMARY.file,
             self.source(SUMMARY.file, params)?
         )?;
@@ -236,16 +237,16 @@ impl Inputs<'_> {
         }
         writeln!(
             text,
-            "A contrast is the ratio of a number after a change to the number before it, with its \
-             95 % interval. Ratios are taken between pairs of the same number, which share init \
-             and shuffles, and are averaged on a log scale: over what else these pairs have in \
-             common (priors, or methods), over pairs, and over widths with equal weights. Nets of \
-             different widths are independent: their contrast is the ratio of the geometric means \
-             over pairs at the widest and the narrowest width (Welch's test), and a prior with an \
-             excess of 0 or less is excluded at both. Degrees of freedom are Satterthwaite's, and \
-             p is adjusted by Holm's method for the contrasts of the claim. A contrast is lower or \
-             higher if p is below 0.05 and the difference in points, averaged in the same way, \
-             exceeds two standard errors of the difference of two test errors; otherwise it is \
+            "A contrast is the ratio of a metric after a change to the metric before it, with its \
+             95 % interval. Ratios are taken between pairs with the same number, which share init \
+             and shuffles, and are averaged on a log scale: within a pair over priors or methods, \
+             then over pairs, then over widths with equal weights. Nets of different widths are \
+             independent: their contrast is the ratio of the geometric means over pairs at the \
+             widest and the narrowest width (Welch's test), and a prior with an excess of 0 or \
+             less is excluded at both. Degrees of freedom are Satterthwaite's, and p is adjusted \
+             by Holm's method for the contrasts of the claim. A contrast is lower or higher if p \
+             is below 0.05 and the difference in points, averaged in the same way, exceeds two \
+             standard errors of the difference of two test errors; otherwise it is \
              inconclusive.\n\n\
              The excess error is the largest error on the curve minus the error of the worse end. \
              The mean error is taken by arc length; over t, the second segment of WA, on which the \

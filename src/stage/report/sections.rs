@@ -164,9 +164,9 @@ pub(super) fn max_errors(summaries: &Summaries, published: &[Published], images:
 
 /// The mark of a published number within our prediction interval.
 pub(super) const INSIDE: &str = "=";
-/// The mark of one outside, but within the noise of the test set.
+/// The mark of a published number outside the interval, but within the noise of the test set.
 pub(super) const NEAR: &str = "≈";
-/// The mark of any other.
+/// The mark of any other published number.
 pub(super) const OUTSIDE: &str = "≠";
 
 /// Our mean and, after a slash, the published number; both are measured on `images` test images.

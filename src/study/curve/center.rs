@@ -1,4 +1,4 @@
-//! The center M that arcs turn around.
+//! The center M that arcs rotate about.
 
 use crate::study::net::{INPUTS, Mlp};
 use crate::study::registry::named_enum;

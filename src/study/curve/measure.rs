@@ -257,7 +257,10 @@ mod tests {
         for (on_arc, on_line) in on_arc.iter().zip(&on_line) {
             assert_eq!(on_arc.error, on_line.error, "at {} and {}", on_arc.t, on_line.t);
         }
-        assert!((on_arc[6].loss - on_line[6].loss).abs() > 1e-3, "a temperature apart");
+        assert!(
+            (on_arc[6].loss - on_line[6].loss).abs() > 1e-3,
+            "the losses differ by a temperature"
+        );
     }
 
     #[test]

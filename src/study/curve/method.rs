@@ -265,7 +265,7 @@ mod tests {
             assert!(!known.name().contains([':', '+']), "`{}` separates parts", known.name());
         }
         let error = curve("spiral").expect_err("unknown");
-        assert_eq!(error, "unknown curve `spiral`; known:  `linear`, `arc`, `rho-arc`");
+        assert_eq!(error, "unknown curve `spiral`; known: `linear`, `arc`, `rho-arc`");
     }
 
     #[test]
@@ -278,7 +278,7 @@ mod tests {
         }
         let error = "wa".parse::<CurveSpec>().expect_err("unknown");
         let known = "`linear`, `arc`, `rho-arc`, `linear+wa`, `arc+wa`, `rho-arc+wa`";
-        assert_eq!(error, format!("unknown curve `wa`; known:  {known}"));
+        assert_eq!(error, format!("unknown curve `wa`; known: {known}"));
     }
 
     #[test]
@@ -314,7 +314,7 @@ mod tests {
         let cause = |name: &str| name.parse::<Method>().expect_err("refused");
         assert_eq!(
             cause("arc+ot:rows"),
-            "`arc+ot:rows` is not a method: unknown cost `rows`; known:  `neurons`, `incoming`, \
+            "`arc+ot:rows` is not a method: unknown cost `rows`; known: `neurons`, `incoming`, \
              `activations`"
         );
         for name in ["", "spiral", "arc+", "arc+wa+ot", "arc+ot+ot", "arc+sgd", "arc:wa"] {

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_permutation_is_refused() {
+    fn a_list_that_is_not_a_permutation_is_refused() {
         let error =
             |order: Vec<usize>| Permutation::try_from(order).expect_err("not a permutation");
         assert_eq!(error(vec![0, 1, 1]), "not a permutation: `1` occurs twice");

@@ -3,13 +3,13 @@
 //!
 //! Anokhin and Yarotsky, arXiv 2008.00741; SCIENCE: "WA, weight adjustment". Normal equations: XᵀX
 //! in f32 over blocks of images, the blocks added up in f64, solved in f64 by Cholesky with a
-//! ridge, which stands in for the minimum norm where neurons are dead or duplicated.
+//! ridge, which replaces the solution of minimum norm if neurons are dead or duplicated.
 //!
 //! Pre-activations are linear in W1, so two projections of a block of images serve all points of
 //! the curve whose sums fit into memory at once. Threads divide the images of a block for the
 //! projection, and the points after it. Products of features skip the zeros of the first factor, so
-//! the neurons that fire least come first there; they are reordered before the equations are
-//! solved.
+//! its columns begin with the neurons that fire least often; the original order is restored before
+//! the equations are solved.
 //!
 //! The error of a narrow net has a narrow peak, so the grid of the first segment is refined: each
 //! round halves the two intervals beside the largest error, at the cost of two refits. The errors
@@ -34,8 +34,9 @@ const BLOCK: usize = 1024;
 const SUMS_BYTES: usize = 160 << 20;
 /// The least ridge, relative to the mean of the Gram matrix's diagonal.
 const RIDGE: f64 = 1e-8;
-/// A pivot counts towards the rank if it exceeds the ridge by this factor: a duplicated neuron
-/// leaves about twice the ridge, one of a dozen linear relations hardly more.
+/// A pivot counts towards the rank if it exceeds the ridge by this factor: the pivot of a
+/// duplicated neuron is about twice the ridge, that of one among a dozen linearly dependent neurons
+/// hardly more.
 const RANK_FACTOR: f64 = 10.0;
 
 named_enum! {
@@ -43,11 +44,12 @@ named_enum! {
     /// The logits that W2 is fitted to.
     #[derive(Default)]
     pub enum Targets {
-        /// A's own, while W1 moves to B's; then W2 moves straight to B's. Two segments, as in the
-        /// talk.
+        /// The logits of A, while W1 moves to that of B. In a second segment, W2 then moves to
+        /// that of B along a straight line, as in the talk.
         #[default]
         A = "a",
-        /// (1 - t) A's + t B's: one segment, both ends exact (ours).
+        /// (1 - t) times the logits of A plus t times those of B. A single segment, with both ends
+        /// exact (ours).
         Blend = "blend",
     }
 }
@@ -144,7 +146,7 @@ fn refit_together<'a>(
     let order = rarest_first(&path, images);
     let refitter =
         Refitter { path: &path, first_segment, targets, order, together, images, threads };
-    // A's end is A itself; so is B's end B if W2 moves to B's together with W1.
+    // The first point is A itself. With `Blend`, the last point is B itself.
     let moving = if is_blend { &first[1..first.len() - 1] } else { &first[1..] };
     let mut steps = vec![Step { t: 0.0, s: 0.0, w2: path.a.w2().to_vec(), fit: None }];
     steps.extend(refitter.steps(moving)?);
@@ -163,7 +165,7 @@ fn refit_together<'a>(
 /// The data of the refits of a curve's first segment.
 struct Refitter<'p> {
     path: &'p Path<'p>,
-    /// The t at which W1 reaches B's.
+    /// The t at which W1 becomes that of B.
     first_segment: f64,
     /// The logits of A, and with [`Targets::Blend`] those of B.
     targets: Vec<Vec<f32>>,
@@ -244,8 +246,8 @@ impl Refitted<'_> {
         })
     }
 
-    /// The number of points of the first segment, in which W1 moves from A's to B's, both ends
-    /// included.
+    /// The number of points of the first segment, in which W1 moves from that of A to that of B,
+    /// both ends included.
     pub fn first_segment(&self) -> usize {
         self.first_segment
     }
@@ -727,8 +729,8 @@ mod tests {
         for net in [&mut a, &mut b] {
             let w1 = net.layers_mut().0;
             w1[..INPUTS].fill(-1.0); // neuron 0 is dead
-            w1.copy_within(INPUTS..2 * INPUTS, 2 * INPUTS); // neurons 1 and 2 are one
-            w1.copy_within(INPUTS..2 * INPUTS, 3 * INPUTS); // and so is 3
+            w1.copy_within(INPUTS..2 * INPUTS, 2 * INPUTS); // neuron 2 duplicates 1
+            w1.copy_within(INPUTS..2 * INPUTS, 3 * INPUTS); // and so does 3
         }
         let refitted =
             refit(joined(0, &a, &b), settings(Targets::A, 3), &x, &labels, ONE).expect("a refit");

@@ -1,14 +1,15 @@
 //! The arc M + [sin((1-t) phi) (A - M) + sin(t phi) (B - M)] / sin(phi) with cos(phi) = rho (ours).
 //!
-//! For neurons drawn with mean M, whose correlation between the two nets is rho, it keeps their
-//! mean and their covariance at every t. With rho = 0 it is the arc; as rho goes to 1 it approaches
-//! the line.
+//! For neurons drawn with mean M, whose correlation between the two nets is rho, the curve keeps
+//! their mean and their covariance at every t. With rho = 0 the curve is the arc; as rho goes to 1,
+//! it approaches the line.
 
 use super::Curve;
 use super::linear::Linear;
 
-/// Closer to 1 or -1 the curve is the line, since sin(phi) is a divisor. At -1 the two nets are
-/// opposite and span no plane; nets of one neuron always are, with M in the middle.
+/// If rho is closer than this to 1 or -1, the curve is the line, since sin(phi) is a divisor. At -1
+/// the two nets are opposite and span no plane. Nets of one neuron are always opposite if M is
+/// their mean.
 const NO_ANGLE: f64 = 1e-6;
 
 /// M + [sin((1-t) phi) (A - M) + sin(t phi) (B - M)] / sin(phi); [`Linear`] where phi is 0 or pi.
@@ -43,14 +44,14 @@ mod tests {
     use crate::study::net::{INPUTS, Mlp};
 
     #[test]
-    fn without_correlation_it_is_the_arc_bit_for_bit() {
+    fn without_correlation_the_rho_arc_is_the_arc_bit_for_bit() {
         for t in grid(61) {
             assert_eq!(RhoArc.coefficients(t, 0.0), Arc.coefficients(t, 0.0), "{t}");
         }
     }
 
     #[test]
-    fn it_becomes_the_line_as_the_correlation_goes_to_one() {
+    fn the_rho_arc_becomes_the_line_as_the_correlation_goes_to_one() {
         for t in grid(61) {
             let line = Linear.coefficients(t, 0.0);
             let off = |rho| {
@@ -74,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn it_keeps_the_covariance_of_correlated_neurons_unlike_arc_and_line() {
+    fn the_rho_arc_keeps_the_covariance_of_correlated_neurons_unlike_arc_and_line() {
         let (a, noise) = (net(400, "a"), net(400, "noise"));
         let spread = |net: &Mlp| net.w1().iter().map(|&w| f64::from(w).powi(2)).sum::<f64>();
         for rho in [-0.5, 0.3, 0.8] {

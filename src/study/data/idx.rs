@@ -14,7 +14,7 @@ const LABELS_MAGIC: u32 = 0x0801;
 
 /// An error in an IDX file.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the messages say what the fields hold")]
+#[expect(missing_docs, reason = "the messages describe the fields")]
 pub enum IdxError {
     /// The magic number is that of another kind of file.
     #[error("`{file}` starts with `{found:#06x}`, not with `{expected:#06x}`")]

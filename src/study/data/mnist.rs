@@ -53,7 +53,7 @@ pub const MIRRORS: [&str; 2] = [
 
 /// An error in the files of MNIST.
 #[derive(Debug, Error)]
-#[expect(missing_docs, reason = "the messages say what the fields hold")]
+#[expect(missing_docs, reason = "the messages describe the fields")]
 pub enum MnistError {
     /// The digest is not the published one.
     #[error("`{file}` has the SHA-256 `{found}`, not the published `{expected}`")]

@@ -57,7 +57,7 @@ impl Engine for Autodiff {
             hidden = hidden * device.tensor_from_vec(mask, (images, h)).permute::<_, Axes2<1, 0>>();
         }
         let logits = w2.leaky_trace().matmul(hidden);
-        let wrong = wrong_answers(&logits.as_vec(), batch);
+        let wrong = misclassified(&logits.as_vec(), batch);
         let targets = device.tensor_from_vec(targets, (Const::<CLASSES>, images));
         let loss = (logits.log_softmax::<Axis<0>>() * targets).sum().negate() / images as f32;
         let stats = BatchStats { loss: f64::from(loss.array()) * images as f64, wrong };
@@ -72,14 +72,18 @@ impl Engine for Autodiff {
     }
 }
 
-/// The number of images whose largest logit, the first of equals, is not their label's; `logits`
-/// [10, B].
-fn wrong_answers(logits: &[f32], batch: &Batch) -> usize {
+/// The number of images whose largest logit, the first of equals, is not that of their label;
+/// `logits` [10, B].
+fn misclassified(logits: &[f32], batch: &Batch) -> usize {
     let images = batch.chosen.len();
     let logit = |class: usize, image: usize| logits[class * images + image];
-    let answer = |i| {
+    let predicted = |i| {
         (1..CLASSES)
             .fold(0, |best, class| if logit(class, i) > logit(best, i) { class } else { best })
     };
-    batch.chosen_labels().enumerate().filter(|&(i, label)| answer(i) != usize::from(label)).count()
+    batch
+        .chosen_labels()
+        .enumerate()
+        .filter(|&(i, label)| predicted(i) != usize::from(label))
+        .count()
 }

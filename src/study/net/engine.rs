@@ -7,8 +7,8 @@ pub use crate::kernel::softmax::BatchStats;
 use crate::kernel::sparse::Sparse;
 use crate::kernel::update::Update;
 
-/// The images of one step. All random choices are made outside, so that every engine receives the
-/// same.
+/// The images of one step. The caller makes all random choices, so that every engine receives the
+/// same batches.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
     /// All training images, [N, 784].

@@ -210,8 +210,8 @@ mod tests {
         let mut net = Mlp::zeros(4);
         let (w1, w2) = net.layers_mut();
         w1[5] = 3.0; // neuron 0 fires on image 700 alone
-        w1[INPUTS + 6] = -4.0; // neuron 1 is driven down by it
-        w1[2 * INPUTS + 9] = 12.0; // neuron 2 sees a pixel that is never inked
+        w1[INPUTS + 6] = -4.0; // neuron 1 is negative on that image
+        w1[2 * INPUTS + 9] = 12.0; // neuron 2 depends on a pixel that is always blank
         w2[0] = -2.0;
         let mut pixels = vec![0; 800 * INPUTS];
         pixels[700 * INPUTS + 5] = 1;

@@ -1,7 +1,7 @@
 //! Statistics of a few numbers: each sum in f64 in ascending order, each formula with its source.
 //!
-//! Only functions of percentages assume anything about the numbers. A [`Sample`] is finite by
-//! construction, so that no statistic is computed from NaN or an infinity.
+//! Only [`binomial_standard_error`] and [`noise_of_difference`] expect a unit: percent. A
+//! [`Sample`] is finite by construction, so that no statistic is computed from NaN or an infinity.
 
 mod contrast;
 mod sample;

@@ -60,9 +60,9 @@ pub struct Summary {
     pub average: Average,
     /// The mean.
     pub mean: f64,
-    /// The interval of the mean of all such nets.
+    /// The confidence interval of the mean.
     pub interval: Option<Interval>,
-    /// The interval of the number of one more net, or of a pair of two more nets.
+    /// The prediction interval for one more net, or for a pair of two more nets.
     pub prediction: Option<Interval>,
     /// The smallest number.
     pub least: f64,
@@ -110,7 +110,7 @@ impl<N: Ord + Copy> Sample<N> {
         &self.values
     }
 
-    /// The number of numbers.
+    /// The sample size.
     pub fn len(&self) -> usize {
         self.values.len()
     }
@@ -140,7 +140,7 @@ impl<N: Ord + Copy> Sample<N> {
         self.count_nets() == ends.sum::<usize>()
     }
 
-    /// The mean with its standard error; `None` of too few numbers or nets.
+    /// The mean with its standard error; `None` for too few numbers or nets.
     ///
     /// If no two numbers share a net: s / sqrt(k) with k - 1 degrees of freedom. Otherwise the
     /// jackknife over nets, each left out with all its pairs (Efron and Stein, *The jackknife
@@ -191,7 +191,7 @@ impl<N: Ord + Copy> Sample<N> {
     }
 
     fn logarithms(&self) -> Sample<N> {
-        assert!(self.values.iter().all(|x| *x > 0.0), "a number without a logarithm");
+        assert!(self.values.iter().all(|x| *x > 0.0), "a number is not positive");
         Sample {
             values: self.values.iter().map(|x| libm::log(*x)).collect(),
             nets: self.nets.clone(),
@@ -219,7 +219,7 @@ fn mean(x: &[f64]) -> Option<f64> {
     (!x.is_empty()).then(|| sum(x.iter().copied()) / x.len() as f64)
 }
 
-/// The sample variance, over n - 1; 0 of fewer than two numbers.
+/// The sample variance, over n - 1; 0 for fewer than two numbers.
 fn variance(x: &[f64]) -> f64 {
     let Some(mean) = mean(x).filter(|_| x.len() > 1) else { return 0.0 };
     sum(x.iter().map(|x| (x - mean) * (x - mean))) / (x.len() - 1) as f64

@@ -1,0 +1,104 @@
+//! The order of stages: each comes after the stages it refers to.
+
+use super::Builder;
+use crate::engine::error::Diagnostic;
+use crate::engine::located::suggest;
+use crate::engine::spec::reference::Reference;
+use crate::engine::stage::Kind;
+use std::collections::{BTreeSet, HashMap};
+
+impl Builder<'_> {
+    /// Sorts stages so that each comes after the stages it refers to. Fails on cycles and unknown
+    /// names.
+    pub(super) fn order(&self, kinds: &[&'static dyn Kind]) -> Result<Vec<usize>, Diagnostic> {
+        let stages = &self.pipeline.stages;
+        let index: HashMap<&str, usize> =
+            stages.iter().enumerate().map(|(i, s)| (s.name.as_str(), i)).collect();
+        let mut uses: Vec<Vec<usize>> = Vec::new();
+        for (stage, kind) in stages.iter().zip(kinds) {
+            let mut used = Vec::new();
+            for port in self.ports(stage, *kind)? {
+                for (text, location) in self.references(stage, &port)? {
+                    let name = Reference::parse(text).map_err(|m| self.error(stage, &m))?.stage;
+                    let Some(&target) = index.get(name.as_str()) else {
+                        let message = format!(
+                            "stage `{}`: `{}` names no stage: `{name}`",
+                            stage.name, port.field
+                        );
+                        return Err(self.diagnostic(
+                            location,
+                            message,
+                            suggest(&name, index.keys().copied().collect::<BTreeSet<_>>()),
+                        ));
+                    };
+                    used.push(target);
+                }
+            }
+            uses.push(used);
+        }
+        let mut walk = Walk {
+            uses: &uses,
+            state: vec![Visit::Unseen; stages.len()],
+            order: Vec::new(),
+            path: Vec::new(),
+        };
+        for i in 0..stages.len() {
+            if let Err(cycle) = walk.visit(i) {
+                let names: Vec<&str> = cycle.iter().map(|&i| stages[i].name.as_str()).collect();
+                let message = format!("cyclic dependency: {}", names.join(" -> "));
+                let hint = Some("remove one of these inputs".to_owned());
+                return Err(self.diagnostic(stages[cycle[0]].location, message, hint));
+            }
+        }
+        Ok(walk.order)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Visit {
+    Unseen,
+    Open,
+    Closed,
+}
+
+/// Depth-first search over stages. Its stack is explicit: a long chain of stages cannot overflow
+/// it.
+struct Walk<'a> {
+    uses: &'a [Vec<usize>],
+    state: Vec<Visit>,
+    order: Vec<usize>,
+    path: Vec<(usize, usize)>,
+}
+
+impl Walk<'_> {
+    /// Appends `start` and its upstream to `order`. Fails with a cycle, whose first stage is
+    /// repeated at the end.
+    fn visit(&mut self, start: usize) -> Result<(), Vec<usize>> {
+        if self.state[start] != Visit::Unseen {
+            return Ok(());
+        }
+        self.state[start] = Visit::Open;
+        self.path.push((start, 0));
+        while let Some((stage, next)) = self.path.last_mut() {
+            let Some(&used) = self.uses[*stage].get(*next) else {
+                self.state[*stage] = Visit::Closed;
+                self.order.push(*stage);
+                self.path.pop();
+                continue;
+            };
+            *next += 1;
+            match self.state[used] {
+                Visit::Closed => {}
+                Visit::Unseen => {
+                    self.state[used] = Visit::Open;
+                    self.path.push((used, 0));
+                }
+                Visit::Open => {
+                    let stages = self.path.iter().map(|(stage, _)| *stage);
+                    return Err(stages.skip_while(|s| *s != used).chain([used]).collect());
+                }
+            }
+        }
+        Ok(())
+    }
+}
