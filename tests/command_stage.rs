@@ -313,7 +313,7 @@ fn a_command_over_its_time_limit_is_killed_with_its_child_processes() {
     let pids = space.join("pids");
     space.edit("true", &format!("sleep 1000 & echo $$ $! > {}; sleep 1000", pids.display()));
     let failed = space.exits(1, &["run"]).stderr;
-    assert!(failed.contains("c: failed: it took longer than 0.4 s\n"), "{failed}");
+    assert!(failed.contains("c: failed: the job exceeded its time limit of 0.4 s\n"), "{failed}");
     for pid in space.read("pids").split_whitespace() {
         assert!(!is_alive(pid), "{pid}");
     }

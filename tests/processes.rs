@@ -96,7 +96,10 @@ fn processes_of_a_stage_are_killed_at_its_time_limit() {
     for (how, escape) in ESCAPES {
         let space = escaping(escape, "sleep 1000", "      time-limit: 1\n");
         let failed = space.exits(1, &["run"]).stderr;
-        assert!(failed.contains("c: failed: it took longer than 1 s\n"), "{how}: {failed}");
+        assert!(
+            failed.contains("c: failed: the job exceeded its time limit of 1 s\n"),
+            "{how}: {failed}"
+        );
         wait_until_killed(&space, how);
     }
 }

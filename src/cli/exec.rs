@@ -152,8 +152,9 @@ fn end_after(limit: Duration) -> Result<Sender<()>> {
     process::start_thread(move || {
         if ended.recv_timeout(limit.saturating_add(2 * GRACE)) == Err(RecvTimeoutError::Timeout) {
             // The same message as that of the run.
+            let limit = limit.as_secs_f64();
             let _ =
-                writeln!(std::io::stderr(), "{ERROR}it took longer than {} s", limit.as_secs_f64());
+                writeln!(std::io::stderr(), "{ERROR}the job exceeded its time limit of {limit} s");
             process::kill_trees(&[getpid()]);
         }
     })?;

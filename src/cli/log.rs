@@ -40,12 +40,12 @@ pub(super) fn runs(common: &Common, limit: usize) -> Result<String> {
         "run", "when (UTC)", "profile", "cached", "ran", "failed", "seconds"
     );
     for run in &runs {
-        let took = run.seconds.map_or("?".to_owned(), |took| format!("{took:.1}"));
+        let duration = run.seconds.map_or("?".to_owned(), |duration| format!("{duration:.1}"));
         let set: String =
             run.overrides.iter().map(|assignment| format!("  -S {assignment}")).collect();
         writeln!(
             text,
-            "{:<id$}  {:<20}  {:<profile$}  {:>6}  {:>5}  {:>6}  {took:>7}  {}{set}",
+            "{:<id$}  {:<20}  {:<profile$}  {:>6}  {:>5}  {:>6}  {duration:>7}  {}{set}",
             run.run,
             when(run),
             name(run),
@@ -69,7 +69,8 @@ pub(super) fn run(common: &Common, id: &str) -> Result<String> {
         return Ok(json(json!(run)));
     }
     let mut text = String::new();
-    let took = run.seconds.map(|took| format!(" in {}", seconds(took))).unwrap_or_default();
+    let duration =
+        run.seconds.map(|duration| format!(" in {}", seconds(duration))).unwrap_or_default();
     writeln!(
         text,
         "run {}, {}: profile `{}`, {}",
@@ -83,7 +84,7 @@ pub(super) fn run(common: &Common, id: &str) -> Result<String> {
     }
     writeln!(
         text,
-        "{}{took}: {} cached, {} ran, {} failed\n",
+        "{}{duration}: {} cached, {} ran, {} failed\n",
         outcome(&run),
         run.cached,
         run.ran,
@@ -97,11 +98,11 @@ pub(super) fn run(common: &Common, id: &str) -> Result<String> {
 
 fn line(node: &NodeRecord) -> String {
     let reasons = join(&node.reasons);
-    let took = node.seconds.map(seconds).unwrap_or_default();
+    let duration = node.seconds.map(seconds).unwrap_or_default();
     let cause = node.cause.as_deref().unwrap_or_default();
     match node.state {
         State::Cached => format!("cached   {}", node.node),
-        State::Ran => format!("ran      {}: {took} ({reasons})", node.node),
+        State::Ran => format!("ran      {}: {duration} ({reasons})", node.node),
         State::Began => format!("started  {} ({reasons})", node.node),
         State::Failed => format!("failed   {}: {cause}", node.node),
         State::Skipped => format!("skipped  {}: {cause}", node.node),

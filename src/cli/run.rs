@@ -40,16 +40,16 @@ pub(super) fn run(common: &Common, output: &Output, args: &RunArgs) -> Result<St
     let lock = if args.locked { Some(lockfile::open(common, &mut session)?) } else { None };
     let expected = lock.as_ref().map(|lock| lockfile::expected(lock, &session)).transpose()?;
     let targets = session.select(&args.targets)?;
-    let wanted = session.plan.closure(&targets);
+    let requested = session.plan.closure(&targets);
     let (plan, store) = (&session.plan, &session.store);
     let _lock = lock_cache(common, args, store)?;
     let profile = session.profile.as_deref();
-    let (id, mut observer) = begin(common, output, store, profile, wanted.len())?;
+    let (id, mut observer) = begin(common, output, store, profile, requested.len())?;
     let checker = session.checker(session.forced(args.force, &targets));
     // Removes the history of a run that fails before its first job.
     let forget = |_: &anyhow::Error| _ = store.remove_run(&id);
     let plan_status =
-        check(&session, &checker, &wanted, args.require_cached).inspect_err(forget)?;
+        check(&session, &checker, &requested, args.require_cached).inspect_err(forget)?;
     let is_stale = plan_status.status.values().any(|status| !matches!(status, Status::Cached(_)));
     let mut jobs = start_jobs(common, args.jobs, is_stale, store.scratch()?).inspect_err(forget)?;
     let settings = Settings {
@@ -190,10 +190,10 @@ fn finish(
 fn check(
     session: &Session,
     checker: &StatusChecker,
-    wanted: &BTreeSet<NodeId>,
+    requested: &BTreeSet<NodeId>,
     require_cached: bool,
 ) -> Result<PlanStatus> {
-    let plan_status = checker.plan_status(wanted)?;
+    let plan_status = checker.plan_status(requested)?;
     write_source_index(&session.plan.files, &session.store)?;
     if session.refetch {
         forget_fallbacks(session, &plan_status)?;

@@ -1,7 +1,7 @@
 //! Recipes, keys and digests: a [`Key`] is the hash of a recipe, a [`Digest`] the hash of a file.
 //!
-//! A [`Recipe`] holds everything that determines the output of a node. Its BLAKE3 is the node's
-//! key. Planning, running, explaining and verifying all use [`Recipe::key`].
+//! A [`Recipe`] contains everything that determines the output of a node. Its BLAKE3 is the key of
+//! the node. `plan`, `run`, `why` and `verify` all use [`Recipe::key`].
 //!
 //! | ingredient | in the key? | why |
 //! |---|---|---|

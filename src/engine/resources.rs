@@ -12,9 +12,9 @@ use std::time::Duration;
 pub struct Resources {
     /// The time after which the job is killed.
     pub time_limit: Option<Duration>,
-    /// How often a failed job is run again.
+    /// The number of retries of a failed job.
     pub retries: u32,
-    /// Threads to reserve; `None` for an equal part of all threads.
+    /// Threads to reserve; `None` for a share that the pool chooses.
     pub threads: Option<NonZero<usize>>,
     /// Memory to reserve, in bytes.
     pub memory: u64,

@@ -41,7 +41,7 @@ pub const ALL: &[&str] = &["*"];
 /// The slot of the project's files that a stage declares.
 pub const FILES: &str = "files";
 
-/// The parameter that holds the root of a node's upstream, for kinds with [`Stage::EMBEDS_ROOT`].
+/// The parameter for the root of a node's upstream, for kinds with [`Stage::EMBEDS_ROOT`].
 pub const ROOT: &str = "root";
 
 /// The suffix, in a recipe, of the name of an open slot that gathers many nodes. It distinguishes a
@@ -148,8 +148,8 @@ pub trait Stage: 'static {
     /// Whether child processes do the work. The worker process keeps no state of such a job and can
     /// run the next one.
     const SPAWNS: bool = false;
-    /// Whether the outputs print the root of everything upstream. Such a kind gets it as the
-    /// parameter [`ROOT`], and its own outputs are part of no root.
+    /// Whether the outputs contain the root of everything upstream. The engine passes the root to
+    /// such a kind as the parameter [`ROOT`], and its own outputs are not part of any root.
     const EMBEDS_ROOT: bool = false;
     /// Whether a stage can declare slots under `inputs` and parameters under `params`.
     const OPEN: bool = false;
@@ -211,7 +211,7 @@ pub trait Stage: 'static {
         first_byte(cached, recomputed)
     }
 
-    /// The changes between two contents of the output `file`, if it is a table.
+    /// The changes between two versions of the output `file`, if it is a table.
     fn changes(_file: &str, _before: &[u8], _after: &[u8]) -> Option<Changes> {
         None
     }
@@ -235,7 +235,7 @@ pub struct Invocation {
 pub struct Unavailable {
     /// One sentence.
     pub cause: String,
-    /// How to fix it.
+    /// The hint.
     pub hint: String,
 }
 
@@ -245,7 +245,7 @@ pub struct Unavailable {
 pub struct Hinted {
     /// One sentence.
     pub cause: String,
-    /// How to fix it.
+    /// The hint.
     pub hint: String,
 }
 

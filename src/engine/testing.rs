@@ -53,7 +53,7 @@ pub(super) struct SourceParams {
     style: Style,
     #[serde(default)]
     ratio: f64,
-    /// In the key, but in no output.
+    /// Part of the key, but not of the output.
     #[serde(default)]
     note: Option<String>,
     /// The text of the fallback, which is used if this text is unavailable.
@@ -130,7 +130,7 @@ pub(super) struct Pair;
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Note {
-    /// In the key, but in no output.
+    /// Part of the key, but not of the output.
     #[serde(default)]
     note: Option<String>,
     #[serde(default)]
@@ -471,13 +471,13 @@ impl TestRun<'_> {
         StatusChecker::new(&self.plan, self.store, forced, self.refetch, past_keys)
     }
 
-    fn wanted(&self) -> BTreeSet<NodeId> {
+    fn requested(&self) -> BTreeSet<NodeId> {
         self.plan.closure(&self.targets.iter().map(|name| id(&self.plan, name)).collect::<Vec<_>>())
     }
 
     /// The status of the requested nodes.
     pub(super) fn plan_status(&self) -> PlanStatus {
-        self.checker().plan_status(&self.wanted()).unwrap()
+        self.checker().plan_status(&self.requested()).unwrap()
     }
 
     /// Starts the run and waits for its end.
@@ -485,7 +485,7 @@ impl TestRun<'_> {
         let pick = std::mem::replace(&mut self.pick, Box::new(|_| 0));
         let left = std::mem::take(&mut self.left);
         let checker = self.checker();
-        let plan_status = checker.plan_status(&self.wanted()).unwrap();
+        let plan_status = checker.plan_status(&self.requested()).unwrap();
         let mut notes = Notes::default();
         let capacity = Capacity { slots: self.slots, memory: u64::MAX };
         let end = |job: &Job| {

@@ -1,4 +1,4 @@
-//! Fault injection, for tests: fails or kills a process at its N-th file operation.
+//! Injects faults, for tests: fails or kills a process at its N-th file operation.
 
 use rustix::io::Errno;
 use rustix::process::{Signal, getpid, kill_process};

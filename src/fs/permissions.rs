@@ -40,10 +40,10 @@ pub fn is_executable(meta: &Metadata) -> bool {
 pub fn set_executable(path: &Path, executable: bool) -> Result<()> {
     let set = operation(|| {
         let mode = fs::metadata(path)?.permissions().mode();
-        let wanted = if executable { mode | ((mode & 0o444) >> 2) } else { mode & !0o111 };
-        match wanted == mode {
+        let new_mode = if executable { mode | ((mode & 0o444) >> 2) } else { mode & !0o111 };
+        match new_mode == mode {
             true => Ok(()),
-            false => fs::set_permissions(path, Permissions::from_mode(wanted)),
+            false => fs::set_permissions(path, Permissions::from_mode(new_mode)),
         }
     });
     at("set the permissions of", path, set)

@@ -86,11 +86,11 @@ fn subjects(
     session: &Session,
     targets: &[String],
 ) -> Result<Vec<(Subject, Recipe)>> {
-    let wanted = match session.select(targets)? {
+    let requested = match session.select(targets)? {
         none if none.is_empty() => session.plan.ids().collect(),
         some => some,
     };
-    let plan_status = session.plan_status(&wanted)?;
+    let plan_status = session.plan_status(&requested)?;
     let mut resources: BTreeMap<Key, Resources> = BTreeMap::new();
     for (id, checked) in &plan_status.checked {
         let own = session.plan.node(*id).resolved.resources;
@@ -100,7 +100,7 @@ fn subjects(
             .or_insert(own);
     }
     let mut subjects = Vec::new();
-    for id in &wanted {
+    for id in &requested {
         let Status::Cached(entry) = &plan_status.status[id] else { continue };
         let (node, checked) = (session.plan.node(*id), &plan_status.checked[id]);
         let recipe = session
@@ -115,7 +115,7 @@ fn subjects(
         };
         subjects.push((subject, recipe));
     }
-    let nodes = wanted.len() - subjects.len();
+    let nodes = requested.len() - subjects.len();
     if nodes > 0 {
         let set: String =
             common.set.iter().map(|assignment| format!(" -S '{assignment}'")).collect();

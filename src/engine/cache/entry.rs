@@ -54,8 +54,7 @@ fn empty_folders<'de, D: Deserializer<'de>>(json: D) -> Result<BTreeSet<String>,
     }
 }
 
-/// Whether a relative path is empty, not normalized, or leads out of the folder that it is joined
-/// to.
+/// Whether a relative path is empty, not normalized, or escapes the folder to which it is joined.
 pub(crate) fn escapes_root(name: &str) -> bool {
     name.contains('\0') || name.split('/').any(|part| matches!(part, "" | "." | ".."))
 }

@@ -1,4 +1,4 @@
-//! Garbage collection: finds and removes the results that nothing needs.
+//! Garbage collection: finds and removes the results that are no longer needed.
 //!
 //! A key is a root if a profile requests it, one of the last runs used it, it is pinned, or its
 //! outputs are those in the lock file. For each root, `gc` keeps the recipe, entry, log and
@@ -34,7 +34,7 @@ pub struct Roots {
     pub digests: BTreeSet<Digest>,
     /// The [`shape`]s of the recipes of nodes whose inputs are lost.
     pub shapes: BTreeSet<Key>,
-    /// The number of histories of the last runs.
+    /// The number of recent runs whose histories are kept.
     pub runs: usize,
 }
 
@@ -120,8 +120,8 @@ impl Garbage {
         self.keys.is_empty() && self.objects.is_empty() && self.runs.is_empty()
     }
 
-    /// Removes the garbage, under the exclusive lock. Fails if a process on another host still uses
-    /// the cache.
+    /// Removes the garbage, under the exclusive lock. Fails if another process still uses the
+    /// cache, for example on a host that the lock does not reach.
     pub fn remove(&self, store: &Store) -> Result<()> {
         if let Some(process) = store.active_process()? {
             return Err(Error::Locked(format!("{process} is using the cache")).into());

@@ -136,7 +136,8 @@ impl LocalFolder {
         path.strip_prefix(&self.root).unwrap_or(path).display().to_string()
     }
 
-    /// Reads a file with an envelope; `None` if it is missing, damaged or another file's.
+    /// Reads a file with an envelope; `None` if the file is missing, damaged or belongs to another
+    /// path.
     pub(super) fn read_enveloped<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>> {
         let bytes = fs::read_if_regular(path)?;
         Ok(bytes.and_then(|bytes| envelope::unwrap(&self.relative(path), &bytes)))

@@ -1,10 +1,10 @@
 //! Identities of processes across hosts, and whether a process is alive.
 //!
-//! A pid is reused; with the boot of its machine, its namespace and its start time it is unique.
-//! Machines are identified by machine id and boot id: two machines may share a name, and clones of
-//! an image share a machine id. Whether a process is alive is unknown if the process is on another
-//! machine, from an earlier boot, in another container, or belongs to another user on a system that
-//! hides such processes. A heartbeat decides then (see [`super::lease`]).
+//! Pids are reused. A pid is unique together with the boot of its machine, its namespace and its
+//! start time. Machines are identified by machine id and boot id: two machines may share a name,
+//! and clones of an image share a machine id. Whether a process is alive is unknown if the process
+//! is on another machine, from an earlier boot, in another container, or belongs to another user on
+//! a system that hides such processes. A heartbeat decides then (see [`super::lease`]).
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};

@@ -22,7 +22,7 @@ use std::sync::Arc;
 /// The folders of earlier versions of the layout.
 const EARLIER_FORMATS: [&str; 1] = ["v1"];
 
-/// The folder of the snapshots of runs that had nothing to do.
+/// The folder of snapshots of runs.
 pub(super) const SNAPSHOTS: &str = "snapshots";
 
 /// The cache.
@@ -184,7 +184,7 @@ impl Store {
     }
 
     /// The entry of `key` in the local folder, whether or not its objects exist; `None` if it is
-    /// damaged or another key's.
+    /// damaged or belongs to another key.
     pub fn entry(&self, key: Key) -> Result<Option<Arc<Entry>>> {
         self.local.entry(key)
     }

@@ -96,7 +96,7 @@ fn is_exported(path: &Path, content: &Content) -> bool {
 /// The longest folder name, in bytes, with room for a digest.
 const MAX_NAME: usize = 180;
 
-/// The folder name of a node or pipeline: its own name, or, if that is no valid folder name, a
+/// The folder name of a node or pipeline: its own name or, if that is not a valid folder name, a
 /// similar name with a digest.
 pub fn folder_name(node: &str) -> String {
     let fits = |c: char| c.is_alphanumeric() || " @=,.-_+".contains(c);
@@ -105,7 +105,7 @@ pub fn folder_name(node: &str) -> String {
         name.pop();
     }
     let escapes_root = !name.contains(|c| c != '.');
-    // The digest keeps the names of different nodes different.
+    // The digest makes the folder names of different nodes distinct.
     if name == node && !escapes_root {
         name
     } else {

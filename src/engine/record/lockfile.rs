@@ -14,9 +14,9 @@
 //!
 //! Profiles and nodes are sorted, with one line per node, so that git can merge branches that
 //! change different nodes; only the root conflicts. The **root** of a profile is one hash of all
-//! its outputs ([`root`]). It detects lines that were edited by hand. A report prints the root, so
-//! its outputs cannot be part of it; the lines of such nodes begin with `>`. Their digests are
-//! checked like all others.
+//! its outputs ([`root`]). It detects lines that were edited by hand. A report contains the root,
+//! so its outputs cannot be part of the root; the lines of such nodes begin with `>`. Their digests
+//! are checked like all others.
 //!
 //! A line has a digest per file, so that a mismatch names the file. An executable file has `+x`
 //! after its digest, an empty folder is `NAME/=empty-folder` ([`Content`]). A section describes a

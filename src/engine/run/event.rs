@@ -8,7 +8,7 @@ use std::fmt;
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
-    /// The run starts; nothing has been checked yet.
+    /// The run starts. No node has been checked yet.
     Started {
         /// See [`SCHEMA`].
         schema: u32,

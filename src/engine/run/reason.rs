@@ -143,9 +143,8 @@ fn show_value(value: &Json) -> String {
     value.as_str().map_or_else(|| value.to_string(), shown)
 }
 
-/// The maximum number of earlier recipes that a new recipe is compared with. If there are more,
-/// those with the greatest keys are left out, and the nearest of the others may not be the nearest
-/// of all.
+/// The maximum number of earlier recipes that a new recipe is compared with. If there are more, the
+/// others are left out, and the nearest of those compared may not be the nearest of all.
 const COMPARED: usize = 5_000;
 
 /// The keys that nodes had in earlier runs, by node name; the latest key first.
@@ -374,11 +373,11 @@ pub fn differences(old: &Recipe, new: &Recipe) -> Vec<Reason> {
             }
         } else {
             // Two nodes may have equal outputs, so artifacts are counted with multiplicity.
-            let mut surplus: BTreeMap<&Artifact, isize> = BTreeMap::new();
-            after.iter().for_each(|artifact| *surplus.entry(artifact).or_default() += 1);
-            before.iter().for_each(|artifact| *surplus.entry(artifact).or_default() -= 1);
-            let added = surplus.values().filter(|n| **n > 0).map(|n| n.unsigned_abs()).sum();
-            let removed = surplus.values().filter(|n| **n < 0).map(|n| n.unsigned_abs()).sum();
+            let mut counts: BTreeMap<&Artifact, isize> = BTreeMap::new();
+            after.iter().for_each(|artifact| *counts.entry(artifact).or_default() += 1);
+            before.iter().for_each(|artifact| *counts.entry(artifact).or_default() -= 1);
+            let added = counts.values().filter(|n| **n > 0).map(|n| n.unsigned_abs()).sum();
+            let removed = counts.values().filter(|n| **n < 0).map(|n| n.unsigned_abs()).sum();
             reasons.push(Reason::InputsChanged { slot, added, removed });
         }
     }

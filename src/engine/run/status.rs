@@ -1,4 +1,4 @@
-//! The status of every node before anything runs: cached, stale, or downstream of a stale one.
+//! The status of all nodes before the first job: cached, stale, or downstream of a stale node.
 //!
 //! `plan`, `why` and `run` all start with a [`PlanStatus`]. The scheduler uses the same
 //! [`StatusChecker`] when the inputs of a node are done, so that a run matches its plan. Reads the
@@ -85,14 +85,14 @@ impl<'a> StatusChecker<'a> {
         StatusChecker { plan, store, forced, refetch, past_keys, past: OnceCell::new() }
     }
 
-    /// The status of the nodes in `wanted`, which must contain all their inputs.
-    pub fn plan_status(&self, wanted: &BTreeSet<NodeId>) -> Result<PlanStatus> {
+    /// The status of the nodes in `requested`, which must contain all their inputs.
+    pub fn plan_status(&self, requested: &BTreeSet<NodeId>) -> Result<PlanStatus> {
         let mut plan_status = PlanStatus {
             status: BTreeMap::new(),
             checked: BTreeMap::new(),
             artifacts: BTreeMap::new(),
         };
-        for &id in wanted {
+        for &id in requested {
             // All declared files are read before the first job, so that a later edit is detected as
             // a change during the run.
             self.plan.source_files(id)?;
@@ -115,7 +115,7 @@ impl<'a> StatusChecker<'a> {
         // the plan, if possible.
         let current: BTreeSet<Key> = plan_status.checked.values().map(|c| c.key).collect();
         let mut roots = BTreeMap::new();
-        for &id in wanted {
+        for &id in requested {
             let reasons = match &plan_status.status[&id] {
                 Status::Cached(_) => continue,
                 Status::Stale(known) if !known.is_empty() => continue,

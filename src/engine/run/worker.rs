@@ -28,8 +28,8 @@ pub struct AlreadyRunning(pub Option<ProcessId>);
 impl fmt::Display for AlreadyRunning {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match &self.0 {
-            Some(process) => write!(f, "it is already running in {process}"),
-            None => write!(f, "another process has just computed it"),
+            Some(process) => write!(f, "the job is already running in {process}"),
+            None => write!(f, "another process has just computed the result"),
         }
     }
 }

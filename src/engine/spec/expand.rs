@@ -1,7 +1,7 @@
 //! Expands stages into nodes: sorts stages, expands grids, joins references.
 //!
-//! A list in place of a parameter is a grid axis. A reference such as `nets` or `nets@end=a` in a
-//! slot for one node makes a node for each match. The node inherits the axes that the reference
+//! A list as the value of a parameter is a grid axis. A reference such as `nets` or `nets@end=a` in
+//! a slot for one node creates a node for each match. The node inherits the axes that the reference
 //! does not fix. Axes of the same name from several slots must agree (a natural join), so that a
 //! net is joined with the net of the same width, prior and pair. A slot for many nodes inherits no
 //! axes and gathers all matches. If the node has one of their axes, from another input or its own
@@ -30,7 +30,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-/// The largest number of nodes; more are considered a mistake.
+/// The largest number of nodes. A larger plan is considered a mistake.
 pub(crate) const MAX_NODES: usize = 200_000;
 
 /// The nodes of `pipeline`, whose profile has been applied; inputs come before their users.
@@ -88,7 +88,7 @@ struct Gather<'p> {
     by_values: HashMap<Vec<String>, Vec<NodeId>>,
 }
 
-/// The values among `axes` on the axes named in `of`.
+/// The values on the axes named in `of`.
 fn values(axes: &[(String, String)], of: &[String]) -> Vec<String> {
     let value =
         |axis: &String| axes.iter().find(|(name, _)| name == axis).map(|(_, value)| value.clone());
@@ -289,7 +289,7 @@ impl<'p> Builder<'p> {
         Ok(all)
     }
 
-    /// Prepares gathering for nodes on `axes`.
+    /// Indexes the matches of a reference for the nodes of a stage with the axes `axes`.
     fn gather(
         &self,
         slot: Cow<'static, str>,
@@ -297,10 +297,10 @@ impl<'p> Builder<'p> {
         found: Found<'p>,
         axes: &[(String, String)],
     ) -> Gather<'p> {
-        let theirs =
+        let has_axis =
             |axis: &String| found.open(&self.nodes[found.nodes[0].0]).any(|(name, _)| name == axis);
         let shared: Vec<String> =
-            axes.iter().map(|(axis, _)| axis).filter(|axis| theirs(axis)).cloned().collect();
+            axes.iter().map(|(axis, _)| axis).filter(|axis| has_axis(axis)).cloned().collect();
         let mut by_values: HashMap<Vec<String>, Vec<NodeId>> = HashMap::new();
         for id in &found.nodes {
             by_values.entry(values(&self.nodes[id.0].axes, &shared)).or_default().push(*id);
@@ -356,20 +356,20 @@ impl<'p> Builder<'p> {
         let open = |id: &NodeId| -> Vec<(String, String)> {
             found.open(&self.nodes[id.0]).cloned().collect()
         };
-        // All matches have the same axes, and so have all partial joins: index by the shared axes.
+        // Indexed by the shared axes: all matches have the same axes, and so do all partial joins.
         let known: HashSet<String> = joined[0].axes.iter().map(|(axis, _)| axis.clone()).collect();
         let shared =
             |axes: &[(String, String)], other: &HashSet<String>| -> BTreeMap<String, String> {
                 axes.iter().filter(|(axis, _)| other.contains(axis)).cloned().collect()
             };
-        let theirs: HashSet<String> =
+        let open_axes: HashSet<String> =
             open(&found.nodes[0]).into_iter().map(|(axis, _)| axis).collect();
         let mut index: HashMap<BTreeMap<String, String>, Vec<NodeId>> = HashMap::new();
         for id in &found.nodes {
             index.entry(shared(&open(id), &known)).or_default().push(*id);
         }
         let partners = |partial: &Joined| {
-            index.get(&shared(&partial.axes, &theirs)).map_or(&[][..], Vec::as_slice)
+            index.get(&shared(&partial.axes, &open_axes)).map_or(&[][..], Vec::as_slice)
         };
         if joined.iter().map(|partial| partners(partial).len()).sum::<usize>() > MAX_NODES {
             return Err(self.too_many(stage, stage.location));
@@ -464,7 +464,7 @@ impl<'p> Builder<'p> {
             }
             let (is_own, given) = (is_own(own, field), resolved.full.get(&field.key));
             let text = match (value.as_text(), given) {
-                // A value that is passed to a program as written is named as written.
+                // In names, a value that is passed to a program keeps its text.
                 (Some(text), _) if is_own || given.and_then(Json::as_str) == Some(text) => {
                     text.to_owned()
                 }

@@ -10,8 +10,8 @@
 //! version control are ignored ([`IGNORED`]). A link to a file is that file. A link to a folder is
 //! that folder, if the stage declares the folder that contains it.
 //!
-//! This module knows neither stages nor keys nor the cache: the caller passes the path of the index
-//! and adds files to the cache.
+//! This module does not know stages, keys or the cache: the caller passes the path of the index and
+//! adds files to the cache.
 
 use crate::engine::envelope::{self, SOURCES};
 use crate::engine::error::Error;
@@ -488,7 +488,7 @@ enum Found {
     EmptyFolder,
 }
 
-/// Whether `artifact` has anything below `folder`, whose name ends with a slash.
+/// Whether `artifact` has a file or folder below `folder`. The name of `folder` ends with a slash.
 fn has_below(artifact: &Artifact, folder: &str) -> bool {
     let after = (Bound::Excluded(folder), Bound::Unbounded);
     artifact.range::<str, _>(after).next().is_some_and(|(name, _)| name.starts_with(folder))

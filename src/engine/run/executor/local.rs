@@ -231,7 +231,7 @@ impl Workers {
 }
 
 fn timeout(limit: Duration) -> Failure {
-    Failure::new(format!("it took longer than {} s", limit.as_secs_f64()))
+    Failure::new(format!("the job exceeded its time limit of {} s", limit.as_secs_f64()))
 }
 
 impl Local {
@@ -659,7 +659,7 @@ mod tests {
         let time_limit = Some(Duration::from_millis(300));
         let resources = Resources { time_limit, ..Resources::default() };
         let job = Job { resources, ..space.job("k") };
-        assert_eq!(space.run(job), failed("it took longer than 0.3 s"));
+        assert_eq!(space.run(job), failed("the job exceeded its time limit of 0.3 s"));
         await_end(space.log("k").trim());
     }
 }

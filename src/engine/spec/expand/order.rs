@@ -61,8 +61,8 @@ enum Visit {
     Closed,
 }
 
-/// Depth-first search over stages. Its stack is explicit: a long chain of stages cannot overflow
-/// it.
+/// Depth-first search over stages, with an explicit stack, so that a long chain of stages does not
+/// overflow the call stack.
 struct Walk<'a> {
     uses: &'a [Vec<usize>],
     state: Vec<Visit>,

@@ -7,7 +7,7 @@ use crate::engine::spec::pipeline::StageDecl;
 use crate::engine::stage::{ALL, Arity, FILES, GATHERED, Kind};
 use std::borrow::Cow;
 
-/// A slot of a stage: one of its kind, or an open one.
+/// A slot of a stage, declared by its kind or under `inputs`.
 pub(super) struct Port<'p> {
     /// Its name in the plan and in recipes.
     pub(super) name: Cow<'static, str>,
@@ -71,7 +71,7 @@ impl<'p> Builder<'p> {
         Ok(ports)
     }
 
-    /// A hint with the stages whose outputs fit into the slot `port` of `user`.
+    /// The hint for a missing input: the stages that can fill the slot `port` of `user`.
     pub(super) fn suggest_inputs(&self, user: &StageDecl, port: &Port) -> String {
         let fits = |kind: &&dyn Kind| {
             port.files == ALL || port.files.iter().all(|file| kind.outputs().contains(file))
