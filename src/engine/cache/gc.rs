@@ -139,7 +139,8 @@ impl Garbage {
 impl Roots {
     fn keep(&self, key: Key, entry: Option<&Entry>, recipe: Option<&Recipe>) -> bool {
         let is_locked = |entry: &Entry| {
-            entry.outputs.values().all(|stored| self.digests.contains(&stored.digest))
+            !entry.outputs.is_empty()
+                && entry.outputs.values().all(|stored| self.digests.contains(&stored.digest))
         };
         // An unreadable recipe may have any shape.
         let has_shape = || recipe.is_none_or(|recipe| self.shapes.contains(&shape(recipe)));
