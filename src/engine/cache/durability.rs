@@ -4,7 +4,8 @@
 //! to half a minute later. If the machine loses power before that, an object may keep its name and
 //! size, but lose its bytes. Therefore:
 //!
-//! - The result of a long job ([`SyncPolicy::for_job`]) is synced before it is published.
+//! - The result of a long job ([`SyncPolicy::for_job`](super::local::SyncPolicy::for_job)) is
+//!   synced before it is published.
 //! - A process syncs the results of all its short jobs at once, before it ends. Until then its
 //!   heartbeat file (see `lease.rs`) is in its folder under `tmp/`.
 //! - A heartbeat file from before a reboot of its machine, or without a recent heartbeat, means
@@ -23,23 +24,6 @@ use crate::fs;
 use anyhow::Result;
 use std::path::Path;
 use std::time::SystemTime;
-
-/// The time at which a result is synced to disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SyncPolicy {
-    /// Before it is published.
-    Immediate,
-    /// By a later call of [`Store::sync`].
-    Deferred,
-}
-
-impl SyncPolicy {
-    /// The policy for a job that took `seconds`, in a process that runs many jobs: losing a second
-    /// of work is acceptable.
-    pub fn for_job(seconds: f64) -> SyncPolicy {
-        if seconds < 1.0 { SyncPolicy::Deferred } else { SyncPolicy::Immediate }
-    }
-}
 
 /// Whether the results of a process are on disk.
 enum Durability {
@@ -128,6 +112,7 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use super::super::local::SyncPolicy;
     use super::super::store::Lookup;
     use super::*;
     use crate::engine::key::Key;

@@ -9,19 +9,17 @@
 //! Knows no stages and no objects.
 
 use super::entry::Entry;
-use super::local::lock;
-use super::store::{SNAPSHOTS, Store};
 use crate::engine::key::{Digest, Key};
 use crate::fs::{self, Stat, Witness};
 use anyhow::{Context as _, Result};
 use std::collections::HashMap;
 use std::fs::Metadata;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 /// The file of the index.
-const INDEX: &str = "entries.index";
+pub(super) const INDEX: &str = "entries.index";
 
 /// The start of the file. The first line ends with the digest of the following lines.
 const MAGIC: &str = "repro entries v2 ";
@@ -47,7 +45,7 @@ struct Known {
 
 impl Index {
     /// Reads the index at `path`.
-    fn read(path: &Path) -> Index {
+    pub(super) fn read(path: &Path) -> Index {
         let bytes = fs::read_if_exists(path).ok().flatten();
         let known = bytes.and_then(|bytes| parse(&bytes)).unwrap_or_default();
         Index { known, new: 0, witness: Witness::at(path.parent().unwrap_or(path)) }
@@ -73,7 +71,7 @@ impl Index {
     }
 
     /// Writes the index to `path`, if enough of it is new.
-    fn write(&self, path: &Path, scratch: &Path) -> Result<()> {
+    pub(super) fn write(&self, path: &Path, scratch: &Path) -> Result<()> {
         if self.new * 100 <= self.known.len() * MIN_NEW_PERCENT {
             return Ok(());
         }
@@ -86,6 +84,11 @@ impl Index {
     }
 }
 
+/// Locks the index. A panic of another thread leaves it intact.
+pub(super) fn lock(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
+    index.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn parse(bytes: &[u8]) -> Option<HashMap<Key, Known>> {
     let end = bytes.iter().position(|&byte| byte == b'\n')?;
     let first = std::str::from_utf8(&bytes[..end]).ok()?;
@@ -96,26 +99,4 @@ fn parse(bytes: &[u8]) -> Option<HashMap<Key, Known>> {
     let lines: Vec<(Key, Stat, Entry)> = serde_json::from_slice(body).ok()?;
     let known = |(key, stat, entry)| (key, Known { stat, entry: Arc::new(entry) });
     Some(lines.into_iter().map(known).collect())
-}
-
-impl Store {
-    /// Reads the index, before many lookups.
-    pub fn with_index(mut self) -> Store {
-        let index = Index::read(&self.path(INDEX));
-        self.local.index = Some(Arc::new(Mutex::new(index)));
-        self
-    }
-
-    /// Writes the index for the next command.
-    pub fn write_index(&self) -> Result<()> {
-        let Some(index) = &self.local.index else { return Ok(()) };
-        lock(index).write(&self.path(INDEX), &self.scratch()?)
-    }
-
-    /// Removes the index and the snapshots of runs, which also contain removed entries. The next
-    /// run writes new ones.
-    pub(super) fn remove_indexes(&self) -> Result<()> {
-        fs::remove_if_exists(&self.path(INDEX))?;
-        fs::remove_folder_if_exists(&self.path(SNAPSHOTS))
-    }
 }

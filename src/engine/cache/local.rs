@@ -6,9 +6,8 @@
 //! damaged.
 
 use super::backend::{Backend, Lookup};
-use super::durability::SyncPolicy;
 use super::entry::{Entry, Stored, sealed_at};
-use super::index::Index;
+use super::index::{Index, lock};
 use super::process::ProcessId;
 use crate::engine::envelope;
 use crate::engine::key::{Digest, Key};
@@ -17,7 +16,7 @@ use anyhow::Result;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 /// The version of the layout, and the name of its folder.
@@ -41,6 +40,23 @@ impl ObjectState {
     }
 }
 
+/// The time at which a result is synced to disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncPolicy {
+    /// Before it is published.
+    Immediate,
+    /// By a later call of [`Store::sync`](super::store::Store::sync).
+    Deferred,
+}
+
+impl SyncPolicy {
+    /// The policy for a job that took `seconds`, in a process that runs many jobs: losing a second
+    /// of work is acceptable.
+    pub fn for_job(seconds: f64) -> SyncPolicy {
+        if seconds < 1.0 { SyncPolicy::Deferred } else { SyncPolicy::Immediate }
+    }
+}
+
 /// A folder of entries and objects.
 #[derive(Clone, Debug)]
 pub struct LocalFolder {
@@ -48,10 +64,6 @@ pub struct LocalFolder {
     /// Set for many lookups.
     pub(super) index: Option<Arc<Mutex<Index>>>,
     pub(super) sync: SyncPolicy,
-}
-
-pub(super) fn lock(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
-    index.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Backend for LocalFolder {

@@ -5,9 +5,9 @@
 
 pub use super::backend::{Backend, Lookup};
 
-use super::durability::SyncPolicy;
 use super::entry::{Entry, Stored};
-use super::local::{LocalFolder, ObjectState};
+use super::index::{INDEX, Index, lock};
+use super::local::{LocalFolder, ObjectState, SyncPolicy};
 use crate::engine::envelope::SOURCES;
 use crate::engine::key::{Digest, Key};
 use crate::fs::{self, Stat, Witness};
@@ -17,13 +17,13 @@ use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// The folders of earlier versions of the layout.
 const EARLIER_FORMATS: [&str; 1] = ["v1"];
 
 /// The folder of snapshots of runs.
-pub(super) const SNAPSHOTS: &str = "snapshots";
+const SNAPSHOTS: &str = "snapshots";
 
 /// The cache.
 #[derive(Clone, Debug)]
@@ -230,6 +230,26 @@ impl Store {
     /// The path of a snapshot.
     pub(crate) fn snapshot(&self, name: Digest) -> PathBuf {
         self.path(SNAPSHOTS).join(name.to_string())
+    }
+
+    /// Reads the index, before many lookups.
+    pub fn with_index(mut self) -> Store {
+        let index = Index::read(&self.path(INDEX));
+        self.local.index = Some(Arc::new(Mutex::new(index)));
+        self
+    }
+
+    /// Writes the index for the next command.
+    pub fn write_index(&self) -> Result<()> {
+        let Some(index) = &self.local.index else { return Ok(()) };
+        lock(index).write(&self.path(INDEX), &self.scratch()?)
+    }
+
+    /// Removes the index and the snapshots of runs, which also contain removed entries. The next
+    /// run writes new ones.
+    pub(super) fn remove_indexes(&self) -> Result<()> {
+        fs::remove_if_exists(&self.path(INDEX))?;
+        fs::remove_folder_if_exists(&self.path(SNAPSHOTS))
     }
 
     /// The path of the digests of the project's files.

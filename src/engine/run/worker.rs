@@ -3,10 +3,10 @@
 //!
 //! Knows the store and the contract of stages, but not the plan.
 
-use crate::engine::cache::durability::SyncPolicy;
 use crate::engine::cache::entry::{Entry, Stored};
 use crate::engine::cache::lease::Claim;
 use crate::engine::cache::local::ObjectState;
+use crate::engine::cache::local::SyncPolicy;
 use crate::engine::cache::process::{ProcessId, host};
 use crate::engine::cache::store::Store;
 use crate::engine::cache::workspace::Workbench;
