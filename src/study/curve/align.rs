@@ -39,7 +39,7 @@ pub struct Alignment {
     pub total_cost: f64,
     /// The same sum without a permutation.
     pub identity_cost: f64,
-    /// No permutation costs less by more than this: proved by the duals, see [`certify`].
+    /// No permutation costs less by more than this: proved by the duals, see `certify`.
     pub certified_gap: f64,
     /// rho: the mean correlation of matched neurons, each less the mean of all 2h neurons of both
     /// nets.

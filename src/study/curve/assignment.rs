@@ -4,7 +4,7 @@
 //! R. Jonker and A. Volgenant, *A shortest augmenting path algorithm for dense and sparse linear
 //! assignment problems*, Computing 38 (1987): column reduction, reduction transfer and two rounds
 //! of augmenting row reduction assign most rows; shortest augmenting paths (Dijkstra on reduced
-//! costs) assign the rest. The duals prove optimality; [`certify`] checks them independently of the
+//! costs) assign the rest. The duals prove optimality; `certify` checks them independently of the
 //! solver.
 
 use std::fmt;
