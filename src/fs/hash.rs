@@ -28,6 +28,8 @@ pub fn hash(path: &Path) -> Result<blake3::Hash> {
 fn hash_bytes(mut bytes: impl io::Read, length: u64) -> io::Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
     let mut chunk = Vec::new();
+    // A vector that grows while it is filled takes up to three times the memory.
+    chunk.try_reserve_exact(CHUNK.min(length) as usize)?;
     while hasher.count() < length {
         chunk.clear();
         bytes.by_ref().take(CHUNK.min(length - hasher.count())).read_to_end(&mut chunk)?;
