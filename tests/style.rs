@@ -210,7 +210,8 @@ fn no_file_has_more_than_700_lines_without_its_tests() {
 #[test]
 fn no_file_has_an_unfinished_part() {
     let macros = ["todo", "unimplemented", "dbg"].map(|name| format!("{name}!"));
-    let comments = ["FIXME", "TODO", "XXX"].map(str::to_owned);
+    let comments =
+        [concat!("FIX", "ME"), concat!("TO", "DO"), concat!("X", "XX")].map(str::to_owned);
     for Text { path, text } in texts() {
         for mark in macros.iter().chain(&comments) {
             assert!(!text.contains(mark.as_str()), "{path} has `{mark}`");

@@ -177,6 +177,13 @@ impl Stage for Gather {
     }
 }
 
+/// Two stages: `s` with two axes, and `p`, which joins the two ends of each width.
+pub(super) const ENDS: &str = "
+stages:
+  s: { source: { text: x, width: [1, 2], end: [a, b] } }
+  p: { pair: { left: s@end=a, right: s@end=b } }
+";
+
 /// The plan of a pipeline of these kinds.
 pub(super) fn plan(yaml: &str) -> Result<Plan, crate::engine::error::Diagnostic> {
     Plan::new(&Pipeline::parse("test.yaml", yaml)?, KINDS)

@@ -109,15 +109,6 @@ fn own<'p>(stage: &'p StageDecl, kind: &dyn Kind) -> &'p [YamlField] {
 }
 
 impl<'p> Builder<'p> {
-    fn diagnostic(
-        &self,
-        location: Option<Location>,
-        message: String,
-        hint: Option<String>,
-    ) -> Diagnostic {
-        Diagnostic { source: self.pipeline.source.clone(), location, message, hint }
-    }
-
     fn error(&self, stage: &StageDecl, error: &ValueError) -> Diagnostic {
         let diagnostic =
             Diagnostic::of(&self.pipeline.source, &format!("stage `{}`", stage.name), error);
@@ -129,7 +120,7 @@ impl<'p> Builder<'p> {
             kinds.iter().copied().find(|k| k.name() == stage.kind).ok_or_else(|| {
                 let message =
                     format!("stage `{}`: unknown stage kind `{}`", stage.name, stage.kind);
-                self.diagnostic(
+                self.pipeline.diagnostic(
                     stage.kind_location,
                     message,
                     suggest(&stage.kind, kinds.iter().map(|k| k.name())),
@@ -157,7 +148,11 @@ impl<'p> Builder<'p> {
                 "stage `{}` expands to {count} nodes; with it, the plan has more than {MAX_NODES}",
                 stage.name
             );
-            return Err(self.diagnostic(stage.location, message, Some("shorten its lists".into())));
+            return Err(self.pipeline.diagnostic(
+                stage.location,
+                message,
+                Some("shorten its lists".into()),
+            ));
         }
         let first = self.nodes.len();
         let mut names = HashSet::new();
@@ -216,7 +211,7 @@ impl<'p> Builder<'p> {
         let Some((field, [first, second])) = repeated(axes) else {
             let message = format!("stage `{}`: two nodes have the name `{name}`", stage.name);
             let hint = "change one of two values that have the same text in names";
-            return self.diagnostic(stage.location, message, Some(hint.into()));
+            return self.pipeline.diagnostic(stage.location, message, Some(hint.into()));
         };
         let shown =
             |value: &YamlNode| -> String { value.to_json().to_string().chars().take(60).collect() };
@@ -235,7 +230,7 @@ impl<'p> Builder<'p> {
             _ => "remove one",
         };
         let message = format!("stage `{stage_name}`: `{field_name}` {what}");
-        self.diagnostic(second.location.or(stage.location), message, Some(hint.into()))
+        self.pipeline.diagnostic(second.location.or(stage.location), message, Some(hint.into()))
     }
 
     /// The nodes that match each reference in a slot.
@@ -256,12 +251,12 @@ impl<'p> Builder<'p> {
                         "stage `{}`: `{}: {text}`: {}",
                         stage.name, port.field, error.message
                     );
-                    return Err(self.diagnostic(location, message, error.hint));
+                    return Err(self.pipeline.diagnostic(location, message, error.hint));
                 }
                 let message =
                     format!("stage `{}`: no instance matches `{}: {text}`", stage.name, port.field);
                 let names = instances.iter().map(|id| self.nodes[id.0].name.as_str());
-                return Err(self.diagnostic(location, message, suggest(text, names)));
+                return Err(self.pipeline.diagnostic(location, message, suggest(text, names)));
             }
             let maker = &self.nodes[nodes[0].0];
             let made = maker
@@ -278,7 +273,7 @@ impl<'p> Builder<'p> {
                     "stage `{}`: `{}` needs the output `{missing}`, which `{}` does not have",
                     stage.name, port.field, reference.stage
                 );
-                return Err(self.diagnostic(
+                return Err(self.pipeline.diagnostic(
                     location,
                     message,
                     Some(self.suggest_inputs(stage, port)),
@@ -337,7 +332,7 @@ impl<'p> Builder<'p> {
                     "the value comes from another input or a list of `{name}`; \
                      compare the grids, or name a value here"
                 );
-                return Err(self.diagnostic(found.location, message, Some(hint)));
+                return Err(self.pipeline.diagnostic(found.location, message, Some(hint)));
             };
             let new = nodes.iter().copied().filter(|id| taken.insert((slot, *id)));
             inputs.entry(slot.clone()).or_default().extend(new);
@@ -386,7 +381,7 @@ impl<'p> Builder<'p> {
         if out.is_empty() {
             let message =
                 format!("stage `{}`: its inputs have no axis values in common", stage.name);
-            return Err(self.diagnostic(
+            return Err(self.pipeline.diagnostic(
                 stage.location,
                 message,
                 Some("compare the grids of the stages it uses".into()),
@@ -397,7 +392,7 @@ impl<'p> Builder<'p> {
 
     fn too_many(&self, stage: &StageDecl, location: Option<Location>) -> Diagnostic {
         let message = format!("stage `{}` expands to more than {MAX_NODES} nodes", stage.name);
-        self.diagnostic(location, message, Some("shorten its lists".into()))
+        self.pipeline.diagnostic(location, message, Some("shorten its lists".into()))
     }
 
     /// The values of each parameter field, and the number of nodes of the stage.
@@ -428,7 +423,7 @@ impl<'p> Builder<'p> {
                 .ok_or_else(|| self.too_many(stage, field.location))?;
             if count == 0 {
                 let message = format!("stage `{}`: the grid `{}` is empty", stage.name, field.key);
-                return Err(self.diagnostic(
+                return Err(self.pipeline.diagnostic(
                     field.value.location,
                     message,
                     Some("list at least one value".into()),
@@ -456,7 +451,7 @@ impl<'p> Builder<'p> {
                     "stage `{}`: its inputs already have the axis `{}`",
                     stage.name, field.key
                 );
-                return Err(self.diagnostic(
+                return Err(self.pipeline.diagnostic(
                     field.location,
                     message,
                     Some("give one value, not a list".into()),
@@ -549,13 +544,7 @@ fn is_axis(kind: &dyn Kind, own: &[YamlField], field: &YamlField) -> bool {
 #[cfg(test)]
 mod tests {
     use crate::engine::spec::plan::Plan;
-    use crate::engine::testing::{id, plan};
-
-    const ENDS: &str = "
-stages:
-  s: { source: { text: x, width: [1, 2], end: [a, b] } }
-  p: { pair: { left: s@end=a, right: s@end=b } }
-";
+    use crate::engine::testing::{ENDS, id, plan};
 
     fn names(yaml: &str) -> Vec<String> {
         plan(yaml).unwrap().nodes.into_iter().map(|node| node.name).collect()

@@ -162,7 +162,8 @@ impl Pipeline {
             .map_err(|error| self.diagnostic(None, error.message, error.hint))
     }
 
-    fn diagnostic(
+    /// A diagnostic for this file.
+    pub(super) fn diagnostic(
         &self,
         location: Option<Location>,
         message: String,

@@ -268,13 +268,7 @@ impl Plan {
 mod tests {
     use super::*;
     use crate::engine::key::Digest;
-    use crate::engine::testing::{id, plan};
-
-    const ENDS: &str = "
-stages:
-  s: { source: { text: x, width: [1, 2], end: [a, b] } }
-  p: { pair: { left: s@end=a, right: s@end=b } }
-";
+    use crate::engine::testing::{ENDS, id, plan};
 
     /// A distinct artifact for each node.
     fn artifacts(plan: &Plan) -> Vec<Artifact> {

@@ -11,10 +11,11 @@ mod sections;
 use self::conclusions::Findings;
 use self::extras::Extra;
 use super::KINDS;
+use super::aggregate::AggregateStage;
 use super::artifact::{DATA_CARD, DataCard, read_json};
 use super::plot::{CARD, FigureCard, SVG};
 use super::rows::{Summaries, pair_metrics, summaries};
-use super::tables::{CURVES, ENDPOINTS, HISTORIES, METRICS, NETS, POINTS, REFITS, SUMMARY};
+use super::tables::{ENDPOINTS, HISTORIES, METRICS, NETS, REFITS, SUMMARY};
 use crate::engine::key::{Content, Digest};
 use crate::engine::stage::{ALL, Arity, Context, Hinted, Input, Invocation, Slot, Stage};
 use crate::fs;
@@ -67,16 +68,7 @@ impl Params {
 
 const MARKDOWN: &str = "report.md";
 const HTML: &str = "report.html";
-const TABLES: &[&str] = &[
-    POINTS.file,
-    METRICS.file,
-    REFITS.file,
-    NETS.file,
-    HISTORIES.file,
-    CURVES.file,
-    SUMMARY.file,
-    ENDPOINTS.file,
-];
+const TABLES: &[&str] = AggregateStage::OUTPUTS;
 
 /// The tables that are copied to the report. The others are long.
 const EXPORTED: &[&str] =

@@ -25,7 +25,7 @@ impl Builder<'_> {
                             "stage `{}`: `{}` names no stage: `{name}`",
                             stage.name, port.field
                         );
-                        return Err(self.diagnostic(
+                        return Err(self.pipeline.diagnostic(
                             location,
                             message,
                             suggest(&name, index.keys().copied().collect::<BTreeSet<_>>()),
@@ -47,7 +47,7 @@ impl Builder<'_> {
                 let names: Vec<&str> = cycle.iter().map(|&i| stages[i].name.as_str()).collect();
                 let message = format!("cyclic dependency: {}", names.join(" -> "));
                 let hint = Some("remove one of these inputs".to_owned());
-                return Err(self.diagnostic(stages[cycle[0]].location, message, hint));
+                return Err(self.pipeline.diagnostic(stages[cycle[0]].location, message, hint));
             }
         }
         Ok(walk.order)

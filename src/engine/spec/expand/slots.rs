@@ -43,7 +43,7 @@ impl<'p> Builder<'p> {
                 stage.name,
                 inputs.kind()
             );
-            return Err(self.diagnostic(
+            return Err(self.pipeline.diagnostic(
                 inputs.location,
                 message,
                 Some(format!("write `{INPUTS}: {{ name: STAGE }}`")),
@@ -57,7 +57,7 @@ impl<'p> Builder<'p> {
                     format!("stage `{}`: `{shown}` cannot be the name of an input", stage.name);
                 let hint =
                     format!("a name is 1 to 64 letters, digits, `-` and `_`, and not `{FILES}`");
-                return Err(self.diagnostic(*location, message, Some(hint)));
+                return Err(self.pipeline.diagnostic(*location, message, Some(hint)));
             }
             let gathers = matches!(value.value, Value::List(_));
             ports.push(Port {
@@ -108,7 +108,7 @@ impl<'p> Builder<'p> {
                 return Ok(Vec::new());
             }
             let message = format!("stage `{}`: the input `{name}` is missing", stage.name);
-            return Err(self.diagnostic(
+            return Err(self.pipeline.diagnostic(
                 stage.kind_location,
                 message,
                 Some(self.suggest_inputs(stage, port)),
@@ -124,7 +124,7 @@ impl<'p> Builder<'p> {
                 let hint = format!(
                     "write `{name}: STAGE`, or `{name}: STAGE@axis=value` for some of its instances"
                 );
-                self.diagnostic(node.location, message, Some(hint))
+                self.pipeline.diagnostic(node.location, message, Some(hint))
             })
         };
         match &written.value {
@@ -133,7 +133,7 @@ impl<'p> Builder<'p> {
             }
             Value::List(items) if items.is_empty() => {
                 let message = format!("stage `{}`: `{name}` is an empty list", stage.name);
-                Err(self.diagnostic(
+                Err(self.pipeline.diagnostic(
                     written.location,
                     message,
                     Some("name at least one stage".into()),
