@@ -7,6 +7,7 @@
 
 pub mod axis;
 mod canvas;
+pub mod document;
 pub mod figure;
 pub mod graph;
 pub mod html;
