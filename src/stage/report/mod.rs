@@ -17,7 +17,7 @@ use super::plot::{CARD, FigureCard, SVG};
 use super::rows::{Summaries, pair_metrics, summaries};
 use super::tables::{ENDPOINTS, HISTORIES, METRICS, NETS, REFITS, SUMMARY};
 use crate::engine::key::{Content, Digest};
-use crate::engine::stage::{ALL, Arity, Context, Hinted, Input, Invocation, Slot, Stage};
+use crate::engine::stage::{ALL, Arity, Context, Hinted, Input, Invocation, Slot, Stage, Upstream};
 use crate::fs;
 use crate::report::html;
 use crate::report::markdown::url;
@@ -52,6 +52,10 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(skip)]
     root: Option<Digest>,
+    /// The stages that the report depends on, and the nodes in its slots.
+    #[serde(default)]
+    #[schemars(skip)]
+    upstream: Option<Upstream>,
 }
 
 impl Params {
@@ -90,11 +94,16 @@ impl Stage for ReportStage {
     type Params = Params;
 
     fn check(params: &Params) -> Result<(), Hinted> {
-        let Params { about: _, profile, overrides, versions, root } = params;
-        if profile.is_none() && overrides.is_empty() && versions.is_empty() && root.is_none() {
+        let Params { about: _, profile, overrides, versions, root, upstream } = params;
+        let is_set = profile.is_some()
+            || !overrides.is_empty()
+            || !versions.is_empty()
+            || root.is_some()
+            || upstream.is_some();
+        if !is_set {
             return Ok(());
         }
-        let cause = "`profile`, `overrides`, `versions` and `root` are set by the run";
+        let cause = "`profile`, `overrides`, `versions`, `root` and `upstream` are set by the run";
         Err(Hinted::new(cause, "remove them"))
     }
 
