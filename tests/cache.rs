@@ -337,7 +337,8 @@ fn equal_bytes_do_not_invalidate_downstream_nodes() {
         and_downstream(refitted.clone()),
         "the plan does not know the bytes"
     );
-    assert_eq!(space.ran(&[]), refitted);
+    // The report states the parameters of everything upstream.
+    assert_eq!(space.ran(&[]), &refitted | &set(["report"]));
     assert_eq!(space.digests(), before);
 }
 
