@@ -3,11 +3,12 @@
 //! [`figure`] defines figures; [`layout`] arranges one as a single SVG, and [`fragment`] as part of a
 //! page. `panel` and `legend` draw the parts in the [`style`] of all figures, with scales from
 //! [`axis`], on a `canvas`, which with its backend `svg` is the only user of plotters.
-//! [`graph`] draws boxes and arrows. [`table`] and [`markdown`] write Markdown, and [`html`]
+//! [`graph`] draws boxes and arrows. [`change`] rounds numbers that changed. [`table`] and [`markdown`] write Markdown, and [`html`]
 //! converts Markdown to a self-contained page.
 
 pub mod axis;
 mod canvas;
+pub mod change;
 pub mod document;
 pub mod figure;
 pub mod fragment;
