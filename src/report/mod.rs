@@ -2,7 +2,7 @@
 //!
 //! [`figure`] defines figures, and [`layout`] arranges them; `panel` and `legend` draw the parts in
 //! the `style` of all figures, with scales from [`axis`], on a `canvas`, the only user of plotters.
-//! [`graph`] draws boxes and arrows. [`table`] and [`markdown`] write Markdown, and [`html`]
+//! [`graph`] draws boxes and arrows. [`prose`] splits the Markdown of users. [`table`] and [`markdown`] write Markdown, and [`html`]
 //! converts Markdown to a self-contained page.
 
 pub mod axis;
@@ -15,5 +15,6 @@ pub mod layout;
 mod legend;
 pub mod markdown;
 mod panel;
+pub mod prose;
 mod style;
 pub mod table;
