@@ -18,7 +18,9 @@ use super::rows::{Summaries, pair_metrics, summaries};
 use super::tables::{ENDPOINTS, HISTORIES, METRICS, NETS, REFITS, SUMMARY};
 use super::texts::Texts;
 use crate::engine::key::{Content, Digest};
-use crate::engine::stage::{ALL, Arity, Context, Declared, Hinted, Input, Invocation, Slot, Stage};
+use crate::engine::stage::{
+    ALL, Arity, Context, Declared, Hinted, Input, Invocation, Slot, Stage, Upstream,
+};
 use crate::fs;
 use crate::report::html;
 use crate::report::markdown::url;
@@ -65,6 +67,10 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(skip)]
     root: Option<Digest>,
+    /// The stages that the report depends on, and the nodes in its slots.
+    #[serde(default)]
+    #[schemars(skip)]
+    upstream: Option<Upstream>,
 }
 
 /// The title and caption of a file in `extras`.
@@ -119,11 +125,16 @@ impl Stage for ReportStage {
         if params.template.as_ref().is_some_and(String::is_empty) {
             return Err(Hinted::new("`template` is empty", "write `template: FILE.md`"));
         }
-        let Params { profile, overrides, versions, root, .. } = params;
-        if profile.is_none() && overrides.is_empty() && versions.is_empty() && root.is_none() {
+        let Params { profile, overrides, versions, root, upstream, .. } = params;
+        let is_set = profile.is_some()
+            || !overrides.is_empty()
+            || !versions.is_empty()
+            || root.is_some()
+            || upstream.is_some();
+        if !is_set {
             return Ok(());
         }
-        let cause = "`profile`, `overrides`, `versions` and `root` are set by the run";
+        let cause = "`profile`, `overrides`, `versions`, `root` and `upstream` are set by the run";
         Err(Hinted::new(cause, "remove them"))
     }
 
