@@ -54,8 +54,8 @@ impl Problem {
     }
 }
 
-/// Returns the URL for a link to a URL, or its problem: cause and hint.
-pub type Links<'a> = &'a dyn Fn(&str) -> Result<String, (String, String)>;
+/// Returns the URL for a link to a URL at an offset, or its problem.
+pub type Links<'a> = &'a dyn Fn(&str, usize) -> Result<String, Problem>;
 
 /// The pieces of `text`. `marks` are the offsets of HTML comments, each alone on its line, that
 /// become [`Piece::Mark`]; other comments are removed.
@@ -218,8 +218,7 @@ impl Splitter<'_> {
             if matches!(link_type, LinkType::Autolink | LinkType::Email) {
                 continue;
             }
-            let url = (self.links)(dest_url)
-                .map_err(|(cause, hint)| Problem::new(range.start, cause, hint))?;
+            let url = (self.links)(dest_url, range.start)?;
             if *link_type == LinkType::Inline && url == dest_url.as_ref() {
                 continue;
             }
@@ -388,8 +387,8 @@ impl Anchors {
         all.find(|id| self.0.insert(id.clone())).unwrap_or_default()
     }
 
-    /// All anchors.
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(String::as_str)
+    /// Whether it is one of the anchors.
+    pub fn has(&self, id: &str) -> bool {
+        self.0.contains(id)
     }
 }

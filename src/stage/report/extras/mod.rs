@@ -5,7 +5,7 @@ mod format;
 mod links;
 
 use self::format::{Content, MAX_TOTAL, Refusal};
-use self::links::{Target, resolve};
+pub(super) use self::links::{HINT, Target, resolve};
 use super::sheet::{Sheet, number};
 use super::{Caption, Params};
 use crate::engine::key::{Digest, root};
@@ -304,7 +304,7 @@ impl Extras {
             blocks.push(Block::Text(extra.caption.clone()));
         }
         // The anchors of the file's headings, to which its links refer.
-        let unlinked = pieces(text, &[], &|url| Ok(url.to_owned())).map_err(&located)?;
+        let unlinked = pieces(text, &[], &|url, _| Ok(url.to_owned())).map_err(&located)?;
         let headings: Vec<(u8, &str)> = unlinked
             .iter()
             .filter_map(|piece| match piece {
@@ -326,7 +326,10 @@ impl Extras {
             let at = headings.iter().position(|(_, text)| slug(text) == name)?;
             Some(ids[at].clone())
         };
-        let links = |url: &str| self.link(extra, url, &anchor);
+        let links = |url: &str, offset: usize| {
+            self.link(extra, url, &anchor)
+                .map_err(|cause| Problem::new(offset, cause, HINT))
+        };
         let mut headings = headings.iter().enumerate();
         for piece in pieces(text, &[], &links).map_err(&located)? {
             match piece {
@@ -362,7 +365,7 @@ impl Extras {
     fn images_within(&self, index: usize) -> Result<BTreeSet<usize>> {
         let extra = &self.files[index];
         let Content::Markdown(text) = &extra.content else { return Ok(BTreeSet::new()) };
-        let pieces = pieces(text, &[], &|url| Ok(url.to_owned()))
+        let pieces = pieces(text, &[], &|url, _| Ok(url.to_owned()))
             .map_err(|problem| located(&extra.name(), text, &problem))?;
         let image = |piece: &Piece| match piece {
             Piece::Image { url, .. } => self.image(extra, url).ok(),
@@ -419,19 +422,19 @@ impl Extras {
         from: &Extra,
         link: &str,
         anchor: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<String, (String, String)> {
+    ) -> Result<String, String> {
         match resolve(&from.file, link) {
             Target::Web => Ok(link.to_owned()),
-            Target::Anchor(name) => anchor(&name).map(|id| format!("#{id}")).ok_or_else(|| {
-                (format!("there is no heading for the link `#{name}`"), links::HINT.to_owned())
-            }),
+            Target::Anchor(name) => {
+                let id = anchor(&name).map(|id| format!("#{id}"));
+                id.ok_or_else(|| format!("there is no heading for the link `#{name}`"))
+            }
             Target::File(file) => {
                 let is_there = |extra: &&Extra| extra.nodes == from.nodes && extra.file == file;
-                self.files.iter().find(is_there).map(|extra| url(&extra.path)).ok_or_else(|| {
-                    (format!("the link `{link}` leads to no file in `extras`"), links::HINT.into())
-                })
+                let found = self.files.iter().find(is_there).map(|extra| url(&extra.path));
+                found.ok_or_else(|| format!("the link `{link}` leads to no file in `extras`"))
             }
-            Target::Refused(cause) => Err((cause, links::HINT.to_owned())),
+            Target::Refused(cause) => Err(cause),
         }
     }
 
@@ -498,7 +501,7 @@ impl Content {
                 (title.clone(), description.as_deref().map(escape))
             }
             Content::Markdown(text) => {
-                let pieces = pieces(text, &[], &|url| Ok(url.to_owned())).unwrap_or_default();
+                let pieces = pieces(text, &[], &|url, _| Ok(url.to_owned())).unwrap_or_default();
                 let title = pieces.into_iter().find_map(|piece| match piece {
                     Piece::Heading { text, .. } if !text.is_empty() => Some(text),
                     _ => None,
@@ -573,9 +576,12 @@ fn pattern(key: &str, text: &str) -> Result<Pattern> {
 /// Rejects a caption with headings, images, or links into files.
 fn check_caption(key: &str, caption: &Caption) -> Result<()> {
     let Some(text) = &caption.caption else { return Ok(()) };
-    let links = |url: &str| match resolve("", url) {
+    let links = |url: &str, offset: usize| match resolve("", url) {
         Target::Web => Ok(url.to_owned()),
-        _ => Err((format!("the link `{url}` is not a web address"), links::HINT.to_owned())),
+        _ => {
+            let cause = format!("the link `{url}` is not a web address");
+            Err(Problem::new(offset, cause, "write a URL with `https://`"))
+        }
     };
     let pieces = pieces(text, &[], &links).map_err(|problem| {
         Hinted::new(format!("`{key}` in `captions`: {}", problem.cause), problem.hint)
@@ -597,10 +603,15 @@ fn refused(name: &str, node: &str, refusal: Refusal) -> anyhow::Error {
 
 /// The error for a part of a Markdown file.
 pub(super) fn located(file: &str, text: &str, problem: &Problem) -> anyhow::Error {
-    let before = &text[..problem.offset.min(text.len())];
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let (line, column) = position(text, problem.offset);
     Hinted::new(format!("{file}:{line}:{column}: {}", problem.cause), problem.hint.clone()).into()
+}
+
+/// The line and the column of an offset, in characters from 1.
+pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text[..offset.min(text.len())];
+    let line = before.matches('\n').count() + 1;
+    (line, before.rsplit('\n').next().unwrap_or_default().chars().count() + 1)
 }
 
 /// The command that computes the nodes.

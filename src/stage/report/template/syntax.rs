@@ -22,8 +22,8 @@ use std::ops::Range;
 pub(super) enum Part {
     /// Text, which stays as it is.
     Text(Range<usize>),
-    /// An escaped `{{`.
-    Braces,
+    /// An escaped `{{`, at an offset.
+    Braces(usize),
     /// A placeholder.
     Placeholder(Placeholder),
 }
@@ -47,7 +47,7 @@ pub(super) enum Content {
 }
 
 /// What blocks a placeholder stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum BlockKind {
     /// A figure of the study.
     Figure,
@@ -207,7 +207,7 @@ pub(super) fn parse(template: &str) -> Result<Vec<Part>, Problem> {
         }
         at = match template[found..].starts_with("{{{{") {
             true => {
-                parts.push(Part::Braces);
+                parts.push(Part::Braces(found));
                 found + 4
             }
             false => {
