@@ -2,14 +2,25 @@
 //!
 //! Every number in the text comes from an input artifact whose digest is printed with it.
 
+mod cite;
 mod conclusions;
 mod contrasts;
 mod document;
+mod endpoints;
 mod extras;
-mod sections;
+mod full_tables;
+mod glossary;
+mod measured;
+mod provenance;
+mod questions;
+mod recipe;
+mod references;
+mod settings;
+mod verdict;
 
-use self::conclusions::Findings;
+use self::conclusions::{Conclusions, Tests};
 use self::extras::Extra;
+use self::measured::{Measured, test_errors};
 use super::KINDS;
 use super::aggregate::AggregateStage;
 use super::artifact::{DATA_CARD, DataCard, read_json};
@@ -76,7 +87,7 @@ const EXPORTED: &[&str] =
 
 impl Stage for ReportStage {
     const NAME: &'static str = "report";
-    const VERSION: u32 = 5;
+    const VERSION: u32 = 6;
     const SLOTS: &'static [Slot] = &[
         Slot { name: "data", arity: Arity::One, files: &[DATA_CARD] },
         Slot { name: "tables", arity: Arity::One, files: TABLES },
