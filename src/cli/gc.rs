@@ -151,7 +151,10 @@ fn add_nodes(session: &Session, plan_status: &PlanStatus, roots: &mut Roots) -> 
         // may use its fallback in the next run.
         if fell_back.is_some() || !is_cached {
             for fallback in [false, true] {
-                keys.insert(plan.recipe(id, fallback, |up| &*plan_status.artifacts[&up])?.key());
+                let fell_back =
+                    |node| if node == id { fallback } else { plan_status.fell_back(node) };
+                let artifact = |up| &*plan_status.artifacts[&up];
+                keys.insert(plan.recipe(id, fell_back, artifact)?.key());
             }
         }
         if !is_cached {

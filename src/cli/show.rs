@@ -7,9 +7,10 @@ use crate::engine::cache::entry::Entry;
 use crate::engine::key::{Key, Recipe};
 use crate::engine::run::status::Status;
 use crate::engine::spec::plan::{NodeId, Plan};
-use crate::engine::stage::ResolvedStage;
-use crate::engine::text::seconds;
+use crate::engine::stage::{IN_NO_KEY, ResolvedStage, UPSTREAM, Upstream};
+use crate::engine::text::{count, seconds};
 use anyhow::Result;
+use serde::Deserialize as _;
 use serde_json::json;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -103,13 +104,19 @@ fn describe(
     Ok(())
 }
 
-/// Fields that are never part of a recipe, even if they differ from their default.
-const IN_NO_KEY: [&str; 6] = ["files", "ignore", "memory", "retries", "threads", "time-limit"];
-
 fn describe_recipe(text: &mut String, recipe: &Recipe, resolved: &ResolvedStage) -> Result<()> {
     writeln!(text, "  kind     {} version {}", recipe.kind, recipe.version)?;
     for (name, value) in &recipe.params {
-        writeln!(text, "  param    {name} = {value}")?;
+        match Upstream::deserialize(value) {
+            Ok(Upstream { stages, .. }) if name == UPSTREAM => {
+                let stages: Vec<String> = stages
+                    .iter()
+                    .map(|stage| format!("{} ({})", stage.name, count(stage.nodes)))
+                    .collect();
+                writeln!(text, "  {name} {}", stages.join(", "))?;
+            }
+            _ => writeln!(text, "  param    {name} = {value}")?,
+        }
     }
     let own = recipe.params.get("params");
     let is_default = |name: &str| {

@@ -17,12 +17,12 @@
 //! | the programs that a command finds on the machine | no | they are not declared; name their versions in `env` |
 //! | seed and label of random streams | yes, if the kind draws random numbers | |
 //! | order of inputs in a slot for many nodes | no: sorted | a reordered grid has the same results |
-//! | stage and node names, profile, comments | no | a rename reruns nothing |
+//! | stage and node names, profile, comments | no, except in the last row | a rename reruns no computation |
 //! | paths, clock, host, user, environment | no | a stage must not read them; an entry records host and time |
 //! | `-j`, executor, instruction set, threads | no | the bits do not depend on them |
 //! | the hash of the program | no | each release would rerun everything; an entry records it |
 //! | the fallback for unavailable data (`otherwise`) | no | a fallback has a recipe and key of its own |
-//! | the [`root`] of everything upstream | only for kinds that embed it, as a parameter | the embedded root must be right |
+//! | the [`root`] of everything upstream, with the names and parameters of its stages | only for kinds that embed it, as parameters | what a report says about its recipe must be right |
 
 use crate::fs;
 use anyhow::Result as AnyResult;

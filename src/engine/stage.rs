@@ -5,7 +5,7 @@
 //! parameters and writes its declared outputs to its workspace. The outputs must not depend on
 //! anything else, such as the clock, the host, the environment or the order of inputs.
 
-use crate::engine::key::{Artifact, Params, Recipe, Seed};
+use crate::engine::key::{Artifact, Digest, Params, Recipe, Seed};
 pub use crate::engine::located::Verbatim;
 use crate::engine::located::{ValueError, YamlNode, read};
 pub use crate::engine::resources::{Memory, Resources, TimeLimit};
@@ -43,6 +43,16 @@ pub const FILES: &str = "files";
 
 /// The parameter for the root of a node's upstream, for kinds with [`Stage::EMBEDS_ROOT`].
 pub const ROOT: &str = "root";
+
+/// The parameter for the [`Upstream`] of a node, for kinds with [`Stage::EMBEDS_ROOT`].
+pub const UPSTREAM: &str = "upstream";
+
+/// The parameters that the engine passes to kinds with [`Stage::EMBEDS_ROOT`]. They depend on the
+/// inputs.
+pub const EMBEDDED: [&str; 2] = [ROOT, UPSTREAM];
+
+/// Fields that are never part of a recipe, even if they differ from their default.
+pub const IN_NO_KEY: [&str; 6] = ["files", "ignore", "memory", "retries", "threads", "time-limit"];
 
 /// The suffix, in a recipe, of the name of an open slot that gathers many nodes. It distinguishes a
 /// list of one artifact from a single artifact.
@@ -129,6 +139,50 @@ pub struct CellChange {
     pub after: String,
 }
 
+/// The stages upstream of a node, and the nodes in its own slots. It depends on the pipeline and on
+/// results, but not on the order of stages, values or references in the pipeline file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// The stages; inputs come before their users, and otherwise they are sorted by name.
+    pub stages: Vec<StageOutline>,
+    /// The node's own inputs, sorted by slot and name.
+    pub inputs: Vec<NamedInput>,
+}
+
+/// A stage with nodes upstream of a node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StageOutline {
+    /// The name of the stage.
+    pub name: String,
+    /// The name of its kind.
+    pub kind: String,
+    /// The version of its kind.
+    pub version: u32,
+    /// The number of its nodes that are upstream.
+    pub nodes: usize,
+    /// The distinct values of each parameter over these nodes, sorted: all parameters that can be
+    /// part of a key, including those at their default, except empty ones. A parameter that the
+    /// stage declares under `params` is called `params.NAME`. Of a fallback, only the parameters
+    /// that are not at their default.
+    pub params: BTreeMap<String, Vec<Json>>,
+    /// By slot: the names of the stages that fill it, sorted.
+    pub inputs: BTreeMap<String, Vec<String>>,
+}
+
+/// A node in a slot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedInput {
+    /// The slot.
+    pub slot: String,
+    /// The name of the node.
+    pub node: String,
+    /// The [`root`](crate::engine::key::root) of [`Input::artifact`].
+    pub artifact: Digest,
+}
+
 /// A stage kind, as its author implements it.
 pub trait Stage: 'static {
     /// The name of the kind in pipeline.yaml.
@@ -149,7 +203,8 @@ pub trait Stage: 'static {
     /// run the next one.
     const SPAWNS: bool = false;
     /// Whether the outputs contain the root of everything upstream. The engine passes the root to
-    /// such a kind as the parameter [`ROOT`], and its own outputs are not part of any root.
+    /// such a kind as the parameter [`ROOT`], and a description of the stages as the parameter
+    /// [`UPSTREAM`]. Its own outputs are not part of any root.
     const EMBEDS_ROOT: bool = false;
     /// Whether a stage can declare slots under `inputs` and parameters under `params`.
     const OPEN: bool = false;

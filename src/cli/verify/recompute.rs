@@ -103,9 +103,11 @@ fn subjects(
     for id in &requested {
         let Status::Cached(entry) = &plan_status.status[id] else { continue };
         let (node, checked) = (session.plan.node(*id), &plan_status.checked[id]);
-        let recipe = session
-            .plan
-            .recipe(*id, checked.fell_back.is_some(), |up| &*plan_status.artifacts[&up])?;
+        let recipe = session.plan.recipe(
+            *id,
+            |node| plan_status.fell_back(node),
+            |up| &*plan_status.artifacts[&up],
+        )?;
         let subject = Subject {
             node: node.name.clone(),
             kind: node.kind,

@@ -18,7 +18,7 @@ use super::entry::Entry;
 use super::store::Store;
 use crate::engine::error::Error;
 use crate::engine::key::{Content, Digest, Key, Recipe};
-use crate::engine::stage::ROOT;
+use crate::engine::stage::EMBEDDED;
 use crate::fs;
 use anyhow::Result;
 use serde::Serialize;
@@ -38,11 +38,11 @@ pub struct Roots {
     pub runs: usize,
 }
 
-/// A key that is equal for all recipes that differ only in their inputs, and in the root that some
-/// embed, which depends on the inputs.
+/// A key that is equal for all recipes that differ only in their inputs, and in the parameters that
+/// depend on the inputs.
 pub fn shape(recipe: &Recipe) -> Key {
     let mut params = recipe.params.clone();
-    params.remove(ROOT);
+    params.retain(|name, _| !EMBEDDED.contains(&name.as_str()));
     Recipe { params, inputs: BTreeMap::new(), ..recipe.clone() }.key()
 }
 

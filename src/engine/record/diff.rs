@@ -10,7 +10,7 @@ use crate::engine::key::{Artifact, Content, Params};
 use crate::engine::run::status::{PlanStatus, Status};
 use crate::engine::spec::grid::render;
 use crate::engine::spec::plan::Plan;
-use crate::engine::stage::{Changes, Kind};
+use crate::engine::stage::{Changes, EMBEDDED, Kind};
 use anyhow::Result;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,7 +44,9 @@ impl State {
         let mut nodes = Vec::new();
         for node in &run.nodes {
             let Some(key) = node.key else { continue };
-            let Some(recipe) = store.recipe(key)? else { continue };
+            let Some(mut recipe) = store.recipe(key)? else { continue };
+            // They follow from the inputs, which are compared as nodes of their own.
+            recipe.params.retain(|name, _| !EMBEDDED.contains(&name.as_str()));
             let Some(kind) = kinds.iter().find(|kind| kind.name() == recipe.kind) else { continue };
             nodes.push(NodeState {
                 name: node.node.clone(),
@@ -69,9 +71,7 @@ impl State {
     pub fn of_plan(name: &str, plan: &Plan, plan_status: &PlanStatus) -> State {
         let node = |id| {
             let (node, recipe) = (plan.node(id), plan.recipe_without_inputs(id));
-            let fell_back =
-                plan_status.checked.get(&id).is_some_and(|checked| checked.fell_back.is_some());
-            let fallback = node.resolved.fallback.clone().filter(|_| fell_back);
+            let fallback = node.resolved.fallback.clone().filter(|_| plan_status.fell_back(id));
             NodeState {
                 name: node.name.clone(),
                 kind: node.kind,

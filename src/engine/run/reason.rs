@@ -7,7 +7,7 @@
 //! Knows recipes, keys and names; does not access the cache.
 
 use crate::engine::key::{Artifact, Content, Digest, Key, Recipe, Seed};
-use crate::engine::stage::FILES;
+use crate::engine::stage::{FILES, StageOutline, UPSTREAM, Upstream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::cmp::Ordering;
@@ -58,6 +58,16 @@ pub enum Reason {
         /// The number of removed artifacts.
         removed: usize,
     },
+    /// The stages upstream differ, for a kind that embeds their description.
+    UpstreamChanged {
+        /// What differs, such as ``parameter epochs of `nets` ``.
+        what: String,
+        /// The old value; `None` for a missing one. The distinct values of a parameter are a list,
+        /// unless there is only one.
+        old: Option<Json>,
+        /// The new value.
+        new: Option<Json>,
+    },
     /// The stage kind's version was raised.
     VersionBumped {
         /// The old value.
@@ -105,6 +115,11 @@ impl fmt::Display for Reason {
                     value.as_ref().map_or("(default)".to_owned(), show_value)
                 };
                 write!(f, "param {path} {} -> {}", show(old), show(new))
+            }
+            Reason::UpstreamChanged { what, old, new } => {
+                let show =
+                    |value: &Option<Json>| value.as_ref().map_or("nothing".to_owned(), show_value);
+                write!(f, "upstream: {what} {} -> {}", show(old), show(new))
             }
             Reason::InputChanged { slot, old, new } => {
                 write!(f, "input {slot} {} -> {}", show_content(*old), show_content(*new))
@@ -328,7 +343,8 @@ pub fn differences(old: &Recipe, new: &Recipe) -> Vec<Reason> {
     }
     let leaves = |recipe: &Recipe| {
         let mut leaves = BTreeMap::new();
-        recipe.params.iter().for_each(|(name, value)| flatten(name, value, &mut leaves));
+        let params = recipe.params.iter().filter(|(name, _)| *name != UPSTREAM);
+        params.for_each(|(name, value)| flatten(name, value, &mut leaves));
         leaves
     };
     let (before, after) = (leaves(old), leaves(new));
@@ -339,6 +355,8 @@ pub fn differences(old: &Recipe, new: &Recipe) -> Vec<Reason> {
             reasons.push(Reason::ParamChanged { path, old: old.cloned(), new: new.cloned() });
         }
     }
+    let [before, after] = [old, new].map(|recipe| recipe.params.get(UPSTREAM));
+    reasons.extend(upstream_changes(before, after));
     let params_changed = reasons.iter().any(|reason| matches!(reason, Reason::ParamChanged { .. }));
     let seed = |recipe: &Recipe, of: fn(&Seed) -> &String| {
         recipe.seed.as_ref().map_or("none".into(), |s| of(s).clone())
@@ -380,6 +398,87 @@ pub fn differences(old: &Recipe, new: &Recipe) -> Vec<Reason> {
             let removed = counts.values().filter(|n| **n < 0).map(|n| n.unsigned_abs()).sum();
             reasons.push(Reason::InputsChanged { slot, added, removed });
         }
+    }
+    reasons
+}
+
+/// The changes from `old` to `new`, two values of the parameter [`UPSTREAM`]. Changed artifacts are
+/// not among them, since they are changes of the node's own inputs.
+fn upstream_changes(old: Option<&Json>, new: Option<&Json>) -> Vec<Reason> {
+    if old == new {
+        return Vec::new();
+    }
+    let changed = |what: String, old: Option<Json>, new: Option<Json>| Reason::UpstreamChanged {
+        what,
+        old,
+        new,
+    };
+    let read = |value: Option<&Json>| value.and_then(|value| Upstream::deserialize(value).ok());
+    // Recipes of other versions of this program may lack the description, or have another one.
+    let (Some(before), Some(after)) = (read(old), read(new)) else {
+        let digest = |value: &Json| Digest::of(value.to_string().as_bytes()).to_string().into();
+        return vec![changed("description".into(), old.map(digest), new.map(digest))];
+    };
+    let stages = |upstream: Upstream| -> BTreeMap<String, StageOutline> {
+        upstream.stages.into_iter().map(|stage| (stage.name.clone(), stage)).collect()
+    };
+    let names = |upstream: &Upstream| -> BTreeSet<String> {
+        upstream.inputs.iter().map(|input| input.node.clone()).collect()
+    };
+    let (old_names, new_names) = (names(&before), names(&after));
+    let (before, after) = (stages(before), stages(after));
+    let mut reasons = Vec::new();
+    let mut counts = Vec::new();
+    for name in union(&before, &after) {
+        let (old, new) = match (before.get(&name), after.get(&name)) {
+            (Some(old), Some(new)) => (old, new),
+            (old, new) => {
+                let kind = |stage: &StageOutline| stage.kind.clone().into();
+                reasons.push(changed(format!("stage `{name}`"), old.map(kind), new.map(kind)));
+                continue;
+            }
+        };
+        let mut compare = |what: &str, old: Json, new: Json| {
+            if old != new {
+                reasons.push(changed(format!("{what} `{name}`"), Some(old), Some(new)));
+            }
+        };
+        compare("kind of", old.kind.clone().into(), new.kind.clone().into());
+        compare("version of", old.version.into(), new.version.into());
+        for param in union(&old.params, &new.params) {
+            let values = |stage: &StageOutline| match stage.params.get(&param).map(Vec::as_slice) {
+                Some([one]) => Some(one.clone()),
+                several => several.map(|several| several.to_vec().into()),
+            };
+            let (old, new) = (values(old), values(new));
+            if old != new {
+                reasons.push(changed(format!("parameter {param} of `{name}`"), old, new));
+            }
+        }
+        for slot in union(&old.inputs, &new.inputs) {
+            let stages = |stage: &StageOutline| {
+                stage.inputs.get(&slot).map(|stages| stages.join(", ").into())
+            };
+            let (old, new) = (stages(old), stages(new));
+            if old != new {
+                reasons.push(changed(format!("input {slot} of `{name}`"), old, new));
+            }
+        }
+        if old.nodes != new.nodes {
+            let (old, new) = (old.nodes.into(), new.nodes.into());
+            counts.push(changed(format!("nodes of `{name}`"), Some(old), Some(new)));
+        }
+    }
+    // Other changes explain the numbers of nodes, and the names of nodes that have other axes.
+    if reasons.is_empty() {
+        reasons = counts;
+    }
+    if reasons.is_empty() && old_names != new_names {
+        let first = |names: &BTreeSet<String>, others| -> Option<Json> {
+            names.difference(others).next().map(|name| name.clone().into())
+        };
+        let (old, new) = (first(&old_names, &new_names), first(&new_names, &old_names));
+        reasons.push(changed("input".into(), old, new));
     }
     reasons
 }
@@ -569,6 +668,63 @@ mod tests {
         });
         let text: Vec<String> = reasons.iter().map(Reason::to_string).collect();
         insta::assert_snapshot!(text.join("\n"));
+    }
+
+    #[test]
+    fn a_change_upstream_is_one_sentence_for_each_parameter_stage_or_input() {
+        let upstream = json!({
+            "stages": [
+                {"name": "nets", "kind": "train", "version": 1, "nodes": 12, "inputs": {},
+                 "params": {"epochs": [20], "hidden": [10, 50]}},
+                {"name": "tables", "kind": "aggregate", "version": 2, "nodes": 1, "params": {},
+                 "inputs": {"nets": ["nets"]}},
+            ],
+            "inputs": [{"slot": "tables", "node": "tables", "artifact": Digest::of(b"x")}],
+        });
+        let differ = |changes: &[(&str, Json)]| -> Vec<String> {
+            let mut other = upstream.clone();
+            for (path, value) in changes {
+                *other.pointer_mut(path).unwrap() = value.clone();
+            }
+            let [old, new] = [&upstream, &other].map(|upstream| {
+                let mut recipe = train(json!("none"), 1);
+                recipe.params.insert(UPSTREAM.into(), upstream.clone());
+                recipe
+            });
+            differences(&old, &new).iter().map(Reason::to_string).collect()
+        };
+        let epochs = ("/stages/0/params/epochs", json!([30]));
+        assert_eq!(differ(&[epochs]), ["upstream: parameter epochs of `nets` 20 -> 30"]);
+        let (hidden, nodes) =
+            (("/stages/0/params/hidden", json!([10])), ("/stages/0/nodes", json!(6)));
+        assert_eq!(
+            differ(&[hidden, nodes.clone()]),
+            ["upstream: parameter hidden of `nets` [10,50] -> 10"],
+            "the number of nodes follows from the parameter"
+        );
+        assert_eq!(differ(&[nodes]), ["upstream: nodes of `nets` 12 -> 6"]);
+        let (stage, input) = (
+            ("/stages/0/name", json!("networks")),
+            ("/stages/1/inputs", json!({"nets": ["networks"]})),
+        );
+        assert_eq!(
+            differ(&[stage, input]),
+            [
+                "upstream: stage `nets` train -> nothing",
+                "upstream: stage `networks` nothing -> train",
+                "upstream: input nets of `tables` nets -> networks",
+            ]
+        );
+        let digest = ("/inputs/0/artifact", json!(Digest::of(b"y")));
+        assert_eq!(differ(&[digest]), [""; 0], "the changed input is a reason of its own");
+        let node = ("/inputs/0/node", json!("tables@x=1"));
+        assert_eq!(differ(&[node]), ["upstream: input tables -> tables@x=1"]);
+        let foreign = ("/stages", json!({}));
+        let digest = |json: &Json| Digest::of(json.to_string().as_bytes()).short();
+        let mut other = upstream.clone();
+        other["stages"] = json!({});
+        let (old, new) = (digest(&upstream), digest(&other));
+        assert_eq!(differ(&[foreign]), [format!("upstream: description {old} -> {new}")]);
     }
 
     #[test]

@@ -254,7 +254,7 @@ impl<'a> Run<'a> {
         let resources = nodes.iter().map(of).reduce(Resources::loosest).unwrap_or_default();
         let needs = |id: &&NodeId| {
             // Compared last, because computing a key is expensive.
-            let recipe = || self.plan.recipe(**id, false, |up| &*self.artifacts[&up]);
+            let recipe = || self.checker.recipe(**id, |up| &*self.artifacts[&up]);
             self.ready.contains(id)
                 && of(id) != resources
                 && recipe().is_ok_and(|recipe| recipe.key() == key)
@@ -594,7 +594,7 @@ stages:
     fn resolved(test_run: &TestRun, name: &str) -> Key {
         test_run
             .plan
-            .recipe(id(&test_run.plan, name), false, |_| panic!("it has inputs"))
+            .recipe(id(&test_run.plan, name), |_| false, |_| panic!("it has inputs"))
             .unwrap()
             .key()
     }
@@ -1188,7 +1188,7 @@ stages:
                     }
                     Status::MaybeStale(_) => {
                         let artifact = |up| &ran.artifacts[&plan.node(up).name];
-                        let key = plan.recipe(*node, false, artifact).unwrap().key();
+                        let key = plan.recipe(*node, |_| false, artifact).unwrap().key();
                         let lookup = space.store.lookup(key).unwrap();
                         prop_assert!(did_run || lookup != Lookup::Absent);
                     }

@@ -120,7 +120,7 @@ impl Snapshot {
         for id in plan.ids() {
             let node = plan.node(id);
             let Some(artifact) = artifacts.get(&id) else { return Ok(None) };
-            let key = plan.recipe(id, false, |up| &*artifacts[&up])?.key();
+            let key = plan.recipe(id, |_| false, |up| &*artifacts[&up])?.key();
             let found = store.entry_with_digest(key)?;
             let Some((entry, file)) = found.filter(|(entry, _)| entry.artifact() == **artifact)
             else {
@@ -310,7 +310,7 @@ mod tests {
         let (plan, ran) = (plan(YAML).unwrap(), space.run(YAML));
         let artifact = |id: NodeId| (id, Arc::new(ran.artifacts[&plan.node(id).name].clone()));
         let mut artifacts: BTreeMap<_, _> = plan.ids().map(artifact).collect();
-        let key = plan.recipe(NodeId(0), false, |up| &*artifacts[&up]).unwrap().key();
+        let key = plan.recipe(NodeId(0), |_| false, |up| &*artifacts[&up]).unwrap().key();
         let of = |artifacts: &_| {
             Snapshot::of(&origin(YAML), &plan, None, &space.store, artifacts).unwrap()
         };

@@ -10,7 +10,7 @@ use crate::engine::cache::store::{Lookup, Store};
 use crate::engine::key::{Artifact, Key, Recipe};
 use crate::engine::spec::plan::{NodeId, Plan};
 use anyhow::Result;
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -59,6 +59,13 @@ pub struct PlanStatus {
     pub artifacts: BTreeMap<NodeId, Arc<Artifact>>,
 }
 
+impl PlanStatus {
+    /// Whether a node uses its fallback.
+    pub fn fell_back(&self, id: NodeId) -> bool {
+        self.checked.get(&id).is_some_and(|checked| checked.fell_back.is_some())
+    }
+}
+
 /// Reads the keys of earlier runs of a profile.
 pub type ReadPastKeys = fn(&Store, Option<&str>) -> Result<PastKeys>;
 
@@ -70,6 +77,8 @@ pub struct StatusChecker<'a> {
     refetch: bool,
     past_keys: ReadPastKeys,
     past: OnceCell<Past>,
+    /// The nodes that use their fallbacks, so far.
+    fell_back: RefCell<BTreeSet<NodeId>>,
 }
 
 impl<'a> StatusChecker<'a> {
@@ -82,7 +91,15 @@ impl<'a> StatusChecker<'a> {
         refetch: bool,
         past_keys: ReadPastKeys,
     ) -> Self {
-        StatusChecker { plan, store, forced, refetch, past_keys, past: OnceCell::new() }
+        StatusChecker {
+            plan,
+            store,
+            forced,
+            refetch,
+            past_keys,
+            past: OnceCell::new(),
+            fell_back: RefCell::default(),
+        }
     }
 
     /// The status of the nodes in `requested`, which must contain all their inputs.
@@ -145,7 +162,8 @@ impl<'a> StatusChecker<'a> {
         id: NodeId,
         artifact: impl Fn(NodeId) -> &'b Artifact,
     ) -> Result<Checked> {
-        let recipe = self.plan.recipe(id, false, &artifact)?;
+        self.fell_back.borrow_mut().remove(&id);
+        let recipe = self.recipe(id, &artifact)?;
         let key = recipe.key();
         let status = self.status(id, key)?;
         let has_fallback = self.plan.node(id).resolved.fallback.is_some();
@@ -160,6 +178,15 @@ impl<'a> StatusChecker<'a> {
         Ok(Checked::new(recipe, key, status, None))
     }
 
+    /// The recipe of a node whose inputs are known: of its fallback, if its fallback was checked last.
+    pub fn recipe<'b>(
+        &self,
+        id: NodeId,
+        artifact: impl Fn(NodeId) -> &'b Artifact,
+    ) -> Result<Recipe> {
+        self.plan.recipe(id, |node| self.fell_back.borrow().contains(&node), artifact)
+    }
+
     /// Checks the fallback of a node. `cause` is the reason why it is used.
     pub fn check_fallback<'b>(
         &self,
@@ -167,7 +194,8 @@ impl<'a> StatusChecker<'a> {
         cause: String,
         artifact: impl Fn(NodeId) -> &'b Artifact,
     ) -> Result<Checked> {
-        let recipe = self.plan.recipe(id, true, &artifact)?;
+        self.fell_back.borrow_mut().insert(id);
+        let recipe = self.recipe(id, &artifact)?;
         let key = recipe.key();
         Ok(Checked::new(recipe, key, self.status(id, key)?, Some(cause)))
     }

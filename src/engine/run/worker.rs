@@ -372,7 +372,7 @@ mod tests {
         let plan = Plan::new(&Pipeline::parse("test.yaml", yaml).unwrap(), KINDS).unwrap();
         let file = |name: &str| (name.to_owned(), Digest::of(name.as_bytes()).into());
         let made: Artifact = ["table.csv", "figures/b.svg", "figures/deep/a.svg"].map(file).into();
-        let recipe = plan.recipe(NodeId(1), false, |_| &made).unwrap();
+        let recipe = plan.recipe(NodeId(1), |_| false, |_| &made).unwrap();
         assert_eq!(recipe.inputs["from"], [made]);
     }
 

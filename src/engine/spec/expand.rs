@@ -99,7 +99,7 @@ fn values(axes: &[(String, String)], of: &[String]) -> Vec<String> {
 const INPUTS: &str = "inputs";
 
 /// The field of an open kind that declares parameters.
-const PARAMS: &str = "params";
+pub(super) const PARAMS: &str = "params";
 
 /// The parameters that a stage of an open kind declares.
 fn own<'p>(stage: &'p StageDecl, kind: &dyn Kind) -> &'p [YamlField] {

@@ -7,3 +7,4 @@ pub mod plan;
 pub mod reference;
 pub mod schema;
 pub mod sources;
+mod upstream;

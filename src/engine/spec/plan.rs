@@ -10,7 +10,7 @@ use super::sources::Sources;
 use crate::engine::error::{Diagnostic, Error};
 use crate::engine::key::{Artifact, Digest, Recipe, Seed, root};
 use crate::engine::located::{Location, suggest};
-use crate::engine::stage::{ALL, FILES, Kind, ROOT, ResolvedStage, belongs};
+use crate::engine::stage::{ALL, FILES, Kind, ROOT, ResolvedStage, UPSTREAM, belongs};
 use anyhow::Result;
 use glob::Pattern;
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,35 +57,27 @@ impl Plan {
         (0..self.nodes.len()).map(NodeId)
     }
 
-    /// The recipe of a node, or of its fallback. `artifact` returns the artifacts of upstream
-    /// nodes.
+    /// The recipe of a node. `fell_back` returns whether this node or an upstream node uses its
+    /// fallback, and `artifact` returns the artifacts of upstream nodes.
     pub fn recipe<'a>(
         &self,
         id: NodeId,
-        use_fallback: bool,
+        fell_back: impl Fn(NodeId) -> bool,
         artifact: impl Fn(NodeId) -> &'a Artifact,
     ) -> Result<Recipe> {
         let node = self.node(id);
         let ResolvedStage { version, params, label, fallback, fallback_label, .. } =
             &*node.resolved;
         let (version, params, label) = match fallback {
-            Some(fallback) if use_fallback => {
+            Some(fallback) if fell_back(id) => {
                 (node.kind.version_of(fallback)?, fallback, fallback_label)
             }
             _ => (*version, params, label),
         };
         let mut inputs = BTreeMap::new();
         for (name, sources) in &node.inputs {
-            let slot = node.kind.slots().iter().find(|slot| slot.name == name);
-            let files = slot.map_or(ALL, |slot| slot.files);
-            let mut artifacts = Vec::new();
-            for source in sources {
-                let wanted = |file: &str| files.iter().any(|declared| belongs(file, declared));
-                let taken = artifact(*source).iter().filter(|(file, _)| wanted(file));
-                artifacts.push(
-                    taken.map(|(file, content)| (file.clone(), *content)).collect::<Artifact>(),
-                );
-            }
+            let mut artifacts: Vec<Artifact> =
+                sources.iter().map(|source| node.in_slot(name, artifact(*source))).collect();
             artifacts.sort_unstable();
             inputs.insert(name.clone().into_owned(), artifacts);
         }
@@ -94,6 +86,8 @@ impl Plan {
         }
         let mut params = params.clone();
         if node.kind.embeds_root() {
+            let upstream = self.upstream(id, fell_back, &artifact);
+            params.insert(UPSTREAM.to_owned(), serde_json::to_value(upstream)?);
             params.insert(ROOT.to_owned(), self.root_upstream(id, artifact).to_string().into());
         }
         Ok(Recipe {
@@ -279,7 +273,7 @@ mod tests {
 
     fn recipe(plan: &Plan, name: &str) -> Recipe {
         let artifacts = artifacts(plan);
-        plan.recipe(id(plan, name), false, |up| &artifacts[up.0]).unwrap()
+        plan.recipe(id(plan, name), |_| false, |up| &artifacts[up.0]).unwrap()
     }
 
     #[test]
@@ -416,9 +410,9 @@ mod tests {
         let count = |n: &[u8]| Some(("count".to_owned(), Digest::of(n).into()));
         let p = id(&plan, "p");
         artifacts[1].extend(count(b"1"));
-        let before = plan.recipe(p, false, |up| &artifacts[up.0]).unwrap();
+        let before = plan.recipe(p, |_| false, |up| &artifacts[up.0]).unwrap();
         artifacts[1].extend(count(b"2"));
-        assert_eq!(plan.recipe(p, false, |up| &artifacts[up.0]).unwrap(), before);
+        assert_eq!(plan.recipe(p, |_| false, |up| &artifacts[up.0]).unwrap(), before);
         assert_eq!(before.inputs["left"][0].keys().collect::<Vec<_>>(), ["text"]);
     }
 }

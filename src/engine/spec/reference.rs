@@ -1,8 +1,9 @@
 //! Nodes of the plan, and references to them by name and value.
 
 use super::grid::render;
+use crate::engine::key::Artifact;
 use crate::engine::located::{ValueError, suggest};
-use crate::engine::stage::{Kind, ResolvedStage};
+use crate::engine::stage::{ALL, Kind, ResolvedStage, belongs};
 use glob::Pattern;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -35,6 +36,15 @@ impl PlanNode {
     fn value(&self, name: &str) -> Option<String> {
         let axis = self.axes.iter().find(|(axis, _)| axis == name).map(|(_, value)| value.clone());
         axis.or_else(|| self.resolved.full.get(name).map(render))
+    }
+
+    /// The files of `artifact` that the node uses in a slot.
+    pub fn in_slot(&self, slot: &str, artifact: &Artifact) -> Artifact {
+        let declared = self.kind.slots().iter().find(|declared| declared.name == slot);
+        let files = declared.map_or(ALL, |slot| slot.files);
+        let is_used = |file: &str| files.iter().any(|declared| belongs(file, declared));
+        let used = artifact.iter().filter(|(file, _)| is_used(file));
+        used.map(|(file, content)| (file.clone(), *content)).collect()
     }
 
     /// The nodes in its slots.

@@ -27,8 +27,11 @@ use super::artifact::{DATA_CARD, DataCard, read_json};
 use super::plot::{CARD, FigureCard, SVG};
 use super::rows::{Summaries, pair_metrics, summaries};
 use super::tables::{ENDPOINTS, HISTORIES, METRICS, NETS, REFITS, SUMMARY};
+use super::texts::Texts;
 use crate::engine::key::{Content, Digest};
-use crate::engine::stage::{ALL, Arity, Context, Hinted, Input, Invocation, Slot, Stage};
+use crate::engine::stage::{
+    ALL, Arity, Context, Declared, Hinted, Input, Invocation, Slot, Stage, Upstream,
+};
 use crate::fs;
 use crate::report::html;
 use crate::report::markdown::url;
@@ -46,6 +49,18 @@ pub(super) struct Params {
     /// A sentence below the title; omitted in runs with overrides, which may contradict it.
     #[serde(default)]
     about: String,
+    /// A Markdown file of the project with placeholders, which replaces the report's own text. Its
+    /// content is part of the key, but not its path.
+    #[serde(default)]
+    template: Option<String>,
+    /// Titles and captions of `extras`, by stage (`draw`), node (`draw@method=arc`) or file
+    /// (`draw/figure.svg`).
+    #[serde(default)]
+    captions: BTreeMap<String, Caption>,
+    /// The files of a stage or node in `extras` to show, as names or patterns; by default, all. The
+    /// report lists the names of the others.
+    #[serde(default)]
+    show: BTreeMap<String, Texts>,
     /// The profile's name. This and the following fields are set by the run, so that they are part
     /// of the key.
     #[serde(default)]
@@ -63,6 +78,22 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(skip)]
     root: Option<Digest>,
+    /// The stages that the report depends on, and the nodes in its slots.
+    #[serde(default)]
+    #[schemars(skip)]
+    upstream: Option<Upstream>,
+}
+
+/// The title and caption of a file in `extras`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Caption {
+    /// Plain text; by default, the title that the file contains, or its name.
+    #[serde(default)]
+    title: Option<String>,
+    /// Markdown, without headings and images.
+    #[serde(default)]
+    caption: Option<String>,
 }
 
 impl Params {
@@ -92,21 +123,36 @@ impl Stage for ReportStage {
         Slot { name: "data", arity: Arity::One, files: &[DATA_CARD] },
         Slot { name: "tables", arity: Arity::One, files: TABLES },
         Slot { name: "figures", arity: Arity::Many, files: &[SVG, CARD] },
-        // Images of the user's own stages.
+        // Files of the user's own stages.
         Slot { name: "extras", arity: Arity::Any, files: ALL },
     ];
-    const OUTPUTS: &'static [&'static str] = &[MARKDOWN, HTML, "figures/", "tables/"];
+    const OUTPUTS: &'static [&'static str] = &[MARKDOWN, HTML, "figures/", "tables/", "extras/"];
+    const LISTS: &'static [&'static str] = &["show"];
     const EXPORTS: bool = true;
     const EMBEDS_ROOT: bool = true;
     type Params = Params;
 
     fn check(params: &Params) -> Result<(), Hinted> {
-        let Params { about: _, profile, overrides, versions, root } = params;
-        if profile.is_none() && overrides.is_empty() && versions.is_empty() && root.is_none() {
+        if params.template.as_ref().is_some_and(String::is_empty) {
+            return Err(Hinted::new("`template` is empty", "write `template: FILE.md`"));
+        }
+        let Params { profile, overrides, versions, root, upstream, .. } = params;
+        let is_set = profile.is_some()
+            || !overrides.is_empty()
+            || !versions.is_empty()
+            || root.is_some()
+            || upstream.is_some();
+        if !is_set {
             return Ok(());
         }
-        let cause = "`profile`, `overrides`, `versions` and `root` are set by the run";
+        let cause = "`profile`, `overrides`, `versions`, `root` and `upstream` are set by the run";
         Err(Hinted::new(cause, "remove them"))
+    }
+
+    fn files(params: &Params) -> Vec<Declared> {
+        let declared =
+            |path: &String| Declared { path: path.clone(), by_path: false, ignore: None };
+        params.template.iter().map(declared).collect()
     }
 
     fn key_params(params: Params, invocation: &Invocation) -> Params {
@@ -116,12 +162,13 @@ impl Stage for ReportStage {
             .filter(|kind| !kind.is_general_purpose())
             .map(|kind| (kind.name().to_owned(), kind.version().to_string()));
         let Invocation { profile, overrides } = invocation.clone();
-        Params { profile, overrides, versions: kinds.chain([program]).collect(), ..params }
+        let versions = kinds.chain([program]).collect();
+        Params { profile, overrides, versions, template: None, ..params }
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {
         let inputs = Inputs::read(cx)?;
-        for folder in ["figures", "tables"] {
+        for folder in ["figures", "tables", "extras"] {
             fs::create_dir_all(&cx.output(folder))?;
         }
         for figure in &inputs.figures {
