@@ -134,10 +134,7 @@ pub(super) fn tables(report: &Report) -> Result<Vec<Block>> {
 }
 
 /// Columns and rows of the quantities that were measured.
-fn endpoints(
-    frame: &DataFrame,
-    quantities: &[Quantity],
-) -> Result<(Vec<Column>, Vec<Vec<Cell>>)> {
+fn endpoints(frame: &DataFrame, quantities: &[Quantity]) -> Result<(Vec<Column>, Vec<Vec<Cell>>)> {
     let (hidden, prior) = (wholes(frame, "hidden")?, parsed::<Prior>(frame, "prior")?);
     let (quantity, values) = (texts(frame, "quantity")?, means(frame)?);
     let means: BTreeMap<(Prior, i64, &str), &GroupMean> = (0..values.len())
@@ -151,10 +148,8 @@ fn endpoints(
         facet: None,
         facet_of_rows: Some(facet.to_owned()),
     };
-    let mut columns = vec![
-        facet("hidden", Align::Right, "hidden"),
-        facet("prior", Align::Left, "prior"),
-    ];
+    let mut columns =
+        vec![facet("hidden", Align::Right, "hidden"), facet("prior", Align::Left, "prior")];
     columns.extend(quantities.iter().map(|(_, heading, _)| Column {
         heading: (*heading).to_owned(),
         align: Align::Right,

@@ -233,7 +233,11 @@ fn row(measured: &Measured, group: CurveGroup) -> Vec<Cell> {
     let text = |text: String| Cell { text, ..Cell::default() };
     let number = |metric| {
         let mean = measured.mean(group, metric).map(|mean| mean.mean);
-        Cell { text: mean.map_or(String::new(), |x| format!("{x:.2}")), value: mean, ..Cell::default() }
+        Cell {
+            text: mean.map_or(String::new(), |x| format!("{x:.2}")),
+            value: mean,
+            ..Cell::default()
+        }
     };
     let interval = measured.mean(group, Metric::MaxError).map_or(String::new(), interval_text);
     vec![

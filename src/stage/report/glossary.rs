@@ -23,9 +23,8 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
     }
     let cell = |text: String| Cell { text, ..Cell::default() };
     let column = |heading: &str| Column { heading: heading.to_owned(), ..Column::default() };
-    let used = terms()
-        .into_iter()
-        .filter(|term| term.words.iter().any(|word| contains_word(&text, word)));
+    let used =
+        terms().into_iter().filter(|term| term.words.iter().any(|word| contains_word(&text, word)));
     Ok(vec![Block::Table(TableBlock {
         id: "terms".to_owned(),
         title: "Terms".to_owned(),
@@ -274,7 +273,8 @@ mod tests {
             rows: vec![vec![Cell { text: "Linear + OT".to_owned(), ..Cell::default() }]],
             ..TableBlock::default()
         };
-        let blocks = [Block::Details { summary: "All".to_owned(), blocks: vec![Block::Table(table)] }];
+        let blocks =
+            [Block::Details { summary: "All".to_owned(), blocks: vec![Block::Table(table)] }];
         let mut text = String::new();
         collect(&blocks, &mut text);
         assert!(contains_word(&text, "OT") && contains_word(&text, "All"));

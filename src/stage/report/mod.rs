@@ -37,7 +37,7 @@ use crate::engine::stage::{
 use crate::fs;
 use crate::report::document::{Block, EmbeddedFile, FigureBlock, Image, Source};
 use crate::report::html::to_html;
-use crate::report::markdown::to_markdown;
+use crate::report::markdown::{escape, to_markdown};
 use anyhow::{Context as _, Result};
 use polars::prelude::DataFrame;
 use schemars::JsonSchema;
@@ -196,6 +196,10 @@ impl Stage for ReportStage {
 struct ReportFigure {
     card: FigureCard,
     svg: String,
+    /// The figure as part of a page.
+    fragment: String,
+    /// The data of the figure, for the page's scripts.
+    chart: String,
     /// That of the SVG.
     digest: Digest,
     artifact: Artifact,
@@ -207,6 +211,8 @@ impl ReportFigure {
         Ok(ReportFigure {
             card: read_json(input.path(CARD)?)?,
             svg: fs::read_text(input.path(SVG)?)?,
+            fragment: fs::read_text(input.path(FRAGMENT)?)?,
+            chart: fs::read_text(input.path(CHART)?)?,
             digest: digest.context("BUG: a figure without SVG")?,
             artifact: input.artifact.clone(),
         })
@@ -289,10 +295,10 @@ impl<'a> Report<'a> {
         FigureBlock {
             id: format!("figure-{}", card.name),
             title: card.title.clone(),
-            message: String::new(),
+            message: escape(&card.message),
             caption: card.caption.clone(),
             path: figure.path(),
-            image: Image::Markup(figure.svg.clone()),
+            image: Image::Markup(figure.fragment.clone()),
             source: Source {
                 path: figure.path(),
                 digest: figure.digest.to_string(),
@@ -333,8 +339,10 @@ impl<'a> Report<'a> {
             files.push(EmbeddedFile { path: format!("tables/{table}"), bytes });
         }
         for figure in &self.figures {
-            let bytes = figure.svg.clone().into_bytes();
-            files.push(EmbeddedFile { path: figure.path(), bytes });
+            let chart = format!("figures/{}.json", figure.card.name);
+            for (path, text) in [(figure.path(), &figure.svg), (chart, &figure.chart)] {
+                files.push(EmbeddedFile { path, bytes: text.clone().into_bytes() });
+            }
         }
         Ok(files)
     }

@@ -32,12 +32,12 @@ fn digests(report: &Report) -> TableBlock {
     let column = |heading: &str| Column { heading: heading.to_owned(), ..Column::default() };
     let tables = report.tables.artifact.iter();
     let tables = tables.map(|(file, content)| (format!("tables/{file}"), content.to_string()));
-    let figures =
-        report.figures.iter().map(|figure| (figure.path(), figure.digest.to_string()));
+    let figures = report.figures.iter().map(|figure| (figure.path(), figure.digest.to_string()));
     TableBlock {
         id: "digests".to_owned(),
         title: "BLAKE3 digests of tables and figures".to_owned(),
-        caption: "Long tables are not copied to the report; `repro export` writes them.\n".to_owned(),
+        caption: "Long tables are not copied to the report; `repro export` writes them.\n"
+            .to_owned(),
         columns: vec![column("file"), column("BLAKE3 digest")],
         rows: tables.chain(figures).map(|(file, digest)| vec![cell(file), cell(digest)]).collect(),
         source: None,

@@ -1,11 +1,11 @@
 //! The results by subject: a sentence, its figures, and the contrasts behind it.
 
+use super::Report;
 use super::conclusions::Conclusion;
 use super::contrasts::Finding;
 use super::endpoints;
 use super::measured::Measured;
 use super::verdict::{self, Sentence, list};
-use super::Report;
 use crate::report::document::{Block, Explorer, TableBlock};
 use crate::report::markdown::escape;
 use crate::stage::plot::Subject;
@@ -16,10 +16,8 @@ use std::collections::BTreeMap;
 
 pub(super) fn methods(report: &Report) -> Result<Vec<Block>> {
     let measured = &report.measured;
-    let mut blocks = text([
-        verdict::methods(measured, &report.conclusions),
-        lowest_by_width(measured),
-    ]);
+    let mut blocks =
+        text([verdict::methods(measured, &report.conclusions), lowest_by_width(measured)]);
     blocks.extend(report.figures_on(Subject::Methods));
     blocks.extend(claim(report, "methods", &report.conclusions.methods)?);
     Ok(blocks)
@@ -27,10 +25,8 @@ pub(super) fn methods(report: &Report) -> Result<Vec<Block>> {
 
 pub(super) fn widths(report: &Report) -> Result<Vec<Block>> {
     let measured = &report.measured;
-    let mut blocks = text([
-        verdict::widths(measured, &report.conclusions),
-        verdict::noise(measured),
-    ]);
+    let mut blocks =
+        text([verdict::widths(measured, &report.conclusions), verdict::noise(measured)]);
     blocks.extend(report.figures_on(Subject::Widths));
     blocks.extend(claim(report, "widths", &report.conclusions.widths)?);
     Ok(blocks)
@@ -81,9 +77,9 @@ fn lowest_by_width(measured: &Measured) -> Option<Sentence> {
             widths_of.entry(lowest).or_default().push(hidden.to_string());
         }
     }
-    let each = widths_of.iter().map(|(index, widths)| {
-        format!("{} at h = {}", methods[*index].title(), list(widths))
-    });
+    let each = widths_of
+        .iter()
+        .map(|(index, widths)| format!("{} at h = {}", methods[*index].title(), list(widths)));
     let lead = format!("The lowest mean of the largest error {}:", verdict::prior_name(prior));
     let rest = format!(
         "{}. This describes the means; the contrasts below are the test.",
@@ -105,10 +101,11 @@ fn claim(report: &Report, id: &str, conclusion: &Conclusion) -> Result<Vec<Block
         blocks.push(Block::Table(TableBlock {
             id: format!("contrasts-{id}"),
             title: "Contrasts of the claim".to_owned(),
-            caption: "The ratio of the metric after the change to the metric before it; below 1 is \
+            caption:
+                "The ratio of the metric after the change to the metric before it; below 1 is \
                       lower. How the ratios are averaged and tested: \
                       [Statistics](#statistics).\n"
-                .to_owned(),
+                    .to_owned(),
             columns: Finding::columns(),
             rows: tested.iter().chain(described).map(Finding::row).collect(),
             source: Some(report.source(METRICS.file)?),

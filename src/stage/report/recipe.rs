@@ -114,7 +114,8 @@ mod tests {
     fn a_recipe_goes_back_to_the_data_through_every_stage_that_it_depends_on() {
         let upstream = upstream();
         let lines = recipe(&upstream, "figures", &[("figure", "training")]);
-        let lines: Vec<String> = lines.iter().map(|(name, line)| format!("{name}: {line}")).collect();
+        let lines: Vec<String> =
+            lines.iter().map(|(name, line)| format!("{name}: {line}")).collect();
         assert_eq!(
             lines,
             [

@@ -46,7 +46,8 @@ fn settings(report: &Report) -> Result<TableBlock> {
         false => report.params.overrides.join("; "),
     };
     let data = &report.measured.data;
-    let images = format!("{} training, {} validation, {} test", data.train, data.validation, data.test);
+    let images =
+        format!("{} training, {} validation, {} test", data.train, data.validation, data.test);
     let rows = [
         ("profile", report.params.profile.clone().unwrap_or_else(none)),
         ("overrides", overrides),
@@ -65,13 +66,15 @@ fn settings(report: &Report) -> Result<TableBlock> {
         ("training images of a net", numbers("images")?),
     ];
     let cell = |text: String| Cell { text, ..Cell::default() };
-    let column =
-        |heading: &str| Column { heading: heading.to_owned(), ..Column::default() };
+    let column = |heading: &str| Column { heading: heading.to_owned(), ..Column::default() };
     Ok(TableBlock {
         id: "settings-of-the-run".to_owned(),
         title: "Settings of the run".to_owned(),
         columns: vec![column("setting"), column("value")],
-        rows: rows.into_iter().map(|(name, value)| vec![cell(name.to_owned()), cell(value)]).collect(),
+        rows: rows
+            .into_iter()
+            .map(|(name, value)| vec![cell(name.to_owned()), cell(value)])
+            .collect(),
         ..TableBlock::default()
     })
 }

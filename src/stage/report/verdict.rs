@@ -16,9 +16,6 @@ use crate::study::net::Prior;
 use crate::study::stats::{Average, FEWEST, Interval};
 use anyhow::Result;
 
-/// The figure of the first screen, if the run has it.
-const OVERVIEW: &str = "overview";
-
 /// The number of priors or methods that a sentence names.
 const NAMED: usize = 3;
 
@@ -127,7 +124,8 @@ pub(super) fn widths(measured: &Measured, conclusions: &Conclusions) -> Option<S
         rest += &format!("; the nets themselves have {}", list(&ends));
     }
     rest += ".";
-    let of_method = |finding: &&Finding| matches!(finding.change, Change::Width(m, _) if m == method);
+    let of_method =
+        |finding: &&Finding| matches!(finding.change, Change::Width(m, _) if m == method);
     let finding = conclusions.widths.tested.iter().find(of_method);
     if let Some((finding, Change::Width(_, [narrow, wide]))) = finding.map(|f| (f, f.change))
         && let Some(times) = times(finding)
@@ -173,7 +171,8 @@ pub(super) fn methods(measured: &Measured, conclusions: &Conclusions) -> Option<
     let kinds = [(true, false), (false, true), (true, true)];
     let of_kind = |&(aligned, adjusted): &(bool, bool)| {
         compared.iter().find(|(from, to, _)| {
-            *from == base && (to.alignment.is_some(), to.adjustment.is_some()) == (aligned, adjusted)
+            *from == base
+                && (to.alignment.is_some(), to.adjustment.is_some()) == (aligned, adjusted)
         })
     };
     let changes = kinds.iter().filter_map(of_kind).filter_map(|(_, to, finding)| {
@@ -228,7 +227,9 @@ pub(super) fn noise(measured: &Measured) -> Option<Sentence> {
         let curve = curve_name(method);
         Some(match (first_within(method), widest(method)?) {
             (None, (hidden, (excess, noise))) => {
-                format!("On {curve}, {name} is {excess:.2} points at h = {hidden} (noise {noise:.2}).")
+                format!(
+                    "On {curve}, {name} is {excess:.2} points at h = {hidden} (noise {noise:.2})."
+                )
             }
             (Some((hidden, (excess, noise))), (widest, _)) => {
                 let at = if hidden == widest { "at" } else { "from" };
@@ -325,7 +326,9 @@ pub(super) fn published(measured: &Measured) -> Option<Sentence> {
     let Some(agreement) = measured.agreement() else {
         let s = if comparable == 1 { "" } else { "s" };
         return Some(Sentence::new(
-            format!("The tables show {comparable} published number{s} beside ours, without a test."),
+            format!(
+                "The tables show {comparable} published number{s} beside ours, without a test."
+            ),
             format!("A prediction interval requires at least {FEWEST} pairs of one width."),
         ));
     };
@@ -430,7 +433,9 @@ fn methods_of(measured: &Measured) -> Option<&'static str> {
 fn too_few(effect: &str, measured: &Measured) -> String {
     let most = measured.pairs().map_or(0, |[_, most]| most);
     let s = if most == 1 { "" } else { "s" };
-    format!("{effect} is not decided: the run has {most} pair{s} of a width, {FEWEST} are required.")
+    format!(
+        "{effect} is not decided: the run has {most} pair{s} of a width, {FEWEST} are required."
+    )
 }
 
 /// The curve in a sentence.

@@ -38,9 +38,7 @@ impl Cost {
                 "the squared distance of whole neurons, incoming row and outgoing column"
             }
             Cost::Incoming => "the squared distance of their incoming rows alone",
-            Cost::Activations => {
-                "1 minus the correlation of their activations on training images"
-            }
+            Cost::Activations => "1 minus the correlation of their activations on training images",
         }
     }
 }

@@ -67,7 +67,9 @@ impl PriorKind {
     /// What the prior is, in one sentence of plain text.
     pub fn definition(self) -> &'static str {
         match self {
-            PriorKind::None => "The parameters have no prior: training minimises the cross-entropy.",
+            PriorKind::None => {
+                "The parameters have no prior: training minimises the cross-entropy."
+            }
             PriorKind::Normal => {
                 "Independent normal weights with mean 0 and the variance in the name: adds w / (N \
                  variance) to the gradient, N the number of training images."
