@@ -1,40 +1,125 @@
-//! Arranges the panels, the legend and the title of a figure, and draws it as SVG.
+//! Arranges the panels, the legend and the title of a figure, and draws it as one SVG.
 
 use super::axis::{Axis, Ruler};
 pub use super::canvas::DrawError;
-use super::canvas::{At, svg, text_width};
+use super::canvas::{Align, At, markup, text_width, wrapped};
 use super::figure::{Figure, Panel};
-use super::legend::Legend;
-use super::panel::{BAR, Frame};
+use super::html::escape;
+use super::legend::{Keys, Legend};
+use super::panel::{BAR, Frame, widest_tick};
 use super::style::*;
-use plotters::style::text_anchor::HPos;
 
 impl Figure {
-    /// The figure as SVG with selectable text.
+    /// The figure as SVG with selectable text, in the colours of the reader's theme.
     pub fn to_svg(&self) -> Result<String, DrawError> {
+        let keys = Keys::new(&self.panels);
         let layout = Layout::new(self);
-        svg((layout.width.ceil() as u32, layout.height.ceil() as u32), &self.title, |canvas| {
+        let (width, height) = (layout.width.ceil(), layout.height.ceil());
+        let drawn = markup((width, height), |canvas| {
+            let corners = [(0.0, 0.0), (width, 0.0), (width, height), (0.0, height)];
+            canvas.area(&corners, PAPER, 1.0)?;
             canvas.text(
                 &self.title,
                 (MARGIN, MARGIN + 0.5 * LARGE),
-                font(LARGE, INK, HPos::Left).bold(),
+                font(LARGE, INK, Align::Start).bold(),
             )?;
             for (i, panel) in self.panels.iter().enumerate() {
-                layout.frame(self, i).draw(canvas, panel)?;
+                layout.frame(self, i).draw(canvas, panel, &keys)?;
             }
-            layout.legend.draw(canvas)
-        })
+            layout.legend.draw(canvas, &keys)
+        })?;
+        Ok(format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart\" width=\"{width}\" \
+             height=\"{height}\" viewBox=\"0 0 {width} {height}\" role=\"img\" \
+             aria-label=\"{name}\" font-family=\"system-ui, sans-serif\">\n\
+             <style>{css}</style>\n{drawn}</svg>\n",
+            name = escape(&self.title),
+            css = svg_css(),
+        ))
     }
 }
 
-/// The positions of a figure's parts, in pixels.
-struct Layout {
-    columns: usize,
+/// The scales of all panels, and the space around their frames.
+pub(super) struct Scales {
     /// x and y of each panel; `None` without data.
     rulers: Vec<[Option<Ruler>; 2]>,
     bars: Vec<Option<Ruler>>,
     /// Whether all panels have the same x axis, the same y axis.
     shared: [bool; 2],
+}
+
+impl Scales {
+    pub(super) fn new(panels: &[Panel]) -> Scales {
+        let all_equal = |axis: fn(&Panel) -> &Axis| {
+            panels.windows(2).all(|pair| axis(&pair[0]) == axis(&pair[1]))
+        };
+        let shared = [all_equal(|panel| &panel.x), all_equal(|panel| &panel.y)];
+        let seen = |i: usize, shared: bool| if shared { &panels[..] } else { &panels[i..=i] };
+        let rulers = (0..panels.len()).map(|i| {
+            [
+                Ruler::new(&panels[i].x, seen(i, shared[0]).iter().flat_map(Panel::xs)),
+                Ruler::with_bands(
+                    &panels[i].y,
+                    seen(i, shared[1]).iter().flat_map(Panel::ys),
+                    seen(i, shared[1]).iter().flat_map(Panel::bands),
+                ),
+            ]
+        });
+        let rulers = rulers.collect();
+        let fields =
+            || panels.iter().filter_map(|panel| panel.field.as_ref()).map(|field| &field.axis);
+        let one_bar = fields().zip(fields().skip(1)).all(|(a, b)| a == b);
+        let bars = (0..panels.len()).map(|i| {
+            let axis = &panels[i].field.as_ref()?.axis;
+            Ruler::new(axis, seen(i, one_bar).iter().flat_map(Panel::field_values))
+        });
+        Scales { rulers, bars: bars.collect(), shared }
+    }
+
+    /// The pixels around frames of this size: left of them for the labels of y, above them for
+    /// titles, right of them for colour bars, and below them for the labels of x.
+    pub(super) fn surroundings(&self, panels: &[Panel], frame: At) -> Surroundings {
+        let lines = |text: fn(&Panel) -> &str, width: f64| {
+            let lines = panels.iter().map(|panel| wrapped(text(panel), NORMAL, width).len());
+            lines.max().unwrap_or(0) as f64
+        };
+        let rulers = self.rulers.iter().filter_map(|[_, y]| y.as_ref());
+        let beside = rulers.map(widest_tick).fold(0.0, f64::max);
+        let bars = self.bars.iter().flatten();
+        Surroundings {
+            left: beside + TICK + NORMAL + LINE * lines(|panel| &panel.y.label, frame.1),
+            above: 9.0 + LINE * lines(|panel| &panel.title, frame.0),
+            right: bars.map(|bar| BAR + TICK + widest_tick(bar) + 2.0 * NORMAL).fold(0.0, f64::max),
+            below: TICK + SMALL + 2.0 * NORMAL,
+        }
+    }
+
+    /// The frame of panel `i` with its upper left corner at `corner`.
+    pub(super) fn frame(
+        &self,
+        i: usize,
+        (left, top): At,
+        size: At,
+        labelled: [bool; 2],
+    ) -> Frame<'_> {
+        let [x, y] = &self.rulers[i];
+        let bar = self.bars[i].as_ref();
+        Frame { x: x.as_ref(), y: y.as_ref(), bar, left, top, size, labelled }
+    }
+}
+
+/// The pixels around the frame of a panel.
+pub(super) struct Surroundings {
+    pub(super) left: f64,
+    pub(super) above: f64,
+    pub(super) right: f64,
+    pub(super) below: f64,
+}
+
+/// The positions of a single drawing's parts, in pixels.
+struct Layout<'a> {
+    columns: usize,
+    scales: Scales,
     /// The size of a panel.
     panel: At,
     /// The distance from one panel to the next.
@@ -43,95 +128,47 @@ struct Layout {
     origin: At,
     width: f64,
     height: f64,
-    legend: Legend,
+    legend: Legend<'a>,
 }
 
-impl Layout {
-    fn new(figure: &Figure) -> Layout {
+impl Layout<'_> {
+    fn new(figure: &Figure) -> Layout<'_> {
         let panels = &figure.panels;
         let columns = figure.columns.clamp(1, panels.len().max(1));
         let rows = panels.len().div_ceil(columns);
-        let all_equal = |axis: fn(&Panel) -> &Axis| {
-            panels.windows(2).all(|pair| axis(&pair[0]) == axis(&pair[1]))
-        };
-        let shared = [all_equal(|panel| &panel.x), all_equal(|panel| &panel.y)];
-        let seen = |i: usize, shared: bool| if shared { &panels[..] } else { &panels[i..=i] };
-        let rulers: Vec<[Option<Ruler>; 2]> = (0..panels.len())
-            .map(|i| {
-                [
-                    Ruler::new(&panels[i].x, seen(i, shared[0]).iter().flat_map(Panel::xs)),
-                    Ruler::with_bands(
-                        &panels[i].y,
-                        seen(i, shared[1]).iter().flat_map(Panel::ys),
-                        seen(i, shared[1]).iter().flat_map(Panel::bands),
-                    ),
-                ]
-            })
-            .collect();
-        let fields =
-            || panels.iter().filter_map(|panel| panel.field.as_ref()).map(|field| &field.axis);
-        let one_bar = fields().zip(fields().skip(1)).all(|(a, b)| a == b);
-        let bars: Vec<Option<Ruler>> = (0..panels.len())
-            .map(|i| {
-                let axis = &panels[i].field.as_ref()?.axis;
-                Ruler::new(axis, seen(i, one_bar).iter().flat_map(Panel::field_values))
-            })
-            .collect();
-
+        let scales = Scales::new(panels);
         let panel = match columns {
             1 => (500.0, 300.0),
             2 => (310.0, 220.0),
             3 => (250.0, 190.0),
             _ => (190.0, 165.0),
         };
-        let widest = |ruler: &Ruler| {
-            ruler.ticks.iter().map(|(_, text)| text_width(text, SMALL)).fold(0.0, f64::max)
-        };
-        let beside = rulers.iter().filter_map(|[_, y]| y.as_ref()).map(widest).fold(0.0, f64::max);
-        let left = beside + TICK + 2.0 * NORMAL;
-        let below = TICK + SMALL + 2.0 * NORMAL;
-        let above =
-            if panels.iter().all(|panel| panel.title.is_empty()) { 4.0 } else { 2.0 * NORMAL };
-        let bar = bars
-            .iter()
-            .flatten()
-            .map(|bar| BAR + TICK + widest(bar) + 2.0 * NORMAL)
-            .fold(0.0, f64::max);
+        let Surroundings { left, above, right, below } = scales.surroundings(panels, panel);
         let title = if figure.title.is_empty() { 0.0 } else { LARGE + MARGIN };
         let pitch = (
-            panel.0 + bar + if shared[1] { 2.5 * MARGIN } else { MARGIN + left },
-            panel.1 + above + if shared[0] { MARGIN } else { below },
+            panel.0 + right + if scales.shared[1] { 2.5 * MARGIN } else { MARGIN + left },
+            panel.1 + above + if scales.shared[0] { MARGIN } else { below },
         );
         let origin = (MARGIN + left, MARGIN + title + above);
         // Half of a tick label, or a long title, may extend beyond the last panel.
-        let width = (origin.0 + pitch.0 * (columns - 1) as f64 + panel.0 + bar + 2.0 * MARGIN)
+        let width = (origin.0 + pitch.0 * (columns - 1) as f64 + panel.0 + right + 2.0 * MARGIN)
             .max(text_width(&figure.title, LARGE) * 1.1 + 2.0 * MARGIN);
         let bottom = origin.1 + pitch.1 * (rows.max(1) - 1) as f64 + panel.1 + below + 0.5 * MARGIN;
         let legend = Legend::new(panels, (origin.0, bottom), width - origin.0 - MARGIN);
         let height = bottom + legend.height() + MARGIN;
-        Layout { columns, rulers, bars, shared, panel, pitch, origin, width, height, legend }
+        Layout { columns, scales, panel, pitch, origin, width, height, legend }
     }
 
     /// The frame of panel `i`. A shared y axis is labelled in the first column, a shared x axis
     /// below the last panel of each column.
-    fn frame<'a>(&'a self, figure: &Figure, i: usize) -> Frame<'a> {
+    fn frame(&self, figure: &Figure, i: usize) -> Frame<'_> {
         let (column, row) = (i % self.columns, i / self.columns);
         let left = self.origin.0 + self.pitch.0 * column as f64;
         let top = self.origin.1 + self.pitch.1 * row as f64;
-        let [x, y] = &self.rulers[i];
-        let labelled = [
-            !self.shared[0] || i + self.columns >= figure.panels.len(),
-            !self.shared[1] || column == 0,
-        ];
-        Frame {
-            x: x.as_ref(),
-            y: y.as_ref(),
-            bar: self.bars[i].as_ref(),
-            left,
-            top,
-            size: self.panel,
-            labelled,
-        }
+        let shared = self.scales.shared;
+        let labelled =
+            [!shared[0] || i + self.columns >= figure.panels.len(), !shared[1] || column == 0];
+        self.scales.frame(i, (left, top), self.panel, labelled)
     }
 }
 

@@ -392,3 +392,151 @@ impl Anchors {
         self.0.contains(id)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The pieces of a text, one per line or paragraph; links get the prefix `to/`.
+    fn split(text: &str) -> Result<Vec<Piece>, Problem> {
+        pieces(text, &[], &|url, _| Ok(format!("to/{url}")))
+    }
+
+    fn texts(text: &str) -> Vec<String> {
+        let shown = |piece| match piece {
+            Piece::Text(text) => text,
+            other => format!("{other:?}"),
+        };
+        split(text).unwrap().into_iter().map(shown).collect()
+    }
+
+    #[test]
+    fn a_text_is_split_at_headings_and_images() {
+        let text = "Before.\n\n# A *b* `c`\n\n- x\n- y\n\n| h |\n| - |\n| 1 |\n\nSub\nhead\n----\n\
+                    ![one](a.svg)\n![t*w*o](<b c.png> \"title\")\n\n    # code\n\n```\n# code\n```\n";
+        let image = |offset: usize, text: &str, url: &str| Piece::Image {
+            offset,
+            text: text.into(),
+            url: url.into(),
+        };
+        let heading = |level: u8, text: &str| Piece::Heading { level, text: text.into() };
+        assert_eq!(
+            split(text).unwrap(),
+            [
+                Piece::Text("Before.".into()),
+                heading(1, "A b c"),
+                Piece::Text("- x\n- y\n\n| h |\n| - |\n| 1 |".into()),
+                heading(2, "Sub head"),
+                image(text.find("![one").unwrap(), "one", "a.svg"),
+                image(text.find("![t").unwrap(), "two", "b c.png"),
+                Piece::Text("    # code\n\n```\n# code\n```".into()),
+            ]
+        );
+    }
+
+    #[test]
+    fn links_are_inline_with_the_url_of_the_caller() {
+        let case = |text: &str, expected: &str| assert_eq!(texts(text), [expected], "{text}");
+        case("[a *b* `]`](c \"d\")", "[a *b* `]`](<to/c> \"d\")");
+        case("[a][b c], x\n\n[b  C]: <u v> 'a \"t\"'\n", "[a](<to/u v> \"a \\\"t\\\"\"), x");
+        case("[b][] and [b]\n\n[b]: u\n", "[b](<to/u>) and [b](<to/u>)");
+        case("[a [b\\]](c)\n", "[a [b\\]](<to/c>)");
+        case("[a\\]](c)\n", "[a\\]](<to/c>)");
+        case("[](c)\n", "[](<to/c>)");
+        case("x\n\n[b]: u\n\ny [b]\n", "x\n\ny [b](<to/u>)");
+        case("<https://a.b> [x] `[b]`\n\n[b]: u\n", "<https://a.b> [x] `[b]`");
+        assert_eq!(
+            texts("- [a](b)\n\n  | h |\n  | - |\n  | [c](d) |\n"),
+            ["- [a](<to/b>)\n\n  | h |\n  | - |\n  | [c](<to/d>) |"]
+        );
+        let refuse = |_: &str, offset: usize| Err(Problem::new(offset, "no", "write"));
+        assert_eq!(pieces("x [a](b)", &[], &refuse), Err(Problem::new(2, "no", "write")));
+    }
+
+    #[test]
+    fn comments_are_removed_and_marks_kept() {
+        let text =
+            "a <!-- x --> b\n<!--1-->\n\n<!--2-->\n<!-- y\n# z\n-->\nc\n\n1. d\n<!--3-->\n2. e\n";
+        let marks: Vec<usize> =
+            ["<!--1", "<!--2", "<!--3"].iter().map(|mark| text.find(mark).unwrap()).collect();
+        let found = pieces(text, &marks, &|url, _| Ok(url.to_owned())).unwrap();
+        let text = |text: &str| Piece::Text(text.into());
+        assert_eq!(
+            found,
+            [
+                text("a  b"),
+                Piece::Mark(0),
+                Piece::Mark(1),
+                text("c\n\n1. d"),
+                Piece::Mark(2),
+                text("2. e"),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_a_report_cannot_show_is_a_problem_with_its_place() {
+        let case = |text: &str, at: &str, cause: &str| {
+            let problem = split(text).unwrap_err();
+            assert_eq!((problem.offset, problem.cause.as_str()), (text.find(at).unwrap(), cause));
+        };
+        case("a <b>c</b>", "<b>", "HTML is not shown in Markdown");
+        case("a\n\n<div>\n\nb\n", "<div>", "HTML is not shown in Markdown");
+        case("<!-- a --> <div>\n", "<div>", "HTML is not shown in Markdown");
+        case("# a <b>\n", "<b>", "HTML is not shown in Markdown");
+        case("> # a\n", "# a", "a heading is in a list or a quote");
+        case("- a\n\n  b\n  ---\n", "b", "a heading is in a list or a quote");
+        case("a ![b](c)\n", "![b", "the image `c` is within text");
+        case("[![b](c)](d)\n", "![b", "the image `c` is within text");
+        case("# ![b](c)\n", "![b", "the image `c` is within text");
+        case("a[^1]\n\n[^1]: b\n", "[^1]", "footnotes are not supported");
+        for text in ["- a\n  <!--x-->\n", "> <!--x-->\n", "<div>\n<!--x-->\n", "`<!--x-->`\n"] {
+            let mark = text.find("<!--").unwrap();
+            let problem = pieces(text, &[mark], &|url, _| Ok(url.to_owned())).unwrap_err();
+            assert!(problem.offset <= mark, "{problem:?}");
+        }
+    }
+
+    #[test]
+    fn anchors_are_those_of_github_and_unique() {
+        assert_eq!(slug("Über 2 Netze: `a_b`, c-d!"), "über-2-netze-a-b-c-d");
+        assert_eq!(slug("!?"), "section");
+        let mut anchors = Anchors::default();
+        assert_eq!(
+            ["a", "a", "a-1", "a"].map(|id| anchors.unique(id)),
+            ["a", "a-1", "a-1-1", "a-2"]
+        );
+        assert!(anchors.has("a-2") && !anchors.insert("a") && anchors.insert("b"));
+    }
+
+    #[test]
+    fn code_and_comments_are_verbatim() {
+        let text = "a `b` <!-- c --> d\n\n    e\n\n```\nf\n```\n";
+        let found: Vec<&str> = verbatim(text).into_iter().map(|range| text[range].trim()).collect();
+        assert_eq!(found, ["`b`", "<!-- c -->", "e", "```\nf\n```"]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn any_text_is_split_without_a_panic(text in "[-#>a\\[\\]()!`<\\\\:*|_ \n\"1.&é]{0,40}") {
+            _ = split(&text);
+            _ = verbatim(&text);
+        }
+
+        /// Words, lists, quotes, tables and code, without headings, images, links and HTML.
+        #[test]
+        fn text_without_links_keeps_its_bytes(
+            blocks in prop::collection::vec("(- |> |1\\. |    )?[a-z*`_|{}.é]{1,12}", 1..6),
+        ) {
+            let text = blocks.join("\n\n");
+            let pieces = pieces(&text, &[], &|url, _| Ok(url.to_owned())).unwrap();
+            prop_assert_eq!(pieces, [Piece::Text(text)]);
+        }
+    }
+}

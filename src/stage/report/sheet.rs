@@ -18,8 +18,7 @@ impl Sheet {
     pub(super) fn parse(bytes: &[u8]) -> Result<Sheet, String> {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         check_quotes(bytes)?;
-        let mut reader =
-            ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
+        let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
         let mut lines = reader.records();
         let cells = |record: &csv::StringRecord| record.iter().map(str::to_owned).collect();
         let read = |record: csv::Result<csv::StringRecord>| {

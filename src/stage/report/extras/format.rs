@@ -167,9 +167,9 @@ fn text(bytes: &[u8]) -> Result<String, Refusal> {
 }
 
 fn html(text: String) -> Result<String, Refusal> {
-    let has_tag = text.match_indices('<').any(|(at, _)| {
-        text[at + 1..].starts_with(|c: char| c.is_ascii_alphabetic() || c == '!')
-    });
+    let has_tag = text
+        .match_indices('<')
+        .any(|(at, _)| text[at + 1..].starts_with(|c: char| c.is_ascii_alphabetic() || c == '!'));
     match has_tag {
         true => Ok(text),
         false => Err(Refusal::with_hint("it contains no HTML element", "write it as Markdown")),

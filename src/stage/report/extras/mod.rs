@@ -6,18 +6,17 @@ mod links;
 
 use self::format::{Content, MAX_TOTAL, Refusal};
 pub(super) use self::links::{HINT, Target, resolve};
+use super::recipe::{recipe, stage_and_values};
 use super::sheet::{Sheet, number};
 use super::{Caption, Params};
-use crate::engine::key::{Digest, root};
-use crate::engine::stage::{Hinted, Input, StageOutline, Upstream, suggest};
+use crate::engine::key::root;
+use crate::engine::stage::{Context, Hinted, Input, Upstream, suggest};
 use crate::fs;
-use crate::report::document::{
-    Block, Cell, Column, FigureBlock, HtmlBlock, Source, TableBlock,
-};
+use crate::report::document::{Block, Cell, Column, FigureBlock, HtmlBlock, Source, TableBlock};
 use crate::report::markdown::{escape, url};
 use crate::report::prose::{Anchors, Piece, Problem, pieces, slug};
 use crate::report::table::Align;
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use glob::Pattern;
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
@@ -93,6 +92,9 @@ fn groups<'a>(inputs: &'a [Input], upstream: Option<&Upstream>) -> Vec<Group<'a>
 /// The slot, and the folder of the report for its files.
 const SLOT: &str = "extras";
 
+/// The title of the section.
+pub(super) const TITLE: &str = "Further material";
+
 impl Extras {
     /// The files of the nodes in the slot.
     ///
@@ -133,7 +135,7 @@ impl Extras {
                     path: path.clone(),
                     digest: digest.to_string(),
                     command: run_command(params, &group.nodes),
-                    recipe: recipe(upstream, &group.nodes),
+                    recipe: full_recipe(upstream, &group.nodes),
                 };
                 extras.files.push(Extra {
                     nodes: group.nodes.clone(),
@@ -154,6 +156,16 @@ impl Extras {
         }
         extras.add_captions(params)?;
         Ok(extras)
+    }
+
+    /// Writes the files to the report's folder.
+    pub(super) fn write(&self, cx: &Context) -> Result<()> {
+        for extra in &self.files {
+            let path = cx.output(&extra.path);
+            fs::create_dir_all(path.parent().unwrap_or(&path))?;
+            fs::write(&path, &extra.bytes)?;
+        }
+        Ok(())
     }
 
     /// Sets the titles and captions.
@@ -289,13 +301,7 @@ impl Extras {
     }
 
     /// The blocks of a Markdown file.
-    fn text(
-        &self,
-        index: usize,
-        text: &str,
-        level: u8,
-        placed: &mut Placed,
-    ) -> Result<Vec<Block>> {
+    fn text(&self, index: usize, text: &str, level: u8, placed: &mut Placed) -> Result<Vec<Block>> {
         let extra = &self.files[index];
         let located = |problem: Problem| located(&extra.name(), text, &problem);
         let heading = |level: u8, id: String, text: String| Block::Heading { level, id, text };
@@ -327,8 +333,7 @@ impl Extras {
             Some(ids[at].clone())
         };
         let links = |url: &str, offset: usize| {
-            self.link(extra, url, &anchor)
-                .map_err(|cause| Problem::new(offset, cause, HINT))
+            self.link(extra, url, &anchor).map_err(|cause| Problem::new(offset, cause, HINT))
         };
         let mut headings = headings.iter().enumerate();
         for piece in pieces(text, &[], &links).map_err(&located)? {
@@ -461,11 +466,6 @@ impl Extra {
     /// `NODE/FILE`.
     pub(super) fn name(&self) -> String {
         format!("{}/{}", self.nodes[0], self.file)
-    }
-
-    /// The anchor.
-    pub(super) fn id(&self) -> &str {
-        &self.id
     }
 
     /// The keys of `captions` for this file, the most specific first.
@@ -627,23 +627,15 @@ fn run_command(params: &Params, nodes: &[String]) -> String {
     params.command(&format!("run {}", nodes.join(" ")))
 }
 
-/// The nodes, their program, parameters and inputs.
-fn recipe(upstream: Option<&Upstream>, nodes: &[String]) -> Vec<(String, String)> {
-    let mut recipe = vec![("stage".to_owned(), nodes.join(", "))];
-    let outlines = upstream.iter().flat_map(|upstream| &upstream.stages);
-    let of_nodes = |outline: &&StageOutline| nodes.iter().any(|node| stage(node) == outline.name);
-    for outline in outlines.filter(of_nodes) {
-        recipe.push(("kind".to_owned(), format!("{} {}", outline.kind, outline.version)));
-        for (name, values) in &outline.params {
-            let name = if name == "run" { "program" } else { name };
-            let values: Vec<String> = values.iter().map(words).collect();
-            recipe.push((name.to_owned(), values.join("; ")));
-        }
-        for (slot, stages) in &outline.inputs {
-            recipe.push((format!("input {slot}"), stages.join(", ")));
-        }
-    }
-    recipe
+/// The program of the nodes, and their recipe back to the data.
+fn full_recipe(upstream: Option<&Upstream>, nodes: &[String]) -> Vec<(String, String)> {
+    let Some(upstream) = upstream else { return Vec::new() };
+    let (name, values) = stage_and_values(&nodes[0]);
+    let outline = upstream.stages.iter().find(|outline| outline.name == name);
+    let program = outline.and_then(|outline| outline.params.get("run"));
+    let program = program.map(|values| values.iter().map(words).collect::<Vec<_>>().join("; "));
+    let program = program.map(|program| ("program".to_owned(), program));
+    program.into_iter().chain(recipe(upstream, name, &values)).collect()
 }
 
 /// A value as text; a list as its items.
@@ -681,6 +673,14 @@ fn anchor(node: &str, file: &str) -> String {
 
 /// Text for a code span with single backticks.
 fn escape_code(text: &str) -> String {
-    let kept = |c: char| if c == '`' { '\'' } else if c.is_control() { ' ' } else { c };
+    let kept = |c: char| {
+        if c == '`' {
+            '\''
+        } else if c.is_control() {
+            ' '
+        } else {
+            c
+        }
+    };
     text.chars().map(kept).collect()
 }

@@ -10,8 +10,8 @@ mod value;
 
 use self::syntax::{BlockKind, Content, Part, Query};
 use super::extras::{self, Extras, HINT, Placed, Target, resolve};
-use super::sheet::Sheet;
-use super::{EXPORTED, Params, TABLES};
+use super::sheet::{Sheet, number};
+use super::{EXPORTED, Params, Report, TABLES};
 use crate::engine::stage::{Context, FILES, Hinted, Input, suggest};
 use crate::fs;
 use crate::report::document::{Block, Cell, Column, Document, TableBlock};
@@ -38,11 +38,11 @@ const VALUES: &str = "values";
 const EXTRAS: &str = "extras";
 
 /// The sources of what a template places.
-pub(super) struct Sources<'a> {
-    pub(super) document: Document,
-    pub(super) extras: &'a Extras,
-    pub(super) tables: &'a Input,
-    pub(super) params: &'a Params,
+struct Sources<'a> {
+    document: Document,
+    extras: &'a Extras,
+    tables: &'a Input,
+    params: &'a Params,
 }
 
 /// A value in the text, with its placeholder.
@@ -118,7 +118,12 @@ impl Template {
     ///
     /// # Errors
     /// The first placeholder, link, image or heading that is invalid, with its place.
-    pub(super) fn apply(&self, sources: Sources) -> Result<Document> {
+    pub(super) fn apply(&self, document: Document, report: &Report) -> Result<Document> {
+        let Report { params, tables, extras, .. } = report;
+        self.compose(Sources { document, extras, tables, params })
+    }
+
+    fn compose(&self, sources: Sources) -> Result<Document> {
         let parts = syntax::parse(&self.text).map_err(|problem| self.located(&problem))?;
         let filled = self.fill(&parts, &sources)?;
         Composer::new(self, &filled, sources).compose()
@@ -237,13 +242,7 @@ struct Composer<'a> {
 
 impl<'a> Composer<'a> {
     fn new(template: &'a Template, filled: &'a Filled, sources: Sources<'a>) -> Composer<'a> {
-        Composer {
-            template,
-            filled,
-            sources,
-            placed: Placed::default(),
-            places: BTreeMap::new(),
-        }
+        Composer { template, filled, sources, placed: Placed::default(), places: BTreeMap::new() }
     }
 
     /// The error for a problem in the filled text.
@@ -321,15 +320,13 @@ impl<'a> Composer<'a> {
             if self.places.contains_key(&(BlockKind::Section, id.to_owned())) {
                 continue;
             }
-            let anchors = &self.placed.anchors;
-            let is_placed = |block: &Block| anchor_of(block).is_some_and(|id| anchors.has(id));
-            let mut section: Vec<Block> = match id {
-                EXTRAS => self.rest()?,
-                _ => self.section(id).unwrap_or_default(),
-            };
-            if id != EXTRAS {
-                section.retain(|block| !is_placed(block));
+            if id == EXTRAS {
+                blocks.extend(self.rest()?);
+                continue;
             }
+            let mut section = self.section(id).unwrap_or_default();
+            let anchors = &self.placed.anchors;
+            section.retain(|block| !anchor_of(block).is_some_and(|id| anchors.has(id)));
             self.add_anchors(&section);
             blocks.extend(section);
         }
@@ -383,8 +380,10 @@ impl<'a> Composer<'a> {
         if let Some(twice) = anchors.iter().find(|id| self.placed.anchors.has(id)) {
             let cause = match twice == &name {
                 true => format!("the {} `{name}` is placed twice", kind.name()),
-                false => format!("the {} `{name}` contains `{twice}`, which is placed twice",
-                    kind.name()),
+                false => format!(
+                    "the {} `{name}` contains `{twice}`, which is placed twice",
+                    kind.name()
+                ),
             };
             return refuse(cause, "remove one of the placeholders".to_owned());
         }
@@ -434,7 +433,7 @@ impl<'a> Composer<'a> {
     fn rest(&mut self) -> Result<Vec<Block>> {
         let mut blocks = self.sources.extras.rest(&mut self.placed)?;
         if !blocks.is_empty() {
-            let (id, text) = (EXTRAS.to_owned(), "Further material".to_owned());
+            let (id, text) = (EXTRAS.to_owned(), extras::TITLE.to_owned());
             self.placed.anchors.insert(EXTRAS);
             blocks.insert(0, Block::Heading { level: 2, id, text });
         }
@@ -504,16 +503,16 @@ impl<'a> Composer<'a> {
         };
         let row = |shown: &Shown| {
             let Shown { offset, query, value } = shown;
-            let text = |text: &str| Cell { text: text.to_owned(), ..Cell::default() };
-            let number = |text: &str| Cell { value: text.parse().ok(), ..text(text) };
-            vec![
-                text(&self.template.place(*offset)),
-                number(&value.text),
-                number(&value.cell),
-                text(&query.table.text),
-                text(&query.selection()),
-                text(&query.column.text),
-            ]
+            let texts = [
+                self.template.place(*offset),
+                value.text.clone(),
+                value.cell.clone(),
+                query.table.text.clone(),
+                query.selection(),
+                query.column.text.clone(),
+            ];
+            let cell = |text: String| Cell { value: number(&text), text, ..Cell::default() };
+            texts.into_iter().map(cell).collect()
         };
         let table = TableBlock {
             id: "values-table".to_owned(),

@@ -87,9 +87,8 @@ impl Query {
                 self.selection()
             ),
         };
-        let values = |at: usize| -> BTreeSet<&str> {
-            rows.iter().map(|row| row[at].as_str()).collect()
-        };
+        let values =
+            |at: usize| -> BTreeSet<&str> { rows.iter().map(|row| row[at].as_str()).collect() };
         let mut chosen: Vec<usize> = Vec::new();
         let distinct = |chosen: &[usize]| {
             let key = |row: &&Vec<String>| -> Vec<String> {
@@ -133,8 +132,9 @@ impl Query {
                     return Err(Problem::new(offset, cause, "remove `format`"));
                 };
                 let refuse = || {
-                    let cause =
-                        format!("`{column}` of this row of `{table}` is {cell}, not a whole number");
+                    let cause = format!(
+                        "`{column}` of this row of `{table}` is {cell}, not a whole number"
+                    );
                     Problem::new(offset, cause, "write `format=.0f` to round it")
                 };
                 format.number(x).ok_or_else(refuse)?
