@@ -15,6 +15,7 @@ mod provenance;
 mod questions;
 mod recipe;
 mod references;
+mod sentences;
 mod settings;
 mod sheet;
 mod template;
@@ -275,10 +276,11 @@ impl<'a> Report<'a> {
         })
     }
 
-    /// The figure of the first screen: the overview, or else the first figure.
+    /// The figure of the first screen: the overview, or else the first figure on widths, or else
+    /// the first one.
     fn overview(&self) -> Option<&ReportFigure> {
-        let overview = self.figures.iter().find(|figure| figure.card.subject().is_none());
-        overview.or(self.figures.first())
+        let about = |subject| self.figures.iter().find(|figure| figure.card.subject() == subject);
+        about(None).or_else(|| about(Some(Subject::Widths))).or(self.figures.first())
     }
 
     /// The figures of a subject, without that of the first screen.

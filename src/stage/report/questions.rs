@@ -5,7 +5,7 @@ use super::conclusions::Conclusion;
 use super::contrasts::Finding;
 use super::endpoints;
 use super::measured::Measured;
-use super::verdict::{self, Sentence, list};
+use super::sentences::{self, Sentence, list, prior_name};
 use crate::report::document::{Block, Explorer, TableBlock};
 use crate::report::markdown::escape;
 use crate::stage::plot::Subject;
@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 pub(super) fn methods(report: &Report) -> Result<Vec<Block>> {
     let measured = &report.measured;
     let mut blocks =
-        text([verdict::methods(measured, &report.conclusions), lowest_by_width(measured)]);
+        text([sentences::methods(measured, &report.conclusions), lowest_by_width(measured)]);
     blocks.extend(report.figures_on(Subject::Methods));
     blocks.extend(claim(report, "methods", &report.conclusions.methods)?);
     Ok(blocks)
@@ -26,14 +26,14 @@ pub(super) fn methods(report: &Report) -> Result<Vec<Block>> {
 pub(super) fn widths(report: &Report) -> Result<Vec<Block>> {
     let measured = &report.measured;
     let mut blocks =
-        text([verdict::widths(measured, &report.conclusions), verdict::noise(measured)]);
+        text([sentences::widths(measured, &report.conclusions), sentences::noise(measured)]);
     blocks.extend(report.figures_on(Subject::Widths));
     blocks.extend(claim(report, "widths", &report.conclusions.widths)?);
     Ok(blocks)
 }
 
 pub(super) fn priors(report: &Report) -> Result<Vec<Block>> {
-    let mut blocks = text([verdict::priors(&report.measured, &report.conclusions), None]);
+    let mut blocks = text([sentences::priors(&report.measured, &report.conclusions), None]);
     blocks.extend(report.figures_on(Subject::Priors));
     blocks.extend(claim(report, "priors", &report.conclusions.priors)?);
     blocks.extend(claim(report, "informative", &report.conclusions.informative)?);
@@ -50,9 +50,9 @@ pub(super) fn training(report: &Report) -> Result<Vec<Block>> {
 
 /// A paragraph of the sentences that there are.
 fn text(sentences: [Option<Sentence>; 2]) -> Vec<Block> {
-    let sentences: Vec<String> = sentences.iter().flatten().map(Sentence::markdown).collect();
-    let paragraph = || Block::Text(format!("{}\n", sentences.join("\n\n")));
-    (!sentences.is_empty()).then(paragraph).into_iter().collect()
+    let texts: Vec<String> = sentences.iter().flatten().map(Sentence::markdown).collect();
+    let paragraph = || Block::Text(format!("{}\n", texts.join("\n\n")));
+    (!texts.is_empty()).then(paragraph).into_iter().collect()
 }
 
 /// The methods with the lowest mean of the largest error, and at how many widths.
@@ -80,7 +80,7 @@ fn lowest_by_width(measured: &Measured) -> Option<Sentence> {
     let each = widths_of
         .iter()
         .map(|(index, widths)| format!("{} at h = {}", methods[*index].title(), list(widths)));
-    let lead = format!("The lowest mean of the largest error {}:", verdict::prior_name(prior));
+    let lead = format!("The lowest mean of the largest error {}:", prior_name(prior));
     let rest = format!(
         "{}. This describes the means; the contrasts below are the test.",
         list(&each.collect::<Vec<_>>())
