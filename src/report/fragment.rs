@@ -203,3 +203,114 @@ impl Tiles {
         self.scales.frame(i, corner, self.frame, [true; 2])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::figure::{Mark, ReferenceLine};
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn figure() -> Figure {
+        let series = |label: &str, style| Series {
+            label: label.into(),
+            style,
+            points: vec![(0.0, 1.0), (0.5, 20.123_456_789), (1.0, f64::NAN)],
+            band: vec![None, Some((2.0, 30.0)), None],
+            facets: vec![("prior", "normal 0.01".into())],
+            ..Series::default()
+        };
+        let panel = |title: &str| Panel {
+            title: title.into(),
+            x: Axis::linear("t").range(0.0, 1.0),
+            y: Axis::log("error, %"),
+            references: vec![ReferenceLine { label: "chance".into(), y: 90.0 }],
+            series: vec![
+                series("a < b & \"c\"", 0),
+                Series { note: "single pair".into(), mark: Mark::Dots, ..series("arc", 8) },
+                series("arc", 8),
+            ],
+            ..Panel::default()
+        };
+        Figure { columns: 2, panels: vec![panel("one"), panel("two & more")], ..Figure::default() }
+    }
+
+    /// The values of `data-series` in the groups of each SVG with this class.
+    fn groups(markup: &str, class: &str) -> Vec<BTreeSet<String>> {
+        let document = roxmltree::Document::parse(markup).unwrap();
+        let drawings = document.descendants().filter(|n| n.attribute("class") == Some(class));
+        let keys = |drawing: roxmltree::Node| {
+            let groups = drawing.descendants().filter(|n| n.has_tag_name("g"));
+            groups.filter_map(|n| n.attribute("data-series")).map(str::to_owned).collect()
+        };
+        drawings.map(keys).collect()
+    }
+
+    #[test]
+    fn the_fragment_the_drawing_and_the_data_have_the_same_series() {
+        let figure = figure();
+        let fragment = figure.to_html("test").unwrap();
+        let panels = groups(&fragment, "panel");
+        let all: BTreeSet<String> = ["s0", "s1", "s2"].map(str::to_owned).into();
+        assert_eq!(panels, [all.clone(), all.clone()]);
+        let chart = figure.to_chart();
+        for (panel, shown) in chart.panels.iter().zip(&panels) {
+            assert!(panel.series.iter().all(|series| shown.contains(&series.key)));
+        }
+        let svg = figure.to_svg().unwrap();
+        let document = roxmltree::Document::parse(&svg).unwrap();
+        let shown: BTreeSet<&str> =
+            document.descendants().filter_map(|n| n.attribute("data-series")).collect();
+        assert_eq!(shown, all.iter().map(String::as_str).collect());
+    }
+
+    #[test]
+    fn the_legend_lists_each_label_once_with_its_key() {
+        let fragment = figure().to_html("test").unwrap();
+        let document = roxmltree::Document::parse(&fragment).unwrap();
+        let entry = |n: roxmltree::Node| {
+            let label = n.children().filter_map(|child| child.text()).last().map(str::to_owned);
+            (n.attribute("data-series").unwrap().to_owned(), label.unwrap())
+        };
+        let entries = document.descendants().filter(|n| n.has_tag_name("li")).map(entry);
+        let expected = [("s0", "a < b & \"c\""), ("s1", "arc"), ("s2", "chance")];
+        let expected = expected.map(|(key, label)| (key.to_owned(), label.to_owned()));
+        assert_eq!(entries.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn the_data_are_those_of_the_figure_rounded_to_six_digits() {
+        let chart = figure().to_chart();
+        let series = &chart.panels[1].series[1];
+        assert_eq!((series.label.as_str(), series.key.as_str()), ("arc, single pair", "s1"));
+        assert_eq!(series.facets["prior"], "normal 0.01");
+        let points = [(0.0, 1.0, None, None), (0.5, 20.1235, Some(2.0), Some(30.0))];
+        assert_eq!(series.points, points);
+        assert_eq!((chart.panels[0].x.scale, chart.panels[0].y.scale), ("linear", "log"));
+        assert_eq!((chart.panels[0].x.low, chart.panels[0].x.high), (0.0, 1.0));
+    }
+
+    #[test]
+    fn a_point_of_the_data_is_drawn_where_the_frame_and_the_axes_say() {
+        let figure = figure();
+        let chart = figure.to_chart();
+        let ChartPanel { frame: [left, top, width, height], x, y, .. } = &chart.panels[0];
+        let at = left + width * (0.5 - x.low) / (x.high - x.low);
+        let level = (20.1235_f64 / y.low).ln() / (y.high / y.low).ln();
+        let tiles = Tiles::new(&figure);
+        let frame = tiles.frame(0);
+        let drawn = (frame.x.unwrap().position(0.5), frame.y.unwrap().position(20.1235));
+        assert!((left + width * drawn.0.unwrap() - at).abs() < 1e-9);
+        let drawn = top + height * (1.0 - drawn.1.unwrap());
+        assert!((drawn - (top + height * (1.0 - level))).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_figure_without_data_has_a_panel_that_says_so() {
+        let empty = Figure { panels: vec![Panel::default()], ..Figure::default() };
+        let fragment = empty.to_html("a<b").unwrap();
+        assert!(roxmltree::Document::parse(&fragment).is_ok(), "{fragment}");
+        assert!(fragment.contains("aria-label=\"no data\"") && fragment.contains(">no data<"));
+        assert!(fragment.contains("data-chart=\"a&lt;b\"") && !fragment.contains("<ul"));
+        assert_eq!(empty.to_chart().panels[0].series, []);
+    }
+}

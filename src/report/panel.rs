@@ -82,18 +82,13 @@ impl Frame<'_> {
         }
         canvas.line(&[(left, top), (left, bottom), (right, bottom)], 1.0, GREY)?;
         if self.labelled[0] {
-            let mut end = f64::NEG_INFINITY;
-            for (at, text) in &x_ticks {
-                // The labels of close ticks would overlap.
-                let half = 0.5 * text_width(text, SMALL);
-                if x_of(*at) - half < end {
-                    continue;
-                }
-                end = x_of(*at) + half;
-                let below = (x_of(*at), bottom + TICK + 0.5 * SMALL);
+            let rows = self.x.map_or_else(Vec::new, |ruler| tick_rows(ruler, self.size.0));
+            for ((at, text), row) in x_ticks.iter().zip(&rows) {
+                let below = (x_of(*at), bottom + TICK + 0.5 * SMALL + LINE * *row as f64);
                 canvas.text(text, below, font(SMALL, INK, Align::Middle))?;
             }
-            let below = (left + 0.5 * self.size.0, bottom + TICK + SMALL + NORMAL);
+            let extra = LINE * rows.iter().copied().max().unwrap_or(0) as f64;
+            let below = (left + 0.5 * self.size.0, bottom + TICK + SMALL + NORMAL + extra);
             canvas.text(&panel.x.label, below, font(NORMAL, INK, Align::Middle))?;
         }
         if self.labelled[1] {
@@ -101,7 +96,7 @@ impl Frame<'_> {
                 canvas.text(text, (left - TICK, y_of(*at)), font(SMALL, INK, Align::End))?;
             }
             let beside = left - TICK - self.y.map_or(0.0, widest_tick) - NORMAL;
-            let lines = wrapped(&panel.y.label, NORMAL, self.size.1);
+            let lines = wrapped(&panel.y.label, NORMAL, label_width(self.size.1));
             for (i, line) in lines.iter().rev().enumerate() {
                 let at = (beside - LINE * i as f64, top + 0.5 * self.size.1);
                 canvas.text(line, at, font(NORMAL, INK, Align::Middle).upright())?;
@@ -266,6 +261,25 @@ impl Field {
         let (a, b) = (along(j)?, along(j + 1)?);
         Some(a + (y - j as f64) * (b - a))
     }
+}
+
+/// The row of each tick's label below an axis of `width` pixels: 0, or the next below if the labels
+/// would overlap.
+pub(super) fn tick_rows(ruler: &Ruler, width: f64) -> Vec<usize> {
+    let mut ends: Vec<f64> = Vec::new();
+    let row = |(at, text): &(f64, String)| {
+        let (middle, half) = (at * width, 0.5 * text_width(text, SMALL));
+        let free = ends.iter().position(|end| *end < middle - half).unwrap_or(ends.len());
+        ends.resize(ends.len().max(free + 1), f64::NEG_INFINITY);
+        ends[free] = middle + half;
+        free
+    };
+    ruler.ticks.iter().map(row).collect()
+}
+
+/// The width of the label beside a frame of `height` pixels; it may extend beyond the frame.
+pub(super) fn label_width(height: f64) -> f64 {
+    height + 2.0 * NORMAL
 }
 
 /// The width of a ruler's widest tick label, in pixels.

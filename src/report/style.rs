@@ -86,13 +86,13 @@ padding:0;max-width:none;font-size:.85rem}
 .chart .symbol{width:28px;height:14px;flex:none}
 .chart .panels{display:grid;gap:.9rem;grid-template-columns:minmax(0,1fr);justify-content:center}
 .chart .panel{display:block;width:100%;height:auto}
-.chart [data-columns=\"1\"]{grid-template-columns:minmax(0,36rem)}
-@container (min-width:34rem){.chart .panels:not([data-columns=\"1\"])\
-{grid-template-columns:repeat(2,minmax(0,1fr))}}
-@container (min-width:50rem){.chart [data-columns=\"3\"]\
-{grid-template-columns:repeat(3,minmax(0,1fr))}}
-@container (min-width:66rem){.chart [data-columns=\"4\"]\
-{grid-template-columns:repeat(4,minmax(0,1fr))}}
+.chart .panels[data-columns=\"1\"]{grid-template-columns:minmax(0,36rem)}
+@container (min-width:38rem){.chart .panels:not([data-columns=\"1\"])\
+{grid-template-columns:repeat(2,minmax(0,28rem))}}
+@container (min-width:56rem){.chart .panels[data-columns=\"3\"]\
+{grid-template-columns:repeat(3,minmax(0,24rem))}}
+@container (min-width:76rem){.chart .panels[data-columns=\"4\"]\
+{grid-template-columns:repeat(4,minmax(0,24rem))}}
 ";
 
 /// The style sheet of a page with figures. Their colours follow the property `color-scheme`.

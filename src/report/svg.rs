@@ -208,3 +208,27 @@ fn pixels(units: i32) -> String {
         (whole, tenth) => format!("{sign}{whole}.{tenth}"),
     }
 }
+
+#[cfg(test)]
+pub(super) mod reading {
+    //! Reads the paths that the backend writes.
+
+    use super::super::canvas::At;
+
+    /// The points of each subpath of the path data `d`.
+    pub(in super::super) fn subpaths(d: &str) -> Vec<Vec<At>> {
+        let subpath = |part: &str| {
+            let numbers = part.trim_end_matches('z').trim_end_matches("h0");
+            let spaced = numbers.replace('l', " ").replace('-', " -");
+            let numbers: Vec<f64> =
+                spaced.split_whitespace().map(|number| number.parse().unwrap()).collect();
+            let mut at = (0.0, 0.0);
+            let point = |step: &[f64]| {
+                at = (at.0 + step[0], at.1 + step[1]);
+                at
+            };
+            numbers.chunks(2).map(point).collect()
+        };
+        d.split('M').skip(1).map(subpath).collect()
+    }
+}
