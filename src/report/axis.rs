@@ -109,6 +109,14 @@ impl Ruler {
         Some(ruler)
     }
 
+    /// The values at the low and at the high end.
+    pub(super) fn ends(&self) -> (f64, f64) {
+        match self.scale {
+            Scale::Linear => (self.low, self.high),
+            Scale::Log => (libm::pow(10.0, self.low), libm::pow(10.0, self.high)),
+        }
+    }
+
     /// The position of `value`, 0 at the low end and 1 at the high end; `None` if the scale cannot
     /// show it.
     pub(super) fn position(&self, value: f64) -> Option<f64> {

@@ -1,11 +1,16 @@
-//! A canvas for shapes and text with coordinates in pixels, as SVG. The only user of plotters.
+//! A canvas for shapes and text with coordinates in pixels. The only user of plotters, with its
+//! backend.
 //!
 //! plotters rounds coordinates to whole units, which would be visible as steps in a smooth curve. A
-//! pixel is therefore ten units, and the `viewBox` of the SVG scales them back.
+//! pixel is therefore ten units.
 
+use super::style::Colour;
+use super::svg::{Sheet, UNITS, Writer};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
+use std::cell::RefCell;
+use std::rc::Rc;
 use thiserror::Error;
 
 /// A point in pixels, from the upper left corner.
@@ -18,103 +23,105 @@ pub struct DrawError(String);
 
 type Result<T = ()> = std::result::Result<T, DrawError>;
 
-/// plotters' units in a pixel.
-const UNITS: f64 = 10.0;
-/// plotters draws text in 1 / 1.24 of the given font size.
-const FONT: f64 = 1.24;
+/// The part of a text at its point.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Align {
+    Start,
+    Middle,
+    End,
+}
 
 /// The typesetting of a line of text.
 #[derive(Clone, Copy)]
 pub(super) struct Font {
     pub(super) size: f64,
-    pub(super) colour: RGBColor,
+    pub(super) colour: Colour,
     pub(super) bold: bool,
-    /// The part of the text at its point: start, middle or end.
-    pub(super) align: HPos,
+    pub(super) align: Align,
     /// Rotated, to be read from bottom to top.
     pub(super) upright: bool,
 }
 
-/// A white canvas.
-pub(super) struct Canvas<'a> {
-    area: DrawingArea<SVGBackend<'a>, Shift>,
+/// A transparent canvas.
+pub(super) struct Canvas {
+    area: DrawingArea<Writer, Shift>,
+    sheet: Rc<RefCell<Sheet>>,
 }
 
-/// The SVG of `size` pixels that `draw` draws; `name` is its accessible name.
-pub(super) fn svg(
-    size: (u32, u32),
-    name: &str,
-    draw: impl FnOnce(&Canvas) -> Result,
-) -> Result<String> {
-    let units = (size.0 * UNITS as u32, size.1 * UNITS as u32);
-    let mut text = String::new();
-    {
-        let area = SVGBackend::with_string(&mut text, units).into_drawing_area();
-        area.fill(&WHITE).map_err(error)?;
-        let canvas = Canvas { area };
-        draw(&canvas)?;
-        canvas.area.present().map_err(error)?;
+/// The markup that `draw` draws on a canvas of `size` pixels: the content of an `svg` element.
+pub(super) fn markup(size: At, draw: impl FnOnce(&Canvas) -> Result) -> Result<String> {
+    let sheet = Rc::new(RefCell::new(Sheet::default()));
+    let size = (units(size.0).max(1) as u32, units(size.1).max(1) as u32);
+    let canvas = Canvas {
+        area: Writer { sheet: Rc::clone(&sheet), size }.into_drawing_area(),
+        sheet: Rc::clone(&sheet),
+    };
+    draw(&canvas)?;
+    Ok(sheet.borrow_mut().take())
+}
+
+impl Canvas {
+    /// A group of everything that `draw` draws, with these attributes in SVG.
+    pub(super) fn group(&self, attributes: &str, draw: impl FnOnce() -> Result) -> Result {
+        self.sheet.borrow_mut().open_group(attributes);
+        draw()?;
+        self.sheet.borrow_mut().close_group();
+        Ok(())
     }
-    let (wide, high) = (
-        format!("width=\"{}\" height=\"{}\"", units.0, units.1),
-        format!("width=\"{}\" height=\"{}\"", size.0, size.1),
-    );
-    let named = format!("{high} role=\"img\" aria-label=\"{}\"", super::html::escape(name));
-    Ok(text.replacen(&wide, &named, 1))
-}
 
-impl Canvas<'_> {
     /// A line through `points`, `width` pixels wide.
-    pub(super) fn line(&self, points: &[At], width: f64, colour: RGBColor) -> Result {
+    pub(super) fn line(&self, points: &[At], width: f64, colour: Colour) -> Result {
         let style = ShapeStyle {
-            color: colour.to_rgba(),
+            color: rgb(colour).to_rgba(),
             filled: false,
             stroke_width: units(width) as u32,
         };
         self.area.draw(&PathElement::new(grid(points), style)).map_err(error)
     }
 
-    /// Like [`Canvas::line`], with dashes: `pattern` alternates the lengths of dashes and gaps in
-    /// pixels; an empty one is a solid line.
-    pub(super) fn dashed(
-        &self,
-        points: &[At],
-        width: f64,
-        colour: RGBColor,
-        pattern: &[f64],
-    ) -> Result {
+    /// Lines with dashes, as far as `draw` draws lines: `pattern` alternates the lengths of dashes
+    /// and gaps in pixels; an empty one is a solid line.
+    pub(super) fn dashed(&self, pattern: &[f64], draw: impl FnOnce() -> Result) -> Result {
         if pattern.is_empty() {
-            return self.line(points, width, colour);
+            return draw();
         }
-        dashes(points, pattern).iter().try_for_each(|dash| self.line(dash, width, colour))
+        let lengths: Vec<String> = pattern.iter().map(f64::to_string).collect();
+        self.group(&format!("stroke-dasharray=\"{}\"", lengths.join(" ")), draw)
     }
 
     /// A filled polygon.
-    pub(super) fn area(&self, corners: &[At], colour: RGBColor, opacity: f64) -> Result {
-        self.area.draw(&Polygon::new(grid(corners), colour.mix(opacity).filled())).map_err(error)
+    pub(super) fn area(&self, corners: &[At], colour: Colour, opacity: f64) -> Result {
+        let style = rgb(colour).mix(opacity).filled();
+        self.area.draw(&Polygon::new(grid(corners), style)).map_err(error)
     }
 
     /// A filled disc.
-    pub(super) fn disc(&self, centre: At, radius: f64, colour: RGBColor) -> Result {
-        self.area
-            .draw(&Circle::new(grid(&[centre])[0], units(radius), colour.filled()))
-            .map_err(error)
+    pub(super) fn disc(&self, centre: At, radius: f64, colour: Colour) -> Result {
+        let disc = Circle::new(grid(&[centre])[0], units(radius), rgb(colour).filled());
+        self.area.draw(&disc).map_err(error)
     }
 
     /// A line of text, vertically centered at the point.
-    pub(super) fn text(&self, text: &str, (x, y): At, set: Font) -> Result {
+    pub(super) fn text(&self, text: &str, at: At, set: Font) -> Result {
         if text.is_empty() {
             return Ok(());
         }
-        let mut font = FontDesc::from(("system-ui, sans-serif", set.size * FONT * UNITS));
+        let mut font = FontDesc::from(("sans-serif", set.size));
         if set.bold {
             font = font.style(FontStyle::Bold);
         }
         if set.upright {
             font = font.transform(FontTransform::Rotate270);
         }
-        let style = TextStyle::from(font).color(&set.colour).pos(Pos::new(set.align, VPos::Center));
-        self.area.draw(&Text::new(text, grid(&[(x, y)])[0], style)).map_err(error)
+        let align = match set.align {
+            Align::Start => HPos::Left,
+            Align::Middle => HPos::Center,
+            Align::End => HPos::Right,
+        };
+        let colour = rgb(set.colour);
+        let style = TextStyle::from(font).color(&colour);
+        let style = style.pos(Pos::new(align, VPos::Center));
+        self.area.draw(&Text::new(text, grid(&[at])[0], style)).map_err(error)
     }
 }
 
@@ -130,34 +137,25 @@ pub(super) fn text_width(text: &str, size: f64) -> f64 {
     size * text.chars().map(em).sum::<f64>()
 }
 
-/// The dashes of the line through `points`.
-fn dashes(points: &[At], pattern: &[f64]) -> Vec<Vec<At>> {
-    let mut dashes = vec![points.first().copied().into_iter().collect::<Vec<At>>()];
-    let (mut piece, mut left) = (0, pattern[0]);
-    for pair in points.windows(2) {
-        let ((mut x, mut y), end) = (pair[0], pair[1]);
-        loop {
-            let (dx, dy) = (end.0 - x, end.1 - y);
-            let length = (dx * dx + dy * dy).sqrt();
-            let is_dash = piece % 2 == 0;
-            if length <= left {
-                left -= length;
-                if is_dash && let Some(dash) = dashes.last_mut() {
-                    dash.push(end);
-                }
-                break;
+/// `text` in lines of at most `width` pixels, if its words are that short.
+pub(super) fn wrapped(text: &str, size: f64, width: f64) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if text_width(line, size) + text_width(word, size) + 0.4 * size <= width => {
+                line.push(' ');
+                line.push_str(word);
             }
-            (x, y) = (x + dx * left / length, y + dy * left / length);
-            match dashes.last_mut() {
-                Some(dash) if is_dash => dash.push((x, y)),
-                _ => dashes.push(vec![(x, y)]),
-            }
-            piece += 1;
-            left = pattern[piece % pattern.len()];
+            _ => lines.push(word.to_owned()),
         }
     }
-    dashes.retain(|dash| dash.len() > 1);
-    dashes
+    lines
+}
+
+/// plotters' colour for a colour of the theme; the backend reads it with [`Colour::of`].
+fn rgb(colour: Colour) -> RGBColor {
+    let (r, g, b) = colour.rgb();
+    RGBColor(r, g, b)
 }
 
 fn units(pixels: f64) -> i32 {
@@ -174,26 +172,45 @@ fn error<E: std::error::Error + Send + Sync>(cause: DrawingAreaErrorKind<E>) -> 
 
 #[cfg(test)]
 mod tests {
+    use super::super::style::{GREY, INK};
     use super::*;
 
     #[test]
-    fn dashes_continue_around_corners() {
-        let dashes = dashes(&[(0.0, 0.0), (4.0, 0.0), (4.0, 5.0)], &[3.0, 2.0]);
-        assert_eq!(dashes, [vec![(0.0, 0.0), (3.0, 0.0)], vec![(4.0, 1.0), (4.0, 4.0)]]);
-        assert_eq!(super::dashes(&[(0.0, 0.0)], &[1.0, 1.0]), Vec::<Vec<At>>::new());
+    fn neighbouring_shapes_of_the_same_look_share_a_path_with_relative_coordinates() {
+        let drawn = markup((30.0, 20.0), |canvas| {
+            canvas.line(&[(1.0, 2.0), (3.05, 4.0), (3.0, 4.0)], 1.5, INK)?;
+            canvas.line(&[(5.0, 6.0), (4.0, 6.5)], 1.5, INK)?;
+            canvas.line(&[(5.0, 6.0), (4.0, 6.5)], 1.0, INK)?;
+            canvas.disc((7.0, 8.0), 2.0, GREY)?;
+            canvas.area(&[(1.0, 1.0), (2.0, 1.0), (2.0, 2.0)], GREY, 0.25)
+        });
+        insta::assert_snapshot!(drawn.unwrap(), @r#"
+        <path class="l c6" stroke-width="1.5" d="M1 2l2.1 2-.1 0M5 6l-1 .5"/>
+        <path class="l c6" d="M5 6l-1 .5"/>
+        <path class="l ck" stroke-width="4" stroke-linecap="round" d="M7 8h0"/>
+        <path class="a ck" fill-opacity="0.25" d="M1 1l1 0 0 1z"/>
+        "#);
     }
 
     #[test]
-    fn coordinates_are_in_tenths_of_pixels_and_the_name_is_escaped() {
-        let svg = svg((30, 20), "a < \"b\"", |canvas| {
-            canvas.line(&[(1.0, 2.0), (3.05, 4.0)], 1.5, BLACK)
-        })
-        .unwrap();
-        let start = r#"<svg width="30" height="20" role="img" aria-label="a &lt; &quot;b&quot;""#;
-        assert!(svg.starts_with(&format!("{start} viewBox=\"0 0 300 200\"")), "{svg}");
-        assert!(
-            svg.contains(r##"stroke="#000000" stroke-width="15" points="10,20 31,40 ""##),
-            "{svg}"
-        );
+    fn a_group_holds_what_is_drawn_in_it() {
+        let drawn = markup((30.0, 20.0), |canvas| {
+            canvas.dashed(&[6.0, 2.5], || canvas.line(&[(1.0, 2.0), (3.0, 4.0)], 1.0, INK))?;
+            canvas.dashed(&[], || canvas.line(&[(1.0, 2.0), (3.0, 4.0)], 1.0, INK))
+        });
+        insta::assert_snapshot!(drawn.unwrap(), @r#"
+        <g stroke-dasharray="6 2.5"><path class="l c6" d="M1 2l2 2"/>
+        </g><path class="l c6" d="M1 2l2 2"/>
+        "#);
+    }
+
+    #[test]
+    fn text_is_escaped_and_broken_into_lines_that_fit() {
+        let font = Font { size: 10.0, colour: INK, bold: true, align: Align::End, upright: true };
+        let drawn = markup((30.0, 20.0), |canvas| canvas.text("a < \"b\"", (20.0, 10.0), font));
+        insta::assert_snapshot!(drawn.unwrap(), @r#"<text class="c6" x="23.6" y="10" font-size="10" text-anchor="end" font-weight="bold" transform="rotate(-90 23.6 10)">a &lt; &quot;b&quot;</text>"#);
+        assert_eq!(wrapped("one two three", 10.0, 50.0), ["one two", "three"]);
+        assert_eq!(wrapped("indivisible", 10.0, 5.0), ["indivisible"]);
+        assert_eq!(wrapped("", 10.0, 5.0), Vec::<String>::new());
     }
 }

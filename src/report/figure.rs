@@ -1,8 +1,8 @@
-//! Figures: one or more panels of curves and points. `layout` draws them.
+//! Figures: one or more panels of curves and points. `layout` draws them as one SVG, `fragment` as
+//! part of a page, with the data for its scripts.
 //!
-//! Colours are those of Okabe and Ito (*Color universal design*, 2008), which colour-blind readers
-//! can distinguish. Dashes and markers differ as well. Panels with equal axes share one scale,
-//! which is labelled once. The legend is below the panels.
+//! `style` defines the colours, which differ for colour-blind readers and follow the theme. Dashes
+//! and markers differ as well. Panels with equal axes share one scale.
 //!
 //! Values that are not finite are gaps. A value that a log axis cannot show is a gap in a curve, or
 //! a point at the lower end of the axis. Equal figures give equal bytes.
@@ -40,8 +40,14 @@ pub struct Panel {
 /// A curve, or points.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Series {
-    /// The entry in the legend; equal entries are listed once, empty ones are not listed.
+    /// The entry in the legend. Series of the same label are one entry, and have the same key in
+    /// fragments and data.
     pub label: String,
+    /// What distinguishes the points from those of the entry, such as "single pair"; a series with
+    /// a note is not listed in the legend.
+    pub note: String,
+    /// The values that all points share, such as `("hidden", "50")`, by which a page selects series.
+    pub facets: Vec<(&'static str, String)>,
     /// `style % 7` is the colour, `style / 7` the dash (solid, dashed, dotted, dash-dotted); the
     /// marker depends on both.
     pub style: usize,

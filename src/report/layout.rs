@@ -1,40 +1,130 @@
-//! Arranges the panels, the legend and the title of a figure, and draws it as SVG.
+//! Arranges the panels, the legend and the title of a figure, and draws it as one SVG.
 
 use super::axis::{Axis, Ruler};
 pub use super::canvas::DrawError;
-use super::canvas::{At, svg, text_width};
+use super::canvas::{Align, At, markup, text_width, wrapped};
 use super::figure::{Figure, Panel};
-use super::legend::Legend;
-use super::panel::{BAR, Frame};
+use super::html::escape;
+use super::legend::{Keys, Legend};
+use super::panel::{BAR, Frame, label_width, tick_rows, widest_tick};
 use super::style::*;
-use plotters::style::text_anchor::HPos;
 
 impl Figure {
-    /// The figure as SVG with selectable text.
+    /// The figure as SVG with selectable text, in the colours of the reader's theme.
     pub fn to_svg(&self) -> Result<String, DrawError> {
+        let keys = Keys::new(&self.panels);
         let layout = Layout::new(self);
-        svg((layout.width.ceil() as u32, layout.height.ceil() as u32), &self.title, |canvas| {
+        let (width, height) = (layout.width.ceil(), layout.height.ceil());
+        let drawn = markup((width, height), |canvas| {
+            let corners = [(0.0, 0.0), (width, 0.0), (width, height), (0.0, height)];
+            canvas.area(&corners, PAPER, 1.0)?;
             canvas.text(
                 &self.title,
                 (MARGIN, MARGIN + 0.5 * LARGE),
-                font(LARGE, INK, HPos::Left).bold(),
+                font(LARGE, INK, Align::Start).bold(),
             )?;
             for (i, panel) in self.panels.iter().enumerate() {
-                layout.frame(self, i).draw(canvas, panel)?;
+                layout.frame(self, i).draw(canvas, panel, &keys)?;
             }
-            layout.legend.draw(canvas)
-        })
+            layout.legend.draw(canvas, &keys)
+        })?;
+        Ok(format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart\" width=\"{width}\" \
+             height=\"{height}\" viewBox=\"0 0 {width} {height}\" role=\"img\" \
+             aria-label=\"{name}\" font-family=\"system-ui, sans-serif\">\n\
+             <style>{css}</style>\n{drawn}</svg>\n",
+            name = escape(&self.title),
+            css = svg_css(),
+        ))
     }
 }
 
-/// The positions of a figure's parts, in pixels.
-struct Layout {
-    columns: usize,
+/// The scales of all panels, and the space around their frames.
+pub(super) struct Scales {
     /// x and y of each panel; `None` without data.
     rulers: Vec<[Option<Ruler>; 2]>,
     bars: Vec<Option<Ruler>>,
     /// Whether all panels have the same x axis, the same y axis.
     shared: [bool; 2],
+}
+
+impl Scales {
+    pub(super) fn new(panels: &[Panel]) -> Scales {
+        let all_equal = |axis: fn(&Panel) -> &Axis| {
+            panels.windows(2).all(|pair| axis(&pair[0]) == axis(&pair[1]))
+        };
+        let shared = [all_equal(|panel| &panel.x), all_equal(|panel| &panel.y)];
+        let seen = |i: usize, shared: bool| if shared { &panels[..] } else { &panels[i..=i] };
+        let rulers = (0..panels.len()).map(|i| {
+            [
+                Ruler::new(&panels[i].x, seen(i, shared[0]).iter().flat_map(Panel::xs)),
+                Ruler::with_bands(
+                    &panels[i].y,
+                    seen(i, shared[1]).iter().flat_map(Panel::ys),
+                    seen(i, shared[1]).iter().flat_map(Panel::bands),
+                ),
+            ]
+        });
+        let rulers = rulers.collect();
+        let fields =
+            || panels.iter().filter_map(|panel| panel.field.as_ref()).map(|field| &field.axis);
+        let one_bar = fields().zip(fields().skip(1)).all(|(a, b)| a == b);
+        let bars = (0..panels.len()).map(|i| {
+            let axis = &panels[i].field.as_ref()?.axis;
+            Ruler::new(axis, seen(i, one_bar).iter().flat_map(Panel::field_values))
+        });
+        Scales { rulers, bars: bars.collect(), shared }
+    }
+
+    /// The pixels around frames of this size: left of them for the labels of y, above them for
+    /// titles, right of them for colour bars, and below them for the labels of x.
+    pub(super) fn surroundings(&self, panels: &[Panel], frame: At) -> Surroundings {
+        let lines = |text: fn(&Panel) -> &str, width: f64| {
+            let lines = panels.iter().map(|panel| wrapped(text(panel), NORMAL, width).len());
+            lines.max().unwrap_or(0) as f64
+        };
+        let rulers = self.rulers.iter().filter_map(|[_, y]| y.as_ref());
+        let beside = rulers.map(widest_tick).fold(0.0, f64::max);
+        let bars = self.bars.iter().flatten();
+        let rows = self.rulers.iter().filter_map(|[x, _]| x.as_ref());
+        let rows = rows.flat_map(|ruler| tick_rows(ruler, frame.0)).max().unwrap_or(0);
+        Surroundings {
+            left: beside
+                + TICK
+                + NORMAL
+                + LINE * lines(|panel| &panel.y.label, label_width(frame.1)),
+            above: 9.0 + LINE * lines(|panel| &panel.title, frame.0),
+            right: bars.map(|bar| BAR + TICK + widest_tick(bar) + 2.0 * NORMAL).fold(0.0, f64::max),
+            below: TICK + SMALL + 2.0 * NORMAL + LINE * rows as f64,
+        }
+    }
+
+    /// The frame of panel `i` with its upper left corner at `corner`.
+    pub(super) fn frame(
+        &self,
+        i: usize,
+        (left, top): At,
+        size: At,
+        labelled: [bool; 2],
+    ) -> Frame<'_> {
+        let [x, y] = &self.rulers[i];
+        let bar = self.bars[i].as_ref();
+        Frame { x: x.as_ref(), y: y.as_ref(), bar, left, top, size, labelled }
+    }
+}
+
+/// The pixels around the frame of a panel.
+pub(super) struct Surroundings {
+    pub(super) left: f64,
+    pub(super) above: f64,
+    pub(super) right: f64,
+    pub(super) below: f64,
+}
+
+/// The positions of a single drawing's parts, in pixels.
+struct Layout<'a> {
+    columns: usize,
+    scales: Scales,
     /// The size of a panel.
     panel: At,
     /// The distance from one panel to the next.
@@ -43,103 +133,55 @@ struct Layout {
     origin: At,
     width: f64,
     height: f64,
-    legend: Legend,
+    legend: Legend<'a>,
 }
 
-impl Layout {
-    fn new(figure: &Figure) -> Layout {
+impl Layout<'_> {
+    fn new(figure: &Figure) -> Layout<'_> {
         let panels = &figure.panels;
         let columns = figure.columns.clamp(1, panels.len().max(1));
         let rows = panels.len().div_ceil(columns);
-        let all_equal = |axis: fn(&Panel) -> &Axis| {
-            panels.windows(2).all(|pair| axis(&pair[0]) == axis(&pair[1]))
-        };
-        let shared = [all_equal(|panel| &panel.x), all_equal(|panel| &panel.y)];
-        let seen = |i: usize, shared: bool| if shared { &panels[..] } else { &panels[i..=i] };
-        let rulers: Vec<[Option<Ruler>; 2]> = (0..panels.len())
-            .map(|i| {
-                [
-                    Ruler::new(&panels[i].x, seen(i, shared[0]).iter().flat_map(Panel::xs)),
-                    Ruler::with_bands(
-                        &panels[i].y,
-                        seen(i, shared[1]).iter().flat_map(Panel::ys),
-                        seen(i, shared[1]).iter().flat_map(Panel::bands),
-                    ),
-                ]
-            })
-            .collect();
-        let fields =
-            || panels.iter().filter_map(|panel| panel.field.as_ref()).map(|field| &field.axis);
-        let one_bar = fields().zip(fields().skip(1)).all(|(a, b)| a == b);
-        let bars: Vec<Option<Ruler>> = (0..panels.len())
-            .map(|i| {
-                let axis = &panels[i].field.as_ref()?.axis;
-                Ruler::new(axis, seen(i, one_bar).iter().flat_map(Panel::field_values))
-            })
-            .collect();
-
+        let scales = Scales::new(panels);
         let panel = match columns {
             1 => (500.0, 300.0),
             2 => (310.0, 220.0),
             3 => (250.0, 190.0),
             _ => (190.0, 165.0),
         };
-        let widest = |ruler: &Ruler| {
-            ruler.ticks.iter().map(|(_, text)| text_width(text, SMALL)).fold(0.0, f64::max)
-        };
-        let beside = rulers.iter().filter_map(|[_, y]| y.as_ref()).map(widest).fold(0.0, f64::max);
-        let left = beside + TICK + 2.0 * NORMAL;
-        let below = TICK + SMALL + 2.0 * NORMAL;
-        let above =
-            if panels.iter().all(|panel| panel.title.is_empty()) { 4.0 } else { 2.0 * NORMAL };
-        let bar = bars
-            .iter()
-            .flatten()
-            .map(|bar| BAR + TICK + widest(bar) + 2.0 * NORMAL)
-            .fold(0.0, f64::max);
+        let Surroundings { left, above, right, below } = scales.surroundings(panels, panel);
         let title = if figure.title.is_empty() { 0.0 } else { LARGE + MARGIN };
         let pitch = (
-            panel.0 + bar + if shared[1] { 2.5 * MARGIN } else { MARGIN + left },
-            panel.1 + above + if shared[0] { MARGIN } else { below },
+            panel.0 + right + if scales.shared[1] { 2.5 * MARGIN } else { MARGIN + left },
+            panel.1 + above + if scales.shared[0] { MARGIN } else { below },
         );
         let origin = (MARGIN + left, MARGIN + title + above);
         // Half of a tick label, or a long title, may extend beyond the last panel.
-        let width = (origin.0 + pitch.0 * (columns - 1) as f64 + panel.0 + bar + 2.0 * MARGIN)
+        let width = (origin.0 + pitch.0 * (columns - 1) as f64 + panel.0 + right + 2.0 * MARGIN)
             .max(text_width(&figure.title, LARGE) * 1.1 + 2.0 * MARGIN);
         let bottom = origin.1 + pitch.1 * (rows.max(1) - 1) as f64 + panel.1 + below + 0.5 * MARGIN;
         let legend = Legend::new(panels, (origin.0, bottom), width - origin.0 - MARGIN);
         let height = bottom + legend.height() + MARGIN;
-        Layout { columns, rulers, bars, shared, panel, pitch, origin, width, height, legend }
+        Layout { columns, scales, panel, pitch, origin, width, height, legend }
     }
 
     /// The frame of panel `i`. A shared y axis is labelled in the first column, a shared x axis
     /// below the last panel of each column.
-    fn frame<'a>(&'a self, figure: &Figure, i: usize) -> Frame<'a> {
+    fn frame(&self, figure: &Figure, i: usize) -> Frame<'_> {
         let (column, row) = (i % self.columns, i / self.columns);
         let left = self.origin.0 + self.pitch.0 * column as f64;
         let top = self.origin.1 + self.pitch.1 * row as f64;
-        let [x, y] = &self.rulers[i];
-        let labelled = [
-            !self.shared[0] || i + self.columns >= figure.panels.len(),
-            !self.shared[1] || column == 0,
-        ];
-        Frame {
-            x: x.as_ref(),
-            y: y.as_ref(),
-            bar: self.bars[i].as_ref(),
-            left,
-            top,
-            size: self.panel,
-            labelled,
-        }
+        let shared = self.scales.shared;
+        let labelled =
+            [!shared[0] || i + self.columns >= figure.panels.len(), !shared[1] || column == 0];
+        self.scales.frame(i, (left, top), self.panel, labelled)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::figure::{Field, Mark, ReferenceLine, Series};
+    use super::super::svg::reading::subpaths;
     use super::*;
-    use plotters::style::RGBColor;
 
     fn curve(label: &str, style: usize, points: &[(f64, f64)]) -> Series {
         Series { label: label.into(), style, points: points.to_vec(), ..Series::default() }
@@ -180,18 +222,38 @@ mod tests {
             .map(|n| n.parse().unwrap())
             .collect();
         for node in document.descendants() {
-            for name in ["x", "y", "cx", "cy", "x1", "y1", "points"] {
-                for number in
-                    node.attribute(name).unwrap_or("").split([' ', ',']).filter(|n| !n.is_empty())
-                {
-                    let number: f64 = number.parse().unwrap();
-                    assert!((0.0..=size[2].max(size[3])).contains(&number), "{node:?}");
-                }
+            let path = node.attribute("d").map(subpaths).unwrap_or_default();
+            let at = node.attribute("x").zip(node.attribute("y"));
+            let at = at.map(|(x, y)| (x.parse().unwrap(), y.parse().unwrap()));
+            for (x, y) in path.into_iter().flatten().chain(at) {
+                assert!((0.0..=size[2]).contains(&x) && (0.0..=size[3]).contains(&y), "{node:?}");
             }
         }
-        let texts =
-            document.descendants().filter(|node| node.is_text()).filter_map(|node| node.text());
+        let texts = document
+            .descendants()
+            .filter(|node| {
+                node.is_text() && !node.parent().is_some_and(|p| p.has_tag_name("style"))
+            })
+            .filter_map(|node| node.text());
         texts.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).collect()
+    }
+
+    /// The subpaths of all paths with these attributes.
+    fn shapes(figure: &Figure, class: &str, width: Option<&str>) -> Vec<Vec<At>> {
+        let svg = figure.to_svg().unwrap();
+        let document = roxmltree::Document::parse(&svg).unwrap();
+        let paths = document.descendants().filter(|node| {
+            let shown = (node.attribute("class"), node.attribute("stroke-width"));
+            shown == (Some(class), width)
+        });
+        paths.flat_map(|path| subpaths(path.attribute("d").unwrap())).collect()
+    }
+
+    /// The markers of a style, in its colour.
+    fn marks(figure: &Figure, style: usize) -> Vec<Vec<At>> {
+        let class = colour(style).class();
+        let discs = shapes(figure, &format!("l {class}"), Some("6.4"));
+        discs.into_iter().chain(shapes(figure, &format!("a {class}"), None)).collect()
     }
 
     fn count(figure: &Figure, text: &str) -> usize {
@@ -270,9 +332,7 @@ mod tests {
                 panels: vec![panel("", Axis::linear("t"), Axis::log("e"), series)],
                 ..Figure::default()
             };
-            let svg = figure.to_svg().unwrap();
-            assert!(!svg.contains("NaN") && !svg.contains("inf"));
-            svg.matches("stroke=\"#0072B2\"").count()
+            shapes(&figure, "l c0", Some("1.7")).len()
         };
         assert_eq!(lines(3.0), 1);
         assert_eq!([lines(0.0), lines(f64::NAN), lines(f64::INFINITY)], [2, 2, 2]);
@@ -286,15 +346,12 @@ mod tests {
             panels: vec![panel("", Axis::linear("h"), Axis::log("e"), vec![series])],
             ..Figure::default()
         };
-        let svg = figure.to_svg().unwrap();
-        let RGBColor(r, g, b) = colour(0);
-        let fill = format!("fill=\"#{r:02X}{g:02X}{b:02X}\"");
-        let discs: Vec<&str> =
-            svg.lines().filter(|l| l.starts_with("<circle") && l.contains(&fill)).collect();
-        assert_eq!(discs.len(), 2, "{svg}");
+        let points = marks(&figure, 0);
+        assert_eq!(points.len(), 2, "{points:?}");
         let layout = Layout::new(&figure);
-        let bottom = format!("cy=\"{}\"", libm::round(10.0 * (layout.origin.1 + layout.panel.1)));
-        assert_eq!(discs.iter().filter(|disc| disc.contains(&bottom)).count(), 1, "{discs:?}");
+        let bottom = layout.origin.1 + layout.panel.1;
+        let low = points.iter().filter(|point| (point[0].1 - bottom).abs() < 0.06);
+        assert_eq!(low.count(), 1, "{points:?}");
     }
 
     #[test]
@@ -306,13 +363,7 @@ mod tests {
             panels: vec![panel("", Axis::linear("t"), Axis::log("e"), series)],
             ..Figure::default()
         };
-        let RGBColor(r, g, b) = colour(0);
-        let fill = format!("fill=\"#{r:02X}{g:02X}{b:02X}\"");
-        let svg = figure.to_svg().unwrap();
-        assert_eq!(
-            svg.lines().filter(|l| l.starts_with("<circle") && l.contains(&fill)).count(),
-            30
-        );
+        assert_eq!(marks(&figure, 0).len(), 30);
     }
 
     #[test]
@@ -323,22 +374,8 @@ mod tests {
                 panels: vec![panel("", Axis::linear("t"), Axis::linear("e"), series)],
                 ..Figure::default()
             };
-            let RGBColor(r, g, b) = colour(style);
-            let fill = format!("fill=\"#{r:02X}{g:02X}{b:02X}\"");
-            let shapes = |line: &&str| {
-                (line.starts_with("<circle") || line.starts_with("<polygon"))
-                    && line.contains(&fill)
-            };
-            assert_eq!(figure.to_svg().unwrap().lines().filter(shapes).count(), 1, "{style}");
+            assert_eq!(marks(&figure, style).len(), 1, "{style}");
         }
-    }
-
-    #[test]
-    fn the_first_21_styles_differ_without_colour() {
-        let look =
-            |style: usize| ((style + 3 * (style / COLOURS.len())) % MARKERS.len(), dash(style));
-        let looks: Vec<_> = (0..21).map(look).collect();
-        assert!((0..21).all(|i| !looks[..i].contains(&looks[i])));
     }
 
     #[test]
@@ -350,7 +387,7 @@ mod tests {
             ..Figure::default()
         };
         texts(&figure);
-        assert!(figure.to_svg().unwrap().contains("opacity=\"0.16\""));
+        assert!(figure.to_svg().unwrap().contains("fill-opacity=\"0.16\""));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Figures, tables and pages: values in, text out, without I/O. Independent of the study.
 //!
-//! [`figure`] defines figures, and [`layout`] arranges them; `panel` and `legend` draw the parts in
-//! the `style` of all figures, with scales from [`axis`], on a `canvas`, the only user of plotters.
+//! [`figure`] defines figures; [`layout`] arranges one as a single SVG, and [`fragment`] as part of a
+//! page. `panel` and `legend` draw the parts in the [`style`] of all figures, with scales from
+//! [`axis`], on a `canvas`, which with its backend `svg` is the only user of plotters.
 //! [`graph`] draws boxes and arrows. [`table`] and [`markdown`] write Markdown, and [`html`]
 //! converts Markdown to a self-contained page.
 
@@ -9,11 +10,13 @@ pub mod axis;
 mod canvas;
 pub mod document;
 pub mod figure;
+pub mod fragment;
 pub mod graph;
 pub mod html;
 pub mod layout;
 mod legend;
 pub mod markdown;
 mod panel;
-mod style;
+pub mod style;
+mod svg;
 pub mod table;

@@ -1,24 +1,11 @@
 //! Draws a panel: field, axes, references, bands, lines and markers, from back to front.
 
 use super::axis::Ruler;
-use super::canvas::{At, Canvas, DrawError, text_width};
+use super::canvas::{Align, At, Canvas, DrawError, text_width, wrapped};
 use super::figure::{Field, Mark, Panel, Series};
+use super::legend::Keys;
 use super::style::*;
-use plotters::style::RGBColor;
-use plotters::style::text_anchor::HPos;
 
-/// ColorBrewer's YlGnBu, from light to dark; its steps differ in lightness.
-const STEPS: [RGBColor; 9] = [
-    RGBColor(255, 255, 217),
-    RGBColor(237, 248, 177),
-    RGBColor(199, 233, 180),
-    RGBColor(127, 205, 187),
-    RGBColor(65, 182, 196),
-    RGBColor(29, 145, 192),
-    RGBColor(34, 94, 168),
-    RGBColor(37, 52, 148),
-    RGBColor(8, 29, 88),
-];
 /// The width of a field's colour bar with its gap, in pixels.
 pub(super) const BAR: f64 = 26.0;
 
@@ -35,31 +22,43 @@ pub(super) struct Frame<'a> {
 
 impl Frame<'_> {
     /// Draws `panel` in this frame.
-    pub(super) fn draw(&self, canvas: &Canvas, panel: &Panel) -> Result<(), DrawError> {
-        canvas.text(
-            &panel.title,
-            (self.left, self.top - 10.0),
-            font(NORMAL, INK, HPos::Left).bold(),
-        )?;
+    pub(super) fn draw(
+        &self,
+        canvas: &Canvas,
+        panel: &Panel,
+        keys: &Keys,
+    ) -> Result<(), DrawError> {
+        let title = wrapped(&panel.title, NORMAL, self.size.0);
+        for (i, line) in title.iter().rev().enumerate() {
+            let at = (self.left, self.top - 10.0 - LINE * i as f64);
+            canvas.text(line, at, font(NORMAL, INK, Align::Start).bold())?;
+        }
         if let (Some(field), Some(bar)) = (&panel.field, self.bar) {
             self.field(canvas, field, bar)?;
         }
         self.axes(canvas, panel)?;
         for (reference, pattern) in panel.references.iter().zip(REFERENCE_DASHES.iter().cycle()) {
             if let Some(y) = self.y(reference.y) {
-                canvas.dashed(&[(self.left, y), (self.right(), y)], 1.0, GREY, pattern)?;
+                let line = [(self.left, y), (self.right(), y)];
+                canvas.group(&keys.attribute(&reference.label), || {
+                    canvas.dashed(pattern, || canvas.line(&line, 1.0, GREY))
+                })?;
             }
         }
-        for series in &panel.series {
-            self.band(canvas, series)?;
+        for series in panel.series.iter().filter(|series| series.band.iter().any(Option::is_some)) {
+            canvas.group(&keys.attribute(&series.label), || self.band(canvas, series))?;
         }
         let mut empty = panel.field.is_none();
         for series in &panel.series {
-            empty &= !self.series(canvas, series)?;
+            let positions = self.positions(series);
+            empty &= positions.iter().all(Option::is_none);
+            canvas.group(&keys.attribute(&series.label), || {
+                self.series(canvas, series, &positions)
+            })?;
         }
         if empty {
             let middle = (self.left + 0.5 * self.size.0, self.top + 0.5 * self.size.1);
-            canvas.text("no data", middle, font(NORMAL, GREY, HPos::Center))?;
+            canvas.text("no data", middle, font(NORMAL, GREY, Align::Middle))?;
         }
         Ok(())
     }
@@ -69,60 +68,67 @@ impl Frame<'_> {
         // A grid would obscure a field, so there are only tick marks.
         let (reach, colour) =
             if panel.field.is_some() { (4.0, INK) } else { (f64::INFINITY, GRID) };
-        for (at, text) in self.x.iter().flat_map(|ruler| &ruler.ticks) {
-            let x = left + at * self.size.0;
-            canvas.line(&[(x, bottom), (x, top.max(bottom - reach))], 1.0, colour)?;
-            if self.labelled[0] {
-                canvas.text(
-                    text,
-                    (x, bottom + TICK + 0.5 * SMALL),
-                    font(SMALL, INK, HPos::Center),
-                )?;
-            }
+        let ticks =
+            |ruler: Option<&'_ Ruler>| ruler.map_or_else(Vec::new, |ruler| ruler.ticks.clone());
+        let x_of = |at: f64| left + at * self.size.0;
+        let y_of = |at: f64| bottom - at * self.size.1;
+        let (x_ticks, y_ticks) = (ticks(self.x), ticks(self.y));
+        for &(at, _) in &x_ticks {
+            let end = top.max(bottom - reach);
+            canvas.line(&[(x_of(at), bottom), (x_of(at), end)], 1.0, colour)?;
         }
-        for (at, text) in self.y.iter().flat_map(|ruler| &ruler.ticks) {
-            let y = bottom - at * self.size.1;
-            canvas.line(&[(left, y), (right.min(left + reach), y)], 1.0, colour)?;
-            if self.labelled[1] {
-                canvas.text(text, (left - TICK, y), font(SMALL, INK, HPos::Right))?;
-            }
+        for &(at, _) in &y_ticks {
+            canvas.line(&[(left, y_of(at)), (right.min(left + reach), y_of(at))], 1.0, colour)?;
         }
         canvas.line(&[(left, top), (left, bottom), (right, bottom)], 1.0, GREY)?;
         if self.labelled[0] {
-            let below = bottom + TICK + SMALL + NORMAL;
-            canvas.text(
-                &panel.x.label,
-                (left + 0.5 * self.size.0, below),
-                font(NORMAL, INK, HPos::Center),
-            )?;
+            let rows = self.x.map_or_else(Vec::new, |ruler| tick_rows(ruler, self.size.0));
+            for ((at, text), row) in x_ticks.iter().zip(&rows) {
+                let below = (x_of(*at), bottom + TICK + 0.5 * SMALL + LINE * *row as f64);
+                canvas.text(text, below, font(SMALL, INK, Align::Middle))?;
+            }
+            let extra = LINE * rows.iter().copied().max().unwrap_or(0) as f64;
+            let below = (left + 0.5 * self.size.0, bottom + TICK + SMALL + NORMAL + extra);
+            canvas.text(&panel.x.label, below, font(NORMAL, INK, Align::Middle))?;
         }
         if self.labelled[1] {
-            let widest = self
-                .y
-                .iter()
-                .flat_map(|ruler| &ruler.ticks)
-                .map(|(_, text)| text_width(text, SMALL));
-            let beside = left - TICK - widest.fold(0.0, f64::max) - NORMAL;
-            let middle = (beside, top + 0.5 * self.size.1);
-            canvas.text(&panel.y.label, middle, font(NORMAL, INK, HPos::Center).upright())?;
+            for (at, text) in &y_ticks {
+                canvas.text(text, (left - TICK, y_of(*at)), font(SMALL, INK, Align::End))?;
+            }
+            let beside = left - TICK - self.y.map_or(0.0, widest_tick) - NORMAL;
+            let lines = wrapped(&panel.y.label, NORMAL, label_width(self.size.1));
+            for (i, line) in lines.iter().rev().enumerate() {
+                let at = (beside - LINE * i as f64, top + 0.5 * self.size.1);
+                canvas.text(line, at, font(NORMAL, INK, Align::Middle).upright())?;
+            }
         }
         Ok(())
     }
 
-    /// Draws the line and the markers; returns whether there are any.
-    fn series(&self, canvas: &Canvas, series: &Series) -> Result<bool, DrawError> {
+    /// The positions of the points; `None` where the axes cannot show them.
+    fn positions(&self, series: &Series) -> Vec<Option<At>> {
         // A point that a log axis cannot show is at the end of the axis; a line to it would
         // mislead.
         let y_of = |y| if series.mark == Mark::Curve { self.y(y) } else { self.y_within(y) };
         let position = |&(x, y): &At| Some((self.x(x)? + series.shift, y_of(y)?));
-        let positions: Vec<Option<At>> = series.points.iter().map(position).collect();
+        series.points.iter().map(position).collect()
+    }
+
+    /// Draws the line and the markers.
+    fn series(
+        &self,
+        canvas: &Canvas,
+        series: &Series,
+        positions: &[Option<At>],
+    ) -> Result<(), DrawError> {
         if series.mark.has_line() {
-            for run in positions.split(Option::is_none) {
-                let run: Vec<At> = run.iter().copied().flatten().collect();
-                if run.len() > 1 {
-                    canvas.dashed(&run, 1.7, colour(series.style), dash(series.style))?;
+            canvas.dashed(dash(series.style), || {
+                for run in positions.split(Option::is_none).filter(|run| run.len() > 1) {
+                    let run: Vec<At> = run.iter().copied().flatten().collect();
+                    canvas.line(&run, STROKE, colour(series.style))?;
                 }
-            }
+                Ok(())
+            })?;
         }
         // A long curve has about seven markers, at different positions for each style, so that the
         // markers of close curves do not overlap.
@@ -130,15 +136,10 @@ impl Frame<'_> {
         let every = if long { positions.len().div_ceil(7) } else { 1 };
         let first = (series.style * 5 + every / 2) % every;
         let is_gap = |i: usize| positions.get(i).is_none_or(Option::is_none);
-        for (i, &position) in positions.iter().enumerate() {
-            let isolated = is_gap(i.wrapping_sub(1)) && is_gap(i + 1);
-            if let Some(position) = position
-                && (i % every == first || isolated)
-            {
-                marker(canvas, position, series.style, series.mark)?;
-            }
-        }
-        Ok(positions.iter().any(Option::is_some))
+        let is_marked = |i: usize| i % every == first || is_gap(i.wrapping_sub(1)) && is_gap(i + 1);
+        let marked = positions.iter().enumerate().filter(|(i, _)| is_marked(*i));
+        let centers: Vec<At> = marked.filter_map(|(_, position)| *position).collect();
+        markers(canvas, &centers, series.style, series.mark)
     }
 
     fn band(&self, canvas: &Canvas, series: &Series) -> Result<(), DrawError> {
@@ -185,10 +186,10 @@ impl Frame<'_> {
         const CELL: f64 = 2.0;
         let (columns, rows) =
             (((right - left) / CELL).ceil() as usize, ((bottom - top) / CELL).ceil() as usize);
-        let step = |at: f64| ((at * STEPS.len() as f64) as usize).min(STEPS.len() - 1);
+        let step = |at: f64| Colour::step((at * STEPS as f64) as usize);
         for row in 0..rows {
             let v = (row as f64 + 0.5) / rows as f64;
-            let colours: Vec<Option<usize>> = (0..columns)
+            let colours: Vec<Option<Colour>> = (0..columns)
                 .map(|column| {
                     bar.position(field.at((column as f64 + 0.5) / columns as f64, v)?).map(step)
                 })
@@ -198,27 +199,26 @@ impl Frame<'_> {
             for run in colours.chunk_by(|a, b| a == b) {
                 let place = |i: usize| left + i as f64 * (right - left) / columns as f64;
                 let ends = (place(x), place(x + run.len()));
-                if let Some(step) = run[0] {
-                    canvas.area(&rectangle(ends.0, high, ends.1, low), STEPS[step], 1.0)?;
+                if let Some(colour) = run[0] {
+                    canvas.area(&rectangle(ends.0, high, ends.1, low), colour, 1.0)?;
                 }
                 x += run.len();
             }
         }
         let x = self.right() + BAR - 12.0;
-        for (i, &colour) in STEPS.iter().enumerate() {
-            let end = |i: usize| self.bottom() - self.size.1 * i as f64 / STEPS.len() as f64;
-            canvas.area(&rectangle(x, end(i + 1), x + 12.0, end(i)), colour, 1.0)?;
+        for i in 0..STEPS {
+            let end = |i: usize| self.bottom() - self.size.1 * i as f64 / STEPS as f64;
+            canvas.area(&rectangle(x, end(i + 1), x + 12.0, end(i)), Colour::step(i), 1.0)?;
         }
         for (at, text) in &bar.ticks {
             canvas.text(
                 text,
                 (x + 12.0 + TICK, self.bottom() - at * self.size.1),
-                font(SMALL, INK, HPos::Left),
+                font(SMALL, INK, Align::Start),
             )?;
         }
-        let widest = bar.ticks.iter().map(|(_, text)| text_width(text, SMALL)).fold(0.0, f64::max);
-        let beside = (x + 12.0 + TICK + widest + NORMAL, self.top + 0.5 * self.size.1);
-        canvas.text(&field.axis.label, beside, font(NORMAL, INK, HPos::Center).upright())
+        let beside = (x + 12.0 + TICK + widest_tick(bar) + NORMAL, self.top + 0.5 * self.size.1);
+        canvas.text(&field.axis.label, beside, font(NORMAL, INK, Align::Middle).upright())
     }
 
     fn x(&self, value: f64) -> Option<f64> {
@@ -261,6 +261,30 @@ impl Field {
         let (a, b) = (along(j)?, along(j + 1)?);
         Some(a + (y - j as f64) * (b - a))
     }
+}
+
+/// The row of each tick's label below an axis of `width` pixels: 0, or the next below if the labels
+/// would overlap.
+pub(super) fn tick_rows(ruler: &Ruler, width: f64) -> Vec<usize> {
+    let mut ends: Vec<f64> = Vec::new();
+    let row = |(at, text): &(f64, String)| {
+        let (middle, half) = (at * width, 0.5 * text_width(text, SMALL));
+        let free = ends.iter().position(|end| *end < middle - half).unwrap_or(ends.len());
+        ends.resize(ends.len().max(free + 1), f64::NEG_INFINITY);
+        ends[free] = middle + half;
+        free
+    };
+    ruler.ticks.iter().map(row).collect()
+}
+
+/// The width of the label beside a frame of `height` pixels; it may extend beyond the frame.
+pub(super) fn label_width(height: f64) -> f64 {
+    height + 2.0 * NORMAL
+}
+
+/// The width of a ruler's widest tick label, in pixels.
+pub(super) fn widest_tick(ruler: &Ruler) -> f64 {
+    ruler.ticks.iter().map(|(_, text)| text_width(text, SMALL)).fold(0.0, f64::max)
 }
 
 fn rectangle(left: f64, top: f64, right: f64, bottom: f64) -> [At; 4] {

@@ -16,6 +16,8 @@ use std::collections::BTreeSet;
 /// A figure with its title and caption.
 pub(super) struct CaptionedFigure {
     pub(super) title: String,
+    /// What to see in the figure: one or two sentences.
+    pub(super) message: String,
     pub(super) caption: String,
     pub(super) figure: Figure,
 }
@@ -63,6 +65,7 @@ impl Results {
         let points = self.along.get(&(group, split, quantity)).map_or(&[][..], Vec::as_slice);
         let series = Series {
             label: label.to_owned(),
+            facets: facets(group).into(),
             style,
             points: points.iter().map(|(t, mean)| (*t, mean.mean)).collect(),
             band: points.iter().map(|(_, mean)| ends(mean)).collect(),
@@ -94,7 +97,7 @@ impl Results {
         let dots = Series {
             mark: Mark::Dots,
             points: single.collect(),
-            label: String::new(),
+            note: "single pair".to_owned(),
             ..series.clone()
         };
         let series = Series {
@@ -175,6 +178,7 @@ impl CaptionedFigure {
         let hidden = not_above_zero(&panels);
         CaptionedFigure {
             title: title.to_owned(),
+            message: String::new(),
             caption: join(sentences.into_iter().chain([hidden, left_out])),
             figure: figure(columns, panels),
         }
@@ -204,6 +208,12 @@ pub(super) fn axis_of_t() -> Axis {
 
 pub(super) fn prior_title(prior: Prior) -> String {
     format!("prior: {prior}")
+}
+
+/// The values that all points of a group's curves share.
+fn facets(group: CurveGroup) -> [(&'static str, String); 3] {
+    let CurveGroup { hidden, prior, method } = group;
+    [("hidden", hidden.to_string()), ("prior", prior.to_string()), ("method", method.name())]
 }
 
 /// The ends of a mean's interval.

@@ -81,11 +81,12 @@ impl Results {
             for (i, &hidden) in widths.iter().enumerate() {
                 for (split, dotted, error) in splits {
                     let epochs = self.training.get(&(hidden, prior)).into_iter().flatten();
-                    series.push(over_nets(
-                        format!("h = {hidden}, {split}"),
-                        i + dotted,
-                        epochs.map(|epoch| (epoch.epoch, error(epoch))),
-                    ));
+                    series.push(Series {
+                        label: format!("h = {hidden}, {split}"),
+                        facets: vec![("hidden", hidden.to_string()), ("prior", prior.to_string())],
+                        style: i + dotted,
+                        ..over_nets(epochs.map(|epoch| (epoch.epoch, error(epoch))))
+                    });
                 }
             }
             series.retain(|series| !series.points.is_empty());
@@ -110,6 +111,7 @@ impl Results {
         let hidden = not_above_zero(&panels);
         CaptionedFigure {
             title: "Training, by width and prior".to_owned(),
+            message: String::new(),
             caption: join([
                 "Error by epoch and number of hidden neurons, one panel per prior: the mean over \
                  nets. The training error is the running average over the batches of the epoch, \
@@ -318,6 +320,7 @@ impl Results {
             let method = methods[i];
             let series = Series {
                 label: method.title(),
+                facets: vec![("prior", prior.to_string()), ("method", method.name())],
                 style: styles[i],
                 mark: Mark::Points,
                 shift: MARKER_SHIFT * (i as f64 - 0.5 * (methods.len() - 1) as f64),
@@ -332,8 +335,8 @@ impl Results {
             let points = published.map(|number| (number.hidden as f64, number.max_error));
             let points: Vec<_> = points.filter(|(hidden, _)| widths.contains(hidden)).collect();
             if !points.is_empty() {
-                let (label, mark) = (String::new(), Mark::Hollow);
-                line.series.push(Series { label, mark, points, ..series });
+                let (note, mark) = ("published".to_owned(), Mark::Hollow);
+                line.series.push(Series { note, mark, points, ..series });
             }
             line
         };
@@ -369,7 +372,8 @@ impl Results {
                 PriorKind::Normal => (Mark::Points, format!("h = {hidden}"), 0.0),
                 kind => (Mark::Hollow, format!("h = {hidden}, {kind}"), 5.0),
             };
-            let series = Series { label, style, mark, shift, ..Series::default() };
+            let facets = vec![("hidden", hidden.to_string()), ("method", method.name())];
+            let series = Series { label, facets, style, mark, shift, ..Series::default() };
             self.line_against(series, Metric::MaxError, |group| {
                 let is_shown =
                     group.hidden == hidden && group.method == method && group.prior.kind() == kind;
@@ -418,7 +422,7 @@ impl Results {
 }
 
 /// The mean over nets by epoch; the band is the range over nets.
-fn over_nets(label: String, style: usize, errors: impl Iterator<Item = (i64, f64)>) -> Series {
+fn over_nets(errors: impl Iterator<Item = (i64, f64)>) -> Series {
     let mut epochs: BTreeMap<i64, Vec<f64>> = BTreeMap::new();
     for (epoch, error) in errors.filter(|(_, error)| error.is_finite()) {
         epochs.entry(epoch).or_default().push(error);
@@ -431,8 +435,6 @@ fn over_nets(label: String, style: usize, errors: impl Iterator<Item = (i64, f64
         (errors.len() > 1).then_some(ends)
     };
     Series {
-        label,
-        style,
         points: epochs.iter().map(|(&epoch, errors)| (epoch as f64, mean(errors))).collect(),
         band: epochs.values().map(range).collect(),
         ..Series::default()
@@ -456,8 +458,7 @@ mod tests {
 
     #[test]
     fn the_band_of_a_training_curve_is_the_range_over_nets() {
-        let series =
-            over_nets(String::new(), 0, [(1, 4.0), (1, 8.0), (2, 3.0), (2, f64::NAN)].into_iter());
+        let series = over_nets([(1, 4.0), (1, 8.0), (2, 3.0), (2, f64::NAN)].into_iter());
         assert_eq!(series.points, [(1.0, 6.0), (2.0, 3.0)]);
         assert_eq!(series.band, [Some((4.0, 8.0)), None]);
     }

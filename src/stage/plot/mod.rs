@@ -1,4 +1,4 @@
-//! `plot`: one figure of the study, with its caption.
+//! `plot`: one figure of the study, with its caption, as SVG and as part of a page.
 
 mod captions;
 mod drawing;
@@ -19,6 +19,12 @@ pub(super) struct PlotStage;
 /// The drawing.
 pub(super) const SVG: &str = "figure.svg";
 
+/// The drawing as part of a page.
+pub(super) const FRAGMENT: &str = "figure.html";
+
+/// The data of the drawing, for the scripts of a page.
+pub(super) const CHART: &str = "chart.json";
+
 /// The file of a [`FigureCard`].
 pub(super) const CARD: &str = "figure.json";
 
@@ -30,6 +36,8 @@ pub(super) struct FigureCard {
     /// The value of the parameter `figure`.
     pub(super) name: String,
     pub(super) title: String,
+    /// What to see in the figure: one or two sentences.
+    pub(super) message: String,
     pub(super) caption: String,
 }
 
@@ -41,12 +49,12 @@ pub(super) struct Params {
 
 impl Stage for PlotStage {
     const NAME: &'static str = "plot";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const SLOTS: &'static [Slot] = &[
         Slot { name: "data", arity: Arity::One, files: &[DATA_CARD] },
         Slot { name: "tables", arity: Arity::One, files: Results::FILES },
     ];
-    const OUTPUTS: &'static [&'static str] = &[SVG, CARD];
+    const OUTPUTS: &'static [&'static str] = &[SVG, CARD, FRAGMENT, CHART];
     type Params = Params;
 
     fn run(params: Params, cx: &Context) -> Result<()> {
@@ -58,11 +66,15 @@ impl Stage for PlotStage {
             order: params.figure as usize,
             name,
             title: drawn.title,
+            message: drawn.message,
             caption: drawn.caption,
         };
-        write_json(&cx.output(CARD), &card)?;
-        let svg = drawn.figure.to_svg().with_context(|| format!("cannot draw `{}`", card.name))?;
-        fs::write(&cx.output(SVG), svg)
+        let figure = drawn.figure;
+        let cannot_draw = || format!("cannot draw `{}`", card.name);
+        fs::write(&cx.output(SVG), figure.to_svg().with_context(cannot_draw)?)?;
+        fs::write(&cx.output(FRAGMENT), figure.to_html(&card.name).with_context(cannot_draw)?)?;
+        fs::write(&cx.output(CHART), serde_json::to_string(&figure.to_chart())?)?;
+        write_json(&cx.output(CARD), &card)
     }
 }
 

@@ -13,7 +13,7 @@ use self::extras::Extra;
 use super::KINDS;
 use super::aggregate::AggregateStage;
 use super::artifact::{DATA_CARD, DataCard, read_json};
-use super::plot::{CARD, FigureCard, SVG};
+use super::plot::{CARD, CHART, FRAGMENT, FigureCard, SVG};
 use super::rows::{Summaries, pair_metrics, summaries};
 use super::tables::{ENDPOINTS, HISTORIES, METRICS, NETS, REFITS, SUMMARY};
 use super::texts::Texts;
@@ -111,7 +111,7 @@ impl Stage for ReportStage {
     const SLOTS: &'static [Slot] = &[
         Slot { name: "data", arity: Arity::One, files: &[DATA_CARD] },
         Slot { name: "tables", arity: Arity::One, files: TABLES },
-        Slot { name: "figures", arity: Arity::Many, files: &[SVG, CARD] },
+        Slot { name: "figures", arity: Arity::Many, files: &[SVG, CARD, FRAGMENT, CHART] },
         // Files of the user's own stages.
         Slot { name: "extras", arity: Arity::Any, files: ALL },
     ];
