@@ -92,7 +92,8 @@ function pairTable(groups, name) {
   const range = [Math.min(...numbers), Math.max(...numbers)];
   const cell = (text) => {
     const value = text === undefined || text === "" ? null : text;
-    return make("td", { class: "number", "data-value": value }, value ? short(Number(value)) : "");
+    const shown = value ? Number(value).toPrecision(4) : "";
+    return make("td", { class: "number", "data-value": value }, shown);
   };
   const rows = shown.map(({ rows, mean }) => {
     const of = new Map(rows.map((row) => [row.pair, row[name]]));
@@ -112,7 +113,9 @@ function pairTable(groups, name) {
     "mean",
     `pairs and mean, ${ends}`,
   ];
-  const caption = `${words(name)}: ${shown.length} of ${groups.length} groups of curves`;
+  const part =
+    groups.length > shown.length ? `, the first ${shown.length} of ${groups.length} rows` : "";
+  const caption = `${words(name)} of each pair${part}`;
   const element = make(
     "table",
     {},
