@@ -62,9 +62,6 @@ impl<'a> Writer<'a> {
             "<h{level} id=\"{id}\">{text} <a class=\"anchor\" href=\"#{id}\" \
              aria-label=\"Link to: {text}\">#</a></h{level}>"
         ));
-        if id == "provenance" {
-            self.line("<div data-provenance=\"table\" hidden></div>");
-        }
     }
 
     fn facts(&mut self, facts: &[(String, String)]) {
@@ -73,7 +70,7 @@ impl<'a> Writer<'a> {
             let (label, value) = (escape(label), escape(value));
             self.line(format!("<div><dt>{label}</dt><dd>{value}</dd></div>"));
         }
-        self.line("</dl>\n<p data-provenance=\"summary\" hidden></p>");
+        self.line("</dl>");
     }
 
     /// Links to all headings of the second and third level after the first [`Block::Contents`].
@@ -149,10 +146,7 @@ impl<'a> Writer<'a> {
              <a href=\"#{id}\"><strong>Table {number}.</strong></a> {title}</caption>\n<thead>\n<tr>"
         ));
         for column in &table.columns {
-            let facet = column.facet.as_ref().map_or(String::new(), |(name, value)| {
-                let (name, value) = (escape(name), escape(value));
-                format!(" data-facet=\"{name}\" data-facet-value=\"{value}\"")
-            });
+            let facet = facets(column.facet.as_slice());
             self.line(format!(
                 "<th scope=\"col\"{}{facet}>{}</th>",
                 class(column.align),
@@ -188,10 +182,14 @@ impl<'a> Writer<'a> {
                 true => String::new(),
                 false => format!("<small>{}</small>", escape(&note)),
             };
-            let (class, text) = (class(column.align), escape(&text));
+            let label = column.facet_of_rows.as_ref();
+            let label = label.map_or(String::new(), |name| format!(" data-facet=\"{name}\""));
+            let attributes =
+                [class(column.align), &value, &facets(column.facet.as_slice()), &label].concat();
+            let text = escape(&text);
             let _ = match i {
-                0 => write!(html, "<th scope=\"row\"{class}{value}>{text}{note}</th>"),
-                _ => write!(html, "<td{class}{value}>{text}{note}</td>"),
+                0 => write!(html, "<th scope=\"row\"{attributes}>{text}{note}</th>"),
+                _ => write!(html, "<td{attributes}>{text}{note}</td>"),
             };
         }
         self.line(html + "</tr>");
@@ -231,13 +229,11 @@ impl<'a> Writer<'a> {
     }
 
     fn explorer(&mut self, explorer: Explorer) {
-        let (name, source) = match explorer {
-            Explorer::Pairs => ("pairs", "tables/metrics.csv"),
-            Explorer::Training => ("training", "tables/histories.csv"),
+        let name = match explorer {
+            Explorer::Pairs => "pairs",
+            Explorer::Training => "training",
         };
-        self.line(format!(
-            "<div class=\"explorer\" data-explorer=\"{name}\" data-source=\"{source}\" hidden></div>"
-        ));
+        self.line(format!("<div class=\"explorer\" data-explorer=\"{name}\"></div>"));
     }
 
     /// Digest, command, recipe and downloads, folded.
@@ -247,7 +243,7 @@ impl<'a> Writer<'a> {
         if !source.path.is_empty() {
             let path = &source.path;
             let link = format!(
-                "<a href=\"{}\" download data-download=\"{}\">{}</a>",
+                "<a href=\"{}\" download data-file=\"{}\">{}</a>",
                 url(path),
                 escape(path),
                 escape(path)
@@ -267,9 +263,8 @@ impl<'a> Writer<'a> {
 
 /// The attributes for the values of facets.
 fn facets(facets: &[(String, String)]) -> String {
-    let attribute = |(name, value): &(String, String)| {
-        format!(" data-facet-{}=\"{}\"", escape(name), escape(value))
-    };
+    let attribute =
+        |(name, value): &(String, String)| format!(" data-{}=\"{}\"", escape(name), escape(value));
     facets.iter().map(attribute).collect()
 }
 

@@ -4,14 +4,13 @@
 //!
 //! | element | attributes |
 //! |---|---|
-//! | table | `data-sortable` |
-//! | heading of a column for one value of a facet | `data-facet`, `data-facet-value` |
-//! | row, or figure around a table, for one value of a facet | `data-facet-NAME` |
+//! | column, row, or figure around a table, for one value of a facet | `data-hidden`, `data-prior`, `data-method` |
+//! | cell with the label of a facet's value | `data-facet` |
 //! | cell | `data-value`, the number by which to sort |
-//! | link to a file of the report | `data-download`, the path of the embedded file |
-//! | explorer | `data-explorer`, `data-source`, the path of the embedded table |
+//! | link to a file of the report | `data-file`, the path of the embedded file |
+//! | explorer | `data-explorer` |
 //! | embedded file | `script[type="application/x-deflate"]` with `data-path`: base64 of raw deflate |
-//! | provenance | `script#provenance`; `data-provenance="summary"` and `"table"` show it |
+//! | provenance | `script#provenance` |
 
 mod blocks;
 mod embed;
@@ -22,10 +21,18 @@ use super::document::{Block, Document};
 use super::style;
 
 /// The style sheet of the page.
-const STYLE: &str = include_str!("../page.css");
+const STYLE: &str = concat!(include_str!("../page.css"), include_str!("../page/scripted.css"));
 
-/// The scripts of the page.
-const SCRIPT: &str = include_str!("../page.js");
+/// The scripts of the page: one module.
+const SCRIPT: &str = concat!(
+    include_str!("../page/base.js"),
+    include_str!("../page/choice.js"),
+    include_str!("../page/tables.js"),
+    include_str!("../page/charts.js"),
+    include_str!("../page/explorers.js"),
+    include_str!("../page/provenance.js"),
+    include_str!("../page/main.js"),
+);
 
 /// Forbids every access to a network.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
@@ -49,8 +56,8 @@ pub fn to_html(document: &Document) -> String {
          <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
          <meta name=\"description\" content=\"{description}\">\n\
          <title>{title}</title>\n<style>\n{STYLE}{charts}</style>\n</head>\n<body{layout}>\n\
-         <main id=\"top\">\n<h1>{title}</h1>\n{body}</main>\n{PROVENANCE}\n{files}\
-         <script>\n{SCRIPT}</script>\n</body>\n</html>\n"
+         <main id=\"top\">\n<header><h1>{title}</h1></header>\n{body}</main>\n{PROVENANCE}\n{files}\
+         <script type=\"module\">\n{SCRIPT}</script>\n</body>\n</html>\n"
     )
 }
 
