@@ -8,8 +8,8 @@
 pub mod pairing;
 
 use crate::engine::key::{Artifact, Digest, Params, Recipe, Seed};
-pub use crate::engine::located::Verbatim;
 use crate::engine::located::{ValueError, YamlNode, read};
+pub use crate::engine::located::{Verbatim, suggest};
 pub use crate::engine::resources::{Memory, Resources, TimeLimit};
 use anyhow::{Result, anyhow};
 use pairing::Moves;

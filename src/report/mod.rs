@@ -3,8 +3,9 @@
 //! [`figure`] defines figures; [`layout`] arranges one as a single SVG, and [`fragment`] as part of a
 //! page. `panel` and `legend` draw the parts in the [`style`] of all figures, with scales from
 //! [`axis`], on a `canvas`, which with its backend `svg` is the only user of plotters.
-//! [`graph`] draws boxes and arrows. [`change`] rounds numbers that changed. [`table`] and [`markdown`] write Markdown, and [`html`]
-//! converts Markdown to a self-contained page.
+//! [`graph`] draws boxes and arrows. [`table`] and [`markdown`] write Markdown, and [`html`]
+//! converts Markdown to a self-contained page. [`prose`] splits the Markdown of users. [`change`]
+//! rounds numbers that changed.
 
 pub mod axis;
 mod canvas;
@@ -17,7 +18,9 @@ pub mod html;
 pub mod layout;
 mod legend;
 pub mod markdown;
+mod numbers;
 mod panel;
+pub mod prose;
 pub mod style;
 mod svg;
 pub mod table;

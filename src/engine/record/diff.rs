@@ -157,7 +157,7 @@ pub struct Diff {
     pub stages: Vec<StageDiff>,
     /// Changed parameters, by stage.
     pub parameters: Vec<ParameterDiff>,
-    /// The values of parameters that replaced others, and those without a counterpart.
+    /// The values across which nodes or rows of tables are paired, and those without a counterpart.
     pub moves: Moves,
     /// Changed tables, by node.
     pub tables: Vec<TableDiff>,
@@ -280,11 +280,12 @@ pub enum Tables {
 
 /// Compares two states with outputs in `store`.
 pub fn diff(store: &Store, before: &State, after: &State, tables: Tables) -> Result<Diff> {
-    let (parameters, moves) = parameters(before, after);
+    let (parameters, known) = parameters(before, after);
     let scalars = [before.scalars(), after.scalars()];
-    let (mut stages, mut all) = (Vec::new(), Vec::new());
+    let (mut stages, mut all, mut moves) = (Vec::new(), Vec::new(), Moves::default());
     for (stage, old, new) in pairs(before, after) {
-        let pairs = pair_nodes(&old, &new, &scalars, &moves);
+        let (pairs, across) = pair_nodes(&old, &new, &scalars, &known);
+        moves.add(&across);
         let is_cached =
             |(old, new): &&(&NodeState, &NodeState)| old.artifact.is_some() && new.artifact.is_some();
         let found = StageDiff {
@@ -335,13 +336,14 @@ pub fn diff(store: &Store, before: &State, after: &State, tables: Tables) -> Res
             break;
         }
         for (position, known, _) in changed.iter().filter(|(_, _, single)| *single == is_single) {
-            found.extend(table(store, *known, &mut files[*position], &moves)?.map(|t| (*position, t)));
+            found.extend(table(store, *known, &mut files[*position], &known)?.map(|t| (*position, t)));
         }
     }
     // In the order of the files.
     found.sort_by_key(|(position, _)| *position);
     let (before, after) = (before.name.clone(), after.name.clone());
-    let tables = found.into_iter().map(|(_, table)| table).collect();
+    let tables: Vec<TableDiff> = found.into_iter().map(|(_, table)| table).collect();
+    tables.iter().for_each(|table| moves.add(&table.changes.moves));
     Ok(Diff { before, after, stages, parameters, moves, tables, files })
 }
 
@@ -391,8 +393,8 @@ fn pair_nodes<'a>(
     old: &[&'a NodeState],
     new: &[&'a NodeState],
     scalars: &[BTreeMap<String, String>; 2],
-    moves: &Moves,
-) -> Vec<(&'a NodeState, &'a NodeState)> {
+    known: &Moves,
+) -> (Vec<(&'a NodeState, &'a NodeState)>, Moves) {
     let coordinates = [old, new].map(|nodes| -> Vec<_> {
         nodes.iter().map(|node| node.coordinates()).collect()
     });
@@ -411,14 +413,16 @@ fn pair_nodes<'a>(
     let are_distinct =
         |keys: &[Vec<&str>]| keys.iter().collect::<BTreeSet<_>>().len() == keys.len();
     if are_distinct(&before) && are_distinct(&after) {
-        let found = pair(&axes, &before, &after, moves).counterparts;
-        let both = found.iter().zip(new).filter_map(|(i, new)| Some((old[(*i)?], *new)));
-        return both.collect();
+        let found = pair(&axes, &before, &after, known);
+        let both = found.counterparts.iter().zip(new);
+        let both = both.filter_map(|(i, new)| Some((old[(*i)?], *new)));
+        return (both.collect(), found.moves);
     }
     // A value contains a comma and an equals sign.
     let by_name: BTreeMap<&str, &NodeState> =
         old.iter().map(|node| (node.name.as_str(), *node)).collect();
-    new.iter().filter_map(|new| Some((*by_name.get(new.name.as_str())?, *new))).collect()
+    let both = new.iter().filter_map(|new| Some((*by_name.get(new.name.as_str())?, *new)));
+    (both.collect(), Moves::default())
 }
 
 /// The parameters of a stage. Each of those that a stage declares under `params` counts as one.

@@ -42,6 +42,37 @@ impl Moves {
     pub fn is_empty(&self) -> bool {
         self.paired.is_empty() && self.unpaired.is_empty()
     }
+
+    /// Adds the moves of other keys. A value that has a counterpart there has one.
+    pub fn add(&mut self, others: &Moves) {
+        for found in &others.paired {
+            if !self.paired.contains(found) {
+                self.paired.push(found.clone());
+            }
+        }
+        for Unpaired { column, before, after } in &others.unpaired {
+            let position = self.unpaired.iter().position(|known| known.column == *column);
+            let position = position.unwrap_or_else(|| {
+                let (before, after) = (Vec::new(), Vec::new());
+                self.unpaired.push(Unpaired { column: column.clone(), before, after });
+                self.unpaired.len() - 1
+            });
+            let known = &mut self.unpaired[position];
+            for (known, new) in [(&mut known.before, before), (&mut known.after, after)] {
+                let seen: BTreeSet<String> = known.iter().cloned().collect();
+                known.extend(new.iter().filter(|value| !seen.contains(*value)).cloned());
+            }
+        }
+        let paired = &self.paired;
+        let is_paired = |column: &str, value: &str, end: fn(&Move) -> &str| {
+            paired.iter().any(|known| known.column == column && end(known) == value)
+        };
+        self.unpaired.retain_mut(|Unpaired { column, before, after }| {
+            before.retain(|value| !is_paired(column, value, |known| &known.before));
+            after.retain(|value| !is_paired(column, value, |known| &known.after));
+            !(before.is_empty() && after.is_empty())
+        });
+    }
 }
 
 /// The pairs of two lists of keys.

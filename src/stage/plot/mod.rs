@@ -3,9 +3,12 @@
 mod captions;
 mod drawing;
 mod figures;
+mod messages;
+mod overview;
 mod results;
 
 use self::figures::FigureName;
+pub(super) use self::figures::Subject;
 use self::results::Results;
 use super::artifact::{DATA_CARD, DataCard, read_json, write_json};
 use crate::engine::stage::{Arity, Context, Slot, Stage};
@@ -39,6 +42,14 @@ pub(super) struct FigureCard {
     /// What to see in the figure: one or two sentences.
     pub(super) message: String,
     pub(super) caption: String,
+}
+
+impl FigureCard {
+    /// What the figure is about; `None` for everything.
+    pub(super) fn subject(&self) -> Option<Subject> {
+        let name: Option<FigureName> = serde_json::from_value(self.name.as_str().into()).ok();
+        name.and_then(FigureName::subject)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -83,6 +94,7 @@ mod tests {
     use super::*;
     use crate::report::figure::Mark;
     use crate::stage::plot::drawing::{CaptionedFigure, MAX_BANDS};
+    use crate::stage::plot::messages::prior_phrase;
     use crate::stage::plot::results::Epoch;
     use crate::stage::rows::{CurveGroup, GroupMean, Metric, MetricSummary, Quantity};
     use crate::stage::talk;
@@ -216,18 +228,22 @@ mod tests {
                     prop_assert!(shown != is_left_out(value, &drawn.caption), "{context}");
                     Ok(())
                 };
-                for prior in &priors {
+                for &value in &priors {
+                    let prior = value;
                     let is_tick = name == FigureName::MaxErrorByVariance
                         && prior.kind() == PriorKind::Normal
                         && prior.variance().is_some_and(|x| is_shown(&x.to_string(), &texts, ""));
                     let in_caption = drawn.caption.contains(&format!("{prior} at "));
                     let prior = prior.to_string();
-                    let in_texts = is_shown(&prior, &texts, &drawn.title);
+                    let in_texts = is_shown(&prior, &texts, &drawn.title)
+                        || name == FigureName::Overview
+                            && drawn.title.ends_with(&prior_phrase(value));
                     either(&prior, in_texts || is_tick || in_caption)?;
                 }
                 for width in widths.iter().map(i64::to_string) {
                     let labelled = is_shown(&format!("h = {width}"), &texts, &drawn.title);
                     let by_width = [
+                        FigureName::Overview,
                         FigureName::MaxErrorByWidth,
                         FigureName::LossBarrierByWidth,
                         FigureName::ErrorBarrierByWidth,
