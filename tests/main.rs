@@ -5,6 +5,7 @@
 //! MNIST.
 
 mod cache;
+mod changes;
 mod citation;
 mod clock;
 mod command_stage;

@@ -1,5 +1,7 @@
 //! `repro run`: brings nodes up to date and exports the reports.
 
+mod changes;
+
 use super::args::{Common, RunArgs};
 use super::output::{Output, join, state};
 use super::session::jobs::{Jobs, program};
@@ -49,7 +51,8 @@ pub(super) fn run(common: &Common, output: &Output, args: &RunArgs) -> Result<St
     let (plan, store) = (&session.plan, &session.store);
     let _lock = lock_cache(common, args, store)?;
     let profile = session.profile.as_deref();
-    let (id, mut observer) = begin(common, output, store, profile, requested.len())?;
+    let (id, mut observer) =
+        begin(common, output, store, profile, &args.targets, requested.len())?;
     let checker = session.checker(session.forced(args.force, &targets));
     // Removes the history of a run that fails before its first job.
     let forget = |_: &anyhow::Error| _ = store.remove_run(&id);
@@ -81,7 +84,7 @@ pub(super) fn run(common: &Common, output: &Output, args: &RunArgs) -> Result<St
     );
     let outcome = result.and_then(|artifacts| {
         jobs.executor.close()?;
-        finish(common, &session, &artifacts, expected.as_ref(), &mut observer)?;
+        finish(common, &session, &id, &artifacts, expected.as_ref(), &mut observer)?;
         Ok(artifacts)
     });
     summary.outcome = schedule::ending(&outcome);
@@ -114,6 +117,7 @@ fn begin(
     output: &Output,
     store: &Store,
     profile: Option<&str>,
+    targets: &[String],
     nodes: usize,
 ) -> Result<(String, All)> {
     let (id, history) = store.begin_history()?;
@@ -122,7 +126,9 @@ fn begin(
         schema: SCHEMA,
         run: id.clone(),
         profile: profile.map(str::to_owned),
+        pipeline: pipeline_of(common, store)?,
         overrides: common.set.clone(),
+        targets: targets.to_vec(),
         nodes,
         process: ProcessId::this().tag(),
     });
@@ -151,7 +157,7 @@ fn run_unchanged(common: &Common, output: &Output, args: &RunArgs, whole: &Whole
         whole.write(&snapshot, &store);
     }
     let profile = snapshot.profile.as_deref();
-    let (_, mut observer) = begin(common, output, &store, profile, nodes.len())?;
+    let (id, mut observer) = begin(common, output, &store, profile, &[], nodes.len())?;
     let mut summary = Summary { nodes: nodes.len(), cached: nodes.len(), ..Summary::default() };
     for (node, kind) in nodes {
         let (name, key, saved_seconds) = (node.name.clone(), node.key.to_string(), node.seconds);
@@ -162,7 +168,13 @@ fn run_unchanged(common: &Common, output: &Output, args: &RunArgs, whole: &Whole
         let exports: Vec<_> =
             snapshot.exports.iter().map(|(node, artifact)| (node.as_str(), artifact)).collect();
         let total = exports.len();
-        export_all(common, &store, profile, exports, total, &mut observer)
+        let names: Vec<&str> = exports.iter().map(|(node, _)| *node).collect();
+        let written = export_all(common, &store, profile, exports, total, &mut observer)?;
+        // The report on disk is of another run, for example one with other overrides.
+        if written > 0 {
+            changes::write(common, &store, &id, profile, &names, &mut observer)?;
+        }
+        Ok(())
     });
     summary.outcome = schedule::ending(&exported);
     summary.seconds = began.elapsed().as_secs_f64();
@@ -172,10 +184,19 @@ fn run_unchanged(common: &Common, output: &Output, args: &RunArgs, whole: &Whole
     Ok(true)
 }
 
+/// The pipeline file in the history: its path in the project or, if another project may use the
+/// cache, its absolute path.
+fn pipeline_of(common: &Common, store: &Store) -> Result<String> {
+    let (project, path) = (common.project()?, common.pipeline_path()?);
+    let path = if store.is_inside(&project) { path } else { project.join(path) };
+    Ok(path.display().to_string())
+}
+
 /// The last steps of a run in which all nodes succeeded.
 fn finish(
     common: &Common,
     session: &Session,
+    id: &str,
     artifacts: &BTreeMap<NodeId, Arc<Artifact>>,
     expected: Option<&Expected>,
     observer: &mut dyn Observer,
@@ -186,14 +207,16 @@ fn finish(
         observer.observe(&Event::LockMatched { lock, root, nodes: artifacts.len() });
     }
     let exports = |id: &NodeId| session.plan.node(*id).kind.exports();
-    let exported = artifacts
+    let exported: Vec<_> = artifacts
         .iter()
         .filter(|(id, _)| exports(id))
         .map(|(id, artifact)| (session.plan.node(*id).name.as_str(), &**artifact))
         .collect();
     let total = session.plan.ids().filter(exports).count();
+    let names: Vec<&str> = exported.iter().map(|(node, _)| *node).collect();
     let profile = session.profile.as_deref();
     export_all(common, &session.store, profile, exported, total, observer)?;
+    changes::write(common, &session.store, id, profile, &names, observer)?;
     session.store.write_index()
 }
 
@@ -273,7 +296,8 @@ fn provenance_arguments(commit: Option<&Commit>) -> Result<Vec<OsString>> {
 }
 
 /// Exports the outputs of nodes to the folder of the profile; if the pipeline exports several
-/// (`total`) nodes, each to its own folder below that folder.
+/// (`total`) nodes, each to its own folder below that folder. Returns the number of files that were
+/// written or removed.
 fn export_all(
     common: &Common,
     store: &Store,
@@ -281,8 +305,9 @@ fn export_all(
     nodes: Vec<(&str, &Artifact)>,
     total: usize,
     observer: &mut dyn Observer,
-) -> Result<()> {
+) -> Result<usize> {
     let reports = reports_folder(common, profile)?;
+    let mut all = 0;
     // Another run may export to the same folders with other overrides. The lock ensures that all
     // files of a folder come from one run.
     let _update = store.lock_update()?;
@@ -291,8 +316,9 @@ fn export_all(
         let folder = folder.display().to_string();
         let Exported { written, removed } = export(store, artifact, &common.directory, &folder)?;
         observer.observe(&Event::Exported { folder, written, files: artifact.len(), removed });
+        all += written + removed;
     }
-    Ok(())
+    Ok(all)
 }
 
 /// `reports/<profile>`. Another pipeline has its own folder, since it may have a profile of the

@@ -115,6 +115,12 @@ impl State {
         State { name: format!("profile `{name}`"), nodes: plan.ids().map(node).collect() }
     }
 
+    /// Removes the stages that `other` does not have.
+    pub fn keep_stages_of(&mut self, other: &State) {
+        let stages: BTreeSet<&str> = other.nodes.iter().map(NodeState::stage).collect();
+        self.nodes.retain(|node| stages.contains(node.stage()));
+    }
+
     fn stages(&self) -> Vec<(&str, Vec<&NodeState>)> {
         let mut stages: Vec<(&str, Vec<&NodeState>)> = Vec::new();
         let mut positions = BTreeMap::new();

@@ -64,7 +64,7 @@ fn flatten(path: &str, value: &Json, leaves: &mut BTreeMap<String, String>) {
 }
 
 /// Compares rows by key: the keys of a table of the study; of another table, the shortest prefix of
-/// the shared columns that is unique in both and contains the columns of `known`.
+/// the shared columns that is unique in both.
 fn table_changes(file: &str, before: &[u8], after: &[u8], known: &Moves) -> Option<Changes> {
     let (before, after) = (CsvTable::read(before)?, CsvTable::read(after)?);
     let shared: Vec<&str> = before
@@ -79,13 +79,8 @@ fn table_changes(file: &str, before: &[u8], after: &[u8], known: &Moves) -> Opti
     });
     let width = match schema {
         Some(schema) => schema.keys.len(),
-        None => {
-            let is_known = |name: &&str| known.paired.iter().any(|moved| moved.column == *name);
-            let least = shared.iter().rposition(is_known).map_or(0, |last| last + 1);
-            (least..=shared.len()).find(|n| {
-                before.is_unique(&shared[..*n]) && after.is_unique(&shared[..*n])
-            })?
-        }
+        None => (0..=shared.len())
+            .find(|n| before.is_unique(&shared[..*n]) && after.is_unique(&shared[..*n]))?,
     };
     let (keys, values) = shared.split_at(width);
     let (old, new) = (before.select(keys), after.select(keys));
