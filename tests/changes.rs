@@ -54,7 +54,10 @@ fn a_run_says_which_parameter_changed_and_how_much_moved() {
     let events: Vec<Json> =
         output.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let changed = events.iter().find(|event| event["event"] == "changed").unwrap();
-    assert_eq!(changed["parameters"], serde_json::json!(["nets.prior.normal.variance 0.01 -> 0.005"]));
+    assert_eq!(
+        changed["parameters"],
+        serde_json::json!(["nets.prior.normal.variance 0.01 -> 0.005"])
+    );
     assert_eq!((&changed["figures"], &changed["path"]), (&1.into(), &PATH.into()));
     assert!(changed["cells"].as_u64().unwrap() > 0 && changed["beyond"].is_u64(), "{changed}");
     assert_eq!(events.last().unwrap()["event"], "ended");

@@ -114,6 +114,9 @@ pub(super) struct Common {
 #[derive(Subcommand)]
 pub(super) enum Command {
     /// Bring the targets up to date
+    ///
+    /// Copies reports to `reports/PROFILE/`. If anything differs from the last run whose report was
+    /// there, writes what changed to `changes.md` and `changes.html` beside the report.
     #[command(after_help = TARGETS)]
     Run(RunArgs),
     /// Show what `run` would do, and why

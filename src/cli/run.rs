@@ -51,8 +51,7 @@ pub(super) fn run(common: &Common, output: &Output, args: &RunArgs) -> Result<St
     let (plan, store) = (&session.plan, &session.store);
     let _lock = lock_cache(common, args, store)?;
     let profile = session.profile.as_deref();
-    let (id, mut observer) =
-        begin(common, output, store, profile, &args.targets, requested.len())?;
+    let (id, mut observer) = begin(common, output, store, profile, &args.targets, requested.len())?;
     let checker = session.checker(session.forced(args.force, &targets));
     // Removes the history of a run that fails before its first job.
     let forget = |_: &anyhow::Error| _ = store.remove_run(&id);

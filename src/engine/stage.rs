@@ -467,13 +467,7 @@ pub trait Kind: Sync {
     /// See [`Stage::difference`].
     fn difference(&self, file: &str, cached: &[u8], recomputed: &[u8]) -> String;
     /// See [`Stage::changes`].
-    fn changes(
-        &self,
-        file: &str,
-        before: &[u8],
-        after: &[u8],
-        known: &Moves,
-    ) -> Option<Changes>;
+    fn changes(&self, file: &str, before: &[u8], after: &[u8], known: &Moves) -> Option<Changes>;
     /// Runs the stage.
     fn run(&self, cx: &Context) -> Result<()>;
 }
@@ -609,13 +603,7 @@ impl<S: Stage> Kind for KindOf<S> {
         S::difference(file, cached, recomputed)
     }
 
-    fn changes(
-        &self,
-        file: &str,
-        before: &[u8],
-        after: &[u8],
-        known: &Moves,
-    ) -> Option<Changes> {
+    fn changes(&self, file: &str, before: &[u8], after: &[u8], known: &Moves) -> Option<Changes> {
         S::changes(file, before, after, known)
     }
 

@@ -38,8 +38,7 @@ impl Change {
     /// The change between two texts; `None` if one of them is not a finite number.
     pub fn of(before: &str, after: &str, intervals: Option<[[f64; 2]; 2]>) -> Option<Change> {
         let number = |text: &str| text.parse().ok().filter(|x: &f64| x.is_finite());
-        let intervals =
-            intervals.filter(|both| both.iter().flatten().all(|end| end.is_finite()));
+        let intervals = intervals.filter(|both| both.iter().flatten().all(|end| end.is_finite()));
         let given = decimals(before).max(decimals(after));
         Some(Change { before: number(before)?, after: number(after)?, intervals, given })
     }
@@ -168,8 +167,7 @@ mod tests {
 
     #[test]
     fn an_interval_decides_the_digits() {
-        let rounded =
-            change("10.123456", "12.98765", Some([[9.5, 10.75], [12.0, 14.0]])).rounded();
+        let rounded = change("10.123456", "12.98765", Some([[9.5, 10.75], [12.0, 14.0]])).rounded();
         assert_eq!(rounded.before, ["10.12", "9.50 to 10.75"]);
         assert_eq!(rounded.after, ["12.99", "12.00 to 14.00"]);
         assert_eq!((&rounded.change[..], &rounded.percent[..]), ("+2.86", "+28.3"));

@@ -306,8 +306,10 @@ fn metrics(blocks: &mut Vec<Block>, diff: &Diff, limit: usize) {
         }
     }
     if !tables.is_empty() && !omitted.is_empty() {
-        let each: Vec<String> =
-            omitted.iter().map(|(stage, n)| format!("{} of `{stage}`", many(*n, "table"))).collect();
+        let each: Vec<String> = omitted
+            .iter()
+            .map(|(stage, n)| format!("{} of `{stage}`", many(*n, "table")))
+            .collect();
         blocks.push(Block::Text(format!("Omitted (see `diff --json`): {}.", each.join(", "))));
     }
 }

@@ -292,8 +292,9 @@ pub fn diff(store: &Store, before: &State, after: &State, tables: Tables) -> Res
     for (stage, old, new) in pairs(before, after) {
         let (pairs, across) = pair_nodes(&old, &new, &scalars, &known);
         moves.add(&across);
-        let is_cached =
-            |(old, new): &&(&NodeState, &NodeState)| old.artifact.is_some() && new.artifact.is_some();
+        let is_cached = |(old, new): &&(&NodeState, &NodeState)| {
+            old.artifact.is_some() && new.artifact.is_some()
+        };
         let found = StageDiff {
             stage: stage.to_owned(),
             both: pairs.len(),
@@ -341,8 +342,9 @@ pub fn diff(store: &Store, before: &State, after: &State, tables: Tables) -> Res
         if !is_single && tables == Tables::Summaries && !found.is_empty() {
             break;
         }
-        for (position, known, _) in changed.iter().filter(|(_, _, single)| *single == is_single) {
-            found.extend(table(store, *known, &mut files[*position], &known)?.map(|t| (*position, t)));
+        for (position, recipe, _) in changed.iter().filter(|(_, _, single)| *single == is_single) {
+            let table = table(store, *recipe, &mut files[*position], &known)?;
+            found.extend(table.map(|table| (*position, table)));
         }
     }
     // In the order of the files.
@@ -401,17 +403,20 @@ fn pair_nodes<'a>(
     scalars: &[BTreeMap<String, String>; 2],
     known: &Moves,
 ) -> (Vec<(&'a NodeState, &'a NodeState)>, Moves) {
-    let coordinates = [old, new].map(|nodes| -> Vec<_> {
-        nodes.iter().map(|node| node.coordinates()).collect()
-    });
+    let coordinates =
+        [old, new].map(|nodes| -> Vec<_> { nodes.iter().map(|node| node.coordinates()).collect() });
     let axes: BTreeSet<&str> =
         coordinates.iter().flatten().flat_map(|values| values.keys().copied()).collect();
     let axes: Vec<&str> = axes.into_iter().collect();
     let keys = |side: usize| -> Vec<Vec<&str>> {
         let mut keys = Vec::new();
         for values in &coordinates[side] {
-            let of = |axis: &&str| values.get(axis).or_else(|| scalars[side].get(*axis));
-            keys.push(axes.iter().map(|axis| of(axis).map_or("", String::as_str)).collect());
+            let mut key = Vec::new();
+            for axis in &axes {
+                let value = values.get(axis).or_else(|| scalars[side].get(*axis));
+                key.push(value.map_or("", String::as_str));
+            }
+            keys.push(key);
         }
         keys
     };

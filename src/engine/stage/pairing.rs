@@ -86,12 +86,7 @@ pub struct Pairing {
 
 /// Pairs the keys `before` and `after`, which are distinct within each list. A key has a value for
 /// each of `columns`. Values that are `known` to have no counterpart are never paired.
-pub fn pair(
-    columns: &[&str],
-    before: &[Vec<&str>],
-    after: &[Vec<&str>],
-    known: &Moves,
-) -> Pairing {
+pub fn pair(columns: &[&str], before: &[Vec<&str>], after: &[Vec<&str>], known: &Moves) -> Pairing {
     let mut counterparts = vec![None; after.len()];
     let mut is_taken = vec![false; before.len()];
     let positions: BTreeMap<&[&str], usize> =
@@ -230,8 +225,11 @@ mod tests {
 
     /// The pairs as text, and the moves as text.
     fn paired(before: &[[&str; 2]], after: &[[&str; 2]], known: &Moves) -> (Vec<String>, String) {
-        let keys = |rows: &[[&str; 2]]| rows.iter().map(|row| row.to_vec()).collect::<Vec<_>>();
-        let Pairing { counterparts, moves } = pair(&COLUMNS, &keys(before), &keys(after), known);
+        let (old, new): (Vec<_>, Vec<_>) = (
+            before.iter().map(|row| row.to_vec()).collect(),
+            after.iter().map(|row| row.to_vec()).collect(),
+        );
+        let Pairing { counterparts, moves } = pair(&COLUMNS, &old, &new, known);
         let text = |(at, i): (usize, &Option<usize>)| {
             i.map(|i| format!("{}>{}", before[i].join("/"), after[at].join("/")))
         };
@@ -254,8 +252,11 @@ mod tests {
 
     #[test]
     fn keys_are_paired_by_the_other_columns_if_these_identify_them() {
-        let (pairs, moves) =
-            paired(&[["a", "linear"], ["b", "linear"]], &[["b", "arc"], ["a", "arc"]], &Moves::default());
+        let (pairs, moves) = paired(
+            &[["a", "linear"], ["b", "linear"]],
+            &[["b", "arc"], ["a", "arc"]],
+            &Moves::default(),
+        );
         assert_eq!(pairs, ["b/linear>b/arc", "a/linear>a/arc"]);
         assert_eq!(moves, "method linear>arc");
         let one = paired(&[["a", "linear"]], &[["b", "arc"]], &Moves::default());
@@ -264,8 +265,7 @@ mod tests {
 
     #[test]
     fn ambiguous_keys_are_not_paired_and_their_values_are_named() {
-        let (pairs, moves) =
-            paired(&[["a", "x"]], &[["b", "x"], ["c", "x"]], &Moves::default());
+        let (pairs, moves) = paired(&[["a", "x"]], &[["b", "x"], ["c", "x"]], &Moves::default());
         assert_eq!(pairs, [""; 0]);
         assert_eq!(moves, r#"prior ["a"] ["b", "c"]"#);
         let (pairs, _) =

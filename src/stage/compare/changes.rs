@@ -189,7 +189,8 @@ impl CsvTable {
         let positions: Vec<Option<usize>> = columns.iter().map(position).collect();
         let mut selected = Vec::with_capacity(self.rows.len());
         for row in &self.rows {
-            let cell = |at: &Option<usize>| at.and_then(|at| row.get(at)).map_or("", String::as_str);
+            let cell =
+                |at: &Option<usize>| at.and_then(|at| row.get(at)).map_or("", String::as_str);
             selected.push(positions.iter().map(cell).collect());
         }
         selected
@@ -237,7 +238,10 @@ mod tests {
         let (cells, added, removed) = changed("t.csv", before, after);
         assert_eq!(
             cells,
-            ["hidden=10, prior=normal: error 2 -> 2.5", "hidden=50 → 100, prior=none: error 3 -> 4"]
+            [
+                "hidden=10, prior=normal: error 2 -> 2.5",
+                "hidden=50 → 100, prior=none: error 3 -> 4"
+            ]
         );
         assert_eq!((added, removed), (0, 0));
         let none = Moves::default();
@@ -257,8 +261,7 @@ mod tests {
         let row = |prior: &str, nets: u8, rest: &str| {
             format!("{SUMMARY}10,{prior},linear,test,max_error,{nets},3,arithmetic,{rest}\n")
         };
-        let (before, after) =
-            (row("n-1", 6, "5,4,6.5,1,9,3,7"), row("n-2", 8, "8,7.5,9,1,9,3,8"));
+        let (before, after) = (row("n-1", 6, "5,4,6.5,1,9,3,7"), row("n-2", 8, "8,7.5,9,1,9,3,8"));
         let found =
             changes("summary.csv", before.as_bytes(), after.as_bytes(), &Moves::default()).unwrap();
         let role = |column: &str| {

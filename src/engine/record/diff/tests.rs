@@ -105,10 +105,8 @@ fn a_default_is_known_from_the_name_of_the_node() {
 #[test]
 fn a_value_that_was_replaced_by_different_ones_in_two_stages_is_no_move() {
     let stage = |name: &str, width: u8| node(name, Some(json!({ "width": width })));
-    let (before, after) = (
-        state(vec![stage("a", 1), stage("b", 1)]),
-        state(vec![stage("a", 2), stage("b", 3)]),
-    );
+    let (before, after) =
+        (state(vec![stage("a", 1), stage("b", 1)]), state(vec![stage("a", 2), stage("b", 3)]));
     assert_eq!(parameters(&before, &after).1, Moves::default());
 }
 

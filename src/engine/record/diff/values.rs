@@ -100,7 +100,8 @@ fn numbers(value: &Json) -> Vec<f64> {
 /// The single values in a value, by path, such as `normal.variance`.
 fn leaves(value: &Json) -> Vec<(String, &Json)> {
     fn collect<'a>(path: String, value: &'a Json, found: &mut Vec<(String, &'a Json)>) {
-        let below = |name: &str| if path.is_empty() { name.into() } else { format!("{path}.{name}") };
+        let below =
+            |name: &str| if path.is_empty() { name.into() } else { format!("{path}.{name}") };
         match value {
             Json::Object(map) if !map.is_empty() => {
                 map.iter().for_each(|(name, value)| collect(below(name), value, found));
@@ -162,8 +163,7 @@ mod tests {
     #[test]
     fn the_only_value_that_changed_is_paired() {
         let normal = |variance: f64| json!({ "normal": { "variance": variance } });
-        let (pairs, rest) =
-            compared(json!(["none", normal(0.01)]), json!(["none", normal(0.005)]));
+        let (pairs, rest) = compared(json!(["none", normal(0.01)]), json!(["none", normal(0.005)]));
         assert_eq!((pairs, &rest[..]), (vec!["normal-0.01>normal-0.005".into()], "|"));
         let (pairs, _) = compared(json!([normal(0.01), normal(0.1)]), json!([normal(0.1), "none"]));
         assert_eq!(pairs, ["normal-0.01>none"], "a value that is in both is no replacement");
@@ -191,17 +191,13 @@ mod tests {
     #[test]
     fn a_field_whose_values_stayed_pairs_the_others() {
         let sgd = |rate: f64, momentum: f64| json!({ "rate": rate, "momentum": momentum });
-        let (pairs, rest) = compared(
-            json!([sgd(0.1, 0.9), sgd(0.2, 0.9)]),
-            json!([sgd(0.2, 0.8), sgd(0.1, 0.8)]),
-        );
+        let (pairs, rest) =
+            compared(json!([sgd(0.1, 0.9), sgd(0.2, 0.9)]), json!([sgd(0.2, 0.8), sgd(0.1, 0.8)]));
         assert_eq!((pairs.len(), &rest[..]), (2, "|"));
         let (was, is) = (sgd(0.1, 0.9), sgd(0.1, 0.8));
         assert_eq!(fields("sgd", &was, &is), [["sgd.momentum", "0.9", "0.8"].map(str::to_owned)]);
-        let (pairs, _) = compared(
-            json!([sgd(0.1, 0.9), sgd(0.2, 0.8)]),
-            json!([sgd(0.3, 0.7), sgd(0.4, 0.6)]),
-        );
+        let (pairs, _) =
+            compared(json!([sgd(0.1, 0.9), sgd(0.2, 0.8)]), json!([sgd(0.3, 0.7), sgd(0.4, 0.6)]));
         assert_eq!(pairs, [""; 0], "two numbers moved at once");
     }
 
