@@ -12,8 +12,8 @@ stages:
   data:
     fetch: { dataset: digits, train: 100, test: 50 }
   nets:
-    train: { data: data, hidden: 3, prior: [none, { normal: { variance: 0.01 } }], pair: [1, 2, 3], \
-     end: [a, b], epochs: 1 }
+    train: { data: data, hidden: 3, prior: [none, { normal: { variance: 0.01 } }], \
+     pair: [1, 2, 3], end: [a, b], epochs: 1 }
   curves:
     evaluate: { a: nets@end=a, b: nets@end=b, data: data, curve: linear, points: 3 }
   tables:

@@ -1,8 +1,8 @@
 //! The differences between two states of a pipeline: two runs, or two profiles.
 //!
 //! Nodes are compared by name, with their parameters and outputs. Where a value of a parameter was
-//! replaced by another, the nodes of the old value are compared with those of the new one. The stage
-//! kind compares two versions of a file. This module knows no file formats and prints nothing.
+//! replaced by another, the nodes of the old value are compared with those of the new one. The
+//! stage kind compares two versions of a file. This module knows no file formats and prints nothing.
 
 mod values;
 
@@ -395,8 +395,8 @@ fn pairs<'a>(
     pairs
 }
 
-/// Pairs the nodes of a stage by their values on the axes. On an axis that only the other state has,
-/// a node has the value of the parameter of that name, if there is one.
+/// Pairs the nodes of a stage by their values on the axes. On an axis that only the other state
+/// has, a node has the value of the parameter of that name, if there is one.
 fn pair_nodes<'a>(
     old: &[&'a NodeState],
     new: &[&'a NodeState],
@@ -549,8 +549,8 @@ fn fields(path: &str, replaced: &values::Replaced) -> Vec<FieldDiff> {
     fields
 }
 
-/// The distinct values of each parameter over the nodes of a stage, in their order. A default is the
-/// value in the name of the node or, if it has none, null.
+/// The distinct values of each parameter over the nodes of a stage, in their order. A default is
+/// the value in the name of the node or, if it has none, null.
 fn distinct(nodes: &[&NodeState]) -> BTreeMap<String, Vec<Json>> {
     let known: Vec<(&Known, &NodeState)> =
         nodes.iter().filter_map(|node| Some((node.recipe.as_ref()?, *node))).collect();
