@@ -4,6 +4,7 @@
 //! Raw HTML in the Markdown is escaped. Links with schemes other than `http`, `https` and `mailto`
 //! are removed.
 
+use super::provenance::PLACE;
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd, html};
 
 const STYLE: &str = include_str!("page.css");
@@ -20,7 +21,7 @@ pub fn page(title: &str, markdown: &str, images: &dyn Fn(&str) -> Option<String>
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{body}</main>\n\
-         </body>\n</html>\n"
+         {PLACE}\n</body>\n</html>\n"
     )
 }
 

@@ -6,6 +6,7 @@ mod conclusions;
 mod contrasts;
 mod document;
 mod extras;
+mod provenance;
 mod sections;
 
 use self::conclusions::Findings;
@@ -19,11 +20,12 @@ use super::tables::{ENDPOINTS, HISTORIES, METRICS, NETS, REFITS, SUMMARY};
 use super::texts::Texts;
 use crate::engine::key::{Content, Digest};
 use crate::engine::stage::{
-    ALL, Arity, Context, Declared, Hinted, Input, Invocation, Slot, Stage, Upstream,
+    ALL, Arity, Context, Declared, Hinted, Input, Invocation, Provenance, Slot, Stage, Upstream,
 };
 use crate::fs;
 use crate::report::html;
 use crate::report::markdown::url;
+use crate::report::provenance as place;
 use anyhow::{Context as _, Result};
 use polars::prelude::DataFrame;
 use schemars::JsonSchema;
@@ -119,6 +121,7 @@ impl Stage for ReportStage {
     const LISTS: &'static [&'static str] = &["show"];
     const EXPORTS: bool = true;
     const EMBEDS_ROOT: bool = true;
+    const ANNOTATED: &'static [&'static str] = &[HTML];
     type Params = Params;
 
     fn check(params: &Params) -> Result<(), Hinted> {
@@ -153,6 +156,15 @@ impl Stage for ReportStage {
         let Invocation { profile, overrides } = invocation.clone();
         let versions = kinds.chain([program]).collect();
         Params { profile, overrides, versions, template: None, ..params }
+    }
+
+    fn annotate(_: &str, page: &[u8], provenance: &Provenance) -> Option<Vec<u8>> {
+        let page = str::from_utf8(page).ok()?;
+        place::fill(page, &provenance::to_json(provenance)).map(String::into_bytes)
+    }
+
+    fn plain(_: &str, page: &[u8]) -> Option<Vec<u8>> {
+        place::empty(str::from_utf8(page).ok()?).map(String::into_bytes)
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {
