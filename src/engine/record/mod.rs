@@ -5,3 +5,4 @@ pub mod export;
 pub mod history;
 pub mod lockfile;
 pub mod provenance;
+pub mod ro_crate;
