@@ -4,7 +4,8 @@
 //! page. `panel` and `legend` draw the parts in the [`style`] of all figures, with scales from
 //! [`axis`], on a `canvas`, which with its backend `svg` is the only user of plotters.
 //! [`graph`] draws boxes and arrows. [`table`] and [`markdown`] write Markdown, and [`html`]
-//! converts Markdown to a self-contained page. [`prose`] splits the Markdown of users.
+//! converts Markdown to a self-contained page, whose place for provenance [`provenance`] fills.
+//! [`prose`] splits the Markdown of users.
 
 pub mod axis;
 mod canvas;
@@ -19,6 +20,7 @@ pub mod markdown;
 mod numbers;
 mod panel;
 pub mod prose;
+pub mod provenance;
 pub mod style;
 mod svg;
 pub mod table;

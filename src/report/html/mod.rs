@@ -18,6 +18,7 @@ mod prose;
 
 use self::blocks::Writer;
 use super::document::{Block, Document};
+use super::provenance::PLACE;
 use super::style;
 
 /// The style sheet of the page.
@@ -38,9 +39,6 @@ const SCRIPT: &str = concat!(
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
                       img-src data: blob:; base-uri 'none'; form-action 'none'";
 
-/// The place of the provenance, as the page contains it before it is filled.
-pub const PROVENANCE: &str = "<script type=\"application/json\" id=\"provenance\"></script>";
-
 /// The document as a page. Equal documents give equal bytes.
 pub fn to_html(document: &Document) -> String {
     let mut writer = Writer::new(document);
@@ -56,7 +54,7 @@ pub fn to_html(document: &Document) -> String {
          <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
          <meta name=\"description\" content=\"{description}\">\n\
          <title>{title}</title>\n<style>\n{STYLE}{charts}</style>\n</head>\n<body{layout}>\n\
-         <main id=\"top\">\n<header><h1>{title}</h1></header>\n{body}</main>\n{PROVENANCE}\n{files}\
+         <main id=\"top\">\n<header><h1>{title}</h1></header>\n{body}</main>\n{PLACE}\n{files}\
          <script type=\"module\">\n{SCRIPT}</script>\n</body>\n</html>\n"
     )
 }
