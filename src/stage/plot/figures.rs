@@ -48,7 +48,32 @@ pub(super) enum FigureName {
     ErrorBarrierByWidth,
 }
 
+/// What a figure is about: the section of the report that shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::stage) enum Subject {
+    Methods,
+    Widths,
+    Priors,
+    Training,
+}
+
 impl FigureName {
+    /// What the figure is about; `None` for everything.
+    pub(super) fn subject(self) -> Option<Subject> {
+        match self {
+            FigureName::Overview => None,
+            FigureName::Training => Some(Subject::Training),
+            FigureName::ErrorByMethod | FigureName::ErrorBySplit => Some(Subject::Methods),
+            FigureName::NormalisedErrorByPrior | FigureName::MaxErrorByVariance => {
+                Some(Subject::Priors)
+            }
+            FigureName::ErrorByWidth
+            | FigureName::MaxErrorByWidth
+            | FigureName::LossBarrierByWidth
+            | FigureName::ErrorBarrierByWidth => Some(Subject::Widths),
+        }
+    }
+
     pub(super) fn draw(self, results: &Results) -> CaptionedFigure {
         match self {
             FigureName::Overview => results.overview(),

@@ -8,6 +8,7 @@ mod overview;
 mod results;
 
 use self::figures::FigureName;
+pub(super) use self::figures::Subject;
 use self::results::Results;
 use super::artifact::{DATA_CARD, DataCard, read_json, write_json};
 use crate::engine::stage::{Arity, Context, Slot, Stage};
@@ -41,6 +42,14 @@ pub(super) struct FigureCard {
     /// What to see in the figure: one or two sentences.
     pub(super) message: String,
     pub(super) caption: String,
+}
+
+impl FigureCard {
+    /// What the figure is about; `None` for everything.
+    pub(super) fn subject(&self) -> Option<Subject> {
+        let name: Option<FigureName> = serde_json::from_value(self.name.as_str().into()).ok();
+        name.and_then(FigureName::subject)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
