@@ -4,7 +4,7 @@
 //! page. `panel` and `legend` draw the parts in the [`style`] of all figures, with scales from
 //! [`axis`], on a `canvas`, which with its backend `svg` is the only user of plotters.
 //! [`graph`] draws boxes and arrows. [`table`] and [`markdown`] write Markdown, and [`html`]
-//! converts Markdown to a self-contained page.
+//! converts Markdown to a self-contained page. [`prose`] splits the Markdown of users.
 
 pub mod axis;
 mod canvas;
@@ -17,6 +17,7 @@ pub mod layout;
 mod legend;
 pub mod markdown;
 mod panel;
+pub mod prose;
 pub mod style;
 mod svg;
 pub mod table;

@@ -1,6 +1,6 @@
 //! The report as a document: its sections in order, and the files that the page contains.
 
-use super::{Report, cite, full_tables, glossary, provenance, questions, references};
+use super::{Report, cite, extras, full_tables, glossary, provenance, questions, references};
 use super::{settings, verdict};
 use crate::report::document::{Block, Document};
 use anyhow::Result;
@@ -39,7 +39,7 @@ pub(super) const SECTIONS: &[Section] = &[
         title: "Training and endpoints: which nets are connected?",
         blocks: questions::training,
     },
-    Section { id: "extras", title: "Further figures", blocks: |_| Ok(Vec::new()) },
+    Section { id: "extras", title: extras::TITLE, blocks: |report| report.extras.section() },
     Section { id: "tables", title: "Full tables", blocks: full_tables::section },
     Section { id: "settings", title: "Settings and definitions", blocks: settings::section },
     Section { id: "provenance", title: "Provenance", blocks: provenance::section },

@@ -17,12 +17,15 @@ mod recipe;
 mod references;
 mod sentences;
 mod settings;
+mod sheet;
+mod template;
 mod verdict;
 
 use self::conclusions::{Conclusions, Tests};
-use self::extras::Extra;
+use self::extras::Extras;
 use self::measured::{Measured, test_errors};
 use self::recipe::{node_of, recipe, stage_and_values};
+use self::template::Template;
 use super::KINDS;
 use super::aggregate::AggregateStage;
 use super::artifact::{DATA_CARD, DataCard, read_json};
@@ -178,16 +181,17 @@ impl Stage for ReportStage {
         for figure in &report.figures {
             fs::write(&cx.output(&figure.path()), &figure.svg)?;
         }
-        for extra in &report.extras {
-            fs::write(&cx.output(&extra.path()), &extra.bytes)?;
-        }
+        report.extras.write(cx)?;
         for table in EXPORTED {
             fs::write(
                 &cx.output(&format!("tables/{table}")),
                 fs::read(report.tables.path(table)?)?,
             )?;
         }
-        let document = report.document()?;
+        let mut document = report.document()?;
+        if let Some(template) = Template::read(cx)? {
+            document = template.apply(document, &report)?;
+        }
         fs::write(&cx.output(HTML), to_html(&document))?;
         fs::write(&cx.output(MARKDOWN), to_markdown(&document))
     }
@@ -230,7 +234,7 @@ struct Report<'a> {
     tables: &'a Input,
     /// In the order of the report.
     figures: Vec<ReportFigure>,
-    extras: Vec<Extra>,
+    extras: Extras,
     nets: DataFrame,
     endpoints: DataFrame,
     histories: DataFrame,
@@ -245,8 +249,7 @@ impl<'a> Report<'a> {
         let mut figures: Vec<ReportFigure> =
             cx.inputs("figures").iter().map(ReportFigure::read).collect::<Result<_>>()?;
         figures.sort_by(|a, b| a.card.cmp(&b.card));
-        let used = figures.iter().map(|figure| format!("{}.svg", figure.card.name)).collect();
-        let extras = Extra::read(cx.inputs("extras"), used)?;
+        let extras = Extras::read(cx.inputs("extras"), params)?;
         let metrics = METRICS.read(tables.path(METRICS.file)?)?;
         let tests = Tests { pairs: pair_metrics(&metrics)?, images: data.test };
         let conclusions = tests.conclusions()?;
