@@ -4,6 +4,8 @@
 //! Raw HTML in the Markdown is escaped. Links with schemes other than `http`, `https` and `mailto`
 //! are removed.
 
+use super::document::{Block, Document, FigureBlock, Image};
+use super::markdown::{to_markdown, url};
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd, html};
 
 const STYLE: &str = include_str!("page.css");
@@ -22,6 +24,29 @@ pub fn page(title: &str, markdown: &str, images: &dyn Fn(&str) -> Option<String>
          <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{body}</main>\n\
          </body>\n</html>\n"
     )
+}
+
+/// The report as a page. A first version: its Markdown, with the figures of the page.
+pub fn to_html(document: &Document) -> String {
+    fn figures<'d>(blocks: &'d [Block], found: &mut Vec<&'d FigureBlock>) {
+        for block in blocks {
+            match block {
+                Block::Figure(figure) => found.push(figure),
+                Block::Details { blocks, .. } => figures(blocks, found),
+                _ => {}
+            }
+        }
+    }
+    let mut found = Vec::new();
+    figures(&document.blocks, &mut found);
+    let image = |path: &str| {
+        let figure = found.iter().find(|figure| url(&figure.path) == path)?;
+        match &figure.image {
+            Image::Markup(markup) => Some(markup.clone()),
+            Image::File { .. } => None,
+        }
+    };
+    page(&document.title, &to_markdown(document), &image)
 }
 
 /// Escapes `text` for HTML and XML, including attributes.

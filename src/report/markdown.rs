@@ -1,4 +1,7 @@
-//! Markdown of small elements.
+//! Markdown of small elements, and of a report.
+
+use super::document::{Block, Cell, Document};
+use super::table::Table;
 
 /// Escapes `text` for Markdown, on one line; also valid in a table.
 pub fn escape(text: &str) -> String {
@@ -34,6 +37,50 @@ pub fn url(path: &str) -> String {
         }
     }
     url
+}
+
+/// The report as Markdown. A first version: without sources, notes in cells and folded parts.
+pub fn to_markdown(document: &Document) -> String {
+    let mut text = format!("# {}\n\n", escape(&document.title));
+    push_blocks(&document.blocks, &mut text);
+    text
+}
+
+fn push_blocks(blocks: &[Block], text: &mut String) {
+    for block in blocks {
+        match block {
+            Block::Heading { level, text: heading, .. } => {
+                *text += &format!("{} {}\n\n", "#".repeat(usize::from(*level)), escape(heading));
+            }
+            Block::Text(markdown) => *text += &format!("{}\n\n", markdown.trim_end()),
+            Block::Facts(facts) => {
+                for (label, value) in facts {
+                    *text += &format!("- {}: {}\n", escape(label), escape(value));
+                }
+                text.push('\n');
+            }
+            Block::Details { summary, blocks } => {
+                *text += &format!("**{}**\n\n", escape(summary));
+                push_blocks(blocks, text);
+            }
+            Block::Figure(block) => {
+                let caption = format!("**{}** {}", escape(&block.title), block.caption.trim_end());
+                *text += &format!("{}\n", figure(&caption, &block.path));
+            }
+            Block::Table(table) => {
+                let cell = |cell: &Cell| format!("{} {}", cell.text, cell.note).trim().to_owned();
+                let columns = table.columns.iter();
+                let rows = table.rows.iter().map(|row| row.iter().map(cell).collect());
+                let body = Table {
+                    columns: columns.map(|column| (column.heading.clone(), column.align)).collect(),
+                    rows: rows.collect(),
+                };
+                *text += &format!("**{}**\n\n{}\n", escape(&table.title), body.to_markdown());
+                *text += &format!("{}\n\n", table.caption.trim_end());
+            }
+            Block::Contents | Block::Html(_) | Block::Explorer(_) => {}
+        }
+    }
 }
 
 #[cfg(test)]
