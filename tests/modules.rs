@@ -133,6 +133,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("engine::key", &["fs"]),
     ("engine::envelope", &["engine::key"]),
     ("engine::located", &[]),
+    ("engine::provenance", &["engine::key"]),
     ("engine::resources", &[]),
     ("engine::text", &[]),
     ("study::registry", &[]),
@@ -151,11 +152,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 const BASE: &str = "base modules";
 
 /// The base modules of the engine.
-const BASE_MODULES: [&str; 7] = [
+const BASE_MODULES: [&str; 8] = [
     "engine::envelope",
     "engine::error",
     "engine::key",
     "engine::located",
+    "engine::provenance",
     "engine::resources",
     "engine::stage",
     "engine::text",

@@ -100,7 +100,7 @@ fn fill(store: &Store, plan: &Plan) -> Result<()> {
     let mut artifacts: BTreeMap<NodeId, Artifact> = BTreeMap::new();
     let workspace = store.workspace()?;
     for id in plan.ids() {
-        let key = store.record_recipe(&plan.recipe(id, false, |up| &artifacts[&up])?)?;
+        let key = store.record_recipe(&plan.recipe(id, |_| false, |up| &artifacts[&up])?)?;
         let path = workspace.path().join(OUT);
         fs::write(&path, key.to_string())?;
         let outputs = [(OUT.to_owned(), store.ingest(&path)?)].into();
@@ -112,6 +112,7 @@ fn fill(store: &Store, plan: &Plan) -> Result<()> {
             finished: 1_700_000_000,
             host: "bench".into(),
             program: None,
+            environment: None,
         };
         store.publish(key, &entry)?;
         artifacts.insert(id, entry.artifact());

@@ -3,6 +3,7 @@
 pub(super) mod complete;
 
 use crate::engine::key::{Digest, Key};
+use crate::engine::provenance::Commit;
 use crate::stage::DATA_VARIABLE;
 use clap::builder::{BoolishValueParser, OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
@@ -328,6 +329,9 @@ pub(super) struct ExecArgs {
     /// The digest of this program, for provenance
     #[arg(long)]
     pub program: Option<Digest>,
+    /// The project's commit, with `-dirty` if files differ, for provenance
+    #[arg(long)]
+    pub commit: Option<Commit>,
     /// The number of threads
     #[arg(long, default_value = "1")]
     pub threads: NonZero<usize>,

@@ -28,9 +28,10 @@ pub(super) fn exec(common: &Common, args: &ExecArgs) -> Result<String> {
     let (store, project) = (common.store(), common.project()?);
     // A job may outlive the run that started it.
     let _lock = store.lock_shared(true)?;
-    let &ExecArgs { program, threads, force, .. } = args;
+    let &ExecArgs { program, threads, force, ref commit, .. } = args;
+    let commit = commit.as_ref();
     let project = Some(project.as_path());
-    let options = ExecOptions { program, threads, force, sync_later: false, project };
+    let options = ExecOptions { program, commit, threads, force, sync_later: false, project };
     compute(&store, key, options, args.recompute.as_deref(), &mut store.workbench()?)?;
     Ok(String::new())
 }
@@ -92,7 +93,8 @@ fn run_jobs(
             let _timer = request.time_limit.map(end_after).transpose()?;
             let Request { key, threads, force, shares_process: sync_later, .. } = request;
             let (program, project) = (args.program, Some(project.as_path()));
-            let options = ExecOptions { program, threads, force, sync_later, project };
+            let commit = args.commit.as_ref();
+            let options = ExecOptions { program, commit, threads, force, sync_later, project };
             compute(&store, key, options, args.recompute.as_deref(), &mut workbench)?;
             is_synced &= !sync_later || args.recompute.is_some();
             if replies.write_all(b"\n").is_err() {

@@ -82,6 +82,9 @@ pub(super) fn run(common: &Common, id: &str) -> Result<String> {
     for assignment in &run.overrides {
         writeln!(text, "override: {assignment}")?;
     }
+    if let Some(commit) = &run.commit {
+        writeln!(text, "commit: {}", commit.short())?;
+    }
     writeln!(
         text,
         "{}{duration}: {} cached, {} ran, {} failed\n",

@@ -93,7 +93,7 @@ pub(super) fn nodes_json(
     session: &Session,
     plan_status: &PlanStatus,
     estimate: Option<Json>,
-) -> String {
+) -> Json {
     let node = |(id, status): (&NodeId, &Status)| {
         let node = session.plan.node(*id);
         let (state, reasons) = state(status);
@@ -109,7 +109,7 @@ pub(super) fn nodes_json(
     if let Some(estimate) = estimate {
         whole["estimate"] = estimate;
     }
-    json(whole)
+    whole
 }
 
 /// The context of an error that was reported to the executor, which prints it.

@@ -1,7 +1,7 @@
 //! `repro plan`: shows what a run would do, and why.
 
 use super::args::Common;
-use super::output::{Output, join, nodes_json, state};
+use super::output::{self, Output, join, nodes_json, state};
 use super::session::Session;
 use crate::engine::error::Error;
 use crate::engine::run::status::{PlanStatus, Status};
@@ -28,7 +28,7 @@ pub(super) fn plan(
         true => {
             let (seconds, unknown) = estimate;
             let estimate = json!({ "seconds": seconds, "nodes_without_estimate": unknown });
-            nodes_json(common, &session, &plan_status, Some(estimate))
+            output::json(nodes_json(common, &session, &plan_status, Some(estimate)))
         }
         false => as_text(common, &session, &plan_status, estimate)?,
     };

@@ -10,6 +10,7 @@ use crate::engine::cache::process::ProcessId;
 use crate::engine::cache::store::Store;
 use crate::engine::error::Error;
 use crate::engine::key::{Artifact, Digest};
+use crate::engine::provenance::Commit;
 use crate::engine::record::export::{Exported, export, folder_name};
 use crate::engine::record::lockfile::Expected;
 use crate::engine::run::event::{Event, Observer, SCHEMA, Summary};
@@ -22,11 +23,15 @@ use crate::engine::spec::sources::Sources;
 use crate::stage::KINDS;
 use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{IsTerminal as _, stderr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
+
+/// The folder of exported outputs, in the project's folder.
+const REPORTS: &str = "reports";
 
 pub(super) fn run(common: &Common, output: &Output, args: &RunArgs) -> Result<String> {
     let is_whole = args.targets.is_empty() && !args.force && !args.locked;
@@ -51,7 +56,13 @@ pub(super) fn run(common: &Common, output: &Output, args: &RunArgs) -> Result<St
     let plan_status =
         check(&session, &checker, &requested, args.require_cached).inspect_err(forget)?;
     let is_stale = plan_status.status.values().any(|status| !matches!(status, Status::Cached(_)));
-    let mut jobs = start_jobs(common, args.jobs, is_stale, store.scratch()?).inspect_err(forget)?;
+    // Both are for provenance only, and needed only if a job may run.
+    let commit = if is_stale { Commit::of(&common.project()?, REPORTS) } else { None };
+    let arguments = if is_stale { provenance_arguments(commit.as_ref())? } else { Vec::new() };
+    let mut jobs = Jobs::new(common, arguments, args.jobs, store.scratch()?).inspect_err(forget)?;
+    if let Some(commit) = commit {
+        observer.observe(&Event::Commit(commit));
+    }
     let settings = Settings {
         keep_going: args.keep_going,
         retries: args.retries,
@@ -252,20 +263,13 @@ fn observers(common: &Common, output: &Output, history: File) -> All {
     All(vec![shown, Box::new(Json::new(history))])
 }
 
-/// The executor of a run. Each job gets the digest of this program, for provenance; the digest is
-/// computed only if a job may run.
-fn start_jobs(
-    common: &Common,
-    jobs: Option<u16>,
-    is_stale: bool,
-    scratch: PathBuf,
-) -> Result<Jobs> {
-    let mut arguments = Vec::new();
-    if is_stale {
-        let digest = Digest::of_file(&program()?)?;
-        arguments.extend(["--program".into(), digest.to_string().into()]);
-    }
-    Jobs::new(common, arguments, jobs, scratch)
+/// The arguments of workers for the entries of their jobs: the digest of this program, and the
+/// project's commit.
+fn provenance_arguments(commit: Option<&Commit>) -> Result<Vec<OsString>> {
+    let program = Digest::of_file(&program()?)?;
+    let commit = commit.map(|commit| ["--commit".into(), commit.to_string().into()]);
+    let program: [OsString; 2] = ["--program".into(), program.to_string().into()];
+    Ok(program.into_iter().chain(commit.into_iter().flatten()).collect())
 }
 
 /// Exports the outputs of nodes to the folder of the profile; if the pipeline exports several
@@ -294,7 +298,7 @@ fn export_all(
 /// `reports/<profile>`. Another pipeline has its own folder, since it may have a profile of the
 /// same name: `reports/small/<profile>` for `small.yaml`.
 fn reports_folder(common: &Common, profile: Option<&str>) -> Result<PathBuf> {
-    let (reports, pipeline) = (Path::new("reports"), common.pipeline_path()?);
+    let (reports, pipeline) = (Path::new(REPORTS), common.pipeline_path()?);
     let folder = match pipeline.as_path() == Path::new("pipeline.yaml") {
         true => reports.to_owned(),
         false => reports.join(folder_name(&pipeline_name(&pipeline).to_string_lossy())),

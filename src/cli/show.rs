@@ -5,10 +5,11 @@ use super::output::json;
 use super::session::Session;
 use crate::engine::cache::entry::Entry;
 use crate::engine::key::{Key, Recipe};
+use crate::engine::provenance::{Commit, Environment};
 use crate::engine::run::status::Status;
 use crate::engine::spec::plan::{NodeId, Plan};
 use crate::engine::stage::{IN_NO_KEY, ResolvedStage, UPSTREAM, Upstream};
-use crate::engine::text::{count, seconds};
+use crate::engine::text::{count, seconds, utc};
 use anyhow::Result;
 use serde::Deserialize as _;
 use serde_json::json;
@@ -90,10 +91,14 @@ fn describe(
             let memory = entry
                 .peak_memory
                 .map_or("unknown".into(), |bytes| format!("{} MiB (largest process)", bytes >> 20));
-            writeln!(text, "  time     {} on {}", seconds(entry.seconds), entry.host)?;
+            let (time, finished) = (seconds(entry.seconds), utc(entry.finished));
+            writeln!(text, "  time     {time} on {}, until {finished}", entry.host)?;
             writeln!(text, "  memory   {memory}")?;
             let program = entry.program.map_or("unknown".into(), |digest| digest.to_string());
             writeln!(text, "  program  {program}")?;
+            if let Some(environment) = &entry.environment {
+                describe_environment(text, environment)?;
+            }
         }
         None => writeln!(text, "  not computed yet")?,
     }
@@ -101,6 +106,17 @@ fn describe(
         writeln!(text, "  log      {}", log.display())?;
     }
     writeln!(text)?;
+    Ok(())
+}
+
+fn describe_environment(text: &mut String, environment: &Environment) -> Result<()> {
+    let Environment { threads, cores, system, processor, commit } = environment;
+    let processor = processor.as_ref().map(|name| format!(", {name}")).unwrap_or_default();
+    writeln!(text, "  system   {system}{processor}, {threads} of {cores} cores")?;
+    if let Some(Commit { id, clean }) = commit {
+        let changes = if *clean { "" } else { ", with changes" };
+        writeln!(text, "  commit   {id}{changes}")?;
+    }
     Ok(())
 }
 

@@ -1,13 +1,14 @@
 //! `repro why`: explains why a node is stale, or which run computed it.
 
 use super::args::Common;
-use super::output::nodes_json;
+use super::output::{self, nodes_json};
 use super::session::Session;
 use crate::engine::record::history;
 use crate::engine::run::reason::Reason;
 use crate::engine::run::status::{Checked, Status};
 use crate::engine::text::utc;
 use anyhow::Result;
+use serde_json::json;
 use std::fmt::Write as _;
 
 pub(super) fn why(common: &Common, target: &str) -> Result<String> {
@@ -16,7 +17,14 @@ pub(super) fn why(common: &Common, target: &str) -> Result<String> {
     let mut plan_status = session.plan_status(&targets)?;
     plan_status.status.retain(|id, _| targets.contains(id));
     if common.json {
-        return Ok(nodes_json(common, &session, &plan_status, None));
+        let mut whole = nodes_json(common, &session, &plan_status, None);
+        let nodes = whole["nodes"].as_array_mut().into_iter().flatten();
+        for (node, status) in nodes.zip(plan_status.status.values()) {
+            if let Status::Cached(entry) = status {
+                node["record"] = json!(entry.record());
+            }
+        }
+        return Ok(output::json(whole));
     }
     let cached =
         plan_status.status.iter().filter(|(_, status)| matches!(status, Status::Cached(_)));
@@ -31,7 +39,14 @@ pub(super) fn why(common: &Common, target: &str) -> Result<String> {
                 let run = runs.get(key).map(|run| format!(" by run {}", run.run));
                 let (run, key) = (run.unwrap_or_default(), key.short());
                 let (time, host) = (utc(entry.finished), &entry.host);
-                writeln!(text, "{name}: cached, computed at {time}{run} on {host}, key {key}")?;
+                let commit = entry.environment.as_ref().and_then(|known| known.commit.as_ref());
+                let commit = commit
+                    .map(|commit| format!(" at commit {}", commit.short()))
+                    .unwrap_or_default();
+                writeln!(
+                    text,
+                    "{name}: cached, computed at {time}{run} on {host}{commit}, key {key}"
+                )?;
                 if let Some(cause) = fell_back {
                     writeln!(text, "  uses its fallback: {cause}; `--refetch` tries again")?;
                 }

@@ -6,13 +6,14 @@
 //! | [`run`] | status, scheduler, jobs, events | all below |
 //! | [`spec`] | pipeline.yaml and the plan | the base modules |
 //! | [`cache`] | results, locks, leases, garbage collection | the base modules |
-//! | base modules | kinds of stages, keys, errors, YAML with locations, texts | each other |
+//! | base modules | kinds of stages, keys, provenance, errors, YAML with locations, texts | each other |
 
 pub mod cache;
 mod envelope;
 pub mod error;
 pub mod key;
 pub mod located;
+pub mod provenance;
 pub mod record;
 pub mod resources;
 pub mod run;

@@ -343,6 +343,7 @@ fn execute(store: &Store, job: &Job) -> Outcome {
     let failure = |cause: String| Failure { cause, hint: Some("try later".into()) };
     let options = ExecOptions {
         program: None,
+        commit: None,
         threads: job.threads,
         force: job.force,
         sync_later: true,
@@ -400,7 +401,10 @@ impl Observer for Notes {
                      {skipped} skipped"
                 )
             }
-            Event::Started { .. } | Event::LockMatched { .. } | Event::Exported { .. } => return,
+            Event::Started { .. }
+            | Event::Commit(_)
+            | Event::LockMatched { .. }
+            | Event::Exported { .. } => return,
         });
     }
 }
@@ -593,6 +597,7 @@ pub(super) fn publish(store: &Store, kind: &str, bytes: &[u8]) -> (Key, Entry) {
         finished: 7,
         host: "here".into(),
         program: None,
+        environment: None,
     };
     store.publish(key, &entry).unwrap();
     (key, entry)

@@ -1,6 +1,7 @@
 //! An entry: the record of a result.
 
-use crate::engine::key::{Artifact, Content, Digest};
+use crate::engine::key::{Artifact, Content, Digest, root};
+use crate::engine::provenance::{Environment, Record};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +32,9 @@ pub struct Entry {
     pub host: String,
     /// BLAKE3 of the program that ran the stage, if known.
     pub program: Option<Digest>,
+    /// The environment of the job. Older entries do not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
 }
 
 /// Refuses outputs outside of their folder: a cache may come from an untrusted source.
@@ -94,5 +98,40 @@ impl Entry {
         let files = self.outputs.iter().map(|(name, stored)| (name.clone(), file(stored)));
         let folders = self.empty_folders.iter().map(|name| (name.clone(), Content::EmptyFolder));
         files.chain(folders).collect()
+    }
+
+    /// The part that differs from run to run.
+    pub fn record(&self) -> Record {
+        Record {
+            outputs: root([&self.artifact()]),
+            finished: self.finished,
+            seconds: self.seconds,
+            host: self.host.clone(),
+            program: self.program,
+            environment: self.environment.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_without_environment_is_read_and_unknown_fields_are_ignored() {
+        let old = r#"{"outputs":{},"seconds":1.5,"peak_memory":null,"finished":7,
+            "host":"here","program":null}"#;
+        let entry: Entry = serde_json::from_str(old).unwrap();
+        assert_eq!(entry.environment, None);
+        let written = serde_json::to_string(&entry).unwrap();
+        assert!(!written.contains("environment"), "{written}");
+        let newer = old.replacen(
+            '{',
+            r#"{"colour":1,"environment":{"threads":1,"cores":2,
+            "system":"Linux","gpu":"none"},"#,
+            1,
+        );
+        let environment = serde_json::from_str::<Entry>(&newer).unwrap().environment.unwrap();
+        assert_eq!((environment.cores, environment.commit), (2, None));
     }
 }

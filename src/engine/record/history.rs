@@ -8,6 +8,7 @@ use crate::engine::cache::store::Store;
 use crate::engine::error::Diagnostic;
 use crate::engine::key::Key;
 use crate::engine::located::suggest;
+use crate::engine::provenance::Commit;
 use crate::engine::run::event::Ending;
 use crate::engine::run::reason::{PastKeys, Reason};
 use crate::fs;
@@ -27,6 +28,8 @@ pub struct Run {
     pub profile: Option<String>,
     /// The arguments of `-S`.
     pub overrides: Vec<String>,
+    /// The project's commit, if a job could run and it was known.
+    pub commit: Option<Commit>,
     /// Number of requested nodes.
     pub wanted: usize,
     /// Number of cached nodes.
@@ -92,6 +95,7 @@ enum Line {
         #[serde(default)]
         process: String,
     },
+    Commit(Commit),
     Cached {
         node: String,
         key: Option<Key>,
@@ -161,6 +165,7 @@ impl Run {
                 (self.profile, self.overrides, self.wanted) = (profile, overrides, nodes);
                 self.process = ProcessId::from_tag(&process);
             }
+            Line::Commit(commit) => self.commit = Some(commit),
             Line::Cached { node: name, key, saved_seconds } => {
                 let node = node(&name);
                 let node = &mut self.nodes[node];

@@ -1,6 +1,7 @@
 //! The events of a run. The scheduler emits them; observers print, record or count them.
 
 use super::reason::Reason;
+use crate::engine::provenance::Commit;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -23,6 +24,8 @@ pub enum Event {
         /// The process of the run ([`crate::engine::cache::process::ProcessId::tag`]).
         process: String,
     },
+    /// The project's commit, if a job may run and there is a repository.
+    Commit(Commit),
     /// A node's result is in the cache.
     Cached {
         /// The node.

@@ -202,6 +202,9 @@ impl Sentences {
                 let set = overrides.iter().map(|o| format!(", -S {o}")).collect::<String>();
                 say(Verbosity::Normal, format!("{profile}{}{set}", count(*nodes)));
             }
+            Event::Commit(commit) => {
+                say(Verbosity::Verbose, format!("commit {}", commit.short()));
+            }
             Event::Cached { node, .. } => {
                 self.done += 1;
                 say(Verbosity::Verbose, format!("[{}/{}] {node}: cached", self.done, self.nodes));

@@ -12,6 +12,7 @@ use crate::engine::cache::store::Store;
 use crate::engine::cache::workspace::Workbench;
 use crate::engine::error::Error;
 use crate::engine::key::{Digest, Key, Recipe};
+use crate::engine::provenance::{Commit, Environment};
 use crate::engine::stage::{Context, Input, Kind, belongs};
 use crate::{fs, process};
 use anyhow::{Result, anyhow, bail};
@@ -39,6 +40,8 @@ impl fmt::Display for AlreadyRunning {
 pub struct ExecOptions<'a> {
     /// This program's digest, for the entry, if the caller knows it.
     pub program: Option<Digest>,
+    /// The project's commit when the run started, for the entry, if the caller knows it.
+    pub commit: Option<&'a Commit>,
     /// The number of threads that the job may use.
     pub threads: NonZero<usize>,
     /// Compute the result even if it is cached.
@@ -58,7 +61,7 @@ pub fn exec(
     options: ExecOptions,
     workbench: &mut Workbench,
 ) -> Result<Entry> {
-    let ExecOptions { program, threads, force, sync_later, project } = options;
+    let ExecOptions { program, commit, threads, force, sync_later, project } = options;
     let (recipe, kind) = recipe_and_kind(store, kinds, key)?;
     let _lease = match store.claim(key)? {
         Claim::Acquired(lease) => lease,
@@ -93,6 +96,7 @@ pub fn exec(
             .map_or(0, |d| d.as_secs()),
         host: host(),
         program,
+        environment: Some(Environment::here(threads, commit)),
     };
     store.publish(key, &entry)?;
     Ok(entry)
@@ -266,6 +270,7 @@ mod tests {
 
     const PLAIN: ExecOptions = ExecOptions {
         program: None,
+        commit: None,
         threads: NonZero::<usize>::MIN,
         force: false,
         sync_later: false,

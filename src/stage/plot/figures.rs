@@ -61,6 +61,7 @@ impl FigureName {
     /// What the figure is about; `None` for everything.
     pub(super) fn subject(self) -> Option<Subject> {
         match self {
+            FigureName::Overview => None,
             FigureName::Training => Some(Subject::Training),
             FigureName::ErrorByMethod | FigureName::ErrorBySplit => Some(Subject::Methods),
             FigureName::NormalisedErrorByPrior | FigureName::MaxErrorByVariance => {
