@@ -514,7 +514,8 @@ mod tests {
 
     #[test]
     fn code_comments_and_escaped_braces_are_no_placeholders() {
-        let template = "`{{ a }}` {{{{ b }}\n\n    {{ c }}\n\n```\n{{ d }}\n```\n<!-- {{ e }} -->\n";
+        let template =
+            "`{{ a }}` {{{{ b }}\n\n    {{ c }}\n\n```\n{{ d }}\n```\n<!-- {{ e }} -->\n";
         let at = template.find("{{{{").unwrap();
         assert_eq!(
             parse(template).unwrap(),
