@@ -45,6 +45,8 @@ pub enum Block {
     Figure(FigureBlock),
     /// A table.
     Table(TableBlock),
+    /// The stages of the pipeline.
+    Graph(GraphBlock),
     /// HTML of the user, shown in a sandboxed frame; Markdown links to the file.
     Html(HtmlBlock),
     /// A part of the page that scripts fill from an embedded table; Markdown omits it.
@@ -82,6 +84,34 @@ pub enum Image {
         /// The file.
         bytes: Vec<u8>,
     },
+}
+
+/// The stages of the pipeline as boxes and arrows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GraphBlock {
+    /// The anchor.
+    pub id: String,
+    /// Plain text.
+    pub title: String,
+    /// Markdown; may be empty.
+    pub caption: String,
+    /// Inputs come before the stages that use them.
+    pub stages: Vec<GraphStage>,
+    /// From a stage to one that uses it, by index.
+    pub arrows: Vec<(usize, usize)>,
+}
+
+/// A box of a graph.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GraphStage {
+    /// Plain text.
+    pub name: String,
+    /// The kind of the stage, which decides the colour.
+    pub kind: String,
+    /// The number of its nodes.
+    pub nodes: usize,
+    /// The anchor of its figure, table or section.
+    pub anchor: Option<String>,
 }
 
 /// HTML of the user.
@@ -141,6 +171,9 @@ pub struct Cell {
     pub note: String,
     /// The number by which the page sorts; `None` sorts by text.
     pub value: Option<f64>,
+    /// The value of the facet in [`Column::facet_of_rows`], if the text is only its label; else
+    /// empty.
+    pub key: String,
 }
 
 /// Where a figure or table comes from.

@@ -1,4 +1,10 @@
-//! Markdown of small elements.
+//! Markdown: [`to_markdown`] writes a whole document; the other functions write small elements.
+
+mod source;
+mod wide;
+mod write;
+
+pub use write::to_markdown;
 
 /// Escapes `text` for Markdown, on one line; also valid in a table.
 pub fn escape(text: &str) -> String {
@@ -13,11 +19,6 @@ pub fn escape(text: &str) -> String {
         }
     }
     escaped
-}
-
-/// A paragraph with the image at `path`; the caption is Markdown.
-pub fn figure(caption: &str, path: &str) -> String {
-    format!("![{caption}](<{}>)\n", url(path))
 }
 
 /// The relative URL of the file at `path`, without characters that are special in Markdown or HTML.
