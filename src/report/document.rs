@@ -45,7 +45,7 @@ pub enum Block {
     Figure(FigureBlock),
     /// A table.
     Table(TableBlock),
-    /// The stages of the pipeline.
+    /// The stages of a pipeline and what flows between them.
     Graph(GraphBlock),
     /// HTML of the user, shown in a sandboxed frame; Markdown links to the file.
     Html(HtmlBlock),
@@ -86,34 +86,6 @@ pub enum Image {
     },
 }
 
-/// The stages of the pipeline as boxes and arrows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GraphBlock {
-    /// The anchor.
-    pub id: String,
-    /// Plain text.
-    pub title: String,
-    /// Markdown; may be empty.
-    pub caption: String,
-    /// Inputs come before the stages that use them.
-    pub stages: Vec<GraphStage>,
-    /// From a stage to one that uses it, by index.
-    pub arrows: Vec<(usize, usize)>,
-}
-
-/// A box of a graph.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GraphStage {
-    /// Plain text.
-    pub name: String,
-    /// The kind of the stage, which decides the colour.
-    pub kind: String,
-    /// The number of its nodes.
-    pub nodes: usize,
-    /// The anchor of its figure, table or section.
-    pub anchor: Option<String>,
-}
-
 /// HTML of the user.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HtmlBlock {
@@ -131,6 +103,34 @@ pub struct HtmlBlock {
     pub source: Source,
 }
 
+/// The stages of a pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GraphBlock {
+    /// The anchor.
+    pub id: String,
+    /// Plain text.
+    pub title: String,
+    /// Markdown; may be empty.
+    pub caption: String,
+    /// The stages; inputs come before their users.
+    pub stages: Vec<GraphStage>,
+    /// From and to, by index; each arrow goes to a later stage.
+    pub arrows: Vec<(usize, usize)>,
+}
+
+/// A stage in a graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GraphStage {
+    /// Plain text.
+    pub name: String,
+    /// The stage kind, which selects the colour.
+    pub kind: String,
+    /// The number of nodes.
+    pub nodes: usize,
+    /// The anchor of its result in the document.
+    pub link: Option<String>,
+}
+
 /// A table with everything that a reader needs to check it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TableBlock {
@@ -146,6 +146,9 @@ pub struct TableBlock {
     pub rows: Vec<Vec<Cell>>,
     /// Where the numbers come from; `None` for a list of settings or terms.
     pub source: Option<Source>,
+    /// The values that all its numbers are for, such as `("prior", "none")`: the page shows the
+    /// table if the reader's choice includes them.
+    pub facets: Vec<(String, String)>,
 }
 
 /// A column of a table.
@@ -171,9 +174,8 @@ pub struct Cell {
     pub note: String,
     /// The number by which the page sorts; `None` sorts by text.
     pub value: Option<f64>,
-    /// The value of the facet in [`Column::facet_of_rows`], if the text is only its label; else
-    /// empty.
-    pub key: String,
+    /// The value of the facet in a column with [`Column::facet_of_rows`]; empty if it is the text.
+    pub facet: String,
 }
 
 /// Where a figure or table comes from.

@@ -78,7 +78,7 @@ pub(super) fn linked(graph: &GraphBlock, url: &dyn Fn(&str) -> Option<String>) -
         parts: Vec::new(),
     });
     let blocks: Vec<Block> = blocks.collect();
-    let links = graph.stages.iter().map(|stage| stage.anchor.as_deref().and_then(url));
+    let links = graph.stages.iter().map(|stage| stage.link.as_deref().and_then(url));
     let links: Vec<Option<String>> = links.collect();
     drawn(&blocks, &graph.arrows, Paint::Kinds(&kinds), &links)
 }

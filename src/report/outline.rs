@@ -84,11 +84,6 @@ impl Outline {
         }
     }
 
-    /// In the order of the document.
-    pub(super) fn entries(&self) -> &[Entry] {
-        &self.entries
-    }
-
     /// The headings of level 2 and 3.
     pub(super) fn contents(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter().filter(|entry| matches!(entry.level, Some(2 | 3)))
@@ -144,7 +139,7 @@ mod tests {
         let document = Document { blocks, ..Document::default() };
         let outline = Outline::new(&document, &["provenance"]);
         let entries: Vec<(&str, &str)> =
-            outline.entries().iter().map(|e| (e.id.as_str(), e.label.as_str())).collect();
+            outline.entries.iter().map(|e| (e.id.as_str(), e.label.as_str())).collect();
         assert_eq!(
             entries,
             [

@@ -8,10 +8,19 @@ use flate2::write::DeflateEncoder;
 use std::io::Write as _;
 
 /// In the order of the cascade.
-pub(super) const STYLES: &[&str] = &[include_str!("../page.css")];
+pub(super) const STYLES: &[&str] =
+    &[include_str!("../page.css"), include_str!("../page/scripted.css")];
 
 /// They share one module, in this order.
-pub(super) const SCRIPTS: &[&str] = &[];
+pub(super) const SCRIPTS: &[&str] = &[
+    include_str!("../page/base.js"),
+    include_str!("../page/choice.js"),
+    include_str!("../page/tables.js"),
+    include_str!("../page/charts.js"),
+    include_str!("../page/explorers.js"),
+    include_str!("../page/provenance.js"),
+    include_str!("../page/main.js"),
+];
 
 /// What the page may do. It has no access to any network: a link is followed only on a click.
 pub(super) const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; \

@@ -4,11 +4,11 @@
 //!
 //! - `main > header`: the title; the toolbar follows it.
 //! - `section.lead`: the first screen, with `dl.facts`.
-//! - `[data-hidden]`, `[data-prior]`, `[data-method]`: a row, or the heading or a cell of a column,
-//!   about one value of a facet, as in the CSV.
+//! - `[data-hidden]`, `[data-prior]`, `[data-method]`: a table, a row, or the heading or a cell of
+//!   a column, about one value of a facet, as in the CSV.
 //! - `[data-facet="prior"]`: in a row, the cell with the label of the row's value.
 //! - `[data-value]`: a cell, and the number by which its column is sorted.
-//! - `.scroll`: the region in which a table scrolls; `div.table#ID` is around it.
+//! - `.scroll`: the region in which a table scrolls; `figure.table#ID` is around it.
 //! - `figure#ID`: a figure; `.chart[data-chart=NAME]` in it is of [`fragment`](super::fragment).
 //! - `a[data-file="tables/summary.csv"]`: a link to a file beside the page, for downloads.
 //! - `script[data-path="tables/summary.csv"]`: the embedded file: base64 of raw deflate.

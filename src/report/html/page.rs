@@ -32,10 +32,7 @@ pub fn to_html(document: &Document) -> String {
     let title = escape(&document.title);
     let styles = style::css() + &STYLES.concat();
     let files: String = document.files.iter().map(element).collect();
-    let scripts = match SCRIPTS {
-        [] => String::new(),
-        scripts => format!("<script type=\"module\">\n{}</script>\n", scripts.concat()),
-    };
+    let scripts = SCRIPTS.concat();
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\" />\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\" />\n\
@@ -45,8 +42,8 @@ pub fn to_html(document: &Document) -> String {
          <style>\n{styles}</style>\n</head>\n<body>\n\
          <a class=\"skip\" href=\"#main\">Skip to the content</a>\n<div class=\"layout\">\n{}\
          <main id=\"main\">\n<header>\n<h1>{title}</h1>\n</header>\n{}</main>\n</div>\n{files}\
-         <script type=\"application/json\" id=\"{PROVENANCE}\"></script>\n{scripts}\
-         </body>\n</html>\n",
+         <script type=\"application/json\" id=\"{PROVENANCE}\"></script>\n\
+         <script type=\"module\">\n{scripts}</script>\n</body>\n</html>\n",
         escape(&document.description),
         sidebar(&outline),
         writer.html,
@@ -234,12 +231,14 @@ impl Writer<'_> {
     fn table(&mut self, table: &TableBlock) {
         let entry = self.walk.next();
         let name = escape(&format!("{}: {}", entry.label, entry.text));
+        let facets = table.facets.iter().map(|(name, value)| table::facet(name, value));
         let _ = writeln!(
             self.html,
-            "<div class=\"table\" id=\"{}\">\n{}\n{}\
+            "<figure class=\"table\" id=\"{}\"{}>\n<figcaption>{}\n{}</figcaption>\n\
              <div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-label=\"{name}\">\n{}\n\
-             </div>\n{}</div>",
+             </div>\n{}</figure>",
             escape(&entry.id),
+            facets.collect::<String>(),
             title(entry),
             self.note("caption", &table.caption),
             table::table(table, &name),

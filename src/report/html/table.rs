@@ -30,8 +30,8 @@ fn row(columns: &[Column], row: &[Cell]) -> String {
     let mut html = "<tr".to_owned();
     for (_, column, cell) in cells() {
         if let Some(name) = column.facet_of_rows.as_deref().filter(|name| is_name(name)) {
-            let value = if cell.key.is_empty() { &cell.text } else { &cell.key };
-            let _ = write!(html, " data-{name}=\"{}\"", escape(value));
+            let value = if cell.facet.is_empty() { &cell.text } else { &cell.facet };
+            html += &facet(name, value);
         }
     }
     html.push('>');
@@ -64,10 +64,12 @@ fn class(column: &Column) -> &'static str {
 }
 
 fn facet_of_column(column: &Column) -> String {
-    match &column.facet {
-        Some((name, value)) if is_name(name) => format!(" data-{name}=\"{}\"", escape(value)),
-        _ => String::new(),
-    }
+    column.facet.as_ref().map_or(String::new(), |(name, value)| facet(name, value))
+}
+
+/// The attribute of an element about one value of a facet.
+pub(super) fn facet(name: &str, value: &str) -> String {
+    if is_name(name) { format!(" data-{name}=\"{}\"", escape(value)) } else { String::new() }
 }
 
 /// Whether the text can be part of an attribute's name.
@@ -94,7 +96,7 @@ mod tests {
             ..Cell::default()
         };
         let method =
-            Cell { text: "Linear + OT".into(), key: "linear+ot".into(), ..Cell::default() };
+            Cell { text: "Linear + OT".into(), facet: "linear+ot".into(), ..Cell::default() };
         let block = TableBlock {
             columns: vec![
                 column("method", Align::Left, None, Some("method")),

@@ -28,6 +28,7 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
             title: format!("Largest test error, %: {}", prior_title(prior)),
             caption: marks_caption(measured, prior),
             source: Some(report.source(SUMMARY.file)?),
+            facets: vec![("prior".to_owned(), prior.to_string())],
             ..methods_by_widths(measured, prior, |group| largest_error(measured, group))
         }));
     }
@@ -44,6 +45,7 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
             id: format!("barriers-{}", slug(&prior.to_string())),
             title: format!("Barriers of loss and error: {}", prior_title(prior)),
             source: Some(report.source(SUMMARY.file)?),
+            facets: vec![("prior".to_owned(), prior.to_string())],
             ..methods_by_widths(measured, prior, |group| barriers(measured, group))
         }));
     }
@@ -157,7 +159,7 @@ fn methods_by_widths(
         let cells: Vec<Option<Cell>> = cells.collect();
         // Every prior may have methods of its own.
         cells.iter().any(Option::is_some).then(|| {
-            let title = Cell { key: method.name(), text: method.title(), ..Cell::default() };
+            let title = Cell { text: method.title(), facet: method.name(), ..Cell::default() };
             std::iter::once(title).chain(cells.into_iter().map(Option::unwrap_or_default)).collect()
         })
     });
@@ -225,6 +227,7 @@ fn all_curves(report: &Report) -> Result<TableBlock> {
         columns,
         rows,
         source: Some(report.source(SUMMARY.file)?),
+        facets: Vec::new(),
     })
 }
 
@@ -242,7 +245,7 @@ fn row(measured: &Measured, group: CurveGroup) -> Vec<Cell> {
     let interval = measured.mean(group, Metric::MaxError).map_or(String::new(), interval_text);
     vec![
         text(prior.to_string()),
-        Cell { key: method.name(), ..text(method.title()) },
+        Cell { facet: method.name(), ..text(method.title()) },
         Cell { value: Some(hidden as f64), ..text(hidden.to_string()) },
         number(Metric::MaxError),
         text(interval),
