@@ -16,6 +16,7 @@ pub mod html;
 pub mod layout;
 mod legend;
 pub mod markdown;
+mod numbers;
 mod panel;
 pub mod prose;
 pub mod style;

@@ -128,6 +128,7 @@ pub(super) fn tables(report: &Report) -> Result<Vec<Block>> {
             columns,
             rows,
             source: Some(report.source(ENDPOINTS.file)?),
+            facets: Vec::new(),
         }));
     }
     Ok(blocks)

@@ -28,6 +28,7 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
             title: format!("Largest test error, %: {}", prior_title(prior)),
             caption: marks_caption(measured, prior),
             source: Some(report.source(SUMMARY.file)?),
+            facets: vec![("prior".to_owned(), prior.to_string())],
             ..methods_by_widths(measured, prior, |group| largest_error(measured, group))
         }));
     }
@@ -44,6 +45,7 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
             id: format!("barriers-{}", slug(&prior.to_string())),
             title: format!("Barriers of loss and error: {}", prior_title(prior)),
             source: Some(report.source(SUMMARY.file)?),
+            facets: vec![("prior".to_owned(), prior.to_string())],
             ..methods_by_widths(measured, prior, |group| barriers(measured, group))
         }));
     }
@@ -157,7 +159,7 @@ fn methods_by_widths(
         let cells: Vec<Option<Cell>> = cells.collect();
         // Every prior may have methods of its own.
         cells.iter().any(Option::is_some).then(|| {
-            let title = Cell { text: method.title(), ..Cell::default() };
+            let title = Cell { text: method.title(), facet: method.name(), ..Cell::default() };
             std::iter::once(title).chain(cells.into_iter().map(Option::unwrap_or_default)).collect()
         })
     });
@@ -172,14 +174,14 @@ fn largest_error(measured: &Measured, group: CurveGroup) -> Option<Cell> {
         let mark = measured.mark(number).map_or("", Mark::symbol);
         format!("talk: {} {mark}", number.max_error).trim_end().to_owned()
     });
-    Some(Cell { text: mean_text(mean, 2), note, value: Some(mean.mean) })
+    Some(Cell { text: mean_text(mean, 2), note, value: Some(mean.mean), ..Cell::default() })
 }
 
 fn barriers(measured: &Measured, group: CurveGroup) -> Option<Cell> {
     let loss = measured.mean(group, Metric::LossBarrier)?.mean;
     let error = measured.mean(group, Metric::ErrorBarrier)?.mean;
     let text = format!("{loss:.3} / {error:.2}");
-    Some(Cell { text, note: String::new(), value: Some(loss) })
+    Some(Cell { text, value: Some(loss), ..Cell::default() })
 }
 
 /// One row for each prior, method and width.
@@ -225,6 +227,7 @@ fn all_curves(report: &Report) -> Result<TableBlock> {
         columns,
         rows,
         source: Some(report.source(SUMMARY.file)?),
+        facets: Vec::new(),
     })
 }
 
@@ -242,7 +245,7 @@ fn row(measured: &Measured, group: CurveGroup) -> Vec<Cell> {
     let interval = measured.mean(group, Metric::MaxError).map_or(String::new(), interval_text);
     vec![
         text(prior.to_string()),
-        text(method.title()),
+        Cell { facet: method.name(), ..text(method.title()) },
         Cell { value: Some(hidden as f64), ..text(hidden.to_string()) },
         number(Metric::MaxError),
         text(interval),

@@ -41,6 +41,7 @@ fn digests(report: &Report) -> TableBlock {
         columns: vec![column("file"), column("BLAKE3 digest")],
         rows: tables.chain(figures).map(|(file, digest)| vec![cell(file), cell(digest)]).collect(),
         source: None,
+        facets: Vec::new(),
     }
 }
 

@@ -109,6 +109,7 @@ fn claim(report: &Report, id: &str, conclusion: &Conclusion) -> Result<Vec<Block
             columns: Finding::columns(),
             rows: tested.iter().chain(described).map(Finding::row).collect(),
             source: Some(report.source(METRICS.file)?),
+            facets: Vec::new(),
         }));
     }
     Ok(blocks)

@@ -291,6 +291,7 @@ impl Extras {
                 columns: columns(sheet),
                 rows: rows(sheet),
                 source: Some(source),
+                facets: Vec::new(),
             })],
             Content::Html(html) => {
                 let html = html.clone();

@@ -532,6 +532,7 @@ impl<'a> Composer<'a> {
             ],
             rows: self.filled.values.iter().map(row).collect(),
             source: None,
+            facets: Vec::new(),
         };
         let (id, text) = (VALUES.to_owned(), "Sources of the values".to_owned());
         vec![Block::Heading { level: 2, id, text }, Block::Table(table)]
