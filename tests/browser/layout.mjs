@@ -159,6 +159,7 @@ export async function the_page_is_complete_without_scripts(report) {
   const dead = plain.locator("main button, main select, main input");
   assert.equal(await dead.count(), 0, "no control that does nothing");
   for (const place of await plain.locator("[data-explorer]").all()) {
-    assert.match(await place.textContent(), /script|CSV|csv/, "an explorer says what it needs");
+    const said = (await place.textContent()).includes("script");
+    assert(said || !(await place.isVisible()), "an explorer says what it needs, or is hidden");
   }
 }

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 
 /** The tables whose rows are methods and whose columns are widths. */
-const METHOD_TABLE = "main table:has(td[data-facet=method]):has(th[data-hidden])";
+const METHOD_TABLE = "main table:has([data-facet=method]):has(th[data-hidden])";
 
 /** The texts and values of a column of a table, of the rows that are shown. */
 const column = (table, i) =>

@@ -150,8 +150,7 @@ impl<'a> Writer<'a> {
         ));
         for column in &table.columns {
             let facet = column.facet.as_ref().map_or(String::new(), |(name, value)| {
-                let (name, value) = (escape(name), escape(value));
-                format!(" data-facet=\"{name}\" data-facet-value=\"{value}\"")
+                facets(&[(name.clone(), value.clone())])
             });
             self.line(format!(
                 "<th scope=\"col\"{}{facet}>{}</th>",
@@ -183,15 +182,22 @@ impl<'a> Writer<'a> {
         let mut html = format!("<tr{}>", facets(&named.collect::<Vec<_>>()));
         for (i, (column, cell)) in cells().enumerate() {
             let Cell { text, note, value, .. } = cell.cloned().unwrap_or_default();
-            let value = value.map_or(String::new(), |value| format!(" data-value=\"{value}\""));
+            let mut attributes = class(column.align).to_owned();
+            if let Some(value) = value {
+                attributes += &format!(" data-value=\"{value}\"");
+            }
+            if let Some(name) = &column.facet_of_rows {
+                attributes += &format!(" data-facet=\"{}\"", escape(name));
+            }
+            attributes += &column.facet.iter().cloned().map(|f| facets(&[f])).collect::<String>();
             let note = match note.is_empty() {
                 true => String::new(),
                 false => format!("<small>{}</small>", escape(&note)),
             };
-            let (class, text) = (class(column.align), escape(&text));
+            let text = escape(&text);
             let _ = match i {
-                0 => write!(html, "<th scope=\"row\"{class}{value}>{text}{note}</th>"),
-                _ => write!(html, "<td{class}{value}>{text}{note}</td>"),
+                0 => write!(html, "<th scope=\"row\"{attributes}>{text}{note}</th>"),
+                _ => write!(html, "<td{attributes}>{text}{note}</td>"),
             };
         }
         self.line(html + "</tr>");
@@ -247,7 +253,7 @@ impl<'a> Writer<'a> {
         if !source.path.is_empty() {
             let path = &source.path;
             let link = format!(
-                "<a href=\"{}\" download data-download=\"{}\">{}</a>",
+                "<a href=\"{}\" download data-file=\"{}\">{}</a>",
                 url(path),
                 escape(path),
                 escape(path)
@@ -268,7 +274,7 @@ impl<'a> Writer<'a> {
 /// The attributes for the values of facets.
 fn facets(facets: &[(String, String)]) -> String {
     let attribute = |(name, value): &(String, String)| {
-        format!(" data-facet-{}=\"{}\"", escape(name), escape(value))
+        format!(" data-{}=\"{}\"", escape(name), escape(value))
     };
     facets.iter().map(attribute).collect()
 }

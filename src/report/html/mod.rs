@@ -5,10 +5,10 @@
 //! | element | attributes |
 //! |---|---|
 //! | table | `data-sortable` |
-//! | heading of a column for one value of a facet | `data-facet`, `data-facet-value` |
-//! | row, or figure around a table, for one value of a facet | `data-facet-NAME` |
+//! | row, figure, or heading or cell of a column for one value of a facet | `data-NAME` |
+//! | cell with the label of the row's value of a facet | `data-facet`, the name of the facet |
 //! | cell | `data-value`, the number by which to sort |
-//! | link to a file of the report | `data-download`, the path of the embedded file |
+//! | link to a file of the report | `data-file`, the path of the embedded file |
 //! | explorer | `data-explorer`, `data-source`, the path of the embedded table |
 //! | embedded file | `script[type="application/x-deflate"]` with `data-path`: base64 of raw deflate |
 //! | provenance | `script#provenance`; `data-provenance="summary"` and `"table"` show it |
@@ -22,10 +22,18 @@ use super::document::{Block, Document};
 use super::style;
 
 /// The style sheet of the page.
-const STYLE: &str = include_str!("../page.css");
+const STYLE: &str = concat!(include_str!("../page.css"), include_str!("../page/scripted.css"));
 
-/// The scripts of the page.
-const SCRIPT: &str = include_str!("../page.js");
+/// The scripts of the page, as one module: names in it are hidden from everything else.
+const SCRIPT: &str = concat!(
+    include_str!("../page/base.js"),
+    include_str!("../page/choice.js"),
+    include_str!("../page/tables.js"),
+    include_str!("../page/charts.js"),
+    include_str!("../page/explorers.js"),
+    include_str!("../page/provenance.js"),
+    include_str!("../page/main.js"),
+);
 
 /// Forbids every access to a network.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
@@ -50,7 +58,7 @@ pub fn to_html(document: &Document) -> String {
          <meta name=\"description\" content=\"{description}\">\n\
          <title>{title}</title>\n<style>\n{STYLE}{charts}</style>\n</head>\n<body{layout}>\n\
          <main id=\"top\">\n<h1>{title}</h1>\n{body}</main>\n{PROVENANCE}\n{files}\
-         <script>\n{SCRIPT}</script>\n</body>\n</html>\n"
+         <script type=\"module\">\n{SCRIPT}</script>\n</body>\n</html>\n"
     )
 }
 
