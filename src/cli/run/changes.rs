@@ -15,7 +15,7 @@ use anyhow::Result;
 use std::collections::BTreeMap;
 
 /// The largest number of rows of a table in the files.
-const LIMIT: usize = 50;
+const LIMIT: usize = 20;
 
 /// Compares run `id` with the last one that succeeded and exported the same reports, of the nodes
 /// `exported`. Writes the files if anything differs.
