@@ -87,21 +87,26 @@ pub(in crate::cli) fn document(diff: &Diff, limit: usize, store: &Store) -> Resu
     } else {
         blocks.push(Block::Text(format!("{}.", Totals::of(diff).sentence())));
     }
-    nodes(&mut blocks, diff, limit);
     parameter_table(&mut blocks, diff, limit);
     pairs(&mut blocks, diff);
     metrics(&mut blocks, diff, limit);
     figure_blocks(&mut blocks, diff, store)?;
+    nodes(&mut blocks, diff, limit);
     files(&mut blocks, diff, limit);
-    let title = format!("Changes from {} to {}", diff.before, diff.after);
+    let title = title(diff).replace('`', "");
     let description = Totals::of(diff).sentence();
     Ok(Document { title, description, blocks, files: Vec::new() })
 }
 
-/// The document as plain Markdown, which also reads well in a terminal. Figures become a list.
-pub(in crate::cli) fn text(document: &Document) -> String {
-    // The title contains code, which `escape` would escape.
-    let mut text = format!("# {}\n", document.title.replace(['\n', '\r'], " "));
+/// The title, as Markdown.
+fn title(diff: &Diff) -> String {
+    format!("Changes from {} to {}", diff.before, diff.after).replace(['\n', '\r'], " ")
+}
+
+/// The document of `diff` as plain Markdown, which also reads well in a terminal. Figures become a
+/// list.
+pub(in crate::cli) fn text(diff: &Diff, document: &Document) -> String {
+    let mut text = format!("# {}\n", title(diff));
     let mut is_in_list = false;
     for block in &document.blocks {
         let is_item = matches!(block, Block::Figure(_));

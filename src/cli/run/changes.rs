@@ -59,7 +59,7 @@ pub(super) fn write(
         let _update = store.lock_update()?;
         let folder = common.directory.join(&folder);
         fs::create_dir_all(&folder)?;
-        fs::write_beside(&folder.join("changes.md"), text(&page).as_bytes())?;
+        fs::write_beside(&folder.join("changes.md"), text(&found, &page).as_bytes())?;
         fs::write_beside(&folder.join("changes.html"), to_html(&page).as_bytes())?;
     }
     let totals = Totals::of(&found);
