@@ -350,7 +350,7 @@ pub fn diff(store: &Store, before: &State, after: &State, tables: Tables) -> Res
             });
         }
     }
-    let (mut found, mut omitted) = (Vec::new(), Vec::new());
+    let (mut found, mut omitted): (Vec<_>, Vec<Omitted>) = (Vec::new(), Vec::new());
     let (single, others): (Vec<_>, Vec<_>) = changed.into_iter().partition(|(_, _, one)| *one);
     for (position, recipe, _) in single {
         let table = table(store, recipe, &mut files[position], &known)?;
