@@ -271,8 +271,12 @@ fn the_diff_example_prints_what_its_readme_shows() {
             let arguments: Vec<&str> = arguments.split_whitespace().collect();
             let output = space.ok(&arguments);
             // Durations differ from run to run; the example shows the end of the output.
-            let printed = without_ids(&format!("{}{}", output.stderr, output.stdout));
-            let shown = without_ids(shown.strip_prefix("...\n").unwrap_or(shown));
+            // Long lines are wrapped in the example.
+            let words = |text: &str| {
+                without_ids(text).split_whitespace().collect::<Vec<_>>().join(" ")
+            };
+            let printed = words(&format!("{}{}", output.stderr, output.stdout));
+            let shown = words(shown.strip_prefix("...\n").unwrap_or(shown));
             assert!(printed.ends_with(&shown), "`{command}` prints:\n{printed}\nnot:\n{shown}");
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! Nodes are compared by name, with their parameters and outputs. Where a value of a parameter was
 //! replaced by another, the nodes of the old value are compared with those of the new one. The
-//! stage kind compares two versions of a file. This module knows no file formats and prints nothing.
+//! stage kind compares two versions of a file. This module knows no file formats, and prints
+//! nothing.
 
 mod values;
 
