@@ -61,6 +61,7 @@ impl Totals {
         };
         let lost = match self.lost {
             0 => String::new(),
+            1 => ", 1 result is not comparable".to_owned(),
             lost => format!(", {lost} results are not comparable"),
         };
         let (cells, figures) = (many(self.cells, "cell"), many(self.figures, "figure"));
@@ -81,20 +82,19 @@ pub(in crate::cli) fn parameters(diff: &Diff) -> Vec<String> {
 /// The differences as a document, with at most `limit` rows in each table. The page also contains
 /// the figures, which are read from `store`.
 pub(in crate::cli) fn document(diff: &Diff, limit: usize, store: &Store) -> Result<Document> {
-    let mut blocks = Vec::new();
+    let title = title(diff).replace('`', "");
+    let description = Totals::of(diff).sentence();
     if diff.is_empty() {
-        blocks.push(Block::Text("No differences.".into()));
-    } else {
-        blocks.push(Block::Text(format!("{}.", Totals::of(diff).sentence())));
+        let blocks = vec![Block::Text("No differences.".into())];
+        return Ok(Document { title, description, blocks, files: Vec::new() });
     }
+    let mut blocks = vec![Block::Text(format!("{description}."))];
     parameter_table(&mut blocks, diff, limit);
     pairs(&mut blocks, diff);
     metrics(&mut blocks, diff, limit);
     figure_blocks(&mut blocks, diff, store)?;
     nodes(&mut blocks, diff, limit);
     files(&mut blocks, diff, limit);
-    let title = title(diff).replace('`', "");
-    let description = Totals::of(diff).sentence();
     Ok(Document { title, description, blocks, files: Vec::new() })
 }
 
