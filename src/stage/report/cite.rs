@@ -10,9 +10,11 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
     if let Some(root) = report.params.root {
         note += &format!(", root of the outputs {root}");
     }
+    let name = env!("CARGO_PKG_NAME");
     Ok(vec![Block::Text(format!(
-        "The program: `CITATION.cff` in its repository, which reference managers and GitHub read. \
-         The numbers of this report: add the version and the root, which identifies every output.\n\n\
+        "To cite the program, see `CITATION.cff` in its repository, which reference managers and \
+         GitHub read. To cite the numbers of this report, add the root, which identifies every \
+         output.\n\n\
          ```bibtex\n\
          @software{{{name},\n  \
          title = {{{name}}},\n  \
@@ -20,7 +22,6 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
          version = {{{version}}},\n  \
          note = {{{note}}}\n\
          }}\n\
-         ```\n",
-        name = env!("CARGO_PKG_NAME")
+         ```\n"
     ))])
 }

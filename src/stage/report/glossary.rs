@@ -69,8 +69,14 @@ fn terms() -> Vec<Term> {
     }
     let center = Center::default().definition();
     terms.extend([
-        term("M", &["M"], format!("The center of an arc: {center}, unless the name of the curve says \
-             otherwise.")),
+        term(
+            "M",
+            &["M"],
+            format!(
+                "The center of an arc: {center}, unless the name of the curve \
+             says otherwise."
+            ),
+        ),
         fixed(
             "rho",
             &["rho"],
@@ -99,8 +105,8 @@ fn terms() -> Vec<Term> {
             "WA",
             &["WA"],
             format!(
-                "Weight adjustment: while W1 moves along the curve, W2 is refitted at every point to \
-                 logits, {}; then W2 moves straight to that of B.",
+                "Weight adjustment: while W1 moves along the curve, W2 is refitted at every point \
+                 to logits, {}; then W2 moves straight to that of B.",
                 Targets::default().definition()
             ),
         ),
@@ -135,11 +141,7 @@ fn terms() -> Vec<Term> {
             &["excess", "excess error"],
             "The largest error on the curve minus the error of the worse end, in points.",
         ),
-        fixed(
-            "mean error",
-            &["mean error"],
-            "The error averaged along the curve by arc length.",
-        ),
+        fixed("mean error", &["mean error"], "The error averaged along the curve by arc length."),
         fixed(
             "normalised error",
             &["normalised error", "Normalised error"],
@@ -149,18 +151,15 @@ fn terms() -> Vec<Term> {
         fixed(
             "barrier",
             &["barrier", "Barrier", "barriers", "Barriers"],
-            "The largest excess of the loss L(t), or of the error, over the straight line between its \
-             values at the ends, (1 - t) L_A + t L_B.",
+            "The largest excess of the loss L(t), or of the error, over the straight line between \
+             its values at the ends, (1 - t) L_A + t L_B.",
         ),
-        fixed(
-            "points",
-            &["points"],
-            "Percentage points: the difference of two errors in %.",
-        ),
+        fixed("points", &["points"], "Percentage points: the difference of two errors in %."),
         fixed(
             "noise of the test set",
             &["noise"],
-            "Two standard errors of the difference of two errors, each measured on the test images.",
+            "Two standard errors of the difference of two errors, each measured on the test \
+             images.",
         ),
         fixed(
             "95 % interval",
@@ -181,8 +180,8 @@ fn terms() -> Vec<Term> {
         fixed(
             "p",
             &["p"],
-            "The probability of a contrast at least this far from 1 if there is no effect, adjusted \
-             by Holm's method for the number of contrasts.",
+            "The probability of a contrast at least this far from 1 if there is no effect, \
+             adjusted by Holm's method for the number of contrasts.",
         ),
         fixed(
             "inconclusive",

@@ -100,8 +100,8 @@ impl Measured {
         methods.iter().find(|method| method.is_base()).or(methods.first()).copied()
     }
 
-    /// The most elaborate method on the curve of `base`: with alignment and adjustment, or else with
-    /// alignment, or else with adjustment.
+    /// The most elaborate method on the curve of `base`: with alignment and adjustment, or else
+    /// with alignment, or else with adjustment.
     pub(super) fn most_elaborate(&self, base: Method) -> Method {
         let parts = |method: &Method| (method.alignment.is_some(), method.adjustment.is_some());
         let of_base = self.methods().into_iter().filter(|method| method.base() == base.base());

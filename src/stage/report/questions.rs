@@ -41,7 +41,8 @@ pub(super) fn priors(report: &Report) -> Result<Vec<Block>> {
 }
 
 pub(super) fn training(report: &Report) -> Result<Vec<Block>> {
-    let mut blocks = endpoints::training_blocks(report)?;
+    let mut blocks = text([sentences::ends(&report.measured), None]);
+    blocks.extend(endpoints::training_blocks(report)?);
     blocks.extend(report.figures_on(Subject::Training));
     blocks.push(Block::Explorer(Explorer::Training));
     blocks.extend(endpoints::tables(report)?);

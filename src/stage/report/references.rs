@@ -130,8 +130,8 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
     });
     let mut text: String = lines.collect();
     if !measured.published.is_empty() {
-        text += "\nThe published numbers are those of the talk whose tables this study repeats; the \
-                 file `talk_tables.csv` of the program has all of them.\n";
+        text += "\nThe published numbers are those of the talk whose tables this study repeats; \
+                 the file `talk_tables.csv` of the program has all of them.\n";
     }
     Ok(vec![Block::Text(text)])
 }

@@ -1,7 +1,8 @@
 //! The result of a run in sentences, each computed from its numbers.
 //!
 //! A sentence says that something is lower or higher only if a test in `conclusions` does. Numbers
-//! without a test are given as what they are: means, with their intervals if there are enough pairs.
+//! without a test are given as what they are: means, with their intervals if there are enough
+//! pairs.
 
 use super::conclusions::{Conclusion, Conclusions, Outcome};
 use super::contrasts::{Change, Effect, Finding};
@@ -61,8 +62,8 @@ fn pairs(measured: &Measured, conclusions: &Conclusions) -> Option<Sentence> {
     Some(Sentence::new(
         "There are too few pairs for a verdict.",
         format!(
-            "The run has {most} pair{s} of nets of a width and prior; a test requires {FEWEST}. The \
-             numbers below describe these nets alone."
+            "The run has {most} pair{s} of nets of a width and prior; a test requires {FEWEST}. \
+             The numbers below describe these nets alone."
         ),
     ))
 }
@@ -99,8 +100,8 @@ pub(super) fn widths(measured: &Measured, conclusions: &Conclusions) -> Option<S
         && let Some(times) = times(finding)
     {
         rest += &format!(
-            " From h = {narrow} to h = {wide}, the excess over the worse net changes by a factor of \
-             {times}{}.",
+            " From h = {narrow} to h = {wide}, the excess over the worse net changes by a factor \
+             of {times}{}.",
             averaged(&[priors_of(measured)])
         );
     }
@@ -120,6 +121,20 @@ pub(super) fn widths(measured: &Measured, conclusions: &Conclusions) -> Option<S
         Outcome::Mixed => "The effect of the width depends on the method.".to_owned(),
     };
     Some(Sentence::new(lead, rest))
+}
+
+/// The test error of the nets at the narrowest and the widest width.
+pub(super) fn ends(measured: &Measured) -> Option<Sentence> {
+    let prior = measured.ends.keys().map(|(_, prior)| *prior).min()?;
+    let of_prior = measured.ends.iter().filter(|((_, other), _)| *other == prior);
+    let ends: Vec<(i64, &GroupMean)> = of_prior.map(|((h, _), mean)| (*h, mean)).collect();
+    let (narrow, wide) = (ends.first()?, ends.last()?);
+    let shown = if narrow.0 == wide.0 { vec![narrow] } else { vec![narrow, wide] };
+    let shown = shown.iter().map(|(h, mean)| format!("{} at h = {h}", percent(mean)));
+    Some(Sentence::new(
+        format!("The nets have a test error of {}.", list(&shown.collect::<Vec<_>>())),
+        format!("These are means over the nets {}; the tables below have all.", prior_name(prior)),
+    ))
 }
 
 /// The change of the largest error by OT, by WA and by both, relative to the same curve without.
@@ -322,9 +337,9 @@ pub(super) fn published(measured: &Measured) -> Option<Sentence> {
             agreement.inside, agreement.total, agreement.expected
         ),
         format!(
-            "The median half-width of these intervals is {:.0} % of our mean, and {} of them exceed \
-             50 %. Within a wide interval, agreement is weak evidence: single pairs of nets differ \
-             that much.",
+            "The median half-width of these intervals is {:.0} % of our mean, and {} of them \
+             exceed 50 %. Within a wide interval, agreement is weak evidence: single pairs of nets \
+             differ that much.",
             100.0 * agreement.half_width,
             agreement.wide
         ),

@@ -82,8 +82,8 @@ fn settings(report: &Report) -> Result<TableBlock> {
 /// The choices behind the parts of the run's methods.
 fn choices(methods: &[Method]) -> String {
     let mut text = "Nets are f(x) = W2 relu(W1 x), without biases. The two ends A and B of a pair \
-                    differ in init, shuffles and dropout masks. Any choice other than the following \
-                    is part of a method's name.\n\n"
+                    differ in init, shuffles and dropout masks. Any choice other than the \
+                    following is part of a method's name.\n\n"
         .to_owned();
     if methods.iter().any(|method| method.curve.uses_center()) {
         text += &format!(
@@ -106,10 +106,10 @@ fn choices(methods: &[Method]) -> String {
         text += &format!(
             "- WA fits W2 to logits: {} (alternatives: {}), by normal equations with a relative \
              ridge of 1e-8 or the next sufficient power of ten. `tables/{}` lists the number of \
-             training images, the rank, the ridge and the residual of each fit. W2 then moves along \
-             a straight line to that of B, whereas the authors' Arc + WA rotates about the mean of \
-             the 20 output rows. The points of the curve are denser around its largest training \
-             error.\n",
+             training images, the rank, the ridge and the residual of each fit. W2 then moves \
+             along a straight line to that of B, whereas the authors' Arc + WA rotates about the \
+             mean of the 20 output rows. The points of the curve are denser around its largest \
+             training error.\n",
             escape(Targets::default().definition()),
             alternatives("+wa", Targets::ALL),
             REFITS.file
@@ -121,22 +121,23 @@ fn choices(methods: &[Method]) -> String {
 fn statistics() -> String {
     format!(
         "**Intervals** are 95 % confidence intervals of the mean over pairs, or over nets in the \
-         tables of endpoints, by Student's t with one degree of freedom less than there are values; \
-         pairs share no nets. In simulations with normal and skewed effects, 90 to 99.5 % of such \
-         intervals contain the true mean. They require at least {FEWEST} values; with fewer, the \
-         values are listed. Where the largest value over pairs is more than 4 times the smallest \
-         and all are positive, the mean is geometric, is labelled as such, and has the interval of \
-         the logarithms. All points of a line in a figure have the same kind of mean.\n\n\
-         **Contrasts.** A contrast is the ratio of a metric after a change to the metric before it, \
-         with its 95 % interval. Ratios are taken between pairs with the same number, which share \
-         init and shuffles, and are averaged on a log scale: within a pair over priors or methods, \
-         then over pairs, then over widths with equal weights. Nets of different widths are \
-         independent: their contrast is the ratio of the geometric means over pairs at the widest \
-         and the narrowest width (Welch's test), and a prior with an excess of 0 or less is excluded \
-         at both. Degrees of freedom are Satterthwaite's, and p is adjusted by Holm's method for the \
-         contrasts of the claim. A contrast is lower or higher if p is below 0.05 and the difference \
-         in points, averaged in the same way, exceeds two standard errors of the difference of two \
-         test errors; otherwise it is inconclusive.\n\n\
+         tables of endpoints, by Student's t with one degree of freedom less than there are \
+         values; pairs share no nets. In simulations with normal and skewed effects, 90 to 99.5 % \
+         of such intervals contain the true mean. They require at least {FEWEST} values; with \
+         fewer, the values are listed. Where the largest value over pairs is more than 4 times the \
+         smallest and all are positive, the mean is geometric, is labelled as such, and has the \
+         interval of the logarithms. All points of a line in a figure have the same kind of \
+         mean.\n\n\
+         **Contrasts.** A contrast is the ratio of a metric after a change to the metric before \
+         it, with its 95 % interval. Ratios are taken between pairs with the same number, which \
+         share init and shuffles, and are averaged on a log scale: within a pair over priors or \
+         methods, then over pairs, then over widths with equal weights. Nets of different widths \
+         are independent: their contrast is the ratio of the geometric means over pairs at the \
+         widest and the narrowest width (Welch's test), and a prior with an excess of 0 or less is \
+         excluded at both. Degrees of freedom are Satterthwaite's, and p is adjusted by Holm's \
+         method for the contrasts of the claim. A contrast is lower or higher if p is below 0.05 \
+         and the difference in points, averaged in the same way, exceeds two standard errors of \
+         the difference of two test errors; otherwise it is inconclusive.\n\n\
          **Metrics.** The excess error is the largest error on the curve minus the error of the \
          worse end. The mean error is taken by arc length; over t, the second segment of WA, on \
          which the error hardly changes, would contribute half of it. The normalised error is \

@@ -11,7 +11,13 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
     let mut blocks = vec![Block::Text(introduction(report))];
     let sentences = sentences(&report.measured, &report.conclusions);
     let items = sentences.iter().map(|sentence| format!("- {}\n", sentence.markdown()));
-    blocks.push(Block::Text(items.collect()));
+    let mut text: String = items.collect();
+    let means = report.measured.summaries.values().map(|summary| &summary.mean);
+    if means.into_iter().any(|mean| mean.interval.is_some()) {
+        text += "\nNumbers after ± are half the width of a 95 % confidence interval of the mean \
+                 over pairs, those in parentheses its ends ([Statistics](#statistics)).\n";
+    }
+    blocks.push(Block::Text(text));
     blocks.extend(report.overview().map(|figure| Block::Figure(report.figure_block(figure))));
     blocks.push(Block::Facts(facts(report)));
     if let Some(root) = report.params.root {

@@ -75,8 +75,8 @@ impl PriorKind {
                  variance) to the gradient, N the number of training images."
             }
             PriorKind::Laplace => {
-                "Independent Laplace weights with mean 0 and the scale in the name: a soft threshold \
-                 after each update."
+                "Independent Laplace weights with mean 0 and the scale in the name: a soft \
+                 threshold after each update."
             }
             PriorKind::Dropout => {
                 "In training, each hidden neuron is dropped with the probability in the name, and \
