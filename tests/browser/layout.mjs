@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { unfold } from "./tables.mjs";
+import { unfold } from "./report.mjs";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const WIDTHS = [380, 800, 1600];
@@ -51,7 +51,7 @@ export async function no_width_scrolls_the_page_sideways(report) {
       if (document.documentElement.scrollWidth <= room) return [];
       const scrolls = (e) => getComputedStyle(e).overflowX !== "visible";
       return [...document.querySelectorAll("body *")]
-        .filter((e) => e.getBoundingClientRect().right > room + 1)
+        .filter((e) => e.checkVisibility() && e.getBoundingClientRect().right > room + 1)
         .filter((e) => {
           for (let up = e.parentElement; up; up = up.parentElement) if (scrolls(up)) return false;
           return true;
@@ -105,7 +105,7 @@ const SHEET = { width: 672, height: 986 };
 export async function the_page_prints_with_figures_beside_their_captions(report) {
   const page = await report.open({ ...SHEET });
   await page.emulateMedia({ media: "print", colorScheme: "light" });
-  const figures = await page.locator("main figure").evaluateAll((figures) =>
+  const figures = await page.locator("main figure:not(.table)").evaluateAll((figures) =>
     figures.map((figure) => {
       const { height } = figure.getBoundingClientRect();
       const caption = figure.querySelector("figcaption");

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
+import { unfold } from "./report.mjs";
 
 export async function every_link_within_the_page_has_its_target(report) {
   const page = await report.open();
@@ -41,9 +42,7 @@ export async function the_contents_lead_to_their_headings(report) {
 
 export async function downloads_are_the_files_of_the_report(report) {
   const page = await report.open();
-  await page.evaluate(() => {
-    for (const details of document.querySelectorAll("main details:not(.menu)")) details.open = true;
-  });
+  await unfold(page);
   const files = await page
     .locator("a[data-file]")
     .evaluateAll((links) => [...new Set(links.map((link) => link.dataset.file))]);
