@@ -48,8 +48,9 @@ export async function the_pointer_shows_the_values_of_the_nearest_point(report) 
         const near = panel.series.filter(({ label }) => label === shown.title);
         assert(near.length > 0, shown.title);
         const value = shown.values[panel.y.label];
-        const hit = near.flatMap((one) => one.points.map((p) => ({ one, p })))
-          .find(({ p }) => String(p[1]) === value);
+        const hit = near
+          .flatMap((one) => one.points.map((p) => ({ one, p })))
+          .find(({ p }) => shown.values[panel.x.label] === String(p[0]) && value === String(p[1]));
         assert(hit, `${shown.title}: ${value}`);
         const there = await place(drawing, panel, hit.one, hit.p);
         assert(Math.hypot(there.x - at.x, there.y - at.y) < 1.5, `${series.label} ${point}`);
@@ -117,7 +118,7 @@ export async function the_legend_switches_series_off_and_on(report) {
   const button = entry.getByRole("button");
   const visible = () =>
     chart.locator(`svg.panel g[data-series="${key}"]`).evaluateAll(
-      (groups) => groups.map((group) => group.checkVisibility()),
+      (groups) => groups.map((group) => getComputedStyle(group).display !== "none"),
     );
   const others = chart.locator(`svg.panel g[data-series]:not([data-series="${key}"])`);
   assert((await visible()).length > 0 && (await visible()).every(Boolean));
@@ -125,7 +126,8 @@ export async function the_legend_switches_series_off_and_on(report) {
   await button.click();
   assert.equal(await button.getAttribute("aria-pressed"), "false");
   assert((await visible()).every((shown) => !shown));
-  assert((await others.evaluateAll((all) => all.map((g) => g.checkVisibility()))).every(Boolean));
+  const displays = await others.evaluateAll((all) => all.map((g) => getComputedStyle(g).display));
+  assert(!displays.includes("none"));
   // A point of the hidden series is no longer found.
   const [series] = panels[0].series.filter((one) => one.key === key);
   const panel = chart.locator("svg.panel").first();

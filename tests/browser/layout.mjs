@@ -100,7 +100,7 @@ export async function a_page_without_storage_works(report) {
 }
 
 // A4 with the margins of page.css, at 96 px per inch.
-const SHEET = { width: 672, height: 986 };
+const SHEET = { width: 688, height: 1001 };
 
 export async function the_page_prints_with_figures_beside_their_captions(report) {
   const page = await report.open({ ...SHEET });
@@ -116,7 +116,7 @@ export async function the_page_prints_with_figures_beside_their_captions(report)
   assert(figures.length > 3);
   for (const { id, height, inside, captioned } of figures) {
     // A block that must not be broken and fits on a sheet is on one sheet.
-    assert(captioned && inside === "avoid", id);
+    assert(captioned && inside === "avoid", `${id}: ${captioned} ${inside}`);
     assert(height <= SHEET.height, `${id} has ${height} px, a sheet has ${SHEET.height}`);
   }
   const pdf = await page.pdf({ format: "A4", preferCSSPageSize: true });

@@ -152,7 +152,9 @@ export async function a_choice_hides_series_and_panels(report) {
           const same = data.panels[svg.dataset.panel].series.filter((o) => o.key === one.key);
           if (same.length > 1) continue;
           for (const group of svg.querySelectorAll(`g[data-series="${one.key}"]`)) {
-            const shown = group.checkVisibility();
+            // Chromium says of SVG groups without a box that they are visible.
+            const displays = [group, svg].map((element) => getComputedStyle(element).display);
+            const shown = !displays.includes("none");
             count.series += 1;
             if (!chosen) count.hidden += 1;
             if (shown !== chosen) {
