@@ -35,6 +35,7 @@ mod malformed;
 mod modules;
 mod processes;
 mod protocol;
+mod provenance;
 mod read_only;
 mod readme;
 mod recompute;

@@ -145,14 +145,7 @@ pub(super) enum Command {
     },
     /// Copy outputs out of the cache
     #[command(after_help = TARGETS)]
-    Export {
-        /// A stage, stage kind or node
-        #[arg(add = complete::targets())]
-        target: String,
-        /// The destination folder; created if missing
-        #[arg(value_name = "DIR")]
-        destination: PathBuf,
-    },
+    Export(ExportArgs),
     /// Check the cache and the lock file for damage
     ///
     /// Hashes every object, checks that every entry has its outputs, and checks that the lock file
@@ -287,6 +280,25 @@ pub(super) struct RunArgs {
     /// Wait if another process, such as `gc`, has locked the cache
     #[arg(long)]
     pub wait_for_lock: bool,
+}
+
+#[derive(Args)]
+pub(super) struct ExportArgs {
+    /// A stage, stage kind or node [default with `--ro-crate`: all reports]
+    #[arg(required_unless_present = "ro_crate", add = complete::targets())]
+    pub target: Option<String>,
+    /// The destination folder; created if missing
+    #[arg(value_name = "DIR", required_unless_present = "ro_crate", conflicts_with = "ro_crate")]
+    pub destination: Option<PathBuf>,
+    /// Write an RO-Crate: the outputs, and a description of everything that they depend on
+    ///
+    /// The folder must be empty or missing. The metadata follow the profile Process Run Crate 0.5.
+    /// The crate also contains the pipeline file, the lock file, and the files that stages declare.
+    #[arg(long, value_name = "DIR")]
+    pub ro_crate: Option<PathBuf>,
+    /// Also copy the outputs of all upstream nodes to the RO-Crate
+    #[arg(long, requires = "ro_crate")]
+    pub all: bool,
 }
 
 #[derive(Args)]

@@ -99,7 +99,7 @@ fn dispatch(cli: Cli, output: &Output) -> Result<String> {
         }
         Command::Why { target } => why::why(common, &target),
         Command::Show { target } => show::show(common, &target),
-        Command::Export { target, destination } => export::export(common, &target, &destination),
+        Command::Export(args) => export::export(common, &args),
         Command::Verify(args) => verify::verify(common, output, &args),
         Command::Lock => lock::lock(common),
         Command::Gc { delete, keep_runs, wait_for_lock } => {

@@ -8,6 +8,7 @@
 use crate::engine::key::{Artifact, Digest, Params, Recipe, Seed};
 use crate::engine::located::{ValueError, YamlNode, read};
 pub use crate::engine::located::{Verbatim, suggest};
+pub use crate::engine::provenance::{Commit, Environment, NodeProvenance, Provenance, Record};
 pub use crate::engine::resources::{Memory, Resources, TimeLimit};
 use anyhow::{Result, anyhow};
 use schemars::generate::SchemaSettings;
@@ -206,6 +207,8 @@ pub trait Stage: 'static {
     /// such a kind as the parameter [`ROOT`], and a description of the stages as the parameter
     /// [`UPSTREAM`]. Its own outputs are not part of any root.
     const EMBEDS_ROOT: bool = false;
+    /// The outputs that are exported with their provenance ([`Stage::annotate`]).
+    const ANNOTATED: &'static [&'static str] = &[];
     /// Whether a stage can declare slots under `inputs` and parameters under `params`.
     const OPEN: bool = false;
     /// Fields in which a list is one value, not a grid axis.
@@ -268,6 +271,17 @@ pub trait Stage: 'static {
 
     /// The changes between two versions of the output `file`, if it is a table.
     fn changes(_file: &str, _before: &[u8], _after: &[u8]) -> Option<Changes> {
+        None
+    }
+
+    /// The output `file`, one of [`Stage::ANNOTATED`], with provenance in it; `None` if it has no
+    /// place for provenance.
+    fn annotate(_file: &str, _bytes: &[u8], _provenance: &Provenance) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// The inverse of [`Stage::annotate`]; `None` if the file has no place for provenance.
+    fn plain(_file: &str, _bytes: &[u8]) -> Option<Vec<u8>> {
         None
     }
 
@@ -442,6 +456,12 @@ pub trait Kind: Sync {
     fn difference(&self, file: &str, cached: &[u8], recomputed: &[u8]) -> String;
     /// See [`Stage::changes`].
     fn changes(&self, file: &str, before: &[u8], after: &[u8]) -> Option<Changes>;
+    /// See [`Stage::ANNOTATED`].
+    fn annotated(&self) -> &'static [&'static str];
+    /// See [`Stage::annotate`].
+    fn annotate(&self, file: &str, bytes: &[u8], provenance: &Provenance) -> Option<Vec<u8>>;
+    /// See [`Stage::plain`].
+    fn plain(&self, file: &str, bytes: &[u8]) -> Option<Vec<u8>>;
     /// Runs the stage.
     fn run(&self, cx: &Context) -> Result<()>;
 }
@@ -579,6 +599,18 @@ impl<S: Stage> Kind for KindOf<S> {
 
     fn changes(&self, file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {
         S::changes(file, before, after)
+    }
+
+    fn annotated(&self) -> &'static [&'static str] {
+        S::ANNOTATED
+    }
+
+    fn annotate(&self, file: &str, bytes: &[u8], provenance: &Provenance) -> Option<Vec<u8>> {
+        S::annotate(file, bytes, provenance)
+    }
+
+    fn plain(&self, file: &str, bytes: &[u8]) -> Option<Vec<u8>> {
+        S::plain(file, bytes)
     }
 
     fn run(&self, cx: &Context) -> Result<()> {

@@ -269,7 +269,8 @@ pub(super) fn tick_rows(ruler: &Ruler, width: f64) -> Vec<usize> {
     let mut ends: Vec<f64> = Vec::new();
     let row = |(at, text): &(f64, String)| {
         let (middle, half) = (at * width, 0.5 * text_width(text, SMALL));
-        let free = ends.iter().position(|end| *end < middle - half).unwrap_or(ends.len());
+        let start = middle - half - 3.0;
+        let free = ends.iter().position(|end| *end < start).unwrap_or(ends.len());
         ends.resize(ends.len().max(free + 1), f64::NEG_INFINITY);
         ends[free] = middle + half;
         free

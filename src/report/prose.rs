@@ -223,13 +223,29 @@ impl Splitter<'_> {
                 continue;
             }
             let from = self.end_of_text(range, *link_type, events);
+            // The range of a link such as `[a][]` ends before its last two brackets.
+            let is_collapsed = *link_type == LinkType::Collapsed
+                && self.text[range.end..].starts_with("[]")
+                && from == range.end - 1;
+            let end = if is_collapsed { range.end + 2 } else { range.end };
             let title = match title.as_ref() {
                 "" => String::new(),
                 title => format!(" \"{}\"", escape_title(title)),
             };
-            edits.push((from..range.end, format!("](<{}>{title})", escape_url(&url))));
+            edits.push((from..end, format!("](<{}>{title})", escape_url(&url))));
         }
         edits.sort_by_key(|(range, _)| range.start);
+        let (Some((_, first)), Some((_, last))) = (events.first(), events.last()) else {
+            return Ok(());
+        };
+        let block = first.start..last.end;
+        // The parser's ranges of unusual links are not exact.
+        let edited = edited(self.text, block.clone(), &edits);
+        let read: Vec<_> = Parser::new_ext(&edited, OPTIONS).map(|event| (event, 0..0)).collect();
+        if !edits.is_empty() && plain(&read) != plain(events) {
+            let hint = "write it as `[text](URL)`, with a backslash before brackets in the text";
+            return Err(Problem::new(block.start, "a link of this block is ambiguous", hint));
+        }
         self.edits.append(&mut edits);
         Ok(())
     }
@@ -242,8 +258,8 @@ impl Splitter<'_> {
         events: &[(Event, Range<usize>)],
     ) -> usize {
         match link_type {
-            LinkType::Shortcut => link.end - 1,
-            LinkType::Collapsed => link.end - 3,
+            LinkType::Collapsed if self.text[link.clone()].ends_with("[]") => link.end - 3,
+            LinkType::Shortcut | LinkType::Collapsed => link.end - 1,
             // A label contains no brackets, except escaped ones.
             LinkType::Reference => {
                 let label = &self.text[link.start..link.end - 1];
@@ -268,7 +284,9 @@ impl Splitter<'_> {
                 // Between two blocks are only empty lines, comments and definitions of links.
                 let gap = &self.text[chunk.end..range.start];
                 if !gap.trim().is_empty() {
-                    self.edits.push((chunk.end..range.start, "\n\n".to_owned()));
+                    let has_break = self.text[..chunk.end].ends_with('\n');
+                    let gap = if has_break { "\n" } else { "\n\n" };
+                    self.edits.push((chunk.end..range.start, gap.to_owned()));
                 }
                 chunk.end = range.end;
             }
@@ -286,16 +304,22 @@ impl Splitter<'_> {
         let mut edits = std::mem::take(&mut self.edits);
         let Some(chunk) = self.chunk.take() else { return };
         edits.sort_by_key(|(range, _)| range.start);
-        let mut written = String::new();
-        let mut at = chunk.start;
-        for (range, replacement) in edits {
-            written.push_str(&self.text[at..range.start]);
-            written.push_str(&replacement);
-            at = range.end;
-        }
-        written.push_str(&self.text[at..chunk.end]);
+        let written = edited(self.text, chunk, &edits);
         self.pieces.push(Piece::Text(written.trim_end().to_owned()));
     }
+}
+
+/// The text in `range` with replacements, which are sorted.
+fn edited(text: &str, range: Range<usize>, edits: &[(Range<usize>, String)]) -> String {
+    let mut edited = String::new();
+    let mut at = range.start;
+    for (replaced, replacement) in edits {
+        edited.push_str(text.get(at..replaced.start).unwrap_or_default());
+        edited.push_str(replacement);
+        at = replaced.end;
+    }
+    edited.push_str(text.get(at..range.end).unwrap_or_default());
+    edited
 }
 
 fn is_html(offset: usize) -> Problem {
@@ -527,6 +551,36 @@ mod tests {
         fn any_text_is_split_without_a_panic(text in "[-#>a\\[\\]()!`<\\\\:*|_ \n\"1.&é]{0,40}") {
             _ = split(&text);
             _ = verbatim(&text);
+        }
+
+        /// The text and the targets of links are the same in the pieces.
+        #[test]
+        fn links_keep_their_text_and_target(
+            text in r"(\[|\]|\(|\)|a|b| |\*|`|\\|\[a\]|\(b\)|\[\]|!|<|\n){0,24}",
+        ) {
+            let definitions = "\n\n[a]: to-a\n[b]: to-b 'title'\n";
+            let read = |text: &str| -> Vec<String> {
+                let mut seen = String::new();
+                for event in Parser::new_ext(text, OPTIONS) {
+                    match event {
+                        Event::Text(text) => seen.push_str(&text),
+                        Event::Code(code) => seen.push_str(&format!("`{code}`")),
+                        Event::Start(Tag::Link { dest_url, title, .. }) => {
+                            seen.push_str(&format!("[{dest_url} {title}|"));
+                        }
+                        Event::End(_) | Event::SoftBreak | Event::HardBreak => seen.push('|'),
+                        _ => {}
+                    }
+                }
+                seen.split('|').map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned).collect()
+            };
+            let text = format!("x{text}{definitions}");
+            let keep = |url: &str, _: usize| Ok(url.to_owned());
+            if let Ok(pieces) = pieces(&text, &[], &keep)
+                && let [Piece::Text(written)] = pieces.as_slice()
+            {
+                prop_assert_eq!(read(written), read(&text), "{}", written);
+            }
         }
 
         /// Words, lists, quotes, tables and code, without headings, images, links and HTML.

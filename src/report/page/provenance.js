@@ -81,8 +81,9 @@ function showProvenance() {
   const line = make("p", { class: "computed" }, provenanceLine(provenance));
   const first = document.querySelector(".facts") ?? document.querySelector("h1");
   first?.after(line);
-  const place = document.querySelector("h2#provenance, #provenance h2, [data-provenance]");
+  const place = document.querySelector("main [data-provenance=table], main [data-provenance='']");
   if (!place) return;
+  place.hidden = false;
   const unknown = (value) => (value === null || value === undefined ? "unknown" : String(value));
   const facts = [
     ["profile", unknown(provenance.profile)],
@@ -98,7 +99,7 @@ function showProvenance() {
   const where = environments.map((environment) =>
     names.map((name) => (name === "clean" ? state(environment[name]) : unknown(environment[name]))),
   );
-  place.after(
+  place.append(
     plainTable("This copy of the report", ["what", "value"], facts),
     plainTable("Where it was computed", names, where),
     nodesTable(provenance),

@@ -1,7 +1,7 @@
 //! The report as a document: its sections in order, and the files that the page contains.
 
-use super::{Report, cite, extras, full_tables, glossary, questions, references};
-use super::{settings, sources, verdict};
+use super::{Report, cite, extras, full_tables, glossary, provenance, questions, references};
+use super::{settings, verdict};
 use crate::report::document::{Block, Document};
 use anyhow::Result;
 
@@ -42,7 +42,7 @@ pub(super) const SECTIONS: &[Section] = &[
     Section { id: "extras", title: extras::TITLE, blocks: |report| report.extras.section() },
     Section { id: "tables", title: "Full tables", blocks: full_tables::section },
     Section { id: "settings", title: "Settings and definitions", blocks: settings::section },
-    Section { id: "provenance", title: "Provenance", blocks: sources::section },
+    Section { id: "provenance", title: "Provenance", blocks: provenance::section },
     Section { id: "glossary", title: "Glossary", blocks: glossary::section },
     Section { id: "references", title: "References", blocks: references::section },
     Section { id: "cite", title: "How to cite", blocks: cite::section },

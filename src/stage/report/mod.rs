@@ -11,13 +11,15 @@ mod extras;
 mod full_tables;
 mod glossary;
 mod measured;
+mod provenance;
+mod provenance_json;
 mod questions;
 mod recipe;
 mod references;
 mod sentences;
 mod settings;
 mod sheet;
-mod sources;
+
 mod template;
 mod verdict;
 
@@ -36,12 +38,13 @@ use super::talk;
 use super::texts::Texts;
 use crate::engine::key::{Artifact, Content, Digest};
 use crate::engine::stage::{
-    ALL, Arity, Context, Declared, Hinted, Input, Invocation, Slot, Stage, Upstream,
+    ALL, Arity, Context, Declared, Hinted, Input, Invocation, Provenance, Slot, Stage, Upstream,
 };
 use crate::fs;
 use crate::report::document::{Block, EmbeddedFile, FigureBlock, Image, Source};
 use crate::report::html::to_html;
 use crate::report::markdown::{escape, to_markdown};
+use crate::report::provenance as place;
 use anyhow::{Context as _, Result};
 use polars::prelude::DataFrame;
 use schemars::JsonSchema;
@@ -137,6 +140,7 @@ impl Stage for ReportStage {
     const LISTS: &'static [&'static str] = &["show"];
     const EXPORTS: bool = true;
     const EMBEDS_ROOT: bool = true;
+    const ANNOTATED: &'static [&'static str] = &[HTML];
     type Params = Params;
 
     fn check(params: &Params) -> Result<(), Hinted> {
@@ -171,6 +175,15 @@ impl Stage for ReportStage {
         let Invocation { profile, overrides } = invocation.clone();
         let versions = kinds.chain([program]).collect();
         Params { profile, overrides, versions, template: None, ..params }
+    }
+
+    fn annotate(_: &str, page: &[u8], provenance: &Provenance) -> Option<Vec<u8>> {
+        let page = str::from_utf8(page).ok()?;
+        place::fill(page, &provenance_json::to_json(provenance)).map(String::into_bytes)
+    }
+
+    fn plain(_: &str, page: &[u8]) -> Option<Vec<u8>> {
+        place::empty(str::from_utf8(page).ok()?).map(String::into_bytes)
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {

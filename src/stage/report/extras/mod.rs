@@ -357,13 +357,7 @@ impl Extras {
                 Piece::Mark(_) => {}
             }
         }
-        let name = escape_code(&extra.file);
-        blocks.push(Block::Text(format!(
-            "Source: [`{name}`](<{}>), artifact `{}`, computed by `{}`.",
-            url(&extra.path),
-            extra.source.digest,
-            escape_code(&extra.source.command)
-        )));
+        blocks.push(Block::Text(extra.source_line()));
         Ok(blocks)
     }
 
@@ -476,6 +470,20 @@ impl Extra {
         let of_stages = nodes.clone().map(|node| format!("{}/{}", stage(node), self.file));
         let stages = nodes.clone().map(|node| stage(node).to_owned());
         files.chain(of_stages).chain(nodes.clone().cloned()).chain(stages).collect()
+    }
+
+    /// The source of a text, as Markdown.
+    fn source_line(&self) -> String {
+        let Source { path, digest, command, recipe } = &self.source;
+        let program = recipe.iter().find(|(name, _)| name == PROGRAM).map(|(_, words)| words);
+        let program = program.map(|words| format!(", which runs `{}`", escape_code(words)));
+        format!(
+            "Source: [`{}`](<{}>), artifact `{digest}`, computed by `{}`{}.",
+            escape_code(&self.file),
+            url(path),
+            escape_code(command),
+            program.unwrap_or_default()
+        )
     }
 
     fn figure(&self) -> FigureBlock {
@@ -628,6 +636,9 @@ fn run_command(params: &Params, nodes: &[String]) -> String {
     params.command(&format!("run {}", nodes.join(" ")))
 }
 
+/// The name of the program in a recipe.
+const PROGRAM: &str = "program";
+
 /// The program of the nodes, and their recipe back to the data.
 fn full_recipe(upstream: Option<&Upstream>, nodes: &[String]) -> Vec<(String, String)> {
     let Some(upstream) = upstream else { return Vec::new() };
@@ -635,7 +646,7 @@ fn full_recipe(upstream: Option<&Upstream>, nodes: &[String]) -> Vec<(String, St
     let outline = upstream.stages.iter().find(|outline| outline.name == name);
     let program = outline.and_then(|outline| outline.params.get("run"));
     let program = program.map(|values| values.iter().map(words).collect::<Vec<_>>().join("; "));
-    let program = program.map(|program| ("program".to_owned(), program));
+    let program = program.map(|program| (PROGRAM.to_owned(), program));
     program.into_iter().chain(recipe(upstream, name, &values)).collect()
 }
 
@@ -684,4 +695,285 @@ fn escape_code(text: &str) -> String {
         }
     };
     text.chars().map(kept).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::key::Artifact;
+    use crate::report::document::Document;
+    use crate::report::html::to_html;
+    use crate::report::markdown::to_markdown;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    const SVG: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\"/>";
+
+    /// The outputs of a node: names and contents.
+    type Outputs<'a> = &'a [(&'a str, &'a str)];
+
+    /// The extras of nodes with these outputs. Of `params`, the fields that the run sets are set.
+    fn read(nodes: &[(&str, Outputs)], params: Json) -> Result<Extras> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut inputs = Vec::new();
+        let mut named = Vec::new();
+        for (k, (node, outputs)) in nodes.iter().enumerate() {
+            let path = |i: usize| folder.path().join(format!("{k}-{i}"));
+            outputs.iter().enumerate().for_each(|(i, (_, text))| {
+                fs::write(&path(i), text).unwrap();
+            });
+            let digest = |text: &str| crate::engine::key::Digest::of(text.as_bytes());
+            let artifact: Artifact = outputs
+                .iter()
+                .map(|(name, text)| ((*name).to_owned(), digest(text).into()))
+                .collect();
+            let paths = outputs.iter().enumerate();
+            let paths = paths.map(|(i, (name, _))| ((*name).to_owned(), path(i))).collect();
+            named.push(json!({ "slot": SLOT, "node": node, "artifact": root([&artifact]) }));
+            if !inputs.iter().any(|input: &Input| input.artifact == artifact) {
+                inputs.push(Input::new(artifact, paths));
+            }
+        }
+        let mut params: Params = serde_json::from_value(params).unwrap();
+        let draw = json!({
+            "name": "draw", "kind": "command", "version": 2, "nodes": 1,
+            "params": { "run": [["python3", "draw.py"]] }, "inputs": {},
+        });
+        let upstream = json!({ "stages": [draw], "inputs": named });
+        params.upstream = Some(serde_json::from_value(upstream).unwrap());
+        Extras::read(&inputs, &params)
+    }
+
+    fn document(extras: &Extras) -> Document {
+        let (title, blocks) = ("t".to_owned(), extras.section().unwrap());
+        Document { title, blocks, ..Document::default() }
+    }
+
+    /// `cause (hint)`
+    fn refusal(result: Result<impl Sized>) -> String {
+        let error = result.err().expect("an error");
+        let Hinted { cause, hint } = error.downcast_ref::<Hinted>().expect("an error with a hint");
+        format!("{cause} ({hint})")
+    }
+
+    /// Titles, captions and paths of the blocks, one line each.
+    fn outline(blocks: &[Block]) -> String {
+        let line = |block: &Block| match block {
+            Block::Heading { level, id, text } => {
+                format!("{} {text} #{id}", "#".repeat(*level as usize))
+            }
+            Block::Text(text) => text.replace('\n', " "),
+            Block::Figure(f) => {
+                format!("figure {} | {} | {} #{}", f.path, f.title, f.caption, f.id)
+            }
+            Block::Table(t) => format!("table {} | {} #{}", t.title, t.caption, t.id),
+            Block::Html(h) => format!("html {} | {} | {} #{}", h.path, h.title, h.caption, h.id),
+            other => format!("{other:?}"),
+        };
+        blocks.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn each_format_is_shown_with_title_caption_and_source() {
+        let svg = "<svg xmlns=\"http://www.w3.org/2000/svg\"><title>A &lt; B</title>\
+                   <desc>d_1</desc></svg>";
+        let outputs: Outputs = &[
+            ("a.csv", "x,y\n1,a\n,b\n"),
+            ("a.svg", svg),
+            ("b/a.svg", SVG),
+            ("c.html", "<p>x</p>"),
+            ("d.md", "# T `x`\n\nText.\n\n## Sub\n\n# Next\n"),
+        ];
+        let captions = json!({
+            "draw": { "caption": "Of *all*." },
+            "draw/b/a.svg": { "title": "B", "caption": "Of [b](https://b.c)." },
+        });
+        let extras = read(&[("draw", outputs)], json!({ "captions": captions })).unwrap();
+        let blocks = extras.section().unwrap();
+        insta::assert_snapshot!(outline(&blocks), @"");
+        let Block::Table(table) = &blocks[0] else { panic!() };
+        assert_eq!(
+            table.columns.iter().map(|c| c.align).collect::<Vec<_>>(),
+            [Align::Right, Align::Left]
+        );
+        assert_eq!((table.rows[0][0].value, table.rows[1][0].value), (Some(1.0), None));
+        let source = table.source.as_ref().unwrap();
+        assert_eq!(source.command, "repro run draw");
+        assert_eq!(source.recipe[0], ("program".into(), "python3 draw.py".into()));
+    }
+
+    #[test]
+    fn a_text_shows_the_images_to_which_it_refers_once() {
+        let outputs: Outputs = &[
+            ("a.svg", SVG),
+            ("b.svg", SVG.trim_end_matches("/>")),
+            ("d/text.md", "![words](../a.svg)\n\n![](../a.svg)\n\nSee [the table](../t.csv).\n"),
+            ("t.csv", "x\n1\n"),
+        ];
+        let outputs: Vec<_> =
+            outputs.iter().filter(|(name, _)| *name != "b.svg").copied().collect();
+        let extras = read(&[("draw", &outputs)], json!({})).unwrap();
+        insta::assert_snapshot!(outline(&extras.section().unwrap()), @"");
+    }
+
+    #[test]
+    fn headings_of_a_text_are_below_its_title_and_its_links_lead_to_them() {
+        let text =
+            "## First\n\n[a](#second) [b](#first)\n\n### Second\n\n#### Third\n\n## Second\n";
+        let extras = read(&[("draw", &[("d.md", text)])], json!({})).unwrap();
+        insta::assert_snapshot!(outline(&extras.section().unwrap()), @"");
+    }
+
+    #[test]
+    fn nodes_with_equal_outputs_share_them_and_others_have_folders_of_their_own() {
+        let (one, other): (Outputs, Outputs) = (&[("a.svg", SVG)], &[("a.csv", "x\n")]);
+        let extras =
+            read(&[("n@k=a b", one), ("n@k=c", one), ("n@k=a-b", other)], json!({})).unwrap();
+        let paths: Vec<&str> = extras.files.iter().map(|extra| extra.path.as_str()).collect();
+        assert_eq!(paths, ["extras/n@k=a-b/a.svg", "extras/n@k=a-b-1/a.csv"]);
+        assert_eq!(extras.files[0].source.command, "repro run 'n@k=a b' n@k=c");
+        for name in ["n@k=a b/a.svg", "n@k=c/a.svg", "n/a.svg", "extras/n@k=a-b/a.svg"] {
+            assert_eq!(extras.find(name).unwrap(), 0, "{name}");
+        }
+    }
+
+    #[test]
+    fn files_that_are_not_shown_are_named() {
+        let outputs: Outputs = &[("a.svg", SVG), ("b.json", "{}"), ("c`.log", "x")];
+        let show = json!({ "show": { "draw": "*.svg" } });
+        let extras = read(&[("draw", outputs)], show).unwrap();
+        assert_eq!(extras.files.len(), 1);
+        let blocks = extras.section().unwrap();
+        assert_eq!(blocks[1], Block::Text("Not shown, of `draw`: `b.json`, `c'.log`.".into()));
+    }
+
+    #[test]
+    fn a_node_in_show_precedes_its_stage() {
+        let outputs: Outputs = &[("a.svg", SVG), ("b.csv", "x\n")];
+        let other: Outputs = &[("a.svg", SVG), ("b.csv", "y\n")];
+        let show = json!({ "show": { "n": ["a.svg"], "n@k=2": ["b.csv"] } });
+        let extras = read(&[("n@k=1", outputs), ("n@k=2", other)], show).unwrap();
+        let names: Vec<String> = extras.files.iter().map(Extra::name).collect();
+        assert_eq!(names, ["n@k=1/a.svg", "n@k=2/b.csv"]);
+    }
+
+    #[test]
+    fn what_cannot_be_shown_is_refused_with_its_reason_and_a_hint() {
+        let file =
+            |name: &str, text: &str| refusal(read(&[("draw@k=1", &[(name, text)])], json!({})));
+        let text = |text: &str| {
+            let outputs: Outputs = &[("a.md", text), ("b.svg", SVG)];
+            refusal(read(&[("draw", outputs)], json!({})).unwrap().section())
+        };
+        let with = |params: Json| {
+            let outputs: Outputs = &[("a.csv", "x\n"), ("b.svg", SVG)];
+            refusal(read(&[("draw", outputs), ("n@k=1", &[("a.svg", SVG)])], params))
+        };
+        let large = "x,y\n".repeat(10_001);
+        let captions =
+            |key: &str, caption: &str| with(json!({ "captions": { key: { "caption": caption } } }));
+        let refused = [
+            file("a.json", "{}"),
+            file("a", "x"),
+            file("b/a.png", "x"),
+            file("a.svg", ""),
+            file("a.csv", "x,y\n1\n"),
+            file("a.csv", &large),
+            text("a\n\n![x](c.svg)\n"),
+            text("![x](https://a.b/c.svg)\n"),
+            text("[x](c.csv)\n"),
+            text("é [x](javascript:alert(1))\n"),
+            text("[x](#y)\n"),
+            text("a <b>c</b>\n"),
+            with(json!({ "show": { "drw": ["*"] } })),
+            with(json!({ "show": { "draw": ["*.cvs"] } })),
+            with(json!({ "show": { "draw": ["a.cvs"] } })),
+            with(json!({ "show": { "draw": ["["] } })),
+            captions("draw/a.cvs", ""),
+            captions("m", ""),
+            captions("draw", "# x"),
+            captions("draw", "![x](y)"),
+            captions("draw", "[x](y)"),
+        ];
+        insta::assert_snapshot!(refused.join("\n"), @"");
+    }
+
+    #[test]
+    fn an_extra_that_is_not_one_file_is_an_error() {
+        let outputs: Outputs = &[("a.svg", SVG)];
+        let other: Outputs = &[("a.svg", SVG), ("b.csv", "x\n")];
+        let extras = read(&[("n@k=1", outputs), ("n@k=2", other)], json!({})).unwrap();
+        let refusal = |name: &str| extras.find(name).unwrap_err();
+        assert_eq!(extras.find("n/b.csv").unwrap(), 2);
+        assert_eq!(
+            refusal("n/a.svg"),
+            Hinted::new(
+                "2 nodes have the extra `n/a.svg`",
+                "write one of `n@k=1/a.svg`, `n@k=2/a.svg`"
+            )
+        );
+        assert_eq!(
+            refusal("n@k=1/a.svgg"),
+            Hinted::new("there is no extra `n@k=1/a.svgg`", "did you mean `n@k=1/a.svg`?")
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn any_name_and_title_is_escaped_in_markdown_and_html(
+            stem in r#"[ -~äé\n\t]{1,12}"#,
+            title in r#"[ -~äé]{1,20}"#,
+            extension in prop::sample::select(vec!["svg", "csv", "html", "md"]),
+        ) {
+            prop_assume!(!stem.contains('/') && !title.trim().is_empty());
+            let text = match extension {
+                "svg" => SVG,
+                "csv" => "x\n1\n",
+                _ => "<!DOCTYPE html>",
+            };
+            let text = if extension == "md" { "plain" } else { text };
+            let name = format!("{stem}.{extension}");
+            let params = json!({ "captions": { "draw": { "title": title } } });
+            let extras = read(&[("draw", &[(&name, text)])], params).unwrap();
+            let document = document(&extras);
+            let page = to_html(&document);
+            let body = page.split("<h1>").nth(1).unwrap().split("</main>").next().unwrap();
+            let shown = roxmltree_text(body);
+            let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+            prop_assert!(words(&shown).join(" ").contains(&words(&title).join(" ")), "{}", shown);
+            let markdown = to_markdown(&document);
+            let read = markdown_text(&markdown);
+            prop_assert!(words(&read).join(" ").contains(&words(&title).join(" ")), "{}", markdown);
+        }
+    }
+
+    /// The text of HTML without its elements.
+    fn roxmltree_text(html: &str) -> String {
+        let mut text = String::new();
+        let mut rest = html;
+        while let Some((before, after)) = rest.split_once('<') {
+            text.push_str(before);
+            rest = after.split_once('>').map_or("", |(_, rest)| rest);
+        }
+        [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")]
+            .iter()
+            .fold(text + rest, |text, (escaped, plain)| text.replace(escaped, plain))
+    }
+
+    /// The text of Markdown without its markup.
+    fn markdown_text(markdown: &str) -> String {
+        use pulldown_cmark::{Event, Options, Parser};
+        Parser::new_ext(markdown, Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH)
+            .filter_map(|event| match event {
+                Event::Text(text) | Event::Code(text) => Some(text.to_string()),
+                Event::SoftBreak | Event::HardBreak => Some(" ".to_owned()),
+                _ => None,
+            })
+            .collect()
+    }
 }

@@ -11,7 +11,7 @@ mod value;
 use self::syntax::{BlockKind, Content, Part, Query};
 use super::extras::{self, Extras, HINT, Placed, Target, resolve};
 use super::sheet::{Sheet, number};
-use super::{EXPORTED, Params, Report, TABLES};
+use super::{EXPORTED, Report, SUMMARY, TABLES};
 use crate::engine::stage::{Context, FILES, Hinted, Input, suggest};
 use crate::fs;
 use crate::report::document::{Block, Cell, Column, Document, TableBlock};
@@ -42,7 +42,8 @@ struct Sources<'a> {
     document: Document,
     extras: &'a Extras,
     tables: &'a Input,
-    params: &'a Params,
+    /// The command that computes the tables.
+    command: String,
 }
 
 /// A value in the text, with its placeholder.
@@ -119,8 +120,9 @@ impl Template {
     /// # Errors
     /// The first placeholder, link, image or heading that is invalid, with its place.
     pub(super) fn apply(&self, document: Document, report: &Report) -> Result<Document> {
-        let Report { params, tables, extras, .. } = report;
-        self.compose(Sources { document, extras, tables, params })
+        let Report { tables, extras, .. } = report;
+        let command = report.source(SUMMARY.file)?.command;
+        self.compose(Sources { document, extras, tables, command })
     }
 
     fn compose(&self, sources: Sources) -> Result<Document> {
@@ -518,9 +520,9 @@ impl<'a> Composer<'a> {
             id: "values-table".to_owned(),
             title: "Values in the text".to_owned(),
             caption: format!(
-                "Each number that the text takes from a table, with the row from which it comes. \
-                 `{}` computes the tables.",
-                self.sources.params.command("run aggregate")
+                "Each value that the text takes from a table, with the row from which it comes. \
+                 `{}` computes the tables of the study.",
+                self.sources.command
             ),
             columns: vec![
                 column("place", Align::Left),

@@ -267,11 +267,12 @@ impl Reader<'_> {
                 Some((name, _)) => format!("write `{{{{ {name}: ... }}}}`"),
                 None => suggest(&kind.text, names()).unwrap_or_default(),
             };
-            let cause = match known {
-                Some((name, _)) => format!("`:` is missing after `{name}`"),
-                None => format!("unknown placeholder `{}`", shown(&kind.text)),
+            let cause = match (known, kind.text.as_str()) {
+                (Some((name, _)), _) => format!("`:` is missing after `{name}`"),
+                (None, "") => "the placeholder has no name".to_owned(),
+                (None, name) => format!("unknown placeholder `{}`", shown(name)),
             };
-            let escape = "; `{{{{` stands for two braces";
+            let escape = "; write `{{{{` for two braces";
             return Err(Problem::new(self.start, cause, format!("{hint}{escape}")));
         };
         self.at += 1;
@@ -438,4 +439,221 @@ impl Reader<'_> {
 /// The beginning of a text for a message, on one line.
 fn shown(text: &str) -> String {
     text.chars().take(40).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The placeholders of a template.
+    fn placeholders(template: &str) -> Vec<Content> {
+        let content = |part| match part {
+            Part::Placeholder(placeholder) => Some(placeholder.content),
+            _ => None,
+        };
+        parse(template).unwrap().into_iter().filter_map(content).collect()
+    }
+
+    fn query(template: &str) -> Query {
+        match placeholders(template).remove(0) {
+            Content::Value(query) => query,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// `offset: cause (hint)`
+    fn problem(template: &str) -> String {
+        let Problem { offset, cause, hint } = parse(template).unwrap_err();
+        format!("{offset}: {cause} ({hint})")
+    }
+
+    #[test]
+    fn a_value_has_a_table_conditions_a_column_and_a_format() {
+        let query = query(
+            "a {{value:t/s.csv where hidden = 50, \"a b\"=\"normal 0.01\",\n  method=linear+wa \
+             column=mean\nformat=.2f}} b",
+        );
+        let words = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let conditions: Vec<(String, String)> =
+            query.conditions.iter().map(|(n, v)| (n.text.clone(), v.text.clone())).collect();
+        assert_eq!(query.table.text, "t/s.csv");
+        assert_eq!(
+            conditions,
+            [("hidden", "50"), ("a b", "normal 0.01"), ("method", "linear+wa")].map(words)
+        );
+        assert_eq!((query.column.text.as_str(), query.format), ("mean", Format::Fixed(2)));
+    }
+
+    #[test]
+    fn a_column_called_column_is_a_condition_after_where_and_quotes_can_be_escaped() {
+        let query = query(r#"{{ value: a@b=c,d=e/t.csv where column="x \"y\" \\" column=z }}"#);
+        assert_eq!(query.table.text, "a@b=c,d=e/t.csv");
+        assert_eq!(query.conditions[0].0.text, "column");
+        assert_eq!(query.conditions[0].1.text, r#"x "y" \"#);
+        assert_eq!((query.column.text.as_str(), query.format), ("z", Format::Text));
+    }
+
+    #[test]
+    fn blocks_are_placed_by_name() {
+        let name = |kind: BlockKind, name: &str| Content::Blocks(kind, name.to_owned());
+        assert_eq!(
+            placeholders(
+                "{{ figure: a-b }}{{table:c}}{{ section : d }}\n{{ extra: n@k=x y/z.svg }}\
+                 {{ extra: \"}} \" }}"
+            ),
+            [
+                name(BlockKind::Figure, "a-b"),
+                name(BlockKind::Table, "c"),
+                name(BlockKind::Section, "d"),
+                name(BlockKind::Extra, "n@k=x y/z.svg"),
+                name(BlockKind::Extra, "}} "),
+            ]
+        );
+    }
+
+    #[test]
+    fn code_comments_and_escaped_braces_are_no_placeholders() {
+        let template =
+            "`{{ a }}` {{{{ b }}\n\n    {{ c }}\n\n```\n{{ d }}\n```\n<!-- {{ e }} -->\n";
+        let at = template.find("{{{{").unwrap();
+        assert_eq!(
+            parse(template).unwrap(),
+            [Part::Text(0..at), Part::Braces(at), Part::Text(at + 4..template.len())]
+        );
+    }
+
+    #[test]
+    fn an_invalid_placeholder_is_a_problem_with_its_place_and_a_hint() {
+        insta::assert_snapshot!(
+            [
+                "a {{ vlaue: t }}",
+                "{{ value }}",
+                "{{ x",
+                "{{}}",
+                "{{ figure: }}",
+                "{{ figure: a",
+                "{{ figure: \"a }}",
+                "{{ value: }}",
+                "{{ value: t }}",
+                "{{ value: t where }}",
+                "{{ value: t where a }}",
+                "{{ value: t where a=b c column=d }}",
+                "{{ value: t where a=1 b=2 column=c }}",
+                "{{ value: t where a= column=c }}",
+                "{{ value: t colum=c }}",
+                "{{ value: t column=c column=d }}",
+                "{{ value: t column=c format=.f }}",
+                "{{ value: t column=c format=%.2f }}",
+                "{{ value: t column=c format=.99g }}",
+                "{{ value: t column=c",
+            ]
+            .map(|template| format!("{template:?}\n  {}", problem(template)))
+            .join("\n"),
+            @r#"
+        "a {{ vlaue: t }}"
+          2: unknown placeholder `vlaue` (did you mean `value`?; write `{{{{` for two braces)
+        "{{ value }}"
+          0: `:` is missing after `value` (write `{{ value: ... }}`; write `{{{{` for two braces)
+        "{{ x"
+          0: unknown placeholder `x` (known: `value`, `figure`, `table`, `section`, `extra`; write `{{{{` for two braces)
+        "{{}}"
+          0: the placeholder has no name (known: `value`, `figure`, `table`, `section`, `extra`; write `{{{{` for two braces)
+        "{{ figure: }}"
+          0: the figure has no name (write `{{ figure: NAME }}`)
+        "{{ figure: a"
+          0: `{{` is not closed (write `}}` after the placeholder, or `{{{{` for two braces)
+        "{{ figure: \"a }}"
+          11: a quote is not closed (write `"` at its end)
+        "{{ value: }}"
+          0: the value has no table (write `{{ value: tables/summary.csv where hidden=50 column=mean }}`)
+        "{{ value: t }}"
+          0: the value has no column (add `column=NAME` after the conditions)
+        "{{ value: t where }}"
+          18: expected `NAME=VALUE`, found `}}` (write `NAME=VALUE`, with double quotes around a value with spaces)
+        "{{ value: t where a }}"
+          18: expected `NAME=VALUE`, found `a` (write `NAME=VALUE`, with double quotes around a value with spaces)
+        "{{ value: t where a=b c column=d }}"
+          22: expected `NAME=VALUE`, found `c` (write `NAME=VALUE`, with double quotes around a value with spaces)
+        "{{ value: t where a=1 b=2 column=c }}"
+          22: unknown option `b` (write a comma between conditions: `, b=...`)
+        "{{ value: t where a= column=c }}"
+          0: the value has no column (add `column=NAME` after the conditions)
+        "{{ value: t colum=c }}"
+          12: unknown option `colum` (did you mean `column`?)
+        "{{ value: t column=c column=d }}"
+          21: `column` is given twice (remove one)
+        "{{ value: t column=c format=.f }}"
+          28: unknown format `.f` (write `.2f`, `.3g`, `.1e`, `.1%`, `%`, `integer` or `text`)
+        "{{ value: t column=c format=%.2f }}"
+          28: unknown format `%.2f` (write `.2f`, `.3g`, `.1e`, `.1%`, `%`, `integer` or `text`)
+        "{{ value: t column=c format=.99g }}"
+          28: the format `.99g` has more than 30 digits (write fewer digits, such as `.3g`)
+        "{{ value: t column=c"
+          0: `{{` is not closed (write `}}` after the placeholder, or `{{{{` for two braces)
+        "#);
+    }
+
+    #[test]
+    fn numbers_are_formatted_as_in_python() {
+        let case = |format: &str, x: f64, expected: &str| {
+            assert_eq!(Format::parse(format).unwrap().number(x).as_deref(), Some(expected));
+        };
+        // Each is `format(x, '.3g')` and the like in Python, except for the space before `%`.
+        case(".2f", 12.345, "12.35");
+        case(".2f", -0.001, "0.00");
+        case(".0f", 2.5, "2");
+        case(".3g", 1234.5, "1.23e+03");
+        case(".3g", 0.000_123_45, "0.000123");
+        case(".3g", 0.000_012_345, "1.23e-05");
+        case(".3g", 0.5, "0.5");
+        case(".3g", 999.9, "1e+03");
+        case(".3g", 0.0, "0");
+        case(".0g", 12.0, "1e+01");
+        case(".6g", 100_000.0, "100000");
+        case(".1e", -12345.0, "-1.2e+04");
+        case(".1%", 0.1234, "12.3 %");
+        case("%", 0.5, "50 %");
+        case("integer", 50.0, "50");
+        case("integer", -0.0, "0");
+        assert_eq!(Format::Integer.number(1.5), None);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn text_without_placeholders_is_one_part(text in "(?s:[^{]|\\{[^{]){0,60}") {
+            let expected: &[Part] =
+                if text.is_empty() { &[] } else { &[Part::Text(0..text.len())] };
+            if !text.contains("{{") {
+                prop_assert_eq!(parse(&text).unwrap(), expected);
+            }
+        }
+
+        #[test]
+        fn any_text_is_parsed_without_a_panic_and_its_parts_are_the_text(
+            text in "(\\{\\{|\\}\\}|value|figure|:|=|,|\"|\\\\| |\n|where|column|é|`){0,30}",
+        ) {
+            match parse(&text) {
+                Ok(parts) => {
+                    let mut at = 0;
+                    for part in parts {
+                        let range = match part {
+                            Part::Text(range) => range,
+                            Part::Braces(at) => at..at + 4,
+                            Part::Placeholder(placeholder) => placeholder.range,
+                        };
+                        prop_assert_eq!(range.start, at);
+                        at = range.end;
+                    }
+                    prop_assert_eq!(at, text.len());
+                }
+                Err(problem) => prop_assert!(text.is_char_boundary(problem.offset)),
+            }
+        }
+    }
 }

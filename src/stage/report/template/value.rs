@@ -107,10 +107,11 @@ impl Query {
         let condition = |at: &usize| format!("`{}` ({})", sheet.columns[*at], listed(&values(*at)));
         let hint = match chosen.as_slice() {
             [] => "the rows differ in no other column".to_owned(),
-            chosen => format!(
-                "add a condition on {}",
-                chosen.iter().map(condition).collect::<Vec<_>>().join(" and ")
-            ),
+            [one] => format!("add a condition on {}", condition(one)),
+            several => {
+                let conditions: Vec<String> = several.iter().map(condition).collect();
+                format!("add conditions on {}", conditions.join(", "))
+            }
         };
         Problem::new(offset, cause, hint)
     }
@@ -164,5 +165,93 @@ fn listed(values: &BTreeSet<&str>) -> String {
         ([only], 0) => only.clone(),
         ([most @ .., last], 0) => format!("{} or {last}", most.join(", ")),
         (quoted, more) => format!("{} or {more} others", quoted.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::syntax::{Content, Part, parse};
+    use super::*;
+
+    const TABLE: &str = "hidden,prior,method,split,metric,mean,low\n\
+                         10,none,linear,test,max_error,45.678,\n\
+                         10,none,linear,train,max_error,44,40\n\
+                         10,none,arc,test,max_error,9.5,9\n\
+                         50,none,linear,test,max_error,30.25,30\n\
+                         50,normal 0.01,linear,test,max_error,3e-2,\n\
+                         50,normal 0.01,linear,test,barrier,7.0,x\n";
+
+    fn evaluate(arguments: &str) -> Result<Value, Problem> {
+        let template = format!("{{{{ value: t.csv {arguments} }}}}");
+        match parse(&template).unwrap().remove(0) {
+            Part::Placeholder(placeholder) => match placeholder.content {
+                Content::Value(query) => {
+                    query.evaluate(&Sheet::parse(TABLE.as_bytes()).unwrap(), 0)
+                }
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn conditions_select_one_row_by_text_or_by_number() {
+        let text = |arguments: &str| evaluate(arguments).unwrap().text;
+        assert_eq!(text("where hidden=10, method=arc column=mean"), "9.5");
+        assert_eq!(text("where hidden=10.0, method=arc column=method"), "arc");
+        assert_eq!(text("where mean=0.03 column=prior"), "normal 0.01");
+        assert_eq!(text("where low=\"\", hidden=10 column=mean format=.1f"), "45.7");
+        assert_eq!(text("where prior=\"normal 0.01\", metric=barrier column=mean"), "7.0");
+        assert_eq!(text("where metric=barrier column=mean format=integer"), "7");
+        let value = evaluate("where mean=3e-2 column=mean format=.1%").unwrap();
+        assert_eq!((value.text.as_str(), value.cell.as_str()), ("3.0 %", "3e-2"));
+    }
+
+    #[test]
+    fn a_value_that_is_not_one_cell_is_a_problem_with_a_hint() {
+        let problem = |arguments: &str| {
+            let Problem { offset, cause, hint } = evaluate(arguments).unwrap_err();
+            format!("{arguments}\n  {offset}: {cause} ({hint})")
+        };
+        insta::assert_snapshot!(
+            [
+                "column=mean",
+                "where hidden=10 column=mean",
+                "where hidden=50, metric=max_error column=mean",
+                "where hidden=51 column=mean",
+                "where method=liner column=mean",
+                "where hidden=10, prior=normal column=mean",
+                "where hiden=10 column=mean",
+                "where metric=barrier column=maen",
+                "where metric=barrier column=low format=.2f",
+                "where mean=0.03 column=low",
+                "where mean=9.5 column=mean format=integer",
+            ]
+            .map(problem)
+            .join("\n"),
+            @r"
+        column=mean
+          0: `t.csv` has 6 rows, and the value needs one (add conditions on `hidden` (`10` or `50`), `prior` (`none` or `normal 0.01`), `method` (`arc` or `linear`), `split` (`test` or `train`), `metric` (`barrier` or `max_error`))
+        where hidden=10 column=mean
+          0: 3 rows of `t.csv` have `hidden=10`, and the value needs one (add conditions on `method` (`arc` or `linear`), `split` (`test` or `train`))
+        where hidden=50, metric=max_error column=mean
+          0: 2 rows of `t.csv` have `hidden=50, metric=max_error`, and the value needs one (add a condition on `prior` (`none` or `normal 0.01`))
+        where hidden=51 column=mean
+          29: no row of `t.csv` has `hidden=51` (`hidden` is `10` or `50`)
+        where method=liner column=mean
+          29: no row of `t.csv` has `method=liner` (did you mean `linear`?)
+        where hidden=10, prior=normal column=mean
+          39: no row of `t.csv` has `prior=normal` and `hidden=10` (`prior` is `none`)
+        where hiden=10 column=mean
+          22: `t.csv` has no column `hiden` (did you mean `hidden`?)
+        where metric=barrier column=maen
+          44: `t.csv` has no column `maen` (did you mean `mean`?)
+        where metric=barrier column=low format=.2f
+          0: `low` of this row of `t.csv` is `x`, not a number (remove `format`)
+        where mean=0.03 column=low
+          0: `low` of this row of `t.csv` is empty (the table has no such value; for example, an interval requires several pairs)
+        where mean=9.5 column=mean format=integer
+          0: `mean` of this row of `t.csv` is 9.5, not a whole number (write `format=.0f` to round it)
+        ");
     }
 }
