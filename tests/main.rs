@@ -5,6 +5,7 @@
 //! MNIST.
 
 mod cache;
+mod citation;
 mod clock;
 mod command_stage;
 mod data;

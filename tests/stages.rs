@@ -57,7 +57,7 @@ fn the_report_has_training_and_barriers() {
             .unwrap();
         row.split(',').nth(at).unwrap().parse().unwrap()
     };
-    let (_, barriers) = text.split_once("### Barriers, prior: none").unwrap();
+    let (_, barriers) = text.split_once("Barriers of loss and error: no prior").unwrap();
     let cell = format!("{:.3} / {:.2}", mean("barrier_loss"), mean("barrier_error"));
     let linear = barriers.lines().find(|line| line.starts_with("| Linear ")).unwrap();
     assert!(linear.contains(&cell), "{cell}: {linear}");

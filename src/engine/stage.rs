@@ -6,8 +6,8 @@
 //! anything else, such as the clock, the host, the environment or the order of inputs.
 
 use crate::engine::key::{Artifact, Digest, Params, Recipe, Seed};
-pub use crate::engine::located::Verbatim;
 use crate::engine::located::{ValueError, YamlNode, read};
+pub use crate::engine::located::{Verbatim, suggest};
 pub use crate::engine::provenance::{Commit, Environment, NodeProvenance, Provenance, Record};
 pub use crate::engine::resources::{Memory, Resources, TimeLimit};
 use anyhow::{Result, anyhow};

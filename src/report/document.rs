@@ -45,6 +45,8 @@ pub enum Block {
     Figure(FigureBlock),
     /// A table.
     Table(TableBlock),
+    /// The stages of a pipeline and what flows between them.
+    Graph(GraphBlock),
     /// HTML of the user, shown in a sandboxed frame; Markdown links to the file.
     Html(HtmlBlock),
     /// A part of the page that scripts fill from an embedded table; Markdown omits it.
@@ -101,6 +103,34 @@ pub struct HtmlBlock {
     pub source: Source,
 }
 
+/// The stages of a pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GraphBlock {
+    /// The anchor.
+    pub id: String,
+    /// Plain text.
+    pub title: String,
+    /// Markdown; may be empty.
+    pub caption: String,
+    /// The stages; inputs come before their users.
+    pub stages: Vec<GraphStage>,
+    /// From and to, by index; each arrow goes to a later stage.
+    pub arrows: Vec<(usize, usize)>,
+}
+
+/// A stage in a graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GraphStage {
+    /// Plain text.
+    pub name: String,
+    /// The stage kind, which selects the colour.
+    pub kind: String,
+    /// The number of nodes.
+    pub nodes: usize,
+    /// The anchor of its result in the document.
+    pub link: Option<String>,
+}
+
 /// A table with everything that a reader needs to check it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TableBlock {
@@ -116,6 +146,9 @@ pub struct TableBlock {
     pub rows: Vec<Vec<Cell>>,
     /// Where the numbers come from; `None` for a list of settings or terms.
     pub source: Option<Source>,
+    /// The values that all its numbers are for, such as `("prior", "none")`: the page shows the
+    /// table if the reader's choice includes them.
+    pub facets: Vec<(String, String)>,
 }
 
 /// A column of a table.
@@ -141,6 +174,8 @@ pub struct Cell {
     pub note: String,
     /// The number by which the page sorts; `None` sorts by text.
     pub value: Option<f64>,
+    /// The value of the facet in a column with [`Column::facet_of_rows`]; empty if it is the text.
+    pub facet: String,
 }
 
 /// Where a figure or table comes from.

@@ -185,7 +185,8 @@ impl Tiles {
         let (width, height) = match columns {
             1 => (420.0, 250.0),
             2 => (340.0, 220.0),
-            _ => (310.0, 200.0),
+            3 => (310.0, 200.0),
+            _ => (310.0, 165.0),
         };
         let scales = Scales::new(&figure.panels);
         // The width of the frame depends on the labels, whose lines depend on its height alone.

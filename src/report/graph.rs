@@ -4,6 +4,7 @@
 //! near the mean of its neighbours, and a slot in each layer that an arrow passes, so that no arrow
 //! runs below a box.
 
+use super::document::{GraphBlock, GraphStage};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -56,6 +57,30 @@ pub fn svg(blocks: &[Block], arrows: &[(usize, usize)], colours: &[Colour]) -> S
     let mut layers = order(&mut items);
     place(&mut items, &mut layers);
     draw(blocks, &items, &layers, colours)
+}
+
+/// The colours of stages in a page; `page.css` defines them for both themes.
+const STAGE_COLOURS: usize = 8;
+
+/// The stages of a pipeline, with one colour for each kind.
+pub(super) fn stages(graph: &GraphBlock) -> String {
+    let mut kinds: Vec<&str> = Vec::new();
+    for stage in &graph.stages {
+        if !kinds.contains(&stage.kind.as_str()) {
+            kinds.push(&stage.kind);
+        }
+    }
+    let block = |stage: &GraphStage| {
+        let nodes =
+            if stage.nodes == 1 { String::new() } else { format!(", {} nodes", stage.nodes) };
+        Block {
+            lines: vec![stage.name.clone(), format!("{}{nodes}", stage.kind)],
+            colour: kinds.iter().position(|kind| *kind == stage.kind).unwrap_or(0) % STAGE_COLOURS,
+            parts: Vec::new(),
+        }
+    };
+    let blocks: Vec<Block> = graph.stages.iter().map(block).collect();
+    svg(&blocks, &graph.arrows, &[])
 }
 
 fn height(block: &Block) -> f64 {

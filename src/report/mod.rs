@@ -4,7 +4,8 @@
 //! page. `panel` and `legend` draw the parts in the [`style`] of all figures, with scales from
 //! [`axis`], on a `canvas`, which with its backend `svg` is the only user of plotters.
 //! [`graph`] draws boxes and arrows. [`table`] and [`markdown`] write Markdown, and [`html`]
-//! converts Markdown to a self-contained page. [`provenance`] fills the page's place for provenance.
+//! converts Markdown to a self-contained page, whose place for provenance [`provenance`] fills.
+//! [`prose`] splits the Markdown of users.
 
 pub mod axis;
 mod canvas;
@@ -16,7 +17,9 @@ pub mod html;
 pub mod layout;
 mod legend;
 pub mod markdown;
+mod numbers;
 mod panel;
+pub mod prose;
 pub mod provenance;
 pub mod style;
 mod svg;

@@ -88,7 +88,7 @@ padding:0;max-width:none;font-size:.85rem}
 .chart .panel{display:block;width:100%;height:auto}
 .chart .panels[data-columns=\"1\"]{grid-template-columns:minmax(0,36rem)}
 @container (min-width:38rem){.chart .panels:not([data-columns=\"1\"])\
-{grid-template-columns:repeat(2,minmax(0,28rem))}}
+{grid-template-columns:repeat(2,minmax(0,26rem))}}
 @container (min-width:56rem){.chart .panels[data-columns=\"3\"]\
 {grid-template-columns:repeat(3,minmax(0,24rem))}}
 @container (min-width:76rem){.chart .panels[data-columns=\"4\"]\

@@ -55,6 +55,17 @@ impl Metric {
             Metric::ErrorBarrier => "barrier_error",
         }
     }
+
+    /// Its name in the report.
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Metric::MaxError => "largest error",
+            Metric::ExcessError => "excess error",
+            Metric::MeanErrorByLength => "mean error by arc length",
+            Metric::LossBarrier => "barrier of the loss",
+            Metric::ErrorBarrier => "barrier of the error",
+        }
+    }
 }
 
 /// A quantity along a curve.

@@ -45,15 +45,20 @@ pub(super) fn averages(means: &[&GroupMean]) -> String {
     }
 }
 
-/// Explains the confidence intervals, and the marks of means without one.
-pub(super) fn intervals(means: &[&GroupMean], curves: bool, omitted: bool) -> String {
+/// Explains the confidence intervals of curves, of points or of both, and the marks of means
+/// without one.
+pub(super) fn intervals(
+    means: &[&GroupMean],
+    (curves, points): (bool, bool),
+    omitted: bool,
+) -> String {
     let with = means.iter().filter(|mean| mean.interval.is_some()).count();
-    let dots = means.iter().any(|mean| mean.interval.is_none() && mean.count > 1) && !curves;
+    let dots = means.iter().any(|mean| mean.interval.is_none() && mean.count > 1) && points;
     let dots = if dots { " Dots are single pairs." } else { "" };
-    let name = if curves { "Bands" } else { "Whiskers" };
-    let clipped = match curves {
-        true => "clipped to the panel",
-        false => "without a cap where they extend beyond the panel",
+    let (name, clipped) = match (curves, points) {
+        (true, true) => ("Bands and whiskers", "clipped to the panel"),
+        (true, false) => ("Bands", "clipped to the panel"),
+        _ => ("Whiskers", "without a cap where they extend beyond the panel"),
     };
     match with {
         0 if means.is_empty() => String::new(),

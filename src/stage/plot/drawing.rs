@@ -33,7 +33,7 @@ pub(super) struct FigureLine {
 
 impl FigureLine {
     /// Whether its points are those of a curve between nets.
-    fn is_curve(&self) -> bool {
+    pub(super) fn is_curve(&self) -> bool {
         self.series.iter().all(|series| series.mark == Mark::Curve)
     }
 }
@@ -44,6 +44,17 @@ pub(super) struct PanelLines {
     pub(super) x: Axis,
     pub(super) y: Axis,
     pub(super) lines: Vec<FigureLine>,
+}
+
+/// The texts of a figure.
+pub(super) struct Texts {
+    pub(super) title: String,
+    /// What to see.
+    pub(super) message: String,
+    /// The beginning of the caption.
+    pub(super) content: String,
+    /// Why the figure does not show the whole run, if it does not.
+    pub(super) reason: &'static str,
 }
 
 /// The maximum number of bands in a panel; more would hide each other.
@@ -145,25 +156,23 @@ impl Results {
 }
 
 impl CaptionedFigure {
-    /// The figure of `panels`. The caption begins with `content`, and has `reason` if the figure
-    /// does not show the whole run.
+    /// The figure of `panels` with these texts.
     pub(super) fn new(
         results: &Results,
-        title: &str,
-        content: &str,
-        reason: &str,
+        texts: Texts,
         columns: usize,
         panels: Vec<PanelLines>,
     ) -> CaptionedFigure {
         let lines: Vec<&FigureLine> = panels.iter().flat_map(|panel| &panel.lines).collect();
         let means: Vec<&GroupMean> = lines.iter().flat_map(|line| &line.means).collect();
-        let curves = lines.iter().all(|line| line.is_curve());
-        let crowded = curves && panels.iter().any(|panel| panel.lines.len() > MAX_BANDS);
+        let curves = |panel: &PanelLines| panel.lines.iter().filter(|l| l.is_curve()).count();
+        let crowded = panels.iter().any(|panel| curves(panel) > MAX_BANDS);
+        let kinds =
+            (lines.iter().any(|line| line.is_curve()), lines.iter().any(|line| !line.is_curve()));
         let along = lines.iter().filter(|line| line.is_curve()).flat_map(|line| &line.groups);
         let along = segments(along.map(|group| group.method));
-        let sentences =
-            [content.to_owned(), along, averages(&means), intervals(&means, curves, crowded)];
-        let left_out = results.left_out(&lines, reason);
+        let sentences = [texts.content, along, averages(&means), intervals(&means, kinds, crowded)];
+        let left_out = results.left_out(&lines, texts.reason);
         let panel = |PanelLines { title, x, y, lines }: PanelLines| {
             let series = lines
                 .into_iter()
@@ -177,8 +186,8 @@ impl CaptionedFigure {
         }
         let hidden = not_above_zero(&panels);
         CaptionedFigure {
-            title: title.to_owned(),
-            message: String::new(),
+            title: texts.title,
+            message: texts.message,
             caption: join(sentences.into_iter().chain([hidden, left_out])),
             figure: figure(columns, panels),
         }

@@ -4,8 +4,11 @@
 
 use super::captions::{NO_DATA, join, not_above_zero};
 use super::drawing::{
-    CaptionedFigure, DOTTED, FigureLine, MAX_BANDS, PanelLines, axis_of_t, columns, figure,
+    CaptionedFigure, DOTTED, FigureLine, MAX_BANDS, PanelLines, Texts, axis_of_t, columns, figure,
     prior_title, remove_bands, styles,
+};
+use super::messages::{
+    Value, by_variance, by_width, extremes, peaks, prior_phrase, spread, spread_of,
 };
 use super::results::{Epoch, Results};
 use crate::report::axis::Axis;
@@ -23,6 +26,8 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum FigureName {
+    /// E(t) and largest error of at most five telling methods, for the report's first screen.
+    Overview,
     /// Training and validation error by epoch, for each width and prior.
     Training,
     /// E(t) by method, for each prior.
@@ -43,9 +48,35 @@ pub(super) enum FigureName {
     ErrorBarrierByWidth,
 }
 
+/// What a figure is about: the section of the report that shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::stage) enum Subject {
+    Methods,
+    Widths,
+    Priors,
+    Training,
+}
+
 impl FigureName {
+    /// What the figure is about; `None` for everything.
+    pub(super) fn subject(self) -> Option<Subject> {
+        match self {
+            FigureName::Overview => None,
+            FigureName::Training => Some(Subject::Training),
+            FigureName::ErrorByMethod | FigureName::ErrorBySplit => Some(Subject::Methods),
+            FigureName::NormalisedErrorByPrior | FigureName::MaxErrorByVariance => {
+                Some(Subject::Priors)
+            }
+            FigureName::ErrorByWidth
+            | FigureName::MaxErrorByWidth
+            | FigureName::LossBarrierByWidth
+            | FigureName::ErrorBarrierByWidth => Some(Subject::Widths),
+        }
+    }
+
     pub(super) fn draw(self, results: &Results) -> CaptionedFigure {
         match self {
+            FigureName::Overview => results.overview(),
             FigureName::Training => results.training_figure(),
             FigureName::ErrorByMethod => results.error_by_method(),
             FigureName::ErrorBySplit => results.error_by_split(),
@@ -59,14 +90,14 @@ impl FigureName {
     }
 }
 
-const MAX_ERROR: &str = "largest test error on the curve, %";
+pub(super) const MAX_ERROR: &str = "largest test error on the curve, %";
 
 /// The widths of the talk's figures.
-const TALK_NARROW: i64 = 50;
+pub(super) const TALK_NARROW: i64 = 50;
 const TALK_WIDE: i64 = 1000;
 
 /// Pixels between the markers of neighbouring methods at one width.
-const MARKER_SHIFT: f64 = 2.0;
+pub(super) const MARKER_SHIFT: f64 = 2.0;
 
 impl Results {
     fn training_figure(&self) -> CaptionedFigure {
@@ -109,9 +140,25 @@ impl Results {
             false => "All priors and widths of the run are shown.",
         };
         let hidden = not_above_zero(&panels);
+        let last = |label: &str| {
+            let panels = panels.iter().zip(&priors);
+            let series = panels.flat_map(|(panel, prior)| {
+                panel.series.iter().map(move |series| (series, prior_phrase(*prior)))
+            });
+            let ends = series.filter_map(|(series, prior)| {
+                let (width, split) = series.label.split_once(", ")?;
+                let error = series.points.last()?.1;
+                (split == label).then(|| (error, format!("{width}, {prior}")))
+            });
+            ends.collect::<Vec<Value>>()
+        };
+        let message = [Split::Train, Split::Validation].map(|split| {
+            let name = if split == Split::Train { "training" } else { "validation" };
+            spread(&format!("The {name} error of the last epoch"), " %", &last(split.name()))
+        });
         CaptionedFigure {
             title: "Training, by width and prior".to_owned(),
-            message: String::new(),
+            message: join(message),
             caption: join([
                 "Error by epoch and number of hidden neurons, one panel per prior: the mean over \
                  nets. The training error is the running average over the batches of the epoch, \
@@ -143,19 +190,20 @@ impl Results {
                 .map(|(&method, style)| line(prior, method, style))
                 .collect(),
         };
-        CaptionedFigure::new(
-            self,
-            &format!("Error along the curve by method, h = {hidden}"),
-            &format!(
+        let panels: Vec<PanelLines> = self.priors().iter().map(panel).collect();
+        let peaks = peaks(&panels);
+        let texts = Texts {
+            title: format!("Error along the curve by method, h = {hidden}"),
+            message: join([spread_of("The peak of a mean curve", " %", &peaks), extremes(&peaks)]),
+            content: format!(
                 "Test error along the curve between two nets with {hidden} hidden neurons, one \
                  panel per prior. With OT, the curve ends at the permuted net, which computes the \
                  same function."
             ),
-            "The figure is for the width nearest to the talk's h = 50; `max-error-by-width` shows \
-             all widths.",
-            columns(self.priors().len()),
-            self.priors().iter().map(panel).collect(),
-        )
+            reason: "The figure is for the width nearest to the talk's h = 50; \
+                     `max-error-by-width` shows all widths.",
+        };
+        CaptionedFigure::new(self, texts, columns(panels.len()), panels)
     }
 
     fn error_by_split(&self) -> CaptionedFigure {
@@ -182,22 +230,30 @@ impl Results {
                 .collect(),
         };
         let panels: Vec<PanelLines> = self.methods().iter().map(panel).collect();
-        CaptionedFigure::new(
-            self,
-            &format!("Error along the curve on training and test images, h = {hidden}"),
-            &format!(
+        let gaps = self.methods().into_iter().flat_map(|method| {
+            let group = move |prior: Prior| CurveGroup { hidden, prior, method };
+            priors.iter().filter_map(move |&prior| {
+                let [test, train] = [Split::Test, Split::Train]
+                    .map(|split| self.peak(group(prior), split, Quantity::Error));
+                Some((group(prior), test? - train?))
+            })
+        });
+        let gap = "The peak on test images minus the peak on training images";
+        let texts = Texts {
+            title: format!("Error along the curve on training and test images, h = {hidden}"),
+            message: spread_of(gap, " points", &gaps.collect::<Vec<_>>()),
+            content: format!(
                 "Error along the curve between two nets with {hidden} hidden neurons on the \
                  training images (dotted) and on the test images, by prior, one panel per method."
             ),
-            "The figure is for the width nearest to the talk's h = 50; `tables/summary.csv` \
-             covers all widths on both splits.",
-            columns(panels.len()),
-            panels,
-        )
+            reason: "The figure is for the width nearest to the talk's h = 50; \
+                     `tables/summary.csv` covers all widths on both splits.",
+        };
+        CaptionedFigure::new(self, texts, columns(panels.len()), panels)
     }
 
     fn normalised_error_by_prior(&self) -> CaptionedFigure {
-        let panel = |(&method, hidden): (&Method, i64)| PanelLines {
+        let panel = |method: Method, hidden: i64| PanelLines {
             title: format!("{}, h = {hidden}", method.title()),
             x: axis_of_t(),
             y: Axis::linear("normalised test error"),
@@ -216,25 +272,26 @@ impl Results {
                 })
                 .collect(),
         };
-        let widths = [self.nearest_width(TALK_NARROW), self.nearest_width(TALK_WIDE)];
-        let arcs: Vec<Method> =
-            talk::methods_along().into_iter().filter(|m| m.curve.uses_center()).collect();
-        let methods = self.methods_of(&arcs);
-        let mut panels: Vec<PanelLines> = methods.iter().zip(widths).map(panel).collect();
-        if let [only] = &methods[..] {
-            panels.push(panel((only, widths[1])));
-        }
-        CaptionedFigure::new(
-            self,
-            "Normalised error along the curve by prior",
-            "Normalised test error (E(t) - E_end) / (E_lin_max - E_end) by prior, where E_end is \
-             the mean error of the two ends and E_lin_max the largest error on the straight line \
-             of the same pair, width and prior.",
-            "The talk shows Arc at h = 50 and OT + Arc at h = 1000; the figure shows the nearest \
-             methods and widths of this run.",
-            2,
-            panels,
-        )
+        let mut widths = vec![self.nearest_width(TALK_NARROW), self.nearest_width(TALK_WIDE)];
+        widths.dedup();
+        let methods = self.methods().into_iter();
+        let panels: Vec<PanelLines> = methods
+            .flat_map(|method| widths.iter().map(move |&hidden| (method, hidden)))
+            .map(|(method, hidden)| panel(method, hidden))
+            .collect();
+        let texts = Texts {
+            title: "Normalised error along the curve by prior".to_owned(),
+            message: spread_of("The peak of a mean curve", "", &peaks(&panels)),
+            content: "Normalised test error (E(t) - E_end) / (E_lin_max - E_end) by prior, where \
+                      E_end is the mean error of the two ends and E_lin_max the largest error on \
+                      the straight line of the same pair, width and prior: 1 is the peak of that \
+                      line. The talk shows Arc at h = 50 and Arc + OT at h = 1000."
+                .to_owned(),
+            reason: "The figure is for the widths nearest to the talk's; `max-error-by-width` \
+                     shows all widths.",
+        };
+        let columns = if widths.len() == 2 { 4 } else { columns(panels.len()) };
+        CaptionedFigure::new(self, texts, columns, panels)
     }
 
     fn error_by_width(&self) -> CaptionedFigure {
@@ -259,25 +316,29 @@ impl Results {
                 .collect(),
         };
         let priors = self.priors();
-        let panels = priors
+        let panels: Vec<PanelLines> = priors
             .iter()
-            .flat_map(|&prior| methods.iter().map(move |&method| panel(prior, method)));
-        CaptionedFigure::new(
-            self,
-            "Error along the curve by width",
-            "Test error along the curve by number of hidden neurons, one row per prior and one \
-             column per method.",
-            "The figure shows the methods of the talk's figure; `max-error-by-width` shows all \
-             methods.",
-            methods.len(),
-            panels.collect(),
-        )
+            .flat_map(|&prior| methods.iter().map(move |&method| (prior, method)))
+            .map(|(prior, method)| panel(prior, method))
+            .collect();
+        let peaks = peaks(&panels);
+        let peak = "The peak of a mean curve";
+        let texts = Texts {
+            title: "Error along the curve by width".to_owned(),
+            message: join([spread_of(peak, " %", &peaks), by_width("The peak", &peaks)]),
+            content: "Test error along the curve by number of hidden neurons, one panel per prior \
+                      and method."
+                .to_owned(),
+            reason: "The figure shows the methods of the talk's figure; `max-error-by-width` \
+                     shows all methods.",
+        };
+        CaptionedFigure::new(self, texts, methods.len(), panels)
     }
 
     fn max_error_by_width(&self) -> CaptionedFigure {
         let drawn = self.by_width(
             Metric::MaxError,
-            MAX_ERROR,
+            (MAX_ERROR, "The largest error on the curve", " %"),
             "Largest error on the curve by width",
             "Largest test error on the curve by number of hidden neurons, one panel per prior.",
         );
@@ -292,7 +353,7 @@ impl Results {
     fn loss_barrier_by_width(&self) -> CaptionedFigure {
         self.by_width(
             Metric::LossBarrier,
-            "barrier of the loss, nats",
+            ("barrier of the loss, nats", "The barrier of the loss", " nats"),
             "Barrier of the loss by width",
             "Barrier of the test loss by number of hidden neurons, one panel per prior: the \
              largest excess of the loss L(t) on the curve over (1 - t) L_A + t L_B, the straight \
@@ -303,7 +364,7 @@ impl Results {
     fn error_barrier_by_width(&self) -> CaptionedFigure {
         self.by_width(
             Metric::ErrorBarrier,
-            "barrier of the error, points",
+            ("barrier of the error, points", "The barrier of the error", " points"),
             "Barrier of the error by width",
             "Barrier of the test error by number of hidden neurons, one panel per prior: the \
              largest excess of the error E(t) on the curve over (1 - t) E_A + t E_B, the straight \
@@ -311,8 +372,15 @@ impl Results {
         )
     }
 
-    /// A metric of all methods by width, one panel per prior.
-    fn by_width(&self, metric: Metric, label: &str, title: &str, content: &str) -> CaptionedFigure {
+    /// A metric of all methods by width, one panel per prior. The metric has a label, and in
+    /// sentences a name and a unit.
+    fn by_width(
+        &self,
+        metric: Metric,
+        (label, name, unit): (&str, &str, &str),
+        title: &str,
+        content: &str,
+    ) -> CaptionedFigure {
         let widths: Vec<f64> = self.widths().into_iter().map(|h| h as f64).collect();
         let methods = self.methods();
         let styles = styles(&methods);
@@ -347,8 +415,14 @@ impl Results {
             lines: (0..methods.len()).map(|i| line(prior, i)).collect(),
         };
         let panels: Vec<PanelLines> = self.priors().iter().map(panel).collect();
-        let content = format!("{content} Markers at one width are shifted apart.");
-        CaptionedFigure::new(self, title, &content, "", columns(panels.len()), panels)
+        let values = peaks(&panels);
+        let texts = Texts {
+            title: title.to_owned(),
+            message: join([spread_of(name, unit, &values), by_width("It", &values)]),
+            content: format!("{content} Markers at one width are shifted apart."),
+            reason: "",
+        };
+        CaptionedFigure::new(self, texts, columns(panels.len()), panels)
     }
 
     fn max_error_by_variance(&self) -> CaptionedFigure {
@@ -410,14 +484,17 @@ impl Results {
                 others.join(", ")
             );
         }
-        CaptionedFigure::new(
-            self,
-            "Largest error on the curve by the prior's variance",
-            &content,
-            "The other priors have no variance; `max-error-by-width` shows every prior.",
-            columns(panels.len()),
-            panels,
-        )
+        let values = peaks(&panels);
+        let texts = Texts {
+            title: "Largest error on the curve by the prior's variance".to_owned(),
+            message: join([
+                spread_of("The largest error on the curve", " %", &values),
+                by_variance(&values),
+            ]),
+            content,
+            reason: "The other priors have no variance; `max-error-by-width` shows every prior.",
+        };
+        CaptionedFigure::new(self, texts, columns(panels.len()), panels)
     }
 }
 

@@ -3,9 +3,12 @@
 mod captions;
 mod drawing;
 mod figures;
+mod messages;
+mod overview;
 mod results;
 
 use self::figures::FigureName;
+pub(super) use self::figures::Subject;
 use self::results::Results;
 use super::artifact::{DATA_CARD, DataCard, read_json, write_json};
 use crate::engine::stage::{Arity, Context, Slot, Stage};
@@ -39,6 +42,14 @@ pub(super) struct FigureCard {
     /// What to see in the figure: one or two sentences.
     pub(super) message: String,
     pub(super) caption: String,
+}
+
+impl FigureCard {
+    /// What the figure is about; `None` for everything.
+    pub(super) fn subject(&self) -> Option<Subject> {
+        let name: Option<FigureName> = serde_json::from_value(self.name.as_str().into()).ok();
+        name.and_then(FigureName::subject)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -83,6 +94,7 @@ mod tests {
     use super::*;
     use crate::report::figure::Mark;
     use crate::stage::plot::drawing::{CaptionedFigure, MAX_BANDS};
+    use crate::stage::plot::messages::prior_phrase;
     use crate::stage::plot::results::Epoch;
     use crate::stage::rows::{CurveGroup, GroupMean, Metric, MetricSummary, Quantity};
     use crate::stage::talk;
@@ -92,6 +104,7 @@ mod tests {
     use crate::study::stats::{Average, Interval};
     use proptest::prelude::*;
     use proptest::sample::{select, subsequence};
+    use std::collections::BTreeMap;
 
     const WIDTHS: [i64; 6] = [10, 50, 100, 500, 1000, 2000];
 
@@ -210,24 +223,30 @@ mod tests {
                 let drawn = name.draw(&results);
                 let svg = drawn.figure.to_svg().unwrap();
                 prop_assert!(!svg.contains("NaN") && !svg.contains("inf"), "{name:?}");
-                let texts = texts(&svg);
+                // A long title is in several lines.
+                let titles = drawn.figure.panels.iter().map(|panel| panel.title.clone());
+                let texts: Vec<String> = texts(&svg).into_iter().chain(titles).collect();
                 let either = |value: &str, shown: bool| {
                     let context = format!("{name:?}, `{value}`: {}", drawn.caption);
                     prop_assert!(shown != is_left_out(value, &drawn.caption), "{context}");
                     Ok(())
                 };
-                for prior in &priors {
+                for &value in &priors {
+                    let prior = value;
                     let is_tick = name == FigureName::MaxErrorByVariance
                         && prior.kind() == PriorKind::Normal
                         && prior.variance().is_some_and(|x| is_shown(&x.to_string(), &texts, ""));
                     let in_caption = drawn.caption.contains(&format!("{prior} at "));
                     let prior = prior.to_string();
-                    let in_texts = is_shown(&prior, &texts, &drawn.title);
+                    let in_texts = is_shown(&prior, &texts, &drawn.title)
+                        || name == FigureName::Overview
+                            && drawn.title.ends_with(&prior_phrase(value));
                     either(&prior, in_texts || is_tick || in_caption)?;
                 }
                 for width in widths.iter().map(i64::to_string) {
                     let labelled = is_shown(&format!("h = {width}"), &texts, &drawn.title);
                     let by_width = [
+                        FigureName::Overview,
                         FigureName::MaxErrorByWidth,
                         FigureName::LossBarrierByWidth,
                         FigureName::ErrorBarrierByWidth,
@@ -291,10 +310,61 @@ mod tests {
         assert!(!few.caption.contains(omitted) && many.caption.contains(omitted));
     }
 
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        #[test]
+        fn the_message_of_every_figure_is_sentences_and_its_markup_is_well_formed(
+            priors in some(all_priors()),
+            methods in some_methods(),
+            widths in some(WIDTHS.to_vec()),
+            pairs in 1usize..4,
+        ) {
+            let results = run(&priors, &methods, &widths, pairs);
+            for name in names() {
+                let drawn = name.draw(&results);
+                let fragment = drawn.figure.to_html("name").unwrap();
+                prop_assert!(roxmltree::Document::parse(&fragment).is_ok(), "{name:?}");
+                let empty = drawn.figure.panels.iter().all(|panel| panel.series.is_empty());
+                let message = drawn.message;
+                prop_assert!(empty == message.is_empty(), "{name:?}: {message}");
+                let sentences = empty || message.ends_with('.') && !message.contains("NaN");
+                prop_assert!(sentences && !message.contains("  "), "{name:?}: {message}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_facets_of_a_series_are_values_of_the_tables() {
+        let methods = ["linear", "linear+ot:incoming+wa"].map(method);
+        let results = run(&all_priors(), &methods, &WIDTHS, 3);
+        for name in names() {
+            let chart = name.draw(&results).figure.to_chart();
+            for series in chart.panels.iter().flat_map(|panel| &panel.series) {
+                check_facets(name, &series.facets);
+            }
+        }
+    }
+
+    #[track_caller]
+    fn check_facets(name: FigureName, facets: &BTreeMap<&str, String>) {
+        for (facet, value) in facets {
+            let is_known = match *facet {
+                "hidden" => value.parse().is_ok_and(|width: i64| WIDTHS.contains(&width)),
+                "prior" => value.parse::<Prior>().is_ok(),
+                "method" => value.parse::<Method>().is_ok(),
+                _ => false,
+            };
+            assert!(is_known, "{name:?}: {facet} = {value}");
+        }
+        assert!(!facets.is_empty(), "{name:?}");
+    }
+
     #[test]
     fn a_figure_without_data_says_so() {
         for name in names() {
             let drawn = name.draw(&Results::default());
+            assert_eq!(drawn.message, "", "{name:?}");
             assert_eq!(texts(&drawn.figure.to_svg().unwrap()), ["no data"], "{name:?}");
             let caption = drawn.caption;
             assert!(caption.contains("The run has no data for this figure."), "{caption}");

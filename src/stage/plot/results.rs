@@ -86,6 +86,12 @@ impl Results {
         if found.is_empty() { others.into_iter().take(wanted.len()).collect() } else { found }
     }
 
+    /// The largest mean along a group's curves.
+    pub(super) fn peak(&self, group: CurveGroup, split: Split, quantity: Quantity) -> Option<f64> {
+        let points = self.along.get(&(group, split, quantity))?;
+        points.iter().map(|(_, mean)| mean.mean).reduce(f64::max)
+    }
+
     /// The values of a metric, one for each pair.
     pub(super) fn values(&self, group: CurveGroup, metric: Metric) -> impl Iterator<Item = f64> {
         self.pairs.get(&(group, metric)).into_iter().flat_map(|pairs| pairs.values().copied())

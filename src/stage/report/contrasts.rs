@@ -3,12 +3,13 @@
 //! The logarithm of the ratio is averaged within a pair over everything that shares its init and
 //! shuffles, then over pairs, then over widths.
 
+use crate::report::document::{Cell, Column};
+use crate::report::table::Align;
 use crate::stage::rows::{CurveGroup, Metric, PairMetrics, nets_of};
 use crate::study::curve::Method;
 use crate::study::net::Prior;
 use crate::study::stats::{Estimate, FEWEST, Interval, NotFinite, Sample, noise_of_difference};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 /// The prior and the method of a curve, for all widths.
 pub(super) type PriorMethod = (Prior, Method);
@@ -20,10 +21,52 @@ struct Level {
     error: f64,
 }
 
+/// The change whose effect is tested.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Change {
+    /// From one method to another.
+    Method([Method; 2]),
+    /// From one width to another, with one method.
+    Width(Method, [i64; 2]),
+    /// From one prior to another.
+    Prior([Prior; 2]),
+}
+
+impl Change {
+    /// `Linear + OT vs. Linear`: the state after the change, then the state before it.
+    fn title(self) -> String {
+        match self {
+            Change::Method([from, to]) => format!("{} vs. {}", to.title(), from.title()),
+            Change::Width(method, [narrow, wide]) => {
+                format!("{}, h = {wide} vs. h = {narrow}", method.title())
+            }
+            Change::Prior([from, to]) => format!("{to} vs. {from}"),
+        }
+    }
+}
+
+/// The result of a contrast.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Finding {
+    pub(super) change: Change,
+    pub(super) metric: Metric,
+    /// The ratio over all pairs, without regard to their number; `None` if none can be compared.
+    pub(super) observed: Option<f64>,
+    /// The ratio with its 95 % interval; `None` if there are too few pairs.
+    pub(super) ratio: Option<(f64, Interval)>,
+    /// The adjusted p value; `None` if the contrast is not tested.
+    pub(super) p: Option<f64>,
+    pub(super) effect: Effect,
+    /// What is excluded, and whether the difference is within the noise; may be empty.
+    pub(super) note: String,
+}
+
 /// A metric after a change relative to the metric before it.
 pub(super) struct Contrast {
-    /// The change and the metric.
-    name: String,
+    change: Change,
+    metric: Metric,
+    /// The logarithm of the ratio over all pairs.
+    observed: Option<f64>,
     /// The logarithm of the ratio; `None` if there are too few pairs.
     pub(super) log_ratio: Option<Estimate>,
     /// Before and after, averaged over pairs; one for each width in the ratio.
@@ -78,9 +121,11 @@ fn levels(
 type Logs = BTreeMap<i64, Vec<f64>>;
 
 impl Contrast {
-    fn new(name: String) -> Contrast {
+    fn new(change: Change, metric: Metric) -> Contrast {
         Contrast {
-            name,
+            change,
+            metric,
+            observed: None,
             log_ratio: None,
             levels: Vec::new(),
             too_few: BTreeMap::new(),
@@ -93,12 +138,11 @@ impl Contrast {
     pub(super) fn within_pairs(
         pairs: &PairMetrics,
         widths: impl IntoIterator<Item = i64>,
-        name: String,
-        metric: Metric,
+        (change, metric): (Change, Metric),
         changes: &[[PriorMethod; 2]],
     ) -> Result<Contrast, NotFinite> {
-        let mut contrast = Contrast::new(name);
-        let mut ratios = Vec::new();
+        let mut contrast = Contrast::new(change, metric);
+        let (mut observed, mut ratios) = (Vec::new(), Vec::new());
         for hidden in widths {
             let mut logs = Logs::new();
             let mut both = Vec::new();
@@ -116,13 +160,16 @@ impl Contrast {
                     both.push([*x, *y]);
                 }
             }
-            if let Some(ratio) = contrast.estimate(hidden, logs)? {
+            let (mean, ratio) = contrast.estimate(hidden, logs)?;
+            observed.extend(mean);
+            if let Some(ratio) = ratio {
                 ratios.push(ratio);
                 contrast
                     .levels
                     .push([0, 1].map(|side| Level::mean(both.iter().map(|level| level[side]))));
             }
         }
+        contrast.observed = Sample::of_nets(observed)?.mean();
         contrast.log_ratio = Estimate::pool(&ratios);
         Ok(contrast)
     }
@@ -136,9 +183,7 @@ impl Contrast {
         method: Method,
         widths: [i64; 2],
     ) -> Result<Contrast, NotFinite> {
-        let [narrow, wide] = widths;
-        let name = format!("{}, h = {wide} vs. h = {narrow}, excess error", method.title());
-        let mut contrast = Contrast::new(name);
+        let mut contrast = Contrast::new(Change::Width(method, widths), Metric::ExcessError);
         let mut sides = Vec::new();
         for curve in priors.into_iter().map(|prior| (prior, method)) {
             let levels = widths.map(|hidden| levels(pairs, hidden, curve, Metric::ExcessError));
@@ -160,7 +205,10 @@ impl Contrast {
             logs.retain(|_, logs| logs.len() == sides.len());
             estimates.push(contrast.estimate(hidden, logs)?);
         }
-        if let [Some(narrow), Some(wide)] = estimates[..] {
+        if let [(Some(narrow), _), (Some(wide), _)] = estimates[..] {
+            contrast.observed = Some(wide - narrow);
+        }
+        if let [(_, Some(narrow)), (_, Some(wide))] = estimates[..] {
             contrast.log_ratio = Estimate::combine(&[(1.0, wide), (-1.0, narrow)]);
             let level = |side: usize| {
                 Level::mean(sides.iter().flat_map(|levels| levels[side].values().copied()))
@@ -190,8 +238,13 @@ impl Contrast {
         }
     }
 
-    /// The mean over the pairs of one width; `None`, with a note, if there are too few.
-    fn estimate(&mut self, hidden: i64, logs: Logs) -> Result<Option<Estimate>, NotFinite> {
+    /// The mean over the pairs of one width, alone and with its error. There is no error, but a
+    /// note, if there are too few pairs.
+    fn estimate(
+        &mut self,
+        hidden: i64,
+        logs: Logs,
+    ) -> Result<(Option<f64>, Option<Estimate>), NotFinite> {
         let nets = logs.keys().map(|pair| nets_of(*pair)).collect();
         let means = logs
             .into_values()
@@ -201,7 +254,7 @@ impl Contrast {
         if estimate.is_none() {
             self.too_few.insert(hidden, sample.len());
         }
-        Ok(estimate)
+        Ok((sample.mean(), estimate))
     }
 
     /// Before minus after in points, and two standard errors of a difference between two errors
@@ -212,26 +265,20 @@ impl Contrast {
         (before.metric - after.metric, noise_of_difference(before.error, after.error, images))
     }
 
-    /// The effect at the adjusted `p`, and a line of text with the numbers.
-    pub(super) fn effect(&self, p: Option<f64>, images: usize) -> (Effect, String) {
-        let mut line = format!("{}: ", self.name);
-        let mut effect = Effect::Inconclusive;
+    /// The finding at the adjusted `p`; `None` for a contrast that is not tested.
+    pub(super) fn finding(&self, p: Option<f64>, images: usize) -> Finding {
+        let (mut effect, mut notes) = (Effect::Inconclusive, Vec::new());
         if let (Some(ratio), Some(p)) = (&self.log_ratio, p) {
             let (drop, noise) = self.drop_and_noise(images);
             let (signed, direction) =
                 if ratio.mean < 0.0 { (drop, Effect::Lower) } else { (-drop, Effect::Higher) };
             effect = if p < SIGNIFICANCE && signed > noise { direction } else { effect };
-            _ = write!(line, "{}, p = {}, {}", ratio_text(*ratio), p_text(p), effect.name());
             if p < SIGNIFICANCE && signed <= noise {
-                _ = write!(
-                    line,
-                    " (a difference of {:.2} points is within the noise of the test set, \
-                     {noise:.2})",
+                notes.push(format!(
+                    "a difference of {:.2} points is within the noise of the test set, {noise:.2}",
                     drop.abs()
-                );
+                ));
             }
-        } else {
-            line += "inconclusive, too few pairs";
         }
         let too_few = self.too_few.iter().map(|(hidden, pairs)| {
             let s = if *pairs == 1 { "" } else { "s" };
@@ -239,9 +286,80 @@ impl Contrast {
         });
         let excluded: Vec<String> = self.excluded.iter().cloned().chain(too_few).collect();
         if !excluded.is_empty() {
-            _ = write!(line, "; excluded: {}", excluded.join("; "));
+            notes.push(format!("excluded: {}", excluded.join("; ")));
         }
-        (effect, line)
+        let ratio = self.log_ratio.map(|ratio| {
+            let Interval { low, high } = ratio.interval();
+            (libm::exp(ratio.mean), Interval { low: libm::exp(low), high: libm::exp(high) })
+        });
+        Finding {
+            change: self.change,
+            metric: self.metric,
+            observed: self.observed.map(libm::exp),
+            ratio,
+            p: p.filter(|_| ratio.is_some()),
+            effect,
+            note: notes.join("; "),
+        }
+    }
+}
+
+impl Finding {
+    /// `0.36 (0.31 to 0.41)`, or the observed ratio alone if there are too few pairs.
+    pub(super) fn ratio_text(&self) -> Option<String> {
+        match (self.ratio, self.observed) {
+            (Some((ratio, Interval { low, high })), _) => {
+                let digits = digits(ratio);
+                Some(format!("{ratio:.digits$} ({low:.digits$} to {high:.digits$})"))
+            }
+            (None, Some(ratio)) => Some(format!("{ratio:.0$}", digits(ratio))),
+            (None, None) => None,
+        }
+    }
+
+    /// The headings of a table of findings.
+    pub(super) fn columns() -> Vec<Column> {
+        let column = |heading: &str, align| Column {
+            heading: heading.to_owned(),
+            align,
+            ..Column::default()
+        };
+        vec![
+            column("comparison", Align::Left),
+            column("metric", Align::Left),
+            column("ratio", Align::Right),
+            column("95 % interval", Align::Left),
+            column("p", Align::Right),
+            column("effect", Align::Left),
+        ]
+    }
+
+    /// The row of a table of findings.
+    pub(super) fn row(&self) -> Vec<Cell> {
+        let text = |text: String| Cell { text, ..Cell::default() };
+        let number = |x: Option<f64>, text: fn(f64) -> String| Cell {
+            text: x.map_or(String::new(), text),
+            value: x,
+            ..Cell::default()
+        };
+        let ratio = self.ratio.map(|(ratio, _)| ratio);
+        let interval = self.ratio.map(|(ratio, Interval { low, high })| {
+            let digits = digits(ratio);
+            format!("{low:.digits$} to {high:.digits$}")
+        });
+        let effect = match (self.ratio, self.p) {
+            (None, _) => "inconclusive, too few pairs",
+            (Some(_), None) => "not tested",
+            (Some(_), Some(_)) => self.effect.name(),
+        };
+        vec![
+            Cell { note: self.note.clone(), ..text(self.change.title()) },
+            text(self.metric.title().to_owned()),
+            number(ratio.or(self.observed), |x| format!("{x:.0$}", digits(x))),
+            text(interval.unwrap_or_default()),
+            number(self.p, p_text),
+            text(effect.to_owned()),
+        ]
     }
 }
 
@@ -257,13 +375,9 @@ impl Level {
     }
 }
 
-/// A ratio with its interval, from its logarithm.
-pub(super) fn ratio_text(log_ratio: Estimate) -> String {
-    let Interval { low, high } = log_ratio.interval();
-    let [ratio, low, high] = [log_ratio.mean, low, high].map(libm::exp);
-    // At least two significant digits down to 0.01.
-    let digits = if ratio < 0.1 { 3 } else { 2 };
-    format!("ratio {ratio:.digits$} ({low:.digits$} to {high:.digits$})")
+/// The decimals of a ratio: at least two significant digits down to 0.01.
+fn digits(ratio: f64) -> usize {
+    if ratio < 0.1 { 3 } else { 2 }
 }
 
 fn p_text(p: f64) -> String {

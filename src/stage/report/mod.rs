@@ -1,30 +1,48 @@
-//! `report`: the setup and the results of a run, as Markdown and as a single HTML page.
+//! `report`: the results of a run, as Markdown and as a single HTML page.
 //!
 //! Every number in the text comes from an input artifact whose digest is printed with it.
 
+mod cite;
 mod conclusions;
 mod contrasts;
 mod document;
+mod endpoints;
 mod extras;
+mod full_tables;
+mod glossary;
+mod measured;
 mod provenance;
-mod sections;
+mod provenance_json;
+mod questions;
+mod recipe;
+mod references;
+mod sentences;
+mod settings;
+mod sheet;
+mod template;
+mod verdict;
 
-use self::conclusions::Findings;
-use self::extras::Extra;
+use self::conclusions::{Conclusions, Tests};
+use self::extras::Extras;
+use self::measured::{Measured, test_errors};
+use self::recipe::{node_of, recipe, stage_and_values};
+use self::template::Template;
 use super::KINDS;
 use super::aggregate::AggregateStage;
 use super::artifact::{DATA_CARD, DataCard, read_json};
-use super::plot::{CARD, CHART, FRAGMENT, FigureCard, SVG};
-use super::rows::{Summaries, pair_metrics, summaries};
+use super::plot::{CARD, CHART, FRAGMENT, FigureCard, SVG, Subject};
+use super::rows::{pair_metrics, summaries};
 use super::tables::{ENDPOINTS, HISTORIES, METRICS, NETS, REFITS, SUMMARY};
+use super::talk;
 use super::texts::Texts;
-use crate::engine::key::{Content, Digest};
+use crate::engine::key::{Artifact, Content, Digest};
 use crate::engine::stage::{
     ALL, Arity, Context, Declared, Hinted, Input, Invocation, Provenance, Slot, Stage, Upstream,
 };
 use crate::fs;
-use crate::report::html;
-use crate::report::markdown::url;
+use crate::report::document::{Block, EmbeddedFile, FigureBlock, Image, Source};
+use crate::report::html::to_html;
+use crate::report::markdown::{escape, to_markdown};
 use crate::report::provenance as place;
 use anyhow::{Context as _, Result};
 use polars::prelude::DataFrame;
@@ -109,7 +127,7 @@ const EXPORTED: &[&str] =
 
 impl Stage for ReportStage {
     const NAME: &'static str = "report";
-    const VERSION: u32 = 5;
+    const VERSION: u32 = 6;
     const SLOTS: &'static [Slot] = &[
         Slot { name: "data", arity: Arity::One, files: &[DATA_CARD] },
         Slot { name: "tables", arity: Arity::One, files: TABLES },
@@ -160,7 +178,7 @@ impl Stage for ReportStage {
 
     fn annotate(_: &str, page: &[u8], provenance: &Provenance) -> Option<Vec<u8>> {
         let page = str::from_utf8(page).ok()?;
-        place::fill(page, &provenance::to_json(provenance)).map(String::into_bytes)
+        place::fill(page, &provenance_json::to_json(provenance)).map(String::into_bytes)
     }
 
     fn plain(_: &str, page: &[u8]) -> Option<Vec<u8>> {
@@ -168,30 +186,26 @@ impl Stage for ReportStage {
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {
-        let inputs = Inputs::read(cx)?;
+        let report = Report::read(&params, cx)?;
         for folder in ["figures", "tables", "extras"] {
             fs::create_dir_all(&cx.output(folder))?;
         }
-        for figure in &inputs.figures {
+        for figure in &report.figures {
             fs::write(&cx.output(&figure.path()), &figure.svg)?;
         }
-        for extra in &inputs.extras {
-            fs::write(&cx.output(&extra.path()), &extra.bytes)?;
-        }
+        report.extras.write(cx)?;
         for table in EXPORTED {
             fs::write(
                 &cx.output(&format!("tables/{table}")),
-                fs::read(inputs.tables.path(table)?)?,
+                fs::read(report.tables.path(table)?)?,
             )?;
         }
-        let markdown = inputs.markdown(&params)?;
-        let image = |path: &str| {
-            let figure = inputs.figures.iter().find(|figure| url(&figure.path()) == path);
-            let extra = || inputs.extras.iter().find(|extra| url(&extra.path()) == path);
-            figure.map(|figure| figure.svg.clone()).or_else(|| extra().map(Extra::to_html))
-        };
-        fs::write(&cx.output(HTML), html::page(&inputs.title(), &markdown, &image))?;
-        fs::write(&cx.output(MARKDOWN), markdown)
+        let mut document = report.document()?;
+        if let Some(template) = Template::read(cx)? {
+            document = template.apply(document, &report)?;
+        }
+        fs::write(&cx.output(HTML), to_html(&document))?;
+        fs::write(&cx.output(MARKDOWN), to_markdown(&document))
     }
 }
 
@@ -199,7 +213,13 @@ impl Stage for ReportStage {
 struct ReportFigure {
     card: FigureCard,
     svg: String,
+    /// The figure as part of a page.
+    fragment: String,
+    /// The data of the figure, for the page's scripts.
+    chart: String,
+    /// That of the SVG.
     digest: Digest,
+    artifact: Artifact,
 }
 
 impl ReportFigure {
@@ -208,7 +228,10 @@ impl ReportFigure {
         Ok(ReportFigure {
             card: read_json(input.path(CARD)?)?,
             svg: fs::read_text(input.path(SVG)?)?,
+            fragment: fs::read_text(input.path(FRAGMENT)?)?,
+            chart: fs::read_text(input.path(CHART)?)?,
             digest: digest.context("BUG: a figure without SVG")?,
+            artifact: input.artifact.clone(),
         })
     }
 
@@ -218,40 +241,127 @@ impl ReportFigure {
 }
 
 /// The contents of the report.
-struct Inputs<'a> {
-    data: DataCard,
+struct Report<'a> {
+    params: &'a Params,
     tables: &'a Input,
+    /// In the order of the report.
     figures: Vec<ReportFigure>,
-    extras: Vec<Extra>,
+    extras: Extras,
     nets: DataFrame,
     endpoints: DataFrame,
     histories: DataFrame,
-    summaries: Summaries,
-    findings: Findings,
+    measured: Measured,
+    conclusions: Conclusions,
 }
 
-impl<'a> Inputs<'a> {
-    fn read(cx: &'a Context) -> Result<Inputs<'a>> {
+impl<'a> Report<'a> {
+    fn read(params: &'a Params, cx: &'a Context) -> Result<Report<'a>> {
         let data: DataCard = read_json(cx.input("data")?.path(DATA_CARD)?)?;
         let tables = cx.input("tables")?;
         let mut figures: Vec<ReportFigure> =
             cx.inputs("figures").iter().map(ReportFigure::read).collect::<Result<_>>()?;
         figures.sort_by(|a, b| a.card.cmp(&b.card));
-        let used = figures.iter().map(|figure| format!("{}.svg", figure.card.name)).collect();
-        let extras = Extra::read(cx.inputs("extras"), used)?;
+        let extras = Extras::read(cx.inputs("extras"), params)?;
         let metrics = METRICS.read(tables.path(METRICS.file)?)?;
-        let findings = Findings { pairs: pair_metrics(&metrics)?, images: data.test };
-        Ok(Inputs {
+        let tests = Tests { pairs: pair_metrics(&metrics)?, images: data.test };
+        let conclusions = tests.conclusions()?;
+        let nets = NETS.read(tables.path(NETS.file)?)?;
+        let endpoints = ENDPOINTS.read(tables.path(ENDPOINTS.file)?)?;
+        let measured = Measured {
+            nets: nets.height(),
+            ends: test_errors(&endpoints)?,
+            summaries: summaries(&SUMMARY.read(tables.path(SUMMARY.file)?)?)?,
+            published: talk::published(data.dataset),
+            tests,
             data,
+        };
+        Ok(Report {
+            params,
             tables,
             figures,
             extras,
-            nets: NETS.read(tables.path(NETS.file)?)?,
-            endpoints: ENDPOINTS.read(tables.path(ENDPOINTS.file)?)?,
+            nets,
+            endpoints,
             histories: HISTORIES.read(tables.path(HISTORIES.file)?)?,
-            summaries: summaries(&SUMMARY.read(tables.path(SUMMARY.file)?)?)?,
-            findings,
+            measured,
+            conclusions,
         })
+    }
+
+    /// The figure of the first screen: the overview, or else the first figure on widths, or else
+    /// the first one.
+    fn overview(&self) -> Option<&ReportFigure> {
+        let about = |subject| self.figures.iter().find(|figure| figure.card.subject() == subject);
+        about(None).or_else(|| about(Some(Subject::Widths))).or(self.figures.first())
+    }
+
+    /// The figures of a subject, without that of the first screen.
+    fn figures_on(&self, subject: Subject) -> Vec<Block> {
+        let first = self.overview().map(|figure| &figure.card.name);
+        let of_subject = self.figures.iter().filter(|figure| {
+            figure.card.subject() == Some(subject) && Some(&figure.card.name) != first
+        });
+        of_subject.map(|figure| Block::Figure(self.figure_block(figure))).collect()
+    }
+
+    fn figure_block(&self, figure: &ReportFigure) -> FigureBlock {
+        let card = &figure.card;
+        let upstream = self.params.upstream.as_ref();
+        let node = upstream.and_then(|upstream| node_of(upstream, "figures", &figure.artifact));
+        let target = node.map_or(format!("plot@figure={}", card.name), str::to_owned);
+        FigureBlock {
+            id: format!("figure-{}", card.name),
+            title: card.title.clone(),
+            message: escape(&card.message),
+            caption: card.caption.clone(),
+            path: figure.path(),
+            image: Image::Markup(figure.fragment.clone()),
+            source: Source {
+                path: figure.path(),
+                digest: figure.digest.to_string(),
+                command: self.params.command(&format!("run {target}")),
+                recipe: self.recipe(&target),
+            },
+        }
+    }
+
+    /// The source of a table of the stage `aggregate`.
+    fn source(&self, table: &str) -> Result<Source> {
+        let digest =
+            self.tables.artifact.get(table).with_context(|| format!("BUG: no table `{table}`"))?;
+        let upstream = self.params.upstream.as_ref();
+        let node = upstream.and_then(|upstream| node_of(upstream, "tables", &self.tables.artifact));
+        let target = node.unwrap_or(AggregateStage::NAME);
+        let path = format!("tables/{table}");
+        Ok(Source {
+            path: if EXPORTED.contains(&table) { path } else { String::new() },
+            digest: digest.to_string(),
+            command: self.params.command(&format!("run {target}")),
+            recipe: self.recipe(target),
+        })
+    }
+
+    /// The recipe of a node.
+    fn recipe(&self, node: &str) -> Vec<(String, String)> {
+        let (stage, values) = stage_and_values(node);
+        let upstream = self.params.upstream.as_ref();
+        upstream.map_or(Vec::new(), |upstream| recipe(upstream, stage, &values))
+    }
+
+    /// The files that the page contains for downloads and for its scripts.
+    fn files(&self) -> Result<Vec<EmbeddedFile>> {
+        let mut files = Vec::new();
+        for table in EXPORTED {
+            let bytes = fs::read(self.tables.path(table)?)?;
+            files.push(EmbeddedFile { path: format!("tables/{table}"), bytes });
+        }
+        for figure in &self.figures {
+            let chart = format!("figures/{}.json", figure.card.name);
+            for (path, text) in [(figure.path(), &figure.svg), (chart, &figure.chart)] {
+                files.push(EmbeddedFile { path, bytes: text.clone().into_bytes() });
+            }
+        }
+        Ok(files)
     }
 }
 

@@ -30,6 +30,19 @@ named_enum! {
     }
 }
 
+impl Cost {
+    /// What makes two neurons similar, as the end of a sentence.
+    pub fn definition(self) -> &'static str {
+        match self {
+            Cost::Neurons => {
+                "the squared distance of whole neurons, incoming row and outgoing column"
+            }
+            Cost::Incoming => "the squared distance of their incoming rows alone",
+            Cost::Activations => "1 minus the correlation of their activations on training images",
+        }
+    }
+}
+
 /// The matching of B's neurons to those of A, and its costs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alignment {

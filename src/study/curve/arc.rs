@@ -18,6 +18,10 @@ impl Curve for Arc {
         "Arc"
     }
 
+    fn definition(&self) -> &'static str {
+        "The arc from A to B about the center M, M + cos(pi t/2) (A - M) + sin(pi t/2) (B - M)."
+    }
+
     fn coefficients(&self, t: f64, _: f64) -> [f64; 3] {
         // sin of the complement instead of cos, so that the factor is exactly zero at t = 1.
         let [alpha, beta] = [1.0 - t, t].map(|t| libm::sin(FRAC_PI_2 * t));

@@ -20,6 +20,21 @@ named_enum! {
 }
 
 impl Center {
+    /// What M is, as the end of a sentence.
+    pub fn definition(self) -> &'static str {
+        match self {
+            Center::Neurons => {
+                "the mean of all 2h neurons of both nets, one mean row for W1 and one mean column \
+                 for W2"
+            }
+            Center::Outputs => {
+                "the mean of all 2h neurons for W1, and the mean over the 20 output rows of both \
+                 nets for W2"
+            }
+            Center::Zero => "the origin",
+        }
+    }
+
     /// M as a net, with a single row or column repeated. Sums in f64, over A's neurons, then B's.
     pub(super) fn of(self, a: &Mlp, b: &Mlp) -> Mlp {
         let h = a.hidden();

@@ -15,6 +15,10 @@ impl Curve for Linear {
         "Linear"
     }
 
+    fn definition(&self) -> &'static str {
+        "The straight line from A to B in parameter space, (1 - t) A + t B."
+    }
+
     fn coefficients(&self, t: f64, _: f64) -> [f64; 3] {
         [1.0 - t, t, 0.0]
     }

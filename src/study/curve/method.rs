@@ -144,6 +144,12 @@ impl Method {
         used.map(title).collect::<Vec<_>>().join(" + ")
     }
 
+    /// The title of its alignment and adjustment, without that of the curve: `OT (incoming) + WA`.
+    pub fn changes_title(self) -> String {
+        let title = self.title();
+        title.split_once(" + ").map_or(String::new(), |(_, changes)| changes.to_owned())
+    }
+
     /// The same curve without alignment and adjustment.
     pub fn base(self) -> Method {
         Method { alignment: None, adjustment: None, ..self }

@@ -34,6 +34,9 @@ pub trait Curve: fmt::Debug + Sync {
     /// The name in figures and reports.
     fn title(&self) -> &'static str;
 
+    /// What the curve is, in one sentence of plain text. A and B are the two nets, M is the center.
+    fn definition(&self) -> &'static str;
+
     /// [alpha, beta, gamma] at t in [0, 1] between nets of correlation `rho` (see
     /// [`Path::correlation`]): exactly [1, 0, 0] at t = 0 and [0, 1, 0] at t = 1.
     fn coefficients(&self, t: f64, rho: f64) -> [f64; 3];

@@ -54,6 +54,16 @@ named_enum! {
     }
 }
 
+impl Targets {
+    /// The logits, as the end of a sentence.
+    pub fn definition(self) -> &'static str {
+        match self {
+            Targets::A => "those of A",
+            Targets::Blend => "(1 - t) times those of A plus t times those of B",
+        }
+    }
+}
+
 /// The settings of a refit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefitSettings {

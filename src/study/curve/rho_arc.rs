@@ -25,6 +25,11 @@ impl Curve for RhoArc {
         "Rho-arc"
     }
 
+    fn definition(&self) -> &'static str {
+        "Our variant of the arc, which turns by the angle phi between A - M and B - M instead of \
+         pi/2: M + [sin((1 - t) phi) (A - M) + sin(t phi) (B - M)] / sin(phi), with cos(phi) = rho."
+    }
+
     fn coefficients(&self, t: f64, rho: f64) -> [f64; 3] {
         if 1.0 - rho.abs() < NO_ANGLE {
             return Linear.coefficients(t, rho);

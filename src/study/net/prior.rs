@@ -64,6 +64,27 @@ impl PriorKind {
         }
     }
 
+    /// What the prior is, in one sentence of plain text.
+    pub fn definition(self) -> &'static str {
+        match self {
+            PriorKind::None => {
+                "The parameters have no prior: training minimises the cross-entropy."
+            }
+            PriorKind::Normal => {
+                "Independent normal weights with mean 0 and the variance in the name: adds w / (N \
+                 variance) to the gradient, N the number of training images."
+            }
+            PriorKind::Laplace => {
+                "Independent Laplace weights with mean 0 and the scale in the name: a soft \
+                 threshold after each update."
+            }
+            PriorKind::Dropout => {
+                "In training, each hidden neuron is dropped with the probability in the name, and \
+                 the others are scaled by 1 / (1 - p)."
+            }
+        }
+    }
+
     /// A prior of this kind for tests, strong enough to show in a short training.
     #[cfg(test)]
     pub(crate) fn example(self) -> Prior {

@@ -1,0 +1,212 @@
+//! The numbers of a run that the report's sentences are made of.
+
+use super::conclusions::Tests;
+use crate::stage::artifact::DataCard;
+use crate::stage::rows::{
+    CurveGroup, GroupMean, Metric, MetricSummary, Summaries, means, parsed, priors, widths,
+};
+use crate::stage::tables::{texts, wholes};
+use crate::stage::talk::{self, Published};
+use crate::study::curve::Method;
+use crate::study::net::Prior;
+use crate::study::stats::{Average, Interval, noise_of_difference};
+use anyhow::Result;
+use polars::prelude::DataFrame;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The numbers of a run.
+pub(super) struct Measured {
+    pub(super) data: DataCard,
+    /// The number of trained nets.
+    pub(super) nets: usize,
+    /// The test error of single nets, by width and prior, in %.
+    pub(super) ends: BTreeMap<(i64, Prior), GroupMean>,
+    pub(super) summaries: Summaries,
+    /// The published numbers for the dataset.
+    pub(super) published: Vec<Published>,
+    /// The metrics by pair.
+    pub(super) tests: Tests,
+}
+
+/// How a published number compares to this run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Mark {
+    /// Within the 95 % prediction interval.
+    Inside,
+    /// Outside, but within the noise of the test set.
+    Near,
+    /// Outside.
+    Outside,
+}
+
+impl Mark {
+    pub(super) const ALL: [Mark; 3] = [Mark::Inside, Mark::Near, Mark::Outside];
+
+    /// The symbol in a table.
+    pub(super) fn symbol(self) -> &'static str {
+        match self {
+            Mark::Inside => "=",
+            Mark::Near => "≈",
+            Mark::Outside => "≠",
+        }
+    }
+}
+
+/// Published numbers beside our prediction intervals.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Agreement {
+    /// The published numbers with a prediction interval.
+    pub(super) total: usize,
+    /// Those within it.
+    pub(super) inside: usize,
+    /// The number that is expected to be within it, rounded.
+    pub(super) expected: usize,
+    /// The median over the intervals of half the width over our mean.
+    pub(super) half_width: f64,
+    /// The number of intervals whose half-width exceeds half of our mean.
+    pub(super) wide: usize,
+}
+
+impl Measured {
+    /// The curves of the run.
+    pub(super) fn groups(&self) -> BTreeSet<CurveGroup> {
+        self.summaries.keys().map(|(group, _)| *group).collect()
+    }
+
+    /// The widths of the run's curves, ascending.
+    pub(super) fn widths(&self) -> BTreeSet<i64> {
+        widths(&self.groups())
+    }
+
+    /// The priors of the run's curves.
+    pub(super) fn priors(&self) -> BTreeSet<Prior> {
+        priors(&self.groups())
+    }
+
+    /// The methods of the run, the talk's first.
+    pub(super) fn methods(&self) -> Vec<Method> {
+        talk::in_order(self.groups().into_iter().map(|group| group.method))
+    }
+
+    /// The mean of a metric over the pairs of a group.
+    pub(super) fn mean(&self, group: CurveGroup, metric: Metric) -> Option<&GroupMean> {
+        self.summaries.get(&(group, metric)).map(|summary| &summary.mean)
+    }
+
+    /// The method that others are compared with: the first one of the talk's order that is neither
+    /// aligned nor adjusted, or else the first one.
+    pub(super) fn reference_method(&self) -> Option<Method> {
+        let methods = self.methods();
+        methods.iter().find(|method| method.is_base()).or(methods.first()).copied()
+    }
+
+    /// The most elaborate method on the curve of `base`: with alignment and adjustment, or else
+    /// with alignment, or else with adjustment.
+    pub(super) fn most_elaborate(&self, base: Method) -> Method {
+        let parts = |method: &Method| (method.alignment.is_some(), method.adjustment.is_some());
+        let of_base = self.methods().into_iter().filter(|method| method.base() == base.base());
+        // The last of equal ones would be the maximum, so the order is reversed: the first wins.
+        let all: Vec<Method> = of_base.collect();
+        all.into_iter().rev().max_by_key(parts).unwrap_or(base)
+    }
+
+    /// The prior that others are compared with: none, or else the first one.
+    pub(super) fn reference_prior(&self) -> Option<Prior> {
+        self.priors().first().copied()
+    }
+
+    /// The smallest and the largest number of pairs behind a mean; `None` without curves.
+    pub(super) fn pairs(&self) -> Option<[usize; 2]> {
+        let counts = || self.summaries.values().map(|summary| summary.mean.count);
+        Some([counts().min()?, counts().max()?])
+    }
+
+    /// The number of curves: one for each pair, width, prior and method.
+    pub(super) fn curves(&self) -> usize {
+        let errors = self.tests.pairs.iter().filter(|((_, metric), _)| *metric == Metric::MaxError);
+        errors.map(|(_, pairs)| pairs.len()).sum()
+    }
+
+    /// The mean excess of a group, and two standard errors of the difference of the two test errors
+    /// that it consists of; both in points.
+    pub(super) fn excess_and_noise(&self, group: CurveGroup) -> Option<(f64, f64)> {
+        let excess = self.mean(group, Metric::ExcessError)?.mean;
+        let error = self.mean(group, Metric::MaxError)?.mean;
+        let worse_end = (error - excess).clamp(0.0, 100.0);
+        Some((excess, noise_of_difference(error, worse_end, self.data.test)))
+    }
+
+    /// The mark of a published number; `None` without a prediction interval.
+    pub(super) fn mark(&self, published: &Published) -> Option<Mark> {
+        let summary = self.summaries.get(&(published.group(), Metric::MaxError))?;
+        mark(summary, published.max_error, self.data.test)
+    }
+
+    /// The published numbers for curves of the run.
+    pub(super) fn comparable(&self) -> Vec<&Published> {
+        let is_measured =
+            |number: &&Published| self.mean(number.group(), Metric::MaxError).is_some();
+        self.published.iter().filter(is_measured).collect()
+    }
+
+    /// The published numbers beside our prediction intervals; `None` if there are none.
+    pub(super) fn agreement(&self) -> Option<Agreement> {
+        let predicted = self.published.iter().filter_map(|published| {
+            let summary = self.summaries.get(&(published.group(), Metric::MaxError))?;
+            Some((published.max_error, summary.mean.mean, summary.prediction?))
+        });
+        let predicted: Vec<(f64, f64, Interval)> = predicted.collect();
+        let mut widths: Vec<f64> =
+            predicted.iter().map(|(_, mean, interval)| interval.half_width() / mean).collect();
+        widths.sort_by(f64::total_cmp);
+        Some(Agreement {
+            total: predicted.len(),
+            inside: predicted.iter().filter(|(x, _, interval)| interval.contains(*x)).count(),
+            expected: (0.95 * predicted.len() as f64).round() as usize,
+            half_width: median(&widths)?,
+            wide: widths.iter().filter(|width| **width > 0.5).count(),
+        })
+    }
+}
+
+fn mark(summary: &MetricSummary, published: f64, images: usize) -> Option<Mark> {
+    let mean = summary.mean.mean;
+    Some(match summary.prediction? {
+        interval if interval.contains(published) => Mark::Inside,
+        _ if (mean - published).abs() <= noise_of_difference(mean, published, images) => Mark::Near,
+        _ => Mark::Outside,
+    })
+}
+
+/// The test errors in the table of endpoints.
+pub(super) fn test_errors(endpoints: &DataFrame) -> Result<BTreeMap<(i64, Prior), GroupMean>> {
+    let (hidden, prior) = (wholes(endpoints, "hidden")?, parsed::<Prior>(endpoints, "prior")?);
+    let (quantity, means) = (texts(endpoints, "quantity")?, means(endpoints)?);
+    let nets = hidden.into_iter().zip(prior);
+    let errors = nets.zip(means).zip(&quantity).filter(|(_, quantity)| *quantity == "test_error");
+    Ok(errors.map(|(mean, _)| mean).collect())
+}
+
+/// A mean with half the width of its interval; a geometric one with the ends of its interval; the
+/// values themselves, or their range, without an interval.
+pub(super) fn mean_text(mean: &GroupMean, digits: usize) -> String {
+    let GroupMean { count, average, mean, interval, range: (least, most) } = mean;
+    match (interval, average) {
+        (Some(interval), Average::Arithmetic) => {
+            format!("{mean:.digits$} ± {:.digits$}", interval.half_width())
+        }
+        (Some(Interval { low, high }), Average::Geometric) => {
+            format!("{mean:.digits$} ({low:.digits$} to {high:.digits$}, geometric)")
+        }
+        (None, _) if *count == 1 => format!("{mean:.digits$}"),
+        (None, _) if *count == 2 => format!("{least:.digits$}; {most:.digits$}"),
+        (None, _) => format!("{least:.digits$} to {most:.digits$}"),
+    }
+}
+
+/// The median of sorted values.
+fn median(sorted: &[f64]) -> Option<f64> {
+    let (below, above) =
+        (sorted.get(sorted.len().checked_sub(1)? / 2)?, sorted.get(sorted.len() / 2)?);
+    Some(below + (above - below) / 2.0)
+}

@@ -1,0 +1,103 @@
+//! The first screen: the result of the run in a few sentences, its data and its size.
+
+use super::Report;
+use super::sentences::{Sentence, sentences};
+use crate::report::document::Block;
+use crate::report::markdown::escape;
+use crate::study::net::Prior;
+use anyhow::Result;
+
+pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
+    let mut blocks = vec![Block::Text(introduction(report))];
+    let sentences = sentences(&report.measured, &report.conclusions);
+    let items = sentences.iter().map(|sentence| format!("- {}\n", sentence.markdown()));
+    let mut text: String = items.collect();
+    let means = report.measured.summaries.values().map(|summary| &summary.mean);
+    if means.into_iter().any(|mean| mean.interval.is_some()) {
+        text += "\nNumbers after ± are half the width of a 95 % confidence interval of the mean \
+                 over pairs, those in parentheses its ends ([Statistics](#statistics)).\n";
+    }
+    blocks.push(Block::Text(text));
+    blocks.extend(report.overview().map(|figure| Block::Figure(report.figure_block(figure))));
+    blocks.push(Block::Facts(facts(report)));
+    if let Some(root) = report.params.root {
+        let check = match report.params.overrides.is_empty() {
+            true => format!("`{}` checks it", report.params.command("run --locked")),
+            false => "a run with the same overrides has the same root".to_owned(),
+        };
+        blocks.push(Block::Text(format!(
+            "Root of all outputs: `{root}`; {check}. [Provenance](#provenance) says more.\n"
+        )));
+    }
+    Ok(blocks)
+}
+
+/// The result in one line of plain text, for link previews.
+pub(super) fn description(report: &Report) -> String {
+    let sentences = sentences(&report.measured, &report.conclusions);
+    let leads = sentences.iter().map(|Sentence { lead, .. }| lead.as_str());
+    leads.collect::<Vec<_>>().join(" ")
+}
+
+/// What the run measures, and on which data.
+fn introduction(report: &Report) -> String {
+    let data = &report.measured.data;
+    let dataset = data.dataset;
+    let mut text = format!(
+        "Two networks with one hidden layer are trained independently on the same images \
+         (`{dataset}`). How low can the test error stay on a curve in parameter space from one to \
+         the other, and how does this depend on the number of hidden neurons h and on the prior of \
+         the parameters?\n"
+    );
+    if dataset.is_generated() {
+        text += &format!(
+            "\n**The images are generated (`{dataset}`), not MNIST.** The talk's published numbers \
+             are for MNIST and are omitted here. If the pipeline requests MNIST, the dataset was \
+             unavailable: set `REPRO_DATA` to a folder with the four files of MNIST, or connect to \
+             the network, and run again.\n"
+        );
+    }
+    if report.params.overrides.is_empty() && !report.params.about.is_empty() {
+        text += &format!("\n{}\n", escape(&report.params.about));
+    }
+    text
+}
+
+fn facts(report: &Report) -> Vec<(String, String)> {
+    let measured = &report.measured;
+    let data = &measured.data;
+    let priors: Vec<String> = measured.priors().iter().map(Prior::to_string).collect();
+    let pairs = match measured.pairs() {
+        None => "0".to_owned(),
+        Some([few, many]) if few == many => few.to_string(),
+        Some([few, many]) => format!("{few} to {many}"),
+    };
+    let mut images = format!("{} training", data.train);
+    if data.validation > 0 {
+        images += &format!(", {} validation", data.validation);
+    }
+    images += &format!(", {} test", data.test);
+    let widths: Vec<String> = measured.widths().iter().map(i64::to_string).collect();
+    let mut facts = vec![
+        ("data", data.dataset.to_string()),
+        ("images", images),
+        ("nets", measured.nets.to_string()),
+        ("pairs per width and prior", pairs),
+        ("curves", measured.curves().to_string()),
+        ("widths", widths.join(", ")),
+        ("priors", priors.join(", ")),
+        ("methods", measured.methods().len().to_string()),
+    ];
+    if let Some(agreement) = measured.agreement() {
+        let (inside, total, expected) = (agreement.inside, agreement.total, agreement.expected);
+        facts.push((
+            "published numbers in our 95 % prediction intervals",
+            format!("{inside} of {total} ({expected} expected)"),
+        ));
+        facts.push((
+            "median half-width of these intervals",
+            format!("{:.0} % of our mean", 100.0 * agreement.half_width),
+        ));
+    }
+    facts.into_iter().map(|(label, value)| (label.to_owned(), value)).collect()
+}
