@@ -41,6 +41,7 @@ mod provenance;
 mod read_only;
 mod readme;
 mod recompute;
+mod ro_crate;
 mod same_stat;
 mod schema;
 mod shared;
