@@ -114,6 +114,9 @@ pub(super) struct Common {
 #[derive(Subcommand)]
 pub(super) enum Command {
     /// Bring the targets up to date
+    ///
+    /// Copies reports to `reports/PROFILE/`. If anything differs from the last run whose report was
+    /// there, writes what changed to `changes.md` and `changes.html` beside the report.
     #[command(after_help = TARGETS)]
     Run(RunArgs),
     /// Show what `run` would do, and why
@@ -145,14 +148,7 @@ pub(super) enum Command {
     },
     /// Copy outputs out of the cache
     #[command(after_help = TARGETS)]
-    Export {
-        /// A stage, stage kind or node
-        #[arg(add = complete::targets())]
-        target: String,
-        /// The destination folder; created if missing
-        #[arg(value_name = "DIR")]
-        destination: PathBuf,
-    },
+    Export(ExportArgs),
     /// Check the cache and the lock file for damage
     ///
     /// Hashes every object, checks that every entry has its outputs, and checks that the lock file
@@ -218,7 +214,10 @@ pub(super) enum Command {
     /// Compare two runs, or two profiles
     ///
     /// Compares parameters, numbers in tables and JSON, and files. Nodes are matched by name, and
-    /// the rows of a table by their leading columns.
+    /// the rows of a table by their leading columns. If a value of a parameter was replaced by
+    /// another, such as a variance, the nodes and rows of the old value are compared with those of
+    /// the new one, and the output says so. The largest change of each table is first: relative to
+    /// its intervals or, without intervals, relative to the value.
     Diff {
         /// A run, as for `repro log`, or a profile [default: last~1]
         before: Option<String>,
@@ -230,6 +229,9 @@ pub(super) enum Command {
         /// Print at most N rows of each table
         #[arg(long, value_name = "N", default_value = "20")]
         limit: usize,
+        /// Also write a page that shows changed figures before and after, side by side
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
     },
     /// Print the pipeline as a graph, with the status of each stage
     Graph {
@@ -287,6 +289,25 @@ pub(super) struct RunArgs {
     /// Wait if another process, such as `gc`, has locked the cache
     #[arg(long)]
     pub wait_for_lock: bool,
+}
+
+#[derive(Args)]
+pub(super) struct ExportArgs {
+    /// A stage, stage kind or node [default with `--ro-crate`: all reports]
+    #[arg(required_unless_present = "ro_crate", add = complete::targets())]
+    pub target: Option<String>,
+    /// The destination folder; created if missing
+    #[arg(value_name = "DIR", required_unless_present = "ro_crate", conflicts_with = "ro_crate")]
+    pub destination: Option<PathBuf>,
+    /// Write an RO-Crate: the outputs, and a description of everything that they depend on
+    ///
+    /// The folder must be empty or missing. The metadata follow the profile Process Run Crate 0.5.
+    /// The crate also contains the pipeline file, the lock file, and the files that stages declare.
+    #[arg(long, value_name = "DIR")]
+    pub ro_crate: Option<PathBuf>,
+    /// Also copy the outputs of all upstream nodes to the RO-Crate
+    #[arg(long, requires = "ro_crate")]
+    pub all: bool,
 }
 
 #[derive(Args)]

@@ -99,7 +99,7 @@ fn dispatch(cli: Cli, output: &Output) -> Result<String> {
         }
         Command::Why { target } => why::why(common, &target),
         Command::Show { target } => show::show(common, &target),
-        Command::Export { target, destination } => export::export(common, &target, &destination),
+        Command::Export(args) => export::export(common, &args),
         Command::Verify(args) => verify::verify(common, output, &args),
         Command::Lock => lock::lock(common),
         Command::Gc { delete, keep_runs, wait_for_lock } => {
@@ -111,11 +111,10 @@ fn dispatch(cli: Cli, output: &Output) -> Result<String> {
         Command::Log { run: Some(run), .. } => log::run(common, &run),
         Command::Log { run: None, limit } => log::runs(common, limit),
         Command::Logs { target, follow } => logs::logs(common, output, &target, follow),
-        Command::Diff { before, after, profiles: false, limit } => {
-            diff::runs(common, before, after, limit)
-        }
-        Command::Diff { before, after, profiles: true, limit } => {
-            diff::profiles(common, before, after, limit)
+        Command::Diff { before, after, profiles, limit, html } => {
+            let form = diff::Form { limit, html: html.as_deref() };
+            let compare = if profiles { diff::profiles } else { diff::runs };
+            compare(common, before, after, &form)
         }
         Command::Graph { format, full } => graph::graph(common, format, full),
         Command::Schema => Ok(format!("{:#}\n", schema(stage::KINDS))),

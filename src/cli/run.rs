@@ -1,5 +1,7 @@
 //! `repro run`: brings nodes up to date and exports the reports.
 
+mod changes;
+
 use super::args::{Common, RunArgs};
 use super::output::{Output, join, state};
 use super::session::jobs::{Jobs, program};
@@ -10,18 +12,21 @@ use crate::engine::cache::process::ProcessId;
 use crate::engine::cache::store::Store;
 use crate::engine::error::Error;
 use crate::engine::key::{Artifact, Digest};
-use crate::engine::provenance::Commit;
-use crate::engine::record::export::{Exported, export, folder_name};
+use crate::engine::provenance::{Commit, Provenance};
+use crate::engine::record::export::{Annotation, Exported, export, folder_name};
 use crate::engine::record::lockfile::Expected;
+use crate::engine::record::provenance::provenance;
 use crate::engine::run::event::{Event, Observer, SCHEMA, Summary};
 use crate::engine::run::expected::ExpectedResults;
 use crate::engine::run::progress::{All, Json, Lines, Terminal, Verbosity};
 use crate::engine::run::schedule::{self, Settings};
-use crate::engine::run::status::{PlanStatus, Status, StatusChecker};
+use crate::engine::run::snapshot::Snapshot;
+use crate::engine::run::status::{Checked, PlanStatus, Status, StatusChecker};
 use crate::engine::spec::plan::NodeId;
 use crate::engine::spec::sources::Sources;
+use crate::engine::stage::Kind;
 use crate::stage::KINDS;
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::File;
@@ -49,7 +54,7 @@ pub(super) fn run(common: &Common, output: &Output, args: &RunArgs) -> Result<St
     let (plan, store) = (&session.plan, &session.store);
     let _lock = lock_cache(common, args, store)?;
     let profile = session.profile.as_deref();
-    let (id, mut observer) = begin(common, output, store, profile, requested.len())?;
+    let (id, mut observer) = begin(common, output, store, profile, &args.targets, requested.len())?;
     let checker = session.checker(session.forced(args.force, &targets));
     // Removes the history of a run that fails before its first job.
     let forget = |_: &anyhow::Error| _ = store.remove_run(&id);
@@ -81,7 +86,14 @@ pub(super) fn run(common: &Common, output: &Output, args: &RunArgs) -> Result<St
     );
     let outcome = result.and_then(|artifacts| {
         jobs.executor.close()?;
-        finish(common, &session, &artifacts, expected.as_ref(), &mut observer)?;
+        finish(
+            common,
+            (&session, &checker, &plan_status),
+            &id,
+            &artifacts,
+            expected.as_ref(),
+            &mut observer,
+        )?;
         Ok(artifacts)
     });
     summary.outcome = schedule::ending(&outcome);
@@ -114,6 +126,7 @@ fn begin(
     output: &Output,
     store: &Store,
     profile: Option<&str>,
+    targets: &[String],
     nodes: usize,
 ) -> Result<(String, All)> {
     let (id, history) = store.begin_history()?;
@@ -122,7 +135,9 @@ fn begin(
         schema: SCHEMA,
         run: id.clone(),
         profile: profile.map(str::to_owned),
+        pipeline: pipeline_of(common, store)?,
         overrides: common.set.clone(),
+        targets: targets.to_vec(),
         nodes,
         process: ProcessId::this().tag(),
     });
@@ -151,7 +166,7 @@ fn run_unchanged(common: &Common, output: &Output, args: &RunArgs, whole: &Whole
         whole.write(&snapshot, &store);
     }
     let profile = snapshot.profile.as_deref();
-    let (_, mut observer) = begin(common, output, &store, profile, nodes.len())?;
+    let (id, mut observer) = begin(common, output, &store, profile, &[], nodes.len())?;
     let mut summary = Summary { nodes: nodes.len(), cached: nodes.len(), ..Summary::default() };
     for (node, kind) in nodes {
         let (name, key, saved_seconds) = (node.name.clone(), node.key.to_string(), node.seconds);
@@ -159,10 +174,16 @@ fn run_unchanged(common: &Common, output: &Output, args: &RunArgs, whole: &Whole
         observer.observe(&Event::Cached { node: name, kind, key, saved_seconds });
     }
     let exported = files.check_unchanged().and_then(|()| {
-        let exports: Vec<_> =
-            snapshot.exports.iter().map(|(node, artifact)| (node.as_str(), artifact)).collect();
+        let exports: Vec<Export> = exports(common, &snapshot);
         let total = exports.len();
-        export_all(common, &store, profile, exports, total, &mut observer)
+        let names: Vec<&str> = exports.iter().map(|export| export.name).collect();
+        let written =
+            export_all(common, &store, profile, (exports, total), false, &mut observer)?;
+        // The report on disk is of another run, for example one with other overrides.
+        if written > 0 {
+            changes::write(common, &store, &id, profile, &names, &mut observer)?;
+        }
+        Ok(())
     });
     summary.outcome = schedule::ending(&exported);
     summary.seconds = began.elapsed().as_secs_f64();
@@ -172,10 +193,39 @@ fn run_unchanged(common: &Common, output: &Output, args: &RunArgs, whole: &Whole
     Ok(true)
 }
 
+/// The pipeline file in the history: its path in the project or, if another project may use the
+/// cache, its absolute path.
+fn pipeline_of(common: &Common, store: &Store) -> Result<String> {
+    let (project, path) = (common.project()?, common.pipeline_path()?);
+    let path = if store.is_inside(&project) { path } else { project.join(path) };
+    Ok(path.display().to_string())
+}
+
+/// The outputs to export of a run in which nothing has changed. Their provenance is that of the
+/// last run; it is found with a plan, if a copy must be written again.
+fn exports<'a>(common: &'a Common, snapshot: &'a Snapshot) -> Vec<Export<'a>> {
+    let kind_of = |name: &str| {
+        let node = snapshot.nodes.iter().find(|node| node.name == name)?;
+        KINDS.iter().copied().find(|kind| kind.name() == snapshot.kind_of(node))
+    };
+    let export = |(name, artifact): &'a (String, Artifact)| {
+        let provenance = move || {
+            let session = Session::open(common)?;
+            let nodes = session.select(std::slice::from_ref(name))?;
+            let node = *nodes.first().context("BUG: a name selects no node")?;
+            session.provenance(node, &session.plan_status(&nodes)?)
+        };
+        let provenance = Box::new(provenance);
+        kind_of(name).map(|kind| Export { name, kind, artifact, provenance })
+    };
+    snapshot.exports.iter().filter_map(export).collect()
+}
+
 /// The last steps of a run in which all nodes succeeded.
 fn finish(
     common: &Common,
-    session: &Session,
+    (session, checker, plan_status): (&Session, &StatusChecker, &PlanStatus),
+    id: &str,
     artifacts: &BTreeMap<NodeId, Arc<Artifact>>,
     expected: Option<&Expected>,
     observer: &mut dyn Observer,
@@ -186,14 +236,23 @@ fn finish(
         observer.observe(&Event::LockMatched { lock, root, nodes: artifacts.len() });
     }
     let exports = |id: &NodeId| session.plan.node(*id).kind.exports();
-    let exported = artifacts
-        .iter()
-        .filter(|(id, _)| exports(id))
-        .map(|(id, artifact)| (session.plan.node(*id).name.as_str(), &**artifact))
-        .collect();
+    let key = |id| match plan_status.checked.get(&id) {
+        Some(Checked { key, status: Status::Cached(_), .. }) => Ok(*key),
+        _ => Ok(checker.recipe(id, |up| &*artifacts[&up])?.key()),
+    };
+    let mut exported = Vec::new();
+    for (&id, artifact) in artifacts.iter().filter(|(id, _)| exports(id)) {
+        let node = session.plan.node(id);
+        let found = move || provenance(&session.plan, &session.store, id, key);
+        let (name, kind) = (&node.name, node.kind);
+        exported.push(Export { name, kind, artifact, provenance: Box::new(found) });
+    }
     let total = session.plan.ids().filter(exports).count();
+    let names: Vec<&str> = exported.iter().map(|export| export.name).collect();
     let profile = session.profile.as_deref();
-    export_all(common, &session.store, profile, exported, total, observer)?;
+    // Nodes upstream may have been computed again.
+    export_all(common, &session.store, profile, (exported, total), true, observer)?;
+    changes::write(common, &session.store, id, profile, &names, observer)?;
     session.store.write_index()
 }
 
@@ -272,27 +331,40 @@ fn provenance_arguments(commit: Option<&Commit>) -> Result<Vec<OsString>> {
     Ok(program.into_iter().chain(commit.into_iter().flatten()).collect())
 }
 
+/// A node whose outputs are exported.
+struct Export<'a> {
+    name: &'a str,
+    kind: &'static dyn Kind,
+    artifact: &'a Artifact,
+    provenance: Box<dyn Fn() -> Result<Provenance> + 'a>,
+}
+
 /// Exports the outputs of nodes to the folder of the profile; if the pipeline exports several
-/// (`total`) nodes, each to its own folder below that folder.
+/// (`total`) nodes, each to its own folder below that folder. Returns the number of files that were
+/// written or removed.
 fn export_all(
     common: &Common,
     store: &Store,
     profile: Option<&str>,
-    nodes: Vec<(&str, &Artifact)>,
-    total: usize,
+    (nodes, total): (Vec<Export>, usize),
+    may_differ: bool,
     observer: &mut dyn Observer,
-) -> Result<()> {
+) -> Result<usize> {
     let reports = reports_folder(common, profile)?;
+    let mut all = 0;
     // Another run may export to the same folders with other overrides. The lock ensures that all
     // files of a folder come from one run.
     let _update = store.lock_update()?;
-    for (node, artifact) in nodes {
-        let folder = if total == 1 { reports.clone() } else { reports.join(folder_name(node)) };
+    for Export { name, kind, artifact, provenance } in nodes {
+        let folder = if total == 1 { reports.clone() } else { reports.join(folder_name(name)) };
         let folder = folder.display().to_string();
-        let Exported { written, removed } = export(store, artifact, &common.directory, &folder)?;
+        let annotation = Annotation { kind, provenance: &*provenance, may_differ };
+        let Exported { written, removed } =
+            export(store, artifact, &common.directory, &folder, &annotation)?;
         observer.observe(&Event::Exported { folder, written, files: artifact.len(), removed });
+        all += written + removed;
     }
-    Ok(())
+    Ok(all)
 }
 
 /// `reports/<profile>`. Another pipeline has its own folder, since it may have a profile of the

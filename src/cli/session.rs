@@ -7,8 +7,10 @@ pub(super) mod unchanged;
 use super::args::Common;
 use crate::engine::cache::store::Store;
 use crate::engine::error::{Diagnostic, Error};
+use crate::engine::provenance::Provenance;
 use crate::engine::record::history;
 use crate::engine::record::lockfile::command;
+use crate::engine::record::provenance::provenance;
 use crate::engine::run::progress::Verbosity;
 use crate::engine::run::status::{PlanStatus, StatusChecker};
 use crate::engine::spec::pipeline::Pipeline;
@@ -128,6 +130,17 @@ impl Session {
     /// The status of `targets` and of the nodes upstream of them; of all nodes if there are none.
     pub(super) fn plan_status(&self, targets: &[NodeId]) -> Result<PlanStatus> {
         self.checker(BTreeSet::new()).plan_status(&self.plan.closure(targets))
+    }
+
+    /// The provenance of `id` and of everything upstream, all of which is cached according to
+    /// `plan_status`.
+    pub(super) fn provenance(&self, id: NodeId, plan_status: &PlanStatus) -> Result<Provenance> {
+        provenance(&self.plan, &self.store, id, |node| {
+            let checked = plan_status.checked.get(&node);
+            checked.map(|checked| checked.key).with_context(|| {
+                format!("`{}` is no longer in the cache", self.plan.node(node).name)
+            })
+        })
     }
 
     /// `repro VERB`, with the profile of this session.

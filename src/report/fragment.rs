@@ -185,7 +185,8 @@ impl Tiles {
         let (width, height) = match columns {
             1 => (420.0, 250.0),
             2 => (340.0, 220.0),
-            _ => (310.0, 200.0),
+            3 => (310.0, 200.0),
+            _ => (310.0, 165.0),
         };
         let scales = Scales::new(&figure.panels);
         // The width of the frame depends on the labels, whose lines depend on its height alone.
@@ -268,7 +269,7 @@ mod tests {
         let fragment = figure().to_html("test").unwrap();
         let document = roxmltree::Document::parse(&fragment).unwrap();
         let entry = |n: roxmltree::Node| {
-            let label = n.children().filter_map(|child| child.text()).last().map(str::to_owned);
+            let label = n.last_child().and_then(|text| text.text()).map(str::to_owned);
             (n.attribute("data-series").unwrap().to_owned(), label.unwrap())
         };
         let entries = document.descendants().filter(|n| n.has_tag_name("li")).map(entry);

@@ -4,7 +4,8 @@
 //! near the mean of its neighbours, and a slot in each layer that an arrow passes, so that no arrow
 //! runs below a box.
 
-use super::document::{GraphBlock, GraphStage};
+use super::document::GraphBlock;
+use super::html::escape;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -53,34 +54,74 @@ struct Item {
 /// Draws `blocks` and `arrows` between them, by index; each arrow goes from an earlier block to a
 /// later one.
 pub fn svg(blocks: &[Block], arrows: &[(usize, usize)], colours: &[Colour]) -> String {
-    let mut items = items(blocks, arrows);
-    let mut layers = order(&mut items);
-    place(&mut items, &mut layers);
-    draw(blocks, &items, &layers, colours)
+    drawn(blocks, arrows, Paint::Colours(colours), &[])
 }
 
-/// The colours of stages in a page; `page.css` defines them for both themes.
-const STAGE_COLOURS: usize = 8;
+/// The number of classes of kinds in the page's style sheet.
+const KINDS: usize = 8;
 
-/// The stages of a pipeline, with one colour for each kind.
-pub(super) fn stages(graph: &GraphBlock) -> String {
+/// Draws a graph for a page: classes in place of colours, and boxes that are links. `url` returns
+/// the URL of an anchor, if the page has it.
+pub(super) fn linked(graph: &GraphBlock, url: &dyn Fn(&str) -> Option<String>) -> String {
     let mut kinds: Vec<&str> = Vec::new();
     for stage in &graph.stages {
         if !kinds.contains(&stage.kind.as_str()) {
             kinds.push(&stage.kind);
         }
     }
-    let block = |stage: &GraphStage| {
-        let nodes =
-            if stage.nodes == 1 { String::new() } else { format!(", {} nodes", stage.nodes) };
-        Block {
-            lines: vec![stage.name.clone(), format!("{}{nodes}", stage.kind)],
-            colour: kinds.iter().position(|kind| *kind == stage.kind).unwrap_or(0) % STAGE_COLOURS,
-            parts: Vec::new(),
+    let blocks = graph.stages.iter().map(|stage| Block {
+        lines: match stage.nodes {
+            0 | 1 => vec![stage.name.clone(), stage.kind.clone()],
+            nodes => vec![stage.name.clone(), format!("{}, {nodes} nodes", stage.kind)],
+        },
+        colour: kinds.iter().position(|kind| *kind == stage.kind).unwrap_or_default(),
+        parts: Vec::new(),
+    });
+    let blocks: Vec<Block> = blocks.collect();
+    let links = graph.stages.iter().map(|stage| stage.link.as_deref().and_then(url));
+    let links: Vec<Option<String>> = links.collect();
+    drawn(&blocks, &graph.arrows, Paint::Kinds(&kinds), &links)
+}
+
+/// How boxes get their colours.
+#[derive(Clone, Copy)]
+enum Paint<'a> {
+    /// Fixed colours.
+    Colours(&'a [Colour]),
+    /// The classes `k0`, `k1`, ... of a page; with the names of the kinds.
+    Kinds(&'a [&'a str]),
+}
+
+impl Paint<'_> {
+    /// The names for the legend.
+    fn names(&self) -> Vec<&str> {
+        match self {
+            Paint::Colours(colours) => colours.iter().map(|colour| colour.name).collect(),
+            Paint::Kinds(kinds) => kinds.to_vec(),
         }
-    };
-    let blocks: Vec<Block> = graph.stages.iter().map(block).collect();
-    svg(&blocks, &graph.arrows, &[])
+    }
+
+    /// The attributes of a box; `None` if there is no such colour.
+    fn attributes(&self, colour: usize) -> Option<String> {
+        match self {
+            Paint::Colours(colours) => colours
+                .get(colour)
+                .map(|colour| format!("fill=\"{}\" stroke=\"{}\"", colour.fill, colour.line)),
+            Paint::Kinds(_) => Some(format!("class=\"k{}\"", colour % KINDS)),
+        }
+    }
+}
+
+fn drawn(
+    blocks: &[Block],
+    arrows: &[(usize, usize)],
+    paint: Paint,
+    links: &[Option<String>],
+) -> String {
+    let mut items = items(blocks, arrows);
+    let mut layers = order(&mut items);
+    place(&mut items, &mut layers);
+    draw(blocks, &items, &layers, paint, links)
 }
 
 fn height(block: &Block) -> f64 {
@@ -217,7 +258,13 @@ fn fit(items: &mut [Item], layer: &[usize], targets: &[f64]) {
     }
 }
 
-fn draw(blocks: &[Block], items: &[Item], layers: &[Vec<usize>], colours: &[Colour]) -> String {
+fn draw(
+    blocks: &[Block],
+    items: &[Item],
+    layers: &[Vec<usize>],
+    paint: Paint,
+    links: &[Option<String>],
+) -> String {
     let characters =
         |block: &Block| block.lines.iter().map(|line| line.chars().count()).max().unwrap_or(0);
     let width = |i: &usize| {
@@ -235,21 +282,26 @@ fn draw(blocks: &[Block], items: &[Item], layers: &[Vec<usize>], colours: &[Colo
     let top = if top.is_finite() { top } else { 0.0 };
     let bottom = items.iter().map(|item| item.y + item.height / 2.0).fold(top, f64::max);
     let y = |item: &Item| item.y - top + MARGIN;
-    let legend_width: f64 = colours.iter().map(legend_step).sum();
+    let names = paint.names();
+    let legend_width: f64 = names.iter().map(|name| legend_step(name)).sum();
     let wide = (x - COLUMN_GAP).max(legend_width + MARGIN) + MARGIN;
     let high = bottom - top + 2.0 * MARGIN + 32.0;
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{wide:.0}\" height=\"{high:.0}\" \
          viewBox=\"0 0 {wide:.0} {high:.0}\" \
          font-family=\"ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace\" \
-         font-size=\"12\">\n\
-         <defs><marker id=\"tip\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"8\" \
-         markerHeight=\"8\" orient=\"auto\"><path d=\"M0,0 L8,4 L0,8 z\" \
-         fill=\"#707070\"/></marker></defs>\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n"
+         font-size=\"12\">\n"
     );
-    // Writing to a string cannot fail.
-    let _ = text.write_str("<g fill=\"none\" stroke=\"#707070\" stroke-width=\"1.2\">\n");
+    text += match paint {
+        Paint::Colours(_) => {
+            "<defs><marker id=\"tip\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"8\" \
+             markerHeight=\"8\" orient=\"auto\"><path d=\"M0,0 L8,4 L0,8 z\" \
+             fill=\"#707070\"/></marker></defs>\n\
+             <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n\
+             <g fill=\"none\" stroke=\"#707070\" stroke-width=\"1.2\">\n"
+        }
+        Paint::Kinds(_) => "<g class=\"arrows\">\n",
+    };
     for item in items {
         let own = lefts[item.layer] + item.block.map_or(widths[item.layer], |b| width(&b));
         for &next in &item.right {
@@ -261,64 +313,71 @@ fn draw(blocks: &[Block], items: &[Item], layers: &[Vec<usize>], colours: &[Colo
                 Some(_) => String::new(),
                 None => format!(" H{:.1}", x2 + widths[to.layer]),
             };
-            let tip = if to.block.is_some() { " marker-end=\"url(#tip)\"" } else { "" };
+            // A page has no place for the marker's id, so that the tip is part of the line.
+            let (marker, tip) = match (to.block.is_some(), paint) {
+                (false, _) => ("", String::new()),
+                (true, Paint::Colours(_)) => (" marker-end=\"url(#tip)\"", String::new()),
+                (true, Paint::Kinds(_)) => {
+                    let (x, above, below) = (x2 - 6.0, y2 - 4.0, y2 + 4.0);
+                    ("", format!(" M{x:.1},{above:.1} L{x2:.1},{y2:.1} L{x:.1},{below:.1}"))
+                }
+            };
             let _ = writeln!(
                 text,
                 "<path d=\"{line} C{bend:.1},{y1:.1} {bend:.1},{y2:.1} \
-                 {x2:.1},{y2:.1}{end}\"{tip}/>"
+                 {x2:.1},{y2:.1}{end}{tip}\"{marker}/>"
             );
         }
     }
     let _ = text.write_str("</g>\n");
     for (i, item) in items.iter().enumerate() {
-        if let Some(block) = item.block.map(|b| &blocks[b]) {
-            boxed(
-                &mut text,
-                block,
-                lefts[item.layer],
-                y(item) - item.height / 2.0,
-                width(&i),
-                colours,
-            );
+        let Some(index) = item.block else { continue };
+        let link = links.get(index).and_then(Option::as_deref);
+        if let Some(url) = link {
+            let _ = write!(text, "<a href=\"{}\">", escape(url));
+        }
+        let at = (lefts[item.layer], y(item) - item.height / 2.0);
+        boxed(&mut text, &blocks[index], at, width(&i), paint);
+        if link.is_some() {
+            text += "</a>\n";
         }
     }
     let mut x = MARGIN;
-    for colour in colours {
+    for (i, name) in names.iter().enumerate() {
         let y = high - MARGIN - 6.0;
+        let attributes = paint.attributes(i).unwrap_or_default();
         let _ = writeln!(
             text,
-            "<rect x=\"{x:.1}\" y=\"{:.1}\" width=\"12\" height=\"12\" rx=\"2\" fill=\"{}\" \
-             stroke=\"{}\"/><text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+            "<rect x=\"{x:.1}\" y=\"{:.1}\" width=\"12\" height=\"12\" rx=\"2\" {attributes}/>\
+             <text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
             y - 10.0,
-            colour.fill,
-            colour.line,
             x + 18.0,
             y,
-            escape(colour.name)
+            escape(name)
         );
-        x += legend_step(colour);
+        x += legend_step(name);
     }
     text + "</svg>\n"
 }
 
-fn legend_step(colour: &Colour) -> f64 {
-    colour.name.chars().count() as f64 * CHARACTER + 40.0
+fn legend_step(name: &str) -> f64 {
+    name.chars().count() as f64 * CHARACTER + 40.0
 }
 
-fn boxed(text: &mut String, block: &Block, x: f64, y: f64, width: f64, colours: &[Colour]) {
-    let Some(colour) = colours.get(block.colour) else { return };
+fn boxed(text: &mut String, block: &Block, (x, y): (f64, f64), width: f64, paint: Paint) {
+    let Some(attributes) = paint.attributes(block.colour) else { return };
     let high = height(block);
     let _ = writeln!(
         text,
         "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{high:.1}\" rx=\"4\" \
-         fill=\"{}\" stroke=\"{}\"/>",
-        colour.fill, colour.line
+         {attributes}/>"
     );
     for (n, line) in block.lines.iter().enumerate() {
         let weight = if n == 0 { " font-weight=\"bold\"" } else { "" };
         let (x, y) = (x + 10.0, y + 5.0 + LINE * (n as f64 + 0.75));
         let _ = writeln!(text, "<text x=\"{x:.1}\" y=\"{y:.1}\"{weight}>{}</text>", escape(line));
     }
+    let Paint::Colours(colours) = paint else { return };
     let all: usize = block.parts.iter().sum();
     let mut from = x + 10.0;
     for (part, colour) in block.parts.iter().zip(colours) {
@@ -334,10 +393,6 @@ fn boxed(text: &mut String, block: &Block, x: f64, y: f64, width: f64, colours: 
         }
         from += wide;
     }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::canvas::{Align, At, markup, text_width, wrapped};
 use super::figure::{Figure, Panel};
 use super::html::escape;
 use super::legend::{Keys, Legend};
-use super::panel::{BAR, Frame, label_width, tick_rows, widest_tick};
+use super::panel::{BAR, Frame, label_width, tick_rows, title_lines, widest_tick};
 use super::style::*;
 
 impl Figure {
@@ -54,7 +54,7 @@ impl Scales {
             panels.windows(2).all(|pair| axis(&pair[0]) == axis(&pair[1]))
         };
         let shared = [all_equal(|panel| &panel.x), all_equal(|panel| &panel.y)];
-        let seen = |i: usize, shared: bool| if shared { &panels[..] } else { &panels[i..=i] };
+        let seen = |i: usize, shared: bool| if shared { panels } else { &panels[i..=i] };
         let rulers = (0..panels.len()).map(|i| {
             [
                 Ruler::new(&panels[i].x, seen(i, shared[0]).iter().flat_map(Panel::xs)),
@@ -79,21 +79,19 @@ impl Scales {
     /// The pixels around frames of this size: left of them for the labels of y, above them for
     /// titles, right of them for colour bars, and below them for the labels of x.
     pub(super) fn surroundings(&self, panels: &[Panel], frame: At) -> Surroundings {
-        let lines = |text: fn(&Panel) -> &str, width: f64| {
-            let lines = panels.iter().map(|panel| wrapped(text(panel), NORMAL, width).len());
-            lines.max().unwrap_or(0) as f64
+        let most = |lines: &dyn Fn(&Panel) -> Vec<String>| {
+            panels.iter().map(|panel| lines(panel).len()).max().unwrap_or(0) as f64
         };
+        let titles = most(&|panel| title_lines(&panel.title, frame.0));
+        let labels = most(&|panel| wrapped(&panel.y.label, NORMAL, label_width(frame.1)));
         let rulers = self.rulers.iter().filter_map(|[_, y]| y.as_ref());
         let beside = rulers.map(widest_tick).fold(0.0, f64::max);
         let bars = self.bars.iter().flatten();
         let rows = self.rulers.iter().filter_map(|[x, _]| x.as_ref());
         let rows = rows.flat_map(|ruler| tick_rows(ruler, frame.0)).max().unwrap_or(0);
         Surroundings {
-            left: beside
-                + TICK
-                + NORMAL
-                + LINE * lines(|panel| &panel.y.label, label_width(frame.1)),
-            above: 9.0 + LINE * lines(|panel| &panel.title, frame.0),
+            left: beside + TICK + NORMAL + LINE * labels,
+            above: 9.0 + LINE * titles,
             right: bars.map(|bar| BAR + TICK + widest_tick(bar) + 2.0 * NORMAL).fold(0.0, f64::max),
             below: TICK + SMALL + 2.0 * NORMAL + LINE * rows as f64,
         }

@@ -28,7 +28,7 @@ impl Frame<'_> {
         panel: &Panel,
         keys: &Keys,
     ) -> Result<(), DrawError> {
-        let title = wrapped(&panel.title, NORMAL, self.size.0);
+        let title = title_lines(&panel.title, self.size.0);
         for (i, line) in title.iter().rev().enumerate() {
             let at = (self.left, self.top - 10.0 - LINE * i as f64);
             canvas.text(line, at, font(NORMAL, INK, Align::Start).bold())?;
@@ -269,12 +269,19 @@ pub(super) fn tick_rows(ruler: &Ruler, width: f64) -> Vec<usize> {
     let mut ends: Vec<f64> = Vec::new();
     let row = |(at, text): &(f64, String)| {
         let (middle, half) = (at * width, 0.5 * text_width(text, SMALL));
-        let free = ends.iter().position(|end| *end < middle - half).unwrap_or(ends.len());
+        let start = middle - half - 3.0;
+        let free = ends.iter().position(|end| *end < start).unwrap_or(ends.len());
         ends.resize(ends.len().max(free + 1), f64::NEG_INFINITY);
         ends[free] = middle + half;
         free
     };
     ruler.ticks.iter().map(row).collect()
+}
+
+/// The lines of a title above a frame of `width` pixels.
+pub(super) fn title_lines(title: &str, width: f64) -> Vec<String> {
+    // Bold letters are wider.
+    wrapped(title, 1.15 * NORMAL, width)
 }
 
 /// The width of the label beside a frame of `height` pixels; it may extend beyond the frame.

@@ -88,7 +88,7 @@ padding:0;max-width:none;font-size:.85rem}
 .chart .panel{display:block;width:100%;height:auto}
 .chart .panels[data-columns=\"1\"]{grid-template-columns:minmax(0,36rem)}
 @container (min-width:38rem){.chart .panels:not([data-columns=\"1\"])\
-{grid-template-columns:repeat(2,minmax(0,28rem))}}
+{grid-template-columns:repeat(2,minmax(0,26rem))}}
 @container (min-width:56rem){.chart .panels[data-columns=\"3\"]\
 {grid-template-columns:repeat(3,minmax(0,24rem))}}
 @container (min-width:76rem){.chart .panels[data-columns=\"4\"]\
@@ -243,8 +243,8 @@ mod tests {
         let themes: [fn(usize) -> Rgb; 2] = [|i| PALETTE[i].1, |i| PALETTE[i].2];
         for theme in themes {
             let paper = theme(PAPER.0);
-            for series in 0..COLOURS {
-                assert!(contrast(theme(series), paper) >= 3.0, "{}", PALETTE[series].0);
+            for series in (0..COLOURS).map(colour) {
+                assert!(contrast(theme(series.0), paper) >= 3.0, "{}", series.class());
             }
             for text in [INK, GREY] {
                 assert!(contrast(theme(text.0), paper) >= 4.5, "{}", text.class());

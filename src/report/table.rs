@@ -26,32 +26,41 @@ pub struct Table {
 impl Table {
     /// The table as Markdown, with escaped cells and a final newline.
     pub fn to_markdown(&self) -> String {
-        let heading = self.columns.iter().map(|(name, _)| escape(name)).collect();
-        let rows = self.rows.iter().map(|row| {
-            (0..self.columns.len())
-                .map(|i| row.get(i).map_or(String::new(), |cell| escape(cell)))
-                .collect()
-        });
-        let lines: Vec<Vec<String>> = std::iter::once(heading).chain(rows).collect();
-        let widths: Vec<usize> = (0..self.columns.len())
-            .map(|i| lines.iter().map(|line| line[i].chars().count()).fold(3, usize::max))
-            .collect();
-        let mut text = String::new();
-        for (n, line) in lines.iter().enumerate() {
-            let padded = line.iter().zip(&self.columns).zip(&widths);
-            push(&mut text, padded.map(|((cell, (_, align)), &width)| pad(cell, *align, width)));
-            if n == 0 {
-                push(
-                    &mut text,
-                    self.columns
-                        .iter()
-                        .zip(&widths)
-                        .map(|((_, align), &width)| rule(*align, width)),
-                );
-            }
-        }
-        text
+        let columns: Vec<(String, Align)> =
+            self.columns.iter().map(|(name, align)| (escape(name), *align)).collect();
+        let rows: Vec<Vec<String>> =
+            self.rows.iter().map(|row| row.iter().map(|cell| escape(cell)).collect()).collect();
+        pipes(&columns, &rows)
     }
+}
+
+/// Longer cells are not padded, since they would make every line of the table as long.
+const PADDED: usize = 48;
+
+/// A table of headings and cells that are Markdown.
+pub(super) fn pipes(columns: &[(String, Align)], rows: &[Vec<String>]) -> String {
+    let heading: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
+    let cells = |row: &'_ Vec<String>| -> Vec<String> {
+        (0..columns.len()).map(|i| row.get(i).cloned().unwrap_or_default()).collect()
+    };
+    let rows: Vec<Vec<String>> = rows.iter().map(cells).collect();
+    let widths: Vec<usize> = (0..columns.len())
+        .map(|i| {
+            let cells = rows.iter().map(|row| row[i].as_str()).chain([heading[i]]);
+            cells.map(|cell| cell.chars().count()).fold(3, usize::max).min(PADDED)
+        })
+        .collect();
+    let padded = |row: &[&str]| -> Vec<String> {
+        let cells = row.iter().zip(columns).zip(&widths);
+        cells.map(|((cell, (_, align)), &width)| pad(cell, *align, width)).collect()
+    };
+    let mut text = String::new();
+    push(&mut text, padded(&heading).into_iter());
+    push(&mut text, columns.iter().zip(&widths).map(|((_, align), &width)| rule(*align, width)));
+    for row in &rows {
+        push(&mut text, padded(&row.iter().map(String::as_str).collect::<Vec<_>>()).into_iter());
+    }
+    text
 }
 
 fn push(text: &mut String, cells: impl Iterator<Item = String>) {

@@ -52,7 +52,7 @@
 pub mod backend;
 pub mod durability;
 pub mod entry;
-mod exports;
+pub mod exports;
 mod fallback;
 pub mod gc;
 mod index;

@@ -239,7 +239,7 @@ mod tests {
     use super::super::entry::sealed_at;
     use super::super::store::Lookup;
     use super::*;
-    use crate::engine::key::Artifact;
+    use crate::engine::cache::exports::ExportedFiles;
     use crate::engine::testing::{TestSpace, overwrite, publish, recipe};
     use std::path::Path;
 
@@ -318,7 +318,7 @@ mod tests {
         let [one, two] = ["one", "two"].map(|kind| recipe(kind).key());
         store.record_fallback(one, "no mirror responded").unwrap();
         store.pin(one, "a").unwrap();
-        store.record_export("reports/a", &Artifact::new()).unwrap();
+        store.record_export("reports/a", &ExportedFiles::default()).unwrap();
         store.record_pipeline(Path::new("/"), Path::new("p.yaml")).unwrap();
         assert_eq!(verify(store, 1).unwrap().problems, []);
         let at = |name: &str| store.path(name);

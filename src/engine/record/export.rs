@@ -3,11 +3,19 @@
 //! A folder contains copies of the outputs. The next run restores copies that were edited or
 //! deleted, and removes copies that are no longer outputs, unless they were edited. It keeps all
 //! other files, and folders to which it no longer exports.
+//!
+//! Some outputs have a place for provenance ([`Kind::annotated`]), which is filled in their copies.
+//! The record of the export has the digest of each such copy, so that the next export recognizes
+//! it.
 
+use crate::engine::cache::exports::{AnnotatedFile, ExportedFiles};
 use crate::engine::cache::store::Store;
 use crate::engine::key::{Artifact, Content, Digest};
+use crate::engine::provenance::Provenance;
+use crate::engine::stage::Kind;
 use crate::fs;
 use anyhow::{Context as _, Result};
+use std::collections::BTreeMap;
 use std::path::{Path, absolute};
 
 /// The changes of an export.
@@ -19,12 +27,23 @@ pub struct Exported {
     pub removed: usize,
 }
 
+/// The provenance for the copies of a node's outputs.
+pub struct Annotation<'a> {
+    /// The kind of the node.
+    pub kind: &'static dyn Kind,
+    /// Finds the provenance, which takes time for many nodes.
+    pub provenance: &'a dyn Fn() -> Result<Provenance>,
+    /// Whether the provenance may differ from that of the last export.
+    pub may_differ: bool,
+}
+
 /// Exports `artifact` to `folder` in `project`.
 pub fn export(
     store: &Store,
     artifact: &Artifact,
     project: &Path,
     folder: &str,
+    annotation: &Annotation,
 ) -> Result<Exported> {
     let here = project.join(folder);
     let context = || format!("cannot find the path of `{}`", here.display());
@@ -35,17 +54,20 @@ pub fn export(
         absolute(&here).with_context(context)?.to_string_lossy().into_owned()
     };
     let before = store.exported(name)?;
-    if before != *artifact {
+    if before.files != *artifact {
         // Records the earlier and the new files, so that the next export recognizes the files of an
         // interrupted one.
-        let either =
-            before.iter().chain(artifact).map(|(name, content)| (name.clone(), *content)).collect();
-        store.record_export(name, &either)?;
+        let both = before.files.iter().chain(artifact);
+        let files = both.map(|(name, content)| (name.clone(), *content)).collect();
+        let annotated = before.annotated.clone();
+        store.record_export(name, &ExportedFiles { files, annotated })?;
     }
     let (mut written, mut removed) = (0, 0);
-    for (name, content) in before.iter().filter(|(name, _)| !artifact.contains_key(*name)) {
+    for (name, content) in before.files.iter().filter(|(name, _)| !artifact.contains_key(*name)) {
         let path = here.join(name);
-        if !is_exported(&path, content) {
+        let is_copy =
+            is_exported(&path, content) || is_annotated_copy(&path, name, content, annotation.kind);
+        if !is_copy {
             continue;
         }
         match content {
@@ -56,16 +78,20 @@ pub fn export(
         }
         removed += 1;
     }
+    let mut annotated =
+        Annotated { annotation, found: None, before: &before, now: BTreeMap::new() };
     for (name, content) in artifact {
         let path = here.join(name);
         // If the path is a folder or an unreadable file, the write below fails.
-        if is_exported(&path, content) {
+        if annotated.expected(name, content)?.is_some_and(|expected| is_exported(&path, &expected))
+        {
             continue;
         }
         match content {
             Content::File { digest, executable } => {
                 fs::create_dir_all(path.parent().unwrap_or(&here))?;
-                fs::write_beside(&path, &store.read_object(*digest)?)?;
+                let bytes = annotated.copy(name, store.read_object(*digest)?)?;
+                fs::write_beside(&path, &bytes)?;
                 if *executable {
                     fs::set_executable(&path, true)?;
                 }
@@ -74,10 +100,78 @@ pub fn export(
         }
         written += 1;
     }
-    if before != *artifact {
-        store.record_export(name, artifact)?;
+    let now = ExportedFiles { files: artifact.clone(), annotated: annotated.now };
+    if before != now {
+        store.record_export(name, &now)?;
     }
     Ok(Exported { written, removed })
+}
+
+/// The copies of outputs with provenance in them.
+struct Annotated<'a> {
+    annotation: &'a Annotation<'a>,
+    /// The provenance and its digest, once it was needed.
+    found: Option<(Provenance, Digest)>,
+    before: &'a ExportedFiles,
+    now: BTreeMap<String, AnnotatedFile>,
+}
+
+impl Annotated<'_> {
+    fn is_annotated(&self, name: &str) -> bool {
+        self.annotation.kind.annotated().contains(&name)
+    }
+
+    fn provenance(&mut self) -> Result<&(Provenance, Digest)> {
+        let found = match self.found.take() {
+            Some(found) => found,
+            None => {
+                let provenance = (self.annotation.provenance)()?;
+                let json = serde_json::to_vec(&provenance).context("cannot write provenance")?;
+                (provenance, Digest::of(&json))
+            }
+        };
+        Ok(self.found.insert(found))
+    }
+
+    /// The content of the copy of an output from the last export; `None` if that copy is out of
+    /// date.
+    fn expected(&mut self, name: &str, content: &Content) -> Result<Option<Content>> {
+        let Content::File { executable, .. } = *content else { return Ok(Some(*content)) };
+        if !self.is_annotated(name) {
+            return Ok(Some(*content));
+        }
+        let is_of_output = self.before.files.get(name) == Some(content);
+        let Some(last) = self.before.annotated.get(name).copied().filter(|_| is_of_output) else {
+            return Ok(None);
+        };
+        if self.annotation.may_differ && self.provenance()?.1 != last.provenance {
+            return Ok(None);
+        }
+        self.now.insert(name.to_owned(), last);
+        Ok(Some(Content::File { digest: last.copy, executable }))
+    }
+
+    /// The copy of an output with these bytes.
+    fn copy(&mut self, name: &str, bytes: Vec<u8>) -> Result<Vec<u8>> {
+        if !self.is_annotated(name) {
+            return Ok(bytes);
+        }
+        let kind = self.annotation.kind;
+        let (provenance, digest) = self.provenance()?;
+        let provenance_digest = *digest;
+        let copy = kind.annotate(name, &bytes, provenance).unwrap_or(bytes);
+        let file = AnnotatedFile { copy: Digest::of(&copy), provenance: provenance_digest };
+        self.now.insert(name.to_owned(), file);
+        Ok(copy)
+    }
+}
+
+/// Whether the file at `path` is the output `name` with provenance in it.
+fn is_annotated_copy(path: &Path, name: &str, content: &Content, kind: &dyn Kind) -> bool {
+    let is_output = |bytes: Vec<u8>| {
+        kind.plain(name, &bytes).is_some_and(|plain| Some(Digest::of(&plain)) == content.digest())
+    };
+    kind.annotated().contains(&name) && fs::read(path).is_ok_and(is_output)
 }
 
 /// Whether the file or folder at `path` is `content`. Ignores an unexpected executable bit, because
@@ -116,16 +210,109 @@ pub fn folder_name(node: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::testing::TestSpace;
+    use crate::engine::stage::{Context, KindOf, Slot, Stage};
+    use crate::engine::testing::{Source, TestSpace};
+    use schemars::JsonSchema;
+    use serde::{Deserialize, Serialize};
     use std::path::PathBuf;
 
     const FOLDER: &str = "reports/quick";
 
+    /// Exports to `project`, without provenance.
+    fn export_plain(space: &TestSpace, artifact: &Artifact, project: &Path) -> Result<Exported> {
+        let none = &|| panic!("no file has a place for provenance");
+        let annotation =
+            Annotation { kind: &KindOf::<Source>::KIND, provenance: none, may_differ: true };
+        export(&space.store, artifact, project, FOLDER, &annotation)
+    }
+
     /// Exports again; returns the numbers of written and removed files.
     fn again(space: &TestSpace, artifact: &Artifact) -> (usize, usize) {
-        let Exported { written, removed } =
-            export(&space.store, artifact, space.path(), FOLDER).unwrap();
+        let Exported { written, removed } = export_plain(space, artifact, space.path()).unwrap();
         (written, removed)
+    }
+
+    /// A kind whose page ends with the name of the node of its provenance.
+    struct Page;
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    struct NoParams {}
+
+    impl Stage for Page {
+        const NAME: &'static str = "page";
+        const VERSION: u32 = 1;
+        const SLOTS: &'static [Slot] = &[];
+        const OUTPUTS: &'static [&'static str] = &["report.md"];
+        const ANNOTATED: &'static [&'static str] = &["report.md"];
+        type Params = NoParams;
+
+        fn annotate(_: &str, bytes: &[u8], provenance: &Provenance) -> Option<Vec<u8>> {
+            Some([bytes, b" by ", provenance.node.as_bytes()].concat())
+        }
+
+        fn plain(_: &str, bytes: &[u8]) -> Option<Vec<u8>> {
+            Some(str::from_utf8(bytes).ok()?.split(" by ").next()?.into())
+        }
+
+        fn run(_: NoParams, _: &Context) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Exports a page with the provenance `node`; returns the numbers of written and removed files.
+    fn export_page(
+        space: &TestSpace,
+        artifact: &Artifact,
+        node: Option<&str>,
+        may_differ: bool,
+    ) -> (usize, usize) {
+        let provenance = || {
+            let node = node.expect("the provenance is not needed").to_owned();
+            Ok(Provenance { node, profile: None, nodes: Vec::new() })
+        };
+        let annotation =
+            Annotation { kind: &KindOf::<Page>::KIND, provenance: &provenance, may_differ };
+        let Exported { written, removed } =
+            export(&space.store, artifact, space.path(), FOLDER, &annotation).unwrap();
+        (written, removed)
+    }
+
+    #[test]
+    fn a_copy_has_the_provenance_and_is_written_again_only_if_it_may_differ_and_does() {
+        let space = TestSpace::new();
+        let (artifact, folder) = exported(&space);
+        let page = || fs::read_text(&folder.join("report.md")).unwrap();
+        assert_eq!(export_page(&space, &artifact, Some("a"), true), (1, 0));
+        assert_eq!(page(), "text by a");
+        assert_eq!(export_page(&space, &artifact, Some("a"), true), (0, 0));
+        assert_eq!(export_page(&space, &artifact, None, false), (0, 0), "nothing is read");
+        assert_eq!(export_page(&space, &artifact, Some("b"), false), (0, 0));
+        assert_eq!(export_page(&space, &artifact, Some("b"), true), (1, 0));
+        assert_eq!(page(), "text by b");
+        for edited in ["text by me", "text", "other by b"] {
+            fs::write(&folder.join("report.md"), edited).unwrap();
+            assert_eq!(export_page(&space, &artifact, Some("b"), false), (1, 0), "{edited}");
+            assert_eq!(page(), "text by b");
+        }
+        let svg = fs::read_text(&folder.join("figures/a.svg")).unwrap();
+        assert_eq!(svg, "<svg/>", "it has no place for provenance");
+    }
+
+    #[test]
+    fn an_outdated_copy_is_recognized_by_its_plain_content_and_removed_unless_edited() {
+        let space = TestSpace::new();
+        let (mut artifact, folder) = exported(&space);
+        export_page(&space, &artifact, Some("a"), true);
+        // As an interrupted export leaves it.
+        fs::write(&folder.join("report.md"), "text by b").unwrap();
+        let page = artifact.remove("report.md").unwrap();
+        assert_eq!(export_page(&space, &artifact, None, true), (0, 1));
+        artifact.insert("report.md".into(), page);
+        export_page(&space, &artifact, Some("a"), true);
+        fs::write(&folder.join("report.md"), "my text by a").unwrap();
+        artifact.remove("report.md");
+        assert_eq!(export_page(&space, &artifact, None, true), (0, 0));
+        assert!(folder.join("report.md").exists());
     }
 
     /// An exported artifact with a file and a file in a folder, and its folder.
@@ -254,7 +441,7 @@ mod tests {
         let (mut artifact, folder) = exported(&space);
         artifact.remove("figures/a.svg");
         let other = tempfile::tempdir().unwrap();
-        let beside = export(&space.store, &artifact, other.path(), FOLDER).unwrap();
+        let beside = export_plain(&space, &artifact, other.path()).unwrap();
         assert_eq!(beside, Exported { written: 1, removed: 0 });
         assert_eq!(again(&space, &artifact), (0, 1));
         assert!(!folder.join("figures/a.svg").exists());
@@ -281,7 +468,7 @@ mod tests {
         let path = folder.join("report.md");
         std::fs::remove_file(&path).unwrap();
         fs::create_dir_all(&path.join("inside")).unwrap();
-        let error = export(&space.store, &artifact, space.path(), FOLDER).unwrap_err();
+        let error = export_plain(&space, &artifact, space.path()).unwrap_err();
         assert_eq!(error.to_string(), format!("cannot write `{}`", path.display()));
     }
 }

@@ -1,6 +1,8 @@
-//! Lock file, histories of runs, differences, exported folders.
+//! Lock file, histories of runs, differences, exported folders, provenance.
 
 pub mod diff;
 pub mod export;
 pub mod history;
 pub mod lockfile;
+pub mod provenance;
+pub mod ro_crate;

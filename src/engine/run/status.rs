@@ -178,7 +178,7 @@ impl<'a> StatusChecker<'a> {
         Ok(Checked::new(recipe, key, status, None))
     }
 
-    /// The recipe of a node whose inputs are known: of its fallback, if its fallback was checked last.
+    /// The recipe of a node whose inputs are known, or of its fallback, if that was checked last.
     pub fn recipe<'b>(
         &self,
         id: NodeId,

@@ -1,4 +1,4 @@
-//! Files that a page contains.
+//! The files that the page contains, and its own style sheet and scripts.
 
 use super::escape;
 use crate::report::document::EmbeddedFile;
@@ -7,45 +7,70 @@ use flate2::Compression;
 use flate2::write::DeflateEncoder;
 use std::io::Write as _;
 
-/// An element with a file, deflated and in base64. Browsers do not run a script of this type.
-pub(super) fn file(file: &EmbeddedFile) -> String {
-    let data = BASE64_STANDARD.encode(deflated(&file.bytes));
-    let path = escape(&file.path);
-    format!("<script type=\"application/x-deflate\" data-path=\"{path}\">{data}</script>\n")
+/// In the order of the cascade.
+pub(super) const STYLES: &[&str] =
+    &[include_str!("../page.css"), include_str!("../page/scripted.css")];
+
+/// They share one module, in this order.
+pub(super) const SCRIPTS: &[&str] = &[
+    include_str!("../page/base.js"),
+    include_str!("../page/choice.js"),
+    include_str!("../page/tables.js"),
+    include_str!("../page/charts.js"),
+    include_str!("../page/explorers.js"),
+    include_str!("../page/provenance.js"),
+    include_str!("../page/main.js"),
+];
+
+/// What the page may do. It has no access to any network: a link is followed only on a click.
+pub(super) const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; \
+     script-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'";
+
+/// The file as an element that browsers ignore and scripts read.
+pub(super) fn element(file: &EmbeddedFile) -> String {
+    format!(
+        "<script type=\"application/x-deflate\" data-path=\"{}\">{}</script>\n",
+        escape(&file.path),
+        BASE64_STANDARD.encode(deflated(&file.bytes))
+    )
 }
 
-/// The bytes as raw deflate.
+/// Raw deflate. Cargo.lock pins the compressor, so that the bytes are the same everywhere.
 fn deflated(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
-    // Writing to memory cannot fail.
-    let _ = encoder.write_all(bytes);
-    encoder.finish().unwrap_or_default()
+    let written = encoder.write_all(bytes).and_then(|()| encoder.finish());
+    written.expect("BUG: writing to memory failed")
+}
+
+/// The URL of a file within the page.
+pub(super) fn data_url(media_type: &str, bytes: &[u8]) -> String {
+    format!("data:{media_type};base64,{}", BASE64_STANDARD.encode(bytes))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flate2::read::DeflateDecoder;
-    use proptest::prelude::*;
     use std::io::Read as _;
 
-    proptest! {
-        #[test]
-        fn an_embedded_file_is_restored(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            let element = file(&EmbeddedFile { path: "a.csv".into(), bytes: bytes.clone() });
-            let start = "<script type=\"application/x-deflate\" data-path=\"a.csv\">";
-            let data = element.strip_prefix(start).unwrap().strip_suffix("</script>\n").unwrap();
-            let mut restored = Vec::new();
-            let deflated = BASE64_STANDARD.decode(data).unwrap();
-            DeflateDecoder::new(&deflated[..]).read_to_end(&mut restored).unwrap();
-            prop_assert_eq!(restored, bytes);
-        }
+    fn text() -> Vec<u8> {
+        let line = |i: u32| format!("{},none,linear,{}\n", i % 7, f64::from(i * i % 1013) / 9.0);
+        (0..500).map(line).collect::<String>().into_bytes()
     }
 
     #[test]
-    fn the_bytes_of_an_embedded_file_are_pinned() {
-        let text: String = (0..200).map(|i| format!("{i},{}\n", i * i)).collect();
-        let digest = blake3::hash(&deflated(text.as_bytes())).to_hex();
+    fn an_embedded_file_is_inflated_to_its_bytes() {
+        let element = element(&EmbeddedFile { path: "a\"b.csv".into(), bytes: text() });
+        assert!(element.contains(" data-path=\"a&quot;b.csv\""), "{element}");
+        let (_, rest) = element.split_once("csv\">").unwrap();
+        let packed = BASE64_STANDARD.decode(rest.split_once("</script>").unwrap().0).unwrap();
+        let mut bytes = Vec::new();
+        flate2::read::DeflateDecoder::new(&packed[..]).read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, text());
+    }
+
+    #[test]
+    fn the_deflated_bytes_are_those_of_the_pinned_compressor() {
+        let digest = blake3::hash(&deflated(&text())).to_hex();
         insta::assert_snapshot!(&digest[..16], @"");
     }
 }

@@ -1,60 +1,33 @@
-//! Writes a [`Document`] as a single HTML page that needs no network and no other file.
+//! Writes a document as a page: one HTML file without network access, complete without scripts.
 //!
-//! The page is complete without scripts. Scripts find their subjects by these attributes:
+//! The scripts of the page, `src/report/page/`, find their places by these attributes:
 //!
-//! | element | attributes |
-//! |---|---|
-//! | table | `data-sortable` |
-//! | heading of a column for one value of a facet | `data-facet`, `data-facet-value` |
-//! | row, or figure around a table, for one value of a facet | `data-facet-NAME` |
-//! | cell | `data-value`, the number by which to sort |
-//! | link to a file of the report | `data-download`, the path of the embedded file |
-//! | explorer | `data-explorer`, `data-source`, the path of the embedded table |
-//! | embedded file | `script[type="application/x-deflate"]` with `data-path`: base64 of raw deflate |
-//! | provenance | `script#provenance`; `data-provenance="summary"` and `"table"` show it |
+//! - `main > header`: the title; the toolbar follows it.
+//! - `section.lead`: the first screen, with `dl.facts`.
+//! - `[data-hidden]`, `[data-prior]`, `[data-method]`: a table, a row, or the heading or a cell of
+//!   a column, about one value of a facet, as in the CSV.
+//! - `[data-facet="prior"]`: in a row, the cell with the label of the row's value.
+//! - `[data-value]`: a cell, and the number by which its column is sorted.
+//! - `.scroll`: the region in which a table scrolls; `figure.table#ID` is around it.
+//! - `figure#ID`: a figure; `.chart[data-chart=NAME]` in it is of [`fragment`](super::fragment).
+//! - `a[data-file="tables/summary.csv"]`: a link to a file beside the page, for downloads.
+//! - `script[data-path="tables/summary.csv"]`: the embedded file: base64 of raw deflate.
+//! - `[data-explorer="pairs"]`, `"training"`: the empty place of an explorer.
+//! - `[data-provenance]`: the empty place of the provenance, at the end of its section.
+//! - `script#provenance`: JSON, empty in the cache.
+//!
+//! `data-theme="light"` or `"dark"` on the root element overrides the reader's preference.
 
-mod blocks;
 mod embed;
-mod prose;
+mod figure;
+mod page;
+mod table;
+mod text;
 
-use self::blocks::Writer;
-use super::document::{Block, Document};
-use super::style;
+pub use page::to_html;
 
-/// The style sheet of the page.
-const STYLE: &str = include_str!("../page.css");
-
-/// The scripts of the page.
-const SCRIPT: &str = include_str!("../page.js");
-
-/// Forbids every access to a network.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
-                      img-src data: blob:; base-uri 'none'; form-action 'none'";
-
-/// The place of the provenance, as the page contains it before it is filled.
-pub const PROVENANCE: &str = "<script type=\"application/json\" id=\"provenance\"></script>";
-
-/// The document as a page. Equal documents give equal bytes.
-pub fn to_html(document: &Document) -> String {
-    let mut writer = Writer::new(document);
-    writer.blocks(&document.blocks);
-    let (title, description) = (escape(&document.title), escape(&document.description));
-    let (body, charts) = (writer.finish(), style::css());
-    let files: String = document.files.iter().map(embed::file).collect();
-    let has_contents = document.blocks.iter().any(|block| matches!(block, Block::Contents));
-    let layout = if has_contents { " class=\"with-contents\"" } else { "" };
-    format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
-         <meta name=\"description\" content=\"{description}\">\n\
-         <title>{title}</title>\n<style>\n{STYLE}{charts}</style>\n</head>\n<body{layout}>\n\
-         <main id=\"top\">\n<h1>{title}</h1>\n{body}</main>\n{PROVENANCE}\n{files}\
-         <script>\n{SCRIPT}</script>\n</body>\n</html>\n"
-    )
-}
-
-/// Escapes `text` for HTML and XML, including attributes.
+/// Escapes `text` for HTML and XML, including attributes. Characters that neither permits are
+/// replaced.
 pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -63,6 +36,9 @@ pub(super) fn escape(text: &str) -> String {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
+            '\t' | '\n' | '\r' => escaped.push(c),
+            c if c.is_control() => escaped.push('\u{fffd}'),
+            '\u{fffe}' | '\u{ffff}' => escaped.push('\u{fffd}'),
             c => escaped.push(c),
         }
     }

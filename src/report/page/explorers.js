@@ -46,6 +46,7 @@ async function explorePairs(place) {
   });
   const metric = control("Metric", names.map((name) => [name, words(name)]), "max_error", update);
   const split = control("Split", splits, "test", update);
+  place.hidden = false;
   place.append(
     make(
       "div",
@@ -167,6 +168,7 @@ async function exploreTraining(place) {
     "train_error",
     () => showTraining(),
   );
+  place.hidden = false;
   place.append(
     make("div", { class: "controls" }, ...controls.map((c) => c.element), measure.element),
     result,

@@ -1,17 +1,21 @@
-// Starts everything. A part that fails must not stop the others, and the reader must know.
+// Starts everything. A part that fails must not stop the others, and the console shows it.
+
+const tasks = [];
 
 function attempt(task) {
-  Promise.resolve()
-    .then(task)
-    .catch((error) => console.error(error));
+  tasks.push(
+    Promise.resolve()
+      .then(task)
+      .catch((error) => console.error(error)),
+  );
 }
 
-document.documentElement.classList.add("scripted");
+const root = document.documentElement;
+root.classList.add("scripted");
 readAddress();
-const header = document.querySelector("main > header, body > header") ?? null;
-const main = document.querySelector("main");
+const header = document.querySelector("main > header, main > h1");
 if (header) header.after(toolbar());
-else main.prepend(toolbar());
+else document.querySelector("main").prepend(toolbar());
 attempt(showProvenance);
 for (const element of all("main table")) attempt(() => enhanceTable(element));
 attempt(applyChoice);
@@ -20,3 +24,6 @@ for (const place of all("[data-explorer]")) {
   attempt(() => EXPLORERS[place.dataset.explorer]?.(place));
 }
 addEventListener("beforeprint", () => Chart.shown?.hide());
+Promise.all(tasks).then(() => {
+  root.dataset.scripts = "ready";
+});

@@ -79,10 +79,10 @@ function showProvenance() {
   const provenance = JSON.parse(text);
   const { summary, environments } = provenance;
   const line = make("p", { class: "computed" }, provenanceLine(provenance));
-  const first = document.querySelector(".facts") ?? document.querySelector("h1");
-  first?.after(line);
-  const place = document.querySelector("h2#provenance, #provenance h2, [data-provenance]");
+  document.querySelector("main h1")?.after(line);
+  const place = document.querySelector("main [data-provenance]");
   if (!place) return;
+  place.hidden = false;
   const unknown = (value) => (value === null || value === undefined ? "unknown" : String(value));
   const facts = [
     ["profile", unknown(provenance.profile)],
@@ -98,7 +98,7 @@ function showProvenance() {
   const where = environments.map((environment) =>
     names.map((name) => (name === "clean" ? state(environment[name]) : unknown(environment[name]))),
   );
-  place.after(
+  place.append(
     plainTable("This copy of the report", ["what", "value"], facts),
     plainTable("Where it was computed", names, where),
     nodesTable(provenance),

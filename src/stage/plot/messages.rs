@@ -151,15 +151,10 @@ pub(super) fn share(part: usize, whole: usize, name: &str) -> String {
     }
 }
 
-/// A number with three significant digits, but no more than three decimals.
+/// A number with three significant digits, but at most six decimals.
 pub(super) fn number(x: f64) -> String {
-    let size = x.abs();
-    let decimals = match size {
-        100.0.. => 0,
-        10.0.. => 1,
-        1.0.. => 2,
-        _ => 3,
-    };
+    let magnitude = libm::floor(libm::log10(x.abs().max(1e-9)));
+    let decimals = (2.0 - magnitude).clamp(0.0, 6.0) as usize;
     let text = format!("{x:.decimals$}");
     // Rounding may leave a zero with a sign.
     let is_zero = text.chars().all(|c| matches!(c, '-' | '0' | '.'));
@@ -239,7 +234,7 @@ mod tests {
 
     #[test]
     fn numbers_have_three_significant_digits() {
-        let shown = [123.4, 26.43, 3.666, 0.0123, -0.5, -0.0001].map(number);
-        assert_eq!(shown, ["123", "26.4", "3.67", "0.012", "−0.500", "0"]);
+        let shown = [1234.0, 123.4, 26.43, 3.666, 0.0123, -0.5, -1e-8].map(number);
+        assert_eq!(shown, ["1234", "123", "26.4", "3.67", "0.0123", "−0.500", "0"]);
     }
 }

@@ -104,6 +104,7 @@ mod tests {
     use crate::study::stats::{Average, Interval};
     use proptest::prelude::*;
     use proptest::sample::{select, subsequence};
+    use std::collections::BTreeMap;
 
     const WIDTHS: [i64; 6] = [10, 50, 100, 500, 1000, 2000];
 
@@ -222,7 +223,9 @@ mod tests {
                 let drawn = name.draw(&results);
                 let svg = drawn.figure.to_svg().unwrap();
                 prop_assert!(!svg.contains("NaN") && !svg.contains("inf"), "{name:?}");
-                let texts = texts(&svg);
+                // A long title is in several lines.
+                let titles = drawn.figure.panels.iter().map(|panel| panel.title.clone());
+                let texts: Vec<String> = texts(&svg).into_iter().chain(titles).collect();
                 let either = |value: &str, shown: bool| {
                     let context = format!("{name:?}, `{value}`: {}", drawn.caption);
                     prop_assert!(shown != is_left_out(value, &drawn.caption), "{context}");
@@ -307,10 +310,61 @@ mod tests {
         assert!(!few.caption.contains(omitted) && many.caption.contains(omitted));
     }
 
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        #[test]
+        fn the_message_of_every_figure_is_sentences_and_its_markup_is_well_formed(
+            priors in some(all_priors()),
+            methods in some_methods(),
+            widths in some(WIDTHS.to_vec()),
+            pairs in 1usize..4,
+        ) {
+            let results = run(&priors, &methods, &widths, pairs);
+            for name in names() {
+                let drawn = name.draw(&results);
+                let fragment = drawn.figure.to_html("name").unwrap();
+                prop_assert!(roxmltree::Document::parse(&fragment).is_ok(), "{name:?}");
+                let empty = drawn.figure.panels.iter().all(|panel| panel.series.is_empty());
+                let message = drawn.message;
+                prop_assert!(empty == message.is_empty(), "{name:?}: {message}");
+                let sentences = empty || message.ends_with('.') && !message.contains("NaN");
+                prop_assert!(sentences && !message.contains("  "), "{name:?}: {message}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_facets_of_a_series_are_values_of_the_tables() {
+        let methods = ["linear", "linear+ot:incoming+wa"].map(method);
+        let results = run(&all_priors(), &methods, &WIDTHS, 3);
+        for name in names() {
+            let chart = name.draw(&results).figure.to_chart();
+            for series in chart.panels.iter().flat_map(|panel| &panel.series) {
+                check_facets(name, &series.facets);
+            }
+        }
+    }
+
+    #[track_caller]
+    fn check_facets(name: FigureName, facets: &BTreeMap<&str, String>) {
+        for (facet, value) in facets {
+            let is_known = match *facet {
+                "hidden" => value.parse().is_ok_and(|width: i64| WIDTHS.contains(&width)),
+                "prior" => value.parse::<Prior>().is_ok(),
+                "method" => value.parse::<Method>().is_ok(),
+                _ => false,
+            };
+            assert!(is_known, "{name:?}: {facet} = {value}");
+        }
+        assert!(!facets.is_empty(), "{name:?}");
+    }
+
     #[test]
     fn a_figure_without_data_says_so() {
         for name in names() {
             let drawn = name.draw(&Results::default());
+            assert_eq!(drawn.message, "", "{name:?}");
             assert_eq!(texts(&drawn.figure.to_svg().unwrap()), ["no data"], "{name:?}");
             let caption = drawn.caption;
             assert!(caption.contains("The run has no data for this figure."), "{caption}");

@@ -22,8 +22,12 @@ impl Results {
         let priors = self.priors();
         let without = priors.iter().copied().find(|prior| *prior == Prior::None);
         let prior = without.or(priors.first().copied()).unwrap_or_default();
-        let methods = telling(&self.methods());
-        let styles = styles(&methods);
+        // The styles of the other figures.
+        let all = self.methods();
+        let styled: Vec<(Method, usize)> = all.iter().copied().zip(styles(&all)).collect();
+        let methods = telling(&all);
+        let style = |method| styled.iter().find(|(known, _)| *known == method).map(|(_, s)| *s);
+        let styles: Vec<usize> = methods.iter().filter_map(|method| style(*method)).collect();
         let along = |(&method, &style): (&Method, &usize)| {
             let group = CurveGroup { hidden, prior, method };
             self.line_along(&method.title(), style, Split::Test, Quantity::Error, group)
@@ -63,7 +67,7 @@ impl Results {
         let texts = Texts {
             title: format!("Test error between two nets, {}", prior_phrase(prior)),
             message: self.overview_message(hidden, prior, &methods),
-            content: "Left: test error along the curve between two nets. Right: largest test \
+            content: "First, test error along the curve between two nets; second, largest test \
                       error on the curve, and the mean error of the two nets at its ends. Markers \
                       at one width are shifted apart."
                 .to_owned(),

@@ -12,12 +12,14 @@ mod full_tables;
 mod glossary;
 mod measured;
 mod provenance;
+mod provenance_json;
 mod questions;
 mod recipe;
 mod references;
 mod sentences;
 mod settings;
 mod sheet;
+
 mod template;
 mod verdict;
 
@@ -36,12 +38,13 @@ use super::talk;
 use super::texts::Texts;
 use crate::engine::key::{Artifact, Content, Digest};
 use crate::engine::stage::{
-    ALL, Arity, Context, Declared, Hinted, Input, Invocation, Slot, Stage, Upstream,
+    ALL, Arity, Context, Declared, Hinted, Input, Invocation, Provenance, Slot, Stage, Upstream,
 };
 use crate::fs;
 use crate::report::document::{Block, EmbeddedFile, FigureBlock, Image, Source};
 use crate::report::html::to_html;
 use crate::report::markdown::{escape, to_markdown};
+use crate::report::provenance as place;
 use anyhow::{Context as _, Result};
 use polars::prelude::DataFrame;
 use schemars::JsonSchema;
@@ -137,6 +140,7 @@ impl Stage for ReportStage {
     const LISTS: &'static [&'static str] = &["show"];
     const EXPORTS: bool = true;
     const EMBEDS_ROOT: bool = true;
+    const ANNOTATED: &'static [&'static str] = &[HTML];
     type Params = Params;
 
     fn check(params: &Params) -> Result<(), Hinted> {
@@ -171,6 +175,15 @@ impl Stage for ReportStage {
         let Invocation { profile, overrides } = invocation.clone();
         let versions = kinds.chain([program]).collect();
         Params { profile, overrides, versions, template: None, ..params }
+    }
+
+    fn annotate(_: &str, page: &[u8], provenance: &Provenance) -> Option<Vec<u8>> {
+        let page = str::from_utf8(page).ok()?;
+        place::fill(page, &provenance_json::to_json(provenance)).map(String::into_bytes)
+    }
+
+    fn plain(_: &str, page: &[u8]) -> Option<Vec<u8>> {
+        place::empty(str::from_utf8(page).ok()?).map(String::into_bytes)
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {
@@ -225,6 +238,11 @@ impl ReportFigure {
 
     fn path(&self) -> String {
         format!("figures/{}.svg", self.card.name)
+    }
+
+    /// The anchor.
+    fn id(&self) -> String {
+        format!("figure-{}", self.card.name)
     }
 }
 
@@ -294,11 +312,9 @@ impl<'a> Report<'a> {
 
     fn figure_block(&self, figure: &ReportFigure) -> FigureBlock {
         let card = &figure.card;
-        let upstream = self.params.upstream.as_ref();
-        let node = upstream.and_then(|upstream| node_of(upstream, "figures", &figure.artifact));
-        let target = node.map_or(format!("plot@figure={}", card.name), str::to_owned);
+        let target = self.node(figure).map_or(format!("plot@figure={}", card.name), str::to_owned);
         FigureBlock {
-            id: format!("figure-{}", card.name),
+            id: figure.id(),
             title: card.title.clone(),
             message: escape(&card.message),
             caption: card.caption.clone(),
@@ -317,9 +333,7 @@ impl<'a> Report<'a> {
     fn source(&self, table: &str) -> Result<Source> {
         let digest =
             self.tables.artifact.get(table).with_context(|| format!("BUG: no table `{table}`"))?;
-        let upstream = self.params.upstream.as_ref();
-        let node = upstream.and_then(|upstream| node_of(upstream, "tables", &self.tables.artifact));
-        let target = node.unwrap_or(AggregateStage::NAME);
+        let target = self.node_of_tables().unwrap_or(AggregateStage::NAME);
         let path = format!("tables/{table}");
         Ok(Source {
             path: if EXPORTED.contains(&table) { path } else { String::new() },
@@ -327,6 +341,16 @@ impl<'a> Report<'a> {
             command: self.params.command(&format!("run {target}")),
             recipe: self.recipe(target),
         })
+    }
+
+    /// The node that computed a figure.
+    fn node(&self, figure: &ReportFigure) -> Option<&str> {
+        node_of(self.params.upstream.as_ref()?, "figures", &figure.artifact)
+    }
+
+    /// The node that computed the tables.
+    fn node_of_tables(&self) -> Option<&str> {
+        node_of(self.params.upstream.as_ref()?, "tables", &self.tables.artifact)
     }
 
     /// The recipe of a node.

@@ -1,0 +1,280 @@
+//! The page as a whole: head, contents, sections and embedded files.
+
+use super::embed::{POLICY, SCRIPTS, STYLES, element};
+use super::{escape, figure, table, text};
+use crate::report::document::{Block, Document, Explorer, GraphBlock, Source, TableBlock};
+use crate::report::graph;
+use crate::report::outline::{Entry, Outline, Walk};
+use crate::report::style;
+use std::fmt::Write as _;
+
+/// The anchors that the page itself uses.
+const RESERVED: &[&str] = &["main", PROVENANCE];
+
+/// The anchor of the section on provenance, and of the element with its data.
+const PROVENANCE: &str = "provenance";
+
+/// The section of the first screen.
+const LEAD: &str = "verdict";
+
+/// The document as a page.
+pub fn to_html(document: &Document) -> String {
+    let outline = Outline::new(document, RESERVED);
+    let mut writer = Writer {
+        html: String::new(),
+        walk: Walk::new(&outline),
+        outline: &outline,
+        level: 1,
+        section: None,
+        has_provenance: false,
+    };
+    writer.document(&document.blocks);
+    let title = escape(&document.title);
+    let styles = style::css() + &STYLES.concat();
+    let files: String = document.files.iter().map(element).collect();
+    let scripts = SCRIPTS.concat();
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\" />\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\" />\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\" />\n\
+         <meta name=\"color-scheme\" content=\"light dark\" />\n\
+         <title>{title}</title>\n<meta name=\"description\" content=\"{}\" />\n\
+         <style>\n{styles}</style>\n</head>\n<body>\n\
+         <a class=\"skip\" href=\"#main\">Skip to the content</a>\n<div class=\"layout\">\n{}\
+         <main id=\"main\">\n<header>\n<h1>{title}</h1>\n</header>\n{}</main>\n</div>\n{files}\
+         <script type=\"application/json\" id=\"{PROVENANCE}\"></script>\n\
+         <script type=\"module\">\n{scripts}</script>\n</body>\n</html>\n",
+        escape(&document.description),
+        sidebar(&outline),
+        writer.html,
+    )
+}
+
+/// The contents beside the text, on wide screens.
+fn sidebar(outline: &Outline) -> String {
+    match contents(outline) {
+        list if list.is_empty() => String::new(),
+        list => format!(
+            "<nav class=\"sidebar\" aria-label=\"Contents\">\n\
+             <p><a href=\"#main\">Contents</a></p>\n\
+             {list}</nav>\n"
+        ),
+    }
+}
+
+/// The headings as nested lists of links; empty without headings.
+fn contents(outline: &Outline) -> String {
+    let mut html = String::new();
+    let mut depth = 0;
+    for entry in outline.contents() {
+        let level = if entry.level == Some(2) || depth == 0 { 1 } else { 2 };
+        while depth > level {
+            html += "</li>\n</ul>\n";
+            depth -= 1;
+        }
+        html += match (depth == level, depth) {
+            (true, _) => "</li>\n",
+            (false, 0) => "<ul>\n",
+            (false, _) => "\n<ul>\n",
+        };
+        depth = level;
+        let _ = write!(html, "<li><a href=\"#{}\">{}</a>", escape(&entry.id), escape(&entry.text));
+    }
+    html + &"</li>\n</ul>\n".repeat(depth)
+}
+
+struct Writer<'a> {
+    html: String,
+    walk: Walk<'a>,
+    outline: &'a Outline,
+    /// The level of the last heading.
+    level: u8,
+    /// The id in the document of the open section's heading.
+    section: Option<String>,
+    has_provenance: bool,
+}
+
+impl Writer<'_> {
+    fn document(&mut self, blocks: &[Block]) {
+        // In the first screen, text and figure are side by side where there is room.
+        let mut is_beside = false;
+        for block in blocks {
+            if let Block::Heading { level: 2, id, .. } = block {
+                self.end_section();
+                let entry = self.walk.next();
+                let class = if id == LEAD { " class=\"lead\"" } else { "" };
+                let _ = writeln!(
+                    self.html,
+                    "<section{class} aria-labelledby=\"{}\">",
+                    escape(&entry.id)
+                );
+                self.heading(2, entry);
+                self.section = Some(id.clone());
+                is_beside = id == LEAD && has_figure(blocks, id);
+                if is_beside {
+                    self.html += "<div class=\"beside\">\n<div>\n";
+                }
+                continue;
+            }
+            let is_figure = matches!(block, Block::Figure(_));
+            if is_beside && is_figure {
+                self.html += "</div>\n";
+            }
+            self.block(block);
+            if is_beside && is_figure {
+                self.html += "</div>\n";
+                is_beside = false;
+            }
+        }
+        self.end_section();
+        if !self.has_provenance {
+            self.html += PLACE;
+        }
+    }
+
+    fn end_section(&mut self) {
+        if let Some(id) = self.section.take() {
+            if id == PROVENANCE && !self.has_provenance {
+                self.html += PLACE;
+                self.has_provenance = true;
+            }
+            self.html += "</section>\n";
+        }
+    }
+
+    fn heading(&mut self, level: u8, entry: &Entry) {
+        self.level = level;
+        let (id, text) = (escape(&entry.id), escape(&entry.text));
+        let _ = writeln!(
+            self.html,
+            "<h{level} id=\"{id}\">{text} \
+             <a class=\"anchor\" href=\"#{id}\" aria-label=\"Link to: {text}\">#</a></h{level}>"
+        );
+    }
+
+    fn block(&mut self, block: &Block) {
+        match block {
+            Block::Heading { level, .. } => {
+                // No level is skipped, so that the headings form a tree.
+                let level = (*level).clamp(2, 4).min(self.level + 1);
+                let entry = self.walk.next();
+                self.heading(level, entry);
+            }
+            Block::Text(markdown) => self.html += &text::blocks(markdown, self.level, self.outline),
+            Block::Facts(facts) => {
+                self.html += "<dl class=\"facts\">\n";
+                for (label, value) in facts {
+                    let (label, value) = (escape(label), escape(value));
+                    let _ = writeln!(self.html, "<div><dt>{label}</dt><dd>{value}</dd></div>");
+                }
+                self.html += "</dl>\n";
+            }
+            Block::Contents => {
+                let _ = write!(
+                    self.html,
+                    "<details class=\"contents\"><summary>Sections</summary>\n{}</details>\n",
+                    contents(self.outline)
+                );
+            }
+            Block::Details { summary, blocks } => {
+                let _ = writeln!(
+                    self.html,
+                    "<details class=\"fold\"><summary>{}</summary>",
+                    escape(summary)
+                );
+                blocks.iter().for_each(|block| self.block(block));
+                self.html += "</details>\n";
+            }
+            Block::Figure(block) => {
+                let drawing = figure::drawing(&block.image, &block.title);
+                self.figure(&block.message, &drawing, &block.caption, &block.source);
+            }
+            Block::Html(html) => {
+                self.figure("", &figure::frame(html), &html.caption, &html.source);
+            }
+            Block::Graph(graph) => self.graph(graph),
+            Block::Table(table) => self.table(table),
+            Block::Explorer(explorer) => {
+                let name = match explorer {
+                    Explorer::Pairs => "pairs",
+                    Explorer::Training => "training",
+                };
+                let _ =
+                    writeln!(self.html, "<div class=\"explorer\" data-explorer=\"{name}\"></div>");
+            }
+        }
+    }
+
+    fn figure(&mut self, message: &str, drawing: &str, caption: &str, source: &Source) {
+        let entry = self.walk.next();
+        let _ = writeln!(
+            self.html,
+            "<figure id=\"{}\">\n<figcaption>{}\n{}</figcaption>\n{drawing}\n{}{}\n</figure>",
+            escape(&entry.id),
+            title(entry),
+            self.note("message", message),
+            self.note("caption", caption),
+            figure::source(source)
+        );
+    }
+
+    fn graph(&mut self, block: &GraphBlock) {
+        let drawing = format!(
+            "<div class=\"scroll graph\" tabindex=\"0\" role=\"group\" aria-label=\"{}\">\n{}\
+             </div>",
+            escape(&block.title),
+            graph::linked(block, &|anchor| self.outline.url(anchor))
+        );
+        self.figure("", &drawing, &block.caption, &Source::default());
+    }
+
+    fn table(&mut self, table: &TableBlock) {
+        let entry = self.walk.next();
+        let name = escape(&format!("{}: {}", entry.label, entry.text));
+        let facets = table.facets.iter().map(|(name, value)| table::facet(name, value));
+        let _ = writeln!(
+            self.html,
+            "<figure class=\"table\" id=\"{}\"{}>\n<figcaption>{}\n{}</figcaption>\n\
+             <div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-label=\"{name}\">\n{}\n\
+             </div>\n{}</figure>",
+            escape(&entry.id),
+            facets.collect::<String>(),
+            title(entry),
+            self.note("caption", &table.caption),
+            table::table(table, &name),
+            table.source.as_ref().map_or(String::new(), figure::source)
+        );
+    }
+
+    /// Markdown in an element of a class; nothing without text.
+    fn note(&self, class: &str, markdown: &str) -> String {
+        match markdown.trim() {
+            "" => String::new(),
+            markdown => format!(
+                "<div class=\"{class}\">{}</div>\n",
+                text::blocks(markdown, self.level, self.outline).trim_end()
+            ),
+        }
+    }
+}
+
+/// Where scripts show the provenance of a copy.
+const PLACE: &str = "<div data-provenance=\"\"></div>\n";
+
+/// Whether the section that begins with the heading `id` has a figure at its top level.
+fn has_figure(blocks: &[Block], id: &str) -> bool {
+    let is_start = |block: &&Block| matches!(block, Block::Heading { id: own, .. } if own == id);
+    let section = blocks.iter().skip_while(|block| !is_start(block)).skip(1);
+    let mut section = section.take_while(|block| !matches!(block, Block::Heading { level: 2, .. }));
+    section.any(|block| matches!(block, Block::Figure(_)))
+}
+
+/// The number, which is a link to the block itself, and the title.
+fn title(entry: &Entry) -> String {
+    format!(
+        "<p class=\"title\"><a href=\"#{}\">{}</a> {}</p>",
+        escape(&entry.id),
+        entry.label,
+        escape(&entry.text)
+    )
+}
