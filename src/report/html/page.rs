@@ -5,6 +5,7 @@ use super::{escape, figure, table, text};
 use crate::report::document::{Block, Document, Explorer, GraphBlock, Source, TableBlock};
 use crate::report::graph;
 use crate::report::outline::{Entry, Outline, Walk};
+use crate::report::provenance::PLACE;
 use crate::report::style;
 use std::fmt::Write as _;
 
@@ -42,8 +43,7 @@ pub fn to_html(document: &Document) -> String {
          <style>\n{styles}</style>\n</head>\n<body>\n\
          <a class=\"skip\" href=\"#main\">Skip to the content</a>\n<div class=\"layout\">\n{}\
          <main id=\"main\">\n<header>\n<h1>{title}</h1>\n</header>\n{}</main>\n</div>\n{files}\
-         <script type=\"application/json\" id=\"{PROVENANCE}\"></script>\n\
-         <script type=\"module\">\n{scripts}</script>\n</body>\n</html>\n",
+         {PLACE}\n<script type=\"module\">\n{scripts}</script>\n</body>\n</html>\n",
         escape(&document.description),
         sidebar(&outline),
         writer.html,
@@ -102,7 +102,11 @@ impl Writer<'_> {
             if let Block::Heading { level: 2, id, .. } = block {
                 self.end_section();
                 let entry = self.walk.next();
-                let class = if id == LEAD { " class=\"lead\"" } else { "" };
+                let class = match (id == LEAD, entry.is_contents) {
+                    (true, _) => " class=\"lead\"",
+                    (_, true) => " class=\"toc\"",
+                    _ => "",
+                };
                 let _ = writeln!(
                     self.html,
                     "<section{class} aria-labelledby=\"{}\">",
@@ -128,14 +132,14 @@ impl Writer<'_> {
         }
         self.end_section();
         if !self.has_provenance {
-            self.html += PLACE;
+            self.html += RECORD;
         }
     }
 
     fn end_section(&mut self) {
         if let Some(id) = self.section.take() {
             if id == PROVENANCE && !self.has_provenance {
-                self.html += PLACE;
+                self.html += RECORD;
                 self.has_provenance = true;
             }
             self.html += "</section>\n";
@@ -259,7 +263,7 @@ impl Writer<'_> {
 }
 
 /// Where scripts show the provenance of a copy.
-const PLACE: &str = "<div data-provenance=\"\"></div>\n";
+const RECORD: &str = "<div data-provenance=\"\"></div>\n";
 
 /// Whether the section that begins with the heading `id` has a figure at its top level.
 fn has_figure(blocks: &[Block], id: &str) -> bool {
@@ -277,4 +281,115 @@ fn title(entry: &Entry) -> String {
         entry.label,
         escape(&entry.text)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::testing::document;
+    use std::collections::BTreeSet;
+
+    /// The page as XML: without the content of style sheets and scripts, which are not.
+    fn as_xml(page: &str) -> String {
+        let mut text = String::new();
+        let mut rest = page;
+        while let Some(start) = ["<style>", "<script"].iter().filter_map(|at| rest.find(at)).min() {
+            let open = start + rest[start..].find('>').unwrap() + 1;
+            let close = open + rest[open..].find("</s").unwrap();
+            text += &rest[..open];
+            rest = &rest[close..];
+            let end = rest.find('>').unwrap() + 1;
+            text += &rest[..end];
+            rest = &rest[end..];
+        }
+        text + rest
+    }
+
+    fn parsed<T>(page: &str, read: impl Fn(&roxmltree::Document) -> T) -> T {
+        let xml = as_xml(page);
+        let options = roxmltree::ParsingOptions { allow_dtd: true, ..Default::default() };
+        let document = roxmltree::Document::parse_with_options(&xml, options);
+        read(&document.unwrap_or_else(|error| panic!("{error}\n{xml}")))
+    }
+
+    #[test]
+    fn the_body_of_a_page() {
+        let page = to_html(&document());
+        let (_, body) = page.split_once("<body>\n").unwrap();
+        let (body, _) = body.split_once("<script type=\"module\">").unwrap();
+        insta::assert_snapshot!(body, @"");
+    }
+
+    #[test]
+    fn a_page_is_well_formed_its_anchors_are_unique_and_its_links_resolve() {
+        parsed(&to_html(&document()), |page| {
+            let of = |name: &str| {
+                let values = page.descendants().filter_map(|node| node.attribute(name));
+                values.map(str::to_owned).collect::<Vec<String>>()
+            };
+            let ids = of("id");
+            let unique: BTreeSet<&String> = ids.iter().collect();
+            assert_eq!(unique.len(), ids.len(), "{ids:?}");
+            let links = of("href");
+            let inside: Vec<&str> = links.iter().filter_map(|url| url.strip_prefix('#')).collect();
+            assert!(inside.len() > 10);
+            for anchor in inside {
+                assert!(unique.contains(&anchor.to_owned()), "#{anchor}");
+            }
+            for label in of("aria-labelledby") {
+                assert!(unique.contains(&label), "{label}");
+            }
+        });
+    }
+
+    #[test]
+    fn hostile_text_stays_text() {
+        let hostile = "</script><script>alert(1)</script>\"'`|<b>&\u{0}\u{fffe}\n\n# x [a](b)";
+        let page = to_html(&crate::report::testing::with_text(hostile));
+        let elements = |page: &str, name: &str| {
+            parsed(page, |xml| xml.descendants().filter(|node| node.has_tag_name(name)).count())
+        };
+        let plain = to_html(&document());
+        for name in ["script", "b", "h1", "h2", "h3", "iframe", "img", "svg"] {
+            assert_eq!(elements(&page, name), elements(&plain, name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_page_refers_to_no_other_host_and_forbids_access_to_one() {
+        let page = to_html(&document());
+        assert!(page.contains(&format!("content=\"{POLICY}\"")));
+        for outside in ["<link", "src=\"http", "@import", "url(http", "<base"] {
+            assert!(!page.contains(outside), "{outside}");
+        }
+        assert!(SCRIPTS.iter().all(|script| !script.contains("</script")));
+        assert!(STYLES.iter().all(|style| !style.contains("</style") && !style.contains("url(")));
+    }
+
+    #[test]
+    fn a_page_has_one_empty_place_for_the_provenance() {
+        for document in [document(), Document::default()] {
+            let page = to_html(&document);
+            let filled = crate::report::provenance::fill(&page, "{}").unwrap();
+            assert_eq!(crate::report::provenance::empty(&filled), Some(page.clone()));
+            assert_eq!(page.matches("data-provenance=\"\"").count(), 1);
+        }
+    }
+
+    #[test]
+    fn levels_of_headings_are_not_skipped() {
+        parsed(&to_html(&document()), |page| {
+            let level = |node: roxmltree::Node| {
+                node.tag_name().name().strip_prefix('h').and_then(|n| n.parse::<u8>().ok())
+            };
+            let levels: Vec<u8> = page.descendants().filter_map(level).collect();
+            assert_eq!(levels[0], 1);
+            assert!(levels.windows(2).all(|pair| pair[1] <= pair[0] + 1), "{levels:?}");
+        });
+    }
+
+    #[test]
+    fn equal_documents_give_equal_bytes() {
+        assert_eq!(to_html(&document()), to_html(&document()));
+    }
 }

@@ -19,6 +19,7 @@ mod references;
 mod sentences;
 mod settings;
 mod sheet;
+mod stage_graph;
 mod template;
 mod verdict;
 
@@ -117,6 +118,8 @@ impl Params {
     }
 }
 
+/// The slot of files of the user's own stages.
+const EXTRAS: &str = "extras";
 const MARKDOWN: &str = "report.md";
 const HTML: &str = "report.html";
 const TABLES: &[&str] = AggregateStage::OUTPUTS;
@@ -133,7 +136,7 @@ impl Stage for ReportStage {
         Slot { name: "tables", arity: Arity::One, files: TABLES },
         Slot { name: "figures", arity: Arity::Many, files: &[SVG, CARD, FRAGMENT, CHART] },
         // Files of the user's own stages.
-        Slot { name: "extras", arity: Arity::Any, files: ALL },
+        Slot { name: EXTRAS, arity: Arity::Any, files: ALL },
     ];
     const OUTPUTS: &'static [&'static str] = &[MARKDOWN, HTML, "figures/", "tables/", "extras/"];
     const LISTS: &'static [&'static str] = &["show"];

@@ -1,6 +1,6 @@
 //! Where the numbers come from, and how to check them.
 
-use super::{Params, Report};
+use super::{Params, Report, stage_graph};
 use crate::report::document::{Block, Cell, Column, TableBlock};
 use anyhow::Result;
 
@@ -23,7 +23,10 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
     let versions: Vec<String> =
         params.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
     text += &format!("Versions: {}.\n", versions.join(", "));
-    Ok(vec![Block::Text(text), Block::Table(digests(report))])
+    let mut blocks = vec![Block::Text(text)];
+    blocks.extend(stage_graph::graph(report));
+    blocks.push(Block::Table(digests(report)));
+    Ok(blocks)
 }
 
 /// The digests of all tables and figures.
