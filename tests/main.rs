@@ -4,7 +4,9 @@
 //! a cache that returns right results after needless work is broken. No test needs the network or
 //! MNIST.
 
+mod browser;
 mod cache;
+mod changes;
 mod citation;
 mod clock;
 mod command_stage;
@@ -39,6 +41,7 @@ mod provenance;
 mod read_only;
 mod readme;
 mod recompute;
+mod ro_crate;
 mod same_stat;
 mod schema;
 mod shared;

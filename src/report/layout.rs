@@ -54,7 +54,7 @@ impl Scales {
             panels.windows(2).all(|pair| axis(&pair[0]) == axis(&pair[1]))
         };
         let shared = [all_equal(|panel| &panel.x), all_equal(|panel| &panel.y)];
-        let seen = |i: usize, shared: bool| if shared { &panels[..] } else { &panels[i..=i] };
+        let seen = |i: usize, shared: bool| if shared { panels } else { &panels[i..=i] };
         let rulers = (0..panels.len()).map(|i| {
             [
                 Ruler::new(&panels[i].x, seen(i, shared[0]).iter().flat_map(Panel::xs)),

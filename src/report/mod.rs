@@ -6,9 +6,11 @@
 //! [`graph`] draws boxes and arrows. A [`document`] is the content of a report; [`markdown`] writes
 //! it as Markdown and [`html`] as a self-contained page, both with the anchors and numbers of
 //! `outline`. [`table`] writes Markdown tables, and [`prose`] splits the Markdown of users.
+//! [`change`] rounds numbers that changed.
 
 pub mod axis;
 mod canvas;
+pub mod change;
 pub mod document;
 pub mod figure;
 pub mod fragment;

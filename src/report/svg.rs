@@ -202,7 +202,7 @@ fn stroked<S: BackendStyle>(style: &S, width: u32) -> String {
 fn pixels(units: i32) -> String {
     let (sign, size) = (if units < 0 { "-" } else { "" }, units.unsigned_abs());
     match (size / 10, size % 10) {
-        (whole, 0) if whole == 0 => "0".to_owned(),
+        (0, 0) => "0".to_owned(),
         (whole, 0) => format!("{sign}{whole}"),
         (0, tenth) => format!("{sign}.{tenth}"),
         (whole, tenth) => format!("{sign}{whole}.{tenth}"),

@@ -13,7 +13,7 @@ pub(super) fn with_text(text: &str) -> Document {
     let plain = text.to_owned();
     let heading = |level, id: &str| Block::Heading { level, id: id.into(), text: plain.clone() };
     let source = Source {
-        path: "tables/summary.csv".into(),
+        path: "a.csv".into(),
         digest: "0123456789abcdef0123456789abcdef".into(),
         command: format!("repro run -S '{text}' tables"),
         recipe: vec![("tables".into(), plain.clone()), (plain.clone(), "fetch, version 1".into())],
@@ -95,6 +95,6 @@ pub(super) fn with_text(text: &str) -> Document {
             Block::Html(html),
             figure("photo", image),
         ],
-        files: vec![EmbeddedFile { path: "tables/summary.csv".into(), bytes: b"h\n10\n".to_vec() }],
+        files: vec![EmbeddedFile { path: "a.csv".into(), bytes: b"h\n10\n".to_vec() }],
     }
 }

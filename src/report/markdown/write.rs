@@ -215,7 +215,140 @@ mod tests {
 
     #[test]
     fn a_document_as_markdown() {
-        insta::assert_snapshot!(to_markdown(&document()), @"");
+        insta::assert_snapshot!(to_markdown(&document()), @r##"
+        # normal 0.01
+
+        <a id="verdict"></a>
+
+        ## normal 0.01
+
+        Errors **fall**; [more](#provenance).
+
+        <a id="overview"></a>
+        ![normal 0.01](<figures/overview.svg>)
+
+        **Figure 1. normal 0.01.** The error *falls*.
+
+        Mean over 3 pairs; see [the table](#summary).
+
+        <details>
+        <summary><sub>
+        <a href="a.csv">a.csv</a> · BLAKE3 <code>0123456789abcdef</code> · how it was made
+        </sub></summary>
+        <pre>repro run -S 'normal 0.01' tables</pre>
+        <ul>
+        <li><b>tables</b>: normal 0.01</li>
+        <li><b>normal 0.01</b>: fetch, version 1</li>
+        </ul>
+        </details>
+
+        **nets:** normal 0.01
+
+        <a id="contents"></a>
+
+        ## normal 0.01
+
+        - [normal 0.01](#verdict)
+        - [normal 0.01](#tables)
+        - [normal 0.01](#provenance)
+
+        <a id="tables"></a>
+
+        ## normal 0.01
+
+        <a id="full"></a>
+
+        #### normal 0.01
+
+        <a id="summary"></a>
+
+        **Table 1. normal 0.01.**
+
+        |             |         normal 0.01 | normal 0.01 | normal 0.01 | normal 0.01 |
+        | ----------- | ------------------: | ----------: | ----------: | ----------: |
+        | normal 0.01 | 45.7<br>normal 0.01 |             |             |             |
+
+        |             | normal 0.01 | normal 0.01 | normal 0.01 | normal 0.01 |
+        | ----------- | ----------: | ----------: | ----------: | ----------: |
+        | normal 0.01 |             |             |             |             |
+
+        <details>
+        <summary><sub>
+        <a href="a.csv">a.csv</a> · BLAKE3 <code>0123456789abcdef</code> · how it was made
+        </sub></summary>
+        <pre>repro run -S 'normal 0.01' tables</pre>
+        <ul>
+        <li>as for <a href="#overview">Figure 1</a></li>
+        </ul>
+        </details>
+
+        <details>
+        <summary>normal 0.01</summary>
+
+        <a id="summary-2"></a>
+
+        **Table 2. normal 0.01.**
+
+        |             |         normal 0.01 | normal 0.01 | normal 0.01 | normal 0.01 |
+        | ----------- | ------------------: | ----------: | ----------: | ----------: |
+        | normal 0.01 | 45.7<br>normal 0.01 |             |             |             |
+
+        |             | normal 0.01 | normal 0.01 | normal 0.01 | normal 0.01 |
+        | ----------- | ----------: | ----------: | ----------: | ----------: |
+        | normal 0.01 |             |             |             |             |
+
+        <details>
+        <summary><sub>
+        <a href="a.csv">a.csv</a> · BLAKE3 <code>0123456789abcdef</code> · how it was made
+        </sub></summary>
+        <pre>repro run -S 'normal 0.01' tables</pre>
+        <ul>
+        <li>as for <a href="#overview">Figure 1</a></li>
+        </ul>
+        </details>
+
+        </details>
+
+        <a id="provenance"></a>
+
+        ## normal 0.01
+
+        <a id="stages"></a>
+
+        ```mermaid
+        flowchart LR
+          n0["normal 0.01 (normal 0.01, 2 nodes)"]
+          n1["normal 0.01 (normal 0.01, 2 nodes)"]
+          n0 --> n1
+        ```
+
+        **Figure 2. normal 0.01.**
+
+        <a id="extra"></a>
+
+        **Figure 3. normal 0.01.**
+
+        Of the user.
+
+        [Open extras/a.html](<extras/a.html>)
+
+        <a id="photo"></a>
+        ![normal 0.01](<figures/photo.svg>)
+
+        **Figure 4. normal 0.01.** The error *falls*.
+
+        Mean over 3 pairs; see [the table](#summary).
+
+        <details>
+        <summary><sub>
+        <a href="a.csv">a.csv</a> · BLAKE3 <code>0123456789abcdef</code> · how it was made
+        </sub></summary>
+        <pre>repro run -S 'normal 0.01' tables</pre>
+        <ul>
+        <li>as for <a href="#overview">Figure 1</a></li>
+        </ul>
+        </details>
+        "##);
     }
 
     #[test]
