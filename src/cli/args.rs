@@ -114,6 +114,9 @@ pub(super) struct Common {
 #[derive(Subcommand)]
 pub(super) enum Command {
     /// Bring the targets up to date
+    ///
+    /// Copies reports to `reports/PROFILE/`. If anything differs from the last run whose report was
+    /// there, writes what changed to `changes.md` and `changes.html` beside the report.
     #[command(after_help = TARGETS)]
     Run(RunArgs),
     /// Show what `run` would do, and why
@@ -211,7 +214,10 @@ pub(super) enum Command {
     /// Compare two runs, or two profiles
     ///
     /// Compares parameters, numbers in tables and JSON, and files. Nodes are matched by name, and
-    /// the rows of a table by their leading columns.
+    /// the rows of a table by their leading columns. If a value of a parameter was replaced by
+    /// another, such as a variance, the nodes and rows of the old value are compared with those of
+    /// the new one, and the output says so. The largest change of each table is first: relative to
+    /// its intervals or, without intervals, relative to the value.
     Diff {
         /// A run, as for `repro log`, or a profile [default: last~1]
         before: Option<String>,
@@ -223,6 +229,9 @@ pub(super) enum Command {
         /// Print at most N rows of each table
         #[arg(long, value_name = "N", default_value = "20")]
         limit: usize,
+        /// Also write a page that shows changed figures before and after, side by side
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
     },
     /// Print the pipeline as a graph, with the status of each stage
     Graph {

@@ -111,11 +111,10 @@ fn dispatch(cli: Cli, output: &Output) -> Result<String> {
         Command::Log { run: Some(run), .. } => log::run(common, &run),
         Command::Log { run: None, limit } => log::runs(common, limit),
         Command::Logs { target, follow } => logs::logs(common, output, &target, follow),
-        Command::Diff { before, after, profiles: false, limit } => {
-            diff::runs(common, before, after, limit)
-        }
-        Command::Diff { before, after, profiles: true, limit } => {
-            diff::profiles(common, before, after, limit)
+        Command::Diff { before, after, profiles, limit, html } => {
+            let form = diff::Form { limit, html: html.as_deref() };
+            let compare = if profiles { diff::profiles } else { diff::runs };
+            compare(common, before, after, &form)
         }
         Command::Graph { format, full } => graph::graph(common, format, full),
         Command::Schema => Ok(format!("{:#}\n", schema(stage::KINDS))),

@@ -1,5 +1,7 @@
 //! The output of commands: standard output, JSON, and the error at the end.
 
+pub(super) mod changes;
+
 use super::args::Common;
 use super::session::Session;
 use crate::engine::error::Error;

@@ -1,5 +1,7 @@
 //! `repro run`: brings nodes up to date and exports the reports.
 
+mod changes;
+
 use super::args::{Common, RunArgs};
 use super::output::{Output, join, state};
 use super::session::jobs::{Jobs, program};
@@ -52,7 +54,7 @@ pub(super) fn run(common: &Common, output: &Output, args: &RunArgs) -> Result<St
     let (plan, store) = (&session.plan, &session.store);
     let _lock = lock_cache(common, args, store)?;
     let profile = session.profile.as_deref();
-    let (id, mut observer) = begin(common, output, store, profile, requested.len())?;
+    let (id, mut observer) = begin(common, output, store, profile, &args.targets, requested.len())?;
     let checker = session.checker(session.forced(args.force, &targets));
     // Removes the history of a run that fails before its first job.
     let forget = |_: &anyhow::Error| _ = store.remove_run(&id);
@@ -87,6 +89,7 @@ pub(super) fn run(common: &Common, output: &Output, args: &RunArgs) -> Result<St
         finish(
             common,
             (&session, &checker, &plan_status),
+            &id,
             &artifacts,
             expected.as_ref(),
             &mut observer,
@@ -123,6 +126,7 @@ fn begin(
     output: &Output,
     store: &Store,
     profile: Option<&str>,
+    targets: &[String],
     nodes: usize,
 ) -> Result<(String, All)> {
     let (id, history) = store.begin_history()?;
@@ -131,7 +135,9 @@ fn begin(
         schema: SCHEMA,
         run: id.clone(),
         profile: profile.map(str::to_owned),
+        pipeline: pipeline_of(common, store)?,
         overrides: common.set.clone(),
+        targets: targets.to_vec(),
         nodes,
         process: ProcessId::this().tag(),
     });
@@ -160,7 +166,7 @@ fn run_unchanged(common: &Common, output: &Output, args: &RunArgs, whole: &Whole
         whole.write(&snapshot, &store);
     }
     let profile = snapshot.profile.as_deref();
-    let (_, mut observer) = begin(common, output, &store, profile, nodes.len())?;
+    let (id, mut observer) = begin(common, output, &store, profile, &[], nodes.len())?;
     let mut summary = Summary { nodes: nodes.len(), cached: nodes.len(), ..Summary::default() };
     for (node, kind) in nodes {
         let (name, key, saved_seconds) = (node.name.clone(), node.key.to_string(), node.seconds);
@@ -170,7 +176,13 @@ fn run_unchanged(common: &Common, output: &Output, args: &RunArgs, whole: &Whole
     let exported = files.check_unchanged().and_then(|()| {
         let exports: Vec<Export> = exports(common, &snapshot);
         let total = exports.len();
-        export_all(common, &store, profile, (exports, total), false, &mut observer)
+        let names: Vec<&str> = exports.iter().map(|export| export.name).collect();
+        let written = export_all(common, &store, profile, (exports, total), false, &mut observer)?;
+        // The report on disk is of another run, for example one with other overrides.
+        if written > 0 {
+            changes::write(common, &store, &id, profile, &names, &mut observer)?;
+        }
+        Ok(())
     });
     summary.outcome = schedule::ending(&exported);
     summary.seconds = began.elapsed().as_secs_f64();
@@ -178,6 +190,14 @@ fn run_unchanged(common: &Common, output: &Output, args: &RunArgs, whole: &Whole
     exported?;
     store.sweep();
     Ok(true)
+}
+
+/// The pipeline file in the history: its path in the project or, if another project may use the
+/// cache, its absolute path.
+fn pipeline_of(common: &Common, store: &Store) -> Result<String> {
+    let (project, path) = (common.project()?, common.pipeline_path()?);
+    let path = if store.is_inside(&project) { path } else { project.join(path) };
+    Ok(path.display().to_string())
 }
 
 /// The outputs to export of a run in which nothing has changed. Their provenance is that of the
@@ -204,6 +224,7 @@ fn exports<'a>(common: &'a Common, snapshot: &'a Snapshot) -> Vec<Export<'a>> {
 fn finish(
     common: &Common,
     (session, checker, plan_status): (&Session, &StatusChecker, &PlanStatus),
+    id: &str,
     artifacts: &BTreeMap<NodeId, Arc<Artifact>>,
     expected: Option<&Expected>,
     observer: &mut dyn Observer,
@@ -226,9 +247,11 @@ fn finish(
         exported.push(Export { name, kind, artifact, provenance: Box::new(found) });
     }
     let total = session.plan.ids().filter(exports).count();
+    let names: Vec<&str> = exported.iter().map(|export| export.name).collect();
     let profile = session.profile.as_deref();
     // Nodes upstream may have been computed again.
     export_all(common, &session.store, profile, (exported, total), true, observer)?;
+    changes::write(common, &session.store, id, profile, &names, observer)?;
     session.store.write_index()
 }
 
@@ -316,7 +339,8 @@ struct Export<'a> {
 }
 
 /// Exports the outputs of nodes to the folder of the profile; if the pipeline exports several
-/// (`total`) nodes, each to its own folder below that folder.
+/// (`total`) nodes, each to its own folder below that folder. Returns the number of files that were
+/// written or removed.
 fn export_all(
     common: &Common,
     store: &Store,
@@ -324,8 +348,9 @@ fn export_all(
     (nodes, total): (Vec<Export>, usize),
     may_differ: bool,
     observer: &mut dyn Observer,
-) -> Result<()> {
+) -> Result<usize> {
     let reports = reports_folder(common, profile)?;
+    let mut all = 0;
     // Another run may export to the same folders with other overrides. The lock ensures that all
     // files of a folder come from one run.
     let _update = store.lock_update()?;
@@ -336,8 +361,9 @@ fn export_all(
         let Exported { written, removed } =
             export(store, artifact, &common.directory, &folder, &annotation)?;
         observer.observe(&Event::Exported { folder, written, files: artifact.len(), removed });
+        all += written + removed;
     }
-    Ok(())
+    Ok(all)
 }
 
 /// `reports/<profile>`. Another pipeline has its own folder, since it may have a profile of the

@@ -5,12 +5,15 @@
 //! parameters and writes its declared outputs to its workspace. The outputs must not depend on
 //! anything else, such as the clock, the host, the environment or the order of inputs.
 
+pub mod pairing;
+
 use crate::engine::key::{Artifact, Digest, Params, Recipe, Seed};
 use crate::engine::located::{ValueError, YamlNode, read};
 pub use crate::engine::located::{Verbatim, suggest};
 pub use crate::engine::provenance::{Commit, Environment, NodeProvenance, Provenance, Record};
 pub use crate::engine::resources::{Memory, Resources, TimeLimit};
 use anyhow::{Result, anyhow};
+use pairing::Moves;
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema};
@@ -115,9 +118,9 @@ pub fn first_byte(cached: &[u8], recomputed: &[u8]) -> String {
 }
 
 /// The changes between two versions of a table.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Changes {
-    /// Changed cells of rows that are in both.
+    /// Changed cells of rows that are paired, in the order of the second version.
     pub cells: Vec<CellChange>,
     /// Number of rows that are only in the second.
     pub added: usize,
@@ -125,10 +128,14 @@ pub struct Changes {
     pub removed: usize,
     /// Columns that are only in one of them.
     pub columns: Vec<String>,
+    /// The key values that replaced others, across which rows are paired.
+    pub moves: Moves,
+    /// Whether the table has a column with intervals of another.
+    pub has_intervals: bool,
 }
 
 /// A changed cell.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CellChange {
     /// The key of the row, such as `hidden=50, prior=none`.
     pub row: String,
@@ -138,6 +145,24 @@ pub struct CellChange {
     pub before: String,
     /// The new value.
     pub after: String,
+    /// What the column contains.
+    pub role: Role,
+    /// The intervals of the old and of the new value: low and high.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intervals: Option<[[f64; 2]; 2]>,
+}
+
+/// What a column contains.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// A result.
+    #[default]
+    Value,
+    /// A bound of a value in the same row that has changed too, such as an end of its interval.
+    Bound,
+    /// A description of the row that is no result, such as the number of epochs.
+    Attribute,
 }
 
 /// The stages upstream of a node, and the nodes in its own slots. It depends on the pipeline and on
@@ -269,8 +294,9 @@ pub trait Stage: 'static {
         first_byte(cached, recomputed)
     }
 
-    /// The changes between two versions of the output `file`, if it is a table.
-    fn changes(_file: &str, _before: &[u8], _after: &[u8]) -> Option<Changes> {
+    /// The changes between two versions of the output `file`, if it is a table. `known` are the
+    /// values that replaced others according to the parameters of the two runs.
+    fn changes(_file: &str, _before: &[u8], _after: &[u8], _known: &Moves) -> Option<Changes> {
         None
     }
 
@@ -455,7 +481,7 @@ pub trait Kind: Sync {
     /// See [`Stage::difference`].
     fn difference(&self, file: &str, cached: &[u8], recomputed: &[u8]) -> String;
     /// See [`Stage::changes`].
-    fn changes(&self, file: &str, before: &[u8], after: &[u8]) -> Option<Changes>;
+    fn changes(&self, file: &str, before: &[u8], after: &[u8], known: &Moves) -> Option<Changes>;
     /// See [`Stage::ANNOTATED`].
     fn annotated(&self) -> &'static [&'static str];
     /// See [`Stage::annotate`].
@@ -597,8 +623,8 @@ impl<S: Stage> Kind for KindOf<S> {
         S::difference(file, cached, recomputed)
     }
 
-    fn changes(&self, file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {
-        S::changes(file, before, after)
+    fn changes(&self, file: &str, before: &[u8], after: &[u8], known: &Moves) -> Option<Changes> {
+        S::changes(file, before, after, known)
     }
 
     fn annotated(&self) -> &'static [&'static str] {

@@ -404,7 +404,8 @@ impl Observer for Notes {
             Event::Started { .. }
             | Event::Commit(_)
             | Event::LockMatched { .. }
-            | Event::Exported { .. } => return,
+            | Event::Exported { .. }
+            | Event::Changed { .. } => return,
         });
     }
 }

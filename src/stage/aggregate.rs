@@ -7,6 +7,7 @@ use super::tables::{
     CURVES, ENDPOINTS, HISTORIES, HISTORY, METRICS, NETS, POINTS, REFITS, SUMMARY, TableSchema,
     cells, numbers, wholes,
 };
+use crate::engine::stage::pairing::Moves;
 use crate::engine::stage::{Arity, Changes, Context, Input, Slot, Stage};
 use crate::study::curve::Method;
 use crate::study::stats::{Average, NotFinite, Sample, Summary};
@@ -52,8 +53,8 @@ impl Stage for AggregateStage {
         compare::difference(file, cached, recomputed)
     }
 
-    fn changes(file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {
-        compare::changes(file, before, after)
+    fn changes(file: &str, before: &[u8], after: &[u8], known: &Moves) -> Option<Changes> {
+        compare::changes(file, before, after, known)
     }
 
     fn run(Params {}: Params, cx: &Context) -> Result<()> {

@@ -3,6 +3,7 @@
 use super::artifact::{Csv, IMAGES, NET, NetCard, OrEmpty, read_labelled, read_net};
 use super::compare;
 use super::tables::{METRICS, POINTS, REFITS};
+use crate::engine::stage::pairing::Moves;
 use crate::engine::stage::{Arity, Changes, Context, Invocation, Slot, Stage};
 use crate::kernel::sparse::Sparse;
 use crate::study::bounded::{GridPoints, ImageCount, Rounds};
@@ -83,8 +84,8 @@ impl Stage for EvaluateStage {
         compare::difference(file, cached, recomputed)
     }
 
-    fn changes(file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {
-        compare::changes(file, before, after)
+    fn changes(file: &str, before: &[u8], after: &[u8], known: &Moves) -> Option<Changes> {
+        compare::changes(file, before, after, known)
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {

@@ -188,6 +188,10 @@ pub(super) const ENDPOINTS: TableSchema = TableSchema {
     ],
 };
 
+/// All tables.
+pub(super) const TABLES: [&TableSchema; 9] =
+    [&POINTS, &METRICS, &REFITS, &NETS, &HISTORY, &HISTORIES, &CURVES, &SUMMARY, &ENDPOINTS];
+
 impl TableSchema {
     fn columns(&self) -> impl Iterator<Item = (&'static str, ColumnType)> {
         [self.keys, self.attributes, self.values].into_iter().flatten().copied()
@@ -338,9 +342,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ALL: [&TableSchema; 9] =
-        [&POINTS, &METRICS, &REFITS, &NETS, &HISTORY, &HISTORIES, &CURVES, &SUMMARY, &ENDPOINTS];
-
     /// A file of two rows, the second with `value` in `column`; every other cell is valid.
     fn file(table: &TableSchema, column: &str, value: &str) -> tempfile::NamedTempFile {
         let row = |value: &str| {
@@ -363,7 +364,7 @@ mod tests {
 
     #[test]
     fn a_number_that_is_not_finite_is_an_error_in_every_table() {
-        for table in ALL {
+        for table in TABLES {
             for (column, _) in table.columns().filter(|(_, kind)| matches!(kind, Number)) {
                 for (written, shown) in [("NaN", "NaN"), ("inf", "inf"), ("-inf", "-inf")] {
                     let error = format!(

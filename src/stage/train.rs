@@ -3,6 +3,7 @@
 use super::artifact::{Csv, End, IMAGES, NET, NetCard, OrEmpty, read_labelled, words, write_net};
 use super::compare;
 use super::tables::{HISTORY, NETS};
+use crate::engine::stage::pairing::Moves;
 use crate::engine::stage::{Arity, Changes, Context, Slot, Stage};
 use crate::study::bounded::{Epochs, ImageCount, Width};
 use crate::study::data::{Labelled, Split};
@@ -78,8 +79,8 @@ impl Stage for TrainStage {
         compare::difference(file, cached, recomputed)
     }
 
-    fn changes(file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {
-        compare::changes(file, before, after)
+    fn changes(file: &str, before: &[u8], after: &[u8], known: &Moves) -> Option<Changes> {
+        compare::changes(file, before, after, known)
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {

@@ -1,18 +1,22 @@
 //! The differences between two states of a pipeline: two runs, or two profiles.
 //!
-//! Nodes are compared by name, with their parameters and outputs. The stage kind compares two
-//! versions of a file. This module knows no file formats and prints nothing.
+//! Nodes are compared by name, with their parameters and outputs. Where a value of a parameter was
+//! replaced by another, the nodes of the old value are compared with those of the new one. The
+//! stage kind compares two versions of a file. This module knows no file formats and prints nothing.
+
+mod values;
 
 use super::history;
 use crate::engine::cache::local::ObjectState;
 use crate::engine::cache::store::Store;
-use crate::engine::key::{Artifact, Content, Params};
+use crate::engine::key::{Artifact, Content, Digest, Params};
 use crate::engine::run::status::{PlanStatus, Status};
-use crate::engine::spec::grid::render;
 use crate::engine::spec::plan::Plan;
+use crate::engine::stage::pairing::{Move, Moves, Unpaired, pair};
 use crate::engine::stage::{Changes, EMBEDDED, Kind};
 use anyhow::Result;
 use serde::Serialize;
+use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One of the two states.
@@ -24,36 +28,56 @@ pub struct State {
 
 struct NodeState {
     name: String,
+    /// `None` if the recipe is not in the cache.
+    recipe: Option<Known>,
+    /// `None` if the result is not in the cache.
+    artifact: Option<Artifact>,
+}
+
+/// What is known of a node from its recipe.
+struct Known {
     kind: &'static dyn Kind,
     version: u32,
     params: Params,
     seed: Option<String>,
-    /// `None` if the result is not in the cache.
-    artifact: Option<Artifact>,
 }
 
 impl NodeState {
     fn stage(&self) -> &str {
         self.name.split('@').next().unwrap_or(&self.name)
     }
+
+    /// The values on the axes, as in the name.
+    fn coordinates(&self) -> BTreeMap<&str, String> {
+        let Some((_, instance)) = self.name.split_once('@') else { return BTreeMap::new() };
+        let mut found: Vec<(&str, String)> = Vec::new();
+        for part in instance.split(',') {
+            match (part.split_once('='), found.last_mut()) {
+                (Some((axis, value)), _) => found.push((axis, value.to_owned())),
+                // A comma in a value.
+                (None, Some((_, value))) => *value = format!("{value},{part}"),
+                (None, None) => {}
+            }
+        }
+        found.into_iter().collect()
+    }
 }
 
 impl State {
-    /// The state of a run, as far as its recipes and entries are still in the cache.
+    /// The state of a run. Of nodes whose recipes or entries are no longer in the cache, only the
+    /// names are known.
     pub fn of_run(store: &Store, kinds: &[&'static dyn Kind], run: &history::Run) -> Result<State> {
         let mut nodes = Vec::new();
         for node in &run.nodes {
             let Some(key) = node.key else { continue };
-            let Some(mut recipe) = store.recipe(key)? else { continue };
-            // They follow from the inputs, which are compared as nodes of their own.
-            recipe.params.retain(|name, _| !EMBEDDED.contains(&name.as_str()));
-            let Some(kind) = kinds.iter().find(|kind| kind.name() == recipe.kind) else { continue };
+            let known = store.recipe(key)?.and_then(|recipe| {
+                let kind = kinds.iter().find(|kind| kind.name() == recipe.kind)?;
+                let seed = recipe.seed.map(|seed| seed.run);
+                Some(Known { kind: *kind, version: recipe.version, params: recipe.params, seed })
+            });
             nodes.push(NodeState {
                 name: node.node.clone(),
-                kind: *kind,
-                version: recipe.version,
-                params: recipe.params,
-                seed: recipe.seed.map(|seed| seed.run),
+                recipe: known,
                 artifact: store.entry(key)?.map(|entry| entry.artifact()),
             });
         }
@@ -71,13 +95,17 @@ impl State {
     pub fn of_plan(name: &str, plan: &Plan, plan_status: &PlanStatus) -> State {
         let node = |id| {
             let (node, recipe) = (plan.node(id), plan.recipe_without_inputs(id));
-            let fallback = node.resolved.fallback.clone().filter(|_| plan_status.fell_back(id));
+            let fell_back =
+                plan_status.checked.get(&id).is_some_and(|checked| checked.fell_back.is_some());
+            let fallback = node.resolved.fallback.clone().filter(|_| fell_back);
             NodeState {
                 name: node.name.clone(),
-                kind: node.kind,
-                version: recipe.version,
-                params: fallback.unwrap_or(recipe.params),
-                seed: recipe.seed.map(|seed| seed.run),
+                recipe: Some(Known {
+                    kind: node.kind,
+                    version: recipe.version,
+                    params: fallback.unwrap_or(recipe.params),
+                    seed: recipe.seed.map(|seed| seed.run),
+                }),
                 artifact: match &plan_status.status[&id] {
                     Status::Cached(entry) => Some(entry.artifact()),
                     _ => None,
@@ -87,15 +115,39 @@ impl State {
         State { name: format!("profile `{name}`"), nodes: plan.ids().map(node).collect() }
     }
 
+    /// Removes the stages that `other` does not have.
+    pub fn keep_stages_of(&mut self, other: &State) {
+        let stages: BTreeSet<&str> = other.nodes.iter().map(NodeState::stage).collect();
+        self.nodes.retain(|node| stages.contains(node.stage()));
+    }
+
     fn stages(&self) -> Vec<(&str, Vec<&NodeState>)> {
         let mut stages: Vec<(&str, Vec<&NodeState>)> = Vec::new();
+        let mut positions = BTreeMap::new();
         for node in &self.nodes {
-            match stages.iter_mut().find(|(stage, _)| *stage == node.stage()) {
+            let position = *positions.entry(node.stage()).or_insert(stages.len());
+            match stages.get_mut(position) {
                 Some((_, nodes)) => nodes.push(node),
                 None => stages.push((node.stage(), vec![node])),
             }
         }
         stages
+    }
+
+    /// The text of each parameter that has the same value in all nodes that have it.
+    fn scalars(&self) -> BTreeMap<String, String> {
+        let mut found: BTreeMap<String, Option<String>> = BTreeMap::new();
+        for params in self.nodes.iter().filter_map(|node| node.recipe.as_ref()) {
+            for (name, value) in parameters_of(&params.params) {
+                let text = values::text(value);
+                let known = found.entry(axis_of(&name).to_owned());
+                let known = known.or_insert_with(|| Some(text.clone()));
+                if known.as_ref() != Some(&text) {
+                    *known = None;
+                }
+            }
+        }
+        found.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
 }
 
@@ -106,14 +158,26 @@ pub struct Diff {
     pub before: String,
     /// The name of the second state.
     pub after: String,
-    /// Stages whose nodes differ, or are not all cached in both states.
+    /// Stages whose nodes differ, are paired across a replaced value, or are not all cached in both
+    /// states.
     pub stages: Vec<StageDiff>,
     /// Changed parameters, by stage.
     pub parameters: Vec<ParameterDiff>,
+    /// The values across which nodes or rows of tables are paired, and those without a counterpart.
+    pub moves: Moves,
     /// Changed tables, by node.
     pub tables: Vec<TableDiff>,
     /// All outputs of nodes that are cached in both states.
     pub files: Vec<FileDiff>,
+}
+
+impl Diff {
+    /// Whether nothing differs.
+    pub fn is_empty(&self) -> bool {
+        self.stages.is_empty()
+            && self.parameters.is_empty()
+            && self.files.iter().all(|file| file.state == Change::Same)
+    }
 }
 
 /// The differences between the nodes of a stage.
@@ -123,6 +187,8 @@ pub struct StageDiff {
     pub stage: String,
     /// Number of nodes in both states.
     pub both: usize,
+    /// Number of those that are paired across a replaced value.
+    pub paired: usize,
     /// Number of nodes only in the first state.
     pub removed: usize,
     /// Number of nodes only in the second state.
@@ -142,13 +208,31 @@ pub struct ParameterDiff {
     pub before: Vec<String>,
     /// The values in the second state.
     pub after: Vec<String>,
+    /// The fields that changed, without the values that stayed.
+    pub fields: Vec<FieldDiff>,
+}
+
+/// A changed field of a parameter.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct FieldDiff {
+    /// The path of the field, such as `nets.prior.normal.variance`.
+    pub field: String,
+    /// The values that are only in the first state: one if it was replaced.
+    pub before: Vec<String>,
+    /// The values that are only in the second state.
+    pub after: Vec<String>,
 }
 
 /// A changed table.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct TableDiff {
-    /// The node.
+    /// The stage.
+    pub stage: String,
+    /// The node in the second state.
     pub node: String,
+    /// The node in the first state, if it has another name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_before: Option<String>,
     /// The output.
     pub file: String,
     /// The changes.
@@ -160,12 +244,21 @@ pub struct TableDiff {
 pub struct FileDiff {
     /// The stage.
     pub stage: String,
-    /// The node.
+    /// The node in the second state.
     pub node: String,
+    /// The node in the first state, if it has another name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_before: Option<String>,
     /// The output.
     pub file: String,
     /// Whether it changed.
     pub state: Change,
+    /// The digest in the first state.
+    pub before: Option<Digest>,
+    /// The digest in the second state.
+    pub after: Option<Digest>,
+    /// Whether one of two different versions is no longer in the cache.
+    pub is_lost: bool,
 }
 
 /// The change of an output.
@@ -182,64 +275,112 @@ pub enum Change {
     Added,
 }
 
+/// The tables to compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tables {
+    /// Those of all nodes.
+    All,
+    /// If stages with one node have changed tables, only these: they summarise the others.
+    Summaries,
+}
+
 /// Compares two states with outputs in `store`.
-pub fn diff(store: &Store, before: &State, after: &State) -> Result<Diff> {
-    let earlier: BTreeMap<&str, &NodeState> =
-        before.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
-    let mut diff = Diff {
-        before: before.name.clone(),
-        after: after.name.clone(),
-        stages: stages(before, after),
-        parameters: parameters(before, after),
-        tables: Vec::new(),
-        files: Vec::new(),
-    };
-    for node in &after.nodes {
-        let Some((old, new)) = earlier
-            .get(node.name.as_str())
-            .and_then(|old| old.artifact.as_ref())
-            .zip(node.artifact.as_ref())
-        else {
-            continue;
+pub fn diff(store: &Store, before: &State, after: &State, tables: Tables) -> Result<Diff> {
+    let (parameters, known) = parameters(before, after);
+    let scalars = [before.scalars(), after.scalars()];
+    let (mut stages, mut all, mut moves) = (Vec::new(), Vec::new(), Moves::default());
+    for (stage, old, new) in pairs(before, after) {
+        let (pairs, across) = pair_nodes(&old, &new, &scalars, &known);
+        moves.add(&across);
+        let is_cached = |(old, new): &&(&NodeState, &NodeState)| {
+            old.artifact.is_some() && new.artifact.is_some()
         };
-        let files: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-        for file in files {
-            let state = match (old.get(file), new.get(file)) {
-                (Some(old), Some(new)) if old == new => Change::Same,
-                (Some(old), Some(new)) => {
-                    if let Some(changes) = changes(store, node.kind, file, *old, *new)? {
-                        diff.tables.push(TableDiff {
-                            node: node.name.clone(),
-                            file: file.clone(),
-                            changes,
-                        });
-                    }
-                    Change::Changed
-                }
+        let found = StageDiff {
+            stage: stage.to_owned(),
+            both: pairs.len(),
+            paired: pairs.iter().filter(|(old, new)| old.name != new.name).count(),
+            removed: old.len() - pairs.len(),
+            added: new.len() - pairs.len(),
+            not_cached: pairs.len() - pairs.iter().filter(is_cached).count(),
+        };
+        if found.paired + found.removed + found.added + found.not_cached > 0 {
+            stages.push(found);
+        }
+        all.push(pairs);
+    }
+    let (mut files, mut changed) = (Vec::new(), Vec::new());
+    for (old, new, is_single) in
+        all.iter().flat_map(|pairs| pairs.iter().map(|(old, new)| (old, new, pairs.len() == 1)))
+    {
+        let Some((was, is)) = old.artifact.as_ref().zip(new.artifact.as_ref()) else { continue };
+        let names: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
+        for file in names {
+            let state = match (was.get(file), is.get(file)) {
+                (Some(was), Some(is)) if was == is => Change::Same,
+                (Some(_), Some(_)) => Change::Changed,
                 (Some(_), None) => Change::Removed,
                 (None, _) => Change::Added,
             };
-            let stage = node.stage().to_owned();
-            diff.files.push(FileDiff { stage, node: node.name.clone(), file: file.clone(), state });
+            let [before, after] = [was, is].map(|a| a.get(file).and_then(Content::digest));
+            if state == Change::Changed {
+                changed.push((files.len(), new.recipe.as_ref(), is_single));
+            }
+            files.push(FileDiff {
+                stage: new.stage().to_owned(),
+                node: new.name.clone(),
+                node_before: (old.name != new.name).then(|| old.name.clone()),
+                file: file.clone(),
+                state,
+                before,
+                after,
+                is_lost: false,
+            });
         }
     }
-    Ok(diff)
+    let mut found = Vec::new();
+    for is_single in [true, false] {
+        if !is_single && tables == Tables::Summaries && !found.is_empty() {
+            break;
+        }
+        for (position, recipe, _) in changed.iter().filter(|(_, _, single)| *single == is_single) {
+            let table = table(store, *recipe, &mut files[*position], &known)?;
+            found.extend(table.map(|table| (*position, table)));
+        }
+    }
+    // In the order of the files.
+    found.sort_by_key(|(position, _)| *position);
+    let (before, after) = (before.name.clone(), after.name.clone());
+    let tables: Vec<TableDiff> = found.into_iter().map(|(_, table)| table).collect();
+    tables.iter().for_each(|table| moves.add(&table.changes.moves));
+    Ok(Diff { before, after, stages, parameters, moves, tables, files })
 }
 
-/// The changes in a table; `None` for other files, and if one of the two is not in the cache.
-fn changes(
+/// The changes of a file, if it is a table and both versions are in the cache.
+fn table(
     store: &Store,
-    kind: &dyn Kind,
-    file: &str,
-    old: Content,
-    new: Content,
-) -> Result<Option<Changes>> {
-    let (Some(old), Some(new)) = (old.digest(), new.digest()) else { return Ok(None) };
+    known: Option<&Known>,
+    file: &mut FileDiff,
+    moves: &Moves,
+) -> Result<Option<TableDiff>> {
+    let (Some(known), Some(old), Some(new)) = (known, file.before, file.after) else {
+        return Ok(None);
+    };
     let read = |digest| match store.fetch(digest)? {
         ObjectState::Intact => store.read_object(digest).map(Some),
         ObjectState::Missing | ObjectState::Damaged => Ok(None),
     };
-    Ok(read(old)?.zip(read(new)?).and_then(|(old, new)| kind.changes(file, &old, &new)))
+    let Some((old, new)) = read(old)?.zip(read(new)?) else {
+        file.is_lost = true;
+        return Ok(None);
+    };
+    let table = |changes| TableDiff {
+        stage: file.stage.clone(),
+        node: file.node.clone(),
+        node_before: file.node_before.clone(),
+        file: file.file.clone(),
+        changes,
+    };
+    Ok(known.kind.changes(&file.file, &old, &new, moves).map(table))
 }
 
 /// The stages of both states. Stages that are only in the first come last.
@@ -254,76 +395,195 @@ fn pairs<'a>(
     pairs
 }
 
-fn stages(before: &State, after: &State) -> Vec<StageDiff> {
-    let compare = |(stage, old, new): (&str, Vec<&NodeState>, Vec<&NodeState>)| {
-        let by_name: BTreeMap<&str, &NodeState> =
-            old.iter().map(|node| (node.name.as_str(), *node)).collect();
-        let both: Vec<_> =
-            new.iter().filter_map(|new| Some((*by_name.get(new.name.as_str())?, *new))).collect();
-        let cached = both
-            .iter()
-            .filter(|(old, new)| old.artifact.is_some() && new.artifact.is_some())
-            .count();
-        StageDiff {
-            stage: stage.to_owned(),
-            both: both.len(),
-            removed: old.len() - both.len(),
-            added: new.len() - both.len(),
-            not_cached: both.len() - cached,
+/// Pairs the nodes of a stage by their values on the axes. On an axis that only the other state
+/// has, a node has the value of the parameter of that name, if there is one.
+fn pair_nodes<'a>(
+    old: &[&'a NodeState],
+    new: &[&'a NodeState],
+    scalars: &[BTreeMap<String, String>; 2],
+    known: &Moves,
+) -> (Vec<(&'a NodeState, &'a NodeState)>, Moves) {
+    let coordinates =
+        [old, new].map(|nodes| -> Vec<_> { nodes.iter().map(|node| node.coordinates()).collect() });
+    let axes: BTreeSet<&str> =
+        coordinates.iter().flatten().flat_map(|values| values.keys().copied()).collect();
+    let axes: Vec<&str> = axes.into_iter().collect();
+    let keys = |side: usize| -> Vec<Vec<&str>> {
+        let mut keys = Vec::new();
+        for values in &coordinates[side] {
+            let mut key = Vec::new();
+            for axis in &axes {
+                let value = values.get(axis).or_else(|| scalars[side].get(*axis));
+                key.push(value.map_or("", String::as_str));
+            }
+            keys.push(key);
         }
+        keys
     };
-    let all = pairs(before, after).into_iter().map(compare);
-    all.filter(|stage| stage.removed + stage.added + stage.not_cached > 0).collect()
+    let (before, after) = (keys(0), keys(1));
+    let are_distinct =
+        |keys: &[Vec<&str>]| keys.iter().collect::<BTreeSet<_>>().len() == keys.len();
+    if are_distinct(&before) && are_distinct(&after) {
+        let found = pair(&axes, &before, &after, known);
+        let both = found.counterparts.iter().zip(new);
+        let both = both.filter_map(|(i, new)| Some((old[(*i)?], *new)));
+        return (both.collect(), found.moves);
+    }
+    // A value contains a comma and an equals sign.
+    let by_name: BTreeMap<&str, &NodeState> =
+        old.iter().map(|node| (node.name.as_str(), *node)).collect();
+    let both = new.iter().filter_map(|new| Some((*by_name.get(new.name.as_str())?, *new)));
+    (both.collect(), Moves::default())
 }
 
-fn parameters(before: &State, after: &State) -> Vec<ParameterDiff> {
-    let mut changed = Vec::new();
+/// The parameters of a stage. Each of those that a stage declares under `params` counts as one.
+fn parameters_of(params: &Params) -> Vec<(String, &Json)> {
+    let mut found = Vec::new();
+    for (name, value) in params.iter().filter(|(name, _)| !EMBEDDED.contains(&name.as_str())) {
+        match value {
+            Json::Object(declared) if name == DECLARED => {
+                let each = declared.iter();
+                found.extend(each.map(|(inner, value)| (format!("{DECLARED}.{inner}"), value)));
+            }
+            value => found.push((name.clone(), value)),
+        }
+    }
+    found
+}
+
+/// The field with the parameters that a stage declares.
+const DECLARED: &str = "params";
+
+/// The axis of a parameter.
+fn axis_of(parameter: &str) -> &str {
+    parameter.strip_prefix(DECLARED).and_then(|name| name.strip_prefix('.')).unwrap_or(parameter)
+}
+
+const VERSION: &str = "stage version";
+const SEED: &str = "seed";
+
+/// The changed parameters, and which of their values replaced which.
+fn parameters(before: &State, after: &State) -> (Vec<ParameterDiff>, Moves) {
+    let (mut changed, mut moves) = (Vec::new(), Moves::default());
     for (stage, old, new) in pairs(before, after) {
-        let (old_values, new_values) = (values(&old), values(&new));
+        // Without a recipe, nothing is known of the parameters.
+        let is_unknown = |nodes: &[&NodeState]| {
+            !nodes.is_empty() && nodes.iter().all(|node| node.recipe.is_none())
+        };
+        if is_unknown(&old) || is_unknown(&new) {
+            continue;
+        }
+        let (old_values, new_values) = (distinct(&old), distinct(&new));
         let names: BTreeSet<&String> = old_values.keys().chain(new_values.keys()).collect();
         for name in names {
-            let of = |values: &BTreeMap<String, Vec<String>>, nodes: &[&NodeState]| match values
-                .get(name)
-            {
-                Some(values) => values.clone(),
-                None if nodes.is_empty() => Vec::new(),
-                None => vec![DEFAULT.to_owned()],
+            let of = |values: &BTreeMap<String, Vec<Json>>, nodes: &[&NodeState]| {
+                let missing = || if nodes.is_empty() { Vec::new() } else { vec![Json::Null] };
+                values.get(name).cloned().unwrap_or_else(missing)
             };
             let (before, after) = (of(&old_values, &old), of(&new_values, &new));
-            if before.iter().collect::<BTreeSet<_>>() != after.iter().collect::<BTreeSet<_>>() {
-                changed.push(ParameterDiff {
-                    stage: stage.to_owned(),
-                    parameter: name.clone(),
-                    before,
-                    after,
-                });
+            let replaced = values::compare(&before, &after);
+            if replaced == values::Replaced::default() {
+                continue;
+            }
+            if name != VERSION && name != SEED {
+                add_moves(axis_of(name), &replaced, &mut moves);
+            }
+            let texts = |values: &[Json]| values.iter().map(values::text).collect();
+            changed.push(ParameterDiff {
+                stage: stage.to_owned(),
+                parameter: name.clone(),
+                before: texts(&before),
+                after: texts(&after),
+                fields: fields(&format!("{stage}.{name}"), &replaced),
+            });
+        }
+    }
+    drop_conflicts(&mut moves);
+    (changed, moves)
+}
+
+fn add_moves(axis: &str, replaced: &values::Replaced, moves: &mut Moves) {
+    let column = axis.to_owned();
+    for (was, is) in &replaced.pairs {
+        // The text of a default is not known.
+        if !was.is_null() && !is.is_null() {
+            let (before, after) = (values::text(was), values::text(is));
+            let found = Move { column: column.clone(), before, after };
+            if !moves.paired.contains(&found) {
+                moves.paired.push(found);
             }
         }
     }
-    changed
+    let texts = |values: &[&Json]| values.iter().map(|value| values::text(value)).collect();
+    let (before, after): (Vec<_>, Vec<_>) = (texts(&replaced.removed), texts(&replaced.added));
+    let found = Unpaired { column, before, after };
+    if !(found.before.is_empty() && found.after.is_empty()) && !moves.unpaired.contains(&found) {
+        moves.unpaired.push(found);
+    }
 }
 
-const DEFAULT: &str = "(default)";
+/// Removes the moves of a value that was replaced by different values in different stages.
+fn drop_conflicts(moves: &mut Moves) {
+    let all = moves.paired.clone();
+    let agrees = |one: &Move, other: &Move| {
+        one.column != other.column || (one.before == other.before) == (one.after == other.after)
+    };
+    moves.paired.retain(|one| all.iter().all(|other| agrees(one, other)));
+}
 
-/// The distinct values of each parameter over the nodes of a stage, in their order.
-fn values(nodes: &[&NodeState]) -> BTreeMap<String, Vec<String>> {
-    let mut names: BTreeSet<&String> = BTreeSet::new();
-    nodes.iter().for_each(|node| names.extend(node.params.keys()));
-    let mut values: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut add = |name: &str, value: String| {
+fn fields(path: &str, replaced: &values::Replaced) -> Vec<FieldDiff> {
+    let mut fields: Vec<FieldDiff> = Vec::new();
+    for (was, is) in &replaced.pairs {
+        for [field, before, after] in values::fields(path, was, is) {
+            let found = FieldDiff { field, before: vec![before], after: vec![after] };
+            if !fields.contains(&found) {
+                fields.push(found);
+            }
+        }
+    }
+    let texts = |values: &[&Json]| values.iter().map(|value| values::text(value)).collect();
+    let (before, after): (Vec<_>, Vec<_>) = (texts(&replaced.removed), texts(&replaced.added));
+    if !before.is_empty() || !after.is_empty() {
+        fields.push(FieldDiff { field: path.to_owned(), before, after });
+    }
+    fields
+}
+
+/// The distinct values of each parameter over the nodes of a stage, in their order. A default is
+/// the value in the name of the node or, if it has none, null.
+fn distinct(nodes: &[&NodeState]) -> BTreeMap<String, Vec<Json>> {
+    let known: Vec<(&Known, &NodeState)> =
+        nodes.iter().filter_map(|node| Some((node.recipe.as_ref()?, *node))).collect();
+    let names: BTreeSet<String> = known
+        .iter()
+        .flat_map(|(recipe, _)| parameters_of(&recipe.params))
+        .map(|(name, _)| name)
+        .collect();
+    let mut values: BTreeMap<String, Vec<Json>> = BTreeMap::new();
+    let mut add = |name: &str, value: Json| {
         let values = values.entry(name.to_owned()).or_default();
         if !values.contains(&value) {
             values.push(value);
         }
     };
-    for node in nodes {
-        add("stage version", node.version.to_string());
-        if let Some(seed) = &node.seed {
-            add("seed", seed.clone());
+    for (recipe, node) in known {
+        add(VERSION, recipe.version.into());
+        if let Some(seed) = &recipe.seed {
+            add(SEED, seed.clone().into());
         }
+        let (given, coordinates) = (parameters_of(&recipe.params), node.coordinates());
         for name in &names {
-            add(name, node.params.get(*name).map_or(DEFAULT.to_owned(), render));
+            let of_name = || {
+                let text = coordinates.get(axis_of(name))?;
+                Some(serde_json::from_str(text).unwrap_or_else(|_| Json::from(text.as_str())))
+            };
+            let value = given.iter().find(|(known, _)| known == name);
+            let value = value.map(|(_, value)| (*value).clone());
+            add(name, value.or_else(of_name).unwrap_or_default());
         }
     }
     values
 }
+
+#[cfg(test)]
+mod tests;

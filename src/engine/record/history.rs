@@ -26,10 +26,15 @@ pub struct Run {
     pub began: Option<u64>,
     /// The profile.
     pub profile: Option<String>,
+    /// The pipeline file, as in [`Event::Started`](crate::engine::run::event::Event::Started);
+    /// `None` for runs of versions that did not record it.
+    pub pipeline: Option<String>,
     /// The arguments of `-S`.
     pub overrides: Vec<String>,
     /// The project's commit, if a job could run and it was known.
     pub commit: Option<Commit>,
+    /// The targets; none for the whole pipeline.
+    pub targets: Vec<String>,
     /// Number of requested nodes.
     pub wanted: usize,
     /// Number of cached nodes.
@@ -90,7 +95,11 @@ pub enum State {
 enum Line {
     Started {
         profile: Option<String>,
+        #[serde(default)]
+        pipeline: Option<String>,
         overrides: Vec<String>,
+        #[serde(default)]
+        targets: Vec<String>,
         nodes: usize,
         #[serde(default)]
         process: String,
@@ -161,7 +170,8 @@ impl Run {
             position
         };
         match line {
-            Line::Started { profile, overrides, nodes, process } => {
+            Line::Started { profile, pipeline, overrides, targets, nodes, process } => {
+                (self.pipeline, self.targets) = (pipeline, targets);
                 (self.profile, self.overrides, self.wanted) = (profile, overrides, nodes);
                 self.process = ProcessId::from_tag(&process);
             }
@@ -208,7 +218,40 @@ pub fn read(store: &Store, id: &str) -> Result<Run> {
     Ok(run)
 }
 
-/// The largest number of bytes that [`names`] reads, about a hundred thousand nodes.
+/// The last run before run `id` that succeeded, has its profile and pipeline, and includes `nodes`.
+pub fn previous(store: &Store, id: &str, nodes: &[&str]) -> Result<Option<Run>> {
+    let this = read(store, id)?;
+    let earlier = store.runs()?.into_iter().rev().skip_while(|run| run != id).skip(1);
+    let mut left = MAX_BYTES;
+    for id in earlier {
+        // `gc` may have removed it.
+        let Some(bytes) = fs::read_if_exists(&store.history(&id))? else { continue };
+        let text = String::from_utf8_lossy(&bytes);
+        left = left.saturating_sub(text.len() as u64);
+        let is_alike = matches!(
+            text.lines().next().and_then(|line| serde_json::from_str(line).ok()),
+            Some(Line::Started { profile, pipeline, .. })
+                if profile == this.profile && pipeline.is_some() && pipeline == this.pipeline
+        );
+        let is_done = || {
+            let last = text.lines().next_back().and_then(|line| serde_json::from_str(line).ok());
+            matches!(last, Some(Line::Ended { outcome: Some(Ending::Done), .. }))
+        };
+        if is_alike && is_done() {
+            let run = Run::parse(&id, &text);
+            let includes = |node: &&str| run.nodes.iter().any(|known| known.node == **node);
+            if nodes.iter().all(|node| includes(node)) {
+                return Ok(Some(run));
+            }
+        }
+        if left == 0 {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+/// The largest number of bytes that [`names`] and [`previous`] read, about a hundred thousand nodes.
 const MAX_BYTES: u64 = 32 << 20;
 
 /// The keys of each node name in the latest runs: first those of `profile`, the newest first.

@@ -17,8 +17,13 @@ pub enum Event {
         run: String,
         /// The profile, if there is one.
         profile: Option<String>,
+        /// The pipeline file: relative to the folder with the cache, or absolute if it is
+        /// elsewhere.
+        pipeline: String,
         /// The assignments of `-S`.
         overrides: Vec<String>,
+        /// The targets; none for the whole pipeline.
+        targets: Vec<String>,
         /// The number of requested nodes.
         nodes: usize,
         /// The process of the run ([`crate::engine::cache::process::ProcessId::tag`]).
@@ -129,6 +134,26 @@ pub enum Event {
         /// The number of files of earlier runs that were removed.
         #[serde(default)]
         removed: usize,
+    },
+    /// Something differs from the last run with the same report, and files beside the report say
+    /// what.
+    Changed {
+        /// The id of that run.
+        since: String,
+        /// The changed parameters, such as `nets.prior.normal.variance 0.01 -> 0.005`.
+        parameters: Vec<String>,
+        /// What moved, as a sentence without a full stop.
+        moved: String,
+        /// The number of changed cells in the tables that summarise the run.
+        cells: usize,
+        /// The number of changed cells whose intervals do not overlap; `None` without intervals.
+        beyond: Option<usize>,
+        /// The number of changed figures.
+        figures: usize,
+        /// The number of nodes and outputs that the cache no longer has.
+        lost: usize,
+        /// The file that lists the changes. The page beside it shows the figures.
+        path: String,
     },
     /// The run is over; always the last event.
     Ended(Summary),

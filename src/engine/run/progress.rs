@@ -176,6 +176,8 @@ struct Sentences {
     began: Option<Instant>,
     /// The nodes whose output has been printed.
     shown: BTreeSet<String>,
+    /// The line about changes, printed last.
+    changes: Option<String>,
 }
 
 impl Sentences {
@@ -272,7 +274,13 @@ impl Sentences {
                 let state = if done.is_empty() { "unchanged".to_owned() } else { done.join(", ") };
                 say(Verbosity::Normal, format!("{folder}: {state}"));
             }
-            Event::Ended(summary) => say(Verbosity::Normal, summarize(summary)),
+            Event::Changed { since, parameters, moved, path, .. } => {
+                self.changes = Some(changes(since, parameters, moved, path));
+            }
+            Event::Ended(summary) => {
+                say(Verbosity::Normal, summarize(summary));
+                self.changes.take().into_iter().for_each(|line| say(Verbosity::Normal, line));
+            }
         }
         lines
     }
@@ -284,6 +292,18 @@ impl Sentences {
         (self.ran > 0 && elapsed > Duration::from_secs(2))
             .then(|| pace * self.nodes.saturating_sub(self.done) as f64)
     }
+}
+
+/// The largest number of changed parameters in a line.
+const PARAMETERS: usize = 3;
+
+fn changes(since: &str, parameters: &[String], moved: &str, path: &str) -> String {
+    let mut parts: Vec<String> = parameters.iter().take(PARAMETERS).cloned().collect();
+    if parameters.len() > PARAMETERS {
+        parts.push(format!("and {} more", parameters.len() - PARAMETERS));
+    }
+    let parameters = if parts.is_empty() { String::new() } else { parts.join(", ") + "; " };
+    format!("changes since run {since}: {parameters}{moved}: {path}")
 }
 
 fn summarize(summary: &Summary) -> String {
@@ -317,7 +337,9 @@ mod tests {
                 schema: 1,
                 run: "r".into(),
                 profile: Some("quick".into()),
+                pipeline: "pipeline.yaml".into(),
                 overrides: vec!["a.b=1".into()],
+                targets: Vec::new(),
                 nodes: 4,
                 process: "p".into(),
             },
@@ -350,6 +372,18 @@ mod tests {
             Event::Skipped { node: "report".into(), because: "curves".into() },
             Event::LockMatched { lock: "pipeline.lock".into(), root: "5f0c".into(), nodes: 4 },
             Event::Exported { folder: "reports/quick".into(), written: 1, files: 3, removed: 0 },
+            Event::Changed {
+                since: "7-1".into(),
+                parameters: ["a.b 1 -> 2", "a.c 1 -> 2", "a.d 1 -> 2", "a.e 1 -> 2"]
+                    .map(str::to_owned)
+                    .into(),
+                moved: "3 cells and no figure moved".into(),
+                cells: 3,
+                beyond: None,
+                figures: 0,
+                lost: 0,
+                path: "reports/quick/changes.md".into(),
+            },
             Event::Ended(Summary {
                 nodes: 4,
                 cached: 1,

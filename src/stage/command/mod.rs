@@ -34,6 +34,7 @@ use super::compare;
 use super::file::check_ignore;
 use super::texts::{Text, Texts, scalar_text};
 use crate::engine::key::Content;
+use crate::engine::stage::pairing::Moves;
 use crate::engine::stage::{
     Changes, Context, Declared, FILES, GATHERED, Hinted, Invocation, Memory, Resources, Slot,
     Stage, TimeLimit, Verbatim, belongs,
@@ -280,8 +281,8 @@ impl Stage for CommandStage {
         compare::difference(file, cached, recomputed)
     }
 
-    fn changes(file: &str, before: &[u8], after: &[u8]) -> Option<Changes> {
-        compare::changes(file, before, after)
+    fn changes(file: &str, before: &[u8], after: &[u8], known: &Moves) -> Option<Changes> {
+        compare::changes(file, before, after, known)
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {
