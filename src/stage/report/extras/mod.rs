@@ -12,7 +12,9 @@ use super::{Caption, Params};
 use crate::engine::key::root;
 use crate::engine::stage::{Context, Hinted, Input, Upstream, suggest};
 use crate::fs;
-use crate::report::document::{Block, Cell, Column, FigureBlock, HtmlBlock, Source, TableBlock};
+use crate::report::document::{
+    Block, Cell, Column, EmbeddedFile, FigureBlock, HtmlBlock, Source, TableBlock,
+};
 use crate::report::markdown::{escape, url};
 use crate::report::prose::{Anchors, Piece, Problem, pieces, slug};
 use crate::report::table::Align;
@@ -166,6 +168,14 @@ impl Extras {
             fs::write(&path, &extra.bytes)?;
         }
         Ok(())
+    }
+
+    /// The files that the page contains for downloads. It contains images and HTML anyway.
+    pub(super) fn embedded(&self) -> impl Iterator<Item = EmbeddedFile> {
+        let is_text =
+            |content: &Content| matches!(content, Content::Table(_) | Content::Markdown(_));
+        let texts = self.files.iter().filter(move |extra| is_text(&extra.content));
+        texts.map(|extra| EmbeddedFile { path: extra.path.clone(), bytes: extra.bytes.clone() })
     }
 
     /// Sets the titles and captions.
@@ -867,6 +877,22 @@ mod tests {
         assert_eq!(extras.files.len(), 1);
         let blocks = extras.section().unwrap();
         assert_eq!(blocks[1], Block::Text("Not shown, of `draw`: `b.json`, `c'.log`.".into()));
+    }
+
+    #[test]
+    fn markdown_has_at_most_seven_columns_and_a_hundred_rows_and_links_to_the_file() {
+        let row = |x: usize| (0..20).map(|k| format!("{}", x + k)).collect::<Vec<_>>().join(",");
+        let table = (0..151).map(row).collect::<Vec<_>>().join("\n");
+        let extras = read(&[("draw", &[("t.csv", &table)])], json!({})).unwrap();
+        let markdown = to_markdown(&document(&extras));
+        let rows: Vec<&str> = markdown.lines().filter(|line| line.starts_with('|')).collect();
+        assert!(rows.iter().all(|row| row.matches('|').count() <= 8), "{markdown}");
+        assert!(markdown.contains(
+            "The first 100 of 150 rows; all are in [extras/draw/t.csv](<extras/draw/t.csv>)."
+        ));
+        assert_eq!(rows.iter().filter(|row| row.starts_with("|   1 |")).count(), 4);
+        let page = to_html(&document(&extras));
+        assert_eq!(page.matches("<tr").count(), 151, "the page has all rows and columns");
     }
 
     #[test]
