@@ -4,6 +4,7 @@
 //! a cache that returns right results after needless work is broken. No test needs the network or
 //! MNIST.
 
+mod browser;
 mod cache;
 mod changes;
 mod citation;
@@ -14,6 +15,7 @@ mod declared_files;
 mod determinism;
 mod disk;
 mod environment;
+mod extras;
 mod faults;
 mod file_modes;
 mod file_stage;
@@ -40,6 +42,7 @@ mod provenance;
 mod read_only;
 mod readme;
 mod recompute;
+mod ro_crate;
 mod same_stat;
 mod schema;
 mod shared;
@@ -48,6 +51,7 @@ mod stages;
 mod streams;
 mod style;
 mod survive;
+mod templates;
 mod unchanged;
 mod values;
 mod workers;

@@ -269,7 +269,7 @@ mod tests {
         let fragment = figure().to_html("test").unwrap();
         let document = roxmltree::Document::parse(&fragment).unwrap();
         let entry = |n: roxmltree::Node| {
-            let label = n.children().filter_map(|child| child.text()).last().map(str::to_owned);
+            let label = n.last_child().and_then(|text| text.text()).map(str::to_owned);
             (n.attribute("data-series").unwrap().to_owned(), label.unwrap())
         };
         let entries = document.descendants().filter(|n| n.has_tag_name("li")).map(entry);

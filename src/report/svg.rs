@@ -202,7 +202,7 @@ fn stroked<S: BackendStyle>(style: &S, width: u32) -> String {
 fn pixels(units: i32) -> String {
     let (sign, size) = (if units < 0 { "-" } else { "" }, units.unsigned_abs());
     match (size / 10, size % 10) {
-        (whole, 0) if whole == 0 => "0".to_owned(),
+        (0, 0) => "0".to_owned(),
         (whole, 0) => format!("{sign}{whole}"),
         (0, tenth) => format!("{sign}.{tenth}"),
         (whole, tenth) => format!("{sign}{whole}.{tenth}"),
@@ -213,10 +213,8 @@ fn pixels(units: i32) -> String {
 pub(super) mod reading {
     //! Reads the paths that the backend writes.
 
-    use super::super::canvas::At;
-
     /// The points of each subpath of the path data `d`.
-    pub(in super::super) fn subpaths(d: &str) -> Vec<Vec<At>> {
+    pub(in super::super) fn subpaths(d: &str) -> Vec<Vec<(f64, f64)>> {
         let subpath = |part: &str| {
             let numbers = part.trim_end_matches('z').trim_end_matches("h0");
             let spaced = numbers.replace('l', " ").replace('-', " -");

@@ -1,17 +1,7 @@
 // Claims about figures.
 
 import assert from "node:assert/strict";
-import { close, six } from "./report.mjs";
-
-/** The data of a figure, read from the page by this script rather than by the page's own. */
-const data = (report, page, name) =>
-  page.evaluate(async (path) => {
-    const packed = document.querySelector(`script[data-path="${path}"]`).textContent.trim();
-    const bytes = Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
-    const stream = new Blob([bytes]).stream();
-    const inflated = stream.pipeThrough(new DecompressionStream("deflate-raw"));
-    return JSON.parse(await new Response(inflated).text());
-  }, `figures/${name}.json`);
+import { chartData, close, six } from "./report.mjs";
 
 /** The box with values: its title, and names and values. */
 async function box(page) {
@@ -44,7 +34,7 @@ async function place(panel, { frame: [left, top, width, height], x, y }, series,
 export async function the_pointer_shows_the_values_of_the_nearest_point(report) {
   const page = await report.open();
   const chart = page.locator("[data-chart=max-error-by-width]");
-  const { panels } = await data(report, page, "max-error-by-width");
+  const { panels } = await chartData(page, "max-error-by-width");
   let compared = 0;
   for (const [i, panel] of panels.entries()) {
     const drawing = chart.locator(`svg.panel[data-panel="${i}"]`);
@@ -58,8 +48,9 @@ export async function the_pointer_shows_the_values_of_the_nearest_point(report) 
         const near = panel.series.filter(({ label }) => label === shown.title);
         assert(near.length > 0, shown.title);
         const value = shown.values[panel.y.label];
-        const hit = near.flatMap((one) => one.points.map((p) => ({ one, p })))
-          .find(({ p }) => String(p[1]) === value);
+        const hit = near
+          .flatMap((one) => one.points.map((p) => ({ one, p })))
+          .find(({ p }) => shown.values[panel.x.label] === String(p[0]) && value === String(p[1]));
         assert(hit, `${shown.title}: ${value}`);
         const there = await place(drawing, panel, hit.one, hit.p);
         assert(Math.hypot(there.x - at.x, there.y - at.y) < 1.5, `${series.label} ${point}`);
@@ -72,7 +63,7 @@ export async function the_pointer_shows_the_values_of_the_nearest_point(report) 
 
 export async function the_values_of_figures_are_those_of_the_tables(report) {
   const page = await report.open();
-  const { panels } = await data(report, page, "max-error-by-width");
+  const { panels } = await chartData(page, "max-error-by-width");
   let compared = 0;
   for (const { series } of panels) {
     for (const { facets, points } of series) {
@@ -90,7 +81,7 @@ export async function the_values_of_figures_are_those_of_the_tables(report) {
 
 export async function the_arrow_keys_walk_along_the_points_and_escape_hides_them(report) {
   const page = await report.open();
-  const { panels } = await data(report, page, "error-by-method");
+  const { panels } = await chartData(page, "error-by-method");
   const panel = page.locator("[data-chart=error-by-method] svg.panel").first();
   await panel.focus();
   const { series, x, y } = panels[0];
@@ -121,13 +112,13 @@ export async function a_touch_shows_values(report) {
 export async function the_legend_switches_series_off_and_on(report) {
   const page = await report.open();
   const chart = page.locator("[data-chart=error-by-method]");
-  const { panels } = await data(report, page, "error-by-method");
+  const { panels } = await chartData(page, "error-by-method");
   const entry = chart.locator(".legend > li").first();
   const key = await entry.getAttribute("data-series");
   const button = entry.getByRole("button");
   const visible = () =>
     chart.locator(`svg.panel g[data-series="${key}"]`).evaluateAll(
-      (groups) => groups.map((group) => group.checkVisibility()),
+      (groups) => groups.map((group) => getComputedStyle(group).display !== "none"),
     );
   const others = chart.locator(`svg.panel g[data-series]:not([data-series="${key}"])`);
   assert((await visible()).length > 0 && (await visible()).every(Boolean));
@@ -135,7 +126,8 @@ export async function the_legend_switches_series_off_and_on(report) {
   await button.click();
   assert.equal(await button.getAttribute("aria-pressed"), "false");
   assert((await visible()).every((shown) => !shown));
-  assert((await others.evaluateAll((all) => all.map((g) => g.checkVisibility()))).every(Boolean));
+  const displays = await others.evaluateAll((all) => all.map((g) => getComputedStyle(g).display));
+  assert(!displays.includes("none"));
   // A point of the hidden series is no longer found.
   const [series] = panels[0].series.filter((one) => one.key === key);
   const panel = chart.locator("svg.panel").first();

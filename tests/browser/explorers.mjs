@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 export async function the_explorer_of_pairs_shows_the_values_behind_each_mean(report) {
   const page = await report.open();
   const place = page.locator("[data-explorer=pairs]");
-  const pick = (label, value) => place.getByLabel(label, { exact: true }).selectOption(value);
+  const pick = (label, value) => place.getByLabel(label).selectOption(value);
   const metrics = report.csv("metrics");
   for (const [hidden, prior, metric, split] of [
     ["10", "none", "max_error", "test"],
@@ -36,9 +36,9 @@ export async function the_explorer_of_training_draws_a_line_for_each_net(report)
   const page = await report.open();
   const place = page.locator("[data-explorer=training]");
   const histories = report.csv("histories");
-  await place.getByLabel("Width", { exact: true }).selectOption("20");
-  await place.getByLabel("Prior", { exact: true }).selectOption("none");
-  await place.getByLabel("Quantity", { exact: true }).selectOption("train_loss");
+  await place.getByLabel("Width").selectOption("20");
+  await place.getByLabel("Prior").selectOption("none");
+  await place.getByLabel("Quantity").selectOption("train_loss");
   const nets = new Map();
   for (const row of histories.filter((r) => r.hidden === "20" && r.prior === "none")) {
     const label = `pair ${row.pair}, net ${row.end}`;

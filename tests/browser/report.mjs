@@ -102,3 +102,19 @@ export function close(actual, expected, message) {
   const difference = Math.abs(actual - expected);
   assert(difference <= 1.1e-5 * Math.abs(expected), `${message}: ${actual}, not ${expected}`);
 }
+
+/** Opens all folded parts of the page. */
+export const unfold = (page) =>
+  page.evaluate(() => {
+    for (const details of document.querySelectorAll("main details:not(.menu)")) details.open = true;
+  });
+
+/** The data of a figure, read from the page without its scripts. */
+export const chartData = (page, name) =>
+  page.evaluate(async (path) => {
+    const packed = document.querySelector(`script[data-path="${path}"]`).textContent.trim();
+    const bytes = Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
+    const stream = new Blob([bytes]).stream();
+    const inflated = stream.pipeThrough(new DecompressionStream("deflate-raw"));
+    return JSON.parse(await new Response(inflated).text());
+  }, `figures/${name}.json`);

@@ -3,8 +3,8 @@
 //   node run.mjs CHROMIUM FOLDER [CLAIM...]
 //
 // FOLDER is a report's folder with report.html, tables/ and figures/. Each claim prints one line of
-// JSON: {"claim", "seconds", "error"}; `error` is null if the claim holds. Every claim has a test of
-// its name in tests/browser.rs.
+// JSON: {"claim", "seconds", "error"}; `error` is null if the claim holds. Every claim has a test
+// of its name in tests/browser.rs.
 
 import { chromium } from "playwright-core";
 import { join } from "node:path";

@@ -1,6 +1,7 @@
 // Claims about tables and the choice of widths, priors and methods.
 
 import assert from "node:assert/strict";
+import { chartData, unfold } from "./report.mjs";
 
 /** The tables whose rows are methods and whose columns are widths. */
 const METHOD_TABLE = "main table:has([data-facet=method]):has(th[data-hidden])";
@@ -71,12 +72,6 @@ export async function the_filter_hides_rows_without_its_words(report) {
   assert.equal(await shown.count(), rows.length);
 }
 
-/** Opens all folded parts of the page. */
-export const unfold = (page) =>
-  page.evaluate(() => {
-    for (const details of document.querySelectorAll("main details:not(.menu)")) details.open = true;
-  });
-
 /** Chooses values in a menu of the toolbar. */
 async function choose(page, facet, ...values) {
   const menu = page.locator(`[data-menu=${facet}]`);
@@ -140,11 +135,16 @@ export async function a_choice_hides_series_and_panels(report) {
   const page = await report.open();
   await choose(page, "prior", "none");
   await choose(page, "method", "linear");
-  const checked = await page.evaluate(() => {
+  const names = await page
+    .locator(".chart[data-chart]")
+    .evaluateAll((charts) => charts.map((chart) => chart.dataset.chart));
+  const all = {};
+  for (const name of names) all[name] = await chartData(page, name);
+  const checked = await page.evaluate((all) => {
     const count = { series: 0, hidden: 0 };
     const wrong = [];
     for (const chart of document.querySelectorAll(".chart[data-chart]")) {
-      const data = window.chartData[chart.dataset.chart];
+      const data = all[chart.dataset.chart];
       for (const svg of chart.querySelectorAll("svg.panel")) {
         for (const one of data.panels[svg.dataset.panel].series) {
           const { prior = "none", method = "linear" } = one.facets;
@@ -152,16 +152,20 @@ export async function a_choice_hides_series_and_panels(report) {
           const same = data.panels[svg.dataset.panel].series.filter((o) => o.key === one.key);
           if (same.length > 1) continue;
           for (const group of svg.querySelectorAll(`g[data-series="${one.key}"]`)) {
-            const shown = group.checkVisibility();
+            // Chromium says of SVG groups without a box that they are visible.
+            const displays = [group, svg].map((element) => getComputedStyle(element).display);
+            const shown = !displays.includes("none");
             count.series += 1;
             if (!chosen) count.hidden += 1;
-            if (shown !== chosen) wrong.push(`${chart.dataset.chart} ${svg.dataset.panel} ${one.key}`);
+            if (shown !== chosen) {
+              wrong.push(`${chart.dataset.chart} ${svg.dataset.panel} ${one.label}`);
+            }
           }
         }
       }
     }
     return { count, wrong };
-  });
+  }, all);
   assert.deepEqual(checked.wrong, []);
   assert(checked.count.hidden > 10 && checked.count.series > checked.count.hidden);
 }

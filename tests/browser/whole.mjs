@@ -1,7 +1,7 @@
 // Claims about the page as a whole.
 
 import assert from "node:assert/strict";
-import { unfold } from "./tables.mjs";
+import { unfold } from "./report.mjs";
 
 export async function the_console_and_the_network_stay_silent(report) {
   // `open` records errors, warnings and requests, and the runner checks them after each claim; this

@@ -10,21 +10,23 @@ the severity (by default REQUIRED), with 1 and a list if not, and with 77 if a p
 import json
 import sys
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from unittest import mock
 
 try:
-    import rocrate
     from rocrate_validator import models, services
     from rocrate_validator.utils import http
-except ImportError as error:
+
+    rocrate = Path(find_spec("rocrate").origin).parent
+except (ImportError, AttributeError) as error:
     print(f"{error}: install `roc-validator` and `rocrate`")
     sys.exit(77)
 
 TERMS = "https://w3id.org/ro/terms/workflow-run"
 CONTEXTS = {
     "https://w3id.org/ro/crate/1.1/context": json.loads(
-        (Path(rocrate.__file__).parent / "data/ro-crate.jsonld").read_text()
+        (rocrate / "data/ro-crate.jsonld").read_text()
     ),
     f"{TERMS}/context": {"@context": {"environment": f"{TERMS}#environment"}},
 }

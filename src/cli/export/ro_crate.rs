@@ -60,7 +60,7 @@ pub(super) fn export(
         let path = format!("{FILES}/{}/{name}", &digest.to_string()[..DIGITS]);
         let size =
             fs::metadata_if_exists(&session.store.object(digest))?.map_or(0, |meta| meta.len());
-        Ok((digest, (Some(path), size)))
+        Ok((digest, (path, size)))
     });
     let contents = Contents {
         name: format!("Outputs of {}{}", names.join(", "), profile.unwrap_or_default()),

@@ -65,9 +65,8 @@ pub struct Contents<'a> {
     pub jobs: Vec<JobRecord<'a>>,
     /// The project's files.
     pub files: Vec<ProjectFile>,
-    /// The declared files of stages, by digest: the path in the crate, if the file is in it, and
-    /// the size in bytes.
-    pub declared: BTreeMap<Digest, (Option<String>, u64)>,
+    /// The declared files of stages, by digest: the path in the crate, and the size in bytes.
+    pub declared: BTreeMap<Digest, (String, u64)>,
     /// The digest of this program.
     pub program: Digest,
     /// The version of this program.
@@ -88,8 +87,7 @@ impl Contents<'_> {
                 .filter_map(move |(name, folder)| Some(output((name, folder?))))
         });
         let declared = self.declared.iter();
-        let declared =
-            declared.filter_map(|(digest, (path, _))| Some((path.clone()?, *digest, false)));
+        let declared = declared.map(|(digest, (path, _))| (path.clone(), *digest, false));
         outputs.chain(declared).collect()
     }
 
@@ -108,17 +106,13 @@ impl Contents<'_> {
     /// The descriptor, the root and the profile.
     fn root(&self, graph: &Graph, actions: &[Json]) -> Vec<Json> {
         let last = self.jobs.iter().map(|job| job.entry.finished).max().unwrap_or_default();
-        let licenses: Vec<Json> = self
-            .files
-            .iter()
-            .filter(|file| file.is_license)
-            .map(|file| reference(&uri(&file.path)))
-            .collect();
+        let licenses: Vec<String> =
+            self.files.iter().filter(|file| file.is_license).map(|file| uri(&file.path)).collect();
         let license = match licenses.is_empty() {
             true => json!("No license is stated."),
-            false => Json::from(licenses),
+            false => references(licenses),
         };
-        let references = |ids: Vec<&str>| ids.into_iter().map(reference).collect::<Vec<Json>>();
+        let mentions = actions.iter().filter_map(|action| action["@id"].as_str());
         vec![
             json!({
                 "@id": METADATA,
@@ -132,10 +126,10 @@ impl Contents<'_> {
                 "conformsTo": reference(PROFILE),
                 "name": self.name,
                 "description": self.description,
-                "datePublished": utc(last),
+                "datePublished": date(last),
                 "license": license,
-                "hasPart": references(graph.parts.iter().map(String::as_str).collect()),
-                "mentions": references(actions.iter().filter_map(|a| a["@id"].as_str()).collect()),
+                "hasPart": references(&graph.parts),
+                "mentions": references(mentions),
             }),
             json!({
                 "@id": PROFILE,
@@ -164,10 +158,8 @@ impl Contents<'_> {
             }
         }
         for (digest, (path, bytes)) in &self.declared {
-            let Some(path) = path else { continue };
             let name = path.rsplit('/').next().unwrap_or(path);
             graph.add_part(path, described(name, digest, *bytes));
-            graph.files.entry(*digest).or_insert_with(|| uri(path));
         }
     }
 
@@ -176,11 +168,13 @@ impl Contents<'_> {
         let JobRecord { recipe, entry, .. } = job;
         let mut objects = BTreeSet::new();
         for (slot, artifacts) in &recipe.inputs {
-            let is_declared = slot == FILES;
             for (name, content) in artifacts.iter().flatten() {
                 let Some(digest) = content.digest() else { continue };
-                let bytes = self.declared.get(&digest).filter(|_| is_declared);
-                objects.insert(graph.artifact(name, digest, bytes.map(|(_, bytes)| *bytes)));
+                let declared = self.declared.get(&digest).filter(|_| slot == FILES);
+                objects.insert(match declared {
+                    Some((path, _)) => uri(path),
+                    None => graph.artifact(name, digest, None),
+                });
             }
         }
         let params = recipe.params.iter().filter(|(name, _)| !EMBEDDED.contains(&name.as_str()));
@@ -198,24 +192,23 @@ impl Contents<'_> {
             });
         }
         let program = graph.program(entry.program, self.program, self.version);
-        let instruments = [graph.kind(&recipe.kind, recipe.version)];
-        let instruments: Vec<Json> =
-            instruments.iter().chain(&program).map(|id| reference(id)).collect();
+        let kind = graph.kind(&recipe.kind, recipe.version);
+        let instruments = [kind].into_iter().chain(program);
         let started = entry.finished.saturating_sub(entry.seconds.max(0.0).round() as u64);
         let mut action = json!({
             "@id": format!("#{}", uri(&job.name())),
             "@type": "CreateAction",
             "name": job.name(),
             "description": job.description(),
-            "startTime": utc(started),
-            "endTime": utc(entry.finished),
-            "actionStatus": reference(COMPLETED),
-            "instrument": instruments,
-            "environment": graph.environment(entry),
+            "startTime": date(started),
+            "endTime": date(entry.finished),
+            "actionStatus": COMPLETED,
+            "instrument": references(instruments),
+            "environment": references(graph.environment(entry)),
         });
         for (name, ids) in [("object", objects), ("result", results)] {
             if !ids.is_empty() {
-                action[name] = ids.iter().map(|id| reference(id)).collect();
+                action[name] = references(ids);
             }
         }
         action
@@ -256,7 +249,7 @@ struct Graph {
     known: BTreeSet<String>,
     /// The identifiers of the files in the crate.
     parts: Vec<String>,
-    /// The identifier of one file in the crate for each digest.
+    /// The identifier of one output in the crate for each digest.
     files: BTreeMap<Digest, String>,
 }
 
@@ -277,7 +270,7 @@ impl Graph {
         self.parts.push(id);
     }
 
-    /// The entity for a file with this content: a file of the crate, or a description.
+    /// The entity for an output with this content: a file of the crate, or a description.
     fn artifact(&mut self, name: &str, digest: Digest, bytes: Option<u64>) -> String {
         if let Some(id) = self.files.get(&digest) {
             return id.clone();
@@ -298,7 +291,7 @@ impl Graph {
     }
 
     /// The entities for the properties of a job's environment.
-    fn environment(&mut self, entry: &Entry) -> Vec<Json> {
+    fn environment(&mut self, entry: &Entry) -> Vec<String> {
         let mut values = vec![("host", Json::from(entry.host.clone()))];
         if let Some(environment) = &entry.environment {
             values.push(("system", environment.system.clone().into()));
@@ -310,7 +303,7 @@ impl Graph {
             values.extend(commit.map(|commit| ("git commit", commit.to_string().into())));
         }
         let values = values.into_iter();
-        values.map(|(name, value)| reference(&self.value("environment", name, &value))).collect()
+        values.map(|(name, value)| self.value("environment", name, &value)).collect()
     }
 
     /// The entity for a program, if its digest is known. `this` is the digest of the program of
@@ -342,6 +335,20 @@ impl Graph {
 
 fn reference(id: &str) -> Json {
     json!({ "@id": id })
+}
+
+/// The references to these entities: a list, or a single one, as RO-Crate recommends.
+fn references(ids: impl IntoIterator<Item = impl AsRef<str>>) -> Json {
+    let mut all: Vec<Json> = ids.into_iter().map(|id| reference(id.as_ref())).collect();
+    match (all.pop(), all.is_empty()) {
+        (Some(one), true) => one,
+        (last, _) => all.into_iter().chain(last).collect(),
+    }
+}
+
+/// A time in seconds since 1970 UTC, in the form that the profile recommends.
+fn date(seconds: u64) -> String {
+    utc(seconds).replace('Z', "+00:00")
 }
 
 fn map(value: Json) -> Map<String, Json> {
@@ -407,4 +414,56 @@ pub fn declared_files<'r>(
         found.entry(digest).or_insert_with(|| name.clone());
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_have_only_characters_that_need_no_escape() {
+        assert_eq!(uri("outputs/nets@end=a/a b.csv"), "outputs/nets%40end%3Da/a%20b.csv");
+        assert_eq!(uri("a:b/ä?#%"), "a%3Ab/%C3%A4%3F%23%25");
+    }
+
+    #[test]
+    fn a_list_of_one_reference_is_the_reference() {
+        assert_eq!(references(["a"]), json!({ "@id": "a" }));
+        assert_eq!(references(["a", "b"]), json!([{ "@id": "a" }, { "@id": "b" }]));
+        assert_eq!(references([""; 0]), json!([]));
+    }
+
+    #[test]
+    fn a_value_is_one_entity_for_all_actions_that_use_it() {
+        let mut graph = Graph::default();
+        let [one, two, other] =
+            [json!(50), json!(50), json!("50 ")].map(|x| graph.value("parameter", "hidden", &x));
+        assert_eq!(one, two);
+        assert_ne!(one, other);
+        assert_eq!(graph.entities.len(), 2);
+        assert_eq!(graph.entities[0]["value"], "50");
+    }
+
+    #[test]
+    fn a_program_of_unknown_version_is_named_by_its_digest() {
+        let mut graph = Graph::default();
+        let [this, other] = [Digest::of(b"this"), Digest::of(b"other")];
+        assert_eq!(graph.program(None, this, "0.1.0"), None);
+        graph.program(Some(this), this, "0.1.0");
+        graph.program(Some(other), this, "0.1.0");
+        let versions: Vec<&str> =
+            graph.entities.iter().filter_map(|entity| entity["softwareVersion"].as_str()).collect();
+        assert_eq!(versions, ["0.1.0", &format!("unknown (BLAKE3 {other})")]);
+    }
+
+    #[test]
+    fn declared_files_are_named_by_their_first_recipe() {
+        let recipe = |name: &str| {
+            let file = (name.to_owned(), Digest::of(b"text").into());
+            let inputs = [(FILES.to_owned(), vec![[file].into()])].into();
+            Recipe { kind: "k".into(), version: 1, params: [].into(), inputs, seed: None }
+        };
+        let found = declared_files(&[recipe("a.txt"), recipe("b.txt")]);
+        assert_eq!(found, [(Digest::of(b"text"), "a.txt".to_owned())].into());
+    }
 }

@@ -79,9 +79,8 @@ function showProvenance() {
   const provenance = JSON.parse(text);
   const { summary, environments } = provenance;
   const line = make("p", { class: "computed" }, provenanceLine(provenance));
-  const first = document.querySelector(".facts") ?? document.querySelector("h1");
-  first?.after(line);
-  const place = document.querySelector("main [data-provenance=table], main [data-provenance='']");
+  document.querySelector("main h1")?.after(line);
+  const place = document.querySelector("main [data-provenance]");
   if (!place) return;
   place.hidden = false;
   const unknown = (value) => (value === null || value === undefined ? "unknown" : String(value));

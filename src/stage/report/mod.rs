@@ -19,6 +19,7 @@ mod references;
 mod sentences;
 mod settings;
 mod sheet;
+
 mod template;
 mod verdict;
 
@@ -238,6 +239,11 @@ impl ReportFigure {
     fn path(&self) -> String {
         format!("figures/{}.svg", self.card.name)
     }
+
+    /// The anchor.
+    fn id(&self) -> String {
+        format!("figure-{}", self.card.name)
+    }
 }
 
 /// The contents of the report.
@@ -306,11 +312,9 @@ impl<'a> Report<'a> {
 
     fn figure_block(&self, figure: &ReportFigure) -> FigureBlock {
         let card = &figure.card;
-        let upstream = self.params.upstream.as_ref();
-        let node = upstream.and_then(|upstream| node_of(upstream, "figures", &figure.artifact));
-        let target = node.map_or(format!("plot@figure={}", card.name), str::to_owned);
+        let target = self.node(figure).map_or(format!("plot@figure={}", card.name), str::to_owned);
         FigureBlock {
-            id: format!("figure-{}", card.name),
+            id: figure.id(),
             title: card.title.clone(),
             message: escape(&card.message),
             caption: card.caption.clone(),
@@ -329,9 +333,7 @@ impl<'a> Report<'a> {
     fn source(&self, table: &str) -> Result<Source> {
         let digest =
             self.tables.artifact.get(table).with_context(|| format!("BUG: no table `{table}`"))?;
-        let upstream = self.params.upstream.as_ref();
-        let node = upstream.and_then(|upstream| node_of(upstream, "tables", &self.tables.artifact));
-        let target = node.unwrap_or(AggregateStage::NAME);
+        let target = self.node_of_tables().unwrap_or(AggregateStage::NAME);
         let path = format!("tables/{table}");
         Ok(Source {
             path: if EXPORTED.contains(&table) { path } else { String::new() },
@@ -339,6 +341,16 @@ impl<'a> Report<'a> {
             command: self.params.command(&format!("run {target}")),
             recipe: self.recipe(target),
         })
+    }
+
+    /// The node that computed a figure.
+    fn node(&self, figure: &ReportFigure) -> Option<&str> {
+        node_of(self.params.upstream.as_ref()?, "figures", &figure.artifact)
+    }
+
+    /// The node that computed the tables.
+    fn node_of_tables(&self) -> Option<&str> {
+        node_of(self.params.upstream.as_ref()?, "tables", &self.tables.artifact)
     }
 
     /// The recipe of a node.
@@ -361,6 +373,7 @@ impl<'a> Report<'a> {
                 files.push(EmbeddedFile { path, bytes: text.clone().into_bytes() });
             }
         }
+        files.extend(self.extras.embedded());
         Ok(files)
     }
 }
