@@ -41,6 +41,7 @@ stages:
       data: data
       tables: tables
       figure:
+        - overview
         - training
         - error-by-method
         - error-by-split

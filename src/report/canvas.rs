@@ -208,7 +208,10 @@ mod tests {
     fn text_is_escaped_and_broken_into_lines_that_fit() {
         let font = Font { size: 10.0, colour: INK, bold: true, align: Align::End, upright: true };
         let drawn = markup((30.0, 20.0), |canvas| canvas.text("a < \"b\"", (20.0, 10.0), font));
-        insta::assert_snapshot!(drawn.unwrap(), @r#"<text class="c6" x="23.6" y="10" font-size="10" text-anchor="end" font-weight="bold" transform="rotate(-90 23.6 10)">a &lt; &quot;b&quot;</text>"#);
+        let expected = "<text class=\"c6\" x=\"23.6\" y=\"10\" font-size=\"10\" \
+                        text-anchor=\"end\" font-weight=\"bold\" \
+                        transform=\"rotate(-90 23.6 10)\">a &lt; &quot;b&quot;</text>\n";
+        assert_eq!(drawn.unwrap(), expected);
         assert_eq!(wrapped("one two three", 10.0, 50.0), ["one two", "three"]);
         assert_eq!(wrapped("indivisible", 10.0, 5.0), ["indivisible"]);
         assert_eq!(wrapped("", 10.0, 5.0), Vec::<String>::new());

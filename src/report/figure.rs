@@ -46,7 +46,8 @@ pub struct Series {
     /// What distinguishes the points from those of the entry, such as "single pair"; a series with
     /// a note is not listed in the legend.
     pub note: String,
-    /// The values that all points share, such as `("hidden", "50")`, by which a page selects series.
+    /// The values that all points share, such as `("hidden", "50")`, by which a page selects
+    /// series.
     pub facets: Vec<(&'static str, String)>,
     /// `style % 7` is the colour, `style / 7` the dash (solid, dashed, dotted, dash-dotted); the
     /// marker depends on both.

@@ -291,6 +291,24 @@ mod tests {
     }
 
     #[test]
+    fn titles_and_ticks_that_would_overlap_their_neighbours_are_in_several_lines() {
+        let long = "a title of many words that is wider than the panel below it is, by far";
+        let axis = Axis::log("h").ticks([10.0, 1000.0, 1010.0]);
+        let series = vec![curve("", 0, &[(10.0, 1.0), (1010.0, 2.0)])];
+        let panels = vec![panel(long, axis, Axis::linear("e"), series); 2];
+        let figure = Figure { panels, columns: 2, ..Figure::default() };
+        assert_eq!(count(&figure, long), 0);
+        assert_eq!((count(&figure, "1000"), count(&figure, "1010")), (2, 2));
+        let svg = figure.to_svg().unwrap();
+        let document = roxmltree::Document::parse(&svg).unwrap();
+        let row = |text: &str| {
+            let node = document.descendants().find(|node| node.text() == Some(text)).unwrap();
+            node.attribute("y").or(node.parent().unwrap().attribute("y")).unwrap().to_owned()
+        };
+        assert!(row("10") == row("1000") && row("1000") != row("1010"));
+    }
+
+    #[test]
     fn an_entry_of_the_legend_is_listed_once() {
         assert_eq!(count(&two_panels(), "arc"), 1);
     }

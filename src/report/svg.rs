@@ -213,10 +213,8 @@ fn pixels(units: i32) -> String {
 pub(super) mod reading {
     //! Reads the paths that the backend writes.
 
-    use super::super::canvas::At;
-
     /// The points of each subpath of the path data `d`.
-    pub(in super::super) fn subpaths(d: &str) -> Vec<Vec<At>> {
+    pub(in super::super) fn subpaths(d: &str) -> Vec<Vec<(f64, f64)>> {
         let subpath = |part: &str| {
             let numbers = part.trim_end_matches('z').trim_end_matches("h0");
             let spaced = numbers.replace('l', " ").replace('-', " -");

@@ -12,6 +12,9 @@ use crate::report::outline::{Entry, Outline, Walk};
 use crate::report::table::{Align, pipes};
 use std::fmt::Write as _;
 
+/// The largest number of rows of a table that is also a file of the report.
+const ROWS: usize = 100;
+
 /// The document as Markdown.
 pub fn to_markdown(document: &Document) -> String {
     let outline = Outline::new(document, &[]);
@@ -132,13 +135,21 @@ impl Writer<'_> {
         self.push(&anchor(entry));
         self.caption(entry, "", &table.caption);
         let heading = |i: &usize| (escape(&table.columns[*i].heading), table.columns[*i].align);
+        let has_file = table.source.as_ref().is_some_and(|source| !source.path.is_empty());
+        let shown = if has_file { table.rows.len().min(ROWS) } else { table.rows.len() };
         for part in parts(&table.columns) {
             let columns: Vec<(String, Align)> = part.iter().map(heading).collect();
             let row = |row: &Vec<Cell>| -> Vec<String> {
                 part.iter().map(|i| row.get(*i).map_or(String::new(), cell)).collect()
             };
-            let rows: Vec<Vec<String>> = table.rows.iter().map(row).collect();
+            let rows: Vec<Vec<String>> = table.rows[..shown].iter().map(row).collect();
             self.push(&pipes(&columns, &rows));
+        }
+        if shown < table.rows.len()
+            && let Some(Source { path, .. }) = &table.source
+        {
+            let (count, name, url) = (table.rows.len(), escape(path), url(path));
+            self.push(&format!("The first {shown} of {count} rows; all are in [{name}](<{url}>)."));
         }
         if let Some(source) = &table.source {
             self.source(source, entry);

@@ -67,10 +67,13 @@ impl Results {
         let texts = Texts {
             title: format!("Test error between two nets, {}", prior_phrase(prior)),
             message: self.overview_message(hidden, prior, &methods),
-            content: "First, test error along the curve between two nets; second, largest test \
-                      error on the curve, and the mean error of the two nets at its ends. Markers \
-                      at one width are shifted apart."
-                .to_owned(),
+            content: join([
+                "First, test error along the curve between two nets; second, largest test error \
+                 on the curve, and the mean error of the two nets. Markers at one width are \
+                 shifted apart."
+                    .to_owned(),
+                explained(&methods),
+            ]),
             reason: "The figure has one method of each kind, chosen by how it is made and not by \
                      its result: the first two plain curves, and the first with WA, with OT, and \
                      with both. `error-by-method` and `max-error-by-width` show all.",
@@ -83,7 +86,7 @@ impl Results {
     fn line_of_ends(&self, prior: Prior) -> FigureLine {
         let ends = |hidden| Some((hidden as f64, self.end_error(hidden, prior)?));
         let series = Series {
-            label: "mean of the ends".to_owned(),
+            label: "the nets themselves".to_owned(),
             facets: vec![("prior", prior.to_string())],
             style: ENDS,
             mark: Mark::Points,
@@ -120,7 +123,7 @@ impl Results {
         phrase[..1].make_ascii_uppercase();
         let ends = self.end_error(hidden, prior);
         let ends =
-            ends.map_or_else(String::new, |x| format!("; the ends have {} on average", percent(x)));
+            ends.map_or_else(String::new, |x| format!("; the nets themselves have {}", percent(x)));
         let others = match present.len() {
             1 => String::new(),
             _ => format!(", and on {} {}", last.title(), percent(low)),
@@ -163,6 +166,20 @@ fn telling(methods: &[Method]) -> Vec<Method> {
         methods.iter().copied().filter(move |method| kind(method) == wanted).take(most)
     };
     kinds.into_iter().flat_map(of_kind).collect()
+}
+
+/// What the parts of the names of `methods` mean.
+fn explained(methods: &[Method]) -> String {
+    let has = |part: fn(&Method) -> bool| methods.iter().any(part);
+    let parts = [
+        (has(|m| m.curve.name() == "linear"), "Linear is the straight line between the nets."),
+        (has(|m| m.alignment.is_some()), "With OT, the neurons of the two nets are matched first."),
+        (
+            has(|m| m.adjustment.is_some()),
+            "With WA, the weights after the hidden layer are refitted.",
+        ),
+    ];
+    join(parts.into_iter().filter(|(has, _)| *has).map(|(_, text)| text.to_owned()))
 }
 
 #[cfg(test)]
