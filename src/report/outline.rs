@@ -37,13 +37,13 @@ impl Outline {
         // The first block with an anchor keeps it, even if the name made for another one is equal.
         let wanted: Vec<String> = outline.entries.iter().map(|entry| entry.id.clone()).collect();
         let mut taken: BTreeSet<String> = reserved.iter().map(|&id| id.to_owned()).collect();
-        let asked: BTreeSet<&String> = wanted.iter().collect();
+        let originals: BTreeSet<&String> = wanted.iter().collect();
         for (entry, id) in outline.entries.iter_mut().zip(&wanted) {
             if !taken.insert(id.clone()) || id.is_empty() {
                 let stem = if id.is_empty() { "part" } else { id };
                 let new = (2..)
                     .map(|n| format!("{stem}-{n}"))
-                    .find(|new| !asked.contains(new) && !taken.contains(new));
+                    .find(|new| !originals.contains(new) && !taken.contains(new));
                 entry.id = new.unwrap_or_default();
                 taken.insert(entry.id.clone());
                 outline.renamed.entry(id.clone()).or_insert_with(|| entry.id.clone());
