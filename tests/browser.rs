@@ -185,7 +185,7 @@ claims! {
     a_choice_is_printed_as_it_is_shown,
     the_page_is_complete_without_scripts,
     the_console_and_the_network_stay_silent,
-    the_first_paint_is_soon,
+    the_first_paint_takes_less_than_a_second,
 }
 
 #[test]
