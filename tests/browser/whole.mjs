@@ -37,5 +37,4 @@ export async function the_first_paint_takes_less_than_a_second(report) {
   }
   // The other tests use the machine, too: the fastest is nearest to that of an idle one.
   assert(Math.min(...times) < PAINT, `milliseconds: ${times}`);
-
 }
