@@ -152,7 +152,8 @@ fn a_file_that_cannot_be_shown_fails_the_report_with_its_reason_and_a_hint() {
 fn files_with_hostile_names_are_shown_and_stay_in_the_folder_of_the_report() {
     let names = ["a b.md", "`x`.md", "<b>.md", "[x](y).md", "..x.md", "ä|*_.md"];
     let outputs = names.map(|name| format!("\"{name}\"")).join(", ");
-    let run = "for name in 'a b' '`x`' '<b>' '[x](y)' ..x 'ä|*_'; do echo text > \\\"$name.md\\\"; done";
+    let run =
+        "for name in 'a b' '`x`' '<b>' '[x](y)' ..x 'ä|*_'; do echo text > \\\"$name.md\\\"; done";
     let space = Space::with(&pipeline(run, &format!("[{outputs}]"), ""));
     space.ok(&["run"]);
     for name in names {
