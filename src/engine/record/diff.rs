@@ -167,6 +167,8 @@ pub struct Diff {
     pub moves: Moves,
     /// Changed tables, by node.
     pub tables: Vec<TableDiff>,
+    /// Changed tables that were not compared ([`Tables::Summaries`]).
+    pub omitted: Vec<Omitted>,
     /// All outputs of nodes that are cached in both states.
     pub files: Vec<FileDiff>,
 }
@@ -239,6 +241,17 @@ pub struct TableDiff {
     pub changes: Changes,
 }
 
+/// The tables of an output of a stage.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Omitted {
+    /// The stage.
+    pub stage: String,
+    /// The output.
+    pub file: String,
+    /// The number of nodes with a changed table.
+    pub nodes: usize,
+}
+
 /// An output.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct FileDiff {
@@ -288,10 +301,10 @@ pub enum Tables {
 pub fn diff(store: &Store, before: &State, after: &State, tables: Tables) -> Result<Diff> {
     let (parameters, known) = parameters(before, after);
     let scalars = [before.scalars(), after.scalars()];
-    let (mut stages, mut all, mut moves) = (Vec::new(), Vec::new(), Moves::default());
+    let (mut stages, mut all, mut of_nodes) = (Vec::new(), Vec::new(), Moves::default());
     for (stage, old, new) in pairs(before, after) {
         let (pairs, across) = pair_nodes(&old, &new, &scalars, &known);
-        moves.add(&across);
+        of_nodes.add(&across);
         let is_cached = |(old, new): &&(&NodeState, &NodeState)| {
             old.artifact.is_some() && new.artifact.is_some()
         };
@@ -337,22 +350,44 @@ pub fn diff(store: &Store, before: &State, after: &State, tables: Tables) -> Res
             });
         }
     }
-    let mut found = Vec::new();
-    for is_single in [true, false] {
-        if !is_single && tables == Tables::Summaries && !found.is_empty() {
-            break;
+    let (mut found, mut omitted): (Vec<_>, Vec<Omitted>) = (Vec::new(), Vec::new());
+    let (single, others): (Vec<_>, Vec<_>) = changed.into_iter().partition(|(_, _, one)| *one);
+    for (position, recipe, _) in single {
+        let table = table(store, recipe, &mut files[position], &known)?;
+        found.extend(table.map(|table| (position, table)));
+    }
+    let is_enough = tables == Tables::Summaries && !found.is_empty();
+    // One file of each stage and name tells whether the others are tables.
+    let mut probed: BTreeMap<(String, String), Option<usize>> = BTreeMap::new();
+    for (position, recipe, _) in others {
+        let place = (files[position].stage.clone(), files[position].file.clone());
+        let known_place = probed.get(&place).copied().filter(|_| is_enough);
+        if let Some(omission) = known_place {
+            if let Some(at) = omission {
+                omitted[at].nodes += 1;
+            }
+            continue;
         }
-        for (position, recipe, _) in changed.iter().filter(|(_, _, single)| *single == is_single) {
-            let table = table(store, *recipe, &mut files[*position], &known)?;
-            found.extend(table.map(|table| (*position, table)));
+        let table = table(store, recipe, &mut files[position], &known)?;
+        let mut omission = None;
+        if !is_enough {
+            found.extend(table.map(|table| (position, table)));
+        } else if table.is_some() {
+            omission = Some(omitted.len());
+            let (stage, file) = place.clone();
+            omitted.push(Omitted { stage, file, nodes: 1 });
         }
+        probed.insert(place, omission);
     }
     // In the order of the files.
     found.sort_by_key(|(position, _)| *position);
     let (before, after) = (before.name.clone(), after.name.clone());
     let tables: Vec<TableDiff> = found.into_iter().map(|(_, table)| table).collect();
+    // Tables first: they have the values as the study writes them.
+    let mut moves = Moves::default();
     tables.iter().for_each(|table| moves.add(&table.changes.moves));
-    Ok(Diff { before, after, stages, parameters, moves, tables, files })
+    moves.add(&of_nodes);
+    Ok(Diff { before, after, stages, parameters, moves, tables, omitted, files })
 }
 
 /// The changes of a file, if it is a table and both versions are in the cache.
