@@ -230,8 +230,12 @@ pub(super) fn noise(measured: &Measured) -> Option<Sentence> {
     let level = |method: &Method| first_within(*method).or(widest(*method));
     let level_text = |method: &Method| {
         let (hidden, (excess, noise)) = level(method)?;
-        let name = curve_name(*method);
-        Some(format!("{excess:.2} points at h = {hidden} on {name} (noise {noise:.2})"))
+        // The lead names the most elaborate method.
+        let on = match *method == elaborate {
+            true => String::new(),
+            false => format!(" on {}", curve_name(*method)),
+        };
+        Some(format!("{excess:.2} points at h = {hidden}{on} (noise {noise:.2})"))
     };
     let levels: Vec<String> = methods.iter().map(level_text).collect::<Option<_>>()?;
     let from = |hidden| match widths.last() == Some(&hidden) {
@@ -522,7 +526,7 @@ mod tests {
         insta::assert_snapshot!(texts(Dataset::Digits, &CLEAR).join("\n"), @r"
         Minima are less isolated at h = 50 than at h = 10. On the straight line between two nets without prior, the test error reaches 42.0 ± 5.0 % at h = 10 and 8.47 ± 1.25 % at h = 50; the nets have 2.00 % and 2.00 %. The excess over the worse net changes by a factor of 0.17 (0.14 to 0.20). The factor is from h = 10 to h = 50, averaged over the priors.
         Every method with OT or WA lowers the error on the curve. The largest error changes by a factor of 0.52 (0.51 to 0.53) with OT and 0.29 (0.27 to 0.30) with OT + WA. The factors are relative to the straight line, averaged over the widths and priors.
-        With OT + WA, the excess error is within the noise of the test set at h = 50; on the straight line alone, at no width. Without prior, the mean excess is 0.25 points at h = 50 on the curve Linear + OT + WA (noise 0.41) and 6.47 points at h = 50 on the straight line (noise 0.62). The excess is over the worse net; the noise is two standard errors of the difference of two test errors.
+        With OT + WA, the excess error is within the noise of the test set at h = 50; on the straight line alone, at no width. Without prior, the mean excess is 0.25 points at h = 50 (noise 0.41) and 6.47 points at h = 50 on the straight line (noise 0.62). The excess is over the worse net; the noise is two standard errors of the difference of two test errors.
         With the prior, minima are less isolated. The excess changes by a factor of 0.47 (0.46 to 0.47) with dropout 0.5, the largest error itself by 0.62 (0.61 to 0.62), not tested. The factors are relative to no prior, averaged over the widths and methods. The excess is over the worse net; the largest error contains the error of the nets, which a prior changes, too.
         ");
     }
@@ -537,7 +541,7 @@ mod tests {
         There are too few pairs for a verdict. The run has 2 pairs of nets of a width and prior; a test requires 3. The numbers below describe these nets alone.
         The effect of the width is not tested. On the straight line between two nets without prior, the test error reaches 40.0 to 42.0 % at h = 10 and 8.00 to 8.40 % at h = 50; the nets have 2.00 % and 2.00 %. The excess over the worse net changes by a factor of 0.16 (no interval). The factor is from h = 10 to h = 50, averaged over the priors.
         The effect of OT or WA is not tested. The largest error changes by a factor of 0.52 (no interval) with OT and 0.29 (no interval) with OT + WA. The factors are relative to the straight line, averaged over the widths and priors.
-        With OT + WA, the excess error is within the noise of the test set at h = 50; on the straight line alone, at no width. Without prior, the mean excess is 0.25 points at h = 50 on the curve Linear + OT + WA (noise 0.41) and 6.20 points at h = 50 on the straight line (noise 0.62). The excess is over the worse net; the noise is two standard errors of the difference of two test errors.
+        With OT + WA, the excess error is within the noise of the test set at h = 50; on the straight line alone, at no width. Without prior, the mean excess is 0.25 points at h = 50 (noise 0.41) and 6.20 points at h = 50 on the straight line (noise 0.62). The excess is over the worse net; the noise is two standard errors of the difference of two test errors.
         The effect of the prior is not tested. The excess changes by a factor of 0.47 (no interval) with dropout 0.5, the largest error itself by 0.62, not tested. The factors are relative to no prior, averaged over the widths and methods. The excess is over the worse net; the largest error contains the error of the nets, which a prior changes, too.
         The tables show 8 published numbers beside ours, without a test. A prediction interval requires at least 3 pairs of one width.
         ");
@@ -548,7 +552,7 @@ mod tests {
         let one = texts(Dataset::Mnist, &[(50, "normal 0.01", "arc", &[21.0])]);
         insta::assert_snapshot!(one.join("\n"), @r"
         The run has one width, h = 50. On the curve Arc between two nets with the prior normal 0.01, the test error reaches 21.0 % at h = 50; the nets have 2.00 %.
-        On the curve Arc, the excess error exceeds the noise of the test set. With the prior normal 0.01, the mean excess is 19.00 points at h = 50 on the curve Arc (noise 0.86). The excess is over the worse net; the noise is two standard errors of the difference of two test errors.
+        On the curve Arc, the excess error exceeds the noise of the test set. With the prior normal 0.01, the mean excess is 19.00 points at h = 50 (noise 0.86). The excess is over the worse net; the noise is two standard errors of the difference of two test errors.
         ");
     }
 
