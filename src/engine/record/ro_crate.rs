@@ -196,7 +196,7 @@ impl Contents<'_> {
         let instruments = [kind].into_iter().chain(program);
         let started = entry.finished.saturating_sub(entry.seconds.max(0.0).round() as u64);
         let mut action = json!({
-            "@id": format!("#{}", uri(&job.name())),
+            "@id": format!("#{}", uri(job.name())),
             "@type": "CreateAction",
             "name": job.name(),
             "description": job.description(),
