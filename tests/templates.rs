@@ -95,7 +95,44 @@ fn an_invalid_template_fails_the_report_with_its_place_and_a_hint() {
         space.write("text/paper.md", template);
         failure(&space)
     });
-    insta::assert_snapshot!(failures.join("\n"), @"");
+    insta::assert_snapshot!(failures.join("\n"), @r"
+    paper.md:3:3: unknown placeholder `vlaue`
+      hint: did you mean `value`?; write `{{{{` for two braces
+    paper.md:1:11: there is no table `tables/sumary.csv`
+      hint: did you mean `tables/summary.csv`?
+    paper.md:1:109: `tables/summary.csv` has no column `maen`
+      hint: did you mean `mean`?
+    paper.md:1:43: no row of `tables/summary.csv` has `hidden=5`
+      hint: `hidden` is `3` or `4`
+    paper.md:1:1: 24 rows of `tables/summary.csv` have `hidden=3, prior=none, method=linear`, and the value needs one
+      hint: add conditions on `split` (`test` or `train`), `metric` (`barrier_error`, `barrier_loss`, `error_a`, `error_b`, `excess_error`, `length_over_chord` or 6 others)
+    paper.md:1:3: `low` of this row of `tables/summary.csv` is empty
+      hint: the table has no such value; for example, an interval requires several pairs
+    paper.md:1:3: only a value can be within text
+      hint: put the placeholder on a line of its own
+    paper.md:1:1: there is no figure `eror-by-width`
+      hint: did you mean `error-by-width`?
+    paper.md:3:1: the figure `error-by-width` is placed twice
+      hint: its first place is paper.md:1:1
+    paper.md:3:3: the placeholder is in a list or a quote
+      hint: begin its line with `{{`, after an empty line
+    paper.md:1:1: there is no table `endpoint-errors`
+      hint: did you mean `endpoints-errors`?
+    paper.md:1:1: there is no section `setings`
+      hint: did you mean `settings`?
+    paper.md:1:1: there is no extra `draw/figure.svg`
+      hint: `extras` has no files
+    paper.md:1:3: the placeholder has no name
+      hint: known: `value`, `figure`, `table`, `section`, `extra`; write `{{{{` for two braces
+    paper.md:1:1: the link `#setings` leads to no heading, figure or table
+      hint: did you mean `settings`?
+    paper.md:1:1: the link `b.md` leads to no file of the report
+      hint: write a URL with `https://`, or the name of a file or heading of the report
+    paper.md:1:1: the image `b.png` is not in the report
+      hint: write the image in a stage, add the stage to `extras`, and write `STAGE/FILE`; `{{ figure: NAME }}` places a figure of the study
+    paper.md:1:3: HTML is not shown in Markdown
+      hint: write Markdown, put it between backticks, or show an `.html` file of a stage
+    ");
 }
 
 #[test]
