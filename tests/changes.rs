@@ -252,6 +252,16 @@ fn without_ids(text: &str) -> String {
     }
 }
 
+/// The words of `text` without ids of runs. Long lines are wrapped in the example, and the rules of
+/// tables have other lengths.
+fn words(text: &str) -> String {
+    let word = |word: &str| match word.trim_matches('-') {
+        "" | ":" => "-".to_owned(),
+        _ => word.to_owned(),
+    };
+    without_ids(text).split_whitespace().map(word).collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn the_diff_example_prints_what_its_readme_shows() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/diff");
@@ -270,11 +280,15 @@ fn the_diff_example_prints_what_its_readme_shows() {
             };
             let arguments: Vec<&str> = arguments.split_whitespace().collect();
             let output = space.ok(&arguments);
-            // Durations differ from run to run; the example shows the end of the output.
-            let printed = without_ids(&format!("{}{}", output.stderr, output.stdout));
-            let shown = without_ids(shown.strip_prefix("...\n").unwrap_or(shown));
-            assert!(printed.ends_with(&shown), "`{command}` prints:\n{printed}\nnot:\n{shown}");
+            let printed = words(&format!("{}{}", output.stderr, output.stdout));
+            let mut rest = &printed[..];
+            for part in shown.split("...\n").map(words).filter(|part| !part.is_empty()) {
+                let Some((_, after)) = rest.split_once(&part) else {
+                    panic!("`{command}` prints:\n{printed}\nwithout:\n{part}");
+                };
+                rest = after;
+            }
         }
     }
-    assert!(commands >= 4, "only {commands} commands");
+    assert!(commands == 4, "only {commands} commands");
 }

@@ -425,14 +425,11 @@ fn the_python_example_adds_figures_to_the_report() {
     space.write("draw.py", read("draw.py")).ok(&["run"]);
     let report = space.read("reports/default/report.md");
     let html = space.read("reports/default/report.html");
-    for (method, file) in
-        [("linear", "figure.svg"), ("arc", "figure.svg"), ("linear", "figure-2.svg")]
-    {
-        assert!(
-            report.contains(&format!("![Excess test error on the {method} curve, %](<figures/")),
-            "{report}"
-        );
-        let drawn = space.read(format!("reports/default/figures/{file}"));
+    for method in ["linear", "arc"] {
+        let path = format!("extras/draw@method={method}/figure.svg");
+        let figure = format!("![Excess test error on the {method} curve, %](<{path}>)");
+        assert!(report.contains(&figure), "{report}");
+        let drawn = space.read(format!("reports/default/{path}"));
         let svg = roxmltree::Document::parse(&drawn).unwrap();
         let dots = svg
             .descendants()

@@ -192,7 +192,7 @@ fn a_data_folder_discards_the_fallback() {
     assert_eq!(dataset(&space), "mnist");
     let report = space.read("reports/default/report.md");
     let (top, _) = report.split_once("\n- **").unwrap();
-    assert!(top.contains("(`mnist`)"), "the report follows: {top}");
+    assert!(top.contains("`mnist`"), "the report follows: {top}");
     assert_eq!(space.ran(&[]), nothing(), "once cached, MNIST needs no folder");
     assert_eq!(space.ok(&["run"]).stderr.matches("warning").count(), 0);
 }

@@ -146,7 +146,7 @@ fn a_diff_of_two_runs_lists_parameters_metrics_and_files() {
         ),
         "{text}"
     );
-    for line in ["| data | test | 20 | 30 |", "| nets | epochs | 1 | 2 |"] {
+    for line in ["| data.test | 20 | 30 |", "| nets.epochs | 1 | 2 |"] {
         assert!(words(&text).contains(line), "`{line}` in:\n{text}");
     }
     assert!(text.contains("## Metrics: tables, summary.csv"), "{text}");
@@ -188,8 +188,8 @@ fn a_diff_of_two_profiles_works_if_one_has_not_run() {
     space.ok(&["run"]);
     let text = space.ok(&["diff", "--profiles", "once", "twice"]).stdout;
     assert!(text.starts_with("# Changes from profile `once` to profile `twice`\n"), "{text}");
-    assert!(words(&text).contains("| nets | epochs | 1 | 2 |") && !text.contains("seed"), "{text}");
-    assert!(words(&text).contains("| nets | 4 | 0 | 0 | 4 |"), "{text}");
+    assert!(words(&text).contains("| nets.epochs | 1 | 2 |") && !text.contains("seed"), "{text}");
+    assert!(words(&text).contains("| nets | 4 | 0 | 0 | 0 | 4 |"), "{text}");
     space.ok(&["run", "--profile", "twice"]);
     let text = space.ok(&["diff", "--profiles", "once", "twice"]).stdout;
     assert!(
@@ -210,7 +210,7 @@ fn a_diff_omits_the_tables_of_nodes_that_another_stage_aggregates() {
         "{text}"
     );
     let omitted = text.lines().find(|line| line.starts_with("Omitted ")).unwrap();
-    assert!(omitted.contains("16 nodes of `nets`"), "{omitted}");
+    assert!(omitted.contains("16 tables of `nets`"), "{omitted}");
     let whole = json(&space, &["diff", "--json"]);
     let tables = whole["tables"].as_array().unwrap();
     assert_eq!(

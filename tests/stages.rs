@@ -38,6 +38,43 @@ fn two_reports_are_exported_to_separate_folders() {
 }
 
 #[test]
+fn the_report_begins_with_the_verdict_and_has_no_empty_section() {
+    let report = Space::run_tiny().read("reports/default/report.md");
+    let headings: Vec<&str> = report.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    assert_eq!(
+        headings,
+        [
+            "Verdict",
+            "Contents",
+            "Methods: which curve has the lowest error?",
+            "Widths: when do minima cease to be isolated?",
+            "Priors: do they connect the minima better?",
+            "Training and endpoints: which nets are connected?",
+            "Full tables",
+            "Settings and definitions",
+            "Provenance",
+            "Glossary",
+            "References",
+            "How to cite",
+        ]
+    );
+    let (_, verdict) = report.split_once("## Verdict\n").unwrap();
+    let (verdict, _) = verdict.split_once("## Contents").unwrap();
+    // One pair of generated images: every number is shown, and nothing is decided.
+    let leads: Vec<&str> = verdict
+        .lines()
+        .filter_map(|line| line.strip_prefix("- **")?.split_once(".**"))
+        .map(|(lead, _)| lead)
+        .collect();
+    assert_eq!(
+        leads[..2],
+        ["There are too few pairs for a verdict", "The effect of the width is not tested"]
+    );
+    assert!(verdict.contains("The images are generated (`digits`), not MNIST."), "{verdict}");
+    assert!(!report.contains("NaN") && !report.contains("talk: "), "{report}");
+}
+
+#[test]
 fn the_report_has_training_and_barriers() {
     let space = Space::run_tiny();
     let (report, histories) = ("reports/default/report.md", "reports/default/tables/histories.csv");

@@ -66,7 +66,7 @@ fn print(common: &Common, store: &Store, states: [State; 2], form: &Form) -> Res
     if common.json {
         return Ok(json(with_numbers(&diff)));
     }
-    Ok(changes::text(&changes::document(&diff, form.limit, store)?))
+    Ok(changes::text(&diff, &changes::document(&diff, form.limit, store)?))
 }
 
 /// The differences as JSON. Each cell has the change as a number, so that readers can sort by it

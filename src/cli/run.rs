@@ -177,8 +177,7 @@ fn run_unchanged(common: &Common, output: &Output, args: &RunArgs, whole: &Whole
         let exports: Vec<Export> = exports(common, &snapshot);
         let total = exports.len();
         let names: Vec<&str> = exports.iter().map(|export| export.name).collect();
-        let written =
-            export_all(common, &store, profile, (exports, total), false, &mut observer)?;
+        let written = export_all(common, &store, profile, (exports, total), false, &mut observer)?;
         // The report on disk is of another run, for example one with other overrides.
         if written > 0 {
             changes::write(common, &store, &id, profile, &names, &mut observer)?;

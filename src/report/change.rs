@@ -34,6 +34,9 @@ const INTERVAL_DIGITS: i32 = 2;
 /// The largest number of decimals; smaller numbers are written with an exponent.
 const MAX_DECIMALS: i32 = 6;
 
+/// Relative differences up to this may come from the order of additions alone.
+const ROUNDING: f64 = 1e-12;
+
 impl Change {
     /// The change between two texts; `None` if one of them is not a finite number.
     pub fn of(before: &str, after: &str, intervals: Option<[[f64; 2]; 2]>) -> Option<Change> {
@@ -55,7 +58,7 @@ impl Change {
     }
 
     /// The difference relative to the sum of the half intervals between the two values: above 1
-    /// exactly if the intervals do not overlap.
+    /// exactly if the intervals do not overlap. Zero for a difference of mere rounding.
     pub fn ratio(&self) -> Option<f64> {
         let [[low_before, high_before], [low_after, high_after]] = self.intervals?;
         let between = match self.difference() > 0.0 {
@@ -64,14 +67,14 @@ impl Change {
         };
         let between = between.max(0.0);
         let difference = self.difference().abs();
-        match (difference > 0.0, between > 0.0) {
+        match (self.relative() > ROUNDING, between > 0.0) {
             (false, _) => Some(0.0),
             (true, true) => Some(difference / between),
             (true, false) => Some(f64::INFINITY),
         }
     }
 
-    /// Whether the intervals do not overlap.
+    /// Whether the intervals do not overlap, and the difference is not of mere rounding.
     pub fn is_beyond(&self) -> Option<bool> {
         self.ratio().map(|ratio| ratio > 1.0)
     }
@@ -90,20 +93,22 @@ impl Change {
 
     /// The decimals that the numbers deserve: two significant digits of the smaller half interval
     /// or, without intervals, a few significant digits of the larger number, but not more than the
-    /// numbers were given with. More, if both would look equal.
+    /// numbers were given with. A few more, if both would look equal.
     fn decimals(&self) -> i32 {
         let halves = self.intervals.into_iter().flatten().map(|[low, high]| (high - low) / 2.0);
         let half = halves.filter(|half| *half > 0.0).fold(f64::INFINITY, f64::min);
         let given = i32::try_from(self.given).unwrap_or(i32::MAX);
+        let largest = magnitude(self.before.abs().max(self.after.abs()));
         let wanted = match half.is_finite() {
             true => INTERVAL_DIGITS - 1 - magnitude(half),
-            false => DIGITS - 1 - magnitude(self.before.abs().max(self.after.abs())),
+            false => DIGITS - 1 - largest,
         };
-        let mut decimals = wanted.min(given).max(0);
-        while decimals < given && fixed(self.before, decimals) == fixed(self.after, decimals) {
-            decimals += 1;
-        }
-        decimals
+        // Small numbers have an exponent; large ones with a tiny interval are cut.
+        let most = if DIGITS - 1 - largest > MAX_DECIMALS { i32::MAX } else { MAX_DECIMALS };
+        let wanted = wanted.min(given).min(most).max(0);
+        let are_equal = |decimals| fixed(self.before, decimals) == fixed(self.after, decimals);
+        let more = (wanted..=given.min(MAX_DECIMALS)).find(|decimals| !are_equal(*decimals));
+        more.unwrap_or(wanted)
     }
 
     /// The numbers as text.
@@ -118,7 +123,12 @@ impl Change {
             ends.map_or(String::new(), |[low, high]| format!("{low} to {high}"))
         };
         let change = text(self.difference());
-        let change = if change.starts_with('-') { change } else { format!("+{change}") };
+        let is_zero = change.chars().all(|c| matches!(c, '0' | '.'));
+        let change = match (is_zero && self.difference() != 0.0, change.starts_with('-')) {
+            (true, _) => format!("{:+.0e}", self.difference()),
+            (_, true) => change,
+            _ => format!("+{change}"),
+        };
         let percent = match self.before == 0.0 {
             true => String::new(),
             false => format!("{:+.1}", 100.0 * self.difference() / self.before.abs()),
@@ -183,9 +193,12 @@ mod tests {
         assert_eq!(text("0.123456789", "0.2"), "0.1235 0.2000 +0.0765");
         assert_eq!(text("20", "30"), "20 30 +10");
         assert_eq!(text("12345.678", "12000"), "12346 12000 -346");
-        assert_eq!(text("1.0000001", "1.0000002"), "1.000e0 1.000e0 +1.000e-7");
+        assert_eq!(text("1.0000001", "1.0000002"), "1.000 1.000 +1e-7");
         assert_eq!(text("0.00000012", "0.00000034"), "1.200e-7 3.400e-7 +2.200e-7");
-        assert_eq!(text("1.00001", "1.00002"), "1.00001 1.00002 +0.00001", "not equal");
+        assert_eq!(text("1.00001", "1.00002"), "1.00001 1.00002 +0.00001", "more digits");
+        let noise =
+            change("1.0000000000000002", "1", Some([[1.0, 1.0], [1.0, 1.0000000000000002]]));
+        assert_eq!((noise.rounded().change.as_str(), noise.is_beyond()), ("-2e-16", Some(false)));
         assert_eq!(text("-0.001", "0.5"), "-0.001 0.500 +0.501");
     }
 
@@ -228,7 +241,7 @@ mod tests {
             prop_assert_eq!(there.rounded().before, back.rounded().after);
             prop_assert_eq!(of(old, old).ratio(), Some(0.0));
             let overlap = old.1[0] <= new.1[1] && new.1[0] <= old.1[1];
-            if (there.ratio().unwrap() - 1.0).abs() > 1e-9 {
+            if (there.ratio().unwrap() - 1.0).abs() > 1e-9 && there.relative() > 1e-9 {
                 prop_assert_eq!(there.is_beyond(), Some(!overlap));
             }
         }

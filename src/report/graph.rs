@@ -398,6 +398,7 @@ fn boxed(text: &mut String, block: &Block, (x, y): (f64, f64), width: f64, paint
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::document::GraphStage;
     use proptest::prelude::*;
 
     const COLOURS: [Colour; 2] = [
@@ -442,6 +443,35 @@ mod tests {
         );
         assert_eq!(graph.matches("marker-end").count(), 3);
         roxmltree::Document::parse(&svg(&[], &[], &COLOURS)).unwrap();
+    }
+
+    #[test]
+    fn a_graph_of_a_page_has_links_and_classes_in_place_of_ids_and_colours() {
+        let stage = |name: &str, kind: &str, link: &str| GraphStage {
+            name: name.into(),
+            kind: kind.into(),
+            nodes: 1,
+            link: Some(link.into()),
+        };
+        let graph = GraphBlock {
+            id: "stages".into(),
+            title: String::new(),
+            caption: String::new(),
+            stages: vec![
+                stage("data", "fetch", "settings"),
+                stage("a \"b\" <c>", "train", "absent"),
+                stage("more", "train", "training"),
+            ],
+            arrows: vec![(0, 1), (0, 2)],
+        };
+        let drawn = linked(&graph, &|anchor| (anchor != "absent").then(|| format!("#{anchor}")));
+        let document = roxmltree::Document::parse(&drawn).unwrap();
+        let values = |name: &str| -> Vec<&str> {
+            document.descendants().filter_map(|node| node.attribute(name)).collect()
+        };
+        assert_eq!(values("href"), ["#settings", "#training"]);
+        assert_eq!(values("class"), ["arrows", "k0", "k1", "k1", "k0", "k1"]);
+        assert!(["id", "fill", "stroke"].iter().all(|name| values(name).is_empty()), "{drawn}");
     }
 
     proptest! {

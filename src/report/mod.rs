@@ -26,3 +26,5 @@ pub mod provenance;
 pub mod style;
 mod svg;
 pub mod table;
+#[cfg(test)]
+mod testing;

@@ -15,6 +15,8 @@ pub(super) struct Entry {
     pub(super) text: String,
     /// `Figure 1`; empty for headings.
     pub(super) label: String,
+    /// Whether it is the heading of the contents, which do not list themselves.
+    pub(super) is_contents: bool,
 }
 
 /// The entries of a document.
@@ -35,13 +37,13 @@ impl Outline {
         // The first block with an anchor keeps it, even if the name made for another one is equal.
         let wanted: Vec<String> = outline.entries.iter().map(|entry| entry.id.clone()).collect();
         let mut taken: BTreeSet<String> = reserved.iter().map(|&id| id.to_owned()).collect();
-        let asked: BTreeSet<&String> = wanted.iter().collect();
+        let originals: BTreeSet<&String> = wanted.iter().collect();
         for (entry, id) in outline.entries.iter_mut().zip(&wanted) {
             if !taken.insert(id.clone()) || id.is_empty() {
                 let stem = if id.is_empty() { "part" } else { id };
                 let new = (2..)
                     .map(|n| format!("{stem}-{n}"))
-                    .find(|new| !asked.contains(new) && !taken.contains(new));
+                    .find(|new| !originals.contains(new) && !taken.contains(new));
                 entry.id = new.unwrap_or_default();
                 taken.insert(entry.id.clone());
                 outline.renamed.entry(id.clone()).or_insert_with(|| entry.id.clone());
@@ -67,7 +69,13 @@ impl Outline {
                     self.add(blocks);
                     continue;
                 }
-                Block::Text(_) | Block::Facts(_) | Block::Contents | Block::Explorer(_) => continue,
+                Block::Contents => {
+                    if let Some(last) = self.entries.last_mut().filter(|e| e.level == Some(2)) {
+                        last.is_contents = true;
+                    }
+                    continue;
+                }
+                Block::Text(_) | Block::Facts(_) | Block::Explorer(_) => continue,
             };
             let label = match block {
                 Block::Heading { .. } => String::new(),
@@ -80,13 +88,15 @@ impl Outline {
                     format!("Figure {}", self.figures)
                 }
             };
-            self.entries.push(Entry { id: id.clone(), level, text: text.clone(), label });
+            let entry =
+                Entry { id: id.clone(), level, text: text.clone(), label, is_contents: false };
+            self.entries.push(entry);
         }
     }
 
     /// The headings of level 2 and 3.
     pub(super) fn contents(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().filter(|entry| matches!(entry.level, Some(2 | 3)))
+        self.entries.iter().filter(|entry| matches!(entry.level, Some(2 | 3)) && !entry.is_contents)
     }
 
     /// The URL of the entry with this anchor in the document; `None` without one.
@@ -102,7 +112,7 @@ impl Outline {
     }
 }
 
-/// What follows the entries of an outline while a writer walks through the document.
+/// Follows the entries of an outline while a writer walks through the document.
 pub(super) struct Walk<'a> {
     entries: std::slice::Iter<'a, Entry>,
 }
@@ -120,8 +130,8 @@ impl<'a> Walk<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::document::TableBlock;
     use super::*;
+    use crate::report::document::TableBlock;
 
     #[test]
     fn anchors_are_unique_and_blocks_are_numbered_by_kind() {

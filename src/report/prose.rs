@@ -79,7 +79,7 @@ pub fn pieces(text: &str, marks: &[usize], links: Links) -> Result<Vec<Piece>, P
         None => Ok(splitter.pieces),
         Some(mark) => Err(Problem::new(
             marks[mark],
-            "it is in a list, a quote or a table",
+            "the placeholder is in a list or a quote",
             "begin its line with `{{`, after an empty line",
         )),
     }

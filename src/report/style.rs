@@ -84,7 +84,8 @@ const ARRANGEMENT: &str = "\
 padding:0;max-width:none;font-size:.85rem}
 .chart .legend li{display:inline-flex;align-items:center;gap:.4rem;margin:0}
 .chart .symbol{width:28px;height:14px;flex:none}
-.chart .panels{display:grid;gap:.9rem;grid-template-columns:minmax(0,1fr);justify-content:center}
+.chart .panels{display:grid;gap:.9rem;grid-template-columns:minmax(0,28rem);\
+justify-content:start}
 .chart .panel{display:block;width:100%;height:auto}
 .chart .panels[data-columns=\"1\"]{grid-template-columns:minmax(0,36rem)}
 @container (min-width:38rem){.chart .panels:not([data-columns=\"1\"])\

@@ -122,7 +122,7 @@ export async function the_page_prints_with_figures_beside_their_captions(report)
   const pdf = await page.pdf({ format: "A4", preferCSSPageSize: true });
   const sheets = pdf.toString("latin1").match(/\/Type\s*\/Page\b/g)?.length ?? 0;
   assert(sheets > 2 && sheets < 80, `${sheets} sheets`);
-  const controls = page.locator(".toolbar, .filter, .controls, .values");
+  const controls = page.locator(".menu, .theme, .filter, .controls, .values");
   for (const control of await controls.all()) assert.equal(await control.isVisible(), false);
 }
 
@@ -136,6 +136,8 @@ export async function a_choice_is_printed_as_it_is_shown(report) {
     (all) => all.map((e) => e.checkVisibility()),
   );
   assert.deepEqual(printed, hidden);
+  const note = page.getByText("Figures and tables show only priors none; methods Linear.");
+  assert(await note.isVisible(), "the paper says what is chosen");
 }
 
 export async function the_page_is_complete_without_scripts(report) {

@@ -191,6 +191,14 @@ export async function a_choice_without_anything_says_so(report) {
   // The tables of the other prior say that they are outside of the choice.
   const outside = page.locator("main [data-prior]:not([data-prior=none])").first();
   assert.equal(await outside.isVisible(), false);
+  const block = page.locator("main figure[data-prior]:not([data-prior=none])").first();
+  if ((await block.count()) > 0) {
+    // A link to one of them shows everything again.
+    const id = await block.getAttribute("id");
+    await page.evaluate((id) => { location.hash = id; }, id);
+    await block.waitFor({ state: "visible" });
+    assert.equal(await page.locator(".unchosen").count(), 0);
+  }
   const unknown = await report.open({ query: "?prior=unknown&hidden=-1" });
   assert.equal(await unknown.locator(".unchosen").count(), 0, "unknown values choose nothing");
 }

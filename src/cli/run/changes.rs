@@ -15,7 +15,7 @@ use anyhow::Result;
 use std::collections::BTreeMap;
 
 /// The largest number of rows of a table in the files.
-const LIMIT: usize = 50;
+const LIMIT: usize = 20;
 
 /// Compares run `id` with the last one that succeeded and exported the same reports, of the nodes
 /// `exported`. Writes the files if anything differs.
@@ -59,7 +59,7 @@ pub(super) fn write(
         let _update = store.lock_update()?;
         let folder = common.directory.join(&folder);
         fs::create_dir_all(&folder)?;
-        fs::write_beside(&folder.join("changes.md"), text(&page).as_bytes())?;
+        fs::write_beside(&folder.join("changes.md"), text(&found, &page).as_bytes())?;
         fs::write_beside(&folder.join("changes.html"), to_html(&page).as_bytes())?;
     }
     let totals = Totals::of(&found);

@@ -251,7 +251,8 @@ pub fn previous(store: &Store, id: &str, nodes: &[&str]) -> Result<Option<Run>> 
     Ok(None)
 }
 
-/// The largest number of bytes that [`names`] and [`previous`] read, about a hundred thousand nodes.
+/// The largest number of bytes that [`names`] and [`previous`] read: about a hundred thousand
+/// nodes.
 const MAX_BYTES: u64 = 32 << 20;
 
 /// The keys of each node name in the latest runs: first those of `profile`, the newest first.

@@ -196,7 +196,7 @@ impl Contents<'_> {
         let instruments = [kind].into_iter().chain(program);
         let started = entry.finished.saturating_sub(entry.seconds.max(0.0).round() as u64);
         let mut action = json!({
-            "@id": format!("#{}", uri(&job.name())),
+            "@id": format!("#{}", uri(job.name())),
             "@type": "CreateAction",
             "name": job.name(),
             "description": job.description(),
@@ -414,4 +414,56 @@ pub fn declared_files<'r>(
         found.entry(digest).or_insert_with(|| name.clone());
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_have_only_characters_that_need_no_escape() {
+        assert_eq!(uri("outputs/nets@end=a/a b.csv"), "outputs/nets%40end%3Da/a%20b.csv");
+        assert_eq!(uri("a:b/ä?#%"), "a%3Ab/%C3%A4%3F%23%25");
+    }
+
+    #[test]
+    fn a_list_of_one_reference_is_the_reference() {
+        assert_eq!(references(["a"]), json!({ "@id": "a" }));
+        assert_eq!(references(["a", "b"]), json!([{ "@id": "a" }, { "@id": "b" }]));
+        assert_eq!(references([""; 0]), json!([]));
+    }
+
+    #[test]
+    fn a_value_is_one_entity_for_all_actions_that_use_it() {
+        let mut graph = Graph::default();
+        let [one, two, other] =
+            [json!(50), json!(50), json!("50 ")].map(|x| graph.value("parameter", "hidden", &x));
+        assert_eq!(one, two);
+        assert_ne!(one, other);
+        assert_eq!(graph.entities.len(), 2);
+        assert_eq!(graph.entities[0]["value"], "50");
+    }
+
+    #[test]
+    fn a_program_of_unknown_version_is_named_by_its_digest() {
+        let mut graph = Graph::default();
+        let [this, other] = [Digest::of(b"this"), Digest::of(b"other")];
+        assert_eq!(graph.program(None, this, "0.1.0"), None);
+        graph.program(Some(this), this, "0.1.0");
+        graph.program(Some(other), this, "0.1.0");
+        let versions: Vec<&str> =
+            graph.entities.iter().filter_map(|entity| entity["softwareVersion"].as_str()).collect();
+        assert_eq!(versions, ["0.1.0", &format!("unknown (BLAKE3 {other})")]);
+    }
+
+    #[test]
+    fn declared_files_are_named_by_their_first_recipe() {
+        let recipe = |name: &str| {
+            let file = (name.to_owned(), Digest::of(b"text").into());
+            let inputs = [(FILES.to_owned(), vec![[file].into()])].into();
+            Recipe { kind: "k".into(), version: 1, params: [].into(), inputs, seed: None }
+        };
+        let found = declared_files(&[recipe("a.txt"), recipe("b.txt")]);
+        assert_eq!(found, [(Digest::of(b"text"), "a.txt".to_owned())].into());
+    }
 }

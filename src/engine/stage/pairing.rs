@@ -43,10 +43,17 @@ impl Moves {
         self.paired.is_empty() && self.unpaired.is_empty()
     }
 
-    /// Adds the moves of other keys. A value that has a counterpart there has one.
+    /// Adds the moves of other keys, which may write values in another form. A value that has a
+    /// counterpart there has one.
     pub fn add(&mut self, others: &Moves) {
+        let are_alike = |one: &str, other: &str| canonical(one) == canonical(other);
         for found in &others.paired {
-            if !self.paired.contains(found) {
+            let is_known = |known: &Move| {
+                known.column == found.column
+                    && are_alike(&known.before, &found.before)
+                    && are_alike(&known.after, &found.after)
+            };
+            if !self.paired.iter().any(is_known) {
                 self.paired.push(found.clone());
             }
         }
@@ -59,13 +66,14 @@ impl Moves {
             });
             let known = &mut self.unpaired[position];
             for (known, new) in [(&mut known.before, before), (&mut known.after, after)] {
-                let seen: BTreeSet<String> = known.iter().cloned().collect();
-                known.extend(new.iter().filter(|value| !seen.contains(*value)).cloned());
+                let seen: BTreeSet<String> = known.iter().map(|value| canonical(value)).collect();
+                let is_new = |value: &&String| !seen.contains(&canonical(value));
+                known.extend(new.iter().filter(is_new).cloned());
             }
         }
         let paired = &self.paired;
         let is_paired = |column: &str, value: &str, end: fn(&Move) -> &str| {
-            paired.iter().any(|known| known.column == column && end(known) == value)
+            paired.iter().any(|known| known.column == column && are_alike(end(known), value))
         };
         self.unpaired.retain_mut(|Unpaired { column, before, after }| {
             before.retain(|value| !is_paired(column, value, |known| &known.before));
@@ -101,8 +109,8 @@ pub fn pair(columns: &[&str], before: &[Vec<&str>], after: &[Vec<&str>], known: 
     for (i, key) in before.iter().enumerate() {
         is_taken[i] = take(key, i);
     }
-    let rewritten: Vec<Vec<&str>> =
-        before.iter().map(|key| rewrite(columns, key, &known.paired)).collect();
+    let here = as_written(columns, before, after, &known.paired);
+    let rewritten: Vec<Vec<&str>> = before.iter().map(|key| rewrite(columns, key, &here)).collect();
     for (i, key) in rewritten.iter().enumerate().filter(|(i, key)| **key != before[*i]) {
         is_taken[i] = is_taken[i] || take(key, i);
     }
@@ -115,12 +123,51 @@ pub fn pair(columns: &[&str], before: &[Vec<&str>], after: &[Vec<&str>], known: 
     Pairing { counterparts, moves }
 }
 
-fn rewrite<'a>(columns: &[&str], key: &[&'a str], moves: &'a [Move]) -> Vec<&'a str> {
-    let value = |(column, value): (&&str, &&'a str)| {
-        let moved = moves.iter().find(|known| known.column == *column && known.before == *value);
-        moved.map_or(*value, |known| known.after.as_str())
+/// A value in the form of the names of nodes: tables have `normal 0.01` for `normal-0.01`.
+fn canonical(value: &str) -> String {
+    value.replace(' ', "-")
+}
+
+/// The column, and the old and the new value as they are in the keys.
+type MoveHere<'a> = (usize, &'a str, &'a str);
+
+/// The known moves of values that are in the keys.
+fn as_written<'a>(
+    columns: &[&str],
+    before: &[Vec<&'a str>],
+    after: &[Vec<&'a str>],
+    moves: &[Move],
+) -> Vec<MoveHere<'a>> {
+    let mut found = Vec::new();
+    for (column, name) in columns.iter().enumerate() {
+        let of_column: Vec<&Move> = moves.iter().filter(|known| known.column == *name).collect();
+        if of_column.is_empty() {
+            continue;
+        }
+        let values = |keys: &[Vec<&'a str>]| -> BTreeSet<&'a str> {
+            keys.iter().map(|key| key[column]).collect()
+        };
+        let (old, new) = (values(before), values(after));
+        for known in of_column {
+            let like = |values: &BTreeSet<&'a str>, wanted: &str| {
+                let is_like = |value: &&&str| canonical(value) == canonical(wanted);
+                // The value itself, before values that only look like it.
+                let exact = values.get(wanted).or_else(|| values.iter().find(is_like));
+                exact.copied()
+            };
+            let both = like(&old, &known.before).zip(like(&new, &known.after));
+            found.extend(both.map(|(was, is)| (column, was, is)));
+        }
+    }
+    found
+}
+
+fn rewrite<'a>(columns: &[&str], key: &[&'a str], moves: &[MoveHere<'a>]) -> Vec<&'a str> {
+    let value = |column: usize| {
+        let is_moved = |known: &&MoveHere| known.0 == column && known.1 == key[column];
+        moves.iter().find(is_moved).map_or(key[column], |known| known.2)
     };
-    columns.iter().zip(key).map(value).collect()
+    (0..columns.len()).map(value).collect()
 }
 
 /// Pairs keys by the columns that have a value in common. The others were replaced as a whole.
@@ -248,6 +295,22 @@ mod tests {
         let (pairs, moves) = paired(&before, &after, &known);
         assert_eq!(pairs, ["n-2/arc>n-2/arc", "n-1/arc>n-3/arc", "none/arc>none/arc"]);
         assert_eq!(moves, "prior n-1>n-3");
+    }
+
+    #[test]
+    fn a_known_move_may_have_the_form_of_names_of_nodes() {
+        let before = [["normal 0.1", "arc"], ["normal 1", "arc"]];
+        let after = [["normal 0.2", "arc"], ["normal 2", "arc"]];
+        let moves = [("normal-0.1", "normal-0.2"), ("normal-1", "normal-2")];
+        let paired_moves = moves.iter().map(|(was, is)| moved("prior", was, is)).collect();
+        let known = Moves { paired: paired_moves, unpaired: vec![] };
+        let (pairs, moves) = paired(&before, &after, &known);
+        assert_eq!(pairs, ["normal 0.1/arc>normal 0.2/arc", "normal 1/arc>normal 2/arc"]);
+        assert_eq!(moves, "prior normal 0.1>normal 0.2; prior normal 1>normal 2");
+        let mut all =
+            Moves { paired: vec![moved("prior", "normal 0.1", "normal 0.2")], unpaired: vec![] };
+        all.add(&known);
+        assert_eq!(all.paired.len(), 2, "{all:?}");
     }
 
     #[test]

@@ -71,6 +71,6 @@ mod tests {
     #[test]
     fn the_deflated_bytes_are_those_of_the_pinned_compressor() {
         let digest = blake3::hash(&deflated(&text())).to_hex();
-        insta::assert_snapshot!(&digest[..16], @"");
+        assert_eq!(&digest[..16], "140fd2fc764356f8");
     }
 }

@@ -69,11 +69,11 @@ pub(super) fn source(source: &Source) -> String {
         lines.push((name, escape(value)));
     }
     if lines.is_empty() {
-        return html + "</div>";
+        return html + "</div>\n";
     }
     let _ = write!(html, "<details><summary>{summary}</summary><dl>");
     for (name, value) in lines {
         let _ = write!(html, "<dt>{}</dt><dd>{value}</dd>", escape(name));
     }
-    html + "</dl></details></div>"
+    html + "</dl></details></div>\n"
 }

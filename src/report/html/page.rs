@@ -5,6 +5,7 @@ use super::{escape, figure, table, text};
 use crate::report::document::{Block, Document, Explorer, GraphBlock, Source, TableBlock};
 use crate::report::graph;
 use crate::report::outline::{Entry, Outline, Walk};
+use crate::report::provenance::PLACE;
 use crate::report::style;
 use std::fmt::Write as _;
 
@@ -25,7 +26,6 @@ pub fn to_html(document: &Document) -> String {
         walk: Walk::new(&outline),
         outline: &outline,
         level: 1,
-        section: None,
         has_provenance: false,
     };
     writer.document(&document.blocks);
@@ -42,8 +42,7 @@ pub fn to_html(document: &Document) -> String {
          <style>\n{styles}</style>\n</head>\n<body>\n\
          <a class=\"skip\" href=\"#main\">Skip to the content</a>\n<div class=\"layout\">\n{}\
          <main id=\"main\">\n<header>\n<h1>{title}</h1>\n</header>\n{}</main>\n</div>\n{files}\
-         <script type=\"application/json\" id=\"{PROVENANCE}\"></script>\n\
-         <script type=\"module\">\n{scripts}</script>\n</body>\n</html>\n",
+         {PLACE}\n<script type=\"module\">\n{scripts}</script>\n</body>\n</html>\n",
         escape(&document.description),
         sidebar(&outline),
         writer.html,
@@ -89,57 +88,59 @@ struct Writer<'a> {
     outline: &'a Outline,
     /// The level of the last heading.
     level: u8,
-    /// The id in the document of the open section's heading.
-    section: Option<String>,
     has_provenance: bool,
 }
 
 impl Writer<'_> {
     fn document(&mut self, blocks: &[Block]) {
-        // In the first screen, text and figure are side by side where there is room.
-        let mut is_beside = false;
-        for block in blocks {
-            if let Block::Heading { level: 2, id, .. } = block {
-                self.end_section();
-                let entry = self.walk.next();
-                let class = if id == LEAD { " class=\"lead\"" } else { "" };
-                let _ = writeln!(
-                    self.html,
-                    "<section{class} aria-labelledby=\"{}\">",
-                    escape(&entry.id)
-                );
-                self.heading(2, entry);
-                self.section = Some(id.clone());
-                is_beside = id == LEAD && has_figure(blocks, id);
-                if is_beside {
-                    self.html += "<div class=\"beside\">\n<div>\n";
-                }
-                continue;
-            }
-            let is_figure = matches!(block, Block::Figure(_));
-            if is_beside && is_figure {
-                self.html += "</div>\n";
-            }
-            self.block(block);
-            if is_beside && is_figure {
-                self.html += "</div>\n";
-                is_beside = false;
+        let is_start = |block: &Block| matches!(block, Block::Heading { level: 2, .. });
+        for section in blocks.chunk_by(|_, next| !is_start(next)) {
+            match section {
+                [Block::Heading { level: 2, id, .. }, content @ ..] => self.section(id, content),
+                // The blocks before the first heading.
+                content => self.blocks(content),
             }
         }
-        self.end_section();
         if !self.has_provenance {
-            self.html += PLACE;
+            self.html += RECORD;
         }
     }
 
-    fn end_section(&mut self) {
-        if let Some(id) = self.section.take() {
-            if id == PROVENANCE && !self.has_provenance {
-                self.html += PLACE;
-                self.has_provenance = true;
+    fn section(&mut self, id: &str, content: &[Block]) {
+        let entry = self.walk.next();
+        let class = match (id == LEAD, entry.is_contents) {
+            (true, _) => " class=\"lead\"",
+            (_, true) => " class=\"toc\"",
+            _ => "",
+        };
+        let label = escape(&entry.id);
+        let _ = writeln!(self.html, "<section{class} aria-labelledby=\"{label}\">");
+        self.heading(2, entry);
+        let is_figure = |block: &Block| matches!(block, Block::Figure(_));
+        match content.iter().position(is_figure).filter(|_| id == LEAD) {
+            // The question comes first, then the verdict and its figure, side by side where there
+            // is room.
+            Some(figure) => {
+                let question = usize::from(figure > 1);
+                self.blocks(&content[..question]);
+                self.html += "<div class=\"beside\">\n<div>\n";
+                self.blocks(&content[question..figure]);
+                self.html += "</div>\n";
+                self.block(&content[figure]);
+                self.html += "</div>\n";
+                self.blocks(&content[figure + 1..]);
             }
-            self.html += "</section>\n";
+            None => self.blocks(content),
         }
+        if id == PROVENANCE && !self.has_provenance {
+            self.html += RECORD;
+            self.has_provenance = true;
+        }
+        self.html += "</section>\n";
+    }
+
+    fn blocks(&mut self, blocks: &[Block]) {
+        blocks.iter().for_each(|block| self.block(block));
     }
 
     fn heading(&mut self, level: u8, entry: &Entry) {
@@ -182,7 +183,7 @@ impl Writer<'_> {
                     "<details class=\"fold\"><summary>{}</summary>",
                     escape(summary)
                 );
-                blocks.iter().for_each(|block| self.block(block));
+                self.blocks(blocks);
                 self.html += "</details>\n";
             }
             Block::Figure(block) => {
@@ -209,7 +210,7 @@ impl Writer<'_> {
         let entry = self.walk.next();
         let _ = writeln!(
             self.html,
-            "<figure id=\"{}\">\n<figcaption>{}\n{}</figcaption>\n{drawing}\n{}{}\n</figure>",
+            "<figure id=\"{}\">\n<figcaption>{}\n{}</figcaption>\n{drawing}\n{}{}</figure>",
             escape(&entry.id),
             title(entry),
             self.note("message", message),
@@ -259,15 +260,7 @@ impl Writer<'_> {
 }
 
 /// Where scripts show the provenance of a copy.
-const PLACE: &str = "<div data-provenance=\"\"></div>\n";
-
-/// Whether the section that begins with the heading `id` has a figure at its top level.
-fn has_figure(blocks: &[Block], id: &str) -> bool {
-    let is_start = |block: &&Block| matches!(block, Block::Heading { id: own, .. } if own == id);
-    let section = blocks.iter().skip_while(|block| !is_start(block)).skip(1);
-    let mut section = section.take_while(|block| !matches!(block, Block::Heading { level: 2, .. }));
-    section.any(|block| matches!(block, Block::Figure(_)))
-}
+const RECORD: &str = "<div data-provenance=\"\"></div>\n";
 
 /// The number, which is a link to the block itself, and the title.
 fn title(entry: &Entry) -> String {
@@ -277,4 +270,332 @@ fn title(entry: &Entry) -> String {
         entry.label,
         escape(&entry.text)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::testing::document;
+    use std::collections::BTreeSet;
+
+    /// The page as XML: without the content of style sheets and scripts, which are not.
+    fn as_xml(page: &str) -> String {
+        let mut text = String::new();
+        let mut rest = page;
+        while let Some(start) = ["<style>", "<script"].iter().filter_map(|at| rest.find(at)).min() {
+            let open = start + rest[start..].find('>').unwrap() + 1;
+            let close = open + rest[open..].find("</s").unwrap();
+            text += &rest[..open];
+            rest = &rest[close..];
+            let end = rest.find('>').unwrap() + 1;
+            text += &rest[..end];
+            rest = &rest[end..];
+        }
+        text + rest
+    }
+
+    fn parsed<T>(page: &str, read: impl Fn(&roxmltree::Document) -> T) -> T {
+        let xml = as_xml(page);
+        let options = roxmltree::ParsingOptions { allow_dtd: true, ..Default::default() };
+        let document = roxmltree::Document::parse_with_options(&xml, options);
+        read(&document.unwrap_or_else(|error| panic!("{error}\n{xml}")))
+    }
+
+    /// The elements of the page with anchors, classes and the beginnings of texts.
+    fn sketch(node: roxmltree::Node, depth: usize, lines: &mut Vec<String>) {
+        for child in node.children() {
+            if child.is_text() && !child.text().unwrap_or_default().trim().is_empty() {
+                let text: String = child.text().unwrap_or_default().chars().take(30).collect();
+                lines.push(format!("{}{:?}", "  ".repeat(depth), text.trim()));
+            }
+            if !child.is_element() || matches!(child.tag_name().name(), "svg" | "thead" | "dl") {
+                continue;
+            }
+            let mut line = "  ".repeat(depth) + child.tag_name().name();
+            for (name, mark) in [("id", '#'), ("class", '.')] {
+                if let Some(value) = child.attribute(name) {
+                    line.push(mark);
+                    line += value;
+                }
+            }
+            lines.push(line);
+            sketch(child, depth + 1, lines);
+        }
+    }
+
+    #[test]
+    fn the_main_part_of_a_page() {
+        let lines = parsed(&to_html(&document()), |page| {
+            let mut lines = Vec::new();
+            let main = page.descendants().find(|node| node.has_tag_name("main")).unwrap();
+            sketch(main, 0, &mut lines);
+            lines.join("\n")
+        });
+        insta::assert_snapshot!(lines, @r##"
+        header
+          h1
+            "normal 0.01"
+        section.lead
+          h2#verdict
+            "normal 0.01"
+            a.anchor
+              "#"
+          div.beside
+            div
+              p
+                "Errors"
+                strong
+                  "fall"
+                ";"
+                a
+                  "more"
+                "."
+            figure#overview
+              figcaption
+                p.title
+                  a
+                    "Figure 1"
+                  "normal 0.01"
+                div.message
+                  p
+                    "The error"
+                    em
+                      "falls"
+                    "."
+              div.drawing
+                div.chart
+              div.caption
+                p
+                  "Mean over 3 pairs; see"
+                  a
+                    "the table"
+                  "."
+              div.source
+                a
+                  "CSV"
+                details
+                  summary
+                    "How it was made: a.csv"
+                    code
+                      "0123456789ab"
+        section.toc
+          h2#contents
+            "normal 0.01"
+            a.anchor
+              "#"
+          details.contents
+            summary
+              "Sections"
+            ul
+              li
+                a
+                  "normal 0.01"
+              li
+                a
+                  "normal 0.01"
+              li
+                a
+                  "normal 0.01"
+        section
+          h2#tables
+            "normal 0.01"
+            a.anchor
+              "#"
+          h3#full
+            "normal 0.01"
+            a.anchor
+              "#"
+          figure#summary.table
+            figcaption
+              p.title
+                a
+                  "Table 1"
+                "normal 0.01"
+            div.scroll
+              table
+                tbody
+                  tr
+                    th
+                      "normal 0.01"
+                    td.r
+                      "45.7"
+                      small
+                        "normal 0.01"
+                    td.r
+                    td.r
+                    td.r
+                    td.r
+                    td.r
+                    td.r
+                    td.r
+            div.source
+              a
+                "CSV"
+              details
+                summary
+                  "How it was made: a.csv"
+                  code
+                    "0123456789ab"
+          div.explorer
+          details.fold
+            summary
+              "normal 0.01"
+            figure#summary-2.table
+              figcaption
+                p.title
+                  a
+                    "Table 2"
+                  "normal 0.01"
+              div.scroll
+                table
+                  tbody
+                    tr
+                      th
+                        "normal 0.01"
+                      td.r
+                        "45.7"
+                        small
+                          "normal 0.01"
+                      td.r
+                      td.r
+                      td.r
+                      td.r
+                      td.r
+                      td.r
+                      td.r
+              div.source
+                a
+                  "CSV"
+                details
+                  summary
+                    "How it was made: a.csv"
+                    code
+                      "0123456789ab"
+        section
+          h2#provenance-2
+            "normal 0.01"
+            a.anchor
+              "#"
+          figure#stages
+            figcaption
+              p.title
+                a
+                  "Figure 2"
+                "normal 0.01"
+            div.scroll graph
+          figure#extra
+            figcaption
+              p.title
+                a
+                  "Figure 3"
+                "normal 0.01"
+            div.drawing card
+              iframe
+            div.caption
+              p
+                "Of the user."
+          figure#photo
+            figcaption
+              p.title
+                a
+                  "Figure 4"
+                "normal 0.01"
+              div.message
+                p
+                  "The error"
+                  em
+                    "falls"
+                  "."
+            div.drawing card
+              img
+            div.caption
+              p
+                "Mean over 3 pairs; see"
+                a
+                  "the table"
+                "."
+            div.source
+              a
+                "CSV"
+              details
+                summary
+                  "How it was made: a.csv"
+                  code
+                    "0123456789ab"
+          div
+        "##);
+    }
+
+    #[test]
+    fn a_page_is_well_formed_its_anchors_are_unique_and_its_links_resolve() {
+        parsed(&to_html(&document()), |page| {
+            let of = |name: &str| {
+                let values = page.descendants().filter_map(|node| node.attribute(name));
+                values.map(str::to_owned).collect::<Vec<String>>()
+            };
+            let ids = of("id");
+            let unique: BTreeSet<&String> = ids.iter().collect();
+            assert_eq!(unique.len(), ids.len(), "{ids:?}");
+            let links = of("href");
+            let inside: Vec<&str> = links.iter().filter_map(|url| url.strip_prefix('#')).collect();
+            assert!(inside.len() > 10);
+            for anchor in inside {
+                assert!(unique.contains(&anchor.to_owned()), "#{anchor}");
+            }
+            for label in of("aria-labelledby") {
+                assert!(unique.contains(&label), "{label}");
+            }
+        });
+    }
+
+    #[test]
+    fn hostile_text_stays_text() {
+        let hostile = "</script><script>alert(1)</script>\"'`|<b>&\u{0}\u{fffe}\n\n# x [a](b)";
+        let page = to_html(&crate::report::testing::with_text(hostile));
+        let elements = |page: &str, name: &str| {
+            parsed(page, |xml| xml.descendants().filter(|node| node.has_tag_name(name)).count())
+        };
+        let plain = to_html(&document());
+        for name in ["script", "b", "h1", "h2", "h3", "iframe", "img", "svg"] {
+            assert_eq!(elements(&page, name), elements(&plain, name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_page_refers_to_no_other_host_and_forbids_access_to_one() {
+        let page = to_html(&document());
+        assert!(page.contains(&format!("content=\"{POLICY}\"")));
+        for outside in ["<link", "src=\"http", "@import", "url(http", "<base"] {
+            assert!(!page.contains(outside), "{outside}");
+        }
+        assert!(SCRIPTS.iter().all(|script| !script.contains("</script")));
+        assert!(STYLES.iter().all(|style| !style.contains("</style") && !style.contains("url(")));
+    }
+
+    #[test]
+    fn a_page_has_one_empty_place_for_the_provenance() {
+        for document in [document(), Document::default()] {
+            let page = to_html(&document);
+            let filled = crate::report::provenance::fill(&page, "{}").unwrap();
+            assert_eq!(crate::report::provenance::empty(&filled), Some(page.clone()));
+            assert_eq!(page.matches("data-provenance=\"\"").count(), 1);
+        }
+    }
+
+    #[test]
+    fn levels_of_headings_are_not_skipped() {
+        parsed(&to_html(&document()), |page| {
+            let level = |node: roxmltree::Node| {
+                node.tag_name().name().strip_prefix('h').and_then(|n| n.parse::<u8>().ok())
+            };
+            let levels: Vec<u8> = page.descendants().filter_map(level).collect();
+            assert_eq!(levels[0], 1);
+            assert!(levels.windows(2).all(|pair| pair[1] <= pair[0] + 1), "{levels:?}");
+        });
+    }
+
+    #[test]
+    fn equal_documents_give_equal_bytes() {
+        assert_eq!(to_html(&document()), to_html(&document()));
+    }
 }

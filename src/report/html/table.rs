@@ -109,6 +109,16 @@ mod tests {
             ],
             ..TableBlock::default()
         };
-        insta::assert_snapshot!(table(&block, "Table 1"), @"");
+        insta::assert_snapshot!(table(&block, "Table 1"), @r#"
+        <table aria-label="Table 1">
+        <thead>
+        <tr><th scope="col">method</th><th scope="col" class="r" data-hidden="10">h = 10</th><th scope="col" class="c">&lt;b&gt;</th></tr>
+        </thead>
+        <tbody>
+        <tr data-method="linear+ot"><th scope="row" data-facet="method">Linear + OT</th><td class="r" data-hidden="10" data-value="45.7">45.7 <small>talk: 46 &lt;</small></td><td class="c">1 &amp; 2</td></tr>
+        <tr data-method="arc"><th scope="row" data-facet="method">arc</th><td class="r" data-hidden="10">-</td><td class="c"></td></tr>
+        </tbody>
+        </table>
+        "#);
     }
 }

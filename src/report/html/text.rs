@@ -110,7 +110,20 @@ mod tests {
     fn text_has_lists_tables_and_code() {
         let markdown = "Some *text* and `a < b`.\n\n- one\n- two\n\n| h | error |\n| - | ----: |\n\
                         | 10 | 45.7 |\n\n```bibtex\n@software{<x>}\n```\n\n# Own heading\n";
-        insta::assert_snapshot!(html(markdown), @"");
+        insta::assert_snapshot!(html(markdown), @r#"
+        <p>Some <em>text</em> and <code>a &lt; b</code>.</p>
+        <ul>
+        <li>one</li>
+        <li>two</li>
+        </ul>
+        <div class="scroll" tabindex="0" role="group" aria-label="Table"><table><thead><tr><th>h</th><th style="text-align: right">error</th></tr></thead><tbody>
+        <tr><td>10</td><td style="text-align: right">45.7</td></tr>
+        </tbody></table>
+        </div>
+        <pre tabindex="0"><code>@software{&lt;x&gt;}
+        </code></pre>
+        <h3>Own heading</h3>
+        "#);
     }
 
     #[test]

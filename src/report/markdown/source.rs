@@ -36,7 +36,8 @@ impl Recipes {
             };
         }
         parts.push("how it was made".to_owned());
-        let mut text = format!("<details>\n<summary><sub>{}</sub></summary>\n", parts.join(" · "));
+        let mut text =
+            format!("<details>\n<summary><sub>\n{}\n</sub></summary>\n", parts.join(" · "));
         if !source.command.is_empty() {
             let _ = writeln!(text, "<pre>{}</pre>", one_line(&source.command));
         }

@@ -12,6 +12,9 @@ use crate::report::outline::{Entry, Outline, Walk};
 use crate::report::table::{Align, pipes};
 use std::fmt::Write as _;
 
+/// The largest number of rows of a table that is also a file of the report.
+const ROWS: usize = 100;
+
 /// The document as Markdown.
 pub fn to_markdown(document: &Document) -> String {
     let outline = Outline::new(document, &[]);
@@ -123,19 +126,8 @@ impl Writer<'_> {
 
     /// Number and title, what to see, and how it was made.
     fn caption(&mut self, entry: &Entry, message: &str, caption: &str) {
-        let message = message.trim();
-        let mut text = title(entry);
-        if !message.is_empty() {
-            let _ = write!(text, " **{message}**");
-        }
-        let caption = caption.trim();
-        // A caption of several paragraphs or a list is text of its own.
-        if caption.contains("\n\n") || caption.starts_with(['-', '+', '|', '>']) {
-            self.push(&text);
-            self.push(caption);
-        } else {
-            self.push(format!("{text} {caption}").trim_end());
-        }
+        self.push(&format!("{} {}", title(entry), message.trim()));
+        self.push(caption);
     }
 
     fn table(&mut self, table: &TableBlock) {
@@ -143,13 +135,21 @@ impl Writer<'_> {
         self.push(&anchor(entry));
         self.caption(entry, "", &table.caption);
         let heading = |i: &usize| (escape(&table.columns[*i].heading), table.columns[*i].align);
+        let has_file = table.source.as_ref().is_some_and(|source| !source.path.is_empty());
+        let shown = if has_file { table.rows.len().min(ROWS) } else { table.rows.len() };
         for part in parts(&table.columns) {
             let columns: Vec<(String, Align)> = part.iter().map(heading).collect();
             let row = |row: &Vec<Cell>| -> Vec<String> {
                 part.iter().map(|i| row.get(*i).map_or(String::new(), cell)).collect()
             };
-            let rows: Vec<Vec<String>> = table.rows.iter().map(row).collect();
+            let rows: Vec<Vec<String>> = table.rows[..shown].iter().map(row).collect();
             self.push(&pipes(&columns, &rows));
+        }
+        if shown < table.rows.len()
+            && let Some(Source { path, .. }) = &table.source
+        {
+            let (count, name, url) = (table.rows.len(), escape(path), url(path));
+            self.push(&format!("The first {shown} of {count} rows; all are in [{name}](<{url}>)."));
         }
         if let Some(source) = &table.source {
             self.source(source, entry);
@@ -211,4 +211,209 @@ fn mermaid(label: &str) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::testing::{document, with_text};
+    use pulldown_cmark::{Event, Options, Parser, Tag};
+    use std::collections::BTreeSet;
+
+    fn events(markdown: &str) -> Vec<Event<'_>> {
+        Parser::new_ext(markdown, Options::ENABLE_TABLES).collect()
+    }
+
+    #[test]
+    fn a_document_as_markdown() {
+        insta::assert_snapshot!(to_markdown(&document()), @r##"
+        # normal 0.01
+
+        <a id="verdict"></a>
+
+        ## normal 0.01
+
+        Errors **fall**; [more](#provenance).
+
+        <a id="overview"></a>
+        ![normal 0.01](<figures/overview.svg>)
+
+        **Figure 1. normal 0.01.** The error *falls*.
+
+        Mean over 3 pairs; see [the table](#summary).
+
+        <details>
+        <summary><sub>
+        <a href="a.csv">a.csv</a> · BLAKE3 <code>0123456789abcdef</code> · how it was made
+        </sub></summary>
+        <pre>repro run -S 'normal 0.01' tables</pre>
+        <ul>
+        <li><b>tables</b>: normal 0.01</li>
+        <li><b>normal 0.01</b>: fetch, version 1</li>
+        </ul>
+        </details>
+
+        **nets:** normal 0.01
+
+        <a id="contents"></a>
+
+        ## normal 0.01
+
+        - [normal 0.01](#verdict)
+        - [normal 0.01](#tables)
+        - [normal 0.01](#provenance)
+
+        <a id="tables"></a>
+
+        ## normal 0.01
+
+        <a id="full"></a>
+
+        #### normal 0.01
+
+        <a id="summary"></a>
+
+        **Table 1. normal 0.01.**
+
+        |             |         normal 0.01 | normal 0.01 | normal 0.01 | normal 0.01 |
+        | ----------- | ------------------: | ----------: | ----------: | ----------: |
+        | normal 0.01 | 45.7<br>normal 0.01 |             |             |             |
+
+        |             | normal 0.01 | normal 0.01 | normal 0.01 | normal 0.01 |
+        | ----------- | ----------: | ----------: | ----------: | ----------: |
+        | normal 0.01 |             |             |             |             |
+
+        <details>
+        <summary><sub>
+        <a href="a.csv">a.csv</a> · BLAKE3 <code>0123456789abcdef</code> · how it was made
+        </sub></summary>
+        <pre>repro run -S 'normal 0.01' tables</pre>
+        <ul>
+        <li>as for <a href="#overview">Figure 1</a></li>
+        </ul>
+        </details>
+
+        <details>
+        <summary>normal 0.01</summary>
+
+        <a id="summary-2"></a>
+
+        **Table 2. normal 0.01.**
+
+        |             |         normal 0.01 | normal 0.01 | normal 0.01 | normal 0.01 |
+        | ----------- | ------------------: | ----------: | ----------: | ----------: |
+        | normal 0.01 | 45.7<br>normal 0.01 |             |             |             |
+
+        |             | normal 0.01 | normal 0.01 | normal 0.01 | normal 0.01 |
+        | ----------- | ----------: | ----------: | ----------: | ----------: |
+        | normal 0.01 |             |             |             |             |
+
+        <details>
+        <summary><sub>
+        <a href="a.csv">a.csv</a> · BLAKE3 <code>0123456789abcdef</code> · how it was made
+        </sub></summary>
+        <pre>repro run -S 'normal 0.01' tables</pre>
+        <ul>
+        <li>as for <a href="#overview">Figure 1</a></li>
+        </ul>
+        </details>
+
+        </details>
+
+        <a id="provenance"></a>
+
+        ## normal 0.01
+
+        <a id="stages"></a>
+
+        ```mermaid
+        flowchart LR
+          n0["normal 0.01 (normal 0.01, 2 nodes)"]
+          n1["normal 0.01 (normal 0.01, 2 nodes)"]
+          n0 --> n1
+        ```
+
+        **Figure 2. normal 0.01.**
+
+        <a id="extra"></a>
+
+        **Figure 3. normal 0.01.**
+
+        Of the user.
+
+        [Open extras/a.html](<extras/a.html>)
+
+        <a id="photo"></a>
+        ![normal 0.01](<figures/photo.svg>)
+
+        **Figure 4. normal 0.01.** The error *falls*.
+
+        Mean over 3 pairs; see [the table](#summary).
+
+        <details>
+        <summary><sub>
+        <a href="a.csv">a.csv</a> · BLAKE3 <code>0123456789abcdef</code> · how it was made
+        </sub></summary>
+        <pre>repro run -S 'normal 0.01' tables</pre>
+        <ul>
+        <li>as for <a href="#overview">Figure 1</a></li>
+        </ul>
+        </details>
+        "##);
+    }
+
+    #[test]
+    fn tables_have_at_most_seven_columns() {
+        let markdown = to_markdown(&document());
+        let widths: Vec<usize> = events(&markdown)
+            .iter()
+            .filter_map(|event| match event {
+                Event::Start(Tag::Table(alignment)) => Some(alignment.len()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(widths, [5, 5, 5, 5]);
+    }
+
+    #[test]
+    fn anchors_are_unique_and_links_resolve() {
+        let markdown = to_markdown(&document());
+        let mut ids = BTreeSet::new();
+        for part in markdown.split("<a id=\"").skip(1) {
+            assert!(ids.insert(part.split('"').next().unwrap()), "{part}");
+        }
+        let html = markdown.split("href=\"#").skip(1).map(|part| part.split('"').next().unwrap());
+        let links = markdown.split("](#").skip(1).map(|part| part.split(')').next().unwrap());
+        let links: Vec<&str> = links.chain(html).collect();
+        assert!(links.len() > 5);
+        for link in links {
+            assert!(ids.contains(link), "#{link}");
+        }
+    }
+
+    #[test]
+    fn hostile_text_stays_text() {
+        let hostile = "</details><script>x</script>\"'`|<b>&\n\n# x [a](b) ![c](d) #;";
+        let count = |markdown: &str| {
+            let is_block = |event: &&Event| {
+                matches!(
+                    event,
+                    Event::Start(
+                        Tag::Heading { .. } | Tag::Table(_) | Tag::Link { .. } | Tag::Image { .. }
+                    )
+                )
+            };
+            let html = |event: &Event| match event {
+                Event::Html(text) | Event::InlineHtml(text) => Some(text.to_string()),
+                _ => None,
+            };
+            let html: String = events(markdown).iter().filter_map(html).collect();
+            (
+                events(markdown).iter().filter(is_block).count(),
+                html.matches("<script").count(),
+                html.matches("</details>").count(),
+            )
+        };
+        assert_eq!(count(&to_markdown(&with_text(hostile))), count(&to_markdown(&document())));
+    }
 }

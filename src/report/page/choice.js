@@ -64,6 +64,15 @@ function noteUnchosen(element, empty) {
   }
 }
 
+/** A link to something outside of the choice shows everything. */
+function revealTarget() {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (!target?.closest(".unchosen")) return;
+  for (const { name } of FACETS) choice[name].clear();
+  applyChoice();
+  target.scrollIntoView();
+}
+
 /** The choice in the address of the page. */
 function readAddress() {
   const query = new URLSearchParams(location.search);
@@ -119,11 +128,17 @@ function toolbar() {
     for (const { name } of FACETS) choice[name].clear();
     applyChoice();
   });
+  // The menus are not printed, but what they hide is missing on paper.
+  const printed = make("p", { class: "printed" });
   followers.push(() => {
-    reset.hidden = FACETS.every(({ name }) => choice[name].size === 0);
-    bar.classList.toggle("restricts", !reset.hidden);
+    const restricted = FACETS.filter(({ name }) => choice[name].size > 0);
+    reset.hidden = restricted.length === 0;
+    printed.hidden = reset.hidden;
+    const chosen = ({ name }) => [...choice[name]].map((value) => labelOf(name, value)).join(", ");
+    const parts = restricted.map((facet) => `${facet.many} ${chosen(facet)}`);
+    printed.textContent = `Figures and tables show only ${parts.join("; ")}.`;
   });
-  bar.append(...menus, reset, themeMenu());
+  bar.append(...menus, reset, themeMenu(), printed);
   // A menu closes when the focus leaves it, or on Escape.
   for (const menu of menus) {
     menu.addEventListener("keydown", (event) => {

@@ -46,8 +46,8 @@ async function explorePairs(place) {
   });
   const metric = control("Metric", names.map((name) => [name, words(name)]), "max_error", update);
   const split = control("Split", splits, "test", update);
-  place.hidden = false;
   place.append(
+    make("p", { class: "title" }, "Values of single pairs, and their mean"),
     make(
       "div",
       { class: "controls" },
@@ -168,8 +168,8 @@ async function exploreTraining(place) {
     "train_error",
     () => showTraining(),
   );
-  place.hidden = false;
   place.append(
+    make("p", { class: "title" }, "Training curves of single nets"),
     make("div", { class: "controls" }, ...controls.map((c) => c.element), measure.element),
     result,
   );

@@ -23,6 +23,8 @@ for (const element of all(".chart[data-chart]")) attempt(() => enhanceChart(elem
 for (const place of all("[data-explorer]")) {
   attempt(() => EXPLORERS[place.dataset.explorer]?.(place));
 }
+attempt(revealTarget);
+addEventListener("hashchange", revealTarget);
 addEventListener("beforeprint", () => Chart.shown?.hide());
 Promise.all(tasks).then(() => {
   root.dataset.scripts = "ready";

@@ -82,7 +82,6 @@ function showProvenance() {
   document.querySelector("main h1")?.after(line);
   const place = document.querySelector("main [data-provenance]");
   if (!place) return;
-  place.hidden = false;
   const unknown = (value) => (value === null || value === undefined ? "unknown" : String(value));
   const facts = [
     ["profile", unknown(provenance.profile)],

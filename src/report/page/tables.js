@@ -9,6 +9,8 @@ function enhanceTable(element) {
   if (!body || body.rows.length < 2 || heads.length === 0) return;
   const original = [...body.rows];
   heads.forEach((head, column) => {
+    // A column of drawings has no order.
+    if (original.every((row) => !row.cells[column]?.textContent.trim())) return;
     const button = make("button", { type: "button", class: "sort" }, ...head.childNodes);
     head.append(button);
     button.addEventListener("click", () => {

@@ -27,7 +27,7 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
         terms().into_iter().filter(|term| term.words.iter().any(|word| contains_word(&text, word)));
     Ok(vec![Block::Table(TableBlock {
         id: "terms".to_owned(),
-        title: "Terms".to_owned(),
+        title: "Words and symbols".to_owned(),
         columns: vec![column("term"), column("meaning")],
         rows: used.map(|term| vec![cell(term.name), cell(term.meaning)]).collect(),
         ..TableBlock::default()

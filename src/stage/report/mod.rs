@@ -373,6 +373,7 @@ impl<'a> Report<'a> {
                 files.push(EmbeddedFile { path, bytes: text.clone().into_bytes() });
             }
         }
+        files.extend(self.extras.embedded());
         Ok(files)
     }
 }

@@ -2,8 +2,12 @@
 
 use super::recipe::stage_and_values;
 use super::{Params, Report, ReportFigure};
-use crate::engine::stage::{StageOutline, Upstream};
+use crate::engine::stage::{Stage as _, StageOutline, Upstream};
 use crate::report::document::{Block, Cell, Column, GraphBlock, GraphStage, TableBlock};
+use crate::stage::command::CommandStage;
+use crate::stage::evaluate::EvaluateStage;
+use crate::stage::fetch::FetchStage;
+use crate::stage::train::TrainStage;
 use anyhow::Result;
 use std::collections::BTreeSet;
 
@@ -32,8 +36,8 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
     Ok(blocks)
 }
 
-/// The stages that the report depends on. A stage of figures is linked to the first of them, and
-/// that of the tables to the full tables.
+/// The stages that the report depends on. A stage of figures is linked to the first of them, that of
+/// the tables to the full tables, and others to the section about their kind.
 fn graph(report: &Report, upstream: &Upstream) -> GraphBlock {
     let index = |name: &String| upstream.stages.iter().position(|stage| stage.name == *name);
     let mut arrows = Vec::new();
@@ -53,7 +57,7 @@ fn graph(report: &Report, upstream: &Upstream) -> GraphBlock {
         nodes: stage.nodes,
         link: match tables == Some(stage.name.as_str()) {
             true => Some("tables".to_owned()),
-            false => first_figure(&stage.name),
+            false => first_figure(&stage.name).or_else(|| section_about(&stage.kind)),
         },
     };
     GraphBlock {
@@ -63,6 +67,18 @@ fn graph(report: &Report, upstream: &Upstream) -> GraphBlock {
         stages: upstream.stages.iter().map(stage).collect(),
         arrows,
     }
+}
+
+/// The anchor of the section about the stages of a kind.
+fn section_about(kind: &str) -> Option<String> {
+    let sections = [
+        (FetchStage::NAME, "settings"),
+        (TrainStage::NAME, "training"),
+        (EvaluateStage::NAME, "all-curves"),
+        (CommandStage::NAME, "extras"),
+    ];
+    let section = sections.iter().find(|(name, _)| *name == kind);
+    section.map(|(_, anchor)| (*anchor).to_owned())
 }
 
 /// The digests of all tables and figures.

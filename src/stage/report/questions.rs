@@ -51,7 +51,7 @@ pub(super) fn training(report: &Report) -> Result<Vec<Block>> {
 
 /// A paragraph of the sentences that there are.
 fn text(sentences: [Option<Sentence>; 2]) -> Vec<Block> {
-    let texts: Vec<String> = sentences.iter().flatten().map(Sentence::markdown).collect();
+    let texts: Vec<String> = sentences.iter().flatten().map(Sentence::whole).collect();
     let paragraph = || Block::Text(format!("{}\n", texts.join("\n\n")));
     (!texts.is_empty()).then(paragraph).into_iter().collect()
 }
@@ -86,7 +86,7 @@ fn lowest_by_width(measured: &Measured) -> Option<Sentence> {
         "{}. This describes the means; the contrasts below are the test.",
         list(&each.collect::<Vec<_>>())
     );
-    Some(Sentence { lead, rest })
+    Some(Sentence { lead, rest, more: String::new() })
 }
 
 /// The talk's claim with the verdict on it, and the contrasts behind the verdict.

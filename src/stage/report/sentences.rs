@@ -21,15 +21,27 @@ const NAMED: usize = 3;
 pub(super) struct Sentence {
     pub(super) lead: String,
     pub(super) rest: String,
+    /// Details that the first screen omits; may be empty.
+    pub(super) more: String,
 }
 
 impl Sentence {
     fn new(lead: impl Into<String>, rest: String) -> Sentence {
-        Sentence { lead: lead.into(), rest }
+        Sentence { lead: lead.into(), rest, more: String::new() }
     }
 
-    pub(super) fn markdown(&self) -> String {
+    fn with_more(self, more: String) -> Sentence {
+        Sentence { more, ..self }
+    }
+
+    /// The finding without its details.
+    pub(super) fn short(&self) -> String {
         format!("**{}** {}", escape(&self.lead), escape(&self.rest)).trim_end().to_owned()
+    }
+
+    /// The finding with its details.
+    pub(super) fn whole(&self) -> String {
+        format!("{} {}", self.short(), escape(&self.more)).trim_end().to_owned()
     }
 }
 
@@ -89,19 +101,20 @@ pub(super) fn widths(measured: &Measured, conclusions: &Conclusions) -> Option<S
         prior_name(prior),
         list(&reached)
     );
-    if let Some(ends) = each(&|(_, _, end)| end.map(percent)) {
-        rest += &format!("; the nets themselves have {}", list(&ends));
+    if let Some(ends) = each(&|(_, _, end)| end.map(|end| format!("{} %", value(end)))) {
+        rest += &format!("; the nets have {}", list(&ends));
     }
     rest += ".";
+    let mut more = String::new();
     let of_method =
         |finding: &&Finding| matches!(finding.change, Change::Width(m, _) if m == method);
     let finding = conclusions.widths.tested.iter().find(of_method);
     if let Some((finding, Change::Width(_, [narrow, wide]))) = finding.map(|f| (f, f.change))
         && let Some(times) = times(finding)
     {
-        rest += &format!(
-            " From h = {narrow} to h = {wide}, the excess over the worse net changes by a factor \
-             of {times}{}.",
+        rest += &format!(" The excess over the worse net changes by a factor of {times}.");
+        more = format!(
+            "The factor is from h = {narrow} to h = {wide}{}.",
             averaged(&[priors_of(measured)])
         );
     }
@@ -120,7 +133,7 @@ pub(super) fn widths(measured: &Measured, conclusions: &Conclusions) -> Option<S
         Outcome::PartlyHigher => format!("With some methods, minima are more isolated {than}."),
         Outcome::Mixed => "The effect of the width depends on the method.".to_owned(),
     };
-    Some(Sentence::new(lead, rest))
+    Some(Sentence::new(lead, rest).with_more(more))
 }
 
 /// The test error of the nets at the narrowest and the widest width.
@@ -161,18 +174,18 @@ pub(super) fn methods(measured: &Measured, conclusions: &Conclusions) -> Option<
         })
     };
     let changes = kinds.iter().filter_map(of_kind).filter_map(|(_, to, finding)| {
-        Some(format!("by {} with {}", times(finding)?, to.changes_title()))
+        Some(format!("{} with {}", times(finding)?, to.changes_title()))
     });
     let changes: Vec<String> = changes.collect();
-    let rest = match changes.is_empty() {
-        true => String::new(),
-        false => format!(
-            "Relative to {}, the largest error is multiplied {}{}.",
-            curve_name(base),
-            list(&changes),
+    let [mut rest, mut more] = [String::new(), String::new()];
+    if !changes.is_empty() {
+        let curve = curve_name(base);
+        rest = format!("The largest error changes by a factor of {}.", list(&changes));
+        more = format!(
+            "The factors are relative to {curve}{}.",
             averaged(&[widths_of(measured), priors_of(measured)])
-        ),
-    };
+        );
+    }
     let kinds = [
         ("OT", compared.iter().any(|(_, to, _)| to.alignment.is_some())),
         ("WA", compared.iter().any(|(_, to, _)| to.adjustment.is_some())),
@@ -189,7 +202,7 @@ pub(super) fn methods(measured: &Measured, conclusions: &Conclusions) -> Option<
         Outcome::PartlyHigher => format!("Some methods with {names} raise the error on the curve."),
         Outcome::Mixed => format!("Some methods with {names} lower the error, others raise it."),
     };
-    Some(Sentence::new(lead, rest))
+    Some(Sentence::new(lead, rest).with_more(more))
 }
 
 /// The width from which on the mean excess is within the noise of the test set, on the reference
@@ -215,12 +228,16 @@ pub(super) fn noise(measured: &Measured) -> Option<Sentence> {
     };
     // Where the excess becomes small, or else how large it is at the widest width.
     let level = |method: &Method| first_within(*method).or(widest(*method));
-    let value = |method: &Method| {
+    let level_text = |method: &Method| {
         let (hidden, (excess, noise)) = level(method)?;
-        let name = curve_name(*method);
-        Some(format!("{excess:.2} points at h = {hidden} on {name} (noise {noise:.2})"))
+        // The lead names the most elaborate method.
+        let on = match *method == elaborate {
+            true => String::new(),
+            false => format!(" on {}", curve_name(*method)),
+        };
+        Some(format!("{excess:.2} points at h = {hidden}{on} (noise {noise:.2})"))
     };
-    let values: Vec<String> = methods.iter().map(value).collect::<Option<_>>()?;
+    let levels: Vec<String> = methods.iter().map(level_text).collect::<Option<_>>()?;
     let from = |hidden| match widths.last() == Some(&hidden) {
         true => format!("at h = {hidden}"),
         false => format!("from h = {hidden} on"),
@@ -249,12 +266,12 @@ pub(super) fn noise(measured: &Measured) -> Option<Sentence> {
         };
     }
     lead += ".";
-    let rest = format!(
-        "Between two nets {}, the mean excess over the worse net is {}.",
-        prior_name(prior),
-        list(&values)
-    );
-    Some(Sentence::new(lead, rest))
+    let mut prior = prior_name(prior);
+    prior[..1].make_ascii_uppercase();
+    let rest = format!("{prior}, the mean excess is {}.", list(&levels));
+    let more = "The excess is over the worse net; the noise is two standard errors of the \
+                difference of two test errors.";
+    Some(Sentence::new(lead, rest).with_more(more.to_owned()))
 }
 
 /// The change of the excess and of the largest error by each prior.
@@ -280,24 +297,22 @@ pub(super) fn priors(measured: &Measured, conclusions: &Conclusions) -> Option<S
     let each = |finding: &dyn Fn(&(Prior, &Finding, Option<&Finding>)) -> Option<String>| {
         named.iter().map(|named| finding(named)).collect::<Option<Vec<_>>>()
     };
-    let excess = each(&|(prior, finding, _)| Some(format!("by {} with {prior}", times(finding)?)))?;
+    let excess = each(&|(prior, finding, _)| Some(format!("{} with {prior}", times(finding)?)))?;
     let whole = each(&|(_, _, whole)| whole.and_then(|finding| finding.ratio_text()));
-    let mut rest = String::new();
+    let [mut rest, mut more] = [String::new(), String::new()];
     if !excess.is_empty() {
         let extremes =
-            if all > NAMED { format!(" ({all} priors; least and most)") } else { String::new() };
-        rest = format!(
-            "Relative to no prior, the excess over the worse net is multiplied {}{}{extremes}.",
-            list(&excess),
+            if all > NAMED { format!(", the least and most of {all}") } else { String::new() };
+        rest = format!("The excess changes by a factor of {}{extremes}", list(&excess));
+        if let Some(whole) = whole {
+            rest += &format!(", the largest error itself by {}, not tested", list(&whole));
+        }
+        rest += ".";
+        more = format!(
+            "The factors are relative to no prior{}. The excess is over the worse net; the largest \
+             error contains the error of the nets, which a prior changes, too.",
             averaged(&[widths_of(measured), methods_of(measured)])
         );
-        if let Some(whole) = whole {
-            rest += &format!(
-                " The largest error itself, which contains the error of the nets, is multiplied by \
-                 {}, not tested.",
-                list(&whole)
-            );
-        }
     }
     let lead = match outcome {
         Outcome::NotTested => return None,
@@ -313,7 +328,7 @@ pub(super) fn priors(measured: &Measured, conclusions: &Conclusions) -> Option<S
             "With some priors, minima are less isolated, with others more.".to_owned()
         }
     };
-    Some(Sentence::new(lead, rest))
+    Some(Sentence::new(lead, rest).with_more(more))
 }
 
 /// The published numbers beside our prediction intervals.
@@ -337,13 +352,19 @@ pub(super) fn published(measured: &Measured) -> Option<Sentence> {
             agreement.inside, agreement.total, agreement.expected
         ),
         format!(
-            "The median half-width of these intervals is {:.0} % of our mean, and {} of them \
-             exceed 50 %. Within a wide interval, agreement is weak evidence: single pairs of nets \
-             differ that much.",
+            "Their median half-width is {:.0} % of our mean; {} of {} exceed 50 %, where agreement \
+             is weak evidence.",
             100.0 * agreement.half_width,
-            agreement.wide
+            agreement.wide,
+            agreement.total
         ),
     ))
+}
+
+/// The mean, without its interval.
+fn value(mean: &GroupMean) -> String {
+    let digits = if mean.mean < 10.0 { 2 } else { 1 };
+    format!("{:.digits$}", mean.mean)
 }
 
 /// `62.3 ± 48.4 %`, or the values themselves if there are too few for an interval.
@@ -477,7 +498,11 @@ mod tests {
     fn texts(dataset: Dataset, curves: &[Curves]) -> Vec<String> {
         let (measured, conclusions) = run(dataset, curves);
         let sentences = sentences(&measured, &conclusions);
-        sentences.into_iter().map(|Sentence { lead, rest }| format!("{lead} {rest}")).collect()
+        let text = |sentence: Sentence| {
+            let Sentence { lead, rest, more } = sentence;
+            format!("{lead} {rest} {more}").trim_end().to_owned()
+        };
+        sentences.into_iter().map(text).collect()
     }
 
     /// Two widths, two priors, and OT and WA, on which everything has an effect.
@@ -499,10 +524,10 @@ mod tests {
     #[test]
     fn a_clear_result_is_said_with_its_ratios_and_intervals() {
         insta::assert_snapshot!(texts(Dataset::Digits, &CLEAR).join("\n"), @r"
-        Minima are less isolated at h = 50 than at h = 10. On the straight line between two nets without prior, the test error reaches 42.0 ± 5.0 % at h = 10 and 8.47 ± 1.25 % at h = 50; the nets themselves have 2.00 ± 0.00 % and 2.00 ± 0.00 %. From h = 10 to h = 50, the excess over the worse net changes by a factor of 0.17 (0.14 to 0.20), averaged over the priors.
-        Every method with OT or WA lowers the error on the curve. Relative to the straight line, the largest error is multiplied by 0.52 (0.51 to 0.53) with OT and by 0.29 (0.27 to 0.30) with OT + WA, averaged over the widths and priors.
-        With OT + WA, the excess error is within the noise of the test set at h = 50; on the straight line alone, at no width. Between two nets without prior, the mean excess over the worse net is 0.25 points at h = 50 on the curve Linear + OT + WA (noise 0.41) and 6.47 points at h = 50 on the straight line (noise 0.62).
-        With the prior, minima are less isolated. Relative to no prior, the excess over the worse net is multiplied by 0.47 (0.46 to 0.47) with dropout 0.5, averaged over the widths and methods. The largest error itself, which contains the error of the nets, is multiplied by 0.62 (0.61 to 0.62), not tested.
+        Minima are less isolated at h = 50 than at h = 10. On the straight line between two nets without prior, the test error reaches 42.0 ± 5.0 % at h = 10 and 8.47 ± 1.25 % at h = 50; the nets have 2.00 % and 2.00 %. The excess over the worse net changes by a factor of 0.17 (0.14 to 0.20). The factor is from h = 10 to h = 50, averaged over the priors.
+        Every method with OT or WA lowers the error on the curve. The largest error changes by a factor of 0.52 (0.51 to 0.53) with OT and 0.29 (0.27 to 0.30) with OT + WA. The factors are relative to the straight line, averaged over the widths and priors.
+        With OT + WA, the excess error is within the noise of the test set at h = 50; on the straight line alone, at no width. Without prior, the mean excess is 0.25 points at h = 50 (noise 0.41) and 6.47 points at h = 50 on the straight line (noise 0.62). The excess is over the worse net; the noise is two standard errors of the difference of two test errors.
+        With the prior, minima are less isolated. The excess changes by a factor of 0.47 (0.46 to 0.47) with dropout 0.5, the largest error itself by 0.62 (0.61 to 0.62), not tested. The factors are relative to no prior, averaged over the widths and methods. The excess is over the worse net; the largest error contains the error of the nets, which a prior changes, too.
         ");
     }
 
@@ -514,10 +539,10 @@ mod tests {
             .collect();
         insta::assert_snapshot!(texts(Dataset::Mnist, &two).join("\n"), @r"
         There are too few pairs for a verdict. The run has 2 pairs of nets of a width and prior; a test requires 3. The numbers below describe these nets alone.
-        The effect of the width is not tested. On the straight line between two nets without prior, the test error reaches 40.0 to 42.0 % at h = 10 and 8.00 to 8.40 % at h = 50; the nets themselves have 2.00 ± 0.00 % and 2.00 ± 0.00 %. From h = 10 to h = 50, the excess over the worse net changes by a factor of 0.16 (no interval), averaged over the priors.
-        The effect of OT or WA is not tested. Relative to the straight line, the largest error is multiplied by 0.52 (no interval) with OT and by 0.29 (no interval) with OT + WA, averaged over the widths and priors.
-        With OT + WA, the excess error is within the noise of the test set at h = 50; on the straight line alone, at no width. Between two nets without prior, the mean excess over the worse net is 0.25 points at h = 50 on the curve Linear + OT + WA (noise 0.41) and 6.20 points at h = 50 on the straight line (noise 0.62).
-        The effect of the prior is not tested. Relative to no prior, the excess over the worse net is multiplied by 0.47 (no interval) with dropout 0.5, averaged over the widths and methods. The largest error itself, which contains the error of the nets, is multiplied by 0.62, not tested.
+        The effect of the width is not tested. On the straight line between two nets without prior, the test error reaches 40.0 to 42.0 % at h = 10 and 8.00 to 8.40 % at h = 50; the nets have 2.00 % and 2.00 %. The excess over the worse net changes by a factor of 0.16 (no interval). The factor is from h = 10 to h = 50, averaged over the priors.
+        The effect of OT or WA is not tested. The largest error changes by a factor of 0.52 (no interval) with OT and 0.29 (no interval) with OT + WA. The factors are relative to the straight line, averaged over the widths and priors.
+        With OT + WA, the excess error is within the noise of the test set at h = 50; on the straight line alone, at no width. Without prior, the mean excess is 0.25 points at h = 50 (noise 0.41) and 6.20 points at h = 50 on the straight line (noise 0.62). The excess is over the worse net; the noise is two standard errors of the difference of two test errors.
+        The effect of the prior is not tested. The excess changes by a factor of 0.47 (no interval) with dropout 0.5, the largest error itself by 0.62, not tested. The factors are relative to no prior, averaged over the widths and methods. The excess is over the worse net; the largest error contains the error of the nets, which a prior changes, too.
         The tables show 8 published numbers beside ours, without a test. A prediction interval requires at least 3 pairs of one width.
         ");
     }
@@ -526,14 +551,14 @@ mod tests {
     fn a_run_of_one_width_method_and_prior_has_its_error_alone() {
         let one = texts(Dataset::Mnist, &[(50, "normal 0.01", "arc", &[21.0])]);
         insta::assert_snapshot!(one.join("\n"), @r"
-        The run has one width, h = 50. On the curve Arc between two nets with the prior normal 0.01, the test error reaches 21.0 % at h = 50; the nets themselves have 2.00 to 2.00 %.
-        On the curve Arc, the excess error exceeds the noise of the test set. Between two nets with the prior normal 0.01, the mean excess over the worse net is 19.00 points at h = 50 on the curve Arc (noise 0.86).
+        The run has one width, h = 50. On the curve Arc between two nets with the prior normal 0.01, the test error reaches 21.0 % at h = 50; the nets have 2.00 %.
+        On the curve Arc, the excess error exceeds the noise of the test set. With the prior normal 0.01, the mean excess is 19.00 points at h = 50 (noise 0.86). The excess is over the worse net; the noise is two standard errors of the difference of two test errors.
         ");
     }
 
     #[test]
     fn a_run_without_curves_says_so() {
-        assert_eq!(texts(Dataset::Mnist, &[]), ["The run has no curves. "]);
+        assert_eq!(texts(Dataset::Mnist, &[]), ["The run has no curves."]);
     }
 
     #[test]
@@ -636,8 +661,8 @@ mod tests {
             let known = known(&measured, &conclusions);
             let found = sentences(&measured, &conclusions);
             prop_assert!(!found.is_empty() && found.len() <= 6);
-            for Sentence { lead, rest } in &found {
-                let text = format!("{lead} {rest}");
+            for Sentence { lead, rest, more } in &found {
+                let text = format!("{lead} {rest} {more}").trim_end().to_owned();
                 let unknown: Vec<_> = numbers(&text).difference(&known).cloned().collect();
                 prop_assert!(unknown.is_empty(), "{unknown:?} in {text}");
                 prop_assert!(!text.contains("  ") && !text.contains("NaN"), "{text}");

@@ -10,12 +10,14 @@ use anyhow::Result;
 pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
     let mut blocks = vec![Block::Text(introduction(report))];
     let sentences = sentences(&report.measured, &report.conclusions);
-    let items = sentences.iter().map(|sentence| format!("- {}\n", sentence.markdown()));
+    let items = sentences.iter().map(|sentence| format!("- {}\n", sentence.short()));
     let mut text: String = items.collect();
     let means = report.measured.summaries.values().map(|summary| &summary.mean);
     if means.into_iter().any(|mean| mean.interval.is_some()) {
-        text += "\nNumbers after ± are half the width of a 95 % confidence interval of the mean \
-                 over pairs, those in parentheses its ends ([Statistics](#statistics)).\n";
+        text += "\n± and parentheses: [95 % confidence intervals](#statistics).\n";
+    }
+    if report.params.overrides.is_empty() && !report.params.about.is_empty() {
+        text += &format!("\n{}\n", escape(&report.params.about));
     }
     blocks.push(Block::Text(text));
     blocks.extend(report.overview().map(|figure| Block::Figure(report.figure_block(figure))));
@@ -44,10 +46,9 @@ fn introduction(report: &Report) -> String {
     let data = &report.measured.data;
     let dataset = data.dataset;
     let mut text = format!(
-        "Two networks with one hidden layer are trained independently on the same images \
-         (`{dataset}`). How low can the test error stay on a curve in parameter space from one to \
-         the other, and how does this depend on the number of hidden neurons h and on the prior of \
-         the parameters?\n"
+        "Two networks with one hidden layer of h neurons are trained independently on `{dataset}`. \
+         How low can the test error stay on a curve in parameter space from one to the other, and \
+         how does this depend on h and on the prior of the parameters?\n"
     );
     if dataset.is_generated() {
         text += &format!(
@@ -56,9 +57,6 @@ fn introduction(report: &Report) -> String {
              unavailable: set `REPRO_DATA` to a folder with the four files of MNIST, or connect to \
              the network, and run again.\n"
         );
-    }
-    if report.params.overrides.is_empty() && !report.params.about.is_empty() {
-        text += &format!("\n{}\n", escape(&report.params.about));
     }
     text
 }
@@ -95,7 +93,7 @@ fn facts(report: &Report) -> Vec<(String, String)> {
             format!("{inside} of {total} ({expected} expected)"),
         ));
         facts.push((
-            "median half-width of these intervals",
+            "median half-width of these",
             format!("{:.0} % of our mean", 100.0 * agreement.half_width),
         ));
     }

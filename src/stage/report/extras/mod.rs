@@ -12,7 +12,9 @@ use super::{Caption, Params};
 use crate::engine::key::root;
 use crate::engine::stage::{Context, Hinted, Input, Upstream, suggest};
 use crate::fs;
-use crate::report::document::{Block, Cell, Column, FigureBlock, HtmlBlock, Source, TableBlock};
+use crate::report::document::{
+    Block, Cell, Column, EmbeddedFile, FigureBlock, HtmlBlock, Source, TableBlock,
+};
 use crate::report::markdown::{escape, url};
 use crate::report::prose::{Anchors, Piece, Problem, pieces, slug};
 use crate::report::table::Align;
@@ -166,6 +168,14 @@ impl Extras {
             fs::write(&path, &extra.bytes)?;
         }
         Ok(())
+    }
+
+    /// The files that the page contains for downloads. It contains images and HTML anyway.
+    pub(super) fn embedded(&self) -> impl Iterator<Item = EmbeddedFile> {
+        let is_text =
+            |content: &Content| matches!(content, Content::Table(_) | Content::Markdown(_));
+        let texts = self.files.iter().filter(move |extra| is_text(&extra.content));
+        texts.map(|extra| EmbeddedFile { path: extra.path.clone(), bytes: extra.bytes.clone() })
     }
 
     /// Sets the titles and captions.
@@ -790,7 +800,18 @@ mod tests {
         });
         let extras = read(&[("draw", outputs)], json!({ "captions": captions })).unwrap();
         let blocks = extras.section().unwrap();
-        insta::assert_snapshot!(outline(&blocks), @"");
+        insta::assert_snapshot!(outline(&blocks), @r##"
+        table a.csv | Of *all*. #extra-draw-a-csv
+        figure extras/draw/a.svg | A < B | Of *all*. #extra-draw-a-svg
+        figure extras/draw/b/a.svg | B | Of [b](https://b.c). #extra-draw-b-a-svg
+        html extras/draw/c.html | c.html | Of *all*. #extra-draw-c-html
+        ### T x #extra-draw-d-md
+        Of *all*.
+        Text.
+        #### Sub #extra-draw-d-md-sub
+        #### Next #extra-draw-d-md-next
+        Source: [`d.md`](<extras/draw/d.md>), artifact `59ab7d87481383928810fa62ea98c72e478fc2a62950edd440beba13e08b6d74`, computed by `repro run draw`, which runs `python3 draw.py`.
+        "##);
         let Block::Table(table) = &blocks[0] else { panic!() };
         assert_eq!(
             table.columns.iter().map(|c| c.align).collect::<Vec<_>>(),
@@ -806,14 +827,18 @@ mod tests {
     fn a_text_shows_the_images_to_which_it_refers_once() {
         let outputs: Outputs = &[
             ("a.svg", SVG),
-            ("b.svg", SVG.trim_end_matches("/>")),
             ("d/text.md", "![words](../a.svg)\n\n![](../a.svg)\n\nSee [the table](../t.csv).\n"),
             ("t.csv", "x\n1\n"),
         ];
-        let outputs: Vec<_> =
-            outputs.iter().filter(|(name, _)| *name != "b.svg").copied().collect();
-        let extras = read(&[("draw", &outputs)], json!({})).unwrap();
-        insta::assert_snapshot!(outline(&extras.section().unwrap()), @"");
+        let extras = read(&[("draw", outputs)], json!({})).unwrap();
+        insta::assert_snapshot!(outline(&extras.section().unwrap()), @r##"
+        ### d/text.md #extra-draw-d-text-md
+        figure extras/draw/a.svg | words |  #extra-draw-a-svg
+        See [a.svg](#extra-draw-a-svg).
+        See [the table](<extras/draw/t.csv>).
+        Source: [`d/text.md`](<extras/draw/d/text.md>), artifact `df0d3820af90fd7e4d3ee75c0cbd39459eb62fea6d959463b01a0aef191ce881`, computed by `repro run draw`, which runs `python3 draw.py`.
+        table t.csv |  #extra-draw-t-csv
+        "##);
     }
 
     #[test]
@@ -821,7 +846,14 @@ mod tests {
         let text =
             "## First\n\n[a](#second) [b](#first)\n\n### Second\n\n#### Third\n\n## Second\n";
         let extras = read(&[("draw", &[("d.md", text)])], json!({})).unwrap();
-        insta::assert_snapshot!(outline(&extras.section().unwrap()), @"");
+        insta::assert_snapshot!(outline(&extras.section().unwrap()), @r##"
+        ### First #extra-draw-d-md
+        [a](<#extra-draw-d-md-second>) [b](<#extra-draw-d-md>)
+        #### Second #extra-draw-d-md-second
+        #### Third #extra-draw-d-md-third
+        #### Second #extra-draw-d-md-second-1
+        Source: [`d.md`](<extras/draw/d.md>), artifact `f3c976678fea65d5df4d00b61b4a2d2c782f7138ad3fb83ad6d234e517bf6c78`, computed by `repro run draw`, which runs `python3 draw.py`.
+        "##);
     }
 
     #[test]
@@ -845,6 +877,22 @@ mod tests {
         assert_eq!(extras.files.len(), 1);
         let blocks = extras.section().unwrap();
         assert_eq!(blocks[1], Block::Text("Not shown, of `draw`: `b.json`, `c'.log`.".into()));
+    }
+
+    #[test]
+    fn markdown_has_at_most_seven_columns_and_a_hundred_rows_and_links_to_the_file() {
+        let row = |x: usize| (0..20).map(|k| format!("{}", x + k)).collect::<Vec<_>>().join(",");
+        let table = (0..151).map(row).collect::<Vec<_>>().join("\n");
+        let extras = read(&[("draw", &[("t.csv", &table)])], json!({})).unwrap();
+        let markdown = to_markdown(&document(&extras));
+        let rows: Vec<&str> = markdown.lines().filter(|line| line.starts_with('|')).collect();
+        assert!(rows.iter().all(|row| row.matches('|').count() <= 8), "{markdown}");
+        assert!(markdown.contains(
+            "The first 100 of 150 rows; all are in [extras/draw/t.csv](<extras/draw/t.csv>)."
+        ));
+        assert_eq!(rows.iter().filter(|row| row.starts_with("|   1 |")).count(), 4);
+        let page = to_html(&document(&extras));
+        assert_eq!(page.matches("<tr").count(), 151, "the page has all rows and columns");
     }
 
     #[test]
@@ -895,7 +943,29 @@ mod tests {
             captions("draw", "![x](y)"),
             captions("draw", "[x](y)"),
         ];
-        insta::assert_snapshot!(refused.join("\n"), @"");
+        insta::assert_snapshot!(refused.join("\n"), @r##"
+        the report cannot show `draw@k=1/a.json`: files of type `.json` are not supported (write it as CSV; `show: { draw: [FILE, ...] }` chooses the files to show)
+        the report cannot show `draw@k=1/a`: its name has no extension (write it as Markdown, CSV, HTML, SVG, PNG, JPEG, GIF or WebP; `show: { draw: [FILE, ...] }` chooses the files to show)
+        the report cannot show `draw@k=1/b/a.png`: it is not of type image/png (`show: { draw: [FILE, ...] }` chooses the files to show)
+        the report cannot show `draw@k=1/a.svg`: it is empty (`show: { draw: [FILE, ...] }` chooses the files to show)
+        the report cannot show `draw@k=1/a.csv`: line 2 has 1 cell, but line 1 has 2 cells (write it as in RFC 4180; `show: { draw: [FILE, ...] }` chooses the files to show)
+        the report cannot show `draw@k=1/a.csv`: it has 20002 cells, and a report shows at most 20000 (write a table with fewer rows; `show: { draw: [FILE, ...] }` chooses the files to show)
+        draw/a.md:3:1: the image `c.svg` is not in `extras` (did you mean `b.svg`?)
+        draw/a.md:1:1: the image `https://a.b/c.svg` is not in `extras` (known: `b.svg`)
+        draw/a.md:1:1: the link `c.csv` leads to no file in `extras` (write a URL with `https://`, or the name of a file or heading of the report)
+        draw/a.md:1:3: links of the scheme `javascript` are not shown (write a URL with `https://`, or the name of a file or heading of the report)
+        draw/a.md:1:1: there is no heading for the link `#y` (write a URL with `https://`, or the name of a file or heading of the report)
+        draw/a.md:1:3: HTML is not shown in Markdown (write Markdown, put it between backticks, or show an `.html` file of a stage)
+        unknown stage `drw` in `show` (did you mean `draw`?)
+        no file of `draw` fits `*.cvs` in `show` (did you mean `a.csv`?)
+        no file of `draw` fits `a.cvs` in `show` (did you mean `a.csv`?)
+        invalid pattern `[` for `draw` in `show`: invalid range pattern (write a name or a pattern such as `*.svg`)
+        unknown name `draw/a.cvs` in `captions` (did you mean `draw/a.csv`?)
+        unknown name `m` in `captions` (known: `draw`, `draw/a.csv`, `draw/b.svg`, `n`, `n/a.svg`, `n@k=1`, `n@k=1/a.svg`)
+        the caption of `draw` contains a heading or an image (write text only)
+        the caption of `draw` contains a heading or an image (write text only)
+        `draw` in `captions`: the link `y` is not a web address (write a URL with `https://`)
+        "##);
     }
 
     #[test]
@@ -943,7 +1013,7 @@ mod tests {
             let document = document(&extras);
             let page = to_html(&document);
             let body = page.split("<h1>").nth(1).unwrap().split("</main>").next().unwrap();
-            let shown = roxmltree_text(body);
+            let shown = html_text(body);
             let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
             prop_assert!(words(&shown).join(" ").contains(&words(&title).join(" ")), "{}", shown);
             let markdown = to_markdown(&document);
@@ -953,7 +1023,7 @@ mod tests {
     }
 
     /// The text of HTML without its elements.
-    fn roxmltree_text(html: &str) -> String {
+    fn html_text(html: &str) -> String {
         let mut text = String::new();
         let mut rest = html;
         while let Some((before, after)) = rest.split_once('<') {
