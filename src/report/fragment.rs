@@ -207,7 +207,7 @@ impl Tiles {
 
 #[cfg(test)]
 mod tests {
-    use super::super::figure::{Mark, ReferenceLine};
+    use super::super::figure::{Field, Mark, ReferenceLine};
     use super::*;
     use std::collections::BTreeSet;
 
@@ -313,5 +313,32 @@ mod tests {
         assert!(fragment.contains("aria-label=\"no data\"") && fragment.contains(">no data<"));
         assert!(fragment.contains("data-chart=\"a&lt;b\"") && !fragment.contains("<ul"));
         assert_eq!(empty.to_chart().panels[0].series, []);
+    }
+
+    #[test]
+    fn the_colour_bar_of_a_field_is_in_its_panel() {
+        let values = (0..9).map(|i| (0..9).map(|j| f64::from(i * j)).collect()).collect();
+        let field =
+            Field { axis: Axis::linear("loss, nats"), x: (0.0, 1.0), y: (0.0, 1.0), values };
+        let mut figure = figure();
+        figure.panels[0].y = Axis::linear("y");
+        figure.panels[0].field = Some(field);
+        let fragment = figure.to_html("field").unwrap();
+        let document = roxmltree::Document::parse(&fragment).unwrap();
+        let panel = document.descendants().find(|n| n.attribute("class") == Some("panel"));
+        let width: f64 = panel
+            .unwrap()
+            .attribute("viewBox")
+            .unwrap()
+            .split(' ')
+            .nth(2)
+            .unwrap()
+            .parse()
+            .unwrap();
+        let tile = Tiles::new(&figure);
+        assert!(tile.around.left + tile.frame.0 + tile.around.right <= width);
+        let drawn = panel.unwrap().descendants().filter_map(|n| n.attribute("class"));
+        let steps: BTreeSet<&str> = drawn.filter(|class| class.starts_with("a f")).collect();
+        assert_eq!(steps.len(), 9);
     }
 }
