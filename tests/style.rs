@@ -10,14 +10,19 @@ struct Text {
     text: String,
 }
 
-/// The Rust and Markdown files of the project, without generated ones and this file.
+/// The Rust, Markdown, JavaScript and CSS files of the project, without generated ones and this
+/// file.
 fn texts() -> Vec<Text> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
+            let extension = path.extension().and_then(|extension| extension.to_str());
             if path.is_dir() {
-                walk(&path, found);
-            } else if path.extension().is_some_and(|e| e == "rs" || e == "md") {
+                // Packages of npm for the tests in a browser.
+                if !path.ends_with("node_modules") {
+                    walk(&path, found);
+                }
+            } else if matches!(extension, Some("rs" | "md" | "js" | "mjs" | "css")) {
                 found.push(path);
             }
         }
