@@ -169,7 +169,6 @@ impl Space {
     }
 
     /// Keeps the folder after the test, to inspect it.
-    #[expect(dead_code, reason = "used while debugging a test")]
     pub(crate) fn eject(self) -> PathBuf {
         self.folder.keep()
     }
