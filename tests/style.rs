@@ -192,7 +192,9 @@ fn unsafe_is_used_only_in_kernels_and_every_block_has_a_safety_comment() {
         let is_code = |line: &&str| !line.trim_start().starts_with("//");
         let code: Vec<&str> = source.text.lines().filter(is_code).collect();
         if source.module().first().is_none_or(|module| module != "kernel") {
-            let used: Vec<&&str> = code.iter().filter(|line| has_word(line, "unsafe")).collect();
+            // `'unsafe-inline'` is a word of a page's content policy.
+            let is_unsafe = |line: &&&str| has_word(&line.replace("unsafe-inline", ""), "unsafe");
+            let used: Vec<&&str> = code.iter().filter(is_unsafe).collect();
             assert!(used.is_empty(), "src/{}: {used:?}", source.path);
             continue;
         }
