@@ -118,7 +118,7 @@ impl Writer<'_> {
         self.heading(2, entry);
         let is_figure = |block: &Block| matches!(block, Block::Figure(_));
         match content.iter().position(is_figure).filter(|_| id == LEAD) {
-            // The question comes first, then the verdict and its figure, side by side where there
+            // The text comes first, then the verdict and its figure, side by side where there
             // is room.
             Some(figure) => {
                 let question = usize::from(figure > 1);
