@@ -67,7 +67,7 @@ fn the_example_shows_a_file_of_each_format_in_the_report() {
     space.edit("Excess error as bars", "As bars");
     assert_eq!(space.ran(&[]), set(["report"]), "a caption is a parameter of the report");
     let script = space.read("explore.py");
-    space.write("explore.py", script.replace("What the curves cost", "What curves cost"));
+    space.write("explore.py", script.replace("one column for each pair;", "by pair;"));
     assert_eq!(space.ran(&[]), set(["explore", "report"]));
 }
 

@@ -34,7 +34,7 @@ fn the_example_is_the_report_with_values_figures_and_tables() {
         let part = part.trim_start_matches("**").replace("(<#values>", "(#values");
         assert!(report.contains(&part), "`{part}` is not in:\n{report}");
     }
-    for absent in ["## Verdict", "A comment", "error-by-method.svg"] {
+    for absent in ["## Verdict", "A comment", "(<figures/error-by-method.svg>)"] {
         assert!(!report.contains(absent), "`{absent}` is in:\n{report}");
     }
     assert!(page.contains(&format!("{line:.1}</a>")), "the page has the value");

@@ -438,7 +438,8 @@ mod tests {
     #[test]
     fn a_text_is_split_at_headings_and_images() {
         let text = "Before.\n\n# A *b* `c`\n\n- x\n- y\n\n| h |\n| - |\n| 1 |\n\nSub\nhead\n----\n\
-                    ![one](a.svg)\n![t*w*o](<b c.png> \"title\")\n\n    # code\n\n```\n# code\n```\n";
+                    ![one](a.svg)\n![t*w*o](<b c.png> \"title\")\n\n    # code\n\n\
+                    ```\n# code\n```\n";
         let image = |offset: usize, text: &str, url: &str| Piece::Image {
             offset,
             text: text.into(),
@@ -572,7 +573,8 @@ mod tests {
                         _ => {}
                     }
                 }
-                seen.split('|').map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned).collect()
+                let parts = seen.split('|').map(str::trim).filter(|part| !part.is_empty());
+                parts.map(str::to_owned).collect()
             };
             let text = format!("x{text}{definitions}");
             let keep = |url: &str, _: usize| Ok(url.to_owned());

@@ -3,10 +3,11 @@
 
 mod format;
 mod links;
+mod origin;
 
 use self::format::{Content, MAX_TOTAL, Refusal};
 pub(super) use self::links::{HINT, Target, resolve};
-use super::recipe::{recipe, stage_and_values};
+use self::origin::{PROGRAM, anchor, escape_code, folder_name, full_recipe, run_command};
 use super::sheet::{Sheet, number};
 use super::{Caption, Params};
 use crate::engine::key::root;
@@ -20,7 +21,6 @@ use crate::report::prose::{Anchors, Piece, Problem, pieces, slug};
 use crate::report::table::Align;
 use anyhow::Result;
 use glob::Pattern;
-use serde_json::Value as Json;
 use std::collections::BTreeSet;
 
 /// A file of one of the user's own stages.
@@ -633,80 +633,6 @@ pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
     (line, before.rsplit('\n').next().unwrap_or_default().chars().count() + 1)
 }
 
-/// The command that computes the nodes.
-fn run_command(params: &Params, nodes: &[String]) -> String {
-    let quoted = |node: &String| {
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || "@=,./_+-:%".contains(c);
-        match node.chars().all(is_plain) {
-            true => node.clone(),
-            false => format!("'{}'", node.replace('\'', "'\\''")),
-        }
-    };
-    let nodes: Vec<String> = nodes.iter().map(quoted).collect();
-    params.command(&format!("run {}", nodes.join(" ")))
-}
-
-/// The name of the program in a recipe.
-const PROGRAM: &str = "program";
-
-/// The program of the nodes, and their recipe back to the data.
-fn full_recipe(upstream: Option<&Upstream>, nodes: &[String]) -> Vec<(String, String)> {
-    let Some(upstream) = upstream else { return Vec::new() };
-    let (name, values) = stage_and_values(&nodes[0]);
-    let outline = upstream.stages.iter().find(|outline| outline.name == name);
-    let program = outline.and_then(|outline| outline.params.get("run"));
-    let program = program.map(|values| values.iter().map(words).collect::<Vec<_>>().join("; "));
-    let program = program.map(|program| (PROGRAM.to_owned(), program));
-    program.into_iter().chain(recipe(upstream, name, &values)).collect()
-}
-
-/// A value as text; a list as its items.
-fn words(value: &Json) -> String {
-    match value {
-        Json::String(text) => text.clone(),
-        Json::Array(items) => items.iter().map(words).collect::<Vec<_>>().join(" "),
-        other => other.to_string(),
-    }
-}
-
-/// The maximum length of a folder name, in bytes.
-const MAX_NAME: usize = 120;
-
-/// A folder name for a node.
-fn folder_name(node: &str) -> String {
-    let fits = |c: char| c.is_alphanumeric() || "@=,.-_+".contains(c);
-    let mut name = node.replace(|c| !fits(c), "-");
-    while name.len() > MAX_NAME {
-        name.pop();
-    }
-    if name.chars().all(|c| c == '.') { "extra".to_owned() } else { name }
-}
-
-/// The anchor of a file: letters, digits and single hyphens.
-fn anchor(node: &str, file: &str) -> String {
-    let name = format!("extra {node} {file}").to_lowercase();
-    let words = name.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
-    let mut anchor = words.collect::<Vec<_>>().join("-");
-    while anchor.len() > MAX_NAME {
-        anchor.pop();
-    }
-    anchor
-}
-
-/// Text for a code span with single backticks.
-fn escape_code(text: &str) -> String {
-    let kept = |c: char| {
-        if c == '`' {
-            '\''
-        } else if c.is_control() {
-            ' '
-        } else {
-            c
-        }
-    };
-    text.chars().map(kept).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -715,7 +641,7 @@ mod tests {
     use crate::report::html::to_html;
     use crate::report::markdown::to_markdown;
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value as Json, json};
 
     const SVG: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\"/>";
 

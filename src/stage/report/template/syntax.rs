@@ -548,48 +548,48 @@ mod tests {
                 "{{ value: t column=c format=.99g }}",
                 "{{ value: t column=c",
             ]
-            .map(|template| format!("{template:?}\n  {}", problem(template)))
+            .map(|template| format!("> {template}\n  {}", problem(template)))
             .join("\n"),
             @r#"
-        "a {{ vlaue: t }}"
+        > a {{ vlaue: t }}
           2: unknown placeholder `vlaue` (did you mean `value`?; write `{{{{` for two braces)
-        "{{ value }}"
+        > {{ value }}
           0: `:` is missing after `value` (write `{{ value: ... }}`; write `{{{{` for two braces)
-        "{{ x"
+        > {{ x
           0: unknown placeholder `x` (known: `value`, `figure`, `table`, `section`, `extra`; write `{{{{` for two braces)
-        "{{}}"
+        > {{}}
           0: the placeholder has no name (known: `value`, `figure`, `table`, `section`, `extra`; write `{{{{` for two braces)
-        "{{ figure: }}"
+        > {{ figure: }}
           0: the figure has no name (write `{{ figure: NAME }}`)
-        "{{ figure: a"
+        > {{ figure: a
           0: `{{` is not closed (write `}}` after the placeholder, or `{{{{` for two braces)
-        "{{ figure: \"a }}"
+        > {{ figure: "a }}
           11: a quote is not closed (write `"` at its end)
-        "{{ value: }}"
+        > {{ value: }}
           0: the value has no table (write `{{ value: tables/summary.csv where hidden=50 column=mean }}`)
-        "{{ value: t }}"
+        > {{ value: t }}
           0: the value has no column (add `column=NAME` after the conditions)
-        "{{ value: t where }}"
+        > {{ value: t where }}
           18: expected `NAME=VALUE`, found `}}` (write `NAME=VALUE`, with double quotes around a value with spaces)
-        "{{ value: t where a }}"
+        > {{ value: t where a }}
           18: expected `NAME=VALUE`, found `a` (write `NAME=VALUE`, with double quotes around a value with spaces)
-        "{{ value: t where a=b c column=d }}"
+        > {{ value: t where a=b c column=d }}
           22: expected `NAME=VALUE`, found `c` (write `NAME=VALUE`, with double quotes around a value with spaces)
-        "{{ value: t where a=1 b=2 column=c }}"
+        > {{ value: t where a=1 b=2 column=c }}
           22: unknown option `b` (write a comma between conditions: `, b=...`)
-        "{{ value: t where a= column=c }}"
+        > {{ value: t where a= column=c }}
           0: the value has no column (add `column=NAME` after the conditions)
-        "{{ value: t colum=c }}"
+        > {{ value: t colum=c }}
           12: unknown option `colum` (did you mean `column`?)
-        "{{ value: t column=c column=d }}"
+        > {{ value: t column=c column=d }}
           21: `column` is given twice (remove one)
-        "{{ value: t column=c format=.f }}"
+        > {{ value: t column=c format=.f }}
           28: unknown format `.f` (write `.2f`, `.3g`, `.1e`, `.1%`, `%`, `integer` or `text`)
-        "{{ value: t column=c format=%.2f }}"
+        > {{ value: t column=c format=%.2f }}
           28: unknown format `%.2f` (write `.2f`, `.3g`, `.1e`, `.1%`, `%`, `integer` or `text`)
-        "{{ value: t column=c format=.99g }}"
+        > {{ value: t column=c format=.99g }}
           28: the format `.99g` has more than 30 digits (write fewer digits, such as `.3g`)
-        "{{ value: t column=c"
+        > {{ value: t column=c
           0: `{{` is not closed (write `}}` after the placeholder, or `{{{{` for two braces)
         "#);
     }
