@@ -328,7 +328,12 @@ fn equal_bytes_do_not_invalidate_downstream_nodes() {
     // `wa_images` exceeds the number of images: the keys change, the bytes do not.
     let space = Space::run_tiny();
     space.edit("[linear, arc+wa], points: 5", "linear+wa, wa_images: 300").ok(&["run"]);
-    let before = space.digests();
+    let without_report = || {
+        let mut digests = space.digests();
+        digests.remove("report");
+        digests
+    };
+    let before = without_report();
     space.edit("wa_images: 300", "wa_images: 400");
     let refitted = containing(&space.nodes(), &["curves@"]);
     let refitted = &refitted - &containing(&refitted, &["matched"]);
@@ -339,7 +344,7 @@ fn equal_bytes_do_not_invalidate_downstream_nodes() {
     );
     // The report states the parameters of everything upstream.
     assert_eq!(space.ran(&[]), &refitted | &set(["report"]));
-    assert_eq!(space.digests(), before);
+    assert_eq!(without_report(), before);
 }
 
 #[test]

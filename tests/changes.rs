@@ -77,7 +77,7 @@ fn the_last_line_of_a_run_names_the_file_with_the_changes() {
     );
     let text = space.read(PATH);
     for line in [
-        "- Rows of prior `normal-0.01` are compared with those of `normal-0.005`.",
+        "- Rows of prior `normal 0.01` are compared with those of `normal 0.005`.",
         "| nets.prior.normal.variance | 0.01",
         "## Metrics: tables, summary.csv",
         "- figures@figure=error-by-method, figure.svg",
@@ -144,7 +144,7 @@ fn nodes_and_rows_are_paired_and_the_largest_change_is_first() {
     assert_eq!(
         moves,
         &[serde_json::json!({
-            "column": "prior", "before": "normal-0.01", "after": "normal-0.005"
+            "column": "prior", "before": "normal 0.01", "after": "normal 0.005"
         })]
     );
     assert_eq!(whole["moves"]["unpaired"], serde_json::json!([]));
@@ -198,8 +198,8 @@ fn ambiguous_replacements_are_not_paired_and_the_output_says_so() {
     let text = space.ok(&["diff"]).stdout;
     assert!(
         text.contains(
-            "- Rows of prior `dropout-0.5` are not compared with those of `dropout-0.25`, \
-             `dropout-0.75`: it is ambiguous which replaced which."
+            "- Rows of prior `dropout 0.5` are not compared with those of `dropout 0.25`, \
+             `dropout 0.75`: it is ambiguous which replaced which."
         ),
         "{text}"
     );

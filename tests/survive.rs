@@ -19,7 +19,7 @@ fn deleted_or_edited_reports_are_restored_and_no_stage_runs() {
     let printed = space.ok(&["run"]).stderr;
     assert!(
         printed.contains("nothing to do")
-            && printed.contains("reports/default: 2 of 10 files written"),
+            && printed.contains("reports/default: 2 of 11 files written"),
         "{printed}"
     );
     assert_eq!((space.read(report), space.read(figure)), (text, drawing));

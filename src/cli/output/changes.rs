@@ -34,11 +34,15 @@ pub(in crate::cli) struct Totals {
 }
 
 impl Totals {
+    /// Whether nothing moved.
+    pub(in crate::cli) fn is_zero(&self) -> bool {
+        self.cells + self.figures + self.lost == 0
+    }
+
     pub(in crate::cli) fn of(diff: &Diff) -> Totals {
         let has_intervals = diff.tables.iter().any(|table| table.changes.has_intervals);
         let counted = |table: &&TableDiff| !has_intervals || table.changes.has_intervals;
-        let cells: Vec<&CellChange> =
-            diff.tables.iter().filter(counted).flat_map(|table| values(table)).collect();
+        let cells: Vec<&CellChange> = diff.tables.iter().filter(counted).flat_map(values).collect();
         let beyond: Vec<bool> = cells
             .iter()
             .filter_map(|cell| number(cell).and_then(|change| change.is_beyond()))

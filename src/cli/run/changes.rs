@@ -49,7 +49,10 @@ pub(super) fn write(
         old.keep_stages_of(&new);
     }
     let found = diff(store, &old, &new, Tables::Summaries)?;
-    if found.is_empty() {
+    let totals = Totals::of(&found);
+    // Parameters that move nothing, such as overrides with the values of the pipeline, are no
+    // change of the results.
+    if totals.is_zero() && found.stages.is_empty() {
         return Ok(());
     }
     let (page, folder) = (document(&found, LIMIT, store)?, reports_folder(common, profile)?);
@@ -62,7 +65,6 @@ pub(super) fn write(
         fs::write_beside(&folder.join("changes.md"), text(&found, &page).as_bytes())?;
         fs::write_beside(&folder.join("changes.html"), to_html(&page).as_bytes())?;
     }
-    let totals = Totals::of(&found);
     observer.observe(&Event::Changed {
         since: before.run,
         parameters: parameters(&found),

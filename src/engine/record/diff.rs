@@ -553,7 +553,8 @@ fn add_moves(axis: &str, replaced: &values::Replaced, moves: &mut Moves) {
     let texts = |values: &[&Json]| values.iter().map(|value| values::text(value)).collect();
     let (before, after): (Vec<_>, Vec<_>) = (texts(&replaced.removed), texts(&replaced.added));
     let found = Unpaired { column, before, after };
-    if !(found.before.is_empty() && found.after.is_empty()) && !moves.unpaired.contains(&found) {
+    let is_empty = found.before.is_empty() && found.after.is_empty();
+    if !is_empty && !moves.unpaired.contains(&found) {
         moves.unpaired.push(found);
     }
 }

@@ -224,8 +224,8 @@ pub fn previous(store: &Store, id: &str, nodes: &[&str]) -> Result<Option<Run>> 
     let earlier = store.runs()?.into_iter().rev().skip_while(|run| run != id).skip(1);
     let mut left = MAX_BYTES;
     for id in earlier {
-        // `gc` may have removed it.
-        let Some(bytes) = fs::read_if_exists(&store.history(&id))? else { continue };
+        // `gc` may have removed it, or the user replaced it.
+        let Some(bytes) = fs::read_if_regular(&store.history(&id))? else { continue };
         let text = String::from_utf8_lossy(&bytes);
         left = left.saturating_sub(text.len() as u64);
         let is_alike = matches!(
@@ -240,7 +240,7 @@ pub fn previous(store: &Store, id: &str, nodes: &[&str]) -> Result<Option<Run>> 
         if is_alike && is_done() {
             let run = Run::parse(&id, &text);
             let includes = |node: &&str| run.nodes.iter().any(|known| known.node == **node);
-            if nodes.iter().all(|node| includes(node)) {
+            if nodes.iter().all(includes) {
                 return Ok(Some(run));
             }
         }

@@ -363,7 +363,8 @@ impl<'a> Report<'a> {
     /// The files that the page contains for downloads and for its scripts.
     fn files(&self) -> Result<Vec<EmbeddedFile>> {
         let mut files = Vec::new();
-        for table in EXPORTED {
+        // The page shows nothing of the refits, and with many curves they are long.
+        for table in EXPORTED.iter().filter(|table| **table != REFITS.file) {
             let bytes = fs::read(self.tables.path(table)?)?;
             files.push(EmbeddedFile { path: format!("tables/{table}"), bytes });
         }

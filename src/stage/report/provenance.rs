@@ -36,8 +36,8 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
     Ok(blocks)
 }
 
-/// The stages that the report depends on. A stage of figures is linked to the first of them, that of
-/// the tables to the full tables, and others to the section about their kind.
+/// The stages that the report depends on. A stage of figures is linked to the first of them, that
+/// of the tables to the full tables, and others to the section about their kind.
 fn graph(report: &Report, upstream: &Upstream) -> GraphBlock {
     let index = |name: &String| upstream.stages.iter().position(|stage| stage.name == *name);
     let mut arrows = Vec::new();

@@ -80,6 +80,9 @@ fn pairs(measured: &Measured, conclusions: &Conclusions) -> Option<Sentence> {
     ))
 }
 
+/// A width, the error on a curve, and that of its ends.
+type Level<'m> = (i64, &'m GroupMean, Option<&'m GroupMean>);
+
 /// The error on the reference curve at the narrowest and the widest width, beside that of the ends.
 pub(super) fn widths(measured: &Measured, conclusions: &Conclusions) -> Option<Sentence> {
     let (method, prior) = (measured.reference_method()?, measured.reference_prior()?);
@@ -91,8 +94,8 @@ pub(super) fn widths(measured: &Measured, conclusions: &Conclusions) -> Option<S
     let levels: Vec<_> = measured.widths().into_iter().filter_map(level).collect();
     let (narrow, wide) = (levels.first()?, levels.last()?);
     let levels = if levels.len() == 1 { vec![narrow] } else { vec![narrow, wide] };
-    let each = |text: &dyn Fn(&(i64, &GroupMean, Option<&GroupMean>)) -> Option<String>| {
-        levels.iter().map(|level| text(level)).collect::<Option<Vec<_>>>()
+    let each = |text: &dyn Fn(&Level) -> Option<String>| {
+        levels.iter().copied().map(text).collect::<Option<Vec<_>>>()
     };
     let reached = each(&|(hidden, error, _)| Some(format!("{} at h = {hidden}", percent(error))))?;
     let mut rest = format!(
@@ -274,10 +277,13 @@ pub(super) fn noise(measured: &Measured) -> Option<Sentence> {
     Some(Sentence::new(lead, rest).with_more(more.to_owned()))
 }
 
+/// A prior, its effect on the excess, and on the largest error.
+type OfPrior<'f> = (Prior, &'f Finding, Option<&'f Finding>);
+
 /// The change of the excess and of the largest error by each prior.
 pub(super) fn priors(measured: &Measured, conclusions: &Conclusions) -> Option<Sentence> {
     let Conclusion { outcome, tested, described, .. } = &conclusions.priors;
-    let mut named: Vec<(Prior, &Finding, Option<&Finding>)> = tested
+    let mut named: Vec<OfPrior> = tested
         .iter()
         .filter_map(|finding| match finding.change {
             Change::Prior([_, to]) => {
@@ -294,8 +300,8 @@ pub(super) fn priors(measured: &Measured, conclusions: &Conclusions) -> Option<S
         named.sort_by(|a, b| ratio(a.1).total_cmp(&ratio(b.1)));
         named = vec![named[0], named[all - 1]];
     }
-    let each = |finding: &dyn Fn(&(Prior, &Finding, Option<&Finding>)) -> Option<String>| {
-        named.iter().map(|named| finding(named)).collect::<Option<Vec<_>>>()
+    let each = |text: &dyn Fn(&OfPrior) -> Option<String>| {
+        named.iter().map(text).collect::<Option<Vec<_>>>()
     };
     let excess = each(&|(prior, finding, _)| Some(format!("{} with {prior}", times(finding)?)))?;
     let whole = each(&|(_, _, whole)| whole.and_then(|finding| finding.ratio_text()));
