@@ -156,7 +156,7 @@ fn nodes_and_rows_are_paired_and_the_largest_change_is_first() {
         tables.iter().find(|t| t["stage"] == "tables" && t["file"] == "summary.csv").unwrap();
     let cells = summary["changes"]["cells"].as_array().unwrap();
     let mean = cells.iter().find(|c| c["column"] == "mean" && c["ratio"].is_number()).unwrap();
-    assert!(mean["row"].as_str().unwrap().contains("prior=normal-0.01 → normal-0.005"), "{mean}");
+    assert!(mean["row"].as_str().unwrap().contains("prior=normal 0.01 → normal 0.005"), "{mean}");
     assert_eq!(mean["beyond"], mean["ratio"].as_f64().unwrap() > 1.0);
     assert!(cells.iter().all(|cell| !cell["row"].as_str().unwrap().contains("none")), "unchanged");
 
@@ -206,7 +206,7 @@ fn ambiguous_replacements_are_not_paired_and_the_output_says_so() {
     space.ok(&["run", "-S", "nets.prior=[none, { normal: { variance: 0.1 } }]"]);
     let text = space.ok(&["diff", "last~2", "last"]).stdout;
     assert!(
-        text.contains("- Rows of prior `dropout-0.5` are compared with those of `normal-0.1`."),
+        text.contains("- Rows of prior `dropout 0.5` are compared with those of `normal 0.1`."),
         "{text}"
     );
 }
