@@ -74,10 +74,7 @@ fn concurrent_runs_with_different_overrides_export_a_report_of_one_of_them() {
         let is_of_report = |path: &std::path::PathBuf| {
             path.starts_with(&reports) && !path.with_extension("").ends_with("changes")
         };
-        files
-            .filter(is_of_report)
-            .map(|path| (path.clone(), fs::read(path).unwrap()))
-            .collect()
+        files.filter(is_of_report).map(|path| (path.clone(), fs::read(path).unwrap())).collect()
     };
     const OTHER: &[&str] = &["run", "--json", "-S", "nets.epochs=1"];
     let plain = report();
