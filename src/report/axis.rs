@@ -128,7 +128,7 @@ impl Ruler {
         self.position(value).or((value <= 0.0).then_some(0.0))
     }
 
-    /// About five ticks: 1, 2 and 5 times powers of ten, or only the powers if those are many.
+    /// About five ticks: 1, 2 and 5 times powers of ten, or only powers if those are many.
     fn round_numbers(&self) -> Vec<f64> {
         if self.scale == Scale::Linear {
             return multiples(self.low, self.high);
@@ -145,10 +145,16 @@ impl Ruler {
         match fine.len() {
             0..3 => multiples(libm::pow(10.0, self.low), libm::pow(10.0, self.high)),
             3..9 => fine,
-            _ => coarse,
+            _ => {
+                let every = coarse.len().div_ceil(POWERS);
+                coarse.into_iter().step_by(every).collect()
+            }
         }
     }
 }
+
+/// The largest number of ticks on a log axis that are all powers of ten.
+const POWERS: usize = 8;
 
 /// The value, or its logarithm on a log scale.
 fn level(scale: Scale, value: f64) -> Option<f64> {
@@ -262,6 +268,14 @@ mod tests {
         assert_eq!(
             labels(&Axis::log("x"), &[1e-6, 1.0]),
             ["10⁻⁶", "10⁻⁵", "0.0001", "0.001", "0.01", "0.1", "1"]
+        );
+    }
+
+    #[test]
+    fn a_long_log_axis_has_few_ticks_at_equal_distances() {
+        assert_eq!(
+            labels(&Axis::log("x"), &[1e-17, 1.0]),
+            ["10⁻¹⁸", "10⁻¹⁵", "10⁻¹²", "10⁻⁹", "10⁻⁶", "0.001", "1"]
         );
     }
 
