@@ -12,10 +12,10 @@ use crate::report::change::Change as NumberChange;
 use crate::report::document::{
     Block, Cell, Column, Document, FigureBlock, Image, Source, TableBlock,
 };
+use crate::report::html::data_url;
 use crate::report::markdown::escape;
 use crate::report::table::{Align, Table};
 use anyhow::Result;
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
@@ -515,10 +515,9 @@ fn image(store: &Store, file: &str, label: &str, digest: Option<Digest>) -> Resu
         Some(digest) if store.fetch(digest)? == ObjectState::Intact => store.read_object(digest)?,
         _ => return Ok("<p>no longer in the cache</p>\n".to_owned()),
     };
-    let (media_type, data) = (media_type(file).unwrap_or_default(), BASE64_STANDARD.encode(bytes));
+    let url = data_url(media_type(file).unwrap_or_default(), &bytes);
     Ok(format!(
-        "<img alt=\"{label}\" style=\"display: block; width: 100%; height: auto\" \
-         src=\"data:{media_type};base64,{data}\">\n"
+        "<img alt=\"{label}\" style=\"display: block; width: 100%; height: auto\" src=\"{url}\">\n"
     ))
 }
 

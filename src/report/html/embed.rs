@@ -31,8 +31,13 @@ pub(super) fn element(file: &EmbeddedFile) -> String {
     format!(
         "<script type=\"application/x-deflate\" data-path=\"{}\">{}</script>\n",
         escape(&file.path),
-        BASE64_STANDARD.encode(deflated(&file.bytes))
+        packed(&file.bytes)
     )
+}
+
+/// The bytes as the scripts of the page read them: base64 of raw deflate.
+pub fn packed(bytes: &[u8]) -> String {
+    BASE64_STANDARD.encode(deflated(bytes))
 }
 
 /// Raw deflate. Cargo.lock pins the compressor, so that the bytes are the same everywhere.
@@ -43,7 +48,7 @@ fn deflated(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// The URL of a file within the page.
-pub(super) fn data_url(media_type: &str, bytes: &[u8]) -> String {
+pub fn data_url(media_type: &str, bytes: &[u8]) -> String {
     format!("data:{media_type};base64,{}", BASE64_STANDARD.encode(bytes))
 }
 

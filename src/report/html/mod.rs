@@ -24,6 +24,7 @@ mod page;
 mod table;
 mod text;
 
+pub use embed::{data_url, packed};
 pub use page::to_html;
 
 /// Escapes `text` for HTML and XML, including attributes. Characters that neither permits are

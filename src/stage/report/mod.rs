@@ -19,7 +19,6 @@ mod references;
 mod sentences;
 mod settings;
 mod sheet;
-
 mod template;
 mod verdict;
 

@@ -1,14 +1,11 @@
 //! The provenance in the page, as JSON. docs/provenance.md describes it.
 
 use crate::engine::stage::{Commit, NodeProvenance, Provenance, Record};
-use base64::prelude::{BASE64_STANDARD, Engine as _};
-use flate2::Compression;
-use flate2::write::DeflateEncoder;
+use crate::report::html::packed;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::io::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// Raised when a field is removed or changes its meaning.
@@ -86,7 +83,7 @@ pub(super) fn to_json(provenance: &Provenance) -> String {
         "environments": environments,
         "kinds": kinds,
         "columns": COLUMNS,
-        "nodes": BASE64_STANDARD.encode(deflated(&Json::from(rows).to_string())),
+        "nodes": packed(Json::from(rows).to_string().as_bytes()),
     })
     .to_string()
 }
@@ -121,17 +118,12 @@ fn rounded(seconds: f64) -> f64 {
     (seconds * 1e3).round() / 1e3
 }
 
-fn deflated(text: &str) -> Vec<u8> {
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
-    let written = encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish());
-    written.expect("BUG: writing to memory failed")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::key::{Digest, Key};
     use crate::engine::stage::Environment as JobEnvironment;
+    use base64::prelude::{BASE64_STANDARD, Engine as _};
     use std::io::Read as _;
 
     fn node(name: &str, finished: u64, commit: Option<(&str, bool)>) -> NodeProvenance {
