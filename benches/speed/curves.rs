@@ -9,7 +9,7 @@ use repro::study::curve::assignment::{assign, total};
 use repro::study::curve::refit::{RefitSettings, Targets, refit};
 use repro::study::curve::{CURVES, Center, Path, curve, grid};
 use repro::study::data::{Examples, Labelled};
-use repro::study::net::{CLASSES, Mlp, TrainSettings, evaluate, train};
+use repro::study::net::{CLASSES, Net, TrainSettings, evaluate, train};
 use std::hint::black_box;
 use std::num::NonZero;
 use std::rc::Rc;
@@ -46,7 +46,7 @@ fn refits(data: &Rc<Data>, names: &[String]) -> Result<Vec<Benchmark>> {
     between(trained(data)?, data, names)
 }
 
-fn between(ends: [Mlp; 2], data: &Rc<Data>, names: &[String]) -> Result<Vec<Benchmark>> {
+fn between(ends: [Net; 2], data: &Rc<Data>, names: &[String]) -> Result<Vec<Benchmark>> {
     let splits =
         Rc::new([&data.train, &data.test].map(|split| (sparse(split), split.labels.clone())));
     let ends = Rc::new(ends);
@@ -96,10 +96,12 @@ fn cost(data: &Data, method: &str) -> Cost {
 }
 
 /// Two nets after a few epochs.
-fn trained(data: &Data) -> Result<[Mlp; 2]> {
+fn trained(data: &Data) -> Result<[Net; 2]> {
     let epochs = 4.try_into().map_err(Error::msg)?;
-    let settings =
-        TrainSettings { epochs, ..TrainSettings::new(HIDDEN.try_into().map_err(Error::msg)?) };
+    let settings = TrainSettings {
+        epochs,
+        ..TrainSettings::new(HIDDEN.to_string().parse().map_err(Error::msg)?)
+    };
     let (examples, none) = (Labelled::from(&data.train), Examples::default());
     let labels = ["a", "b"];
     let mut ends = together(labels.len(), |end| {
@@ -111,9 +113,9 @@ fn trained(data: &Data) -> Result<[Mlp; 2]> {
 }
 
 /// Training and test images, with their labels.
-type Splits = [(Sparse, Vec<u8>); 2];
+type Splits = [(Sparse, Vec<u16>); 2];
 
-fn forward(splits: &Splits, ends: &[Mlp; 2]) {
+fn forward(splits: &Splits, ends: &[Net; 2]) {
     together(ends.len(), |end| {
         splits
             .iter()
@@ -121,7 +123,7 @@ fn forward(splits: &Splits, ends: &[Mlp; 2]) {
     });
 }
 
-fn closed_form(name: &str, splits: &Splits, [a, b]: &[Mlp; 2]) -> Result<()> {
+fn closed_form(name: &str, splits: &Splits, [a, b]: &[Net; 2]) -> Result<()> {
     let curve = curve(name).map_err(Error::msg)?;
     let path = Path::new(curve, Center::Neurons, a, b).map_err(Error::msg)?;
     let ts = grid(POINTS);
@@ -132,7 +134,7 @@ fn closed_form(name: &str, splits: &Splits, [a, b]: &[Mlp; 2]) -> Result<()> {
 }
 
 /// The refits on the training images, then the errors of all 41 points on training and test images.
-fn refitted(splits: &Splits, [a, b]: &[Mlp; 2]) -> Result<()> {
+fn refitted(splits: &Splits, [a, b]: &[Net; 2]) -> Result<()> {
     let path = Path::new(CURVES[0], Center::Neurons, a, b).map_err(Error::msg)?;
     let settings = RefitSettings { targets: Targets::A, points: WA_POINTS, refine: 0 };
     let (images, labels) = &splits[0];

@@ -5,7 +5,7 @@ use repro::kernel::sparse::Sparse;
 use repro::study::data::digits::digits;
 use repro::study::data::mnist::{FILES, assemble, gunzip, verify};
 use repro::study::data::{Examples, PIXELS};
-use repro::study::net::{Init, Mlp};
+use repro::study::net::{CLASSES, INPUTS, Init, Net, Shape};
 use repro::study::rng;
 use std::path::{Path, PathBuf};
 
@@ -64,9 +64,10 @@ pub(crate) fn sparse(examples: &Examples) -> Sparse {
 }
 
 /// A net as initialised for training.
-pub(crate) fn net(hidden: u32, label: &str) -> Result<Mlp> {
-    let hidden = hidden.try_into().map_err(anyhow::Error::msg)?;
-    Ok(Init::Uniform.draw(hidden, &mut rng::stream("0", label)))
+pub(crate) fn net(hidden: u32, label: &str) -> Result<Net> {
+    let widths = hidden.to_string().parse().map_err(anyhow::Error::msg)?;
+    let shape = Shape { inputs: INPUTS, widths, classes: CLASSES, biases: false };
+    Ok(Init::Uniform.draw(shape, "0", label))
 }
 
 /// Pseudo-random numbers from -1 to 1.

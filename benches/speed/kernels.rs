@@ -72,7 +72,7 @@ fn first_layer(data: &Data, hidden: usize) -> f64 {
 }
 
 fn projection(data: &Data, hidden: usize) -> Result<Timed> {
-    let (x, w) = (batch(data), Panels::pack(net(hidden as u32, "a")?.w1(), hidden, INPUTS));
+    let (x, w) = (batch(data), Panels::pack(net(hidden as u32, "a")?.weights(0), hidden, INPUTS));
     let mut out = vec![0.0; BATCH * hidden];
     let cost = Cost {
         multiply_adds: first_layer(data, hidden),
@@ -87,7 +87,7 @@ fn descent(data: &Data, hidden: usize) -> Result<Timed> {
     let mut pixels = Sparse::empty();
     batch(data).transpose(&(0..BATCH as u32).collect::<Vec<_>>(), &mut pixels);
     let mut gradient = Panels::pack(&noise(hidden * BATCH, "gradient"), hidden, BATCH);
-    let mut w = Panels::pack(net(hidden as u32, "a")?.w1(), hidden, INPUTS);
+    let mut w = Panels::pack(net(hidden as u32, "a")?.weights(0), hidden, INPUTS);
     let mut moments = Moments::zeros(w.data().len());
     let update = Update::Momentum { rate: 1e-6, momentum: 0.9, decay: 0.0, shrink: 0.0 };
     let cost = Cost {

@@ -33,7 +33,7 @@ fn training(data: &Rc<Data>, name: &str) -> Result<Benchmark> {
     let hidden: u32 = hidden.parse()?;
     let (_, prior) = PRIORS.into_iter().find(|prior| prior.0 == kind).context("a prior")?;
     let prior: Prior = prior.parse().map_err(anyhow::Error::msg)?;
-    let width = hidden.try_into().map_err(anyhow::Error::msg)?;
+    let width = hidden.to_string().parse().map_err(anyhow::Error::msg)?;
     let (_, epochs) = WIDTHS.into_iter().find(|width| width.0 == hidden).context("a width")?;
     let settings = TrainSettings {
         prior,

@@ -7,7 +7,7 @@
 use super::{add, per_isa};
 
 /// Number of classes.
-pub(super) const CLASSES: usize = 10;
+pub(crate) const CLASSES: usize = 10;
 /// Lanes of a run of neurons, and of the padded classes.
 const LANES: usize = 16;
 /// Lanes of a short run of neurons.

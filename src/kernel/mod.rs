@@ -21,6 +21,7 @@
 //! crate. Their public items serve `study`, and `benches/speed`, which measures them one by one;
 //! [`per_isa!`](crate::per_isa) is exported for the benchmarks alone.
 
+pub mod affine;
 pub mod aligned;
 pub mod blend;
 pub mod cholesky;
@@ -35,6 +36,8 @@ pub mod softmax;
 pub mod sparse;
 
 pub mod update;
+
+pub(crate) use dense::CLASSES;
 
 use std::sync::OnceLock;
 

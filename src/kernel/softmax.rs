@@ -25,7 +25,7 @@ per_isa! {
     ///
     /// # Panics
     /// If the lengths do not match, or a label is above 9.
-    pub fn cross_entropy(logits: &[f32], labels: &[u8], stats: &mut BatchStats) {
+    pub fn cross_entropy(logits: &[f32], labels: &[u16], stats: &mut BatchStats) {
         check(logits, labels);
         for (logits, labels) in logits.chunks(LANES * CLASSES).zip(labels.chunks(LANES)) {
             Softmax::of(logits).record(logits, labels, stats);
@@ -41,7 +41,7 @@ per_isa! {
     /// As [`cross_entropy`].
     pub fn cross_entropy_gradient(
         logits: &mut [f32],
-        labels: &[u8],
+        labels: &[u16],
         weight: f64,
         stats: &mut BatchStats,
     ) {
@@ -54,7 +54,7 @@ per_isa! {
     }
 }
 
-fn check(logits: &[f32], labels: &[u8]) {
+fn check(logits: &[f32], labels: &[u16]) {
     assert_eq!(logits.len(), CLASSES * labels.len(), "not ten logits per label");
     assert!(labels.iter().all(|&label| usize::from(label) < CLASSES), "a label above 9");
 }
@@ -98,7 +98,7 @@ impl Softmax {
     }
 
     #[inline(always)]
-    fn record(&self, logits: &[f32], labels: &[u8], stats: &mut BatchStats) {
+    fn record(&self, logits: &[f32], labels: &[u16], stats: &mut BatchStats) {
         // A loop, since the closure of `map` would be compiled for the baseline instruction set.
         let mut logs = self.sum;
         for x in &mut logs {
@@ -114,7 +114,7 @@ impl Softmax {
     }
 
     #[inline(always)]
-    fn differentiate(&self, gradient: &mut [f32], labels: &[u8], weight: f64) {
+    fn differentiate(&self, gradient: &mut [f32], labels: &[u16], weight: f64) {
         let mut scale = self.sum;
         for x in &mut scale {
             *x = weight / *x;
@@ -200,14 +200,14 @@ mod tests {
     use crate::kernel::test::on_every_isa;
     use proptest::prelude::*;
 
-    fn stats(logits: &[f32], labels: &[u8]) -> BatchStats {
+    fn stats(logits: &[f32], labels: &[u16]) -> BatchStats {
         let mut stats = BatchStats::default();
         cross_entropy(logits, labels, &mut stats);
         stats
     }
 
     /// The definition, image by image.
-    fn reference(logits: &mut [f32], labels: &[u8], weight: f64, stats: &mut BatchStats) {
+    fn reference(logits: &mut [f32], labels: &[u16], weight: f64, stats: &mut BatchStats) {
         for (logits, &label) in logits.chunks_mut(CLASSES).zip(labels) {
             let label = usize::from(label);
             let best = (1..CLASSES)
@@ -232,7 +232,7 @@ mod tests {
             if n > 20 {
                 (logits[7], logits[45], logits[113]) = (f32::NAN, f32::INFINITY, f32::NEG_INFINITY);
             }
-            let labels: Vec<u8> = (0..n).map(|i| (i * 7 % 10) as u8).collect();
+            let labels: Vec<u16> = (0..n).map(|i| (i * 7 % 10) as u16).collect();
             for skipped in [0, n.min(12)] {
                 let (logits, labels) = (&logits[skipped * CLASSES..], &labels[skipped..]);
                 let start = BatchStats { loss: 0.25, wrong: 3 };
@@ -340,7 +340,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_loss_is_that_of_exact_arithmetic_even_near_zero(
-            logits in prop::array::uniform10(-30.0f32..30.0), label in 0u8..10,
+            logits in prop::array::uniform10(-30.0f32..30.0), label in 0u16..10,
         ) {
             let wide = logits.map(f64::from);
             // ln(sum exp(x_c - x_label)) = ln(1 + the others).
@@ -354,7 +354,7 @@ mod tests {
         #[test]
         fn the_gradient_agrees_with_central_differences(
             logits in prop::array::uniform10(-8.0f32..8.0),
-            label in 0u8..10,
+            label in 0u16..10,
             weight in 0.01f64..2.0,
         ) {
             let (mut gradient, mut found) = (logits, BatchStats::default());

@@ -2,13 +2,14 @@
 //!
 //! Other tools can open all of them. Equal content gives equal bytes.
 
+use super::names::NetName;
 use crate::engine::key::Recipe;
 use crate::engine::stage::{Context, Input};
 use crate::fs;
 use crate::kernel::sparse::Sparse;
 use crate::study::curve::align::Cost;
 use crate::study::data::{Dataset, Examples, Labelled, PIXELS, Split, idx};
-use crate::study::net::{CLASSES, INPUTS, Mlp, Prior};
+use crate::study::net::{Hidden, Net, Prior, Shape, Widths};
 use anyhow::{Context as _, Result, anyhow, bail};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
@@ -32,8 +33,9 @@ pub(super) const IMAGES: &[&str] = &[
 /// The file of a [`DataCard`].
 pub(super) const DATA_CARD: &str = "data.json";
 
-/// A net: the f32 tensors `w1` [h, 784] and `w2` [10, h], with its [`NetCard`] and recipe under the
-/// metadata key [`METADATA`].
+/// A net: the f32 tensors `w1`, `b1`, `w2`, `b2` and so on, weights [fan-out, fan-in] and biases
+/// `[fan-out]`, the biases only if it has them; with its [`NetCard`] and recipe under the metadata
+/// key [`METADATA`].
 pub(super) const NET: &str = "net.safetensors";
 
 const METADATA: &str = "repro";
@@ -53,12 +55,11 @@ pub(super) struct DataCard {
 /// A net's metadata: its key in the tables.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct NetCard {
-    /// Neurons of the hidden layer.
-    pub(super) hidden: u32,
+    pub(super) hidden: Hidden,
     #[serde(with = "label")]
     pub(super) prior: Prior,
-    pub(super) pair: u32,
-    pub(super) end: End,
+    #[serde(flatten)]
+    pub(super) name: NetName,
     /// The cost by which its neurons were matched, if they were permuted.
     pub(super) aligned: Option<Cost>,
 }
@@ -122,6 +123,7 @@ pub(super) fn read_labelled(input: &Input, split: Split) -> Result<Labelled> {
     let labelled = Labelled {
         images: read_images(images, input.path(images)?)?,
         labels: idx::read_labels(labels, &fs::read(input.path(labels)?)?)?,
+        classes: crate::study::net::CLASSES,
     };
     idx::check_pair((images, labelled.images.rows()), (labels, labelled.len()))?;
     Ok(labelled)
@@ -154,26 +156,33 @@ struct NetMetadata {
     recipe: Recipe,
 }
 
-pub(super) fn write_net(path: &Path, net: &Mlp, card: &NetCard, recipe: &Recipe) -> Result<()> {
+pub(super) fn write_net(path: &Path, net: &Net, card: &NetCard, recipe: &Recipe) -> Result<()> {
     let bytes = |layer: &[f32]| layer.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>();
-    let (w1, w2) = (bytes(net.w1()), bytes(net.w2()));
-    let h = net.hidden();
-    let tensors = [
-        ("w1", TensorView::new(Dtype::F32, vec![h, INPUTS], &w1)?),
-        ("w2", TensorView::new(Dtype::F32, vec![CLASSES, h], &w2)?),
-    ];
+    let shape = net.shape();
+    let mut tensors = Vec::new();
+    for l in 0..net.layers() {
+        let dimensions = vec![shape.fan_out(l), shape.fan_in(l)];
+        tensors.push((format!("w{}", l + 1), dimensions, bytes(net.weights(l))));
+        if shape.biases {
+            tensors.push((format!("b{}", l + 1), vec![shape.fan_out(l)], bytes(net.biases(l))));
+        }
+    }
+    let views = tensors.iter().map(|(name, dimensions, bytes)| {
+        Ok((name, TensorView::new(Dtype::F32, dimensions.clone(), bytes)?))
+    });
+    let views = views.collect::<Result<Vec<_>>>()?;
     let metadata = NetMetadata { net: card.clone(), recipe: recipe.clone() };
     // A single key: safetensors writes several in unspecified order.
     let metadata = HashMap::from([(METADATA.to_owned(), serde_json::to_string(&metadata)?)]);
-    fs::write(path, serialize(tensors, Some(metadata))?)
+    fs::write(path, serialize(views, Some(metadata))?)
 }
 
-pub(super) fn read_net(path: &Path) -> Result<(Mlp, NetCard)> {
+pub(super) fn read_net(path: &Path) -> Result<(Net, NetCard)> {
     parse_net(&fs::read(path)?).with_context(|| format!("`{}` is not a net", path.display()))
 }
 
 /// Parses a net, possibly written by another program.
-fn parse_net(bytes: &[u8]) -> Result<(Mlp, NetCard)> {
+fn parse_net(bytes: &[u8]) -> Result<(Net, NetCard)> {
     let (_, header) = SafeTensors::read_metadata(bytes)?;
     let metadata = header
         .metadata()
@@ -182,17 +191,49 @@ fn parse_net(bytes: &[u8]) -> Result<(Mlp, NetCard)> {
         .with_context(|| format!("it has no metadata `{METADATA}`"))?;
     let card = serde_json::from_str::<NetMetadata>(metadata)?.net;
     let tensors = SafeTensors::deserialize(bytes)?;
-    let h = tensors.tensor("w1")?.shape().first().copied().unwrap_or_default();
-    if h == 0 {
-        bail!("it has no hidden neurons");
+    let shape = shape_of(&tensors)?;
+    if shape.hidden() != card.hidden {
+        bail!("its tensors are those of `{}`, not of `{}`", shape.hidden(), card.hidden);
     }
-    let (w1, w2) = (layer(&tensors, "w1", [h, INPUTS])?, layer(&tensors, "w2", [CLASSES, h])?);
-    let net = Mlp::from_layers(&w1, &w2)
-        .ok_or_else(|| anyhow!("the shapes of `w1` and `w2` do not match"))?;
+    let mut params = Vec::new();
+    for l in 0..shape.layers() {
+        let (weights, biases) = (format!("w{}", l + 1), format!("b{}", l + 1));
+        params.extend(parameters(&tensors, &weights, &[shape.fan_out(l), shape.fan_in(l)])?);
+        if shape.biases {
+            params.extend(parameters(&tensors, &biases, &[shape.fan_out(l)])?);
+        }
+    }
+    let net = Net::from_params(shape, params).context("BUG: a shape has other parameters")?;
     Ok((net, card))
 }
 
-fn layer(tensors: &SafeTensors, name: &str, shape: [usize; 2]) -> Result<Vec<f32>> {
+/// The shape that the dimensions of `w1`, `w2` and so on imply.
+fn shape_of(tensors: &SafeTensors) -> Result<Shape> {
+    let mut fan_outs = Vec::new();
+    let mut inputs = 0;
+    for l in 1.. {
+        let name = format!("w{l}");
+        if l > 2 && !tensors.names().contains(&name.as_str()) {
+            break;
+        }
+        let tensor = tensors.tensor(&name)?;
+        let &[fan_out, fan_in] = tensor.shape() else {
+            bail!("`{name}` has {} dimensions, not 2", tensor.shape().len());
+        };
+        if l == 1 {
+            inputs = fan_in;
+        }
+        fan_outs.push(fan_out);
+    }
+    let classes = fan_outs.pop().unwrap_or_default();
+    let widths = Widths::try_from(&fan_outs[..]).map_err(|e| anyhow!("{e}"))?;
+    if inputs == 0 || classes == 0 {
+        bail!("it has no inputs or no outputs");
+    }
+    Ok(Shape { inputs, widths, classes, biases: tensors.names().contains(&"b1") })
+}
+
+fn parameters(tensors: &SafeTensors, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
     let tensor = tensors.tensor(name)?;
     if tensor.dtype() != Dtype::F32 {
         bail!("`{name}` is not f32");
@@ -203,12 +244,12 @@ fn layer(tensors: &SafeTensors, name: &str, shape: [usize; 2]) -> Result<Vec<f32
     let (weights, _) = tensor.data().as_chunks::<4>();
     let weights: Vec<f32> = weights.iter().map(|w| f32::from_le_bytes(*w)).collect();
     if let Some(at) = weights.iter().position(|w| !w.is_finite()) {
-        bail!(
-            "`{name}[{}, {}]` is {}, not a finite number",
-            at / shape[1],
-            at % shape[1],
-            weights[at]
-        );
+        let columns = shape.get(1).copied().unwrap_or(1);
+        let position = match shape {
+            [_] => at.to_string(),
+            _ => format!("{}, {}", at / columns, at % columns),
+        };
+        bail!("`{name}[{position}]` is {}, not a finite number", weights[at]);
     }
     Ok(weights)
 }
@@ -279,6 +320,7 @@ impl<T: Display> Display for OrEmpty<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::study::net::{CLASSES, INPUTS};
     use crate::study::net::{Init, Optimizer};
     use proptest::prelude::*;
     use proptest::sample::Index;
@@ -307,7 +349,7 @@ mod tests {
         for n in [0, 1, CHUNK, 2 * CHUNK + 3] {
             let pixels =
                 (0..n * PIXELS).map(|i| if i % 5 < 3 { 0 } else { (i * i % 251) as u8 }).collect();
-            let examples = Examples { pixels, labels: (0..n).map(|i| (i % 10) as u8).collect() };
+            let examples = Examples { pixels, labels: (0..n).map(|i| (i % 10) as u16).collect() };
             let (images, labels) =
                 (idx::write_images(&examples.pixels), idx::write_labels(&examples.labels));
             let read = read_labelled(&input(dir.path(), &images, &labels), Split::Train).unwrap();
@@ -348,7 +390,7 @@ mod tests {
     #[test]
     fn reading_a_written_net_restores_it_and_equal_nets_give_equal_bytes() {
         let dir = tempfile::tempdir().unwrap();
-        let mut net = Mlp::zeros(3);
+        let mut net = Net::zeros(Shape::talk(3));
         net.params_mut().iter_mut().enumerate().for_each(|(i, w)| *w = i as f32 * 0.1);
         let card = card(3);
         let paths = [dir.path().join("one"), dir.path().join("two")];
@@ -369,14 +411,17 @@ mod tests {
     }
 
     fn card(hidden: u32) -> NetCard {
-        NetCard { hidden, prior: Prior::None, pair: 1, end: End::A, aligned: None }
+        let hidden = hidden.to_string().parse().unwrap();
+        let name = NetName::End { pair: 1, end: End::A };
+        NetCard { hidden, prior: Prior::None, name, aligned: None }
     }
 
     #[test]
     fn a_card_has_the_names_of_the_tables() {
         let aligned = Some(Cost::Incoming);
         let prior = "normal 0.01".parse().unwrap();
-        let card = NetCard { prior, end: End::B, aligned, ..card(3) };
+        let name = NetName::End { pair: 1, end: End::B };
+        let card = NetCard { prior, name, aligned, ..card(3) };
         let json = r#"{"hidden":3,"prior":"normal 0.01","pair":1,"end":"b","aligned":"incoming"}"#;
         assert_eq!(serde_json::to_string(&card).unwrap(), json);
         assert_eq!(serde_json::from_str::<NetCard>(json).unwrap(), card);
@@ -386,7 +431,7 @@ mod tests {
     fn net() -> (Vec<u8>, usize) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("net");
-        write_net(&path, &Mlp::zeros(2), &card(2), &recipe()).unwrap();
+        write_net(&path, &Net::zeros(Shape::talk(2)), &card(2), &recipe()).unwrap();
         let bytes = fs::read(&path).unwrap();
         let weights = bytes.len() - 4 * 2 * (INPUTS + CLASSES);
         (bytes, weights)
@@ -467,7 +512,7 @@ mod tests {
             }
             bytes.truncate(keep.index(bytes.len() * 4).max(8));
             match parse_net(&bytes) {
-                Ok((net, _)) => prop_assert!(4 * (net.w1().len() + net.w2().len()) <= bytes.len()),
+                Ok((net, _)) => prop_assert!(4 * (net.weights(0).len() + net.weights(1).len()) <= bytes.len()),
                 Err(error) => prop_assert!(format!("{error:#}").len() < 1000, "{error:#}"),
             }
         }

@@ -2,6 +2,7 @@
 
 use super::artifact::{Csv, IMAGES, NET, NetCard, OrEmpty, read_labelled, read_net};
 use super::compare;
+use super::names::PairName;
 use super::tables::{METRICS, POINTS, REFITS};
 use crate::engine::stage::pairing::Moves;
 use crate::engine::stage::{Arity, Changes, Context, Invocation, Slot, Stage};
@@ -11,7 +12,7 @@ use crate::study::curve::metrics::{Lengths, Metrics, metrics};
 use crate::study::curve::refit::{Fit, RefitSettings, Targets, refit};
 use crate::study::curve::{Center, CurveSpec, Method, Path, Point, grid};
 use crate::study::data::Split;
-use crate::study::net::Prior;
+use crate::study::net::{Hidden, Prior};
 use anyhow::{Result, anyhow, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -91,12 +92,7 @@ impl Stage for EvaluateStage {
     fn run(params: Params, cx: &Context) -> Result<()> {
         let (a, card_a) = read_net(cx.input("a")?.path(NET)?)?;
         let (b, card_b) = read_net(cx.input("b")?.path(NET)?)?;
-        let pair = |card: &NetCard| (card.hidden, card.prior, card.pair);
-        if pair(&card_a) != pair(&card_b) {
-            let name =
-                |c: &NetCard| format!("`hidden={}, prior={}, pair={}`", c.hidden, c.prior, c.pair);
-            bail!("{} and {} are not the ends of the same pair", name(&card_a), name(&card_b));
-        }
+        let key = CurveKey::of(&card_a, &card_b, &params)?;
         let data = cx.input("data")?;
         let read = |split| read_labelled(data, split);
         let splits = [
@@ -107,7 +103,7 @@ impl Stage for EvaluateStage {
         let path =
             Path::new(params.curve.curve, params.center, &a, &b).map_err(|e| anyhow!("{e}"))?;
         let correlation = path.correlation();
-        let along = |measure: &dyn Fn(&Sparse, &[u8]) -> Vec<Point>| -> Vec<(Split, Vec<Point>)> {
+        let along = |measure: &dyn Fn(&Sparse, &[u16]) -> Vec<Point>| -> Vec<(Split, Vec<Point>)> {
             let present = splits.iter().filter(|(_, data)| !data.is_empty());
             present.map(|(split, data)| (*split, measure(&data.images, &data.labels))).collect()
         };
@@ -140,27 +136,32 @@ impl Stage for EvaluateStage {
                 fits: Vec::new(),
             }
         };
-        measured.write(&CurveKey::of(&card_a, &card_b, &params), cx)
+        measured.write(&key, cx)
     }
 }
 
 /// The columns that identify a curve.
 struct CurveKey {
-    hidden: u32,
+    hidden: Hidden,
     prior: Prior,
     method: Method,
-    pair: u32,
+    pair: PairName,
 }
 
 impl CurveKey {
-    fn of(a: &NetCard, b: &NetCard, params: &Params) -> CurveKey {
+    fn of(a: &NetCard, b: &NetCard, params: &Params) -> Result<CurveKey> {
+        if (a.hidden, a.prior) != (b.hidden, b.prior) {
+            let name = |card: &NetCard| format!("`hidden={}, prior={}`", card.hidden, card.prior);
+            bail!("a net of {} cannot be joined to one of {}", name(a), name(b));
+        }
+        let pair = PairName::of(&a.name, &b.name).map_err(|e| anyhow!("{e}"))?;
         let method = Method {
             curve: params.curve.curve,
             center: params.center,
             alignment: b.aligned,
             adjustment: params.curve.refitted.then_some(params.wa_targets),
         };
-        CurveKey { hidden: a.hidden, prior: a.prior, method, pair: a.pair }
+        Ok(CurveKey { hidden: a.hidden, prior: a.prior, method, pair })
     }
 }
 
@@ -237,6 +238,7 @@ impl Measured {
 mod tests {
     use super::*;
     use crate::stage::artifact::End;
+    use crate::stage::names::NetName;
     use crate::study::curve::align::Cost;
 
     fn name(json: serde_json::Value, aligned: Option<Cost>) -> String {
@@ -245,8 +247,11 @@ mod tests {
             &Invocation::default(),
         );
         let prior = Prior::None;
-        let card = |aligned| NetCard { hidden: 5, prior, pair: 1, end: End::B, aligned };
-        CurveKey::of(&card(None), &card(aligned), &params).method.name()
+        let hidden = "5".parse().unwrap();
+        let card =
+            |end, aligned| NetCard { hidden, prior, name: NetName::End { pair: 1, end }, aligned };
+        let key = CurveKey::of(&card(End::A, None), &card(End::B, aligned), &params);
+        key.unwrap().method.name()
     }
 
     #[test]
@@ -259,7 +264,12 @@ mod tests {
             fits: Vec::new(),
         };
         let method = "arc+ot".parse().expect("a method");
-        let key = CurveKey { hidden: 5, prior: Prior::None, method, pair: 2 };
+        let key = CurveKey {
+            hidden: "5".parse().unwrap(),
+            prior: Prior::None,
+            method,
+            pair: "2".parse().unwrap(),
+        };
         let point = |t, loss| Point { t, error: 2.0, loss };
         let points = [point(0.0, 0.1), point(1.0, f64::NAN)];
         let error = measured.metrics(&key, Split::Test, &points).unwrap_err().to_string();

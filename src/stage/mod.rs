@@ -14,6 +14,7 @@ mod compare;
 mod evaluate;
 mod fetch;
 mod file;
+mod names;
 mod plot;
 mod report;
 mod rows;

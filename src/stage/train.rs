@@ -2,14 +2,15 @@
 
 use super::artifact::{Csv, End, IMAGES, NET, NetCard, OrEmpty, read_labelled, words, write_net};
 use super::compare;
+use super::names::NetName;
 use super::tables::{HISTORY, NETS};
 use crate::engine::stage::pairing::Moves;
-use crate::engine::stage::{Arity, Changes, Context, Slot, Stage};
-use crate::study::bounded::{Epochs, ImageCount, Width};
+use crate::engine::stage::{Arity, Changes, Context, Hinted, Slot, Stage};
+use crate::study::bounded::{Epochs, ImageCount};
 use crate::study::data::{Labelled, Split};
 use crate::study::net::{
-    EngineKind, EpochRecord, Init, Optimizer, Prior, Quality, TrainSettings, evaluate, examine,
-    train,
+    EngineKind, EpochRecord, Init, Optimizer, Prior, Quality, TrainSettings, Widths, evaluate,
+    examine, train,
 };
 use anyhow::{Result, bail};
 use schemars::JsonSchema;
@@ -20,12 +21,20 @@ pub(super) struct TrainStage;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {
-    hidden: Width,
+    /// Neurons of the hidden layers: `50`, or one number for each layer, such as `512x256`.
+    hidden: Widths,
+    /// Whether every layer has biases, the output layer included.
+    #[serde(default)]
+    bias: bool,
     #[serde(default)]
     prior: Prior,
-    /// The pair that the net belongs to. The number only selects the random streams.
+    /// The number of the net. It only selects the random streams. Every two nets can be joined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    net: Option<u32>,
+    /// The pair that the net belongs to, in place of `net`. It only selects the random streams.
     #[serde(default = "first_pair")]
     pair: u32,
+    /// The end of that pair.
     #[serde(default)]
     end: End,
     #[serde(default = "epochs")]
@@ -53,7 +62,16 @@ fn batch() -> ImageCount {
 }
 
 fn talk() -> TrainSettings {
-    TrainSettings::new(Width::try_from(1).expect("a width in bounds"))
+    TrainSettings::new("1".parse().expect("widths in bounds"))
+}
+
+impl Params {
+    fn name(&self) -> NetName {
+        match self.net {
+            Some(net) => NetName::Net { net: net.to_string() },
+            None => NetName::End { pair: self.pair, end: self.end },
+        }
+    }
 }
 
 impl Stage for TrainStage {
@@ -69,10 +87,23 @@ impl Stage for TrainStage {
         if matches!(params.prior, Prior::Laplace { .. }) { 2 } else { 1 }
     }
 
-    /// Priors, optimizers and engines are compared with the same init and shuffles.
+    fn check(params: &Params) -> Result<(), Hinted> {
+        if params.net.is_some() && (params.pair, params.end) != (first_pair(), End::default()) {
+            return Err(Hinted::new(
+                "`net` names a net in place of `pair` and `end`",
+                "remove `pair` and `end`",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Priors, biases, optimizers and engines are compared with the same init and shuffles.
     fn label(params: &Params) -> Option<String> {
-        let Params { hidden, pair, end, .. } = params;
-        Some(format!("hidden={},pair={pair},end={end}", hidden.get()))
+        let Params { hidden, net, pair, end, .. } = params;
+        Some(match net {
+            Some(net) => format!("hidden={hidden},net={net}"),
+            None => format!("hidden={hidden},pair={pair},end={end}"),
+        })
     }
 
     fn difference(file: &str, cached: &[u8], recomputed: &[u8]) -> String {
@@ -84,8 +115,18 @@ impl Stage for TrainStage {
     }
 
     fn run(params: Params, cx: &Context) -> Result<()> {
-        let Params { hidden, prior, pair, end, epochs, batch, optimizer, init, engine } = params;
-        let settings = TrainSettings { hidden, prior, epochs, batch, optimizer, init, engine };
+        let name = params.name();
+        let Params { hidden, bias, prior, epochs, batch, optimizer, init, engine, .. } = params;
+        let settings = TrainSettings {
+            widths: hidden,
+            biases: bias,
+            prior,
+            epochs,
+            batch,
+            optimizer,
+            init,
+            engine,
+        };
         let data = cx.input("data")?;
         let training = read_labelled(data, Split::Train)?;
         let validation = read_labelled(data, Split::Validation)?;
@@ -93,7 +134,8 @@ impl Stage for TrainStage {
         let seed = cx.seed()?;
         let trained =
             train(&settings, &seed.run, &seed.label, &training, &validation, cx.threads())?;
-        let card = NetCard { hidden: hidden.get(), prior, pair, end, aligned: None };
+        let hidden = trained.net.shape().hidden();
+        let card = NetCard { hidden, prior, name, aligned: None };
         write_net(&cx.output(NET), &trained.net, &card, cx.recipe())?;
         write_history(&trained.history).write(&cx.output(HISTORY.file))?;
 
@@ -113,11 +155,16 @@ impl Stage for TrainStage {
         let error = |quality: Option<Quality>| OrEmpty(quality.map(|q| q.error));
         let loss = |quality: Option<Quality>| OrEmpty(quality.map(|q| q.loss));
         let mut csv = Csv::new(&NETS.names());
+        let (first, last) = (health.norms[0], health.norms[health.norms.len() - 1]);
+        let (pair, end) = match &card.name {
+            NetName::End { pair, end } => (pair.to_string(), end.to_string()),
+            NetName::Net { net } => (net.clone(), String::new()),
+        };
         csv.row(&[
             &card.hidden,
             &card.prior,
-            &card.pair,
-            &card.end,
+            &pair,
+            &end,
             &seed.run,
             &epochs.get(),
             &batch.get(),
@@ -131,9 +178,9 @@ impl Stage for TrainStage {
             &loss(on_validation),
             &error(on_test),
             &loss(on_test),
-            &health.norm_w1,
-            &health.norm_w2,
-            &health.active_neurons,
+            &first,
+            &last,
+            &health.active_neurons.iter().sum::<usize>(),
         ]);
         csv.write(&cx.output(NETS.file))
     }

@@ -11,7 +11,7 @@ use super::permutation::Permutation;
 use crate::kernel::distance::squared_distances;
 use crate::kernel::gram::{Products, SparseColumns, TallMatrix};
 use crate::kernel::sparse::Sparse;
-use crate::study::net::{CLASSES, Forward, INPUTS, Mlp};
+use crate::study::net::{CLASSES, Forward, INPUTS, Net};
 use crate::study::registry::named_enum;
 
 named_enum! {
@@ -66,13 +66,13 @@ pub struct Alignment {
 /// # Errors
 /// If the nets differ in width, a parameter is not finite, or there are no images for
 /// `activations`.
-pub fn align(a: &Mlp, b: &Mlp, cost: Cost, images: Option<&Sparse>) -> Result<Alignment, String> {
+pub fn align(a: &Net, b: &Net, cost: Cost, images: Option<&Sparse>) -> Result<Alignment, String> {
     same_width(a, b)?;
     are_finite(a, b).map_err(|e| format!("cannot match neurons: {e}"))?;
-    let n = a.hidden();
+    let n = a.width(0);
     let costs = match (cost, images) {
         (Cost::Neurons, _) => distances(&neurons(a), &neurons(b), n),
-        (Cost::Incoming, _) => distances(a.w1(), b.w1(), n),
+        (Cost::Incoming, _) => distances(a.weights(0), b.weights(0), n),
         (Cost::Activations, Some(images)) if images.rows() > 0 => activation_costs(a, b, images),
         (Cost::Activations, _) => return Err("the cost `activations` needs images".to_owned()),
     };
@@ -90,11 +90,11 @@ pub fn align(a: &Mlp, b: &Mlp, cost: Cost, images: Option<&Sparse>) -> Result<Al
 }
 
 /// Whole neurons, [h, 794]: incoming row, then outgoing column.
-fn neurons(net: &Mlp) -> Vec<f32> {
-    let h = net.hidden();
+fn neurons(net: &Net) -> Vec<f32> {
+    let h = net.width(0);
     let neuron = |j: usize| {
-        let outgoing = (0..CLASSES).map(move |class| net.w2()[class * h + j]);
-        net.w1()[j * INPUTS..(j + 1) * INPUTS].iter().copied().chain(outgoing)
+        let outgoing = (0..CLASSES).map(move |class| net.weights(1)[class * h + j]);
+        net.weights(0)[j * INPUTS..(j + 1) * INPUTS].iter().copied().chain(outgoing)
     };
     (0..h).flat_map(neuron).collect()
 }
@@ -107,9 +107,9 @@ fn distances(a: &[f32], b: &[f32], n: usize) -> Vec<f64> {
 
 /// 1 - correlation over images for each pair of neurons, [h, h]; sums in f32 within a block, in f64
 /// over blocks.
-fn activation_costs(a: &Mlp, b: &Mlp, images: &Sparse) -> Vec<f64> {
+fn activation_costs(a: &Net, b: &Net, images: &Sparse) -> Vec<f64> {
     const BLOCK: usize = 1024;
-    let h = a.hidden();
+    let h = a.width(0);
     let nets = [a, b].map(Forward::of);
     let mut moments = [ActivationMoments::new(h), ActivationMoments::new(h)];
     let (mut products, mut non_zeros) = (Products::cross(h, h), SparseColumns::default());
@@ -118,7 +118,7 @@ fn activation_costs(a: &Mlp, b: &Mlp, images: &Sparse) -> Vec<f64> {
         let [f, g] = nets.each_ref().map(|net| {
             let mut hidden = Vec::new();
             net.hidden(images, rows.clone(), &mut hidden);
-            hidden
+            hidden.remove(0)
         });
         products.add_cross(&TallMatrix::pack(&f, h), &TallMatrix::pack(&g, h), &mut non_zeros);
         moments[0].add(&f);
@@ -166,7 +166,7 @@ impl ActivationMoments {
 
 /// rho of `a` and an aligned `b`: the mean over neurons of cos(a_i - mu, b_i - mu), 0 for a neuron
 /// equal to mu.
-fn correlation(a: &Mlp, b: &Mlp) -> f64 {
+fn correlation(a: &Net, b: &Net) -> f64 {
     let [a, b, mu] = [a, b, &Center::Neurons.of(a, b)].map(neurons);
     let width = INPUTS + CLASSES;
     let triples = a.chunks_exact(width).zip(b.chunks_exact(width)).zip(mu.chunks_exact(width));
@@ -190,6 +190,7 @@ mod tests {
     use super::*;
     use crate::kernel::dense::relu;
     use crate::kernel::product::{Panels, project};
+    use crate::study::net::Shape;
     use crate::study::rng;
 
     fn shuffled(n: usize) -> Permutation {
@@ -220,7 +221,7 @@ mod tests {
         let (a, b) = (net(40, "a"), net(40, "b"));
         let found = align(&a, &b, Cost::Neurons, None).expect("an alignment");
         let permuted = found.permutation.apply(&b).expect("equal widths");
-        let squared = |b: &Mlp| {
+        let squared = |b: &Net| {
             a.params().iter().zip(b.params()).map(|(&a, &b)| f64::from(a - b).powi(2)).sum::<f64>()
         };
         assert!(found.total_cost < found.identity_cost);
@@ -235,10 +236,10 @@ mod tests {
         let (n, h) = (300, 7);
         let (x, _) = images(n);
         let (mut a, b) = (net(h, "a"), net(h, "b"));
-        a.layers_mut().0[..INPUTS].fill(-1.0); // neuron 0 never fires
-        let hidden = |net: &Mlp| {
+        a.weights_mut(0)[..INPUTS].fill(-1.0); // neuron 0 never fires
+        let hidden = |net: &Net| {
             let mut z = vec![0.0; n * h];
-            project(&x, 0..n, &Panels::pack(net.w1(), h, INPUTS), &mut z);
+            project(&x, 0..n, &Panels::pack(net.weights(0), h, INPUTS), &mut z);
             relu(&mut z);
             z.into_iter().map(f64::from).collect::<Vec<f64>>()
         };
@@ -260,7 +261,7 @@ mod tests {
     fn the_correlation_of_matched_neurons_is_computed() {
         // b = rho a + sqrt(1 - rho²) noise, neuron by neuron.
         let (a, noise) = (net(200, "a"), net(200, "noise"));
-        let mut b = Mlp::zeros(200);
+        let mut b = Net::zeros(Shape::talk(200));
         for ((b, &a), &noise) in b.params_mut().iter_mut().zip(a.params()).zip(noise.params()) {
             *b = 0.6 * a + 0.8 * noise;
         }
@@ -272,7 +273,7 @@ mod tests {
     #[test]
     fn nets_that_cannot_be_matched_are_refused() {
         let a = net(2, "a");
-        let refused = |b: &Mlp, cost| align(&a, b, cost, None).expect_err("refused");
+        let refused = |b: &Net, cost| align(&a, b, cost, None).expect_err("refused");
         assert_eq!(
             refused(&net(3, "b"), Cost::Neurons),
             "a net of 2 hidden neurons cannot be joined to one of 3"

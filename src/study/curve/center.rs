@@ -1,6 +1,6 @@
 //! The center M that arcs rotate about.
 
-use crate::study::net::{INPUTS, Mlp};
+use crate::study::net::{INPUTS, Net};
 use crate::study::registry::named_enum;
 
 named_enum! {
@@ -36,20 +36,26 @@ impl Center {
     }
 
     /// M as a net, with a single row or column repeated. Sums in f64, over A's neurons, then B's.
-    pub(super) fn of(self, a: &Mlp, b: &Mlp) -> Mlp {
-        let h = a.hidden();
-        let mut center = Mlp::zeros(h);
-        let (w1, w2) = center.layers_mut();
+    pub(super) fn of(self, a: &Net, b: &Net) -> Net {
+        let h = a.width(0);
+        let mut center = Net::zeros(a.shape());
         if self != Center::Zero {
-            repeat(&mean_row(a.w1(), b.w1(), INPUTS), w1);
+            repeat(&mean_row(a.weights(0), b.weights(0), INPUTS), center.weights_mut(0));
         }
         match self {
             Center::Neurons => {
-                for ((a, b), w2) in a.w2().chunks(h).zip(b.w2().chunks(h)).zip(w2.chunks_mut(h)) {
+                for ((a, b), w2) in a
+                    .weights(1)
+                    .chunks(h)
+                    .zip(b.weights(1).chunks(h))
+                    .zip(center.weights_mut(1).chunks_mut(h))
+                {
                     w2.fill(mean_row(a, b, 1)[0]);
                 }
             }
-            Center::Outputs => repeat(&mean_row(a.w2(), b.w2(), h), w2),
+            Center::Outputs => {
+                repeat(&mean_row(a.weights(1), b.weights(1), h), center.weights_mut(1))
+            }
             Center::Zero => {}
         }
         center
@@ -73,19 +79,23 @@ fn repeat(row: &[f32], rows: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::study::net::Shape;
 
     #[test]
     fn centers_are_the_means_they_are_named_after() {
-        let (mut a, mut b) = (Mlp::zeros(2), Mlp::zeros(2));
-        a.layers_mut().0[INPUTS] = 4.0; // neuron 1, pixel 0
-        a.layers_mut().1[..2].copy_from_slice(&[1.0, 2.0]); // class 0
-        b.layers_mut().1[..4].copy_from_slice(&[3.0, 6.0, 8.0, 0.0]); // classes 0 and 1
+        let (mut a, mut b) = (Net::zeros(Shape::talk(2)), Net::zeros(Shape::talk(2)));
+        a.weights_mut(0)[INPUTS] = 4.0; // neuron 1, pixel 0
+        a.weights_mut(1)[..2].copy_from_slice(&[1.0, 2.0]); // class 0
+        b.weights_mut(1)[..4].copy_from_slice(&[3.0, 6.0, 8.0, 0.0]); // classes 0 and 1
         let neurons = Center::Neurons.of(&a, &b);
-        assert_eq!([neurons.w1()[0], neurons.w1()[INPUTS], neurons.w1()[1]], [1.0, 1.0, 0.0]);
-        assert_eq!(neurons.w2()[..6], [3.0, 3.0, 2.0, 2.0, 0.0, 0.0]);
+        assert_eq!(
+            [neurons.weights(0)[0], neurons.weights(0)[INPUTS], neurons.weights(0)[1]],
+            [1.0, 1.0, 0.0]
+        );
+        assert_eq!(neurons.weights(1)[..6], [3.0, 3.0, 2.0, 2.0, 0.0, 0.0]);
         let outputs = Center::Outputs.of(&a, &b);
-        assert_eq!(outputs.w1(), neurons.w1());
-        assert_eq!(outputs.w2(), [12.0f32 / 20.0, 8.0 / 20.0].repeat(10));
-        assert_eq!(Center::Zero.of(&a, &b), Mlp::zeros(2));
+        assert_eq!(outputs.weights(0), neurons.weights(0));
+        assert_eq!(outputs.weights(1), [12.0f32 / 20.0, 8.0 / 20.0].repeat(10));
+        assert_eq!(Center::Zero.of(&a, &b), Net::zeros(Shape::talk(2)));
     }
 }

@@ -15,7 +15,7 @@ use crate::kernel::parallel::parallel_for;
 use crate::kernel::product::{Panels, project};
 use crate::kernel::softmax::{BatchStats, cross_entropy};
 use crate::kernel::sparse::Sparse;
-use crate::study::net::{CLASSES, INPUTS, Mlp, Quality};
+use crate::study::net::{CLASSES, INPUTS, Net, Quality};
 use std::num::NonZero;
 use std::ops::Range;
 
@@ -51,7 +51,7 @@ impl Path<'_> {
         &self,
         ts: &[f64],
         images: &Sparse,
-        labels: &[u8],
+        labels: &[u16],
         threads: NonZero<usize>,
     ) -> Vec<Point> {
         let w2: Vec<_> = ts.iter().map(|&t| self.w2(t)).collect();
@@ -68,11 +68,11 @@ impl Path<'_> {
         &self,
         curve: &[CurvePoint],
         images: &Sparse,
-        labels: &[u8],
+        labels: &[u16],
         threads: NonZero<usize>,
     ) -> Vec<Point> {
         assert_eq!(images.rows(), labels.len(), "images and labels differ in number");
-        let h = self.a.hidden();
+        let h = self.a.width(0);
         let layer = HiddenLayer::of(self);
         let w2: Vec<_> = curve.iter().map(|point| by_neuron(point.w2)).collect();
         let coefficients = curve.iter().map(|point| layer.coefficients(point.s));
@@ -153,17 +153,20 @@ impl PreActivations {
 
 impl<'a> HiddenLayer<'a> {
     pub(super) fn of(path: &'a Path) -> HiddenLayer<'a> {
-        Self::in_order(path, &Vec::from_iter(0..path.a.hidden()))
+        Self::in_order(path, &Vec::from_iter(0..path.a.width(0)))
     }
 
     /// With its neurons in this `order`.
     pub(super) fn in_order(path: &'a Path, order: &[usize]) -> HiddenLayer<'a> {
-        let pack = |net: &Mlp| {
-            let rows: Vec<f32> =
-                order.iter().flat_map(|&j| &net.w1()[j * INPUTS..][..INPUTS]).copied().collect();
+        let pack = |net: &Net| {
+            let rows: Vec<f32> = order
+                .iter()
+                .flat_map(|&j| &net.weights(0)[j * INPUTS..][..INPUTS])
+                .copied()
+                .collect();
             Panels::pack(&rows, order.len(), INPUTS)
         };
-        let center = Panels::pack(&path.center.w1()[..INPUTS], 1, INPUTS);
+        let center = Panels::pack(&path.center.weights(0)[..INPUTS], 1, INPUTS);
         HiddenLayer { path, layers: [pack(path.a), pack(path.b), center] }
     }
 

@@ -4,7 +4,7 @@
 //! grid.
 
 use super::Point;
-use crate::study::net::Mlp;
+use crate::study::net::Net;
 use crate::study::stats::trapezoid;
 
 /// The metrics of a curve on one split.
@@ -44,7 +44,7 @@ pub struct Lengths {
 
 impl Lengths {
     /// The lengths of the chain through `nets`, in order.
-    pub fn of(nets: impl IntoIterator<Item = Mlp>) -> Lengths {
+    pub fn of(nets: impl IntoIterator<Item = Net>) -> Lengths {
         let mut nets = nets.into_iter();
         let Some(first) = nets.next() else {
             return Lengths { cumulative: Vec::new(), chord: 0.0 };
@@ -59,7 +59,7 @@ impl Lengths {
     }
 }
 
-fn distance(a: &Mlp, b: &Mlp) -> f64 {
+fn distance(a: &Net, b: &Net) -> f64 {
     let differences = a.params().iter().zip(b.params()).map(|(&a, &b)| f64::from(a) - f64::from(b));
     differences.map(|d| d * d).sum::<f64>().sqrt()
 }
@@ -119,6 +119,7 @@ pub fn metrics(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::study::net::Shape;
 
     fn point(t: f64, error: f64, loss: f64) -> Point {
         Point { t, error, loss }
@@ -211,7 +212,7 @@ mod tests {
     #[test]
     fn lengths_add_up_along_the_chain() {
         let at = |x: f32, y: f32| {
-            let mut net = Mlp::zeros(1);
+            let mut net = Net::zeros(Shape::talk(1));
             net.params_mut()[3] = x;
             net.params_mut()[790] = y;
             net

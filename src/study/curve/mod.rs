@@ -72,24 +72,24 @@ mod fixture {
     //! Small random nets and images, by seed.
 
     use crate::kernel::sparse::Sparse;
-    use crate::study::net::{INPUTS, Mlp};
+    use crate::study::net::{INPUTS, Net, Shape};
     use crate::study::rng;
 
     /// A net of `hidden` neurons with normal parameters.
-    pub(super) fn net(hidden: usize, label: &str) -> Mlp {
+    pub(super) fn net(hidden: usize, label: &str) -> Net {
         let mut rng = rng::stream("fixture", label);
-        let mut net = Mlp::zeros(hidden);
+        let mut net = Net::zeros(Shape::talk(hidden));
         net.params_mut().iter_mut().for_each(|w| *w = 0.1 * rng::normal(&mut rng) as f32);
         net
     }
 
     /// `n` images, one pixel in five inked, with labels drawn at random.
-    pub(super) fn images(n: usize) -> (Sparse, Vec<u8>) {
+    pub(super) fn images(n: usize) -> (Sparse, Vec<u16>) {
         let mut rng = rng::stream("fixture", "images");
         let mut below = |limit| rng::below(&mut rng, limit) as u8;
         let pixels: Vec<u8> =
             (0..n * INPUTS).map(|_| if below(5) == 0 { below(256) } else { 0 }).collect();
-        let labels = (0..n).map(|_| below(10)).collect();
+        let labels = (0..n).map(|_| u16::from(below(10))).collect();
         (Sparse::from_pixels(&pixels, INPUTS), labels)
     }
 }

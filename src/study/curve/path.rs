@@ -1,15 +1,15 @@
 //! A closed-form curve between two particular nets.
 
 use super::{Center, Curve};
-use crate::study::net::Mlp;
+use crate::study::net::Net;
 
 /// A closed-form curve between two particular nets.
 #[derive(Clone, Debug)]
 pub struct Path<'a> {
     curve: &'static dyn Curve,
-    pub(super) a: &'a Mlp,
-    pub(super) b: &'a Mlp,
-    pub(super) center: Mlp,
+    pub(super) a: &'a Net,
+    pub(super) b: &'a Net,
+    pub(super) center: Net,
     correlation: f64,
 }
 
@@ -22,8 +22,8 @@ impl<'a> Path<'a> {
     pub fn new(
         curve: &'static dyn Curve,
         center: Center,
-        a: &'a Mlp,
-        b: &'a Mlp,
+        a: &'a Net,
+        b: &'a Net,
     ) -> Result<Path<'a>, String> {
         same_width(a, b)?;
         are_finite(a, b).map_err(|e| format!("cannot join two nets: {e}"))?;
@@ -44,33 +44,31 @@ impl<'a> Path<'a> {
 
     /// psi(t), each parameter combined in f64 and rounded once: the reference implementation that
     /// every faster one is tested against.
-    pub fn point(&self, t: f64) -> Mlp {
-        let mut net = Mlp::zeros(self.a.hidden());
-        let (w1, w2) = net.layers_mut();
-        w1.copy_from_slice(&self.w1(t));
-        w2.copy_from_slice(&self.w2(t));
-        net
+    pub fn point(&self, t: f64) -> Net {
+        let params =
+            combine(self.coefficients(t), self.a.params(), self.b.params(), self.center.params());
+        Net::from_params(self.a.shape(), params).expect("as many parameters as the ends have")
     }
 
     /// W1 of psi(t), [h, 784].
     pub(super) fn w1(&self, t: f64) -> Vec<f32> {
-        combine(self.coefficients(t), self.a.w1(), self.b.w1(), self.center.w1())
+        combine(self.coefficients(t), self.a.weights(0), self.b.weights(0), self.center.weights(0))
     }
 
     /// W2 of psi(t), [10, h].
     pub(super) fn w2(&self, t: f64) -> Vec<f32> {
-        combine(self.coefficients(t), self.a.w2(), self.b.w2(), self.center.w2())
+        combine(self.coefficients(t), self.a.weights(1), self.b.weights(1), self.center.weights(1))
     }
 }
 
-pub(super) fn same_width(a: &Mlp, b: &Mlp) -> Result<(), String> {
-    if a.hidden() == b.hidden() {
+pub(super) fn same_width(a: &Net, b: &Net) -> Result<(), String> {
+    if a.width(0) == b.width(0) {
         return Ok(());
     }
-    Err(format!("a net of {} hidden neurons cannot be joined to one of {}", a.hidden(), b.hidden()))
+    Err(format!("a net of {} hidden neurons cannot be joined to one of {}", a.width(0), b.width(0)))
 }
 
-pub(super) fn are_finite(a: &Mlp, b: &Mlp) -> Result<(), String> {
+pub(super) fn are_finite(a: &Net, b: &Net) -> Result<(), String> {
     match [("A", a), ("B", b)].iter().find(|(_, net)| !net.params().iter().all(|w| w.is_finite())) {
         Some((name, _)) => Err(format!("{name} has parameters that are not finite numbers")),
         None => Ok(()),
@@ -78,7 +76,7 @@ pub(super) fn are_finite(a: &Mlp, b: &Mlp) -> Result<(), String> {
 }
 
 /// The cosine between `a` and `b` as seen from `m`; sums in f64, in the order of the parameters.
-fn correlation(a: &Mlp, b: &Mlp, m: &Mlp) -> f64 {
+fn correlation(a: &Net, b: &Net, m: &Net) -> f64 {
     let (mut aa, mut bb, mut ab) = (0.0, 0.0, 0.0);
     for ((&a, &b), &m) in a.params().iter().zip(b.params()).zip(m.params()) {
         let (x, y) = (f64::from(a) - f64::from(m), f64::from(b) - f64::from(m));
@@ -107,6 +105,7 @@ mod tests {
     use super::*;
     use crate::kernel::test::bits;
     use crate::study::net::INPUTS;
+    use crate::study::net::Shape;
     use crate::study::rng;
     use proptest::prelude::*;
 
@@ -154,8 +153,8 @@ mod tests {
         let h = 20_000;
         let draw = |label| {
             let mut rng = rng::stream("0", label);
-            let mut net = Mlp::zeros(h);
-            for row in net.layers_mut().0.chunks_mut(INPUTS) {
+            let mut net = Net::zeros(Shape::talk(h));
+            for row in net.weights_mut(0).chunks_mut(INPUTS) {
                 let (x, y) = (rng::normal(&mut rng), rng::normal(&mut rng));
                 row[0] = (1.0 + x) as f32;
                 row[1] = (-2.0 + 0.3 * x + 0.4 * y) as f32;
@@ -163,9 +162,9 @@ mod tests {
             net
         };
         let (a, b) = (draw("a"), draw("b"));
-        let moments = |net: &Mlp| {
+        let moments = |net: &Net| {
             let mean_of = |f: &dyn Fn(f64, f64) -> f64| {
-                net.w1()
+                net.weights(0)
                     .chunks(INPUTS)
                     .map(|row| f(f64::from(row[0]), f64::from(row[1])))
                     .sum::<f64>()

@@ -1,7 +1,7 @@
 //! Permutations of the neurons of a net: rows of W1 and columns of W2 together, which does not
 //! change its function.
 
-use crate::study::net::{INPUTS, Mlp};
+use crate::study::net::{INPUTS, Net};
 use serde::{Deserialize, Serialize};
 
 /// A permutation of n neurons: position i holds the neuron that was at `self.as_slice()[i]`.
@@ -33,17 +33,17 @@ impl Permutation {
     ///
     /// # Errors
     /// If the net has another number of neurons.
-    pub fn apply(&self, net: &Mlp) -> Result<Mlp, String> {
-        let h = net.hidden();
+    pub fn apply(&self, net: &Net) -> Result<Net, String> {
+        let h = net.width(0);
         if self.0.len() != h {
             return Err(format!("a permutation of {} cannot reorder {h} neurons", self.0.len()));
         }
-        let mut permuted = Mlp::zeros(h);
-        let (w1, w2) = permuted.layers_mut();
-        for (row, &neuron) in w1.chunks_exact_mut(INPUTS).zip(&self.0) {
-            row.copy_from_slice(&net.w1()[neuron * INPUTS..][..INPUTS]);
+        let mut permuted = Net::zeros(net.shape());
+        for (row, &neuron) in permuted.weights_mut(0).chunks_exact_mut(INPUTS).zip(&self.0) {
+            row.copy_from_slice(&net.weights(0)[neuron * INPUTS..][..INPUTS]);
         }
-        for (row, source) in w2.chunks_exact_mut(h.max(1)).zip(net.w2().chunks_exact(h.max(1))) {
+        let rows = permuted.weights_mut(1).chunks_exact_mut(h);
+        for (row, source) in rows.zip(net.weights(1).chunks_exact(h)) {
             row.iter_mut().zip(&self.0).for_each(|(w, &neuron)| *w = source[neuron]);
         }
         Ok(permuted)
@@ -125,8 +125,11 @@ mod tests {
         let net = net(3, "net");
         let moved =
             Permutation::try_from(vec![2, 0, 1]).and_then(|p| p.apply(&net)).expect("equal widths");
-        assert_eq!(moved.w1()[..INPUTS], net.w1()[2 * INPUTS..]);
-        assert_eq!(moved.w2()[..3], [net.w2()[2], net.w2()[0], net.w2()[1]]);
+        assert_eq!(moved.weights(0)[..INPUTS], net.weights(0)[2 * INPUTS..]);
+        assert_eq!(
+            moved.weights(1)[..3],
+            [net.weights(1)[2], net.weights(1)[0], net.weights(1)[1]]
+        );
         assert_eq!(Permutation::identity(3).apply(&net), Ok(net));
     }
 

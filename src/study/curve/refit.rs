@@ -24,7 +24,7 @@ use crate::kernel::cholesky::Cholesky;
 use crate::kernel::gram::{Products, SparseColumns, TallMatrix};
 use crate::kernel::parallel::parallel_for;
 use crate::kernel::sparse::Sparse;
-use crate::study::net::{CLASSES, Forward, Mlp};
+use crate::study::net::{CLASSES, Forward, Net};
 use crate::study::registry::named_enum;
 use std::num::NonZero;
 
@@ -123,10 +123,10 @@ pub fn refit<'a>(
     path: Path<'a>,
     settings: RefitSettings,
     images: &Sparse,
-    labels: &[u8],
+    labels: &[u16],
     threads: NonZero<usize>,
 ) -> Result<Refitted<'a>, String> {
-    refit_together(sums_at_once(path.a.hidden()), path, settings, images, labels, threads)
+    refit_together(sums_at_once(path.a.width(0)), path, settings, images, labels, threads)
 }
 
 /// The number of points whose sums fit into memory, half a matrix each.
@@ -140,7 +140,7 @@ fn refit_together<'a>(
     path: Path<'a>,
     settings: RefitSettings,
     images: &Sparse,
-    labels: &[u8],
+    labels: &[u16],
     threads: NonZero<usize>,
 ) -> Result<Refitted<'a>, String> {
     if images.rows() == 0 {
@@ -158,16 +158,21 @@ fn refit_together<'a>(
         Refitter { path: &path, first_segment, targets, order, together, images, threads };
     // The first point is A itself. With `Blend`, the last point is B itself.
     let moving = if is_blend { &first[1..first.len() - 1] } else { &first[1..] };
-    let mut steps = vec![Step { t: 0.0, s: 0.0, w2: path.a.w2().to_vec(), fit: None }];
+    let mut steps = vec![Step { t: 0.0, s: 0.0, w2: path.a.weights(1).to_vec(), fit: None }];
     steps.extend(refitter.steps(moving)?);
     if is_blend {
-        steps.push(Step { t: 1.0, s: 1.0, w2: path.b.w2().to_vec(), fit: None });
+        steps.push(Step { t: 1.0, s: 1.0, w2: path.b.weights(1).to_vec(), fit: None });
     }
     let mut steps = refitter.refined(steps, settings.refine, labels)?;
     let first_segment = steps.len();
     let last = steps[first_segment - 1].w2.clone();
     for &t in second {
-        steps.push(Step { t, s: 1.0, w2: straight(&last, path.b.w2(), 2.0 * t - 1.0), fit: None });
+        steps.push(Step {
+            t,
+            s: 1.0,
+            w2: straight(&last, path.b.weights(1), 2.0 * t - 1.0),
+            fit: None,
+        });
     }
     Ok(Refitted { path, steps, first_segment })
 }
@@ -199,7 +204,7 @@ impl Refitter<'_> {
             parallel_for(&mut vec![(); self.threads.get()], items, |(), ((products, &s), fit)| {
                 let normal = Normal::of(&products, &self.order);
                 drop(products);
-                *fit = Some(normal.fit(s, self.path.a.w2()));
+                *fit = Some(normal.fit(s, self.path.a.weights(1)));
             });
             for ((&t, &s), fitted) in ts.iter().zip(&ss).zip(fits.into_iter().flatten()) {
                 let (w2, fit) = fitted?;
@@ -211,7 +216,7 @@ impl Refitter<'_> {
 
     /// Refines the `steps`: each of the `rounds` halves the intervals on either side of the largest
     /// error on the images. Of equal errors the larger loss counts, of equal losses the first.
-    fn refined(&self, steps: Vec<Step>, rounds: u32, labels: &[u8]) -> Result<Vec<Step>, String> {
+    fn refined(&self, steps: Vec<Step>, rounds: u32, labels: &[u16]) -> Result<Vec<Step>, String> {
         if rounds == 0 {
             return Ok(steps);
         }
@@ -246,12 +251,11 @@ fn straight(a: &[f32], b: &[f32], s: f64) -> Vec<f32> {
 
 impl Refitted<'_> {
     /// The nets along the curve, one per point; the first is A and the last is B, bit for bit.
-    pub fn nets(&self) -> impl Iterator<Item = Mlp> + '_ {
+    pub fn nets(&self) -> impl Iterator<Item = Net> + '_ {
         self.steps.iter().map(|step| {
-            let mut net = Mlp::zeros(self.path.a.hidden());
-            let (w1, w2) = net.layers_mut();
-            w1.copy_from_slice(&self.path.w1(step.s));
-            w2.copy_from_slice(&step.w2);
+            let mut net = Net::zeros(self.path.a.shape());
+            net.weights_mut(0).copy_from_slice(&self.path.w1(step.s));
+            net.weights_mut(1).copy_from_slice(&step.w2);
             net
         })
     }
@@ -272,7 +276,7 @@ impl Refitted<'_> {
     ///
     /// # Panics
     /// If the numbers of images and labels differ.
-    pub fn measure(&self, images: &Sparse, labels: &[u8], threads: NonZero<usize>) -> Vec<Point> {
+    pub fn measure(&self, images: &Sparse, labels: &[u16], threads: NonZero<usize>) -> Vec<Point> {
         measure(&self.path, &self.steps, images, labels, threads)
     }
 }
@@ -281,7 +285,7 @@ fn measure(
     path: &Path,
     steps: &[Step],
     images: &Sparse,
-    labels: &[u8],
+    labels: &[u16],
     threads: NonZero<usize>,
 ) -> Vec<Point> {
     let curve: Vec<_> =
@@ -290,7 +294,7 @@ fn measure(
 }
 
 /// The logits of `net` on `images`, [n, 10].
-fn outputs(net: &Mlp, images: &Sparse, threads: NonZero<usize>) -> Vec<f32> {
+fn outputs(net: &Net, images: &Sparse, threads: NonZero<usize>) -> Vec<f32> {
     let (forward, piece, mut outputs) =
         (Forward::of(net), piece(threads), vec![0.0; images.rows() * CLASSES]);
     parallel_for(
@@ -305,11 +309,11 @@ fn outputs(net: &Mlp, images: &Sparse, threads: NonZero<usize>) -> Vec<f32> {
 
 /// The neurons, by the number of the first images on which they fire at both ends.
 fn rarest_first(path: &Path, images: &Sparse) -> Vec<usize> {
-    let (h, n) = (path.a.hidden(), images.rows().min(BLOCK));
+    let (h, n) = (path.a.width(0), images.rows().min(BLOCK));
     let (mut fires, mut hidden) = (vec![0; h], Vec::new());
     for net in [path.a, path.b] {
         Forward::of(net).hidden(images, 0..n, &mut hidden);
-        for hidden in hidden.chunks_exact(h) {
+        for hidden in hidden[0].chunks_exact(h) {
             fires.iter_mut().zip(hidden).for_each(|(fires, &a)| *fires += u32::from(a > 0.0));
         }
     }
@@ -328,7 +332,7 @@ fn products(
     images: &Sparse,
     threads: NonZero<usize>,
 ) -> Vec<Products> {
-    let (h, piece) = (path.a.hidden(), piece(threads));
+    let (h, piece) = (path.a.width(0), piece(threads));
     let mut products = vec![Products::gram(h + CLASSES); ss.len()];
     let layer = HiddenLayer::in_order(path, order);
     let mut z = PreActivations::default();
@@ -506,7 +510,7 @@ mod tests {
     const IMAGES: usize = BLOCK + 200;
     const ONE: NonZero<usize> = NonZero::<usize>::MIN;
 
-    fn joined<'a>(curve: usize, a: &'a Mlp, b: &'a Mlp) -> Path<'a> {
+    fn joined<'a>(curve: usize, a: &'a Net, b: &'a Net) -> Path<'a> {
         Path::new(CURVES[curve], Center::Neurons, a, b).expect("equal widths")
     }
 
@@ -520,12 +524,12 @@ mod tests {
     }
 
     /// Hidden features [n, h] and logits [n, 10] of `net`, by a separate forward pass.
-    fn forward(net: &Mlp, images: &Sparse) -> (Vec<f32>, Vec<f32>) {
-        let (h, n) = (net.hidden(), images.rows());
+    fn forward(net: &Net, images: &Sparse) -> (Vec<f32>, Vec<f32>) {
+        let (h, n) = (net.width(0), images.rows());
         let (mut hidden, mut outputs) = (vec![0.0; n * h], vec![0.0; n * CLASSES]);
-        project(images, 0..n, &Panels::pack(net.w1(), h, INPUTS), &mut hidden);
+        project(images, 0..n, &Panels::pack(net.weights(0), h, INPUTS), &mut hidden);
         relu(&mut hidden);
-        logits(&hidden, net.w2(), h, &mut outputs);
+        logits(&hidden, net.weights(1), h, &mut outputs);
         (hidden, outputs)
     }
 
@@ -537,7 +541,7 @@ mod tests {
             for curve in 0..CURVES.len() {
                 let refitted = refit(joined(curve, &a, &b), settings(targets, 4), &x, &labels, ONE)
                     .expect("a refit");
-                let nets: Vec<Mlp> = refitted.nets().collect();
+                let nets: Vec<Net> = refitted.nets().collect();
                 assert_eq!(
                     (nets.len(), &nets[0], &nets[points - 1]),
                     (points, &a, &b),
@@ -737,7 +741,7 @@ mod tests {
         let (x, labels) = images(300);
         let (mut a, mut b) = (net(12, "a"), net(12, "b"));
         for net in [&mut a, &mut b] {
-            let w1 = net.layers_mut().0;
+            let w1 = net.weights_mut(0);
             w1[..INPUTS].fill(-1.0); // neuron 0 is dead
             w1.copy_within(INPUTS..2 * INPUTS, 2 * INPUTS); // neuron 2 duplicates 1
             w1.copy_within(INPUTS..2 * INPUTS, 3 * INPUTS); // and so does 3
@@ -747,7 +751,7 @@ mod tests {
         for (fit, net) in refitted.fits().zip(refitted.nets().skip(1)) {
             assert_eq!(fit.rank, 9, "{fit:?}");
             assert!(fit.residual <= fit.residual_kept + 1e-6 && fit.residual < 1.0, "{fit:?}");
-            let w2 = net.w2();
+            let w2 = net.weights(1);
             assert_eq!(w2[0], 0.0, "a dead neuron gets no weight");
             assert!(
                 (w2[1] - w2[2]).abs() < 1e-3 * w2[1].abs(),
@@ -762,7 +766,7 @@ mod tests {
     fn a_refit_of_dead_neurons_is_zero() {
         let (x, labels) = images(20);
         let (a, mut b) = (net(3, "a"), net(3, "b"));
-        b.layers_mut().0.fill(-1.0);
+        b.weights_mut(0).fill(-1.0);
         let refitted =
             refit(joined(0, &a, &b), settings(Targets::A, 2), &x, &labels, ONE).expect("a refit");
         let fit = refitted.fits().next().expect("one refit");
@@ -800,7 +804,7 @@ mod tests {
     fn refits_have_the_same_bits_on_every_isa() {
         let (x, labels) = images(100);
         let (a, b) = (net(17, "a"), net(17, "b"));
-        let nets = || -> Vec<Mlp> {
+        let nets = || -> Vec<Net> {
             refit(joined(1, &a, &b), settings(Targets::Blend, 4), &x, &labels, ONE)
                 .expect("a refit")
                 .nets()
@@ -813,7 +817,7 @@ mod tests {
     #[test]
     fn infinite_features_and_logits_are_refused() {
         let (a, mut b) = (net(3, "a"), net(3, "b"));
-        let refused = |a: &Mlp, b: &Mlp, n| {
+        let refused = |a: &Net, b: &Net, n| {
             let (x, labels) = images(n);
             refit(joined(0, a, b), settings(Targets::A, 3), &x, &labels, ONE).map(drop)
         };
@@ -822,7 +826,7 @@ mod tests {
         b.params_mut()[..INPUTS].fill(1e30);
         assert!(refused(&a, &b, 20).unwrap_err().contains("of the hidden features are not finite"));
         let (mut a, b) = (a, net(3, "b"));
-        a.layers_mut().1.fill(1e30);
+        a.weights_mut(1).fill(1e30);
         assert!(refused(&a, &b, 20).unwrap_err().contains("of the target logits are not finite"));
     }
 }

@@ -46,7 +46,8 @@ mod tests {
     use super::super::fixture::net;
     use super::super::{Center, Path, grid};
     use super::*;
-    use crate::study::net::{INPUTS, Mlp};
+    use crate::study::net::Shape;
+    use crate::study::net::{INPUTS, Net};
 
     #[test]
     fn without_correlation_the_rho_arc_is_the_arc_bit_for_bit() {
@@ -71,8 +72,8 @@ mod tests {
     }
 
     /// `rho` a + sqrt(1 - rho²) noise, parameter by parameter.
-    fn correlated(rho: f32, a: &Mlp, noise: &Mlp) -> Mlp {
-        let mut b = Mlp::zeros(a.hidden());
+    fn correlated(rho: f32, a: &Net, noise: &Net) -> Net {
+        let mut b = Net::zeros(Shape::talk(a.width(0)));
         let parameters = a.params().iter().zip(noise.params());
         let mix = parameters.map(|(&a, &noise)| rho * a + (1.0 - rho * rho).sqrt() * noise);
         b.params_mut().iter_mut().zip(mix).for_each(|(b, mix)| *b = mix);
@@ -82,7 +83,7 @@ mod tests {
     #[test]
     fn the_rho_arc_keeps_the_covariance_of_correlated_neurons_unlike_arc_and_line() {
         let (a, noise) = (net(400, "a"), net(400, "noise"));
-        let spread = |net: &Mlp| net.w1().iter().map(|&w| f64::from(w).powi(2)).sum::<f64>();
+        let spread = |net: &Net| net.weights(0).iter().map(|&w| f64::from(w).powi(2)).sum::<f64>();
         for rho in [-0.5, 0.3, 0.8] {
             let b = correlated(rho, &a, &noise);
             let rho = f64::from(rho);
@@ -108,7 +109,7 @@ mod tests {
         let (a, b) = (net(1, "a"), net(1, "b"));
         let mut opposite = a.clone();
         opposite.params_mut().iter_mut().for_each(|w| *w = -*w);
-        let zero = Mlp::zeros(1);
+        let zero = Net::zeros(Shape::talk(1));
         let cases = [
             (Center::Neurons, &a, &b, -1.0),
             (Center::Zero, &a, &opposite, -1.0),
@@ -132,11 +133,11 @@ mod tests {
     fn the_correlation_is_one_number_over_whole_neurons() {
         // About the origin: incoming weights 3 and 4 of one neuron, an outgoing weight of 12 of the
         // other.
-        let (mut a, mut b) = (Mlp::zeros(2), Mlp::zeros(2));
-        a.layers_mut().0[0] = 3.0;
-        b.layers_mut().0[0] = 4.0;
-        a.layers_mut().0[INPUTS + 7] = 4.0;
-        b.layers_mut().1[1] = 3.0;
+        let (mut a, mut b) = (Net::zeros(Shape::talk(2)), Net::zeros(Shape::talk(2)));
+        a.weights_mut(0)[0] = 3.0;
+        b.weights_mut(0)[0] = 4.0;
+        a.weights_mut(0)[INPUTS + 7] = 4.0;
+        b.weights_mut(1)[1] = 3.0;
         let path = Path::new(&RhoArc, Center::Zero, &a, &b).expect("equal widths");
         assert_eq!(path.correlation(), 12.0 / 25.0);
     }

@@ -54,12 +54,12 @@ pub fn read_images(name: &str, bytes: &[u8]) -> Result<Vec<u8>, IdxError> {
 }
 
 /// The labels, `[n]`, each 0..=9, of a label file; errors call it `name`.
-pub fn read_labels(name: &str, bytes: &[u8]) -> Result<Vec<u8>, IdxError> {
+pub fn read_labels(name: &str, bytes: &[u8]) -> Result<Vec<u16>, IdxError> {
     let ([count], labels) = header(name, bytes, LABELS_MAGIC)?;
     exactly(name, bytes.len() as u64, (bytes.len() - labels.len()) as u64 + u64::from(count))?;
     match labels.iter().position(|&label| label > 9) {
         Some(index) => Err(IdxError::Label { file: name.to_owned(), index, label: labels[index] }),
-        None => Ok(labels.to_vec()),
+        None => Ok(labels.iter().map(|&label| u16::from(label)).collect()),
     }
 }
 
@@ -99,8 +99,9 @@ pub fn write_images(pixels: &[u8]) -> Vec<u8> {
 ///
 /// # Panics
 /// If there are more than 2^32 - 1 of them.
-pub fn write_labels(labels: &[u8]) -> Vec<u8> {
-    file([LABELS_MAGIC, dimension(labels.len())], labels)
+pub fn write_labels(labels: &[u16]) -> Vec<u8> {
+    let bytes: Vec<u8> = labels.iter().map(|&label| label as u8).collect();
+    file([LABELS_MAGIC, dimension(labels.len())], &bytes)
 }
 
 /// Checks the magic number; returns the `D` dimensions and the bytes after them.
@@ -155,7 +156,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_written_file_reads_back(labels in prop::collection::vec(0..10u8, 0..5), fill: u8) {
+        fn a_written_file_reads_back(labels in prop::collection::vec(0..10u16, 0..5), fill: u8) {
             let pixels = (0..labels.len() * PIXELS).map(|i| (i as u8).wrapping_mul(fill));
             let pixels: Vec<u8> = pixels.collect();
             let (images_file, labels_file) = (write_images(&pixels), write_labels(&labels));
@@ -200,9 +201,10 @@ mod tests {
         for (file, read) in [
             (
                 write_images(&[7; 2 * PIXELS]),
-                read_images as fn(&str, &[u8]) -> Result<Vec<u8>, IdxError>,
+                (|name, bytes| read_images(name, bytes).map(drop))
+                    as fn(&str, &[u8]) -> Result<(), IdxError>,
             ),
-            (write_labels(&[1, 2, 3]), read_labels),
+            (write_labels(&[1, 2, 3]), |name, bytes| read_labels(name, bytes).map(drop)),
         ] {
             let whole = file.len();
             let longer = [&file[..], &[0]].concat();

@@ -53,7 +53,7 @@ pub struct Examples {
     /// [n, 784], 0 = background, 255 = ink.
     pub pixels: Vec<u8>,
     /// `[n]`, 0..=9.
-    pub labels: Vec<u8>,
+    pub labels: Vec<u16>,
 }
 
 impl Examples {
@@ -103,10 +103,12 @@ impl Examples {
 /// Images and their labels as inputs of nets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Labelled {
-    /// [n, 784], pixel / 255.
+    /// [n, inputs]: pixel / 255, or the number of a float image.
     pub images: Sparse,
-    /// `[n]`, 0..=9.
-    pub labels: Vec<u8>,
+    /// `[n]`, below `classes`.
+    pub labels: Vec<u16>,
+    /// The number of classes.
+    pub classes: usize,
 }
 
 impl Labelled {
@@ -126,6 +128,7 @@ impl From<&Examples> for Labelled {
         Labelled {
             images: Sparse::from_pixels(&examples.pixels, PIXELS),
             labels: examples.labels.clone(),
+            classes: crate::kernel::CLASSES,
         }
     }
 }
@@ -136,7 +139,7 @@ mod tests {
 
     fn numbered(n: usize) -> Examples {
         let pixels = (0..n).flat_map(|i| [i as u8; PIXELS]).collect();
-        Examples { pixels, labels: (0..n).map(|i| (i % 10) as u8).collect() }
+        Examples { pixels, labels: (0..n).map(|i| (i % 10) as u16).collect() }
     }
 
     #[test]

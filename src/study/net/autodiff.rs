@@ -4,20 +4,20 @@
 //! last bits of its results depend on the machine.
 
 use super::engine::{Batch, BatchStats, Engine};
-use super::{CLASSES, INPUTS, Mlp};
+use super::{CLASSES, INPUTS, Net};
 use crate::kernel::update::{Moments, Update, apply};
 use dfdx::prelude::*;
 
 /// A net in training with dfdx.
 pub(super) struct Autodiff {
-    net: Mlp,
+    net: Net,
     moments: Moments,
     device: Cpu,
 }
 
 impl Autodiff {
     /// An engine that trains `net`.
-    pub(super) fn new(net: &Mlp) -> Self {
+    pub(super) fn new(net: &Net) -> Self {
         Autodiff {
             net: net.clone(),
             moments: Moments::zeros(net.params().len()),
@@ -33,8 +33,8 @@ impl Engine for Autodiff {
         stats
     }
 
-    fn gradient(&mut self, batch: &Batch) -> (Mlp, BatchStats) {
-        let (images, h, device) = (batch.chosen.len(), self.net.hidden(), &self.device);
+    fn gradient(&mut self, batch: &Batch) -> (Net, BatchStats) {
+        let (images, h, device) = (batch.chosen.len(), self.net.width(0), &self.device);
         let mut pixels = vec![0.0; INPUTS * images]; // [784, B]
         for (image, &i) in batch.chosen.iter().enumerate() {
             for (column, value) in batch.images.row(i as usize) {
@@ -49,10 +49,10 @@ impl Engine for Autodiff {
         // Images are the last axis and no tensor with a gradient is transposed: dfdx 0.13 computes
         // the gradient of a transposed tensor's log-softmax as if it were not transposed.
         let x = device.tensor_from_vec(pixels, (Const::<INPUTS>, images));
-        let w1 = device.tensor_from_vec(self.net.w1().to_vec(), (h, Const::<INPUTS>));
-        let w2 = device.tensor_from_vec(self.net.w2().to_vec(), (Const::<CLASSES>, h));
+        let w1 = device.tensor_from_vec(self.net.weights(0).to_vec(), (h, Const::<INPUTS>));
+        let w2 = device.tensor_from_vec(self.net.weights(1).to_vec(), (Const::<CLASSES>, h));
         let mut hidden = w1.leaky_trace().matmul(x).relu();
-        if let Some(mask) = batch.mask {
+        if let [mask] = batch.masks {
             let mask = mask.flags.iter().map(|&kept| if kept { mask.scale } else { 0.0 }).collect();
             hidden = hidden * device.tensor_from_vec(mask, (images, h)).permute::<_, Axes2<1, 0>>();
         }
@@ -63,11 +63,12 @@ impl Engine for Autodiff {
         let stats = BatchStats { loss: f64::from(loss.array()) * images as f64, wrong };
 
         let gradients = loss.backward();
-        let gradient = Mlp::from_layers(&gradients.get(&w1).as_vec(), &gradients.get(&w2).as_vec());
+        let params = [gradients.get(&w1).as_vec(), gradients.get(&w2).as_vec()].concat();
+        let gradient = Net::from_params(self.net.shape(), params);
         (gradient.expect("gradients have the shapes of their weights"), stats)
     }
 
-    fn net(&self) -> Mlp {
+    fn net(&self) -> Net {
         self.net.clone()
     }
 }

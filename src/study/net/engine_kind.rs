@@ -1,6 +1,6 @@
 //! The training engines, by name.
 
-use super::Mlp;
+use super::Net;
 use super::autodiff::Autodiff;
 use super::engine::Engine;
 use super::kernel_engine::KernelEngine;
@@ -23,7 +23,7 @@ named_enum! {
 
 impl EngineKind {
     /// An engine of this kind that trains `net`; the number of `threads` does not affect the bits.
-    pub fn start(self, net: &Mlp, threads: NonZero<usize>) -> Box<dyn Engine> {
+    pub fn start(self, net: &Net, threads: NonZero<usize>) -> Box<dyn Engine> {
         match self {
             EngineKind::Kernel => Box::new(KernelEngine::new(net, threads)),
             EngineKind::Autodiff => Box::new(Autodiff::new(net)),
@@ -34,7 +34,7 @@ impl EngineKind {
 #[cfg(test)]
 mod tests {
     use super::super::test::examples;
-    use super::super::{Batch, INPUTS, Init, Optimizer, Prior, PriorKind};
+    use super::super::{Batch, INPUTS, Init, Optimizer, Prior, PriorKind, Shape};
     use super::*;
     use crate::kernel::sparse::Sparse;
     use crate::study::rng::stream;
@@ -44,7 +44,7 @@ mod tests {
         let data = examples(400, "engines");
         let images = Sparse::from_pixels(&data.pixels, INPUTS);
         let (hidden, batch_size) = (20, 32);
-        let init = Init::Uniform.draw((hidden as u32).try_into().unwrap(), &mut stream("0", "net"));
+        let init = Init::Uniform.draw(Shape::talk(hidden), "0", "net");
         for prior in PriorKind::ALL.iter().map(|kind| kind.example()) {
             let start = |kind: &EngineKind| (*kind, kind.start(&init, NonZero::<usize>::MIN));
             let mut engines: Vec<_> = EngineKind::ALL.iter().map(start).collect();
@@ -54,16 +54,20 @@ mod tests {
                 let chosen = (0..batch_size).map(|i| (step as u32 * batch_size + i) * 7 % 400);
                 let chosen: Vec<u32> = chosen.collect();
                 let mask = prior.dropout_mask(chosen.len(), hidden, &mut dropout);
-                let mask = mask.as_ref();
-                let batch = Batch { images: &images, labels: &data.labels, chosen: &chosen, mask };
+                let batch = Batch {
+                    images: &images,
+                    labels: &data.labels,
+                    chosen: &chosen,
+                    masks: mask.as_slice(),
+                };
                 if step == 1 {
                     let gradient = |engine: &mut Box<dyn Engine>| engine.gradient(&batch).0;
                     let [(_, first), others @ ..] = &mut engines[..] else { panic!("no engine") };
                     let expected = gradient(first);
                     for (_, engine) in others {
                         let found = gradient(engine);
-                        assert_close(expected.w1(), found.w1(), prior);
-                        assert_close(expected.w2(), found.w2(), prior);
+                        assert_close(expected.weights(0), found.weights(0), prior);
+                        assert_close(expected.weights(1), found.weights(1), prior);
                     }
                 }
                 let update = Optimizer::default().update(step, 0.05, prior, data.len());
@@ -97,8 +101,8 @@ mod tests {
     fn a_gradient_does_not_change_the_net() {
         let data = examples(3, "still");
         let images = Sparse::from_pixels(&data.pixels, INPUTS);
-        let batch = Batch { images: &images, labels: &data.labels, chosen: &[0, 1, 2], mask: None };
-        let init = Init::Uniform.draw(7.try_into().unwrap(), &mut stream("0", "net"));
+        let batch = Batch { images: &images, labels: &data.labels, chosen: &[0, 1, 2], masks: &[] };
+        let init = Init::Uniform.draw(Shape::talk(7), "0", "net");
         for &kind in EngineKind::ALL {
             let mut engine = kind.start(&init, NonZero::<usize>::MIN);
             assert_eq!(engine.gradient(&batch), engine.gradient(&batch));

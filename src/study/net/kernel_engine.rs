@@ -9,7 +9,7 @@
 //! measurements.
 
 use super::engine::{Batch, BatchStats, Engine};
-use super::{CLASSES, INPUTS, Mlp};
+use super::{CLASSES, INPUTS, Net, Shape};
 use crate::kernel::aligned::Aligned;
 use crate::kernel::dense::{dropout, hidden_gradient, logits, outgoing_gradient};
 use crate::kernel::parallel::parallel_for;
@@ -24,6 +24,7 @@ const THREADED_FROM: usize = 200;
 
 /// A net in training with our kernels.
 pub(super) struct KernelEngine {
+    shape: Shape,
     /// [784, h], as panels.
     w1: Panels,
     w1_moments: Moments,
@@ -37,7 +38,7 @@ pub(super) struct KernelEngine {
 
 /// The buffers of a forward and backward pass, reused by every step.
 struct Pass {
-    labels: Vec<u8>,
+    labels: Vec<u16>,
     /// Activations, [B, H].
     a: Aligned,
     /// Logits, then their gradient, [B, 10].
@@ -52,12 +53,12 @@ struct Pass {
 
 impl KernelEngine {
     /// An engine that trains `net`; the number of `threads` does not affect the bits.
-    pub(super) fn new(net: &Mlp, threads: NonZero<usize>) -> Self {
-        let threads = if net.hidden() < THREADED_FROM { 1 } else { threads.get() };
-        let mut w1 = Panels::pack(net.w1(), net.hidden(), INPUTS);
+    pub(super) fn new(net: &Net, threads: NonZero<usize>) -> Self {
+        let threads = if net.width(0) < THREADED_FROM { 1 } else { threads.get() };
+        let mut w1 = Panels::pack(net.weights(0), net.width(0), INPUTS);
         let mut w2 = vec![0.0; CLASSES * w1.padded()];
         for (padded, row) in
-            w2.chunks_exact_mut(w1.padded()).zip(net.w2().chunks_exact(net.hidden()))
+            w2.chunks_exact_mut(w1.padded()).zip(net.weights(1).chunks_exact(net.width(0)))
         {
             padded[..row.len()].copy_from_slice(row);
         }
@@ -68,10 +69,10 @@ impl KernelEngine {
             a: Aligned::default(),
             outputs: Vec::new(),
             outgoing: vec![0.0; w2.len()],
-            hidden: Panels::zeros(net.hidden(), 0),
+            hidden: Panels::zeros(net.width(0), 0),
             pixels: Sparse::empty(),
         };
-        KernelEngine { w1, w1_moments, w2, w2_moments, pass, threads }
+        KernelEngine { shape: net.shape(), w1, w1_moments, w2, w2_moments, pass, threads }
     }
 
     /// Fills `pass` with the batch's activations, the gradients of its logits and of W2, and the
@@ -95,7 +96,7 @@ impl KernelEngine {
             pieces.enumerate(),
             |(), (k, ((chosen, a), outputs))| {
                 activate(batch.images, chosen, w1, a);
-                if let Some(mask) = batch.mask {
+                if let [mask] = batch.masks {
                     let flags =
                         &mask.flags[k * piece * w1.columns()..][..chosen.len() * w1.columns()];
                     dropout(a, flags, chosen.len(), mask.scale);
@@ -113,17 +114,17 @@ impl KernelEngine {
     }
 
     /// The net of padded layers: `w1` [784, h] as panels, `w2` [10, H].
-    fn unpadded(w1: &Panels, w2: &[f32]) -> Mlp {
+    fn unpadded(shape: Shape, w1: &Panels, w2: &[f32]) -> Net {
         let rows = w2.chunks_exact(w1.padded());
         let w2: Vec<f32> = rows.flat_map(|row| &row[..w1.columns()]).copied().collect();
-        Mlp::from_layers(&w1.unpack(), &w2).expect("the layers belong together")
+        Net::from_params(shape, [w1.unpack(), w2].concat()).expect("the layers belong together")
     }
 }
 
 impl Engine for KernelEngine {
     fn step(&mut self, batch: &Batch, update: Update) -> BatchStats {
         let stats = self.forward(batch);
-        let KernelEngine { w1, w1_moments, w2, w2_moments, pass, threads } = self;
+        let KernelEngine { w1, w1_moments, w2, w2_moments, pass, threads, .. } = self;
         let Pass { a, outputs, outgoing, hidden, pixels, .. } = pass;
         let panels = hidden.panels_mut().zip(w1_moments.panels(w1));
         parallel_for(&mut vec![(); *threads], panels, |(), ((first, hidden), weights)| {
@@ -134,7 +135,7 @@ impl Engine for KernelEngine {
         stats
     }
 
-    fn gradient(&mut self, batch: &Batch) -> (Mlp, BatchStats) {
+    fn gradient(&mut self, batch: &Batch) -> (Net, BatchStats) {
         let stats = self.forward(batch);
         let KernelEngine {
             w1, w2, pass: Pass { a, outputs, outgoing, hidden, pixels, .. }, ..
@@ -144,11 +145,11 @@ impl Engine for KernelEngine {
             hidden_gradient(outputs, w2, a, batch.scale(), first, hidden);
             project_back(pixels, hidden, incoming);
         }
-        (Self::unpadded(&incoming, outgoing), stats)
+        (Self::unpadded(self.shape, &incoming, outgoing), stats)
     }
 
-    fn net(&self) -> Mlp {
-        Self::unpadded(&self.w1, &self.w2)
+    fn net(&self) -> Net {
+        Self::unpadded(self.shape, &self.w1, &self.w2)
     }
 }
 
@@ -195,16 +196,20 @@ mod tests {
     fn step(prior: Prior) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
         let data = examples(8, "gradients");
         let images = Sparse::from_pixels(&data.pixels, INPUTS);
-        let net = Init::Normal { std: 0.3.try_into().unwrap() }
-            .draw((HIDDEN as u32).try_into().unwrap(), &mut stream("0", "net"));
+        let net =
+            Init::Normal { std: 0.3.try_into().unwrap() }.draw(Shape::talk(HIDDEN), "0", "net");
         let mask = prior.dropout_mask(IMAGES, HIDDEN, &mut stream("0", "dropout"));
-        let batch =
-            Batch { images: &images, labels: &data.labels, chosen: &CHOSEN, mask: mask.as_ref() };
+        let batch = Batch {
+            images: &images,
+            labels: &data.labels,
+            chosen: &CHOSEN,
+            masks: mask.as_slice(),
+        };
         let sgd = Optimizer::Sgd(Sgd { momentum: 0.0.try_into().unwrap(), ..Sgd::default() });
         let mut engine = KernelEngine::new(&net, NonZero::<usize>::MIN);
         engine.step(&batch, sgd.update(1, 0.5, prior, data.len()));
 
-        let wide = |net: &Mlp| net.params().iter().map(|&w| f64::from(w)).collect::<Vec<_>>();
+        let wide = |net: &Net| net.params().iter().map(|&w| f64::from(w)).collect::<Vec<_>>();
         let mut w = wide(&net);
         let slopes = (0..w.len()).map(|at| {
             let here = w[at];
@@ -258,9 +263,9 @@ mod tests {
     fn the_gradient_is_the_mean_over_the_images_of_the_batch() {
         let data = examples(4, "mean");
         let images = Sparse::from_pixels(&data.pixels, INPUTS);
-        let net = Init::Uniform.draw(40.try_into().unwrap(), &mut stream("0", "net"));
+        let net = Init::Uniform.draw(Shape::talk(40), "0", "net");
         let gradient = |chosen: &[u32]| {
-            let batch = Batch { images: &images, labels: &data.labels, chosen, mask: None };
+            let batch = Batch { images: &images, labels: &data.labels, chosen, masks: &[] };
             KernelEngine::new(&net, NonZero::<usize>::MIN).gradient(&batch).0
         };
         let (once, thrice) = (gradient(&[2]), gradient(&[2, 2, 2]));
@@ -272,7 +277,7 @@ mod tests {
     #[test]
     fn a_net_is_unchanged_by_the_layout_of_the_engine() {
         for hidden in [1, 16, 63, 64, 100] {
-            let net = Init::Uniform.draw(hidden.try_into().unwrap(), &mut stream("0", "net"));
+            let net = Init::Uniform.draw(Shape::talk(hidden), "0", "net");
             assert_eq!(KernelEngine::new(&net, NonZero::<usize>::MIN).net(), net);
         }
     }

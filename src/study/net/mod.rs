@@ -3,21 +3,30 @@
 mod autodiff;
 mod engine;
 mod engine_kind;
+mod feed_forward;
 mod init;
 mod kernel_engine;
-mod mlp;
 mod optimizer;
 mod prior;
 mod train;
+mod widths;
 
 pub use engine::{Batch, BatchStats, Engine};
 pub use engine_kind::EngineKind;
+pub use feed_forward::{Net, Shape};
 pub use init::Init;
-pub use mlp::{CLASSES, INPUTS, Mlp};
 pub use optimizer::{Adam, Optimizer, Sgd, lr_factor};
 pub use prior::{DropoutMask, Prior, PriorKind};
 pub use train::{EpochRecord, TrainError, TrainSettings, Trained, train};
+pub use widths::{Hidden, Widths};
 
+/// Classes of the datasets of handwritten digits, for which there are faster kernels.
+pub const CLASSES: usize = crate::kernel::CLASSES;
+
+/// Inputs of the nets of the talk: the pixels of a 28 x 28 image.
+pub const INPUTS: usize = 784;
+
+use crate::kernel::affine::affine;
 use crate::kernel::dense::{logits, relu};
 use crate::kernel::product::{Panels, project};
 use crate::kernel::softmax::cross_entropy;
@@ -48,84 +57,130 @@ impl Quality {
 ///
 /// # Panics
 /// If the numbers of images and labels differ.
-pub fn evaluate(net: &Mlp, images: &Sparse, labels: &[u8]) -> Quality {
-    pass(net, images, labels, |_| ())
+pub fn evaluate(net: &Net, images: &Sparse, labels: &[u16]) -> Quality {
+    pass(net, images, labels, |_, _| ())
 }
 
 /// Signs that a prior has made a net collapse.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Health {
-    /// Square root of the sum of squares of W1.
-    pub norm_w1: f64,
-    /// Square root of the sum of squares of W2.
-    pub norm_w2: f64,
-    /// Neurons that fire on at least one image.
-    pub active_neurons: usize,
+    /// Square root of the sum of squares of each layer's weights, from the first to the last.
+    pub norms: Vec<f64>,
+    /// Neurons of each hidden layer that fire on at least one image.
+    pub active_neurons: Vec<usize>,
 }
 
 /// As [`evaluate`], and the health of `net` on the same images.
 ///
 /// # Panics
 /// If the numbers of images and labels differ.
-pub fn examine(net: &Mlp, images: &Sparse, labels: &[u8]) -> (Quality, Health) {
-    let mut fires = vec![false; net.hidden()];
-    let quality = pass(net, images, labels, |activations| {
-        for (fires, &a) in fires.iter_mut().zip(activations) {
-            *fires |= a > 0.0;
+pub fn examine(net: &Net, images: &Sparse, labels: &[u16]) -> (Quality, Health) {
+    let mut fires: Vec<Vec<bool>> =
+        net.shape().widths.iter().map(|width| vec![false; width]).collect();
+    let quality = pass(net, images, labels, |l, activations| {
+        for activations in activations.chunks_exact(net.width(l)) {
+            for (fires, &a) in fires[l].iter_mut().zip(activations) {
+                *fires |= a > 0.0;
+            }
         }
     });
     let norm =
         |layer: &[f32]| layer.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>().sqrt();
     let health = Health {
-        norm_w1: norm(net.w1()),
-        norm_w2: norm(net.w2()),
-        active_neurons: fires.into_iter().filter(|&fires| fires).count(),
+        norms: (0..net.layers()).map(|l| norm(net.weights(l))).collect(),
+        active_neurons: fires
+            .into_iter()
+            .map(|layer| layer.into_iter().filter(|&fires| fires).count())
+            .collect(),
     };
     (quality, health)
 }
 
 /// A net in the layout of forward passes.
 pub(super) struct Forward<'a> {
-    net: &'a Mlp,
+    net: &'a Net,
     w1: Panels,
+    /// The transposed weights of the layers after the first, each [fan-in, fan-out]; unused for a
+    /// plain net.
+    rest: Vec<Vec<f32>>,
 }
 
+/// The activations of each hidden layer, [n, width].
+pub(super) type Activations = Vec<Vec<f32>>;
+
 impl<'a> Forward<'a> {
-    pub(super) fn of(net: &'a Mlp) -> Forward<'a> {
-        Forward { net, w1: Panels::pack(net.w1(), net.hidden(), INPUTS) }
+    pub(super) fn of(net: &'a Net) -> Forward<'a> {
+        let shape = net.shape();
+        let transposed = |l: usize| {
+            let (weights, fan_in) = (net.weights(l), shape.fan_in(l));
+            (0..fan_in)
+                .flat_map(|i| weights[i..].iter().step_by(fan_in))
+                .copied()
+                .collect::<Vec<f32>>()
+        };
+        let rest =
+            if shape.is_plain() { 0..0 } else { 1..shape.layers() }.map(transposed).collect();
+        Forward { net, w1: Panels::pack(net.weights(0), net.width(0), shape.inputs), rest }
     }
 
-    /// Sets `hidden` [n, h] to the activations on the images `rows`.
-    pub(super) fn hidden(&self, images: &Sparse, rows: Range<usize>, hidden: &mut Vec<f32>) {
-        hidden.resize(rows.len() * self.net.hidden(), 0.0);
-        project(images, rows, &self.w1, hidden);
-        relu(hidden);
+    /// Sets `hidden` to the activations of every hidden layer on the images `rows`.
+    pub(super) fn hidden(&self, images: &Sparse, rows: Range<usize>, hidden: &mut Activations) {
+        hidden.resize_with(self.net.shape().widths.depth(), Vec::new);
+        let n = rows.len();
+        hidden[0].resize(n * self.net.width(0), 0.0);
+        project(images, rows, &self.w1, &mut hidden[0]);
+        let biases = self.net.biases(0);
+        if !biases.is_empty() {
+            for z in hidden[0].chunks_exact_mut(biases.len()) {
+                z.iter_mut().zip(biases).for_each(|(z, b)| *z += b);
+            }
+        }
+        relu(&mut hidden[0]);
+        for l in 1..hidden.len() {
+            let (below, layer) = hidden.split_at_mut(l);
+            let width = self.net.width(l);
+            layer[0].resize(n * width, 0.0);
+            affine(&below[l - 1], &self.rest[l - 1], self.net.biases(l), width, &mut layer[0]);
+            relu(&mut layer[0]);
+        }
     }
 
-    /// Sets `outputs` [n, 10] to the logits on the images `rows`, and `hidden` to the activations.
+    /// Sets `outputs` [n, classes] to the logits on the images `rows`, and `hidden` to the
+    /// activations.
     pub(super) fn outputs(
         &self,
         images: &Sparse,
         rows: Range<usize>,
-        hidden: &mut Vec<f32>,
+        hidden: &mut Activations,
         outputs: &mut [f32],
     ) {
         self.hidden(images, rows, hidden);
-        logits(hidden, self.net.w2(), self.net.hidden(), outputs);
+        let (shape, last) = (self.net.shape(), self.net.layers() - 1);
+        let below = &hidden[last - 1];
+        if shape.is_plain() {
+            logits(below, self.net.weights(1), self.net.width(0), outputs);
+        } else {
+            affine(below, &self.rest[last - 1], self.net.biases(last), shape.classes, outputs);
+        }
     }
 }
 
-/// A forward pass in blocks that calls `each` with every image's activations `[h]`.
-fn pass(net: &Mlp, images: &Sparse, labels: &[u8], mut each: impl FnMut(&[f32])) -> Quality {
+/// A forward pass in blocks that calls `each` with the activations [n, width] of each hidden layer.
+fn pass(
+    net: &Net,
+    images: &Sparse,
+    labels: &[u16],
+    mut each: impl FnMut(usize, &[f32]),
+) -> Quality {
     assert_eq!(images.rows(), labels.len(), "images and labels differ in number");
     let forward = Forward::of(net);
     let (mut hidden, mut outputs) = (Vec::new(), Vec::new());
     let mut stats = BatchStats::default();
     for (block, labels) in labels.chunks(BLOCK).enumerate() {
         let first = block * BLOCK;
-        outputs.resize(labels.len() * CLASSES, 0.0);
+        outputs.resize(labels.len() * net.shape().classes, 0.0);
         forward.outputs(images, first..first + labels.len(), &mut hidden, &mut outputs);
-        hidden.chunks_exact(net.hidden()).for_each(&mut each);
+        hidden.iter().enumerate().for_each(|(l, activations)| each(l, activations));
         cross_entropy(&outputs, labels, &mut stats);
     }
     Quality::of_sums(stats.loss, stats.wrong, labels.len())
@@ -156,7 +211,7 @@ mod test {
                 let ink = 1 + below(&mut rng, 255) as u8;
                 examples.pixels.push(if inked { ink } else { 0 });
             }
-            examples.labels.push(label as u8);
+            examples.labels.push(label as u16);
         }
         examples
     }
@@ -165,11 +220,9 @@ mod test {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::rng;
 
-    fn net(hidden: u32) -> Mlp {
-        Init::Normal { std: 0.1.try_into().unwrap() }
-            .draw(hidden.try_into().unwrap(), &mut rng::stream("0", "net"))
+    fn net(hidden: usize) -> Net {
+        Init::Normal { std: 0.1.try_into().unwrap() }.draw(Shape::talk(hidden), "0", "net")
     }
 
     #[test]
@@ -182,8 +235,9 @@ mod tests {
                 w.iter().zip(x).map(|(&w, &x)| f64::from(w) * x).sum::<f64>()
             };
             let x: Vec<f64> = pixels.iter().map(|&p| f64::from(p) / 255.0).collect();
-            let a: Vec<f64> = net.w1().chunks(INPUTS).map(|row| dot(row, &x).max(0.0)).collect();
-            let f: Vec<f64> = net.w2().chunks(h).map(|row| dot(row, &a)).collect();
+            let a: Vec<f64> =
+                net.weights(0).chunks(INPUTS).map(|row| dot(row, &x).max(0.0)).collect();
+            let f: Vec<f64> = net.weights(1).chunks(h).map(|row| dot(row, &a)).collect();
             let best =
                 (0..CLASSES).rfold(0, |best, class| if f[class] >= f[best] { class } else { best });
             wrong += usize::from(best != usize::from(label));
@@ -207,18 +261,18 @@ mod tests {
 
     #[test]
     fn a_neuron_is_active_if_it_fires_on_a_single_image() {
-        let mut net = Mlp::zeros(4);
-        let (w1, w2) = net.layers_mut();
+        let mut net = Net::zeros(Shape::talk(4));
+        let w1 = net.weights_mut(0);
         w1[5] = 3.0; // neuron 0 fires on image 700 alone
         w1[INPUTS + 6] = -4.0; // neuron 1 is negative on that image
         w1[2 * INPUTS + 9] = 12.0; // neuron 2 depends on a pixel that is always blank
-        w2[0] = -2.0;
+        net.weights_mut(1)[0] = -2.0;
         let mut pixels = vec![0; 800 * INPUTS];
         pixels[700 * INPUTS + 5] = 1;
         pixels[700 * INPUTS + 6] = 255;
         let images = Sparse::from_pixels(&pixels, INPUTS);
         let (quality, health) = examine(&net, &images, &[3; 800]);
-        assert_eq!(health, Health { norm_w1: 13.0, norm_w2: 2.0, active_neurons: 1 });
+        assert_eq!(health, Health { norms: vec![13.0, 2.0], active_neurons: vec![1] });
         assert_eq!(quality, evaluate(&net, &images, &[3; 800]));
     }
 }

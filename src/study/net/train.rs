@@ -8,8 +8,8 @@ use super::engine_kind::EngineKind;
 use super::init::Init;
 use super::optimizer::{Optimizer, lr_factor};
 use super::prior::Prior;
-use super::{Mlp, Quality, evaluate};
-use crate::study::bounded::{Epochs, ImageCount, Width};
+use super::{Net, Quality, Shape, Widths, evaluate};
+use crate::study::bounded::{Epochs, ImageCount};
 use crate::study::data::Labelled;
 use crate::study::rng;
 use std::fmt;
@@ -18,8 +18,10 @@ use std::num::NonZero;
 /// The settings of a training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TrainSettings {
-    /// Neurons of the hidden layer.
-    pub hidden: Width,
+    /// Neurons of the hidden layers.
+    pub widths: Widths,
+    /// Whether every layer has biases.
+    pub biases: bool,
     /// Prior on the parameters.
     pub prior: Prior,
     /// Passes over the training images.
@@ -35,10 +37,11 @@ pub struct TrainSettings {
 }
 
 impl TrainSettings {
-    /// The talk's settings for an endpoint with `hidden` neurons.
-    pub fn new(hidden: Width) -> Self {
+    /// The talk's settings for an endpoint with these hidden layers.
+    pub fn new(widths: Widths) -> Self {
         TrainSettings {
-            hidden,
+            widths,
+            biases: false,
             prior: Prior::default(),
             epochs: Epochs::try_from(30).expect("a default in bounds"),
             batch: ImageCount::try_from(128).expect("a default in bounds"),
@@ -47,13 +50,23 @@ impl TrainSettings {
             engine: EngineKind::default(),
         }
     }
+
+    /// The shape of a net for `data`, which has its inputs and classes.
+    pub fn shape(&self, data: &Labelled) -> Shape {
+        Shape {
+            inputs: data.images.columns(),
+            widths: self.widths,
+            classes: data.classes,
+            biases: self.biases,
+        }
+    }
 }
 
 /// A net and its history.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trained {
     /// The net after the last epoch.
-    pub net: Mlp,
+    pub net: Net,
     /// One record for each epoch.
     pub history: Vec<EpochRecord>,
 }
@@ -110,7 +123,8 @@ pub fn train(
     validation: &Labelled,
     threads: NonZero<usize>,
 ) -> Result<Trained, TrainError> {
-    let net = settings.init.draw(settings.hidden, &mut rng::stream(seed, &format!("{label}/init")));
+    let shape = settings.shape(train);
+    let net = settings.init.draw(shape, seed, &format!("{label}/init"));
     let epochs = settings.epochs.get();
     if epochs == 0 {
         return Ok(Trained { net, history: Vec::new() });
@@ -128,10 +142,12 @@ pub fn train(
         let mut sum = BatchStats::default();
         for chosen in order.chunks(settings.batch.get() as usize) {
             step += 1;
-            let mask =
-                settings.prior.dropout_mask(chosen.len(), trained.net.hidden(), &mut dropout);
+            let masks = shape.widths.iter();
+            let masks = masks
+                .map_while(|width| settings.prior.dropout_mask(chosen.len(), width, &mut dropout));
+            let masks: Vec<_> = masks.collect();
             let batch =
-                Batch { images: &train.images, labels: &train.labels, chosen, mask: mask.as_ref() };
+                Batch { images: &train.images, labels: &train.labels, chosen, masks: &masks };
             let stats = engine
                 .step(&batch, settings.optimizer.update(step, rate, settings.prior, train.len()));
             if !stats.loss.is_finite() {
@@ -177,12 +193,16 @@ mod tests {
         Labelled::from(&Examples::default())
     }
 
-    fn settings(hidden: u32, epochs: u32) -> TrainSettings {
+    fn widths(hidden: usize) -> Widths {
+        Widths::try_from(&[hidden][..]).unwrap()
+    }
+
+    fn settings(hidden: usize, epochs: u32) -> TrainSettings {
         let batch = 32.try_into().unwrap();
         TrainSettings {
             epochs: epochs.try_into().unwrap(),
             batch,
-            ..TrainSettings::new(hidden.try_into().unwrap())
+            ..TrainSettings::new(widths(hidden))
         }
     }
 
@@ -255,10 +275,7 @@ mod tests {
     fn zero_epochs_leave_the_net_as_initialised() {
         let settings = settings(9, 0);
         let trained = train(&settings, "0", "net", &none(), &none(), ONE).unwrap();
-        assert_eq!(
-            trained.net,
-            settings.init.draw(settings.hidden, &mut rng::stream("0", "net/init"))
-        );
+        assert_eq!(trained.net, settings.init.draw(Shape::talk(9), "0", "net/init"));
         assert_eq!(trained.history, []);
     }
 
@@ -306,7 +323,7 @@ mod tests {
         let prior = Prior::Normal { variance: (1.0 / 32.0).try_into().unwrap() };
         let settings = TrainSettings { prior, ..settings(6, 20) };
         let trained = train(&settings, "0", "net", &data, &none(), ONE).unwrap();
-        let init = settings.init.draw(settings.hidden, &mut rng::stream("0", "net/init"));
+        let init = settings.init.draw(Shape::talk(6), "0", "net/init");
         // Ten batches per epoch.
         let rates: f64 = trained.history.iter().map(|record| record.rate * 10.0).sum();
         let exponent = prior.decay(data.len()) * rates / (1.0 - 0.9);
@@ -324,7 +341,7 @@ mod tests {
         let prior = Prior::Laplace { scale: scale.try_into().unwrap() };
         let settings = TrainSettings { prior, ..settings(6, 20) };
         let trained = train(&settings, "0", "net", &data, &none(), ONE).unwrap();
-        let init = settings.init.draw(settings.hidden, &mut rng::stream("0", "net/init"));
+        let init = settings.init.draw(Shape::talk(6), "0", "net/init");
         // Ten batches per epoch.
         let rates: f64 = trained.history.iter().map(|record| record.rate * 10.0).sum();
         let loss = rates / ((1.0 - momentum) * data.len() as f64 * scale);
@@ -357,7 +374,7 @@ mod tests {
             let settings = TrainSettings { optimizer, prior, ..settings(8, 300) };
             let net = train(&settings, "0", "net", &data, &none(), ONE).unwrap().net;
             let batch =
-                Batch { images: &data.images, labels: &data.labels, chosen: &all, mask: None };
+                Batch { images: &data.images, labels: &data.labels, chosen: &all, masks: &[] };
             let gradient = EngineKind::Kernel.start(&net, ONE).gradient(&batch).0;
             let weights = net.params().iter().zip(gradient.params()).filter(|(w, _)| **w != 0.0);
             let weights: Vec<[f64; 2]> = weights.map(|(&w, &g)| [w, g].map(f64::from)).collect();
@@ -389,7 +406,7 @@ mod tests {
     fn a_hundred_hidden_neurons_reach_two_to_four_percent_on_the_generated_digits() {
         let (training, testing) = crate::study::data::digits::digits("0", 60_000, 10_000);
         let (training, testing) = (Labelled::from(&training), Labelled::from(&testing));
-        let mut settings = TrainSettings::new(Width::try_from(100).unwrap());
+        let mut settings = TrainSettings::new(widths(100));
         settings.epochs = Epochs::try_from(12).unwrap();
         let trained = train(&settings, "0", "digits", &training, &none(), ONE).unwrap();
         let error = evaluate(&trained.net, &testing.images, &testing.labels).error;
