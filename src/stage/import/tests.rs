@@ -408,7 +408,7 @@ fn the_nets_of_pytorch_have_the_errors_that_numpy_says() {
     let expected: serde_json::Value = serde_json::from_slice(&expected).unwrap();
     let mnist = |name: &str| {
         let path = root.join(format!("../shared/mnist/t10k-{name}-ubyte.gz"));
-        crate::study::data::mnist::gunzip(name, &std::fs::read(path).unwrap(), 1 << 23).unwrap()
+        crate::study::data::published::gunzip(name, &std::fs::read(path).unwrap(), 1 << 23).unwrap()
     };
     let (images, labels) = (mnist("images-idx3"), mnist("labels-idx1"));
     let test = crate::study::data::idx::read_examples(("i", &images), ("l", &labels)).unwrap();
