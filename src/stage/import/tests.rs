@@ -277,7 +277,7 @@ fn wrong_names_of_layers_are_refused_with_the_nearest_one() {
     );
     case(
         &[("w1", "x"), ("w2", "fc2.weight")],
-        "there is no tensor `x`\nhint: the file has `fc1.bias`, `fc1.weight`, `fc2.weight`",
+        "there is no tensor `x`\nhint: known: `fc1.bias`, `fc1.weight`, `fc2.weight`",
     );
     case(
         &[("w1", "fc1.weight"), ("w3", "fc2.weight")],

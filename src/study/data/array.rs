@@ -3,6 +3,7 @@
 use super::idx::{Element, Header, LONGEST_HEADER};
 use super::{ImageShape, MOST_CLASSES, MOST_IMAGES, MOST_INPUTS};
 use flate2::read::MultiGzDecoder;
+use std::fmt::Display;
 use std::io::Read;
 use thiserror::Error;
 
@@ -240,19 +241,29 @@ impl Array {
                         `y.argmax(axis=1)`";
             return Err(ArrayError::new(cause, hint));
         }
-        let label = |(at, x): (usize, f64)| {
-            let is_class = x >= 0.0 && x < MOST_CLASSES as f64 && x.fract() == 0.0;
-            is_class.then_some(x as u16).ok_or_else(|| {
-                let cause = format!("{title}[{at}] is {x}, which is not a class");
-                let hint = format!("expected a whole number from 0 to {}", MOST_CLASSES - 1);
-                ArrayError::new(cause, hint)
-            })
-        };
         match values {
-            Values::U8(x) => x.iter().map(|&x| f64::from(x)).enumerate().map(label).collect(),
-            Values::I64(x) => x.iter().map(|&x| x as f64).enumerate().map(label).collect(),
-            Values::F32(x) => x.iter().map(|&x| f64::from(x)).enumerate().map(label).collect(),
-            Values::F64(x) => x.iter().copied().enumerate().map(label).collect(),
+            Values::U8(x) => classes(title, x, |&x| f64::from(x)),
+            Values::I64(x) => classes(title, x, |&x| x as f64),
+            Values::F32(x) => classes(title, x, |&x| f64::from(x)),
+            Values::F64(x) => classes(title, x, |&x| x),
         }
     }
+}
+
+/// The labels in the array `title`, each of which must be a class.
+fn classes<T: Display>(
+    title: &str,
+    labels: &[T],
+    number: impl Fn(&T) -> f64,
+) -> Result<Vec<u16>, ArrayError> {
+    let label = |(at, label): (usize, &T)| {
+        let x = number(label);
+        let is_class = x >= 0.0 && x < MOST_CLASSES as f64 && x.fract() == 0.0;
+        is_class.then_some(x as u16).ok_or_else(|| {
+            let cause = format!("{title}[{at}] is {label}, which is not a class");
+            let hint = format!("expected a whole number from 0 to {}", MOST_CLASSES - 1);
+            ArrayError::new(cause, hint)
+        })
+    };
+    labels.iter().enumerate().map(label).collect()
 }
