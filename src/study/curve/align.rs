@@ -6,7 +6,7 @@
 
 use super::Center;
 use super::assignment::{assign, certify, total};
-use super::path::{are_finite, same_width};
+use super::path::{are_finite, same_shape};
 use super::permutation::Permutation;
 use crate::kernel::distance::squared_distances;
 use crate::kernel::gram::{Products, SparseColumns, TallMatrix};
@@ -67,7 +67,7 @@ pub struct Alignment {
 /// If the nets differ in width, a parameter is not finite, or there are no images for
 /// `activations`.
 pub fn align(a: &Net, b: &Net, cost: Cost, images: Option<&Sparse>) -> Result<Alignment, String> {
-    same_width(a, b)?;
+    same_shape(a, b)?;
     are_finite(a, b).map_err(|e| format!("cannot match neurons: {e}"))?;
     let n = a.width(0);
     let costs = match (cost, images) {
@@ -276,7 +276,7 @@ mod tests {
         let refused = |b: &Net, cost| align(&a, b, cost, None).expect_err("refused");
         assert_eq!(
             refused(&net(3, "b"), Cost::Neurons),
-            "a net of 2 hidden neurons cannot be joined to one of 3"
+            "a net of shape `784-2-10` cannot be joined to one of shape `784-3-10`"
         );
         assert_eq!(refused(&a, Cost::Activations), "the cost `activations` needs images");
         let (x, _) = images(5);
