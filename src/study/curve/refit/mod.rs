@@ -146,8 +146,7 @@ fn refit_together<'a>(
     let moving = path.a.shape().widths.depth();
     if is_blend && moving > 1 {
         return Err(format!(
-            "the targets `blend` are for nets of one hidden layer, and these have {moving}; hint: \
-             use the targets `a`"
+            "the targets `blend` are for nets of one hidden layer, and these have {moving}"
         ));
     }
     if images.rows() == 0 {

@@ -319,8 +319,7 @@ fn blended_targets_are_refused_for_several_hidden_layers_only() {
         Ok(())
     };
     assert_eq!(with(&[9]), Ok(()));
-    let refusal = "the targets `blend` are for nets of one hidden layer, and these have 2; hint: use \
-                   the targets `a`";
+    let refusal = "the targets `blend` are for nets of one hidden layer, and these have 2";
     assert_eq!(with(&[9, 8]), Err(refusal.to_owned()));
 }
 
