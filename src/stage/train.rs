@@ -3,7 +3,7 @@
 use super::artifact::{Csv, End, IMAGES, NET, NetCard, OrEmpty, read_labelled, words, write_net};
 use super::compare;
 use super::names::NetName;
-use super::tables::{HISTORY, NETS};
+use super::tables::{ENDS, HISTORY, NETS};
 use crate::engine::stage::pairing::Moves;
 use crate::engine::stage::{Arity, Changes, Context, Hinted, Slot, Stage};
 use crate::study::bounded::{Epochs, ImageCount};
@@ -15,6 +15,7 @@ use crate::study::net::{
 use anyhow::{Result, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::fmt::Display;
 
 pub(super) struct TrainStage;
 
@@ -154,17 +155,14 @@ impl Stage for TrainStage {
         }
         let error = |quality: Option<Quality>| OrEmpty(quality.map(|q| q.error));
         let loss = |quality: Option<Quality>| OrEmpty(quality.map(|q| q.loss));
-        let mut csv = Csv::new(&NETS.names());
         let (first, last) = (health.norms[0], health.norms[health.norms.len() - 1]);
-        let (pair, end) = match &card.name {
-            NetName::End { pair, end } => (pair.to_string(), end.to_string()),
-            NetName::Net { net } => (net.clone(), String::new()),
+        let (table, name): (_, &[&dyn Display]) = match &card.name {
+            NetName::End { pair, end } => (&ENDS, &[pair, end]),
+            NetName::Net { net } => (&NETS, &[net]),
         };
-        csv.row(&[
-            &card.hidden,
-            &card.prior,
-            &pair,
-            &end,
+        let mut csv = Csv::new(&table.names());
+        let keys: [&dyn Display; 2] = [&card.hidden, &card.prior];
+        let rest: &[&dyn Display] = &[
             &seed.run,
             &epochs.get(),
             &batch.get(),
@@ -181,7 +179,8 @@ impl Stage for TrainStage {
             &first,
             &last,
             &health.active_neurons.iter().sum::<usize>(),
-        ]);
+        ];
+        csv.row(&[&keys, name, rest].concat());
         csv.write(&cx.output(NETS.file))
     }
 }

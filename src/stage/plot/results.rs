@@ -4,15 +4,17 @@ use crate::engine::stage::Input;
 use crate::stage::rows::{
     CurveGroup, GroupMean, Metric, Quantity, groups, means, pair_metrics, parsed,
 };
-use crate::stage::rows::{PairMetrics, Summaries, priors, summaries, widths};
+use crate::stage::rows::{
+    PairMetrics, Summaries, equal_width, has_one_layer, hiddens, priors, summaries,
+};
 use crate::stage::tables::{CURVES, HISTORIES, METRICS, SUMMARY, numbers, wholes};
 use crate::stage::talk::{self, Published};
 use crate::study::curve::Method;
 use crate::study::data::{Dataset, Split};
-use crate::study::net::Prior;
+use crate::study::net::{Hidden, Prior};
 use anyhow::Result;
 use polars::prelude::DataFrame;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One epoch of the training of a net; NaN without a validation split.
 #[derive(Clone, Copy, Debug)]
@@ -35,8 +37,29 @@ pub(super) struct Results {
     pub(super) summaries: Summaries,
     /// Metrics on the test split, by pair.
     pub(super) pairs: PairMetrics,
-    /// Every epoch of every net, by width and prior.
-    pub(super) training: BTreeMap<(i64, Prior), Vec<Epoch>>,
+    /// Every epoch of every net, by hidden layers and prior. Imported nets have none.
+    pub(super) training: BTreeMap<(Hidden, Prior), Vec<Epoch>>,
+}
+
+/// Nets of a run that differ in one number alone.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct NetFamily {
+    pub(super) biases: bool,
+    /// The width of each hidden layer, if it is the depth that differs.
+    pub(super) width: Option<usize>,
+    /// The nets with their width, or with their number of hidden layers, ascending.
+    pub(super) nets: Vec<(Hidden, usize)>,
+}
+
+impl NetFamily {
+    pub(super) fn numbers(&self) -> Vec<f64> {
+        self.nets.iter().map(|(_, number)| *number as f64).collect()
+    }
+
+    /// The number of these nets; `None` for other nets.
+    pub(super) fn number_of(&self, hidden: Hidden) -> Option<f64> {
+        self.nets.iter().find(|(net, _)| *net == hidden).map(|(_, number)| *number as f64)
+    }
 }
 
 impl Results {
@@ -58,8 +81,28 @@ impl Results {
         self.pairs.keys().map(|(group, _)| group)
     }
 
-    pub(super) fn widths(&self) -> Vec<i64> {
-        widths(self.groups()).into_iter().collect()
+    /// The hidden layers of the nets, in order.
+    pub(super) fn hiddens(&self) -> Vec<Hidden> {
+        hiddens(self.groups()).into_iter().collect()
+    }
+
+    /// Whether there is a net with several hidden layers or with biases.
+    pub(super) fn has_general_nets(&self) -> bool {
+        self.hiddens().iter().any(|hidden| hidden.biases || !has_one_layer(hidden))
+    }
+
+    /// The nets with one hidden layer, without and with biases.
+    pub(super) fn by_width(&self) -> Vec<NetFamily> {
+        let of = |hidden: Hidden| Some((None, hidden.widths.single()?));
+        families(&self.hiddens(), of)
+    }
+
+    /// The nets with hidden layers of equal width, where their number differs.
+    pub(super) fn by_depth(&self) -> Vec<NetFamily> {
+        let of = |hidden: Hidden| Some((Some(equal_width(hidden)?), hidden.widths.depth()));
+        let mut families = families(&self.hiddens(), of);
+        families.retain(|family| family.nets.len() > 1);
+        families
     }
 
     pub(super) fn priors(&self) -> Vec<Prior> {
@@ -70,13 +113,18 @@ impl Results {
         talk::in_order(self.groups().map(|group| group.method))
     }
 
-    /// The width of the run that is nearest to `wanted` on a log scale.
-    pub(super) fn nearest_width(&self, wanted: i64) -> i64 {
-        let distance = |width: i64| libm::fabs(libm::log(width as f64 / wanted as f64));
-        self.widths()
-            .into_iter()
-            .min_by(|a, b| distance(*a).total_cmp(&distance(*b)))
-            .unwrap_or(wanted)
+    /// The nets whose width is nearest to `wanted` on a log scale, of those with the fewest hidden
+    /// layers; `None` if there are no nets. The width of several layers is their geometric mean.
+    pub(super) fn nearest_width(&self, wanted: usize) -> Option<Hidden> {
+        let distance = |hidden: &Hidden| {
+            let logs = hidden.widths.iter().map(|width| libm::log(width as f64));
+            let mean = logs.fold(0.0, |sum, x| sum + x) / hidden.widths.depth() as f64;
+            libm::fabs(mean - libm::log(wanted as f64))
+        };
+        self.hiddens().into_iter().min_by(|a, b| {
+            let depths = a.widths.depth().cmp(&b.widths.depth());
+            depths.then(distance(a).total_cmp(&distance(b)))
+        })
     }
 
     /// The methods of `wanted` that the run has; if it has none, as many of its others.
@@ -98,6 +146,24 @@ impl Results {
     }
 }
 
+/// The nets of each family: `of` is the family of a net, beside its biases, and its number there.
+fn families(
+    hiddens: &[Hidden],
+    of: impl Fn(Hidden) -> Option<(Option<usize>, usize)>,
+) -> Vec<NetFamily> {
+    let mut families: BTreeMap<(bool, Option<usize>), BTreeSet<(usize, Hidden)>> = BTreeMap::new();
+    for &hidden in hiddens {
+        if let Some((width, number)) = of(hidden) {
+            families.entry((hidden.biases, width)).or_default().insert((number, hidden));
+        }
+    }
+    let family = |((biases, width), nets): ((bool, Option<usize>), BTreeSet<(usize, Hidden)>)| {
+        let nets = nets.into_iter().map(|(number, hidden)| (hidden, number)).collect();
+        NetFamily { biases, width, nets }
+    };
+    families.into_iter().map(family).collect()
+}
+
 fn along(frame: &DataFrame) -> Result<MeansAlong> {
     let (splits, quantities) = (parsed(frame, "split")?, parsed(frame, "quantity")?);
     let keys = groups(frame)?.into_iter().zip(splits).zip(quantities);
@@ -109,8 +175,8 @@ fn along(frame: &DataFrame) -> Result<MeansAlong> {
     Ok(along)
 }
 
-fn training(frame: &DataFrame) -> Result<BTreeMap<(i64, Prior), Vec<Epoch>>> {
-    let nets = wholes(frame, "hidden")?.into_iter().zip(parsed(frame, "prior")?);
+fn training(frame: &DataFrame) -> Result<BTreeMap<(Hidden, Prior), Vec<Epoch>>> {
+    let nets = parsed(frame, "hidden")?.into_iter().zip(parsed(frame, "prior")?);
     let errors =
         numbers(frame, "train_error")?.into_iter().zip(numbers(frame, "validation_error")?);
     let mut training = BTreeMap::new();
