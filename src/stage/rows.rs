@@ -132,10 +132,75 @@ pub(super) type Summaries = BTreeMap<(CurveGroup, Metric), MetricSummary>;
 /// Metrics on the test split, by pair: the mean of its two directions, or the one that there is.
 pub(super) type PairMetrics = BTreeMap<(CurveGroup, Metric), BTreeMap<PairName, f64>>;
 
-/// Whether nets differ in the number of their neurons alone: one hidden layer, and the same choice
-/// of biases.
+/// Nets that differ in one number alone.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct NetFamily {
+    pub(super) biases: bool,
+    /// The width of every hidden layer, if it is their number that differs.
+    pub(super) width: Option<usize>,
+    /// The nets with their width, or with their number of hidden layers, ascending.
+    pub(super) nets: Vec<(Hidden, usize)>,
+}
+
+impl NetFamily {
+    /// The nets with one hidden layer, by width: those without biases, then those with them.
+    pub(super) fn by_width(hiddens: impl IntoIterator<Item = Hidden>) -> Vec<NetFamily> {
+        NetFamily::all(hiddens, |hidden| Some((None, hidden.widths.single()?)))
+    }
+
+    /// The nets whose hidden layers have equal widths, by depth, where there are several depths.
+    pub(super) fn by_depth(hiddens: impl IntoIterator<Item = Hidden>) -> Vec<NetFamily> {
+        let of = |hidden: Hidden| Some((Some(equal_width(hidden)?), hidden.widths.depth()));
+        let mut families = NetFamily::all(hiddens, of);
+        families.retain(|family| family.nets.len() > 1);
+        families
+    }
+
+    /// `of` is the family of a net, beside its biases, and its number there.
+    fn all(
+        hiddens: impl IntoIterator<Item = Hidden>,
+        of: impl Fn(Hidden) -> Option<(Option<usize>, usize)>,
+    ) -> Vec<NetFamily> {
+        let mut all: BTreeMap<(bool, Option<usize>), BTreeMap<usize, Hidden>> = BTreeMap::new();
+        for hidden in hiddens {
+            if let Some((width, number)) = of(hidden) {
+                all.entry((hidden.biases, width)).or_default().insert(number, hidden);
+            }
+        }
+        let family = |((biases, width), nets): ((bool, Option<usize>), BTreeMap<usize, Hidden>)| {
+            let nets = nets.into_iter().map(|(number, hidden)| (hidden, number)).collect();
+            NetFamily { biases, width, nets }
+        };
+        all.into_iter().map(family).collect()
+    }
+
+    /// The widths or depths.
+    pub(super) fn numbers(&self) -> Vec<f64> {
+        self.nets.iter().map(|(_, number)| *number as f64).collect()
+    }
+
+    /// The number of a net; `None` if it is not one of these.
+    pub(super) fn number_of(&self, hidden: Hidden) -> Option<f64> {
+        self.nets.iter().find(|(net, _)| *net == hidden).map(|(_, number)| *number as f64)
+    }
+
+    /// The nets with the smallest and with the largest number, if those differ.
+    pub(super) fn ends(&self) -> Option<[Hidden; 2]> {
+        match &self.nets[..] {
+            [(first, _), .., (last, _)] => Some([*first, *last]),
+            _ => None,
+        }
+    }
+}
+
+/// Whether there is one hidden layer, with or without biases.
 pub(super) fn has_one_layer(hidden: &Hidden) -> bool {
     hidden.widths.depth() == 1
+}
+
+/// Whether there is one hidden layer, and there are no biases: such nets differ in width alone.
+pub(super) fn is_plain(hidden: &Hidden) -> bool {
+    has_one_layer(hidden) && !hidden.biases
 }
 
 /// The width of the hidden layers, if it is that of all.

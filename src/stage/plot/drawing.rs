@@ -7,7 +7,7 @@ use super::captions::{NO_DATA, averages, intervals, join, not_above_zero, segmen
 use super::results::Results;
 use crate::report::axis::Axis;
 use crate::report::figure::{Figure, Mark, Panel, Series};
-use crate::stage::rows::{CurveGroup, GroupMean, Metric, Quantity, has_one_layer};
+use crate::stage::rows::{CurveGroup, GroupMean, Metric, Quantity, is_plain};
 use crate::study::curve::Method;
 use crate::study::data::Split;
 use crate::study::net::{Hidden, Prior};
@@ -135,8 +135,7 @@ impl Results {
             .into_iter()
             .filter(|&hidden| shown.iter().all(|group| group.hidden != hidden))
             .collect();
-        let is_width = |hidden: &Hidden| has_one_layer(hidden) && !hidden.biases;
-        let widths = match hiddens.iter().all(is_width) {
+        let widths = match hiddens.iter().all(is_plain) {
             true => ["width", "widths"],
             false => ["hidden layers"; 2],
         };

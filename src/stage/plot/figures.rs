@@ -10,10 +10,10 @@ use super::drawing::{
 use super::messages::{
     Value, by_depth, by_variance, by_width, extremes, peaks, peaks_of, prior_phrase, spread, spread_of,
 };
-use super::results::{Epoch, NetFamily, Results};
+use super::results::{Epoch, Results};
 use crate::report::axis::Axis;
 use crate::report::figure::{Mark, Panel, Series};
-use crate::stage::rows::{CurveGroup, Metric, Quantity};
+use crate::stage::rows::{CurveGroup, Metric, NetFamily, Quantity};
 use crate::stage::talk;
 use crate::study::curve::Method;
 use crate::study::data::Split;
@@ -365,7 +365,7 @@ impl Results {
             ),
             reason: format!(
                 "The figure shows the methods of the talk's figure; {}.",
-                match self.by_width().is_empty() {
+                match NetFamily::by_width(self.hiddens()).is_empty() {
                     true => "`tables/summary.csv` has all methods",
                     false => "`max-error-by-width` shows all methods",
                 }
@@ -420,7 +420,7 @@ impl Results {
         title: &str,
         content: &str,
     ) -> CaptionedFigure {
-        let families = self.by_width();
+        let families = NetFamily::by_width(self.hiddens());
         let panel = |prior: Prior, family: &NetFamily| PanelLines {
             title: format!("{}{}", prior_title(prior), with_biases(family.biases)),
             x: Axis::log("hidden neurons").ticks(family.numbers()),
@@ -449,7 +449,7 @@ impl Results {
     }
 
     fn max_error_by_depth(&self) -> CaptionedFigure {
-        let families = self.by_depth();
+        let families = NetFamily::by_depth(self.hiddens());
         let metrics = [
             (Metric::MaxError, MAX_ERROR),
             (Metric::ExcessError, "excess over the worse net, points"),

@@ -4,10 +4,10 @@ use super::captions::join;
 use super::drawing::{CaptionedFigure, FigureLine, PanelLines, Texts, axis_of_t, styles};
 use super::figures::{MARKER_SHIFT, MAX_ERROR, TALK_NARROW};
 use super::messages::{number, prior_phrase};
-use super::results::{NetFamily, Results};
+use super::results::Results;
 use crate::report::axis::Axis;
 use crate::report::figure::{Mark, Series};
-use crate::stage::rows::{CurveGroup, Metric, Quantity, has_one_layer};
+use crate::stage::rows::{CurveGroup, Metric, NetFamily, Quantity, has_one_layer};
 use crate::study::curve::Method;
 use crate::study::data::Split;
 use crate::study::net::{Hidden, Prior};
@@ -106,10 +106,10 @@ impl Results {
         let of_nets = |families: Vec<NetFamily>| {
             families.into_iter().find(|family| family.number_of(hidden).is_some())
         };
-        let widths = of_nets(self.by_width());
+        let widths = of_nets(NetFamily::by_width(self.hiddens()));
         match &widths {
             Some(family) if family.nets.len() > 1 => widths,
-            _ => of_nets(self.by_depth()).or(widths),
+            _ => of_nets(NetFamily::by_depth(self.hiddens())).or(widths),
         }
     }
 

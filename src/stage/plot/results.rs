@@ -5,16 +5,16 @@ use crate::stage::rows::{
     CurveGroup, GroupMean, Metric, Quantity, groups, means, pair_metrics, parsed,
 };
 use crate::stage::rows::{
-    PairMetrics, Summaries, equal_width, has_one_layer, hiddens, priors, summaries,
+    PairMetrics, Summaries, hiddens, is_plain, priors, summaries,
 };
 use crate::stage::tables::{CURVES, HISTORIES, METRICS, SUMMARY, numbers, wholes};
 use crate::stage::talk::{self, Published};
 use crate::study::curve::Method;
-use crate::study::data::{Dataset, Split};
+use crate::study::data::Split;
 use crate::study::net::{Hidden, Prior};
 use anyhow::Result;
 use polars::prelude::DataFrame;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// One epoch of the training of a net; NaN without a validation split.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +30,7 @@ pub(super) type MeansAlong = BTreeMap<(CurveGroup, Split, Quantity), Vec<(f64, G
 /// The results of a run.
 #[derive(Default)]
 pub(super) struct Results {
-    /// Empty if the talk has no numbers for the dataset.
+    /// Empty if the data are not MNIST.
     pub(super) published: Vec<Published>,
     pub(super) along: MeansAlong,
     /// Means of metrics on the test split.
@@ -41,35 +41,14 @@ pub(super) struct Results {
     pub(super) training: BTreeMap<(Hidden, Prior), Vec<Epoch>>,
 }
 
-/// Nets of a run that differ in one number alone.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct NetFamily {
-    pub(super) biases: bool,
-    /// The width of each hidden layer, if it is the depth that differs.
-    pub(super) width: Option<usize>,
-    /// The nets with their width, or with their number of hidden layers, ascending.
-    pub(super) nets: Vec<(Hidden, usize)>,
-}
-
-impl NetFamily {
-    pub(super) fn numbers(&self) -> Vec<f64> {
-        self.nets.iter().map(|(_, number)| *number as f64).collect()
-    }
-
-    /// The number of these nets; `None` for other nets.
-    pub(super) fn number_of(&self, hidden: Hidden) -> Option<f64> {
-        self.nets.iter().find(|(net, _)| *net == hidden).map(|(_, number)| *number as f64)
-    }
-}
-
 impl Results {
     /// The files that [`Results::read`] reads.
     pub(super) const FILES: &[&str] = &[CURVES.file, SUMMARY.file, METRICS.file, HISTORIES.file];
 
-    pub(super) fn read(tables: &Input, dataset: Dataset) -> Result<Results> {
+    pub(super) fn read(tables: &Input, is_mnist: bool) -> Result<Results> {
         let read = |table: &crate::stage::tables::TableSchema| table.read(tables.path(table.file)?);
         Ok(Results {
-            published: talk::published(dataset),
+            published: talk::published(is_mnist),
             along: along(&read(&CURVES)?)?,
             summaries: summaries(&read(&SUMMARY)?)?,
             pairs: pair_metrics(&read(&METRICS)?)?,
@@ -88,21 +67,7 @@ impl Results {
 
     /// Whether there is a net with several hidden layers or with biases.
     pub(super) fn has_general_nets(&self) -> bool {
-        self.hiddens().iter().any(|hidden| hidden.biases || !has_one_layer(hidden))
-    }
-
-    /// The nets with one hidden layer, without and with biases.
-    pub(super) fn by_width(&self) -> Vec<NetFamily> {
-        let of = |hidden: Hidden| Some((None, hidden.widths.single()?));
-        families(&self.hiddens(), of)
-    }
-
-    /// The nets with hidden layers of equal width, where their number differs.
-    pub(super) fn by_depth(&self) -> Vec<NetFamily> {
-        let of = |hidden: Hidden| Some((Some(equal_width(hidden)?), hidden.widths.depth()));
-        let mut families = families(&self.hiddens(), of);
-        families.retain(|family| family.nets.len() > 1);
-        families
+        !self.hiddens().iter().all(is_plain)
     }
 
     pub(super) fn priors(&self) -> Vec<Prior> {
@@ -144,24 +109,6 @@ impl Results {
     pub(super) fn values(&self, group: CurveGroup, metric: Metric) -> impl Iterator<Item = f64> {
         self.pairs.get(&(group, metric)).into_iter().flat_map(|pairs| pairs.values().copied())
     }
-}
-
-/// The nets of each family: `of` is the family of a net, beside its biases, and its number there.
-fn families(
-    hiddens: &[Hidden],
-    of: impl Fn(Hidden) -> Option<(Option<usize>, usize)>,
-) -> Vec<NetFamily> {
-    let mut families: BTreeMap<(bool, Option<usize>), BTreeSet<(usize, Hidden)>> = BTreeMap::new();
-    for &hidden in hiddens {
-        if let Some((width, number)) = of(hidden) {
-            families.entry((hidden.biases, width)).or_default().insert((number, hidden));
-        }
-    }
-    let family = |((biases, width), nets): ((bool, Option<usize>), BTreeSet<(usize, Hidden)>)| {
-        let nets = nets.into_iter().map(|(number, hidden)| (hidden, number)).collect();
-        NetFamily { biases, width, nets }
-    };
-    families.into_iter().map(family).collect()
 }
 
 fn along(frame: &DataFrame) -> Result<MeansAlong> {

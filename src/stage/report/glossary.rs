@@ -2,7 +2,9 @@
 
 use super::Report;
 use super::document::SECTIONS;
+use super::measured::Measured;
 use crate::report::document::{Block, Cell, Column, TableBlock};
+use crate::stage::rows::has_one_layer;
 use crate::study::curve::align::Cost;
 use crate::study::curve::refit::Targets;
 use crate::study::curve::{CURVES, Center};
@@ -24,7 +26,7 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
     let cell = |text: String| Cell { text, ..Cell::default() };
     let column = |heading: &str| Column { heading: heading.to_owned(), ..Column::default() };
     let used =
-        terms().into_iter().filter(|term| term.words.iter().any(|word| contains_word(&text, word)));
+        terms(&report.measured).into_iter().filter(|term| term.words.iter().any(|word| contains_word(&text, word)));
     Ok(vec![Block::Table(TableBlock {
         id: "terms".to_owned(),
         title: "Words and symbols".to_owned(),
@@ -35,7 +37,7 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
 }
 
 /// Every term, in the order of the glossary.
-fn terms() -> Vec<Term> {
+fn terms(measured: &Measured) -> Vec<Term> {
     let term = |name: &str, words: &[&str], meaning: String| Term {
         name: name.to_owned(),
         words: words.iter().map(|word| (*word).to_owned()).collect(),
@@ -46,15 +48,42 @@ fn terms() -> Vec<Term> {
         fixed(
             "A, B",
             &["A", "B", "ends"],
-            "The two nets of a pair, the ends of a curve: trained independently, so that init, \
-             shuffles and dropout masks differ.",
+            match measured.imported {
+                0 => {
+                    "The two nets of a pair, the ends of a curve: trained independently, so that \
+                     init, shuffles and dropout masks differ."
+                }
+                _ => "The two nets of a pair, the ends of a curve.",
+            },
         ),
-        fixed("h", &["h", "hidden"], "The width: the number of hidden neurons of a net."),
+        fixed(
+            "h",
+            &["h", "hidden"],
+            match measured.has_general_nets() {
+                false => "The width: the number of hidden neurons of a net.",
+                true => {
+                    "The hidden layers of a net: the number of neurons of each, such as 512x256 \
+                     for two layers, followed by +bias if every layer has biases."
+                }
+            },
+        ),
         fixed(
             "pair",
             &["pair", "pairs"],
-            "Two nets of one width and prior; different pairs share no net, so that pairs are \
-             independent.",
+            match (measured.has_disjoint_pairs(), measured.has_general_nets()) {
+                (true, false) => {
+                    "Two nets of one width and prior; different pairs share no net, so that pairs \
+                     are independent."
+                }
+                (true, true) => {
+                    "Two nets with the same hidden layers and prior; different pairs share no net, \
+                     so that pairs are independent."
+                }
+                (false, _) => {
+                    "Two nets with the same hidden layers and prior, named by both, such as 1:3; \
+                     pairs that share a net are not independent, so that nets are the sample."
+                }
+            },
         ),
         fixed(
             "isolated",
@@ -104,11 +133,19 @@ fn terms() -> Vec<Term> {
         term(
             "WA",
             &["WA"],
-            format!(
-                "Weight adjustment: while W1 moves along the curve, W2 is refitted at every point \
-                 to logits, {}; then W2 moves straight to that of B.",
-                Targets::default().definition()
-            ),
+            match measured.hiddens().iter().all(has_one_layer) {
+                true => format!(
+                    "Weight adjustment: while W1 moves along the curve, W2 is refitted at every \
+                     point to logits, {}; then W2 moves straight to that of B.",
+                    Targets::default().definition()
+                ),
+                false => format!(
+                    "Weight adjustment: one layer after another moves along the curve, while the \
+                     weights of the next one are refitted at every point to what they compute, {}; \
+                     then the last layer moves straight to that of B.",
+                    Targets::default().definition()
+                ),
+            },
         ),
         term(
             "WA (blend)",

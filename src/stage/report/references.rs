@@ -3,7 +3,6 @@
 use super::Report;
 use crate::report::document::Block;
 use crate::report::markdown::escape;
-use crate::study::data::Dataset;
 use anyhow::Result;
 
 /// A publication.
@@ -83,7 +82,14 @@ const MNIST: Reference = Reference {
     used_for: "the MNIST images",
 };
 
-const STATISTICS: [Reference; 3] = [
+const STATISTICS: [Reference; 4] = [
+    Reference {
+        authors: "B. Efron, C. Stein",
+        title: "The jackknife estimate of variance",
+        venue: "The Annals of Statistics 9, 1981",
+        link: Link::Doi("10.1214/aos/1176345462"),
+        used_for: "intervals over pairs that share nets",
+    },
     Reference {
         authors: "F. E. Satterthwaite",
         title: "An approximate distribution of estimates of variance components",
@@ -114,7 +120,7 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
     if measured.methods().iter().any(|method| method.alignment.is_some()) {
         references.extend([PERMUTATIONS, RE_BASIN]);
     }
-    if measured.data.dataset == Dataset::Mnist {
+    if !measured.published.is_empty() {
         references.push(MNIST);
     }
     references.extend(STATISTICS);
