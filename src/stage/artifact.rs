@@ -83,9 +83,13 @@ impl ImageFormat {
         let ImageShape { height, width, channels } = shape;
         ImageFormat { height, width, channels, classes }
     }
+}
 
-    pub(super) fn shape(&self) -> ImageShape {
-        ImageShape { height: self.height, width: self.width, channels: self.channels }
+/// `28 x 28 pixels, 10 classes`.
+impl Display for ImageFormat {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let ImageFormat { height, width, channels, classes } = *self;
+        write!(f, "{} pixels, {classes} classes", ImageShape { height, width, channels })
     }
 }
 
@@ -298,15 +302,24 @@ pub(super) fn read_net(path: &Path) -> Result<(Net, NetCard)> {
     parse_net(&fs::read(path)?).with_context(|| format!("`{}` is not a net", path.display()))
 }
 
-/// Parses a net, possibly written by another program.
-fn parse_net(bytes: &[u8]) -> Result<(Net, NetCard)> {
+/// The card of a net in the bytes of its file; `None` if another program wrote it.
+pub(super) fn card_of(bytes: &[u8]) -> Option<NetCard> {
+    parse_card(bytes).ok()
+}
+
+fn parse_card(bytes: &[u8]) -> Result<NetCard> {
     let (_, header) = SafeTensors::read_metadata(bytes)?;
     let metadata = header
         .metadata()
         .as_ref()
         .and_then(|metadata| metadata.get(METADATA))
         .with_context(|| format!("it has no metadata `{METADATA}`"))?;
-    let card = serde_json::from_str::<NetMetadata>(metadata)?.net;
+    Ok(serde_json::from_str::<NetMetadata>(metadata)?.net)
+}
+
+/// Parses a net, possibly written by another program.
+fn parse_net(bytes: &[u8]) -> Result<(Net, NetCard)> {
+    let card = parse_card(bytes)?;
     let tensors = SafeTensors::deserialize(bytes)?;
     let shape = shape_of(&tensors)?;
     if shape.hidden() != card.hidden {
@@ -579,9 +592,9 @@ mod tests {
             });
             format!("{:#}", parse_net(&bytes).unwrap_err())
         };
-        assert_eq!(refused("[2,784]", "[784,2]"), "`w1` has the shape [784, 2], not [784, 784]");
-        assert_eq!(refused("[10,2]", "[2,10]"), "`w2` has the shape [2, 10], not [10, 2]");
-        assert_eq!(refused("[10,2]", "[20]"), "`w2` has the shape [20], not [10, 2]");
+        assert_eq!(refused("[2,784]", "[784,2]"), "its tensors are those of `784`, not of `2`");
+        assert_eq!(refused("[10,2]", "[2,10]"), "`w2` has the shape [2, 10], not [2, 2]");
+        assert_eq!(refused("[10,2]", "[20]"), "`w2` has 1 dimensions, not 2");
         assert_eq!(refused("F32", "I32"), "`w1` is not f32");
         assert_eq!(refused("repro", "other"), "it has no metadata `repro`");
         assert_eq!(refused("\"w2\"", "\"w3\""), "tensor `w2` not found");

@@ -73,7 +73,7 @@ fn settings(report: &Report) -> Result<TableBlock> {
         ("overrides", overrides),
         ("dataset", data.dataset.to_string()),
         ("images", images),
-        ("image", format!("{}, {} classes", data.images.shape(), data.images.classes)),
+        ("image", data.images.to_string()),
         ("seed", words("seed")?),
         (
             if report.measured.has_general_nets() { "hidden layers" } else { "hidden neurons" },
