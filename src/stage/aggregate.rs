@@ -122,7 +122,7 @@ fn with_normalised(points: DataFrame, metrics: &DataFrame) -> Result<DataFrame> 
     linear.rename("max_error", "linear_max".into())?;
     // The straight line has the same errors in both directions.
     let keys: Vec<String> = key.iter().map(|name| (*name).to_owned()).collect();
-    let linear = linear.unique_stable(Some(&keys), UniqueKeepStrategy::First, None)?;
+    let linear = linear.unique_stable(Some(keys.as_slice()), UniqueKeepStrategy::First, None)?;
     let curve = METRICS.key_names();
     let ends = metrics.select([&curve[..], &["error_a", "error_b"]].concat())?;
     let joined = points.left_join(&ends, &curve, &curve)?;
@@ -258,7 +258,8 @@ fn common_average<'s, N: Ord + Copy + 's>(
     samples: impl Iterator<Item = &'s Sample<N>> + Clone,
 ) -> Average {
     let positive = samples.clone().flat_map(Sample::values).all(|x| *x > 0.0);
-    let geometric = samples.clone().any(|sample| Average::of(sample.values()) == Average::Geometric);
+    let geometric =
+        samples.clone().any(|sample| Average::of(sample.values()) == Average::Geometric);
     if positive && geometric { Average::Geometric } else { Average::Arithmetic }
 }
 

@@ -170,13 +170,7 @@ pub(super) const CURVES: TableSchema = TableSchema {
 /// too few pairs. `least` and `most` are the range over pairs.
 pub(super) const SUMMARY: TableSchema = TableSchema {
     file: "summary.csv",
-    keys: &[
-        ("hidden", Name),
-        ("prior", Text),
-        ("method", Text),
-        ("split", Text),
-        ("metric", Text),
-    ],
+    keys: &[("hidden", Name), ("prior", Text), ("method", Text), ("split", Text), ("metric", Text)],
     attributes: &[("nets", Whole), ("pairs", Whole), ("average", Text)],
     values: &[
         ("mean", Number),
@@ -491,7 +485,10 @@ mod tests {
             [texts(&frame, "hidden").unwrap().remove(0), texts(&frame, "net").unwrap().remove(0)]
         };
         assert_eq!(read("hidden,prior,pair,end", "50,none,2,a"), ["50", "2a"]);
-        assert_eq!(read("hidden,prior,net", "5x4+bias,none,\"runs/a,1\""), ["5x4+bias", "runs/a,1"]);
+        assert_eq!(
+            read("hidden,prior,net", "5x4+bias,none,\"runs/a,1\""),
+            ["5x4+bias", "runs/a,1"]
+        );
     }
 
     const TABLE: TableSchema = TableSchema {

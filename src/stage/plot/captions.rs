@@ -18,7 +18,8 @@ pub(super) fn join(sentences: impl IntoIterator<Item = String>) -> String {
 
 /// The meaning of t on curves of several segments, if there are any.
 pub(super) fn segments<'g>(groups: impl Iterator<Item = &'g CurveGroup>) -> String {
-    let mut refitted = groups.filter(|group| group.method.adjustment == Some(Targets::A)).peekable();
+    let mut refitted =
+        groups.filter(|group| group.method.adjustment == Some(Targets::A)).peekable();
     if refitted.peek().is_none() {
         String::new()
     } else if refitted.any(|group| !has_one_layer(&group.hidden)) {
@@ -92,7 +93,8 @@ pub(super) fn intervals(
         }
         _ => format!(
             "{name} are 95 % confidence intervals of the mean, {clipped}; means over fewer than \
-             {FEWEST} pairs, or {FEWEST_NETS} nets that share pairs, have none.{dots}"
+             {FEWEST} pairs, or over pairs of fewer than {FEWEST_NETS} nets that share them, have \
+             none.{dots}"
         ),
     }
 }

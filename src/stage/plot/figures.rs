@@ -8,7 +8,8 @@ use super::drawing::{
     prior_title, remove_bands, styles, with_biases,
 };
 use super::messages::{
-    Value, by_depth, by_variance, by_width, extremes, peaks, peaks_of, prior_phrase, spread, spread_of,
+    Value, by_depth, by_variance, by_width, extremes, peaks, peaks_of, prior_phrase, spread,
+    spread_of,
 };
 use super::results::{Epoch, Results};
 use crate::report::axis::Axis;
@@ -228,7 +229,9 @@ impl Results {
 
     fn error_by_split(&self) -> CaptionedFigure {
         let Some(hidden) = self.nearest_width(TALK_NARROW) else {
-            return CaptionedFigure::without_data("Error along the curve on training and test images");
+            return CaptionedFigure::without_data(
+                "Error along the curve on training and test images",
+            );
         };
         let priors = self.priors();
         let panel = |&method: &Method| PanelLines {
@@ -455,17 +458,18 @@ impl Results {
             (Metric::ExcessError, "excess over the worse net, points"),
             (Metric::LossBarrier, "barrier of the loss, nats"),
         ];
-        let panel = |prior: Prior, family: &NetFamily, (metric, label): (Metric, &str)| PanelLines {
-            title: format!(
-                "{}, width {}{}",
-                prior_title(prior),
-                family.width.unwrap_or_default(),
-                with_biases(family.biases)
-            ),
-            x: Axis::linear("hidden layers").ticks(family.numbers()),
-            y: Axis::log(label),
-            lines: self.lines_by(prior, metric, family),
-        };
+        let panel =
+            |prior: Prior, family: &NetFamily, (metric, label): (Metric, &str)| PanelLines {
+                title: format!(
+                    "{}, width {}{}",
+                    prior_title(prior),
+                    family.width.unwrap_or_default(),
+                    with_biases(family.biases)
+                ),
+                x: Axis::linear("hidden layers").ticks(family.numbers()),
+                y: Axis::log(label),
+                lines: self.lines_by(prior, metric, family),
+            };
         let priors = self.priors();
         let each = families.iter().flat_map(|family| priors.iter().map(move |&p| (p, family)));
         let panels: Vec<PanelLines> = each
@@ -488,9 +492,10 @@ impl Results {
                 by_depth("It", &values),
             ]),
             content: content.to_owned(),
-            reason: "The axis is for nets with hidden layers of equal width, which differ in depth \
+            reason:
+                "The axis is for nets with hidden layers of equal width, which differ in depth \
                      alone."
-                .to_owned(),
+                    .to_owned(),
         };
         CaptionedFigure::new(self, texts, metrics.len(), panels)
     }

@@ -14,9 +14,7 @@ pub(super) fn peaks(panels: &[PanelLines]) -> Vec<(CurveGroup, f64)> {
 }
 
 /// As [`peaks`], of these lines.
-pub(super) fn peaks_of<'l>(
-    lines: impl Iterator<Item = &'l FigureLine>,
-) -> Vec<(CurveGroup, f64)> {
+pub(super) fn peaks_of<'l>(lines: impl Iterator<Item = &'l FigureLine>) -> Vec<(CurveGroup, f64)> {
     let peaks = |line: &FigureLine| -> Vec<(CurveGroup, f64)> {
         let means = line.means.iter().map(|mean| mean.mean);
         match (line.is_curve(), line.groups.first()) {

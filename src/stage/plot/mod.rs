@@ -110,9 +110,8 @@ mod tests {
     const WIDTHS: [&str; 6] = ["10", "50", "100", "500", "1000", "2000"];
 
     /// Nets of all kinds: three widths, biases, equal widths, and others.
-    const NETS: [&str; 9] = [
-        "10", "50", "2000", "50+bias", "10x10", "50x50x50", "50x50+bias", "512x256", "10x9+bias",
-    ];
+    const NETS: [&str; 9] =
+        ["10", "50", "2000", "50+bias", "10x10", "50x50x50", "50x50+bias", "512x256", "10x9+bias"];
 
     fn hiddens(texts: &[&str]) -> Vec<Hidden> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
@@ -170,7 +169,9 @@ mod tests {
                     }
                 }
                 for metric in Metric::ALL {
-                    let values = (1..=pairs).map(|pair| (pair.to_string().parse().unwrap(), level)).collect();
+                    let values = (1..=pairs)
+                        .map(|pair| (pair.to_string().parse().unwrap(), level))
+                        .collect();
                     let summary = MetricSummary { mean: mean.clone(), prediction: None };
                     results.pairs.insert((group, metric), values);
                     results.summaries.insert((group, metric), summary);
@@ -234,15 +235,8 @@ mod tests {
         let listed = &listed[..end.map_or(listed.len(), |(at, _)| at)];
         let values = listed.split("; ").flat_map(|axis| axis.split(", "));
         let bare = |name: &str| -> String {
-            let axes = [
-                "widths ",
-                "width ",
-                "hidden layers ",
-                "priors ",
-                "prior ",
-                "methods ",
-                "method ",
-            ];
+            let axes =
+                ["widths ", "width ", "hidden layers ", "priors ", "prior ", "methods ", "method "];
             axes.iter().find_map(|axis| name.strip_prefix(axis)).unwrap_or(name).to_owned()
         };
         values.map(bare).any(|name| name == value)
@@ -311,17 +305,12 @@ mod tests {
             run(&[Prior::None], &[method("linear")], &["10", "50"], 2),
             run(&[Prior::None], &[method("linear")], &["10", "50"], 3),
         );
-        for name in names()
-            .into_iter()
-            .filter(|name| {
-                !matches!(
-                    name,
-                    FigureName::Training
-                        | FigureName::MaxErrorByVariance
-                        | FigureName::MaxErrorByDepth
-                )
-            })
-        {
+        for name in names().into_iter().filter(|name| {
+            !matches!(
+                name,
+                FigureName::Training | FigureName::MaxErrorByVariance | FigureName::MaxErrorByDepth
+            )
+        }) {
             let series = |results: &Results| -> Vec<_> {
                 let panels = name.draw(results).figure.panels.into_iter();
                 panels.flat_map(|panel| panel.series).collect()
@@ -495,7 +484,8 @@ mod tests {
         let shown = caption(&results);
         assert!(shown.contains(" Mean over 3 pairs of 6 nets. "), "{shown}");
         let geometric = |summary: &mut MetricSummary| summary.mean.average = Average::Geometric;
-        let narrow = results.summaries.iter_mut().filter(|((group, _), _)| group.hidden.to_string() == "10");
+        let narrow =
+            results.summaries.iter_mut().filter(|((group, _), _)| group.hidden.to_string() == "10");
         narrow.for_each(|(_, summary)| geometric(summary));
         let shown = caption(&results);
         assert!(shown.contains(" Mean over 3 pairs of 6 nets, geometric where "), "{shown}");

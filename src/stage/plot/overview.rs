@@ -83,10 +83,11 @@ impl Results {
                      more than their width or depth, so that there is no axis for them."
                 .to_owned(),
         };
-        let mut reason = "The figure has one method of each kind, chosen by how it is made and not \
+        let mut reason =
+            "The figure has one method of each kind, chosen by how it is made and not \
                           by its result: the first two plain curves, and the first with WA, with \
                           OT, and with both."
-            .to_owned();
+                .to_owned();
         reason += match self.has_general_nets() {
             true => " `tables/summary.csv` has all methods and nets.",
             false => " `error-by-method` and `max-error-by-width` show all.",

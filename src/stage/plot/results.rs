@@ -4,9 +4,7 @@ use crate::engine::stage::Input;
 use crate::stage::rows::{
     CurveGroup, GroupMean, Metric, Quantity, groups, means, pair_metrics, parsed,
 };
-use crate::stage::rows::{
-    PairMetrics, Summaries, hiddens, is_plain, priors, summaries,
-};
+use crate::stage::rows::{PairMetrics, Summaries, hiddens, is_plain, priors, summaries};
 use crate::stage::tables::{CURVES, HISTORIES, METRICS, SUMMARY, numbers, wholes};
 use crate::stage::talk::{self, Published};
 use crate::study::curve::Method;

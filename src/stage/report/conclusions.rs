@@ -475,8 +475,6 @@ mod tests {
         assert_eq!(conclusions.widths.outcome, Outcome::NotTested, "one width");
     }
 
-    /// NumPy 2: the jackknife over four nets of the mean of `np.log(y / x)`, as in the tests of
-    /// `study::stats`; three pairs of three nets do not show their spread.
     #[test]
     fn pairs_that_share_nets_are_tested_over_nets() {
         let x = all_pairs([20.0, 22.0, 24.0, 21.0, 23.0, 25.0]);

@@ -360,7 +360,8 @@ impl Contrast {
             }
         }
         let too_few = self.too_few.iter();
-        let too_few = too_few.map(|(hidden, design)| format!("h = {hidden} ({})", design.too_few()));
+        let too_few =
+            too_few.map(|(hidden, design)| format!("h = {hidden} ({})", design.too_few()));
         let excluded: Vec<String> = self.excluded.iter().cloned().chain(too_few).collect();
         if !excluded.is_empty() {
             notes.push(format!("excluded: {}", excluded.join("; ")));

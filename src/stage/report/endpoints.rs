@@ -89,7 +89,10 @@ pub(super) fn training_blocks(report: &Report) -> Result<Vec<Block>> {
         n => format!("Of {} nets, {n} were trained elsewhere: how, is unknown.\n", measured.nets),
     };
     if report.histories.is_empty() {
-        return Ok(Some(Block::Text(imported)).filter(|_| measured.imported > 0).into_iter().collect());
+        return Ok(Some(Block::Text(imported))
+            .filter(|_| measured.imported > 0)
+            .into_iter()
+            .collect());
     }
     let text = format!(
         "{}{}\nRanges are over nets. The training error is the running average over the batches of \
@@ -188,10 +191,7 @@ fn endpoints(frame: &DataFrame, quantities: &[Quantity]) -> Result<(Vec<Column>,
                 ..Cell::default()
             })
         };
-        let names = [
-            hidden_cell(hidden),
-            Cell { text: prior.to_string(), ..Cell::default() },
-        ];
+        let names = [hidden_cell(hidden), Cell { text: prior.to_string(), ..Cell::default() }];
         names.into_iter().chain(quantities.iter().map(cell)).collect()
     };
     Ok((columns, nets.iter().map(row).collect()))

@@ -25,8 +25,9 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
     }
     let cell = |text: String| Cell { text, ..Cell::default() };
     let column = |heading: &str| Column { heading: heading.to_owned(), ..Column::default() };
-    let used =
-        terms(&report.measured).into_iter().filter(|term| term.words.iter().any(|word| contains_word(&text, word)));
+    let used = terms(Nets::of(&report.measured))
+        .into_iter()
+        .filter(|term| term.words.iter().any(|word| contains_word(&text, word)));
     Ok(vec![Block::Table(TableBlock {
         id: "terms".to_owned(),
         title: "Words and symbols".to_owned(),
@@ -36,8 +37,31 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
     })])
 }
 
+/// What the meaning of terms depends on.
+#[derive(Clone, Copy)]
+struct Nets {
+    /// Whether they differ in the width of one hidden layer alone.
+    are_plain: bool,
+    have_one_layer: bool,
+    /// Whether no two pairs share a net.
+    are_disjoint: bool,
+    /// Whether some were trained elsewhere.
+    are_imported: bool,
+}
+
+impl Nets {
+    fn of(measured: &Measured) -> Nets {
+        Nets {
+            are_plain: !measured.has_general_nets(),
+            have_one_layer: measured.hiddens().iter().all(has_one_layer),
+            are_disjoint: measured.has_disjoint_pairs(),
+            are_imported: measured.imported > 0,
+        }
+    }
+}
+
 /// Every term, in the order of the glossary.
-fn terms(measured: &Measured) -> Vec<Term> {
+fn terms(nets: Nets) -> Vec<Term> {
     let term = |name: &str, words: &[&str], meaning: String| Term {
         name: name.to_owned(),
         words: words.iter().map(|word| (*word).to_owned()).collect(),
@@ -48,20 +72,20 @@ fn terms(measured: &Measured) -> Vec<Term> {
         fixed(
             "A, B",
             &["A", "B", "ends"],
-            match measured.imported {
-                0 => {
+            match nets.are_imported {
+                false => {
                     "The two nets of a pair, the ends of a curve: trained independently, so that \
                      init, shuffles and dropout masks differ."
                 }
-                _ => "The two nets of a pair, the ends of a curve.",
+                true => "The two nets of a pair, the ends of a curve.",
             },
         ),
         fixed(
             "h",
             &["h", "hidden"],
-            match measured.has_general_nets() {
-                false => "The width: the number of hidden neurons of a net.",
-                true => {
+            match nets.are_plain {
+                true => "The width: the number of hidden neurons of a net.",
+                false => {
                     "The hidden layers of a net: the number of neurons of each, such as 512x256 \
                      for two layers, followed by +bias if every layer has biases."
                 }
@@ -70,12 +94,12 @@ fn terms(measured: &Measured) -> Vec<Term> {
         fixed(
             "pair",
             &["pair", "pairs"],
-            match (measured.has_disjoint_pairs(), measured.has_general_nets()) {
-                (true, false) => {
+            match (nets.are_disjoint, nets.are_plain) {
+                (true, true) => {
                     "Two nets of one width and prior; different pairs share no net, so that pairs \
                      are independent."
                 }
-                (true, true) => {
+                (true, false) => {
                     "Two nets with the same hidden layers and prior; different pairs share no net, \
                      so that pairs are independent."
                 }
@@ -133,7 +157,7 @@ fn terms(measured: &Measured) -> Vec<Term> {
         term(
             "WA",
             &["WA"],
-            match measured.hiddens().iter().all(has_one_layer) {
+            match nets.have_one_layer {
                 true => format!(
                     "Weight adjustment: while W1 moves along the curve, W2 is refitted at every \
                      point to logits, {}; then W2 moves straight to that of B.",
@@ -293,13 +317,17 @@ mod tests {
 
     #[test]
     fn every_term_has_one_meaning_of_one_sentence() {
-        let terms = terms();
-        let names: BTreeSet<&str> = terms.iter().map(|term| term.name.as_str()).collect();
-        assert_eq!(names.len(), terms.len());
-        for term in &terms {
-            assert!(term.meaning.ends_with('.'), "{}", term.meaning);
-            assert!(!term.meaning.contains(". "), "{}: one sentence", term.name);
-            assert!(!term.words.is_empty(), "{}", term.name);
+        for bits in 0..16 {
+            let [are_plain, have_one_layer, are_disjoint, are_imported] =
+                [1, 2, 4, 8].map(|bit| bits & bit > 0);
+            let terms = terms(Nets { are_plain, have_one_layer, are_disjoint, are_imported });
+            let names: BTreeSet<&str> = terms.iter().map(|term| term.name.as_str()).collect();
+            assert_eq!(names.len(), terms.len());
+            for term in &terms {
+                assert!(term.meaning.ends_with('.'), "{}", term.meaning);
+                assert!(!term.meaning.contains(". "), "{}: one sentence", term.name);
+                assert!(!term.words.is_empty(), "{}", term.name);
+            }
         }
     }
 

@@ -98,8 +98,10 @@ fn reached(
     levels: &[Level],
     at: impl Fn(Hidden) -> String,
 ) -> String {
-    let on_curve: Vec<String> =
-        levels.iter().map(|(hidden, error, _)| format!("{} {}", percent(error), at(*hidden))).collect();
+    let on_curve: Vec<String> = levels
+        .iter()
+        .map(|(hidden, error, _)| format!("{} {}", percent(error), at(*hidden)))
+        .collect();
     let mut text = format!(
         "On {} between two nets {}, the test error reaches {}",
         curve_name(method),
@@ -180,8 +182,11 @@ pub(super) fn depth(measured: &Measured, conclusions: &Conclusions) -> Option<Se
         [shallow, deep].into_iter().map(level).collect()
     };
     let with = |hidden: Hidden| format!("with {}", layers(hidden));
-    let mut rest = reached((method, prior), &levels(method)?, with)
-        .replacen("two nets", &format!("two nets of width {width}"), 1);
+    let mut rest = reached((method, prior), &levels(method)?, with).replacen(
+        "two nets",
+        &format!("two nets of width {width}"),
+        1,
+    );
     let elaborate = measured.most_elaborate(method);
     if elaborate != method
         && let Some(levels) = levels(elaborate)
