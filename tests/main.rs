@@ -24,6 +24,7 @@ mod gc;
 mod golden;
 mod history;
 mod hostile_names;
+mod init;
 mod inspect;
 mod invalid_fields;
 mod invalid_inputs;
