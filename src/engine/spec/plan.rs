@@ -2,7 +2,7 @@
 //!
 //! This module does not know the cache; `run::status` determines the status of nodes.
 
-use super::expand::nodes;
+use super::expand::{Expanded, Selection, expand};
 use super::pipeline::Pipeline;
 pub use super::reference::{NodeId, PlanNode};
 use super::reference::{Reference, is_pattern};
@@ -28,6 +28,8 @@ pub struct Plan {
     source: String,
     /// The location of each stage.
     locations: BTreeMap<String, Option<Location>>,
+    /// The renamed inputs and the conditions of stages that have some.
+    pub(super) selections: BTreeMap<String, Selection>,
 }
 
 impl Plan {
@@ -37,14 +39,8 @@ impl Plan {
             pipeline.stages.iter().map(|stage| (stage.name.clone(), stage.location)).collect();
         let (seed, source) = (pipeline.seed.clone(), pipeline.source.clone());
         let profile = pipeline.invocation.profile.clone();
-        Ok(Plan {
-            nodes: nodes(pipeline, kinds)?,
-            files: Sources::default(),
-            profile,
-            seed,
-            source,
-            locations,
-        })
+        let Expanded { nodes, selections } = expand(pipeline, kinds)?;
+        Ok(Plan { nodes, files: Sources::default(), profile, seed, source, locations, selections })
     }
 
     /// The node with this id.

@@ -1,6 +1,6 @@
 //! The description of everything upstream of a node, for kinds that embed it.
 
-use super::expand::PARAMS;
+use super::expand::{PARAMS, Selection};
 use super::plan::Plan;
 use super::reference::{NodeId, PlanNode};
 use crate::engine::key::{Artifact, Params, root};
@@ -42,7 +42,11 @@ impl Plan {
             }));
         }
         inputs.sort_by(|a, b| (&a.slot, &a.node).cmp(&(&b.slot, &b.node)));
-        Upstream { stages: outlines.into_iter().map(Outline::finish).collect(), inputs }
+        let finish = |outline: Outline| {
+            let selection = self.selections.get(&outline.node.stage).cloned();
+            outline.finish(selection.unwrap_or_default())
+        };
+        Upstream { stages: outlines.into_iter().map(finish).collect(), inputs }
     }
 }
 
@@ -116,7 +120,7 @@ impl<'p> Outline<'p> {
         }
     }
 
-    fn finish(self) -> StageOutline {
+    fn finish(self, selection: Selection) -> StageOutline {
         let sorted = |values: HashSet<&Json>| {
             let mut values: Vec<Json> = values.into_iter().cloned().collect();
             values.sort_by(order);
@@ -134,6 +138,8 @@ impl<'p> Outline<'p> {
                 .into_iter()
                 .map(|(slot, stages)| (slot.to_owned(), names(stages)))
                 .collect(),
+            renamed: selection.renamed,
+            conditions: selection.conditions,
         }
     }
 }

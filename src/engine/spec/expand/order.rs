@@ -1,6 +1,7 @@
 //! The order of stages: each comes after the stages it refers to.
 
 use super::Builder;
+use super::slots::Written;
 use crate::engine::error::Diagnostic;
 use crate::engine::located::suggest;
 use crate::engine::spec::reference::Reference;
@@ -18,7 +19,7 @@ impl Builder<'_> {
         for (stage, kind) in stages.iter().zip(kinds) {
             let mut used = Vec::new();
             for port in self.ports(stage, *kind)? {
-                for (text, location) in self.references(stage, &port)? {
+                for Written { text, location, .. } in self.written(stage, &port)? {
                     let name = Reference::parse(text).map_err(|m| self.error(stage, &m))?.stage;
                     let Some(&target) = index.get(name.as_str()) else {
                         let message = format!(
