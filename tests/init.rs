@@ -1,5 +1,6 @@
 //! `repro init`: each template from an empty folder to a result, and files that exist.
 
+use crate::python;
 use crate::space::{Space, name, nothing};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
@@ -93,6 +94,37 @@ fn init_starts_a_pipeline_of_programs_that_runs() {
 }
 
 #[test]
+fn init_starts_a_study_of_nets_from_elsewhere_that_runs() {
+    let space = empty();
+    let printed = space.ok(&["init", "--template", "own-nets"]).stdout;
+    insta::assert_snapshot!(printed, @r"
+    wrote .gitignore
+    wrote train.py
+    wrote pipeline.yaml
+    next:
+      repro run data
+      repro export data images
+      python3 train.py images
+      repro run
+    train.py needs PyTorch, NumPy and safetensors. In its place, put your own nets in nets/ and list them in pipeline.yaml.
+    ");
+    space.edit("dataset: mnist", "dataset: digits, train: 2000, test: 500");
+    space.ok(&["run", "data"]);
+    space.ok(&["export", "data", "images"]);
+    if python::run(&space, "train.py", &["images"]).is_none() {
+        python::save_nets(&space, "dataset: digits, train: 2000, test: 500", "128x64", "nets/");
+    }
+    space.ok(&["run"]);
+    let report = space.read("reports/default/report.md");
+    assert!(report.contains("128x64+bias"), "{report}");
+    let metrics = space.read("reports/default/tables/metrics.csv");
+    for pair in ["nets/1:nets/2", "nets/1:nets/3", "nets/2:nets/3"] {
+        assert!(metrics.contains(pair), "`{pair}` is not in:\n{metrics}");
+    }
+    assert_eq!(space.ran(&[]), nothing());
+}
+
+#[test]
 fn init_writes_nothing_if_a_file_exists() {
     for existing in ["pipeline.yaml", "simulate.sh"] {
         let space = empty();
@@ -117,52 +149,49 @@ fn init_does_not_follow_a_link_to_nowhere() {
 }
 
 #[test]
-fn init_removes_what_it_wrote_if_a_later_file_cannot_be_written() {
-    let space = empty();
-    space.write("blocked", "");
-    let pipeline = ["init", "--pipeline", "blocked/pipeline.yaml"];
-    let failed = space.run(&pipeline);
+fn init_leaves_nothing_behind_if_a_file_cannot_be_written() {
+    let space = empty().unprivileged();
+    fs::create_dir(space.join("folder")).unwrap();
+    let restored = space.chmod_all(|path| if path.ends_with("folder") { 0o555 } else { 0o777 });
+    let failed = space.run(&["-C", "folder", "init"]);
     assert_ne!(failed.code, Some(0), "{}", failed.stdout);
-    assert!(failed.stderr.contains("blocked"), "{}", failed.stderr);
-    assert_eq!(files(space.path()), BTreeMap::from([("blocked".into(), String::new())]));
+    assert!(failed.stderr.contains("`folder/.gitignore`"), "{}", failed.stderr);
+    drop(restored);
+    assert!(files(&space.join("folder")).is_empty());
 }
 
 #[test]
 fn init_keeps_an_existing_gitignore() {
     let space = empty();
     space.write(".gitignore", "mine\n");
-    let printed = space.ok(&["init", "--template", "command"]).stdout;
-    assert!(printed.starts_with("wrote simulate.sh\n"), "{printed}");
-    assert!(printed.contains("kept .gitignore; check that it contains `cache/`\n"), "{printed}");
+    let printed = space.ok(&["init", "--template", "own-nets"]).stdout;
+    let expected = "wrote train.py\nwrote pipeline.yaml\n\
+                    kept .gitignore: check that it has `cache/` and `images/`\nnext:\n";
+    assert!(printed.starts_with(expected), "{printed}");
     assert_eq!(space.read(".gitignore"), "mine\n");
 }
 
 #[test]
-fn init_creates_the_folder_and_names_it_in_the_next_command() {
+fn init_creates_the_folder_and_begins_the_next_commands_with_it() {
     let space = empty();
-    let arguments = ["-C", "new folder", "--pipeline", "small.yaml", "init", "--json"];
+    let arguments = ["-C", "a/new folder", "init", "--json"];
     let printed: Json = serde_json::from_str(&space.ok(&arguments).stdout).unwrap();
     assert_eq!(printed["template"], "study");
-    assert_eq!(
-        printed["files"],
-        serde_json::json!(["new folder/.gitignore", "new folder/small.yaml"])
-    );
-    assert_eq!(
-        printed["next"],
-        serde_json::json!(["repro -C 'new folder' --pipeline small.yaml run"])
-    );
+    let expected = ["a/new folder/.gitignore", "a/new folder/pipeline.yaml"];
+    assert_eq!(printed["files"], serde_json::json!(expected));
+    assert_eq!(printed["next"], serde_json::json!(["cd 'a/new folder'", "repro run"]));
     assert_eq!(printed["kept"], serde_json::json!([]));
-    space.ok(&["-C", "new folder", "--pipeline", "small.yaml", "plan"]);
+    space.ok(&["-C", "a/new folder", "plan"]);
 }
 
 #[test]
 fn init_refuses_options_that_it_does_not_use() {
     let space = empty();
-    for arguments in [&["-S", "a.b=1"][..], &["--profile", "quick"], &["--refetch"]] {
+    for arguments in [&["-S", "a.b=1"][..], &["--profile", "quick"], &["--refetch"], &["--pipeline", "x"]] {
         let refused = space.exits(2, &[&["init"], arguments].concat()).stderr;
         assert!(refused.contains("`init` does not use this option"), "{refused}");
     }
     let refused = space.exits(2, &["init", "--template", "comand"]).stderr;
-    assert!(refused.contains("study, command"), "{refused}");
+    assert!(refused.contains("study, command, own-nets"), "{refused}");
     assert!(files(space.path()).is_empty());
 }

@@ -383,6 +383,8 @@ pub(super) enum Template {
     Study,
     /// Runs programs: a script, and a table of its results
     Command,
+    /// Joins nets that another program has trained, such as PyTorch
+    OwnNets,
 }
 
 /// The output format of `graph`.

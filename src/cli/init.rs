@@ -13,26 +13,51 @@ use std::path::{Path, PathBuf};
 type File = (&'static str, &'static str);
 
 const PIPELINE: &str = "pipeline.yaml";
-const GITIGNORE: File = (".gitignore", include_str!("init/gitignore"));
+const GITIGNORE: &str = ".gitignore";
 
 impl Template {
     /// The files of a project, the pipeline last: a process that is killed leaves no pipeline.
     fn files(self) -> &'static [File] {
         match self {
-            Template::Study => &[GITIGNORE, (PIPELINE, include_str!("init/study.yaml"))],
+            Template::Study => &[
+                (GITIGNORE, include_str!("init/gitignore")),
+                (PIPELINE, include_str!("init/study.yaml")),
+            ],
             Template::Command => &[
-                GITIGNORE,
+                (GITIGNORE, include_str!("init/gitignore")),
                 ("simulate.sh", include_str!("init/simulate.sh")),
                 (PIPELINE, include_str!("init/command.yaml")),
+            ],
+            Template::OwnNets => &[
+                (GITIGNORE, include_str!("init/own-nets.gitignore")),
+                ("train.py", include_str!("../../examples/own-nets/train.py")),
+                (PIPELINE, include_str!("../../examples/own-nets/pipeline.yaml")),
             ],
         }
     }
 
-    /// The commands that run the project, one a line, with `repro` as the name of the program.
+    /// The commands that run the project in its folder.
     fn next(self) -> &'static [&'static str] {
         match self {
             Template::Study => &["repro run"],
             Template::Command => &["repro run", "repro export table results"],
+            Template::OwnNets => &[
+                "repro run data",
+                "repro export data images",
+                "python3 train.py images",
+                "repro run",
+            ],
+        }
+    }
+
+    /// A remark on these commands.
+    fn note(self) -> Option<&'static str> {
+        match self {
+            Template::Study | Template::Command => None,
+            Template::OwnNets => Some(
+                "train.py needs PyTorch, NumPy and safetensors. In its place, put your own nets \
+                 in nets/ and list them in pipeline.yaml.",
+            ),
         }
     }
 
@@ -45,50 +70,57 @@ impl Template {
 /// Writes the files of `template` to the project folder. Overwrites nothing: if a file exists, fails
 /// before anything is written. An existing `.gitignore` is kept, since a repository often has one.
 pub(super) fn init(common: &Common, template: Template) -> Result<String> {
-    let path = |name: &str| match name {
-        PIPELINE => common.directory.join(&common.pipeline),
-        name => common.directory.join(name),
-    };
-    let (mut new, mut kept) = (Vec::new(), Vec::new());
-    let mut existing = Vec::new();
+    if common.pipeline != Path::new(PIPELINE) {
+        let hint = format!("remove the option: the file is always `{PIPELINE}`");
+        return Err(usage_error("--pipeline", "`init` does not use this option", hint).into());
+    }
+    let (mut new, mut kept) = (Vec::new(), None);
+    let mut existing = None;
     for &(name, text) in template.files() {
-        let path = path(name);
+        let path = common.directory.join(name);
         match fs::metadata_if_exists(&path)? {
             None => new.push((path, text)),
-            Some(_) if name == GITIGNORE.0 => kept.push(path),
-            Some(_) => existing.push(path),
+            Some(_) if name == GITIGNORE => kept = Some((path, text)),
+            Some(_) => _ = existing.get_or_insert(path),
         }
     }
-    if let Some(first) = existing.first() {
-        return Err(exists(first));
+    if let Some(path) = existing {
+        return Err(exists(&path));
     }
-    write_all(&new)?;
+    fs::create_dir_all(&common.directory)?;
+    write_all(&new, &common.directory)?;
 
-    let program = program(common);
+    let folder = (common.directory != Path::new(".")).then(|| quoted(&common.directory));
+    let next = folder.map(|folder| format!("cd {folder}")).into_iter();
     let next: Vec<String> =
-        template.next().iter().map(|command| command.replacen("repro", &program, 1)).collect();
+        next.chain(template.next().iter().map(|command| (*command).to_owned())).collect();
     let shown = |path: &Path| path.strip_prefix(".").unwrap_or(path).display().to_string();
     if common.json {
-        let written: Vec<String> = new.iter().map(|(path, _)| shown(path)).collect();
-        let kept: Vec<String> = kept.iter().map(|path| shown(path)).collect();
+        let files: Vec<String> = new.iter().map(|(path, _)| shown(path)).collect();
+        let kept: Vec<String> = kept.iter().map(|(path, _)| shown(path)).collect();
         let template = template.name();
         return Ok(json(
-            json!({ "template": template, "files": written, "kept": kept, "next": next }),
+            json!({ "template": template, "files": files, "kept": kept, "next": next }),
         ));
     }
-    let written: String = new.iter().map(|(path, _)| format!("wrote {}\n", shown(path))).collect();
-    let kept = kept.iter().map(|path| {
-        let ignored = GITIGNORE.1.trim_end();
-        format!("kept {}; check that it contains `{ignored}`\n", shown(path))
-    });
-    let next = next.iter().map(|command| format!("  {command}\n"));
-    Ok(written + &kept.collect::<String>() + "next:\n" + &next.collect::<String>())
+    let mut text: String = new.iter().map(|(path, _)| format!("wrote {}\n", shown(path))).collect();
+    if let Some((path, ignored)) = &kept {
+        let ignored: Vec<String> = ignored.lines().map(|line| format!("`{line}`")).collect();
+        text += &format!("kept {}: check that it has {}\n", shown(path), ignored.join(" and "));
+    }
+    text += "next:\n";
+    text.extend(next.iter().map(|command| format!("  {command}\n")));
+    text.extend(template.note().map(|note| format!("{note}\n")));
+    Ok(text)
 }
 
-/// Writes these files. If one cannot be written, removes the others.
-fn write_all(files: &[(PathBuf, &str)]) -> Result<()> {
+/// Writes these files to `folder`. If one cannot be written, removes the others.
+fn write_all(files: &[(PathBuf, &str)], folder: &Path) -> Result<()> {
     for (at, (path, text)) in files.iter().enumerate() {
-        if let Err(error) = write_new(path, text) {
+        // A file may have been created since it was looked for.
+        let written = fs::write_new(path, folder, text.as_bytes())
+            .and_then(|is_new| if is_new { Ok(()) } else { Err(exists(path)) });
+        if let Err(error) = written {
             files[..at].iter().try_for_each(|(path, _)| fs::remove_if_exists(path))?;
             return Err(error);
         }
@@ -96,30 +128,9 @@ fn write_all(files: &[(PathBuf, &str)]) -> Result<()> {
     Ok(())
 }
 
-fn write_new(path: &Path, text: &str) -> Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    fs::create_dir_all(folder)?;
-    // The file may have been created since it was looked for.
-    if fs::write_new(path, folder, text.as_bytes())? { Ok(()) } else { Err(exists(path)) }
-}
-
 fn exists(path: &Path) -> anyhow::Error {
     let hint = "`init` overwrites nothing: move the file, or pass another folder with `-C DIR`";
     usage_error(path.display().to_string(), "the file exists", hint).into()
-}
-
-/// `repro` with the options that select this project.
-fn program(common: &Common) -> String {
-    let options = [
-        ("-C", &common.directory, Path::new(".")),
-        ("--pipeline", &common.pipeline, Path::new(PIPELINE)),
-    ];
-    let given = options.iter().filter(|(_, value, default)| value != default);
-    let given = given.map(|(option, value, _)| format!(" {option} {}", quoted(value)));
-    format!("repro{}", given.collect::<String>())
 }
 
 /// A path as a word of a shell.
