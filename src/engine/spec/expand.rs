@@ -21,9 +21,6 @@ mod conditions;
 mod join;
 mod order;
 mod slots;
-#[cfg(test)]
-mod tests;
-
 use self::axes::{Axis, Grid, OwnAxes, is_declared};
 use self::conditions::Conditions;
 pub(super) use self::conditions::{KEEP, LEAVE_OUT, WHERE};
@@ -338,5 +335,112 @@ impl<'p> Builder<'p> {
         full.into_iter().for_each(|(name, value)| _ = resolved.full.entry(name).or_insert(value));
         resolved.resources = resources.apply(resolved.resources);
         Ok(Arc::new(resolved))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::testing::{plan, refusal};
+
+    #[test]
+    fn an_unresolvable_stage_is_an_error_with_location_and_hint() {
+        let case = |stages: &str, message: &str, hint: Option<&str>| {
+            let (actual, help) =
+                refusal(&format!("stages:\n  s: {{ source: {{ text: x }} }}\n{stages}"));
+            assert_eq!((actual.as_str(), help.as_deref()), (message, hint));
+        };
+        case(
+            "  p: { pear: { left: s } }",
+            "test.yaml:3:8: stage `p`: unknown stage kind `pear`",
+            Some("did you mean `pair`?"),
+        );
+        case(
+            "  p: { pair: { left: t } }",
+            "test.yaml:3:22: stage `p`: `left` names no stage: `t`",
+            Some("known: `p`, `s`"),
+        );
+        case(
+            "  p: { pair: { left: s@width=2 } }",
+            "test.yaml:3:22: stage `p`: no instance matches `left: s@width=2`",
+            Some("known: `s`"),
+        );
+        case(
+            "  p: { pair: { left: [s, s] } }",
+            "test.yaml:3:22: stage `p`: `left` must name a stage, not a list",
+            Some("write `left: STAGE`, or `left: STAGE@axis=value` for some of its instances"),
+        );
+        case(
+            "  g: { gather: { all: [] } }",
+            "test.yaml:3:23: stage `g`: `all` is an empty list",
+            Some("name at least one stage"),
+        );
+        case(
+            "  p: { pair: { left: s, rihgt: s } }",
+            "test.yaml:3:25: stage `p`: unknown field `rihgt`",
+            Some("did you mean `right`?"),
+        );
+        case(
+            "  t: { source: { text: x, width: 0 } }",
+            "test.yaml:3:3: stage `t`: `width` must not be zero",
+            Some("write a number above zero"),
+        );
+        case(
+            "  t: { source: { text: x, style: { framed: { by: [] } } } }",
+            "test.yaml:3:34: stage `t`: the grid `style` is empty",
+            Some("list at least one value"),
+        );
+        case(
+            "  t: { source: { text: x, width: [1, 2, 1] } }",
+            "test.yaml:3:41: stage `t`: `width` lists the value `1` twice",
+            Some("remove one"),
+        );
+        case(
+            "  t: { source: { text: [50, '50'] } }",
+            "test.yaml:3:29: stage `t`: `text` lists `50` and `\"50\"`, \
+                 which have the same text in names",
+            Some("remove one"),
+        );
+        case(
+            "  t: { source: { text: x, width: [[50, 50]] } }",
+            "test.yaml:3:40: stage `t`: `width` lists the value `50` twice",
+            Some("remove one; nested lists are flattened"),
+        );
+        case(
+            "  t: { source: { text: x, width: [1, 2] } }\n  \
+                 p: { pair: { left: t, width: [1, 2] } }",
+            "test.yaml:4:25: stage `p`: its inputs already have the axis `width`",
+            Some("give one value, not a list"),
+        );
+    }
+
+    #[test]
+    fn the_limit_applies_to_the_nodes_of_all_stages_together() {
+        let list = |n: u32| (1..=n).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
+        let (width, ratio) = (list(400), list(500));
+        let (message, _) = refusal(&format!(
+            "stages:\n  s: {{ source: {{ text: x }} }}\n  \
+                 t: {{ source: {{ text: x, width: [{width}], ratio: [{ratio}] }} }}"
+        ));
+        assert!(
+            message.contains("stage `t` expands to 200000 nodes; with it, the plan has more"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn every_kind_can_be_given_resources_and_they_are_not_part_of_the_key() {
+        let node = |fields: &str| {
+            let yaml = format!("stages: {{ s: {{ source: {{ text: x{fields} }} }} }}");
+            plan(&yaml).unwrap().nodes.remove(0)
+        };
+        let (plain, given) = (node(""), node(", resources: { threads: 2, memory: 1KiB }"));
+        assert_eq!(given.name, plain.name);
+        assert_eq!(given.resolved.params, plain.resolved.params);
+        assert_eq!(given.resolved.resources.threads.map(|n| n.get()), Some(2));
+        assert_eq!(given.resolved.resources.memory, 1024);
+        let (message, hint) =
+            refusal("stages: { s: { source: { text: x, resources: { thread: 2 } } } }");
+        assert_eq!(message, "test.yaml:1:48: stage `s`: `resources`: unknown field `thread`");
+        assert_eq!(hint.as_deref(), Some("did you mean `threads`?"));
     }
 }

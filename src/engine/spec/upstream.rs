@@ -259,6 +259,42 @@ stages:
         assert_ne!(renamed.key(), keys[0], "the description contains names");
     }
 
+    const PAIRS: &str = "
+stages:
+  s: { source: { text: x, width: [1, 2, 3] } }
+  p: { pair: { left: { stage: s, rename: { width: a } },
+      right: { stage: s, rename: { width: b } },
+      where: [a < b, { leave-out: [{ b: 3, a: [2, 1] }, { a: 3 }] }] } }
+  r: { summary: { all: p } }
+";
+
+    #[test]
+    fn the_description_has_the_renamed_inputs_and_the_conditions() {
+        let Upstream { stages, inputs } = upstream(&recipe(&plan(PAIRS), |_| false));
+        let renamed = json!({
+            "left": [{ "stage": "s", "rename": { "width": "a" } }],
+            "right": [{ "stage": "s", "rename": { "width": "b" } }],
+        });
+        assert_eq!(json!(stages[1].renamed), renamed);
+        let conditions =
+            json!(["a < b", { "leave-out": [{ "a": ["1", "2"], "b": ["3"] }, { "a": ["3"] }] }]);
+        assert_eq!(json!(stages[1])["where"], conditions);
+        assert_eq!([stages[0].nodes, stages[1].nodes], [2, 1]);
+        let nodes: Vec<&str> = inputs.iter().map(|input| &*input.node).collect();
+        assert_eq!(nodes, ["p@a=1,b=2"]);
+    }
+
+    #[test]
+    fn the_order_of_conditions_and_combinations_does_not_matter() {
+        let other = PAIRS.replace(
+            "[a < b, { leave-out: [{ b: 3, a: [2, 1] }, { a: 3 }] }]",
+            "[{ leave-out: [{ a: [3] }, { a: [1, 2], b: 3 }] }, 'a<b']",
+        );
+        assert_ne!(other, PAIRS);
+        let keys = [PAIRS, &other].map(|yaml| recipe(&plan(yaml), |_| false).key());
+        assert_eq!(keys[0], keys[1]);
+    }
+
     #[test]
     fn a_fallback_is_described_by_its_own_parameters() {
         let plan = plan(PIPELINE);

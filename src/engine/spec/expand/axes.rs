@@ -246,3 +246,50 @@ impl<'p> Builder<'p> {
         Ok(axes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::testing::{names, refusal};
+
+    #[test]
+    fn lists_expand_in_file_order_and_the_last_varies_fastest() {
+        assert_eq!(
+            names("stages: { s: { source: { width: [2, 1], text: [x, v] } } }"),
+            ["s@width=2,text=x", "s@width=2,text=v", "s@width=1,text=x", "s@width=1,text=v"]
+        );
+    }
+
+    #[test]
+    fn a_list_inside_a_mapping_is_a_grid_and_a_single_field_is_not_named() {
+        assert_eq!(
+            names(
+                "stages: { s: { source: { text: x, style: [plain, { framed: { by: [1, 2] } }] } } }"
+            ),
+            ["s@style=plain", "s@style=framed-1", "s@style=framed-2"]
+        );
+        assert_eq!(
+            names(
+                "stages: { s: { source: { \
+                     text: x, style: { framed: { by: [1, 2], round: true } } } } }"
+            ),
+            ["s@style=framed-by-1-round-true", "s@style=framed-by-2-round-true"]
+        );
+    }
+
+    #[test]
+    fn a_list_of_one_value_is_an_axis_and_a_single_value_is_not() {
+        assert_eq!(names("stages: { s: { source: { text: x } } }"), ["s"]);
+        assert_eq!(names("stages: { s: { source: { text: [x] } } }"), ["s@text=x"]);
+    }
+
+    #[test]
+    fn a_grid_of_a_billion_nodes_is_an_error_before_it_is_expanded() {
+        let thousand = (1..=1000).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
+        let (message, hint) = refusal(&format!(
+            "stages: {{ s: {{ source: {{ \
+                 text: x, width: [{thousand}], ratio: [{thousand}], note: [{thousand}] }} }} }}"
+        ));
+        assert!(message.ends_with("stage `s` expands to more than 200000 nodes"), "{message}");
+        assert_eq!(hint.as_deref(), Some("shorten its lists"));
+    }
+}

@@ -117,7 +117,7 @@ impl Conditions {
         };
         if items.is_empty() {
             let hint = "list a condition such as `x < y`, or remove the field".to_owned();
-            return Err(ValueError::at(node.location, "an empty list", Some(hint)));
+            return Err(ValueError::at(node.location, "the list is empty", Some(hint)));
         }
         let all = items.iter().map(|item| condition(item, axes)).collect::<Result<_, _>>()?;
         let values = |axis: &Axis| {
@@ -228,7 +228,7 @@ fn compare(text: &str, location: Option<Location>, axes: &[Axis]) -> Result<Cond
 
 fn find_axis<'a>(name: &str, axes: &'a [Axis]) -> Result<&'a Axis, ValueError> {
     axes.iter().find(|axis| axis.name == name).ok_or_else(|| {
-        let none = || Some("the stage has no axes: none of its lists has several values".into());
+        let none = || Some("the stage has no axes; only a list of values is an axis".to_owned());
         let hint = suggest(name, axes.iter().map(|axis| axis.name.as_str())).or_else(none);
         ValueError::at(None, format!("unknown axis `{name}`"), hint)
     })
@@ -243,7 +243,7 @@ fn combinations(field: &YamlField, axes: &[Axis]) -> Result<Vec<Combination>, Va
         return Err(ValueError::at(node.location, message, hint()));
     };
     if items.is_empty() {
-        return Err(ValueError::at(node.location, "an empty list", hint()));
+        return Err(ValueError::at(node.location, "the list is empty", hint()));
     }
     let combination = |item: &YamlNode| {
         let Some(fields) = item.as_map().filter(|fields| !fields.is_empty()) else {
@@ -307,17 +307,333 @@ impl Builder<'_> {
         self.pipeline.diagnostic(conditions.location.or(stage.location), message, Some(hint))
     }
 
+    /// Whether a stage has conditions.
+    pub(super) fn is_filtered(&self, stage: &str) -> bool {
+        self.selections.get(stage).is_some_and(|selection| !selection.conditions.is_empty())
+    }
+
     /// For hints: the stages with conditions whose nodes `stage` uses.
     pub(super) fn also_where(&self, stage: &StageDecl) -> String {
-        let used = self.uses.get(stage.name.as_str()).into_iter().flatten();
-        let all = used.map(String::as_str).chain([stage.name.as_str()]);
-        let filtered: BTreeSet<&str> = all
-            .filter(|name| self.selections.get(*name).is_some_and(|s| !s.conditions.is_empty()))
-            .collect();
+        let used = self.uses.get(stage.name.as_str()).into_iter().flatten().map(String::as_str);
+        let all = used.chain([stage.name.as_str()]);
+        let filtered: BTreeSet<&str> = all.filter(|name| self.is_filtered(name)).collect();
         if filtered.is_empty() {
             return String::new();
         }
         let names: Vec<String> = filtered.iter().map(|name| format!("`{name}`")).collect();
         format!(", and the field `{WHERE}` of {}", names.join(" and "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::spec::plan::Plan;
+    use crate::engine::testing::{inputs, names, plan, refusal};
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+    use std::time::{Duration, Instant};
+
+    /// All pairs of the nodes of `s`, with further fields of the pairs.
+    fn pairs_of(source: &str, fields: &str) -> String {
+        format!(
+            "stages:\n  s: {{ source: {{ text: x, {source} }} }}\n  p: {{ pair: {{ \
+             left: {{ stage: s, rename: {{ width: a }} }}, \
+             right: {{ stage: s, rename: {{ width: b }} }}, {fields} }} }}\n"
+        )
+    }
+
+    /// The names of the nodes of `p`, without `p@`.
+    fn kept(source: &str, fields: &str) -> Vec<String> {
+        let all = names(&pairs_of(source, fields));
+        all.iter().filter_map(|name| name.strip_prefix("p@").map(str::to_owned)).collect()
+    }
+
+    #[test]
+    fn a_comparison_keeps_each_pair_of_different_values_once() {
+        let some = kept("width: [1, 2, 3]", "where: a < b");
+        assert_eq!(some, ["a=1,b=2", "a=1,b=3", "a=2,b=3"]);
+        let with = |operator: &str| kept("width: [1, 2]", &format!("where: 'a{operator}b'"));
+        assert_eq!(with(" <= "), ["a=1,b=1", "a=1,b=2", "a=2,b=2"]);
+        assert_eq!(with(">"), ["a=2,b=1"]);
+        assert_eq!(with(" >="), ["a=1,b=1", "a=2,b=1", "a=2,b=2"]);
+        assert_eq!(with("=="), ["a=1,b=1", "a=2,b=2"]);
+        assert_eq!(with("!= "), ["a=1,b=2", "a=2,b=1"], "both directions");
+    }
+
+    #[test]
+    fn a_comparison_compares_places_in_the_list_and_not_values() {
+        assert_eq!(kept("width: [10, 9]", "where: a < b"), ["a=10,b=9"]);
+    }
+
+    #[test]
+    fn all_conditions_of_a_list_must_hold() {
+        let some = kept(
+            "width: [1, 2, 3], end: [a, b]",
+            "where: [a < b, { leave-out: [{ a: 1, b: [3] }] }, { keep: [{ end: a }, { b: 3 }] }]",
+        );
+        assert_eq!(some, ["end=a,a=1,b=2", "end=a,a=2,b=3", "end=b,a=2,b=3"]);
+    }
+
+    #[test]
+    fn combinations_apply_to_own_lists_before_the_parameters_are_checked() {
+        // A width of zero is invalid.
+        let yaml = "stages: { s: { source: { text: [x, y], width: [0, 1], \
+                    where: { leave-out: [{ width: 0 }] } } } }";
+        assert_eq!(names(yaml), ["s@text=x,width=1", "s@text=y,width=1"]);
+        let (message, _) = refusal(&yaml.replace("{ width: 0 }", "{ text: x, width: 0 }"));
+        assert!(message.ends_with("`width` must not be zero"), "{message}");
+    }
+
+    #[test]
+    fn values_in_combinations_are_written_as_in_the_list_or_as_in_names() {
+        let some = |condition: &str| {
+            names(&format!(
+                "stages: {{ s: {{ source: {{ text: ['007', 7a, 1.50], ratio: [0.5, 1e-3, 2], \
+                 style: [plain, {{ framed: {{ by: [1, 2] }} }}], where: {condition} }} }} }}"
+            ))
+            .len()
+        };
+        assert_eq!(some("{ keep: [{ text: 007 }] }"), 9);
+        assert_eq!(some("{ keep: [{ text: '1.50' }] }"), 9);
+        assert_eq!(some("{ keep: [{ ratio: 0.50 }, { ratio: 0.001 }] }"), 18);
+        assert_eq!(some("{ keep: [{ ratio: 2.0 }, { ratio: 0.001 }] }"), 18);
+        assert_eq!(some("{ keep: [{ style: { framed: { by: 1 } } }] }"), 9);
+        assert_eq!(some("{ keep: [{ style: { framed: { by: [1, 2] } } }] }"), 18);
+        assert_eq!(some("{ keep: [{ style: [plain, framed-1] }] }"), 18);
+        assert_eq!(some("{ leave-out: [{ style: plain, ratio: [0.5, 2], text: 7a }] }"), 25);
+    }
+
+    #[test]
+    fn a_join_with_a_filtered_stage_has_only_the_nodes_with_partners() {
+        let yaml = pairs_of("width: [1, 2, 3]", "where: a < b");
+        let join = "  q: { pair: { left: { stage: s, rename: { width: a } }, right: p } }\n";
+        let plan = plan(&format!("{yaml}{join}")).unwrap();
+        let of = |plan: &Plan| -> Vec<String> {
+            let nodes = plan.nodes.iter().filter(|node| node.stage == "q");
+            nodes.map(|node| node.name.clone()).collect()
+        };
+        assert_eq!(of(&plan), ["q@a=1,b=2", "q@a=1,b=3", "q@a=2,b=3"]);
+        assert_eq!(
+            inputs(&plan, "q@a=1,b=3"),
+            [("left", vec!["s@width=1"]), ("right", vec!["p@a=1,b=3"])]
+        );
+        let (message, hint) = refusal(&format!(
+            "{yaml}  q: {{ pair: {{ left: {{ stage: s@width=3, rename: {{ end: a }} }}, \
+             right: p }} }}\n"
+        ));
+        assert!(message.contains("has no axis `end`"), "{message} {hint:?}");
+    }
+
+    #[test]
+    fn a_join_or_a_gather_without_partners_names_the_stages_with_conditions() {
+        let yaml = pairs_of("width: [1, 2]", "where: a < b");
+        let only = "  t: { source: { text: x, width: [2] } }\n";
+        let (message, hint) = refusal(&format!(
+            "{yaml}{only}  q: {{ pair: {{ left: {{ stage: t, rename: {{ width: a }} }}, \
+             right: p }} }}\n"
+        ));
+        assert_eq!(message, "test.yaml:5:3: stage `q`: its inputs have no axis values in common");
+        assert_eq!(
+            hint.as_deref(),
+            Some("compare the grids of the stages it uses, and the field `where` of `p`")
+        );
+        let (message, hint) = refusal(&format!(
+            "{yaml}{only}  g: {{ gather: {{ all: {{ stage: p, rename: {{ a: width }} }}, \
+             width: [1, 2] }} }}\n"
+        ));
+        assert!(message.ends_with("no instance of `all: p` has `width=2`"), "{message}");
+        assert!(hint.is_some_and(|hint| hint.contains("the field `where` of `p`")));
+        let (message, hint) = refusal(&format!("{yaml}  q: {{ pair: {{ left: 'p@a=2,b=1' }} }}"));
+        assert!(message.ends_with("no instance matches `left: p@a=2,b=1`"), "{message}");
+        assert_eq!(hint.as_deref(), Some("did you mean `p@a=1,b=2`? `p` has the field `where`"));
+    }
+
+    #[test]
+    fn conditions_are_not_part_of_a_key() {
+        let node = |fields: &str| {
+            let mut nodes = plan(&pairs_of("width: [1, 2]", fields)).unwrap().nodes;
+            nodes.retain(|node| node.name == "p@a=1,b=2");
+            nodes.remove(0).resolved
+        };
+        assert_eq!(node("where: a < b"), node("note: null"));
+    }
+
+    #[test]
+    fn the_limit_applies_to_the_nodes_that_are_kept() {
+        let list = |n: u32| (1..=n).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
+        let began = Instant::now();
+        let of = |n: u32| pairs_of(&format!("width: [{}]", list(n)), "where: a < b");
+        assert_eq!(plan(&of(600)).unwrap().nodes.len(), 600 + 600 * 599 / 2);
+        for n in [1000, 3000, 100_000] {
+            let (message, hint) = refusal(&of(n));
+            assert_eq!(message, "test.yaml:3:3: stage `p` expands to more than 200000 nodes");
+            assert_eq!(hint.as_deref(), Some("shorten its lists"));
+        }
+        let own = |keep: &str| {
+            format!(
+                "stages: {{ s: {{ source: {{ text: x, width: [{}], ratio: [{}], \
+                 where: {{ keep: [{keep}] }} }} }} }}",
+                list(1000),
+                list(1000)
+            )
+        };
+        assert_eq!(names(&own("{ width: 7, ratio: [2, 3] }, { width: 8, ratio: 8 }")).len(), 3);
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn an_invalid_condition_is_an_error_with_location_and_hint() {
+        let case = |condition: &str, message: &str, hint: &str| {
+            let yaml = pairs_of("width: [1, 2], end: [a, b]", &format!("\n    where: {condition}"));
+            let (actual, help) = refusal(&yaml);
+            let lead = "test.yaml:4:";
+            let (at, actual) = actual.strip_prefix(lead).unwrap().split_once(": ").unwrap();
+            let actual = actual.strip_prefix("stage `p`: `where").unwrap();
+            assert_eq!((format!("{at}{actual}").as_str(), help.as_deref()), (message, Some(hint)));
+        };
+        let form = "write `x < y` with the names of two axes; the operators are `<`, `<=`, `>`, \
+                    `>=`, `==` and `!=`, and a list has several conditions";
+        let forms = "write `x < y` with two axes, `{ keep: [{ axis: value }] }` or \
+                     `{ leave-out: [...] }`";
+        let keep = "write `keep: [{ axis: value }]`";
+        case("a", "12`: `a` is not a condition", form);
+        case("5", "12`: `5` is not a condition", form);
+        case("a < b < end", "12`: `a < b < end` is not a condition", form);
+        case("'a <'", "12`: `a <` is not a condition", form);
+        case("a =< b", "12`: `a =< b` is not a condition", form);
+        case("a = b", "12`: `a = b` is not a condition", "did you mean `a == b`?");
+        case("a < a", "12`: `a < a` compares an axis with itself", "compare two axes");
+        case("a < c", "12`: unknown axis `c`", "known: `end`, `a`, `b`");
+        case("a < edn", "12`: unknown axis `edn`", "did you mean `end`?");
+        case(
+            "a != 2",
+            "12`: unknown axis `2`",
+            "a condition compares two axes; write `{ keep: [{ a: 2 }] }` to choose a value",
+        );
+        case(
+            "a < end",
+            "12`: `a < end` compares places in a list, but `a` and `end` are not from one list",
+            "compare two axes that were renamed from the same axis, or choose values with `keep` \
+             or `leave-out`",
+        );
+        case("", "12`: expected a condition, found nothing", forms);
+        case(
+            "[]",
+            "12`: the list is empty",
+            "list a condition such as `x < y`, or remove the field",
+        );
+        case("[[a < b]]", "13`: expected a condition, found a list", forms);
+        case("{}", "12`: expected a condition, found an empty mapping", forms);
+        case("{ kep: [] }", "14`: unknown field `kep`", "did you mean `keep`?");
+        case(
+            "{ keep: [{ a: 1 }], leave-out: [{ a: 2 }] }",
+            "32`: `keep` and `leave-out` in one condition",
+            "write two conditions: `[{ keep: [...] }, { leave-out: [...] }]`",
+        );
+        case(
+            "{ keep: { a: 1 } }",
+            "20.keep`: expected a list of combinations, found a mapping",
+            keep,
+        );
+        case("{ keep: [] }", "20.keep`: the list is empty", keep);
+        case("{ keep: [a] }", "21.keep`: expected a combination, found `a`", keep);
+        case("{ keep: [{}] }", "21.keep`: expected a combination, found an empty mapping", keep);
+        case("{ keep: [{ ebd: a }] }", "23.keep`: unknown axis `ebd`", "known: `end`, `a`, `b`");
+        case(
+            "{ keep: [{ a: [1, 3] }] }",
+            "30.keep.a`: the axis `a` has no value `3`",
+            "known: `1`, `2`",
+        );
+        case(
+            "{ leave-out: [{ a: [] }] }",
+            "31.leave-out.a`: no value, or too many values",
+            "write `a: VALUE` or a list of values",
+        );
+    }
+
+    #[test]
+    fn conditions_that_leave_no_node_are_an_error() {
+        let case = |fields: &str| {
+            let (message, hint) = refusal(&pairs_of("width: [1], end: [a, b]", fields));
+            let (_, message) = message.split_once(": ").unwrap();
+            assert_eq!(message, "stage `p`: `where` leaves no node", "{fields}");
+            let values = "compare it with the values of the axes: `end`: a, b; `a`: 1; `b`: 1";
+            assert_eq!(hint.as_deref(), Some(values), "{fields}");
+        };
+        case("where: a < b");
+        case("where: [{ keep: [{ end: a }] }, { keep: [{ end: b }] }]");
+        case("where: { leave-out: [{ end: [a, b] }] }");
+    }
+
+    #[test]
+    fn a_profile_and_an_override_replace_the_conditions() {
+        use crate::engine::spec::pipeline::Pipeline;
+        use crate::engine::testing::KINDS;
+        let yaml = pairs_of("width: [1, 2, 3]", "where: a < b")
+            + "profiles: { all: { p: { where: null } }, \
+               some: { p: { where: { keep: [{ a: 1 }] } } } }";
+        let pairs = |profile: Option<&str>, assignment: &str| {
+            let mut pipeline = Pipeline::parse("test.yaml", &yaml).unwrap();
+            pipeline.apply_profile(profile).unwrap();
+            if !assignment.is_empty() {
+                pipeline.apply_override(assignment).unwrap();
+            }
+            Plan::new(&pipeline, KINDS).unwrap().nodes.len() - 3
+        };
+        assert_eq!(pairs(None, ""), 3);
+        assert_eq!(pairs(Some("all"), ""), 9);
+        assert_eq!(pairs(Some("some"), ""), 3);
+        assert_eq!(pairs(None, "p.where=a <= b"), 6);
+        assert_eq!(pairs(None, "p.where=null"), 9);
+        assert_eq!(pairs(Some("some"), "p.where.keep=[{ b: [1, 2] }]"), 6);
+        assert_eq!(pairs(Some("some"), "p.where.leave-out=[{ b: 1 }]"), 6);
+        assert_eq!(pairs(None, "p.where={ leave-out: [{ b: 1 }] }"), 6);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None, ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn every_two_of_n_values_are_one_pair(n in 2usize..12) {
+            let list: Vec<String> = (1..=n).rev().map(|i| i.to_string()).collect();
+            let widths = format!("width: [{}]", list.join(", "));
+            let of = |condition: &str| kept(&widths, &format!("where: '{condition}'"));
+            prop_assert_eq!(of("a < b").len(), n * (n - 1) / 2);
+            prop_assert_eq!(of("a != b").len(), n * (n - 1));
+            prop_assert_eq!(of("a == b").len(), n);
+            let all: BTreeSet<String> = kept(&widths, "note: null").into_iter().collect();
+            let (less, rest) = (of("a < b"), of("a >= b"));
+            prop_assert_eq!(less.len() + rest.len(), all.len());
+            prop_assert_eq!(less.into_iter().chain(rest).collect::<BTreeSet<_>>(), all);
+        }
+
+        #[test]
+        fn keep_and_leave_out_split_the_nodes(
+            chosen in prop::collection::vec((0u8..4, prop::collection::vec(1u8..4, 1..3)), 1..4),
+        ) {
+            let combination = |(which, widths): &(u8, Vec<u8>)| {
+                let axes = ["a", "b", "a"];
+                match which {
+                    3 => format!("{{ end: b, b: {widths:?} }}"),
+                    n => format!("{{ {}: {widths:?} }}", axes[usize::from(*n)]),
+                }
+            };
+            let list: Vec<String> = chosen.iter().map(combination).collect();
+            let of = |form: &str| {
+                let fields = format!("where: {{ {form}: [{}] }}", list.join(", "));
+                match plan(&pairs_of("width: [1, 2, 3], end: [a, b]", &fields)) {
+                    Ok(plan) => plan.nodes.into_iter().skip(6).map(|node| node.name).collect(),
+                    Err(error) => {
+                        assert!(error.message.ends_with("leaves no node"), "{error}");
+                        BTreeSet::new()
+                    }
+                }
+            };
+            let (kept, left_out) = (of("keep"), of("leave-out"));
+            prop_assert!(kept.is_disjoint(&left_out));
+            prop_assert_eq!(kept.len() + left_out.len(), 18);
+        }
     }
 }

@@ -146,3 +146,89 @@ impl<'p> Builder<'p> {
         Ok(inputs.into_iter().collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::testing::{ENDS, inputs, names, plan, refusal};
+
+    #[test]
+    fn axes_of_the_same_name_are_joined_and_fixed_axes_are_not_inherited() {
+        let plan = plan(ENDS).unwrap();
+        let pairs: Vec<_> = plan.nodes[4..].iter().map(|node| node.name.as_str()).collect();
+        assert_eq!(pairs, ["p@width=1", "p@width=2"]);
+        assert_eq!(
+            inputs(&plan, "p@width=2"),
+            [("left", vec!["s@width=2,end=a"]), ("right", vec!["s@width=2,end=b"])]
+        );
+    }
+
+    #[test]
+    fn axes_that_are_not_shared_are_crossed() {
+        let yaml = "
+    stages:
+      s: { source: { text: [x, v] } }
+      t: { source: { text: z, width: [1, 2] } }
+      p: { pair: { left: s, right: t, note: [k, m] } }
+    ";
+        assert_eq!(
+            names(yaml)[4..],
+            [
+                "p@text=x,width=1,note=k",
+                "p@text=x,width=1,note=m",
+                "p@text=x,width=2,note=k",
+                "p@text=x,width=2,note=m",
+                "p@text=v,width=1,note=k",
+                "p@text=v,width=1,note=m",
+                "p@text=v,width=2,note=k",
+                "p@text=v,width=2,note=m",
+            ]
+        );
+    }
+
+    #[test]
+    fn inputs_without_a_common_axis_value_are_an_error() {
+        let yaml = "
+    stages:
+      s: { source: { text: x, width: [1, 2] } }
+      t: { source: { text: x, width: [3, 4] } }
+      p: { pair: { left: s, right: t } }
+    ";
+        let (message, hint) = refusal(yaml);
+        assert_eq!(message, "test.yaml:5:3: stage `p`: its inputs have no axis values in common");
+        assert_eq!(hint.as_deref(), Some("compare the grids of the stages it uses"));
+    }
+
+    #[test]
+    fn a_slot_for_many_nodes_gathers_each_match_once_and_inherits_no_axis() {
+        let plan =
+            plan(&format!("{ENDS}  g: {{ gather: {{ all: [p, s@end=a, s@width=1] }} }}")).unwrap();
+        let all =
+            vec!["p@width=1", "p@width=2", "s@width=1,end=a", "s@width=2,end=a", "s@width=1,end=b"];
+        assert_eq!(inputs(&plan, "g"), [("all", all)]);
+    }
+
+    #[test]
+    fn a_slot_for_many_nodes_gathers_the_nodes_with_the_values_of_its_own_axes() {
+        let plan =
+            plan(&format!("{ENDS}  g: {{ gather: {{ all: [p, s@width=1], width: [1, 2] }} }}"))
+                .unwrap();
+        let named = ["s@width=1,end=a", "s@width=1,end=b"];
+        assert_eq!(inputs(&plan, "g@width=1"), [("all", vec!["p@width=1", named[0], named[1]])]);
+        assert_eq!(inputs(&plan, "g@width=2"), [("all", vec!["p@width=2", named[0], named[1]])]);
+        let (message, hint) =
+            refusal(&format!("{ENDS}  g: {{ gather: {{ all: p, width: [1, 3] }} }}"));
+        assert_eq!(message, "test.yaml:5:23: stage `g`: no instance of `all: p` has `width=3`");
+        assert!(hint.is_some_and(|hint| hint.ends_with("compare the grids, or name a value here")));
+    }
+
+    #[test]
+    fn a_join_of_too_many_nodes_is_an_error_before_it_is_computed() {
+        let many = (1..=1001).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
+        let (message, _) = refusal(&format!(
+            "stages:\n  s: {{ source: {{ text: x, width: [{many}] }} }}\n  \
+                 t: {{ source: {{ text: x, ratio: [{many}] }} }}\n  \
+                 p: {{ pair: {{ left: s, right: t }} }}"
+        ));
+        assert_eq!(message, "test.yaml:4:3: stage `p` expands to more than 200000 nodes");
+    }
+}

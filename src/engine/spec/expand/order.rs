@@ -103,3 +103,44 @@ impl Walk<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::testing::{names, plan, refusal};
+
+    #[test]
+    fn stages_may_be_in_any_order_and_nodes_come_after_their_inputs() {
+        let yaml = "
+    stages:
+      g: { gather: { all: [p, s] } }
+      p: { pair: { left: s } }
+      s: { source: { text: x } }
+    ";
+        assert_eq!(names(yaml), ["s", "p", "g"]);
+    }
+
+    #[test]
+    fn a_cycle_is_printed_from_stage_to_stage() {
+        let yaml = "
+    stages:
+      s: { source: { text: x } }
+      a: { pair: { left: s, right: c } }
+      b: { pair: { left: a } }
+      c: { gather: { all: [s, b] } }
+    ";
+        let (message, hint) = refusal(yaml);
+        assert_eq!(message, "test.yaml:4:3: cyclic dependency: a -> c -> b -> a");
+        assert_eq!(hint.as_deref(), Some("remove one of these inputs"));
+        let (message, _) = refusal("stages: { a: { pair: { left: a } } }");
+        assert_eq!(message, "test.yaml:1:11: cyclic dependency: a -> a");
+    }
+
+    #[test]
+    fn a_chain_of_ten_thousand_stages_does_not_overflow_the_stack() {
+        let links =
+            (1..10_000).rev().map(|i| format!("  s{i}: {{ pair: {{ left: s{} }} }}\n", i - 1));
+        let yaml =
+            format!("stages:\n{}  s0: {{ source: {{ text: x }} }}\n", links.collect::<String>());
+        assert_eq!(plan(&yaml).unwrap().nodes.len(), 10_000);
+    }
+}

@@ -1,16 +1,16 @@
 //! The slots of a stage, and the references in them.
 
-use super::{Builder, INPUTS};
+use super::{Builder, INPUTS, WHERE};
 use crate::engine::error::Diagnostic;
 use crate::engine::located::{Location, Value, ValueError, YamlField, YamlNode, suggest};
-use crate::engine::spec::pipeline::StageDecl;
+use crate::engine::spec::pipeline::{INPUT_FIELDS, StageDecl};
 use crate::engine::spec::reference::{NodeId, PlanNode, Reference};
 use crate::engine::stage::{ALL, Arity, FILES, GATHERED, Kind, RenamedInput, belongs};
 use std::borrow::Cow;
 
-/// The fields of an input whose axes are renamed.
-pub(in crate::engine::spec) const STAGE: &str = "stage";
-pub(in crate::engine::spec) const RENAME: &str = "rename";
+/// The names of [`INPUT_FIELDS`].
+pub(in crate::engine::spec) const STAGE: &str = INPUT_FIELDS[0];
+pub(in crate::engine::spec) const RENAME: &str = INPUT_FIELDS[1];
 
 /// A slot of a stage, declared by its kind or under `inputs`.
 pub(super) struct Port<'p> {
@@ -44,10 +44,10 @@ impl<'p> Written<'p> {
             );
             return Err(ValueError::at(node.location, message, Some(hint)));
         };
-        let known = [STAGE, RENAME];
-        if let Some(field) = fields.iter().find(|field| !known.contains(&field.key.as_str())) {
+        if let Some(field) = fields.iter().find(|field| !INPUT_FIELDS.contains(&field.key.as_str()))
+        {
             let message = format!("unknown field `{}`", field.key);
-            let error = ValueError::at(field.location, message, suggest(&field.key, known));
+            let error = ValueError::at(field.location, message, suggest(&field.key, INPUT_FIELDS));
             return Err(error.under(slot));
         }
         let field = |name: &str| fields.iter().find(|field| field.key == name);
@@ -282,7 +282,11 @@ impl<'p> Builder<'p> {
                 let message =
                     format!("stage `{}`: no instance matches `{}: {text}`", stage.name, port.field);
                 let names = instances.iter().map(|id| self.nodes[id.0].name.as_str());
-                return Err(self.pipeline.diagnostic(location, message, suggest(text, names)));
+                let mut hint = suggest(text, names);
+                if let Some(hint) = hint.as_mut().filter(|_| self.is_filtered(&reference.stage)) {
+                    *hint += &format!(" `{}` has the field `{WHERE}`", reference.stage);
+                }
+                return Err(self.pipeline.diagnostic(location, message, hint));
             }
             let maker = &self.nodes[nodes[0].0];
             let made = maker
@@ -358,5 +362,201 @@ impl<'p> Builder<'p> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::key::{Artifact, Digest, Key};
+    use crate::engine::spec::plan::NodeId;
+    use crate::engine::testing::{inputs, plan, refusal};
+
+    #[test]
+    fn an_optional_input_may_be_missing_and_a_required_one_may_not() {
+        let with =
+            plan("stages: { s: { source: { text: x } }, p: { pair: { left: s } } }").unwrap();
+        assert_eq!(inputs(&with, "p"), [("left", vec!["s"])]);
+        let (message, hint) =
+            refusal("stages: { s: { source: { text: x } }, p: { pair: { right: s } } }");
+        assert_eq!(message, "test.yaml:1:44: stage `p`: the input `left` is missing");
+        assert_eq!(hint.as_deref(), Some("write `left: s`"));
+    }
+
+    /// Two axes; `p` has all pairs of the values of one, which it renames.
+    const CROSSED: &str = "
+stages:
+  s: { source: { text: [x, v], width: [1, 2] } }
+  p:
+    pair:
+      left: { stage: s, rename: { width: a } }
+      right: { stage: s, rename: { width: b } }
+";
+
+    #[test]
+    fn inputs_from_one_stage_are_crossed_on_a_renamed_axis_and_joined_on_the_others() {
+        let plan = plan(CROSSED).unwrap();
+        let names: Vec<&str> = plan.nodes[4..].iter().map(|node| node.name.as_str()).collect();
+        let of = |text: &str| {
+            [[1, 1], [1, 2], [2, 1], [2, 2]].map(|[a, b]| format!("p@text={text},a={a},b={b}"))
+        };
+        assert_eq!(names, [of("x"), of("v")].concat());
+        assert_eq!(
+            inputs(&plan, "p@text=v,a=2,b=1"),
+            [("left", vec!["s@text=v,width=2"]), ("right", vec!["s@text=v,width=1"])]
+        );
+    }
+
+    #[test]
+    fn references_and_targets_use_the_new_name_of_an_axis() {
+        let yaml = format!("{CROSSED}  q: {{ pair: {{ left: 'p@a=1,b=2' }} }}\n");
+        let plan = plan(&yaml).unwrap();
+        assert_eq!(inputs(&plan, "q@text=x"), [("left", vec!["p@text=x,a=1,b=2"])]);
+        let select = |target: &str| plan.select(target).unwrap().len();
+        assert_eq!([select("p@a=1,b=2"), select("p@b=1"), select("p@*a=?,b=2")], [2, 4, 4]);
+        let (message, hint) =
+            refusal(&format!("{CROSSED}  q: {{ pair: {{ left: p@width=1 }} }}\n"));
+        assert!(message.contains("`left: p@width=1`: no instance"), "{message}");
+        assert!(hint.is_some());
+    }
+
+    #[test]
+    fn a_gathering_slot_gathers_the_nodes_with_the_values_of_the_renamed_axis() {
+        let yaml = "
+stages:
+  s: { source: { text: x, ratio: [1, 2], end: [a, b] } }
+  t: { source: { text: y } }
+  g: { gather: { all: [t, { stage: s, rename: { ratio: width } }], width: [1, 2] } }
+";
+        let plan = plan(yaml).unwrap();
+        let with =
+            |n: u8| vec!["t".into(), format!("s@ratio={n},end=a"), format!("s@ratio={n},end=b")];
+        for n in [1, 2] {
+            let name = format!("g@width={n}");
+            assert_eq!(inputs(&plan, &name)[0].1, with(n));
+        }
+    }
+
+    #[test]
+    fn an_optional_input_can_be_renamed_and_a_chain_of_renames_keeps_the_last_name() {
+        let yaml = "
+stages:
+  s: { source: { text: x, width: [1, 2] } }
+  p: { pair: { left: { stage: s }, right: { stage: s, rename: { width: a } } } }
+  q: { pair: { left: { stage: p, rename: { a: width, width: a } } } }
+  r: { pair: { left: q@width=1, right: { stage: s, rename: { width: a } } } }
+";
+        let plan = plan(yaml).unwrap();
+        let right = |name| inputs(&plan, name).last().unwrap().1[0].to_owned();
+        assert_eq!(right("p@width=1,a=2"), "s@width=2");
+        // The axes of `p`, exchanged.
+        assert_eq!(right("q@a=1,width=2"), "p@width=1,a=2");
+        assert_eq!(right("r@a=2"), "s@width=2");
+    }
+
+    #[test]
+    fn new_names_of_axes_change_no_key() {
+        let keys = |names: [&str; 2]| {
+            let yaml = CROSSED.replace("width: a", &format!("width: {}", names[0]));
+            let yaml = yaml.replace("width: b", &format!("width: {}", names[1]));
+            let plan = plan(&yaml).unwrap();
+            let artifact = |id: NodeId| {
+                Artifact::from([("text".to_owned(), Digest::of(&id.0.to_le_bytes()).into())])
+            };
+            let artifacts: Vec<Artifact> = plan.ids().map(artifact).collect();
+            let key = |id| plan.recipe(id, |_| false, |up| &artifacts[up.0]).unwrap().key();
+            plan.ids().map(key).collect::<Vec<Key>>()
+        };
+        assert_eq!(keys(["a", "b"]), keys(["one", "2"]));
+    }
+
+    #[test]
+    fn an_invalid_rename_is_an_error_with_location_and_hint() {
+        let case = |left: &str, message: &str, hint: &str| {
+            let (actual, help) = refusal(&format!(
+                "stages:\n  s: {{ source: {{ text: x, width: [1, 2], end: [a, b] }} }}\n  \
+                 one: {{ source: {{ text: x }} }}\n  p: {{ pair: {{ left: {left} }} }}"
+            ));
+            let expected = (format!("test.yaml:4:{message}"), Some(hint));
+            assert_eq!((actual, help.as_deref()), expected, "{left}");
+        };
+        let form = "write `rename: { axis: name }`";
+        let name = "a name is 1 to 64 letters, digits, `-` and `_`";
+        case(
+            "{ stage: s, rename: { widht: a } }",
+            "42: stage `p`: `left.rename`: `s` has no axis `widht`",
+            "did you mean `width`?",
+        );
+        case(
+            "{ stage: one, rename: { width: a } }",
+            "44: stage `p`: `left.rename`: `one` has no axis `width`",
+            "`one` has no axes; only a list of values is an axis",
+        );
+        case(
+            "{ stage: s@width=1, rename: { width: a } }",
+            "50: stage `p`: `left.rename`: `s@width=1` has one value of `width`, so it is no axis \
+             here",
+            "remove `width` from the reference or from `rename`",
+        );
+        case(
+            "{ stage: s, rename: { width: end } }",
+            "49: stage `p`: `left.rename`: `s` already has the axis `end`",
+            "write another name, or rename `end` as well",
+        );
+        case(
+            "{ stage: s@end=a, rename: { width: end } }",
+            "55: stage `p`: `left.rename`: `s@end=a` already has the axis `end`",
+            "write another name, or rename `end` as well",
+        );
+        case(
+            "{ stage: s, rename: { width: width } }",
+            "49: stage `p`: `left.rename`: `width` is renamed to its own name",
+            "remove it, or write another name",
+        );
+        case(
+            "{ stage: s, rename: { width: a, end: a } }",
+            "57: stage `p`: `left.rename`: two axes are renamed to `a`",
+            "write another name for one of them",
+        );
+        case(
+            "{ stage: s, rename: { width: 'a<b' } }",
+            "49: stage `p`: `left.rename`: `a<b` cannot be the name of an axis",
+            name,
+        );
+        case(
+            "{ stage: s, rename: { width: '' } }",
+            "49: stage `p`: `left.rename`: `` cannot be the name of an axis",
+            name,
+        );
+        case(
+            "{ stage: s, rename: { width: [a, b] } }",
+            "49: stage `p`: `left.rename`: expected a new name of `width`, found a list",
+            form,
+        );
+        case("{ stage: s, rename: {} }", "40: stage `p`: `left.rename`: no axis is renamed", form);
+        case(
+            "{ stage: s, rename: width }",
+            "40: stage `p`: `left.rename`: expected a mapping of axes to new names, found `width`",
+            form,
+        );
+        case(
+            "{ rename: { width: a } }",
+            "20: stage `p`: `left`: the field `stage` is missing",
+            "write `left: { stage: NAME, rename: { axis: name } }`",
+        );
+        case(
+            "{ stage: s, renane: { width: a } }",
+            "32: stage `p`: `left`: unknown field `renane`",
+            "did you mean `rename`?",
+        );
+        case(
+            "{ stage: [s], rename: { width: a } }",
+            "29: stage `p`: `left`: `stage` must name a stage, not a list",
+            "write `stage: NAME` or `stage: NAME@axis=value`",
+        );
+        case(
+            "{ stage: t, rename: { width: a } }",
+            "29: stage `p`: `left` names no stage: `t`",
+            "known: `one`, `p`, `s`",
+        );
     }
 }
