@@ -187,7 +187,9 @@ fn init_creates_the_folder_and_begins_the_next_commands_with_it() {
 #[test]
 fn init_refuses_options_that_it_does_not_use() {
     let space = empty();
-    for arguments in [&["-S", "a.b=1"][..], &["--profile", "quick"], &["--refetch"], &["--pipeline", "x"]] {
+    for arguments in
+        [&["-S", "a.b=1"][..], &["--profile", "quick"], &["--refetch"], &["--pipeline", "x"]]
+    {
         let refused = space.exits(2, &[&["init"], arguments].concat()).stderr;
         assert!(refused.contains("`init` does not use this option"), "{refused}");
     }

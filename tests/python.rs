@@ -57,7 +57,8 @@ pub(crate) fn save_nets(space: &Space, fetch: &str, hidden: &str, prefix: &str) 
     ));
     trained.ok(&["run"]);
     for net in 1..=3 {
-        let object = trained.object(&trained.digests()[&format!("nets@net={net}")]["net.safetensors"]);
+        let object =
+            trained.object(&trained.digests()[&format!("nets@net={net}")]["net.safetensors"]);
         space.write(&format!("{prefix}{net}.safetensors"), std::fs::read(object).unwrap());
     }
 }

@@ -46,7 +46,7 @@ const TARGETS: &str = "\
 Targets:
   nets                   the nodes of a stage
   train                  the nodes of a stage kind
-  nets@hidden=50,end=a   a node, by its full name
+  nets@hidden=50,net=1   a node, by its full name
   nets@prior=none        the nodes of a stage or stage kind with these values
   *curves                a pattern: `*` matches any text, `?` one character, `[ab]` a or b
   nets@prior=dropout*    a pattern for a value
