@@ -25,7 +25,7 @@ impl<'a> Path<'a> {
         a: &'a Net,
         b: &'a Net,
     ) -> Result<Path<'a>, String> {
-        same_width(a, b)?;
+        same_shape(a, b)?;
         are_finite(a, b).map_err(|e| format!("cannot join two nets: {e}"))?;
         let center = center.of(a, b);
         let correlation = correlation(a, b, &center);
@@ -61,11 +61,12 @@ impl<'a> Path<'a> {
     }
 }
 
-pub(super) fn same_width(a: &Net, b: &Net) -> Result<(), String> {
-    if a.width(0) == b.width(0) {
+pub(super) fn same_shape(a: &Net, b: &Net) -> Result<(), String> {
+    if a.shape() == b.shape() {
         return Ok(());
     }
-    Err(format!("a net of {} hidden neurons cannot be joined to one of {}", a.width(0), b.width(0)))
+    let [a, b] = [a, b].map(Net::shape);
+    Err(format!("a net of shape `{a}` cannot be joined to one of shape `{b}`"))
 }
 
 pub(super) fn are_finite(a: &Net, b: &Net) -> Result<(), String> {
@@ -198,7 +199,10 @@ mod tests {
     #[test]
     fn nets_of_different_widths_are_refused() {
         let error = Path::new(CURVES[0], Center::Zero, &net(2, "a"), &net(3, "b")).map(drop);
-        assert_eq!(error, Err("a net of 2 hidden neurons cannot be joined to one of 3".to_owned()));
+        assert_eq!(
+            error,
+            Err("a net of shape `784-2-10` cannot be joined to one of shape `784-3-10`".to_owned())
+        );
     }
 
     #[test]
