@@ -108,6 +108,19 @@ fn cell(table: &str, column: &str) -> f64 {
 }
 
 #[test]
+fn your_data_are_images_of_any_size() {
+    let followed = follow("Your data", |space, _| {
+        let images = fs::read(project("examples/digits-8x8/digits.npz")).unwrap();
+        space.write("images.npz", images);
+    });
+    let report = followed.space.read("reports/default/report.md");
+    assert!(report.contains("digits-8x8") && report.contains("32x16+bias"), "{report}");
+    let errors = followed.table("nets");
+    assert!(cell(&errors, "test_error") < 30.0, "the nets have learned: {errors}");
+    assert!(followed.table("metrics").contains("2:3"));
+}
+
+#[test]
 fn your_nets_are_joined_and_ours_are_read_in_pytorch() {
     let followed = follow("Your nets", |space, script| {
         if script == "train.py" {
