@@ -37,6 +37,7 @@ mod links;
 mod lock;
 mod malformed;
 mod modules;
+mod pairs;
 mod processes;
 mod protocol;
 mod provenance;
