@@ -25,6 +25,7 @@ mod golden;
 mod history;
 mod hostile_names;
 mod init;
+mod images;
 mod inspect;
 mod invalid_fields;
 mod invalid_inputs;
