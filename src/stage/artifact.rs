@@ -684,7 +684,7 @@ mod tests {
             }
             bytes.truncate(keep.index(bytes.len() * 4).max(8));
             match parse_net(&bytes) {
-                Ok((net, _)) => prop_assert!(4 * (net.weights(0).len() + net.weights(1).len()) <= bytes.len()),
+                Ok((net, _)) => prop_assert!(4 * net.params().len() <= bytes.len()),
                 Err(error) => prop_assert!(format!("{error:#}").len() < 1000, "{error:#}"),
             }
         }
