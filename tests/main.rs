@@ -46,6 +46,7 @@ mod ro_crate;
 mod same_stat;
 mod schema;
 mod shared;
+mod shared_nets;
 mod space;
 mod stages;
 mod streams;
