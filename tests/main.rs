@@ -36,6 +36,7 @@ mod links;
 mod lock;
 mod malformed;
 mod modules;
+mod pairs;
 mod processes;
 mod protocol;
 mod provenance;

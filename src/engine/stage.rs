@@ -195,6 +195,23 @@ pub struct StageOutline {
     pub params: BTreeMap<String, Vec<Json>>,
     /// By slot: the names of the stages that fill it, sorted.
     pub inputs: BTreeMap<String, Vec<String>>,
+    /// By slot: the inputs whose axes are renamed, sorted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub renamed: BTreeMap<String, Vec<RenamedInput>>,
+    /// The conditions of the stage, in the form of pipeline.yaml, sorted. The values are those in
+    /// the names of nodes.
+    #[serde(default, rename = "where", skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Json>,
+}
+
+/// An input whose axes are renamed, in the form of pipeline.yaml.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenamedInput {
+    /// The reference to a stage.
+    pub stage: String,
+    /// The new name of each renamed axis.
+    pub rename: BTreeMap<String, String>,
 }
 
 /// A node in a slot.

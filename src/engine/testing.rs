@@ -196,6 +196,25 @@ pub(super) fn id(plan: &Plan, name: &str) -> NodeId {
         .unwrap_or_else(|| panic!("there is no node `{name}`"))
 }
 
+/// The names of the nodes of a pipeline.
+pub(super) fn names(yaml: &str) -> Vec<String> {
+    plan(yaml).unwrap().nodes.into_iter().map(|node| node.name).collect()
+}
+
+/// The message and the hint for an invalid pipeline.
+#[track_caller]
+pub(super) fn refusal(yaml: &str) -> (String, Option<String>) {
+    let diagnostic = plan(yaml).err().unwrap_or_else(|| panic!("accepted: {yaml}"));
+    (diagnostic.to_string(), diagnostic.hint)
+}
+
+/// By slot, the names of the nodes in it.
+pub(super) fn inputs<'a>(plan: &'a Plan, name: &str) -> Vec<(&'a str, Vec<&'a str>)> {
+    let slots = plan.node(id(plan, name)).inputs.iter();
+    let names = |ids: &[NodeId]| ids.iter().map(|id| plan.node(*id).name.as_str()).collect();
+    slots.map(|(slot, ids)| (&**slot, names(ids))).collect()
+}
+
 /// Arbitrary JSON values, with finite numbers.
 pub(super) fn json() -> impl Strategy<Value = Json> {
     let leaf = prop_oneof![

@@ -3,13 +3,14 @@
 //! Other tools can open all of them. Equal content gives equal bytes.
 
 use super::names::NetName;
-use crate::engine::key::Recipe;
+use crate::engine::key::{Content, Recipe};
 use crate::engine::stage::{Context, Input};
 use crate::fs;
 use crate::kernel::sparse::Sparse;
 use crate::study::curve::align::Cost;
-use crate::study::data::{Dataset, Examples, Labelled, PIXELS, Split, idx};
-use crate::study::net::{Hidden, Net, Prior, Shape, Widths};
+use crate::study::data::idx::{self, ImagesHeader, Pixel};
+use crate::study::data::{Dataset, Examples, ImageShape, Labelled, Split};
+use crate::study::net::{CLASSES, Hidden, Net, Prior, Shape, Widths};
 use anyhow::{Context as _, Result, anyhow, bail};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
@@ -20,7 +21,12 @@ use std::fmt::Display;
 use std::io::Read as _;
 use std::path::Path;
 
-/// The splits of a dataset, as IDX files.
+/// The splits of a dataset, as IDX files [n, height, width x channels] and `[n]`.
+///
+/// Their names are those of MNIST's files, and so are their types, for which tools know them: bytes
+/// for pixels, and bytes for labels of ten classes. Float images are files of f32 under the same
+/// names, and labels of any other number of classes are 16-bit numbers. The number of classes is
+/// one more than the largest label of all splits, so that a stage can read it from these files.
 pub(super) const IMAGES: &[&str] = &[
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -43,14 +49,100 @@ const METADATA: &str = "repro";
 /// A dataset's metadata.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DataCard {
-    pub(super) dataset: Dataset,
+    pub(super) dataset: DataName,
     /// Images in the training split.
     pub(super) train: usize,
     /// Images in the validation split.
     pub(super) validation: usize,
     /// Images in the test split.
     pub(super) test: usize,
+    /// The shape of an image and the number of classes, written where they are not MNIST's.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) images: ImageFormat,
 }
+
+/// What a net's input and output layers depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ImageFormat {
+    pub(super) height: usize,
+    pub(super) width: usize,
+    /// Numbers per pixel.
+    pub(super) channels: usize,
+    pub(super) classes: usize,
+}
+
+/// MNIST's.
+impl Default for ImageFormat {
+    fn default() -> ImageFormat {
+        ImageFormat::of(ImageShape::default(), CLASSES)
+    }
+}
+
+impl ImageFormat {
+    pub(super) fn of(shape: ImageShape, classes: usize) -> ImageFormat {
+        let ImageShape { height, width, channels } = shape;
+        ImageFormat { height, width, channels, classes }
+    }
+}
+
+fn is_default(format: &ImageFormat) -> bool {
+    *format == ImageFormat::default()
+}
+
+/// The name of a dataset in the report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum DataName {
+    /// A dataset of `fetch`, or the same images from another source.
+    Known(Dataset),
+    /// A name that the user gave.
+    Own(String),
+}
+
+impl DataName {
+    /// Whether the images are generated from the seed.
+    pub(super) fn is_generated(&self) -> bool {
+        matches!(self, DataName::Known(dataset) if dataset.is_generated())
+    }
+}
+
+impl Display for DataName {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            DataName::Known(dataset) => f.pad(dataset.name()),
+            DataName::Own(name) => f.pad(name),
+        }
+    }
+}
+
+/// BLAKE3 of MNIST's test images and labels, the last two of [`IMAGES`].
+const MNIST_TEST: [&str; 2] = [
+    "f8d502322cd9f186e155a74a3dff598ed56c1a7b5a5c8d312749ac47c4a2bec7",
+    "6d43ea317fa8f5851bb85404bb7358defd48b0294cf31f60cdcde8106fe2c3ad",
+];
+
+/// The files that [`is_mnist`] needs in the slot of the data.
+pub(super) const MNIST_FILES: &[&str] = &[DATA_CARD, IMAGES[4], IMAGES[5]];
+
+/// Whether results on the data in `data`, a slot with [`MNIST_FILES`], can be compared with results
+/// on MNIST.
+///
+/// The card says that the images are MNIST, which `fetch` and `images` write after they have
+/// checked the digests of the four files; and the digests of the test split are MNIST's, unless the
+/// card says that only some of the test images were taken.
+pub(super) fn is_mnist(data: &Input, card: &DataCard) -> bool {
+    let has = |file: &str, digest: &str| {
+        let content = data.artifact.get(file).and_then(Content::digest);
+        content.is_some_and(|content| content.to_string() == digest)
+    };
+    card.dataset == DataName::Known(Dataset::Mnist)
+        && is_default(&card.images)
+        && (card.test < MNIST_TEST_IMAGES
+            || IMAGES[4..].iter().zip(MNIST_TEST).all(|(file, digest)| has(file, digest)))
+}
+
+/// The number of MNIST's test images.
+const MNIST_TEST_IMAGES: usize = 10_000;
 
 /// A net's metadata: its key in the tables.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,27 +201,39 @@ fn files(split: Split) -> (&'static str, &'static str) {
     }
 }
 
-pub(super) fn write_examples(cx: &Context, split: Split, examples: &Examples) -> Result<()> {
+/// Writes the files of a split of a dataset with `classes` classes.
+pub(super) fn write_examples<T: Pixel>(
+    cx: &Context,
+    split: Split,
+    examples: &Examples<T>,
+    classes: usize,
+) -> Result<()> {
     let (images, labels) = files(split);
-    fs::write(&cx.output(images), idx::write_images(&examples.pixels))?;
-    fs::write(&cx.output(labels), idx::write_labels(&examples.labels))
+    fs::write(&cx.output(images), idx::write_images(&examples.pixels, examples.shape))?;
+    fs::write(&cx.output(labels), idx::write_labels(&examples.labels, classes))
 }
 
-/// Images per read; their pixels stay in the processor's cache until they are made sparse.
-const CHUNK: usize = 256;
+/// Bytes per read; they stay in the processor's cache until they are made sparse.
+const CHUNK: usize = 200_704;
 
+/// The images and labels of a split; the number of classes is that of all splits in `input`.
 pub(super) fn read_labelled(input: &Input, split: Split) -> Result<Labelled> {
     let (images, labels) = files(split);
-    let labelled = Labelled {
-        images: read_images(images, input.path(images)?)?,
-        labels: idx::read_labels(labels, &fs::read(input.path(labels)?)?)?,
-        classes: crate::study::net::CLASSES,
-    };
+    let mut labelled =
+        Labelled { images: read_images(images, input.path(images)?)?, labels: vec![], classes: 0 };
+    for other in Split::ALL {
+        let name = files(*other).1;
+        let (read, classes) = idx::read_labels(name, &fs::read(input.path(name)?)?)?;
+        labelled.classes = labelled.classes.max(classes);
+        if *other == split {
+            labelled.labels = read;
+        }
+    }
     idx::check_pair((images, labelled.images.rows()), (labels, labelled.len()))?;
     Ok(labelled)
 }
 
-/// The images of the file `name` at `path`, [n, 784], made sparse in chunks: page faults of a
+/// The images of the file `name` at `path`, [n, inputs], made sparse in chunks: page faults of a
 /// buffer for the whole file would take longer than reading it.
 fn read_images(name: &str, path: &Path) -> Result<Sparse> {
     let cannot = || format!("cannot read `{}`", path.display());
@@ -137,15 +241,24 @@ fn read_images(name: &str, path: &Path) -> Result<Sparse> {
     let length = file.metadata().with_context(cannot)?.len();
     let mut header = Vec::new();
     file.by_ref().take(idx::IMAGES_HEADER as u64).read_to_end(&mut header).with_context(cannot)?;
-    let mut left = idx::count_images(name, &header, length)?;
-    let mut images = Sparse::with_columns(PIXELS);
-    let mut pixels = vec![0; CHUNK * PIXELS];
+    let ImagesHeader { floats, count, rows, columns } = idx::images_header(name, &header, length)?;
+    let inputs = rows * columns;
+    if count as u64 * inputs as u64 > u64::from(u32::MAX) {
+        bail!("`{name}` has {count} images of {inputs} numbers, more than 2^32 - 1 in all");
+    }
+    if floats {
+        bail!("`{name}` has floats");
+    }
+    let mut images = Sparse::with_columns(inputs);
+    let chunk = (CHUNK / inputs).max(1);
+    let mut pixels = vec![0; chunk.min(count) * inputs];
+    let mut left = count;
     while left > 0 {
-        let chunk = left.min(CHUNK);
-        let pixels = &mut pixels[..chunk * PIXELS];
+        let now = left.min(chunk);
+        let pixels = &mut pixels[..now * inputs];
         file.read_exact(pixels).with_context(cannot)?;
         images.append(pixels);
-        left -= chunk;
+        left -= now;
     }
     Ok(images)
 }
@@ -181,15 +294,24 @@ pub(super) fn read_net(path: &Path) -> Result<(Net, NetCard)> {
     parse_net(&fs::read(path)?).with_context(|| format!("`{}` is not a net", path.display()))
 }
 
-/// Parses a net, possibly written by another program.
-fn parse_net(bytes: &[u8]) -> Result<(Net, NetCard)> {
+/// The card of a net in the bytes of its file; `None` if another program wrote it.
+pub(super) fn card_of(bytes: &[u8]) -> Option<NetCard> {
+    parse_card(bytes).ok()
+}
+
+fn parse_card(bytes: &[u8]) -> Result<NetCard> {
     let (_, header) = SafeTensors::read_metadata(bytes)?;
     let metadata = header
         .metadata()
         .as_ref()
         .and_then(|metadata| metadata.get(METADATA))
         .with_context(|| format!("it has no metadata `{METADATA}`"))?;
-    let card = serde_json::from_str::<NetMetadata>(metadata)?.net;
+    Ok(serde_json::from_str::<NetMetadata>(metadata)?.net)
+}
+
+/// Parses a net, possibly written by another program.
+fn parse_net(bytes: &[u8]) -> Result<(Net, NetCard)> {
+    let card = parse_card(bytes)?;
     let tensors = SafeTensors::deserialize(bytes)?;
     let shape = shape_of(&tensors)?;
     if shape.hidden() != card.hidden {
@@ -320,8 +442,8 @@ impl<T: Display> Display for OrEmpty<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::net::{CLASSES, INPUTS};
-    use crate::study::net::{Init, Optimizer};
+    use crate::study::data::PIXELS;
+    use crate::study::net::{INPUTS, Init, Optimizer};
     use proptest::prelude::*;
     use proptest::sample::Index;
 
@@ -335,23 +457,32 @@ mod tests {
         }
     }
 
+    /// A dataset with these files as its training split; the other splits have no images.
     fn input(dir: &Path, images: &[u8], labels: &[u8]) -> Input {
-        let paths = [(IMAGES[0], images), (IMAGES[1], labels)].map(|(name, bytes)| {
+        let (none, no_labels) = (byte_images(&[]), idx::write_labels(&[], 10));
+        let contents = [images, labels, &none, &no_labels, &none, &no_labels];
+        let paths = IMAGES.iter().zip(contents).map(|(&name, bytes)| {
             fs::write(&dir.join(name), bytes).unwrap();
             (name.to_owned(), dir.join(name))
         });
-        Input::new(Default::default(), paths.into())
+        Input::new(Default::default(), paths.collect())
+    }
+
+    fn byte_images(pixels: &[u8]) -> Vec<u8> {
+        idx::write_images(pixels, ImageShape::default())
     }
 
     #[test]
     fn reading_in_chunks_gives_all_images() {
         let dir = tempfile::tempdir().unwrap();
-        for n in [0, 1, CHUNK, 2 * CHUNK + 3] {
+        let per_read = CHUNK / PIXELS;
+        for n in [0, 1, per_read, 2 * per_read + 3] {
             let pixels =
                 (0..n * PIXELS).map(|i| if i % 5 < 3 { 0 } else { (i * i % 251) as u8 }).collect();
-            let examples = Examples { pixels, labels: (0..n).map(|i| (i % 10) as u16).collect() };
+            let labels = (0..n).map(|i| (i % 10) as u16).collect();
+            let examples = Examples { pixels, labels, shape: ImageShape::default() };
             let (images, labels) =
-                (idx::write_images(&examples.pixels), idx::write_labels(&examples.labels));
+                (byte_images(&examples.pixels), idx::write_labels(&examples.labels, 10));
             let read = read_labelled(&input(dir.path(), &images, &labels), Split::Train).unwrap();
             assert_eq!(read, Labelled::from(&examples), "{n} images");
         }
@@ -360,7 +491,7 @@ mod tests {
     #[test]
     fn images_that_contradict_their_header_are_an_error() {
         let dir = tempfile::tempdir().unwrap();
-        let (images, labels) = (idx::write_images(&[9; 2 * PIXELS]), idx::write_labels(&[1, 2]));
+        let (images, labels) = (byte_images(&[9; 2 * PIXELS]), idx::write_labels(&[1, 2], 10));
         let refusal = |images: &[u8], labels: &[u8]| {
             read_labelled(&input(dir.path(), images, labels), Split::Train).unwrap_err().to_string()
         };
@@ -379,10 +510,10 @@ mod tests {
         );
         assert_eq!(
             refusal(&labels, &labels),
-            format!("`{file}` starts with `0x0801`, not with `0x0803`")
+            format!("`{file}` starts with `0x0801`, not with `0x0803` or `0x0d03`")
         );
         assert_eq!(
-            refusal(&images, &idx::write_labels(&[1])),
+            refusal(&images, &idx::write_labels(&[1], 10)),
             format!("`{file}` holds 2 images, but `{others}` holds 1 labels")
         );
     }
@@ -453,9 +584,9 @@ mod tests {
             });
             format!("{:#}", parse_net(&bytes).unwrap_err())
         };
-        assert_eq!(refused("[2,784]", "[784,2]"), "`w1` has the shape [784, 2], not [784, 784]");
-        assert_eq!(refused("[10,2]", "[2,10]"), "`w2` has the shape [2, 10], not [10, 2]");
-        assert_eq!(refused("[10,2]", "[20]"), "`w2` has the shape [20], not [10, 2]");
+        assert_eq!(refused("[2,784]", "[784,2]"), "its tensors are those of `784`, not of `2`");
+        assert_eq!(refused("[10,2]", "[2,10]"), "`w2` has the shape [2, 10], not [2, 2]");
+        assert_eq!(refused("[10,2]", "[20]"), "`w2` has 1 dimensions, not 2");
         assert_eq!(refused("F32", "I32"), "`w1` is not f32");
         assert_eq!(refused("repro", "other"), "it has no metadata `repro`");
         assert_eq!(refused("\"w2\"", "\"w3\""), "tensor `w2` not found");

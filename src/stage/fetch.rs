@@ -5,13 +5,16 @@
 //! published digests. If `REPRO_DATA` is set and the folder does not contain MNIST, the stage fails
 //! rather than using another source.
 
-use super::artifact::{DATA_CARD, DataCard, IMAGES, write_examples, write_json};
+use super::artifact::{
+    DATA_CARD, DataCard, DataName, IMAGES, ImageFormat, write_examples, write_json,
+};
 use crate::engine::stage::{Context, Hinted, Invocation, Slot, Stage, Unavailable};
 use crate::fs;
 use crate::study::bounded::ImageCount;
 use crate::study::data::digits::digits;
 use crate::study::data::mnist::{self, FILES, MIRRORS};
 use crate::study::data::{Dataset, Examples, Split};
+use crate::study::net::CLASSES;
 use anyhow::{Context as _, Result, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -104,12 +107,15 @@ impl Stage for FetchStage {
         let (training, held_out) = training.split_off(params.validation as usize, seed);
         let parts: [(Split, &Examples); 3] =
             [(Split::Train, &training), (Split::Validation, &held_out), (Split::Test, &testing)];
-        parts.into_iter().try_for_each(|(split, examples)| write_examples(cx, split, examples))?;
+        parts
+            .into_iter()
+            .try_for_each(|(split, examples)| write_examples(cx, split, examples, CLASSES))?;
         let card = DataCard {
-            dataset: params.dataset,
+            dataset: DataName::Known(params.dataset),
             train: training.len(),
             validation: held_out.len(),
             test: testing.len(),
+            images: ImageFormat::default(),
         };
         write_json(&cx.output(DATA_CARD), &card)
     }

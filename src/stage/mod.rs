@@ -14,8 +14,10 @@ mod compare;
 mod evaluate;
 mod fetch;
 mod file;
+mod import;
 mod names;
 mod plot;
+mod quality;
 mod report;
 mod rows;
 mod tables;
@@ -30,6 +32,7 @@ pub use fetch::DATA_VARIABLE;
 pub const KINDS: &[&dyn Kind] = &[
     &KindOf::<fetch::FetchStage>::KIND,
     &KindOf::<train::TrainStage>::KIND,
+    &KindOf::<import::ImportStage>::KIND,
     &KindOf::<align::AlignStage>::KIND,
     &KindOf::<evaluate::EvaluateStage>::KIND,
     &KindOf::<aggregate::AggregateStage>::KIND,

@@ -1,18 +1,17 @@
 //! `train`: trains one net, an endpoint of curves.
 
-use super::artifact::{Csv, End, IMAGES, NET, NetCard, OrEmpty, read_labelled, words, write_net};
+use super::artifact::{Csv, End, IMAGES, NET, NetCard, OrEmpty, write_net};
 use super::compare;
 use super::names::NetName;
+use super::quality::{Splits, write_quality};
 use super::tables::{HISTORY, NETS};
 use crate::engine::stage::pairing::Moves;
 use crate::engine::stage::{Arity, Changes, Context, Hinted, Slot, Stage};
 use crate::study::bounded::{Epochs, ImageCount};
-use crate::study::data::{Labelled, Split};
 use crate::study::net::{
-    EngineKind, EpochRecord, Init, Optimizer, Prior, Quality, TrainSettings, Widths, evaluate,
-    examine, train,
+    EngineKind, EpochRecord, Init, Optimizer, Prior, TrainSettings, Widths, train,
 };
-use anyhow::{Result, bail};
+use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -128,61 +127,23 @@ impl Stage for TrainStage {
             engine,
         };
         let data = cx.input("data")?;
-        let training = read_labelled(data, Split::Train)?;
-        let validation = read_labelled(data, Split::Validation)?;
-        let testing = read_labelled(data, Split::Test)?;
+        let splits = Splits::read(data)?;
         let seed = cx.seed()?;
-        let trained =
-            train(&settings, &seed.run, &seed.label, &training, &validation, cx.threads())?;
+        let trained = train(
+            &settings,
+            &seed.run,
+            &seed.label,
+            &splits.training,
+            &splits.validation,
+            cx.threads(),
+        )?;
         let hidden = trained.net.shape().hidden();
         let card = NetCard { hidden, prior, name, aligned: None };
         write_net(&cx.output(NET), &trained.net, &card, cx.recipe())?;
         write_history(&trained.history).write(&cx.output(HISTORY.file))?;
 
-        let quality = |data: &Labelled| {
-            (!data.is_empty()).then(|| evaluate(&trained.net, &data.images, &data.labels))
-        };
-        let (on_train, health) = examine(&trained.net, &training.images, &training.labels);
-        let on_train = (!training.is_empty()).then_some(on_train);
-        let (on_validation, on_test) = (quality(&validation), quality(&testing));
-        let measured =
-            [(Split::Train, on_train), (Split::Validation, on_validation), (Split::Test, on_test)];
-        for (split, quality) in measured {
-            if quality.is_some_and(|quality| !quality.loss.is_finite()) {
-                bail!("the loss of the trained net on the `{}` split is not finite", split.name());
-            }
-        }
-        let error = |quality: Option<Quality>| OrEmpty(quality.map(|q| q.error));
-        let loss = |quality: Option<Quality>| OrEmpty(quality.map(|q| q.loss));
-        let mut csv = Csv::new(&NETS.names());
-        let (first, last) = (health.norms[0], health.norms[health.norms.len() - 1]);
-        let (pair, end) = match &card.name {
-            NetName::End { pair, end } => (pair.to_string(), end.to_string()),
-            NetName::Net { net } => (net.clone(), String::new()),
-        };
-        csv.row(&[
-            &card.hidden,
-            &card.prior,
-            &pair,
-            &end,
-            &seed.run,
-            &epochs.get(),
-            &batch.get(),
-            &words(&optimizer)?,
-            &words(&init)?,
-            &words(&engine)?,
-            &training.len(),
-            &error(on_train),
-            &loss(on_train),
-            &error(on_validation),
-            &loss(on_validation),
-            &error(on_test),
-            &loss(on_test),
-            &first,
-            &last,
-            &health.active_neurons.iter().sum::<usize>(),
-        ]);
-        csv.write(&cx.output(NETS.file))
+        let trained_by = Some((&settings, seed.run.as_str()));
+        write_quality(&trained.net, &card, trained_by, &splits, &cx.output(NETS.file))
     }
 }
 

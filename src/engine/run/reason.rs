@@ -464,6 +464,28 @@ fn upstream_changes(old: Option<&Json>, new: Option<&Json>) -> Vec<Reason> {
                 reasons.push(changed(format!("input {slot} of `{name}`"), old, new));
             }
         }
+        for slot in union(&old.renamed, &new.renamed) {
+            let renamed = |stage: &StageOutline| {
+                stage.renamed.get(&slot).and_then(|renamed| serde_json::to_value(renamed).ok())
+            };
+            let (old, new) = (renamed(old), renamed(new));
+            if old != new {
+                reasons.push(changed(
+                    format!("renamed axes of input {slot} of `{name}`"),
+                    old,
+                    new,
+                ));
+            }
+        }
+        if old.conditions != new.conditions {
+            let conditions = |stage: &StageOutline| match &stage.conditions[..] {
+                [] => None,
+                [one] => Some(one.clone()),
+                several => Some(several.to_vec().into()),
+            };
+            let (old, new) = (conditions(old), conditions(new));
+            reasons.push(changed(format!("`where` of `{name}`"), old, new));
+        }
         if old.nodes != new.nodes {
             let (old, new) = (old.nodes.into(), new.nodes.into());
             counts.push(changed(format!("nodes of `{name}`"), Some(old), Some(new)));

@@ -8,92 +8,42 @@
 //! list, the slot gathers only the matches with the node's value on that axis, unless the reference
 //! fixes it.
 //!
+//! An input `{ stage: REFERENCE, rename: { axis: name } }` gives axes new names, which are the only
+//! ones that the stage sees: two inputs from one stage are crossed instead of joined on a renamed
+//! axis. The field `where` of a stage keeps some of its nodes.
+//!
 //! A stage of an open kind declares slots under `inputs`, where a single reference is a slot for
 //! one node and a list is a slot for many, and parameters under `params`, each of which can be an
 //! axis.
 
+mod axes;
+mod conditions;
+mod join;
 mod order;
 mod slots;
-
-use self::slots::Port;
-use super::grid::{alternatives, combinations, is_grid, render, repeated, width};
-use super::pipeline::{OPEN_FIELDS, Pipeline, StageDecl};
-use super::reference::{NodeId, PlanNode, Reference};
+use self::axes::{Axis, Grid, OwnAxes, is_declared};
+use self::conditions::Conditions;
+pub(super) use self::conditions::{KEEP, LEAVE_OUT, WHERE};
+use self::join::{Gather, Joined, pairs};
+pub(super) use self::slots::{RENAME, STAGE};
+use super::grid::repeated;
+use super::pipeline::{Pipeline, StageDecl};
+use super::reference::{NodeId, PlanNode};
 use crate::engine::error::Diagnostic;
 use crate::engine::located::{
     Location, Value, ValueError, YamlField, YamlNode, nearest, read, suggest,
 };
 use crate::engine::resources::{RESOURCES, ResourceFields};
-use crate::engine::stage::{Kind, ResolvedStage, belongs};
+use crate::engine::stage::{Kind, RenamedInput, ResolvedStage};
 use serde_json::Value as Json;
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// The largest number of nodes. A larger plan is considered a mistake.
 pub(crate) const MAX_NODES: usize = 200_000;
 
-/// The nodes of `pipeline`, whose profile has been applied; inputs come before their users.
-pub(crate) fn nodes(
-    pipeline: &Pipeline,
-    kinds: &[&'static dyn Kind],
-) -> Result<Vec<PlanNode>, Diagnostic> {
-    let mut builder = Builder { pipeline, kinds, nodes: Vec::new(), instances: HashMap::new() };
-    let kinds = builder.kinds(kinds)?;
-    for i in builder.order(&kinds)? {
-        builder.expand(&pipeline.stages[i], kinds[i])?;
-    }
-    Ok(builder.nodes)
-}
-
-struct Builder<'p> {
-    pipeline: &'p Pipeline,
-    kinds: &'p [&'static dyn Kind],
-    nodes: Vec<PlanNode>,
-    instances: HashMap<&'p str, Vec<NodeId>>,
-}
-
-/// A partial join: its axis values, and the nodes in its slots.
-#[derive(Clone, Default)]
-struct Joined {
-    axes: Vec<(String, String)>,
-    inputs: BTreeMap<Cow<'static, str>, Vec<NodeId>>,
-}
-
-/// The nodes that match a reference in a slot. There is at least one.
-struct Found<'p> {
-    text: &'p str,
-    location: Option<Location>,
-    reference: Reference,
-    nodes: Vec<NodeId>,
-}
-
-impl Found<'_> {
-    /// The axes that the reference does not fix, with the values of `node`, one of the matches.
-    fn open<'n>(&self, node: &'n PlanNode) -> impl Iterator<Item = &'n (String, String)> {
-        node.axes.iter().filter(|(axis, _)| !self.reference.fixes(axis))
-    }
-}
-
-/// A reference in a slot for many nodes, and the nodes it gathers.
-struct Gather<'p> {
-    /// The name of the slot in the plan and in recipes.
-    slot: Cow<'static, str>,
-    /// The field of the slot in pipeline.yaml.
-    field: &'p str,
-    found: Found<'p>,
-    /// The axes that the nodes of the stage share with the matches.
-    shared: Vec<String>,
-    /// The matches by their values on these axes.
-    by_values: HashMap<Vec<String>, Vec<NodeId>>,
-}
-
-/// The values on the axes named in `of`.
-fn values(axes: &[(String, String)], of: &[String]) -> Vec<String> {
-    let value =
-        |axis: &String| axes.iter().find(|(name, _)| name == axis).map(|(_, value)| value.clone());
-    of.iter().filter_map(value).collect()
-}
+/// The largest number of combinations of values from which `where` keeps some.
+const MAX_CANDIDATES: usize = 10 * MAX_NODES;
 
 /// The field of an open kind that declares slots.
 const INPUTS: &str = "inputs";
@@ -101,12 +51,58 @@ const INPUTS: &str = "inputs";
 /// The field of an open kind that declares parameters.
 pub(super) const PARAMS: &str = "params";
 
-/// The parameters that a stage of an open kind declares.
-fn own<'p>(stage: &'p StageDecl, kind: &dyn Kind) -> &'p [YamlField] {
-    let field =
-        if kind.is_open() { stage.fields.iter().find(|field| field.key == PARAMS) } else { None };
-    field.and_then(|field| field.value.as_map()).unwrap_or_default()
+/// The nodes of a pipeline.
+pub(super) struct Expanded {
+    /// The nodes; inputs come before their users.
+    pub(super) nodes: Vec<PlanNode>,
+    /// What the nodes of a stage are selected by, for each stage that says so.
+    pub(super) selections: BTreeMap<String, Selection>,
 }
+
+/// The renamed inputs and the conditions of a stage.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Selection {
+    /// By slot, as in pipeline.yaml.
+    pub(super) renamed: BTreeMap<String, Vec<RenamedInput>>,
+    /// The conditions in the form of pipeline.yaml, sorted.
+    pub(super) conditions: Vec<Json>,
+}
+
+/// The nodes of `pipeline`, whose profile has been applied.
+pub(super) fn expand(
+    pipeline: &Pipeline,
+    kinds: &[&'static dyn Kind],
+) -> Result<Expanded, Diagnostic> {
+    let mut builder = Builder {
+        pipeline,
+        kinds,
+        nodes: Vec::new(),
+        instances: HashMap::new(),
+        axes: HashMap::new(),
+        uses: HashMap::new(),
+        selections: BTreeMap::new(),
+    };
+    let kinds = builder.kinds(kinds)?;
+    for i in builder.order(&kinds)? {
+        builder.expand(&pipeline.stages[i], kinds[i])?;
+    }
+    Ok(Expanded { nodes: builder.nodes, selections: builder.selections })
+}
+
+struct Builder<'p> {
+    pipeline: &'p Pipeline,
+    kinds: &'p [&'static dyn Kind],
+    nodes: Vec<PlanNode>,
+    instances: HashMap<&'p str, Vec<NodeId>>,
+    /// The axes of each stage.
+    axes: HashMap<&'p str, Vec<Axis>>,
+    /// The stages in the slots of each stage.
+    uses: HashMap<&'p str, Vec<String>>,
+    selections: BTreeMap<String, Selection>,
+}
+
+/// The parameters of combinations of values, by index.
+type ResolvedStages = HashMap<usize, Result<Arc<ResolvedStage>, Diagnostic>>;
 
 impl<'p> Builder<'p> {
     fn error(&self, stage: &StageDecl, error: &ValueError) -> Diagnostic {
@@ -132,73 +128,119 @@ impl<'p> Builder<'p> {
 
     /// Adds the nodes of one stage.
     fn expand(&mut self, stage: &'p StageDecl, kind: &'static dyn Kind) -> Result<(), Diagnostic> {
-        let (mut joined, mut gathering) = (vec![Joined::default()], Vec::new());
+        let (mut single, mut gathering) = (Vec::new(), Vec::new());
         for port in self.ports(stage, kind)? {
             let found = self.find(stage, &port)?;
-            if port.arity.gathers() {
-                gathering
-                    .extend(found.into_iter().map(|found| (port.name.clone(), port.field, found)));
-            } else if let Some(found) = found.first() {
-                joined = self.join(stage, &port, found, joined)?;
+            if port.arity.gathers() { &mut gathering } else { &mut single }.extend(found);
+        }
+        let used = single.iter().chain(&gathering);
+        self.uses.insert(&stage.name, used.map(|found| found.reference.stage.clone()).collect());
+        let resources = self.resources(stage)?;
+        let grid = self.grid(stage, kind)?;
+        let mut resolved = ResolvedStages::new();
+        let mut resolve = |builder: &Self, index| {
+            let new = || builder.resolve(stage, kind, &grid, index, &resources);
+            resolved.entry(index).or_insert_with(new).clone()
+        };
+        let own = OwnAxes::new(&grid, |index| resolve(self, index).ok());
+        let axes = self.axes_of(stage, &single, &grid, &own)?;
+        let conditions = self.conditions(stage, &axes)?;
+        let mut selection = Selection { conditions: conditions.to_json(), ..Selection::default() };
+        for found in single.iter().chain(&gathering) {
+            if let Some(renamed) = found.renamed_input() {
+                selection.renamed.entry(found.field.to_owned()).or_default().push(renamed);
             }
         }
-        let (axes, count) = self.axes(stage, kind, joined.len())?;
-        if self.nodes.len() + count > MAX_NODES {
-            let message = format!(
-                "stage `{}` expands to {count} nodes; with it, the plan has more than {MAX_NODES}",
-                stage.name
-            );
-            return Err(self.pipeline.diagnostic(
-                stage.location,
-                message,
-                Some("shorten its lists".into()),
-            ));
+        selection.renamed.values_mut().for_each(|renamed| renamed.sort());
+        if selection != Selection::default() {
+            self.selections.insert(stage.name.clone(), selection);
         }
+        let mut joined = vec![Joined::default()];
+        for found in &single {
+            joined = self.join(stage, found, joined, &conditions)?;
+        }
+        let chosen = self.choose(stage, &grid, &own, &joined, &conditions)?;
+        // Nodes that differ only in their inputs share the result.
+        let mut used: Vec<usize> = chosen.iter().map(|(_, index)| *index).collect();
+        used.sort_unstable();
+        used.dedup();
+        used.into_iter().try_for_each(|index| resolve(self, index).map(drop))?;
+        let names = axes.iter().map(|axis| axis.name.as_str());
+        let gathers: Vec<Gather> =
+            gathering.into_iter().map(|found| self.gather(found, names.clone())).collect();
         let first = self.nodes.len();
         let mut names = HashSet::new();
-        let combinations = combinations(&axes);
-        // Nodes that differ only in their inputs share the result.
-        let resources = self.resources(stage)?;
-        let resolve = |combination: &Vec<_>| self.resolve(stage, kind, combination, &resources);
-        let resolved: Vec<Arc<ResolvedStage>> =
-            combinations.iter().map(resolve).collect::<Result<_, _>>()?;
-        // All nodes of a stage have the same axes.
-        let axes_of_all = match (joined.first(), combinations.first(), resolved.first()) {
-            (Some(joined), Some(combination), Some(resolved)) => {
-                self.axes_of(stage, kind, joined, combination, resolved)?
+        for (joined, index) in chosen {
+            let resolved = resolve(self, index)?;
+            let mut values = joined.axes.clone();
+            let own = own.values(index).into_iter();
+            values.extend(own.map(|(axis, value)| (axis.to_owned(), value.to_owned())));
+            let texts: Vec<String> =
+                values.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
+            let name = if texts.is_empty() {
+                stage.name.clone()
+            } else {
+                format!("{}@{}", stage.name, texts.join(","))
+            };
+            if !names.insert(name.clone()) {
+                return Err(self.repeated_name(stage, &grid.fields, &name));
             }
-            _ => Vec::new(),
-        };
-        let gathers = gathering
-            .into_iter()
-            .map(|(slot, field, found)| self.gather(slot, field, found, &axes_of_all));
-        let gathers: Vec<Gather> = gathers.collect();
-        for joined in &joined {
-            for (combination, resolved) in combinations.iter().zip(&resolved) {
-                let axis_values = self.axes_of(stage, kind, joined, combination, resolved)?;
-                let values: Vec<String> =
-                    axis_values.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
-                let name = if values.is_empty() {
-                    stage.name.clone()
-                } else {
-                    format!("{}@{}", stage.name, values.join(","))
-                };
-                let node = PlanNode {
-                    name,
-                    stage: stage.name.clone(),
-                    kind,
-                    resolved: Arc::clone(resolved),
-                    inputs: self.inputs(stage, joined, &gathers, &axis_values)?,
-                    axes: axis_values,
-                };
-                if !names.insert(node.name.clone()) {
-                    return Err(self.repeated_name(stage, &axes, &node.name));
-                }
-                self.nodes.push(node);
-            }
+            self.nodes.push(PlanNode {
+                name,
+                stage: stage.name.clone(),
+                kind,
+                resolved,
+                inputs: self.inputs(stage, joined, &gathers, &values)?,
+                axes: values,
+            });
         }
         self.instances.insert(&stage.name, (first..self.nodes.len()).map(NodeId).collect());
+        self.axes.insert(&stage.name, axes);
         Ok(())
+    }
+
+    /// The nodes that the conditions keep: a join of inputs, and the index of a combination of
+    /// values of the grid.
+    fn choose<'j>(
+        &self,
+        stage: &StageDecl,
+        grid: &Grid,
+        own: &OwnAxes,
+        joined: &'j [Joined],
+        conditions: &Conditions,
+    ) -> Result<Vec<(&'j Joined, usize)>, Diagnostic> {
+        let most = if conditions.is_empty() { MAX_NODES } else { MAX_CANDIDATES };
+        if joined.len().checked_mul(grid.len()).is_none_or(|count| count > most) {
+            return Err(self.too_many(stage, stage.location));
+        }
+        let possible: Vec<usize> = (0..grid.len())
+            .filter(|index| conditions.may_hold(|| own.values(*index).into_iter()))
+            .collect();
+        let mut chosen = Vec::new();
+        for joined in joined {
+            for &index in &possible {
+                if !conditions.may_hold(|| pairs(&joined.axes).chain(own.values(index))) {
+                    continue;
+                }
+                if chosen.len() == MAX_NODES {
+                    return Err(self.too_many(stage, stage.location));
+                }
+                chosen.push((joined, index));
+            }
+        }
+        if chosen.is_empty() {
+            return Err(self.none_left(stage, conditions));
+        }
+        if self.nodes.len() + chosen.len() > MAX_NODES {
+            let message = format!(
+                "stage `{}` expands to {} nodes; with it, the plan has more than {MAX_NODES}",
+                stage.name,
+                chosen.len()
+            );
+            let hint = Some("shorten its lists".into());
+            return Err(self.pipeline.diagnostic(stage.location, message, hint));
+        }
+        Ok(chosen)
     }
 
     /// The error for two nodes of a stage with the same `name`.
@@ -233,244 +275,9 @@ impl<'p> Builder<'p> {
         self.pipeline.diagnostic(second.location.or(stage.location), message, Some(hint.into()))
     }
 
-    /// The nodes that match each reference in a slot.
-    fn find(&self, stage: &'p StageDecl, port: &Port<'p>) -> Result<Vec<Found<'p>>, Diagnostic> {
-        let mut all = Vec::new();
-        for (text, location) in self.references(stage, port)? {
-            let reference = Reference::parse(text).map_err(|m| self.error(stage, &m))?;
-            let instances = &self.instances[reference.stage.as_str()];
-            let nodes: Vec<NodeId> = instances
-                .iter()
-                .copied()
-                .filter(|id| reference.matches(&self.nodes[id.0]))
-                .collect();
-            if nodes.is_empty() {
-                if let Some(error) = reference.unknown(instances.iter().map(|id| &self.nodes[id.0]))
-                {
-                    let message = format!(
-                        "stage `{}`: `{}: {text}`: {}",
-                        stage.name, port.field, error.message
-                    );
-                    return Err(self.pipeline.diagnostic(location, message, error.hint));
-                }
-                let message =
-                    format!("stage `{}`: no instance matches `{}: {text}`", stage.name, port.field);
-                let names = instances.iter().map(|id| self.nodes[id.0].name.as_str());
-                return Err(self.pipeline.diagnostic(location, message, suggest(text, names)));
-            }
-            let maker = &self.nodes[nodes[0].0];
-            let made = maker
-                .kind
-                .outputs_for(&maker.resolved.params)
-                .map_err(|e| ValueError::new(format!("{e:#}")));
-            // `None` for kinds whose outputs are the declared files, which are not listed yet.
-            let made = made.map_err(|error| self.error(stage, &error))?;
-            let lacks = |file: &&&str| {
-                made.as_ref().is_some_and(|made| !made.iter().any(|made| belongs(made, file)))
-            };
-            if let Some(missing) = port.files.iter().find(lacks) {
-                let message = format!(
-                    "stage `{}`: `{}` needs the output `{missing}`, which `{}` does not have",
-                    stage.name, port.field, reference.stage
-                );
-                return Err(self.pipeline.diagnostic(
-                    location,
-                    message,
-                    Some(self.suggest_inputs(stage, port)),
-                ));
-            }
-            all.push(Found { text, location, reference, nodes });
-        }
-        Ok(all)
-    }
-
-    /// Indexes the matches of a reference for the nodes of a stage with the axes `axes`.
-    fn gather(
-        &self,
-        slot: Cow<'static, str>,
-        field: &'p str,
-        found: Found<'p>,
-        axes: &[(String, String)],
-    ) -> Gather<'p> {
-        let has_axis =
-            |axis: &String| found.open(&self.nodes[found.nodes[0].0]).any(|(name, _)| name == axis);
-        let shared: Vec<String> =
-            axes.iter().map(|(axis, _)| axis).filter(|axis| has_axis(axis)).cloned().collect();
-        let mut by_values: HashMap<Vec<String>, Vec<NodeId>> = HashMap::new();
-        for id in &found.nodes {
-            by_values.entry(values(&self.nodes[id.0].axes, &shared)).or_default().push(*id);
-        }
-        Gather { slot, field, found, shared, by_values }
-    }
-
-    /// The nodes in all slots of the node with these axis values.
-    #[expect(clippy::type_complexity, reason = "the type of the field that it is for")]
-    fn inputs(
-        &self,
-        stage: &StageDecl,
-        joined: &Joined,
-        gathers: &[Gather],
-        axes: &[(String, String)],
-    ) -> Result<Box<[(Cow<'static, str>, Vec<NodeId>)]>, Diagnostic> {
-        let mut inputs = joined.inputs.clone();
-        // A set: references may overlap.
-        let mut taken = HashSet::new();
-        for Gather { slot, field, found, shared, by_values } in gathers {
-            let values = values(axes, shared);
-            let Some(nodes) = by_values.get(&values) else {
-                let pairs: Vec<String> = shared
-                    .iter()
-                    .zip(&values)
-                    .map(|(axis, value)| format!("`{axis}={value}`"))
-                    .collect();
-                let (name, text) = (&stage.name, found.text);
-                let message = format!(
-                    "stage `{name}`: no instance of `{field}: {text}` has {}",
-                    pairs.join(", ")
-                );
-                let hint = format!(
-                    "the value comes from another input or a list of `{name}`; \
-                     compare the grids, or name a value here"
-                );
-                return Err(self.pipeline.diagnostic(found.location, message, Some(hint)));
-            };
-            let new = nodes.iter().copied().filter(|id| taken.insert((slot, *id)));
-            inputs.entry(slot.clone()).or_default().extend(new);
-        }
-        Ok(inputs.into_iter().collect())
-    }
-
-    /// Fills a slot for one node: combines each partial join with each match that agrees with it.
-    fn join(
-        &self,
-        stage: &'p StageDecl,
-        port: &Port<'p>,
-        found: &Found,
-        joined: Vec<Joined>,
-    ) -> Result<Vec<Joined>, Diagnostic> {
-        let open = |id: &NodeId| -> Vec<(String, String)> {
-            found.open(&self.nodes[id.0]).cloned().collect()
-        };
-        // Indexed by the shared axes: all matches have the same axes, and so do all partial joins.
-        let known: HashSet<String> = joined[0].axes.iter().map(|(axis, _)| axis.clone()).collect();
-        let shared =
-            |axes: &[(String, String)], other: &HashSet<String>| -> BTreeMap<String, String> {
-                axes.iter().filter(|(axis, _)| other.contains(axis)).cloned().collect()
-            };
-        let open_axes: HashSet<String> =
-            open(&found.nodes[0]).into_iter().map(|(axis, _)| axis).collect();
-        let mut index: HashMap<BTreeMap<String, String>, Vec<NodeId>> = HashMap::new();
-        for id in &found.nodes {
-            index.entry(shared(&open(id), &known)).or_default().push(*id);
-        }
-        let partners = |partial: &Joined| {
-            index.get(&shared(&partial.axes, &open_axes)).map_or(&[][..], Vec::as_slice)
-        };
-        if joined.iter().map(|partial| partners(partial).len()).sum::<usize>() > MAX_NODES {
-            return Err(self.too_many(stage, stage.location));
-        }
-        let mut out = Vec::new();
-        for partial in &joined {
-            for id in partners(partial) {
-                let mut next = partial.clone();
-                next.axes.extend(open(id).into_iter().filter(|(axis, _)| !known.contains(axis)));
-                next.inputs.insert(port.name.clone(), vec![*id]);
-                out.push(next);
-            }
-        }
-        if out.is_empty() {
-            let message =
-                format!("stage `{}`: its inputs have no axis values in common", stage.name);
-            return Err(self.pipeline.diagnostic(
-                stage.location,
-                message,
-                Some("compare the grids of the stages it uses".into()),
-            ));
-        }
-        Ok(out)
-    }
-
     fn too_many(&self, stage: &StageDecl, location: Option<Location>) -> Diagnostic {
         let message = format!("stage `{}` expands to more than {MAX_NODES} nodes", stage.name);
         self.pipeline.diagnostic(location, message, Some("shorten its lists".into()))
-    }
-
-    /// The values of each parameter field, and the number of nodes of the stage.
-    #[expect(clippy::type_complexity, reason = "fields and their values, used once, just below")]
-    fn axes(
-        &self,
-        stage: &'p StageDecl,
-        kind: &'static dyn Kind,
-        joined: usize,
-    ) -> Result<(Vec<(&'p YamlField, Vec<YamlNode>)>, usize), Diagnostic> {
-        let own = own(stage, kind);
-        let is_slot = |field: &YamlField| {
-            kind.slots().iter().any(|slot| slot.name == field.key)
-                || (kind.is_open() && field.key == INPUTS)
-                || field.key == RESOURCES
-        };
-        let is_spread = |field: &YamlField| !own.is_empty() && field.key == PARAMS;
-        let mut axes = Vec::new();
-        let mut count = joined;
-        for field in stage.fields.iter().filter(|f| !is_slot(f) && !is_spread(f)).chain(own) {
-            if !is_axis(kind, own, field) {
-                axes.push((field, vec![field.value.clone()]));
-                continue;
-            }
-            count = width(&field.value)
-                .and_then(|n| count.checked_mul(n))
-                .filter(|&n| n <= MAX_NODES)
-                .ok_or_else(|| self.too_many(stage, field.location))?;
-            if count == 0 {
-                let message = format!("stage `{}`: the grid `{}` is empty", stage.name, field.key);
-                return Err(self.pipeline.diagnostic(
-                    field.value.location,
-                    message,
-                    Some("list at least one value".into()),
-                ));
-            }
-            axes.push((field, alternatives(&field.value)));
-        }
-        Ok((axes, count))
-    }
-
-    /// The axes and values of a node; those of its inputs come first.
-    fn axes_of(
-        &self,
-        stage: &StageDecl,
-        kind: &'static dyn Kind,
-        joined: &Joined,
-        combination: &[(&YamlField, &YamlNode)],
-        resolved: &ResolvedStage,
-    ) -> Result<Vec<(String, String)>, Diagnostic> {
-        let mut axes = joined.axes.clone();
-        let own = own(stage, kind);
-        for (field, value) in combination.iter().filter(|(field, _)| is_axis(kind, own, field)) {
-            if axes.iter().any(|(axis, _)| *axis == field.key) {
-                let message = format!(
-                    "stage `{}`: its inputs already have the axis `{}`",
-                    stage.name, field.key
-                );
-                return Err(self.pipeline.diagnostic(
-                    field.location,
-                    message,
-                    Some("give one value, not a list".into()),
-                ));
-            }
-            let (is_own, given) = (is_own(own, field), resolved.full.get(&field.key));
-            let text = match (value.as_text(), given) {
-                // In names, a value that is passed to a program keeps its text.
-                (Some(text), _) if is_own || given.and_then(Json::as_str) == Some(text) => {
-                    text.to_owned()
-                }
-                (None, Some(given)) if !is_own && OPEN_FIELDS.contains(&&*field.key) => {
-                    render(given)
-                }
-                _ => render(&value.to_json()),
-            };
-            axes.push((field.key.clone(), text));
-        }
-        Ok(axes)
     }
 
     /// The field `resources` of a stage.
@@ -481,23 +288,23 @@ impl<'p> Builder<'p> {
         read(&field.value).map_err(|error: ValueError| self.error(stage, &error.under(RESOURCES)))
     }
 
-    /// Resolves the parameters of a node.
+    /// Resolves the parameters of the nodes with a combination of values.
     fn resolve(
         &self,
         stage: &StageDecl,
         kind: &'static dyn Kind,
-        combination: &[(&YamlField, &YamlNode)],
+        grid: &Grid,
+        index: usize,
         resources: &ResourceFields,
     ) -> Result<Arc<ResolvedStage>, Diagnostic> {
-        let own = own(stage, kind);
         let (mut fields, mut params) = (Vec::new(), Vec::new());
-        for (field, value) in combination {
-            let to = if is_own(own, field) { &mut params } else { &mut fields };
+        for (field, value) in grid.combination(index) {
+            let to = if is_declared(grid.declared, field) { &mut params } else { &mut fields };
             // Copies single values, since the list that contains them can be long.
             to.push(YamlField {
                 key: field.key.clone(),
                 location: field.location,
-                value: (*value).clone(),
+                value: value.clone(),
             });
         }
         let text = |value: &YamlNode| value.as_text().map_or_else(|| value.to_json(), Json::from);
@@ -531,178 +338,9 @@ impl<'p> Builder<'p> {
     }
 }
 
-/// Whether `field` is a parameter that the stage declares.
-fn is_own(own: &[YamlField], field: &YamlField) -> bool {
-    own.iter().any(|entry| std::ptr::eq(entry, field))
-}
-
-/// Whether `field` is a grid axis.
-fn is_axis(kind: &dyn Kind, own: &[YamlField], field: &YamlField) -> bool {
-    is_grid(&field.value) && (is_own(own, field) || !kind.lists().contains(&field.key.as_str()))
-}
-
 #[cfg(test)]
 mod tests {
-    use crate::engine::spec::plan::Plan;
-    use crate::engine::testing::{ENDS, id, plan};
-
-    fn names(yaml: &str) -> Vec<String> {
-        plan(yaml).unwrap().nodes.into_iter().map(|node| node.name).collect()
-    }
-
-    fn refusal(yaml: &str) -> (String, Option<String>) {
-        let diagnostic = plan(yaml).err().unwrap_or_else(|| panic!("accepted: {yaml}"));
-        (diagnostic.to_string(), diagnostic.hint)
-    }
-
-    /// By slot, the names of the nodes in it.
-    fn inputs<'a>(plan: &'a Plan, name: &str) -> Vec<(&'a str, Vec<&'a str>)> {
-        let slots = plan.node(id(plan, name)).inputs.iter();
-        slots
-            .map(|(slot, ids)| {
-                (&**slot, ids.iter().map(|id| plan.node(*id).name.as_str()).collect())
-            })
-            .collect()
-    }
-
-    #[test]
-    fn lists_expand_in_file_order_and_the_last_varies_fastest() {
-        assert_eq!(
-            names("stages: { s: { source: { width: [2, 1], text: [x, v] } } }"),
-            ["s@width=2,text=x", "s@width=2,text=v", "s@width=1,text=x", "s@width=1,text=v"]
-        );
-    }
-
-    #[test]
-    fn a_list_inside_a_mapping_is_a_grid_and_a_single_field_is_not_named() {
-        assert_eq!(
-            names(
-                "stages: { s: { source: { text: x, style: [plain, { framed: { by: [1, 2] } }] } } }"
-            ),
-            ["s@style=plain", "s@style=framed-1", "s@style=framed-2"]
-        );
-        assert_eq!(
-            names(
-                "stages: { s: { source: { \
-                 text: x, style: { framed: { by: [1, 2], round: true } } } } }"
-            ),
-            ["s@style=framed-by-1-round-true", "s@style=framed-by-2-round-true"]
-        );
-    }
-
-    #[test]
-    fn a_list_of_one_value_is_an_axis_and_a_single_value_is_not() {
-        assert_eq!(names("stages: { s: { source: { text: x } } }"), ["s"]);
-        assert_eq!(names("stages: { s: { source: { text: [x] } } }"), ["s@text=x"]);
-    }
-
-    #[test]
-    fn axes_of_the_same_name_are_joined_and_fixed_axes_are_not_inherited() {
-        let plan = plan(ENDS).unwrap();
-        let pairs: Vec<_> = plan.nodes[4..].iter().map(|node| node.name.as_str()).collect();
-        assert_eq!(pairs, ["p@width=1", "p@width=2"]);
-        assert_eq!(
-            inputs(&plan, "p@width=2"),
-            [("left", vec!["s@width=2,end=a"]), ("right", vec!["s@width=2,end=b"])]
-        );
-    }
-
-    #[test]
-    fn axes_that_are_not_shared_are_crossed() {
-        let yaml = "
-stages:
-  s: { source: { text: [x, v] } }
-  t: { source: { text: z, width: [1, 2] } }
-  p: { pair: { left: s, right: t, note: [k, m] } }
-";
-        assert_eq!(
-            names(yaml)[4..],
-            [
-                "p@text=x,width=1,note=k",
-                "p@text=x,width=1,note=m",
-                "p@text=x,width=2,note=k",
-                "p@text=x,width=2,note=m",
-                "p@text=v,width=1,note=k",
-                "p@text=v,width=1,note=m",
-                "p@text=v,width=2,note=k",
-                "p@text=v,width=2,note=m",
-            ]
-        );
-    }
-
-    #[test]
-    fn inputs_without_a_common_axis_value_are_an_error() {
-        let yaml = "
-stages:
-  s: { source: { text: x, width: [1, 2] } }
-  t: { source: { text: x, width: [3, 4] } }
-  p: { pair: { left: s, right: t } }
-";
-        let (message, hint) = refusal(yaml);
-        assert_eq!(message, "test.yaml:5:3: stage `p`: its inputs have no axis values in common");
-        assert_eq!(hint.as_deref(), Some("compare the grids of the stages it uses"));
-    }
-
-    #[test]
-    fn a_slot_for_many_nodes_gathers_each_match_once_and_inherits_no_axis() {
-        let plan =
-            plan(&format!("{ENDS}  g: {{ gather: {{ all: [p, s@end=a, s@width=1] }} }}")).unwrap();
-        let all =
-            vec!["p@width=1", "p@width=2", "s@width=1,end=a", "s@width=2,end=a", "s@width=1,end=b"];
-        assert_eq!(inputs(&plan, "g"), [("all", all)]);
-    }
-
-    #[test]
-    fn a_slot_for_many_nodes_gathers_the_nodes_with_the_values_of_its_own_axes() {
-        let plan =
-            plan(&format!("{ENDS}  g: {{ gather: {{ all: [p, s@width=1], width: [1, 2] }} }}"))
-                .unwrap();
-        let named = ["s@width=1,end=a", "s@width=1,end=b"];
-        assert_eq!(inputs(&plan, "g@width=1"), [("all", vec!["p@width=1", named[0], named[1]])]);
-        assert_eq!(inputs(&plan, "g@width=2"), [("all", vec!["p@width=2", named[0], named[1]])]);
-        let (message, hint) =
-            refusal(&format!("{ENDS}  g: {{ gather: {{ all: p, width: [1, 3] }} }}"));
-        assert_eq!(message, "test.yaml:5:23: stage `g`: no instance of `all: p` has `width=3`");
-        assert!(hint.is_some_and(|hint| hint.ends_with("compare the grids, or name a value here")));
-    }
-
-    #[test]
-    fn an_optional_input_may_be_missing_and_a_required_one_may_not() {
-        let with =
-            plan("stages: { s: { source: { text: x } }, p: { pair: { left: s } } }").unwrap();
-        assert_eq!(inputs(&with, "p"), [("left", vec!["s"])]);
-        let (message, hint) =
-            refusal("stages: { s: { source: { text: x } }, p: { pair: { right: s } } }");
-        assert_eq!(message, "test.yaml:1:44: stage `p`: the input `left` is missing");
-        assert_eq!(hint.as_deref(), Some("write `left: s`"));
-    }
-
-    #[test]
-    fn stages_may_be_in_any_order_and_nodes_come_after_their_inputs() {
-        let yaml = "
-stages:
-  g: { gather: { all: [p, s] } }
-  p: { pair: { left: s } }
-  s: { source: { text: x } }
-";
-        assert_eq!(names(yaml), ["s", "p", "g"]);
-    }
-
-    #[test]
-    fn a_cycle_is_printed_from_stage_to_stage() {
-        let yaml = "
-stages:
-  s: { source: { text: x } }
-  a: { pair: { left: s, right: c } }
-  b: { pair: { left: a } }
-  c: { gather: { all: [s, b] } }
-";
-        let (message, hint) = refusal(yaml);
-        assert_eq!(message, "test.yaml:4:3: cyclic dependency: a -> c -> b -> a");
-        assert_eq!(hint.as_deref(), Some("remove one of these inputs"));
-        let (message, _) = refusal("stages: { a: { pair: { left: a } } }");
-        assert_eq!(message, "test.yaml:1:11: cyclic dependency: a -> a");
-    }
+    use crate::engine::testing::{plan, refusal};
 
     #[test]
     fn an_unresolvable_stage_is_an_error_with_location_and_hint() {
@@ -759,7 +397,7 @@ stages:
         case(
             "  t: { source: { text: [50, '50'] } }",
             "test.yaml:3:29: stage `t`: `text` lists `50` and `\"50\"`, \
-             which have the same text in names",
+                 which have the same text in names",
             Some("remove one"),
         );
         case(
@@ -769,21 +407,10 @@ stages:
         );
         case(
             "  t: { source: { text: x, width: [1, 2] } }\n  \
-             p: { pair: { left: t, width: [1, 2] } }",
+                 p: { pair: { left: t, width: [1, 2] } }",
             "test.yaml:4:25: stage `p`: its inputs already have the axis `width`",
             Some("give one value, not a list"),
         );
-    }
-
-    #[test]
-    fn a_grid_of_a_billion_nodes_is_an_error_before_it_is_expanded() {
-        let thousand = (1..=1000).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
-        let (message, hint) = refusal(&format!(
-            "stages: {{ s: {{ source: {{ \
-             text: x, width: [{thousand}], ratio: [{thousand}], note: [{thousand}] }} }} }}"
-        ));
-        assert!(message.ends_with("stage `s` expands to more than 200000 nodes"), "{message}");
-        assert_eq!(hint.as_deref(), Some("shorten its lists"));
     }
 
     #[test]
@@ -792,32 +419,12 @@ stages:
         let (width, ratio) = (list(400), list(500));
         let (message, _) = refusal(&format!(
             "stages:\n  s: {{ source: {{ text: x }} }}\n  \
-             t: {{ source: {{ text: x, width: [{width}], ratio: [{ratio}] }} }}"
+                 t: {{ source: {{ text: x, width: [{width}], ratio: [{ratio}] }} }}"
         ));
         assert!(
             message.contains("stage `t` expands to 200000 nodes; with it, the plan has more"),
             "{message}"
         );
-    }
-
-    #[test]
-    fn a_join_of_too_many_nodes_is_an_error_before_it_is_computed() {
-        let many = (1..=1001).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
-        let (message, _) = refusal(&format!(
-            "stages:\n  s: {{ source: {{ text: x, width: [{many}] }} }}\n  \
-             t: {{ source: {{ text: x, ratio: [{many}] }} }}\n  \
-             p: {{ pair: {{ left: s, right: t }} }}"
-        ));
-        assert_eq!(message, "test.yaml:4:3: stage `p` expands to more than 200000 nodes");
-    }
-
-    #[test]
-    fn a_chain_of_ten_thousand_stages_does_not_overflow_the_stack() {
-        let links =
-            (1..10_000).rev().map(|i| format!("  s{i}: {{ pair: {{ left: s{} }} }}\n", i - 1));
-        let yaml =
-            format!("stages:\n{}  s0: {{ source: {{ text: x }} }}\n", links.collect::<String>());
-        assert_eq!(plan(&yaml).unwrap().nodes.len(), 10_000);
     }
 
     #[test]

@@ -70,20 +70,16 @@ pub(crate) fn alternatives(node: &YamlNode) -> Vec<YamlNode> {
     }
 }
 
-/// Every combination of the values of `axes`. The last axis varies fastest.
-pub(crate) fn combinations<'a>(
-    axes: &'a [(&'a YamlField, Vec<YamlNode>)],
-) -> Vec<Vec<(&'a YamlField, &'a YamlNode)>> {
-    let mut out = vec![Vec::new()];
-    for (field, values) in axes {
-        let extend =
-            |partial: &Vec<_>, value| partial.iter().copied().chain([(*field, value)]).collect();
-        out = out
-            .iter()
-            .flat_map(|partial| values.iter().map(move |value| extend(partial, value)))
-            .collect();
+/// The combination with this index of values on axes with these numbers of values: the index of
+/// each value. The last axis varies fastest.
+pub(crate) fn combination(widths: &[usize], index: usize) -> Vec<usize> {
+    let mut rest = index;
+    let mut chosen = vec![0; widths.len()];
+    for (chosen, width) in chosen.iter_mut().zip(widths).rev() {
+        *chosen = rest % width;
+        rest /= width;
     }
-    out
+    chosen
 }
 
 /// The text of a value in a node's name: `50`, `none`, `dropout-0.5`, `normal-0.01` (a single field

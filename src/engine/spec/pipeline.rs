@@ -52,6 +52,9 @@ pub struct ProfileDecl {
 /// replace any other field as a whole.
 pub(crate) const OPEN_FIELDS: [&str; 4] = ["params", "env", "inputs", RESOURCES];
 
+/// The fields of an input whose axes are renamed. They are set one by one.
+pub(super) const INPUT_FIELDS: [&str; 2] = ["stage", "rename"];
+
 const TOP_LEVEL: [&str; 4] = ["seed", "profile", "stages", "profiles"];
 
 impl Pipeline {
@@ -153,6 +156,7 @@ impl Pipeline {
                 fields.iter_mut().find(|f| f.key == *field).map(|f| &mut f.value.value)
             && !is_open
             && matches!(&chosen[..], [other] if other.key != *choice)
+            && !INPUT_FIELDS.contains(choice)
             && !matches!(value.value, Value::Null)
         {
             // `{ normal: ... }` is one of several variants, and another variant replaces it.

@@ -2,7 +2,7 @@
 //!
 //! This module does not know the cache; `run::status` determines the status of nodes.
 
-use super::expand::nodes;
+use super::expand::{Expanded, Selection, WHERE, expand};
 use super::pipeline::Pipeline;
 pub use super::reference::{NodeId, PlanNode};
 use super::reference::{Reference, is_pattern};
@@ -28,6 +28,8 @@ pub struct Plan {
     source: String,
     /// The location of each stage.
     locations: BTreeMap<String, Option<Location>>,
+    /// The renamed inputs and the conditions of stages that have some.
+    pub(super) selections: BTreeMap<String, Selection>,
 }
 
 impl Plan {
@@ -37,14 +39,8 @@ impl Plan {
             pipeline.stages.iter().map(|stage| (stage.name.clone(), stage.location)).collect();
         let (seed, source) = (pipeline.seed.clone(), pipeline.source.clone());
         let profile = pipeline.invocation.profile.clone();
-        Ok(Plan {
-            nodes: nodes(pipeline, kinds)?,
-            files: Sources::default(),
-            profile,
-            seed,
-            source,
-            locations,
-        })
+        let Expanded { nodes, selections } = expand(pipeline, kinds)?;
+        Ok(Plan { nodes, files: Sources::default(), profile, seed, source, locations, selections })
     }
 
     /// The node with this id.
@@ -237,8 +233,14 @@ impl Plan {
             if let Some(error) = wanted.unknown(of_stage.iter().map(|id| self.node(*id))) {
                 return Err(diagnostic(error.message, error.hint));
             }
-            let names: Vec<&str> = of_stage.iter().map(|id| self.node(*id).name.as_str()).collect();
-            return Err(diagnostic(format!("no node matches `{target}`"), suggest(target, names)));
+            let names = of_stage.iter().map(|id| self.node(*id).name.as_str());
+            let mut hint = suggest(target, names);
+            let is_filtered = |of: &&Selection| !of.conditions.is_empty();
+            let selection = self.selections.get(&wanted.stage).filter(is_filtered);
+            if let Some(hint) = hint.as_mut().filter(|_| selection.is_some()) {
+                *hint += &format!(" `{}` has the field `{WHERE}`", wanted.stage);
+            }
+            return Err(diagnostic(format!("no node matches `{target}`"), hint));
         }
         Ok(found)
     }

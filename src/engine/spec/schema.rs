@@ -3,6 +3,7 @@
 //! It is derived from the stage kinds and has names, types, choices and defaults. Only `repro plan`
 //! checks the rest: whether inputs exist and fit, repeated values in grids, bounds of numbers.
 
+use super::expand::{KEEP, LEAVE_OUT, RENAME, STAGE, WHERE};
 use super::pipeline::OPEN_FIELDS;
 use crate::engine::resources::{RESOURCES, ResourceFields};
 use crate::engine::stage::{Arity, Kind};
@@ -108,7 +109,7 @@ fn fields(kind: &dyn Kind) -> Json {
         }
     }
     if kind.is_open() {
-        let each = json!({ "anyOf": [text(), { "type": "array", "items": text() }] });
+        let each = json!({ "anyOf": inputs(true) });
         let description =
             "Inputs by name: a stage or some of its nodes (`nets@end=a`), or a list of them.";
         properties.insert(
@@ -117,6 +118,7 @@ fn fields(kind: &dyn Kind) -> Json {
         );
     }
     properties.insert(RESOURCES.to_owned(), resources());
+    properties.insert(WHERE.to_owned(), conditions());
     // `null` is accepted in place of an empty mapping.
     let form = if required.is_empty() { json!(["object", "null"]) } else { json!("object") };
     json!({
@@ -160,13 +162,62 @@ fn text() -> Json {
 fn reference(arity: Arity, files: &[&str]) -> Json {
     let description =
         format!("A stage or some of its nodes (`nets@end=a`), with {}.", files.join(", "));
-    match arity.gathers() {
-        false => json!({ "description": description, "type": "string" }),
-        true => json!({
-            "description": description,
-            "anyOf": [text(), { "type": "array", "items": text() }],
-        }),
+    json!({ "description": description, "anyOf": inputs(arity.gathers()) })
+}
+
+/// The forms of a slot: an input, or also a list of inputs.
+fn inputs(gathers: bool) -> Vec<Json> {
+    let renamed = json!({
+        "description": "A stage or some of its nodes, with new names of axes.",
+        "type": "object",
+        "additionalProperties": false,
+        "required": [STAGE],
+        "properties": {
+            STAGE: text(),
+            RENAME: {
+                "description": "The new name of each renamed axis.",
+                "type": "object",
+                "minProperties": 1,
+                "additionalProperties": { "type": "string", "pattern": NAME },
+            },
+        },
+    });
+    let mut forms = vec![text(), renamed];
+    if gathers {
+        forms.push(json!({ "type": "array", "minItems": 1, "items": { "anyOf": forms } }));
     }
+    forms
+}
+
+/// The schema of the field `where`.
+fn conditions() -> Json {
+    let combinations = |name: &str, description: &str| {
+        json!({
+            "type": "object",
+            "additionalProperties": false,
+            "required": [name],
+            "properties": {
+                name: {
+                    "description": description,
+                    "type": "array",
+                    "minItems": 1,
+                    "items": { "type": "object", "minProperties": 1 },
+                },
+            },
+        })
+    };
+    let forms = [
+        json!({
+            "description": "Compares the places of two values in the list of their axis: `x < y`.",
+            "type": "string",
+            "pattern": "^[^<>=!]+([<>]=?|[=!]=)[^<>=!]+$",
+        }),
+        combinations(KEEP, "Keeps nodes with one of these combinations of values on axes."),
+        combinations(LEAVE_OUT, "Leaves out nodes with one of these combinations."),
+    ];
+    let list = json!({ "type": "array", "minItems": 1, "items": { "anyOf": forms } });
+    let all: Vec<Json> = forms.into_iter().chain([list]).collect();
+    json!({ "description": "Conditions that all nodes of the stage meet.", "anyOf": all })
 }
 
 /// The schema of a grid: a value, a list of values, or a mapping that contains lists. `at` is its

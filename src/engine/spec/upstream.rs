@@ -1,6 +1,6 @@
 //! The description of everything upstream of a node, for kinds that embed it.
 
-use super::expand::PARAMS;
+use super::expand::{PARAMS, Selection};
 use super::plan::Plan;
 use super::reference::{NodeId, PlanNode};
 use crate::engine::key::{Artifact, Params, root};
@@ -42,7 +42,11 @@ impl Plan {
             }));
         }
         inputs.sort_by(|a, b| (&a.slot, &a.node).cmp(&(&b.slot, &b.node)));
-        Upstream { stages: outlines.into_iter().map(Outline::finish).collect(), inputs }
+        let finish = |outline: Outline| {
+            let selection = self.selections.get(&outline.node.stage).cloned();
+            outline.finish(selection.unwrap_or_default())
+        };
+        Upstream { stages: outlines.into_iter().map(finish).collect(), inputs }
     }
 }
 
@@ -116,7 +120,7 @@ impl<'p> Outline<'p> {
         }
     }
 
-    fn finish(self) -> StageOutline {
+    fn finish(self, selection: Selection) -> StageOutline {
         let sorted = |values: HashSet<&Json>| {
             let mut values: Vec<Json> = values.into_iter().cloned().collect();
             values.sort_by(order);
@@ -134,6 +138,8 @@ impl<'p> Outline<'p> {
                 .into_iter()
                 .map(|(slot, stages)| (slot.to_owned(), names(stages)))
                 .collect(),
+            renamed: selection.renamed,
+            conditions: selection.conditions,
         }
     }
 }
@@ -251,6 +257,42 @@ stages:
         let renamed = PIPELINE.replace("  g:", "  h:").replace("[t, g]", "[t, h]");
         let renamed = recipe(&plan(&renamed), |_| false);
         assert_ne!(renamed.key(), keys[0], "the description contains names");
+    }
+
+    const PAIRS: &str = "
+stages:
+  s: { source: { text: x, width: [1, 2, 3] } }
+  p: { pair: { left: { stage: s, rename: { width: a } },
+      right: { stage: s, rename: { width: b } },
+      where: [a < b, { leave-out: [{ b: 3, a: [2, 1] }, { a: 3 }] }] } }
+  r: { summary: { all: p } }
+";
+
+    #[test]
+    fn the_description_has_the_renamed_inputs_and_the_conditions() {
+        let Upstream { stages, inputs } = upstream(&recipe(&plan(PAIRS), |_| false));
+        let renamed = json!({
+            "left": [{ "stage": "s", "rename": { "width": "a" } }],
+            "right": [{ "stage": "s", "rename": { "width": "b" } }],
+        });
+        assert_eq!(json!(stages[1].renamed), renamed);
+        let conditions =
+            json!(["a < b", { "leave-out": [{ "a": ["1", "2"], "b": ["3"] }, { "a": ["3"] }] }]);
+        assert_eq!(json!(stages[1])["where"], conditions);
+        assert_eq!([stages[0].nodes, stages[1].nodes], [2, 1]);
+        let nodes: Vec<&str> = inputs.iter().map(|input| &*input.node).collect();
+        assert_eq!(nodes, ["p@a=1,b=2"]);
+    }
+
+    #[test]
+    fn the_order_of_conditions_and_combinations_does_not_matter() {
+        let other = PAIRS.replace(
+            "[a < b, { leave-out: [{ b: 3, a: [2, 1] }, { a: 3 }] }]",
+            "[{ leave-out: [{ a: [3] }, { a: [1, 2], b: 3 }] }, 'a<b']",
+        );
+        assert_ne!(other, PAIRS);
+        let keys = [PAIRS, &other].map(|yaml| recipe(&plan(yaml), |_| false).key());
+        assert_eq!(keys[0], keys[1]);
     }
 
     #[test]

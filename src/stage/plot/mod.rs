@@ -10,7 +10,7 @@ mod results;
 use self::figures::FigureName;
 pub(super) use self::figures::Subject;
 use self::results::Results;
-use super::artifact::{DATA_CARD, DataCard, read_json, write_json};
+use super::artifact::{DATA_CARD, DataCard, MNIST_FILES, is_mnist, read_json, write_json};
 use crate::engine::stage::{Arity, Context, Slot, Stage};
 use crate::fs;
 use anyhow::{Context as _, Result};
@@ -62,15 +62,16 @@ impl Stage for PlotStage {
     const NAME: &'static str = "plot";
     const VERSION: u32 = 4;
     const SLOTS: &'static [Slot] = &[
-        Slot { name: "data", arity: Arity::One, files: &[DATA_CARD] },
+        Slot { name: "data", arity: Arity::One, files: MNIST_FILES },
         Slot { name: "tables", arity: Arity::One, files: Results::FILES },
     ];
     const OUTPUTS: &'static [&'static str] = &[SVG, CARD, FRAGMENT, CHART];
     type Params = Params;
 
     fn run(params: Params, cx: &Context) -> Result<()> {
-        let data: DataCard = read_json(cx.input("data")?.path(DATA_CARD)?)?;
-        let results = Results::read(cx.input("tables")?, data.dataset)?;
+        let data = cx.input("data")?;
+        let card: DataCard = read_json(data.path(DATA_CARD)?)?;
+        let results = Results::read(cx.input("tables")?, is_mnist(data, &card))?;
         let drawn = params.figure.draw(&results);
         let name = serde_json::to_value(params.figure)?.as_str().unwrap_or_default().to_owned();
         let card = FigureCard {
@@ -99,7 +100,7 @@ mod tests {
     use crate::stage::rows::{CurveGroup, GroupMean, Metric, MetricSummary, Quantity};
     use crate::stage::talk;
     use crate::study::curve::Method;
-    use crate::study::data::{Dataset, Split};
+    use crate::study::data::Split;
     use crate::study::net::{Prior, PriorKind};
     use crate::study::stats::{Average, Interval};
     use proptest::prelude::*;
@@ -130,7 +131,7 @@ mod tests {
 
     /// A run whose values fall with the width; three pairs or more have intervals.
     fn run(priors: &[Prior], methods: &[Method], widths: &[i64], pairs: usize) -> Results {
-        let published = talk::published(Dataset::Mnist);
+        let published = talk::published(true);
         let mut results = Results { published, ..Results::default() };
         for (hidden, prior) in
             widths.iter().flat_map(|&h| priors.iter().map(move |&prior| (h, prior)))

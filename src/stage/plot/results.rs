@@ -8,7 +8,7 @@ use crate::stage::rows::{PairMetrics, Summaries, priors, summaries, widths};
 use crate::stage::tables::{CURVES, HISTORIES, METRICS, SUMMARY, numbers, wholes};
 use crate::stage::talk::{self, Published};
 use crate::study::curve::Method;
-use crate::study::data::{Dataset, Split};
+use crate::study::data::Split;
 use crate::study::net::Prior;
 use anyhow::Result;
 use polars::prelude::DataFrame;
@@ -28,7 +28,7 @@ pub(super) type MeansAlong = BTreeMap<(CurveGroup, Split, Quantity), Vec<(f64, G
 /// The results of a run.
 #[derive(Default)]
 pub(super) struct Results {
-    /// Empty if the talk has no numbers for the dataset.
+    /// Empty if the data are not MNIST.
     pub(super) published: Vec<Published>,
     pub(super) along: MeansAlong,
     /// Means of metrics on the test split.
@@ -43,10 +43,10 @@ impl Results {
     /// The files that [`Results::read`] reads.
     pub(super) const FILES: &[&str] = &[CURVES.file, SUMMARY.file, METRICS.file, HISTORIES.file];
 
-    pub(super) fn read(tables: &Input, dataset: Dataset) -> Result<Results> {
+    pub(super) fn read(tables: &Input, is_mnist: bool) -> Result<Results> {
         let read = |table: &crate::stage::tables::TableSchema| table.read(tables.path(table.file)?);
         Ok(Results {
-            published: talk::published(dataset),
+            published: talk::published(is_mnist),
             along: along(&read(&CURVES)?)?,
             summaries: summaries(&read(&SUMMARY)?)?,
             pairs: pair_metrics(&read(&METRICS)?)?,

@@ -22,7 +22,7 @@ pub(super) struct Measured {
     /// The test error of single nets, by width and prior, in %.
     pub(super) ends: BTreeMap<(i64, Prior), GroupMean>,
     pub(super) summaries: Summaries,
-    /// The published numbers for the dataset.
+    /// The published numbers; empty if the data are not MNIST.
     pub(super) published: Vec<Published>,
     /// The metrics by pair.
     pub(super) tests: Tests,

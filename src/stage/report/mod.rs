@@ -29,7 +29,7 @@ use self::recipe::{node_of, recipe, stage_and_values};
 use self::template::Template;
 use super::KINDS;
 use super::aggregate::AggregateStage;
-use super::artifact::{DATA_CARD, DataCard, read_json};
+use super::artifact::{DATA_CARD, DataCard, MNIST_FILES, is_mnist, read_json};
 use super::plot::{CARD, CHART, FRAGMENT, FigureCard, SVG, Subject};
 use super::rows::{pair_metrics, summaries};
 use super::tables::{ENDPOINTS, HISTORIES, METRICS, NETS, REFITS, SUMMARY};
@@ -129,7 +129,7 @@ impl Stage for ReportStage {
     const NAME: &'static str = "report";
     const VERSION: u32 = 6;
     const SLOTS: &'static [Slot] = &[
-        Slot { name: "data", arity: Arity::One, files: &[DATA_CARD] },
+        Slot { name: "data", arity: Arity::One, files: MNIST_FILES },
         Slot { name: "tables", arity: Arity::One, files: TABLES },
         Slot { name: "figures", arity: Arity::Many, files: &[SVG, CARD, FRAGMENT, CHART] },
         // Files of the user's own stages.
@@ -276,7 +276,7 @@ impl<'a> Report<'a> {
             nets: nets.height(),
             ends: test_errors(&endpoints)?,
             summaries: summaries(&SUMMARY.read(tables.path(SUMMARY.file)?)?)?,
-            published: talk::published(data.dataset),
+            published: talk::published(is_mnist(cx.input("data")?, &data)),
             tests,
             data,
         };

@@ -1,7 +1,7 @@
 //! The recipes behind figures and tables: the stages that they depend on, with all parameters.
 
 use crate::engine::key::{Artifact, root};
-use crate::engine::stage::{NamedInput, StageOutline, Upstream};
+use crate::engine::stage::{NamedInput, RenamedInput, StageOutline, Upstream};
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
 
@@ -44,10 +44,22 @@ fn line(stage: &StageOutline, node: &[(&str, &str)]) -> String {
             }
         },
     });
-    let inputs = stage.inputs.iter().map(|(slot, stages)| format!("{slot}: {}", stages.join(", ")));
+    let inputs = stage.inputs.iter().map(|(slot, stages)| {
+        let renamed = stage.renamed.get(slot).into_iter().flatten();
+        let renamed: String = renamed.map(new_names).collect();
+        format!("{slot}: {}{renamed}", stages.join(", "))
+    });
     parts.extend(params);
     parts.extend(inputs);
+    parts.extend(stage.conditions.iter().map(|condition| format!("where {}", text(condition))));
     parts.join("; ")
+}
+
+/// ` (nets with net as a)`.
+fn new_names(input: &RenamedInput) -> String {
+    let names: Vec<String> =
+        input.rename.iter().map(|(axis, name)| format!("{axis} as {name}")).collect();
+    format!(" ({} with {})", input.stage, names.join(", "))
 }
 
 /// A value as in pipeline.yaml.
@@ -127,6 +139,27 @@ mod tests {
             ]
         );
         assert_eq!(recipe(&upstream, "unknown", &[]), []);
+    }
+
+    #[test]
+    fn a_recipe_has_the_new_names_of_axes_and_the_conditions() {
+        let curves = json!({
+            "name": "curves", "kind": "evaluate", "version": 1, "nodes": 3,
+            "params": { "curve": ["linear"] },
+            "inputs": { "a": ["nets"], "b": ["nets"] },
+            "renamed": {
+                "a": [{ "stage": "nets", "rename": { "net": "a" } }],
+                "b": [{ "stage": "nets", "rename": { "net": "b" } }],
+            },
+            "where": ["a < b", { "leave-out": [{ "a": ["1"], "b": ["2", "3"] }] }],
+        });
+        let upstream = serde_json::from_value(json!({ "stages": [curves], "inputs": [] })).unwrap();
+        let lines = recipe(&upstream, "curves", &[]);
+        assert_eq!(
+            lines[0].1,
+            "evaluate, version 1, 3 nodes; curve=linear; a: nets (nets with net as a); \
+             b: nets (nets with net as b); where a < b; where {leave-out:[{a:[1],b:[2,3]}]}"
+        );
     }
 
     #[test]

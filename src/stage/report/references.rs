@@ -3,7 +3,6 @@
 use super::Report;
 use crate::report::document::Block;
 use crate::report::markdown::escape;
-use crate::study::data::Dataset;
 use anyhow::Result;
 
 /// A publication.
@@ -114,7 +113,7 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
     if measured.methods().iter().any(|method| method.alignment.is_some()) {
         references.extend([PERMUTATIONS, RE_BASIN]);
     }
-    if measured.data.dataset == Dataset::Mnist {
+    if !measured.published.is_empty() {
         references.push(MNIST);
     }
     references.extend(STATISTICS);

@@ -445,7 +445,7 @@ pub(super) fn list(items: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stage::artifact::DataCard;
+    use crate::stage::artifact::{DataCard, DataName, ImageFormat};
     use crate::stage::report::conclusions::Tests;
     use crate::stage::rows::{MetricSummary, nets_of};
     use crate::stage::talk;
@@ -478,11 +478,17 @@ mod tests {
     fn run(dataset: Dataset, curves: &[Curves]) -> (Measured, Conclusions) {
         let images = 10_000;
         let mut measured = Measured {
-            data: DataCard { dataset, train: 60_000, validation: 0, test: images },
+            data: DataCard {
+                dataset: DataName::Known(dataset),
+                train: 60_000,
+                validation: 0,
+                test: images,
+                images: ImageFormat::default(),
+            },
             nets: 0,
             ends: [].into(),
             summaries: [].into(),
-            published: talk::published(dataset),
+            published: talk::published(dataset == Dataset::Mnist),
             tests: Tests { pairs: [].into(), images },
         };
         for &(hidden, prior, method, errors) in curves {

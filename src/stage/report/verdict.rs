@@ -44,7 +44,7 @@ pub(super) fn description(report: &Report) -> String {
 /// What the run measures, and on which data.
 fn introduction(report: &Report) -> String {
     let data = &report.measured.data;
-    let dataset = data.dataset;
+    let dataset = &data.dataset;
     let mut text = format!(
         "Two networks with one hidden layer of h neurons are trained independently on `{dataset}`. \
          How low can the test error stay on a curve in parameter space from one to the other, and \

@@ -11,7 +11,7 @@
 //! derived from MNIST's images. The spreads below were chosen once, by how hard a net finds the
 //! digits.
 
-use super::{Examples, PIXELS, SIDE, rng};
+use super::{Examples, ImageShape, PIXELS, SIDE, rng};
 use rand_chacha::ChaCha8Rng;
 
 /// A point of a skeleton, in per cent of the digit's box, x to the right and y down.
@@ -182,7 +182,7 @@ fn set(seed: &str, name: &str, n: usize) -> Examples {
         draw(&mut rng::stream(seed, &format!("digits/{name}/{i}")), label, image);
     }
     let labels = labels.into_iter().map(u16::from).collect();
-    Examples { pixels, labels }
+    Examples { pixels, labels, shape: ImageShape::default() }
 }
 
 /// Draws the digit `label` into `image` `[784]`, which must be blank.

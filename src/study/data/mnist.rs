@@ -115,9 +115,13 @@ pub fn assemble(files: &[Vec<u8>; 4]) -> Result<(Examples, Examples), MnistError
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::data::PIXELS;
+    use crate::study::data::{ImageShape, PIXELS};
     use flate2::{Compression, write::GzEncoder};
     use std::io::Write;
+
+    fn images(pixels: &[u8]) -> Vec<u8> {
+        idx::write_images(pixels, ImageShape::default())
+    }
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
@@ -185,10 +189,10 @@ mod tests {
     #[test]
     fn four_files_make_two_sets() {
         let files = [
-            idx::write_images(&[1; 2 * PIXELS]),
-            idx::write_labels(&[3, 4]),
-            idx::write_images(&[2; PIXELS]),
-            idx::write_labels(&[5]),
+            images(&[1; 2 * PIXELS]),
+            idx::write_labels(&[3, 4], 10),
+            images(&[2; PIXELS]),
+            idx::write_labels(&[5], 10),
         ];
         let (train, test) = assemble(&files).unwrap();
         assert_eq!((train.labels, test.labels), (vec![3, 4], vec![5]));
@@ -197,7 +201,7 @@ mod tests {
 
     #[test]
     fn sets_of_unequal_files_are_refused() {
-        let (images, labels) = (idx::write_images(&[1; PIXELS]), idx::write_labels(&[3, 4]));
+        let (images, labels) = (images(&[1; PIXELS]), idx::write_labels(&[3, 4], 10));
         let message =
             assemble(&[images.clone(), labels.clone(), images, labels]).unwrap_err().to_string();
         let [images, labels, ..] = FILES.each_ref().map(|file| file.name);

@@ -1,4 +1,4 @@
-//! Images of digits with their labels: datasets and splits.
+//! Images with their labels: datasets and splits.
 
 pub mod digits;
 pub mod idx;
@@ -7,11 +7,21 @@ pub mod mnist;
 use super::registry::named_enum;
 use super::rng;
 use crate::kernel::sparse::Sparse;
+use std::fmt;
 
-/// Side of an image in pixels.
+/// Side of an image of MNIST in pixels.
 pub const SIDE: usize = 28;
-/// Pixels of an image.
+/// Pixels of an image of MNIST.
 pub const PIXELS: usize = SIDE * SIDE;
+
+/// The largest number of classes.
+pub const MOST_CLASSES: usize = 1000;
+
+/// The largest number of inputs: an image of 1024 x 1024 pixels.
+pub const MOST_INPUTS: usize = 1 << 20;
+
+/// The largest number of images.
+pub const MOST_IMAGES: usize = 1_000_000;
 
 named_enum! {
     "dataset"
@@ -47,16 +57,63 @@ named_enum! {
     }
 }
 
-/// Images and their labels.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Examples {
-    /// [n, 784], 0 = background, 255 = ink.
-    pub pixels: Vec<u8>,
-    /// `[n]`, 0..=9.
-    pub labels: Vec<u16>,
+/// The shape of an image. Its numbers are stored row by row, and are the inputs of a net in that
+/// order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageShape {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Numbers per pixel.
+    pub channels: usize,
 }
 
-impl Examples {
+impl ImageShape {
+    /// The numbers of an image.
+    pub fn inputs(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+}
+
+/// An image of MNIST.
+impl Default for ImageShape {
+    fn default() -> ImageShape {
+        ImageShape { height: SIDE, width: SIDE, channels: 1 }
+    }
+}
+
+/// `28 x 28`, or `32 x 32 x 3` with several channels.
+impl fmt::Display for ImageShape {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let ImageShape { height, width, channels } = self;
+        match channels {
+            1 => write!(f, "{height} x {width}"),
+            _ => write!(f, "{height} x {width} x {channels}"),
+        }
+    }
+}
+
+/// Images of one shape and their labels. A pixel is a byte, 0 = background, 255 = ink, or an f32 in
+/// [0, 1].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Examples<T = u8> {
+    /// [n, inputs].
+    pub pixels: Vec<T>,
+    /// `[n]`, below [`MOST_CLASSES`].
+    pub labels: Vec<u16>,
+    /// The shape of each image.
+    pub shape: ImageShape,
+}
+
+/// No images, of MNIST's shape.
+impl<T> Default for Examples<T> {
+    fn default() -> Examples<T> {
+        Examples { pixels: Vec::new(), labels: Vec::new(), shape: ImageShape::default() }
+    }
+}
+
+impl<T: Copy> Examples<T> {
     /// The number of examples.
     pub fn len(&self) -> usize {
         self.labels.len()
@@ -68,11 +125,13 @@ impl Examples {
     }
 
     /// The examples at `indices`, in that order.
-    pub fn select(&self, indices: &[u32]) -> Examples {
-        let mut chosen = Examples::default();
+    pub fn select(&self, indices: &[u32]) -> Examples<T> {
+        let inputs = self.shape.inputs();
+        let mut chosen = Examples { shape: self.shape, ..Examples::default() };
+        chosen.pixels.reserve_exact(indices.len() * inputs);
         for &i in indices {
             let i = i as usize;
-            chosen.pixels.extend_from_slice(&self.pixels[i * PIXELS..(i + 1) * PIXELS]);
+            chosen.pixels.extend_from_slice(&self.pixels[i * inputs..(i + 1) * inputs]);
             chosen.labels.push(self.labels[i]);
         }
         chosen
@@ -80,7 +139,7 @@ impl Examples {
 
     /// Keeps the first `n` examples, or all if there are fewer.
     pub fn truncate(&mut self, n: usize) {
-        self.pixels.truncate(n * PIXELS);
+        self.pixels.truncate(n.saturating_mul(self.shape.inputs()));
         self.labels.truncate(n);
     }
 
@@ -89,7 +148,7 @@ impl Examples {
     ///
     /// # Panics
     /// If `held_out` exceeds the number of examples.
-    pub fn split_off(&self, held_out: usize, seed: &str) -> (Examples, Examples) {
+    pub fn split_off(&self, held_out: usize, seed: &str) -> (Examples<T>, Examples<T>) {
         let n = self.len();
         let mut order: Vec<u32> = (0..n as u32).collect();
         rng::shuffle(&mut rng::stream(seed, "validation split"), &mut order);
@@ -123,10 +182,11 @@ impl Labelled {
     }
 }
 
+/// Ten classes.
 impl From<&Examples> for Labelled {
     fn from(examples: &Examples) -> Labelled {
         Labelled {
-            images: Sparse::from_pixels(&examples.pixels, PIXELS),
+            images: Sparse::from_pixels(&examples.pixels, examples.shape.inputs()),
             labels: examples.labels.clone(),
             classes: crate::kernel::CLASSES,
         }
@@ -139,7 +199,8 @@ mod tests {
 
     fn numbered(n: usize) -> Examples {
         let pixels = (0..n).flat_map(|i| [i as u8; PIXELS]).collect();
-        Examples { pixels, labels: (0..n).map(|i| (i % 10) as u16).collect() }
+        let labels = (0..n).map(|i| (i % 10) as u16).collect();
+        Examples { pixels, labels, shape: ImageShape::default() }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The order of stages: each comes after the stages it refers to.
 
 use super::Builder;
+use super::slots::Written;
 use crate::engine::error::Diagnostic;
 use crate::engine::located::suggest;
 use crate::engine::spec::reference::Reference;
@@ -18,7 +19,7 @@ impl Builder<'_> {
         for (stage, kind) in stages.iter().zip(kinds) {
             let mut used = Vec::new();
             for port in self.ports(stage, *kind)? {
-                for (text, location) in self.references(stage, &port)? {
+                for Written { text, location, .. } in self.written(stage, &port)? {
                     let name = Reference::parse(text).map_err(|m| self.error(stage, &m))?.stage;
                     let Some(&target) = index.get(name.as_str()) else {
                         let message = format!(
@@ -100,5 +101,46 @@ impl Walk<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::testing::{names, plan, refusal};
+
+    #[test]
+    fn stages_may_be_in_any_order_and_nodes_come_after_their_inputs() {
+        let yaml = "
+stages:
+  g: { gather: { all: [p, s] } }
+  p: { pair: { left: s } }
+  s: { source: { text: x } }
+";
+        assert_eq!(names(yaml), ["s", "p", "g"]);
+    }
+
+    #[test]
+    fn a_cycle_is_printed_from_stage_to_stage() {
+        let yaml = "
+stages:
+  s: { source: { text: x } }
+  a: { pair: { left: s, right: c } }
+  b: { pair: { left: a } }
+  c: { gather: { all: [s, b] } }
+";
+        let (message, hint) = refusal(yaml);
+        assert_eq!(message, "test.yaml:4:3: cyclic dependency: a -> c -> b -> a");
+        assert_eq!(hint.as_deref(), Some("remove one of these inputs"));
+        let (message, _) = refusal("stages: { a: { pair: { left: a } } }");
+        assert_eq!(message, "test.yaml:1:11: cyclic dependency: a -> a");
+    }
+
+    #[test]
+    fn a_chain_of_ten_thousand_stages_does_not_overflow_the_stack() {
+        let links =
+            (1..10_000).rev().map(|i| format!("  s{i}: {{ pair: {{ left: s{} }} }}\n", i - 1));
+        let yaml =
+            format!("stages:\n{}  s0: {{ source: {{ text: x }} }}\n", links.collect::<String>());
+        assert_eq!(plan(&yaml).unwrap().nodes.len(), 10_000);
     }
 }

@@ -1,0 +1,89 @@
+//! `nets.csv`: what a net is, how it was trained, and its error and loss on each split.
+
+use super::artifact::{Csv, NetCard, OrEmpty, read_labelled, words};
+use super::names::NetName;
+use super::tables::NETS;
+use crate::engine::stage::Input;
+use crate::study::data::{Labelled, Split};
+use crate::study::net::{Net, Quality, TrainSettings, evaluate, examine};
+use anyhow::{Result, bail};
+use std::path::Path;
+
+/// The splits of the data.
+pub(super) struct Splits {
+    pub(super) training: Labelled,
+    pub(super) validation: Labelled,
+    pub(super) testing: Labelled,
+}
+
+impl Splits {
+    pub(super) fn read(data: &Input) -> Result<Splits> {
+        Ok(Splits {
+            training: read_labelled(data, Split::Train)?,
+            validation: read_labelled(data, Split::Validation)?,
+            testing: read_labelled(data, Split::Test)?,
+        })
+    }
+}
+
+/// How a net was trained, with the seed of the run; `None` if that is unknown.
+pub(super) type Training<'a> = Option<(&'a TrainSettings, &'a str)>;
+
+/// Measures `net` and writes the table of this net to `path`.
+///
+/// # Errors
+/// If its loss on a split is not finite.
+pub(super) fn write_quality(
+    net: &Net,
+    card: &NetCard,
+    trained: Training,
+    splits: &Splits,
+    path: &Path,
+) -> Result<()> {
+    let Splits { training, validation, testing } = splits;
+    let quality =
+        |data: &Labelled| (!data.is_empty()).then(|| evaluate(net, &data.images, &data.labels));
+    let (on_train, health) = examine(net, &training.images, &training.labels);
+    let on_train = (!training.is_empty()).then_some(on_train);
+    let (on_validation, on_test) = (quality(validation), quality(testing));
+    let measured =
+        [(Split::Train, on_train), (Split::Validation, on_validation), (Split::Test, on_test)];
+    for (split, quality) in measured {
+        if quality.is_some_and(|quality| !quality.loss.is_finite()) {
+            bail!("the loss of the net on the `{}` split is not finite", split.name());
+        }
+    }
+    let error = |quality: Option<Quality>| OrEmpty(quality.map(|q| q.error));
+    let loss = |quality: Option<Quality>| OrEmpty(quality.map(|q| q.loss));
+    let (pair, end) = match &card.name {
+        NetName::End { pair, end } => (pair.to_string(), end.to_string()),
+        NetName::Net { net } => (net.clone(), String::new()),
+    };
+    let settings = trained.map(|(settings, _)| settings);
+    let text = |text: Option<Result<String>>| text.transpose().map(OrEmpty);
+    let mut csv = Csv::new(&NETS.names());
+    let (first, last) = (health.norms[0], health.norms[health.norms.len() - 1]);
+    csv.row(&[
+        &card.hidden,
+        &card.prior,
+        &pair,
+        &end,
+        &OrEmpty(trained.map(|(_, seed)| seed)),
+        &OrEmpty(settings.map(|settings| settings.epochs.get())),
+        &OrEmpty(settings.map(|settings| settings.batch.get())),
+        &text(settings.map(|settings| words(&settings.optimizer)))?,
+        &text(settings.map(|settings| words(&settings.init)))?,
+        &text(settings.map(|settings| words(&settings.engine)))?,
+        &OrEmpty(settings.map(|_| training.len())),
+        &error(on_train),
+        &loss(on_train),
+        &error(on_validation),
+        &loss(on_validation),
+        &error(on_test),
+        &loss(on_test),
+        &first,
+        &last,
+        &health.active_neurons.iter().sum::<usize>(),
+    ]);
+    csv.write(path)
+}
