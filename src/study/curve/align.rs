@@ -4,7 +4,7 @@
 //! With uniform masses, optimal transport between the neurons of a layer of two nets is an
 //! assignment problem, which is solved exactly. A curve then ends at pi(B): other parameters, the
 //! same function. With several hidden layers, whole neurons are matched by coordinate ascent over
-//! the layers (see [`ascent`]).
+//! the layers (see `ascent.rs`).
 
 use super::assignment::{assign, certify, total};
 use super::neurons::{Neurons, Part, distances};
@@ -127,15 +127,13 @@ pub fn align(
         (Cost::Neurons, _) if a.layers() > 2 => {
             let (ascents, best) = ascent::best(a, b, settings.order, settings.restarts, threads)?;
             let kept = &ascents[best];
-            let layers = kept.layers.iter().enumerate().map(|(l, layer)| LayerMatching {
-                identity_cost: Neurons::of(a, l, Part::Whole, None).distance(&Neurons::of(
-                    b,
-                    l,
-                    Part::Whole,
-                    None,
-                )),
-                ..*layer
-            });
+            let identity_cost = |l| {
+                let [a, b] = [a, b].map(|net| Neurons::of(net, l, Part::Whole, None));
+                a.distance(&b)
+            };
+            let layers = kept.layers.iter().enumerate();
+            let layers = layers
+                .map(|(l, layer)| LayerMatching { identity_cost: identity_cost(l), ..*layer });
             Alignment {
                 layers: layers.collect(),
                 best,
