@@ -4,6 +4,7 @@
 //! a cache that returns right results after needless work is broken. No test needs the network or
 //! MNIST.
 
+mod alignment;
 mod browser;
 mod cache;
 mod changes;
