@@ -118,7 +118,8 @@ impl Stage for TrainStage {
 
     fn run(params: Params, cx: &Context) -> Result<()> {
         let name = params.name();
-        let Params { hidden, bias, prior, spare_biases, epochs, batch, optimizer, init, .. } = params;
+        let Params { hidden, bias, prior, spare_biases, epochs, batch, optimizer, init, .. } =
+            params;
         let settings = TrainSettings {
             widths: hidden,
             biases: bias,

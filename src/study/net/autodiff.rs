@@ -59,9 +59,8 @@ impl Engine for Autodiff {
             let dims = (shape.fan_out(l), shape.fan_in(l));
             let w = device.tensor_from_vec(self.net.weights(l).to_vec(), dims);
             x = w.leaky_trace().matmul(x);
-            let biases = (!self.net.biases(l).is_empty()).then(|| {
-                device.tensor_from_vec(self.net.biases(l).to_vec(), (shape.fan_out(l),))
-            });
+            let biases = (!self.net.biases(l).is_empty())
+                .then(|| device.tensor_from_vec(self.net.biases(l).to_vec(), (shape.fan_out(l),)));
             if let Some(b) = &biases {
                 let columns = b.leaky_trace().broadcast_like::<_, Axis<1>>(x.shape());
                 x = columns + x;
