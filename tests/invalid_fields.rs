@@ -235,3 +235,106 @@ fn a_billion_nodes_are_refused_at_once() {
     ");
     assert!(start.elapsed() < Duration::from_secs(10));
 }
+
+/// Both ends of each pair of nets in the slots of `align`, with these inputs and fields.
+fn aligned(fields: &str) -> String {
+    nets_and(&format!("  matched:\n    align: {{ {fields} }}\n"))
+}
+
+#[test]
+fn an_unknown_axis_cannot_be_renamed() {
+    let error = refused(&aligned("a: { stage: nets, rename: { emd: x } }, b: nets@end=b"));
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:7:44: stage `matched`: `a.rename`: `nets` has no axis `emd`
+    hint: did you mean `end`?
+    ");
+}
+
+#[test]
+fn a_parameter_with_a_single_value_cannot_be_renamed() {
+    let error = refused(&aligned("a: { stage: nets, rename: { hidden: x } }, b: nets@end=b"));
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:7:44: stage `matched`: `a.rename`: `nets` has no axis `hidden`
+    hint: known: `end`
+    ");
+}
+
+#[test]
+fn an_axis_that_the_reference_fixes_cannot_be_renamed() {
+    let error = refused(&aligned("a: { stage: nets@end=a, rename: { end: x } }, b: nets@end=b"));
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:7:50: stage `matched`: `a.rename`: `nets@end=a` has one value of `end`, so it is no axis here
+    hint: remove `end` from the reference or from `rename`
+    ");
+}
+
+#[test]
+fn an_input_without_a_stage_is_refused() {
+    let error = refused(&aligned("a: { rename: { end: x } }, b: nets@end=b"));
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:7:17: stage `matched`: `a`: the field `stage` is missing
+    hint: write `a: { stage: NAME, rename: { axis: name } }`
+    ");
+}
+
+/// All pairs of ends, `x` and `y`, with this condition.
+fn crossed(condition: &str) -> String {
+    aligned(&format!(
+        "a: {{ stage: nets, rename: {{ end: x }} }}, b: {{ stage: nets, rename: {{ end: y }} }},\n      \
+         where: {condition}"
+    ))
+}
+
+#[test]
+fn a_condition_on_an_unknown_axis_is_refused() {
+    let error = refused(&crossed("x < yy"));
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:8:14: stage `matched`: `where`: unknown axis `yy`
+    hint: did you mean `y`?
+    ");
+}
+
+#[test]
+fn a_condition_on_a_value_is_refused_with_the_form_that_chooses_values() {
+    let error = refused(&crossed("x == b"));
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:8:14: stage `matched`: `where`: unknown axis `b`
+    hint: a condition compares two axes; write `{ keep: [{ x: b }] }` to choose a value
+    ");
+}
+
+#[test]
+fn a_condition_on_an_unknown_value_is_refused() {
+    let error = refused(&crossed("{ leave-out: [{ x: [a, c] }] }"));
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:8:34: stage `matched`: `where.leave-out.x`: the axis `x` has no value `c`
+    hint: known: `a`, `b`
+    ");
+}
+
+#[test]
+fn a_text_that_is_no_condition_is_refused() {
+    let error = refused(&crossed("x before y"));
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:8:14: stage `matched`: `where`: `x before y` is not a condition
+    hint: write `x < y` with the names of two axes; the operators are `<`, `<=`, `>`, `>=`, `==` and `!=`, and a list has several conditions
+    ");
+}
+
+#[test]
+fn a_condition_of_another_type_is_refused() {
+    let error = refused(&crossed("{ keep: x < y }"));
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:8:22: stage `matched`: `where.keep`: expected a list of combinations, found `x < y`
+    hint: write `keep: [{ axis: value }]`
+    ");
+}
+
+#[test]
+fn conditions_that_leave_no_node_are_refused() {
+    let error = refused(&crossed("[x < y, x > y]"));
+    insta::assert_snapshot!(error, @r"
+    error: pipeline.yaml:8:14: stage `matched`: `where` leaves no node
+    hint: compare it with the values of the axes: `x`: a, b; `y`: a, b
+    ");
+}

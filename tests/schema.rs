@@ -86,6 +86,10 @@ fn violations(root: &Json, schema: &Json, value: &Json, at: &str) -> Vec<String>
             "required" => value.as_object().is_none_or(|map| {
                 rule.as_array().unwrap().iter().all(|name| map.contains_key(name.as_str().unwrap()))
             }),
+            "minItems" => {
+                value.as_array().is_none_or(|items| items.len() as u64 >= rule.as_u64().unwrap())
+            }
+            "pattern" => value.as_str().is_none_or(|text| matches(rule, text)),
             "minProperties" => size.is_none_or(|size| size >= rule.as_u64().unwrap()),
             "maxProperties" => size.is_none_or(|size| size <= rule.as_u64().unwrap()),
             "properties" => {
@@ -113,9 +117,7 @@ fn violations(root: &Json, schema: &Json, value: &Json, at: &str) -> Vec<String>
                 true
             }
             "propertyNames" => {
-                assert_eq!(rule, &json!({ "pattern": "^[A-Za-z0-9_-]{1,64}$" }));
-                let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-                let name = |name: &String| (1..=64).contains(&name.len()) && name.chars().all(fits);
+                let name = |name: &String| matches(&rule["pattern"], name);
                 value.as_object().is_none_or(|map| map.keys().all(name))
             }
             other => panic!("unknown keyword in the schema: {other}"),
@@ -125,6 +127,26 @@ fn violations(root: &Json, schema: &Json, value: &Json, at: &str) -> Vec<String>
         }
     }
     found
+}
+
+/// Whether a text matches one of the patterns of the schema.
+fn matches(pattern: &Json, text: &str) -> bool {
+    match pattern.as_str().unwrap() {
+        "^[A-Za-z0-9_-]{1,64}$" => {
+            let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+            (1..=64).contains(&text.len()) && text.chars().all(fits)
+        }
+        "^[^<>=!]+([<>]=?|[=!]=)[^<>=!]+$" => {
+            let sides: Vec<&str> = text.split(['<', '>', '=', '!']).collect();
+            let operator: String = text.chars().filter(|c| "<>=!".contains(*c)).collect();
+            let is_filled = |side: Option<&&str>| side.is_some_and(|side| !side.is_empty());
+            ["<", "<=", ">", ">=", "==", "!="].contains(&&*operator)
+                && text.contains(&operator)
+                && is_filled(sides.first())
+                && is_filled(sides.last())
+        }
+        other => panic!("unknown pattern in the schema: {other}"),
+    }
 }
 
 fn violations_of(text: &str) -> Vec<String> {
@@ -154,6 +176,12 @@ fn valid_pipelines_conform_to_the_schema() {
         "{ command: { run: 'sort x', outputs: [y], files: [z], env: { LANG: C }, memory: 2GiB, \
          time-limit: 1.5 } }",
         "{ file: { path: [a, b/] } }",
+        "{ align: { a: { stage: n, rename: { net: a } }, b: { stage: n, rename: { net: b } }, \
+         where: a < b } }",
+        "{ aggregate: { curves: [c, { stage: d, rename: { a: x } }], nets: { stage: n } } }",
+        "{ file: { path: [a, b], where: [{ leave-out: [{ path: a }] }, { keep: [{ path: [b] }] }] } }",
+        "{ command: { run: x, outputs: [y], inputs: { n: { stage: s, rename: { net: a } }, \
+         m: [s, { stage: s, rename: { net: a } }] } } }",
     ] {
         assert_eq!(violations_of(&format!("stages: {{ s: {stage} }}")), [""; 0], "{stage}");
     }
@@ -180,6 +208,14 @@ fn a_misspelt_kind_field_or_value_violates_the_schema() {
         ("stages: { s: { align: { a: x } } }", "a missing input"),
         ("stages: { s: { align: { a: x, b: y }, train: {} } }", "two kinds"),
         ("stages: { }", "no stage"),
+        ("stages: { s: { align: { a: { rename: { n: a } }, b: x } } }", "an input without stage"),
+        ("stages: { s: { align: { a: { stage: n, rename: {} }, b: x } } }", "no new name"),
+        ("stages: { s: { align: { a: { stage: n, rename: { n: a<b } }, b: x } } }", "no name"),
+        ("stages: { s: { align: { a: { stage: n, renane: { n: a } }, b: x } } }", "misspelt"),
+        ("stages: { s: { align: { a: x, b: y, where: a } } }", "no condition"),
+        ("stages: { s: { align: { a: x, b: y, where: [] } } }", "no conditions"),
+        ("stages: { s: { align: { a: x, b: y, where: { keep: { a: 1 } } } } }", "no list"),
+        ("stages: { s: { align: { a: x, b: y, where: { kep: [{ a: 1 }] } } } }", "misspelt"),
     ] {
         assert_ne!(violations_of(text), [""; 0], "{error}");
     }
@@ -246,7 +282,7 @@ fn every_command_but_the_internal_one_has_a_man_page() {
 }
 
 /// The completions of the last of these words.
-fn completions(space: &Space, words: &[&str]) -> Vec<String> {
+pub(crate) fn completions(space: &Space, words: &[&str]) -> Vec<String> {
     let mut command = space.command(&[&["--", "repro"], words].concat());
     command.env("REPRO_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", words.len().to_string());
     let output = command.env("_CLAP_IFS", "\n").output().unwrap();

@@ -50,6 +50,20 @@ per_isa! {
 }
 
 per_isa! {
+    /// The gradient of the pre-activations from `z`, that of the activations `a`, in place: scale ·
+    /// z where the neuron fired (`a` > 0), zero elsewhere.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn rectify_gradient(z: &mut [f32], a: &[f32], scale: f32) {
+        assert_eq!(z.len(), a.len(), "the lengths differ");
+        for (z, &a) in z.iter_mut().zip(a) {
+            *z = if a > 0.0 { scale * *z } else { 0.0 };
+        }
+    }
+}
+
+per_isa! {
     /// `out` [n, 10] = a [n, h] · w2ᵀ, with `w2` [10, h]; each logit ascending over neurons.
     ///
     /// # Panics
@@ -294,6 +308,16 @@ mod tests {
                 assert_eq!(bits(&out.unpack()), bits(&expected), "{isa:?}, {n} x {h}");
             });
         }
+    }
+
+    #[test]
+    fn the_gradient_of_a_neuron_that_did_not_fire_is_zero() {
+        on_every_isa(|_| {
+            let a = [1.0, 0.0, -0.0, -1.0, f32::NAN].repeat(11);
+            let mut z = [3.0, f32::NAN, 5.0, 1.0, 2.0].repeat(11);
+            rectify_gradient(&mut z, &a, 0.5);
+            assert_eq!(z, [1.5, 0.0, 0.0, 0.0, 0.0].repeat(11));
+        });
     }
 
     #[test]

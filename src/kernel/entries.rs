@@ -11,11 +11,13 @@ use std::borrow::Borrow;
 const AHEAD: usize = 3;
 
 /// A non-zero of a row.
-pub(super) trait SparseEntry: Copy {
+pub(super) trait SparseEntry: Copy + Default + PartialEq + Sync {
     /// Its column, which is a row of the other factor.
     fn column(self) -> usize;
     /// Its value.
     fn value(self) -> f32;
+    /// The same value in another column.
+    fn in_column(self, column: u32) -> Self;
 }
 
 /// An entry's value and its row of a panel.

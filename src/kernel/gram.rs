@@ -16,7 +16,8 @@
 //!
 //! `docs/performance.md` has the measurements and the rejected alternatives.
 
-use super::entries::{SparseEntry, add_entries};
+use super::entries::add_entries;
+use super::sparse::ValueEntry;
 use super::per_isa;
 use std::borrow::Borrow;
 
@@ -222,33 +223,13 @@ per_isa! {
 /// Rows of a panel that are processed at once: 24 KB, which stay in L1.
 const PIECE: usize = 128;
 
-/// A number other than zero, possibly NaN, in a column of a tall matrix.
-#[derive(Clone, Copy, Debug, Default)]
-struct ColumnEntry {
-    /// Its row, relative to the first row of its piece.
-    row: u32,
-    value: f32,
-}
-
-impl SparseEntry for ColumnEntry {
-    #[inline(always)]
-    fn column(self) -> usize {
-        self.row as usize
-    }
-
-    #[inline(always)]
-    fn value(self) -> f32 {
-        self.value
-    }
-}
-
 /// The non-zeros of a tall matrix, in pieces of 128 rows, column by column within a piece. A
 /// workspace that is reused.
 #[derive(Clone, Debug, Default)]
 pub struct SparseColumns {
     rows: usize,
     columns: usize,
-    entries: Vec<ColumnEntry>,
+    entries: Vec<ValueEntry>,
     /// The end of each column of each piece among the entries.
     ends: Vec<usize>,
 }
@@ -257,7 +238,7 @@ impl SparseColumns {
     /// Those of the first `columns` columns of `x`.
     fn find(&mut self, x: &TallMatrix, columns: usize) {
         // One extra entry: the slot after the last non-zero is written as well.
-        self.entries.resize(self.entries.len().max(x.rows * columns + 1), ColumnEntry::default());
+        self.entries.resize(self.entries.len().max(x.rows * columns + 1), ValueEntry::default());
         (self.rows, self.columns) = (x.rows, columns);
         self.ends.clear();
         let mut end = 0;
@@ -268,7 +249,7 @@ impl SparseColumns {
                 let mut count = 0;
                 for (row, numbers) in (0..).zip(rows) {
                     let value = numbers.0[column % PANEL];
-                    found[count] = ColumnEntry { row, value };
+                    found[count] = ValueEntry { column: row, value };
                     count += usize::from(value != 0.0);
                 }
                 end += count;
@@ -278,7 +259,7 @@ impl SparseColumns {
     }
 
     #[inline(always)]
-    fn of(&self, piece: usize, column: usize) -> &[ColumnEntry] {
+    fn of(&self, piece: usize, column: usize) -> &[ValueEntry] {
         let at = piece * self.columns + column;
         let start = if at == 0 { 0 } else { self.ends[at - 1] };
         &self.entries[start..self.ends[at]]

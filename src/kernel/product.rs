@@ -18,8 +18,8 @@
 
 use super::aligned::Aligned;
 use super::dense::rectified;
-use super::entries::{add_entries, term};
-use super::sparse::{PixelEntry, Sparse};
+use super::entries::{SparseEntry, add_entries, term};
+use super::sparse::{Matrix, Rows, Sparse, by_entry};
 use super::{Isa, add, isa, per_isa};
 use std::ops::Range;
 
@@ -82,6 +82,48 @@ impl Panels {
         rows.map(|(i, j)| self.data[self.position(i, j)]).collect()
     }
 
+    /// Sets the matrix to `rows` [n, stride] of at least its columns, or of as many as are padded.
+    ///
+    /// # Panics
+    /// If a row is shorter than the matrix's.
+    pub fn set_rows(&mut self, rows: &[f32], stride: usize) {
+        assert!(stride >= self.columns && rows.len().is_multiple_of(stride), "not [n, {stride}]");
+        self.set_depth(rows.len() / stride);
+        let (columns, depth) = (self.columns, self.depth.max(1));
+        for (first, panel) in self.panels_mut() {
+            let kept = (columns - first).min(PANEL);
+            let width = panel.len() / depth;
+            for (to, row) in panel.chunks_exact_mut(width).zip(rows.chunks_exact(stride)) {
+                to[..kept].copy_from_slice(&row[first..][..kept]);
+                to[kept..].fill(0.0);
+            }
+        }
+    }
+
+    /// Sets `out` to the transpose of the first `rows` rows.
+    ///
+    /// # Panics
+    /// If `out` has not as many columns as there are rows.
+    pub fn transpose(&self, rows: usize, out: &mut Panels) {
+        assert_eq!(out.columns, rows, "not as many columns as rows");
+        out.set_depth(self.columns);
+        let depth = self.columns;
+        for (column, width, panel) in self.panels() {
+            for first in (0..rows).step_by(LANES) {
+                let from = &panel[first * width..];
+                let lanes = (rows - first).min(LANES);
+                let at = out.position(column, first);
+                let to_width = self::width(rows - (first - first % PANEL));
+                let to = &mut out.data[at..];
+                for j in 0..width.min(depth - column) {
+                    for i in 0..lanes {
+                        to[j * to_width + i] = from[i * width + j];
+                    }
+                }
+            }
+        }
+    }
+
     /// Columns, without the padding.
     pub fn columns(&self) -> usize {
         self.columns
@@ -131,6 +173,7 @@ impl Panels {
         (PANEL * self.depth).max(1)
     }
 
+    /// The place of row `i` of column `j`.
     fn position(&self, i: usize, j: usize) -> usize {
         let first = j - j % PANEL;
         let width = width(self.columns - first);
@@ -182,13 +225,13 @@ struct RowMap {
 
 /// Every row of `x`, in order.
 #[inline(always)]
-fn all(x: &Sparse) -> Vec<RowMap> {
-    (0..x.rows() as u32).map(|i| RowMap { from: i, to: i }).collect()
+fn all<E: SparseEntry>(x: &Rows<E>) -> Vec<RowMap> {
+    (0..x.len() as u32).map(|i| RowMap { from: i, to: i }).collect()
 }
 
 /// The rows `from` of `x`, prefetched: they are drawn at random from all of memory.
 #[inline(always)]
-fn fetched(x: &Sparse, from: impl Iterator<Item = u32>) -> Vec<RowMap> {
+fn fetched<E: SparseEntry>(x: &Rows<E>, from: impl Iterator<Item = u32>) -> Vec<RowMap> {
     let rows: Vec<RowMap> = from.zip(0..).map(|(from, to)| RowMap { from, to }).collect();
     for row in &rows {
         fetch(x.entries(row.from as usize));
@@ -198,9 +241,9 @@ fn fetched(x: &Sparse, from: impl Iterator<Item = u32>) -> Vec<RowMap> {
 
 /// Prefetches `entries`.
 #[inline(always)]
-fn fetch(entries: &[PixelEntry]) {
+fn fetch<E>(entries: &[E]) {
     #[cfg(target_arch = "x86_64")]
-    for line in entries.chunks(64 / size_of::<PixelEntry>()) {
+    for line in entries.chunks(64 / size_of::<E>()) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a prefetch is a hint that every x86-64 has; it reads nothing that the program can
         // see.
@@ -213,9 +256,9 @@ fn fetch(entries: &[PixelEntry]) {
 /// The rows `from` of x · w, each element summed over the non-zeros of its row of `x`, ascending by
 /// column, by the loop for the registers of `isa`.
 #[inline(always)]
-fn forward(
+fn forward<E: SparseEntry>(
     isa: Isa,
-    x: &Sparse,
+    x: &Rows<E>,
     from: impl Iterator<Item = u32>,
     w: &Panels,
     sink: &mut impl Sink,
@@ -225,7 +268,7 @@ fn forward(
         // Rows of similar length together, so that the rows of a group end at about the same time.
         rows.sort_unstable_by_key(|row| (x.entries(row.from as usize).len(), row.to));
         for (column, width, panel) in w.panels() {
-            by_width!(width, W => side_by_side::<4, W>(x, &rows, column, panel, sink));
+            by_width!(width, W => side_by_side::<E, 4, W>(x, &rows, column, panel, sink));
         }
     } else {
         let rows = fetched(x, from);
@@ -237,8 +280,8 @@ fn forward(
 
 /// The `rows` of x and a panel [depth, width].
 #[inline(always)]
-fn on_few_registers(
-    x: &Sparse,
+fn on_few_registers<E: SparseEntry>(
+    x: &Rows<E>,
     rows: &[RowMap],
     column: usize,
     width: usize,
@@ -246,9 +289,9 @@ fn on_few_registers(
     sink: &mut impl Sink,
 ) {
     by_width!(width, W => if W <= NARROW {
-        side_by_side::<2, W>(x, rows, column, panel, sink);
+        side_by_side::<E, 2, W>(x, rows, column, panel, sink);
     } else {
-        one_by_one::<W>(x, rows, column, panel, sink);
+        one_by_one::<E, W>(x, rows, column, panel, sink);
     });
 }
 
@@ -257,12 +300,17 @@ fn on_few_registers(
 /// # Panics
 /// If the shapes do not fit together, or no panel is of that width.
 #[inline(always)]
-pub(super) fn product(x: &Sparse, z: &[f32], elements: usize, sink: &mut impl Sink) {
-    let width = elements / x.rows().max(1);
+pub(super) fn product<E: SparseEntry>(
+    x: &Rows<E>,
+    z: &[f32],
+    elements: usize,
+    sink: &mut impl Sink,
+) {
+    let width = elements / x.len().max(1);
     assert!(width == padded(width) && (LANES..=PANEL).contains(&width), "no panel is {width} wide");
     assert_eq!(
         (elements, z.len()),
-        (x.rows() * width, x.columns() * width),
+        (x.len() * width, x.columns() * width),
         "the factors do not fit together"
     );
     on_few_registers(x, &all(x), 0, width, z, sink);
@@ -270,17 +318,17 @@ pub(super) fn product(x: &Sparse, z: &[f32], elements: usize, sink: &mut impl Si
 
 /// The `rows` of x and a panel [depth, W], one after the other.
 #[inline(always)]
-fn one_by_one<const W: usize>(
-    x: &Sparse,
+fn one_by_one<E: SparseEntry, const W: usize>(
+    x: &Rows<E>,
     rows: &[RowMap],
     column: usize,
     panel: &[f32],
     sink: &mut impl Sink,
 ) {
     let (panel, _) = panel.as_chunks::<W>();
-    assert_eq!(x.columns(), panel.len(), "the factors do not fit together");
+    assert!(x.columns() <= panel.len(), "the factors do not fit together");
     for row in rows {
-        // SAFETY: an entry's column is below its matrix's columns, as many as the panel has rows.
+        // SAFETY: an entry's column is below its matrix's columns, which the panel has as rows.
         let sums = unsafe { add_entries(x.entries(row.from as usize), panel, [0.0; W]) };
         sink.take(Position { row: row.to as usize, column }, sums);
     }
@@ -288,8 +336,8 @@ fn one_by_one<const W: usize>(
 
 /// As [`one_by_one`], `N` rows at once.
 #[inline(always)]
-fn side_by_side<const N: usize, const W: usize>(
-    x: &Sparse,
+fn side_by_side<E: SparseEntry, const N: usize, const W: usize>(
+    x: &Rows<E>,
     rows: &[RowMap],
     column: usize,
     panel: &[f32],
@@ -297,7 +345,7 @@ fn side_by_side<const N: usize, const W: usize>(
 ) {
     let (groups, rest) = rows.as_chunks::<N>();
     let (whole, _) = panel.as_chunks::<W>();
-    assert_eq!(x.columns(), whole.len(), "the factors do not fit together");
+    assert!(x.columns() <= whole.len(), "the factors do not fit together");
     for group in groups {
         // Not `map`, which is compiled for the baseline instruction set.
         let mut entries = [x.entries(group[0].from as usize); N];
@@ -326,8 +374,8 @@ fn side_by_side<const N: usize, const W: usize>(
     reason = "the rows advance together, and by index they stay in registers"
 )]
 #[inline(always)]
-unsafe fn sums_of<const N: usize, const W: usize>(
-    rows: [&[PixelEntry]; N],
+unsafe fn sums_of<E: SparseEntry, const N: usize, const W: usize>(
+    rows: [&[E]; N],
     panel: &[[f32; W]],
 ) -> [[f32; W]; N] {
     let mut sums = [[0.0f32; W]; N];
@@ -359,23 +407,30 @@ unsafe fn sums_of<const N: usize, const W: usize>(
 }
 
 /// Writes sums row by row, `stride` apart, through ReLU if `RELU`, without the padding beyond the
-/// row.
-struct RowMajor<'a, const RELU: bool> {
+/// row. If `BIASES`, the last row of `w` is added first.
+struct RowMajor<'a, const RELU: bool, const BIASES: bool> {
+    w: &'a Panels,
     stride: usize,
     out: &'a mut [f32],
 }
 
-impl<'a, const RELU: bool> RowMajor<'a, RELU> {
-    fn of(rows: usize, w: &Panels, out: &'a mut [f32]) -> Self {
+impl<'a, const RELU: bool, const BIASES: bool> RowMajor<'a, RELU, BIASES> {
+    fn of(rows: usize, w: &'a Panels, out: &'a mut [f32]) -> Self {
         let stride = if out.len() == rows * w.padded() { w.padded() } else { w.columns };
         assert_eq!(out.len(), rows * stride, "the output is not [rows, columns]");
-        RowMajor { stride, out }
+        RowMajor { w, stride, out }
     }
 }
 
-impl<const RELU: bool> Sink for RowMajor<'_, RELU> {
+impl<const RELU: bool, const BIASES: bool> Sink for RowMajor<'_, RELU, BIASES> {
     #[inline(always)]
     fn take<const W: usize>(&mut self, position: Position, mut sums: [f32; W]) {
+        if BIASES {
+            let end = position.column * self.w.depth + self.w.depth * W;
+            for (sum, b) in sums.iter_mut().zip(&self.w.data[end - W..end]) {
+                *sum += b;
+            }
+        }
         if RELU {
             for sum in &mut sums {
                 *sum = rectified(*sum);
@@ -389,17 +444,35 @@ impl<const RELU: bool> Sink for RowMajor<'_, RELU> {
     }
 }
 
+/// The rows `from` of x · w and the biases of `w`, if it has a row more than x has columns.
+#[inline(always)]
+fn layer<const RELU: bool>(
+    x: &Sparse,
+    from: impl ExactSizeIterator<Item = u32>,
+    w: &Panels,
+    out: &mut [f32],
+) {
+    let spare = w.depth.checked_sub(x.columns());
+    assert!(matches!(spare, Some(0 | 1)), "the factors do not fit together");
+    let rows = from.len();
+    by_entry!(x, x => if spare == Some(1) {
+        forward(isa(), x, from, w, &mut RowMajor::<RELU, true>::of(rows, w, out));
+    } else {
+        forward(isa(), x, from, w, &mut RowMajor::<RELU, false>::of(rows, w, out));
+    });
+}
+
 per_isa! {
     /// Pre-activations of images `rows` of `x` under `w`: `out` `[rows, h]` = `x[rows]` · w,
     /// row-major.
     ///
-    /// `out` may also be `[rows, padded h]`; then the padding's zeros are written too.
+    /// If `w` has one row more than `x` has columns, it holds biases, which are added last. `out`
+    /// may also be `[rows, padded h]`; then the padding's zeros are written too.
     ///
     /// # Panics
     /// If the shapes do not fit together.
     pub fn project(x: &Sparse, rows: Range<usize>, w: &Panels, out: &mut [f32]) {
-        let sink = &mut RowMajor::<false>::of(rows.len(), w, out);
-        forward(isa(), x, rows.start as u32..rows.end as u32, w, sink);
+        layer::<false>(x, rows.start as u32..rows.end as u32, w, out);
     }
 }
 
@@ -409,8 +482,7 @@ per_isa! {
     /// # Panics
     /// As [`project`].
     pub fn activate(x: &Sparse, chosen: &[u32], w: &Panels, out: &mut [f32]) {
-        let sink = &mut RowMajor::<true>::of(chosen.len(), w, out);
-        forward(isa(), x, chosen.iter().copied(), w, sink);
+        layer::<true>(x, chosen.iter().copied(), w, out);
     }
 }
 
@@ -431,7 +503,32 @@ per_isa! {
     /// # Panics
     /// If the shapes do not fit together.
     pub fn project_back(x: &Sparse, z: &[f32], out: &mut [f32]) {
-        product(x, z, out.len(), &mut PanelSink(out));
+        let elements = out.len();
+        by_entry!(x, x => product(x, z, elements, &mut PanelSink(out)));
+    }
+}
+
+per_isa! {
+    /// `out` `[width]` = the sum of the rows of `z` [images, width], ascending: the gradient of
+    /// biases.
+    ///
+    /// # Panics
+    /// If the shapes do not fit together.
+    pub fn sum_rows(z: &[f32], out: &mut [f32]) {
+        out.fill(0.0);
+        add_rows(z, out);
+    }
+}
+
+/// Adds the rows of `z` [n, width] to `sums`, in order.
+#[inline(always)]
+pub(super) fn add_rows(z: &[f32], sums: &mut [f32]) {
+    let width = sums.len().max(1);
+    assert!(z.len().is_multiple_of(width), "the shapes do not fit together");
+    for row in z.chunks_exact(width) {
+        for (sum, z) in sums.iter_mut().zip(row) {
+            *sum += z;
+        }
     }
 }
 
@@ -520,7 +617,8 @@ mod tests {
                 (Sparse::from_pixels(&uneven(n, d), d), Panels::pack(&noise(h * d, 3), h, d));
             let by = |isa| {
                 let mut out = vec![f32::NAN; n * h];
-                forward(isa, &x, 0..n as u32, &w, &mut RowMajor::<false>::of(n, &w, &mut out));
+                let sink = &mut RowMajor::<false, false>::of(n, &w, &mut out);
+                by_entry!(&x, x => forward(isa, x, 0..n as u32, &w, sink));
                 out
             };
             let expected = reference(&uneven(n, d), d, 0..n, &noise(h * d, 3), h);
@@ -559,7 +657,98 @@ mod tests {
         }
     }
 
+    /// A matrix of numbers, half of them zero, with some rows and columns almost empty.
+    fn patchy(n: usize, d: usize) -> Vec<f32> {
+        let noise = noise(n * d, 11);
+        uneven(n, d).iter().zip(noise).map(|(&p, x)| if p == 0 { 0.0 } else { x }).collect()
+    }
+
+    #[test]
+    fn a_layer_of_floats_with_biases_equals_its_reference_implementation_bit_for_bit() {
+        for (n, d, h) in [(0, 5, 3), (1, 1, 1), (9, 100, 50), (130, 70, 300), (6, 784, 10)] {
+            let (values, w) = (patchy(n, d), noise(h * (d + 1), 3)); // w is [h, d + 1]
+            let (x, panels) = (Sparse::from_values(&values, d), Panels::pack(&w, h, d + 1));
+            let weights: Vec<f32> = w.chunks(d + 1).flat_map(|row| &row[..d]).copied().collect();
+            let spare = Panels::pack(&weights, h, d);
+            let reference = |i: usize, j: usize, bias: bool| {
+                let row = &w[j * (d + 1)..][..d + 1];
+                let sum = (0..d)
+                    .filter(|c| values[i * d + c] != 0.0)
+                    .fold(0.0f32, |sum, c| values[i * d + c].mul_add(row[c], sum));
+                if bias { sum + row[d] } else { sum }
+            };
+            for bias in [true, false] {
+                let expected: Vec<f32> =
+                    (0..n * h).map(|at| reference(at / h, at % h, bias)).collect();
+                on_every_isa(|isa| {
+                    let mut out = vec![f32::NAN; n * h];
+                    project(&x, 0..n, if bias { &panels } else { &spare }, &mut out);
+                    assert_eq!(bits(&out), bits(&expected), "{isa:?}, {n} x {d} x {h}, {bias}");
+                    let all: Vec<u32> = (0..n as u32).collect();
+                    activate(&x, &all, if bias { &panels } else { &spare }, &mut out);
+                    assert!(out.iter().zip(&expected).all(|(a, z)| *a == z.max(0.0)));
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn a_product_with_transposed_floats_equals_its_reference_implementation_bit_for_bit() {
+        for (n, d, h) in [(1, 1, 1), (6, 40, 10), (130, 30, 25), (9, 50, 110), (21, 40, 64)] {
+            let (values, z) = (patchy(n, d), noise(n * h, 3)); // z is [n, h]
+            let reference = |c: usize, j: usize| {
+                let kept = (0..n).filter(|i| values[i * d + c] != 0.0);
+                kept.fold(0.0f32, |sum, i| values[i * d + c].mul_add(z[i * h + j], sum))
+            };
+            let expected: Vec<f32> = (0..h * d).map(|at| reference(at % d, at / d)).collect();
+            let sums: Vec<f32> =
+                (0..h).map(|j| z[j..].iter().step_by(h).fold(0.0, |sum, z| sum + z)).collect();
+            let mut transposed = Sparse::empty();
+            let all: Vec<u32> = (0..n as u32).collect();
+            Sparse::from_values(&values, d).transpose(&all, &mut transposed);
+            let mut panels = Panels::zeros(h, 0);
+            panels.set_rows(&z, h);
+            on_every_isa(|isa| {
+                let (mut out, mut biases) = (Panels::zeros(h, d), Panels::zeros(h, 1));
+                for ((_, z), ((_, out), (_, biases))) in
+                    panels.clone().panels_mut().zip(out.panels_mut().zip(biases.panels_mut()))
+                {
+                    project_back(&transposed, z, out);
+                    sum_rows(z, biases);
+                }
+                assert_eq!(bits(&out.unpack()), bits(&expected), "{isa:?}, {n} x {d} x {h}");
+                assert_eq!(bits(&biases.unpack()), bits(&sums), "{isa:?}, {n} x {d} x {h}");
+            });
+        }
+    }
+
     proptest! {
+        #[test]
+        fn the_transpose_has_the_rows_as_columns(
+            h in 1usize..150, d in 1usize..150, spare in 0usize..2,
+        ) {
+            let w = noise(h * (d + spare), 5); // [h, d + spare]
+            let mut transposed = Panels::zeros(d, 7);
+            transposed.data_mut().fill(0.5);
+            Panels::pack(&w, h, d + spare).transpose(d, &mut transposed);
+            let expected: Vec<f32> =
+                (0..d * h).map(|at| w[at % h * (d + spare) + at / h]).collect();
+            prop_assert_eq!(transposed.unpack(), expected);
+        }
+
+        #[test]
+        fn rows_set_with_any_stride_are_those_packed(
+            h in 1usize..150, n in 0usize..20, spare in 0usize..9,
+        ) {
+            let rows = noise(n * (h + spare), 5);
+            let mut panels = Panels::zeros(h, 3);
+            panels.data_mut().fill(0.5);
+            panels.set_rows(&rows, h + spare);
+            let columns: Vec<f32> =
+                (0..h * n).map(|at| rows[at % n * (h + spare) + at / n]).collect();
+            prop_assert_eq!(panels, Panels::pack(&columns, h, n));
+        }
+
         #[test]
         fn packing_loses_nothing(h in 0usize..200, d in 0usize..20) {
             let w = noise(h * d, 5);

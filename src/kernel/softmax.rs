@@ -1,4 +1,4 @@
-//! Softmax and cross-entropy of ten logits, for sixteen interleaved images.
+//! Softmax and cross-entropy, for sixteen interleaved images.
 //!
 //! Exponentials are computed in f32, of the distance of a logit below the largest one, so that
 //! nothing overflows. Their sum, its logarithm and the loss are f64, so that a loss near zero keeps
@@ -20,16 +20,32 @@ pub struct BatchStats {
     pub wrong: usize,
 }
 
+/// Evaluates `$body` with `$exp` an array of numbers for `$classes` classes, whose length is a
+/// constant for ten of them.
+macro_rules! by_classes {
+    ($classes:expr, $exp:ident => $body:expr) => {
+        if $classes == CLASSES {
+            let $exp = &mut [[0.0; LANES]; CLASSES];
+            $body
+        } else {
+            let $exp = &mut vec![[0.0; LANES]; $classes][..];
+            $body
+        }
+    };
+}
 per_isa! {
-    /// Adds to `stats` the loss of the `logits` `[n, 10]` for the `labels` `[n]`, image by image.
+    /// Adds to `stats` the loss of the `logits` [n, classes] for the `labels` `[n]`, image by image.
     ///
     /// # Panics
-    /// If the lengths do not match, or a label is above 9.
+    /// If the lengths do not match, or a label is not below the number of classes.
     pub fn cross_entropy(logits: &[f32], labels: &[u16], stats: &mut BatchStats) {
-        check(logits, labels);
-        for (logits, labels) in logits.chunks(LANES * CLASSES).zip(labels.chunks(LANES)) {
-            Softmax::of(logits).record(logits, labels, stats);
-        }
+        let classes = check(logits, labels);
+        by_classes!(classes, exp => {
+            let logits = logits.chunks(LANES * exp.len());
+            for (logits, labels) in logits.zip(labels.chunks(LANES)) {
+                Softmax::of(logits, exp).record(logits, labels, stats);
+            }
+        });
     }
 }
 
@@ -45,36 +61,42 @@ per_isa! {
         weight: f64,
         stats: &mut BatchStats,
     ) {
-        check(logits, labels);
-        for (logits, labels) in logits.chunks_mut(LANES * CLASSES).zip(labels.chunks(LANES)) {
-            let softmax = Softmax::of(logits);
-            softmax.record(logits, labels, stats);
-            softmax.differentiate(logits, labels, weight);
-        }
+        let classes = check(logits, labels);
+        by_classes!(classes, exp => {
+            let logits = logits.chunks_mut(LANES * exp.len());
+            for (logits, labels) in logits.zip(labels.chunks(LANES)) {
+                let softmax = Softmax::of(logits, exp);
+                softmax.record(logits, labels, stats);
+                softmax.differentiate(logits, labels, weight);
+            }
+        });
     }
 }
 
-fn check(logits: &[f32], labels: &[u16]) {
-    assert_eq!(logits.len(), CLASSES * labels.len(), "not ten logits per label");
-    assert!(labels.iter().all(|&label| usize::from(label) < CLASSES), "a label above 9");
+/// The number of classes; 10 without images.
+fn check(logits: &[f32], labels: &[u16]) -> usize {
+    let classes = if labels.is_empty() { CLASSES } else { logits.len() / labels.len() };
+    assert!(classes > 0 && logits.len() == classes * labels.len(), "not as many logits per label");
+    let is_class = |&label: &u16| usize::from(label) < classes;
+    assert!(labels.iter().all(is_class), "a label above {}", classes - 1);
+    classes
 }
 
 /// The softmax of [`LANES`] images, by class.
-struct Softmax {
+struct Softmax<'a> {
     largest: [f32; LANES],
     best: [u32; LANES],
-    /// exp(logit - largest).
-    exp: [[f32; LANES]; CLASSES],
+    /// exp(logit - largest) of each class.
+    exp: &'a mut [[f32; LANES]],
     /// The sum of the exponentials, ascending over classes.
     sum: [f64; LANES],
 }
 
-impl Softmax {
-    /// Of up to [`LANES`] images' `logits` [n, 10].
+impl<'a> Softmax<'a> {
+    /// Of up to [`LANES`] images' `logits` [n, classes], with room for as many classes.
     #[inline(always)]
-    fn of(logits: &[f32]) -> Softmax {
-        let mut exp = [[0.0; LANES]; CLASSES];
-        for (lane, logits) in logits.as_chunks::<CLASSES>().0.iter().enumerate() {
+    fn of(logits: &[f32], exp: &'a mut [[f32; LANES]]) -> Softmax<'a> {
+        for (lane, logits) in logits.chunks_exact(exp.len()).enumerate() {
             for (exp, &logit) in exp.iter_mut().zip(logits) {
                 exp[lane] = logit;
             }
@@ -88,7 +110,7 @@ impl Softmax {
             }
         }
         let mut sum = [0.0; LANES];
-        for exp in &mut exp {
+        for exp in &mut *exp {
             for lane in 0..LANES {
                 exp[lane] = exp_of_negative(exp[lane] - largest[lane]);
                 sum[lane] += f64::from(exp[lane]);
@@ -104,9 +126,8 @@ impl Softmax {
         for x in &mut logs {
             *x = ln(*x);
         }
-        for (lane, (&label, logits)) in
-            labels.iter().zip(logits.as_chunks::<CLASSES>().0).enumerate()
-        {
+        let logits = logits.chunks_exact(self.exp.len());
+        for (lane, (&label, logits)) in labels.iter().zip(logits).enumerate() {
             stats.loss += logs[lane]
                 - (f64::from(logits[usize::from(label)]) - f64::from(self.largest[lane]));
             stats.wrong += usize::from(self.best[lane] != u32::from(label));
@@ -114,25 +135,29 @@ impl Softmax {
     }
 
     #[inline(always)]
-    fn differentiate(&self, gradient: &mut [f32], labels: &[u16], weight: f64) {
+    fn differentiate(self, gradient: &mut [f32], labels: &[u16], weight: f64) {
         let mut scale = self.sum;
         for x in &mut scale {
             *x = weight / *x;
         }
-        let mut scaled = self.exp;
-        for scaled in &mut scaled {
+        // The exponential of each image's label, before it is scaled.
+        let mut of_label = [0.0; LANES];
+        for (lane, &label) in labels.iter().enumerate() {
+            of_label[lane] = self.exp[usize::from(label)][lane];
+        }
+        let scaled = self.exp;
+        for scaled in &mut *scaled {
             for lane in 0..LANES {
                 scaled[lane] = (f64::from(scaled[lane]) * scale[lane]) as f32;
             }
         }
-        for (lane, (gradient, &label)) in
-            gradient.as_chunks_mut::<CLASSES>().0.iter_mut().zip(labels).enumerate()
-        {
-            for (gradient, scaled) in gradient.iter_mut().zip(&scaled) {
+        let rows = gradient.chunks_exact_mut(scaled.len());
+        for (lane, (gradient, &label)) in rows.zip(labels).enumerate() {
+            for (gradient, scaled) in gradient.iter_mut().zip(&*scaled) {
                 *gradient = scaled[lane];
             }
-            let label = usize::from(label);
-            gradient[label] = f64::from(self.exp[label][lane]).mul_add(scale[lane], -weight) as f32;
+            gradient[usize::from(label)] =
+                f64::from(of_label[lane]).mul_add(scale[lane], -weight) as f32;
         }
     }
 }
@@ -208,9 +233,10 @@ mod tests {
 
     /// The definition, image by image.
     fn reference(logits: &mut [f32], labels: &[u16], weight: f64, stats: &mut BatchStats) {
-        for (logits, &label) in logits.chunks_mut(CLASSES).zip(labels) {
+        let classes = logits.len() / labels.len().max(1);
+        for (logits, &label) in logits.chunks_mut(classes.max(1)).zip(labels) {
             let label = usize::from(label);
-            let best = (1..CLASSES)
+            let best = (1..classes)
                 .fold(0, |best, class| if logits[class] > logits[best] { class } else { best });
             let exp: Vec<f32> =
                 logits.iter().map(|logit| exp_of_negative(logit - logits[best])).collect();
@@ -226,15 +252,17 @@ mod tests {
 
     #[test]
     fn interleaved_images_equal_the_reference_implementation_bit_for_bit() {
-        for n in [0, 1, 2, 15, 16, 17, 33, 130, 1000] {
+        let of_ten = [0, 1, 2, 15, 16, 17, 33, 130, 1000].map(|n| (n, CLASSES));
+        let others = [(1, 1), (40, 2), (33, 3), (19, 9), (17, 16), (50, 37), (35, 1000)];
+        for (n, classes) in of_ten.into_iter().chain(others) {
             let mut logits: Vec<f32> =
-                noise(n * CLASSES, 1).iter().map(|x| 1.0 / (x * x * x)).collect();
-            if n > 20 {
+                noise(n * classes, 1).iter().map(|x| 1.0 / (x * x * x)).collect();
+            if logits.len() > 200 {
                 (logits[7], logits[45], logits[113]) = (f32::NAN, f32::INFINITY, f32::NEG_INFINITY);
             }
-            let labels: Vec<u16> = (0..n).map(|i| (i * 7 % 10) as u16).collect();
+            let labels: Vec<u16> = (0..n).map(|i| (i * 7 % classes) as u16).collect();
             for skipped in [0, n.min(12)] {
-                let (logits, labels) = (&logits[skipped * CLASSES..], &labels[skipped..]);
+                let (logits, labels) = (&logits[skipped * classes..], &labels[skipped..]);
                 let start = BatchStats { loss: 0.25, wrong: 3 };
                 let (mut gradient, mut expected) = (logits.to_vec(), start);
                 reference(&mut gradient, labels, 0.3, &mut expected);
@@ -249,14 +277,14 @@ mod tests {
                     assert_eq!(
                         (loss(recorded), recorded.wrong),
                         (loss(expected), expected.wrong),
-                        "{isa:?}, {n}"
+                        "{isa:?}, {n} x {classes}"
                     );
                     assert_eq!(
                         (loss(found), found.wrong),
                         (loss(expected), expected.wrong),
-                        "{isa:?}, {n}"
+                        "{isa:?}, {n} x {classes}"
                     );
-                    assert_eq!(bits(&out), bits(&gradient), "{isa:?}, {n}");
+                    assert_eq!(bits(&out), bits(&gradient), "{isa:?}, {n} x {classes}");
                 });
             }
         }

@@ -1,5 +1,5 @@
-//! Sparse matrices of pixels, row by row: images, which are four fifths background, and the
-//! transpose of a batch.
+//! Sparse matrices, row by row: images, which are four fifths background, activations, half of which
+//! are zero, and the transpose of a batch.
 //!
 //! A transposition appends each non-zero to the row of its column. It reads four row ends before it
 //! writes one, since a processor may otherwise predict that each read depends on the write before
@@ -9,17 +9,43 @@
 //! This file does not depend on the other factor of a product. `docs/performance.md` has the
 //! measurements.
 
-use super::compact::{SLACK, compact};
+use super::compact::{SLACK, compact, compact_values};
 use super::entries::SparseEntry;
 
-/// A sparse matrix: for each row its non-zeros, ascending by column.
+/// A sparse matrix: for each row its non-zeros, ascending by column. Its entries are pixels in four
+/// bytes, or numbers in eight.
+///
+/// Equal are matrices with entries of the same kind, of equal shape, with equal non-zeros.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sparse(pub(super) Matrix);
+
+/// A sparse matrix, by the kind of its entries.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Matrix {
+    Pixels(Rows<PixelEntry>),
+    Values(Rows<ValueEntry>),
+}
+
+/// Evaluates `$body` with `$rows` bound to the [`Rows`] of `$sparse`, compiled for each kind of
+/// entry.
+macro_rules! by_entry {
+    ($sparse:expr, $rows:ident => $body:expr) => {
+        match $sparse {
+            Sparse(Matrix::Pixels($rows)) => $body,
+            Sparse(Matrix::Values($rows)) => $body,
+        }
+    };
+}
+pub(super) use by_entry;
+
+/// The rows of a sparse matrix with one kind of entries.
 #[derive(Clone, Debug)]
-pub struct Sparse {
+pub(super) struct Rows<E> {
     columns: usize,
     /// The extent of each row among the entries; there may be gaps between rows. Every column of an
     /// entry in a row is below `columns`, which the products rely on.
     spans: Vec<Span>,
-    entries: Vec<PixelEntry>,
+    entries: Vec<E>,
 }
 
 /// The extent of a row among the entries.
@@ -30,10 +56,10 @@ struct Span {
 }
 
 /// Equal shape and equal non-zeros.
-impl PartialEq for Sparse {
-    fn eq(&self, other: &Sparse) -> bool {
-        let shape = |x: &Sparse| (x.rows(), x.columns);
-        shape(self) == shape(other) && (0..self.rows()).all(|i| self.entries(i) == other.entries(i))
+impl<E: SparseEntry> PartialEq for Rows<E> {
+    fn eq(&self, other: &Rows<E>) -> bool {
+        let shape = |x: &Rows<E>| (x.len(), x.columns);
+        shape(self) == shape(other) && (0..self.len()).all(|i| self.entries(i) == other.entries(i))
     }
 }
 
@@ -55,19 +81,13 @@ static PIXEL_VALUES: [f32; 256] = {
     shades
 };
 
-impl PixelEntry {
-    /// The largest number of columns.
-    const COLUMNS: usize = 1 << 24;
+/// The largest number of columns.
+const COLUMNS: usize = 1 << 24;
 
+impl PixelEntry {
     #[inline(always)]
     fn pixel(self) -> u32 {
         self.0 & 255
-    }
-
-    /// The same value in another column.
-    #[inline(always)]
-    fn in_column(self, column: u32) -> PixelEntry {
-        PixelEntry(column << 8 | self.pixel())
     }
 }
 
@@ -81,42 +101,51 @@ impl SparseEntry for PixelEntry {
     fn value(self) -> f32 {
         PIXEL_VALUES[self.pixel() as usize]
     }
+
+    #[inline(always)]
+    fn in_column(self, column: u32) -> PixelEntry {
+        PixelEntry(column << 8 | self.pixel())
+    }
+}
+
+/// A non-zero in eight bytes: a number of a float image, or an activation.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(C)]
+pub struct ValueEntry {
+    pub(super) column: u32,
+    pub(super) value: f32,
+}
+
+impl SparseEntry for ValueEntry {
+    #[inline(always)]
+    fn column(self) -> usize {
+        self.column as usize
+    }
+
+    #[inline(always)]
+    fn value(self) -> f32 {
+        self.value
+    }
+
+    #[inline(always)]
+    fn in_column(self, column: u32) -> ValueEntry {
+        ValueEntry { column, ..self }
+    }
 }
 
 impl Sparse {
     /// A matrix without rows and columns.
     pub fn empty() -> Sparse {
-        Sparse { columns: 0, spans: Vec::new(), entries: Vec::new() }
+        Sparse::with_columns(0)
     }
 
-    /// Number of rows.
-    pub fn rows(&self) -> usize {
-        self.spans.len()
-    }
-
-    /// Number of columns, zeros included.
-    pub fn columns(&self) -> usize {
-        self.columns
-    }
-
-    #[inline(always)]
-    pub(super) fn entries(&self, i: usize) -> &[PixelEntry] {
-        let Span { start, end } = self.spans[i];
-        &self.entries[start as usize..end as usize]
-    }
-
-    /// The non-zeros of row `i`: their columns, ascending, and their values.
-    pub fn row(&self, i: usize) -> impl Iterator<Item = (usize, f32)> {
-        self.entries(i).iter().map(|entry| (entry.column(), entry.value()))
-    }
-
-    /// A matrix without rows, of `columns` columns.
+    /// A matrix without rows, of `columns` columns. What is appended first decides the kind of its
+    /// entries.
     ///
     /// # Panics
     /// If there are more than 2^24 columns.
     pub fn with_columns(columns: usize) -> Sparse {
-        assert!(columns <= PixelEntry::COLUMNS, "more than 2^24 columns");
-        Sparse { columns, ..Sparse::empty() }
+        Sparse(Matrix::Pixels(Rows::with_columns(columns)))
     }
 
     /// The non-zeros of `pixels` [n, `columns`], each as pixel / 255.
@@ -130,35 +159,105 @@ impl Sparse {
         sparse
     }
 
+    /// The non-zeros of `values` [n, `columns`]. -0 is a zero, NaN is not.
+    ///
+    /// # Panics
+    /// As [`Sparse::from_pixels`].
+    pub fn from_values(values: &[f32], columns: usize) -> Sparse {
+        let mut sparse = Sparse::with_columns(columns);
+        sparse.append_values(values);
+        sparse
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        by_entry!(self, rows => rows.len())
+    }
+
+    /// Number of columns, zeros included.
+    pub fn columns(&self) -> usize {
+        by_entry!(self, rows => rows.columns())
+    }
+
+    /// The non-zeros of row `i`: their columns, ascending, and their values.
+    pub fn row(&self, i: usize) -> impl Iterator<Item = (usize, f32)> {
+        let (pixels, values): (&[PixelEntry], &[ValueEntry]) = match &self.0 {
+            Matrix::Pixels(rows) => (rows.entries(i), &[]),
+            Matrix::Values(rows) => (&[], rows.entries(i)),
+        };
+        let pixels = pixels.iter().map(|entry| (entry.column(), entry.value()));
+        pixels.chain(values.iter().map(|entry| (entry.column(), entry.value())))
+    }
+
     /// Appends the non-zeros of `pixels` [n, columns], each as pixel / 255.
     ///
     /// # Panics
-    /// If `pixels` is not whole rows, there are no columns, or the matrix would have 2^32 non-zeros
-    /// or more.
+    /// If `pixels` is not whole rows, there are no columns, the matrix would have 2^32 non-zeros or
+    /// more, or its entries are numbers.
     pub fn append(&mut self, pixels: &[u8]) {
-        assert!(
-            pixels.len().is_multiple_of(self.columns),
-            "{} pixels are not rows of {}",
-            pixels.len(),
-            self.columns
-        );
-        // Each row is built in cache and then copied, so that memory behind the last entry is not
-        // touched before it is needed.
-        let mut words = vec![0; self.columns + SLACK];
-        for row in pixels.chunks_exact(self.columns) {
-            let count = compact(row, &mut words);
-            let start = self.entries.len();
-            let end = u32::try_from(start + count).expect("fewer than 2^32 non-zeros");
-            self.spans.push(Span { start: start as u32, end });
-            self.entries.extend(words[..count].iter().map(|&word| PixelEntry(word)));
+        let Sparse(Matrix::Pixels(rows)) = self else { panic!("pixels in a matrix of numbers") };
+        rows.append(pixels, |row, words: &mut Vec<u32>, entries| {
+            words.resize(row.len() + SLACK, 0);
+            let count = compact(row, words);
+            entries.extend(words[..count].iter().map(|&word| PixelEntry(word)));
+        });
+    }
+
+    /// Appends the non-zeros of `values` [n, columns]. -0 is a zero, NaN is not.
+    ///
+    /// # Panics
+    /// If `values` is not whole rows, there are no columns, the matrix would have 2^32 non-zeros or
+    /// more, or it has rows of pixels.
+    pub fn append_values(&mut self, values: &[f32]) {
+        if self.rows() == 0 {
+            self.values_mut(self.columns());
         }
+        let Sparse(Matrix::Values(rows)) = self else { panic!("numbers in a matrix of pixels") };
+        rows.append(values, |row, found: &mut Vec<ValueEntry>, entries| {
+            found.resize(row.len() + SLACK, ValueEntry::default());
+            let count = compact_values(row, found);
+            entries.extend_from_slice(&found[..count]);
+        });
+    }
+
+    /// Sets the matrix to the non-zeros of the first `columns` columns of `values` [n, stride]. As
+    /// [`Sparse::from_values`], without new memory.
+    ///
+    /// # Panics
+    /// As [`Sparse::from_values`], and if `columns` exceeds `stride`.
+    pub fn set_values(&mut self, values: &[f32], stride: usize, columns: usize) {
+        assert!(columns <= stride && values.len().is_multiple_of(stride), "not [n, {stride}]");
+        let rows = self.values_mut(columns);
+        let n = values.len() / stride;
+        let most = n * columns + SLACK;
+        assert!(u32::try_from(most).is_ok(), "not fewer than 2^32 non-zeros");
+        if rows.entries.len() < most {
+            rows.entries.resize(most, ValueEntry::default());
+        }
+        for (row, start) in values.chunks_exact(stride).zip((0..).step_by(columns)) {
+            let count = compact_values(&row[..columns], &mut rows.entries[start..]);
+            rows.spans.push(Span { start: start as u32, end: (start + count) as u32 });
+        }
+    }
+
+    /// The rows of a matrix of numbers, with `columns` and none of its rows.
+    fn values_mut(&mut self, columns: usize) -> &mut Rows<ValueEntry> {
+        if matches!(self.0, Matrix::Pixels(_)) {
+            self.0 = Matrix::Values(Rows::with_columns(columns));
+        }
+        let Matrix::Values(rows) = &mut self.0 else { unreachable!("BUG: set above") };
+        assert!(columns <= COLUMNS, "more than 2^24 columns");
+        rows.columns = columns;
+        rows.spans.clear();
+        rows
     }
 
     /// A copy of the first `n` rows, or of all if there are fewer.
     pub fn head(&self, n: usize) -> Sparse {
-        let spans = self.spans[..n.min(self.rows())].to_vec();
-        let end = spans.last().map_or(0, |span| span.end as usize);
-        Sparse { spans, entries: self.entries[..end].to_vec(), ..*self }
+        Sparse(match &self.0 {
+            Matrix::Pixels(rows) => Matrix::Pixels(rows.head(n)),
+            Matrix::Values(rows) => Matrix::Values(rows.head(n)),
+        })
     }
 
     /// Makes `out` the transpose of the rows `chosen`, in their order.
@@ -166,15 +265,84 @@ impl Sparse {
     /// # Panics
     /// If there are more than 2^24 of them, or they could have 2^32 non-zeros or more.
     pub fn transpose(&self, chosen: &[u32], out: &mut Sparse) {
+        match (&self.0, &mut out.0) {
+            (Matrix::Pixels(rows), Matrix::Pixels(out)) => rows.transpose(chosen, out),
+            (Matrix::Values(rows), Matrix::Values(out)) => rows.transpose(chosen, out),
+            (Matrix::Pixels(_), _) => {
+                *out = Sparse::empty();
+                self.transpose(chosen, out);
+            }
+            (Matrix::Values(_), _) => {
+                out.values_mut(0);
+                self.transpose(chosen, out);
+            }
+        }
+    }
+}
+
+impl<E: SparseEntry> Rows<E> {
+    fn with_columns(columns: usize) -> Rows<E> {
+        assert!(columns <= COLUMNS, "more than 2^24 columns");
+        Rows { columns, spans: Vec::new(), entries: Vec::new() }
+    }
+
+    /// Number of rows.
+    pub(super) fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// Number of columns, zeros included.
+    pub(super) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    #[inline(always)]
+    pub(super) fn entries(&self, i: usize) -> &[E] {
+        let Span { start, end } = self.spans[i];
+        &self.entries[start as usize..end as usize]
+    }
+
+    /// Appends rows of `numbers` [n, columns]; `compacted` appends the non-zeros of one row, which
+    /// it builds in its second argument.
+    fn append<T, W: Default>(
+        &mut self,
+        numbers: &[T],
+        compacted: impl Fn(&[T], &mut W, &mut Vec<E>),
+    ) {
+        assert!(
+            numbers.len().is_multiple_of(self.columns),
+            "{} numbers are not rows of {}",
+            numbers.len(),
+            self.columns
+        );
+        // Each row is built in cache and then copied, so that memory behind the last entry is not
+        // touched before it is needed.
+        let mut row_in_cache = W::default();
+        for row in numbers.chunks_exact(self.columns) {
+            let start = self.entries.len() as u32;
+            compacted(row, &mut row_in_cache, &mut self.entries);
+            let end = u32::try_from(self.entries.len()).expect("fewer than 2^32 non-zeros");
+            self.spans.push(Span { start, end });
+        }
+    }
+
+    fn head(&self, n: usize) -> Rows<E> {
+        let spans = self.spans[..n.min(self.len())].to_vec();
+        let end = spans.last().map_or(0, |span| span.end as usize);
+        Rows { spans, entries: self.entries[..end].to_vec(), ..*self }
+    }
+
+    /// See [`Sparse::transpose`].
+    fn transpose(&self, chosen: &[u32], out: &mut Rows<E>) {
         /// Entries of a row beyond the largest possible number; see above.
         const SPREAD: usize = 4;
-        assert!(chosen.len() <= PixelEntry::COLUMNS, "more than 2^24 rows would become columns");
+        assert!(chosen.len() <= COLUMNS, "more than 2^24 rows would become columns");
         let capacity = chosen.len() + SPREAD;
         let entries =
             self.columns.checked_mul(capacity).filter(|&entries| u32::try_from(entries).is_ok());
         let entries = entries.expect("fewer than 2^32 non-zeros");
         out.columns = chosen.len();
-        out.entries.resize(entries, PixelEntry::default());
+        out.entries.resize(entries, E::default());
         out.spans.clear();
         let starts = (0..self.columns).map(|c| (c * capacity) as u32);
         out.spans.extend(starts.map(|start| Span { start, end: start }));
@@ -200,11 +368,11 @@ impl Sparse {
 /// # Safety
 /// The entries' columns must be different ones that have spans, whose ends are within `out`.
 #[inline(always)]
-unsafe fn scatter<const N: usize>(
-    entries: &[PixelEntry; N],
+unsafe fn scatter<E: SparseEntry, const N: usize>(
+    entries: &[E; N],
     column: u32,
     spans: &mut [Span],
-    out: &mut [PixelEntry],
+    out: &mut [E],
 ) {
     // SAFETY: guaranteed by the caller.
     let ends = entries.map(|entry| unsafe {
@@ -240,7 +408,9 @@ pub(super) mod tests {
             d in 1usize..60,
             chosen in prop::collection::vec(0u32..1000, 0..40),
         ) {
-            let x = Sparse::from_pixels(&pixels(n, d), d);
+            let (pixels, x) = (pixels(n, d), Sparse::from_pixels(&pixels(n, d), d));
+            let values: Vec<f32> = pixels.iter().map(|&pixel| f32::from(pixel) / 255.0).collect();
+            let floats = Sparse::from_values(&values, d);
             let chosen: Vec<u32> = chosen.into_iter().map(|i| i % n as u32).collect();
             let mut transposed = Sparse::empty();
             // Previous content.
@@ -254,6 +424,12 @@ pub(super) mod tests {
                     entry.map(|(_, value)| (place, value))
                 });
                 prop_assert!(transposed.row(column).eq(of_this));
+            }
+            let mut transposed_floats = transposed.clone();
+            for _ in 0..2 {
+                floats.transpose(&chosen, &mut transposed_floats);
+                let rows = |x: &Sparse| (0..d).map(|i| x.row(i).collect()).collect::<Vec<Vec<_>>>();
+                prop_assert_eq!(rows(&transposed_floats), rows(&transposed));
             }
         }
     }
@@ -278,14 +454,40 @@ pub(super) mod tests {
     #[test]
     fn appending_and_head_agree_with_the_whole_matrix() {
         let (pixels, d) = (pixels(9, 330), 330);
-        let whole = Sparse::from_pixels(&pixels, d);
+        let values: Vec<f32> = pixels.iter().map(|&pixel| f32::from(pixel) / 7.0).collect();
+        let wholes = [Sparse::from_pixels(&pixels, d), Sparse::from_values(&values, d)];
         for n in [0, 1, 4, 9] {
-            let mut pieces = Sparse::from_pixels(&pixels[..n * d], d);
-            assert_eq!(whole.head(n), pieces);
-            pieces.append(&pixels[n * d..]);
-            assert_eq!(pieces, whole);
+            let mut pieces =
+                [&pixels[..n * d]].map(|pixels| Sparse::from_pixels(pixels, d)).to_vec();
+            pieces.push(Sparse::from_values(&values[..n * d], d));
+            assert_eq!(wholes.each_ref().map(|whole| whole.head(n)), pieces[..]);
+            pieces[0].append(&pixels[n * d..]);
+            pieces[1].append_values(&values[n * d..]);
+            assert_eq!(pieces, wholes);
         }
-        assert_eq!(whole.head(10), whole);
+        assert_eq!(wholes.each_ref().map(|whole| whole.head(10)), wholes);
+    }
+
+    #[test]
+    fn the_non_zeros_of_floats_are_kept_to_the_bit() {
+        let values = [0.0, 0.1, -0.0, 1e-40, f32::NAN, 1.0, 0.0, -2.5];
+        let mut x = Sparse::from_pixels(&pixels(3, 5), 5);
+        for (stride, columns) in [(8, 8), (4, 4), (4, 3), (8, 5)] {
+            x.set_values(&values, stride, columns);
+            assert_eq!((x.rows(), x.columns()), (8 / stride, columns));
+            for (i, row) in values.chunks(stride).enumerate() {
+                let kept = row[..columns].iter().enumerate().filter(|(_, x)| **x != 0.0);
+                let kept: Vec<_> = kept.map(|(c, x)| (c, x.to_bits())).collect();
+                let found: Vec<_> = x.row(i).map(|(c, x)| (c, x.to_bits())).collect();
+                assert_eq!(found, kept);
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "numbers in a matrix of pixels")]
+    fn numbers_are_not_appended_to_pixels() {
+        Sparse::from_pixels(&[1], 1).append_values(&[0.5]);
     }
 
     #[test]

@@ -9,8 +9,8 @@
 
 use super::aligned::Aligned;
 use super::per_isa;
-use super::product::{Panels, Position, Sink, product};
-use super::sparse::Sparse;
+use super::product::{Panels, Position, Sink, add_rows, product};
+use super::sparse::{Matrix, Sparse, by_entry};
 
 /// The rule that moves a weight with gradient g. Both rules first add `decay` · w to g; at the end
 /// they apply a soft threshold: the weight moves towards zero by the threshold, and stops there.
@@ -194,7 +194,28 @@ fn apply_rule(rule: &impl Rule, gradient: &[f32], weights: &mut Weights) {
     }
 }
 
-impl Weights<'_> {
+impl<'a> Weights<'a> {
+    /// The first `n` weights, and the others.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn split_at(self, n: usize) -> (Weights<'a>, Weights<'a>) {
+        let (w, first, second) =
+            (self.w.split_at_mut(n), self.first.split_at_mut(n), self.second.split_at_mut(n));
+        let weights = |w, first, second| Weights { w, first, second };
+        (weights(w.0, first.0, second.0), weights(w.1, first.1, second.1))
+    }
+
+    /// The number of weights.
+    pub fn len(&self) -> usize {
+        self.w.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.w.is_empty()
+    }
+
     /// Moves `W` weights starting at `at`.
     #[inline(always)]
     fn apply<const W: usize>(&mut self, rule: &impl Rule, gradient: [f32; W], at: usize) {
@@ -216,7 +237,22 @@ per_isa! {
     /// If the shapes do not fit together.
     pub fn descend(update: Update, x: &Sparse, z: &[f32], weights: Weights) {
         let elements = weights.w.len();
-        by_rule!(update, rule => product(x, z, elements, &mut Descend { rule, weights }));
+        by_entry!(x, x => {
+            by_rule!(update, rule => product(x, z, elements, &mut Descend { rule, weights }))
+        });
+    }
+}
+
+per_isa! {
+    /// Moves biases by their gradient, the sum of the rows of `z` [images, width], ascending.
+    ///
+    /// # Panics
+    /// If the shapes do not fit together.
+    pub fn descend_biases(update: Update, z: &[f32], biases: Weights) {
+        let mut sums = vec![0.0; biases.w.len()];
+        add_rows(z, &mut sums);
+        let mut biases = biases;
+        by_rule!(update, rule => apply_rule(&rule, &sums, &mut biases));
     }
 }
 
@@ -414,6 +450,29 @@ mod tests {
                         moved(stored),
                         "{isa:?}, {images} x {d} x {h}, {update:?}"
                     )
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn biases_move_by_the_sum_of_the_gradients_rows_on_every_isa() {
+        for (images, h) in [(1, 8), (3, 24), (50, 64), (7, 16)] {
+            let z = numbers(images * h);
+            let sums: Vec<f32> =
+                (0..h).map(|j| z[j..].iter().step_by(h).fold(0.0, |sum, z| sum + z)).collect();
+            for update in [SGD, SMOOTH, SHRINKING, ADAM] {
+                let mut expected = [numbers(h), vec![0.0; h], vec![0.0; h]];
+                let [w, first, second] = &mut expected;
+                for (i, &g) in sums.iter().enumerate() {
+                    reference(update, g, &mut w[i], &mut first[i], &mut second[i]);
+                }
+                on_every_isa(|isa| {
+                    let mut found = [numbers(h), vec![0.0; h], vec![0.0; h]];
+                    let [w, first, second] = &mut found;
+                    descend_biases(update, &z, Weights { w, first, second });
+                    let bits_of = |x: &[Vec<f32>; 3]| x.each_ref().map(|x| bits(x));
+                    assert_eq!(bits_of(&found), bits_of(&expected), "{isa:?}, {images} x {h}");
                 });
             }
         }

@@ -27,6 +27,9 @@ pub(super) struct Params {
     bias: bool,
     #[serde(default)]
     prior: Prior,
+    /// Whether biases have no prior.
+    #[serde(default)]
+    spare_biases: bool,
     /// The number of the net. It only selects the random streams. Every two nets can be joined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     net: Option<u32>,
@@ -115,16 +118,17 @@ impl Stage for TrainStage {
 
     fn run(params: Params, cx: &Context) -> Result<()> {
         let name = params.name();
-        let Params { hidden, bias, prior, epochs, batch, optimizer, init, engine, .. } = params;
+        let Params { hidden, bias, prior, spare_biases, epochs, batch, optimizer, init, .. } = params;
         let settings = TrainSettings {
             widths: hidden,
             biases: bias,
             prior,
+            spare_biases,
             epochs,
             batch,
             optimizer,
             init,
-            engine,
+            engine: params.engine,
         };
         let data = cx.input("data")?;
         let splits = Splits::read(data)?;

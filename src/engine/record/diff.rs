@@ -501,6 +501,7 @@ const SEED: &str = "seed";
 /// The changed parameters, and which of their values replaced which.
 fn parameters(before: &State, after: &State) -> (Vec<ParameterDiff>, Moves) {
     let (mut changed, mut moves) = (Vec::new(), Moves::default());
+    let mut known = [ValuesByName::new(), ValuesByName::new()];
     for (stage, old, new) in pairs(before, after) {
         // Without a recipe, nothing is known of the parameters.
         let is_unknown = |nodes: &[&NodeState]| {
@@ -510,6 +511,14 @@ fn parameters(before: &State, after: &State) -> (Vec<ParameterDiff>, Moves) {
             continue;
         }
         let (old_values, new_values) = (distinct(&old), distinct(&new));
+        for (known, found) in known.iter_mut().zip([&old_values, &new_values]) {
+            for (name, values) in found {
+                known
+                    .entry(axis_of(name).to_owned())
+                    .or_default()
+                    .extend(values.iter().map(values::text));
+            }
+        }
         let names: BTreeSet<&String> = old_values.keys().chain(new_values.keys()).collect();
         for name in names {
             let of = |values: &BTreeMap<String, Vec<Json>>, nodes: &[&NodeState]| {
@@ -534,8 +543,42 @@ fn parameters(before: &State, after: &State) -> (Vec<ParameterDiff>, Moves) {
             });
         }
     }
+    add_renamed([before, after], &known, &mut moves);
     drop_conflicts(&mut moves);
     (changed, moves)
+}
+
+/// The values of parameters or axes, as texts in names.
+type ValuesByName = BTreeMap<String, BTreeSet<String>>;
+
+/// Adds the moves on renamed axes. An axis that is not a parameter of any stage was renamed from one
+/// that has all its values.
+fn add_renamed(states: [&State; 2], known: &[ValuesByName; 2], moves: &mut Moves) {
+    let axes = states.map(|state| {
+        let mut found = ValuesByName::new();
+        for (axis, value) in state.nodes.iter().flat_map(NodeState::coordinates) {
+            if !known.iter().any(|known| known.contains_key(axis)) {
+                found.entry(axis.to_owned()).or_default().insert(value);
+            }
+        }
+        found
+    });
+    let mut added = Moves::default();
+    for (axis, before) in &axes[0] {
+        let Some(after) = axes[1].get(axis) else { continue };
+        let is_from = |column: &str| {
+            let has = |known: &ValuesByName, values| {
+                known.get(column).is_some_and(|all: &BTreeSet<String>| all.is_superset(values))
+            };
+            has(&known[0], before) && has(&known[1], after)
+        };
+        let paired = moves.paired.iter().filter(|known| is_from(&known.column));
+        added.paired.extend(paired.map(|known| Move { column: axis.clone(), ..known.clone() }));
+        let unpaired = moves.unpaired.iter().filter(|known| is_from(&known.column));
+        added.unpaired.extend(unpaired.map(|u| Unpaired { column: axis.clone(), ..u.clone() }));
+    }
+    moves.paired.extend(added.paired);
+    moves.unpaired.extend(added.unpaired);
 }
 
 fn add_moves(axis: &str, replaced: &values::Replaced, moves: &mut Moves) {
@@ -686,6 +729,25 @@ mod tests {
             ]
         );
         assert_eq!(fields, ["nets.prior.normal.variance 0.01 > 0.005"]);
+    }
+
+    #[test]
+    fn nodes_are_paired_across_the_replaced_value_also_on_renamed_axes() {
+        let nodes = |middle: u8| {
+            let net = |net: u8| node(&format!("nets@net={net}"), Some(json!({ "net": net })));
+            let curve = |a: u8, b: u8| node(&format!("curves@a={a},b={b}"), Some(json!({})));
+            vec![net(1), net(middle), net(3), curve(1, middle), curve(1, 3), curve(middle, 3)]
+        };
+        let (pairs, fields) = compared(nodes(2), nodes(5));
+        assert_eq!(
+            pairs[3..],
+            [
+                "curves@a=1,b=2 > curves@a=1,b=5",
+                "curves@a=1,b=3 > curves@a=1,b=3",
+                "curves@a=2,b=3 > curves@a=5,b=3",
+            ]
+        );
+        assert_eq!(fields, ["nets.net 2 > 5"]);
     }
 
     #[test]

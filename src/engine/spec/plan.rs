@@ -2,7 +2,7 @@
 //!
 //! This module does not know the cache; `run::status` determines the status of nodes.
 
-use super::expand::{Expanded, Selection, expand};
+use super::expand::{Expanded, Selection, WHERE, expand};
 use super::pipeline::Pipeline;
 pub use super::reference::{NodeId, PlanNode};
 use super::reference::{Reference, is_pattern};
@@ -233,8 +233,14 @@ impl Plan {
             if let Some(error) = wanted.unknown(of_stage.iter().map(|id| self.node(*id))) {
                 return Err(diagnostic(error.message, error.hint));
             }
-            let names: Vec<&str> = of_stage.iter().map(|id| self.node(*id).name.as_str()).collect();
-            return Err(diagnostic(format!("no node matches `{target}`"), suggest(target, names)));
+            let names = of_stage.iter().map(|id| self.node(*id).name.as_str());
+            let mut hint = suggest(target, names);
+            let is_filtered = |of: &&Selection| !of.conditions.is_empty();
+            let selection = self.selections.get(&wanted.stage).filter(is_filtered);
+            if let Some(hint) = hint.as_mut().filter(|_| selection.is_some()) {
+                *hint += &format!(" `{}` has the field `{WHERE}`", wanted.stage);
+            }
+            return Err(diagnostic(format!("no node matches `{target}`"), hint));
         }
         Ok(found)
     }

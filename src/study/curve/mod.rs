@@ -7,6 +7,7 @@
 
 pub mod align;
 mod arc;
+mod ascent;
 /// Public for `benches/speed`; the study uses it through [`align`].
 pub mod assignment;
 mod center;
@@ -15,6 +16,7 @@ mod linear;
 mod measure;
 mod method;
 pub mod metrics;
+mod neurons;
 mod path;
 pub mod permutation;
 pub mod refit;

@@ -27,9 +27,26 @@ impl Batch<'_> {
         self.chosen.iter().map(|&i| self.labels[i as usize])
     }
 
-    /// The factor of a neuron that fired. A dropped neuron has no activation, and so no gradient.
-    pub(super) fn scale(&self) -> f32 {
-        self.masks.first().map_or(1.0, |mask| mask.scale)
+    /// The factor of a neuron of the hidden layer `l` that fired. A dropped neuron has no
+    /// activation, and so no gradient.
+    pub(super) fn scale(&self, l: usize) -> f32 {
+        self.masks.get(l).map_or(1.0, |mask| mask.scale)
+    }
+}
+
+/// How a step moves the parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Updates {
+    /// The rule of the weights.
+    pub weights: Update,
+    /// The rule of the biases.
+    pub biases: Update,
+}
+
+/// The same rule for all parameters.
+impl From<Update> for Updates {
+    fn from(update: Update) -> Updates {
+        Updates { weights: update, biases: update }
     }
 }
 
@@ -37,7 +54,7 @@ impl Batch<'_> {
 pub trait Engine {
     /// Moves the net by the gradient of the batch's mean cross-entropy. The statistics are those
     /// before the step.
-    fn step(&mut self, batch: &Batch, update: Update) -> BatchStats;
+    fn step(&mut self, batch: &Batch, updates: Updates) -> BatchStats;
 
     /// The gradient of the batch's mean cross-entropy, and its statistics. The net is unchanged.
     fn gradient(&mut self, batch: &Batch) -> (Net, BatchStats);

@@ -2,6 +2,7 @@
 
 use super::Net;
 use super::autodiff::Autodiff;
+use super::deep_engine::DeepEngine;
 use super::engine::Engine;
 use super::kernel_engine::KernelEngine;
 use crate::study::registry::named_enum;
@@ -25,7 +26,10 @@ impl EngineKind {
     /// An engine of this kind that trains `net`; the number of `threads` does not affect the bits.
     pub fn start(self, net: &Net, threads: NonZero<usize>) -> Box<dyn Engine> {
         match self {
-            EngineKind::Kernel => Box::new(KernelEngine::new(net, threads)),
+            EngineKind::Kernel if net.shape().is_plain() => {
+                Box::new(KernelEngine::new(net, threads))
+            }
+            EngineKind::Kernel => Box::new(DeepEngine::new(net, threads)),
             EngineKind::Autodiff => Box::new(Autodiff::new(net)),
         }
     }

@@ -1,6 +1,7 @@
-//! The default engine: explicit gradients by our own kernels.
+//! The kernels' engine for plain nets, of one hidden layer, ten classes and no biases: explicit
+//! gradients, with kernels of their own for ten classes.
 //!
-//! Shapes: B images in the batch, h neurons, H = h padded by [`Panels`]. Weights stay padded during
+//! Shapes: d inputs, B images in the batch, h neurons, H = h padded by [`Panels`]. Weights stay padded during
 //! training, and the padding stays zero. The gradient of W1 is consumed as it is computed, and
 //! never stored.
 //!
@@ -8,24 +9,24 @@
 //! sum is split; the code in between runs on one thread. `docs/performance.md` has the
 //! measurements.
 
-use super::engine::{Batch, BatchStats, Engine};
-use super::{CLASSES, INPUTS, Net, Shape};
+use super::engine::{Batch, BatchStats, Engine, Updates};
+use super::{CLASSES, Net, Shape};
 use crate::kernel::aligned::Aligned;
 use crate::kernel::dense::{dropout, hidden_gradient, logits, outgoing_gradient};
 use crate::kernel::parallel::parallel_for;
 use crate::kernel::product::{Panels, activate, project_back};
 use crate::kernel::softmax::cross_entropy_gradient;
 use crate::kernel::sparse::Sparse;
-use crate::kernel::update::{Moments, Update, apply, descend};
+use crate::kernel::update::{Moments, apply, descend};
 use std::num::NonZero;
 
 /// The least number of neurons for which threads repay their start.
 const THREADED_FROM: usize = 200;
 
-/// A net in training with our kernels.
+/// A plain net in training with our kernels.
 pub(super) struct KernelEngine {
     shape: Shape,
-    /// [784, h], as panels.
+    /// [d, h], as panels.
     w1: Panels,
     w1_moments: Moments,
     /// [10, H].
@@ -47,7 +48,7 @@ struct Pass {
     outgoing: Vec<f32>,
     /// The gradient of the pre-activations, [B, h], as panels.
     hidden: Panels,
-    /// The transposed batch, [784, B].
+    /// The transposed batch, [d, B].
     pixels: Sparse,
 }
 
@@ -55,7 +56,7 @@ impl KernelEngine {
     /// An engine that trains `net`; the number of `threads` does not affect the bits.
     pub(super) fn new(net: &Net, threads: NonZero<usize>) -> Self {
         let threads = if net.width(0) < THREADED_FROM { 1 } else { threads.get() };
-        let mut w1 = Panels::pack(net.weights(0), net.width(0), INPUTS);
+        let mut w1 = Panels::pack(net.weights(0), net.width(0), net.shape().inputs);
         let mut w2 = vec![0.0; CLASSES * w1.padded()];
         for (padded, row) in
             w2.chunks_exact_mut(w1.padded()).zip(net.weights(1).chunks_exact(net.width(0)))
@@ -113,7 +114,7 @@ impl KernelEngine {
         stats
     }
 
-    /// The net of padded layers: `w1` [784, h] as panels, `w2` [10, H].
+    /// The net of padded layers: `w1` [d, h] as panels, `w2` [10, H].
     fn unpadded(shape: Shape, w1: &Panels, w2: &[f32]) -> Net {
         let rows = w2.chunks_exact(w1.padded());
         let w2: Vec<f32> = rows.flat_map(|row| &row[..w1.columns()]).copied().collect();
@@ -122,13 +123,13 @@ impl KernelEngine {
 }
 
 impl Engine for KernelEngine {
-    fn step(&mut self, batch: &Batch, update: Update) -> BatchStats {
+    fn step(&mut self, batch: &Batch, Updates { weights: update, .. }: Updates) -> BatchStats {
         let stats = self.forward(batch);
         let KernelEngine { w1, w1_moments, w2, w2_moments, pass, threads, .. } = self;
         let Pass { a, outputs, outgoing, hidden, pixels, .. } = pass;
         let panels = hidden.panels_mut().zip(w1_moments.panels(w1));
         parallel_for(&mut vec![(); *threads], panels, |(), ((first, hidden), weights)| {
-            hidden_gradient(outputs, w2, a, batch.scale(), first, hidden);
+            hidden_gradient(outputs, w2, a, batch.scale(0), first, hidden);
             descend(update, pixels, hidden, weights);
         });
         apply(update, outgoing, w2, w2_moments);
@@ -140,9 +141,9 @@ impl Engine for KernelEngine {
         let KernelEngine {
             w1, w2, pass: Pass { a, outputs, outgoing, hidden, pixels, .. }, ..
         } = self;
-        let mut incoming = Panels::zeros(w1.columns(), INPUTS);
+        let mut incoming = Panels::zeros(w1.columns(), w1.depth());
         for ((first, hidden), (_, incoming)) in hidden.panels_mut().zip(incoming.panels_mut()) {
-            hidden_gradient(outputs, w2, a, batch.scale(), first, hidden);
+            hidden_gradient(outputs, w2, a, batch.scale(0), first, hidden);
             project_back(pixels, hidden, incoming);
         }
         (Self::unpadded(self.shape, &incoming, outgoing), stats)
@@ -156,7 +157,7 @@ impl Engine for KernelEngine {
 #[cfg(test)]
 mod tests {
     use super::super::test::examples;
-    use super::super::{DropoutMask, Init, Optimizer, Prior, Sgd};
+    use super::super::{DropoutMask, INPUTS, Init, Optimizer, Prior, Sgd};
     use super::*;
     use crate::study::data::Examples;
     use crate::study::rng::stream;
@@ -207,7 +208,7 @@ mod tests {
         };
         let sgd = Optimizer::Sgd(Sgd { momentum: 0.0.try_into().unwrap(), ..Sgd::default() });
         let mut engine = KernelEngine::new(&net, NonZero::<usize>::MIN);
-        engine.step(&batch, sgd.update(1, 0.5, prior, data.len()));
+        engine.step(&batch, sgd.update(1, 0.5, prior, data.len()).into());
 
         let wide = |net: &Net| net.params().iter().map(|&w| f64::from(w)).collect::<Vec<_>>();
         let mut w = wide(&net);

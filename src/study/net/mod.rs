@@ -1,6 +1,7 @@
 //! Nets, their training, and their quality.
 
 mod autodiff;
+mod deep_engine;
 mod engine;
 mod engine_kind;
 mod feed_forward;
@@ -11,7 +12,7 @@ mod prior;
 mod train;
 mod widths;
 
-pub use engine::{Batch, BatchStats, Engine};
+pub use engine::{Batch, BatchStats, Engine, Updates};
 pub use engine_kind::EngineKind;
 pub use feed_forward::{Net, Shape};
 pub use init::Init;

@@ -3,7 +3,7 @@
 //! Every random stream is named by the net's label and the epoch, so that a net depends on its own
 //! recipe only. This file does not depend on the engine that computes the gradients.
 
-use super::engine::{Batch, BatchStats};
+use super::engine::{Batch, BatchStats, Updates};
 use super::engine_kind::EngineKind;
 use super::init::Init;
 use super::optimizer::{Optimizer, lr_factor};
@@ -24,6 +24,8 @@ pub struct TrainSettings {
     pub biases: bool,
     /// Prior on the parameters.
     pub prior: Prior,
+    /// Whether biases have no prior.
+    pub spare_biases: bool,
     /// Passes over the training images.
     pub epochs: Epochs,
     /// Images per step; the last step of an epoch may have fewer.
@@ -43,6 +45,7 @@ impl TrainSettings {
             widths,
             biases: false,
             prior: Prior::default(),
+            spare_biases: false,
             epochs: Epochs::try_from(30).expect("a default in bounds"),
             batch: ImageCount::try_from(128).expect("a default in bounds"),
             optimizer: Optimizer::default(),
@@ -148,8 +151,10 @@ pub fn train(
             let masks: Vec<_> = masks.collect();
             let batch =
                 Batch { images: &train.images, labels: &train.labels, chosen, masks: &masks };
-            let stats = engine
-                .step(&batch, settings.optimizer.update(step, rate, settings.prior, train.len()));
+            let update = |prior| settings.optimizer.update(step, rate, prior, train.len());
+            let of_biases = if settings.spare_biases { Prior::None } else { settings.prior };
+            let updates = Updates { weights: update(settings.prior), biases: update(of_biases) };
+            let stats = engine.step(&batch, updates);
             if !stats.loss.is_finite() {
                 return Err(TrainError::Diverged { epoch });
             }

@@ -165,11 +165,11 @@ mod tests {
     #[test]
     fn axes_that_are_not_shared_are_crossed() {
         let yaml = "
-    stages:
-      s: { source: { text: [x, v] } }
-      t: { source: { text: z, width: [1, 2] } }
-      p: { pair: { left: s, right: t, note: [k, m] } }
-    ";
+stages:
+  s: { source: { text: [x, v] } }
+  t: { source: { text: z, width: [1, 2] } }
+  p: { pair: { left: s, right: t, note: [k, m] } }
+";
         assert_eq!(
             names(yaml)[4..],
             [
@@ -188,11 +188,11 @@ mod tests {
     #[test]
     fn inputs_without_a_common_axis_value_are_an_error() {
         let yaml = "
-    stages:
-      s: { source: { text: x, width: [1, 2] } }
-      t: { source: { text: x, width: [3, 4] } }
-      p: { pair: { left: s, right: t } }
-    ";
+stages:
+  s: { source: { text: x, width: [1, 2] } }
+  t: { source: { text: x, width: [3, 4] } }
+  p: { pair: { left: s, right: t } }
+";
         let (message, hint) = refusal(yaml);
         assert_eq!(message, "test.yaml:5:3: stage `p`: its inputs have no axis values in common");
         assert_eq!(hint.as_deref(), Some("compare the grids of the stages it uses"));

@@ -111,23 +111,23 @@ mod tests {
     #[test]
     fn stages_may_be_in_any_order_and_nodes_come_after_their_inputs() {
         let yaml = "
-    stages:
-      g: { gather: { all: [p, s] } }
-      p: { pair: { left: s } }
-      s: { source: { text: x } }
-    ";
+stages:
+  g: { gather: { all: [p, s] } }
+  p: { pair: { left: s } }
+  s: { source: { text: x } }
+";
         assert_eq!(names(yaml), ["s", "p", "g"]);
     }
 
     #[test]
     fn a_cycle_is_printed_from_stage_to_stage() {
         let yaml = "
-    stages:
-      s: { source: { text: x } }
-      a: { pair: { left: s, right: c } }
-      b: { pair: { left: a } }
-      c: { gather: { all: [s, b] } }
-    ";
+stages:
+  s: { source: { text: x } }
+  a: { pair: { left: s, right: c } }
+  b: { pair: { left: a } }
+  c: { gather: { all: [s, b] } }
+";
         let (message, hint) = refusal(yaml);
         assert_eq!(message, "test.yaml:4:3: cyclic dependency: a -> c -> b -> a");
         assert_eq!(hint.as_deref(), Some("remove one of these inputs"));
