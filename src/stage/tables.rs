@@ -480,7 +480,7 @@ mod tests {
             let text = format!("{keys},{}\n{cells}{}\n", rest.join(","), ",".repeat(rest.len()));
             crate::fs::write(file.path(), text).unwrap();
             let frame = read_net_row(file.path()).unwrap();
-            assert_eq!(frame.get_column_names_str(), NETS.names());
+            assert_eq!(frame.get_column_names(), NETS.names());
             assert_eq!(present_wholes(&frame, "epochs").unwrap().len(), 0, "empty");
             [texts(&frame, "hidden").unwrap().remove(0), texts(&frame, "net").unwrap().remove(0)]
         };

@@ -15,9 +15,7 @@ use super::names::{NetName, PAIR_SEPARATOR};
 use super::quality::{Splits, write_quality};
 use super::tables::{HISTORY, NETS};
 use crate::engine::stage::pairing::Moves;
-use crate::engine::stage::{
-    Arity, Changes, Context, Declared, FILES, Hinted, Slot, Stage, suggest,
-};
+use crate::engine::stage::{Arity, Changes, Context, Declared, FILES, Hinted, Slot, Stage};
 use crate::fs;
 use crate::study::net::{Net, Prior, Shape};
 use anyhow::{Context as _, Result};

@@ -88,7 +88,7 @@ pub(super) fn training_blocks(report: &Report) -> Result<Vec<Block>> {
         n if n == measured.nets => "The nets were trained elsewhere: how, is unknown.\n".to_owned(),
         n => format!("Of {} nets, {n} were trained elsewhere: how, is unknown.\n", measured.nets),
     };
-    if report.histories.is_empty() {
+    if report.histories.height() == 0 {
         return Ok(Some(Block::Text(imported))
             .filter(|_| measured.imported > 0)
             .into_iter()

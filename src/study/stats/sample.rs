@@ -470,7 +470,7 @@ mod tests {
             let (_, estimate) = Sample::pooled(&[sample(all, -1.0), sample(some, -3.0)]);
             covered += usize::from(estimate.expect("enough").interval().contains(-2.0));
         }
-        100.0 * f64::from(covered) / f64::from(trials)
+        100.0 * covered as f64 / f64::from(trials)
     }
 
     #[test]
