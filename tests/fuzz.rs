@@ -10,7 +10,7 @@ use proptest::sample::{Index, select};
 use repro::engine::spec::pipeline::Pipeline;
 use repro::engine::spec::plan::Plan;
 use repro::stage::KINDS;
-use repro::study::data::mnist::gunzip;
+use repro::study::data::published::gunzip;
 use std::io::Write as _;
 
 use crate::space::TINY;

@@ -51,17 +51,17 @@ fn a_pipeline_file_that_is_missing_or_not_utf8_is_refused() {
     std::fs::remove_file(space.join("pipeline.yaml")).unwrap();
     insta::assert_snapshot!(space.exits(2, &["plan"]).stderr, @r"
     error: ./pipeline.yaml: no such file
-    hint: pass the project folder with `-C DIR`, or the file with `--pipeline FILE`
+    hint: pass the project folder with `-C DIR` or the file with `--pipeline FILE`; `repro init` starts a project
     ");
     let other_folder = ["-C", "nowhere", "plan", "--pipeline", "other.yaml"];
     insta::assert_snapshot!(space.exits(2, &other_folder).stderr, @r"
     error: nowhere/other.yaml: no such file
-    hint: pass the project folder with `-C DIR`, or the file with `--pipeline FILE`
+    hint: pass the project folder with `-C DIR` or the file with `--pipeline FILE`; `repro init` starts a project
     ");
     space.write("pipeline.yaml", b"stages: \xff\xfe");
     insta::assert_snapshot!(space.exits(2, &["plan"]).stderr, @r"
     error: ./pipeline.yaml: invalid UTF-8
-    hint: pass the project folder with `-C DIR`, or the file with `--pipeline FILE`
+    hint: pass the project folder with `-C DIR` or the file with `--pipeline FILE`; `repro init` starts a project
     ");
 }
 

@@ -130,41 +130,42 @@ fn every_option_and_target_in_readme_is_valid() {
 
 #[test]
 fn every_profile_has_the_expected_number_of_nodes() {
-    // For each pair: two nets, two alignments, and 5 + 3 + 2 curves. Then data, tables, figures
-    // and report.
-    let case = |profile: &str, widths: usize, priors: usize, pairs: usize, figures: usize| {
-        let pairings = widths * priors * pairs;
-        let expected = (2 + 2 + 5 + 3 + 2) * pairings + 1 + 1 + figures + 1;
+    // For each width and prior: the nets; for each pair of them two alignments, three curves, the
+    // same three after one alignment, one after the other. Then the curves with WA, which are fewer
+    // where a profile restricts them, and data, tables, figures and report.
+    let case = |profile: &str, cells: usize, nets: usize, wa: usize, figures: usize| {
+        let pairs = nets * (nets - 1) / 2;
+        let expected = cells * (nets + (2 + 3 + 3 + 1) * pairs) + wa + 1 + 1 + figures + 1;
         assert_eq!(shipped().plan(&["--profile", profile]).len(), expected, "{profile}");
     };
-    case("quick", 3, 3, 2, 9);
-    case("tables", 6, 3, 3, 9);
-    case("paper", 6, 8, 5, 10);
-    case("ci", 2, 2, 2, 9);
+    case("quick", 3 * 3, 4, 3 * 3 * 6 * 3, 9);
+    case("tables", 6 * 3, 6, (4 * 15 + 2 * 3) * 3 * 3, 9);
+    case("paper", 6 * 8, 8, (3 * 28 + 3 * 4) * 8 * 3, 10);
+    case("deep", 4 * 2, 4, 0, 9);
+    case("ci", 2 * 2, 4, 2 * (6 + 2) * 2 + 2 * 2 * 6, 9);
     let declared = read("pipeline.yaml").split_once("profiles:\n").unwrap().1.to_owned();
     let profiles = declared
         .lines()
         .filter(|l| l.starts_with("  ") && !l.starts_with("   ") && !l.contains('#'));
     let profiles: Vec<&str> = profiles.map(|line| line.trim().trim_end_matches(':')).collect();
-    assert_eq!(profiles, ["quick", "tables", "paper", "ci"], "add the new profile to this test");
+    assert_eq!(
+        profiles,
+        ["quick", "tables", "paper", "deep", "ci"],
+        "add the new profile to this test"
+    );
 }
 
 #[test]
 fn every_profile_has_rho_arc_with_and_without_ot_and_wa_after_ot() {
-    for profile in ["quick", "tables", "paper", "ci"] {
+    for profile in ["quick", "tables", "paper", "deep", "ci"] {
         let nodes = shipped().plan(&["--profile", profile]);
-        let has = |stage: &str, curve: &str| {
-            let (stage, curve) = (format!("{stage}@"), format!(",curve={curve}"));
-            nodes
-                .iter()
-                .map(|node| node["node"].as_str().unwrap())
-                .any(|n| n.starts_with(&stage) && n.ends_with(&curve))
+        let has = |start: &str, end: &str| {
+            let mut names = nodes.iter().map(|node| node["node"].as_str().unwrap());
+            names.any(|name| name.starts_with(start) && name.ends_with(end))
         };
-        assert!(has("curves", "rho-arc") && has("matched-curves", "rho-arc"), "{profile}");
-        assert!(
-            has("incoming-curves", "linear") && has("incoming-curves", "linear+wa"),
-            "{profile}"
-        );
+        let rho_arc = ",curve=rho-arc";
+        assert!(has("curves@", rho_arc) && has("matched-curves@", rho_arc), "{profile}");
+        assert!(has("incoming-curves@", "") && has("incoming-wa-curves@", ""), "{profile}");
     }
 }
 
@@ -177,9 +178,12 @@ fn quick_is_the_default_profile() {
 #[test]
 fn a_report_is_exported_to_the_folder_of_its_profile_and_names_it() {
     let space = shipped();
-    space.ok(&["run", "--profile", "ci", "-S", "nets.pair=[1]"]);
+    space.ok(&["run", "--profile", "ci", "-S", "nets.net=[1, 2, 3, 4]"]);
     let report = space.read("reports/ci/report.md");
-    assert!(report.contains("repro run --profile ci -S 'nets.pair=[1]' tables"), "{report}");
+    assert!(
+        report.contains("repro run --profile ci -S 'nets.net=[1, 2, 3, 4]' tables"),
+        "{report}"
+    );
     assert!(
         !report.contains("The smallest run"),
         "with an override, the description of the profile may be wrong"

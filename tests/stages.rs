@@ -81,7 +81,7 @@ fn the_report_has_training_and_barriers() {
     // 2 widths, 2 priors and 2 ends, 2 epochs each.
     let rows: Vec<String> = space.read(histories).lines().map(str::to_owned).collect();
     assert_eq!(rows.len(), 1 + 2 * 2 * 2 * 2);
-    assert!(rows[1].starts_with("3,none,1,a,1,"), "{}", rows[1]);
+    assert!(rows[1].starts_with("3,none,1a,1,"), "{}", rows[1]);
     let text = space.read(report);
     assert!(text.contains("- Prior none, 4 nets: training error "), "{text}");
     let summary = space.read("reports/default/tables/summary.csv");

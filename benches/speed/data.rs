@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use repro::kernel::sparse::Sparse;
 use repro::study::data::digits::digits;
-use repro::study::data::mnist::{FILES, assemble, gunzip, verify};
+use repro::study::data::published::{MNIST as PUBLISHED, assemble, gunzip};
 use repro::study::data::{Examples, PIXELS};
 use repro::study::net::{CLASSES, INPUTS, Init, Net, Shape};
 use repro::study::rng;
@@ -27,13 +27,14 @@ impl Data {
             return Ok(Data { train, test, source: "generated digits" });
         };
         let mut files: [Vec<u8>; 4] = Default::default();
-        for (file, bytes) in FILES.iter().zip(&mut files) {
+        for (file, bytes) in PUBLISHED.files.iter().zip(&mut files) {
             *bytes = read(&folder.join(file.name)).or_else(|_| {
                 let packed = read(&folder.join(format!("{}.gz", file.name)))?;
                 Ok::<_, anyhow::Error>(gunzip(file.name, &packed, file.bytes)?)
             })?;
         }
-        let is_mnist = FILES.iter().zip(&files).all(|(file, bytes)| verify(file, bytes).is_ok());
+        let is_mnist =
+            PUBLISHED.files.iter().zip(&files).all(|(file, bytes)| file.verify(bytes).is_ok());
         let (train, test) = assemble(&files)?;
         Ok(Data {
             train,

@@ -46,7 +46,7 @@ const TARGETS: &str = "\
 Targets:
   nets                   the nodes of a stage
   train                  the nodes of a stage kind
-  nets@hidden=50,end=a   a node, by its full name
+  nets@hidden=50,net=1   a node, by its full name
   nets@prior=none        the nodes of a stage or stage kind with these values
   *curves                a pattern: `*` matches any text, `?` one character, `[ab]` a or b
   nets@prior=dropout*    a pattern for a value
@@ -113,6 +113,15 @@ pub(super) struct Common {
 
 #[derive(Subcommand)]
 pub(super) enum Command {
+    /// Write the files of a new project to the project folder
+    ///
+    /// Writes pipeline.yaml, the files that it needs, and .gitignore, and prints the next command.
+    /// Overwrites nothing: if a file exists, nothing is written. An existing .gitignore is kept.
+    Init {
+        /// What the project starts with
+        #[arg(long, value_enum, default_value_t = Template::Study)]
+        template: Template,
+    },
     /// Bring the targets up to date
     ///
     /// Copies reports to `reports/PROFILE/`. If anything differs from the last run whose report was
@@ -365,6 +374,17 @@ pub(super) struct ExecArgs {
     /// End the job, with all its processes, some seconds after this time
     #[arg(long, value_name = "SECONDS", value_parser = time_limit)]
     pub time_limit: Option<Duration>,
+}
+
+/// The project that `init` writes.
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum Template {
+    /// Trains nets on generated digits, and joins them by curves
+    Study,
+    /// Runs programs: a script, and a table of its results
+    Command,
+    /// Joins nets that another program has trained, such as PyTorch
+    OwnNets,
 }
 
 /// The output format of `graph`.

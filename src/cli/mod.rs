@@ -10,6 +10,7 @@ mod exec;
 mod export;
 mod gc;
 mod graph;
+mod init;
 mod lock;
 mod log;
 mod logs;
@@ -90,6 +91,7 @@ fn dispatch(cli: Cli, output: &Output) -> Result<String> {
     refuse_unused_options(&cli)?;
     let common = &cli.common;
     match cli.command {
+        Command::Init { template } => init::init(common, template),
         Command::Run(RunArgs { dry_run: true, targets, force, .. }) => {
             plan::plan(common, output, &targets, false, force)
         }
@@ -127,6 +129,7 @@ fn dispatch(cli: Cli, output: &Output) -> Result<String> {
 /// Rejects options that select or change nodes, for commands that use no node.
 fn refuse_unused_options(cli: &Cli) -> Result<()> {
     let command = match cli.command {
+        Command::Init { .. } => "init",
         Command::Gc { .. } => "gc",
         Command::Log { .. } => "log",
         Command::Diff { profiles: false, .. } => "diff",

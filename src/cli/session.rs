@@ -196,7 +196,9 @@ fn no_pipeline(path: &Path, message: &str) -> Error {
     let other = path.with_extension(if is_yml { "yaml" } else { "yml" });
     let hint = match other.file_name().filter(|_| !path.exists() && other.is_file()) {
         Some(name) => format!("there is a `{0}`: pass `--pipeline {0}`", name.display()),
-        None => "pass the project folder with `-C DIR`, or the file with `--pipeline FILE`".into(),
+        None => "pass the project folder with `-C DIR` or the file with `--pipeline FILE`; `repro \
+                 init` starts a project"
+            .into(),
     };
     usage_error(path.display().to_string(), message, hint)
 }

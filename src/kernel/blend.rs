@@ -1,8 +1,8 @@
 //! One point of a curve from the hidden layer on: an elementwise combination of pre-activations,
 //! then ReLU, then the second layer.
 //!
-//! There are two forms. [`blend`] writes the hidden layer for products over images.
-//! [`Images::logits`] applies the second layer in the same pass to 32 interleaved images, so that
+//! There are three forms. [`blend`] writes the hidden layer for products over images, and
+//! [`blend_rows`] image by image, for more hidden layers. [`Images::logits`] applies the second layer in the same pass to 32 interleaved images, so that
 //! only ten logits per image leave the registers. (With lanes across classes, six lanes of sixteen
 //! would be idle.) All points of a curve are evaluated on some neurons before the next neurons,
 //! which are thus read from memory once for all points.
@@ -54,6 +54,32 @@ per_isa! {
                         }
                     }
                 }
+            }
+        }
+    }
+}
+
+per_isa! {
+    /// As [`blend`], with `out` [n, `columns`] row by row.
+    ///
+    /// # Panics
+    /// If the shapes do not fit together.
+    pub fn blend_rows(
+        c: [f32; 3],
+        a: &[f32],
+        b: &[f32],
+        m: &[f32],
+        columns: usize,
+        out: &mut [f32],
+    ) {
+        let len = m.len() * columns;
+        assert_eq!((a.len(), b.len(), out.len()), (len, len, len), "not rows of {columns}");
+        for (i, &m) in m.iter().enumerate() {
+            let run = i * columns..(i + 1) * columns;
+            let (a, b, out) = (&a[run.clone()], &b[run.clone()], &mut out[run]);
+            let shift = c[2] * m;
+            for ((&a, &b), out) in a.iter().zip(b).zip(out) {
+                *out = neuron(c, a, b, shift);
             }
         }
     }
@@ -383,6 +409,9 @@ mod tests {
             for (n, columns) in [(0, 0), (0, 3), (3, 0), (1, 1), (5, 47), (3, 48), (4, 129)] {
                 let (a, b, m) = (noise(n * columns, 1), noise(n * columns, 2), noise(n, 3));
                 let expected = reference(C, &a, &b, &m, columns);
+                let mut rows = vec![f32::NAN; n * columns];
+                blend_rows(C, &a, &b, &m, columns, &mut rows);
+                assert_eq!(bits(&rows), bits(&expected), "{isa:?} {n} x {columns}");
                 for wider in [0, 3] {
                     for (i, row) in blended(C, &a, &b, &m, columns, wider).iter().enumerate() {
                         let expected = &expected[i * columns..][..columns];

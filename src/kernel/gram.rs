@@ -100,7 +100,8 @@ impl TallMatrix {
     }
 }
 
-/// Sums over rows: XᵀX, of which only the upper triangle is stored, or XᵀY.
+/// Sums over rows: XᵀX, of which only the upper triangle is stored, or the first rows of that, or
+/// XᵀY.
 #[derive(Clone, Debug)]
 pub struct Products {
     rows: usize,
@@ -114,8 +115,18 @@ pub struct Products {
 impl Products {
     /// XᵀX [columns, columns] = 0.
     pub fn gram(columns: usize) -> Products {
-        let panels = columns.div_ceil(PANEL);
-        Products::zeros(columns, columns, true, panels * (panels + 1) / 2)
+        Products::gram_rows(columns, columns)
+    }
+
+    /// The first `rows` rows of XᵀX = 0: products of a matrix with itself and with the matrix
+    /// beside it, as in [F T]ᵀ[F T] without TᵀT.
+    ///
+    /// # Panics
+    /// If there are more rows than columns.
+    pub fn gram_rows(rows: usize, columns: usize) -> Products {
+        assert!(rows <= columns, "{rows} of {columns} rows");
+        let squares = squares_before(columns.div_ceil(PANEL), rows.div_ceil(PANEL));
+        Products::zeros(rows, columns, true, squares)
     }
 
     /// XᵀY [rows, columns] = 0.
@@ -150,13 +161,14 @@ impl Products {
     }
 
     fn add(&mut self, x: &TallMatrix, y: &TallMatrix, non_zeros: &mut SparseColumns) {
-        assert_eq!((x.columns, y.columns), (self.rows, self.columns), "products of other columns");
+        let left = if self.symmetric { self.columns } else { self.rows };
+        assert_eq!((x.columns, y.columns), (left, self.columns), "products of other columns");
         #[cfg(target_arch = "x86_64")]
         if super::isa() == super::Isa::Avx512 {
             // SAFETY: `isa()` returns only sets that the processor was found to have.
             return unsafe { avx512::add(self, x, y) };
         }
-        non_zeros.find(x);
+        non_zeros.find(x, self.rows);
         add_by_non_zeros(non_zeros, y, self);
     }
 
@@ -165,7 +177,7 @@ impl Products {
         let (all, symmetric) = (self.rows.div_ceil(PANEL), self.symmetric);
         let mut rest = self.sums.as_mut_slice();
         (0..self.columns.div_ceil(PANEL)).map(move |j| {
-            let squares = if symmetric { j + 1 } else { all };
+            let squares = if symmetric { all.min(j + 1) } else { all };
             rest.split_off_mut(..squares * PANEL)
                 .expect("BUG: fewer squares than the shape requires")
         })
@@ -174,13 +186,36 @@ impl Products {
     /// Element (i, j); of a Gram matrix on either side of the diagonal.
     pub fn at(&self, i: usize, j: usize) -> f64 {
         let (i, j) = if self.symmetric { (i.min(j), i.max(j)) } else { (i, j) };
-        let panel = j / PANEL;
-        let above = if self.symmetric {
-            panel * (panel + 1) / 2
-        } else {
-            panel * self.rows.div_ceil(PANEL)
-        };
-        self.sums[above * PANEL + i].0[j % PANEL]
+        let (panel, all) = (j / PANEL, self.rows.div_ceil(PANEL));
+        let before = if self.symmetric { squares_before(panel, all) } else { panel * all };
+        self.sums[before * PANEL + i].0[j % PANEL]
+    }
+}
+
+/// The squares of a Gram matrix in the columns of squares before `panel`: down to the diagonal, and
+/// at most `all` in each.
+fn squares_before(panel: usize, all: usize) -> usize {
+    let triangle = panel.min(all);
+    triangle * (triangle + 1) / 2 + (panel - triangle) * all
+}
+
+per_isa! {
+    /// Adds to `sums` `[columns]` the sum of squares of each column of `x` [n, columns], summed in
+    /// f32 row by row: the bits of the diagonal of a Gram matrix.
+    ///
+    /// # Panics
+    /// If `x` is not whole rows.
+    pub fn add_squares(x: &[f32], sums: &mut [f64]) {
+        assert!(x.len().is_multiple_of(sums.len()), "not rows of {}", sums.len());
+        let mut block = vec![0.0f32; sums.len()];
+        for x in x.chunks_exact(sums.len()) {
+            for (sum, &x) in block.iter_mut().zip(x) {
+                *sum = x.mul_add(x, *sum);
+            }
+        }
+        for (sum, &term) in sums.iter_mut().zip(&block) {
+            *sum += f64::from(term);
+        }
     }
 }
 
@@ -219,14 +254,15 @@ pub struct SparseColumns {
 }
 
 impl SparseColumns {
-    fn find(&mut self, x: &TallMatrix) {
+    /// Those of the first `columns` columns of `x`.
+    fn find(&mut self, x: &TallMatrix, columns: usize) {
         // One extra entry: the slot after the last non-zero is written as well.
-        self.entries.resize(self.entries.len().max(x.rows * x.columns + 1), ColumnEntry::default());
-        (self.rows, self.columns) = (x.rows, x.columns);
+        self.entries.resize(self.entries.len().max(x.rows * columns + 1), ColumnEntry::default());
+        (self.rows, self.columns) = (x.rows, columns);
         self.ends.clear();
         let mut end = 0;
         for first in (0..x.rows).step_by(PIECE) {
-            for column in 0..x.columns {
+            for column in 0..columns {
                 let rows = &x.panel(column / PANEL)[first..x.rows.min(first + PIECE)];
                 let found = &mut self.entries[end..][..=rows.len()];
                 let mut count = 0;
@@ -440,6 +476,30 @@ pub(super) mod tests {
         });
     }
 
+    #[test]
+    fn the_first_rows_of_a_gram_matrix_have_the_bits_of_the_whole_on_every_isa() {
+        on_every_isa(|isa| {
+            for (n, rows, p) in
+                [(3, 1, 1), (7, 48, 58), (40, 50, 60), (PIECE + 9, 11, 170), (5, 100, 101)]
+            {
+                let x = with_zeros(noise(n * p, 1));
+                let (mut some, mut all) = (Products::gram_rows(rows, p), Products::gram(p));
+                let mut squares = vec![0.0; p];
+                for _ in 0..2 {
+                    some.add_gram(&tall(&x, n, p), &mut used());
+                    all.add_gram(&tall(&x, n, p), &mut used());
+                    add_squares(&x, &mut squares);
+                }
+                for i in 0..p {
+                    assert_eq!(squares[i].to_bits(), all.at(i, i).to_bits(), "{isa:?} {n} x {p}");
+                    for j in 0..rows {
+                        assert_eq!(some.at(j, i).to_bits(), all.at(j, i).to_bits(), "{isa:?}");
+                    }
+                }
+            }
+        });
+    }
+
     /// A third of them zero, of either sign.
     fn with_zeros(mut x: Vec<f32>) -> Vec<f32> {
         x.iter_mut().filter(|x| x.abs() < 0.33).for_each(|x| *x = 0.0f32.copysign(*x));
@@ -449,7 +509,7 @@ pub(super) mod tests {
     /// A workspace with other non-zeros in it.
     fn used() -> SparseColumns {
         let mut non_zeros = SparseColumns::default();
-        non_zeros.find(&tall(&noise(PIECE * 70, 9), PIECE, 70));
+        non_zeros.find(&tall(&noise(PIECE * 70, 9), PIECE, 70), 70);
         non_zeros
     }
 

@@ -32,6 +32,7 @@ mod entries;
 pub mod gram;
 pub mod parallel;
 pub mod product;
+pub mod quadratic;
 pub mod softmax;
 pub mod sparse;
 

@@ -2,10 +2,11 @@
 //! confidence and prediction intervals.
 
 use super::compare;
-use super::rows::{Quantity, nets_of, parsed};
+use super::names::PairName;
+use super::rows::{Quantity, mean_of_directions, parsed};
 use super::tables::{
     CURVES, ENDPOINTS, HISTORIES, HISTORY, METRICS, NETS, POINTS, REFITS, SUMMARY, TableSchema,
-    cells, numbers, wholes,
+    cells, numbers, read_net_row, sorted, texts,
 };
 use crate::engine::stage::pairing::Moves;
 use crate::engine::stage::{Arity, Changes, Context, Input, Slot, Stage};
@@ -28,7 +29,7 @@ const GROUP: &[&str] = &["hidden", "prior", "method", "split"];
 
 impl Stage for AggregateStage {
     const NAME: &'static str = "aggregate";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const SLOTS: &'static [Slot] = &[
         Slot {
             name: "curves",
@@ -67,8 +68,9 @@ impl Stage for AggregateStage {
         let points = concatenated("curves", &POINTS)?;
         let metrics = concatenated("curves", &METRICS)?;
         concatenated("curves", &REFITS)?;
-        let nets = concatenated("nets", &NETS)?;
-        HISTORIES.write(&histories(cx.inputs("nets"))?, &cx.output(HISTORIES.file))?;
+        let (nets, histories) = nets_and_histories(cx.inputs("nets"))?;
+        NETS.write(&nets, &cx.output(NETS.file))?;
+        HISTORIES.write(&histories, &cx.output(HISTORIES.file))?;
 
         let points = with_normalised(points, &metrics)?;
         let along = Averaging { group: GROUP, along: Some("t"), subject: Subject::Pair };
@@ -87,31 +89,40 @@ impl Stage for AggregateStage {
     }
 }
 
-/// The training histories of all nets.
-fn histories(nets: &[Input]) -> Result<DataFrame> {
-    let mut all = DataFrame::empty();
-    for input in nets {
-        let net = NETS.read(input.path(NETS.file)?)?;
+/// All nets, and their training histories.
+fn nets_and_histories(inputs: &[Input]) -> Result<(DataFrame, DataFrame)> {
+    let (mut nets, mut histories) = (DataFrame::empty(), DataFrame::empty());
+    let append = |all: &mut DataFrame, frame: DataFrame| -> Result<()> {
+        *all = if all.width() == 0 { frame } else { all.vstack(&frame)? };
+        Ok(())
+    };
+    for input in inputs {
+        let net = read_net_row(input.path(NETS.file)?)?;
         let mut history = HISTORY.read(input.path(HISTORY.file)?)?;
         for key in NETS.key_names() {
             history.with_column(net.column(key)?.new_from_index(0, history.height()))?;
         }
-        let history = history.select(HISTORIES.names())?;
-        all = if all.width() == 0 { history } else { all.vstack(&history)? };
+        append(&mut histories, history.select(HISTORIES.names())?)?;
+        append(&mut nets, net)?;
     }
-    Ok(all.sort(HISTORIES.key_names(), SortMultipleOptions::default().with_maintain_order(true))?)
+    Ok((NETS.sorted(&nets)?, HISTORIES.sorted(&histories)?))
 }
 
 /// Adds the column `normalised` = (E(t) - E_end) / (E_lin_max - E_end), with E_end the mean error
-/// of the curve's two ends, and E_lin_max the largest error on the linear curve of the same width,
-/// prior, pair and split. It is empty where that curve is missing or flat.
+/// of the curve's two ends, and E_lin_max the largest error on the linear curve between the same
+/// two nets on that split, in either direction. It is empty where that curve is missing or flat.
 fn with_normalised(points: DataFrame, metrics: &DataFrame) -> Result<DataFrame> {
     let reference: Method = "linear".parse().map_err(|e| anyhow!("BUG: {e}"))?;
     let methods = parsed::<Method>(metrics, "method")?;
     let is_linear = methods.iter().map(|method| *method == reference).collect();
-    let key = ["hidden", "prior", "pair", "split"];
-    let mut linear = metrics.filter(&is_linear)?.select([&key[..], &["max_error"]].concat())?;
+    let key = ["hidden", "prior", "nets", "split"];
+    let points = with_nets_of_pair(points)?;
+    let linear = with_nets_of_pair(metrics.filter(&is_linear)?)?;
+    let mut linear = linear.select([&key[..], &["max_error"]].concat())?;
     linear.rename("max_error", "linear_max".into())?;
+    // The straight line has the same errors in both directions.
+    let keys: Vec<String> = key.iter().map(|name| (*name).to_owned()).collect();
+    let linear = linear.unique_stable(Some(keys.as_slice()), UniqueKeepStrategy::First, None)?;
     let curve = METRICS.key_names();
     let ends = metrics.select([&curve[..], &["error_a", "error_b"]].concat())?;
     let joined = points.left_join(&ends, &curve, &curve)?;
@@ -126,18 +137,23 @@ fn with_normalised(points: DataFrame, metrics: &DataFrame) -> Result<DataFrame> 
         .collect();
     let name = Quantity::NormalisedError.name();
     joined.with_column(Column::new(name.into(), normalised))?;
-    Ok(joined.sort(
-        [GROUP, &["t", "pair"]].concat(),
-        SortMultipleOptions::default().with_maintain_order(true),
-    )?)
+    sorted(&joined, &[GROUP, &["t", "pair"]].concat())
+}
+
+/// Adds the column `nets`: the pair of each row without its direction.
+fn with_nets_of_pair(mut frame: DataFrame) -> Result<DataFrame> {
+    let pairs: Vec<PairName> = parsed(&frame, "pair")?;
+    let nets: Vec<String> = pairs.iter().map(|pair| pair.undirected().to_string()).collect();
+    frame.with_column(Column::new("nets".into(), nets))?;
+    Ok(frame)
 }
 
 /// The subject of a row's measurement.
 #[derive(Clone, Copy)]
 enum Subject {
-    /// A pair of nets, identified by the column `pair`.
+    /// A pair of nets, in the column `pair`, which may be there in both directions.
     Pair,
-    /// A single net.
+    /// A single net, in the column `net`.
     Net,
 }
 
@@ -163,28 +179,27 @@ struct MeanRow {
 impl Averaging<'_> {
     /// The means of the columns `quantities` of `frame`; one row per group, point and quantity,
     /// with the quantity in the column `name`. Missing values are skipped. Points of a curve that
-    /// not all pairs have are left out, as are groups without values.
+    /// not all pairs have, in all their directions, are left out, as are groups without values.
     fn means(&self, frame: &DataFrame, name: &str, quantities: &[&str]) -> Result<DataFrame> {
         let keys: Vec<&str> = self.group.iter().copied().chain(self.along).collect();
-        let sorted = frame
-            .sort(keys.iter().copied(), SortMultipleOptions::default().with_maintain_order(true))?;
+        let sorted = sorted(frame, &keys)?;
         let cells: Vec<Vec<String>> =
             keys.iter().map(|key| cells(&sorted, key)).collect::<Result<_>>()?;
-        let pair = wholes(&sorted, "pair")?;
+        let subjects = self.subjects(&sorted)?;
         let columns: Vec<Vec<f64>> =
             quantities.iter().map(|q| numbers(&sorted, q)).collect::<Result<_>>()?;
         let mut rows: Vec<MeanRow> = Vec::new();
         for curve in runs(&cells[..self.group.len()], 0..sorted.height()) {
             let points = runs(&cells, curve);
             for (quantity, column) in quantities.iter().zip(&columns) {
-                let samples = points.iter().map(|point| self.sample(point.clone(), column, &pair));
+                let samples = points.iter().map(|point| sample(point.clone(), column, &subjects));
                 let samples = samples
-                    .collect::<Result<Vec<Sample<_>>, _>>()
+                    .collect::<Result<Vec<(usize, Sample<_>)>, _>>()
                     .with_context(|| format!("`{quantity}`"))?;
-                let average = common_average(&samples);
-                let full = samples.iter().map(Sample::len).max().unwrap_or(0);
-                for (point, sample) in
-                    points.iter().zip(&samples).filter(|(_, sample)| sample.len() == full)
+                let full = samples.iter().map(|(rows, _)| *rows).max().unwrap_or(0);
+                let average = common_average(samples.iter().map(|(_, sample)| sample));
+                for (point, (_, sample)) in
+                    points.iter().zip(&samples).filter(|(_, (rows, _))| *rows == full)
                 {
                     let Some(summary) = sample.summary(average) else { continue };
                     let (nets, values) = (sample.count_nets(), sample.len());
@@ -202,30 +217,49 @@ impl Averaging<'_> {
         into_frame(&sorted.select(keys)?, &rows, name)
     }
 
-    /// The values of `column` in `rows`, without missing ones.
-    fn sample(
-        &self,
-        rows: Range<usize>,
-        column: &[f64],
-        pair: &[i64],
-    ) -> Result<Sample<(i64, char)>, NotFinite> {
-        let present: Vec<usize> = rows.filter(|&i| !column[i].is_nan()).collect();
-        let nets = |&i: &usize| match self.subject {
-            Subject::Pair => nets_of(pair[i]),
-            Subject::Net => [(i as i64, 'a'); 2],
-        };
-        Sample::of_pairs(
-            present.iter().map(|&i| column[i]).collect(),
-            present.iter().map(nets).collect(),
-        )
+    /// The pair or the net of each row, by its nets; the same for both directions of a pair.
+    fn subjects(&self, frame: &DataFrame) -> Result<Vec<[String; 2]>> {
+        Ok(match self.subject {
+            Subject::Pair => {
+                let pairs: Vec<PairName> = parsed(frame, "pair")?;
+                pairs.iter().map(|pair| pair.undirected().nets()).collect()
+            }
+            Subject::Net => {
+                texts(frame, "net")?.into_iter().map(|net| [net.clone(), net]).collect()
+            }
+        })
     }
+}
+
+/// The values of `column` in `rows` without missing ones, one for each subject, and their number
+/// of rows.
+fn sample<'a>(
+    rows: Range<usize>,
+    column: &[f64],
+    subjects: &'a [[String; 2]],
+) -> Result<(usize, Sample<&'a str>), NotFinite> {
+    // In the order of the rows, in which numbers are added up.
+    let mut values: Vec<(&[String; 2], Vec<f64>)> = Vec::new();
+    let present: Vec<usize> = rows.filter(|&i| !column[i].is_nan()).collect();
+    for &i in &present {
+        match values.iter_mut().find(|(subject, _)| **subject == subjects[i]) {
+            Some((_, values)) => values.push(column[i]),
+            None => values.push((&subjects[i], vec![column[i]])),
+        }
+    }
+    let nets = values.iter().map(|([a, b], _)| [a.as_str(), b.as_str()]).collect();
+    let means = values.iter().map(|(_, values)| mean_of_directions(values)).collect();
+    Ok((present.len(), Sample::of_pairs(means, nets)?))
 }
 
 /// One kind of average for all points of a curve, so that its line has no step: geometric if that
 /// is the choice at any point and all values of the curve are positive.
-fn common_average<N: Ord + Copy>(samples: &[Sample<N>]) -> Average {
-    let positive = samples.iter().flat_map(Sample::values).all(|x| *x > 0.0);
-    let geometric = samples.iter().any(|sample| Average::of(sample.values()) == Average::Geometric);
+fn common_average<'s, N: Ord + Copy + 's>(
+    samples: impl Iterator<Item = &'s Sample<N>> + Clone,
+) -> Average {
+    let positive = samples.clone().flat_map(Sample::values).all(|x| *x > 0.0);
+    let geometric =
+        samples.clone().any(|sample| Average::of(sample.values()) == Average::Geometric);
     if positive && geometric { Average::Geometric } else { Average::Arithmetic }
 }
 
@@ -276,12 +310,13 @@ mod tests {
 
     /// Rows of (t, pair, error).
     fn frame(rows: &[(f64, i64, f64)]) -> DataFrame {
-        let hidden = vec![10_i64; rows.len()];
+        let hidden = vec!["10"; rows.len()];
         let t: Vec<f64> = rows.iter().map(|row| row.0).collect();
-        let pair: Vec<i64> = rows.iter().map(|row| row.1).collect();
+        let pair: Vec<String> = rows.iter().map(|row| row.1.to_string()).collect();
         let error: Vec<Option<f64>> =
             rows.iter().map(|row| Some(row.2).filter(|x| !x.is_nan())).collect();
-        df!("hidden" => hidden, "t" => t, "pair" => pair, "error" => error).unwrap()
+        df!("hidden" => hidden, "t" => t, "pair" => &pair, "net" => &pair, "error" => error)
+            .unwrap()
     }
 
     fn along(rows: &[(f64, i64, f64)]) -> DataFrame {
@@ -305,6 +340,48 @@ mod tests {
         };
         assert_eq!(counts(Subject::Pair), ["6", "3"]);
         assert_eq!(counts(Subject::Net)[0], "3");
+    }
+
+    /// As in the test of `study::stats` with SciPy: the pairs of four nets, 5, 7, 6, 4, 8 and 9.
+    #[test]
+    fn pairs_that_share_nets_have_an_interval_over_nets_and_directions_are_one_value() {
+        let pairs = ["1:2", "1:3", "4:1", "2:3", "2:4", "3:4"];
+        let mut rows: Vec<(&str, f64)> = pairs.into_iter().zip([5., 7., 6., 3., 8., 9.]).collect();
+        rows.push(("3:2", 5.0));
+        let (pair, error): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+        let frame = df!("hidden" => ["10"; 7], "pair" => pair, "error" => error).unwrap();
+        let averaging = Averaging { group: KEYS, along: None, subject: Subject::Pair };
+        let found = averaging.means(&frame, "metric", &["error"]).unwrap();
+        let counts = ["nets", "pairs", "mean"].map(|name| column(&found, name).remove(0));
+        assert_eq!(counts, ["4", "6", "6.5"]);
+        let [low, high] = ["low", "high"].map(|name| numbers(&found, name).unwrap()[0]);
+        assert!((low - 2.290_019_257_701_484).abs() < 1e-9, "{low}");
+        assert!((high - 10.709_980_742_298_516).abs() < 1e-9, "{high}");
+    }
+
+    #[test]
+    fn the_straight_line_of_either_direction_normalises_both() {
+        let frame = |method: &[&str], pair: &[&str], max: &[f64]| {
+            let n = pair.len();
+            df!(
+                "hidden" => vec!["5"; n], "prior" => vec!["none"; n], "method" => method,
+                "pair" => pair, "split" => vec!["test"; n], "max_error" => max,
+                "error_a" => vec![1.0; n], "error_b" => vec![3.0; n],
+            )
+            .unwrap()
+        };
+        let metrics = frame(
+            &["arc", "arc", "linear", "linear"],
+            &["1:2", "2:1", "2:1", "1:3"],
+            &[0.0, 0.0, 12.0, 7.0],
+        );
+        let points = df!(
+            "hidden" => ["5"; 2], "prior" => ["none"; 2], "method" => ["arc"; 2],
+            "pair" => ["1:2", "2:1"], "split" => ["test"; 2], "t" => [0.5; 2],
+            "error" => [4.0, 7.0],
+        );
+        let found = with_normalised(points.unwrap(), &metrics).unwrap();
+        assert_eq!(numbers(&found, "normalised").unwrap(), [0.2, 0.5]);
     }
 
     #[test]

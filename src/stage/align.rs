@@ -3,8 +3,9 @@
 
 use super::artifact::{IMAGES, NET, read_labelled, read_net, write_json, write_net};
 use super::compare;
-use crate::engine::stage::{Arity, Context, Slot, Stage};
-use crate::study::curve::align::{Cost, align};
+use crate::engine::stage::{Arity, Context, Invocation, Slot, Stage};
+use crate::study::bounded::Restarts;
+use crate::study::curve::align::{AlignSettings, Cost, LayerMatching, Order, align};
 use crate::study::data::Split;
 use anyhow::{Result, anyhow};
 use schemars::JsonSchema;
@@ -18,10 +19,21 @@ pub(super) struct AlignStage;
 pub(super) struct Params {
     #[serde(default)]
     cost: Cost,
+    /// The order in which the cost `neurons` visits the hidden layers of a deep net.
+    #[serde(default)]
+    order: Order,
+    /// The number of ascents with the order `random`, the best of which is kept. The first one is
+    /// that of the order `ascending`.
+    #[serde(default = "restarts")]
+    restarts: Restarts,
 }
 
-/// The costs of the matching, and the permutation: neuron i of the output is neuron
-/// `permutation[i]` of B.
+fn restarts() -> Restarts {
+    Restarts::try_from(4).expect("a default in bounds")
+}
+
+/// The costs of the matching, and the permutation of each hidden layer: neuron i of the output is
+/// neuron `permutation[i]` of B.
 const ALIGNMENT: &str = "alignment.json";
 
 impl Stage for AlignStage {
@@ -36,6 +48,17 @@ impl Stage for AlignStage {
     const OUTPUTS: &'static [&'static str] = &[NET, ALIGNMENT];
     type Params = Params;
 
+    /// Parameters that the cost or the order does not use are not part of the key. Whether there
+    /// are several hidden layers, without which neither acts, is known only when the inputs are.
+    ///
+    /// There is no [`Stage::label`], for the same reason: with one, every alignment would depend on
+    /// the seed. Random orders are drawn from the parameters of the two nets instead.
+    fn key_params(params: Params, _: &Invocation) -> Params {
+        let order = if params.cost == Cost::Neurons { params.order } else { Order::default() };
+        let draws = params.cost == Cost::Neurons && order == Order::Random;
+        Params { order, restarts: if draws { params.restarts } else { restarts() }, ..params }
+    }
+
     fn difference(file: &str, cached: &[u8], recomputed: &[u8]) -> String {
         compare::difference(file, cached, recomputed)
     }
@@ -47,18 +70,50 @@ impl Stage for AlignStage {
             Some(data) => Some(read_labelled(data, Split::Train)?.images),
             None => None,
         };
-        let matched = align(&a, &b, params.cost, images.as_ref()).map_err(|e| anyhow!("{e}"))?;
-        let permuted = matched.permutation.apply(&b).map_err(|e| anyhow!("{e}"))?;
-        card.aligned = Some(params.cost);
+        let Params { cost, order, restarts } = params;
+        let settings = AlignSettings { cost, order, restarts };
+        let matched = align(&a, &b, settings, images.as_ref(), cx.threads());
+        let matched = matched.map_err(|e| anyhow!("{e}"))?;
+        let permuted = matched.permutations.apply(&b).map_err(|e| anyhow!("{e}"))?;
+        card.aligned = Some(cost);
         write_net(&cx.output(NET), &permuted, &card, cx.recipe())?;
-        let alignment = json!({
-            "cost": params.cost,
-            "total_cost": matched.total_cost,
-            "identity_cost": matched.identity_cost,
-            "certified_gap": matched.certified_gap,
-            "correlation": matched.correlation,
-            "permutation": matched.permutation.as_slice(),
-        });
+        let alignment = match (&matched.layers[..], matched.permutations.as_slice()) {
+            ([layer], [permutation]) => json!({
+                "cost": cost,
+                "total_cost": layer.total_cost,
+                "identity_cost": layer.identity_cost,
+                "certified_gap": layer.certified_gap,
+                "correlation": matched.correlation,
+                "permutation": permutation,
+            }),
+            (layers, permutations) => {
+                let [before, after] = matched.objective;
+                let mut alignment = json!({
+                    "cost": cost,
+                    "objective": { "before": before, "after": after },
+                    "correlation": matched.correlation,
+                    "layers": layers.iter().map(costs).collect::<Vec<_>>(),
+                    "permutations": permutations,
+                });
+                if !matched.restarts.is_empty() {
+                    let sweeps = |objectives: &Vec<f64>| json!({ "sweeps": objectives.len(), "objectives": objectives });
+                    alignment["order"] = json!(order);
+                    alignment["restarts"] = matched.restarts.iter().map(sweeps).collect();
+                    alignment["best_restart"] = json!(matched.best);
+                }
+                alignment
+            }
+        };
         write_json(&cx.output(ALIGNMENT), &alignment)
     }
+}
+
+/// The costs of a hidden layer.
+fn costs(layer: &LayerMatching) -> serde_json::Value {
+    let LayerMatching { total_cost, identity_cost, certified_gap } = layer;
+    json!({
+        "total_cost": total_cost,
+        "identity_cost": identity_cost,
+        "certified_gap": certified_gap,
+    })
 }

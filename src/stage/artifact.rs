@@ -85,6 +85,14 @@ impl ImageFormat {
     }
 }
 
+/// `28 x 28 pixels, 10 classes`.
+impl Display for ImageFormat {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let ImageFormat { height, width, channels, classes } = *self;
+        write!(f, "{} pixels, {classes} classes", ImageShape { height, width, channels })
+    }
+}
+
 fn is_default(format: &ImageFormat) -> bool {
     *format == ImageFormat::default()
 }

@@ -5,14 +5,14 @@ use super::compare;
 use super::names::PairName;
 use super::tables::{METRICS, POINTS, REFITS};
 use crate::engine::stage::pairing::Moves;
-use crate::engine::stage::{Arity, Changes, Context, Invocation, Slot, Stage};
+use crate::engine::stage::{Arity, Changes, Context, Hinted, Invocation, Slot, Stage};
 use crate::kernel::sparse::Sparse;
 use crate::study::bounded::{GridPoints, ImageCount, Rounds};
 use crate::study::curve::metrics::{Lengths, Metrics, metrics};
 use crate::study::curve::refit::{Fit, RefitSettings, Targets, refit};
 use crate::study::curve::{Center, CurveSpec, Method, Path, Point, grid};
-use crate::study::data::Split;
-use crate::study::net::{Hidden, Prior};
+use crate::study::data::{Labelled, Split};
+use crate::study::net::{Hidden, Prior, Shape};
 use anyhow::{Result, anyhow, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ pub(super) struct EvaluateStage;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {
-    /// The curve; with `+wa`, W2 is refitted along it.
+    /// The curve; with `+wa`, the layer above the one that moves is refitted along it.
     curve: CurveSpec,
     /// Points on the curve, both ends included. A refitted curve has `wa_points` instead.
     #[serde(default = "points")]
@@ -35,11 +35,11 @@ pub(super) struct Params {
     wa_points: GridPoints,
     /// Rounds of refinement. Each halves the intervals on both sides of the largest training error.
     ///
-    /// A round costs two refits and affects the first segment only. With 21 points, the default
-    /// adds at most 4 refits to 20, for points 4 times as dense at the peak of a narrow net.
+    /// A round costs two refits and never affects the last, straight segment. With 21 points, the
+    /// default adds at most 4 refits to 20, for points 4 times as dense at the peak of a narrow net.
     #[serde(default = "wa_refine")]
     wa_refine: Rounds,
-    /// The logits that W2 is refitted to.
+    /// The outputs that a layer is refitted to; `blend` is for one hidden layer.
     #[serde(default)]
     wa_targets: Targets,
     /// The number of training images for the refit, taken from the beginning; all by default.
@@ -102,6 +102,8 @@ impl Stage for EvaluateStage {
         ];
         let path =
             Path::new(params.curve.curve, params.center, &a, &b).map_err(|e| anyhow!("{e}"))?;
+        check_targets(&params, a.shape())?;
+        splits.iter().try_for_each(|(split, data)| check_images(*split, data, a.shape()))?;
         let correlation = path.correlation();
         let along = |measure: &dyn Fn(&Sparse, &[u16]) -> Vec<Point>| -> Vec<(Split, Vec<Point>)> {
             let present = splits.iter().filter(|(_, data)| !data.is_empty());
@@ -137,6 +139,31 @@ impl Stage for EvaluateStage {
             }
         };
         measured.write(&key, cx)
+    }
+}
+
+/// Refuses targets that only nets of one hidden layer have, before anything is computed.
+fn check_targets(params: &Params, shape: Shape) -> Result<()> {
+    let depth = shape.widths.depth();
+    if params.curve.refitted && params.wa_targets == Targets::Blend && depth > 1 {
+        let cause =
+            format!("`wa_targets: blend` is for nets of one hidden layer, and these have {depth}");
+        return Err(Hinted::new(cause, "write `wa_targets: a`").into());
+    }
+    Ok(())
+}
+
+/// Refuses images of another size than the nets' inputs, and labels that are none of their classes.
+fn check_images(split: Split, data: &Labelled, shape: Shape) -> Result<()> {
+    let inputs = data.images.columns();
+    if !data.is_empty() && inputs != shape.inputs {
+        bail!("`{split}`: images of {inputs} numbers do not fit nets of shape `{shape}`");
+    }
+    match data.labels.iter().max() {
+        Some(&label) if usize::from(label) >= shape.classes => {
+            bail!("`{split}`: the label {label} is not a class of nets of shape `{shape}`")
+        }
+        _ => Ok(()),
     }
 }
 
@@ -278,6 +305,36 @@ mod tests {
             "`hidden=5, prior=none, method=arc+ot, pair=2` on `test`: the loss at t = 1 is `NaN`, \
              not a finite number"
         );
+    }
+
+    #[test]
+    fn images_and_targets_that_do_not_fit_the_nets_are_refused() {
+        let data = |inputs: usize, labels: Vec<u16>| Labelled {
+            images: Sparse::from_pixels(&vec![1; inputs * labels.len()], inputs),
+            labels,
+            classes: 10,
+        };
+        let shape = Shape::of(64, &[5, 4], 3, true);
+        let refusal = |data: Labelled| {
+            check_images(Split::Test, &data, shape).expect_err("refused").to_string()
+        };
+        assert!(check_images(Split::Test, &data(64, vec![0, 2]), shape).is_ok());
+        assert!(check_images(Split::Test, &data(784, vec![]), shape).is_ok(), "an empty split");
+        let shape_text = "nets of shape `64-5x4-3 with biases`";
+        assert_eq!(
+            refusal(data(784, vec![0])),
+            format!("`test`: images of 784 numbers do not fit {shape_text}")
+        );
+        assert_eq!(
+            refusal(data(64, vec![0, 3])),
+            format!("`test`: the label 3 is not a class of {shape_text}")
+        );
+        let params = |json| serde_json::from_value::<Params>(json).unwrap();
+        let blend = params(serde_json::json!({"curve": "arc+wa", "wa_targets": "blend"}));
+        let error = check_targets(&blend, shape).expect_err("refused").to_string();
+        assert_eq!(error, "`wa_targets: blend` is for nets of one hidden layer, and these have 2");
+        assert!(check_targets(&blend, Shape::talk(5)).is_ok());
+        assert!(check_targets(&params(serde_json::json!({"curve": "arc+wa"})), shape).is_ok());
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! `fetch`: fetches a dataset, verifies it, and selects and splits its images.
 //!
 //! This is the only stage that reads outside its workspace: the folder in `REPRO_DATA` or, if that
-//! is not set, MNIST's mirrors. Neither can change the result, since every byte is checked against
-//! published digests. If `REPRO_DATA` is set and the folder does not contain MNIST, the stage fails
-//! rather than using another source.
+//! is not set, the dataset's mirrors. Neither can change the result, since every byte is checked
+//! against published digests. If `REPRO_DATA` is set and the folder does not contain the dataset,
+//! the stage fails rather than using another source.
 
 use super::artifact::{
     DATA_CARD, DataCard, DataName, IMAGES, ImageFormat, write_examples, write_json,
@@ -12,7 +12,7 @@ use crate::engine::stage::{Context, Hinted, Invocation, Slot, Stage, Unavailable
 use crate::fs;
 use crate::study::bounded::ImageCount;
 use crate::study::data::digits::digits;
-use crate::study::data::mnist::{self, FILES, MIRRORS};
+use crate::study::data::published::{self, Published, PublishedDigest, PublishedFile, published};
 use crate::study::data::{Dataset, Examples, Split};
 use crate::study::net::CLASSES;
 use anyhow::{Context as _, Result, bail};
@@ -47,7 +47,7 @@ pub(super) struct Params {
     validation: u32,
 }
 
-/// The number of images in both datasets.
+/// The number of images in every dataset.
 const TRAIN: u32 = 60_000;
 const TEST: u32 = 10_000;
 
@@ -78,7 +78,7 @@ impl Stage for FetchStage {
         Ok(())
     }
 
-    /// MNIST without a validation split does not depend on the seed.
+    /// A published dataset without a validation split does not depend on the seed.
     fn label(params: &Params) -> Option<String> {
         let draws = params.dataset.is_generated() || params.validation > 0;
         draws.then(|| "data".to_owned())
@@ -98,9 +98,9 @@ impl Stage for FetchStage {
             params.train.map_or(TRAIN, ImageCount::get),
             params.test.map_or(TEST, ImageCount::get),
         );
-        let (mut training, mut testing) = match params.dataset {
-            Dataset::Mnist => mnist()?,
-            Dataset::Digits => digits(seed, train as usize, test as usize),
+        let (mut training, mut testing) = match published(params.dataset) {
+            Some(published) => read(published)?,
+            None => digits(seed, train as usize, test as usize),
         };
         training.truncate(train as usize);
         testing.truncate(test as usize);
@@ -121,29 +121,34 @@ impl Stage for FetchStage {
     }
 }
 
-fn mnist() -> Result<(Examples, Examples)> {
+/// The training and test sets of a published dataset.
+fn read(published: &Published) -> Result<(Examples, Examples)> {
     let folder =
         std::env::var_os(DATA_VARIABLE).filter(|folder| !folder.is_empty()).map(PathBuf::from);
     let mut files: [Vec<u8>; 4] = Default::default();
-    for (file, bytes) in FILES.iter().zip(&mut files) {
+    for (file, bytes) in published.files.iter().zip(&mut files) {
         *bytes = match &folder {
-            Some(folder) => from_folder(folder, file)?,
-            None => from_mirrors(&MIRRORS, file, &agent(CONNECT, TRANSFER).build().into())?,
+            Some(folder) => from_folder(folder, published, file)?,
+            None => from_mirrors(
+                published.title,
+                published.mirrors,
+                file,
+                &agent(CONNECT, TRANSFER).build().into(),
+            )?,
         };
     }
-    Ok(mnist::assemble(&files)?)
+    Ok(published::assemble(&files)?)
 }
 
-/// The folders of torchvision's layout.
-const TORCHVISION: [&str; 2] = ["MNIST/raw", "raw"];
-
 /// The unpacked file from the first location in `folder` with valid bytes. The file may be packed,
-/// may have a dot in place of a dash, and may be in torchvision's layout or in a folder of its own
-/// name.
-fn from_folder(folder: &Path, file: &mnist::MnistFile) -> Result<Vec<u8>> {
+/// may have a dot in place of a dash, and may be in torchvision's layout, in a folder with the name
+/// of the dataset, or in a folder of its own name.
+fn from_folder(folder: &Path, published: &Published, file: &PublishedFile) -> Result<Vec<u8>> {
     let dotted = file.name.replacen("-idx", ".idx", 1);
+    let title = published.title;
     let mut invalid = Vec::new();
-    for subfolder in [""].into_iter().chain(TORCHVISION).chain([file.name]) {
+    let subfolders = [""].iter().chain(published.folders).copied().chain([file.name]);
+    for subfolder in subfolders {
         for name in [file.name, &dotted] {
             for end in ["", ".gz"] {
                 let path = folder.join(subfolder).join(format!("{name}{end}"));
@@ -157,29 +162,35 @@ fn from_folder(folder: &Path, file: &mnist::MnistFile) -> Result<Vec<u8>> {
     }
     let (shown, name) = (folder.display(), file.name);
     if !invalid.is_empty() {
-        bail!("the files in `{shown}` are not MNIST: {}", invalid.join("; "));
+        bail!("the files in `{shown}` are not {title}: {}", invalid.join("; "));
     }
     let cause = format!(
         "`{name}` is missing from the data folder `{shown}`, which has {}",
         first_names(folder)?
     );
+    let packed = match file.digest {
+        PublishedDigest::Sha256(_) => "with or without `.gz`",
+        PublishedDigest::Md5OfGzip(_) => "with `.gz`",
+    };
+    let subfolders: Vec<String> =
+        published.folders.iter().map(|subfolder| format!("`{subfolder}`")).collect();
     let hint = format!(
-        "the folder may have `{name}` or `{dotted}`, with or without `.gz`, also in `{}`",
-        TORCHVISION[0]
+        "the folder may have `{name}` or `{dotted}`, {packed}, also in {}",
+        subfolders.join(" or ")
     );
     Err(Hinted::new(cause, hint).into())
 }
 
 /// The unpacked file at `path`; `None` if there is none.
-fn from_file(path: &Path, file: &mnist::MnistFile) -> Result<Option<Vec<u8>>> {
+fn from_file(path: &Path, file: &PublishedFile) -> Result<Option<Vec<u8>>> {
     if fs::metadata_if_exists(path)?.is_none() {
         return Ok(None);
     }
-    let mut bytes = fs::read(path)?;
+    let bytes = fs::read(path)?;
     if path.extension().is_some_and(|end| end == "gz") {
-        bytes = mnist::gunzip(file.name, &bytes, file.bytes)?;
+        return Ok(Some(file.unpack(&bytes)?));
     }
-    mnist::verify(file, &bytes)?;
+    file.verify(&bytes)?;
     Ok(Some(bytes))
 }
 
@@ -208,14 +219,17 @@ fn agent(connect: Duration, transfer: Duration) -> ConfigBuilder<AgentScope> {
 }
 
 /// The unpacked file from the first mirror that serves valid bytes.
-fn from_mirrors(mirrors: &[&str], file: &mnist::MnistFile, agent: &ureq::Agent) -> Result<Vec<u8>> {
+fn from_mirrors(
+    title: &str,
+    mirrors: &[&str],
+    file: &PublishedFile,
+    agent: &ureq::Agent,
+) -> Result<Vec<u8>> {
     let mut causes = Vec::new();
     for mirror in mirrors {
         let attempt = || -> Result<Vec<u8>> {
             let packed = download(agent, &format!("{mirror}{}.gz", file.name), file.bytes)?;
-            let bytes = mnist::gunzip(file.name, &packed, file.bytes)?;
-            mnist::verify(file, &bytes)?;
-            Ok(bytes)
+            Ok(file.unpack(&packed)?)
         };
         match (1..ATTEMPTS).fold(attempt(), |outcome, _| outcome.or_else(|_| attempt())) {
             Ok(bytes) => return Ok(bytes),
@@ -223,10 +237,10 @@ fn from_mirrors(mirrors: &[&str], file: &mnist::MnistFile, agent: &ureq::Agent) 
         }
     }
     let cause =
-        format!("no data folder is set, and no mirror served MNIST ({})", causes.join("; "));
-    let hint =
-        "set `REPRO_DATA` or pass `--data DIR` with a folder that contains the four MNIST files"
-            .to_owned();
+        format!("no data folder is set, and no mirror served {title} ({})", causes.join("; "));
+    let hint = format!(
+        "set `REPRO_DATA` or pass `--data DIR` with a folder that contains the four {title} files"
+    );
     Err(Unavailable { cause, hint }.into())
 }
 
@@ -249,14 +263,17 @@ fn download(agent: &ureq::Agent, url: &str, limit: usize) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::study::data::published::{FASHION_MNIST, KMNIST, MNIST};
     use std::io::{self, BufRead as _, BufReader, Write as _};
     use std::net::{TcpListener, TcpStream};
 
     /// The file in these tests, the letter r repeated.
-    const FILE: mnist::MnistFile = mnist::MnistFile {
+    const FILE: PublishedFile = PublishedFile {
         name: "right",
         bytes: 9000,
-        sha256: "14e3b1244e268c81fdb3f562487e3f44a4786910c16f5620ac3b27cd16be386b",
+        digest: PublishedDigest::Sha256(
+            "14e3b1244e268c81fdb3f562487e3f44a4786910c16f5620ac3b27cd16be386b",
+        ),
     };
     const RIGHT: &[u8] = &[b'r'; FILE.bytes];
 
@@ -327,7 +344,8 @@ mod tests {
             let agent = agent(timeout, timeout).proxy(None).build().into();
             let mirrors: Vec<String> =
                 names.iter().map(|name| format!("{server}/{name}/")).collect();
-            from_mirrors(&mirrors.iter().map(String::as_str).collect::<Vec<_>>(), &FILE, &agent)
+            let mirrors: Vec<&str> = mirrors.iter().map(String::as_str).collect();
+            from_mirrors("MNIST", &mirrors, &FILE, &agent)
         };
         for (name, cause) in [
             ("wrong", "`right` has the SHA-256 `"),
@@ -354,7 +372,7 @@ mod tests {
 
     #[test]
     fn mnist_is_found_in_every_common_layout() {
-        let file = mnist::MnistFile { name: "right-idx3-ubyte", ..FILE };
+        let file = PublishedFile { name: "right-idx3-ubyte", ..FILE };
         let (first, rest) = RIGHT.split_at(4000);
         for (name, bytes) in [
             ("right-idx3-ubyte", RIGHT.to_vec()),
@@ -366,6 +384,7 @@ mod tests {
             ("MNIST/raw/right-idx3-ubyte.gz", gzip(RIGHT)),
             ("raw/right-idx3-ubyte", RIGHT.to_vec()),
             ("right-idx3-ubyte/right.idx3-ubyte", RIGHT.to_vec()),
+            ("mnist/right-idx3-ubyte.gz", gzip(RIGHT)),
         ] {
             for broken in [None, Some("right-idx3-ubyte.gz"), Some("right.idx3-ubyte"), Some("raw")]
             {
@@ -379,7 +398,7 @@ mod tests {
                     fs::write(&broken, "broken").unwrap();
                 }
                 assert_eq!(
-                    from_folder(folder.path(), &file).unwrap(),
+                    from_folder(folder.path(), &MNIST, &file).unwrap(),
                     RIGHT,
                     "{name} beside {broken:?}"
                 );
@@ -387,11 +406,86 @@ mod tests {
         }
     }
 
+    /// A dataset whose files have the MD5 of the gzipped letters of [`RIGHT`].
+    fn checked_by_md5(dataset: &'static Published) -> (Published, Vec<u8>) {
+        use md5::{Digest as _, Md5};
+        let packed = gzip(RIGHT);
+        let digits: String = Md5::digest(&packed).iter().map(|x| format!("{x:02x}")).collect();
+        let digest = PublishedDigest::Md5OfGzip(digits.leak());
+        let files = dataset.files.map(|file| PublishedFile { digest, bytes: RIGHT.len(), ..file });
+        (Published { files, ..*dataset }, packed)
+    }
+
+    #[test]
+    fn other_datasets_are_found_in_folders_of_their_own_beside_mnist() {
+        for (dataset, subfolders) in [
+            (&FASHION_MNIST, ["", "fashion-mnist", "FashionMNIST/raw"]),
+            (&KMNIST, ["", "kmnist", "KMNIST/raw"]),
+        ] {
+            let (dataset, packed) = checked_by_md5(dataset);
+            for subfolder in subfolders {
+                let folder = tempfile::tempdir().unwrap();
+                let here = folder.path().join(subfolder);
+                fs::create_dir_all(&here).unwrap();
+                for file in &dataset.files {
+                    if !subfolder.is_empty() {
+                        // MNIST's file of the same name.
+                        fs::write(&folder.path().join(file.name), "other").unwrap();
+                    }
+                    // torchvision keeps both.
+                    fs::write(&here.join(file.name), RIGHT).unwrap();
+                    fs::write(&here.join(format!("{}.gz", file.name)), &packed).unwrap();
+                    let found = from_folder(folder.path(), &dataset, file).unwrap();
+                    assert_eq!(found, RIGHT, "{subfolder}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_without_its_gzipped_form_cannot_be_checked_by_an_md5() {
+        let (dataset, packed) = checked_by_md5(&KMNIST);
+        let folder = tempfile::tempdir().unwrap();
+        let file = &dataset.files[0];
+        let error = || from_folder(folder.path(), &dataset, file).unwrap_err();
+        let hint = error().downcast::<Hinted>().unwrap().hint;
+        assert!(hint.ends_with("with `.gz`, also in `kmnist` or `KMNIST/raw`"), "{hint}");
+        fs::write(&folder.path().join(file.name), RIGHT).unwrap();
+        let cause =
+            "it cannot be checked: the published MD5 is that of `train-images-idx3-ubyte.gz`";
+        assert!(error().to_string().ends_with(cause), "{}", error());
+        let path = folder.path().join(format!("{}.gz", file.name));
+        fs::write(&path, [&packed[..], &[0]].concat()).unwrap();
+        assert!(error().to_string().contains("has the MD5 `"), "{}", error());
+        assert!(error().to_string().contains("are not KMNIST: "), "{}", error());
+        fs::write(&path, &packed).unwrap();
+        assert_eq!(from_folder(folder.path(), &dataset, file).unwrap(), RIGHT);
+    }
+
+    #[test]
+    fn a_mirror_of_another_dataset_is_checked_by_the_md5() {
+        let (dataset, packed) = checked_by_md5(&FASHION_MNIST);
+        let file = PublishedFile { name: "right", ..dataset.files[0] };
+        let server = mirrors();
+        let agent: ureq::Agent =
+            agent(Duration::from_secs(30), Duration::from_secs(30)).proxy(None).build().into();
+        let fetch = |name: &str| {
+            from_mirrors("Fashion-MNIST", &[&format!("{server}/{name}/")], &file, &agent)
+        };
+        assert_eq!(packed, gzip(RIGHT), "the server sends the same bytes");
+        assert_eq!(fetch("valid").unwrap(), RIGHT);
+        let error = fetch("wrong").unwrap_err();
+        assert!(error.is::<Unavailable>());
+        let text = error.to_string();
+        assert!(text.starts_with("no data folder is set, and no mirror served Fashion-MNIST ("));
+        assert!(text.contains("`right` has the MD5 `"), "{text}");
+    }
+
     #[test]
     fn a_folder_without_mnist_is_an_error_that_lists_its_files() {
-        let file = mnist::MnistFile { name: "right-idx3-ubyte", ..FILE };
+        let file = PublishedFile { name: "right-idx3-ubyte", ..FILE };
         let folder = tempfile::tempdir().unwrap();
-        let error = || from_folder(folder.path(), &file).unwrap_err();
+        let error = || from_folder(folder.path(), &MNIST, &file).unwrap_err();
         let missing = format!(
             "`right-idx3-ubyte` is missing from the data folder `{}`, which has",
             folder.path().display()

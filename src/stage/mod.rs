@@ -14,6 +14,7 @@ mod compare;
 mod evaluate;
 mod fetch;
 mod file;
+mod images;
 mod import;
 mod names;
 mod plot;
@@ -31,6 +32,7 @@ pub use fetch::DATA_VARIABLE;
 /// Every stage kind, in the order in which data flow.
 pub const KINDS: &[&dyn Kind] = &[
     &KindOf::<fetch::FetchStage>::KIND,
+    &KindOf::<images::ImagesStage>::KIND,
     &KindOf::<train::TrainStage>::KIND,
     &KindOf::<import::ImportStage>::KIND,
     &KindOf::<align::AlignStage>::KIND,

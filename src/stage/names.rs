@@ -54,6 +54,15 @@ impl PairName {
         }
     }
 
+    /// The pair in the direction in which its two nets are in natural order. `1:2` and `2:1` are
+    /// the two directions of one pair.
+    pub(super) fn undirected(&self) -> PairName {
+        match self.0.split_once(PAIR_SEPARATOR) {
+            Some((a, b)) if natural(b, a).is_lt() => PairName(format!("{b}{PAIR_SEPARATOR}{a}")),
+            _ => self.clone(),
+        }
+    }
+
     /// The names of its two nets, in the direction of the curve.
     pub(super) fn nets(&self) -> [String; 2] {
         match self.0.split_once(PAIR_SEPARATOR) {
@@ -152,6 +161,14 @@ mod tests {
         assert!(
             ["", ":", "1:", ":1", "1:1", "1:2:3"].iter().all(|x| x.parse::<PairName>().is_err())
         );
+    }
+
+    #[test]
+    fn both_directions_are_one_pair() {
+        let undirected = |name: &str| name.parse::<PairName>().expect("a pair").undirected();
+        for (name, expected) in [("10:9", "9:10"), ("9:10", "9:10"), ("2", "2"), ("b:a", "a:b")] {
+            assert_eq!(undirected(name).to_string(), expected);
+        }
     }
 
     #[test]

@@ -2,11 +2,12 @@
 
 use super::artifact::{Csv, NetCard, OrEmpty, read_labelled, words};
 use super::names::NetName;
-use super::tables::NETS;
+use super::tables::{ENDS, NETS};
 use crate::engine::stage::Input;
 use crate::study::data::{Labelled, Split};
 use crate::study::net::{Net, Quality, TrainSettings, evaluate, examine};
 use anyhow::{Result, bail};
+use std::fmt::Display;
 use std::path::Path;
 
 /// The splits of the data.
@@ -55,19 +56,15 @@ pub(super) fn write_quality(
     }
     let error = |quality: Option<Quality>| OrEmpty(quality.map(|q| q.error));
     let loss = |quality: Option<Quality>| OrEmpty(quality.map(|q| q.loss));
-    let (pair, end) = match &card.name {
-        NetName::End { pair, end } => (pair.to_string(), end.to_string()),
-        NetName::Net { net } => (net.clone(), String::new()),
+    let (table, name): (_, &[&dyn Display]) = match &card.name {
+        NetName::End { pair, end } => (&ENDS, &[pair, end]),
+        NetName::Net { net } => (&NETS, &[net]),
     };
     let settings = trained.map(|(settings, _)| settings);
     let text = |text: Option<Result<String>>| text.transpose().map(OrEmpty);
-    let mut csv = Csv::new(&NETS.names());
+    let keys: [&dyn Display; 2] = [&card.hidden, &card.prior];
     let (first, last) = (health.norms[0], health.norms[health.norms.len() - 1]);
-    csv.row(&[
-        &card.hidden,
-        &card.prior,
-        &pair,
-        &end,
+    let rest: &[&dyn Display] = &[
         &OrEmpty(trained.map(|(_, seed)| seed)),
         &OrEmpty(settings.map(|settings| settings.epochs.get())),
         &OrEmpty(settings.map(|settings| settings.batch.get())),
@@ -84,6 +81,8 @@ pub(super) fn write_quality(
         &first,
         &last,
         &health.active_neurons.iter().sum::<usize>(),
-    ]);
+    ];
+    let mut csv = Csv::new(&table.names());
+    csv.row(&[&keys, name, rest].concat());
     csv.write(path)
 }

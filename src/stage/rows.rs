@@ -2,20 +2,22 @@
 //!
 //! Names of priors, methods, splits and metrics are parsed here, and only here.
 
+use super::names::PairName;
 use super::tables::{numbers, texts, wholes};
 use crate::study::curve::Method;
 use crate::study::data::Split;
-use crate::study::net::Prior;
+use crate::study::net::{Hidden, Prior};
 use crate::study::stats::{Average, Interval};
 use anyhow::{Result, anyhow};
 use polars::prelude::DataFrame;
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
-/// The curves between the nets of one width and prior by one method: one for each pair.
+/// The curves between the nets with the same hidden layers and prior by one method: one for each
+/// pair, or two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct CurveGroup {
-    pub(super) hidden: i64,
+    pub(super) hidden: Hidden,
     pub(super) prior: Prior,
     pub(super) method: Method,
 }
@@ -105,7 +107,9 @@ impl FromStr for Quantity {
 /// A mean over pairs or nets.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct GroupMean {
-    /// The number of pairs, or of nets in the table of endpoints.
+    /// The number of nets.
+    pub(super) nets: usize,
+    /// The number of values: of pairs, or of nets in the table of endpoints.
     pub(super) count: usize,
     pub(super) average: Average,
     pub(super) mean: f64,
@@ -125,11 +129,88 @@ pub(super) struct MetricSummary {
 /// Summaries on the test split.
 pub(super) type Summaries = BTreeMap<(CurveGroup, Metric), MetricSummary>;
 
-/// Metrics on the test split, by pair.
-pub(super) type PairMetrics = BTreeMap<(CurveGroup, Metric), BTreeMap<i64, f64>>;
+/// Metrics on the test split, by pair: the mean of its two directions, or the one that there is.
+pub(super) type PairMetrics = BTreeMap<(CurveGroup, Metric), BTreeMap<PairName, f64>>;
 
-/// The widths of `groups`, ascending.
-pub(super) fn widths<'a>(groups: impl IntoIterator<Item = &'a CurveGroup>) -> BTreeSet<i64> {
+/// Nets that differ in one number alone.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct NetFamily {
+    pub(super) biases: bool,
+    /// The width of every hidden layer, if it is their number that differs.
+    pub(super) width: Option<usize>,
+    /// The nets with their width, or with their number of hidden layers, ascending.
+    pub(super) nets: Vec<(Hidden, usize)>,
+}
+
+impl NetFamily {
+    /// The nets with one hidden layer, by width: those without biases, then those with them.
+    pub(super) fn by_width(hiddens: impl IntoIterator<Item = Hidden>) -> Vec<NetFamily> {
+        NetFamily::all(hiddens, |hidden| Some((None, hidden.widths.single()?)))
+    }
+
+    /// The nets whose hidden layers have equal widths, by depth, where there are several depths.
+    pub(super) fn by_depth(hiddens: impl IntoIterator<Item = Hidden>) -> Vec<NetFamily> {
+        let of = |hidden: Hidden| Some((Some(equal_width(hidden)?), hidden.widths.depth()));
+        let mut families = NetFamily::all(hiddens, of);
+        families.retain(|family| family.nets.len() > 1);
+        families
+    }
+
+    /// `of` is the family of a net, beside its biases, and its number there.
+    fn all(
+        hiddens: impl IntoIterator<Item = Hidden>,
+        of: impl Fn(Hidden) -> Option<(Option<usize>, usize)>,
+    ) -> Vec<NetFamily> {
+        let mut all: BTreeMap<(bool, Option<usize>), BTreeMap<usize, Hidden>> = BTreeMap::new();
+        for hidden in hiddens {
+            if let Some((width, number)) = of(hidden) {
+                all.entry((hidden.biases, width)).or_default().insert(number, hidden);
+            }
+        }
+        let family = |((biases, width), nets): ((bool, Option<usize>), BTreeMap<usize, Hidden>)| {
+            let nets = nets.into_iter().map(|(number, hidden)| (hidden, number)).collect();
+            NetFamily { biases, width, nets }
+        };
+        all.into_iter().map(family).collect()
+    }
+
+    /// The widths or depths.
+    pub(super) fn numbers(&self) -> Vec<f64> {
+        self.nets.iter().map(|(_, number)| *number as f64).collect()
+    }
+
+    /// The number of a net; `None` if it is not one of these.
+    pub(super) fn number_of(&self, hidden: Hidden) -> Option<f64> {
+        self.nets.iter().find(|(net, _)| *net == hidden).map(|(_, number)| *number as f64)
+    }
+
+    /// The nets with the smallest and with the largest number, if those differ.
+    pub(super) fn ends(&self) -> Option<[Hidden; 2]> {
+        match &self.nets[..] {
+            [(first, _), .., (last, _)] => Some([*first, *last]),
+            _ => None,
+        }
+    }
+}
+
+/// Whether there is one hidden layer, with or without biases.
+pub(super) fn has_one_layer(hidden: &Hidden) -> bool {
+    hidden.widths.depth() == 1
+}
+
+/// Whether there is one hidden layer, and there are no biases: such nets differ in width alone.
+pub(super) fn is_plain(hidden: &Hidden) -> bool {
+    has_one_layer(hidden) && !hidden.biases
+}
+
+/// The width of the hidden layers, if it is that of all.
+pub(super) fn equal_width(hidden: Hidden) -> Option<usize> {
+    let first = hidden.widths.get(0);
+    hidden.widths.iter().all(|width| width == first).then_some(first)
+}
+
+/// The hidden layers of `groups`, in order.
+pub(super) fn hiddens<'a>(groups: impl IntoIterator<Item = &'a CurveGroup>) -> BTreeSet<Hidden> {
     groups.into_iter().map(|group| group.hidden).collect()
 }
 
@@ -141,7 +222,7 @@ pub(super) fn priors<'a>(groups: impl IntoIterator<Item = &'a CurveGroup>) -> BT
 /// Parses a column.
 pub(super) fn parsed<T>(frame: &DataFrame, column: &str) -> Result<Vec<T>>
 where
-    T: FromStr<Err = String> + Copy,
+    T: FromStr<Err = String> + Clone,
 {
     // A table has many rows, but few different names.
     let mut known: BTreeMap<&str, T> = BTreeMap::new();
@@ -152,7 +233,7 @@ where
             let value = name.parse();
             known.insert(name, value.map_err(|e| anyhow!("line {}: `{column}`: {e}", row + 2))?);
         }
-        values.push(known[name.as_str()]);
+        values.push(known[name.as_str()].clone());
     }
     Ok(values)
 }
@@ -161,17 +242,19 @@ where
 pub(super) fn groups(frame: &DataFrame) -> Result<Vec<CurveGroup>> {
     let priors = parsed(frame, "prior")?;
     let methods = parsed(frame, "method")?;
-    let rows = wholes(frame, "hidden")?.into_iter().zip(priors).zip(methods);
+    let rows = parsed(frame, "hidden")?.into_iter().zip(priors).zip(methods);
     Ok(rows.map(|((hidden, prior), method)| CurveGroup { hidden, prior, method }).collect())
 }
 
 /// The mean of each row of a table of means.
 pub(super) fn means(frame: &DataFrame) -> Result<Vec<GroupMean>> {
+    let nets = wholes(frame, "nets")?;
     let count = wholes(frame, if frame.column("pairs").is_ok() { "pairs" } else { "nets" })?;
     let average: Vec<Average> = parsed(frame, "average")?;
     let (mean, intervals) = (numbers(frame, "mean")?, intervals(frame, ["low", "high"])?);
     let (least, most) = (numbers(frame, "least")?, numbers(frame, "most")?);
     let row = |i: usize| GroupMean {
+        nets: nets[i] as usize,
         count: count[i] as usize,
         average: average[i],
         mean: mean[i],
@@ -208,20 +291,24 @@ pub(super) fn summaries(frame: &DataFrame) -> Result<Summaries> {
 /// The table of metrics on the test split, without missing values.
 pub(super) fn pair_metrics(frame: &DataFrame) -> Result<PairMetrics> {
     let (groups, splits) = (groups(frame)?, parsed::<Split>(frame, "split")?);
-    let pairs = wholes(frame, "pair")?;
+    let pairs: Vec<PairName> = parsed(frame, "pair")?;
     let mut metrics = PairMetrics::new();
     for metric in Metric::ALL {
+        let mut directions: BTreeMap<(CurveGroup, PairName), Vec<f64>> = BTreeMap::new();
         let values = numbers(frame, metric.column())?.into_iter().enumerate();
         for (i, value) in values.filter(|(i, x)| splits[*i] == Split::Test && !x.is_nan()) {
-            metrics.entry((groups[i], metric)).or_default().insert(pairs[i], value);
+            directions.entry((groups[i], pairs[i].undirected())).or_default().push(value);
+        }
+        for ((group, pair), values) in directions {
+            metrics.entry((group, metric)).or_default().insert(pair, mean_of_directions(&values));
         }
     }
     Ok(metrics)
 }
 
-/// The two nets of a pair. Different pairs share no net, since `evaluate` joins the ends of a pair.
-pub(super) fn nets_of(pair: i64) -> [(i64, char); 2] {
-    [(pair, 'a'), (pair, 'b')]
+/// The value of a pair: the mean over its directions, or the value of the one that was measured.
+pub(super) fn mean_of_directions(values: &[f64]) -> f64 {
+    values.iter().fold(0.0, |sum, x| sum + x) / values.len() as f64
 }
 
 #[cfg(test)]
@@ -255,6 +342,7 @@ mod tests {
         let means = |mean: &str| means(&endpoints(&format!("10,none,test_error,{mean}")));
         let read = means("4,geometric,3.0,2.0,5.0,1.0,9.0").unwrap().remove(0);
         let expected = GroupMean {
+            nets: 4,
             count: 4,
             average: Average::Geometric,
             mean: 3.0,
@@ -264,6 +352,22 @@ mod tests {
         assert_eq!(read, expected);
         assert_eq!(means("2,arithmetic,3.0,,,1.0,5.0").unwrap()[0].interval, None);
         assert!(means("2,median,3.0,,,1.0,5.0").is_err());
+    }
+
+    #[test]
+    fn the_value_of_a_pair_is_the_mean_of_its_directions() {
+        let row = |pair: &str, error: &str| {
+            format!("5x5,none,linear+wa,{pair},test,{error},{}", ["1"; 11].join(","))
+        };
+        let rows = [row("2:1", "4"), row("1:2", "8"), row("3:1", "5"), row("2:3", "")];
+        let path = tempfile::NamedTempFile::new().unwrap();
+        let text = format!("{}\n{}\n", METRICS.names().join(","), rows.join("\n"));
+        crate::fs::write(path.path(), text).unwrap();
+        let metrics = pair_metrics(&METRICS.read(path.path()).unwrap()).unwrap();
+        let ((group, _), pairs) = metrics.first_key_value().unwrap();
+        assert_eq!(group.hidden.to_string(), "5x5");
+        let pairs: Vec<_> = pairs.iter().map(|(pair, x)| (pair.to_string(), *x)).collect();
+        assert_eq!(pairs, [("1:2".to_owned(), 6.0), ("1:3".to_owned(), 5.0)]);
     }
 
     #[test]

@@ -3,10 +3,13 @@
 //! Polars parses, concatenates, sorts and joins. It computes no statistic: `study::stats` does, in
 //! a fixed order of summation.
 
+use super::names::natural;
 use crate::engine::stage::Hinted;
 use anyhow::{Context as _, Result, bail};
 use polars::prelude::*;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,20 +28,24 @@ pub(super) struct TableSchema {
 #[derive(Clone, Copy)]
 pub(super) enum ColumnType {
     Text,
+    /// A text in natural order, see [`natural`]: hidden layers, a net, a pair of nets.
+    Name,
     Whole,
     Number,
 }
 
-use ColumnType::{Number, Text, Whole};
+use ColumnType::{Name, Number, Text, Whole};
 
-/// Error and loss along a curve; one row per curve, split and t.
+/// Error and loss along a curve; one row per curve, split and t. `hidden` are the hidden layers of
+/// both nets, such as `50` or `512x256+bias`, and `pair` their names, such as `1:3` for the curve
+/// from net 1 to net 3.
 pub(super) const POINTS: TableSchema = TableSchema {
     file: "points.csv",
     keys: &[
-        ("hidden", Whole),
+        ("hidden", Name),
         ("prior", Text),
         ("method", Text),
-        ("pair", Whole),
+        ("pair", Name),
         ("split", Text),
         ("t", Number),
     ],
@@ -50,7 +57,7 @@ pub(super) const POINTS: TableSchema = TableSchema {
 /// correlation of the two nets; for the other columns, see `study::curve::metrics`.
 pub(super) const METRICS: TableSchema = TableSchema {
     file: "metrics.csv",
-    keys: &[("hidden", Whole), ("prior", Text), ("method", Text), ("pair", Whole), ("split", Text)],
+    keys: &[("hidden", Name), ("prior", Text), ("method", Text), ("pair", Name), ("split", Text)],
     attributes: &[],
     values: &[
         ("max_error", Number),
@@ -71,15 +78,16 @@ pub(super) const METRICS: TableSchema = TableSchema {
 /// The least-squares problems of a refitted curve; one row per problem.
 pub(super) const REFITS: TableSchema = TableSchema {
     file: "refits.csv",
-    keys: &[("hidden", Whole), ("prior", Text), ("method", Text), ("pair", Whole), ("s", Number)],
+    keys: &[("hidden", Name), ("prior", Text), ("method", Text), ("pair", Name), ("s", Number)],
     attributes: &[("images", Whole)],
     values: &[("rank", Whole), ("ridge", Number), ("residual", Number), ("residual_kept", Number)],
 };
 
-/// Nets, their training and their quality; one row per net.
+/// Nets, their training and their quality; one row per net. The settings of a net that was trained
+/// elsewhere are empty.
 pub(super) const NETS: TableSchema = TableSchema {
     file: "nets.csv",
-    keys: &[("hidden", Whole), ("prior", Text), ("pair", Whole), ("end", Text)],
+    keys: &[("hidden", Name), ("prior", Text), ("net", Name)],
     attributes: &[
         ("seed", Text),
         ("epochs", Whole),
@@ -102,6 +110,12 @@ pub(super) const NETS: TableSchema = TableSchema {
     ],
 };
 
+/// As [`NETS`], for a net that is named by a pair and an end, in the file of the net alone.
+pub(super) const ENDS: TableSchema = TableSchema {
+    keys: &[("hidden", Name), ("prior", Text), ("pair", Name), ("end", Text)],
+    ..NETS
+};
+
 /// The training history of one net; one row per epoch. Train error and loss are running averages
 /// over the batches of the epoch.
 pub(super) const HISTORY: TableSchema = TableSchema {
@@ -119,18 +133,18 @@ pub(super) const HISTORY: TableSchema = TableSchema {
 /// The training histories of all nets; one row per net and epoch.
 pub(super) const HISTORIES: TableSchema = TableSchema {
     file: "histories.csv",
-    keys: &[("hidden", Whole), ("prior", Text), ("pair", Whole), ("end", Text), ("epoch", Whole)],
+    keys: &[("hidden", Name), ("prior", Text), ("net", Name), ("epoch", Whole)],
     attributes: HISTORY.attributes,
     values: HISTORY.values,
 };
 
-/// Means over pairs along curves; one row per width, prior, method, split, t and quantity. All
-/// points of a line have the same kind of average, so that the line has no step, and only points
-/// that all pairs have in common are included.
+/// Means over pairs along curves; one row per hidden layers, prior, method, split, t and quantity.
+/// All points of a line have the same kind of average, so that the line has no step, and only
+/// points that all pairs have in common are included. For `nets` and `pairs`, see [`SUMMARY`].
 pub(super) const CURVES: TableSchema = TableSchema {
     file: "curves.csv",
     keys: &[
-        ("hidden", Whole),
+        ("hidden", Name),
         ("prior", Text),
         ("method", Text),
         ("split", Text),
@@ -147,21 +161,16 @@ pub(super) const CURVES: TableSchema = TableSchema {
     ],
 };
 
-/// Means of metrics over pairs; one row per width, prior, method, split and metric.
+/// Means of metrics over pairs; one row per hidden layers, prior, method, split and metric.
 ///
-/// `nets` and `pairs` are the sample sizes: pairs are disjoint if there are two nets for each.
+/// `nets` and `pairs` are the sample sizes: pairs are disjoint if there are two nets for each. The
+/// two directions of a pair are one value, their mean.
 /// `average` is the kind of `mean`. `low` and `high` are its 95 % confidence interval, `pair_low`
 /// and `pair_high` the 95 % prediction interval for a pair of new nets; all are empty if there are
 /// too few pairs. `least` and `most` are the range over pairs.
 pub(super) const SUMMARY: TableSchema = TableSchema {
     file: "summary.csv",
-    keys: &[
-        ("hidden", Whole),
-        ("prior", Text),
-        ("method", Text),
-        ("split", Text),
-        ("metric", Text),
-    ],
+    keys: &[("hidden", Name), ("prior", Text), ("method", Text), ("split", Text), ("metric", Text)],
     attributes: &[("nets", Whole), ("pairs", Whole), ("average", Text)],
     values: &[
         ("mean", Number),
@@ -174,10 +183,10 @@ pub(super) const SUMMARY: TableSchema = TableSchema {
     ],
 };
 
-/// Means over individual nets, both ends of all pairs; one row per width, prior and quantity.
+/// Means over individual nets; one row per hidden layers, prior and quantity.
 pub(super) const ENDPOINTS: TableSchema = TableSchema {
     file: "endpoints.csv",
-    keys: &[("hidden", Whole), ("prior", Text), ("quantity", Text)],
+    keys: &[("hidden", Name), ("prior", Text), ("quantity", Text)],
     attributes: &[("nets", Whole), ("average", Text)],
     values: &[
         ("mean", Number),
@@ -189,8 +198,8 @@ pub(super) const ENDPOINTS: TableSchema = TableSchema {
 };
 
 /// All tables.
-pub(super) const TABLES: [&TableSchema; 9] =
-    [&POINTS, &METRICS, &REFITS, &NETS, &HISTORY, &HISTORIES, &CURVES, &SUMMARY, &ENDPOINTS];
+pub(super) const TABLES: [&TableSchema; 10] =
+    [&POINTS, &METRICS, &REFITS, &NETS, &ENDS, &HISTORY, &HISTORIES, &CURVES, &SUMMARY, &ENDPOINTS];
 
 impl TableSchema {
     fn columns(&self) -> impl Iterator<Item = (&'static str, ColumnType)> {
@@ -246,10 +255,17 @@ impl TableSchema {
             }
         }
         let all = all.with_context(|| format!("BUG: no file `{}`", self.file))?;
-        let all =
-            all.sort(self.key_names(), SortMultipleOptions::default().with_maintain_order(true))?;
-        self.check_keys_are_unique(&all)?;
-        Ok(all)
+        self.sorted(&all)
+    }
+
+    /// The rows of `frame` in the order of the keys.
+    ///
+    /// # Errors
+    /// If two rows have the same key.
+    pub(super) fn sorted(&self, frame: &DataFrame) -> Result<DataFrame> {
+        let sorted = sorted(frame, &self.key_names())?;
+        self.check_keys_are_unique(&sorted)?;
+        Ok(sorted)
     }
 
     /// NaN and infinities are not measurements, and must not enter a statistic.
@@ -305,11 +321,53 @@ impl TableSchema {
 impl ColumnType {
     fn dtype(self) -> DataType {
         match self {
-            Text => DataType::String,
+            Text | Name => DataType::String,
             Whole => DataType::Int64,
             Number => DataType::Float64,
         }
     }
+}
+
+/// The columns of names, in natural order in every table.
+const NAMES: [&str; 3] = ["hidden", "net", "pair"];
+
+/// The rows of `frame` in the order of these columns, equal ones in their present order. Names are
+/// in natural order.
+pub(super) fn sorted(frame: &DataFrame, columns: &[&str]) -> Result<DataFrame> {
+    let mut ranked = frame.clone();
+    let mut by = Vec::new();
+    for &column in columns {
+        if !NAMES.contains(&column) {
+            by.push(column.to_owned());
+            continue;
+        }
+        let names = texts(frame, column)?;
+        let mut distinct: Vec<&str> = names.iter().map(String::as_str).collect();
+        distinct.sort_unstable_by(|a, b| natural(a, b));
+        distinct.dedup();
+        let ranks: HashMap<&str, u32> = distinct.into_iter().zip(0..).collect();
+        let ranks: Vec<u32> = names.iter().map(|name| ranks[name.as_str()]).collect();
+        by.push(format!("rank of {column}"));
+        ranked.with_column(Column::new(by[by.len() - 1].as_str().into(), ranks))?;
+    }
+    let sorted = ranked.sort(by, SortMultipleOptions::default().with_maintain_order(true))?;
+    Ok(sorted.select(frame.get_column_names_owned())?)
+}
+
+/// Reads the file of one net, which names the net by itself or by its pair and end, as [`NETS`].
+pub(super) fn read_net_row(path: &Path) -> Result<DataFrame> {
+    let mut header = String::new();
+    BufReader::new(crate::fs::open(path)?)
+        .read_line(&mut header)
+        .with_context(|| format!("cannot read `{}`", path.display()))?;
+    if !header.starts_with(&ENDS.key_names().join(",")) {
+        return NETS.read(path);
+    }
+    let mut frame = ENDS.read(path)?;
+    let ends = texts(&frame, "pair")?.into_iter().zip(texts(&frame, "end")?);
+    let names: Vec<String> = ends.map(|(pair, end)| format!("{pair}{end}")).collect();
+    frame.with_column(Column::new("net".into(), names))?;
+    Ok(frame.select(NETS.names())?)
 }
 
 /// A column of texts; a missing one is empty.
@@ -321,6 +379,11 @@ pub(super) fn texts(frame: &DataFrame, column: &str) -> Result<Vec<String>> {
 pub(super) fn numbers(frame: &DataFrame, column: &str) -> Result<Vec<f64>> {
     let column = frame.column(column)?.cast(&DataType::Float64)?;
     Ok(column.f64()?.iter().map(|x| x.unwrap_or(f64::NAN)).collect())
+}
+
+/// A column of whole numbers, without missing ones.
+pub(super) fn present_wholes(frame: &DataFrame, column: &str) -> Result<BTreeSet<i64>> {
+    Ok(frame.column(column)?.i64()?.iter().flatten().collect())
 }
 
 /// A column of whole numbers.
@@ -347,7 +410,7 @@ mod tests {
         let row = |value: &str| {
             let cells = table.columns().map(|(name, kind)| match kind {
                 _ if name == column => value,
-                Text => "x",
+                Text | Name => "x",
                 Whole => "7",
                 Number => "0.5",
             });
@@ -387,8 +450,44 @@ mod tests {
         let error =
             format!("{:#}", METRICS.read(file(&METRICS, "max_error", "NaN").path()).unwrap_err());
         assert!(
-            error.contains("`max_error` of `hidden=7,prior=x,method=x,pair=7,split=x`"),
+            error.contains("`max_error` of `hidden=x,prior=x,method=x,pair=x,split=x`"),
             "{error}"
+        );
+    }
+
+    #[test]
+    fn every_column_of_names_is_in_natural_order() {
+        for table in TABLES {
+            for (column, kind) in table.columns() {
+                assert_eq!(NAMES.contains(&column), matches!(kind, Name), "{}", table.file);
+            }
+        }
+        let hidden = ["512x256", "50+bias", "512", "10", "50", "10"];
+        let pair = ["1:2", "1:2", "1:2", "10:1", "1:2", "9:1"];
+        let frame = df!("hidden" => hidden, "prior" => ["none"; 6], "pair" => pair).unwrap();
+        let found = sorted(&frame, &["prior", "hidden", "pair"]).unwrap();
+        let expected = ["10", "10", "50", "50+bias", "512", "512x256"];
+        assert_eq!(texts(&found, "hidden").unwrap(), expected);
+        assert_eq!(texts(&found, "pair").unwrap()[..2], ["9:1", "10:1"]);
+        assert_eq!(found.get_column_names(), frame.get_column_names());
+    }
+
+    #[test]
+    fn a_net_is_named_by_its_pair_and_end_or_by_its_name() {
+        let read = |keys: &str, cells: &str| {
+            let rest = &NETS.names()[3..];
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let text = format!("{keys},{}\n{cells}{}\n", rest.join(","), ",".repeat(rest.len()));
+            crate::fs::write(file.path(), text).unwrap();
+            let frame = read_net_row(file.path()).unwrap();
+            assert_eq!(frame.get_column_names_str(), NETS.names());
+            assert_eq!(present_wholes(&frame, "epochs").unwrap().len(), 0, "empty");
+            [texts(&frame, "hidden").unwrap().remove(0), texts(&frame, "net").unwrap().remove(0)]
+        };
+        assert_eq!(read("hidden,prior,pair,end", "50,none,2,a"), ["50", "2a"]);
+        assert_eq!(
+            read("hidden,prior,net", "5x4+bias,none,\"runs/a,1\""),
+            ["5x4+bias", "runs/a,1"]
         );
     }
 

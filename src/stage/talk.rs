@@ -2,7 +2,7 @@
 
 use super::rows::CurveGroup;
 use crate::study::curve::Method;
-use crate::study::net::Prior;
+use crate::study::net::{Hidden, Prior};
 
 /// `prior,method,hidden,max_error_percent`, as published.
 const TABLES: &str = include_str!("talk_tables.csv");
@@ -12,7 +12,7 @@ const TABLES: &str = include_str!("talk_tables.csv");
 pub(super) struct Published {
     pub(super) prior: Prior,
     pub(super) method: Method,
-    pub(super) hidden: i64,
+    pub(super) hidden: Hidden,
     /// In %.
     pub(super) max_error: f64,
 }
@@ -87,7 +87,7 @@ mod tests {
             Published {
                 prior: Prior::None,
                 method: method("linear"),
-                hidden: 10,
+                hidden: "10".parse().expect("a width"),
                 max_error: 45.74
             }
         );

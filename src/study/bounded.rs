@@ -88,6 +88,11 @@ bounded! {
     Rounds, u32, "u32", "a number of rounds from 0 to 20", |x| x <= 20
 }
 
+bounded! {
+    /// Ascents from other starts, the best of which is kept.
+    Restarts, u32, "u32", "a number of restarts from 1 to 1000", |x| (1..=1_000).contains(&x)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

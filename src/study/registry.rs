@@ -98,7 +98,8 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_refused_with_the_known_ones() {
-        let message = "unknown dataset `mnits`; known: `mnist`, `digits`";
+        let message =
+            "unknown dataset `mnits`; known: `mnist`, `fashion-mnist`, `kmnist`, `digits`";
         assert_eq!("mnits".parse::<Dataset>(), Err(message.to_owned()));
     }
 }

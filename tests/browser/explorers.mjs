@@ -41,7 +41,7 @@ export async function the_explorer_of_training_draws_a_line_for_each_net(report)
   await place.getByLabel("Quantity").selectOption("train_loss");
   const nets = new Map();
   for (const row of histories.filter((r) => r.hidden === "20" && r.prior === "none")) {
-    const label = `pair ${row.pair}, net ${row.end}`;
+    const label = `net ${row.net}`;
     nets.set(label, [...(nets.get(label) ?? []), row]);
   }
   assert.deepEqual(await place.locator(".legend li").allInnerTexts(), [...nets.keys()]);

@@ -31,6 +31,11 @@ const facetValues = Object.fromEntries(
   }),
 );
 
+// Nets may differ in more than their width.
+if ([...facetValues.hidden.keys()].some((value) => !/^\d+$/.test(value))) {
+  Object.assign(FACETS[0], { one: "Hidden layers", many: "hidden layers" });
+}
+
 /** The label of a value of a facet. */
 const labelOf = (name, value) => facetValues[name].get(value) ?? value;
 

@@ -152,7 +152,7 @@ function strip(numbers, mean, [low, high]) {
 async function exploreTraining(place) {
   const histories = await table("tables/histories.csv");
   if (histories.length === 0) return;
-  const keys = ["hidden", "prior", "pair", "end", "epoch"];
+  const keys = ["hidden", "prior", "net", "epoch"];
   const names = Object.keys(histories[0]).filter(
     (name) => !keys.includes(name) && histories.some((row) => row[name] !== ""),
   );
@@ -179,10 +179,10 @@ async function exploreTraining(place) {
     const rows = histories.filter(
       (row) => row[name] !== "" && controls.every((c) => row[c.name] === c.select.value),
     );
-    const nets = [...Map.groupBy(rows, ({ pair, end }) => `pair ${pair}, net ${end}`)];
-    const series = nets.map(([label, rows], i) => ({
+    const nets = [...Map.groupBy(rows, ({ net }) => net)];
+    const series = nets.map(([net, rows], i) => ({
       key: `s${i}`,
-      label,
+      label: `net ${net}`,
       points: rows.map((row) => [Number(row.epoch), Number(row[name]), null, null]),
     }));
     result.replaceChildren(lineChart("epoch", words(name), series));
@@ -243,7 +243,7 @@ function lineChart(xLabel, yLabel, series) {
   );
   svg.append(axes);
   series.forEach(({ key, label, points }, i) => {
-    // Nets of a pair have one colour; the second has a dashed line.
+    // Two nets in a row, such as both ends of a pair, have one colour; the second is dashed.
     const style = { class: `l c${Math.floor(i / 2) % 6}`, "stroke-width": 1.7 };
     if (i % 2 === 1) style["stroke-dasharray"] = "5 3";
     const at = points.map(([px, py]) =>

@@ -86,10 +86,8 @@ fn by_name(tensors: &[Tensor], named: &BTreeMap<String, String>) -> Result<Vec<G
     let find = |tensor: &str| {
         let names = tensors.iter().map(|tensor| tensor.name.as_str());
         tensors.iter().position(|known| known.name == tensor).ok_or_else(|| {
-            let hint = match suggest(tensor, names.clone()) {
-                Some(near) => near,
-                None => format!("the file has {}", listed(names)),
-            };
+            let hint = suggest(tensor, names);
+            let hint = hint.unwrap_or_else(|| "the file has no tensors".to_owned());
             Hinted::new(format!("there is no tensor `{tensor}`"), hint)
         })
     };

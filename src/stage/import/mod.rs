@@ -15,9 +15,7 @@ use super::names::{NetName, PAIR_SEPARATOR};
 use super::quality::{Splits, write_quality};
 use super::tables::{HISTORY, NETS};
 use crate::engine::stage::pairing::Moves;
-use crate::engine::stage::{
-    Arity, Changes, Context, Declared, FILES, Hinted, Slot, Stage, suggest,
-};
+use crate::engine::stage::{Arity, Changes, Context, Declared, FILES, Hinted, Slot, Stage};
 use crate::fs;
 use crate::study::net::{Net, Prior, Shape};
 use anyhow::{Context as _, Result};
@@ -81,10 +79,7 @@ impl Stage for ImportStage {
         }
         for (key, tensor) in &params.layers {
             if !layers::is_key(key) {
-                let hint = match suggest(key, ["w1", "b1", "w2", "b2"]) {
-                    Some(near) => near,
-                    None => "write `layers: { w1: fc1.weight, b1: fc1.bias, w2: ... }`".to_owned(),
-                };
+                let hint = "write `layers: { w1: fc1.weight, b1: fc1.bias, w2: ... }`";
                 let cause = format!("`{key}` in `layers` is not `w1`, `b1`, `w2` and so on");
                 return Err(Hinted::new(cause, hint));
             }

@@ -277,7 +277,7 @@ fn wrong_names_of_layers_are_refused_with_the_nearest_one() {
     );
     case(
         &[("w1", "x"), ("w2", "fc2.weight")],
-        "there is no tensor `x`\nhint: the file has `fc1.bias`, `fc1.weight`, `fc2.weight`",
+        "there is no tensor `x`\nhint: known: `fc1.bias`, `fc1.weight`, `fc2.weight`",
     );
     case(
         &[("w1", "fc1.weight"), ("w3", "fc2.weight")],
@@ -408,7 +408,7 @@ fn the_nets_of_pytorch_have_the_errors_that_numpy_says() {
     let expected: serde_json::Value = serde_json::from_slice(&expected).unwrap();
     let mnist = |name: &str| {
         let path = root.join(format!("../shared/mnist/t10k-{name}-ubyte.gz"));
-        crate::study::data::mnist::gunzip(name, &std::fs::read(path).unwrap(), 1 << 23).unwrap()
+        crate::study::data::published::gunzip(name, &std::fs::read(path).unwrap(), 1 << 23).unwrap()
     };
     let (images, labels) = (mnist("images-idx3"), mnist("labels-idx1"));
     let test = crate::study::data::idx::read_examples(("i", &images), ("l", &labels)).unwrap();

@@ -2,10 +2,10 @@
 
 use crate::report::axis::Scale;
 use crate::report::figure::{Mark, Panel};
-use crate::stage::rows::GroupMean;
-use crate::study::curve::Method;
+use crate::stage::rows::{CurveGroup, GroupMean, has_one_layer};
 use crate::study::curve::refit::Targets;
-use crate::study::stats::{Average, FEWEST};
+use crate::study::net::Hidden;
+use crate::study::stats::{Average, FEWEST, FEWEST_NETS};
 
 /// The caption of a figure without data.
 pub(super) const NO_DATA: &str = "The run has no data for this figure.";
@@ -16,15 +16,32 @@ pub(super) fn join(sentences: impl IntoIterator<Item = String>) -> String {
     sentences.collect::<Vec<_>>().join(" ")
 }
 
-/// The meaning of t on curves of two segments, if there are any.
-pub(super) fn segments(mut methods: impl Iterator<Item = Method>) -> String {
-    if methods.any(|method| method.adjustment == Some(Targets::A)) {
+/// The meaning of t on curves of several segments, if there are any.
+pub(super) fn segments<'g>(groups: impl Iterator<Item = &'g CurveGroup>) -> String {
+    let mut refitted =
+        groups.filter(|group| group.method.adjustment == Some(Targets::A)).peekable();
+    if refitted.peek().is_none() {
+        String::new()
+    } else if refitted.any(|group| !has_one_layer(&group.hidden)) {
+        "With WA, one layer after another moves, from the first to the last, in equal parts of t. \
+         While a layer moves, the weights of the next one are refitted at every point; the last \
+         layer moves along a straight line. The points of such a curve are denser around its \
+         largest training error; only points that all pairs have in common are shown."
+            .to_owned()
+    } else {
         "With WA, W1 moves in the first half of t, and W2 is refitted at every point; in the \
          second half, W2 alone moves, along a straight line. The points of such a curve are denser \
          around its largest training error; only points that all pairs have in common are shown."
             .to_owned()
-    } else {
-        String::new()
+    }
+}
+
+/// The nets in a sentence, after "with".
+pub(super) fn with_hidden(hidden: Hidden) -> String {
+    let biases = if hidden.biases { " and biases" } else { "" };
+    match hidden.widths.single() {
+        Some(width) => format!("{width} hidden neurons{biases}"),
+        None => format!("hidden layers of {} neurons{biases}", hidden.widths),
     }
 }
 
@@ -36,6 +53,11 @@ pub(super) fn averages(means: &[&GroupMean]) -> String {
         (_, Some(1)) => return "Values of a single pair.".to_owned(),
         (Some(least), Some(most)) if least == most => format!("{most} pairs"),
         (Some(least), Some(most)) => format!("{least} to {most} pairs"),
+    };
+    let nets = means.iter().map(|mean| mean.nets);
+    let pairs = match (nets.clone().min(), nets.max()) {
+        (Some(least), Some(most)) if least < most => format!("{pairs} of {least} to {most} nets"),
+        (_, most) => format!("{pairs} of {} nets", most.unwrap_or(0)),
     };
     let geometric = means.iter().filter(|mean| mean.average == Average::Geometric).count();
     match geometric {
@@ -71,7 +93,8 @@ pub(super) fn intervals(
         }
         _ => format!(
             "{name} are 95 % confidence intervals of the mean, {clipped}; means over fewer than \
-             {FEWEST} pairs have none.{dots}"
+             {FEWEST} pairs, or over pairs of fewer than {FEWEST_NETS} nets that share them, have \
+             none.{dots}"
         ),
     }
 }

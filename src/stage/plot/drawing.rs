@@ -3,14 +3,14 @@
 //! A figure shows every prior, width and method of the run, or its caption lists what is left out:
 //! [`CaptionedFigure::new`] compares the figure's lines with the run.
 
-use super::captions::{averages, intervals, join, not_above_zero, segments};
+use super::captions::{NO_DATA, averages, intervals, join, not_above_zero, segments};
 use super::results::Results;
 use crate::report::axis::Axis;
 use crate::report::figure::{Figure, Mark, Panel, Series};
-use crate::stage::rows::{CurveGroup, GroupMean, Metric, Quantity};
+use crate::stage::rows::{CurveGroup, GroupMean, Metric, Quantity, is_plain};
 use crate::study::curve::Method;
 use crate::study::data::Split;
-use crate::study::net::Prior;
+use crate::study::net::{Hidden, Prior};
 use std::collections::BTreeSet;
 
 /// A figure with its title and caption.
@@ -54,7 +54,7 @@ pub(super) struct Texts {
     /// The beginning of the caption.
     pub(super) content: String,
     /// Why the figure does not show the whole run, if it does not.
-    pub(super) reason: &'static str,
+    pub(super) reason: String,
 }
 
 /// The maximum number of bands in a panel; more would hide each other.
@@ -130,32 +130,50 @@ impl Results {
             .filter(|line| !line.means.is_empty())
             .flat_map(|line| &line.groups)
             .collect();
-        let widths =
-            self.widths().into_iter().filter(|&h| shown.iter().all(|group| group.hidden != h));
+        let hiddens: Vec<Hidden> = self
+            .hiddens()
+            .into_iter()
+            .filter(|&hidden| shown.iter().all(|group| group.hidden != hidden))
+            .collect();
+        let widths = match hiddens.iter().all(is_plain) {
+            true => ["width", "widths"],
+            false => ["hidden layers"; 2],
+        };
         let priors =
             self.priors().into_iter().filter(|&p| shown.iter().all(|group| group.prior != p));
         let methods =
             self.methods().into_iter().filter(|&m| shown.iter().all(|group| group.method != m));
-        let axes: [(&str, Vec<String>); 3] = [
-            ("width", widths.map(|h| h.to_string()).collect()),
-            ("prior", priors.map(|prior| prior.to_string()).collect()),
-            ("method", methods.map(Method::title).collect()),
+        let axes: [([&str; 2], Vec<String>); 3] = [
+            (widths, hiddens.iter().map(Hidden::to_string).collect()),
+            (["prior", "priors"], priors.map(|prior| prior.to_string()).collect()),
+            (["method", "methods"], methods.map(Method::title).collect()),
         ];
         let listed: Vec<String> = axes
             .into_iter()
             .filter(|(_, values)| !values.is_empty())
-            .map(|(axis, values)| {
-                format!("{axis}{} {}", if values.len() == 1 { "" } else { "s" }, values.join(", "))
+            .map(|([one, several], values)| {
+                format!("{} {}", if values.len() == 1 { one } else { several }, values.join(", "))
             })
             .collect();
         if listed.is_empty() {
-            return "All widths, priors and methods of the run are shown.".to_owned();
+            let widths = if self.has_general_nets() { "hidden layers" } else { "widths" };
+            return format!("All {widths}, priors and methods of the run are shown.");
         }
         join([format!("Left out: {}.", listed.join("; ")), reason.to_owned()])
     }
 }
 
 impl CaptionedFigure {
+    /// The figure of a run without curves.
+    pub(super) fn without_data(title: &str) -> CaptionedFigure {
+        CaptionedFigure {
+            title: title.to_owned(),
+            message: String::new(),
+            caption: NO_DATA.to_owned(),
+            figure: figure(1, Vec::new()),
+        }
+    }
+
     /// The figure of `panels` with these texts.
     pub(super) fn new(
         results: &Results,
@@ -170,9 +188,9 @@ impl CaptionedFigure {
         let kinds =
             (lines.iter().any(|line| line.is_curve()), lines.iter().any(|line| !line.is_curve()));
         let along = lines.iter().filter(|line| line.is_curve()).flat_map(|line| &line.groups);
-        let along = segments(along.map(|group| group.method));
+        let along = segments(along);
         let sentences = [texts.content, along, averages(&means), intervals(&means, kinds, crowded)];
-        let left_out = results.left_out(&lines, texts.reason);
+        let left_out = results.left_out(&lines, &texts.reason);
         let panel = |PanelLines { title, x, y, lines }: PanelLines| {
             let series = lines
                 .into_iter()
@@ -217,6 +235,11 @@ pub(super) fn axis_of_t() -> Axis {
 
 pub(super) fn prior_title(prior: Prior) -> String {
     format!("prior: {prior}")
+}
+
+/// Follows the title of a panel of nets with biases.
+pub(super) fn with_biases(biases: bool) -> &'static str {
+    if biases { ", with biases" } else { "" }
 }
 
 /// The values that all points of a group's curves share.

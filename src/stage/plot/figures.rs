@@ -2,22 +2,23 @@
 //!
 //! [`FigureName`] lists the figures. `report::figure` defines how figures look.
 
-use super::captions::{NO_DATA, join, not_above_zero};
+use super::captions::{NO_DATA, join, not_above_zero, with_hidden};
 use super::drawing::{
     CaptionedFigure, DOTTED, FigureLine, MAX_BANDS, PanelLines, Texts, axis_of_t, columns, figure,
-    prior_title, remove_bands, styles,
+    prior_title, remove_bands, styles, with_biases,
 };
 use super::messages::{
-    Value, by_variance, by_width, extremes, peaks, prior_phrase, spread, spread_of,
+    Value, by_depth, by_variance, by_width, extremes, peaks, peaks_of, prior_phrase, spread,
+    spread_of,
 };
 use super::results::{Epoch, Results};
 use crate::report::axis::Axis;
 use crate::report::figure::{Mark, Panel, Series};
-use crate::stage::rows::{CurveGroup, Metric, Quantity};
+use crate::stage::rows::{CurveGroup, Metric, NetFamily, Quantity};
 use crate::stage::talk;
 use crate::study::curve::Method;
 use crate::study::data::Split;
-use crate::study::net::{Prior, PriorKind};
+use crate::study::net::{Hidden, Prior, PriorKind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +47,9 @@ pub(super) enum FigureName {
     LossBarrierByWidth,
     /// Barrier of the error against width, for each prior.
     ErrorBarrierByWidth,
+    /// Largest error, excess and barrier of the loss against the number of hidden layers of equal
+    /// width, for each prior.
+    MaxErrorByDepth,
 }
 
 /// What a figure is about: the section of the report that shows it.
@@ -53,6 +57,7 @@ pub(super) enum FigureName {
 pub(in crate::stage) enum Subject {
     Methods,
     Widths,
+    Depth,
     Priors,
     Training,
 }
@@ -71,6 +76,7 @@ impl FigureName {
             | FigureName::MaxErrorByWidth
             | FigureName::LossBarrierByWidth
             | FigureName::ErrorBarrierByWidth => Some(Subject::Widths),
+            FigureName::MaxErrorByDepth => Some(Subject::Depth),
         }
     }
 
@@ -86,6 +92,7 @@ impl FigureName {
             FigureName::MaxErrorByVariance => results.max_error_by_variance(),
             FigureName::LossBarrierByWidth => results.loss_barrier_by_width(),
             FigureName::ErrorBarrierByWidth => results.error_barrier_by_width(),
+            FigureName::MaxErrorByDepth => results.max_error_by_depth(),
         }
     }
 }
@@ -93,15 +100,15 @@ impl FigureName {
 pub(super) const MAX_ERROR: &str = "largest test error on the curve, %";
 
 /// The widths of the talk's figures.
-pub(super) const TALK_NARROW: i64 = 50;
-const TALK_WIDE: i64 = 1000;
+pub(super) const TALK_NARROW: usize = 50;
+const TALK_WIDE: usize = 1000;
 
 /// Pixels between the markers of neighbouring methods at one width.
 pub(super) const MARKER_SHIFT: f64 = 2.0;
 
 impl Results {
     fn training_figure(&self) -> CaptionedFigure {
-        let widths: BTreeSet<i64> = self.training.keys().map(|(hidden, _)| *hidden).collect();
+        let widths: BTreeSet<Hidden> = self.training.keys().map(|(hidden, _)| *hidden).collect();
         let priors: BTreeSet<Prior> = self.training.keys().map(|(_, prior)| *prior).collect();
         type ErrorOf = fn(&Epoch) -> f64;
         let train: ErrorOf = |epoch| epoch.train_error;
@@ -135,9 +142,16 @@ impl Results {
             true => "The validation error, dotted, is measured after each epoch.",
             false => "The run has no validation split.",
         };
-        let shown = match panels.is_empty() {
-            true => NO_DATA,
-            false => "All priors and widths of the run are shown.",
+        let groups = self.pairs.keys().map(|(group, _)| (group.hidden, group.prior));
+        let missing = groups.filter(|net| !self.training.contains_key(net)).count() > 0;
+        let shown = match (panels.is_empty(), missing) {
+            (true, true) => "The run has no training histories; imported nets have none.",
+            (true, false) => NO_DATA,
+            (false, true) => "Nets without a history, such as imported ones, are not shown.",
+            (false, false) if self.has_general_nets() => {
+                "All priors and hidden layers of the run are shown."
+            }
+            (false, false) => "All priors and widths of the run are shown.",
         };
         let hidden = not_above_zero(&panels);
         let last = |label: &str| {
@@ -157,11 +171,14 @@ impl Results {
             spread(&format!("The {name} error of the last epoch"), " %", &last(split.name()))
         });
         CaptionedFigure {
-            title: "Training, by width and prior".to_owned(),
+            title: format!("Training, by {} and prior", self.kind_of_nets("width")),
             message: join(message),
             caption: join([
-                "Error by epoch and number of hidden neurons, one panel per prior: the mean over \
-                 nets. The training error is the running average over the batches of the epoch, \
+                format!(
+                    "Error by epoch and {}, one panel per prior: the mean over nets.",
+                    self.kind_of_nets("number of hidden neurons")
+                ),
+                "The training error is the running average over the batches of the epoch, \
                  with dropout active."
                     .to_owned(),
                 validation.to_owned(),
@@ -174,7 +191,9 @@ impl Results {
     }
 
     fn error_by_method(&self) -> CaptionedFigure {
-        let hidden = self.nearest_width(TALK_NARROW);
+        let Some(hidden) = self.nearest_width(TALK_NARROW) else {
+            return CaptionedFigure::without_data("Error along the curve by method");
+        };
         let methods = self.methods();
         let line = |prior: Prior, method: Method, style: usize| {
             let group = CurveGroup { hidden, prior, method };
@@ -196,18 +215,24 @@ impl Results {
             title: format!("Error along the curve by method, h = {hidden}"),
             message: join([spread_of("The peak of a mean curve", " %", &peaks), extremes(&peaks)]),
             content: format!(
-                "Test error along the curve between two nets with {hidden} hidden neurons, one \
-                 panel per prior. With OT, the curve ends at the permuted net, which computes the \
-                 same function."
+                "Test error along the curve between two nets with {}, one panel per prior. With \
+                 OT, the curve ends at the permuted net, which computes the same function.",
+                with_hidden(hidden)
             ),
-            reason: "The figure is for the width nearest to the talk's h = 50; \
-                     `max-error-by-width` shows all widths.",
+            reason: format!(
+                "The figure is for the width nearest to the talk's h = 50; {}.",
+                self.all_nets_are_in("`max-error-by-width` shows all widths")
+            ),
         };
         CaptionedFigure::new(self, texts, columns(panels.len()), panels)
     }
 
     fn error_by_split(&self) -> CaptionedFigure {
-        let hidden = self.nearest_width(TALK_NARROW);
+        let Some(hidden) = self.nearest_width(TALK_NARROW) else {
+            return CaptionedFigure::without_data(
+                "Error along the curve on training and test images",
+            );
+        };
         let priors = self.priors();
         let panel = |&method: &Method| PanelLines {
             title: method.title(),
@@ -243,17 +268,21 @@ impl Results {
             title: format!("Error along the curve on training and test images, h = {hidden}"),
             message: spread_of(gap, " points", &gaps.collect::<Vec<_>>()),
             content: format!(
-                "Error along the curve between two nets with {hidden} hidden neurons on the \
-                 training images (dotted) and on the test images, by prior, one panel per method."
+                "Error along the curve between two nets with {} on the training images (dotted) \
+                 and on the test images, by prior, one panel per method.",
+                with_hidden(hidden)
             ),
-            reason: "The figure is for the width nearest to the talk's h = 50; \
-                     `tables/summary.csv` covers all widths on both splits.",
+            reason: format!(
+                "The figure is for the width nearest to the talk's h = 50; `tables/summary.csv` \
+                 covers all {} on both splits.",
+                self.kind_of_nets("widths")
+            ),
         };
         CaptionedFigure::new(self, texts, columns(panels.len()), panels)
     }
 
     fn normalised_error_by_prior(&self) -> CaptionedFigure {
-        let panel = |method: Method, hidden: i64| PanelLines {
+        let panel = |method: Method, hidden: Hidden| PanelLines {
             title: format!("{}, h = {hidden}", method.title()),
             x: axis_of_t(),
             y: Axis::linear("normalised test error"),
@@ -272,7 +301,8 @@ impl Results {
                 })
                 .collect(),
         };
-        let mut widths = vec![self.nearest_width(TALK_NARROW), self.nearest_width(TALK_WIDE)];
+        let mut widths: Vec<Hidden> =
+            [TALK_NARROW, TALK_WIDE].into_iter().filter_map(|h| self.nearest_width(h)).collect();
         widths.dedup();
         let methods = self.methods().into_iter();
         let panels: Vec<PanelLines> = methods
@@ -287,8 +317,10 @@ impl Results {
                       the straight line of the same pair, width and prior: 1 is the peak of that \
                       line. The talk shows Arc at h = 50 and Arc + OT at h = 1000."
                 .to_owned(),
-            reason: "The figure is for the widths nearest to the talk's; `max-error-by-width` \
-                     shows all widths.",
+            reason: format!(
+                "The figure is for the widths nearest to the talk's; {}.",
+                self.all_nets_are_in("`max-error-by-width` shows all widths")
+            ),
         };
         let columns = if widths.len() == 2 { 4 } else { columns(panels.len()) };
         CaptionedFigure::new(self, texts, columns, panels)
@@ -301,7 +333,7 @@ impl Results {
             x: axis_of_t(),
             y: Axis::log("test error, %"),
             lines: self
-                .widths()
+                .hiddens()
                 .into_iter()
                 .enumerate()
                 .map(|(i, hidden)| {
@@ -324,13 +356,23 @@ impl Results {
         let peaks = peaks(&panels);
         let peak = "The peak of a mean curve";
         let texts = Texts {
-            title: "Error along the curve by width".to_owned(),
-            message: join([spread_of(peak, " %", &peaks), by_width("The peak", &peaks)]),
-            content: "Test error along the curve by number of hidden neurons, one panel per prior \
-                      and method."
-                .to_owned(),
-            reason: "The figure shows the methods of the talk's figure; `max-error-by-width` \
-                     shows all methods.",
+            title: format!("Error along the curve by {}", self.kind_of_nets("width")),
+            message: join([
+                spread_of(peak, " %", &peaks),
+                by_width("The peak", &peaks),
+                by_depth("The peak", &peaks),
+            ]),
+            content: format!(
+                "Test error along the curve by {}, one panel per prior and method.",
+                self.kind_of_nets("number of hidden neurons")
+            ),
+            reason: format!(
+                "The figure shows the methods of the talk's figure; {}.",
+                match NetFamily::by_width(self.hiddens()).is_empty() {
+                    true => "`tables/summary.csv` has all methods",
+                    false => "`max-error-by-width` shows all methods",
+                }
+            ),
         };
         CaptionedFigure::new(self, texts, methods.len(), panels)
     }
@@ -381,48 +423,128 @@ impl Results {
         title: &str,
         content: &str,
     ) -> CaptionedFigure {
-        let widths: Vec<f64> = self.widths().into_iter().map(|h| h as f64).collect();
+        let families = NetFamily::by_width(self.hiddens());
+        let panel = |prior: Prior, family: &NetFamily| PanelLines {
+            title: format!("{}{}", prior_title(prior), with_biases(family.biases)),
+            x: Axis::log("hidden neurons").ticks(family.numbers()),
+            y: Axis::log(label),
+            lines: self.lines_by(prior, metric, family),
+        };
+        let priors = self.priors();
+        let panels: Vec<PanelLines> = families
+            .iter()
+            .flat_map(|family| priors.iter().map(move |&prior| (prior, family)))
+            .map(|(prior, family)| panel(prior, family))
+            .collect();
+        let values = peaks(&panels);
+        let content = match families.is_empty() && !priors.is_empty() {
+            true => "The run has no nets with one hidden layer.".to_owned(),
+            false => format!("{content} Markers at one width are shifted apart."),
+        };
+        let texts = Texts {
+            title: title.to_owned(),
+            message: join([spread_of(name, unit, &values), by_width("It", &values)]),
+            content,
+            reason: "The axis is for nets with one hidden layer, which differ in width alone."
+                .to_owned(),
+        };
+        CaptionedFigure::new(self, texts, columns(panels.len()), panels)
+    }
+
+    fn max_error_by_depth(&self) -> CaptionedFigure {
+        let families = NetFamily::by_depth(self.hiddens());
+        let metrics = [
+            (Metric::MaxError, MAX_ERROR),
+            (Metric::ExcessError, "excess over the worse net, points"),
+            (Metric::LossBarrier, "barrier of the loss, nats"),
+        ];
+        let panel =
+            |prior: Prior, family: &NetFamily, (metric, label): (Metric, &str)| PanelLines {
+                title: format!(
+                    "{}, width {}{}",
+                    prior_title(prior),
+                    family.width.unwrap_or_default(),
+                    with_biases(family.biases)
+                ),
+                x: Axis::linear("hidden layers").ticks(family.numbers()),
+                y: Axis::log(label),
+                lines: self.lines_by(prior, metric, family),
+            };
+        let priors = self.priors();
+        let each = families.iter().flat_map(|family| priors.iter().map(move |&p| (p, family)));
+        let panels: Vec<PanelLines> = each
+            .flat_map(|(prior, family)| metrics.map(|metric| panel(prior, family, metric)))
+            .collect();
+        let largest = panels.iter().step_by(metrics.len()).map(|panel| &panel.lines);
+        let values = peaks_of(largest.flatten());
+        let content = match families.is_empty() && !priors.is_empty() {
+            true => "The run has no nets of one width with different numbers of hidden layers.",
+            false => {
+                "Largest test error on the curve, its excess over the worse net, and the barrier \
+                 of the test loss, by number of hidden layers of equal width, one row per prior. \
+                 Markers at one depth are shifted apart."
+            }
+        };
+        let texts = Texts {
+            title: "Largest error, excess and barrier on the curve by depth".to_owned(),
+            message: join([
+                spread_of("The largest error on the curve", " %", &values),
+                by_depth("It", &values),
+            ]),
+            content: content.to_owned(),
+            reason:
+                "The axis is for nets with hidden layers of equal width, which differ in depth \
+                     alone."
+                    .to_owned(),
+        };
+        CaptionedFigure::new(self, texts, metrics.len(), panels)
+    }
+
+    /// A line of a metric for each method against the number of the nets of a family.
+    pub(super) fn lines_by(
+        &self,
+        prior: Prior,
+        metric: Metric,
+        family: &NetFamily,
+    ) -> Vec<FigureLine> {
         let methods = self.methods();
-        let styles = styles(&methods);
-        let line = |prior: Prior, i: usize| {
-            let method = methods[i];
+        let line = |(i, (&method, style)): (usize, (&Method, usize))| {
             let series = Series {
                 label: method.title(),
                 facets: vec![("prior", prior.to_string()), ("method", method.name())],
-                style: styles[i],
+                style,
                 mark: Mark::Points,
                 shift: MARKER_SHIFT * (i as f64 - 0.5 * (methods.len() - 1) as f64),
                 ..Series::default()
             };
             let mut line = self.line_against(series.clone(), metric, |group| {
-                (group.prior == prior && group.method == method).then_some(group.hidden as f64)
+                let is_shown = group.prior == prior && group.method == method;
+                family.number_of(group.hidden).filter(|_| is_shown)
             });
             let published = self.published.iter().filter(|number| {
                 metric == Metric::MaxError && (number.prior, number.method) == (prior, method)
             });
-            let points = published.map(|number| (number.hidden as f64, number.max_error));
-            let points: Vec<_> = points.filter(|(hidden, _)| widths.contains(hidden)).collect();
+            let points: Vec<(f64, f64)> = published
+                .filter_map(|number| Some((family.number_of(number.hidden)?, number.max_error)))
+                .collect();
             if !points.is_empty() {
                 let (note, mark) = ("published".to_owned(), Mark::Hollow);
                 line.series.push(Series { note, mark, points, ..series });
             }
             line
         };
-        let panel = |&prior: &Prior| PanelLines {
-            title: prior_title(prior),
-            x: Axis::log("hidden neurons").ticks(widths.clone()),
-            y: Axis::log(label),
-            lines: (0..methods.len()).map(|i| line(prior, i)).collect(),
-        };
-        let panels: Vec<PanelLines> = self.priors().iter().map(panel).collect();
-        let values = peaks(&panels);
-        let texts = Texts {
-            title: title.to_owned(),
-            message: join([spread_of(name, unit, &values), by_width("It", &values)]),
-            content: format!("{content} Markers at one width are shifted apart."),
-            reason: "",
-        };
-        CaptionedFigure::new(self, texts, columns(panels.len()), panels)
+        methods.iter().zip(styles(&methods)).enumerate().map(line).collect()
+    }
+
+    /// `widths`, or `hidden layers` if the nets of the run differ in more than the width.
+    fn kind_of_nets<'w>(&self, widths: &'w str) -> &'w str {
+        if self.has_general_nets() { "hidden layers" } else { widths }
+    }
+
+    /// The end of a sentence that says where all nets are: `widths` if they differ in the width
+    /// alone.
+    fn all_nets_are_in<'w>(&self, widths: &'w str) -> &'w str {
+        if self.has_general_nets() { "`tables/summary.csv` has all nets" } else { widths }
     }
 
     fn max_error_by_variance(&self) -> CaptionedFigure {
@@ -441,7 +563,7 @@ impl Results {
         let axis = Axis::log("variance of the prior");
         let axis = if ticks.is_empty() { axis } else { axis.ticks(ticks) };
         let kinds: BTreeSet<PriorKind> = densities.iter().map(|(prior, _)| prior.kind()).collect();
-        let line = |method: Method, style: usize, hidden: i64, kind: PriorKind| -> FigureLine {
+        let line = |method: Method, style: usize, hidden: Hidden, kind: PriorKind| -> FigureLine {
             let (mark, label, shift) = match kind {
                 PriorKind::Normal => (Mark::Points, format!("h = {hidden}"), 0.0),
                 kind => (Mark::Hollow, format!("h = {hidden}, {kind}"), 5.0),
@@ -459,7 +581,7 @@ impl Results {
             x: axis.clone(),
             y: Axis::log(MAX_ERROR),
             lines: self
-                .widths()
+                .hiddens()
                 .into_iter()
                 .enumerate()
                 .flat_map(|(i, hidden)| kinds.iter().map(move |&kind| (i, hidden, kind)))
@@ -468,10 +590,11 @@ impl Results {
                 .collect(),
         };
         let panels: Vec<PanelLines> = self.methods().iter().map(panel).collect();
-        let mut content = "Largest test error on the curve by the variance of the normal prior \
-                           and the number of hidden neurons, one panel per method. A smaller \
-                           variance is a more informative prior."
-            .to_owned();
+        let mut content = format!(
+            "Largest test error on the curve by the variance of the normal prior and the {}, one \
+             panel per method. A smaller variance is a more informative prior.",
+            self.kind_of_nets("number of hidden neurons")
+        );
         let others: Vec<String> = densities
             .iter()
             .filter(|(prior, _)| !is_normal(*prior))
@@ -492,7 +615,10 @@ impl Results {
                 by_variance(&values),
             ]),
             content,
-            reason: "The other priors have no variance; `max-error-by-width` shows every prior.",
+            reason: format!(
+                "The other priors have no variance; {}.",
+                self.all_nets_are_in("`max-error-by-width` shows every prior")
+            ),
         };
         CaptionedFigure::new(self, texts, columns(panels.len()), panels)
     }

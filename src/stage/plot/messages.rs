@@ -1,8 +1,8 @@
 //! What to see in a figure: sentences about the values that it shows.
 
 use super::drawing::{FigureLine, PanelLines};
-use crate::stage::rows::CurveGroup;
-use crate::study::net::{Prior, PriorKind};
+use crate::stage::rows::{CurveGroup, equal_width};
+use crate::study::net::{Hidden, Prior, PriorKind};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A value and what it belongs to.
@@ -10,7 +10,11 @@ pub(super) type Value = (f64, String);
 
 /// The largest value of each line along curves, and every value of the other lines.
 pub(super) fn peaks(panels: &[PanelLines]) -> Vec<(CurveGroup, f64)> {
-    let lines = panels.iter().flat_map(|panel| &panel.lines);
+    peaks_of(panels.iter().flat_map(|panel| &panel.lines))
+}
+
+/// As [`peaks`], of these lines.
+pub(super) fn peaks_of<'l>(lines: impl Iterator<Item = &'l FigureLine>) -> Vec<(CurveGroup, f64)> {
     let peaks = |line: &FigureLine| -> Vec<(CurveGroup, f64)> {
         let means = line.means.iter().map(|mean| mean.mean);
         match (line.is_curve(), line.groups.first()) {
@@ -60,25 +64,56 @@ pub(super) fn spread_of(subject: &str, unit: &str, values: &[(CurveGroup, f64)])
     spread(subject, unit, &values)
 }
 
-/// For how many methods and priors the value of the widest nets is below that of the narrowest.
+/// For how many methods and priors the value of the widest nets with one hidden layer is below that
+/// of the narrowest.
 pub(super) fn by_width(subject: &str, values: &[(CurveGroup, f64)]) -> String {
-    let widths: BTreeSet<i64> = values.iter().map(|(group, _)| group.hidden).collect();
-    let (Some(&narrow), Some(&wide)) = (widths.first(), widths.last()) else {
+    let width = |hidden: Hidden| Some((None, hidden.widths.single()?));
+    between_ends(subject, values, width, |narrow, wide| {
+        format!("at h = {wide} than at h = {narrow}")
+    })
+}
+
+/// For how many methods and priors the value of the deepest nets is below that of nets of the same
+/// width with the fewest hidden layers.
+pub(super) fn by_depth(subject: &str, values: &[(CurveGroup, f64)]) -> String {
+    let depth = |hidden: Hidden| Some((equal_width(hidden), hidden.widths.depth()));
+    let values: Vec<_> =
+        values.iter().copied().filter(|(group, _)| equal_width(group.hidden).is_some()).collect();
+    between_ends(subject, &values, depth, |shallow, deep| {
+        format!("with {deep} hidden layers than with {shallow}")
+    })
+}
+
+/// For how many families of nets, methods and priors the value at the largest number is below that
+/// at the smallest. `number` is the family of a net, beside its biases, and its number.
+fn between_ends(
+    subject: &str,
+    values: &[(CurveGroup, f64)],
+    number: impl Fn(Hidden) -> Option<(Option<usize>, usize)>,
+    than: impl Fn(usize, usize) -> String,
+) -> String {
+    let numbers: BTreeSet<usize> =
+        values.iter().filter_map(|(group, _)| Some(number(group.hidden)?.1)).collect();
+    let (Some(&least), Some(&most)) = (numbers.first(), numbers.last()) else {
         return String::new();
     };
-    let at = |hidden: i64| -> BTreeMap<_, f64> {
-        let there = values.iter().filter(|(group, _)| group.hidden == hidden);
-        there.map(|(group, x)| ((group.prior, group.method), *x)).collect()
+    let at = |wanted: usize| -> BTreeMap<_, f64> {
+        let there = values.iter().filter_map(|(group, x)| {
+            let CurveGroup { hidden, prior, method } = *group;
+            let (family, number) = number(hidden)?;
+            (number == wanted).then_some(((hidden.biases, family, prior, method), *x))
+        });
+        there.collect()
     };
-    let (first, last) = (at(narrow), at(wide));
+    let (first, last) = (at(least), at(most));
     let both: Vec<bool> =
         first.iter().filter_map(|(key, x)| last.get(key).map(|y| y < x)).collect();
-    if narrow == wide || both.is_empty() {
+    if least == most || both.is_empty() {
         return String::new();
     }
     let lower = both.iter().filter(|lower| **lower).count();
     let share = share(lower, both.len(), "combination of method and prior");
-    format!("{subject} is lower at h = {wide} than at h = {narrow} for {share}.")
+    format!("{subject} is lower {} for {share}.", than(least, most))
 }
 
 /// For how many methods and widths the value of the smallest variance of the normal prior is below
@@ -165,7 +200,8 @@ pub(super) fn number(x: f64) -> String {
 mod tests {
     use super::*;
 
-    fn group(method: &str, hidden: i64, prior: &str) -> CurveGroup {
+    fn group(method: &str, hidden: impl ToString, prior: &str) -> CurveGroup {
+        let hidden = hidden.to_string().parse().unwrap();
         CurveGroup { hidden, prior: prior.parse().unwrap(), method: method.parse().unwrap() }
     }
 
@@ -201,6 +237,23 @@ mod tests {
         assert_eq!(by_width("The error", &values), expected);
         assert_eq!(by_width("The error", &values[..1]), "");
         assert_eq!(by_width("The error", &[]), "");
+    }
+
+    #[test]
+    fn the_deepest_nets_are_compared_with_the_shallowest_of_the_same_width() {
+        let values = [
+            (group("linear", "5", "none"), 3.0),
+            (group("linear", "5x5x5", "none"), 2.0),
+            (group("linear", "5x5x5+bias", "none"), 9.0),
+            (group("linear", "5x4", "none"), 0.0),
+            (group("linear", "4x4x4", "none"), 0.0),
+            (group("arc", "5", "none"), 1.0),
+            (group("arc", "5x5x5", "none"), 2.0),
+        ];
+        let expected = "It is lower with 3 hidden layers than with 1 for 1 of 2 combinations of \
+                        method and prior.";
+        assert_eq!(by_depth("It", &values), expected);
+        assert_eq!((by_depth("It", &values[..1]), by_depth("It", &[])), Default::default());
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub(super) struct Params {
 
 impl Stage for PlotStage {
     const NAME: &'static str = "plot";
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     const SLOTS: &'static [Slot] = &[
         Slot { name: "data", arity: Arity::One, files: MNIST_FILES },
         Slot { name: "tables", arity: Arity::One, files: Results::FILES },
@@ -93,7 +93,7 @@ impl Stage for PlotStage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::figure::Mark;
+    use crate::report::figure::{Mark, Panel};
     use crate::stage::plot::drawing::{CaptionedFigure, MAX_BANDS};
     use crate::stage::plot::messages::prior_phrase;
     use crate::stage::plot::results::Epoch;
@@ -101,13 +101,21 @@ mod tests {
     use crate::stage::talk;
     use crate::study::curve::Method;
     use crate::study::data::Split;
-    use crate::study::net::{Prior, PriorKind};
+    use crate::study::net::{Hidden, Prior, PriorKind};
     use crate::study::stats::{Average, Interval};
     use proptest::prelude::*;
     use proptest::sample::{select, subsequence};
     use std::collections::BTreeMap;
 
-    const WIDTHS: [i64; 6] = [10, 50, 100, 500, 1000, 2000];
+    const WIDTHS: [&str; 6] = ["10", "50", "100", "500", "1000", "2000"];
+
+    /// Nets of all kinds: three widths, biases, equal widths, and others.
+    const NETS: [&str; 9] =
+        ["10", "50", "2000", "50+bias", "10x10", "50x50x50", "50x50+bias", "512x256", "10x9+bias"];
+
+    fn hiddens(texts: &[&str]) -> Vec<Hidden> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
 
     /// Every figure, from the schema.
     fn names() -> Vec<FigureName> {
@@ -130,13 +138,13 @@ mod tests {
     }
 
     /// A run whose values fall with the width; three pairs or more have intervals.
-    fn run(priors: &[Prior], methods: &[Method], widths: &[i64], pairs: usize) -> Results {
+    fn run(priors: &[Prior], methods: &[Method], widths: &[&str], pairs: usize) -> Results {
         let published = talk::published(true);
         let mut results = Results { published, ..Results::default() };
         for (hidden, prior) in
-            widths.iter().flat_map(|&h| priors.iter().map(move |&prior| (h, prior)))
+            hiddens(widths).into_iter().flat_map(|h| priors.iter().map(move |&prior| (h, prior)))
         {
-            let level = 100.0 / hidden as f64;
+            let level = 100.0 / hidden.widths.get(0) as f64;
             let epochs = (1..4).map(|epoch| Epoch {
                 epoch,
                 train_error: level,
@@ -147,6 +155,7 @@ mod tests {
                 let group = CurveGroup { hidden, prior, method };
                 let interval = (pairs >= 3).then_some(Interval { low: -level, high: 3.0 * level });
                 let mean = GroupMean {
+                    nets: 2 * pairs,
                     count: pairs,
                     average: Average::Arithmetic,
                     mean: level,
@@ -160,7 +169,9 @@ mod tests {
                     }
                 }
                 for metric in Metric::ALL {
-                    let values = (1..=pairs as i64).map(|pair| (pair, level)).collect();
+                    let values = (1..=pairs)
+                        .map(|pair| (pair.to_string().parse().unwrap(), level))
+                        .collect();
                     let summary = MetricSummary { mean: mean.clone(), prediction: None };
                     results.pairs.insert((group, metric), values);
                     results.summaries.insert((group, metric), summary);
@@ -184,6 +195,38 @@ mod tests {
             .any(|part| part == value || part == format!("prior: {value}"))
     }
 
+    /// Whether nets are on the axis of the widths or depths of a panel.
+    fn is_on_axis(
+        name: FigureName,
+        hidden: &str,
+        drawn: &CaptionedFigure,
+        texts: &[String],
+    ) -> bool {
+        let hidden: Hidden = hidden.parse().unwrap();
+        let is_panel_of = |panel: &Panel, by_depth: bool| {
+            let is_of = match by_depth {
+                true => panel.title.contains(&format!("width {}", hidden.widths.get(0))),
+                false => !panel.title.contains("width "),
+            };
+            let biases = match name {
+                // Its nets are those of the title of the first panel.
+                FigureName::Overview => drawn.figure.panels[0].title.contains("bias"),
+                _ => panel.title.contains("with biases"),
+            };
+            let axis = if by_depth { "hidden layers" } else { "hidden neurons" };
+            is_of && panel.x.label == axis && biases == hidden.biases
+        };
+        let depth = hidden.widths.depth();
+        let equal = hidden.widths.iter().all(|width| width == hidden.widths.get(0));
+        let by_width = depth == 1
+            && drawn.figure.panels.iter().any(|panel| is_panel_of(panel, false))
+            && is_shown(&hidden.widths.to_string(), texts, "");
+        let by_depth = equal
+            && drawn.figure.panels.iter().any(|panel| is_panel_of(panel, true))
+            && is_shown(&depth.to_string(), texts, "");
+        by_width || by_depth
+    }
+
     fn is_left_out(value: &str, caption: &str) -> bool {
         let listed = caption.split_once("Left out: ").map_or("", |(_, rest)| rest);
         let end = listed
@@ -192,7 +235,8 @@ mod tests {
         let listed = &listed[..end.map_or(listed.len(), |(at, _)| at)];
         let values = listed.split("; ").flat_map(|axis| axis.split(", "));
         let bare = |name: &str| -> String {
-            let axes = ["widths ", "width ", "priors ", "prior ", "methods ", "method "];
+            let axes =
+                ["widths ", "width ", "hidden layers ", "priors ", "prior ", "methods ", "method "];
             axes.iter().find_map(|axis| name.strip_prefix(axis)).unwrap_or(name).to_owned()
         };
         values.map(bare).any(|name| name == value)
@@ -216,7 +260,7 @@ mod tests {
         fn every_figure_shows_or_lists_each_prior_width_and_method_of_the_run(
             priors in some(all_priors()),
             methods in some_methods(),
-            widths in some(WIDTHS.to_vec()),
+            widths in some(NETS.to_vec()),
             pairs in 1usize..5,
         ) {
             let results = run(&priors, &methods, &widths, pairs);
@@ -244,16 +288,9 @@ mod tests {
                             && drawn.title.ends_with(&prior_phrase(value));
                     either(&prior, in_texts || is_tick || in_caption)?;
                 }
-                for width in widths.iter().map(i64::to_string) {
+                for &width in &widths {
                     let labelled = is_shown(&format!("h = {width}"), &texts, &drawn.title);
-                    let by_width = [
-                        FigureName::Overview,
-                        FigureName::MaxErrorByWidth,
-                        FigureName::LossBarrierByWidth,
-                        FigureName::ErrorBarrierByWidth,
-                    ];
-                    let is_tick = by_width.contains(&name) && is_shown(&width, &texts, "");
-                    either(&width, labelled || is_tick)?;
+                    either(width, labelled || is_on_axis(name, width, &drawn, &texts))?;
                 }
                 for method in methods.iter().filter(|_| name != FigureName::Training) {
                     either(&method.title(), is_shown(&method.title(), &texts, &drawn.title))?;
@@ -265,13 +302,15 @@ mod tests {
     #[test]
     fn without_an_interval_the_values_of_the_pairs_are_drawn() {
         let (few, enough) = (
-            run(&[Prior::None], &[method("linear")], &[10, 50], 2),
-            run(&[Prior::None], &[method("linear")], &[10, 50], 3),
+            run(&[Prior::None], &[method("linear")], &["10", "50"], 2),
+            run(&[Prior::None], &[method("linear")], &["10", "50"], 3),
         );
-        for name in names()
-            .into_iter()
-            .filter(|name| *name != FigureName::Training && *name != FigureName::MaxErrorByVariance)
-        {
+        for name in names().into_iter().filter(|name| {
+            !matches!(
+                name,
+                FigureName::Training | FigureName::MaxErrorByVariance | FigureName::MaxErrorByDepth
+            )
+        }) {
             let series = |results: &Results| -> Vec<_> {
                 let panels = name.draw(results).figure.panels.into_iter();
                 panels.flat_map(|panel| panel.series).collect()
@@ -300,7 +339,7 @@ mod tests {
     fn bands_are_omitted_where_they_would_overlap() {
         let drawn = |count: usize| {
             let methods: Vec<Method> = Method::all().take(count).collect();
-            FigureName::ErrorByMethod.draw(&run(&[Prior::None], &methods, &[10], 3))
+            FigureName::ErrorByMethod.draw(&run(&[Prior::None], &methods, &["10"], 3))
         };
         let banded = |drawn: &CaptionedFigure| {
             drawn.figure.panels[0].series.iter().filter(|s| !s.band.is_empty()).count()
@@ -318,7 +357,7 @@ mod tests {
         fn the_message_of_every_figure_is_sentences_and_its_markup_is_well_formed(
             priors in some(all_priors()),
             methods in some_methods(),
-            widths in some(WIDTHS.to_vec()),
+            widths in some(NETS.to_vec()),
             pairs in 1usize..4,
         ) {
             let results = run(&priors, &methods, &widths, pairs);
@@ -338,7 +377,7 @@ mod tests {
     #[test]
     fn the_facets_of_a_series_are_values_of_the_tables() {
         let methods = ["linear", "linear+ot:incoming+wa"].map(method);
-        let results = run(&all_priors(), &methods, &WIDTHS, 3);
+        let results = run(&all_priors(), &methods, &NETS, 3);
         for name in names() {
             let chart = name.draw(&results).figure.to_chart();
             for series in chart.panels.iter().flat_map(|panel| &panel.series) {
@@ -351,7 +390,7 @@ mod tests {
     fn check_facets(name: FigureName, facets: &BTreeMap<&str, String>) {
         for (facet, value) in facets {
             let is_known = match *facet {
-                "hidden" => value.parse().is_ok_and(|width: i64| WIDTHS.contains(&width)),
+                "hidden" => NETS.contains(&value.as_str()),
                 "prior" => value.parse::<Prior>().is_ok(),
                 "method" => value.parse::<Method>().is_ok(),
                 _ => false,
@@ -370,15 +409,52 @@ mod tests {
             let caption = drawn.caption;
             assert!(caption.contains("The run has no data for this figure."), "{caption}");
         }
-        let results = run(&[Prior::None], &[method("linear"), method("arc")], &[10], 2);
+        let results = run(&[Prior::None], &[method("linear"), method("arc")], &["10"], 2);
         let drawn = FigureName::MaxErrorByVariance.draw(&results);
         assert_eq!(texts(&drawn.figure.to_svg().unwrap()), ["no data"]);
         assert!(is_left_out("none", &drawn.caption), "{}", drawn.caption);
     }
 
     #[test]
+    fn nets_that_differ_in_no_single_number_have_no_axis_and_the_figure_says_so() {
+        let caption = |nets: &[&str], name: FigureName| {
+            let drawn = name.draw(&run(&[Prior::None], &[method("linear")], nets, 3));
+            let marks = drawn.figure.panels.iter().flat_map(|panel| &panel.series);
+            (marks.filter(|series| series.mark == Mark::Points).count(), drawn.caption)
+        };
+        for (nets, name, expected) in [
+            (["512x256", "9x8"], FigureName::MaxErrorByWidth, "no nets with one hidden layer."),
+            (["512x256", "9x8"], FigureName::MaxErrorByDepth, "no nets of one width with"),
+            (["10", "50"], FigureName::MaxErrorByDepth, "no nets of one width with"),
+            (["512x256", "9x8"], FigureName::Overview, "there is no axis for them."),
+        ] {
+            let (points, caption) = caption(&nets, name);
+            assert!(points == 0 && caption.contains(expected), "{name:?}: {caption}");
+        }
+    }
+
+    #[test]
+    fn depth_has_a_panel_for_each_metric_width_and_prior() {
+        let nets = ["5", "5x5", "5x5x5", "9x9", "9x9x9", "7x6", "8"];
+        let drawn = FigureName::MaxErrorByDepth.draw(&run(
+            &[Prior::None],
+            &[method("linear"), method("linear+ot")],
+            &nets,
+            3,
+        ));
+        let panels = &drawn.figure.panels;
+        let titles: Vec<&str> = panels.iter().map(|panel| panel.title.as_str()).collect();
+        let [five, nine] = ["prior: none, width 5", "prior: none, width 9"];
+        assert_eq!(titles, [five, five, five, nine, nine, nine]);
+        assert_eq!(panels[0].x.ticks, Some(vec![1.0, 2.0, 3.0]));
+        assert_eq!(panels[3].x.ticks, Some(vec![2.0, 3.0]));
+        let left_out = "Left out: hidden layers 7x6, 8.";
+        assert!(drawn.caption.contains(left_out), "{}", drawn.caption);
+    }
+
+    #[test]
     fn a_training_figure_without_validation_split_says_so() {
-        let mut results = run(&[Prior::None], &[method("linear")], &[10], 1);
+        let mut results = run(&[Prior::None], &[method("linear")], &["10"], 1);
         let caption = |results: &Results| FigureName::Training.draw(results).caption;
         let with = caption(&results);
         assert!(with.contains("The validation error, dotted,"), "{with}");
@@ -390,11 +466,11 @@ mod tests {
 
     #[test]
     fn values_that_a_log_axis_cannot_show_are_counted() {
-        let mut results = run(&[Prior::None], &[method("linear"), method("arc")], &[10, 50], 2);
+        let mut results = run(&[Prior::None], &[method("linear"), method("arc")], &["10", "50"], 2);
         results
             .summaries
             .iter_mut()
-            .filter(|((group, _), _)| group.hidden == 50)
+            .filter(|((group, _), _)| group.hidden.to_string() == "50")
             .for_each(|(_, summary)| summary.mean.mean = 0.0);
         let caption = FigureName::LossBarrierByWidth.draw(&results).caption;
         let zero = "2 values are 0 or less, drawn at the lower end of the log axis.";
@@ -403,17 +479,18 @@ mod tests {
 
     #[test]
     fn the_caption_names_the_kind_of_average() {
-        let mut results = run(&[Prior::None], &[method("linear")], &[10, 50], 3);
+        let mut results = run(&[Prior::None], &[method("linear")], &["10", "50"], 3);
         let caption = |results: &Results| FigureName::MaxErrorByWidth.draw(results).caption;
         let shown = caption(&results);
-        assert!(shown.contains(" Mean over 3 pairs. "), "{shown}");
+        assert!(shown.contains(" Mean over 3 pairs of 6 nets. "), "{shown}");
         let geometric = |summary: &mut MetricSummary| summary.mean.average = Average::Geometric;
-        let narrow = results.summaries.iter_mut().filter(|((group, _), _)| group.hidden == 10);
+        let narrow =
+            results.summaries.iter_mut().filter(|((group, _), _)| group.hidden.to_string() == "10");
         narrow.for_each(|(_, summary)| geometric(summary));
         let shown = caption(&results);
-        assert!(shown.contains(" Mean over 3 pairs, geometric where "), "{shown}");
+        assert!(shown.contains(" Mean over 3 pairs of 6 nets, geometric where "), "{shown}");
         results.summaries.values_mut().for_each(geometric);
         let shown = caption(&results);
-        assert!(shown.contains(" Geometric mean over 3 pairs. "), "{shown}");
+        assert!(shown.contains(" Geometric mean over 3 pairs of 6 nets. "), "{shown}");
     }
 }

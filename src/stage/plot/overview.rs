@@ -7,21 +7,25 @@ use super::messages::{number, prior_phrase};
 use super::results::Results;
 use crate::report::axis::Axis;
 use crate::report::figure::{Mark, Series};
-use crate::stage::rows::{CurveGroup, Metric, Quantity};
+use crate::stage::rows::{CurveGroup, Metric, NetFamily, Quantity, has_one_layer};
 use crate::study::curve::Method;
 use crate::study::data::Split;
-use crate::study::net::Prior;
+use crate::study::net::{Hidden, Prior};
 
 /// The style of the ends: ink, dotted.
 const ENDS: usize = 20;
 
 impl Results {
-    /// The error along the curve and the largest error by width, for few methods and one prior.
+    /// The error along the curve and the largest error by width or depth, for few methods and one
+    /// prior.
     pub(super) fn overview(&self) -> CaptionedFigure {
-        let hidden = self.nearest_width(TALK_NARROW);
         let priors = self.priors();
         let without = priors.iter().copied().find(|prior| *prior == Prior::None);
         let prior = without.or(priors.first().copied()).unwrap_or_default();
+        let title = format!("Test error between two nets, {}", prior_phrase(prior));
+        let Some(hidden) = self.nearest_width(TALK_NARROW) else {
+            return CaptionedFigure::without_data(&title);
+        };
         // The styles of the other figures.
         let all = self.methods();
         let styled: Vec<(Method, usize)> = all.iter().copied().zip(styles(&all)).collect();
@@ -32,7 +36,14 @@ impl Results {
             let group = CurveGroup { hidden, prior, method };
             self.line_along(&method.title(), style, Split::Test, Quantity::Error, group)
         };
-        let against = |(i, (&method, &style)): (usize, (&Method, &usize))| {
+        let mut panels = vec![PanelLines {
+            title: format!("Along the curve, h = {hidden}"),
+            x: axis_of_t(),
+            y: Axis::log("test error, %"),
+            lines: methods.iter().zip(&styles).map(along).collect(),
+        }];
+        let family = self.main_family(hidden);
+        let against = |family: &NetFamily, (i, (&method, &style)): (usize, (&Method, &usize))| {
             let series = Series {
                 label: method.title(),
                 facets: vec![("prior", prior.to_string()), ("method", method.name())],
@@ -43,61 +54,86 @@ impl Results {
             };
             self.line_against(series, Metric::MaxError, |group| {
                 let is_shown = group.prior == prior && group.method == method;
-                is_shown.then_some(group.hidden as f64)
+                family.number_of(group.hidden).filter(|_| is_shown)
             })
         };
-        let mut by_width: Vec<FigureLine> =
-            methods.iter().zip(&styles).enumerate().map(against).collect();
-        by_width.push(self.line_of_ends(prior));
-        let widths: Vec<f64> = self.widths().into_iter().map(|h| h as f64).collect();
-        let panels = vec![
-            PanelLines {
-                title: format!("Along the curve, h = {hidden}"),
-                x: axis_of_t(),
-                y: Axis::log("test error, %"),
-                lines: methods.iter().zip(&styles).map(along).collect(),
-            },
-            PanelLines {
-                title: "Largest on the curve, by width".to_owned(),
-                x: Axis::log("hidden neurons").ticks(widths),
+        if let Some(family) = &family {
+            let each = methods.iter().zip(&styles).enumerate();
+            let mut lines: Vec<FigureLine> = each.map(|each| against(family, each)).collect();
+            lines.push(self.line_of_ends(prior, family));
+            let (axis, by) = match family.width {
+                None => (Axis::log("hidden neurons"), "width".to_owned()),
+                Some(width) => (Axis::linear("hidden layers"), format!("depth, width {width}")),
+            };
+            panels.push(PanelLines {
+                title: format!("Largest on the curve, by {by}"),
+                x: axis.ticks(family.numbers()),
                 y: Axis::log(MAX_ERROR),
-                lines: by_width,
-            },
-        ];
-        let texts = Texts {
-            title: format!("Test error between two nets, {}", prior_phrase(prior)),
-            message: self.overview_message(hidden, prior, &methods),
-            content: join([
+                lines,
+            });
+        }
+        let content = match &family {
+            Some(family) => format!(
                 "First, test error along the curve between two nets; second, largest test error \
-                 on the curve, and the mean error of the two nets. Markers at one width are \
-                 shifted apart."
-                    .to_owned(),
-                explained(&methods),
-            ]),
-            reason: "The figure has one method of each kind, chosen by how it is made and not by \
-                     its result: the first two plain curves, and the first with WA, with OT, and \
-                     with both. `error-by-method` and `max-error-by-width` show all.",
+                 on the curve, and the mean error of the two nets. Markers at one {} are shifted \
+                 apart.",
+                if family.width.is_some() { "depth" } else { "width" }
+            ),
+            None => "Test error along the curve between two nets. The nets of the run differ in \
+                     more than their width or depth, so that there is no axis for them."
+                .to_owned(),
         };
-        CaptionedFigure::new(self, texts, 2, panels)
+        let mut reason =
+            "The figure has one method of each kind, chosen by how it is made and not \
+                          by its result: the first two plain curves, and the first with WA, with \
+                          OT, and with both."
+                .to_owned();
+        reason += match self.has_general_nets() {
+            true => " `tables/summary.csv` has all methods and nets.",
+            false => " `error-by-method` and `max-error-by-width` show all.",
+        };
+        let texts = Texts {
+            title,
+            message: self.overview_message(hidden, prior, &methods, family.as_ref()),
+            content: join([content, self.explained(&methods)]),
+            reason,
+        };
+        CaptionedFigure::new(self, texts, panels.len(), panels)
     }
 
-    /// The mean test error of the ends by width, from the ends of curves without WA, which leave
-    /// the nets as they are.
-    fn line_of_ends(&self, prior: Prior) -> FigureLine {
-        let ends = |hidden| Some((hidden as f64, self.end_error(hidden, prior)?));
+    /// The nets of the second panel: those that differ from `hidden` in width alone, or in depth
+    /// alone if there is but one width.
+    fn main_family(&self, hidden: Hidden) -> Option<NetFamily> {
+        let of_nets = |families: Vec<NetFamily>| {
+            families.into_iter().find(|family| family.number_of(hidden).is_some())
+        };
+        let widths = of_nets(NetFamily::by_width(self.hiddens()));
+        match &widths {
+            Some(family) if family.nets.len() > 1 => widths,
+            _ => of_nets(NetFamily::by_depth(self.hiddens())).or(widths),
+        }
+    }
+
+    /// The mean test error of the ends by width or depth, from the ends of curves without WA, which
+    /// leave the nets as they are.
+    fn line_of_ends(&self, prior: Prior, family: &NetFamily) -> FigureLine {
+        let ends = |&(hidden, number): &(Hidden, usize)| {
+            Some((number as f64, self.end_error(hidden, prior)?))
+        };
         let series = Series {
             label: "the nets themselves".to_owned(),
             facets: vec![("prior", prior.to_string())],
             style: ENDS,
             mark: Mark::Points,
-            points: self.widths().into_iter().filter_map(ends).collect(),
+            points: family.nets.iter().filter_map(ends).collect(),
             ..Series::default()
         };
         FigureLine { groups: Vec::new(), means: Vec::new(), series: vec![series] }
     }
 
-    /// The mean test error of the ends of the curves between nets of a width and prior.
-    fn end_error(&self, hidden: i64, prior: Prior) -> Option<f64> {
+    /// The mean test error of the ends of the curves between nets with these hidden layers and this
+    /// prior.
+    fn end_error(&self, hidden: Hidden, prior: Prior) -> Option<f64> {
         let mut plain = self.methods().into_iter().filter(|method| method.adjustment.is_none());
         plain.find_map(|method| {
             let group = CurveGroup { hidden, prior, method };
@@ -107,8 +143,14 @@ impl Results {
         })
     }
 
-    fn overview_message(&self, hidden: i64, prior: Prior, methods: &[Method]) -> String {
-        let largest = |hidden: i64, method: Method| {
+    fn overview_message(
+        &self,
+        hidden: Hidden,
+        prior: Prior,
+        methods: &[Method],
+        family: Option<&NetFamily>,
+    ) -> String {
+        let largest = |hidden: Hidden, method: Method| {
             let group = CurveGroup { hidden, prior, method };
             let summary = self.summaries.get(&(group, Metric::MaxError))?;
             Some(summary.mean.mean).filter(|x| x.is_finite())
@@ -133,11 +175,11 @@ impl Results {
             first.title(),
             percent(error)
         );
-        let widths = self.widths();
-        let by_width = match (widths.first(), widths.last()) {
-            (Some(&narrow), Some(&wide)) if narrow != wide => {
+        let nets = family.map_or(&[][..], |family| &family.nets);
+        let by_width = match nets {
+            [(narrow, _), .., (wide, _)] => {
                 let change = |method: Method| {
-                    let (from, to) = (largest(narrow, method)?, largest(wide, method)?);
+                    let (from, to) = (largest(*narrow, method)?, largest(*wide, method)?);
                     Some(format!("{} to {} on {}", percent(from), percent(to), method.title()))
                 };
                 let mut ends = vec![first, last];
@@ -155,6 +197,24 @@ impl Results {
         };
         join([at, by_width])
     }
+
+    /// What the parts of the names of `methods` mean.
+    fn explained(&self, methods: &[Method]) -> String {
+        let has = |part: fn(&Method) -> bool| methods.iter().any(part);
+        let wa = match self.hiddens().iter().all(has_one_layer) {
+            true => "With WA, the weights after the hidden layer are refitted.",
+            false => "With WA, the weights after each hidden layer are refitted.",
+        };
+        let parts = [
+            (has(|m| m.curve.name() == "linear"), "Linear is the straight line between the nets."),
+            (
+                has(|m| m.alignment.is_some()),
+                "With OT, the neurons of the two nets are matched first.",
+            ),
+            (has(|m| m.adjustment.is_some()), wa),
+        ];
+        join(parts.into_iter().filter(|(has, _)| *has).map(|(_, text)| text.to_owned()))
+    }
 }
 
 /// At most five of `methods`: the first two plain curves, and the first with WA, with OT, and with
@@ -166,20 +226,6 @@ fn telling(methods: &[Method]) -> Vec<Method> {
         methods.iter().copied().filter(move |method| kind(method) == wanted).take(most)
     };
     kinds.into_iter().flat_map(of_kind).collect()
-}
-
-/// What the parts of the names of `methods` mean.
-fn explained(methods: &[Method]) -> String {
-    let has = |part: fn(&Method) -> bool| methods.iter().any(part);
-    let parts = [
-        (has(|m| m.curve.name() == "linear"), "Linear is the straight line between the nets."),
-        (has(|m| m.alignment.is_some()), "With OT, the neurons of the two nets are matched first."),
-        (
-            has(|m| m.adjustment.is_some()),
-            "With WA, the weights after the hidden layer are refitted.",
-        ),
-    ];
-    join(parts.into_iter().filter(|(has, _)| *has).map(|(_, text)| text.to_owned()))
 }
 
 #[cfg(test)]

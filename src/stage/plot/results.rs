@@ -4,12 +4,12 @@ use crate::engine::stage::Input;
 use crate::stage::rows::{
     CurveGroup, GroupMean, Metric, Quantity, groups, means, pair_metrics, parsed,
 };
-use crate::stage::rows::{PairMetrics, Summaries, priors, summaries, widths};
+use crate::stage::rows::{PairMetrics, Summaries, hiddens, is_plain, priors, summaries};
 use crate::stage::tables::{CURVES, HISTORIES, METRICS, SUMMARY, numbers, wholes};
 use crate::stage::talk::{self, Published};
 use crate::study::curve::Method;
 use crate::study::data::Split;
-use crate::study::net::Prior;
+use crate::study::net::{Hidden, Prior};
 use anyhow::Result;
 use polars::prelude::DataFrame;
 use std::collections::BTreeMap;
@@ -35,8 +35,8 @@ pub(super) struct Results {
     pub(super) summaries: Summaries,
     /// Metrics on the test split, by pair.
     pub(super) pairs: PairMetrics,
-    /// Every epoch of every net, by width and prior.
-    pub(super) training: BTreeMap<(i64, Prior), Vec<Epoch>>,
+    /// Every epoch of every net, by hidden layers and prior. Imported nets have none.
+    pub(super) training: BTreeMap<(Hidden, Prior), Vec<Epoch>>,
 }
 
 impl Results {
@@ -58,8 +58,14 @@ impl Results {
         self.pairs.keys().map(|(group, _)| group)
     }
 
-    pub(super) fn widths(&self) -> Vec<i64> {
-        widths(self.groups()).into_iter().collect()
+    /// The hidden layers of the nets, in order.
+    pub(super) fn hiddens(&self) -> Vec<Hidden> {
+        hiddens(self.groups()).into_iter().collect()
+    }
+
+    /// Whether there is a net with several hidden layers or with biases.
+    pub(super) fn has_general_nets(&self) -> bool {
+        !self.hiddens().iter().all(is_plain)
     }
 
     pub(super) fn priors(&self) -> Vec<Prior> {
@@ -70,13 +76,18 @@ impl Results {
         talk::in_order(self.groups().map(|group| group.method))
     }
 
-    /// The width of the run that is nearest to `wanted` on a log scale.
-    pub(super) fn nearest_width(&self, wanted: i64) -> i64 {
-        let distance = |width: i64| libm::fabs(libm::log(width as f64 / wanted as f64));
-        self.widths()
-            .into_iter()
-            .min_by(|a, b| distance(*a).total_cmp(&distance(*b)))
-            .unwrap_or(wanted)
+    /// The nets whose width is nearest to `wanted` on a log scale, of those with the fewest hidden
+    /// layers; `None` if there are no nets. The width of several layers is their geometric mean.
+    pub(super) fn nearest_width(&self, wanted: usize) -> Option<Hidden> {
+        let distance = |hidden: &Hidden| {
+            let logs = hidden.widths.iter().map(|width| libm::log(width as f64));
+            let mean = logs.fold(0.0, |sum, x| sum + x) / hidden.widths.depth() as f64;
+            libm::fabs(mean - libm::log(wanted as f64))
+        };
+        self.hiddens().into_iter().min_by(|a, b| {
+            let depths = a.widths.depth().cmp(&b.widths.depth());
+            depths.then(distance(a).total_cmp(&distance(b)))
+        })
     }
 
     /// The methods of `wanted` that the run has; if it has none, as many of its others.
@@ -109,8 +120,8 @@ fn along(frame: &DataFrame) -> Result<MeansAlong> {
     Ok(along)
 }
 
-fn training(frame: &DataFrame) -> Result<BTreeMap<(i64, Prior), Vec<Epoch>>> {
-    let nets = wholes(frame, "hidden")?.into_iter().zip(parsed(frame, "prior")?);
+fn training(frame: &DataFrame) -> Result<BTreeMap<(Hidden, Prior), Vec<Epoch>>> {
+    let nets = parsed(frame, "hidden")?.into_iter().zip(parsed(frame, "prior")?);
     let errors =
         numbers(frame, "train_error")?.into_iter().zip(numbers(frame, "validation_error")?);
     let mut training = BTreeMap::new();

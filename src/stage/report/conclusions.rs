@@ -1,13 +1,14 @@
-//! The talk's conclusions, each tested with the run's own numbers on the test split.
+//! The talk's conclusions and one on depth, each tested with the run's own numbers on the test
+//! split.
 //!
 //! A verdict follows from a few contrasts between the methods, priors and widths of the run.
 
-use super::contrasts::{Change, Contrast, Effect, Finding, PriorMethod};
-use crate::stage::rows::{Metric, PairMetrics, priors, widths};
+use super::contrasts::{Change, Contrast, Effect, Finding, PriorMethod, required};
+use crate::stage::rows::{Metric, NetFamily, PairMetrics, hiddens, priors};
 use crate::stage::talk;
 use crate::study::curve::Method;
-use crate::study::net::{Prior, PriorKind};
-use crate::study::stats::{FEWEST, NotFinite, holm};
+use crate::study::net::{Hidden, Prior, PriorKind};
+use crate::study::stats::{NotFinite, holm};
 use std::collections::BTreeSet;
 
 /// The numbers that the conclusions are tested with.
@@ -41,8 +42,10 @@ pub(super) enum Outcome {
 /// A claim and the verdict on it.
 #[derive(Debug, PartialEq)]
 pub(super) struct Conclusion {
-    /// The talk's claim, translated.
+    /// The talk's claim, translated, or a hypothesis of this study.
     pub(super) claim: &'static str,
+    /// Whether the claim is the talk's.
+    pub(super) of_talk: bool,
     pub(super) outcome: Outcome,
     /// The verdict, with the number of contrasts behind it.
     pub(super) verdict: String,
@@ -54,17 +57,18 @@ pub(super) struct Conclusion {
     pub(super) notes: Vec<String>,
 }
 
-/// The talk's four conclusions.
+/// The talk's four conclusions, and one on depth.
 #[derive(Debug, PartialEq)]
 pub(super) struct Conclusions {
     pub(super) methods: Conclusion,
     pub(super) widths: Conclusion,
+    pub(super) depth: Conclusion,
     pub(super) priors: Conclusion,
     pub(super) informative: Conclusion,
 }
 
 impl Tests {
-    /// The talk's four conclusions.
+    /// All conclusions.
     ///
     /// # Errors
     /// If a metric is not finite.
@@ -72,6 +76,7 @@ impl Tests {
         Ok(Conclusions {
             methods: self.better_methods()?,
             widths: self.width()?,
+            depth: self.depth()?,
             priors: self.prior()?,
             informative: self.informative_prior()?,
         })
@@ -101,21 +106,48 @@ impl Tests {
 
     fn width(&self) -> Result<Conclusion, NotFinite> {
         let mut family = Vec::new();
-        for method in self.methods() {
+        for change in self.ends(NetFamily::by_width, Change::Width) {
+            let priors = self.priors();
+            let metric = Metric::ExcessError;
+            family.push(Contrast::between_nets(&self.pairs, priors, change, metric)?);
+        }
+        let claim = "With more neurons, the local minima of the loss cease to be isolated.";
+        Ok(self.judge(claim, &family, "the run has no method at two widths"))
+    }
+
+    fn depth(&self) -> Result<Conclusion, NotFinite> {
+        let (mut family, mut described) = (Vec::new(), Vec::new());
+        for change in self.ends(NetFamily::by_depth, Change::Depth) {
+            let contrast =
+                |metric| Contrast::between_nets(&self.pairs, self.priors(), change, metric);
+            family.push(contrast(Metric::ExcessError)?);
+            for metric in [Metric::MaxError, Metric::LossBarrier] {
+                described.push(contrast(metric)?.finding(None, self.images));
+            }
+        }
+        let claim = "With more hidden layers of the same width, the local minima of the loss are \
+                     less isolated.";
+        let missing = "the run has no method at two depths of one width";
+        let judged = self.judge(claim, &family, missing);
+        Ok(Conclusion { described, of_talk: false, ..judged })
+    }
+
+    /// The changes from the first to the last nets of each family with each method.
+    fn ends(
+        &self,
+        families: fn(Vec<Hidden>) -> Vec<NetFamily>,
+        change: fn(Method, [Hidden; 2]) -> Change,
+    ) -> Vec<Change> {
+        let of_method = |method: Method| {
             let measured = self
                 .pairs
                 .keys()
                 .filter(|(group, metric)| group.method == method && *metric == Metric::ExcessError);
-            let widths = widths(measured.map(|(group, _)| group));
-            if let (Some(&narrow), Some(&wide)) = (widths.first(), widths.last())
-                && narrow < wide
-            {
-                let (priors, widths) = (self.priors(), [narrow, wide]);
-                family.push(Contrast::between_widths(&self.pairs, priors, method, widths)?);
-            }
-        }
-        let claim = "With more neurons, the local minima of the loss cease to be isolated.";
-        Ok(self.judge(claim, &family, "the run has no method at two widths"))
+            let hiddens = hiddens(measured.map(|(group, _)| group)).into_iter().collect();
+            let ends = families(hiddens).into_iter().filter_map(|family| family.ends());
+            ends.map(|ends| change(method, ends)).collect::<Vec<_>>()
+        };
+        self.methods().into_iter().flat_map(of_method).collect()
     }
 
     fn prior(&self) -> Result<Conclusion, NotFinite> {
@@ -164,8 +196,8 @@ impl Tests {
         metric: Metric,
         changes: &[[PriorMethod; 2]],
     ) -> Result<Contrast, NotFinite> {
-        let widths = widths(self.pairs.keys().map(|(group, _)| group));
-        Contrast::within_pairs(&self.pairs, widths, (change, metric), changes)
+        let hiddens = hiddens(self.pairs.keys().map(|(group, _)| group));
+        Contrast::within_pairs(&self.pairs, hiddens, (change, metric), changes)
     }
 
     fn priors(&self) -> BTreeSet<Prior> {
@@ -207,7 +239,7 @@ impl Tests {
         let verdict = match outcome {
             Outcome::NotTested => format!("not tested: {missing}"),
             Outcome::TooFewPairs => {
-                format!("inconclusive: a contrast requires at least {FEWEST} pairs of one width")
+                format!("inconclusive: a contrast requires {}", required())
             }
             Outcome::Inconclusive => format!("inconclusive: {counts}"),
             Outcome::Lower => format!("supported: {counts}"),
@@ -216,7 +248,15 @@ impl Tests {
             Outcome::PartlyHigher => format!("partly contradicted: {counts}"),
             Outcome::Mixed => format!("mixed: {counts}"),
         };
-        Conclusion { claim, outcome, verdict, tested, described: Vec::new(), notes: Vec::new() }
+        Conclusion {
+            claim,
+            of_talk: true,
+            outcome,
+            verdict,
+            tested,
+            described: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 }
 
@@ -225,12 +265,17 @@ mod tests {
     use super::*;
     use crate::stage::rows::CurveGroup;
 
+    fn width(hidden: i64) -> Hidden {
+        hidden.to_string().parse().expect("a width")
+    }
+
     /// Tests of (width, prior, method, metric, values by pair).
     fn findings(metrics: &[(i64, &str, &str, Metric, &[f64])]) -> Tests {
         let entry = |&(hidden, prior, method, metric, values): &(i64, &str, &str, _, &[f64])| {
             let (prior, method) = (prior.parse().expect("a prior"), method.parse().expect("one"));
-            let group = CurveGroup { hidden, prior, method };
-            ((group, metric), (1..).zip(values.iter().copied()).collect())
+            let group = CurveGroup { hidden: width(hidden), prior, method };
+            let pairs = (1..).map(|pair: usize| pair.to_string().parse().expect("a pair"));
+            ((group, metric), pairs.zip(values.iter().copied()).collect())
         };
         Tests { pairs: metrics.iter().map(entry).collect(), images: 10_000 }
     }
@@ -328,7 +373,8 @@ mod tests {
     #[test]
     fn two_pairs_are_inconclusive() {
         let found = methods(&[("linear", &[20.0, 22.0]), ("linear+wa", &[5.0, 6.0])]);
-        let verdict = "inconclusive: a contrast requires at least 3 pairs of one width";
+        let verdict = "inconclusive: a contrast requires at least 3 pairs of one width that share \
+                       no net, or 4 nets";
         assert_eq!(found.verdict, verdict);
         let line = "Linear + WA vs. Linear | largest error | 0.26 | inconclusive, too few pairs | \
                     excluded: h = 50 (2 pairs, at least 3 are required)";
@@ -383,6 +429,81 @@ mod tests {
         );
     }
 
+    /// Curves between nets with these hidden layers: the excess of each pair, and errors above it.
+    fn of_nets(nets: &[(&str, &str, &str, &[(&str, f64)])]) -> Tests {
+        let mut found = findings(&[]);
+        for &(hidden, prior, method, values) in nets {
+            let (hidden, prior) = (hidden.parse().expect("layers"), prior.parse().expect("one"));
+            let group = CurveGroup { hidden, prior, method: method.parse().expect("a method") };
+            let shifts =
+                [(Metric::ExcessError, 0.0), (Metric::MaxError, 2.0), (Metric::LossBarrier, 0.0)];
+            for (metric, shift) in shifts {
+                let shifted =
+                    values.iter().map(|(pair, x)| (pair.parse().expect("a pair"), x + shift));
+                found.pairs.insert((group, metric), shifted.collect());
+            }
+        }
+        found
+    }
+
+    const FOUR_NETS: [&str; 6] = ["1:2", "1:3", "1:4", "2:3", "2:4", "3:4"];
+
+    fn all_pairs(values: [f64; 6]) -> Vec<(&'static str, f64)> {
+        FOUR_NETS.into_iter().zip(values).collect()
+    }
+
+    #[test]
+    fn the_deepest_nets_are_compared_with_the_shallowest_of_the_same_width() {
+        let (shallow, deep) = (
+            all_pairs([9.0, 9.5, 8.0, 9.0, 8.5, 9.0]),
+            all_pairs([30.0, 31.0, 33.0, 29.0, 30.0, 31.0]),
+        );
+        let found = of_nets(&[
+            ("5", "none", "linear", &shallow),
+            ("5x5", "none", "linear", &all_pairs([1.0; 6])),
+            ("5x5x5", "none", "linear", &deep),
+            ("5x4", "none", "linear", &deep),
+            ("5x5x5+bias", "none", "linear", &deep),
+        ]);
+        let conclusions = found.conclusions().unwrap();
+        let depth = &conclusions.depth;
+        assert_eq!(depth.verdict, "contradicted: 0 of 1 contrasts lower, 1 higher");
+        assert!(!depth.of_talk);
+        let lines = lines(depth);
+        assert!(lines[0].starts_with("Linear, h = 5x5x5 vs. h = 5 | excess error | 3.47 | "));
+        assert!(lines[2].contains("barrier of the loss") && lines[2].ends_with("not tested"));
+        assert_eq!(conclusions.widths.outcome, Outcome::NotTested, "one width");
+    }
+
+    #[test]
+    fn pairs_that_share_nets_are_tested_over_nets() {
+        let x = all_pairs([20.0, 22.0, 24.0, 21.0, 23.0, 25.0]);
+        let y = all_pairs([10.0, 12.0, 11.0, 11.0, 12.0, 13.0]);
+        let found = of_nets(&[("50", "none", "linear", &x), ("50", "dropout 0.5", "linear", &y)]);
+        let conclusion = found.prior().unwrap();
+        assert_eq!(conclusion.verdict, "supported: 1 of 1 contrasts lower, 0 higher");
+        let some = |pairs: &[(&'static str, f64)]| -> Vec<(&'static str, f64)> {
+            pairs.iter().copied().filter(|(pair, _)| !pair.contains('4')).collect()
+        };
+        let (x, y) = (some(&x), some(&y));
+        let found = of_nets(&[("50", "none", "linear", &x), ("50", "dropout 0.5", "linear", &y)]);
+        let line = lines(&found.prior().unwrap()).remove(0);
+        let note = "excluded: h = 50 (3 pairs of 3 nets, at least 4 nets are required)";
+        assert!(line.ends_with(note), "{line}");
+    }
+
+    #[test]
+    fn nets_with_and_without_biases_are_averaged_and_not_counted_twice() {
+        let [x, y] = [[20.0, 22.0, 24.0], [10.0, 12.0, 11.0]]
+            .map(|values| ["1", "2", "3"].into_iter().zip(values).collect::<Vec<_>>());
+        let one = [("50", "none", "linear", &x[..]), ("50", "dropout 0.5", "linear", &y[..])];
+        let twice = one.map(|(_, prior, method, x)| ("50+bias", prior, method, x));
+        let [one, both] =
+            [of_nets(&one), of_nets(&[one, twice].concat())].map(|found| found.prior().unwrap());
+        assert_eq!(one.tested[0].ratio, both.tested[0].ratio);
+        assert_eq!(one.tested[0].p, both.tested[0].p);
+    }
+
     #[test]
     fn an_excess_of_zero_or_less_is_excluded_and_listed() {
         let cells: [(i64, &str, &str, &[f64]); 4] = [
@@ -426,9 +547,10 @@ mod tests {
             (50, "none", "linear", &[20.0, 21.0, 22.0]),
             (50, "normal 0.01", "linear", &[10.0, 10.2, 11.1]),
         ]);
-        let worse = [(1, 23.0), (2, 24.0), (3, 25.5)].into();
+        let worse = [("1", 23.0), ("2", 24.0), ("3", 25.5)];
+        let worse = worse.map(|(pair, x)| (pair.parse().expect("a pair"), x)).into();
         let prior = PriorKind::Normal.with(Some(0.01)).expect("a variance");
-        let group = CurveGroup { hidden: 50, prior, method: found.methods()[0] };
+        let group = CurveGroup { hidden: width(50), prior, method: found.methods()[0] };
         found.pairs.insert((group, Metric::MaxError), worse);
         let conclusion = found.prior().unwrap();
         assert!(conclusion.verdict.starts_with("supported"), "{conclusion:?}");
@@ -459,9 +581,9 @@ mod tests {
 
     #[test]
     fn without_results_no_claim_is_tested() {
-        let Conclusions { methods, widths, priors, informative } =
+        let Conclusions { methods, widths, depth, priors, informative } =
             findings(&[]).conclusions().unwrap();
-        for conclusion in [methods, widths, priors, informative] {
+        for conclusion in [methods, widths, depth, priors, informative] {
             assert!(conclusion.verdict.starts_with("not tested: "), "{conclusion:?}");
         }
     }

@@ -1,15 +1,19 @@
 //! Contrasts: the ratio of a metric after a change to the metric before it.
 //!
 //! The logarithm of the ratio is averaged within a pair over everything that shares its init and
-//! shuffles, then over pairs, then over widths.
+//! shuffles, then over pairs, then over widths. Nets are the sample: pairs that share a net are not
+//! independent, and `study::stats` leaves out one net after another with all its pairs.
 
 use crate::report::document::{Cell, Column};
 use crate::report::table::Align;
-use crate::stage::rows::{CurveGroup, Metric, PairMetrics, nets_of};
+use crate::stage::names::PairName;
+use crate::stage::rows::{CurveGroup, Metric, PairMetrics};
 use crate::study::curve::Method;
-use crate::study::net::Prior;
-use crate::study::stats::{Estimate, FEWEST, Interval, NotFinite, Sample, noise_of_difference};
-use std::collections::BTreeMap;
+use crate::study::net::{Hidden, Prior, Widths};
+use crate::study::stats::{
+    Estimate, FEWEST, FEWEST_NETS, Interval, NotFinite, Sample, noise_of_difference,
+};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The prior and the method of a curve, for all widths.
 pub(super) type PriorMethod = (Prior, Method);
@@ -27,7 +31,9 @@ pub(super) enum Change {
     /// From one method to another.
     Method([Method; 2]),
     /// From one width to another, with one method.
-    Width(Method, [i64; 2]),
+    Width(Method, [Hidden; 2]),
+    /// From one number of hidden layers of equal width to another, with one method.
+    Depth(Method, [Hidden; 2]),
     /// From one prior to another.
     Prior([Prior; 2]),
 }
@@ -37,8 +43,8 @@ impl Change {
     fn title(self) -> String {
         match self {
             Change::Method([from, to]) => format!("{} vs. {}", to.title(), from.title()),
-            Change::Width(method, [narrow, wide]) => {
-                format!("{}, h = {wide} vs. h = {narrow}", method.title())
+            Change::Width(method, [from, to]) | Change::Depth(method, [from, to]) => {
+                format!("{}, h = {to} vs. h = {from}", method.title())
             }
             Change::Prior([from, to]) => format!("{to} vs. {from}"),
         }
@@ -71,8 +77,8 @@ pub(super) struct Contrast {
     pub(super) log_ratio: Option<Estimate>,
     /// Before and after, averaged over pairs; one for each width in the ratio.
     levels: Vec<[Level; 2]>,
-    /// The number of pairs of each width that has too few.
-    too_few: BTreeMap<i64, usize>,
+    /// The numbers of pairs and nets of each width that has too few.
+    too_few: BTreeMap<Hidden, Design>,
     /// Curves that are excluded, with the reason.
     excluded: Vec<String>,
 }
@@ -101,24 +107,79 @@ const SIGNIFICANCE: f64 = 0.05;
 /// A metric of a curve by pair; empty if the run does not have the curve.
 fn levels(
     pairs: &PairMetrics,
-    hidden: i64,
+    hidden: Hidden,
     (prior, method): PriorMethod,
     metric: Metric,
-) -> BTreeMap<i64, Level> {
+) -> BTreeMap<PairName, Level> {
     let group = CurveGroup { hidden, prior, method };
     let error = if metric == Metric::ExcessError { Metric::MaxError } else { metric };
     let (Some(metrics), Some(errors)) = (pairs.get(&(group, metric)), pairs.get(&(group, error)))
     else {
         return BTreeMap::new();
     };
-    let level = |(pair, metric): (&i64, &f64)| {
-        Some((*pair, Level { metric: *metric, error: *errors.get(pair)? }))
+    let level = |(pair, metric): (&PairName, &f64)| {
+        Some((pair.clone(), Level { metric: *metric, error: *errors.get(pair)? }))
     };
     metrics.iter().filter_map(level).collect()
 }
 
 /// Logarithms by pair.
-type Logs = BTreeMap<i64, Vec<f64>>;
+type Logs = BTreeMap<PairName, f64>;
+
+/// The pairs that numbers were measured on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Design {
+    pairs: usize,
+    nets: usize,
+}
+
+impl Design {
+    fn of(logs: &[Logs]) -> Design {
+        let pairs: BTreeSet<&PairName> = logs.iter().flat_map(BTreeMap::keys).collect();
+        let nets: BTreeSet<String> = pairs.iter().flat_map(|pair| pair.nets()).collect();
+        Design { pairs: pairs.len(), nets: nets.len() }
+    }
+
+    /// Whether no two pairs share a net.
+    fn is_disjoint(self) -> bool {
+        self.nets == 2 * self.pairs
+    }
+
+    /// `2 pairs, at least 3 are required`.
+    fn too_few(self) -> String {
+        let Design { pairs, nets } = self;
+        let s = if pairs == 1 { "" } else { "s" };
+        if self.is_disjoint() {
+            format!("{pairs} pair{s}, at least {FEWEST} are required")
+        } else if nets < FEWEST_NETS {
+            format!("{pairs} pair{s} of {nets} nets, at least {FEWEST_NETS} nets are required")
+        } else {
+            format!("{pairs} pair{s} of {nets} nets, all of which share a net")
+        }
+    }
+}
+
+/// The samples of `logs`, with the nets numbered in the order of the pairs.
+fn samples(logs: &[Logs]) -> Result<Vec<Sample<usize>>, NotFinite> {
+    let pairs: BTreeSet<&PairName> = logs.iter().flat_map(BTreeMap::keys).collect();
+    let mut nets: Vec<String> = Vec::new();
+    for net in pairs.iter().flat_map(|pair| pair.nets()) {
+        if !nets.contains(&net) {
+            nets.push(net);
+        }
+    }
+    let number = |net: String| nets.iter().position(|known| *known == net).unwrap_or_default();
+    let sample = |logs: &Logs| {
+        let nets = logs.keys().map(|pair| pair.nets().map(number)).collect();
+        Sample::of_pairs(logs.values().copied().collect(), nets)
+    };
+    logs.iter().map(sample).collect()
+}
+
+/// The least numbers of pairs or nets for a contrast.
+pub(super) fn required() -> String {
+    format!("at least {FEWEST} pairs of one width that share no net, or {FEWEST_NETS} nets")
+}
 
 impl Contrast {
     fn new(change: Change, metric: Metric) -> Contrast {
@@ -134,39 +195,57 @@ impl Contrast {
     }
 
     /// The contrast of `changes` (before, after) that keep init and shuffles: ratios within a pair,
-    /// averaged over the changes. The `widths` share no nets and have equal weights.
+    /// averaged over the changes. Nets of different widths are independent, and have equal weights;
+    /// nets that differ in their biases alone share the init of their weights, and are averaged
+    /// like changes.
     pub(super) fn within_pairs(
         pairs: &PairMetrics,
-        widths: impl IntoIterator<Item = i64>,
+        hiddens: impl IntoIterator<Item = Hidden>,
         (change, metric): (Change, Metric),
         changes: &[[PriorMethod; 2]],
     ) -> Result<Contrast, NotFinite> {
         let mut contrast = Contrast::new(change, metric);
         let (mut observed, mut ratios) = (Vec::new(), Vec::new());
-        for hidden in widths {
-            let mut logs = Logs::new();
-            let mut both = Vec::new();
-            for change in changes {
+        let mut by_widths: BTreeMap<Widths, Vec<Hidden>> = BTreeMap::new();
+        for hidden in hiddens {
+            by_widths.entry(hidden.widths).or_default().push(hidden);
+        }
+        for hiddens in by_widths.values() {
+            let (mut logs, mut both) = (Vec::new(), Vec::new());
+            for (hidden, change) in
+                hiddens.iter().flat_map(|hidden| changes.iter().map(move |c| (*hidden, c)))
+            {
                 let [before, after] = change.map(|curve| levels(pairs, hidden, curve, metric));
                 for (curve, levels) in change.iter().zip([&before, &after]) {
                     contrast.note_excluded(hidden, *curve, levels);
                 }
+                let (mut logs_of_change, mut both_of_change) = (Logs::new(), Vec::new());
                 for (pair, x) in &before {
                     let Some(y) = after.get(pair).filter(|y| x.metric > 0.0 && y.metric > 0.0)
                     else {
                         continue;
                     };
-                    logs.entry(*pair).or_default().push(libm::log(y.metric / x.metric));
-                    both.push([*x, *y]);
+                    logs_of_change.insert(pair.clone(), libm::log(y.metric / x.metric));
+                    both_of_change.push([*x, *y]);
                 }
+                logs.push(logs_of_change);
+                both.push(both_of_change);
             }
-            let (mean, ratio) = contrast.estimate(hidden, logs)?;
+            let (mean, ratio) = contrast.estimate(hiddens[0], &logs)?;
             observed.extend(mean);
             if let Some(ratio) = ratio {
                 ratios.push(ratio);
-                contrast
-                    .levels
-                    .push([0, 1].map(|side| Level::mean(both.iter().map(|level| level[side]))));
+                // In the same way as the ratios, see `Sample::pooled`.
+                let side = |side: usize| match Design::of(&logs).is_disjoint() {
+                    true => Level::mean(both.iter().flatten().map(|levels| levels[side])),
+                    false => {
+                        let present = both.iter().filter(|levels| !levels.is_empty());
+                        Level::mean(
+                            present.map(|l| Level::mean(l.iter().map(|levels| levels[side]))),
+                        )
+                    }
+                };
+                contrast.levels.push([side(0), side(1)]);
             }
         }
         contrast.observed = Sample::of_nets(observed)?.mean();
@@ -174,42 +253,47 @@ impl Contrast {
         Ok(contrast)
     }
 
-    /// The contrast of the excess error at the second of two widths to that at the first. Nets of
-    /// different widths are independent: Welch's test on logarithms, averaged over priors within a
-    /// pair. A prior with an excess of 0 or less is excluded from both sides.
-    pub(super) fn between_widths(
+    /// The contrast of a metric of the second of two kinds of nets, of other widths or depth, to
+    /// that of the first, with one method. They share no nets: Welch's test on logarithms, averaged
+    /// over priors within a pair. A prior with a metric of 0 or less is excluded from both sides.
+    pub(super) fn between_nets(
         pairs: &PairMetrics,
         priors: impl IntoIterator<Item = Prior>,
-        method: Method,
-        widths: [i64; 2],
+        change: Change,
+        metric: Metric,
     ) -> Result<Contrast, NotFinite> {
-        let mut contrast = Contrast::new(Change::Width(method, widths), Metric::ExcessError);
+        let mut contrast = Contrast::new(change, metric);
+        let (Change::Width(method, hiddens) | Change::Depth(method, hiddens)) = change else {
+            return Ok(contrast);
+        };
         let mut sides = Vec::new();
         for curve in priors.into_iter().map(|prior| (prior, method)) {
-            let levels = widths.map(|hidden| levels(pairs, hidden, curve, Metric::ExcessError));
-            for (hidden, levels) in widths.iter().zip(&levels) {
+            let levels = hiddens.map(|hidden| levels(pairs, hidden, curve, metric));
+            for (hidden, levels) in hiddens.iter().zip(&levels) {
                 contrast.note_excluded(*hidden, curve, levels);
             }
-            let positive =
-                |levels: &BTreeMap<i64, Level>| levels.values().all(|level| level.metric > 0.0);
+            let positive = |levels: &BTreeMap<PairName, Level>| {
+                levels.values().all(|level| level.metric > 0.0)
+            };
             if levels.iter().all(|levels| !levels.is_empty() && positive(levels)) {
                 sides.push(levels);
             }
         }
         let mut estimates = Vec::new();
-        for (side, hidden) in widths.into_iter().enumerate() {
-            let mut logs = Logs::new();
-            for (pair, level) in sides.iter().flat_map(|levels| &levels[side]) {
-                logs.entry(*pair).or_default().push(libm::log(level.metric));
-            }
-            logs.retain(|_, logs| logs.len() == sides.len());
-            estimates.push(contrast.estimate(hidden, logs)?);
+        for (side, hidden) in hiddens.into_iter().enumerate() {
+            let in_all = |pair: &PairName| sides.iter().all(|l| l[side].contains_key(pair));
+            let logs = |levels: &[BTreeMap<PairName, Level>; 2]| -> Logs {
+                let levels = levels[side].iter().filter(|(pair, _)| in_all(pair));
+                levels.map(|(pair, level)| (pair.clone(), libm::log(level.metric))).collect()
+            };
+            let logs: Vec<Logs> = sides.iter().map(logs).collect();
+            estimates.push(contrast.estimate(hidden, &logs)?);
         }
-        if let [(Some(narrow), _), (Some(wide), _)] = estimates[..] {
-            contrast.observed = Some(wide - narrow);
+        if let [(Some(before), _), (Some(after), _)] = estimates[..] {
+            contrast.observed = Some(after - before);
         }
-        if let [(_, Some(narrow)), (_, Some(wide))] = estimates[..] {
-            contrast.log_ratio = Estimate::combine(&[(1.0, wide), (-1.0, narrow)]);
+        if let [(_, Some(before)), (_, Some(after))] = estimates[..] {
+            contrast.log_ratio = Estimate::combine(&[(1.0, after), (-1.0, before)]);
             let level = |side: usize| {
                 Level::mean(sides.iter().flat_map(|levels| levels[side].values().copied()))
             };
@@ -221,9 +305,9 @@ impl Contrast {
     /// Notes a curve that the run does not have, and pairs whose metric has no logarithm.
     fn note_excluded(
         &mut self,
-        hidden: i64,
+        hidden: Hidden,
         (prior, method): PriorMethod,
-        levels: &BTreeMap<i64, Level>,
+        levels: &BTreeMap<PairName, Level>,
     ) {
         let curve = format!("{}, {prior}, h = {hidden}", method.title());
         let not_positive: Vec<String> = levels
@@ -239,22 +323,17 @@ impl Contrast {
     }
 
     /// The mean over the pairs of one width, alone and with its error. There is no error, but a
-    /// note, if there are too few pairs.
+    /// note, if there are too few pairs or nets.
     fn estimate(
         &mut self,
-        hidden: i64,
-        logs: Logs,
+        hidden: Hidden,
+        logs: &[Logs],
     ) -> Result<(Option<f64>, Option<Estimate>), NotFinite> {
-        let nets = logs.keys().map(|pair| nets_of(*pair)).collect();
-        let means = logs
-            .into_values()
-            .map(|logs| Sample::of_nets(logs).map(|logs| logs.mean().unwrap_or(0.0)));
-        let sample = Sample::of_pairs(means.collect::<Result<_, _>>()?, nets)?;
-        let estimate = sample.estimate();
+        let (mean, estimate) = Sample::pooled(&samples(logs)?);
         if estimate.is_none() {
-            self.too_few.insert(hidden, sample.len());
+            self.too_few.insert(hidden, Design::of(logs));
         }
-        Ok((sample.mean(), estimate))
+        Ok((mean, estimate))
     }
 
     /// Before minus after in points, and two standard errors of a difference between two errors
@@ -280,10 +359,9 @@ impl Contrast {
                 ));
             }
         }
-        let too_few = self.too_few.iter().map(|(hidden, pairs)| {
-            let s = if *pairs == 1 { "" } else { "s" };
-            format!("h = {hidden} ({pairs} pair{s}, at least {FEWEST} are required)")
-        });
+        let too_few = self.too_few.iter();
+        let too_few =
+            too_few.map(|(hidden, design)| format!("h = {hidden} ({})", design.too_few()));
         let excluded: Vec<String> = self.excluded.iter().cloned().chain(too_few).collect();
         if !excluded.is_empty() {
             notes.push(format!("excluded: {}", excluded.join("; ")));

@@ -30,6 +30,11 @@ pub(super) const SECTIONS: &[Section] = &[
         blocks: questions::widths,
     },
     Section {
+        id: "depth",
+        title: "Depth: are the minima of deeper nets more isolated?",
+        blocks: questions::depth,
+    },
+    Section {
         id: "priors",
         title: "Priors: do they connect the minima better?",
         blocks: questions::priors,

@@ -1,13 +1,14 @@
 //! The nets at the ends of the curves: their training and their quality.
 
 use super::Report;
+use super::full_tables::hidden_cell;
 use super::measured::mean_text;
 use crate::report::document::{Block, Cell, Column, TableBlock};
 use crate::report::markdown::escape;
 use crate::report::table::Align;
-use crate::stage::rows::{GroupMean, means, parsed};
-use crate::stage::tables::{ENDPOINTS, numbers, texts, wholes};
-use crate::study::net::Prior;
+use crate::stage::rows::{GroupMean, has_one_layer, means, parsed};
+use crate::stage::tables::{ENDPOINTS, numbers, texts};
+use crate::study::net::{Hidden, Prior};
 use crate::study::stats::binomial_standard_error;
 use anyhow::Result;
 use polars::prelude::DataFrame;
@@ -33,14 +34,14 @@ impl Training {
 
 /// A list of priors with the training of their nets; `histories` is sorted by net and epoch.
 fn training(histories: &DataFrame) -> Result<String> {
-    let (hidden, prior) = (wholes(histories, "hidden")?, parsed::<Prior>(histories, "prior")?);
-    let (pair, end) = (wholes(histories, "pair")?, texts(histories, "end")?);
+    let hidden = parsed::<Hidden>(histories, "hidden")?;
+    let (prior, name) = (parsed::<Prior>(histories, "prior")?, texts(histories, "net")?);
     let (error, loss) =
         (numbers(histories, "train_error")?, numbers(histories, "validation_loss")?);
-    let mut priors: BTreeMap<Prior, BTreeMap<(i64, i64, &str), Training>> = BTreeMap::new();
+    let mut priors: BTreeMap<Prior, BTreeMap<(Hidden, &str), Training>> = BTreeMap::new();
     for i in 0..histories.height() {
         let nets = priors.entry(prior[i]).or_default();
-        let net = nets.entry((hidden[i], pair[i], &end[i])).or_default();
+        let net = nets.entry((hidden[i], &name[i])).or_default();
         net.train_error.push(error[i]);
         net.validation_loss.push(loss[i]);
     }
@@ -81,11 +82,24 @@ fn range<'a>(values: impl Iterator<Item = &'a f64>) -> String {
 
 /// The training of the nets by prior.
 pub(super) fn training_blocks(report: &Report) -> Result<Vec<Block>> {
+    let measured = &report.measured;
+    let imported = match measured.imported {
+        0 => String::new(),
+        n if n == measured.nets => "The nets were trained elsewhere: how, is unknown.\n".to_owned(),
+        n => format!("Of {} nets, {n} were trained elsewhere: how, is unknown.\n", measured.nets),
+    };
+    if report.histories.height() == 0 {
+        return Ok(Some(Block::Text(imported))
+            .filter(|_| measured.imported > 0)
+            .into_iter()
+            .collect());
+    }
     let text = format!(
-        "{}\nRanges are over nets. The training error is the running average over the batches of \
+        "{}{}\nRanges are over nets. The training error is the running average over the batches of \
          the epoch, with dropout active. The validation loss, if there is a validation split, is \
          measured after each epoch.\n",
-        training(&report.histories)?
+        training(&report.histories)?,
+        if imported.is_empty() { imported } else { format!("\n{imported}") }
     );
     Ok(vec![Block::Text(text)])
 }
@@ -106,17 +120,27 @@ const WEIGHTS: [Quantity; 3] = [
     ("active_neurons", "active neurons", 1),
 ];
 
+/// As [`WEIGHTS`], where there are nets with several hidden layers.
+const WEIGHTS_OF_LAYERS: [Quantity; 3] = [
+    ("norm_w1", "norm of the first layer", 2),
+    ("norm_w2", "norm of the last layer", 2),
+    ("active_neurons", "active neurons", 1),
+];
+
 /// The tables of endpoints: width and prior by quantity.
 pub(super) fn tables(report: &Report) -> Result<Vec<Block>> {
     let images = report.measured.data.test;
     let caption = format!(
-        "Mean over the individual nets at both ends of all pairs, ± half the width of its 95 % \
-         interval. A test error of 2 % on {images} images has a standard error of {:.2} points.\n",
+        "Mean over the individual nets, ± half the width of its 95 % interval. A test error of 2 % on {images} images has a standard error of {:.2} points.\n",
         binomial_standard_error(2.0, images)
     );
+    let weights = match report.measured.hiddens().iter().all(has_one_layer) {
+        true => &WEIGHTS[..],
+        false => &WEIGHTS_OF_LAYERS,
+    };
     let tables = [
         ("endpoints-errors", "Errors of the nets", &ERRORS[..], caption.as_str()),
-        ("endpoints-weights", "Weights of the nets", &WEIGHTS, ""),
+        ("endpoints-weights", "Weights of the nets", weights, ""),
     ];
     let mut blocks = Vec::new();
     for (id, title, quantities, caption) in tables {
@@ -136,9 +160,9 @@ pub(super) fn tables(report: &Report) -> Result<Vec<Block>> {
 
 /// Columns and rows of the quantities that were measured.
 fn endpoints(frame: &DataFrame, quantities: &[Quantity]) -> Result<(Vec<Column>, Vec<Vec<Cell>>)> {
-    let (hidden, prior) = (wholes(frame, "hidden")?, parsed::<Prior>(frame, "prior")?);
+    let (hidden, prior) = (parsed::<Hidden>(frame, "hidden")?, parsed::<Prior>(frame, "prior")?);
     let (quantity, values) = (texts(frame, "quantity")?, means(frame)?);
-    let means: BTreeMap<(Prior, i64, &str), &GroupMean> = (0..values.len())
+    let means: BTreeMap<(Prior, Hidden, &str), &GroupMean> = (0..values.len())
         .map(|i| ((prior[i], hidden[i], quantity[i].as_str()), &values[i]))
         .collect();
     let is_measured = |(quantity, ..): &&Quantity| means.keys().any(|(.., name)| name == quantity);
@@ -156,9 +180,9 @@ fn endpoints(frame: &DataFrame, quantities: &[Quantity]) -> Result<(Vec<Column>,
         align: Align::Right,
         ..Column::default()
     }));
-    let nets: BTreeSet<(Prior, i64)> =
+    let nets: BTreeSet<(Prior, Hidden)> =
         means.keys().map(|(prior, hidden, _)| (*prior, *hidden)).collect();
-    let row = |&(prior, hidden): &(Prior, i64)| {
+    let row = |&(prior, hidden): &(Prior, Hidden)| {
         let cell = |(quantity, _, digits): &&Quantity| {
             let mean = means.get(&(prior, hidden, *quantity));
             mean.map_or(Cell::default(), |mean| Cell {
@@ -167,10 +191,7 @@ fn endpoints(frame: &DataFrame, quantities: &[Quantity]) -> Result<(Vec<Column>,
                 ..Cell::default()
             })
         };
-        let names = [
-            Cell { text: hidden.to_string(), value: Some(hidden as f64), ..Cell::default() },
-            Cell { text: prior.to_string(), ..Cell::default() },
-        ];
+        let names = [hidden_cell(hidden), Cell { text: prior.to_string(), ..Cell::default() }];
         names.into_iter().chain(quantities.iter().map(cell)).collect()
     };
     Ok((columns, nets.iter().map(row).collect()))
@@ -193,10 +214,9 @@ mod tests {
             rows.iter().map(|row| Some(row.2).filter(|x| x.is_finite())).collect();
         let error = rows.iter().map(|row| if row.2.is_nan() { 5.0 } else { 10.0 * row.2 });
         df!(
-            "hidden" => vec![10_i64; rows.len()],
+            "hidden" => vec!["10"; rows.len()],
             "prior" => rows.iter().map(|row| row.1).collect::<Vec<_>>(),
-            "pair" => rows.iter().map(|row| row.0).collect::<Vec<_>>(),
-            "end" => vec!["a"; rows.len()],
+            "net" => rows.iter().map(|row| row.0.to_string()).collect::<Vec<_>>(),
             "train_error" => error.collect::<Vec<_>>(),
             "validation_loss" => loss,
         )

@@ -7,7 +7,7 @@ use crate::report::table::Align;
 use crate::stage::rows::{CurveGroup, GroupMean, Metric};
 use crate::stage::tables::SUMMARY;
 use crate::stage::talk::Published;
-use crate::study::net::Prior;
+use crate::study::net::{Hidden, Prior};
 use crate::study::stats::Interval;
 use anyhow::Result;
 use std::collections::BTreeMap;
@@ -54,7 +54,7 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
     blocks.push(match table.rows.len() {
         0..=UNFOLDED => Block::Table(table),
         rows => Block::Details {
-            summary: format!("All {rows} curves by prior, method and width"),
+            summary: format!("All {rows} curves by prior, method and {}", measured.kind_of_nets()),
             blocks: vec![Block::Table(table)],
         },
     });
@@ -82,8 +82,12 @@ pub(super) fn slug(text: &str) -> String {
 /// What a cell of the tables of largest errors contains.
 fn explanation(measured: &Measured) -> String {
     let mut text = "Each cell is our mean over pairs ± half the width of its 95 % interval. With \
-                    one or two pairs there is no interval, and the values are listed.\n"
+                    one or two pairs"
         .to_owned();
+    if !measured.has_disjoint_pairs() {
+        text += ", or pairs of three nets,";
+    }
+    text += " there is no interval, and the values or their range are listed.\n";
     let comparable = measured.comparable();
     if comparable.is_empty() {
         return text;
@@ -136,13 +140,20 @@ fn marks(measured: &Measured, published: &[&Published]) -> Option<String> {
     (!counts.is_empty()).then(|| Mark::ALL.map(count).join(", "))
 }
 
+/// The cell of hidden layers; a page sorts widths as numbers, and other texts by their numbers.
+pub(super) fn hidden_cell(hidden: Hidden) -> Cell {
+    let value = if hidden.biases { None } else { hidden.widths.single() };
+    let value = value.map(|width| width as f64);
+    Cell { text: hidden.to_string(), value, ..Cell::default() }
+}
+
 /// The columns and rows of a table of methods by widths.
 fn methods_by_widths(
     measured: &Measured,
     prior: Prior,
     cell: impl Fn(CurveGroup) -> Option<Cell>,
 ) -> TableBlock {
-    let widths = measured.widths();
+    let widths = measured.hiddens();
     let mut columns = vec![Column {
         heading: "method".to_owned(),
         facet_of_rows: Some("method".to_owned()),
@@ -210,7 +221,7 @@ fn all_curves(report: &Report) -> Result<TableBlock> {
     let mut rows = Vec::new();
     for prior in measured.priors() {
         for method in measured.methods() {
-            for hidden in measured.widths() {
+            for hidden in measured.hiddens() {
                 let group = CurveGroup { hidden, prior, method };
                 if measured.mean(group, Metric::MaxError).is_some() {
                     rows.push(row(measured, group));
@@ -246,7 +257,7 @@ fn row(measured: &Measured, group: CurveGroup) -> Vec<Cell> {
     vec![
         text(prior.to_string()),
         Cell { facet: method.name(), ..text(method.title()) },
-        Cell { value: Some(hidden as f64), ..text(hidden.to_string()) },
+        hidden_cell(hidden),
         number(Metric::MaxError),
         text(interval),
         number(Metric::ExcessError),

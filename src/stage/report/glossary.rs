@@ -2,7 +2,9 @@
 
 use super::Report;
 use super::document::SECTIONS;
+use super::measured::Measured;
 use crate::report::document::{Block, Cell, Column, TableBlock};
+use crate::stage::rows::has_one_layer;
 use crate::study::curve::align::Cost;
 use crate::study::curve::refit::Targets;
 use crate::study::curve::{CURVES, Center};
@@ -23,8 +25,9 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
     }
     let cell = |text: String| Cell { text, ..Cell::default() };
     let column = |heading: &str| Column { heading: heading.to_owned(), ..Column::default() };
-    let used =
-        terms().into_iter().filter(|term| term.words.iter().any(|word| contains_word(&text, word)));
+    let used = terms(Nets::of(&report.measured))
+        .into_iter()
+        .filter(|term| term.words.iter().any(|word| contains_word(&text, word)));
     Ok(vec![Block::Table(TableBlock {
         id: "terms".to_owned(),
         title: "Words and symbols".to_owned(),
@@ -34,8 +37,31 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
     })])
 }
 
+/// What the meaning of terms depends on.
+#[derive(Clone, Copy)]
+struct Nets {
+    /// Whether they differ in the width of one hidden layer alone.
+    are_plain: bool,
+    have_one_layer: bool,
+    /// Whether no two pairs share a net.
+    are_disjoint: bool,
+    /// Whether some were trained elsewhere.
+    are_imported: bool,
+}
+
+impl Nets {
+    fn of(measured: &Measured) -> Nets {
+        Nets {
+            are_plain: !measured.has_general_nets(),
+            have_one_layer: measured.hiddens().iter().all(has_one_layer),
+            are_disjoint: measured.has_disjoint_pairs(),
+            are_imported: measured.imported > 0,
+        }
+    }
+}
+
 /// Every term, in the order of the glossary.
-fn terms() -> Vec<Term> {
+fn terms(nets: Nets) -> Vec<Term> {
     let term = |name: &str, words: &[&str], meaning: String| Term {
         name: name.to_owned(),
         words: words.iter().map(|word| (*word).to_owned()).collect(),
@@ -46,15 +72,42 @@ fn terms() -> Vec<Term> {
         fixed(
             "A, B",
             &["A", "B", "ends"],
-            "The two nets of a pair, the ends of a curve: trained independently, so that init, \
-             shuffles and dropout masks differ.",
+            match nets.are_imported {
+                false => {
+                    "The two nets of a pair, the ends of a curve: trained independently, so that \
+                     init, shuffles and dropout masks differ."
+                }
+                true => "The two nets of a pair, the ends of a curve.",
+            },
         ),
-        fixed("h", &["h", "hidden"], "The width: the number of hidden neurons of a net."),
+        fixed(
+            "h",
+            &["h", "hidden"],
+            match nets.are_plain {
+                true => "The width: the number of hidden neurons of a net.",
+                false => {
+                    "The hidden layers of a net: the number of neurons of each, such as 512x256 \
+                     for two layers, followed by +bias if every layer has biases."
+                }
+            },
+        ),
         fixed(
             "pair",
             &["pair", "pairs"],
-            "Two nets of one width and prior; different pairs share no net, so that pairs are \
-             independent.",
+            match (nets.are_disjoint, nets.are_plain) {
+                (true, true) => {
+                    "Two nets of one width and prior; different pairs share no net, so that pairs \
+                     are independent."
+                }
+                (true, false) => {
+                    "Two nets with the same hidden layers and prior; different pairs share no net, \
+                     so that pairs are independent."
+                }
+                (false, _) => {
+                    "Two nets with the same hidden layers and prior, named by both, such as 1:3; \
+                     pairs that share a net are not independent, so that nets are the sample."
+                }
+            },
         ),
         fixed(
             "isolated",
@@ -104,11 +157,19 @@ fn terms() -> Vec<Term> {
         term(
             "WA",
             &["WA"],
-            format!(
-                "Weight adjustment: while W1 moves along the curve, W2 is refitted at every point \
-                 to logits, {}; then W2 moves straight to that of B.",
-                Targets::default().definition()
-            ),
+            match nets.have_one_layer {
+                true => format!(
+                    "Weight adjustment: while W1 moves along the curve, W2 is refitted at every \
+                     point to logits, {}; then W2 moves straight to that of B.",
+                    Targets::default().definition()
+                ),
+                false => format!(
+                    "Weight adjustment: one layer after another moves along the curve, while the \
+                     weights of the next one are refitted at every point to what they compute, {}; \
+                     then the last layer moves straight to that of B.",
+                    Targets::default().definition()
+                ),
+            },
         ),
         term(
             "WA (blend)",
@@ -256,13 +317,17 @@ mod tests {
 
     #[test]
     fn every_term_has_one_meaning_of_one_sentence() {
-        let terms = terms();
-        let names: BTreeSet<&str> = terms.iter().map(|term| term.name.as_str()).collect();
-        assert_eq!(names.len(), terms.len());
-        for term in &terms {
-            assert!(term.meaning.ends_with('.'), "{}", term.meaning);
-            assert!(!term.meaning.contains(". "), "{}: one sentence", term.name);
-            assert!(!term.words.is_empty(), "{}", term.name);
+        for bits in 0..16 {
+            let [are_plain, have_one_layer, are_disjoint, are_imported] =
+                [1, 2, 4, 8].map(|bit| bits & bit > 0);
+            let terms = terms(Nets { are_plain, have_one_layer, are_disjoint, are_imported });
+            let names: BTreeSet<&str> = terms.iter().map(|term| term.name.as_str()).collect();
+            assert_eq!(names.len(), terms.len());
+            for term in &terms {
+                assert!(term.meaning.ends_with('.'), "{}", term.meaning);
+                assert!(!term.meaning.contains(". "), "{}: one sentence", term.name);
+                assert!(!term.words.is_empty(), "{}", term.name);
+            }
         }
     }
 

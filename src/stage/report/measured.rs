@@ -3,12 +3,13 @@
 use super::conclusions::Tests;
 use crate::stage::artifact::DataCard;
 use crate::stage::rows::{
-    CurveGroup, GroupMean, Metric, MetricSummary, Summaries, means, parsed, priors, widths,
+    CurveGroup, GroupMean, Metric, MetricSummary, NetFamily, Summaries, hiddens, is_plain, means,
+    parsed, priors,
 };
-use crate::stage::tables::{texts, wholes};
+use crate::stage::tables::texts;
 use crate::stage::talk::{self, Published};
 use crate::study::curve::Method;
-use crate::study::net::Prior;
+use crate::study::net::{Hidden, Prior};
 use crate::study::stats::{Average, Interval, noise_of_difference};
 use anyhow::Result;
 use polars::prelude::DataFrame;
@@ -17,10 +18,12 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The numbers of a run.
 pub(super) struct Measured {
     pub(super) data: DataCard,
-    /// The number of trained nets.
+    /// The number of nets.
     pub(super) nets: usize,
-    /// The test error of single nets, by width and prior, in %.
-    pub(super) ends: BTreeMap<(i64, Prior), GroupMean>,
+    /// The number of nets that were trained elsewhere.
+    pub(super) imported: usize,
+    /// The test error of single nets, by hidden layers and prior, in %.
+    pub(super) ends: BTreeMap<(Hidden, Prior), GroupMean>,
     pub(super) summaries: Summaries,
     /// The published numbers; empty if the data are not MNIST.
     pub(super) published: Vec<Published>,
@@ -73,9 +76,30 @@ impl Measured {
         self.summaries.keys().map(|(group, _)| *group).collect()
     }
 
-    /// The widths of the run's curves, ascending.
-    pub(super) fn widths(&self) -> BTreeSet<i64> {
-        widths(&self.groups())
+    /// The hidden layers of the nets at the ends of the run's curves.
+    pub(super) fn hiddens(&self) -> BTreeSet<Hidden> {
+        hiddens(&self.groups())
+    }
+
+    /// Whether there is a net with several hidden layers or with biases.
+    pub(super) fn has_general_nets(&self) -> bool {
+        !self.hiddens().iter().all(is_plain)
+    }
+
+    /// `width`, or `architecture` if the nets differ in more than that.
+    pub(super) fn kind_of_nets(&self) -> &'static str {
+        if self.has_general_nets() { "architecture" } else { "width" }
+    }
+
+    /// The nets with one hidden layer, ascending by width: those without biases, if there are any.
+    pub(super) fn by_width(&self) -> Vec<Hidden> {
+        let family = NetFamily::by_width(self.hiddens()).into_iter().next();
+        family.map_or(Vec::new(), |family| family.nets.into_iter().map(|(net, _)| net).collect())
+    }
+
+    /// The nets with hidden layers of equal width, where their number differs.
+    pub(super) fn by_depth(&self) -> Vec<NetFamily> {
+        NetFamily::by_depth(self.hiddens())
     }
 
     /// The priors of the run's curves.
@@ -119,6 +143,17 @@ impl Measured {
     pub(super) fn pairs(&self) -> Option<[usize; 2]> {
         let counts = || self.summaries.values().map(|summary| summary.mean.count);
         Some([counts().min()?, counts().max()?])
+    }
+
+    /// The smallest and the largest number of nets behind a mean over pairs; `None` without curves.
+    pub(super) fn nets_of_means(&self) -> Option<[usize; 2]> {
+        let counts = || self.summaries.values().map(|summary| summary.mean.nets);
+        Some([counts().min()?, counts().max()?])
+    }
+
+    /// Whether no mean is over pairs that share a net.
+    pub(super) fn has_disjoint_pairs(&self) -> bool {
+        self.summaries.values().all(|summary| summary.mean.nets == 2 * summary.mean.count)
     }
 
     /// The number of curves: one for each pair, width, prior and method.
@@ -179,8 +214,8 @@ fn mark(summary: &MetricSummary, published: f64, images: usize) -> Option<Mark> 
 }
 
 /// The test errors in the table of endpoints.
-pub(super) fn test_errors(endpoints: &DataFrame) -> Result<BTreeMap<(i64, Prior), GroupMean>> {
-    let (hidden, prior) = (wholes(endpoints, "hidden")?, parsed::<Prior>(endpoints, "prior")?);
+pub(super) fn test_errors(endpoints: &DataFrame) -> Result<BTreeMap<(Hidden, Prior), GroupMean>> {
+    let (hidden, prior) = (parsed(endpoints, "hidden")?, parsed::<Prior>(endpoints, "prior")?);
     let (quantity, means) = (texts(endpoints, "quantity")?, means(endpoints)?);
     let nets = hidden.into_iter().zip(prior);
     let errors = nets.zip(means).zip(&quantity).filter(|(_, quantity)| *quantity == "test_error");
@@ -190,7 +225,7 @@ pub(super) fn test_errors(endpoints: &DataFrame) -> Result<BTreeMap<(i64, Prior)
 /// A mean with half the width of its interval; a geometric one with the ends of its interval; the
 /// values themselves, or their range, without an interval.
 pub(super) fn mean_text(mean: &GroupMean, digits: usize) -> String {
-    let GroupMean { count, average, mean, interval, range: (least, most) } = mean;
+    let GroupMean { nets: _, count, average, mean, interval, range: (least, most) } = mean;
     match (interval, average) {
         (Some(interval), Average::Arithmetic) => {
             format!("{mean:.digits$} ± {:.digits$}", interval.half_width())

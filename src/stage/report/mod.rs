@@ -127,7 +127,7 @@ const EXPORTED: &[&str] =
 
 impl Stage for ReportStage {
     const NAME: &'static str = "report";
-    const VERSION: u32 = 6;
+    const VERSION: u32 = 7;
     const SLOTS: &'static [Slot] = &[
         Slot { name: "data", arity: Arity::One, files: MNIST_FILES },
         Slot { name: "tables", arity: Arity::One, files: TABLES },
@@ -274,6 +274,7 @@ impl<'a> Report<'a> {
         let endpoints = ENDPOINTS.read(tables.path(ENDPOINTS.file)?)?;
         let measured = Measured {
             nets: nets.height(),
+            imported: nets.column("epochs")?.null_count(),
             ends: test_errors(&endpoints)?,
             summaries: summaries(&SUMMARY.read(tables.path(SUMMARY.file)?)?)?,
             published: talk::published(is_mnist(cx.input("data")?, &data)),

@@ -32,6 +32,18 @@ pub(super) fn widths(report: &Report) -> Result<Vec<Block>> {
     Ok(blocks)
 }
 
+/// Empty if the run has no nets that differ in depth alone.
+pub(super) fn depth(report: &Report) -> Result<Vec<Block>> {
+    let measured = &report.measured;
+    if measured.by_depth().is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut blocks = text([sentences::depth(measured, &report.conclusions), None]);
+    blocks.extend(report.figures_on(Subject::Depth));
+    blocks.extend(claim(report, "depth", &report.conclusions.depth)?);
+    Ok(blocks)
+}
+
 pub(super) fn priors(report: &Report) -> Result<Vec<Block>> {
     let mut blocks = text([sentences::priors(&report.measured, &report.conclusions), None]);
     blocks.extend(report.figures_on(Subject::Priors));
@@ -64,7 +76,7 @@ fn lowest_by_width(measured: &Measured) -> Option<Sentence> {
         return None;
     }
     let mut widths_of: BTreeMap<usize, Vec<String>> = BTreeMap::new();
-    for hidden in measured.widths() {
+    for hidden in measured.hiddens() {
         let error = |index: &usize| {
             let group = CurveGroup { hidden, prior, method: methods[*index] };
             measured.mean(group, Metric::MaxError).map(|mean| mean.mean)
@@ -89,11 +101,12 @@ fn lowest_by_width(measured: &Measured) -> Option<Sentence> {
     Some(Sentence { lead, rest, more: String::new() })
 }
 
-/// The talk's claim with the verdict on it, and the contrasts behind the verdict.
+/// A claim with the verdict on it, and the contrasts behind the verdict.
 fn claim(report: &Report, id: &str, conclusion: &Conclusion) -> Result<Vec<Block>> {
-    let Conclusion { claim, verdict, tested, described, notes, .. } = conclusion;
+    let Conclusion { claim, of_talk, verdict, tested, described, notes, .. } = conclusion;
+    let whose = if *of_talk { "The talk's claim" } else { "Hypothesis, not of the talk" };
     let mut text =
-        format!("The talk's claim: *{}*\n\n**{}**\n", escape(claim), escape(&capitalised(verdict)));
+        format!("{whose}: *{}*\n\n**{}**\n", escape(claim), escape(&capitalised(verdict)));
     for note in notes {
         text += &format!("\n{}.\n", escape(note));
     }

@@ -82,7 +82,14 @@ const MNIST: Reference = Reference {
     used_for: "the MNIST images",
 };
 
-const STATISTICS: [Reference; 3] = [
+const STATISTICS: [Reference; 4] = [
+    Reference {
+        authors: "B. Efron, C. Stein",
+        title: "The jackknife estimate of variance",
+        venue: "The Annals of Statistics 9, 1981",
+        link: Link::Doi("10.1214/aos/1176345462"),
+        used_for: "intervals over pairs that share nets",
+    },
     Reference {
         authors: "F. E. Satterthwaite",
         title: "An approximate distribution of estimates of variance components",

@@ -4,7 +4,8 @@ use super::Report;
 use super::sentences::{Sentence, sentences};
 use crate::report::document::Block;
 use crate::report::markdown::escape;
-use crate::study::net::Prior;
+use crate::stage::rows::has_one_layer;
+use crate::study::net::{Hidden, Prior};
 use anyhow::Result;
 
 pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
@@ -45,10 +46,25 @@ pub(super) fn description(report: &Report) -> String {
 fn introduction(report: &Report) -> String {
     let data = &report.measured.data;
     let dataset = &data.dataset;
+    let measured = &report.measured;
+    let hiddens = measured.hiddens();
+    let networks = match (hiddens.iter().all(has_one_layer), hiddens.iter().all(|h| h.biases)) {
+        (true, true) if !hiddens.is_empty() => {
+            "Two networks with one hidden layer of h neurons and with biases"
+        }
+        (true, _) => "Two networks with one hidden layer of h neurons",
+        (false, _) => "Two feed-forward networks with the hidden layers h",
+    };
+    let trained = match measured.imported {
+        0 => "are trained independently on",
+        n if n == measured.nets => "were trained elsewhere, and are measured on",
+        _ => "are trained, here or elsewhere, and measured on",
+    };
     let mut text = format!(
-        "Two networks with one hidden layer of h neurons are trained independently on `{dataset}`. \
-         How low can the test error stay on a curve in parameter space from one to the other, and \
-         how does this depend on h and on the prior of the parameters?\n"
+        "{networks} {trained} `{dataset}`. How low can the test error stay on a curve in parameter \
+         space from one to the other, and how does this depend on h and on the prior of the \
+         parameters?\n",
+        dataset = dataset.to_string().replace('`', "'")
     );
     if dataset.is_generated() {
         text += &format!(
@@ -65,24 +81,28 @@ fn facts(report: &Report) -> Vec<(String, String)> {
     let measured = &report.measured;
     let data = &measured.data;
     let priors: Vec<String> = measured.priors().iter().map(Prior::to_string).collect();
-    let pairs = match measured.pairs() {
+    let range = |counts: Option<[usize; 2]>| match counts {
         None => "0".to_owned(),
         Some([few, many]) if few == many => few.to_string(),
         Some([few, many]) => format!("{few} to {many}"),
     };
+    let kind = measured.kind_of_nets();
+    let (of_nets, of_pairs) =
+        (format!("nets per {kind} and prior"), format!("pairs per {kind} and prior"));
     let mut images = format!("{} training", data.train);
     if data.validation > 0 {
         images += &format!(", {} validation", data.validation);
     }
     images += &format!(", {} test", data.test);
-    let widths: Vec<String> = measured.widths().iter().map(i64::to_string).collect();
+    let widths: Vec<String> = measured.hiddens().iter().map(Hidden::to_string).collect();
     let mut facts = vec![
         ("data", data.dataset.to_string()),
         ("images", images),
         ("nets", measured.nets.to_string()),
-        ("pairs per width and prior", pairs),
+        (of_nets.as_str(), range(measured.nets_of_means())),
+        (of_pairs.as_str(), range(measured.pairs())),
         ("curves", measured.curves().to_string()),
-        ("widths", widths.join(", ")),
+        (if measured.has_general_nets() { "hidden layers" } else { "widths" }, widths.join(", ")),
         ("priors", priors.join(", ")),
         ("methods", measured.methods().len().to_string()),
     ];

@@ -1,28 +1,34 @@
-//! Alignment: matches the neurons of B to those of A (OT in the talk; with `cost: neurons`, the
-//! weight matching of Git Re-Basin, arXiv 2209.04836).
+//! Alignment: matches the hidden neurons of B to those of A (OT in the talk; with `cost: neurons`,
+//! the weight matching of Git Re-Basin, arXiv 2209.04836).
 //!
-//! With uniform masses, optimal transport between the neurons of two nets is an assignment problem,
-//! which is solved exactly. A curve then ends at pi(B): other parameters, the same function.
+//! With uniform masses, optimal transport between the neurons of a layer of two nets is an
+//! assignment problem, which is solved exactly. A curve then ends at pi(B): other parameters, the
+//! same function. With several hidden layers, whole neurons are matched by coordinate ascent over
+//! the layers (see [`ascent`]).
 
-use super::Center;
 use super::assignment::{assign, certify, total};
-use super::path::{are_finite, same_width};
-use super::permutation::Permutation;
-use crate::kernel::distance::squared_distances;
+use super::neurons::{Neurons, Part, distances};
+use super::path::{Path, are_finite, same_shape};
+use super::permutation::{Permutation, Permutations};
+use super::{Center, ascent, linear::Linear};
 use crate::kernel::gram::{Products, SparseColumns, TallMatrix};
+use crate::kernel::parallel::parallel_for;
 use crate::kernel::sparse::Sparse;
-use crate::study::net::{CLASSES, Forward, INPUTS, Net};
+use crate::study::bounded::Restarts;
+use crate::study::net::{Forward, Net};
 use crate::study::registry::named_enum;
+use std::num::NonZero;
 
 named_enum! {
     "cost"
     /// The cost of matching neuron i of A to neuron j of B.
     #[derive(Default)]
     pub enum Cost {
-        /// |a_i - b_j|² over whole neurons: incoming row and outgoing column.
+        /// |a_i - b_j|² over whole neurons: incoming row, bias and outgoing column.
         #[default]
         Neurons = "neurons",
-        /// |a_i - b_j|² over the incoming rows alone.
+        /// |a_i - b_j|² over the incoming rows and biases alone; in a deep net from the first layer
+        /// upwards, each given the permutation of the layer below.
         Incoming = "incoming",
         /// 1 - correlation of their activations on images; a neuron whose activation is constant
         /// has correlation 0 with all others.
@@ -43,96 +49,241 @@ impl Cost {
     }
 }
 
+named_enum! {
+    "order"
+    /// The order in which a sweep of the cost `neurons` visits the hidden layers of a deep net.
+    #[derive(Default)]
+    pub enum Order {
+        /// Several ascents, the best of which is kept: one as `ascending`, the others in an order
+        /// that is drawn for each sweep.
+        #[default]
+        Random = "random",
+        /// One ascent from the identity, with the layers from the first to the last.
+        Ascending = "ascending",
+    }
+}
+
+/// How neurons are matched.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AlignSettings {
+    /// The cost of a match.
+    pub cost: Cost,
+    /// The order of the layers; of use with the cost `neurons` and several hidden layers only.
+    pub order: Order,
+    /// The number of ascents with the order `random`.
+    pub restarts: Restarts,
+}
+
+/// The matching of one hidden layer, and its costs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LayerMatching {
+    /// The sum of the matched costs.
+    pub total_cost: f64,
+    /// The same sum without any permutation.
+    pub identity_cost: f64,
+    /// No permutation of this layer costs less by more than this, given those of the others: proved
+    /// by the duals, see `certify`.
+    pub certified_gap: f64,
+}
+
 /// The matching of B's neurons to those of A, and its costs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alignment {
-    /// Reorders B: neuron i of `permutation.apply(b)` is matched to neuron i of A.
-    pub permutation: Permutation,
-    /// The sum of the matched costs.
-    pub total_cost: f64,
-    /// The same sum without a permutation.
-    pub identity_cost: f64,
-    /// No permutation costs less by more than this: proved by the duals, see `certify`.
-    pub certified_gap: f64,
-    /// rho: the mean correlation of matched neurons, each less the mean of all 2h neurons of both
-    /// nets.
+    /// Reorders B: neuron i of `permutations.apply(b)` is matched to neuron i of A.
+    pub permutations: Permutations,
+    /// The costs of each hidden layer.
+    pub layers: Vec<LayerMatching>,
+    /// <A, B>, the sum of the products of all parameters, before and after.
+    pub objective: [f64; 2],
+    /// The ascents, if whole neurons of several hidden layers were matched: the objective after
+    /// each sweep.
+    pub restarts: Vec<Vec<f64>>,
+    /// The number of the ascent that was kept, counted from 0.
+    pub best: usize,
+    /// rho. With one hidden layer, the mean correlation of matched neurons, each less the mean of
+    /// all 2h neurons of both nets. With several, the correlation of [`Path::correlation`].
     pub correlation: f64,
 }
 
-/// The cheapest matching of the neurons of `b` to those of `a`.
+/// The cheapest matching of the hidden neurons of `b` to those of `a`: with one hidden layer, or
+/// another cost than `neurons`, exactly; otherwise the best local optimum of several ascents.
 ///
-/// `images` [n, 784] are read by the cost `activations` only.
+/// `images` [n, inputs] are read by the cost `activations` only. The number of `threads` does not
+/// affect the bits.
 ///
 /// # Errors
-/// If the nets differ in width, a parameter is not finite, or there are no images for
-/// `activations`.
-pub fn align(a: &Net, b: &Net, cost: Cost, images: Option<&Sparse>) -> Result<Alignment, String> {
-    same_width(a, b)?;
+/// If the nets differ in shape, a parameter is not finite, or there are no images of their inputs
+/// for `activations`.
+pub fn align(
+    a: &Net,
+    b: &Net,
+    settings: AlignSettings,
+    images: Option<&Sparse>,
+    threads: NonZero<usize>,
+) -> Result<Alignment, String> {
+    same_shape(a, b)?;
     are_finite(a, b).map_err(|e| format!("cannot match neurons: {e}"))?;
-    let n = a.width(0);
-    let costs = match (cost, images) {
-        (Cost::Neurons, _) => distances(&neurons(a), &neurons(b), n),
-        (Cost::Incoming, _) => distances(a.weights(0), b.weights(0), n),
-        (Cost::Activations, Some(images)) if images.rows() > 0 => activation_costs(a, b, images),
+    let mut matched = match (settings.cost, images) {
+        (Cost::Neurons, _) if a.layers() > 2 => {
+            let (ascents, best) = ascent::best(a, b, settings.order, settings.restarts, threads)?;
+            let kept = &ascents[best];
+            let layers = kept.layers.iter().enumerate().map(|(l, layer)| LayerMatching {
+                identity_cost: Neurons::of(a, l, Part::Whole, None).distance(&Neurons::of(
+                    b,
+                    l,
+                    Part::Whole,
+                    None,
+                )),
+                ..*layer
+            });
+            Alignment {
+                layers: layers.collect(),
+                best,
+                restarts: ascents.iter().map(|ascent| ascent.objectives.clone()).collect(),
+                ..Alignment::of(kept.permutations.clone(), Vec::new())
+            }
+        }
+        (Cost::Neurons, _) => from_below(a, b, Part::Whole, threads)?,
+        (Cost::Incoming, _) => from_below(a, b, Part::Incoming, threads)?,
+        (Cost::Activations, Some(images)) if images.rows() > 0 => {
+            if images.columns() != a.shape().inputs {
+                return Err(format!(
+                    "images of {} pixels do not fit nets of {} inputs",
+                    images.columns(),
+                    a.shape().inputs
+                ));
+            }
+            by_activations(a, b, images, threads)?
+        }
         (Cost::Activations, _) => return Err("the cost `activations` needs images".to_owned()),
     };
-    let assignment = assign(&costs, n).map_err(|e| format!("cannot match neurons: {e}"))?;
-    let certified_gap = certify(&costs, n, &assignment)
+    let permuted = matched.permutations.apply(b)?;
+    matched.objective = [inner_product(a, b), inner_product(a, &permuted)];
+    matched.correlation = if a.layers() > 2 {
+        Path::new(&Linear, Center::Neurons, a, &permuted)?.correlation()
+    } else {
+        let [a, b] = [a, &permuted].map(|net| Neurons::of(net, 0, Part::Whole, None));
+        mean_correlation(&a, &b)
+    };
+    Ok(matched)
+}
+
+impl Alignment {
+    /// With an objective and a correlation that remain to be computed.
+    fn of(permutations: Permutations, layers: Vec<LayerMatching>) -> Alignment {
+        let restarts = Vec::new();
+        Alignment { permutations, layers, objective: [0.0; 2], restarts, best: 0, correlation: 0.0 }
+    }
+}
+
+/// The sum of the products of all parameters, in f64.
+pub(super) fn inner_product(a: &Net, b: &Net) -> f64 {
+    let products = a.params().iter().zip(b.params()).map(|(&a, &b)| f64::from(a) * f64::from(b));
+    products.sum()
+}
+
+/// The least total of `costs` [n, n], its permutation, and the gap that its duals certify.
+pub(super) fn solve(costs: &[f64], n: usize) -> Result<(Permutation, f64, f64), String> {
+    let assignment = assign(costs, n).map_err(|e| format!("cannot match neurons: {e}"))?;
+    let certified_gap = certify(costs, n, &assignment)
         .map_err(|e| format!("BUG: a matching is not optimal: {e}"))?;
     let permutation = Permutation::try_from(assignment.columns)?;
-    Ok(Alignment {
-        total_cost: total(&costs, permutation.as_slice()),
-        identity_cost: total(&costs, Permutation::identity(n).as_slice()),
-        certified_gap,
-        correlation: correlation(a, &permutation.apply(b)?),
-        permutation,
-    })
+    let least = total(costs, permutation.as_slice());
+    Ok((permutation, least, certified_gap))
 }
 
-/// Whole neurons, [h, 794]: incoming row, then outgoing column.
-fn neurons(net: &Net) -> Vec<f32> {
-    let h = net.width(0);
-    let neuron = |j: usize| {
-        let outgoing = (0..CLASSES).map(move |class| net.weights(1)[class * h + j]);
-        net.weights(0)[j * INPUTS..(j + 1) * INPUTS].iter().copied().chain(outgoing)
-    };
-    (0..h).flat_map(neuron).collect()
+/// Matches each hidden layer, from the first upwards, given the permutation of the layer below.
+fn from_below(a: &Net, b: &Net, part: Part, threads: NonZero<usize>) -> Result<Alignment, String> {
+    let mut permutations = Permutations::identity(a.shape());
+    let mut layers = Vec::new();
+    for l in 0..a.shape().widths.depth() {
+        let of_a = Neurons::of(a, l, part, None);
+        let of_b = Neurons::of(b, l, part, Some(&permutations));
+        let costs = distances(&of_a, &of_b, threads);
+        let (permutation, total_cost, certified_gap) = solve(&costs, a.width(l))?;
+        permutations.as_mut_slice()[l] = permutation;
+        let identity_cost = of_a.distance(&Neurons::of(b, l, part, None));
+        layers.push(LayerMatching { total_cost, identity_cost, certified_gap });
+    }
+    Ok(Alignment::of(permutations, layers))
 }
 
-fn distances(a: &[f32], b: &[f32], n: usize) -> Vec<f64> {
-    let mut out = vec![0.0; n * n];
-    squared_distances(a, b, a.len() / n.max(1), &mut out);
-    out.into_iter().map(f64::from).collect()
+/// Matches each hidden layer by its activations, independently of the others.
+fn by_activations(
+    a: &Net,
+    b: &Net,
+    images: &Sparse,
+    threads: NonZero<usize>,
+) -> Result<Alignment, String> {
+    let mut permutations = Permutations::identity(a.shape());
+    let mut layers = Vec::new();
+    let costs = activation_costs(a, b, images, threads);
+    for (permutation, costs) in permutations.as_mut_slice().iter_mut().zip(&costs) {
+        let n = permutation.as_slice().len();
+        let identity_cost = total(costs, permutation.as_slice());
+        let (found, total_cost, certified_gap) = solve(costs, n)?;
+        *permutation = found;
+        layers.push(LayerMatching { total_cost, identity_cost, certified_gap });
+    }
+    Ok(Alignment::of(permutations, layers))
 }
 
-/// 1 - correlation over images for each pair of neurons, [h, h]; sums in f32 within a block, in f64
-/// over blocks.
-fn activation_costs(a: &Net, b: &Net, images: &Sparse) -> Vec<f64> {
+/// For each hidden layer, 1 - correlation over images for each pair of neurons, [h, h]; sums in f32
+/// within a block, in f64 over blocks.
+fn activation_costs(a: &Net, b: &Net, images: &Sparse, threads: NonZero<usize>) -> Vec<Vec<f64>> {
     const BLOCK: usize = 1024;
-    let h = a.width(0);
     let nets = [a, b].map(Forward::of);
-    let mut moments = [ActivationMoments::new(h), ActivationMoments::new(h)];
-    let (mut products, mut non_zeros) = (Products::cross(h, h), SparseColumns::default());
+    let mut hidden = [Vec::new(), Vec::new()];
+    let mut layers: Vec<Activity> = a.shape().widths.iter().map(Activity::new).collect();
+    let mut non_zeros = vec![SparseColumns::default(); threads.get().min(layers.len())];
     for first in (0..images.rows()).step_by(BLOCK) {
         let rows = first..images.rows().min(first + BLOCK);
-        let [f, g] = nets.each_ref().map(|net| {
-            let mut hidden = Vec::new();
-            net.hidden(images, rows.clone(), &mut hidden);
-            hidden.remove(0)
+        let passes = nets.iter().zip(&mut hidden);
+        parallel_for(&mut vec![(); threads.get().min(2)], passes, |(), (net, hidden)| {
+            net.hidden(images, rows.clone(), hidden);
         });
-        products.add_cross(&TallMatrix::pack(&f, h), &TallMatrix::pack(&g, h), &mut non_zeros);
-        moments[0].add(&f);
-        moments[1].add(&g);
+        let [f, g] = &hidden;
+        let items = layers.iter_mut().zip(f.iter().zip(g));
+        parallel_for(&mut non_zeros, items, |non_zeros, (layer, (f, g))| {
+            layer.add(f, g, non_zeros);
+        });
     }
-    let n = images.rows() as f64;
-    let [f, g] = &moments;
-    let cost = |k: usize| {
-        let (i, j) = (k / h, k % h);
-        let covariance = products.at(i, j) / n - f.sum[i] / n * (g.sum[j] / n);
-        let variances = f.variance(i, n) * g.variance(j, n);
-        if variances > 0.0 { 1.0 - covariance / variances.sqrt() } else { 1.0 }
-    };
-    (0..h * h).map(cost).collect()
+    layers.iter().map(|layer| layer.costs(images.rows())).collect()
+}
+
+/// Sums over images of the activations of a hidden layer of two nets.
+struct Activity {
+    width: usize,
+    /// Of each neuron of one net with each of the other.
+    products: Products,
+    moments: [ActivationMoments; 2],
+}
+
+impl Activity {
+    fn new(width: usize) -> Activity {
+        let moments = [(); 2].map(|()| ActivationMoments::new(width));
+        Activity { width, products: Products::cross(width, width), moments }
+    }
+
+    /// Adds the activations `f` and `g` [images, width] of the two nets.
+    fn add(&mut self, f: &[f32], g: &[f32], non_zeros: &mut SparseColumns) {
+        let [x, y] = [f, g].map(|x| TallMatrix::pack(x, self.width));
+        self.products.add_cross(&x, &y, non_zeros);
+        self.moments[0].add(f);
+        self.moments[1].add(g);
+    }
+
+    /// 1 - correlation of each pair, [width, width].
+    fn costs(&self, images: usize) -> Vec<f64> {
+        let (h, n, [f, g]) = (self.width, images as f64, &self.moments);
+        let cost = |k: usize| {
+            let (i, j) = (k / h, k % h);
+            let covariance = self.products.at(i, j) / n - f.sum[i] / n * (g.sum[j] / n);
+            let variances = f.variance(i, n) * g.variance(j, n);
+            if variances > 0.0 { 1.0 - covariance / variances.sqrt() } else { 1.0 }
+        };
+        (0..h * h).map(cost).collect()
+    }
 }
 
 /// Sums over images of each neuron's activation and its square.
@@ -164,16 +315,14 @@ impl ActivationMoments {
     }
 }
 
-/// rho of `a` and an aligned `b`: the mean over neurons of cos(a_i - mu, b_i - mu), 0 for a neuron
-/// equal to mu.
-fn correlation(a: &Net, b: &Net) -> f64 {
-    let [a, b, mu] = [a, b, &Center::Neurons.of(a, b)].map(neurons);
-    let width = INPUTS + CLASSES;
-    let triples = a.chunks_exact(width).zip(b.chunks_exact(width)).zip(mu.chunks_exact(width));
+/// rho of the neurons of A and the matched ones of B: the mean of cos(a_i - mu, b_i - mu), 0 for a
+/// neuron equal to mu, the mean of all of them.
+fn mean_correlation(a: &Neurons, b: &Neurons) -> f64 {
+    let mu = a.mean(b);
     let mut sum = 0.0;
-    for ((a, b), mu) in triples {
+    for (a, b) in a.iter().zip(b.iter()) {
         let (mut aa, mut bb, mut ab) = (0.0, 0.0, 0.0);
-        for ((&a, &b), &mu) in a.iter().zip(b).zip(mu) {
+        for ((&a, &b), &mu) in a.iter().zip(b).zip(&mu) {
             let (x, y) = (f64::from(a) - f64::from(mu), f64::from(b) - f64::from(mu));
             aa += x * x;
             bb += y * y;
@@ -181,7 +330,7 @@ fn correlation(a: &Net, b: &Net) -> f64 {
         }
         sum += if aa > 0.0 && bb > 0.0 { ab / (aa * bb).sqrt() } else { 0.0 };
     }
-    sum / (a.len() / width) as f64
+    sum / a.iter().len() as f64
 }
 
 #[cfg(test)]

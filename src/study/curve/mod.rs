@@ -7,13 +7,16 @@
 
 pub mod align;
 mod arc;
+mod ascent;
 /// Public for `benches/speed`; the study uses it through [`align`].
 pub mod assignment;
 mod center;
+mod layer;
 mod linear;
 mod measure;
 mod method;
 pub mod metrics;
+mod neurons;
 mod path;
 pub mod permutation;
 pub mod refit;
@@ -72,25 +75,35 @@ mod fixture {
     //! Small random nets and images, by seed.
 
     use crate::kernel::sparse::Sparse;
-    use crate::study::net::{INPUTS, Net, Shape};
+    use crate::study::net::{Net, Shape};
     use crate::study::rng;
 
-    /// A net of `hidden` neurons with normal parameters.
+    /// A plain net of `hidden` neurons with normal parameters.
     pub(super) fn net(hidden: usize, label: &str) -> Net {
+        shaped(Shape::talk(hidden), label)
+    }
+
+    /// A net with normal parameters.
+    pub(super) fn shaped(shape: Shape, label: &str) -> Net {
         let mut rng = rng::stream("fixture", label);
-        let mut net = Net::zeros(Shape::talk(hidden));
+        let mut net = Net::zeros(shape);
         net.params_mut().iter_mut().for_each(|w| *w = 0.1 * rng::normal(&mut rng) as f32);
         net
     }
 
-    /// `n` images, one pixel in five inked, with labels drawn at random.
+    /// `n` images of MNIST's shape with labels of ten classes.
     pub(super) fn images(n: usize) -> (Sparse, Vec<u16>) {
+        images_of(n, 784, 10)
+    }
+
+    /// `n` images, one input in five inked, with labels drawn at random.
+    pub(super) fn images_of(n: usize, inputs: usize, classes: u32) -> (Sparse, Vec<u16>) {
         let mut rng = rng::stream("fixture", "images");
-        let mut below = |limit| rng::below(&mut rng, limit) as u8;
+        let mut below = |limit| rng::below(&mut rng, limit);
         let pixels: Vec<u8> =
-            (0..n * INPUTS).map(|_| if below(5) == 0 { below(256) } else { 0 }).collect();
-        let labels = (0..n).map(|_| u16::from(below(10))).collect();
-        (Sparse::from_pixels(&pixels, INPUTS), labels)
+            (0..n * inputs).map(|_| if below(5) == 0 { below(256) as u8 } else { 0 }).collect();
+        let labels = (0..n).map(|_| below(classes) as u16).collect();
+        (Sparse::from_pixels(&pixels, inputs), labels)
     }
 }
 

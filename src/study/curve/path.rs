@@ -1,23 +1,39 @@
 //! A closed-form curve between two particular nets.
 
+use super::layer::Layer;
+use super::linear::Linear;
 use super::{Center, Curve};
 use crate::study::net::Net;
+use std::borrow::Cow;
 
 /// A closed-form curve between two particular nets.
 #[derive(Clone, Debug)]
 pub struct Path<'a> {
-    curve: &'static dyn Curve,
     pub(super) a: &'a Net,
     pub(super) b: &'a Net,
-    pub(super) center: Net,
+    pub(super) kind: Center,
+    center: Net,
+    pub(super) motion: Motion,
+}
+
+/// How parameters move along a curve, whatever its ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Motion {
+    curve: &'static dyn Curve,
     correlation: f64,
+}
+
+impl Motion {
+    pub(super) fn coefficients(self, t: f64) -> [f64; 3] {
+        self.curve.coefficients(t, self.correlation)
+    }
 }
 
 impl<'a> Path<'a> {
     /// The `curve` from `a` to `b`.
     ///
     /// # Errors
-    /// If the nets differ in width, or a parameter is not finite: ReLU turns a NaN into a zero, so
+    /// If the nets differ in shape, or a parameter is not finite: ReLU turns a NaN into a zero, so
     /// that errors and losses would be those of another net.
     pub fn new(
         curve: &'static dyn Curve,
@@ -25,47 +41,70 @@ impl<'a> Path<'a> {
         a: &'a Net,
         b: &'a Net,
     ) -> Result<Path<'a>, String> {
-        same_width(a, b)?;
+        same_shape(a, b)?;
         are_finite(a, b).map_err(|e| format!("cannot join two nets: {e}"))?;
-        let center = center.of(a, b);
-        let correlation = correlation(a, b, &center);
-        Ok(Path { curve, a, b, center, correlation })
+        let kind = center;
+        let center = kind.of(a, b);
+        let turning = turning(kind, a);
+        let ends = [a.params(), b.params(), center.params()].map(|params| &params[..turning]);
+        let motion = Motion { curve, correlation: correlation(ends) };
+        Ok(Path { a, b, kind, center, motion })
     }
 
     /// rho = <A - M, B - M> / (|A - M| |B - M|), the cosine between the two nets as seen from the
-    /// center: one number over all parameters, 0 if either net is the center itself.
+    /// center: one number over all parameters, 0 if either net is the center itself. Output biases
+    /// that go straight do not count (see [`Center`]).
     pub fn correlation(&self) -> f64 {
-        self.correlation
+        self.motion.correlation
     }
 
     pub(super) fn coefficients(&self, t: f64) -> [f64; 3] {
-        self.curve.coefficients(t, self.correlation)
+        self.motion.coefficients(t)
     }
 
     /// psi(t), each parameter combined in f64 and rounded once: the reference implementation that
     /// every faster one is tested against.
     pub fn point(&self, t: f64) -> Net {
-        let params =
-            combine(self.coefficients(t), self.a.params(), self.b.params(), self.center.params());
-        Net::from_params(self.a.shape(), params).expect("as many parameters as the ends have")
+        let mut net = Net::zeros(self.a.shape());
+        (0..net.layers()).for_each(|l| self.layer(l, t).write(&mut net, l));
+        net
     }
 
-    /// W1 of psi(t), [h, 784].
-    pub(super) fn w1(&self, t: f64) -> Vec<f32> {
-        combine(self.coefficients(t), self.a.weights(0), self.b.weights(0), self.center.weights(0))
+    /// Layer `l` of psi(t), counted from 0.
+    pub(super) fn layer(&self, l: usize, t: f64) -> Layer<'static> {
+        let (c, straight) = (self.coefficients(t), Linear.coefficients(t, 0.0));
+        let goes_straight = l + 1 == self.a.layers() && self.kind.leaves_output_biases();
+        let c_biases = if goes_straight { straight } else { c };
+        let (a, b, m) = (self.a, self.b, &self.center);
+        Layer {
+            weights: Cow::Owned(combine(c, a.weights(l), b.weights(l), m.weights(l))),
+            biases: Cow::Owned(combine(c_biases, a.biases(l), b.biases(l), m.biases(l))),
+            fan_out: a.shape().fan_out(l),
+        }
     }
 
-    /// W2 of psi(t), [10, h].
-    pub(super) fn w2(&self, t: f64) -> Vec<f32> {
-        combine(self.coefficients(t), self.a.weights(1), self.b.weights(1), self.center.weights(1))
+    /// The hidden layer at `s` of its own curve between two `ends`, like this one but about the
+    /// center of its neurons at these ends.
+    pub(super) fn between(&self, ends: &[Layer; 2], s: f64) -> Layer<'static> {
+        let ([a, b], c) = (ends, self.coefficients(s));
+        let center = self.kind.row(a, b);
+        let turned = |a: &[f32], b: &[f32], m: &[f32]| {
+            Cow::Owned(combine(c, a, b, &m.repeat(a.len() / m.len().max(1))))
+        };
+        Layer {
+            weights: turned(&a.weights, &b.weights, &center.weights),
+            biases: turned(&a.biases, &b.biases, &center.biases),
+            fan_out: a.fan_out,
+        }
     }
 }
 
-pub(super) fn same_width(a: &Net, b: &Net) -> Result<(), String> {
-    if a.width(0) == b.width(0) {
+pub(super) fn same_shape(a: &Net, b: &Net) -> Result<(), String> {
+    if a.shape() == b.shape() {
         return Ok(());
     }
-    Err(format!("a net of {} hidden neurons cannot be joined to one of {}", a.width(0), b.width(0)))
+    let [a, b] = [a, b].map(Net::shape);
+    Err(format!("a net of shape `{a}` cannot be joined to one of shape `{b}`"))
 }
 
 pub(super) fn are_finite(a: &Net, b: &Net) -> Result<(), String> {
@@ -75,10 +114,18 @@ pub(super) fn are_finite(a: &Net, b: &Net) -> Result<(), String> {
     }
 }
 
-/// The cosine between `a` and `b` as seen from `m`; sums in f64, in the order of the parameters.
-fn correlation(a: &Net, b: &Net, m: &Net) -> f64 {
+/// The number of the first parameters that turn about the center: all, or all but the output
+/// biases, which come last.
+fn turning(center: Center, net: &Net) -> usize {
+    let straight =
+        if center.leaves_output_biases() { net.biases(net.layers() - 1).len() } else { 0 };
+    net.params().len() - straight
+}
+
+/// The cosine between A and B as seen from M; sums in f64, in the order of the parameters.
+fn correlation([a, b, m]: [&[f32]; 3]) -> f64 {
     let (mut aa, mut bb, mut ab) = (0.0, 0.0, 0.0);
-    for ((&a, &b), &m) in a.params().iter().zip(b.params()).zip(m.params()) {
+    for ((&a, &b), &m) in a.iter().zip(b).zip(m) {
         let (x, y) = (f64::from(a) - f64::from(m), f64::from(b) - f64::from(m));
         aa += x * x;
         bb += y * y;
@@ -88,7 +135,7 @@ fn correlation(a: &Net, b: &Net, m: &Net) -> f64 {
 }
 
 /// alpha a + beta b + gamma m; at an end exactly that end, down to the sign of a zero.
-fn combine([alpha, beta, gamma]: [f64; 3], a: &[f32], b: &[f32], m: &[f32]) -> Vec<f32> {
+pub(super) fn combine([alpha, beta, gamma]: [f64; 3], a: &[f32], b: &[f32], m: &[f32]) -> Vec<f32> {
     for (end, coefficients) in [(a, [1.0, 0.0, 0.0]), (b, [0.0, 1.0, 0.0])] {
         if [alpha, beta, gamma] == coefficients {
             return end.to_vec();
@@ -100,21 +147,29 @@ fn combine([alpha, beta, gamma]: [f64; 3], a: &[f32], b: &[f32], m: &[f32]) -> V
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::net;
+    use super::super::fixture::{net, shaped};
     use super::super::{CURVES, method};
     use super::*;
     use crate::kernel::test::bits;
-    use crate::study::net::INPUTS;
     use crate::study::net::Shape;
     use crate::study::rng;
     use proptest::prelude::*;
+
+    const INPUTS: usize = 784;
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
         #[test]
-        fn every_curve_starts_at_a_and_ends_at_b_bit_for_bit(h in 1usize..9, seed in 0u32..1000) {
-            let (mut a, mut b) = (net(h, &format!("a{seed}")), net(h, &format!("b{seed}")));
+        fn every_curve_starts_at_a_and_ends_at_b_bit_for_bit(
+            inputs in 1usize..20,
+            widths in prop::collection::vec(1usize..9, 1..5),
+            classes in 2usize..12,
+            biases: bool,
+            seed in 0u32..1000,
+        ) {
+            let shape = Shape::of(inputs, &widths, classes, biases);
+            let [mut a, mut b] = ["a", "b"].map(|end| shaped(shape, &format!("{end}{seed}")));
             // Includes the sign of a zero.
             a.params_mut()[..2].copy_from_slice(&[-0.0, 0.0]);
             b.params_mut()[1..3].copy_from_slice(&[-0.0, 0.0]);
@@ -196,9 +251,49 @@ mod tests {
     }
 
     #[test]
-    fn nets_of_different_widths_are_refused() {
-        let error = Path::new(CURVES[0], Center::Zero, &net(2, "a"), &net(3, "b")).map(drop);
-        assert_eq!(error, Err("a net of 2 hidden neurons cannot be joined to one of 3".to_owned()));
+    fn nets_of_different_shapes_are_refused_with_both_shapes() {
+        let refusal = |a: Shape, b: Shape| {
+            let (a, b) = (Net::zeros(a), Net::zeros(b));
+            Path::new(CURVES[0], Center::Zero, &a, &b).expect_err("refused")
+        };
+        let a = Shape::of(784, &[2, 3], 10, false);
+        let cases = [
+            (Shape::talk(2), "784-2-10"),
+            (Shape::of(784, &[2, 4], 10, false), "784-2x4-10"),
+            (Shape::of(64, &[2, 3], 10, false), "64-2x3-10"),
+            (Shape::of(784, &[2, 3], 7, false), "784-2x3-7"),
+            (Shape::of(784, &[2, 3], 10, true), "784-2x3-10 with biases"),
+        ];
+        for (b, text) in cases {
+            let expected =
+                format!("a net of shape `784-2x3-10` cannot be joined to one of shape `{text}`");
+            assert_eq!(refusal(a, b), expected);
+        }
+    }
+
+    #[test]
+    fn output_biases_go_straight_unless_their_center_is_that_of_the_outputs_or_the_origin() {
+        let shape = Shape::of(3, &[2, 4], 2, true);
+        let [a, b] = ["a", "b"].map(|end| shaped(shape, end));
+        let arc = method::curve("arc").expect("known");
+        for &center in Center::ALL {
+            let path = Path::new(arc, center, &a, &b).expect("equal shapes");
+            let (point, m) = (path.point(0.3), center.of(&a, &b));
+            let expected = |c: [f64; 3], k: usize| {
+                let ends = [a.biases(2)[k], b.biases(2)[k], m.biases(2)[k]].map(f64::from);
+                (c[0] * ends[0] + c[1] * ends[1] + c[2] * ends[2]) as f32
+            };
+            let c = match center {
+                Center::Neurons => [0.7, 0.3, 0.0],
+                Center::Outputs | Center::Zero => path.coefficients(0.3),
+            };
+            assert_eq!(point.biases(2), [expected(c, 0), expected(c, 1)], "{center:?}");
+            // All other parameters turn.
+            let c = path.coefficients(0.3);
+            let turned = combine(c, a.params(), b.params(), m.params());
+            let hidden = shape.params() - 2;
+            assert_eq!(point.params()[..hidden], turned[..hidden], "{center:?}");
+        }
     }
 
     #[test]

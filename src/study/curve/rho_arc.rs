@@ -46,8 +46,10 @@ mod tests {
     use super::super::fixture::net;
     use super::super::{Center, Path, grid};
     use super::*;
+    use crate::study::net::Net;
     use crate::study::net::Shape;
-    use crate::study::net::{INPUTS, Net};
+
+    const INPUTS: usize = 784;
 
     #[test]
     fn without_correlation_the_rho_arc_is_the_arc_bit_for_bit() {

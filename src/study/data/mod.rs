@@ -1,8 +1,10 @@
 //! Images with their labels: datasets and splits.
 
+pub mod array;
 pub mod digits;
 pub mod idx;
-pub mod mnist;
+pub mod npz;
+pub mod published;
 
 use super::registry::named_enum;
 use super::rng;
@@ -27,8 +29,12 @@ named_enum! {
     "dataset"
     /// A dataset.
     pub enum Dataset {
-        /// The four files of MNIST.
+        /// Handwritten digits.
         Mnist = "mnist",
+        /// Photographs of clothes, in the format of MNIST.
+        FashionMnist = "fashion-mnist",
+        /// Handwritten Japanese characters, in the format of MNIST.
+        Kmnist = "kmnist",
         /// Digits generated from the seed: no files, no network.
         Digits = "digits",
     }
@@ -38,7 +44,7 @@ impl Dataset {
     /// Whether the images depend on the seed.
     pub fn is_generated(self) -> bool {
         match self {
-            Dataset::Mnist => false,
+            Dataset::Mnist | Dataset::FashionMnist | Dataset::Kmnist => false,
             Dataset::Digits => true,
         }
     }

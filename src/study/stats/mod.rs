@@ -8,7 +8,7 @@ mod sample;
 mod student;
 
 pub use contrast::holm;
-pub use sample::{Average, Estimate, FEWEST, NotFinite, Sample, Summary};
+pub use sample::{Average, Estimate, FEWEST, FEWEST_NETS, NotFinite, Sample, Summary};
 
 /// A 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq)]

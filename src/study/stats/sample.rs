@@ -6,13 +6,13 @@
 
 use super::{Interval, student, sum};
 use crate::study::registry::named_enum;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The least number of independent numbers for an interval: fewer do not show their spread.
 pub const FEWEST: usize = 3;
 
 /// The least number of nets for an interval over pairs that share them.
-const FEWEST_NETS: usize = 4;
+pub const FEWEST_NETS: usize = 4;
 
 /// Finite numbers with their nets.
 #[derive(Clone, Debug, PartialEq)]
@@ -135,7 +135,7 @@ impl<N: Ord + Copy> Sample<N> {
     }
 
     /// Whether no net belongs to two of the numbers.
-    fn is_disjoint(&self) -> bool {
+    pub fn is_disjoint(&self) -> bool {
         let ends = self.nets.iter().map(|[a, b]| if a == b { 1 } else { 2 });
         self.count_nets() == ends.sum::<usize>()
     }
@@ -156,16 +156,46 @@ impl<N: Ord + Copy> Sample<N> {
             };
             return (k >= FEWEST).then(estimate);
         }
-        let nets = self.distinct_nets();
-        let n = nets.len() as f64;
-        let without = |net: N| {
-            let rest = self.values.iter().zip(&self.nets).filter(|(_, ends)| !ends.contains(&net));
-            self::mean(&rest.map(|(x, _)| *x).collect::<Vec<_>>())
+        let without = |net: N| self.without(net).mean();
+        jackknife(mean, &self.distinct_nets(), without)
+    }
+
+    /// The numbers of pairs without `net`.
+    fn without(&self, net: N) -> Sample<N> {
+        let rest = self.values.iter().zip(&self.nets).filter(|(_, ends)| !ends.contains(&net));
+        let (values, nets) = rest.map(|(x, ends)| (*x, *ends)).unzip();
+        Sample { values, nets }
+    }
+
+    /// The mean over `samples` of the same nets, with its standard error; `None` for each of the
+    /// two if there are too few numbers.
+    ///
+    /// If no two pairs share a net, numbers are averaged within a pair first, so that the pairs
+    /// are independent. Otherwise it is the mean of the samples' means: a sample with few of the
+    /// pairs has the same weight as one with all. Its error is the jackknife over nets, each left
+    /// out of all samples.
+    pub fn pooled(samples: &[Sample<N>]) -> (Option<f64>, Option<Estimate>) {
+        let mut pairs: BTreeMap<[N; 2], Vec<f64>> = BTreeMap::new();
+        for (x, [a, b]) in samples.iter().flat_map(|sample| sample.values.iter().zip(&sample.nets))
+        {
+            pairs.entry([*a.min(b), *a.max(b)]).or_default().push(*x);
+        }
+        let of_pairs = Sample {
+            values: pairs.values().filter_map(|values| mean(values)).collect(),
+            nets: pairs.keys().copied().collect(),
         };
-        let means: Vec<f64> = nets.iter().map(|&net| without(net)).collect::<Option<_>>()?;
-        // The variance of the means without one net, times (n - 1)^2 / n.
-        let error = (variance(&means) * (n - 1.0) * (n - 1.0) / n).sqrt();
-        (nets.len() >= FEWEST_NETS).then_some(Estimate { mean, error, freedom: n - 1.0 })
+        if of_pairs.is_disjoint() {
+            return (of_pairs.mean(), of_pairs.estimate());
+        }
+        let mean_of_means = |samples: &[Sample<N>]| {
+            mean(&samples.iter().filter_map(Sample::mean).collect::<Vec<f64>>())
+        };
+        let without = |net: N| {
+            let rest: Vec<_> = samples.iter().map(|sample| sample.without(net)).collect();
+            mean_of_means(&rest)
+        };
+        let mean = mean_of_means(samples);
+        (mean, mean.and_then(|mean| jackknife(mean, &of_pairs.distinct_nets(), without)))
     }
 
     /// Mean, intervals and range; `None` if there are no numbers.
@@ -212,6 +242,20 @@ impl Estimate {
     pub fn interval(&self) -> Interval {
         Interval::around(self.mean, student::quantile(self.freedom) * self.error)
     }
+}
+
+/// The jackknife over nets, with one degree of freedom less than there are nets: `without` is the
+/// mean without a net. `None` if there are too few nets, or nothing remains without one of them.
+fn jackknife<N: Ord + Copy>(
+    mean: f64,
+    nets: &BTreeSet<N>,
+    without: impl Fn(N) -> Option<f64>,
+) -> Option<Estimate> {
+    let n = nets.len() as f64;
+    let means: Vec<f64> = nets.iter().map(|&net| without(net)).collect::<Option<_>>()?;
+    // The variance of the means without one net, times (n - 1)^2 / n.
+    let error = (variance(&means) * (n - 1.0) * (n - 1.0) / n).sqrt();
+    (nets.len() >= FEWEST_NETS).then_some(Estimate { mean, error, freedom: n - 1.0 })
 }
 
 /// The arithmetic mean; `None` if there are no numbers.
@@ -402,6 +446,65 @@ mod tests {
             }
         }
         assert!(missed.is_empty(), "{}", missed.join("\n"));
+    }
+
+    /// The coverage, in %, of the interval of the mean over two methods, as in [`coverage`]: the
+    /// first has the pairs `all`, the second `some` of them. Their numbers share the effects of the
+    /// nets, have noise of their own, and differ in the mean.
+    fn coverage_of_methods(all: &[[usize; 2]], some: &[[usize; 2]], fraction: f64) -> f64 {
+        let trials = 4000;
+        let label = format!("coverage of methods/{}/{}/{fraction}", all.len(), some.len());
+        let mut rng = rng::stream("0", &label);
+        let nets = all.iter().flatten().max().map_or(0, |most| most + 1);
+        let mut covered = 0;
+        for _ in 0..trials {
+            let effects: Vec<f64> = (0..nets).map(|_| rng::normal(&mut rng)).collect();
+            let mut sample = |pairs: &[[usize; 2]], truth: f64| {
+                let value = |&[i, j]: &[usize; 2]| {
+                    let of_nets = (effects[i] + effects[j]) / std::f64::consts::SQRT_2;
+                    let noise = rng::normal(&mut rng);
+                    truth + fraction.sqrt() * of_nets + (1.0 - fraction).sqrt() * noise
+                };
+                Sample::of_pairs(pairs.iter().map(value).collect(), pairs.to_vec()).expect("finite")
+            };
+            let (_, estimate) = Sample::pooled(&[sample(all, -1.0), sample(some, -3.0)]);
+            covered += usize::from(estimate.expect("enough").interval().contains(-2.0));
+        }
+        100.0 * f64::from(covered) / f64::from(trials)
+    }
+
+    #[test]
+    fn intervals_over_methods_with_all_or_some_of_the_pairs_cover_between_90_and_99_5_percent() {
+        let (all, three) = (all_pairs(6), disjoint_pairs(3));
+        for fraction in [0.0, 0.5, 1.0] {
+            for (all, some) in [(&all, &three), (&all, &all), (&three, &three)] {
+                let found = coverage_of_methods(all, some, fraction);
+                assert!(
+                    (90.0..=99.5).contains(&found),
+                    "{} and {} pairs, fraction {fraction}: {found}",
+                    all.len(),
+                    some.len()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_mean_over_samples_of_the_same_pairs_is_that_of_the_means_within_pairs() {
+        let sample = |values: &[f64], pairs| Sample::of_pairs(values.to_vec(), pairs).expect("ok");
+        for pairs in [all_pairs(4), disjoint_pairs(6)] {
+            let [x, y] = [[5., 7., 6., 4., 8., 9.], [1., 2., 2., 1., 0., 3.]];
+            let within: Vec<f64> = x.iter().zip(&y).map(|(x, y)| (x + y) / 2.0).collect();
+            let expected = sample(&within, pairs.clone()).estimate().expect("enough");
+            let samples = [x, y].map(|values| sample(&values, pairs.clone()));
+            let (mean, found) = Sample::pooled(&samples);
+            let found = found.expect("enough");
+            assert_eq!((mean, found.freedom), (Some(expected.mean), expected.freedom));
+            close(found.error, expected.error);
+        }
+        let (mean, estimate) = Sample::pooled(&[sample(&[1.0, 3.0], disjoint_pairs(2))]);
+        assert_eq!((mean, estimate), (Some(2.0), None));
+        assert_eq!(Sample::<usize>::pooled(&[]), (None, None));
     }
 
     proptest! {
