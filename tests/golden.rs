@@ -4,6 +4,7 @@ use crate::space::Space;
 use repro::engine::stage::Kind;
 use repro::kernel::Isa;
 use repro::stage::KINDS;
+use safetensors::tensor::{Dtype, TensorView};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -53,7 +54,40 @@ stages:
         - error-barrier-by-width
   report:
     report: { data: data, tables: tables, figures: figures }
+  own:
+    images: { train: own.npz, validation: 100 }
+  theirs:
+    import: { data: own, file: theirs.safetensors }
 ";
+
+/// A project of [`PIPELINE`], with its files.
+fn project() -> Space {
+    let space = Space::with(PIPELINE);
+    space.write("own.npz", include_bytes!("../examples/digits-8x8/digits.npz"));
+    space.write("theirs.safetensors", net());
+    space
+}
+
+/// A net 64-5-10 with biases, in Keras's layout and in f16.
+fn net() -> Vec<u8> {
+    let shapes: [(&str, Vec<usize>); 4] = [
+        ("dense/kernel", vec![64, 5]),
+        ("dense/bias", vec![5]),
+        ("dense_1/kernel", vec![5, 10]),
+        ("dense_1/bias", vec![10]),
+    ];
+    // f16 from -1.125 to 1.875 and back: sign and mantissa.
+    let half = |i: usize| {
+        (0x3c00 + (i * 37 % 16 * 0x80) as u16 | ((i % 3 == 0) as u16) << 15).to_le_bytes()
+    };
+    let bytes = shapes
+        .each_ref()
+        .map(|(_, shape)| (0..shape.iter().product()).flat_map(half).collect::<Vec<u8>>());
+    let views = shapes.iter().zip(&bytes).map(|((name, shape), bytes)| {
+        (*name, TensorView::new(Dtype::F16, shape.clone(), bytes).unwrap())
+    });
+    safetensors::serialize(views, None).unwrap()
+}
 
 /// The study's kinds, in the order in which data flow: the first one that differs is the cause.
 fn kinds() -> impl Iterator<Item = &'static dyn Kind> {
@@ -76,7 +110,7 @@ fn listed(space: &Space, digests: &Digests) -> BTreeMap<String, String> {
 
 #[test]
 fn the_output_of_every_stage_kind_is_pinned() {
-    let space = Space::with(PIPELINE);
+    let space = project();
     space.ok(&["run"]);
     let texts = listed(&space, &space.digests());
     for kind in kinds().map(Kind::name) {
@@ -100,7 +134,7 @@ fn the_bits_depend_neither_on_the_instruction_set_nor_on_parallelism() {
             if jobs == "4" && isa != Isa::Scalar {
                 continue;
             }
-            let space = Space::with(PIPELINE).env("REPRO_SIMD", isa.name());
+            let space = project().env("REPRO_SIMD", isa.name());
             space.ok(&["run", "-j", jobs]);
             runs.push((format!("{} -j {jobs}", isa.name()), space.digests()));
         }

@@ -42,7 +42,7 @@ fn images_of_8_x_8_pixels_are_studied_from_an_npz_to_a_report() {
         assert!(report.contains(part), "`{part}` is not in:\n{report}");
     }
     assert!(!report.contains("The talk's published numbers are"), "{report}");
-    assert_eq!(space.ran(&["run"]), nothing());
+    assert_eq!(space.ran(&[]), nothing());
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn images_that_change_are_read_again_and_a_moved_file_is_not() {
     space.ok(&["run", "data"]);
     space.write("elsewhere/digits.npz", file("examples/digits-8x8/digits.npz"));
     space.edit("train: digits.npz", "train: elsewhere/digits.npz");
-    assert_eq!(space.ran(&["run", "data"]), nothing());
+    assert_eq!(space.ran(&["data"]), nothing());
     space.write("elsewhere/digits.npz", "PK, but no archive");
     let error = space.exits(1, &["run", "data"]).stderr;
     assert!(error.contains("`digits.npz` is not a zip archive"), "{error}");
@@ -95,7 +95,7 @@ fn exported_nets_are_imported_and_joined() {
     }
     // Nothing depends on the file but its bytes and its name.
     space.write("theirs/1.safetensors", std::fs::read(space.join("theirs/2.safetensors")).unwrap());
-    let ran = space.ran(&["run", "joined"]);
+    let ran = space.ran(&["joined"]);
     assert_eq!(containing(&ran, &["theirs@file=theirs/1"]).len(), 1, "{ran:?}");
     assert_eq!(containing(&ran, &["theirs@file=theirs/2"]), set([]), "{ran:?}");
 }

@@ -254,19 +254,29 @@ fn read_images(name: &str, path: &Path) -> Result<Sparse> {
     if count as u64 * inputs as u64 > u64::from(u32::MAX) {
         bail!("`{name}` has {count} images of {inputs} numbers, more than 2^32 - 1 in all");
     }
-    if floats {
-        bail!("`{name}` has floats");
-    }
+    let element = if floats { size_of::<f32>() } else { 1 };
     let mut images = Sparse::with_columns(inputs);
-    let chunk = (CHUNK / inputs).max(1);
-    let mut pixels = vec![0; chunk.min(count) * inputs];
-    let mut left = count;
-    while left > 0 {
-        let now = left.min(chunk);
-        let pixels = &mut pixels[..now * inputs];
-        file.read_exact(pixels).with_context(cannot)?;
-        images.append(pixels);
-        left -= now;
+    let chunk = (CHUNK / (inputs * element)).max(1);
+    let mut bytes = vec![0; chunk.min(count) * inputs * element];
+    let mut numbers = Vec::new();
+    let mut first = 0;
+    while first < count {
+        let now = chunk.min(count - first);
+        let bytes = &mut bytes[..now * inputs * element];
+        file.read_exact(bytes).with_context(cannot)?;
+        if floats {
+            let (words, _) = bytes.as_chunks::<4>();
+            numbers.clear();
+            numbers.extend(words.iter().map(|word| f32::from_be_bytes(*word)));
+            if let Some(at) = numbers.iter().position(|x| !(0.0..=1.0).contains(x)) {
+                let (image, x) = (first + at / inputs, numbers[at]);
+                bail!("`{name}` has the number {x} in image {image}, not one in [0, 1]");
+            }
+            images.append_values(&numbers);
+        } else {
+            images.append(bytes);
+        }
+        first += now;
     }
     Ok(images)
 }
@@ -497,6 +507,29 @@ mod tests {
     }
 
     #[test]
+    fn floats_are_read_bit_for_bit_and_only_from_0_to_1() {
+        let dir = tempfile::tempdir().unwrap();
+        let shape = ImageShape { height: 2, width: 3, channels: 1 };
+        let numbers: Vec<f32> = (0..60_000).map(|i| (i % 7) as f32 / 7.0).collect();
+        let labels = idx::write_labels(&vec![0; 10_000], 11);
+        let write =
+            |numbers: &[f32]| input(dir.path(), &idx::write_images(numbers, shape), &labels);
+        let read = read_labelled(&write(&numbers), Split::Train).unwrap();
+        assert_eq!((read.images.rows(), read.images.columns()), (10_000, 6));
+        for i in [0, 1, 9_999] {
+            let row = numbers[6 * i..6 * i + 6].iter().copied().enumerate();
+            assert!(read.images.row(i).eq(row.filter(|(_, x)| *x != 0.0)), "{i}");
+        }
+        for x in [f32::NAN, -0.5, 1.5, f32::INFINITY] {
+            let numbers = [&numbers[..59_995], &[x], &numbers[59_996..]].concat();
+            let error = read_labelled(&write(&numbers), Split::Train).unwrap_err().to_string();
+            let file = IMAGES[0];
+            let expected = format!("`{file}` has the number {x} in image 9999, not one in [0, 1]");
+            assert_eq!(error, expected);
+        }
+    }
+
+    #[test]
     fn images_that_contradict_their_header_are_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let (images, labels) = (byte_images(&[9; 2 * PIXELS]), idx::write_labels(&[1, 2], 10));
@@ -651,7 +684,7 @@ mod tests {
             }
             bytes.truncate(keep.index(bytes.len() * 4).max(8));
             match parse_net(&bytes) {
-                Ok((net, _)) => prop_assert!(4 * (net.weights(0).len() + net.weights(1).len()) <= bytes.len()),
+                Ok((net, _)) => prop_assert!(4 * net.params().len() <= bytes.len()),
                 Err(error) => prop_assert!(format!("{error:#}").len() < 1000, "{error:#}"),
             }
         }

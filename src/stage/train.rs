@@ -133,6 +133,8 @@ impl Stage for TrainStage {
         };
         let data = cx.input("data")?;
         let splits = Splits::read(data)?;
+        let rows = splits.training.len().min(batch.get() as usize);
+        check_batch(rows, splits.training.images.columns(), &hidden)?;
         let seed = cx.seed()?;
         let trained = train(
             &settings,
@@ -162,9 +164,33 @@ fn write_history(history: &[EpochRecord]) -> Csv {
     csv
 }
 
+/// Refuses a batch of `rows` images that the kernels' 32-bit indices cannot address.
+fn check_batch(rows: usize, inputs: usize, hidden: &Widths) -> Result<(), Hinted> {
+    /// Entries per row beyond the images of a batch.
+    const PADDING: u64 = 64;
+    let widest = hidden.iter().chain([inputs]).max().unwrap_or_default();
+    let entries = (rows as u64 + PADDING).saturating_mul(widest as u64 + PADDING);
+    if entries <= u64::from(u32::MAX) {
+        return Ok(());
+    }
+    let cause = format!("a batch of {rows} images with {widest} numbers each is too large");
+    Err(Hinted::new(cause, "choose a smaller `batch`"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_batch_beyond_32_bit_indices_is_refused() {
+        let check = |rows, inputs| check_batch(rows, inputs, &"512x8192".parse().unwrap());
+        assert_eq!(check(128, 1 << 20), Ok(()));
+        assert_eq!(check(60_000, 784), Ok(()));
+        let refused = check(1_000_000, 784).unwrap_err();
+        let cause = "a batch of 1000000 images with 8192 numbers each is too large";
+        assert_eq!(refused.cause, cause);
+        assert!(check(5_000, 1 << 20).is_err());
+    }
 
     #[test]
     fn the_fix_of_the_laplace_prior_changed_the_version_of_its_nets_alone() {

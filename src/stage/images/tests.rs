@@ -167,6 +167,50 @@ fn an_npz_of_any_order_compression_and_type_of_labels_is_read() {
 }
 
 #[test]
+fn floats_of_every_size_are_kept_exactly_and_in_idx_files_too() {
+    // Fractions that f16 holds.
+    let number = |i: usize| i as f32 / 32.0;
+    let numbers: Vec<f32> = (0..24).map(number).collect();
+    let bytes =
+        |each: &dyn Fn(f32) -> Vec<u8>| numbers.iter().flat_map(|x| each(*x)).collect::<Vec<u8>>();
+    let half = bytes(&|x| half::f16::from_f32(x).to_le_bytes().to_vec());
+    let single = bytes(&|x| x.to_le_bytes().to_vec());
+    let double = bytes(&|x| f64::from(x).to_be_bytes().to_vec());
+    let [_, y, _, _] = arrays();
+    let labels = idx_file(8, &[4], &[0, 1, 2, 0]);
+    let same = |x: Vec<u8>| {
+        let test = ("y_test", y.1.clone());
+        npz(CompressionMethod::Deflated, &[("x_train", x.clone()), y.clone(), ("x_test", x), test])
+    };
+    for (fields, files) in [
+        (
+            json!({ "train": "d.npz" }),
+            vec![("d.npz", same(npy("'<f2'", false, &[4, 2, 3], &half)))],
+        ),
+        (
+            json!({ "train": "d.npz" }),
+            vec![("d.npz", same(npy("'<f4'", false, &[4, 2, 3], &single)))],
+        ),
+        (
+            json!({ "train": "d.npz" }),
+            vec![("d.npz", same(npy("'>f8'", false, &[4, 2, 3], &double)))],
+        ),
+        (
+            json!({ "train": ["i", "l"], "test": ["i", "l"] }),
+            vec![("i", gzip(&idx_file(14, &[4, 2, 3], &double))), ("l", labels)],
+        ),
+    ] {
+        let (data, _folder) = run(fields, &files).unwrap();
+        for split in [Split::Train, Split::Test] {
+            let (rows, _, _) = rows(&data, split);
+            let expected =
+                |i: usize| (6 * i..6 * i + 6).filter(|&i| i > 0).map(|i| (i % 6, number(i)));
+            assert!(rows.iter().enumerate().all(|(i, row)| row.iter().copied().eq(expected(i))));
+        }
+    }
+}
+
+#[test]
 fn idx_files_are_found_under_every_name_that_people_give_them() {
     let pixels: Vec<u8> = (0..24).map(|i| i * 10).collect();
     let sets = [

@@ -153,7 +153,8 @@ fn a_matrix_that_fits_both_ways_is_read_as_its_name_says_or_as_the_others() {
     case(
         &[kernel, square("1.kernel"), last_kernel],
         turned,
-        "`1.kernel` [2, 2] fits both ways; [inputs, outputs] is assumed, Keras's order for `kernel`",
+        "`1.kernel` [2, 2] fits both ways; [inputs, outputs] is assumed, Keras's order for \
+         `kernel`",
     );
     case(
         &[transposed(&first), square("1.weight"), transposed(&last)],
