@@ -4,6 +4,7 @@
 //! a cache that returns right results after needless work is broken. No test needs the network or
 //! MNIST.
 
+mod alignment;
 mod browser;
 mod cache;
 mod changes;
@@ -50,6 +51,7 @@ mod ro_crate;
 mod same_stat;
 mod schema;
 mod shared;
+mod shared_nets;
 mod space;
 mod stages;
 mod streams;

@@ -111,13 +111,13 @@ fn the_commands_know_pairs_by_the_new_names() {
     let error = space.exits(2, &["plan", "pairs@a=2,b=1"]).stderr;
     insta::assert_snapshot!(error, @r"
     error: target: no node matches `pairs@a=2,b=1`
-    hint: did you mean `pairs@a=1,b=2`? `pairs` has the field `where`
+    hint: did you mean `pairs@a=2,b=3`? `pairs` has the field `where`
     ");
     let error = space.exits(2, &["plan", "pairs@net=1"]).stderr;
-    insta::assert_snapshot!(error, @r"
-    error: target: `pairs` has no `net`
-    hint: known: `a`, `b`, `env`, `files`, `ignore`, `memory`, `outputs`, `params`, `retries`, `run`, `threads`, `time-limit`
-    ");
+    assert!(
+        error.starts_with("error: target: `pairs` has no `net`\nhint: known: `a`, `b`, "),
+        "{error}"
+    );
     assert_eq!(completions(&space, &["why", "pairs@a=1"]), ["pairs@a=1,b=2", "pairs@a=1,b=3"]);
     let shown = space.ok(&["show", "pairs@a=1,b=3"]).stdout;
     assert!(shown.contains("nets@net=1") && shown.contains("nets@net=3"), "{shown}");
@@ -125,7 +125,7 @@ fn the_commands_know_pairs_by_the_new_names() {
     assert_eq!(graph["edges"], json!([["nets", "pairs"], ["pairs", "all"]]));
     space.edit("net: [1, 2, 3]", "net: [1, 5, 3]");
     let why = space.ok(&["why", "pairs@a=5,b=3"]).stdout;
-    assert!(why.starts_with("pairs@a=5,b=3: maybe-stale") || why.contains("stale"), "{why}");
+    assert!(why.contains("depends on nets@net=5 (param params.net "), "{why}");
     space.ok(&["run"]);
     let diff: Json = serde_json::from_str(&space.ok(&["diff", "--json"]).stdout).unwrap();
     let stages = diff["stages"].as_array().unwrap();

@@ -179,7 +179,8 @@ fn valid_pipelines_conform_to_the_schema() {
         "{ align: { a: { stage: n, rename: { net: a } }, b: { stage: n, rename: { net: b } }, \
          where: a < b } }",
         "{ aggregate: { curves: [c, { stage: d, rename: { a: x } }], nets: { stage: n } } }",
-        "{ file: { path: [a, b], where: [{ leave-out: [{ path: a }] }, { keep: [{ path: [b] }] }] } }",
+        "{ file: { path: [a, b], where: [{ leave-out: [{ path: a }] }, \
+         { keep: [{ path: [b] }] }] } }",
         "{ command: { run: x, outputs: [y], inputs: { n: { stage: s, rename: { net: a } }, \
          m: [s, { stage: s, rename: { net: a } }] } } }",
     ] {

@@ -551,8 +551,8 @@ fn parameters(before: &State, after: &State) -> (Vec<ParameterDiff>, Moves) {
 /// The values of parameters or axes, as texts in names.
 type ValuesByName = BTreeMap<String, BTreeSet<String>>;
 
-/// Adds the moves on renamed axes. An axis that is not a parameter of any stage was renamed from one
-/// that has all its values.
+/// Adds the moves on renamed axes. An axis that is not a parameter of any stage was renamed from
+/// one that has all its values.
 fn add_renamed(states: [&State; 2], known: &[ValuesByName; 2], moves: &mut Moves) {
     let axes = states.map(|state| {
         let mut found = ValuesByName::new();

@@ -213,13 +213,17 @@ impl<'p> Builder<'p> {
         if joined.len().checked_mul(grid.len()).is_none_or(|count| count > most) {
             return Err(self.too_many(stage, stage.location));
         }
-        let possible: Vec<usize> = (0..grid.len())
-            .filter(|index| conditions.may_hold(|| own.values(*index).into_iter()))
-            .collect();
+        let may_hold = |joined: &Joined, index| {
+            let values = if conditions.is_empty() { Vec::new() } else { own.values(index) };
+            conditions.may_hold(|| pairs(&joined.axes).chain(values.iter().copied()))
+        };
+        let nothing = Joined::default();
+        let possible: Vec<usize> =
+            (0..grid.len()).filter(|index| may_hold(&nothing, *index)).collect();
         let mut chosen = Vec::new();
         for joined in joined {
             for &index in &possible {
-                if !conditions.may_hold(|| pairs(&joined.axes).chain(own.values(index))) {
+                if !may_hold(joined, index) {
                     continue;
                 }
                 if chosen.len() == MAX_NODES {

@@ -13,12 +13,12 @@ use serde_json::{Map, Value as Json, json};
 /// The pattern of names of stages and profiles.
 const NAME: &str = "^[A-Za-z0-9_-]{1,64}$";
 
-/// The section that defines the fields of each kind.
+/// The section that defines the fields of each kind, an input, and the field `where`.
 const DEFINITIONS: &str = "#/$defs";
 
 /// The schema of a pipeline of `kinds`.
 pub fn schema(kinds: &[&'static dyn Kind]) -> Json {
-    let definitions: Map<String, Json> =
+    let mut definitions: Map<String, Json> =
         kinds.iter().map(|kind| (kind.name().to_owned(), fields(*kind))).collect();
     let refer = |path: &str| json!({ "$ref": format!("{DEFINITIONS}/{path}") });
     let of_kind: Map<String, Json> =
@@ -39,6 +39,8 @@ pub fn schema(kinds: &[&'static dyn Kind]) -> Json {
     for forms in of_field.values_mut().filter_map(|field| field["anyOf"].as_array_mut()) {
         forms.push(json!({ "type": "null" }));
     }
+    definitions.insert(INPUT.to_owned(), input());
+    definitions.insert(WHERE.to_owned(), conditions());
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "repro pipeline",
@@ -118,7 +120,7 @@ fn fields(kind: &dyn Kind) -> Json {
         );
     }
     properties.insert(RESOURCES.to_owned(), resources());
-    properties.insert(WHERE.to_owned(), conditions());
+    properties.insert(WHERE.to_owned(), json!({ "$ref": format!("{DEFINITIONS}/{WHERE}") }));
     // `null` is accepted in place of an empty mapping.
     let form = if required.is_empty() { json!(["object", "null"]) } else { json!("object") };
     json!({
@@ -165,8 +167,18 @@ fn reference(arity: Arity, files: &[&str]) -> Json {
     json!({ "description": description, "anyOf": inputs(arity.gathers()) })
 }
 
+/// The name of the definition of an input, which no kind has.
+const INPUT: &str = "input";
+
 /// The forms of a slot: an input, or also a list of inputs.
 fn inputs(gathers: bool) -> Vec<Json> {
+    let input = json!({ "$ref": format!("{DEFINITIONS}/{INPUT}") });
+    let list = json!({ "type": "array", "minItems": 1, "items": input });
+    if gathers { vec![input, list] } else { vec![input] }
+}
+
+/// The schema of an input: a reference, or one with new names of axes.
+fn input() -> Json {
     let renamed = json!({
         "description": "A stage or some of its nodes, with new names of axes.",
         "type": "object",
@@ -182,11 +194,7 @@ fn inputs(gathers: bool) -> Vec<Json> {
             },
         },
     });
-    let mut forms = vec![text(), renamed];
-    if gathers {
-        forms.push(json!({ "type": "array", "minItems": 1, "items": { "anyOf": forms } }));
-    }
-    forms
+    json!({ "anyOf": [text(), renamed] })
 }
 
 /// The schema of the field `where`.

@@ -4,7 +4,7 @@
 //! With uniform masses, optimal transport between the neurons of a layer of two nets is an
 //! assignment problem, which is solved exactly. A curve then ends at pi(B): other parameters, the
 //! same function. With several hidden layers, whole neurons are matched by coordinate ascent over
-//! the layers (see [`ascent`]).
+//! the layers (see `ascent.rs`).
 
 use super::assignment::{assign, certify, total};
 use super::neurons::{Neurons, Part, distances};
@@ -127,15 +127,13 @@ pub fn align(
         (Cost::Neurons, _) if a.layers() > 2 => {
             let (ascents, best) = ascent::best(a, b, settings.order, settings.restarts, threads)?;
             let kept = &ascents[best];
-            let layers = kept.layers.iter().enumerate().map(|(l, layer)| LayerMatching {
-                identity_cost: Neurons::of(a, l, Part::Whole, None).distance(&Neurons::of(
-                    b,
-                    l,
-                    Part::Whole,
-                    None,
-                )),
-                ..*layer
-            });
+            let identity_cost = |l| {
+                let [a, b] = [a, b].map(|net| Neurons::of(net, l, Part::Whole, None));
+                a.distance(&b)
+            };
+            let layers = kept.layers.iter().enumerate();
+            let layers = layers
+                .map(|(l, layer)| LayerMatching { identity_cost: identity_cost(l), ..*layer });
             Alignment {
                 layers: layers.collect(),
                 best,
@@ -335,62 +333,214 @@ fn mean_correlation(a: &Neurons, b: &Neurons) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{images, net};
+    use super::super::fixture::images;
     use super::*;
     use crate::kernel::dense::relu;
     use crate::kernel::product::{Panels, project};
-    use crate::study::net::Shape;
+    use crate::study::net::{Init, Shape, evaluate};
     use crate::study::rng;
+    use proptest::prelude::*;
 
-    fn shuffled(n: usize) -> Permutation {
-        let mut order: Vec<usize> = (0..n).collect();
-        rng::shuffle(&mut rng::stream("0", "shuffled"), &mut order);
-        Permutation::try_from(order).expect("a permutation")
+    const ONE: NonZero<usize> = NonZero::<usize>::MIN;
+
+    fn restarts(n: u32) -> Restarts {
+        Restarts::try_from(n).expect("in bounds")
+    }
+
+    fn settings(cost: Cost) -> AlignSettings {
+        AlignSettings { cost, order: Order::Random, restarts: restarts(3) }
+    }
+
+    /// Normal parameters of standard deviation 0.1.
+    fn net(shape: Shape, label: &str) -> Net {
+        Init::Normal { std: 0.1.try_into().expect("above 0") }.draw(shape, "align", label)
+    }
+
+    fn talk(hidden: usize, label: &str) -> Net {
+        net(Shape::talk(hidden), label)
+    }
+
+    fn shuffled(shape: Shape, label: &str) -> Permutations {
+        let mut permutations = Permutations::identity(shape);
+        permutations.shuffle(&mut rng::stream("0", label));
+        permutations
+    }
+
+    fn plus(net: &Net, noise: &Net, scale: f32) -> Net {
+        let params = net.params().iter().zip(noise.params()).map(|(w, noise)| w + scale * noise);
+        Net::from_params(net.shape(), params.collect()).expect("as many parameters")
+    }
+
+    fn found(a: &Net, b: &Net, cost: Cost) -> Alignment {
+        align(a, b, settings(cost), Some(&images(200).0), ONE).expect("an alignment")
     }
 
     #[test]
-    fn every_cost_restores_the_order_of_a_shuffled_net() {
-        let (x, _) = images(200);
-        let a = net(30, "a");
-        let hidden = shuffled(30);
-        let b = hidden.apply(&a).expect("equal widths");
+    fn every_cost_finds_a_planted_permutation_at_any_depth_under_noise() {
+        for depth in 1..=4 {
+            for biases in [false, true] {
+                let shape = Shape::of(784, &[30, 20, 25, 30][..depth], 10, biases);
+                let [a, noise] = ["a", "noise"].map(|label| net(shape, label));
+                let planted = shuffled(shape, &depth.to_string());
+                for (&cost, scale) in Cost::ALL.iter().zip([0.3, 0.3, 0.1]) {
+                    let b = planted.apply(&plus(&a, &noise, scale)).expect("equal shapes");
+                    let found = found(&a, &b, cost);
+                    let case = format!("{cost} {shape} {:?}", found.layers);
+                    assert_eq!(found.permutations, planted.inverse(), "{case}");
+                    assert_eq!(found.layers.len(), depth, "{case}");
+                    for layer in found.layers {
+                        assert!(layer.total_cost < 0.3 * layer.identity_cost, "{case}");
+                        assert!(layer.certified_gap <= 1e-9 * layer.identity_cost, "{case}");
+                    }
+                    assert!(found.objective[0] < 0.2 * found.objective[1], "{case}");
+                    let rho = 1.0 / f64::from(1.0 + scale * scale).sqrt();
+                    assert!((found.correlation - rho).abs() < 0.01, "{case} {rho}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_aligned_net_computes_the_same_function() {
+        let (x, labels) = images(100);
+        for (widths, biases) in [(&[9][..], true), (&[9, 8, 7], true), (&[6, 9], false)] {
+            let shape = Shape::of(784, widths, 10, biases);
+            let [a, b] = ["a", "b"].map(|label| net(shape, label));
+            let before = evaluate(&b, &x, &labels);
+            for &cost in Cost::ALL {
+                let permuted = found(&a, &b, cost).permutations.apply(&b).expect("equal shapes");
+                let after = evaluate(&permuted, &x, &labels);
+                assert!((after.loss / before.loss - 1.0).abs() < 1e-5, "{cost} {shape}");
+                assert_eq!(after.error, before.error, "{cost} {shape}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_matching_of_one_layer_is_optimal_transport_whatever_the_order() {
+        for biases in [false, true] {
+            let h = 25;
+            let shape = Shape::of(784, &[h], 10, biases);
+            let [a, b] = ["a", "b"].map(|label| net(shape, label));
+            let neuron = |net: &Net, j: usize| {
+                let mut neuron = net.weights(0)[j * 784..][..784].to_vec();
+                neuron.extend(net.biases(0).get(j));
+                neuron.extend(net.weights(1)[j..].iter().step_by(h));
+                neuron
+            };
+            let squared = |k: usize| {
+                let (a, b) = (neuron(&a, k / h), neuron(&b, k % h));
+                a.iter().zip(&b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>()
+            };
+            let costs: Vec<f64> = (0..h * h).map(squared).collect();
+            let (transport, least, _) = solve(&costs, h).expect("finite costs");
+            for (order, count) in [(Order::Random, 1), (Order::Random, 9), (Order::Ascending, 4)] {
+                let restarts = restarts(count);
+                let settings = AlignSettings { cost: Cost::Neurons, order, restarts };
+                let found = align(&a, &b, settings, None, ONE).expect("an alignment");
+                assert_eq!(found.permutations.as_slice(), [transport.clone()]);
+                assert!((found.layers[0].total_cost / least - 1.0).abs() < 1e-5);
+                assert_eq!((found.restarts, found.best), (vec![], 0), "one exact assignment");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn the_objective_never_falls_and_ends_where_no_layer_gains(
+            widths in prop::collection::vec(1usize..8, 2..5),
+            biases in any::<bool>(),
+            seed in any::<u32>(),
+        ) {
+            let shape = Shape::of(6, &widths, 3, biases);
+            let [a, b] = ["a", "b"].map(|end| net(shape, &format!("{seed} {end}")));
+            let found = align(&a, &b, settings(Cost::Neurons), None, ONE).expect("an alignment");
+            let [before, after] = found.objective;
+            prop_assert_eq!(found.restarts.len(), 3);
+            for objectives in &found.restarts {
+                prop_assert!(objectives.is_sorted(), "{:?}", objectives);
+                prop_assert!(objectives.last() <= Some(&after));
+            }
+            prop_assert!(found.restarts[0][0] >= before);
+            prop_assert_eq!(found.restarts[found.best].last(), Some(&after));
+            // No swap of two neurons of a layer gains.
+            for (l, width) in widths.into_iter().enumerate() {
+                for (i, j) in (0..width).flat_map(|i| (0..i).map(move |j| (i, j))) {
+                    let mut swapped = found.permutations.clone();
+                    let mut order: Vec<usize> = swapped.as_slice()[l].as_slice().to_vec();
+                    order.swap(i, j);
+                    swapped.as_mut_slice()[l] = order.try_into().expect("a permutation");
+                    let reached = inner_product(&a, &swapped.apply(&b).expect("equal shapes"));
+                    prop_assert!(reached <= after + 1e-6, "layer {}: {} {}", l, i, j);
+                }
+            }
+            // The first ascent is that in ascending order.
+            let ascending = AlignSettings { order: Order::Ascending, ..settings(Cost::Neurons) };
+            let ascended = align(&a, &b, ascending, None, ONE).expect("an alignment");
+            prop_assert_eq!(&ascended.restarts[..], &found.restarts[..1]);
+            prop_assert!(ascended.objective[1] <= after);
+        }
+    }
+
+    #[test]
+    fn an_alignment_has_the_same_bits_on_any_number_of_threads() {
+        let shape = Shape::of(784, &[50, 33, 21], 10, true);
+        let [a, b] = ["a", "b"].map(|label| net(shape, label));
+        let (x, _) = images(50);
         for &cost in Cost::ALL {
-            let found = align(&a, &b, cost, Some(&x)).expect("an alignment");
-            assert_eq!(found.permutation, hidden.inverse(), "{cost:?}");
-            assert!(
-                found.total_cost.abs() < 1e-4 && found.identity_cost > 1.0,
-                "{cost:?}: {found:?}"
-            );
-            assert!((found.correlation - 1.0).abs() < 1e-6, "{cost:?}: {found:?}");
+            let [one, many] = [1, 3].map(|threads| {
+                let threads = NonZero::new(threads).expect("at least one");
+                align(&a, &b, settings(cost), Some(&x), threads).expect("an alignment")
+            });
+            assert_eq!(one, many);
         }
     }
 
     #[test]
     fn an_alignment_costs_less_than_the_identity_and_brings_the_nets_closer() {
-        let (a, b) = (net(40, "a"), net(40, "b"));
-        let found = align(&a, &b, Cost::Neurons, None).expect("an alignment");
-        let permuted = found.permutation.apply(&b).expect("equal widths");
+        let (a, b) = (talk(40, "a"), talk(40, "b"));
+        let found = found(&a, &b, Cost::Neurons);
+        let permuted = found.permutations.apply(&b).expect("equal widths");
         let squared = |b: &Net| {
             a.params().iter().zip(b.params()).map(|(&a, &b)| f64::from(a - b).powi(2)).sum::<f64>()
         };
-        assert!(found.total_cost < found.identity_cost);
-        assert!((squared(&permuted) / found.total_cost - 1.0).abs() < 1e-5);
-        assert!((squared(&b) / found.identity_cost - 1.0).abs() < 1e-5);
-        assert!(found.certified_gap < 1e-9 * found.total_cost);
-        assert!(found.correlation > correlation(&a, &b));
+        let LayerMatching { total_cost, identity_cost, certified_gap } = found.layers[0];
+        assert!(total_cost < identity_cost);
+        assert!((squared(&permuted) / total_cost - 1.0).abs() < 1e-5);
+        assert!((squared(&b) / identity_cost - 1.0).abs() < 1e-5);
+        assert!(certified_gap < 1e-9 * total_cost);
+        let gain = found.objective[1] - found.objective[0];
+        assert!((2.0 * gain / (identity_cost - total_cost) - 1.0).abs() < 1e-3);
+        let [of_a, of_b] = [&a, &b].map(|net| Neurons::of(net, 0, Part::Whole, None));
+        assert!(found.correlation > mean_correlation(&of_a, &of_b));
     }
 
     #[test]
     fn activations_are_compared_by_correlation_and_dead_neurons_have_correlation_zero() {
         let (n, h) = (300, 7);
         let (x, _) = images(n);
-        let (mut a, b) = (net(h, "a"), net(h, "b"));
-        a.weights_mut(0)[..INPUTS].fill(-1.0); // neuron 0 never fires
+        let shape = Shape::of(784, &[h, h], 10, true);
+        let (mut a, b) = (net(shape, "a"), net(shape, "b"));
+        a.weights_mut(0)[..784].fill(-1.0); // neuron 0 never fires
+        a.biases_mut(0)[0] = 0.0;
+        let layer = |net: &Net, l: usize, z: &mut [f32]| {
+            for z in z.chunks_exact_mut(h) {
+                z.iter_mut().zip(net.biases(l)).for_each(|(z, b)| *z += b);
+            }
+            relu(z);
+        };
         let hidden = |net: &Net| {
-            let mut z = vec![0.0; n * h];
-            project(&x, 0..n, &Panels::pack(net.weights(0), h, INPUTS), &mut z);
-            relu(&mut z);
-            z.into_iter().map(f64::from).collect::<Vec<f64>>()
+            let mut first = vec![0.0; n * h];
+            project(&x, 0..n, &Panels::pack(net.weights(0), h, 784), &mut first);
+            layer(net, 0, &mut first);
+            let product = |x: &[f32], w: &[f32]| x.iter().zip(w).map(|(x, w)| x * w).sum::<f32>();
+            let rows = first.chunks_exact(h);
+            let mut second: Vec<f32> =
+                rows.flat_map(|x| net.weights(1).chunks_exact(h).map(|w| product(x, w))).collect();
+            layer(net, 1, &mut second);
+            [first, second].map(|z| z.into_iter().map(f64::from).collect::<Vec<f64>>())
         };
         let (f, g) = (hidden(&a), hidden(&b));
         let column = |z: &[f64], j: usize| {
@@ -398,47 +548,62 @@ mod tests {
             (0..n).map(|i| z[i * h + j] - mean).collect::<Vec<f64>>()
         };
         let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
-        for (k, cost) in activation_costs(&a, &b, &x).into_iter().enumerate() {
-            let (p, q) = (column(&f, k / h), column(&g, k % h));
-            let reference =
-                if k < h { 1.0 } else { 1.0 - dot(&p, &q) / (dot(&p, &p) * dot(&q, &q)).sqrt() };
-            assert!((cost - reference).abs() < 1e-5, "{k}: {cost}, not {reference}");
+        let layers = activation_costs(&a, &b, &x, ONE);
+        for ((l, costs), (f, g)) in layers.into_iter().enumerate().zip(f.iter().zip(&g)) {
+            for (k, cost) in costs.into_iter().enumerate() {
+                let (p, q) = (column(f, k / h), column(g, k % h));
+                let variances = dot(&p, &p) * dot(&q, &q);
+                assert!(variances > 0.0 || (l, k / h) == (0, 0), "only one neuron is dead");
+                let reference =
+                    if variances == 0.0 { 1.0 } else { 1.0 - dot(&p, &q) / variances.sqrt() };
+                assert!((cost - reference).abs() < 1e-5, "{l} {k}: {cost}, not {reference}");
+            }
         }
     }
 
     #[test]
     fn the_correlation_of_matched_neurons_is_computed() {
         // b = rho a + sqrt(1 - rho²) noise, neuron by neuron.
-        let (a, noise) = (net(200, "a"), net(200, "noise"));
-        let mut b = Net::zeros(Shape::talk(200));
-        for ((b, &a), &noise) in b.params_mut().iter_mut().zip(a.params()).zip(noise.params()) {
-            *b = 0.6 * a + 0.8 * noise;
+        for widths in [&[200][..], &[100, 100]] {
+            let shape = Shape::of(784, widths, 10, false);
+            let (a, noise) = (net(shape, "a"), net(shape, "noise"));
+            let b = plus(&plus(&Net::zeros(shape), &a, 0.6), &noise, 0.8);
+            let found = found(&a, &b, Cost::Neurons);
+            assert_eq!(found.permutations, Permutations::identity(shape));
+            assert!((found.correlation - 0.6).abs() < 0.01, "{}", found.correlation);
         }
-        let found = align(&a, &b, Cost::Neurons, None).expect("an alignment");
-        assert_eq!(found.permutation, Permutation::identity(200));
-        assert!((found.correlation - 0.6).abs() < 0.01, "{}", found.correlation);
     }
 
     #[test]
     fn nets_that_cannot_be_matched_are_refused() {
-        let a = net(2, "a");
-        let refused = |b: &Net, cost| align(&a, b, cost, None).expect_err("refused");
-        assert_eq!(
-            refused(&net(3, "b"), Cost::Neurons),
-            "a net of 2 hidden neurons cannot be joined to one of 3"
-        );
-        assert_eq!(refused(&a, Cost::Activations), "the cost `activations` needs images");
+        let shape = Shape::of(784, &[2, 2], 10, true);
+        let a = net(shape, "a");
         let (x, _) = images(5);
+        let refused =
+            |b: &Net, cost, images| align(&a, b, settings(cost), images, ONE).expect_err("refused");
+        assert!(refused(&talk(2, "b"), Cost::Neurons, None).contains("cannot be joined"));
+        let none = refused(&a, Cost::Activations, None);
+        assert_eq!(none, "the cost `activations` needs images");
+        let small = Sparse::from_pixels(&[1; 64], 64);
+        let error = refused(&a, Cost::Activations, Some(&small));
+        assert_eq!(error, "images of 64 pixels do not fit nets of 784 inputs");
         for &cost in Cost::ALL {
-            for (at, value) in [(0, f32::NAN), (2 * INPUTS, f32::INFINITY)] {
+            for (at, value) in [(0, f32::NAN), (2 * 784, f32::INFINITY)] {
                 let mut broken = a.clone();
                 broken.params_mut()[at] = value;
-                let error = align(&a, &broken, cost, Some(&x)).expect_err("refused");
                 assert_eq!(
-                    error, "cannot match neurons: B has parameters that are not finite numbers",
+                    refused(&broken, cost, Some(&x)),
+                    "cannot match neurons: B has parameters that are not finite numbers",
                     "{cost:?}"
                 );
             }
+        }
+        // Finite parameters whose distances overflow.
+        let mut large = a.clone();
+        large.params_mut().fill(3e38);
+        for cost in [Cost::Neurons, Cost::Incoming] {
+            let error = refused(&large, cost, None);
+            assert!(error.starts_with("cannot match neurons: the cost of row 0"), "{error}");
         }
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! Every product with a dense matrix of activations is in [`Packed::apply`].
 
-use crate::kernel::affine::affine;
 use crate::kernel::dense::relu;
 use crate::kernel::product::{Panels, project};
 use crate::kernel::sparse::Sparse;
@@ -74,59 +73,39 @@ impl<'a> Layer<'a> {
     }
 }
 
-/// What a layer reads: some rows of images, or activations [n, fan-in].
-#[derive(Clone)]
-pub(super) enum Input<'a> {
-    Images(&'a Sparse, Range<usize>),
-    Activations(&'a [f32]),
-}
+/// What a layer reads: these rows of a matrix [n, fan-in] of images, or of activations.
+pub(super) type Input<'a> = (&'a Sparse, Range<usize>);
 
 /// A layer in the layout of forward passes.
 pub(super) struct Packed {
-    weights: Weights,
-    biases: Vec<f32>,
-    fan_out: usize,
-}
-
-enum Weights {
-    /// Of a layer that reads images.
-    First(Panels),
-    /// Of a later one: the transpose, [fan-in, fan-out].
-    Later(Vec<f32>),
+    /// The weights, and the biases as one more row, which the kernel adds last.
+    panels: Panels,
 }
 
 impl Packed {
-    /// `layer`, which reads images if it is the first one.
-    pub(super) fn of(layer: &Layer, is_first: bool) -> Packed {
+    pub(super) fn of(layer: &Layer) -> Packed {
         let (fan_in, fan_out) = (layer.fan_in(), layer.fan_out);
-        let weights = if is_first {
-            Weights::First(Panels::pack(&layer.weights, fan_out, fan_in))
-        } else {
-            Weights::Later(transposed(&layer.weights, fan_out, fan_in))
-        };
-        Packed { weights, biases: layer.biases.to_vec(), fan_out }
+        if layer.biases.is_empty() {
+            return Packed { panels: Panels::pack(&layer.weights, fan_out, fan_in) };
+        }
+        let mut rows = Vec::with_capacity(layer.weights.len() + fan_out);
+        for (weights, &bias) in layer.weights.chunks_exact(fan_in).zip(&*layer.biases) {
+            rows.extend_from_slice(weights);
+            rows.push(bias);
+        }
+        Packed { panels: Panels::pack(&rows, fan_out, fan_in + 1) }
     }
 
     pub(super) fn fan_out(&self) -> usize {
-        self.fan_out
+        self.panels.columns()
     }
 
     /// `out` [n, fan-out] = x Wᵀ + b.
     ///
     /// # Panics
-    /// If the shapes do not fit together, or a first layer is given activations, or another one
-    /// images.
-    pub(super) fn apply(&self, input: Input, out: &mut [f32]) {
-        match (&self.weights, input) {
-            (Weights::First(w), Input::Images(images, rows)) => {
-                project(images, rows, w, out);
-                add_biases(&self.biases, out);
-            }
-            (Weights::Later(w), Input::Activations(x)) => {
-                affine(x, w, &self.biases, self.fan_out, out);
-            }
-            _ => panic!("BUG: only the first layer reads images"),
-        }
+    /// If the shapes do not fit together.
+    pub(super) fn apply(&self, (x, rows): Input, out: &mut [f32]) {
+        project(x, rows, &self.panels, out);
     }
 }
 
@@ -139,39 +118,46 @@ pub(super) fn add_biases(biases: &[f32], rows: &mut [f32]) {
     }
 }
 
-/// `w` [rows, columns] as [columns, rows], in tiles that fit into L1.
-fn transposed(w: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    const TILE: usize = 32;
-    let mut out = vec![0.0; w.len()];
-    for top in (0..rows).step_by(TILE) {
-        for left in (0..columns).step_by(TILE) {
-            for i in top..rows.min(top + TILE) {
-                for j in left..columns.min(left + TILE) {
-                    out[j * rows + i] = w[i * columns + j];
-                }
-            }
-        }
-    }
-    out
-}
-
 /// The first layers of a net, each followed by ReLU.
 pub(super) struct Stack {
     layers: Vec<Packed>,
 }
 
-/// Workspaces of a [`Stack`].
-#[derive(Clone, Default)]
+/// The activations of some images in one layer: a workspace.
+#[derive(Clone)]
 pub(super) struct Activations {
-    /// The output of the last layer that was applied.
-    pub(super) below: Vec<f32>,
-    pub(super) above: Vec<f32>,
+    /// Row by row.
+    pub(super) dense: Vec<f32>,
+    /// The same without the zeros, which are about half.
+    pub(super) sparse: Sparse,
+}
+
+impl Default for Activations {
+    fn default() -> Activations {
+        Activations { dense: Vec::new(), sparse: Sparse::empty() }
+    }
+}
+
+impl Activations {
+    /// Makes the dense numbers [n, `width`] the input of the next layer.
+    pub(super) fn as_input(&mut self, width: usize) -> Input<'_> {
+        self.sparse.set_values(&self.dense, width, width);
+        (&self.sparse, 0..self.sparse.rows())
+    }
+
+    /// Replaces the numbers, [n, `width`], by the pre-activations of `layer`, which reads them.
+    pub(super) fn apply(&mut self, layer: &Packed, width: usize) {
+        self.sparse.set_values(&self.dense, width, width);
+        let rows = self.sparse.rows();
+        self.dense.resize(rows * layer.fan_out(), 0.0);
+        layer.apply((&self.sparse, 0..rows), &mut self.dense);
+    }
 }
 
 impl Stack {
     /// The first `layers` layers of `net`; none is allowed.
     pub(super) fn of(net: &Net, layers: usize) -> Stack {
-        Stack { layers: (0..layers).map(|l| Packed::of(&Layer::of(net, l), l == 0)).collect() }
+        Stack { layers: (0..layers).map(|l| Packed::of(&Layer::of(net, l))).collect() }
     }
 
     /// What the layer above reads, for the images `rows`.
@@ -181,19 +167,16 @@ impl Stack {
         rows: Range<usize>,
         work: &'w mut Activations,
     ) -> Input<'w> {
-        for (l, layer) in self.layers.iter().enumerate() {
-            work.above.resize(rows.len() * layer.fan_out, 0.0);
-            let input = match l {
-                0 => Input::Images(images, rows.clone()),
-                _ => Input::Activations(&work.below),
-            };
-            layer.apply(input, &mut work.above);
-            relu(&mut work.above);
-            std::mem::swap(&mut work.below, &mut work.above);
+        let Some((first, rest)) = self.layers.split_first() else { return (images, rows) };
+        work.dense.resize(rows.len() * first.fan_out(), 0.0);
+        first.apply((images, rows), &mut work.dense);
+        let mut width = first.fan_out();
+        for layer in rest {
+            relu(&mut work.dense);
+            work.apply(layer, width);
+            width = layer.fan_out();
         }
-        match self.layers.is_empty() {
-            true => Input::Images(images, rows),
-            false => Input::Activations(&work.below),
-        }
+        relu(&mut work.dense);
+        work.as_input(width)
     }
 }

@@ -70,11 +70,11 @@ impl Path<'_> {
     /// `order`.
     pub(super) fn moving(&self, l: usize, ends: [Layer; 2], order: &[usize]) -> Moving {
         let center = self.kind.row(&ends[0], &ends[1]);
-        let [a, b] = ends.map(|end| Packed::of(&end.in_order(order), l == 0));
+        let [a, b] = ends.map(|end| Packed::of(&end.in_order(order)));
         Moving {
             index: l,
             width: order.len(),
-            layers: [a, b, Packed::of(&center, l == 0)],
+            layers: [a, b, Packed::of(&center)],
             motion: self.motion,
         }
     }
@@ -283,21 +283,21 @@ impl Sweep<'_> {
     ) {
         let h = self.moving.width;
         let above = (self.moving.index + 1..self.layers).map(|l| (self.above)(point, l));
-        let above: Vec<Packed> = above.map(|layer| Packed::of(&layer, false)).collect();
+        let above: Vec<Packed> = above.map(|layer| Packed::of(&layer)).collect();
         let c = self.moving.coefficients(self.points[point].1);
         let sides = z.a.chunks(piece * h).zip(z.b.chunks(piece * h));
         for (((a, b), m), labels) in sides.zip(z.m.chunks(piece)).zip(labels.chunks(piece)) {
-            work.below.resize(a.len(), 0.0);
-            blend_rows(c, a, b, m, h, &mut work.below);
+            work.dense.resize(a.len(), 0.0);
+            blend_rows(c, a, b, m, h, &mut work.dense);
+            let mut width = h;
             for (k, layer) in above.iter().enumerate() {
-                work.above.resize(labels.len() * layer.fan_out(), 0.0);
-                layer.apply(Input::Activations(&work.below), &mut work.above);
+                work.apply(layer, width);
+                width = layer.fan_out();
                 if k + 1 < above.len() {
-                    relu(&mut work.above);
+                    relu(&mut work.dense);
                 }
-                std::mem::swap(&mut work.below, &mut work.above);
             }
-            cross_entropy(&work.below, labels, stats);
+            cross_entropy(&work.dense, labels, stats);
         }
     }
 

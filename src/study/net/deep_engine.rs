@@ -227,3 +227,179 @@ impl Engine for DeepEngine {
         net
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::test::examples;
+    use super::super::{INPUTS, Init, Optimizer, Prior, Sgd, Shape};
+    use super::*;
+    use crate::kernel::test::{bits, on_every_isa};
+    use crate::study::rng::stream;
+
+    const CHOSEN: [u32; 6] = [3, 0, 7, 2, 2, 5];
+    const ONE: NonZero<usize> = NonZero::<usize>::MIN;
+
+    /// Mean cross-entropy of the chosen images at the parameters `w`, in f64.
+    fn loss(shape: Shape, w: &[f64], batch: &Batch) -> f64 {
+        let mut loss = 0.0;
+        for (row, &i) in batch.chosen.iter().enumerate() {
+            let mut x = vec![0.0; shape.inputs];
+            batch.images.row(i as usize).for_each(|(c, value)| x[c] = f64::from(value));
+            let mut rest = w;
+            for l in 0..shape.layers() {
+                let (fan_in, fan_out) = (shape.fan_in(l), shape.fan_out(l));
+                let (weights, after) = rest.split_at(fan_in * fan_out);
+                let (biases, after) = after.split_at(if shape.biases { fan_out } else { 0 });
+                rest = after;
+                let z = weights.chunks(fan_in).enumerate().map(|(j, weights)| {
+                    let sum: f64 = weights.iter().zip(&x).map(|(w, x)| w * x).sum();
+                    sum + biases.get(j).unwrap_or(&0.0)
+                });
+                x = z.collect();
+                if l + 1 == shape.layers() {
+                    break;
+                }
+                for (j, x) in x.iter_mut().enumerate() {
+                    let factor = batch.masks.get(l).map_or(1.0, |mask| {
+                        if mask.flags[row * fan_out + j] { f64::from(mask.scale) } else { 0.0 }
+                    });
+                    *x = x.max(0.0) * factor;
+                }
+            }
+            let label = usize::from(batch.labels[i as usize]);
+            loss += x.iter().map(|f| f.exp()).sum::<f64>().ln() - x[label];
+        }
+        loss / batch.chosen.len() as f64
+    }
+
+    #[test]
+    fn a_gradient_at_depth_three_with_biases_agrees_with_central_differences() {
+        let data = examples(8, "gradients");
+        let images = Sparse::from_pixels(&data.pixels, INPUTS);
+        let shape = Shape::of(INPUTS, &[9, 8, 7], 12, true);
+        let net = Init::Normal { std: 0.4.try_into().unwrap() }.draw(shape, "0", "net");
+        for prior in [Prior::None, Prior::Dropout(0.3.try_into().unwrap())] {
+            let masks = prior.dropout_masks(6, shape.widths, &mut stream("0", "dropout"));
+            let batch =
+                Batch { images: &images, labels: &data.labels, chosen: &CHOSEN, masks: &masks };
+            let (gradient, stats) = DeepEngine::new(&net, ONE).gradient(&batch);
+            let mut w: Vec<f64> = net.params().iter().map(|&w| f64::from(w)).collect();
+            assert!((stats.loss / 6.0 - loss(shape, &w, &batch)).abs() < 1e-5);
+            let largest = gradient.params().iter().fold(0.0f32, |most, g| most.max(g.abs()));
+            let mut slopes = 0;
+            for (at, &found) in gradient.params().iter().enumerate() {
+                let here = w[at];
+                let mut shifted = |by: f64| {
+                    w[at] = here + by;
+                    let value = loss(shape, &w, &batch);
+                    w[at] = here;
+                    value
+                };
+                let slope = (shifted(1e-6) - shifted(-1e-6)) / 2e-6;
+                let difference = (slope - f64::from(found)).abs();
+                assert!(difference < 1e-5 * f64::from(largest), "{at}: {slope} {found}");
+                slopes += usize::from(slope.abs() > 1e-3);
+            }
+            assert!(slopes > 300, "{prior}: only {slopes} slopes to compare");
+        }
+    }
+
+    /// A step on dense matrices, sum by sum: ascending, with fused multiply-adds.
+    fn reference(net: &mut Net, batch: &Batch, rate: f32) {
+        let (shape, n, last) = (net.shape(), batch.chosen.len(), net.layers() - 1);
+        let mut x = vec![vec![0.0f32; n * shape.inputs]];
+        for (row, &i) in batch.chosen.iter().enumerate() {
+            let row = &mut x[0][row * shape.inputs..][..shape.inputs];
+            batch.images.row(i as usize).for_each(|(c, value)| row[c] = value);
+        }
+        for l in 0..=last {
+            let (fan_in, fan_out) = (shape.fan_in(l), shape.fan_out(l));
+            let unit = |at: usize| {
+                let (i, j) = (at / fan_out, at % fan_out);
+                let (x, w) = (&x[l][i * fan_in..], &net.weights(l)[j * fan_in..]);
+                let sum = (0..fan_in).fold(0.0f32, |sum, k| x[k].mul_add(w[k], sum));
+                let z = net.biases(l).get(j).map_or(sum, |b| sum + b);
+                if l < last { z.max(0.0) } else { z }
+            };
+            let outputs = (0..n * fan_out).map(unit).collect();
+            x.push(outputs);
+        }
+        let labels: Vec<u16> = batch.chosen_labels().collect();
+        let mut z = x.pop().unwrap();
+        cross_entropy_gradient(&mut z, &labels, 1.0 / n as f64, &mut BatchStats::default());
+        for l in (0..=last).rev() {
+            let (fan_in, fan_out) = (shape.fan_in(l), shape.fan_out(l));
+            let back = |at: usize| {
+                let (i, k) = (at / fan_in, at % fan_in);
+                let sum = (0..fan_out).fold(0.0f32, |sum, j| {
+                    z[i * fan_out + j].mul_add(net.weights(l)[j * fan_in + k], sum)
+                });
+                if x[l][at] > 0.0 { sum } else { 0.0 }
+            };
+            let below: Vec<f32> = (0..n * fan_in).map(back).collect();
+            let slope = |j: usize, x: &dyn Fn(usize) -> f32| {
+                (0..n).fold(0.0f32, |sum, i| x(i).mul_add(z[i * fan_out + j], sum))
+            };
+            for at in 0..fan_in * fan_out {
+                let g = slope(at / fan_in, &|i| x[l][i * fan_in + at % fan_in]);
+                let w = &mut net.weights_mut(l)[at];
+                *w = rate.mul_add(-g, *w);
+            }
+            for (j, b) in net.biases_mut(l).iter_mut().enumerate() {
+                *b = rate.mul_add(-slope(j, &|_| 1.0), *b);
+            }
+            z = below;
+        }
+    }
+
+    #[test]
+    fn steps_equal_their_reference_implementation_bit_for_bit_on_every_isa_and_any_threads() {
+        let data = examples(40, "steps");
+        let images = Sparse::from_pixels(&data.pixels, INPUTS);
+        let sgd = Optimizer::Sgd(Sgd { momentum: 0.0.try_into().unwrap(), ..Sgd::default() });
+        let updates = sgd.update(1, 0.3, Prior::None, 40).into();
+        for (widths, classes, biases) in
+            [(&[20][..], 10, true), (&[70, 33], 10, false), (&[9, 130, 8], 11, true)]
+        {
+            let net = Init::Uniform.draw(Shape::of(INPUTS, widths, classes, biases), "0", "net");
+            let chosen = |step: u32| (0..17).map(|i| (17 * step + i) % 40).collect::<Vec<_>>();
+            let batches = [0, 1, 2].map(chosen);
+            let batch =
+                |chosen| Batch { images: &images, labels: &data.labels, chosen, masks: &[] };
+            let mut expected = net.clone();
+            batches.iter().for_each(|chosen| reference(&mut expected, &batch(chosen), 0.3));
+            assert_ne!(net, expected);
+            on_every_isa(|isa| {
+                for threads in [1, 3] {
+                    let mut engine = DeepEngine::new(&net, ONE);
+                    engine.threads = threads;
+                    for chosen in &batches {
+                        engine.step(&batch(chosen), updates);
+                    }
+                    let case = format!("{isa:?}, {threads} threads, {}", net.shape());
+                    assert!(bits(engine.net().params()) == bits(expected.params()), "{case}");
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn float_images_train_a_net_as_the_pixels_that_they_equal() {
+        let data = examples(30, "floats");
+        let pixels = Sparse::from_pixels(&data.pixels, INPUTS);
+        let values: Vec<f32> = data.pixels.iter().map(|&p| f32::from(p) / 255.0).collect();
+        let floats = Sparse::from_values(&values, INPUTS);
+        let update = Optimizer::default().update(1, 0.1, Prior::None, 30);
+        for shape in [Shape::talk(20), Shape::of(INPUTS, &[20, 9], 10, true)] {
+            let net = Init::Uniform.draw(shape, "0", "net");
+            let [of_pixels, of_floats] = [&pixels, &floats].map(|images| {
+                let mut engine = super::super::EngineKind::Kernel.start(&net, ONE);
+                let batch = Batch { images, labels: &data.labels, chosen: &CHOSEN, masks: &[] };
+                engine.step(&batch, update.into());
+                engine.step(&batch, update.into());
+                engine.net()
+            });
+            assert_eq!(bits(of_pixels.params()), bits(of_floats.params()));
+        }
+    }
+}

@@ -38,18 +38,38 @@ impl EngineKind {
 #[cfg(test)]
 mod tests {
     use super::super::test::examples;
-    use super::super::{Batch, INPUTS, Init, Optimizer, Prior, PriorKind, Shape};
+    use super::super::{Batch, INPUTS, Init, Optimizer, Prior, PriorKind, Shape, Updates};
     use super::*;
     use crate::kernel::sparse::Sparse;
     use crate::study::rng::stream;
 
+    /// Nets with one to three hidden layers, with and without biases, one of them with classes that
+    /// no example has.
+    fn shapes() -> Vec<Shape> {
+        let of = |widths: &[usize], classes| {
+            [false, true].map(|biases| Shape::of(INPUTS, widths, classes, biases))
+        };
+        [of(&[20], 10), of(&[18, 14], 13), of(&[17, 9, 12], 10)].concat()
+    }
+
+    /// A net whose activations are of the order of 1 in every layer.
+    fn init(shape: Shape) -> Net {
+        let mut net = Init::Uniform.draw(shape, "0", "net");
+        for l in 1..net.layers() {
+            net.weights_mut(l).iter_mut().for_each(|w| *w *= 2.0);
+        }
+        net
+    }
+
     #[test]
-    fn the_engines_agree_on_the_gradient_and_on_fifty_steps_of_every_prior() {
+    fn the_engines_agree_on_the_gradient_and_on_fifty_steps_of_every_prior_at_every_depth() {
         let data = examples(400, "engines");
         let images = Sparse::from_pixels(&data.pixels, INPUTS);
-        let (hidden, batch_size) = (20, 32);
-        let init = Init::Uniform.draw(Shape::talk(hidden), "0", "net");
-        for prior in PriorKind::ALL.iter().map(|kind| kind.example()) {
+        let batch_size = 32;
+        let priors = PriorKind::ALL.iter().map(|kind| kind.example());
+        let cases = priors.flat_map(|prior| shapes().into_iter().map(move |shape| (prior, shape)));
+        for (prior, shape) in cases {
+            let init = init(shape);
             let start = |kind: &EngineKind| (*kind, kind.start(&init, NonZero::<usize>::MIN));
             let mut engines: Vec<_> = EngineKind::ALL.iter().map(start).collect();
             let mut dropout = stream("0", "dropout");
@@ -57,48 +77,52 @@ mod tests {
             for step in 1..=50 {
                 let chosen = (0..batch_size).map(|i| (step as u32 * batch_size + i) * 7 % 400);
                 let chosen: Vec<u32> = chosen.collect();
-                let mask = prior.dropout_mask(chosen.len(), hidden, &mut dropout);
-                let batch = Batch {
-                    images: &images,
-                    labels: &data.labels,
-                    chosen: &chosen,
-                    masks: mask.as_slice(),
-                };
+                let masks = prior.dropout_masks(chosen.len(), shape.widths, &mut dropout);
+                let batch =
+                    Batch { images: &images, labels: &data.labels, chosen: &chosen, masks: &masks };
                 if step == 1 {
                     let gradient = |engine: &mut Box<dyn Engine>| engine.gradient(&batch).0;
                     let [(_, first), others @ ..] = &mut engines[..] else { panic!("no engine") };
                     let expected = gradient(first);
                     for (_, engine) in others {
                         let found = gradient(engine);
-                        assert_close(expected.weights(0), found.weights(0), prior);
-                        assert_close(expected.weights(1), found.weights(1), prior);
+                        for l in 0..expected.layers() {
+                            let case = format!("{prior}, {shape}, layer {l}");
+                            assert_close(expected.weights(l), found.weights(l), &case);
+                            if shape.biases {
+                                assert_close(expected.biases(l), found.biases(l), &case);
+                            }
+                        }
                     }
                 }
-                let update = Optimizer::default().update(step, 0.05, prior, data.len());
+                let update = |prior| Optimizer::default().update(step, 0.05, prior, data.len());
+                let updates = Updates { weights: update(prior), biases: update(Prior::None) };
                 let stats =
-                    engines.iter_mut().map(|(kind, engine)| (kind, engine.step(&batch, update)));
+                    engines.iter_mut().map(|(kind, engine)| (kind, engine.step(&batch, updates)));
                 let stats: Vec<_> = stats.collect();
                 let (_, expected) = stats[0];
                 for (kind, found) in stats {
-                    let case = format!("{prior}, {kind}, step {step}: {found:?} {expected:?}");
+                    let case = format!("{prior}, {shape}, {kind}, {step}: {found:?} {expected:?}");
                     assert!((expected.loss / found.loss - 1.0).abs() < 1e-4, "{case}");
                     assert_eq!(expected.wrong, found.wrong, "{case}");
                 }
                 losses.push(expected.loss);
             }
-            assert!(losses[49] < 0.8 * losses[0], "{prior}: the loss must fall, {losses:?}");
+            let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+            let (before, after) = (mean(&losses[..10]), mean(&losses[40..]));
+            assert!(after < 0.9 * before, "{prior}, {shape}: the loss must fall, {losses:?}");
         }
     }
 
     /// Compares within 1e-5 of the norm, and of the largest entry.
-    fn assert_close(a: &[f32], b: &[f32], prior: Prior) {
+    fn assert_close(a: &[f32], b: &[f32], case: &str) {
         let wide = |x: f32| f64::from(x);
         let norm = b.iter().map(|&b| wide(b).powi(2)).sum::<f64>().sqrt();
         let largest = b.iter().fold(0.0, |largest, &b| wide(b).abs().max(largest));
         let difference = || a.iter().zip(b).map(|(&a, &b)| (wide(a) - wide(b)).abs());
         assert!(largest > 0.0);
-        assert!(difference().map(|d| d * d).sum::<f64>().sqrt() < 1e-5 * norm, "{prior}");
-        assert!(difference().all(|d| d < 1e-5 * largest), "{prior}");
+        assert!(difference().map(|d| d * d).sum::<f64>().sqrt() < 1e-5 * norm, "{case}");
+        assert!(difference().all(|d| d < 1e-5 * largest), "{case}");
     }
 
     #[test]
@@ -106,11 +130,13 @@ mod tests {
         let data = examples(3, "still");
         let images = Sparse::from_pixels(&data.pixels, INPUTS);
         let batch = Batch { images: &images, labels: &data.labels, chosen: &[0, 1, 2], masks: &[] };
-        let init = Init::Uniform.draw(Shape::talk(7), "0", "net");
-        for &kind in EngineKind::ALL {
-            let mut engine = kind.start(&init, NonZero::<usize>::MIN);
-            assert_eq!(engine.gradient(&batch), engine.gradient(&batch));
-            assert_eq!(engine.net(), init);
+        for shape in shapes() {
+            let init = Init::Uniform.draw(shape, "0", "net");
+            for &kind in EngineKind::ALL {
+                let mut engine = kind.start(&init, NonZero::<usize>::MIN);
+                assert_eq!(engine.gradient(&batch), engine.gradient(&batch));
+                assert_eq!(engine.net(), init);
+            }
         }
     }
 }

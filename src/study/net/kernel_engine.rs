@@ -199,13 +199,9 @@ mod tests {
         let images = Sparse::from_pixels(&data.pixels, INPUTS);
         let net =
             Init::Normal { std: 0.3.try_into().unwrap() }.draw(Shape::talk(HIDDEN), "0", "net");
-        let mask = prior.dropout_mask(IMAGES, HIDDEN, &mut stream("0", "dropout"));
-        let batch = Batch {
-            images: &images,
-            labels: &data.labels,
-            chosen: &CHOSEN,
-            masks: mask.as_slice(),
-        };
+        let widths = net.shape().widths;
+        let masks = prior.dropout_masks(IMAGES, widths, &mut stream("0", "dropout"));
+        let batch = Batch { images: &images, labels: &data.labels, chosen: &CHOSEN, masks: &masks };
         let sgd = Optimizer::Sgd(Sgd { momentum: 0.0.try_into().unwrap(), ..Sgd::default() });
         let mut engine = KernelEngine::new(&net, NonZero::<usize>::MIN);
         engine.step(&batch, sgd.update(1, 0.5, prior, data.len()).into());
@@ -216,7 +212,7 @@ mod tests {
             let here = w[at];
             let mut shifted = |by: f64| {
                 w[at] = here + by;
-                let value = objective(&w, &data, mask.as_ref(), prior.decay(data.len()));
+                let value = objective(&w, &data, masks.first(), prior.decay(data.len()));
                 w[at] = here;
                 value
             };

@@ -1,8 +1,9 @@
 //! Priors on the parameters, and their effect on training (SCIENCE: "Priors").
 //!
 //! The objective is the mean cross-entropy + (1/N)(-log p(Θ)), N the number of training images.
-//! Both layers have the same prior.
+//! All layers have the same prior; biases have it too, unless a training spares them.
 
+use super::widths::Widths;
 use crate::study::bounded::{Fraction, Positive};
 use crate::study::registry::named_enum;
 use rand_chacha::rand_core::Rng;
@@ -155,18 +156,16 @@ impl Prior {
         }
     }
 
-    /// Draws which of `hidden` neurons are kept for each of `images` images; `None` without
-    /// dropout.
-    pub fn dropout_mask(
+    /// Draws which neurons of each hidden layer are kept for each of `images` images, layer by
+    /// layer; none without dropout.
+    pub fn dropout_masks(
         self,
         images: usize,
-        hidden: usize,
+        widths: Widths,
         rng: &mut impl Rng,
-    ) -> Option<DropoutMask> {
-        match self {
-            Prior::Dropout(p) => Some(DropoutMask::draw(p, images * hidden, rng)),
-            _ => None,
-        }
+    ) -> Vec<DropoutMask> {
+        let Prior::Dropout(p) = self else { return Vec::new() };
+        widths.iter().map(|width| DropoutMask::draw(p, images * width, rng)).collect()
     }
 }
 
@@ -215,7 +214,7 @@ impl FromStr for Prior {
 /// The neurons that dropout keeps in one batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DropoutMask {
-    /// [images, h]: whether the neuron is kept for the image.
+    /// [images, width]: whether the neuron is kept for the image.
     pub flags: Vec<bool>,
     /// The factor of the neurons that are kept: 1 / (1 - p).
     pub scale: f32,
@@ -335,10 +334,15 @@ mod tests {
     fn dropout_drops_with_its_probability_and_keeps_the_mean() {
         for (p, scale) in [(0.0, 1.0), (0.25, 4.0 / 3.0), (0.5, 2.0), (0.999_999, 65536.0)] {
             let prior = Prior::Dropout(Fraction::try_from(p).unwrap());
-            let mask = prior.dropout_mask(100, 1000, &mut rng::stream("0", "dropout")).unwrap();
-            assert_eq!((mask.flags.len(), mask.scale), (100_000, scale as f32));
-            let kept = mask.flags.iter().filter(|&&kept| kept).count() as f64 / 1e5;
-            assert!((kept - (1.0 - p)).abs() < 0.005, "{kept} kept of {p}");
+            let widths = Widths::try_from(&[1000, 700][..]).unwrap();
+            let masks = prior.dropout_masks(100, widths, &mut rng::stream("0", "dropout"));
+            assert_eq!(masks.len(), 2);
+            for (mask, width) in masks.iter().zip(widths.iter()) {
+                assert_eq!((mask.flags.len(), mask.scale), (100 * width, scale as f32));
+                let kept = mask.flags.iter().filter(|&&kept| kept).count();
+                let kept = kept as f64 / (100 * width) as f64;
+                assert!((kept - (1.0 - p)).abs() < 0.005, "{kept} kept of {p}");
+            }
         }
     }
 }

@@ -145,10 +145,7 @@ pub fn train(
         let mut sum = BatchStats::default();
         for chosen in order.chunks(settings.batch.get() as usize) {
             step += 1;
-            let masks = shape.widths.iter();
-            let masks = masks
-                .map_while(|width| settings.prior.dropout_mask(chosen.len(), width, &mut dropout));
-            let masks: Vec<_> = masks.collect();
+            let masks = settings.prior.dropout_masks(chosen.len(), shape.widths, &mut dropout);
             let batch =
                 Batch { images: &train.images, labels: &train.labels, chosen, masks: &masks };
             let update = |prior| settings.optimizer.update(step, rate, prior, train.len());
@@ -211,6 +208,11 @@ mod tests {
         }
     }
 
+    /// The same training with other hidden layers, with biases.
+    fn deep(settings: TrainSettings, widths: &str) -> TrainSettings {
+        TrainSettings { widths: widths.parse().unwrap(), biases: true, ..settings }
+    }
+
     const ONE: NonZero<usize> = NonZero::<usize>::MIN;
 
     fn sgd(rate: f64) -> Optimizer {
@@ -247,10 +249,13 @@ mod tests {
         let (data, unseen) = (examples(70, "train"), examples(9, "validation"));
         for optimizer in [sgd(0.05), Optimizer::Adam(Adam::default())] {
             for prior in priors() {
-                let settings = TrainSettings { optimizer, prior, ..settings(20, 3) };
-                let run = || bits_of(&train(&settings, "0", "net", &data, &unseen, ONE).unwrap());
-                let reference = run();
-                on_every_isa(|isa| assert_eq!(run(), reference, "{prior}, {isa:?}"));
+                let plain = TrainSettings { optimizer, prior, ..settings(20, 3) };
+                for settings in [plain, deep(plain, "20"), deep(plain, "70x12x9")] {
+                    let run =
+                        || bits_of(&train(&settings, "0", "net", &data, &unseen, ONE).unwrap());
+                    let reference = run();
+                    on_every_isa(|isa| assert_eq!(run(), reference, "{settings:?}, {isa:?}"));
+                }
             }
         }
     }
@@ -259,15 +264,17 @@ mod tests {
     fn training_has_the_same_bits_on_any_number_of_threads() {
         let (data, unseen) = (examples(70, "train"), none());
         for prior in priors() {
-            let settings = TrainSettings { prior, ..settings(300, 2) };
-            let run = |threads: usize| {
-                bits_of(
-                    &train(&settings, "0", "net", &data, &unseen, threads.try_into().unwrap())
-                        .unwrap(),
-                )
-            };
-            let reference = run(1);
-            assert!([2, 3, 40].into_iter().all(|threads| run(threads) == reference), "{prior}");
+            let plain = TrainSettings { prior, ..settings(300, 2) };
+            for settings in [plain, deep(plain, "200x40")] {
+                let run = |threads: usize| {
+                    bits_of(
+                        &train(&settings, "0", "net", &data, &unseen, threads.try_into().unwrap())
+                            .unwrap(),
+                    )
+                };
+                let reference = run(1);
+                assert!([2, 3, 40].into_iter().all(|threads| run(threads) == reference), "{prior}");
+            }
         }
     }
 
@@ -336,6 +343,32 @@ mod tests {
         for at in (0..6).map(|j| j * INPUTS + BLANK) {
             let shrunk = f64::from(trained.net.params()[at] / init.params()[at]).ln();
             assert!((shrunk / -exponent - 1.0).abs() < 0.03, "{shrunk} is not {}", -exponent);
+        }
+    }
+
+    /// A neuron whose incoming weights are blank pixels' has no gradient but the prior's.
+    #[test]
+    fn spared_biases_do_not_decay() {
+        let data = examples(64, "train");
+        let prior = Prior::Normal { variance: (1.0 / 512.0).try_into().unwrap() };
+        let plain = TrainSettings { prior, ..settings(6, 5) };
+        let optimizer = Optimizer::Sgd(Sgd { rate: 1e-6.try_into().unwrap(), ..Sgd::default() });
+        for widths in ["6", "6x5"] {
+            let [with, spared] = [false, true].map(|spare_biases| {
+                let settings = TrainSettings { spare_biases, optimizer, ..deep(plain, widths) };
+                train(&settings, "0", "net", &data, &none(), ONE).unwrap().net
+            });
+            let none = TrainSettings { prior: Prior::None, optimizer, ..deep(plain, widths) };
+            let free = train(&none, "0", "net", &data, &self::none(), ONE).unwrap().net;
+            let norm = |net: &Net, l: usize| {
+                let sum = net.biases(l).iter().map(|&b| f64::from(b).powi(2)).sum::<f64>();
+                sum.sqrt()
+            };
+            for l in 0..free.layers() {
+                let change = |net: &Net| norm(net, l) / norm(&free, l) - 1.0;
+                assert!(change(&with) < -1e-4, "{widths}, layer {l}: {}", change(&with));
+                assert!(change(&spared).abs() < 1e-6, "{widths}, layer {l}: {}", change(&spared));
+            }
         }
     }
 

@@ -181,7 +181,7 @@ struct Outputs {
 
 impl Outputs {
     fn of(net: &Net, index: usize, images: &Sparse, threads: NonZero<usize>) -> Outputs {
-        let layer = Packed::of(&Layer::of(net, index), false);
+        let layer = Packed::of(&Layer::of(net, index));
         let bytes = images.rows() * layer.fan_out() * size_of::<f32>();
         let mut outputs = Outputs { below: Stack::of(net, index), layer, kept: None };
         if bytes <= TARGETS_BYTES {

@@ -210,11 +210,10 @@ fn a_refit_is_the_least_squares_solution_in_every_segment() {
         let [a, b] = ["a", "b"].map(|end| shaped(shape, end));
         let refitted =
             refit(joined(0, &a, &b), settings(Targets::A, 4), &x, &labels, ONE).expect("a refit");
-        let fitted =
-            refitted.steps.iter().zip(refitted.nets()).filter(|(step, _)| step.fit.is_some());
-        assert_eq!(fitted.clone().count(), 3 * shape.widths.depth());
-        for (step, net) in fitted {
-            let (l, fit) = (step.segment + 1, step.fit.expect("a refit"));
+        assert_eq!(refitted.fits().count(), 3 * shape.widths.depth(), "{shape}");
+        for (step, net) in refitted.steps.iter().zip(refitted.nets()) {
+            let Some(fit) = step.fit else { continue };
+            let l = step.segment + 1;
             let targets = forward(&a, l, &x).1.concat();
             let (hidden, found) = forward(&net, l, &x);
             let miss: Vec<f64> = found.concat().iter().zip(&targets).map(|(y, t)| y - t).collect();
@@ -416,8 +415,8 @@ fn the_sums_do_not_depend_on_the_order_of_the_neurons_on_any_isa() {
             let refitter = Refitter::in_order(segment(), order.to_vec(), None, &x, ONE);
             let sums = refitter.sums(&[(0.0, 0.3)]).pop().expect("one");
             let normal = Normal::of(sums, order, true);
-            let numbers = normal.g.iter().chain(normal.right.concat().as_flattened());
-            numbers.map(|g| g.to_bits()).collect::<Vec<_>>()
+            let numbers = [normal.g, normal.right.concat().concat()].concat();
+            numbers.iter().map(|g| g.to_bits()).collect::<Vec<_>>()
         };
         let (own, rarest) =
             (Vec::from_iter(0..shape.widths.get(index)), rarest_first(&segment(), &x));
