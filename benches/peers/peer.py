@@ -40,9 +40,14 @@ TRAIN, TEST = images("train"), images("t10k")
 
 
 def model(hidden):
-    """Without biases; PyTorch's default init is ours: uniform within +- 1/sqrt(fan-in)."""
-    layers = nn.Linear(INPUTS, hidden, bias=False), nn.Linear(hidden, CLASSES, bias=False)
-    return nn.Sequential(layers[0], nn.ReLU(), layers[1])
+    """A net with these hidden layers: `50`, `512x256`, or `512x256+bias`.
+
+    PyTorch's default init is ours: uniform within +- 1/sqrt(fan-in).
+    """
+    widths, plus, _ = str(hidden).partition("+bias")
+    sizes = [INPUTS, *map(int, widths.split("x")), CLASSES]
+    layers = [nn.Linear(a, b, bias=bool(plus)) for a, b in zip(sizes, sizes[1:])]
+    return nn.Sequential(*(part for layer in layers for part in (layer, nn.ReLU())))[:-1]
 
 
 # Training: a step by variant. Each returns a function of the chosen images.

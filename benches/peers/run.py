@@ -27,6 +27,8 @@ README = HERE.parent / "README.md"
 MARKS = "<!-- tables -->", "<!-- /tables -->"
 
 WIDTHS = {10: 8, 50: 8, 100: 7, 500: 5, 1000: 5, 2000: 4}  # and the required ratio of training
+DEEP = {"512x512x512": 2.5, "1000x1000": 1.5}  # the same, with and without biases
+BIASES = ["", "+bias"]
 PRIORS = ["none", "dropout", "normal"]
 VARIANTS = ["default", "foreach", "fused"]  # of optim.SGD, under autograd
 BY_HAND = ["by hand", "numpy"]
@@ -211,6 +213,18 @@ def training(options, ratios, facts, hand):
     ratios.append(row)
 
 
+def deep_training(options, ratios):
+    seconds = 0.5 if options.quick else 2
+    variants = VARIANTS if options.quick or options.eager else [*VARIANTS, "compile"]
+    for hidden, target in ((f"{deep}{bias}", DEEP[deep]) for deep in DEEP for bias in BIASES):
+        name = f"train/{hidden}/none"
+        fields = [trainers(variants, hidden, seconds)]
+        mine, [peer] = duel(lambda: ours(name)[name], fields, options.rounds, max)
+        median = lambda field: statistics.median(run[field] for run in mine)
+        row = [f"training, {hidden}", median("images_per_second"), peer[1], peer[0], "images/s"]
+        ratios.append(ratio_row(*row, target, median("loaded_share")))
+
+
 def curves(options, ratios, facts):
     def point(library, threads):
         request = {"hidden": WIDE, "library": library, "threads": threads, "count": 2}
@@ -332,13 +346,21 @@ def main():
     add("--quick", action="store_true", help="two widths, no WA, one round; print the tables")
     add("--eager", action="store_true", help="skip torch.compile, which takes half of the time")
     add("--rounds", type=int, help="number of alternations of ours and the peer (default: 5)")
+    add("--deep", action="store_true", help="deep nets only; print the table")
     help = "also run the talk's tables, with this many pairs"
     add("--tables", type=int, nargs="*", default=[], metavar="PAIRS", help=help)
     options = parser.parse_args()
     options.rounds = options.rounds or (1 if options.quick else 5)
 
+    ratio_header = ["benchmark", "ours", "best peer", "its setting", "ratio", "target", "met"]
+    ratio_header.append("machine limit")
     ratios, facts, hand = [], [], []
+    if options.deep:
+        deep_training(options, ratios)
+        print(table(ratio_header, ratios))
+        return
     training(options, ratios, facts, hand)
+    deep_training(options, ratios)
     curves(options, ratios, facts)
     if not options.quick:
         weight_adjustment(options, ratios, facts)
@@ -348,13 +370,12 @@ def main():
         whole_tables(pairs, facts)
     kernels = output([PROGRAMS["speed"], "--runs", str(options.rounds), "limit", "kernel"])
     data, kernels = kernels.split("\n\n", 1)
-    ratio_header = ["benchmark", "ours", "best peer", "its setting", "ratio", "target", "met"]
     page = "\n\n".join(
         [
             MARKS[0],
             circumstances(data) + (" Without torch.compile." if options.eager else ""),
             "### Compared with the best peer",
-            table([*ratio_header, "machine limit"], ratios),
+            table(ratio_header, ratios),
             "### This program alone",
             table(["measurement", "result", "target", "met"], facts),
             "### Training by hand",

@@ -17,11 +17,10 @@
 //! LLVM keeps an array of sums in registers if the array is passed by value. Behind a reference,
 //! every addition is a store. Check the assembly, or `cargo bench`, after a change.
 //!
-//! Kernels operate on slices, images, neurons and ten classes. They use no other module of this
+//! Kernels operate on slices, images, neurons and classes. They use no other module of this
 //! crate. Their public items serve `study`, and `benches/speed`, which measures them one by one;
 //! [`per_isa!`](crate::per_isa) is exported for the benchmarks alone.
 
-pub mod affine;
 pub mod aligned;
 pub mod blend;
 pub mod cholesky;

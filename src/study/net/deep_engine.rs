@@ -8,8 +8,8 @@
 //! Threads divide images where rows are computed and panels of neurons where weights are, so that
 //! no sum is split. `docs/performance.md` has the measurements.
 
-use super::Net;
 use super::engine::{Batch, BatchStats, Engine, Updates};
+use super::{Net, packed};
 use crate::kernel::aligned::Aligned;
 use crate::kernel::dense::{dropout, rectify_gradient};
 use crate::kernel::parallel::parallel_for;
@@ -59,13 +59,7 @@ struct Layer {
 impl Layer {
     fn new(net: &Net, l: usize) -> Layer {
         let (fan_in, fan_out) = (net.shape().fan_in(l), net.shape().fan_out(l));
-        let biases = net.biases(l);
-        let mut rows = Vec::with_capacity(net.weights(l).len() + biases.len());
-        for (j, row) in net.weights(l).chunks_exact(fan_in).enumerate() {
-            rows.extend_from_slice(row);
-            rows.extend(biases.get(j));
-        }
-        let w = Panels::pack(&rows, fan_out, fan_in + usize::from(!biases.is_empty()));
+        let w = packed(net, l);
         Layer {
             fan_in,
             moments: Moments::zeros(w.data().len()),

@@ -27,7 +27,6 @@ pub const CLASSES: usize = crate::kernel::CLASSES;
 /// Inputs of the nets of the talk: the pixels of a 28 x 28 image.
 pub const INPUTS: usize = 784;
 
-use crate::kernel::affine::affine;
 use crate::kernel::dense::{logits, relu};
 use crate::kernel::product::{Panels, project};
 use crate::kernel::softmax::cross_entropy;
@@ -97,13 +96,25 @@ pub fn examine(net: &Net, images: &Sparse, labels: &[u16]) -> (Quality, Health) 
     (quality, health)
 }
 
+/// Layer `l` of `net`, [fan-in, fan-out], as the kernels read it: biases are one more row.
+fn packed(net: &Net, l: usize) -> Panels {
+    let (fan_in, biases) = (net.shape().fan_in(l), net.biases(l));
+    if biases.is_empty() {
+        return Panels::pack(net.weights(l), net.shape().fan_out(l), fan_in);
+    }
+    let mut rows = Vec::with_capacity(net.weights(l).len() + biases.len());
+    for (row, &bias) in net.weights(l).chunks_exact(fan_in).zip(biases) {
+        rows.extend_from_slice(row);
+        rows.push(bias);
+    }
+    Panels::pack(&rows, biases.len(), fan_in + 1)
+}
+
 /// A net in the layout of forward passes.
 pub(super) struct Forward<'a> {
     net: &'a Net,
-    w1: Panels,
-    /// The transposed weights of the layers after the first, each [fan-in, fan-out]; unused for a
-    /// plain net.
-    rest: Vec<Vec<f32>>,
+    /// The layers; of a plain net only the first.
+    layers: Vec<Panels>,
 }
 
 /// The activations of each hidden layer, [n, width].
@@ -111,39 +122,29 @@ pub(super) type Activations = Vec<Vec<f32>>;
 
 impl<'a> Forward<'a> {
     pub(super) fn of(net: &'a Net) -> Forward<'a> {
-        let shape = net.shape();
-        let transposed = |l: usize| {
-            let (weights, fan_in) = (net.weights(l), shape.fan_in(l));
-            (0..fan_in)
-                .flat_map(|i| weights[i..].iter().step_by(fan_in))
-                .copied()
-                .collect::<Vec<f32>>()
-        };
-        let rest =
-            if shape.is_plain() { 0..0 } else { 1..shape.layers() }.map(transposed).collect();
-        Forward { net, w1: Panels::pack(net.weights(0), net.width(0), shape.inputs), rest }
+        let layers = if net.shape().is_plain() { 1 } else { net.layers() };
+        Forward { net, layers: (0..layers).map(|l| packed(net, l)).collect() }
     }
 
     /// Sets `hidden` to the activations of every hidden layer on the images `rows`.
     pub(super) fn hidden(&self, images: &Sparse, rows: Range<usize>, hidden: &mut Activations) {
         hidden.resize_with(self.net.shape().widths.depth(), Vec::new);
-        let n = rows.len();
-        hidden[0].resize(n * self.net.width(0), 0.0);
-        project(images, rows, &self.w1, &mut hidden[0]);
-        let biases = self.net.biases(0);
-        if !biases.is_empty() {
-            for z in hidden[0].chunks_exact_mut(biases.len()) {
-                z.iter_mut().zip(biases).for_each(|(z, b)| *z += b);
-            }
-        }
-        relu(&mut hidden[0]);
-        for l in 1..hidden.len() {
+        for l in 0..hidden.len() {
             let (below, layer) = hidden.split_at_mut(l);
-            let width = self.net.width(l);
-            layer[0].resize(n * width, 0.0);
-            affine(&below[l - 1], &self.rest[l - 1], self.net.biases(l), width, &mut layer[0]);
+            layer[0].resize(rows.len() * self.net.width(l), 0.0);
+            match below.last() {
+                None => project(images, rows.clone(), &self.layers[0], &mut layer[0]),
+                Some(below) => self.above(l, below, &mut layer[0]),
+            }
             relu(&mut layer[0]);
         }
+    }
+
+    /// Sets `out` [n, fan-out] to the pre-activations of layer `l` above the activations `below`.
+    fn above(&self, l: usize, below: &[f32], out: &mut [f32]) {
+        // Half of the activations are zero, which the products skip.
+        let below = Sparse::from_values(below, self.net.width(l - 1));
+        project(&below, 0..below.rows(), &self.layers[l], out);
     }
 
     /// Sets `outputs` [n, classes] to the logits on the images `rows`, and `hidden` to the
@@ -156,12 +157,11 @@ impl<'a> Forward<'a> {
         outputs: &mut [f32],
     ) {
         self.hidden(images, rows, hidden);
-        let (shape, last) = (self.net.shape(), self.net.layers() - 1);
-        let below = &hidden[last - 1];
-        if shape.is_plain() {
-            logits(below, self.net.weights(1), self.net.width(0), outputs);
+        let last = self.net.layers() - 1;
+        if self.net.shape().is_plain() {
+            logits(&hidden[0], self.net.weights(1), self.net.width(0), outputs);
         } else {
-            affine(below, &self.rest[last - 1], self.net.biases(last), shape.classes, outputs);
+            self.above(last, &hidden[last - 1], outputs);
         }
     }
 }
