@@ -35,9 +35,9 @@ impl Ascent {
 /// starts from the identity, with the layers in ascending order; random ones start from random
 /// permutations.
 ///
-/// Random orders and starts depend on the parameters of the two nets and on nothing else. Nets that are
-/// trained depend on the seed of a run, and so do these; nets from elsewhere are matched in
-/// the same way in every run.
+/// Random orders and starts depend on the parameters of the two nets and on nothing else. Nets that
+/// are trained depend on the seed of a run, and so do these; nets from elsewhere are matched in the
+/// same way in every run.
 pub(super) fn best(
     a: &Net,
     b: &Net,
