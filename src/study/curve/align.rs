@@ -54,8 +54,8 @@ named_enum! {
     /// The order in which a sweep of the cost `neurons` visits the hidden layers of a deep net.
     #[derive(Default)]
     pub enum Order {
-        /// Several ascents, the best of which is kept: one as `ascending`, the others in an order
-        /// that is drawn for each sweep.
+        /// Several ascents, the best of which is kept: one as `ascending`, the others from random
+        /// permutations, in an order that is drawn for each sweep.
         #[default]
         Random = "random",
         /// One ascent from the identity, with the layers from the first to the last.
