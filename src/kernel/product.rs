@@ -89,10 +89,9 @@ impl Panels {
     pub fn set_rows(&mut self, rows: &[f32], stride: usize) {
         assert!(stride >= self.columns && rows.len().is_multiple_of(stride), "not [n, {stride}]");
         self.set_depth(rows.len() / stride);
-        let (columns, depth) = (self.columns, self.depth.max(1));
+        let columns = self.columns;
         for (first, panel) in self.panels_mut() {
-            let kept = (columns - first).min(PANEL);
-            let width = panel.len() / depth;
+            let (kept, width) = ((columns - first).min(PANEL), width(columns - first));
             for (to, row) in panel.chunks_exact_mut(width).zip(rows.chunks_exact(stride)) {
                 to[..kept].copy_from_slice(&row[first..][..kept]);
                 to[kept..].fill(0.0);

@@ -346,11 +346,10 @@ mod tests {
         }
     }
 
-    /// A neuron whose incoming weights are blank pixels' has no gradient but the prior's.
     #[test]
     fn spared_biases_do_not_decay() {
         let data = examples(64, "train");
-        let prior = Prior::Normal { variance: (1.0 / 512.0).try_into().unwrap() };
+        let prior = Prior::Normal { variance: (1.0 / 4096.0).try_into().unwrap() };
         let plain = TrainSettings { prior, ..settings(6, 5) };
         let optimizer = Optimizer::Sgd(Sgd { rate: 1e-6.try_into().unwrap(), ..Sgd::default() });
         for widths in ["6", "6x5"] {
