@@ -78,7 +78,7 @@ fn net() -> Vec<u8> {
     ];
     // f16 from -1.125 to 1.875 and back: sign and mantissa.
     let half = |i: usize| {
-        (0x3c00 + (i * 37 % 16 * 0x80) as u16 | ((i % 3 == 0) as u16) << 15).to_le_bytes()
+        ((0x3c00 + (i * 37 % 16 * 0x80) as u16) | (u16::from(i % 3 == 0) << 15)).to_le_bytes()
     };
     let bytes = shapes
         .each_ref()

@@ -245,7 +245,7 @@ fn aligned(fields: &str) -> String {
 fn an_unknown_axis_cannot_be_renamed() {
     let error = refused(&aligned("a: { stage: nets, rename: { emd: x } }, b: nets@end=b"));
     insta::assert_snapshot!(error, @r"
-    error: pipeline.yaml:7:44: stage `matched`: `a.rename`: `nets` has no axis `emd`
+    error: pipeline.yaml:7:42: stage `matched`: `a.rename`: `nets` has no axis `emd`
     hint: did you mean `end`?
     ");
 }
@@ -254,7 +254,7 @@ fn an_unknown_axis_cannot_be_renamed() {
 fn a_parameter_with_a_single_value_cannot_be_renamed() {
     let error = refused(&aligned("a: { stage: nets, rename: { hidden: x } }, b: nets@end=b"));
     insta::assert_snapshot!(error, @r"
-    error: pipeline.yaml:7:44: stage `matched`: `a.rename`: `nets` has no axis `hidden`
+    error: pipeline.yaml:7:42: stage `matched`: `a.rename`: `nets` has no axis `hidden`
     hint: known: `end`
     ");
 }
@@ -263,7 +263,7 @@ fn a_parameter_with_a_single_value_cannot_be_renamed() {
 fn an_axis_that_the_reference_fixes_cannot_be_renamed() {
     let error = refused(&aligned("a: { stage: nets@end=a, rename: { end: x } }, b: nets@end=b"));
     insta::assert_snapshot!(error, @r"
-    error: pipeline.yaml:7:50: stage `matched`: `a.rename`: `nets@end=a` has one value of `end`, so it is no axis here
+    error: pipeline.yaml:7:48: stage `matched`: `a.rename`: `nets@end=a` has one value of `end`, so it is no axis here
     hint: remove `end` from the reference or from `rename`
     ");
 }
@@ -307,7 +307,7 @@ fn a_condition_on_a_value_is_refused_with_the_form_that_chooses_values() {
 fn a_condition_on_an_unknown_value_is_refused() {
     let error = refused(&crossed("{ leave-out: [{ x: [a, c] }] }"));
     insta::assert_snapshot!(error, @r"
-    error: pipeline.yaml:8:34: stage `matched`: `where.leave-out.x`: the axis `x` has no value `c`
+    error: pipeline.yaml:8:37: stage `matched`: `where.leave-out.x`: the axis `x` has no value `c`
     hint: known: `a`, `b`
     ");
 }

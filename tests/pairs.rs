@@ -111,7 +111,7 @@ fn the_commands_know_pairs_by_the_new_names() {
     let error = space.exits(2, &["plan", "pairs@a=2,b=1"]).stderr;
     insta::assert_snapshot!(error, @r"
     error: target: no node matches `pairs@a=2,b=1`
-    hint: did you mean `pairs@a=2,b=3`? `pairs` has the field `where`
+    hint: did you mean `pairs@a=1,b=2`? `pairs` has the field `where`
     ");
     let error = space.exits(2, &["plan", "pairs@net=1"]).stderr;
     assert!(

@@ -1,7 +1,7 @@
 //! The JSON Schema of pipeline.yaml, shell completions and man pages.
 
 use crate::space::{Space, TINY};
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 use std::path::Path;
 
 fn read_project(path: &str) -> String {

@@ -134,7 +134,6 @@ fn check_pairs(kind: &str) {
                 shared.check_line(&a, &permuted, &expected["linear_matched"], &case);
                 let default = matched(&a, &b, Order::default());
                 assert!(default.objective[1] >= ascended.objective[1], "{names}");
-                println!("{names} {:?} {:?}", default.restarts, default.best);
             });
         }
     });

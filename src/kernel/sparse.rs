@@ -408,14 +408,13 @@ pub(super) mod tests {
             d in 1usize..60,
             chosen in prop::collection::vec(0u32..1000, 0..40),
         ) {
-            let pixels = pixels(n, d);
-            let x = Sparse::from_pixels(&pixels, d);
-            let values: Vec<f32> = pixels.iter().map(|&pixel| f32::from(pixel) / 255.0).collect();
+            let (bytes, x) = (pixels(n, d), Sparse::from_pixels(&pixels(n, d), d));
+            let values: Vec<f32> = bytes.iter().map(|&pixel| f32::from(pixel) / 255.0).collect();
             let floats = Sparse::from_values(&values, d);
             let chosen: Vec<u32> = chosen.into_iter().map(|i| i % n as u32).collect();
             let mut transposed = Sparse::empty();
             // Previous content.
-            Sparse::from_pixels(&[7; 150], 50).transpose(&[2, 1], &mut transposed);
+            Sparse::from_pixels(&pixels(3, 50), 50).transpose(&[2, 1], &mut transposed);
             x.transpose(&chosen, &mut transposed);
             prop_assert_eq!((transposed.rows(), transposed.columns()), (d, chosen.len()));
             for column in 0..d {

@@ -52,7 +52,7 @@ impl Stage for AlignStage {
     /// are several hidden layers, without which neither acts, is known only when the inputs are.
     ///
     /// There is no [`Stage::label`], for the same reason: with one, every alignment would depend on
-    /// the seed. Random orders are drawn from the parameters of the two nets instead.
+    /// the seed. Random orders depend on the parameters of the two nets instead.
     fn key_params(params: Params, _: &Invocation) -> Params {
         let order = if params.cost == Cost::Neurons { params.order } else { Order::default() };
         let draws = params.cost == Cost::Neurons && order == Order::Random;

@@ -507,6 +507,48 @@ mod tests {
     }
 
     #[test]
+    fn data_are_mnist_by_the_digests_of_the_test_split() {
+        let card = |test: usize| DataCard {
+            dataset: DataName::Known(Dataset::Mnist),
+            train: 60_000,
+            validation: 0,
+            test,
+            images: ImageFormat::default(),
+        };
+        let input = |digests: [&str; 2]| {
+            let content = |digest: &str| digest.parse::<Content>().unwrap();
+            let files = IMAGES[4..].iter().zip(digests);
+            let artifact = files.map(|(file, digest)| ((*file).to_owned(), content(digest)));
+            Input::new(artifact.collect(), Default::default())
+        };
+        let [images, labels] = MNIST_TEST;
+        assert!(is_mnist(&input([images, labels]), &card(10_000)));
+        assert!(!is_mnist(&input([labels, labels]), &card(10_000)));
+        assert!(!is_mnist(&input([images, images]), &card(10_000)));
+        assert!(!is_mnist(&Input::new(Default::default(), Default::default()), &card(10_000)));
+        assert!(is_mnist(&input([labels, images]), &card(9_999)), "a part of them, by the card");
+        for dataset in [DataName::Known(Dataset::Digits), DataName::Own("mine".into())] {
+            assert!(!is_mnist(&input([images, labels]), &DataCard { dataset, ..card(10_000) }));
+        }
+    }
+
+    #[test]
+    fn the_card_of_mnist_has_no_format_and_other_cards_do() {
+        let images = ImageFormat::default();
+        let dataset = DataName::Known(Dataset::Mnist);
+        let card = DataCard { dataset, train: 3, validation: 2, test: 1, images };
+        let json = r#"{"dataset":"mnist","train":3,"validation":2,"test":1}"#;
+        assert_eq!(serde_json::to_string(&card).unwrap(), json);
+        assert_eq!(serde_json::from_str::<DataCard>(json).unwrap(), card);
+        let images = ImageFormat { height: 8, width: 9, channels: 3, classes: 100 };
+        let card = DataCard { dataset: DataName::Own("a b".into()), images, ..card };
+        let json = serde_json::to_string(&card).unwrap();
+        let format = r#""images":{"height":8,"width":9,"channels":3,"classes":100}"#;
+        assert!(json.starts_with(r#"{"dataset":"a b","#) && json.contains(format), "{json}");
+        assert_eq!(serde_json::from_str::<DataCard>(&json).unwrap(), card);
+    }
+
+    #[test]
     fn floats_are_read_bit_for_bit_and_only_from_0_to_1() {
         let dir = tempfile::tempdir().unwrap();
         let shape = ImageShape { height: 2, width: 3, channels: 1 };

@@ -1,7 +1,8 @@
 //! The stage kinds. Only this module depends on both the engine and the study.
 //!
 //! ```text
-//! fetch -> train -> align -> evaluate -> aggregate -> plot -> report
+//! fetch  -> train  -> align -> evaluate -> aggregate -> plot -> report
+//! images -> import
 //! ```
 //!
 //! `file` and `command` serve any pipeline. A new kind is a file here and a line in [`KINDS`].

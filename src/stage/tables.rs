@@ -75,7 +75,9 @@ pub(super) const METRICS: TableSchema = TableSchema {
     ],
 };
 
-/// The least-squares problems of a refitted curve; one row per problem.
+/// The least-squares problems of a refitted curve; one row per problem. `s` is the number of layers
+/// that have arrived at B's, plus the position of the one that moves: from 0 to 1 with one hidden
+/// layer, to the number of hidden layers in a deeper net.
 pub(super) const REFITS: TableSchema = TableSchema {
     file: "refits.csv",
     keys: &[("hidden", Name), ("prior", Text), ("method", Text), ("pair", Name), ("s", Number)],

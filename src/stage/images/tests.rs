@@ -1,6 +1,7 @@
 use super::*;
 use crate::engine::key::{Artifact, Digest, Recipe, Seed};
 use crate::stage::artifact::{read_json, read_labelled};
+use crate::study::data::published;
 use flate2::{Compression, write::GzEncoder};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -124,6 +125,7 @@ fn from_npz(bytes: Vec<u8>) -> Result<(Input, tempfile::TempDir)> {
     run(json!({ "train": "data/d.npz" }), &[("d.npz", bytes)])
 }
 
+#[expect(clippy::type_complexity, reason = "the entries of each row, the labels, the classes")]
 fn rows(data: &Input, split: Split) -> (Vec<Vec<(usize, f32)>>, Vec<u16>, usize) {
     let read = read_labelled(data, split).unwrap();
     let rows = (0..read.len()).map(|i| read.images.row(i).collect());
@@ -546,6 +548,31 @@ fn the_folder_of_the_files_is_not_part_of_the_key() {
         key(json!({ "train": ["x/a", "y/b"], "test": "x/c/" })),
         key(json!({ "train": ["a", "b"], "test": "c" }))
     );
+}
+
+/// The files of MNIST beside the repository, if they are there.
+#[test]
+fn the_files_of_mnist_are_recognised_by_their_digests() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/mnist");
+    let names = [
+        "train-images-idx3-ubyte.gz",
+        "train-labels-idx1-ubyte.gz",
+        "t10k-images-idx3-ubyte.gz",
+        "t10k-labels-idx1-ubyte.gz",
+    ];
+    let read = |name| Some((name, std::fs::read(folder.join(name)).ok()?));
+    let Some(mut files) = names.into_iter().map(read).collect::<Option<Vec<File>>>() else {
+        return;
+    };
+    let dataset = |files: &[File]| -> DataName {
+        let (data, _folder) = run(json!({ "train": "raw" }), files).unwrap();
+        read_json::<DataCard>(data.path(DATA_CARD).unwrap()).unwrap().dataset
+    };
+    assert_eq!(dataset(&files), DataName::Known(Dataset::Mnist));
+    let labels = published::gunzip("l", &files[3].1, 1 << 20).unwrap();
+    let other = [&labels[..8], &[(labels[8] + 1) % 10], &labels[9..]].concat();
+    files[3].1 = gzip(&other);
+    assert_eq!(dataset(&files), DataName::Own("images".into()));
 }
 
 proptest! {

@@ -31,11 +31,13 @@ impl Ascent {
     }
 }
 
-/// The ascents of the `order`, and the number of the first of the best ones.
+/// The ascents of the `order`, and the number of the first of the best ones. The first ascent
+/// starts from the identity, with the layers in ascending order; random ones start from random
+/// permutations.
 ///
-/// The random orders depend on the parameters of the two nets and on nothing else. Nets that are
-/// trained depend on the seed of a run, and so do their orders; nets from elsewhere are matched in
-/// the same way in every run.
+/// Random orders and starts depend on the parameters of the two nets and on nothing else. Nets that
+/// are trained depend on the seed of a run, and so do these; nets from elsewhere are matched in the
+/// same way in every run.
 pub(super) fn best(
     a: &Net,
     b: &Net,
@@ -51,9 +53,7 @@ pub(super) fn best(
         for restart in 1..restarts.get() {
             let mut rng = rng::stream(&seed, &format!("align/restart={restart}"));
             let mut start = identity.clone();
-            if std::env::var_os("RANDOM_START").is_some() {
-                start.shuffle(&mut rng);
-            }
+            start.shuffle(&mut rng);
             ascents.push(problem.ascend(start, |layers| rng::shuffle(&mut rng, layers))?);
         }
     }

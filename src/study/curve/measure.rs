@@ -14,12 +14,13 @@
 use super::layer::{Activations, Input, Layer, Packed, Stack, add_biases};
 use super::path::Motion;
 use super::{Path, Point};
+use crate::kernel::CLASSES;
 use crate::kernel::blend::{Images as Interleaved, blend_rows};
 use crate::kernel::dense::relu;
 use crate::kernel::parallel::parallel_for;
 use crate::kernel::softmax::{BatchStats, cross_entropy};
 use crate::kernel::sparse::Sparse;
-use crate::study::net::{CLASSES, Quality};
+use crate::study::net::Quality;
 use std::num::NonZero;
 use std::ops::Range;
 

@@ -185,8 +185,11 @@ fn refit_together<'a>(
     Ok(curve)
 }
 
-/// (1 - s) a + s b, exactly a at 0 and b at 1.
+/// (1 - s) a + s b, exactly a at 0 and b at 1, down to the sign of a zero at 1.
 fn straight(a: &[f32], b: &[f32], s: f64) -> Vec<f32> {
+    if s == 1.0 {
+        return b.to_vec();
+    }
     a.iter().zip(b).map(|(&a, &b)| ((1.0 - s) * f64::from(a) + s * f64::from(b)) as f32).collect()
 }
 
@@ -216,13 +219,12 @@ impl Refitted<'_> {
         }
         let mut points = self.measure(images, labels, threads);
         for _ in 0..rounds {
+            let middles: Vec<_> =
+                beside_worst(&points).into_iter().map(|right| self.middle(right)).collect();
             let mut added = Vec::new();
-            for right in beside_worst(&points) {
-                let (left, right) = (&self.steps[right - 1], &self.steps[right]);
-                // The end of a segment is where the next one starts.
-                let from = if left.segment == right.segment { left.s } else { 0.0 };
-                let middle = ((left.t + right.t) / 2.0, (from + right.s) / 2.0);
-                added.extend(refitters[right.segment].steps(&[middle])?);
+            for middles in middles.chunk_by(|(a, _), (b, _)| a == b) {
+                let places: Vec<_> = middles.iter().map(|&(_, place)| place).collect();
+                added.extend(refitters[middles[0].0].steps(&places)?);
             }
             points.extend(self.measure_steps(&added, images, labels, threads));
             points.sort_by(|a, b| a.t.total_cmp(&b.t));
@@ -230,6 +232,14 @@ impl Refitted<'_> {
             self.steps.sort_by(|a, b| a.t.total_cmp(&b.t));
         }
         Ok(())
+    }
+
+    /// The middle of the interval that ends at point `right`: its segment, t and s.
+    fn middle(&self, right: usize) -> (usize, (f64, f64)) {
+        let (left, right) = (&self.steps[right - 1], &self.steps[right]);
+        // The end of a segment is where the next one starts.
+        let from = if left.segment == right.segment { left.s } else { 0.0 };
+        (right.segment, ((left.t + right.t) / 2.0, (from + right.s) / 2.0))
     }
 
     fn last(&self) -> &Step {
