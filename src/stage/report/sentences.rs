@@ -71,6 +71,14 @@ fn pairs(measured: &Measured, conclusions: &Conclusions) -> Option<Sentence> {
         return None;
     }
     let ([_, most], [_, nets]) = (measured.pairs()?, measured.nets_of_means()?);
+    // Others are too few because their values are excluded, which the contrasts say.
+    let is_enough = match measured.has_disjoint_pairs() {
+        true => most >= FEWEST,
+        false => nets >= FEWEST_NETS,
+    };
+    if is_enough {
+        return None;
+    }
     let (s, kind) = (if most == 1 { "" } else { "s" }, measured.kind_of_nets());
     let (few, pairs, required) = match measured.has_disjoint_pairs() {
         true => ("pairs", format!("{most} pair{s} of nets"), FEWEST.to_string()),
