@@ -144,6 +144,7 @@ pub(super) fn widths(measured: &Measured, conclusions: &Conclusions) -> Option<S
     if let Some((finding, Change::Width(_, [narrow, wide]))) = finding.map(|f| (f, f.change))
         && let Some(times) = times(finding)
     {
+        let times = times.trim_end_matches(',');
         rest += &format!(" The excess over the worse net changes by a factor of {times}.");
         more = format!(
             "The factor is from h = {narrow} to h = {wide}{}.",
@@ -211,6 +212,7 @@ pub(super) fn depth(measured: &Measured, conclusions: &Conclusions) -> Option<Se
     if let Some(finding) = of(&conclusions.depth.tested, Metric::ExcessError)
         && let Some(times) = times(&finding)
     {
+        let times = times.trim_end_matches(',');
         rest += &format!(" The excess over the worse net changes by a factor of {times}");
         let barrier = of(&conclusions.depth.described, Metric::LossBarrier);
         if let Some(ratio) = barrier.and_then(|finding| finding.ratio_text()) {
