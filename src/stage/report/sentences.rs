@@ -71,6 +71,14 @@ fn pairs(measured: &Measured, conclusions: &Conclusions) -> Option<Sentence> {
         return None;
     }
     let ([_, most], [_, nets]) = (measured.pairs()?, measured.nets_of_means()?);
+    // Others are too few because their values are excluded, which the contrasts say.
+    let is_enough = match measured.has_disjoint_pairs() {
+        true => most >= FEWEST,
+        false => nets >= FEWEST_NETS,
+    };
+    if is_enough {
+        return None;
+    }
     let (s, kind) = (if most == 1 { "" } else { "s" }, measured.kind_of_nets());
     let (few, pairs, required) = match measured.has_disjoint_pairs() {
         true => ("pairs", format!("{most} pair{s} of nets"), FEWEST.to_string()),
@@ -136,6 +144,7 @@ pub(super) fn widths(measured: &Measured, conclusions: &Conclusions) -> Option<S
     if let Some((finding, Change::Width(_, [narrow, wide]))) = finding.map(|f| (f, f.change))
         && let Some(times) = times(finding)
     {
+        let times = times.trim_end_matches(',');
         rest += &format!(" The excess over the worse net changes by a factor of {times}.");
         more = format!(
             "The factor is from h = {narrow} to h = {wide}{}.",
@@ -203,6 +212,7 @@ pub(super) fn depth(measured: &Measured, conclusions: &Conclusions) -> Option<Se
     if let Some(finding) = of(&conclusions.depth.tested, Metric::ExcessError)
         && let Some(times) = times(&finding)
     {
+        let times = times.trim_end_matches(',');
         rest += &format!(" The excess over the worse net changes by a factor of {times}");
         let barrier = of(&conclusions.depth.described, Metric::LossBarrier);
         if let Some(ratio) = barrier.and_then(|finding| finding.ratio_text()) {
