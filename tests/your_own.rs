@@ -170,8 +170,8 @@ fn your_curve_in_rust_is_one_file_and_its_name_in_two_lines() {
     assert!(words(&module).contains(&before), "the list is the one of the module: {before}");
     assert_eq!(CURVES.len(), list.matches("::").count() - 1);
 
-    let hidden = "3".parse().unwrap();
-    let shape = Shape { inputs: 5, hidden, classes: 2, biases: false };
+    let widths = "3".parse().unwrap();
+    let shape = Shape { inputs: 5, widths, classes: 2, biases: false };
     let net = |first: f32| {
         let mut net = Net::zeros(shape);
         net.params_mut().iter_mut().zip(0..).for_each(|(w, i)| *w = first + (i % 7) as f32);
