@@ -179,7 +179,8 @@ fn your_curve_in_rust_is_one_file_and_its_name_in_two_lines() {
     };
     let (a, b) = (net(1.0), net(-2.0));
     let path = Path::new(curve::parabola(), Center::Neurons, &a, &b).unwrap();
-    assert_eq!((path.point(0.0), path.point(1.0)), (a, b));
+    assert_eq!(path.point(0.0), a);
+    assert_eq!(path.point(1.0), b);
     assert!(path.point(0.5).params().iter().all(|w| w.is_finite()));
 }
 
