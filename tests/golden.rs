@@ -76,13 +76,14 @@ fn net() -> Vec<u8> {
         ("dense_1/kernel", vec![5, 10]),
         ("dense_1/bias", vec![10]),
     ];
-    // f16 from -1.125 to 1.875 and back: sign and mantissa.
+    // f16 with different exponents, every third one negative.
     let half = |i: usize| {
-        (0x3c00 + (i * 37 % 16 * 0x80) as u16 | ((i % 3 == 0) as u16) << 15).to_le_bytes()
+        let (magnitude, sign) = (0x3c00 + (i * 37 % 16 * 0x80) as u16, u16::from(i % 3 == 0));
+        (magnitude | (sign << 15)).to_le_bytes()
     };
     let bytes = shapes
         .each_ref()
-        .map(|(_, shape)| (0..shape.iter().product()).flat_map(half).collect::<Vec<u8>>());
+        .map(|(_, shape)| (0..shape.iter().product::<usize>()).flat_map(half).collect::<Vec<u8>>());
     let views = shapes.iter().zip(&bytes).map(|((name, shape), bytes)| {
         (*name, TensorView::new(Dtype::F16, shape.clone(), bytes).unwrap())
     });

@@ -471,8 +471,8 @@ pub(super) mod tests {
                     all.add_gram(&tall(&x, n, p), &mut used());
                     add_squares(&x, &mut squares);
                 }
-                for i in 0..p {
-                    assert_eq!(squares[i].to_bits(), all.at(i, i).to_bits(), "{isa:?} {n} x {p}");
+                for (i, square) in squares.iter().enumerate() {
+                    assert_eq!(square.to_bits(), all.at(i, i).to_bits(), "{isa:?} {n} x {p}");
                     for j in 0..rows {
                         assert_eq!(some.at(j, i).to_bits(), all.at(j, i).to_bits(), "{isa:?}");
                     }

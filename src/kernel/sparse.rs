@@ -408,8 +408,8 @@ pub(super) mod tests {
             d in 1usize..60,
             chosen in prop::collection::vec(0u32..1000, 0..40),
         ) {
-            let (pixels, x) = (pixels(n, d), Sparse::from_pixels(&pixels(n, d), d));
-            let values: Vec<f32> = pixels.iter().map(|&pixel| f32::from(pixel) / 255.0).collect();
+            let (bytes, x) = (pixels(n, d), Sparse::from_pixels(&pixels(n, d), d));
+            let values: Vec<f32> = bytes.iter().map(|&pixel| f32::from(pixel) / 255.0).collect();
             let floats = Sparse::from_values(&values, d);
             let chosen: Vec<u32> = chosen.into_iter().map(|i| i % n as u32).collect();
             let mut transposed = Sparse::empty();

@@ -125,6 +125,7 @@ fn from_npz(bytes: Vec<u8>) -> Result<(Input, tempfile::TempDir)> {
     run(json!({ "train": "data/d.npz" }), &[("d.npz", bytes)])
 }
 
+#[expect(clippy::type_complexity, reason = "the entries of each row, the labels, the classes")]
 fn rows(data: &Input, split: Split) -> (Vec<Vec<(usize, f32)>>, Vec<u16>, usize) {
     let read = read_labelled(data, split).unwrap();
     let rows = (0..read.len()).map(|i| read.images.row(i).collect());

@@ -107,8 +107,6 @@ mod tests {
     use proptest::sample::{select, subsequence};
     use std::collections::BTreeMap;
 
-    const WIDTHS: [&str; 6] = ["10", "50", "100", "500", "1000", "2000"];
-
     /// Nets of all kinds: three widths, biases, equal widths, and others.
     const NETS: [&str; 9] =
         ["10", "50", "2000", "50+bias", "10x10", "50x50x50", "50x50+bias", "512x256", "10x9+bias"];

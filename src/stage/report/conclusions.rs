@@ -430,6 +430,7 @@ mod tests {
     }
 
     /// Curves between nets with these hidden layers: the excess of each pair, and errors above it.
+    #[expect(clippy::type_complexity, reason = "the columns of a table, used in this module")]
     fn of_nets(nets: &[(&str, &str, &str, &[(&str, f64)])]) -> Tests {
         let mut found = findings(&[]);
         for &(hidden, prior, method, values) in nets {

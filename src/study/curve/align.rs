@@ -438,7 +438,7 @@ mod tests {
                 let restarts = restarts(count);
                 let settings = AlignSettings { cost: Cost::Neurons, order, restarts };
                 let found = align(&a, &b, settings, None, ONE).expect("an alignment");
-                assert_eq!(found.permutations.as_slice(), [transport.clone()]);
+                assert_eq!(found.permutations.as_slice(), std::slice::from_ref(&transport));
                 assert!((found.layers[0].total_cost / least - 1.0).abs() < 1e-5);
                 assert_eq!((found.restarts, found.best), (vec![], 0), "one exact assignment");
             }

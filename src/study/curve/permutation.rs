@@ -198,7 +198,7 @@ mod tests {
         let shape = Shape::of(2, &[3, 2], 1, true);
         let params: Vec<f32> = (0..shape.params()).map(|i| i as f32).collect();
         let net = Net::from_params(shape, params).expect("as many parameters");
-        let orders = [vec![2, 0, 1], vec![1, 0]].map(|order| Permutation::try_from(order));
+        let orders = [vec![2, 0, 1], vec![1, 0]].map(Permutation::try_from);
         let orders = Permutations(orders.into_iter().collect::<Result<_, _>>().expect("orders"));
         let moved = orders.apply(&net).expect("equal widths");
         assert_eq!(moved.weights(0), [4.0, 5.0, 0.0, 1.0, 2.0, 3.0]);

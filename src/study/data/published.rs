@@ -1,9 +1,9 @@
 //! The published datasets: the four files of each, their digests, and the two sets that they form.
 //!
-//! Sources: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based learning applied to document
-//! recognition", Proc. IEEE 86, 1998 (MNIST); H. Xiao, K. Rasul, R. Vollgraf, "Fashion-MNIST",
-//! arXiv 1708.07747; T. Clanuwat et al., "Deep learning for classical Japanese literature", arXiv
-//! 1812.01718 (KMNIST). This file does no I/O.
+//! Sources: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based learning applied to
+//! document recognition", Proc. IEEE 86, 1998 (MNIST); H. Xiao, K. Rasul, R. Vollgraf,
+//! "Fashion-MNIST", arXiv 1708.07747; T. Clanuwat et al., "Deep learning for classical Japanese
+//! literature", arXiv 1812.01718 (KMNIST). This file does no I/O.
 //!
 //! MNIST is checked by the SHA-256 of the uncompressed files, since mirrors may compress
 //! differently. For the other two, torchvision publishes the MD5 of the gzipped files, and that is
