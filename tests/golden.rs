@@ -78,7 +78,7 @@ fn net() -> Vec<u8> {
     ];
     // f16 with different exponents, every third one negative.
     let half = |i: usize| {
-        let (magnitude, sign) = (0x3c00 + (i * 37 % 16 * 0x80) as u16, u16::from(i % 3 == 0));
+        let (magnitude, sign) = (0x3c00 + (i * 37 % 16 * 0x80) as u16, u16::from(i.is_multiple_of(3)));
         (magnitude | (sign << 15)).to_le_bytes()
     };
     let bytes = shapes

@@ -13,18 +13,12 @@ use std::path::{Path as FilePath, PathBuf};
 /// The module into which the page puts the file of a curve.
 mod curve {
     mod parabola;
-<<<<<<< HEAD
-    use repro::study::curve::Curve;
-
-    pub(super) const PARABOLA: &dyn Curve = &parabola::Parabola;
-=======
 
     use repro::study::curve::Curve;
 
     pub(super) fn parabola() -> &'static dyn Curve {
         &parabola::Parabola
     }
->>>>>>> U
 }
 
 fn project(path: &str) -> PathBuf {
@@ -176,30 +170,17 @@ fn your_curve_in_rust_is_one_file_and_its_name_in_two_lines() {
     assert!(words(&module).contains(&before), "the list is the one of the module: {before}");
     assert_eq!(CURVES.len(), list.matches("::").count() - 1);
 
-    let hidden = "3".parse().unwrap();
-    let shape = Shape { inputs: 5, hidden, classes: 2, biases: false };
+    let widths = "3".parse().unwrap();
+    let shape = Shape { inputs: 5, widths, classes: 2, biases: false };
     let net = |first: f32| {
-<<<<<<< HEAD
-        let mut net = Net::zeros(Shape {
-            inputs: 784,
-            widths: "3".parse().unwrap(),
-            classes: 10,
-            biases: false,
-        });
-=======
         let mut net = Net::zeros(shape);
->>>>>>> U
         net.params_mut().iter_mut().zip(0..).for_each(|(w, i)| *w = first + (i % 7) as f32);
         net
     };
     let (a, b) = (net(1.0), net(-2.0));
-<<<<<<< HEAD
-    let path = Path::new(curve::PARABOLA, Center::Neurons, &a, &b).unwrap();
-    assert_eq!([path.point(0.0), path.point(1.0)], [a.clone(), b.clone()]);
-=======
     let path = Path::new(curve::parabola(), Center::Neurons, &a, &b).unwrap();
-    assert_eq!((path.point(0.0), path.point(1.0)), (a, b));
->>>>>>> U
+    assert_eq!(path.point(0.0), a);
+    assert_eq!(path.point(1.0), b);
     assert!(path.point(0.5).params().iter().all(|w| w.is_finite()));
 }
 
