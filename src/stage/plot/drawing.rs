@@ -233,6 +233,13 @@ pub(super) fn axis_of_t() -> Axis {
     Axis::linear("t along the curve").range(0.0, 1.0)
 }
 
+/// The axis of the number of hidden layers.
+pub(super) fn axis_of_depth(numbers: Vec<f64>) -> Axis {
+    let least = numbers.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = numbers.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    Axis::linear("hidden layers").range(least - 0.25, most + 0.25).ticks(numbers)
+}
+
 pub(super) fn prior_title(prior: Prior) -> String {
     format!("prior: {prior}")
 }

@@ -4,8 +4,8 @@
 
 use super::captions::{NO_DATA, join, not_above_zero, with_hidden};
 use super::drawing::{
-    CaptionedFigure, DOTTED, FigureLine, MAX_BANDS, PanelLines, Texts, axis_of_t, columns, figure,
-    prior_title, remove_bands, styles, with_biases,
+    CaptionedFigure, DOTTED, FigureLine, MAX_BANDS, PanelLines, Texts, axis_of_depth, axis_of_t,
+    columns, figure, prior_title, remove_bands, styles, with_biases,
 };
 use super::messages::{
     Value, by_depth, by_variance, by_width, extremes, peaks, peaks_of, prior_phrase, spread,
@@ -466,7 +466,7 @@ impl Results {
                     family.width.unwrap_or_default(),
                     with_biases(family.biases)
                 ),
-                x: Axis::linear("hidden layers").ticks(family.numbers()),
+                x: axis_of_depth(family.numbers()),
                 y: Axis::log(label),
                 lines: self.lines_by(prior, metric, family),
             };

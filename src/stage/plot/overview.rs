@@ -1,7 +1,9 @@
 //! The figure of the report's first screen: is there a path of low error between two nets?
 
 use super::captions::join;
-use super::drawing::{CaptionedFigure, FigureLine, PanelLines, Texts, axis_of_t, styles};
+use super::drawing::{
+    CaptionedFigure, FigureLine, PanelLines, Texts, axis_of_depth, axis_of_t, styles,
+};
 use super::figures::{MARKER_SHIFT, MAX_ERROR, TALK_NARROW};
 use super::messages::{number, prior_phrase};
 use super::results::Results;
@@ -61,13 +63,14 @@ impl Results {
             let each = methods.iter().zip(&styles).enumerate();
             let mut lines: Vec<FigureLine> = each.map(|each| against(family, each)).collect();
             lines.push(self.line_of_ends(prior, family));
+            let numbers = family.numbers();
             let (axis, by) = match family.width {
-                None => (Axis::log("hidden neurons"), "width".to_owned()),
-                Some(width) => (Axis::linear("hidden layers"), format!("depth, width {width}")),
+                None => (Axis::log("hidden neurons").ticks(numbers), "width".to_owned()),
+                Some(width) => (axis_of_depth(numbers), format!("depth, width {width}")),
             };
             panels.push(PanelLines {
                 title: format!("Largest on the curve, by {by}"),
-                x: axis.ticks(family.numbers()),
+                x: axis,
                 y: Axis::log(MAX_ERROR),
                 lines,
             });

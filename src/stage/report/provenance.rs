@@ -7,6 +7,7 @@ use crate::report::document::{Block, Cell, Column, GraphBlock, GraphStage, Table
 use crate::stage::command::CommandStage;
 use crate::stage::evaluate::EvaluateStage;
 use crate::stage::fetch::FetchStage;
+use crate::stage::images::ImagesStage;
 use crate::stage::import::ImportStage;
 use crate::stage::train::TrainStage;
 use anyhow::Result;
@@ -74,6 +75,7 @@ fn graph(report: &Report, upstream: &Upstream) -> GraphBlock {
 fn section_about(kind: &str) -> Option<String> {
     let sections = [
         (FetchStage::NAME, "settings"),
+        (ImagesStage::NAME, "settings"),
         (TrainStage::NAME, "training"),
         (ImportStage::NAME, "training"),
         (EvaluateStage::NAME, "all-curves"),
