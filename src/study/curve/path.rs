@@ -205,7 +205,7 @@ mod tests {
     fn the_arcs_keep_mean_and_covariance_of_independent_neurons_and_the_line_halves_the_covariance()
     {
         // Incoming weights 0 and 1 have mean (1, -2), variances 1 and 0.25 and covariance 0.3.
-        let h = 20_000;
+        let h = 8192;
         let draw = |label| {
             let mut rng = rng::stream("0", label);
             let mut net = Net::zeros(Shape::talk(h));
@@ -243,7 +243,7 @@ mod tests {
             let expected = [1.0, -2.0, shrunk, 0.25 * shrunk, 0.3 * shrunk];
             for (found, expected) in found.iter().zip(expected) {
                 assert!(
-                    (found - expected).abs() < 0.03,
+                    (found - expected).abs() < 0.06,
                     "{curve:?} at {t}: {found} for {expected}"
                 );
             }

@@ -225,14 +225,20 @@ fn a_refit_is_the_least_squares_solution_in_every_segment() {
             assert!(fit.residual <= fit.residual_kept + 1e-6, "{case}");
             assert_eq!(fit.s, step.segment as f64 + step.s, "{case}");
             let features = shape.fan_in(l) + usize::from(shape.biases);
-            assert_eq!((fit.rank, fit.ridge), (features, RIDGE), "{case}");
+            let feature = |j: usize| hidden.iter().map(move |x| x.get(j).copied().unwrap_or(1.0));
+            let norms: Vec<f64> = (0..features).map(|j| norm(&mut feature(j))).collect();
+            // In a random deep net, some neurons are dead.
+            let alive = norms.iter().filter(|&&norm| norm > 0.0).count();
+            assert!(fit.rank <= alive && fit.ridge == RIDGE, "{alive} {case}");
+            assert!(shape != Shape::talk(20) || fit.rank == 20, "{case}");
+            let largest = norms.iter().copied().fold(0.0, f64::max);
             // The residual is orthogonal to every feature, the constant of the biases included.
             let outputs = shape.fan_out(l);
             for (j, output) in (0..features).flat_map(|j| (0..outputs).map(move |o| (j, o))) {
-                let feature = || hidden.iter().map(|x| x.get(j).copied().unwrap_or(1.0));
                 let miss = || miss[output..].iter().step_by(outputs).copied();
-                let dot: f64 = feature().zip(miss()).map(|(f, m)| f * m).sum();
-                let cosine = dot / (norm(&mut feature()) * norm(&mut miss()));
+                let dot: f64 = feature(j).zip(miss()).map(|(f, m)| f * m).sum();
+                // The ridge matters to a neuron that hardly fires.
+                let cosine = dot / (norms[j].max(0.01 * largest) * norm(&mut miss()));
                 // Where the features reproduce the targets, the residual is rounding.
                 assert!(
                     cosine.abs() < 1e-4 || relative < 1e-4,
