@@ -228,16 +228,6 @@ fn all<E: SparseEntry>(x: &Rows<E>) -> Vec<RowMap> {
     (0..x.len() as u32).map(|i| RowMap { from: i, to: i }).collect()
 }
 
-/// The rows `from` of `x`, prefetched: they are drawn at random from all of memory.
-#[inline(always)]
-fn fetched<E: SparseEntry>(x: &Rows<E>, from: impl Iterator<Item = u32>) -> Vec<RowMap> {
-    let rows: Vec<RowMap> = from.zip(0..).map(|(from, to)| RowMap { from, to }).collect();
-    for row in &rows {
-        fetch(x.entries(row.from as usize));
-    }
-    rows
-}
-
 /// Prefetches `entries`.
 #[inline(always)]
 fn fetch<E>(entries: &[E]) {
@@ -252,25 +242,27 @@ fn fetch<E>(entries: &[E]) {
     let _ = entries;
 }
 
-/// The rows `from` of x · w, each element summed over the non-zeros of its row of `x`, ascending by
+/// The `rows` of x · w, each element summed over the non-zeros of its row of `x`, ascending by
 /// column, by the loop for the registers of `isa`.
 #[inline(always)]
 fn forward<E: SparseEntry>(
     isa: Isa,
     x: &Rows<E>,
-    from: impl Iterator<Item = u32>,
+    mut rows: Vec<RowMap>,
     w: &Panels,
     sink: &mut impl Sink,
 ) {
+    // The rows are drawn at random from all of memory.
+    for row in &rows {
+        fetch(x.entries(row.from as usize));
+    }
     if isa == Isa::Avx512 {
-        let mut rows = fetched(x, from);
         // Rows of similar length together, so that the rows of a group end at about the same time.
         rows.sort_unstable_by_key(|row| (x.entries(row.from as usize).len(), row.to));
         for (column, width, panel) in w.panels() {
             by_width!(width, W => side_by_side::<E, 4, W>(x, &rows, column, panel, sink));
         }
     } else {
-        let rows = fetched(x, from);
         for (column, width, panel) in w.panels() {
             on_few_registers(x, &rows, column, width, panel, sink);
         }
@@ -405,32 +397,29 @@ unsafe fn sums_of<E: SparseEntry, const N: usize, const W: usize>(
     done
 }
 
-/// Writes sums row by row, `stride` apart, through ReLU if `RELU`, without the padding beyond the
-/// row. If `BIASES`, the last row of `w` is added first.
-struct RowMajor<'a, const RELU: bool, const BIASES: bool> {
+/// Writes sums row by row, `stride` apart, without the padding beyond the row. The choices are made
+/// for each run of sums, not by types: they cost nothing beside a product, and types would double
+/// the time of compiling it with each choice.
+struct RowMajor<'a> {
     w: &'a Panels,
+    /// Whether the last row of `w` is added first.
+    has_biases: bool,
+    /// Whether negative numbers become zero.
+    is_rectified: bool,
     stride: usize,
     out: &'a mut [f32],
 }
 
-impl<'a, const RELU: bool, const BIASES: bool> RowMajor<'a, RELU, BIASES> {
-    fn of(rows: usize, w: &'a Panels, out: &'a mut [f32]) -> Self {
-        let stride = if out.len() == rows * w.padded() { w.padded() } else { w.columns };
-        assert_eq!(out.len(), rows * stride, "the output is not [rows, columns]");
-        RowMajor { w, stride, out }
-    }
-}
-
-impl<const RELU: bool, const BIASES: bool> Sink for RowMajor<'_, RELU, BIASES> {
+impl Sink for RowMajor<'_> {
     #[inline(always)]
     fn take<const W: usize>(&mut self, position: Position, mut sums: [f32; W]) {
-        if BIASES {
+        if self.has_biases {
             let end = position.column * self.w.depth + self.w.depth * W;
             for (sum, b) in sums.iter_mut().zip(&self.w.data[end - W..end]) {
                 *sum += b;
             }
         }
-        if RELU {
+        if self.is_rectified {
             for sum in &mut sums {
                 *sum = rectified(*sum);
             }
@@ -443,46 +432,39 @@ impl<const RELU: bool, const BIASES: bool> Sink for RowMajor<'_, RELU, BIASES> {
     }
 }
 
-/// The rows `from` of x · w and the biases of `w`, if it has a row more than x has columns.
-#[inline(always)]
-fn layer<const RELU: bool>(
-    x: &Sparse,
-    from: impl ExactSizeIterator<Item = u32>,
-    w: &Panels,
-    out: &mut [f32],
-) {
-    let spare = w.depth.checked_sub(x.columns());
-    assert!(matches!(spare, Some(0 | 1)), "the factors do not fit together");
-    let rows = from.len();
-    by_entry!(x, x => if spare == Some(1) {
-        forward(isa(), x, from, w, &mut RowMajor::<RELU, true>::of(rows, w, out));
-    } else {
-        forward(isa(), x, from, w, &mut RowMajor::<RELU, false>::of(rows, w, out));
-    });
-}
-
 per_isa! {
-    /// Pre-activations of images `rows` of `x` under `w`: `out` `[rows, h]` = `x[rows]` · w,
-    /// row-major.
-    ///
-    /// If `w` has one row more than `x` has columns, it holds biases, which are added last. `out`
-    /// may also be `[rows, padded h]`; then the padding's zeros are written too.
-    ///
-    /// # Panics
-    /// If the shapes do not fit together.
-    pub fn project(x: &Sparse, rows: Range<usize>, w: &Panels, out: &mut [f32]) {
-        layer::<false>(x, rows.start as u32..rows.end as u32, w, out);
+    /// The `rows` of x · w and the biases of `w`, if it has a row more than x has columns.
+    fn layer(x: &Sparse, rows: Vec<RowMap>, w: &Panels, is_rectified: bool, out: &mut [f32]) {
+        let spare = w.depth.checked_sub(x.columns());
+        assert!(matches!(spare, Some(0 | 1)), "the factors do not fit together");
+        let count = rows.len();
+        let stride = if out.len() == count * w.padded() { w.padded() } else { w.columns };
+        assert_eq!(out.len(), count * stride, "the output is not [rows, columns]");
+        let mut sink = RowMajor { w, has_biases: spare == Some(1), is_rectified, stride, out };
+        by_entry!(x, x => forward(isa(), x, rows, w, &mut sink));
     }
 }
 
-per_isa! {
-    /// Activations of the images `chosen` of `x` under `w`: the ReLU of [`project`].
-    ///
-    /// # Panics
-    /// As [`project`].
-    pub fn activate(x: &Sparse, chosen: &[u32], w: &Panels, out: &mut [f32]) {
-        layer::<true>(x, chosen.iter().copied(), w, out);
-    }
+/// Pre-activations of images `rows` of `x` under `w`: `out` `[rows, h]` = `x[rows]` · w,
+/// row-major.
+///
+/// If `w` has one row more than `x` has columns, it holds biases, which are added last. `out` may
+/// also be `[rows, padded h]`; then the padding's zeros are written too.
+///
+/// # Panics
+/// If the shapes do not fit together.
+pub fn project(x: &Sparse, rows: Range<usize>, w: &Panels, out: &mut [f32]) {
+    let rows = (rows.start as u32..rows.end as u32).zip(0..);
+    layer(x, rows.map(|(from, to)| RowMap { from, to }).collect(), w, false, out);
+}
+
+/// Activations of the images `chosen` of `x` under `w`: the ReLU of [`project`].
+///
+/// # Panics
+/// As [`project`].
+pub fn activate(x: &Sparse, chosen: &[u32], w: &Panels, out: &mut [f32]) {
+    let rows = chosen.iter().copied().zip(0..);
+    layer(x, rows.map(|(from, to)| RowMap { from, to }).collect(), w, true, out);
 }
 
 /// Stores sums in a panel of the product's shape.
@@ -616,8 +598,14 @@ mod tests {
                 (Sparse::from_pixels(&uneven(n, d), d), Panels::pack(&noise(h * d, 3), h, d));
             let by = |isa| {
                 let mut out = vec![f32::NAN; n * h];
-                let sink = &mut RowMajor::<false, false>::of(n, &w, &mut out);
-                by_entry!(&x, x => forward(isa, x, 0..n as u32, &w, sink));
+                let sink = &mut RowMajor {
+                    w: &w,
+                    has_biases: false,
+                    is_rectified: false,
+                    stride: w.columns,
+                    out: &mut out,
+                };
+                by_entry!(&x, x => forward(isa, x, all(x), &w, sink));
                 out
             };
             let expected = reference(&uneven(n, d), d, 0..n, &noise(h * d, 3), h);

@@ -25,6 +25,9 @@ const MAGIC: &[u8] = b"\x93NUMPY";
 /// Bytes of the longest header: those of arrays without fields have 128.
 const LONGEST_HEADER: usize = 1024;
 
+/// Opening brackets of a kind in a header: a shape has one, a type with fields has more.
+const MOST_BRACKETS: usize = 8;
+
 const SAVE: &str = "save it again: `numpy.savez_compressed(\"data.npz\", x_train=..., ...)`";
 
 impl<'a> Npz<'a> {
@@ -73,6 +76,11 @@ impl<'a> Npz<'a> {
         file.read_exact(&mut rest).map_err(|cause| damaged(&cause))?;
         bytes.extend_from_slice(&rest);
         let (text, body) = bytes.split_at(header.min(bytes.len()));
+        // The parser takes exponential time for nested brackets, which no array of numbers has.
+        let brackets = |open: u8| text.iter().filter(|&&c| c == open).count();
+        if brackets(b'(') > MOST_BRACKETS || brackets(b'[') > MOST_BRACKETS {
+            return Err(damaged(&"its header is not that of an array of numbers"));
+        }
         let header = NpyHeader::from_reader(text).map_err(|cause| damaged(&cause))?;
         let number = number_of(&title, &header.dtype())?;
         let dimensions: Option<Vec<usize>> =

@@ -516,7 +516,7 @@ mod tests {
             "compare two axes that were renamed from the same axis, or choose values with `keep` \
              or `leave-out`",
         );
-        case("", "12`: expected a condition, found nothing", forms);
+        case("", "10`: expected a condition, found nothing", forms);
         case(
             "[]",
             "12`: the list is empty",
