@@ -51,8 +51,8 @@ stages:
 fn a_text_for_a_number_is_refused() {
     let error = refused(&train("data: data, hidden: wide"));
     insta::assert_snapshot!(error, @r"
-    error: pipeline.yaml:5:34: stage `nets`: `hidden`: expected a whole number, zero or more, found `wide`
-    hint: write a whole number, zero or more
+    error: pipeline.yaml:5:34: stage `nets`: `hidden`: expected a number of neurons from 1 to 8192, or one for each hidden layer, such as `512x256`, found `wide`
+    hint: write a number of neurons from 1 to 8192, or one for each hidden layer, such as `512x256`
     ");
 }
 
@@ -60,8 +60,8 @@ fn a_text_for_a_number_is_refused() {
 fn a_fraction_for_a_whole_number_is_refused() {
     let error = refused(&train("data: data, hidden: 2.5"));
     insta::assert_snapshot!(error, @r"
-    error: pipeline.yaml:5:34: stage `nets`: `hidden`: expected a whole number, zero or more, found `2.5`
-    hint: write a whole number, zero or more
+    error: pipeline.yaml:5:34: stage `nets`: `hidden`: expected a number of neurons from 1 to 8192, or one for each hidden layer, such as `512x256`, found `2.5`
+    hint: write a number of neurons from 1 to 8192, or one for each hidden layer, such as `512x256`
     ");
 }
 
@@ -69,8 +69,8 @@ fn a_fraction_for_a_whole_number_is_refused() {
 fn a_mapping_for_a_number_is_refused() {
     let error = refused(&train("data: data, hidden: { width: 3 }"));
     insta::assert_snapshot!(error, @r"
-    error: pipeline.yaml:5:34: stage `nets`: `hidden`: expected a whole number, zero or more, found a mapping
-    hint: write a whole number, zero or more
+    error: pipeline.yaml:5:34: stage `nets`: `hidden`: expected a number of neurons from 1 to 8192, or one for each hidden layer, such as `512x256`, found a mapping
+    hint: write a number of neurons from 1 to 8192, or one for each hidden layer, such as `512x256`
     ");
 }
 
@@ -78,8 +78,8 @@ fn a_mapping_for_a_number_is_refused() {
 fn a_width_of_zero_is_refused() {
     let error = refused(&train("data: data, hidden: 0"));
     insta::assert_snapshot!(error, @r"
-    error: pipeline.yaml:5:34: stage `nets`: `hidden`: expected a number of neurons from 1 to 8192, found `0`
-    hint: write a number of neurons from 1 to 8192
+    error: pipeline.yaml:5:34: stage `nets`: `hidden`: expected a number of neurons from 1 to 8192, or one for each hidden layer, such as `512x256`, found `0`
+    hint: write a number of neurons from 1 to 8192, or one for each hidden layer, such as `512x256`
     ");
 }
 
@@ -87,8 +87,8 @@ fn a_width_of_zero_is_refused() {
 fn a_negative_width_is_refused() {
     let error = refused(&train("data: data, hidden: -3"));
     insta::assert_snapshot!(error, @r"
-    error: pipeline.yaml:5:34: stage `nets`: `hidden`: expected a whole number, zero or more, found `-3`
-    hint: write a whole number, zero or more
+    error: pipeline.yaml:5:34: stage `nets`: `hidden`: expected a number of neurons from 1 to 8192, or one for each hidden layer, such as `512x256`, found `-3`
+    hint: write a number of neurons from 1 to 8192, or one for each hidden layer, such as `512x256`
     ");
 }
 

@@ -22,7 +22,7 @@ stages:
     );
     insta::assert_snapshot!(error, @r"
     error: pipeline.yaml:3:5: stage `nets`: the input `data` is missing
-    hint: add a stage of kind `fetch`
+    hint: add a stage of kind `fetch` or `images`
     ");
 }
 
