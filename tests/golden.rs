@@ -69,7 +69,7 @@ fn project() -> Space {
 }
 
 /// A net 64-5-10 with biases, in Keras's layout and in f16.
-fn net() -> Vec<u8> {
+pub(crate) fn net() -> Vec<u8> {
     let shapes: [(&str, Vec<usize>); 4] = [
         ("dense/kernel", vec![64, 5]),
         ("dense/bias", vec![5]),

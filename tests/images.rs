@@ -61,7 +61,7 @@ fn images_that_change_are_read_again_and_a_moved_file_is_not() {
 #[test]
 fn exported_nets_are_imported_and_joined() {
     let space = digits();
-    space.ok(&["run", "nets@hidden=16x8,net=1", "nets@hidden=16x8,net=2"]);
+    space.ok(&["run"]);
     for net in 1..=2 {
         let name = format!("nets@hidden=16x8,net={net}");
         let digest = &space.digests()[&name]["net.safetensors"];

@@ -280,8 +280,8 @@ fn an_input_without_a_stage_is_refused() {
 /// All pairs of ends, `x` and `y`, with this condition.
 fn crossed(condition: &str) -> String {
     aligned(&format!(
-        "a: {{ stage: nets, rename: {{ end: x }} }}, b: {{ stage: nets, rename: {{ end: y }} }},\n      \
-         where: {condition}"
+        "a: {{ stage: nets, rename: {{ end: x }} }}, \
+         b: {{ stage: nets, rename: {{ end: y }} }},\n      where: {condition}"
     ))
 }
 

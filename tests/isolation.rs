@@ -15,10 +15,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// Stages of the general-purpose kinds.
+/// Stages of the kinds that the study does not use.
 const GENERAL_PURPOSE: &str = "\
 stages:
   words: { file: { path: words } }
+  own: { images: { train: own.npz, validation: 100 } }
+  theirs: { import: { data: own, file: theirs.safetensors } }
   count:
     command:
       run: sh count.sh
@@ -128,6 +130,8 @@ fn stages_read_only_declared_inputs_and_write_only_to_their_workspace() {
     {
         let space = unprivileged(pipeline);
         space.write("words/a", "one two\n").write("words/b/c", "three\n");
+        space.write("own.npz", include_bytes!("../examples/digits-8x8/digits.npz"));
+        space.write("theirs.safetensors", crate::golden::net());
         fs::create_dir(space.join("words/empty")).unwrap();
         fs::set_permissions(space.join("words/b/c"), fs::Permissions::from_mode(0o755)).unwrap();
         space.write("count.sh", "mkdir counts; wc $REPRO_PARAM_BY < inputs/words/a > counts/a\n");

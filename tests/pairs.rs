@@ -2,7 +2,7 @@
 //! commands print.
 
 use crate::schema::completions;
-use crate::space::{Space, nothing, set};
+use crate::space::{Space, name, nothing, set};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeSet;
 
@@ -76,7 +76,7 @@ fn a_profile_can_have_other_conditions() {
     let space = Space::with(PAIRS);
     let of = |profile: &str| -> usize {
         let nodes = space.plan(&["--profile", profile]);
-        nodes.iter().filter(|node| node["name"].as_str().unwrap().starts_with("pairs@")).count()
+        nodes.iter().filter(|node| name(node).starts_with("pairs@")).count()
     };
     assert_eq!(of("both"), 6);
     // Combinations (1, 1), (1, 3), (3, 1) and (3, 3).
@@ -101,7 +101,7 @@ fn the_commands_know_pairs_by_the_new_names() {
     space.ok(&["run"]);
     let selected = |target: &str| -> BTreeSet<String> {
         let nodes = space.plan(&[target]);
-        let names = nodes.iter().map(|node| node["name"].as_str().unwrap().to_owned());
+        let names = nodes.iter().map(name);
         names.filter(|name| name.starts_with("pairs")).collect()
     };
     assert_eq!(selected("pairs@a=1,b=2"), pairs(&[[1, 2]]));

@@ -145,6 +145,9 @@ fn matches(pattern: &Json, text: &str) -> bool {
                 && is_filled(sides.first())
                 && is_filled(sides.last())
         }
+        "^[0-9]+(x[0-9]+)*$" => text
+            .split('x')
+            .all(|width| !width.is_empty() && width.bytes().all(|c| c.is_ascii_digit())),
         other => panic!("unknown pattern in the schema: {other}"),
     }
 }

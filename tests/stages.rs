@@ -22,8 +22,8 @@ fn a_curve_between_nets_of_different_priors_is_an_error() {
     space.edit("nets@prior=none,end=a", "\"nets@prior=none,end=a\"");
     space.edit("nets@prior=normal-0.01,end=b", "\"nets@prior=normal-0.01,end=b\"");
     let failed = space.exits(1, &["run", "-k"]).stderr;
-    let cause = "`hidden=3, prior=none, pair=1` and `hidden=3, prior=normal 0.01, pair=1` are not \
-                 the ends of the same pair";
+    let cause = "a net of `hidden=3, prior=none` cannot be joined to one of `hidden=3, \
+                 prior=normal 0.01`";
     assert!(failed.contains(cause), "{failed}");
 }
 

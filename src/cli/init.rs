@@ -68,7 +68,8 @@ impl Template {
 }
 
 /// Writes the files of `template` to the project folder. Overwrites nothing: if a file exists,
-/// fails before anything is written. An existing `.gitignore` is kept, since a repository often has one.
+/// fails before anything is written.
+/// An existing `.gitignore` is kept, since a repository often has one.
 pub(super) fn init(common: &Common, template: Template) -> Result<String> {
     if common.pipeline != Path::new(PIPELINE) {
         let hint = format!("remove the option: the file is always `{PIPELINE}`");

@@ -34,7 +34,8 @@ macro_rules! by_classes {
     };
 }
 per_isa! {
-    /// Adds to `stats` the loss of the `logits` [n, classes] for the `labels` `[n]`, image by image.
+    /// Adds to `stats` the loss of the `logits` [n, classes] for the `labels` `[n]`, image by
+    /// image.
     ///
     /// # Panics
     /// If the lengths do not match, or a label is not below the number of classes.

@@ -1,5 +1,5 @@
-//! Sparse matrices, row by row: images, which are four fifths background, activations, half of which
-//! are zero, and the transpose of a batch.
+//! Sparse matrices, row by row: images, which are four fifths background, activations, half of
+//! which are zero, and the transpose of a batch.
 //!
 //! A transposition appends each non-zero to the row of its column. It reads four row ends before it
 //! writes one, since a processor may otherwise predict that each read depends on the write before

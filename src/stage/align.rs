@@ -96,7 +96,10 @@ impl Stage for AlignStage {
                     "permutations": permutations,
                 });
                 if !matched.restarts.is_empty() {
-                    let sweeps = |objectives: &Vec<f64>| json!({ "sweeps": objectives.len(), "objectives": objectives });
+                    let sweeps = |objectives: &Vec<f64>| {
+                        let count = objectives.len();
+                        json!({ "sweeps": count, "objectives": objectives })
+                    };
                     alignment["order"] = json!(order);
                     alignment["restarts"] = matched.restarts.iter().map(sweeps).collect();
                     alignment["best_restart"] = json!(matched.best);

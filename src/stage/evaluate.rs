@@ -36,7 +36,8 @@ pub(super) struct Params {
     /// Rounds of refinement. Each halves the intervals on both sides of the largest training error.
     ///
     /// A round costs two refits and never affects the last, straight segment. With 21 points, the
-    /// default adds at most 4 refits to 20, for points 4 times as dense at the peak of a narrow net.
+    /// default adds at most 4 refits to 20, for points 4 times as dense at the peak of a narrow
+    /// net.
     #[serde(default = "wa_refine")]
     wa_refine: Rounds,
     /// The outputs that a layer is refitted to; `blend` is for one hidden layer.

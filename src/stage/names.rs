@@ -38,12 +38,10 @@ impl PairName {
     /// The pair of the curve from `a` to `b`.
     ///
     /// # Errors
-    /// If they are the same net, or ends of different pairs.
+    /// If they are the same net, or not of the same pair.
     pub(super) fn of(a: &NetName, b: &NetName) -> Result<PairName, String> {
         match (a, b) {
-            (NetName::End { pair, end: End::A }, NetName::End { pair: other, end: End::B })
-                if pair == other =>
-            {
+            (NetName::End { pair, .. }, NetName::End { pair: other, .. }) if pair == other => {
                 Ok(PairName(pair.to_string()))
             }
             (NetName::Net { net: a }, NetName::Net { net: b }) if a != b => {
@@ -177,8 +175,6 @@ mod tests {
         assert_eq!(refusal(net("1"), net("1")), "`1` cannot be joined to itself");
         let message = "`1a` and `2b` are not the ends of the same pair";
         assert_eq!(refusal(end(1, End::A), end(2, End::B)), message);
-        let message = "`1b` and `1a` are not the ends of the same pair";
-        assert_eq!(refusal(end(1, End::B), end(1, End::A)), message);
     }
 
     #[test]
@@ -189,9 +185,11 @@ mod tests {
         assert!(texts.is_sorted_by(|a, b| natural(a, b).is_lt()), "{texts:?}");
     }
 
+    const NAME: &str = "[0-9a-bx+]{0,6}";
+
     proptest! {
         #[test]
-        fn the_natural_order_is_total(a in "[0-9a-bx+]{0,6}", b in "[0-9a-bx+]{0,6}", c in "[0-9a-bx+]{0,6}") {
+        fn the_natural_order_is_total([a, b, c] in [NAME, NAME, NAME]) {
             prop_assert_eq!(natural(&a, &b), natural(&b, &a).reverse());
             prop_assert_eq!(natural(&a, &b).is_eq(), a == b);
             if natural(&a, &b).is_le() && natural(&b, &c).is_le() {

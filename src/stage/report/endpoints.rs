@@ -131,7 +131,8 @@ const WEIGHTS_OF_LAYERS: [Quantity; 3] = [
 pub(super) fn tables(report: &Report) -> Result<Vec<Block>> {
     let images = report.measured.data.test;
     let caption = format!(
-        "Mean over the individual nets, ± half the width of its 95 % interval. A test error of 2 % on {images} images has a standard error of {:.2} points.\n",
+        "Mean over the individual nets, ± half the width of its 95 % interval. A test \
+         error of 2 % on {images} images has a standard error of {:.2} points.\n",
         binomial_standard_error(2.0, images)
     );
     let weights = match report.measured.hiddens().iter().all(has_one_layer) {

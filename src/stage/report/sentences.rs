@@ -689,7 +689,9 @@ mod tests {
             ("50x50x50", "none", "linear+ot", &[20.0, 20.8, 22.4]),
         ];
         let found = texts(Dataset::Digits, &curves);
-        insta::assert_snapshot!(found[1], @"Minima are more isolated with 3 hidden layers than with 1. On the straight line between two nets of width 50 without prior, the test error reaches 8.47 ± 1.25 % with 1 hidden layer and 42.0 ± 5.0 % with 3 hidden layers; the nets have 2.00 % and 2.00 %. On the curve Linear + OT, it reaches 4.20 ± 0.50 % and 21.1 ± 3.0 %. The excess over the worse net changes by a factor of 6.19 (5.29 to 7.25), the barrier of the loss by 4.96 (4.38 to 5.62), not tested. The factors are on the straight line from h = 50 to h = 50x50x50.");
+        insta::assert_snapshot!(found[1], @r"
+        Minima are more isolated with 3 hidden layers than with 1. On the straight line between two nets of width 50 without prior, the test error reaches 8.47 ± 1.25 % with 1 hidden layer and 42.0 ± 5.0 % with 3 hidden layers; the nets have 2.00 % and 2.00 %. On the curve Linear + OT, it reaches 4.20 ± 0.50 % and 21.1 ± 3.0 %. The excess over the worse net changes by a factor of 6.19 (5.29 to 7.25), the barrier of the loss by 4.96 (4.38 to 5.62), not tested. The factors are on the straight line from h = 50 to h = 50x50x50.
+        ");
         assert_eq!(texts(Dataset::Digits, &curves[..2]).len(), found.len() - 1);
     }
 

@@ -166,7 +166,7 @@ fn choices(measured: &Measured) -> String {
         let (fits, moves) = match has_one_layer {
             true => ("W2 to logits", "W2 then moves along a straight line to that of B"),
             false => (
-                "the weights after a moving layer to what they compute, for the last one the logits",
+                "the weights after a moving layer to what they compute, the last ones to logits",
                 "The last layer then moves along a straight line to that of B",
             ),
         };
@@ -174,8 +174,8 @@ fn choices(measured: &Measured) -> String {
             "- WA fits {fits}: {} (alternatives: {}), by normal equations with a relative \
              ridge of 1e-8 or the next sufficient power of ten. `tables/{}` lists the number of \
              training images, the rank, the ridge and the residual of each fit. {moves}, whereas \
-             the authors' Arc + WA rotates about the mean of the {} output rows. The points of the curve are denser around its largest \
-             training error.\n",
+             the authors' Arc + WA rotates about the mean of the {} output rows. The points of the \
+             curve are denser around its largest training error.\n",
             escape(Targets::default().definition()),
             alternatives("+wa", Targets::ALL),
             REFITS.file,
@@ -187,8 +187,8 @@ fn choices(measured: &Measured) -> String {
 
 fn statistics(kind: &str) -> String {
     format!(
-        "**Nets are the sample.** Every pair of the nets of one {kind} and prior may be joined, but \
-         pairs that share a net are not independent. The two directions of a pair are averaged \
+        "**Nets are the sample.** Every pair of the nets of one {kind} and prior may be joined, \
+         but pairs that share a net are not independent. The two directions of a pair are averaged \
          first, and a pair that was joined in one direction counts as it is.\n\n\
          **Intervals** are 95 % confidence intervals of the mean over pairs, or over nets in the \
          tables of endpoints, by Student's t. Where no two pairs share a net, the standard error \
@@ -209,10 +209,11 @@ fn statistics(kind: &str) -> String {
          the jackknife leaves a net out of all of them. Nets of different widths are independent: \
          their contrast is the ratio of the geometric means over pairs at the widest and the \
          narrowest width, or at the largest and the smallest depth of one width (Welch's test), \
-         and a prior with an excess of 0 or less is excluded at both. Degrees of freedom are Satterthwaite's, and p is adjusted by Holm's \
-         method for the contrasts of the claim. A contrast is lower or higher if p is below 0.05 \
-         and the difference in points, averaged in the same way, exceeds two standard errors of \
-         the difference of two test errors; otherwise it is inconclusive.\n\n\
+         and a prior with an excess of 0 or less is excluded at both. Degrees of freedom are \
+         Satterthwaite's, and p is adjusted by Holm's method for the contrasts of the claim. A \
+         contrast is lower or higher if p is below 0.05 and the difference in points, averaged in \
+         the same way, exceeds two standard errors of the difference of two test errors; \
+         otherwise it is inconclusive.\n\n\
          **Metrics.** The excess error is the largest error on the curve minus the error of the \
          worse end. The mean error is taken by arc length; over t, the second segment of WA, on \
          which the error hardly changes, would contribute half of it. The normalised error is \

@@ -1,7 +1,7 @@
 //! The second engine: dfdx derives the gradients from the definition of the net.
 //!
-//! It shares only the update of a parameter with the kernels. dfdx has its own order of sums, so the
-//! last bits of its results depend on the machine.
+//! It shares only the update of a parameter with the kernels. dfdx has its own order of sums, so
+//! the last bits of its results depend on the machine.
 
 use super::Net;
 use super::engine::{Batch, BatchStats, Engine, Updates};

@@ -1,9 +1,9 @@
 //! The kernels' engine for plain nets, of one hidden layer, ten classes and no biases: explicit
 //! gradients, with kernels of their own for ten classes.
 //!
-//! Shapes: d inputs, B images in the batch, h neurons, H = h padded by [`Panels`]. Weights stay padded during
-//! training, and the padding stays zero. The gradient of W1 is consumed as it is computed, and
-//! never stored.
+//! Shapes: d inputs, B images in the batch, h neurons, H = h padded by [`Panels`]. Weights stay
+//! padded during training, and the padding stays zero. The gradient of W1 is consumed as it is
+//! computed, and never stored.
 //!
 //! Threads divide images in the forward pass and panels of neurons in the backward pass, so that no
 //! sum is split; the code in between runs on one thread. `docs/performance.md` has the
