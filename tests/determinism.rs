@@ -75,7 +75,7 @@ fn the_ci_profile_matches_the_lock_in_another_order() {
 fn a_changed_digit_of_one_digest_is_found() {
     let space = shipped();
     let lock = space.read("pipeline.lock");
-    let node = "nets@hidden=10,prior=none,pair=1,end=a";
+    let node = "nets@hidden=10,prior=none,net=1";
     let at = lock.find(&format!("\n{node} ")).unwrap();
     let at = at + lock[at..].find("net.safetensors=").unwrap() + "net.safetensors=".len();
     let expected = lock[at..at + 64].to_owned();

@@ -69,8 +69,7 @@ fn exported_nets_are_imported_and_joined() {
         space.write(&format!("theirs/{net}.safetensors"), bytes);
     }
     let pipeline = space.read("pipeline.yaml");
-    let theirs = "\
-  theirs:
+    let theirs = "  theirs:
     import: { data: data, file: [theirs/1.safetensors, theirs/2.safetensors] }
   joined:
     evaluate:

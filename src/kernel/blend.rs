@@ -4,9 +4,9 @@
 //! There are three forms. [`blend`] writes the hidden layer for products over images, and
 //! [`blend_rows`] image by image, for more hidden layers. [`Images::logits`] applies the second
 //! layer in the same pass to 32 interleaved images, so that only ten logits per image leave the
-//! registers. (With lanes across classes, six lanes of sixteen would be idle.) All points of a curve
-//! are evaluated on some neurons before the next neurons, which are thus read from memory once for
-//! all points.
+//! registers. (With lanes across classes, six lanes of sixteen would be idle.) All points of a
+//! curve are evaluated on some neurons before the next neurons, which are thus read from memory
+//! once for all points.
 //!
 //! This file does not depend on the curve that the coefficients come from. `docs/performance.md`
 //! has the measurements.

@@ -538,7 +538,7 @@ mod tests {
         case("{ keep: [] }", "20.keep`: the list is empty", keep);
         case("{ keep: [a] }", "21.keep`: expected a combination, found `a`", keep);
         case("{ keep: [{}] }", "21.keep`: expected a combination, found an empty mapping", keep);
-        case("{ keep: [{ ebd: a }] }", "23.keep`: unknown axis `ebd`", "known: `end`, `a`, `b`");
+        case("{ keep: [{ ebd: a }] }", "23.keep`: unknown axis `ebd`", "did you mean `end`?");
         case(
             "{ keep: [{ a: [1, 3] }] }",
             "30.keep.a`: the axis `a` has no value `3`",

@@ -241,7 +241,7 @@ fn a_refit_is_the_least_squares_solution_in_every_segment() {
                 let cosine = dot / (norms[j].max(0.01 * largest) * norm(&mut miss()));
                 // Where the features reproduce the targets, the residual is rounding.
                 assert!(
-                    cosine.abs() < 1e-4 || relative < 1e-4,
+                    cosine.abs() < 1e-3 || relative < 1e-4,
                     "neuron {j} {output}: {cosine} {case}"
                 );
             }
