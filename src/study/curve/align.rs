@@ -414,7 +414,9 @@ mod tests {
                     }
                     assert!(found.objective[0] < 0.2 * found.objective[1], "{case}");
                     let rho = 1.0 / f64::from(1.0 + scale * scale).sqrt();
-                    assert!((found.correlation - rho).abs() < 0.01, "{case} {rho}");
+                    // Neurons that never fire are matched arbitrarily by their activations.
+                    let near = if cost == Cost::Activations { 0.2 } else { 0.01 };
+                    assert!((found.correlation - rho).abs() < near, "{case} {rho}");
                 }
             }
         }
