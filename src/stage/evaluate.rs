@@ -1,8 +1,9 @@
 //! `evaluate`: measures error and loss along a curve between two nets, on each split.
 
-use super::artifact::{Csv, IMAGES, NET, NetCard, OrEmpty, read_labelled, read_net};
+use super::artifact::{Csv, IMAGES, NET, NetCard, OrEmpty, read_net};
 use super::compare;
 use super::names::PairName;
+use super::quality::Splits;
 use super::tables::{METRICS, POINTS, REFITS};
 use crate::engine::stage::pairing::Moves;
 use crate::engine::stage::{Arity, Changes, Context, Hinted, Invocation, Slot, Stage};
@@ -95,23 +96,18 @@ impl Stage for EvaluateStage {
         let (b, card_b) = read_net(cx.input("b")?.path(NET)?)?;
         let key = CurveKey::of(&card_a, &card_b, &params)?;
         let data = cx.input("data")?;
-        let read = |split| read_labelled(data, split);
-        let splits = [
-            (Split::Train, read(Split::Train)?),
-            (Split::Validation, read(Split::Validation)?),
-            (Split::Test, read(Split::Test)?),
-        ];
+        let splits = Splits::read(data)?;
         let path =
             Path::new(params.curve.curve, params.center, &a, &b).map_err(|e| anyhow!("{e}"))?;
         check_targets(&params, a.shape())?;
-        splits.iter().try_for_each(|(split, data)| check_images(*split, data, a.shape()))?;
+        splits.each().into_iter().try_for_each(|(split, x)| check_images(split, x, a.shape()))?;
         let correlation = path.correlation();
         let along = |measure: &dyn Fn(&Sparse, &[u16]) -> Vec<Point>| -> Vec<(Split, Vec<Point>)> {
-            let present = splits.iter().filter(|(_, data)| !data.is_empty());
-            present.map(|(split, data)| (*split, measure(&data.images, &data.labels))).collect()
+            let present = splits.each().into_iter().filter(|(_, data)| !data.is_empty());
+            present.map(|(split, data)| (split, measure(&data.images, &data.labels))).collect()
         };
         let measured = if params.curve.refitted {
-            let training = &splits[0].1;
+            let training = &splits.training;
             let first = params.wa_images.map(|n| training.images.head(n.get() as usize));
             let images = first.as_ref().unwrap_or(&training.images);
             let labels = &training.labels[..images.rows()];

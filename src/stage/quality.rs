@@ -25,6 +25,15 @@ impl Splits {
             testing: read_labelled(data, Split::Test)?,
         })
     }
+
+    /// Each split with its name.
+    pub(super) fn each(&self) -> [(Split, &Labelled); 3] {
+        [
+            (Split::Train, &self.training),
+            (Split::Validation, &self.validation),
+            (Split::Test, &self.testing),
+        ]
+    }
 }
 
 /// How a net was trained, with the seed of the run; `None` if that is unknown.

@@ -41,9 +41,10 @@ impl Cost {
     pub fn definition(self) -> &'static str {
         match self {
             Cost::Neurons => {
-                "the squared distance of whole neurons, incoming row and outgoing column"
+                "the squared distance of whole neurons, incoming row, bias if there is one, and \
+                 outgoing column"
             }
-            Cost::Incoming => "the squared distance of their incoming rows alone",
+            Cost::Incoming => "the squared distance of their incoming rows and biases alone",
             Cost::Activations => "1 minus the correlation of their activations on training images",
         }
     }

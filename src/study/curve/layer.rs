@@ -5,7 +5,7 @@
 use crate::kernel::dense::relu;
 use crate::kernel::product::{Panels, project};
 use crate::kernel::sparse::Sparse;
-use crate::study::net::Net;
+use crate::study::net::{Net, pack};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -84,16 +84,7 @@ pub(super) struct Packed {
 
 impl Packed {
     pub(super) fn of(layer: &Layer) -> Packed {
-        let (fan_in, fan_out) = (layer.fan_in(), layer.fan_out);
-        if layer.biases.is_empty() {
-            return Packed { panels: Panels::pack(&layer.weights, fan_out, fan_in) };
-        }
-        let mut rows = Vec::with_capacity(layer.weights.len() + fan_out);
-        for (weights, &bias) in layer.weights.chunks_exact(fan_in).zip(&*layer.biases) {
-            rows.extend_from_slice(weights);
-            rows.push(bias);
-        }
-        Packed { panels: Panels::pack(&rows, fan_out, fan_in + 1) }
+        Packed { panels: pack(&layer.weights, &layer.biases, layer.fan_in()) }
     }
 
     pub(super) fn fan_out(&self) -> usize {

@@ -21,17 +21,17 @@ pub use prior::{DropoutMask, Prior, PriorKind};
 pub use train::{EpochRecord, TrainError, TrainSettings, Trained, train};
 pub use widths::{Hidden, Widths};
 
-/// Classes of the datasets of handwritten digits, for which there are faster kernels.
-pub const CLASSES: usize = crate::kernel::CLASSES;
-
-/// Inputs of the nets of the talk: the pixels of a 28 x 28 image.
-pub const INPUTS: usize = 784;
-
 use crate::kernel::dense::{logits, relu};
 use crate::kernel::product::{Panels, project};
 use crate::kernel::softmax::cross_entropy;
 use crate::kernel::sparse::Sparse;
 use std::ops::Range;
+
+/// Classes of the datasets of handwritten digits, for which there are faster kernels.
+pub const CLASSES: usize = crate::kernel::CLASSES;
+
+/// Inputs of the nets of the talk: the pixels of a 28 x 28 image.
+pub const INPUTS: usize = 784;
 
 /// Images whose activations are in memory at once: 4 MB at h = 2000.
 const BLOCK: usize = 512;
@@ -53,7 +53,8 @@ impl Quality {
     }
 }
 
-/// Error and loss of `net` on `images` `[n, 784]` with their `labels` `[n]`; NaN if there are none.
+/// Error and loss of `net` on `images` [n, inputs] with their `labels` `[n]`; NaN if there are
+/// none.
 ///
 /// # Panics
 /// If the numbers of images and labels differ.
@@ -96,18 +97,24 @@ pub fn examine(net: &Net, images: &Sparse, labels: &[u16]) -> (Quality, Health) 
     (quality, health)
 }
 
-/// Layer `l` of `net`, [fan-in, fan-out], as the kernels read it: biases are one more row.
+/// Layer `l` of `net`, as the kernels read it.
 fn packed(net: &Net, l: usize) -> Panels {
-    let (fan_in, biases) = (net.shape().fan_in(l), net.biases(l));
+    pack(net.weights(l), net.biases(l), net.shape().fan_in(l))
+}
+
+/// A layer of `weights` [fan-out, fan-in], as the kernels read it: [fan-in, fan-out], and its
+/// `biases`, if there are any, as one more row.
+pub(super) fn pack(weights: &[f32], biases: &[f32], fan_in: usize) -> Panels {
+    let fan_out = weights.len() / fan_in;
     if biases.is_empty() {
-        return Panels::pack(net.weights(l), net.shape().fan_out(l), fan_in);
+        return Panels::pack(weights, fan_out, fan_in);
     }
-    let mut rows = Vec::with_capacity(net.weights(l).len() + biases.len());
-    for (row, &bias) in net.weights(l).chunks_exact(fan_in).zip(biases) {
+    let mut rows = Vec::with_capacity(weights.len() + fan_out);
+    for (row, &bias) in weights.chunks_exact(fan_in).zip(biases) {
         rows.extend_from_slice(row);
         rows.push(bias);
     }
-    Panels::pack(&rows, biases.len(), fan_in + 1)
+    Panels::pack(&rows, fan_out, fan_in + 1)
 }
 
 /// A net in the layout of forward passes.
