@@ -207,7 +207,15 @@ fn deep() -> Vec<Shape> {
 fn a_refit_is_the_least_squares_solution_in_every_segment() {
     for shape in [Shape::talk(20)].into_iter().chain(deep()) {
         let (x, labels) = images_of(IMAGES, shape.inputs, 10);
-        let [a, b] = ["a", "b"].map(|end| shaped(shape, end));
+        let [a, b] = ["a", "b"].map(|end| {
+            let mut net = shaped(shape, end);
+            // Activations that keep their size from layer to layer, so that biases do not make the
+            // features of a deep layer nearly constant.
+            for l in 1..net.layers() - 1 {
+                net.weights_mut(l).iter_mut().for_each(|w| *w *= 5.0);
+            }
+            net
+        });
         let refitted =
             refit(joined(0, &a, &b), settings(Targets::A, 4), &x, &labels, ONE).expect("a refit");
         assert_eq!(refitted.fits().count(), 3 * shape.widths.depth(), "{shape}");
@@ -239,8 +247,11 @@ fn a_refit_is_the_least_squares_solution_in_every_segment() {
                 let dot: f64 = feature(j).zip(miss()).map(|(f, m)| f * m).sum();
                 // The ridge matters to a neuron that hardly fires.
                 let cosine = dot / (norms[j].max(0.01 * largest) * norm(&mut miss()));
-                // Relative to the targets: a small residual is dominated by rounding.
-                assert!((cosine * relative).abs() < 1e-5, "neuron {j} {output}: {cosine} {case}");
+                // Where the features reproduce the targets, the residual is rounding.
+                assert!(
+                    cosine.abs() < 1e-4 || relative < 1e-4,
+                    "neuron {j} {output}: {cosine} {case}"
+                );
             }
         }
     }
