@@ -16,7 +16,7 @@ const WIDTHS: [(u32, u32); 6] = [(10, 30), (50, 20), (100, 10), (500, 4), (1000,
 const PRIORS: [(&str, &str); 3] =
     [("none", "none"), ("dropout", "dropout 0.5"), ("normal", "normal 0.01")];
 const NETS: usize = 2;
-/// Nets with several hidden layers, of one epoch each.
+/// Nets with several hidden layers, of four epochs each.
 const DEEP: [&str; 2] = ["512x512x512", "1000x1000"];
 
 pub(crate) fn groups() -> Vec<Group> {
@@ -40,7 +40,7 @@ fn training(data: &Rc<Data>, name: &str) -> Result<Benchmark> {
     let prior: Prior = prior.parse().map_err(anyhow::Error::msg)?;
     let single = hidden.widths.single();
     let width = WIDTHS.into_iter().find(|width| Some(width.0 as usize) == single);
-    let epochs = width.map_or(1, |(_, epochs)| epochs);
+    let epochs = width.map_or(4, |(_, epochs)| epochs);
     let settings = TrainSettings {
         prior,
         biases: hidden.biases,

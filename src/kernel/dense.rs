@@ -239,7 +239,7 @@ impl NeuronRun {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::product::Panels;
+    use crate::kernel::panels::Panels;
     use crate::kernel::test::{bits, on_every_isa};
 
     /// Numbers with zeros of both signs among them.

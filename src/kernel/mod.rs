@@ -5,10 +5,10 @@
 //! threads run *across* outputs; no sum is ever split. A kernel is written once, in plain Rust over
 //! slices and fixed-size arrays with [`f32::mul_add`], and `per_isa!` compiles that body for each
 //! instruction set; the set is selected at run time. [`product`] also branches on it, since the
-//! number of registers decides how many rows it sums at once. Three kernels have intrinsics in
-//! addition, with the same sums in the same order, because LLVM spills their tiles or does not emit
-//! the instruction: [`gram`] for AVX-512, the second layer in [`blend`] and the compaction of
-//! non-zeros for AVX2 and AVX-512.
+//! number of registers decides how many rows it sums at once. Four have intrinsics in
+//! addition, with the same results, because LLVM spills their tiles or does not emit the
+//! instruction: [`gram`] for AVX-512, the second layer in [`blend`], the compaction of non-zeros
+//! and the transpose of [`panels`] for AVX2 and AVX-512.
 //!
 //! The tests of each kernel compare it bit for bit with a reference implementation, on every
 //! instruction set of the machine; `pipeline.lock` does the same for whole runs. Emulated runs and
@@ -29,6 +29,7 @@ pub mod dense;
 pub mod distance;
 mod entries;
 pub mod gram;
+pub mod panels;
 pub mod parallel;
 pub mod product;
 pub mod quadratic;

@@ -9,13 +9,16 @@
 //! This file does not depend on the other factor of a product. `docs/performance.md` has the
 //! measurements.
 
+use super::aligned::Aligned;
 use super::compact::{SLACK, compact, compact_values};
 use super::entries::SparseEntry;
+use super::{Isa, isa, per_isa};
 
 /// A sparse matrix: for each row its non-zeros, ascending by column. Its entries are pixels in four
-/// bytes, or numbers in eight.
+/// bytes, or numbers in eight. A matrix of numbers may be stored whole, see
+/// [`Sparse::set_values`].
 ///
-/// Equal are matrices with entries of the same kind, of equal shape, with equal non-zeros.
+/// Equal are matrices of equal shape with equal non-zeros, stored alike.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sparse(pub(super) Matrix);
 
@@ -46,6 +49,9 @@ pub(super) struct Rows<E> {
     /// entry in a row is below `columns`, which the products rely on.
     spans: Vec<Span>,
     entries: Vec<E>,
+    /// All numbers [rows, columns], zeros included, of a matrix that is stored whole; its spans are
+    /// empty.
+    dense: Aligned,
 }
 
 /// The extent of a row among the entries.
@@ -55,11 +61,13 @@ struct Span {
     end: u32,
 }
 
-/// Equal shape and equal non-zeros.
+/// Equal shape and equal numbers, stored alike.
 impl<E: SparseEntry> PartialEq for Rows<E> {
     fn eq(&self, other: &Rows<E>) -> bool {
         let shape = |x: &Rows<E>| (x.len(), x.columns);
-        shape(self) == shape(other) && (0..self.len()).all(|i| self.entries(i) == other.entries(i))
+        shape(self) == shape(other)
+            && self.dense == other.dense
+            && (0..self.len()).all(|i| self.entries(i) == other.entries(i))
     }
 }
 
@@ -181,12 +189,15 @@ impl Sparse {
 
     /// The non-zeros of row `i`: their columns, ascending, and their values.
     pub fn row(&self, i: usize) -> impl Iterator<Item = (usize, f32)> {
-        let (pixels, values): (&[PixelEntry], &[ValueEntry]) = match &self.0 {
-            Matrix::Pixels(rows) => (rows.entries(i), &[]),
-            Matrix::Values(rows) => (&[], rows.entries(i)),
+        let (pixels, values, numbers): (&[PixelEntry], &[ValueEntry], &[f32]) = match &self.0 {
+            Matrix::Pixels(rows) => (rows.entries(i), &[], &[]),
+            Matrix::Values(rows) if rows.is_dense() => (&[], &[], rows.dense_row(i)),
+            Matrix::Values(rows) => (&[], rows.entries(i), &[]),
         };
         let pixels = pixels.iter().map(|entry| (entry.column(), entry.value()));
-        pixels.chain(values.iter().map(|entry| (entry.column(), entry.value())))
+        let values = values.iter().map(|entry| (entry.column(), entry.value()));
+        let numbers = numbers.iter().copied().enumerate().filter(|&(_, x)| x != 0.0);
+        pixels.chain(values).chain(numbers)
     }
 
     /// Appends the non-zeros of `pixels` [n, columns], each as pixel / 255.
@@ -207,12 +218,13 @@ impl Sparse {
     ///
     /// # Panics
     /// If `values` is not whole rows, there are no columns, the matrix would have 2^32 non-zeros or
-    /// more, or it has rows of pixels.
+    /// more, or it has rows of pixels or is stored whole.
     pub fn append_values(&mut self, values: &[f32]) {
         if self.rows() == 0 {
             self.values_mut(self.columns());
         }
         let Sparse(Matrix::Values(rows)) = self else { panic!("numbers in a matrix of pixels") };
+        assert!(!rows.is_dense(), "the matrix is stored whole");
         rows.append(values, |row, found: &mut Vec<ValueEntry>, entries| {
             found.resize(row.len() + SLACK, ValueEntry::default());
             let count = compact_values(row, found);
@@ -220,8 +232,10 @@ impl Sparse {
         });
     }
 
-    /// Sets the matrix to the non-zeros of the first `columns` columns of `values` [n, stride]. As
-    /// [`Sparse::from_values`], without new memory.
+    /// Sets the matrix to the first `columns` columns of `values` [n, stride]. As
+    /// [`Sparse::from_values`], without new memory. If most numbers are not zero, and products that
+    /// do not skip the others are faster on this processor, it is stored whole; products have the
+    /// same bits as long as the other factor is finite.
     ///
     /// # Panics
     /// As [`Sparse::from_values`], and if `columns` exceeds `stride`.
@@ -229,6 +243,15 @@ impl Sparse {
         assert!(columns <= stride && values.len().is_multiple_of(stride), "not [n, {stride}]");
         let rows = self.values_mut(columns);
         let n = values.len() / stride;
+        if is_mostly_non_zero(values, n * columns) {
+            rows.spans.resize(n, Span { start: 0, end: 0 });
+            rows.dense.resize(n * columns);
+            let dense = rows.dense.chunks_exact_mut(columns);
+            for (dense, row) in dense.zip(values.chunks_exact(stride)) {
+                dense.copy_from_slice(&row[..columns]);
+            }
+            return;
+        }
         let most = n * columns + SLACK;
         assert!(u32::try_from(most).is_ok(), "not fewer than 2^32 non-zeros");
         if rows.entries.len() < most {
@@ -249,6 +272,7 @@ impl Sparse {
         assert!(columns <= COLUMNS, "more than 2^24 columns");
         rows.columns = columns;
         rows.spans.clear();
+        rows.dense.resize(0);
         rows
     }
 
@@ -283,7 +307,7 @@ impl Sparse {
 impl<E: SparseEntry> Rows<E> {
     fn with_columns(columns: usize) -> Rows<E> {
         assert!(columns <= COLUMNS, "more than 2^24 columns");
-        Rows { columns, spans: Vec::new(), entries: Vec::new() }
+        Rows { columns, spans: Vec::new(), entries: Vec::new(), dense: Aligned::default() }
     }
 
     /// Number of rows.
@@ -300,6 +324,18 @@ impl<E: SparseEntry> Rows<E> {
     pub(super) fn entries(&self, i: usize) -> &[E] {
         let Span { start, end } = self.spans[i];
         &self.entries[start as usize..end as usize]
+    }
+
+    /// Whether the matrix is stored whole.
+    #[inline(always)]
+    pub(super) fn is_dense(&self) -> bool {
+        !self.dense.is_empty()
+    }
+
+    /// All numbers of row `i` of a matrix that is stored whole.
+    #[inline(always)]
+    pub(super) fn dense_row(&self, i: usize) -> &[f32] {
+        &self.dense[i * self.columns..][..self.columns]
     }
 
     /// Appends rows of `numbers` [n, columns]; `compacted` appends the non-zeros of one row, which
@@ -329,7 +365,9 @@ impl<E: SparseEntry> Rows<E> {
     fn head(&self, n: usize) -> Rows<E> {
         let spans = self.spans[..n.min(self.len())].to_vec();
         let end = spans.last().map_or(0, |span| span.end as usize);
-        Rows { spans, entries: self.entries[..end].to_vec(), ..*self }
+        let mut dense = self.dense.clone();
+        dense.resize(if self.is_dense() { spans.len() * self.columns } else { 0 });
+        Rows { columns: self.columns, spans, entries: self.entries[..end].to_vec(), dense }
     }
 
     /// See [`Sparse::transpose`].
@@ -346,6 +384,10 @@ impl<E: SparseEntry> Rows<E> {
         out.spans.clear();
         let starts = (0..self.columns).map(|c| (c * capacity) as u32);
         out.spans.extend(starts.map(|start| Span { start, end: start }));
+        out.dense.resize(0);
+        if self.is_dense() {
+            return self.transpose_dense(chosen, &mut out.dense);
+        }
         let (spans, entries) = (out.spans.as_mut_slice(), out.entries.as_mut_slice());
         for (column, &i) in (0..).zip(chosen) {
             let (fours, rest) = self.entries(i as usize).as_chunks::<4>();
@@ -359,6 +401,40 @@ impl<E: SparseEntry> Rows<E> {
                 unsafe { scatter(std::array::from_ref(one), column, spans, entries) };
             }
         }
+    }
+
+    /// Makes `out` the transpose of the dense rows `chosen`.
+    fn transpose_dense(&self, chosen: &[u32], out: &mut Aligned) {
+        /// Rows that are read together, so that what is written is neighbouring.
+        const RUN: usize = 8;
+        out.resize(self.columns * chosen.len());
+        for (run, first) in chosen.chunks(RUN).zip((0..).step_by(RUN)) {
+            let mut rows = [&self.dense[..0]; RUN];
+            for (row, &i) in rows.iter_mut().zip(run) {
+                *row = self.dense_row(i as usize);
+            }
+            for (c, out) in out.chunks_exact_mut(chosen.len()).enumerate() {
+                for (out, row) in out[first..].iter_mut().zip(&rows[..run.len()]) {
+                    *out = row[c];
+                }
+            }
+        }
+    }
+}
+
+/// Whether more than half of `size` numbers are not zero, and the registers of AVX-512 hold the
+/// tiles of a product that does not skip them.
+fn is_mostly_non_zero(values: &[f32], size: usize) -> bool {
+    let mut non_zeros = 0;
+    if isa() == Isa::Avx512 {
+        count_non_zeros(values, &mut non_zeros);
+    }
+    2 * non_zeros > size
+}
+
+per_isa! {
+    fn count_non_zeros(values: &[f32], count: &mut usize) {
+        *count = values.iter().map(|&x| u32::from(x != 0.0)).sum::<u32>() as usize;
     }
 }
 

@@ -8,9 +8,10 @@
 //! measurements.
 
 use super::aligned::Aligned;
-use super::per_isa;
-use super::product::{Panels, Position, Sink, add_rows, product};
+use super::panels::Panels;
+use super::product::{Position, Sink, add_rows, product};
 use super::sparse::{Matrix, Sparse, by_entry};
+use super::{isa, per_isa};
 
 /// The rule that moves a weight with gradient g. Both rules first add `decay` · w to g; at the end
 /// they apply a soft threshold: the weight moves towards zero by the threshold, and stops there.
@@ -238,7 +239,7 @@ per_isa! {
     pub fn descend(update: Update, x: &Sparse, z: &[f32], weights: Weights) {
         let elements = weights.w.len();
         by_entry!(x, x => {
-            by_rule!(update, rule => product(x, z, elements, &mut Descend { rule, weights }))
+            by_rule!(update, rule => product(isa(), x, z, elements, &mut Descend { rule, weights }))
         });
     }
 }

@@ -337,7 +337,8 @@ mod tests {
     use super::super::fixture::images;
     use super::*;
     use crate::kernel::dense::relu;
-    use crate::kernel::product::{Panels, project};
+    use crate::kernel::panels::Panels;
+    use crate::kernel::product::project;
     use crate::study::net::{Init, Shape, evaluate, examine};
     use crate::study::rng;
     use proptest::prelude::*;

@@ -3,7 +3,8 @@
 //! Every product with a dense matrix of activations is in [`Packed::apply`].
 
 use crate::kernel::dense::relu;
-use crate::kernel::product::{Panels, project};
+use crate::kernel::panels::Panels;
+use crate::kernel::product::project;
 use crate::kernel::sparse::Sparse;
 use crate::study::net::{Net, pack};
 use std::borrow::Cow;

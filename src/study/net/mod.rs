@@ -22,7 +22,8 @@ pub use train::{EpochRecord, TrainError, TrainSettings, Trained, train};
 pub use widths::{Hidden, Widths};
 
 use crate::kernel::dense::{logits, relu};
-use crate::kernel::product::{Panels, project};
+use crate::kernel::panels::Panels;
+use crate::kernel::product::project;
 use crate::kernel::softmax::cross_entropy;
 use crate::kernel::sparse::Sparse;
 use std::ops::Range;
