@@ -315,10 +315,6 @@ fn tiles<E: SparseEntry, const W: usize>(
 }
 
 /// The products of `N` rows without gaps and a panel [depth, W].
-#[expect(
-    clippy::needless_range_loop,
-    reason = "the rows advance together, and by index they stay in registers"
-)]
 #[inline(always)]
 fn tile<const N: usize, const W: usize>(
     mut rows: [&[f32]; N],
@@ -338,7 +334,6 @@ fn tile<const N: usize, const W: usize>(
 
 /// The sums as they are returned: if they themselves were, LLVM would store them at every addition.
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "as an iterator, it is a call of memcpy")]
 fn copied<const N: usize, const W: usize>(sums: [[f32; W]; N]) -> [[f32; W]; N] {
     let mut copies = [[0.0f32; W]; N];
     for r in 0..N {

@@ -6,7 +6,7 @@ use super::per_isa;
 pub const LANES: usize = 16;
 
 per_isa! {
-    /// `out` [n, 16]: row i is the sum over j > i of g[i, j] · w[j], ascending, with `w` [n, 16]
+    /// `out` [n, 16]: row i is the sum over j > i of `g[i, j] · w[j]`, ascending, with `w` [n, 16]
     /// and the upper triangle of `g` [n, n], row-major.
     ///
     /// The products are rounded before they are added, unlike those of the other kernels: cached

@@ -62,6 +62,6 @@ pub struct NamedInput {
     pub slot: String,
     /// The name of the node.
     pub node: String,
-    /// The [`root`](crate::engine::key::root) of [`Input::artifact`].
+    /// The [`root`](crate::engine::key::root) of [`Input::artifact`](super::Input::artifact).
     pub artifact: Digest,
 }
