@@ -22,6 +22,12 @@ fn alignment(space: &Space, node: &str) -> Value {
 fn an_alignment_describes_each_hidden_layer_of_a_deep_net() {
     let space = Space::with(PIPELINE);
     space.ok(&["run"]);
+    let log = |net: &str| space.ok(&["logs", net]).stdout;
+    let layers = log("nets@hidden=6x5x4,bias=false,net=1");
+    let starts: Vec<&str> = layers.lines().map(|line| &line[..14]).collect();
+    assert_eq!(starts, ["layer 1: norm ", "layer 2: norm ", "layer 3: norm ", "layer 4: norm "]);
+    assert!(layers.lines().nth(2).unwrap().ends_with(" of 4 neurons fire"), "{layers}");
+    assert_eq!(log("nets@hidden=6,bias=false,net=1"), "", "its norms are in nets.csv");
     for bias in [false, true] {
         for cost in ["neurons", "incoming", "activations"] {
             let node = |hidden: &str| format!("matched@hidden={hidden},bias={bias},cost={cost}");

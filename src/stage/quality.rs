@@ -5,9 +5,10 @@ use super::names::NetName;
 use super::tables::{ENDS, NETS};
 use crate::engine::stage::Input;
 use crate::study::data::{Labelled, Split};
-use crate::study::net::{Net, Quality, TrainSettings, evaluate, examine};
+use crate::study::net::{Health, Net, Quality, TrainSettings, evaluate, examine};
 use anyhow::{Result, bail};
 use std::fmt::Display;
+use std::io::Write as _;
 use std::path::Path;
 
 /// The splits of the data.
@@ -39,7 +40,8 @@ impl Splits {
 /// How a net was trained, with the seed of the run; `None` if that is unknown.
 pub(super) type Training<'a> = Option<(&'a TrainSettings, &'a str)>;
 
-/// Measures `net` and writes the table of this net to `path`.
+/// Measures `net` and writes the table of this net to `path`. The table has the norms of the first
+/// and the last layer; those of a deeper net are also in the log, layer by layer.
 ///
 /// # Errors
 /// If its loss on a split is not finite.
@@ -55,6 +57,9 @@ pub(super) fn write_quality(
         |data: &Labelled| (!data.is_empty()).then(|| evaluate(net, &data.images, &data.labels));
     let (on_train, health) = examine(net, &training.images, &training.labels);
     let on_train = (!training.is_empty()).then_some(on_train);
+    if net.layers() > 2 {
+        log_layers(net, &health);
+    }
     let (on_validation, on_test) = (quality(validation), quality(testing));
     let measured =
         [(Split::Train, on_train), (Split::Validation, on_validation), (Split::Test, on_test)];
@@ -94,4 +99,19 @@ pub(super) fn write_quality(
     let mut csv = Csv::new(&table.names());
     csv.row(&[&keys, name, rest].concat());
     csv.write(path)
+}
+
+/// Prints the norm of each layer's weights, and how many of its neurons fire on a training image.
+fn log_layers(net: &Net, health: &Health) {
+    for (l, norm) in health.norms.iter().enumerate() {
+        let fire = health.active_neurons.get(l);
+        let fire = fire.map(|fire| format!(", {fire} of {} neurons fire", net.width(l)));
+        // The log is for people: a full disk must not fail the training.
+        let _ = writeln!(
+            std::io::stderr(),
+            "layer {}: norm {norm:.4}{}",
+            l + 1,
+            fire.unwrap_or_default()
+        );
+    }
 }
