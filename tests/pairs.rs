@@ -134,3 +134,40 @@ fn the_commands_know_pairs_by_the_new_names() {
         ["both", "paired", "removed", "added"].map(|name| of_pairs[name].as_u64().unwrap());
     assert_eq!(counts, [3, 2, 0, 0], "pairs with net 2 are compared with those with net 5: {diff}");
 }
+
+/// Untrained nets of two widths and numbers of epochs, with the stage that joins them.
+fn joined(fields: &str) -> Space {
+    Space::with(&format!(
+        "\
+stages:
+  data:
+    fetch: {{ dataset: digits, train: 20, test: 10 }}
+  nets:
+    train: {{ data: data, hidden: [3, 4], net: [1, 2], epochs: [0, 1] }}
+  curves:
+    evaluate: {{ {fields}, data: data, curve: linear }}
+"
+    ))
+}
+
+#[test]
+fn ends_that_are_one_net_or_differ_in_two_axes_are_refused_before_anything_runs() {
+    let net = "a: { stage: nets, rename: { net: a } }, b: { stage: nets, rename: { net: b } }";
+    let epochs = "a: { stage: nets, rename: { net: a, epochs: e } }, \
+                  b: { stage: nets, rename: { net: b, epochs: f } }, where: a < b";
+    let hidden = "a: { stage: nets, rename: { net: a, hidden: h } }, \
+                  b: { stage: nets, rename: { net: b } }, where: a < b";
+    for (fields, message) in [
+        (net, "joins `nets@hidden=3,net=1,epochs=0` to itself"),
+        (epochs, "which differ in `net` and `epochs`"),
+        (hidden, "which differ in `hidden` and `net`"),
+    ] {
+        let space = joined(fields);
+        let stderr = space.exits(2, &["run"]).stderr;
+        assert!(stderr.contains(message), "{stderr}");
+        assert!(stderr.contains("where"), "the hint names the condition: {stderr}");
+        assert!(!space.join("cache/v2/entries").exists(), "nothing ran");
+    }
+    let space = joined(&format!("{net}, where: a < b"));
+    assert_eq!(space.pending(&["curves"]).len(), 1 + 8 + 4);
+}

@@ -2,6 +2,7 @@
 //! independent program: the folder `shared/nets` beside the project. Where it is missing, the
 //! tests are skipped.
 
+use crate::space::Space;
 use repro::kernel::sparse::Sparse;
 use repro::study::bounded::Restarts;
 use repro::study::curve::align::{AlignSettings, Alignment, Cost, Order, align};
@@ -74,12 +75,7 @@ impl Shared {
 
     #[track_caller]
     fn check(&self, net: &Net, expected: &Value, case: &str) {
-        let Quality { error, loss } = evaluate(net, &self.images, &self.labels);
-        let [expected_error, expected_loss] =
-            ["error", "loss"].map(|metric| expected[metric].as_f64().unwrap());
-        // An image on the edge may fall either way in f32.
-        assert!((error - expected_error).abs() <= 0.02 + 1e-9, "{case}: {error} {expected}");
-        assert!((loss - expected_loss).abs() <= 1e-5, "{case}: {loss} {expected}");
+        check_quality(evaluate(net, &self.images, &self.labels), expected, case);
     }
 
     /// Checks the points of the line from `a` to `b`.
@@ -95,6 +91,16 @@ impl Shared {
             self.check(&net, expected, &case);
         }
     }
+}
+
+/// The error and the loss of a net that another program measured.
+#[track_caller]
+fn check_quality(Quality { error, loss }: Quality, expected: &Value, case: &str) {
+    let [expected_error, expected_loss] =
+        ["error", "loss"].map(|metric| expected[metric].as_f64().unwrap());
+    // An image on the edge may fall either way in f32.
+    assert!((error - expected_error).abs() <= 0.02 + 1e-9, "{case}: {error} {expected}");
+    assert!((loss - expected_loss).abs() <= 1e-5, "{case}: {loss} {expected}");
 }
 
 /// The number that differs by no more than rounding.
@@ -147,4 +153,83 @@ fn lines_between_nets_of_one_hidden_layer_are_those_of_another_program() {
 #[test]
 fn lines_between_nets_of_three_hidden_layers_are_those_of_another_program() {
     check_pairs("three-");
+}
+
+/// Imports all nets with biases, and joins those of one shape before and after matching.
+const PIPELINE: &str = "\
+stages:
+  data:
+    fetch: { dataset: mnist }
+  one:
+    import: { data: data, file: [one-1.safetensors, one-2.safetensors, one-3.safetensors] }
+  three:
+    import: { data: data, file: [three-1.safetensors, three-2.safetensors, three-3.safetensors] }
+  one-matched:
+    align:
+      a: { stage: one, rename: { file: a } }
+      b: { stage: one, rename: { file: b } }
+      where: a < b
+      order: ascending
+  three-matched:
+    align:
+      a: { stage: three, rename: { file: a } }
+      b: { stage: three, rename: { file: b } }
+      where: a < b
+      order: ascending
+";
+
+/// The stages that measure the lines between nets of one shape.
+fn line_stages(kind: &str) -> String {
+    let end = |name: &str| format!("{{ stage: {kind}, rename: {{ file: {name} }} }}");
+    let line = |b: &str, condition: &str| {
+        let a = end("a");
+        format!(
+            "    evaluate: {{ a: {a}, b: {b}, data: data, curve: linear, points: 5{condition} }}"
+        )
+    };
+    format!(
+        "  {kind}-lines:\n{}\n  {kind}-matched-lines:\n{}\n",
+        line(&end("b"), ", where: a < b"),
+        line(&format!("{kind}-matched"), "")
+    )
+}
+
+#[test]
+fn lines_between_imported_nets_are_measured_as_another_program_measures_them() {
+    let Some(shared) = Shared::open() else { return };
+    let data = shared.nets.with_file_name("mnist");
+    let stages = ["one", "three"].map(line_stages).concat();
+    let space =
+        Space::with(&format!("{PIPELINE}{stages}")).env("REPRO_DATA", data.to_str().unwrap());
+    for net in ["one-1", "one-2", "one-3", "three-1", "three-2", "three-3"] {
+        let file = format!("{net}.safetensors");
+        std::fs::copy(shared.nets.join(&file), space.join(&file)).unwrap();
+    }
+    space.ok(&["run"]);
+    for (names, expected) in shared.expected["pairs"].as_object().unwrap() {
+        let kind = names.split_once('-').unwrap().0;
+        let [a, b] = ["a", "b"].map(|end| {
+            let name = names.split(' ').nth(usize::from(end == "b")).unwrap();
+            format!("{end}={name}.safetensors")
+        });
+        for (stage, line) in [("lines", "linear"), ("matched-lines", "linear_matched")] {
+            let node = format!("{kind}-{stage}@{a},{b}");
+            let points = space.output(&node, "points.csv");
+            let header: Vec<&str> = points.lines().next().unwrap().split(',').collect();
+            let column = |name: &str| header.iter().position(|column| *column == name).unwrap();
+            let mut measured = 0;
+            for row in points.lines().map(|row| row.split(',').collect::<Vec<_>>()) {
+                if row[column("split")] != "test" {
+                    continue;
+                }
+                let number = |name: &str| row[column(name)].parse::<f64>().unwrap();
+                let expected = &expected[line][number("t").to_string()];
+                let case = format!("{node} at {}", number("t"));
+                let quality = Quality { error: number("error"), loss: number("loss") };
+                check_quality(quality, expected, &case);
+                measured += 1;
+            }
+            assert_eq!(measured, 5, "{node}");
+        }
+    }
 }

@@ -76,7 +76,7 @@ pub(super) struct Common {
     /// Override a field, such as `-S nets.epochs=10`; `null` removes the field; repeatable
     #[arg(short = 'S', long = "set", global = true, value_name = "STAGE.FIELD=VALUE")]
     pub set: Vec<String>,
-    /// Read the MNIST files from this folder instead of downloading them
+    /// Read datasets from this folder instead of downloading them
     #[arg(
         long,
         global = true,

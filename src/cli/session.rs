@@ -40,7 +40,7 @@ impl Common {
         if !folder.is_dir() {
             let source = format!("--data {}", folder.display());
             let hint = format!(
-                "set `--data` or `{DATA_VARIABLE}` to a folder that contains the four MNIST files"
+                "set `--data` or `{DATA_VARIABLE}` to a folder that contains the dataset's files"
             );
             return Err(usage_error(source, "no such folder", hint).into());
         }

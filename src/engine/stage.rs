@@ -196,6 +196,9 @@ pub trait Stage: 'static {
     const OPEN: bool = false;
     /// Fields in which a list is one value, not a grid axis.
     const LISTS: &'static [&'static str] = &[];
+    /// Two slots whose nodes the stage joins. Two nodes of one stage must be different, and agree in
+    /// all axes but one.
+    const ENDS: Option<[&'static str; 2]> = None;
     /// Whether the kind is useful in any pipeline, not only in the study of this program.
     const GENERAL_PURPOSE: bool = false;
 
@@ -424,6 +427,8 @@ pub trait Kind: Sync {
     fn is_open(&self) -> bool;
     /// See [`Stage::LISTS`].
     fn lists(&self) -> &'static [&'static str];
+    /// See [`Stage::ENDS`].
+    fn ends(&self) -> Option<[&'static str; 2]>;
     /// See [`Stage::GENERAL_PURPOSE`].
     fn is_general_purpose(&self) -> bool;
     /// See [`Stage::outputs`].
@@ -528,6 +533,10 @@ impl<S: Stage> Kind for KindOf<S> {
 
     fn lists(&self) -> &'static [&'static str] {
         S::LISTS
+    }
+
+    fn ends(&self) -> Option<[&'static str; 2]> {
+        S::ENDS
     }
 
     fn is_general_purpose(&self) -> bool {

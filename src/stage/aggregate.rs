@@ -3,19 +3,20 @@
 
 use super::compare;
 use super::names::PairName;
-use super::rows::{Quantity, mean_of_directions, parsed};
+use super::rows::{Quantity, groups, mean_of_directions, parsed};
 use super::tables::{
     CURVES, ENDPOINTS, HISTORIES, HISTORY, METRICS, NETS, POINTS, REFITS, SUMMARY, TableSchema,
     cells, numbers, read_net_row, sorted, texts,
 };
 use crate::engine::stage::pairing::Moves;
-use crate::engine::stage::{Arity, Changes, Context, Input, Slot, Stage};
+use crate::engine::stage::{Arity, Changes, Context, Hinted, Input, Slot, Stage};
 use crate::study::curve::Method;
 use crate::study::stats::{Average, NotFinite, Sample, Summary};
 use anyhow::{Context as _, Result, anyhow};
 use polars::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 pub(super) struct AggregateStage;
@@ -67,6 +68,7 @@ impl Stage for AggregateStage {
         };
         let points = concatenated("curves", &POINTS)?;
         let metrics = concatenated("curves", &METRICS)?;
+        check_directions(&metrics)?;
         concatenated("curves", &REFITS)?;
         let (nets, histories) = nets_and_histories(cx.inputs("nets"))?;
         NETS.write(&nets, &cx.output(NETS.file))?;
@@ -87,6 +89,34 @@ impl Stage for AggregateStage {
             &cx.output(ENDPOINTS.file),
         )
     }
+}
+
+/// Refuses weight-adjusted curves of which some pairs have both directions and others one: the
+/// first would be averages over directions, the others not.
+fn check_directions(metrics: &DataFrame) -> Result<()> {
+    let pairs: Vec<PairName> = parsed(metrics, "pair")?;
+    let mut directions = BTreeMap::new();
+    for (group, pair) in groups(metrics)?.into_iter().zip(&pairs) {
+        if group.method.adjustment.is_some() {
+            let pairs: &mut BTreeMap<PairName, BTreeSet<&PairName>> =
+                directions.entry(group).or_default();
+            pairs.entry(pair.undirected()).or_default().insert(pair);
+        }
+    }
+    for (group, pairs) in &directions {
+        let of = |count: usize| pairs.iter().find(|(_, directions)| directions.len() == count);
+        if let (Some((one, _)), Some((both, _))) = (of(1), of(2)) {
+            let cause = format!(
+                "`{}` at `hidden={}, prior={}` has both directions of the pair `{both}`, but one \
+                 of `{one}`",
+                group.method, group.hidden, group.prior
+            );
+            let hint = "keep one direction of every pair with `where: a < b`, or both with \
+                        `where: a != b`";
+            return Err(Hinted::new(cause, hint).into());
+        }
+    }
+    Ok(())
 }
 
 /// All nets, and their training histories.
@@ -438,5 +468,24 @@ mod tests {
         let averaging = Averaging { group: KEYS, along: None, subject: Subject::Pair };
         let error = averaging.means(&rows, "metric", &["error"]).unwrap_err();
         assert_eq!(format!("{error:#}"), "`error`: `inf` is not a finite number");
+    }
+
+    #[test]
+    fn one_direction_of_some_pairs_and_both_of_others_are_refused_for_adjusted_curves() {
+        let check = |method: &str, pairs: &[&str]| {
+            let of = |text: &str| vec![text.to_owned(); pairs.len()];
+            let names: Vec<String> = pairs.iter().map(|&pair| pair.to_owned()).collect();
+            let frame = df!(
+                "hidden" => of("10"), "prior" => of("none"), "method" => of(method), "pair" => names
+            );
+            check_directions(&frame.unwrap()).map_err(|error| error.to_string())
+        };
+        let mixed = ["1:2", "2:1", "1:3"];
+        let message = "`linear+wa` at `hidden=10, prior=none` has both directions of the pair \
+                       `1:2`, but one of `1:3`";
+        assert_eq!(check("linear+wa", &mixed), Err(message.to_owned()));
+        assert_eq!(check("linear", &mixed), Ok(()), "the straight line is symmetric");
+        assert_eq!(check("linear+wa", &["1:2", "2:1", "1:3", "3:1"]), Ok(()));
+        assert_eq!(check("linear+wa", &["1:2", "1:3"]), Ok(()));
     }
 }

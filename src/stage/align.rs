@@ -46,6 +46,7 @@ impl Stage for AlignStage {
         Slot { name: "data", arity: Arity::Optional, files: IMAGES },
     ];
     const OUTPUTS: &'static [&'static str] = &[NET, ALIGNMENT];
+    const ENDS: Option<[&'static str; 2]> = Some(["a", "b"]);
     type Params = Params;
 
     /// Parameters that the cost or the order does not use are not part of the key. Whether there

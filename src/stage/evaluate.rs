@@ -70,6 +70,7 @@ impl Stage for EvaluateStage {
         Slot { name: "data", arity: Arity::One, files: IMAGES },
     ];
     const OUTPUTS: &'static [&'static str] = &[POINTS.file, METRICS.file, REFITS.file];
+    const ENDS: Option<[&'static str; 2]> = Some(["a", "b"]);
     type Params = Params;
 
     /// Parameters that the curve does not use are not part of the key.
@@ -176,9 +177,16 @@ impl CurveKey {
     fn of(a: &NetCard, b: &NetCard, params: &Params) -> Result<CurveKey> {
         if (a.hidden, a.prior) != (b.hidden, b.prior) {
             let name = |card: &NetCard| format!("`hidden={}, prior={}`", card.hidden, card.prior);
-            bail!("a net of {} cannot be joined to one of {}", name(a), name(b));
+            let cause = format!("a net of {} cannot be joined to one of {}", name(a), name(b));
+            let hint = "join nets that differ in nothing but their name, for example with `where: \
+                        { keep: [...] }`, or in stages of their own";
+            return Err(Hinted::new(cause, hint).into());
         }
-        let pair = PairName::of(&a.name, &b.name).map_err(|e| anyhow!("{e}"))?;
+        let pair = PairName::of(&a.name, &b.name).map_err(|cause| {
+            let hint = "give the two ends different nets: `a: { stage: nets, rename: { net: a } }`, \
+                        the same for `b`, and `where: a < b`";
+            Hinted::new(cause, hint)
+        })?;
         let method = Method {
             curve: params.curve.curve,
             center: params.center,

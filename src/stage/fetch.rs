@@ -161,23 +161,28 @@ fn from_folder(folder: &Path, published: &Published, file: &PublishedFile) -> Re
         }
     }
     let (shown, name) = (folder.display(), file.name);
-    if !invalid.is_empty() {
-        bail!("the files in `{shown}` are not {title}: {}", invalid.join("; "));
-    }
-    let cause = format!(
-        "`{name}` is missing from the data folder `{shown}`, which has {}",
-        first_names(folder)?
-    );
     let packed = match file.digest {
         PublishedDigest::Sha256(_) => "with or without `.gz`",
         PublishedDigest::Md5OfGzip(_) => "with `.gz`",
     };
     let subfolders: Vec<String> =
         published.folders.iter().map(|subfolder| format!("`{subfolder}`")).collect();
-    let hint = format!(
-        "the folder may have `{name}` or `{dotted}`, {packed}, also in {}",
-        subfolders.join(" or ")
+    let subfolders = subfolders.join(" or ");
+    if !invalid.is_empty() {
+        let cause = format!("the files in `{shown}` are not {title}: {}", invalid.join("; "));
+        // The usual cause: the folder has the files of another dataset.
+        let hint = format!(
+            "other datasets have files of the same names; put those of {title}, {packed}, into \
+             {subfolders} in that folder"
+        );
+        return Err(Hinted::new(cause, hint).into());
+    }
+    let cause = format!(
+        "`{name}` is missing from the data folder `{shown}`, which has {}",
+        first_names(folder)?
     );
+    let hint =
+        format!("the folder may have `{name}` or `{dotted}`, {packed}, also in {subfolders}");
     Err(Hinted::new(cause, hint).into())
 }
 
@@ -458,6 +463,9 @@ mod tests {
         fs::write(&path, [&packed[..], &[0]].concat()).unwrap();
         assert!(error().to_string().contains("has the MD5 `"), "{}", error());
         assert!(error().to_string().contains("are not KMNIST: "), "{}", error());
+        let hint = error().downcast::<Hinted>().unwrap().hint;
+        let put = "put those of KMNIST, with `.gz`, into `kmnist` or `KMNIST/raw` in that folder";
+        assert!(hint.ends_with(put), "{hint}");
         fs::write(&path, &packed).unwrap();
         assert_eq!(from_folder(folder.path(), &dataset, file).unwrap(), RIGHT);
     }

@@ -70,6 +70,8 @@ impl de::Error for ValueError {
             de::Unexpected::Signed(x) => format!("`{x}`"),
             de::Unexpected::Unsigned(x) => format!("`{x}`"),
             de::Unexpected::Float(x) => format!("`{x}`"),
+            // A text that is written without quotes is what the field expects.
+            de::Unexpected::Str(x @ ("true" | "false")) => format!("the text `\"{x}\"`"),
             de::Unexpected::Str(x) => format!("`{x}`"),
             de::Unexpected::Unit => "nothing".to_owned(),
             de::Unexpected::Seq => "a list".to_owned(),
@@ -123,6 +125,7 @@ fn plain(expected: &str) -> &str {
         "i8" | "i16" | "i32" | "i64" => "a whole number",
         "f32" | "f64" => "a number",
         "string" | "str" => "a text",
+        "a boolean" => "`true` or `false`",
         "a sequence" => "a list",
         "map" | "a map" => "a mapping",
         other if other.starts_with("struct ") || other.starts_with("struct variant ") => {

@@ -18,6 +18,7 @@
 
 mod axes;
 mod conditions;
+mod ends;
 mod join;
 mod order;
 mod slots;
@@ -152,6 +153,7 @@ impl<'p> Builder<'p> {
             }
         }
         selection.renamed.values_mut().for_each(|renamed| renamed.sort());
+        let is_renamed = !selection.renamed.is_empty();
         if selection != Selection::default() {
             self.selections.insert(stage.name.clone(), selection);
         }
@@ -184,6 +186,12 @@ impl<'p> Builder<'p> {
             };
             if !names.insert(name.clone()) {
                 return Err(self.repeated_name(stage, &grid.fields, &name));
+            }
+            let end = |slot: &str| joined.inputs.get(slot).and_then(|nodes| nodes.first().copied());
+            if let Some([a, b]) = kind.ends().filter(|_| is_renamed)
+                && let (Some(a), Some(b)) = (end(a), end(b))
+            {
+                self.check_ends(stage, &name, [a, b])?;
             }
             self.nodes.push(PlanNode {
                 name,

@@ -55,7 +55,7 @@ pub(super) fn find(
 ) -> Result<Layers, Hinted> {
     let mut notes = Vec::new();
     let groups = if named.is_empty() {
-        let groups = grouped(tensors)?;
+        let groups = grouped(tensors, ends)?;
         let (groups, how) = in_order(tensors, groups, ends)?;
         let names: Vec<String> = groups.iter().map(|group| format!("`{}`", group.name)).collect();
         notes.push(format!("the layers are {}, {how}", names.join(", ")));
@@ -71,14 +71,25 @@ pub(super) fn find(
 }
 
 /// The hint to name the layers, for a file with these tensors.
-fn name_them(tensors: &[Tensor]) -> String {
-    let first = |is_it: fn(&Tensor) -> bool| tensors.iter().find(|tensor| is_it(tensor));
-    let weights = first(|tensor| tensor.shape.len() == 2).map_or("fc1.weight", |t| &t.name);
-    let more = match first(|tensor| tensor.shape.len() == 1) {
-        Some(bias) => format!(", b1: {}, w2: ..., b2: ...", bias.name),
+fn name_them(tensors: &[Tensor], ends: Ends) -> String {
+    let matrices = || tensors.iter().filter(|tensor| tensor.shape.len() == 2);
+    let first = matrices().find(|tensor| tensor.shape.contains(&ends.inputs));
+    let weights = first.or_else(|| matrices().next()).map_or("fc1.weight", |t| &t.name);
+    let more = match bias_of(tensors, weights) {
+        Some(bias) => format!(", b1: {bias}, w2: ..., b2: ..."),
+        None if tensors.iter().any(|tensor| tensor.shape.len() == 1) => {
+            ", b1: ..., w2: ..., b2: ...".to_owned()
+        }
         None => ", w2: ...".to_owned(),
     };
     format!("name the layers: `layers: {{ w1: {weights}{more} }}`")
+}
+
+/// The name of the tensor that is, by its name, the bias of the layer with these weights.
+fn bias_of<'a>(tensors: &'a [Tensor], weights: &str) -> Option<&'a str> {
+    let layer = parts(weights)?.layer;
+    let is_it = |name: &&str| parts(name).is_some_and(|p| p.leaf == Leaf::Bias && p.layer == layer);
+    tensors.iter().map(|tensor| tensor.name.as_str()).find(is_it)
 }
 
 /// The layers that the user names.
@@ -109,6 +120,7 @@ fn by_name(tensors: &[Tensor], named: &BTreeMap<String, String>) -> Result<Vec<G
         let cause = format!("`layers` names the bias `{key}`, but no weights of that layer");
         return Err(Hinted::new(cause, format!("name `w{}` too", &key[1..])));
     }
+    check_named_biases(tensors, named, &groups)?;
     for group in &groups {
         for at in [Some(group.weights), group.bias].into_iter().flatten() {
             tensors[at].check_type()?;
@@ -116,6 +128,44 @@ fn by_name(tensors: &[Tensor], named: &BTreeMap<String, String>) -> Result<Vec<G
     }
     Ok(groups)
 }
+
+/// Checks that `named` has a bias for every layer or for none, and that it leaves out no bias of
+/// the file: the net would be another function without it.
+fn check_named_biases(
+    tensors: &[Tensor],
+    named: &BTreeMap<String, String>,
+    groups: &[Group],
+) -> Result<(), Hinted> {
+    let in_file = |group: &Group| {
+        let bias = bias_of(tensors, &tensors[group.weights].name)?;
+        (!named.values().any(|name| name == bias)).then_some(bias)
+    };
+    let numbered = || (1..).zip(groups);
+    let missing: Vec<(usize, Option<&str>)> = numbered()
+        .filter(|(_, group)| group.bias.is_none())
+        .map(|(l, group)| (l, in_file(group)))
+        .collect();
+    let left_out = missing.iter().find_map(|&(_, bias)| bias);
+    let present = numbered().find(|(_, group)| group.bias.is_some());
+    let cause = match (present, missing.first(), left_out) {
+        (Some((present, _)), Some((missing, bias)), _) => {
+            let cause = format!("`layers` names `b{present}` but not `b{missing}`");
+            if bias.is_none() {
+                return Err(Hinted::new(cause, ALL_OR_NONE));
+            }
+            cause
+        }
+        (None, _, Some(bias)) => format!("the file has `{bias}`, which `layers` does not name"),
+        _ => return Ok(()),
+    };
+    let additions = missing.iter().filter_map(|(l, bias)| Some(format!("b{l}: {}", (*bias)?)));
+    let additions = additions.collect::<Vec<_>>().join(", ");
+    Err(Hinted::new(cause, format!("add `{additions}`")))
+}
+
+/// The hint for a net with biases in some layers only.
+const ALL_OR_NONE: &str =
+    "a net has a bias in every layer or in none; save zeros for the missing one";
 
 /// Whether `key` is a key of `layers`: `w1`, `b1`, `w2` and so on.
 pub(super) fn is_key(key: &str) -> bool {
@@ -191,12 +241,15 @@ fn normalises(name: &str) -> bool {
 }
 
 /// The tensors by layer.
-fn grouped(tensors: &[Tensor]) -> Result<Vec<Group>, Hinted> {
+fn grouped(tensors: &[Tensor], ends: Ends) -> Result<Vec<Group>, Hinted> {
     for tensor in tensors {
         let name = &tensor.name;
         let is_weight = parts(name).is_some_and(|parts| parts.leaf != Leaf::Bias);
         let why = match tensor.shape.len() {
             _ if normalises(name) => "belongs to a normalisation layer",
+            1 if is_weight && tensor.shape == [1] => {
+                "has one number: it belongs to a PReLU or a normalisation layer"
+            }
             1 if is_weight => "has one dimension: it belongs to a normalisation layer",
             3..=5 => "is a convolution",
             _ => continue,
@@ -212,14 +265,14 @@ fn grouped(tensors: &[Tensor]) -> Result<Vec<Group>, Hinted> {
         let parts = parts(&tensor.name).filter(|p| tensor.shape.len() == expected(p.leaf));
         let Some(Parts { layer, leaf }) = parts else {
             let cause = format!("{} is neither weights nor biases of a layer", tensor.title());
-            return Err(Hinted::new(cause, name_them(tensors)));
+            return Err(Hinted::new(cause, name_them(tensors, ends)));
         };
         let (weights, bias, is_kernel) = found.entry(layer).or_default();
         let place = if leaf == Leaf::Bias { bias } else { weights };
         if let Some(other) = place.replace(at) {
             let (a, b) = (&tensors[other].name, &tensor.name);
             let cause = format!("`{a}` and `{b}` are of the same layer `{layer}`");
-            return Err(Hinted::new(cause, name_them(tensors)));
+            return Err(Hinted::new(cause, name_them(tensors, ends)));
         }
         *is_kernel |= leaf == Leaf::Kernel;
     }
@@ -228,7 +281,7 @@ fn grouped(tensors: &[Tensor]) -> Result<Vec<Group>, Hinted> {
         let Some(weights) = weights else {
             let bias = bias.map_or("", |at| &tensors[at].name);
             let cause = format!("`{bias}` is the bias of a layer without weights");
-            return Err(Hinted::new(cause, name_them(tensors)));
+            return Err(Hinted::new(cause, name_them(tensors, ends)));
         };
         groups.push(Group { name: name.to_owned(), weights, bias, is_kernel });
     }
@@ -261,7 +314,7 @@ fn in_order(
     groups.sort_by(|a, b| natural(&a.name, &b.name));
     if groups.len() > MOST_LAYERS {
         let cause = format!("it has {} layers; a net has at most {MOST_LAYERS}", groups.len());
-        return Err(Hinted::new(cause, name_them(tensors)));
+        return Err(Hinted::new(cause, name_them(tensors, ends)));
     }
     let patterns: Vec<String> = groups.iter().map(|group| pattern(&group.name)).collect();
     if patterns.iter().all(|pattern| *pattern == patterns[0]) {
@@ -285,7 +338,7 @@ fn in_order(
                  of the data",
                 names()
             );
-            return Err(Hinted::new(cause, name_them(tensors)));
+            return Err(Hinted::new(cause, name_them(tensors, ends)));
         }
         [order] => {
             let mut groups: Vec<Option<Group>> = groups.into_iter().map(Some).collect();
@@ -295,7 +348,7 @@ fn in_order(
         _ => {}
     }
     let cause = format!("the order of the layers {} is ambiguous", names());
-    Err(Hinted::new(cause, name_them(tensors)))
+    Err(Hinted::new(cause, name_them(tensors, ends)))
 }
 
 /// Steps after which the search for an order gives up.
@@ -407,8 +460,15 @@ fn chained(
         return Err(Hinted::new(cause, "use the data that the net was trained on"));
     }
     widths.pop();
-    let widths = Widths::try_from(&widths[..])
-        .map_err(|why| Hinted::new(why, "a net has 1 to 32 hidden layers of 1 to 8192 neurons"))?;
+    let limits = "a net has 1 to 32 hidden layers of 1 to 8192 neurons";
+    let is_width = |width: usize| Widths::try_from(&[width][..]).is_ok();
+    if let Some((group, width)) = groups.iter().zip(&widths).find(|(_, width)| !is_width(**width)) {
+        let title = tensors[group.weights].title();
+        let cause =
+            format!("{title} has {width} outputs, which is not a possible number of neurons");
+        return Err(Hinted::new(cause, limits));
+    }
+    let widths = Widths::try_from(&widths[..]).map_err(|why| Hinted::new(why, limits))?;
     check_biases(tensors, groups, &widths, ends)?;
     // Nets of one program have all layers the same way round.
     let known: Vec<(bool, bool)> = layers
@@ -456,8 +516,7 @@ fn check_biases(
             tensors[group.weights].title(),
             tensors[bias].name
         );
-        let hint = "a net has a bias in every layer or in none; save zeros for the missing one";
-        return Err(Hinted::new(cause, hint));
+        return Err(Hinted::new(cause, ALL_OR_NONE));
     }
     for (group, outputs) in groups.iter().zip(widths.iter().chain([ends.classes])) {
         let Some(bias) = group.bias.map(|at| &tensors[at]) else { continue };

@@ -50,12 +50,24 @@ const SUFFIX: &str = ".safetensors";
 impl Params {
     /// The name of the net.
     fn name(&self) -> &str {
-        let mut path = self.file.as_str();
-        while let Some(rest) = path.strip_prefix("./") {
-            path = rest.trim_start_matches('/');
-        }
-        path.strip_suffix(SUFFIX).unwrap_or(path)
+        self.file.strip_suffix(SUFFIX).unwrap_or(&self.file)
     }
+}
+
+/// The shortest path to the same file.
+fn normal_form(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if parts.last().is_some_and(|last| *last != "..") => {
+                parts.pop();
+            }
+            _ => parts.push(part),
+        }
+    }
+    let root = if path.starts_with('/') { "/" } else { "" };
+    format!("{root}{}", parts.join("/"))
 }
 
 impl Stage for ImportStage {
@@ -68,7 +80,8 @@ impl Stage for ImportStage {
     fn check(params: &Params) -> Result<(), Hinted> {
         let file = &params.file;
         let name = params.name();
-        if name.is_empty() || name.ends_with('/') {
+        let normal = normal_form(file);
+        if name.is_empty() || name.ends_with('/') || normal.is_empty() {
             let cause = format!("`file: {file}` does not name a file");
             return Err(Hinted::new(cause, format!("write `file: nets/model{SUFFIX}`")));
         }
@@ -76,6 +89,16 @@ impl Stage for ImportStage {
             let shown = c.escape_default();
             let cause = format!("the name of a net cannot contain `{shown}`");
             return Err(Hinted::new(cause, "rename the file"));
+        }
+        if name.contains(['*', '?']) {
+            let cause = format!("`file: {file}` is a pattern, not the path of a file");
+            let hint = "patterns are not expanded; list the files: `file: [a, b]`";
+            return Err(Hinted::new(cause, hint));
+        }
+        // With two paths of the same file, a list could contain the same net twice.
+        if normal != *file {
+            let cause = format!("`file: {file}` is not the shortest path of that file");
+            return Err(Hinted::new(cause, format!("write `file: {normal}`")));
         }
         for (key, tensor) in &params.layers {
             if !layers::is_key(key) {

@@ -199,6 +199,12 @@ fn what_cannot_be_used_is_named_with_its_shape_and_the_reason() {
         &format!("`1.weight` [4] has one dimension: it belongs to a normalisation layer, {not}"),
     );
     case(
+        &[w1(), tensor("1.weight", &[1]), w2()],
+        &format!(
+            "`1.weight` [1] has one number: it belongs to a PReLU or a normalisation layer, {not}"
+        ),
+    );
+    case(
         &[w1(), tensor("fc1.bias", &[4]), w2()],
         "`fc2.weight` [3, 4] has no bias, but the file has `fc1.bias`",
     );
@@ -250,7 +256,11 @@ fn what_cannot_be_used_is_named_with_its_shape_and_the_reason() {
     );
     case(
         &[tensor("fc1.weight", &[0, 6]), tensor("fc2.weight", &[3, 0])],
-        "`0` is not a number of neurons from 1 to 8192",
+        "`fc1.weight` [0, 6] has 0 outputs, which is not a possible number of neurons",
+    );
+    case(
+        &[w1(), tensor("fc2.weight", &[8193, 4]), tensor("fc3.weight", &[3, 8193])],
+        "`fc2.weight` [8193, 4] has 8193 outputs, which is not a possible number of neurons",
     );
     let names: Vec<String> = (0..40).map(|l| format!("fc{l}.weight")).collect();
     let many: Vec<Given> = names.iter().map(|name| tensor(name, &[1, 1])).collect();
@@ -292,9 +302,68 @@ fn wrong_names_of_layers_are_refused_with_the_nearest_one() {
         &[("w1", "fc1.bias"), ("w2", "fc2.weight")],
         "`fc1.bias` [4] has 1 dimensions, not 2\nhint: the weights of a layer are a matrix",
     );
-    // The bias may be left out.
-    let named = [("w1", "fc1.weight"), ("w2", "fc2.weight")];
-    assert!(!read(&bytes, &named, ENDS).unwrap().0.shape().biases);
+}
+
+#[test]
+fn names_of_layers_that_leave_out_biases_of_the_file_are_refused() {
+    let weights = [tensor("fc1.weight", &[4, 6]), tensor("fc2.weight", &[3, 4])];
+    let [b1, b2] = [tensor("fc1.bias", &[4]), tensor("fc2.bias", &[3])];
+    let w = [("w1", "fc1.weight"), ("w2", "fc2.weight")];
+    let case = |biases: &[&Given<'static>], named: &[(&str, &str)], expected: &str| {
+        let given: Vec<Given> = weights.iter().chain(biases.iter().copied()).cloned().collect();
+        let named = [&w[..], named].concat();
+        assert_eq!(refusal_of(read(&file(&given), &named, ENDS)), expected);
+    };
+    case(
+        &[&b1],
+        &[],
+        "the file has `fc1.bias`, which `layers` does not name\nhint: add `b1: fc1.bias`",
+    );
+    case(
+        &[&b1, &b2],
+        &[],
+        "the file has `fc1.bias`, which `layers` does not name\n\
+         hint: add `b1: fc1.bias, b2: fc2.bias`",
+    );
+    case(
+        &[&b1, &b2],
+        &[("b1", "fc1.bias")],
+        "`layers` names `b1` but not `b2`\nhint: add `b2: fc2.bias`",
+    );
+    case(
+        &[&b1],
+        &[("b1", "fc1.bias")],
+        "`layers` names `b1` but not `b2`\n\
+         hint: a net has a bias in every layer or in none; save zeros for the missing one",
+    );
+    // Tensors of other layers are not part of the net.
+    let other = [&weights[..], &[tensor("fc3.bias", &[3])]].concat();
+    assert!(!read(&file(&other), &w, ENDS).unwrap().0.shape().biases);
+}
+
+#[test]
+fn the_hint_to_name_the_layers_begins_with_one_that_fits_the_inputs() {
+    let case = |given: &[Given], layers: &str| {
+        let found = refusal(&file(given));
+        let hint = format!("\nhint: name the layers: `layers: {{ {layers} }}`");
+        assert!(found.ends_with(&hint), "{found}");
+    };
+    let weights = || {
+        [
+            tensor("head.weight", &[3, 4]),
+            tensor("stem.weight", &[4, 6]),
+            tensor("x.weight", &[4, 4]),
+            tensor("y.weight", &[4, 4]),
+        ]
+    };
+    case(&weights(), "w1: stem.weight, w2: ...");
+    let biases = ["head", "stem", "x", "y"].map(|layer| format!("{layer}.bias"));
+    let biases = biases.iter().zip([3, 4, 4, 4]).map(|(name, n)| tensor(name, &[n]));
+    let both: Vec<Given> = weights().into_iter().chain(biases).collect();
+    case(&both, "w1: stem.weight, b1: stem.bias, w2: ..., b2: ...");
+    let unnamed = [tensor("a_in", &[3, 4]), tensor("b_in", &[4, 6]), tensor("c_in", &[4])];
+    case(&unnamed, "w1: b_in, b1: ..., w2: ..., b2: ...");
+    case(&[tensor("a_in", &[3, 4])], "w1: a_in, w2: ...");
 }
 
 #[test]
@@ -381,14 +450,14 @@ fn a_net_is_called_by_the_path_of_its_file() {
     };
     for (file, name) in [
         ("nets/a.safetensors", "nets/a"),
-        ("./nets/a.safetensors", "nets/a"),
+        ("../nets/.a.b.safetensors", "../nets/.a.b"),
+        ("/nets/a.safetensors", "/nets/a"),
         ("a", "a"),
-        (".//a.safetensors", "a"),
     ] {
         assert_eq!(params(file).name(), name);
         assert_eq!(ImportStage::check(&params(file)), Ok(()));
     }
-    for file in ["", ".safetensors", "nets/", "./", "a:b.safetensors", "a\nb"] {
+    for file in ["", ".", ".safetensors", "nets/", "./", "a:b.safetensors", "a\nb"] {
         assert!(ImportStage::check(&params(file)).is_err(), "{file:?}");
     }
     let layers = |key: &str| -> Params {
@@ -400,12 +469,41 @@ fn a_net_is_called_by_the_path_of_its_file() {
     assert_eq!(ImportStage::check(&layers("b2")), Ok(()));
 }
 
+#[test]
+fn a_file_has_one_spelling_and_is_no_pattern() {
+    let refusal = |file: &str| {
+        let params = serde_json::from_value(serde_json::json!({ "file": file })).unwrap();
+        let Hinted { cause, hint } = ImportStage::check(&params).unwrap_err();
+        assert!(cause.starts_with(&format!("`file: {file}` is ")), "{cause}");
+        hint
+    };
+    for (file, normal) in [
+        ("./nets/a.safetensors", "nets/a.safetensors"),
+        (".//a.safetensors", "a.safetensors"),
+        ("nets//a.safetensors", "nets/a.safetensors"),
+        ("nets/./a.safetensors", "nets/a.safetensors"),
+        ("nets/../nets/a.safetensors", "nets/a.safetensors"),
+        (".././../nets/a.safetensors", "../../nets/a.safetensors"),
+        ("//nets/a.safetensors", "/nets/a.safetensors"),
+    ] {
+        assert_eq!(refusal(file), format!("write `file: {normal}`"));
+    }
+    for pattern in ["nets/*.safetensors", "./nets/?.safetensors", "*"] {
+        let hint = refusal(pattern);
+        assert!(hint.starts_with("patterns are not expanded; list the files: "), "{hint}");
+    }
+}
+
 /// The nets beside the repository, which an independent program has measured, and its numbers.
 #[test]
+#[expect(clippy::print_stdout, reason = "the test's output should say that it was skipped")]
 fn the_nets_of_pytorch_have_the_errors_that_numpy_says() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = root.join("../shared/nets");
-    let Ok(expected) = std::fs::read(folder.join("expected.json")) else { return };
+    let Ok(expected) = std::fs::read(folder.join("expected.json")) else {
+        println!("skipped: there is no file `../shared/nets/expected.json`");
+        return;
+    };
     let expected: serde_json::Value = serde_json::from_slice(&expected).unwrap();
     let mnist = |name: &str| {
         let path = root.join(format!("../shared/mnist/t10k-{name}-ubyte.gz"));

@@ -68,7 +68,12 @@ mod tests {
         let batch_size = 32;
         let priors = PriorKind::ALL.iter().map(|kind| kind.example());
         let cases = priors.flat_map(|prior| shapes().into_iter().map(move |shape| (prior, shape)));
-        for (prior, shape) in cases {
+        // With the prior on the biases, which is the default, and without.
+        let cases = cases.flat_map(|(prior, shape)| {
+            let spared = (shape.biases && prior != Prior::None).then_some(Prior::None);
+            [Some(prior), spared].into_iter().flatten().map(move |biases| (prior, biases, shape))
+        });
+        for (prior, of_biases, shape) in cases {
             let init = init(shape);
             let start = |kind: &EngineKind| (*kind, kind.start(&init, NonZero::<usize>::MIN));
             let mut engines: Vec<_> = EngineKind::ALL.iter().map(start).collect();
@@ -96,13 +101,16 @@ mod tests {
                     }
                 }
                 let update = |prior| Optimizer::default().update(step, 0.05, prior, data.len());
-                let updates = Updates { weights: update(prior), biases: update(Prior::None) };
+                let updates = Updates { weights: update(prior), biases: update(of_biases) };
                 let stats =
                     engines.iter_mut().map(|(kind, engine)| (kind, engine.step(&batch, updates)));
                 let stats: Vec<_> = stats.collect();
                 let (_, expected) = stats[0];
                 for (kind, found) in stats {
-                    let case = format!("{prior}, {shape}, {kind}, {step}: {found:?} {expected:?}");
+                    let case = format!(
+                        "{prior}, {of_biases} on biases, {shape}, {kind}, {step}: {found:?} \
+                         {expected:?}"
+                    );
                     assert!((expected.loss / found.loss - 1.0).abs() < 1e-4, "{case}");
                     assert_eq!(expected.wrong, found.wrong, "{case}");
                 }
@@ -110,7 +118,8 @@ mod tests {
             }
             let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
             let (before, after) = (mean(&losses[..10]), mean(&losses[40..]));
-            assert!(after < 0.97 * before, "{prior}, {shape}: the loss must fall, {losses:?}");
+            let case = format!("{prior}, {of_biases} on biases, {shape}");
+            assert!(after < 0.97 * before, "{case}: the loss must fall, {losses:?}");
         }
     }
 

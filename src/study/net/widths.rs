@@ -87,13 +87,26 @@ impl FromStr for Widths {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Widths, String> {
-        let parts = text.split('x').map(|part| {
-            let is_plain = !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit());
-            let width = part.parse().ok().filter(|_| is_plain);
-            width.ok_or_else(|| format!("`{text}` is not {RULE}"))
-        });
-        Widths::try_from(&parts.collect::<Result<Vec<usize>, _>>()?[..])
+        parse(text).map_err(|expected| format!("`{text}` is not {expected}"))
     }
+}
+
+/// The widths in a text, or what is expected in its place.
+fn parse(text: &str) -> Result<Widths, String> {
+    let parts = text.split('x').map(|part| {
+        let is_plain = !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit());
+        part.parse().ok().filter(|_| is_plain).ok_or(RULE)
+    });
+    let given = parts.collect::<Result<Vec<usize>, _>>()?;
+    if given.len() > MOST_LAYERS {
+        return Err(format!("at most {MOST_LAYERS} hidden layers"));
+    }
+    let widths = Widths::try_from(&given[..]).map_err(|_| RULE)?;
+    // With two texts for the same widths, a list could contain the same net twice.
+    if widths.to_string() != text {
+        return Err(format!("`{widths}`, without leading zeros"));
+    }
+    Ok(widths)
 }
 
 /// What a value must be.
@@ -135,7 +148,8 @@ impl<'de> Deserialize<'de> for Widths {
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Widths, E> {
-                text.parse().map_err(|_| E::invalid_value(Unexpected::Str(text), &RULE))
+                let refuse = |e: String| E::invalid_value(Unexpected::Str(text), &e.as_str());
+                parse(text).map_err(refuse)
             }
         }
 
@@ -230,7 +244,6 @@ mod tests {
 
     #[test]
     fn widths_out_of_bounds_are_refused_with_the_rule() {
-        let deep = vec!["9"; MOST_LAYERS + 1].join("x");
         let refused: Vec<Value> = vec![
             json!(0),
             json!(8193),
@@ -241,9 +254,9 @@ mod tests {
             json!("5x"),
             json!("5X5"),
             json!("5x0"),
+            json!("00"),
             json!("+5"),
             json!("5 x 5"),
-            json!(deep),
             json!([5]),
             json!(u64::MAX),
             json!("99999999999999999999"),
@@ -253,6 +266,27 @@ mod tests {
         for value in refused {
             let error = from_value::<Widths>(value.clone()).expect_err("refused").to_string();
             assert!(error.contains(RULE), "{value}: {error}");
+        }
+    }
+
+    #[test]
+    fn more_than_32_hidden_layers_are_refused_with_that_limit() {
+        let texts = [32, 33].map(|depth| vec!["9"; depth].join("x"));
+        assert_eq!(texts[0].parse::<Widths>().map(|widths| widths.depth()), Ok(32));
+        let error = format!("`{}` is not at most 32 hidden layers", texts[1]);
+        assert_eq!(texts[1].parse::<Widths>(), Err(error));
+        let error = from_value::<Widths>(json!(texts[1])).expect_err("refused").to_string();
+        assert!(error.ends_with("expected at most 32 hidden layers"), "{error}");
+    }
+
+    #[test]
+    fn leading_zeros_are_refused_with_the_text_to_write() {
+        for (text, plain) in [("05", "5"), ("0512x4", "512x4"), ("512x0004", "512x4")] {
+            let rule = format!("`{plain}`, without leading zeros");
+            assert_eq!(text.parse::<Widths>(), Err(format!("`{text}` is not {rule}")));
+            let error = from_value::<Widths>(json!(text)).expect_err("refused").to_string();
+            assert!(error.ends_with(&format!("expected {rule}")), "{error}");
+            assert!(format!("{text}+bias").parse::<Hidden>().is_err());
         }
     }
 
