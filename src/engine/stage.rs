@@ -196,8 +196,8 @@ pub trait Stage: 'static {
     const OPEN: bool = false;
     /// Fields in which a list is one value, not a grid axis.
     const LISTS: &'static [&'static str] = &[];
-    /// Two slots whose nodes the stage joins. Two nodes of one stage must be different, and agree in
-    /// all axes but one.
+    /// Two slots whose nodes the stage joins. Two nodes of one stage must be different, and agree
+    /// in all axes but one.
     const ENDS: Option<[&'static str; 2]> = None;
     /// Whether the kind is useful in any pipeline, not only in the study of this program.
     const GENERAL_PURPOSE: bool = false;

@@ -183,7 +183,7 @@ impl CurveKey {
             return Err(Hinted::new(cause, hint).into());
         }
         let pair = PairName::of(&a.name, &b.name).map_err(|cause| {
-            let hint = "give the two ends different nets: `a: { stage: nets, rename: { net: a } }`, \
+            let hint = "give the ends different nets: `a: { stage: nets, rename: { net: a } }`, \
                         the same for `b`, and `where: a < b`";
             Hinted::new(cause, hint)
         })?;
