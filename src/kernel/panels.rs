@@ -10,11 +10,13 @@ use super::{Isa, isa};
 pub(super) const PANEL: usize = 64;
 /// The width of a narrower panel is a multiple of this.
 pub(super) const LANES: usize = 8;
+
 /// Width of the panel for the `left` last columns: a multiple of 8 up to 64.
 fn width(left: usize) -> usize {
     padded(left).min(PANEL)
 }
 
+/// `columns` with the padding.
 pub(super) fn padded(columns: usize) -> usize {
     columns.next_multiple_of(LANES)
 }

@@ -6,6 +6,9 @@
 //! it. Rows are padded, because 784 rows that start a power of two apart collide in a few sets of
 //! L1.
 //!
+//! A matrix of numbers of which most are not zero is stored whole where the loops for that are
+//! faster; see [`Sparse::set_values`].
+//!
 //! This file does not depend on the other factor of a product. `docs/performance.md` has the
 //! measurements.
 
