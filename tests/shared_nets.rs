@@ -155,52 +155,40 @@ fn lines_between_nets_of_three_hidden_layers_are_those_of_another_program() {
     check_pairs("three-");
 }
 
-/// Imports all nets with biases, and joins those of one shape before and after matching.
-const PIPELINE: &str = "\
-stages:
-  data:
-    fetch: { dataset: mnist }
-  one:
-    import: { data: data, file: [one-1.safetensors, one-2.safetensors, one-3.safetensors] }
-  three:
-    import: { data: data, file: [three-1.safetensors, three-2.safetensors, three-3.safetensors] }
-  one-matched:
+/// Imports the nets of one shape, and joins them before and after matching.
+const STAGES: &str = "\
+  SHAPE:
+    import: { data: data, file: [SHAPE-1.safetensors, SHAPE-2.safetensors, SHAPE-3.safetensors] }
+  SHAPE-matched:
     align:
-      a: { stage: one, rename: { file: a } }
-      b: { stage: one, rename: { file: b } }
+      a: { stage: SHAPE, rename: { file: a } }
+      b: { stage: SHAPE, rename: { file: b } }
       where: a < b
       order: ascending
-  three-matched:
-    align:
-      a: { stage: three, rename: { file: a } }
-      b: { stage: three, rename: { file: b } }
+  SHAPE-lines:
+    evaluate:
+      a: { stage: SHAPE, rename: { file: a } }
+      b: { stage: SHAPE, rename: { file: b } }
       where: a < b
-      order: ascending
+      data: data
+      curve: linear
+      points: 5
+  SHAPE-matched-lines:
+    evaluate:
+      a: { stage: SHAPE, rename: { file: a } }
+      b: SHAPE-matched
+      data: data
+      curve: linear
+      points: 5
 ";
-
-/// The stages that measure the lines between nets of one shape.
-fn line_stages(kind: &str) -> String {
-    let end = |name: &str| format!("{{ stage: {kind}, rename: {{ file: {name} }} }}");
-    let line = |b: &str, condition: &str| {
-        let a = end("a");
-        format!(
-            "    evaluate: {{ a: {a}, b: {b}, data: data, curve: linear, points: 5{condition} }}"
-        )
-    };
-    format!(
-        "  {kind}-lines:\n{}\n  {kind}-matched-lines:\n{}\n",
-        line(&end("b"), ", where: a < b"),
-        line(&format!("{kind}-matched"), "")
-    )
-}
 
 #[test]
 fn lines_between_imported_nets_are_measured_as_another_program_measures_them() {
     let Some(shared) = Shared::open() else { return };
     let data = shared.nets.with_file_name("mnist");
-    let stages = ["one", "three"].map(line_stages).concat();
-    let space =
-        Space::with(&format!("{PIPELINE}{stages}")).env("REPRO_DATA", data.to_str().unwrap());
+    let stages = ["one", "three"].map(|shape| STAGES.replace("SHAPE", shape)).concat();
+    let pipeline = format!("stages:\n  data:\n    fetch: {{ dataset: mnist }}\n{stages}");
+    let space = Space::with(&pipeline).env("REPRO_DATA", data.to_str().unwrap());
     for net in ["one-1", "one-2", "one-3", "three-1", "three-2", "three-3"] {
         let file = format!("{net}.safetensors");
         std::fs::copy(shared.nets.join(&file), space.join(&file)).unwrap();
@@ -208,12 +196,9 @@ fn lines_between_imported_nets_are_measured_as_another_program_measures_them() {
     space.ok(&["run"]);
     for (names, expected) in shared.expected["pairs"].as_object().unwrap() {
         let kind = names.split_once('-').unwrap().0;
-        let [a, b] = ["a", "b"].map(|end| {
-            let name = names.split(' ').nth(usize::from(end == "b")).unwrap();
-            format!("{end}={name}.safetensors")
-        });
+        let (a, b) = names.split_once(' ').unwrap();
         for (stage, line) in [("lines", "linear"), ("matched-lines", "linear_matched")] {
-            let node = format!("{kind}-{stage}@{a},{b}");
+            let node = format!("{kind}-{stage}@a={a}.safetensors,b={b}.safetensors");
             let points = space.output(&node, "points.csv");
             let header: Vec<&str> = points.lines().next().unwrap().split(',').collect();
             let column = |name: &str| header.iter().position(|column| *column == name).unwrap();
