@@ -57,6 +57,49 @@ fn images_that_change_are_read_again_and_a_moved_file_is_not() {
     assert!(error.contains("`digits.npz` is not a zip archive"), "{error}");
 }
 
+/// A big-endian IDX file of bytes.
+fn idx(dimensions: &[u32], body: &[u8]) -> Vec<u8> {
+    let sizes = dimensions.iter().flat_map(|n| n.to_be_bytes());
+    [0, 0, 8, dimensions.len() as u8].into_iter().chain(sizes).chain(body.to_vec()).collect()
+}
+
+#[test]
+fn each_field_is_read_from_its_own_files() {
+    let space = Space::with("stages:\n  data: { images: { train: d/train, test: d/test } }\n");
+    // The same names in both folders.
+    for (folder, pixel, n) in [("d/train", 7, 4), ("d/test", 9, 2)] {
+        let labels: Vec<u8> = (0..n).map(|i| i % 2).collect();
+        let pixels = vec![pixel; 6 * usize::from(n)];
+        space.write(&format!("{folder}/images"), idx(&[n.into(), 2, 3], &pixels));
+        space.write(&format!("{folder}/labels"), idx(&[n.into()], &labels));
+        space.write(&format!("{folder}/._images"), "of macOS");
+    }
+    // The files of one folder, which the other field names too, are declared once.
+    for fields in ["train: d/train, test: d/test", "train: d", "train: d, test: d/test/"] {
+        space.edit("train: d/train, test: d/test", fields);
+        space.ok(&["run"]);
+        for (split, pixel, n) in [("train", 7, 4), ("test", 9, 2)] {
+            let digest = &space.digests()["data"][&format!("{split}-images-idx3-ubyte")];
+            let bytes = std::fs::read(space.object(digest)).unwrap();
+            assert_eq!(bytes, idx(&[n, 2, 3], &vec![pixel; 6 * n as usize]), "{fields}: {split}");
+        }
+        space.edit(fields, "train: d/train, test: d/test");
+    }
+    // Exchanged folders are refused; an archive for one field does not replace the other's folder.
+    space.edit("train: d/train, test: d/test", "train: d/test, test: d/train");
+    let error = space.exits(1, &["run"]).stderr;
+    assert!(error.contains("no file of images for `train` among `d/test/images`"), "{error}");
+    space.write("digits.npz", file("examples/digits-8x8/digits.npz"));
+    space.edit("train: d/test, test: d/train", "train: digits.npz, test: d/test");
+    let error = space.exits(1, &["run"]).stderr;
+    let cause = "`d/test/images` has images of 2 x 3, but `x_train` in `digits.npz` has images of";
+    assert!(error.contains(cause), "{error}");
+    space.write("d/test/digits.npz", file("examples/digits-8x8/digits.npz"));
+    let error = space.exits(1, &["run"]).stderr;
+    let cause = "`d/test` has both an archive, `d/test/digits.npz`, and IDX files, `d/test/images`";
+    assert!(error.contains(cause), "{error}");
+}
+
 /// Ten nets' worth of names: two nets that this program has trained, exported and read back.
 #[test]
 fn exported_nets_are_imported_and_joined() {

@@ -156,8 +156,7 @@ fn lines_between_nets_of_three_hidden_layers_are_those_of_another_program() {
 }
 
 /// Imports the nets of one shape, and joins them before and after matching.
-const STAGES: &str = "\
-  SHAPE:
+const STAGES: &str = r"  SHAPE:
     import: { data: data, file: [SHAPE-1.safetensors, SHAPE-2.safetensors, SHAPE-3.safetensors] }
   SHAPE-matched:
     align:

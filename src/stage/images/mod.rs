@@ -1,20 +1,19 @@
 //! `images`: labelled images of the project's own, from IDX files or one `.npz`.
 //!
-//! The key holds the names and bytes of the files, but not their folder. Which file is which is
-//! found by its name, in the ways in which people name the files of MNIST and of datasets like it,
-//! or, for two files that are listed, by their contents.
+//! The key holds the names and bytes of the files, but not their folder, unless only the folder
+//! tells the files of `train` and `test` apart ([`is_by_path`]). `source.rs` finds which file is
+//! which.
 
-use crate::engine::stage::{
-    Context, Declared, FILES, Hinted, Input, Invocation, Slot, Stage, suggest,
-};
-use crate::fs;
+mod source;
+
+use self::source::{Role, Source, hinted, is_npz};
+use crate::engine::stage::{Context, Declared, FILES, Hinted, Invocation, Slot, Stage};
 use crate::stage::artifact::{
     DATA_CARD, DataCard, DataName, IMAGES, ImageFormat, write_examples, write_json,
 };
 use crate::stage::texts::Texts;
-use crate::study::data::array::{Array, ArrayError, Pixels, read_idx};
+use crate::study::data::array::{Images, Pixels, Title};
 use crate::study::data::idx::{self, Pixel};
-use crate::study::data::npz::Npz;
 use crate::study::data::published::is_mnist;
 use crate::study::data::{Dataset, Examples, ImageShape, Split};
 use anyhow::Result;
@@ -27,7 +26,8 @@ pub(super) struct ImagesStage;
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {
     /// The training images and their labels: a folder of IDX files, an `.npz` with `x_train` and
-    /// `y_train`, or a list of two files. Their folder is not part of the key.
+    /// `y_train`, or a list of two files. Their folder is part of the key only if `test` is
+    /// given too, and one of the two is a folder, or two files have the same name.
     train: Texts,
     /// The test images and their labels, in the same way; by default, where `train` says.
     #[serde(default)]
@@ -90,28 +90,25 @@ impl Stage for ImagesStage {
     }
 
     fn files(params: &Params) -> Vec<Declared> {
-        let mut declared: Vec<Declared> = Vec::new();
-        for text in [Some(&params.train), params.test.as_ref()].into_iter().flatten() {
-            for path in text.all() {
-                let path = Declared { path: path.0.clone(), by_path: false, ignore: None };
-                if !declared.contains(&path) {
-                    declared.push(path);
-                }
-            }
-        }
-        declared
+        let by_path = is_by_path(params);
+        let all = paths(params);
+        // A path below another one has the same name there.
+        let is_below = |path: &str| by_path && all.iter().any(|folder| has_below(folder, path));
+        let declared = all.iter().filter(|path| !is_below(path));
+        declared.map(|path| Declared { path: path.to_string(), by_path, ignore: None }).collect()
     }
 
-    /// Paths are reduced to their last components, which name the files in the input.
+    /// Paths are those by which the input names files: their last components, or the whole.
     fn key_params(mut params: Params, _: &Invocation) -> Params {
+        let by_path = is_by_path(&params);
         for texts in [Some(&mut params.train), params.test.as_mut()].into_iter().flatten() {
             let all = match texts {
                 Texts::One(text) => std::slice::from_mut(text),
                 Texts::Many(texts) => texts,
             };
             for text in all {
-                let path = text.0.trim_end_matches('/');
-                text.0 = path.rsplit('/').next().unwrap_or(path).to_owned();
+                let path = trimmed(&text.0);
+                text.0 = if by_path { path } else { last(path) }.to_owned();
             }
         }
         params
@@ -119,16 +116,17 @@ impl Stage for ImagesStage {
 
     fn run(params: Params, cx: &Context) -> Result<()> {
         let files = cx.input(FILES)?;
-        let is_apart = params.test.is_some();
-        let train = read(files, &params.train, Role::Train, is_apart)?;
-        let from = params.test.as_ref().unwrap_or(&params.train);
-        let test = read(files, from, Role::Test, is_apart)?;
+        let train = params.train.all();
+        let test = params.test.as_ref().map_or(train, Texts::all);
+        let read = |role, paths, others| read(&Source::new(files, role, paths, others));
+        let (train, test) = (read(Role::Train, train, test)?, read(Role::Test, test, train)?);
         check_same(&train, &test)?;
-        match (train.pixels, test.pixels) {
+        let shape = train.images.shape;
+        match (train.images.pixels, test.images.pixels) {
             (Pixels::Bytes(a), Pixels::Bytes(b)) => {
                 let (train, test) = (
-                    Examples { pixels: a, labels: train.labels, shape: train.shape },
-                    Examples { pixels: b, labels: test.labels, shape: test.shape },
+                    Examples { pixels: a, labels: train.labels, shape },
+                    Examples { pixels: b, labels: test.labels, shape },
                 );
                 let dataset = if holds_mnist(&train, &test) {
                     DataName::Known(Dataset::Mnist)
@@ -139,8 +137,8 @@ impl Stage for ImagesStage {
             }
             (Pixels::Floats(a), Pixels::Floats(b)) => {
                 let (train, test) = (
-                    Examples { pixels: a, labels: train.labels, shape: train.shape },
-                    Examples { pixels: b, labels: test.labels, shape: test.shape },
+                    Examples { pixels: a, labels: train.labels, shape },
+                    Examples { pixels: b, labels: test.labels, shape },
                 );
                 write(&params, cx, DataName::Own(params.name.clone()), &train, &test)
             }
@@ -155,36 +153,51 @@ impl Stage for ImagesStage {
     }
 }
 
-/// The two sets that a dataset comes with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    Train,
-    Test,
+/// The path without the slashes at its end.
+fn trimmed(path: &str) -> &str {
+    path.trim_end_matches('/')
 }
 
-impl Role {
-    fn field(self) -> &'static str {
-        match self {
-            Role::Train => "train",
-            Role::Test => "test",
-        }
-    }
+/// The last component of a path.
+fn last(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
 
-    /// Whether the name of a file says that it is of this set.
-    fn is_in(self, name: &str) -> bool {
-        let is_test = name.contains("t10k") || name.contains("test");
-        match self {
-            Role::Train => name.contains("train") && !is_test,
-            Role::Test => is_test,
+/// Whether `path` is below `folder`.
+fn has_below(folder: &str, path: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|below| below.starts_with('/'))
+}
+
+/// The paths in the fields, each once, in order.
+fn paths(params: &Params) -> Vec<&str> {
+    let mut paths = Vec::new();
+    for text in [Some(&params.train), params.test.as_ref()].into_iter().flatten() {
+        for path in text.all().iter().map(|path| trimmed(&path.0)) {
+            if !paths.contains(&path) {
+                paths.push(path);
+            }
         }
     }
+    paths
+}
+
+/// Whether the input names files by their whole paths, because shorter names do not tell which
+/// field a file belongs to: each field has its own files, and one names a folder, or two files have
+/// the same name.
+fn is_by_path(params: &Params) -> bool {
+    let Some(test) = &params.test else { return false };
+    let is_folder = |texts: &Texts| matches!(texts.all(), [one] if !is_npz(&one.0));
+    let mut names: Vec<&str> = paths(params).into_iter().map(last).collect();
+    let n = names.len();
+    names.sort_unstable();
+    names.dedup();
+    is_folder(&params.train) || is_folder(test) || names.len() < n
 }
 
 /// Images with their labels.
 struct Labelled {
-    title: String,
-    pixels: Pixels,
-    shape: ImageShape,
+    title: Title,
+    images: Images,
     labels: Vec<u16>,
 }
 
@@ -241,159 +254,42 @@ fn write<T: Pixel>(
     write_json(&cx.output(DATA_CARD), &card)
 }
 
+/// Refuses sets whose images differ in shape, or in the order of their numbers.
 fn check_same(train: &Labelled, test: &Labelled) -> Result<()> {
-    if train.shape == test.shape {
-        return Ok(());
-    }
     let (a, b) = (&train.title, &test.title);
-    let cause = format!("{b} has images of {}, but {a} has images of {}", test.shape, train.shape);
-    Err(Hinted::new(cause, "save all images in the same size").into())
+    let (train, test) = (&train.images, &test.images);
+    if train.shape != test.shape {
+        let cause =
+            format!("{b} has images of {}, but {a} has images of {}", test.shape, train.shape);
+        return Err(Hinted::new(cause, "save all images in the same size").into());
+    }
+    if train.shape.channels > 1 && train.channels != test.channels {
+        let cause = format!(
+            "{a} has the shape {:?}, but {b} has the shape {:?}: their channels are in different \
+             places",
+            train.dimensions, test.dimensions
+        );
+        let hint = "save both in the same order; in Python, of [n, channels, height, width]: \
+                    `x.transpose(0, 2, 3, 1)`";
+        return Err(Hinted::new(cause, hint).into());
+    }
+    Ok(())
 }
 
-fn hinted(ArrayError { cause, hint }: ArrayError) -> Hinted {
-    Hinted::new(cause, hint)
-}
-
-/// The images and labels of a set. `from` are the last components of the paths; `is_apart` is
-/// whether the other set has paths of its own.
-fn read(files: &Input, from: &Texts, role: Role, is_apart: bool) -> Result<Labelled> {
-    let (images, labels) = match from.all() {
-        [images, labels] => {
-            let [a, b] = [images, labels].map(|file| read_file(files, &file.0, role));
-            let (a, b) = (a?, b?);
-            if a.is_flat() { (b, a) } else { (a, b) }
-        }
-        [one] if is_npz(&one.0) && files.artifact.contains_key(&one.0) => {
-            read_npz(files, &one.0, role, is_apart)?
-        }
-        _ => read_folder(files, role)?,
-    };
+/// The images and labels of a set.
+fn read(source: &Source) -> Result<Labelled> {
+    let (images, labels) = source.arrays()?;
     let labels_title = labels.title.clone();
     let labels = labels.labels().map_err(hinted)?;
     let title = images.title.clone();
-    let (n, pixels, shape) = images.into_images().map_err(hinted)?;
+    let images = images.into_images().map_err(hinted)?;
+    let n = images.dimensions[0];
     if n != labels.len() {
         let cause =
             format!("{title} has {n} images, but {labels_title} has {} labels", labels.len());
         return Err(Hinted::new(cause, "expected one label per image").into());
     }
-    Ok(Labelled { title, pixels, shape, labels })
-}
-
-fn is_npz(name: &str) -> bool {
-    name.to_ascii_lowercase().ends_with(".npz")
-}
-
-/// The array in one of two files: an IDX file, or an `.npz` of one array.
-fn read_file(files: &Input, name: &str, role: Role) -> Result<Array> {
-    if !files.artifact.contains_key(name) {
-        let cause = format!("`{name}` in `{}` is a folder", role.field());
-        return Err(Hinted::new(cause, "list two files, or one folder that has both").into());
-    }
-    let bytes = fs::read(files.path(name)?)?;
-    if !is_npz(name) {
-        return Ok(read_idx(name, &bytes).map_err(hinted)?);
-    }
-    let mut archive = Npz::open(name, &bytes).map_err(hinted)?;
-    match &archive.names()[..] {
-        [one] => Ok(archive.array(one).map_err(hinted)?),
-        names => {
-            let cause = format!("`{name}` has {}, not one array", listed(names));
-            Err(Hinted::new(cause, format!("write `{}: {name}`", role.field())).into())
-        }
-    }
-}
-
-/// Names of the arrays of images and of labels.
-const ARRAYS: [(&str, &str); 4] = [("x_", "y_"), ("X_", "y_"), ("X_", "Y_"), ("x", "y")];
-
-/// The images and labels of a set in an `.npz`; `x` and `y` if the archive is of this set alone.
-fn read_npz(files: &Input, name: &str, role: Role, is_apart: bool) -> Result<(Array, Array)> {
-    let bytes = fs::read(files.path(name)?)?;
-    let mut archive = Npz::open(name, &bytes).map_err(hinted)?;
-    let names = archive.names();
-    let pairs = ARRAYS.map(|(x, y)| match x.ends_with('_') {
-        true => [x, y].map(|start| format!("{start}{}", role.field())),
-        false => [x.to_owned(), y.to_owned()],
-    });
-    let has = |pair: &&[String; 2]| {
-        (is_apart || pair[0].len() > 1) && pair.iter().all(|name| names.contains(name))
-    };
-    let Some([x, y]) = pairs.iter().find(has) else {
-        let missing = pairs[0].iter().find(|name| !names.contains(name));
-        let missing = missing.unwrap_or(&pairs[0][0]);
-        let cause = format!("`{name}` has no array `{missing}`; it has {}", listed(&names));
-        let near = suggest(missing, names.iter().map(String::as_str));
-        let hint = near
-            .unwrap_or_else(|| "expected `x_train`, `y_train`, `x_test` and `y_test`".to_owned());
-        return Err(Hinted::new(cause, hint).into());
-    };
-    let (x, y) = (archive.array(x).map_err(hinted)?, archive.array(y).map_err(hinted)?);
-    Ok((x, y))
-}
-
-/// The IDX files of a set in a folder, or the `.npz` in it.
-fn read_folder(files: &Input, role: Role) -> Result<(Array, Array)> {
-    let names: Vec<&str> = files.artifact.keys().map(String::as_str).collect();
-    let archives: Vec<&str> = names.iter().copied().filter(|name| is_npz(name)).collect();
-    if let [one] = archives[..] {
-        return read_npz(files, one, role, false);
-    }
-    let images = find(&names, role, "images", &["images", "image", "imgs"])?;
-    let labels = find(&names, role, "labels", &["labels", "label"])?;
-    let read = |name: &str| -> Result<Array> {
-        Ok(read_idx(name, &fs::read(files.path(name)?)?).map_err(hinted)?)
-    };
-    Ok((read(images)?, read(labels)?))
-}
-
-/// The file of `names` that has the images or the labels of a set.
-fn find<'a>(names: &[&'a str], role: Role, what: &str, words: &[&str]) -> Result<&'a str> {
-    let base = |name: &str| name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
-    let is_it = |name: &&&str| {
-        let base = base(name);
-        !name.ends_with('/') && role.is_in(&base) && words.iter().any(|word| base.contains(word))
-    };
-    let found: Vec<&'a str> = names.iter().filter(is_it).copied().collect();
-    // torchvision keeps the gzipped files beside the unpacked ones.
-    let unpacked = |name: &&&str| {
-        let plain = name.strip_suffix(".gz");
-        plain.is_none_or(|plain| !found.contains(&plain))
-    };
-    let kept: Vec<&'a str> = found.iter().filter(unpacked).copied().collect();
-    let field = role.field();
-    match kept[..] {
-        [one] => Ok(one),
-        [] => {
-            let cause = format!("there is no file of {what} for `{field}` among {}", listed(names));
-            let usual = if role == Role::Train { "train" } else { "t10k" };
-            let hint = format!(
-                "expected a name such as `{usual}-{what}-idx{}-ubyte.gz`; or list the files: \
-                 `{field}: [IMAGES, LABELS]`",
-                if what == "images" { 3 } else { 1 }
-            );
-            Err(Hinted::new(cause, hint).into())
-        }
-        _ => {
-            let cause = format!("several files have {what} for `{field}`: {}", listed(&kept));
-            Err(Hinted::new(cause, format!("list two files: `{field}: [IMAGES, LABELS]`")).into())
-        }
-    }
-}
-
-/// The first few names, as text.
-fn listed(names: &[impl AsRef<str>]) -> String {
-    const MOST: usize = 8;
-    let shown = names.iter().take(MOST).map(|name| {
-        let name: String = name.as_ref().chars().take(80).flat_map(char::escape_debug).collect();
-        format!("`{name}`")
-    });
-    let shown = shown.collect::<Vec<_>>().join(", ");
-    match names.len() {
-        0 => "no arrays".to_owned(),
-        n if n > MOST => format!("{shown} and {} more", n - MOST),
-        _ => shown,
-    }
+    Ok(Labelled { title, images, labels })
 }
 
 #[cfg(test)]

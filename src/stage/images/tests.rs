@@ -1,5 +1,7 @@
 use super::*;
 use crate::engine::key::{Artifact, Digest, Recipe, Seed};
+use crate::engine::stage::Input;
+use crate::fs;
 use crate::stage::artifact::{read_json, read_labelled};
 use crate::study::data::published;
 use flate2::{Compression, write::GzEncoder};
@@ -214,13 +216,7 @@ fn floats_of_every_size_are_kept_exactly_and_in_idx_files_too() {
 
 #[test]
 fn idx_files_are_found_under_every_name_that_people_give_them() {
-    let pixels: Vec<u8> = (0..24).map(|i| i * 10).collect();
-    let sets = [
-        idx_file(8, &[4, 2, 3], &pixels),
-        idx_file(8, &[4], &[0, 1, 2, 0]),
-        idx_file(8, &[2, 2, 3], &pixels[6..18]),
-        idx_file(8, &[2], &[1, 2]),
-    ];
+    let sets = idx_sets();
     for names in [
         [
             "train-images-idx3-ubyte",
@@ -347,19 +343,19 @@ fn what_does_not_fit_is_refused_with_the_file_and_the_array() {
     case(
         "y_test",
         npy("'|i1'", false, &[2], &[1, 0xff]),
-        "`y_test` in `d.npz`[1] is -1, which is not a class\n\
+        "`y_test[1]` in `d.npz` is -1, which is not a class\n\
          hint: expected a whole number from 0 to 999",
     );
     case(
         "y_test",
         npy("'<f4'", false, &[2], &[0, 0, 0x80, 0x3f, 0, 0, 0, 0x3f]),
-        "`y_test` in `d.npz`[1] is 0.5, which is not a class\n\
+        "`y_test[1]` in `d.npz` is 0.5, which is not a class\n\
          hint: expected a whole number from 0 to 999",
     );
     case(
         "y_test",
         npy("'<u8'", false, &[2], &[[1, 0, 0, 0, 0, 0, 0, 0], [0xff; 8]].concat()),
-        "`y_test` in `d.npz`[1] is 9223372036854775807, which is not a class\n\
+        "`y_test[1]` in `d.npz` is 9223372036854775807, which is not a class\n\
          hint: expected a whole number from 0 to 999",
     );
     case(
@@ -395,13 +391,22 @@ fn what_does_not_fit_is_refused_with_the_file_and_the_array() {
     case(
         "x_train",
         npy("'<f4'", false, &[4, 1, 1], &floats([0.0, 1.0, 255.0, 3.0])),
-        "`x_train` in `d.npz`[2, 0, 0] is 255, not in [0, 1]\n\
-         hint: expected floats in [0, 1]; in Python: `x / 255`",
+        "`x_train[2, 0, 0]` in `d.npz` is 255, not in [0, 1]\n\
+         hint: expected floats in [0, 1]: divide by the largest possible value; in Python, of \
+         bytes: `x / 255`",
     );
+    for largest in [1.5, 16.0, 256.0] {
+        let hint = "expected floats in [0, 1]: divide by the largest possible value";
+        case(
+            "x_train",
+            npy("'<f4'", false, &[4, 1, 1], &floats([0.0, 1.0, 0.5, largest])),
+            &format!("`x_train[3, 0, 0]` in `d.npz` is {largest}, not in [0, 1]\nhint: {hint}"),
+        );
+    }
     case(
         "x_train",
         npy("'<f4'", false, &[4, 1, 1], &floats([0.0, f32::NAN, 1.0, 0.0])),
-        "`x_train` in `d.npz`[1, 0, 0] is NaN, not in [0, 1]\n\
+        "`x_train[1, 0, 0]` in `d.npz` is NaN, not in [0, 1]\n\
          hint: expected uint8, or floats in [0, 1]",
     );
     case(
@@ -422,7 +427,6 @@ fn what_does_not_fit_is_refused_with_the_file_and_the_array() {
         ("'|b1'", "is of the type `bool`"),
         ("'<c8'", "is of the type `complex64`"),
         ("'<f16'", "is of the type `float128`"),
-        ("'<U3'", "is of the type `<U3`"),
         ("'|O'", "is an array of objects, which contains a pickle"),
         ("[('a', '<f4')]", "is an array with fields"),
     ] {
@@ -432,6 +436,17 @@ fn what_does_not_fit_is_refused_with_the_file_and_the_array() {
             &format!("`x_test` in `d.npz` {what}\n{numbers}"),
         );
     }
+    for (descr, shown) in [("'<U3'", "<U3"), ("'|S3'", "|S3")] {
+        case(
+            "y_train",
+            npy(descr, false, &[4], &[0; 48]),
+            &format!(
+                "`y_train` in `d.npz` is text, of the type `{shown}`\n\
+                 hint: expected whole numbers for labels: number the classes from 0, in the same \
+                 way for training and test"
+            ),
+        );
+    }
     let found = refusal(
         json!({ "train": "d.npz" }),
         &[("d.npz", npz(CompressionMethod::Stored, &arrays()[..3]))],
@@ -439,7 +454,7 @@ fn what_does_not_fit_is_refused_with_the_file_and_the_array() {
     assert_eq!(
         found,
         "`d.npz` has no array `y_test`; it has `x_test`, `x_train`, `y_train`\n\
-         hint: did you mean `x_test`?"
+         hint: expected `x_train`, `y_train`, `x_test` and `y_test`"
     );
     let found = refusal(
         json!({ "train": "d.npz", "validation": 4 }),
@@ -545,13 +560,328 @@ fn the_folder_of_the_files_is_not_part_of_the_key() {
     };
     assert_eq!(key(json!({ "train": "/a/b/d.npz" })), key(json!({ "train": "d.npz" })));
     assert_eq!(
-        key(json!({ "train": ["x/a", "y/b"], "test": "x/c/" })),
-        key(json!({ "train": ["a", "b"], "test": "c" }))
+        key(json!({ "train": ["x/a", "y/b"], "test": "x/c.npz" })),
+        key(json!({ "train": ["a", "b"], "test": "c.npz" }))
     );
+    assert_eq!(key(json!({ "train": "a/b/" })), key(json!({ "train": "b" })));
+}
+
+#[test]
+fn files_are_named_by_their_paths_where_shorter_names_do_not_tell_the_fields_apart() {
+    let declared = |fields: Json| {
+        let params: Params = serde_json::from_value(fields).unwrap();
+        let key = ImagesStage::key_params(params.clone(), &Invocation::default());
+        let files = ImagesStage::files(&params);
+        let by_path = files[0].by_path;
+        assert!(files.iter().all(|file| file.by_path == by_path));
+        if by_path {
+            assert_eq!(super::paths(&key), super::paths(&params));
+        }
+        (files.into_iter().map(|file| file.path).collect::<Vec<_>>(), by_path)
+    };
+    for (fields, paths, by_path) in [
+        (json!({ "train": "a/b" }), vec!["a/b"], false),
+        (json!({ "train": "a/d.npz", "test": "b/t.npz" }), vec!["a/d.npz", "b/t.npz"], false),
+        (json!({ "train": ["a", "b"], "test": ["c", "b"] }), vec!["a", "b", "c"], false),
+        (json!({ "train": "a/d.npz", "test": "b/d.npz" }), vec!["a/d.npz", "b/d.npz"], true),
+        (
+            json!({ "train": ["a/i", "a/l"], "test": ["b/i", "b/l"] }),
+            vec!["a/i", "a/l", "b/i", "b/l"],
+            true,
+        ),
+        (json!({ "train": "a/", "test": "b" }), vec!["a", "b"], true),
+        (json!({ "train": "a/", "test": "a" }), vec!["a"], true),
+        (json!({ "train": "d.npz", "test": "b" }), vec!["d.npz", "b"], true),
+        // What is below another path is not declared twice.
+        (json!({ "train": "a", "test": "a/t.npz" }), vec!["a"], true),
+    ] {
+        let paths: Vec<String> = paths.into_iter().map(str::to_owned).collect();
+        assert_eq!(declared(fields.clone()), (paths, by_path), "{fields}");
+    }
+}
+
+/// The IDX files of [`arrays`]: training images and labels, test images and labels.
+fn idx_sets() -> [Vec<u8>; 4] {
+    let pixels: Vec<u8> = (0..24).map(|i| i * 10).collect();
+    [
+        idx_file(8, &[4, 2, 3], &pixels),
+        idx_file(8, &[4], &[0, 1, 2, 0]),
+        idx_file(8, &[2, 2, 3], &pixels[6..18]),
+        idx_file(8, &[2], &[1, 2]),
+    ]
+}
+
+/// Other images and labels, which no set may be read from.
+fn decoys() -> (Vec<u8>, Vec<u8>) {
+    (idx_file(8, &[1, 2, 3], &[255; 6]), idx_file(8, &[1], &[9]))
+}
+
+#[test]
+fn each_field_is_read_from_its_own_files() {
+    let [x, y, u, v] = idx_sets();
+    let (i, l) = decoys();
+    let whole = npz(CompressionMethod::Stored, &arrays());
+    let dark = npy("'|u1'", false, &[1, 2, 3], &[255; 6]);
+    let nine = npy("'|u1'", false, &[1], &[9]);
+    // An archive with the right arrays of one set, and wrong ones of the other.
+    let wrong = |set: &str| {
+        let arrays = arrays().map(|(name, array)| match name {
+            _ if !name.ends_with(set) => (name, array),
+            _ if name.starts_with('x') => (name, dark.clone()),
+            _ => (name, nine.clone()),
+        });
+        npz(CompressionMethod::Stored, &arrays)
+    };
+    let plain = |set: &str| {
+        let of_set = arrays().into_iter().filter(|(name, _)| name.ends_with(set));
+        let arrays: Vec<_> = of_set.map(|(name, array)| (&name[..1], array)).collect();
+        npz(CompressionMethod::Stored, &arrays)
+    };
+    let [train, test] = ["train", "test"].map(plain);
+    let cases: Vec<(Json, Vec<File>)> = vec![
+        (
+            json!({ "train": "ok.npz", "test": "f" }),
+            vec![
+                ("ok.npz", wrong("test")),
+                ("f/t10k-images-idx3-ubyte", u.clone()),
+                ("f/t10k-labels-idx1-ubyte", v.clone()),
+            ],
+        ),
+        (
+            json!({ "train": "f", "test": "ok.npz" }),
+            vec![
+                ("ok.npz", wrong("train")),
+                ("f/train-images-idx3-ubyte", x.clone()),
+                ("f/train-labels-idx1-ubyte", y.clone()),
+            ],
+        ),
+        // All four files in one folder, two in the other.
+        (
+            json!({ "train": "std", "test": "test" }),
+            vec![
+                ("std/train-images-idx3-ubyte", x.clone()),
+                ("std/train-labels-idx1-ubyte", y.clone()),
+                ("std/t10k-images-idx3-ubyte", i.clone()),
+                ("std/t10k-labels-idx1-ubyte", l.clone()),
+                ("test/t10k-images-idx3-ubyte", u.clone()),
+                ("test/t10k-labels-idx1-ubyte", v.clone()),
+            ],
+        ),
+        // The same names in both: the folders, or only the fields, say which set is which.
+        (
+            json!({ "train": "d/train", "test": "d/test" }),
+            vec![
+                ("d/train/images-idx3-ubyte", x.clone()),
+                ("d/train/labels-idx1-ubyte", y.clone()),
+                ("d/test/images-idx3-ubyte", u.clone()),
+                ("d/test/labels-idx1-ubyte", v.clone()),
+            ],
+        ),
+        (
+            json!({ "train": "a", "test": "latest" }),
+            vec![
+                ("a/images", x.clone()),
+                ("a/labels", y.clone()),
+                ("latest/images", u.clone()),
+                ("latest/labels", v.clone()),
+            ],
+        ),
+        (
+            json!({ "train": "splits" }),
+            vec![
+                ("train/images-idx3-ubyte", x.clone()),
+                ("train/labels-idx1-ubyte", y.clone()),
+                ("test/images-idx3-ubyte", u.clone()),
+                ("test/labels-idx1-ubyte", v.clone()),
+            ],
+        ),
+        // A name shows the set more clearly than its folder does.
+        (
+            json!({ "train": "train" }),
+            vec![
+                ("train/train-images", x.clone()),
+                ("train/train-labels", y.clone()),
+                ("train/labels", l),
+                ("train/t10k-images", u.clone()),
+                ("train/t10k-labels", v.clone()),
+            ],
+        ),
+        (
+            json!({ "train": "d", "test": "d/t" }),
+            vec![
+                ("d/train-images", x.clone()),
+                ("d/train-labels", y.clone()),
+                ("d/t/images", u.clone()),
+                ("d/t/labels", v.clone()),
+            ],
+        ),
+        (
+            json!({ "train": "d", "test": "d/all.npz" }),
+            vec![
+                ("d/train-images", x.clone()),
+                ("d/train-labels", y.clone()),
+                ("d/all.npz", wrong("train")),
+            ],
+        ),
+        (
+            json!({ "train": ["a/i", "a/l"], "test": ["b/i", "b/l"] }),
+            vec![("a/i", x.clone()), ("a/l", y.clone()), ("b/i", u.clone()), ("b/l", v.clone())],
+        ),
+        (
+            json!({ "train": "a/d.npz", "test": "b/d.npz" }),
+            vec![("a/d.npz", wrong("test")), ("b/d.npz", wrong("train"))],
+        ),
+        (json!({ "train": "a", "test": "b" }), vec![("a/d.npz", train), ("b/d.npz", test)]),
+        (
+            json!({ "train": "d" }),
+            vec![("sub/d.npz", whole.clone()), ("train-labels.txt", b"one".to_vec())],
+        ),
+        // Files that macOS writes beside others are not data.
+        (
+            json!({ "train": "d" }),
+            vec![("d.npz", whole), ("._d.npz", i.clone()), ("__MACOSX/._train-images", i.clone())],
+        ),
+        (
+            json!({ "train": "d" }),
+            vec![
+                ("train-images", x),
+                ("._train-images", i),
+                ("train-labels", y),
+                ("test-images", u),
+                ("test-labels", v),
+            ],
+        ),
+    ];
+    for (fields, files) in cases {
+        let read = run(fields.clone(), &files);
+        let (data, _folder) = read.unwrap_or_else(|error| panic!("{fields}: {error}"));
+        assert_eq!(rows(&data, Split::Train), (expected(0, 4), vec![0, 1, 2, 0], 3), "{fields}");
+        assert_eq!(rows(&data, Split::Test), (expected(1, 2), vec![1, 2], 3), "{fields}");
+    }
+}
+
+#[test]
+fn folders_that_are_exchanged_or_have_two_sources_are_refused() {
+    let [x, y, u, v] = idx_sets();
+    let whole = || npz(CompressionMethod::Stored, &arrays());
+    let standard: Vec<File> = vec![
+        ("train/train-images", x.clone()),
+        ("train/train-labels", y.clone()),
+        ("test/t10k-images", u.clone()),
+        ("test/t10k-labels", v.clone()),
+    ];
+    let exchanged = json!({ "train": "test", "test": "train" });
+    assert_eq!(
+        refusal(exchanged.clone(), &standard),
+        "there is no file of images for `train` among `test/t10k-images`, `test/t10k-labels`\n\
+         hint: expected a name such as `train-images-idx3-ubyte.gz`; or list the files: `train: \
+         [IMAGES, LABELS]`"
+    );
+    let roleless: Vec<File> = vec![
+        ("train/images", x.clone()),
+        ("train/labels", y.clone()),
+        ("test/images", u),
+        ("test/labels", v),
+    ];
+    let found = refusal(exchanged.clone(), &roleless);
+    assert!(found.starts_with("there is no file of images for `train` among `test/images`"));
+    // Files that do not show their set are not those of both.
+    let once: Vec<File> = vec![("d/t/images", x.clone()), ("d/t/labels", y.clone())];
+    for (fields, place) in [
+        (json!({ "train": "d/t", "test": "d/t/" }), "among `d/t/images`, `d/t/labels`"),
+        (json!({ "train": "d", "test": "d/t" }), "in `d`"),
+    ] {
+        let found = refusal(fields, &once);
+        let cause = format!("there is no file of images for `train` {place}\n");
+        assert!(found.starts_with(&cause), "{found}");
+    }
+    let [a, b, ..] = arrays().map(|(_, array)| array);
+    let plain = || npz(CompressionMethod::Stored, &[("x", a.clone()), ("y", b.clone())]);
+    assert_eq!(
+        refusal(exchanged, &[("train/d.npz", plain()), ("test/d.npz", plain())]),
+        "`test/d.npz`, the archive of `train`, has `x` and `y`, but is called `test`\n\
+         hint: exchange the folders; or name the archive itself in `train`"
+    );
+    let mut both: Vec<File> = vec![("train-images", x), ("labels", y), ("d.npz", whole())];
+    both.push(("labels.txt", b"one\ntwo\n".to_vec()));
+    assert_eq!(
+        refusal(json!({ "train": "d" }), &both),
+        "`d` has both an archive, `d.npz`, and IDX files, `labels`, `train-images`\n\
+         hint: name one: in `train`, the `.npz` or `[IMAGES, LABELS]`"
+    );
+    assert_eq!(
+        refusal(json!({ "train": "d" }), &[("a.npz", whole()), ("b/c.npz", whole())]),
+        "`d` has two archives, `a.npz`, `b/c.npz`\nhint: name one of them in `train`"
+    );
+    assert_eq!(
+        refusal(
+            json!({ "train": "d.npz", "test": "t.npz" }),
+            &[("d.npz", whole()), ("c.npz", whole())]
+        ),
+        "`t.npz` in `test` is a folder\nhint: name the `.npz` in it"
+    );
+    let named = npz(CompressionMethod::Stored, &[("X", a.clone()), ("y", b.clone())]);
+    let files = [("a.npz", named), ("b.npz", whole())];
+    assert_eq!(
+        refusal(json!({ "train": "a.npz", "test": "b.npz" }), &files),
+        "`a.npz` has no array `x_train`; it has `X`, `y`\n\
+         hint: expected `x_train` and `y_train`, or `x` and `y`"
+    );
+    let found = refusal(json!({ "train": "a.npz", "test": "a.npz" }), &[("a.npz", plain())]);
+    assert!(found.starts_with("`a.npz` has no array `x_train`; it has `x`, `y`\n"), "{found}");
+}
+
+#[test]
+fn arrays_of_numpy_in_files_of_their_own_are_refused_with_how_to_join_them() {
+    let [(_, x), (_, y), ..] = arrays();
+    let join = "hint: save the arrays in one `.npz`: `numpy.savez(\"data.npz\", x_train=..., \
+                y_train=..., x_test=..., y_test=...)`";
+    let files = [("x.npy", x), ("y.npy", y)];
+    let listed = json!({ "train": ["x.npy", "y.npy"], "test": ["x.npy", "y.npy"] });
+    let cause = "`x.npy` starts with `0x934e554d`: it is not an IDX file";
+    assert_eq!(refusal(listed, &files), format!("{cause}\n{join}"));
+    let cause = "there is no file of images for `train` among `x.npy`, `y.npy`";
+    assert_eq!(refusal(json!({ "train": "d" }), &files), format!("{cause}\n{join}"));
+}
+
+#[test]
+fn channels_in_different_places_are_refused_with_both_shapes() {
+    let set = |name: &str, shape: &[usize]| {
+        let x = npy("'|u1'", false, shape, &vec![7; shape.iter().product()]);
+        let labels: Vec<u8> = (0..shape[0]).map(|i| (i % 2) as u8).collect();
+        let y = npy("'|u1'", false, &[shape[0]], &labels);
+        [(format!("x_{name}"), x), (format!("y_{name}"), y)]
+    };
+    let read = |train: &[usize], test: &[usize]| {
+        let arrays = [set("train", train), set("test", test)].concat();
+        let arrays: Vec<_> = arrays.iter().map(|(name, x)| (&**name, x.clone())).collect();
+        from_npz(npz(CompressionMethod::Deflated, &arrays)).map(drop)
+    };
+    let hint = "save both in the same order; in Python, of [n, channels, height, width]: \
+                `x.transpose(0, 2, 3, 1)`";
+    let error = read(&[40, 3, 8, 8], &[10, 8, 8, 3]).unwrap_err();
+    let Hinted { cause, hint: found } = error.downcast_ref().unwrap();
+    assert_eq!(
+        cause,
+        "`x_train` in `d.npz` has the shape [40, 3, 8, 8], but `x_test` in `d.npz` has the shape \
+         [10, 8, 8, 3]: their channels are in different places"
+    );
+    assert_eq!(found, hint);
+    assert!(read(&[10, 8, 8, 3], &[40, 3, 8, 8]).is_err());
+    for (train, test) in [
+        (vec![4, 3, 8, 8], vec![2, 3, 8, 8]),
+        (vec![4, 8, 8, 3], vec![2, 8, 8, 3]),
+        // One channel is in the same place wherever it is written.
+        (vec![4, 1, 8, 8], vec![2, 8, 8, 1]),
+        (vec![4, 1, 8, 8], vec![2, 8, 8]),
+    ] {
+        read(&train, &test).unwrap();
+    }
 }
 
 /// The files of MNIST beside the repository, if they are there.
 #[test]
+#[expect(clippy::print_stdout, reason = "the test's output should say that it was skipped")]
 fn the_files_of_mnist_are_recognised_by_their_digests() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/mnist");
     let names = [
@@ -562,6 +892,7 @@ fn the_files_of_mnist_are_recognised_by_their_digests() {
     ];
     let read = |name| Some((name, std::fs::read(folder.join(name)).ok()?));
     let Some(mut files) = names.into_iter().map(read).collect::<Option<Vec<File>>>() else {
+        println!("skipped: the folder `../shared/mnist` does not have the files of MNIST");
         return;
     };
     let dataset = |files: &[File]| -> DataName {

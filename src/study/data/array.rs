@@ -1,9 +1,10 @@
 //! Arrays of images and labels, as users have them, and what they must be.
 
 use super::idx::{Element, Header, LONGEST_HEADER};
+use super::npz;
 use super::{ImageShape, MOST_CLASSES, MOST_IMAGES, MOST_INPUTS};
 use flate2::read::MultiGzDecoder;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::Read;
 use thiserror::Error;
 
@@ -24,11 +25,38 @@ impl ArrayError {
     }
 }
 
+/// What messages call an array, with backticks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Title {
+    /// The name of the array in an archive, or of the file.
+    pub name: String,
+    /// The archive.
+    pub archive: Option<String>,
+}
+
+impl Title {
+    /// What messages call the number with these indices.
+    fn at(&self, indices: impl Display) -> String {
+        let Title { name, archive } = self;
+        Title { name: format!("{name}[{indices}]"), archive: archive.clone() }.to_string()
+    }
+}
+
+impl Display for Title {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Title { name, archive } = self;
+        match archive {
+            Some(archive) => write!(f, "`{name}` in `{archive}`"),
+            None => write!(f, "`{name}`"),
+        }
+    }
+}
+
 /// An array in C order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array {
-    /// What messages call it, with backticks.
-    pub title: String,
+    /// What messages call it.
+    pub title: Title,
     /// The dimensions, the slowest first.
     pub dimensions: Vec<usize>,
     /// Its numbers.
@@ -57,6 +85,28 @@ pub enum Pixels {
     Floats(Vec<f32>),
 }
 
+/// Where an array of images has its channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channels {
+    /// [n, channels, height, width].
+    First,
+    /// [n, height, width, channels], or no dimension of channels.
+    Last,
+}
+
+/// An array that is images.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Images {
+    /// [n, inputs], in the order of the array.
+    pub pixels: Pixels,
+    /// The shape of each image.
+    pub shape: ImageShape,
+    /// Which dimension is the channels.
+    pub channels: Channels,
+    /// The dimensions of the array; the first is the number of images.
+    pub dimensions: Vec<usize>,
+}
+
 /// Bytes that a file may always unpack to.
 const ALWAYS_ALLOWED: u128 = 1 << 28;
 
@@ -65,7 +115,7 @@ const LARGEST_RATIO: u128 = 200;
 
 /// Refuses an array of `bytes` bytes in a file of `packed` bytes if it is too large, or if only a
 /// file that is made to exhaust memory unpacks to so much.
-pub(super) fn check_size(title: &str, bytes: u128, packed: usize) -> Result<usize, ArrayError> {
+pub(super) fn check_size(title: &Title, bytes: u128, packed: usize) -> Result<usize, ArrayError> {
     let most = (MOST_IMAGES as u128) << 14;
     let is_bomb = bytes > ALWAYS_ALLOWED && bytes > LARGEST_RATIO * packed as u128;
     match usize::try_from(bytes) {
@@ -79,7 +129,7 @@ pub(super) fn check_size(title: &str, bytes: u128, packed: usize) -> Result<usiz
 
 /// Reads exactly `length` bytes, and no more memory than the stream fills.
 pub(super) fn read_exactly(
-    title: &str,
+    title: &Title,
     stream: &mut impl Read,
     length: usize,
 ) -> Result<Vec<u8>, ArrayError> {
@@ -101,31 +151,37 @@ fn is_gzip(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x1f, 0x8b])
 }
 
+/// Whether these can be the first bytes of an IDX file, gzipped or not.
+pub fn is_idx(bytes: &[u8]) -> bool {
+    is_gzip(bytes) || bytes.starts_with(&[0, 0])
+}
+
 /// The array in the IDX file `file`, gzipped or not.
 pub fn read_idx(file: &str, bytes: &[u8]) -> Result<Array, ArrayError> {
-    let title = format!("`{file}`");
     if is_gzip(bytes) {
-        read_idx_stream(file, &title, &mut MultiGzDecoder::new(bytes), bytes.len())
+        read_idx_stream(file, &mut MultiGzDecoder::new(bytes), bytes.len())
     } else {
-        read_idx_stream(file, &title, &mut &bytes[..], bytes.len())
+        read_idx_stream(file, &mut &bytes[..], bytes.len())
     }
 }
 
-fn read_idx_stream(
-    file: &str,
-    title: &str,
-    stream: &mut impl Read,
-    packed: usize,
-) -> Result<Array, ArrayError> {
-    let not_idx = |cause: String| ArrayError::new(cause, "expected an IDX file, as MNIST has them");
+fn read_idx_stream(file: &str, stream: &mut impl Read, packed: usize) -> Result<Array, ArrayError> {
+    let title = Title { name: file.to_owned(), archive: None };
     let mut start = Vec::new();
     let read = stream.by_ref().take(LONGEST_HEADER as u64).read_to_end(&mut start);
+    let not_idx = |cause: String| {
+        let hint = match start.starts_with(npz::MAGIC) {
+            true => npz::JOIN,
+            false => "expected an IDX file, as MNIST has them",
+        };
+        ArrayError::new(cause, hint)
+    };
     read.map_err(|cause| not_idx(format!("{title} cannot be unpacked: {cause}")))?;
     let header = Header::parse(file, &start, start.len() as u64);
     let header = header.map_err(|error| not_idx(error.to_string()))?;
-    let length = check_size(title, header.file_length(), packed)?;
+    let length = check_size(&title, header.file_length(), packed)?;
     let mut rest = start.chain(stream);
-    let bytes = read_exactly(title, &mut rest, length)?;
+    let bytes = read_exactly(&title, &mut rest, length)?;
     let body = &bytes[header.length()..];
     let values = match header.element {
         Element::U8 => Values::U8(body.to_vec()),
@@ -136,7 +192,7 @@ fn read_idx_stream(
         Element::F64 => Values::F64(each(body, f64::from_be_bytes)),
     };
     let dimensions = header.dimensions.iter().map(|&n| n as usize).collect();
-    Ok(Array { title: title.to_owned(), dimensions, values })
+    Ok(Array { title, dimensions, values })
 }
 
 /// The numbers of `N` bytes each.
@@ -162,21 +218,21 @@ impl Array {
         indices.join(", ")
     }
 
-    /// Its images: how many, their pixels and their shape.
+    /// Its images.
     ///
     /// [n, width] is n images of one row. Of four dimensions, the last one is the channels, or else
     /// the second one if it is small; the numbers keep their order.
-    pub fn into_images(self) -> Result<(usize, Pixels, ImageShape), ArrayError> {
+    pub fn into_images(self) -> Result<Images, ArrayError> {
         let Array { title, dimensions, .. } = &self;
         const MOST_CHANNELS: usize = 4;
         let shape = |height, width, channels| ImageShape { height, width, channels };
-        let (n, shape) = match dimensions[..] {
-            [n, width] => (n, shape(1, width, 1)),
-            [n, height, width] => (n, shape(height, width, 1)),
+        let (n, shape, channels) = match dimensions[..] {
+            [n, width] => (n, shape(1, width, 1), Channels::Last),
+            [n, height, width] => (n, shape(height, width, 1), Channels::Last),
             [n, channels, height, width] if channels <= MOST_CHANNELS && width > MOST_CHANNELS => {
-                (n, shape(height, width, channels))
+                (n, shape(height, width, channels), Channels::First)
             }
-            [n, height, width, channels] => (n, shape(height, width, channels)),
+            [n, height, width, channels] => (n, shape(height, width, channels), Channels::Last),
             _ => {
                 let cause = format!("{title} has the shape {dimensions:?}: it is not images");
                 let hint = "expected [n, height, width] or [n, height, width, channels]";
@@ -215,7 +271,7 @@ impl Array {
                 Pixels::Floats(pixels.iter().map(|&x| x as f32).collect())
             }
         };
-        Ok((n, pixels, shape))
+        Ok(Images { pixels, shape, channels, dimensions: self.dimensions })
     }
 
     fn check_pixels(&self, pixels: impl Iterator<Item = f64> + Clone) -> Result<(), ArrayError> {
@@ -223,10 +279,16 @@ impl Array {
         else {
             return Ok(());
         };
-        let cause = format!("{}[{}] is {x}, not in [0, 1]", self.title, self.position(at));
-        let is_byte = |x: f64| (0.0..=255.0).contains(&x);
-        let hint = match pixels.clone().all(is_byte) {
-            true => "expected floats in [0, 1]; in Python: `x / 255`",
+        let cause = format!("{} is {x}, not in [0, 1]", self.title.at(self.position(at)));
+        let hint = match pixels.clone().all(|x| x >= 0.0 && x.is_finite()) {
+            true => match pixels.fold(0.0, f64::max) {
+                // Numbers up to 16 are not bytes: scikit-learn's digits are 0 to 16.
+                largest if largest > 16.0 && largest <= 255.0 => {
+                    "expected floats in [0, 1]: divide by the largest possible value; in Python, \
+                     of bytes: `x / 255`"
+                }
+                _ => "expected floats in [0, 1]: divide by the largest possible value",
+            },
             false => "expected uint8, or floats in [0, 1]",
         };
         Err(ArrayError::new(cause, hint))
@@ -252,7 +314,7 @@ impl Array {
 
 /// The labels in the array `title`, each of which must be a class.
 fn classes<T: Display>(
-    title: &str,
+    title: &Title,
     labels: &[T],
     number: impl Fn(&T) -> f64,
 ) -> Result<Vec<u16>, ArrayError> {
@@ -260,7 +322,7 @@ fn classes<T: Display>(
         let x = number(label);
         let is_class = x >= 0.0 && x < MOST_CLASSES as f64 && x.fract() == 0.0;
         is_class.then_some(x as u16).ok_or_else(|| {
-            let cause = format!("{title}[{at}] is {label}, which is not a class");
+            let cause = format!("{} is {label}, which is not a class", title.at(at));
             let hint = format!("expected a whole number from 0 to {}", MOST_CLASSES - 1);
             ArrayError::new(cause, hint)
         })

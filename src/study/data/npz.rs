@@ -3,7 +3,7 @@
 //! Source: NumPy's documentation of `numpy.lib.format`. Sizes in headers are checked before
 //! anything is allocated, and no pickle is read.
 
-use super::array::{Array, ArrayError, Values, check_size, each, read_exactly};
+use super::array::{Array, ArrayError, Title, Values, check_size, each, read_exactly};
 use half::f16;
 use npyz::{DType, Endianness, NpyHeader, Order, TypeChar, TypeStr};
 use std::io::{Cursor, Read as _};
@@ -17,16 +17,20 @@ pub struct Npz<'a> {
 }
 
 /// The end of the name of an array's file.
-const NPY: &str = ".npy";
+pub const NPY: &str = ".npy";
 
 /// The first bytes of an array's file.
-const MAGIC: &[u8] = b"\x93NUMPY";
+pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
 
 /// Bytes of the longest header: those of arrays without fields have 128.
 const LONGEST_HEADER: usize = 1024;
 
 /// Opening brackets of a kind in a header: a shape has one, a type with fields has more.
 const MOST_BRACKETS: usize = 8;
+
+/// The hint for arrays in files of their own.
+pub const JOIN: &str = "save the arrays in one `.npz`: `numpy.savez(\"data.npz\", x_train=..., \
+                        y_train=..., x_test=..., y_test=...)`";
 
 const SAVE: &str = "save it again: `numpy.savez_compressed(\"data.npz\", x_train=..., ...)`";
 
@@ -50,7 +54,7 @@ impl<'a> Npz<'a> {
 
     /// The array `name`, which must exist.
     pub fn array(&mut self, name: &str) -> Result<Array, ArrayError> {
-        let title = format!("`{name}` in `{}`", self.file);
+        let title = Title { name: name.to_owned(), archive: Some(self.file.clone()) };
         let damaged = |cause: &dyn std::fmt::Display| {
             ArrayError::new(format!("{title} cannot be read: {cause}"), SAVE)
         };
@@ -111,11 +115,11 @@ struct Number {
 }
 
 /// The type of an array's numbers; refuses all that are not numbers.
-fn number_of(title: &str, dtype: &DType) -> Result<Number, ArrayError> {
-    let refuse = |what: &str| {
-        let hint = "expected uint8, or floats in [0, 1], for images, and whole numbers for labels";
-        Err(ArrayError::new(format!("{title} {what}"), hint))
-    };
+fn number_of(title: &Title, dtype: &DType) -> Result<Number, ArrayError> {
+    let refuse_with =
+        |what: &str, hint: &str| Err(ArrayError::new(format!("{title} {what}"), hint));
+    let numbers = "expected uint8, or floats in [0, 1], for images, and whole numbers for labels";
+    let refuse = |what: &str| refuse_with(what, numbers);
     if dtype.uses_pickled_array() {
         return refuse("is an array of objects, which contains a pickle");
     }
@@ -126,6 +130,12 @@ fn number_of(title: &str, dtype: &DType) -> Result<Number, ArrayError> {
         TypeChar::Float => matches!(size, 2 | 4 | 8),
         _ => false,
     };
+    if matches!(kind, TypeChar::ByteStr | TypeChar::UnicodeStr) {
+        let what = format!("is text, of the type `{}`", type_name(plain));
+        let hint = "expected whole numbers for labels: number the classes from 0, in the same way \
+                    for training and test";
+        return refuse_with(&what, hint);
+    }
     if !is_read {
         return refuse(&format!("is of the type `{}`", type_name(plain)));
     }
