@@ -359,6 +359,36 @@ fn unused_choices_of_a_curve_are_not_in_its_recipe() {
 }
 
 #[test]
+fn a_curve_is_measured_on_the_first_training_images_and_all_others() {
+    let space = Space::run_tiny();
+    space.edit("[linear, arc+wa], points: 5", "[linear, linear+wa], points: 5").ok(&["run"]);
+    let curves = |space: &Space| {
+        let nodes = containing(&space.nodes(), &["curves@"]);
+        let nodes = &nodes - &containing(&nodes, &["matched"]);
+        let rows = |node: &String| {
+            let points = space.output(node, "points.csv");
+            let of = |split: &str| -> Vec<String> {
+                points.lines().filter(|row| row.contains(split)).map(str::to_owned).collect()
+            };
+            (of(",train,"), of(",test,"))
+        };
+        nodes.iter().map(rows).collect::<Vec<_>>()
+    };
+    let whole = curves(&space);
+    space.edit("points: 5", "points: 5, train_images: 50").ok(&["run"]);
+    let cut = curves(&space);
+    assert!(!whole.is_empty());
+    for ((train, test), (cut_train, cut_test)) in whole.iter().zip(&cut) {
+        assert_eq!(test, cut_test, "the test split is whole, and the refit is the same");
+        assert_ne!(train, cut_train);
+        for row in cut_train {
+            let error: f64 = row.split(',').nth_back(1).unwrap().parse().unwrap();
+            assert_eq!(error % 2.0, 0.0, "50 images have errors in steps of 2 %: {row}");
+        }
+    }
+}
+
+#[test]
 fn a_forced_node_does_not_invalidate_downstream_nodes() {
     let space = Space::run_tiny();
     let before = space.digests();

@@ -47,6 +47,10 @@ pub(super) struct Params {
     /// The number of training images for the refit, taken from the beginning; all by default.
     #[serde(default)]
     wa_images: Option<ImageCount>,
+    /// The number of training images on which the curve is measured, taken from the beginning; all
+    /// by default. The other splits are always measured whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    train_images: Option<ImageCount>,
 }
 
 fn points() -> GridPoints {
@@ -103,15 +107,20 @@ impl Stage for EvaluateStage {
         check_targets(&params, a.shape())?;
         splits.each().into_iter().try_for_each(|(split, x)| check_images(split, x, a.shape()))?;
         let correlation = path.correlation();
+        let head =
+            |count: Option<ImageCount>| count.map(|n| splits.training.head(n.get() as usize));
+        let measured_train = head(params.train_images);
         let along = |measure: &dyn Fn(&Sparse, &[u16]) -> Vec<Point>| -> Vec<(Split, Vec<Point>)> {
-            let present = splits.each().into_iter().filter(|(_, data)| !data.is_empty());
+            let measured = splits.each().map(|(split, data)| match &measured_train {
+                Some(head) if split == Split::Train => (split, head),
+                _ => (split, data),
+            });
+            let present = measured.into_iter().filter(|(_, data)| !data.is_empty());
             present.map(|(split, data)| (split, measure(&data.images, &data.labels))).collect()
         };
         let measured = if params.curve.refitted {
-            let training = &splits.training;
-            let first = params.wa_images.map(|n| training.images.head(n.get() as usize));
-            let images = first.as_ref().unwrap_or(&training.images);
-            let labels = &training.labels[..images.rows()];
+            let refit_train = head(params.wa_images);
+            let Labelled { images, labels, .. } = refit_train.as_ref().unwrap_or(&splits.training);
             let settings = RefitSettings {
                 targets: params.wa_targets,
                 points: params.wa_points.get(),

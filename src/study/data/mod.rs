@@ -186,6 +186,13 @@ impl Labelled {
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
+
+    /// The first `n` images, or all if there are fewer.
+    pub fn head(&self, n: usize) -> Labelled {
+        let images = self.images.head(n);
+        let labels = self.labels[..images.rows()].to_vec();
+        Labelled { images, labels, classes: self.classes }
+    }
 }
 
 /// Ten classes.
