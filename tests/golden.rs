@@ -52,6 +52,7 @@ stages:
         - max-error-by-variance
         - loss-barrier-by-width
         - error-barrier-by-width
+        - excess-by-width
   report:
     report: { data: data, tables: tables, figures: figures }
   own:

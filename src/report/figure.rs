@@ -71,6 +71,10 @@ pub enum Mark {
     Curve,
     /// A line with a marker at every point.
     Points,
+    /// Markers without a line.
+    Markers,
+    /// A line without markers.
+    Line,
     /// Hollow markers without a line.
     Hollow,
     /// Small dots without a line.
@@ -80,7 +84,7 @@ pub enum Mark {
 impl Mark {
     /// Whether a line connects the points.
     pub(super) fn has_line(self) -> bool {
-        matches!(self, Mark::Curve | Mark::Points)
+        matches!(self, Mark::Curve | Mark::Points | Mark::Line)
     }
 }
 

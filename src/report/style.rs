@@ -214,7 +214,8 @@ pub(super) fn markers(
             each(4.7, colour(style))?;
             each(3.2, PAPER)
         }
-        Mark::Curve | Mark::Points => {
+        Mark::Line => Ok(()),
+        Mark::Curve | Mark::Points | Mark::Markers => {
             each(4.0, PAPER)?;
             each(3.2, colour(style))
         }

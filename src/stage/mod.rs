@@ -26,6 +26,7 @@ mod tables;
 mod talk;
 mod texts;
 mod train;
+mod width_law;
 
 use crate::engine::stage::{Kind, KindOf};
 pub use fetch::DATA_VARIABLE;

@@ -7,7 +7,7 @@ use super::tables::{numbers, texts, wholes};
 use crate::study::curve::Method;
 use crate::study::data::Split;
 use crate::study::net::{Hidden, Prior};
-use crate::study::stats::{Average, Interval};
+use crate::study::stats::{Average, Interval, NotFinite, Sample};
 use anyhow::{Result, anyhow};
 use polars::prelude::DataFrame;
 use std::collections::{BTreeMap, BTreeSet};
@@ -309,6 +309,23 @@ pub(super) fn pair_metrics(frame: &DataFrame) -> Result<PairMetrics> {
 /// The value of a pair: the mean over its directions, or the value of the one that was measured.
 pub(super) fn mean_of_directions(values: &[f64]) -> f64 {
     values.iter().fold(0.0, |sum, x| sum + x) / values.len() as f64
+}
+
+/// Values by pair as samples, with the nets numbered in the order of the pairs of all of them.
+pub(super) fn samples(values: &[BTreeMap<PairName, f64>]) -> Result<Vec<Sample<usize>>, NotFinite> {
+    let pairs: BTreeSet<&PairName> = values.iter().flat_map(BTreeMap::keys).collect();
+    let mut nets: Vec<String> = Vec::new();
+    for net in pairs.iter().flat_map(|pair| pair.nets()) {
+        if !nets.contains(&net) {
+            nets.push(net);
+        }
+    }
+    let number = |net: String| nets.iter().position(|known| *known == net).unwrap_or_default();
+    let sample = |values: &BTreeMap<PairName, f64>| {
+        let nets = values.keys().map(|pair| pair.nets().map(number)).collect();
+        Sample::of_pairs(values.values().copied().collect(), nets)
+    };
+    values.iter().map(sample).collect()
 }
 
 #[cfg(test)]

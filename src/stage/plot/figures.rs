@@ -50,6 +50,8 @@ pub(super) enum FigureName {
     /// Largest error, excess and barrier of the loss against the number of hidden layers of equal
     /// width, for each prior.
     MaxErrorByDepth,
+    /// Excess error against width for each method, with fitted power laws.
+    ExcessByWidth,
 }
 
 /// What a figure is about: the section of the report that shows it.
@@ -57,6 +59,7 @@ pub(super) enum FigureName {
 pub(in crate::stage) enum Subject {
     Methods,
     Widths,
+    CriticalWidth,
     Depth,
     Priors,
     Training,
@@ -77,6 +80,7 @@ impl FigureName {
             | FigureName::LossBarrierByWidth
             | FigureName::ErrorBarrierByWidth => Some(Subject::Widths),
             FigureName::MaxErrorByDepth => Some(Subject::Depth),
+            FigureName::ExcessByWidth => Some(Subject::CriticalWidth),
         }
     }
 
@@ -93,6 +97,7 @@ impl FigureName {
             FigureName::LossBarrierByWidth => results.loss_barrier_by_width(),
             FigureName::ErrorBarrierByWidth => results.error_barrier_by_width(),
             FigureName::MaxErrorByDepth => results.max_error_by_depth(),
+            FigureName::ExcessByWidth => results.excess_by_width(),
         }
     }
 }

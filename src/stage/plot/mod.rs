@@ -3,6 +3,7 @@
 mod captions;
 mod drawing;
 mod figures;
+mod laws;
 mod messages;
 mod overview;
 mod results;

@@ -11,6 +11,9 @@ use crate::study::net::{Hidden, Prior, PriorKind};
 use crate::study::stats::{NotFinite, holm};
 use std::collections::BTreeSet;
 
+/// The relative difference up to which the variances of two priors count as the same.
+const MATCHED: f64 = 0.05;
+
 /// The numbers that the conclusions are tested with.
 pub(super) struct Tests {
     pub(super) pairs: PairMetrics,
@@ -158,8 +161,10 @@ impl Tests {
                 let changes = self.for_each_method(Prior::None, prior);
                 let change = Change::Prior([Prior::None, prior]);
                 family.push(self.within_pairs(change, Metric::ExcessError, &changes)?);
-                let whole = self.within_pairs(change, Metric::MaxError, &changes)?;
-                described.push(whole.finding(None, self.images));
+                for metric in [Metric::MaxError, Metric::MeanErrorByLength, Metric::LossBarrier] {
+                    let other = self.within_pairs(change, metric, &changes)?;
+                    described.push(other.finding(None, self.images));
+                }
             }
         }
         let claim = "A prior makes the parameter space smoother and connects the local minima \
@@ -188,6 +193,29 @@ impl Tests {
         let missing = "the run does not have two priors of one kind with different variances; the \
                        profile `paper` does";
         Ok(self.judge(claim, &family, missing))
+    }
+
+    /// The excess error with a Laplace prior relative to that with a normal prior of about the same
+    /// variance, for each such pair of priors: whether the shape of the density matters.
+    ///
+    /// # Errors
+    /// If a metric is not finite.
+    pub(super) fn matched_priors(&self) -> Result<Vec<Finding>, NotFinite> {
+        let of_kind = |kind: PriorKind| {
+            let priors = self.priors().into_iter().filter(move |prior| prior.kind() == kind);
+            priors.filter_map(|prior| Some((prior, prior.variance()?))).collect::<Vec<_>>()
+        };
+        let mut family = Vec::new();
+        for (normal, variance) in of_kind(PriorKind::Normal) {
+            for (laplace, other) in of_kind(PriorKind::Laplace) {
+                if libm::fabs(other / variance - 1.0) <= MATCHED {
+                    let changes = self.for_each_method(normal, laplace);
+                    let change = Change::Prior([normal, laplace]);
+                    family.push(self.within_pairs(change, Metric::ExcessError, &changes)?);
+                }
+            }
+        }
+        Ok(self.judge("", &family, "").tested)
     }
 
     fn within_pairs(
@@ -558,6 +586,22 @@ mod tests {
         let line = lines(&conclusion).remove(1);
         assert!(line.starts_with("normal 0.01 vs. none | largest error | 1.05 | "), "{line}");
         assert!(line.ends_with(" | not tested"), "{line}");
+    }
+
+    #[test]
+    fn a_laplace_prior_is_compared_with_a_normal_one_of_the_same_variance_alone() {
+        let cells = [
+            (50, "normal 0.1", "linear", &[9.0, 9.1, 9.4][..]),
+            (50, "normal 0.01", "linear", &[6.0, 6.2, 6.3]),
+            (50, "laplace 0.07", "linear", &[2.0, 2.1, 2.2]),
+            (50, "dropout 0.5", "linear", &[1.0, 1.1, 1.2]),
+        ];
+        let found = excess(&cells).matched_priors().unwrap();
+        let changes: Vec<Change> = found.iter().map(|finding| finding.change).collect();
+        let prior = |name: &str| name.parse().unwrap();
+        assert_eq!(changes, [Change::Prior([prior("normal 0.01"), prior("laplace 0.07")])]);
+        assert_eq!(found[0].effect, Effect::Lower);
+        assert_eq!(excess(&cells[2..]).matched_priors().unwrap(), []);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use crate::report::document::{Cell, Column};
 use crate::report::table::Align;
 use crate::stage::names::PairName;
-use crate::stage::rows::{CurveGroup, Metric, PairMetrics};
+use crate::stage::rows::{CurveGroup, Metric, PairMetrics, samples};
 use crate::study::curve::Method;
 use crate::study::net::{Hidden, Prior, Widths};
 use crate::study::stats::{
@@ -102,7 +102,7 @@ impl Effect {
 }
 
 /// The significance level of a family of contrasts.
-const SIGNIFICANCE: f64 = 0.05;
+pub(super) const SIGNIFICANCE: f64 = 0.05;
 
 /// A metric of a curve by pair; empty if the run does not have the curve.
 fn levels(
@@ -157,23 +157,6 @@ impl Design {
             format!("{pairs} pair{s} of {nets} nets, all of which share a net")
         }
     }
-}
-
-/// The samples of `logs`, with the nets numbered in the order of the pairs.
-fn samples(logs: &[Logs]) -> Result<Vec<Sample<usize>>, NotFinite> {
-    let pairs: BTreeSet<&PairName> = logs.iter().flat_map(BTreeMap::keys).collect();
-    let mut nets: Vec<String> = Vec::new();
-    for net in pairs.iter().flat_map(|pair| pair.nets()) {
-        if !nets.contains(&net) {
-            nets.push(net);
-        }
-    }
-    let number = |net: String| nets.iter().position(|known| *known == net).unwrap_or_default();
-    let sample = |logs: &Logs| {
-        let nets = logs.keys().map(|pair| pair.nets().map(number)).collect();
-        Sample::of_pairs(logs.values().copied().collect(), nets)
-    };
-    logs.iter().map(sample).collect()
 }
 
 /// The least numbers of pairs or nets for a contrast.
@@ -454,10 +437,10 @@ impl Level {
 }
 
 /// The decimals of a ratio: at least two significant digits down to 0.01.
-fn digits(ratio: f64) -> usize {
+pub(super) fn digits(ratio: f64) -> usize {
     if ratio < 0.1 { 3 } else { 2 }
 }
 
-fn p_text(p: f64) -> String {
+pub(super) fn p_text(p: f64) -> String {
     if p < 0.001 { format!("{p:.0e}") } else { format!("{p:.3}") }
 }

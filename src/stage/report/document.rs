@@ -1,7 +1,7 @@
 //! The report as a document: its sections in order, and the files that the page contains.
 
-use super::{Report, cite, extras, full_tables, glossary, provenance, questions, references};
-use super::{settings, verdict};
+use super::{Report, cite, critical_width, extras, full_tables, glossary, provenance, questions};
+use super::{references, settings, verdict};
 use crate::report::document::{Block, Document};
 use anyhow::Result;
 
@@ -28,6 +28,11 @@ pub(super) const SECTIONS: &[Section] = &[
         id: "widths",
         title: "Widths: when do minima cease to be isolated?",
         blocks: questions::widths,
+    },
+    Section {
+        id: "critical-width",
+        title: "Critical width: how many neurons connect the minima?",
+        blocks: critical_width::section,
     },
     Section {
         id: "depth",

@@ -13,7 +13,7 @@ use anyhow::Result;
 use std::collections::BTreeMap;
 
 /// The number of rows above which a table is folded.
-const UNFOLDED: usize = 40;
+pub(super) const UNFOLDED: usize = 40;
 
 pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
     let measured = &report.measured;

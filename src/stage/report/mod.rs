@@ -5,12 +5,14 @@
 mod cite;
 mod conclusions;
 mod contrasts;
+mod critical_width;
 mod document;
 mod endpoints;
 mod extras;
 mod full_tables;
 mod glossary;
 mod measured;
+mod prior_action;
 mod provenance;
 mod provenance_json;
 mod questions;
@@ -127,7 +129,7 @@ const EXPORTED: &[&str] =
 
 impl Stage for ReportStage {
     const NAME: &'static str = "report";
-    const VERSION: u32 = 7;
+    const VERSION: u32 = 8;
     const SLOTS: &'static [Slot] = &[
         Slot { name: "data", arity: Arity::One, files: MNIST_FILES },
         Slot { name: "tables", arity: Arity::One, files: TABLES },

@@ -3,8 +3,10 @@
 use super::Report;
 use super::conclusions::Conclusion;
 use super::contrasts::Finding;
+use super::critical_width;
 use super::endpoints;
 use super::measured::Measured;
+use super::prior_action;
 use super::sentences::{self, Sentence, list, prior_name};
 use crate::report::document::{Block, Explorer, TableBlock};
 use crate::report::markdown::escape;
@@ -28,6 +30,10 @@ pub(super) fn widths(report: &Report) -> Result<Vec<Block>> {
     let mut blocks =
         text([sentences::widths(measured, &report.conclusions), sentences::noise(measured)]);
     blocks.extend(report.figures_on(Subject::Widths));
+    // Its own section requires several widths.
+    if critical_width::families(measured).is_empty() {
+        blocks.extend(report.figures_on(Subject::CriticalWidth));
+    }
     blocks.extend(claim(report, "widths", &report.conclusions.widths)?);
     Ok(blocks)
 }
@@ -49,6 +55,7 @@ pub(super) fn priors(report: &Report) -> Result<Vec<Block>> {
     blocks.extend(report.figures_on(Subject::Priors));
     blocks.extend(claim(report, "priors", &report.conclusions.priors)?);
     blocks.extend(claim(report, "informative", &report.conclusions.informative)?);
+    blocks.extend(prior_action::blocks(report)?);
     Ok(blocks)
 }
 
@@ -62,7 +69,7 @@ pub(super) fn training(report: &Report) -> Result<Vec<Block>> {
 }
 
 /// A paragraph of the sentences that there are.
-fn text(sentences: [Option<Sentence>; 2]) -> Vec<Block> {
+pub(super) fn text(sentences: [Option<Sentence>; 2]) -> Vec<Block> {
     let texts: Vec<String> = sentences.iter().flatten().map(Sentence::whole).collect();
     let paragraph = || Block::Text(format!("{}\n", texts.join("\n\n")));
     (!texts.is_empty()).then(paragraph).into_iter().collect()

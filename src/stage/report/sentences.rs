@@ -26,7 +26,7 @@ pub(super) struct Sentence {
 }
 
 impl Sentence {
-    fn new(lead: impl Into<String>, rest: String) -> Sentence {
+    pub(super) fn new(lead: impl Into<String>, rest: String) -> Sentence {
         Sentence { lead: lead.into(), rest, more: String::new() }
     }
 
@@ -507,17 +507,17 @@ fn times(finding: &Finding) -> Option<String> {
 }
 
 /// `, averaged over the widths and the priors`, with those that the run has more than one of.
-fn averaged(over: &[Option<&str>]) -> String {
+pub(super) fn averaged(over: &[Option<&str>]) -> String {
     let over: Vec<String> = over.iter().flatten().map(|&axis| axis.to_owned()).collect();
     if over.is_empty() { String::new() } else { format!(", averaged over the {}", list(&over)) }
 }
 
-fn widths_of(measured: &Measured) -> Option<&'static str> {
+pub(super) fn widths_of(measured: &Measured) -> Option<&'static str> {
     let name = if measured.has_general_nets() { "architectures" } else { "widths" };
     (measured.hiddens().len() > 1).then_some(name)
 }
 
-fn priors_of(measured: &Measured) -> Option<&'static str> {
+pub(super) fn priors_of(measured: &Measured) -> Option<&'static str> {
     (measured.priors().len() > 1).then_some("priors")
 }
 
@@ -526,7 +526,7 @@ fn methods_of(measured: &Measured) -> Option<&'static str> {
 }
 
 /// The curve in a sentence.
-fn curve_name(method: Method) -> String {
+pub(super) fn curve_name(method: Method) -> String {
     match method.name().as_str() {
         "linear" => "the straight line".to_owned(),
         _ => format!("the curve {}", method.title()),
@@ -551,7 +551,7 @@ pub(super) fn list(items: &[String]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::stage::artifact::{DataCard, DataName, ImageFormat};
     use crate::stage::report::conclusions::Tests;
@@ -584,7 +584,10 @@ mod tests {
     }
 
     /// A run on `dataset` with these curves.
-    fn run(dataset: Dataset, curves: &[Curves]) -> (Measured, Conclusions) {
+    pub(in crate::stage::report) fn run(
+        dataset: Dataset,
+        curves: &[Curves],
+    ) -> (Measured, Conclusions) {
         let images = 10_000;
         let mut measured = Measured {
             data: DataCard {

@@ -4,10 +4,12 @@
 //! [`Sample`] is finite by construction, so that no statistic is computed from NaN or an infinity.
 
 mod contrast;
+mod law;
 mod sample;
 mod student;
 
 pub use contrast::holm;
+pub use law::{Crossing, FEWEST_POINTS, Position, PowerLaw, crossing};
 pub use sample::{Average, Estimate, FEWEST, FEWEST_NETS, NotFinite, Sample, Summary};
 
 /// A 95 % interval.

@@ -160,6 +160,15 @@ impl<N: Ord + Copy> Sample<N> {
         jackknife(mean, &self.distinct_nets(), without)
     }
 
+    /// The sample whose mean is ln m, the logarithm of this mean m: the number x becomes ln m + (x -
+    /// m) / m, so that the standard error is that of ln m by the delta method. A number of 0 or less
+    /// is a part of the mean like any other. `None` unless the mean is positive.
+    pub fn log_of_mean(&self) -> Option<Sample<N>> {
+        let mean = self.mean().filter(|mean| *mean > 0.0)?;
+        let values = self.values.iter().map(|x| libm::log(mean) + (x - mean) / mean);
+        Some(Sample { values: values.collect(), nets: self.nets.clone() })
+    }
+
     /// The numbers of pairs without `net`.
     fn without(&self, net: N) -> Sample<N> {
         let rest = self.values.iter().zip(&self.nets).filter(|(_, ends)| !ends.contains(&net));
@@ -505,6 +514,18 @@ mod tests {
         let (mean, estimate) = Sample::pooled(&[sample(&[1.0, 3.0], disjoint_pairs(2))]);
         assert_eq!((mean, estimate), (Some(2.0), None));
         assert_eq!(Sample::<usize>::pooled(&[]), (None, None));
+    }
+
+    #[test]
+    fn the_logarithm_of_a_mean_has_the_relative_standard_error_of_the_mean() {
+        let values = vec![5.0, 7.0, -0.5, 4.0, 8.0, 9.0];
+        let sample = Sample::of_pairs(values, all_pairs(4)).expect("finite");
+        let (mean, log) = (sample.estimate(), sample.log_of_mean());
+        let (mean, log) = (mean.expect("four nets"), log.expect("a positive mean"));
+        let log = log.estimate().expect("four nets");
+        close(log.mean, libm::log(mean.mean));
+        close(log.error, mean.error / mean.mean);
+        assert_eq!(of_nets(&[1.0, -1.0]).log_of_mean(), None);
     }
 
     proptest! {
