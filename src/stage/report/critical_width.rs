@@ -244,11 +244,12 @@ fn laws(report: &Report, family: &NetFamily, biases: &str) -> Result<TableBlock>
                    pairs on ln h, each width with the same weight. The interval of α contains the \
                    errors of the means (jackknife over nets within a width, widths independent, \
                    Satterthwaite's degrees of freedom), not a deviation from the law; the largest \
-                   factor between a mean and its law is beside it. The widths from which \
-                   on the mean excess is below 1 point, or below the noise, one standard error of \
-                   the test error of the ends, are interpolated between neighbouring widths on logarithmic axes, without the law; \
-                   their 95 % intervals end where the interval of the interpolated mean does \
-                   (Fieller). Outside of the measured widths there is a bound, no number.\n";
+                   factor between a mean and its law is beside it. The widths from which on the \
+                   mean excess is below 1 point, or below the noise, one standard error of the \
+                   test error of the ends, are interpolated between neighbouring widths on \
+                   logarithmic axes, without the law; their 95 % intervals end where the interval \
+                   of the interpolated mean does (Fieller). Outside of the measured widths there \
+                   is a bound, no number.\n";
     let column =
         |heading: &str, align| Column { heading: heading.to_owned(), align, ..Column::default() };
     let prior = Column { facet_of_rows: Some("prior".to_owned()), ..column("prior", Align::Left) };
