@@ -470,8 +470,8 @@ mod tests {
         let action = Action { rho: pairs(0.1), matched, ..norms(&[]) };
         assert_eq!(
             verdict_on_rho(&measured(), &action),
-            "At h = 20, the mean correlation of two nets goes by OT from 0.10 to 0.50 without prior \
-             and −0.10 to −0.50 with dropout 0.5."
+            "At h = 20, the mean correlation of two nets goes by OT from 0.10 to 0.50 without \
+             prior and −0.10 to −0.50 with dropout 0.5."
         );
     }
 }

@@ -46,8 +46,8 @@ pub struct Crossing {
 }
 
 impl PowerLaw {
-    /// The least-squares line of ln y on ln x: -alpha = sum c_i ln y_i with c_i = (ln x_i - m) / sum
-    /// (ln x_j - m)^2 and m the mean of ln x (Draper and Smith, *Applied regression analysis*,
+    /// The least-squares line of ln y on ln x: -alpha = sum c_i ln y_i with c_i = (ln x_i - m) /
+    /// sum (ln x_j - m)^2 and m the mean of ln x (Draper and Smith, *Applied regression analysis*,
     /// section 1.2). `points` are x and the estimate of ln y. `None` if there are too few.
     ///
     /// # Panics

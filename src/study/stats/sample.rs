@@ -160,9 +160,9 @@ impl<N: Ord + Copy> Sample<N> {
         jackknife(mean, &self.distinct_nets(), without)
     }
 
-    /// The sample whose mean is ln m, the logarithm of this mean m: the number x becomes ln m + (x -
-    /// m) / m, so that the standard error is that of ln m by the delta method. A number of 0 or less
-    /// is a part of the mean like any other. `None` unless the mean is positive.
+    /// The sample whose mean is ln m, the logarithm of this mean m: the number x becomes
+    /// ln m + (x - m) / m, so that the standard error is that of ln m by the delta method. A number
+    /// of 0 or less is a part of the mean like any other. `None` unless the mean is positive.
     pub fn log_of_mean(&self) -> Option<Sample<N>> {
         let mean = self.mean().filter(|mean| *mean > 0.0)?;
         let values = self.values.iter().map(|x| libm::log(mean) + (x - mean) / mean);
