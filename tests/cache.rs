@@ -361,7 +361,6 @@ fn unused_choices_of_a_curve_are_not_in_its_recipe() {
 #[test]
 fn a_curve_is_measured_on_the_first_training_images_and_all_others() {
     let space = Space::run_tiny();
-    space.edit("[linear, arc+wa], points: 5", "[linear, linear+wa], points: 5").ok(&["run"]);
     let curves = |space: &Space| {
         let nodes = containing(&space.nodes(), &["curves@"]);
         let nodes = &nodes - &containing(&nodes, &["matched"]);
@@ -375,7 +374,7 @@ fn a_curve_is_measured_on_the_first_training_images_and_all_others() {
         nodes.iter().map(rows).collect::<Vec<_>>()
     };
     let whole = curves(&space);
-    space.edit("points: 5", "points: 5, train_images: 50").ok(&["run"]);
+    space.edit("arc+wa], points: 5", "arc+wa], points: 5, train_images: 50").ok(&["run"]);
     let cut = curves(&space);
     assert!(!whole.is_empty());
     for ((train, test), (cut_train, cut_test)) in whole.iter().zip(&cut) {
