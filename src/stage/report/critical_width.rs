@@ -172,11 +172,12 @@ fn verdict_on_width(measured: &Measured, family: &NetFamily) -> Result<Option<Se
     let errors = family.nets.iter().filter_map(|(hidden, _)| noise(measured, *hidden, prior));
     let (least, most) =
         errors.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (x.min(low), x.max(high)));
+    let [least, most] = [least, most].map(|error| format!("{error:.2}"));
+    let errors = if least == most { least } else { format!("{least} to {most}") };
     let rest = match noises.is_empty() {
         true => String::new(),
         false => format!(
-            "It falls below the standard error of a test error, {least:.2} to {most:.2} points, \
-             at {}.",
+            "It falls below the standard error of a test error, {errors} points, at {}.",
             list(&noises)
         ),
     };
@@ -367,7 +368,7 @@ mod tests {
         let start = "Without prior, the excess falls below 1 point at h > 40 on the straight line \
                      and h = 16 (1";
         assert!(width.lead.starts_with(start), "{}", width.lead);
-        let noise = "It falls below the standard error of a test error, 0.14 to 0.14 points, at h \
+        let noise = "It falls below the standard error of a test error, 0.14 points, at h \
                      > 40 on the straight line and h > 40 on the curve Linear + OT.";
         assert_eq!(width.rest, noise);
     }
