@@ -165,6 +165,18 @@ pub struct Column {
     pub facet_of_rows: Option<String>,
 }
 
+impl Column {
+    /// A column without facets.
+    pub fn new(heading: impl Into<String>, align: Align) -> Column {
+        Column { heading: heading.into(), align, ..Column::default() }
+    }
+
+    /// A column whose cells are values of the facet `name`, which is its heading.
+    pub fn of_facet(name: &str, align: Align) -> Column {
+        Column { facet_of_rows: Some(name.to_owned()), ..Column::new(name, align) }
+    }
+}
+
 /// A cell of a table.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cell {
@@ -176,6 +188,18 @@ pub struct Cell {
     pub value: Option<f64>,
     /// The value of the facet in a column with [`Column::facet_of_rows`]; empty if it is the text.
     pub facet: String,
+}
+
+impl Cell {
+    /// A cell that is sorted by its text.
+    pub fn text(text: impl Into<String>) -> Cell {
+        Cell { text: text.into(), ..Cell::default() }
+    }
+
+    /// A cell that is sorted by `value`; empty, with an empty text, if there is none.
+    pub fn number(value: Option<f64>, text: impl FnOnce(f64) -> String) -> Cell {
+        Cell { value, ..Cell::text(value.map_or(String::new(), text)) }
+    }
 }
 
 /// Where a figure or table comes from.

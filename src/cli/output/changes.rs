@@ -183,11 +183,7 @@ fn section(
     blocks.extend(lead.map(Block::Text));
     let all = rows.len();
     rows.truncate(limit);
-    let column = |(heading, align): &(&str, Align)| Column {
-        heading: (*heading).to_owned(),
-        align: *align,
-        ..Column::default()
-    };
+    let column = |(heading, align): &(&str, Align)| Column::new(*heading, *align);
     if all > 0 {
         blocks.push(Block::Table(TableBlock {
             id: format!("{id}-table"),

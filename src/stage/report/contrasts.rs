@@ -380,29 +380,18 @@ impl Finding {
 
     /// The headings of a table of findings.
     pub(super) fn columns() -> Vec<Column> {
-        let column = |heading: &str, align| Column {
-            heading: heading.to_owned(),
-            align,
-            ..Column::default()
-        };
         vec![
-            column("comparison", Align::Left),
-            column("metric", Align::Left),
-            column("ratio", Align::Right),
-            column("95 % interval", Align::Left),
-            column("p", Align::Right),
-            column("effect", Align::Left),
+            Column::new("comparison", Align::Left),
+            Column::new("metric", Align::Left),
+            Column::new("ratio", Align::Right),
+            Column::new("95 % interval", Align::Left),
+            Column::new("p", Align::Right),
+            Column::new("effect", Align::Left),
         ]
     }
 
     /// The row of a table of findings.
     pub(super) fn row(&self) -> Vec<Cell> {
-        let text = |text: String| Cell { text, ..Cell::default() };
-        let number = |x: Option<f64>, text: fn(f64) -> String| Cell {
-            text: x.map_or(String::new(), text),
-            value: x,
-            ..Cell::default()
-        };
         let ratio = self.ratio.map(|(ratio, _)| ratio);
         let interval = self.ratio.map(|(ratio, Interval { low, high })| {
             let digits = digits(ratio);
@@ -414,12 +403,12 @@ impl Finding {
             (Some(_), Some(_)) => self.effect.name(),
         };
         vec![
-            Cell { note: self.note.clone(), ..text(self.change.title()) },
-            text(self.metric.title().to_owned()),
-            number(ratio.or(self.observed), |x| format!("{x:.0$}", digits(x))),
-            text(interval.unwrap_or_default()),
-            number(self.p, p_text),
-            text(effect.to_owned()),
+            Cell { note: self.note.clone(), ..Cell::text(self.change.title()) },
+            Cell::text(self.metric.title()),
+            Cell::number(ratio.or(self.observed), |x| format!("{x:.0$}", digits(x))),
+            Cell::text(interval.unwrap_or_default()),
+            Cell::number(self.p, p_text),
+            Cell::text(effect),
         ]
     }
 }
@@ -439,6 +428,11 @@ impl Level {
 /// The decimals of a ratio: at least two significant digits down to 0.01.
 pub(super) fn digits(ratio: f64) -> usize {
     if ratio < 0.1 { 3 } else { 2 }
+}
+
+/// A number with a minus sign.
+pub(super) fn two_decimals(x: f64) -> String {
+    format!("{x:.2}").replace('-', "−")
 }
 
 pub(super) fn p_text(p: f64) -> String {

@@ -1,8 +1,8 @@
 //! The critical width: how the excess falls with the width, and where it is below a threshold.
 
 use super::Report;
-use super::contrasts::{SIGNIFICANCE, p_text};
-use super::full_tables::UNFOLDED;
+use super::contrasts::{SIGNIFICANCE, p_text, two_decimals};
+use super::full_tables::folded;
 use super::measured::Measured;
 use super::questions::text;
 use super::sentences::{Sentence, averaged, curve_name, list, prior_name, priors_of};
@@ -46,13 +46,7 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
     for family in &families {
         let biases = if family.biases { ", nets with biases" } else { "" };
         let table = laws(report, family, biases)?;
-        blocks.push(match table.rows.len() {
-            0..=UNFOLDED => Block::Table(table),
-            rows => Block::Details {
-                summary: format!("All {rows} laws by prior and method{biases}"),
-                blocks: vec![Block::Table(table)],
-            },
-        });
+        blocks.push(folded(table, &format!("laws by prior and method{biases}")));
     }
     blocks.push(Block::Table(exponents(report, &tests)?));
     Ok(blocks)
@@ -205,10 +199,6 @@ fn exponent_text(law: &PowerLaw) -> String {
     format!("{} ({} to {})", two_decimals(law.exponent.mean), two_decimals(low), two_decimals(high))
 }
 
-fn two_decimals(x: f64) -> String {
-    format!("{x:.2}").replace('-', "−")
-}
-
 /// The laws of each prior and method.
 fn laws(report: &Report, family: &NetFamily, biases: &str) -> Result<TableBlock> {
     let measured = &report.measured;
@@ -228,11 +218,11 @@ fn laws(report: &Report, family: &NetFamily, biases: &str) -> Result<TableBlock>
                 .flatten()
                 .collect();
             let crossing = |found: Option<Crossing>| {
-                text_cell(found.map_or(String::new(), |found| excess.crossing_text(&found)))
+                Cell::text(found.map_or(String::new(), |found| excess.crossing_text(&found)))
             };
             rows.push(vec![
-                text_cell(prior.to_string()),
-                Cell { note: notes.join("; "), ..text_cell(method.title()) },
+                Cell::text(prior.to_string()),
+                Cell { note: notes.join("; "), ..Cell::text(method.title()) },
                 exponent_cell(&excess),
                 deviation_cell(&excess),
                 crossing(excess.crossing(|_| Some(POINT))),
@@ -251,21 +241,18 @@ fn laws(report: &Report, family: &NetFamily, biases: &str) -> Result<TableBlock>
                    logarithmic axes, without the law; their 95 % intervals end where the interval \
                    of the interpolated mean does (Fieller). Outside of the measured widths there \
                    is a bound, no number.\n";
-    let column =
-        |heading: &str, align| Column { heading: heading.to_owned(), align, ..Column::default() };
-    let prior = Column { facet_of_rows: Some("prior".to_owned()), ..column("prior", Align::Left) };
     Ok(TableBlock {
         id: format!("critical-width-laws{}", if family.biases { "-biases" } else { "" }),
         title: format!("Power laws and critical widths{biases}"),
         caption: caption.to_owned(),
         columns: vec![
-            prior,
-            column("method", Align::Left),
-            column("α of the excess", Align::Left),
-            column("off the law", Align::Right),
-            column("below 1 point from h", Align::Left),
-            column("below the noise from h", Align::Left),
-            column("α of the barrier of the loss", Align::Left),
+            Column::of_facet("prior", Align::Left),
+            Column::new("method", Align::Left),
+            Column::new("α of the excess", Align::Left),
+            Column::new("off the law", Align::Right),
+            Column::new("below 1 point from h", Align::Left),
+            Column::new("below the noise from h", Align::Left),
+            Column::new("α of the barrier of the loss", Align::Left),
         ],
         rows,
         source: Some(report.source(METRICS.file)?),
@@ -273,18 +260,15 @@ fn laws(report: &Report, family: &NetFamily, biases: &str) -> Result<TableBlock>
     })
 }
 
-fn text_cell(text: String) -> Cell {
-    Cell { text, ..Cell::default() }
-}
-
 fn exponent_cell(law: &WidthLaw) -> Cell {
-    let value = law.law.map(|law| law.exponent.mean);
-    Cell { value, ..text_cell(law.law.as_ref().map_or(String::new(), exponent_text)) }
+    law.law.map_or(Cell::default(), |law| {
+        Cell::number(Some(law.exponent.mean), |_| exponent_text(&law))
+    })
 }
 
 fn deviation_cell(law: &WidthLaw) -> Cell {
-    let value = law.law.map(|law| libm::exp(law.deviation));
-    Cell { value, ..text_cell(value.map_or(String::new(), |x| format!("× {x:.2}"))) }
+    let factor = law.law.map(|law| libm::exp(law.deviation));
+    Cell::number(factor, |factor| format!("× {factor:.2}"))
 }
 
 /// The exponents of all methods beside the theory's.
@@ -301,16 +285,14 @@ fn exponents(report: &Report, tests: &[ExponentTest]) -> Result<TableBlock> {
             false => format!("left out: {}", test.law.left_out.join("; ")),
         };
         vec![
-            Cell { note, ..text_cell(test.method.title()) },
-            text_cell(test.metric.title().to_owned()),
+            Cell { note, ..Cell::text(test.method.title()) },
+            Cell::text(test.metric.title().to_owned()),
             exponent_cell(&test.law),
             deviation_cell(&test.law),
-            Cell { value: test.p, ..text_cell(test.p.map_or(String::new(), p_text)) },
-            text_cell(pace.to_owned()),
+            Cell::number(test.p, p_text),
+            Cell::text(pace.to_owned()),
         ]
     };
-    let column =
-        |heading: &str, align| Column { heading: heading.to_owned(), align, ..Column::default() };
     Ok(TableBlock {
         id: "critical-width-exponents".to_owned(),
         title: "Exponents beside that of the theory, 1/2".to_owned(),
@@ -321,12 +303,12 @@ fn exponents(report: &Report, tests: &[ExponentTest]) -> Result<TableBlock> {
             averaged(&[priors_of(&report.measured)]).trim_start_matches(',')
         ),
         columns: vec![
-            column("method", Align::Left),
-            column("metric", Align::Left),
-            column("α", Align::Left),
-            column("off the law", Align::Right),
-            column("p", Align::Right),
-            column("beside h^(−1/2)", Align::Left),
+            Column::new("method", Align::Left),
+            Column::new("metric", Align::Left),
+            Column::new("α", Align::Left),
+            Column::new("off the law", Align::Right),
+            Column::new("p", Align::Right),
+            Column::new("beside h^(−1/2)", Align::Left),
         ],
         rows: tests.iter().map(row).collect(),
         source: Some(report.source(METRICS.file)?),

@@ -168,31 +168,20 @@ fn endpoints(frame: &DataFrame, quantities: &[Quantity]) -> Result<(Vec<Column>,
         .collect();
     let is_measured = |(quantity, ..): &&Quantity| means.keys().any(|(.., name)| name == quantity);
     let quantities: Vec<&Quantity> = quantities.iter().filter(is_measured).collect();
-    let facet = |heading: &str, align, facet: &str| Column {
-        heading: heading.to_owned(),
-        align,
-        facet: None,
-        facet_of_rows: Some(facet.to_owned()),
-    };
     let mut columns =
-        vec![facet("hidden", Align::Right, "hidden"), facet("prior", Align::Left, "prior")];
-    columns.extend(quantities.iter().map(|(_, heading, _)| Column {
-        heading: (*heading).to_owned(),
-        align: Align::Right,
-        ..Column::default()
-    }));
+        vec![Column::of_facet("hidden", Align::Right), Column::of_facet("prior", Align::Left)];
+    let headings = quantities.iter().map(|(_, heading, _)| *heading);
+    columns.extend(headings.map(|heading| Column::new(heading, Align::Right)));
     let nets: BTreeSet<(Prior, Hidden)> =
         means.keys().map(|(prior, hidden, _)| (*prior, *hidden)).collect();
     let row = |&(prior, hidden): &(Prior, Hidden)| {
         let cell = |(quantity, _, digits): &&Quantity| {
             let mean = means.get(&(prior, hidden, *quantity));
-            mean.map_or(Cell::default(), |mean| Cell {
-                text: mean_text(mean, *digits),
-                value: Some(mean.mean),
-                ..Cell::default()
+            mean.map_or(Cell::default(), |mean| {
+                Cell::number(Some(mean.mean), |_| mean_text(mean, *digits))
             })
         };
-        let names = [hidden_cell(hidden), Cell { text: prior.to_string(), ..Cell::default() }];
+        let names = [hidden_cell(hidden), Cell::text(prior.to_string())];
         names.into_iter().chain(quantities.iter().map(cell)).collect()
     };
     Ok((columns, nets.iter().map(row).collect()))

@@ -13,7 +13,7 @@ use anyhow::Result;
 use std::collections::BTreeMap;
 
 /// The number of rows above which a table is folded.
-pub(super) const UNFOLDED: usize = 40;
+const UNFOLDED: usize = 40;
 
 pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
     let measured = &report.measured;
@@ -51,13 +51,7 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
     }
     blocks.push(heading("all-curves", "All curves"));
     let table = all_curves(report)?;
-    blocks.push(match table.rows.len() {
-        0..=UNFOLDED => Block::Table(table),
-        rows => Block::Details {
-            summary: format!("All {rows} curves by prior, method and {}", measured.kind_of_nets()),
-            blocks: vec![Block::Table(table)],
-        },
-    });
+    blocks.push(folded(table, &format!("curves by prior, method and {}", measured.kind_of_nets())));
     blocks.push(Block::Explorer(Explorer::Pairs));
     Ok(blocks)
 }
@@ -140,11 +134,22 @@ fn marks(measured: &Measured, published: &[&Published]) -> Option<String> {
     (!counts.is_empty()).then(|| Mark::ALL.map(count).join(", "))
 }
 
+/// The table, folded if it is long; `rows` is what its rows are, in the plural.
+pub(super) fn folded(table: TableBlock, rows: &str) -> Block {
+    match table.rows.len() {
+        0..=UNFOLDED => Block::Table(table),
+        count => Block::Details {
+            summary: format!("All {count} {rows}"),
+            blocks: vec![Block::Table(table)],
+        },
+    }
+}
+
 /// The cell of hidden layers; a page sorts widths as numbers, and other texts by their numbers.
 pub(super) fn hidden_cell(hidden: Hidden) -> Cell {
     let value = if hidden.biases { None } else { hidden.widths.single() };
     let value = value.map(|width| width as f64);
-    Cell { text: hidden.to_string(), value, ..Cell::default() }
+    Cell { value, ..Cell::text(hidden.to_string()) }
 }
 
 /// The columns and rows of a table of methods by widths.
@@ -154,23 +159,17 @@ fn methods_by_widths(
     cell: impl Fn(CurveGroup) -> Option<Cell>,
 ) -> TableBlock {
     let widths = measured.hiddens();
-    let mut columns = vec![Column {
-        heading: "method".to_owned(),
-        facet_of_rows: Some("method".to_owned()),
-        ..Column::default()
-    }];
+    let mut columns = vec![Column::of_facet("method", Align::Left)];
     columns.extend(widths.iter().map(|hidden| Column {
-        heading: format!("h = {hidden}"),
-        align: Align::Right,
         facet: Some(("hidden".to_owned(), hidden.to_string())),
-        facet_of_rows: None,
+        ..Column::new(format!("h = {hidden}"), Align::Right)
     }));
     let rows = measured.methods().into_iter().filter_map(|method| {
         let cells = widths.iter().map(|&hidden| cell(CurveGroup { hidden, prior, method }));
         let cells: Vec<Option<Cell>> = cells.collect();
         // Every prior may have methods of its own.
         cells.iter().any(Option::is_some).then(|| {
-            let title = Cell { text: method.title(), facet: method.name(), ..Cell::default() };
+            let title = Cell { facet: method.name(), ..Cell::text(method.title()) };
             std::iter::once(title).chain(cells.into_iter().map(Option::unwrap_or_default)).collect()
         })
     });
@@ -185,34 +184,23 @@ fn largest_error(measured: &Measured, group: CurveGroup) -> Option<Cell> {
         let mark = measured.mark(number).map_or("", Mark::symbol);
         format!("talk: {} {mark}", number.max_error).trim_end().to_owned()
     });
-    Some(Cell { text: mean_text(mean, 2), note, value: Some(mean.mean), ..Cell::default() })
+    Some(Cell { note, ..Cell::number(Some(mean.mean), |_| mean_text(mean, 2)) })
 }
 
 fn barriers(measured: &Measured, group: CurveGroup) -> Option<Cell> {
     let loss = measured.mean(group, Metric::LossBarrier)?.mean;
     let error = measured.mean(group, Metric::ErrorBarrier)?.mean;
-    let text = format!("{loss:.3} / {error:.2}");
-    Some(Cell { text, value: Some(loss), ..Cell::default() })
+    Some(Cell::number(Some(loss), |loss| format!("{loss:.3} / {error:.2}")))
 }
 
 /// One row for each prior, method and width.
 fn all_curves(report: &Report) -> Result<TableBlock> {
     let measured = &report.measured;
-    let facet = |name: &str, align| Column {
-        heading: name.to_owned(),
-        align,
-        facet: None,
-        facet_of_rows: Some(name.to_owned()),
-    };
-    let column = |heading: &str| Column {
-        heading: heading.to_owned(),
-        align: Align::Right,
-        ..Column::default()
-    };
+    let column = |heading: &str| Column::new(heading, Align::Right);
     let columns = vec![
-        facet("prior", Align::Left),
-        facet("method", Align::Left),
-        facet("hidden", Align::Right),
+        Column::of_facet("prior", Align::Left),
+        Column::of_facet("method", Align::Left),
+        Column::of_facet("hidden", Align::Right),
         column("largest error, %"),
         column("95 % interval"),
         column("excess, points"),
@@ -244,22 +232,17 @@ fn all_curves(report: &Report) -> Result<TableBlock> {
 
 fn row(measured: &Measured, group: CurveGroup) -> Vec<Cell> {
     let CurveGroup { hidden, prior, method } = group;
-    let text = |text: String| Cell { text, ..Cell::default() };
     let number = |metric| {
         let mean = measured.mean(group, metric).map(|mean| mean.mean);
-        Cell {
-            text: mean.map_or(String::new(), |x| format!("{x:.2}")),
-            value: mean,
-            ..Cell::default()
-        }
+        Cell::number(mean, |x| format!("{x:.2}"))
     };
     let interval = measured.mean(group, Metric::MaxError).map_or(String::new(), interval_text);
     vec![
-        text(prior.to_string()),
-        Cell { facet: method.name(), ..text(method.title()) },
+        Cell::text(prior.to_string()),
+        Cell { facet: method.name(), ..Cell::text(method.title()) },
         hidden_cell(hidden),
         number(Metric::MaxError),
-        text(interval),
+        Cell::text(interval),
         number(Metric::ExcessError),
         number(Metric::MeanErrorByLength),
     ]

@@ -4,6 +4,7 @@ use super::Report;
 use super::document::SECTIONS;
 use super::measured::Measured;
 use crate::report::document::{Block, Cell, Column, TableBlock};
+use crate::report::table::Align;
 use crate::stage::rows::has_one_layer;
 use crate::study::curve::align::Cost;
 use crate::study::curve::refit::Targets;
@@ -23,8 +24,7 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
     for section in SECTIONS.iter().filter(|section| section.id != "glossary") {
         collect(&(section.blocks)(report)?, &mut text);
     }
-    let cell = |text: String| Cell { text, ..Cell::default() };
-    let column = |heading: &str| Column { heading: heading.to_owned(), ..Column::default() };
+    let column = |heading: &str| Column::new(heading, Align::Left);
     let used = terms(Nets::of(&report.measured))
         .into_iter()
         .filter(|term| term.words.iter().any(|word| contains_word(&text, word)));
@@ -32,7 +32,7 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
         id: "terms".to_owned(),
         title: "Words and symbols".to_owned(),
         columns: vec![column("term"), column("meaning")],
-        rows: used.map(|term| vec![cell(term.name), cell(term.meaning)]).collect(),
+        rows: used.map(|term| vec![Cell::text(term.name), Cell::text(term.meaning)]).collect(),
         ..TableBlock::default()
     })])
 }

@@ -2,8 +2,8 @@
 //! correlation of two nets.
 
 use super::Report;
-use super::contrasts::{Change, Effect, Finding, SIGNIFICANCE, digits};
-use super::full_tables::{UNFOLDED, hidden_cell};
+use super::contrasts::{Change, Effect, Finding, SIGNIFICANCE, digits, two_decimals};
+use super::full_tables::{folded, hidden_cell};
 use super::measured::Measured;
 use super::questions::text;
 use super::sentences::{Sentence, averaged, list, widths_of};
@@ -79,13 +79,7 @@ pub(super) fn blocks(report: &Report) -> Result<Vec<Block>> {
         verdict_on_curves(report, &action)?,
     ]));
     let table = table(report, &action)?;
-    blocks.push(match table.rows.len() {
-        0..=UNFOLDED => Block::Table(table),
-        rows => Block::Details {
-            summary: format!("All {rows} priors and {}s", report.measured.kind_of_nets()),
-            blocks: vec![Block::Table(table)],
-        },
-    });
+    blocks.push(folded(table, &format!("priors and {}s", report.measured.kind_of_nets())));
     Ok(blocks)
 }
 
@@ -279,7 +273,7 @@ fn verdict_on_rho(measured: &Measured, action: &Action) -> String {
             Prior::None => "without prior".to_owned(),
             prior => format!("with {prior}"),
         };
-        Some((after, format!("{} to {} {name}", rho_text(before), rho_text(after))))
+        Some((after, format!("{} to {} {name}", two_decimals(before), two_decimals(after))))
     });
     let mut each: Vec<(f64, String)> = each.collect();
     if each.is_empty() {
@@ -299,10 +293,6 @@ fn verdict_on_rho(measured: &Measured, action: &Action) -> String {
     )
 }
 
-fn rho_text(x: f64) -> String {
-    format!("{x:.2}").replace('-', "−")
-}
-
 /// Norms relative to those without prior, active neurons and correlations, by prior and width.
 fn table(report: &Report, action: &Action) -> Result<TableBlock> {
     let measured = &report.measured;
@@ -315,16 +305,10 @@ fn table(report: &Report, action: &Action) -> Result<TableBlock> {
             let sample = Sample::of_nets(ratios.into_values().collect())?;
             Ok(match (prior, sample.estimate(), sample.mean()) {
                 (Prior::None, ..) | (_, _, None) => Cell::default(),
-                (_, Some(log), _) => Cell {
-                    text: ratio_text(&log),
-                    value: Some(libm::exp(log.mean)),
-                    ..Cell::default()
-                },
-                (_, None, Some(log)) => {
-                    let ratio = libm::exp(log);
-                    let text = format!("{ratio:.0$}", digits(ratio));
-                    Cell { text, value: Some(ratio), ..Cell::default() }
-                }
+                (_, Some(log), _) => Cell::number(Some(libm::exp(log.mean)), |_| ratio_text(&log)),
+                (_, None, Some(log)) => Cell::number(Some(libm::exp(log)), |ratio| {
+                    format!("{ratio:.0$}", digits(ratio))
+                }),
             })
         };
         let neurons: usize = hidden.widths.iter().sum();
@@ -339,19 +323,14 @@ fn table(report: &Report, action: &Action) -> Result<TableBlock> {
             let Some(mean) = sample.mean() else { return Ok(Cell::default()) };
             let half = sample.estimate().map(|estimate| estimate.interval().half_width());
             let half = half.map_or(String::new(), |half| format!(" ± {half:.2}"));
-            let text = format!("{}{half}", rho_text(mean));
-            Ok(Cell { text, value: Some(mean), ..Cell::default() })
+            Ok(Cell::number(Some(mean), |mean| format!("{}{half}", two_decimals(mean))))
         };
         rows.push(vec![
-            Cell { text: prior.to_string(), ..Cell::default() },
+            Cell::text(prior.to_string()),
             hidden_cell(hidden),
             relative(&action.first_norm)?,
             relative(&action.last_norm)?,
-            Cell {
-                text: active.map_or(String::new(), |percent| format!("{percent:.1}")),
-                value: active,
-                ..Cell::default()
-            },
+            Cell::number(active, |percent| format!("{percent:.1}")),
             correlation(Some(&action.rho))?,
             correlation(action.matched.as_ref().map(|(_, of_pairs)| of_pairs))?,
         ]);
@@ -361,12 +340,6 @@ fn table(report: &Report, action: &Action) -> Result<TableBlock> {
         false => ["norm of the first layer", "norm of the last layer"],
     };
     let after = action.matched.as_ref().map(|(method, _)| method.changes_title());
-    let column = |heading: &str, align, facet: Option<&str>| Column {
-        heading: heading.to_owned(),
-        align,
-        facet: None,
-        facet_of_rows: facet.map(str::to_owned),
-    };
     Ok(TableBlock {
         id: "prior-action-table".to_owned(),
         title: "What the priors act on".to_owned(),
@@ -378,16 +351,15 @@ fn table(report: &Report, action: &Action) -> Result<TableBlock> {
             NETS.file
         ),
         columns: vec![
-            column("prior", Align::Left, Some("prior")),
-            column("hidden", Align::Right, Some("hidden")),
-            column(layers[0], Align::Left, None),
-            column(layers[1], Align::Left, None),
-            column("active neurons, %", Align::Right, None),
-            column("rho", Align::Right, None),
-            column(
-                &after.map_or("rho, matched".to_owned(), |title| format!("rho + {title}")),
+            Column::of_facet("prior", Align::Left),
+            Column::of_facet("hidden", Align::Right),
+            Column::new(layers[0], Align::Left),
+            Column::new(layers[1], Align::Left),
+            Column::new("active neurons, %", Align::Right),
+            Column::new("rho", Align::Right),
+            Column::new(
+                after.map_or("rho, matched".to_owned(), |title| format!("rho + {title}")),
                 Align::Right,
-                None,
             ),
         ],
         rows,

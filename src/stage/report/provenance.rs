@@ -4,6 +4,7 @@ use super::recipe::stage_and_values;
 use super::{Params, Report, ReportFigure};
 use crate::engine::stage::{Stage as _, StageOutline, Upstream};
 use crate::report::document::{Block, Cell, Column, GraphBlock, GraphStage, TableBlock};
+use crate::report::table::Align;
 use crate::stage::command::CommandStage;
 use crate::stage::evaluate::EvaluateStage;
 use crate::stage::fetch::FetchStage;
@@ -87,8 +88,7 @@ fn section_about(kind: &str) -> Option<String> {
 
 /// The digests of all tables and figures.
 fn digests(report: &Report) -> TableBlock {
-    let cell = |text: String| Cell { text, ..Cell::default() };
-    let column = |heading: &str| Column { heading: heading.to_owned(), ..Column::default() };
+    let column = |heading: &str| Column::new(heading, Align::Left);
     let tables = report.tables.artifact.iter();
     let tables = tables.map(|(file, content)| (format!("tables/{file}"), content.to_string()));
     let figures = report.figures.iter().map(|figure| (figure.path(), figure.digest.to_string()));
@@ -98,7 +98,10 @@ fn digests(report: &Report) -> TableBlock {
         caption: "Long tables are not copied to the report; `repro export` writes them.\n"
             .to_owned(),
         columns: vec![column("file"), column("BLAKE3 digest")],
-        rows: tables.chain(figures).map(|(file, digest)| vec![cell(file), cell(digest)]).collect(),
+        rows: tables
+            .chain(figures)
+            .map(|(file, digest)| vec![Cell::text(file), Cell::text(digest)])
+            .collect(),
         ..TableBlock::default()
     }
 }

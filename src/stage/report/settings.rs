@@ -4,6 +4,7 @@ use super::Report;
 use super::measured::Measured;
 use crate::report::document::{Block, Cell, Column, TableBlock};
 use crate::report::markdown::escape;
+use crate::report::table::Align;
 use crate::stage::names::PairName;
 use crate::stage::rows::{has_one_layer, parsed};
 use crate::stage::tables::{METRICS, REFITS, present_wholes, texts};
@@ -90,15 +91,14 @@ fn settings(report: &Report) -> Result<TableBlock> {
         ("training engine", words("engine")?),
         ("training images of a net", numbers("images")?),
     ];
-    let cell = |text: String| Cell { text, ..Cell::default() };
-    let column = |heading: &str| Column { heading: heading.to_owned(), ..Column::default() };
+    let column = |heading: &str| Column::new(heading, Align::Left);
     Ok(TableBlock {
         id: "settings-of-the-run".to_owned(),
         title: "Settings of the run".to_owned(),
         columns: vec![column("setting"), column("value")],
         rows: rows
             .into_iter()
-            .map(|(name, value)| vec![cell(name.to_owned()), cell(value)])
+            .map(|(name, value)| vec![Cell::text(name), Cell::text(value)])
             .collect(),
         ..TableBlock::default()
     })

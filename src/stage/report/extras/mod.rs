@@ -533,10 +533,8 @@ impl Content {
 }
 
 fn columns(sheet: &Sheet) -> Vec<Column> {
-    let column = |(i, heading): (usize, &String)| Column {
-        heading: heading.clone(),
-        align: if sheet.is_numeric(i) { Align::Right } else { Align::Left },
-        ..Column::default()
+    let column = |(i, heading): (usize, &String)| {
+        Column::new(heading, if sheet.is_numeric(i) { Align::Right } else { Align::Left })
     };
     sheet.columns.iter().enumerate().map(column).collect()
 }

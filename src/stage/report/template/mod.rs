@@ -498,11 +498,6 @@ impl<'a> Composer<'a> {
         if self.filled.values.is_empty() {
             return Vec::new();
         }
-        let column = |heading: &str, align: Align| Column {
-            heading: heading.to_owned(),
-            align,
-            ..Column::default()
-        };
         let row = |shown: &Shown| {
             let Shown { offset, query, value } = shown;
             let texts = [
@@ -513,7 +508,7 @@ impl<'a> Composer<'a> {
                 query.selection(),
                 query.column.text.clone(),
             ];
-            let cell = |text: String| Cell { value: number(&text), text, ..Cell::default() };
+            let cell = |text: String| Cell { value: number(&text), ..Cell::text(text) };
             texts.into_iter().map(cell).collect()
         };
         let table = TableBlock {
@@ -525,12 +520,12 @@ impl<'a> Composer<'a> {
                 self.sources.command
             ),
             columns: vec![
-                column("place", Align::Left),
-                column("in the text", Align::Right),
-                column("in the table", Align::Right),
-                column("table", Align::Left),
-                column("row", Align::Left),
-                column("column", Align::Left),
+                Column::new("place", Align::Left),
+                Column::new("in the text", Align::Right),
+                Column::new("in the table", Align::Right),
+                Column::new("table", Align::Left),
+                Column::new("row", Align::Left),
+                Column::new("column", Align::Left),
             ],
             rows: self.filled.values.iter().map(row).collect(),
             source: None,
