@@ -290,20 +290,33 @@ pub(super) fn summaries(frame: &DataFrame) -> Result<Summaries> {
 
 /// The table of metrics on the test split, without missing values.
 pub(super) fn pair_metrics(frame: &DataFrame) -> Result<PairMetrics> {
+    let columns = values_by_pair(frame, &Metric::ALL.map(Metric::column))?;
+    let metrics = Metric::ALL.into_iter().zip(columns).flat_map(|(metric, of_groups)| {
+        of_groups.into_iter().map(move |(group, of_pairs)| ((group, metric), of_pairs))
+    });
+    Ok(metrics.collect())
+}
+
+/// Columns of the table of metrics, as [`pair_metrics`].
+pub(super) fn values_by_pair(
+    frame: &DataFrame,
+    columns: &[&str],
+) -> Result<Vec<BTreeMap<CurveGroup, BTreeMap<PairName, f64>>>> {
     let (groups, splits) = (groups(frame)?, parsed::<Split>(frame, "split")?);
     let pairs: Vec<PairName> = parsed(frame, "pair")?;
-    let mut metrics = PairMetrics::new();
-    for metric in Metric::ALL {
+    let by_pair = |column: &&str| {
         let mut directions: BTreeMap<(CurveGroup, PairName), Vec<f64>> = BTreeMap::new();
-        let values = numbers(frame, metric.column())?.into_iter().enumerate();
+        let values = numbers(frame, column)?.into_iter().enumerate();
         for (i, value) in values.filter(|(i, x)| splits[*i] == Split::Test && !x.is_nan()) {
             directions.entry((groups[i], pairs[i].undirected())).or_default().push(value);
         }
+        let mut by_pair: BTreeMap<CurveGroup, BTreeMap<PairName, f64>> = BTreeMap::new();
         for ((group, pair), values) in directions {
-            metrics.entry((group, metric)).or_default().insert(pair, mean_of_directions(&values));
+            by_pair.entry(group).or_default().insert(pair, mean_of_directions(&values));
         }
-    }
-    Ok(metrics)
+        Ok(by_pair)
+    };
+    columns.iter().map(by_pair).collect()
 }
 
 /// The value of a pair: the mean over its directions, or the value of the one that was measured.

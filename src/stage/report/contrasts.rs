@@ -430,9 +430,10 @@ pub(super) fn digits(ratio: f64) -> usize {
     if ratio < 0.1 { 3 } else { 2 }
 }
 
-/// A number with a minus sign.
+/// A number with a minus sign, unless it is rounded to zero.
 pub(super) fn two_decimals(x: f64) -> String {
-    format!("{x:.2}").replace('-', "−")
+    let text = format!("{x:.2}");
+    if text == "-0.00" { "0.00".to_owned() } else { text.replace('-', "−") }
 }
 
 pub(super) fn p_text(p: f64) -> String {

@@ -10,10 +10,9 @@ use super::sentences::{Sentence, averaged, list, widths_of};
 use crate::report::document::{Block, Cell, Column, TableBlock};
 use crate::report::table::Align;
 use crate::stage::names::PairName;
-use crate::stage::rows::{Metric, groups, has_one_layer, mean_of_directions, parsed, samples};
+use crate::stage::rows::{Metric, has_one_layer, parsed, samples, values_by_pair};
 use crate::stage::tables::{METRICS, NETS, numbers, texts};
 use crate::study::curve::Method;
-use crate::study::data::Split;
 use crate::study::net::{Hidden, Prior, Widths};
 use crate::study::stats::{Estimate, Interval, NotFinite, Sample, holm};
 use anyhow::Result;
@@ -47,16 +46,17 @@ impl Action {
         let plain = methods.iter().find(|method| method.is_base());
         let aligned =
             methods.iter().find(|m| m.alignment.is_some() && m.adjustment.is_none()).copied();
-        let matched = match aligned {
-            None => None,
-            Some(method) => Some((method, correlations(&metrics, method)?)),
+        let rho = values_by_pair(&metrics, &["rho"])?.remove(0);
+        let of_method = |method: Method| -> OfPairs {
+            let groups = rho.iter().filter(|(group, _)| group.method == method);
+            groups.map(|(group, pairs)| ((group.hidden, group.prior), pairs.clone())).collect()
         };
         Ok(Action {
             first_norm: of_nets(&report.nets, "norm_w1")?,
             last_norm: of_nets(&report.nets, "norm_w2")?,
             active: of_nets(&report.nets, "active_neurons")?,
-            rho: plain.map_or(Ok(OfPairs::new()), |method| correlations(&metrics, *method))?,
-            matched,
+            rho: plain.map_or(OfPairs::new(), |method| of_method(*method)),
+            matched: aligned.map(|method| (method, of_method(method))),
         })
     }
 }
@@ -92,24 +92,6 @@ fn of_nets(nets: &DataFrame, column: &str) -> Result<OfNets> {
         of_nets.entry(key).or_default().insert(net, value);
     }
     Ok(of_nets)
-}
-
-/// The correlations on the curves of `method`.
-fn correlations(metrics: &DataFrame, method: Method) -> Result<OfPairs> {
-    let (groups, pairs) = (groups(metrics)?, parsed::<PairName>(metrics, "pair")?);
-    let (splits, rho) = (parsed::<Split>(metrics, "split")?, numbers(metrics, "rho")?);
-    let mut directions: BTreeMap<(Hidden, Prior), BTreeMap<PairName, Vec<f64>>> = BTreeMap::new();
-    for i in 0..groups.len() {
-        if groups[i].method == method && splits[i] == Split::Test && !rho[i].is_nan() {
-            let of_pairs = directions.entry((groups[i].hidden, groups[i].prior)).or_default();
-            of_pairs.entry(pairs[i].undirected()).or_default().push(rho[i]);
-        }
-    }
-    let mean = |(pair, values): (PairName, Vec<f64>)| (pair, mean_of_directions(&values));
-    let of_pairs = directions
-        .into_iter()
-        .map(|(key, of_pairs)| (key, of_pairs.into_iter().map(mean).collect()));
-    Ok(of_pairs.collect())
 }
 
 /// The arithmetic mean; `None` if there are no numbers.
@@ -416,6 +398,12 @@ mod tests {
         let not = verdict([10.2, 10.8, 12.1]);
         let lead = "No effect of a prior on the norm of the first layer is detected.";
         assert_eq!(not.lead, lead);
+    }
+
+    #[test]
+    fn a_number_that_is_rounded_to_zero_has_no_sign() {
+        let texts = [-0.004, 0.004, -0.006, 1.5].map(two_decimals);
+        assert_eq!(texts, ["0.00", "0.00", "−0.01", "1.50"]);
     }
 
     #[test]
