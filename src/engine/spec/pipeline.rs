@@ -39,11 +39,13 @@ pub struct StageDecl {
     pub fields: Vec<YamlField>,
 }
 
-/// `name: { stage: { field: value, ... } }`.
+/// `name: { stages: { stage: { kind: ... } }, stage: { field: value, ... } }`.
 #[derive(Clone, Debug)]
 pub struct ProfileDecl {
     /// The name of the profile.
     pub name: String,
+    /// The stages that only this profile has.
+    pub own: Vec<StageDecl>,
     /// The stages that the profile changes, with the fields it sets.
     pub stages: Vec<YamlField>,
 }
@@ -55,7 +57,10 @@ pub(crate) const OPEN_FIELDS: [&str; 4] = ["params", "env", "inputs", RESOURCES]
 /// The fields of an input whose axes are renamed. They are set one by one.
 pub(super) const INPUT_FIELDS: [&str; 2] = ["stage", "rename"];
 
-const TOP_LEVEL: [&str; 4] = ["seed", "profile", "stages", "profiles"];
+/// The field of the pipeline, and of a profile, that declares stages.
+pub(super) const STAGES: &str = "stages";
+
+const TOP_LEVEL: [&str; 4] = ["seed", "profile", STAGES, "profiles"];
 
 impl Pipeline {
     /// Parses `text`, the content of the file `source`.
@@ -65,8 +70,9 @@ impl Pipeline {
             .map_err(|error| Diagnostic::of(source, "", &error))
     }
 
-    /// Applies the profile `name`, or the default profile, and returns its name. `null` removes a
-    /// field, or a key of `params`, `env`, `inputs` or `resources`.
+    /// Applies the profile `name`, or the default profile, and returns its name: adds the stages
+    /// that only the profile has, and sets fields of the others. `null` removes a field, or a key
+    /// of `params`, `env`, `inputs` or `resources`.
     pub fn apply_profile(&mut self, name: Option<&str>) -> Result<Option<String>, Diagnostic> {
         let requested = name.is_some();
         let Some(name) = name.map(str::to_owned).or_else(|| self.default_profile.clone()) else {
@@ -78,6 +84,17 @@ impl Pipeline {
             let location = if requested { None } else { self.default_profile_location };
             return Err(self.diagnostic(location, format!("there is no profile `{name}`"), hint));
         };
+        for own in profile.own {
+            if self.stages.iter().any(|stage| stage.name == own.name) {
+                let message = format!(
+                    "profile `{name}`: `stages` declares the stage `{}`, which exists",
+                    own.name
+                );
+                let hint = format!("write `{}: {{ field: value }}` in the profile", own.name);
+                return Err(self.diagnostic(own.location, message, Some(hint)));
+            }
+            self.stages.push(own);
+        }
         for stage in &profile.stages {
             let fields = stage.value.as_map().unwrap_or_default();
             for field in fields {
@@ -246,12 +263,7 @@ fn read(source: &str, node: &YamlNode) -> Result<Pipeline, ValueError> {
                 pipeline.default_profile = Some(text(&entry.value, "the default profile's name")?);
                 pipeline.default_profile_location = entry.value.location;
             }
-            "stages" => {
-                pipeline.stages = mapping(&entry.value, "`stages`")?
-                    .iter()
-                    .map(stage)
-                    .collect::<Result<_, ValueError>>()?;
-            }
+            STAGES => pipeline.stages = stages(&entry.value)?,
             "profiles" => {
                 pipeline.profiles = mapping(&entry.value, "`profiles`")?
                     .iter()
@@ -273,6 +285,10 @@ fn read(source: &str, node: &YamlNode) -> Result<Pipeline, ValueError> {
         ));
     }
     Ok(pipeline)
+}
+
+fn stages(node: &YamlNode) -> Result<Vec<StageDecl>, ValueError> {
+    mapping(node, "`stages`")?.iter().map(stage).collect()
 }
 
 fn stage(entry: &YamlField) -> Result<StageDecl, ValueError> {
@@ -301,17 +317,24 @@ fn stage(entry: &YamlField) -> Result<StageDecl, ValueError> {
 
 fn profile(entry: &YamlField) -> Result<ProfileDecl, ValueError> {
     check_name(entry)?;
-    let stages = match &entry.value.value {
+    let fields = match &entry.value.value {
         Value::Null => &[],
         _ => mapping(&entry.value, &format!("the profile `{}`", entry.key))?,
     };
-    for stage in stages {
+    let (own, changed): (Vec<&YamlField>, Vec<&YamlField>) =
+        fields.iter().partition(|field| field.key == STAGES);
+    for stage in &changed {
         mapping(
             &stage.value,
             &format!("the stage `{1}` in the profile `{0}`", entry.key, stage.key),
         )?;
     }
-    Ok(ProfileDecl { name: entry.key.clone(), stages: stages.to_vec() })
+    let own = own.into_iter().map(|field| stages(&field.value)).collect::<Result<Vec<_>, _>>()?;
+    Ok(ProfileDecl {
+        name: entry.key.clone(),
+        own: own.into_iter().flatten().collect(),
+        stages: changed.into_iter().cloned().collect(),
+    })
 }
 
 /// Checks a name, which becomes a part of folder names, targets and node names.
@@ -404,6 +427,33 @@ profiles:
         assert_eq!(prior[0].value.as_map().unwrap().len(), 2, "other fields are kept");
         pipeline.apply_override("seed=8").unwrap();
         assert_eq!(pipeline.seed, "8");
+    }
+
+    #[test]
+    fn a_profile_declares_stages_of_its_own() {
+        let text = "
+stages: { data: { source: { size: 3 } } }
+profiles:
+  large: { stages: { more: { sink: { data: data } } }, more: { points: 5 }, data: { size: 9 } }
+  clash: { stages: { data: { sink: {} } } }
+";
+        let names = |profile: Option<&str>| {
+            let mut pipeline = Pipeline::parse("p.yaml", text).unwrap();
+            pipeline.apply_profile(profile).map_err(|diagnostic| diagnostic.to_string())?;
+            Ok::<_, String>(
+                pipeline.stages.iter().map(|stage| stage.name.clone()).collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(names(None), Ok(vec!["data".into()]));
+        assert_eq!(names(Some("large")), Ok(vec!["data".into(), "more".into()]));
+        let refusal = names(Some("clash")).unwrap_err();
+        assert!(
+            refusal.contains("profile `clash`: `stages` declares the stage `data`, which exists"),
+            "{refusal}"
+        );
+        let mut pipeline = Pipeline::parse("p.yaml", text).unwrap();
+        pipeline.apply_profile(Some("large")).unwrap();
+        assert_eq!(field(&pipeline, "more", "points"), &Value::Int(5, "5".into()));
     }
 
     const OPEN: &str = "

@@ -4,7 +4,7 @@
 //! checks the rest: whether inputs exist and fit, repeated values in grids, bounds of numbers.
 
 use super::expand::{KEEP, LEAVE_OUT, RENAME, STAGE, WHERE};
-use super::pipeline::OPEN_FIELDS;
+use super::pipeline::{OPEN_FIELDS, STAGES};
 use crate::engine::resources::{RESOURCES, ResourceFields};
 use crate::engine::stage::{Arity, Kind};
 use schemars::generate::SchemaSettings;
@@ -39,6 +39,21 @@ pub fn schema(kinds: &[&'static dyn Kind]) -> Json {
     for forms in of_field.values_mut().filter_map(|field| field["anyOf"].as_array_mut()) {
         forms.push(json!({ "type": "null" }));
     }
+    let stages = json!({
+        "description": "The stages, each as `name: { kind: { field: value } }`.",
+        "type": "object",
+        "minProperties": 1,
+        "propertyNames": { "pattern": NAME },
+        "additionalProperties": {
+            "type": "object",
+            "minProperties": 1,
+            "maxProperties": 1,
+            "additionalProperties": false,
+            "properties": of_kind,
+        },
+    });
+    let mut stages_of_profile = stages.clone();
+    stages_of_profile["description"] = "The stages that only this profile has.".into();
     definitions.insert(INPUT.to_owned(), input());
     definitions.insert(WHERE.to_owned(), conditions());
     json!({
@@ -54,28 +69,17 @@ pub fn schema(kinds: &[&'static dyn Kind]) -> Json {
                 "default": 0,
             },
             "profile": { "description": "The default profile.", "type": "string" },
-            "stages": {
-                "description": "The stages, each as `name: { kind: { field: value } }`.",
-                "type": "object",
-                "minProperties": 1,
-                "propertyNames": { "pattern": NAME },
-                "additionalProperties": {
-                    "type": "object",
-                    "minProperties": 1,
-                    "maxProperties": 1,
-                    "additionalProperties": false,
-                    "properties": of_kind,
-                },
-            },
+            STAGES: stages,
             "profiles": {
                 "description": "The profiles, each with the fields that it sets, by stage. \
-                    A profile sets single keys of `params`, `env`, `inputs` and `resources`. \
+                    Its field `stages` declares further stages. A profile sets single keys of `params`, `env`, `inputs` and `resources`. \
                     `null` removes a field or a key.",
                 "type": ["object", "null"],
                 "propertyNames": { "pattern": NAME },
                 "additionalProperties": {
                     "type": ["object", "null"],
                     "propertyNames": { "pattern": NAME },
+                    "properties": { STAGES: stages_of_profile },
                     "additionalProperties": {
                         "type": "object",
                         "additionalProperties": false,

@@ -492,7 +492,10 @@ fn percent(mean: &GroupMean) -> String {
             format!("{mean:.digits$} % (geometric mean, {low:.digits$} to {high:.digits$})")
         }
         (None, _) if *count == 1 => format!("{mean:.digits$} %"),
-        (None, _) => format!("{least:.digits$} to {most:.digits$} %"),
+        (None, _) => {
+            let [least, most] = [least, most].map(|x| format!("{x:.digits$}"));
+            if least == most { format!("{least} %") } else { format!("{least} to {most} %") }
+        }
     }
 }
 
