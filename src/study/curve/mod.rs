@@ -11,6 +11,7 @@ mod ascent;
 /// Public for `benches/speed`; the study uses it through [`align`].
 pub mod assignment;
 mod center;
+mod controls;
 mod layer;
 mod linear;
 mod measure;
@@ -23,6 +24,7 @@ pub mod refit;
 mod rho_arc;
 
 pub use center::Center;
+pub use controls::{Basis, Controls};
 pub use method::{CurveSpec, Method, curve};
 pub use path::Path;
 
