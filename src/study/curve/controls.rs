@@ -96,9 +96,19 @@ impl Controls {
         Ok(Controls { basis, nets })
     }
 
+    /// How the coefficients depend on t.
+    pub fn basis(&self) -> Basis {
+        self.basis
+    }
+
     /// The control nets, from A to B.
     pub fn nets(&self) -> &[Net] {
         &self.nets
+    }
+
+    /// The control nets between the ends.
+    pub fn bends(&self) -> &[Net] {
+        &self.nets[1..self.nets.len() - 1]
     }
 
     /// The coefficient of each control net at `t` (see [`Basis::coefficients`]).

@@ -13,6 +13,7 @@ pub mod assignment;
 mod center;
 mod controls;
 mod layer;
+pub mod learn;
 mod linear;
 mod measure;
 mod method;
@@ -25,7 +26,7 @@ mod rho_arc;
 
 pub use center::Center;
 pub use controls::{Basis, Controls};
-pub use method::{CurveSpec, Method, curve};
+pub use method::{CurveKind, CurveSpec, Method, curve};
 pub use path::Path;
 
 use std::fmt;

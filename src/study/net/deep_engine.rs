@@ -8,7 +8,7 @@
 //! Threads divide images where rows are computed and panels of neurons where weights are, so that
 //! no sum is split. `docs/performance.md` has the measurements.
 
-use super::engine::{Batch, BatchStats, Engine, Updates};
+use super::engine::{Batch, BatchStats, Engine, Run, Updates};
 use super::{Net, packed};
 use crate::kernel::aligned::Aligned;
 use crate::kernel::dense::{dropout, rectify_gradient};
@@ -194,24 +194,69 @@ impl Engine for DeepEngine {
         stats
     }
 
-    fn gradient(&mut self, batch: &Batch) -> (Net, BatchStats) {
+    fn packed_gradient(&mut self, batch: &Batch, gradient: &mut [f32]) -> BatchStats {
         let stats = self.forward(batch);
-        let mut gradient = Net::zeros(self.net.shape());
-        for l in (0..self.layers.len()).rev() {
+        let mut parts = Vec::new();
+        let mut rest = gradient;
+        for layer in &self.layers {
+            let part = rest.split_off_mut(..layer.w.data().len());
+            parts.push(part.expect("a packed net of another length"));
+        }
+        assert!(rest.is_empty(), "a packed net of another length");
+        for (l, part) in parts.into_iter().enumerate().rev() {
             self.backward(batch, l);
-            let layer = &mut self.layers[l];
-            let mut sums = Panels::zeros(layer.w.columns(), layer.w.depth());
-            for ((_, z), (_, sums)) in layer.panels.panels_mut().zip(sums.panels_mut()) {
-                let width = sums.len() / layer.w.depth();
-                let (weights, biases) = sums.split_at_mut(layer.fan_in * width);
-                project_back(&layer.columns, z, weights);
+            let Layer { fan_in, w, columns, panels, .. } = &mut self.layers[l];
+            let depth = w.depth();
+            let sums = panels.panels_mut().zip(w.split_mut(part));
+            parallel_for(&mut vec![(); self.threads], sums, |(), ((_, z), sums)| {
+                let width = sums.len() / depth;
+                let (weights, biases) = sums.split_at_mut(*fan_in * width);
+                project_back(columns, z, weights);
                 if !biases.is_empty() {
                     sum_rows(z, biases);
                 }
-            }
-            self.layers[l].unpack(&sums, l, &mut gradient);
+            });
         }
-        (gradient, stats)
+        stats
+    }
+
+    fn runs(&self) -> Vec<Run<'_>> {
+        let mut runs = Vec::new();
+        for layer in &self.layers {
+            for (_, width, panel) in layer.w.panels() {
+                let (weights, biases) = panel.split_at(layer.fan_in * width);
+                let parts = [(weights, false), (biases, true)].into_iter();
+                let run = |(data, are_biases)| Run { data, are_biases };
+                runs.extend(parts.filter(|(data, _)| !data.is_empty()).map(run));
+            }
+        }
+        runs
+    }
+
+    fn runs_mut(&mut self) -> Vec<&mut [f32]> {
+        let mut runs = Vec::new();
+        for Layer { fan_in, w, .. } in &mut self.layers {
+            let depth = w.depth();
+            for (_, panel) in w.panels_mut() {
+                let width = panel.len() / depth;
+                let (weights, biases) = panel.split_at_mut(*fan_in * width);
+                runs.extend([weights, biases].into_iter().filter(|run| !run.is_empty()));
+            }
+        }
+        runs
+    }
+
+    fn unpack(&self, packed: &[f32]) -> Net {
+        let mut net = self.net.clone();
+        let mut rest = packed;
+        for (l, layer) in self.layers.iter().enumerate() {
+            let mut w = Panels::zeros(layer.w.columns(), layer.w.depth());
+            let part = rest.split_off(..w.data().len()).expect("a packed net of another length");
+            w.data_mut().copy_from_slice(part);
+            layer.unpack(&w, l, &mut net);
+        }
+        assert!(rest.is_empty(), "a packed net of another length");
+        net
     }
 
     fn net(&self) -> Net {

@@ -50,15 +50,59 @@ impl From<Update> for Updates {
     }
 }
 
+/// Parameters that are neighbours in the layout of an engine: all weights or all biases of one
+/// layer, or some of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// The parameters, and padding that is zero.
+    pub data: &'a [f32],
+    /// Whether they are biases.
+    pub are_biases: bool,
+}
+
 /// A net in training.
+///
+/// An engine keeps its parameters in a layout of its own, as [`Run`]s in an order of its own. A
+/// packed net is one buffer with all of them in that order. Elementwise work, such as a weighted
+/// sum of nets, is the same in every layout.
 pub trait Engine {
     /// Moves the net by the gradient of the batch's mean cross-entropy. The statistics are those
     /// before the step.
     fn step(&mut self, batch: &Batch, updates: Updates) -> BatchStats;
 
+    /// Sets `gradient`, a packed net, to the gradient of the batch's mean cross-entropy; its
+    /// statistics. The net is unchanged.
+    ///
+    /// # Panics
+    /// If `gradient` has another length than [`Engine::packed`].
+    fn packed_gradient(&mut self, batch: &Batch, gradient: &mut [f32]) -> BatchStats;
+
+    /// The current parameters.
+    fn runs(&self) -> Vec<Run<'_>>;
+
+    /// As [`Engine::runs`], mutable. Padding must stay zero.
+    fn runs_mut(&mut self) -> Vec<&mut [f32]>;
+
+    /// A packed net as a net.
+    ///
+    /// # Panics
+    /// If `packed` has another length than [`Engine::packed`].
+    fn unpack(&self, packed: &[f32]) -> Net;
+
+    /// The current net, packed.
+    fn packed(&self) -> Vec<f32> {
+        self.runs().iter().flat_map(|run| run.data).copied().collect()
+    }
+
     /// The gradient of the batch's mean cross-entropy, and its statistics. The net is unchanged.
-    fn gradient(&mut self, batch: &Batch) -> (Net, BatchStats);
+    fn gradient(&mut self, batch: &Batch) -> (Net, BatchStats) {
+        let mut gradient = vec![f32::NAN; self.runs().iter().map(|run| run.data.len()).sum()];
+        let stats = self.packed_gradient(batch, &mut gradient);
+        (self.unpack(&gradient), stats)
+    }
 
     /// The current net.
-    fn net(&self) -> Net;
+    fn net(&self) -> Net {
+        self.unpack(&self.packed())
+    }
 }
