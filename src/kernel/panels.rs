@@ -124,21 +124,6 @@ impl Panels {
         &mut self.data
     }
 
-    /// `data`, a buffer in the layout of this matrix, panel by panel.
-    ///
-    /// # Panics
-    /// If the buffer is shorter.
-    pub fn split_mut<'a>(
-        &self,
-        mut data: &'a mut [f32],
-    ) -> impl Iterator<Item = &'a mut [f32]> + use<'a> {
-        let (columns, depth) = (self.columns, self.depth);
-        (0..columns).step_by(PANEL).map(move |first| {
-            let panel = data.split_off_mut(..width(columns - first) * depth);
-            panel.expect("a buffer is shorter than the matrix")
-        })
-    }
-
     /// The panels from the left: first column, width, and the [depth, width] elements.
     #[inline(always)]
     pub fn panels(&self) -> impl Iterator<Item = (usize, usize, &[f32])> {

@@ -221,11 +221,10 @@ per_isa! {
         penalty: Penalty,
         gradient: &[f32],
         point: &[f32],
-        weights: Weights,
+        weights: &mut Weights,
     ) {
         let n = weights.w.len();
         assert_eq!((gradient.len(), point.len()), (n, n), "lengths differ");
-        let mut weights = weights;
         let scaled = |gradient: f32, point: f32| coefficient * penalty.add_to(gradient, point);
         by_rule!(update, rule => {
             let (runs, rest) = gradient.as_chunks::<RUN>();
@@ -269,6 +268,11 @@ impl<'a> Weights<'a> {
             (self.w.split_at_mut(n), self.first.split_at_mut(n), self.second.split_at_mut(n));
         let weights = |w, first, second| Weights { w, first, second };
         (weights(w.0, first.0, second.0), weights(w.1, first.1, second.1))
+    }
+
+    /// The weights alone.
+    pub fn values(&self) -> &[f32] {
+        self.w
     }
 
     /// The number of weights.
@@ -503,8 +507,8 @@ mod tests {
                 on_every_isa(|isa| {
                     let [mut found, mut expected] = [0, 1].map(|_| (numbers(n), Moments::zeros(n)));
                     for _ in 0..3 {
-                        let weights = found.1.weights(&mut found.0);
-                        apply_bend(update, 0.75, penalty, &gradient, &point, weights);
+                        let mut weights = found.1.weights(&mut found.0);
+                        apply_bend(update, 0.75, penalty, &gradient, &point, &mut weights);
                         apply(update, &scaled, &mut expected.0, &mut expected.1);
                     }
                     assert_eq!(bits(&found.0), bits(&expected.0), "{isa:?}, {n}, {update:?}");

@@ -18,7 +18,6 @@ use super::controls::Controls;
 use super::path::{are_finite, same_shape};
 use crate::kernel::aligned::Aligned;
 use crate::kernel::combine::combine;
-use crate::kernel::parallel::parallel_for;
 use crate::kernel::update::{Moments, Weights, apply_bend};
 use crate::study::data::Labelled;
 use crate::study::net::{
@@ -34,9 +33,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZero;
 use std::str::FromStr;
-
-/// The least number of parameters for which threads repay their start.
-const THREADED_FROM: usize = 150_000;
+use std::sync::{Mutex, PoisonError};
 
 /// A kind of learned curve: the parameter `curve` of a stage, written "bezier" or "chain:3".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -227,24 +224,43 @@ pub fn learn(
 }
 
 /// A curve in training.
+///
+/// A step visits each run of parameters once: it moves the bends, and with them forms psi at the t
+/// of the next batch, while the run is in the processor's cache.
 struct CurveLearner {
     basis: Basis,
-    /// Computes gradients; its net is psi(t) of the last batch.
+    /// Computes gradients; its net is psi(t).
     engine: Box<dyn Engine>,
+    /// The coefficients of that psi(t); none before the first batch.
+    coefficients: Option<Vec<f32>>,
     /// The lengths of the engine's runs, and which of them hold biases.
     runs: Vec<(usize, bool)>,
     /// The control nets, packed.
     controls: Vec<Aligned>,
     /// The optimiser's state of each bend.
     moments: Vec<Moments>,
-    /// The gradient at psi(t), packed.
-    gradient: Aligned,
-    threads: usize,
+}
+
+/// A run of the parameters of every control net.
+struct ControlRun<'a> {
+    are_biases: bool,
+    ends: [&'a [f32]; 2],
+    bends: Vec<Weights<'a>>,
+}
+
+impl ControlRun<'_> {
+    /// Sets `point` to the sum of the control nets with the coefficients `c`.
+    fn combine(&self, c: &[f32], point: &mut [f32]) {
+        let [a, b] = self.ends;
+        let nets = [a].into_iter().chain(self.bends.iter().map(Weights::values)).chain([b]);
+        let terms: Vec<(f32, &[f32])> =
+            c.iter().copied().zip(nets).filter(|(c, _)| *c != 0.0).collect();
+        combine(&terms, point);
+    }
 }
 
 impl CurveLearner {
     fn new(start: &Controls, engine: EngineKind, threads: NonZero<usize>) -> CurveLearner {
-        let [first, bends @ .., _] = start.nets() else { panic!("BUG: a curve has two ends") };
         let packed = |net: &Net| {
             let numbers = engine.start(net, threads).packed();
             let mut packed = Aligned::zeros(numbers.len());
@@ -252,17 +268,14 @@ impl CurveLearner {
             packed
         };
         let controls: Vec<Aligned> = start.nets().iter().map(packed).collect();
-        let length = controls[0].len();
-        let is_threaded = first.params().len() >= THREADED_FROM;
-        let engine = engine.start(first, threads);
+        let engine = engine.start(&start.nets()[0], threads);
         CurveLearner {
             basis: start.basis(),
             runs: engine.runs().iter().map(|run| (run.data.len(), run.are_biases)).collect(),
             engine,
-            moments: bends.iter().map(|_| Moments::zeros(length)).collect(),
+            coefficients: None,
+            moments: start.bends().iter().map(|_| Moments::zeros(controls[0].len())).collect(),
             controls,
-            gradient: Aligned::zeros(length),
-            threads: if is_threaded { threads.get() } else { 1 },
         }
     }
 
@@ -277,61 +290,56 @@ impl CurveLearner {
         let c = self.basis.coefficients(self.controls.len(), t);
         c.into_iter().map(|c| c as f32).collect()
     }
+}
 
-    /// Sets the engine's net to the sum of the control nets with these coefficients.
-    fn move_to(&mut self, c: &[f32]) {
-        let used = c.iter().zip(&self.controls).filter(|(c, _)| **c != 0.0);
-        let used: Vec<(f32, &Aligned)> = used.map(|(&c, net)| (c, net)).collect();
-        let mut start = 0;
-        let runs = self.engine.runs_mut().into_iter().map(|run| {
-            let at = start;
-            start += run.len();
-            (at, run)
-        });
-        parallel_for(&mut vec![(); self.threads], runs, |(), (at, run)| {
-            let terms: Vec<(f32, &[f32])> =
-                used.iter().map(|&(c, net)| (c, &net[at..at + run.len()])).collect();
-            combine(&terms, run);
-        });
-    }
-
-    /// Moves each bend by its coefficient times the gradient.
-    fn descend(&mut self, c: &[f32], step: &Step) {
-        let (update, [of_weights, of_biases]) = (step.plain_update(), step.penalties());
-        let CurveLearner { engine, runs, controls, moments, gradient, threads, .. } = self;
-        let points = engine.runs();
-        let last = controls.len() - 1;
-        let mut pieces = Vec::with_capacity(moments.len() * runs.len());
-        let bends = c[1..last].iter().zip(&mut controls[1..last]).zip(moments);
-        for ((&c, bend), moments) in bends {
-            let mut rest = Some(moments.weights(bend));
-            let mut start = 0;
-            for (&(length, are_biases), point) in runs.iter().zip(&points) {
-                let weights: Weights = rest.take().expect("BUG: runs are longer than the net");
-                let (weights, others) = weights.split_at(length);
-                rest = Some(others);
-                let penalty = if are_biases { of_biases } else { of_weights };
-                pieces.push((c, penalty, &gradient[start..start + length], point.data, weights));
-                start += length;
-            }
+/// The runs of the control nets, in the engine's order.
+fn control_runs<'a>(
+    runs: &[(usize, bool)],
+    controls: &'a mut [Aligned],
+    moments: &'a mut [Moments],
+) -> Vec<ControlRun<'a>> {
+    let [a, bends @ .., b] = controls else { panic!("BUG: a curve has two ends") };
+    let mut start = 0;
+    let run = |&(length, are_biases): &(usize, bool)| {
+        let range = start..start + length;
+        start = range.end;
+        ControlRun { are_biases, ends: [&a[range.clone()], &b[range]], bends: Vec::new() }
+    };
+    let mut all: Vec<ControlRun> = runs.iter().map(run).collect();
+    for (bend, moments) in bends.iter_mut().zip(moments) {
+        let mut rest = moments.weights(bend);
+        for (run, &(length, _)) in all.iter_mut().zip(runs) {
+            let (weights, others) = rest.split_at(length);
+            run.bends.push(weights);
+            rest = others;
         }
-        let pieces = pieces.into_iter();
-        parallel_for(
-            &mut vec![(); *threads],
-            pieces,
-            |(), (c, penalty, gradient, point, weights)| {
-                apply_bend(update, c, penalty, gradient, point, weights);
-            },
-        );
     }
+    all
 }
 
 impl Learner for CurveLearner {
     fn step(&mut self, batch: &Batch, step: &Step, own: &mut ChaCha8Rng) -> BatchStats {
-        let c = self.coefficients(rng::uniform(own));
-        self.move_to(&c);
-        let stats = self.engine.packed_gradient(batch, &mut self.gradient);
-        self.descend(&c, step);
+        let known = self.coefficients.take();
+        let is_first = known.is_none();
+        let here = known.unwrap_or_else(|| self.coefficients(rng::uniform(own)));
+        let next = self.coefficients(rng::uniform(own));
+        let (update, [of_weights, of_biases]) = (step.plain_update(), step.penalties());
+        let controls = control_runs(&self.runs, &mut self.controls, &mut self.moments);
+        if is_first {
+            let points = self.engine.runs_mut();
+            controls.iter().zip(points).for_each(|(run, point)| run.combine(&here, point));
+        }
+        let controls: Vec<Mutex<ControlRun>> = controls.into_iter().map(Mutex::new).collect();
+        let stats = self.engine.visit_gradient(batch, &|run, point, gradient| {
+            // Each run is visited once: the lock is always free.
+            let mut run = controls[run].lock().unwrap_or_else(PoisonError::into_inner);
+            let penalty = if run.are_biases { of_biases } else { of_weights };
+            for (&c, bend) in here[1..].iter().zip(&mut run.bends) {
+                apply_bend(update, c, penalty, gradient, point, bend);
+            }
+            run.combine(&next, point);
+        });
+        self.coefficients = Some(next);
         stats
     }
 
@@ -341,7 +349,7 @@ impl Learner for CurveLearner {
             let c = self.coefficients(0.5);
             let terms: Vec<(f32, &[f32])> =
                 c.into_iter().zip(&self.controls).map(|(c, net)| (c, &net[..])).collect();
-            let mut packed = Aligned::zeros(self.gradient.len());
+            let mut packed = Aligned::zeros(self.controls[0].len());
             combine(&terms, &mut packed);
             self.engine.unpack(&packed)
         };

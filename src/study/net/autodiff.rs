@@ -4,7 +4,7 @@
 //! the last bits of its results depend on the machine.
 
 use super::Net;
-use super::engine::{Batch, BatchStats, Engine, Run, Updates};
+use super::engine::{Batch, BatchStats, Engine, Run, Updates, Visit};
 use crate::kernel::update::{Moments, apply};
 use dfdx::prelude::*;
 
@@ -38,7 +38,7 @@ impl Engine for Autodiff {
         stats
     }
 
-    fn packed_gradient(&mut self, batch: &Batch, gradient: &mut [f32]) -> BatchStats {
+    fn visit_gradient(&mut self, batch: &Batch, work: &Visit) -> BatchStats {
         let (images, shape, device) = (batch.chosen.len(), self.net.shape(), &self.device);
         let mut pixels = vec![0.0; shape.inputs * images]; // [inputs, B]
         for (image, &i) in batch.chosen.iter().enumerate() {
@@ -87,7 +87,11 @@ impl Engine for Autodiff {
             params.extend(gradients.get(w).as_vec());
             params.extend(biases.iter().flat_map(|b| gradients.get(b).as_vec()));
         }
-        gradient.copy_from_slice(&params);
+        let mut rest = &params[..];
+        for (run, w) in self.runs_mut().into_iter().enumerate() {
+            let gradient = rest.split_off(..w.len()).expect("BUG: gradients are of other runs");
+            work(run, w, gradient);
+        }
         stats
     }
 

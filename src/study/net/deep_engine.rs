@@ -8,7 +8,7 @@
 //! Threads divide images where rows are computed and panels of neurons where weights are, so that
 //! no sum is split. `docs/performance.md` has the measurements.
 
-use super::engine::{Batch, BatchStats, Engine, Run, Updates};
+use super::engine::{Batch, BatchStats, Engine, Run, Updates, Visit};
 use super::{Net, packed};
 use crate::kernel::aligned::Aligned;
 use crate::kernel::dense::{dropout, rectify_gradient};
@@ -30,6 +30,8 @@ pub(super) struct DeepEngine {
     labels: Vec<u16>,
     /// 0, 1, ..., B - 1: every row of a batch.
     all: Vec<u32>,
+    /// The gradient of one panel for each thread.
+    scratch: Vec<Aligned>,
     /// Threads per step.
     threads: usize,
 }
@@ -95,12 +97,14 @@ impl DeepEngine {
     /// An engine that trains `net`; the number of `threads` does not affect the bits.
     pub(super) fn new(net: &Net, threads: NonZero<usize>) -> Self {
         let largest = (0..net.layers()).map(|l| net.weights(l).len()).max();
+        let threads = if largest < Some(THREADED_FROM) { 1 } else { threads.get() };
         DeepEngine {
             layers: (0..net.layers()).map(|l| Layer::new(net, l)).collect(),
             net: Net::zeros(net.shape()),
             labels: Vec::new(),
             all: Vec::new(),
-            threads: if largest < Some(THREADED_FROM) { 1 } else { threads.get() },
+            scratch: vec![Aligned::default(); threads],
+            threads,
         }
     }
 
@@ -194,26 +198,26 @@ impl Engine for DeepEngine {
         stats
     }
 
-    fn packed_gradient(&mut self, batch: &Batch, gradient: &mut [f32]) -> BatchStats {
+    fn visit_gradient(&mut self, batch: &Batch, work: &Visit) -> BatchStats {
         let stats = self.forward(batch);
-        let mut parts = Vec::new();
-        let mut rest = gradient;
-        for layer in &self.layers {
-            let part = rest.split_off_mut(..layer.w.data().len());
-            parts.push(part.expect("a packed net of another length"));
-        }
-        assert!(rest.is_empty(), "a packed net of another length");
-        for (l, part) in parts.into_iter().enumerate().rev() {
+        let per_panel = 1 + usize::from(self.net.shape().biases);
+        let mut end = self.runs().len();
+        for l in (0..self.layers.len()).rev() {
             self.backward(batch, l);
             let Layer { fan_in, w, columns, panels, .. } = &mut self.layers[l];
             let depth = w.depth();
-            let sums = panels.panels_mut().zip(w.split_mut(part));
-            parallel_for(&mut vec![(); self.threads], sums, |(), ((_, z), sums)| {
-                let width = sums.len() / depth;
-                let (weights, biases) = sums.split_at_mut(*fan_in * width);
-                project_back(columns, z, weights);
+            end -= per_panel * w.panels().count();
+            let both = panels.panels_mut().zip(w.panels_mut()).enumerate();
+            parallel_for(&mut self.scratch, both, |sums, (k, ((_, z), (_, w)))| {
+                let width = w.len() / depth;
+                sums.resize(w.len());
+                let (weights, biases) = w.split_at_mut(*fan_in * width);
+                let (of_weights, of_biases) = sums.split_at_mut(*fan_in * width);
+                project_back(columns, z, of_weights);
+                work(end + per_panel * k, weights, of_weights);
                 if !biases.is_empty() {
-                    sum_rows(z, biases);
+                    sum_rows(z, of_biases);
+                    work(end + per_panel * k + 1, biases, of_biases);
                 }
             });
         }

@@ -6,6 +6,7 @@ use super::prior::DropoutMask;
 pub use crate::kernel::softmax::BatchStats;
 use crate::kernel::sparse::Sparse;
 use crate::kernel::update::Update;
+use std::sync::{Mutex, PoisonError};
 
 /// The images of one step. The caller makes all random choices, so that every engine receives the
 /// same batches.
@@ -60,6 +61,9 @@ pub struct Run<'a> {
     pub are_biases: bool,
 }
 
+/// Receives the index of a run, its parameters, and their gradient.
+pub type Visit<'a> = dyn Fn(usize, &mut [f32], &[f32]) + Sync + 'a;
+
 /// A net in training.
 ///
 /// An engine keeps its parameters in a layout of its own, as [`Run`]s in an order of its own. A
@@ -70,12 +74,11 @@ pub trait Engine {
     /// before the step.
     fn step(&mut self, batch: &Batch, updates: Updates) -> BatchStats;
 
-    /// Sets `gradient`, a packed net, to the gradient of the batch's mean cross-entropy; its
-    /// statistics. The net is unchanged.
-    ///
-    /// # Panics
-    /// If `gradient` has another length than [`Engine::packed`].
-    fn packed_gradient(&mut self, batch: &Batch, gradient: &mut [f32]) -> BatchStats;
+    /// Calls `work` once for each run, on several threads and in unspecified order, with its index
+    /// in [`Engine::runs`], its parameters, and the gradient of the batch's mean cross-entropy;
+    /// returns the statistics. `work` may move these parameters: the gradient of other runs no
+    /// longer depends on them.
+    fn visit_gradient(&mut self, batch: &Batch, work: &Visit) -> BatchStats;
 
     /// The current parameters.
     fn runs(&self) -> Vec<Run<'_>>;
@@ -96,9 +99,13 @@ pub trait Engine {
 
     /// The gradient of the batch's mean cross-entropy, and its statistics. The net is unchanged.
     fn gradient(&mut self, batch: &Batch) -> (Net, BatchStats) {
-        let mut gradient = vec![f32::NAN; self.runs().iter().map(|run| run.data.len()).sum()];
-        let stats = self.packed_gradient(batch, &mut gradient);
-        (self.unpack(&gradient), stats)
+        let runs: Vec<Mutex<Vec<f32>>> = self.runs().iter().map(|_| Mutex::default()).collect();
+        let stats = self.visit_gradient(batch, &|run, _, gradient| {
+            *runs[run].lock().unwrap_or_else(PoisonError::into_inner) = gradient.to_vec();
+        });
+        let run = |run: Mutex<Vec<f32>>| run.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let packed: Vec<f32> = runs.into_iter().flat_map(run).collect();
+        (self.unpack(&packed), stats)
     }
 
     /// The current net.

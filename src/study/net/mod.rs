@@ -12,7 +12,7 @@ mod prior;
 mod train;
 mod widths;
 
-pub use engine::{Batch, BatchStats, Engine, Run, Updates};
+pub use engine::{Batch, BatchStats, Engine, Run, Updates, Visit};
 pub use engine_kind::EngineKind;
 pub use feed_forward::{Net, Shape};
 pub use init::Init;
