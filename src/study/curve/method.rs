@@ -228,6 +228,18 @@ impl Method {
         title.split_once(" + ").map_or(String::new(), |(_, changes)| changes.to_owned())
     }
 
+    /// Whether its bends were learned.
+    pub fn is_learned(self) -> bool {
+        self.curve.is_learned()
+    }
+
+    /// The method that bounds others from below in practice: the first learned curve of `methods`
+    /// that joins the nets without alignment, or else the first learned one.
+    pub fn bound(methods: &[Method]) -> Option<Method> {
+        let learned = || methods.iter().copied().filter(|method| method.is_learned());
+        learned().find(|method| method.is_base()).or_else(|| learned().next())
+    }
+
     /// The same curve without alignment and adjustment.
     pub fn base(self) -> Method {
         Method { alignment: None, adjustment: None, ..self }
