@@ -35,6 +35,16 @@ stages:
       wa_points: 3
   matched-curves:
     evaluate: { a: nets@end=a, b: matched, data: data, curve: [linear, arc, rho-arc], points: 5 }
+  bends:
+    learn:
+      a: nets@end=a
+      b: nets@end=b
+      data: data
+      curve: [bezier, chain:2]
+      epochs: 2
+  learned-curves:
+    evaluate:
+      { a: nets@end=a, b: nets@end=b, data: data, bends: bends, curve: learned, points: 5 }
   tables:
     aggregate: { curves: [curves, matched-curves], nets: nets }
   figures:

@@ -21,6 +21,8 @@ stages:
   words: { file: { path: words } }
   own: { images: { train: own.npz, validation: 100 } }
   theirs: { import: { data: own, file: theirs.safetensors } }
+  nets: { train: { data: own, hidden: 4, net: [1, 2], epochs: 1 } }
+  bends: { learn: { a: nets@net=1, b: nets@net=2, data: own, curve: bezier, epochs: 1 } }
   count:
     command:
       run: sh count.sh

@@ -34,6 +34,7 @@ mod invalid_selection;
 mod invalidation;
 mod isolation;
 mod jobs;
+mod learned;
 mod limits;
 mod links;
 mod lock;

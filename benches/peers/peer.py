@@ -70,6 +70,42 @@ def autograd(hidden, variant):
     return step
 
 
+class Curve(nn.Module):
+    """A quadratic Bezier curve as dnn-mode-connectivity has it: each layer forms its weights at t.
+
+    Its bend starts in the middle of the two fixed ends.
+    """
+
+    def __init__(self, hidden):
+        super().__init__()
+        self.a, self.b = ([p.detach() for p in model(hidden).parameters()] for _ in range(2))
+        self.bend = nn.ParameterList(nn.Parameter((a + b) / 2) for a, b in zip(self.a, self.b))
+
+    def forward(self, x, t):
+        last = len(self.bend) - 1
+        for k, weights in enumerate(zip(self.a, self.bend, self.b)):
+            coefficients = (1 - t) ** 2, 2 * t * (1 - t), t**2
+            x = functional.linear(x, sum(c * w for c, w in zip(coefficients, weights)))
+            x = x if k == last else functional.relu(x)
+        return x
+
+
+def bezier(hidden, variant):
+    """Learns the bend of a curve: autograd, optim.SGD, a t for each batch."""
+    curve = Curve(hidden)
+    options = {"foreach": {"foreach": True}, "fused": {"fused": True}}.get(variant, {})
+    sgd = torch.optim.SGD(curve.parameters(), lr=RATE, momentum=MOMENTUM, **options)
+    x, y = TRAIN
+
+    def step(chosen):
+        t = np.random.uniform()
+        sgd.zero_grad(set_to_none=True)
+        functional.cross_entropy(curve(x[chosen], t), y[chosen]).backward()
+        sgd.step()
+
+    return step
+
+
 def by_hand(hidden):
     """Explicit gradients, in place, without autograd: only PyTorch's kernels."""
     w1, w2 = (p.detach() for p in model(hidden).parameters())
@@ -125,8 +161,11 @@ def prepare(hidden, variant, threads):
     """Creates the net of a variant, warms it up, and returns the approximate time of a step."""
     torch.set_num_threads(threads)
     makers = {"by hand": by_hand, "numpy": in_numpy}
-    is_autograd = variant not in makers
-    step = autograd(hidden, variant) if is_autograd else makers[variant](hidden)
+    what, _, of_curve = variant.partition(", ")
+    if what == "bezier":
+        step = bezier(hidden, of_curve)
+    else:
+        step = makers[variant](hidden) if variant in makers else autograd(hidden, variant)
     steps[hidden, variant] = step
     return min(train(hidden, variant, threads, 10) for _ in range(3)) / 10
 

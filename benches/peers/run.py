@@ -29,6 +29,7 @@ MARKS = "<!-- tables -->", "<!-- /tables -->"
 WIDTHS = {10: 8, 50: 8, 100: 7, 500: 5, 1000: 5, 2000: 4}  # and the required ratio of training
 DEEP = {"512x512x512": 2.5, "1000x1000": 1.5}  # the same, with and without biases
 BIASES = ["", "+bias"]
+LEARNED = [500, 2000]  # widths of learned curves
 PRIORS = ["none", "dropout", "normal"]
 VARIANTS = ["default", "foreach", "fused"]  # of optim.SGD, under autograd
 BY_HAND = ["by hand", "numpy"]
@@ -225,6 +226,21 @@ def deep_training(options, ratios):
         ratios.append(ratio_row(*row, target, median("loaded_share")))
 
 
+def learned_curves(options, ratios, facts):
+    """A Bezier curve against PyTorch's, and against a net of ours."""
+    seconds = 0.5 if options.quick else 2
+    for hidden in LEARNED:
+        names = [f"learn/{hidden}/{what}" for what in ("net", "bezier")]
+        fields = [trainers([f"bezier, {variant}" for variant in VARIANTS], hidden, seconds)]
+        mine, [peer] = duel(lambda: ours(*names), fields, options.rounds, max)
+        rates = [[run[name]["images_per_second"] for run in mine] for name in names]
+        rate = statistics.median(rates[1])
+        name = f"learning a Bezier curve, h = {hidden}"
+        ratios.append(ratio_row(name, rate, peer[1], peer[0], "images/s", 3))
+        slower = statistics.median(net / curve for net, curve in zip(*rates))
+        facts.append(fact_row(f"{name}, over training a net", slower, 1.5, "{:.2f}".format))
+
+
 def curves(options, ratios, facts):
     def point(library, threads):
         request = {"hidden": WIDE, "library": library, "threads": threads, "count": 2}
@@ -347,6 +363,7 @@ def main():
     add("--eager", action="store_true", help="skip torch.compile, which takes half of the time")
     add("--rounds", type=int, help="number of alternations of ours and the peer (default: 5)")
     add("--deep", action="store_true", help="deep nets only; print the table")
+    add("--learned", action="store_true", help="learned curves only; print the tables")
     help = "also run the talk's tables, with this many pairs"
     add("--tables", type=int, nargs="*", default=[], metavar="PAIRS", help=help)
     options = parser.parse_args()
@@ -359,8 +376,15 @@ def main():
         deep_training(options, ratios)
         print(table(ratio_header, ratios))
         return
+    if options.learned:
+        learned_curves(options, ratios, facts)
+        print(table(ratio_header, ratios))
+        print()
+        print(table(["measurement", "result", "target", "met"], facts))
+        return
     training(options, ratios, facts, hand)
     deep_training(options, ratios)
+    learned_curves(options, ratios, facts)
     curves(options, ratios, facts)
     if not options.quick:
         weight_adjustment(options, ratios, facts)

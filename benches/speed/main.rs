@@ -11,6 +11,7 @@
 mod curves;
 mod data;
 mod kernels;
+mod learned;
 mod limit;
 mod limits;
 mod nets;
@@ -87,8 +88,9 @@ struct Group {
 }
 
 fn groups() -> Vec<Group> {
-    let all = [limits::groups, kernels::groups, nets::groups, curves::groups, stages::groups];
-    all.into_iter().flat_map(|groups| groups()).collect()
+    let studies = [nets::groups, learned::groups, curves::groups, stages::groups];
+    let all = [limits::groups, kernels::groups].into_iter().chain(studies);
+    all.flat_map(|groups| groups()).collect()
 }
 
 fn main() -> Result<()> {

@@ -210,6 +210,12 @@ pub trait Stage: 'static {
         Ok(())
     }
 
+    /// Checks the parameters together with the names of the `filled` slots, which are those of the
+    /// kind itself.
+    fn check_slots(_params: &Self::Params, _filled: &[&str]) -> Result<(), Hinted> {
+        Ok(())
+    }
+
     /// The label of the random streams, if the stage draws random numbers. Two nodes of one kind
     /// draw the same numbers if and only if their labels are equal, which allows paired
     /// comparisons.
@@ -433,6 +439,8 @@ pub trait Kind: Sync {
     fn is_general_purpose(&self) -> bool;
     /// See [`Stage::outputs`].
     fn outputs_for(&self, params: &Params) -> Result<Option<Vec<String>>>;
+    /// See [`Stage::check_slots`]; `fields` are those of a stage other than its slots.
+    fn check_slots(&self, fields: &YamlNode, filled: &[&str]) -> Result<(), ValueError>;
     /// Reads, checks and canonicalises the fields of a stage other than its slots.
     fn resolve(
         &self,
@@ -488,6 +496,11 @@ impl<S: Stage> KindOf<S> {
         serde_json::from_value(json)
             .map_err(|e| anyhow!("the recipe's parameters do not fit `{}`: {e}", S::NAME))
     }
+}
+
+/// The error of a check that concerns several fields.
+fn at_stage(Hinted { cause, hint }: Hinted) -> ValueError {
+    ValueError::at(None, cause, Some(hint))
 }
 
 impl<S: Stage> Kind for KindOf<S> {
@@ -547,14 +560,17 @@ impl<S: Stage> Kind for KindOf<S> {
         Ok(S::outputs(&Self::params(params)?))
     }
 
+    fn check_slots(&self, fields: &YamlNode, filled: &[&str]) -> Result<(), ValueError> {
+        S::check_slots(&read(fields)?, filled).map_err(at_stage)
+    }
+
     fn resolve(
         &self,
         fields: &YamlNode,
         invocation: &Invocation,
     ) -> Result<ResolvedStage, ValueError> {
         let params: S::Params = read(fields)?;
-        S::check(&params)
-            .map_err(|Hinted { cause, hint }| ValueError::at(None, cause, Some(hint)))?;
+        S::check(&params).map_err(at_stage)?;
         let version = S::version(&params);
         let (label, fallback) = (S::label(&params), S::fallback(&params));
         let fallback_label = fallback.as_ref().and_then(S::label);

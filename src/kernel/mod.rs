@@ -24,6 +24,7 @@
 pub mod aligned;
 pub mod blend;
 pub mod cholesky;
+pub mod combine;
 mod compact;
 pub mod dense;
 pub mod distance;

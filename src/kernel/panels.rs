@@ -126,7 +126,7 @@ impl Panels {
 
     /// The panels from the left: first column, width, and the [depth, width] elements.
     #[inline(always)]
-    pub(super) fn panels(&self) -> impl Iterator<Item = (usize, usize, &[f32])> {
+    pub fn panels(&self) -> impl Iterator<Item = (usize, usize, &[f32])> {
         (0..self.columns).step_by(PANEL).map(|column| {
             let width = width(self.columns - column);
             (column, width, &self.data[column * self.depth..][..width * self.depth])

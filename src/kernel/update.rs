@@ -49,6 +49,24 @@ pub enum Update {
     },
 }
 
+/// What a prior adds to the gradient of a weight w: decay · w + slope · sign(w), with sign(0) = 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Penalty {
+    /// See [`Penalty`].
+    pub decay: f32,
+    /// See [`Penalty`].
+    pub slope: f32,
+}
+
+impl Penalty {
+    /// The gradient at `w`, with the penalty's added.
+    #[inline(always)]
+    fn add_to(self, gradient: f32, w: f32) -> f32 {
+        let slope = if w == 0.0 { 0.0 } else { self.slope.copysign(w) };
+        self.decay.mul_add(w, gradient) + slope
+    }
+}
+
 /// The optimiser's state of each weight, in the layout of the weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Moments {
@@ -60,6 +78,15 @@ impl Moments {
     /// The initial state of `weights` weights.
     pub fn zeros(weights: usize) -> Moments {
         Moments { first: Aligned::zeros(weights), second: Aligned::zeros(weights) }
+    }
+
+    /// The weights `w` with their state.
+    ///
+    /// # Panics
+    /// If these are the moments of another number of weights.
+    pub fn weights<'a>(&'a mut self, w: &'a mut [f32]) -> Weights<'a> {
+        assert_eq!(self.first.len(), w.len(), "lengths differ");
+        Weights { w, first: &mut self.first, second: &mut self.second }
     }
 
     /// The panels of `w`, from the left, each with its state.
@@ -182,10 +209,46 @@ per_isa! {
     }
 }
 
+per_isa! {
+    /// Moves the weights of a bend of a curve by `coefficient` times the gradient at a point of the
+    /// curve: the given `gradient` and the `penalty` at that `point`.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn apply_bend(
+        update: Update,
+        coefficient: f32,
+        penalty: Penalty,
+        gradient: &[f32],
+        point: &[f32],
+        weights: &mut Weights,
+    ) {
+        let n = weights.w.len();
+        assert_eq!((gradient.len(), point.len()), (n, n), "lengths differ");
+        let scaled = |gradient: f32, point: f32| coefficient * penalty.add_to(gradient, point);
+        by_rule!(update, rule => {
+            let (runs, rest) = gradient.as_chunks::<RUN>();
+            let (points, rest_points) = point.as_chunks::<RUN>();
+            for ((gradient, point), at) in runs.iter().zip(points).zip((0..).step_by(RUN)) {
+                let mut moved = [0.0; RUN];
+                for lane in 0..RUN {
+                    moved[lane] = scaled(gradient[lane], point[lane]);
+                }
+                weights.apply(&rule, moved, at);
+            }
+            let rest = rest.iter().zip(rest_points).zip(RUN * runs.len()..);
+            for ((&gradient, &point), at) in rest {
+                weights.apply(&rule, [scaled(gradient, point)], at);
+            }
+        });
+    }
+}
+
+/// Weights that are moved at once.
+const RUN: usize = 64;
+
 #[inline(always)]
 fn apply_rule(rule: &impl Rule, gradient: &[f32], weights: &mut Weights) {
-    /// Weights that are moved at once.
-    const RUN: usize = 64;
     let (runs, rest) = gradient.as_chunks::<RUN>();
     for (&gradient, at) in runs.iter().zip((0..).step_by(RUN)) {
         weights.apply(rule, gradient, at);
@@ -205,6 +268,11 @@ impl<'a> Weights<'a> {
             (self.w.split_at_mut(n), self.first.split_at_mut(n), self.second.split_at_mut(n));
         let weights = |w, first, second| Weights { w, first, second };
         (weights(w.0, first.0, second.0), weights(w.1, first.1, second.1))
+    }
+
+    /// The weights alone.
+    pub fn values(&self) -> &[f32] {
+        self.w
     }
 
     /// The number of weights.
@@ -419,6 +487,32 @@ mod tests {
                         expected.each_ref().map(|x| bits(x)),
                         "{isa:?}, {n}, {update:?}"
                     );
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn a_bend_moves_as_by_its_share_of_the_gradient_on_every_isa() {
+        let penalty = Penalty { decay: 0.02, slope: 0.125 };
+        for n in [0, 1, 63, 64, 65, 200] {
+            for update in [SGD, SMOOTH, ADAM] {
+                let (gradient, point) =
+                    (numbers(n + 2)[2..].to_vec(), numbers(n + 1)[1..].to_vec());
+                let scaled = |(g, p): (&f32, &f32)| {
+                    let sign = if *p == 0.0 { 0.0 } else { p.signum() };
+                    0.75 * (0.02f32.mul_add(*p, *g) + 0.125 * sign)
+                };
+                let scaled: Vec<f32> = gradient.iter().zip(&point).map(scaled).collect();
+                on_every_isa(|isa| {
+                    let [mut found, mut expected] = [0, 1].map(|_| (numbers(n), Moments::zeros(n)));
+                    for _ in 0..3 {
+                        let mut weights = found.1.weights(&mut found.0);
+                        apply_bend(update, 0.75, penalty, &gradient, &point, &mut weights);
+                        apply(update, &scaled, &mut expected.0, &mut expected.1);
+                    }
+                    assert_eq!(bits(&found.0), bits(&expected.0), "{isa:?}, {n}, {update:?}");
+                    assert_eq!(found.1, expected.1, "{isa:?}, {n}, {update:?}");
                 });
             }
         }

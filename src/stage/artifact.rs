@@ -2,12 +2,13 @@
 //!
 //! Other tools can open all of them. Equal content gives equal bytes.
 
-use super::names::NetName;
+use super::names::{NetName, PairName};
 use crate::engine::key::{Content, Recipe};
-use crate::engine::stage::{Context, Input};
+use crate::engine::stage::{Context, Hinted, Input};
 use crate::fs;
 use crate::kernel::sparse::Sparse;
 use crate::study::curve::align::Cost;
+use crate::study::curve::learn::LearnedCurve;
 use crate::study::data::idx::{self, ImagesHeader, Pixel};
 use crate::study::data::{Dataset, Examples, ImageShape, Labelled, Split};
 use crate::study::net::{CLASSES, Hidden, Net, Prior, Shape, Widths};
@@ -43,6 +44,10 @@ pub(super) const DATA_CARD: &str = "data.json";
 /// `[fan-out]`, the biases only if it has them; with its [`NetCard`] and recipe under the metadata
 /// key [`METADATA`].
 pub(super) const NET: &str = "net.safetensors";
+
+/// The bends of a learned curve: the tensors of each as in a [`NET`], named `bend1.w1` and so on,
+/// with their [`BendsCard`] and recipe under the metadata key [`METADATA`].
+pub(super) const BENDS: &str = "bends.safetensors";
 
 const METADATA: &str = "repro";
 
@@ -162,6 +167,45 @@ pub(super) struct NetCard {
     pub(super) name: NetName,
     /// The cost by which its neurons were matched, if they were permuted.
     pub(super) aligned: Option<Cost>,
+}
+
+impl NetCard {
+    /// The name of the pair of this net and `other`, between which a curve is drawn.
+    ///
+    /// # Errors
+    /// If the nets differ in their hidden layers or prior, or do not make a pair.
+    pub(super) fn pair_with(&self, other: &NetCard) -> Result<PairName, Hinted> {
+        if (self.hidden, self.prior) != (other.hidden, other.prior) {
+            let name = |card: &NetCard| format!("`hidden={}, prior={}`", card.hidden, card.prior);
+            let (a, b) = (name(self), name(other));
+            let cause = format!("a net of {a} cannot be joined to one of {b}");
+            let hint = "join nets that differ in nothing but their name, for example with `where: \
+                        { keep: [...] }`, or in stages of their own";
+            return Err(Hinted::new(cause, hint));
+        }
+        PairName::of(&self.name, &other.name).map_err(|cause| {
+            let hint = "give the ends different nets: `a: { stage: nets, rename: { net: a } }`, \
+                        the same for `b`, and `where: a < b`";
+            Hinted::new(cause, hint)
+        })
+    }
+}
+
+/// The metadata of bends: their curve, and the nets that they were learned between.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct BendsCard {
+    pub(super) curve: LearnedCurve,
+    /// BLAKE3 of the files of A and B.
+    pub(super) ends: [String; 2],
+}
+
+/// The digests of the nets in the slots `a` and `b`, as in a [`BendsCard`].
+pub(super) fn digests_of_ends(cx: &Context) -> Result<[String; 2]> {
+    let digest = |slot| {
+        let digest = cx.input(slot)?.artifact.get(NET).and_then(Content::digest);
+        Ok::<_, anyhow::Error>(digest.context("BUG: a net has no digest")?.to_string())
+    };
+    Ok([digest("a")?, digest("b")?])
 }
 
 /// An end of a pair.
@@ -288,24 +332,68 @@ struct NetMetadata {
 }
 
 pub(super) fn write_net(path: &Path, net: &Net, card: &NetCard, recipe: &Recipe) -> Result<()> {
+    let metadata = NetMetadata { net: card.clone(), recipe: recipe.clone() };
+    write_tensors(path, &tensors("", net), &metadata)
+}
+
+/// The name, the dimensions and the bytes of a tensor.
+type TensorBytes = (String, Vec<usize>, Vec<u8>);
+
+/// The tensors of `net`, with this prefix in their names.
+fn tensors(prefix: &str, net: &Net) -> Vec<TensorBytes> {
     let bytes = |layer: &[f32]| layer.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>();
     let shape = net.shape();
     let mut tensors = Vec::new();
     for l in 0..net.layers() {
         let dimensions = vec![shape.fan_out(l), shape.fan_in(l)];
-        tensors.push((format!("w{}", l + 1), dimensions, bytes(net.weights(l))));
+        tensors.push((format!("{prefix}w{}", l + 1), dimensions, bytes(net.weights(l))));
         if shape.biases {
-            tensors.push((format!("b{}", l + 1), vec![shape.fan_out(l)], bytes(net.biases(l))));
+            let name = format!("{prefix}b{}", l + 1);
+            tensors.push((name, vec![shape.fan_out(l)], bytes(net.biases(l))));
         }
     }
+    tensors
+}
+
+fn write_tensors(path: &Path, tensors: &[TensorBytes], metadata: &impl Serialize) -> Result<()> {
     let views = tensors.iter().map(|(name, dimensions, bytes)| {
         Ok((name, TensorView::new(Dtype::F32, dimensions.clone(), bytes)?))
     });
     let views = views.collect::<Result<Vec<_>>>()?;
-    let metadata = NetMetadata { net: card.clone(), recipe: recipe.clone() };
     // A single key: safetensors writes several in unspecified order.
-    let metadata = HashMap::from([(METADATA.to_owned(), serde_json::to_string(&metadata)?)]);
+    let metadata = HashMap::from([(METADATA.to_owned(), serde_json::to_string(metadata)?)]);
     fs::write(path, serialize(views, Some(metadata))?)
+}
+
+#[derive(Serialize, Deserialize)]
+struct BendsMetadata {
+    bends: BendsCard,
+    recipe: Recipe,
+}
+
+/// Writes the bends of a learned curve.
+pub(super) fn write_bends(
+    path: &Path,
+    bends: &[Net],
+    card: &BendsCard,
+    recipe: &Recipe,
+) -> Result<()> {
+    let named = bends.iter().zip(1..).map(|(net, k)| tensors(&format!("bend{k}."), net));
+    let metadata = BendsMetadata { bends: card.clone(), recipe: recipe.clone() };
+    write_tensors(path, &named.flatten().collect::<Vec<_>>(), &metadata)
+}
+
+/// Reads the bends of a learned curve between nets of this `shape`.
+pub(super) fn read_bends(path: &Path, shape: Shape) -> Result<(Vec<Net>, BendsCard)> {
+    let cannot = || format!("`{}` does not hold bends", path.display());
+    parse_bends(&fs::read(path)?, shape).with_context(cannot)
+}
+
+fn parse_bends(bytes: &[u8], shape: Shape) -> Result<(Vec<Net>, BendsCard)> {
+    let card = serde_json::from_str::<BendsMetadata>(&metadata_of(bytes)?)?.bends;
+    let tensors = SafeTensors::deserialize(bytes)?;
+    let bends = (1..=card.curve.bends()).map(|k| net_of(&tensors, &format!("bend{k}."), shape));
+    Ok((bends.collect::<Result<_>>()?, card))
 }
 
 pub(super) fn read_net(path: &Path) -> Result<(Net, NetCard)> {
@@ -318,13 +406,14 @@ pub(super) fn card_of(bytes: &[u8]) -> Option<NetCard> {
 }
 
 fn parse_card(bytes: &[u8]) -> Result<NetCard> {
+    Ok(serde_json::from_str::<NetMetadata>(&metadata_of(bytes)?)?.net)
+}
+
+/// Our metadata of a safetensors file.
+fn metadata_of(bytes: &[u8]) -> Result<String> {
     let (_, header) = SafeTensors::read_metadata(bytes)?;
-    let metadata = header
-        .metadata()
-        .as_ref()
-        .and_then(|metadata| metadata.get(METADATA))
-        .with_context(|| format!("it has no metadata `{METADATA}`"))?;
-    Ok(serde_json::from_str::<NetMetadata>(metadata)?.net)
+    let metadata = header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA));
+    metadata.cloned().with_context(|| format!("it has no metadata `{METADATA}`"))
 }
 
 /// Parses a net, possibly written by another program.
@@ -335,16 +424,20 @@ fn parse_net(bytes: &[u8]) -> Result<(Net, NetCard)> {
     if shape.hidden() != card.hidden {
         bail!("its tensors are those of `{}`, not of `{}`", shape.hidden(), card.hidden);
     }
+    Ok((net_of(&tensors, "", shape)?, card))
+}
+
+/// The net of this `shape` whose tensors have this prefix in their names.
+fn net_of(tensors: &SafeTensors, prefix: &str, shape: Shape) -> Result<Net> {
     let mut params = Vec::new();
     for l in 0..shape.layers() {
-        let (weights, biases) = (format!("w{}", l + 1), format!("b{}", l + 1));
-        params.extend(parameters(&tensors, &weights, &[shape.fan_out(l), shape.fan_in(l)])?);
+        let (weights, biases) = (format!("{prefix}w{}", l + 1), format!("{prefix}b{}", l + 1));
+        params.extend(parameters(tensors, &weights, &[shape.fan_out(l), shape.fan_in(l)])?);
         if shape.biases {
-            params.extend(parameters(&tensors, &biases, &[shape.fan_out(l)])?);
+            params.extend(parameters(tensors, &biases, &[shape.fan_out(l)])?);
         }
     }
-    let net = Net::from_params(shape, params).context("BUG: a shape has other parameters")?;
-    Ok((net, card))
+    Net::from_params(shape, params).context("BUG: a shape has other parameters")
 }
 
 /// The shape that the dimensions of `w1`, `w2` and so on imply.
@@ -611,6 +704,30 @@ mod tests {
         paths.iter().for_each(|path| write_net(path, &net, &card, &recipe()).unwrap());
         assert_eq!(read_net(&paths[0]).unwrap(), (net, card));
         assert_eq!(fs::read(&paths[0]).unwrap(), fs::read(&paths[1]).unwrap());
+    }
+
+    #[test]
+    fn reading_written_bends_restores_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("bends");
+        let shape = Shape::of(4, &[3, 2], 5, true);
+        let bend = |k: usize| {
+            let mut net = Net::zeros(shape);
+            net.params_mut().iter_mut().enumerate().for_each(|(i, w)| *w = (i + k) as f32 * 0.1);
+            net
+        };
+        let ends = ["a", "b"].map(str::to_owned);
+        let card = BendsCard { curve: "chain:2".parse().unwrap(), ends };
+        let bends = [bend(1), bend(2)];
+        write_bends(&path, &bends, &card, &recipe()).unwrap();
+        assert_eq!(read_bends(&path, shape).unwrap(), (bends.to_vec(), card));
+        let other = Shape::of(4, &[2, 2], 5, true);
+        let error = format!("{:#}", read_bends(&path, other).unwrap_err());
+        assert!(error.contains("`bend1.w1` has the shape [3, 4], not [2, 4]"), "{error}");
+        let net = dir.path().join("net");
+        write_net(&net, &Net::zeros(Shape::talk(3)), &self::card(3), &recipe()).unwrap();
+        let error = format!("{:#}", read_bends(&net, shape).unwrap_err());
+        assert!(error.contains("does not hold bends"), "{error}");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! `evaluate`: measures error and loss along a curve between two nets, on each split.
 
-use super::artifact::{Csv, IMAGES, NET, NetCard, OrEmpty, read_net};
+use super::artifact::{
+    BENDS, Csv, IMAGES, NET, NetCard, OrEmpty, digests_of_ends, read_bends, read_net,
+};
 use super::compare;
 use super::names::PairName;
 use super::quality::Splits;
@@ -11,7 +13,9 @@ use crate::kernel::sparse::Sparse;
 use crate::study::bounded::{GridPoints, ImageCount, Rounds};
 use crate::study::curve::metrics::{Lengths, Metrics, metrics};
 use crate::study::curve::refit::{Fit, RefitSettings, Targets, refit};
-use crate::study::curve::{Center, CurveSpec, Method, Path, Point, grid};
+use crate::study::curve::{
+    CURVES, Center, Controls, CurveKind, CurveSpec, Method, Path, Point, grid,
+};
 use crate::study::data::{Labelled, Split};
 use crate::study::net::{Hidden, Prior, Shape};
 use anyhow::{Result, anyhow, bail};
@@ -23,7 +27,8 @@ pub(super) struct EvaluateStage;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {
-    /// The curve; with `+wa`, the layer above the one that moves is refitted along it.
+    /// The curve; with `+wa`, the layer above the one that moves is refitted along it. `learned` is
+    /// the curve whose bends are in the slot `bends`.
     curve: CurveSpec,
     /// Points on the curve, both ends included. A refitted curve has `wa_points` instead.
     #[serde(default = "points")]
@@ -72,16 +77,31 @@ impl Stage for EvaluateStage {
         Slot { name: "a", arity: Arity::One, files: &[NET] },
         Slot { name: "b", arity: Arity::One, files: &[NET] },
         Slot { name: "data", arity: Arity::One, files: IMAGES },
+        // For `curve: learned` only.
+        Slot { name: "bends", arity: Arity::Optional, files: &[BENDS] },
     ];
     const OUTPUTS: &'static [&'static str] = &[POINTS.file, METRICS.file, REFITS.file];
     const ENDS: Option<[&'static str; 2]> = Some(["a", "b"]);
     type Params = Params;
 
+    fn check_slots(params: &Params, filled: &[&str]) -> Result<(), Hinted> {
+        match (params.curve, filled.contains(&"bends")) {
+            (CurveSpec::Learned, false) => Err(Hinted::new(
+                "`curve: learned` needs `bends`",
+                "write `bends: STAGE` with a stage of the kind `learn`",
+            )),
+            (curve @ CurveSpec::ClosedForm { .. }, true) => Err(Hinted::new(
+                format!("`curve: {curve}` has no `bends`"),
+                "write `curve: learned`, in a stage of its own",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Parameters that the curve does not use are not part of the key.
     fn key_params(params: Params, _: &Invocation) -> Params {
-        let center =
-            if params.curve.curve.uses_center() { params.center } else { Center::default() };
-        if params.curve.refitted {
+        let center = if params.curve.uses_center() { params.center } else { Center::default() };
+        if params.curve.is_refitted() {
             return Params { points: points(), center, ..params };
         }
         let (wa_points, wa_refine, wa_targets) = (wa_points(), wa_refine(), Targets::default());
@@ -99,11 +119,28 @@ impl Stage for EvaluateStage {
     fn run(params: Params, cx: &Context) -> Result<()> {
         let (a, card_a) = read_net(cx.input("a")?.path(NET)?)?;
         let (b, card_b) = read_net(cx.input("b")?.path(NET)?)?;
-        let key = CurveKey::of(&card_a, &card_b, &params)?;
+        let learned = match params.curve {
+            CurveSpec::Learned => {
+                let (bends, card) = read_bends(cx.input("bends")?.path(BENDS)?, a.shape())?;
+                if card.ends != digests_of_ends(cx)? {
+                    let cause = "`bends` were learned between other nets than `a` and `b`";
+                    let hint = "give `evaluate` the `a` and `b` of the stage that learned them";
+                    return Err(Hinted::new(cause, hint).into());
+                }
+                Some((bends, card.curve))
+            }
+            CurveSpec::ClosedForm { .. } => None,
+        };
+        let (closed_form, kind) = match (params.curve, &learned) {
+            (CurveSpec::ClosedForm { curve, .. }, _) => (curve, CurveKind::ClosedForm(curve)),
+            (CurveSpec::Learned, Some((_, curve))) => (CURVES[0], CurveKind::Learned(*curve)),
+            (CurveSpec::Learned, None) => bail!("BUG: a learned curve without bends"),
+        };
+        let key = CurveKey::of(&card_a, &card_b, kind, &params)?;
         let data = cx.input("data")?;
         let splits = Splits::read(data)?;
-        let path =
-            Path::new(params.curve.curve, params.center, &a, &b).map_err(|e| anyhow!("{e}"))?;
+        // Of a learned curve, only the correlation of the ends.
+        let path = Path::new(closed_form, params.center, &a, &b).map_err(|e| anyhow!("{e}"))?;
         check_targets(&params, a.shape())?;
         splits.each().into_iter().try_for_each(|(split, x)| check_images(split, x, a.shape()))?;
         let correlation = path.correlation();
@@ -118,7 +155,21 @@ impl Stage for EvaluateStage {
             let present = measured.into_iter().filter(|(_, data)| !data.is_empty());
             present.map(|(split, data)| (split, measure(&data.images, &data.labels))).collect()
         };
-        let measured = if params.curve.refitted {
+        let measured = if let Some((bends, curve)) = learned {
+            let ts = grid(params.points.get());
+            let nets = [vec![a.clone()], bends, vec![b.clone()]].concat();
+            let controls = Controls::new(curve.basis(), nets).map_err(|e| anyhow!("{e}"))?;
+            let measure = |images: &Sparse, labels: &[u16]| {
+                controls.measure(&ts, images, labels, cx.threads())
+            };
+            Measured {
+                points: along(&measure),
+                first_segment: ts.len(),
+                lengths: controls.lengths(&ts),
+                correlation,
+                fits: Vec::new(),
+            }
+        } else if params.curve.is_refitted() {
             let refit_train = head(params.wa_images);
             let Labelled { images, labels, .. } = refit_train.as_ref().unwrap_or(&splits.training);
             let settings = RefitSettings {
@@ -152,7 +203,7 @@ impl Stage for EvaluateStage {
 /// Refuses targets that only nets of one hidden layer have, before anything is computed.
 fn check_targets(params: &Params, shape: Shape) -> Result<()> {
     let depth = shape.widths.depth();
-    if params.curve.refitted && params.wa_targets == Targets::Blend && depth > 1 {
+    if params.curve.is_refitted() && params.wa_targets == Targets::Blend && depth > 1 {
         let cause =
             format!("`wa_targets: blend` is for nets of one hidden layer, and these have {depth}");
         return Err(Hinted::new(cause, "write `wa_targets: a`").into());
@@ -161,7 +212,7 @@ fn check_targets(params: &Params, shape: Shape) -> Result<()> {
 }
 
 /// Refuses images of another size than the nets' inputs, and labels that are none of their classes.
-fn check_images(split: Split, data: &Labelled, shape: Shape) -> Result<()> {
+pub(super) fn check_images(split: Split, data: &Labelled, shape: Shape) -> Result<()> {
     let inputs = data.images.columns();
     if !data.is_empty() && inputs != shape.inputs {
         bail!("`{split}`: images of {inputs} numbers do not fit nets of shape `{shape}`");
@@ -183,24 +234,13 @@ struct CurveKey {
 }
 
 impl CurveKey {
-    fn of(a: &NetCard, b: &NetCard, params: &Params) -> Result<CurveKey> {
-        if (a.hidden, a.prior) != (b.hidden, b.prior) {
-            let name = |card: &NetCard| format!("`hidden={}, prior={}`", card.hidden, card.prior);
-            let cause = format!("a net of {} cannot be joined to one of {}", name(a), name(b));
-            let hint = "join nets that differ in nothing but their name, for example with `where: \
-                        { keep: [...] }`, or in stages of their own";
-            return Err(Hinted::new(cause, hint).into());
-        }
-        let pair = PairName::of(&a.name, &b.name).map_err(|cause| {
-            let hint = "give the ends different nets: `a: { stage: nets, rename: { net: a } }`, \
-                        the same for `b`, and `where: a < b`";
-            Hinted::new(cause, hint)
-        })?;
+    fn of(a: &NetCard, b: &NetCard, curve: CurveKind, params: &Params) -> Result<CurveKey> {
+        let pair = a.pair_with(b)?;
         let method = Method {
-            curve: params.curve.curve,
+            curve,
             center: params.center,
             alignment: b.aligned,
-            adjustment: params.curve.refitted.then_some(params.wa_targets),
+            adjustment: params.curve.is_refitted().then_some(params.wa_targets),
         };
         Ok(CurveKey { hidden: a.hidden, prior: a.prior, method, pair })
     }
@@ -291,7 +331,11 @@ mod tests {
         let hidden = "5".parse().unwrap();
         let card =
             |end, aligned| NetCard { hidden, prior, name: NetName::End { pair: 1, end }, aligned };
-        let key = CurveKey::of(&card(End::A, None), &card(End::B, aligned), &params);
+        let kind = match params.curve {
+            CurveSpec::ClosedForm { curve, .. } => CurveKind::ClosedForm(curve),
+            CurveSpec::Learned => CurveKind::Learned("chain:3".parse().unwrap()),
+        };
+        let key = CurveKey::of(&card(End::A, None), &card(End::B, aligned), kind, &params);
         key.unwrap().method.name()
     }
 
@@ -352,6 +396,20 @@ mod tests {
     }
 
     #[test]
+    fn bends_are_for_learned_curves_and_needed_there() {
+        let check = |curve: &str, filled: &[&str]| {
+            let params = serde_json::from_value(serde_json::json!({ "curve": curve })).unwrap();
+            EvaluateStage::check_slots(&params, filled).map_err(|error| error.cause)
+        };
+        assert_eq!(check("learned", &["a", "b", "data", "bends"]), Ok(()));
+        assert_eq!(check("arc+wa", &["a", "b", "data"]), Ok(()));
+        let missing = "`curve: learned` needs `bends`";
+        assert_eq!(check("learned", &["a", "b"]), Err(missing.to_owned()));
+        let superfluous = "`curve: arc+wa` has no `bends`";
+        assert_eq!(check("arc+wa", &["bends"]), Err(superfluous.to_owned()));
+    }
+
+    #[test]
     fn the_name_of_a_method_has_every_choice_that_is_not_the_default() {
         let case = |json, aligned, expected: &str| assert_eq!(name(json, aligned), expected);
         case(serde_json::json!({"curve": "linear"}), None, "linear");
@@ -360,6 +418,8 @@ mod tests {
         case(serde_json::json!({"curve": "rho-arc", "center": "zero"}), None, "rho-arc:zero");
         case(serde_json::json!({"curve": "rho-arc"}), Some(Cost::Neurons), "rho-arc+ot");
         case(serde_json::json!({"curve": "linear", "center": "zero"}), None, "linear");
+        case(serde_json::json!({"curve": "learned", "center": "zero"}), None, "chain:3");
+        case(serde_json::json!({"curve": "learned"}), Some(Cost::Neurons), "chain:3+ot");
         case(
             serde_json::json!({"curve": "linear+wa", "wa_targets": "blend"}),
             None,

@@ -1,7 +1,7 @@
 //! The stage kinds. Only this module depends on both the engine and the study.
 //!
 //! ```text
-//! fetch  -> train  -> align -> evaluate -> aggregate -> plot -> report
+//! fetch  -> train  -> align -> learn -> evaluate -> aggregate -> plot -> report
 //! images -> import
 //! ```
 //!
@@ -17,6 +17,7 @@ mod fetch;
 mod file;
 mod images;
 mod import;
+mod learn;
 mod names;
 mod plot;
 mod quality;
@@ -38,6 +39,7 @@ pub const KINDS: &[&dyn Kind] = &[
     &KindOf::<train::TrainStage>::KIND,
     &KindOf::<import::ImportStage>::KIND,
     &KindOf::<align::AlignStage>::KIND,
+    &KindOf::<learn::LearnStage>::KIND,
     &KindOf::<evaluate::EvaluateStage>::KIND,
     &KindOf::<aggregate::AggregateStage>::KIND,
     &KindOf::<plot::PlotStage>::KIND,

@@ -55,11 +55,11 @@ fn first_pair() -> u32 {
     1
 }
 
-fn epochs() -> Epochs {
+pub(super) fn epochs() -> Epochs {
     talk().epochs
 }
 
-fn batch() -> ImageCount {
+pub(super) fn batch() -> ImageCount {
     talk().batch
 }
 
@@ -154,7 +154,7 @@ impl Stage for TrainStage {
     }
 }
 
-fn write_history(history: &[EpochRecord]) -> Csv {
+pub(super) fn write_history(history: &[EpochRecord]) -> Csv {
     let mut csv = Csv::new(&HISTORY.names());
     for EpochRecord { epoch, rate, train, validation } in history {
         let error = OrEmpty(validation.map(|v| v.error));
@@ -165,7 +165,7 @@ fn write_history(history: &[EpochRecord]) -> Csv {
 }
 
 /// Refuses a batch of `rows` images that the kernels' 32-bit indices cannot address.
-fn check_batch(rows: usize, inputs: usize, hidden: &Widths) -> Result<(), Hinted> {
+pub(super) fn check_batch(rows: usize, inputs: usize, hidden: &Widths) -> Result<(), Hinted> {
     /// Entries per row beyond the images of a batch.
     const PADDING: u64 = 64;
     let widest = hidden.iter().chain([inputs]).max().unwrap_or_default();

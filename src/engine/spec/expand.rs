@@ -344,6 +344,10 @@ impl<'p> Builder<'p> {
                 }
                 self.error(stage, &error)
             })?;
+        let is_filled = |name: &&str| stage.fields.iter().any(|field| field.key == *name);
+        let filled: Vec<&str> =
+            kind.slots().iter().map(|slot| slot.name).filter(is_filled).collect();
+        kind.check_slots(&fields, &filled).map_err(|error| self.error(stage, &error))?;
         full.into_iter().for_each(|(name, value)| _ = resolved.full.entry(name).or_insert(value));
         resolved.resources = resources.apply(resolved.resources);
         Ok(Arc::new(resolved))

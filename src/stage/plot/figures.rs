@@ -52,6 +52,8 @@ pub(super) enum FigureName {
     MaxErrorByDepth,
     /// Excess error against width for each method, with fitted power laws.
     ExcessByWidth,
+    /// Largest error over that on the learned curve against width, for each prior.
+    RatioToLearned,
 }
 
 /// What a figure is about: the section of the report that shows it.
@@ -60,6 +62,7 @@ pub(in crate::stage) enum Subject {
     Methods,
     Widths,
     CriticalWidth,
+    Bound,
     Depth,
     Priors,
     Training,
@@ -81,6 +84,7 @@ impl FigureName {
             | FigureName::ErrorBarrierByWidth => Some(Subject::Widths),
             FigureName::MaxErrorByDepth => Some(Subject::Depth),
             FigureName::ExcessByWidth => Some(Subject::CriticalWidth),
+            FigureName::RatioToLearned => Some(Subject::Bound),
         }
     }
 
@@ -98,6 +102,7 @@ impl FigureName {
             FigureName::ErrorBarrierByWidth => results.error_barrier_by_width(),
             FigureName::MaxErrorByDepth => results.max_error_by_depth(),
             FigureName::ExcessByWidth => results.excess_by_width(),
+            FigureName::RatioToLearned => results.ratio_to_learned(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `plot`: one figure of the study, with its caption, as SVG and as part of a page.
 
+mod bound;
 mod captions;
 mod drawing;
 mod figures;
@@ -299,6 +300,24 @@ mod tests {
     }
 
     #[test]
+    fn a_method_is_shown_relative_to_the_learned_curve_of_the_same_pairs() {
+        let methods = ["linear", "linear+ot", "bezier"].map(method);
+        let drawn = |pairs| {
+            FigureName::RatioToLearned.draw(&run(&[Prior::None], &methods, &["10", "50"], pairs))
+        };
+        let [panel] = &drawn(3).figure.panels[..] else { panic!("one prior") };
+        let labels: Vec<&str> = panel.series.iter().map(|series| series.label.as_str()).collect();
+        assert_eq!(labels, ["Linear", "Linear + OT"]);
+        assert!(panel.series.iter().all(|s| s.band.len() == 2 && s.band[0].is_some()));
+        let [panel] = &drawn(2).figure.panels[..] else { panic!("one prior") };
+        assert!(panel.series.iter().any(|series| series.mark == Mark::Dots));
+        assert!(panel.series.iter().all(|s| s.band.iter().all(Option::is_none)));
+        let without = run(&[Prior::None], &methods[..2], &["10"], 3);
+        let caption = FigureName::RatioToLearned.draw(&without).caption;
+        assert!(caption.starts_with("The run has no learned curve."), "{caption}");
+    }
+
+    #[test]
     fn without_an_interval_the_values_of_the_pairs_are_drawn() {
         let (few, enough) = (
             run(&[Prior::None], &[method("linear")], &["10", "50"], 2),
@@ -307,7 +326,10 @@ mod tests {
         for name in names().into_iter().filter(|name| {
             !matches!(
                 name,
-                FigureName::Training | FigureName::MaxErrorByVariance | FigureName::MaxErrorByDepth
+                FigureName::Training
+                    | FigureName::MaxErrorByVariance
+                    | FigureName::MaxErrorByDepth
+                    | FigureName::RatioToLearned
             )
         }) {
             let series = |results: &Results| -> Vec<_> {

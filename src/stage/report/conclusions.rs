@@ -60,10 +60,11 @@ pub(super) struct Conclusion {
     pub(super) notes: Vec<String>,
 }
 
-/// The talk's four conclusions, and one on depth.
+/// The talk's four conclusions, one on learned curves, and one on depth.
 #[derive(Debug, PartialEq)]
 pub(super) struct Conclusions {
     pub(super) methods: Conclusion,
+    pub(super) bound: Conclusion,
     pub(super) widths: Conclusion,
     pub(super) depth: Conclusion,
     pub(super) priors: Conclusion,
@@ -78,6 +79,7 @@ impl Tests {
     pub(super) fn conclusions(&self) -> Result<Conclusions, NotFinite> {
         Ok(Conclusions {
             methods: self.better_methods()?,
+            bound: self.bound()?,
             widths: self.width()?,
             depth: self.depth()?,
             priors: self.prior()?,
@@ -105,6 +107,24 @@ impl Tests {
         let claim = "More elaborate methods (WA, OT) find curves with a lower mean error.";
         let missing = "the run has no method with WA or OT together with its base curve";
         Ok(Conclusion { notes, ..self.judge(claim, &family, missing) })
+    }
+
+    /// The learned curve beside every other method, on the pairs that both join.
+    fn bound(&self) -> Result<Conclusion, NotFinite> {
+        let methods = self.methods();
+        let mut family = Vec::new();
+        if let Some(bound) = Method::bound(&methods) {
+            for method in methods.into_iter().filter(|method| *method != bound) {
+                let priors = self.priors().into_iter();
+                let changes: Vec<[PriorMethod; 2]> =
+                    priors.map(|prior| [(prior, method), (prior, bound)]).collect();
+                let change = Change::Method([method, bound]);
+                family.push(self.within_pairs(change, Metric::MaxError, &changes)?);
+            }
+        }
+        let claim = "A learned curve has a lower largest error than every other curve.";
+        let judged = self.judge(claim, &family, "the run has no learned curve beside another one");
+        Ok(Conclusion { of_talk: false, ..judged })
     }
 
     fn width(&self) -> Result<Conclusion, NotFinite> {
@@ -626,9 +646,9 @@ mod tests {
 
     #[test]
     fn without_results_no_claim_is_tested() {
-        let Conclusions { methods, widths, depth, priors, informative } =
+        let Conclusions { methods, bound, widths, depth, priors, informative } =
             findings(&[]).conclusions().unwrap();
-        for conclusion in [methods, widths, depth, priors, informative] {
+        for conclusion in [methods, bound, widths, depth, priors, informative] {
             assert!(conclusion.verdict.starts_with("not tested: "), "{conclusion:?}");
         }
     }

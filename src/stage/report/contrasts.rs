@@ -39,6 +39,14 @@ pub(super) enum Change {
 }
 
 impl Change {
+    /// The method before a change from one method to another.
+    pub(super) fn method_before(self) -> Option<Method> {
+        match self {
+            Change::Method([before, _]) => Some(before),
+            Change::Width(..) | Change::Depth(..) | Change::Prior(_) => None,
+        }
+    }
+
     /// `Linear + OT vs. Linear`: the state after the change, then the state before it.
     fn title(self) -> String {
         match self {

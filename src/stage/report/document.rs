@@ -1,6 +1,8 @@
 //! The report as a document: its sections in order, and the files that the page contains.
 
-use super::{Report, cite, critical_width, extras, full_tables, glossary, provenance, questions};
+use super::{
+    Report, bound, cite, critical_width, extras, full_tables, glossary, provenance, questions,
+};
 use super::{references, settings, verdict};
 use crate::report::document::{Block, Document};
 use anyhow::Result;
@@ -23,6 +25,11 @@ pub(super) const SECTIONS: &[Section] = &[
         id: "methods",
         title: "Methods: which curve has the lowest error?",
         blocks: questions::methods,
+    },
+    Section {
+        id: "bound",
+        title: "Which curve: how far is each method from the learned one?",
+        blocks: bound::section,
     },
     Section {
         id: "widths",

@@ -7,6 +7,7 @@ use crate::report::document::{Block, Cell, Column, TableBlock};
 use crate::report::table::Align;
 use crate::stage::rows::has_one_layer;
 use crate::study::curve::align::Cost;
+use crate::study::curve::learn::LearnedCurve;
 use crate::study::curve::refit::Targets;
 use crate::study::curve::{CURVES, Center};
 use crate::study::net::PriorKind;
@@ -118,6 +119,9 @@ fn terms(nets: Nets) -> Vec<Term> {
         fixed("t", &["t"], "The position on a curve, from 0 at A to 1 at B."),
     ];
     for curve in CURVES {
+        terms.push(term(curve.title(), &[curve.title()], curve.definition().to_owned()));
+    }
+    for curve in LearnedCurve::families() {
         terms.push(term(curve.title(), &[curve.title()], curve.definition().to_owned()));
     }
     let center = Center::default().definition();

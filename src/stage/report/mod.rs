@@ -2,6 +2,7 @@
 //!
 //! Every number in the text comes from an input artifact whose digest is printed with it.
 
+mod bound;
 mod cite;
 mod conclusions;
 mod contrasts;

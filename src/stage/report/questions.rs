@@ -109,7 +109,7 @@ fn lowest_by_width(measured: &Measured) -> Option<Sentence> {
 }
 
 /// A claim with the verdict on it, and the contrasts behind the verdict.
-fn claim(report: &Report, id: &str, conclusion: &Conclusion) -> Result<Vec<Block>> {
+pub(super) fn claim(report: &Report, id: &str, conclusion: &Conclusion) -> Result<Vec<Block>> {
     let Conclusion { claim, of_talk, verdict, tested, described, notes, .. } = conclusion;
     let whose = if *of_talk { "The talk's claim" } else { "Hypothesis, not of the talk" };
     let mut text =

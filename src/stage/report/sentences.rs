@@ -65,8 +65,8 @@ pub(super) fn sentences(measured: &Measured, conclusions: &Conclusions) -> Vec<S
 
 /// A warning if there are too few pairs for any test.
 fn pairs(measured: &Measured, conclusions: &Conclusions) -> Option<Sentence> {
-    let Conclusions { methods, widths, depth, priors, informative } = conclusions;
-    let all = [methods, widths, depth, priors, informative];
+    let Conclusions { methods, bound, widths, depth, priors, informative } = conclusions;
+    let all = [methods, bound, widths, depth, priors, informative];
     if all.iter().all(|conclusion| conclusion.outcome != Outcome::TooFewPairs) {
         return None;
     }
@@ -764,8 +764,8 @@ pub(super) mod tests {
             known.extend(numbers(&prior.to_string()));
             values.extend(measured.excess_and_noise(group).map(|(_, noise)| noise));
         }
-        let Conclusions { methods, widths, depth, priors, informative } = conclusions;
-        for conclusion in [methods, widths, depth, priors, informative] {
+        let Conclusions { methods, bound, widths, depth, priors, informative } = conclusions;
+        for conclusion in [methods, bound, widths, depth, priors, informative] {
             for finding in conclusion.tested.iter().chain(&conclusion.described) {
                 values.extend(finding.observed);
                 values.extend(finding.ratio.iter().flat_map(|(ratio, i)| [*ratio, i.low, i.high]));

@@ -154,6 +154,12 @@ fn choices(measured: &Measured) -> String {
             METRICS.file
         );
     }
+    if methods.iter().any(|method| method.curve.is_learned()) {
+        text += "- The bends of a learned curve (Bezier, Chain) are trained on the training images \
+                 with the objective of the nets, at a t of its own for each batch, and start on the \
+                 straight line; the prior acts at the point t of the curve. The other methods train \
+                 nothing.\n";
+    }
     if methods.iter().any(|method| method.alignment.is_some()) {
         text += &format!(
             "- OT matches neurons by {} (alternatives: {}). The curve ends at the permuted net, \

@@ -1,6 +1,7 @@
 //! Methods by name: curve, alignment, and adjustment.
 
 use super::align::Cost;
+use super::learn::LearnedCurve;
 use super::refit::Targets;
 use super::{CURVES, Center, Curve};
 use crate::study::registry::unknown;
@@ -18,22 +19,89 @@ pub fn curve(name: &str) -> Result<&'static dyn Curve, String> {
     found.ok_or_else(|| unknown("curve", name, CURVES.iter().map(|curve| curve.name())))
 }
 
-/// A closed-form curve, and whether W2 is refitted along it (weight adjustment, WA): the parameter
-/// `curve`, written "arc" or "arc+wa".
+/// The curve of a [`Method`].
+#[derive(Clone, Copy, Debug)]
+pub enum CurveKind {
+    /// A closed-form curve.
+    ClosedForm(&'static dyn Curve),
+    /// A curve whose bends were learned.
+    Learned(LearnedCurve),
+}
+
+impl CurveKind {
+    /// The name in parameters and tables, without a choice such as the number of bends.
+    pub fn name(self) -> &'static str {
+        match self {
+            CurveKind::ClosedForm(curve) => curve.name(),
+            CurveKind::Learned(curve) => curve.family(),
+        }
+    }
+
+    /// The name in figures and reports, without a choice.
+    pub fn title(self) -> &'static str {
+        match self {
+            CurveKind::ClosedForm(curve) => curve.title(),
+            CurveKind::Learned(curve) => curve.title(),
+        }
+    }
+
+    /// Whether the curve depends on its center.
+    pub fn uses_center(self) -> bool {
+        matches!(self, CurveKind::ClosedForm(curve) if curve.uses_center())
+    }
+
+    /// Whether its bends were learned.
+    pub fn is_learned(self) -> bool {
+        matches!(self, CurveKind::Learned(_))
+    }
+}
+
+/// The name of the curve that is given by learned bends, as a parameter.
+const LEARNED: &str = "learned";
+
+/// The parameter `curve` of a measurement: a closed-form curve, and whether W2 is refitted along it
+/// (weight adjustment, WA), written "arc" or "arc+wa"; or the curve of learned bends, written
+/// "learned".
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(into = "String")]
-pub struct CurveSpec {
-    /// The curve of the parameters; with WA, that of W1.
-    pub curve: &'static dyn Curve,
-    /// Whether W2 is refitted by [`super::refit::refit`].
-    pub refitted: bool,
+pub enum CurveSpec {
+    /// A closed-form curve.
+    ClosedForm {
+        /// The curve of the parameters; with WA, that of W1.
+        curve: &'static dyn Curve,
+        /// Whether W2 is refitted by [`super::refit::refit`].
+        refitted: bool,
+    },
+    /// The curve that the bends belong to.
+    Learned,
 }
 
 impl CurveSpec {
-    /// Each curve as it is, then each with WA.
+    /// Each closed-form curve as it is, then each with WA, then the learned ones.
     pub fn all() -> impl Iterator<Item = CurveSpec> {
-        let specs = |refitted| CURVES.iter().map(move |&curve| CurveSpec { curve, refitted });
-        [false, true].into_iter().flat_map(specs)
+        let specs =
+            |refitted| CURVES.iter().map(move |&curve| CurveSpec::ClosedForm { curve, refitted });
+        [false, true].into_iter().flat_map(specs).chain([CurveSpec::Learned])
+    }
+
+    /// Whether W2 is refitted.
+    pub fn is_refitted(self) -> bool {
+        matches!(self, CurveSpec::ClosedForm { refitted: true, .. })
+    }
+
+    /// Whether the curve depends on its center.
+    pub fn uses_center(self) -> bool {
+        matches!(self, CurveSpec::ClosedForm { curve, .. } if curve.uses_center())
+    }
+
+    /// The two parts of its name.
+    fn pieces(self) -> (&'static str, &'static str) {
+        match self {
+            CurveSpec::ClosedForm { curve, refitted } => {
+                (curve.name(), if refitted { "+wa" } else { "" })
+            }
+            CurveSpec::Learned => (LEARNED, ""),
+        }
     }
 }
 
@@ -50,7 +118,7 @@ impl JsonSchema for CurveSpec {
 
 impl PartialEq for CurveSpec {
     fn eq(&self, other: &CurveSpec) -> bool {
-        (self.curve.name(), self.refitted) == (other.curve.name(), other.refitted)
+        self.pieces() == other.pieces()
     }
 }
 
@@ -58,7 +126,8 @@ impl Eq for CurveSpec {}
 
 impl fmt::Display for CurveSpec {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{}{}", self.curve.name(), if self.refitted { "+wa" } else { "" })
+        let (curve, adjustment) = self.pieces();
+        write!(f, "{curve}{adjustment}")
     }
 }
 
@@ -91,40 +160,49 @@ impl<'de> Deserialize<'de> for CurveSpec {
 /// A method: everything that distinguishes curves between the same two nets.
 ///
 /// Its name in tables consists of the parts that are used, each with its choice if that is not the
-/// default: `linear`, `arc:zero`, `arc+ot`, `linear+ot:incoming+wa`, `linear+wa:blend`. Methods are
-/// ordered by name.
+/// default: `linear`, `arc:zero`, `arc+ot`, `linear+ot:incoming+wa`, `linear+wa:blend`, `bezier`,
+/// `chain:3+ot`. Methods are ordered by name.
 #[derive(Clone, Copy, Debug)]
 pub struct Method {
     /// The curve of the parameters; with WA, that of W1.
-    pub curve: &'static dyn Curve,
+    pub curve: CurveKind,
     /// The center of the curve; the default for a curve that does not use it.
     pub center: Center,
     /// The cost by which the neurons of B were matched (`ot`).
     pub alignment: Option<Cost>,
-    /// The logits that W2 is refitted to (`wa`).
+    /// The logits that W2 is refitted to (`wa`); never on a learned curve.
     pub adjustment: Option<Targets>,
 }
 
 impl Method {
     /// Every method that has a name.
     pub fn all() -> impl Iterator<Item = Method> {
-        let adjustments = || Targets::ALL.iter().copied().map(Some).chain([None]);
         let alignments = || Cost::ALL.iter().copied().map(Some).chain([None]);
-        CURVES.iter().flat_map(move |&curve| {
+        let adjustments = || Targets::ALL.iter().copied().map(Some).chain([None]);
+        let closed_form = CURVES.iter().flat_map(move |&curve| {
             let is_used =
                 move |center: &&Center| curve.uses_center() || **center == Center::default();
             let centers = Center::ALL.iter().filter(is_used);
             centers.flat_map(move |&center| {
                 alignments().flat_map(move |alignment| {
                     adjustments().map(move |adjustment| Method {
-                        curve,
+                        curve: CurveKind::ClosedForm(curve),
                         center,
                         alignment,
                         adjustment,
                     })
                 })
             })
-        })
+        });
+        let learned = LearnedCurve::all().flat_map(move |curve| {
+            alignments().map(move |alignment| Method {
+                curve: CurveKind::Learned(curve),
+                center: Center::default(),
+                alignment,
+                adjustment: None,
+            })
+        });
+        closed_form.chain(learned)
     }
 
     /// The name in tables.
@@ -150,6 +228,18 @@ impl Method {
         title.split_once(" + ").map_or(String::new(), |(_, changes)| changes.to_owned())
     }
 
+    /// Whether its bends were learned.
+    pub fn is_learned(self) -> bool {
+        self.curve.is_learned()
+    }
+
+    /// The method that bounds others from below in practice: the first learned curve of `methods`
+    /// that joins the nets without alignment, or else the first learned one.
+    pub fn bound(methods: &[Method]) -> Option<Method> {
+        let learned = || methods.iter().copied().filter(|method| method.is_learned());
+        learned().find(|method| method.is_base()).or_else(|| learned().next())
+    }
+
     /// The same curve without alignment and adjustment.
     pub fn base(self) -> Method {
         Method { alignment: None, adjustment: None, ..self }
@@ -167,8 +257,12 @@ impl Method {
         let cost = |cost: Cost| ("ot", choice(cost == Cost::default(), cost.name()));
         let targets =
             |targets: Targets| ("wa", choice(targets == Targets::default(), targets.name()));
+        let of_curve = match curve {
+            CurveKind::ClosedForm(_) => choice(center == Center::default(), center.name()),
+            CurveKind::Learned(curve) => curve.choice(),
+        };
         [
-            (curve.name(), choice(center == Center::default(), center.name())),
+            (curve.name(), of_curve),
             alignment.map_or(("", ""), cost),
             adjustment.map_or(("", ""), targets),
         ]
@@ -199,7 +293,7 @@ impl FromStr for Method {
     fn from_str(name: &str) -> Result<Method, String> {
         let refusal = |cause: String| format!("`{name}` is not a method: {cause}");
         let mut parts = name.split('+');
-        let (curve_name, center) = split_choice(parts.next().unwrap_or_default());
+        let first = parts.next().unwrap_or_default();
         let (mut alignment, mut adjustment) = (None, None);
         for part in parts {
             match split_choice(part) {
@@ -212,8 +306,17 @@ impl FromStr for Method {
                 _ => return Err(refusal(format!("`{part}` is neither `ot` nor, after it, `wa`"))),
             }
         }
-        let curve = curve(curve_name).map_err(refusal)?;
-        let center = or_default(center).map_err(refusal)?;
+        let (curve_name, choice) = split_choice(first);
+        let is_learned = LearnedCurve::all().any(|curve| curve.family() == curve_name);
+        let (curve, center) = if is_learned {
+            if adjustment.is_some() {
+                return Err(refusal("a learned curve has no `wa`".to_owned()));
+            }
+            (CurveKind::Learned(first.parse().map_err(refusal)?), Center::default())
+        } else {
+            let curve = curve(curve_name).map_err(refusal)?;
+            (CurveKind::ClosedForm(curve), or_default(choice).map_err(refusal)?)
+        };
         let method = Method { curve, center, alignment, adjustment };
         // One method has one name: defaults and unused centers are omitted.
         let is_used = curve.uses_center() || center == Center::default();
@@ -277,13 +380,14 @@ mod tests {
     #[test]
     fn every_curve_parameter_parses_back_from_its_name() {
         let written: Vec<String> = CurveSpec::all().map(String::from).collect();
-        assert_eq!(written, ["linear", "arc", "rho-arc", "linear+wa", "arc+wa", "rho-arc+wa"]);
+        let expected = ["linear", "arc", "rho-arc", "linear+wa", "arc+wa", "rho-arc+wa", "learned"];
+        assert_eq!(written, expected);
         for name in written {
             let spec: CurveSpec = serde_json::from_value(name.clone().into()).expect("known");
             assert_eq!(serde_json::to_value(spec).expect("a string"), name);
         }
         let error = "wa".parse::<CurveSpec>().expect_err("unknown");
-        let known = "`linear`, `arc`, `rho-arc`, `linear+wa`, `arc+wa`, `rho-arc+wa`";
+        let known = "`linear`, `arc`, `rho-arc`, `linear+wa`, `arc+wa`, `rho-arc+wa`, `learned`";
         assert_eq!(error, format!("unknown curve `wa`; known: {known}"));
     }
 
@@ -313,6 +417,8 @@ mod tests {
         assert_eq!(title("linear+ot:incoming+wa"), "Linear + OT (incoming) + WA");
         assert_eq!(title("rho-arc+ot"), "Rho-arc + OT");
         assert_eq!(title("arc:zero+wa:blend"), "Arc (zero) + WA (blend)");
+        assert_eq!(title("bezier"), "Bezier");
+        assert_eq!(title("chain:3+ot"), "Chain (3) + OT");
     }
 
     #[test]
@@ -325,6 +431,13 @@ mod tests {
         );
         for name in ["", "spiral", "arc+", "arc+wa+ot", "arc+ot+ot", "arc+sgd", "arc:wa"] {
             cause(name);
+        }
+        assert_eq!(
+            cause("bezier+ot+wa"),
+            "`bezier+ot+wa` is not a method: a learned curve has no `wa`"
+        );
+        for name in ["chain", "chain:0", "chain:x", "bezier:1"] {
+            assert!(cause(name).contains("unknown learned curve"), "{name}");
         }
         for name in ["arc:neurons", "arc+ot:neurons", "linear+wa:a", "linear:zero"] {
             assert!(cause(name).contains("defaults and unused centers are omitted"), "{name}");

@@ -11,7 +11,9 @@ mod ascent;
 /// Public for `benches/speed`; the study uses it through [`align`].
 pub mod assignment;
 mod center;
+mod controls;
 mod layer;
+pub mod learn;
 mod linear;
 mod measure;
 mod method;
@@ -23,7 +25,8 @@ pub mod refit;
 mod rho_arc;
 
 pub use center::Center;
-pub use method::{CurveSpec, Method, curve};
+pub use controls::{Basis, Controls};
+pub use method::{CurveKind, CurveSpec, Method, curve};
 pub use path::Path;
 
 use std::fmt;

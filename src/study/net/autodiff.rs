@@ -4,7 +4,7 @@
 //! the last bits of its results depend on the machine.
 
 use super::Net;
-use super::engine::{Batch, BatchStats, Engine, Updates};
+use super::engine::{Batch, BatchStats, Engine, Run, Updates, Visit};
 use crate::kernel::update::{Moments, apply};
 use dfdx::prelude::*;
 
@@ -38,7 +38,7 @@ impl Engine for Autodiff {
         stats
     }
 
-    fn gradient(&mut self, batch: &Batch) -> (Net, BatchStats) {
+    fn visit_gradient(&mut self, batch: &Batch, work: &Visit) -> BatchStats {
         let (images, shape, device) = (batch.chosen.len(), self.net.shape(), &self.device);
         let mut pixels = vec![0.0; shape.inputs * images]; // [inputs, B]
         for (image, &i) in batch.chosen.iter().enumerate() {
@@ -87,8 +87,30 @@ impl Engine for Autodiff {
             params.extend(gradients.get(w).as_vec());
             params.extend(biases.iter().flat_map(|b| gradients.get(b).as_vec()));
         }
-        let gradient = Net::from_params(shape, params);
-        (gradient.expect("gradients have the shapes of their parameters"), stats)
+        let mut rest = &params[..];
+        for (run, w) in self.runs_mut().into_iter().enumerate() {
+            let gradient = rest.split_off(..w.len()).expect("BUG: gradients are of other runs");
+            work(run, w, gradient);
+        }
+        stats
+    }
+
+    fn runs(&self) -> Vec<Run<'_>> {
+        let of_layer = |l| [(self.net.weights(l), false), (self.net.biases(l), true)];
+        let runs = (0..self.net.layers()).flat_map(of_layer).filter(|(data, _)| !data.is_empty());
+        runs.map(|(data, are_biases)| Run { data, are_biases }).collect()
+    }
+
+    fn runs_mut(&mut self) -> Vec<&mut [f32]> {
+        let lengths: Vec<usize> = self.runs().iter().map(|run| run.data.len()).collect();
+        let mut rest = self.net.params_mut();
+        let run = |length| rest.split_off_mut(..length).expect("BUG: runs are longer than the net");
+        lengths.into_iter().map(run).collect()
+    }
+
+    fn unpack(&self, packed: &[f32]) -> Net {
+        let net = Net::from_params(self.net.shape(), packed.to_vec());
+        net.expect("a packed net of another length")
     }
 
     fn net(&self) -> Net {

@@ -8,7 +8,7 @@
 //! Threads divide images where rows are computed and panels of neurons where weights are, so that
 //! no sum is split. `docs/performance.md` has the measurements.
 
-use super::engine::{Batch, BatchStats, Engine, Updates};
+use super::engine::{Batch, BatchStats, Engine, Run, Updates, Visit};
 use super::{Net, packed};
 use crate::kernel::aligned::Aligned;
 use crate::kernel::dense::{dropout, rectify_gradient};
@@ -30,6 +30,8 @@ pub(super) struct DeepEngine {
     labels: Vec<u16>,
     /// 0, 1, ..., B - 1: every row of a batch.
     all: Vec<u32>,
+    /// The gradient of one panel for each thread.
+    scratch: Vec<Aligned>,
     /// Threads per step.
     threads: usize,
 }
@@ -95,12 +97,14 @@ impl DeepEngine {
     /// An engine that trains `net`; the number of `threads` does not affect the bits.
     pub(super) fn new(net: &Net, threads: NonZero<usize>) -> Self {
         let largest = (0..net.layers()).map(|l| net.weights(l).len()).max();
+        let threads = if largest < Some(THREADED_FROM) { 1 } else { threads.get() };
         DeepEngine {
             layers: (0..net.layers()).map(|l| Layer::new(net, l)).collect(),
             net: Net::zeros(net.shape()),
             labels: Vec::new(),
             all: Vec::new(),
-            threads: if largest < Some(THREADED_FROM) { 1 } else { threads.get() },
+            scratch: vec![Aligned::default(); threads],
+            threads,
         }
     }
 
@@ -194,24 +198,69 @@ impl Engine for DeepEngine {
         stats
     }
 
-    fn gradient(&mut self, batch: &Batch) -> (Net, BatchStats) {
+    fn visit_gradient(&mut self, batch: &Batch, work: &Visit) -> BatchStats {
         let stats = self.forward(batch);
-        let mut gradient = Net::zeros(self.net.shape());
+        let per_panel = 1 + usize::from(self.net.shape().biases);
+        let mut end = self.runs().len();
         for l in (0..self.layers.len()).rev() {
             self.backward(batch, l);
-            let layer = &mut self.layers[l];
-            let mut sums = Panels::zeros(layer.w.columns(), layer.w.depth());
-            for ((_, z), (_, sums)) in layer.panels.panels_mut().zip(sums.panels_mut()) {
-                let width = sums.len() / layer.w.depth();
-                let (weights, biases) = sums.split_at_mut(layer.fan_in * width);
-                project_back(&layer.columns, z, weights);
+            let Layer { fan_in, w, columns, panels, .. } = &mut self.layers[l];
+            let depth = w.depth();
+            end -= per_panel * w.panels().count();
+            let both = panels.panels_mut().zip(w.panels_mut()).enumerate();
+            parallel_for(&mut self.scratch, both, |sums, (k, ((_, z), (_, w)))| {
+                let width = w.len() / depth;
+                sums.resize(w.len());
+                let (weights, biases) = w.split_at_mut(*fan_in * width);
+                let (of_weights, of_biases) = sums.split_at_mut(*fan_in * width);
+                project_back(columns, z, of_weights);
+                work(end + per_panel * k, weights, of_weights);
                 if !biases.is_empty() {
-                    sum_rows(z, biases);
+                    sum_rows(z, of_biases);
+                    work(end + per_panel * k + 1, biases, of_biases);
                 }
-            }
-            self.layers[l].unpack(&sums, l, &mut gradient);
+            });
         }
-        (gradient, stats)
+        stats
+    }
+
+    fn runs(&self) -> Vec<Run<'_>> {
+        let mut runs = Vec::new();
+        for layer in &self.layers {
+            for (_, width, panel) in layer.w.panels() {
+                let (weights, biases) = panel.split_at(layer.fan_in * width);
+                let parts = [(weights, false), (biases, true)].into_iter();
+                let run = |(data, are_biases)| Run { data, are_biases };
+                runs.extend(parts.filter(|(data, _)| !data.is_empty()).map(run));
+            }
+        }
+        runs
+    }
+
+    fn runs_mut(&mut self) -> Vec<&mut [f32]> {
+        let mut runs = Vec::new();
+        for Layer { fan_in, w, .. } in &mut self.layers {
+            let depth = w.depth();
+            for (_, panel) in w.panels_mut() {
+                let width = panel.len() / depth;
+                let (weights, biases) = panel.split_at_mut(*fan_in * width);
+                runs.extend([weights, biases].into_iter().filter(|run| !run.is_empty()));
+            }
+        }
+        runs
+    }
+
+    fn unpack(&self, packed: &[f32]) -> Net {
+        let mut net = self.net.clone();
+        let mut rest = packed;
+        for (l, layer) in self.layers.iter().enumerate() {
+            let mut w = Panels::zeros(layer.w.columns(), layer.w.depth());
+            let part = rest.split_off(..w.data().len()).expect("a packed net of another length");
+            w.data_mut().copy_from_slice(part);
+            layer.unpack(&w, l, &mut net);
+        }
+        assert!(rest.is_empty(), "a packed net of another length");
+        net
     }
 
     fn net(&self) -> Net {

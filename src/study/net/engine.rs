@@ -6,6 +6,7 @@ use super::prior::DropoutMask;
 pub use crate::kernel::softmax::BatchStats;
 use crate::kernel::sparse::Sparse;
 use crate::kernel::update::Update;
+use std::sync::{Mutex, PoisonError};
 
 /// The images of one step. The caller makes all random choices, so that every engine receives the
 /// same batches.
@@ -50,15 +51,65 @@ impl From<Update> for Updates {
     }
 }
 
+/// Parameters that are neighbours in the layout of an engine: all weights or all biases of one
+/// layer, or some of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// The parameters, and padding that is zero.
+    pub data: &'a [f32],
+    /// Whether they are biases.
+    pub are_biases: bool,
+}
+
+/// Receives the index of a run, its parameters, and their gradient.
+pub type Visit<'a> = dyn Fn(usize, &mut [f32], &[f32]) + Sync + 'a;
+
 /// A net in training.
+///
+/// An engine keeps its parameters in a layout of its own, as [`Run`]s in an order of its own. A
+/// packed net is one buffer with all of them in that order. Elementwise work, such as a weighted
+/// sum of nets, is the same in every layout.
 pub trait Engine {
     /// Moves the net by the gradient of the batch's mean cross-entropy. The statistics are those
     /// before the step.
     fn step(&mut self, batch: &Batch, updates: Updates) -> BatchStats;
 
+    /// Calls `work` once for each run, on several threads and in unspecified order, with its index
+    /// in [`Engine::runs`], its parameters, and the gradient of the batch's mean cross-entropy;
+    /// returns the statistics. `work` may move these parameters: the gradient of other runs no
+    /// longer depends on them.
+    fn visit_gradient(&mut self, batch: &Batch, work: &Visit) -> BatchStats;
+
+    /// The current parameters.
+    fn runs(&self) -> Vec<Run<'_>>;
+
+    /// As [`Engine::runs`], mutable. Padding must stay zero.
+    fn runs_mut(&mut self) -> Vec<&mut [f32]>;
+
+    /// A packed net as a net.
+    ///
+    /// # Panics
+    /// If `packed` has another length than [`Engine::packed`].
+    fn unpack(&self, packed: &[f32]) -> Net;
+
+    /// The current net, packed.
+    fn packed(&self) -> Vec<f32> {
+        self.runs().iter().flat_map(|run| run.data).copied().collect()
+    }
+
     /// The gradient of the batch's mean cross-entropy, and its statistics. The net is unchanged.
-    fn gradient(&mut self, batch: &Batch) -> (Net, BatchStats);
+    fn gradient(&mut self, batch: &Batch) -> (Net, BatchStats) {
+        let runs: Vec<Mutex<Vec<f32>>> = self.runs().iter().map(|_| Mutex::default()).collect();
+        let stats = self.visit_gradient(batch, &|run, _, gradient| {
+            *runs[run].lock().unwrap_or_else(PoisonError::into_inner) = gradient.to_vec();
+        });
+        let run = |run: Mutex<Vec<f32>>| run.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let packed: Vec<f32> = runs.into_iter().flat_map(run).collect();
+        (self.unpack(&packed), stats)
+    }
 
     /// The current net.
-    fn net(&self) -> Net;
+    fn net(&self) -> Net {
+        self.unpack(&self.packed())
+    }
 }

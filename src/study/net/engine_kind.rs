@@ -135,6 +135,30 @@ mod tests {
     }
 
     #[test]
+    fn a_packed_net_has_all_parameters_and_their_sums_are_those_of_the_nets() {
+        for shape in shapes() {
+            let [a, b] = ["a", "b"].map(|net| Init::Uniform.draw(shape, "0", net));
+            for &kind in EngineKind::ALL {
+                let [mut first, second] =
+                    [&a, &b].map(|net| kind.start(net, NonZero::<usize>::MIN));
+                let (x, y) = (first.packed(), second.packed());
+                assert_eq!(first.unpack(&y), b, "{kind}, {shape}");
+                let sums: Vec<f32> = x.iter().zip(&y).map(|(x, y)| x + y).collect();
+                let mut rest = &sums[..];
+                for run in first.runs_mut() {
+                    run.copy_from_slice(rest.split_off(..run.len()).expect("as many numbers"));
+                }
+                assert!(rest.is_empty());
+                let sum = first.net();
+                let expected = a.params().iter().zip(b.params()).map(|(a, b)| a + b);
+                assert!(sum.params().iter().copied().eq(expected), "{kind}, {shape}");
+                let biases = first.runs().iter().filter(|run| run.are_biases).count();
+                assert_eq!(biases > 0, shape.biases, "{kind}, {shape}");
+            }
+        }
+    }
+
+    #[test]
     fn a_gradient_does_not_change_the_net() {
         let data = examples(3, "still");
         let images = Sparse::from_pixels(&data.pixels, INPUTS);

@@ -9,7 +9,7 @@
 //! sum is split; the code in between runs on one thread. `docs/performance.md` has the
 //! measurements.
 
-use super::engine::{Batch, BatchStats, Engine, Updates};
+use super::engine::{Batch, BatchStats, Engine, Run, Updates, Visit};
 use super::{CLASSES, Net, Shape};
 use crate::kernel::aligned::Aligned;
 use crate::kernel::dense::{dropout, hidden_gradient, logits, outgoing_gradient};
@@ -34,6 +34,8 @@ pub(super) struct KernelEngine {
     w2: Vec<f32>,
     w2_moments: Moments,
     pass: Pass,
+    /// The gradient of one panel for each thread.
+    scratch: Vec<Aligned>,
     /// Threads per step.
     threads: usize,
 }
@@ -74,7 +76,8 @@ impl KernelEngine {
             hidden: Panels::zeros(net.width(0), 0),
             pixels: Sparse::empty(),
         };
-        KernelEngine { shape: net.shape(), w1, w1_moments, w2, w2_moments, pass, threads }
+        let scratch = vec![Aligned::default(); threads];
+        KernelEngine { shape: net.shape(), w1, w1_moments, w2, w2_moments, pass, scratch, threads }
     }
 
     /// Fills `pass` with the batch's activations, the gradients of its logits and of W2, and the
@@ -137,17 +140,39 @@ impl Engine for KernelEngine {
         stats
     }
 
-    fn gradient(&mut self, batch: &Batch) -> (Net, BatchStats) {
+    fn visit_gradient(&mut self, batch: &Batch, work: &Visit) -> BatchStats {
         let stats = self.forward(batch);
-        let KernelEngine {
-            w1, w2, pass: Pass { a, outputs, outgoing, hidden, pixels, .. }, ..
-        } = self;
-        let mut incoming = Panels::zeros(w1.columns(), w1.depth());
-        for ((first, hidden), (_, incoming)) in hidden.panels_mut().zip(incoming.panels_mut()) {
+        let KernelEngine { w1, w2, pass, scratch, .. } = self;
+        let Pass { a, outputs, outgoing, hidden, pixels, .. } = pass;
+        let last = w1.panels().count();
+        let panels = hidden.panels_mut().zip(w1.panels_mut()).enumerate();
+        parallel_for(scratch, panels, |gradient, (run, ((first, hidden), (_, w1)))| {
+            gradient.resize(w1.len());
             hidden_gradient(outputs, w2, a, batch.scale(0), first, hidden);
-            project_back(pixels, hidden, incoming);
-        }
-        (Self::unpadded(self.shape, &incoming, outgoing), stats)
+            project_back(pixels, hidden, gradient);
+            work(run, w1, gradient);
+        });
+        work(last, w2, outgoing);
+        stats
+    }
+
+    fn runs(&self) -> Vec<Run<'_>> {
+        let panels = self.w1.panels().map(|(_, _, panel)| panel);
+        let run = |data| Run { data, are_biases: false };
+        panels.chain([&self.w2[..]]).map(run).collect()
+    }
+
+    fn runs_mut(&mut self) -> Vec<&mut [f32]> {
+        let panels = self.w1.panels_mut().map(|(_, panel)| panel);
+        panels.chain([&mut self.w2[..]]).collect()
+    }
+
+    fn unpack(&self, packed: &[f32]) -> Net {
+        let (first, w2) = packed.split_at(self.w1.data().len());
+        assert_eq!(w2.len(), self.w2.len(), "a packed net of another length");
+        let mut w1 = Panels::zeros(self.w1.columns(), self.w1.depth());
+        w1.data_mut().copy_from_slice(first);
+        Self::unpadded(self.shape, &w1, w2)
     }
 
     fn net(&self) -> Net {

@@ -12,13 +12,15 @@ mod prior;
 mod train;
 mod widths;
 
-pub use engine::{Batch, BatchStats, Engine, Updates};
+pub use engine::{Batch, BatchStats, Engine, Run, Updates, Visit};
 pub use engine_kind::EngineKind;
 pub use feed_forward::{Net, Shape};
 pub use init::Init;
 pub use optimizer::{Adam, Optimizer, Sgd, lr_factor};
 pub use prior::{DropoutMask, Prior, PriorKind};
-pub use train::{EpochRecord, TrainError, TrainSettings, Trained, train};
+pub use train::{
+    EpochRecord, FitSettings, Learner, Step, TrainError, TrainSettings, Trained, fit, train,
+};
 pub use widths::{Hidden, Widths};
 
 use crate::kernel::dense::{logits, relu};

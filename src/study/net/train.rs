@@ -1,17 +1,20 @@
 //! Training: epochs, shuffles, dropout and the history (SCIENCE: "Model, data, training").
 //!
 //! Every random stream is named by the net's label and the epoch, so that a net depends on its own
-//! recipe only. This file does not depend on the engine that computes the gradients.
+//! recipe only. This file does not depend on the engine that computes the gradients, and [`fit`]
+//! not on what the steps move: a net, or the bends of a curve.
 
-use super::engine::{Batch, BatchStats, Updates};
+use super::engine::{Batch, BatchStats, Engine, Updates};
 use super::engine_kind::EngineKind;
 use super::init::Init;
 use super::optimizer::{Optimizer, lr_factor};
 use super::prior::Prior;
 use super::{Net, Quality, Shape, Widths, evaluate};
+use crate::kernel::update::{Penalty, Update};
 use crate::study::bounded::{Epochs, ImageCount};
 use crate::study::data::Labelled;
 use crate::study::rng;
+use rand_chacha::ChaCha8Rng;
 use std::fmt;
 use std::num::NonZero;
 
@@ -54,6 +57,17 @@ impl TrainSettings {
         }
     }
 
+    /// The settings that do not depend on the net.
+    pub fn fit(&self) -> FitSettings {
+        FitSettings {
+            prior: self.prior,
+            spare_biases: self.spare_biases,
+            epochs: self.epochs,
+            batch: self.batch,
+            optimizer: self.optimizer,
+        }
+    }
+
     /// The shape of a net for `data`, which has its inputs and classes.
     pub fn shape(&self, data: &Labelled) -> Shape {
         Shape {
@@ -62,6 +76,81 @@ impl TrainSettings {
             classes: data.classes,
             biases: self.biases,
         }
+    }
+}
+
+/// The settings of [`fit`]; see [`TrainSettings`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FitSettings {
+    /// Prior on the parameters.
+    pub prior: Prior,
+    /// Whether biases have no prior.
+    pub spare_biases: bool,
+    /// Passes over the training images.
+    pub epochs: Epochs,
+    /// Images per step; the last step of an epoch may have fewer.
+    pub batch: ImageCount,
+    /// The optimiser.
+    pub optimizer: Optimizer,
+}
+
+impl FitSettings {
+    /// The prior on the weights, and the one on the biases.
+    fn priors(&self) -> [Prior; 2] {
+        [self.prior, if self.spare_biases { Prior::None } else { self.prior }]
+    }
+}
+
+/// What a training moves.
+pub trait Learner {
+    /// Moves the parameters by the gradient of a batch. `own` is the learner's own random stream of
+    /// the epoch. The statistics are those before the step.
+    fn step(&mut self, batch: &Batch, step: &Step, own: &mut ChaCha8Rng) -> BatchStats;
+
+    /// The net that is measured on the validation images after an epoch; `None` if a parameter is
+    /// not finite.
+    fn representative(&self) -> Option<Net>;
+}
+
+/// A step of a training, as far as it does not depend on the batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    settings: &'a FitSettings,
+    /// Counted from 1.
+    number: u64,
+    /// The learning rate, including the factor of the schedule.
+    rate: f64,
+    /// Training images in all.
+    images: usize,
+}
+
+impl<'a> Step<'a> {
+    /// The step `number` (from 1) at the learning rate `rate`, of a training on `images` images.
+    pub fn new(settings: &'a FitSettings, number: u64, rate: f64, images: usize) -> Step<'a> {
+        Step { settings, number, rate, images }
+    }
+
+    /// How the step moves the parameters of a net, the prior's effect included.
+    pub fn updates(&self) -> Updates {
+        let [weights, biases] = self.settings.priors().map(|prior| self.update(prior));
+        Updates { weights, biases }
+    }
+
+    /// How the step moves parameters by their gradient alone.
+    pub fn plain_update(&self) -> Update {
+        self.update(Prior::None)
+    }
+
+    /// What the prior adds to the gradient of weights, and to that of biases.
+    pub fn penalties(&self) -> [Penalty; 2] {
+        self.settings.priors().map(|prior| Penalty {
+            decay: prior.decay(self.images) as f32,
+            slope: prior.shrink(self.images) as f32,
+        })
+    }
+
+    fn update(&self, prior: Prior) -> Update {
+        self.settings.optimizer.update(self.number, self.rate, prior, self.images)
     }
 }
 
@@ -128,48 +217,79 @@ pub fn train(
 ) -> Result<Trained, TrainError> {
     let shape = settings.shape(train);
     let net = settings.init.draw(shape, seed, &format!("{label}/init"));
-    let epochs = settings.epochs.get();
-    if epochs == 0 {
-        return Ok(Trained { net, history: Vec::new() });
+    let mut learner = NetLearner { engine: settings.engine.start(&net, threads) };
+    let history =
+        fit(&mut learner, &settings.fit(), settings.widths, [seed, label], train, validation)?;
+    let net = if history.is_empty() { net } else { learner.engine.net() };
+    Ok(Trained { net, history })
+}
+
+/// A net in training.
+struct NetLearner {
+    engine: Box<dyn Engine>,
+}
+
+impl Learner for NetLearner {
+    fn step(&mut self, batch: &Batch, step: &Step, _: &mut ChaCha8Rng) -> BatchStats {
+        self.engine.step(batch, step.updates())
     }
-    if train.is_empty() {
+
+    fn representative(&self) -> Option<Net> {
+        let net = self.engine.net();
+        net.params().iter().all(|w| w.is_finite()).then_some(net)
+    }
+}
+
+/// Trains a `learner` of nets with hidden layers of these `widths` on `train`; `validation` is only
+/// measured. Returns one record for each epoch. All randomness is derived from the seed and the
+/// label.
+///
+/// # Errors
+/// If there are no training images, or the training diverges.
+pub fn fit(
+    learner: &mut impl Learner,
+    settings: &FitSettings,
+    widths: Widths,
+    [seed, label]: [&str; 2],
+    train: &Labelled,
+    validation: &Labelled,
+) -> Result<Vec<EpochRecord>, TrainError> {
+    let epochs = settings.epochs.get();
+    if epochs > 0 && train.is_empty() {
         return Err(TrainError::NoImages);
     }
-    let mut trained = Trained { net, history: Vec::new() };
-    let mut engine = settings.engine.start(&trained.net, threads);
-    let mut step = 0;
+    let mut history = Vec::new();
+    let mut number = 0;
     for epoch in 1..=epochs {
         let rate = settings.optimizer.rate() * lr_factor(epoch, epochs);
         let order = shuffled(seed, label, epoch, train.len());
         let mut dropout = rng::stream(seed, &format!("{label}/dropout/{epoch}"));
+        let mut own = rng::stream(seed, &format!("{label}/own/{epoch}"));
         let mut sum = BatchStats::default();
         for chosen in order.chunks(settings.batch.get() as usize) {
-            step += 1;
-            let masks = settings.prior.dropout_masks(chosen.len(), shape.widths, &mut dropout);
+            number += 1;
+            let masks = settings.prior.dropout_masks(chosen.len(), widths, &mut dropout);
             let batch =
                 Batch { images: &train.images, labels: &train.labels, chosen, masks: &masks };
-            let update = |prior| settings.optimizer.update(step, rate, prior, train.len());
-            let of_biases = if settings.spare_biases { Prior::None } else { settings.prior };
-            let updates = Updates { weights: update(settings.prior), biases: update(of_biases) };
-            let stats = engine.step(&batch, updates);
+            let step = Step::new(settings, number, rate, train.len());
+            let stats = learner.step(&batch, &step, &mut own);
             if !stats.loss.is_finite() {
                 return Err(TrainError::Diverged { epoch });
             }
             sum = BatchStats { loss: sum.loss + stats.loss, wrong: sum.wrong + stats.wrong };
         }
-        trained.net = engine.net();
-        if !trained.net.params().iter().all(|w| w.is_finite()) {
+        let Some(net) = learner.representative() else {
             return Err(TrainError::Diverged { epoch });
-        }
-        trained.history.push(EpochRecord {
+        };
+        history.push(EpochRecord {
             epoch,
             rate,
             train: Quality::of_sums(sum.loss, sum.wrong, train.len()),
             validation: (!validation.is_empty())
-                .then(|| evaluate(&trained.net, &validation.images, &validation.labels)),
+                .then(|| evaluate(&net, &validation.images, &validation.labels)),
         });
     }
-    Ok(trained)
+    Ok(history)
 }
 
 /// The order of the images in an epoch.
