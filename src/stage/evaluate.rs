@@ -2,19 +2,18 @@
 
 use super::artifact::{Csv, IMAGES, NET, NetCard, OrEmpty, read_net};
 use super::compare;
-use super::names::PairName;
+use super::curve_key::{CurveKey, check_targets, used_center};
 use super::quality::Splits;
 use super::tables::{METRICS, POINTS, REFITS};
 use crate::engine::stage::pairing::Moves;
-use crate::engine::stage::{Arity, Changes, Context, Hinted, Invocation, Slot, Stage};
+use crate::engine::stage::{Arity, Changes, Context, Invocation, Slot, Stage};
 use crate::kernel::sparse::Sparse;
 use crate::study::bounded::{GridPoints, ImageCount, Rounds};
 use crate::study::curve::metrics::{Lengths, Metrics, metrics};
 use crate::study::curve::refit::{Fit, RefitSettings, Targets, refit};
-use crate::study::curve::{Center, CurveSpec, Method, Path, Point, grid};
+use crate::study::curve::{Center, CurveSpec, Path, Point, grid};
 use crate::study::data::{Labelled, Split};
-use crate::study::net::{Hidden, Prior, Shape};
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -79,8 +78,7 @@ impl Stage for EvaluateStage {
 
     /// Parameters that the curve does not use are not part of the key.
     fn key_params(params: Params, _: &Invocation) -> Params {
-        let center =
-            if params.curve.curve.uses_center() { params.center } else { Center::default() };
+        let center = used_center(params.curve, params.center);
         if params.curve.refitted {
             return Params { points: points(), center, ..params };
         }
@@ -99,28 +97,19 @@ impl Stage for EvaluateStage {
     fn run(params: Params, cx: &Context) -> Result<()> {
         let (a, card_a) = read_net(cx.input("a")?.path(NET)?)?;
         let (b, card_b) = read_net(cx.input("b")?.path(NET)?)?;
-        let key = CurveKey::of(&card_a, &card_b, &params)?;
-        let data = cx.input("data")?;
-        let splits = Splits::read(data)?;
+        let key = params.key(&card_a, &card_b)?;
+        let splits = Splits::read(cx.input("data")?)?;
         let path =
             Path::new(params.curve.curve, params.center, &a, &b).map_err(|e| anyhow!("{e}"))?;
-        check_targets(&params, a.shape())?;
-        splits.each().into_iter().try_for_each(|(split, x)| check_images(split, x, a.shape()))?;
+        check_targets(params.curve, params.wa_targets, a.shape())?;
+        splits.check(a.shape())?;
         let correlation = path.correlation();
-        let head =
-            |count: Option<ImageCount>| count.map(|n| splits.training.head(n.get() as usize));
-        let measured_train = head(params.train_images);
-        let along = |measure: &dyn Fn(&Sparse, &[u16]) -> Vec<Point>| -> Vec<(Split, Vec<Point>)> {
-            let measured = splits.each().map(|(split, data)| match &measured_train {
-                Some(head) if split == Split::Train => (split, head),
-                _ => (split, data),
-            });
-            let present = measured.into_iter().filter(|(_, data)| !data.is_empty());
-            present.map(|(split, data)| (split, measure(&data.images, &data.labels))).collect()
+        let along = |measure: &dyn Fn(&Sparse, &[u16]) -> Vec<Point>| {
+            splits.measure(params.train_images, |data| measure(&data.images, &data.labels))
         };
         let measured = if params.curve.refitted {
-            let refit_train = head(params.wa_images);
-            let Labelled { images, labels, .. } = refit_train.as_ref().unwrap_or(&splits.training);
+            let training = splits.training_head(params.wa_images);
+            let Labelled { images, labels, .. } = &*training;
             let settings = RefitSettings {
                 targets: params.wa_targets,
                 points: params.wa_points.get(),
@@ -149,60 +138,9 @@ impl Stage for EvaluateStage {
     }
 }
 
-/// Refuses targets that only nets of one hidden layer have, before anything is computed.
-fn check_targets(params: &Params, shape: Shape) -> Result<()> {
-    let depth = shape.widths.depth();
-    if params.curve.refitted && params.wa_targets == Targets::Blend && depth > 1 {
-        let cause =
-            format!("`wa_targets: blend` is for nets of one hidden layer, and these have {depth}");
-        return Err(Hinted::new(cause, "write `wa_targets: a`").into());
-    }
-    Ok(())
-}
-
-/// Refuses images of another size than the nets' inputs, and labels that are none of their classes.
-fn check_images(split: Split, data: &Labelled, shape: Shape) -> Result<()> {
-    let inputs = data.images.columns();
-    if !data.is_empty() && inputs != shape.inputs {
-        bail!("`{split}`: images of {inputs} numbers do not fit nets of shape `{shape}`");
-    }
-    match data.labels.iter().max() {
-        Some(&label) if usize::from(label) >= shape.classes => {
-            bail!("`{split}`: the label {label} is not a class of nets of shape `{shape}`")
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The columns that identify a curve.
-struct CurveKey {
-    hidden: Hidden,
-    prior: Prior,
-    method: Method,
-    pair: PairName,
-}
-
-impl CurveKey {
-    fn of(a: &NetCard, b: &NetCard, params: &Params) -> Result<CurveKey> {
-        if (a.hidden, a.prior) != (b.hidden, b.prior) {
-            let name = |card: &NetCard| format!("`hidden={}, prior={}`", card.hidden, card.prior);
-            let cause = format!("a net of {} cannot be joined to one of {}", name(a), name(b));
-            let hint = "join nets that differ in nothing but their name, for example with `where: \
-                        { keep: [...] }`, or in stages of their own";
-            return Err(Hinted::new(cause, hint).into());
-        }
-        let pair = PairName::of(&a.name, &b.name).map_err(|cause| {
-            let hint = "give the ends different nets: `a: { stage: nets, rename: { net: a } }`, \
-                        the same for `b`, and `where: a < b`";
-            Hinted::new(cause, hint)
-        })?;
-        let method = Method {
-            curve: params.curve.curve,
-            center: params.center,
-            alignment: b.aligned,
-            adjustment: params.curve.refitted.then_some(params.wa_targets),
-        };
-        Ok(CurveKey { hidden: a.hidden, prior: a.prior, method, pair })
+impl Params {
+    fn key(&self, a: &NetCard, b: &NetCard) -> Result<CurveKey> {
+        CurveKey::of(a, b, self.curve, self.center, self.wa_targets)
     }
 }
 
@@ -216,12 +154,8 @@ struct Measured {
 
 impl Measured {
     fn metrics(&self, key: &CurveKey, split: Split, points: &[Point]) -> Result<Metrics> {
-        let CurveKey { hidden, prior, method, pair } = key;
-        metrics(points, self.first_segment, &self.lengths).map_err(|e| {
-            anyhow!(
-                "`hidden={hidden}, prior={prior}, method={method}, pair={pair}` on `{split}`: {e}"
-            )
-        })
+        let metrics = metrics(points, self.first_segment, &self.lengths);
+        metrics.map_err(|e| anyhow!("`{key}` on `{split}`: {e}"))
     }
 
     fn write(&self, key: &CurveKey, cx: &Context) -> Result<()> {
@@ -281,6 +215,7 @@ mod tests {
     use crate::stage::artifact::End;
     use crate::stage::names::NetName;
     use crate::study::curve::align::Cost;
+    use crate::study::net::Prior;
 
     fn name(json: serde_json::Value, aligned: Option<Cost>) -> String {
         let params = EvaluateStage::key_params(
@@ -291,7 +226,7 @@ mod tests {
         let hidden = "5".parse().unwrap();
         let card =
             |end, aligned| NetCard { hidden, prior, name: NetName::End { pair: 1, end }, aligned };
-        let key = CurveKey::of(&card(End::A, None), &card(End::B, aligned), &params);
+        let key = params.key(&card(End::A, None), &card(End::B, aligned));
         key.unwrap().method.name()
     }
 
@@ -319,36 +254,6 @@ mod tests {
             "`hidden=5, prior=none, method=arc+ot, pair=2` on `test`: the loss at t = 1 is `NaN`, \
              not a finite number"
         );
-    }
-
-    #[test]
-    fn images_and_targets_that_do_not_fit_the_nets_are_refused() {
-        let data = |inputs: usize, labels: Vec<u16>| Labelled {
-            images: Sparse::from_pixels(&vec![1; inputs * labels.len()], inputs),
-            labels,
-            classes: 10,
-        };
-        let shape = Shape::of(64, &[5, 4], 3, true);
-        let refusal = |data: Labelled| {
-            check_images(Split::Test, &data, shape).expect_err("refused").to_string()
-        };
-        assert!(check_images(Split::Test, &data(64, vec![0, 2]), shape).is_ok());
-        assert!(check_images(Split::Test, &data(784, vec![]), shape).is_ok(), "an empty split");
-        let shape_text = "nets of shape `64-5x4-3 with biases`";
-        assert_eq!(
-            refusal(data(784, vec![0])),
-            format!("`test`: images of 784 numbers do not fit {shape_text}")
-        );
-        assert_eq!(
-            refusal(data(64, vec![0, 3])),
-            format!("`test`: the label 3 is not a class of {shape_text}")
-        );
-        let params = |json| serde_json::from_value::<Params>(json).unwrap();
-        let blend = params(serde_json::json!({"curve": "arc+wa", "wa_targets": "blend"}));
-        let error = check_targets(&blend, shape).expect_err("refused").to_string();
-        assert_eq!(error, "`wa_targets: blend` is for nets of one hidden layer, and these have 2");
-        assert!(check_targets(&blend, Shape::talk(5)).is_ok());
-        assert!(check_targets(&params(serde_json::json!({"curve": "arc+wa"})), shape).is_ok());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! fetch  -> train  -> align -> evaluate -> aggregate -> plot -> report
-//! images -> import
+//! images -> import          -> ensemble               -> plot -> report
 //! ```
 //!
 //! `file` and `command` serve any pipeline. A new kind is a file here and a line in [`KINDS`].
@@ -12,6 +12,8 @@ mod align;
 mod artifact;
 mod command;
 mod compare;
+mod curve_key;
+mod ensemble;
 mod evaluate;
 mod fetch;
 mod file;
@@ -39,6 +41,7 @@ pub const KINDS: &[&dyn Kind] = &[
     &KindOf::<import::ImportStage>::KIND,
     &KindOf::<align::AlignStage>::KIND,
     &KindOf::<evaluate::EvaluateStage>::KIND,
+    &KindOf::<ensemble::EnsembleStage>::KIND,
     &KindOf::<aggregate::AggregateStage>::KIND,
     &KindOf::<plot::PlotStage>::KIND,
     &KindOf::<report::ReportStage>::KIND,

@@ -52,6 +52,8 @@ pub(super) enum FigureName {
     MaxErrorByDepth,
     /// Excess error against width for each method, with fitted power laws.
     ExcessByWidth,
+    /// Error, cross-entropy and calibration of ensembles against width, for each prior.
+    Ensembles,
 }
 
 /// What a figure is about: the section of the report that shows it.
@@ -62,6 +64,7 @@ pub(in crate::stage) enum Subject {
     CriticalWidth,
     Depth,
     Priors,
+    Ensembles,
     Training,
 }
 
@@ -81,6 +84,7 @@ impl FigureName {
             | FigureName::ErrorBarrierByWidth => Some(Subject::Widths),
             FigureName::MaxErrorByDepth => Some(Subject::Depth),
             FigureName::ExcessByWidth => Some(Subject::CriticalWidth),
+            FigureName::Ensembles => Some(Subject::Ensembles),
         }
     }
 
@@ -98,6 +102,7 @@ impl FigureName {
             FigureName::ErrorBarrierByWidth => results.error_barrier_by_width(),
             FigureName::MaxErrorByDepth => results.max_error_by_depth(),
             FigureName::ExcessByWidth => results.excess_by_width(),
+            FigureName::Ensembles => results.ensembles_by_width(),
         }
     }
 }

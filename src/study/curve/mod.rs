@@ -11,6 +11,7 @@ mod ascent;
 /// Public for `benches/speed`; the study uses it through [`align`].
 pub mod assignment;
 mod center;
+pub mod ensemble;
 mod layer;
 mod linear;
 mod measure;
