@@ -108,9 +108,9 @@ struct Contrast {
     effect: Effect,
 }
 
-/// All comparisons. The tested ones are those at equal training cost, a curve's ensemble against
-/// the two nets, and those of equal cost at inference or none in common, the midpoint and the two
-/// nets against a single net; p is adjusted by Holm's method for all of them and all metrics.
+/// All comparisons, of all metrics. Three kinds are tested, and their p adjusted together by Holm's
+/// method: a curve's ensemble against the two nets, which cost the same training; the midpoint
+/// against a single net, which costs the same at inference; and the two nets against a single one.
 fn contrasts(ensembles: &Ensembles, images: usize) -> Result<Vec<Contrast>, NotFinite> {
     let all = ensembles.all();
     let ends = |kind| all.iter().copied().find(|ensemble| ensemble.kind == kind);
@@ -259,30 +259,30 @@ fn verdicts(ensembles: &Ensembles, contrasts: &[Contrast]) -> [Option<Sentence>;
         (ensembles.priors().len() > 1).then_some("priors"),
     ]);
     let examples = examples(&ensembles.methods());
-    let on_curve = |contrasts: &[&Contrast], subject: &str| -> Vec<String> {
+    let on_curve = |contrasts: &[&Contrast], subject: fn(u32) -> (String, &'static str)| {
         let each = examples.iter().filter_map(|&method| {
             let of_method = contrasts.iter().filter(|c| c.to.method == Some(method));
             // Of several numbers of members, the largest.
             let most = of_method.clone().map(|c| c.to.members).max()?;
             let of_most: Vec<&Contrast> =
                 of_method.filter(|c| c.to.members == most).copied().collect();
-            let subject = subject.replace("{}", &most.to_string());
-            Some(format!("{subject} on {} {}", curve_name(method), ratios(&of_most)?))
+            let (subject, verb) = subject(most);
+            Some(format!("{subject} on {} {verb} {}", curve_name(method), ratios(&of_most)?))
         });
-        each.collect()
+        each.collect::<Vec<String>>()
     };
-    let rest_along = on_curve(&along, "{} nets");
+    let rest_along = on_curve(&along, |members| (format!("{members} nets"), "have"));
     let along = lead(&along, "an ensemble along", "the two nets together").map(|lead| {
-        let rest = format!("Relative to the two nets, {}{averaged}.", list(&rest_along));
+        let rest = format!("Relative to the two nets, {}{averaged}.", rest_along.join("; "));
         let rest = if rest_along.is_empty() { String::new() } else { rest };
         Sentence::new(format!("At equal training cost, {lead}"), rest)
     });
-    let mut rest = on_curve(&soups, "the midpoint");
-    rest.extend(ratios(&both).map(|ratios| format!("the two nets together {ratios}")));
+    let mut rest = on_curve(&soups, |_| ("the midpoint".to_owned(), "has"));
+    rest.extend(ratios(&both).map(|ratios| format!("the two nets together have {ratios}")));
     let soups = lead(&soups, "the midpoint of", "a single net").map(|lead| {
         let rest = format!(
             "Relative to a single net, which costs half the training, {}{averaged}.",
-            list(&rest)
+            rest.join("; ")
         );
         Sentence::new(capitalised(&lead), rest)
     });
@@ -311,14 +311,14 @@ fn lead(contrasts: &[&Contrast], ensemble: &str, reference: &str) -> Option<Stri
     })
 }
 
-/// `have 0.98 (0.97 to 0.99) times the error, ... and ... times the ECE`.
+/// `0.98 (0.97 to 0.99) times the error, ... and ... times the ECE`.
 fn ratios(contrasts: &[&Contrast]) -> Option<String> {
     let each = EnsembleMetric::ALL.into_iter().filter_map(|metric| {
         let contrast = contrasts.iter().find(|contrast| contrast.metric == metric)?;
         Some(format!("{} times the {}", contrast.ratio_text()?, metric.title()))
     });
     let each: Vec<String> = each.collect();
-    (!each.is_empty()).then(|| format!("with {}", list(&each)))
+    (!each.is_empty()).then(|| list(&each))
 }
 
 /// The methods that the sentences name: the first without alignment and adjustment, and the most
