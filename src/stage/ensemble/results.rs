@@ -1,6 +1,7 @@
 //! The ensembles of a run on the test split, as typed values, for figures and the report.
 
 use crate::engine::stage::Input;
+use crate::stage::aggregate::check_directions;
 use crate::stage::names::PairName;
 use crate::stage::rows::{CurveGroup, GroupMean, groups, mean_of_directions, parsed, samples};
 use crate::stage::tables::{ENSEMBLES, numbers, wholes};
@@ -104,6 +105,7 @@ pub(in crate::stage) fn read_table(inputs: &[Input]) -> Result<Option<DataFrame>
     let distinct = |mut frame: DataFrame| -> Result<DataFrame> {
         frame.rechunk_mut();
         let frame = frame.unique_stable(None, UniqueKeepStrategy::First, None)?;
+        check_directions(&frame)?;
         ENSEMBLES.sorted(&frame)
     };
     all.map(distinct).transpose()
