@@ -1,6 +1,6 @@
 //! The stage `ensemble`, and how its results reach the figure and the report.
 
-use crate::space::{Space, containing, set};
+use crate::space::Space;
 use std::collections::BTreeMap;
 
 /// All pairs of four nets at two widths, by three methods.
@@ -62,12 +62,8 @@ fn ensembles_are_measured_drawn_and_reported() {
     let space = Space::with(PIPELINE);
     space.ok(&["run"]);
     let node = |curve: &str, members: u32| {
-        let node = format!("ensembles@a=1,b=2,hidden=6,curve={curve},members={members}");
-        let nodes = space.nodes();
-        let parts: Vec<&str> = node.split(['@', ',']).collect();
-        let found = containing(&nodes, &parts);
-        let exact = found.iter().find(|name| name.starts_with("ensembles@")).unwrap();
-        rows(&space.output(exact, "ensembles.csv"))
+        let node = format!("ensembles@hidden=6,a=1,b=2,curve={curve},members={members}");
+        rows(&space.output(&node, "ensembles.csv"))
     };
     let of = |rows: &BTreeMap<_, [String; 3]>, kind: &str, split: &str| {
         rows[&(kind.to_owned(), split.to_owned())].clone()
@@ -110,16 +106,6 @@ fn ensembles_are_measured_drawn_and_reported() {
     // Six pairs, three splits; the ends and midpoints of both numbers of members are the same rows.
     let per_pair = [2 + 2 + 1, 2 + 2 + 1, 2 + 1 + 1].iter().sum::<usize>();
     assert_eq!(table.lines().count() - 1, 2 * 6 * 3 * per_pair);
-}
-
-#[test]
-fn an_empty_slot_keeps_the_keys_of_figures() {
-    let space = Space::with(PIPELINE);
-    space.ok(&["run", "figures"]);
-    let text = PIPELINE
-        .replace("figure: max-error-by-width }", "figure: max-error-by-width, ensembles: [] }");
-    space.write("pipeline.yaml", text);
-    assert_eq!(space.ran(&["run", "figures"]), set([]), "an empty slot is no input");
 }
 
 #[test]

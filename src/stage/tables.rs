@@ -199,8 +199,8 @@ pub(super) const ENDPOINTS: TableSchema = TableSchema {
     ],
 };
 
-/// Ensembles from two nets; one row per pair, method, kind (see `study::curve::ensemble`), number of
-/// nets at inference (`members`) and split. `trained` is the number of nets that are trained for
+/// Ensembles from two nets; one row per pair, method, kind (see `study::curve::ensemble`), number
+/// of nets at inference (`members`) and split. `trained` is the number of nets that are trained for
 /// it, `error` is in %, `loss` in nats, and `ece`, the expected calibration error, in points.
 pub(super) const ENSEMBLES: TableSchema = TableSchema {
     file: "ensembles.csv",

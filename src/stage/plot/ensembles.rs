@@ -18,6 +18,9 @@ use std::collections::BTreeMap;
 /// The styles of the two nets alone and together: ink, solid and dashed.
 const INK: [usize; 2] = [6, 13];
 
+/// Pixels between the first and the last marker at one width, at most.
+const MOST_SHIFTED: f64 = 18.0;
+
 impl Results {
     /// All ensembles by width, one row of panels per prior and one panel per metric.
     pub(super) fn ensembles_by_width(&self) -> CaptionedFigure {
@@ -108,7 +111,8 @@ impl Results {
     ) -> Vec<FigureLine> {
         let (all, methods) = (self.ensembles.all(), self.ensembles.methods());
         let style_of: BTreeMap<_, _> = methods.iter().copied().zip(styles(&methods)).collect();
-        let middle = 0.5 * all.len().saturating_sub(1) as f64;
+        let gaps = all.len().saturating_sub(1) as f64;
+        let shift = MARKER_SHIFT.min(MOST_SHIFTED / gaps.max(1.0));
         let line = |(i, &ensemble): (usize, &Ensemble)| {
             let (style, mark) = match ensemble.kind {
                 EnsembleKind::Single => (INK[0], Mark::Points),
@@ -124,7 +128,7 @@ impl Results {
                 facets,
                 style,
                 mark,
-                shift: MARKER_SHIFT * (i as f64 - middle),
+                shift: shift * (i as f64 - 0.5 * gaps),
                 ..Series::default()
             };
             FigureLine::of_points(series, self.points_at(ensemble, family, prior, metric))

@@ -342,53 +342,45 @@ fn capitalised(text: &str) -> String {
     chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
 }
 
-/// Every comparison.
+/// A row for each comparison, with a cell for each metric.
 fn table_of_contrasts(contrasts: &[Contrast]) -> TableBlock {
-    let row = |contrast: &Contrast| {
-        let effect = match (contrast.log_ratio, contrast.p, contrast.effect) {
-            (None, ..) => "inconclusive, too few pairs",
-            (Some(_), None, _) => "not tested",
-            (.., Effect::Lower) => "lower",
-            (.., Effect::Higher) => "higher",
-            (.., Effect::Inconclusive) => "inconclusive",
-        };
-        let note = match contrast.left_out {
-            0 => String::new(),
-            n => format!("left out: {n} ratios to or of 0"),
-        };
+    let cell = |contrast: &Contrast| {
         let log = contrast.log_ratio.map(|ratio| ratio.mean).or(contrast.observed);
-        let comparison = format!("{} / {}", contrast.to.title(), contrast.from.title());
-        vec![
-            Cell { note, ..Cell::text(comparison) },
-            Cell::text(contrast.metric.title()),
-            Cell::number(log.map(libm::exp), |_| contrast.ratio_text().unwrap_or_default()),
-            Cell::number(contrast.p, p_text),
-            Cell::text(effect),
-        ]
+        let effect = match (contrast.log_ratio, contrast.p, contrast.effect) {
+            (None, ..) => "inconclusive, too few pairs".to_owned(),
+            (Some(_), None, _) => "not tested".to_owned(),
+            (Some(_), Some(p), effect) => format!("{}, p = {}", effect.name(), p_text(p)),
+        };
+        let left_out = match contrast.left_out {
+            0 => String::new(),
+            n => format!("; left out: {n} ratios to or of 0"),
+        };
+        let text = contrast.ratio_text().unwrap_or_default();
+        Cell { note: effect + &left_out, ..Cell::number(log.map(libm::exp), |_| text) }
     };
+    let row = |of_metrics: &[Contrast]| {
+        let comparison = format!("{} / {}", of_metrics[0].to.title(), of_metrics[0].from.title());
+        [Cell::text(comparison)].into_iter().chain(of_metrics.iter().map(cell)).collect()
+    };
+    let is_same = |a: &Contrast, b: &Contrast| (a.from, a.to) == (b.from, b.to);
+    let metrics = EnsembleMetric::ALL.map(|metric| Column::new(metric.title(), Align::Left));
     TableBlock {
         id: "ensembles-contrasts".to_owned(),
         title: "Ensembles relative to each other".to_owned(),
         caption: format!(
-            "The ratio of a metric on the test images, of the first ensemble to that of the second, \
-             with its 95 % interval; below 1 is lower. Ratios are averaged within a pair of nets \
-             over the priors, over pairs with an error over nets, and over widths with equal \
-             weights: [Statistics](#statistics). p is adjusted by Holm's method for all tested \
-             ratios of this table; an effect on the error must also exceed the noise of the test \
-             set. A curve's ensemble, a midpoint and the two nets cost the training of two nets, a \
-             single net half of that. ECE is the expected calibration error: images are divided \
-             into {BINS} bins of equal width by the probability of the predicted class; the \
-             differences between a bin's share of correct predictions and its mean probability are \
-             averaged, weighted by the number of images.\n"
+            "The ratio of a metric on the test images, of the first ensemble to that of the \
+             second, with its 95 % interval; below 1 is lower. Ratios are averaged within a pair \
+             of nets over the priors, over pairs with an error over nets, and over widths with \
+             equal weights: [Statistics](#statistics). p is adjusted by Holm's method for all \
+             tested ratios of this table; an effect on the error must also exceed the noise of the \
+             test set. A curve's ensemble, a midpoint and the two nets cost the training of two \
+             nets, a single net half of that. ECE is the expected calibration error: images are \
+             divided into {BINS} bins of equal width by the probability of the predicted class; \
+             the differences between a bin's share of correct predictions and its mean probability \
+             are averaged, weighted by the number of images.\n"
         ),
-        columns: vec![
-            Column::new("ensembles", Align::Left),
-            Column::new("metric", Align::Left),
-            Column::new("ratio", Align::Left),
-            Column::new("p", Align::Right),
-            Column::new("effect", Align::Left),
-        ],
-        rows: contrasts.iter().map(row).collect(),
+        columns: [Column::new("ensembles", Align::Left)].into_iter().chain(metrics).collect(),
+        rows: contrasts.chunk_by(is_same).map(row).collect(),
         ..TableBlock::default()
     }
 }
@@ -536,7 +528,8 @@ mod tests {
         let contrasts = contrasts(&found, 100).unwrap();
         assert_eq!(contrasts[0].ratio_text().as_deref(), Some("0.80"));
         let table = table_of_contrasts(&contrasts);
-        assert_eq!(table.rows[0][4].text, "inconclusive, too few pairs");
+        let [text, note] = [&table.rows[0][1].text, &table.rows[0][1].note];
+        assert_eq!([text.as_str(), note], ["0.80", "inconclusive, too few pairs"]);
     }
 
     #[test]

@@ -224,8 +224,8 @@ fn terms(nets: Nets) -> Vec<Term> {
         fixed(
             "midpoint",
             &["midpoint"],
-            "The net at t = 1/2 of a curve, used alone; on a straight line its weights are the mean \
-             of those of the ends (a soup).",
+            "The net at t = 1/2 of a curve, used alone; on a straight line its weights are the \
+             mean of those of the ends (a soup).",
         ),
         fixed(
             "ECE",
