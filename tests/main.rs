@@ -15,6 +15,7 @@ mod data;
 mod declared_files;
 mod determinism;
 mod disk;
+mod ensembles;
 mod environment;
 mod extras;
 mod faults;

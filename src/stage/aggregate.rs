@@ -93,10 +93,10 @@ impl Stage for AggregateStage {
 
 /// Refuses weight-adjusted curves of which some pairs have both directions and others one: the
 /// first would be averages over directions, the others not.
-fn check_directions(metrics: &DataFrame) -> Result<()> {
-    let pairs: Vec<PairName> = parsed(metrics, "pair")?;
+pub(super) fn check_directions(curves: &DataFrame) -> Result<()> {
+    let pairs: Vec<PairName> = parsed(curves, "pair")?;
     let mut directions = BTreeMap::new();
-    for (group, pair) in groups(metrics)?.into_iter().zip(&pairs) {
+    for (group, pair) in groups(curves)?.into_iter().zip(&pairs) {
         if group.method.adjustment.is_some() {
             let pairs: &mut BTreeMap<PairName, BTreeSet<&PairName>> =
                 directions.entry(group).or_default();

@@ -1,10 +1,8 @@
 //! `evaluate`: measures error and loss along a curve between two nets, on each split.
 
-use super::artifact::{
-    BENDS, Csv, IMAGES, NET, NetCard, OrEmpty, digests_of_ends, read_bends, read_net,
-};
+use super::artifact::{BENDS, Csv, IMAGES, NET, NetCard, OrEmpty, read_net};
 use super::compare;
-use super::names::PairName;
+use super::curve_key::{CurveKey, check_bends, check_targets, read_learned, used_center};
 use super::quality::Splits;
 use super::tables::{METRICS, POINTS, REFITS};
 use crate::engine::stage::pairing::Moves;
@@ -13,11 +11,8 @@ use crate::kernel::sparse::Sparse;
 use crate::study::bounded::{GridPoints, ImageCount, Rounds};
 use crate::study::curve::metrics::{Lengths, Metrics, metrics};
 use crate::study::curve::refit::{Fit, RefitSettings, Targets, refit};
-use crate::study::curve::{
-    CURVES, Center, Controls, CurveKind, CurveSpec, Method, Path, Point, grid,
-};
+use crate::study::curve::{CURVES, Center, CurveKind, CurveSpec, Path, Point, grid};
 use crate::study::data::{Labelled, Split};
-use crate::study::net::{Hidden, Prior, Shape};
 use anyhow::{Result, anyhow, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -85,22 +80,12 @@ impl Stage for EvaluateStage {
     type Params = Params;
 
     fn check_slots(params: &Params, filled: &[&str]) -> Result<(), Hinted> {
-        match (params.curve, filled.contains(&"bends")) {
-            (CurveSpec::Learned, false) => Err(Hinted::new(
-                "`curve: learned` needs `bends`",
-                "write `bends: STAGE` with a stage of the kind `learn`",
-            )),
-            (curve @ CurveSpec::ClosedForm { .. }, true) => Err(Hinted::new(
-                format!("`curve: {curve}` has no `bends`"),
-                "write `curve: learned`, in a stage of its own",
-            )),
-            _ => Ok(()),
-        }
+        check_bends(params.curve, filled)
     }
 
     /// Parameters that the curve does not use are not part of the key.
     fn key_params(params: Params, _: &Invocation) -> Params {
-        let center = if params.curve.uses_center() { params.center } else { Center::default() };
+        let center = used_center(params.curve, params.center);
         if params.curve.is_refitted() {
             return Params { points: points(), center, ..params };
         }
@@ -120,58 +105,38 @@ impl Stage for EvaluateStage {
         let (a, card_a) = read_net(cx.input("a")?.path(NET)?)?;
         let (b, card_b) = read_net(cx.input("b")?.path(NET)?)?;
         let learned = match params.curve {
-            CurveSpec::Learned => {
-                let (bends, card) = read_bends(cx.input("bends")?.path(BENDS)?, a.shape())?;
-                if card.ends != digests_of_ends(cx)? {
-                    let cause = "`bends` were learned between other nets than `a` and `b`";
-                    let hint = "give `evaluate` the `a` and `b` of the stage that learned them";
-                    return Err(Hinted::new(cause, hint).into());
-                }
-                Some((bends, card.curve))
-            }
+            CurveSpec::Learned => Some(read_learned(cx, &a, &b)?),
             CurveSpec::ClosedForm { .. } => None,
         };
         let (closed_form, kind) = match (params.curve, &learned) {
             (CurveSpec::ClosedForm { curve, .. }, _) => (curve, CurveKind::ClosedForm(curve)),
-            (CurveSpec::Learned, Some((_, curve))) => (CURVES[0], CurveKind::Learned(*curve)),
+            (CurveSpec::Learned, Some((curve, _))) => (CURVES[0], CurveKind::Learned(*curve)),
             (CurveSpec::Learned, None) => bail!("BUG: a learned curve without bends"),
         };
-        let key = CurveKey::of(&card_a, &card_b, kind, &params)?;
-        let data = cx.input("data")?;
-        let splits = Splits::read(data)?;
+        let key = params.key(&card_a, &card_b, kind)?;
+        let splits = Splits::read(cx.input("data")?)?;
         // Of a learned curve, only the correlation of the ends.
         let path = Path::new(closed_form, params.center, &a, &b).map_err(|e| anyhow!("{e}"))?;
-        check_targets(&params, a.shape())?;
-        splits.each().into_iter().try_for_each(|(split, x)| check_images(split, x, a.shape()))?;
+        check_targets(params.curve, params.wa_targets, a.shape())?;
+        splits.check(a.shape())?;
         let correlation = path.correlation();
-        let head =
-            |count: Option<ImageCount>| count.map(|n| splits.training.head(n.get() as usize));
-        let measured_train = head(params.train_images);
-        let along = |measure: &dyn Fn(&Sparse, &[u16]) -> Vec<Point>| -> Vec<(Split, Vec<Point>)> {
-            let measured = splits.each().map(|(split, data)| match &measured_train {
-                Some(head) if split == Split::Train => (split, head),
-                _ => (split, data),
-            });
-            let present = measured.into_iter().filter(|(_, data)| !data.is_empty());
-            present.map(|(split, data)| (split, measure(&data.images, &data.labels))).collect()
+        let along = |measure: &dyn Fn(&Sparse, &[u16]) -> Vec<Point>| {
+            splits.measure(params.train_images, |data| measure(&data.images, &data.labels))
         };
-        let measured = if let Some((bends, curve)) = learned {
+        let measured = if let Some((_, controls)) = learned {
             let ts = grid(params.points.get());
-            let nets = [vec![a.clone()], bends, vec![b.clone()]].concat();
-            let controls = Controls::new(curve.basis(), nets).map_err(|e| anyhow!("{e}"))?;
-            let measure = |images: &Sparse, labels: &[u16]| {
-                controls.measure(&ts, images, labels, cx.threads())
-            };
             Measured {
-                points: along(&measure),
+                points: along(&|images, labels| {
+                    controls.measure(&ts, images, labels, cx.threads())
+                }),
                 first_segment: ts.len(),
                 lengths: controls.lengths(&ts),
                 correlation,
                 fits: Vec::new(),
             }
         } else if params.curve.is_refitted() {
-            let refit_train = head(params.wa_images);
-            let Labelled { images, labels, .. } = refit_train.as_ref().unwrap_or(&splits.training);
+            let training = splits.training_head(params.wa_images);
+            let Labelled { images, labels, .. } = &*training;
             let settings = RefitSettings {
                 targets: params.wa_targets,
                 points: params.wa_points.get(),
@@ -200,49 +165,10 @@ impl Stage for EvaluateStage {
     }
 }
 
-/// Refuses targets that only nets of one hidden layer have, before anything is computed.
-fn check_targets(params: &Params, shape: Shape) -> Result<()> {
-    let depth = shape.widths.depth();
-    if params.curve.is_refitted() && params.wa_targets == Targets::Blend && depth > 1 {
-        let cause =
-            format!("`wa_targets: blend` is for nets of one hidden layer, and these have {depth}");
-        return Err(Hinted::new(cause, "write `wa_targets: a`").into());
-    }
-    Ok(())
-}
-
-/// Refuses images of another size than the nets' inputs, and labels that are none of their classes.
-pub(super) fn check_images(split: Split, data: &Labelled, shape: Shape) -> Result<()> {
-    let inputs = data.images.columns();
-    if !data.is_empty() && inputs != shape.inputs {
-        bail!("`{split}`: images of {inputs} numbers do not fit nets of shape `{shape}`");
-    }
-    match data.labels.iter().max() {
-        Some(&label) if usize::from(label) >= shape.classes => {
-            bail!("`{split}`: the label {label} is not a class of nets of shape `{shape}`")
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The columns that identify a curve.
-struct CurveKey {
-    hidden: Hidden,
-    prior: Prior,
-    method: Method,
-    pair: PairName,
-}
-
-impl CurveKey {
-    fn of(a: &NetCard, b: &NetCard, curve: CurveKind, params: &Params) -> Result<CurveKey> {
-        let pair = a.pair_with(b)?;
-        let method = Method {
-            curve,
-            center: params.center,
-            alignment: b.aligned,
-            adjustment: params.curve.is_refitted().then_some(params.wa_targets),
-        };
-        Ok(CurveKey { hidden: a.hidden, prior: a.prior, method, pair })
+impl Params {
+    fn key(&self, a: &NetCard, b: &NetCard, curve: CurveKind) -> Result<CurveKey> {
+        let targets = self.curve.is_refitted().then_some(self.wa_targets);
+        CurveKey::of([a, b], curve, self.center, targets)
     }
 }
 
@@ -256,12 +182,8 @@ struct Measured {
 
 impl Measured {
     fn metrics(&self, key: &CurveKey, split: Split, points: &[Point]) -> Result<Metrics> {
-        let CurveKey { hidden, prior, method, pair } = key;
-        metrics(points, self.first_segment, &self.lengths).map_err(|e| {
-            anyhow!(
-                "`hidden={hidden}, prior={prior}, method={method}, pair={pair}` on `{split}`: {e}"
-            )
-        })
+        let metrics = metrics(points, self.first_segment, &self.lengths);
+        metrics.map_err(|e| anyhow!("`{key}` on `{split}`: {e}"))
     }
 
     fn write(&self, key: &CurveKey, cx: &Context) -> Result<()> {
@@ -321,6 +243,7 @@ mod tests {
     use crate::stage::artifact::End;
     use crate::stage::names::NetName;
     use crate::study::curve::align::Cost;
+    use crate::study::net::Prior;
 
     fn name(json: serde_json::Value, aligned: Option<Cost>) -> String {
         let params = EvaluateStage::key_params(
@@ -335,7 +258,7 @@ mod tests {
             CurveSpec::ClosedForm { curve, .. } => CurveKind::ClosedForm(curve),
             CurveSpec::Learned => CurveKind::Learned("chain:3".parse().unwrap()),
         };
-        let key = CurveKey::of(&card(End::A, None), &card(End::B, aligned), kind, &params);
+        let key = params.key(&card(End::A, None), &card(End::B, aligned), kind);
         key.unwrap().method.name()
     }
 
@@ -363,50 +286,6 @@ mod tests {
             "`hidden=5, prior=none, method=arc+ot, pair=2` on `test`: the loss at t = 1 is `NaN`, \
              not a finite number"
         );
-    }
-
-    #[test]
-    fn images_and_targets_that_do_not_fit_the_nets_are_refused() {
-        let data = |inputs: usize, labels: Vec<u16>| Labelled {
-            images: Sparse::from_pixels(&vec![1; inputs * labels.len()], inputs),
-            labels,
-            classes: 10,
-        };
-        let shape = Shape::of(64, &[5, 4], 3, true);
-        let refusal = |data: Labelled| {
-            check_images(Split::Test, &data, shape).expect_err("refused").to_string()
-        };
-        assert!(check_images(Split::Test, &data(64, vec![0, 2]), shape).is_ok());
-        assert!(check_images(Split::Test, &data(784, vec![]), shape).is_ok(), "an empty split");
-        let shape_text = "nets of shape `64-5x4-3 with biases`";
-        assert_eq!(
-            refusal(data(784, vec![0])),
-            format!("`test`: images of 784 numbers do not fit {shape_text}")
-        );
-        assert_eq!(
-            refusal(data(64, vec![0, 3])),
-            format!("`test`: the label 3 is not a class of {shape_text}")
-        );
-        let params = |json| serde_json::from_value::<Params>(json).unwrap();
-        let blend = params(serde_json::json!({"curve": "arc+wa", "wa_targets": "blend"}));
-        let error = check_targets(&blend, shape).expect_err("refused").to_string();
-        assert_eq!(error, "`wa_targets: blend` is for nets of one hidden layer, and these have 2");
-        assert!(check_targets(&blend, Shape::talk(5)).is_ok());
-        assert!(check_targets(&params(serde_json::json!({"curve": "arc+wa"})), shape).is_ok());
-    }
-
-    #[test]
-    fn bends_are_for_learned_curves_and_needed_there() {
-        let check = |curve: &str, filled: &[&str]| {
-            let params = serde_json::from_value(serde_json::json!({ "curve": curve })).unwrap();
-            EvaluateStage::check_slots(&params, filled).map_err(|error| error.cause)
-        };
-        assert_eq!(check("learned", &["a", "b", "data", "bends"]), Ok(()));
-        assert_eq!(check("arc+wa", &["a", "b", "data"]), Ok(()));
-        let missing = "`curve: learned` needs `bends`";
-        assert_eq!(check("learned", &["a", "b"]), Err(missing.to_owned()));
-        let superfluous = "`curve: arc+wa` has no `bends`";
-        assert_eq!(check("arc+wa", &["bends"]), Err(superfluous.to_owned()));
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use super::artifact::{BENDS, BendsCard, IMAGES, NET, digests_of_ends, read_net, write_bends};
 use super::compare;
-use super::evaluate::check_images;
 use super::quality::Splits;
 use super::tables::HISTORY;
 use super::train::{batch, check_batch, epochs, write_history};
@@ -69,7 +68,7 @@ impl Stage for LearnStage {
         let pair = card_a.pair_with(&card_b)?;
         let splits = Splits::read(cx.input("data")?)?;
         let shape = a.shape();
-        splits.each().into_iter().try_for_each(|(split, x)| check_images(split, x, shape))?;
+        splits.check(shape)?;
         let Params { curve, spare_biases, epochs, batch, optimizer, engine } = params;
         let rows = splits.training.len().min(batch.get() as usize);
         check_batch(rows, shape.inputs, &shape.widths)?;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! fetch  -> train  -> align -> learn -> evaluate -> aggregate -> plot -> report
-//! images -> import
+//! images -> import                   -> ensemble              -> plot -> report
 //! ```
 //!
 //! `file` and `command` serve any pipeline. A new kind is a file here and a line in [`KINDS`].
@@ -12,6 +12,8 @@ mod align;
 mod artifact;
 mod command;
 mod compare;
+mod curve_key;
+mod ensemble;
 mod evaluate;
 mod fetch;
 mod file;
@@ -41,6 +43,7 @@ pub const KINDS: &[&dyn Kind] = &[
     &KindOf::<align::AlignStage>::KIND,
     &KindOf::<learn::LearnStage>::KIND,
     &KindOf::<evaluate::EvaluateStage>::KIND,
+    &KindOf::<ensemble::EnsembleStage>::KIND,
     &KindOf::<aggregate::AggregateStage>::KIND,
     &KindOf::<plot::PlotStage>::KIND,
     &KindOf::<report::ReportStage>::KIND,

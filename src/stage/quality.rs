@@ -4,9 +4,11 @@ use super::artifact::{Csv, NetCard, OrEmpty, read_labelled, words};
 use super::names::NetName;
 use super::tables::{ENDS, NETS};
 use crate::engine::stage::Input;
+use crate::study::bounded::ImageCount;
 use crate::study::data::{Labelled, Split};
-use crate::study::net::{Health, Net, Quality, TrainSettings, evaluate, examine};
+use crate::study::net::{Health, Net, Quality, Shape, TrainSettings, evaluate, examine};
 use anyhow::{Result, bail};
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::Write as _;
 use std::path::Path;
@@ -34,6 +36,46 @@ impl Splits {
             (Split::Validation, &self.validation),
             (Split::Test, &self.testing),
         ]
+    }
+
+    /// The first `count` training images; all by default.
+    pub(super) fn training_head(&self, count: Option<ImageCount>) -> Cow<'_, Labelled> {
+        let all = Cow::Borrowed(&self.training);
+        count.map_or(all, |count| Cow::Owned(self.training.head(count.get() as usize)))
+    }
+
+    /// Calls `measure` on each split that has images: of the training split on the first
+    /// `train_images`, or all; of the others on all.
+    pub(super) fn measure<T>(
+        &self,
+        train_images: Option<ImageCount>,
+        measure: impl Fn(&Labelled) -> T,
+    ) -> Vec<(Split, T)> {
+        let training = self.training_head(train_images);
+        let measured = self
+            .each()
+            .map(|(split, data)| (split, if split == Split::Train { &*training } else { data }));
+        let present = measured.into_iter().filter(|(_, data)| !data.is_empty());
+        present.map(|(split, data)| (split, measure(data))).collect()
+    }
+
+    /// Refuses images of another size than the inputs of nets of `shape`, and labels that are none
+    /// of their classes.
+    pub(super) fn check(&self, shape: Shape) -> Result<()> {
+        self.each().into_iter().try_for_each(|(split, data)| check_images(split, data, shape))
+    }
+}
+
+fn check_images(split: Split, data: &Labelled, shape: Shape) -> Result<()> {
+    let inputs = data.images.columns();
+    if !data.is_empty() && inputs != shape.inputs {
+        bail!("`{split}`: images of {inputs} numbers do not fit nets of shape `{shape}`");
+    }
+    match data.labels.iter().max() {
+        Some(&label) if usize::from(label) >= shape.classes => {
+            bail!("`{split}`: the label {label} is not a class of nets of shape `{shape}`")
+        }
+        _ => Ok(()),
     }
 }
 
@@ -113,5 +155,53 @@ fn log_layers(net: &Net, health: &Health) {
             l + 1,
             fire.unwrap_or_default()
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::sparse::Sparse;
+
+    fn data(inputs: usize, labels: Vec<u16>) -> Labelled {
+        Labelled {
+            images: Sparse::from_pixels(&vec![1; inputs * labels.len()], inputs),
+            labels,
+            classes: 10,
+        }
+    }
+
+    #[test]
+    fn images_and_labels_that_do_not_fit_the_nets_are_refused() {
+        let shape = Shape::of(64, &[5, 4], 3, true);
+        let refusal = |data: Labelled| {
+            check_images(Split::Test, &data, shape).expect_err("refused").to_string()
+        };
+        assert!(check_images(Split::Test, &data(64, vec![0, 2]), shape).is_ok());
+        assert!(check_images(Split::Test, &data(784, vec![]), shape).is_ok(), "an empty split");
+        let shape_text = "nets of shape `64-5x4-3 with biases`";
+        assert_eq!(
+            refusal(data(784, vec![0])),
+            format!("`test`: images of 784 numbers do not fit {shape_text}")
+        );
+        assert_eq!(
+            refusal(data(64, vec![0, 3])),
+            format!("`test`: the label 3 is not a class of {shape_text}")
+        );
+    }
+
+    #[test]
+    fn only_the_training_split_is_cut_and_an_empty_split_is_not_measured() {
+        let splits = Splits {
+            training: data(4, vec![0, 1, 2]),
+            validation: data(4, vec![]),
+            testing: data(4, vec![0, 1]),
+        };
+        let count = |n: Option<u32>| {
+            let n = n.map(|n| ImageCount::try_from(n).unwrap());
+            splits.measure(n, Labelled::len)
+        };
+        assert_eq!(count(None), [(Split::Train, 3), (Split::Test, 2)]);
+        assert_eq!(count(Some(1)), [(Split::Train, 1), (Split::Test, 2)]);
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use polars::prelude::*;
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -199,9 +199,29 @@ pub(super) const ENDPOINTS: TableSchema = TableSchema {
     ],
 };
 
+/// Ensembles from two nets; one row per pair, method, kind (see `study::curve::ensemble`), number
+/// of nets at inference (`members`) and split. `trained` is the number of nets that are trained for
+/// it, `error` is in %, `loss` in nats, and `ece`, the expected calibration error, in points.
+pub(super) const ENSEMBLES: TableSchema = TableSchema {
+    file: "ensembles.csv",
+    keys: &[
+        ("hidden", Name),
+        ("prior", Text),
+        ("method", Text),
+        ("pair", Name),
+        ("kind", Text),
+        ("members", Whole),
+        ("split", Text),
+    ],
+    attributes: &[("trained", Whole)],
+    values: &[("error", Number), ("loss", Number), ("ece", Number)],
+};
+
 /// All tables.
-pub(super) const TABLES: [&TableSchema; 10] =
-    [&POINTS, &METRICS, &REFITS, &NETS, &ENDS, &HISTORY, &HISTORIES, &CURVES, &SUMMARY, &ENDPOINTS];
+pub(super) const TABLES: [&TableSchema; 11] = [
+    &POINTS, &METRICS, &REFITS, &NETS, &ENDS, &HISTORY, &HISTORIES, &CURVES, &SUMMARY, &ENDPOINTS,
+    &ENSEMBLES,
+];
 
 impl TableSchema {
     fn columns(&self) -> impl Iterator<Item = (&'static str, ColumnType)> {
@@ -315,9 +335,19 @@ impl TableSchema {
 
     /// Writes `frame` as this table.
     pub(super) fn write(&self, frame: &DataFrame, path: &Path) -> Result<()> {
+        self.write_to(frame, &mut crate::fs::create(path)?)
+    }
+
+    /// The bytes of the file.
+    pub(super) fn to_bytes(&self, frame: &DataFrame) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.write_to(frame, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn write_to(&self, frame: &DataFrame, target: &mut impl Write) -> Result<()> {
         let mut columns = frame.select(self.names())?;
-        let mut file = crate::fs::create(path)?;
-        CsvWriter::new(&mut file).include_header(true).n_threads(1).finish(&mut columns)?;
+        CsvWriter::new(target).include_header(true).n_threads(1).finish(&mut columns)?;
         Ok(())
     }
 }

@@ -84,6 +84,11 @@ bounded! {
 }
 
 bounded! {
+    /// Nets of an ensemble along a curve, both ends included; all are in memory.
+    Members, u32, "u32", "a number of nets from 2 to 100", |x| (2..=100).contains(&x)
+}
+
+bounded! {
     /// Rounds of refinement, each of which halves two intervals of a grid.
     Rounds, u32, "u32", "a number of rounds from 0 to 20", |x| x <= 20
 }

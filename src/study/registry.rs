@@ -61,7 +61,7 @@ pub(super) fn unknown(
 
 #[cfg(test)]
 mod tests {
-    use crate::study::curve::{Center, align::Cost, refit::Targets};
+    use crate::study::curve::{Center, align::Cost, ensemble::EnsembleKind, refit::Targets};
     use crate::study::data::{Dataset, Split};
     use crate::study::net::{EngineKind, PriorKind};
     use crate::study::stats::Average;
@@ -88,6 +88,7 @@ mod tests {
     fn every_name_is_unique_and_parses_back_to_its_choice() {
         check(Center::ALL);
         check(Cost::ALL);
+        check(EnsembleKind::ALL);
         check(Targets::ALL);
         check(Dataset::ALL);
         check(Split::ALL);

@@ -31,7 +31,41 @@ pub(super) struct FigureLine {
     pub(super) series: Vec<Series>,
 }
 
+/// A point of a line.
+pub(super) struct LinePoint {
+    pub(super) x: f64,
+    /// The curves that it is about, if it is about curves.
+    pub(super) group: Option<CurveGroup>,
+    pub(super) mean: GroupMean,
+    /// The values of all pairs.
+    pub(super) values: Vec<f64>,
+}
+
 impl FigureLine {
+    /// The line of `points` in any order. Where a mean has no interval, each pair is a dot.
+    pub(super) fn of_points(series: Series, mut points: Vec<LinePoint>) -> FigureLine {
+        points.sort_by(|a, b| a.x.total_cmp(&b.x));
+        let is_single = |point: &&LinePoint| point.mean.interval.is_none() && point.mean.count > 1;
+        let single = points.iter().filter(is_single);
+        let single = single.flat_map(|point| point.values.iter().map(|value| (point.x, *value)));
+        let dots = Series {
+            mark: Mark::Dots,
+            points: single.collect(),
+            note: "single pair".to_owned(),
+            ..series.clone()
+        };
+        let series = Series {
+            points: points.iter().map(|point| (point.x, point.mean.mean)).collect(),
+            band: points.iter().map(|point| ends(&point.mean)).collect(),
+            ..series
+        };
+        FigureLine {
+            groups: points.iter().filter_map(|point| point.group).collect(),
+            means: points.into_iter().map(|point| point.mean).collect(),
+            series: vec![dots, series],
+        }
+    }
+
     /// Whether its points are those of a curve between nets.
     pub(super) fn is_curve(&self) -> bool {
         self.series.iter().all(|series| series.mark == Mark::Curve)
@@ -98,29 +132,12 @@ impl Results {
         x: impl Fn(CurveGroup) -> Option<f64>,
     ) -> FigureLine {
         let summaries = self.summaries.iter().filter(|((_, of), _)| *of == metric);
-        let mut points: Vec<(f64, CurveGroup, &GroupMean)> = summaries
-            .filter_map(|((group, _), summary)| Some((x(*group)?, *group, &summary.mean)))
-            .collect();
-        points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let without = points.iter().filter(|(.., mean)| mean.interval.is_none() && mean.count > 1);
-        let single = without
-            .flat_map(|(x, group, _)| self.values(*group, metric).map(move |value| (*x, value)));
-        let dots = Series {
-            mark: Mark::Dots,
-            points: single.collect(),
-            note: "single pair".to_owned(),
-            ..series.clone()
-        };
-        let series = Series {
-            points: points.iter().map(|(x, _, mean)| (*x, mean.mean)).collect(),
-            band: points.iter().map(|(.., mean)| ends(mean)).collect(),
-            ..series
-        };
-        FigureLine {
-            groups: points.iter().map(|(_, group, _)| *group).collect(),
-            means: points.iter().map(|(.., mean)| (*mean).clone()).collect(),
-            series: vec![dots, series],
-        }
+        let points = summaries.filter_map(|((group, _), summary)| {
+            let values = self.values(*group, metric).collect();
+            let mean = summary.mean.clone();
+            Some(LinePoint { x: x(*group)?, group: Some(*group), mean, values })
+        });
+        FigureLine::of_points(series, points.collect())
     }
 
     /// Lists the parts of the run that no line shows, followed by `reason`.

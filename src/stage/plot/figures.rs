@@ -54,6 +54,8 @@ pub(super) enum FigureName {
     ExcessByWidth,
     /// Largest error over that on the learned curve against width, for each prior.
     RatioToLearned,
+    /// Error, cross-entropy and calibration of ensembles against width, for each prior.
+    Ensembles,
 }
 
 /// What a figure is about: the section of the report that shows it.
@@ -65,6 +67,7 @@ pub(in crate::stage) enum Subject {
     Bound,
     Depth,
     Priors,
+    Ensembles,
     Training,
 }
 
@@ -85,6 +88,7 @@ impl FigureName {
             FigureName::MaxErrorByDepth => Some(Subject::Depth),
             FigureName::ExcessByWidth => Some(Subject::CriticalWidth),
             FigureName::RatioToLearned => Some(Subject::Bound),
+            FigureName::Ensembles => Some(Subject::Ensembles),
         }
     }
 
@@ -103,6 +107,7 @@ impl FigureName {
             FigureName::MaxErrorByDepth => results.max_error_by_depth(),
             FigureName::ExcessByWidth => results.excess_by_width(),
             FigureName::RatioToLearned => results.ratio_to_learned(),
+            FigureName::Ensembles => results.ensembles_by_width(),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod bound;
 mod captions;
 mod drawing;
+mod ensembles;
 mod figures;
 mod laws;
 mod messages;
@@ -13,6 +14,7 @@ use self::figures::FigureName;
 pub(super) use self::figures::Subject;
 use self::results::Results;
 use super::artifact::{DATA_CARD, DataCard, MNIST_FILES, is_mnist, read_json, write_json};
+use super::tables::ENSEMBLES;
 use crate::engine::stage::{Arity, Context, Slot, Stage};
 use crate::fs;
 use anyhow::{Context as _, Result};
@@ -66,6 +68,7 @@ impl Stage for PlotStage {
     const SLOTS: &'static [Slot] = &[
         Slot { name: "data", arity: Arity::One, files: MNIST_FILES },
         Slot { name: "tables", arity: Arity::One, files: Results::FILES },
+        Slot { name: "ensembles", arity: Arity::Any, files: &[ENSEMBLES.file] },
     ];
     const OUTPUTS: &'static [&'static str] = &[SVG, CARD, FRAGMENT, CHART];
     type Params = Params;
@@ -73,7 +76,8 @@ impl Stage for PlotStage {
     fn run(params: Params, cx: &Context) -> Result<()> {
         let data = cx.input("data")?;
         let card: DataCard = read_json(data.path(DATA_CARD)?)?;
-        let results = Results::read(cx.input("tables")?, is_mnist(data, &card))?;
+        let is_mnist = is_mnist(data, &card);
+        let results = Results::read(cx.input("tables")?, cx.inputs("ensembles"), is_mnist)?;
         let drawn = params.figure.draw(&results);
         let name = serde_json::to_value(params.figure)?.as_str().unwrap_or_default().to_owned();
         let card = FigureCard {
@@ -96,12 +100,15 @@ impl Stage for PlotStage {
 mod tests {
     use super::*;
     use crate::report::figure::{Mark, Panel};
+    use crate::stage::ensemble::results::Ensembles;
+    use crate::stage::ensemble::results::tests::ensembles;
     use crate::stage::plot::drawing::{CaptionedFigure, MAX_BANDS};
     use crate::stage::plot::messages::prior_phrase;
     use crate::stage::plot::results::Epoch;
     use crate::stage::rows::{CurveGroup, GroupMean, Metric, MetricSummary, Quantity};
     use crate::stage::talk;
     use crate::study::curve::Method;
+    use crate::study::curve::ensemble::EnsembleKind;
     use crate::study::data::Split;
     use crate::study::net::{Hidden, Prior, PriorKind};
     use crate::study::stats::{Average, Interval};
@@ -178,7 +185,41 @@ mod tests {
                 }
             }
         }
+        results.ensembles = run_of_ensembles(priors, methods, widths, pairs);
         results
+    }
+
+    /// Ensembles whose values fall with the width, the same for all pairs.
+    fn run_of_ensembles(
+        priors: &[Prior],
+        methods: &[Method],
+        widths: &[&str],
+        pairs: usize,
+    ) -> Ensembles {
+        let priors: Vec<String> = priors.iter().map(Prior::to_string).collect();
+        let methods: Vec<String> = methods.iter().map(|method| method.name()).collect();
+        let pairs: Vec<String> = (1..=pairs).map(|pair| pair.to_string()).collect();
+        let mut rows = Vec::new();
+        for &hidden in widths {
+            let level = 10.0 / hiddens(&[hidden])[0].widths.get(0) as f64;
+            for (prior, method) in priors.iter().flat_map(|p| methods.iter().map(move |m| (p, m))) {
+                for (pair, kind) in pairs.iter().flat_map(|pair| {
+                    EnsembleKind::ALL.iter().map(move |kind| (pair.as_str(), *kind))
+                }) {
+                    let members = kind.nets(5);
+                    rows.push((
+                        hidden,
+                        prior.as_str(),
+                        method.as_str(),
+                        pair,
+                        kind.name(),
+                        members,
+                        level,
+                    ));
+                }
+            }
+        }
+        ensembles(&rows)
     }
 
     /// The texts in an SVG.

@@ -1,6 +1,7 @@
 //! The results of a run that figures show, read from the tables of `aggregate`.
 
 use crate::engine::stage::Input;
+use crate::stage::ensemble::results::{Ensembles, read_table};
 use crate::stage::rows::{
     CurveGroup, GroupMean, Metric, Quantity, groups, means, pair_metrics, parsed,
 };
@@ -37,20 +38,24 @@ pub(super) struct Results {
     pub(super) pairs: PairMetrics,
     /// Every epoch of every net, by hidden layers and prior. Imported nets have none.
     pub(super) training: BTreeMap<(Hidden, Prior), Vec<Epoch>>,
+    pub(super) ensembles: Ensembles,
 }
 
 impl Results {
     /// The files that [`Results::read`] reads.
     pub(super) const FILES: &[&str] = &[CURVES.file, SUMMARY.file, METRICS.file, HISTORIES.file];
 
-    pub(super) fn read(tables: &Input, is_mnist: bool) -> Result<Results> {
+    /// `ensembles` are the artifacts of the stage `ensemble`, if there are any.
+    pub(super) fn read(tables: &Input, ensembles: &[Input], is_mnist: bool) -> Result<Results> {
         let read = |table: &crate::stage::tables::TableSchema| table.read(tables.path(table.file)?);
+        let ensembles = read_table(ensembles)?.as_ref().map(Ensembles::of_table).transpose()?;
         Ok(Results {
             published: talk::published(is_mnist),
             along: along(&read(&CURVES)?)?,
             summaries: summaries(&read(&SUMMARY)?)?,
             pairs: pair_metrics(&read(&METRICS)?)?,
             training: training(&read(&HISTORIES)?)?,
+            ensembles: ensembles.unwrap_or_default(),
         })
     }
 

@@ -100,7 +100,7 @@ pub(super) enum Effect {
 }
 
 impl Effect {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Effect::Lower => "lower",
             Effect::Higher => "higher",

@@ -1,9 +1,7 @@
 //! The report as a document: its sections in order, and the files that the page contains.
 
-use super::{
-    Report, bound, cite, critical_width, extras, full_tables, glossary, provenance, questions,
-};
-use super::{references, settings, verdict};
+use super::{Report, bound, cite, critical_width, ensembles, extras, full_tables, glossary};
+use super::{provenance, questions, references, settings, verdict};
 use crate::report::document::{Block, Document};
 use anyhow::Result;
 
@@ -50,6 +48,11 @@ pub(super) const SECTIONS: &[Section] = &[
         id: "priors",
         title: "Priors: do they connect the minima better?",
         blocks: questions::priors,
+    },
+    Section {
+        id: "ensembles",
+        title: "Ensembles: do nets along a curve predict better?",
+        blocks: ensembles::section,
     },
     Section {
         id: "training",

@@ -219,6 +219,24 @@ fn terms(nets: Nets) -> Vec<Term> {
             "The largest excess of the loss L(t), or of the error, over the straight line between \
              its values at the ends, (1 - t) L_A + t L_B.",
         ),
+        fixed(
+            "nets on the curve",
+            &["nets on the curve"],
+            "An ensemble of nets at equally spaced t on a curve, both ends included: its \
+             probabilities are the mean of theirs.",
+        ),
+        fixed(
+            "midpoint",
+            &["midpoint"],
+            "The net at t = 1/2 of a curve, used alone; on a straight line its weights are the \
+             mean of those of the ends (a soup).",
+        ),
+        fixed(
+            "ECE",
+            &["ECE"],
+            "The expected calibration error: how far the probabilities of predictions are from the \
+             share of correct ones, in points.",
+        ),
         fixed("points", &["points"], "Percentage points: the difference of two errors in %."),
         fixed(
             "noise of the test set",

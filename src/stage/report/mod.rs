@@ -9,6 +9,7 @@ mod contrasts;
 mod critical_width;
 mod document;
 mod endpoints;
+mod ensembles;
 mod extras;
 mod full_tables;
 mod glossary;
@@ -26,6 +27,7 @@ mod template;
 mod verdict;
 
 use self::conclusions::{Conclusions, Tests};
+use self::ensembles::MeasuredEnsembles;
 use self::extras::Extras;
 use self::measured::{Measured, test_errors};
 use self::recipe::{node_of, recipe, stage_and_values};
@@ -35,7 +37,7 @@ use super::aggregate::AggregateStage;
 use super::artifact::{DATA_CARD, DataCard, MNIST_FILES, is_mnist, read_json};
 use super::plot::{CARD, CHART, FRAGMENT, FigureCard, SVG, Subject};
 use super::rows::{pair_metrics, summaries};
-use super::tables::{ENDPOINTS, HISTORIES, METRICS, NETS, REFITS, SUMMARY};
+use super::tables::{ENDPOINTS, ENSEMBLES, HISTORIES, METRICS, NETS, REFITS, SUMMARY};
 use super::talk;
 use super::texts::Texts;
 use crate::engine::key::{Artifact, Content, Digest};
@@ -135,6 +137,7 @@ impl Stage for ReportStage {
         Slot { name: "data", arity: Arity::One, files: MNIST_FILES },
         Slot { name: "tables", arity: Arity::One, files: TABLES },
         Slot { name: "figures", arity: Arity::Many, files: &[SVG, CARD, FRAGMENT, CHART] },
+        Slot { name: "ensembles", arity: Arity::Any, files: &[ENSEMBLES.file] },
         // Files of the user's own stages.
         Slot { name: "extras", arity: Arity::Any, files: ALL },
     ];
@@ -203,6 +206,9 @@ impl Stage for ReportStage {
                 fs::read(report.tables.path(table)?)?,
             )?;
         }
+        if let Some(ensembles) = &report.ensembles {
+            fs::write(&cx.output(&MeasuredEnsembles::path()), &ensembles.csv)?;
+        }
         let mut document = report.document()?;
         if let Some(template) = Template::read(cx)? {
             document = template.apply(document, &report)?;
@@ -260,6 +266,8 @@ struct Report<'a> {
     histories: DataFrame,
     measured: Measured,
     conclusions: Conclusions,
+    /// `None` if the run has none.
+    ensembles: Option<MeasuredEnsembles>,
 }
 
 impl<'a> Report<'a> {
@@ -294,6 +302,7 @@ impl<'a> Report<'a> {
             histories: HISTORIES.read(tables.path(HISTORIES.file)?)?,
             measured,
             conclusions,
+            ensembles: MeasuredEnsembles::read(cx.inputs("ensembles"))?,
         })
     }
 
@@ -370,6 +379,9 @@ impl<'a> Report<'a> {
         for table in EXPORTED.iter().filter(|table| **table != REFITS.file) {
             let bytes = fs::read(self.tables.path(table)?)?;
             files.push(EmbeddedFile { path: format!("tables/{table}"), bytes });
+        }
+        if let Some(MeasuredEnsembles { csv, .. }) = &self.ensembles {
+            files.push(EmbeddedFile { path: MeasuredEnsembles::path(), bytes: csv.clone() });
         }
         for figure in &self.figures {
             let chart = format!("figures/{}.json", figure.card.name);

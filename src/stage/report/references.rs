@@ -74,6 +74,31 @@ const RE_BASIN: Reference = Reference {
     used_for: "weight matching, which is OT with whole neurons",
 };
 
+const ENSEMBLES: [Reference; 3] = [
+    Reference {
+        authors: "B. Lakshminarayanan, A. Pritzel, C. Blundell",
+        title: "Simple and scalable predictive uncertainty estimation using deep ensembles",
+        venue: "NeurIPS 2017",
+        link: Link::Arxiv("1612.01474"),
+        used_for: "the mean of the probabilities of independent nets",
+    },
+    Reference {
+        authors: "C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger",
+        title: "On calibration of modern neural networks",
+        venue: "ICML 2017",
+        link: Link::Arxiv("1706.04599"),
+        used_for: "the expected calibration error (ECE)",
+    },
+    Reference {
+        authors: "M. Wortsman and others",
+        title: "Model soups: averaging weights of multiple fine-tuned models improves accuracy \
+                without increasing inference time",
+        venue: "ICML 2022",
+        link: Link::Arxiv("2203.05482"),
+        used_for: "averages of weights",
+    },
+];
+
 const MNIST: Reference = Reference {
     authors: "Y. LeCun, L. Bottou, Y. Bengio, P. Haffner",
     title: "Gradient-based learning applied to document recognition",
@@ -119,6 +144,9 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
     let mut references = vec![CURVES, MODE_CONNECTIVITY, LINEAR_CONNECTIVITY];
     if measured.methods().iter().any(|method| method.alignment.is_some()) {
         references.extend([PERMUTATIONS, RE_BASIN]);
+    }
+    if report.ensembles.is_some() {
+        references.extend(ENSEMBLES);
     }
     if !measured.published.is_empty() {
         references.push(MNIST);

@@ -12,6 +12,7 @@ mod ascent;
 pub mod assignment;
 mod center;
 mod controls;
+pub mod ensemble;
 mod layer;
 pub mod learn;
 mod linear;

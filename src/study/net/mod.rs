@@ -4,6 +4,7 @@ mod autodiff;
 mod deep_engine;
 mod engine;
 mod engine_kind;
+mod ensemble;
 mod feed_forward;
 mod init;
 mod kernel_engine;
@@ -14,6 +15,7 @@ mod widths;
 
 pub use engine::{Batch, BatchStats, Engine, Run, Updates, Visit};
 pub use engine_kind::EngineKind;
+pub use ensemble::{BINS, EnsembleQuality, measure_ensembles};
 pub use feed_forward::{Net, Shape};
 pub use init::Init;
 pub use optimizer::{Adam, Optimizer, Sgd, lr_factor};

@@ -1,0 +1,116 @@
+//! What identifies a curve between two nets in tables, and what is refused before it is computed.
+
+use super::artifact::{BENDS, NetCard, digests_of_ends, read_bends};
+use super::names::PairName;
+use crate::engine::stage::{Context, Hinted};
+use crate::study::curve::learn::LearnedCurve;
+use crate::study::curve::refit::Targets;
+use crate::study::curve::{Center, Controls, CurveKind, CurveSpec, Method};
+use crate::study::net::{Hidden, Net, Prior, Shape};
+use anyhow::{Result, anyhow};
+use std::fmt;
+
+/// The columns that identify a curve.
+pub(super) struct CurveKey {
+    pub(super) hidden: Hidden,
+    pub(super) prior: Prior,
+    pub(super) method: Method,
+    pub(super) pair: PairName,
+}
+
+impl CurveKey {
+    /// The key of `curve` between two nets; `targets` are those of a refit.
+    pub(super) fn of(
+        [a, b]: [&NetCard; 2],
+        curve: CurveKind,
+        center: Center,
+        targets: Option<Targets>,
+    ) -> Result<CurveKey> {
+        let pair = a.pair_with(b)?;
+        let method = Method { curve, center, alignment: b.aligned, adjustment: targets };
+        Ok(CurveKey { hidden: a.hidden, prior: a.prior, method, pair })
+    }
+}
+
+impl fmt::Display for CurveKey {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let CurveKey { hidden, prior, method, pair } = self;
+        write!(f, "hidden={hidden}, prior={prior}, method={method}, pair={pair}")
+    }
+}
+
+/// The center in a key: the default for a curve that does not use it.
+pub(super) fn used_center(curve: CurveSpec, center: Center) -> Center {
+    if curve.uses_center() { center } else { Center::default() }
+}
+
+/// Refuses bends of another curve than a learned one, and a learned curve without bends.
+pub(super) fn check_bends(curve: CurveSpec, filled: &[&str]) -> Result<(), Hinted> {
+    match (curve, filled.contains(&"bends")) {
+        (CurveSpec::Learned, false) => Err(Hinted::new(
+            "`curve: learned` needs `bends`",
+            "write `bends: STAGE` with a stage of the kind `learn`",
+        )),
+        (curve @ CurveSpec::ClosedForm { .. }, true) => Err(Hinted::new(
+            format!("`curve: {curve}` has no `bends`"),
+            "write `curve: learned`, in a stage of its own",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The learned curve of the slot `bends` between the nets `a` and `b`.
+pub(super) fn read_learned(cx: &Context, a: &Net, b: &Net) -> Result<(LearnedCurve, Controls)> {
+    let (bends, card) = read_bends(cx.input("bends")?.path(BENDS)?, a.shape())?;
+    if card.ends != digests_of_ends(cx)? {
+        let cause = "`bends` were learned between other nets than `a` and `b`";
+        let hint = "give this stage the `a` and `b` of the stage that learned them";
+        return Err(Hinted::new(cause, hint).into());
+    }
+    let nets = [vec![a.clone()], bends, vec![b.clone()]].concat();
+    let controls = Controls::new(card.curve.basis(), nets).map_err(|e| anyhow!("{e}"))?;
+    Ok((card.curve, controls))
+}
+
+/// Refuses targets that only nets of one hidden layer have, before anything is computed.
+pub(super) fn check_targets(curve: CurveSpec, targets: Targets, shape: Shape) -> Result<()> {
+    let depth = shape.widths.depth();
+    if curve.is_refitted() && targets == Targets::Blend && depth > 1 {
+        let cause =
+            format!("`wa_targets: blend` is for nets of one hidden layer, and these have {depth}");
+        return Err(Hinted::new(cause, "write `wa_targets: a`").into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bends_are_for_learned_curves_and_needed_there() {
+        let check = |curve: &str, filled: &[&str]| {
+            check_bends(curve.parse().expect("known"), filled).map_err(|error| error.cause)
+        };
+        assert_eq!(check("learned", &["a", "b", "data", "bends"]), Ok(()));
+        assert_eq!(check("arc+wa", &["a", "b", "data"]), Ok(()));
+        let missing = "`curve: learned` needs `bends`";
+        assert_eq!(check("learned", &["a", "b"]), Err(missing.to_owned()));
+        let superfluous = "`curve: arc+wa` has no `bends`";
+        assert_eq!(check("arc+wa", &["bends"]), Err(superfluous.to_owned()));
+    }
+
+    #[test]
+    fn targets_that_the_nets_do_not_have_are_refused() {
+        let spec = |name: &str| name.parse::<CurveSpec>().expect("known");
+        let check = |curve: &str, targets, shape| {
+            check_targets(spec(curve), targets, shape).map_err(|error| error.to_string())
+        };
+        let deep = Shape::of(64, &[5, 4], 3, true);
+        let refusal = "`wa_targets: blend` is for nets of one hidden layer, and these have 2";
+        assert_eq!(check("arc+wa", Targets::Blend, deep), Err(refusal.to_owned()));
+        assert_eq!(check("arc+wa", Targets::Blend, Shape::talk(5)), Ok(()));
+        assert_eq!(check("arc+wa", Targets::A, deep), Ok(()));
+        assert_eq!(check("arc", Targets::Blend, deep), Ok(()), "nothing is refitted");
+    }
+}
