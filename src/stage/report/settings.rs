@@ -155,7 +155,7 @@ fn choices(measured: &Measured) -> String {
         );
     }
     if methods.iter().any(|method| method.curve.is_learned()) {
-        text += "- The bends of a learned curve (Bezier, Chain) start on the straight line, and are \
+        text += "- The bends of a learned curve (Bezier, Chain) start on the straight line and are \
                  trained on the training images with the objective of the nets at the point t of \
                  the curve, prior included, at another t for each batch. Other methods train \
                  nothing.\n";
