@@ -155,9 +155,9 @@ fn choices(measured: &Measured) -> String {
         );
     }
     if methods.iter().any(|method| method.curve.is_learned()) {
-        text += "- The bends of a learned curve (Bezier, Chain) are trained on the training images \
-                 with the objective of the nets, at a t of its own for each batch, and start on the \
-                 straight line; the prior acts at the point t of the curve. The other methods train \
+        text += "- The bends of a learned curve (Bezier, Chain) start on the straight line and are \
+                 trained on the training images with the objective of the nets at the point t of \
+                 the curve, prior included, at another t for each batch. Other methods train \
                  nothing.\n";
     }
     if methods.iter().any(|method| method.alignment.is_some()) {

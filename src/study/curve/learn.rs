@@ -98,8 +98,8 @@ impl LearnedCurve {
     pub fn definition(self) -> &'static str {
         match self {
             LearnedCurve::Bezier => {
-                "A learned curve: (1 - t)^2 A + 2 t (1 - t) C + t^2 B, with the bend C trained for a \
-                 low expected loss at t uniform in [0, 1] (Garipov et al., 2018)."
+                "A learned curve: (1 - t)^2 A + 2 t (1 - t) C + t^2 B, with the bend C trained for \
+                 a low expected loss at t uniform in [0, 1] (Garipov et al., 2018)."
             }
             LearnedCurve::Chain(_) => {
                 "A learned curve: straight lines from A over k bends to B, each for 1/(k + 1) of \
