@@ -84,7 +84,7 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(skip)]
     overrides: Vec<String>,
-    /// The versions of the program and of the study's stage kinds.
+    /// The versions of the program and of the stage kinds that every study has.
     #[serde(default)]
     #[schemars(skip)]
     versions: BTreeMap<String, String>,
@@ -121,6 +121,10 @@ impl Params {
         format!("repro {verb}{options} {rest}").trim_end().to_owned()
     }
 }
+
+/// Kinds that a study may do without. The recipes of a report that uses them state their versions;
+/// the list of versions omits them, so that a new kind leaves the other reports as they are.
+const OPTIONAL_KINDS: [&str; 3] = ["ensemble", "learn", "plane"];
 
 const MARKDOWN: &str = "report.md";
 const HTML: &str = "report.html";
@@ -175,7 +179,7 @@ impl Stage for ReportStage {
         let program = ("repro".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
         let kinds = KINDS
             .iter()
-            .filter(|kind| !kind.is_general_purpose())
+            .filter(|kind| !kind.is_general_purpose() && !OPTIONAL_KINDS.contains(&kind.name()))
             .map(|kind| (kind.name().to_owned(), kind.version().to_string()));
         let Invocation { profile, overrides } = invocation.clone();
         let versions = kinds.chain([program]).collect();
@@ -421,7 +425,8 @@ mod tests {
         let params: Params = serde_json::from_str("{}").unwrap();
         let versions = ReportStage::key_params(params, &Invocation::default()).versions;
         for kind in KINDS {
-            assert_eq!(versions.contains_key(kind.name()), !kind.is_general_purpose());
+            let is_listed = !kind.is_general_purpose() && !OPTIONAL_KINDS.contains(&kind.name());
+            assert_eq!(versions.contains_key(kind.name()), is_listed);
         }
         assert_eq!(versions["repro"], env!("CARGO_PKG_VERSION"));
     }
