@@ -45,6 +45,9 @@ stages:
   learned-curves:
     evaluate:
       { a: nets@end=a, b: nets@end=b, data: data, bends: bends, curve: learned, points: 5 }
+  ensembles:
+    ensemble:
+      { a: nets@end=a, b: nets@end=b, data: data, curve: [linear, arc+wa], members: 3 }
   tables:
     aggregate: { curves: [curves, matched-curves], nets: nets }
   figures:
@@ -65,6 +68,12 @@ stages:
         - excess-by-width
   report:
     report: { data: data, tables: tables, figures: figures }
+  learned-tables:
+    aggregate: { curves: [curves, matched-curves, learned-curves], nets: nets }
+  learned-figures:
+    plot: { data: data, tables: learned-tables, figure: ratio-to-learned }
+  ensemble-figures:
+    plot: { data: data, tables: tables, ensembles: ensembles, figure: ensembles }
   own:
     images: { train: own.npz, validation: 100 }
   theirs:
