@@ -54,6 +54,7 @@ mod same_stat;
 mod schema;
 mod shared;
 mod shared_nets;
+mod shared_start;
 mod space;
 mod stages;
 mod streams;

@@ -75,7 +75,7 @@ fn training(data: &Rc<Data>, name: &str) -> Result<Benchmark> {
             train(
                 &settings,
                 "0",
-                &format!("bench {net}"),
+                format!("bench {net}").as_str(),
                 &examples,
                 &none,
                 NonZero::<usize>::MIN,

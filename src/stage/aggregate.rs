@@ -1,12 +1,16 @@
 //! `aggregate`: concatenates the tables of all curves and nets, and averages over pairs, with
 //! confidence and prediction intervals.
+//!
+//! Nets with a shared start have tables of their own, with a column for the number of shared
+//! epochs.
 
 use super::compare;
 use super::names::PairName;
 use super::rows::{Quantity, groups, mean_of_directions, parsed};
 use super::tables::{
-    CURVES, ENDPOINTS, HISTORIES, HISTORY, METRICS, NETS, POINTS, REFITS, SUMMARY, TableSchema,
-    cells, numbers, read_net_row, sorted, texts,
+    CURVES, ENDPOINTS, HISTORIES, HISTORY, METRICS, NETS, POINTS, REFITS, SHARED_ENDS,
+    SHARED_EPOCHS, SHARED_METRICS, SHARED_START, SUMMARY, TableSchema, cells, has_shared_epochs,
+    numbers, read_net_row, sorted, texts,
 };
 use crate::engine::stage::pairing::Moves;
 use crate::engine::stage::{Arity, Changes, Context, Hinted, Input, Slot, Stage};
@@ -23,10 +27,21 @@ pub(super) struct AggregateStage;
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Params {}
+pub(super) struct Params {
+    /// Whether the nets have a shared start (`shared_epochs`): the means are by the number of
+    /// shared epochs, in `shared-start.csv`, and the sample consists of trunks.
+    #[serde(default)]
+    shared_start: bool,
+}
 
 /// The columns that identify a group of curves on one split.
 const GROUP: &[&str] = &["hidden", "prior", "method", "split"];
+
+/// As [`GROUP`], for nets with a shared start.
+const SHARED_GROUP: &[&str] = &["hidden", "prior", "method", SHARED_EPOCHS, "split"];
+
+/// The outputs for nets with a shared start.
+const SHARED_OUTPUTS: &[&str] = &[METRICS.file, NETS.file, SHARED_START.file];
 
 impl Stage for AggregateStage {
     const NAME: &'static str = "aggregate";
@@ -51,6 +66,11 @@ impl Stage for AggregateStage {
     ];
     type Params = Params;
 
+    fn outputs(params: &Params) -> Option<Vec<String>> {
+        let outputs = if params.shared_start { SHARED_OUTPUTS } else { Self::OUTPUTS };
+        Some(outputs.iter().map(|output| (*output).to_owned()).collect())
+    }
+
     fn difference(file: &str, cached: &[u8], recomputed: &[u8]) -> String {
         compare::difference(file, cached, recomputed)
     }
@@ -59,13 +79,21 @@ impl Stage for AggregateStage {
         compare::changes(file, before, after, known)
     }
 
-    fn run(Params {}: Params, cx: &Context) -> Result<()> {
+    fn run(Params { shared_start }: Params, cx: &Context) -> Result<()> {
+        check_shared_epochs(cx, shared_start)?;
         let concatenated = |slot: &str, table: &TableSchema| -> Result<DataFrame> {
             let files = cx.inputs(slot).iter().map(|input| input.path(table.file));
             let frame = table.read_all(files)?;
             table.write(&frame, &cx.output(table.file))?;
             Ok(frame)
         };
+        if shared_start {
+            let metrics = concatenated("curves", &SHARED_METRICS)?;
+            concatenated("nets", &SHARED_ENDS)?;
+            let whole = Averaging { group: SHARED_GROUP, along: None, subject: Subject::Pair };
+            let means = whole.means(&metrics, "metric", &METRICS.value_names())?;
+            return SHARED_START.write(&means, &cx.output(SHARED_START.file));
+        }
         let points = concatenated("curves", &POINTS)?;
         let metrics = concatenated("curves", &METRICS)?;
         check_directions(&metrics)?;
@@ -89,6 +117,24 @@ impl Stage for AggregateStage {
             &cx.output(ENDPOINTS.file),
         )
     }
+}
+
+/// Refuses nets and curves with a shared start among others, and others among those.
+fn check_shared_epochs(cx: &Context, shared_start: bool) -> Result<()> {
+    for (slot, table) in [("curves", METRICS.file), ("nets", NETS.file)] {
+        for input in cx.inputs(slot) {
+            let found = has_shared_epochs(input.path(table)?)?;
+            if found != shared_start {
+                let (have, hint) = match found {
+                    true => ("have", "aggregate them in a stage with `shared_start: true`"),
+                    false => ("do not have", "give the nets `shared_epochs`, or remove them here"),
+                };
+                let cause = format!("some nets of `{slot}` {have} a shared start");
+                return Err(Hinted::new(cause, hint).into());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Refuses weight-adjusted curves of which some pairs have both directions and others one: the

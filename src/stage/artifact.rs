@@ -163,6 +163,9 @@ pub(super) struct NetCard {
     pub(super) hidden: Hidden,
     #[serde(with = "label")]
     pub(super) prior: Prior,
+    /// The first epochs that it shares with the other end of its pair, if it has a shared start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) shared_epochs: Option<u32>,
     #[serde(flatten)]
     pub(super) name: NetName,
     /// The cost by which its neurons were matched, if they were permuted.
@@ -175,8 +178,13 @@ impl NetCard {
     /// # Errors
     /// If the nets differ in their hidden layers or prior, or do not make a pair.
     pub(super) fn pair_with(&self, other: &NetCard) -> Result<PairName, Hinted> {
-        if (self.hidden, self.prior) != (other.hidden, other.prior) {
-            let name = |card: &NetCard| format!("`hidden={}, prior={}`", card.hidden, card.prior);
+        let key = |card: &NetCard| (card.hidden, card.prior, card.shared_epochs);
+        if key(self) != key(other) {
+            let name = |card: &NetCard| {
+                let NetCard { hidden, prior, shared_epochs, .. } = card;
+                let shared = shared_epochs.map(|epochs| format!(", shared_epochs={epochs}"));
+                format!("`hidden={hidden}, prior={prior}{}`", shared.unwrap_or_default())
+            };
             let (a, b) = (name(self), name(other));
             let cause = format!("a net of {a} cannot be joined to one of {b}");
             let hint = "join nets that differ in nothing but their name, for example with `where: \
@@ -424,6 +432,7 @@ fn parse_net(bytes: &[u8]) -> Result<(Net, NetCard)> {
     if shape.hidden() != card.hidden {
         bail!("its tensors are those of `{}`, not of `{}`", shape.hidden(), card.hidden);
     }
+    card.prior.check_layers(shape.widths).map_err(|e| anyhow!("{e}"))?;
     Ok((net_of(&tensors, "", shape)?, card))
 }
 
@@ -744,7 +753,7 @@ mod tests {
     fn card(hidden: u32) -> NetCard {
         let hidden = hidden.to_string().parse().unwrap();
         let name = NetName::End { pair: 1, end: End::A };
-        NetCard { hidden, prior: Prior::None, name, aligned: None }
+        NetCard { hidden, prior: Prior::None, shared_epochs: None, name, aligned: None }
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use super::artifact::{BENDS, NetCard, digests_of_ends, read_bends};
 use super::names::PairName;
+use super::tables::{
+    METRICS, POINTS, REFITS, SHARED_METRICS, SHARED_POINTS, SHARED_REFITS, TableSchema,
+};
 use crate::engine::stage::{Context, Hinted};
 use crate::study::curve::learn::LearnedCurve;
 use crate::study::curve::refit::Targets;
@@ -14,6 +17,8 @@ use std::fmt;
 pub(super) struct CurveKey {
     pub(super) hidden: Hidden,
     pub(super) prior: Prior,
+    /// The first epochs that the two nets share; `None` if they have nothing random in common.
+    pub(super) shared_epochs: Option<u32>,
     pub(super) method: Method,
     pub(super) pair: PairName,
 }
@@ -28,13 +33,31 @@ impl CurveKey {
     ) -> Result<CurveKey> {
         let pair = a.pair_with(b)?;
         let method = Method { curve, center, alignment: b.aligned, adjustment: targets };
-        Ok(CurveKey { hidden: a.hidden, prior: a.prior, method, pair })
+        let NetCard { hidden, prior, shared_epochs, .. } = *a;
+        Ok(CurveKey { hidden, prior, shared_epochs, method, pair })
+    }
+
+    /// The tables of points, metrics and refits.
+    pub(super) fn tables(&self) -> [&'static TableSchema; 3] {
+        match self.shared_epochs {
+            None => [&POINTS, &METRICS, &REFITS],
+            Some(_) => [&SHARED_POINTS, &SHARED_METRICS, &SHARED_REFITS],
+        }
+    }
+
+    /// The cells of the key columns that these tables have in common.
+    pub(super) fn cells(&self) -> Vec<&dyn fmt::Display> {
+        let CurveKey { hidden, prior, shared_epochs, method, pair } = self;
+        let mut cells: Vec<&dyn fmt::Display> = vec![hidden, prior];
+        cells.extend(shared_epochs.as_ref().map(|epochs| epochs as &dyn fmt::Display));
+        cells.extend([method as &dyn fmt::Display, pair]);
+        cells
     }
 }
 
 impl fmt::Display for CurveKey {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let CurveKey { hidden, prior, method, pair } = self;
+        let CurveKey { hidden, prior, method, pair, .. } = self;
         write!(f, "hidden={hidden}, prior={prior}, method={method}, pair={pair}")
     }
 }

@@ -4,7 +4,7 @@ use super::artifact::{BENDS, Csv, IMAGES, NET, NetCard, OrEmpty, read_net};
 use super::compare;
 use super::curve_key::{CurveKey, check_bends, check_targets, read_learned, used_center};
 use super::quality::Splits;
-use super::tables::{METRICS, POINTS, REFITS};
+use super::tables::{METRICS, POINTS, REFITS, TableSchema};
 use crate::engine::stage::pairing::Moves;
 use crate::engine::stage::{Arity, Changes, Context, Hinted, Invocation, Slot, Stage};
 use crate::kernel::sparse::Sparse;
@@ -16,6 +16,7 @@ use crate::study::data::{Labelled, Split};
 use anyhow::{Result, anyhow, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::fmt::Display;
 
 pub(super) struct EvaluateStage;
 
@@ -187,20 +188,17 @@ impl Measured {
     }
 
     fn write(&self, key: &CurveKey, cx: &Context) -> Result<()> {
-        let CurveKey { hidden, prior, method, pair } = key;
-        let mut points_csv = Csv::new(&POINTS.names());
-        let mut metrics_csv = Csv::new(&METRICS.names());
+        let [points_csv, metrics_csv, refits_csv] = key.tables().map(TableSchema::names);
+        let mut points_csv = Csv::new(&points_csv);
+        let mut metrics_csv = Csv::new(&metrics_csv);
+        let curve = key.cells();
         for (split, points) in &self.points {
             for Point { t, error, loss } in points {
-                points_csv.row(&[hidden, prior, method, pair, split, t, error, loss]);
+                points_csv.row(&[&curve[..], &[split, t, error, loss]].concat());
             }
             let m = self.metrics(key, *split, points)?;
             let (first, last) = (points[0], points[points.len() - 1]);
-            metrics_csv.row(&[
-                hidden,
-                prior,
-                method,
-                pair,
+            let cells: [&dyn Display; 13] = [
                 split,
                 &m.max_error,
                 &m.t_at_max,
@@ -214,22 +212,13 @@ impl Measured {
                 &m.barrier_error,
                 &first.error,
                 &last.error,
-            ]);
+            ];
+            metrics_csv.row(&[&curve[..], &cells].concat());
         }
-        let mut refits_csv = Csv::new(&REFITS.names());
+        let mut refits_csv = Csv::new(&refits_csv);
         for (images, Fit { s, rank, ridge, residual, residual_kept }) in &self.fits {
-            refits_csv.row(&[
-                hidden,
-                prior,
-                method,
-                pair,
-                s,
-                images,
-                rank,
-                ridge,
-                residual,
-                residual_kept,
-            ]);
+            let cells: [&dyn Display; 6] = [s, images, rank, ridge, residual, residual_kept];
+            refits_csv.row(&[&curve[..], &cells].concat());
         }
         points_csv.write(&cx.output(POINTS.file))?;
         metrics_csv.write(&cx.output(METRICS.file))?;
@@ -252,8 +241,10 @@ mod tests {
         );
         let prior = Prior::None;
         let hidden = "5".parse().unwrap();
-        let card =
-            |end, aligned| NetCard { hidden, prior, name: NetName::End { pair: 1, end }, aligned };
+        let card = |end, aligned| {
+            let name = NetName::End { pair: 1, end };
+            NetCard { hidden, prior, shared_epochs: None, name, aligned }
+        };
         let kind = match params.curve {
             CurveSpec::ClosedForm { curve, .. } => CurveKind::ClosedForm(curve),
             CurveSpec::Learned => CurveKind::Learned("chain:3".parse().unwrap()),
@@ -275,6 +266,7 @@ mod tests {
         let key = CurveKey {
             hidden: "5".parse().unwrap(),
             prior: Prior::None,
+            shared_epochs: None,
             method,
             pair: "2".parse().unwrap(),
         };

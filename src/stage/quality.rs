@@ -2,7 +2,7 @@
 
 use super::artifact::{Csv, NetCard, OrEmpty, read_labelled, words};
 use super::names::NetName;
-use super::tables::{ENDS, NETS};
+use super::tables::{ENDS, NETS, SHARED_ENDS};
 use crate::engine::stage::Input;
 use crate::study::bounded::ImageCount;
 use crate::study::data::{Labelled, Split};
@@ -112,9 +112,10 @@ pub(super) fn write_quality(
     }
     let error = |quality: Option<Quality>| OrEmpty(quality.map(|q| q.error));
     let loss = |quality: Option<Quality>| OrEmpty(quality.map(|q| q.loss));
-    let (table, name): (_, &[&dyn Display]) = match &card.name {
-        NetName::End { pair, end } => (&ENDS, &[pair, end]),
-        NetName::Net { net } => (&NETS, &[net]),
+    let (table, name): (_, &[&dyn Display]) = match (&card.name, &card.shared_epochs) {
+        (NetName::End { pair, end }, Some(epochs)) => (&SHARED_ENDS, &[epochs, pair, end]),
+        (NetName::End { pair, end }, None) => (&ENDS, &[pair, end]),
+        (NetName::Net { net }, _) => (&NETS, &[net]),
     };
     let settings = trained.map(|(settings, _)| settings);
     let text = |text: Option<Result<String>>| text.transpose().map(OrEmpty);

@@ -3,7 +3,7 @@
 //! Names of priors, methods, splits and metrics are parsed here, and only here.
 
 use super::names::PairName;
-use super::tables::{numbers, texts, wholes};
+use super::tables::{SHARED_EPOCHS, numbers, texts, wholes};
 use crate::study::curve::Method;
 use crate::study::data::Split;
 use crate::study::net::{Hidden, Prior};
@@ -131,6 +131,10 @@ pub(super) type Summaries = BTreeMap<(CurveGroup, Metric), MetricSummary>;
 
 /// Metrics on the test split, by pair: the mean of its two directions, or the one that there is.
 pub(super) type PairMetrics = BTreeMap<(CurveGroup, Metric), BTreeMap<PairName, f64>>;
+
+/// Means of metrics on the test split over pairs with a shared start, by the number of epochs that
+/// the two nets share.
+pub(super) type SharedStarts = BTreeMap<(CurveGroup, Metric), BTreeMap<u32, GroupMean>>;
 
 /// Nets that differ in one number alone.
 #[derive(Clone, Debug, PartialEq)]
@@ -286,6 +290,21 @@ pub(super) fn summaries(frame: &DataFrame) -> Result<Summaries> {
         }
     }
     Ok(summaries)
+}
+
+/// The rows of the table of shared starts that are on the test split.
+pub(super) fn shared_starts(frame: &DataFrame) -> Result<SharedStarts> {
+    let (groups, splits) = (groups(frame)?, parsed::<Split>(frame, "split")?);
+    let (names, epochs) = (texts(frame, "metric")?, wholes(frame, SHARED_EPOCHS)?);
+    let mut starts = SharedStarts::new();
+    for (i, mean) in means(frame)?.into_iter().enumerate() {
+        let metric = Metric::ALL.into_iter().find(|metric| metric.column() == names[i]);
+        if let Some(metric) = metric.filter(|_| splits[i] == Split::Test) {
+            let epochs = u32::try_from(epochs[i])?;
+            starts.entry((groups[i], metric)).or_default().insert(epochs, mean);
+        }
+    }
+    Ok(starts)
 }
 
 /// The table of metrics on the test split, without missing values.

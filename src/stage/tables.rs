@@ -118,6 +118,78 @@ pub(super) const ENDS: TableSchema = TableSchema {
     ..NETS
 };
 
+/// As [`ENDS`], for an end that shares its first epochs with the other one.
+pub(super) const SHARED_ENDS: TableSchema = TableSchema {
+    keys: &[
+        ("hidden", Name),
+        ("prior", Text),
+        (SHARED_EPOCHS, Whole),
+        ("pair", Name),
+        ("end", Text),
+    ],
+    ..NETS
+};
+
+/// The column of the first epochs that both nets of a pair share. The tables of nets and curves
+/// without a shared start do not have it.
+pub(super) const SHARED_EPOCHS: &str = "shared_epochs";
+
+/// As [`POINTS`], for nets with a shared start.
+pub(super) const SHARED_POINTS: TableSchema = TableSchema {
+    keys: &[
+        ("hidden", Name),
+        ("prior", Text),
+        (SHARED_EPOCHS, Whole),
+        ("method", Text),
+        ("pair", Name),
+        ("split", Text),
+        ("t", Number),
+    ],
+    ..POINTS
+};
+
+/// As [`METRICS`], for nets with a shared start.
+pub(super) const SHARED_METRICS: TableSchema = TableSchema {
+    keys: &[
+        ("hidden", Name),
+        ("prior", Text),
+        (SHARED_EPOCHS, Whole),
+        ("method", Text),
+        ("pair", Name),
+        ("split", Text),
+    ],
+    ..METRICS
+};
+
+/// As [`REFITS`], for nets with a shared start.
+pub(super) const SHARED_REFITS: TableSchema = TableSchema {
+    keys: &[
+        ("hidden", Name),
+        ("prior", Text),
+        (SHARED_EPOCHS, Whole),
+        ("method", Text),
+        ("pair", Name),
+        ("s", Number),
+    ],
+    ..REFITS
+};
+
+/// Means of the metrics of nets with a shared start over pairs, of which each has a trunk of its
+/// own; one row per hidden layers, prior, method, number of shared epochs, split and metric. The
+/// other columns are those of [`SUMMARY`].
+pub(super) const SHARED_START: TableSchema = TableSchema {
+    file: "shared-start.csv",
+    keys: &[
+        ("hidden", Name),
+        ("prior", Text),
+        ("method", Text),
+        (SHARED_EPOCHS, Whole),
+        ("split", Text),
+        ("metric", Text),
+    ],
+    ..SUMMARY
+};
+
 /// The training history of one net; one row per epoch. Train error and loss are running averages
 /// over the batches of the epoch.
 pub(super) const HISTORY: TableSchema = TableSchema {
@@ -218,9 +290,23 @@ pub(super) const ENSEMBLES: TableSchema = TableSchema {
 };
 
 /// All tables.
-pub(super) const TABLES: [&TableSchema; 11] = [
-    &POINTS, &METRICS, &REFITS, &NETS, &ENDS, &HISTORY, &HISTORIES, &CURVES, &SUMMARY, &ENDPOINTS,
+pub(super) const TABLES: [&TableSchema; 16] = [
+    &POINTS,
+    &METRICS,
+    &REFITS,
+    &NETS,
+    &ENDS,
+    &HISTORY,
+    &HISTORIES,
+    &CURVES,
+    &SUMMARY,
+    &ENDPOINTS,
     &ENSEMBLES,
+    &SHARED_POINTS,
+    &SHARED_METRICS,
+    &SHARED_REFITS,
+    &SHARED_ENDS,
+    &SHARED_START,
 ];
 
 impl TableSchema {
@@ -390,11 +476,7 @@ pub(super) fn sorted(frame: &DataFrame, columns: &[&str]) -> Result<DataFrame> {
 
 /// Reads the file of one net, which names the net by itself or by its pair and end, as [`NETS`].
 pub(super) fn read_net_row(path: &Path) -> Result<DataFrame> {
-    let mut header = String::new();
-    BufReader::new(crate::fs::open(path)?)
-        .read_line(&mut header)
-        .with_context(|| format!("cannot read `{}`", path.display()))?;
-    if !header.starts_with(&ENDS.key_names().join(",")) {
+    if !header(path)?.starts_with(&ENDS.key_names().join(",")) {
         return NETS.read(path);
     }
     let mut frame = ENDS.read(path)?;
@@ -402,6 +484,20 @@ pub(super) fn read_net_row(path: &Path) -> Result<DataFrame> {
     let names: Vec<String> = ends.map(|(pair, end)| format!("{pair}{end}")).collect();
     frame.with_column(Column::new("net".into(), names))?;
     Ok(frame.select(NETS.names())?)
+}
+
+/// Whether the file at `path` is a table of nets with a shared start.
+pub(super) fn has_shared_epochs(path: &Path) -> Result<bool> {
+    Ok(header(path)?.trim_end().split(',').any(|column| column == SHARED_EPOCHS))
+}
+
+/// The first line of a file.
+fn header(path: &Path) -> Result<String> {
+    let mut header = String::new();
+    BufReader::new(crate::fs::open(path)?)
+        .read_line(&mut header)
+        .with_context(|| format!("cannot read `{}`", path.display()))?;
+    Ok(header)
 }
 
 /// A column of texts; a missing one is empty.

@@ -9,7 +9,7 @@ use crate::engine::stage::pairing::Moves;
 use crate::engine::stage::{Arity, Changes, Context, Hinted, Slot, Stage};
 use crate::study::bounded::{Epochs, ImageCount};
 use crate::study::net::{
-    EngineKind, EpochRecord, Init, Optimizer, Prior, TrainSettings, Widths, train,
+    EngineKind, EpochRecord, Init, Labels, Optimizer, Prior, TrainSettings, Trunk, Widths, train,
 };
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -39,6 +39,10 @@ pub(super) struct Params {
     /// The end of that pair.
     #[serde(default)]
     end: End,
+    /// The first epochs that the two ends of the pair share: until then, they are one training. 0
+    /// shares the initial weights alone. By default, the ends have nothing random in common.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shared_epochs: Option<Epochs>,
     #[serde(default = "epochs")]
     epochs: Epochs,
     #[serde(default = "batch")]
@@ -96,10 +100,13 @@ impl Stage for TrainStage {
                 "remove `pair` and `end`",
             ));
         }
-        Ok(())
+        check_shared_epochs(params)?;
+        let hint = "write one number for all layers, or one for each of them";
+        params.prior.check_layers(params.hidden).map_err(|cause| Hinted::new(cause, hint))
     }
 
-    /// Priors, biases, optimizers and engines are compared with the same init and shuffles.
+    /// Priors, biases, optimizers and engines are compared with the same init and shuffles. So are
+    /// numbers of shared epochs; the trunk has a label of its own.
     fn label(params: &Params) -> Option<String> {
         let Params { hidden, net, pair, end, .. } = params;
         Some(match net {
@@ -118,6 +125,8 @@ impl Stage for TrainStage {
 
     fn run(params: Params, cx: &Context) -> Result<()> {
         let name = params.name();
+        let trunk = format!("hidden={},pair={}", params.hidden, params.pair);
+        let shared_epochs = params.shared_epochs.map(Epochs::get);
         let Params { hidden, bias, prior, spare_biases, epochs, batch, optimizer, init, .. } =
             params;
         let settings = TrainSettings {
@@ -136,16 +145,20 @@ impl Stage for TrainStage {
         let rows = splits.training.len().min(batch.get() as usize);
         check_batch(rows, splits.training.images.columns(), &hidden)?;
         let seed = cx.seed()?;
+        let labels = Labels {
+            own: &seed.label,
+            trunk: shared_epochs.map(|epochs| Trunk { label: &trunk, epochs }),
+        };
         let trained = train(
             &settings,
             &seed.run,
-            &seed.label,
+            labels,
             &splits.training,
             &splits.validation,
             cx.threads(),
         )?;
         let hidden = trained.net.shape().hidden();
-        let card = NetCard { hidden, prior, name, aligned: None };
+        let card = NetCard { hidden, prior, shared_epochs, name, aligned: None };
         write_net(&cx.output(NET), &trained.net, &card, cx.recipe())?;
         write_history(&trained.history).write(&cx.output(HISTORY.file))?;
 
@@ -162,6 +175,22 @@ pub(super) fn write_history(history: &[EpochRecord]) -> Csv {
         csv.row(&[epoch, rate, &train.error, &train.loss, &error, &loss]);
     }
     csv
+}
+
+/// Refuses shared epochs that there are not, or of a net that has no other end.
+fn check_shared_epochs(params: &Params) -> Result<(), Hinted> {
+    let Some(shared) = params.shared_epochs else { return Ok(()) };
+    let epochs = params.epochs;
+    if params.net.is_some() {
+        let hint = "name the nets by `pair: N` and `end: [a, b]` in place of `net`";
+        return Err(Hinted::new("`shared_epochs` is for the two ends of a pair", hint));
+    }
+    if shared > epochs {
+        let cause =
+            format!("`shared_epochs` is {}, but `epochs` is {}", shared.get(), epochs.get());
+        return Err(Hinted::new(cause, format!("write a number from 0 to {}", epochs.get())));
+    }
+    Ok(())
 }
 
 /// Refuses a batch of `rows` images that the kernels' 32-bit indices cannot address.
@@ -190,6 +219,31 @@ mod tests {
         let cause = "a batch of 1000000 images with 8192 numbers each is too large";
         assert_eq!(refused.cause, cause);
         assert!(check(5_000, 1 << 20).is_err());
+    }
+
+    fn params(json: &str) -> Params {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn a_shared_start_is_for_pairs_and_not_longer_than_the_training() {
+        let check = |json| TrainStage::check(&params(json)).map_err(|e| e.cause);
+        assert_eq!(check(r#"{"hidden": 5, "pair": 2, "shared_epochs": 30}"#), Ok(()));
+        let refused = check(r#"{"hidden": 5, "shared_epochs": 3, "epochs": 2}"#);
+        assert_eq!(refused, Err("`shared_epochs` is 3, but `epochs` is 2".to_owned()));
+        let refused = check(r#"{"hidden": 5, "shared_epochs": 3, "net": 2}"#);
+        assert_eq!(refused, Err("`shared_epochs` is for the two ends of a pair".to_owned()));
+    }
+
+    #[test]
+    fn a_prior_by_layer_must_have_a_number_for_each_layer() {
+        let check = |json: &str| TrainStage::check(&params(json)).map_err(|e| e.cause);
+        let prior = r#""prior": {"normal": {"variance": "0.01x0.1"}}"#;
+        assert_eq!(check(&format!(r#"{{"hidden": 5, {prior}}}"#)), Ok(()));
+        let refused = check(&format!(r#"{{"hidden": "5x5", {prior}}}"#)).unwrap_err();
+        let cause = "the prior `normal 0.01x0.1` is for 2 layers, but a net with the hidden layers \
+                     `5x5` has 3";
+        assert_eq!(refused, cause);
     }
 
     #[test]

@@ -91,6 +91,10 @@ impl Stage for EnsembleStage {
         let (members, threads) = (members.get(), cx.threads());
         let targets = curve.is_refitted().then_some(wa_targets);
         let key = |kind| CurveKey::of([&card_a, &card_b], kind, center, targets);
+        if card_a.shared_epochs.is_some() {
+            let cause = "the nets have a shared start, and ensembles are of independent nets";
+            return Err(Hinted::new(cause, "remove `shared_epochs` from the nets").into());
+        }
         check_targets(curve, wa_targets, a.shape())?;
         splits.check(a.shape())?;
         let (key, nets) = match curve {
@@ -125,7 +129,7 @@ fn table(
     members: u32,
     measured: &[(Split, Vec<(EnsembleKind, EnsembleQuality)>)],
 ) -> Result<Csv> {
-    let CurveKey { hidden, prior, method, pair } = key;
+    let CurveKey { hidden, prior, method, pair, .. } = key;
     let mut csv = Csv::new(&ENSEMBLES.names());
     for (at, kind) in EnsembleKind::ALL.iter().enumerate() {
         let (nets, trained) = (kind.nets(members), kind.trained());
@@ -172,6 +176,7 @@ mod tests {
         let key = CurveKey {
             hidden: "5".parse().unwrap(),
             prior: "none".parse().unwrap(),
+            shared_epochs: None,
             method: "arc+ot".parse().unwrap(),
             pair: "2".parse().unwrap(),
         };

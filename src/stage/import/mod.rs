@@ -144,9 +144,13 @@ impl Stage for ImportStage {
         let card = NetCard {
             hidden: net.shape().hidden(),
             prior: params.prior.or_else(|| Some(card_of(&bytes)?.prior)).unwrap_or_default(),
+            shared_epochs: None,
             name: NetName::Net { net: params.name().to_owned() },
             aligned: None,
         };
+        card.prior.check_layers(card.hidden.widths).map_err(|cause| {
+            Hinted::new(cause, "write one number for all layers in `prior`, or one for each")
+        })?;
         for note in &account.notes {
             // The log is for people: a full disk must not fail the import.
             let _ = writeln!(std::io::stderr(), "{file}: {note}");

@@ -435,7 +435,8 @@ fn an_exported_net_of_ours_is_imported_with_its_prior() {
         net.params_mut().iter_mut().enumerate().for_each(|(i, w)| *w = i as f32 * 0.1);
         let prior = "dropout 0.5".parse().unwrap();
         let name = NetName::End { pair: 1, end: End::B };
-        let card = NetCard { hidden: net.shape().hidden(), prior, name, aligned: None };
+        let hidden = net.shape().hidden();
+        let card = NetCard { hidden, prior, shared_epochs: None, name, aligned: None };
         write_net(&path, &net, &card, &recipe()).unwrap();
         let bytes = fs::read(&path).unwrap();
         assert_eq!(read(&bytes, &[], ENDS).unwrap().0, net);

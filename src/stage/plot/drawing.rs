@@ -273,7 +273,7 @@ fn facets(group: CurveGroup) -> [(&'static str, String); 3] {
 }
 
 /// The ends of a mean's interval.
-fn ends(mean: &GroupMean) -> Option<(f64, f64)> {
+pub(super) fn ends(mean: &GroupMean) -> Option<(f64, f64)> {
     mean.interval.map(|interval| (interval.low, interval.high))
 }
 

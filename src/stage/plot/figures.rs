@@ -56,6 +56,9 @@ pub(super) enum FigureName {
     RatioToLearned,
     /// Error, cross-entropy and calibration of ensembles against width, for each prior.
     Ensembles,
+    /// Barrier of the loss and largest error between nets with a shared start, against the number
+    /// of shared epochs.
+    SharedStart,
 }
 
 /// What a figure is about: the section of the report that shows it.
@@ -65,6 +68,7 @@ pub(in crate::stage) enum Subject {
     Widths,
     CriticalWidth,
     Bound,
+    SharedStart,
     Depth,
     Priors,
     Ensembles,
@@ -89,6 +93,7 @@ impl FigureName {
             FigureName::ExcessByWidth => Some(Subject::CriticalWidth),
             FigureName::RatioToLearned => Some(Subject::Bound),
             FigureName::Ensembles => Some(Subject::Ensembles),
+            FigureName::SharedStart => Some(Subject::SharedStart),
         }
     }
 
@@ -108,6 +113,7 @@ impl FigureName {
             FigureName::ExcessByWidth => results.excess_by_width(),
             FigureName::RatioToLearned => results.ratio_to_learned(),
             FigureName::Ensembles => results.ensembles_by_width(),
+            FigureName::SharedStart => results.barrier_by_shared_epochs(),
         }
     }
 }

@@ -9,12 +9,13 @@ mod laws;
 mod messages;
 mod overview;
 mod results;
+mod shared_start;
 
 use self::figures::FigureName;
 pub(super) use self::figures::Subject;
 use self::results::Results;
 use super::artifact::{DATA_CARD, DataCard, MNIST_FILES, is_mnist, read_json, write_json};
-use super::tables::ENSEMBLES;
+use super::tables::{ENSEMBLES, SHARED_START};
 use crate::engine::stage::{Arity, Context, Slot, Stage};
 use crate::fs;
 use anyhow::{Context as _, Result};
@@ -69,6 +70,8 @@ impl Stage for PlotStage {
         Slot { name: "data", arity: Arity::One, files: MNIST_FILES },
         Slot { name: "tables", arity: Arity::One, files: Results::FILES },
         Slot { name: "ensembles", arity: Arity::Any, files: &[ENSEMBLES.file] },
+        // Required for the figure `shared-start` only.
+        Slot { name: "shared", arity: Arity::Optional, files: &[SHARED_START.file] },
     ];
     const OUTPUTS: &'static [&'static str] = &[SVG, CARD, FRAGMENT, CHART];
     type Params = Params;
@@ -77,7 +80,8 @@ impl Stage for PlotStage {
         let data = cx.input("data")?;
         let card: DataCard = read_json(data.path(DATA_CARD)?)?;
         let is_mnist = is_mnist(data, &card);
-        let results = Results::read(cx.input("tables")?, cx.inputs("ensembles"), is_mnist)?;
+        let (ensembles, shared) = (cx.inputs("ensembles"), cx.inputs("shared").first());
+        let results = Results::read(cx.input("tables")?, ensembles, shared, is_mnist)?;
         let drawn = params.figure.draw(&results);
         let name = serde_json::to_value(params.figure)?.as_str().unwrap_or_default().to_owned();
         let card = FigureCard {
@@ -124,11 +128,14 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    /// Every figure, from the schema.
+    /// Every figure of the run's curves, from the schema. That of the nets with a shared start has
+    /// tests of its own.
     fn names() -> Vec<FigureName> {
         let schema = serde_json::to_value(schemars::schema_for!(FigureName)).unwrap();
         let variants = schema["oneOf"].as_array().unwrap();
-        variants.iter().map(|name| serde_json::from_value(name["const"].clone()).unwrap()).collect()
+        let names =
+            variants.iter().map(|name| serde_json::from_value(name["const"].clone()).unwrap());
+        names.filter(|name| *name != FigureName::SharedStart).collect()
     }
 
     /// Every kind of prior, at several strengths.

@@ -5,8 +5,10 @@ use crate::stage::ensemble::results::{Ensembles, read_table};
 use crate::stage::rows::{
     CurveGroup, GroupMean, Metric, Quantity, groups, means, pair_metrics, parsed,
 };
-use crate::stage::rows::{PairMetrics, Summaries, hiddens, is_plain, priors, summaries};
-use crate::stage::tables::{CURVES, HISTORIES, METRICS, SUMMARY, numbers, wholes};
+use crate::stage::rows::{
+    PairMetrics, SharedStarts, Summaries, hiddens, is_plain, priors, shared_starts, summaries,
+};
+use crate::stage::tables::{CURVES, HISTORIES, METRICS, SHARED_START, SUMMARY, numbers, wholes};
 use crate::stage::talk::{self, Published};
 use crate::study::curve::Method;
 use crate::study::data::Split;
@@ -39,16 +41,28 @@ pub(super) struct Results {
     /// Every epoch of every net, by hidden layers and prior. Imported nets have none.
     pub(super) training: BTreeMap<(Hidden, Prior), Vec<Epoch>>,
     pub(super) ensembles: Ensembles,
+    /// Of other nets: those with a shared start.
+    pub(super) shared: SharedStarts,
 }
 
 impl Results {
     /// The files that [`Results::read`] reads.
     pub(super) const FILES: &[&str] = &[CURVES.file, SUMMARY.file, METRICS.file, HISTORIES.file];
 
-    /// `ensembles` are the artifacts of the stage `ensemble`, if there are any.
-    pub(super) fn read(tables: &Input, ensembles: &[Input], is_mnist: bool) -> Result<Results> {
+    /// `ensembles` are the artifacts of the stage `ensemble`, if there are any, and `shared` the
+    /// means of nets with a shared start.
+    pub(super) fn read(
+        tables: &Input,
+        ensembles: &[Input],
+        shared: Option<&Input>,
+        is_mnist: bool,
+    ) -> Result<Results> {
         let read = |table: &crate::stage::tables::TableSchema| table.read(tables.path(table.file)?);
         let ensembles = read_table(ensembles)?.as_ref().map(Ensembles::of_table).transpose()?;
+        let shared = match shared {
+            Some(input) => shared_starts(&SHARED_START.read(input.path(SHARED_START.file)?)?)?,
+            None => SharedStarts::new(),
+        };
         Ok(Results {
             published: talk::published(is_mnist),
             along: along(&read(&CURVES)?)?,
@@ -56,6 +70,7 @@ impl Results {
             pairs: pair_metrics(&read(&METRICS)?)?,
             training: training(&read(&HISTORIES)?)?,
             ensembles: ensembles.unwrap_or_default(),
+            shared,
         })
     }
 

@@ -1,7 +1,7 @@
 //! The report as a document: its sections in order, and the files that the page contains.
 
 use super::{Report, bound, cite, critical_width, ensembles, extras, full_tables, glossary};
-use super::{provenance, questions, references, settings, verdict};
+use super::{provenance, questions, references, settings, shared_start, verdict};
 use crate::report::document::{Block, Document};
 use anyhow::Result;
 
@@ -53,6 +53,11 @@ pub(super) const SECTIONS: &[Section] = &[
         id: "ensembles",
         title: "Ensembles: do nets along a curve predict better?",
         blocks: ensembles::section,
+    },
+    Section {
+        id: "shared-start",
+        title: "Shared start: after how many epochs do minima stay connected?",
+        blocks: shared_start::section,
     },
     Section {
         id: "training",

@@ -22,6 +22,7 @@ mod recipe;
 mod references;
 mod sentences;
 mod settings;
+mod shared_start;
 mod sheet;
 mod template;
 mod verdict;
@@ -36,8 +37,10 @@ use super::KINDS;
 use super::aggregate::AggregateStage;
 use super::artifact::{DATA_CARD, DataCard, MNIST_FILES, is_mnist, read_json};
 use super::plot::{CARD, CHART, FRAGMENT, FigureCard, SVG, Subject};
-use super::rows::{pair_metrics, summaries};
-use super::tables::{ENDPOINTS, ENSEMBLES, HISTORIES, METRICS, NETS, REFITS, SUMMARY};
+use super::rows::{SharedStarts, pair_metrics, shared_starts, summaries};
+use super::tables::{
+    ENDPOINTS, ENSEMBLES, HISTORIES, METRICS, NETS, REFITS, SHARED_START, SUMMARY,
+};
 use super::talk;
 use super::texts::Texts;
 use crate::engine::key::{Artifact, Content, Digest};
@@ -142,6 +145,8 @@ impl Stage for ReportStage {
         Slot { name: "tables", arity: Arity::One, files: TABLES },
         Slot { name: "figures", arity: Arity::Many, files: &[SVG, CARD, FRAGMENT, CHART] },
         Slot { name: "ensembles", arity: Arity::Any, files: &[ENSEMBLES.file] },
+        // The means of nets with a shared start.
+        Slot { name: "shared", arity: Arity::Optional, files: &[SHARED_START.file] },
         // Files of the user's own stages.
         Slot { name: "extras", arity: Arity::Any, files: ALL },
     ];
@@ -213,6 +218,10 @@ impl Stage for ReportStage {
         if let Some(ensembles) = &report.ensembles {
             fs::write(&cx.output(&MeasuredEnsembles::path()), &ensembles.csv)?;
         }
+        if let Some(shared) = report.shared {
+            let bytes = fs::read(shared.path(SHARED_START.file)?)?;
+            fs::write(&cx.output(&format!("tables/{}", SHARED_START.file)), bytes)?;
+        }
         let mut document = report.document()?;
         if let Some(template) = Template::read(cx)? {
             document = template.apply(document, &report)?;
@@ -262,6 +271,9 @@ impl ReportFigure {
 struct Report<'a> {
     params: &'a Params,
     tables: &'a Input,
+    /// The tables of nets with a shared start, if there are any.
+    shared: Option<&'a Input>,
+    shared_starts: SharedStarts,
     /// In the order of the report.
     figures: Vec<ReportFigure>,
     extras: Extras,
@@ -296,9 +308,16 @@ impl<'a> Report<'a> {
             tests,
             data,
         };
+        let shared = cx.inputs("shared").first();
+        let shared_starts = match shared {
+            Some(input) => shared_starts(&SHARED_START.read(input.path(SHARED_START.file)?)?)?,
+            None => SharedStarts::new(),
+        };
         Ok(Report {
             params,
             tables,
+            shared,
+            shared_starts,
             figures,
             extras,
             nets,
@@ -359,6 +378,21 @@ impl<'a> Report<'a> {
         })
     }
 
+    /// The source of the means of nets with a shared start.
+    fn shared_source(&self) -> Result<Option<Source>> {
+        let Some(shared) = self.shared else { return Ok(None) };
+        let digest = shared.artifact.get(SHARED_START.file).context("BUG: no means")?;
+        let upstream = self.params.upstream.as_ref();
+        let node = upstream.and_then(|upstream| node_of(upstream, "shared", &shared.artifact));
+        let target = node.unwrap_or(AggregateStage::NAME);
+        Ok(Some(Source {
+            path: format!("tables/{}", SHARED_START.file),
+            digest: digest.to_string(),
+            command: self.params.command(&format!("run {target}")),
+            recipe: self.recipe(target),
+        }))
+    }
+
     /// The node that computed a figure.
     fn node(&self, figure: &ReportFigure) -> Option<&str> {
         node_of(self.params.upstream.as_ref()?, "figures", &figure.artifact)
@@ -386,6 +420,10 @@ impl<'a> Report<'a> {
         }
         if let Some(MeasuredEnsembles { csv, .. }) = &self.ensembles {
             files.push(EmbeddedFile { path: MeasuredEnsembles::path(), bytes: csv.clone() });
+        }
+        if let Some(shared) = self.shared {
+            let bytes = fs::read(shared.path(SHARED_START.file)?)?;
+            files.push(EmbeddedFile { path: format!("tables/{}", SHARED_START.file), bytes });
         }
         for figure in &self.figures {
             let chart = format!("figures/{}.json", figure.card.name);

@@ -21,7 +21,7 @@ use crate::kernel::combine::combine;
 use crate::kernel::update::{Moments, Weights, apply_bend};
 use crate::study::data::Labelled;
 use crate::study::net::{
-    Batch, BatchStats, Engine, EngineKind, EpochRecord, FitSettings, Learner, Net, Step, fit,
+    Batch, BatchStats, Engine, EngineKind, EpochRecord, FitSettings, Learner, Net, Run, Step, fit,
 };
 use crate::study::registry::unknown;
 use crate::study::rng;
@@ -204,7 +204,7 @@ pub struct Learned {
 pub fn learn(
     settings: &LearnSettings,
     [a, b]: [&Net; 2],
-    names: [&str; 2],
+    [seed, label]: [&str; 2],
     train: &Labelled,
     validation: &Labelled,
     threads: NonZero<usize>,
@@ -216,7 +216,9 @@ pub fn learn(
     let start = |k: usize| chord.point(k as f64 / segments as f64);
     let start = Controls::new(settings.curve.basis(), (0..=segments).map(start).collect())?;
     let mut curve = CurveLearner::new(&start, settings.engine, threads);
-    let history = fit(&mut curve, &settings.fit, a.shape().widths, names, train, validation)
+    let widths = a.shape().widths;
+    let streams = (seed, label.into());
+    let history = fit(&mut curve, &settings.fit, widths, streams, train, validation)
         .map_err(|e| e.to_string())?;
     let bends = curve.bends();
     let nets = [vec![a.clone()], bends, vec![b.clone()]].concat();
@@ -233,17 +235,25 @@ struct CurveLearner {
     engine: Box<dyn Engine>,
     /// The coefficients of that psi(t); none before the first batch.
     coefficients: Option<Vec<f32>>,
-    /// The lengths of the engine's runs, and which of them hold biases.
-    runs: Vec<(usize, bool)>,
+    /// The engine's runs.
+    runs: Vec<RunShape>,
     /// The control nets, packed.
     controls: Vec<Aligned>,
     /// The optimiser's state of each bend.
     moments: Vec<Moments>,
 }
 
+/// A run without its parameters.
+#[derive(Clone, Copy)]
+struct RunShape {
+    length: usize,
+    layer: usize,
+    are_biases: bool,
+}
+
 /// A run of the parameters of every control net.
 struct ControlRun<'a> {
-    are_biases: bool,
+    shape: RunShape,
     ends: [&'a [f32]; 2],
     bends: Vec<Weights<'a>>,
 }
@@ -271,7 +281,15 @@ impl CurveLearner {
         let engine = engine.start(&start.nets()[0], threads);
         CurveLearner {
             basis: start.basis(),
-            runs: engine.runs().iter().map(|run| (run.data.len(), run.are_biases)).collect(),
+            runs: engine
+                .runs()
+                .iter()
+                .map(|&Run { data, layer, are_biases }| RunShape {
+                    length: data.len(),
+                    layer,
+                    are_biases,
+                })
+                .collect(),
             engine,
             coefficients: None,
             moments: start.bends().iter().map(|_| Moments::zeros(controls[0].len())).collect(),
@@ -294,22 +312,22 @@ impl CurveLearner {
 
 /// The runs of the control nets, in the engine's order.
 fn control_runs<'a>(
-    runs: &[(usize, bool)],
+    runs: &[RunShape],
     controls: &'a mut [Aligned],
     moments: &'a mut [Moments],
 ) -> Vec<ControlRun<'a>> {
     let [a, bends @ .., b] = controls else { panic!("BUG: a curve has two ends") };
     let mut start = 0;
-    let run = |&(length, are_biases): &(usize, bool)| {
-        let range = start..start + length;
+    let run = |&shape: &RunShape| {
+        let range = start..start + shape.length;
         start = range.end;
-        ControlRun { are_biases, ends: [&a[range.clone()], &b[range]], bends: Vec::new() }
+        ControlRun { shape, ends: [&a[range.clone()], &b[range]], bends: Vec::new() }
     };
     let mut all: Vec<ControlRun> = runs.iter().map(run).collect();
     for (bend, moments) in bends.iter_mut().zip(moments) {
         let mut rest = moments.weights(bend);
-        for (run, &(length, _)) in all.iter_mut().zip(runs) {
-            let (weights, others) = rest.split_at(length);
+        for run in &mut all {
+            let (weights, others) = rest.split_at(run.shape.length);
             run.bends.push(weights);
             rest = others;
         }
@@ -323,7 +341,7 @@ impl Learner for CurveLearner {
         let is_first = known.is_none();
         let here = known.unwrap_or_else(|| self.coefficients(rng::uniform(own)));
         let next = self.coefficients(rng::uniform(own));
-        let (update, [of_weights, of_biases]) = (step.plain_update(), step.penalties());
+        let update = step.plain_update();
         let controls = control_runs(&self.runs, &mut self.controls, &mut self.moments);
         if is_first {
             let points = self.engine.runs_mut();
@@ -333,7 +351,8 @@ impl Learner for CurveLearner {
         let stats = self.engine.visit_gradient(batch, &|run, point, gradient| {
             // Each run is visited once: the lock is always free.
             let mut run = controls[run].lock().unwrap_or_else(PoisonError::into_inner);
-            let penalty = if run.are_biases { of_biases } else { of_weights };
+            let RunShape { layer, are_biases, .. } = run.shape;
+            let penalty = step.penalties(layer)[usize::from(are_biases)];
             for (&c, bend) in here[1..].iter().zip(&mut run.bends) {
                 apply_bend(update, c, penalty, gradient, point, bend);
             }

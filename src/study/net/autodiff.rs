@@ -29,11 +29,12 @@ impl Autodiff {
 }
 
 impl Engine for Autodiff {
-    fn step(&mut self, batch: &Batch, updates: Updates) -> BatchStats {
+    fn step(&mut self, batch: &Batch, updates: &[Updates]) -> BatchStats {
         let (gradient, stats) = self.gradient(batch);
         for (l, [weights, biases]) in self.moments.iter_mut().enumerate() {
-            apply(updates.weights, gradient.weights(l), self.net.weights_mut(l), weights);
-            apply(updates.biases, gradient.biases(l), self.net.biases_mut(l), biases);
+            let of_layer = updates[l];
+            apply(of_layer.weights, gradient.weights(l), self.net.weights_mut(l), weights);
+            apply(of_layer.biases, gradient.biases(l), self.net.biases_mut(l), biases);
         }
         stats
     }
@@ -96,9 +97,12 @@ impl Engine for Autodiff {
     }
 
     fn runs(&self) -> Vec<Run<'_>> {
-        let of_layer = |l| [(self.net.weights(l), false), (self.net.biases(l), true)];
-        let runs = (0..self.net.layers()).flat_map(of_layer).filter(|(data, _)| !data.is_empty());
-        runs.map(|(data, are_biases)| Run { data, are_biases }).collect()
+        let of_layer = |layer| {
+            let parts = [(self.net.weights(layer), false), (self.net.biases(layer), true)];
+            parts.map(|(data, are_biases)| Run { data, layer, are_biases })
+        };
+        let runs = (0..self.net.layers()).flat_map(of_layer);
+        runs.filter(|run| !run.data.is_empty()).collect()
     }
 
     fn runs_mut(&mut self) -> Vec<&mut [f32]> {

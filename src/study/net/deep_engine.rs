@@ -179,19 +179,19 @@ impl DeepEngine {
 }
 
 impl Engine for DeepEngine {
-    fn step(&mut self, batch: &Batch, updates: Updates) -> BatchStats {
+    fn step(&mut self, batch: &Batch, updates: &[Updates]) -> BatchStats {
         let stats = self.forward(batch);
         for l in (0..self.layers.len()).rev() {
             self.backward(batch, l);
             let Layer { fan_in, w, moments, columns, panels, .. } = &mut self.layers[l];
-            let depth = w.depth();
+            let (depth, of_layer) = (w.depth(), updates[l]);
             let weights = panels.panels_mut().zip(moments.panels(w));
             parallel_for(&mut vec![(); self.threads], weights, |(), ((_, z), weights)| {
                 let width = weights.len() / depth;
                 let (weights, biases) = weights.split_at(*fan_in * width);
-                descend(updates.weights, columns, z, weights);
+                descend(of_layer.weights, columns, z, weights);
                 if !biases.is_empty() {
-                    descend_biases(updates.biases, z, biases);
+                    descend_biases(of_layer.biases, z, biases);
                 }
             });
         }
@@ -226,11 +226,11 @@ impl Engine for DeepEngine {
 
     fn runs(&self) -> Vec<Run<'_>> {
         let mut runs = Vec::new();
-        for layer in &self.layers {
+        for (l, layer) in self.layers.iter().enumerate() {
             for (_, width, panel) in layer.w.panels() {
                 let (weights, biases) = panel.split_at(layer.fan_in * width);
                 let parts = [(weights, false), (biases, true)].into_iter();
-                let run = |(data, are_biases)| Run { data, are_biases };
+                let run = |(data, are_biases)| Run { data, layer: l, are_biases };
                 runs.extend(parts.filter(|(data, _)| !data.is_empty()).map(run));
             }
         }
@@ -401,7 +401,7 @@ mod tests {
         let data = examples(40, "steps");
         let images = Sparse::from_pixels(&data.pixels, INPUTS);
         let sgd = Optimizer::Sgd(Sgd { momentum: 0.0.try_into().unwrap(), ..Sgd::default() });
-        let updates = sgd.update(1, 0.3, Prior::None, 40).into();
+        let update = sgd.update(1, 0.3, Prior::None, 40);
         for (widths, classes, biases) in
             [(&[20][..], 10, true), (&[70, 33], 10, false), (&[9, 130, 8], 11, true)]
         {
@@ -410,6 +410,7 @@ mod tests {
             let batches = [0, 1, 2].map(chosen);
             let batch =
                 |chosen| Batch { images: &images, labels: &data.labels, chosen, masks: &[] };
+            let updates = vec![update.into(); net.layers()];
             let mut expected = net.clone();
             batches.iter().for_each(|chosen| reference(&mut expected, &batch(chosen), 0.3));
             assert_ne!(net, expected);
@@ -418,7 +419,7 @@ mod tests {
                     let mut engine = DeepEngine::new(&net, ONE);
                     engine.threads = threads;
                     for chosen in &batches {
-                        engine.step(&batch(chosen), updates);
+                        engine.step(&batch(chosen), &updates);
                     }
                     let case = format!("{isa:?}, {threads} threads, {}", net.shape());
                     assert!(bits(engine.net().params()) == bits(expected.params()), "{case}");
@@ -439,8 +440,9 @@ mod tests {
             let [of_pixels, of_floats] = [&pixels, &floats].map(|images| {
                 let mut engine = super::super::EngineKind::Kernel.start(&net, ONE);
                 let batch = Batch { images, labels: &data.labels, chosen: &CHOSEN, masks: &[] };
-                engine.step(&batch, update.into());
-                engine.step(&batch, update.into());
+                let updates = vec![update.into(); net.layers()];
+                engine.step(&batch, &updates);
+                engine.step(&batch, &updates);
                 engine.net()
             });
             assert_eq!(bits(of_pixels.params()), bits(of_floats.params()));

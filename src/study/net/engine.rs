@@ -35,7 +35,7 @@ impl Batch<'_> {
     }
 }
 
-/// How a step moves the parameters.
+/// How a step moves the parameters of a layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Updates {
     /// The rule of the weights.
@@ -44,7 +44,7 @@ pub struct Updates {
     pub biases: Update,
 }
 
-/// The same rule for all parameters.
+/// The same rule for weights and biases.
 impl From<Update> for Updates {
     fn from(update: Update) -> Updates {
         Updates { weights: update, biases: update }
@@ -57,6 +57,8 @@ impl From<Update> for Updates {
 pub struct Run<'a> {
     /// The parameters, and padding that is zero.
     pub data: &'a [f32],
+    /// The layer, counted from 0.
+    pub layer: usize,
     /// Whether they are biases.
     pub are_biases: bool,
 }
@@ -72,7 +74,10 @@ pub type Visit<'a> = dyn Fn(usize, &mut [f32], &[f32]) + Sync + 'a;
 pub trait Engine {
     /// Moves the net by the gradient of the batch's mean cross-entropy. The statistics are those
     /// before the step.
-    fn step(&mut self, batch: &Batch, updates: Updates) -> BatchStats;
+    ///
+    /// # Panics
+    /// Unless there is one of `updates` for each layer, the output layer included.
+    fn step(&mut self, batch: &Batch, updates: &[Updates]) -> BatchStats;
 
     /// Calls `work` once for each run, on several threads and in unspecified order, with its index
     /// in [`Engine::runs`], its parameters, and the gradient of the batch's mean cross-entropy;

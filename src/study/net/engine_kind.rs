@@ -102,8 +102,9 @@ mod tests {
                 }
                 let update = |prior| Optimizer::default().update(step, 0.05, prior, data.len());
                 let updates = Updates { weights: update(prior), biases: update(of_biases) };
+                let updates = vec![updates; shape.layers()];
                 let stats =
-                    engines.iter_mut().map(|(kind, engine)| (kind, engine.step(&batch, updates)));
+                    engines.iter_mut().map(|(kind, engine)| (kind, engine.step(&batch, &updates)));
                 let stats: Vec<_> = stats.collect();
                 let (_, expected) = stats[0];
                 for (kind, found) in stats {
@@ -154,6 +155,12 @@ mod tests {
                 assert!(sum.params().iter().copied().eq(expected), "{kind}, {shape}");
                 let biases = first.runs().iter().filter(|run| run.are_biases).count();
                 assert_eq!(biases > 0, shape.biases, "{kind}, {shape}");
+                for l in 0..shape.layers() {
+                    let weights =
+                        first.runs().into_iter().filter(|r| r.layer == l && !r.are_biases);
+                    let numbers = weights.flat_map(|run| run.data).filter(|w| **w != 0.0).count();
+                    assert_eq!(numbers, shape.fan_in(l) * shape.fan_out(l), "{kind}, {shape}");
+                }
             }
         }
     }

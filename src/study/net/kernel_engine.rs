@@ -127,16 +127,17 @@ impl KernelEngine {
 }
 
 impl Engine for KernelEngine {
-    fn step(&mut self, batch: &Batch, Updates { weights: update, .. }: Updates) -> BatchStats {
+    fn step(&mut self, batch: &Batch, updates: &[Updates]) -> BatchStats {
+        let [of_w1, of_w2] = [0, 1].map(|l| updates[l].weights);
         let stats = self.forward(batch);
         let KernelEngine { w1, w1_moments, w2, w2_moments, pass, threads, .. } = self;
         let Pass { a, outputs, outgoing, hidden, pixels, .. } = pass;
         let panels = hidden.panels_mut().zip(w1_moments.panels(w1));
         parallel_for(&mut vec![(); *threads], panels, |(), ((first, hidden), weights)| {
             hidden_gradient(outputs, w2, a, batch.scale(0), first, hidden);
-            descend(update, pixels, hidden, weights);
+            descend(of_w1, pixels, hidden, weights);
         });
-        apply(update, outgoing, w2, w2_moments);
+        apply(of_w2, outgoing, w2, w2_moments);
         stats
     }
 
@@ -157,9 +158,9 @@ impl Engine for KernelEngine {
     }
 
     fn runs(&self) -> Vec<Run<'_>> {
-        let panels = self.w1.panels().map(|(_, _, panel)| panel);
-        let run = |data| Run { data, are_biases: false };
-        panels.chain([&self.w2[..]]).map(run).collect()
+        let run = |layer, data| Run { data, layer, are_biases: false };
+        let panels = self.w1.panels().map(|(_, _, panel)| run(0, panel));
+        panels.chain([run(1, &self.w2[..])]).collect()
     }
 
     fn runs_mut(&mut self) -> Vec<&mut [f32]> {
@@ -230,7 +231,7 @@ mod tests {
         let batch = Batch { images: &images, labels: &data.labels, chosen: &CHOSEN, masks: &masks };
         let sgd = Optimizer::Sgd(Sgd { momentum: 0.0.try_into().unwrap(), ..Sgd::default() });
         let mut engine = KernelEngine::new(&net, NonZero::<usize>::MIN);
-        engine.step(&batch, sgd.update(1, 0.5, prior, data.len()).into());
+        engine.step(&batch, &[sgd.update(1, 0.5, prior, data.len()).into(); 2]);
 
         let wide = |net: &Net| net.params().iter().map(|&w| f64::from(w)).collect::<Vec<_>>();
         let mut w = wide(&net);

@@ -9,6 +9,7 @@ mod feed_forward;
 mod init;
 mod kernel_engine;
 mod optimizer;
+mod per_layer;
 mod prior;
 mod train;
 mod widths;
@@ -19,9 +20,11 @@ pub use ensemble::{BINS, EnsembleQuality, measure_ensembles};
 pub use feed_forward::{Net, Shape};
 pub use init::Init;
 pub use optimizer::{Adam, Optimizer, Sgd, lr_factor};
+pub use per_layer::PerLayer;
 pub use prior::{DropoutMask, Prior, PriorKind};
 pub use train::{
-    EpochRecord, FitSettings, Learner, Step, TrainError, TrainSettings, Trained, fit, train,
+    EpochRecord, FitSettings, Labels, Learner, Step, TrainError, TrainSettings, Trained, Trunk,
+    fit, train,
 };
 pub use widths::{Hidden, Widths};
 

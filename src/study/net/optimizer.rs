@@ -160,8 +160,8 @@ mod tests {
 
     #[test]
     fn the_update_scales_a_prior_by_images_and_rate() {
-        let normal = Prior::Normal { variance: Positive::try_from(0.01).unwrap() };
-        let laplace = Prior::Laplace { scale: Positive::try_from(0.1).unwrap() };
+        let normal = Prior::Normal { variance: 0.01.try_into().unwrap() };
+        let laplace = Prior::Laplace { scale: 0.1.try_into().unwrap() };
         let sgd = Optimizer::default();
         let expected = Update::Momentum { rate: 0.005, momentum: 0.9, decay: 0.002, shrink: 0.0 };
         assert_eq!(sgd.update(1, 0.005, normal, 50_000), expected);
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn without_momentum_the_threshold_is_rate_times_slope() {
-        let laplace = Prior::Laplace { scale: Positive::try_from(0.1).unwrap() };
+        let laplace = Prior::Laplace { scale: 0.1.try_into().unwrap() };
         let plain =
             Optimizer::Sgd(Sgd { momentum: Fraction::try_from(0.0).unwrap(), ..Sgd::default() });
         let expected = Update::Momentum { rate: 0.005, momentum: 0.0, decay: 0.0, shrink: 1e-6 };

@@ -1,10 +1,12 @@
 //! Priors on the parameters, and their effect on training (SCIENCE: "Priors").
 //!
 //! The objective is the mean cross-entropy + (1/N)(-log p(Θ)), N the number of training images.
-//! All layers have the same prior; biases have it too, unless a training spares them.
+//! All layers have the same prior, unless it has a variance or a scale for each. Biases have that
+//! of their layer, unless a training spares them.
 
+use super::per_layer::PerLayer;
 use super::widths::Widths;
-use crate::study::bounded::{Fraction, Positive};
+use crate::study::bounded::Fraction;
 use crate::study::registry::named_enum;
 use rand_chacha::rand_core::Rng;
 use schemars::JsonSchema;
@@ -22,15 +24,16 @@ pub enum Prior {
     None,
     /// Independent normal weights with mean 0: adds w / (N variance) to the gradient.
     Normal {
-        /// Variance of a weight.
-        variance: Positive,
+        /// Variance of a weight: a number, or one for each layer, such as `0.01x0.1`.
+        variance: PerLayer,
     },
     /// Independent Laplace weights with mean 0: a proximal step after the update, a soft threshold
     /// by rate / ((1 - momentum) N scale), since momentum applies a gradient 1 / (1 - momentum)
     /// times.
     Laplace {
-        /// Mean of |w|; scale = sqrt(variance / 2) matches a normal prior's variance.
-        scale: Positive,
+        /// Mean of |w|: a number, or one for each layer, such as `0.07x0.2`; scale =
+        /// sqrt(variance / 2) matches a normal prior's variance.
+        scale: PerLayer,
     },
     /// Hidden units are dropped in training with this probability, the others scaled by
     /// 1 / (1 - p).
@@ -110,48 +113,70 @@ impl Prior {
         }
     }
 
-    /// Its parameter.
-    fn value(self) -> Option<f64> {
-        match self {
-            Prior::None => None,
-            Prior::Normal { variance } => Some(variance.get()),
-            Prior::Laplace { scale } => Some(scale.get()),
-            Prior::Dropout(p) => Some(p.get()),
-        }
-    }
-
-    /// The variance of a weight; `None` where the prior is not a density of the weights.
+    /// The variance of a weight; `None` where the prior is not a density of the weights, or has a
+    /// variance for each layer.
     pub fn variance(self) -> Option<f64> {
         match self {
-            Prior::Normal { variance } => Some(variance.get()),
-            Prior::Laplace { scale } => Some(2.0 * scale.get() * scale.get()),
+            Prior::Normal { variance } => variance.single(),
+            Prior::Laplace { scale } => scale.single().map(|scale| 2.0 * scale * scale),
             Prior::None | Prior::Dropout(_) => None,
         }
     }
 
-    /// Larger for a more informative prior of the same kind.
-    fn strength(self) -> f64 {
+    /// The number of layers that the prior is for, the output layer included; `None` if it is for
+    /// any number of them.
+    pub fn layers(self) -> Option<usize> {
         match self {
-            Prior::None => 0.0,
-            Prior::Normal { variance } => -variance.get(),
-            Prior::Laplace { scale } => -scale.get(),
-            Prior::Dropout(p) => p.get(),
+            Prior::Normal { variance: numbers } | Prior::Laplace { scale: numbers } => {
+                numbers.layers()
+            }
+            Prior::None | Prior::Dropout(_) => None,
         }
     }
 
-    /// The coefficient of w in the gradient, for `images` training images.
+    /// Refuses a net of `hidden` layers if the prior is for another number of layers.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn check_layers(self, hidden: Widths) -> Result<(), String> {
+        let layers = hidden.depth() + 1;
+        match self.layers() {
+            Some(count) if count != layers => Err(format!(
+                "the prior `{self}` is for {count} layers, but a net with the hidden layers \
+                 `{hidden}` has {layers}"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The prior of layer `l`, counted from 0, with a single variance or scale.
+    ///
+    /// # Panics
+    /// If the prior is for fewer layers.
+    pub fn of_layer(self, l: usize) -> Prior {
+        match self {
+            Prior::Normal { variance } => {
+                Prior::Normal { variance: PerLayer::all(variance.get(l)) }
+            }
+            Prior::Laplace { scale } => Prior::Laplace { scale: PerLayer::all(scale.get(l)) },
+            Prior::None | Prior::Dropout(_) => self,
+        }
+    }
+
+    /// The coefficient of w in the gradient of the first layer, for `images` training images; for
+    /// another layer, see [`Prior::of_layer`].
     pub fn decay(self, images: usize) -> f64 {
         match self {
-            Prior::Normal { variance } => 1.0 / (images as f64 * variance.get()),
+            Prior::Normal { variance } => 1.0 / (images as f64 * variance.get(0).get()),
             _ => 0.0,
         }
     }
 
-    /// The slope of the prior's part of the objective at a weight above zero, for `images` training
-    /// images. Below zero the slope has the opposite sign.
+    /// The slope of the prior's part of the objective at a weight of the first layer above zero,
+    /// for `images` training images. Below zero the slope has the opposite sign.
     pub fn shrink(self, images: usize) -> f64 {
         match self {
-            Prior::Laplace { scale } => 1.0 / (images as f64 * scale.get()),
+            Prior::Laplace { scale } => 1.0 / (images as f64 * scale.get(0).get()),
             _ => 0.0,
         }
     }
@@ -181,18 +206,28 @@ impl PartialOrd for Prior {
 /// figures.
 impl Ord for Prior {
     fn cmp(&self, other: &Prior) -> Ordering {
-        // Parameters are finite, so no two of them are incomparable.
-        let by_strength = self.strength().partial_cmp(&other.strength()).unwrap_or(Ordering::Equal);
+        let by_strength = match (self, other) {
+            // A smaller variance is more informative.
+            (Prior::Normal { variance: a }, Prior::Normal { variance: b })
+            | (Prior::Laplace { scale: a }, Prior::Laplace { scale: b }) => b.cmp(a),
+            (Prior::Dropout(a), Prior::Dropout(b)) => a.get().total_cmp(&b.get()),
+            _ => Ordering::Equal,
+        };
         self.kind().cmp(&other.kind()).then(by_strength)
     }
 }
 
-/// The label in nodes and tables: `none`, `normal 0.01`, `laplace 0.07`, `dropout 0.5`.
+/// The label in nodes and tables: `none`, `normal 0.01`, `normal 0.01x0.1`, `laplace 0.07`,
+/// `dropout 0.5`.
 impl fmt::Display for Prior {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self.value() {
-            None => write!(f, "{}", self.kind()),
-            Some(value) => write!(f, "{} {value}", self.kind()),
+        let kind = self.kind();
+        match self {
+            Prior::None => write!(f, "{kind}"),
+            Prior::Normal { variance: numbers } | Prior::Laplace { scale: numbers } => {
+                write!(f, "{kind} {numbers}")
+            }
+            Prior::Dropout(p) => write!(f, "{kind} {}", p.get()),
         }
     }
 }
@@ -206,8 +241,14 @@ impl FromStr for Prior {
             None => (label, None),
         };
         let not_a_number = |value: &str| format!("`{value}` in `{label}` is not a number");
-        let number = |value: &str| value.parse().map_err(|_| not_a_number(value));
-        kind.parse::<PriorKind>()?.with(value.map(number).transpose()?)
+        let number = |value: &str| value.parse::<f64>().map_err(|_| not_a_number(value));
+        let kind: PriorKind = kind.parse()?;
+        let layers = value.filter(|value| value.contains('x'));
+        match (kind, layers.map(str::parse)) {
+            (PriorKind::Normal, Some(Ok(variance))) => Ok(Prior::Normal { variance }),
+            (PriorKind::Laplace, Some(Ok(scale))) => Ok(Prior::Laplace { scale }),
+            _ => kind.with(value.map(number).transpose()?),
+        }
     }
 }
 
@@ -248,7 +289,9 @@ mod tests {
         for (json, label) in [
             (r#""none""#, "none"),
             (r#"{"normal":{"variance":0.01}}"#, "normal 0.01"),
+            (r#"{"normal":{"variance":"0.01x0.1"}}"#, "normal 0.01x0.1"),
             (r#"{"laplace":{"scale":0.07}}"#, "laplace 0.07"),
+            (r#"{"laplace":{"scale":"0.07x0.2x1"}}"#, "laplace 0.07x0.2x1"),
             (r#"{"dropout":0.5}"#, "dropout 0.5"),
         ] {
             let prior = read(json).unwrap();
@@ -264,12 +307,12 @@ mod tests {
             assert_eq!(prior.kind(), kind);
             assert_eq!(prior.to_string().parse(), Ok(prior));
             assert_eq!(read(&serde_json::to_string(&prior).unwrap()), Ok(prior));
-            let Some(value) = prior.value() else {
+            if kind == PriorKind::None {
                 assert!(kind.with(Some(0.5)).is_err());
                 continue;
-            };
+            }
             assert!(kind.with(None).is_err());
-            let smaller = kind.with(Some(0.37 * value)).unwrap();
+            let smaller = kind.with(Some(0.037)).unwrap();
             assert_eq!(smaller.to_string().parse(), Ok(smaller));
             assert_ne!(smaller.cmp(&prior), Ordering::Equal);
         }
@@ -280,6 +323,8 @@ mod tests {
         let labels = [
             "none",
             "normal 1",
+            "normal 0.01x1",
+            "normal 0.01x0.1",
             "normal 0.01",
             "normal 0.001",
             "laplace 0.7",
@@ -304,6 +349,8 @@ mod tests {
         assert_eq!(refusal("none 1"), "the prior `none` has no number");
         assert_eq!(refusal("normal x"), "`x` in `normal x` is not a number");
         assert_eq!(refusal("normal 0"), "`0` is not a number above zero");
+        assert_eq!(refusal("normal 1x"), "`1x` in `normal 1x` is not a number");
+        assert_eq!(refusal("dropout 0.1x0.2"), "`0.1x0.2` in `dropout 0.1x0.2` is not a number");
     }
 
     #[test]
@@ -316,6 +363,21 @@ mod tests {
             [PriorKind::None, PriorKind::Dropout].map(|k| k.example().variance()),
             [None; 2]
         );
+    }
+
+    #[test]
+    fn a_prior_with_a_number_for_each_layer_has_no_single_variance() {
+        for (label, of_layers) in [
+            ("normal 0.01x0.1", ["normal 0.01", "normal 0.1"]),
+            ("laplace 0.07x2", ["laplace 0.07", "laplace 2"]),
+        ] {
+            let prior: Prior = label.parse().unwrap();
+            assert_eq!((prior.variance(), prior.layers()), (None, Some(2)));
+            assert_eq!([0, 1].map(|l| prior.of_layer(l).to_string()), of_layers);
+        }
+        for prior in PriorKind::ALL.iter().map(|kind| kind.example()) {
+            assert_eq!((prior.layers(), prior.of_layer(9)), (None, prior));
+        }
     }
 
     #[test]

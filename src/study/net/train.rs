@@ -1,8 +1,9 @@
 //! Training: epochs, shuffles, dropout and the history (SCIENCE: "Model, data, training").
 //!
 //! Every random stream is named by the net's label and the epoch, so that a net depends on its own
-//! recipe only. This file does not depend on the engine that computes the gradients, and [`fit`]
-//! not on what the steps move: a net, or the bends of a curve.
+//! recipe only. Nets with a shared start follow the label of their trunk first (SCIENCE: "Shared
+//! start"). This file does not depend on the engine that computes the gradients, and [`fit`] not on
+//! what the steps move: a net, or the bends of a curve.
 
 use super::engine::{Batch, BatchStats, Engine, Updates};
 use super::engine_kind::EngineKind;
@@ -95,9 +96,10 @@ pub struct FitSettings {
 }
 
 impl FitSettings {
-    /// The prior on the weights, and the one on the biases.
-    fn priors(&self) -> [Prior; 2] {
-        [self.prior, if self.spare_biases { Prior::None } else { self.prior }]
+    /// The prior on the weights of layer `l`, counted from 0, and the one on its biases.
+    fn priors(&self, l: usize) -> [Prior; 2] {
+        let prior = self.prior.of_layer(l);
+        [prior, if self.spare_biases { Prior::None } else { prior }]
     }
 }
 
@@ -130,10 +132,17 @@ impl<'a> Step<'a> {
         Step { settings, number, rate, images }
     }
 
-    /// How the step moves the parameters of a net, the prior's effect included.
-    pub fn updates(&self) -> Updates {
-        let [weights, biases] = self.settings.priors().map(|prior| self.update(prior));
-        Updates { weights, biases }
+    /// How the step moves the parameters of each layer of a net with `layers` layers, the prior's
+    /// effect included.
+    ///
+    /// # Panics
+    /// If the prior is for fewer layers.
+    pub fn updates(&self, layers: usize) -> Vec<Updates> {
+        let of_layer = |l: usize| {
+            let [weights, biases] = self.settings.priors(l).map(|prior| self.update(prior));
+            Updates { weights, biases }
+        };
+        (0..layers).map(of_layer).collect()
     }
 
     /// How the step moves parameters by their gradient alone.
@@ -141,9 +150,13 @@ impl<'a> Step<'a> {
         self.update(Prior::None)
     }
 
-    /// What the prior adds to the gradient of weights, and to that of biases.
-    pub fn penalties(&self) -> [Penalty; 2] {
-        self.settings.priors().map(|prior| Penalty {
+    /// What the prior adds to the gradient of the weights of layer `l`, counted from 0, and to that
+    /// of its biases.
+    ///
+    /// # Panics
+    /// If the prior is for fewer layers.
+    pub fn penalties(&self, l: usize) -> [Penalty; 2] {
+        self.settings.priors(l).map(|prior| Penalty {
             decay: prior.decay(self.images) as f32,
             slope: prior.shrink(self.images) as f32,
         })
@@ -205,21 +218,64 @@ impl fmt::Display for TrainError {
 
 impl std::error::Error for TrainError {}
 
+/// The labels of a net's random streams: init, shuffles and dropout masks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Labels<'a> {
+    /// The net's own.
+    pub own: &'a str,
+    /// The trunk that the net follows at first, if it does.
+    pub trunk: Option<Trunk<'a>>,
+}
+
+/// The first epochs of several nets: they are one training until their labels differ. Velocity,
+/// moments and schedule continue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trunk<'a> {
+    /// The label of the trunk's random streams.
+    pub label: &'a str,
+    /// The number of shared epochs; with 0, the nets share their init alone.
+    pub epochs: u32,
+}
+
+impl<'a> Labels<'a> {
+    fn of_init(self) -> &'a str {
+        self.trunk.map_or(self.own, |trunk| trunk.label)
+    }
+
+    /// The label in `epoch`, counted from 1.
+    fn of_epoch(self, epoch: u32) -> &'a str {
+        let trunk = self.trunk.filter(|trunk| epoch <= trunk.epochs);
+        trunk.map_or(self.own, |trunk| trunk.label)
+    }
+}
+
+/// The labels of a net without a trunk.
+impl<'a> From<&'a str> for Labels<'a> {
+    fn from(own: &'a str) -> Labels<'a> {
+        Labels { own, trunk: None }
+    }
+}
+
 /// Trains a net on `train`; `validation` is only measured. All randomness is derived from `seed`
-/// and the net's `label`; the number of `threads` does not affect the bits.
-pub fn train(
+/// and the net's `labels`; the number of `threads` does not affect the bits.
+///
+/// # Panics
+/// If the prior has numbers for another number of layers ([`Prior::layers`]).
+pub fn train<'a>(
     settings: &TrainSettings,
     seed: &str,
-    label: &str,
+    labels: impl Into<Labels<'a>>,
     train: &Labelled,
     validation: &Labelled,
     threads: NonZero<usize>,
 ) -> Result<Trained, TrainError> {
     let shape = settings.shape(train);
-    let net = settings.init.draw(shape, seed, &format!("{label}/init"));
-    let mut learner = NetLearner { engine: settings.engine.start(&net, threads) };
+    let labels: Labels = labels.into();
+    let net = settings.init.draw(shape, seed, &format!("{}/init", labels.of_init()));
+    let engine = settings.engine.start(&net, threads);
+    let mut learner = NetLearner { engine, layers: shape.layers() };
     let history =
-        fit(&mut learner, &settings.fit(), settings.widths, [seed, label], train, validation)?;
+        fit(&mut learner, &settings.fit(), shape.widths, (seed, labels), train, validation)?;
     let net = if history.is_empty() { net } else { learner.engine.net() };
     Ok(Trained { net, history })
 }
@@ -227,11 +283,12 @@ pub fn train(
 /// A net in training.
 struct NetLearner {
     engine: Box<dyn Engine>,
+    layers: usize,
 }
 
 impl Learner for NetLearner {
     fn step(&mut self, batch: &Batch, step: &Step, _: &mut ChaCha8Rng) -> BatchStats {
-        self.engine.step(batch, step.updates())
+        self.engine.step(batch, &step.updates(self.layers))
     }
 
     fn representative(&self) -> Option<Net> {
@@ -242,7 +299,7 @@ impl Learner for NetLearner {
 
 /// Trains a `learner` of nets with hidden layers of these `widths` on `train`; `validation` is only
 /// measured. Returns one record for each epoch. All randomness is derived from the seed and the
-/// label.
+/// labels.
 ///
 /// # Errors
 /// If there are no training images, or the training diverges.
@@ -250,7 +307,7 @@ pub fn fit(
     learner: &mut impl Learner,
     settings: &FitSettings,
     widths: Widths,
-    [seed, label]: [&str; 2],
+    (seed, labels): (&str, Labels),
     train: &Labelled,
     validation: &Labelled,
 ) -> Result<Vec<EpochRecord>, TrainError> {
@@ -261,6 +318,7 @@ pub fn fit(
     let mut history = Vec::new();
     let mut number = 0;
     for epoch in 1..=epochs {
+        let label = labels.of_epoch(epoch);
         let rate = settings.optimizer.rate() * lr_factor(epoch, epochs);
         let order = shuffled(seed, label, epoch, train.len());
         let mut dropout = rng::stream(seed, &format!("{label}/dropout/{epoch}"));
@@ -421,6 +479,92 @@ mod tests {
         assert_eq!(order("pair=1,end=a", 2), order("pair=1,end=a", 2));
     }
 
+    /// Settings of two optimizers, and of one and three hidden layers, with a prior that draws and
+    /// one that thresholds.
+    fn varied(epochs: u32) -> impl Iterator<Item = TrainSettings> {
+        let optimizers = [sgd(0.05), Optimizer::Adam(Adam::default())];
+        let priors = [PriorKind::Dropout, PriorKind::Laplace].map(PriorKind::example);
+        optimizers.into_iter().flat_map(move |optimizer| {
+            priors.into_iter().flat_map(move |prior| {
+                let plain = TrainSettings { optimizer, prior, ..settings(20, epochs) };
+                [plain, deep(plain, "20x12x9")]
+            })
+        })
+    }
+
+    /// A net that follows the trunk `trunk` for some epochs.
+    fn branch(own: &str, epochs: u32) -> Labels<'_> {
+        Labels { own, trunk: Some(Trunk { label: "trunk", epochs }) }
+    }
+
+    #[test]
+    fn a_trunk_continued_under_its_own_label_is_the_uninterrupted_training() {
+        let (data, unseen) = (examples(70, "train"), examples(9, "validation"));
+        for settings in varied(4) {
+            let run = |labels: Labels| {
+                bits_of(&train(&settings, "0", labels, &data, &unseen, ONE).unwrap())
+            };
+            let uninterrupted = run("trunk".into());
+            for epochs in 0..=4 {
+                assert_eq!(run(branch("trunk", epochs)), uninterrupted, "{settings:?}, {epochs}");
+            }
+        }
+    }
+
+    #[test]
+    fn two_nets_of_a_trunk_are_equal_until_their_labels_differ() {
+        let data = examples(70, "train");
+        for settings in varied(4) {
+            let run = |labels: Labels| train(&settings, "0", labels, &data, &none(), ONE).unwrap();
+            let trunk = run("trunk".into());
+            for epochs in 0..4 {
+                let [a, b] = ["a", "b"].map(|own| run(branch(own, epochs)));
+                let shared = epochs as usize;
+                let case = format!("{settings:?}, {epochs}");
+                for end in [&a, &b] {
+                    assert_eq!(end.history[..shared], trunk.history[..shared], "{case}");
+                    assert_ne!(end.history[shared], trunk.history[shared], "{case}");
+                }
+                assert_ne!(a.history[shared], b.history[shared], "{case}");
+                assert_ne!(a.net, b.net, "{case}");
+            }
+            let ends = ["a", "b"].map(|own| bits_of(&run(branch(own, 4))));
+            assert_eq!(ends, [bits_of(&trunk), bits_of(&trunk)]);
+        }
+        let untrained = settings(9, 0);
+        let init =
+            |labels: Labels| train(&untrained, "0", labels, &none(), &none(), ONE).unwrap().net;
+        assert_eq!(init(branch("a", 0)), init("trunk".into()), "0 epochs share the init");
+        assert_ne!(init(branch("a", 0)), init("a".into()));
+    }
+
+    #[test]
+    fn a_prior_with_a_number_for_each_layer_acts_on_each_as_the_prior_with_that_number() {
+        let data = examples(30, "train");
+        for (kind, numbers) in [("normal", ["0.01", "0.2", "3"]), ("laplace", ["0.5", "2", "9"])] {
+            for (widths, optimizer) in
+                [("20", sgd(0.5)), ("20x12", Optimizer::Adam(Adam::default()))]
+            {
+                let depth = widths.split('x').count();
+                let after_a_step = |number: &str| {
+                    let prior = format!("{kind} {number}").parse().unwrap();
+                    let plain = TrainSettings { prior, optimizer, ..settings(20, 1) };
+                    let settings = if depth == 1 { plain } else { deep(plain, widths) };
+                    train(&settings, "0", "net", &data, &none(), ONE).unwrap().net
+                };
+                let each = after_a_step(&numbers[..=depth].join("x"));
+                for (l, number) in numbers[..=depth].iter().enumerate() {
+                    let one = after_a_step(number);
+                    let case = format!("{kind}, {widths}, layer {l}");
+                    assert_eq!(bits(each.weights(l)), bits(one.weights(l)), "{case}");
+                    assert_eq!(bits(each.biases(l)), bits(one.biases(l)), "{case}");
+                    let other = after_a_step(numbers[(l + 1) % (depth + 1)]);
+                    assert_ne!(bits(each.weights(l)), bits(other.weights(l)), "{case}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn validation_does_not_affect_training() {
         let (data, settings) = (examples(50, "train"), settings(5, 2));
@@ -452,9 +596,15 @@ mod tests {
     #[test]
     fn a_weight_without_data_decays_by_the_formula_of_the_normal_prior() {
         let data = examples(320, "train");
-        let prior = Prior::Normal { variance: (1.0 / 32.0).try_into().unwrap() };
+        for prior in ["normal 0.03125", "normal 0.03125x4"] {
+            check_decay(&data, prior.parse().unwrap());
+        }
+    }
+
+    /// Checks the weights of the first layer on a pixel that is always blank.
+    fn check_decay(data: &Labelled, prior: Prior) {
         let settings = TrainSettings { prior, ..settings(6, 20) };
-        let trained = train(&settings, "0", "net", &data, &none(), ONE).unwrap();
+        let trained = train(&settings, "0", "net", data, &none(), ONE).unwrap();
         let init = settings.init.draw(Shape::talk(6), "0", "net/init");
         // Ten batches per epoch.
         let rates: f64 = trained.history.iter().map(|record| record.rate * 10.0).sum();
@@ -521,40 +671,53 @@ mod tests {
     #[test]
     fn a_long_training_ends_at_a_stationary_point_of_its_objective() {
         let data = examples(320, "train");
-        let n = data.len() as f64;
         let all: Vec<u32> = (0..data.len() as u32).collect();
-        let (b, variance) = (5.0, 1.0);
-        let laplace = Prior::Laplace { scale: b.try_into().unwrap() };
-        let normal = Prior::Normal { variance: variance.try_into().unwrap() };
         let adam = Optimizer::Adam(Adam::default());
-        for (optimizer, prior) in [(sgd(0.05), laplace), (sgd(0.05), normal), (adam, laplace)] {
+        for (optimizer, prior) in [
+            (sgd(0.05), "laplace 5"),
+            (sgd(0.05), "normal 1"),
+            (adam, "laplace 5"),
+            (sgd(0.05), "laplace 5x1"),
+            (sgd(0.05), "normal 1x0.1"),
+        ] {
+            let prior: Prior = prior.parse().unwrap();
             let settings = TrainSettings { optimizer, prior, ..settings(8, 300) };
             let net = train(&settings, "0", "net", &data, &none(), ONE).unwrap().net;
             let batch =
                 Batch { images: &data.images, labels: &data.labels, chosen: &all, masks: &[] };
             let gradient = EngineKind::Kernel.start(&net, ONE).gradient(&batch).0;
-            let weights = net.params().iter().zip(gradient.params()).filter(|(w, _)| **w != 0.0);
-            let weights: Vec<[f64; 2]> = weights.map(|(&w, &g)| [w, g].map(f64::from)).collect();
-            // The mean of -g sign(w) is 1 / (N b); of -g w, mean w² / (N variance).
-            let (found, expected) = match prior {
-                Prior::Laplace { .. } => {
-                    let pull = weights.iter().map(|[w, g]| -g * w.signum()).sum::<f64>();
-                    (pull / weights.len() as f64, 1.0 / (n * b))
-                }
-                _ => {
-                    let sum = |of: fn(&[f64; 2]) -> f64| weights.iter().map(of).sum::<f64>();
-                    (sum(|[w, g]| -g * w), sum(|[w, _]| w * w) / (n * variance))
-                }
+            // The layers with the same prior, which balance together.
+            let parts = match prior.layers() {
+                None => vec![(prior, net.params(), gradient.params())],
+                Some(count) => (0..count)
+                    .map(|l| (prior.of_layer(l), net.weights(l), gradient.weights(l)))
+                    .collect(),
             };
-            let zeros = 1.0 - weights.len() as f64 / net.params().len() as f64;
-            assert!(
-                (found / expected - 1.0).abs() < 0.1,
-                "{prior}, {optimizer:?}: {found} for {expected}"
-            );
-            assert!(
-                matches!(prior, Prior::Normal { .. }) || (0.1..0.99).contains(&zeros),
-                "{zeros} are zero"
-            );
+            for (of_part, part, gradient) in parts {
+                let weights = part.iter().zip(gradient).filter(|(w, _)| **w != 0.0);
+                let weights: Vec<[f64; 2]> =
+                    weights.map(|(&w, &g)| [w, g].map(f64::from)).collect();
+                let sum = |of: fn(&[f64; 2]) -> f64| weights.iter().map(of).sum::<f64>();
+                // The mean of -g sign(w) is 1 / (N b); of -g w, mean w² / (N variance).
+                let (found, expected) = match of_part.kind() {
+                    PriorKind::Laplace => {
+                        let pull = sum(|[w, g]| -g * w.signum());
+                        (pull / weights.len() as f64, of_part.shrink(data.len()))
+                    }
+                    _ => (sum(|[w, g]| -g * w), sum(|[w, _]| w * w) * of_part.decay(data.len())),
+                };
+                let zeros = 1.0 - weights.len() as f64 / part.len() as f64;
+                assert!(
+                    (found / expected - 1.0).abs() < 0.1,
+                    "{prior}, {of_part}, {optimizer:?}: {found} for {expected}"
+                );
+                assert!(
+                    of_part.kind() == PriorKind::Normal
+                        || prior.layers().is_some()
+                        || (0.1..0.99).contains(&zeros),
+                    "{zeros} are zero"
+                );
+            }
         }
     }
 

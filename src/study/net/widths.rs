@@ -9,7 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The largest number of hidden layers.
-const MOST_LAYERS: usize = 32;
+pub(super) const MOST_LAYERS: usize = 32;
 
 /// The widths of the hidden layers, from the first to the last: the parameter `hidden`, written
 /// `50` or `512x256`.
