@@ -43,7 +43,7 @@ fn learning(data: &Rc<Data>, name: &str) -> Result<Benchmark> {
             let start = Instant::now();
             match curve {
                 None => {
-                    train(&training, "0", &label, &examples, &none, NonZero::<usize>::MIN)?;
+                    train(&training, "0", label.as_str(), &examples, &none, NonZero::<usize>::MIN)?;
                 }
                 Some(curve) => {
                     let settings =
