@@ -214,11 +214,9 @@ mod tests {
 
     #[test]
     fn the_verdict_names_the_epochs_from_which_on_every_interval_is_below_a_point() {
-        let one = (
-            "50",
-            "none",
-            &[(0, 9.0, Some(1.0)), (1, 0.5, Some(0.4)), (3, 0.7, Some(0.4)), (5, 0.1, Some(0.1))][..],
-        );
+        let [first, last] = [(0, 9.0, Some(1.0)), (5, 0.1, Some(0.1))];
+        let means = [first, (1, 0.5, Some(0.4)), (3, 0.7, Some(0.4)), last];
+        let one = ("50", "none", &means[..]);
         let sentence = connected_from(&starts(&[one])).unwrap();
         assert_eq!(
             sentence.lead,
