@@ -15,6 +15,8 @@ pub struct Pipeline {
     pub invocation: Invocation,
     /// The seed of every random stream.
     pub seed: String,
+    /// The address of the remote cache, as written, and its location.
+    pub remote: Option<(String, Option<Location>)>,
     /// The profile to use by default.
     pub default_profile: Option<String>,
     default_profile_location: Option<Location>,
@@ -55,7 +57,7 @@ pub(crate) const OPEN_FIELDS: [&str; 4] = ["params", "env", "inputs", RESOURCES]
 /// The fields of an input whose axes are renamed. They are set one by one.
 pub(super) const INPUT_FIELDS: [&str; 2] = ["stage", "rename"];
 
-const TOP_LEVEL: [&str; 4] = ["seed", "profile", "stages", "profiles"];
+const TOP_LEVEL: [&str; 5] = ["seed", "profile", "remote", "stages", "profiles"];
 
 impl Pipeline {
     /// Parses `text`, the content of the file `source`.
@@ -167,7 +169,7 @@ impl Pipeline {
     }
 
     /// A diagnostic for this file.
-    pub(super) fn diagnostic(
+    pub fn diagnostic(
         &self,
         location: Option<Location>,
         message: String,
@@ -233,6 +235,7 @@ fn read(source: &str, node: &YamlNode) -> Result<Pipeline, ValueError> {
         source: source.to_owned(),
         invocation: Invocation::default(),
         seed: "0".to_owned(),
+        remote: None,
         default_profile: None,
         default_profile_location: None,
         stages: Vec::new(),
@@ -242,6 +245,10 @@ fn read(source: &str, node: &YamlNode) -> Result<Pipeline, ValueError> {
     for entry in if nothing { &[] } else { mapping(node, "a pipeline")? } {
         match entry.key.as_str() {
             "seed" => pipeline.seed = text(&entry.value, "the seed")?,
+            "remote" => {
+                let address = text(&entry.value, "the address of the remote cache")?;
+                pipeline.remote = Some((address, entry.value.location));
+            }
             "profile" => {
                 pipeline.default_profile = Some(text(&entry.value, "the default profile's name")?);
                 pipeline.default_profile_location = entry.value.location;

@@ -54,6 +54,11 @@ pub fn schema(kinds: &[&'static dyn Kind]) -> Json {
                 "default": 0,
             },
             "profile": { "description": "The default profile.", "type": "string" },
+            "remote": {
+                "description": "The remote cache, such as `s3://bucket/prefix`. \
+                    `--remote` and `REPRO_REMOTE` replace it. Not part of any key.",
+                "type": "string",
+            },
             "stages": {
                 "description": "The stages, each as `name: { kind: { field: value } }`.",
                 "type": "object",
