@@ -83,8 +83,9 @@ pub(crate) const COUNT: &str =
     "cat inputs/rows/*.csv | wc -l > count.txt\necho \"$LABEL $REPRO_PARAM_FACTOR\" >> count.txt\n";
 
 /// Variables of the caller that would change what `repro` does or prints.
-const REMOVED_VARIABLES: [&str; 8] = [
+const REMOVED_VARIABLES: [&str; 9] = [
     "REPRO_DATA",
+    "REPRO_REMOTE",
     "REPRO_SIMD",
     "NO_COLOR",
     "CLICOLOR",

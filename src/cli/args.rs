@@ -57,6 +57,9 @@ Quote a value that contains a comma: s@text=\"a,b\"";
 /// The environment variable of `--cache`.
 pub(super) const CACHE_VARIABLE: &str = "REPRO_CACHE";
 
+/// The environment variable of `--remote`.
+pub(super) const REMOTE_VARIABLE: &str = "REPRO_REMOTE";
+
 /// The environment variable of `--no-lock`.
 pub(super) const NO_LOCK_VARIABLE: &str = "REPRO_NO_LOCK";
 
@@ -94,6 +97,12 @@ pub(super) struct Common {
         value_parser = OsStringValueParser::new().map(PathBuf::from)
     )]
     pub cache: Option<PathBuf>,
+    /// The remote cache, such as `s3://BUCKET/PREFIX` or `file:///FOLDER`; empty for none
+    ///
+    /// Commands that use it: run, plan, push, pull, remote. Replaces `remote` of the pipeline file.
+    /// Credentials are read from the environment.
+    #[arg(long, global = true, value_name = "URL", env = REMOTE_VARIABLE, hide_env_values = true)]
+    pub remote: Option<String>,
     /// Do not use file locks; then run `gc` and `verify` only while no other process uses the cache
     #[arg(long, global = true, env = NO_LOCK_VARIABLE, value_parser = BoolishValueParser::new())]
     pub no_lock: bool,
@@ -184,6 +193,28 @@ pub(super) enum Command {
         #[arg(long)]
         wait_for_lock: bool,
     },
+    /// Copy results to the remote cache
+    ///
+    /// Copies the cached results of the targets and of everything upstream, unless the remote cache
+    /// has them. Exits with code 4 if it has another result under the same key, which it keeps.
+    #[command(after_help = TARGETS)]
+    Push {
+        /// Stages, stage kinds or nodes [default: the whole pipeline]
+        #[arg(value_name = "TARGET", add = complete::targets())]
+        targets: Vec<String>,
+    },
+    /// Copy results from the remote cache
+    ///
+    /// Copies the results of the targets and of everything upstream that are not cached here.
+    #[command(after_help = TARGETS)]
+    Pull {
+        /// Stages, stage kinds or nodes [default: the whole pipeline]
+        #[arg(value_name = "TARGET", add = complete::targets())]
+        targets: Vec<String>,
+    },
+    /// Check the remote cache, or remove results from it
+    #[command(subcommand)]
+    Remote(RemoteCommand),
     /// Protect the outputs of nodes from `gc`, or list the pinned nodes
     #[command(after_help = TARGETS)]
     Pin {
@@ -298,6 +329,42 @@ pub(super) struct RunArgs {
     /// Wait if another process, such as `gc`, has locked the cache
     #[arg(long)]
     pub wait_for_lock: bool,
+    /// Also copy the results of the targets to the remote cache, as they finish
+    #[arg(long, conflicts_with = "dry_run")]
+    pub push: bool,
+    /// Fail if the remote cache cannot be used, instead of continuing without it
+    #[arg(long, conflicts_with = "dry_run")]
+    pub require_remote: bool,
+}
+
+#[derive(Subcommand)]
+pub(super) enum RemoteCommand {
+    /// Check the remote cache for damage
+    ///
+    /// Reads every entry, and fetches and hashes every object. Exits with code 5 if a file is
+    /// damaged.
+    Verify {
+        /// Remove damaged objects and the entries that need them, so that they can be pushed again
+        #[arg(long)]
+        delete: bool,
+    },
+    /// Show which results can be removed from the remote cache, or remove them
+    ///
+    /// Keeps what the targets and everything upstream need, in all profiles, or in that of
+    /// `--profile`. All of these must be cached here or in the remote cache. Results of other
+    /// pipelines in the same remote cache are removed: use a prefix for each.
+    #[command(after_help = TARGETS)]
+    Gc {
+        /// Stages, stage kinds or nodes [default: the whole pipeline]
+        #[arg(value_name = "TARGET", add = complete::targets())]
+        targets: Vec<String>,
+        /// Remove the results
+        #[arg(long)]
+        delete: bool,
+        /// Keep results that are younger, such as `30d` or `12h`
+        #[arg(long, value_name = "AGE", default_value = "1d", value_parser = age)]
+        older_than: Duration,
+    },
 }
 
 #[derive(Args)]
@@ -396,6 +463,10 @@ pub(super) enum GraphFormat {
     Dot,
     /// An SVG image
     Svg,
+}
+
+fn age(age: &str) -> Result<Duration, String> {
+    humantime::parse_duration(age).map_err(|error| error.to_string())
 }
 
 fn time_limit(seconds: &str) -> Result<Duration, String> {

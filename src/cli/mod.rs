@@ -18,6 +18,7 @@ mod man;
 mod output;
 mod pin;
 mod plan;
+mod remote;
 mod run;
 mod session;
 mod show;
@@ -107,6 +108,9 @@ fn dispatch(cli: Cli, output: &Output) -> Result<String> {
         Command::Gc { delete, keep_runs, wait_for_lock } => {
             gc::gc(common, delete, keep_runs, wait_for_lock)
         }
+        Command::Push { targets } => remote::push(common, &targets),
+        Command::Pull { targets } => remote::pull(common, &targets),
+        Command::Remote(command) => remote::remote(common, output, command),
         Command::Pin { targets } if targets.is_empty() => pin::list(common),
         Command::Pin { targets } => pin::pin(common, &targets),
         Command::Unpin { targets } => pin::unpin(common, &targets),

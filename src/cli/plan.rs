@@ -3,6 +3,7 @@
 use super::args::Common;
 use super::output::{self, Output, join, nodes_json, state};
 use super::session::Session;
+use super::session::remote::{Use, print_notices};
 use crate::engine::error::Error;
 use crate::engine::run::status::{PlanStatus, Status};
 use crate::engine::spec::plan::NodeId;
@@ -19,10 +20,12 @@ pub(super) fn plan(
     check: bool,
     force: bool,
 ) -> Result<String> {
-    let session = Session::open(common)?;
+    let mut session = Session::open(common)?;
+    print_notices(session.attach(common, Use { required: false, writes: false })?);
     let targets = session.select(targets)?;
     let checker = session.checker(session.forced(force, &targets));
     let plan_status = checker.plan_status(&session.plan.closure(&targets))?;
+    print_notices(session.store.notices());
     let estimate = checker.estimate(&plan_status)?;
     let text = match common.json {
         true => {
@@ -90,6 +93,9 @@ fn as_text(
     for (stage, counts) in counts.values() {
         let [cached, stale, maybe] = counts.map(|n| n.to_string());
         text += &line(stage, &cached, &stale, &maybe);
+    }
+    if !plan_status.remote.is_empty() {
+        writeln!(text, "\n{} results are in the remote cache only", plan_status.remote.len())?;
     }
     if causes.is_empty() {
         writeln!(text, "\neverything is up to date\n{nodes}")?;

@@ -5,11 +5,13 @@ mod changes;
 use super::args::{Common, RunArgs};
 use super::output::{Output, join, state};
 use super::session::jobs::{Jobs, program};
+use super::session::remote::{Pusher, Use};
 use super::session::unchanged::Whole;
 use super::session::{Session, lockfile, pipeline_name};
 use crate::engine::cache::lock::CacheLock;
 use crate::engine::cache::process::ProcessId;
 use crate::engine::cache::store::Store;
+use crate::engine::cache::transfer::{Notice, Transferred};
 use crate::engine::error::Error;
 use crate::engine::key::{Artifact, Digest};
 use crate::engine::provenance::{Commit, Provenance};
@@ -33,13 +35,14 @@ use std::fs::File;
 use std::io::{IsTerminal as _, stderr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// The folder of exported outputs, in the project's folder.
 const REPORTS: &str = "reports";
 
 pub(super) fn run(common: &Common, output: &Output, args: &RunArgs) -> Result<String> {
-    let is_whole = args.targets.is_empty() && !args.force && !args.locked;
+    let is_whole = args.targets.is_empty() && !args.force && !args.locked && !args.push;
     let whole = if is_whole { Whole::of(common)? } else { None };
     if let Some(whole) = &whole
         && run_unchanged(common, output, args, whole)?
@@ -47,6 +50,8 @@ pub(super) fn run(common: &Common, output: &Output, args: &RunArgs) -> Result<St
         return Ok(String::new());
     }
     let mut session = Session::open(common)?;
+    let how = Use { required: args.require_remote, writes: args.push };
+    let notice = session.attach(common, how)?;
     let lock = if args.locked { Some(lockfile::open(common, &mut session)?) } else { None };
     let expected = lock.as_ref().map(|lock| lockfile::expected(lock, &session)).transpose()?;
     let targets = session.select(&args.targets)?;
@@ -55,11 +60,24 @@ pub(super) fn run(common: &Common, output: &Output, args: &RunArgs) -> Result<St
     let _lock = lock_cache(common, args, store)?;
     let profile = session.profile.as_deref();
     let (id, mut observer) = begin(common, output, store, profile, &args.targets, requested.len())?;
+    report_notices(notice, &mut observer);
     let checker = session.checker(session.forced(args.force, &targets));
     // Removes the history of a run that fails before its first job.
     let forget = |_: &anyhow::Error| _ = store.remove_run(&id);
-    let plan_status =
-        check(&session, &checker, &requested, args.require_cached).inspect_err(forget)?;
+    let checked = check(common, &session, &checker, &requested, args.require_cached);
+    report_notices(store.notices(), &mut observer);
+    let (plan_status, pulled) = checked.inspect_err(forget)?;
+    if pulled.results > 0 {
+        observer.observe(&Event::Pulled { results: pulled.results, bytes: pulled.bytes });
+    }
+    let pusher = match args.push && store.has_remote() {
+        true => {
+            let (pusher, pushing) = Pusher::start(store)?;
+            observer.0.push(pushing);
+            Some(pusher)
+        }
+        false => None,
+    };
     let is_stale = plan_status.status.values().any(|status| !matches!(status, Status::Cached(_)));
     // Both are for provenance only, and needed only if a job may run.
     let commit = if is_stale { Commit::of(&common.project()?, REPORTS) } else { None };
@@ -96,6 +114,18 @@ pub(super) fn run(common: &Common, output: &Output, args: &RunArgs) -> Result<St
         )?;
         Ok(artifacts)
     });
+    let outcome = match pusher {
+        // After a signal, there is no time to wait for the network.
+        Some(pusher) if !jobs.interrupted.load(Ordering::Relaxed) => {
+            let pushed = pusher.finish(common).map(|pushed| {
+                let Transferred { results, unchanged, bytes, .. } = pushed;
+                observer.observe(&Event::Pushed { results, unchanged, bytes });
+            });
+            outcome.and_then(|artifacts| pushed.map(|()| artifacts))
+        }
+        _ => outcome,
+    };
+    report_notices(store.notices(), &mut observer);
     summary.outcome = schedule::ending(&outcome);
     observer.observe(&Event::Ended(summary));
     drop(jobs);
@@ -255,22 +285,31 @@ fn finish(
     session.store.write_index()
 }
 
-/// The status of the nodes before the first job.
+/// The status of the nodes before the first job, after results were copied from the remote cache.
 fn check(
+    common: &Common,
     session: &Session,
     checker: &StatusChecker,
     requested: &BTreeSet<NodeId>,
     require_cached: bool,
-) -> Result<PlanStatus> {
-    let plan_status = checker.plan_status(requested)?;
+) -> Result<(PlanStatus, Transferred)> {
+    let refuse = |plan_status: &PlanStatus| match require_cached {
+        true => refuse_stale(session, plan_status),
+        false => Ok(()),
+    };
+    let (plan_status, pulled) = session.pull(common, checker, requested, &refuse)?;
     write_source_index(&session.plan.files, &session.store)?;
     if session.refetch {
         forget_fallbacks(session, &plan_status)?;
     }
-    if require_cached {
-        refuse_stale(session, &plan_status)?;
+    Ok((plan_status, pulled))
+}
+
+/// Reports the problems with the remote cache.
+fn report_notices(notices: impl IntoIterator<Item = Notice>, observer: &mut dyn Observer) {
+    for Notice { message, hint } in notices {
+        observer.observe(&Event::RemoteNotice { message, hint });
     }
-    Ok(plan_status)
 }
 
 /// Writes the digests of the project's files for the next command.

@@ -2,6 +2,7 @@
 
 pub(super) mod jobs;
 pub(super) mod lockfile;
+pub(super) mod remote;
 pub(super) mod unchanged;
 
 use super::args::Common;

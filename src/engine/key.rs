@@ -109,6 +109,12 @@ impl Digest {
     }
 }
 
+impl From<blake3::Hash> for Digest {
+    fn from(hash: blake3::Hash) -> Digest {
+        Digest(*hash.as_bytes())
+    }
+}
+
 /// A file or empty folder of an artifact.
 ///
 /// As text: the digest of the file, followed by `+x` if the file is executable, or `empty-folder`.

@@ -413,6 +413,7 @@ impl Observer for Notes {
             Event::FallbackUsed { node, fallback, cause } => {
                 format!("fallback {node}: {fallback}, {cause}")
             }
+            Event::RemoteNotice { message, .. } => format!("remote: {message}"),
             Event::Ended(summary) => {
                 let Summary { nodes, cached, ran, failed, skipped, .. } = summary;
                 format!(
@@ -424,6 +425,8 @@ impl Observer for Notes {
             | Event::Commit(_)
             | Event::LockMatched { .. }
             | Event::Exported { .. }
+            | Event::Pulled { .. }
+            | Event::Pushed { .. }
             | Event::Changed { .. } => return,
         });
     }

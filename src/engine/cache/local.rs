@@ -5,7 +5,7 @@
 //! different times. An object whose seal is broken is hashed, and then is either sealed again or
 //! damaged.
 
-use super::backend::{Backend, Lookup};
+use super::backend::{Backend, Fetched, Lookup, Publication, Published, Wanted};
 use super::entry::{Entry, Stored, sealed_at};
 use super::index::{Index, lock};
 use super::process::ProcessId;
@@ -15,6 +15,7 @@ use crate::fs::{self, Stat, Witness};
 use anyhow::Result;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
@@ -67,7 +68,68 @@ pub struct LocalFolder {
 }
 
 impl Backend for LocalFolder {
+    fn name(&self) -> String {
+        self.root.display().to_string()
+    }
+
     fn lookup(&self, key: Key) -> Result<Lookup> {
+        LocalFolder::lookup(self, key)
+    }
+
+    fn fetch(
+        &self,
+        wanted: &[Wanted],
+        received: &mut dyn FnMut(&Wanted, Fetched) -> ControlFlow<()>,
+    ) -> Result<()> {
+        for object in wanted {
+            let path = self.object(object.digest);
+            let fetched = match fs::metadata_if_exists(&path)? {
+                None => Fetched::Absent,
+                Some(_) => fs::copy(&path, &object.to).map(|()| Fetched::Written)?,
+            };
+            if received(object, fetched).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(
+        &self,
+        results: &[Publication],
+        sent: &mut dyn FnMut(&Publication, Published),
+    ) -> Result<()> {
+        for result in results {
+            let mut published = match self.entry(result.key)? {
+                Some(found) if found.artifact() != result.entry.artifact() => Published::Differs,
+                Some(_) => Published::Unchanged,
+                None => Published::Added(0),
+            };
+            if result.replace || published == Published::Added(0) {
+                published = Published::Added(0);
+                for (path, digest) in &result.objects {
+                    if !self.add_object(path, *digest)? {
+                        published = Published::Changed(*digest);
+                    }
+                }
+                if published == Published::Added(0) {
+                    LocalFolder::publish(self, result.key, &result.entry)?;
+                }
+            }
+            sent(result, published);
+        }
+        Ok(())
+    }
+}
+
+impl LocalFolder {
+    /// The results under `folder`, which may not exist yet.
+    pub fn at(folder: &Path) -> LocalFolder {
+        LocalFolder { root: folder.join(FORMAT), index: None, sync: SyncPolicy::Immediate }
+    }
+
+    /// Looks a key up.
+    pub(super) fn lookup(&self, key: Key) -> Result<Lookup> {
         let Some(entry) = self.entry(key)? else { return Ok(Lookup::Absent) };
         for (name, stored) in &entry.outputs {
             match self.check(*stored)? {
@@ -79,15 +141,9 @@ impl Backend for LocalFolder {
         Ok(Lookup::Hit(entry))
     }
 
-    fn fetch(&self, digest: Digest, to: &Path) -> Result<bool> {
-        let object = self.object(digest);
-        if fs::metadata_if_exists(&object)?.is_none() {
-            return Ok(false);
-        }
-        fs::copy(&object, to).map(|()| true)
-    }
-
-    fn add_object(&self, path: &Path, digest: Digest) -> Result<bool> {
+    /// Adds a copy of the file at `path` as the object `digest`, unless the object exists. Returns
+    /// whether the file has that digest.
+    pub(super) fn add_object(&self, path: &Path, digest: Digest) -> Result<bool> {
         if self.state(digest)?.is_intact() {
             return Ok(true);
         }
@@ -99,21 +155,15 @@ impl Backend for LocalFolder {
         Ok(self.ingest(&copy)?.digest == digest)
     }
 
-    fn publish(&self, key: Key, entry: &Entry) -> Result<()> {
+    /// Publishes an entry whose objects have been added.
+    pub(super) fn publish(&self, key: Key, entry: &Entry) -> Result<()> {
         let path = self.entry_path(key);
         if self.sync == SyncPolicy::Immediate {
-            // An entry from another backend has no scratch folder.
+            // An entry from another backend may have no recipe.
             let _ = fs::sync(&self.recipe_path(key));
             return self.write_enveloped(&path, entry);
         }
         fs::replace(&path, &self.scratch()?, &envelope::wrap(&self.relative(&path), entry)?)
-    }
-}
-
-impl LocalFolder {
-    /// The results under `folder`, which may not exist yet.
-    pub fn at(folder: &Path) -> LocalFolder {
-        LocalFolder { root: folder.join(FORMAT), index: None, sync: SyncPolicy::Immediate }
     }
 
     /// The path of an object.

@@ -8,10 +8,11 @@ pub use super::backend::{Backend, Lookup};
 use super::entry::{Entry, Stored};
 use super::index::{INDEX, Index, lock};
 use super::local::{LocalFolder, ObjectState, SyncPolicy};
+use super::transfer::Attached;
 use crate::engine::envelope::SOURCES;
 use crate::engine::key::{Digest, Key};
 use crate::fs::{self, Stat, Witness};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
@@ -29,7 +30,7 @@ const SNAPSHOTS: &str = "snapshots";
 #[derive(Clone, Debug)]
 pub struct Store {
     pub(super) local: LocalFolder,
-    remote: Option<Arc<dyn Backend>>,
+    pub(super) remote: Option<Arc<Attached>>,
     /// Whether the disk has file locks.
     pub(super) locks: bool,
 }
@@ -40,13 +41,15 @@ impl Store {
         Store { local: LocalFolder::at(folder), remote: None, locks: true }
     }
 
-    /// Looks results up in `remote` too, fetches their objects from there, and publishes to both.
+    /// Looks results up in `remote` too. [`Store::pull`] and [`Store::push`] copy results. Recipes,
+    /// pins, histories and garbage collection stay local, and a new result is published to the
+    /// local folder only.
     ///
-    /// A plan fetches nothing. A job that cannot publish to the remote fails, but its result is in
-    /// the local folder. Recipes, pins, histories and garbage collection stay local.
+    /// If the remote fails, the store uses it no more, and [`Store::notices`] says why; if it is
+    /// `required`, the call fails.
     #[must_use]
-    pub fn with_remote(self, remote: Arc<dyn Backend>) -> Store {
-        Store { remote: Some(remote), ..self }
+    pub fn with_remote(self, remote: Arc<dyn Backend>, required: bool) -> Store {
+        Store { remote: Some(Arc::new(Attached::new(remote, required))), ..self }
     }
 
     /// Uses no file locks. Leases still prevent two processes from computing the same recipe, but
@@ -89,8 +92,7 @@ impl Store {
         self.local.root.join(name)
     }
 
-    /// The path of an object of the local folder, which may not exist. [`Store::fetch`] and
-    /// [`Store::read_object`] read one, local or remote.
+    /// The path of an object of the local folder, which may not exist.
     pub fn object(&self, digest: Digest) -> PathBuf {
         self.local.object(digest)
     }
@@ -115,48 +117,26 @@ impl Store {
         let found = self.local.lookup(key)?;
         if let Some(remote) = &self.remote
             && !matches!(found, Lookup::Hit(_))
-            && let Lookup::Hit(entry) = remote.lookup(key)?
+            && let Some(entry) = remote.lookup(key)?
         {
             return Ok(Lookup::Remote(entry));
         }
         Ok(found)
     }
 
-    /// Fetches an object into the local folder if it is only in the remote, and checks it as a
-    /// lookup does.
-    pub fn fetch(&self, digest: Digest) -> Result<ObjectState> {
-        let state = self.local.state(digest)?;
-        if let Some(remote) = &self.remote
-            && !state.is_intact()
-            && self.download(&**remote, digest)?
-        {
-            return Ok(ObjectState::Intact);
-        }
-        Ok(state)
+    /// Looks a key up in the local folder.
+    pub fn lookup_local(&self, key: Key) -> Result<Lookup> {
+        self.local.lookup(key)
     }
 
-    fn download(&self, remote: &dyn Backend, digest: Digest) -> Result<bool> {
-        let workspace = self.workspace()?;
-        let path = workspace.path().join("object");
-        if !remote.fetch(digest, &path)? {
-            return Ok(false);
-        }
-        if Digest::of_file(&path)? != digest {
-            bail!("the remote cache returned other bytes for the object `{digest}`");
-        }
-        self.local.ingest(&path)?;
-        Ok(true)
+    /// Checks an object of the local folder as a lookup does.
+    pub fn check_object(&self, digest: Digest) -> Result<ObjectState> {
+        self.local.state(digest)
     }
 
-    /// Reads an object, without checking its digest.
+    /// Reads an object of the local folder, without checking its digest.
     pub fn read_object(&self, digest: Digest) -> Result<Vec<u8>> {
-        let path = self.object(digest);
-        if let Some(remote) = &self.remote
-            && fs::metadata_if_exists(&path)?.is_none()
-        {
-            self.download(&**remote, digest)?;
-        }
-        fs::read(&path)
+        fs::read(&self.object(digest))
     }
 
     /// Adds the file at `path` to the objects; the file is moved. No other process may have it open
@@ -171,16 +151,9 @@ impl Store {
         self.local.add_object(path, digest)
     }
 
-    /// Publishes a result whose objects have been added.
+    /// Publishes a result whose objects have been added, in the local folder.
     pub fn publish(&self, key: Key, entry: &Entry) -> Result<()> {
-        self.local.publish(key, entry)?;
-        let Some(remote) = &self.remote else { return Ok(()) };
-        for Stored { digest, .. } in entry.outputs.values() {
-            if !remote.add_object(&self.object(*digest), *digest)? {
-                bail!("the object `{digest}` was changed on disk");
-            }
-        }
-        remote.publish(key, entry)
+        self.local.publish(key, entry)
     }
 
     /// The entry of `key` in the local folder, whether or not its objects exist; `None` if it is

@@ -401,7 +401,7 @@ fn table(
     let (Some(known), Some(old), Some(new)) = (known, file.before, file.after) else {
         return Ok(None);
     };
-    let read = |digest| match store.fetch(digest)? {
+    let read = |digest| match store.check_object(digest)? {
         ObjectState::Intact => store.read_object(digest).map(Some),
         ObjectState::Missing | ObjectState::Damaged => Ok(None),
     };

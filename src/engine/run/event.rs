@@ -155,6 +155,30 @@ pub enum Event {
         /// The file that lists the changes. The page beside it shows the figures.
         path: String,
     },
+    /// The remote cache has a problem that does not end the run.
+    RemoteNotice {
+        /// The problem, in one sentence.
+        message: String,
+        /// A hint, if there is one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
+    },
+    /// Results were copied from the remote cache.
+    Pulled {
+        /// The number of results.
+        results: usize,
+        /// The bytes of the objects that were fetched.
+        bytes: u64,
+    },
+    /// Results were copied to the remote cache.
+    Pushed {
+        /// The number of results.
+        results: usize,
+        /// The number of results that were there already.
+        unchanged: usize,
+        /// The bytes that were sent.
+        bytes: u64,
+    },
     /// The run is over; always the last event.
     Ended(Summary),
 }

@@ -3,7 +3,7 @@
 //! Observers know events only. Progress goes to standard error; standard output carries data.
 
 use super::event::{Event, Observer, Summary};
-use crate::engine::text::{count, escape_control, seconds};
+use crate::engine::text::{bytes, count, escape_control, seconds};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufWriter, Write};
@@ -274,6 +274,22 @@ impl Sentences {
                 let state = if done.is_empty() { "unchanged".to_owned() } else { done.join(", ") };
                 say(Verbosity::Normal, format!("{folder}: {state}"));
             }
+            Event::RemoteNotice { message, hint } => {
+                say(Verbosity::Quiet, format!("warning: {message}"));
+                hint.iter().for_each(|hint| say(Verbosity::Quiet, format!("    hint: {hint}")));
+            }
+            Event::Pulled { results, bytes: size } => say(
+                Verbosity::Normal,
+                format!("{} from the remote cache ({})", plural(*results), bytes(*size)),
+            ),
+            Event::Pushed { results, unchanged, bytes: size } => say(
+                Verbosity::Normal,
+                format!(
+                    "{} to the remote cache ({}); {unchanged} were there",
+                    plural(*results),
+                    bytes(*size)
+                ),
+            ),
             Event::Changed { since, parameters, moved, path, .. } => {
                 self.changes = Some(changes(since, parameters, moved, path));
             }
@@ -292,6 +308,11 @@ impl Sentences {
         (self.ran > 0 && elapsed > Duration::from_secs(2))
             .then(|| pace * self.nodes.saturating_sub(self.done) as f64)
     }
+}
+
+/// `1 result` or `N results`.
+fn plural(results: usize) -> String {
+    format!("{results} result{}", if results == 1 { "" } else { "s" })
 }
 
 /// The largest number of changed parameters in a line.

@@ -18,7 +18,8 @@ use super::pool::{Ended, Pool};
 use super::reason::Reason;
 use super::status::{Checked, PlanStatus, Status, StatusChecker};
 use crate::engine::cache::entry::Entry;
-use crate::engine::cache::store::Store;
+use crate::engine::cache::store::{Lookup, Store};
+use crate::engine::cache::transfer::{Notice, Transferred};
 use crate::engine::error::Error;
 use crate::engine::key::{Artifact, Key};
 use crate::engine::spec::plan::{NodeId, Plan};
@@ -151,6 +152,8 @@ struct Run<'a> {
     forced: BTreeSet<Key>,
     /// The number of failed attempts, by key.
     failures: BTreeMap<Key, u32>,
+    /// The nodes that were looked up in the remote when they became ready.
+    looked_up: BTreeSet<NodeId>,
     /// Keys that this run has computed. They are not computed again, even if they are forced.
     computed: BTreeSet<Key>,
     artifacts: BTreeMap<NodeId, Arc<Artifact>>,
@@ -192,6 +195,7 @@ impl<'a> Run<'a> {
             already_running: BTreeMap::new(),
             forced: BTreeSet::new(),
             failures: BTreeMap::new(),
+            looked_up: BTreeSet::new(),
             computed: BTreeSet::new(),
             artifacts: BTreeMap::new(),
             current_keys: plan_status.checked.values().map(|c| c.key).collect(),
@@ -211,11 +215,13 @@ impl<'a> Run<'a> {
             self.incomplete_inputs.iter().filter(|(_, n)| **n == 0).map(|(id, _)| *id).collect();
         roots.into_iter().for_each(|id| self.set(id, State::Ready));
         loop {
+            self.pull_ready()?;
             while !self.is_stopping()
                 && let Some(id) = self.next_with_room()
             {
                 self.check(id)?;
             }
+            self.report_notices();
             if self.running.is_empty() && (self.already_running.is_empty() || self.is_stopping()) {
                 break;
             }
@@ -228,6 +234,48 @@ impl<'a> Run<'a> {
             self.poll_already_running()?;
         }
         Ok(())
+    }
+
+    /// Pulls the results of the ready nodes that the remote has, all at once.
+    fn pull_ready(&mut self) -> Result<()> {
+        if !self.store.uses_remote() || self.is_stopping() {
+            return Ok(());
+        }
+        let mut keys = Vec::new();
+        for &id in &self.ready {
+            let status = &self.plan_status.status[&id];
+            let is_forced =
+                matches!(status, Status::Stale(reasons) if reasons.contains(&Reason::Forced));
+            if !matches!(status, Status::Cached(_)) && !is_forced && self.looked_up.insert(id) {
+                keys.push(self.checker.recipe(id, |up| &*self.artifacts[&up])?.key());
+            }
+        }
+        self.store.look_ahead(&keys)?;
+        let mut results = Vec::new();
+        for key in keys {
+            if let Lookup::Remote(entry) = self.store.lookup(key)? {
+                results.push((key, entry));
+            }
+        }
+        self.pull(&results).map(drop)
+    }
+
+    /// Pulls results that are only in the remote. Returns whether all can be used.
+    fn pull(&mut self, results: &[(Key, Arc<Entry>)]) -> Result<bool> {
+        let observer = &mut *self.observer;
+        let pulled = self.store.pull(results, &mut |_| observer.tick())?;
+        if pulled.results > 0 {
+            let Transferred { results, bytes, .. } = pulled;
+            self.observer.observe(&Event::Pulled { results, bytes });
+        }
+        Ok(pulled.refused.is_empty())
+    }
+
+    /// Reports the problems with the remote.
+    fn report_notices(&mut self) {
+        for Notice { message, hint } in self.store.notices() {
+            self.observer.observe(&Event::RemoteNotice { message, hint });
+        }
     }
 
     /// Whether the run starts no more jobs.
@@ -275,7 +323,7 @@ impl<'a> Run<'a> {
             let forced = self.forced.contains(&key);
             // Looked up after the lease was read, because a lease ends after its result is
             // published.
-            if !forced && let Some(entry) = self.store.lookup(key)?.usable() {
+            if !forced && let Some(entry) = self.store.lookup_local(key)?.usable() {
                 for id in self.already_running.remove(&key).unwrap_or_default() {
                     self.complete_cached(id, key, &entry)?;
                 }
@@ -361,11 +409,16 @@ impl<'a> Run<'a> {
     fn check(&mut self, id: NodeId) -> Result<()> {
         // A stale node is looked up again: another node with the same key may be done by now.
         let mut checked = match self.plan_status.checked.get(&id) {
-            Some(checked) if matches!(checked.status, Status::Cached(_)) => checked.clone(),
+            // If a result of the remote was refused, the keys downstream may be others.
+            Some(checked)
+                if matches!(checked.status, Status::Cached(_)) && !self.store.has_remote() =>
+            {
+                checked.clone()
+            }
             _ => self.checker.check(id, |up| &*self.artifacts[&up])?,
         };
         if self.computed.contains(&checked.key)
-            && let Some(entry) = self.store.lookup(checked.key)?.usable()
+            && let Some(entry) = self.store.lookup_local(checked.key)?.usable()
         {
             checked.status = Status::Cached(entry);
         }
@@ -374,7 +427,18 @@ impl<'a> Run<'a> {
 
     /// Completes a cached node; starts the job of a stale one, or waits for the process that
     /// already computes it.
-    fn act_on(&mut self, id: NodeId, checked: Checked) -> Result<()> {
+    fn act_on(&mut self, id: NodeId, mut checked: Checked) -> Result<()> {
+        if let Status::Cached(entry) = &checked.status
+            && self.store.has_remote()
+            && !self.pull(&[(checked.key, Arc::clone(entry))])?
+        {
+            checked = match checked.fell_back {
+                Some(cause) => {
+                    self.checker.check_fallback(id, cause, |up| &*self.artifacts[&up])?
+                }
+                None => self.checker.check(id, |up| &*self.artifacts[&up])?,
+            };
+        }
         let kind = self.plan.node(id).kind.name();
         if let Some(cause) = &checked.fell_back {
             let params = self.plan.node(id).resolved.fallback.iter().flatten();
@@ -470,7 +534,10 @@ impl<'a> Run<'a> {
 
     fn complete(&mut self, id: NodeId, entry: &Entry) -> Result<()> {
         let artifact = match self.plan_status.artifacts.get(&id) {
-            Some(known) if matches!(self.plan_status.status[&id], Status::Cached(_)) => {
+            Some(known)
+                if matches!(self.plan_status.status[&id], Status::Cached(_))
+                    && !self.store.has_remote() =>
+            {
                 Arc::clone(known)
             }
             _ => Arc::new(entry.artifact()),
@@ -494,7 +561,7 @@ impl<'a> Run<'a> {
             self.already_running.entry(key).or_default().extend(nodes);
             return Ok(());
         }
-        if let (Outcome::Exited, Some(entry)) = (outcome, self.store.lookup(key)?.usable()) {
+        if let (Outcome::Exited, Some(entry)) = (outcome, self.store.lookup_local(key)?.usable()) {
             self.computed.insert(key);
             log::trim(&self.store.log(key));
             for id in nodes {
@@ -572,7 +639,6 @@ impl<'a> Run<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::cache::store::Lookup;
     use crate::engine::error::Diagnostic;
     use crate::engine::key::Recipe;
     use crate::engine::testing::{Ran, Script, TestRun, TestSpace, id};

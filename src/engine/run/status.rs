@@ -57,6 +57,8 @@ pub struct PlanStatus {
     pub checked: BTreeMap<NodeId, Checked>,
     /// The outputs of cached nodes.
     pub artifacts: BTreeMap<NodeId, Arc<Artifact>>,
+    /// The results of cached nodes that are only in the remote.
+    pub remote: BTreeMap<Key, Arc<Entry>>,
 }
 
 impl PlanStatus {
@@ -79,6 +81,8 @@ pub struct StatusChecker<'a> {
     past: OnceCell<Past>,
     /// The nodes that use their fallbacks, so far.
     fell_back: RefCell<BTreeSet<NodeId>>,
+    /// The results that were found in the remote only, so far.
+    remote: RefCell<BTreeMap<Key, Arc<Entry>>>,
 }
 
 impl<'a> StatusChecker<'a> {
@@ -99,6 +103,7 @@ impl<'a> StatusChecker<'a> {
             past_keys,
             past: OnceCell::new(),
             fell_back: RefCell::default(),
+            remote: RefCell::default(),
         }
     }
 
@@ -108,7 +113,10 @@ impl<'a> StatusChecker<'a> {
             status: BTreeMap::new(),
             checked: BTreeMap::new(),
             artifacts: BTreeMap::new(),
+            remote: BTreeMap::new(),
         };
+        self.look_ahead(requested)?;
+        self.remote.borrow_mut().clear();
         for &id in requested {
             // All declared files are read before the first job, so that a later edit is detected as
             // a change during the run.
@@ -152,7 +160,38 @@ impl<'a> StatusChecker<'a> {
                 _ => unreachable!("BUG: a cached node has no reasons"),
             }
         }
+        plan_status.remote = self.remote.take();
         Ok(plan_status)
+    }
+
+    /// Looks the nodes up in the remote, level by level, so that the lookups of
+    /// [`StatusChecker::plan_status`] take no time.
+    fn look_ahead(&self, requested: &BTreeSet<NodeId>) -> Result<()> {
+        let mut known: BTreeMap<NodeId, Artifact> = BTreeMap::new();
+        let mut open: Vec<NodeId> = requested.iter().copied().collect();
+        while self.store.uses_remote() && !open.is_empty() {
+            let is_ready = |id: &NodeId| {
+                let upstream = self.plan.node(*id).upstream();
+                upstream.iter().all(|up| known.contains_key(up))
+            };
+            let (ready, rest): (Vec<NodeId>, Vec<NodeId>) = open.into_iter().partition(is_ready);
+            open = rest;
+            let mut keys = Vec::new();
+            for id in ready.into_iter().filter(|id| !self.forced.contains(id)) {
+                self.plan.source_files(id)?;
+                let recipe = self.plan.recipe(id, |_| false, |up| &known[&up])?;
+                keys.push((id, recipe.key()));
+            }
+            if keys.is_empty() {
+                break;
+            }
+            self.store.look_ahead(&keys.iter().map(|(_, key)| *key).collect::<Vec<_>>())?;
+            for (id, key) in keys {
+                let entry = self.store.lookup(key)?.usable();
+                known.extend(entry.map(|entry| (id, entry.artifact())));
+            }
+        }
+        Ok(())
     }
 
     /// Checks a node whose inputs are known. If it has no entry, it is stale without reasons;
@@ -250,7 +289,11 @@ impl<'a> StatusChecker<'a> {
             return Ok(Status::Stale(vec![Reason::Forced]));
         }
         Ok(match self.store.lookup(key)? {
-            Lookup::Hit(entry) | Lookup::Remote(entry) => Status::Cached(entry),
+            Lookup::Hit(entry) => Status::Cached(entry),
+            Lookup::Remote(entry) => {
+                self.remote.borrow_mut().insert(key, Arc::clone(&entry));
+                Status::Cached(entry)
+            }
             Lookup::Absent => Status::Stale(Vec::new()),
             Lookup::Missing(file) => Status::Stale(vec![Reason::OutputMissing { file }]),
             Lookup::Damaged(file) => Status::Stale(vec![Reason::OutputDamaged { file }]),

@@ -163,7 +163,7 @@ fn place_inputs(store: &Store, recipe: &Recipe) -> Result<BTreeMap<String, Vec<I
             for (file, content) in artifact {
                 let Some(digest) = content.digest() else { continue };
                 // The object may have changed since the scheduler's lookup.
-                let problem = match store.fetch(digest)? {
+                let problem = match store.check_object(digest)? {
                     ObjectState::Intact => {
                         paths.insert(file.clone(), store.object(digest));
                         continue;

@@ -15,6 +15,8 @@ pub struct Pipeline {
     pub invocation: Invocation,
     /// The seed of every random stream.
     pub seed: String,
+    /// The address of the remote cache, as written, and its location.
+    pub remote: Option<(String, Option<Location>)>,
     /// The profile to use by default.
     pub default_profile: Option<String>,
     default_profile_location: Option<Location>,
@@ -60,7 +62,7 @@ pub(super) const INPUT_FIELDS: [&str; 2] = ["stage", "rename"];
 /// The field of the pipeline, and of a profile, that declares stages.
 pub(super) const STAGES: &str = "stages";
 
-const TOP_LEVEL: [&str; 4] = ["seed", "profile", STAGES, "profiles"];
+const TOP_LEVEL: [&str; 5] = ["seed", "profile", "remote", STAGES, "profiles"];
 
 impl Pipeline {
     /// Parses `text`, the content of the file `source`.
@@ -184,7 +186,7 @@ impl Pipeline {
     }
 
     /// A diagnostic for this file.
-    pub(super) fn diagnostic(
+    pub fn diagnostic(
         &self,
         location: Option<Location>,
         message: String,
@@ -250,6 +252,7 @@ fn read(source: &str, node: &YamlNode) -> Result<Pipeline, ValueError> {
         source: source.to_owned(),
         invocation: Invocation::default(),
         seed: "0".to_owned(),
+        remote: None,
         default_profile: None,
         default_profile_location: None,
         stages: Vec::new(),
@@ -259,6 +262,10 @@ fn read(source: &str, node: &YamlNode) -> Result<Pipeline, ValueError> {
     for entry in if nothing { &[] } else { mapping(node, "a pipeline")? } {
         match entry.key.as_str() {
             "seed" => pipeline.seed = text(&entry.value, "the seed")?,
+            "remote" => {
+                let address = text(&entry.value, "the address of the remote cache")?;
+                pipeline.remote = Some((address, entry.value.location));
+            }
             "profile" => {
                 pipeline.default_profile = Some(text(&entry.value, "the default profile's name")?);
                 pipeline.default_profile_location = entry.value.location;

@@ -69,10 +69,16 @@ pub fn schema(kinds: &[&'static dyn Kind]) -> Json {
                 "default": 0,
             },
             "profile": { "description": "The default profile.", "type": "string" },
+            "remote": {
+                "description": "The remote cache, such as `s3://bucket/prefix`. \
+                    `--remote` and `REPRO_REMOTE` replace it. Not part of any key.",
+                "type": "string",
+            },
             STAGES: stages,
             "profiles": {
                 "description": "The profiles, each with the fields that it sets, by stage. \
-                    Its field `stages` declares further stages. A profile sets single keys of `params`, `env`, `inputs` and `resources`. \
+                    Its field `stages` declares further stages. A profile sets single keys \
+                    of `params`, `env`, `inputs` and `resources`. \
                     `null` removes a field or a key.",
                 "type": ["object", "null"],
                 "propertyNames": { "pattern": NAME },
