@@ -93,11 +93,11 @@ fn subjects(
     let plan_status = session.plan_status(&requested)?;
     let mut resources: BTreeMap<Key, Resources> = BTreeMap::new();
     for (id, checked) in &plan_status.checked {
-        let own = session.plan.node(*id).resolved.resources;
+        let own = &session.plan.node(*id).resolved.resources;
         resources
             .entry(checked.key)
-            .and_modify(|resources| *resources = resources.loosest(own))
-            .or_insert(own);
+            .and_modify(|resources| *resources = std::mem::take(resources).loosest(own.clone()))
+            .or_insert_with(|| own.clone());
     }
     let mut subjects = Vec::new();
     for id in &requested {
@@ -113,7 +113,7 @@ fn subjects(
             kind: node.kind,
             key: checked.key,
             entry: Arc::clone(entry),
-            resources: resources[&checked.key],
+            resources: resources[&checked.key].clone(),
         };
         subjects.push((subject, recipe));
     }

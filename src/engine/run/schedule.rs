@@ -103,8 +103,8 @@ fn duplicates(
     plan: &Plan,
     ids: impl Iterator<Item = NodeId> + Clone,
 ) -> BTreeMap<NodeId, Arc<[NodeId]>> {
-    let resources = |id: NodeId| plan.node(id).resolved.resources;
-    let mut first: BTreeMap<&str, Resources> = BTreeMap::new();
+    let resources = |id: NodeId| &plan.node(id).resolved.resources;
+    let mut first: BTreeMap<&str, &Resources> = BTreeMap::new();
     let mut mixed: BTreeSet<&str> = BTreeSet::new();
     for id in ids.clone() {
         let kind = plan.node(id).kind.name();
@@ -250,18 +250,19 @@ impl<'a> Run<'a> {
     /// The combined resources of the nodes that need `key`: of `nodes`, and of ready nodes with the
     /// same key. The keys of waiting nodes are not known yet.
     fn resources(&self, key: Key, nodes: &[NodeId]) -> Resources {
-        let of = |id: &NodeId| self.plan.node(*id).resolved.resources;
+        let of = |id: &NodeId| self.plan.node(*id).resolved.resources.clone();
         let resources = nodes.iter().map(of).reduce(Resources::loosest).unwrap_or_default();
         let needs = |id: &&NodeId| {
             // Compared last, because computing a key is expensive.
             let recipe = || self.checker.recipe(**id, |up| &*self.artifacts[&up]);
             self.ready.contains(id)
-                && of(id) != resources
+                && self.plan.node(**id).resolved.resources != resources
                 && recipe().is_ok_and(|recipe| recipe.key() == key)
         };
         let duplicates =
             self.duplicates.get(&nodes[0]).into_iter().flat_map(|duplicates| duplicates.iter());
-        duplicates.filter(needs).map(of).fold(resources, Resources::loosest)
+        let others: Vec<Resources> = duplicates.filter(needs).map(of).collect();
+        others.into_iter().fold(resources, Resources::loosest)
     }
 
     /// Completes the nodes whose keys other processes have computed. Starts forced jobs, and the

@@ -2,8 +2,10 @@
 //! grids.
 
 use crate::engine::error::Diagnostic;
-use crate::engine::located::{Location, Value, ValueError, YamlField, YamlNode, suggest};
-use crate::engine::resources::RESOURCES;
+use crate::engine::located::{
+    Location, Value, ValueError, YamlField, YamlNode, read as read_value, suggest,
+};
+use crate::engine::resources::{ExecutorFields, RESOURCES};
 use crate::engine::stage::Invocation;
 
 /// A parsed pipeline file.
@@ -22,6 +24,8 @@ pub struct Pipeline {
     pub stages: Vec<StageDecl>,
     /// The profiles, in file order.
     pub profiles: Vec<ProfileDecl>,
+    /// The settings of executors.
+    pub executors: ExecutorFields,
 }
 
 /// `name: { kind: { field: value, ... } }`.
@@ -55,7 +59,10 @@ pub(crate) const OPEN_FIELDS: [&str; 4] = ["params", "env", "inputs", RESOURCES]
 /// The fields of an input whose axes are renamed. They are set one by one.
 pub(super) const INPUT_FIELDS: [&str; 2] = ["stage", "rename"];
 
-const TOP_LEVEL: [&str; 4] = ["seed", "profile", "stages", "profiles"];
+const TOP_LEVEL: [&str; 5] = ["seed", "profile", "stages", "profiles", EXECUTORS];
+
+/// The section of the settings of executors.
+const EXECUTORS: &str = "executors";
 
 impl Pipeline {
     /// Parses `text`, the content of the file `source`.
@@ -237,6 +244,7 @@ fn read(source: &str, node: &YamlNode) -> Result<Pipeline, ValueError> {
         default_profile_location: None,
         stages: Vec::new(),
         profiles: Vec::new(),
+        executors: ExecutorFields::default(),
     };
     let nothing = matches!(node.value, Value::Null);
     for entry in if nothing { &[] } else { mapping(node, "a pipeline")? } {
@@ -257,6 +265,10 @@ fn read(source: &str, node: &YamlNode) -> Result<Pipeline, ValueError> {
                     .iter()
                     .map(profile)
                     .collect::<Result<_, ValueError>>()?;
+            }
+            EXECUTORS => {
+                pipeline.executors =
+                    read_value(&entry.value).map_err(|error| error.under(EXECUTORS))?;
             }
             unknown => {
                 let message = format!("unknown top-level field `{unknown}`");

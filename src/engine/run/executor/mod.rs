@@ -8,6 +8,7 @@
 mod local;
 pub mod log;
 mod outcome;
+pub mod slurm;
 
 pub use outcome::{Failure, Outcome, write_outcome};
 

@@ -1,0 +1,4 @@
+//! Runs jobs on a cluster with Slurm.
+
+mod script;
+mod state;
