@@ -52,6 +52,7 @@ mod same_stat;
 mod schema;
 mod shared;
 mod shared_nets;
+mod slurm;
 mod space;
 mod stages;
 mod streams;

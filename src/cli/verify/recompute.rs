@@ -8,6 +8,7 @@ use crate::cli::session::jobs::Jobs;
 use crate::engine::cache::verify::VerifyReport;
 use crate::engine::error::{Diagnostic, Error};
 use crate::engine::key::{Key, Recipe};
+use crate::engine::run::executor::Choice;
 use crate::engine::run::progress::Verbosity;
 use crate::engine::run::recompute::{Comparison, Subject, recompute as recompute_all, sample};
 use crate::engine::run::status::Status;
@@ -40,7 +41,8 @@ pub(super) fn recompute(
     let subjects: Vec<Subject> = subjects.into_iter().map(|(subject, _)| subject).collect();
     let scratch = session.store.workspace()?;
     let arguments = vec!["--recompute".into(), scratch.path().into()];
-    let mut jobs = Jobs::new(common, arguments, args.jobs, scratch.path().to_owned())?;
+    let mut jobs =
+        Jobs::new(common, arguments, args.jobs, scratch.path().to_owned(), Choice::Local)?;
     if common.verbosity() > Verbosity::Quiet {
         let _ = writeln!(std::io::stderr(), "recomputing {} of {}", subjects.len(), count(total));
     }

@@ -132,6 +132,8 @@ pub fn recompute(
             let threads = pool.threads(&resources, jobs, kind.synchronous_threads());
             pool.start(Job {
                 key,
+                kind: kind.name(),
+                expected: None,
                 log: folder.join(LOG),
                 resources,
                 threads,

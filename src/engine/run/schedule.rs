@@ -28,10 +28,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The number of lines of a failed job's log that are shown.
 const LOG_LINES: usize = 12;
+
+/// The shortest and the longest time between two looks at the leases of other processes. The cache
+/// may be on a disk that many share.
+const LEASE_INTERVALS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -126,6 +130,24 @@ fn duplicates(
     duplicates
 }
 
+/// The durations of jobs.
+#[derive(Default)]
+struct Durations {
+    seconds: f64,
+    jobs: f64,
+}
+
+impl Durations {
+    fn add(&mut self, seconds: f64) {
+        self.seconds += seconds;
+        self.jobs += 1.0;
+    }
+
+    fn mean(&self) -> Duration {
+        Duration::try_from_secs_f64(self.seconds / self.jobs).unwrap_or_default()
+    }
+}
+
 struct Run<'a> {
     plan: &'a Plan,
     store: &'a Store,
@@ -147,6 +169,9 @@ struct Run<'a> {
     followers: BTreeMap<Key, Follower>,
     /// The nodes of each key that another process computes.
     already_running: BTreeMap<Key, Vec<NodeId>>,
+    /// The time of the next look at their leases, and the time between two looks.
+    next_lease_poll: Instant,
+    lease_interval: Duration,
     /// Keys to compute even if they are cached.
     forced: BTreeSet<Key>,
     /// The number of failed attempts, by key.
@@ -154,6 +179,8 @@ struct Run<'a> {
     /// Keys that this run has computed. They are not computed again, even if they are forced.
     computed: BTreeSet<Key>,
     artifacts: BTreeMap<NodeId, Arc<Artifact>>,
+    /// The durations of the jobs of each stage that are done.
+    durations: BTreeMap<&'a str, Durations>,
     current_keys: BTreeSet<Key>,
     unavailable: Option<Error>,
     summary: Summary,
@@ -190,10 +217,13 @@ impl<'a> Run<'a> {
             running: BTreeMap::new(),
             followers: BTreeMap::new(),
             already_running: BTreeMap::new(),
+            next_lease_poll: Instant::now(),
+            lease_interval: LEASE_INTERVALS.0,
             forced: BTreeSet::new(),
             failures: BTreeMap::new(),
             computed: BTreeSet::new(),
             artifacts: BTreeMap::new(),
+            durations: BTreeMap::new(),
             current_keys: plan_status.checked.values().map(|c| c.key).collect(),
             unavailable: None,
             summary: Summary { nodes: plan_status.status.len(), ..Summary::default() },
@@ -268,6 +298,11 @@ impl<'a> Run<'a> {
     /// Completes the nodes whose keys other processes have computed. Starts forced jobs, and the
     /// jobs that other processes have abandoned.
     fn poll_already_running(&mut self) -> Result<()> {
+        if self.already_running.is_empty() || self.next_lease_poll > Instant::now() {
+            return Ok(());
+        }
+        self.next_lease_poll = Instant::now() + self.lease_interval;
+        self.lease_interval = (self.lease_interval * 3 / 2).min(LEASE_INTERVALS.1);
         let keys: Vec<Key> = self.already_running.keys().copied().collect();
         for key in keys {
             if self.store.lease_holder(key)?.is_some() {
@@ -277,6 +312,7 @@ impl<'a> Run<'a> {
             // Looked up after the lease was read, because a lease ends after its result is
             // published.
             if !forced && let Some(entry) = self.store.lookup(key)?.usable() {
+                self.lease_interval = LEASE_INTERVALS.0;
                 for id in self.already_running.remove(&key).unwrap_or_default() {
                     self.complete_cached(id, key, &entry)?;
                 }
@@ -437,7 +473,17 @@ impl<'a> Run<'a> {
         if self.settings.stream {
             self.followers.insert(key, Follower::new(log.clone()));
         }
-        self.pool.start(Job { key, log, resources, threads, force, shares_process: kind.spawns() });
+        let expected = self.durations.get(self.plan.node(self.running[&key][0]).stage.as_str());
+        self.pool.start(Job {
+            key,
+            kind: kind.name(),
+            expected: expected.map(|durations| durations.mean()),
+            log,
+            resources,
+            threads,
+            force,
+            shares_process: kind.spawns(),
+        });
         Ok(())
     }
 
@@ -479,6 +525,7 @@ impl<'a> Run<'a> {
         if let Some(expected) = self.settings.expected {
             expected.check(&self.plan.node(id).name, &artifact)?;
         }
+        self.durations.entry(&self.plan.node(id).stage).or_default().add(entry.seconds);
         self.artifacts.insert(id, artifact);
         self.set(id, State::Done);
         Ok(())
@@ -578,7 +625,6 @@ mod tests {
     use crate::engine::key::Recipe;
     use crate::engine::testing::{Ran, Script, TestRun, TestSpace, id};
     use proptest::prelude::*;
-    use std::time::Duration;
 
     const PIPELINE: &str = "
 stages:

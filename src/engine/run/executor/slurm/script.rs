@@ -85,13 +85,14 @@ fn escape_pattern(path: &Path) -> String {
     path.display().to_string().replace('%', "%%")
 }
 
-/// The script of each task: it sets `environment` and becomes the program. `arguments` are followed
-/// by the number of the task.
+/// The script of each task: it sets `environment` and becomes the program. `with_task` appends the
+/// number of the task to `arguments`.
 pub(crate) fn script(
     environment: &[(String, PathBuf)],
     threads: usize,
     program: &Path,
     arguments: &[String],
+    with_task: bool,
 ) -> String {
     let mut text = "#!/bin/bash\n".to_owned();
     for (name, value) in environment {
@@ -101,7 +102,7 @@ pub(crate) fn script(
     text += &format!("export RAYON_NUM_THREADS={threads} POLARS_MAX_THREADS={threads}\n");
     text += &format!("exec {}", quote(&program.to_string_lossy()));
     arguments.iter().for_each(|argument| text += &format!(" {}", quote(argument)));
-    text + " \"$SLURM_ARRAY_TASK_ID\"\n"
+    text + if with_task { " \"$SLURM_ARRAY_TASK_ID\"\n" } else { "\n" }
 }
 
 /// The text as one word of a shell.
@@ -180,7 +181,8 @@ mod tests {
     #[test]
     fn the_script_quotes_what_a_shell_would_change() {
         let environment = [("REPRO_CACHE".to_owned(), PathBuf::from("it's $HOME"))];
-        let text = script(&environment, 2, Path::new("/opt/repro"), &["-C".into(), "/a b".into()]);
+        let text =
+            script(&environment, 2, Path::new("/opt/repro"), &["-C".into(), "/a b".into()], true);
         let expected = "#!/bin/bash
 export REPRO_CACHE='it'\\''s $HOME'
 export RAYON_NUM_THREADS=2 POLARS_MAX_THREADS=2

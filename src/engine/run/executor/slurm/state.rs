@@ -251,6 +251,14 @@ pub(crate) fn is_temporary(stderr: &str) -> bool {
     TEMPORARY.iter().any(|text| stderr.contains(text))
 }
 
+/// The last line of the standard error of a program, without the program's name.
+pub(crate) fn script_error(program: &str, stderr: &str) -> String {
+    let lead = format!("{program}: error: ");
+    let line = stderr.lines().map(str::trim).rfind(|line| !line.is_empty());
+    let line = line.map(|line| line.strip_prefix(&lead).unwrap_or(line));
+    line.map_or_else(|| format!("`{program}` failed"), str::to_owned)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -306,7 +314,8 @@ ReqTRES=cpu=1,mem=64M,node=1,billing=1 AllocTRES=(null) Features=(null) DelayBoo
 
     #[test]
     fn a_reason_may_contain_separators_and_lines_of_another_form_are_ignored() {
-        let text = "slurm_load_jobs error: x\n\n5_1|PENDING|(a | b)|repro-y\n6|PENDING\n7+1|RUNNING|None|h\n";
+        let text = "slurm_load_jobs error: x\n\n5_1|PENDING|(a | b)|repro-y\n6|PENDING\n\
+                    7+1|RUNNING|None|h\n";
         let expected = [("5_1".to_owned(), State::Pending("(a | b)".into()))];
         assert_eq!(states(text), expected);
     }
@@ -401,8 +410,7 @@ ReqTRES=cpu=1,mem=64M,node=1,billing=1 AllocTRES=(null) Features=(null) DelayBoo
 
     #[test]
     fn only_errors_that_may_pass_are_temporary() {
-        let timeout =
-            "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation";
+        let timeout = "sbatch: error: Batch job submission failed: Socket timed out on send/recv";
         assert!(is_temporary(timeout));
         let limit = "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy \
                      (job submit limit, user's size and/or time limits)";
