@@ -57,6 +57,7 @@ mod schema;
 mod shared;
 mod shared_nets;
 mod shared_start;
+mod slurm;
 mod space;
 mod stages;
 mod streams;

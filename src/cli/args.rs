@@ -4,6 +4,7 @@ pub(super) mod complete;
 
 use crate::engine::key::{Digest, Key};
 use crate::engine::provenance::Commit;
+use crate::engine::resources::SbatchOption;
 use crate::stage::DATA_VARIABLE;
 use clap::builder::{BoolishValueParser, OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
@@ -282,6 +283,21 @@ pub(super) enum Command {
         #[arg(long)]
         full: bool,
     },
+    /// Hand the targets to Slurm and return
+    ///
+    /// Submits job arrays that follow one another, and a last job that copies the reports. A task
+    /// computes the keys of its nodes where it runs; a node that is cached by then ends at once.
+    /// A node whose input has failed is skipped. `repro status` lists the jobs.
+    #[command(after_help = TARGETS)]
+    Submit(SubmitArgs),
+    /// List the jobs of this cache that Slurm holds
+    ///
+    /// For each job array: how many of its tasks run, wait, with Slurm's reason, and have ended.
+    Status,
+    /// Cancel the jobs of this cache that Slurm holds
+    ///
+    /// Finished results are kept.
+    Cancel,
     /// Print the JSON Schema of the pipeline file
     Schema,
     /// Print a script that sets up shell completion
@@ -335,6 +351,17 @@ pub(super) struct RunArgs {
     /// Fail if the remote cache cannot be used, instead of continuing without it
     #[arg(long, conflicts_with = "dry_run")]
     pub require_remote: bool,
+    /// Where jobs run
+    #[arg(long, value_enum, default_value_t = ExecutorName::Local)]
+    pub executor: ExecutorName,
+    /// Pass an option to `sbatch`, such as `--sbatch --partition=long`; repeatable
+    #[arg(
+        long,
+        value_name = "OPTION",
+        allow_hyphen_values = true,
+        value_parser = SbatchOption::parse
+    )]
+    pub sbatch: Vec<SbatchOption>,
 }
 
 #[derive(Subcommand)]
@@ -365,6 +392,30 @@ pub(super) enum RemoteCommand {
         #[arg(long, value_name = "AGE", default_value = "1d", value_parser = age)]
         older_than: Duration,
     },
+}
+
+#[derive(Args)]
+pub(super) struct SubmitArgs {
+    /// Stages, stage kinds or nodes [default: the whole pipeline]
+    #[arg(value_name = "TARGET", add = complete::targets())]
+    pub targets: Vec<String>,
+    /// Pass an option to `sbatch`, such as `--sbatch --partition=long`; repeatable
+    #[arg(
+        long,
+        value_name = "OPTION",
+        allow_hyphen_values = true,
+        value_parser = SbatchOption::parse
+    )]
+    pub sbatch: Vec<SbatchOption>,
+}
+
+/// The name of an executor.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+pub(super) enum ExecutorName {
+    /// On this machine
+    Local,
+    /// On the nodes of a cluster, through Slurm
+    Slurm,
 }
 
 #[derive(Args)]
@@ -441,6 +492,12 @@ pub(super) struct ExecArgs {
     /// End the job, with all its processes, some seconds after this time
     #[arg(long, value_name = "SECONDS", value_parser = time_limit)]
     pub time_limit: Option<Duration>,
+    /// Run a task of the submission to Slurm in this folder
+    #[arg(long, value_name = "DIR", requires = "task")]
+    pub submission: Option<PathBuf>,
+    /// The number of the task
+    #[arg(long, value_name = "N", requires = "submission")]
+    pub task: Option<usize>,
 }
 
 /// The project that `init` writes.

@@ -1,12 +1,16 @@
 //! `repro exec`: a process that runs jobs for an executor.
 
+mod nodes;
+
 use super::args::{Common, ExecArgs};
 use super::output::{AlreadyReported, outcome};
+use super::session::jobs::Jobs;
 use crate::engine::cache::store::Store;
 use crate::engine::cache::workspace::Workbench;
 use crate::engine::key::Key;
 use crate::engine::run::executor::log::ERROR;
-use crate::engine::run::executor::{GRACE, Request, write_outcome};
+use crate::engine::run::executor::slurm::{Folder, task};
+use crate::engine::run::executor::{Choice, GRACE, Request, write_outcome};
 use crate::engine::run::recompute::RECOMPUTED;
 use crate::engine::run::worker::{self, ExecOptions};
 use crate::{fs, process, stage};
@@ -21,8 +25,11 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 pub(super) fn exec(common: &Common, args: &ExecArgs) -> Result<String> {
-    start_session();
     set_name();
+    if let (Some(folder), Some(task)) = (&args.submission, args.task) {
+        return run_task(common, args, folder, task);
+    }
+    start_session();
     let _timer = args.time_limit.map(end_after).transpose()?;
     let Some(key) = args.key else { return serve(common, args) };
     let (store, project) = (common.store(), common.project()?);
@@ -33,6 +40,25 @@ pub(super) fn exec(common: &Common, args: &ExecArgs) -> Result<String> {
     let project = Some(project.as_path());
     let options = ExecOptions { program, commit, threads, force, sync_later: false, project };
     compute(&store, key, options, args.recompute.as_deref(), &mut store.workbench()?)?;
+    Ok(String::new())
+}
+
+/// Runs a task of a submission to Slurm. Its jobs run in workers, one after the other.
+fn run_task(common: &Common, args: &ExecArgs, folder: &Path, task: usize) -> Result<String> {
+    let store = common.store();
+    let _lock = store.lock_shared(true)?;
+    let program = args.program.map(|program| ["--program".into(), program.to_string().into()]);
+    let commit = args.commit.as_ref().map(|commit| ["--commit".into(), commit.to_string().into()]);
+    let arguments = program.into_iter().chain(commit).flatten().collect();
+    let folder = Folder::of(folder);
+    let submission = folder.read()?;
+    if let Some(names) = submission.nodes.get(task) {
+        nodes::run(common, names, arguments)?;
+        return Ok(String::new());
+    }
+    let mut jobs = Jobs::new(common, arguments, Some(1), store.scratch()?, Choice::Local)?;
+    task::run(&store, &folder, task, &mut *jobs.executor, &jobs.interrupted)?;
+    jobs.executor.close()?;
     Ok(String::new())
 }
 

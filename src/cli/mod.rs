@@ -4,6 +4,7 @@
 //! plan, cache, lock file, jobs) and `output`.
 
 mod args;
+mod cancel;
 mod completions;
 mod diff;
 mod exec;
@@ -22,6 +23,8 @@ mod remote;
 mod run;
 mod session;
 mod show;
+mod status;
+mod submit;
 mod verify;
 mod why;
 
@@ -124,6 +127,9 @@ fn dispatch(cli: Cli, output: &Output) -> Result<String> {
         }
         Command::Graph { format, full } => graph::graph(common, format, full),
         Command::Schema => Ok(format!("{:#}\n", schema(stage::KINDS))),
+        Command::Submit(args) => submit::submit(common, &args),
+        Command::Status => status::status(common),
+        Command::Cancel => cancel::cancel(common),
         Command::Completions { shell } => completions::script(shell),
         Command::Man { destination } => man::man(destination.as_deref()),
         Command::Exec(args) => exec::exec(common, &args),
@@ -138,6 +144,8 @@ fn refuse_unused_options(cli: &Cli) -> Result<()> {
         Command::Log { .. } => "log",
         Command::Diff { profiles: false, .. } => "diff",
         Command::Schema => "schema",
+        Command::Status => "status",
+        Command::Cancel => "cancel",
         Command::Completions { .. } => "completions",
         Command::Man { .. } => "man",
         _ => return Ok(()),

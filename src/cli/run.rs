@@ -2,9 +2,9 @@
 
 mod changes;
 
-use super::args::{Common, RunArgs};
+use super::args::{Common, ExecutorName, RunArgs};
 use super::output::{Output, join, state};
-use super::session::jobs::{Jobs, program};
+use super::session::jobs::{Jobs, provenance_arguments};
 use super::session::remote::{Pusher, Use};
 use super::session::unchanged::Whole;
 use super::session::{Session, lockfile, pipeline_name};
@@ -13,12 +13,13 @@ use crate::engine::cache::process::ProcessId;
 use crate::engine::cache::store::Store;
 use crate::engine::cache::transfer::{Notice, Transferred};
 use crate::engine::error::Error;
-use crate::engine::key::{Artifact, Digest};
+use crate::engine::key::Artifact;
 use crate::engine::provenance::{Commit, Provenance};
 use crate::engine::record::export::{Annotation, Exported, export, folder_name};
 use crate::engine::record::lockfile::Expected;
 use crate::engine::record::provenance::provenance;
 use crate::engine::run::event::{Event, Observer, SCHEMA, Summary};
+use crate::engine::run::executor::Choice;
 use crate::engine::run::expected::ExpectedResults;
 use crate::engine::run::progress::{All, Json, Lines, Terminal, Verbosity};
 use crate::engine::run::schedule::{self, Settings};
@@ -30,7 +31,6 @@ use crate::engine::stage::Kind;
 use crate::stage::KINDS;
 use anyhow::{Context as _, Result};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{IsTerminal as _, stderr};
 use std::path::{Path, PathBuf};
@@ -82,7 +82,14 @@ pub(super) fn run(common: &Common, output: &Output, args: &RunArgs) -> Result<St
     // Both are for provenance only, and needed only if a job may run.
     let commit = if is_stale { Commit::of(&common.project()?, REPORTS) } else { None };
     let arguments = if is_stale { provenance_arguments(commit.as_ref())? } else { Vec::new() };
-    let mut jobs = Jobs::new(common, arguments, args.jobs, store.scratch()?).inspect_err(forget)?;
+    let choice = match args.executor {
+        ExecutorName::Local => Choice::Local,
+        ExecutorName::Slurm => {
+            Choice::Slurm(session.pipeline.executors.slurm(&args.sbatch), store.clone())
+        }
+    };
+    let mut jobs =
+        Jobs::new(common, arguments, args.jobs, store.scratch()?, choice).inspect_err(forget)?;
     if let Some(commit) = commit {
         observer.observe(&Event::Commit(commit));
     }
@@ -358,15 +365,6 @@ fn observers(common: &Common, output: &Output, history: File) -> All {
         Box::new(Lines::new(stderr(), verbosity))
     };
     All(vec![shown, Box::new(Json::new(history))])
-}
-
-/// The arguments of workers for the entries of their jobs: the digest of this program, and the
-/// project's commit.
-fn provenance_arguments(commit: Option<&Commit>) -> Result<Vec<OsString>> {
-    let program = Digest::of_file(&program()?)?;
-    let commit = commit.map(|commit| ["--commit".into(), commit.to_string().into()]);
-    let program: [OsString; 2] = ["--program".into(), program.to_string().into()];
-    Ok(program.into_iter().chain(commit.into_iter().flatten()).collect())
 }
 
 /// A node whose outputs are exported.

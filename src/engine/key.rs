@@ -13,7 +13,7 @@
 //! | which of those files are executable, and which folders are empty | yes | a program sees both |
 //! | other permissions, times, hard links and extended attributes | no | they are not stored |
 //! | the program, outputs, environment and parameters of a command | yes | they are parameters of the stage |
-//! | resources (time limit, retries, threads, memory) | no | they do not change the output |
+//! | resources (time limit, threads, GPUs, ...) | no | they do not change the output |
 //! | the programs that a command finds on the machine | no | they are not declared; name their versions in `env` |
 //! | seed and label of random streams | yes, if the kind draws random numbers | |
 //! | order of inputs in a slot for many nodes | no: sorted | a reordered grid has the same results |

@@ -1,4 +1,5 @@
-//! The resources of a job, and the field `resources` of a stage. None of them is part of a key.
+//! The resources of a job, the field `resources` of a stage, and the section `executors`. None of
+//! them is part of a key.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error as _, Unexpected};
@@ -7,8 +8,8 @@ use std::borrow::Cow;
 use std::num::NonZero;
 use std::time::Duration;
 
-/// The time, threads and memory of a job.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// The time, threads, memory and devices of a job.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Resources {
     /// The time after which the job is killed.
     pub time_limit: Option<Duration>,
@@ -18,19 +19,44 @@ pub struct Resources {
     pub threads: Option<NonZero<usize>>,
     /// Memory to reserve, in bytes.
     pub memory: u64,
+    /// GPUs to reserve on a cluster.
+    pub gpus: u32,
+    /// Other options of `sbatch`. Of two options with one name, `sbatch` uses the last.
+    pub sbatch: Vec<String>,
 }
 
 impl Resources {
     /// Combines the resources of two nodes that share a job: the longer time limit (`None` is the
-    /// longest) and the larger of each number.
+    /// longest), the larger of each number, and the options of both.
     #[must_use]
     pub fn loosest(self, other: Resources) -> Resources {
         let limits = self.time_limit.zip(other.time_limit);
+        let mut sbatch = self.sbatch;
+        for option in other.sbatch {
+            if !sbatch.contains(&option) {
+                sbatch.push(option);
+            }
+        }
         Resources {
             time_limit: limits.map(|(one, another)| one.max(another)),
             retries: self.retries.max(other.retries),
             threads: self.threads.max(other.threads),
             memory: self.memory.max(other.memory),
+            gpus: self.gpus.max(other.gpus),
+            sbatch,
+        }
+    }
+
+    /// Replaces what is not set by `defaults`. The options of `sbatch` follow those of `defaults`.
+    #[must_use]
+    pub fn or(self, defaults: &Resources) -> Resources {
+        Resources {
+            time_limit: self.time_limit.or(defaults.time_limit),
+            retries: self.retries.max(defaults.retries),
+            threads: self.threads.or(defaults.threads),
+            memory: if self.memory > 0 { self.memory } else { defaults.memory },
+            gpus: if self.gpus > 0 { self.gpus } else { defaults.gpus },
+            sbatch: defaults.sbatch.iter().cloned().chain(self.sbatch).collect(),
         }
     }
 }
@@ -50,6 +76,10 @@ pub struct ResourceFields {
     threads: Option<NonZero<usize>>,
     /// The memory to reserve, such as `512MiB`. It is not enforced as a limit.
     memory: Option<Memory>,
+    /// The number of GPUs to reserve on a cluster.
+    gpus: Option<u32>,
+    /// Other options of `sbatch`, such as `[--partition=long, --account=vision]`.
+    sbatch: Option<Vec<SbatchOption>>,
 }
 
 impl ResourceFields {
@@ -60,7 +90,127 @@ impl ResourceFields {
             retries: self.retries.unwrap_or(resources.retries),
             threads: self.threads.or(resources.threads),
             memory: self.memory.map_or(resources.memory, |memory| memory.0),
+            gpus: self.gpus.unwrap_or(resources.gpus),
+            sbatch: match &self.sbatch {
+                Some(options) => options.iter().map(|option| option.0.clone()).collect(),
+                None => resources.sbatch,
+            },
         }
+    }
+}
+
+/// The section `executors` of a pipeline.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ExecutorFields {
+    /// The settings of `run --executor slurm` and of `submit`.
+    slurm: Option<SlurmFields>,
+}
+
+/// The settings of the Slurm executor, as written.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct SlurmFields {
+    /// The resources of jobs whose stages do not set them.
+    resources: Option<ResourceFields>,
+    /// Short nodes share a Slurm job until it lasts about this long: seconds, or a duration such as
+    /// `5m`, the default.
+    batch_time: Option<TimeLimit>,
+    /// The maximum number of tasks that Slurm holds at once [default: 5000].
+    max_tasks: Option<NonZero<usize>>,
+}
+
+/// The settings of the Slurm executor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SlurmSettings {
+    /// The resources of jobs whose stages do not set them.
+    pub resources: Resources,
+    /// The duration that a Slurm job of short nodes should have.
+    pub batch_time: Duration,
+    /// The maximum number of tasks that Slurm holds at once.
+    pub max_tasks: usize,
+}
+
+impl ExecutorFields {
+    /// The settings of the Slurm executor. `sbatch` are the options of the command line.
+    pub fn slurm(&self, sbatch: &[SbatchOption]) -> SlurmSettings {
+        let fields = self.slurm.clone().unwrap_or_default();
+        let mut resources = fields.resources.unwrap_or_default().apply(Resources::default());
+        resources.sbatch.extend(sbatch.iter().map(|option| option.0.clone()));
+        SlurmSettings {
+            resources,
+            batch_time: fields.batch_time.map_or(Duration::from_secs(300), |time| time.0),
+            max_tasks: fields.max_tasks.map_or(5000, NonZero::get),
+        }
+    }
+}
+
+/// An option of `sbatch`, such as `--partition=long`, with its value in the same text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SbatchOption(String);
+
+/// The options of `sbatch` that `repro` sets itself, or that would change what it reads.
+const OWN_OPTIONS: [&str; 22] = [
+    "--array",
+    "-a",
+    "--batch",
+    "--chdir",
+    "-D",
+    "--clusters",
+    "-M",
+    "--dependency",
+    "-d",
+    "--error",
+    "-e",
+    "--job-name",
+    "-J",
+    "--kill-on-invalid-dep",
+    "--open-mode",
+    "--output",
+    "-o",
+    "--parsable",
+    "--test-only",
+    "--wait",
+    "-W",
+    "--wrap",
+];
+
+impl SbatchOption {
+    /// Reads an option. The error is one sentence.
+    pub fn parse(text: &str) -> Result<SbatchOption, String> {
+        let name = match text.strip_prefix("--") {
+            Some(_) => text.split('=').next().unwrap_or_default(),
+            // `-p long` is one option and its value, as is `-plong`.
+            None => text.get(..2).unwrap_or_default(),
+        };
+        let is_option = text.starts_with('-') && name.trim_matches('-') != "";
+        if !is_option || text.contains(char::is_control) {
+            return Err(format!(
+                "expected an option of `sbatch` such as `--partition=long`, found `{text}`"
+            ));
+        }
+        // `sbatch` accepts a prefix of a long option.
+        let is_own = |own: &&&str| **own == name || (name.len() > 3 && own.starts_with(name));
+        match OWN_OPTIONS.iter().find(is_own) {
+            Some(own) => Err(format!("the option `{own}` of `sbatch` is set by `repro`")),
+            None => Ok(SbatchOption(text.to_owned())),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for SbatchOption {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SbatchOption, D::Error> {
+        SbatchOption::parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+impl JsonSchema for SbatchOption {
+    fn schema_name() -> Cow<'static, str> {
+        "SbatchOption".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^-" })
     }
 }
 
@@ -154,7 +304,8 @@ mod tests {
             memory in 0..5_u64,
         ) -> Resources {
             let time_limit = limit.map(Duration::from_secs);
-            Resources { time_limit, retries, threads: NonZero::new(threads), memory }
+            let threads = NonZero::new(threads);
+            Resources { time_limit, retries, threads, memory, ..Resources::default() }
         }
     }
 
@@ -167,10 +318,11 @@ mod tests {
         fn combined_resources_do_not_depend_on_the_order(
             a in resources(), b in resources(), c in resources(),
         ) {
-            prop_assert_eq!(a.loosest(b), b.loosest(a));
-            prop_assert_eq!(a.loosest(b).loosest(c), a.loosest(b.loosest(c)));
-            prop_assert_eq!(a.loosest(a), a);
-            let both = a.loosest(b);
+            let loosest = |a: &Resources, b: &Resources| a.clone().loosest(b.clone());
+            prop_assert_eq!(loosest(&a, &b), loosest(&b, &a));
+            prop_assert_eq!(loosest(&loosest(&a, &b), &c), loosest(&a, &loosest(&b, &c)));
+            prop_assert_eq!(&loosest(&a, &a), &a);
+            let both = loosest(&a, &b);
             let is_longer = |limit| a.time_limit.is_some_and(|a| a <= limit);
             prop_assert!(both.time_limit.is_none_or(is_longer));
             prop_assert!(both.retries >= a.retries && both.memory >= a.memory);
@@ -190,9 +342,10 @@ mod tests {
             retries: 3,
             threads: NonZero::new(2),
             memory: 2048,
+            ..Resources::default()
         };
-        assert_eq!(given.apply(kind), expected);
-        assert_eq!(ResourceFields::default().apply(kind), kind);
+        assert_eq!(given.apply(kind.clone()), expected);
+        assert_eq!(ResourceFields::default().apply(kind.clone()), kind);
     }
 
     #[test]
@@ -226,5 +379,43 @@ mod tests {
         assert!(error.hint.is_some());
         let unknown = fields("{ time_limit: 1 }").unwrap_err();
         assert_eq!(unknown.hint.as_deref(), Some("did you mean `time-limit`?"));
+    }
+
+    #[test]
+    fn resources_for_a_cluster_extend_its_defaults_and_those_of_the_command_line() {
+        let yaml = "{ slurm: { resources: { threads: 4, sbatch: [--partition=main] }, \
+                    batch-time: 90s } }";
+        let executors: ExecutorFields = read(&YamlNode::parse(yaml).unwrap()).unwrap();
+        let option = SbatchOption::parse("--qos=low").unwrap();
+        let settings = executors.slurm(&[option]);
+        assert_eq!((settings.batch_time.as_secs(), settings.max_tasks), (90, 5000));
+        let own = fields("{ gpus: 1, sbatch: [-p long, --account=a b] }").unwrap();
+        let all = own.apply(Resources::default()).or(&settings.resources);
+        assert_eq!((all.threads, all.gpus), (NonZero::new(4), 1));
+        assert_eq!(all.sbatch, ["--partition=main", "--qos=low", "-p long", "--account=a b"]);
+    }
+
+    #[test]
+    fn an_option_of_sbatch_that_repro_sets_is_refused() {
+        for (text, message) in [
+            (
+                "partition",
+                "expected an option of `sbatch` such as `--partition=long`, found `partition`",
+            ),
+            ("--", "expected an option of `sbatch` such as `--partition=long`, found `--`"),
+            ("-o x", "the option `-o` of `sbatch` is set by `repro`"),
+            ("--arr=1-3", "the option `--array` of `sbatch` is set by `repro`"),
+            ("--output=x", "the option `--output` of `sbatch` is set by `repro`"),
+        ] {
+            assert_eq!(SbatchOption::parse(text).unwrap_err(), message);
+        }
+        for text in ["-p long", "-plong", "--mem-per-cpu=1G", "--gres=gpu:2"] {
+            assert!(SbatchOption::parse(text).is_ok(), "{text}");
+        }
+        let error = fields("{ sbatch: [--wrap=x] }").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`sbatch[0]`: the option `--wrap` of `sbatch` is set by `repro`"
+        );
     }
 }

@@ -349,6 +349,8 @@ impl Executor for FakeExecutor<'_> {
 pub(super) fn job(kind: &str) -> Job {
     Job {
         key: recipe(kind).key(),
+        kind: "",
+        expected: None,
         log: PathBuf::new(),
         resources: Resources::default(),
         threads: NonZero::<usize>::MIN,

@@ -1,7 +1,9 @@
 //! The executor of a command that runs jobs, and the signals that interrupt it.
 
 use crate::cli::args::{CACHE_VARIABLE, Common, NO_LOCK_VARIABLE};
-use crate::engine::run::executor::{self, Executor, GRACE, KillHandle, Options};
+use crate::engine::key::Digest;
+use crate::engine::provenance::Commit;
+use crate::engine::run::executor::{self, Choice, Executor, GRACE, KillHandle, Options};
 use crate::process::{TERMINATION_SIGNALS, become_subreaper, not_ignored, start_thread};
 use crate::stage::DATA_VARIABLE;
 use anyhow::{Context as _, Result};
@@ -26,7 +28,8 @@ pub(in crate::cli) struct Jobs {
 }
 
 impl Jobs {
-    /// An executor that runs at most `jobs` concurrent jobs, by default one for each CPU. Its
+    /// An executor that, on this machine, runs at most `jobs` concurrent jobs, by default one for
+    /// each CPU. Its
     /// workers run this program with the command `exec` and `arguments`, and write their logs to
     /// `scratch`.
     ///
@@ -36,26 +39,63 @@ impl Jobs {
         arguments: Vec<OsString>,
         jobs: Option<u16>,
         scratch: PathBuf,
+        choice: Choice,
     ) -> Result<Jobs> {
-        let command: [OsString; 3] = ["-C".into(), common.directory.clone().into(), "exec".into()];
-        let variable = |name: &str, value: PathBuf| (name.to_owned(), value);
-        let data = common.data_folder()?.map(|folder| variable(DATA_VARIABLE, folder));
-        let cache = common.cache.clone().map(|folder| variable(CACHE_VARIABLE, folder));
-        let no_lock = common.no_lock.then(|| variable(NO_LOCK_VARIABLE, "true".into()));
-        let environment = [data, cache, no_lock].into_iter().flatten().collect();
+        // A task of a cluster starts in another folder.
+        let directory = match choice {
+            Choice::Local => common.directory.clone(),
+            Choice::Slurm(..) => common.project()?,
+        };
+        let command: [OsString; 3] = ["-C".into(), directory.into(), "exec".into()];
         let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
         let slots = jobs.map_or_else(cpus, usize::from);
-        let executor = executor::open(Options {
+        let options = Options {
             program: program()?,
             name: program_path()?,
             arguments: command.into_iter().chain(arguments).collect(),
-            environment,
+            environment: environment(common)?,
             slots,
             scratch,
-        });
+        };
+        let executor = executor::open(options, choice)?;
         let interrupted = listen(executor.kill_handle())?;
         Ok(Jobs { executor, interrupted })
     }
+}
+
+/// The environment variables of workers, in addition to those of this process.
+fn environment(common: &Common) -> Result<Vec<(String, PathBuf)>> {
+    let variable = |name: &str, value: PathBuf| (name.to_owned(), value);
+    let data = common.data_folder()?.map(|folder| variable(DATA_VARIABLE, folder));
+    let cache = common.cache.clone().map(|folder| variable(CACHE_VARIABLE, folder));
+    let no_lock = common.no_lock.then(|| variable(NO_LOCK_VARIABLE, "true".into()));
+    Ok([data, cache, no_lock].into_iter().flatten().collect())
+}
+
+/// The options of tasks on a cluster, whose program gets `arguments` after the project's folder.
+pub(in crate::cli) fn cluster_options(
+    common: &Common,
+    arguments: Vec<OsString>,
+    scratch: PathBuf,
+) -> Result<Options> {
+    let command: [OsString; 2] = ["-C".into(), common.project()?.into()];
+    Ok(Options {
+        program: program()?,
+        name: program_path()?,
+        arguments: command.into_iter().chain(arguments).collect(),
+        environment: environment(common)?,
+        slots: 1,
+        scratch,
+    })
+}
+
+/// The arguments of workers for the entries of their jobs: the digest of this program, and the
+/// project's commit.
+pub(in crate::cli) fn provenance_arguments(commit: Option<&Commit>) -> Result<Vec<OsString>> {
+    let program = Digest::of_file(&program()?)?;
+    let commit = commit.map(|commit| ["--commit".into(), commit.to_string().into()]);
+    let program: [OsString; 2] = ["--program".into(), program.to_string().into()];
+    Ok(program.into_iter().chain(commit.into_iter().flatten()).collect())
 }
 
 /// The file of the running program. On Linux, this is the file that was started, even if it was

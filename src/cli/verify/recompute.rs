@@ -8,6 +8,7 @@ use crate::cli::session::jobs::Jobs;
 use crate::engine::cache::verify::VerifyReport;
 use crate::engine::error::{Diagnostic, Error};
 use crate::engine::key::{Key, Recipe};
+use crate::engine::run::executor::Choice;
 use crate::engine::run::progress::Verbosity;
 use crate::engine::run::recompute::{Comparison, Subject, recompute as recompute_all, sample};
 use crate::engine::run::status::Status;
@@ -40,7 +41,8 @@ pub(super) fn recompute(
     let subjects: Vec<Subject> = subjects.into_iter().map(|(subject, _)| subject).collect();
     let scratch = session.store.workspace()?;
     let arguments = vec!["--recompute".into(), scratch.path().into()];
-    let mut jobs = Jobs::new(common, arguments, args.jobs, scratch.path().to_owned())?;
+    let mut jobs =
+        Jobs::new(common, arguments, args.jobs, scratch.path().to_owned(), Choice::Local)?;
     if common.verbosity() > Verbosity::Quiet {
         let _ = writeln!(std::io::stderr(), "recomputing {} of {}", subjects.len(), count(total));
     }
@@ -93,11 +95,11 @@ fn subjects(
     let plan_status = session.plan_status(&requested)?;
     let mut resources: BTreeMap<Key, Resources> = BTreeMap::new();
     for (id, checked) in &plan_status.checked {
-        let own = session.plan.node(*id).resolved.resources;
+        let own = &session.plan.node(*id).resolved.resources;
         resources
             .entry(checked.key)
-            .and_modify(|resources| *resources = resources.loosest(own))
-            .or_insert(own);
+            .and_modify(|resources| *resources = std::mem::take(resources).loosest(own.clone()))
+            .or_insert_with(|| own.clone());
     }
     let mut subjects = Vec::new();
     for id in &requested {
@@ -113,7 +115,7 @@ fn subjects(
             kind: node.kind,
             key: checked.key,
             entry: Arc::clone(entry),
-            resources: resources[&checked.key],
+            resources: resources[&checked.key].clone(),
         };
         subjects.push((subject, recipe));
     }

@@ -14,6 +14,7 @@
 //!   exports/<digest>      the files that were exported to a folder
 //!   pins/<key>            the names of the nodes that the key is pinned for; `gc` keeps its result
 //!   pipelines/<digest>    a pipeline that has run here; `gc` keeps its results
+//!   slurm/                the jobs on a cluster, their logs and records
 //!   files.json            digests of the project's files
 //!   entries.index         the content of all entries
 //!   leases/<key>          the process that computes the key
@@ -50,6 +51,7 @@
 //! Knows keys and digests, and no stage.
 
 pub mod backend;
+pub mod cluster;
 pub mod durability;
 pub mod entry;
 pub mod exports;

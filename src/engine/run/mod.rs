@@ -3,6 +3,7 @@
 //! ```text
 //! status, reason     which nodes are cached or stale, and why
 //! schedule           the loop that runs stale nodes
+//! submit             the job arrays of a whole plan, for a cluster
 //! recompute          the loop of `verify --recompute`
 //! pool               starts jobs and waits for them, for both loops
 //! executor/          starts the processes of jobs
@@ -22,4 +23,5 @@ pub mod recompute;
 pub mod schedule;
 pub mod snapshot;
 pub mod status;
+pub mod submit;
 pub mod worker;

@@ -91,7 +91,7 @@ impl<'a> Pool<'a> {
 
     /// Starts a job; [`Pool::wait`] submits it.
     pub fn start(&mut self, job: Job) {
-        self.running.insert(job.key, job.resources);
+        self.running.insert(job.key, job.resources.clone());
         self.queued.push(job);
     }
 

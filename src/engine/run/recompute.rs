@@ -128,10 +128,12 @@ pub fn recompute(
             began.insert(key, Instant::now());
             let (folder, subject) = (scratch.join(key.to_string()), by_key[&key][0]);
             fs::create_dir_all(&folder)?;
-            let (resources, kind) = (subject.resources, subject.kind);
+            let (resources, kind) = (subject.resources.clone(), subject.kind);
             let threads = pool.threads(&resources, jobs, kind.synchronous_threads());
             pool.start(Job {
                 key,
+                kind: kind.name(),
+                expected: None,
                 log: folder.join(LOG),
                 resources,
                 threads,

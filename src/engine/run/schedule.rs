@@ -29,10 +29,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The number of lines of a failed job's log that are shown.
 const LOG_LINES: usize = 12;
+
+/// The shortest and the longest time between two looks at the leases of other processes. The cache
+/// may be on a disk that many share.
+const LEASE_INTERVALS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -104,8 +108,8 @@ fn duplicates(
     plan: &Plan,
     ids: impl Iterator<Item = NodeId> + Clone,
 ) -> BTreeMap<NodeId, Arc<[NodeId]>> {
-    let resources = |id: NodeId| plan.node(id).resolved.resources;
-    let mut first: BTreeMap<&str, Resources> = BTreeMap::new();
+    let resources = |id: NodeId| &plan.node(id).resolved.resources;
+    let mut first: BTreeMap<&str, &Resources> = BTreeMap::new();
     let mut mixed: BTreeSet<&str> = BTreeSet::new();
     for id in ids.clone() {
         let kind = plan.node(id).kind.name();
@@ -125,6 +129,24 @@ fn duplicates(
         }
     }
     duplicates
+}
+
+/// The durations of jobs.
+#[derive(Default)]
+struct Durations {
+    seconds: f64,
+    jobs: f64,
+}
+
+impl Durations {
+    fn add(&mut self, seconds: f64) {
+        self.seconds += seconds;
+        self.jobs += 1.0;
+    }
+
+    fn mean(&self) -> Duration {
+        Duration::try_from_secs_f64(self.seconds / self.jobs).unwrap_or_default()
+    }
 }
 
 struct Run<'a> {
@@ -148,6 +170,9 @@ struct Run<'a> {
     followers: BTreeMap<Key, Follower>,
     /// The nodes of each key that another process computes.
     already_running: BTreeMap<Key, Vec<NodeId>>,
+    /// The time of the next look at their leases, and the time between two looks.
+    next_lease_poll: Instant,
+    lease_interval: Duration,
     /// Keys to compute even if they are cached.
     forced: BTreeSet<Key>,
     /// The number of failed attempts, by key.
@@ -157,6 +182,8 @@ struct Run<'a> {
     /// Keys that this run has computed. They are not computed again, even if they are forced.
     computed: BTreeSet<Key>,
     artifacts: BTreeMap<NodeId, Arc<Artifact>>,
+    /// The durations of the jobs of each stage that are done.
+    durations: BTreeMap<&'a str, Durations>,
     current_keys: BTreeSet<Key>,
     unavailable: Option<Error>,
     summary: Summary,
@@ -193,11 +220,14 @@ impl<'a> Run<'a> {
             running: BTreeMap::new(),
             followers: BTreeMap::new(),
             already_running: BTreeMap::new(),
+            next_lease_poll: Instant::now(),
+            lease_interval: LEASE_INTERVALS.0,
             forced: BTreeSet::new(),
             failures: BTreeMap::new(),
             looked_up: BTreeSet::new(),
             computed: BTreeSet::new(),
             artifacts: BTreeMap::new(),
+            durations: BTreeMap::new(),
             current_keys: plan_status.checked.values().map(|c| c.key).collect(),
             unavailable: None,
             summary: Summary { nodes: plan_status.status.len(), ..Summary::default() },
@@ -298,23 +328,29 @@ impl<'a> Run<'a> {
     /// The combined resources of the nodes that need `key`: of `nodes`, and of ready nodes with the
     /// same key. The keys of waiting nodes are not known yet.
     fn resources(&self, key: Key, nodes: &[NodeId]) -> Resources {
-        let of = |id: &NodeId| self.plan.node(*id).resolved.resources;
+        let of = |id: &NodeId| self.plan.node(*id).resolved.resources.clone();
         let resources = nodes.iter().map(of).reduce(Resources::loosest).unwrap_or_default();
         let needs = |id: &&NodeId| {
             // Compared last, because computing a key is expensive.
             let recipe = || self.checker.recipe(**id, |up| &*self.artifacts[&up]);
             self.ready.contains(id)
-                && of(id) != resources
+                && self.plan.node(**id).resolved.resources != resources
                 && recipe().is_ok_and(|recipe| recipe.key() == key)
         };
         let duplicates =
             self.duplicates.get(&nodes[0]).into_iter().flat_map(|duplicates| duplicates.iter());
-        duplicates.filter(needs).map(of).fold(resources, Resources::loosest)
+        let others: Vec<Resources> = duplicates.filter(needs).map(of).collect();
+        others.into_iter().fold(resources, Resources::loosest)
     }
 
     /// Completes the nodes whose keys other processes have computed. Starts forced jobs, and the
     /// jobs that other processes have abandoned.
     fn poll_already_running(&mut self) -> Result<()> {
+        if self.already_running.is_empty() || self.next_lease_poll > Instant::now() {
+            return Ok(());
+        }
+        self.next_lease_poll = Instant::now() + self.lease_interval;
+        self.lease_interval = (self.lease_interval * 3 / 2).min(LEASE_INTERVALS.1);
         let keys: Vec<Key> = self.already_running.keys().copied().collect();
         for key in keys {
             if self.store.lease_holder(key)?.is_some() {
@@ -324,6 +360,7 @@ impl<'a> Run<'a> {
             // Looked up after the lease was read, because a lease ends after its result is
             // published.
             if !forced && let Some(entry) = self.store.lookup_local(key)?.usable() {
+                self.lease_interval = LEASE_INTERVALS.0;
                 for id in self.already_running.remove(&key).unwrap_or_default() {
                     self.complete_cached(id, key, &entry)?;
                 }
@@ -500,7 +537,17 @@ impl<'a> Run<'a> {
         if self.settings.stream {
             self.followers.insert(key, Follower::new(log.clone()));
         }
-        self.pool.start(Job { key, log, resources, threads, force, shares_process: kind.spawns() });
+        let expected = self.durations.get(self.plan.node(self.running[&key][0]).stage.as_str());
+        self.pool.start(Job {
+            key,
+            kind: kind.name(),
+            expected: expected.map(|durations| durations.mean()),
+            log,
+            resources,
+            threads,
+            force,
+            shares_process: kind.spawns(),
+        });
         Ok(())
     }
 
@@ -545,6 +592,7 @@ impl<'a> Run<'a> {
         if let Some(expected) = self.settings.expected {
             expected.check(&self.plan.node(id).name, &artifact)?;
         }
+        self.durations.entry(&self.plan.node(id).stage).or_default().add(entry.seconds);
         self.artifacts.insert(id, artifact);
         self.set(id, State::Done);
         Ok(())
@@ -643,7 +691,6 @@ mod tests {
     use crate::engine::key::Recipe;
     use crate::engine::testing::{Ran, Script, TestRun, TestSpace, id};
     use proptest::prelude::*;
-    use std::time::Duration;
 
     const PIPELINE: &str = "
 stages:

@@ -2,8 +2,10 @@
 //! grids.
 
 use crate::engine::error::Diagnostic;
-use crate::engine::located::{Location, Value, ValueError, YamlField, YamlNode, suggest};
-use crate::engine::resources::RESOURCES;
+use crate::engine::located::{
+    Location, Value, ValueError, YamlField, YamlNode, read as read_value, suggest,
+};
+use crate::engine::resources::{ExecutorFields, RESOURCES};
 use crate::engine::stage::Invocation;
 
 /// A parsed pipeline file.
@@ -24,6 +26,8 @@ pub struct Pipeline {
     pub stages: Vec<StageDecl>,
     /// The profiles, in file order.
     pub profiles: Vec<ProfileDecl>,
+    /// The settings of executors.
+    pub executors: ExecutorFields,
 }
 
 /// `name: { kind: { field: value, ... } }`.
@@ -62,7 +66,10 @@ pub(super) const INPUT_FIELDS: [&str; 2] = ["stage", "rename"];
 /// The field of the pipeline, and of a profile, that declares stages.
 pub(super) const STAGES: &str = "stages";
 
-const TOP_LEVEL: [&str; 5] = ["seed", "profile", "remote", STAGES, "profiles"];
+/// The section of the settings of executors.
+const EXECUTORS: &str = "executors";
+
+const TOP_LEVEL: [&str; 6] = ["seed", "profile", "remote", STAGES, "profiles", EXECUTORS];
 
 impl Pipeline {
     /// Parses `text`, the content of the file `source`.
@@ -257,6 +264,7 @@ fn read(source: &str, node: &YamlNode) -> Result<Pipeline, ValueError> {
         default_profile_location: None,
         stages: Vec::new(),
         profiles: Vec::new(),
+        executors: ExecutorFields::default(),
     };
     let nothing = matches!(node.value, Value::Null);
     for entry in if nothing { &[] } else { mapping(node, "a pipeline")? } {
@@ -276,6 +284,10 @@ fn read(source: &str, node: &YamlNode) -> Result<Pipeline, ValueError> {
                     .iter()
                     .map(profile)
                     .collect::<Result<_, ValueError>>()?;
+            }
+            EXECUTORS => {
+                pipeline.executors =
+                    read_value(&entry.value).map_err(|error| error.under(EXECUTORS))?;
             }
             unknown => {
                 let message = format!("unknown top-level field `{unknown}`");

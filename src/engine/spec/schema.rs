@@ -5,8 +5,9 @@
 
 use super::expand::{KEEP, LEAVE_OUT, RENAME, STAGE, WHERE};
 use super::pipeline::{OPEN_FIELDS, STAGES};
-use crate::engine::resources::{RESOURCES, ResourceFields};
+use crate::engine::resources::{ExecutorFields, RESOURCES, ResourceFields};
 use crate::engine::stage::{Arity, Kind};
+use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value as Json, json};
 
@@ -93,6 +94,7 @@ pub fn schema(kinds: &[&'static dyn Kind]) -> Json {
                     },
                 },
             },
+            "executors": executors(),
         },
         "$defs": definitions,
     })
@@ -157,12 +159,22 @@ fn with_removal(field: &Json) -> Json {
 
 /// The schema of the field `resources`.
 fn resources() -> Json {
+    inline::<ResourceFields>("The resources of each job of the stage.")
+}
+
+/// The schema of the section `executors`.
+fn executors() -> Json {
+    inline::<ExecutorFields>("The settings of executors. They are not part of any key.")
+}
+
+/// The schema of a type, without references.
+fn inline<T: JsonSchema>(description: &str) -> Json {
     let settings =
         SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-    let mut schema = settings.into_generator().into_root_schema_for::<ResourceFields>().to_value();
+    let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
     if let Some(schema) = schema.as_object_mut() {
         schema.retain(|name, _| name != "$schema" && name != "title");
-        schema.insert("description".to_owned(), "The resources of each job of the stage.".into());
+        schema.insert("description".to_owned(), description.into());
     }
     schema
 }

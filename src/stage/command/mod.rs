@@ -260,6 +260,7 @@ impl Stage for CommandStage {
             retries: params.retries,
             threads: params.threads,
             memory: params.memory.map_or(0, |memory| memory.0),
+            ..Resources::default()
         }
     }
 

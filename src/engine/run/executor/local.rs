@@ -410,6 +410,8 @@ mod tests {
         fn job(&self, kind: &str) -> Job {
             Job {
                 key: recipe(kind).key(),
+                kind: "",
+                expected: None,
                 log: self.dir.path().join(kind),
                 resources: Resources::default(),
                 threads: NonZero::new(3).unwrap(),

@@ -8,10 +8,13 @@
 mod local;
 pub mod log;
 mod outcome;
+pub mod slurm;
 
 pub use outcome::{Failure, Outcome, write_outcome};
 
+use crate::engine::cache::store::Store;
 use crate::engine::key::Key;
+use crate::engine::resources::SlurmSettings;
 use crate::engine::stage::Resources;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -28,6 +31,10 @@ pub const GRACE: Duration = Duration::from_secs(2);
 pub struct Job {
     /// The recipe's key.
     pub key: Key,
+    /// The stage kind.
+    pub kind: &'static str,
+    /// The duration that jobs of this stage have had.
+    pub expected: Option<Duration>,
     /// The file for the job's standard output and standard error. If the job writes nothing, the
     /// file is not created.
     pub log: PathBuf,
@@ -136,7 +143,19 @@ pub struct Options {
     pub scratch: PathBuf,
 }
 
+/// The choice of an executor.
+#[derive(Clone, Debug)]
+pub enum Choice {
+    /// Processes on this machine.
+    Local,
+    /// Slurm, with these settings, for results in this cache.
+    Slurm(SlurmSettings, Store),
+}
+
 /// The executor for a command.
-pub fn open(options: Options) -> Box<dyn Executor> {
-    Box::new(local::Local::new(options))
+pub fn open(options: Options, choice: Choice) -> Result<Box<dyn Executor>> {
+    Ok(match choice {
+        Choice::Local => Box::new(local::Local::new(options)),
+        Choice::Slurm(settings, store) => Box::new(slurm::Slurm::new(options, settings, store)?),
+    })
 }

@@ -1,0 +1,144 @@
+//! Submits job arrays whose tasks compute the keys of their nodes themselves.
+
+use super::super::Options;
+use super::client::{Client, Refused};
+use super::group;
+use super::script::{Array, script};
+use super::submission::{Folder, Submission};
+use crate::engine::cache::process::ProcessId;
+use crate::engine::cache::store::Store;
+use crate::engine::error::Error;
+use crate::engine::resources::SlurmSettings;
+use crate::engine::stage::Resources;
+use anyhow::Result;
+use std::num::NonZero;
+use std::time::{Duration, Instant};
+
+/// The pause before a refused submission is tried again.
+const PAUSE: Duration = Duration::from_secs(5);
+/// The time for which Slurm may refuse a submission.
+const REFUSAL: Duration = Duration::from_secs(300);
+
+/// Submits job arrays, one call after the other.
+pub struct Submitter {
+    options: Options,
+    settings: SlurmSettings,
+    store: Store,
+    client: Client,
+}
+
+/// What a job array runs.
+pub enum Work<'a> {
+    /// These nodes, given by their names.
+    Nodes(&'a [String]),
+    /// The program with these arguments, as a single task.
+    Command(&'a [String]),
+}
+
+/// A job array to submit.
+pub struct NodeJobs<'a> {
+    /// The stage kind, or the command.
+    pub kind: &'a str,
+    /// The resources of each node.
+    pub resources: &'a Resources,
+    /// The duration of a node, if it is known.
+    pub expected: Option<Duration>,
+    /// The jobs that must have ended before.
+    pub after: Vec<u64>,
+    /// What it runs.
+    pub work: Work<'a>,
+}
+
+impl Submitter {
+    /// Submits jobs with results in `store`. The arguments of `options` make a task of nodes.
+    pub fn new(options: Options, settings: SlurmSettings, store: Store) -> Submitter {
+        Submitter { options, settings, store, client: Client::default() }
+    }
+
+    /// Submits jobs as one array, or as several if there are too many tasks. Returns the ids.
+    pub fn submit(&mut self, jobs: &NodeJobs) -> Result<Vec<u64>> {
+        let most = self.client.max_array()?;
+        let tasks: Vec<Vec<String>> = match jobs.work {
+            Work::Nodes(nodes) => {
+                let size = group::size(nodes.len(), jobs.expected, self.settings.batch_time);
+                nodes.chunks(size).map(<[String]>::to_vec).collect()
+            }
+            Work::Command(_) => vec![Vec::new()],
+        };
+        tasks.chunks(most.max(1)).map(|tasks| self.submit_array(jobs, tasks.to_vec())).collect()
+    }
+
+    fn submit_array(&mut self, jobs: &NodeJobs, tasks: Vec<Vec<String>>) -> Result<u64> {
+        let folder = Folder::create(&self.store)?;
+        let name = format!("repro-{}-{}", self.store.cluster_name()?, folder.name());
+        let resources = jobs.resources.clone().or(&self.settings.resources);
+        let threads = resources.threads.unwrap_or(NonZero::<usize>::MIN);
+        let batch_time = self.settings.batch_time;
+        let limits = |task: &Vec<String>| {
+            group::time(vec![resources.time_limit; task.len().max(1)].iter(), batch_time)
+        };
+        let array = Array {
+            name: name.clone(),
+            comment: format!("repro {}", jobs.kind),
+            tasks: tasks.len(),
+            time: tasks.iter().map(limits).max().flatten(),
+            logs: folder.logs(),
+            exclude: Vec::new(),
+            after: jobs.after.iter().map(u64::to_string).collect(),
+            // Nobody else submits it again.
+            requeue: true,
+            resources,
+        };
+        let Options { name: program, arguments, environment, .. } = &self.options;
+        let text = match jobs.work {
+            Work::Nodes(_) => {
+                let mut words: Vec<String> =
+                    arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+                let path = folder.path().display().to_string();
+                words.extend(["--submission".into(), path, "--task".into()]);
+                script(environment, threads.get(), program, &words, true)
+            }
+            Work::Command(words) => script(environment, threads.get(), program, words, false),
+        };
+        let submission = Submission {
+            name: name.clone(),
+            kind: jobs.kind.to_owned(),
+            process: ProcessId::this().clone(),
+            threads,
+            batch_time,
+            tasks: Vec::new(),
+            nodes: tasks,
+        };
+        folder.write(&self.store, &submission, &text)?;
+        let id = self.call(&array, &text)?;
+        folder.write_job(&self.store, id)?;
+        Ok(id)
+    }
+
+    fn call(&mut self, array: &Array, script: &str) -> Result<u64> {
+        let until = Instant::now() + REFUSAL;
+        loop {
+            self.client.rest();
+            let cause = match self.client.sbatch(&array.arguments(), script)? {
+                Ok(id) => return Ok(id),
+                Err(Refused::ForEver(cause)) => {
+                    let message = format!("Slurm did not accept a job: {cause}");
+                    return Err(Error::Infrastructure(message).into());
+                }
+                Err(Refused::ForNow(cause)) => cause,
+            };
+            // The controller may have accepted the job.
+            std::thread::sleep(PAUSE);
+            let found = self.client.squeue(std::slice::from_ref(&array.name))?;
+            if let Ok(rows) = found
+                && let Some(row) = rows.first()
+            {
+                return Ok(row.id.job);
+            }
+            if Instant::now() > until {
+                let message = format!("Slurm accepts no jobs: {cause}");
+                return Err(Error::Infrastructure(message).into());
+            }
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! `repro run --executor slurm` on a real Slurm of three virtual nodes, all on this host.
+//!
+//! `tests/cluster/slurm-up.sh` starts it, which needs root and Slurm's packages. Without them the
+//! tests do nothing, and say so on standard error; with `REPRO_REQUIRE=slurm`, as in .ci/run, they
+//! fail.
+
+use crate::space::{Space, TINY, wait_until};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// A running Slurm. Only one runs at a time, because its ports are fixed. Dropping it stops it.
+struct Cluster {
+    folder: TempDir,
+    _only: MutexGuard<'static, ()>,
+}
+
+static ONLY: Mutex<()> = Mutex::new(());
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster").join(name)
+}
+
+/// Why Slurm cannot be started here.
+fn missing() -> Option<String> {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> =
+        std::env::split_paths(&folders).chain(["/usr/sbin".into()]).collect();
+    let programs = ["munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel"];
+    let is_missing = |name: &&&str| !folders.iter().any(|folder| folder.join(name).is_file());
+    let missing = programs.iter().find(is_missing).map(|name| format!("there is no `{name}`"));
+    let is_root = rustix::process::geteuid().is_root();
+    missing.or_else(|| (!is_root).then(|| "Slurm is started as root".to_owned()))
+}
+
+impl Cluster {
+    /// Starts Slurm; `None` if the tests are skipped.
+    fn start() -> Option<Cluster> {
+        if let Some(reason) = missing() {
+            let required = std::env::var("REPRO_REQUIRE").unwrap_or_default();
+            assert!(!required.split(',').any(|word| word == "slurm"), "{reason}");
+            // The macros' output is shown only for failed tests.
+            let _ = writeln!(std::io::stderr(), "skipped a test of Slurm: {reason}");
+            return None;
+        }
+        let only = ONLY.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = tempfile::Builder::new().prefix("repro-slurm-").tempdir().unwrap();
+        let cluster = Cluster { folder, _only: only };
+        cluster.up();
+        Some(cluster)
+    }
+
+    /// Starts the daemons that do not run.
+    fn up(&self) {
+        let output = self.script("slurm-up.sh").output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}\n{stderr}", String::from_utf8_lossy(&output.stdout));
+    }
+
+    fn script(&self, name: &str) -> Command {
+        let mut command = Command::new(script(name));
+        command.env("SLURM_ONE", self.folder.path()).env("BASE_PORT", "17300");
+        command
+    }
+
+    /// The output of one of Slurm's programs.
+    fn call(&self, program: &str, arguments: &[&str]) -> String {
+        let output = Command::new(program)
+            .args(arguments)
+            .env("SLURM_CONF", self.folder.path().join("slurm.conf"))
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// The ids of the tasks in these states.
+    fn tasks(&self, states: &str) -> Vec<String> {
+        let text = self.call("squeue", &["-h", "-r", "-t", states, "-o", "%i"]);
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Ends a daemon with a signal.
+    fn kill(&self, daemon: &str, signal: &str) {
+        let id = std::fs::read_to_string(self.folder.path().join("pid").join(daemon)).unwrap();
+        assert!(Command::new("kill").args([signal, id.trim()]).status().unwrap().success());
+        wait_until("the daemon has ended", || !crate::space::is_alive(id.trim()));
+    }
+
+    fn space(&self, pipeline: &str) -> Space {
+        let conf = self.folder.path().join("slurm.conf").display().to_string();
+        Space::with(pipeline).env("SLURM_CONF", conf)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let _ = self.script("slurm-down.sh").output();
+    }
+}
+
+const SLURM: [&str; 3] = ["run", "--executor", "slurm"];
+
+/// A stage whose job waits until the file `go` exists, and one that uses it.
+fn waiting(space: &Space) -> String {
+    format!(
+        "stages:
+  wait:
+    command:
+      run: 'echo $$ > {0}/started; while ! test -e {0}/go; do sleep 0.1; done; echo done > out'
+      outputs: [out]
+  next:
+    command: {{ run: cp inputs/wait/out copy, inputs: {{ wait: wait }}, outputs: [copy] }}
+",
+        space.path().display()
+    )
+}
+
+/// A project of [`waiting`].
+fn waiting_space(cluster: &Cluster) -> Space {
+    let space = cluster.space("");
+    space.write("pipeline.yaml", waiting(&space));
+    space
+}
+
+#[test]
+fn a_pipeline_on_slurm_has_the_same_digests_as_a_local_one() {
+    let Some(cluster) = Cluster::start() else { return };
+    let (local, space) = (Space::with(TINY), cluster.space(TINY));
+    local.ok(&["run"]);
+    space.ok(&SLURM);
+    assert_eq!(space.digests(), local.digests());
+    let report = "reports/default/report.md";
+    assert_eq!(space.join(report).exists(), local.join(report).exists());
+    space.ok(&["run", "--require-cached"]);
+    let left = space.files("slurm");
+    let names: Vec<_> = left.iter().map(|path| path.file_name().unwrap()).collect();
+    assert_eq!(names, ["id", "records"], "the files of successful submissions are removed");
+}
+
+#[test]
+fn resources_and_options_reach_slurm() {
+    let Some(cluster) = Cluster::start() else { return };
+    let space = waiting_space(&cluster);
+    let options = "executors: { slurm: { resources: { threads: 2, sbatch: [--nice=7] } } }\n";
+    space.write("pipeline.yaml", options.to_owned() + &waiting(&space));
+    let running = space.spawn(&[&SLURM[..], &["--json", "--sbatch=--exclude=n1"]].concat());
+    wait_until("the job runs", || space.join("started").exists());
+    let job = cluster.call("scontrol", &["-o", "show", "job"]);
+    for part in ["NumCPUs=2", "Nice=7", "ExcNodeList=n1", "Comment=repro command (1 jobs)"] {
+        assert!(job.contains(part), "{part}: {job}");
+    }
+    space.write("go", "");
+    drop(running);
+}
+
+#[test]
+fn a_failed_job_is_reported_with_its_log_and_others_continue() {
+    let Some(cluster) = Cluster::start() else { return };
+    let space = cluster.space(
+        "stages:
+  bad: { command: { run: 'echo the reason; exit 3', outputs: [x] } }
+  good: { command: { run: echo x > x, outputs: [x] } }
+",
+    );
+    let failed = space.exits(1, &[&SLURM[..], &["--keep-going"]].concat());
+    assert!(failed.stderr.contains("the reason"), "{}", failed.stderr);
+    assert!(failed.stderr.contains("cache/v2/logs/"), "{}", failed.stderr);
+    assert_eq!(space.pending(&[]), crate::space::set(["bad"]));
+}
+
+/// The parent of a process.
+fn parent(pid: &str) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap();
+    let fields = stat.rsplit_once(')').unwrap().1;
+    fields.split_whitespace().nth(1).unwrap().to_owned()
+}
+
+#[test]
+fn a_killed_job_fails_and_names_its_log() {
+    let Some(cluster) = Cluster::start() else { return };
+    let space = waiting_space(&cluster);
+    let run = std::thread::scope(|scope| {
+        let run = scope.spawn(|| space.run(&SLURM));
+        wait_until("the job runs", || {
+            std::fs::read_to_string(space.join("started")).is_ok_and(|pid| pid.contains('\n'))
+        });
+        // The shell, the worker that started it, the process of the task.
+        let task = parent(&parent(&space.read("started")));
+        assert!(Command::new("kill").args(["-KILL", &task]).status().unwrap().success());
+        let run = run.join().unwrap();
+        // Without cgroups, Slurm does not find the worker.
+        space.write("go", "");
+        run
+    });
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    assert!(run.stderr.contains("the Slurm job"), "{}", run.stderr);
+    assert!(run.stderr.contains("failed with signal 9 on `n"), "{}", run.stderr);
+    assert!(run.stderr.contains("the log of Slurm is `"), "{}", run.stderr);
+}
+
+#[test]
+fn a_cancelled_job_is_named_as_such_and_not_retried() {
+    let Some(cluster) = Cluster::start() else { return };
+    let space = waiting_space(&cluster);
+    let run = std::thread::scope(|scope| {
+        let run = scope.spawn(|| space.run(&[&SLURM[..], &["--retries", "3"]].concat()));
+        wait_until("the job runs", || space.join("started").exists());
+        cluster.call("scancel", &[&cluster.tasks("running")[0]]);
+        run.join().unwrap()
+    });
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    assert!(run.stderr.contains("was cancelled on `n"), "{}", run.stderr);
+}
+
+#[test]
+fn a_run_whose_coordinator_was_killed_is_continued() {
+    let Some(cluster) = Cluster::start() else { return };
+    let space = waiting_space(&cluster);
+    let running = space.spawn(&[&SLURM[..], &["--json"]].concat());
+    wait_until("the job runs", || space.join("started").exists());
+    // Kills the coordinator. Its job continues.
+    drop(running);
+    let before = cluster.tasks("running");
+    assert_eq!(before.len(), 1);
+    let run = std::thread::scope(|scope| {
+        let run = scope.spawn(|| space.run(&SLURM));
+        std::thread::sleep(Duration::from_secs(3));
+        assert_eq!(cluster.tasks("running,pending"), before, "it is not submitted again");
+        space.write("go", "");
+        run.join().unwrap()
+    });
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(space.pending(&[]).is_empty());
+}
+
+#[test]
+fn a_pending_job_of_a_killed_coordinator_is_adopted() {
+    let Some(cluster) = Cluster::start() else { return };
+    let space = waiting_space(&cluster);
+    space.write("go", "");
+    let running = space.spawn(&[&SLURM[..], &["--json", "--sbatch=--hold"]].concat());
+    wait_until("the job is queued", || cluster.tasks("pending").len() == 1);
+    drop(running);
+    let run = std::thread::scope(|scope| {
+        let run = scope.spawn(|| space.run(&SLURM));
+        std::thread::sleep(Duration::from_secs(3));
+        let pending = cluster.tasks("pending");
+        assert_eq!((pending.len(), cluster.tasks("all").len()), (1, 1), "it is adopted");
+        cluster.call("scontrol", &["release", pending[0].split('_').next().unwrap()]);
+        run.join().unwrap()
+    });
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+}
+
+#[test]
+fn an_interrupted_run_cancels_its_jobs() {
+    let Some(cluster) = Cluster::start() else { return };
+    let space = waiting_space(&cluster);
+    let child = space.command(&SLURM).stderr(std::process::Stdio::null()).spawn().unwrap();
+    wait_until("the job runs", || space.join("started").exists());
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    let code = { child }.wait().unwrap().code();
+    assert_eq!(code, Some(130));
+    wait_until("its jobs have ended", || cluster.tasks("running,pending").is_empty());
+}
+
+#[test]
+fn a_controller_that_is_killed_and_restarted_does_not_fail_the_run() {
+    let Some(cluster) = Cluster::start() else { return };
+    let space = waiting_space(&cluster);
+    let run = std::thread::scope(|scope| {
+        let run = scope.spawn(|| space.run(&SLURM));
+        wait_until("the job runs", || space.join("started").exists());
+        cluster.kill("slurmctld", "-KILL");
+        std::thread::sleep(Duration::from_secs(2));
+        space.write("go", "");
+        std::thread::sleep(Duration::from_secs(2));
+        cluster.up();
+        run.join().unwrap()
+    });
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(space.pending(&[]).is_empty());
+}
+
+#[test]
+fn a_submission_that_slurm_refuses_fails_with_its_message() {
+    let Some(cluster) = Cluster::start() else { return };
+    let space = waiting_space(&cluster);
+    let failed = space.exits(1, &[&SLURM[..], &["--sbatch=--partition=nope"]].concat());
+    let cause = "Slurm did not accept the job: Batch job submission failed: Invalid partition";
+    assert!(failed.stderr.contains(cause), "{}", failed.stderr);
+    let failed = space.exits(2, &[&SLURM[..], &["--sbatch=--array=1"]].concat());
+    assert!(failed.stderr.contains("`--array` of `sbatch` is set by `repro`"), "{}", failed.stderr);
+}
+
+#[test]
+fn a_log_that_cannot_be_written_is_a_launch_failure() {
+    let Some(cluster) = Cluster::start() else { return };
+    let space = waiting_space(&cluster);
+    let run = std::thread::scope(|scope| {
+        let run = scope.spawn(|| space.run(&[&SLURM[..], &["--sbatch=--hold"]].concat()));
+        wait_until("the job is queued", || cluster.tasks("pending").len() == 1);
+        // The folder of logs is gone when the job starts, on every node that is tried.
+        while !run.is_finished() {
+            for folder in space.files("slurm") {
+                let logs = folder.join("logs");
+                if logs.is_dir() {
+                    std::fs::remove_dir_all(&logs).unwrap();
+                    std::fs::write(&logs, "").unwrap();
+                }
+            }
+            for task in cluster.tasks("pending") {
+                cluster.call("scontrol", &["release", task.split('_').next().unwrap()]);
+            }
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        run.join().unwrap()
+    });
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    assert!(run.stderr.contains("could not be started on `n"), "{}", run.stderr);
+    assert!(run.stderr.contains("check that the node can write"), "{}", run.stderr);
+}
+
+#[test]
+fn many_trivial_nodes_share_few_tasks() {
+    let Some(cluster) = Cluster::start() else { return };
+    // In debug builds, starting processes is slow.
+    let nodes = if cfg!(debug_assertions) { 300 } else { 2000 };
+    let numbers: Vec<String> = (0..nodes).map(|number| number.to_string()).collect();
+    let pipeline = format!(
+        "stages:\n  many:\n    command: {{ run: 'echo $REPRO_PARAM_N > x', outputs: [x], \
+         params: {{ n: [{}] }} }}\n",
+        numbers.join(", ")
+    );
+    let space = cluster.space(&pipeline);
+    let began = Instant::now();
+    space.ok(&SLURM);
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert_eq!(space.files("entries").len(), nodes);
+    assert!(cluster.tasks("all").len() <= 100);
+}
+
+#[test]
+fn status_lists_jobs_with_the_reason_of_slurm_and_cancel_ends_them() {
+    let Some(cluster) = Cluster::start() else { return };
+    let space = waiting_space(&cluster);
+    assert_eq!(space.ok(&["status"]).stdout, "Slurm holds no jobs of this cache\n");
+    let run = std::thread::scope(|scope| {
+        let run = scope.spawn(|| space.run(&[&SLURM[..], &["--sbatch=--hold"]].concat()));
+        wait_until("the job is queued", || cluster.tasks("pending").len() == 1);
+        let status = space.ok(&["status"]).stdout;
+        assert!(status.contains("command  0 running, 1 pending (JobHeldUser)"), "{status}");
+        assert!(space.ok(&["cancel"]).stdout.starts_with("cancelled "));
+        run.join().unwrap()
+    });
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    assert!(run.stderr.contains("was cancelled"), "{}", run.stderr);
+}
+
+#[test]
+fn submit_hands_the_pipeline_to_slurm_and_its_digests_are_those_of_a_local_run() {
+    let Some(cluster) = Cluster::start() else { return };
+    let (local, space) = (Space::with(TINY), cluster.space(TINY));
+    local.ok(&["run"]);
+    let submitted = space.ok(&["submit"]).stdout;
+    assert!(submitted.starts_with("submitted 29 nodes as the jobs "), "{submitted}");
+    // The tasks use a copy of the file.
+    space.write("pipeline.yaml", TINY.replace("epochs: 2", "epochs: 3"));
+    let began = Instant::now();
+    while !cluster.tasks("running,pending,completing").is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(180), "{}", space.ok(&["status"]).stdout);
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    space.write("pipeline.yaml", TINY);
+    assert_eq!(space.digests(), local.digests());
+    let again = space.ok(&["submit"]).stdout;
+    assert!(again.starts_with("everything is up to date"), "{again}");
+}
+
+#[test]
+fn a_submitted_node_whose_input_has_failed_is_skipped_and_others_run() {
+    let Some(cluster) = Cluster::start() else { return };
+    let space = cluster.space(
+        "stages:
+  bad: { command: { run: exit 3, outputs: [x] } }
+  below: { command: { run: cp inputs/bad/x x, inputs: { bad: bad }, outputs: [x] } }
+  good: { command: { run: echo x > x, outputs: [x] } }
+  fine: { command: { run: cp inputs/good/x x, inputs: { good: good }, outputs: [x] } }
+",
+    );
+    space.ok(&["submit"]);
+    let began = Instant::now();
+    while !cluster.tasks("running,pending,completing").is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(120), "{}", space.ok(&["status"]).stdout);
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    assert_eq!(space.pending(&[]), crate::space::set(["bad", "below"]));
+}
